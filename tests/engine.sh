@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# A Docker engine for the tests: the one that answers already, else Debian's dockerd on a socket of its own.
+# Source it for start_engine and stop_engine, or call it: tests/engine.sh start|stop DIRECTORY
+set -euo pipefail
+shopt -s inherit_errexit
+
+readonly ENGINE_START_SECONDS=60
+
+engine_answers() { docker --host "$1" version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+
+# Without a bridge and firewall rules the engine needs no network rights; builds and containers use the host's network.
+run_dockerd() {
+  local directory=$1
+  # The containerd image store keeps one name for several platforms; the older store cannot.
+  printf '{"features": {"containerd-snapshotter": true}}\n' >"$directory/daemon.json"
+  setsid dockerd --config-file "$directory/daemon.json" --host "unix://$directory/docker.sock" \
+    --data-root "$directory/data" --exec-root "$directory/exec" --pidfile "$directory/pid" \
+    --bridge=none --iptables=false --ip6tables=false >"$directory/log" 2>&1 &
+}
+
+await_engine() {
+  local host=$1 log=$2 deadline=$((SECONDS + ENGINE_START_SECONDS))
+  until engine_answers "$host"; do
+    if ((SECONDS > deadline)); then
+      tail -n 20 "$log" >&2
+      printf 'dockerd did not answer on %s within %s s; its log is above\n' "$host" "$ENGINE_START_SECONDS" >&2
+      return 1
+    fi
+    sleep 0.2
+  done
+}
+
+# start_engine DIRECTORY: prints the DOCKER_HOST to use. The directory must be absolute.
+start_engine() {
+  local directory=$1 host
+  host=${DOCKER_HOST:-unix:///var/run/docker.sock}
+  if ! engine_answers "$host"; then
+    if ((EUID != 0)); then
+      printf 'no Docker engine answers on %s, and only root can start one: start Docker, or run as root\n' "$host" >&2
+      return 1
+    fi
+    mkdir -p "$directory"
+    host="unix://$directory/docker.sock"
+    engine_answers "$host" || run_dockerd "$directory"
+    await_engine "$host" "$directory/log"
+  fi
+  printf '%s\n' "$host"
+}
+
+# stop_engine DIRECTORY: ends the dockerd that start_engine started there, if any; its images stay for the next time.
+stop_engine() {
+  local directory=$1 pid
+  [[ -f $directory/pid ]] || return 0
+  pid=$(<"$directory/pid")
+  kill "$pid" && tail --pid="$pid" -f /dev/null
+}
+
+main() {
+  case "${1-} ${2-}" in
+    "start "/*) start_engine "$2" ;;
+    "stop "/*) stop_engine "$2" ;;
+    *)
+      printf 'usage: tests/engine.sh start|stop ABSOLUTE_DIRECTORY\n' >&2
+      return 2
+      ;;
+  esac
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then main "$@"; fi
