@@ -1,0 +1,266 @@
+"""The worker's pure rules: settings, identity and metadata of an object, parts, messages."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+import worker
+
+GIB = 1024**3
+TIB = 1024**4
+MIB = 1024**2
+
+REQUIRED = {
+    "REGION": "eu-north-1",
+    "SRC_BUCKET": "source",
+    "DST_BUCKET": "mirror--eun1-az1--x-s3",
+    "QUEUE_URL": "https://sqs.eu-north-1.amazonaws.com/111122223333/q",
+}
+
+
+def settings(**changed: str) -> worker.Settings:
+    return worker.load_settings(REQUIRED | changed)
+
+
+def head(**changed: object) -> dict:
+    answer = {
+        "ETag": '"9bb58f26192e4ba00f01e2e7b136bbd8"',
+        "LastModified": datetime(2026, 11, 25, 1, 2, 3, tzinfo=UTC),
+        "ContentLength": 5,
+        "ContentType": "text/plain",
+        "Metadata": {"colour": "red"},
+    }
+    return answer | changed
+
+
+def message(body: str) -> worker.Message:
+    return worker.Message(body, "handle", 1, 0.0, 300.0)
+
+
+# Settings
+
+
+def test_settings_have_the_documented_defaults():
+    got = settings()
+    assert (got.visibility_timeout, got.visibility_extend_interval, got.empty_polls_before_exit) == (7200, 300, 3)
+    assert (got.wait_time_seconds, got.retry_base_seconds, got.max_receives) == (20, 30, 3)
+    assert (got.multipart_threshold, got.part_size, got.max_concurrent_parts) == (5368709120, 67108864, 256)
+    assert (got.prefix_filter, got.log_level) == ("", "INFO")
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_missing_setting_is_named(name):
+    with pytest.raises(ValueError, match=f"{name} is not set"):
+        worker.load_settings({key: value for key, value in REQUIRED.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("PART_SIZE", "5242879", "from 5242880 to 5368709120"),
+        ("MULTIPART_THRESHOLD", "5368709121", "from 5242880 to 5368709120"),
+        ("WAIT_TIME_SECONDS", "0", "from 1 to 20"),
+        ("COPY_TIMEOUT", "901", "from 1 to 900"),
+        ("VISIBILITY_TIMEOUT", "2h", "whole number"),
+        ("VISIBILITY_TIMEOUT", "-5", "whole number"),
+        ("DST_BUCKET", "an-ordinary-bucket", "directory bucket"),
+        ("SRC_BUCKET", "mirror--eun1-az1--x-s3", "general purpose bucket"),
+        ("QUEUE_URL", "my-queue", "URL of the SQS queue"),
+        ("SRC_BUCKET_OWNER", "12345", "12-digit"),
+        ("LOG_LEVEL", "LOUD", "DEBUG, INFO"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_it_has_to_be(name, value, rule):
+    with pytest.raises(ValueError, match=rule) as error:
+        settings(**{name: value})
+    assert str(error.value).startswith(f"{name}={value!r}")
+
+
+def test_all_wrong_settings_are_named_at_once():
+    with pytest.raises(ValueError, match=r"REGION.*PART_SIZE"):
+        settings(REGION="mars", PART_SIZE="1")
+
+
+def test_a_message_may_not_come_back_before_a_copy_of_a_dead_worker_has_ended():
+    with pytest.raises(ValueError, match="VISIBILITY_TIMEOUT=1199 has to be at least 1200"):
+        settings(VISIBILITY_TIMEOUT="1199")
+    assert settings(VISIBILITY_TIMEOUT="1200").visibility_timeout == 1200
+
+
+# Identity and metadata
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"ETag": '"0"'},
+        {"LastModified": datetime(2026, 11, 25, 1, 2, 4, tzinfo=UTC)},
+        {"ContentLength": 6},
+        {"VersionId": "v2"},
+        {"Metadata": {"colour": "blue"}},
+        {"ContentType": "text/html"},
+        {"ExpiresString": "never"},
+    ],
+)
+def test_every_change_of_a_source_object_changes_its_identity(changed):
+    assert worker.source_from_head(head(**changed)).identity != worker.source_from_head(head()).identity
+
+
+def test_the_identity_does_not_depend_on_what_a_copy_does_not_carry():
+    same = head(StorageClass="STANDARD_IA", ReplicationStatus="COMPLETED", ServerSideEncryption="AES256")
+    assert worker.source_from_head(same) == worker.source_from_head(head())
+
+
+def test_all_replicated_metadata_is_sent_with_the_provenance():
+    expires = datetime(2030, 1, 1, tzinfo=UTC)
+    everything = {
+        "CacheControl": "no-cache",
+        "ContentDisposition": "inline",
+        "ContentEncoding": "gzip",
+        "ContentLanguage": "fi",
+        "Expires": expires,
+    }
+    source = worker.source_from_head(head(**everything))
+    sent = worker.metadata_to_send(source, keep_encoding=True)
+    assert sent == everything | {
+        "ContentType": "text/plain",
+        "Metadata": {"colour": "red", "sync-source": source.identity},
+    }
+
+
+def test_a_refused_content_encoding_is_kept_as_user_metadata():
+    sent = worker.metadata_to_send(worker.source_from_head(head(ContentEncoding="gzip")), keep_encoding=False)
+    assert "ContentEncoding" not in sent
+    assert sent["Metadata"]["sync-content-encoding"] == "gzip"
+
+
+def test_user_metadata_that_leaves_no_room_for_the_provenance_is_sent_without_it():
+    source = worker.source_from_head(head(Metadata={"long": "x" * 2000}))
+    assert worker.metadata_to_send(source, keep_encoding=True)["Metadata"] == {"long": "x" * 2000}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"Metadata": {"name": "=?UTF-8?B?5pel5pys?="}},
+        {"Metadata": {"name": "日本"}},
+        {"MissingMeta": 1},
+        {"ExpiresString": "never"},
+        {"ContentDisposition": "attachment; filename=\u65e5"},
+    ],
+)
+def test_metadata_that_cannot_be_sent_back_as_it_came_is_recognised(changed):
+    assert not worker.source_from_head(head(**changed)).resendable
+
+
+def test_plain_metadata_can_be_sent_back():
+    expires = datetime(2030, 1, 1, tzinfo=UTC)
+    assert worker.source_from_head(head(Expires=expires, ExpiresString="Tue, 01 Jan 2030 00:00:00 GMT")).resendable
+
+
+@pytest.mark.parametrize(
+    ("changed", "archived"),
+    [
+        ({}, ""),
+        ({"StorageClass": "STANDARD_IA"}, ""),
+        ({"StorageClass": "GLACIER_IR"}, ""),
+        ({"StorageClass": "GLACIER"}, "GLACIER"),
+        ({"StorageClass": "DEEP_ARCHIVE", "Restore": 'ongoing-request="true"'}, "DEEP_ARCHIVE"),
+        ({"StorageClass": "GLACIER", "Restore": 'ongoing-request="false", expiry-date="..."'}, ""),
+        ({"StorageClass": "INTELLIGENT_TIERING", "ArchiveStatus": "ARCHIVE_ACCESS"}, "ARCHIVE_ACCESS"),
+    ],
+)
+def test_an_archived_object_is_told_from_one_that_can_be_read(changed, archived):
+    assert worker.source_from_head(head(**changed)).archived == archived
+
+
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("size", "part_size", "count"),
+    [
+        (6 * GIB, 64 * MIB, 96),
+        (625 * GIB, 64 * MIB, 10_000),
+        (700 * GIB, 72 * MIB, 9956),
+        (40 * TIB, 4195 * MIB, 9999),
+        (10_000 * 5 * GIB, 5 * GIB, 10_000),
+    ],
+)
+def test_the_part_size_grows_so_that_any_object_fits_in_10000_parts(size, part_size, count):
+    assert worker.part_size_for(size, 64 * MIB) == part_size
+    assert len(worker.parts_of(size, part_size)) == count
+
+
+def test_an_object_above_48_8_tib_is_refused_with_its_size():
+    with pytest.raises(ValueError, match=str(10_000 * 5 * GIB + 1)):
+        worker.part_size_for(10_000 * 5 * GIB + 1, 64 * MIB)
+
+
+@pytest.mark.parametrize("size", [5 * MIB + 1, 10 * MIB, 10 * MIB + 1, 17 * MIB - 1])
+def test_parts_are_numbered_from_1_and_cover_every_byte_once(size):
+    parts = worker.parts_of(size, 5 * MIB)
+    assert [part.number for part in parts] == list(range(1, len(parts) + 1))
+    assert parts[0].first == 0
+    assert parts[-1].last == size - 1
+    assert all(one.last + 1 == two.first for one, two in zip(parts, parts[1:], strict=False))
+
+
+# Messages
+
+
+def event(key: str, bucket: str = "source", **changed: object) -> str:
+    record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "eventTime": "2026-11-25T01:02:03.500Z"}
+    body = worker.json.dumps({"Records": [record | {"s3": {"bucket": {"name": bucket}, "object": {"key": key}}} | changed]})
+    return body
+
+
+@pytest.mark.parametrize(
+    ("encoded", "key"),
+    [
+        ("a+b%2Bc%26%C3%A9%3D%281%29.txt", "a b+c&é=(1).txt"),
+        ("in/a%20b", "in/a b"),
+        ("%2Flead//trail/", "/lead//trail/"),
+    ],
+)
+def test_a_key_is_decoded_from_its_form_encoding(encoded, key):
+    got = message(event(encoded))
+    worker.read_body(got, settings())
+    assert got.keys == {key}
+    assert got.event_time == datetime(2026, 11, 25, 1, 2, 3, 500_000, tzinfo=UTC).timestamp()
+    assert not got.hint
+
+
+def test_the_test_event_of_s3_asks_for_nothing():
+    got = message('{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "source"}')
+    worker.read_body(got, settings())
+    assert got.keys == set()
+
+
+@pytest.mark.parametrize("body", [event("k", bucket="another"), event("other/k")])
+def test_another_bucket_and_a_key_outside_the_prefix_ask_for_nothing(body):
+    got = message(body)
+    worker.read_body(got, settings(PREFIX_FILTER="models/"))
+    assert got.keys == set()
+
+
+@pytest.mark.parametrize("body", ["hello", "[]", "{}", '{"Records": [{"s3": {}}]}', '{"Records": 5}', "null"])
+def test_a_body_that_is_no_event_is_an_error_that_shows_it(body):
+    with pytest.raises(ValueError, match="not an S3 event"):
+        worker.read_body(message(body), settings())
+
+
+def test_a_hint_is_read_like_an_event_and_begins_with_the_destination():
+    got = message(worker.hint_body("source", ["a b+c&é", "d"]))
+    worker.read_body(got, settings())
+    assert got.keys == {"a b+c&é", "d"}
+    assert got.hint
+
+
+def test_a_message_that_is_handed_back_carries_its_uploads():
+    got = message(event("big"))
+    got.uploads["big"] = worker.Upload("upload-1", "identity", 64 * MIB)
+    again = message(worker.handed_back_body(got))
+    worker.read_body(again, settings())
+    assert again.keys == {"big"}
+    assert again.uploads == got.uploads

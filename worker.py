@@ -1,0 +1,1374 @@
+"""Keeps a directory bucket equal to a general purpose bucket: queue -> keys -> made equal -> message deleted.
+
+An S3 event is only a hint that a key changed. For every key named in a message the worker looks at the source as it is
+now, makes the destination equal to it with conditional writes, and looks at the source again after each write. So the
+order, the number and the age of events do not matter. Object bytes never pass through here, S3 copies them itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import queue
+import random
+import re
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote_plus, unquote_plus
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NotConnected
+from botocore.parsers import ResponseParserError
+
+log = logging.getLogger("worker")
+
+MIB = 1024**2
+GIB = 1024**3
+
+# Limits of S3 and SQS (S3 User Guide, "Amazon S3 multipart upload limits"; SQS Developer Guide, "Message quotas").
+MIN_PART_SIZE = 5 * MIB
+MAX_COPY_SIZE = 5 * GIB  # one CopyObject or one UploadPartCopy
+MAX_PARTS = 10_000
+MAX_USER_METADATA = 2048
+MAX_SQS_DELAY = 900
+MAX_SQS_VISIBILITY = 43_200
+SQS_BATCH = 10
+
+# Of the source's metadata, what CopyObject with REPLACE and CreateMultipartUpload take. Both start from nothing, so
+# what is not listed here is not carried: tags, annotations, ACL, lock, storage class and encryption, which a directory
+# bucket either refuses or sets by itself (S3 API Reference, CopyObject and CreateMultipartUpload).
+REPLICATED_FIELDS = (
+    "ContentType",
+    "CacheControl",
+    "ContentDisposition",
+    "ContentEncoding",
+    "ContentLanguage",
+    "Expires",
+)
+PROVENANCE = "sync-source"
+MOVED_CONTENT_ENCODING = "sync-content-encoding"
+
+# A directory bucket takes only the empty tag set and no annotations; the defaults of both directives answer 501 for a
+# source that has some (S3 API Reference, CopyObject).
+COPY_DIRECTIVES = {"TaggingDirective": "REPLACE", "AnnotationDirective": "EXCLUDE"}
+
+ARCHIVED_CLASSES = {"GLACIER", "DEEP_ARCHIVE"}
+
+# What the error of an S3 call means for the key.
+CHANGED_CODES = {
+    "404",
+    "409",
+    "412",
+    "ConditionalRequestConflict",
+    "NoSuchKey",
+    "NoSuchUpload",
+    "OperationAborted",
+    "PreconditionFailed",
+}
+UNKNOWN_CODES = {"500", "502", "504", "InternalError", "InternalServerError"}
+BUSY_CODES = UNKNOWN_CODES | {
+    "429",
+    "503",
+    "ExpiredToken",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+}
+REFUSED_CODES = {"InvalidArgument", "InvalidRequest", "NotImplemented"}
+FATAL_QUEUE_CODES = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "InvalidClientTokenId",
+    "QueueDoesNotExist",
+}
+LOST_RECEIPT_CODES = {"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"}
+
+ADVICE = {
+    "400": "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker",
+    "403": "let the task role use s3:GetObject on the object and s3:ListBucket on the source bucket, and the KMS key",
+    "AccessDenied": "let the task role use s3:GetObject on the source, s3express:CreateSession on the destination, "
+    "and the KMS keys of both",
+    "InvalidObjectState": "the object is archived: restore it, its restore event copies it",
+    "NoSuchBucket": "check SRC_BUCKET, DST_BUCKET and REGION",
+    "NotImplemented": "the directory bucket does not support something in this request",
+}
+
+# Client name -> (read timeout in seconds or None for COPY_TIMEOUT, attempts that botocore makes). A copy is silent
+# until it is done. What makes an object appear or vanish is never sent twice behind our back: the first one may land
+# late.
+CLIENTS: dict[str, tuple[int | None, int]] = {"s3": (60, 5), "parts": (None, 5), "writes": (None, 1)}
+
+CHANGES_PER_DELIVERY = 20  # how often a key may change under our hands before its message is tried later
+BUSY_RETRY_BASES = 10  # seconds of "503 Slow Down" to sit out in one delivery, in units of RETRY_BASE_SECONDS
+SOURCE_BUCKET_CHECK_SECONDS = 60
+BUSY_WAIT_TIME_SECONDS = 5  # long poll while work is in flight, so that SIGTERM is not kept waiting for it
+DRAIN_SECONDS = 85  # after SIGTERM; Fargate kills after 120 (stopTimeout)
+RECEIVE_FAILURES_BEFORE_EXIT = 10
+ACKNOWLEDGERS = 4
+
+
+# --- Settings ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The worker's settings, one field for each environment variable of the same name in upper case."""
+
+    region: str
+    src_bucket: str
+    dst_bucket: str
+    queue_url: str
+    prefix_filter: str
+    src_bucket_owner: str
+    dst_bucket_owner: str
+    log_level: str
+    visibility_timeout: int
+    visibility_extend_interval: int
+    wait_time_seconds: int
+    empty_polls_before_exit: int
+    max_receives: int
+    retry_base_seconds: int
+    copy_timeout: int
+    multipart_threshold: int
+    part_size: int
+    max_concurrent_parts: int
+    max_concurrent_keys: int
+
+
+# name -> (default or None when required, pattern, what it has to be)
+TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
+    "REGION": (None, r"[a-z]{2}(-[a-z]+)+-\d+", "a Region such as eu-north-1"),
+    "SRC_BUCKET": (None, r"(?!.*--x-s3$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a general purpose bucket"),
+    "DST_BUCKET": (None, r"[a-z0-9][a-z0-9-]*--[a-z0-9-]+--x-s3", "a directory bucket: NAME--ZONE_ID--x-s3"),
+    "QUEUE_URL": (None, r"https?://\S+", "the URL of the SQS queue"),
+    "PREFIX_FILTER": ("", r".*", "the beginning of a key"),
+    "SRC_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
+    "DST_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
+    "LOG_LEVEL": ("INFO", r"DEBUG|INFO|WARNING|ERROR", "DEBUG, INFO, WARNING or ERROR"),
+}
+
+# name -> (default, lowest, highest)
+NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
+    "VISIBILITY_TIMEOUT": (7200, 2, MAX_SQS_VISIBILITY),
+    "VISIBILITY_EXTEND_INTERVAL": (300, 1, MAX_SQS_VISIBILITY),
+    "WAIT_TIME_SECONDS": (20, 1, 20),
+    "EMPTY_POLLS_BEFORE_EXIT": (3, 1, 1000),
+    "MAX_RECEIVES": (3, 1, 1000),
+    "RETRY_BASE_SECONDS": (30, 1, 3600),
+    "COPY_TIMEOUT": (900, 1, MAX_SQS_DELAY),
+    "MULTIPART_THRESHOLD": (MAX_COPY_SIZE, MIN_PART_SIZE, MAX_COPY_SIZE),
+    "PART_SIZE": (64 * MIB, MIN_PART_SIZE, MAX_COPY_SIZE),
+    "MAX_CONCURRENT_PARTS": (256, 1, 1024),
+    "MAX_CONCURRENT_KEYS": (128, 1, 1024),
+}
+
+
+def load_settings(environment: dict[str, str]) -> Settings:
+    """Settings from environment variables. Raises ValueError that names every wrong one and what it has to be."""
+    values: dict[str, Any] = {}
+    problems = []
+    for name, (default, pattern, meaning) in TEXT_SETTINGS.items():
+        text = environment.get(name) or default
+        values[name.lower()] = text
+        if text is None:
+            problems.append(f"{name} is not set, it has to be {meaning}")
+        elif not re.fullmatch(pattern, text, re.DOTALL):
+            problems.append(f"{name}={text!r} has to be {meaning}")
+    for name, (number, lowest, highest) in NUMBER_SETTINGS.items():
+        text = environment.get(name) or str(number)
+        values[name.lower()] = int(text) if re.fullmatch(r"[0-9]+", text) else -1
+        if not lowest <= values[name.lower()] <= highest:
+            problems.append(f"{name}={text!r} has to be a whole number from {lowest} to {highest}")
+    problems = problems or timing_problems(Settings(**values))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return Settings(**values)
+
+
+def timing_problems(settings: Settings) -> list[str]:
+    """A message of a worker that died must not come back while a copy of that worker may still be running in S3."""
+    lowest = settings.visibility_extend_interval + settings.copy_timeout
+    if settings.visibility_timeout >= lowest:
+        return []
+    return [
+        f"VISIBILITY_TIMEOUT={settings.visibility_timeout} has to be at least {lowest}: "
+        "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT"
+    ]
+
+
+# --- What the two buckets say of a key --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """One version of a source object. `identity` tells it from every other version, in-place metadata changes too."""
+
+    etag: str
+    size: int
+    identity: str
+    fields: dict[str, Any] = field(compare=False)  # REPLICATED_FIELDS that are set
+    metadata: dict[str, str] = field(compare=False)  # user metadata
+    resendable: bool = field(compare=False)  # all of the metadata can be sent back as it came
+    archived: str = field(compare=False)  # the storage class, while it has to be restored before a copy
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A destination object. `provenance` is the identity of the source it was copied from, or "" when not known."""
+
+    etag: str
+    provenance: str
+
+
+def source_from_head(head: dict[str, Any]) -> Source:
+    """A Source from the answer of HeadObject."""
+    fields = {name: head[name] for name in REPLICATED_FIELDS if head.get(name)}
+    metadata = dict(head.get("Metadata", {}))
+    described = json.dumps([fields, head.get("ExpiresString"), metadata], sort_keys=True, default=str)
+    identity = (
+        head["ETag"].strip('"'),
+        head["LastModified"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        str(head["ContentLength"]),
+        head.get("VersionId") or "null",
+        hashlib.sha256(described.encode()).hexdigest()[:12],
+    )
+    return Source(
+        etag=head["ETag"],
+        size=head["ContentLength"],
+        identity=" ".join(identity),
+        fields=fields,
+        metadata=metadata,
+        resendable=is_resendable(head),
+        archived=archived_class(head),
+    )
+
+
+def is_resendable(head: dict[str, Any]) -> bool:
+    """False where S3 shows metadata in another form than it was sent: undecodable, encoded by RFC 2047, not ASCII."""
+    if head.get("MissingMeta") or (head.get("ExpiresString") and not head.get("Expires")):
+        return False
+    texts = [*head.get("Metadata", {}).items()]
+    texts += [(name, head[name]) for name in REPLICATED_FIELDS if isinstance(head.get(name), str)]
+    return all(re.fullmatch(r"[ -~]*", text) and "=?" not in text for pair in texts for text in pair)
+
+
+def archived_class(head: dict[str, Any]) -> str:
+    """The storage class or archive status that keeps S3 from copying the object now, else ""."""
+    status = str(head.get("ArchiveStatus") or "")
+    if head.get("StorageClass") in ARCHIVED_CLASSES:
+        status = str(head["StorageClass"])
+    return "" if 'ongoing-request="false"' in head.get("Restore", "") else status
+
+
+def user_metadata_fits(metadata: dict[str, str]) -> bool:
+    """S3 counts the bytes of names and values, at most 2 KB; here with the header prefix, to be on the safe side."""
+    return sum(len(f"x-amz-meta-{name}{value}".encode()) for name, value in metadata.items()) <= MAX_USER_METADATA
+
+
+def metadata_to_send(source: Source, keep_encoding: bool) -> dict[str, Any]:
+    """Metadata arguments for CopyObject (REPLACE) and CreateMultipartUpload, with the provenance where it fits.
+
+    A ContentEncoding that the directory bucket refuses is kept as user metadata: `keep_encoding` False.
+    """
+    fields = dict(source.fields)
+    metadata = dict(source.metadata)
+    if not keep_encoding:
+        metadata[MOVED_CONTENT_ENCODING] = fields.pop("ContentEncoding")
+    with_provenance = metadata | {PROVENANCE: source.identity}
+    if user_metadata_fits(with_provenance):
+        metadata = with_provenance
+    return fields | {"Metadata": {name: ascii_header(value) for name, value in metadata.items()}}
+
+
+def ascii_header(value: str) -> str:
+    """The value, encoded as S3 itself shows it (RFC 2047) where it is not ASCII, which botocore refuses to send."""
+    if value.isascii():
+        return value
+    from email.header import Header  # needed for very few objects, and slow to import
+
+    return Header(value, "utf-8", maxlinelen=sys.maxsize).encode()
+
+
+# --- Parts ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bytes first..last, both included, of the source; numbers begin at 1 while bytes begin at 0."""
+
+    number: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A multipart upload under way, as it is handed on to the next worker."""
+
+    upload_id: str
+    source: str  # identity of the source it was begun for
+    part_size: int
+
+
+def part_size_for(size: int, smallest: int) -> int:
+    """Bytes per part so that at most 10,000 parts are needed. Raises ValueError above 10,000 parts of 5 GiB."""
+    needed = -(-size // MAX_PARTS)
+    part_size = max(smallest, -(-needed // MIB) * MIB)
+    if part_size > MAX_COPY_SIZE:
+        raise ValueError(f"{size} bytes are more than {MAX_PARTS} parts of 5 GiB, the largest object of S3")
+    return part_size
+
+
+def parts_of(size: int, part_size: int) -> list[Part]:
+    """The parts of an object, numbered from 1 without gaps as a directory bucket demands."""
+    starts = range(0, size, part_size)
+    return [Part(number, start, min(start + part_size, size) - 1) for number, start in enumerate(starts, 1)]
+
+
+# --- What can go wrong with a key -------------------------------------------------------------------------------------
+
+
+class Interrupted(Exception):
+    """The worker has to stop, or the message's 12 hours are over: the message is handed back."""
+
+
+class Changed(Exception):
+    """The source or the destination changed in between: look again."""
+
+
+class Unfinished(Exception):
+    """An answer that does not say that the work was done, such as a 200 with nothing inside."""
+
+
+class Refused(Exception):
+    """The key cannot be synced as it is now."""
+
+
+def error_code(error: BaseException) -> str:
+    return str(error.response["Error"].get("Code", "")) if isinstance(error, ClientError) else type(error).__name__
+
+
+def is_change(error: Exception) -> bool:
+    return isinstance(error, Changed) or error_code(error) in CHANGED_CODES
+
+
+def is_busy(error: Exception) -> bool:
+    return isinstance(error, (NotConnected, HTTPClientError, ResponseParserError, Unfinished)) or (
+        error_code(error) in BUSY_CODES
+    )
+
+
+def outcome_unknown(error: Exception) -> bool:
+    """True where S3 may have done what it was asked, or may still be doing it."""
+    return isinstance(error, (HTTPClientError, ResponseParserError, Unfinished)) or error_code(error) in UNKNOWN_CODES
+
+
+def describe(error: BaseException) -> str:
+    """One line: operation, error code, message and, where there is something to do, what."""
+    if not isinstance(error, ClientError):
+        return f'error={type(error).__name__} message="{error}"'
+    code = error_code(error)
+    message = error.response["Error"].get("Message", "")
+    advice = f' advice="{ADVICE[code]}"' if code in ADVICE else ""
+    return f'operation={error.operation_name} error={code} message="{message}"{advice}'
+
+
+# --- Jobs: a key to sync ----------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Job:
+    """One key to make equal, for all messages that ask for it at this time."""
+
+    key: str
+    look_first: bool = False  # the key is probably there already: begin with the destination
+    redelivered: bool = False  # an earlier delivery may have died half way
+    upload: Upload | None = None
+    action: str = "skipped"  # or "copied", "deleted": what was done at last
+    size: int = 0
+    writing: bool = False  # a call that changes the destination is under way right now
+    unsettled_until: float = 0.0  # until then such a call that got no answer may still land
+    interrupted: threading.Event = field(default_factory=threading.Event)
+    messages: list[Message] = field(default_factory=list)
+    latecomers: list[Message] = field(default_factory=list)  # came while it ran: one more run
+    running: bool = False
+    started: float = 0.0
+
+    def check_interrupted(self) -> None:
+        if self.interrupted.is_set():
+            raise Interrupted
+
+    def pause(self, seconds: float) -> None:
+        self.interrupted.wait(seconds)
+        self.check_interrupted()
+
+
+@dataclass(eq=False)
+class Context:
+    """What every sync shares: settings, clients, the pool for parts, and what was learned of the buckets."""
+
+    settings: Settings
+    s3: Any
+    parts: Any
+    writes: Any
+    pool: ThreadPoolExecutor
+    now: Callable[[], float] = time.monotonic
+    refused: set[str] = field(default_factory=set)  # what the directory bucket turned out not to take
+    source_bucket_seen: float = float("-inf")
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    session_ready: bool = False
+
+    @property
+    def destination(self) -> dict[str, str]:
+        return bucket_arguments(
+            "Bucket", self.settings.dst_bucket, "ExpectedBucketOwner", self.settings.dst_bucket_owner
+        )
+
+    @property
+    def source(self) -> dict[str, str]:
+        return bucket_arguments(
+            "Bucket", self.settings.src_bucket, "ExpectedBucketOwner", self.settings.src_bucket_owner
+        )
+
+
+def bucket_arguments(bucket_name: str, bucket: str, owner_name: str, owner: str) -> dict[str, str]:
+    return {bucket_name: bucket} | ({owner_name: owner} if owner else {})
+
+
+# --- S3 calls ---------------------------------------------------------------------------------------------------------
+
+
+def head_source(context: Context, key: str) -> Source | None:
+    """The source object as it is now, None when there is none (a delete marker counts as none)."""
+    try:
+        return source_from_head(context.s3.head_object(Key=key, **context.source))
+    except ClientError as error:
+        if error_code(error) not in ("404", "NoSuchKey"):
+            raise
+    require_source_bucket(context)
+    return None
+
+
+def require_source_bucket(context: Context) -> None:
+    """HeadObject answers 404 for a missing bucket too, and a missing bucket must not empty the destination.
+
+    Lists one key at most once a minute. Raises the ClientError of ListObjectsV2 (NoSuchBucket, AccessDenied).
+    """
+    with context.lock:
+        if context.now() - context.source_bucket_seen < SOURCE_BUCKET_CHECK_SECONDS:
+            return
+        context.s3.list_objects_v2(MaxKeys=1, **context.source)
+        context.source_bucket_seen = context.now()
+
+
+def open_session(context: Context) -> None:
+    """Has the client create its S3 Express session once, before many threads would each create one."""
+    if context.session_ready:
+        return
+    with context.lock:
+        if not context.session_ready:
+            context.s3.list_objects_v2(MaxKeys=1, **context.destination)
+            context.session_ready = True
+
+
+def head_destination(context: Context, key: str) -> Destination | None:
+    try:
+        head = context.s3.head_object(Key=key, **context.destination)
+    except ClientError as error:
+        if error_code(error) not in ("404", "NoSuchKey"):
+            raise
+        return None
+    return Destination(head["ETag"], head.get("Metadata", {}).get(PROVENANCE, ""))
+
+
+@contextmanager
+def write_call(context: Context, job: Job) -> Iterator[None]:
+    """Around a call that changes the destination: remembers until when it may still land if no answer came."""
+    job.writing = True  # before the check: drain() first interrupts, then looks at this
+    try:
+        job.check_interrupted()
+        yield
+    except Exception as error:
+        if outcome_unknown(error):
+            job.unsettled_until = context.now() + context.settings.copy_timeout
+        raise
+    finally:
+        job.writing = False
+
+
+def copy_source(context: Context, job: Job, source: Source) -> dict[str, Any]:
+    """Arguments common to CopyObject and UploadPartCopy: never another version than the one that was looked at."""
+    settings = context.settings
+    owner = {"ExpectedSourceBucketOwner": settings.src_bucket_owner} if settings.src_bucket_owner else {}
+    return {
+        "Key": job.key,
+        "CopySource": {"Bucket": settings.src_bucket, "Key": job.key},
+        "CopySourceIfMatch": source.etag,
+        **context.destination,
+        **owner,
+    }
+
+
+def copy_object(context: Context, job: Job, source: Source, condition: dict[str, str]) -> None:
+    """One CopyObject, metadata replaced by what HeadObject showed plus the provenance, or copied where it cannot be."""
+
+    def call(metadata: dict[str, Any]) -> None:
+        with write_call(context, job):
+            answer = context.writes.copy_object(
+                **copy_source(context, job, source), **COPY_DIRECTIVES, **condition, **metadata
+            )
+            # A 200 without a result raises nothing in botocore, and is no copy (S3 API Reference, CopyObject).
+            if not answer.get("CopyObjectResult", {}).get("ETag"):
+                raise Unfinished("CopyObject answered 200 without an ETag")
+
+    if source.resendable and PROVENANCE in metadata_to_send(source, keep_encoding=True)["Metadata"]:
+        send_metadata(context, job, source, lambda metadata: call({"MetadataDirective": "REPLACE"} | metadata))
+    else:
+        call({"MetadataDirective": "COPY"})
+
+
+def send_metadata(context: Context, job: Job, source: Source, call: Callable[[dict[str, Any]], Any]) -> Any:
+    """call(metadata), and once more without the ContentEncoding where the directory bucket refuses it."""
+    encoding = source.fields.get("ContentEncoding")
+    if encoding is None or "content encoding" not in context.refused:
+        try:
+            return call(metadata_to_send(source, keep_encoding=True))
+        except ClientError as error:
+            if encoding is None or error_code(error) not in REFUSED_CODES:
+                raise
+    answer = call(metadata_to_send(source, keep_encoding=False))
+    context.refused.add("content encoding")
+    log.warning(
+        "the directory bucket refuses Content-Encoding %s, kept as user metadata %s key=%s",
+        encoding,
+        MOVED_CONTENT_ENCODING,
+        quoted(job.key),
+    )
+    return answer
+
+
+def write_on_condition(context: Context, existing: Destination | None, write: Callable[[dict[str, str]], None]) -> None:
+    """write(condition), only where the destination still is what it was; without, once the bucket refused that."""
+    condition = {"IfMatch": existing.etag} if existing else {"IfNoneMatch": "*"}
+    if "conditional writes" in context.refused:
+        return write({})
+    try:
+        write(condition)
+    except ClientError as error:
+        if error_code(error) != "NotImplemented":
+            raise
+        write({})
+        context.refused.add("conditional writes")
+        log.warning("the destination refuses conditional writes, going on without: %s", describe(error))
+
+
+def create_upload(context: Context, job: Job, source: Source) -> Upload:
+    part_size = part_size_for(source.size, context.settings.part_size)
+
+    def call(metadata: dict[str, Any]) -> Any:
+        return context.s3.create_multipart_upload(Key=job.key, **context.destination, **metadata)
+
+    answer = send_metadata(context, job, source, call)
+    return Upload(answer["UploadId"], source.identity, part_size)
+
+
+def copy_part(context: Context, job: Job, source: Source, upload: Upload, part: Part) -> tuple[int, str]:
+    """One UploadPartCopy; its part number and ETag. Parts not yet begun are not begun once interrupted."""
+    job.check_interrupted()
+    answer = context.parts.upload_part_copy(
+        UploadId=upload.upload_id,
+        PartNumber=part.number,
+        CopySourceRange=f"bytes={part.first}-{part.last}",
+        **copy_source(context, job, source),
+    )
+    etag = answer.get("CopyPartResult", {}).get("ETag")
+    if not etag:
+        raise Unfinished(f"UploadPartCopy of part {part.number} answered 200 without an ETag")
+    return part.number, etag
+
+
+def finished_parts(context: Context, job: Job, source: Source, upload: Upload) -> dict[int, str]:
+    """Part number -> ETag of the parts that are there in full. Raises NoSuchUpload."""
+    wanted = {part.number: part.last - part.first + 1 for part in parts_of(source.size, upload.part_size)}
+    pages = context.s3.get_paginator("list_parts").paginate(
+        Key=job.key, UploadId=upload.upload_id, **context.destination
+    )
+    found = [part for page in pages for part in page.get("Parts", [])]
+    return {part["PartNumber"]: part["ETag"] for part in found if wanted.get(part["PartNumber"]) == part["Size"]}
+
+
+def complete_upload(
+    context: Context, job: Job, source: Source, upload: Upload, etags: dict[int, str], condition: dict[str, str]
+) -> None:
+    """Raises the error of S3; after a conflict the upload cannot be completed any more (S3 API Reference)."""
+    with write_call(context, job):
+        answer = context.writes.complete_multipart_upload(
+            Key=job.key,
+            UploadId=upload.upload_id,
+            MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etags[n]} for n in sorted(etags)]},
+            MpuObjectSize=source.size,
+            **context.destination,
+            **condition,
+        )
+        if not answer.get("ETag"):
+            raise Unfinished("CompleteMultipartUpload answered 200 without an ETag")
+
+
+def abort_upload(context: Context, key: str, upload_id: str) -> None:
+    """Ends an upload and its parts. Parts that were under way may land after it, so it is asked until none is left."""
+    for _ in range(3):
+        try:
+            context.s3.abort_multipart_upload(Key=key, UploadId=upload_id, **context.destination)
+            left = context.s3.list_parts(Key=key, UploadId=upload_id, MaxParts=1, **context.destination)
+        except ClientError as error:
+            if error_code(error) == "NoSuchUpload":
+                return
+            log.warning("could not abort upload %s, the lifecycle rule will: %s", upload_id, describe(error))
+            return
+        if not left.get("Parts"):
+            return
+
+
+def abort_orphans(context: Context, job: Job) -> None:
+    """Ends uploads of this key that a worker which died left behind; a live one that loses its upload begins again.
+
+    A directory bucket lists uploads only by a prefix that ends in "/" (S3 API Reference, ListMultipartUploads).
+    """
+    prefix = job.key[: job.key.rfind("/") + 1]
+    pages = context.s3.get_paginator("list_multipart_uploads").paginate(Prefix=prefix, **context.destination)
+    for upload in [upload for page in pages for upload in page.get("Uploads", [])]:
+        if upload["Key"] == job.key and (job.upload is None or upload["UploadId"] != job.upload.upload_id):
+            log.info("aborting the upload of an earlier delivery key=%s", quoted(job.key))
+            abort_upload(context, job.key, upload["UploadId"])
+
+
+def delete_object(context: Context, job: Job, existing: Destination) -> None:
+    """Only the object that was looked at: a delete that arrives late must not take a newer one along."""
+
+    def call(condition: dict[str, str]) -> None:
+        with write_call(context, job):
+            context.writes.delete_object(Key=job.key, **context.destination, **condition)
+
+    write_on_condition(context, existing, call)
+
+
+# --- The sync protocol for one key ------------------------------------------------------------------------------------
+
+
+def sync_key(context: Context, job: Job) -> None:
+    """Makes the destination's object equal to the source's, and sets job.action to what that took.
+
+    Raises Interrupted; Refused or the S3 error where the key cannot be synced now. An upload that is still open then is
+    aborted, unless the job was interrupted: then job.upload says where to go on.
+    """
+    try:
+        repeat_until_equal(context, job)
+    except Interrupted:
+        raise
+    except Exception:
+        drop_upload(context, job)
+        raise
+    drop_upload(context, job)
+
+
+def drop_upload(context: Context, job: Job) -> None:
+    if job.upload:
+        abort_upload(context, job.key, job.upload.upload_id)
+    job.upload = None
+
+
+def repeat_until_equal(context: Context, job: Job) -> None:
+    """Look, write, look again, until nothing moved in between.
+
+    The second look is what makes it right: without it an object that is deleted (or re-created) while its copy (or
+    delete) is under way stays wrong for ever.
+    """
+    changes = 0
+    give_up = context.now() + BUSY_RETRY_BASES * context.settings.retry_base_seconds
+    while True:
+        job.check_interrupted()
+        try:
+            prepare(context, job)
+            source = head_source(context, job.key)
+            wrote = make_equal(context, job, source)
+            if not wrote or head_source(context, job.key) == source:
+                return
+            raise Changed("the source changes faster than it can be copied")
+        except Exception as error:
+            changes += is_change(error)
+            if changes > CHANGES_PER_DELIVERY or not (is_change(error) or is_busy(error)):
+                raise
+            if is_busy(error) and context.now() > give_up:
+                raise
+            log.debug("again key=%s %s", quoted(job.key), describe(error))
+            wait_to_repeat(job, changes, error)
+        job.look_first = True
+
+
+def prepare(context: Context, job: Job) -> None:
+    """Once for the process, and once for a job that an earlier delivery may have left half done."""
+    open_session(context)
+    if job.redelivered:
+        abort_orphans(context, job)
+        job.redelivered = False
+
+
+def wait_to_repeat(job: Job, changes: int, error: Exception) -> None:
+    """No pause at first, then a growing one; longer where S3 is busy. Random, so that two workers part."""
+    job.pause(random.uniform(1, 5) if is_busy(error) else random.uniform(0, 0.02 * 2 ** min(changes, 6) - 0.04))
+
+
+def make_equal(context: Context, job: Job, source: Source | None) -> bool:
+    """One attempt. True when it wrote, so that the source has to be looked at again."""
+    if source is None:
+        existing = head_destination(context, job.key)
+        if existing is None:
+            return False
+        delete_object(context, job, existing)
+        job.action, job.size = "deleted", 0
+        return True
+    existing = head_destination(context, job.key) if job.look_first or is_large(context, source) else None
+    if existing and existing.provenance == source.identity:
+        return False
+    if source.archived:
+        raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
+    copy = copy_in_parts if is_large(context, source) else copy_object
+    write_on_condition(context, existing, lambda condition: copy(context, job, source, condition))
+    job.action, job.size = "copied", source.size
+    return True
+
+
+def is_large(context: Context, source: Source) -> bool:
+    return source.size > context.settings.multipart_threshold
+
+
+# --- Multipart copy ---------------------------------------------------------------------------------------------------
+
+
+def copy_in_parts(context: Context, job: Job, source: Source, condition: dict[str, str]) -> None:
+    """Copies an object as a multipart upload, going on with job.upload where that was begun for this source."""
+    etags = resume_upload(context, job, source)
+    if job.upload is None:
+        job.upload = create_upload(context, job, source)
+    parts = parts_of(source.size, job.upload.part_size)
+    log.info(
+        "Using multipart copy for large file key=%s size=%d parts=%d part_size=%d resumed=%d",
+        quoted(job.key),
+        source.size,
+        len(parts),
+        job.upload.part_size,
+        len(etags),
+    )
+    missing = [part for part in parts if part.number not in etags]
+    copy_missing_parts(context, job, source, job.upload, missing, etags)
+    try:
+        complete_upload(context, job, source, job.upload, etags, condition)
+    except ClientError as error:
+        if error_code(error) in ("409", "ConditionalRequestConflict"):
+            drop_upload(context, job)
+        raise
+    job.upload = None
+
+
+def resume_upload(context: Context, job: Job, source: Source) -> dict[int, str]:
+    """Part number -> ETag of what job.upload already holds. An upload begun for another source version is aborted."""
+    if job.upload is None:
+        return {}
+    if job.upload.source != source.identity:
+        drop_upload(context, job)
+        return {}
+    try:
+        return finished_parts(context, job, source, job.upload)
+    except ClientError as error:
+        if error_code(error) != "NoSuchUpload":
+            raise
+        job.upload = None
+        return {}
+
+
+def copy_missing_parts(
+    context: Context, job: Job, source: Source, upload: Upload, missing: list[Part], etags: dict[int, str]
+) -> None:
+    """Copies the missing parts in the shared pool and adds them to etags. Logs the progress.
+
+    Each key has at most MAX_CONCURRENT_PARTS parts in the pool's queue, so that keys take turns. After an error no
+    further part is begun, and those under way are waited for, so that an abort that follows finds none.
+    """
+    limit = context.settings.max_concurrent_parts
+    total = len(missing) + len(etags)
+    log.info("Uploading %d parts in parallel (max %d concurrent)...", len(missing), limit)
+    done: queue.SimpleQueue[Future[tuple[int, str]]] = queue.SimpleQueue()
+    pending: set[Future[tuple[int, str]]] = set()
+    todo = iter(missing)
+    failure: BaseException | None = None
+    while True:
+        while failure is None and len(pending) < limit and (part := next(todo, None)):
+            future = context.pool.submit(copy_part, context, job, source, upload, part)
+            pending.add(future)
+            future.add_done_callback(done.put)
+        if not pending:
+            break
+        future = done.get()
+        pending.discard(future)
+        if future.cancelled():
+            continue
+        if error := future.exception():
+            failure = failure or error
+            cancel(pending)
+            continue
+        number, etags[number] = future.result()
+        log_progress(job, len(etags), total)
+    if failure:
+        raise failure
+
+
+def cancel(futures: Iterable[Future[Any]]) -> None:
+    for future in list(futures):
+        future.cancel()
+
+
+def log_progress(job: Job, done: int, total: int) -> None:
+    """Every 20 parts, for many parts every 5 %, and at the end."""
+    if done % max(20, total // 20) == 0 or done == total:
+        log.info("Progress: %d/%d parts (%d%%) key=%s", done, total, 100 * done // total, quoted(job.key))
+
+
+# --- Messages ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Message:
+    """A received SQS message and what is left to do for it."""
+
+    body: str
+    receipt_handle: str
+    receive_count: int
+    received_at: float
+    extend_at: float
+    keys: set[str] = field(default_factory=set)  # not finished yet
+    uploads: dict[str, Upload] = field(default_factory=dict)  # key -> upload to go on with
+    event_time: float | None = None  # seconds since the epoch, of the newest event in it
+    hint: bool = False  # sent by a worker or an operator, not by S3
+    failed: str = ""  # the key that failed
+    interrupted: bool = False
+    unsettled_until: float = 0.0
+    settled: bool = False  # acknowledged, handed back or left to its visibility timeout: no more extending
+
+
+def read_body(message: Message, settings: Settings) -> None:
+    """Fills in what the body says: keys of the source bucket inside the prefix; none for an s3:TestEvent.
+
+    Raises ValueError where the body is no S3 event (S3 User Guide, "Event message structure").
+    """
+    try:
+        body = json.loads(message.body)
+        if body.get("Event") == "s3:TestEvent":
+            return
+        for record in body["Records"]:
+            read_record(message, record, settings)
+        uploads = body.get("sync", {}).get("uploads", {})
+        message.uploads = {key: Upload(**upload) for key, upload in uploads.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not an S3 event ({type(error).__name__}: {error}): {message.body[:200]!r}") from error
+
+
+def read_record(message: Message, record: dict[str, Any], settings: Settings) -> None:
+    """Keys arrive form-urlencoded: a space is "+"."""
+    key = unquote_plus(record["s3"]["object"]["key"])
+    if record["s3"]["bucket"]["name"] != settings.src_bucket or not key.startswith(settings.prefix_filter):
+        return
+    message.keys.add(key)
+    message.hint = message.hint or record.get("eventSource") != "aws:s3"
+    if record.get("eventTime"):
+        event_time = datetime.fromisoformat(record["eventTime"].replace("Z", "+00:00")).timestamp()
+        message.event_time = max(message.event_time or 0.0, event_time)
+
+
+def hint_body(bucket: str, keys: Iterable[str]) -> str:
+    """A message in the shape of an S3 event that asks to look at keys, as the worker and the operator send it."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    records = [
+        {
+            "eventSource": "sync",
+            "eventName": "Look",
+            "eventTime": now,
+            "s3": {"bucket": {"name": bucket}, "object": {"key": quote_plus(key)}},
+        }
+        for key in keys
+    ]
+    return json.dumps({"Records": records})
+
+
+def handed_back_body(message: Message) -> str:
+    """The message once more, with the uploads to go on with."""
+    body = json.loads(message.body)
+    body["sync"] = {"uploads": {key: asdict(upload) for key, upload in message.uploads.items()}}
+    return json.dumps(body)
+
+
+def quoted(key: str) -> str:
+    """A key for a log line: control characters and quotes escaped, other characters as they are."""
+    return json.dumps(key, ensure_ascii=False)
+
+
+# --- The worker: queue in, jobs out -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Worker:
+    """The messages and jobs of one process.
+
+    Threads: one receives, a pool syncs keys, a shared pool copies parts, one extends visibility, a few acknowledge; the
+    main thread waits for the end. `lock` guards messages and jobs, `changed` tells that there is room or nothing left.
+    """
+
+    settings: Settings
+    context: Context
+    sqs: Any
+    pool: ThreadPoolExecutor
+    now: Callable[[], float] = time.monotonic
+    messages: set[Message] = field(default_factory=set)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    done: queue.SimpleQueue[Message | None] = field(default_factory=queue.SimpleQueue)
+    counts: Counter[str] = field(default_factory=Counter)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    started: float = field(default_factory=time.monotonic)
+    exit_status: int = 0
+
+    def __post_init__(self) -> None:
+        self.changed = threading.Condition(self.lock)
+
+    # Receiving
+
+    def receive_until_idle(self) -> None:
+        """Receives until the queue stays empty, SIGTERM, or the queue cannot be read; then returns."""
+        empty_polls = failures = 0
+        while empty_polls < self.settings.empty_polls_before_exit and failures < RECEIVE_FAILURES_BEFORE_EXIT:
+            self.wait_for_room()
+            if self.stopping.is_set():
+                return
+            idle = not self.messages
+            try:
+                received = self.receive(self.settings.wait_time_seconds if idle else BUSY_WAIT_TIME_SECONDS)
+            except (ClientError, BotoCoreError) as error:
+                failures += 1
+                self.report_receive_failure(error, failures)
+                continue
+            failures = 0
+            empty_polls = empty_polls + 1 if idle and not received else 0
+            for message in received:
+                self.accept(message)
+
+    def wait_for_room(self) -> None:
+        with self.changed:
+            self.changed.wait_for(
+                lambda: self.stopping.is_set() or len(self.messages) < 2 * self.settings.max_concurrent_keys
+            )
+
+    def receive(self, wait_seconds: int) -> list[Message]:
+        answer = self.sqs.receive_message(
+            QueueUrl=self.settings.queue_url,
+            MaxNumberOfMessages=SQS_BATCH,
+            WaitTimeSeconds=min(wait_seconds, self.settings.wait_time_seconds),
+            VisibilityTimeout=self.settings.visibility_timeout,
+            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+        )
+        return [self.message_from(item) for item in answer.get("Messages", [])]
+
+    def message_from(self, item: dict[str, Any]) -> Message:
+        now = self.now()
+        return Message(
+            body=item["Body"],
+            receipt_handle=item["ReceiptHandle"],
+            receive_count=int(item["Attributes"]["ApproximateReceiveCount"]),
+            received_at=now,
+            extend_at=now + self.settings.visibility_extend_interval,
+        )
+
+    def report_receive_failure(self, error: Exception, failures: int) -> None:
+        log.error("cannot receive from %s: %s", self.settings.queue_url, describe(error))
+        if error_code(error) in FATAL_QUEUE_CODES or failures == RECEIVE_FAILURES_BEFORE_EXIT:
+            self.exit_status = 1
+            self.stopping.set()
+        self.stopping.wait(min(2**failures, 30))
+
+    def accept(self, message: Message) -> None:
+        """Turns a message into jobs. A message that is no event fails, one without keys of ours is acknowledged."""
+        with self.lock:
+            self.messages.add(message)
+        try:
+            read_body(message, self.settings)
+        except ValueError as error:
+            log.error("cannot read message: %s", error)
+            message.failed = "(unreadable)"
+        for key in sorted(message.keys):
+            self.add_job(key, message)
+        if not message.keys:
+            self.finish(message)
+
+    # Jobs
+
+    def add_job(self, key: str, message: Message) -> None:
+        """Messages on one key become one sync; what comes while that runs becomes one more after it."""
+        with self.lock:
+            job = self.jobs.get(key)
+            if job and job.running:
+                job.latecomers.append(message)
+                return
+            if job is None:
+                job = self.jobs[key] = Job(key)
+                future = self.pool.submit(self.run_job, job)
+                future.add_done_callback(lambda finished: self.end_job(job, finished.exception()))
+            job.messages.append(message)
+            job.look_first = job.look_first or message.hint or message.receive_count > 1
+            job.redelivered = job.redelivered or message.receive_count > 1
+            job.upload = job.upload or message.uploads.get(key)
+            if self.stopping.is_set():
+                job.interrupted.set()
+
+    def run_job(self, job: Job) -> None:
+        with self.lock:
+            job.running = True
+        job.started = self.now()
+        sync_key(self.context, job)
+        self.recheck_later(job)
+
+    def recheck_later(self, job: Job) -> None:
+        """A call that got no answer may still land, and nothing would tell: have the key looked at after that."""
+        delay = self.seconds_until(job.unsettled_until)
+        if delay:
+            log.info("looking again in %d s at key=%s, a copy of it got no answer", delay, quoted(job.key))
+            self.send(hint_body(self.settings.src_bucket, [job.key]), delay)
+
+    def seconds_until(self, moment: float) -> int:
+        """Whole seconds, rounded up, 0 once it is over."""
+        return max(0, math.ceil(moment - self.now()))
+
+    def log_outcome(self, job: Job, error: BaseException | None) -> None:
+        if isinstance(error, Interrupted):
+            log.info("interrupted key=%s", quoted(job.key))
+            return
+        if error:
+            self.count(failed=1)
+            expected = isinstance(error, (ClientError, BotoCoreError, Refused, Unfinished, Changed, ValueError))
+            attempt = max(message.receive_count for message in job.messages)
+            log.error(
+                "failed key=%s attempt=%d/%d %s",
+                quoted(job.key),
+                attempt,
+                self.settings.max_receives,
+                describe(error),
+                exc_info=None if expected else error,
+            )
+            return
+        self.count(**{job.action: 1, "bytes": job.size})
+        event_times = [message.event_time for message in job.messages if message.event_time]
+        lag = f" lag={time.time() - min(event_times):.3f}" if event_times else ""
+        log.info(
+            "synced key=%s action=%s size=%d seconds=%.3f%s",
+            quoted(job.key),
+            job.action,
+            job.size,
+            self.now() - job.started,
+            lag,
+        )
+
+    def count(self, **amounts: int) -> None:
+        with self.lock:
+            self.counts.update(amounts)
+
+    def end_job(self, job: Job, error: BaseException | None) -> None:
+        """Tells the job's messages, and runs the key once more for those that came meanwhile."""
+        with self.lock:
+            if self.jobs.get(job.key) is not job:
+                return  # handed back by drain()
+            del self.jobs[job.key]
+            self.log_outcome(job, error)
+            for message in job.messages:
+                self.note_outcome(message, job, error)
+            finished = [message for message in job.messages if not message.keys]
+            for message in job.latecomers:
+                self.add_job(job.key, message)
+                self.jobs[job.key].look_first = True
+        for message in finished:
+            self.finish(message)
+
+    def note_outcome(self, message: Message, job: Job, error: BaseException | None) -> None:
+        message.keys.discard(job.key)
+        message.unsettled_until = max(message.unsettled_until, job.unsettled_until)
+        message.interrupted = message.interrupted or isinstance(error, Interrupted)
+        if error and not isinstance(error, Interrupted):
+            message.failed = job.key
+        if job.upload and isinstance(error, Interrupted):
+            message.uploads[job.key] = job.upload
+
+    # The end of a message
+
+    def finish(self, message: Message) -> None:
+        """All keys are through: acknowledge, try later, or hand back."""
+        with self.lock:
+            if message.settled:
+                return
+            message.settled = True
+        if message.failed:
+            self.retry_later(message)
+        elif message.interrupted:
+            self.hand_back(message)
+        else:
+            self.done.put(message)
+            return
+        self.forget([message])
+
+    def forget(self, messages: Iterable[Message]) -> None:
+        with self.changed:
+            self.messages.difference_update(messages)
+            self.changed.notify_all()
+
+    def retry_later(self, message: Message) -> None:
+        """Visible again after a growing pause, and not before a copy without an answer must have ended."""
+        last = message.receive_count >= self.settings.max_receives
+        pause = 0 if last else self.settings.retry_base_seconds * 4 ** (message.receive_count - 1)
+        pause = min(max(pause, self.seconds_until(message.unsettled_until)), self.visibility_left(message, self.now()))
+        what = "goes to the dead-letter queue" if last else "is tried again"
+        log.info("message of key=%s %s in %d s", quoted(message.failed), what, pause)
+        self.set_visibility(message, pause)
+
+    def set_visibility(self, message: Message, seconds: int) -> None:
+        try:
+            self.sqs.change_message_visibility(
+                QueueUrl=self.settings.queue_url, ReceiptHandle=message.receipt_handle, VisibilityTimeout=seconds
+            )
+        except (ClientError, BotoCoreError) as error:
+            log.warning("a message comes back only when its visibility timeout ends: %s", describe(error))
+
+    def hand_back(self, message: Message) -> None:
+        """Sends the message anew and deletes the old one, so that an interruption does not use up a receive."""
+        delay = self.seconds_until(message.unsettled_until)
+        try:
+            self.send(handed_back_body(message), delay)
+        except (ClientError, BotoCoreError) as error:
+            log.warning("could not send a message back, making it visible: %s", describe(error))
+            self.set_visibility(message, delay)
+            return
+        self.count(handed_back=1)
+        self.delete_batch([message])
+
+    def send(self, body: str, delay: int) -> None:
+        self.sqs.send_message(
+            QueueUrl=self.settings.queue_url, MessageBody=body, DelaySeconds=min(delay, MAX_SQS_DELAY)
+        )
+
+    def acknowledge_until_none(self) -> None:
+        """Deletes finished messages in batches, until None comes."""
+        while True:
+            batch = [self.done.get()]
+            while len(batch) < SQS_BATCH and batch[-1] is not None:
+                try:
+                    batch.append(self.done.get(timeout=0.1))
+                except queue.Empty:
+                    break
+            messages = [message for message in batch if message is not None]
+            self.delete_batch(messages)
+            self.forget(messages)
+            if len(messages) < len(batch):
+                return
+
+    def delete_batch(self, messages: list[Message]) -> None:
+        """A message that could not be deleted is delivered again, and found done."""
+        if not messages:
+            return
+        entries = [{"Id": str(i), "ReceiptHandle": message.receipt_handle} for i, message in enumerate(messages)]
+        try:
+            answer = self.sqs.delete_message_batch(QueueUrl=self.settings.queue_url, Entries=entries)
+        except (ClientError, BotoCoreError) as error:
+            log.warning("could not delete %d messages, they come again: %s", len(messages), describe(error))
+            return
+        for failed in answer.get("Failed", []):
+            log.warning("could not delete a message, it comes again: error=%s", failed.get("Code"))
+
+    # Visibility
+
+    def extend_until_stopped(self, stopped: threading.Event) -> None:
+        while not stopped.wait(1):
+            self.extend_due(self.now())
+
+    def extend_due(self, now: float) -> None:
+        """One step of the heartbeat: extends what is due, hands back what has used up the 12 hours of SQS."""
+        with self.lock:
+            due = [message for message in self.messages if message.extend_at <= now and not message.settled]
+        for message in due:
+            message.extend_at = now + self.settings.visibility_extend_interval
+            if self.visibility_left(message, now) <= self.settings.visibility_extend_interval:
+                message.extend_at = float("inf")
+                self.interrupt_message(message)
+        for start in range(0, len(due), SQS_BATCH):
+            self.extend_batch(due[start : start + SQS_BATCH], now)
+
+    def visibility_left(self, message: Message, now: float) -> int:
+        """Seconds SQS still allows for this receive; it refuses more (SQS API Reference, ChangeMessageVisibility)."""
+        return max(0, int(message.received_at + MAX_SQS_VISIBILITY - now - 5))
+
+    def interrupt_message(self, message: Message) -> None:
+        with self.lock:
+            jobs = [job for job in self.jobs.values() if message in job.messages]
+        for job in jobs:
+            if not job.interrupted.is_set():
+                log.warning("12 hours since the message was received, handing it back key=%s", quoted(job.key))
+            job.interrupted.set()
+
+    def extend_batch(self, messages: list[Message], now: float) -> None:
+        entries = [
+            {
+                "Id": str(i),
+                "ReceiptHandle": message.receipt_handle,
+                "VisibilityTimeout": min(self.settings.visibility_timeout, self.visibility_left(message, now)),
+            }
+            for i, message in enumerate(messages)
+        ]
+        try:
+            answer = self.sqs.change_message_visibility_batch(QueueUrl=self.settings.queue_url, Entries=entries)
+        except (ClientError, BotoCoreError) as error:
+            log.warning("could not extend the visibility of %d messages: %s", len(messages), describe(error))
+            return
+        for failed in answer.get("Failed", []):
+            message = messages[int(failed["Id"])]
+            if failed.get("Code") in LOST_RECEIPT_CODES and not message.settled:
+                message.extend_at = float("inf")
+                log.warning("a message is no longer ours, another worker may get it: error=%s", failed["Code"])
+
+    # From start to exit
+
+    def run(self, signals: list[int]) -> int:
+        """Works until the queue stays empty or a signal number appears in `signals`. Returns the exit status."""
+        stopped = threading.Event()
+        receiver = threading.Thread(target=self.receive_until_idle, name="receiver")
+        heartbeat = threading.Thread(target=self.extend_until_stopped, args=[stopped], name="heartbeat")
+        acknowledgers = [threading.Thread(target=self.acknowledge_until_none) for _ in range(ACKNOWLEDGERS)]
+        for thread in [receiver, heartbeat, *acknowledgers]:
+            thread.start()
+        while receiver.is_alive():
+            receiver.join(0.2)
+            if signals and not self.stopping.is_set():
+                log.info("SIGTERM received: handing back what is not finished")
+                self.interrupt_all()
+        self.drain()
+        for _ in acknowledgers:
+            self.done.put(None)
+        for thread in acknowledgers:
+            thread.join()
+        stopped.set()
+        heartbeat.join()
+        self.log_summary()
+        return self.exit_status
+
+    def interrupt_all(self) -> None:
+        with self.changed:
+            self.stopping.set()
+            for job in self.jobs.values():
+                job.interrupted.set()
+            self.changed.notify_all()
+
+    def drain(self) -> None:
+        """Waits for what is in flight; what a stopping worker cannot wait for is handed back with a delay."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.messages, DRAIN_SECONDS if self.stopping.is_set() else None)
+            left = list(self.jobs.values())
+        for job in left:
+            if job.writing:
+                job.unsettled_until = self.now() + self.settings.copy_timeout
+            log.warning("handing back while a call is still running key=%s", quoted(job.key))
+            self.end_job(job, Interrupted())
+
+    def log_summary(self) -> None:
+        seconds = max(self.now() - self.started, 0.001)
+        counts = self.counts
+        objects = counts["copied"] + counts["deleted"] + counts["skipped"]
+        log.info(
+            "summary copied=%d deleted=%d skipped=%d failed=%d handed_back=%d bytes=%d seconds=%.1f objects/s=%.1f",
+            *(counts[name] for name in ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")),
+            seconds,
+            objects / seconds,
+        )
+
+
+def s3_client(settings: Settings, name: str) -> Any:
+    """One of CLIENTS. Its pool is as wide as all threads; a copy is silent, so the connection is kept alive."""
+    read_timeout, attempts = CLIENTS[name]
+    return boto3.client(
+        "s3",
+        region_name=settings.region,
+        config=Config(
+            connect_timeout=10,
+            read_timeout=read_timeout or settings.copy_timeout,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            max_pool_connections=settings.max_concurrent_parts + settings.max_concurrent_keys,
+            tcp_keepalive=True,
+        ),
+    )
+
+
+def make_worker(settings: Settings) -> Worker:
+    clients = {name: s3_client(settings, name) for name in CLIENTS}
+    sqs = boto3.client(
+        "sqs",
+        region_name=settings.region,
+        config=Config(
+            connect_timeout=10, retries={"mode": "standard", "total_max_attempts": 5}, max_pool_connections=50
+        ),
+    )
+    parts_pool = ThreadPoolExecutor(settings.max_concurrent_parts, thread_name_prefix="part")
+    keys_pool = ThreadPoolExecutor(settings.max_concurrent_keys, thread_name_prefix="key")
+    return Worker(settings, Context(settings, **clients, pool=parts_pool), sqs, keys_pool)
+
+
+def configure_logging(level: str) -> None:
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        stream=sys.stdout,
+        level=level,
+        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+
+
+def main() -> int:
+    """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting."""
+    signals: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: signals.append(received))  # only noted; run() acts on it
+    try:
+        settings = load_settings(dict(os.environ))
+    except ValueError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 2
+    configure_logging(settings.log_level)
+    log.info("syncing %s to %s prefix=%s", settings.src_bucket, settings.dst_bucket, quoted(settings.prefix_filter))
+    return make_worker(settings).run(signals)
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    # Not sys.exit: that would wait for threads whose copy S3 has not answered, and drain() has handed those back.
+    os._exit(status)
