@@ -1,0 +1,567 @@
+"""A stand-in for S3 and SQS on one port, for tests and benchmarks.
+
+    python tests/standin.py --port 0        prints "listening on http://127.0.0.1:PORT", stops on SIGTERM
+
+or, from a test:
+
+    with running_standin() as standin:
+        standin.create_bucket("source")
+        standin.put("source", "big.bin", 700 * GIB)
+        s3 = boto3.client("s3", endpoint_url=standin.url)
+
+Objects have a size and a history but no bytes, so their size costs nothing. Requests are not authenticated. The verbs
+of the control API, POST /_standin/<verb> with {"args": [...], "kwargs": {...}}, are the functions in VERBS; the
+object that running_standin() gives has each of them as a method. S3 is in standin_s3.py, SQS in standin_sqs.py.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import email.utils
+import functools
+import hashlib
+import inspect
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import GeneratorType
+from typing import Any, Self
+from urllib.parse import parse_qsl, unquote
+
+import httptools
+import standin_s3
+import standin_sqs
+from standin_s3 import GIB, MAX_OBJECT, S3, Answer, Bucket, Notification, Object, Request, S3Error
+from standin_sqs import SQS, Queue, SQSError
+
+TARGET = "AmazonSQS."  # x-amz-target of an SQS request: AmazonSQS.ReceiveMessage
+CONTROL = "/_standin/"
+
+
+class Disconnect(Exception):
+    """Close the connection without an answer."""
+
+
+@dataclass
+class Fault:
+    """A rule that makes requests fail. It applies to requests of one operation, and of one bucket (or queue) and of
+    keys that a regular expression finds, if given; after the first `skip` of them; `times` times (0: always), each
+    time with `probability`.
+
+    kind: error          answer `status` and `code`, do nothing
+          error_in_200   answer 200 with `code` in the body, do nothing
+          empty_200      answer 200 without a body, do nothing
+          reset          close the connection, do nothing
+          hang           wait `seconds`, then close the connection, do nothing
+          lost           do the work, then close the connection
+          delay          wait `seconds`, then go on as usual
+    """
+
+    operation: str
+    kind: str
+    bucket: str = ""
+    key: str = ""
+    skip: int = 0
+    times: int = 1
+    probability: float = 1.0
+    status: int = 500
+    code: str = "InternalError"
+    message: str = "planted by a test"
+    seconds: float = 3600.0
+    used: int = 0
+
+    def applies(self, operation: str, bucket: str, key: str) -> bool:
+        if operation != self.operation or (self.bucket and bucket != self.bucket):
+            return False
+        if (self.key and not re.search(self.key, key)) or (self.times and self.used >= self.times):
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        if random.random() >= self.probability:
+            return False
+        self.used += 1
+        return True
+
+
+@dataclass
+class Latency:
+    ms: float = 0.0
+    ms_per_gib: float = 0.0
+
+
+@dataclass
+class Stats:
+    requests: Counter[str] = field(default_factory=Counter)
+    errors: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    in_flight: Counter[str] = field(default_factory=Counter)
+    max_in_flight: dict[str, int] = field(default_factory=dict)
+    cpu_start: float = field(default_factory=time.process_time)
+
+    def begin(self, operation: str) -> None:
+        self.requests[operation] += 1
+        self.in_flight[operation] += 1
+        if self.in_flight[operation] > self.max_in_flight.get(operation, 0):
+            self.max_in_flight[operation] = self.in_flight[operation]
+
+    def end(self, operation: str) -> None:
+        self.in_flight[operation] -= 1
+
+
+class Server:
+    """The state of the stand-in, and the way of a request through it."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.reset()
+
+    def reset(self) -> None:
+        self.sqs = SQS()
+        self.sqs.url = self.url
+        self.s3 = S3(lambda queue, body, delay: self.sqs.send(self.sqs.queues[queue], body, delay) and None)
+        self.faults: list[Fault] = []
+        self.latency: dict[str, Latency] = {}
+        self.stats = Stats()
+        self.records: list[dict[str, Any]] | None = None
+
+    async def answer(self, request: Request) -> Answer:
+        """Raises Disconnect when the connection is to be closed instead."""
+        if target := request.headers.get("x-amz-target"):
+            operation, work = self.prepare_sqs(target.removeprefix(TARGET), request)
+            error_answer = sqs_error
+        else:
+            operation, work = self.prepare_s3(request)
+            error_answer = standin_s3.error_answer
+        if self.records is not None:
+            self.record(operation, request)
+        stats = self.stats
+        stats.begin(operation)
+        try:
+            return await self.with_faults(operation, request, work, error_answer)
+        finally:
+            stats.end(operation)
+
+    def prepare_s3(self, request: Request) -> tuple[str, Callable]:
+        operation, function = standin_s3.operation_of(request)
+        if function is None:
+            raise_not_implemented = S3Error("NotImplemented", f"The stand-in has no operation {operation}")
+            return operation, functools.partial(self.s3_error, operation, raise_not_implemented)
+        return operation, functools.partial(self.run_s3, operation, function, request)
+
+    async def s3_error(self, operation: str, error: S3Error) -> Answer:
+        self.stats.errors[operation][error.code] += 1
+        return standin_s3.error_answer(error.status, error.code, error.message, error.headers)
+
+    async def run_s3(self, operation: str, function: Callable, request: Request) -> Answer:
+        latency = self.latency.get(operation)
+        try:
+            result = function(self.s3, request)
+            if not isinstance(result, GeneratorType):
+                await pause(latency, 0)
+                return result
+            await pause(latency, next(result))
+            try:
+                next(result)
+            except StopIteration as end:
+                return end.value
+            raise AssertionError(f"{operation} yields twice")
+        except S3Error as error:
+            return await self.s3_error(operation, error)
+
+    def prepare_sqs(self, action: str, request: Request) -> tuple[str, Callable]:
+        return action, functools.partial(self.run_sqs, action, request)
+
+    async def run_sqs(self, action: str, request: Request) -> Answer:
+        try:
+            if action not in standin_sqs.ACTIONS:
+                raise SQSError("UnsupportedOperation", f"The stand-in has no action {action}")
+            await pause(self.latency.get(action), 0)
+            result = standin_sqs.ACTIONS[action](self.sqs, json.loads(request.body))
+            if inspect.iscoroutine(result):
+                result = await result
+        except SQSError as error:
+            self.stats.errors[action][error.code] += 1
+            return sqs_error(400, error.code, error.message)
+        return Answer(200, json.dumps(result).encode(), {"content-type": "application/x-amz-json-1.0"})
+
+    async def with_faults(self, operation: str, request: Request, work: Callable, error_answer: Callable) -> Answer:
+        fault = self.find_fault(operation, request) if self.faults else None
+        if fault is None:
+            return await work()
+        if fault.kind in ("delay", "hang"):
+            await asyncio.sleep(fault.seconds)
+        if fault.kind == "lost":
+            await work()
+        if fault.kind in ("lost", "reset", "hang"):
+            raise Disconnect
+        if fault.kind == "delay":
+            return await work()
+        if fault.kind == "empty_200":
+            return Answer(200)
+        self.stats.errors[operation][fault.code] += 1
+        return error_answer(200 if fault.kind == "error_in_200" else fault.status, fault.code, fault.message)
+
+    def find_fault(self, operation: str, request: Request) -> Fault | None:
+        bucket = request.bucket
+        if "x-amz-target" in request.headers:
+            bucket = json.loads(request.body).get("QueueUrl", "").rsplit("/", 1)[-1]
+        return next((fault for fault in self.faults if fault.applies(operation, bucket, request.key)), None)
+
+    def record(self, operation: str, request: Request) -> None:
+        entry = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+        self.records.append(entry | {"operation": operation, "body": request.body.decode("latin-1")})
+
+
+async def pause(latency: Latency | None, moved: int) -> None:
+    if latency:
+        await asyncio.sleep((latency.ms + latency.ms_per_gib * moved / GIB) / 1000)
+
+
+def sqs_error(status: int, code: str, message: str) -> Answer:
+    body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": message}).encode()
+    headers = {
+        "content-type": "application/x-amz-json-1.0",
+        "x-amzn-query-error": f"{standin_sqs.ERRORS.get(code, code)};Sender",
+    }
+    return Answer(status, body, headers)
+
+
+# ---------------------------------------------------------------- HTTP
+
+
+class Connection(asyncio.Protocol):
+    """One client connection: one request at a time, kept alive."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.task: asyncio.Task | None = None
+        self.waiting: list[Request] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.parser = httptools.HttpRequestParser(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """What is under way in S3 goes on without its client; a long poll does not."""
+        if self.task and self.polls:
+            self.task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self.headers: dict[str, str] = {}
+        self.body: list[bytes] = []
+
+    def on_url(self, url: bytes) -> None:
+        self.url = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode().lower()] = value.decode("utf-8", "replace")
+
+    def on_headers_complete(self) -> None:
+        if "expect" in self.headers:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        path, _, query = self.url.decode().partition("?")
+        bucket, _, key = path[1:].partition("/")
+        parameters = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
+        method, body = self.parser.get_method().decode(), b"".join(self.body)
+        request = Request(method, unquote(bucket), unquote(key), parameters, self.headers, body)
+        self.polls = "x-amz-target" in self.headers
+        if path.startswith(CONTROL):
+            self.send(method, control(self.server, key, body))
+        else:
+            self.task = asyncio.get_running_loop().create_task(self.serve(request))
+
+    async def serve(self, request: Request) -> None:
+        try:
+            answer = await self.server.answer(request)
+        except Disconnect:
+            self.transport.abort()
+        except Exception:
+            self.transport.abort()
+            raise
+        else:
+            self.send(request.method, answer)
+
+    def send(self, method: str, answer: Answer) -> None:
+        if self.transport.is_closing():
+            return
+        lines = [f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, '')}\r\nserver: standin\r\ndate: {http_date()}\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in answer.headers.items()]
+        if answer.status not in (204, 304) and "content-length" not in answer.headers:
+            lines.append(f"content-length: {0 if method == 'HEAD' else len(answer.body)}\r\n")
+        head = "".join([*lines, "x-amz-request-id: STANDIN\r\n\r\n"]).encode()
+        self.transport.write(head if method == "HEAD" or answer.status in (204, 304) else head + answer.body)
+
+
+REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+def http_date() -> str:
+    return cached_http_date(int(time.time()))
+
+
+@functools.lru_cache(maxsize=1)
+def cached_http_date(second: int) -> str:
+    return email.utils.formatdate(second, usegmt=True)
+
+
+# ---------------------------------------------------------------- control API
+
+
+def reset(server: Server) -> None:
+    """Forget everything."""
+    server.reset()
+
+
+def create_bucket(server: Server, name: str, **settings: Any) -> None:
+    """Settings are the plain fields of Bucket: owner, versioning, content_encoding, refused_conditions,
+    list_permission."""
+    server.s3.buckets[name] = Bucket(name, **settings)
+
+
+def configure_bucket(server: Server, name: str, **settings: Any) -> None:
+    server.s3.buckets[name] = dataclasses.replace(server.s3.buckets[name], **settings)
+
+
+def delete_bucket(server: Server, name: str) -> None:
+    del server.s3.buckets[name]
+
+
+def put(
+    server: Server, bucket: str, key: str, size: int = 1024, metadata: dict[str, str] | None = None, **fields: Any
+) -> dict[str, Any]:
+    """Write an object as a client would, with an event. `metadata` is user metadata, as it is stored; other fields
+    are those of Object (etag, modified, tags, has_annotations, storage_class, restore, archive_status, missing_meta;
+    `headers` for Content-Type and the like, names in lower case). Returns it as objects() does."""
+    if size > MAX_OBJECT:
+        raise ValueError(f"{size} bytes is more than the largest object, {MAX_OBJECT}")
+    headers = {"content-type": "binary/octet-stream", **fields.pop("headers", {})}
+    headers |= {f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()}
+    held = server.s3.buckets[bucket]
+    etag = hashlib.md5(f"generation {server.s3.generation + 1}".encode()).hexdigest()
+    new = standin_s3.written_object(server.s3, held, size, etag, headers)
+    for name, value in fields.items():
+        setattr(new, name, value)
+    server.s3.store(held, key, new, "ObjectCreated:Put")
+    return describe(new)
+
+
+def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024) -> None:
+    for key in keys:
+        put(server, bucket, key, size)
+
+
+def change(server: Server, bucket: str, key: str, **fields: Any) -> None:
+    """Set fields of the current object in place, without an event."""
+    found = standin_s3.find(server.s3.buckets[bucket], key)
+    for name, value in fields.items():
+        setattr(found, name, value)
+
+
+def delete(server: Server, bucket: str, key: str, version_id: str | None = None) -> None:
+    if version_id is None:
+        server.s3.delete(server.s3.buckets[bucket], key)
+    else:
+        server.s3.delete_version(server.s3.buckets[bucket], key, version_id)
+
+
+def expire(server: Server, bucket: str, key: str) -> None:
+    """Delete as a lifecycle rule does."""
+    server.s3.delete(server.s3.buckets[bucket], key, "LifecycleExpiration")
+
+
+def restore(server: Server, bucket: str, key: str) -> None:
+    """Finish the restore of an archived object."""
+    held = server.s3.buckets[bucket]
+    found = standin_s3.find(held, key)
+    found.restore, found.archive_status = 'ongoing-request="false", expiry-date="Fri, 21 Dec 2029 00:00:00 GMT"', ""
+    server.s3.notify(held, key, found, "ObjectRestore:Completed")
+
+
+def describe(found: Object) -> dict[str, Any]:
+    description = dataclasses.asdict(found)
+    description["metadata"] = {
+        name.removeprefix("x-amz-meta-"): value for name, value in found.headers.items() if name.startswith("x-amz-meta-")
+    }
+    description["generations"] = sorted({generation for generation, _, _ in found.content})
+    return description
+
+
+def objects(server: Server, bucket: str) -> dict[str, Any]:
+    """{key: the current object}; `generations` names the writes that its bytes come from, `content` the byte ranges
+    of them in order. A whole copy has the content of its source."""
+    held = server.s3.buckets[bucket]
+    return {key: describe(found) for key in held.objects if (found := held.current(key))}
+
+
+def versions(server: Server, bucket: str, key: str) -> list[dict[str, Any]]:
+    """Every version and delete marker of a key, the current one last."""
+    return [describe(found) for found in server.s3.buckets[bucket].objects.get(key, [])]
+
+
+def uploads(server: Server, bucket: str) -> list[dict[str, Any]]:
+    """Multipart uploads in progress."""
+    return [dataclasses.asdict(upload) for upload in server.s3.buckets[bucket].uploads.values()]
+
+
+def notify(server: Server, bucket: str, queue: str, **settings: Any) -> None:
+    """Send events of a bucket to a queue; settings are the fields of Notification."""
+    server.s3.buckets[bucket].notification = Notification(queue, **settings)
+
+
+def create_queue(server: Server, name: str, **settings: Any) -> str:
+    """Settings are the plain fields of Queue: visibility_timeout, max_receive_count and dead_letter_queue (made with
+    it), max_visibility. Returns the queue URL."""
+    server.sqs.queues[name] = queue = Queue(name, **settings)
+    if queue.dead_letter_queue:
+        server.sqs.queues.setdefault(queue.dead_letter_queue, Queue(queue.dead_letter_queue))
+    return standin_sqs.queue_url(server.sqs, queue)
+
+
+def send(server: Server, queue: str, body: str, delay: float = 0.0) -> str:
+    return server.sqs.send(server.sqs.queues[queue], body, delay).id
+
+
+def messages(server: Server, queue: str) -> list[dict[str, Any]]:
+    """Every message that is not deleted, visible or not, the oldest first."""
+    held = server.sqs.queues[queue].messages.values()
+    return [dataclasses.asdict(message) for message in sorted(held, key=lambda message: message.sent)]
+
+
+def queue(server: Server, name: str) -> dict[str, int]:
+    """How many messages are visible, in flight and delayed."""
+    visible, in_flight, delayed = standin_sqs.depth(server.sqs.queues[name]).values()
+    return {"visible": visible, "in_flight": in_flight, "delayed": delayed}
+
+
+def fault(server: Server, operation: str, kind: str, **settings: Any) -> None:
+    """Add a rule; settings are the fields of Fault."""
+    server.faults.append(Fault(operation, kind, **settings))
+
+
+def faults(server: Server) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(rule) for rule in server.faults]
+
+
+def clear_faults(server: Server) -> None:
+    server.faults.clear()
+
+
+def latency(server: Server, operation: str, ms: float = 0.0, ms_per_gib: float = 0.0) -> None:
+    server.latency[operation] = Latency(ms, ms_per_gib)
+
+
+def stats(server: Server) -> dict[str, Any]:
+    """Since the last reset: requests, errors by code, requests in flight now and at most, per operation; CPU seconds
+    of the server."""
+    held = server.stats
+    counts = {name: dict(getattr(held, name)) for name in ("requests", "errors", "in_flight", "max_in_flight")}
+    return {**counts, "cpu_seconds": time.process_time() - held.cpu_start}
+
+
+def record(server: Server) -> None:
+    """Keep every request from now on, for requests()."""
+    server.records = []
+
+
+def requests(server: Server, operation: str = "") -> list[dict[str, Any]]:
+    return [entry for entry in server.records or [] if operation in ("", entry["operation"])]
+
+
+VERBS: dict[str, Callable[..., Any]] = {
+    verb.__name__: verb
+    for verb in (
+        reset, create_bucket, configure_bucket, delete_bucket, put, put_many, change, delete, expire, restore, objects,
+        versions, uploads, notify, create_queue, send, messages, queue, fault, faults, clear_faults, latency, stats,
+        record, requests,
+    )
+}  # fmt: skip
+
+
+def control(server: Server, verb: str, body: bytes) -> Answer:
+    try:
+        arguments = json.loads(body or b"{}")
+        result = VERBS[verb](server, *arguments.get("args", []), **arguments.get("kwargs", {}))
+        return Answer(200, json.dumps(result).encode(), {"content-type": "application/json"})
+    except (KeyError, TypeError, ValueError, S3Error) as error:
+        return Answer(400, json.dumps(f"{verb}: {type(error).__name__}: {error}").encode())
+
+
+# ---------------------------------------------------------------- client
+
+
+class Standin:
+    """A running stand-in, seen from a test. Every verb of the control API is a method: see VERBS."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        if verb not in VERBS:
+            raise AttributeError(f"the stand-in has no verb {verb}")
+        return functools.partial(self.call, verb)
+
+    def call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+        body = json.dumps({"args": args, "kwargs": kwargs}).encode()
+        try:
+            with urllib.request.urlopen(urllib.request.Request(self.url + CONTROL + verb, body)) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise ValueError(json.load(error)) from None
+
+
+@contextlib.contextmanager
+def running_standin() -> Iterator[Standin]:
+    """Start a stand-in on a free port and stop it at the end."""
+    process = subprocess.Popen([sys.executable, __file__, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    try:
+        line = process.stdout.readline()
+        if not line.startswith("listening on "):
+            raise RuntimeError(f"the stand-in did not start, it exited with {process.wait()}")
+        yield Standin(line.removeprefix("listening on ").strip())
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+async def main(port: int) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # most requests never wait, and so never need the event loop
+    server = Server()
+    listener = await loop.create_server(lambda: Connection(server), "127.0.0.1", port, backlog=1024)
+    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    server.reset()
+    stopped = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    print(f"listening on {server.url}", flush=True)
+    await stopped.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Stand-in for S3 and SQS.")
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free port")
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main(parser.parse_args().port))

@@ -1,0 +1,345 @@
+"""The SQS half of the stand-in: standard queues over the AWS JSON protocol, with a dead-letter queue.
+
+An action is a function of (sqs, arguments) that returns the JSON answer or raises SQSError; ReceiveMessage is a
+coroutine, because it waits.
+"""
+
+import asyncio
+import base64
+import hashlib
+import heapq
+import json
+import struct
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from standin_s3 import ACCOUNT, REGION
+
+MAX_DELAY = 900
+MAX_VISIBILITY = 43_200  # 12 hours
+MAX_WAIT = 20
+MAX_BATCH = 10
+
+Arguments = dict[str, Any]
+
+# error of the API model: code of the older query protocol, which botocore reports (header x-amzn-query-error)
+ERRORS = {
+    "BatchEntryIdsNotDistinct": "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
+    "EmptyBatchRequest": "AWS.SimpleQueueService.EmptyBatchRequest",
+    "InvalidParameterValue": "InvalidParameterValue",
+    "MessageNotInflight": "AWS.SimpleQueueService.MessageNotInflight",
+    "QueueDoesNotExist": "AWS.SimpleQueueService.NonExistentQueue",
+    "ReceiptHandleIsInvalid": "ReceiptHandleIsInvalid",
+    "TooManyEntriesInBatchRequest": "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
+    "UnsupportedOperation": "AWS.SimpleQueueService.UnsupportedOperation",
+}
+
+
+class SQSError(Exception):
+    def __init__(self, code: str, message: str) -> None:
+        self.code, self.message = code, message
+        super().__init__(f"{code}: {message}")
+
+
+@dataclass(slots=True)
+class Message:
+    id: str
+    body: str
+    attributes: dict[str, Any]
+    sent: float  # seconds since 1970, as all times here
+    visible_at: float
+    receive_count: int = 0
+    first_received: float = 0.0
+    received: float = 0.0
+    dead_letter_source: str = ""
+
+
+@dataclass
+class Queue:
+    name: str
+    visibility_timeout: int = 30
+    max_receive_count: int = 0  # 0: no redrive policy
+    dead_letter_queue: str = ""
+    max_visibility: int = MAX_VISIBILITY  # lower it to reach the 12-hour cap in a test
+    messages: dict[str, Message] = field(default_factory=dict)
+    schedule: list[tuple[float, int, str]] = field(default_factory=list)  # heap of (visible at, number, message id)
+    arrivals: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{self.name}"
+
+    def add(self, message: Message) -> None:
+        self.messages[message.id] = message
+        self.show_at(message, message.visible_at)
+
+    def show_at(self, message: Message, moment: float) -> None:
+        """Hide a message until a moment; an older entry of it in the schedule no longer counts."""
+        message.visible_at = moment
+        self.arrivals += 1
+        heapq.heappush(self.schedule, (moment, self.arrivals, message.id))
+        self.changed.set()
+
+    def next_visible(self) -> Message | None:
+        """The message that is visible, or will be next."""
+        while self.schedule:
+            moment, _, message_id = self.schedule[0]
+            message = self.messages.get(message_id)
+            if message and message.visible_at == moment:
+                return message
+            heapq.heappop(self.schedule)
+        return None
+
+
+class SQS:
+    def __init__(self) -> None:
+        self.queues: dict[str, Queue] = {}
+        self.url = ""  # http://127.0.0.1:PORT
+
+    def send(self, queue: Queue, body: str, delay: float = 0.0, attributes: Arguments | None = None) -> Message:
+        now = time.time()
+        message = Message(str(uuid.uuid4()), body, attributes or {}, now, now + delay)
+        queue.add(message)
+        return message
+
+    def queue(self, arguments: Arguments) -> Queue:
+        queue = self.queues.get(arguments["QueueUrl"].rsplit("/", 1)[-1])
+        if queue is None:
+            raise SQSError("QueueDoesNotExist", "The specified queue does not exist.")
+        return queue
+
+    def take(self, queue: Queue, limit: int, visibility_timeout: int) -> list[Message]:
+        """Receive up to `limit` messages. One that was received max_receive_count times already goes to the
+        dead-letter queue instead (SQS Developer Guide, sqs-dead-letter-queues)."""
+        now = time.time()
+        taken: list[Message] = []
+        while len(taken) < limit:
+            message = queue.next_visible()
+            if message is None or message.visible_at > now:
+                break
+            heapq.heappop(queue.schedule)
+            if 0 < queue.max_receive_count <= message.receive_count:
+                self.move_to_dead_letter_queue(queue, message)
+                continue
+            message.receive_count += 1
+            message.first_received = message.first_received or now
+            message.received = now
+            queue.show_at(message, now + visibility_timeout)
+            taken.append(message)
+        return taken
+
+    def move_to_dead_letter_queue(self, queue: Queue, message: Message) -> None:
+        del queue.messages[message.id]
+        message.dead_letter_source, message.visible_at = queue.arn, time.time()
+        self.queues[queue.dead_letter_queue].add(message)
+
+
+def check_range(arguments: Arguments, name: str, low: int, high: int, default: int) -> int:
+    value = int(arguments.get(name, default))
+    if not low <= value <= high:
+        text = f"Value {value} for parameter {name} is invalid. Reason: Must be between {low} and {high}, if provided."
+        raise SQSError("InvalidParameterValue", text)
+    return value
+
+
+# ---------------------------------------------------------------- queues
+
+
+def create_queue(sqs: SQS, arguments: Arguments) -> Arguments:
+    name, attributes = arguments["QueueName"], arguments.get("Attributes", {})
+    queue = sqs.queues.setdefault(name, Queue(name))
+    queue.visibility_timeout = int(attributes.get("VisibilityTimeout", 30))
+    if "RedrivePolicy" in attributes:
+        policy = json.loads(attributes["RedrivePolicy"])
+        queue.max_receive_count = int(policy["maxReceiveCount"])
+        queue.dead_letter_queue = policy["deadLetterTargetArn"].rsplit(":", 1)[-1]
+    return {"QueueUrl": queue_url(sqs, queue)}
+
+
+def queue_url(sqs: SQS, queue: Queue) -> str:
+    return f"{sqs.url}/{ACCOUNT}/{queue.name}"
+
+
+def get_queue_url(sqs: SQS, arguments: Arguments) -> Arguments:
+    return {"QueueUrl": queue_url(sqs, sqs.queue({"QueueUrl": arguments["QueueName"]}))}
+
+
+def get_queue_attributes(sqs: SQS, arguments: Arguments) -> Arguments:
+    queue, asked = sqs.queue(arguments), set(arguments.get("AttributeNames", []))
+    attributes = {
+        "QueueArn": queue.arn,
+        "VisibilityTimeout": str(queue.visibility_timeout),
+        **{name: str(count) for name, count in depth(queue).items()},
+    }
+    if queue.max_receive_count:
+        target = sqs.queues[queue.dead_letter_queue].arn
+        policy = {"deadLetterTargetArn": target, "maxReceiveCount": queue.max_receive_count}
+        attributes["RedrivePolicy"] = json.dumps(policy)
+    return {"Attributes": {name: value for name, value in attributes.items() if "All" in asked or name in asked}}
+
+
+def depth(queue: Queue) -> dict[str, int]:
+    now = time.time()
+    hidden = [message for message in queue.messages.values() if message.visible_at > now]
+    in_flight = sum(1 for message in hidden if message.received)
+    return {
+        "ApproximateNumberOfMessages": len(queue.messages) - len(hidden),
+        "ApproximateNumberOfMessagesNotVisible": in_flight,
+        "ApproximateNumberOfMessagesDelayed": len(hidden) - in_flight,
+    }
+
+
+# ---------------------------------------------------------------- messages
+
+
+def send_message(sqs: SQS, arguments: Arguments) -> Arguments:
+    queue, attributes = sqs.queue(arguments), arguments.get("MessageAttributes", {})
+    delay = check_range(arguments, "DelaySeconds", 0, MAX_DELAY, 0)
+    message = sqs.send(queue, arguments["MessageBody"], delay, attributes)
+    answer = {"MessageId": message.id, "MD5OfMessageBody": md5(message.body.encode())}
+    return answer | ({"MD5OfMessageAttributes": md5_of_attributes(attributes)} if attributes else {})
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data).hexdigest()
+
+
+def md5_of_attributes(attributes: dict[str, Any]) -> str:
+    """SQS Developer Guide, sqs-message-metadata, "Calculating the MD5 message digest for message attributes"."""
+    data = b""
+    for name in sorted(attributes):
+        value = attributes[name]
+        if "BinaryValue" in value:
+            kind, raw = b"\x02", base64.b64decode(value["BinaryValue"])
+        else:
+            kind, raw = b"\x01", value["StringValue"].encode()
+        for text in (name.encode(), value["DataType"].encode()):
+            data += struct.pack("!I", len(text)) + text
+        data += kind + struct.pack("!I", len(raw)) + raw
+    return md5(data)
+
+
+async def receive_message(sqs: SQS, arguments: Arguments) -> Arguments:
+    queue = sqs.queue(arguments)
+    limit = check_range(arguments, "MaxNumberOfMessages", 1, MAX_BATCH, 1)
+    wait = check_range(arguments, "WaitTimeSeconds", 0, MAX_WAIT, 0)
+    visibility = check_range(arguments, "VisibilityTimeout", 0, MAX_VISIBILITY, queue.visibility_timeout)
+    deadline = time.time() + wait
+    while not (taken := sqs.take(queue, limit, visibility)) and time.time() < deadline:
+        queue.changed.clear()
+        coming = queue.next_visible()
+        wake = min(deadline, coming.visible_at) if coming else deadline
+        try:
+            await asyncio.wait_for(queue.changed.wait(), max(wake - time.time(), 0.001))
+        except TimeoutError:
+            continue
+    asked = {*arguments.get("MessageSystemAttributeNames", []), *arguments.get("AttributeNames", [])}
+    return {"Messages": [received(queue, message, asked) for message in taken]} if taken else {}
+
+
+def received(queue: Queue, message: Message, asked: set[str]) -> Arguments:
+    attributes = {
+        "ApproximateReceiveCount": str(message.receive_count),
+        "SentTimestamp": str(int(message.sent * 1000)),
+        "ApproximateFirstReceiveTimestamp": str(int(message.first_received * 1000)),
+    }
+    if message.dead_letter_source:
+        attributes["DeadLetterQueueSourceArn"] = message.dead_letter_source
+    answer: Arguments = {
+        "MessageId": message.id,
+        "ReceiptHandle": receipt_handle(queue, message),
+        "Body": message.body,
+        "MD5OfBody": md5(message.body.encode()),
+    }
+    if chosen := {name: value for name, value in attributes.items() if name in asked or "All" in asked}:
+        answer["Attributes"] = chosen
+    if message.attributes:
+        answer["MessageAttributes"] = message.attributes
+        answer["MD5OfMessageAttributes"] = md5_of_attributes(message.attributes)
+    return answer
+
+
+def receipt_handle(queue: Queue, message: Message) -> str:
+    """A handle names one receive of a message: the next receive has another one."""
+    return base64.b64encode(json.dumps([queue.name, message.id, message.receive_count]).encode()).decode()
+
+
+def find_message(queue: Queue, handle: str) -> Message | None:
+    """The message of a handle, or None when it is deleted or was received again since."""
+    try:
+        name, message_id, receive_count = json.loads(base64.b64decode(handle, validate=True))
+    except ValueError:
+        raise SQSError("ReceiptHandleIsInvalid", f'The input receipt handle "{handle}" is not valid.') from None
+    if name != queue.name:
+        raise SQSError("ReceiptHandleIsInvalid", f'The input receipt handle "{handle}" is not valid.')
+    message = queue.messages.get(message_id)
+    return message if message and message.receive_count == receive_count else None
+
+
+def delete_message(sqs: SQS, arguments: Arguments) -> Arguments:
+    """An old handle is answered with success and deletes nothing (SQS API reference, DeleteMessage)."""
+    queue = sqs.queue(arguments)
+    if message := find_message(queue, arguments["ReceiptHandle"]):
+        del queue.messages[message.id]
+    return {}
+
+
+def change_message_visibility(sqs: SQS, arguments: Arguments) -> Arguments:
+    """The total from the receive on is at most 12 hours (SQS API reference, ChangeMessageVisibility)."""
+    queue, handle = sqs.queue(arguments), arguments["ReceiptHandle"]
+    timeout = check_range(arguments, "VisibilityTimeout", 0, MAX_VISIBILITY, 0)
+    message, now = find_message(queue, handle), time.time()
+    if message is None:
+        text = "Reason: Message does not exist or is not available for visibility timeout change."
+        raise SQSError("InvalidParameterValue", f"Value {handle} for parameter ReceiptHandle is invalid. {text}")
+    if message.visible_at <= now:
+        raise SQSError("MessageNotInflight", "The specified message isn't in flight.")
+    if now + timeout - message.received > queue.max_visibility:
+        text = f"Reason: Total VisibilityTimeout for the message is beyond the limit [{queue.max_visibility} seconds]"
+        raise SQSError("InvalidParameterValue", f"Value {timeout} for parameter VisibilityTimeout is invalid. {text}")
+    queue.show_at(message, now + timeout)
+    return {}
+
+
+def batch(action: Callable[[SQS, Arguments], Arguments]) -> Callable[[SQS, Arguments], Arguments]:
+    """The batch form of an action: up to 10 entries, each of which may fail by itself."""
+
+    def run(sqs: SQS, arguments: Arguments) -> Arguments:
+        entries = arguments.get("Entries", [])
+        if not entries:
+            raise SQSError("EmptyBatchRequest", "There should be at least one entry in the request.")
+        if len(entries) > MAX_BATCH:
+            text = f"Maximum number of entries per request are {MAX_BATCH}. You have sent {len(entries)}."
+            raise SQSError("TooManyEntriesInBatchRequest", text)
+        if len({entry["Id"] for entry in entries}) < len(entries):
+            raise SQSError("BatchEntryIdsNotDistinct", "Two or more batch entries in the request have the same Id.")
+        sqs.queue(arguments)
+        answer: Arguments = {"Successful": [], "Failed": []}
+        for entry in entries:
+            try:
+                result = action(sqs, {"QueueUrl": arguments["QueueUrl"], **entry})
+                answer["Successful"].append({"Id": entry["Id"], **result})
+            except SQSError as error:
+                failure = {"Id": entry["Id"], "SenderFault": True, "Code": ERRORS[error.code], "Message": error.message}
+                answer["Failed"].append(failure)
+        return answer
+
+    return run
+
+
+ACTIONS: dict[str, Callable] = {
+    "CreateQueue": create_queue,
+    "GetQueueUrl": get_queue_url,
+    "GetQueueAttributes": get_queue_attributes,
+    "SendMessage": send_message,
+    "SendMessageBatch": batch(send_message),
+    "ReceiveMessage": receive_message,
+    "DeleteMessage": delete_message,
+    "DeleteMessageBatch": batch(delete_message),
+    "ChangeMessageVisibility": change_message_visibility,
+    "ChangeMessageVisibilityBatch": batch(change_message_visibility),
+}
