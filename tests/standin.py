@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import GeneratorType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import httptools
@@ -45,7 +45,6 @@ import standin_sqs
 from standin_s3 import GIB, MAX_OBJECT, S3, Answer, Bucket, Notification, Object, Request, S3Error
 from standin_sqs import SQS, Queue, SQSError
 
-TARGET = "AmazonSQS."  # x-amz-target of an SQS request: AmazonSQS.ReceiveMessage
 CONTROL = "/_standin/"
 
 
@@ -137,80 +136,48 @@ class Server:
 
     async def answer(self, request: Request) -> Answer:
         """Raises Disconnect when the connection is to be closed instead."""
-        if target := request.headers.get("x-amz-target"):
-            operation, work = self.prepare_sqs(target.removeprefix(TARGET), request)
-            error_answer = sqs_error
-        else:
-            operation, work = self.prepare_s3(request)
-            error_answer = standin_s3.error_answer
+        is_sqs = "x-amz-target" in request.headers
+        operation, function = (standin_sqs if is_sqs else standin_s3).operation_of(request)
         if self.records is not None:
             self.record(operation, request)
         stats = self.stats
         stats.begin(operation)
         try:
-            return await self.with_faults(operation, request, work, error_answer)
+            fault = self.find_fault(operation, request) if self.faults else None
+            if fault:
+                await fail(fault, SQSError if is_sqs else S3Error)
+            if fault and fault.kind == "empty_200":
+                return Answer()
+            answer = await (self.run_sqs if is_sqs else self.run_s3)(operation, function, request)
+            if fault and fault.kind == "lost":
+                raise Disconnect
+            return answer
+        except (S3Error, SQSError) as error:
+            stats.errors[operation][error.code] += 1
+            return error.answer()
         finally:
             stats.end(operation)
 
-    def prepare_s3(self, request: Request) -> tuple[str, Callable]:
-        operation, function = standin_s3.operation_of(request)
-        if function is None:
-            raise_not_implemented = S3Error("NotImplemented", f"The stand-in has no operation {operation}")
-            return operation, functools.partial(self.s3_error, operation, raise_not_implemented)
-        return operation, functools.partial(self.run_s3, operation, function, request)
-
-    async def s3_error(self, operation: str, error: S3Error) -> Answer:
-        self.stats.errors[operation][error.code] += 1
-        return standin_s3.error_answer(error.status, error.code, error.message, error.headers)
-
     async def run_s3(self, operation: str, function: Callable, request: Request) -> Answer:
-        latency = self.latency.get(operation)
+        result = function(self.s3, request)
+        if not isinstance(result, GeneratorType):
+            await self.pause(operation)
+            return result
+        await self.pause(operation, next(result))
         try:
-            result = function(self.s3, request)
-            if not isinstance(result, GeneratorType):
-                await pause(latency, 0)
-                return result
-            await pause(latency, next(result))
-            try:
-                next(result)
-            except StopIteration as end:
-                return end.value
-            raise AssertionError(f"{operation} yields twice")
-        except S3Error as error:
-            return await self.s3_error(operation, error)
+            next(result)
+        except StopIteration as end:
+            return end.value
+        raise AssertionError(f"{operation} yields twice")
 
-    def prepare_sqs(self, action: str, request: Request) -> tuple[str, Callable]:
-        return action, functools.partial(self.run_sqs, action, request)
+    async def run_sqs(self, operation: str, function: Callable, request: Request) -> Answer:
+        await self.pause(operation)
+        result = function(self.sqs, json.loads(request.body))
+        return standin_sqs.json_answer(await result if inspect.iscoroutine(result) else result)
 
-    async def run_sqs(self, action: str, request: Request) -> Answer:
-        try:
-            if action not in standin_sqs.ACTIONS:
-                raise SQSError("UnsupportedOperation", f"The stand-in has no action {action}")
-            await pause(self.latency.get(action), 0)
-            result = standin_sqs.ACTIONS[action](self.sqs, json.loads(request.body))
-            if inspect.iscoroutine(result):
-                result = await result
-        except SQSError as error:
-            self.stats.errors[action][error.code] += 1
-            return sqs_error(400, error.code, error.message)
-        return Answer(200, json.dumps(result).encode(), {"content-type": "application/x-amz-json-1.0"})
-
-    async def with_faults(self, operation: str, request: Request, work: Callable, error_answer: Callable) -> Answer:
-        fault = self.find_fault(operation, request) if self.faults else None
-        if fault is None:
-            return await work()
-        if fault.kind in ("delay", "hang"):
-            await asyncio.sleep(fault.seconds)
-        if fault.kind == "lost":
-            await work()
-        if fault.kind in ("lost", "reset", "hang"):
-            raise Disconnect
-        if fault.kind == "delay":
-            return await work()
-        if fault.kind == "empty_200":
-            return Answer(200)
-        self.stats.errors[operation][fault.code] += 1
-        return error_answer(200 if fault.kind == "error_in_200" else fault.status, fault.code, fault.message)
+    async def pause(self, operation: str, moved: int = 0) -> None:
+        if latency := self.latency.get(operation):
+            await asyncio.sleep((latency.ms + latency.ms_per_gib * moved / GIB) / 1000)
 
     def find_fault(self, operation: str, request: Request) -> Fault | None:
         bucket = request.bucket
@@ -223,18 +190,14 @@ class Server:
         self.records.append(entry | {"operation": operation, "body": request.body.decode("latin-1")})
 
 
-async def pause(latency: Latency | None, moved: int) -> None:
-    if latency:
-        await asyncio.sleep((latency.ms + latency.ms_per_gib * moved / GIB) / 1000)
-
-
-def sqs_error(status: int, code: str, message: str) -> Answer:
-    body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": message}).encode()
-    headers = {
-        "content-type": "application/x-amz-json-1.0",
-        "x-amzn-query-error": f"{standin_sqs.ERRORS.get(code, code)};Sender",
-    }
-    return Answer(status, body, headers)
+async def fail(fault: Fault, error: type[S3Error] | type[SQSError]) -> None:
+    """What a fault does before the work of the request, or instead of it."""
+    if fault.kind in ("delay", "hang"):
+        await asyncio.sleep(fault.seconds)
+    if fault.kind in ("reset", "hang"):
+        raise Disconnect
+    if fault.kind in ("error", "error_in_200"):
+        raise error(fault.code, fault.message, status=fault.status if fault.kind == "error" else 200)
 
 
 # ---------------------------------------------------------------- HTTP
@@ -245,17 +208,16 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.task: asyncio.Task | None = None
-        self.waiting: list[Request] = []
+        self.parser = httptools.HttpRequestParser(self)
+        self.long_poll: asyncio.Task | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        self.parser = httptools.HttpRequestParser(self)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         """What is under way in S3 goes on without its client; a long poll does not."""
-        if self.task and self.polls:
-            self.task.cancel()
+        if self.long_poll:
+            self.long_poll.cancel()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -286,11 +248,11 @@ class Connection(asyncio.Protocol):
         parameters = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
         method, body = self.parser.get_method().decode(), b"".join(self.body)
         request = Request(method, unquote(bucket), unquote(key), parameters, self.headers, body)
-        self.polls = "x-amz-target" in self.headers
         if path.startswith(CONTROL):
             self.send(method, control(self.server, key, body))
-        else:
-            self.task = asyncio.get_running_loop().create_task(self.serve(request))
+            return
+        task = asyncio.get_running_loop().create_task(self.serve(request))
+        self.long_poll = task if "x-amz-target" in self.headers else None
 
     async def serve(self, request: Request) -> None:
         try:
@@ -306,23 +268,17 @@ class Connection(asyncio.Protocol):
     def send(self, method: str, answer: Answer) -> None:
         if self.transport.is_closing():
             return
-        lines = [f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, '')}\r\nserver: standin\r\ndate: {http_date()}\r\n"]
-        lines += [f"{name}: {value}\r\n" for name, value in answer.headers.items()]
-        if answer.status not in (204, 304) and "content-length" not in answer.headers:
-            lines.append(f"content-length: {0 if method == 'HEAD' else len(answer.body)}\r\n")
-        head = "".join([*lines, "x-amz-request-id: STANDIN\r\n\r\n"]).encode()
-        self.transport.write(head if method == "HEAD" or answer.status in (204, 304) else head + answer.body)
+        body = b"" if method == "HEAD" or answer.status in (204, 304) else answer.body
+        headers = {"date": http_date(int(time.time())), "content-length": len(body), "x-amz-request-id": "STANDIN"}
+        lines = "".join([f"{name}: {value}\r\n" for name, value in {**headers, **answer.headers}.items()])
+        self.transport.write(f"HTTP/1.1 {answer.status} {REASONS[answer.status]}\r\n{lines}\r\n".encode() + body)
 
 
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
-def http_date() -> str:
-    return cached_http_date(int(time.time()))
-
-
 @functools.lru_cache(maxsize=1)
-def cached_http_date(second: int) -> str:
+def http_date(second: int) -> str:
     return email.utils.formatdate(second, usegmt=True)
 
 
@@ -359,8 +315,9 @@ def put(
     headers = {"content-type": "binary/octet-stream", **fields.pop("headers", {})}
     headers |= {f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()}
     held = server.s3.buckets[bucket]
-    etag = hashlib.md5(f"generation {server.s3.generation + 1}".encode()).hexdigest()
-    new = standin_s3.written_object(server.s3, held, size, etag, headers)
+    generation = server.s3.next_generation()
+    etag = hashlib.md5(f"generation {generation}".encode()).hexdigest()
+    new = standin_s3.new_object(server.s3, held, [(generation, 0, size)], etag, headers)
     for name, value in fields.items():
         setattr(new, name, value)
     server.s3.store(held, key, new, "ObjectCreated:Put")
@@ -401,9 +358,8 @@ def restore(server: Server, bucket: str, key: str) -> None:
 
 def describe(found: Object) -> dict[str, Any]:
     description = dataclasses.asdict(found)
-    description["metadata"] = {
-        name.removeprefix("x-amz-meta-"): value for name, value in found.headers.items() if name.startswith("x-amz-meta-")
-    }
+    user_metadata = (item for item in found.headers.items() if item[0].startswith("x-amz-meta-"))
+    description["metadata"] = {name.removeprefix("x-amz-meta-"): value for name, value in user_metadata}
     description["generations"] = sorted({generation for generation, _, _ in found.content})
     return description
 

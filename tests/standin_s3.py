@@ -12,17 +12,19 @@ committed, and the conditions on the destination are checked).
 import base64
 import bisect
 import hashlib
+import itertools
 import json
 import random
 import re
 import time
 import xml.etree.ElementTree as ElementTree
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.header import Header, decode_header, make_header
 from email.utils import formatdate, parsedate_to_datetime
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 from xml.sax.saxutils import escape
@@ -36,12 +38,15 @@ MIN_PART = 5 * MIB
 MAX_PARTS = 10_000
 MAX_OBJECT = MAX_PARTS * MAX_COPY
 MAX_METADATA = 2048
+MAX_KEY = 1024
 PAGE = 1000
+DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 # code: (status, message); the codes and texts of the S3 API reference, "Error responses", and of real answers.
 ERRORS = {
     "AccessDenied": (403, "Access Denied"),
-    "BucketAlreadyOwnedByYou": (409, "Your previous request to create the named bucket succeeded and you already own it."),
+    "BucketAlreadyOwnedByYou": (409, "Your previous request to create the named bucket succeeded and you already own"
+                                     " it."),
     "ConditionalRequestConflict": (409, "The conditional request cannot succeed due to a conflicting operation."),
     "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size"),
     "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
@@ -52,6 +57,7 @@ ERRORS = {
     "InvalidPartOrder": (400, "The list of parts was not in ascending order. Parts must be ordered by part number."),
     "InvalidRequest": (400, "Invalid Request"),
     "InvalidStorageClass": (400, "The storage class you specified is not valid"),
+    "KeyTooLongError": (400, "Your key is too long"),
     "MalformedXML": (400, "The XML you provided was not well-formed or did not validate against our published schema"),
     "MetadataTooLarge": (400, "Your metadata headers exceed the maximum allowed metadata size"),
     "MethodNotAllowed": (405, "The specified method is not allowed against this resource."),
@@ -71,26 +77,28 @@ COPY_TO_ITSELF = (
     " metadata, storage class, website redirect location or encryption attributes."
 )
 NO_BYTE_RANGE = "The specified copy source is not supported as a byte-range copy source"
+NO_SSE_C = "This bucket does not support server-side encryption with customer-provided keys"
 NO_CONTENT_MD5 = "This bucket does not support Content Md5 header"
 
-# Headers that a directory bucket refuses whatever their value is: name: (code, message or None for the usual one).
+# Headers that a directory bucket refuses whatever their value is: (code, message, or "" for the usual one).
 REFUSED_BY_DIRECTORY_BUCKETS = {
     "content-md5": ("InvalidRequest", NO_CONTENT_MD5),
-    "x-amz-acl": ("NotImplemented", None),
-    "x-amz-grant-full-control": ("NotImplemented", None),
-    "x-amz-grant-read": ("NotImplemented", None),
-    "x-amz-grant-read-acp": ("NotImplemented", None),
-    "x-amz-grant-write-acp": ("NotImplemented", None),
-    "x-amz-mfa": ("NotImplemented", None),
-    "x-amz-object-lock-event-hold": ("NotImplemented", None),
-    "x-amz-object-lock-legal-hold": ("NotImplemented", None),
-    "x-amz-object-lock-mode": ("NotImplemented", None),
-    "x-amz-object-lock-retain-until-date": ("NotImplemented", None),
-    "x-amz-optional-object-attributes": ("NotImplemented", None),
-    "x-amz-request-payer": ("NotImplemented", None),
-    "x-amz-server-side-encryption-customer-algorithm": ("InvalidRequest", "SSE-C is not supported for this bucket"),
-    "x-amz-server-side-encryption-customer-key": ("InvalidRequest", "SSE-C is not supported for this bucket"),
-    "x-amz-website-redirect-location": ("NotImplemented", None),
+    "x-amz-acl": ("NotImplemented", ""),
+    "x-amz-grant-full-control": ("NotImplemented", ""),
+    "x-amz-grant-read": ("NotImplemented", ""),
+    "x-amz-grant-read-acp": ("NotImplemented", ""),
+    "x-amz-grant-write-acp": ("NotImplemented", ""),
+    "x-amz-mfa": ("NotImplemented", ""),
+    "x-amz-object-lock-event-hold": ("NotImplemented", ""),
+    "x-amz-object-lock-legal-hold": ("NotImplemented", ""),
+    "x-amz-object-lock-mode": ("NotImplemented", ""),
+    "x-amz-object-lock-retain-until-date": ("NotImplemented", ""),
+    "x-amz-optional-object-attributes": ("NotImplemented", ""),
+    "x-amz-request-payer": ("NotImplemented", ""),
+    "x-amz-server-side-encryption-bucket-key-enabled": ("NotImplemented", ""),
+    "x-amz-server-side-encryption-customer-algorithm": ("InvalidRequest", NO_SSE_C),
+    "x-amz-server-side-encryption-customer-key": ("InvalidRequest", NO_SSE_C),
+    "x-amz-website-redirect-location": ("NotImplemented", ""),
 }
 # Headers stored with an object besides x-amz-meta-*, and answered by HeadObject.
 STORED_HEADERS = (
@@ -102,20 +110,29 @@ STORED_HEADERS = (
     "expires",
 )
 
-Span = tuple[int, int, int]  # (generation, first byte, byte after the last): where bytes of an object were first written
-
-
-class S3Error(Exception):
-    def __init__(self, code: str, message: str | None = None, headers: dict[str, str] | None = None) -> None:
-        self.status, usual = ERRORS[code]
-        self.code, self.message, self.headers = code, message or usual, headers or {}
-        super().__init__(f"{code}: {self.message}")
+# (generation, first byte, byte after the last): which write the bytes of an object came from, and their place in it.
+Span = tuple[int, int, int]
 
 
 class Answer(NamedTuple):
     status: int = 200
     body: bytes = b""
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+class S3Error(Exception):
+    """An answer that is an error; the status and text of a known code are those in ERRORS."""
+
+    def __init__(self, code: str, message: str = "", status: int = 0, headers: dict[str, str] | None = None) -> None:
+        usual_status, usual_message = ERRORS.get(code, (500, ""))
+        self.code, self.message, self.status = code, message or usual_message, status or usual_status
+        self.headers = headers or {}
+        super().__init__(f"{code}: {self.message}")
+
+    def answer(self) -> Answer:
+        detail = f"<Code>{self.code}</Code><Message>{escape(self.message)}</Message><RequestId>STANDIN</RequestId>"
+        headers = {"content-type": "application/xml", **self.headers}
+        return Answer(self.status, f"{DECLARATION}<Error>{detail}</Error>".encode(), headers)
 
 
 @dataclass(slots=True)
@@ -225,6 +242,8 @@ class S3:
             raise S3Error("NoSuchBucket")
         if request.headers.get("x-amz-expected-bucket-owner", bucket.owner) != bucket.owner:
             raise S3Error("AccessDenied")
+        if len(request.key.encode()) > MAX_KEY:
+            raise S3Error("KeyTooLongError")
         if bucket.is_directory:
             refuse_headers(bucket, request)
         return bucket
@@ -345,7 +364,7 @@ def is_newer(found: Object, date: str) -> bool:
 def check_conditions(headers: dict[str, str], found: Object, prefix: str = "") -> None:
     """If-Match and its kin, on the object that is read; of a pair the ETag condition decides (S3 API reference,
     HeadObject and CopyObject). Not modified is 304 for a read, and 412 for the source of a copy."""
-    unchanged = S3Error("PreconditionFailed" if prefix else "NotModified")
+    unchanged = "PreconditionFailed" if prefix else "NotModified"
     if condition := headers.get(prefix + "if-match"):
         if not matches_etag(condition, found.etag):
             raise S3Error("PreconditionFailed")
@@ -353,9 +372,9 @@ def check_conditions(headers: dict[str, str], found: Object, prefix: str = "") -
         raise S3Error("PreconditionFailed")
     if condition := headers.get(prefix + "if-none-match"):
         if matches_etag(condition, found.etag):
-            raise unchanged
+            raise S3Error(unchanged)
     elif (date := headers.get(prefix + "if-modified-since")) and not is_newer(found, date):
-        raise unchanged
+        raise S3Error(unchanged)
 
 
 def check_destination(bucket: Bucket, request: Request) -> None:
@@ -444,7 +463,7 @@ def head_object(s3: S3, request: Request) -> Answer:
     return Answer(headers=headers | {name: value for name, value in optional.items() if value})
 
 
-def get_object(s3: S3, request: Request) -> Answer:
+def get_object(_s3: S3, _request: Request) -> Answer:
     raise S3Error("NotImplemented", "The stand-in keeps no bytes: nothing in this project may read an object")
 
 
@@ -455,19 +474,23 @@ def put_object(s3: S3, request: Request) -> Iterator[int]:
     body = decode_body(request)
     yield len(body)
     check_destination(bucket, request)
-    new = written_object(s3, bucket, len(body), hashlib.md5(body).hexdigest(), headers)
+    content = [(s3.next_generation(), 0, len(body))]
+    new = new_object(s3, bucket, content, hashlib.md5(body).hexdigest(), headers)
     new.tags = request.headers.get("x-amz-tagging", "")
     s3.store(bucket, request.key, new, "ObjectCreated:Put")
     return Answer(headers=written_headers(bucket, new))
 
 
-def written_object(s3: S3, bucket: Bucket, size: int, etag: str, headers: dict[str, str]) -> Object:
-    """An object with new content. The ETag of a directory bucket is random, not an MD5 (S3 User Guide,
-    s3-express-differences)."""
-    new = Object(size, etag, [(s3.next_generation(), 0, size)], headers, int(time.time()))
+def new_object(s3: S3, bucket: Bucket, content: list[Span], etag: str, headers: dict[str, str]) -> Object:
+    """The ETag of a directory bucket is random, not an MD5 (S3 User Guide, s3-express-differences)."""
+    new = Object(size_of(content), etag, content, headers, int(time.time()))
     if bucket.is_directory:
         new.etag, new.storage_class = s3.token(), "EXPRESS_ONEZONE"
     return new
+
+
+def size_of(content: list[Span]) -> int:
+    return sum(end - first for _, first, end in content)
 
 
 def written_headers(bucket: Bucket, new: Object) -> dict[str, str]:
@@ -526,8 +549,7 @@ def copy_object(s3: S3, request: Request) -> Iterator[int]:
     headers = metadata_from(request.headers) if replaces else dict(source.headers)
     refuse_content_encoding(bucket, headers.get("content-encoding", ""))
     replaces_tags = request.headers.get("x-amz-tagging-directive") == "REPLACE"
-    new = written_object(s3, bucket, source.size, source.etag, headers)
-    new.content = source.content
+    new = new_object(s3, bucket, source.content, source.etag, headers)
     new.tags = request.headers.get("x-amz-tagging", "") if replaces_tags else source.tags
     yield source.size
     check_destination(bucket, request)
@@ -650,8 +672,9 @@ def store_part(s3: S3, bucket: Bucket, upload: Upload, number: int, content: lis
     if upload.is_completed:
         raise S3Error("NoSuchUpload")
     bucket.uploads[upload.id] = upload
-    size = sum(end - first for _, first, end in content)
-    upload.parts[number] = Part(size, s3.token() if bucket.is_directory else etag, content, int(time.time()))
+    upload.parts[number] = Part(
+        size_of(content), s3.token() if bucket.is_directory else etag, content, int(time.time())
+    )
     return upload.parts[number]
 
 
@@ -730,8 +753,9 @@ def complete_multipart_upload(s3: S3, request: Request) -> Iterator[int]:
     find_upload(bucket, request)
     check_destination(bucket, request)
     etag = f"{hashlib.md5(''.join(part.etag for part in parts).encode()).hexdigest()}-{len(parts)}"
-    new = written_object(s3, bucket, size, etag, upload.headers)
-    new.content, new.tags, new.parts_count = join([s for part in parts for s in part.content]), upload.tags, len(parts)
+    content = join([span for part in parts for span in part.content])
+    new = new_object(s3, bucket, content, etag, upload.headers)
+    new.tags, new.parts_count = upload.tags, len(parts)
     upload.is_completed = True
     del bucket.uploads[upload.id]
     s3.store(bucket, request.key, new, "ObjectCreated:CompleteMultipartUpload")
@@ -897,10 +921,8 @@ def keys_from(bucket: Bucket, prefix: str, after: str, is_delimited: bool) -> It
     start = bisect.bisect_left(keys, order(prefix.rstrip("/") if bucket.is_directory else prefix), key=order)
     if after:
         start = max(start, bisect.bisect_right(keys, order(after), key=order))
-    if bucket.is_directory and not prefix:
-        start = bisect.bisect_right(keys, order(after), key=order) if after else 0
     below = False
-    for key in keys[start:] if start else keys:
+    for key in itertools.islice(keys, start, None):
         if key.startswith(prefix):
             below = True
             yield key
@@ -930,12 +952,12 @@ def get_bucket_location(s3: S3, request: Request) -> Answer:
 def list_buckets(s3: S3, request: Request) -> Answer:
     """General purpose buckets; directory buckets have an operation of their own, ListDirectoryBuckets."""
     wants_directory = request.query.get("x-id") == "ListDirectoryBuckets"
-    found = [bucket for bucket in s3.buckets.values() if bucket.is_directory == wants_directory]
-    rows = "".join(f"<Bucket><Name>{bucket.name}</Name><CreationDate>{iso(0)}</CreationDate></Bucket>" for bucket in found)
-    return xml("ListAllMyBucketsResult", f"<Owner><ID>{ACCOUNT}</ID></Owner><Buckets>{rows}</Buckets>")
+    found = [bucket.name for bucket in s3.buckets.values() if bucket.is_directory == wants_directory]
+    rows = [f"<Bucket><Name>{name}</Name><CreationDate>{iso(0)}</CreationDate></Bucket>" for name in found]
+    return xml("ListAllMyBucketsResult", f"<Owner><ID>{ACCOUNT}</ID></Owner><Buckets>{''.join(rows)}</Buckets>")
 
 
-def create_session(s3: S3, request: Request) -> Answer:
+def create_session(_s3: S3, request: Request) -> Answer:
     """Answered for a missing bucket too: with a custom endpoint boto3 asks for a session before CreateBucket."""
     if not request.bucket.endswith("--x-s3"):
         raise S3Error("InvalidRequest", "CreateSession is for directory buckets only")
@@ -965,7 +987,7 @@ def put_bucket_versioning(s3: S3, request: Request) -> Answer:
 
 def put_object_tagging(s3: S3, request: Request) -> Answer:
     found = find(general_purpose_only(s3, request), request.key, request.query.get("versionId"))
-    tags = parse_xml(request.body).iter("{http://s3.amazonaws.com/doc/2006-03-01/}Tag")
+    tags = parse_xml(request.body).findall("{*}TagSet/{*}Tag")
     pairs = [(tag.findtext("{*}Key", ""), tag.findtext("{*}Value", "")) for tag in tags]
     found.tags = "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs)
     return Answer()
@@ -981,19 +1003,8 @@ def get_object_tagging(s3: S3, request: Request) -> Answer:
 
 
 def xml(name: str, inner: str, headers: dict[str, str] | None = None) -> Answer:
-    body = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<{name} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{inner}</{name}>'
-    )
+    body = f'{DECLARATION}<{name} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{inner}</{name}>'
     return Answer(200, body.encode(), {"content-type": "application/xml", **(headers or {})})
-
-
-def error_answer(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Answer:
-    body = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{code}</Code><Message>{escape(message)}</Message><RequestId>STANDIN</RequestId></Error>"
-    )
-    return Answer(status, body.encode(), {"content-type": "application/xml", **(headers or {})})
 
 
 def parse_xml(body: bytes) -> ElementTree.Element:
@@ -1055,10 +1066,14 @@ SUB_RESOURCES = {"acl", "annotation", "attributes", "cors", "delete", "encryptio
 }  # fmt: skip
 
 
-def operation_of(request: Request) -> tuple[str, Callable | None]:
-    """Name and function of the operation a request asks for; no function where the stand-in has none."""
+def operation_of(request: Request) -> tuple[str, Callable]:
+    """Name and function of the operation a request asks for."""
     what = "object" if request.key else "bucket" if request.bucket else "service"
     sub_resource = next((name for name in request.query if name in SUB_RESOURCES), "")
     if "x-amz-copy-source" in request.headers:
         sub_resource = "uploadId+copy" if sub_resource == "uploadId" else "copy"
-    return OPERATIONS.get((request.method, what, sub_resource), (f"{request.method}?{sub_resource}", None))
+    return OPERATIONS.get((request.method, what, sub_resource), (f"{request.method}?{sub_resource}", not_implemented))
+
+
+def not_implemented(_s3: S3, _request: Request) -> Answer:
+    raise S3Error("NotImplemented")

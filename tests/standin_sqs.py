@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from standin_s3 import ACCOUNT, REGION
+from standin_s3 import ACCOUNT, REGION, Answer, Request
 
 MAX_DELAY = 900
 MAX_VISIBILITY = 43_200  # 12 hours
@@ -39,9 +39,19 @@ ERRORS = {
 
 
 class SQSError(Exception):
-    def __init__(self, code: str, message: str) -> None:
-        self.code, self.message = code, message
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        self.code, self.message, self.status = code, message, status
         super().__init__(f"{code}: {message}")
+
+    def answer(self) -> Answer:
+        error = {"__type": f"com.amazonaws.sqs#{self.code}", "message": self.message}
+        return json_answer(error, self.status, {"x-amzn-query-error": f"{ERRORS.get(self.code, self.code)};Sender"})
+
+
+def json_answer(result: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
+    return Answer(
+        status, json.dumps(result).encode(), {"content-type": "application/x-amz-json-1.0", **(headers or {})}
+    )
 
 
 @dataclass(slots=True)
@@ -343,3 +353,12 @@ ACTIONS: dict[str, Callable] = {
     "ChangeMessageVisibility": change_message_visibility,
     "ChangeMessageVisibilityBatch": batch(change_message_visibility),
 }
+
+
+def operation_of(request: Request) -> tuple[str, Callable]:
+    name = request.headers["x-amz-target"].removeprefix("AmazonSQS.")
+    return name, ACTIONS.get(name, unsupported)
+
+
+def unsupported(_sqs: SQS, _arguments: Arguments) -> Arguments:
+    raise SQSError("UnsupportedOperation", "The stand-in does not have this action.")
