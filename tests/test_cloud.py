@@ -1,0 +1,477 @@
+"""The local cloud: every gap of ministack that tests/cloud.py closes, over the wire and with IAM enforced."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+TESTS = Path(__file__).parent
+MIB = 1024**2
+ACCOUNT = "000000000000"
+REGION = "us-east-1"
+DIRECTORY = {
+    "Location": {"Type": "AvailabilityZone", "Name": "use1-az4"},
+    "Bucket": {"DataRedundancy": "SingleAvailabilityZone", "Type": "Directory"},
+}
+# What a task runs where there is no Docker engine: prints what it was given, then obeys WHAT.
+STAND_IN = """
+import os, signal, sys, time
+import boto3
+print("region", os.environ["AWS_REGION"], flush=True)
+print("caller", boto3.client("sts").get_caller_identity()["Arn"], flush=True)
+what = os.environ["WHAT"]
+if what == "obey":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+if what == "ignore":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if what == "fail":
+    sys.exit(3)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def free_port():
+    """Return a port nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(condition, seconds=20):
+    """Return the first true value of condition(), or fail."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
+        time.sleep(0.1)
+    return value
+
+
+@pytest.fixture(scope="session")
+def cloud_python():
+    """An interpreter with ministack: this one, or that of a second venv, because ministack pins its botocore."""
+    if importlib.util.find_spec("ministack"):
+        return sys.executable
+    venv = TESTS.parent / ".venv" / "cloud"
+    python = venv / "bin" / "python"
+    requirements = TESTS / "cloud-requirements.txt"
+    installed = venv / "installed.txt"
+    if not installed.exists() or installed.read_text() != requirements.read_text():
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", requirements], check=True)
+        installed.write_text(requirements.read_text())
+    return str(python)
+
+
+def healthy(url, server, log):
+    """Tell whether the server answers; fail with its log if it ended."""
+    assert server.poll() is None, log.read_text()
+    try:
+        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def start_cloud(cloud_python, tmp_path_factory):
+    """A function that starts a cloud with the given settings and returns its URL."""
+    servers = []
+
+    def start(**settings):
+        directory, port = tmp_path_factory.mktemp("cloud"), free_port()
+        log = directory / "log"
+        env = {**os.environ, "GATEWAY_PORT": str(port), "TMPDIR": str(directory), **settings}
+        command = [cloud_python, TESTS / "cloud.py"]
+        with log.open("w") as out:
+            server = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
+        servers.append(server)
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: healthy(url, server, log))
+        return url
+
+    yield start
+    for server in servers:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture(scope="module")
+def cloud(start_cloud, tmp_path_factory):
+    """A cloud that enforces IAM and runs tasks as processes; COPY_MAX is 6 MiB to make large objects cheap."""
+    worker = tmp_path_factory.mktemp("worker") / "worker.py"
+    worker.write_text(STAND_IN)
+    return start_cloud(AUTH="true", LOCAL_WORKER=str(worker), LOCAL_TICK="1", COPY_MAX=str(6 * MIB))
+
+
+def client(cloud, service, **credentials):
+    """A client of the account's root user, or of the given credentials."""
+    root = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    config = Config(retries={"total_max_attempts": 1})
+    return boto3.client(service, endpoint_url=cloud, region_name=REGION, config=config, **(credentials or root))
+
+
+@pytest.fixture
+def s3(cloud):
+    return client(cloud, "s3")
+
+
+@pytest.fixture
+def source(s3):
+    name = f"source-{uuid.uuid4().hex[:8]}"
+    s3.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def directory(s3):
+    name = f"directory-{uuid.uuid4().hex[:8]}--use1-az4--x-s3"
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration=DIRECTORY)
+    return name
+
+
+def make_role(cloud, service, *statements):
+    """Make a role that the service and the account may assume, with the given (action, resource) grants only."""
+    iam, name = client(cloud, "iam"), f"role-{uuid.uuid4().hex[:8]}"
+    who = {"Service": service, "AWS": f"arn:aws:iam::{ACCOUNT}:root"}
+    trust = {"Statement": [{"Effect": "Allow", "Principal": who, "Action": "sts:AssumeRole"}]}
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
+    grants = [{"Effect": "Allow", "Action": action, "Resource": resource} for action, resource in statements]
+    if grants:
+        policy = json.dumps({"Version": "2012-10-17", "Statement": grants})
+        iam.put_role_policy(RoleName=name, PolicyName="grants", PolicyDocument=policy)
+    return role["Arn"]
+
+
+def as_role(cloud, *statements):
+    """An S3 client of a role that has the given (action, resource) grants only."""
+    arn = make_role(cloud, "ecs-tasks.amazonaws.com", *statements)
+    c = client(cloud, "sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    return client(
+        cloud,
+        "s3",
+        aws_access_key_id=c["AccessKeyId"],
+        aws_secret_access_key=c["SecretAccessKey"],
+        aws_session_token=c["SessionToken"],
+    )
+
+
+def open_session(bucket):
+    """The one grant that opens a directory bucket."""
+    return "s3express:CreateSession", f"arn:aws:s3express:{REGION}:{ACCOUNT}:bucket/{bucket}"
+
+
+def error_of(call, **parameters):
+    """Return (HTTP status, code) of the error that the call ends in."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    response = caught.value.response
+    return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
+
+
+# --- S3 -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["plain.txt", "a b/ö+&=(1)%20.txt", "a//b/../c"])
+def test_a_role_with_create_session_writes_reads_and_deletes_in_a_directory_bucket(cloud, directory, key):
+    role = as_role(cloud, open_session(directory))
+    role.put_object(Bucket=directory, Key=key, Body=b"x")
+    assert role.get_object(Bucket=directory, Key=key)["Body"].read() == b"x"
+    role.delete_object(Bucket=directory, Key=key)
+    assert error_of(role.head_object, Bucket=directory, Key=key)[0] == 404
+
+
+def test_a_session_is_for_five_minutes_and_has_credentials_of_its_own(cloud, directory):
+    role = as_role(cloud, open_session(directory))
+    credentials = role.create_session(Bucket=directory)["Credentials"]
+    assert 240 < credentials["Expiration"].timestamp() - time.time() <= 300
+    assert credentials["AccessKeyId"] != role._request_signer._credentials.access_key
+
+
+def test_without_create_session_a_directory_bucket_is_closed_whatever_s3_actions_are_granted(cloud, directory):
+    role = as_role(cloud, ("s3:*", "*"))
+    assert error_of(role.put_object, Bucket=directory, Key="k", Body=b"x") == (403, "AccessDenied")
+
+
+def test_a_copy_needs_create_session_on_the_destination_and_get_object_on_the_source(cloud, s3, source, directory):
+    s3.put_object(Bucket=source, Key="k", Body=b"x")
+    copy = {"Bucket": directory, "Key": "k", "CopySource": {"Bucket": source, "Key": "k"}}
+    read = ("s3:GetObject", f"arn:aws:s3:::{source}/*")
+    as_role(cloud, open_session(directory), read).copy_object(**copy)
+    assert error_of(as_role(cloud, read).copy_object, **copy) == (403, "AccessDenied")
+    assert error_of(as_role(cloud, open_session(directory)).copy_object, **copy) == (403, "AccessDenied")
+
+
+def test_a_wrong_session_token_opens_nothing(cloud, directory):
+    c = as_role(cloud, open_session(directory)).create_session(Bucket=directory)["Credentials"]
+    thief = client(
+        cloud,
+        "s3",
+        aws_access_key_id=c["AccessKeyId"],
+        aws_secret_access_key=c["SecretAccessKey"],
+        aws_session_token="guess",
+    )
+    assert error_of(thief.list_objects_v2, Bucket=directory) == (400, "InvalidToken")
+
+
+def test_list_buckets_and_list_directory_buckets_are_kept_apart(s3, source, directory):
+    plain = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+    express = {bucket["Name"] for bucket in s3.list_directory_buckets()["Buckets"]}
+    assert source in plain - express
+    assert directory in express - plain
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameters"),
+    [
+        ("get_bucket_versioning", {}),
+        ("get_bucket_notification_configuration", {}),
+        ("get_bucket_tagging", {}),
+        ("get_bucket_location", {}),
+        ("list_object_versions", {}),
+        ("get_object_tagging", {"Key": "k"}),
+        ("put_object", {"Key": "k", "Tagging": "a=b"}),
+        ("put_object", {"Key": "k", "ACL": "public-read"}),
+    ],
+)
+def test_a_directory_bucket_does_not_implement(s3, directory, operation, parameters):
+    assert error_of(getattr(s3, operation), Bucket=directory, **parameters) == (501, "NotImplemented")
+
+
+def test_a_directory_bucket_lists_only_prefixes_that_end_in_a_slash(s3, directory):
+    s3.put_object(Bucket=directory, Key="a/b", Body=b"")
+    assert s3.list_objects_v2(Bucket=directory, Prefix="a/")["KeyCount"] == 1
+    assert error_of(s3.list_objects_v2, Bucket=directory, Prefix="a")[0] == 400
+
+
+def test_a_tagged_object_is_copied_to_a_directory_bucket_only_without_its_tags(s3, source, directory):
+    s3.put_object(Bucket=source, Key="k", Body=b"x", Tagging="a=b")
+    copy = {"Bucket": directory, "Key": "k", "CopySource": {"Bucket": source, "Key": "k"}}
+    assert error_of(s3.copy_object, **copy) == (501, "NotImplemented")
+    s3.copy_object(**copy, TaggingDirective="REPLACE")
+
+
+def test_a_copy_keeps_the_conditions_on_its_destination(s3, source, directory):
+    etag = s3.put_object(Bucket=source, Key="k", Body=b"x")["ETag"]
+    copy = {"Bucket": directory, "Key": "k", "CopySource": {"Bucket": source, "Key": "k"}}
+    assert error_of(s3.copy_object, **copy, IfMatch=etag)[0] == 404
+    s3.copy_object(**copy, IfNoneMatch="*")
+    assert error_of(s3.copy_object, **copy, IfNoneMatch="*") == (412, "PreconditionFailed")
+    assert error_of(s3.copy_object, **copy, IfMatch='"other"') == (412, "PreconditionFailed")
+    s3.copy_object(**copy, IfMatch=s3.head_object(Bucket=directory, Key="k")["ETag"])
+
+
+def test_one_copy_call_has_a_size_limit(s3, source, directory):
+    s3.put_object(Bucket=source, Key="k", Body=bytes(6 * MIB + 1))
+    place, copied = {"Bucket": directory, "Key": "k"}, {"Bucket": source, "Key": "k"}
+    assert error_of(s3.copy_object, **place, CopySource=copied) == (400, "InvalidRequest")
+    part = {**place, "UploadId": s3.create_multipart_upload(**place)["UploadId"], "PartNumber": 1}
+    assert error_of(s3.upload_part_copy, **part, CopySource=copied) == (400, "InvalidRequest")
+    s3.upload_part_copy(**part, CopySource=copied, CopySourceRange=f"bytes=0-{6 * MIB - 1}")
+
+
+def upload_parts(s3, bucket, sizes):
+    """Upload parts of the given sizes, keyed by part number; return what CompleteMultipartUpload needs."""
+    upload = {"Bucket": bucket, "Key": "k"}
+    upload["UploadId"] = s3.create_multipart_upload(**upload)["UploadId"]
+    etags = {n: s3.upload_part(**upload, PartNumber=n, Body=bytes(size))["ETag"] for n, size in sizes.items()}
+    return upload, {n: {"PartNumber": n, "ETag": etag} for n, etag in etags.items()}
+
+
+def test_parts_are_completed_in_ascending_order(s3, source):
+    upload, parts = upload_parts(s3, source, {1: 5 * MIB, 2: 1})
+    complete = s3.complete_multipart_upload
+    wrong = {"Parts": [parts[2], parts[1]]}
+    assert error_of(complete, **upload, MultipartUpload=wrong) == (400, "InvalidPartOrder")
+    complete(**upload, MultipartUpload={"Parts": [parts[1], parts[2]]})
+
+
+def test_parts_have_no_gaps_in_a_directory_bucket(s3, source, directory):
+    for bucket, allowed in ((source, True), (directory, False)):
+        upload, parts = upload_parts(s3, bucket, {1: 5 * MIB, 3: 1})
+        complete = {**upload, "MultipartUpload": {"Parts": list(parts.values())}}
+        if allowed:
+            s3.complete_multipart_upload(**complete)
+        else:
+            assert error_of(s3.complete_multipart_upload, **complete) == (400, "InvalidPartOrder")
+
+
+def test_only_the_last_part_may_be_small(s3, directory):
+    upload, parts = upload_parts(s3, directory, {1: 1, 2: 1})
+    complete = {**upload, "MultipartUpload": {"Parts": list(parts.values())}}
+    assert error_of(s3.complete_multipart_upload, **complete) == (400, "EntityTooSmall")
+
+
+def test_a_missing_key_is_403_for_those_who_may_not_list_and_404_for_those_who_may(cloud, source):
+    read = ("s3:GetObject", f"arn:aws:s3:::{source}/*")
+    lister = as_role(cloud, read, ("s3:ListBucket", f"arn:aws:s3:::{source}"))
+    assert error_of(as_role(cloud, read).head_object, Bucket=source, Key="missing")[0] == 403
+    assert error_of(as_role(cloud, read).get_object, Bucket=source, Key="missing") == (403, "AccessDenied")
+    assert error_of(lister.head_object, Bucket=source, Key="missing")[0] == 404
+
+
+# --- ECS ----------------------------------------------------------------------------------------------------------
+
+
+def run_task(cloud, what, **container):
+    """Run a task and return (ECS client, task ARN, task role ARN, a function that returns its log lines)."""
+    ecs, logs, name = client(cloud, "ecs"), client(cloud, "logs"), f"task-{uuid.uuid4().hex[:8]}"
+    role = make_role(cloud, "ecs-tasks.amazonaws.com")
+    logs.create_log_group(logGroupName=name)
+    options = {"awslogs-group": name, "awslogs-region": REGION, "awslogs-stream-prefix": "p"}
+    definition = {"name": "worker", "image": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/none:1", "essential": True}
+    definition |= {"logConfiguration": {"logDriver": "awslogs", "options": options}, **container}
+    definition["environment"] = [{"name": "WHAT", "value": what}]
+    fargate = {"networkMode": "awsvpc", "requiresCompatibilities": ["FARGATE"], "cpu": "256", "memory": "512"}
+    ecs.create_cluster(clusterName=name)
+    arm = {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}
+    ecs.register_task_definition(
+        family=name, containerDefinitions=[definition], taskRoleArn=role, runtimePlatform=arm, **fargate
+    )
+    task = ecs.run_task(cluster=name, taskDefinition=name)["tasks"][0]["taskArn"]
+    stream = f"p/worker/{task.rpartition('/')[2]}"
+
+    def lines():
+        try:
+            return [e["message"] for e in logs.get_log_events(logGroupName=name, logStreamName=stream)["events"]]
+        except logs.exceptions.ResourceNotFoundException:
+            return []
+
+    return ecs, task, role, lines
+
+
+def describe(ecs, task):
+    return ecs.describe_tasks(cluster=task.split("/")[1], tasks=[task])["tasks"][0]
+
+
+def stopped(ecs, task):
+    """Wait for the end of the task and return its description."""
+    wait_for(lambda: describe(ecs, task)["lastStatus"] == "STOPPED")
+    return describe(ecs, task)
+
+
+def test_a_task_knows_its_region_and_has_its_task_role_and_its_output_is_in_the_log_group(cloud):
+    ecs, task, role, lines = run_task(cloud, "fail")
+    stopped(ecs, task)
+    session = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
+    wait_for(lambda: len(lines()) == 2)
+    assert lines() == [f"region {REGION}", f"caller {session}/{task.rpartition('/')[2]}"]
+
+
+def test_a_task_that_ends_by_itself_reports_its_exit_code(cloud):
+    ecs, task, _, _ = run_task(cloud, "fail")
+    end = stopped(ecs, task)
+    assert (end["stopCode"], end["containers"][0]["exitCode"]) == ("EssentialContainerExited", 3)
+
+
+@pytest.mark.parametrize(("what", "exit_code"), [("obey", 7), ("ignore", 137)])
+def test_stop_task_answers_at_once_then_terminates_and_kills_after_the_stop_timeout(cloud, what, exit_code):
+    ecs, task, _, lines = run_task(cloud, what, stopTimeout=2)
+    wait_for(lambda: "ready" in lines())
+    answer = ecs.stop_task(cluster=task.split("/")[1], task=task, reason="enough")["task"]
+    assert (answer["lastStatus"], answer["desiredStatus"]) == ("RUNNING", "STOPPED")
+    assert ecs.list_tasks(cluster=task.split("/")[1])["taskArns"] == []
+    end = stopped(ecs, task)
+    assert (end["stopCode"], end["stoppedReason"]) == ("UserInitiated", "enough")
+    assert end["containers"][0]["exitCode"] == exit_code
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """The Docker engine's API."""
+    docker = pytest.importorskip("docker") if os.environ.get("CI") != "true" else importlib.import_module("docker")
+    return docker.from_env()
+
+
+def test_a_container_gets_what_the_task_definition_says(start_cloud, engine):
+    cloud = start_cloud(AUTH="true")
+    port = cloud.rpartition(":")[2]
+    engine.images.get("python:3.13-slim").tag(f"127.0.0.1:{port}/none", "1")
+    ecs, task, _, lines = run_task(
+        cloud,
+        "unused",
+        entryPoint=["python3", "-c", "import os, time; print(os.getuid(), flush=True); time.sleep(60)"],
+        user="1000",
+        readonlyRootFilesystem=True,
+        linuxParameters={"initProcessEnabled": True},
+        ulimits=[{"name": "nofile", "softLimit": 4096, "hardLimit": 8192}],
+        stopTimeout=20,
+    )
+    try:
+        wait_for(lambda: "1000" in lines())
+        [container] = engine.containers.list(filters={"label": f"com.amazonaws.ecs.task-arn={task}"})
+        host = container.attrs["HostConfig"]
+        assert host["NetworkMode"] == "host"
+        assert (host["Memory"], host["NanoCpus"]) == (512 * MIB, 250_000_000)
+        assert (host["ReadonlyRootfs"], host["Init"]) == (True, True)
+        assert host["Ulimits"] == [{"Name": "nofile", "Soft": 4096, "Hard": 8192}]
+        env = dict(line.split("=", 1) for line in container.attrs["Config"]["Env"])
+        assert (env["AWS_REGION"], env["AWS_ENDPOINT_URL"]) == (REGION, cloud)
+        assert env["AWS_ACCESS_KEY_ID"].startswith("ASIA")
+        ecs.stop_task(cluster=task.split("/")[1], task=task)
+        assert stopped(ecs, task)["containers"][0]["exitCode"] == 128 + signal.SIGTERM
+    finally:
+        engine.images.remove(f"127.0.0.1:{port}/none:1", force=True)
+
+
+# --- EventBridge and SQS ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def queues(cloud):
+    """(SQS client, URL of a queue, URL of its dead-letter queue)."""
+    sqs, name = client(cloud, "sqs"), uuid.uuid4().hex[:8]
+    dead = sqs.create_queue(QueueName=f"{name}-dlq")["QueueUrl"]
+    policy = json.dumps({"deadLetterTargetArn": arn_of(sqs, dead), "maxReceiveCount": 1})
+    url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy, "VisibilityTimeout": "0"})["QueueUrl"]
+    return sqs, url, dead
+
+
+def arn_of(sqs, url):
+    return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+
+def test_a_rate_rule_fires_every_local_tick(cloud, queues):
+    sqs, url, _ = queues
+    events, name = client(cloud, "events"), f"rule-{uuid.uuid4().hex[:8]}"
+    events.put_rule(Name=name, ScheduleExpression="rate(5 minutes)")
+    events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": arn_of(sqs, url)}])
+    seen = set()
+
+    def twice():
+        seen.update(m["MessageId"] for m in sqs.receive_message(QueueUrl=url).get("Messages", []))
+        return len(seen) >= 2
+
+    wait_for(twice)
+    events.remove_targets(Rule=name, Ids=["1"])
+    events.delete_rule(Name=name)
+
+
+def test_a_dead_letter_queue_is_moved_back_to_its_source(queues):
+    sqs, url, dead = queues
+    sqs.send_message(QueueUrl=url, MessageBody="again")
+    wait_for(lambda: "Messages" in sqs.receive_message(QueueUrl=url))
+    assert "Messages" not in sqs.receive_message(QueueUrl=url)
+    handle = sqs.start_message_move_task(SourceArn=arn_of(sqs, dead))["TaskHandle"]
+    [move] = sqs.list_message_move_tasks(SourceArn=arn_of(sqs, dead))["Results"]
+    assert (move["TaskHandle"], move["Status"], move["ApproximateNumberOfMessagesMoved"]) == (handle, "COMPLETED", 1)
+    assert sqs.receive_message(QueueUrl=url)["Messages"][0]["Body"] == "again"
+
+
+def test_a_dead_letter_queue_names_the_queues_it_serves(queues):
+    sqs, url, dead = queues
+    assert sqs.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"] == [url]
