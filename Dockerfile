@@ -1,0 +1,27 @@
+# The worker's image. It is built on any host without emulation: the build stage runs on the host's own
+# platform and downloads wheels for the target, the final stage only copies.
+FROM --platform=$BUILDPLATFORM python:3.13-slim AS build
+ARG TARGETARCH
+COPY requirements.txt /
+RUN set -eu; \
+    case "$TARGETARCH" in \
+      arm64) machine=aarch64 ;; \
+      amd64) machine=x86_64 ;; \
+      *) echo "no wheels for TARGETARCH=$TARGETARCH: use arm64 or amd64" >&2; exit 1 ;; \
+    esac; \
+    pip install --no-cache-dir --no-compile --target /app --requirement /requirements.txt \
+      --platform "manylinux2014_$machine" --implementation cp --python-version 3.13 --only-binary=:all:
+# Most of botocore's size is the description of services that the worker never calls.
+# Bytecode is made here, because a container with a read-only root would compile every module at every start.
+RUN find /app/botocore/data /app/boto3/data -mindepth 1 -maxdepth 1 -type d \
+      ! -name s3 ! -name sqs ! -name sts -exec rm -r {} +; \
+    rm -rf /app/bin /app/boto3/examples; \
+    python -m compileall -q --invalidation-mode unchecked-hash /app
+
+FROM python:3.13-slim
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+COPY --from=build /app /app
+COPY --chmod=0444 worker.py /app/
+# A number, so that it needs no entry in /etc/passwd.
+USER 10001:10001
+ENTRYPOINT ["python", "/app/worker.py"]
