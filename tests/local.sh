@@ -1,0 +1,348 @@
+#!/usr/bin/env bash
+# The whole chain on one machine, without an AWS account: deploy.sh and cleanup.sh source this file for --local.
+# Everything it makes is in .local/, in the process group whose id is in .local/pid, and in containers and images named
+# after the registry 127.0.0.1:PORT; local_cleanup removes all of it.
+
+LOCAL_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly LOCAL_ROOT
+readonly LOCAL_DIR="$LOCAL_ROOT/.local"
+readonly LOCAL_TREE="$LOCAL_DIR/tree"
+readonly LOCAL_START_SECONDS=30
+readonly LOCAL_WAIT_SECONDS=240
+readonly LOCAL_PYTHONS=(python3.13 python3.14 python3.12 python3.11 python3)
+
+local_say() { printf 'local: %s\n' "$*" >&2; }
+
+local_fail() {
+  local_say "$@"
+  return 1
+}
+
+# --- the machine: Python, jq, Docker ------------------------------------------------------------------------------
+
+# Python 3.11 is the oldest that worker.py runs on.
+find_python() {
+  local python reason="install Python 3.11 or newer"
+  for python in "${LOCAL_PYTHONS[@]}"; do
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' &>/dev/null || continue
+    if "$python" -c 'import ensurepip, venv' &>/dev/null; then
+      printf '%s\n' "$python"
+      return
+    fi
+    reason="$python cannot make a venv: install its venv package (Debian, Ubuntu: apt-get install $python-venv)"
+  done
+  local_fail "no usable Python: $reason"
+}
+
+make_venv() {
+  local python packages=(-r "$LOCAL_ROOT/tests/cloud-requirements.txt")
+  python=$(find_python)
+  command -v jq >/dev/null || packages+=(-r "$LOCAL_ROOT/tests/jq-requirements.txt")
+  local_say "making a venv in .local with $("$python" --version)"
+  "$python" -m venv "$LOCAL_DIR/venv"
+  "$LOCAL_DIR/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2
+}
+
+provide_jq() {
+  if command -v jq >/dev/null; then return; fi
+  mkdir "$LOCAL_DIR/bin"
+  printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$LOCAL_DIR/venv/bin/python" "$LOCAL_ROOT/tests/jq" >"$LOCAL_DIR/bin/jq"
+  chmod +x "$LOCAL_DIR/bin/jq"
+  PATH="$LOCAL_DIR/bin:$PATH"
+}
+
+# Tasks reach the cloud through the host's network, which only an engine on this very machine has.
+engine_is_usable() {
+  [[ $(uname -s) == Linux ]] && command -v docker >/dev/null || return 1
+  local system
+  system=$(docker info --format '{{.OperatingSystem}}' 2>/dev/null) && [[ $system != "Docker Desktop" ]]
+}
+
+# The cloud's Docker client knows DOCKER_HOST, but not the contexts of the docker command.
+export_engine() {
+  DOCKER_HOST=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')}
+  export DOCKER_HOST
+}
+
+# --- the cloud ----------------------------------------------------------------------------------------------------
+
+command_of() { ps -o args= -p "$1" 2>/dev/null || tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline"; }
+
+# After a reboot the process of that number may be someone else's.
+cloud_is_up() {
+  local pid
+  [[ -s $LOCAL_DIR/pid ]] || return 1
+  pid=$(<"$LOCAL_DIR/pid")
+  [[ $(command_of "$pid") == *"$LOCAL_ROOT/tests/cloud.py"* ]]
+}
+
+port_answers() { (: >"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+choose_port() {
+  "$LOCAL_DIR/venv/bin/python" -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])'
+}
+
+# COPY_MAX makes one CopyObject of a file above the threshold fail, as it fails above 5 GiB on AWS.
+launch_cloud() {
+  local settings=(AUTH=true "GATEWAY_PORT=$1" "TMPDIR=$LOCAL_DIR/tmp" "COPY_MAX=$MULTIPART_THRESHOLD")
+  [[ $LOCAL_ENGINE == docker ]] || settings+=("LOCAL_WORKER=$LOCAL_ROOT/worker.py")
+  set -m # a process group of its own: Ctrl-C does not reach it, and one signal ends all of it
+  env "${settings[@]}" "$LOCAL_DIR/venv/bin/python" "$LOCAL_ROOT/tests/cloud.py" \
+    </dev/null >"$LOCAL_DIR/cloud.log" 2>&1 &
+  printf '%s\n' "$!" >"$LOCAL_DIR/pid"
+  set +m
+}
+
+start_cloud() {
+  local port deadline=$((SECONDS + LOCAL_START_SECONDS))
+  port=$(choose_port)
+  printf '%s\n' "$port" >"$LOCAL_DIR/port"
+  mkdir "$LOCAL_DIR/tmp"
+  launch_cloud "$port"
+  until port_answers "$port"; do
+    if ((SECONDS > deadline)) || ! cloud_is_up; then
+      tail -n 20 "$LOCAL_DIR/cloud.log" >&2
+      local_fail "the cloud did not start; its log is above"
+    fi
+    sleep 0.2
+  done
+  local_say "the cloud listens on http://127.0.0.1:$port, IAM is enforced"
+}
+
+stop_cloud() {
+  local pid deadline=$((SECONDS + 15))
+  if ! cloud_is_up; then return; fi
+  pid=$(<"$LOCAL_DIR/pid")
+  kill "$pid"
+  while cloud_is_up && ((SECONDS < deadline)); do sleep 0.2; done
+  if kill -0 -- "-$pid" 2>/dev/null; then kill -KILL -- "-$pid"; fi
+}
+
+# What a shell needs to talk to the cloud, and to nothing else.
+cloud_environment() {
+  printf 'export %s\n' "AWS_ENDPOINT_URL=http://127.0.0.1:$(<"$LOCAL_DIR/port")" \
+    AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test "AWS_REGION=$REGION" "AWS_DEFAULT_REGION=$REGION" \
+    AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true AWS_PAGER= \
+    NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
+}
+
+use_cloud() {
+  unset "${!AWS_@}"
+  # shellcheck source=/dev/null
+  source <(cloud_environment)
+}
+
+# --- settings and buckets -----------------------------------------------------------------------------------------
+
+host_architecture() {
+  case "$(uname -m)" in
+    arm64 | aarch64) printf 'ARM64\n' ;;
+    *) printf 'X86_64\n' ;;
+  esac
+}
+
+# Small enough that a 12 MiB file goes multipart, and quick enough to watch.
+choose_settings() {
+  REGION=us-east-1
+  SRC_BUCKET=local-source
+  DST_BUCKET=local-destination--use1-az4--x-s3
+  MULTIPART_THRESHOLD=$((8 * 1024 * 1024))
+  PART_SIZE=$((5 * 1024 * 1024))
+  WAIT_TIME_SECONDS=2
+  TASK_ARCH=$(host_architecture)
+  export REGION SRC_BUCKET DST_BUCKET MULTIPART_THRESHOLD PART_SIZE WAIT_TIME_SECONDS TASK_ARCH
+}
+
+choose_image() {
+  ECR_REGISTRY="127.0.0.1:$(<"$LOCAL_DIR/port")"
+  export ECR_REGISTRY
+  if [[ $LOCAL_ENGINE == docker ]]; then
+    local_say "a Docker engine answers: a task is the real image in a container"
+  else
+    local_say "no Docker engine answers: a task is the same worker.py as a process"
+    export IMAGE_URI="$ECR_REGISTRY/worker.py:process"
+  fi
+}
+
+make_buckets() {
+  aws s3api create-bucket --bucket "$SRC_BUCKET" >&2
+  aws s3api create-bucket --bucket "$DST_BUCKET" --create-bucket-configuration \
+    'Location={Type=AvailabilityZone,Name=use1-az4},Bucket={DataRedundancy=SingleAvailabilityZone,Type=Directory}' >&2
+}
+
+# --- files through the chain --------------------------------------------------------------------------------------
+
+make_tree() {
+  mkdir -p "$LOCAL_TREE/nested/deeper" "$LOCAL_TREE/with space"
+  printf 'hello\n' >"$LOCAL_TREE/hello.txt"
+  printf '{"version": 1}\n' >"$LOCAL_TREE/nested/deeper/changes.json"
+  printf 'goes away\n' >"$LOCAL_TREE/nested/goes-away.txt"
+  printf 'not ASCII\n' >"$LOCAL_TREE/with space/größe €.txt"
+  : >"$LOCAL_TREE/empty.dat"
+  head -c $((12 * 1024 * 1024 + 1)) /dev/urandom >"$LOCAL_TREE/multipart.bin"
+}
+
+# SIZE and KEY of every object, sorted.
+list_objects() {
+  aws s3api list-objects-v2 --bucket "$1" --query 'Contents[].[Size,Key]' --output text \
+    | { grep -v '^None$' || [[ $? == 1 ]]; } | LC_ALL=C sort
+}
+
+chain_state() {
+  local url
+  url=$(aws sqs get-queue-url --queue-name "$APP_NAME-q" --query QueueUrl --output text)
+  aws sqs get-queue-attributes --queue-url "$url" --attribute-names All --output text --query \
+    "Attributes.[ApproximateNumberOfMessages,'waiting,',ApproximateNumberOfMessagesNotVisible,'in work']" | tr '\t' ' '
+  aws ecs list-tasks --cluster "$APP_NAME-cluster" --query "join(' ', [to_string(length(taskArns)), 'workers'])" \
+    --output text
+}
+
+# The sizes of all files differ, so equal lists are enough to end the wait; the content is compared afterwards.
+await_equal_lists() {
+  local source destination equal state previous='' deadline=$((SECONDS + LOCAL_WAIT_SECONDS))
+  source=$(list_objects "$SRC_BUCKET")
+  while ((SECONDS < deadline)); do
+    destination=$(list_objects "$DST_BUCKET")
+    if [[ $source == "$destination" ]]; then return; fi
+    equal=$(comm -12 <(printf '%s\n' "$source") <(printf '%s\n' "$destination") | wc -l)
+    state=$(chain_state)
+    state="$((equal)) of $(wc -l <<<"$source") files equal; messages: ${state/$'\n'/; }"
+    [[ $state == "$previous" ]] || local_say "$((SECONDS - LOCAL_STARTED)) s: $state"
+    previous=$state
+    sleep 1
+  done
+  local_fail "the destination is not equal after $LOCAL_WAIT_SECONDS s"
+}
+
+send_files() {
+  make_tree
+  local_say "six files into s3://$SRC_BUCKET; the rule starts the starter, the starter starts a worker"
+  aws s3 cp --recursive --only-show-errors "$LOCAL_TREE" "s3://$SRC_BUCKET" >&2
+  await_equal_lists
+}
+
+change_files() {
+  local_say "all equal; now one file is overwritten and one deleted"
+  printf '{"version": 2, "longer": true}\n' >"$LOCAL_TREE/nested/deeper/changes.json"
+  aws s3 cp --only-show-errors "$LOCAL_TREE/nested/deeper/changes.json" "s3://$SRC_BUCKET/nested/deeper/changes.json" >&2
+  aws s3 rm --only-show-errors "s3://$SRC_BUCKET/nested/goes-away.txt" >&2
+  await_equal_lists
+}
+
+# --- the result ---------------------------------------------------------------------------------------------------
+
+download() { aws s3 cp --recursive --only-show-errors "s3://$1" "$2" >&2; }
+
+size_of() { if [[ -f $1 ]]; then wc -c <"$1" | tr -d ' '; else printf -- '-\n'; fi; }
+
+# print_row KEY: fails when the two sides differ.
+print_row() {
+  local source="$LOCAL_DIR/source/$1" destination="$LOCAL_DIR/destination/$1" equal=no
+  if [[ ! -e $source && ! -e $destination ]] || cmp -s "$source" "$destination"; then equal=yes; fi
+  printf '%12s %12s   %-5s   %s\n' "$(size_of "$source")" "$(size_of "$destination")" "$equal" "$1"
+  [[ $equal == yes ]]
+}
+
+compare_sides() {
+  local key different=0
+  download "$SRC_BUCKET" "$LOCAL_DIR/source"
+  download "$DST_BUCKET" "$LOCAL_DIR/destination"
+  printf '%12s %12s   %-5s   %s\n' source destination equal key
+  while read -r key; do
+    print_row "$key" || different=$((different + 1))
+  done < <(cd "$LOCAL_DIR" && find tree source destination -type f | cut -d/ -f2- | LC_ALL=C sort -u)
+  ((different == 0)) || local_fail "$different files differ"
+}
+
+print_further_lines() {
+  printf '\nThe cloud stays up. To try further by hand:\n\n'
+  cloud_environment | sed 's/^/  /'
+  printf '  %s\n' "aws() { command aws --endpoint-url \"\$AWS_ENDPOINT_URL\" \"\$@\"; }" \
+    "aws s3 cp README.md s3://$SRC_BUCKET/" \
+    "aws s3 ls --recursive s3://$DST_BUCKET/" \
+    "aws logs filter-log-events --log-group-name /ecs/$APP_NAME-task --query 'events[].[message]' --output text"
+  printf '\nEnd it with: ./cleanup.sh --local\n'
+}
+
+show_log() {
+  printf '\nlast lines of %s:\n' "$1" >&2
+  aws logs filter-log-events --log-group-name "$1" --query 'events[-20:].[message]' --output text >&2
+}
+
+# --- the two commands ---------------------------------------------------------------------------------------------
+
+# EXIT trap of local_deploy: after a failure, Ctrl-C or --once nothing may stay.
+end_local() {
+  local status=$?
+  trap - EXIT
+  trap '' INT TERM
+  if ((status)) && cloud_is_up; then
+    show_log "/aws/lambda/$APP_NAME-starter" || local_say "the starter has no log"
+    show_log "/ecs/$APP_NAME-task" || local_say "the worker has no log"
+  fi
+  if ((status)) || [[ $LOCAL_ONCE == true ]]; then local_cleanup; fi
+  exit "$status"
+}
+
+run_chain() {
+  make_venv
+  provide_jq
+  start_cloud
+  choose_image
+  use_cloud
+  make_buckets
+  deploy_all
+  send_files
+  change_files
+  compare_sides
+  printf 'all files equal after %s s\n' "$((SECONDS - LOCAL_STARTED))"
+}
+
+# local_deploy [--once]: exit status 0 only if all files are equal at the end.
+local_deploy() {
+  LOCAL_ONCE=false LOCAL_STARTED=$SECONDS LOCAL_ENGINE=none
+  case "$*" in
+    '') ;;
+    --once) LOCAL_ONCE=true ;;
+    *) local_fail "unknown option: $* (use --local or --local --once)" ;;
+  esac
+  if cloud_is_up; then
+    local_fail "a local cloud is up already on port $(<"$LOCAL_DIR/port"): end it with ./cleanup.sh --local"
+  fi
+  command -v aws >/dev/null || local_fail "the AWS CLI (aws) is missing: install version 1 or 2"
+  if engine_is_usable; then
+    export_engine
+    LOCAL_ENGINE=docker
+  fi
+  rm -rf "$LOCAL_DIR"
+  mkdir "$LOCAL_DIR"
+  trap end_local EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  choose_settings
+  run_chain
+  [[ $LOCAL_ONCE == true ]] || print_further_lines
+}
+
+remove_images() {
+  local port image
+  port=$(<"$LOCAL_DIR/port")
+  docker ps --all --quiet --filter "label=ministack.instance=$(uname -n):$port" | while read -r container; do
+    docker rm --force --volumes "$container" >&2
+  done
+  docker image ls --format '{{.Repository}}:{{.Tag}}' "127.0.0.1:$port/*" | while read -r image; do
+    docker image rm "$image" >&2
+  done
+  docker logout "127.0.0.1:$port" >&2
+}
+
+local_cleanup() {
+  if [[ ! -d $LOCAL_DIR ]]; then
+    local_say "nothing to remove"
+    return
+  fi
+  stop_cloud
+  if [[ -s $LOCAL_DIR/port ]] && engine_is_usable; then remove_images; fi
+  rm -rf "$LOCAL_DIR"
+  local_say "removed: the cloud, its containers and images, and .local/"
+}
