@@ -138,8 +138,9 @@ class SQS:
             message.receive_count += 1
             message.first_received = message.first_received or now
             message.received = now
-            queue.show_at(message, now + visibility_timeout)
             taken.append(message)
+        for message in taken:  # only now, or a visibility timeout of 0 would give a message twice
+            queue.show_at(message, now + visibility_timeout)
         return taken
 
     def move_to_dead_letter_queue(self, queue: Queue, message: Message) -> None:
