@@ -441,6 +441,17 @@ def rate_seconds(original, expression):
     return float(os.environ.get("LOCAL_TICK") or seconds) if seconds else None
 
 
+# --- Service Quotas -----------------------------------------------------------------------------------------------
+
+
+async def get_service_quota(_method, _path, _headers, body, _query):
+    """Return the 6 vCPUs that a new account has for Fargate and for Fargate Spot, whatever quota is asked for."""
+    return json_response({"Quota": {**json.loads(body), "Value": 6.0}})
+
+
+app.SERVICE_HANDLERS["servicequotas"] = get_service_quota
+
+
 def main():
     """Serve on loopback only, without the listeners that this chain does not use."""
     os.environ.update(BIND_HOST="127.0.0.1", IOT_MTLS_ENABLED="0", SFTP_ENABLED="0")

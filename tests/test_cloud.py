@@ -442,7 +442,7 @@ def test_a_container_gets_what_the_task_definition_says(cloud_with_engine):
     assert stopped(ecs, task)["containers"][0]["exitCode"] == 128 + signal.SIGTERM
 
 
-# --- EventBridge and SQS ------------------------------------------------------------------------------------------
+# --- EventBridge, SQS and Service Quotas --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -489,3 +489,8 @@ def test_a_dead_letter_queue_is_moved_back_to_its_source(queues):
 def test_a_dead_letter_queue_names_the_queues_it_serves(queues):
     sqs, url, dead = queues
     assert sqs.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"] == [url]
+
+
+def test_a_new_account_has_six_vcpus_on_fargate_spot(cloud):
+    quota = client(cloud, "service-quotas").get_service_quota(ServiceCode="fargate", QuotaCode="L-36FBB829")["Quota"]
+    assert (quota["QuotaCode"], quota["Value"]) == ("L-36FBB829", 6)
