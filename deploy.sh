@@ -1,0 +1,886 @@
+#!/usr/bin/env bash
+# Brings every AWS resource of the sync to the wanted state. Safe to run again: the second run changes nothing.
+# cleanup.sh and sync.sh source this file for its settings, names and helpers; main runs only when it is executed.
+
+# --- settings: edit here, or set the same name in the environment -----------------------------------------------
+
+: "${REGION:=eu-west-1}"
+: "${SRC_BUCKET:=your-standard-bucket}"
+: "${DST_BUCKET:=your-express-bucket--euw1-az1--x-s3}"
+: "${PREFIX_FILTER:=}" # only keys under this prefix; empty: all
+
+: "${LAMBDA_POLL_RATE:=1}" # minutes between two looks at the queue
+: "${MAX_WORKERS:=2}"
+: "${MESSAGES_PER_WORKER:=10}" # one worker is started per so many messages
+: "${EMPTY_POLLS_BEFORE_EXIT:=3}"
+: "${VISIBILITY_TIMEOUT:=7200}"        # seconds
+: "${VISIBILITY_EXTEND_INTERVAL:=300}" # seconds
+: "${MAX_RECEIVES:=3}"                 # failures of a message before it goes to the dead-letter queue
+: "${TASK_CPU:=2048}"                  # 1024 is one vCPU
+: "${TASK_MEMORY:=4096}"               # MiB
+: "${TASK_ARCH:=ARM64}"                # ARM64 or X86_64
+
+: "${SUBNETS:=}" # subnet ids, comma separated; empty: the public subnets of the default VPC
+: "${ASSIGN_PUBLIC_IP:=ENABLED}"
+: "${CREATE_VPC_ENDPOINTS:=false}" # true: gateway endpoints for s3 and s3express in the subnets' route tables
+: "${IMAGE_URI:=}"                 # a worker image that exists already; empty: build and push one
+: "${ECR_REGISTRY:=}"              # empty: the account's own registry
+: "${DOCKER_BUILD_FLAGS:=}"        # more words for docker buildx build
+: "${SRC_KMS_KEY_ARN:=}"           # the key of an SSE-KMS source bucket
+: "${DST_KMS_KEY_ARN:=}"           # the key of an SSE-KMS destination bucket
+: "${SRC_BUCKET_OWNER:=}"          # account id; empty: the account that deploys
+: "${DST_BUCKET_OWNER:=}"
+: "${LOG_RETENTION_DAYS:=30}"
+: "${APP_NAME:=s3-to-s3express-sync}" # every resource's name begins with it
+
+# Worker settings that reach the task only when they are set here; worker.py says what they mean.
+: "${WAIT_TIME_SECONDS:=}"
+: "${MULTIPART_THRESHOLD:=}"
+: "${PART_SIZE:=}"
+: "${MAX_CONCURRENT_PARTS:=}"
+: "${MAX_CONCURRENT_KEYS:=}"
+: "${RETRY_BASE_SECONDS:=}"
+: "${COPY_TIMEOUT:=}"
+: "${LOG_LEVEL:=}"
+
+: "${RETRY_PAUSE:=5}"  # seconds between two tries of a call that AWS refuses for the moment
+: "${RETRY_LIMIT:=60}" # tries before giving up
+: "${DRY_RUN:=false}"
+
+# --- end of settings ----------------------------------------------------------------------------------------------
+
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
+  printf '%s needs Bash 4.4 or newer, this is %s (macOS: brew install bash)\n' "$0" "$BASH_VERSION" >&2
+  exit 2
+fi
+set -euo pipefail
+shopt -s inherit_errexit
+
+PROJECT_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly PROJECT_DIR
+
+readonly WORKER_SETTINGS=(
+  REGION SRC_BUCKET DST_BUCKET QUEUE_URL PREFIX_FILTER SRC_BUCKET_OWNER DST_BUCKET_OWNER
+  VISIBILITY_TIMEOUT VISIBILITY_EXTEND_INTERVAL EMPTY_POLLS_BEFORE_EXIT MAX_RECEIVES
+)
+readonly OPTIONAL_WORKER_SETTINGS=(
+  WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE MAX_CONCURRENT_PARTS MAX_CONCURRENT_KEYS
+  RETRY_BASE_SECONDS COPY_TIMEOUT LOG_LEVEL
+)
+readonly IMAGE_INPUTS=(Dockerfile requirements.txt worker.py)
+readonly NO_ARM64_ZONES='["use1-az3"]' # Amazon ECS Developer Guide, "64-bit ARM workloads": no Fargate there
+
+# Error codes by which AWS says that a resource does not exist.
+readonly NOT_FOUND='ResourceNotFoundException|NoSuchEntity|AWS.SimpleQueueService.NonExistentQueue|QueueDoesNotExist|RepositoryNotFoundException|ImageNotFoundException|LifecyclePolicyNotFoundException|NoSuchLifecycleConfiguration|NoSuchBucketPolicy|InvalidGroup.NotFound'
+
+# Refusals that pass by themselves: service and operation | error text (an extended regular expression) | what is waited for
+readonly TRANSIENT=(
+  'sqs create-queue|QueueDeletedRecently|the queue of this name was deleted less than 60 s ago'
+  'ecs create-cluster|[Uu]nable to assume the service linked role|the service-linked role of ECS is not usable yet'
+  'ecs (create-cluster|put-cluster-capacity-providers)|UpdateInProgressException|the cluster is being changed'
+  'lambda (create|update)-function.*|cannot be assumed by Lambda|the new role cannot be assumed yet'
+  'lambda .*|ResourceConflictException.*(in progress|Pending)|the function is being changed'
+  's3api put-bucket-notification-configuration|Unable to validate the following destination|the queue policy has not reached S3 yet'
+  's3api put-bucket-notification-configuration|OperationAborted|the bucket is being changed'
+)
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+# Names follow from the settings when a command runs, so that a caller may still change the settings after sourcing.
+set_names() {
+  QUEUE_NAME=$APP_NAME-q
+  DLQ_NAME=$APP_NAME-dlq
+  STARTER_NAME=$APP_NAME-starter
+  RULE_NAME=$APP_NAME-starter-rule
+  CLUSTER_NAME=$APP_NAME-cluster
+  TASK_FAMILY=$APP_NAME-task
+  STARTER_ROLE=$APP_NAME-starter-role
+  TASK_ROLE=$APP_NAME-task-role
+  EXEC_ROLE=$APP_NAME-exec-role
+  SECURITY_GROUP_NAME=$APP_NAME-sg
+  STARTER_LOG_GROUP=/aws/lambda/$STARTER_NAME
+  WORKER_LOG_GROUP=/ecs/$TASK_FAMILY
+  STARTED_BY=$APP_NAME-starter
+  NOTIFICATION_ID=$APP_NAME
+  LIFECYCLE_RULE_ID=$APP_NAME-abort-incomplete-uploads
+  BUCKET_POLICY_SID=$APP_NAME-lifecycle
+}
+
+# ARNs are made of names and the account, so that a dry run and a clean-up know them without the resource.
+set_account() {
+  ACCOUNT=$1
+  : "${SRC_BUCKET_OWNER:=$ACCOUNT}" "${DST_BUCKET_OWNER:=$ACCOUNT}"
+  QUEUE_ARN=arn:aws:sqs:$REGION:$ACCOUNT:$QUEUE_NAME
+  DLQ_ARN=arn:aws:sqs:$REGION:$ACCOUNT:$DLQ_NAME
+  STARTER_ARN=arn:aws:lambda:$REGION:$ACCOUNT:function:$STARTER_NAME
+  RULE_ARN=arn:aws:events:$REGION:$ACCOUNT:rule/$RULE_NAME
+  CLUSTER_ARN=arn:aws:ecs:$REGION:$ACCOUNT:cluster/$CLUSTER_NAME
+  TASK_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/$TASK_ROLE
+  EXEC_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/$EXEC_ROLE
+  STARTER_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/$STARTER_ROLE
+  REPOSITORY_ARN=arn:aws:ecr:$REGION:$ACCOUNT:repository/$APP_NAME
+  DST_BUCKET_ARN=arn:aws:s3express:$REGION:$DST_BUCKET_OWNER:bucket/$DST_BUCKET
+}
+
+# --- calls to AWS -------------------------------------------------------------------------------------------------
+
+# CLI v1 ignores AWS_ENDPOINT_URL for SQS, so the endpoint is always given as an option.
+aws() {
+  local endpoint=()
+  [[ -z ${AWS_ENDPOINT_URL:-} ]] || endpoint=(--endpoint-url "$AWS_ENDPOINT_URL")
+  AWS_PAGER="" command aws ${endpoint[@]+"${endpoint[@]}"} --region "$REGION" --output json "$@"
+}
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+  say "${0##*/}: $*"
+  exit 1
+}
+
+# Runs aws "$@": stdout goes through, stderr is kept in AWS_ERROR.
+try_aws() {
+  AWS_ERROR=""
+  { AWS_ERROR=$(aws "$@" 2>&1 >&3); } 3>&1
+}
+
+error_code() { sed -n 's/.*An error occurred (\([^)]*\)) when calling.*/\1/p' <<<"$AWS_ERROR" | head -n 1; }
+
+aws_failed() { die "${RESOURCE:+$RESOURCE: }aws $1 $2 failed: $(sed '/^$/d' <<<"$AWS_ERROR")"; }
+
+# Prints what the read-only call aws "$@" answers, or nothing when AWS says that the resource does not exist.
+lookup() {
+  local code
+  if try_aws "$@"; then return; fi
+  code=$(error_code)
+  [[ $code =~ ^($NOT_FOUND)$ ]] || aws_failed "$@"
+}
+
+# Prints what AWS is waited for, or nothing when the error of aws "$1" "$2" is final.
+transient_reason() {
+  local row operation text reason
+  for row in "${TRANSIENT[@]}"; do
+    operation=${row%%|*} reason=${row##*|} text=${row#*|}
+    text=${text%|*}
+    if [[ "$1 $2" =~ ^$operation$ && $AWS_ERROR =~ $text ]]; then
+      printf '%s\n' "$reason"
+      return
+    fi
+  done
+}
+
+# Runs aws "$@" until it succeeds; only refusals of the table TRANSIENT are tried again.
+call() {
+  local reason tries
+  for ((tries = 1; ; tries++)); do
+    if try_aws "$@"; then return; fi
+    reason=$(transient_reason "$@")
+    if [[ -z $reason ]] || ((tries >= RETRY_LIMIT)); then aws_failed "$@"; fi
+    say "      waiting: $reason (try $tries of $RETRY_LIMIT, next in $RETRY_PAUSE s)"
+    sleep "$RETRY_PAUSE"
+  done
+}
+
+# --- one line per resource ----------------------------------------------------------------------------------------
+
+begin() {
+  RESOURCE="$1 $2"
+  CREATED=false
+  CHANGES=()
+  STEP=$((STEP + 1))
+}
+
+# Every write goes through here; a dry run makes none. What the command prints is left in OUTPUT.
+write() {
+  OUTPUT=""
+  [[ $DRY_RUN == true ]] || OUTPUT=$("$@")
+}
+
+# create COMMAND...: the resource does not exist, the command makes it.
+create() {
+  CREATED=true
+  write "$@"
+}
+
+# change WHAT COMMAND...: the resource differs in WHAT, the command mends it.
+change() {
+  CHANGES+=("$1")
+  write "${@:2}"
+}
+
+finish() {
+  local state=exists would=""
+  [[ $DRY_RUN == false ]] || would="would "
+  if [[ $CREATED == true ]]; then
+    state=${would:+would create}
+    state=${state:-created}
+  elif ((${#CHANGES[@]})); then
+    state="${would:+would change}"
+    state="${state:-changed} ($(join ', ' "${CHANGES[@]}"))"
+  fi
+  printf '[%d/%d] %s: %s\n' "$STEP" "$STEPS_TOTAL" "$RESOURCE" "$state"
+  RESOURCE=""
+}
+
+join() {
+  local separator=$1 joined=$2
+  shift 2
+  joined+=$(printf '%s' "${@/#/$separator}")
+  printf '%s\n' "$joined"
+}
+
+# --- comparing ----------------------------------------------------------------------------------------------------
+
+same_json() { [[ $(jq -Sc . <<<"${1:-null}") == $(jq -Sc . <<<"${2:-null}") ]]; }
+
+# Prints the members of object WANT that differ in HAVE; members that only HAVE has (defaults of AWS) do not count.
+differing() {
+  jq -rn --argjson want "$1" --argjson have "${2:-null}" '
+    def same($have): . as $want |
+      if type == "object" then ($have | type) == "object" and all(keys[]; . as $k | $want[$k] | same($have[$k]))
+      elif type == "array" then ($have | type) == "array" and length == ($have | length)
+        and all(range(length); . as $i | $want[$i] | same($have[$i]))
+      else . == $have end;
+    [$want | keys[] | select(. as $k | $want[$k] | same($have[$k]) | not)] | join(", ")'
+}
+
+# Prints the settings named by the arguments as a JSON object.
+settings_json() {
+  local name pairs=()
+  for name in "$@"; do pairs+=("$name=${!name}"); done
+  printf '%s\n' "${pairs[@]}" | jq -Rn '[inputs | capture("^(?<key>[^=]*)=(?<value>.*)$")] | from_entries'
+}
+
+# --- steps: log groups --------------------------------------------------------------------------------------------
+
+ensure_log_group() {
+  local group
+  begin "log group" "$1"
+  group=$(lookup logs describe-log-groups --log-group-name-prefix "$1")
+  group=$(jq -c --arg name "$1" '.logGroups[] | select(.logGroupName == $name)' <<<"$group")
+  [[ -n $group ]] || create call logs create-log-group --log-group-name "$1" --tags "app=$APP_NAME"
+  [[ $(jq '.retentionInDays' <<<"${group:-null}") == "$LOG_RETENTION_DAYS" ]] \
+    || change retention call logs put-retention-policy --log-group-name "$1" --retention-in-days "$LOG_RETENTION_DAYS"
+  finish
+}
+
+ensure_starter_log_group() { ensure_log_group "$STARTER_LOG_GROUP"; }
+
+ensure_worker_log_group() { ensure_log_group "$WORKER_LOG_GROUP"; }
+
+# --- steps: queues ------------------------------------------------------------------------------------------------
+
+# An expiring message is counted from its first queue on, so both queues keep messages for the 14 days that SQS allows.
+dlq_attributes() {
+  jq -n '{MessageRetentionPeriod: "1209600", ReceiveMessageWaitTimeSeconds: "20", SqsManagedSseEnabled: "true"}'
+}
+
+queue_policy() {
+  jq -nc --arg queue "$QUEUE_ARN" --arg bucket "$SRC_BUCKET" --arg owner "$SRC_BUCKET_OWNER" '{
+    Version: "2012-10-17",
+    Statement: [{
+      Sid: "s3-events", Effect: "Allow", Principal: {Service: "s3.amazonaws.com"},
+      Action: "sqs:SendMessage", Resource: $queue,
+      Condition: {
+        ArnLike: {"aws:SourceArn": "arn:aws:s3:*:*:\($bucket)"},
+        StringEquals: {"aws:SourceAccount": $owner}}}]}'
+}
+
+queue_attributes() {
+  jq -n --argjson base "$(dlq_attributes)" --arg visibility "$VISIBILITY_TIMEOUT" --arg policy "$(queue_policy)" \
+    --arg dlq "$DLQ_ARN" --arg receives "$MAX_RECEIVES" '$base + {
+      VisibilityTimeout: $visibility, Policy: $policy,
+      RedrivePolicy: ({deadLetterTargetArn: $dlq, maxReceiveCount: $receives | tonumber} | tojson)}'
+}
+
+# SQS may print the JSON inside an attribute in its own way; differing() compares what it says.
+parsed_attributes() {
+  jq -c '.Attributes // . | with_entries(select(.key == "Policy" or .key == "RedrivePolicy").value |= fromjson)
+    | if .RedrivePolicy then .RedrivePolicy.maxReceiveCount |= tonumber else . end' <<<"$1"
+}
+
+# ensure_queue KIND NAME ATTRIBUTES: leaves the queue's URL in QUEUE_URL.
+ensure_queue() {
+  local have different
+  begin "$1" "$2"
+  QUEUE_URL=$(lookup sqs get-queue-url --queue-name "$2" | jq -r .QueueUrl)
+  if [[ -z $QUEUE_URL ]]; then
+    create call sqs create-queue --queue-name "$2" --attributes "$3" --tags "app=$APP_NAME"
+    QUEUE_URL=$(jq -r .QueueUrl <<<"${OUTPUT:-"{\"QueueUrl\": \"https://sqs.$REGION.amazonaws.com/$ACCOUNT/$2\"}"}")
+  else
+    have=$(lookup sqs get-queue-attributes --queue-url "$QUEUE_URL" --attribute-names All)
+    different=$(differing "$(parsed_attributes "$3")" "$(parsed_attributes "$have")")
+    [[ -z $different ]] \
+      || change "$different" call sqs set-queue-attributes --queue-url "$QUEUE_URL" --attributes "$3"
+  fi
+  finish
+}
+
+ensure_dlq() { ensure_queue "dead-letter queue" "$DLQ_NAME" "$(dlq_attributes)"; }
+
+ensure_source_queue() { ensure_queue queue "$QUEUE_NAME" "$(queue_attributes)"; }
+
+# --- steps: roles -------------------------------------------------------------------------------------------------
+
+lambda_trust() {
+  jq -n '{Version: "2012-10-17", Statement: [
+    {Effect: "Allow", Principal: {Service: "lambda.amazonaws.com"}, Action: "sts:AssumeRole"}]}'
+}
+
+# Amazon ECS Developer Guide, "Task IAM role": one cluster cannot be named, the account's ECS in this region can.
+ecs_trust() {
+  jq -n --arg account "$ACCOUNT" --arg ecs "arn:aws:ecs:$REGION:$ACCOUNT:*" '{Version: "2012-10-17", Statement: [
+    {Effect: "Allow", Principal: {Service: "ecs-tasks.amazonaws.com"}, Action: "sts:AssumeRole",
+     Condition: {ArnLike: {"aws:SourceArn": $ecs}, StringEquals: {"aws:SourceAccount": $account}}}]}'
+}
+
+starter_policy() {
+  jq -n --arg queue "$QUEUE_ARN" --arg cluster "$CLUSTER_ARN" \
+    --arg definition "arn:aws:ecs:$REGION:$ACCOUNT:task-definition/$TASK_FAMILY:*" \
+    --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
+    --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" '
+    {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster |
+    {Version: "2012-10-17", Statement: [
+      {Effect: "Allow", Action: "sqs:GetQueueAttributes", Resource: $queue},
+      {Effect: "Allow", Action: "ecs:RunTask", Resource: $definition, Condition: $our_cluster},
+      {Effect: "Allow", Action: "ecs:ListTasks", Resource: "*", Condition: $our_cluster},
+      {Effect: "Allow", Action: "iam:PassRole", Resource: [$task_role, $exec_role],
+       Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}},
+      {Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs}]}'
+}
+
+# Without s3:ListBucket a missing key answers 403 instead of 404 (S3 API reference, HeadObject).
+task_policy() {
+  jq -n --arg queue "$QUEUE_ARN" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg prefix "$PREFIX_FILTER" \
+    --arg destination "$DST_BUCKET_ARN" --arg source_key "$SRC_KMS_KEY_ARN" --arg destination_key "$DST_KMS_KEY_ARN" '
+    {Version: "2012-10-17", Statement: ([
+      {Effect: "Allow", Resource: $queue,
+       Action: ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:SendMessage"]},
+      {Effect: "Allow", Action: "s3:GetObject", Resource: "\($source)/\($prefix)*"},
+      {Effect: "Allow", Action: "s3:ListBucket", Resource: $source},
+      {Effect: "Allow", Action: "s3express:CreateSession", Resource: $destination}]
+      + if $source_key == "" then [] else
+        [{Effect: "Allow", Action: "kms:Decrypt", Resource: $source_key}] end
+      + if $destination_key == "" then [] else
+        [{Effect: "Allow", Action: ["kms:GenerateDataKey", "kms:Decrypt"], Resource: $destination_key}] end)}'
+}
+
+# Prints the ARN of the repository that the worker's image is pulled from, or nothing for an image outside ECR.
+image_repository_arn() {
+  if [[ $WORKER_IMAGE =~ ^([0-9]{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com/([^:@]+) ]]; then
+    printf 'arn:aws:ecr:%s:%s:repository/%s\n' "${BASH_REMATCH[2]}" "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]}"
+  elif [[ -z $IMAGE_URI ]]; then
+    printf '%s\n' "$REPOSITORY_ARN"
+  fi
+}
+
+exec_policy() {
+  jq -n --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$WORKER_LOG_GROUP:*" \
+    --arg repository "$(image_repository_arn)" '
+    {Version: "2012-10-17", Statement: (
+      [{Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs}]
+      + if $repository == "" then [] else [
+        {Effect: "Allow", Action: "ecr:GetAuthorizationToken", Resource: "*"},
+        {Effect: "Allow", Resource: $repository,
+         Action: ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]}] end)}'
+}
+
+# ensure_role NAME TRUST POLICY
+ensure_role() {
+  local role policy
+  begin role "$1"
+  role=$(lookup iam get-role --role-name "$1")
+  if [[ -z $role ]]; then
+    create call iam create-role --role-name "$1" --assume-role-policy-document "$2" --tags "Key=app,Value=$APP_NAME"
+  else
+    same_json "$2" "$(jq .Role.AssumeRolePolicyDocument <<<"$role")" \
+      || change trust call iam update-assume-role-policy --role-name "$1" --policy-document "$2"
+    policy=$(lookup iam get-role-policy --role-name "$1" --policy-name "$APP_NAME")
+  fi
+  same_json "$3" "$(jq .PolicyDocument <<<"${policy:-null}")" \
+    || change policy call iam put-role-policy --role-name "$1" --policy-name "$APP_NAME" --policy-document "$3"
+  finish
+}
+
+ensure_starter_role() { ensure_role "$STARTER_ROLE" "$(lambda_trust)" "$(starter_policy)"; }
+
+ensure_task_role() { ensure_role "$TASK_ROLE" "$(ecs_trust)" "$(task_policy)"; }
+
+ensure_exec_role() { ensure_role "$EXEC_ROLE" "$(ecs_trust)" "$(exec_policy)"; }
+
+# --- steps: image -------------------------------------------------------------------------------------------------
+
+repository_lifecycle() {
+  jq -nc '{rules: [{
+    rulePriority: 1, description: "keep the last 5 images",
+    selection: {tagStatus: "any", countType: "imageCountMoreThan", countNumber: 5}, action: {type: "expire"}}]}'
+}
+
+ensure_repository() {
+  local repository lifecycle=""
+  begin repository "$APP_NAME"
+  repository=$(lookup ecr describe-repositories --repository-names "$APP_NAME")
+  if [[ -z $repository ]]; then
+    create call ecr create-repository --repository-name "$APP_NAME" --image-tag-mutability IMMUTABLE \
+      --image-scanning-configuration scanOnPush=true --tags "Key=app,Value=$APP_NAME"
+  else
+    [[ $(jq '.repositories[0].imageScanningConfiguration.scanOnPush' <<<"$repository") == true ]] \
+      || change "scan on push" call ecr put-image-scanning-configuration --repository-name "$APP_NAME" \
+        --image-scanning-configuration scanOnPush=true
+    lifecycle=$(lookup ecr get-lifecycle-policy --repository-name "$APP_NAME" | jq -r .lifecyclePolicyText)
+  fi
+  same_json "$(repository_lifecycle)" "$lifecycle" \
+    || change lifecycle call ecr put-lifecycle-policy --repository-name "$APP_NAME" \
+      --lifecycle-policy-text "$(repository_lifecycle)"
+  finish
+}
+
+sha256() { python3 -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
+
+image_tag() { (cd "$PROJECT_DIR" && printf '%s\n' "$TASK_ARCH" | cat - "${IMAGE_INPUTS[@]}") | sha256 | cut -c 1-16; }
+
+set_image() {
+  WORKER_IMAGE=$IMAGE_URI
+  [[ -z $IMAGE_URI ]] || return 0
+  REGISTRY=${ECR_REGISTRY:-$ACCOUNT.dkr.ecr.$REGION.amazonaws.com}
+  IMAGE_TAG=$(image_tag)
+  WORKER_IMAGE=$REGISTRY/$APP_NAME:$IMAGE_TAG
+}
+
+docker_platform() {
+  case "$TASK_ARCH" in
+    ARM64) printf 'linux/arm64\n' ;;
+    X86_64) printf 'linux/amd64\n' ;;
+  esac
+}
+
+# --load and push instead of --push: the engine, not the builder, then talks to the registry, and knows which are plain
+# HTTP. Attestations would leave manifests in the repository that its lifecycle policy cannot expire.
+build_image() {
+  local flags
+  read -ra flags <<<"$DOCKER_BUILD_FLAGS"
+  docker buildx build --load --provenance=false --sbom=false --platform "$(docker_platform)" --tag "$WORKER_IMAGE" \
+    ${flags[@]+"${flags[@]}"} "$PROJECT_DIR" >&2
+}
+
+push_image() {
+  local password
+  build_image
+  password=$(call ecr get-login-password --output text)
+  docker login --username AWS --password-stdin "$REGISTRY" <<<"$password" >&2
+  docker push "$WORKER_IMAGE" >&2
+}
+
+find_image() { lookup ecr describe-images --repository-name "$APP_NAME" --image-ids "imageTag=$IMAGE_TAG"; }
+
+ensure_image() {
+  local image
+  begin image "$WORKER_IMAGE"
+  image=$(find_image)
+  [[ -n $image ]] || create push_image
+  finish
+}
+
+# --- steps: ECS ---------------------------------------------------------------------------------------------------
+
+# The role is the account's, not ours: it has no tag and stays at clean-up.
+ensure_ecs_role() {
+  local roles
+  begin "service-linked role" AWSServiceRoleForECS
+  roles=$(lookup iam list-roles --path-prefix /aws-service-role/ecs.amazonaws.com/)
+  [[ $(jq '.Roles | length' <<<"$roles") != 0 ]] \
+    || create call iam create-service-linked-role --aws-service-name ecs.amazonaws.com
+  finish
+}
+
+find_cluster() {
+  lookup ecs describe-clusters --clusters "$CLUSTER_NAME" | jq -c '.clusters[] | select(.status != "INACTIVE")'
+}
+
+await_cluster() {
+  local tries status
+  for ((tries = 1; tries <= RETRY_LIMIT; tries++)); do
+    status=$(find_cluster | jq -r .status)
+    [[ $status != ACTIVE ]] || return 0
+    say "      waiting: the cluster is ${status:-not visible yet} (try $tries of $RETRY_LIMIT, next in $RETRY_PAUSE s)"
+    sleep "$RETRY_PAUSE"
+  done
+  die "$RESOURCE: not ACTIVE after $RETRY_LIMIT tries; run this again, or look at it in the ECS console"
+}
+
+create_cluster() {
+  call ecs create-cluster --cluster-name "$CLUSTER_NAME" --capacity-providers FARGATE FARGATE_SPOT \
+    --settings name=containerInsights,value=disabled --tags "key=app,value=$APP_NAME"
+  await_cluster
+}
+
+ensure_cluster() {
+  local cluster
+  begin cluster "$CLUSTER_NAME"
+  cluster=$(find_cluster)
+  if [[ -z $cluster ]]; then
+    create create_cluster
+  elif [[ $(jq '.capacityProviders | contains(["FARGATE", "FARGATE_SPOT"])' <<<"$cluster") == false ]]; then
+    change "capacity providers" call ecs put-cluster-capacity-providers --cluster "$CLUSTER_NAME" \
+      --capacity-providers FARGATE FARGATE_SPOT --default-capacity-provider-strategy '[]'
+  fi
+  finish
+}
+
+worker_environment() {
+  local name names=("${WORKER_SETTINGS[@]}")
+  for name in "${OPTIONAL_WORKER_SETTINGS[@]}"; do
+    [[ -z ${!name} ]] || names+=("$name")
+  done
+  settings_json "${names[@]}" | jq 'to_entries | map({name: .key, value}) | sort_by(.name)'
+}
+
+container_definition() {
+  jq -n --arg image "$WORKER_IMAGE" --arg group "$WORKER_LOG_GROUP" --arg region "$REGION" \
+    --argjson environment "$(worker_environment)" '{
+      name: "worker", image: $image, essential: true, environment: $environment,
+      stopTimeout: 120, readonlyRootFilesystem: true, linuxParameters: {initProcessEnabled: true},
+      logConfiguration: {logDriver: "awslogs", options: {
+        "awslogs-group": $group, "awslogs-region": $region, "awslogs-stream-prefix": "worker"}}}'
+}
+
+task_definition() {
+  jq -n --arg family "$TASK_FAMILY" --arg cpu "$TASK_CPU" --arg memory "$TASK_MEMORY" --arg arch "$TASK_ARCH" \
+    --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
+    --argjson container "$(container_definition)" '{
+      family: $family, requiresCompatibilities: ["FARGATE"], networkMode: "awsvpc", cpu: $cpu, memory: $memory,
+      runtimePlatform: {cpuArchitecture: $arch, operatingSystemFamily: "LINUX"},
+      taskRoleArn: $task_role, executionRoleArn: $exec_role, containerDefinitions: [$container]}'
+}
+
+# Prints the latest active revision, or nothing. describe-task-definition has no error code of its own for "none".
+find_task_definition() {
+  local arn
+  arn=$(lookup ecs list-task-definitions --family-prefix "$TASK_FAMILY" --status ACTIVE --sort DESC)
+  arn=$(jq -r '.taskDefinitionArns[0] // empty' <<<"$arn")
+  [[ -n $arn ]] || return 0
+  lookup ecs describe-task-definition --task-definition "$arn" \
+    | jq '.taskDefinition | .containerDefinitions |= map(.environment |= sort_by(.name))'
+}
+
+ensure_task_definition() {
+  local have want different
+  begin "task definition" "$TASK_FAMILY"
+  want=$(task_definition)
+  have=$(find_task_definition)
+  different=$(differing "$want" "$have")
+  if [[ -z $have ]]; then
+    create call ecs register-task-definition --cli-input-json "$want" --tags "key=app,value=$APP_NAME"
+  elif [[ -n $different ]]; then
+    change "$different" call ecs register-task-definition --cli-input-json "$want" --tags "key=app,value=$APP_NAME"
+  fi
+  finish
+}
+
+# --- steps: network -----------------------------------------------------------------------------------------------
+
+# Sets VPC and TASK_SUBNETS (comma separated) from SUBNETS or from the default VPC.
+choose_subnets() {
+  local subnets ids
+  if [[ -n $SUBNETS ]]; then
+    IFS=', ' read -ra ids <<<"$SUBNETS"
+    subnets=$(lookup ec2 describe-subnets --subnet-ids "${ids[@]}")
+  else
+    VPC=$(lookup ec2 describe-vpcs --filters Name=is-default,Values=true | jq -r '.Vpcs[0].VpcId // empty')
+    subnets=$(lookup ec2 describe-subnets --filters "Name=vpc-id,Values=$VPC" Name=default-for-az,Values=true)
+  fi
+  subnets=$(jq -c --argjson zones "$NO_ARM64_ZONES" --arg arch "$TASK_ARCH" '[.Subnets[]
+    | select($arch != "ARM64" or ([.AvailabilityZoneId] | inside($zones) | not))]' <<<"$subnets")
+  VPC=$(jq -r '.[0].VpcId' <<<"$subnets")
+  TASK_SUBNETS=$(jq -r 'map(.SubnetId) | sort | .[:16] | join(",")' <<<"$subnets")
+}
+
+# A new security group lets nothing in and everything out, which is what a worker needs.
+ensure_security_group() {
+  begin "security group" "$SECURITY_GROUP_NAME"
+  SECURITY_GROUP_ID=$(lookup ec2 describe-security-groups \
+    --filters "Name=vpc-id,Values=$VPC" "Name=group-name,Values=$SECURITY_GROUP_NAME" \
+    | jq -r '.SecurityGroups[0].GroupId // empty')
+  if [[ -z $SECURITY_GROUP_ID ]]; then
+    create call ec2 create-security-group --group-name "$SECURITY_GROUP_NAME" --vpc-id "$VPC" \
+      --description "Workers of $APP_NAME: no way in" \
+      --tag-specifications "ResourceType=security-group,Tags=[{Key=app,Value=$APP_NAME}]"
+    SECURITY_GROUP_ID=$(jq -r .GroupId <<<"${OUTPUT:-'{"GroupId": "sg-not-made-yet"}'}")
+  fi
+  finish
+}
+
+# --- steps: starter -----------------------------------------------------------------------------------------------
+
+# Stored, not compressed, and without the file's time: the same starter.py is the same archive on every machine.
+zip_starter() {
+  python3 - "$PROJECT_DIR/starter.py" "$1" <<'PYTHON'
+import base64, hashlib, pathlib, sys, zipfile
+
+source, archive = map(pathlib.Path, sys.argv[1:])
+member = zipfile.ZipInfo("starter.py", (1980, 1, 1, 0, 0, 0))
+member.external_attr = 0o644 << 16
+with zipfile.ZipFile(archive, "w") as file:
+    file.writestr(member, source.read_bytes())
+print(base64.b64encode(hashlib.sha256(archive.read_bytes()).digest()).decode())
+PYTHON
+}
+
+starter_environment() {
+  settings_json QUEUE_URL ASSIGN_PUBLIC_IP MAX_WORKERS MESSAGES_PER_WORKER \
+    | jq --arg cluster "$CLUSTER_NAME" --arg family "$TASK_FAMILY" --arg subnets "$TASK_SUBNETS" \
+      --arg group "$SECURITY_GROUP_ID" --arg started_by "$STARTED_BY" '. + {
+        CLUSTER: $cluster, TASK_DEFINITION: $family, SUBNETS: $subnets, SECURITY_GROUPS: $group,
+        STARTED_BY: $started_by}'
+}
+
+function_configuration() {
+  jq -n --arg name "$STARTER_NAME" --arg role "$STARTER_ROLE_ARN" --argjson variables "$(starter_environment)" '{
+    FunctionName: $name, Role: $role, Runtime: "python3.13", Handler: "starter.handler", MemorySize: 128, Timeout: 60,
+    Environment: {Variables: $variables}}'
+}
+
+await_function() { call lambda wait "$1" --function-name "$STARTER_NAME"; }
+
+create_function() {
+  call lambda create-function --cli-input-json "$1" --zip-file "fileb://$TEMP_DIR/starter.zip" --architectures arm64 \
+    --tags "app=$APP_NAME"
+  await_function function-active-v2
+}
+
+# Lambda refuses a second update while the first is in progress.
+update_code() {
+  call lambda update-function-code --function-name "$STARTER_NAME" --zip-file "fileb://$TEMP_DIR/starter.zip" \
+    --architectures arm64
+  await_function function-updated-v2
+}
+
+update_configuration() {
+  call lambda update-function-configuration --cli-input-json "$1"
+  await_function function-updated-v2
+}
+
+ensure_function() {
+  local have want code different
+  begin function "$STARTER_NAME"
+  code=$(zip_starter "$TEMP_DIR/starter.zip")
+  want=$(function_configuration)
+  have=$(lookup lambda get-function --function-name "$STARTER_NAME" | jq -c .Configuration)
+  if [[ -z $have ]]; then
+    create create_function "$want"
+  else
+    [[ $(jq -r '"\(.CodeSha256) \(.Architectures[0])"' <<<"$have") == "$code arm64" ]] || change code update_code
+    different=$(differing "$want" "$have")
+    [[ -z $different ]] || change "$different" update_configuration "$want"
+  fi
+  ensure_no_retries
+  ensure_concurrency
+  finish
+}
+
+# A start that failed is tried by the next minute's event anyway; a replayed one would start workers for a stale count.
+ensure_no_retries() {
+  local want='{"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}' have
+  have=$(lookup lambda get-function-event-invoke-config --function-name "$STARTER_NAME")
+  [[ -z $(differing "$want" "$have") ]] || change "async retries" call lambda put-function-event-invoke-config \
+    --function-name "$STARTER_NAME" --maximum-retry-attempts 0 --maximum-event-age-in-seconds 60
+}
+
+# Two starters at once could both see no worker. An account must keep 100 executions unreserved (Lambda API
+# reference, PutFunctionConcurrency), so a new account with its limit of 10 goes without.
+ensure_concurrency() {
+  local have unreserved
+  have=$(lookup lambda get-function-concurrency --function-name "$STARTER_NAME")
+  [[ $(jq '.ReservedConcurrentExecutions' <<<"${have:-null}") != 1 ]] || return 0
+  unreserved=$(lookup lambda get-account-settings | jq .AccountLimit.UnreservedConcurrentExecutions)
+  if ((unreserved > 100)); then
+    change concurrency call lambda put-function-concurrency --function-name "$STARTER_NAME" \
+      --reserved-concurrent-executions 1
+  else
+    say "      no concurrency is reserved for $STARTER_NAME: the account has only $unreserved unreserved executions"
+  fi
+}
+
+# --- steps: rule --------------------------------------------------------------------------------------------------
+
+rate_expression() {
+  if ((LAMBDA_POLL_RATE == 1)); then
+    printf 'rate(1 minute)\n'
+  else
+    printf 'rate(%d minutes)\n' "$LAMBDA_POLL_RATE"
+  fi
+}
+
+# put-rule resets what it is not given, and takes tags only for a new rule.
+ensure_rule() {
+  local want have different
+  begin rule "$RULE_NAME"
+  want=$(jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" '{
+    Name: $name, ScheduleExpression: $rate, State: "ENABLED", Description: "Looks at the queue and starts workers"}')
+  have=$(lookup events describe-rule --name "$RULE_NAME")
+  different=$(differing "$want" "$have")
+  if [[ -z $have ]]; then
+    create call events put-rule --cli-input-json "$want" --tags "Key=app,Value=$APP_NAME"
+  elif [[ -n $different ]]; then
+    change "$different" call events put-rule --cli-input-json "$want"
+  fi
+  ensure_permission
+  ensure_target
+  finish
+}
+
+permission_statement() {
+  lookup lambda get-policy --function-name "$STARTER_NAME" \
+    | jq -c --arg sid "$RULE_NAME" '.Policy | fromjson | .Statement[] | select(.Sid == $sid)'
+}
+
+ensure_permission() {
+  local statement
+  statement=$(permission_statement)
+  [[ -z $statement ]] || return 0
+  change permission call lambda add-permission --function-name "$STARTER_NAME" --statement-id "$RULE_NAME" \
+    --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$RULE_ARN"
+}
+
+put_target() {
+  local answer
+  answer=$(call events put-targets --rule "$RULE_NAME" --targets "Id=starter,Arn=$STARTER_ARN")
+  [[ $(jq .FailedEntryCount <<<"$answer") == 0 ]] || die "$RESOURCE: put-targets was refused: $answer"
+}
+
+ensure_target() {
+  local targets
+  targets=$(lookup events list-targets-by-rule --rule "$RULE_NAME")
+  [[ $(jq -r '.Targets[]? | select(.Id == "starter").Arn' <<<"$targets") == "$STARTER_ARN" ]] || change target put_target
+}
+
+# --- steps: buckets -----------------------------------------------------------------------------------------------
+
+lifecycle_rules() {
+  jq -n --arg id "$LIFECYCLE_RULE_ID" '{Rules: [{
+    ID: $id, Status: "Enabled", Filter: {Prefix: ""}, AbortIncompleteMultipartUpload: {DaysAfterInitiation: 1}}]}'
+}
+
+ensure_lifecycle() {
+  local have
+  begin "bucket lifecycle" "$DST_BUCKET"
+  have=$(lookup s3api get-bucket-lifecycle-configuration --bucket "$DST_BUCKET")
+  [[ -n $have ]] || create call s3api put-bucket-lifecycle-configuration --bucket "$DST_BUCKET" \
+    --lifecycle-configuration "$(lifecycle_rules)"
+  finish
+}
+
+# S3 User Guide, "Working with S3 Lifecycle for directory buckets": lifecycle acts only through a session of its own.
+lifecycle_policy() {
+  jq -nc --arg sid "$BUCKET_POLICY_SID" --arg bucket "$DST_BUCKET_ARN" '{Version: "2012-10-17", Statement: [{
+    Sid: $sid, Effect: "Allow", Principal: {Service: "lifecycle.s3.amazonaws.com"},
+    Action: "s3express:CreateSession", Resource: $bucket,
+    Condition: {StringEquals: {"s3express:SessionMode": "ReadWrite"}}}]}'
+}
+
+ensure_bucket_policy() {
+  local have
+  begin "bucket policy" "$DST_BUCKET"
+  have=$(lookup s3api get-bucket-policy --bucket "$DST_BUCKET" | jq -r .Policy)
+  if [[ -z $have ]]; then
+    create call s3api put-bucket-policy --bucket "$DST_BUCKET" --policy "$(lifecycle_policy)"
+  elif [[ $have != *lifecycle.s3.amazonaws.com* ]]; then
+    say "      the policy of $DST_BUCKET is not ours and stays; incomplete uploads are aborted only if it also has: $(lifecycle_policy)"
+  fi
+  finish
+}
+
+notification() {
+  jq -n --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" --arg prefix "$PREFIX_FILTER" '
+    {Id: $id, QueueArn: $queue,
+     Events: ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*", "s3:ObjectRestore:Completed"]}
+    + if $prefix == "" then {} else
+      {Filter: {Key: {FilterRules: [{Name: "prefix", Value: ($prefix | split("/") | map(@uri) | join("/"))}]}}} end'
+}
+
+find_notifications() {
+  local have
+  have=$(lookup s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
+    --expected-bucket-owner "$SRC_BUCKET_OWNER")
+  jq 'del(.ResponseMetadata)' <<<"${have:-"{}"}"
+}
+
+put_notifications() {
+  call s3api put-bucket-notification-configuration --bucket "$SRC_BUCKET" --expected-bucket-owner "$SRC_BUCKET_OWNER" \
+    --notification-configuration "$1"
+}
+
+# S3 answers event and filter names in its own order and case.
+comparable_notification() {
+  jq -c 'if . then .Events |= sort | if .Filter then .Filter.Key.FilterRules |= map(.Name |= ascii_downcase) else . end
+    else . end' <<<"$1"
+}
+
+# The call replaces the bucket's whole configuration, so ours is put among those that are there.
+ensure_notification() {
+  local have ours merged
+  begin notification "$SRC_BUCKET $NOTIFICATION_ID"
+  have=$(find_notifications)
+  ours=$(jq --arg id "$NOTIFICATION_ID" '.QueueConfigurations // [] | map(select(.Id == $id))[0]' <<<"$have")
+  merged=$(jq --argjson ours "$(notification)" \
+    '.QueueConfigurations = (.QueueConfigurations // [] | map(select(.Id != $ours.Id)) + [$ours])' <<<"$have")
+  if [[ $ours == null ]]; then
+    create put_notifications "$merged"
+  else
+    same_json "$(comparable_notification "$(notification)")" "$(comparable_notification "$ours")" \
+      || change "events or filter" put_notifications "$merged"
+  fi
+  finish
+}
+
+# --- deploying ----------------------------------------------------------------------------------------------------
+
+list_steps() {
+  STEPS=(
+    ensure_starter_log_group ensure_worker_log_group
+    ensure_dlq ensure_source_queue
+    ensure_starter_role ensure_task_role ensure_exec_role
+  )
+  [[ -n $IMAGE_URI ]] || STEPS+=(ensure_repository ensure_image)
+  STEPS+=(
+    ensure_ecs_role ensure_cluster ensure_task_definition
+    ensure_security_group
+    ensure_function ensure_rule
+    ensure_lifecycle ensure_bucket_policy
+    ensure_notification
+  )
+}
+
+find_account() { set_account "$(call sts get-caller-identity | jq -r .Account)"; }
+
+# All checks, then all steps. A subshell, so that a caller keeps its own settings and traps.
+deploy_all() (
+  TEMP_DIR=$(mktemp -d)
+  trap 'rm -rf "$TEMP_DIR"' EXIT
+  STEP=0
+  set_names
+  find_account
+  set_image
+  choose_subnets
+  list_steps
+  STEPS_TOTAL=${#STEPS[@]}
+  for step in "${STEPS[@]}"; do "$step"; done
+)
+
+main() {
+  case "${1:-}" in
+    --local)
+      # shellcheck source=tests/local.sh
+      source "$PROJECT_DIR/tests/local.sh"
+      local_deploy "${@:2}"
+      ;;
+    --dry-run)
+      DRY_RUN=true
+      deploy_all
+      ;;
+    '') deploy_all ;;
+    *) die "unknown option: $1 (use --help)" ;;
+  esac
+}
+
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"
