@@ -1103,7 +1103,8 @@ class Worker:
             if self.jobs.get(job.key) is not job:
                 return  # handed back by drain()
             del self.jobs[job.key]
-            self.log_outcome(job, error)
+        self.log_outcome(job, error)
+        with self.lock:
             for message in job.messages:
                 self.note_outcome(message, job, error)
             finished = [message for message in job.messages if not message.keys]
