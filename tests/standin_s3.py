@@ -26,7 +26,7 @@ from email.header import Header, decode_header, make_header
 from email.utils import formatdate, parsedate_to_datetime
 from types import MappingProxyType
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, quote_plus, unquote
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 from xml.sax.saxutils import escape
 
 ACCOUNT = "111122223333"
@@ -515,7 +515,7 @@ def decode_body(request: Request) -> bytes:
 def copy_source(s3: S3, request: Request) -> tuple[Bucket, str, Object]:
     """The source of CopyObject and UploadPartCopy, as it is now, if it may be copied."""
     path, _, version = request.headers["x-amz-copy-source"].partition("?versionId=")
-    name, _, key = unquote(path).removeprefix("/").partition("/")
+    name, _, key = unquote_plus(path).removeprefix("/").partition("/")
     bucket = s3.buckets.get(name)
     if bucket is None:
         raise S3Error("NoSuchBucket")
@@ -950,8 +950,8 @@ def get_bucket_location(s3: S3, request: Request) -> Answer:
 
 
 def list_buckets(s3: S3, request: Request) -> Answer:
-    """General purpose buckets; directory buckets have an operation of their own, ListDirectoryBuckets."""
-    wants_directory = request.query.get("x-id") == "ListDirectoryBuckets"
+    """General purpose buckets, or for ListDirectoryBuckets, which differs only in its host and signature, the others."""
+    wants_directory = "/s3express/" in request.headers.get("authorization", "")
     found = [bucket.name for bucket in s3.buckets.values() if bucket.is_directory == wants_directory]
     rows = [f"<Bucket><Name>{name}</Name><CreationDate>{iso(0)}</CreationDate></Bucket>" for name in found]
     return xml("ListAllMyBucketsResult", f"<Owner><ID>{ACCOUNT}</ID></Owner><Buckets>{''.join(rows)}</Buckets>")

@@ -5,6 +5,7 @@ import hashlib
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -99,8 +100,9 @@ def test_a_directory_bucket_is_made_only_with_a_directory_configuration(s3):
     assert s3.list_objects_v2(Bucket=name)["KeyCount"] == 0
 
 
-def test_list_buckets_leaves_out_directory_buckets(s3):
+def test_the_two_kinds_of_bucket_are_listed_apart(s3):
     """API, ListBuckets and ListDirectoryBuckets"""
+    assert [bucket["Name"] for bucket in s3.list_directory_buckets()["Buckets"]] == [MIRROR]
     assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == [SOURCE, PLAIN]
 
 
@@ -444,6 +446,15 @@ def test_an_archived_source_is_copied_only_after_it_is_restored(standin, s3, arc
     copy(s3)
 
 
+@pytest.mark.parametrize("encoded", ["a%20b%2Bc", "a+b%2Bc"])
+def test_the_copy_source_is_decoded_like_a_form(standin, encoded):
+    """API, CopyObject, CopySource: URL-encoded; clients differ in how they write a space"""
+    standin.put(SOURCE, "a b+c")
+    headers = {"x-amz-copy-source": f"{SOURCE}/{encoded}"}
+    urllib.request.urlopen(urllib.request.Request(f"{standin.url}/{MIRROR}/a", method="PUT", headers=headers)).close()
+    assert set(standin.objects(MIRROR)) == {"a"}
+
+
 def test_sources_that_are_missing_say_so(s3):
     """API, Error responses"""
     assert copy_refusal(s3) == (404, "NoSuchKey")
@@ -473,7 +484,7 @@ class Upload:
         return self.s3.complete_multipart_upload(**self.where, MultipartUpload={"Parts": self.parts}, **arguments)
 
 
-def test_a_40_tib_object_is_copied_in_parts(standin, s3):
+def test_a_large_object_is_copied_in_parts(standin, s3):
     """Guide, qfacts: 10,000 parts of up to 5 GiB"""
     size = 3 * MAX_COPY + 1
     source = standin.put(SOURCE, "a", size)
