@@ -11,7 +11,8 @@ or, from a test:
 
 Objects have a size and a history but no bytes, so their size costs nothing. Requests are not authenticated. The verbs
 of the control API, POST /_standin/<verb> with {"args": [...], "kwargs": {...}}, are the functions in VERBS; the
-object that running_standin() gives has each of them as a method. S3 is in standin_s3.py, SQS in standin_sqs.py.
+object that running_standin() gives has each of them as a method. The S3 operations are in standin_s3.py, what they work
+on is in standin_store.py, and SQS is in standin_sqs.py.
 """
 
 import argparse
@@ -42,8 +43,9 @@ from urllib.parse import parse_qsl, unquote
 import httptools
 import standin_s3
 import standin_sqs
-from standin_s3 import GIB, MAX_OBJECT, S3, Answer, Bucket, Notification, Object, Request, S3Error
+from standin_s3 import MAX_OBJECT
 from standin_sqs import SQS, Queue, SQSError
+from standin_store import GIB, S3, Answer, Bucket, Notification, Object, Request, S3Error
 
 CONTROL = "/_standin/"
 
@@ -78,7 +80,11 @@ class Fault:
     code: str = "InternalError"
     message: str = "planted by a test"
     seconds: float = 3600.0
+    seed: int = 0
     used: int = 0
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
 
     def applies(self, operation: str, bucket: str, key: str) -> bool:
         if operation != self.operation or (self.bucket and bucket != self.bucket):
@@ -88,7 +94,7 @@ class Fault:
         if self.skip:
             self.skip -= 1
             return False
-        if random.random() >= self.probability:
+        if self.random.random() >= self.probability:
             return False
         self.used += 1
         return True

@@ -1,7 +1,4 @@
-"""The S3 half of the stand-in: buckets whose objects have a size and a history, but no bytes.
-
-Both kinds of bucket are modelled: a general purpose bucket, and a directory bucket (S3 Express One Zone, a name that
-ends in --x-s3). A request that AWS documents as an error is refused here with the documented status and code.
+"""The S3 operations of the stand-in. A request that AWS documents as an error is refused with that status and code.
 
 An operation is a function of (s3, request) that returns an Answer or raises S3Error. One that is a generator yields
 the number of bytes it moves, once: the configured latency passes there. What stands before the yield sees the state
@@ -13,26 +10,34 @@ import base64
 import bisect
 import hashlib
 import itertools
-import json
-import random
 import re
 import time
 import xml.etree.ElementTree as ElementTree
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Generator, Iterator
+from datetime import datetime
 from email.header import Header, decode_header, make_header
 from email.utils import formatdate, parsedate_to_datetime
-from types import MappingProxyType
-from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
+from urllib.parse import parse_qsl, quote, unquote, unquote_plus
 from xml.sax.saxutils import escape
 
-ACCOUNT = "111122223333"
-REGION = "us-east-1"
-MIB = 1024**2
-GIB = 1024**3
+from standin_store import (
+    ACCOUNT,
+    DECLARATION,
+    GIB,
+    MIB,
+    REGION,
+    S3,
+    Answer,
+    Bucket,
+    Object,
+    Part,
+    Request,
+    S3Error,
+    Span,
+    Upload,
+)
+
 MAX_COPY = 5 * GIB  # also the largest part; 10,000 such parts are the largest object, 48.8 TiB
 MIN_PART = 5 * MIB
 MAX_PARTS = 10_000
@@ -40,36 +45,6 @@ MAX_OBJECT = MAX_PARTS * MAX_COPY
 MAX_METADATA = 2048
 MAX_KEY = 1024
 PAGE = 1000
-DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
-
-# code: (status, message); the codes and texts of the S3 API reference, "Error responses", and of real answers.
-ERRORS = {
-    "AccessDenied": (403, "Access Denied"),
-    "BucketAlreadyOwnedByYou": (409, "Your previous request to create the named bucket succeeded and you already own"
-                                     " it."),
-    "ConditionalRequestConflict": (409, "The conditional request cannot succeed due to a conflicting operation."),
-    "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size"),
-    "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
-    "InvalidArgument": (400, "Invalid Argument"),
-    "InvalidObjectState": (403, "Operation is not valid for the source object's storage class"),
-    "InvalidPart": (400, "One or more of the specified parts could not be found. The part may not have been uploaded,"
-                         " or the specified entity tag may not match the part's entity tag."),
-    "InvalidPartOrder": (400, "The list of parts was not in ascending order. Parts must be ordered by part number."),
-    "InvalidRequest": (400, "Invalid Request"),
-    "InvalidStorageClass": (400, "The storage class you specified is not valid"),
-    "KeyTooLongError": (400, "Your key is too long"),
-    "MalformedXML": (400, "The XML you provided was not well-formed or did not validate against our published schema"),
-    "MetadataTooLarge": (400, "Your metadata headers exceed the maximum allowed metadata size"),
-    "MethodNotAllowed": (405, "The specified method is not allowed against this resource."),
-    "NoSuchBucket": (404, "The specified bucket does not exist"),
-    "NoSuchKey": (404, "The specified key does not exist."),
-    "NoSuchUpload": (404, "The specified upload does not exist. The upload ID may be invalid, or the upload may have"
-                          " been aborted or completed."),
-    "NoSuchVersion": (404, "The specified version does not exist."),
-    "NotImplemented": (501, "A header you provided implies functionality that is not implemented"),
-    "NotModified": (304, "Not Modified"),
-    "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold"),
-}  # fmt: skip
 
 COPY_TOO_LARGE = f"The specified copy source is larger than the maximum allowable size for a copy source: {MAX_COPY}"
 COPY_TO_ITSELF = (
@@ -110,220 +85,24 @@ STORED_HEADERS = (
     "expires",
 )
 
-# (generation, first byte, byte after the last): which write the bytes of an object came from, and their place in it.
-Span = tuple[int, int, int]
-
-
-class Answer(NamedTuple):
-    status: int = 200
-    body: bytes = b""
-    headers: Mapping[str, str] = MappingProxyType({})
-
-
-class S3Error(Exception):
-    """An answer that is an error; the status and text of a known code are those in ERRORS."""
-
-    def __init__(self, code: str, message: str = "", status: int = 0, headers: dict[str, str] | None = None) -> None:
-        usual_status, usual_message = ERRORS.get(code, (500, ""))
-        self.code, self.message, self.status = code, message or usual_message, status or usual_status
-        self.headers = headers or {}
-        super().__init__(f"{code}: {self.message}")
-
-    def answer(self) -> Answer:
-        detail = f"<Code>{self.code}</Code><Message>{escape(self.message)}</Message><RequestId>STANDIN</RequestId>"
-        headers = {"content-type": "application/xml", **self.headers}
-        return Answer(self.status, f"{DECLARATION}<Error>{detail}</Error>".encode(), headers)
-
-
-@dataclass(slots=True)
-class Request:
-    method: str
-    bucket: str
-    key: str
-    query: dict[str, str]
-    headers: dict[str, str]  # names in lower case
-    body: bytes = b""
-
-
-@dataclass(slots=True)
-class Object:
-    size: int
-    etag: str
-    content: list[Span]
-    headers: dict[str, str] = field(default_factory=dict)  # STORED_HEADERS and x-amz-meta-*
-    modified: int = 0  # seconds since 1970
-    version_id: str = "null"
-    is_delete_marker: bool = False
-    tags: str = ""  # as in the header x-amz-tagging: a=1&b=2
-    has_annotations: bool = False
-    storage_class: str = "STANDARD"
-    restore: str = ""
-    archive_status: str = ""
-    missing_meta: int = 0
-    parts_count: int = 0
-
-
-@dataclass(slots=True)
-class Part:
-    size: int
-    etag: str
-    content: list[Span]
-    modified: int
-
-
-@dataclass(slots=True)
-class Upload:
-    id: str
-    key: str
-    headers: dict[str, str]
-    initiated: int
-    tags: str = ""
-    parts: dict[int, Part] = field(default_factory=dict)
-    is_completed: bool = False
-
-
-@dataclass
-class Notification:
-    """Where events of a bucket go, and how badly: SQS delivers at least once and in no order."""
-
-    queue: str
-    prefix: str = ""
-    duplicate: float = 0.0  # probability that an event is sent twice
-    max_delay: float = 0.0  # seconds; every copy of an event is late by a random part of it
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)
-
-
-@dataclass
-class Bucket:
-    name: str
-    owner: str = ACCOUNT
-    versioning: str = ""  # "", Enabled, Suspended
-    content_encoding: str = "accept"  # or "refuse": a directory bucket that takes no value but aws-chunked
-    refused_conditions: tuple[str, ...] = ()  # operations that answer 501 to If-Match and If-None-Match
-    list_permission: bool = True  # False: the caller has no s3:ListBucket
-    notification: Notification | None = None
-    objects: dict[str, list[Object]] = field(default_factory=dict)  # key: versions, the current one last
-    uploads: dict[str, Upload] = field(default_factory=dict)
-    order: list[str] | None = None  # the keys in listing order, None after a key came or went
-
-    @property
-    def is_directory(self) -> bool:
-        return self.name.endswith("--x-s3")
-
-    def current(self, key: str) -> Object | None:
-        versions = self.objects.get(key)
-        return versions[-1] if versions and not versions[-1].is_delete_marker else None
-
-
-class S3:
-    """All buckets. send_event(queue, body, delay in seconds) delivers an event notification."""
-
-    def __init__(self, send_event: Callable[[str, str, float], None]) -> None:
-        self.buckets: dict[str, Bucket] = {}
-        self.send_event = send_event
-        self.generation = 0
-        self.sequencer = 0
-        self.random = random.Random(0)
-
-    def token(self) -> str:
-        return f"{self.random.getrandbits(128):032x}"
-
-    def next_generation(self) -> int:
-        self.generation += 1
-        return self.generation
-
-    def bucket(self, request: Request) -> Bucket:
-        """The bucket of a request, after the checks that hold for every operation on one."""
-        bucket = self.buckets.get(request.bucket)
-        if bucket is None:
-            raise S3Error("NoSuchBucket")
-        if request.headers.get("x-amz-expected-bucket-owner", bucket.owner) != bucket.owner:
-            raise S3Error("AccessDenied")
-        if len(request.key.encode()) > MAX_KEY:
-            raise S3Error("KeyTooLongError")
-        if bucket.is_directory:
-            refuse_headers(bucket, request)
-        return bucket
-
-    def store(self, bucket: Bucket, key: str, new: Object, event: str) -> None:
-        versions = bucket.objects.get(key, [])
-        if bucket.versioning == "Enabled":
-            new.version_id = self.token()
-        else:
-            versions = [version for version in versions if version.version_id != "null"]
-        if key not in bucket.objects:
-            bucket.order = None
-        bucket.objects[key] = [*versions, new]
-        self.notify(bucket, key, new, event)
-
-    def delete(self, bucket: Bucket, key: str, reason: str = "ObjectRemoved") -> Object | None:
-        """Delete the current version, or put a delete marker over it; returns the marker."""
-        if bucket.versioning:
-            marker = Object(0, "", [], modified=int(time.time()), is_delete_marker=True)
-            self.store(bucket, key, marker, f"{reason}:DeleteMarkerCreated")
-            return marker
-        if gone := bucket.objects.pop(key, None):
-            bucket.order = None
-            self.notify(bucket, key, gone[-1], f"{reason}:Delete")
-        return None
-
-    def delete_version(self, bucket: Bucket, key: str, version_id: str) -> Object | None:
-        """Remove one version for good; returns it. Removing a delete marker brings back the object without an event
-        that says so (S3 User Guide, notification-how-to-event-types-and-destinations)."""
-        versions = bucket.objects.get(key, [])
-        gone = next((version for version in versions if version.version_id == version_id), None)
-        if gone:
-            versions.remove(gone)
-            if not versions:
-                del bucket.objects[key]
-                bucket.order = None
-            self.notify(bucket, key, gone, "ObjectRemoved:Delete")
-        return gone
-
-    def notify(self, bucket: Bucket, key: str, subject: Object, event: str) -> None:
-        to = bucket.notification
-        if to is None or not key.startswith(to.prefix):
-            return
-        self.sequencer += 1
-        body = json.dumps({"Records": [event_record(bucket, key, subject, event, self.sequencer)]})
-        for _ in range(2 if to.random.random() < to.duplicate else 1):
-            self.send_event(to.queue, body, to.random.random() * to.max_delay)
-
-
-def event_record(bucket: Bucket, key: str, subject: Object, event: str, sequencer: int) -> dict[str, object]:
-    """One record of an event (S3 User Guide, notification-content-structure): no s3: before the event name, the key
-    form-encoded, and no size or ETag when an object is removed."""
-    described: dict[str, object] = {"key": quote_plus(key, safe="/"), "sequencer": f"{sequencer:018X}"}
-    if not event.startswith(("ObjectRemoved", "LifecycleExpiration")):
-        described |= {"size": subject.size, "eTag": subject.etag}
-    if bucket.versioning:
-        described["versionId"] = subject.version_id
-    return {
-        "eventVersion": "2.1",
-        "eventSource": "aws:s3",
-        "awsRegion": REGION,
-        "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
-        "eventName": event,
-        "userIdentity": {"principalId": "EXAMPLE"},
-        "requestParameters": {"sourceIPAddress": "127.0.0.1"},
-        "responseElements": {"x-amz-request-id": f"{sequencer:016X}", "x-amz-id-2": "EXAMPLE"},
-        "s3": {
-            "s3SchemaVersion": "1.0",
-            "configurationId": "standin",
-            "bucket": {
-                "name": bucket.name,
-                "ownerIdentity": {"principalId": "EXAMPLE"},
-                "arn": f"arn:aws:s3:::{bucket.name}",
-            },
-            "object": described,
-        },
-    }
+Steps = Generator[int, None, Answer]
 
 
 # ---------------------------------------------------------------- checks
+
+
+def find_bucket(s3: S3, request: Request) -> Bucket:
+    """The bucket of a request, after the checks that hold for every operation on one."""
+    bucket = s3.buckets.get(request.bucket)
+    if bucket is None:
+        raise S3Error("NoSuchBucket")
+    if request.headers.get("x-amz-expected-bucket-owner", bucket.owner) != bucket.owner:
+        raise S3Error("AccessDenied")
+    if len(request.key.encode()) > MAX_KEY:
+        raise S3Error("KeyTooLongError")
+    if bucket.is_directory:
+        refuse_headers(bucket, request)
+    return bucket
 
 
 def refuse_headers(bucket: Bucket, request: Request) -> None:
@@ -439,7 +218,7 @@ def header_value(value: str) -> str:
 
 
 def head_object(s3: S3, request: Request) -> Answer:
-    bucket = s3.bucket(request)
+    bucket = find_bucket(s3, request)
     found = find(bucket, request.key, request.query.get("versionId"))
     if found.is_delete_marker:
         raise S3Error("MethodNotAllowed", headers={"x-amz-delete-marker": "true"})
@@ -467,8 +246,8 @@ def get_object(_s3: S3, _request: Request) -> Answer:
     raise S3Error("NotImplemented", "The stand-in keeps no bytes: nothing in this project may read an object")
 
 
-def put_object(s3: S3, request: Request) -> Iterator[int]:
-    bucket = s3.bucket(request)
+def put_object(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
     check_condition_support(bucket, request, "PutObject")
     headers = metadata_from(request.headers)
     body = decode_body(request)
@@ -502,14 +281,12 @@ def decode_body(request: Request) -> bytes:
     """The bytes of an upload; aws-chunked is 'size in hexadecimal[;signature] CRLF data CRLF' until size 0."""
     if "x-amz-decoded-content-length" not in request.headers:
         return request.body
-    data, rest = b"", request.body
-    while rest:
-        size, _, rest = rest.partition(b"\r\n")
-        length = int(size.split(b";")[0], 16)
-        if length == 0:
-            break
-        data, rest = data + rest[:length], rest[length + 2 :]
-    return data
+    data, start = [], 0
+    while size := int(request.body[start : request.body.index(b"\r\n", start)].split(b";")[0], 16):
+        start = request.body.index(b"\r\n", start) + 2
+        data.append(request.body[start : start + size])
+        start += size + 2
+    return b"".join(data)
 
 
 def copy_source(s3: S3, request: Request) -> tuple[Bucket, str, Object]:
@@ -536,8 +313,8 @@ def is_archived(source: Object) -> bool:
     return source.archive_status != ""
 
 
-def copy_object(s3: S3, request: Request) -> Iterator[int]:
-    bucket = s3.bucket(request)
+def copy_object(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
     check_condition_support(bucket, request, "CopyObject")
     source_bucket, source_key, source = copy_source(s3, request)
     if source.size > MAX_COPY:
@@ -570,8 +347,8 @@ def refuse_directives(bucket: Bucket, request: Request, source: Object) -> None:
         raise S3Error("NotImplemented")
 
 
-def delete_object(s3: S3, request: Request) -> Iterator[int]:
-    bucket = s3.bucket(request)
+def delete_object(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
     yield 0
     version_id = request.query.get("versionId")
     if version_id and bucket.versioning:
@@ -609,8 +386,8 @@ def check_delete(bucket: Bucket, key: str, etag: str | None, size: str | None, m
         raise S3Error("PreconditionFailed")
 
 
-def delete_objects(s3: S3, request: Request) -> Iterator[int]:
-    bucket = s3.bucket(request)
+def delete_objects(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
     yield 0
     root = parse_xml(request.body)
     entries = root.findall("{*}Object")
@@ -641,7 +418,7 @@ def delete_entry(s3: S3, bucket: Bucket, entry: ElementTree.Element, quiet: bool
 
 
 def create_multipart_upload(s3: S3, request: Request) -> Answer:
-    bucket = s3.bucket(request)
+    bucket = find_bucket(s3, request)
     headers = metadata_from(request.headers)
     upload = Upload(s3.token(), request.key, headers, int(time.time()), request.headers.get("x-amz-tagging", ""))
     bucket.uploads[upload.id] = upload
@@ -678,8 +455,8 @@ def store_part(s3: S3, bucket: Bucket, upload: Upload, number: int, content: lis
     return upload.parts[number]
 
 
-def upload_part(s3: S3, request: Request) -> Iterator[int]:
-    bucket = s3.bucket(request)
+def upload_part(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
     upload, number = find_upload(bucket, request), part_number(request)
     body = decode_body(request)
     yield len(body)
@@ -688,8 +465,8 @@ def upload_part(s3: S3, request: Request) -> Iterator[int]:
     return Answer(headers={"etag": f'"{part.etag}"'})
 
 
-def upload_part_copy(s3: S3, request: Request) -> Iterator[int]:
-    bucket = s3.bucket(request)
+def upload_part_copy(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
     upload, number = find_upload(bucket, request), part_number(request)
     _, _, source = copy_source(s3, request)
     first, end = copy_range(request, source)
@@ -741,8 +518,8 @@ def join(pieces: list[Span]) -> list[Span]:
     return joined
 
 
-def complete_multipart_upload(s3: S3, request: Request) -> Iterator[int]:
-    bucket = s3.bucket(request)
+def complete_multipart_upload(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
     check_condition_support(bucket, request, "CompleteMultipartUpload")
     upload = find_upload(bucket, request)
     parts = named_parts(bucket, upload, request)
@@ -783,8 +560,8 @@ def named_parts(bucket: Bucket, upload: Upload, request: Request) -> list[Part]:
     return parts
 
 
-def abort_multipart_upload(s3: S3, request: Request) -> Iterator[int]:
-    bucket = s3.bucket(request)
+def abort_multipart_upload(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
     yield 0
     if initiated := request.headers.get("x-amz-if-match-initiated-time"):
         held = bucket.uploads.get(request.query["uploadId"])
@@ -799,7 +576,7 @@ def abort_multipart_upload(s3: S3, request: Request) -> Iterator[int]:
 
 
 def list_parts(s3: S3, request: Request) -> Answer:
-    upload = find_upload(s3.bucket(request), request)
+    upload = find_upload(find_bucket(s3, request), request)
     after = int(request.query.get("part-number-marker") or 0)
     limit = min(int(request.query.get("max-parts") or PAGE), PAGE)
     numbers = sorted(number for number in upload.parts if number > after)
@@ -819,7 +596,7 @@ def truncation(found: list, limit: int) -> str:
 
 
 def list_multipart_uploads(s3: S3, request: Request) -> Answer:
-    bucket, query = s3.bucket(request), request.query
+    bucket, query = find_bucket(s3, request), request.query
     check_listing(bucket, query)
     limit = min(int(query.get("max-uploads") or PAGE), PAGE)
     order = upload_order(bucket)
@@ -866,7 +643,7 @@ def check_listing(bucket: Bucket, query: dict[str, str]) -> None:
 
 
 def list_objects_v2(s3: S3, request: Request) -> Answer:
-    bucket, query = s3.bucket(request), request.query
+    bucket, query = find_bucket(s3, request), request.query
     check_listing(bucket, query)
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     limit = min(int(query.get("max-keys") or PAGE), PAGE)
@@ -940,17 +717,17 @@ def create_bucket(s3: S3, request: Request) -> Answer:
 
 
 def head_bucket(s3: S3, request: Request) -> Answer:
-    s3.bucket(request)
+    find_bucket(s3, request)
     return Answer(headers={"x-amz-bucket-region": REGION})
 
 
 def get_bucket_location(s3: S3, request: Request) -> Answer:
-    s3.bucket(request)
+    find_bucket(s3, request)
     return xml("LocationConstraint", "")
 
 
 def list_buckets(s3: S3, request: Request) -> Answer:
-    """General purpose buckets, or for ListDirectoryBuckets, which differs only in its host and signature, the others."""
+    """ListDirectoryBuckets differs only in its host and in its signature."""
     wants_directory = "/s3express/" in request.headers.get("authorization", "")
     found = [bucket.name for bucket in s3.buckets.values() if bucket.is_directory == wants_directory]
     rows = [f"<Bucket><Name>{name}</Name><CreationDate>{iso(0)}</CreationDate></Bucket>" for name in found]
@@ -969,7 +746,7 @@ def create_session(_s3: S3, request: Request) -> Answer:
 
 
 def general_purpose_only(s3: S3, request: Request) -> Bucket:
-    bucket = s3.bucket(request)
+    bucket = find_bucket(s3, request)
     if bucket.is_directory:
         raise S3Error("NotImplemented")
     return bucket

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from standin_s3 import ACCOUNT, REGION, Answer, Request
+from standin_store import ACCOUNT, REGION, Answer, Request
 
 MAX_DELAY = 900
 MAX_VISIBILITY = 43_200  # 12 hours

@@ -17,7 +17,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 from conftest import wait_until
 from standin import Standin
-from standin_s3 import GIB, MAX_COPY, MIB
+from standin_s3 import MAX_COPY
+from standin_store import GIB, MIB
 
 SOURCE = "source"
 MIRROR = "mirror--use1-az4--x-s3"
@@ -148,6 +149,17 @@ def test_a_client_can_write_a_small_object_and_its_etag_is_the_md5(s3):
     head = s3.head_object(Bucket=SOURCE, Key="a b+c/é")
     assert etag == head["ETag"] == f'"{hashlib.md5(b"hello").hexdigest()}"'
     assert (head["ContentLength"], head["ContentType"]) == (5, "text/csv")
+
+
+def test_the_framing_of_a_chunked_upload_is_not_part_of_the_object(standin):
+    """API, sigv4-streaming: aws-chunked"""
+    headers = {"content-encoding": "aws-chunked", "x-amz-decoded-content-length": "7"}
+    body = b"5;chunk-signature=0\r\nhello\r\n2\r\n!!\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"
+    put = urllib.request.Request(f"{standin.url}/{SOURCE}/a", body, headers, method="PUT")
+    urllib.request.urlopen(put).close()
+    written = standin.objects(SOURCE)["a"]
+    assert (written["size"], written["etag"]) == (7, hashlib.md5(b"hello!!").hexdigest())
+    assert "content-encoding" not in written["headers"]
 
 
 def test_the_etag_in_a_directory_bucket_is_not_the_md5_and_never_the_same_twice(s3):

@@ -1,0 +1,249 @@
+"""What the stand-in keeps of S3: buckets, objects and uploads, and the events that follow from their changes.
+
+Both kinds of bucket are modelled: a general purpose bucket, and a directory bucket (S3 Express One Zone, a name that
+ends in --x-s3). An object has a size and a history, but no bytes.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import NamedTuple
+from urllib.parse import quote_plus
+from xml.sax.saxutils import escape
+
+ACCOUNT = "111122223333"
+REGION = "us-east-1"
+MIB = 1024**2
+GIB = 1024**3
+DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+
+# code: (status, message); the codes and texts of the S3 API reference, "Error responses", and of real answers.
+ERRORS = {
+    "AccessDenied": (403, "Access Denied"),
+    "BucketAlreadyOwnedByYou": (409, "Your previous request to create the named bucket succeeded and you already own"
+                                     " it."),
+    "ConditionalRequestConflict": (409, "The conditional request cannot succeed due to a conflicting operation."),
+    "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
+    "InvalidArgument": (400, "Invalid Argument"),
+    "InvalidObjectState": (403, "Operation is not valid for the source object's storage class"),
+    "InvalidPart": (400, "One or more of the specified parts could not be found. The part may not have been uploaded,"
+                         " or the specified entity tag may not match the part's entity tag."),
+    "InvalidPartOrder": (400, "The list of parts was not in ascending order. Parts must be ordered by part number."),
+    "InvalidRequest": (400, "Invalid Request"),
+    "InvalidStorageClass": (400, "The storage class you specified is not valid"),
+    "KeyTooLongError": (400, "Your key is too long"),
+    "MalformedXML": (400, "The XML you provided was not well-formed or did not validate against our published schema"),
+    "MetadataTooLarge": (400, "Your metadata headers exceed the maximum allowed metadata size"),
+    "MethodNotAllowed": (405, "The specified method is not allowed against this resource."),
+    "NoSuchBucket": (404, "The specified bucket does not exist"),
+    "NoSuchKey": (404, "The specified key does not exist."),
+    "NoSuchUpload": (404, "The specified upload does not exist. The upload ID may be invalid, or the upload may have"
+                          " been aborted or completed."),
+    "NoSuchVersion": (404, "The specified version does not exist."),
+    "NotImplemented": (501, "A header you provided implies functionality that is not implemented"),
+    "NotModified": (304, "Not Modified"),
+    "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold"),
+}  # fmt: skip
+
+# (generation, first byte, byte after the last): which write the bytes of an object came from, and their place in it.
+Span = tuple[int, int, int]
+
+
+class Answer(NamedTuple):
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+class S3Error(Exception):
+    """An answer that is an error; the status and text of a known code are those in ERRORS."""
+
+    def __init__(self, code: str, message: str = "", status: int = 0, headers: dict[str, str] | None = None) -> None:
+        usual_status, usual_message = ERRORS.get(code, (500, ""))
+        self.code, self.message, self.status = code, message or usual_message, status or usual_status
+        self.headers = headers or {}
+        super().__init__(f"{code}: {self.message}")
+
+    def answer(self) -> Answer:
+        detail = f"<Code>{self.code}</Code><Message>{escape(self.message)}</Message><RequestId>STANDIN</RequestId>"
+        headers = {"content-type": "application/xml", **self.headers}
+        return Answer(self.status, f"{DECLARATION}<Error>{detail}</Error>".encode(), headers)
+
+
+@dataclass(slots=True)
+class Request:
+    method: str
+    bucket: str
+    key: str
+    query: dict[str, str]
+    headers: dict[str, str]  # names in lower case
+    body: bytes = b""
+
+
+@dataclass(slots=True)
+class Object:
+    size: int
+    etag: str
+    content: list[Span]
+    headers: dict[str, str] = field(default_factory=dict)  # STORED_HEADERS and x-amz-meta-*
+    modified: int = 0  # seconds since 1970
+    version_id: str = "null"
+    is_delete_marker: bool = False
+    tags: str = ""  # as in the header x-amz-tagging: a=1&b=2
+    has_annotations: bool = False
+    storage_class: str = "STANDARD"
+    restore: str = ""
+    archive_status: str = ""
+    missing_meta: int = 0
+    parts_count: int = 0
+
+
+@dataclass(slots=True)
+class Part:
+    size: int
+    etag: str
+    content: list[Span]
+    modified: int
+
+
+@dataclass(slots=True)
+class Upload:
+    id: str
+    key: str
+    headers: dict[str, str]
+    initiated: int
+    tags: str = ""
+    parts: dict[int, Part] = field(default_factory=dict)
+    is_completed: bool = False
+
+
+@dataclass
+class Notification:
+    """Where events of a bucket go, and how badly: SQS delivers at least once and in no order."""
+
+    queue: str
+    prefix: str = ""
+    duplicate: float = 0.0  # probability that an event is sent twice
+    max_delay: float = 0.0  # seconds; every copy of an event is late by a random part of it
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+
+
+@dataclass
+class Bucket:
+    name: str
+    owner: str = ACCOUNT
+    versioning: str = ""  # "", Enabled, Suspended
+    content_encoding: str = "accept"  # or "refuse": a directory bucket that takes no value but aws-chunked
+    refused_conditions: tuple[str, ...] = ()  # operations that answer 501 to If-Match and If-None-Match
+    list_permission: bool = True  # False: the caller has no s3:ListBucket
+    notification: Notification | None = None
+    objects: dict[str, list[Object]] = field(default_factory=dict)  # key: versions, the current one last
+    uploads: dict[str, Upload] = field(default_factory=dict)
+    order: list[str] | None = None  # the keys in listing order, None after a key came or went
+
+    @property
+    def is_directory(self) -> bool:
+        return self.name.endswith("--x-s3")
+
+    def current(self, key: str) -> Object | None:
+        versions = self.objects.get(key)
+        return versions[-1] if versions and not versions[-1].is_delete_marker else None
+
+
+class S3:
+    """All buckets. send_event(queue, body, delay in seconds) delivers an event notification."""
+
+    def __init__(self, send_event: Callable[[str, str, float], None]) -> None:
+        self.buckets: dict[str, Bucket] = {}
+        self.send_event = send_event
+        self.generation = 0
+        self.sequencer = 0
+        self.random = random.Random(0)
+
+    def token(self) -> str:
+        return f"{self.random.getrandbits(128):032x}"
+
+    def next_generation(self) -> int:
+        self.generation += 1
+        return self.generation
+
+    def store(self, bucket: Bucket, key: str, new: Object, event: str) -> None:
+        versions = bucket.objects.get(key, [])
+        if bucket.versioning == "Enabled":
+            new.version_id = self.token()
+        else:
+            versions = [version for version in versions if version.version_id != "null"]
+        if key not in bucket.objects:
+            bucket.order = None
+        bucket.objects[key] = [*versions, new]
+        self.notify(bucket, key, new, event)
+
+    def delete(self, bucket: Bucket, key: str, reason: str = "ObjectRemoved") -> Object | None:
+        """Delete the current version, or put a delete marker over it; returns the marker."""
+        if bucket.versioning:
+            marker = Object(0, "", [], modified=int(time.time()), is_delete_marker=True)
+            self.store(bucket, key, marker, f"{reason}:DeleteMarkerCreated")
+            return marker
+        if gone := bucket.objects.pop(key, None):
+            bucket.order = None
+            self.notify(bucket, key, gone[-1], f"{reason}:Delete")
+        return None
+
+    def delete_version(self, bucket: Bucket, key: str, version_id: str) -> Object | None:
+        """Remove one version for good; returns it. Removing a delete marker brings back the object without an event
+        that says so (S3 User Guide, notification-how-to-event-types-and-destinations)."""
+        versions = bucket.objects.get(key, [])
+        gone = next((version for version in versions if version.version_id == version_id), None)
+        if gone:
+            versions.remove(gone)
+            if not versions:
+                del bucket.objects[key]
+                bucket.order = None
+            self.notify(bucket, key, gone, "ObjectRemoved:Delete")
+        return gone
+
+    def notify(self, bucket: Bucket, key: str, subject: Object, event: str) -> None:
+        to = bucket.notification
+        if to is None or not key.startswith(to.prefix):
+            return
+        self.sequencer += 1
+        body = json.dumps({"Records": [event_record(bucket, key, subject, event, self.sequencer)]})
+        for _ in range(2 if to.random.random() < to.duplicate else 1):
+            self.send_event(to.queue, body, to.random.random() * to.max_delay)
+
+
+def event_record(bucket: Bucket, key: str, subject: Object, event: str, sequencer: int) -> dict[str, object]:
+    """One record of an event (S3 User Guide, notification-content-structure): no s3: before the event name, the key
+    form-encoded, and no size or ETag when an object is removed."""
+    described: dict[str, object] = {"key": quote_plus(key, safe="/"), "sequencer": f"{sequencer:018X}"}
+    if not event.startswith(("ObjectRemoved", "LifecycleExpiration")):
+        described |= {"size": subject.size, "eTag": subject.etag}
+    if bucket.versioning:
+        described["versionId"] = subject.version_id
+    return {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "awsRegion": REGION,
+        "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+        "eventName": event,
+        "userIdentity": {"principalId": "EXAMPLE"},
+        "requestParameters": {"sourceIPAddress": "127.0.0.1"},
+        "responseElements": {"x-amz-request-id": f"{sequencer:016X}", "x-amz-id-2": "EXAMPLE"},
+        "s3": {
+            "s3SchemaVersion": "1.0",
+            "configurationId": "standin",
+            "bucket": {
+                "name": bucket.name,
+                "ownerIdentity": {"principalId": "EXAMPLE"},
+                "arn": f"arn:aws:s3:::{bucket.name}",
+            },
+            "object": described,
+        },
+    }
