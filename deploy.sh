@@ -70,18 +70,47 @@ readonly OPTIONAL_WORKER_SETTINGS=(
 readonly IMAGE_INPUTS=(Dockerfile requirements.txt worker.py)
 readonly NO_ARM64_ZONES='["use1-az3"]' # Amazon ECS Developer Guide, "64-bit ARM workloads": no Fargate there
 
-# Error codes by which AWS says that a resource does not exist.
-readonly NOT_FOUND='ResourceNotFoundException|NoSuchEntity|AWS.SimpleQueueService.NonExistentQueue|QueueDoesNotExist|RepositoryNotFoundException|ImageNotFoundException|LifecyclePolicyNotFoundException|NoSuchLifecycleConfiguration|NoSuchBucketPolicy|InvalidGroup.NotFound'
+# The oldest AWS CLI of each generation that knows directory buckets.
+readonly OLDEST_AWS_CLI=('1 1.31.2' '2 2.14.2')
+readonly OLDEST_BUILDX=0.10.0 # the first that can leave out attestations
 
-# Refusals that pass by themselves: service and operation | error text (an extended regular expression) | what is waited for
+# Setting, lowest and highest value. Sources: SQS API reference, SetQueueAttributes; worker.py and starter.py.
+readonly NUMBERS=(
+  'LAMBDA_POLL_RATE 1 1440' 'MAX_WORKERS 1 1000' 'MESSAGES_PER_WORKER 1 1000000' 'EMPTY_POLLS_BEFORE_EXIT 1 1000'
+  'VISIBILITY_TIMEOUT 60 43200' 'VISIBILITY_EXTEND_INTERVAL 1 43200' 'MAX_RECEIVES 1 1000'
+  'TASK_CPU 256 32768' 'TASK_MEMORY 512 249856'
+)
+
+# vCPU units and the memory that Fargate has for them, in MiB: from, to, step (Amazon ECS Developer Guide, "Task size").
+readonly FARGATE_SIZES=(
+  '256 512 1024 512' '256 2048 2048 1' '512 1024 4096 1024' '1024 2048 8192 1024' '2048 4096 16384 1024'
+  '4096 8192 30720 1024' '8192 16384 61440 4096' '16384 32768 122880 8192'
+  '32768 61440 61440 1' '32768 122880 122880 1' '32768 249856 249856 1'
+)
+readonly SPOT_VCPU_QUOTA=L-36FBB829 # Service Quotas, AWS Fargate: Fargate Spot vCPU resource count
+
+# CloudWatch Logs API reference, PutRetentionPolicy.
+readonly RETENTION_DAYS=' 1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653 '
+
+# Error codes by which AWS says that a resource does not exist.
+readonly NOT_FOUND=(
+  ResourceNotFoundException NoSuchEntity AWS.SimpleQueueService.NonExistentQueue QueueDoesNotExist
+  RepositoryNotFoundException ImageNotFoundException LifecyclePolicyNotFoundException ClusterNotFoundException
+  NoSuchBucket NoSuchLifecycleConfiguration NoSuchBucketPolicy InvalidGroup.NotFound InvalidVpcEndpointId.NotFound
+)
+
+# Refusals that pass by themselves, as "call|error|what is waited for"; call and error are regular expressions.
 readonly TRANSIENT=(
   'sqs create-queue|QueueDeletedRecently|the queue of this name was deleted less than 60 s ago'
-  'ecs create-cluster|[Uu]nable to assume the service linked role|the service-linked role of ECS is not usable yet'
-  'ecs (create-cluster|put-cluster-capacity-providers)|UpdateInProgressException|the cluster is being changed'
-  'lambda (create|update)-function.*|cannot be assumed by Lambda|the new role cannot be assumed yet'
+  'ecs create-cluster|nable to assume the service linked role|ECS cannot use its service-linked role yet'
+  'ecs .*-cluster.*|UpdateInProgressException|the cluster is being changed'
+  'ecs delete-cluster|ClusterContainsTasksException|the last tasks are still ending'
+  'lambda .*-function.*|cannot be assumed by Lambda|Lambda cannot assume the new role yet'
   'lambda .*|ResourceConflictException.*(in progress|Pending)|the function is being changed'
-  's3api put-bucket-notification-configuration|Unable to validate the following destination|the queue policy has not reached S3 yet'
-  's3api put-bucket-notification-configuration|OperationAborted|the bucket is being changed'
+  's3api put-bucket-notification.*|Unable to validate the following destination|S3 does not see the queue policy yet'
+  's3api put-bucket-.*|OperationAborted|another change of the bucket is in progress'
+  'ec2 delete-security-group|DependencyViolation|the network interfaces of the last tasks are still there'
+  'iam delete-role|DeleteConflict|IAM does not see yet that the policies are gone'
 )
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -124,11 +153,12 @@ set_account() {
 
 # --- calls to AWS -------------------------------------------------------------------------------------------------
 
-# CLI v1 ignores AWS_ENDPOINT_URL for SQS, so the endpoint is always given as an option.
+# CLI v1 ignores AWS_ENDPOINT_URL for SQS, and would use a legacy endpoint there, which gives queues other URLs than
+# CLI v2 does: an option says it to both.
 aws() {
-  local endpoint=()
-  [[ -z ${AWS_ENDPOINT_URL:-} ]] || endpoint=(--endpoint-url "$AWS_ENDPOINT_URL")
-  AWS_PAGER="" command aws ${endpoint[@]+"${endpoint[@]}"} --region "$REGION" --output json "$@"
+  local url=${AWS_ENDPOINT_URL:-}
+  if [[ -z $url && $1 == sqs ]]; then url=${AWS_ENDPOINT_URL_SQS:-https://sqs.$REGION.amazonaws.com}; fi
+  AWS_PAGER="" command aws ${url:+--endpoint-url "$url"} --region "$REGION" --output json "$@"
 }
 
 say() { printf '%s\n' "$*" >&2; }
@@ -138,47 +168,65 @@ die() {
   exit 1
 }
 
-# Runs aws "$@": stdout goes through, stderr is kept in AWS_ERROR.
+# Runs aws "$@": what it prints goes through, what it complains about is kept in AWS_ERROR.
 try_aws() {
   AWS_ERROR=""
   { AWS_ERROR=$(aws "$@" 2>&1 >&3); } 3>&1
 }
 
-error_code() { sed -n 's/.*An error occurred (\([^)]*\)) when calling.*/\1/p' <<<"$AWS_ERROR" | head -n 1; }
+error_code() {
+  local pattern='An error occurred \(([^)]*)\) when calling'
+  if [[ $AWS_ERROR =~ $pattern ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; fi
+}
 
 aws_failed() { die "${RESOURCE:+$RESOURCE: }aws $1 $2 failed: $(sed '/^$/d' <<<"$AWS_ERROR")"; }
 
-# Prints what the read-only call aws "$@" answers, or nothing when AWS says that the resource does not exist.
-lookup() {
-  local code
-  if try_aws "$@"; then return; fi
-  code=$(error_code)
-  [[ $code =~ ^($NOT_FOUND)$ ]] || aws_failed "$@"
-}
+is_not_found() { [[ " ${NOT_FOUND[*]} " == *" $(error_code) "* ]]; }
 
-# Prints what AWS is waited for, or nothing when the error of aws "$1" "$2" is final.
+# Prints what AWS is waited for, or nothing when the error of aws "$@" is final.
 transient_reason() {
-  local row operation text reason
+  local row operation error reason
   for row in "${TRANSIENT[@]}"; do
-    operation=${row%%|*} reason=${row##*|} text=${row#*|}
-    text=${text%|*}
-    if [[ "$1 $2" =~ ^$operation$ && $AWS_ERROR =~ $text ]]; then
+    operation=${row%%|*} reason=${row##*|} error=${row#*|}
+    error=${error%|*}
+    if [[ "$1 $2" =~ ^$operation$ && $AWS_ERROR =~ $error ]]; then
       printf '%s\n' "$reason"
       return
     fi
   done
 }
 
-# Runs aws "$@" until it succeeds; only refusals of the table TRANSIENT are tried again.
-call() {
-  local reason tries
-  for ((tries = 1; ; tries++)); do
-    if try_aws "$@"; then return; fi
-    reason=$(transient_reason "$@")
-    if [[ -z $reason ]] || ((tries >= RETRY_LIMIT)); then aws_failed "$@"; fi
-    say "      waiting: $reason (try $tries of $RETRY_LIMIT, next in $RETRY_PAUSE s)"
-    sleep "$RETRY_PAUSE"
+# pause TRY REASON: the visible wait between two tries; fails after the last one.
+pause() {
+  (($1 < RETRY_LIMIT)) || return 1
+  say "      waiting: $2 (try $1 of $RETRY_LIMIT, next in $RETRY_PAUSE s)"
+  sleep "$RETRY_PAUSE"
+}
+
+# Runs aws "${@:2}" until it succeeds; only the refusals in TRANSIENT are tried again. With "missing-is-fine" as the
+# first argument the answer that the resource does not exist is a success without output.
+request() {
+  local reason try
+  for ((try = 1; ; try++)); do
+    if try_aws "${@:2}"; then return; fi
+    if [[ $1 == missing-is-fine ]] && is_not_found; then return; fi
+    reason=$(transient_reason "${@:2}")
+    if [[ -z $reason ]] || ! pause "$try" "$reason"; then aws_failed "${@:2}"; fi
   done
+}
+
+# Prints what aws "$@" answers; any error ends the run.
+call() { request missing-is-an-error "$@"; }
+
+# The same, but prints nothing when the resource does not exist.
+lookup() { request missing-is-fine "$@"; }
+
+# Prints what aws "$@" answers; fails and prints the error when AWS refuses.
+ask() {
+  try_aws "$@" || {
+    sed '/^$/d' <<<"$AWS_ERROR"
+    return 1
+  }
 }
 
 # --- one line per resource ----------------------------------------------------------------------------------------
@@ -231,7 +279,7 @@ join() {
 
 # --- comparing ----------------------------------------------------------------------------------------------------
 
-same_json() { [[ $(jq -Sc . <<<"${1:-null}") == $(jq -Sc . <<<"${2:-null}") ]]; }
+same_json() { jq -ne --argjson one "${1:-null}" --argjson two "${2:-null}" '$one == $two' >/dev/null; }
 
 # Prints the members of object WANT that differ in HAVE; members that only HAVE has (defaults of AWS) do not count.
 differing() {
@@ -249,6 +297,266 @@ settings_json() {
   local name pairs=()
   for name in "$@"; do pairs+=("$name=${!name}"); done
   printf '%s\n' "${pairs[@]}" | jq -Rn '[inputs | capture("^(?<key>[^=]*)=(?<value>.*)$")] | from_entries'
+}
+
+# --- checks: all of them run before the first write, and all problems are told at once ------------------------------
+
+problem() { PROBLEMS+=("$*"); }
+
+# is_at_least VERSION OLDEST
+is_at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
+
+check_tool() { command -v "$1" >/dev/null || problem "$1 is not installed: $2"; }
+
+check_aws_cli() {
+  local version row generation oldest
+  if ! command -v aws >/dev/null; then
+    problem "the AWS CLI (aws) is not installed: install version 1 or 2"
+    return
+  fi
+  version=$(command aws --version 2>&1)
+  [[ $version =~ aws-cli/([0-9]+)(\.[0-9.]+) ]] || problem "aws --version says \"$version\": not an AWS CLI"
+  version=${BASH_REMATCH[1]:-}${BASH_REMATCH[2]:-}
+  for row in "${OLDEST_AWS_CLI[@]}"; do
+    read -r generation oldest <<<"$row"
+    [[ ${version%%.*} != "$generation" ]] || is_at_least "$version" "$oldest" \
+      || problem "AWS CLI $version does not know directory buckets: install $oldest or newer"
+  done
+}
+
+check_tools() {
+  check_aws_cli
+  check_tool jq "install the package jq"
+  check_tool python3 "install Python 3 (it packs starter.py)"
+}
+
+check_docker() {
+  local version
+  version=$(docker buildx version 2>&1) || version="not found"
+  if [[ ! $version =~ v([0-9]+\.[0-9.]+) ]]; then
+    problem "docker buildx ($version) is needed to build the image: install Docker with buildx, or set IMAGE_URI"
+  elif ! is_at_least "${BASH_REMATCH[1]}" "$OLDEST_BUILDX"; then
+    problem "docker buildx ${BASH_REMATCH[1]} is too old: install $OLDEST_BUILDX or newer, or set IMAGE_URI"
+  elif ! version=$(docker version --format '{{.Server.Version}}' 2>&1); then
+    problem "no Docker engine answers (${version##*$'\n'}): start it, or set IMAGE_URI"
+  fi
+}
+
+is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,8})$ ]]; }
+
+check_numbers() {
+  local row name lowest highest
+  for row in "${NUMBERS[@]}"; do
+    read -r name lowest highest <<<"$row"
+    if ! is_number "${!name}" || ((${!name} < lowest || ${!name} > highest)); then
+      problem "$name=${!name}: set a whole number from $lowest to $highest"
+    fi
+  done
+}
+
+# check_pattern NAME PATTERN MEANING
+check_pattern() { [[ ${!1} =~ ^($2)$ ]] || problem "$1=${!1}: set $3"; }
+
+check_words() {
+  check_pattern REGION '[a-z]{2}(-[a-z]+)+-[0-9]' "a Region such as eu-west-1"
+  check_pattern APP_NAME '[a-z][a-z0-9-]{1,49}' "2 to 50 lower-case letters, digits and hyphens"
+  check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
+  check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"
+  check_pattern CREATE_VPC_ENDPOINTS 'true|false' "true or false"
+  check_pattern SRC_BUCKET_OWNER '([0-9]{12})?' "the 12 digits of an AWS account, or nothing"
+  check_pattern DST_BUCKET_OWNER '([0-9]{12})?' "the 12 digits of an AWS account, or nothing"
+  check_pattern PREFIX_FILTER '[^*?$]*' "a prefix without * ? and \$, which IAM would read as wildcards"
+  check_pattern SRC_KMS_KEY_ARN '(arn:aws:kms:[^:]+:[0-9]{12}:key/.+)?' "the ARN of a KMS key (not of an alias)"
+  check_pattern DST_KMS_KEY_ARN '(arn:aws:kms:[^:]+:[0-9]{12}:key/.+)?' "the ARN of a KMS key (not of an alias)"
+  [[ $RETENTION_DAYS == *" $LOG_RETENTION_DAYS "* ]] \
+    || problem "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: set one of$RETENTION_DAYS"
+}
+
+check_timeouts() {
+  is_number "$VISIBILITY_TIMEOUT" && is_number "$VISIBILITY_EXTEND_INTERVAL" || return 0
+  ((VISIBILITY_EXTEND_INTERVAL * 2 <= VISIBILITY_TIMEOUT)) || problem "VISIBILITY_EXTEND_INTERVAL=$VISIBILITY_EXTEND_INTERVAL:" \
+    "set at most half of VISIBILITY_TIMEOUT=$VISIBILITY_TIMEOUT, or messages come back while they are in work"
+}
+
+check_task_size() {
+  local row cpu from to step sizes=()
+  is_number "$TASK_CPU" && is_number "$TASK_MEMORY" || return 0
+  for row in "${FARGATE_SIZES[@]}"; do
+    read -r cpu from to step <<<"$row"
+    ((cpu == TASK_CPU)) || continue
+    ((TASK_MEMORY < from || TASK_MEMORY > to || (TASK_MEMORY - from) % step)) || return 0
+    sizes+=("$from to $to in steps of $step")
+  done
+  problem "TASK_CPU=$TASK_CPU with TASK_MEMORY=$TASK_MEMORY is no Fargate size: for this CPU set TASK_MEMORY to" \
+    "${sizes[*]:-nothing; TASK_CPU has to be 256, 512, 1024, 2048, 4096, 8192, 16384 or 32768}"
+}
+
+check_settings() {
+  check_numbers
+  check_words
+  check_timeouts
+  check_task_size
+}
+
+# Leaves the account in ACCOUNT. Without one no other check of AWS says anything.
+check_account() {
+  local identity
+  if ! identity=$(ask sts get-caller-identity); then
+    problem "no usable AWS credentials: $identity; run aws configure, or set AWS_PROFILE"
+    return 1
+  fi
+  set_account "$(jq -r .Account <<<"$identity")"
+}
+
+check_source_bucket() {
+  local answer region
+  if ! answer=$(ask s3api get-bucket-location --bucket "$SRC_BUCKET" --expected-bucket-owner "$SRC_BUCKET_OWNER"); then
+    problem "SRC_BUCKET=$SRC_BUCKET: $answer; set a bucket that exists and belongs to account $SRC_BUCKET_OWNER" \
+      "(SRC_BUCKET_OWNER)"
+    return
+  fi
+  region=$(jq -r '.LocationConstraint // "us-east-1" | if . == "EU" then "eu-west-1" else . end' <<<"$answer")
+  [[ $region == "$REGION" ]] || problem "SRC_BUCKET=$SRC_BUCKET is in $region, and S3 sends events only to a queue in" \
+    "its own Region: set REGION=$region and a destination there"
+}
+
+# Zone ids begin with a short form of the Region: eu-north-1 has eun1-az1.
+zone_prefix() { sed -E 's/north/n/; s/south/s/; s/east/e/; s/west/w/; s/central/c/; s/-//g' <<<"$REGION"; }
+
+check_destination_bucket() {
+  local buckets
+  if [[ ! $DST_BUCKET =~ ^[a-z0-9][a-z0-9-]*--([a-z0-9]+-az[0-9]+)--x-s3$ ]]; then
+    problem "DST_BUCKET=$DST_BUCKET: set the name of a directory bucket, such as mirror--$(zone_prefix)-az1--x-s3"
+  elif [[ ${BASH_REMATCH[1]%-*} != "$(zone_prefix)" ]]; then
+    problem "DST_BUCKET=$DST_BUCKET is in the zone ${BASH_REMATCH[1]}, which is not in REGION=$REGION: both buckets have" \
+      "to be in one Region"
+  elif [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]]; then
+    say "      DST_BUCKET=$DST_BUCKET is not checked: it belongs to account $DST_BUCKET_OWNER"
+  elif ! buckets=$(ask s3api list-directory-buckets); then
+    problem "DST_BUCKET=$DST_BUCKET: $buckets"
+  elif ! jq -e --arg name "$DST_BUCKET" 'any(.Buckets[]?; .Name == $name)' <<<"$buckets" >/dev/null; then
+    problem "DST_BUCKET=$DST_BUCKET does not exist in account $ACCOUNT: create it, or set DST_BUCKET"
+  fi
+}
+
+# Two notifications for the same event may not cover the same key (S3 User Guide, "Configuring event notifications
+# using object key name filtering"); S3 would refuse ours as the last step.
+overlapping_notifications() {
+  jq -r --argjson ours "$(notification)" '
+    def filters($name): [.Filter.Key.FilterRules[]? | select(.Name | ascii_downcase == $name).Value][0] // "";
+    def meet($one; $two): ($one | startswith($two)) or ($two | startswith($one));
+    def same_event($one; $two): ($one == $two)
+      or (($one | split(":")[1]) == ($two | split(":")[1]) and any($one, $two; endswith(":*")));
+    (.QueueConfigurations // []) + (.TopicConfigurations // []) + (.LambdaFunctionConfigurations // [])
+    | map(select(.Id != $ours.Id and meet(filters("prefix"); $ours | filters("prefix"))
+      and any(.Events[] as $one | $ours.Events[] as $two | same_event($one; $two); .)))[]
+    | "\(.Id) (\(.Events | join(", ")), prefix \"\(filters("prefix"))\")"' <<<"$1"
+}
+
+check_notifications() {
+  local have overlap
+  have=$(ask s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
+    --expected-bucket-owner "$SRC_BUCKET_OWNER") || return 0 # the check of the bucket has told why
+  while read -r overlap; do
+    [[ -z $overlap ]] || problem "SRC_BUCKET=$SRC_BUCKET has the notification $overlap, and S3 allows only one per" \
+      "event and key: set PREFIX_FILTER to keys it does not cover, or let it publish to SNS and subscribe both"
+  done <<<"$(overlapping_notifications "${have:-"{}"}")"
+}
+
+# Queue of an earlier run with another SRC_BUCKET, whose notification nobody would remove.
+check_previous_source() {
+  local url attributes policy
+  url=$(lookup sqs get-queue-url --queue-name "$QUEUE_NAME" | jq -r .QueueUrl)
+  [[ -n $url ]] || return 0
+  attributes=$(lookup sqs get-queue-attributes --queue-url "$url" --attribute-names Policy)
+  policy=$(jq -r '.Attributes.Policy // empty' <<<"${attributes:-null}")
+  [[ -z $policy || $policy == *"arn:aws:s3:*:*:$SRC_BUCKET\""* ]] || problem "SRC_BUCKET=$SRC_BUCKET, but the queue" \
+    "$QUEUE_NAME belongs to another bucket: run cleanup.sh with that SRC_BUCKET first, or set another APP_NAME"
+}
+
+# Role names are the account's, all other names are the Region's.
+check_roles() {
+  local region
+  region=$(lookup iam get-role --role-name "$TASK_ROLE" | jq -r '.Role.Tags[]? | select(.Key == "region").Value')
+  [[ -z $region || $region == "$REGION" ]] || problem "APP_NAME=$APP_NAME: its role $TASK_ROLE belongs to REGION=$region," \
+    "and role names are the same in all Regions: set another APP_NAME for $REGION"
+}
+
+find_subnets() {
+  local ids vpc
+  if [[ -n $SUBNETS ]]; then
+    IFS=', ' read -ra ids <<<"$SUBNETS"
+    ask ec2 describe-subnets --subnet-ids "${ids[@]}"
+  else
+    vpc=$(ask ec2 describe-vpcs --filters Name=is-default,Values=true) || { printf '%s\n' "$vpc" && return 1; }
+    vpc=$(jq -r '.Vpcs[0].VpcId // empty' <<<"$vpc")
+    [[ -n $vpc ]] || { printf 'the account has no default VPC in %s\n' "$REGION" && return 1; }
+    ask ec2 describe-subnets --filters "Name=vpc-id,Values=$vpc" Name=map-public-ip-on-launch,Values=true
+  fi
+}
+
+# Leaves the subnets for tasks in TASK_SUBNETS (at most 16, comma separated) and their VPC in VPC.
+check_network() {
+  local answer usable
+  if ! answer=$(find_subnets); then
+    problem "SUBNETS=$SUBNETS: $answer; set SUBNETS to subnets that reach the internet or AWS's endpoints"
+    return
+  fi
+  usable=$(jq -c --argjson zones "$NO_ARM64_ZONES" --arg arch "$TASK_ARCH" '[.Subnets[]
+    | select($arch != "ARM64" or ([.AvailabilityZoneId] | inside($zones) | not))]' <<<"$answer")
+  VPC=$(jq -r 'map(.VpcId) | unique | join(" ")' <<<"$usable")
+  TASK_SUBNETS=$(jq -r 'map(.SubnetId) | sort | .[:16] | join(",")' <<<"$usable")
+  [[ $VPC != *" "* ]] || problem "SUBNETS=$SUBNETS are in several VPCs ($VPC): set subnets of one"
+  [[ -n $VPC ]] || problem "SUBNETS=$SUBNETS: no public subnet of the default VPC, or none of these, has $TASK_ARCH" \
+    "capacity: set SUBNETS to subnets in other zones, or TASK_ARCH=X86_64"
+}
+
+check_quota() {
+  local answer quota
+  is_number "$MAX_WORKERS" && is_number "$TASK_CPU" || return 0
+  if ! answer=$(ask service-quotas get-service-quota --service-code fargate --quota-code "$SPOT_VCPU_QUOTA"); then
+    say "      the Fargate Spot quota is not checked: $answer"
+    return
+  fi
+  quota=$(jq '.Quota.Value | floor' <<<"$answer")
+  ((MAX_WORKERS * TASK_CPU <= quota * 1024)) || problem "MAX_WORKERS=$MAX_WORKERS with TASK_CPU=$TASK_CPU needs" \
+    "$(((MAX_WORKERS * TASK_CPU + 1023) / 1024)) vCPUs, the account's Fargate Spot quota is $quota: lower one of them, or ask for more" \
+    "(Service Quotas, $SPOT_VCPU_QUOTA)"
+}
+
+check_image() {
+  local image
+  [[ -z $IMAGE_URI ]] || return 0
+  image=$(find_image)
+  [[ -n $image ]] || check_docker
+}
+
+# Needs an account, and leaves what the steps need: its ARNs, the subnets, the image's name.
+check_resources() {
+  check_source_bucket
+  check_destination_bucket
+  check_notifications
+  check_previous_source
+  check_roles
+  check_network
+  check_quota
+  set_image
+  check_image
+}
+
+check_all() {
+  PROBLEMS=()
+  check_tools
+  if ((${#PROBLEMS[@]} == 0)) && check_account; then check_resources; fi
+  check_settings
+  stop_on_problems
+}
+
+stop_on_problems() {
+  ((${#PROBLEMS[@]})) || return 0
+  say "${0##*/}: nothing was changed, because"
+  printf -- '- %s\n' "${PROBLEMS[@]}" >&2
+  exit 2
 }
 
 # --- steps: log groups --------------------------------------------------------------------------------------------
@@ -299,16 +607,18 @@ parsed_attributes() {
     | if .RedrivePolicy then .RedrivePolicy.maxReceiveCount |= tonumber else . end' <<<"$1"
 }
 
-# ensure_queue KIND NAME ATTRIBUTES: leaves the queue's URL in QUEUE_URL.
+# ensure_queue KIND NAME ATTRIBUTES: leaves the queue's URL in QUEUE_URL. A queue that was deleted a moment ago may
+# still have a URL, but no attributes.
 ensure_queue() {
-  local have different
+  local have="" different
   begin "$1" "$2"
   QUEUE_URL=$(lookup sqs get-queue-url --queue-name "$2" | jq -r .QueueUrl)
-  if [[ -z $QUEUE_URL ]]; then
+  [[ -z $QUEUE_URL ]] || have=$(lookup sqs get-queue-attributes --queue-url "$QUEUE_URL" --attribute-names All)
+  if [[ -z $have ]]; then
     create call sqs create-queue --queue-name "$2" --attributes "$3" --tags "app=$APP_NAME"
-    QUEUE_URL=$(jq -r .QueueUrl <<<"${OUTPUT:-"{\"QueueUrl\": \"https://sqs.$REGION.amazonaws.com/$ACCOUNT/$2\"}"}")
+    QUEUE_URL=$(jq -rn --argjson made "${OUTPUT:-null}" --arg later "https://sqs.$REGION.amazonaws.com/$ACCOUNT/$2" \
+      '$made.QueueUrl // $later')
   else
-    have=$(lookup sqs get-queue-attributes --queue-url "$QUEUE_URL" --attribute-names All)
     different=$(differing "$(parsed_attributes "$3")" "$(parsed_attributes "$have")")
     [[ -z $different ]] \
       || change "$different" call sqs set-queue-attributes --queue-url "$QUEUE_URL" --attributes "$3"
@@ -391,7 +701,9 @@ ensure_role() {
   begin role "$1"
   role=$(lookup iam get-role --role-name "$1")
   if [[ -z $role ]]; then
-    create call iam create-role --role-name "$1" --assume-role-policy-document "$2" --tags "Key=app,Value=$APP_NAME"
+    create call iam create-role --role-name "$1" \
+      --assume-role-policy-document "$2" \
+      --tags "Key=app,Value=$APP_NAME" "Key=region,Value=$REGION"
   else
     same_json "$2" "$(jq .Role.AssumeRolePolicyDocument <<<"$role")" \
       || change trust call iam update-assume-role-policy --role-name "$1" --policy-document "$2"
@@ -497,30 +809,31 @@ find_cluster() {
   lookup ecs describe-clusters --clusters "$CLUSTER_NAME" | jq -c '.clusters[] | select(.status != "INACTIVE")'
 }
 
-await_cluster() {
-  local tries status
-  for ((tries = 1; tries <= RETRY_LIMIT; tries++)); do
-    status=$(find_cluster | jq -r .status)
-    [[ $status != ACTIVE ]] || return 0
-    say "      waiting: the cluster is ${status:-not visible yet} (try $tries of $RETRY_LIMIT, next in $RETRY_PAUSE s)"
-    sleep "$RETRY_PAUSE"
+# Prints the cluster, or nothing, as soon as it is neither being made nor being deleted.
+settled_cluster() {
+  local try cluster status
+  for ((try = 1; ; try++)); do
+    cluster=$(find_cluster)
+    status=$(jq -r '.status' <<<"${cluster:-null}")
+    [[ $status == *PROVISIONING ]] || break
+    pause "$try" "the cluster is $status" || die "$RESOURCE: still $status; look at it in the ECS console"
   done
-  die "$RESOURCE: not ACTIVE after $RETRY_LIMIT tries; run this again, or look at it in the ECS console"
+  printf '%s\n' "$cluster"
 }
 
 create_cluster() {
   call ecs create-cluster --cluster-name "$CLUSTER_NAME" --capacity-providers FARGATE FARGATE_SPOT \
     --settings name=containerInsights,value=disabled --tags "key=app,value=$APP_NAME"
-  await_cluster
+  settled_cluster
 }
 
 ensure_cluster() {
   local cluster
   begin cluster "$CLUSTER_NAME"
-  cluster=$(find_cluster)
+  cluster=$(settled_cluster)
   if [[ -z $cluster ]]; then
     create create_cluster
-  elif [[ $(jq '.capacityProviders | contains(["FARGATE", "FARGATE_SPOT"])' <<<"$cluster") == false ]]; then
+  elif ! jq -e '.capacityProviders | contains(["FARGATE", "FARGATE_SPOT"])' <<<"$cluster" >/dev/null; then
     change "capacity providers" call ecs put-cluster-capacity-providers --cluster "$CLUSTER_NAME" \
       --capacity-providers FARGATE FARGATE_SPOT --default-capacity-provider-strategy '[]'
   fi
@@ -553,13 +866,18 @@ task_definition() {
       taskRoleArn: $task_role, executionRoleArn: $exec_role, containerDefinitions: [$container]}'
 }
 
-# Prints the latest active revision, or nothing. describe-task-definition has no error code of its own for "none".
+# list_revisions STATUS: the ARNs of the family's revisions, the newest first, one per line.
+list_revisions() {
+  lookup ecs list-task-definitions --family-prefix "$TASK_FAMILY" --status "$1" --sort DESC \
+    | jq -r --arg family "$TASK_FAMILY" '.taskDefinitionArns[] | select(split("/")[1] | split(":")[0] == $family)'
+}
+
+# Prints the newest active revision, or nothing: describe-task-definition has no error code of its own for "none".
 find_task_definition() {
-  local arn
-  arn=$(lookup ecs list-task-definitions --family-prefix "$TASK_FAMILY" --status ACTIVE --sort DESC)
-  arn=$(jq -r '.taskDefinitionArns[0] // empty' <<<"$arn")
-  [[ -n $arn ]] || return 0
-  lookup ecs describe-task-definition --task-definition "$arn" \
+  local arns
+  arns=$(list_revisions ACTIVE)
+  [[ -n $arns ]] || return 0
+  lookup ecs describe-task-definition --task-definition "${arns%%$'\n'*}" \
     | jq '.taskDefinition | .containerDefinitions |= map(.environment |= sort_by(.name))'
 }
 
@@ -579,22 +897,6 @@ ensure_task_definition() {
 
 # --- steps: network -----------------------------------------------------------------------------------------------
 
-# Sets VPC and TASK_SUBNETS (comma separated) from SUBNETS or from the default VPC.
-choose_subnets() {
-  local subnets ids
-  if [[ -n $SUBNETS ]]; then
-    IFS=', ' read -ra ids <<<"$SUBNETS"
-    subnets=$(lookup ec2 describe-subnets --subnet-ids "${ids[@]}")
-  else
-    VPC=$(lookup ec2 describe-vpcs --filters Name=is-default,Values=true | jq -r '.Vpcs[0].VpcId // empty')
-    subnets=$(lookup ec2 describe-subnets --filters "Name=vpc-id,Values=$VPC" Name=default-for-az,Values=true)
-  fi
-  subnets=$(jq -c --argjson zones "$NO_ARM64_ZONES" --arg arch "$TASK_ARCH" '[.Subnets[]
-    | select($arch != "ARM64" or ([.AvailabilityZoneId] | inside($zones) | not))]' <<<"$subnets")
-  VPC=$(jq -r '.[0].VpcId' <<<"$subnets")
-  TASK_SUBNETS=$(jq -r 'map(.SubnetId) | sort | .[:16] | join(",")' <<<"$subnets")
-}
-
 # A new security group lets nothing in and everything out, which is what a worker needs.
 ensure_security_group() {
   begin "security group" "$SECURITY_GROUP_NAME"
@@ -605,10 +907,55 @@ ensure_security_group() {
     create call ec2 create-security-group --group-name "$SECURITY_GROUP_NAME" --vpc-id "$VPC" \
       --description "Workers of $APP_NAME: no way in" \
       --tag-specifications "ResourceType=security-group,Tags=[{Key=app,Value=$APP_NAME}]"
-    SECURITY_GROUP_ID=$(jq -r .GroupId <<<"${OUTPUT:-'{"GroupId": "sg-not-made-yet"}'}")
+    SECURITY_GROUP_ID=$(jq -rn --argjson made "${OUTPUT:-null}" '$made.GroupId // "sg-made-later"')
   fi
   finish
 }
+
+# Prints the route tables of the subnets for tasks as a JSON list of ids: their own, else the main one of the VPC.
+task_route_tables() {
+  local tables
+  tables=$(call ec2 describe-route-tables --filters "Name=vpc-id,Values=$VPC")
+  jq -c --arg subnets "$TASK_SUBNETS" '.RouteTables as $tables
+    | [$subnets | split(",")[] as $subnet
+      | [$tables[] | select(any(.Associations[]; .SubnetId == $subnet))] as $own
+      | (if $own != [] then $own else [$tables[] | select(any(.Associations[]; .Main))] end)[].RouteTableId]
+    | unique' <<<"$tables"
+}
+
+find_endpoints() {
+  call ec2 describe-vpc-endpoints --filters "Name=vpc-id,Values=$VPC" "Name=service-name,Values=$1" \
+    Name=vpc-endpoint-type,Values=Gateway \
+    | jq -c '[.VpcEndpoints[] | select(.State | ascii_downcase | IN("available", "pending"))]'
+}
+
+# A route table takes one endpoint per service, so tables that have one already, of whomever, are left as they are.
+ensure_vpc_endpoint() {
+  local service=com.amazonaws.$REGION.$1 endpoints missing ours
+  begin "gateway endpoint" "$service"
+  endpoints=$(find_endpoints "$service")
+  missing=$(jq -rn --argjson wanted "$(task_route_tables)" --argjson endpoints "$endpoints" \
+    '$wanted - [$endpoints[].RouteTableIds[]] | join(" ")')
+  read -ra missing <<<"$missing"
+  ours=$(jq -r --arg app "$APP_NAME" '[.[] | select(any(.Tags[]?; .Key == "app" and .Value == $app))][0].VpcEndpointId
+    // empty' <<<"$endpoints")
+  if ((${#missing[@]} == 0)); then
+    finish
+    return
+  fi
+  if [[ -n $ours ]]; then
+    change "route tables" call ec2 modify-vpc-endpoint --vpc-endpoint-id "$ours" --add-route-table-ids "${missing[@]}"
+  else
+    create call ec2 create-vpc-endpoint --vpc-endpoint-type Gateway --vpc-id "$VPC" --service-name "$service" \
+      --route-table-ids "${missing[@]}" \
+      --tag-specifications "ResourceType=vpc-endpoint,Tags=[{Key=app,Value=$APP_NAME}]"
+  fi
+  finish
+}
+
+ensure_s3_endpoint() { ensure_vpc_endpoint s3; }
+
+ensure_s3express_endpoint() { ensure_vpc_endpoint s3express; }
 
 # --- steps: starter -----------------------------------------------------------------------------------------------
 
@@ -761,15 +1108,6 @@ lifecycle_rules() {
     ID: $id, Status: "Enabled", Filter: {Prefix: ""}, AbortIncompleteMultipartUpload: {DaysAfterInitiation: 1}}]}'
 }
 
-ensure_lifecycle() {
-  local have
-  begin "bucket lifecycle" "$DST_BUCKET"
-  have=$(lookup s3api get-bucket-lifecycle-configuration --bucket "$DST_BUCKET")
-  [[ -n $have ]] || create call s3api put-bucket-lifecycle-configuration --bucket "$DST_BUCKET" \
-    --lifecycle-configuration "$(lifecycle_rules)"
-  finish
-}
-
 # S3 User Guide, "Working with S3 Lifecycle for directory buckets": lifecycle acts only through a session of its own.
 lifecycle_policy() {
   jq -nc --arg sid "$BUCKET_POLICY_SID" --arg bucket "$DST_BUCKET_ARN" '{Version: "2012-10-17", Statement: [{
@@ -778,15 +1116,31 @@ lifecycle_policy() {
     Condition: {StringEquals: {"s3express:SessionMode": "ReadWrite"}}}]}'
 }
 
+find_lifecycle() { lookup s3api get-bucket-lifecycle-configuration --bucket "$DST_BUCKET"; }
+
+find_bucket_policy() { lookup s3api get-bucket-policy --bucket "$DST_BUCKET" | jq -r .Policy; }
+
 ensure_bucket_policy() {
   local have
-  begin "bucket policy" "$DST_BUCKET"
-  have=$(lookup s3api get-bucket-policy --bucket "$DST_BUCKET" | jq -r .Policy)
+  have=$(find_bucket_policy)
   if [[ -z $have ]]; then
-    create call s3api put-bucket-policy --bucket "$DST_BUCKET" --policy "$(lifecycle_policy)"
+    change "policy for it" call s3api put-bucket-policy --bucket "$DST_BUCKET" --policy "$(lifecycle_policy)"
   elif [[ $have != *lifecycle.s3.amazonaws.com* ]]; then
-    say "      the policy of $DST_BUCKET is not ours and stays; incomplete uploads are aborted only if it also has: $(lifecycle_policy)"
+    say "      the policy of $DST_BUCKET is someone else's and stays as it is;" \
+      "incomplete uploads are aborted only once it also has the statement of $(lifecycle_policy)"
   fi
+}
+
+# Someone else's lifecycle stays as it is. Lifecycle cannot be set from another account (S3 API reference).
+ensure_lifecycle() {
+  local have
+  begin "bucket lifecycle" "$DST_BUCKET"
+  have=$(find_lifecycle)
+  if [[ -z $have ]]; then
+    create call s3api put-bucket-lifecycle-configuration --bucket "$DST_BUCKET" \
+      --lifecycle-configuration "$(lifecycle_rules)"
+  fi
+  if [[ -z $have || $have == *"\"$LIFECYCLE_RULE_ID\""* ]]; then ensure_bucket_policy; fi
   finish
 }
 
@@ -842,30 +1196,51 @@ list_steps() {
     ensure_starter_role ensure_task_role ensure_exec_role
   )
   [[ -n $IMAGE_URI ]] || STEPS+=(ensure_repository ensure_image)
-  STEPS+=(
-    ensure_ecs_role ensure_cluster ensure_task_definition
-    ensure_security_group
-    ensure_function ensure_rule
-    ensure_lifecycle ensure_bucket_policy
-    ensure_notification
-  )
+  STEPS+=(ensure_ecs_role ensure_cluster ensure_task_definition ensure_security_group)
+  [[ $CREATE_VPC_ENDPOINTS == false ]] || STEPS+=(ensure_s3_endpoint ensure_s3express_endpoint)
+  STEPS+=(ensure_function ensure_rule)
+  [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || STEPS+=(ensure_lifecycle)
+  STEPS+=(ensure_notification)
 }
 
-find_account() { set_account "$(call sts get-caller-identity | jq -r .Account)"; }
+print_next_commands() {
+  local logs="aws logs tail --follow" # CLI version 1 has no tail
+  [[ $(command aws --version 2>&1) != aws-cli/1.* ]] || logs="aws logs filter-log-events --log-group-name"
+  printf '\nWhat goes into s3://%s now arrives in s3://%s. To watch it:\n' "$SRC_BUCKET/$PREFIX_FILTER" "$DST_BUCKET"
+  printf "  $logs %s --region %s\n" "$STARTER_LOG_GROUP" "$REGION" "$WORKER_LOG_GROUP" "$REGION"
+  printf '  aws ecs list-tasks --cluster %s --region %s\n' "$CLUSTER_NAME" "$REGION"
+  printf '  aws sqs get-queue-attributes --queue-url %s --attribute-names All --region %s\n' "$QUEUE_URL" "$REGION"
+}
 
-# All checks, then all steps. A subshell, so that a caller keeps its own settings and traps.
+# All checks, then all steps. A subshell, so that a caller keeps its own variables and traps.
 deploy_all() (
   TEMP_DIR=$(mktemp -d)
   trap 'rm -rf "$TEMP_DIR"' EXIT
   STEP=0
+  RESOURCE=""
   set_names
-  find_account
-  set_image
-  choose_subnets
+  check_all
   list_steps
   STEPS_TOTAL=${#STEPS[@]}
   for step in "${STEPS[@]}"; do "$step"; done
+  [[ $DRY_RUN == true ]] || print_next_commands
 )
+
+print_help() {
+  cat <<'HELP'
+usage: ./deploy.sh [--dry-run | --local [--once] | --help]
+
+Brings every AWS resource of the sync to the wanted state; safe to run again.
+
+  --dry-run  print what exists, what would be created and what would be changed; write nothing
+  --local    run the whole chain on this machine, without an AWS account; ./cleanup.sh --local ends it
+  --once     with --local: clean up at the end
+
+The settings are at the top of deploy.sh, and each can be set in the environment instead:
+
+HELP
+  sed -n '/^# --- settings/,/^# --- end of settings/s/^: "${\(.*\):=\(.*\)}" *\(.*\)/  \1=\2  \3/p' "${BASH_SOURCE[0]}" | sed 's/ *$//'
+}
 
 main() {
   case "${1:-}" in
@@ -878,6 +1253,7 @@ main() {
       DRY_RUN=true
       deploy_all
       ;;
+    --help) print_help ;;
     '') deploy_all ;;
     *) die "unknown option: $1 (use --help)" ;;
   esac
