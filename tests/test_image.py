@@ -1,0 +1,175 @@
+"""The worker's image: built for both architectures by a real Docker engine, and run for that of this machine.
+
+It needs an engine and the base image: tests/run starts the one and makes or pulls the other.
+"""
+
+import gzip
+import json
+import re
+import subprocess
+import tarfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import pytest
+from conftest import World, wait_until
+
+PROJECT = Path(__file__).parent.parent
+NAME = "s3-to-s3express-sync-test"
+MOST_ADDED_BYTES = 60_000_000
+ELF_MACHINES = {62: "amd64", 183: "arm64"}  # e_machine in elf.h
+SAFE = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=host"]
+
+
+@dataclass
+class Image:
+    """What one built image says and holds. Paths have no slash at the start; sizes are compressed bytes."""
+
+    tag: str
+    architecture: str
+    layer_sizes: list[int] = field(default_factory=list)
+    paths: set[str] = field(default_factory=set)
+    programs: dict[str, str] = field(default_factory=dict)
+
+
+def docker(*arguments: str) -> str:
+    """The standard output of a docker command; pytest shows the rest where it fails."""
+    done = subprocess.run(["docker", *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
+
+
+def build(architecture: str) -> str:
+    tag = f"{NAME}:{architecture}"
+    docker(
+        "build",
+        "--quiet",
+        "--network=host",
+        "--provenance=false",
+        f"--platform=linux/{architecture}",
+        f"--tag={tag}",
+        str(PROJECT),
+    )
+    return tag
+
+
+def read_image(tag: str, archive: Path) -> Image:
+    docker("save", "--output", str(archive), tag)
+    with tarfile.open(archive) as saved:
+        manifest = json.load(member(saved, "manifest.json"))[0]
+        image = Image(tag, json.load(member(saved, manifest["Config"]))["architecture"])
+        for layer in manifest["Layers"]:
+            data = member(saved, layer).read()
+            image.layer_sizes.append(len(data if data[:2] == b"\x1f\x8b" else gzip.compress(data)))
+            read_layer(image, member(saved, layer))
+    archive.unlink()
+    return image
+
+
+def member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    found = archive.extractfile(name)
+    assert found is not None, name
+    return found
+
+
+def read_layer(image: Image, layer: IO[bytes]) -> None:
+    with tarfile.open(fileobj=layer, mode="r:*") as files:
+        for entry in files:
+            image.paths.add(entry.name.removeprefix("./"))
+            content = files.extractfile(entry) if entry.isfile() else None
+            head = content.read(20) if content else b""
+            if head.startswith(b"\x7fELF"):
+                machine = int.from_bytes(head[18:20], "little")
+                image.programs[entry.name.removeprefix("./")] = ELF_MACHINES.get(machine, f"machine {machine}")
+
+
+@pytest.fixture(scope="module")
+def tags() -> Iterator[dict[str, str]]:
+    """Architecture -> the tag of the image that was built for it."""
+    built = {architecture: build(architecture) for architecture in ELF_MACHINES.values()}
+    yield built
+    docker("image", "rm", "--force", *built.values())
+
+
+@pytest.fixture(scope="module", params=ELF_MACHINES.values())
+def image(request: pytest.FixtureRequest, tags: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return read_image(tags[request.param], tmp_path_factory.mktemp("image") / "saved.tar")
+
+
+@pytest.fixture(scope="module")
+def runnable(tags: dict[str, str]) -> str:
+    """The tag of the image for this machine's architecture."""
+    return tags[docker("version", "--format", "{{.Server.Arch}}")]
+
+
+@pytest.fixture
+def container() -> Iterator[str]:
+    """A name for a container, which is removed afterwards."""
+    name = f"{NAME}-{uuid.uuid4().hex[:8]}"
+    yield name
+    docker("rm", "--force", name)
+
+
+def environment_options(world: World, **changed: str) -> list[str]:
+    settings = world.environment(**changed)
+    return [f"--env={name}={value}" for name, value in settings.items() if name not in ("PATH", "PYTHONPATH")]
+
+
+def test_an_image_holds_programs_of_its_own_architecture_only(image: Image) -> None:
+    architecture = image.tag.partition(":")[2]
+    assert image.architecture == architecture
+    assert {path: machine for path, machine in image.programs.items() if machine != architecture} == {}
+    assert any(path.startswith("app/") and "_awscrt" in path for path in image.programs)
+
+
+def test_an_image_adds_at_most_60_mb_to_its_base(image: Image) -> None:
+    base = re.findall(r"^FROM ([^ \n]+)$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)[0]
+    layers_of_base = int(docker("image", "inspect", "--format", "{{len .RootFS.Layers}}", base))
+    added = image.layer_sizes[layers_of_base:]
+    print(f"{image.tag} adds {sum(added):,} bytes")
+    assert 0 < sum(added) <= MOST_ADDED_BYTES
+
+
+def test_an_image_holds_exactly_the_packages_that_requirements_txt_pins(image: Image) -> None:
+    lines = (PROJECT / "requirements.txt").read_text().splitlines()
+    pinned = {re.sub(r"\[.*\]", "", line).replace("-", "_") for line in lines if line and not line.startswith("#")}
+    infos = {path.split("/")[1] for path in image.paths if re.match(r"app/[^/]+\.dist-info/", path)}
+    assert {info.removesuffix(".dist-info").replace("-", "==") for info in infos} == pinned
+
+
+def test_an_image_has_no_description_of_services_that_the_worker_never_calls(image: Image) -> None:
+    described = {path.split("/")[3] for path in image.paths if re.match(r"app/botocore/data/[^/]+/", path)}
+    assert described == {"s3", "sqs", "sts"}
+
+
+def test_a_wrong_setting_ends_the_container_with_status_2_and_one_line(runnable: str) -> None:
+    done = subprocess.run(["docker", "run", "--rm", *SAFE, runnable], capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 2, lines
+    assert len(lines) == 1
+    assert "QUEUE_URL is not set" in lines[0]
+
+
+def test_the_container_is_not_root(runnable: str) -> None:
+    program = "import os; print(os.getuid(), os.getgid())"
+    assert docker("run", "--rm", *SAFE, "--entrypoint=python", runnable, "-c", program) == "10001 10001"
+
+
+def test_the_container_copies_an_object_with_a_read_only_root(runnable: str, world: World) -> None:
+    world.put("in a container.txt")
+    output = docker("run", "--rm", *SAFE, *environment_options(world), runnable)
+    assert world.is_equal(), output
+    assert world.mirrored().keys() == {"in a container.txt"}
+
+
+def test_the_container_ends_with_status_0_on_sigterm_as_its_first_process(
+    runnable: str, container: str, world: World
+) -> None:
+    options = environment_options(world, EMPTY_POLLS_BEFORE_EXIT="1000")
+    docker("run", "--detach", f"--name={container}", *SAFE, *options, runnable)
+    wait_until(lambda: world.requests().get("ReceiveMessage"))
+    assert docker("top", container, "-o", "pid,args").count("worker.py") == 1
+    docker("stop", "--time=60", container)
+    assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0", docker("logs", container)
