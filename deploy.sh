@@ -398,12 +398,13 @@ check_settings() {
   check_task_size
 }
 
-# Leaves the account in ACCOUNT. Without one no other check of AWS says anything.
+# Leaves the account in ACCOUNT and all ARNs.
 check_account() {
   local identity
+  ((${#PROBLEMS[@]} == 0)) || return 0 # a tool is missing
   if ! identity=$(ask sts get-caller-identity); then
     problem "no usable AWS credentials: $identity; run aws configure, or set AWS_PROFILE"
-    return 1
+    return
   fi
   set_account "$(jq -r .Account <<<"$identity")"
 }
@@ -545,9 +546,9 @@ check_resources() {
 }
 
 check_all() {
-  PROBLEMS=()
   check_tools
-  if ((${#PROBLEMS[@]} == 0)) && check_account; then check_resources; fi
+  check_account
+  ((${#PROBLEMS[@]})) || check_resources
   check_settings
   stop_on_problems
 }
@@ -1212,13 +1213,19 @@ print_next_commands() {
   printf '  aws sqs get-queue-attributes --queue-url %s --attribute-names All --region %s\n' "$QUEUE_URL" "$REGION"
 }
 
-# All checks, then all steps. A subshell, so that a caller keeps its own variables and traps.
-deploy_all() (
+# What every run begins with.
+start_run() {
   TEMP_DIR=$(mktemp -d)
   trap 'rm -rf "$TEMP_DIR"' EXIT
-  STEP=0
   RESOURCE=""
+  PROBLEMS=()
   set_names
+}
+
+# All checks, then all steps. A subshell, so that a caller keeps its own variables and traps.
+deploy_all() (
+  start_run
+  STEP=0
   check_all
   list_steps
   STEPS_TOTAL=${#STEPS[@]}
