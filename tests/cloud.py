@@ -198,7 +198,7 @@ def list_one_kind(r, response):
     return status, headers, body
 
 
-# --- IAM: directory buckets have actions, sessions and a signature of their own -----------------------------------
+# --- IAM: what AWS authorizes where ministack asks for something else ---------------------------------------------
 
 # Service Authorization Reference, "Amazon S3 Express": every other operation is authorized as CreateSession.
 EXPRESS_ACTIONS = {
@@ -210,12 +210,31 @@ EXPRESS_ACTIONS = {
 
 @replaces(iam_evaluator, "enforce")
 def enforce(original, access_key_id, action, service, region, resource_arn="*", service_context=None):
-    """Authorize an operation on a directory bucket as S3 Express does."""
+    """Return what the first refused check of the request answers, or None if all are allowed."""
+    checks = [(action, resource_arn, service_context)]
     if bucket := re.match(r"arn:aws:s3:::([^/]+--x-s3)(?:/|$)", resource_arn or ""):
-        operation = action.partition(":")[2]
-        action = f"s3express:{operation if operation in EXPRESS_ACTIONS else 'CreateSession'}"
-        resource_arn = f"arn:aws:s3express:{region}:{get_account_id()}:bucket/{bucket[1]}"
-    return original(access_key_id, action, service, region, resource_arn=resource_arn, service_context=service_context)
+        checks = [express_check(action.partition(":")[2], bucket[1], region)]
+    elif service == "ecs" and ":cluster/" in resource_arn:
+        checks = [(action, resource_arn, {"ecs:cluster": resource_arn})]
+        if action == "ecs:RunTask" and (request := iam_evaluator._signed_request.get()):
+            checks = run_task_checks(resource_arn, json.loads(request.body).get("taskDefinition", ""))
+    denials = (original(access_key_id, a, service, region, resource_arn=r, service_context=c) for a, r, c in checks)
+    return next(filter(None, denials), None)
+
+
+def express_check(operation, bucket, region):
+    """One check, on the bucket: a directory bucket has no permissions per object."""
+    action = operation if operation in EXPRESS_ACTIONS else "CreateSession"
+    return f"s3express:{action}", f"arn:aws:s3express:{region}:{get_account_id()}:bucket/{bucket}", None
+
+
+def run_task_checks(cluster_arn, reference):
+    """RunTask on the task definition, in that cluster, and PassRole on its roles (Service Authorization Reference)."""
+    definition = ecs._task_defs.get(ecs._resolve_td_key(reference)) or {}
+    checks = [("ecs:RunTask", definition.get("taskDefinitionArn", "*"), {"ecs:cluster": cluster_arn})]
+    roles = [definition[field] for field in ("taskRoleArn", "executionRoleArn") if definition.get(field)]
+    passed_to = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+    return checks + [("iam:PassRole", role, passed_to) for role in roles]
 
 
 @replaces(iam_evaluator, "authenticate")

@@ -145,25 +145,26 @@ def directory(s3):
 
 
 def make_role(cloud, service, *statements):
-    """Make a role that the service and the account may assume, with the given (action, resource) grants only."""
+    """Make a role that the service and the account may assume, with the given (action, resource, condition) grants."""
     iam, name = client(cloud, "iam"), f"role-{uuid.uuid4().hex[:8]}"
     who = {"Service": service, "AWS": f"arn:aws:iam::{ACCOUNT}:root"}
     trust = {"Statement": [{"Effect": "Allow", "Principal": who, "Action": "sts:AssumeRole"}]}
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
-    grants = [{"Effect": "Allow", "Action": action, "Resource": resource} for action, resource in statements]
+    members = ("Action", "Resource", "Condition")
+    grants = [{"Effect": "Allow", **dict(zip(members, statement, strict=False))} for statement in statements]
     if grants:
         policy = json.dumps({"Version": "2012-10-17", "Statement": grants})
         iam.put_role_policy(RoleName=name, PolicyName="grants", PolicyDocument=policy)
     return role["Arn"]
 
 
-def as_role(cloud, *statements):
-    """An S3 client of a role that has the given (action, resource) grants only."""
+def as_role(cloud, *statements, service="s3"):
+    """A client (of S3) of a role that has the given (action, resource, condition) grants only."""
     arn = make_role(cloud, "ecs-tasks.amazonaws.com", *statements)
     c = client(cloud, "sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
     return client(
         cloud,
-        "s3",
+        service,
         aws_access_key_id=c["AccessKeyId"],
         aws_secret_access_key=c["SecretAccessKey"],
         aws_session_token=c["SessionToken"],
@@ -370,6 +371,27 @@ def test_a_task_knows_its_region_and_has_its_task_role_and_its_output_is_in_the_
     session = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
     wait_for(lambda: len(lines()) == 2)
     assert lines() == [f"region {REGION}", f"caller {session}/{task.rpartition('/')[2]}"]
+
+
+def test_starting_a_task_needs_run_task_in_its_cluster_and_pass_role_for_its_role(cloud):
+    ecs, task, role, _ = run_task(cloud, "fail")
+    definition, cluster = describe(ecs, task)["taskDefinitionArn"], describe(ecs, task)["clusterArn"]
+    here, elsewhere = ({"ArnEquals": {"ecs:cluster": arn}} for arn in (cluster, cluster + "-other"))
+    pass_role = ("iam:PassRole", role, {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}})
+    start = {"cluster": cluster, "taskDefinition": definition.rpartition(":")[0]}
+    allowed = as_role(cloud, ("ecs:RunTask", definition, here), pass_role, service="ecs")
+    assert len(allowed.run_task(**start)["tasks"]) == 1
+    for grants in ([("ecs:RunTask", definition, elsewhere), pass_role], [("ecs:RunTask", definition, here)]):
+        assert error_of(as_role(cloud, *grants, service="ecs").run_task, **start)[1] == "AccessDeniedException"
+
+
+def test_listing_tasks_is_granted_by_cluster(cloud):
+    ecs, task, _, _ = run_task(cloud, "fail")
+    cluster = describe(ecs, task)["clusterArn"]
+    here, elsewhere = ({"ArnEquals": {"ecs:cluster": arn}} for arn in (cluster, cluster + "-other"))
+    as_role(cloud, ("ecs:ListTasks", "*", here), service="ecs").list_tasks(cluster=cluster)
+    denied = as_role(cloud, ("ecs:ListTasks", "*", elsewhere), service="ecs")
+    assert error_of(denied.list_tasks, cluster=cluster)[1] == "AccessDeniedException"
 
 
 def test_a_task_that_ends_by_itself_reports_its_exit_code(cloud):
