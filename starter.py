@@ -37,8 +37,8 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
 TASKS_PER_CALL = 10  # ECS API reference, RunTask: count
 
 # The weights split the tasks of one call. Neither is a fallback for the other: "Fargate doesn't replace Spot capacity
-# with on-demand capacity" (ECS developer guide, Fargate capacity providers), so a shortage is answered by ON_DEMAND. Who gets
-# the task of a call for one is not documented: the report says what ECS says.
+# with on-demand capacity" (ECS developer guide, Fargate capacity providers), so a shortage is answered by ON_DEMAND.
+# Which of the two gets the task of a call for one is not documented, so the report says what ECS says.
 SPOT_FIRST = [{"capacityProvider": "FARGATE_SPOT", "weight": 4}, {"capacityProvider": "FARGATE", "weight": 1}]
 ON_DEMAND = [{"capacityProvider": "FARGATE", "weight": 1}]
 
