@@ -9,7 +9,6 @@ committed, and the conditions on the destination are checked).
 import base64
 import bisect
 import hashlib
-import itertools
 import re
 import time
 import xml.etree.ElementTree as ElementTree
@@ -634,7 +633,7 @@ def check_listing(bucket: Bucket, query: dict[str, str]) -> None:
         raise S3Error("AccessDenied")
     if not bucket.is_directory:
         return
-    if not query.get("prefix", "/").endswith("/") and query["prefix"]:
+    if (prefix := query.get("prefix", "")) and not prefix.endswith("/"):
         raise S3Error("InvalidRequest", "This bucket does not support a prefix that does not end in a delimiter (/)")
     if query.get("delimiter", "/") not in ("", "/"):
         raise S3Error("InvalidRequest", "This bucket does not support a delimiter other than /")
@@ -645,37 +644,43 @@ def check_listing(bucket: Bucket, query: dict[str, str]) -> None:
 def list_objects_v2(s3: S3, request: Request) -> Answer:
     bucket, query = find_bucket(s3, request), request.query
     check_listing(bucket, query)
-    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     limit = min(int(query.get("max-keys") or PAGE), PAGE)
     token = query.get("continuation-token")
     after = base64.urlsafe_b64decode(token).decode() if token else query.get("start-after", "")
-    rows: dict[str, str] = {}  # a key or a common prefix: its XML
-    last, is_truncated = "", False
+    page, last = page_of_names(bucket, query, after, limit)
+    result = f"<Name>{bucket.name}</Name><Prefix>{listed(query.get('prefix', ''), query)}</Prefix>"
+    result += f"<MaxKeys>{limit}</MaxKeys><KeyCount>{len(page)}</KeyCount>"
+    result += f"<IsTruncated>{'true' if last else 'false'}</IsTruncated>"
+    if last:
+        result += f"<NextContinuationToken>{base64.urlsafe_b64encode(last.encode()).decode()}</NextContinuationToken>"
+    rows = [row(listed(name, query), found) for name, found in page.items()]
+    return xml("ListBucketResult", result + encoding_type(query) + "".join(rows))
+
+
+def page_of_names(
+    bucket: Bucket, query: dict[str, str], after: str, limit: int
+) -> tuple[dict[str, Object | None], str]:
+    """{key: object, or common prefix: None} in listing order, and the key that the next page starts behind, or ""."""
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    page: dict[str, Object | None] = {}
+    last = ""
     for key in keys_from(bucket, prefix, after, bool(delimiter)):
         head, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
-        name = prefix + head + delimiter if found else key
-        current = bucket.current(key)
-        if (name in rows and found) or (not found and current is None):
-            last = key
-            continue
-        if len(rows) == limit:
-            is_truncated = True
-            break
+        name, current = prefix + head + found if found else key, bucket.current(key)
+        is_shown = current is not None or (found and key not in bucket.objects)
+        if is_shown and name not in page:
+            if len(page) == limit:
+                return page, last
+            page[name] = None if found else current
         last = key
-        shown = listed(name, query)
-        rows[name] = f"<CommonPrefixes><Prefix>{shown}</Prefix></CommonPrefixes>" if found else row(shown, current)
-    result = f"<Name>{bucket.name}</Name><Prefix>{listed(prefix, query)}</Prefix><MaxKeys>{limit}</MaxKeys>"
-    result += f"<KeyCount>{len(rows)}</KeyCount><IsTruncated>{'true' if is_truncated else 'false'}</IsTruncated>"
-    result += f"<Delimiter>{delimiter}</Delimiter>" if delimiter else ""
-    if is_truncated:
-        result += f"<NextContinuationToken>{base64.urlsafe_b64encode(last.encode()).decode()}</NextContinuationToken>"
-    return xml("ListBucketResult", result + encoding_type(query) + "".join(rows.values()))
+    return page, ""
 
 
-def row(key: str, found: Object | None) -> str:
-    assert found
+def row(name: str, found: Object | None) -> str:
+    if found is None:
+        return f"<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"
     return (
-        f"<Contents><Key>{key}</Key><LastModified>{iso(found.modified)}</LastModified>"
+        f"<Contents><Key>{name}</Key><LastModified>{iso(found.modified)}</LastModified>"
         f"<ETag>&quot;{found.etag}&quot;</ETag><Size>{found.size}</Size>"
         f"<StorageClass>{found.storage_class}</StorageClass></Contents>"
     )
@@ -699,10 +704,10 @@ def keys_from(bucket: Bucket, prefix: str, after: str, is_delimited: bool) -> It
     if after:
         start = max(start, bisect.bisect_right(keys, order(after), key=order))
     below = False
-    for key in itertools.islice(keys, start, None):
-        if key.startswith(prefix):
+    for index in range(start, len(keys)):
+        if keys[index].startswith(prefix):
             below = True
-            yield key
+            yield keys[index]
         elif below:
             return
 

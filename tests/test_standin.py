@@ -5,6 +5,7 @@ import hashlib
 import json
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -101,6 +102,11 @@ def test_a_directory_bucket_is_made_only_with_a_directory_configuration(s3):
     assert s3.list_objects_v2(Bucket=name)["KeyCount"] == 0
 
 
+def test_a_bucket_is_made_once(s3):
+    """API, CreateBucket, BucketAlreadyOwnedByYou"""
+    assert refusal(s3.create_bucket, Bucket=SOURCE) == (409, "BucketAlreadyOwnedByYou")
+
+
 def test_the_two_kinds_of_bucket_are_listed_apart(s3):
     """API, ListBuckets and ListDirectoryBuckets"""
     assert [bucket["Name"] for bucket in s3.list_directory_buckets()["Buckets"]] == [MIRROR]
@@ -113,6 +119,11 @@ def test_a_client_asks_for_one_session_per_directory_bucket(standin):
     for _ in range(3):
         fresh.list_objects_v2(Bucket=MIRROR)
     assert standin.stats()["requests"]["CreateSession"] == 1
+
+
+def test_a_general_purpose_bucket_has_no_sessions(s3):
+    """API, CreateSession"""
+    assert refusal(s3.create_session, Bucket=SOURCE) == (400, "InvalidRequest")
 
 
 @pytest.mark.parametrize("bucket", [SOURCE, MIRROR])
@@ -138,6 +149,8 @@ def test_a_directory_bucket_has_no_versioning_and_no_tags(standin, s3):
     tagging = {"TagSet": [{"Key": "k", "Value": "v"}]}
     assert refusal(s3.put_object_tagging, Bucket=MIRROR, Key="a", Tagging=tagging) == (501, "NotImplemented")
     assert refusal(s3.get_bucket_acl, Bucket=MIRROR) == (501, "NotImplemented")
+    assert refusal(s3.delete_object, Bucket=MIRROR, Key="a", VersionId="1") == (400, "InvalidArgument")
+    assert s3.head_object(Bucket=MIRROR, Key="a", VersionId="null")["ContentLength"] == 1024
 
 
 # ---------------------------------------------------------------- reading
@@ -572,6 +585,14 @@ def test_completing_with_an_unknown_part_or_etag_is_refused(standin, s3):
     assert refusal(upload.complete) == (400, "InvalidPart")
 
 
+def test_a_body_that_is_not_xml_is_refused(standin, s3):
+    """API, Error responses, MalformedXML"""
+    upload = Upload(s3)
+    url = f"{standin.url}/{MIRROR}/a?uploadId={upload.where['UploadId']}"
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(urllib.request.Request(url, b"<", method="POST"))
+
+
 def test_completing_checks_the_size_it_is_told(standin, s3):
     """API, CompleteMultipartUpload, MpuObjectSize"""
     standin.put(SOURCE, "a", 10 * MIB)
@@ -640,6 +661,21 @@ def test_a_part_that_was_under_way_during_an_abort_can_land_after_it(standin, s3
     copying.join()
     assert len(s3.list_parts(**upload.where)["Parts"]) == 1
     s3.abort_multipart_upload(**upload.where)
+    assert standin.uploads(MIRROR) == []
+
+
+def test_a_part_that_ends_after_the_upload_is_completed_is_refused(standin, s3):
+    """API, UploadPartCopy, NoSuchUpload"""
+    standin.put(SOURCE, "a", 10 * MIB)
+    upload = Upload(s3)
+    upload.part(1)
+    standin.latency("UploadPartCopy", ms=300)
+    outcome = []
+    copying = in_background(lambda: outcome.append(refusal(upload.part, number=2)))
+    wait_for_request(standin, "UploadPartCopy")
+    upload.complete()
+    copying.join()
+    assert outcome == [(404, "NoSuchUpload")]
     assert standin.uploads(MIRROR) == []
 
 
@@ -780,6 +816,7 @@ def test_a_delete_of_many_keys_reports_each_of_them(standin, s3):
     assert [entry["Key"] for entry in answer["Deleted"]] == ["a", "missing"]
     assert [(entry["Key"], entry["Code"]) for entry in answer["Errors"]] == [("b&", "PreconditionFailed")]
     assert set(standin.objects(MIRROR)) == {"b&"}
+    assert refusal(s3.delete_objects, Bucket=MIRROR, Delete={"Objects": []}) == (400, "MalformedXML")
     blank = {"Objects": [{"Key": " "}]}
     assert refusal(s3.delete_objects, Bucket=MIRROR, Delete=blank) == (400, "InvalidRequest")
 
@@ -790,17 +827,21 @@ def test_in_a_versioned_bucket_a_delete_puts_a_marker_over_the_object(standin, s
     assert s3.get_bucket_versioning(Bucket=SOURCE)["Status"] == "Enabled"
     first = s3.put_object(Bucket=SOURCE, Key="a", Body=b"1")["VersionId"]
     s3.put_object(Bucket=SOURCE, Key="a", Body=b"22")
+    standin.put(SOURCE, "deleted/a")
+    standin.delete(SOURCE, "deleted/a")
     marker = s3.delete_object(Bucket=SOURCE, Key="a")
     assert marker["DeleteMarker"]
     assert len(standin.versions(SOURCE, "a")) == 3
     assert refusal(s3.head_object, Bucket=SOURCE, Key="a") == (404, "404")
-    assert listing(s3, SOURCE) == ([], [])
+    assert listing(s3, SOURCE) == listing(s3, SOURCE, Delimiter="/") == ([], [])
     assert copy_refusal(s3) == (404, "NoSuchKey")
     assert s3.head_object(Bucket=SOURCE, Key="a", VersionId=first)["ContentLength"] == 1
     s3.copy_object(Bucket=MIRROR, Key="a", CopySource={"Bucket": SOURCE, "Key": "a", "VersionId": first})
     assert standin.objects(MIRROR)["a"]["size"] == 1
     source = {"Bucket": SOURCE, "Key": "a", "VersionId": marker["VersionId"]}
     assert refusal(s3.copy_object, Bucket=MIRROR, Key="a", CopySource=source) == (400, "InvalidRequest")
+    assert refusal(s3.head_object, Bucket=SOURCE, Key="a", VersionId=marker["VersionId"]) == (405, "405")
+    assert refusal(s3.head_object, Bucket=SOURCE, Key="a", VersionId="other") == (404, "404")
     s3.delete_object(Bucket=SOURCE, Key="a", VersionId=marker["VersionId"])
     assert s3.head_object(Bucket=SOURCE, Key="a")["ContentLength"] == 2
 
@@ -890,7 +931,9 @@ def test_a_handle_deletes_only_what_it_received(standin, sqs):
     for _ in range(2):
         sqs.delete_message(QueueUrl=url, ReceiptHandle=new)
     assert standin.messages(QUEUE) == []
-    assert refusal(sqs.delete_message, QueueUrl=url, ReceiptHandle="x") == (400, "ReceiptHandleIsInvalid")
+    other = standin.create_queue("other")
+    for queue_url, handle in ((url, "x"), (other, new)):
+        assert refusal(sqs.delete_message, QueueUrl=queue_url, ReceiptHandle=handle) == (400, "ReceiptHandleIsInvalid")
 
 
 def test_the_visibility_of_a_message_that_is_not_in_flight_cannot_change(standin, sqs):
