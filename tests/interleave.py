@@ -13,35 +13,31 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
+from fakes import (
+    LARGE,
+    SETTINGS,
+    SMALL,
+    WRITES,
+    Call,
+    Client,
+    Copy,
+    Failure,
+    Running,
+    Source,
+    Store,
+    Version,
+    call_from,
+    identity,
+    serve,
+    shaped,
+)
 
 import worker
 
-SMALL, LARGE = 1, 2 * worker.MIN_PART_SIZE  # bytes; a large object is copied in two parts
-SETTINGS = worker.load_settings(
-    {
-        "REGION": "us-east-1",
-        "SRC_BUCKET": "source",
-        "DST_BUCKET": "mirror--use1-az4--x-s3",
-        "QUEUE_URL": "https://queue",
-        "MULTIPART_THRESHOLD": str(worker.MIN_PART_SIZE),
-        "PART_SIZE": str(worker.MIN_PART_SIZE),
-    }
-)
-
-# Calls that a process can leave behind in S3 when it dies, and those of them whose answer may get lost.
-WRITES = {
-    "copy_object",
-    "delete_object",
-    "create_multipart_upload",
-    "upload_part_copy",
-    "complete_multipart_upload",
-    "abort_multipart_upload",
-}
 WAITED_FOR = {"copy_object", "delete_object", "complete_multipart_upload"}  # they change the destination
 LOSABLE = WAITED_FOR | {"upload_part_copy"}
 TIMEOUT = "timeout"
@@ -64,54 +60,6 @@ class Case(NamedTuple):
     opaque: bool = False  # metadata that cannot be sent back: copied by S3, without provenance
     unconditional: bool = False  # the directory bucket refuses conditional writes
     early: bool = False  # planted fault: a message comes back while a call of its sync is still under way
-
-
-class Version(NamedTuple):
-    """A version of the source object."""
-
-    content: str
-    size: int
-    second: int
-    version_id: str
-    label: str  # stands for all metadata
-    opaque: bool
-
-
-class Copy(NamedTuple):
-    """The destination object. `content` has one entry for each part, `stamp` says after which change it was read."""
-
-    etag: str
-    content: tuple[str, ...]
-    label: str
-    provenance: str
-    stamp: int
-
-
-class OpenUpload(NamedTuple):
-    upload_id: str
-    label: str
-    provenance: str
-    parts: tuple[tuple[int, str, str, int], ...] = ()  # number, ETag, content, stamp
-
-
-class Call(NamedTuple):
-    """What of an S3 request matters here."""
-
-    operation: str
-    on_source: bool
-    condition: str  # "*" for IfNoneMatch, an ETag for IfMatch, "" for none
-    source_etag: str
-    upload_id: str
-    part: int
-    etags: tuple[tuple[int, str], ...]
-    metadata: tuple[str, str] | None  # label and provenance, None where S3 copies the metadata
-
-
-class Running(NamedTuple):
-    """A call that S3 works on. A copy reads first and is visible only later."""
-
-    call: Call
-    read: Copy | None = None
 
 
 class Message(NamedTuple):
@@ -142,13 +90,11 @@ class Parked(NamedTuple):
 
 class State(NamedTuple):
     changes: int = 0
-    copy: Copy | None = None
-    uploads: tuple[OpenUpload, ...] = ()
+    store: Store = Store()
     syncs: tuple[Sync, ...] = ()
     queue: tuple[Message, ...] = ()
     parked: tuple[Parked, ...] = ()
     deleted: bool = False  # the message that was delivered twice: it does not come back any more
-    serial: int = 0  # of the last ETag or upload id
     crashes: int = 0
     losses: int = 0
     stops: int = 0
@@ -207,183 +153,7 @@ def current_since(case: Case, changes: int) -> int:
     return changes
 
 
-@cache
-def source_head(version: Version) -> dict[str, Any]:
-    head = {
-        "ETag": f'"{version.content}"',
-        "LastModified": datetime.fromtimestamp(version.second, UTC),
-        "ContentLength": version.size,
-        "Metadata": {"label": version.label},
-    }
-    return head | ({"VersionId": version.version_id} if version.version_id else {}) | {"MissingMeta": version.opaque}
-
-
-@cache
-def identity(version: Version) -> str:
-    return worker.source_from_head(source_head(version)).identity
-
-
-# --- What S3 does: (state, call under way) -> (state, call still under way, answer) -----------------------------------
-
-Served = tuple[State, Running | None, Any]
-
-
-class Failure(NamedTuple):
-    code: str
-
-
-def serve_head(case: Case, state: State, running: Running) -> Served:
-    found = source_after(case, state.changes) if running.call.on_source else state.copy
-    return state, None, found or Failure("404")
-
-
-def read_source(case: Case, state: State, running: Running) -> Copy | Failure:
-    version = source_after(case, state.changes)
-    if version is None:
-        return Failure("NoSuchKey")
-    if running.call.source_etag not in ("", source_head(version)["ETag"]):
-        return Failure("PreconditionFailed")
-    label, provenance = running.call.metadata or (version.label, "")
-    return Copy("", (version.content,), label, provenance, state.changes)
-
-
-def may_write(case: Case, state: State, condition: str) -> Failure | None:
-    if condition and case.unconditional:
-        return Failure("NotImplemented")
-    if condition == "*":
-        return Failure("PreconditionFailed") if state.copy else None
-    if condition and (state.copy is None or state.copy.etag != condition):
-        return Failure("PreconditionFailed" if state.copy else "404")
-    return None
-
-
-def serve_copy(case: Case, state: State, running: Running) -> Served:
-    if running.read is None:
-        read = read_source(case, state, running)
-        return (state, None, read) if isinstance(read, Failure) else (state, running._replace(read=read), None)
-    return write(case, state, running, running.read)
-
-
-def write(case: Case, state: State, running: Running, copy: Copy) -> Served:
-    failure = may_write(case, state, running.call.condition)
-    if failure:
-        return state, None, failure
-    etag = f'"d{state.serial + 1}"'
-    return state._replace(copy=copy._replace(etag=etag), serial=state.serial + 1), None, etag
-
-
-def serve_delete(case: Case, state: State, running: Running) -> Served:
-    failure = may_write(case, state, running.call.condition)
-    return (state, None, failure) if failure else (state._replace(copy=None), None, "")
-
-
-def serve_create(_: Case, state: State, running: Running) -> Served:
-    upload = OpenUpload(f"u{state.serial + 1}", *(running.call.metadata or ("", "")))
-    return state._replace(uploads=(*state.uploads, upload), serial=state.serial + 1), None, upload.upload_id
-
-
-def find_upload(state: State, running: Running) -> OpenUpload | None:
-    return next((upload for upload in state.uploads if upload.upload_id == running.call.upload_id), None)
-
-
-def without(state: State, upload: OpenUpload) -> tuple[OpenUpload, ...]:
-    return tuple(other for other in state.uploads if other is not upload)
-
-
-def serve_part(case: Case, state: State, running: Running) -> Served:
-    upload = find_upload(state, running)
-    if upload is None:
-        return state, None, Failure("NoSuchUpload")
-    read = read_source(case, state, running)
-    if isinstance(read, Failure):
-        return state, None, read
-    number = running.call.part
-    earlier = [etag for known, etag, *_ in upload.parts if known == number]
-    etag = f'"{upload.upload_id}.{number}{"+" * (1 + len(earlier[0].split("+")) if earlier else 0)}"'
-    others = [part for part in upload.parts if part[0] != number]
-    parts = tuple(sorted([*others, (number, etag, read.content[0], read.stamp)]))
-    return state._replace(uploads=(*without(state, upload), upload._replace(parts=parts))), None, etag
-
-
-def serve_complete(case: Case, state: State, running: Running) -> Served:
-    upload = find_upload(state, running)
-    if upload is None:
-        return state, None, Failure("NoSuchUpload")
-    if running.call.etags != tuple((number, etag) for number, etag, *_ in upload.parts):
-        return state, None, Failure("InvalidPart")
-    content = tuple(part[2] for part in upload.parts)
-    stamp = min(part[3] for part in upload.parts)
-    state_after, _, answer = write(case, state, running, Copy("", content, upload.label, upload.provenance, stamp))
-    if not isinstance(answer, Failure):
-        state_after = state_after._replace(uploads=without(state, upload))
-    return state_after, None, answer
-
-
-def serve_abort(_: Case, state: State, running: Running) -> Served:
-    upload = find_upload(state, running)
-    if upload is None:
-        return state, None, Failure("NoSuchUpload")
-    return state._replace(uploads=without(state, upload)), None, ""
-
-
-def serve_list_parts(_: Case, state: State, running: Running) -> Served:
-    upload = find_upload(state, running)
-    return state, None, upload.parts if upload else Failure("NoSuchUpload")
-
-
-def serve_list_uploads(_: Case, state: State, __: Running) -> Served:
-    return state, None, tuple(upload.upload_id for upload in state.uploads)
-
-
-SERVE: dict[str, Callable[[Case, State, Running], Served]] = {
-    "head_object": serve_head,
-    "copy_object": serve_copy,
-    "delete_object": serve_delete,
-    "create_multipart_upload": serve_create,
-    "upload_part_copy": serve_part,
-    "complete_multipart_upload": serve_complete,
-    "abort_multipart_upload": serve_abort,
-    "list_parts": serve_list_parts,
-    "list_multipart_uploads": serve_list_uploads,
-}
-
-
 # --- The real code, run with known answers ----------------------------------------------------------------------------
-
-
-def copy_head(copy: Copy) -> dict[str, Any]:
-    return {"ETag": copy.etag, "Metadata": {worker.PROVENANCE: copy.provenance} if copy.provenance else {}}
-
-
-# What boto3 returns, from the answer of SERVE.
-SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "head_object": lambda found: source_head(found) if isinstance(found, Version) else copy_head(found),
-    "copy_object": lambda etag: {"CopyObjectResult": {"ETag": etag}},
-    "delete_object": lambda _: {},
-    "create_multipart_upload": lambda upload_id: {"UploadId": upload_id},
-    "upload_part_copy": lambda etag: {"CopyPartResult": {"ETag": etag}},
-    "complete_multipart_upload": lambda etag: {"ETag": etag},
-    "abort_multipart_upload": lambda _: {},
-    "list_parts": lambda parts: {
-        "Parts": [{"PartNumber": part[0], "ETag": part[1], "Size": worker.MIN_PART_SIZE} for part in parts]
-    },
-    "list_multipart_uploads": lambda ids: {"Uploads": [{"Key": "key", "UploadId": upload_id} for upload_id in ids]},
-}
-
-
-def call_from(operation: str, arguments: dict[str, Any]) -> Call:
-    metadata = arguments.get("Metadata")
-    parts = arguments.get("MultipartUpload", {}).get("Parts", [])
-    return Call(
-        operation=operation,
-        on_source=arguments["Bucket"] == SETTINGS.src_bucket,
-        condition=arguments.get("IfNoneMatch") or arguments.get("IfMatch") or "",
-        source_etag=arguments.get("CopySourceIfMatch", ""),
-        upload_id=arguments.get("UploadId", ""),
-        part=arguments.get("PartNumber", 0),
-        etags=tuple((part["PartNumber"], part["ETag"]) for part in parts),
-        metadata=None if metadata is None else (metadata["label"], metadata.get(worker.PROVENANCE, "")),
-    )
 
 
 class Unanswered(BaseException):
@@ -394,38 +164,25 @@ class Unanswered(BaseException):
         self.call = call
 
 
-class Client:
-    """Answers like a boto3 client, from a list."""
+class Answers:
+    """Answers what is known, a call after the other."""
 
-    def __init__(self, job: worker.Job, answers: tuple[Any, ...]) -> None:
+    def __init__(self, job: worker.Job, known: tuple[Any, ...]) -> None:
         self.job = job
-        self.answers = iter(answers)
-
-    def __getattr__(self, operation: str) -> Callable[..., dict[str, Any]]:
-        return lambda **arguments: self.answer(operation, arguments)
-
-    def list_objects_v2(self, **_: Any) -> dict[str, Any]:
-        return {}
-
-    def get_paginator(self, operation: str) -> Client:
-        self.paginated = operation
-        return self
-
-    def paginate(self, **arguments: Any) -> list[dict[str, Any]]:
-        return [self.answer(self.paginated, arguments)]
+        self.known = iter(known)
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        answer = next(self.answers, None)
+        if operation == "list_objects_v2":
+            return {}
+        answer = next(self.known, None)
         if answer == INTERRUPT:
             self.job.interrupted.set()
-            answer = next(self.answers, None)
+            answer = next(self.known, None)
         if answer is None:
             raise Unanswered(call_from(operation, arguments))
         if answer == TIMEOUT:
             raise ReadTimeoutError(endpoint_url="")
-        if isinstance(answer, Failure):
-            raise ClientError({"Error": {"Code": answer.code}}, operation)
-        return SHAPES[operation](answer)
+        return shaped(operation, answer)
 
 
 class Pool:
@@ -482,8 +239,8 @@ class Syncs:
         return self.numbers[key]
 
     def run(self, message: Message, answers: tuple[Any, ...]) -> Position:
-        job = Job("key", look_first=message.look_first, redelivered=message.redelivered, upload=message.upload)
-        client: Any = Client(job, answers)
+        job = Job("data/key", look_first=message.look_first, redelivered=message.redelivered, upload=message.upload)
+        client: Any = Client(Answers(job, answers).answer)
         pool: Any = Pool()
         context = worker.Context(SETTINGS, client, client, client, pool, lambda: 0.0, refused=set(self.refused))
         call, end = None, "done"
@@ -527,7 +284,9 @@ class Search:
             parts = 2 if synced.size == LARGE else 1
             provenance = "" if case.opaque else identity(synced)
             copy = Copy('"d0"', (synced.content,) * parts, synced.label, provenance, 0)
-        return State(copy=copy, crashes=case.crashes, losses=case.losses, stops=case.stops, duplicates=case.duplicates)
+        return State(
+            store=Store(copy), crashes=case.crashes, losses=case.losses, stops=case.stops, duplicates=case.duplicates
+        )
 
     # What can happen next
 
@@ -570,7 +329,7 @@ class Search:
         call = self.syncs.positions[sync.position].call
         assert call is not None
         running = sync.running or Running(call)
-        after, still, answer = SERVE[call.operation](self.case, state, running)
+        after, still, answer = self.serve(state, running)
         if still:
             syncs = replaced(state.syncs, sync, sync._replace(running=still))
             yield Step(f"{name_of(running)} reads", after._replace(syncs=syncs), sync.position, sync.position)
@@ -591,6 +350,11 @@ class Search:
         message = self.syncs.positions[sync.position].message
         left = self.left(state, sync)._replace(crashes=state.crashes - 1)
         return self.park(left, calls, None if message.twice and state.deleted else again(message))
+
+    def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
+        source = Source(source_after(self.case, state.changes), state.changes)
+        store, still, answer = serve(source, state.store, running)
+        return state._replace(store=store), still, answer
 
     def answer(self, state: State, sync: Sync, answer: Any, text: str, lost: Sync | None = None) -> Step:
         position = self.syncs.answered(sync.position, answer)
@@ -647,7 +411,7 @@ class Search:
             rest = list(parked.calls)
             rest.remove(running)
             left = state._replace(parked=replaced(state.parked, parked))
-            after, still, answer = SERVE[running.call.operation](self.case, left, running)
+            after, still, answer = self.serve(left, running)
             what = "reads" if still else f"-> {describe_answer(answer)}"
             going = [*rest, still] if still else rest
             yield Step(f"(S3) {name_of(running)} {what}", self.park(after, going, parked.message))
@@ -656,7 +420,7 @@ class Search:
     # What must not happen
 
     def fault(self, before: State, state: State) -> str | None:
-        copy = state.copy
+        copy = state.store.copy
         source = source_after(self.case, state.changes)
         if copy and len(set(copy.content)) > 1:
             return f"an object of mixed parts: {copy.content}"
@@ -671,7 +435,7 @@ class Search:
 
     def fault_for_a_while(self, before: State, state: State, source: Version | None) -> str | None:
         """What a reader of the destination would miss until the sync has looked at the source again."""
-        old, copy = before.copy, state.copy
+        old, copy = before.store.copy, state.store.copy
         if old and copy and copy.stamp < old.stamp and source and copy.content[0] != source.content:
             return f"an older version covers a newer one: {old.content[0]} -> {copy.content[0]}"
         if old and not copy and source and old.stamp >= current_since(self.case, state.changes):
@@ -679,7 +443,7 @@ class Search:
         return None
 
     def fault_at_rest(self, state: State, source: Version | None) -> str | None:
-        copy = state.copy
+        copy = state.store.copy
         if source is None or copy is None:
             if copy or source:
                 return f"at rest the destination is {copy and copy.content[0]}, the source {source and source.content}"
@@ -689,8 +453,8 @@ class Search:
             )
         elif copy.provenance not in ("", identity(source)):
             return f"at rest the provenance is {copy.provenance}"
-        if state.uploads and (state.losses, state.stops) == (self.case.losses, self.case.stops):
-            return f"at rest an upload is left over: {state.uploads}"  # else the lifecycle rule ends it
+        if state.store.uploads and (state.losses, state.stops) == (self.case.losses, self.case.stops):
+            return f"at rest an upload is left over: {state.store.uploads}"  # else the lifecycle rule ends it
         return None
 
     # Two ways to search

@@ -5,7 +5,8 @@ import os
 import time
 
 import pytest
-from interleave import LARGE, Case, Search
+from fakes import LARGE
+from interleave import Case, Search
 
 import worker
 

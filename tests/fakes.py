@@ -1,0 +1,310 @@
+"""S3 as the protocol of worker.py sees it, as pure functions: one key, in a source and in a directory bucket.
+
+A call is served in one step, a copy in two: S3 reads the source, and later the object appears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+import worker
+
+SMALL, LARGE = 1, 2 * worker.MIN_PART_SIZE  # bytes; a large object is copied in two parts
+SETTINGS = worker.load_settings(
+    {
+        "REGION": "us-east-1",
+        "SRC_BUCKET": "source",
+        "DST_BUCKET": "mirror--use1-az4--x-s3",
+        "QUEUE_URL": "https://queue",
+        "PREFIX_FILTER": "data/",
+        "MULTIPART_THRESHOLD": str(worker.MIN_PART_SIZE),
+        "PART_SIZE": str(worker.MIN_PART_SIZE),
+    }
+)
+
+# What changes something, so that S3 may go on with it after its client died.
+WRITES = {
+    "copy_object",
+    "delete_object",
+    "create_multipart_upload",
+    "upload_part_copy",
+    "complete_multipart_upload",
+    "abort_multipart_upload",
+}
+
+
+class Version(NamedTuple):
+    """A version of the source object."""
+
+    content: str
+    size: int
+    second: int
+    version_id: str = ""
+    label: str = "label"  # stands for all metadata
+    opaque: bool = False  # metadata that cannot be sent back
+
+
+class Copy(NamedTuple):
+    """The destination object. `content` has one entry for each part, `stamp` says after which change it was read."""
+
+    etag: str
+    content: tuple[str, ...]
+    label: str
+    provenance: str
+    stamp: int
+
+
+class OpenUpload(NamedTuple):
+    upload_id: str
+    label: str
+    provenance: str
+    parts: tuple[tuple[int, str, str, int], ...] = ()  # number, ETag, content, stamp
+
+
+class Store(NamedTuple):
+    """What the directory bucket holds of a key."""
+
+    copy: Copy | None = None
+    uploads: tuple[OpenUpload, ...] = ()
+    serial: int = 0  # of the last ETag or upload id
+
+
+class Source(NamedTuple):
+    """The source's current version, and after how many changes."""
+
+    version: Version | None
+    changes: int
+
+
+class Call(NamedTuple):
+    """What of an S3 request matters here."""
+
+    operation: str
+    on_source: bool
+    condition: str  # "*" for IfNoneMatch, an ETag for IfMatch, "" for none
+    source_etag: str
+    upload_id: str
+    part: int
+    etags: tuple[tuple[int, str], ...]
+    metadata: tuple[str, str] | None  # label and provenance, None where S3 copies the metadata
+
+
+class Running(NamedTuple):
+    """A call that S3 works on. A copy reads first and is visible only later."""
+
+    call: Call
+    read: Copy | None = None
+
+
+class Failure(NamedTuple):
+    """The error code of an answer."""
+
+    code: str
+
+
+Served = tuple[Store, Running | None, Any]  # what is stored then, the call if it is still under way, the answer
+
+
+def serve(source: Source, store: Store, running: Running) -> Served:
+    """One step of S3 at a call."""
+    return SERVE[running.call.operation](source, store, running)
+
+
+def serve_head(source: Source, store: Store, running: Running) -> Served:
+    found = source.version if running.call.on_source else store.copy
+    return store, None, found or Failure("404")
+
+
+def read_source(source: Source, running: Running) -> Copy | Failure:
+    if source.version is None:
+        return Failure("NoSuchKey")
+    if running.call.source_etag not in ("", source_head(source.version)["ETag"]):
+        return Failure("PreconditionFailed")
+    label, provenance = running.call.metadata or (source.version.label, "")
+    return Copy("", (source.version.content,), label, provenance, source.changes)
+
+
+def refusal(store: Store, condition: str) -> Failure | None:
+    if condition == "*":
+        return Failure("PreconditionFailed") if store.copy else None
+    if condition and (store.copy is None or store.copy.etag != condition):
+        return Failure("PreconditionFailed" if store.copy else "404")
+    return None
+
+
+def serve_copy(source: Source, store: Store, running: Running) -> Served:
+    if running.read:
+        return write(store, running, running.read)
+    read = read_source(source, running)
+    return (store, None, read) if isinstance(read, Failure) else (store, running._replace(read=read), None)
+
+
+def write(store: Store, running: Running, copy: Copy) -> Served:
+    refused = refusal(store, running.call.condition)
+    if refused:
+        return store, None, refused
+    etag = f'"d{store.serial + 1}"'
+    return store._replace(copy=copy._replace(etag=etag), serial=store.serial + 1), None, etag
+
+
+def serve_delete(_: Source, store: Store, running: Running) -> Served:
+    refused = refusal(store, running.call.condition)
+    return (store, None, refused) if refused else (store._replace(copy=None), None, "")
+
+
+def serve_create(_: Source, store: Store, running: Running) -> Served:
+    upload = OpenUpload(f"u{store.serial + 1}", *(running.call.metadata or ("", "")))
+    return Store(store.copy, (*store.uploads, upload), store.serial + 1), None, upload.upload_id
+
+
+def find_upload(store: Store, running: Running) -> OpenUpload | None:
+    return next((upload for upload in store.uploads if upload.upload_id == running.call.upload_id), None)
+
+
+def without(store: Store, upload: OpenUpload) -> tuple[OpenUpload, ...]:
+    return tuple(other for other in store.uploads if other is not upload)
+
+
+def serve_part(source: Source, store: Store, running: Running) -> Served:
+    upload = find_upload(store, running)
+    if upload is None:
+        return store, None, Failure("NoSuchUpload")
+    read = read_source(source, running)
+    if isinstance(read, Failure):
+        return store, None, read
+    number = running.call.part
+    earlier = [part[1] for part in upload.parts if part[0] == number]
+    etag = f"{earlier[0]}+" if earlier else f"{upload.upload_id}.{number}"
+    others = [part for part in upload.parts if part[0] != number]
+    parts = tuple(sorted([*others, (number, etag, read.content[0], read.stamp)]))
+    return store._replace(uploads=(*without(store, upload), upload._replace(parts=parts))), None, etag
+
+
+def serve_complete(_: Source, store: Store, running: Running) -> Served:
+    upload = find_upload(store, running)
+    if upload is None:
+        return store, None, Failure("NoSuchUpload")
+    if running.call.etags != tuple((number, etag) for number, etag, *_ in upload.parts):
+        return store, None, Failure("InvalidPart")
+    content = tuple(part[2] for part in upload.parts)
+    stamp = min(part[3] for part in upload.parts)
+    written, _, answer = write(store, running, Copy("", content, upload.label, upload.provenance, stamp))
+    return written if isinstance(answer, Failure) else written._replace(uploads=without(store, upload)), None, answer
+
+
+def serve_abort(_: Source, store: Store, running: Running) -> Served:
+    upload = find_upload(store, running)
+    if upload is None:
+        return store, None, Failure("NoSuchUpload")
+    return store._replace(uploads=without(store, upload)), None, ""
+
+
+def serve_list_parts(_: Source, store: Store, running: Running) -> Served:
+    upload = find_upload(store, running)
+    return store, None, upload.parts if upload else Failure("NoSuchUpload")
+
+
+def serve_list_uploads(_: Source, store: Store, __: Running) -> Served:
+    return store, None, tuple(("data/key", upload.upload_id) for upload in store.uploads)
+
+
+SERVE: dict[str, Callable[[Source, Store, Running], Served]] = {
+    "head_object": serve_head,
+    "copy_object": serve_copy,
+    "delete_object": serve_delete,
+    "create_multipart_upload": serve_create,
+    "upload_part_copy": serve_part,
+    "complete_multipart_upload": serve_complete,
+    "abort_multipart_upload": serve_abort,
+    "list_parts": serve_list_parts,
+    "list_multipart_uploads": serve_list_uploads,
+}
+
+
+# --- The shapes of boto3 ----------------------------------------------------------------------------------------------
+
+
+@cache
+def source_head(version: Version) -> dict[str, Any]:
+    head = {
+        "ETag": f'"{version.content}"',
+        "LastModified": datetime.fromtimestamp(version.second, UTC),
+        "ContentLength": version.size,
+        "Metadata": {"label": version.label},
+        "MissingMeta": int(version.opaque),
+    }
+    return head | ({"VersionId": version.version_id} if version.version_id else {})
+
+
+@cache
+def identity(version: Version) -> str:
+    return worker.source_from_head(source_head(version)).identity
+
+
+def copy_head(copy: Copy) -> dict[str, Any]:
+    return {"ETag": copy.etag, "Metadata": {worker.PROVENANCE: copy.provenance} if copy.provenance else {}}
+
+
+SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "head_object": lambda found: source_head(found) if isinstance(found, Version) else copy_head(found),
+    "copy_object": lambda etag: {"CopyObjectResult": {"ETag": etag}},
+    "delete_object": lambda _: {},
+    "create_multipart_upload": lambda upload_id: {"UploadId": upload_id},
+    "upload_part_copy": lambda etag: {"CopyPartResult": {"ETag": etag}},
+    "complete_multipart_upload": lambda etag: {"ETag": etag},
+    "abort_multipart_upload": lambda _: {},
+    "list_parts": lambda parts: {
+        "Parts": [{"PartNumber": part[0], "ETag": part[1], "Size": worker.MIN_PART_SIZE} for part in parts]
+    },
+    "list_multipart_uploads": lambda found: {
+        "Uploads": [{"Key": key, "UploadId": upload_id} for key, upload_id in found]
+    },
+}
+
+
+def shaped(operation: str, answer: Any) -> dict[str, Any]:
+    """What boto3 returns, or raises, for an answer of serve()."""
+    if isinstance(answer, Failure):
+        raise ClientError({"Error": {"Code": answer.code}}, operation)
+    return SHAPES[operation](answer)
+
+
+def call_from(operation: str, arguments: dict[str, Any]) -> Call:
+    metadata = arguments.get("Metadata")
+    parts = arguments.get("MultipartUpload", {}).get("Parts", [])
+    return Call(
+        operation=operation,
+        on_source=arguments["Bucket"] == SETTINGS.src_bucket,
+        condition=arguments.get("IfNoneMatch") or arguments.get("IfMatch") or "",
+        source_etag=arguments.get("CopySourceIfMatch", ""),
+        upload_id=arguments.get("UploadId", ""),
+        part=arguments.get("PartNumber", 0),
+        etags=tuple((part["PartNumber"], part["ETag"]) for part in parts),
+        metadata=None if metadata is None else (metadata["label"], metadata.get(worker.PROVENANCE, "")),
+    )
+
+
+class Client:
+    """Has the methods of a boto3 client; answer(operation, arguments) answers all of them."""
+
+    def __init__(self, answer: Callable[[str, dict[str, Any]], dict[str, Any]]) -> None:
+        self.answer = answer
+
+    def __getattr__(self, operation: str) -> Callable[..., dict[str, Any]]:
+        return lambda **arguments: self.answer(operation, arguments)
+
+    def get_paginator(self, operation: str) -> Paginator:
+        return Paginator(self, operation)
+
+
+class Paginator(NamedTuple):
+    client: Client
+    operation: str
+
+    def paginate(self, **arguments: Any) -> list[dict[str, Any]]:
+        return [self.client.answer(self.operation, arguments)]
