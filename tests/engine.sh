@@ -32,7 +32,8 @@ await_engine() {
   until engine_answers "$host"; do
     if ((SECONDS > deadline)); then
       tail -n 20 "$log" >&2
-      printf 'dockerd did not answer on %s within %s s; its log is above\n' "$host" "$ENGINE_START_SECONDS" >&2
+      printf 'dockerd (its log is above) does not answer on %s within %s s:\n' "$host" "$ENGINE_START_SECONDS" >&2
+      docker --host "$host" version >&2
       return 1
     fi
     sleep 0.2
