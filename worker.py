@@ -74,6 +74,7 @@ CHANGED_CODES = {
     "409",
     "412",
     "ConditionalRequestConflict",
+    "InvalidPart",  # copied once more by a call still under way when the upload was handed on
     "NoSuchKey",
     "NoSuchUpload",
     "OperationAborted",
@@ -700,7 +701,8 @@ def repeat_until_equal(context: Context, job: Job) -> None:
     """Look, write, look again, until nothing moved in between.
 
     The second look is what makes it right: without it an object that is deleted (or re-created) while its copy (or
-    delete) is under way stays wrong for ever.
+    delete) is under way stays wrong for ever. The destination is looked at before the source: then the condition of
+    the write fails on all that landed since, and what had landed before is not newer than the source that was seen.
     """
     changes = 0
     give_up = context.now() + BUSY_RETRY_BASES * context.settings.retry_base_seconds
@@ -708,8 +710,12 @@ def repeat_until_equal(context: Context, job: Job) -> None:
         job.check_interrupted()
         try:
             prepare(context, job)
+            existing = head_destination(context, job.key) if job.look_first else None  # before the source: see above
             source = head_source(context, job.key)
-            wrote = make_equal(context, job, source)
+            if not job.look_first and (source is None or is_large(context, source)):
+                job.look_first = True
+                continue
+            wrote = make_equal(context, job, source, existing)
             if not wrote or head_source(context, job.key) == source:
                 return
             raise Changed("the source changes faster than it can be copied")
@@ -720,7 +726,7 @@ def repeat_until_equal(context: Context, job: Job) -> None:
             if is_busy(error) and context.now() > give_up:
                 raise
             log.debug("again key=%s %s", quoted(job.key), describe(error))
-            wait_to_repeat(job, changes, error)
+            wait_to_repeat(context, job, changes, error)
         job.look_first = True
 
 
@@ -732,21 +738,22 @@ def prepare(context: Context, job: Job) -> None:
         job.redelivered = False
 
 
-def wait_to_repeat(job: Job, changes: int, error: Exception) -> None:
-    """No pause at first, then a growing one; longer where S3 is busy. Random, so that two workers part."""
-    job.pause(random.uniform(1, 5) if is_busy(error) else random.uniform(0, 0.02 * 2 ** min(changes, 6) - 0.04))
+def wait_to_repeat(context: Context, job: Job, changes: int, error: Exception) -> None:
+    """No pause at first, then a growing one; seconds where S3 is busy. Random, so that two workers part."""
+    if is_busy(error):
+        job.pause(random.uniform(0.03, 0.15) * context.settings.retry_base_seconds)
+    else:
+        job.pause(random.uniform(0, 0.02 * 2 ** min(changes, 6) - 0.04))
 
 
-def make_equal(context: Context, job: Job, source: Source | None) -> bool:
+def make_equal(context: Context, job: Job, source: Source | None, existing: Destination | None) -> bool:
     """One attempt. True when it wrote, so that the source has to be looked at again."""
     if source is None:
-        existing = head_destination(context, job.key)
         if existing is None:
             return False
         delete_object(context, job, existing)
         job.action, job.size = "deleted", 0
         return True
-    existing = head_destination(context, job.key) if job.look_first or is_large(context, source) else None
     if existing and existing.provenance == source.identity:
         return False
     if source.archived:
@@ -867,7 +874,7 @@ class Message:
     keys: set[str] = field(default_factory=set)  # not finished yet
     uploads: dict[str, Upload] = field(default_factory=dict)  # key -> upload to go on with
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
-    hint: bool = False  # sent by a worker or an operator, not by S3
+    look_first: bool = False  # its keys are probably in the destination already
     failed: str = ""  # the key that failed
     interrupted: bool = False
     unsettled_until: float = 0.0
@@ -897,7 +904,8 @@ def read_record(message: Message, record: dict[str, Any], settings: Settings) ->
     if record["s3"]["bucket"]["name"] != settings.src_bucket or not key.startswith(settings.prefix_filter):
         return
     message.keys.add(key)
-    message.hint = message.hint or record.get("eventSource") != "aws:s3"
+    is_new = record.get("eventSource") == "aws:s3" and record.get("eventName", "").startswith("ObjectCreated")
+    message.look_first = message.look_first or not is_new
     if record.get("eventTime"):
         event_time = datetime.fromisoformat(record["eventTime"].replace("Z", "+00:00")).timestamp()
         message.event_time = max(message.event_time or 0.0, event_time)
@@ -1040,7 +1048,7 @@ class Worker:
                 future = self.pool.submit(self.run_job, job)
                 future.add_done_callback(lambda finished: self.end_job(job, finished.exception()))
             job.messages.append(message)
-            job.look_first = job.look_first or message.hint or message.receive_count > 1
+            job.look_first = job.look_first or message.look_first or message.receive_count > 1
             job.redelivered = job.redelivered or message.receive_count > 1
             job.upload = job.upload or message.uploads.get(key)
             if self.stopping.is_set():

@@ -230,7 +230,7 @@ def test_a_key_is_decoded_from_its_form_encoding(encoded, key):
     worker.read_body(got, settings())
     assert got.keys == {key}
     assert got.event_time == datetime(2026, 11, 25, 1, 2, 3, 500_000, tzinfo=UTC).timestamp()
-    assert not got.hint
+    assert not got.look_first
 
 
 def test_the_test_event_of_s3_asks_for_nothing():
@@ -256,7 +256,7 @@ def test_a_hint_is_read_like_an_event_and_begins_with_the_destination():
     got = message(worker.hint_body("source", ["a b+c&é", "d"]))
     worker.read_body(got, settings())
     assert got.keys == {"a b+c&é", "d"}
-    assert got.hint
+    assert got.look_first
 
 
 def test_a_message_that_is_handed_back_carries_its_uploads():
