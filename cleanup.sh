@@ -254,11 +254,12 @@ make_plan() {
 }
 
 print_plan() {
+  local row kind name would="to remove:"
+  [[ $DRY_RUN == false ]] || would="would remove"
   printf 'In account %s, Region %s:\n' "$ACCOUNT" "$REGION"
-  local row kind name
   for row in "${PLAN[@]}"; do
     read -r kind name <<<"$row"
-    printf '  would remove %s %s\n' "${kind//_/ }" "$name"
+    printf '  %s %s %s\n' "$would" "${kind//_/ }" "$name"
   done
 }
 

@@ -784,7 +784,10 @@ push_image() {
   docker push "$WORKER_IMAGE" >&2
 }
 
-find_image() { lookup ecr describe-images --repository-name "$APP_NAME" --image-ids "imageTag=$IMAGE_TAG"; }
+find_image() {
+  lookup ecr describe-images --repository-name "$APP_NAME" --image-ids "imageTag=$IMAGE_TAG" \
+    | jq -r '.imageDetails[].imageDigest'
+}
 
 ensure_image() {
   local image
@@ -924,10 +927,12 @@ task_route_tables() {
     | unique' <<<"$tables"
 }
 
+# find_endpoints SERVICE: the gateway endpoints for it in the VPC, of whomever, as a JSON list.
 find_endpoints() {
-  call ec2 describe-vpc-endpoints --filters "Name=vpc-id,Values=$VPC" "Name=service-name,Values=$1" \
-    Name=vpc-endpoint-type,Values=Gateway \
-    | jq -c '[.VpcEndpoints[] | select(.State | ascii_downcase | IN("available", "pending"))]'
+  call ec2 describe-vpc-endpoints --filters "Name=vpc-id,Values=$VPC" \
+    | jq -c --arg service "$1" '[.VpcEndpoints[]
+      | select(.ServiceName == $service and .VpcEndpointType == "Gateway")
+      | select(.State | ascii_downcase | IN("available", "pending"))]'
 }
 
 # A route table takes one endpoint per service, so tables that have one already, of whomever, are left as they are.
