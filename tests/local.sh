@@ -8,7 +8,7 @@ readonly LOCAL_ROOT
 readonly LOCAL_DIR="$LOCAL_ROOT/.local"
 readonly LOCAL_TREE="$LOCAL_DIR/tree"
 readonly LOCAL_START_SECONDS=30
-readonly LOCAL_WAIT_SECONDS=240
+readonly LOCAL_WAIT_SECONDS=${LOCAL_WAIT_SECONDS:-240}
 readonly LOCAL_PYTHONS=(python3.13 python3.14 python3.12 python3.11 python3)
 
 local_say() { printf 'local: %s\n' "$*" >&2; }
@@ -199,7 +199,7 @@ chain_state() {
 
 # The sizes of all files differ, so equal lists are enough to end the wait; the content is compared afterwards.
 await_equal_lists() {
-  local source destination equal state previous='' deadline=$((SECONDS + LOCAL_WAIT_SECONDS))
+  local source destination equal state previous='' shown=0 deadline=$((SECONDS + LOCAL_WAIT_SECONDS))
   source=$(list_objects "$SRC_BUCKET")
   while ((SECONDS < deadline)); do
     destination=$(list_objects "$DST_BUCKET")
@@ -207,8 +207,10 @@ await_equal_lists() {
     equal=$(comm -12 <(printf '%s\n' "$source") <(printf '%s\n' "$destination") | wc -l)
     state=$(chain_state)
     state="$((equal)) of $(wc -l <<<"$source") files equal; messages: ${state/$'\n'/; }"
-    [[ $state == "$previous" ]] || local_say "$((SECONDS - LOCAL_STARTED)) s: $state"
-    previous=$state
+    if [[ $state != "$previous" ]] || ((SECONDS - shown >= 15)); then
+      local_say "$((SECONDS - LOCAL_STARTED)) s: $state"
+      previous=$state shown=$SECONDS
+    fi
     sleep 1
   done
   local_fail "the destination is not equal after $LOCAL_WAIT_SECONDS s"
@@ -269,6 +271,12 @@ show_log() {
   aws logs filter-log-events --log-group-name "$1" --query 'events[-20:].[message]' --output text >&2
 }
 
+# Why a container did not start is known to the cloud only.
+show_warnings() {
+  printf '\nlast warnings of the cloud:\n' >&2
+  sed -n '/ WARNING \| ERROR /p' "$LOCAL_DIR/cloud.log" | tail -n 10 >&2
+}
+
 # --- the two commands ---------------------------------------------------------------------------------------------
 
 # EXIT trap of local_deploy: after a failure, Ctrl-C or --once nothing may stay.
@@ -279,6 +287,7 @@ end_local() {
   if ((status)) && cloud_is_up; then
     show_log "/aws/lambda/$APP_NAME-starter" || local_say "the starter has no log"
     show_log "/ecs/$APP_NAME-task" || local_say "the worker has no log"
+    show_warnings
   fi
   if ((status)) || [[ $LOCAL_ONCE == true ]]; then local_cleanup; fi
   exit "$status"
