@@ -52,7 +52,7 @@ class World:
         self.standin.notify(SOURCE, QUEUE)
 
     def environment(self, **changed: str) -> dict[str, str]:
-        inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "S3_CLIENT") if name in os.environ}
         given = {"AWS_ENDPOINT_URL": self.standin.url, "QUEUE_URL": self.queue_url}
         return inherited | CREDENTIALS | given | QUICK | changed
 

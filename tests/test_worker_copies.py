@@ -18,6 +18,11 @@ EVERYTHING = {
 }
 
 
+@pytest.fixture(params=["crt", "boto3"], autouse=True)
+def s3_client(request, monkeypatch):
+    monkeypatch.setenv("S3_CLIENT", request.param)
+
+
 def test_a_new_small_object_costs_three_requests(world):
     world.put("a")
     world.run_worker()

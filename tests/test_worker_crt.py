@@ -1,0 +1,317 @@
+"""The CRT-based client sends what boto3 would send to the real AWS, and means the same by its answers."""
+
+import contextlib
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import boto3
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from conftest import MIRROR, SOURCE
+
+import worker
+
+KEY = "a b+é/~(x)'*!?&=#%;,:@$.txt"
+ODD_KEYS = ["k", KEY, "/lead//trail/", "a/../b", "日本/\u00fc"]
+OWNER = {"ExpectedBucketOwner": "111122223333"}
+DIRECTORY = "mirror--eun1-az1--x-s3"
+COPY = {
+    "Bucket": DIRECTORY,
+    "CopySourceIfMatch": '"9bb58f26192e4ba00f01e2e7b136bbd8"',
+    "ExpectedSourceBucketOwner": "444455556666",
+    "TaggingDirective": "REPLACE",
+    "AnnotationDirective": "EXCLUDE",
+}
+METADATA = {
+    "MetadataDirective": "REPLACE",
+    "ContentType": "text/csv",
+    "CacheControl": "max-age=60",
+    "ContentDisposition": 'attachment; filename="a  b.csv"',
+    "ContentEncoding": "gzip",
+    "ContentLanguage": "fi",
+    "Expires": datetime(2030, 1, 1, tzinfo=UTC),
+    "Metadata": {"colour": "red", "sync-source": "e 2026-11-25T01:02:03Z 5 null 0123456789ab"},
+}
+
+# operation, parameters besides the key
+CALLS = [
+    ("head_object", {"Bucket": "source"}),
+    ("head_object", {"Bucket": "source.with.dots", **OWNER}),
+    ("head_object", {"Bucket": DIRECTORY, **OWNER}),
+    ("copy_object", {**COPY, **OWNER, **METADATA, "IfNoneMatch": "*"}),
+    ("copy_object", {**COPY, "MetadataDirective": "COPY", "IfMatch": '"d1"'}),
+    ("copy_object", COPY),
+    ("delete_object", {"Bucket": DIRECTORY, **OWNER, "IfMatch": '"d1"'}),
+    ("delete_object", {"Bucket": DIRECTORY}),
+]
+
+# Only of boto3: who calls, and for which attempt. Different each time: date and signature.
+NOT_COMPARED = {"user-agent", "amz-sdk-invocation-id", "amz-sdk-request", "x-amz-date", "authorization", "host"}
+
+SESSION = b"""<CreateSessionResult><Credentials><AccessKeyId>SESSIONKEY</AccessKeyId>
+<SecretAccessKey>session-secret</SecretAccessKey><SessionToken>session-token</SessionToken>
+<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></CreateSessionResult>"""
+
+
+@pytest.fixture
+def real_aws(monkeypatch):
+    """boto3 for the real host names, with task role credentials, and its requests kept instead of sent."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    for name, value in {"ACCESS_KEY_ID": "ROLEKEY", "SECRET_ACCESS_KEY": "secret", "SESSION_TOKEN": "token"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    sent: list = []
+    session = boto3.Session()
+
+    def settings(source: str) -> worker.Settings:
+        given = {"REGION": "eu-north-1", "SRC_BUCKET": source, "DST_BUCKET": DIRECTORY, "QUEUE_URL": "https://q"}
+        return worker.load_settings(given)
+
+    s3 = worker.s3_client(session, settings("source"), "s3")
+
+    def keep(request, **_):
+        sent.append(request)
+        body = SESSION if request.url.endswith("?session") else b""
+        return AWSResponse(request.url, 200, {}, SimpleNamespace(stream=lambda *_, **__: iter([body])))
+
+    def crt(source: str) -> worker.CrtObjects:
+        return worker.CrtObjects(settings(source), session.get_credentials(), s3)
+
+    def listen() -> None:
+        s3.meta.events.register("before-send.s3", keep)
+
+    return SimpleNamespace(s3=s3, sent=sent, crt=crt, listen=listen)
+
+
+def sent_by_crt(objects: worker.CrtObjects, name: str, parameters: dict) -> tuple:
+    kept = {}
+
+    def send(endpoint, request, _timeout):
+        kept.update(url=endpoint.url[: -len(endpoint.path)] + request.path, method=request.method)
+        kept["headers"] = {header.lower(): value for header, value in request.headers}
+        answer_headers = {"content-length": "0", "last-modified": "Wed, 25 Nov 2026 01:02:03 GMT"}
+        return worker.Answer(200, answer_headers)
+
+    objects.send = send
+    getattr(objects, name)(**parameters)
+    return kept["method"], kept["url"], kept["headers"]
+
+
+def sent_by_boto3(request) -> tuple:
+    headers = {
+        name.lower(): value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in request.headers.items()
+    }
+    return request.method, request.url, headers
+
+
+def compared(headers: dict) -> dict:
+    return {name: value for name, value in headers.items() if name not in NOT_COMPARED}
+
+
+def scope(headers: dict) -> tuple:
+    """(access key, Region and service, signed headers) of an Authorization header."""
+    credential, signed, _ = headers["authorization"].removeprefix("AWS4-HMAC-SHA256 ").split(", ")
+    access_key, _date, *rest = credential.removeprefix("Credential=").split("/")
+    return access_key, rest, signed
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+@pytest.mark.parametrize(("name", "parameters"), CALLS)
+def test_every_request_equals_that_of_boto3_on_the_real_host_names(real_aws, name, parameters, key):
+    parameters = parameters | {"Key": key}
+    if name == "copy_object":
+        parameters["CopySource"] = {"Bucket": "source", "Key": key}
+    objects = real_aws.crt("source.with.dots" if "dots" in parameters["Bucket"] else "source")
+    real_aws.listen()
+    getattr(real_aws.s3, name)(**parameters)
+    method, url, headers = sent_by_boto3(real_aws.sent[-1])
+    crt_method, crt_url, crt_headers = sent_by_crt(objects, name, parameters)
+    assert (crt_method, crt_url) == (method, url)
+    assert compared(crt_headers) == compared(headers)
+    assert scope(crt_headers) == scope(headers)
+    assert crt_headers["host"] == url.split("/")[2]
+
+
+def test_only_copies_are_signed_with_the_task_role_on_a_directory_bucket(real_aws):
+    objects = real_aws.crt("source")
+    real_aws.listen()
+    key = {"Key": "k", "Bucket": DIRECTORY}
+    _, _, head = sent_by_crt(objects, "head_object", key)
+    _, _, delete = sent_by_crt(objects, "delete_object", key)
+    _, _, copy = sent_by_crt(objects, "copy_object", key | {"CopySource": {"Bucket": "source", "Key": "k"}})
+    assert scope(head)[0] == scope(delete)[0] == "SESSIONKEY"
+    assert head["x-amz-s3session-token"] == "session-token"
+    assert scope(copy)[0] == "ROLEKEY"
+    assert copy["x-amz-security-token"] == "token"
+    assert scope(copy)[1] == ["eu-north-1", "s3express", "aws4_request"]
+
+
+def test_one_session_serves_many_threads(real_aws):
+    objects = real_aws.crt("source")
+    real_aws.listen()
+    threads = [threading.Thread(target=objects.session_provider) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(real_aws.sent) == 1
+
+
+def test_a_session_is_renewed_before_it_ends(real_aws):
+    objects = real_aws.crt("source")
+    real_aws.listen()
+    objects.session_provider()
+    objects.session_ends = worker.time.time() + worker.SESSION_MARGIN - 1
+    objects.session_provider()
+    assert len(real_aws.sent) == 2
+
+
+def test_the_request_headers_are_those_of_the_service_model(real_aws):
+    model = real_aws.s3.meta.service_model
+    shapes = [model.operation_model(name).input_shape.members for name in ("HeadObject", "CopyObject", "DeleteObject")]
+    for parameter, header in worker.REQUEST_HEADERS.items():
+        named = {members[parameter].serialization["name"] for members in shapes if parameter in members}
+        assert {name.lower() for name in named} == {header.lower()}
+
+
+def test_the_answer_fields_are_those_of_the_service_model(real_aws):
+    members = real_aws.s3.meta.service_model.operation_model("HeadObject").output_shape.members
+    for header, field in worker.ANSWER_FIELDS.items():
+        if field != "ExpiresString":
+            assert members[field].serialization["name"].lower() == header
+
+
+# Against the stand-in: both clients answer and fail alike
+
+
+def both(world) -> tuple:
+    return world.worker(S3_CLIENT="crt").context.objects, world.worker(S3_CLIENT="boto3").context.objects
+
+
+def outcome(call) -> tuple:
+    try:
+        return "answer", call()
+    except ClientError as error:
+        return error.operation_name, error.response["Error"]["Code"], error.response["Error"]["Message"]
+    except BotoCoreError as error:
+        return (isinstance(error, HTTPClientError),)
+
+
+def test_both_clients_see_the_same_source(world):
+    fields = {"cache-control": "no-cache", "expires": "Tue, 01 Jan 2030 00:00:00 GMT", "content-language": "fi"}
+    world.put("a", metadata={"colour": "red", "name": "日本"}, headers=fields, storage_class="GLACIER")
+    world.put("b", headers={"expires": "never"}, missing_meta=2)
+    world.standin.configure_bucket(SOURCE, versioning="Enabled")
+    world.put("c")
+    for key in "abc":
+        crt, plain = (worker.source_from_head(client.head_object(Bucket=SOURCE, Key=key)) for client in both(world))
+        assert crt == plain
+        assert (crt.fields, crt.metadata, crt.resendable, crt.archived) == (
+            plain.fields,
+            plain.metadata,
+            plain.resendable,
+            plain.archived,
+        )
+
+
+FAULTS = [
+    {"kind": "error", "status": 500, "code": "InternalError"},
+    {"kind": "error", "status": 503, "code": "SlowDown"},
+    {"kind": "error", "status": 412, "code": "PreconditionFailed"},
+    {"kind": "error", "status": 403, "code": "AccessDenied"},
+    {"kind": "reset"},
+    {"kind": "lost"},
+]
+SLOW_CALL_FAULTS = [{"kind": "error_in_200", "code": "InternalError"}, {"kind": "empty_200"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [(name, fault) for name in ("head_object", "copy_object", "delete_object") for fault in FAULTS]
+    + [("copy_object", fault) for fault in SLOW_CALL_FAULTS],
+    ids=lambda value: value if isinstance(value, str) else f"{value['kind']}{value.get('status', '')}",
+)
+def test_both_clients_decide_alike_on_every_fault(world, name, fault):
+    world.put("a")
+    operation = {"head_object": "HeadObject", "copy_object": "CopyObject", "delete_object": "DeleteObject"}[name]
+    parameters = {"Bucket": MIRROR if name != "head_object" else SOURCE, "Key": "a"}
+    if name == "copy_object":
+        parameters |= {"CopySource": {"Bucket": SOURCE, "Key": "a"}, **worker.COPY_DIRECTIVES}
+    outcomes = []
+    for client in both(world):
+        world.standin.clear_faults()
+        world.standin.fault(operation, times=0, **fault)
+        found = outcome(lambda client=client: getattr(client, name)(**parameters))
+        outcomes.append(found[:2] if found[0] != "answer" else found[1].get("CopyObjectResult"))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_silent_server_is_given_up_after_the_timeout_and_the_outcome_counts_as_unknown(world):
+    world.put("a")
+    world.standin.fault("CopyObject", "hang", seconds=30)
+    objects = world.worker(COPY_TIMEOUT="1").context.objects
+    with pytest.raises(HTTPClientError) as error:
+        objects.copy_object(Bucket=MIRROR, Key="a", CopySource={"Bucket": SOURCE, "Key": "a"}, **worker.COPY_DIRECTIVES)
+    assert worker.outcome_unknown(error.value)
+    assert world.requests()["CopyObject"] == 1
+
+
+def test_a_server_that_is_not_there_was_never_asked(world):
+    objects = world.worker().context.objects
+    endpoint = objects.endpoints[SOURCE]
+    objects.endpoints[SOURCE] = worker.Endpoint("http://127.0.0.1:1/source/", "127.0.0.1:1", "/source/", "s3")
+    assert endpoint.url.startswith(world.standin.url)
+    with pytest.raises(BotoCoreError) as error:
+        objects.head_object(Bucket=SOURCE, Key="a")
+    assert worker.is_busy(error.value)
+    assert not worker.outcome_unknown(error.value)
+
+
+def test_tls_is_checked_against_the_trusted_certificates(world, tmp_path, monkeypatch):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, *subject],
+        check=True,
+        capture_output=True,
+    )
+    world.put("a", 77)
+    with tls_in_front_of(world.standin.url, certificate, key) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(BotoCoreError):
+            world.worker().context.objects.head_object(Bucket=SOURCE, Key="a")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        assert world.worker().context.objects.head_object(Bucket=SOURCE, Key="a")["ContentLength"] == 77
+
+
+@contextlib.contextmanager
+def tls_in_front_of(url, certificate, key):
+    """The URL of a server that accepts TLS and passes the bytes on to a plain one."""
+    host, port = url.removeprefix("http://").split(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            with contextlib.suppress(ssl.SSLError):  # a client that does not trust us goes away
+                client = context.wrap_socket(self.request, server_side=True)
+                behind = socket.create_connection((host, int(port)))
+                threading.Thread(target=pump, args=[behind, client], daemon=True).start()
+                pump(client, behind)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def pump(origin, target):
+    while data := origin.recv(65536):
+        target.sendall(data)
