@@ -73,16 +73,17 @@ list_task_definition() {
   [[ -z $revisions ]] || printf '%s (%d revisions)\n' "$TASK_FAMILY" "$(wc -l <<<"$revisions")"
 }
 
+# What is listed by its tag has it looked at once more before it is believed to be ours.
 list_vpc_endpoint() {
-  call ec2 describe-vpc-endpoints --filters "Name=tag:app,Values=$APP_NAME" \
-    | jq -r '.VpcEndpoints[] | select(.State | ascii_downcase | startswith("delet") | not)
-      | "\(.VpcEndpointId) (\(.ServiceName))"'
+  call ec2 describe-vpc-endpoints --filters "Name=tag:app,Values=$APP_NAME" | jq -r --arg app "$APP_NAME" '
+    .VpcEndpoints[] | select(.State | ascii_downcase | startswith("delet") | not)
+    | select(any(.Tags[]?; .Key == "app" and .Value == $app)) | "\(.VpcEndpointId) (\(.ServiceName))"'
 }
 
 list_security_group() {
-  call ec2 describe-security-groups \
-    --filters "Name=tag:app,Values=$APP_NAME" "Name=group-name,Values=$SECURITY_GROUP_NAME" \
-    | jq -r '.SecurityGroups[] | "\(.GroupId) (\(.GroupName))"'
+  call ec2 describe-security-groups --filters "Name=tag:app,Values=$APP_NAME" | jq -r --arg app "$APP_NAME" \
+    --arg name "$SECURITY_GROUP_NAME" '.SecurityGroups[] | select(.GroupName == $name)
+    | select(any(.Tags[]?; .Key == "app" and .Value == $app)) | "\(.GroupId) (\(.GroupName))"'
 }
 
 list_repository() {

@@ -1,0 +1,115 @@
+"""The AWS CLI without its start-up time: one process per CLI has everything imported and forks for each call.
+
+A deployment makes a hundred calls, and the tests make a hundred deployments. The code that runs is the installed CLI's
+own, of either generation, with the caller's arguments, environment, directory and open files.
+
+    INTERPRETER fast_aws.py SOCKET      serves on the Unix socket SOCKET; INTERPRETER is the one in the CLI's first line
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+
+# The client that takes the place of "aws" in PATH; it imports little, because it starts often.
+CLIENT = """#!/usr/bin/python3 -IS
+import os, socket, sys
+call = "\\0".join([os.getcwd(), str(len(sys.argv))] + sys.argv + [f"{k}={v}" for k, v in os.environ.items()]).encode()
+server = socket.socket(socket.AF_UNIX)
+server.connect(%r)
+socket.send_fds(server, [len(call).to_bytes(4, "big")], [0, 1, 2])
+server.sendall(call)
+answer = server.recv(1)
+sys.exit(answer[0] if answer else 255)
+"""
+WARM_UP = ("sts", "s3", "sqs", "iam", "logs", "ecr", "ecs", "ec2", "lambda", "events", "service-quotas")
+
+
+def receive_call(connection):
+    """(directory, arguments, environment) of a client, whose files become this process's 0, 1 and 2."""
+    head, files, _, _ = socket.recv_fds(connection, 4, 3)
+    length, call = int.from_bytes(head, "big"), b""
+    while len(call) < length:
+        call += connection.recv(length - len(call))
+    for target, file in enumerate(files):
+        os.dup2(file, target)
+        os.close(file)
+    directory, count, *rest = os.fsdecode(call).split("\0")
+    return directory, rest[: int(count)], dict(entry.split("=", 1) for entry in rest[int(count) :])
+
+
+def end_with_client(connection):
+    """End this process when its client is killed: a call of a dead caller must not be tried again."""
+    connection.recv(1)
+    os._exit(255)
+
+
+def run_call(connection):
+    """Run one call as the CLI would, and answer its exit status."""
+    directory, arguments, environment = receive_call(connection)
+    os.chdir(directory)
+    data_path = os.environ["AWS_DATA_PATH"]  # set by the import of awscli
+    os.environ.clear()
+    os.environ.update(environment, AWS_DATA_PATH=data_path)
+    threading.Thread(target=end_with_client, args=(connection,), daemon=True).start()
+    sys.argv = arguments
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    from awscli import clidriver
+
+    try:
+        status = clidriver.main()
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 255
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.sendall(bytes([(status or 0) & 255]))
+    os._exit(0)
+
+
+def load_once(loaders):
+    """Keep parsed service models; the CLI reads them anew in every process."""
+    load, known = loaders.JSONFileLoader.load_file, {}
+
+    def load_file(self, path):
+        if path not in known:
+            known[path] = load(self, path)
+        return known[path]
+
+    loaders.JSONFileLoader.load_file = load_file
+
+
+def warm_up():
+    """Import and load what the calls of deploy.sh need."""
+    from awscli import clidriver
+
+    try:
+        from awscli.botocore import loaders
+    except ImportError:
+        from botocore import loaders
+    load_once(loaders)
+    driver = clidriver.create_clidriver()
+    for service in WARM_UP:
+        driver.session.create_client(
+            service, region_name="us-east-1", aws_access_key_id="warm", aws_secret_access_key="up"
+        )
+
+
+def main():
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    warm_up()
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(sys.argv[1])
+    server.listen(64)
+    print(json.dumps({"ready": sys.argv[1]}), flush=True)
+    while True:
+        connection, _ = server.accept()
+        if os.fork() == 0:
+            server.close()
+            run_call(connection)
+        connection.close()
+
+
+if __name__ == "__main__":
+    main()
