@@ -150,7 +150,7 @@ def test_an_object_of_exactly_5_gib_is_one_copy_and_one_byte_more_is_a_multipart
 
 
 def test_6_gib_are_96_parts_side_by_side_and_the_log_says_how_far_it_is(world):
-    world.standin.latency("UploadPartCopy", ms=300)
+    world.standin.latency("UploadPartCopy", ms=2000)
     world.put("big", 6 * GIB)
     output = world.run_worker()
     assert world.standin.stats()["max_in_flight"]["UploadPartCopy"] == 96
@@ -163,7 +163,7 @@ def test_6_gib_are_96_parts_side_by_side_and_the_log_says_how_far_it_is(world):
 
 @pytest.mark.parametrize("size", [700 * GIB, 40 * TIB])
 def test_a_huge_object_fits_in_10000_parts_with_more_than_200_at_once(world, size):
-    world.standin.latency("UploadPartCopy", ms=250)
+    world.standin.latency("UploadPartCopy", ms=500)
     world.put("huge", size)
     world.run_worker()
     assert world.is_equal()
