@@ -7,6 +7,7 @@ order, the number and the age of events do not matter. Object bytes never pass t
 
 from __future__ import annotations
 
+import argparse
 import functools
 import hashlib
 import json
@@ -16,7 +17,9 @@ import os
 import queue
 import random
 import re
+import resource
 import signal
+import struct
 import sys
 import threading
 import time
@@ -1664,6 +1667,296 @@ def make_worker(settings: Settings) -> Worker:
     return Worker(settings, Context(settings, **clients, pool=parts_pool, objects=objects), sqs, keys_pool)
 
 
+# --- Reconcile: both buckets compared, and what differs put on the queue ----------------------------------------------
+
+SLOTS = 1 << 16
+ENTRY = struct.Struct(">14sQI")  # rest of the key's digest, size in bytes, LastModified in seconds since the epoch
+KEYS_PER_HINT = 8  # even of 1024 bytes each, form-urlencoded, ten messages of them stay below 256 KiB
+PROGRESS_SECONDS = 10
+CHECK_PAUSES = (0.2, 1.0, 5.0, 20.0)  # seconds between the tries of a key that S3 is too busy to show
+MAX_DELETE = 1000
+# What can be wrong with a key; the first three are mended, the others are only told.
+DIFFERENCES = {
+    "missing": "only in the source",
+    "stale": "not what the source is now",
+    "ghost": "only in the destination",
+    "unreadable": "could not be looked at, see the log",
+    "archived": "archived in the source: restore it, its restore event copies it",
+}
+MENDED = ("missing", "stale", "ghost")
+
+
+class KeyTable:
+    """Keys with their size and time. 26 bytes and some room for each: about 35 MB for a million.
+
+    A key is known by its 128-bit digest, whose first two bytes choose the slot that its entry is in.
+    """
+
+    def __init__(self) -> None:
+        self.slots = [bytearray() for _ in range(SLOTS)]
+        self.count = 0
+
+    def place(self, key: str) -> tuple[bytearray, bytes, int]:
+        """The key's slot, the digest in its entry, and where that entry begins, -1 for nowhere."""
+        digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
+        slot = self.slots[int.from_bytes(digest[:2])]
+        at = slot.find(digest[2:])
+        while at > 0 and at % ENTRY.size:  # found across two entries
+            at = slot.find(digest[2:], at + 1)
+        return slot, digest[2:], at
+
+    def add(self, key: str, size: int, modified: int) -> None:
+        slot, digest, _ = self.place(key)
+        slot += ENTRY.pack(digest, size, modified)
+        self.count += 1
+
+    def take(self, key: str) -> tuple[int, int] | None:
+        """Removes the key; its size and time, None where it is not there."""
+        slot, _, at = self.place(key)
+        if at < 0:
+            return None
+        _, size, modified = ENTRY.unpack_from(slot, at)
+        del slot[at : at + ENTRY.size]
+        self.count -= 1
+        return size, modified
+
+
+def is_older_or_other(destination: tuple[int, int], source: tuple[int, int]) -> bool:
+    """What sizes and times tell: True where the destination cannot be a copy of the source as it is now."""
+    return destination[0] != source[0] or destination[1] < source[1]
+
+
+def size_and_time(item: dict[str, Any]) -> tuple[int, int]:
+    """Of an entry of a listing or an answer to HeadObject: bytes, and seconds since the epoch."""
+    size = item["Size"] if "Size" in item else item["ContentLength"]
+    return size, int(item["LastModified"].timestamp())
+
+
+def head_if_there(context: Context, key: str, bucket: dict[str, str]) -> dict[str, Any] | None:
+    try:
+        return dict(context.objects.head_object(Key=key, **bucket))
+    except ClientError as error:
+        if error_code(error) not in ("404", "NoSuchKey"):
+            raise
+        return None
+
+
+def difference(context: Context, key: str, deep: bool) -> str:
+    """What is wrong with the key at this moment, one of DIFFERENCES, or "".
+
+    Provenance decides. An object without one, such as one that another tool copied, is judged by size and time, or
+    with `deep` counts as stale if it could have one.
+    """
+    destination = head_if_there(context, key, context.destination)
+    source = head_if_there(context, key, context.source)
+    if source is None:
+        require_source_bucket(context)
+        return "ghost" if destination else ""
+    found = source_from_head(source)
+    if destination is None:
+        return "archived" if found.archived else "missing"
+    provenance = destination.get("Metadata", {}).get(PROVENANCE, "")
+    if provenance or (deep and carries_provenance(found)):
+        wrong = provenance != found.identity
+    else:
+        wrong = is_older_or_other(size_and_time(destination), size_and_time(source))
+    return "" if not wrong else "archived" if found.archived else "stale"
+
+
+def carries_provenance(source: Source) -> bool:
+    return source.resendable and PROVENANCE in metadata_to_send(source, keep_encoding=True)["Metadata"]
+
+
+@dataclass(eq=False)
+class Reconciliation:
+    """One comparison of the two buckets.
+
+    The destination, which lists in no order, is kept in a table; the source is then read past it, and what is left in
+    the table are ghosts, whose names a second listing of the destination tells. Every key that looks different is
+    looked at on both sides before it counts, so that what the workers do meanwhile is no difference.
+    """
+
+    worker: Worker
+    prefix: str
+    dry_run: bool
+    deep: bool
+    max_delete: int
+    max_examples: int
+    signals: list[int]
+    mirrored: KeyTable = field(default_factory=KeyTable)
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    unsent: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    progress_at: float = field(default_factory=time.monotonic)
+
+    def run(self) -> int:
+        """Exit status: 0 equal or put on the queue, 1 differences are left, 3 a listing failed or too many ghosts."""
+        try:
+            self.list_destination()
+            self.compare_source()
+            self.send(self.find_ghosts(), last=True)
+        except (ClientError, BotoCoreError, Refused, Interrupted) as error:
+            reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
+            log.error("reconcile stopped, no ghost was put on the queue, it is safe to run it again: %s", reason)
+            self.report("stopped before the end")
+            return 3
+        self.report("complete")
+        left = [name for name in DIFFERENCES if name != "archived" and (self.dry_run or name not in MENDED)]
+        return int(any(self.counts[name] for name in left))
+
+    def pages(self, bucket: dict[str, str], prefix: str) -> Iterator[list[dict[str, Any]]]:
+        """The entries under self.prefix, page by page. Raises the error of a page that botocore could not get."""
+        for page in self.worker.context.s3.get_paginator("list_objects_v2").paginate(Prefix=prefix, **bucket):
+            if self.signals:
+                raise Interrupted
+            yield [item for item in page.get("Contents", []) if item["Key"].startswith(self.prefix)]
+            self.counts["listed"] += len(page.get("Contents", []))
+            self.show_progress()
+
+    def destination_pages(self) -> Iterator[list[dict[str, Any]]]:
+        """A directory bucket lists only prefixes that end in "/" (S3 API Reference, ListObjectsV2)."""
+        return self.pages(self.worker.context.destination, self.prefix[: self.prefix.rfind("/") + 1])
+
+    def list_destination(self) -> None:
+        for page in self.destination_pages():
+            for item in page:
+                self.mirrored.add(item["Key"], *size_and_time(item))
+
+    def compare_source(self) -> None:
+        for page in self.pages(self.worker.context.source, self.prefix):
+            suspects = []
+            for item in page:
+                mirrored = self.mirrored.take(item["Key"])
+                if self.deep or mirrored is None or is_older_or_other(mirrored, size_and_time(item)):
+                    suspects.append(item["Key"])
+            self.counts["compared"] += len(page)
+            differing = self.check(suspects)
+            self.send([key for key, what in differing if what in MENDED])
+        self.send([], last=True)
+
+    def find_ghosts(self) -> list[str]:
+        """Keys of objects that only the destination has; none for a dry run, which only counts them.
+
+        Raises Refused above `max_delete`.
+        """
+        ghosts: list[str] = []
+        if self.mirrored.count == 0:
+            return ghosts
+        for page in self.destination_pages():
+            differing = self.check([item["Key"] for item in page if self.mirrored.take(item["Key"])])
+            if not self.dry_run:
+                ghosts += [key for key, what in differing if what in MENDED]
+            if len(ghosts) > self.max_delete:
+                raise Refused(
+                    f"more than {self.max_delete} objects would be deleted: see them with --dry-run, and if they have "
+                    "to go, raise --max-delete"
+                )
+        return ghosts
+
+    def check(self, keys: list[str]) -> list[tuple[str, str]]:
+        """(key, what is wrong) of those keys that still differ when they are looked at; counts them."""
+        found = [pair for pair in zip(keys, self.worker.pool.map(self.check_key, keys), strict=True) if pair[1]]
+        for key, what in found:
+            self.counts[what] += 1
+            examples = self.examples.setdefault(what, [])
+            if len(examples) < self.max_examples:
+                examples.append(key)
+        return found
+
+    def check_key(self, key: str) -> str:
+        """Raises the error of a missing or closed source bucket, which concerns all keys."""
+        for pause in (*CHECK_PAUSES, None):
+            try:
+                return difference(self.worker.context, key, self.deep)
+            except (ClientError, BotoCoreError) as error:
+                if isinstance(error, ClientError) and error.operation_name == "ListObjectsV2":
+                    raise
+                if pause is None or not is_busy(error):
+                    log.warning("cannot look at key=%s %s", quoted(key), describe(error))
+                    break
+            time.sleep(pause)
+        return "unreadable"
+
+    def send(self, keys: list[str], last: bool = False) -> None:
+        """Puts keys on the queue in full batches, at the `last` call all of them."""
+        if self.dry_run:
+            return
+        self.unsent += keys
+        full = KEYS_PER_HINT * SQS_BATCH
+        while len(self.unsent) >= full or (last and self.unsent):
+            self.send_batch(self.unsent[:full])
+            self.counts["queued"] += len(self.unsent[:full])
+            del self.unsent[:full]
+
+    def send_batch(self, keys: list[str]) -> None:
+        groups = [keys[start : start + KEYS_PER_HINT] for start in range(0, len(keys), KEYS_PER_HINT)]
+        bodies = [hint_body(self.worker.settings.src_bucket, group) for group in groups]
+        entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies)]
+        answer = self.worker.sqs.send_message_batch(QueueUrl=self.worker.settings.queue_url, Entries=entries)
+        for failed in answer.get("Failed", []):
+            self.worker.send(bodies[int(failed["Id"])], 0)  # raises why
+
+    def show_progress(self) -> None:
+        if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:
+            self.progress_at = time.monotonic()
+            log.info("progress %s", self.numbers())
+
+    def numbers(self) -> str:
+        seconds = max(time.monotonic() - self.started, 0.001)
+        names = ("listed", "compared", *DIFFERENCES, "queued")
+        counted = " ".join(f"{name}={self.counts[name]}" for name in names)
+        return f"{counted} seconds={seconds:.1f} keys/s={self.counts['listed'] / seconds:.0f}"
+
+    def report(self, end: str) -> None:
+        """The summary as one log line, then the table for people."""
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        log.info('reconciled end="%s" dry_run=%s %s peak_memory_mib=%d', end, self.dry_run, self.numbers(), memory)
+        print(f"{end}: {self.counts['compared']} keys of the source compared")
+        for what, meaning in DIFFERENCES.items():
+            print(f"{self.counts[what]:>12} {what:<10}  {meaning}")
+        print(f"{self.counts['queued']:>12} {'queued':<10}  for the workers, who look at each key again")
+        for what, keys in self.examples.items():
+            for key in keys:
+                print(f"  {what} {quoted(key)}")
+
+
+def reconcile(worker: Worker, options: argparse.Namespace, signals: list[int]) -> int:
+    """Compares the buckets as the command line says. Exit status: see Reconciliation.run, 2 for a wrong prefix."""
+    allowed = worker.settings.prefix_filter
+    prefix = options.prefix or allowed
+    if not prefix.startswith(allowed):
+        log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(allowed))
+        return 2
+    run = Reconciliation(worker, prefix, options.dry_run, options.deep, options.max_delete, options.examples, signals)
+    return run.run()
+
+
+def whole_number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Ends the process with status 2 for a wrong argument."""
+    parser = argparse.ArgumentParser(prog="worker.py", description="Without arguments: works through the queue.")
+    command = parser.add_subparsers(dest="command").add_parser(
+        "reconcile", help="compare both buckets and put the keys that differ on the queue"
+    )
+    command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")
+    command.add_argument("--dry-run", action="store_true", help="only report: status 1 when there are differences")
+    command.add_argument("--deep", action="store_true", help="look at every object, not only at the listings")
+    command.add_argument(
+        "--max-delete", type=whole_number, default=MAX_DELETE, help="stop when more would be deleted (%(default)s)"
+    )
+    command.add_argument("--examples", type=whole_number, default=10, help="keys to name of each kind (%(default)s)")
+    return parser.parse_args(arguments)
+
+
+# --- The process ------------------------------------------------------------------------------------------------------
+
+
 def configure_logging(level: str) -> None:
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(
@@ -1676,7 +1969,8 @@ def configure_logging(level: str) -> None:
 
 
 def main() -> int:
-    """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting."""
+    """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument."""
+    options = parse_arguments(sys.argv[1:])
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: signals.append(received))  # only noted; run() acts on it
@@ -1692,7 +1986,7 @@ def main() -> int:
     except BotoCoreError as error:
         log.error("cannot start: %s", error)
         return 1
-    return worker.run(signals)
+    return reconcile(worker, options, signals) if options.command == "reconcile" else worker.run(signals)
 
 
 if __name__ == "__main__":
