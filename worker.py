@@ -41,6 +41,7 @@ import awscrt.exceptions
 import awscrt.http
 import awscrt.io
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -53,6 +54,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NotConnected
 from botocore.httpsession import where as certificates
 from botocore.parsers import ResponseParserError
+from botocore.utils import parse_timestamp
 
 log = logging.getLogger("worker")
 
@@ -1651,8 +1653,22 @@ def s3_client(session: boto3.Session, settings: Settings, name: str) -> Any:
     )
 
 
+def make_session() -> boto3.Session:
+    """A session whose clients read the times of a listing fast: botocore's way takes three quarters of its CPU time."""
+    session = botocore.session.get_session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
+    return boto3.Session(botocore_session=session)
+
+
+def parse_time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return parse_timestamp(text)  # headers have another format
+
+
 def make_worker(settings: Settings) -> Worker:
-    session = boto3.Session()
+    session = make_session()
     clients = {name: s3_client(session, settings, name) for name in CLIENTS}
     sqs = session.client(
         "sqs",
