@@ -41,6 +41,7 @@
 : "${MAX_CONCURRENT_KEYS:=}"
 : "${RETRY_BASE_SECONDS:=}"
 : "${COPY_TIMEOUT:=}"
+: "${S3_CLIENT:=}"
 : "${LOG_LEVEL:=}"
 
 : "${RETRY_PAUSE:=5}"  # seconds between two tries of a call that AWS refuses for the moment
@@ -65,7 +66,7 @@ readonly WORKER_SETTINGS=(
 )
 readonly OPTIONAL_WORKER_SETTINGS=(
   WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE MAX_CONCURRENT_PARTS MAX_CONCURRENT_KEYS
-  RETRY_BASE_SECONDS COPY_TIMEOUT LOG_LEVEL
+  RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT LOG_LEVEL
 )
 readonly IMAGE_INPUTS=(Dockerfile requirements.txt worker.py)
 readonly NO_ARM64_ZONES='["use1-az3"]' # Amazon ECS Developer Guide, "64-bit ARM workloads": no Fargate there
@@ -372,10 +373,14 @@ check_words() {
     || problem "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: set one of$RETENTION_DAYS"
 }
 
+# A message of a worker that died must not come back while its copy may still be running in S3 (worker.py has the same
+# check, with the same default).
 check_timeouts() {
-  is_number "$VISIBILITY_TIMEOUT" && is_number "$VISIBILITY_EXTEND_INTERVAL" || return 0
-  ((VISIBILITY_EXTEND_INTERVAL * 2 <= VISIBILITY_TIMEOUT)) || problem "VISIBILITY_EXTEND_INTERVAL=$VISIBILITY_EXTEND_INTERVAL:" \
-    "set at most half of VISIBILITY_TIMEOUT=$VISIBILITY_TIMEOUT, or messages come back while they are in work"
+  local lowest=${COPY_TIMEOUT:-900}
+  is_number "$VISIBILITY_TIMEOUT" && is_number "$VISIBILITY_EXTEND_INTERVAL" && is_number "$lowest" || return 0
+  lowest=$((lowest + VISIBILITY_EXTEND_INTERVAL))
+  ((lowest <= VISIBILITY_TIMEOUT)) || problem "VISIBILITY_TIMEOUT=$VISIBILITY_TIMEOUT: set at least $lowest," \
+    "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT, or messages come back while their copies still run"
 }
 
 check_task_size() {

@@ -373,7 +373,7 @@ WRONG_SETTINGS = {
     "LAMBDA_POLL_RATE": ("0", "whole number from 1 to 1440"),
     "MAX_WORKERS": ("five", "whole number from 1 to 1000"),
     "VISIBILITY_TIMEOUT": ("50000", "whole number from 60 to 43200"),
-    "VISIBILITY_EXTEND_INTERVAL": ("40000", "at most half of VISIBILITY_TIMEOUT"),
+    "VISIBILITY_EXTEND_INTERVAL": ("40000", "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT"),
     "TASK_CPU": ("512", "TASK_MEMORY=8192 is no Fargate size"),
     "TASK_MEMORY": ("8192", "512 with"),
     "TASK_ARCH": ("arm", "set ARM64 or X86_64"),
