@@ -861,6 +861,10 @@ class CrtObjects:
         try:
             stream = connection.request(request, answer.on_response, answer.on_body)
             stream.activate()
+        except awscrt.exceptions.AwsCrtError as error:  # closed in the meantime: nothing was sent
+            connection.close()
+            raise EndpointConnectionError(endpoint_url=endpoint.url, error=error) from error
+        try:
             stream.completion_future.result(timeout)
         except TimeoutError as error:
             connection.close()
