@@ -349,11 +349,11 @@ def mark_task_stopped(original, task_arn, task, reason, stop_code, exit_code=Non
 class ProcessContainer:
     """worker.py as a process that looks like a container."""
 
-    def __init__(self, environment, labels):
-        """Start it with the environment of the task and nothing else of ours."""
+    def __init__(self, environment, labels, arguments):
+        """Start it with the environment and the command of the task and nothing else of ours."""
         env = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **environment}
         self.process = subprocess.Popen(
-            [sys.executable, os.environ["LOCAL_WORKER"]],
+            [sys.executable, os.environ["LOCAL_WORKER"], *arguments],
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -390,8 +390,8 @@ def process_engine():
     """Return an engine whose containers are processes."""
     started = {}
 
-    def run(_image, *, environment, labels, **_):
-        container = ProcessContainer(environment, labels)
+    def run(_image, *, environment, labels, command=None, **_):
+        container = ProcessContainer(environment, labels, command or [])
         return started.setdefault(container.id, container)
 
     atexit.register(lambda: [container.remove() for container in started.values()])
