@@ -59,9 +59,25 @@ engine_is_usable() {
 }
 
 # The cloud's Docker client knows DOCKER_HOST, but not the contexts of the docker command.
-export_engine() {
+use_engine() {
   DOCKER_HOST=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')}
   export DOCKER_HOST
+  printf '%s\n' "$DOCKER_HOST" >"$LOCAL_DIR/docker_host"
+  borrow_docker_config
+}
+
+# The user's own Docker configuration, with a copy of the file that docker login writes to.
+borrow_docker_config() {
+  local entry own=${DOCKER_CONFIG:-$HOME/.docker}
+  export DOCKER_CONFIG="$LOCAL_DIR/docker"
+  mkdir "$DOCKER_CONFIG"
+  for entry in "$own"/*; do
+    [[ ! -e $entry ]] || ln -s "$entry" "$DOCKER_CONFIG/"
+  done
+  if [[ -f $own/config.json ]]; then
+    rm "$DOCKER_CONFIG/config.json"
+    cp "$own/config.json" "$DOCKER_CONFIG/"
+  fi
 }
 
 # --- the cloud ----------------------------------------------------------------------------------------------------
@@ -109,12 +125,18 @@ start_cloud() {
   local_say "the cloud listens on http://127.0.0.1:$port, IAM is enforced"
 }
 
+# What a cloud that was killed has left in its process group ends too. (In a function that runs in a trap, a bare return
+# would hand on the status from before the trap.)
 stop_cloud() {
   local pid deadline=$((SECONDS + 15))
-  if ! cloud_is_up; then return; fi
+  [[ -s $LOCAL_DIR/pid ]] || return 0
   pid=$(<"$LOCAL_DIR/pid")
-  kill "$pid"
-  while cloud_is_up && ((SECONDS < deadline)); do sleep 0.2; done
+  if cloud_is_up; then
+    kill "$pid"
+    while cloud_is_up && ((SECONDS < deadline)); do sleep 0.2; done
+  elif kill -0 "$pid" 2>/dev/null; then
+    return 0 # someone else's by now
+  fi
   if kill -0 -- "-$pid" 2>/dev/null; then kill -KILL -- "-$pid"; fi
 }
 
@@ -319,28 +341,34 @@ local_deploy() {
     local_fail "a local cloud is up already on port $(<"$LOCAL_DIR/port"): end it with ./cleanup.sh --local"
   fi
   command -v aws >/dev/null || local_fail "the AWS CLI (aws) is missing: install version 1 or 2"
-  if engine_is_usable; then
-    export_engine
-    LOCAL_ENGINE=docker
-  fi
-  rm -rf "$LOCAL_DIR"
+  if [[ -d $LOCAL_DIR ]]; then local_cleanup; fi
   mkdir "$LOCAL_DIR"
   trap end_local EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
+  if engine_is_usable; then
+    LOCAL_ENGINE=docker
+    use_engine
+  fi
   choose_settings
   run_chain
   [[ $LOCAL_ONCE == true ]] || print_further_lines
 }
 
-remove_images() {
-  local port image
+# remove_from_engine DOCKER_HOST
+remove_from_engine() {
+  local name port
   port=$(<"$LOCAL_DIR/port")
-  docker ps --all --quiet --filter "label=ministack.instance=$(uname -n):$port" | while read -r container; do
-    docker rm --force --volumes "$container" >&2
+  export DOCKER_HOST=$1 DOCKER_CONFIG="$LOCAL_DIR/docker"
+  if ! docker version >/dev/null; then
+    local_say "the Docker engine does not answer any more: its images named 127.0.0.1:$port/... stay"
+    return 0
+  fi
+  for name in $(docker ps --all --quiet --filter "label=ministack.instance=$(uname -n):$port"); do
+    docker rm --force --volumes "$name" >&2
   done
-  docker image ls --format '{{.Repository}}:{{.Tag}}' "127.0.0.1:$port/*" | while read -r image; do
-    docker image rm "$image" >&2
+  for name in $(docker image ls --format '{{.Repository}}:{{.Tag}}' "127.0.0.1:$port/*"); do
+    docker image rm "$name" >&2
   done
   docker logout "127.0.0.1:$port" >&2
 }
@@ -348,10 +376,12 @@ remove_images() {
 local_cleanup() {
   if [[ ! -d $LOCAL_DIR ]]; then
     local_say "nothing to remove"
-    return
+    return 0
   fi
   stop_cloud
-  if [[ -s $LOCAL_DIR/port ]] && engine_is_usable; then remove_images; fi
+  if [[ -s $LOCAL_DIR/port && -s $LOCAL_DIR/docker_host ]]; then
+    remove_from_engine "$(<"$LOCAL_DIR/docker_host")"
+  fi
   rm -rf "$LOCAL_DIR"
   local_say "removed: the cloud, its containers and images, and .local/"
 }

@@ -1,0 +1,219 @@
+"""The whole chain on this machine: ./deploy.sh --local in a copy of the project, with a container and without."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
+FILES = ["empty.dat", "hello.txt", "multipart.bin", "nested/deeper/changes.json", "with space/größe €.txt"]
+DELETED = "nested/goes-away.txt"
+OURS = ("home", "tmp")
+NO_ENGINE = "unix:///nonexistent/docker.sock"
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the project, with a space in its path, beside an empty HOME and an empty TMPDIR."""
+    copy = tmp_path / "the project"
+    shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
+    for name in OURS:
+        (tmp_path / name).mkdir()
+    return copy
+
+
+@pytest.fixture
+def bare_path(tmp_path):
+    """A PATH with what this machine has in /usr/bin and /bin, but neither jq nor docker."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    for program in [*Path("/bin").iterdir(), *Path("/usr/bin").iterdir()]:
+        link = directory / program.name
+        if program.name not in ("jq", "docker") and not link.is_symlink():
+            link.symlink_to(program)
+    return str(directory)
+
+
+def environment(project, **settings):
+    """The environment for a script of the copy: LOCAL_TICK is 5 seconds; HOME and TMPDIR are ours to look into.
+
+    The tests' own engine has no bridge, so a build must use the host's network.
+    """
+    home, temporary = (str(project.parent / name) for name in OURS)
+    cache = os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip"))
+    ours = {"LOCAL_TICK": "5", "HOME": home, "TMPDIR": temporary, "PIP_CACHE_DIR": cache}
+    ours["DOCKER_BUILD_FLAGS"] = "--network host"
+    return {**os.environ, **ours, **settings}
+
+
+def run(project, *command, **settings):
+    """Run a script of the copy to its end and return (exit status, output)."""
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env=environment(project, **settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    return done.returncode, done.stdout
+
+
+def rows(output):
+    """Return {key: (source, destination, equal)} of the table that --local prints."""
+    found = re.findall(r"^ +(\S+) +(\S+) +(yes|no) +(.+)$", output, re.MULTILINE)
+    return {key: tuple(row) for *row, key in found}
+
+
+def processes_of(project):
+    """Return the command lines of all processes that were started in the copy or name it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if str(project) in command or str(project) in str((process / "cwd").readlink()):
+                found.append(command)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended meanwhile, or is not ours
+    return found
+
+
+def docker_state():
+    """Return the names of all images and containers; empty without an engine."""
+    if subprocess.run(["docker", "version"], capture_output=True).returncode:
+        return []
+    lists = (["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"], ["ps", "--all", "--format", "{{.Names}}"])
+    return [subprocess.run(["docker", *a], capture_output=True, text=True, check=True).stdout.split() for a in lists]
+
+
+@pytest.fixture
+def nothing_left(project):
+    """After the test: no process, container, image or file that was not there before."""
+    before, files = docker_state(), sorted(project.rglob("*"))
+    yield
+    left = [path for path in project.rglob("*") if path not in files and path.suffix != ".pyc"]
+    assert [path for path in left if path.name != "__pycache__"] == []
+    assert list((project.parent / "tmp").iterdir()) == []
+    assert not any((project.parent / "home" / name).exists() for name in (".docker", ".aws"))
+    assert processes_of(project) == []
+    assert docker_state() == before
+
+
+def assert_all_equal(output):
+    table = rows(output)
+    assert sorted(table) == sorted([*FILES, DELETED]), output
+    assert all(equal == "yes" for *_, equal in table.values()), output
+    assert all(table[key][0] == table[key][1] != "-" for key in FILES), output
+    assert table[DELETED][:2] == ("-", "-"), output
+    assert int(table["multipart.bin"][0]) > 8 * 1024**2
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_the_chain_makes_both_sides_equal_with_the_real_image_in_a_container(project):
+    if not docker_state():
+        assert os.environ.get("CI") != "true", "no Docker engine answers"
+        pytest.skip("no Docker engine answers")
+    status, output = run(project, "./deploy.sh", "--local", "--once")
+    assert status == 0, output
+    assert "the real image in a container" in output
+    assert_all_equal(output)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_the_chain_makes_both_sides_equal_on_a_machine_with_neither_docker_nor_jq(project, bare_path):
+    status, output = run(project, "./deploy.sh", "--local", "--once", PATH=bare_path, DOCKER_HOST=NO_ENGINE)
+    assert status == 0, output
+    assert "the same worker.py as a process" in output
+    assert_all_equal(output)
+
+
+def by_hand(project, output):
+    """Return a function that runs an aws command with the export lines that --local printed."""
+    exports = dict(re.findall(r"^  export (\w+)=(.*)$", output, re.MULTILINE))
+
+    def aws(*arguments):
+        command = ["aws", "--endpoint-url", exports["AWS_ENDPOINT_URL"], *arguments]
+        return subprocess.run(
+            command, env={**environment(project), **exports}, capture_output=True, text=True, check=True
+        ).stdout
+
+    return aws
+
+
+def wait_for(condition, seconds=60):
+    """Wait until condition() is true, or fail."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(1)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_the_cloud_stays_up_and_enforces_iam_until_cleanup(project):
+    status, output = run(project, "./deploy.sh", "--local", DOCKER_HOST=NO_ENGINE)
+    assert status == 0, output
+    try:
+        status, refusal = run(project, "./deploy.sh", "--local", DOCKER_HOST=NO_ENGINE)
+        assert status == 1
+        assert "a local cloud is up already" in refusal
+        take_get_object_from_the_worker(by_hand(project, output))
+        assert_a_copy_is_denied(by_hand(project, output))
+    finally:
+        status, output = run(project, "./cleanup.sh", "--local", DOCKER_HOST=NO_ENGINE)
+    assert status == 0, output
+
+
+def take_get_object_from_the_worker(aws):
+    """Deny the task role what it needs to read the source."""
+    policy = '{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"s3:GetObject","Resource":"*"}]}'
+    role = "s3-to-s3express-sync-task-role"
+    aws("iam", "put-role-policy", "--role-name", role, "--policy-name", "deny", "--policy-document", policy)
+
+
+def assert_a_copy_is_denied(aws):
+    """The worker's log says why; the destination does not get the object."""
+    aws("s3api", "put-object", "--bucket", "local-source", "--key", "denied.txt")
+    read_log = ["logs", "filter-log-events", "--log-group-name", "/ecs/s3-to-s3express-sync-task"]
+    wait_for(lambda: re.search(r"denied\.txt.*(403|AccessDenied|Forbidden)", aws(*read_log)))
+    assert "denied.txt" not in aws("s3", "ls", "--recursive", "s3://local-destination--use1-az4--x-s3/")
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project):
+    command = ["./deploy.sh", "--local"]
+    env = environment(project, DOCKER_HOST=NO_ENGINE)
+    process = subprocess.Popen(
+        command, cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+    )
+    seen = ""
+    while "[3/" not in seen:  # both log groups are made
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT, output
+    assert "last lines of /ecs/s3-to-s3express-sync-task" in output
+
+
+def test_a_python_that_cannot_make_a_venv_is_named_with_the_package_to_install(project, tmp_path, bare_path):
+    python = tmp_path / "python3.13"
+    python.write_text('#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; esac\n')
+    python.chmod(0o755)
+    for name in ("python3.11", "python3.12", "python3.13", "python3.14", "python3"):
+        (Path(bare_path) / name).unlink(missing_ok=True)
+        (Path(bare_path) / name).symlink_to(python)
+    status, output = run(project, "./deploy.sh", "--local", PATH=bare_path, DOCKER_HOST=NO_ENGINE)
+    assert status == 1
+    assert "apt-get install python3" in output
+    assert not (project / ".local").exists()
