@@ -42,6 +42,7 @@
 : "${RETRY_BASE_SECONDS:=}"
 : "${COPY_TIMEOUT:=}"
 : "${S3_CLIENT:=}"
+: "${PROCESSES:=}" # empty: one for each vCPU of TASK_CPU
 : "${LOG_LEVEL:=}"
 
 : "${RETRY_PAUSE:=5}"  # seconds between two tries of a call that AWS refuses for the moment
@@ -66,7 +67,7 @@ readonly WORKER_SETTINGS=(
 )
 readonly OPTIONAL_WORKER_SETTINGS=(
   WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE MAX_CONCURRENT_PARTS MAX_CONCURRENT_KEYS
-  RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT LOG_LEVEL
+  RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT PROCESSES LOG_LEVEL
 )
 readonly IMAGE_INPUTS=(Dockerfile requirements.txt worker.py)
 readonly NO_ARM64_ZONES='["use1-az3"]' # Amazon ECS Developer Guide, "64-bit ARM workloads": no Fargate there
@@ -850,7 +851,7 @@ ensure_cluster() {
 }
 
 worker_environment() {
-  local name names=("${WORKER_SETTINGS[@]}")
+  local name names=("${WORKER_SETTINGS[@]}") PROCESSES=${PROCESSES:-$((TASK_CPU > 1024 ? TASK_CPU / 1024 : 1))}
   for name in "${OPTIONAL_WORKER_SETTINGS[@]}"; do
     [[ -z ${!name} ]] || names+=("$name")
   done

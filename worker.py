@@ -32,7 +32,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from http import HTTPStatus
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus, unquote_plus, urlsplit
 from xml.etree import ElementTree
 
@@ -176,6 +176,7 @@ class Settings:
     part_size: int
     max_concurrent_parts: int
     max_concurrent_keys: int
+    processes: int
 
 
 # name -> (default or None when required, pattern, what it has to be)
@@ -204,6 +205,7 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
     "PART_SIZE": (64 * MIB, MIN_PART_SIZE, MAX_COPY_SIZE),
     "MAX_CONCURRENT_PARTS": (256, 1, 1024),
     "MAX_CONCURRENT_KEYS": (128, 1, 1024),
+    "PROCESSES": (1, 1, 64),
 }
 
 
@@ -1988,6 +1990,51 @@ def configure_logging(level: str) -> None:
     logging.getLogger("botocore").setLevel(logging.WARNING)
 
 
+def work(settings: Settings, options: argparse.Namespace, signals: list[int]) -> int:
+    """What one process does. Exit status 1 where it cannot begin, for want of credentials."""
+    try:
+        worker = make_worker(settings)
+    except BotoCoreError as error:
+        log.error("cannot start: %s", error)
+        return 1
+    return reconcile(worker, options, signals) if options.command == "reconcile" else worker.run(signals)
+
+
+def work_in_processes(count: int, one: Callable[[], int], signals: list[int]) -> int:
+    """Runs one() in `count` processes, because Python uses one vCPU in each, and passes a signal on to them.
+
+    Exit status: 0, or the last that is not; 1 for a process that was killed, whose messages come back by themselves.
+    """
+    children = {fork_to(one) for _ in range(count)}
+    exit_status, is_passed_on = 0, False
+    while children:
+        if signals and not is_passed_on:
+            is_passed_on = True
+            for child in children:
+                os.kill(child, signal.SIGTERM)
+        child, status = os.waitpid(-1, os.WNOHANG)
+        children.discard(child)
+        if child and status:
+            exit_status = max(os.waitstatus_to_exitcode(status), 1)
+        elif not child:
+            time.sleep(0.2)
+    return exit_status
+
+
+def fork_to(one: Callable[[], int]) -> int:
+    """The process id of a child that runs one() and ends."""
+    child = os.fork()
+    if child == 0:
+        leave(one())
+    return child
+
+
+def leave(status: int) -> NoReturn:
+    """Not sys.exit: that would wait for threads whose copy S3 has not answered, and drain() has handed those back."""
+    sys.stdout.flush()
+    os._exit(status)
+
+
 def main() -> int:
     """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument."""
     options = parse_arguments(sys.argv[1:])
@@ -2001,16 +2048,11 @@ def main() -> int:
         return 2
     configure_logging(settings.log_level)
     log.info("syncing %s to %s prefix=%s", settings.src_bucket, settings.dst_bucket, quoted(settings.prefix_filter))
-    try:
-        worker = make_worker(settings)
-    except BotoCoreError as error:
-        log.error("cannot start: %s", error)
-        return 1
-    return reconcile(worker, options, signals) if options.command == "reconcile" else worker.run(signals)
+    one = functools.partial(work, settings, options, signals)
+    if settings.processes == 1 or options.command == "reconcile":
+        return one()
+    return work_in_processes(settings.processes, one, signals)
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    # Not sys.exit: that would wait for threads whose copy S3 has not answered, and drain() has handed those back.
-    os._exit(status)
+    leave(main())

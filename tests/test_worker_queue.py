@@ -248,6 +248,34 @@ def test_if_a_message_cannot_be_sent_back_it_becomes_visible_instead(world):
     assert world.standin.queue(QUEUE)["visible"] == 1
 
 
+def test_a_signal_ends_all_processes_of_a_worker_and_each_hands_back_its_own(world):
+    world.standin.latency("CopyObject", ms=1500)
+    for number in range(60):
+        world.put(f"k{number}")
+    process = world.start_worker(PROCESSES="2", MAX_CONCURRENT_KEYS="5")
+    wait_until(lambda: copies(world) == 10)
+    output = world.stop_worker(process)
+    assert process.returncode == 0
+    assert output.count("summary") == 2
+    assert set(receives(world)) == {0}
+    assert len(receives(world)) == 50
+
+
+def test_two_processes_share_the_queue_and_end_when_it_stays_empty(world):
+    for number in range(100):
+        world.put(f"k{number}")
+    output = world.run_worker(PROCESSES="2")
+    assert world.is_equal()
+    assert world.is_empty()
+    assert output.count("summary") == 2
+
+
+def test_a_process_that_cannot_go_on_gives_the_worker_its_status(world):
+    process = world.start_worker(PROCESSES="2", QUEUE_URL=world.queue_url + "-not")
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+
+
 # A worker that dies
 
 
