@@ -1820,12 +1820,10 @@ class Reconciliation:
             self.send(self.find_ghosts(), last=True)
         except (ClientError, BotoCoreError, Refused, Interrupted) as error:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
-            log.error("reconcile stopped, no ghost was put on the queue, it is safe to run it again: %s", reason)
-            self.report("stopped before the end")
-            return 3
-        self.report("complete")
+            log.error("reconcile stopped, it is safe to run it again: %s", reason)
+            return self.report("stopped", 3)
         left = [name for name in DIFFERENCES if name != "archived" and (self.dry_run or name not in MENDED)]
-        return int(any(self.counts[name] for name in left))
+        return self.report("complete", int(any(self.counts[name] for name in left)))
 
     def pages(self, bucket: dict[str, str], prefix: str) -> Iterator[list[dict[str, Any]]]:
         """The entries under self.prefix, page by page. Raises the error of a page that botocore could not get."""
@@ -1930,10 +1928,8 @@ class Reconciliation:
         counted = " ".join(f"{name}={self.counts[name]}" for name in names)
         return f"{counted} seconds={seconds:.1f} keys/s={self.counts['listed'] / seconds:.0f}"
 
-    def report(self, end: str) -> None:
-        """The summary as one log line, then the table for people."""
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        log.info('reconciled end="%s" dry_run=%s %s peak_memory_mib=%d', end, self.dry_run, self.numbers(), memory)
+    def report(self, end: str, status: int) -> int:
+        """The table for people, then all numbers as the last line of the log. Returns the exit status."""
         print(f"{end}: {self.counts['compared']} keys of the source compared")
         for what, meaning in DIFFERENCES.items():
             print(f"{self.counts[what]:>12} {what:<10}  {meaning}")
@@ -1941,6 +1937,9 @@ class Reconciliation:
         for what, keys in self.examples.items():
             for key in keys:
                 print(f"  {what} {quoted(key)}")
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        log.info("reconciled end=%s status=%d %s peak_memory_mib=%d", end, status, self.numbers(), memory)
+        return status
 
 
 def reconcile(worker: Worker, options: argparse.Namespace, signals: list[int]) -> int:
