@@ -13,12 +13,14 @@ ministack's own settings apply (GATEWAY_PORT, AUTH, ...). Settings of this file,
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -358,6 +360,7 @@ class ProcessContainer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # a killed container takes all of its processes along
         )
         self.id, self.labels, self.attrs = f"process-{self.process.pid}", labels, {}
 
@@ -380,10 +383,11 @@ class ProcessContainer:
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.remove()
 
     def remove(self, **_):
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def process_engine():
