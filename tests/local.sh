@@ -64,6 +64,14 @@ use_engine() {
   export DOCKER_HOST
   printf '%s\n' "$DOCKER_HOST" >"$LOCAL_DIR/docker_host"
   borrow_docker_config
+  build_without_bridge
+}
+
+# An engine may have no bridge network for builds.
+build_without_bridge() {
+  local bridge
+  bridge=$(docker network ls --quiet --filter 'name=^bridge$')
+  [[ -n $bridge ]] || export DOCKER_BUILD_FLAGS="${DOCKER_BUILD_FLAGS:-} --network host"
 }
 
 # The user's own Docker configuration, with a copy of the file that docker login writes to.
@@ -281,7 +289,7 @@ compare_sides() {
 print_further_lines() {
   printf '\nThe cloud stays up. To try further by hand:\n\n'
   cloud_environment | sed 's/^/  /'
-  printf '  %s\n' "aws() { command aws --endpoint-url \"\$AWS_ENDPOINT_URL\" \"\$@\"; }" \
+  printf '  %s\n' "unset AWS_PROFILE AWS_SESSION_TOKEN" "aws() { command aws --endpoint-url \"\$AWS_ENDPOINT_URL\" \"\$@\"; }" \
     "aws s3 cp README.md s3://$SRC_BUCKET/" \
     "aws s3 ls --recursive s3://$DST_BUCKET/" \
     "aws logs filter-log-events --log-group-name /ecs/$APP_NAME-task --query 'events[].[message]' --output text"

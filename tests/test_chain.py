@@ -43,14 +43,10 @@ def bare_path(tmp_path):
 
 
 def environment(project, **settings):
-    """The environment for a script of the copy: LOCAL_TICK is 5 seconds; HOME and TMPDIR are ours to look into.
-
-    The tests' own engine has no bridge, so a build must use the host's network.
-    """
+    """The environment for a script of the copy: LOCAL_TICK is 5 seconds; HOME and TMPDIR are ours to look into."""
     home, temporary = (str(project.parent / name) for name in OURS)
     cache = os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip"))
     ours = {"LOCAL_TICK": "5", "HOME": home, "TMPDIR": temporary, "PIP_CACHE_DIR": cache}
-    ours["DOCKER_BUILD_FLAGS"] = "--network host"
     return {**os.environ, **ours, **settings}
 
 
