@@ -210,12 +210,15 @@ EXPRESS_ACTIONS = {
 }
 
 
+# A batch is authorized as the action on one message (SQS Developer Guide, "Amazon SQS API permissions").
 @replaces(iam_evaluator, "enforce")
 def enforce(original, access_key_id, action, service, region, resource_arn="*", service_context=None):
     """Return what the first refused check of the request answers, or None if all are allowed."""
     checks = [(action, resource_arn, service_context)]
     if bucket := re.match(r"arn:aws:s3:::([^/]+--x-s3)(?:/|$)", resource_arn or ""):
         checks = [express_check(action.partition(":")[2], bucket[1], region)]
+    elif service == "sqs":
+        checks = [(action.removesuffix("Batch"), resource_arn, service_context)]
     elif service == "ecs" and ":cluster/" in resource_arn:
         checks = [(action, resource_arn, {"ecs:cluster": resource_arn})]
         if action == "ecs:RunTask" and (request := iam_evaluator._signed_request.get()):
