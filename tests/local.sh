@@ -124,7 +124,8 @@ start_cloud() {
   mkdir "$LOCAL_DIR/tmp"
   launch_cloud "$port"
   until port_answers "$port"; do
-    if ((SECONDS > deadline)) || ! cloud_is_up; then
+    # Any command will do: for a moment the process is still a copy of this shell.
+    if ((SECONDS > deadline)) || [[ -z $(command_of "$(<"$LOCAL_DIR/pid")") ]]; then
       tail -n 20 "$LOCAL_DIR/cloud.log" >&2
       local_fail "the cloud did not start; its log is above"
     fi
