@@ -96,25 +96,25 @@ SECTIONS = {
     ),
     "freshness": Section(
         "Freshness: from the event to the visible object, HEAD 8 ms, copy 25 ms",
-        lambda standin, directory, clients, sizes: freshness.measure(standin, directory, clients, sizes.events),
+        lambda standin, directory, workers, sizes: freshness.measure(standin, directory, workers, sizes.events),
         is_workers_only=True,
     ),
     "start": Section(
         "Start: from the start of the process to its first ReceiveMessage",
-        lambda standin, directory, clients, _: footprint.measure_start(standin, directory, clients),
+        lambda standin, directory, workers, _: footprint.measure_start(standin, directory, workers),
         is_workers_only=True,
     ),
     "memory": Section(
         "Memory",
-        lambda standin, directory, clients, sizes: footprint.measure_memory(
-            standin, directory, clients, sizes.messages
+        lambda standin, directory, workers, sizes: footprint.measure_memory(
+            standin, directory, workers, sizes.messages
         ),
         is_workers_only=True,
         is_repeated=False,
     ),
     "cost": Section(
         "Cost of an object by length of the queue, without the start",
-        lambda standin, directory, clients, sizes: footprint.measure_cost(standin, directory, clients, sizes.lengths),
+        lambda standin, directory, workers, sizes: footprint.measure_cost(standin, directory, workers, sizes.lengths),
         is_workers_only=True,
         is_repeated=False,
     ),
@@ -169,7 +169,7 @@ def measure(name: str, movers: list[str], sizes: Sizes, standin: Standin, direct
 
 
 def describe(row: Row) -> str:
-    return row.note or ", ".join(f"{name} {value:.4g}" for name, value in row.figures.items())
+    return ", ".join([*(f"{name} {value:.4g}" for name, value in row.figures.items()), *filter(None, [row.note])])
 
 
 def print_table(name: str, rows: list[Row]) -> str:

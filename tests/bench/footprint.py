@@ -14,21 +14,21 @@ POLL_SECONDS = 0.002
 TIB = 1024 * GIB
 
 
-def measure_start(standin: Standin, directory: Path, clients: list[str]) -> Iterator[Row]:
+def measure_start(standin: Standin, directory: Path, workers: list[str]) -> Iterator[Row]:
     """From the start of the process to its first ReceiveMessage; with an empty queue, until it ends."""
-    for client in clients:
+    for worker in workers:
         place = clear(standin, directory)
-        running = start_worker(place, client)
+        running = start_worker(place, worker)
         if not wait_for(lambda: is_receiving(standin), running, TIMEOUT, POLL_SECONDS):
             raise RuntimeError(f"the worker did not start: {running.last_words()}")
         seconds = running.seconds()
         usage = finish(running, TIMEOUT)
-        figures = {"seconds to receive": seconds, "CPU seconds": usage.cpu_seconds, "peak MiB": usage.peak_mib}
-        yield Row("start", "empty queue", client, figures)
+        figures = {"seconds to receive": seconds, "CPU seconds": usage.cpu_seconds, "MiB of a process": usage.peak_mib}
+        yield Row("start", "empty queue", worker, figures)
 
 
-def measure_memory(standin: Standin, directory: Path, clients: list[str], messages: int) -> Iterator[Row]:
-    for client in clients:
+def measure_memory(standin: Standin, directory: Path, workers: list[str], messages: int) -> Iterator[Row]:
+    for worker in workers:
         for case, put in (
             (f"{messages} messages", lambda: put_small(standin, messages)),
             ("one object of 40 TiB, 10,000 parts", lambda: standin.put(SOURCE, "large", 40 * TIB)),
@@ -37,28 +37,28 @@ def measure_memory(standin: Standin, directory: Path, clients: list[str], messag
             put()
             set_latency(standin, HEAD_MS, COPY_MS)
             standin.latency("UploadPartCopy", ms=100)
-            yield memory_row(standin, place, client, case)
+            yield memory_row(standin, place, worker, case)
 
 
 def put_small(standin: Standin, objects: int) -> None:
     standin.put_many(SOURCE, [f"directory/{number}" for number in range(objects)])
 
 
-def memory_row(standin: Standin, place: Place, client: str, case: str) -> Row:
-    seconds, usage, problem = run_worker(standin, place, client, 0)
-    figures = {"peak MiB": usage.peak_mib, "seconds": seconds, "CPU seconds": usage.cpu_seconds}
-    return Row("memory", case, client, {} if problem else figures, problem)
+def memory_row(standin: Standin, place: Place, worker: str, case: str) -> Row:
+    seconds, usage, problem = run_worker(standin, place, worker, 0)
+    figures = {"MiB of a process": usage.peak_mib, "seconds": seconds, "CPU seconds": usage.cpu_seconds}
+    return Row("memory", case, worker, {} if problem else figures, problem)
 
 
-def measure_cost(standin: Standin, directory: Path, clients: list[str], lengths: list[int]) -> Iterator[Row]:
+def measure_cost(standin: Standin, directory: Path, workers: list[str], lengths: list[int]) -> Iterator[Row]:
     """CPU time for an object without that of the start, which an empty queue shows."""
-    for client in clients:
-        (start,) = measure_start(standin, directory, [client])
+    for worker in workers:
+        (start,) = measure_start(standin, directory, [worker])
         for length in lengths:
             place = clear(standin, directory)
             put_small(standin, length)
             set_latency(standin, HEAD_MS, COPY_MS)
-            _, usage, problem = run_worker(standin, place, client, length)
+            _, usage, problem = run_worker(standin, place, worker, length)
             cost = 1000 * (usage.cpu_seconds - start.figures["CPU seconds"]) / length
-            figures = {"CPU ms/object": cost, "peak MiB": usage.peak_mib}
-            yield Row("cost", f"{length} messages", client, {} if problem else figures, problem)
+            figures = {"CPU ms/object": cost, "MiB of a process": usage.peak_mib}
+            yield Row("cost", f"{length} messages", worker, {} if problem else figures, problem)

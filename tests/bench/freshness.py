@@ -16,18 +16,18 @@ from standin import Standin
 POLL_SECONDS = 0.002
 
 
-def measure(standin: Standin, directory: Path, clients: list[str], events: int) -> Iterator[Row]:
+def measure(standin: Standin, directory: Path, workers: list[str], events: int) -> Iterator[Row]:
     """One event at a time, at random moments of the worker's long poll."""
-    for client in clients:
+    for worker in workers:
         place = clear(standin, directory)
         set_latency(standin, HEAD_MS, COPY_MS)
         pauses = random.Random(1)
-        with warm_worker(standin, place, client) as running:
+        with warm_worker(standin, place, worker) as running:
             times = []
             for number in range(1, events + 1):
                 time.sleep(pauses.uniform(0.02, 0.2))
                 times.append(1000 * seconds_until_visible(standin, running, number))
-        yield Row("freshness", f"{events} events", client, percentiles(times))
+        yield Row("freshness", f"{events} events", worker, percentiles(times))
 
 
 def seconds_until_visible(standin: Standin, running: Running, number: int) -> float:

@@ -37,9 +37,9 @@ def measure_one(standin: Standin, directory: Path, mover: str, gib: int, part_se
     return Row("large", case, mover, figures)
 
 
-def worker_seconds(standin: Standin, place: Place, client: str, size: int) -> tuple[float, str]:
+def worker_seconds(standin: Standin, place: Place, worker: str, size: int) -> tuple[float, str]:
     """From the event to the object, by a worker that was waiting for it."""
-    with warm_worker(standin, place, client) as running:
+    with warm_worker(standin, place, worker) as running:
         begun = time.monotonic()
         standin.put(SOURCE, "large", size)
         if not wait_for(lambda: is_completed(standin), running, TIMEOUT):

@@ -1,4 +1,4 @@
-"""The worker with either S3 client, and its peers: what each is started with.
+"""The worker with either S3 client and in more processes, and its peers: what each is started with.
 
 The peers list the source, then copy without a look at what they copy; rclone alone asks for the source's metadata. They
 copy to a general purpose bucket, which spares them the rules of a directory bucket, and each makes as many requests at
@@ -22,10 +22,22 @@ GIB = 1024**3
 PART_SIZE = 64 * MIB
 CONCURRENCY = 256
 
-WORKERS = ("crt", "boto3")
+# name -> settings of worker.py
+WORKERS = {
+    "crt": {"S3_CLIENT": "crt"},
+    "crt2": {"S3_CLIENT": "crt", "PROCESSES": "2"},
+    "boto3": {"S3_CLIENT": "boto3"},
+}
 PEERS = ("s5cmd", "rclone", "aws")
 MOVERS = (*WORKERS, *PEERS)
-LABELS = {"crt": "worker (crt)", "boto3": "worker (boto3)", "s5cmd": "s5cmd", "rclone": "rclone", "aws": "aws s3 cp"}
+LABELS = {
+    "crt": "worker (crt)",
+    "crt2": "worker (crt, 2 processes)",
+    "boto3": "worker (boto3)",
+    "s5cmd": "s5cmd",
+    "rclone": "rclone",
+    "aws": "aws s3 cp",
+}
 
 # Only these are passed on: a proxy or a certificate of this machine's owner is not what is measured.
 INHERITED = ("PATH", "LANG")
@@ -65,9 +77,9 @@ def base_environment(place: Place) -> dict[str, str]:
     return inherited | CREDENTIALS | {"AWS_CONFIG_FILE": str(config), "HOME": str(place.directory)}
 
 
-def worker_environment(place: Place, client: str, **settings: str) -> dict[str, str]:
+def worker_environment(place: Place, name: str, **settings: str) -> dict[str, str]:
     urls = {"AWS_ENDPOINT_URL": place.sqs_url, "AWS_ENDPOINT_URL_S3": place.s3_url, "QUEUE_URL": place.queue_url}
-    return base_environment(place) | WORKER_SETTINGS | urls | {"S3_CLIENT": client} | settings
+    return base_environment(place) | WORKER_SETTINGS | urls | WORKERS[name] | settings
 
 
 def worker_command() -> list[str]:

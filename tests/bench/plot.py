@@ -8,7 +8,7 @@ from rows import Row, medians
 from small import COPY_MS, HEAD_MS
 
 LENGTH = 3000  # the queue that latency is varied on
-COLOURS = dict(zip(MOVERS, ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#999999"), strict=True))
+COLOURS = dict(zip(MOVERS, ("#0072b2", "#000000", "#56b4e9", "#d55e00", "#009e73", "#999999"), strict=True))
 FIGURES = ("objects/s", "CPU ms/object")
 
 Point = tuple[float, Row]

@@ -77,9 +77,9 @@ def measure_one(standin: Standin, directory: Path, s3: Any, mover: str, case: st
     return Row("real", case, mover, figures, ONE_COPY if mover == "s5cmd" and is_large else "")
 
 
-def run_worker(standin: Standin, place: Place, client_name: str, is_large: bool) -> tuple[float, float, str]:
+def run_worker(standin: Standin, place: Place, worker: str, is_large: bool) -> tuple[float, float, str]:
     threshold = {"MULTIPART_THRESHOLD": str(PART_SIZE)} if is_large else {}
-    running = start_worker(place, client_name, **WITHOUT_SESSIONS, **threshold)
+    running = start_worker(place, worker, **WITHOUT_SESSIONS, **threshold)
     is_done = wait_for(lambda: not any(standin.queue(QUEUE).values()), running, TIMEOUT, 0.05)
     seconds = running.seconds()
     usage = finish(running, TIMEOUT)

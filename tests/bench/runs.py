@@ -56,15 +56,15 @@ def is_receiving(standin: Standin) -> bool:
     return standin.stats()["requests"].get("ReceiveMessage", 0) > 0
 
 
-def start_worker(place: Place, client: str, **settings: str) -> Running:
-    environment = worker_environment(place, client, **settings)
-    return start(worker_command(), environment, place.directory / f"{client}.log")
+def start_worker(place: Place, worker: str, **settings: str) -> Running:
+    environment = worker_environment(place, worker, **settings)
+    return start(worker_command(), environment, place.directory / f"{worker}.log")
 
 
 @contextmanager
-def warm_worker(standin: Standin, place: Place, client: str) -> Iterator[Running]:
+def warm_worker(standin: Standin, place: Place, worker: str) -> Iterator[Running]:
     """A worker that waits for messages, stopped at the end."""
-    running = start_worker(place, client, WAIT_TIME_SECONDS="20", EMPTY_POLLS_BEFORE_EXIT="1000")
+    running = start_worker(place, worker, WAIT_TIME_SECONDS="20", EMPTY_POLLS_BEFORE_EXIT="1000")
     try:
         if not wait_for(lambda: is_receiving(standin), running, TIMEOUT):
             raise RuntimeError(f"the worker did not start: {running.last_words()}")
@@ -74,10 +74,10 @@ def warm_worker(standin: Standin, place: Place, client: str) -> Iterator[Running
         finish(running, running.seconds() + 30)
 
 
-def run_worker(standin: Standin, place: Place, client: str, objects: int) -> tuple[float, Usage, str]:
+def run_worker(standin: Standin, place: Place, worker: str, objects: int) -> tuple[float, Usage, str]:
     """Seconds from the start of the process until all is copied and every message is deleted; what it used until it
     ended; what it said last if it did not copy all."""
-    running = start_worker(place, client)
+    running = start_worker(place, worker)
     is_done = wait_for(lambda: copied(standin) >= objects, running, TIMEOUT, DRAIN_POLL_SECONDS)
     is_done = is_done and wait_for(lambda: not any(standin.queue(QUEUE).values()), running, TIMEOUT, DRAIN_POLL_SECONDS)
     seconds = running.seconds()

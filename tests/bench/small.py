@@ -37,7 +37,7 @@ def measure_one(standin: Standin, directory: Path, mover: str, objects: int, hea
         "objects/s": objects / seconds,
         "CPU ms/object": 1000 * usage.cpu_seconds / objects,
         "requests/object": requests(standin) / objects,
-        "peak MiB": usage.peak_mib,
+        "MiB of a process": usage.peak_mib,
         "stand-in CPU ms/object": 1000 * (standin.stats()["cpu_seconds"] - server_before) / objects,
     }
     axes = {"objects": objects, "head_ms": head_ms, "copy_ms": copy_ms}
