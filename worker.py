@@ -1396,22 +1396,14 @@ class Worker:
         return max(0, math.ceil(moment - self.now()))
 
     def log_outcome(self, job: Job, error: BaseException | None) -> None:
-        if isinstance(error, Interrupted):
+        if error is None:
+            self.log_success(job)
+        elif isinstance(error, Interrupted):
             log.info("interrupted key=%s", quoted(job.key))
-            return
-        if error:
-            self.count(failed=1)
-            expected = isinstance(error, (ClientError, BotoCoreError, Refused, Unfinished, Changed, ValueError))
-            attempt = max(message.receive_count for message in job.messages)
-            log.error(
-                "failed key=%s attempt=%d/%d %s",
-                quoted(job.key),
-                attempt,
-                self.settings.max_receives,
-                describe(error),
-                exc_info=None if expected else error,
-            )
-            return
+        else:
+            self.log_failure(job, error)
+
+    def log_success(self, job: Job) -> None:
         self.count(**{job.action: 1, "bytes": job.size})
         event_times = [message.event_time for message in job.messages if message.event_time]
         lag = f" lag={time.time() - min(event_times):.3f}" if event_times else ""
@@ -1422,6 +1414,19 @@ class Worker:
             job.size,
             self.now() - job.started,
             lag,
+        )
+
+    def log_failure(self, job: Job, error: BaseException) -> None:
+        """One line; with its traceback where the error is a mistake in the code."""
+        self.count(failed=1)
+        expected = isinstance(error, (ClientError, BotoCoreError, Refused, Unfinished, Changed, ValueError))
+        log.error(
+            "failed key=%s attempt=%d/%d %s",
+            quoted(job.key),
+            max(message.receive_count for message in job.messages),
+            self.settings.max_receives,
+            describe(error),
+            exc_info=None if expected else error,
         )
 
     def count(self, **amounts: int) -> None:
