@@ -17,7 +17,6 @@ import os
 import queue
 import random
 import re
-import resource
 import signal
 import struct
 import sys
@@ -1942,8 +1941,7 @@ class Reconciliation:
         for what, keys in self.examples.items():
             for key in keys:
                 print(f"  {what} {quoted(key)}")
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        log.info("reconciled end=%s status=%d %s peak_memory_mib=%d", end, status, self.numbers(), memory)
+        log.info("reconciled end=%s status=%d %s", end, status, self.numbers())
         return status
 
 
