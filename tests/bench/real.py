@@ -39,6 +39,7 @@ IDENTITY = {
     "credentials": [{"accessKey": "test", "secretKey": "test"}],
     "actions": ["Admin", "Read", "Write", "List", "Tagging"],
 }
+BUCKETS = {SOURCE, MIRROR, PEER_MIRROR}
 ONE_COPY = "copies with one CopyObject; above 5 GiB S3 refuses that, SeaweedFS does not"
 SERVICES = ("s3", "filer", "master", "volume")
 
@@ -126,13 +127,15 @@ def is_free(port: int) -> bool:
 
 
 def wait_until_ready(url: str, running: Running) -> None:
-    """Ready is: a bucket can be made and an object written, for the S3 port answers before there is a volume."""
+    """Ready is: an object is written in each bucket. Its first one makes a bucket's volumes, which takes a second that
+    the first mover would have to pay."""
 
     def is_ready() -> bool:
         try:
             s3 = client(url)
             make_buckets(s3)
-            s3.put_object(Bucket=SOURCE, Key="ready")
+            for bucket in BUCKETS:
+                s3.put_object(Bucket=bucket, Key="ready")
         except (BotoCoreError, ClientError):
             return False
         return True
@@ -161,7 +164,7 @@ def client(url: str) -> Any:
 
 def make_buckets(s3: Any) -> None:
     have = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
-    for bucket in {SOURCE, MIRROR, PEER_MIRROR} - have:
+    for bucket in BUCKETS - have:
         s3.create_bucket(Bucket=bucket)
 
 

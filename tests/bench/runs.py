@@ -1,11 +1,8 @@
 """One run of a mover on the stand-in, from an empty destination to a full one."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from measure import Running, Usage, finish, start, wait_for
 from movers import (
