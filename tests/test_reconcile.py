@@ -1,0 +1,358 @@
+"""worker.py reconcile against the stand-in: what it finds, what it puts on the queue, and what makes it stop."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote_plus
+
+import pytest
+from conftest import MIRROR, QUEUE, SOURCE, World
+from standin import Standin
+
+import worker
+
+SUMMARY = re.compile(r" reconciled end=(\w+) status=(\d) (.*)")
+KEYS = int(os.environ.get("RECONCILE_KEYS", "100000"))  # of the test of memory
+MEMORY_MIB = 60  # that 1,000,000 keys may take above what a run on few keys takes
+
+
+def reconcile(world: World, *arguments: str, **settings: str) -> tuple[int, str]:
+    """(exit status, output) of the command."""
+    command = [sys.executable, worker.__file__, "reconcile", *arguments]
+    done = subprocess.run(
+        command,
+        env=world.environment(**settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    return done.returncode, done.stdout
+
+
+def numbers(output: str) -> dict[str, float]:
+    """The numbers of the summary, which has to be the last line."""
+    summary = SUMMARY.search(output.splitlines()[-1])
+    assert summary, output
+    return {name: float(number) for name, number in (pair.split("=") for pair in summary[3].split())}
+
+
+def found(output: str) -> dict[str, int]:
+    return {name: int(numbers(output)[name]) for name in worker.DIFFERENCES if numbers(output)[name]}
+
+
+def examples(output: str) -> set[tuple[str, str]]:
+    lines = (line.split(maxsplit=1) for line in output.splitlines() if re.match(r"  [a-z]+ \"", line))
+    return {(what, json.loads(key)) for what, key in lines}
+
+
+def queued(world: World) -> list[str]:
+    """The keys that messages in the queue ask to look at, in order."""
+    bodies = [json.loads(message["body"]) for message in world.standin.messages(QUEUE)]
+    assert all(body["Records"][0]["eventName"] == "Look" for body in bodies)
+    return [unquote_plus(record["s3"]["object"]["key"]) for body in bodies for record in body["Records"]]
+
+
+@pytest.fixture
+def synced(world: World) -> World:
+    """Both buckets equal by the worker's own doing, ten minutes ago, and no events from now on."""
+    for number in range(40):
+        world.put(f"data/{number % 4}/{number}", modified=1_700_000_000)
+    world.run_worker()
+    assert world.is_equal()
+    world.standin.configure_bucket(SOURCE, notification=None)
+    return world
+
+
+def plant(world: World) -> set[tuple[str, str]]:
+    """One difference of each kind, and what reconcile has to say of them."""
+    world.put("data/new key +&%€")
+    world.put("data/1/1", 1024, modified=4_000_000_000)
+    world.put("data/2/2", 2048)
+    world.standin.change(SOURCE, "data/3/3", headers={"x-amz-meta-colour": "blue"}, modified=4_000_000_000)
+    world.standin.delete(SOURCE, "data/0/0")
+    return {
+        ("missing", "data/new key +&%€"),
+        ("stale", "data/1/1"),
+        ("stale", "data/2/2"),
+        ("stale", "data/3/3"),
+        ("ghost", "data/0/0"),
+    }
+
+
+# What it finds
+
+
+def test_equal_buckets_end_with_0_and_put_nothing_on_the_queue(synced: World):
+    status, output = reconcile(synced)
+    assert (status, found(output), queued(synced)) == (0, {}, [])
+    assert numbers(output)["compared"] == 40
+
+
+def test_an_audit_names_exactly_what_differs_and_changes_nothing(synced: World):
+    planted, before = plant(synced), synced.mirrored()
+    status, output = reconcile(synced, "--dry-run")
+    assert status == 1
+    assert examples(output) == planted
+    assert found(output) == {"missing": 1, "stale": 3, "ghost": 1}
+    assert queued(synced) == []
+    assert synced.mirrored() == before
+
+
+def test_a_repair_mends_all_of_it_and_the_next_audit_is_clean(synced: World):
+    planted = plant(synced)
+    status, output = reconcile(synced)
+    assert status == 0, output
+    assert sorted(queued(synced)) == sorted(key for _, key in planted)
+    synced.run_worker()
+    assert synced.is_equal()
+    assert reconcile(synced, "--dry-run")[0] == 0
+    assert reconcile(synced, "--dry-run", "--deep")[0] == 0
+
+
+def test_objects_from_before_the_deployment_are_all_copied_once(world: World):
+    world.standin.configure_bucket(SOURCE, notification=None)
+    keys = [f"old/{number:04d}" for number in range(1234)]
+    world.standin.put_many(SOURCE, keys)
+    status, output = reconcile(world)
+    assert (status, found(output)) == (0, {"missing": 1234})
+    assert Counter(queued(world)) == Counter(keys)
+    assert all(len(json.loads(m["body"])["Records"]) <= 8 for m in world.standin.messages(QUEUE))
+    world.run_worker()
+    assert world.is_equal()
+    assert world.requests()["CopyObject"] == 1234
+
+
+def test_only_the_deep_look_finds_a_change_that_sizes_and_times_hide(synced: World):
+    synced.standin.change(SOURCE, "data/1/5", headers={"x-amz-meta-colour": "blue"})
+    assert reconcile(synced, "--dry-run")[0] == 0
+    status, output = reconcile(synced, "--dry-run", "--deep")
+    assert (status, examples(output)) == (1, {("stale", "data/1/5")})
+
+
+def test_an_object_that_another_tool_copied_is_judged_by_size_and_time_unless_deep(world: World):
+    world.put("theirs", 10, modified=1_700_000_000)
+    world.standin.put(MIRROR, "theirs", 10)
+    assert reconcile(world, "--dry-run")[0] == 0
+    status, output = reconcile(world, "--dry-run", "--deep")
+    assert (status, examples(output)) == (1, {("stale", "theirs")})
+
+
+def test_an_archived_object_is_told_and_neither_counted_nor_queued(synced: World):
+    synced.put("data/cold", storage_class="DEEP_ARCHIVE")
+    status, output = reconcile(synced)
+    assert (status, examples(output), queued(synced)) == (0, {("archived", "data/cold")}, [])
+
+
+def test_a_key_that_cannot_be_looked_at_is_named_and_the_others_are_queued(synced: World):
+    plant(synced)
+    synced.standin.fault("HeadObject", "error", key="^data/1/1$", status=400, code="400", times=0)
+    status, output = reconcile(synced)
+    assert (status, found(output)) == (1, {"missing": 1, "stale": 2, "ghost": 1, "unreadable": 1})
+    assert "data/1/1" not in queued(synced)
+    assert len(queued(synced)) == 4
+
+
+def test_s3_being_busy_is_waited_for(synced: World):
+    plant(synced)
+    synced.standin.fault("HeadObject", "error", status=503, code="SlowDown", times=8)
+    synced.standin.fault("HeadObject", "reset", times=2)
+    status, output = reconcile(synced, "--dry-run")
+    assert (status, found(output)) == (1, {"missing": 1, "stale": 3, "ghost": 1})
+
+
+@pytest.mark.parametrize("prefix", ["data/1/", "data/1", "data/1/1"])
+def test_a_prefix_limits_both_sides_also_where_it_does_not_end_in_a_slash(synced: World, prefix: str):
+    planted = plant(synced)
+    synced.standin.put(MIRROR, "data/1/1x")
+    synced.standin.put(MIRROR, "data/10")
+    wanted = planted | {("ghost", "data/1/1x"), ("ghost", "data/10")}
+    _, output = reconcile(synced, "--dry-run", "--prefix", prefix)
+    assert examples(output) == {(what, key) for what, key in wanted if key.startswith(prefix)}
+
+
+def test_without_a_prefix_the_prefix_filter_is_the_limit(synced: World):
+    plant(synced)
+    synced.standin.put(MIRROR, "other/ghost")
+    _, output = reconcile(synced, "--dry-run", PREFIX_FILTER="data/1/")
+    assert examples(output) == {("stale", "data/1/1")}
+
+
+# What workers do meanwhile
+
+
+def run_here(world: World, *arguments: str) -> tuple[int, worker.Reconciliation]:
+    """The command in this process, where a test can act between its steps."""
+    options = worker.parse_arguments(["reconcile", *arguments])
+    run = worker.Reconciliation(world.worker(), "", options.dry_run, options.deep, options.max_delete, 10, [])
+    return run.run(), run
+
+
+def test_a_key_that_is_copied_between_the_two_listings_is_no_difference(synced: World, monkeypatch: pytest.MonkeyPatch):
+    listed = worker.Reconciliation.list_destination
+
+    def list_then_copy(self: worker.Reconciliation) -> None:
+        listed(self)
+        synced.standin.send(QUEUE, worker.hint_body(SOURCE, ["data/late", "data/1/1"]))
+        synced.run_worker()
+
+    synced.put("data/late")
+    synced.put("data/1/1", 99)
+    monkeypatch.setattr(worker.Reconciliation, "list_destination", list_then_copy)
+    status, run = run_here(synced, "--dry-run")
+    assert (status, run.counts["missing"], run.counts["stale"]) == (0, 0, 0)
+
+
+def test_a_key_that_is_made_after_the_source_was_listed_is_no_ghost(synced: World, monkeypatch: pytest.MonkeyPatch):
+    listed = worker.Reconciliation.compare_source
+
+    def list_then_create(self: worker.Reconciliation) -> None:
+        listed(self)
+        synced.put("data/0/0")
+
+    synced.standin.delete(SOURCE, "data/0/0")
+    monkeypatch.setattr(worker.Reconciliation, "compare_source", list_then_create)
+    _, run = run_here(synced)
+    assert run.counts["ghost"] == 0
+    synced.run_worker()
+    assert synced.is_equal()
+
+
+# What makes it stop
+
+
+@pytest.mark.parametrize("bucket", [SOURCE, MIRROR])
+@pytest.mark.parametrize("skip", [0, 1, 2])
+def test_nothing_is_deleted_where_a_listing_fails_midway(world: World, bucket: str, skip: int):
+    keys = [f"k/{number:05d}" for number in range(2500)]
+    world.standin.configure_bucket(SOURCE, notification=None)
+    world.standin.put_many(SOURCE, keys)
+    world.standin.put_many(MIRROR, [*keys, "k/ghost"])
+    world.standin.fault("ListObjectsV2", "error", bucket=bucket, skip=skip, times=0, status=403, code="AccessDenied")
+    status, output = reconcile(world)
+    assert status == 3, output
+    assert "AccessDenied" in output
+    assert queued(world) == []
+
+
+def test_nothing_is_deleted_where_the_second_listing_of_the_destination_fails(synced: World):
+    plant(synced)
+    synced.standin.fault("ListObjectsV2", "error", bucket=MIRROR, skip=1, times=0, status=403, code="AccessDenied")
+    status, output = reconcile(synced)
+    assert status == 3, output
+    assert sorted(queued(synced)) == ["data/1/1", "data/2/2", "data/3/3", "data/new key +&%€"]
+
+
+def test_nothing_is_deleted_where_the_source_bucket_is_gone(synced: World):
+    synced.standin.delete_bucket(SOURCE)
+    status, output = reconcile(synced)
+    assert status == 3
+    assert "NoSuchBucket" in output
+    assert queued(synced) == []
+
+
+def test_nothing_is_deleted_where_more_would_be_than_the_guard_allows(synced: World):
+    for number in range(3):
+        synced.standin.delete(SOURCE, f"data/0/{4 * number}")
+    status, output = reconcile(synced, "--max-delete", "2")
+    assert status == 3
+    assert "--max-delete" in output
+    assert queued(synced) == []
+    assert reconcile(synced, "--max-delete", "3")[0] == 0
+    assert len(queued(synced)) == 3
+
+
+def test_a_source_that_was_emptied_stops_at_the_default_guard(world: World):
+    world.standin.put_many(MIRROR, [f"k/{number}" for number in range(worker.MAX_DELETE + 1)])
+    assert reconcile(world)[0] == 3
+    assert queued(world) == []
+    assert reconcile(world, "--dry-run")[0] == 1
+
+
+def test_an_interrupted_run_says_so_and_the_next_one_finds_all(synced: World):
+    plant(synced)
+    options = worker.parse_arguments(["reconcile"])
+    assert worker.reconcile(synced.worker(), options, [15]) == 3
+    assert queued(synced) == []
+    assert reconcile(synced)[0] == 0
+    assert len(queued(synced)) == 5
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--max-delete", "-1"], ["--max-delete", "many"], ["--wrong"], ["--prefix", "elsewhere/"]]
+)
+def test_a_wrong_argument_ends_with_2_and_reads_nothing(synced: World, arguments: list[str]):
+    before = synced.requests()["ListObjectsV2"]
+    status, output = reconcile(synced, *arguments, PREFIX_FILTER="data/")
+    assert status == 2
+    assert arguments[-1] in output
+    assert "Traceback" not in output
+    assert synced.requests()["ListObjectsV2"] == before
+
+
+# Many keys
+
+
+def test_the_table_gives_back_what_was_put_in():
+    table, wanted = worker.KeyTable(), {}
+    chosen = random.Random(6)
+    for _ in range(20_000):
+        key = f"k/{chosen.randrange(5000)}"
+        if chosen.random() < 0.5 and key not in wanted:
+            wanted[key] = (chosen.randrange(2**45), chosen.randrange(2**32))
+            table.add(key, *wanted[key])
+        else:
+            assert table.take(key) == wanted.pop(key, None)
+    assert table.count == len(wanted)
+    assert {key: table.take(key) for key in wanted} == wanted
+
+
+def test_an_entry_is_not_found_where_two_others_meet():
+    table = worker.KeyTable()
+    slot, digest, _ = table.place("key")
+    slot += bytes(20) + digest + bytes(2 * worker.ENTRY.size - 20 - len(digest))
+    assert table.take("key") is None
+    table.add("key", 1, 2)
+    assert table.take("key") == (1, 2)
+
+
+# In a process of its own: prints the peak of its memory in MiB behind what reconcile prints.
+MEASURED = """
+import os, re, sys
+from pathlib import Path
+import worker
+status = worker.main()
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024, flush=True)
+os._exit(status)
+"""
+
+
+def measure(world: World) -> tuple[str, int]:
+    """(output, peak memory in MiB) of an audit."""
+    environment = world.environment() | {"PYTHONPATH": str(Path(worker.__file__).parent)}
+    command = [sys.executable, "-c", MEASURED, "reconcile", "--dry-run"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3000)
+    assert done.returncode == 1, done.stdout + done.stderr
+    output, _, peak = done.stdout.strip().rpartition("\n")
+    return output, int(peak)
+
+
+def test_many_keys_are_compared_in_bounded_memory(standin: Standin, world: World):
+    world.standin.configure_bucket(SOURCE, notification=None)
+    world.put("data/new")
+    _, without = measure(world)
+    for start in range(0, KEYS, 50_000):
+        keys = [f"data/{i % 1000:04d}/object-{i:09d}" for i in range(start, min(start + 50_000, KEYS))]
+        standin.put_many(SOURCE, keys)
+        standin.put_many(MIRROR, keys)
+    standin.put(MIRROR, "data/ghost")
+    output, peak = measure(world)
+    print(f"{KEYS} keys: {peak} MiB at most, {without} MiB without them; {numbers(output)}")
+    assert examples(output) == {("missing", "data/new"), ("ghost", "data/ghost")}
+    assert peak - without < 20 + MEMORY_MIB * KEYS / 1_000_000
+    standin.reset()
