@@ -11,7 +11,7 @@ from rows import Row
 from runs import TIMEOUT, clear, run_mover, run_peer, set_latency, wait_for, warm_worker
 from standin import Standin
 
-SMALL_PREFIX, LARGE_PREFIX = "small/", "large/"
+SMALL, LARGE = ".small", ".large"  # ends of keys
 COPY_MS_PER_GIB = 2000.0
 
 
@@ -84,15 +84,14 @@ def small_seconds(standin: Standin, directory: Path, mover: str, small: int, lar
     seconds, _, problem = run_mover(standin, place, mover, small + large)
     mirror = standin.objects(MIRROR if mover in WORKERS else PEER_MIRROR)
     # S3 tells times to the second, here as well.
-    last = max((held["modified"] for key, held in mirror.items() if key.startswith(SMALL_PREFIX)), default=begun)
+    last = max((held["modified"] for key, held in mirror.items() if key.endswith(SMALL)), default=begun)
     return {"small": min(last + 1 - begun, seconds), "all": seconds, "problem": problem}
 
 
 def put_mixed(standin: Standin, small: int, large: int) -> None:
-    """In random order, the same each time."""
+    """In random order, the same each time, of the events as of the keys."""
     source = random.Random(1)
-    sizes = [(f"{SMALL_PREFIX}{number}", 1024) for number in range(small)]
-    sizes += [(f"{LARGE_PREFIX}{number}", source.randint(GIB, 5 * GIB)) for number in range(large)]
-    source.shuffle(sizes)
-    for key, size in sizes:
-        standin.put(SOURCE, key, size)
+    kinds = [(SMALL, 1024)] * small + [(LARGE, 0)] * large
+    source.shuffle(kinds)
+    for number, (kind, size) in enumerate(kinds):
+        standin.put(SOURCE, f"directory/{number:05}{kind}", size or source.randint(GIB, 5 * GIB))
