@@ -9,7 +9,7 @@ readonly LOCAL_DIR="$LOCAL_ROOT/.local"
 readonly LOCAL_TREE="$LOCAL_DIR/tree"
 readonly LOCAL_START_SECONDS=30
 readonly LOCAL_WAIT_SECONDS=${LOCAL_WAIT_SECONDS:-240}
-readonly LOCAL_PYTHONS=(python3.13 python3.14 python3.12 python3.11 python3)
+readonly LOCAL_PYTHONS=(python3.13 python3.14 python3.12 python3)
 
 local_say() { printf 'local: %s\n' "$*" >&2; }
 
@@ -20,11 +20,11 @@ local_fail() {
 
 # --- the machine: Python, jq, Docker ------------------------------------------------------------------------------
 
-# Python 3.11 is the oldest that worker.py runs on.
+# Python 3.12 is the oldest that worker.py runs on.
 find_python() {
-  local python reason="install Python 3.11 or newer"
+  local python reason="install Python 3.12 or newer"
   for python in "${LOCAL_PYTHONS[@]}"; do
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' &>/dev/null || continue
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' &>/dev/null || continue
     if "$python" -c 'import ensurepip, venv' &>/dev/null; then
       printf '%s\n' "$python"
       return
