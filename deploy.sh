@@ -498,7 +498,7 @@ find_subnets() {
     vpc=$(ask ec2 describe-vpcs --filters Name=is-default,Values=true) || { printf '%s\n' "$vpc" && return 1; }
     vpc=$(jq -r '.Vpcs[0].VpcId // empty' <<<"$vpc")
     [[ -n $vpc ]] || { printf 'the account has no default VPC in %s\n' "$REGION" && return 1; }
-    ask ec2 describe-subnets --filters "Name=vpc-id,Values=$vpc" Name=map-public-ip-on-launch,Values=true
+    ask ec2 describe-subnets --filters "Name=vpc-id,Values=$vpc"
   fi
 }
 
@@ -509,7 +509,8 @@ check_network() {
     problem "SUBNETS=$SUBNETS: $answer; set SUBNETS to subnets that reach the internet or AWS's endpoints"
     return
   fi
-  usable=$(jq -c --argjson zones "$NO_ARM64_ZONES" --arg arch "$TASK_ARCH" '[.Subnets[]
+  usable=$(jq -c --argjson zones "$NO_ARM64_ZONES" --arg arch "$TASK_ARCH" --arg chosen "$SUBNETS" '[.Subnets[]
+    | select($chosen != "" or .MapPublicIpOnLaunch)
     | select($arch != "ARM64" or ([.AvailabilityZoneId] | inside($zones) | not))]' <<<"$answer")
   VPC=$(jq -r 'map(.VpcId) | unique | join(" ")' <<<"$usable")
   TASK_SUBNETS=$(jq -r 'map(.SubnetId) | sort | .[:16] | join(",")' <<<"$usable")

@@ -210,7 +210,7 @@ class Account:
         )
         functions.get_waiter("function_active_v2").wait(FunctionName="theirs")
         queue = f"arn:aws:sqs:{REGION}:{self.number}:{APP}-q2"
-        rules = {"Key": {"FilterRules": [{"Name": "Prefix", "Value": "other/"}]}}
+        rules = {"Key": {"FilterRules": [{"Name": "prefix", "Value": "other/"}]}}
         self.client("s3").put_bucket_notification_configuration(
             Bucket=SOURCE,
             NotificationConfiguration={

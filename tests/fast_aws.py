@@ -6,6 +6,7 @@ own, of either generation, with the caller's arguments, environment, directory a
     INTERPRETER fast_aws.py SOCKET      serves on the Unix socket SOCKET; INTERPRETER is the one in the CLI's first line
 """
 
+import gc
 import json
 import os
 import signal
@@ -68,37 +69,44 @@ def run_call(connection):
     os._exit(0)
 
 
-def load_once(loaders):
-    """Keep parsed service models; the CLI reads them anew in every process."""
-    load, known = loaders.JSONFileLoader.load_file, {}
+def remember(owner, name):
+    """Let a method keep its answers by arguments, over all instances."""
+    method, known = getattr(owner, name), {}
 
-    def load_file(self, path):
-        if path not in known:
-            known[path] = load(self, path)
-        return known[path]
+    def remembering(self, *arguments, **named):
+        key = (arguments, tuple(sorted(named.items())))
+        if key not in known:
+            known[key] = method(self, *arguments, **named)
+        return known[key]
 
-    loaders.JSONFileLoader.load_file = load_file
+    setattr(owner, name, remembering)
 
 
 def warm_up():
-    """Import and load what the calls of deploy.sh need."""
+    """Import and load what the calls of deploy.sh need, without a call: its threads would not survive a fork."""
     from awscli import clidriver
 
     try:
         from awscli.botocore import loaders
     except ImportError:
         from botocore import loaders
-    load_once(loaders)
-    driver = clidriver.create_clidriver()
+    # The CLI reads its service models, and the names of all folders with models, anew in every process.
+    remember(loaders.JSONFileLoader, "load_file")
+    remember(loaders.Loader, "list_available_services")
+    session = clidriver.create_clidriver().session
+    loader = session.get_component("data_loader")
+    for kind in ("service-2", "paginators-1", "waiters-2", "endpoint-rule-set-1", "completions-1"):
+        for service in loader.list_available_services(kind):
+            if service in WARM_UP:
+                loader.load_service_model(service, kind)
     for service in WARM_UP:
-        driver.session.create_client(
-            service, region_name="us-east-1", aws_access_key_id="warm", aws_secret_access_key="up"
-        )
+        session.create_client(service, region_name="us-east-1", aws_access_key_id="warm", aws_secret_access_key="up")
 
 
 def main():
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     warm_up()
+    gc.freeze()
     server = socket.socket(socket.AF_UNIX)
     server.bind(sys.argv[1])
     server.listen(64)

@@ -27,6 +27,7 @@ from account import (
     running_cli,
     running_ministack,
     running_moto,
+    wait_for,
 )
 from recorder import MOTO_GAPS, Call, Recorder, Refusal, violations_of
 
@@ -317,6 +318,7 @@ def test_a_policy_and_a_lifecycle_of_others_on_the_destination_stay(account: Acc
     assert account.buckets()[1:] == buckets
 
 
+CHANGED = re.compile(r"^\[\d+/\d+\] (.+): changed \((.+)\)$", re.MULTILINE)
 # A changed setting, and the resources that have to change with it; every other one has to stay.
 CHANGED_SETTINGS = {
     ("MAX_WORKERS", "3"): {f"function {APP}-starter": "Environment"},
@@ -356,13 +358,17 @@ def test_new_code_is_a_new_image_and_a_new_function(account: Account) -> None:
 @one_cli
 def test_a_changed_setting_changes_only_what_depends_on_it(account: Account) -> None:
     account.run("deploy.sh")
+    settings: dict[str, str] = {}
     for (name, value), expected in CHANGED_SETTINGS.items():
-        for word, arguments in (("would change", ["--dry-run"]), ("changed", [])):
-            output, _ = account.run("deploy.sh", *arguments, **{name: value})
-            changed = dict(re.findall(rf"^\[\d+/\d+\] (.+): {word} \((.+)\)$", output, re.MULTILINE))
-            assert changed == expected, output
-            assert bool(account.recorder.writes) == (word == "changed")
-        account.run("deploy.sh")
+        settings[name] = value
+        output, _ = account.run("deploy.sh", **settings)
+        assert dict(re.findall(CHANGED, output)) == expected, output
+
+    output, _ = account.run("deploy.sh", "--dry-run")
+    assert dict(re.findall(CHANGED, output.replace("would change", "changed"))).keys() == {
+        resource for expected in CHANGED_SETTINGS.values() for resource in expected
+    }
+    assert account.recorder.writes == []
     notification = account.client("s3").get_bucket_notification_configuration(Bucket=SOURCE)["QueueConfigurations"]
     assert sorted(found["Id"] for found in notification) == [APP, "theirs"]
 
@@ -397,9 +403,20 @@ def test_every_wrong_setting_is_named_in_one_run_that_writes_nothing(account: Ac
     assert account.recorder.writes == []
 
 
+def path_without(tool: str, folder: Path) -> Path:
+    """A folder with all commands of this machine but one."""
+    folder.mkdir()
+    for command in Path("/usr/bin").iterdir():
+        if command.name not in (tool, "aws", "docker"):
+            (folder / command.name).symlink_to(command)
+    return folder
+
+
 @one_cloud
 @one_cli
-def test_checks_of_the_account_name_the_setting_and_what_to_do(account: Account) -> None:
+def test_checks_of_the_account_name_the_setting_and_what_to_do(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ec2 = account.client("ec2")
     vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
     for settings, message in (
@@ -408,11 +425,17 @@ def test_checks_of_the_account_name_the_setting_and_what_to_do(account: Account)
         ({"MAX_WORKERS": "4"}, "needs 8 vCPUs, the account's Fargate Spot quota is 6"),
         ({"DST_BUCKET": "none--use1-az4--x-s3"}, "DST_BUCKET=none--use1-az4--x-s3 does not exist"),
         ({"DST_BUCKET": SOURCE}, "set the name of a directory bucket, such as mirror--use1-az1--x-s3"),
-        ({"PATH": f"{account.tools}:/nowhere"}, "jq is not installed"),
+        ({"PATH": f"{account.tools}:{path_without('jq', account.project / 'bin')}"}, "jq is not installed"),
     ):
         _, errors = account.run("deploy.sh", status=2, **settings)
         assert message in errors
         assert account.recorder.writes == []
+
+    no_vpc = b"<DescribeVpcsResponse><vpcSet/></DescribeVpcsResponse>"
+    with monkeypatch.context() as patch:
+        patch.setitem(account.recorder.answers, ("ec2", "DescribeVpcs"), no_vpc)
+        _, errors = account.run("deploy.sh", status=2)
+    assert "SUBNETS=: the account has no default VPC in us-east-1; set SUBNETS to subnets" in errors
 
     for subnet in ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]:
         ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], MapPublicIpOnLaunch={"Value": False})
@@ -516,18 +539,25 @@ def test_the_starter_may_do_what_it_does_and_no_more(account: Account) -> None:
     assert unused == {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 
-def run_worker(account: Account, settings: dict[str, str], after_call: Any = None) -> None:
-    environment = process_environment(account, settings)
-    with subprocess.Popen([sys.executable, account.project / "worker.py"], env=environment) as process:
-        if after_call:
-            account.recorder.after_call = lambda call: after_call(call, process)
-        assert process.wait(timeout=120) == 0
+def run_worker(account: Account, settings: dict[str, str], terminate_at: str = "") -> None:
+    """Run the worker to its end; SIGTERM reaches it before it has the answer of that operation."""
+    log = account.project / "worker.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, account.project / "worker.py"],
+            env=process_environment(account, settings),
+            stdout=output,
+            stderr=output,
+        )
 
+    def terminate(call: Call) -> bool:
+        if call.operation == terminate_at:
+            process.terminate()
+            wait_for(lambda: "SIGTERM received" in log.read_text(), process, log)
+        return True
 
-def terminate_at_the_first_part(call: Call, process: subprocess.Popen[bytes]) -> bool:
-    if call.operation == "UploadPartCopy":
-        process.terminate()
-    return True
+    account.recorder.after_call = terminate
+    assert process.wait(timeout=120) == 0, log.read_text()
 
 
 @one_cloud
@@ -539,7 +569,7 @@ def test_the_worker_may_do_what_it_does_and_no_more(account: Account) -> None:
     account.recorder.forget()
     s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}small", Body=b"small")
     s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}large", Body=bytes(12_000_000))
-    run_worker(account, settings, terminate_at_the_first_part)  # hands the large one back
+    run_worker(account, settings, terminate_at="CreateMultipartUpload")  # hands the large one back
     run_worker(account, settings)
     assert s3.head_object(Bucket=MIRROR, Key=f"{PREFIX}large")["ContentLength"] == 12_000_000
 
