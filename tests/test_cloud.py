@@ -31,7 +31,7 @@ DIRECTORY = {
 STAND_IN = """
 import os, signal, sys, time
 import boto3
-print("region", os.environ["AWS_REGION"], flush=True)
+print("region", os.environ["AWS_REGION"], *sys.argv[1:], flush=True)
 print("caller", boto3.client("sts").get_caller_identity()["Arn"], flush=True)
 what = os.environ["WHAT"]
 if what == "obey":
@@ -365,12 +365,12 @@ def stopped(ecs, task):
     return describe(ecs, task)
 
 
-def test_a_task_knows_its_region_and_has_its_task_role_and_its_output_is_in_the_log_group(cloud):
-    ecs, task, role, lines = run_task(cloud, "fail")
+def test_a_task_has_its_command_its_region_and_its_role_and_its_output_is_in_the_log_group(cloud):
+    ecs, task, role, lines = run_task(cloud, "fail", command=["reconcile", "--dry-run"])
     stopped(ecs, task)
     session = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
     wait_for(lambda: len(lines()) == 2)
-    assert lines() == [f"region {REGION}", f"caller {session}/{task.rpartition('/')[2]}"]
+    assert lines() == [f"region {REGION} reconcile --dry-run", f"caller {session}/{task.rpartition('/')[2]}"]
 
 
 def test_starting_a_task_needs_run_task_in_its_cluster_and_pass_role_for_its_role(cloud):
