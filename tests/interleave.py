@@ -69,8 +69,8 @@ class Message(NamedTuple):
     twice: bool = False  # delivered a second time while the first delivery was being worked on
 
 
-EVENT = Message()
-HINT = Message(look_first=True)
+CREATED = Message()
+LOOK = Message(look_first=True)  # a deletion's event, or a request to look again
 
 
 class Sync(NamedTuple):
@@ -297,9 +297,10 @@ class Search:
                 yield from self.end(state, sync)
                 return
         if state.changes < len(self.case.changes):
-            queue = ordered([*state.queue, EVENT])
+            change = self.case.changes[state.changes]
+            queue = ordered([*state.queue, LOOK if change.startswith("delete") else CREATED])
             yield Step(
-                f"source: {self.case.changes[state.changes]}",
+                f"source: {change}",
                 state._replace(changes=state.changes + 1, queue=queue),
             )
         if len(state.syncs) < self.case.workers:
@@ -384,7 +385,7 @@ class Search:
         left = self.left(state, sync)._replace(deleted=state.deleted or position.message.twice)
         message = Message(upload=position.upload) if position.end == "interrupted" else None
         if position.unsettled:
-            message = message or HINT
+            message = message or LOOK
             yield Step(f"ends: {position.end}", self.park(left, [*sync.lost], message), sync.position)
         else:
             left_over = self.park(left, [*sync.lost], None)
@@ -530,7 +531,9 @@ def again(message: Message) -> Message:
 def describe_message(message: Message) -> str:
     if message.upload:
         return f"a message handed back with upload {message.upload.upload_id}"
-    return {EVENT: "an event", HINT: "a request to look again"}.get(message, "a message delivered again")
+    return {CREATED: "an event", LOOK: "a deletion's event or a request to look"}.get(
+        message, "a message delivered again"
+    )
 
 
 def name_of(running: Running) -> str:
