@@ -1,0 +1,476 @@
+"""A world in one thread: the two buckets, the queue and worker processes, on a clock of its own.
+
+The real worker.Worker runs in it, on clients that answer at once. What else happens during one of its calls (a source
+change, another worker, hours, SIGTERM, its death or a fault of AWS) is planned as (operation, what happens).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from unittest import mock
+from urllib.parse import unquote_plus
+
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
+from fakes import SETTINGS, WRITES, Client, Copy, Running, Source, Store, Version, call_from, identity, serve, shaped
+
+import worker
+
+Plan = Iterable[tuple[str, tuple[Any, ...]]]  # at the next call of that operation, in this order
+
+# Error codes that S3 answers without having done anything, as far as the worker can tell.
+ERRORS = ("503", "SlowDown", "InternalError", "ExpiredToken", "RequestTimeTooSkewed", "AccessDenied")
+CONDITIONAL = {"copy_object", "complete_multipart_upload", "delete_object"}
+
+
+class Killed(BaseException):
+    """The process dies, at whatever it was doing."""
+
+
+class Ghost(NamedTuple):
+    """A call that S3 still works on although nobody waits for it; `owner` got no answer or died."""
+
+    key: str
+    running: Running
+    ends: float
+    owner: Process
+
+
+class InlinePool:
+    """Runs a part at once, in the thread that asks."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        run(future, function, arguments)
+        return future
+
+
+class LaterPool:
+    """Keeps the jobs until run_all()."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.waiting.append((future, function, arguments))
+        return future
+
+    def run_all(self) -> None:
+        while self.waiting:
+            run(*self.waiting.pop(0))
+
+
+def run(future: Future[Any], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        result = function(*arguments)
+    except Exception as error:  # noqa: BLE001 as in concurrent.futures
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+# --- SQS --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Queued:
+    body: str
+    visible_at: float
+    receives: int = 0
+    handle: str = ""
+    received_at: float = 0.0
+
+    def named(self) -> set[str]:
+        if not self.body.startswith("{"):
+            return set()
+        return {unquote_plus(record["s3"]["object"]["key"]) for record in json.loads(self.body)["Records"]}
+
+
+@dataclass
+class Queue:
+    """A standard queue with redrive policy. Methods are named as in boto3."""
+
+    now: Callable[[], float]
+    messages: list[Queued] = field(default_factory=list)
+    dead: list[Queued] = field(default_factory=list)
+    handles: int = 0
+    limit: int = 10
+    newest_first: bool = False
+
+    def send_message(self, MessageBody: str, DelaySeconds: int = 0, **_: Any) -> dict[str, Any]:  # noqa: N803
+        assert 0 <= DelaySeconds <= 900
+        self.messages.append(Queued(MessageBody, self.now() + DelaySeconds))
+        return {}
+
+    def receive_message(self, VisibilityTimeout: int, **_: Any) -> dict[str, Any]:  # noqa: N803
+        visible = [message for message in self.messages if message.visible_at <= self.now()]
+        visible.sort(key=self.messages.index, reverse=self.newest_first)
+        taken = [message for message in visible[: self.limit] if not self.is_parked(message)]
+        for message in taken:
+            self.handles += 1
+            message.receives += 1
+            message.handle = f"handle {self.handles}"
+            message.received_at = self.now()
+            message.visible_at = self.now() + VisibilityTimeout
+        return {
+            "Messages": [
+                {
+                    "Body": message.body,
+                    "ReceiptHandle": message.handle,
+                    "Attributes": {"ApproximateReceiveCount": str(message.receives)},
+                }
+                for message in taken
+            ]
+        }
+
+    def is_parked(self, message: Queued) -> bool:
+        if message.receives < SETTINGS.max_receives:
+            return False
+        self.messages.remove(message)
+        self.dead.append(message)
+        return True
+
+    def find(self, handle: str) -> Queued | None:
+        return next((message for message in self.messages if message.handle == handle), None)
+
+    def delete_message_batch(self, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
+        """With an old receipt handle it succeeds and deletes nothing, as SQS may do."""
+        for entry in Entries:
+            message = self.find(entry["ReceiptHandle"])
+            if message:
+                self.messages.remove(message)
+        return {}
+
+    def change_message_visibility(
+        self,
+        ReceiptHandle: str,  # noqa: N803
+        VisibilityTimeout: int,  # noqa: N803
+        **_: Any,
+    ) -> dict[str, Any]:
+        message = self.find(ReceiptHandle)
+        if message is None or message.visible_at <= self.now():
+            raise ClientError({"Error": {"Code": "MessageNotInflight"}}, "ChangeMessageVisibility")
+        if self.now() + VisibilityTimeout > message.received_at + worker.MAX_SQS_VISIBILITY:
+            raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "ChangeMessageVisibility")
+        message.visible_at = self.now() + VisibilityTimeout
+        return {}
+
+    def change_message_visibility_batch(self, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
+        failed = []
+        for entry in Entries:
+            try:
+                self.change_message_visibility(entry["ReceiptHandle"], entry["VisibilityTimeout"])
+            except ClientError as error:
+                failed.append({"Id": entry["Id"], "Code": worker.error_code(error)})
+        return {"Failed": failed}
+
+
+# --- Worker processes -------------------------------------------------------------------------------------------------
+
+
+class Process:
+    """A worker process, that does in one go what its threads do at the same time."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.alive, self.busy, self.stopping = True, False, False
+        self.plan: list[tuple[str, tuple[Any, ...]]] = []
+        self.pool = LaterPool()
+        s3: Any = Client(self.call_s3)
+        pools: Any = InlinePool(), self.pool
+        context = worker.Context(SETTINGS, s3, s3, s3, pools[0], world.now)
+        self.worker = worker.Worker(SETTINGS, context, Client(self.call_sqs), pools[1], world.now)
+
+    def work(self, plan: Plan = ()) -> None:
+        """Receives once, and syncs what it got."""
+        self.plan, self.busy = list(plan), True
+        try:
+            self.receive()
+            self.pool.run_all()
+            self.acknowledge()
+            self.pool.run_all()  # what came while its key was being synced
+            self.acknowledge()
+        except Killed:
+            self.die()
+        self.busy = False
+        self.alive = self.alive and not self.stopping
+
+    def receive(self) -> None:
+        try:
+            for message in self.worker.receive(0):
+                self.worker.accept(message)
+        except (ClientError, BotoCoreError):
+            return  # receive_until_idle() tries again
+
+    def acknowledge(self) -> None:
+        self.worker.done.put(None)
+        self.worker.acknowledge_until_none()
+
+    def die(self) -> None:
+        self.alive = False
+        self.world.note_unprotected()
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.worker.interrupt_all()
+
+    def leave(self) -> None:
+        """SIGTERM, and the call does not end in time: what run() does then."""
+        self.stop()
+        with mock.patch.object(worker, "DRAIN_SECONDS", 0):
+            self.worker.drain()
+        self.acknowledge()
+
+    # Its calls
+
+    def call_sqs(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        happens = self.next_planned(operation) if self.busy and not self.world.beating else ()
+        if self.world.clock < self.world.throttled_until:
+            raise ClientError({"Error": {"Code": "RequestThrottled"}}, operation)
+        if happens[:1] == ("dies",):
+            raise Killed
+        self.meanwhile("data/a", happens)
+        answer = getattr(self.world.queue, operation)(**arguments)
+        if happens[:1] == ("loses the answer",):
+            raise ConnectionClosedError(endpoint_url="")
+        return answer
+
+    def call_s3(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        if operation == "list_objects_v2":
+            return {}
+        self.world.clock += 0.05
+        key, running = arguments.get("Key", ""), Running(call_from(operation, arguments))
+        happens = self.next_planned(operation)
+        self.refuse(operation, running, happens)
+        if operation == "list_multipart_uploads":
+            return shaped(operation, self.world.uploads())
+        still, answer = self.world.serve(key, running) if operation == "copy_object" else (running, None)
+        if operation in WRITES and still:
+            self.lose(key, still, happens)
+        elif happens[:1] == ("dies",):
+            raise Killed
+        self.meanwhile(key, happens)
+        while still:
+            still, answer = self.world.serve(key, still)
+        if happens[:1] == ("loses the answer",) and operation in WRITES:
+            raise ConnectionClosedError(endpoint_url="")
+        return shaped(operation, answer)
+
+    def next_planned(self, operation: str) -> tuple[Any, ...]:
+        for planned in self.plan:
+            if planned[0] == operation:
+                self.plan.remove(planned)
+                self.world.seen.add(f"{planned[1][0]} at {operation}")
+                return planned[1]
+        return ()
+
+    def refuse(self, operation: str, running: Running, happens: tuple[Any, ...]) -> None:
+        """The errors of S3 that mean that it did nothing."""
+        if self.world.clock < self.world.slow_until and not running.call.on_source:
+            raise ClientError({"Error": {"Code": "503"}}, operation)
+        if happens[:1] == ("error",):
+            raise ClientError({"Error": {"Code": happens[1]}}, operation)
+        if happens[:1] == ("conflict",) and operation in CONDITIONAL:
+            raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, operation)
+        if happens[:1] == ("empty 200",) and operation in CONDITIONAL - {"delete_object"}:
+            raise worker.Unfinished("200 without an ETag")
+
+    def lose(self, key: str, running: Running, happens: tuple[Any, ...]) -> None:
+        """The call goes on in S3, for as long as a copy may last."""
+        if happens[:1] not in (("dies",), ("times out",), ("reset",), ("stops",)):
+            return
+        if happens[0] == "times out":
+            self.world.pass_time(SETTINGS.copy_timeout)
+        self.world.ghosts.append(Ghost(key, running, self.world.clock + SETTINGS.copy_timeout, self))
+        if happens[0] == "stops":
+            self.leave()
+        if happens[0] in ("dies", "stops"):
+            raise Killed
+        raise ReadTimeoutError(endpoint_url="") if happens[0] == "times out" else ConnectionClosedError(endpoint_url="")
+
+    def meanwhile(self, key: str, happens: tuple[Any, ...]) -> None:
+        match happens:
+            case ("change", change):
+                self.world.change(key, change)
+            case ("overtaken", change):
+                self.world.change(key, change)
+                self.world.let_another_work(self)
+            case ("time", seconds):
+                self.world.pass_time(seconds)
+            case ("SIGTERM",):
+                self.stop()
+            case ("receives more",):
+                self.receive()
+            case ("delivered again",):
+                self.world.deliver_again()
+            case ("another works",):
+                self.world.let_another_work(self)
+
+
+# --- The world --------------------------------------------------------------------------------------------------------
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = 1_000_000.0
+        self.changes = 0
+        self.versions: dict[str, Version] = {}
+        self.changed_at: dict[str, int] = {}  # the number of the key's latest change
+        self.stores: dict[str, Store] = {}
+        self.queue = Queue(self.now)
+        self.processes: list[Process] = []
+        self.ghosts: list[Ghost] = []
+        self.slow_until = self.throttled_until = 0.0
+        self.beating = False
+        self.seen: set[str] = set()  # what was planned and came to pass
+        self.unprotected: set[str] = set()  # keys that only reconcile would look at again
+        self.faults: list[str] = []
+
+    def now(self) -> float:
+        return self.clock
+
+    # Source
+
+    def change(self, key: str, change: str, delay: int = 0, copies: int = 1, size: int = 1) -> None:
+        """put CONTENT, touch (metadata in place) or delete; and its events."""
+        self.changes += 1
+        self.changed_at[key] = self.changes
+        name, _, content = change.partition(" ")
+        found = self.versions.get(key)
+        if name == "put":
+            self.versions[key] = Version(content, size, int(self.clock))
+        elif found is None:
+            return
+        elif name == "touch":
+            self.versions[key] = found._replace(second=int(self.clock), label=f"label{self.changes}")
+        else:
+            del self.versions[key]
+        event = {
+            "eventSource": "aws:s3",
+            "eventName": "ObjectRemoved:Delete" if name == "delete" else "ObjectCreated:Put",
+            "s3": {"bucket": {"name": SETTINGS.src_bucket}, "object": {"key": key}},
+        }
+        for _ in range(copies):
+            self.queue.send_message(json.dumps({"Records": [event]}), delay)
+
+    # Destination
+
+    def serve(self, key: str, running: Running) -> tuple[Running | None, Any]:
+        version = self.versions.get(key)
+        before = self.stores.get(key, Store())
+        store, still, answer = serve(Source(version, self.changes), before, running)
+        self.stores[key] = store
+        self.check(key, before.copy, store.copy)
+        return still, answer
+
+    def check(self, key: str, before: Copy | None, after: Copy | None) -> None:
+        if after and len(set(after.content)) > 1:
+            self.faults.append(f"{key}: an object of mixed parts {after.content}")
+        version = self.versions.get(key)
+        if before and after and version and after.stamp < before.stamp and after.content[0] != version.content:
+            self.faults.append(f"{key}: an older version covers a newer one")
+        if before and version and not after and before.stamp >= self.changed_at[key]:
+            self.faults.append(f"{key}: the live object disappears")
+
+    def uploads(self) -> tuple[tuple[str, str], ...]:
+        return tuple((key, upload.upload_id) for key, store in self.stores.items() for upload in store.uploads)
+
+    # Time
+
+    def pass_time(self, seconds: float) -> None:
+        """Calls that nobody waits for end, and the workers extend the visibility of what they hold."""
+        end = self.clock + seconds
+        self.land_what_is_due()
+        while self.clock < end:
+            self.clock = min(end, self.clock + SETTINGS.visibility_extend_interval)
+            self.land_what_is_due()
+            self.beat()
+
+    def land_what_is_due(self) -> None:
+        for ghost in [ghost for ghost in self.ghosts if ghost.ends <= self.clock]:
+            self.ghosts.remove(ghost)
+            still: Running | None = ghost.running
+            while still:
+                still, _ = self.serve(ghost.key, still)
+
+    def beat(self) -> None:
+        self.beating = True
+        for process in self.processes:
+            if process.alive:
+                process.worker.extend_due(self.clock)
+        self.beating = False
+
+    # Workers and messages
+
+    def work(self, number: int = 0, plan: Plan = (), limit: int = 10, newest_first: bool = False) -> None:
+        self.queue.limit, self.queue.newest_first = limit, newest_first
+        self.processes = [process for process in self.processes if process.alive]
+        while len(self.processes) <= number:
+            self.processes.append(Process(self))
+        self.processes[number].work(plan)
+
+    def let_another_work(self, busy: Process) -> None:
+        idle = [process for process in self.processes if process.alive and not process.busy]
+        if not idle:
+            self.processes.append(Process(self))
+        other = idle[0] if idle else self.processes[-1]
+        assert other is not busy
+        other.work()
+
+    def deliver_again(self) -> None:
+        """At least once may be twice."""
+        for message in self.queue.messages:
+            if message.handle:
+                message.visible_at = min(message.visible_at, self.clock)
+        self.note_unprotected()
+
+    def note_unprotected(self) -> None:
+        """Keys with a call under way that no sync waits for, and no message that is invisible until it has ended."""
+        for ghost in self.ghosts:
+            is_waited_for = ghost.owner.alive and ghost.owner.busy
+            if not is_waited_for and not self.is_looked_at_after(ghost):
+                self.unprotected.add(ghost.key)
+
+    def is_looked_at_after(self, ghost: Ghost) -> bool:
+        return any(ghost.key in message.named() and message.visible_at >= ghost.ends for message in self.queue.messages)
+
+    def look(self, keys: Iterable[str]) -> None:
+        self.queue.send_message(worker.hint_body(SETTINGS.src_bucket, keys))
+
+    # The end
+
+    def settle(self) -> None:
+        """No more trouble: everything is worked off. Raises AssertionError where that does not come to an end."""
+        self.slow_until = self.throttled_until = 0.0
+        for _ in range(200):
+            if not self.queue.messages and not self.ghosts:
+                return
+            due = [message.visible_at for message in self.queue.messages] + [ghost.ends for ghost in self.ghosts]
+            self.pass_time(max(0.0, min(due) - self.clock))
+            self.work()
+        raise AssertionError("the queue does not become empty")
+
+    def redrive(self) -> None:
+        """What an operator does: the dead letters once more, and reconcile."""
+        for message in self.queue.dead:
+            if message.named():
+                self.queue.send_message(message.body)
+        self.queue.dead = [message for message in self.queue.dead if not message.named()]
+        self.look(sorted(self.unprotected))
+
+    def differences(self) -> list[str]:
+        keys = sorted(self.versions.keys() | self.stores.keys())
+        return [f"{key}: {found}" for key in keys if (found := self.difference(key))]
+
+    def difference(self, key: str) -> str:
+        version, copy = self.versions.get(key), self.stores.get(key, Store()).copy
+        if not key.startswith(SETTINGS.prefix_filter):
+            return "" if copy is None or copy.content == ("not ours",) else f"touched outside the prefix: {copy}"
+        if version is None or copy is None:
+            return "" if version is None and copy is None else f"the source has {version}, the destination {copy}"
+        same = (copy.content[0], copy.label, copy.provenance) == (version.content, version.label, identity(version))
+        return "" if same else f"the source has {version}, the destination {copy}"

@@ -1,0 +1,139 @@
+"""Random histories of buckets, queue and worker processes, each with faults, end equal. A failing one shrinks."""
+
+import logging
+import os
+from unittest import mock
+
+from fakes import LARGE, SMALL, WRITES, Copy, Store
+from histories import ERRORS, World
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+import worker
+
+NIGHTLY = os.environ.get("NIGHTLY") == "1"
+OUTSIDE = "other/not ours"
+KEYS = st.sampled_from(["data/a", "data/a", "data/b", OUTSIDE])
+CHANGES = st.sampled_from(["put x", "put y", "put z", "touch", "delete", "delete"])
+SQS_CALLS = ("receive_message", "send_message", "change_message_visibility", "delete_message_batch")
+TIMES = st.sampled_from([1, 60, 400, 1000, 8000])
+
+# What can happen at a call: to all of them, to those of S3, to those that change something, to those of SQS.
+ANYWHERE = [
+    ("dies",),
+    ("SIGTERM",),
+    ("receives more",),
+    ("delivered again",),
+    ("another works",),
+    ("time", 60),
+    ("time", 46_800),
+    ("nothing",),
+    ("nothing",),
+]
+AT_S3 = [
+    *[(what, change) for what in ("change", "overtaken") for change in ("put x", "put y", "touch", "delete")],
+    *[("error", code) for code in ERRORS],
+]
+AT_WRITES = [
+    ("dies",),
+    ("stops",),
+    ("times out",),
+    ("reset",),
+    ("loses the answer",),
+    ("empty 200",),
+    ("conflict",),
+    ("time", 899),
+]
+PLANNABLE = [
+    *[("head_object", happens) for happens in ANYWHERE + AT_S3],
+    *[("copy_object", happens) for happens in ANYWHERE + AT_S3 + AT_WRITES * 2] * 2,
+    *[(write, happens) for write in sorted(WRITES) for happens in ANYWHERE + AT_S3 + AT_WRITES],
+    *[(call, happens) for call in SQS_CALLS for happens in [*ANYWHERE, ("loses the answer",)]],
+]
+PLANS = st.lists(st.sampled_from(PLANNABLE), min_size=1, max_size=5)
+SIZES = st.sampled_from([SMALL, SMALL, LARGE])
+DELAYS = st.sampled_from([0, 0, 0, 5, 600])  # seconds until the event is in the queue
+
+
+class Histories(RuleBasedStateMachine):
+    """What may happen between the workers' turns; a plan says what happens during one."""
+
+    count = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        Histories.count += 1
+        self.world = World()
+        self.world.stores[OUTSIDE] = Store(Copy('"d0"', ("not ours",), "label", "", 0))
+        self.garbage = 0
+        logging.disable(logging.CRITICAL)
+        self.patch = mock.patch.object(worker.Job, "pause", self.pause)
+        self.patch.start()
+
+    def pause(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @rule(key=KEYS, change=CHANGES, size=SIZES, delay=DELAYS, events=st.integers(1, 2))
+    def change(self, key, change, size, delay, events):
+        self.world.change(key, change, delay, events, size)
+
+    @rule(changes=st.lists(CHANGES, min_size=1, max_size=3), size=SIZES, number=st.integers(0, 1), plan=PLANS)
+    def change_and_work(self, changes, size, number, plan):
+        for change in changes:
+            self.world.change("data/a", change, size=size)
+        self.world.work(number, plan)
+
+    @rule(number=st.integers(0, 1), plan=PLANS, limit=st.sampled_from([1, 2, 10]), newest_first=st.booleans())
+    def work(self, number, plan, limit, newest_first):
+        self.world.work(number, plan, limit, newest_first)
+
+    @rule(seconds=TIMES)
+    def wait(self, seconds):
+        self.world.pass_time(seconds)
+
+    @rule(which=st.sampled_from(["slow_until", "throttled_until"]), seconds=TIMES)
+    def aws_is_busy(self, which, seconds):
+        """A directory bucket that wakes up answers 503 for minutes; SQS throttles."""
+        setattr(self.world, which, self.world.clock + seconds)
+
+    @rule(keys=st.sets(KEYS))
+    def other_message(self, keys):
+        """A request to look at keys; or something that is no event."""
+        if keys:
+            self.world.look(sorted(keys))
+        else:
+            self.garbage += 1
+            self.world.queue.send_message("not JSON")
+
+    @rule()
+    def delivered_again(self):
+        self.world.deliver_again()
+
+    @invariant()
+    def nothing_went_wrong(self):
+        assert not self.world.faults
+
+    def teardown(self):
+        try:
+            self.world.settle()
+            self.world.redrive()
+            self.world.settle()
+        finally:
+            self.patch.stop()
+            logging.disable(logging.NOTSET)
+        assert not self.world.faults
+        assert not self.world.differences()
+        assert len(self.world.queue.dead) == self.garbage
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=10_000 if NIGHTLY else 600,
+    stateful_step_count=25,
+    deadline=None,
+    database=None,
+    derandomize=not NIGHTLY,
+    print_blob=False,
+    suppress_health_check=list(HealthCheck),
+)
