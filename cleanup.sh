@@ -10,7 +10,7 @@ ASSUME_YES=false
 # In the order of removal: nothing new arrives, nothing new is started, what runs is ended, then what it used goes.
 # list_KIND prints what is there, one name per line, with a remark after a space; remove_KIND NAME removes it.
 readonly KINDS=(
-  notification rule function task cluster task_definition vpc_endpoint security_group repository
+  notification rule function cluster task_definition vpc_endpoint security_group repository
   queue log_group role bucket_policy bucket_lifecycle
 )
 
@@ -45,26 +45,27 @@ list_function() {
   [[ -z $function ]] || jq '.Tags // {}' <<<"$function" | ours "$STARTER_NAME"
 }
 
-list_cluster() {
-  local cluster
-  cluster=$(lookup ecs describe-clusters --clusters "$CLUSTER_NAME" --include TAGS \
-    | jq '.clusters[] | select(.status | IN("INACTIVE", "DEPROVISIONING") | not)')
-  [[ -z $cluster ]] || jq .tags <<<"$cluster" | ours "$CLUSTER_NAME"
+# Prints the ids of the cluster's tasks that have not ended. A task that is being stopped is wanted STOPPED already.
+list_tasks() {
+  local wanted listed arns
+  for wanted in RUNNING STOPPED; do
+    listed=$(lookup ecs list-tasks --cluster "$CLUSTER_NAME" --desired-status "$wanted" | jq -r '.taskArns[]')
+    mapfile -t arns < <(printf '%s' "$listed")
+    while ((${#arns[@]})); do # DescribeTasks takes 100
+      call ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]:0:100}" \
+        | jq -r '.tasks[] | select(.lastStatus != "STOPPED").taskArn | split("/")[-1]'
+      arns=("${arns[@]:100}")
+    done
+  done
 }
 
-# A task that is being stopped is wanted STOPPED, but runs until it has ended.
-list_task() {
-  local arns=() listed
-  [[ -n $(list_cluster 2>&1) ]] || return 0
-  listed=$(lookup ecs list-tasks --cluster "$CLUSTER_NAME" --desired-status RUNNING | jq -r '.taskArns[]')
-  [[ -z $listed ]] || mapfile -t arns <<<"$listed"
-  listed=$(lookup ecs list-tasks --cluster "$CLUSTER_NAME" --desired-status STOPPED | jq -r '.taskArns[]')
-  [[ -z $listed ]] || mapfile -t -O "${#arns[@]}" arns <<<"$listed"
-  while ((${#arns[@]})); do # DescribeTasks takes 100
-    call ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]:0:100}" \
-      | jq -r '.tasks[] | select(.lastStatus != "STOPPED") | "\(.taskArn | split("/")[-1]) (\(.lastStatus))"'
-    arns=("${arns[@]:100}")
-  done
+list_cluster() {
+  local cluster tasks
+  cluster=$(lookup ecs describe-clusters --clusters "$CLUSTER_NAME" --include TAGS \
+    | jq '.clusters[] | select(.status | IN("INACTIVE", "DEPROVISIONING") | not)')
+  [[ -n $cluster ]] || return 0
+  tasks=$(list_tasks)
+  jq .tags <<<"$cluster" | ours "$CLUSTER_NAME ($(wc -w <<<"$tasks") tasks)"
 }
 
 list_task_definition() {
@@ -168,21 +169,21 @@ must_be_zero() {
   [[ -z $answer || $(jq "$1 // 0" <<<"$answer") == 0 ]] || die "$RESOURCE: refused: $answer"
 }
 
-remove_task() { lookup ecs stop-task --cluster "$CLUSTER_NAME" --task "$1" --reason "cleanup.sh of $APP_NAME"; }
-
-# A starter that was still at work may have started one more task.
-await_no_tasks() {
+# A starter that was still at work may start one more task, so the list is read again until it is empty.
+end_tasks() {
   local try tasks task
   for ((try = 1; ; try++)); do
-    tasks=$(list_task)
+    tasks=$(list_tasks)
     [[ -n $tasks ]] || return 0
-    while read -r task _; do remove_task "$task"; done <<<"$tasks"
-    pause "$try" "$(wc -l <<<"$tasks") tasks are ending" || die "$RESOURCE: its tasks have not ended: $tasks"
+    for task in $tasks; do
+      lookup ecs stop-task --cluster "$CLUSTER_NAME" --task "$task" --reason "cleanup.sh of $APP_NAME"
+    done
+    pause "$try" "$(wc -w <<<"$tasks") tasks are ending" || die "$RESOURCE: tasks that do not end: $tasks"
   done
 }
 
 remove_cluster() {
-  await_no_tasks
+  end_tasks
   lookup ecs delete-cluster --cluster "$1"
 }
 

@@ -134,7 +134,6 @@ set_names() {
   STARTED_BY=$APP_NAME-starter
   NOTIFICATION_ID=$APP_NAME
   LIFECYCLE_RULE_ID=$APP_NAME-abort-incomplete-uploads
-  BUCKET_POLICY_SID=$APP_NAME-lifecycle
 }
 
 # ARNs are made of names and the account, so that a dry run and a clean-up know them without the resource.
@@ -483,10 +482,14 @@ check_previous_source() {
 
 # Role names are the account's, all other names are the Region's.
 check_roles() {
-  local region
-  region=$(lookup iam get-role --role-name "$TASK_ROLE" | jq -r '.Role.Tags[]? | select(.Key == "region").Value')
-  [[ -z $region || $region == "$REGION" ]] || problem "APP_NAME=$APP_NAME: its role $TASK_ROLE belongs to REGION=$region," \
-    "and role names are the same in all Regions: set another APP_NAME for $REGION"
+  local name role
+  for name in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
+    role=$(lookup iam get-role --role-name "$name")
+    [[ -z $role ]] || jq -e --arg app "$APP_NAME" --arg region "$REGION" \
+      '.Role.Tags // [] | from_entries | .app == $app and .region == $region' <<<"$role" >/dev/null \
+      || problem "APP_NAME=$APP_NAME: its role $name belongs to someone else or to another Region, where role names are" \
+        "the same (it lacks the tags app=$APP_NAME region=$REGION): set another APP_NAME"
+  done
 }
 
 find_subnets() {
@@ -1123,8 +1126,8 @@ lifecycle_rules() {
 
 # S3 User Guide, "Working with S3 Lifecycle for directory buckets": lifecycle acts only through a session of its own.
 lifecycle_policy() {
-  jq -nc --arg sid "$BUCKET_POLICY_SID" --arg bucket "$DST_BUCKET_ARN" '{Version: "2012-10-17", Statement: [{
-    Sid: $sid, Effect: "Allow", Principal: {Service: "lifecycle.s3.amazonaws.com"},
+  jq -nc --arg bucket "$DST_BUCKET_ARN" '{Version: "2012-10-17", Statement: [{
+    Effect: "Allow", Principal: {Service: "lifecycle.s3.amazonaws.com"},
     Action: "s3express:CreateSession", Resource: $bucket,
     Condition: {StringEquals: {"s3express:SessionMode": "ReadWrite"}}}]}'
 }
@@ -1220,7 +1223,7 @@ print_next_commands() {
   local logs="aws logs tail --follow" # CLI version 1 has no tail
   [[ $(command aws --version 2>&1) != aws-cli/1.* ]] || logs="aws logs filter-log-events --log-group-name"
   printf '\nWhat goes into s3://%s now arrives in s3://%s. To watch it:\n' "$SRC_BUCKET/$PREFIX_FILTER" "$DST_BUCKET"
-  printf "  $logs %s --region %s\n" "$STARTER_LOG_GROUP" "$REGION" "$WORKER_LOG_GROUP" "$REGION"
+  printf '  %s %s --region %s\n' "$logs" "$STARTER_LOG_GROUP" "$REGION" "$logs" "$WORKER_LOG_GROUP" "$REGION"
   printf '  aws ecs list-tasks --cluster %s --region %s\n' "$CLUSTER_NAME" "$REGION"
   printf '  aws sqs get-queue-attributes --queue-url %s --attribute-names All --region %s\n' "$QUEUE_URL" "$REGION"
 }
