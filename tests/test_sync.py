@@ -1,0 +1,387 @@
+"""sync.sh on the local cloud: each verb after a real deployment, with the worker as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SOURCE as SOURCE_OF_WORLD
+from conftest import World
+
+ROOT = Path(__file__).parent.parent
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
+SOURCE, MIRROR = "local-source", "local-destination--use1-az4--x-s3"
+APP = "s3-to-s3express-sync"
+DEAD_LETTERS = f"{APP}-dlq"
+DENY = '{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"s3:GetObject","Resource":"*"}]}'
+# Both generations of the CLI where tests/run installed them, else the one in PATH.
+CLIS = [path for name in ("AWS_CLI_V1", "AWS_CLI_V2") if (path := os.environ.get(name))] or [
+    shutil.which("aws") or "aws"
+]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    """The first true value of condition(); fails when it does not come in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
+        time.sleep(1)
+    return value
+
+
+class Operator:
+    """A person in a copy of the project whose local cloud is up."""
+
+    def __init__(self, project: Path) -> None:
+        self.project = project
+        self.cli = CLIS[-1]
+        self.exports: dict[str, str] = {}
+
+    def run(self, *command: str, **settings: str) -> tuple[int, str, str]:
+        """(exit status, stdout, stderr) of a script of the project."""
+        tools = self.project.parent / "tools"
+        tools.mkdir(exist_ok=True)
+        (tools / "aws").unlink(missing_ok=True)
+        (tools / "aws").symlink_to(self.cli)
+        environment = {
+            **os.environ,
+            "DOCKER_HOST": "unix:///nonexistent/docker.sock",
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "LOCAL_TICK": "3",
+            "FOLLOW_PAUSE": "1",
+            **settings,
+        }
+        done = subprocess.run(
+            command,
+            cwd=self.project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def sync(self, *arguments: str) -> tuple[int, str, str]:
+        return self.run("./sync.sh", "--local", *arguments)
+
+    def deploy(self) -> None:
+        # A failed message comes back after a second, so that it is parked within the test.
+        status, output, log = self.run("./deploy.sh", "--local", RETRY_BASE_SECONDS="1")
+        assert status == 0, output + log
+        self.exports = dict(re.findall(r"^  export (\w+)=(.*)$", output, re.MULTILINE))
+
+    def aws(self, *arguments: str) -> str:
+        command = [self.cli, "--endpoint-url", self.exports["AWS_ENDPOINT_URL"], "--output", "json", *arguments]
+        return subprocess.run(
+            command, env={**os.environ, **self.exports}, capture_output=True, text=True, check=True
+        ).stdout
+
+    def put(self, bucket: str, key: str, body: str, *more: str) -> None:
+        file = self.project.parent / "body"
+        file.write_text(body)
+        self.aws("s3api", "put-object", "--bucket", bucket, "--key", key, "--body", str(file), *more)
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.sync("status", "--json")[1])
+
+    def await_state(self, state: str) -> dict[str, Any]:
+        return wait_for(lambda: (found := self.status())["state"] == state and found)
+
+    def count(self, queue: str) -> int:
+        """Messages in a queue, in work or not."""
+        url = json.loads(self.aws("sqs", "get-queue-url", "--queue-name", queue))["QueueUrl"]
+        found = json.loads(self.aws("sqs", "get-queue-attributes", "--queue-url", url, "--attribute-names", "All"))
+        return sum(int(number) for name, number in found["Attributes"].items() if name.startswith("ApproximateNumber"))
+
+    def audit(self) -> tuple[int, str]:
+        status, output, _ = self.sync("reconcile", "--dry-run", "--deep")
+        return status, output
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    project = tmp_path_factory.mktemp("operator") / "the project"
+    shutil.copytree(ROOT, project, ignore=NOT_COPIED)
+    found = Operator(project)
+    try:
+        found.deploy()
+        yield found
+    finally:
+        found.run("./cleanup.sh", "--local")
+
+
+@pytest.fixture(params=CLIS, ids=lambda path: "v2" if "/usr/bin" in path else "v1")
+def either_cli(operator: Operator, request: pytest.FixtureRequest) -> Iterator[Operator]:
+    operator.cli = request.param
+    yield operator
+    operator.cli = CLIS[-1]
+
+
+def test_status_is_idle_after_all_was_synced_and_says_how_fast_it_was(either_cli: Operator):
+    found = either_cli.await_state("idle")
+    assert found["source"] == {"name": SOURCE, "error": ""}
+    assert found["destination"] == {"name": MIRROR, "error": ""}
+    assert (found["queue"]["visible"], found["dead_letters"]["visible"], found["workers"]) == (0, 0, [])
+    assert found["starter"]["decision"]["wanted"] == 0
+    assert found["starter"]["seconds_ago"] < 60
+    assert found["lag"]["count"] >= 8
+    assert 0 < found["lag"]["p50"] <= found["lag"]["p99"]
+    status, output, _ = either_cli.sync("status")
+    assert status == 0
+    assert output.splitlines()[0] == "idle"
+    assert re.search(r"^lag +p50 [0-9.]+ s, p99 [0-9.]+ s of the newest \d+ keys$", output, re.MULTILINE)
+
+
+def test_logs_shows_what_the_worker_and_the_starter_wrote(either_cli: Operator):
+    status, output, log = either_cli.sync("logs", "--since", "1h")
+    assert status == 0, log
+    assert re.search(r'^\S+ INFO synced key="hello.txt" action=copied size=6 ', output, re.MULTILINE)
+    status, output, log = either_cli.sync("logs", "starter", "--since", "1h", "--json")
+    assert status == 0, log
+    messages = [json.loads(line)["message"] for line in output.splitlines()]
+    assert any('"wanted": 1' in message for message in messages)
+
+
+def test_logs_follows_until_it_is_stopped(operator: Operator):
+    command = ["./sync.sh", "--local", "logs", "worker", "--since", "1s", "--follow"]
+    environment = {**os.environ, "DOCKER_HOST": "unix:///nonexistent/docker.sock", "FOLLOW_PAUSE": "1"}
+    process = subprocess.Popen(
+        command, cwd=operator.project, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout
+    operator.put(SOURCE, "followed.txt", "x")
+    lines = []
+    while not any("followed.txt" in line for line in lines):
+        lines.append(process.stdout.readline())
+        assert lines[-1], "it ended by itself"
+    os.killpg(process.pid, 2)
+    process.communicate(timeout=30)
+    assert len(set(lines)) == len(lines)
+
+
+def plant(operator: Operator) -> set[tuple[str, str]]:
+    """One difference of each kind, without any event; what an audit has to name."""
+    events = operator.aws("s3api", "get-bucket-notification-configuration", "--bucket", SOURCE)
+    configure = ["s3api", "put-bucket-notification-configuration", "--bucket", SOURCE, "--notification-configuration"]
+    operator.aws(*configure, "{}")
+    operator.put(SOURCE, "from before/größe +%.txt", "was there before the deployment")
+    operator.put(SOURCE, "hello.txt", "other\n")
+    copy = ["--copy-source", f"{SOURCE}/empty.dat", "--metadata-directive", "REPLACE", "--metadata", "colour=blue"]
+    operator.aws("s3api", "copy-object", "--bucket", SOURCE, "--key", "empty.dat", *copy)
+    operator.aws("s3api", "delete-object", "--bucket", SOURCE, "--key", "nested/deeper/changes.json")
+    operator.put(MIRROR, "nested/ghost.txt", "nobody knows")
+    configuration = json.loads(events)
+    configuration.pop("ResponseMetadata", None)
+    operator.aws(*configure, json.dumps(configuration))
+    return {
+        ("missing", "from before/größe +%.txt"),
+        ("stale", "hello.txt"),
+        ("stale", "empty.dat"),
+        ("ghost", "nested/deeper/changes.json"),
+        ("ghost", "nested/ghost.txt"),
+    }
+
+
+def named(output: str) -> set[tuple[str, str]]:
+    lines = (line.split(maxsplit=1) for line in output.splitlines() if re.match(r'  [a-z]+ "', line))
+    return {(what, json.loads(key)) for what, key in lines}
+
+
+def test_reconcile_finds_what_was_planted_mends_it_and_finds_nothing_then(operator: Operator):
+    planted = plant(operator)
+    status, output, log = operator.sync("reconcile", "--dry-run")
+    assert status == 1, output + log
+    assert named(output) == planted
+    status, output, log = operator.sync("reconcile", "--max-delete", "1")
+    assert status == 3, output + log
+    assert "--max-delete" in output
+    status, output, log = operator.sync("reconcile", "--json")
+    assert status == 0, output + log
+    assert json.loads(output) | {"end": "complete", "status": 0, "ghost": 2} == json.loads(output)
+    assert named(log) >= {row for row in planted if row[0] == "ghost"}
+    wait_for(lambda: operator.audit()[0] == 0)
+
+
+def test_a_parked_message_is_shown_with_its_reason_and_brought_back_to_success(operator: Operator):
+    role = ["--role-name", f"{APP}-task-role", "--policy-name", "deny"]
+    operator.aws("iam", "put-role-policy", *role, "--policy-document", DENY)
+    operator.put(SOURCE, "parked ü.txt", "in vain")
+    wait_for(lambda: operator.count(DEAD_LETTERS))
+    status, output, _ = operator.sync("status")
+    assert (status, output.splitlines()[0]) == (1, "failing")
+    assert "./sync.sh redrive" in output
+
+    status, output, log = operator.sync("redrive", "--list", "--json")
+    assert status == 0, log
+    (message,) = json.loads(output)
+    assert message["keys"][0]["key"] == "parked ü.txt"
+    assert "operation=HeadObject error=403" in message["keys"][0]["reason"]
+    status, _, log = operator.sync("redrive", "--purge")
+    assert status == 1
+    assert "use --yes" in log
+    assert operator.count(DEAD_LETTERS) == 1
+
+    operator.aws("iam", "delete-role-policy", *role)
+    status, output, log = operator.sync("redrive")
+    assert status == 0, log
+    assert '"parked ü.txt"\n  failed 20' in output
+    assert "1 messages are back" in log
+    wait_for(lambda: operator.count(f"{APP}-q") + operator.count(DEAD_LETTERS) == 0)
+    assert operator.aws("s3api", "head-object", "--bucket", MIRROR, "--key", "parked ü.txt")
+    assert operator.sync("redrive")[0] == 0
+
+
+def test_purge_deletes_what_is_no_event(operator: Operator):
+    url = json.loads(operator.aws("sqs", "get-queue-url", "--queue-name", DEAD_LETTERS))["QueueUrl"]
+    operator.aws("sqs", "send-message", "--queue-url", url, "--message-body", "what is this")
+    status, output, log = operator.sync("redrive", "--purge", "--yes")
+    assert status == 0, log
+    assert "no S3 event" in output
+    assert "what is this" in output
+    assert operator.count(DEAD_LETTERS) == 0
+
+
+def states(output: str) -> list[str]:
+    return re.findall(r"^\[\d/\d\] .*: (\w+)", output, re.MULTILINE)
+
+
+def test_monitor_makes_a_dashboard_and_alarms_once_and_removes_them(either_cli: Operator):
+    status, output, log = either_cli.sync("monitor", "--email", "ops@example.com")
+    assert (status, states(output)) == (0, ["created"] * 5), output + log
+    status, output, log = either_cli.sync("monitor", "--email", "ops@example.com")
+    assert (status, states(output)) == (0, ["exists"] * 5), output + log
+    status, output, log = either_cli.sync("monitor", "--age", "60")
+    assert (status, states(output)) == (0, ["exists", "changed", "exists", "exists"]), output + log
+    alarms = json.loads(either_cli.aws("cloudwatch", "describe-alarms"))["MetricAlarms"]
+    assert sorted(alarm["AlarmName"] for alarm in alarms) == [
+        f"{APP}-{name}" for name in ("behind", "dead-letters", "starter-fails")
+    ]
+    assert all(alarm["AlarmActions"][0].endswith(f":{APP}-alarms") for alarm in alarms)
+    assert all("./sync.sh" in alarm["AlarmDescription"] for alarm in alarms)
+    status, _, log = either_cli.sync("monitor", "--remove")
+    assert status == 0, log
+    for kind in (["cloudwatch", "describe-alarms"], ["cloudwatch", "list-dashboards"], ["sns", "list-topics"]):
+        assert APP not in either_cli.aws(*kind)
+
+
+# Without a cloud
+
+
+def queries() -> dict[str, str]:
+    """Title -> query of each widget of the dashboard that reads the log."""
+    command = ["bash", "-c", f"source '{ROOT}/sync.sh'; set_names; dashboard"]
+    body = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return {w["properties"]["title"]: w["properties"]["query"] for w in body["widgets"] if w["type"] == "log"}
+
+
+LINE = '2026-11-25T01:55:29.028Z INFO synced key="a b" action=copied size=12582913 seconds=0.817 lag=3.911'
+
+
+def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World):
+    world.put("a b", 12_582_913)
+    world.put("refused")
+    world.standin.delete(SOURCE_OF_WORLD, "never there")
+    world.standin.fault("HeadObject", "error", key="^refused$", status=403, code="403", times=0)
+    lines = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="1", RETRY_BASE_SECONDS="1").splitlines()
+    (copied,) = (line for line in lines if 'synced key="a b"' in line)
+    assert re.sub(r"[0-9.]+", "0", copied.split("INFO")[1]) == re.sub(r"[0-9.]+", "0", LINE.split("INFO")[1])
+    found = {}
+    for query in queries().values():
+        for pattern in re.findall(r"(?:like|parse @message) /(.*?)/(?: \||$)", query):
+            match = re.search(pattern.replace("(?<", "(?P<"), copied)
+            found[pattern] = match and match.groupdict()
+    assert {"size": "12582913"} in found.values()
+    assert any(value and "lag" in value for value in found.values())
+    words = re.findall(r'strcontains\(@message, "(.*?)"\)', queries()["Copies, deletes and failures a minute"])
+    assert [any(word in line for line in lines) for word in words] == [True, False, True]
+
+
+def call(*arguments: str, **settings: str) -> tuple[int, str, str]:
+    environment = {**os.environ, "AWS_CONFIG_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true", **settings}
+    done = subprocess.run(
+        [ROOT / "sync.sh", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("verb", ["status", "logs", "reconcile", "redrive", "monitor"])
+def test_every_verb_has_help(verb: str):
+    status, output, _ = call(verb, "--help")
+    assert status == 0
+    assert output.startswith(f"usage: ./sync.sh {verb}")
+    assert f"  {verb}" in call("--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "name a verb"),
+        (["destroy"], "unknown verb destroy"),
+        (["status", "--wrong"], "unknown option --wrong"),
+        (["logs", "--since", "5x"], "--since 5x is no duration"),
+        (["logs", "--since"], "--since needs a value"),
+        (["reconcile", "--max-delete"], "--max-delete needs a value"),
+        (["redrive", "everything"], "unknown option everything"),
+        (["monitor", "--email", "nobody"], "--email nobody is no mail address"),
+        (["monitor", "--age", "old"], "--age old is no number"),
+    ],
+)
+def test_a_wrong_argument_ends_with_2_and_says_what_is_wrong(arguments: list[str], complaint: str):
+    status, output, log = call(*arguments)
+    assert (status, output) == (2, "")
+    assert complaint in log
+
+
+IDLE: dict[str, Any] = {
+    "source": {"name": "a", "error": ""},
+    "destination": {"name": "b", "error": ""},
+    "queue": {"visible": 0, "in_flight": 0, "delayed": 0, "oldest_seconds": None},
+    "dead_letters": {"visible": 0, "in_flight": 0, "delayed": 0},
+    "workers": [],
+    "starter": {"at": "", "seconds_ago": 30, "decision": {"failures": []}, "error": ""},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "state"),
+    [
+        ({}, "idle"),
+        ({"queue": {**IDLE["queue"], "visible": 1}}, "working"),
+        ({"queue": {**IDLE["queue"], "delayed": 1}}, "working"),
+        ({"workers": [{"id": "1"}]}, "working"),
+        ({"queue": {**IDLE["queue"], "visible": 1, "oldest_seconds": 901}}, "behind"),
+        ({"queue": {**IDLE["queue"], "oldest_seconds": 901}}, "idle"),
+        (
+            {
+                "queue": {**IDLE["queue"], "visible": 1},
+                "starter": {**IDLE["starter"], "decision": {"failures": ["Capacity is unavailable at this time"]}},
+            },
+            "behind",
+        ),
+        ({"dead_letters": {"visible": 1}}, "failing"),
+        ({"starter": None}, "failing"),
+        ({"starter": {**IDLE["starter"], "error": "[ERROR] ValueError", "decision": None}}, "failing"),
+        ({"starter": {**IDLE["starter"], "seconds_ago": 200}}, "failing"),
+        ({"source": {"name": "a", "error": "NoSuchBucket"}}, "failing"),
+    ],
+)
+def test_the_one_word_of_status(changed: dict[str, Any], state: str):
+    command = ["bash", "-c", f"source '{ROOT}/sync.sh'; judge"]
+    done = subprocess.run(command, input=json.dumps(IDLE | changed), capture_output=True, text=True, check=True)
+    judged = json.loads(done.stdout)
+    assert judged["state"] == state, judged
+    assert bool(judged["reasons"]) == (state in ("behind", "failing"))
