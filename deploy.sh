@@ -1220,12 +1220,10 @@ list_steps() {
 }
 
 print_next_commands() {
-  local logs="aws logs tail --follow" # CLI version 1 has no tail
-  [[ $(command aws --version 2>&1) != aws-cli/1.* ]] || logs="aws logs filter-log-events --log-group-name"
-  printf '\nWhat goes into s3://%s now arrives in s3://%s. To watch it:\n' "$SRC_BUCKET/$PREFIX_FILTER" "$DST_BUCKET"
-  printf '  %s %s --region %s\n' "$logs" "$STARTER_LOG_GROUP" "$REGION" "$logs" "$WORKER_LOG_GROUP" "$REGION"
-  printf '  aws ecs list-tasks --cluster %s --region %s\n' "$CLUSTER_NAME" "$REGION"
-  printf '  aws sqs get-queue-attributes --queue-url %s --attribute-names All --region %s\n' "$QUEUE_URL" "$REGION"
+  local sync="./sync.sh${LOCAL_ENGINE:+ --local}" # set in a local run
+  printf '\nWhat goes into s3://%s from now on arrives in s3://%s. Next:\n' "$SRC_BUCKET/$PREFIX_FILTER" "$DST_BUCKET"
+  printf '  %s %-9s  %s\n' "$sync" reconcile "copies what was there before" "$sync" status "says whether all is well" \
+    "$sync" logs "shows what the workers do" "$sync" monitor "makes a dashboard and alarms"
 }
 
 # What every run begins with.
