@@ -76,11 +76,13 @@ readonly NO_ARM64_ZONES='["use1-az3"]' # Amazon ECS Developer Guide, "64-bit ARM
 readonly OLDEST_AWS_CLI=('1 1.31.2' '2 2.14.2')
 readonly OLDEST_BUILDX=0.10.0 # the first that can leave out attestations
 
-# Setting, lowest and highest value. Sources: SQS API reference, SetQueueAttributes; worker.py and starter.py.
+# Setting, lowest and highest value, the same as in worker.py and starter.py, which would refuse others at every start.
 readonly NUMBERS=(
   'LAMBDA_POLL_RATE 1 1440' 'MAX_WORKERS 1 1000' 'MESSAGES_PER_WORKER 1 1000000' 'EMPTY_POLLS_BEFORE_EXIT 1 1000'
-  'VISIBILITY_TIMEOUT 60 43200' 'VISIBILITY_EXTEND_INTERVAL 1 43200' 'MAX_RECEIVES 1 1000'
-  'TASK_CPU 256 32768' 'TASK_MEMORY 512 249856'
+  'VISIBILITY_TIMEOUT 2 43200' 'VISIBILITY_EXTEND_INTERVAL 1 43200' 'MAX_RECEIVES 1 1000'
+  'TASK_CPU 256 32768' 'TASK_MEMORY 512 249856' 'WAIT_TIME_SECONDS 1 20' 'RETRY_BASE_SECONDS 1 3600'
+  'COPY_TIMEOUT 1 900' 'MULTIPART_THRESHOLD 5242880 5368709120' 'PART_SIZE 5242880 5368709120'
+  'MAX_CONCURRENT_PARTS 1 1024' 'MAX_CONCURRENT_KEYS 1 1024' 'PROCESSES 1 64'
 )
 
 # vCPU units and the memory that Fargate has for them, in MiB: from, to, step (Amazon ECS Developer Guide, "Task size").
@@ -112,6 +114,7 @@ readonly TRANSIENT=(
   's3api put-bucket-notification.*|Unable to validate the following destination|S3 does not see the queue policy yet'
   's3api put-bucket-.*|OperationAborted|another change of the bucket is in progress'
   'ec2 delete-security-group|DependencyViolation|the network interfaces of the last tasks are still there'
+  'iam put-role-policy|NoSuchEntity|IAM does not see the new role yet'
   'iam delete-role|DeleteConflict|IAM does not see yet that the policies are gone'
 )
 
@@ -258,14 +261,12 @@ change() {
 }
 
 finish() {
-  local state=exists would=""
-  [[ $DRY_RUN == false ]] || would="would "
+  local state=exists created=created changed=changed
+  [[ $DRY_RUN == false ]] || created="would create" changed="would change"
   if [[ $CREATED == true ]]; then
-    state=${would:+would create}
-    state=${state:-created}
+    state=$created
   elif ((${#CHANGES[@]})); then
-    state="${would:+would change}"
-    state="${state:-changed} ($(join ', ' "${CHANGES[@]}"))"
+    state="$changed ($(join ', ' "${CHANGES[@]}"))"
   fi
   printf '[%d/%d] %s: %s\n' "$STEP" "$STEPS_TOTAL" "$RESOURCE" "$state"
   RESOURCE=""
@@ -307,11 +308,12 @@ problem() { PROBLEMS+=("$*"); }
 # is_at_least VERSION OLDEST
 is_at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
 
-check_tool() { command -v "$1" >/dev/null || problem "$1 is not installed: $2"; }
+# "command -v" would find the function aws.
+check_tool() { type -P "$1" >/dev/null || problem "$1 is not installed: $2"; }
 
 check_aws_cli() {
   local version row generation oldest
-  if ! command -v aws >/dev/null; then
+  if ! type -P aws >/dev/null; then
     problem "the AWS CLI (aws) is not installed: install version 1 or 2"
     return
   fi
@@ -343,12 +345,13 @@ check_docker() {
   fi
 }
 
-is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,8})$ ]]; }
+is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,11})$ ]]; }
 
 check_numbers() {
   local row name lowest highest
   for row in "${NUMBERS[@]}"; do
     read -r name lowest highest <<<"$row"
+    [[ -n ${!name} ]] || continue
     if ! is_number "${!name}" || ((${!name} < lowest || ${!name} > highest)); then
       problem "$name=${!name}: set a whole number from $lowest to $highest"
     fi

@@ -19,6 +19,7 @@ from account import (
     CREDENTIALS,
     MIRROR,
     PREFIX,
+    PROJECT,
     SOURCE,
     TRUST,
     Account,
@@ -30,6 +31,9 @@ from account import (
     wait_for,
 )
 from recorder import MOTO_GAPS, Call, Recorder, Refusal, violations_of
+
+import starter
+import worker
 
 CLOUDS = {"ministack": (running_ministack, {}), "moto": (running_moto, MOTO_GAPS)}
 CLIS = {"v1": "AWS_CLI_V1", "v2": "AWS_CLI_V2"}
@@ -379,8 +383,10 @@ WRONG_SETTINGS = {
     "DST_BUCKET": ("mirror--euw1-az1--x-s3", "not in REGION=us-east-1"),
     "LAMBDA_POLL_RATE": ("0", "whole number from 1 to 1440"),
     "MAX_WORKERS": ("five", "whole number from 1 to 1000"),
-    "VISIBILITY_TIMEOUT": ("50000", "whole number from 60 to 43200"),
+    "VISIBILITY_TIMEOUT": ("50000", "whole number from 2 to 43200"),
     "VISIBILITY_EXTEND_INTERVAL": ("soon", "whole number from 1 to 43200"),
+    "COPY_TIMEOUT": ("1000", "whole number from 1 to 900"),
+    "PART_SIZE": ("64MiB", "whole number from 5242880 to 5368709120"),
     "TASK_CPU": ("512", "TASK_MEMORY=8192 is no Fargate size"),
     "TASK_MEMORY": ("8192", "512 with"),
     "TASK_ARCH": ("arm", "set ARM64 or X86_64"),
@@ -392,6 +398,16 @@ WRONG_SETTINGS = {
     "APP_NAME": ("No_Such", "2 to 50 lower-case letters"),
     "CREATE_VPC_ENDPOINTS": ("yes", "true or false"),
 }
+
+
+def test_the_limits_of_settings_are_those_of_the_worker_and_the_starter() -> None:
+    rows = re.search(r"^readonly NUMBERS=\((.*?)^\)", (PROJECT / "deploy.sh").read_text(), re.DOTALL | re.MULTILINE)
+    assert rows
+    limits = {name: (int(low), int(high)) for name, low, high in re.findall(r"'(\w+) (\d+) (\d+)'", rows[1])}
+    theirs = worker.NUMBER_SETTINGS | starter.NUMBER_SETTINGS
+    assert {name: numbers[1:] for name, numbers in theirs.items()}.items() <= limits.items()
+    given = dict(re.findall(r'^: "\$\{(\w+):=(\d+)\}"', (PROJECT / "deploy.sh").read_text(), re.MULTILINE))
+    assert {name: str(theirs[name][0]) for name in theirs.keys() & given.keys()}.items() <= given.items()
 
 
 @one_cloud
@@ -428,6 +444,7 @@ def test_checks_of_the_account_name_the_setting_and_what_to_do(
         ({"DST_BUCKET": "none--use1-az4--x-s3"}, "DST_BUCKET=none--use1-az4--x-s3 does not exist"),
         ({"DST_BUCKET": SOURCE}, "set the name of a directory bucket, such as mirror--use1-az1--x-s3"),
         ({"PATH": f"{account.tools}:{path_without('jq', account.project / 'bin')}"}, "jq is not installed"),
+        ({"PATH": str(account.project / "bin")}, "the AWS CLI (aws) is not installed"),
     ):
         _, errors = account.run("deploy.sh", status=2, **settings)
         assert message in errors
