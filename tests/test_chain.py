@@ -60,7 +60,7 @@ def run(project, *command, **settings):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     return done.returncode, done.stdout
 
@@ -146,7 +146,7 @@ def by_hand(project, output):
     return aws
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=180):
     """Wait until condition() is true, or fail."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -197,7 +197,7 @@ def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project):
         assert line, seen
         seen += line
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 128 + signal.SIGINT, output
     assert "last lines of /ecs/s3-to-s3express-sync-task" in output
 
