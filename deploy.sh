@@ -715,8 +715,7 @@ ensure_role() {
   begin role "$1"
   role=$(lookup iam get-role --role-name "$1")
   if [[ -z $role ]]; then
-    create call iam create-role --role-name "$1" \
-      --assume-role-policy-document "$2" \
+    create call iam create-role --role-name "$1" --assume-role-policy-document "$2" \
       --tags "Key=app,Value=$APP_NAME" "Key=region,Value=$REGION"
   else
     same_json "$2" "$(jq .Role.AssumeRolePolicyDocument <<<"$role")" \
