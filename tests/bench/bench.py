@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -214,6 +215,7 @@ def save(output: Path, about: dict[str, Any], rows: list[Row], tables: list[str]
 
 def main() -> None:
     arguments = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through every finally: servers stop, files go
     sizes = sizes_from(arguments)
     about = machine()
     tables = [headline(about)]
