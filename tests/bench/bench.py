@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the stand-in
 import footprint
 import freshness
 import large
+import measure
 import plot
 import real
 import small
@@ -160,7 +161,7 @@ def sizes_from(arguments: argparse.Namespace) -> Sizes:
     return dataclasses.replace(sizes, repetitions=arguments.repetitions or sizes.repetitions)
 
 
-def measure(name: str, movers: list[str], sizes: Sizes, standin: Standin, directory: Path) -> Iterator[Row]:
+def measure_section(name: str, movers: list[str], sizes: Sizes, standin: Standin, directory: Path) -> Iterator[Row]:
     section = SECTIONS[name]
     chosen = [mover for mover in movers if mover in WORKERS or not section.is_workers_only]
     for repetition in range(sizes.repetitions if section.is_repeated else 1):
@@ -223,7 +224,7 @@ def main() -> None:
     print(tables[0], flush=True)
     with tempfile.TemporaryDirectory() as directory, running_standin() as standin:
         for name in arguments.sections:
-            found = list(measure(name, arguments.movers, sizes, standin, Path(directory)))
+            found = list(measure_section(name, arguments.movers, sizes, standin, Path(directory)))
             rows += found
             tables.append(print_table(name, found))
             save(arguments.output, about, rows, tables)  # after each: a run is long
@@ -232,4 +233,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        measure.stop_all()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POLL_SECONDS = 0.01
+started: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,17 @@ class Running:
 def start(command: list[str], environment: dict[str, str], log: Path) -> Running:
     """The output goes to a file: a pipe that nobody reads would stop the process."""
     with log.open("wb") as output:
-        started = time.monotonic()
+        begun = time.monotonic()
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    return Running(process, started, log)
+    started.append(process)
+    return Running(process, begun, log)
+
+
+def stop_all() -> None:
+    """For a benchmark that is interrupted: none of its processes stays."""
+    for process in started:
+        if process.returncode is None:
+            process.terminate()
 
 
 def finish(running: Running, timeout: float) -> Usage:
