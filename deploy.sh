@@ -336,7 +336,7 @@ check_tools() {
 check_docker() {
   local version
   version=$(docker buildx version 2>&1) || version="not found"
-  if [[ ! $version =~ v([0-9]+\.[0-9.]+) ]]; then
+  if [[ ! $version =~ [\ v]([0-9]+\.[0-9.]+) ]]; then # "v0.13.1", Debian says "0.13.1+ds1"
     problem "docker buildx ($version) is needed to build the image: install Docker with buildx, or set IMAGE_URI"
   elif ! is_at_least "${BASH_REMATCH[1]}" "$OLDEST_BUILDX"; then
     problem "docker buildx ${BASH_REMATCH[1]} is too old: install $OLDEST_BUILDX or newer, or set IMAGE_URI"
