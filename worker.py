@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import http.client
 import json
 import logging
 import math
@@ -29,7 +30,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
-from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus, unquote_plus, urlsplit
@@ -986,7 +986,7 @@ def parse_xml(operation: str, answer: Answer) -> ElementTree.Element:
 
 def client_error(operation: str, answer: Answer) -> ClientError:
     """What boto3 raises: code and message of the body, or of the status where there is no body."""
-    phrase = HTTPStatus(answer.status).phrase if answer.status in HTTPStatus else ""
+    phrase = http.client.responses.get(answer.status, "")
     error = {"Code": str(answer.status), "Message": phrase}
     if answer.body.lstrip().startswith(b"<"):
         root = parse_xml(operation, answer)
