@@ -32,7 +32,11 @@ ANYWHERE = [
     ("nothing",),
 ]
 AT_S3 = [
-    *[(what, change) for what in ("change", "overtaken") for change in ("put x", "put y", "touch", "delete")],
+    *[
+        (what, change)
+        for what in ("change", "overtaken", "too late")
+        for change in ("put x", "put y", "touch", "delete")
+    ],
     *[("error", code) for code in ERRORS],
 ]
 AT_WRITES = [

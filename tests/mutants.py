@@ -1,0 +1,332 @@
+"""Faults to plant in a copy of worker.py, each with the tests that have to notice it.
+
+They are the faults that tools of this kind had, and those that the design of the worker is there to exclude.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Mutant(NamedTuple):
+    """`text` occurs once in worker.py; `tests` are node ids below tests/."""
+
+    name: str
+    text: str
+    replacement: str
+    tests: tuple[str, ...]
+
+
+def schedules(case: str) -> tuple[str, ...]:
+    return (f"test_interleavings.py::test_every_schedule_ends_with_a_destination_equal_to_the_source[{case}]",)
+
+
+def copies(name: str) -> tuple[str, ...]:
+    return (f"test_worker_copies.py::test_{name}",)
+
+
+def queue(name: str) -> tuple[str, ...]:
+    return (f"test_worker_queue.py::test_{name}",)
+
+
+def rules(name: str) -> tuple[str, ...]:
+    return (f"test_worker_rules.py::test_{name}",)
+
+
+def faults(name: str) -> tuple[str, ...]:
+    return (f"test_worker_faults.py::test_{name}",)
+
+
+def reconcile(name: str) -> tuple[str, ...]:
+    return (f"test_reconcile.py::test_{name}",)
+
+
+MUTANTS = (
+    # The protocol
+    Mutant(
+        "no second look",
+        "if not wrote or head_source(context, job.key) == source:",
+        "if True:",
+        schedules("new, deleted, created again"),
+    ),
+    Mutant(
+        "the destination is looked at after the source",
+        """            source = head_source(context, job.key)
+            if not job.look_first""",
+        """            source = head_source(context, job.key)
+            existing = head_destination(context, job.key) if job.look_first else None
+            if not job.look_first""",
+        schedules("new, deleted, created again"),
+    ),
+    Mutant("no IfMatch", '{"IfMatch": existing.etag} if existing', "{} if existing", schedules("with three workers")),
+    Mutant("no IfNoneMatch", 'else {"IfNoneMatch": "*"}', "else {}", schedules("with three workers")),
+    Mutant("no CopySourceIfMatch", '        "CopySourceIfMatch": source.etag,\n', "", schedules("two parts")),
+    Mutant(
+        "an object of the same size is skipped",
+        "existing.provenance == source.identity",
+        "existing.provenance.split()[2:3] == [str(source.size)]",
+        schedules("overwritten with the same size, then deleted"),
+    ),
+    Mutant(
+        "the identity leaves out the metadata",
+        "hashlib.sha256(described.encode()).hexdigest()[:12]",
+        '""',
+        rules("every_change_of_a_source_object_changes_its_identity"),
+    ),
+    Mutant(
+        "the identity leaves out LastModified",
+        'head["LastModified"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")',
+        '""',
+        rules("every_change_of_a_source_object_changes_its_identity"),
+    ),
+    Mutant(
+        "a missing source bucket counts as a missing object",
+        "    require_source_bucket(context)\n    return None",
+        "    return None",
+        copies("a_vanished_source_bucket_does_not_empty_the_destination"),
+    ),
+    Mutant(
+        "a source that may not be read counts as absent",
+        """        return source_from_head(context.objects.head_object(Key=key, **context.source))
+    except ClientError as error:
+        if error_code(error) not in ("404", "NoSuchKey"):""",
+        """        return source_from_head(context.objects.head_object(Key=key, **context.source))
+    except ClientError as error:
+        if error_code(error) not in ("404", "NoSuchKey", "403"):""",
+        copies("a_source_that_may_not_be_read_does_not_count_as_absent"),
+    ),
+    Mutant(
+        "an empty 200 is taken for a copy",
+        'if not answer.get("CopyObjectResult", {}).get("ETag"):',
+        "if False:",
+        faults("a_write_that_fails_once_is_repeated_within_the_same_delivery"),
+    ),
+    Mutant(
+        "an empty 200 is taken for a completed upload",
+        '        if not answer.get("ETag"):',
+        "        if False:",
+        faults("a_write_that_fails_once_is_repeated_within_the_same_delivery"),
+    ),
+    Mutant(
+        "a timeout is taken for nothing done",
+        "return isinstance(error, (HTTPClientError, ResponseParserError, Unfinished)) or error_code(error) in UNKNOWN",
+        "return error_code(error) in UNKNOWN",
+        schedules("no conditional writes, with a lost answer"),
+    ),
+    Mutant(
+        "an archived object is copied",
+        "    if source.archived:\n",
+        "    if False:\n",
+        copies("an_archived_object_fails_with_a_line_that_says_so_and_is_copied_once_restored"),
+    ),
+    # What a copy carries
+    Mutant(
+        "tags are copied",
+        '"TaggingDirective": "REPLACE"',
+        '"TaggingDirective": "COPY"',
+        copies("a_source_with_tags_and_annotations_is_copied_without_them"),
+    ),
+    Mutant(
+        "annotations are copied",
+        ', "AnnotationDirective": "EXCLUDE"}',
+        "}",
+        copies("a_source_with_tags_and_annotations_is_copied_without_them"),
+    ),
+    Mutant(
+        "a multipart copy loses the metadata",
+        "create_multipart_upload(Key=job.key, **context.destination, **metadata)",
+        'create_multipart_upload(Key=job.key, **context.destination, Metadata=metadata["Metadata"])',
+        copies("all_metadata_comes_along_on_both_copy_paths"),
+    ),
+    # Parts
+    Mutant(
+        "the part size is fixed",
+        "part_size = max(smallest, -(-needed // MIB) * MIB)",
+        "part_size = smallest + 0 * needed",
+        rules("the_part_size_grows_so_that_any_object_fits_in_10000_parts"),
+    ),
+    Mutant(
+        "part numbers have gaps",
+        "[Part(number, start,",
+        "[Part(2 * number - 1, start,",
+        rules("parts_are_numbered_from_1_and_cover_every_byte_once"),
+    ),
+    Mutant(
+        "an upload is resumed for another version",
+        "if job.upload.source != source.identity:",
+        "if False:",
+        faults("an_upload_handed_on_is_not_completed_for_another_version"),
+    ),
+    Mutant(
+        "uploads of a dead worker are left behind",
+        "        abort_orphans(context, job)\n",
+        "        pass\n",
+        schedules("two parts"),
+    ),
+    Mutant(
+        "an upload that failed is left behind",
+        "    except Exception:\n        drop_upload(context, job)\n        raise\n",
+        "    except Exception:\n        raise\n",
+        copies("an_upload_whose_part_cannot_be_copied_is_aborted_and_its_message_is_parked"),
+    ),
+    Mutant(
+        "a part that lands late ends the upload",
+        '    "InvalidPart",',
+        "    #",
+        schedules("two parts, with SIGTERM"),
+    ),
+    Mutant(
+        "an upload is not handed on",
+        "            message.uploads[job.key] = job.upload\n",
+        "            pass\n",
+        faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
+    ),
+    # Messages
+    Mutant(
+        "a key is not decoded",
+        'unquote_plus(record["s3"]["object"]["key"])',
+        'record["s3"]["object"]["key"]',
+        rules("a_key_is_decoded_from_its_form_encoding"),
+    ),
+    Mutant(
+        "a plus is not a space",
+        'unquote_plus(record["s3"]["object"]["key"])',
+        'unquote_plus(record["s3"]["object"]["key"].replace("+", "%2B"))',
+        rules("a_key_is_decoded_from_its_form_encoding"),
+    ),
+    Mutant(
+        "keys outside the prefix are synced",
+        "or not key.startswith(settings.prefix_filter)",
+        "",
+        rules("another_bucket_and_a_key_outside_the_prefix_ask_for_nothing"),
+    ),
+    Mutant(
+        "an unreadable message is deleted",
+        '            message.failed = "(unreadable)"\n',
+        "",
+        queue("a_body_that_is_no_event_is_parked_after_three_receives_and_the_log_shows_it"),
+    ),
+    Mutant(
+        "a message is deleted before its copy is done",
+        "            self.add_job(key, message)\n        if not message.keys:",
+        "            self.add_job(key, message)\n            self.done.put(message)\n        if not message.keys:",
+        queue("a_message_stays_in_the_queue_until_its_copy_is_done"),
+    ),
+    Mutant(
+        "a message is deleted after its first key",
+        "[message for message in job.messages if not message.keys]",
+        "list(job.messages)",
+        faults("a_message_with_two_keys_of_which_one_fails_stays"),
+    ),
+    Mutant(
+        "a failed message is deleted",
+        "        if message.failed:\n            self.retry_later(message)\n        elif message.interrupted",
+        "        if message.interrupted",
+        faults("a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven"),
+    ),
+    Mutant(
+        "a message that comes while its key is synced is taken for done",
+        "                job.latecomers.append(message)\n",
+        "                job.messages.append(message)\n",
+        faults("a_change_that_comes_while_its_key_is_synced_is_not_lost"),
+    ),
+    Mutant(
+        "an interruption uses up a receive",
+        "            self.hand_back(message)\n        else",
+        "            self.set_visibility(message, 0)\n        else",
+        faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
+    ),
+    Mutant(
+        "a message comes back while its copy is under way",
+        "            if job.writing:\n",
+        "            if False:\n",
+        faults("what_a_stopping_worker_leaves_under_way_comes_back_only_when_it_has_ended"),
+    ),
+    Mutant(
+        "a failed message comes back while its copy is under way",
+        "max(pause, self.seconds_until(message.unsettled_until))",
+        "pause",
+        faults("a_failed_message_does_not_come_back_before_its_copy_has_ended"),
+    ),
+    Mutant(
+        "a lost answer is forgotten",
+        "        self.recheck_later(job)\n",
+        "",
+        faults("a_call_without_an_answer_is_looked_at_again_when_it_must_have_ended"),
+    ),
+    Mutant(
+        "the visibility is not extended",
+        "            self.extend_batch(due[start : start + SQS_BATCH], now)\n",
+        "            pass\n",
+        faults("a_long_sync_keeps_its_message"),
+    ),
+    Mutant(
+        "the visibility is extended beyond 12 hours",
+        "if self.visibility_left(message, now) <= self.settings.visibility_extend_interval:",
+        "if False:",
+        faults("at_the_12_hour_cap_the_message_is_handed_back_and_not_delivered_twice"),
+    ),
+    Mutant(
+        "any visibility timeout is accepted",
+        "    if settings.visibility_timeout >= lowest:",
+        "    if True:",
+        rules("a_message_may_not_come_back_before_a_copy_of_a_dead_worker_has_ended"),
+    ),
+    # Reconcile
+    Mutant(
+        "a dry run changes something",
+        "        if self.dry_run:\n            return\n        self.unsent",
+        "        self.unsent",
+        reconcile("an_audit_names_exactly_what_differs_and_changes_nothing"),
+    ),
+    Mutant(
+        "any number of ghosts is deleted",
+        "if len(ghosts) > self.max_delete:",
+        "if False:",
+        reconcile("nothing_is_deleted_where_more_would_be_than_the_guard_allows"),
+    ),
+    Mutant(
+        "a listing that failed counts as complete",
+        "            self.list_destination()\n            self.compare_source()\n",
+        '            with __import__("contextlib").suppress(ClientError):\n'
+        "                self.list_destination()\n                self.compare_source()\n",
+        reconcile("nothing_is_deleted_where_a_listing_fails_midway"),
+    ),
+    Mutant(
+        "the directory bucket is taken to list in order",
+        '                mirrored = self.mirrored.take(item["Key"])\n',
+        '                mirrored = self.mirrored.take(item["Key"]) if self.mirrored.count else None\n'
+        '                self.last = max(item["Key"], getattr(self, "last", ""))\n'
+        '                mirrored = mirrored if item["Key"] >= self.last else None\n',
+        reconcile("equal_buckets_end_with_0_and_put_nothing_on_the_queue"),
+    ),
+)
+
+
+def plant(mutant: Mutant | None, directory: Path) -> None:
+    """A copy of the worker and its tests, with the fault. Raises ValueError where worker.py has changed too much."""
+    source = (PROJECT / "worker.py").read_text()
+    if mutant and source.count(mutant.text) != 1:
+        raise ValueError(f"{mutant.name}: its text is in worker.py {source.count(mutant.text)} times, not once")
+    (directory / "worker.py").write_text(source.replace(mutant.text, mutant.replacement) if mutant else source)
+    shutil.copy(PROJECT / ".pytest.ini", directory)
+    shutil.copytree(PROJECT / "tests", directory / "tests", ignore=shutil.ignore_patterns("__pycache__", "bench"))
+
+
+def run_tests(directory: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Return code 0: the tests pass, 1: they fail, others: they could not be run."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY"))}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-c", ".pytest.ini", "-p", "no:cacheprovider"]
+        + [f"tests/{test}" for test in tests],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

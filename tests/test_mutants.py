@@ -1,0 +1,24 @@
+"""The tests notice planted faults; see mutants.py for the table. Those that need processes are planted nightly."""
+
+import os
+
+import pytest
+from mutants import MUTANTS, plant, run_tests
+
+NIGHTLY = os.environ.get("NIGHTLY") == "1"
+IN_PROCESS = ("test_interleavings", "test_worker_faults", "test_worker_rules")
+PLANTED = [mutant for mutant in MUTANTS if NIGHTLY or mutant.tests[0].startswith(IN_PROCESS)]
+
+
+@pytest.mark.parametrize("mutant", PLANTED, ids=[mutant.name for mutant in PLANTED])
+def test_a_planted_fault_is_noticed(mutant, tmp_path):
+    plant(mutant, tmp_path)
+    result = run_tests(tmp_path, mutant.tests)
+    assert result.returncode == 1, result.stdout[-3000:] + result.stderr
+
+
+def test_without_a_planted_fault_the_same_tests_pass(tmp_path):
+    plant(None, tmp_path)
+    tests = {test for mutant in PLANTED for test in mutant.tests}
+    result = run_tests(tmp_path, tuple(sorted(tests)))
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr

@@ -1,0 +1,231 @@
+"""Faults that AWS really has, one at a time, as short histories: the destination ends equal, and at what price."""
+
+import json
+
+import pytest
+from fakes import LARGE
+from histories import World
+
+import worker
+
+
+@pytest.fixture
+def world(monkeypatch):
+    built = World()
+    monkeypatch.setattr(worker.Job, "pause", lambda job, seconds: (built.pass_time(seconds), job.check_interrupted()))
+    return built
+
+
+def settle(world: World) -> None:
+    world.settle()
+    assert world.faults == []
+    assert world.differences() == []
+    assert world.queue.dead == []
+    assert world.uploads() == ()
+
+
+def receives(world: World) -> list[int]:
+    return [message.receives for message in world.queue.messages]
+
+
+@pytest.mark.parametrize("size", [1, LARGE])
+@pytest.mark.parametrize(
+    "happens",
+    [
+        ("error", "InternalError"),
+        ("error", "SlowDown"),
+        ("error", "503"),
+        ("error", "ExpiredToken"),
+        ("error", "RequestTimeTooSkewed"),
+        ("empty 200",),
+        ("conflict",),
+        ("loses the answer",),
+        ("reset",),
+    ],
+)
+def test_a_write_that_fails_once_is_repeated_within_the_same_delivery(world, happens, size):
+    world.change("data/a", "put x", size=size)
+    world.work(plan=[("copy_object" if size == 1 else "complete_multipart_upload", happens)])
+    assert world.differences() == []
+    assert [message for message in world.queue.messages if message.receives] == []
+    settle(world)
+
+
+@pytest.mark.parametrize("happens", [("error", "SlowDown"), ("conflict",), ("loses the answer",), ("reset",)])
+def test_a_delete_that_fails_once_is_repeated_within_the_same_delivery(world, happens):
+    world.change("data/a", "put x")
+    world.work()
+    world.change("data/a", "delete")
+    world.work(plan=[("delete_object", happens)])
+    assert world.differences() == []
+    settle(world)
+
+
+@pytest.mark.parametrize("operation", ["copy_object", "delete_object"])
+def test_a_call_without_an_answer_is_looked_at_again_when_it_must_have_ended(world, operation):
+    world.change("data/a", "put x")
+    if operation == "delete_object":
+        world.work()
+        world.change("data/a", "delete")
+    world.work(plan=[(operation, ("reset",))])
+    (message,) = world.queue.messages
+    assert message.visible_at - world.clock > 890
+    world.change("data/a", "delete" if operation == "copy_object" else "put y")
+    world.work()
+    settle(world)
+
+
+def test_a_failed_message_does_not_come_back_before_its_copy_has_ended(world):
+    world.change("data/a", "put x")
+    world.work(plan=[("copy_object", ("times out",))])
+    assert receives(world) == [1]
+    world.pass_time(60)
+    world.change("data/a", "delete")
+    world.work()
+    settle(world)
+
+
+def test_a_message_of_a_dead_worker_does_not_come_back_before_its_copy_has_ended(world):
+    world.change("data/a", "put x")
+    world.work(plan=[("copy_object", ("dies",))])
+    world.change("data/a", "delete")
+    world.work(plan=[("head_object", ("time", 800))])
+    settle(world)
+    assert world.unprotected == set()
+
+
+def test_what_a_stopping_worker_leaves_under_way_comes_back_only_when_it_has_ended(world):
+    world.change("data/a", "put x")
+    world.work(plan=[("copy_object", ("stops",))])
+    assert receives(world) == [0]
+    world.change("data/a", "delete")
+    world.work()
+    settle(world)
+
+
+@pytest.mark.parametrize("call", ["head_object", "copy_object"])
+def test_a_change_that_comes_while_its_key_is_synced_is_not_lost(world, call):
+    world.change("data/a", "put x")
+    world.work(plan=[(call, ("too late", "delete"))])
+    world.settle()
+    world.change("data/a", "put y")
+    world.work(plan=[("head_object", ("nothing",)), ("head_object", ("too late", "put z"))])
+    settle(world)
+
+
+def test_a_message_delivered_again_while_its_first_delivery_works_does_no_harm(world):
+    world.change("data/a", "put x")
+    world.work(plan=[("copy_object", ("delivered again",)), ("head_object", ("another works",))])
+    settle(world)
+    assert world.stores["data/a"].serial <= 2
+
+
+def test_a_delete_of_messages_whose_answer_is_lost_costs_nothing(world):
+    world.change("data/a", "put x")
+    world.work(plan=[("delete_message_batch", ("loses the answer",))])
+    assert world.queue.messages == []
+    settle(world)
+
+
+def test_a_receive_whose_answer_is_lost_costs_a_receive_and_nothing_else(world):
+    world.change("data/a", "put x")
+    world.work(plan=[("receive_message", ("loses the answer",))])
+    assert receives(world) == [1]
+    settle(world)
+    assert world.stores["data/a"].serial == 1
+
+
+def test_while_the_queue_is_throttled_nothing_is_lost(world):
+    world.change("data/a", "put x")
+    world.throttled_until = world.clock + 60
+    world.work()
+    assert receives(world) == [0]
+    world.pass_time(60)
+    world.work(plan=[("copy_object", ("change", "put y"))])
+    settle(world)
+
+
+def test_the_recheck_that_cannot_be_sent_fails_the_message_instead(world):
+    world.change("data/a", "put x")
+    world.work(plan=[("copy_object", ("reset",)), ("send_message", ("loses the answer",))])
+    assert sorted(receives(world)) == [0, 1]
+    settle(world)
+
+
+def test_a_bucket_that_wakes_up_for_four_minutes_is_waited_for_in_one_delivery(world):
+    world.change("data/a", "put x")
+    world.slow_until = world.clock + 240
+    world.work()
+    assert world.queue.messages == []
+    settle(world)
+
+
+def test_a_bucket_that_answers_503_for_ten_minutes_costs_one_receive(world):
+    world.change("data/a", "put x")
+    world.slow_until = world.clock + 600
+    world.work()
+    assert receives(world) == [1]
+    settle(world)
+
+
+def test_a_long_sync_keeps_its_message(world):
+    world.change("data/a", "put x", size=LARGE)
+    world.work(plan=[("upload_part_copy", ("time", 36_000)), ("upload_part_copy", ("another works",))])
+    assert world.queue.messages == []
+    assert world.stores["data/a"].serial == 2  # one upload and its object
+    settle(world)
+
+
+@pytest.mark.parametrize("size", [1, LARGE])
+def test_at_the_12_hour_cap_the_message_is_handed_back_and_not_delivered_twice(world, size):
+    world.change("data/a", "put x", size=size)
+    world.work(plan=[("head_object", ("time", 46_800))])
+    assert receives(world) == [0]
+    settle(world)
+
+
+def test_sigterm_uses_up_no_receive_and_hands_the_upload_on(world):
+    world.change("data/a", "put x", size=LARGE)
+    for _ in range(2):
+        world.work(plan=[("upload_part_copy", ("SIGTERM",))])
+        (message,) = world.queue.messages
+        assert message.receives == 0
+        assert list(json.loads(message.body)["sync"]["uploads"]) == ["data/a"]
+    settle(world)
+
+
+def test_an_upload_handed_on_is_not_completed_for_another_version(world):
+    world.change("data/a", "put x", size=LARGE)
+    world.work(plan=[("upload_part_copy", ("nothing",)), ("upload_part_copy", ("SIGTERM",))])
+    world.change("data/a", "put y", size=LARGE)
+    settle(world)
+
+
+def test_the_upload_of_a_dead_worker_is_aborted_by_the_next_delivery(world):
+    world.change("data/a", "put x", size=LARGE)
+    world.work(plan=[("upload_part_copy", ("dies",))])
+    assert len(world.uploads()) == 1
+    settle(world)
+
+
+def test_a_message_with_two_keys_of_which_one_fails_stays(world):
+    world.change("data/a", "put x")
+    world.change("data/b", "put x")
+    world.queue.messages.clear()
+    world.look(["data/a", "data/b"])
+    looks_at_the_first_key = [("head_object", ("nothing",))] * 3
+    world.work(plan=[*looks_at_the_first_key, ("head_object", ("error", "AccessDenied"))])
+    assert receives(world) == [1]
+    settle(world)
+
+
+def test_a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven(world):
+    world.change("data/a", "put x")
+    for _ in range(3):
+        world.work(plan=[("head_object", ("error", "AccessDenied"))])
+        world.pass_time(3600)
+    world.work()
+    assert (len(world.queue.messages), len(world.queue.dead)) == (0, 1)
+    world.redrive()
+    world.queue.dead.clear()
+    settle(world)
