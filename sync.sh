@@ -222,8 +222,8 @@ list_tasks() {
 
 # The starter's last decision or failure, with its age in seconds; null when it has not run for an hour.
 last_start() {
-  query "$STARTER_LOG_GROUP" 3600 \
-    'fields @timestamp, @message | filter @message like /"visible":|ERROR|Task timed out/ | sort @timestamp desc | limit 1' \
+  local lines='filter @message like /"visible":|ERROR|Task timed out/'
+  query "$STARTER_LOG_GROUP" 3600 "fields @timestamp, @message | $lines | sort @timestamp desc | limit 1" \
     | jq 'map((.["@timestamp"] | sub(" "; "T") | sub("[.]\\d+"; "") | rtrimstr("Z") + "Z") as $time | {
         at: $time, seconds_ago: (now - ($time | fromdateiso8601) | floor),
         decision: (try (.["@message"] | fromjson) catch null),
@@ -255,7 +255,8 @@ judge() {
        (.starter | select(. == null) | "the starter has not run for an hour"),
        (.starter | select(. and .error != "") | "the starter failed: \(.error)"),
        (.starter | select(. and .seconds_ago > 180 * $rate) | "the starter has not run for \(.seconds_ago) s"),
-       (.dead_letters.visible | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh redrive")] as $failing
+       (.dead_letters.visible | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh redrive")]
+      as $failing
     | [(.queue.oldest_seconds | select(. and . > $behind) | "the oldest message waits for \(.) s"),
        (.starter.decision | select(.) | .failures[] | "a worker was not started: \(.)")] as $late
     | if $failing != [] then {state: "failing", reasons: ($failing + $late)}
@@ -297,10 +298,12 @@ print_status() {
     row("starter"; .starter | if . == null then "no run in the last hour"
       elif .decision == null then "\(.at): \(.error)"
       else "\(.seconds_ago) s ago: \(.decision | "\(.visible + .in_flight) messages, \(.running) running, \(.wanted
-        ) wanted, started \(.started | if . == {} then "none" else to_entries | map("\(.value) \(.key)") | join(", ") end)")" end),
+        ) wanted, started \(.started | to_entries | map("\(.value) \(.key)") | join(", ") | if . == "" then "none"
+        else . end)")" end),
     row("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
       else "p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end),
-    row("failures"; "\(.failures.count) in the last hour"), (.failures.newest[] | "  \(.at) \(.key | tojson) \(.reason)")'
+    row("failures"; "\(.failures.count) in the last hour"),
+    (.failures.newest[] | "  \(.at) \(.key | tojson) \(.reason)")'
 }
 
 status() {
@@ -382,7 +385,8 @@ refuse_second() {
 
 # Leaves what ECS says of the task in TASK_STATE.
 look_at_task() {
-  TASK_STATE=$(call ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "$TASK" | jq '.tasks[0] // {lastStatus: "STOPPED"}')
+  TASK_STATE=$(call ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "$TASK" \
+    | jq '.tasks[0] // {lastStatus: "STOPPED"}')
 }
 
 task_has_ended() { [[ $(jq -r .lastStatus <<<"$TASK_STATE") == STOPPED ]]; }
@@ -494,11 +498,11 @@ print(json.dumps(messages))'
 
 # Adds why and when each key failed last, from the log since the oldest of the messages was sent.
 with_reasons() {
-  local messages failures oldest
+  local messages failures oldest lines='filter @message like /ERROR failed key=/'
   messages=$(cat)
   oldest=$(jq 'map(.sent) | min // now | floor' <<<"$messages")
   failures=$(query "$WORKER_LOG_GROUP" $(($(now) - oldest + 60)) \
-    'fields @message | filter @message like /ERROR (failed key=|cannot read message)/ | sort @timestamp desc | limit 10000' \
+    "fields @message | $lines | sort @timestamp desc | limit 10000" \
     | jq -c '[.[]["@message"] | capture(
       "^(?<at>\\S+) ERROR failed key=(?<key>\"(\\\\.|[^\"\\\\])*\") (attempt=\\S+ )?(?<reason>.*)") | .key |= fromjson]')
   jq -c --argjson failures "$failures" 'map(.keys as $keys | {id, sent: (.sent | todate), keys: [$keys[] as $key
@@ -535,7 +539,9 @@ confirm_purge() {
 act_on_messages() {
   case "$1" in
     list) printf 'nothing was moved\n' ;;
-    move) printf '%s messages are back in the queue; the next worker tries them\n' "$(move_back "$DLQ_ARN" "$QUEUE_ARN")" ;;
+    move)
+      printf '%s messages are back in the queue; the next worker tries them\n' "$(move_back "$DLQ_ARN" "$QUEUE_ARN")"
+      ;;
     purge)
       [[ $2 == true ]] || confirm_purge
       call sqs purge-queue --queue-url "$QUEUE_URL"
@@ -587,8 +593,8 @@ ensure_topic() {
 # alarm NAME NAMESPACE METRIC DIMENSION VALUE STATISTIC THRESHOLD PERIODS DESCRIPTION: five-minute periods; no data is
 # no alarm, because an idle queue reports nothing.
 alarm() {
-  jq -n --arg name "$1" --arg namespace "$2" --arg metric "$3" --arg dimension "$4" --arg value "$5" --arg statistic "$6" \
-    --argjson threshold "$7" --argjson periods "$8" --arg description "$9" --arg topic "$(find_topic)" '{
+  jq -n --arg name "$1" --arg namespace "$2" --arg metric "$3" --arg dimension "$4" --arg value "$5" \
+    --arg statistic "$6" --argjson threshold "$7" --argjson periods "$8" --arg description "$9" --arg topic "$(find_topic)" '{
       AlarmName: $name, AlarmDescription: $description, ActionsEnabled: true,
       AlarmActions: ($topic | if . == "" then [] else [.] end),
       Namespace: $namespace, MetricName: $metric, Dimensions: [{Name: $dimension, Value: $value}],

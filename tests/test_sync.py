@@ -283,9 +283,6 @@ def queries() -> dict[str, str]:
     return {w["properties"]["title"]: w["properties"]["query"] for w in body["widgets"] if w["type"] == "log"}
 
 
-LINE = '2026-11-25T01:55:29.028Z INFO synced key="a b" action=copied size=12582913 seconds=0.817 lag=3.911'
-
-
 def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World):
     world.put("a b", 12_582_913)
     world.put("refused")
@@ -293,7 +290,6 @@ def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World):
     world.standin.fault("HeadObject", "error", key="^refused$", status=403, code="403", times=0)
     lines = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="1", RETRY_BASE_SECONDS="1").splitlines()
     (copied,) = (line for line in lines if 'synced key="a b"' in line)
-    assert re.sub(r"[0-9.]+", "0", copied.split("INFO")[1]) == re.sub(r"[0-9.]+", "0", LINE.split("INFO")[1])
     found = {}
     for query in queries().values():
         for pattern in re.findall(r"(?:like|parse @message) /(.*?)/(?: \||$)", query):
