@@ -270,6 +270,8 @@ def replaced(items: tuple[Any, ...], old: Any, *new: Any) -> tuple[Any, ...]:
 
 
 class Search:
+    """All that can happen in one case: steps() says what can follow a state, fault() what must not."""
+
     def __init__(self, case: Case) -> None:
         self.case = case
         self.syncs = Syncs({"conditional writes"} if case.unconditional else set())
@@ -299,10 +301,7 @@ class Search:
         if state.changes < len(self.case.changes):
             change = self.case.changes[state.changes]
             queue = ordered([*state.queue, LOOK if change.startswith("delete") else CREATED])
-            yield Step(
-                f"source: {change}",
-                state._replace(changes=state.changes + 1, queue=queue),
-            )
+            yield Step(f"source: {change}", state._replace(changes=state.changes + 1, queue=queue))
         if len(state.syncs) < self.case.workers:
             for message in set(state.queue):
                 yield from self.deliver(state, message)

@@ -62,17 +62,27 @@ def quiet():
     logging.disable(logging.NOTSET)
 
 
+@pytest.fixture
+def show(capsys, record_property):
+    """Shows figures and schedules as they come; a run with several processes has them as properties of the test."""
+
+    def shown(text):
+        record_property("shown", text)
+        with capsys.disabled():
+            print(f"\n{text}", end=" ")
+
+    return shown
+
+
 @pytest.mark.parametrize("name", CASES | (NIGHTLY_CASES if NIGHTLY else {}))
-def test_every_schedule_ends_with_a_destination_equal_to_the_source(name, capsys):
+def test_every_schedule_ends_with_a_destination_equal_to_the_source(name, show):
     search = Search((CASES | NIGHTLY_CASES)[name])
     began = time.monotonic()
     schedules = search.run()
-    with capsys.disabled():
-        print(
-            f"\n{name}: {schedules:.2g} schedules, {len(search.schedules)} states, {search.transitions} steps, "
-            f"{time.monotonic() - began:.1f} s",
-            end=" ",
-        )
+    show(
+        f"{name}: {schedules:.2g} schedules, {len(search.schedules)} states, {search.transitions} steps, "
+        f"{time.monotonic() - began:.1f} s"
+    )
 
 
 # What each step of the protocol is for: the real code without it.
@@ -157,14 +167,13 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
-def test_the_search_finds_what_goes_wrong_without(left_out, monkeypatch, capsys):
+def test_the_search_finds_what_goes_wrong_without(left_out, monkeypatch, show):
     change, case, expected = LEFT_OUT[left_out]
     change(monkeypatch)
     found = Search(case).first_fault()
     assert found, "no schedule shows it"
     schedule, fault = found
-    with capsys.disabled():
-        print(f"\nwithout {left_out}:\n{schedule}\n  => {fault}")
+    show(f"without {left_out}:\n{schedule}\n  => {fault}")
     assert fault.startswith(expected)
 
 
@@ -174,10 +183,9 @@ def test_without_the_conditions_on_the_destination_it_still_ends_equal(monkeypat
     Search(Case(PUT_DELETE_PUT, crashes=1)).run()
 
 
-def test_only_two_rare_events_at_once_leave_something_for_reconcile(capsys):
+def test_only_two_rare_events_at_once_leave_something_for_reconcile(show):
     """The queue delivers a message twice, and of the two workers the one whose copy is under way dies."""
     found = Search(Case(("put a", "delete"), crashes=1, duplicates=1)).first_fault()
     assert found
-    with capsys.disabled():
-        print(f"\nwhat only reconcile repairs:\n{found[0]}\n  => {found[1]}")
+    show(f"what only reconcile repairs:\n{found[0]}\n  => {found[1]}")
     assert found[1] == "at rest the destination is a, the source None"
