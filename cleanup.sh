@@ -189,11 +189,11 @@ remove_cluster() {
 
 # Only a revision that was deregistered can be deleted, and 10 in one call.
 remove_task_definition() {
-  local arn arns=() listed
-  listed=$(list_revisions ACTIVE)
-  for arn in $listed; do lookup ecs deregister-task-definition --task-definition "$arn"; done
-  listed=$(list_revisions INACTIVE)
-  [[ -z $listed ]] || mapfile -t arns <<<"$listed"
+  local arn active inactive arns
+  active=$(list_revisions ACTIVE)
+  inactive=$(list_revisions INACTIVE)
+  for arn in $active; do lookup ecs deregister-task-definition --task-definition "$arn"; done
+  read -ra arns <<<"${active//$'\n'/ } ${inactive//$'\n'/ }"
   while ((${#arns[@]})); do
     lookup ecs delete-task-definitions --task-definitions "${arns[@]:0:10}" | must_be_zero '.failures | length'
     arns=("${arns[@]:10}")

@@ -36,7 +36,7 @@ DIRECTORY = {
     "Location": {"Type": "AvailabilityZone", "Name": "use1-az4"},
     "Bucket": {"DataRedundancy": "SingleAvailabilityZone", "Type": "Directory"},
 }
-VOLATILE = re.compile("(?i)date|time|modified|approximate|revisionid|roleid|lastused|storedbytes|responsemetadata")
+VOLATILE = re.compile("(?i:date|time|modified|approximate|revisionid|roleid|lastused|storedbytes|responsemetadata)|At$")
 
 # docker for a machine without one: a push puts a manifest into the stand-in's repository.
 FAKE_DOCKER = """#!/bin/sh
