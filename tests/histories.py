@@ -309,6 +309,8 @@ class Process:
                 self.stop()
             case ("receives more",):
                 self.receive()
+            case ("acknowledges",):
+                self.acknowledge()
             case ("delivered again",):
                 self.world.deliver_again()
             case ("another works",):

@@ -215,7 +215,7 @@ MUTANTS = (
         "a message is deleted before its copy is done",
         "            self.add_job(key, message)\n        if not message.keys:",
         "            self.add_job(key, message)\n            self.done.put(message)\n        if not message.keys:",
-        queue("a_message_stays_in_the_queue_until_its_copy_is_done"),
+        faults("a_message_is_not_deleted_before_its_copy_is_done_and_looked_at"),
     ),
     Mutant(
         "a message is deleted after its first key",
@@ -299,11 +299,13 @@ MUTANTS = (
     ),
     Mutant(
         "the directory bucket is taken to list in order",
-        '                mirrored = self.mirrored.take(item["Key"])\n',
-        '                mirrored = self.mirrored.take(item["Key"]) if self.mirrored.count else None\n'
-        '                self.last = max(item["Key"], getattr(self, "last", ""))\n'
-        '                mirrored = mirrored if item["Key"] >= self.last else None\n',
-        reconcile("equal_buckets_end_with_0_and_put_nothing_on_the_queue"),
+        """            for item in page:
+                self.mirrored.add(""",
+        """            for item in page:
+                if item["Key"] >= getattr(self, "last", ""):
+                    self.last = item["Key"]
+                    self.mirrored.add(""",
+        reconcile("an_audit_names_exactly_what_differs_and_changes_nothing"),
     ),
 )
 

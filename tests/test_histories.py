@@ -24,6 +24,7 @@ ANYWHERE = [
     ("dies",),
     ("SIGTERM",),
     ("receives more",),
+    ("acknowledges",),
     ("delivered again",),
     ("another works",),
     ("time", 60),

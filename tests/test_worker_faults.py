@@ -85,6 +85,13 @@ def test_a_failed_message_does_not_come_back_before_its_copy_has_ended(world):
     settle(world)
 
 
+def test_a_message_is_not_deleted_before_its_copy_is_done_and_looked_at(world):
+    world.change("data/a", "put x")
+    world.work(plan=[("copy_object", ("acknowledges",)), ("head_object", ("nothing",)), ("head_object", ("dies",))])
+    assert receives(world) == [1]
+    settle(world)
+
+
 def test_a_message_of_a_dead_worker_does_not_come_back_before_its_copy_has_ended(world):
     world.change("data/a", "put x")
     world.work(plan=[("copy_object", ("dies",))])
