@@ -90,7 +90,7 @@ borrow_docker_config() {
 
 # --- the cloud ----------------------------------------------------------------------------------------------------
 
-command_of() { ps -o args= -p "$1" 2>/dev/null || tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline"; }
+command_of() { ps -ww -o args= -p "$1" 2>/dev/null || tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline"; }
 
 # After a reboot the process of that number may be someone else's.
 cloud_is_up() {
