@@ -304,6 +304,7 @@ class Process:
                 self.world.change(key, change)
                 self.world.let_another_work(self)
             case ("time", seconds):
+                self.world.early = self.world.early or seconds >= worker.MAX_SQS_VISIBILITY
                 self.world.pass_time(seconds)
             case ("SIGTERM",):
                 self.stop()
@@ -334,6 +335,7 @@ class World:
         self.beating = False
         self.seen: set[str] = set()  # what was planned and came to pass
         self.unprotected: set[str] = set()  # keys that only reconcile would look at again
+        self.early = False  # a message may have come back before its visibility timeout: the only way to those keys
         self.faults: list[str] = []
 
     def now(self) -> float:
@@ -429,6 +431,7 @@ class World:
 
     def deliver_again(self) -> None:
         """At least once may be twice."""
+        self.early = True
         for message in self.queue.messages:
             if message.handle:
                 message.visible_at = min(message.visible_at, self.clock)

@@ -6,7 +6,7 @@ from unittest import mock
 
 from fakes import LARGE, SMALL, WRITES, Copy, Store
 from histories import ERRORS, World
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -99,7 +99,8 @@ class Histories(RuleBasedStateMachine):
 
     @rule(which=st.sampled_from(["slow_until", "throttled_until"]), seconds=TIMES)
     def aws_is_busy(self, which, seconds):
-        """A directory bucket that wakes up answers 503 for minutes; SQS throttles."""
+        """A directory bucket that wakes up answers 503 for minutes; SQS throttles, also what extends visibility."""
+        self.world.early = self.world.early or which == "throttled_until"
         setattr(self.world, which, self.world.clock + seconds)
 
     @rule(keys=st.sets(KEYS))
@@ -130,6 +131,9 @@ class Histories(RuleBasedStateMachine):
         assert not self.world.faults
         assert not self.world.differences()
         assert len(self.world.queue.dead) == self.garbage
+        assert self.world.early or not self.world.unprotected
+        for kind in sorted(self.world.seen):
+            event(kind)
 
 
 TestHistories = Histories.TestCase
