@@ -145,8 +145,9 @@ def run_killed_after_each_write(account: Account, script: str, *arguments: str) 
 
 
 def nameless(inventory: dict[str, Any]) -> Any:
-    """The inventory with the ids that a stand-in makes up replaced by what they are."""
-    return json.loads(re.sub(r"\b(sgr?|vpce)-[0-9a-f]{6,}", r"\1", json.dumps(inventory)))
+    """The inventory without the ids that a stand-in makes up, and without the number of a revision."""
+    text = re.sub(r"\b(sgr?|vpce)-[0-9a-f]{6,}", r"\1", json.dumps(inventory))
+    return json.loads(re.sub(rf'({APP}-task:|"revision": )\d+', r"\g<1>0", text))
 
 
 @one_cloud
