@@ -660,9 +660,9 @@ dashboard() {
     log_widget 0 6 timeSeries 'Copies, deletes and failures a minute' \
       'stats sum(strcontains(@message, " action=copied ")) as copies, sum(strcontains(@message, " action=deleted ")) as deletes, sum(strcontains(@message, " ERROR failed key=")) as failures by bin(1m)'
     log_widget 12 6 timeSeries 'Bytes a minute' \
-      "$synced | parse @message / action=\\w+ size=(?<size>\\d+) seconds=/ | stats sum(size) as bytes by bin(1m)"
+      "$synced | parse @message ' action=* size=* seconds=' as action, size | stats sum(size) as bytes by bin(1m)"
     log_widget 0 12 timeSeries 'Lag from event to copy (s)' \
-      "$synced | parse @message / seconds=[0-9.]+ lag=(?<lag>[0-9.]+)/ | stats pct(lag, 50) as p50, pct(lag, 99) as p99 by bin(1m)"
+      "$synced | parse @message ' lag=*' as lag | stats pct(lag, 50) as p50, pct(lag, 99) as p99 by bin(1m)"
     log_widget 12 12 timeSeries 'Workers' 'stats count_distinct(@logStream) as workers by bin(1m)'
     metric_widget 0 18 'Dead letters' Maximum "AWS/SQS,ApproximateNumberOfMessagesVisible,QueueName,$DLQ_NAME"
     metric_widget 12 18 'Starter: runs and errors' Sum "AWS/Lambda,Invocations,FunctionName,$STARTER_NAME" \
