@@ -254,7 +254,7 @@ class Account:
         """(stdout, stderr) of a script that ends with the status; the recorder has only its calls."""
         self.recorder.calls = []
         with self.start(script, *arguments, **settings) as process:
-            output, errors = process.communicate(timeout=300)
+            output, errors = process.communicate(timeout=900)
         assert process.returncode == status, output + errors
         return output, errors
 

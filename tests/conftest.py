@@ -70,13 +70,13 @@ class World:
     def run_worker(self, **changed: str) -> str:
         """The output of a worker that has ended by itself with exit status 0."""
         process = self.start_worker(**changed)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
         return output
 
     def stop_worker(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
         process.send_signal(number)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
         return output
 
     def kill_all(self) -> None:

@@ -197,7 +197,7 @@ def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project):
         assert line, seen
         seen += line
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=180)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGINT, output
     assert "last lines of /ecs/s3-to-s3express-sync-task" in output
 

@@ -136,7 +136,7 @@ def run_killed_after_each_write(account: Account, script: str, *arguments: str) 
 
             account.recorder.forget()
             account.recorder.after_call = kill_after_write
-            output, errors = process.communicate(timeout=300)
+            output, errors = process.communicate(timeout=900)
         account.recorder.forget()
         if process.returncode == 0:
             return kills
@@ -577,7 +577,7 @@ def run_worker(account: Account, settings: dict[str, str], terminate_at: str = "
         return True
 
     account.recorder.after_call = terminate
-    assert process.wait(timeout=120) == 0, log.read_text()
+    assert process.wait(timeout=600) == 0, log.read_text()
 
 
 @one_cloud

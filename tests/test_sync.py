@@ -28,7 +28,7 @@ CLIS = [path for name in ("AWS_CLI_V1", "AWS_CLI_V2") if (path := os.environ.get
 ]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
     """The first true value of condition(); fails when it does not come in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -66,7 +66,7 @@ class Operator:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=1500,
         )
         return done.returncode, done.stdout, done.stderr
 
@@ -164,7 +164,7 @@ def test_logs_follows_until_it_is_stopped(operator: Operator):
         lines.append(process.stdout.readline())
         assert lines[-1], "it ended by itself"
     os.killpg(process.pid, 2)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert len(set(lines)) == len(lines)
 
 
@@ -316,7 +316,7 @@ def call(*arguments: str, **settings: str) -> tuple[int, str, str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     return done.returncode, done.stdout, done.stderr
 
