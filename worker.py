@@ -1876,6 +1876,8 @@ class Reconciliation:
                     f"more than {self.max_delete} objects would be deleted: see them with --dry-run, and if they have "
                     "to go, raise --max-delete"
                 )
+            if self.mirrored.count == 0:
+                break
         return ghosts
 
     def check(self, keys: list[str]) -> list[tuple[str, str]]:
