@@ -136,3 +136,11 @@ def world(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         monkeypatch.setenv(name, value)
     yield built
     built.kill_all()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The figures of the searches, which do not reach the terminal where tests run side by side."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "shown" and report.when == "call":
+                terminalreporter.write_line(text.strip().splitlines()[0])
