@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -163,7 +164,7 @@ def test_logs_follows_until_it_is_stopped(operator: Operator):
     while not any("followed.txt" in line for line in lines):
         lines.append(process.stdout.readline())
         assert lines[-1], "it ended by itself"
-    os.killpg(process.pid, 2)
+    os.killpg(process.pid, signal.SIGTERM)  # Ctrl-C is ignored where the tests themselves run in the background
     process.communicate(timeout=120)
     assert len(set(lines)) == len(lines)
 
