@@ -189,7 +189,15 @@ def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project):
     command = ["./deploy.sh", "--local"]
     env = environment(project, DOCKER_HOST=NO_ENGINE)
     process = subprocess.Popen(
-        command, cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+        command,
+        cwd=project,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+        # Ctrl-C is ignored, and by all that is started, where the tests themselves run in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     seen = ""
     while "[3/" not in seen:  # both log groups are made
