@@ -11,6 +11,7 @@ import argparse
 import functools
 import hashlib
 import http.client
+import io
 import json
 import logging
 import math
@@ -706,7 +707,7 @@ def delete_object(context: Context, job: Job, existing: Destination) -> None:
     write_on_condition(context, existing, call)
 
 
-# --- Small objects over the AWS CRT -----------------------------------------------------------------------------------
+# --- Small objects and messages over the AWS CRT ----------------------------------------------------------------------
 
 # Parameter of HeadObject, CopyObject and DeleteObject -> header, as in botocore's model (S3 API Reference).
 REQUEST_HEADERS = {
@@ -741,6 +742,7 @@ ANSWER_FIELDS = {
 }
 METADATA_HEADER = "x-amz-meta-"
 HEAD_TIMEOUT = 60
+QUEUE_TIMEOUT = 30  # beside the long poll
 CONNECT_TIMEOUT = 10
 SESSION_MARGIN = 60  # seconds before a session of five minutes ends
 
@@ -775,88 +777,34 @@ class Answer:
         self.body += chunk
 
 
-class CrtObjects:
-    """HeadObject, CopyObject and DeleteObject over the HTTP client of the AWS CRT, at a fifth of boto3's CPU time.
+class CrtHttp:
+    """The HTTP client of the AWS CRT, at a fifth of boto3's CPU time. Each request is signed and sent once."""
 
-    Takes the parameters, gives the answers and raises the errors of the boto3 methods of the same names, for what the
-    worker uses of them. Endpoints, credentials and S3 Express sessions are those of boto3. Each request is sent once.
-    """
-
-    def __init__(self, settings: Settings, credentials: Any, s3: Any) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, credentials: Any) -> None:
+        self.region = settings.region
         self.credentials = credentials
-        self.s3 = s3
-        self.endpoints = {
-            settings.src_bucket: find_endpoint(s3, s3.head_object, settings.src_bucket, "s3"),
-            settings.dst_bucket: find_endpoint(s3, s3.copy_object, settings.dst_bucket, "s3express", CopySource="b/k"),
-        }
         self.bootstrap = awscrt.io.ClientBootstrap.get_or_create_static_default()
         self.tls = tls_context()
-        self.lock = threading.Lock()
-        self.session: Any = None
-        self.session_ends = 0.0
-        # The switch of botocore for servers that know no sessions.
-        self.has_sessions = os.environ.get("AWS_S3_DISABLE_EXPRESS_SESSION_AUTH", "").lower() != "true"
         self.thread = threading.local()
 
-    def head_object(self, **parameters: Any) -> dict[str, Any]:
-        answer = self.call("HeadObject", "HEAD", parameters, HEAD_TIMEOUT)
-        return head_answer(answer.headers)
+    def task_role(self) -> Any:
+        keys = self.credentials.get_frozen_credentials()
+        return credentials_provider(keys.access_key, keys.secret_key, keys.token)
 
-    def copy_object(self, **parameters: Any) -> dict[str, Any]:
-        answer = self.call("CopyObject", "PUT", parameters, self.settings.copy_timeout)
-        return {"CopyObjectResult": read_xml("CopyObject", answer)}
-
-    def delete_object(self, **parameters: Any) -> dict[str, Any]:
-        self.call("DeleteObject", "DELETE", parameters, self.settings.copy_timeout)
-        return {}
-
-    def call(self, operation: str, method: str, parameters: dict[str, Any], timeout: float) -> Answer:
-        endpoint = self.endpoints[parameters["Bucket"]]
-        request = self.sign(endpoint, operation, request_for(endpoint, method, parameters))
-        if method != "HEAD":
-            request.headers.add("Content-Length", "0")  # after signing: boto3 does not sign it
-        answer = self.send(endpoint, request, timeout)
-        if answer.status >= 300:
-            raise client_error(operation, answer)
-        return answer
-
-    def sign(self, endpoint: Endpoint, operation: str, request: Any) -> Any:
-        """CopyObject is signed with IAM credentials, all else on a directory bucket with those of a session.
-
-        (S3 User Guide, "Authorizing Zonal endpoint API operations with CreateSession".)
-        """
-        algorithm = awscrt.auth.AwsSigningAlgorithm.V4
-        if endpoint.signing_name == "s3express" and operation != "CopyObject" and self.has_sessions:
-            algorithm, provider = awscrt.auth.AwsSigningAlgorithm.V4_S3EXPRESS, self.session_provider()
-        else:
-            keys = self.credentials.get_frozen_credentials()
-            provider = credentials_provider(keys.access_key, keys.secret_key, keys.token)
+    def sign(self, endpoint: Endpoint, request: Any, **options: Any) -> None:
+        """Adds the headers of a signature (Signature Version 4) to the request."""
         config = awscrt.auth.AwsSigningConfig(
-            algorithm=algorithm,
             signature_type=awscrt.auth.AwsSignatureType.HTTP_REQUEST_HEADERS,
-            credentials_provider=provider,
-            region=self.settings.region,
+            region=self.region,
             service=endpoint.signing_name,
             use_double_uri_encode=False,
             should_normalize_uri_path=False,
-            signed_body_header_type=awscrt.auth.AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
-            signed_body_value=awscrt.auth.AwsSignedBodyValue.EMPTY_SHA256,
+            **options,
         )
-        return awscrt.auth.aws_sign_request(request, config).result()
-
-    def session_provider(self) -> Any:
-        """Credentials of an S3 Express session; one thread renews it while the others wait for that."""
-        with self.lock:
-            if time.time() > self.session_ends - SESSION_MARGIN:
-                found = self.s3.create_session(Bucket=self.settings.dst_bucket)["Credentials"]
-                keys = found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"]
-                self.session = credentials_provider(*keys)
-                self.session_ends = found["Expiration"].timestamp()
-            return self.session
+        awscrt.auth.aws_sign_request(request, config).result()
 
     def send(self, endpoint: Endpoint, request: Any, timeout: float) -> Answer:
-        """Raises botocore's errors where no whole answer came: then S3 may have done its work all the same."""
+        """Raises botocore's errors where no whole answer came: then AWS may have done its work all the same."""
         connection = self.connect(endpoint)
         answer = Answer()
         try:
@@ -901,6 +849,120 @@ class CrtObjects:
             raise EndpointConnectionError(endpoint_url=endpoint.url, error=error) from error
 
 
+class CrtObjects:
+    """HeadObject, CopyObject and DeleteObject over the AWS CRT.
+
+    Takes the parameters, gives the answers and raises the errors of the boto3 methods of the same names, for what the
+    worker uses of them. Endpoints, credentials and S3 Express sessions are those of boto3.
+    """
+
+    def __init__(self, settings: Settings, http_client: CrtHttp, s3: Any) -> None:
+        self.settings = settings
+        self.http = http_client
+        self.s3 = s3
+        self.endpoints = {
+            settings.src_bucket: bucket_endpoint(s3, s3.head_object, settings.src_bucket, "s3"),
+            settings.dst_bucket: bucket_endpoint(
+                s3, s3.copy_object, settings.dst_bucket, "s3express", CopySource="b/k"
+            ),
+        }
+        self.lock = threading.Lock()
+        self.session: Any = None
+        self.session_ends = 0.0
+        # The switch of botocore for servers that know no sessions.
+        self.has_sessions = os.environ.get("AWS_S3_DISABLE_EXPRESS_SESSION_AUTH", "").lower() != "true"
+
+    def head_object(self, **parameters: Any) -> dict[str, Any]:
+        answer = self.call("HeadObject", "HEAD", parameters, HEAD_TIMEOUT)
+        return head_answer(answer.headers)
+
+    def copy_object(self, **parameters: Any) -> dict[str, Any]:
+        answer = self.call("CopyObject", "PUT", parameters, self.settings.copy_timeout)
+        return {"CopyObjectResult": read_xml("CopyObject", answer)}
+
+    def delete_object(self, **parameters: Any) -> dict[str, Any]:
+        self.call("DeleteObject", "DELETE", parameters, self.settings.copy_timeout)
+        return {}
+
+    def call(self, operation: str, method: str, parameters: dict[str, Any], timeout: float) -> Answer:
+        endpoint = self.endpoints[parameters["Bucket"]]
+        request = request_for(endpoint, method, parameters)
+        self.sign(endpoint, operation, request)
+        if method != "HEAD":
+            request.headers.add("Content-Length", "0")  # after signing: boto3 does not sign it
+        answer = self.http.send(endpoint, request, timeout)
+        if answer.status >= 300:
+            raise client_error(operation, answer)
+        return answer
+
+    def sign(self, endpoint: Endpoint, operation: str, request: Any) -> None:
+        """CopyObject is signed with IAM credentials, all else on a directory bucket with those of a session.
+
+        (S3 User Guide, "Authorizing Zonal endpoint API operations with CreateSession".)
+        """
+        algorithm = awscrt.auth.AwsSigningAlgorithm.V4
+        if endpoint.signing_name == "s3express" and operation != "CopyObject" and self.has_sessions:
+            algorithm, provider = awscrt.auth.AwsSigningAlgorithm.V4_S3EXPRESS, self.session_provider()
+        else:
+            provider = self.http.task_role()
+        self.http.sign(
+            endpoint,
+            request,
+            algorithm=algorithm,
+            credentials_provider=provider,
+            signed_body_header_type=awscrt.auth.AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
+            signed_body_value=awscrt.auth.AwsSignedBodyValue.EMPTY_SHA256,
+        )
+
+    def session_provider(self) -> Any:
+        """Credentials of an S3 Express session; one thread renews it while the others wait for that."""
+        with self.lock:
+            if time.time() > self.session_ends - SESSION_MARGIN:
+                found = self.s3.create_session(Bucket=self.settings.dst_bucket)["Credentials"]
+                keys = found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"]
+                self.session = credentials_provider(*keys)
+                self.session_ends = found["Expiration"].timestamp()
+            return self.session
+
+
+class CrtQueue:
+    """ReceiveMessage and DeleteMessageBatch over the AWS CRT. All other calls, and what fails here, are boto3's."""
+
+    def __init__(self, http_client: CrtHttp, sqs: Any, queue_url: str) -> None:
+        self.http = http_client
+        self.sqs = sqs
+        self.endpoint = queue_endpoint(sqs, queue_url)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sqs, name)
+
+    def receive_message(self, **parameters: Any) -> Any:
+        answer = self.call("ReceiveMessage", parameters, parameters["WaitTimeSeconds"] + QUEUE_TIMEOUT)
+        return self.sqs.receive_message(**parameters) if answer is None else answer
+
+    def delete_message_batch(self, **parameters: Any) -> Any:
+        answer = self.call("DeleteMessageBatch", parameters, QUEUE_TIMEOUT)
+        return self.sqs.delete_message_batch(**parameters) if answer is None else answer
+
+    def call(self, operation: str, parameters: dict[str, Any], timeout: float) -> Any:
+        """The answer, None where it is no success: then boto3 repeats the call, and raises what it has to."""
+        body = json.dumps(parameters).encode()
+        request = queue_request(self.endpoint, operation, body)
+        self.http.sign(
+            self.endpoint,
+            request,
+            algorithm=awscrt.auth.AwsSigningAlgorithm.V4,
+            credentials_provider=self.http.task_role(),
+            signed_body_value=hashlib.sha256(body).hexdigest(),
+        )
+        try:
+            answer = self.http.send(self.endpoint, request, timeout)
+            return json.loads(answer.body) if answer.status == 200 else None
+        except (BotoCoreError, ValueError) as error:
+            log.debug("%s once more with boto3: %s", operation, error)
+            return None
+
+
 @functools.lru_cache(maxsize=8)
 def credentials_provider(access_key: str, secret_key: str, token: str | None) -> Any:
     return awscrt.auth.AwsCredentialsProvider.new_static(access_key, secret_key, token)
@@ -913,20 +975,30 @@ def tls_context() -> Any:
     return awscrt.io.ClientTlsContext(options)
 
 
-def find_endpoint(s3: Any, call: Callable[..., Any], bucket: str, signing_name: str, **parameters: str) -> Endpoint:
-    """Has boto3 prepare a request for the bucket, and takes the URL instead of sending it."""
+def bucket_endpoint(s3: Any, call: Callable[..., Any], bucket: str, signing_name: str, **parameters: str) -> Endpoint:
+    url = url_of(s3, call, Bucket=bucket, Key="k", **parameters)[: -len("k")]
+    return Endpoint(url, urlsplit(url).netloc, urlsplit(url).path, signing_name)
+
+
+def queue_endpoint(sqs: Any, queue_url: str) -> Endpoint:
+    url = url_of(sqs, sqs.receive_message, QueueUrl=queue_url)
+    return Endpoint(url, urlsplit(url).netloc, urlsplit(url).path, "sqs")
+
+
+def url_of(client: Any, call: Callable[..., Any], **parameters: str) -> str:
+    """Has boto3 prepare a request, and takes its URL instead of sending it."""
 
     def stop(request: Any, **_: Any) -> None:
         raise EndpointSeen(request.url)
 
-    s3.meta.events.register("before-send.s3", stop)
+    client.meta.events.register("before-send", stop)
     try:
-        call(Bucket=bucket, Key="k", **parameters)
+        call(**parameters)
     except EndpointSeen as seen:
-        url = str(seen)[: -len("k")]
+        return str(seen)
     finally:
-        s3.meta.events.unregister("before-send.s3", stop)
-    return Endpoint(url, urlsplit(url).netloc, urlsplit(url).path, signing_name)
+        client.meta.events.unregister("before-send", stop)
+    raise AssertionError("boto3 sent a request that should have been stopped")
 
 
 def request_for(endpoint: Endpoint, method: str, parameters: dict[str, Any]) -> Any:
@@ -941,6 +1013,17 @@ def request_for(endpoint: Endpoint, method: str, parameters: dict[str, Any]) -> 
         headers.append(("x-amz-copy-source", f"{source['Bucket']}/{quote(source['Key'], safe='/~')}"))
     path = endpoint.path + quote(parameters["Key"], safe="/~")
     return awscrt.http.HttpRequest(method, path, awscrt.http.HttpHeaders(headers))
+
+
+def queue_request(endpoint: Endpoint, operation: str, body: bytes) -> Any:
+    """A request in the JSON protocol of SQS (SQS Developer Guide, "Making Query API requests using AWS JSON")."""
+    headers = [
+        ("host", endpoint.host),
+        ("Content-Type", "application/x-amz-json-1.0"),
+        ("X-Amz-Target", f"AmazonSQS.{operation}"),
+        ("Content-Length", str(len(body))),
+    ]
+    return awscrt.http.HttpRequest("POST", endpoint.path, awscrt.http.HttpHeaders(headers), io.BytesIO(body))
 
 
 def head_answer(headers: dict[str, str]) -> dict[str, Any]:
@@ -1689,7 +1772,11 @@ def make_worker(settings: Settings) -> Worker:
     )
     parts_pool = ThreadPoolExecutor(settings.max_concurrent_parts, thread_name_prefix="part")
     keys_pool = ThreadPoolExecutor(settings.max_concurrent_keys, thread_name_prefix="key")
-    objects = CrtObjects(settings, session.get_credentials(), clients["s3"]) if settings.s3_client == "crt" else None
+    objects = None
+    if settings.s3_client == "crt":
+        http_client = CrtHttp(settings, session.get_credentials())
+        objects = CrtObjects(settings, http_client, clients["s3"])
+        sqs = CrtQueue(http_client, sqs, settings.queue_url)
     return Worker(settings, Context(settings, **clients, pool=parts_pool, objects=objects), sqs, keys_pool)
 
 
