@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Removes exactly what deploy.sh made. Buckets and their objects, notifications, policies and endpoints of others, and the
-# account's service-linked role for ECS stay.
+# Removes exactly what deploy.sh made. Buckets and their objects, notifications, policies and endpoints of others, and
+# the account's service-linked role for ECS stay.
 
 # shellcheck source=deploy.sh
 source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
 
 ASSUME_YES=false
 
-# In the order of removal: nothing new arrives, nothing new is started, what runs is ended, then what it used goes.
+# In the order of removal: nothing new arrives, nothing new is started, what runs is ended, then what it used goes, and
+# what watched it. An alarm goes before the topic that it writes to.
 # list_KIND prints what is there, one name per line, with a remark after a space; remove_KIND NAME removes it.
 readonly KINDS=(
   notification rule function cluster task_definition vpc_endpoint security_group repository
-  queue log_group role bucket_policy bucket_lifecycle
+  queue log_group role bucket_policy bucket_lifecycle alarm topic dashboard
 )
 
 # --- what is there and ours ---------------------------------------------------------------------------------------
@@ -137,9 +138,31 @@ list_bucket_policy() {
 list_bucket_lifecycle() {
   local lifecycle
   lifecycle=$(find_lifecycle)
-  if [[ $(jq '.Rules | length' <<<"${lifecycle:-null}") == 1 && -z $(differing "$(lifecycle_rules)" "$lifecycle") ]]; then
+  if [[ $(jq '.Rules | length' <<<"${lifecycle:-null}") == 1 ]] \
+    && [[ -z $(differing "$(lifecycle_rules)" "$lifecycle") ]]; then
     printf '%s\n' "$DST_BUCKET"
   fi
+}
+
+list_alarm() {
+  local alarms arn
+  alarms=$(find_alarms | jq -r '.[].AlarmArn')
+  for arn in $alarms; do
+    lookup cloudwatch list-tags-for-resource --resource-arn "$arn" | jq .Tags | ours "${arn##*:}"
+  done
+}
+
+list_topic() {
+  local tags
+  tags=$(lookup sns list-tags-for-resource --resource-arn "$TOPIC_ARN" | jq .Tags)
+  [[ -z $tags ]] || ours "$TOPIC_NAME" <<<"$tags"
+}
+
+# A dashboard has no tags in the older versions of the AWS CLI.
+list_dashboard() {
+  local body
+  body=$(find_dashboard)
+  [[ -z $body ]] || printf '%s\n' "$DASHBOARD_NAME"
 }
 
 # --- removing -----------------------------------------------------------------------------------------------------
@@ -229,6 +252,13 @@ remove_role() {
 remove_bucket_policy() { lookup s3api delete-bucket-policy --bucket "$1"; }
 
 remove_bucket_lifecycle() { lookup s3api delete-bucket-lifecycle --bucket "$1"; }
+
+remove_alarm() { lookup cloudwatch delete-alarms --alarm-names "$1"; }
+
+# Its subscriptions go with it.
+remove_topic() { lookup sns delete-topic --topic-arn "$TOPIC_ARN"; }
+
+remove_dashboard() { lookup cloudwatch delete-dashboards --dashboard-names "$1"; }
 
 # --- the plan and its execution -----------------------------------------------------------------------------------
 

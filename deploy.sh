@@ -31,6 +31,8 @@
 : "${SRC_BUCKET_OWNER:=}"          # account id; empty: the account that deploys
 : "${DST_BUCKET_OWNER:=}"
 : "${LOG_RETENTION_DAYS:=30}"
+: "${ALARM_EMAIL:=}"                  # the alarms write to this address; empty: they only show
+: "${ALARM_AGE_SECONDS:=3600}"        # older than that, the oldest message is an alarm
 : "${APP_NAME:=s3-to-s3express-sync}" # every resource's name begins with it
 
 # Worker settings that reach the task only when they are set here; worker.py says what they mean.
@@ -82,7 +84,7 @@ readonly NUMBERS=(
   'VISIBILITY_TIMEOUT 2 43200' 'VISIBILITY_EXTEND_INTERVAL 1 43200' 'MAX_RECEIVES 1 1000'
   'TASK_CPU 256 32768' 'TASK_MEMORY 512 249856' 'WAIT_TIME_SECONDS 1 20' 'RETRY_BASE_SECONDS 1 3600'
   'COPY_TIMEOUT 1 900' 'MULTIPART_THRESHOLD 5242880 5368709120' 'PART_SIZE 5242880 5368709120'
-  'MAX_CONCURRENT_PARTS 1 1024' 'MAX_CONCURRENT_KEYS 1 1024' 'PROCESSES 1 64'
+  'MAX_CONCURRENT_PARTS 1 1024' 'MAX_CONCURRENT_KEYS 1 1024' 'PROCESSES 1 64' 'ALARM_AGE_SECONDS 60 1209600'
 )
 
 # vCPU units and the memory that Fargate has for them, in MiB: from, to, step (Amazon ECS Developer Guide, "Task size").
@@ -101,6 +103,7 @@ readonly NOT_FOUND=(
   ResourceNotFoundException NoSuchEntity AWS.SimpleQueueService.NonExistentQueue QueueDoesNotExist
   RepositoryNotFoundException ImageNotFoundException LifecyclePolicyNotFoundException ClusterNotFoundException
   NoSuchBucket NoSuchLifecycleConfiguration NoSuchBucketPolicy InvalidGroup.NotFound InvalidVpcEndpointId.NotFound
+  DashboardNotFoundError ResourceNotFound NotFound
 )
 
 # Refusals that pass by themselves, as "call|error|what is waited for"; call and error are regular expressions.
@@ -132,6 +135,11 @@ set_names() {
   TASK_ROLE=$APP_NAME-task-role
   EXEC_ROLE=$APP_NAME-exec-role
   SECURITY_GROUP_NAME=$APP_NAME-sg
+  DLQ_ALARM=$APP_NAME-dead-letters
+  AGE_ALARM=$APP_NAME-behind
+  STARTER_ALARM=$APP_NAME-starter-fails
+  TOPIC_NAME=$APP_NAME-alarms
+  DASHBOARD_NAME=$APP_NAME
   STARTER_LOG_GROUP=/aws/lambda/$STARTER_NAME
   WORKER_LOG_GROUP=/ecs/$TASK_FAMILY
   STARTED_BY=$APP_NAME-starter
@@ -151,6 +159,7 @@ set_account() {
   TASK_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/$TASK_ROLE
   EXEC_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/$EXEC_ROLE
   STARTER_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/$STARTER_ROLE
+  TOPIC_ARN=arn:aws:sns:$REGION:$ACCOUNT:$TOPIC_NAME
   REPOSITORY_ARN=arn:aws:ecr:$REGION:$ACCOUNT:repository/$APP_NAME
   DST_BUCKET_ARN=arn:aws:s3express:$REGION:$DST_BUCKET_OWNER:bucket/$DST_BUCKET
 }
@@ -260,8 +269,9 @@ change() {
   write "${@:2}"
 }
 
+# finish [STATE]: prints the line; STATE is what it says of a resource that was neither created nor changed.
 finish() {
-  local state=exists created=created changed=changed
+  local state=${1:-exists} created=created changed=changed
   [[ $DRY_RUN == false ]] || created="would create" changed="would change"
   if [[ $CREATED == true ]]; then
     state=$created
@@ -372,6 +382,7 @@ check_words() {
   check_pattern PREFIX_FILTER '[^*?$]*' "a prefix without * ? and \$, which IAM would read as wildcards"
   check_pattern SRC_KMS_KEY_ARN '(arn:aws:kms:[^:]+:[0-9]{12}:key/.+)?' "the ARN of a KMS key (not of an alias)"
   check_pattern DST_KMS_KEY_ARN '(arn:aws:kms:[^:]+:[0-9]{12}:key/.+)?' "the ARN of a KMS key (not of an alias)"
+  check_pattern ALARM_EMAIL '([^@[:space:]]+@[^@[:space:]]+)?' "a mail address, or nothing"
   [[ $RETENTION_DAYS == *" $LOG_RETENTION_DAYS "* ]] \
     || problem "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: set one of$RETENTION_DAYS"
 }
@@ -437,8 +448,8 @@ check_destination_bucket() {
   if [[ ! $DST_BUCKET =~ ^[a-z0-9][a-z0-9-]*--([a-z0-9]+-az[0-9]+)--x-s3$ ]]; then
     problem "DST_BUCKET=$DST_BUCKET: set the name of a directory bucket, such as mirror--$(zone_prefix)-az1--x-s3"
   elif [[ ${BASH_REMATCH[1]%-*} != "$(zone_prefix)" ]]; then
-    problem "DST_BUCKET=$DST_BUCKET is in the zone ${BASH_REMATCH[1]}, which is not in REGION=$REGION: both buckets have" \
-      "to be in one Region"
+    problem "DST_BUCKET=$DST_BUCKET is in the zone ${BASH_REMATCH[1]}, which is not in REGION=$REGION: both buckets" \
+      "have to be in one Region"
   elif [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]]; then
     say "      DST_BUCKET=$DST_BUCKET is not checked: it belongs to account $DST_BUCKET_OWNER"
   elif ! buckets=$(ask s3api list-directory-buckets); then
@@ -490,8 +501,8 @@ check_roles() {
     role=$(lookup iam get-role --role-name "$name")
     [[ -z $role ]] || jq -e --arg app "$APP_NAME" --arg region "$REGION" \
       '.Role.Tags // [] | from_entries | .app == $app and .region == $region' <<<"$role" >/dev/null \
-      || problem "APP_NAME=$APP_NAME: its role $name belongs to someone else or to another Region, where role names are" \
-        "the same (it lacks the tags app=$APP_NAME region=$REGION): set another APP_NAME"
+      || problem "APP_NAME=$APP_NAME: its role $name belongs to someone else or to another Region, where role names" \
+        "are the same (it lacks the tags app=$APP_NAME region=$REGION): set another APP_NAME"
   done
 }
 
@@ -534,8 +545,8 @@ check_quota() {
   fi
   quota=$(jq '.Quota.Value | floor' <<<"$answer")
   ((MAX_WORKERS * TASK_CPU <= quota * 1024)) || problem "MAX_WORKERS=$MAX_WORKERS with TASK_CPU=$TASK_CPU needs" \
-    "$(((MAX_WORKERS * TASK_CPU + 1023) / 1024)) vCPUs, the account's Fargate Spot quota is $quota: lower one of them, or ask for more" \
-    "(Service Quotas, $SPOT_VCPU_QUOTA)"
+    "$(((MAX_WORKERS * TASK_CPU + 1023) / 1024)) vCPUs, the account's Fargate Spot quota is $quota: lower one of" \
+    "them, or ask for more (Service Quotas, $SPOT_VCPU_QUOTA)"
 }
 
 check_image() {
@@ -1116,7 +1127,8 @@ put_target() {
 ensure_target() {
   local targets
   targets=$(lookup events list-targets-by-rule --rule "$RULE_NAME")
-  [[ $(jq -r '.Targets[]? | select(.Id == "starter").Arn' <<<"$targets") == "$STARTER_ARN" ]] || change target put_target
+  [[ $(jq -r '.Targets[]? | select(.Id == "starter").Arn' <<<"$targets") == "$STARTER_ARN" ]] \
+    || change target put_target
 }
 
 # --- steps: buckets -----------------------------------------------------------------------------------------------
@@ -1205,6 +1217,171 @@ ensure_notification() {
   finish
 }
 
+# --- steps: alarms and dashboard ----------------------------------------------------------------------------------
+
+subscribe_email() {
+  call sns subscribe --topic-arn "$TOPIC_ARN" --protocol email --notification-endpoint "$ALARM_EMAIL"
+  say "      $ALARM_EMAIL gets a mail from AWS now, and no alarm until it has confirmed that"
+}
+
+unsubscribe() {
+  local arn
+  for arn in "$@"; do call sns unsubscribe --subscription-arn "$arn"; done
+}
+
+# ensure_subscription SUBSCRIPTIONS: those of other kinds are someone's own. One that waits for its confirmation has no
+# ARN, and AWS drops it.
+ensure_subscription() {
+  local mails others
+  mails=$(jq -c '[.Subscriptions[]? | select(.Protocol == "email" and .SubscriptionArn != "Deleted")]' <<<"$1")
+  jq -e --arg email "$ALARM_EMAIL" 'any(.[]; .Endpoint == $email)' <<<"$mails" >/dev/null \
+    || change "subscription of $ALARM_EMAIL" subscribe_email
+  others=$(jq -r --arg email "$ALARM_EMAIL" '[.[] | select(.Endpoint != $email).SubscriptionArn
+    | select(startswith("arn:"))] | join(" ")' <<<"$mails")
+  read -ra others <<<"$others"
+  ((${#others[@]} == 0)) || change "other addresses" unsubscribe "${others[@]}"
+}
+
+ensure_topic() {
+  local subscriptions
+  begin topic "$TOPIC_NAME"
+  subscriptions=$(lookup sns list-subscriptions-by-topic --topic-arn "$TOPIC_ARN")
+  [[ -n $subscriptions ]] || create call sns create-topic --name "$TOPIC_NAME" --tags "Key=app,Value=$APP_NAME"
+  ensure_subscription "${subscriptions:-null}"
+  finish
+}
+
+# Prints the topic's ARN if it is there and deploy.sh made it.
+find_our_topic() {
+  lookup sns list-tags-for-resource --resource-arn "$TOPIC_ARN" | jq -r --arg app "$APP_NAME" --arg arn "$TOPIC_ARN" \
+    'select(any(.Tags[]; .Key == "app" and .Value == $app)) | $arn'
+}
+
+ensure_no_topic() {
+  local topic
+  begin topic "$TOPIC_NAME"
+  topic=$(find_our_topic)
+  [[ -z $topic ]] || change "removed, as ALARM_EMAIL is empty" call sns delete-topic --topic-arn "$topic"
+  finish "none, as ALARM_EMAIL is empty"
+}
+
+find_alarms() {
+  call cloudwatch describe-alarms --alarm-names "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" | jq -c .MetricAlarms
+}
+
+# alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS DESCRIPTION: METRIC with its namespace before the last slash,
+# DIMENSION as NAME=VALUE, periods of five minutes. No data is no alarm, because an idle queue reports nothing.
+alarm() {
+  jq -n --arg name "$1" --arg metric "$2" --arg dimension "$3" --arg statistic "$4" --argjson threshold "$5" \
+    --argjson periods "$6" --arg description "$7" --arg topic "${ALARM_EMAIL:+$TOPIC_ARN}" '
+    ($metric | split("/")) as $path | ($dimension | split("=")) as $pair | {
+      AlarmName: $name, AlarmDescription: $description,
+      ActionsEnabled: true, AlarmActions: [$topic | select(. != "")],
+      Namespace: ($path[:-1] | join("/")), MetricName: $path[-1], Dimensions: [{Name: $pair[0], Value: $pair[1]}],
+      Statistic: $statistic, Period: 300, EvaluationPeriods: $periods, DatapointsToAlarm: $periods,
+      Threshold: $threshold, ComparisonOperator: "GreaterThanThreshold", TreatMissingData: "notBreaching"}'
+}
+
+# ensure_alarm ALARM: the first call leaves all alarms that are there in ALARMS.
+ensure_alarm() {
+  local have different name
+  name=$(jq -r .AlarmName <<<"$1")
+  begin alarm "$name"
+  [[ -n $ALARMS ]] || ALARMS=$(find_alarms)
+  have=$(jq -c --arg name "$name" '.[] | select(.AlarmName == $name)' <<<"$ALARMS")
+  different=$(differing "$1" "$have")
+  if [[ -z $have ]]; then
+    create call cloudwatch put-metric-alarm --cli-input-json "$1" --tags "Key=app,Value=$APP_NAME"
+  elif [[ -n $different ]]; then
+    change "$different" call cloudwatch put-metric-alarm --cli-input-json "$1"
+  fi
+  finish
+}
+
+ensure_dlq_alarm() {
+  local why="Why: messages failed $MAX_RECEIVES times and were given up, so their keys are not in step."
+  local cure="What to do: ./sync.sh redrive --list tells the keys and reasons; mend those, then ./sync.sh redrive."
+  ensure_alarm "$(alarm "$DLQ_ALARM" AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$DLQ_NAME" \
+    Maximum 0 1 "$why $cure")"
+}
+
+ensure_age_alarm() {
+  local why="Why: the sync is more than $ALARM_AGE_SECONDS s behind, as workers are missing, too few, or fail."
+  local cure="What to do: ./sync.sh status tells which; if all of them work, raise MAX_WORKERS."
+  ensure_alarm "$(alarm "$AGE_ALARM" AWS/SQS/ApproximateAgeOfOldestMessage "QueueName=$QUEUE_NAME" \
+    Maximum "$ALARM_AGE_SECONDS" 3 "$why $cure")"
+}
+
+ensure_starter_alarm() {
+  local why="Why: the function that starts workers fails, so soon nothing is synced."
+  local cure="What to do: ./sync.sh logs starter tells the error; mend it, or run ./deploy.sh again."
+  ensure_alarm "$(alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 2 "$why $cure")"
+}
+
+# metric_widget X Y TITLE STATISTIC METRIC...: a metric is one word, NAMESPACE,NAME,DIMENSION,VALUE,LABEL.
+metric_widget() {
+  jq -nc --argjson x "$1" --argjson y "$2" --arg title "$3" --arg statistic "$4" --arg region "$REGION" \
+    --arg metrics "${*:5}" '{type: "metric", x: $x, y: $y, width: 12, height: 6, properties: {
+      title: $title, region: $region, view: "timeSeries", stat: $statistic, period: 60,
+      metrics: [$metrics | splits(" ") | split(",") | .[:4] + [{label: .[4]}]]}}'
+}
+
+# log_widget X Y VIEW TITLE QUERY: a Logs Insights query on what the workers wrote; a table is twice as wide.
+log_widget() {
+  jq -nc --argjson x "$1" --argjson y "$2" --arg view "$3" --arg title "$4" --arg query "$5" --arg region "$REGION" \
+    --arg group "$WORKER_LOG_GROUP" '{
+      type: "log", x: $x, y: $y, width: (if $view == "table" then 24 else 12 end), height: 6, properties: {
+      title: $title, region: $region, view: $view, query: "SOURCE \u0027\($group)\u0027 | \($query)"}}'
+}
+
+# Metrics of AWS, and queries on the log: nothing of it is a custom metric. Three dashboards are free; a query costs by
+# what it reads (0.005 USD a GB), and only while somebody looks.
+dashboard() {
+  local synced='filter @message like / synced key=/' age=AWS/SQS,ApproximateAgeOfOldestMessage
+  local visible=AWS/SQS,ApproximateNumberOfMessagesVisible in_work=AWS/SQS,ApproximateNumberOfMessagesNotVisible
+  local copies='sum(strcontains(@message, " action=copied ")) as copies'
+  local deletes='sum(strcontains(@message, " action=deleted ")) as deletes'
+  local failures='sum(strcontains(@message, " ERROR failed key=")) as failures'
+  {
+    metric_widget 0 0 'Messages in the queue' Maximum "$visible,QueueName,$QUEUE_NAME,waiting" \
+      "$in_work,QueueName,$QUEUE_NAME,in-work"
+    metric_widget 12 0 'Age of the oldest message (s)' Maximum "$age,QueueName,$QUEUE_NAME,age"
+    log_widget 0 6 timeSeries 'Copies, deletes and failures a minute' "stats $copies, $deletes, $failures by bin(1m)"
+    log_widget 12 6 timeSeries 'Bytes a minute' \
+      "$synced | parse @message ' action=* size=* seconds=' as action, size | stats sum(size) as bytes by bin(1m)"
+    log_widget 0 12 timeSeries 'Lag from event to copy (s)' \
+      "$synced | parse @message ' lag=*' as lag | stats pct(lag, 50) as p50, pct(lag, 99) as p99 by bin(1m)"
+    log_widget 12 12 timeSeries 'Workers' 'stats count_distinct(@logStream) as workers by bin(1m)'
+    metric_widget 0 18 'Dead letters' Maximum "$visible,QueueName,$DLQ_NAME,parked"
+    metric_widget 12 18 'Starter: runs and errors' Sum "AWS/Lambda,Invocations,FunctionName,$STARTER_NAME,runs" \
+      "AWS/Lambda,Errors,FunctionName,$STARTER_NAME,errors"
+    log_widget 0 24 table 'Last failures' \
+      'fields @timestamp, @message | filter @message like / ERROR failed key=/ | sort @timestamp desc | limit 20'
+  } | jq -sc '{widgets: .}'
+}
+
+put_dashboard() {
+  local answer
+  answer=$(call cloudwatch put-dashboard --dashboard-name "$DASHBOARD_NAME" --dashboard-body "$1")
+  [[ $(jq '.DashboardValidationMessages // [] | length' <<<"${answer:-null}") == 0 ]] \
+    || die "$RESOURCE: refused: $answer"
+}
+
+find_dashboard() { lookup cloudwatch get-dashboard --dashboard-name "$DASHBOARD_NAME" | jq -r .DashboardBody; }
+
+ensure_dashboard() {
+  local want have
+  begin dashboard "$DASHBOARD_NAME"
+  want=$(dashboard)
+  have=$(find_dashboard)
+  if [[ -z $have ]]; then
+    create put_dashboard "$want"
+  else
+    same_json "$want" "$have" || change widgets put_dashboard "$want"
+  fi
+  finish
+}
+
 # --- deploying ----------------------------------------------------------------------------------------------------
 
 list_steps() {
@@ -1219,13 +1396,20 @@ list_steps() {
   STEPS+=(ensure_function ensure_rule)
   [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || STEPS+=(ensure_lifecycle)
   STEPS+=(ensure_notification)
+  # Alarms have to let go of a topic before it is removed.
+  [[ -z $ALARM_EMAIL ]] || STEPS+=(ensure_topic)
+  STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm)
+  [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
+  STEPS+=(ensure_dashboard)
 }
 
 print_next_commands() {
   local sync="./sync.sh${LOCAL_ENGINE:+ --local}" # set in a local run
   printf '\nWhat goes into s3://%s from now on arrives in s3://%s. Next:\n' "$SRC_BUCKET/$PREFIX_FILTER" "$DST_BUCKET"
   printf '  %s %-9s  %s\n' "$sync" reconcile "copies what was there before" "$sync" status "says whether all is well" \
-    "$sync" logs "shows what the workers do" "$sync" monitor "makes a dashboard and alarms"
+    "$sync" logs "shows what the workers do"
+  printf 'Dashboard: https://%s.console.aws.amazon.com/cloudwatch/home?region=%s#dashboards:name=%s\n' \
+    "$REGION" "$REGION" "$DASHBOARD_NAME"
 }
 
 # What every run begins with.
@@ -1241,6 +1425,7 @@ start_run() {
 deploy_all() (
   start_run
   STEP=0
+  ALARMS=""
   check_all
   list_steps
   STEPS_TOTAL=${#STEPS[@]}
@@ -1261,7 +1446,8 @@ Brings every AWS resource of the sync to the wanted state; safe to run again.
 The settings are at the top of deploy.sh, and each can be set in the environment instead:
 
 HELP
-  sed -n '/^# --- settings/,/^# --- end of settings/s/^: "${\(.*\):=\(.*\)}" *\(.*\)/  \1=\2  \3/p' "${BASH_SOURCE[0]}" | sed 's/ *$//'
+  sed -En '/^# --- settings/,/^# --- end of settings/s/^: "\$\{(.*):=(.*)\}" *(.*)/  \1=\2  \3/p' "${BASH_SOURCE[0]}" \
+    | sed 's/ *$//'
 }
 
 main() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The operator's verbs: status, logs, reconcile, redrive, monitor. Uses the settings and helpers of deploy.sh.
+# The operator's verbs: status, logs, reconcile, redrive. Uses the settings and helpers of deploy.sh.
 
 # shellcheck source=deploy.sh
 source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
@@ -11,7 +11,6 @@ readonly OVERLAP_MS=30000        # events reach CloudWatch Logs out of order: wh
 readonly LAST_LINES_TRIES=10     # looks at the log of a task that has ended, until its last line is there
 readonly REDRIVE_LOOK_SECONDS=30 # for so long a message that is only looked at stays invisible
 readonly REDRIVE_SHOWN=100
-: "${ALARM_AGE_SECONDS:=3600}"
 : "${FOLLOW_PAUSE:=3}" # seconds between two looks at a log
 
 # --- help ---------------------------------------------------------------------------------------------------------
@@ -24,7 +23,6 @@ usage: ./sync.sh [--local] VERB [options]     (./sync.sh VERB --help)
   logs       the log of the workers or of the starter
   reconcile  compare both buckets and put the keys that differ on the queue: backfill, audit, repair
   redrive    show what is in the dead-letter queue, and have it tried again
-  monitor    make a CloudWatch dashboard and alarms, or remove them
 
   --local    talk to the cloud that ./deploy.sh --local started on this machine
 
@@ -84,22 +82,6 @@ the queue.
   --list   only show
   --purge  delete all instead; asks first
   --yes    do not ask
-HELP
-}
-
-print_monitor_help() {
-  cat <<'HELP'
-usage: ./sync.sh monitor [--email ADDRESS] [--age SECONDS] | --remove
-
-Makes a dashboard and three alarms, or brings them to the wanted state: dead letters, oldest message too old, starter
-failing. cleanup.sh does not know them: remove them first.
-
-  --email ADDRESS  the alarms write to it; AWS asks it to confirm first
-  --age SECONDS    older than that, the oldest message is an alarm (default 3600)
-  --remove         remove all of it
-
-Free while the account has at most 3 dashboards and 10 alarms, else 3 USD and 0.10 USD each a month. The dashboard's
-queries on the log cost 0.005 USD for each GB they read, while somebody looks at it.
 HELP
 }
 
@@ -200,13 +182,14 @@ describe_queue() {
     delayed: .ApproximateNumberOfMessagesDelayed | tonumber}'
 }
 
-# Seconds, or null where CloudWatch has no figure yet.
+# Whole seconds, or null where CloudWatch has no figure yet.
 oldest_message() {
   local end
   end=$(now)
   call cloudwatch get-metric-statistics --namespace AWS/SQS --metric-name ApproximateAgeOfOldestMessage \
     --dimensions "Name=QueueName,Value=$QUEUE_NAME" --statistics Maximum --period 60 \
-    --start-time "$(iso $((end - 600)))" --end-time "$(iso "$end")" | jq '.Datapoints | max_by(.Timestamp) | .Maximum'
+    --start-time "$(iso $((end - 600)))" --end-time "$(iso "$end")" | jq '.Datapoints | max_by(.Timestamp) | .Maximum
+      | if . then round else . end'
 }
 
 # list_tasks OPTION...: running tasks as a JSON list. DescribeTasks takes 100.
@@ -230,13 +213,14 @@ last_start() {
         error: (.["@message"] as $line | try ($line | fromjson | "") catch ($line | rtrimstr("\n")))})[0]'
 }
 
-# The newest failures of the last hour, the newest first: number and list.
+# The failures of the last hour: their number, and of each key the newest one and how many it had, the newest first.
 last_failures() {
   query "$WORKER_LOG_GROUP" 3600 \
     'fields @message | filter @message like /ERROR failed key=/ | sort @timestamp desc | limit 1000' \
     | jq --argjson shown "$FAILURES_SHOWN" '[.[]["@message"] | capture(
         "^(?<at>\\S+) ERROR failed key=(?<key>\"(\\\\.|[^\"\\\\])*\") (?<reason>.*)") | .key |= fromjson]
-      | {count: length, newest: .[:$shown]}'
+      | {count: length,
+         newest: (group_by(.key) | map(max_by(.at) + {times: length}) | sort_by(.at) | reverse | .[:$shown])}'
 }
 
 # Seconds from the event to the copy, over the newest copies of the last hour.
@@ -291,19 +275,20 @@ print_status() {
     def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
     .state, (.reasons[] | "  \(.)"), "",
     row("source"; .source | bucket), row("destination"; .destination | bucket),
-    row("queue"; .queue | "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed, oldest \(
-      if .oldest_seconds then "\(.oldest_seconds) s" else "unknown" end)"),
+    row("queue"; .queue | "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed\(
+      if .visible + .in_flight + .delayed == 0 then "" elif .oldest_seconds then ", the oldest for \(.oldest_seconds) s"
+      else "" end)"),
     row("dead letters"; .dead_letters.visible),
     row("workers"; if .workers == [] then "none" else .workers | map("\(.capacity) \(.status)") | counted end),
     row("starter"; .starter | if . == null then "no run in the last hour"
       elif .decision == null then "\(.at): \(.error)"
-      else "\(.seconds_ago) s ago: \(.decision | "\(.visible + .in_flight) messages, \(.running) running, \(.wanted
-        ) wanted, started \(.started | to_entries | map("\(.value) \(.key)") | join(", ") | if . == "" then "none"
-        else . end)")" end),
+      else "\(.seconds_ago) s ago: \(.decision | "saw \(.visible + .in_flight) messages and \(.running
+        ) workers, wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")
+        | if . == "" then "none" else . end)")" end),
     row("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
-      else "p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end),
+      else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end),
     row("failures"; "\(.failures.count) in the last hour"),
-    (.failures.newest[] | "  \(.at) \(.key | tojson) \(.reason)")'
+    (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")'
 }
 
 status() {
@@ -504,7 +489,8 @@ with_reasons() {
   failures=$(query "$WORKER_LOG_GROUP" $(($(now) - oldest + 60)) \
     "fields @message | $lines | sort @timestamp desc | limit 10000" \
     | jq -c '[.[]["@message"] | capture(
-      "^(?<at>\\S+) ERROR failed key=(?<key>\"(\\\\.|[^\"\\\\])*\") (attempt=\\S+ )?(?<reason>.*)") | .key |= fromjson]')
+      "^(?<at>\\S+) ERROR failed key=(?<key>\"(\\\\.|[^\"\\\\])*\") (attempt=\\S+ )?(?<reason>.*)")
+      | .key |= fromjson]')
   jq -c --argjson failures "$failures" 'map(.keys as $keys | {id, sent: (.sent | todate), keys: [$keys[] as $key
       | ([$failures[] | select(.key == $key)][0] // {at: null, reason: "not in the log any more"}) + {key: $key}]}
     + if $keys == [] then {body: .body[:200]} else {} end)' <<<"$messages"
@@ -571,173 +557,6 @@ redrive() {
   act_on_messages "$action" "$yes" >&2
 }
 
-# --- monitor ------------------------------------------------------------------------------------------------------
-
-find_topic() { call sns list-topics | jq -r --arg arn "$TOPIC_ARN" '.Topics[] | select(.TopicArn == $arn).TopicArn'; }
-
-# Only the alarms publish here, and only to that address.
-ensure_topic() {
-  local subscriptions=""
-  begin topic "$TOPIC_NAME"
-  if [[ -z $(find_topic) ]]; then
-    create call sns create-topic --name "$TOPIC_NAME" --tags "Key=app,Value=$APP_NAME"
-  else
-    subscriptions=$(call sns list-subscriptions-by-topic --topic-arn "$TOPIC_ARN")
-  fi
-  jq -e --arg email "$1" 'any(.Subscriptions[]?; .Endpoint == $email)' <<<"${subscriptions:-null}" >/dev/null \
-    || change "$1 has to confirm the mail that AWS sends" call sns subscribe --topic-arn "$TOPIC_ARN" --protocol email \
-      --notification-endpoint "$1"
-  finish
-}
-
-# alarm NAME NAMESPACE METRIC DIMENSION VALUE STATISTIC THRESHOLD PERIODS DESCRIPTION: five-minute periods; no data is
-# no alarm, because an idle queue reports nothing.
-alarm() {
-  jq -n --arg name "$1" --arg namespace "$2" --arg metric "$3" --arg dimension "$4" --arg value "$5" \
-    --arg statistic "$6" --argjson threshold "$7" --argjson periods "$8" --arg description "$9" --arg topic "$(find_topic)" '{
-      AlarmName: $name, AlarmDescription: $description, ActionsEnabled: true,
-      AlarmActions: ($topic | if . == "" then [] else [.] end),
-      Namespace: $namespace, MetricName: $metric, Dimensions: [{Name: $dimension, Value: $value}],
-      Statistic: $statistic, Period: 300, EvaluationPeriods: $periods, DatapointsToAlarm: $periods,
-      Threshold: $threshold, ComparisonOperator: "GreaterThanThreshold", TreatMissingData: "notBreaching"}'
-}
-
-# ensure_alarm ALARM
-ensure_alarm() {
-  local have different name
-  name=$(jq -r .AlarmName <<<"$1")
-  begin alarm "$name"
-  have=$(lookup cloudwatch describe-alarms --alarm-names "$name" | jq -c '.MetricAlarms[0]')
-  different=$(differing "$1" "$have")
-  if [[ $have == null ]]; then
-    create call cloudwatch put-metric-alarm --cli-input-json "$1" --tags "Key=app,Value=$APP_NAME"
-  elif [[ -n $different ]]; then
-    change "$different" call cloudwatch put-metric-alarm --cli-input-json "$1"
-  fi
-  finish
-}
-
-ensure_dlq_alarm() {
-  ensure_alarm "$(alarm "$DLQ_ALARM" AWS/SQS ApproximateNumberOfMessagesVisible QueueName "$DLQ_NAME" Maximum 0 1 \
-    "Files were given up after $MAX_RECEIVES tries and are not in the destination. See why: ./sync.sh redrive --list; mend it; then ./sync.sh redrive")"
-}
-
-ensure_age_alarm() {
-  ensure_alarm "$(alarm "$AGE_ALARM" AWS/SQS ApproximateAgeOfOldestMessage QueueName "$QUEUE_NAME" Maximum \
-    "$ALARM_AGE_SECONDS" 3 \
-    "The sync is more than $ALARM_AGE_SECONDS s behind: workers are missing, too few, or fail. Look: ./sync.sh status; raise MAX_WORKERS if all of them work")"
-}
-
-ensure_starter_alarm() {
-  ensure_alarm "$(alarm "$STARTER_ALARM" AWS/Lambda Errors FunctionName "$STARTER_NAME" Sum 0 2 \
-    "The function that starts workers fails, so nothing is synced. See why: ./sync.sh logs starter --since 15m")"
-}
-
-# metric_widget X Y TITLE STATISTIC METRIC...: a metric is NAMESPACE/NAME DIMENSION VALUE in one word with commas.
-metric_widget() {
-  jq -nc --argjson x "$1" --argjson y "$2" --arg title "$3" --arg statistic "$4" --arg region "$REGION" \
-    --arg metrics "${*:5}" '{type: "metric", x: $x, y: $y, width: 12, height: 6, properties: {
-      title: $title, region: $region, view: "timeSeries", stat: $statistic, period: 60,
-      metrics: [$metrics | splits(" ") | split(",")]}}'
-}
-
-# log_widget X Y VIEW TITLE QUERY: a Logs Insights query on what the workers wrote.
-log_widget() {
-  jq -nc --argjson x "$1" --argjson y "$2" --arg view "$3" --arg title "$4" --arg query "$5" --arg region "$REGION" \
-    --arg group "$WORKER_LOG_GROUP" '{type: "log", x: $x, y: $y, width: 12, height: 6, properties: {
-      title: $title, region: $region, view: $view, query: "SOURCE \u0027\($group)\u0027 | \($query)"}}'
-}
-
-# Metrics of AWS, and queries on the log: nothing of it is a custom metric. Three dashboards are free; a query costs by
-# what it reads (0.005 USD a GB), and only while somebody looks.
-dashboard() {
-  local synced='filter @message like / synced key=/'
-  {
-    metric_widget 0 0 'Messages in the queue' Maximum "AWS/SQS,ApproximateNumberOfMessagesVisible,QueueName,$QUEUE_NAME" \
-      "AWS/SQS,ApproximateNumberOfMessagesNotVisible,QueueName,$QUEUE_NAME"
-    metric_widget 12 0 'Age of the oldest message (s)' Maximum \
-      "AWS/SQS,ApproximateAgeOfOldestMessage,QueueName,$QUEUE_NAME"
-    log_widget 0 6 timeSeries 'Copies, deletes and failures a minute' \
-      'stats sum(strcontains(@message, " action=copied ")) as copies, sum(strcontains(@message, " action=deleted ")) as deletes, sum(strcontains(@message, " ERROR failed key=")) as failures by bin(1m)'
-    log_widget 12 6 timeSeries 'Bytes a minute' \
-      "$synced | parse @message ' action=* size=* seconds=' as action, size | stats sum(size) as bytes by bin(1m)"
-    log_widget 0 12 timeSeries 'Lag from event to copy (s)' \
-      "$synced | parse @message ' lag=*' as lag | stats pct(lag, 50) as p50, pct(lag, 99) as p99 by bin(1m)"
-    log_widget 12 12 timeSeries 'Workers' 'stats count_distinct(@logStream) as workers by bin(1m)'
-    metric_widget 0 18 'Dead letters' Maximum "AWS/SQS,ApproximateNumberOfMessagesVisible,QueueName,$DLQ_NAME"
-    metric_widget 12 18 'Starter: runs and errors' Sum "AWS/Lambda,Invocations,FunctionName,$STARTER_NAME" \
-      "AWS/Lambda,Errors,FunctionName,$STARTER_NAME"
-    log_widget 0 24 table 'Last failures' \
-      'fields @timestamp, @message | filter @message like / ERROR failed key=/ | sort @timestamp desc | limit 20'
-  } | jq -sc '{widgets: .}'
-}
-
-put_dashboard() {
-  local answer
-  answer=$(call cloudwatch put-dashboard --dashboard-name "$APP_NAME" --dashboard-body "$1")
-  [[ $(jq '.DashboardValidationMessages // [] | length' <<<"${answer:-null}") == 0 ]] || die "$RESOURCE: refused: $answer"
-}
-
-list_dashboards() {
-  call cloudwatch list-dashboards --dashboard-name-prefix "$APP_NAME" \
-    | jq -r --arg name "$APP_NAME" '.DashboardEntries[] | select(.DashboardName == $name).DashboardName'
-}
-
-# Prints the dashboard's body, or nothing.
-find_dashboard() {
-  [[ -z $(list_dashboards) ]] || call cloudwatch get-dashboard --dashboard-name "$APP_NAME" | jq -r .DashboardBody
-}
-
-ensure_dashboard() {
-  local want have
-  begin dashboard "$APP_NAME"
-  want=$(dashboard)
-  have=$(find_dashboard)
-  if [[ -z $have ]]; then
-    create put_dashboard "$want"
-  else
-    same_json "$want" "$have" || change widgets put_dashboard "$want"
-  fi
-  finish
-}
-
-# Both calls accept that there is nothing to remove.
-remove_monitoring() {
-  call cloudwatch delete-alarms --alarm-names "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM"
-  call sns delete-topic --topic-arn "$TOPIC_ARN"
-  [[ -z $(list_dashboards) ]] || call cloudwatch delete-dashboards --dashboard-names "$APP_NAME" >/dev/null
-  printf 'removed: the dashboard, the alarms and their topic\n'
-}
-
-ensure_monitoring() {
-  STEP=0
-  STEPS_TOTAL=$((4 + (${#1} > 0)))
-  [[ -z $1 ]] || ensure_topic "$1"
-  ensure_dlq_alarm
-  ensure_age_alarm
-  ensure_starter_alarm
-  ensure_dashboard
-  printf '%s\n' "https://$REGION.console.aws.amazon.com/cloudwatch/home?region=$REGION#dashboards:name=$APP_NAME"
-}
-
-monitor() {
-  local email="" remove=false
-  while (($#)); do
-    case "$1" in
-      --email) need_value "$1" "$#" && email=$2 && shift ;;
-      --age) need_value "$1" "$#" && ALARM_AGE_SECONDS=$2 && shift ;;
-      --remove) remove=true ;;
-      --help) print_monitor_help && return ;;
-      *) usage "monitor: unknown option $1" ;;
-    esac
-    shift
-  done
-  is_number "$ALARM_AGE_SECONDS" || usage "monitor: --age $ALARM_AGE_SECONDS is no number of seconds"
-  [[ -z $email || $email == ?*@?* ]] || usage "monitor: --email $email is no mail address"
-  start
-  if [[ $remove == true ]]; then remove_monitoring; else ensure_monitoring "$email"; fi
-}
-
 # --- start --------------------------------------------------------------------------------------------------------
 
 start() {
@@ -746,11 +565,6 @@ start() {
   check_account
   stop_on_problems
   RECONCILE_STARTED_BY=$APP_NAME-reconcile
-  DLQ_ALARM=$APP_NAME-dead-letters
-  AGE_ALARM=$APP_NAME-behind
-  STARTER_ALARM=$APP_NAME-starter-fails
-  TOPIC_NAME=$APP_NAME-alarms
-  TOPIC_ARN=arn:aws:sns:$REGION:$ACCOUNT:$TOPIC_NAME
 }
 
 use_local_cloud() {
@@ -768,7 +582,7 @@ main() {
     shift
   fi
   case "${1:-}" in
-    status | logs | reconcile | redrive | monitor) "$@" ;;
+    status | logs | reconcile | redrive) "$@" ;;
     --help) print_help ;;
     '') usage "name a verb" ;;
     *) usage "unknown verb $1" ;;

@@ -36,7 +36,9 @@ DIRECTORY = {
     "Location": {"Type": "AvailabilityZone", "Name": "use1-az4"},
     "Bucket": {"DataRedundancy": "SingleAvailabilityZone", "Type": "Directory"},
 }
-VOLATILE = re.compile("(?i:date|time|modified|approximate|revisionid|roleid|lastused|storedbytes|responsemetadata)|At$")
+VOLATILE = re.compile(
+    "(?i:date|time|modified|approximate|revisionid|roleid|lastused|storedbytes|responsemetadata|statevalue|statereason)|At$"
+)
 
 # docker for a machine without one: a push puts a manifest into the stand-in's repository.
 FAKE_DOCKER = """#!/bin/sh
@@ -180,8 +182,24 @@ class Account:
         ecs.register_task_definition(family=f"{APP}-task2", containerDefinitions=[container])
         vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
         ec2.create_security_group(GroupName=f"{APP}-sg", Description="theirs", VpcId=vpc)
+        self.client("sns").create_topic(Name=f"{APP}-alarms2")
+        self.put_alarm(f"{APP}-behind2")
+        self.client("cloudwatch").put_dashboard(DashboardName=f"{APP}2", DashboardBody='{"widgets":[]}')
         self.add_their_endpoint()
         self.add_their_notifications()
+
+    def put_alarm(self, name: str) -> None:
+        """An alarm of somebody who does not know deploy.sh."""
+        self.client("cloudwatch").put_metric_alarm(
+            AlarmName=name,
+            Namespace="theirs",
+            MetricName="theirs",
+            Statistic="Sum",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=1.0,
+            ComparisonOperator="GreaterThanThreshold",
+        )
 
     def add_their_endpoint(self) -> None:
         ec2 = self.client("ec2")
@@ -262,7 +280,8 @@ class Account:
 
     def inventory(self) -> dict[str, Any]:
         parts = (self.log_groups, self.queues, self.roles, self.repositories, self.ecs, self.network, self.functions)
-        found = {part.__name__: part() for part in (*parts, self.rules, self.buckets)}
+        parts += (self.rules, self.buckets, self.alarms, self.dashboards, self.topics)
+        found = {part.__name__: part() for part in parts}
         return json.loads(json.dumps(without_volatile(found), default=str, sort_keys=True))
 
     def log_groups(self) -> Any:
@@ -328,6 +347,29 @@ class Account:
             self.optional(s3.get_bucket_policy, "Policy", Bucket=MIRROR),
             self.optional(s3.get_bucket_lifecycle_configuration, "Rules", Bucket=MIRROR),
         ]
+
+    def alarms(self) -> dict[str, Any]:
+        """Name -> [alarm, its tags]."""
+        client = self.client("cloudwatch")
+        return {
+            alarm["AlarmName"]: [alarm, client.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"]]
+            for alarm in client.describe_alarms()["MetricAlarms"]
+        }
+
+    def dashboards(self) -> dict[str, Any]:
+        client = self.client("cloudwatch")
+        names = [entry["DashboardName"] for entry in client.list_dashboards()["DashboardEntries"]]
+        return {name: json.loads(client.get_dashboard(DashboardName=name)["DashboardBody"]) for name in names}
+
+    def topics(self) -> dict[str, Any]:
+        """ARN -> [tags, addresses of the subscriptions]."""
+        client, found = self.client("sns"), {}
+        for topic in client.list_topics()["Topics"]:
+            arn = topic["TopicArn"]
+            subscriptions = client.list_subscriptions_by_topic(TopicArn=arn)["Subscriptions"]
+            tags = client.list_tags_for_resource(ResourceArn=arn)["Tags"]
+            found[arn] = [tags, sorted(subscription["Endpoint"] for subscription in subscriptions)]
+        return found
 
     @staticmethod
     def optional(call: Any, member: str, **parameters: str) -> Any:

@@ -25,7 +25,10 @@ server.sendall(call)
 answer = server.recv(1)
 sys.exit(answer[0] if answer else 255)
 """
-WARM_UP = ("sts", "s3", "sqs", "iam", "logs", "ecr", "ecs", "ec2", "lambda", "events", "service-quotas")
+WARM_UP = (
+    *("sts", "s3", "sqs", "iam", "logs", "ecr", "ecs", "ec2", "lambda", "events", "service-quotas", "cloudwatch"),
+    "sns",
+)
 
 
 def receive_call(connection):

@@ -18,7 +18,11 @@ from xml.etree import ElementTree
 import botocore.session
 from botocore.model import OperationModel, Shape
 
-SERVICES = ("ec2", "ecr", "ecs", "events", "iam", "lambda", "logs", "s3", "service-quotas", "sqs", "sts")
+SERVICES = (
+    *("cloudwatch", "ec2", "ecr", "ecs", "events", "iam", "lambda", "logs", "s3", "service-quotas", "sns", "sqs"),
+    "sts",
+)
+SIGNED_AS = {"monitoring": "cloudwatch", "s3express": "s3"}  # where that is not the service's name
 READ = re.compile("Get|List|Describe|Head|BatchGet|Receive|CreateSession|Check")
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
@@ -75,6 +79,15 @@ def targets() -> dict[str, str]:
     return {prefix: name for prefix, name in prefixes.items() if prefix}
 
 
+def protocol_of(service: str, request: Request) -> str:
+    """What the request is written in; older versions of the CLI speak to some services in another protocol."""
+    metadata = service_model(service).metadata
+    if "x-amz-target" in request.headers:
+        return "json"
+    spoken = metadata.get("protocols", [metadata["protocol"]])
+    return next((protocol for protocol in ("query", "ec2") if protocol in spoken), metadata["protocol"])
+
+
 def identify(request: Request) -> tuple[str, str]:
     """(service, operation). Raises LookupError for a request that is no call of SERVICES."""
     target = request.headers.get("x-amz-target")
@@ -82,8 +95,8 @@ def identify(request: Request) -> tuple[str, str]:
         prefix, _, operation = target.partition(".")
         return targets()[prefix], operation
     scope = re.search(r"Credential=[^/]+/\d+/[^/]*/([^/]+)/", request.headers.get("authorization", ""))
-    service = {"s3express": "s3"}.get(scope[1], scope[1]) if scope else "s3"
-    if "query" in service_model(service).metadata["protocol"] or service == "ec2":
+    service = SIGNED_AS.get(scope[1], scope[1]) if scope else "s3"
+    if protocol_of(service, request) in ("query", "ec2"):
         return service, form(request)["Action"]
     return service, rest_operation(service, request)
 
@@ -135,7 +148,7 @@ def located(operation: OperationModel, *locations: str, required: bool = False) 
 
 def parse(service: str, operation: str, request: Request) -> dict[str, Any]:
     model = service_model(service).operation_model(operation)
-    protocol = model.service_model.metadata["protocol"]
+    protocol = protocol_of(service, request)
     if model.input_shape is None:
         return {}
     if protocol == "json":
@@ -148,6 +161,8 @@ def parse(service: str, operation: str, request: Request) -> dict[str, Any]:
 def scalar(shape: Shape, text: str) -> Any:
     if shape.type_name in ("integer", "long"):
         return int(text)
+    if shape.type_name in ("double", "float"):
+        return float(text)
     return text == "true" if shape.type_name == "boolean" else text
 
 
@@ -230,6 +245,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
     "long": (int,),
+    "double": (int, float),
     "boolean": (bool,),
     "map": (dict,),
     "list": (list,),
@@ -266,7 +282,7 @@ def outside_limits(shape: Shape, value: Any, where: str) -> Iterator[str]:
         yield f"{where}: {value!r} is none of {limits['enum']}"
     if isinstance(value, str) and limits.get("pattern") and not fits_pattern(limits["pattern"], value):
         yield f"{where}: {value!r} does not match {limits['pattern']}"
-    size = value if isinstance(value, int) else len(value)
+    size = value if isinstance(value, int | float) else len(value)
     if shape.type_name != "blob" and not limits.get("min", size) <= size <= limits.get("max", size):
         yield f"{where}: {value!r} is not within {limits}"
 
@@ -284,15 +300,15 @@ def violations_of(call: Call) -> list[str]:
 # --- the proxy ----------------------------------------------------------------------------------------------------
 
 
-def error_answer(service: str, refusal: Refusal) -> tuple[int, dict[str, str], bytes]:
-    """An AWS error as the service's protocol writes it."""
+def error_answer(protocol: str, refusal: Refusal) -> tuple[int, dict[str, str], bytes]:
+    """An AWS error as the protocol writes it."""
     code, message = refusal.code, refusal.message or refusal.code
     error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     body = {
         "query": f"<ErrorResponse>{error}<RequestId>r</RequestId></ErrorResponse>",
         "ec2": f"<Response><Errors>{error}</Errors><RequestID>r</RequestID></Response>",
         "rest-xml": error,
-    }.get(service_model(service).metadata["protocol"], json.dumps({"__type": code, "message": message}))
+    }.get(protocol, json.dumps({"__type": code, "message": message}))
     return refusal.status, {"x-amzn-errortype": code, "content-type": "application/xml"}, body.encode()
 
 
@@ -347,7 +363,7 @@ class Recorder:
         if self.dead:
             return None
         if refusal:
-            answer = error_answer(service, refusal)
+            answer = error_answer(protocol_of(service, request), refusal)
         elif (service, operation) in self.answers:
             answer = 200, {}, self.answers[service, operation]
         else:

@@ -37,7 +37,7 @@ import worker
 
 CLOUDS = {"ministack": (running_ministack, {}), "moto": (running_moto, MOTO_GAPS)}
 CLIS = {"v1": "AWS_CLI_V1", "v2": "AWS_CLI_V2"}
-STATE = re.compile(r"^\[(\d+)/(\d+)\] (.+): (exists|created|would create|(?:would change|changed) \(.+\))$")
+STATE = re.compile(r"^\[(\d+)/(\d+)\] (.+): (exists|created|none, .+|would create|(?:would change|changed) \(.+\))$")
 
 
 def cli_path(variable: str) -> Path:
@@ -78,10 +78,13 @@ one_cli = pytest.mark.parametrize("tools", ["v1"], indirect=True)
 
 
 def states(output: str) -> list[str]:
-    """The state of each resource as the script prints it, without what changed; the numbers have to be n of m."""
+    """The state of each resource as the script prints it, without what changed; the numbers have to be n of m.
+
+    A resource that there should not be has none.
+    """
     found = [match for line in output.splitlines() if (match := STATE.match(line))]
     assert [(int(match[1]), int(match[2])) for match in found] == [(n, len(found)) for n in range(1, len(found) + 1)]
-    return [match[4].split(" (")[0] for match in found]
+    return [match[4].split(" (")[0] for match in found if not match[4].startswith("none")]
 
 
 def assert_conforming(account: Account) -> None:
@@ -91,8 +94,9 @@ def assert_conforming(account: Account) -> None:
 
 def test_deploying_twice_cleaning_up_twice_and_deploying_again_leaves_what_others_have(account: Account) -> None:
     before = account.inventory()
-    # moto cannot delete a second gateway endpoint.
-    settings = {} if account.recorder.answers is MOTO_GAPS else {"CREATE_VPC_ENDPOINTS": "true"}
+    settings = {"ALARM_EMAIL": "ops@example.com"}
+    if account.recorder.answers is not MOTO_GAPS:  # moto cannot delete a second gateway endpoint
+        settings["CREATE_VPC_ENDPOINTS"] = "true"
 
     output, _ = account.run("deploy.sh", "--dry-run", **settings)
     assert set(states(output)) == {"exists", "would create"}
@@ -100,7 +104,7 @@ def test_deploying_twice_cleaning_up_twice_and_deploying_again_leaves_what_other
     assert account.inventory() == before
 
     output, _ = account.run("deploy.sh", **settings)
-    assert states(output).count("exists") == 1 + len(settings), output  # the role of ECS, and the endpoint of others
+    assert states(output).count("exists") == len(settings), output  # the role of ECS, and the endpoint of others
     assert set(states(output)) == {"exists", "created"}
     assert_conforming(account)
 
@@ -121,13 +125,13 @@ def test_deploying_twice_cleaning_up_twice_and_deploying_again_leaves_what_other
     assert set(states(output)) == {"exists", "created"}
 
 
-def run_killed_after_each_write(account: Account, script: str, *arguments: str) -> int:
+def run_killed_after_each_write(account: Account, script: str, *arguments: str, **settings: str) -> int:
     """Run the script again and again, each time killed after its first write, until one ends; returns the kills.
 
     A kill after a read leaves the account as the write before it did, so this is every point of a run.
     """
     for kills in range(100):
-        with account.start(script, *arguments) as process:
+        with account.start(script, *arguments, **settings) as process:
 
             def kill_after_write(call: Call, group: int = process.pid) -> bool:
                 if call.is_write:
@@ -153,13 +157,13 @@ def nameless(inventory: dict[str, Any]) -> Any:
 @one_cloud
 @one_cli
 def test_runs_that_are_killed_after_any_write_are_completed_by_the_next(account: Account) -> None:
-    before = account.inventory()
-    account.run("deploy.sh")
+    before, settings = account.inventory(), {"ALARM_EMAIL": "ops@example.com"}
+    account.run("deploy.sh", **settings)
     deployed, writes = nameless(account.inventory()), len(account.recorder.writes)
     account.run("cleanup.sh", "--yes")
     removals = len(account.recorder.writes)
 
-    assert run_killed_after_each_write(account, "deploy.sh") == writes
+    assert run_killed_after_each_write(account, "deploy.sh", **settings) == writes
     assert nameless(account.inventory()) == deployed
     assert run_killed_after_each_write(account, "cleanup.sh", "--yes") == removals
     assert account.inventory() == before
@@ -247,12 +251,16 @@ def test_cleanup_goes_on_after_an_error_and_fails_at_the_end(account: Account) -
     account.recorder.refusals = [
         Refusal("DeleteFunction", 1, "AccessDeniedException", "no lambda:DeleteFunction", 403),
         Refusal("DescribeLogGroups", 1, "AccessDeniedException", "no logs:DescribeLogGroups"),
+        Refusal("DescribeAlarms", 1, "AccessDenied", "no cloudwatch:DescribeAlarms", 403),
+        Refusal("DeleteDashboards", 1, "AccessDenied", "no cloudwatch:DeleteDashboards", 403),
     ]
     output, errors = account.run("cleanup.sh", "--yes", status=1)
     assert f"function {APP}-starter: aws lambda delete-function failed" in errors
     assert "log group: aws logs describe-log-groups failed" in errors
-    assert "2 errors" in errors
-    assert output.count("NOT removed") == 1
+    assert "alarm: aws cloudwatch describe-alarms failed" in errors
+    assert f"dashboard {APP}: aws cloudwatch delete-dashboards failed" in errors
+    assert "4 errors" in errors
+    assert output.count("NOT removed") == 2
 
     account.run("cleanup.sh", "--yes")
     assert account.inventory() == before
@@ -290,6 +298,8 @@ def test_what_others_named_like_ours_stays(account: Account) -> None:
         AssumeRolePolicyDocument=json.dumps(TRUST),
         Tags=[{"Key": "app", "Value": APP}, {"Key": "region", "Value": "eu-north-1"}],
     )
+    account.client("sns").create_topic(Name=f"{APP}-alarms")
+    account.put_alarm(f"{APP}-behind")
     before = account.inventory()
 
     _, errors = account.run("deploy.sh", status=2)
@@ -297,6 +307,8 @@ def test_what_others_named_like_ours_stays(account: Account) -> None:
     _, errors = account.run("cleanup.sh", "--yes")
     assert f"stays: {APP}-dlq" in errors
     assert f"stays: {APP}-task-role" in errors
+    assert f"stays: {APP}-alarms" in errors
+    assert f"stays: {APP}-behind" in errors
     assert account.inventory() == before
 
 
@@ -345,6 +357,7 @@ CHANGED_SETTINGS = {
         f"log group /ecs/{APP}-task": "retention",
     },
     ("DST_KMS_KEY_ARN", "arn:aws:kms:us-east-1:123456789012:key/1"): {f"role {APP}-task-role": "policy"},
+    ("ALARM_AGE_SECONDS", "600"): {f"alarm {APP}-behind": "AlarmDescription, Threshold"},
 }
 
 
@@ -379,6 +392,36 @@ def test_a_changed_setting_changes_only_what_depends_on_it(account: Account) -> 
     assert sorted(found["Id"] for found in notification) == [APP, "theirs"]
 
 
+def changes(account: Account, **settings: str) -> dict[str, str]:
+    """What a deployment says that it changed; the next one finds nothing to do."""
+    changed = dict(re.findall(CHANGED, account.run("deploy.sh", **settings)[0]))
+    account.run("deploy.sh", **settings)
+    assert account.recorder.writes == []
+    return changed
+
+
+@one_cloud
+@pytest.mark.parametrize("tools", CLIS, indirect=True)
+def test_alarms_write_to_the_address_that_is_set_and_to_no_other(account: Account) -> None:
+    topic = f"arn:aws:sns:us-east-1:{account.number}:{APP}-alarms"
+    names = [f"alarm {APP}-{name}" for name in ("dead-letters", "behind", "starter-fails")]
+    account.run("deploy.sh")
+    assert topic not in account.topics()
+
+    assert changes(account, ALARM_EMAIL="one@example.com") == dict.fromkeys(names, "AlarmActions")
+    account.client("sns").subscribe(TopicArn=topic, Protocol="sms", Endpoint="+15550100")
+    expected = {f"topic {APP}-alarms": "subscription of two@example.com, other addresses"}
+    assert changes(account, ALARM_EMAIL="two@example.com") == expected
+    assert account.topics()[topic][1] == ["+15550100", "two@example.com"]
+
+    expected = dict.fromkeys(names, "AlarmActions") | {f"topic {APP}-alarms": "removed, as ALARM_EMAIL is empty"}
+    assert changes(account) == expected
+    assert topic not in account.topics()
+    ours = {name: alarm for name, (alarm, _) in account.alarms().items() if f"alarm {name}" in names}
+    assert [alarm.get("AlarmActions", []) for alarm in ours.values()] == [[], [], []]
+    assert all(re.match("Why: .+ What to do: ./sync.sh", alarm["AlarmDescription"]) for alarm in ours.values())
+
+
 WRONG_SETTINGS = {
     "SRC_BUCKET": ("no-such-bucket", "NoSuchBucket"),
     "DST_BUCKET": ("mirror--euw1-az1--x-s3", "not in REGION=us-east-1"),
@@ -398,6 +441,8 @@ WRONG_SETTINGS = {
     "DST_KMS_KEY_ARN": ("alias/aws/s3", "the ARN of a KMS key"),
     "APP_NAME": ("No_Such", "2 to 50 lower-case letters"),
     "CREATE_VPC_ENDPOINTS": ("yes", "true or false"),
+    "ALARM_EMAIL": ("nobody", "a mail address, or nothing"),
+    "ALARM_AGE_SECONDS": ("1h", "whole number from 60 to 1209600"),
 }
 
 

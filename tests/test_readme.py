@@ -30,7 +30,7 @@ NOT_RUN = {
     "tests/run": "this is it",
     "tests/bench/run": "test_bench.py",
 }
-CLEAN_UP = ("./sync.sh monitor --remove", 'aws s3 rb "s3://$SRC_BUCKET" --force')  # the blocks that have to be the last
+CLEAN_UP = ("./cleanup.sh --dry-run", 'aws s3 rb "s3://$SRC_BUCKET" --force')  # the blocks that have to be the last
 REPLACED = {
     r"\bcount=6144\b": "count=12",  # with MULTIPART_THRESHOLD=8 MiB below
     r"^\./cleanup\.sh$": "./cleanup.sh --yes",  # there is nobody to ask

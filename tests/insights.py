@@ -1,0 +1,89 @@
+"""As much of the query language of CloudWatch Logs Insights as the dashboard of deploy.sh uses."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+Row = dict[str, Any]
+
+
+def widgets() -> list[dict[str, Any]]:
+    """The widgets that deploy.sh gives the dashboard."""
+    command = ["bash", "-c", f"source '{ROOT}/deploy.sh'; set_names; dashboard"]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["widgets"]
+
+
+def answer(query: str, rows: list[Row], seconds: int = 60) -> list[Row]:
+    """The rows of a query on rows with @timestamp (seconds), @logStream and @message; bins have that many seconds."""
+    for command in query.split(" | "):
+        word, _, rest = command.partition(" ")
+        rows = COMMANDS[word](rows, rest, seconds)
+    return rows
+
+
+def keep(rows: list[Row], condition: str, _seconds: int) -> list[Row]:
+    (wanted,) = re.fullmatch(r"@message like /(.*)/", condition).groups()
+    return [row for row in rows if re.search(wanted, row["@message"])]
+
+
+def parse(rows: list[Row], rest: str, _seconds: int) -> list[Row]:
+    """A star of the pattern is as short as possible, the last one goes on to the end of the message."""
+    glob, names = re.fullmatch(r"@message '(.*)' as (.*)", rest).groups()
+    pattern = re.escape(glob).replace(r"\*", "(.*?)") + ("$" if glob.endswith("*") else "")
+    matches = [re.search(pattern, row["@message"]) for row in rows]
+    return [
+        row | dict(zip(names.split(", "), match.groups(), strict=True)) if match else row
+        for row, match in zip(rows, matches, strict=True)
+    ]
+
+
+def stats(rows: list[Row], rest: str, seconds: int) -> list[Row]:
+    """One row for each bin that has one of the rows; its time is in "bin"."""
+    columns = re.findall(r"(\w+)\((\w+\(.*?\)|[^()]*)\) as (\w+)", rest)
+    bins: dict[int, list[Row]] = {}
+    for row in rows:
+        bins.setdefault(int(row["@timestamp"] // seconds) * seconds, []).append(row)
+    return [
+        {"bin": start} | {name: FUNCTIONS[function](found, argument) for function, argument, name in columns}
+        for start, found in sorted(bins.items())
+    ]
+
+
+def sort(rows: list[Row], rest: str, _seconds: int) -> list[Row]:
+    (field,) = re.fullmatch(r"(\S+) desc", rest).groups()
+    return sorted(rows, key=lambda row: row[field], reverse=True)
+
+
+def values(rows: list[Row], argument: str) -> list[float]:
+    """The numbers that an expression has in the rows; a field that was not parsed has none."""
+    if contained := re.fullmatch(r'strcontains\(@message, "(.*)"\)', argument):
+        return [float(contained[1] in row["@message"]) for row in rows]
+    return [float(row[argument]) for row in rows if argument in row]
+
+
+def percentile(rows: list[Row], arguments: str) -> float:
+    field, percent = arguments.split(", ")
+    ordered = sorted(values(rows, field))
+    return ordered[round((len(ordered) - 1) * float(percent) / 100)]
+
+
+COMMANDS: dict[str, Callable[[list[Row], str, int], list[Row]]] = {
+    "SOURCE": lambda rows, _rest, _seconds: rows,
+    "fields": lambda rows, rest, _seconds: [{name: row[name] for name in rest.split(", ")} for row in rows],
+    "filter": keep,
+    "parse": parse,
+    "stats": stats,
+    "sort": sort,
+    "limit": lambda rows, rest, _seconds: rows[: int(rest)],
+}
+FUNCTIONS: dict[str, Callable[[list[Row], str], float]] = {
+    "sum": lambda rows, argument: sum(values(rows, argument)),
+    "pct": percentile,
+    "count_distinct": lambda rows, field: len({row[field] for row in rows}),
+}
