@@ -497,8 +497,10 @@ with_reasons() {
 }
 
 print_messages() {
-  jq -r '.[] | (.keys[] | "\(.key | tojson)\n  failed \(.at // "") \(.reason)"),
-    (select(.body) | "no S3 event, sent \(.sent): \(.body)")'
+  jq -r '([.[].keys[]] | group_by(.key)[]
+      | (if length > 1 then " (\(length) messages)" else "" end) as $many
+      | .[0] | "\(.key | tojson)\($many)\n  \(if .at then "failed \(.at)" else "the failure is" end) \(.reason)"),
+    (.[] | select(.body) | "no S3 event, sent \(.sent): \(.body)")'
 }
 
 # Moves all messages back to the queue; prints how many.

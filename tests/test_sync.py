@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import MIRROR as MIRROR_OF_WORLD
 from conftest import SOURCE as SOURCE_OF_WORLD
 from conftest import World
-from insights import answer, widgets
+from insights import answer, titles, widgets
 
 ROOT = Path(__file__).parent.parent
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
@@ -133,6 +134,7 @@ def test_status_is_idle_after_all_was_synced_and_says_how_fast_it_was(either_cli
     assert found["source"] == {"name": SOURCE, "error": ""}
     assert found["destination"] == {"name": MIRROR, "error": ""}
     assert (found["queue"]["visible"], found["dead_letters"]["visible"], found["workers"]) == (0, 0, [])
+    assert isinstance(found["queue"]["oldest_seconds"], int)
     assert found["starter"]["decision"]["wanted"] == 0
     assert found["starter"]["seconds_ago"] < 60
     assert found["lag"]["count"] >= 8
@@ -143,6 +145,13 @@ def test_status_is_idle_after_all_was_synced_and_says_how_fast_it_was(either_cli
     assert re.search(
         r"^lag +from event to copy p50 [0-9.]+ s, p99 [0-9.]+ s of the newest \d+ keys$", output, re.MULTILINE
     )
+
+
+def test_the_local_cloud_has_the_metrics_that_the_dashboard_shows(operator: Operator):
+    found = json.loads(operator.aws("cloudwatch", "list-metrics"))["Metrics"]
+    known = {(metric["Namespace"], metric["MetricName"], metric["Dimensions"][0]["Value"]) for metric in found}
+    shown = [metric for widget in widgets() for metric in widget["properties"].get("metrics", [])]
+    assert {(namespace, name, value) for namespace, name, _, value, _ in shown} <= known
 
 
 def test_logs_shows_what_the_worker_and_the_starter_wrote(either_cli: Operator):
@@ -266,12 +275,13 @@ def test_reconcile_and_redrive_work_with_the_other_cli_too(operator: Operator):
 
     url = json.loads(operator.aws("sqs", "get-queue-url", "--queue-name", DEAD_LETTERS))["QueueUrl"]
     event = {"Records": [{"s3": {"bucket": {"name": SOURCE}, "object": {"key": "hello.txt"}}}]}
-    operator.aws("sqs", "send-message", "--queue-url", url, "--message-body", json.dumps(event))
+    for _ in range(2):
+        operator.aws("sqs", "send-message", "--queue-url", url, "--message-body", json.dumps(event))
     status, output, log = operator.sync("redrive", "--list", "--json")
-    assert [key["key"] for message in json.loads(output) for key in message["keys"]] == ["hello.txt"], log
+    assert [key["key"] for message in json.loads(output) for key in message["keys"]] == ["hello.txt"] * 2, log
     status, output, log = operator.sync("redrive")
-    assert status == 0, log
-    assert "1 messages are back" in log
+    assert (status, output) == (0, '"hello.txt" (2 messages)\n  the failure is not in the log any more\n'), log
+    assert "2 messages are back" in log
     wait_for(lambda: operator.count(f"{APP}-q") + operator.count(DEAD_LETTERS) == 0)
     operator.cli = CLIS[-1]
 
@@ -279,10 +289,16 @@ def test_reconcile_and_redrive_work_with_the_other_cli_too(operator: Operator):
 # Without a cloud
 
 
+def test_the_picture_shows_the_dashboard_that_is_deployed():
+    assert titles(widgets()).encode() in (ROOT / "docs" / "dashboard.png").read_bytes()
+
+
 def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World):
     world.put("a b", 12_582_913)
     world.put("refused")
-    world.standin.delete(SOURCE_OF_WORLD, "never there")
+    world.put("gone")
+    world.standin.put(MIRROR_OF_WORLD, "gone", 10)
+    world.standin.delete(SOURCE_OF_WORLD, "gone")
     world.standin.fault("HeadObject", "error", key="^refused$", status=403, code="403", times=0)
     lines = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="1", RETRY_BASE_SECONDS="1").splitlines()
     rows = [{"@timestamp": 65.0, "@logStream": "worker/worker/1", "@message": line} for line in lines]
@@ -294,7 +310,7 @@ def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World):
     failed = [line for line in lines if ' ERROR failed key="refused" ' in line]
     assert failed
     assert found["Copies, deletes and failures a minute"] == [
-        {"bin": 60, "copies": 1, "deletes": 0, "failures": len(failed)}
+        {"bin": 60, "copies": 1, "deletes": 1, "failures": len(failed)}
     ]
     assert found["Bytes a minute"] == [{"bin": 60, "bytes": 12_582_913}]
     assert found["Workers"] == [{"bin": 60, "workers": 1}]
