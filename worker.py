@@ -24,14 +24,13 @@ import struct
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
-from types import SimpleNamespace
 from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus, unquote_plus, urlsplit
 from xml.etree import ElementTree
@@ -140,13 +139,15 @@ ADVICE = {
 # late.
 CLIENTS: dict[str, tuple[int | None, int]] = {"s3": (60, 5), "parts": (None, 5), "writes": (None, 1)}
 
+LONG_COPY_SIZE = 64 * MIB  # a copy of more lasts seconds: it takes no room from small ones
 CHANGES_PER_DELIVERY = 20  # how often a key may change under our hands before its message is tried later
 BUSY_RETRY_BASES = 10  # seconds of "503 Slow Down" to sit out in one delivery, in units of RETRY_BASE_SECONDS
 SOURCE_BUCKET_CHECK_SECONDS = 60
 BUSY_WAIT_TIME_SECONDS = 5  # long poll while work is in flight, so that SIGTERM is not kept waiting for it
 DRAIN_SECONDS = 85  # after SIGTERM; Fargate kills after 120 (stopTimeout)
 RECEIVE_FAILURES_BEFORE_EXIT = 10
-ACKNOWLEDGERS = 4
+SETTLERS = 4
+MESSAGES_PER_SLOT = 8  # so many messages at most for each of MAX_CONCURRENT_KEYS
 
 
 # --- Settings ---------------------------------------------------------------------------------------------------------
@@ -434,10 +435,12 @@ class Job:
     size: int = 0
     writing: bool = False  # a call that changes the destination is under way right now
     unsettled_until: float = 0.0  # until then such a call that got no answer may still land
+    let_others: Callable[[], None] = lambda: None  # told before a copy that lasts: it is not to hold others up
     interrupted: threading.Event = field(default_factory=threading.Event)
     messages: list[Message] = field(default_factory=list)
     latecomers: list[Message] = field(default_factory=list)  # came while it ran: one more run
     running: bool = False
+    has_slot: bool = False
     started: float = 0.0
 
     def check_interrupted(self) -> None:
@@ -447,6 +450,21 @@ class Job:
     def pause(self, seconds: float) -> None:
         self.interrupted.wait(seconds)
         self.check_interrupted()
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of boto3's S3 client: the method's name and its parameters."""
+
+    name: str
+    parameters: dict[str, Any]
+
+
+# The protocol is written as generators that yield a Call, are sent its answer, or have its error thrown at them. So
+# the same code runs in a thread that waits for each answer (run_calls), and without one (Worker.step). Where it is to
+# wait for anything else, it first yields IN_THREAD: from there on it is run in a thread.
+IN_THREAD = Call("", {})
+type Steps[T] = Generator[Call, Any, T]
 
 
 @dataclass(eq=False)
@@ -463,15 +481,16 @@ class Context:
     source_bucket_seen: float = float("-inf")
     lock: threading.Lock = field(default_factory=threading.Lock)
     session_ready: bool = False
-    objects: Any = None  # HeadObject, CopyObject and DeleteObject: CrtObjects, or boto3's when None
+    objects: CrtObjects | None = None  # None: all calls are boto3's
 
     def __post_init__(self) -> None:
-        if self.objects is None:
-            self.objects = SimpleNamespace(
-                head_object=self.s3.head_object,
-                copy_object=self.writes.copy_object,
-                delete_object=self.writes.delete_object,
-            )
+        objects = self.objects
+        self.methods = {
+            "head_object": objects.head_object if objects else self.s3.head_object,
+            "copy_object": objects.copy_object if objects else self.writes.copy_object,
+            "delete_object": objects.delete_object if objects else self.writes.delete_object,
+            "create_multipart_upload": self.s3.create_multipart_upload,
+        }
 
     @property
     def destination(self) -> dict[str, str]:
@@ -490,50 +509,73 @@ def bucket_arguments(bucket_name: str, bucket: str, owner_name: str, owner: str)
     return {bucket_name: bucket} | ({owner_name: owner} if owner else {})
 
 
+def run_calls[T](context: Context, steps: Steps[T]) -> T:
+    """Makes the calls of `steps`, begun or not, one after the other in this thread. Returns or raises what they do."""
+    answer = None
+    try:
+        call = steps.send(None)
+        while True:
+            try:
+                answer = None if call is IN_THREAD else context.methods[call.name](**call.parameters)
+            except Exception as error:  # noqa: BLE001 whatever it is, it is for the one who asked
+                call = steps.throw(error)
+            else:
+                call = steps.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
 # --- S3 calls ---------------------------------------------------------------------------------------------------------
 
 
-def head_source(context: Context, key: str) -> Source | None:
-    """The source object as it is now, None when there is none (a delete marker counts as none)."""
+def head(key: str, bucket: dict[str, str]) -> Steps[dict[str, Any] | None]:
+    """The answer of HeadObject, None where there is no object (a delete marker counts as none) or no bucket."""
     try:
-        return source_from_head(context.objects.head_object(Key=key, **context.source))
+        return dict((yield Call("head_object", {"Key": key, **bucket})))
     except ClientError as error:
         if error_code(error) not in ("404", "NoSuchKey"):
             raise
-    require_source_bucket(context)
     return None
 
 
-def require_source_bucket(context: Context) -> None:
+def head_source(context: Context, key: str) -> Steps[Source | None]:
+    found = yield from head(key, context.source)
+    if found is None:
+        yield from require_source_bucket(context)
+        return None
+    return source_from_head(found)
+
+
+def head_destination(context: Context, key: str) -> Steps[Destination | None]:
+    found = yield from head(key, context.destination)
+    return Destination(found["ETag"], found.get("Metadata", {}).get(PROVENANCE, "")) if found else None
+
+
+def require_source_bucket(context: Context) -> Steps[None]:
     """HeadObject answers 404 for a missing bucket too, and a missing bucket must not empty the destination.
 
     Lists one key at most once a minute. Raises the ClientError of ListObjectsV2 (NoSuchBucket, AccessDenied).
     """
+
+    def is_known() -> bool:
+        return context.now() - context.source_bucket_seen < SOURCE_BUCKET_CHECK_SECONDS
+
+    if is_known():
+        return
+    yield IN_THREAD
     with context.lock:
-        if context.now() - context.source_bucket_seen < SOURCE_BUCKET_CHECK_SECONDS:
-            return
-        context.s3.list_objects_v2(MaxKeys=1, **context.source)
-        context.source_bucket_seen = context.now()
+        if not is_known():
+            context.s3.list_objects_v2(MaxKeys=1, **context.source)
+            context.source_bucket_seen = context.now()
 
 
 def open_session(context: Context) -> None:
     """Has the client create its S3 Express session once, before many threads would each create one."""
-    if context.session_ready:
-        return
     with context.lock:
         if not context.session_ready:
             context.s3.list_objects_v2(MaxKeys=1, **context.destination)
             context.session_ready = True
-
-
-def head_destination(context: Context, key: str) -> Destination | None:
-    try:
-        head = context.objects.head_object(Key=key, **context.destination)
-    except ClientError as error:
-        if error_code(error) not in ("404", "NoSuchKey"):
-            raise
-        return None
-    return Destination(head["ETag"], head.get("Metadata", {}).get(PROVENANCE, ""))
 
 
 @contextmanager
@@ -564,73 +606,80 @@ def copy_source(context: Context, job: Job, source: Source) -> dict[str, Any]:
     }
 
 
-def copy_object(context: Context, job: Job, source: Source, condition: dict[str, str]) -> None:
+def copy_object(context: Context, job: Job, source: Source, condition: dict[str, str]) -> Steps[None]:
     """One CopyObject, metadata replaced by what HeadObject showed plus the provenance, or copied where it cannot be."""
 
-    def call(metadata: dict[str, Any]) -> None:
+    def call(metadata: dict[str, Any]) -> Steps[None]:
+        parameters = copy_source(context, job, source) | COPY_DIRECTIVES | condition | metadata
         with write_call(context, job):
-            answer = context.objects.copy_object(
-                **copy_source(context, job, source), **COPY_DIRECTIVES, **condition, **metadata
-            )
+            answer = yield Call("copy_object", parameters)
             # A 200 without a result raises nothing in botocore, and is no copy (S3 API Reference, CopyObject).
             if not answer.get("CopyObjectResult", {}).get("ETag"):
                 raise Unfinished("CopyObject answered 200 without an ETag")
 
     if source.resendable and PROVENANCE in metadata_to_send(source, keep_encoding=True)["Metadata"]:
-        send_metadata(context, job, source, lambda metadata: call({"MetadataDirective": "REPLACE"} | metadata))
+        replace = {"MetadataDirective": "REPLACE"}
+        yield from send_metadata(context, job, source, lambda metadata: call(replace | metadata))
     else:
-        call({"MetadataDirective": "COPY"})
+        yield from call({"MetadataDirective": "COPY"})
 
 
-def send_metadata(context: Context, job: Job, source: Source, call: Callable[[dict[str, Any]], Any]) -> Any:
+def send_metadata[T](
+    context: Context, job: Job, source: Source, call: Callable[[dict[str, Any]], Steps[T]]
+) -> Steps[T]:
     """call(metadata), and once more without the ContentEncoding where the directory bucket refuses it."""
     encoding = source.fields.get("ContentEncoding")
     if encoding is None or "content encoding" not in context.refused:
         try:
-            return call(metadata_to_send(source, keep_encoding=True))
+            return (yield from call(metadata_to_send(source, keep_encoding=True)))
         except ClientError as error:
             if encoding is None or error_code(error) not in REFUSED_CODES:
                 raise
-    answer = call(metadata_to_send(source, keep_encoding=False))
-    context.refused.add("content encoding")
+    answer = yield from call(metadata_to_send(source, keep_encoding=False))
     log.warning(
         "the directory bucket refuses Content-Encoding %s, kept as user metadata %s key=%s",
         encoding,
         MOVED_CONTENT_ENCODING,
         quoted(job.key),
     )
+    context.refused.add("content encoding")
     return answer
 
 
-def write_on_condition(context: Context, existing: Destination | None, write: Callable[[dict[str, str]], None]) -> None:
+def write_on_condition(
+    context: Context, existing: Destination | None, write: Callable[[dict[str, str]], Steps[None]]
+) -> Steps[None]:
     """write(condition), only where the destination still is what it was; without, once the bucket refused that."""
     condition = {"IfMatch": existing.etag} if existing else {"IfNoneMatch": "*"}
     if "conditional writes" in context.refused:
-        return write({})
+        return (yield from write({}))
     try:
-        write(condition)
+        return (yield from write(condition))
     except ClientError as error:
         if error_code(error) != "NotImplemented":
             raise
-        write({})
-        context.refused.add("conditional writes")
-        log.warning("the destination refuses conditional writes, going on without: %s", describe(error))
+        refusal = describe(error)
+    yield from write({})
+    if "conditional writes" not in context.refused:  # others may have learned it at the same time
+        log.warning("the destination refuses conditional writes, going on without: %s", refusal)
+    context.refused.add("conditional writes")
 
 
-def create_upload(context: Context, job: Job, source: Source) -> Upload:
+def create_upload(context: Context, job: Job, source: Source) -> Steps[Upload]:
     part_size = part_size_for(source.size, context.settings.part_size)
 
-    def call(metadata: dict[str, Any]) -> Any:
-        return context.s3.create_multipart_upload(Key=job.key, **context.destination, **metadata)
+    def call(metadata: dict[str, Any]) -> Steps[Any]:
+        return (yield Call("create_multipart_upload", {"Key": job.key, **context.destination, **metadata}))
 
-    answer = send_metadata(context, job, source, call)
+    answer = yield from send_metadata(context, job, source, call)
     return Upload(answer["UploadId"], source.identity, part_size)
 
 
 def copy_part(context: Context, job: Job, source: Source, upload: Upload, part: Part) -> tuple[int, str]:
     """One UploadPartCopy; its part number and ETag. Parts not yet begun are not begun once interrupted."""
     job.check_interrupted()
-    answer = context.parts.upload_part_copy(
+    answer = upload_part_copy(
+        context,
         UploadId=upload.upload_id,
         PartNumber=part.number,
         CopySourceRange=f"bytes={part.first}-{part.last}",
@@ -640,6 +689,18 @@ def copy_part(context: Context, job: Job, source: Source, upload: Upload, part: 
     if not etag:
         raise Unfinished(f"UploadPartCopy of part {part.number} answered 200 without an ETag")
     return part.number, etag
+
+
+def upload_part_copy(context: Context, **parameters: Any) -> Any:
+    """Once over the CRT where that is in use; what S3 is too busy for is repeated by boto3, as a part may be."""
+    if context.objects:
+        try:
+            return context.objects.upload_part_copy(**parameters)
+        except (ClientError, BotoCoreError) as error:
+            if not is_busy(error):
+                raise
+            log.debug("a part once more with boto3: %s", describe(error))
+    return context.parts.upload_part_copy(**parameters)
 
 
 def finished_parts(context: Context, job: Job, source: Source, upload: Upload) -> dict[int, str]:
@@ -675,7 +736,7 @@ def abort_upload(context: Context, key: str, upload_id: str) -> None:
         try:
             context.s3.abort_multipart_upload(Key=key, UploadId=upload_id, **context.destination)
             left = context.s3.list_parts(Key=key, UploadId=upload_id, MaxParts=1, **context.destination)
-        except ClientError as error:
+        except (ClientError, BotoCoreError) as error:
             if error_code(error) == "NoSuchUpload":
                 return
             log.warning("could not abort upload %s, the lifecycle rule will: %s", upload_id, describe(error))
@@ -697,19 +758,19 @@ def abort_orphans(context: Context, job: Job) -> None:
             abort_upload(context, job.key, upload["UploadId"])
 
 
-def delete_object(context: Context, job: Job, existing: Destination) -> None:
+def delete_object(context: Context, job: Job, existing: Destination) -> Steps[None]:
     """Only the object that was looked at: a delete that arrives late must not take a newer one along."""
 
-    def call(condition: dict[str, str]) -> None:
+    def call(condition: dict[str, str]) -> Steps[None]:
         with write_call(context, job):
-            context.objects.delete_object(Key=job.key, **context.destination, **condition)
+            yield Call("delete_object", {"Key": job.key, **context.destination, **condition})
 
-    write_on_condition(context, existing, call)
+    yield from write_on_condition(context, existing, call)
 
 
 # --- Small objects and messages over the AWS CRT ----------------------------------------------------------------------
 
-# Parameter of HeadObject, CopyObject and DeleteObject -> header, as in botocore's model (S3 API Reference).
+# Parameter of a call -> header, as in botocore's model (S3 API Reference).
 REQUEST_HEADERS = {
     "AnnotationDirective": "x-amz-object-annotation-directive",
     "CacheControl": "Cache-Control",
@@ -718,6 +779,7 @@ REQUEST_HEADERS = {
     "ContentLanguage": "Content-Language",
     "ContentType": "Content-Type",
     "CopySourceIfMatch": "x-amz-copy-source-if-match",
+    "CopySourceRange": "x-amz-copy-source-range",
     "ExpectedBucketOwner": "x-amz-expected-bucket-owner",
     "ExpectedSourceBucketOwner": "x-amz-source-expected-bucket-owner",
     "IfMatch": "If-Match",
@@ -740,6 +802,24 @@ ANSWER_FIELDS = {
     "x-amz-storage-class": "StorageClass",
     "x-amz-version-id": "VersionId",
 }
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of S3: its HTTP method, and the name of what the body of its answer holds, "" where it has none."""
+
+    name: str
+    method: str
+    result: str = ""
+
+
+# Method of boto3's client -> operation.
+OPERATIONS = {
+    "head_object": Operation("HeadObject", "HEAD"),
+    "copy_object": Operation("CopyObject", "PUT", "CopyObjectResult"),
+    "upload_part_copy": Operation("UploadPartCopy", "PUT", "CopyPartResult"),
+    "delete_object": Operation("DeleteObject", "DELETE"),
+}
 METADATA_HEADER = "x-amz-meta-"
 HEAD_TIMEOUT = 60
 QUEUE_TIMEOUT = 30  # beside the long poll
@@ -753,7 +833,7 @@ class EndpointSeen(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where boto3 sends the requests of one bucket."""
+    """Where boto3 sends the requests for one bucket or queue."""
 
     url: str  # scheme, host and path, up to the key
     host: str  # with the port where the URL has one, as in the Host header
@@ -777,6 +857,23 @@ class Answer:
         self.body += chunk
 
 
+type Done = Callable[[Any, Exception | None], None]  # told an answer, or the error instead
+
+
+def wait_for(start: Callable[[Done], None]) -> Any:
+    """Has start(done) begin something, and waits for what done is told."""
+    future: Future[Any] = Future()
+
+    def done(answer: Any, error: Exception | None) -> None:
+        if error:
+            future.set_exception(error)
+        else:
+            future.set_result(answer)
+
+    start(done)
+    return future.result()
+
+
 class CrtHttp:
     """The HTTP client of the AWS CRT, at a fifth of boto3's CPU time. Each request is signed and sent once."""
 
@@ -785,7 +882,9 @@ class CrtHttp:
         self.credentials = credentials
         self.bootstrap = awscrt.io.ClientBootstrap.get_or_create_static_default()
         self.tls = tls_context()
-        self.thread = threading.local()
+        self.idle: dict[str, deque[Any]] = {}  # host -> open connections
+        self.deadlines: dict[Any, float] = {}  # connection that waits for an answer -> when that is given up
+        threading.Thread(target=self.give_up_for_ever, name="deadlines", daemon=True).start()
 
     def task_role(self) -> Any:
         keys = self.credentials.get_frozen_credentials()
@@ -803,33 +902,49 @@ class CrtHttp:
         )
         awscrt.auth.aws_sign_request(request, config).result()
 
-    def send(self, endpoint: Endpoint, request: Any, timeout: float) -> Answer:
-        """Raises botocore's errors where no whole answer came: then AWS may have done its work all the same."""
-        connection = self.connect(endpoint)
+    def start(self, endpoint: Endpoint, request: Any, timeout: float, done: Done) -> None:
+        """Sends the request and returns. done(answer, error) is called once, in a thread of the CRT that must not wait.
+
+        The errors are botocore's, for where no whole answer came: then AWS may have done its work all the same.
+        """
+        idle = self.idle.setdefault(endpoint.host, deque())
+        while idle:
+            connection = take(idle)
+            if connection and connection.is_open():
+                self.exchange(connection, endpoint, request, timeout, done)
+                return
+
+        def opened(future: Any) -> None:
+            if error := future.exception():
+                done(None, EndpointConnectionError(endpoint_url=endpoint.url, error=error))
+            else:
+                self.exchange(future.result(), endpoint, request, timeout, done)
+
+        self.open_connection(endpoint).add_done_callback(opened)
+
+    def exchange(self, connection: Any, endpoint: Endpoint, request: Any, timeout: float, done: Done) -> None:
         answer = Answer()
+
+        def finished(future: Any) -> None:
+            is_late = time.monotonic() > self.deadlines.pop(connection)
+            error = future.exception()
+            if error is None:
+                self.idle[endpoint.host].append(connection)
+                done(answer, None)
+                return
+            connection.close()
+            broken = ReadTimeoutError if is_late else ConnectionClosedError
+            done(None, broken(endpoint_url=endpoint.url, error=error))
+
+        self.deadlines[connection] = time.monotonic() + timeout
         try:
             stream = connection.request(request, answer.on_response, answer.on_body)
+            stream.completion_future.add_done_callback(finished)
             stream.activate()
         except awscrt.exceptions.AwsCrtError as error:  # closed in the meantime: nothing was sent
+            del self.deadlines[connection]
             connection.close()
-            raise EndpointConnectionError(endpoint_url=endpoint.url, error=error) from error
-        try:
-            stream.completion_future.result(timeout)
-        except TimeoutError as error:
-            connection.close()
-            raise ReadTimeoutError(endpoint_url=endpoint.url) from error
-        except awscrt.exceptions.AwsCrtError as error:
-            connection.close()
-            raise ConnectionClosedError(endpoint_url=endpoint.url, error=error) from error
-        return answer
-
-    def connect(self, endpoint: Endpoint) -> Any:
-        """This thread's connection to the host, kept open between requests."""
-        connections: dict[str, Any] = self.thread.__dict__
-        connection = connections.get(endpoint.host)
-        if connection is None or not connection.is_open():
-            connection = connections[endpoint.host] = self.open_connection(endpoint)
-        return connection
+            done(None, EndpointConnectionError(endpoint_url=endpoint.url, error=error))
 
     def open_connection(self, endpoint: Endpoint) -> Any:
         parts = urlsplit(endpoint.url)
@@ -842,15 +957,30 @@ class CrtHttp:
         options.keep_alive_timeout_secs = options.keep_alive_interval_secs = 60
         options.connect_timeout_ms = CONNECT_TIMEOUT * 1000
         port = parts.port or (443 if is_tls else 80)
-        try:
-            opened = awscrt.http.HttpClientConnection.new(parts.hostname, port, self.bootstrap, options, tls)
-            return opened.result(2 * CONNECT_TIMEOUT)
-        except (awscrt.exceptions.AwsCrtError, TimeoutError) as error:
-            raise EndpointConnectionError(endpoint_url=endpoint.url, error=error) from error
+        return awscrt.http.HttpClientConnection.new(parts.hostname, port, self.bootstrap, options, tls)
+
+    def give_up_for_ever(self) -> None:
+        while True:
+            time.sleep(1)
+            self.give_up(time.monotonic())
+
+    def give_up(self, now: float) -> None:
+        """Closes the connections whose answer is overdue, which ends their requests with an error."""
+        for connection, deadline in list(self.deadlines.items()):
+            if now > deadline:
+                connection.close()
+
+
+def take(connections: deque[Any]) -> Any:
+    """The one that was used last, None where another thread was faster."""
+    try:
+        return connections.pop()
+    except IndexError:
+        return None
 
 
 class CrtObjects:
-    """HeadObject, CopyObject and DeleteObject over the AWS CRT.
+    """HeadObject, CopyObject, UploadPartCopy and DeleteObject over the AWS CRT.
 
     Takes the parameters, gives the answers and raises the errors of the boto3 methods of the same names, for what the
     worker uses of them. Endpoints, credentials and S3 Express sessions are those of boto3.
@@ -871,37 +1001,41 @@ class CrtObjects:
         self.session_ends = 0.0
         # The switch of botocore for servers that know no sessions.
         self.has_sessions = os.environ.get("AWS_S3_DISABLE_EXPRESS_SESSION_AUTH", "").lower() != "true"
+        self.head_object = functools.partial(self.wait_for, "head_object")
+        self.copy_object = functools.partial(self.wait_for, "copy_object")
+        self.upload_part_copy = functools.partial(self.wait_for, "upload_part_copy")
+        self.delete_object = functools.partial(self.wait_for, "delete_object")
 
-    def head_object(self, **parameters: Any) -> dict[str, Any]:
-        answer = self.call("HeadObject", "HEAD", parameters, HEAD_TIMEOUT)
-        return head_answer(answer.headers)
+    def wait_for(self, name: str, **parameters: Any) -> Any:
+        return wait_for(functools.partial(self.start, Call(name, parameters)))
 
-    def copy_object(self, **parameters: Any) -> dict[str, Any]:
-        answer = self.call("CopyObject", "PUT", parameters, self.settings.copy_timeout)
-        return {"CopyObjectResult": read_xml("CopyObject", answer)}
-
-    def delete_object(self, **parameters: Any) -> dict[str, Any]:
-        self.call("DeleteObject", "DELETE", parameters, self.settings.copy_timeout)
-        return {}
-
-    def call(self, operation: str, method: str, parameters: dict[str, Any], timeout: float) -> Answer:
-        endpoint = self.endpoints[parameters["Bucket"]]
-        request = request_for(endpoint, method, parameters)
+    def start(self, call: Call, done: Done) -> None:
+        """Sends the request of the call. done(answer, error) is called once, in a thread of the CRT."""
+        operation = OPERATIONS[call.name]
+        endpoint = self.endpoints[call.parameters["Bucket"]]
+        request = request_for(endpoint, operation.method, call.parameters)
         self.sign(endpoint, operation, request)
-        if method != "HEAD":
+        if operation.method != "HEAD":
             request.headers.add("Content-Length", "0")  # after signing: boto3 does not sign it
-        answer = self.http.send(endpoint, request, timeout)
-        if answer.status >= 300:
-            raise client_error(operation, answer)
-        return answer
 
-    def sign(self, endpoint: Endpoint, operation: str, request: Any) -> None:
-        """CopyObject is signed with IAM credentials, all else on a directory bucket with those of a session.
+        def read(answer: Answer | None, error: Exception | None) -> None:
+            found = None
+            try:
+                found = read_answer(operation, answer) if answer else None
+            except (ClientError, BotoCoreError) as wrong:
+                error = wrong
+            done(found, error)
+
+        timeout = HEAD_TIMEOUT if operation.method == "HEAD" else self.settings.copy_timeout
+        self.http.start(endpoint, request, timeout, read)
+
+    def sign(self, endpoint: Endpoint, operation: Operation, request: Any) -> None:
+        """Copies are signed with IAM credentials, all else on a directory bucket with those of a session.
 
         (S3 User Guide, "Authorizing Zonal endpoint API operations with CreateSession".)
         """
         algorithm = awscrt.auth.AwsSigningAlgorithm.V4
-        if endpoint.signing_name == "s3express" and operation != "CopyObject" and self.has_sessions:
+        if endpoint.signing_name == "s3express" and not operation.result and self.has_sessions:
             algorithm, provider = awscrt.auth.AwsSigningAlgorithm.V4_S3EXPRESS, self.session_provider()
         else:
             provider = self.http.task_role()
@@ -914,15 +1048,26 @@ class CrtObjects:
             signed_body_value=awscrt.auth.AwsSignedBodyValue.EMPTY_SHA256,
         )
 
-    def session_provider(self) -> Any:
+    def session_provider(self, margin: float = SESSION_MARGIN) -> Any:
         """Credentials of an S3 Express session; one thread renews it while the others wait for that."""
+        if time.time() < self.session_ends - margin:
+            return self.session
         with self.lock:
-            if time.time() > self.session_ends - SESSION_MARGIN:
+            if time.time() > self.session_ends - margin:
                 found = self.s3.create_session(Bucket=self.settings.dst_bucket)["Credentials"]
                 keys = found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"]
                 self.session = credentials_provider(*keys)
                 self.session_ends = found["Expiration"].timestamp()
             return self.session
+
+    def renew_session(self) -> None:
+        """Early, for the heartbeat: a thread of the CRT that does it has all others wait."""
+        if not self.session:
+            return
+        try:
+            self.session_provider(2 * SESSION_MARGIN)
+        except (ClientError, BotoCoreError) as error:
+            log.warning("could not renew the S3 Express session yet: %s", describe(error))
 
 
 class CrtQueue:
@@ -955,8 +1100,9 @@ class CrtQueue:
             credentials_provider=self.http.task_role(),
             signed_body_value=hashlib.sha256(body).hexdigest(),
         )
+        request.headers.add("Content-Length", str(len(body)))  # after signing: boto3 does not sign it
         try:
-            answer = self.http.send(self.endpoint, request, timeout)
+            answer = wait_for(functools.partial(self.http.start, self.endpoint, request, timeout))
             return json.loads(answer.body) if answer.status == 200 else None
         except (BotoCoreError, ValueError) as error:
             log.debug("%s once more with boto3: %s", operation, error)
@@ -1012,6 +1158,8 @@ def request_for(endpoint: Endpoint, method: str, parameters: dict[str, Any]) -> 
         source = parameters["CopySource"]
         headers.append(("x-amz-copy-source", f"{source['Bucket']}/{quote(source['Key'], safe='/~')}"))
     path = endpoint.path + quote(parameters["Key"], safe="/~")
+    if "UploadId" in parameters:
+        path += f"?partNumber={parameters['PartNumber']}&uploadId={quote(parameters['UploadId'], safe='~')}"
     return awscrt.http.HttpRequest(method, path, awscrt.http.HttpHeaders(headers))
 
 
@@ -1021,9 +1169,18 @@ def queue_request(endpoint: Endpoint, operation: str, body: bytes) -> Any:
         ("host", endpoint.host),
         ("Content-Type", "application/x-amz-json-1.0"),
         ("X-Amz-Target", f"AmazonSQS.{operation}"),
-        ("Content-Length", str(len(body))),
+        ("x-amzn-query-mode", "true"),
     ]
     return awscrt.http.HttpRequest("POST", endpoint.path, awscrt.http.HttpHeaders(headers), io.BytesIO(body))
+
+
+def read_answer(operation: Operation, answer: Answer) -> dict[str, Any]:
+    """boto3's answer. Raises the ClientError of an error status, or of an error inside a 200."""
+    if answer.status >= 300:
+        raise client_error(operation.name, answer)
+    if operation.method == "HEAD":
+        return head_answer(answer.headers)
+    return {operation.result: read_xml(operation.name, answer)} if operation.result else {}
 
 
 def head_answer(headers: dict[str, str]) -> dict[str, Any]:
@@ -1080,29 +1237,30 @@ def client_error(operation: str, answer: Answer) -> ClientError:
 # --- The sync protocol for one key ------------------------------------------------------------------------------------
 
 
-def sync_key(context: Context, job: Job) -> None:
+def sync_key(context: Context, job: Job) -> Steps[None]:
     """Makes the destination's object equal to the source's, and sets job.action to what that took.
 
     Raises Interrupted; Refused or the S3 error where the key cannot be synced now. An upload that is still open then is
     aborted, unless the job was interrupted: then job.upload says where to go on.
     """
     try:
-        repeat_until_equal(context, job)
+        yield from repeat_until_equal(context, job)
     except Interrupted:
         raise
     except Exception:
-        drop_upload(context, job)
+        yield from drop_upload(context, job)
         raise
-    drop_upload(context, job)
+    yield from drop_upload(context, job)
 
 
-def drop_upload(context: Context, job: Job) -> None:
+def drop_upload(context: Context, job: Job) -> Steps[None]:
     if job.upload:
+        yield IN_THREAD
         abort_upload(context, job.key, job.upload.upload_id)
     job.upload = None
 
 
-def repeat_until_equal(context: Context, job: Job) -> None:
+def repeat_until_equal(context: Context, job: Job) -> Steps[None]:
     """Look, write, look again, until nothing moved in between.
 
     The second look is what makes it right: without it an object that is deleted (or re-created) while its copy (or
@@ -1114,16 +1272,8 @@ def repeat_until_equal(context: Context, job: Job) -> None:
     while True:
         job.check_interrupted()
         try:
-            prepare(context, job)
-            existing = head_destination(context, job.key) if job.look_first else None  # before the source: see above
-            source = head_source(context, job.key)
-            if not job.look_first and (source is None or is_large(context, source)):
-                job.look_first = True
-                continue
-            wrote = make_equal(context, job, source, existing)
-            if not wrote or head_source(context, job.key) == source:
+            if (yield from attempt(context, job)):
                 return
-            raise Changed("the source changes faster than it can be copied")
         except Exception as error:
             changes += is_change(error)
             if changes > CHANGES_PER_DELIVERY or not (is_change(error) or is_busy(error)):
@@ -1131,14 +1281,31 @@ def repeat_until_equal(context: Context, job: Job) -> None:
             if is_busy(error) and context.now() > give_up:
                 raise
             log.debug("again key=%s %s", quoted(job.key), describe(error))
+            yield IN_THREAD
             wait_to_repeat(context, job, changes, error)
         job.look_first = True
 
 
-def prepare(context: Context, job: Job) -> None:
+def attempt(context: Context, job: Job) -> Steps[bool]:
+    """True when both are equal. False where the destination has to be looked at first. Raises Changed."""
+    yield from prepare(context, job)
+    existing = (yield from head_destination(context, job.key)) if job.look_first else None
+    source = yield from head_source(context, job.key)
+    if not job.look_first and (source is None or is_large(context, source)):
+        return False
+    wrote = yield from make_equal(context, job, source, existing)
+    if wrote and (yield from head_source(context, job.key)) != source:
+        raise Changed("the source changes faster than it can be copied")
+    return True
+
+
+def prepare(context: Context, job: Job) -> Steps[None]:
     """Once for the process, and once for a job that an earlier delivery may have left half done."""
-    open_session(context)
+    if not context.session_ready:
+        yield IN_THREAD
+        open_session(context)
     if job.redelivered:
+        yield IN_THREAD
         abort_orphans(context, job)
         job.redelivered = False
 
@@ -1151,20 +1318,22 @@ def wait_to_repeat(context: Context, job: Job, changes: int, error: Exception) -
         job.pause(random.uniform(0, 0.02 * 2 ** min(changes, 6) - 0.04))
 
 
-def make_equal(context: Context, job: Job, source: Source | None, existing: Destination | None) -> bool:
+def make_equal(context: Context, job: Job, source: Source | None, existing: Destination | None) -> Steps[bool]:
     """One attempt. True when it wrote, so that the source has to be looked at again."""
     if source is None:
         if existing is None:
             return False
-        delete_object(context, job, existing)
+        yield from delete_object(context, job, existing)
         job.action, job.size = "deleted", 0
         return True
     if existing and existing.provenance == source.identity:
         return False
     if source.archived:
         raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
+    if source.size > LONG_COPY_SIZE:
+        job.let_others()
     copy = copy_in_parts if is_large(context, source) else copy_object
-    write_on_condition(context, existing, lambda condition: copy(context, job, source, condition))
+    yield from write_on_condition(context, existing, lambda condition: copy(context, job, source, condition))
     job.action, job.size = "copied", source.size
     return True
 
@@ -1176,11 +1345,12 @@ def is_large(context: Context, source: Source) -> bool:
 # --- Multipart copy ---------------------------------------------------------------------------------------------------
 
 
-def copy_in_parts(context: Context, job: Job, source: Source, condition: dict[str, str]) -> None:
+def copy_in_parts(context: Context, job: Job, source: Source, condition: dict[str, str]) -> Steps[None]:
     """Copies an object as a multipart upload, going on with job.upload where that was begun for this source."""
-    etags = resume_upload(context, job, source)
+    yield IN_THREAD
+    etags = yield from resume_upload(context, job, source)
     if job.upload is None:
-        job.upload = create_upload(context, job, source)
+        job.upload = yield from create_upload(context, job, source)
     parts = parts_of(source.size, job.upload.part_size)
     log.info(
         "Using multipart copy for large file key=%s size=%d parts=%d part_size=%d resumed=%d",
@@ -1196,17 +1366,17 @@ def copy_in_parts(context: Context, job: Job, source: Source, condition: dict[st
         complete_upload(context, job, source, job.upload, etags, condition)
     except ClientError as error:
         if error_code(error) in ("409", "ConditionalRequestConflict"):
-            drop_upload(context, job)
+            yield from drop_upload(context, job)
         raise
     job.upload = None
 
 
-def resume_upload(context: Context, job: Job, source: Source) -> dict[int, str]:
+def resume_upload(context: Context, job: Job, source: Source) -> Steps[dict[int, str]]:
     """Part number -> ETag of what job.upload already holds. An upload begun for another source version is aborted."""
     if job.upload is None:
         return {}
     if job.upload.source != source.identity:
-        drop_upload(context, job)
+        yield from drop_upload(context, job)
         return {}
     try:
         return finished_parts(context, job, source, job.upload)
@@ -1350,8 +1520,9 @@ def quoted(key: str) -> str:
 class Worker:
     """The messages and jobs of one process.
 
-    Threads: one receives, a pool syncs keys, a shared pool copies parts, one extends visibility, a few acknowledge; the
-    main thread waits for the end. `lock` guards messages and jobs, `changed` tells that there is room or nothing left.
+    Threads: one receives, one extends visibility, a few settle messages, those of the CRT sync keys from one answer to
+    the next, a pool syncs keys that have to wait for something else, a shared pool copies parts; the main thread waits
+    for the end. `lock` guards messages and jobs, `changed` tells that there is room or nothing left.
     """
 
     settings: Settings
@@ -1361,6 +1532,7 @@ class Worker:
     now: Callable[[], float] = time.monotonic
     messages: set[Message] = field(default_factory=set)
     jobs: dict[str, Job] = field(default_factory=dict)
+    waiting: deque[Job] = field(default_factory=deque)  # for a slot
     done: queue.SimpleQueue[Message | None] = field(default_factory=queue.SimpleQueue)
     counts: Counter[str] = field(default_factory=Counter)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -1370,6 +1542,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.changed = threading.Condition(self.lock)
+        self.slots = self.settings.max_concurrent_keys  # syncs that may begin now; long copies hold none
 
     # Receiving
 
@@ -1394,9 +1567,13 @@ class Worker:
 
     def wait_for_room(self) -> None:
         with self.changed:
-            self.changed.wait_for(
-                lambda: self.stopping.is_set() or len(self.messages) < 2 * self.settings.max_concurrent_keys
-            )
+            self.changed.wait_for(lambda: self.stopping.is_set() or self.has_room())
+
+    def has_room(self) -> bool:
+        """Twice as many messages as slots keep those busy; more only where long copies gave their slots back."""
+        limit = self.settings.max_concurrent_keys
+        at_work = limit - self.slots + len(self.waiting)
+        return at_work <= max(2 * limit - SQS_BATCH, limit - 1) and len(self.messages) < MESSAGES_PER_SLOT * limit
 
     def receive(self, wait_seconds: int) -> list[Message]:
         answer = self.sqs.receive_message(
@@ -1450,20 +1627,73 @@ class Worker:
                 return
             if job is None:
                 job = self.jobs[key] = Job(key)
-                future = self.pool.submit(self.run_job, job)
-                future.add_done_callback(lambda finished: self.end_job(job, finished.exception()))
+                job.let_others = functools.partial(self.free_slot, job)
+                self.waiting.append(job)
             job.messages.append(message)
             job.look_first = job.look_first or message.look_first or message.receive_count > 1
             job.redelivered = job.redelivered or message.receive_count > 1
             job.upload = job.upload or message.uploads.get(key)
             if self.stopping.is_set():
                 job.interrupted.set()
+        self.begin_waiting()
 
-    def run_job(self, job: Job) -> None:
-        with self.lock:
-            job.running = True
+    def begin_waiting(self) -> None:
+        """Begins syncs for as long as there are slots."""
+        while True:
+            with self.lock:
+                if not (self.waiting and self.slots):
+                    return
+                self.slots -= 1
+                job = self.waiting.popleft()
+                job.has_slot = job.running = True
+            self.begin(job)
+
+    def free_slot(self, job: Job) -> None:
+        with self.changed:
+            self.slots += job.has_slot
+            job.has_slot = False
+            if self.has_room():
+                self.changed.notify_all()
+        self.begin_waiting()
+
+    def begin(self, job: Job) -> None:
         job.started = self.now()
-        sync_key(self.context, job)
+        steps = sync_key(self.context, job)
+        if self.context.objects:
+            self.step(job, steps, None, None)
+        else:
+            self.in_thread(job, self.run_job, job, steps)
+
+    def step(self, job: Job, steps: Steps[None], answer: Any, error: Exception | None) -> None:
+        """Runs a sync until its next call is sent, whose end leads here again. Waits for nothing: see CrtHttp.start."""
+        try:
+            call = steps.throw(error) if error else steps.send(answer)
+            if call is IN_THREAD:
+                self.in_thread(job, self.run_job, job, steps)
+            else:
+                self.start_call(job, steps, call)
+        except StopIteration:
+            if self.seconds_until(job.unsettled_until):
+                self.in_thread(job, self.recheck_later, job)
+            else:
+                self.end_job(job, None)
+        except Exception as failure:  # noqa: BLE001 whatever it is, the messages are told
+            self.in_thread(job, fail, failure)
+
+    def start_call(self, job: Job, steps: Steps[None], call: Call) -> None:
+        assert self.context.objects
+        try:
+            self.context.objects.start(call, functools.partial(self.step, job, steps))
+        except Exception as error:  # noqa: BLE001 no session, no credentials: it is for the one who asked
+            self.step(job, steps, None, error)
+
+    def in_thread(self, job: Job, function: Callable[..., None], *arguments: Any) -> None:
+        """What may wait, and then the end of the job."""
+        future = self.pool.submit(function, *arguments)
+        future.add_done_callback(lambda finished: self.end_job(job, finished.exception()))
+
+    def run_job(self, job: Job, steps: Steps[None]) -> None:
+        run_calls(self.context, steps)
         self.recheck_later(job)
 
     def recheck_later(self, job: Job) -> None:
@@ -1517,6 +1747,7 @@ class Worker:
 
     def end_job(self, job: Job, error: BaseException | None) -> None:
         """Tells the job's messages, and runs the key once more for those that came meanwhile."""
+        self.free_slot(job)
         with self.lock:
             if self.jobs.get(job.key) is not job:
                 return  # handed back by drain()
@@ -1526,11 +1757,11 @@ class Worker:
             for message in job.messages:
                 self.note_outcome(message, job, error)
             finished = [message for message in job.messages if not message.keys]
-            for message in job.latecomers:
-                self.add_job(job.key, message)
-                self.jobs[job.key].look_first = True
         for message in finished:
             self.finish(message)
+        for message in job.latecomers:
+            message.look_first = True
+            self.add_job(job.key, message)
 
     def note_outcome(self, message: Message, job: Job, error: BaseException | None) -> None:
         message.keys.discard(job.key)
@@ -1544,19 +1775,22 @@ class Worker:
     # The end of a message
 
     def finish(self, message: Message) -> None:
-        """All keys are through: acknowledge, try later, or hand back."""
+        """All keys are through: the rest is for a thread that may wait for SQS."""
         with self.lock:
             if message.settled:
                 return
             message.settled = True
-        if message.failed:
-            self.retry_later(message)
-        elif message.interrupted:
-            self.hand_back(message)
-        else:
-            self.done.put(message)
-            return
-        self.forget([message])
+        self.done.put(message)
+
+    def settle(self, messages: list[Message]) -> None:
+        """Acknowledges, tries later, or hands back."""
+        for message in messages:
+            if message.failed:
+                self.retry_later(message)
+            elif message.interrupted:
+                self.hand_back(message)
+        self.delete_batch([message for message in messages if not (message.failed or message.interrupted)])
+        self.forget(messages)
 
     def forget(self, messages: Iterable[Message]) -> None:
         with self.changed:
@@ -1597,8 +1831,8 @@ class Worker:
             QueueUrl=self.settings.queue_url, MessageBody=body, DelaySeconds=min(delay, MAX_SQS_DELAY)
         )
 
-    def acknowledge_until_none(self) -> None:
-        """Deletes finished messages in batches, until None comes."""
+    def settle_until_none(self) -> None:
+        """Finished messages, in batches, until None comes."""
         while True:
             batch = [self.done.get()]
             while len(batch) < SQS_BATCH and batch[-1] is not None:
@@ -1607,8 +1841,7 @@ class Worker:
                 except queue.Empty:
                     break
             messages = [message for message in batch if message is not None]
-            self.delete_batch(messages)
-            self.forget(messages)
+            self.settle(messages)
             if len(messages) < len(batch):
                 return
 
@@ -1630,6 +1863,8 @@ class Worker:
     def extend_until_stopped(self, stopped: threading.Event) -> None:
         while not stopped.wait(1):
             self.extend_due(self.now())
+            if self.context.objects:
+                self.context.objects.renew_session()
 
     def extend_due(self, now: float) -> None:
         """One step of the heartbeat: extends what is due, hands back what has used up the 12 hours of SQS."""
@@ -1682,8 +1917,8 @@ class Worker:
         stopped = threading.Event()
         receiver = threading.Thread(target=self.receive_until_idle, name="receiver")
         heartbeat = threading.Thread(target=self.extend_until_stopped, args=[stopped], name="heartbeat")
-        acknowledgers = [threading.Thread(target=self.acknowledge_until_none) for _ in range(ACKNOWLEDGERS)]
-        for thread in [receiver, heartbeat, *acknowledgers]:
+        settlers = [threading.Thread(target=self.settle_until_none) for _ in range(SETTLERS)]
+        for thread in [receiver, heartbeat, *settlers]:
             thread.start()
         while receiver.is_alive():
             receiver.join(0.2)
@@ -1691,9 +1926,9 @@ class Worker:
                 log.info("SIGTERM received: handing back what is not finished")
                 self.interrupt_all()
         self.drain()
-        for _ in acknowledgers:
+        for _ in settlers:
             self.done.put(None)
-        for thread in acknowledgers:
+        for thread in settlers:
             thread.join()
         stopped.set()
         heartbeat.join()
@@ -1728,6 +1963,10 @@ class Worker:
             seconds,
             objects / seconds,
         )
+
+
+def fail(error: Exception) -> NoReturn:
+    raise error
 
 
 def s3_client(session: boto3.Session, settings: Settings, name: str) -> Any:
@@ -1771,7 +2010,7 @@ def make_worker(settings: Settings) -> Worker:
         ),
     )
     parts_pool = ThreadPoolExecutor(settings.max_concurrent_parts, thread_name_prefix="part")
-    keys_pool = ThreadPoolExecutor(settings.max_concurrent_keys, thread_name_prefix="key")
+    keys_pool = ThreadPoolExecutor(MESSAGES_PER_SLOT * settings.max_concurrent_keys, thread_name_prefix="key")
     objects = None
     if settings.s3_client == "crt":
         http_client = CrtHttp(settings, session.get_credentials())
@@ -1845,25 +2084,16 @@ def size_and_time(item: dict[str, Any]) -> tuple[int, int]:
     return size, int(item["LastModified"].timestamp())
 
 
-def head_if_there(context: Context, key: str, bucket: dict[str, str]) -> dict[str, Any] | None:
-    try:
-        return dict(context.objects.head_object(Key=key, **bucket))
-    except ClientError as error:
-        if error_code(error) not in ("404", "NoSuchKey"):
-            raise
-        return None
-
-
-def difference(context: Context, key: str, deep: bool) -> str:
+def difference(context: Context, key: str, deep: bool) -> Steps[str]:
     """What is wrong with the key at this moment, one of DIFFERENCES, or "".
 
     Provenance decides. An object without one, such as one that another tool copied, is judged by size and time, or
     with `deep` counts as stale if it could have one.
     """
-    destination = head_if_there(context, key, context.destination)
-    source = head_if_there(context, key, context.source)
+    destination = yield from head(key, context.destination)
+    source = yield from head(key, context.source)
     if source is None:
-        require_source_bucket(context)
+        yield from require_source_bucket(context)
         return "ghost" if destination else ""
     found = source_from_head(source)
     if destination is None:
@@ -1981,7 +2211,7 @@ class Reconciliation:
         """Raises the error of a missing or closed source bucket, which concerns all keys."""
         for pause in (*CHECK_PAUSES, None):
             try:
-                return difference(self.worker.context, key, self.deep)
+                return run_calls(self.worker.context, difference(self.worker.context, key, self.deep))
             except (ClientError, BotoCoreError) as error:
                 if isinstance(error, ClientError) and error.operation_name == "ListObjectsV2":
                     raise

@@ -209,7 +209,7 @@ class Process:
 
     def acknowledge(self) -> None:
         self.worker.done.put(None)
-        self.worker.acknowledge_until_none()
+        self.worker.settle_until_none()
 
     def die(self) -> None:
         self.alive = False

@@ -245,7 +245,7 @@ class Syncs:
         context = worker.Context(SETTINGS, client, client, client, pool, lambda: 0.0, refused=set(self.refused))
         call, end = None, "done"
         try:
-            worker.sync_key(context, job)
+            worker.run_calls(context, worker.sync_key(context, job))
         except Unanswered as unanswered:
             call, end = unanswered.call, ""
         except worker.Interrupted:

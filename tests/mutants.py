@@ -50,17 +50,18 @@ MUTANTS = (
     # The protocol
     Mutant(
         "no second look",
-        "if not wrote or head_source(context, job.key) == source:",
-        "if True:",
+        "if wrote and (yield from head_source(context, job.key)) != source:",
+        "if False:",
         schedules("new, deleted, created again"),
     ),
     Mutant(
         "the destination is looked at after the source",
-        """            source = head_source(context, job.key)
-            if not job.look_first""",
-        """            source = head_source(context, job.key)
-            existing = head_destination(context, job.key) if job.look_first else None
-            if not job.look_first""",
+        """    existing = (yield from head_destination(context, job.key)) if job.look_first else None
+    source = yield from head_source(context, job.key)
+""",
+        """    source = yield from head_source(context, job.key)
+    existing = (yield from head_destination(context, job.key)) if job.look_first else None
+""",
         schedules("new, deleted, created again"),
     ),
     Mutant("no IfMatch", '{"IfMatch": existing.etag} if existing', "{} if existing", schedules("with three workers")),
@@ -86,16 +87,16 @@ MUTANTS = (
     ),
     Mutant(
         "a missing source bucket counts as a missing object",
-        "    require_source_bucket(context)\n    return None",
-        "    return None",
+        "        yield from require_source_bucket(context)\n        return None\n    return source",
+        "        return None\n    return source",
         copies("a_vanished_source_bucket_does_not_empty_the_destination"),
     ),
     Mutant(
         "a source that may not be read counts as absent",
-        """        return source_from_head(context.objects.head_object(Key=key, **context.source))
+        """{"Key": key, **bucket})))
     except ClientError as error:
         if error_code(error) not in ("404", "NoSuchKey"):""",
-        """        return source_from_head(context.objects.head_object(Key=key, **context.source))
+        """{"Key": key, **bucket})))
     except ClientError as error:
         if error_code(error) not in ("404", "NoSuchKey", "403"):""",
         copies("a_source_that_may_not_be_read_does_not_count_as_absent"),
@@ -139,8 +140,8 @@ MUTANTS = (
     ),
     Mutant(
         "a multipart copy loses the metadata",
-        "create_multipart_upload(Key=job.key, **context.destination, **metadata)",
-        'create_multipart_upload(Key=job.key, **context.destination, Metadata=metadata["Metadata"])',
+        '"create_multipart_upload", {"Key": job.key, **context.destination, **metadata}',
+        '"create_multipart_upload", {"Key": job.key, **context.destination, "Metadata": metadata["Metadata"]}',
         copies("all_metadata_comes_along_on_both_copy_paths"),
     ),
     # Parts
@@ -170,7 +171,7 @@ MUTANTS = (
     ),
     Mutant(
         "an upload that failed is left behind",
-        "    except Exception:\n        drop_upload(context, job)\n        raise\n",
+        "    except Exception:\n        yield from drop_upload(context, job)\n        raise\n",
         "    except Exception:\n        raise\n",
         copies("an_upload_whose_part_cannot_be_copied_is_aborted_and_its_message_is_parked"),
     ),
@@ -225,8 +226,8 @@ MUTANTS = (
     ),
     Mutant(
         "a failed message is deleted",
-        "        if message.failed:\n            self.retry_later(message)\n        elif message.interrupted",
-        "        if message.interrupted",
+        "        self.delete_batch([message for message in messages if not (message.failed or message.interrupted)])",
+        "        self.delete_batch([message for message in messages if not message.interrupted])",
         faults("a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven"),
     ),
     Mutant(
@@ -237,8 +238,8 @@ MUTANTS = (
     ),
     Mutant(
         "an interruption uses up a receive",
-        "            self.hand_back(message)\n        else",
-        "            self.set_visibility(message, 0)\n        else",
+        "                self.hand_back(message)\n",
+        "                self.set_visibility(message, 0)\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
     Mutant(
@@ -276,6 +277,19 @@ MUTANTS = (
         "    if settings.visibility_timeout >= lowest:",
         "    if True:",
         rules("a_message_may_not_come_back_before_a_copy_of_a_dead_worker_has_ended"),
+    ),
+    # Many keys at a time
+    Mutant(
+        "a long copy has small ones wait",
+        "        job.let_others()\n",
+        "        pass\n",
+        queue("small_objects_do_not_wait_for_large_ones"),
+    ),
+    Mutant(
+        "the error of a call is taken for an answer",
+        "steps.throw(error) if error else steps.send(answer)",
+        "steps.send(answer or {})",
+        copies("a_source_that_may_not_be_read_does_not_count_as_absent"),
     ),
     # Reconcile
     Mutant(

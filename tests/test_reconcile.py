@@ -224,7 +224,8 @@ def test_a_key_that_is_made_after_the_source_was_listed_is_no_ghost(synced: Worl
 
 
 def test_a_key_that_vanished_on_both_sides_is_no_difference(synced: World):
-    assert worker.difference(synced.worker().context, "data/never", deep=False) == ""
+    context = synced.worker().context
+    assert worker.run_calls(context, worker.difference(context, "data/never", deep=False)) == ""
 
 
 # What makes it stop

@@ -39,6 +39,14 @@ METADATA = {
     "Metadata": {"colour": "red", "sync-source": "e 2026-11-25T01:02:03Z 5 null 0123456789ab"},
 }
 
+PART = {
+    "Bucket": DIRECTORY,
+    "CopySourceIfMatch": COPY["CopySourceIfMatch"],
+    "CopySourceRange": "bytes=0-67108863",
+    "PartNumber": 10_000,
+    "UploadId": "AEu+/=~ x",
+}
+
 # operation, parameters besides the key
 CALLS = [
     ("head_object", {"Bucket": "source"}),
@@ -47,6 +55,7 @@ CALLS = [
     ("copy_object", {**COPY, **OWNER, **METADATA, "IfNoneMatch": "*"}),
     ("copy_object", {**COPY, "MetadataDirective": "COPY", "IfMatch": '"d1"'}),
     ("copy_object", COPY),
+    ("upload_part_copy", {**PART, **OWNER}),
     ("delete_object", {"Bucket": DIRECTORY, **OWNER, "IfMatch": '"d1"'}),
     ("delete_object", {"Bucket": DIRECTORY}),
 ]
@@ -80,25 +89,32 @@ def real_aws(monkeypatch):
         return AWSResponse(request.url, 200, {}, SimpleNamespace(stream=lambda *_, **__: iter([body])))
 
     def crt(source: str) -> worker.CrtObjects:
-        return worker.CrtObjects(settings(source), session.get_credentials(), s3)
+        return worker.CrtObjects(settings(source), worker.CrtHttp(settings(source), session.get_credentials()), s3)
 
     def listen() -> None:
-        s3.meta.events.register("before-send.s3", keep)
+        for client in (s3, sqs):
+            client.meta.events.register("before-send", keep)
 
-    return SimpleNamespace(s3=s3, sent=sent, crt=crt, listen=listen)
+    sqs = session.client("sqs", region_name="eu-north-1")
+    queue_url = "https://sqs.eu-north-1.amazonaws.com/111122223333/sync-q"
+    queue = worker.CrtQueue(worker.CrtHttp(settings("source"), session.get_credentials()), sqs, queue_url)
+    return SimpleNamespace(s3=s3, sent=sent, crt=crt, listen=listen, sqs=sqs, queue=queue, queue_url=queue_url)
 
 
-def sent_by_crt(objects: worker.CrtObjects, name: str, parameters: dict) -> tuple:
+def sent_by_crt(client: worker.CrtObjects | worker.CrtQueue, name: str, parameters: dict) -> tuple:
+    """(method, URL, headers) of the request that the CRT was given."""
     kept = {}
 
-    def send(endpoint, request, _timeout):
+    def start(endpoint, request, _timeout, done):
         kept.update(url=endpoint.url[: -len(endpoint.path)] + request.path, method=request.method)
         kept["headers"] = {header.lower(): value for header, value in request.headers}
         answer_headers = {"content-length": "0", "last-modified": "Wed, 25 Nov 2026 01:02:03 GMT"}
-        return worker.Answer(200, answer_headers)
+        done(
+            worker.Answer(200, answer_headers, bytearray(b"" if isinstance(client, worker.CrtObjects) else b"{}")), None
+        )
 
-    objects.send = send
-    getattr(objects, name)(**parameters)
+    client.http.start = start
+    getattr(client, name)(**parameters)
     return kept["method"], kept["url"], kept["headers"]
 
 
@@ -125,7 +141,7 @@ def scope(headers: dict) -> tuple:
 @pytest.mark.parametrize(("name", "parameters"), CALLS)
 def test_every_request_equals_that_of_boto3_on_the_real_host_names(real_aws, name, parameters, key):
     parameters = parameters | {"Key": key}
-    if name == "copy_object":
+    if name in ("copy_object", "upload_part_copy"):
         parameters["CopySource"] = {"Bucket": "source", "Key": key}
     objects = real_aws.crt("source.with.dots" if "dots" in parameters["Bucket"] else "source")
     real_aws.listen()
@@ -136,6 +152,33 @@ def test_every_request_equals_that_of_boto3_on_the_real_host_names(real_aws, nam
     assert compared(crt_headers) == compared(headers)
     assert scope(crt_headers) == scope(headers)
     assert crt_headers["host"] == url.split("/")[2]
+
+
+QUEUE_CALLS = [
+    (
+        "receive_message",
+        {
+            "MaxNumberOfMessages": 10,
+            "WaitTimeSeconds": 20,
+            "VisibilityTimeout": 7200,
+            "MessageSystemAttributeNames": ["ApproximateReceiveCount"],
+        },
+    ),
+    ("delete_message_batch", {"Entries": [{"Id": "0", "ReceiptHandle": "AQEB+/="}]}),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters"), QUEUE_CALLS)
+def test_every_request_to_the_queue_equals_that_of_boto3(real_aws, name, parameters):
+    parameters = {"QueueUrl": real_aws.queue_url} | parameters
+    real_aws.listen()
+    getattr(real_aws.sqs, name)(**parameters)
+    [request] = real_aws.sent
+    method, url, headers = sent_by_boto3(request)
+    crt_method, crt_url, crt_headers = sent_by_crt(real_aws.queue, name, parameters)
+    assert (crt_method, crt_url, crt_headers["host"]) == (method, url, url.split("/")[2])
+    assert compared(crt_headers) == compared(headers)
+    assert scope(crt_headers) == scope(headers)
 
 
 def test_only_copies_are_signed_with_the_task_role_on_a_directory_bucket(real_aws):
@@ -172,9 +215,22 @@ def test_a_session_is_renewed_before_it_ends(real_aws):
     assert len(real_aws.sent) == 2
 
 
+def test_the_heartbeat_renews_a_session_in_use_before_a_request_has_to_wait_for_it(real_aws):
+    objects = real_aws.crt("source")
+    real_aws.listen()
+    objects.renew_session()
+    assert real_aws.sent == []
+    objects.session_provider()
+    objects.session_ends = worker.time.time() + worker.SESSION_MARGIN + 30
+    objects.renew_session()
+    objects.session_provider()
+    assert len(real_aws.sent) == 2
+
+
 def test_the_request_headers_are_those_of_the_service_model(real_aws):
     model = real_aws.s3.meta.service_model
-    shapes = [model.operation_model(name).input_shape.members for name in ("HeadObject", "CopyObject", "DeleteObject")]
+    names = [operation.name for operation in worker.OPERATIONS.values()]
+    shapes = [model.operation_model(name).input_shape.members for name in names]
     for parameter, header in worker.REQUEST_HEADERS.items():
         named = {members[parameter].serialization["name"] for members in shapes if parameter in members}
         assert {name.lower() for name in named} == {header.lower()}
@@ -191,7 +247,8 @@ def test_the_answer_fields_are_those_of_the_service_model(real_aws):
 
 
 def both(world) -> tuple:
-    return world.worker(S3_CLIENT="crt").context.objects, world.worker(S3_CLIENT="boto3").context.objects
+    contexts = [world.worker(S3_CLIENT=name).context for name in ("crt", "boto3")]
+    return tuple(SimpleNamespace(**context.methods) for context in contexts)
 
 
 def outcome(call) -> tuple:
@@ -260,6 +317,46 @@ def test_a_silent_server_is_given_up_after_the_timeout_and_the_outcome_counts_as
         objects.copy_object(Bucket=MIRROR, Key="a", CopySource={"Bucket": SOURCE, "Key": "a"}, **worker.COPY_DIRECTIVES)
     assert worker.outcome_unknown(error.value)
     assert world.requests()["CopyObject"] == 1
+
+
+def test_an_answer_that_came_in_time_keeps_its_connection_for_the_next_request(world):
+    world.put("a")
+    objects = world.worker().context.objects
+    objects.head_object(Bucket=SOURCE, Key="a")
+    [connection] = [connection for idle in objects.http.idle.values() for connection in idle]
+    assert objects.http.deadlines == {}
+    objects.head_object(Bucket=SOURCE, Key="a")
+    assert [list(idle) for idle in objects.http.idle.values()] == [[connection]]
+
+
+def test_a_connection_that_was_closed_meanwhile_is_not_used_again(world):
+    world.put("a")
+    objects = world.worker().context.objects
+    objects.head_object(Bucket=SOURCE, Key="a")
+    [connection] = objects.http.idle["127.0.0.1:" + world.standin.url.rpartition(":")[2]]
+    connection.close().result(10)
+    assert objects.head_object(Bucket=SOURCE, Key="a")["ContentLength"] == 1024
+
+
+@pytest.mark.parametrize("fault", [{"kind": "error", "status": 500, "code": "InternalError"}, {"kind": "reset"}])
+def test_what_fails_on_the_queue_is_repeated_by_boto3(world, fault):
+    world.put("a")
+    running = world.worker()
+    world.standin.fault("ReceiveMessage", times=1, **fault)
+    [message] = running.receive(0)
+    world.standin.fault("DeleteMessageBatch", times=1, **fault)
+    running.delete_batch([message])
+    assert world.is_empty()
+    requests = world.requests()
+    assert (requests["ReceiveMessage"], requests["DeleteMessageBatch"]) == (2, 2)
+
+
+def test_a_part_that_s3_is_too_busy_for_is_repeated_by_boto3(world):
+    world.put("a", 6 * 1024**3)
+    world.standin.fault("UploadPartCopy", "error", status=503, code="SlowDown", times=3)
+    world.run_worker()
+    assert world.requests()["UploadPartCopy"] == 96 + 3
+    assert world.is_equal()
 
 
 def test_a_server_that_is_not_there_was_never_asked(world):

@@ -316,6 +316,47 @@ def test_a_directory_bucket_that_answers_503_for_a_while_is_waited_for(world):
 # Start and end
 
 
+# Many keys at a time
+
+
+@pytest.mark.parametrize("client", ["crt", "boto3"])
+def test_as_many_keys_are_copied_at_a_time_as_the_setting_says_and_no_more(world, client):
+    world.standin.latency("CopyObject", ms=500)
+    for number in range(40):
+        world.put(f"k{number}")
+    world.run_worker(S3_CLIENT=client, MAX_CONCURRENT_KEYS="15")
+    assert world.standin.stats()["max_in_flight"]["CopyObject"] == 15
+    assert world.is_equal()
+
+
+@pytest.mark.parametrize("client", ["crt", "boto3"])
+def test_small_objects_do_not_wait_for_large_ones(world, client):
+    world.standin.latency("CopyObject", ms=10, ms_per_gib=6000)
+    large, small = ([f"{kind}{number}" for number in range(12)] for kind in ("large", "small"))
+    for key in large:
+        world.put(key, GIB)
+    for key in small:
+        world.put(key)
+    process = world.start_worker(S3_CLIENT=client, MAX_CONCURRENT_KEYS="4")
+    wait_until(lambda: world.mirrored())
+    wait_until(lambda: len(world.mirrored()) == len(small))
+    assert sorted(world.mirrored()) == sorted(small)
+    process.communicate(timeout=60)
+    assert world.is_equal()
+
+
+def test_a_key_that_has_to_wait_does_not_stop_the_others(world):
+    world.standin.fault("HeadObject", "error", status=503, code="SlowDown", key="^busy", times=40)
+    for number in range(10):
+        world.put(f"busy{number}")
+        world.put(f"k{number}")
+    process = world.start_worker(MAX_CONCURRENT_KEYS="11", RETRY_BASE_SECONDS="10")
+    wait_until(lambda: sum(key.startswith("k") for key in world.mirrored()) == 10)
+    assert not any(key.startswith("busy") for key in world.mirrored())
+    process.communicate(timeout=120)
+    assert world.is_equal()
+
+
 def test_the_worker_exits_after_the_queue_stayed_empty(world):
     output = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="3")
     assert world.requests()["ReceiveMessage"] == 3
