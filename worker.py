@@ -147,6 +147,7 @@ BUSY_WAIT_TIME_SECONDS = 5  # long poll while work is in flight, so that SIGTERM
 DRAIN_SECONDS = 85  # after SIGTERM; Fargate kills after 120 (stopTimeout)
 RECEIVE_FAILURES_BEFORE_EXIT = 10
 SETTLERS = 4
+SETTLE_SECONDS = 0.2
 MESSAGES_PER_SLOT = 8  # so many messages at most for each of MAX_CONCURRENT_KEYS
 
 
@@ -1187,7 +1188,7 @@ def head_answer(headers: dict[str, str]) -> dict[str, Any]:
     """The fields of boto3's answer to HeadObject that the worker reads."""
     answer: dict[str, Any] = {ANSWER_FIELDS[name]: value for name, value in headers.items() if name in ANSWER_FIELDS}
     answer["ContentLength"] = int(headers["content-length"])
-    answer["LastModified"] = parsedate_to_datetime(headers["last-modified"])
+    answer["LastModified"] = parse_date(headers["last-modified"])
     answer["MissingMeta"] = int(headers.get("x-amz-missing-meta", 0))
     if expires := parse_expires(headers.get("expires", "")):
         answer["Expires"] = expires
@@ -1195,6 +1196,12 @@ def head_answer(headers: dict[str, str]) -> dict[str, Any]:
         name[len(METADATA_HEADER) :]: value for name, value in headers.items() if name.startswith(METADATA_HEADER)
     }
     return answer
+
+
+@functools.lru_cache(maxsize=1024)
+def parse_date(text: str) -> datetime:
+    """Many objects are of the same second, and each is looked at twice."""
+    return parsedate_to_datetime(text)
 
 
 def parse_expires(text: str) -> datetime | None:
@@ -1533,7 +1540,8 @@ class Worker:
     messages: set[Message] = field(default_factory=set)
     jobs: dict[str, Job] = field(default_factory=dict)
     waiting: deque[Job] = field(default_factory=deque)  # for a slot
-    done: queue.SimpleQueue[Message | None] = field(default_factory=queue.SimpleQueue)
+    finished: list[Message] = field(default_factory=list)  # not yet a batch
+    done: queue.SimpleQueue[list[Message] | None] = field(default_factory=queue.SimpleQueue)
     counts: Counter[str] = field(default_factory=Counter)
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -1562,8 +1570,7 @@ class Worker:
                 continue
             failures = 0
             empty_polls = empty_polls + 1 if idle and not received else 0
-            for message in received:
-                self.accept(message)
+            self.accept(received)
 
     def wait_for_room(self) -> None:
         with self.changed:
@@ -1602,7 +1609,12 @@ class Worker:
             self.stopping.set()
         self.stopping.wait(min(2**failures, 30))
 
-    def accept(self, message: Message) -> None:
+    def accept(self, messages: list[Message]) -> None:
+        for message in messages:
+            self.add_message(message)
+        self.begin_waiting()  # not before: messages on one key are to become one sync
+
+    def add_message(self, message: Message) -> None:
         """Turns a message into jobs. A message that is no event fails, one without keys of ours is acknowledged."""
         with self.lock:
             self.messages.add(message)
@@ -1627,7 +1639,7 @@ class Worker:
                 return
             if job is None:
                 job = self.jobs[key] = Job(key)
-                job.let_others = functools.partial(self.free_slot, job)
+                job.let_others = functools.partial(self.let_others_begin, job)
                 self.waiting.append(job)
             job.messages.append(message)
             job.look_first = job.look_first or message.look_first or message.receive_count > 1
@@ -1635,7 +1647,6 @@ class Worker:
             job.upload = job.upload or message.uploads.get(key)
             if self.stopping.is_set():
                 job.interrupted.set()
-        self.begin_waiting()
 
     def begin_waiting(self) -> None:
         """Begins syncs for as long as there are slots."""
@@ -1654,6 +1665,9 @@ class Worker:
             job.has_slot = False
             if self.has_room():
                 self.changed.notify_all()
+
+    def let_others_begin(self, job: Job) -> None:
+        self.free_slot(job)
         self.begin_waiting()
 
     def begin(self, job: Job) -> None:
@@ -1762,6 +1776,7 @@ class Worker:
         for message in job.latecomers:
             message.look_first = True
             self.add_job(job.key, message)
+        self.begin_waiting()
 
     def note_outcome(self, message: Message, job: Job, error: BaseException | None) -> None:
         message.keys.discard(job.key)
@@ -1775,15 +1790,25 @@ class Worker:
     # The end of a message
 
     def finish(self, message: Message) -> None:
-        """All keys are through: the rest is for a thread that may wait for SQS."""
+        """All keys are through: the rest is for a thread that may wait for SQS, ten at a time."""
         with self.lock:
             if message.settled:
                 return
             message.settled = True
-        self.done.put(message)
+            self.finished.append(message)
+            batch = self.take_finished() if len(self.finished) == SQS_BATCH else None
+        if batch:
+            self.done.put(batch)
+
+    def take_finished(self) -> list[Message]:
+        with self.lock:
+            batch, self.finished = self.finished, []
+        return batch
 
     def settle(self, messages: list[Message]) -> None:
         """Acknowledges, tries later, or hands back."""
+        if not messages:
+            return
         for message in messages:
             if message.failed:
                 self.retry_later(message)
@@ -1832,17 +1857,14 @@ class Worker:
         )
 
     def settle_until_none(self) -> None:
-        """Finished messages, in batches, until None comes."""
+        """Settles full batches as they come, what has not become one after a moment, and at None the rest."""
         while True:
-            batch = [self.done.get()]
-            while len(batch) < SQS_BATCH and batch[-1] is not None:
-                try:
-                    batch.append(self.done.get(timeout=0.1))
-                except queue.Empty:
-                    break
-            messages = [message for message in batch if message is not None]
-            self.settle(messages)
-            if len(messages) < len(batch):
+            try:
+                batch = self.done.get(timeout=SETTLE_SECONDS)
+            except queue.Empty:
+                batch = self.take_finished()
+            self.settle(self.take_finished() if batch is None else batch)
+            if batch is None:
                 return
 
     def delete_batch(self, messages: list[Message]) -> None:
@@ -2302,6 +2324,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 def configure_logging(level: str) -> None:
     logging.Formatter.converter = time.gmtime
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not shown, but paid for
     logging.basicConfig(
         stream=sys.stdout,
         level=level,

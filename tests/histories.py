@@ -202,8 +202,7 @@ class Process:
 
     def receive(self) -> None:
         try:
-            for message in self.worker.receive(0):
-                self.worker.accept(message)
+            self.worker.accept(self.worker.receive(0))
         except (ClientError, BotoCoreError):
             return  # receive_until_idle() tries again
 

@@ -220,8 +220,9 @@ def test_a_message_with_two_keys_of_which_one_fails_stays(world):
     world.change("data/b", "put x")
     world.queue.messages.clear()
     world.look(["data/a", "data/b"])
-    looks_at_the_first_key = [("head_object", ("nothing",))] * 3
-    world.work(plan=[*looks_at_the_first_key, ("head_object", ("error", "AccessDenied"))])
+    syncs_the_first = [("head_object", ("nothing",))] * 3 + [("copy_object", ("nothing",))]
+    fails_on_the_second = [("head_object", ("acknowledges",)), ("copy_object", ("error", "AccessDenied"))]
+    world.work(plan=[*syncs_the_first, *fails_on_the_second])
     assert receives(world) == [1]
     settle(world)
 
