@@ -148,7 +148,7 @@ DRAIN_SECONDS = 85  # after SIGTERM; Fargate kills after 120 (stopTimeout)
 RECEIVE_FAILURES_BEFORE_EXIT = 10
 SETTLERS = 4
 SETTLE_SECONDS = 0.2
-MESSAGES_PER_SLOT = 8  # so many messages at most for each of MAX_CONCURRENT_KEYS
+HELD_PER_SLOT = 4  # messages, and keys, that a worker holds at most for each of MAX_CONCURRENT_KEYS
 
 
 # --- Settings ---------------------------------------------------------------------------------------------------------
@@ -1580,7 +1580,8 @@ class Worker:
         """Twice as many messages as slots keep those busy; more only where long copies gave their slots back."""
         limit = self.settings.max_concurrent_keys
         at_work = limit - self.slots + len(self.waiting)
-        return at_work <= max(2 * limit - SQS_BATCH, limit - 1) and len(self.messages) < MESSAGES_PER_SLOT * limit
+        held = max(len(self.messages), len(self.jobs))
+        return at_work <= max(2 * limit - SQS_BATCH, limit - 1) and held < HELD_PER_SLOT * limit
 
     def receive(self, wait_seconds: int) -> list[Message]:
         answer = self.sqs.receive_message(
@@ -2001,7 +2002,7 @@ def s3_client(session: boto3.Session, settings: Settings, name: str) -> Any:
             connect_timeout=10,
             read_timeout=read_timeout or settings.copy_timeout,
             retries={"mode": "standard", "total_max_attempts": attempts},
-            max_pool_connections=settings.max_concurrent_parts + settings.max_concurrent_keys,
+            max_pool_connections=settings.max_concurrent_parts + HELD_PER_SLOT * settings.max_concurrent_keys,
             tcp_keepalive=True,
         ),
     )
@@ -2032,7 +2033,7 @@ def make_worker(settings: Settings) -> Worker:
         ),
     )
     parts_pool = ThreadPoolExecutor(settings.max_concurrent_parts, thread_name_prefix="part")
-    keys_pool = ThreadPoolExecutor(MESSAGES_PER_SLOT * settings.max_concurrent_keys, thread_name_prefix="key")
+    keys_pool = ThreadPoolExecutor(HELD_PER_SLOT * settings.max_concurrent_keys, thread_name_prefix="key")
     objects = None
     if settings.s3_client == "crt":
         http_client = CrtHttp(settings, session.get_credentials())

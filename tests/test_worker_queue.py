@@ -345,6 +345,15 @@ def test_small_objects_do_not_wait_for_large_ones(world, client):
     assert world.is_equal()
 
 
+def test_a_worker_holds_no_more_long_copies_than_four_for_a_slot_and_one_receive(world):
+    world.standin.latency("CopyObject", ms=1000)
+    for number in range(40):
+        world.put(f"large{number}", GIB)
+    world.run_worker(MAX_CONCURRENT_KEYS="2")
+    assert 2 < world.standin.stats()["max_in_flight"]["CopyObject"] < 4 * 2 + worker.SQS_BATCH
+    assert world.is_equal()
+
+
 def test_a_key_that_has_to_wait_does_not_stop_the_others(world):
     world.standin.fault("HeadObject", "error", status=503, code="SlowDown", key="^busy", times=40)
     for number in range(10):
