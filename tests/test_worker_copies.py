@@ -193,6 +193,16 @@ def test_an_upload_whose_part_cannot_be_copied_is_aborted_and_its_message_is_par
     assert "s3:GetObject on the source" in output
 
 
+def test_an_abort_that_gets_no_answer_is_told_and_the_key_copied_all_the_same(world):
+    world.standin.fault("UploadPartCopy", "error", status=403, code="AccessDenied", times=1, key="big")
+    world.standin.fault("AbortMultipartUpload", "reset", times=0, key="big")
+    world.put("big", 6 * GIB)
+    output = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="8")
+    assert "WARNING could not abort upload" in output
+    assert "the lifecycle rule will" in output
+    assert world.is_equal()
+
+
 @pytest.mark.parametrize("kind", ["empty_200", "error_in_200"])
 @pytest.mark.parametrize(
     ("operation", "size"), [("CopyObject", 1024), ("CompleteMultipartUpload", 6 * GIB), ("UploadPartCopy", 6 * GIB)]
