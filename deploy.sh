@@ -1406,7 +1406,8 @@ list_steps() {
 print_next_commands() {
   local sync="./sync.sh${LOCAL_ENGINE:+ --local}" # set in a local run
   printf '\nWhat goes into s3://%s from now on arrives in s3://%s. Next:\n' "$SRC_BUCKET/$PREFIX_FILTER" "$DST_BUCKET"
-  printf '  %s %-9s  %s\n' "$sync" reconcile "copies what was there before" "$sync" status "says whether all is well" \
+  printf '  %s %-9s  %s\n' "$sync" reconcile "copies what was there before, and in the five minutes that S3 may take to begin" \
+    "$sync" status "says whether all is well" \
     "$sync" logs "shows what the workers do"
   printf 'Dashboard: https://%s.console.aws.amazon.com/cloudwatch/home?region=%s#dashboards:name=%s\n' \
     "$REGION" "$REGION" "$DASHBOARD_NAME"

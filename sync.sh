@@ -37,7 +37,7 @@ usage: ./sync.sh status [--json]
   idle     nothing is waiting and nobody works
   working  messages are waiting or in work
   behind   the oldest message waits for more than 15 minutes, or workers could not be started
-  failing  a bucket does not answer, the starter fails, or the dead-letter queue is not empty
+  failing  a bucket does not answer, the starter fails or does not run, or the dead-letter queue is not empty
 
 Exit status 1 when failing. The age of the oldest message is a CloudWatch metric, about a minute old.
 HELP
@@ -231,14 +231,23 @@ last_lags() {
       | {count: length, p50: .[(length - 1) * 0.5 | round], p99: .[(length - 1) * 0.99 | round]}'
 }
 
+# Whether the rule runs the starter, and how many minutes apart; null where there is none.
+describe_rule() {
+  lookup events describe-rule --name "$RULE_NAME" | jq -s '.[0] | if . then {
+    enabled: (.State == "ENABLED"), minutes: (.ScheduleExpression | capture("(?<n>\\d+)").n | tonumber)} else . end'
+}
+
 # Reads the parts and adds the one word and the reasons for it.
 judge() {
-  jq --argjson behind "$BEHIND_SECONDS" --argjson rate "$LAMBDA_POLL_RATE" '
+  jq --argjson behind "$BEHIND_SECONDS" '
     (.queue | .visible + .in_flight + .delayed) as $messages
+    | (180 * (.rule.minutes // 1)) as $silence
     | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
-       (.starter | select(. == null) | "the starter has not run for an hour"),
+       (.rule | select(. == null) | "no rule runs the starter: ./deploy.sh"),
+       (.rule | select(. and (.enabled | not)) | "the rule that runs the starter is disabled: ./deploy.sh"),
+       (.starter | select(. == null and $silence <= 3600) | "the starter has not run for an hour"),
        (.starter | select(. and .error != "") | "the starter failed: \(.error)"),
-       (.starter | select(. and .seconds_ago > 180 * $rate) | "the starter has not run for \(.seconds_ago) s"),
+       (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
        (.dead_letters.visible | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh redrive")]
       as $failing
     | [(.queue.oldest_seconds | select(. and . > $behind) | "the oldest message waits for \(.) s"),
@@ -261,6 +270,7 @@ collect_status() {
   gather dead_letters describe_queue "$DLQ_NAME" &
   gather oldest oldest_message &
   gather workers list_tasks --desired-status RUNNING &
+  gather rule describe_rule &
   gather starter last_start &
   gather failures last_failures &
   gather lag last_lags &

@@ -36,7 +36,6 @@ from urllib.parse import quote, quote_plus, unquote_plus, urlsplit
 from xml.etree import ElementTree
 
 import awscrt.auth
-import awscrt.exceptions
 import awscrt.http
 import awscrt.io
 import boto3
@@ -125,7 +124,8 @@ FATAL_QUEUE_CODES = {
 LOST_RECEIPT_CODES = {"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"}
 
 ADVICE = {
-    "400": "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker",
+    "400": "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker; or the credentials "
+    "have expired",
     "403": "let the task role use s3:GetObject on the object and s3:ListBucket on the source bucket, and the KMS key",
     "AccessDenied": "let the task role use s3:GetObject on the source, s3express:CreateSession on the destination, "
     "and the KMS keys of both",
@@ -145,10 +145,11 @@ BUSY_RETRY_BASES = 10  # seconds of "503 Slow Down" to sit out in one delivery, 
 SOURCE_BUCKET_CHECK_SECONDS = 60
 BUSY_WAIT_TIME_SECONDS = 5  # long poll while work is in flight, so that SIGTERM is not kept waiting for it
 DRAIN_SECONDS = 85  # after SIGTERM; Fargate kills after 120 (stopTimeout)
+HAND_BACK_SECONDS = 10  # after those
 RECEIVE_FAILURES_BEFORE_EXIT = 10
 SETTLERS = 4
 SETTLE_SECONDS = 0.2
-HELD_PER_SLOT = 4  # messages, and keys, that a worker holds at most for each of MAX_CONCURRENT_KEYS
+HELD_PER_SLOT = 4  # messages, or keys, for each of MAX_CONCURRENT_KEYS, from which on a worker receives no more
 
 
 # --- Settings ---------------------------------------------------------------------------------------------------------
@@ -417,7 +418,8 @@ def describe(error: BaseException) -> str:
         return f'error={type(error).__name__} message="{error}"'
     code = error_code(error)
     message = error.response["Error"].get("Message", "")
-    advice = f' advice="{ADVICE[code]}"' if code in ADVICE else ""
+    is_of_queue = "Message" in error.operation_name  # and the advice is for S3
+    advice = f' advice="{ADVICE[code]}"' if code in ADVICE and not is_of_queue else ""
     return f'operation={error.operation_name} error={code} message="{message}"{advice}'
 
 
@@ -572,10 +574,12 @@ def require_source_bucket(context: Context) -> Steps[None]:
 
 
 def open_session(context: Context) -> None:
-    """Has the client create its S3 Express session once, before many threads would each create one."""
+    """Has the clients create their S3 Express sessions once, before many threads would each create one."""
     with context.lock:
         if not context.session_ready:
             context.s3.list_objects_v2(MaxKeys=1, **context.destination)
+            if context.objects and context.objects.has_sessions:
+                context.objects.session_provider()
             context.session_ready = True
 
 
@@ -769,7 +773,7 @@ def delete_object(context: Context, job: Job, existing: Destination) -> Steps[No
     yield from write_on_condition(context, existing, call)
 
 
-# --- Small objects and messages over the AWS CRT ----------------------------------------------------------------------
+# --- Objects, parts and messages over the AWS CRT ---------------------------------------------------------------------
 
 # Parameter of a call -> header, as in botocore's model (S3 API Reference).
 REQUEST_HEADERS = {
@@ -904,7 +908,8 @@ class CrtHttp:
         awscrt.auth.aws_sign_request(request, config).result()
 
     def start(self, endpoint: Endpoint, request: Any, timeout: float, done: Done) -> None:
-        """Sends the request and returns. done(answer, error) is called once, in a thread of the CRT that must not wait.
+        """Sends the request and returns. done(answer, error) is called once, and must not wait: in a thread of the CRT,
+        or before this returns where nothing could be sent.
 
         The errors are botocore's, for where no whole answer came: then AWS may have done its work all the same.
         """
@@ -942,8 +947,8 @@ class CrtHttp:
             stream = connection.request(request, answer.on_response, answer.on_body)
             stream.completion_future.add_done_callback(finished)
             stream.activate()
-        except awscrt.exceptions.AwsCrtError as error:  # closed in the meantime: nothing was sent
-            del self.deadlines[connection]
+        except Exception as error:  # noqa: BLE001 closed in the meantime, in one of many words: nothing was sent
+            self.deadlines.pop(connection, None)
             connection.close()
             done(None, EndpointConnectionError(endpoint_url=endpoint.url, error=error))
 
@@ -984,7 +989,7 @@ class CrtObjects:
     """HeadObject, CopyObject, UploadPartCopy and DeleteObject over the AWS CRT.
 
     Takes the parameters, gives the answers and raises the errors of the boto3 methods of the same names, for what the
-    worker uses of them. Endpoints, credentials and S3 Express sessions are those of boto3.
+    worker uses of them. boto3 finds the endpoints and the credentials, and creates the S3 Express session.
     """
 
     def __init__(self, settings: Settings, http_client: CrtHttp, s3: Any) -> None:
@@ -1011,7 +1016,7 @@ class CrtObjects:
         return wait_for(functools.partial(self.start, Call(name, parameters)))
 
     def start(self, call: Call, done: Done) -> None:
-        """Sends the request of the call. done(answer, error) is called once, in a thread of the CRT."""
+        """Sends the request of the call; see CrtHttp.start."""
         operation = OPERATIONS[call.name]
         endpoint = self.endpoints[call.parameters["Bucket"]]
         request = request_for(endpoint, operation.method, call.parameters)
@@ -1023,7 +1028,7 @@ class CrtObjects:
             found = None
             try:
                 found = read_answer(operation, answer) if answer else None
-            except (ClientError, BotoCoreError) as wrong:
+            except Exception as wrong:  # noqa: BLE001 lost here, it would keep the one who asked waiting for ever
                 error = wrong
             done(found, error)
 
@@ -1208,7 +1213,7 @@ def parse_expires(text: str) -> datetime | None:
     """None where the text is no date: S3 keeps and shows whatever it was given."""
     try:
         return parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -1460,7 +1465,7 @@ class Message:
     failed: str = ""  # the key that failed
     interrupted: bool = False
     unsettled_until: float = 0.0
-    settled: bool = False  # acknowledged, handed back or left to its visibility timeout: no more extending
+    finished: bool = False  # all keys are through: no more extending
 
 
 def read_body(message: Message, settings: Settings) -> None:
@@ -1476,7 +1481,7 @@ def read_body(message: Message, settings: Settings) -> None:
             read_record(message, record, settings)
         uploads = body.get("sync", {}).get("uploads", {})
         message.uploads = {key: Upload(**upload) for key, upload in uploads.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"not an S3 event ({type(error).__name__}: {error}): {message.body[:200]!r}") from error
 
 
@@ -1541,7 +1546,7 @@ class Worker:
     jobs: dict[str, Job] = field(default_factory=dict)
     waiting: deque[Job] = field(default_factory=deque)  # for a slot
     finished: list[Message] = field(default_factory=list)  # not yet a batch
-    done: queue.SimpleQueue[list[Message] | None] = field(default_factory=queue.SimpleQueue)
+    batches: queue.SimpleQueue[list[Message] | None] = field(default_factory=queue.SimpleQueue)
     counts: Counter[str] = field(default_factory=Counter)
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -1591,7 +1596,7 @@ class Worker:
             VisibilityTimeout=self.settings.visibility_timeout,
             MessageSystemAttributeNames=["ApproximateReceiveCount"],
         )
-        return [self.message_from(item) for item in answer.get("Messages", [])]
+        return [self.message_from(item) for item in answer.get("Messages") or []]
 
     def message_from(self, item: dict[str, Any]) -> Message:
         now = self.now()
@@ -1613,7 +1618,7 @@ class Worker:
     def accept(self, messages: list[Message]) -> None:
         for message in messages:
             self.add_message(message)
-        self.begin_waiting()  # not before: messages on one key are to become one sync
+        self.begin_waiting()  # not before: messages on one key are, as a rule, to become one sync
 
     def add_message(self, message: Message) -> None:
         """Turns a message into jobs. A message that is no event fails, one without keys of ours is acknowledged."""
@@ -1680,7 +1685,10 @@ class Worker:
             self.in_thread(job, self.run_job, job, steps)
 
     def step(self, job: Job, steps: Steps[None], answer: Any, error: Exception | None) -> None:
-        """Runs a sync until its next call is sent, whose end leads here again. Waits for nothing: see CrtHttp.start."""
+        """Runs a sync until its next call is sent, whose end leads here again.
+
+        Waits for nothing (see CrtHttp.start) but, rarely, for new credentials (see CrtObjects.sign).
+        """
         try:
             call = steps.throw(error) if error else steps.send(answer)
             if call is IN_THREAD:
@@ -1693,7 +1701,7 @@ class Worker:
             else:
                 self.end_job(job, None)
         except Exception as failure:  # noqa: BLE001 whatever it is, the messages are told
-            self.in_thread(job, fail, failure)
+            self.in_thread(job, fail, failure)  # here, jobs that fail at once would nest end_job in end_job
 
     def start_call(self, job: Job, steps: Steps[None], call: Call) -> None:
         assert self.context.objects
@@ -1746,14 +1754,14 @@ class Worker:
     def log_failure(self, job: Job, error: BaseException) -> None:
         """One line; with its traceback where the error is a mistake in the code."""
         self.count(failed=1)
-        expected = isinstance(error, (ClientError, BotoCoreError, Refused, Unfinished, Changed, ValueError))
+        known = (ClientError, BotoCoreError, ResponseParserError, Refused, Unfinished, Changed, ValueError)
         log.error(
             "failed key=%s attempt=%d/%d %s",
             quoted(job.key),
             max(message.receive_count for message in job.messages),
             self.settings.max_receives,
             describe(error),
-            exc_info=None if expected else error,
+            exc_info=None if isinstance(error, known) else error,
         )
 
     def count(self, **amounts: int) -> None:
@@ -1762,11 +1770,13 @@ class Worker:
 
     def end_job(self, job: Job, error: BaseException | None) -> None:
         """Tells the job's messages, and runs the key once more for those that came meanwhile."""
-        self.free_slot(job)
         with self.lock:
-            if self.jobs.get(job.key) is not job:
-                return  # handed back by drain()
-            del self.jobs[job.key]
+            is_ours = self.jobs.get(job.key) is job
+            if is_ours:
+                del self.jobs[job.key]
+            self.free_slot(job)
+        if not is_ours:
+            return  # handed back by drain()
         self.log_outcome(job, error)
         with self.lock:
             for message in job.messages:
@@ -1776,6 +1786,7 @@ class Worker:
             self.finish(message)
         for message in job.latecomers:
             message.look_first = True
+            message.unsettled_until = max(message.unsettled_until, job.unsettled_until)
             self.add_job(job.key, message)
         self.begin_waiting()
 
@@ -1793,13 +1804,13 @@ class Worker:
     def finish(self, message: Message) -> None:
         """All keys are through: the rest is for a thread that may wait for SQS, ten at a time."""
         with self.lock:
-            if message.settled:
+            if message.finished:
                 return
-            message.settled = True
+            message.finished = True
             self.finished.append(message)
             batch = self.take_finished() if len(self.finished) == SQS_BATCH else None
         if batch:
-            self.done.put(batch)
+            self.batches.put(batch)
 
     def take_finished(self) -> list[Message]:
         with self.lock:
@@ -1861,7 +1872,7 @@ class Worker:
         """Settles full batches as they come, what has not become one after a moment, and at None the rest."""
         while True:
             try:
-                batch = self.done.get(timeout=SETTLE_SECONDS)
+                batch = self.batches.get(timeout=SETTLE_SECONDS)
             except queue.Empty:
                 batch = self.take_finished()
             self.settle(self.take_finished() if batch is None else batch)
@@ -1878,7 +1889,7 @@ class Worker:
         except (ClientError, BotoCoreError) as error:
             log.warning("could not delete %d messages, they come again: %s", len(messages), describe(error))
             return
-        for failed in answer.get("Failed", []):
+        for failed in answer.get("Failed") or []:
             log.warning("could not delete a message, it comes again: error=%s", failed.get("Code"))
 
     # Visibility
@@ -1892,7 +1903,7 @@ class Worker:
     def extend_due(self, now: float) -> None:
         """One step of the heartbeat: extends what is due, hands back what has used up the 12 hours of SQS."""
         with self.lock:
-            due = [message for message in self.messages if message.extend_at <= now and not message.settled]
+            due = [message for message in self.messages if message.extend_at <= now and not message.finished]
         for message in due:
             message.extend_at = now + self.settings.visibility_extend_interval
             if self.visibility_left(message, now) <= self.settings.visibility_extend_interval:
@@ -1914,6 +1925,10 @@ class Worker:
             job.interrupted.set()
 
     def extend_batch(self, messages: list[Message], now: float) -> None:
+        # Not those that have finished meanwhile: the pause before their next delivery may have been set already.
+        messages = [message for message in messages if not message.finished]
+        if not messages:
+            return
         entries = [
             {
                 "Id": str(i),
@@ -1927,9 +1942,9 @@ class Worker:
         except (ClientError, BotoCoreError) as error:
             log.warning("could not extend the visibility of %d messages: %s", len(messages), describe(error))
             return
-        for failed in answer.get("Failed", []):
+        for failed in answer.get("Failed") or []:
             message = messages[int(failed["Id"])]
-            if failed.get("Code") in LOST_RECEIPT_CODES and not message.settled:
+            if failed.get("Code") in LOST_RECEIPT_CODES and not message.finished:
                 message.extend_at = float("inf")
                 log.warning("a message is no longer ours, another worker may get it: error=%s", failed["Code"])
 
@@ -1950,7 +1965,7 @@ class Worker:
                 self.interrupt_all()
         self.drain()
         for _ in settlers:
-            self.done.put(None)
+            self.batches.put(None)
         for thread in settlers:
             thread.join()
         stopped.set()
@@ -1970,11 +1985,15 @@ class Worker:
         with self.changed:
             self.changed.wait_for(lambda: not self.messages, DRAIN_SECONDS if self.stopping.is_set() else None)
             left = list(self.jobs.values())
+            for job in left:
+                job.interrupted.set()  # before `writing` is looked at: from now on none begins a write, see write_call
         for job in left:
             if job.writing:
                 job.unsettled_until = self.now() + self.settings.copy_timeout
-            log.warning("handing back while a call is still running key=%s", quoted(job.key))
+            log.warning("handing back what has not ended key=%s", quoted(job.key))
             self.end_job(job, Interrupted())
+        with self.changed:  # what came late for those keys, too
+            self.changed.wait_for(lambda: not self.messages, HAND_BACK_SECONDS)
 
     def log_summary(self) -> None:
         seconds = max(self.now() - self.started, 0.001)
@@ -2235,7 +2254,7 @@ class Reconciliation:
         for pause in (*CHECK_PAUSES, None):
             try:
                 return run_calls(self.worker.context, difference(self.worker.context, key, self.deep))
-            except (ClientError, BotoCoreError) as error:
+            except (ClientError, BotoCoreError, ResponseParserError) as error:
                 if isinstance(error, ClientError) and error.operation_name == "ListObjectsV2":
                     raise
                 if pause is None or not is_busy(error):
@@ -2260,7 +2279,7 @@ class Reconciliation:
         bodies = [hint_body(self.worker.settings.src_bucket, group) for group in groups]
         entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies)]
         answer = self.worker.sqs.send_message_batch(QueueUrl=self.worker.settings.queue_url, Entries=entries)
-        for failed in answer.get("Failed", []):
+        for failed in answer.get("Failed") or []:
             self.worker.send(bodies[int(failed["Id"])], 0)  # raises why
 
     def show_progress(self) -> None:

@@ -207,7 +207,7 @@ class Process:
             return  # receive_until_idle() tries again
 
     def acknowledge(self) -> None:
-        self.worker.done.put(None)
+        self.worker.batches.put(None)
         self.worker.settle_until_none()
 
     def die(self) -> None:
@@ -221,7 +221,7 @@ class Process:
     def leave(self) -> None:
         """SIGTERM, and the call does not end in time: what run() does then."""
         self.stop()
-        with mock.patch.object(worker, "DRAIN_SECONDS", 0):
+        with mock.patch.multiple(worker, DRAIN_SECONDS=0, HAND_BACK_SECONDS=0):
             self.worker.drain()
         self.acknowledge()
 

@@ -215,7 +215,7 @@ MUTANTS = (
     Mutant(
         "a message is deleted before its copy is done",
         "            self.add_job(key, message)\n        if not message.keys:",
-        "            self.add_job(key, message)\n            self.done.put(message)\n        if not message.keys:",
+        "            self.add_job(key, message)\n            self.finish(message)\n        if not message.keys:",
         faults("a_message_is_not_deleted_before_its_copy_is_done_and_looked_at"),
     ),
     Mutant(

@@ -93,7 +93,7 @@ def without_second_look(monkeypatch, after):
     make_equal = worker.make_equal
 
     def changed(context, job, source, *existing):
-        wrote = make_equal(context, job, source, *existing)
+        wrote = yield from make_equal(context, job, source, *existing)
         return wrote and (source is None) != (after == "delete")
 
     monkeypatch.setattr(worker, "make_equal", changed)

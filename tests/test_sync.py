@@ -135,6 +135,7 @@ def test_status_is_idle_after_all_was_synced_and_says_how_fast_it_was(either_cli
     assert found["destination"] == {"name": MIRROR, "error": ""}
     assert (found["queue"]["visible"], found["dead_letters"]["visible"], found["workers"]) == (0, 0, [])
     assert isinstance(found["queue"]["oldest_seconds"], int)
+    assert found["rule"] == {"enabled": True, "minutes": 1}
     assert found["starter"]["decision"]["wanted"] == 0
     assert found["starter"]["seconds_ago"] < 60
     assert found["lag"]["count"] >= 8
@@ -364,6 +365,7 @@ IDLE: dict[str, Any] = {
     "queue": {"visible": 0, "in_flight": 0, "delayed": 0, "oldest_seconds": None},
     "dead_letters": {"visible": 0, "in_flight": 0, "delayed": 0},
     "workers": [],
+    "rule": {"enabled": True, "minutes": 1},
     "starter": {"at": "", "seconds_ago": 30, "decision": {"failures": []}, "error": ""},
 }
 
@@ -388,6 +390,10 @@ IDLE: dict[str, Any] = {
         ({"starter": None}, "failing"),
         ({"starter": {**IDLE["starter"], "error": "[ERROR] ValueError", "decision": None}}, "failing"),
         ({"starter": {**IDLE["starter"], "seconds_ago": 200}}, "failing"),
+        ({"rule": {"enabled": True, "minutes": 5}, "starter": {**IDLE["starter"], "seconds_ago": 200}}, "idle"),
+        ({"rule": {"enabled": True, "minutes": 120}, "starter": None}, "idle"),
+        ({"rule": {"enabled": False, "minutes": 1}}, "failing"),
+        ({"rule": None}, "failing"),
         ({"source": {"name": "a", "error": "NoSuchBucket"}}, "failing"),
     ],
 )

@@ -6,7 +6,9 @@ import socketserver
 import ssl
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import boto3
@@ -227,6 +229,16 @@ def test_the_heartbeat_renews_a_session_in_use_before_a_request_has_to_wait_for_
     assert len(real_aws.sent) == 2
 
 
+def test_the_session_is_there_before_the_first_request_needs_it(real_aws):
+    objects = real_aws.crt("source")
+    real_aws.listen()
+    context = worker.Context(objects.settings, real_aws.s3, None, None, ThreadPoolExecutor(1), objects=objects)
+    worker.open_session(context)
+    assert objects.session is objects.session_provider()
+    sessions = [request for request in real_aws.sent if request.url.endswith("?session")]
+    assert len(sessions) == 2  # boto3's own, and this
+
+
 def test_the_request_headers_are_those_of_the_service_model(real_aws):
     model = real_aws.s3.meta.service_model
     names = [operation.name for operation in worker.OPERATIONS.values()]
@@ -368,6 +380,58 @@ def test_a_server_that_is_not_there_was_never_asked(world):
         objects.head_object(Bucket=SOURCE, Key="a")
     assert worker.is_busy(error.value)
     assert not worker.outcome_unknown(error.value)
+
+
+ODD_ANSWERS = {
+    "a page that is no XML": ("copy_object", 503, {}, "<html>busy<br></html>"),
+    "spaces and then the end": ("copy_object", 200, {}, '<?xml version="1.0" encoding="UTF-8"?>\n\n  \n'),
+    "a year that no date has": ("head_object", 200, {"Expires": f"Tue, 01 Jan {'9' * 20} 00:00:00 GMT"}, ""),
+    "no date": ("head_object", 200, {"Last-Modified": None}, ""),
+}
+
+
+@pytest.mark.parametrize("name", ODD_ANSWERS)
+def test_an_answer_that_makes_no_sense_keeps_nobody_waiting(world, name):
+    operation, status, headers, body = ODD_ANSWERS[name]
+    given = {"ETag": '"e"', "Last-Modified": "Wed, 25 Nov 2026 01:02:03 GMT", "Content-Length": len(body)} | headers
+    objects = world.worker().context.objects
+    call = {"Bucket": SOURCE, "Key": "a"} | ({"CopySource": {"Bucket": SOURCE, "Key": "a"}} if body else {})
+    with server_that_answers(status, given, body) as url:
+        objects.endpoints[SOURCE] = worker.Endpoint(f"{url}/source/", url.split("/")[2], "/source/", "s3")
+        answer = ThreadPoolExecutor(1).submit(getattr(objects, operation), **call)
+        error = answer.exception(10)
+    if name == "a year that no date has":
+        assert answer.result()["ExpiresString"]
+        assert "Expires" not in answer.result()
+    else:
+        assert error
+        assert worker.is_busy(error) == (operation == "copy_object")
+
+
+@contextlib.contextmanager
+def server_that_answers(status, headers, body):
+    """The URL of a server that answers everything alike; headers that are None are left away."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self):
+            self.send_response(status)
+            for name, value in headers.items():
+                if value is not None:
+                    self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_HEAD = do_PUT = answer  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 def test_tls_is_checked_against_the_trusted_certificates(world, tmp_path, monkeypatch):

@@ -5,6 +5,8 @@ import os
 import re
 import signal
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
@@ -370,6 +372,62 @@ def test_the_worker_exits_after_the_queue_stayed_empty(world):
     output = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="3")
     assert world.requests()["ReceiveMessage"] == 3
     assert "summary copied=0" in output
+
+
+def leave_at_once(running: worker.Worker, monkeypatch) -> None:
+    """What a worker does after its last receive, without waiting for calls that do not end."""
+    monkeypatch.setattr(worker, "DRAIN_SECONDS", 0)
+    settler = threading.Thread(target=running.settle_until_none)
+    settler.start()
+    running.stopping.set()
+    running.drain()
+    running.batches.put(None)
+    settler.join()
+
+
+def test_a_worker_that_cannot_receive_any_more_begins_no_copy_after_it_handed_the_message_back(world, monkeypatch):
+    world.standin.fault("CopyObject", "hang", seconds=20, times=0)
+    for number in range(6):
+        world.put(f"k{number}")
+    running = world.worker(MAX_CONCURRENT_KEYS="2")
+    running.accept(running.receive(0))
+    wait_until(lambda: copies(world) == 2)
+    world.standin.latency("HeadObject", ms=200)
+    leave_at_once(running, monkeypatch)
+    assert world.standin.queue(QUEUE) == {"visible": 4, "in_flight": 0, "delayed": 2}
+    time.sleep(0.5)
+    assert copies(world) == 2
+
+
+def test_a_message_that_came_while_its_key_was_copied_comes_back_after_that_copy(world, monkeypatch):
+    world.standin.fault("CopyObject", "hang", seconds=20, times=0)
+    running = world.worker()
+    world.put("a")
+    running.accept(running.receive(0))
+    wait_until(lambda: copies(world) == 1)
+    world.put("a")
+    running.accept(running.receive(0))
+    leave_at_once(running, monkeypatch)
+    assert world.standin.queue(QUEUE) == {"visible": 0, "in_flight": 0, "delayed": 2}
+
+
+def test_the_heartbeat_leaves_a_message_alone_that_has_failed_meanwhile(world):
+    world.put("a")
+    running = world.worker()
+    [message] = running.receive(0)
+    message.finished = True
+    running.extend_batch([message], running.now())
+    assert "ChangeMessageVisibilityBatch" not in world.requests()
+
+
+def test_lists_that_the_queue_answers_as_null_are_empty(world, monkeypatch):
+    running = world.worker()
+    answers = SimpleNamespace(
+        receive_message=lambda **_: {"Messages": None}, delete_message_batch=lambda **_: {"Failed": None}
+    )
+    monkeypatch.setattr(running, "sqs", answers)
+    assert running.receive(0) == []
+    running.delete_batch([worker.Message("{}", "handle", 1, 0.0, 0.0)])
 
 
 def test_a_wrong_setting_ends_the_worker_with_status_2_and_one_line(world):

@@ -5,6 +5,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from botocore.exceptions import ClientError
 
 import worker
 
@@ -246,7 +247,17 @@ def test_another_bucket_and_a_key_outside_the_prefix_ask_for_nothing(body):
     assert got.keys == set()
 
 
-@pytest.mark.parametrize("body", ["hello", "[]", "{}", '{"Records": [{"s3": {}}]}', '{"Records": 5}', "null"])
+def test_advice_for_s3_is_not_given_for_the_queue():
+    denied = {"Error": {"Code": "AccessDenied", "Message": "no"}}
+    assert "advice" in worker.describe(ClientError(denied, "CopyObject"))
+    assert worker.describe(ClientError(denied, "ReceiveMessage")) == (
+        'operation=ReceiveMessage error=AccessDenied message="no"'
+    )
+
+
+@pytest.mark.parametrize(
+    "body", ["hello", "[]", "{}", '{"Records": [{"s3": {}}]}', '{"Records": 5}', "null", "[" * 100_000]
+)
 def test_a_body_that_is_no_event_is_an_error_that_shows_it(body):
     with pytest.raises(ValueError, match="not an S3 event"):
         worker.read_body(message(body), settings())
