@@ -207,7 +207,7 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
     "MULTIPART_THRESHOLD": (MAX_COPY_SIZE, MIN_PART_SIZE, MAX_COPY_SIZE),
     "PART_SIZE": (64 * MIB, MIN_PART_SIZE, MAX_COPY_SIZE),
     "MAX_CONCURRENT_PARTS": (256, 1, 1024),
-    "MAX_CONCURRENT_KEYS": (128, 1, 1024),
+    "MAX_CONCURRENT_KEYS": (256, 1, 1024),
     "PROCESSES": (1, 1, 64),
 }
 
@@ -2175,6 +2175,9 @@ class Reconciliation:
     started: float = field(default_factory=time.monotonic)
     progress_at: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        self.pool = ThreadPoolExecutor(self.worker.settings.max_concurrent_keys, thread_name_prefix="check")
+
     def run(self) -> int:
         """Exit status: 0 equal or put on the queue, 1 differences are left, 3 a listing failed or too many ghosts."""
         try:
@@ -2241,7 +2244,7 @@ class Reconciliation:
 
     def check(self, keys: list[str]) -> list[tuple[str, str]]:
         """(key, what is wrong) of those keys that still differ when they are looked at; counts them."""
-        found = [pair for pair in zip(keys, self.worker.pool.map(self.check_key, keys), strict=True) if pair[1]]
+        found = [pair for pair in zip(keys, self.pool.map(self.check_key, keys), strict=True) if pair[1]]
         for key, what in found:
             self.counts[what] += 1
             examples = self.examples.setdefault(what, [])
