@@ -49,7 +49,7 @@ def draw_columns(columns: dict[str, list[Point]], path: Path) -> None:
     for column, (label, points) in enumerate(columns.items()):
         for line, name in enumerate(FIGURES):
             draw_panel(axes[line][column], label, name, points)
-    axes[0][0].legend()
+    axes[1][1].legend(loc="center", bbox_to_anchor=(0.5, 0.66))  # where the lines leave room
     figure.suptitle("Objects of 1 KiB, medians, on the stand-in for S3 and SQS")
     figure.savefig(path, dpi=110)
 
