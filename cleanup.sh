@@ -30,8 +30,8 @@ ours() {
 }
 
 list_notification() {
-  find_notifications | jq -r --arg id "$NOTIFICATION_ID" --arg bucket "$SRC_BUCKET" \
-    '.QueueConfigurations[]? | select(.Id == $id) | "\($bucket) (only \($id))"'
+  our_notification "$(find_notifications)" | jq -r --arg bucket "$SRC_BUCKET" \
+    'select(.) | "\($bucket) (only \(.Id))"'
 }
 
 list_rule() {
@@ -129,18 +129,30 @@ list_role() {
   done
 }
 
+# is_our_lifecycle LIFECYCLE: true where it has our rule and no other.
+is_our_lifecycle() {
+  [[ $(jq '.Rules | length' <<<"${1:-null}") == 1 && -z $(differing "$(lifecycle_rules)" "$1") ]]
+}
+
+# Rules of others may need it too. Neither is deploy.sh's on another account's bucket.
 list_bucket_policy() {
-  local policy
+  local policy lifecycle
+  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   policy=$(find_bucket_policy)
-  if same_json "$policy" "$(lifecycle_policy)"; then printf '%s\n' "$DST_BUCKET"; fi
+  lifecycle=$(find_lifecycle)
+  if same_json "$policy" "$(lifecycle_policy)" && { [[ -z $lifecycle ]] || is_our_lifecycle "$lifecycle"; }; then
+    printf '%s\n' "$DST_BUCKET"
+  fi
 }
 
 list_bucket_lifecycle() {
   local lifecycle
+  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   lifecycle=$(find_lifecycle)
-  if [[ $(jq '.Rules | length' <<<"${lifecycle:-null}") == 1 ]] \
-    && [[ -z $(differing "$(lifecycle_rules)" "$lifecycle") ]]; then
+  if is_our_lifecycle "$lifecycle"; then
     printf '%s\n' "$DST_BUCKET"
+  elif [[ $lifecycle == *"\"$LIFECYCLE_RULE_ID\""* ]]; then
+    say "      stays: the lifecycle of $DST_BUCKET, because it has rules of others too"
   fi
 }
 
@@ -158,20 +170,20 @@ list_topic() {
   [[ -z $tags ]] || ours "$TOPIC_NAME" <<<"$tags"
 }
 
-# A dashboard has no tags in the older versions of the AWS CLI.
+# A dashboard has no tags in the older versions of the AWS CLI. Its name is the account's, whatever the Region.
 list_dashboard() {
-  local body
-  body=$(find_dashboard)
-  [[ -z $body ]] || printf '%s\n' "$DASHBOARD_NAME"
+  find_dashboard | jq -r --arg region "$REGION" --arg name "$DASHBOARD_NAME" \
+    'select(any(.widgets[]; .properties.region == $region)) | $name'
 }
 
 # --- removing -----------------------------------------------------------------------------------------------------
 
+# S3 would refuse the rest because of a notification of others that goes to what is gone.
 remove_notification() {
   local rest
-  rest=$(find_notifications | jq --arg id "$NOTIFICATION_ID" '.QueueConfigurations |= map(select(.Id != $id))
-    | if .QueueConfigurations == [] then del(.QueueConfigurations) else . end')
-  put_notifications "$rest"
+  rest=$(other_notifications "$(find_notifications)" \
+    | jq 'if .QueueConfigurations == [] then del(.QueueConfigurations) else . end')
+  put_notifications "$rest" --skip-destination-validation
 }
 
 # A rule with targets cannot be deleted.
@@ -322,6 +334,7 @@ cleanup_all() (
   start_run
   check_tools
   check_account
+  ((${#PROBLEMS[@]})) || check_previous_source
   stop_on_problems
   make_plan
   if ((${#PLAN[@]})); then
@@ -329,6 +342,7 @@ cleanup_all() (
     if [[ $DRY_RUN == true ]]; then return; fi
     confirm
     carry_out
+    [[ " ${PLAN[*]} " != *" queue "* ]] || say "SQS keeps a queue's name for 60 s: wait that long before you deploy again"
   else
     printf 'nothing of %s is left in account %s, Region %s\n' "$APP_NAME" "$ACCOUNT" "$REGION"
   fi
@@ -345,7 +359,8 @@ Shows what deploy.sh made, asks, and removes it. Both buckets and all objects st
   --dry-run  show it and remove nothing
   --local    end what ./deploy.sh --local started on this machine
 
-It needs the settings that deploy.sh ran with: REGION, SRC_BUCKET, DST_BUCKET, APP_NAME.
+It needs the settings that deploy.sh ran with: REGION, SRC_BUCKET, DST_BUCKET, APP_NAME, and the owners of buckets of
+other accounts.
 HELP
 }
 

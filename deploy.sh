@@ -63,11 +63,10 @@ shopt -s inherit_errexit
 PROJECT_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly PROJECT_DIR
 
+# Those that are set reach the task.
 readonly WORKER_SETTINGS=(
   REGION SRC_BUCKET DST_BUCKET QUEUE_URL PREFIX_FILTER SRC_BUCKET_OWNER DST_BUCKET_OWNER
   VISIBILITY_TIMEOUT VISIBILITY_EXTEND_INTERVAL EMPTY_POLLS_BEFORE_EXIT MAX_RECEIVES
-)
-readonly OPTIONAL_WORKER_SETTINGS=(
   WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE MAX_CONCURRENT_PARTS MAX_CONCURRENT_KEYS
   RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT PROCESSES LOG_LEVEL
 )
@@ -114,7 +113,7 @@ readonly TRANSIENT=(
   'ecs delete-cluster|ClusterContainsTasksException|the last tasks are still ending'
   'lambda .*-function.*|cannot be assumed by Lambda|Lambda cannot assume the new role yet'
   'lambda .*|ResourceConflictException.*(in progress|Pending)|the function is being changed'
-  's3api put-bucket-notification.*|Unable to validate the following destination|S3 does not see the queue policy yet'
+  's3api put-bucket-notification.*|Unable to validate the following destination|S3 does not see the queue policy yet, or another notification goes to what is gone'
   's3api put-bucket-.*|OperationAborted|another change of the bucket is in progress'
   'ec2 delete-security-group|DependencyViolation|the network interfaces of the last tasks are still there'
   'iam put-role-policy|NoSuchEntity|IAM does not see the new role yet'
@@ -167,11 +166,11 @@ set_account() {
 # --- calls to AWS -------------------------------------------------------------------------------------------------
 
 # CLI v1 ignores AWS_ENDPOINT_URL for SQS, and would use a legacy endpoint there, which gives queues other URLs than
-# CLI v2 does: an option says it to both.
+# CLI v2 does: an option says it to both. error_code() reads errors in the legacy format, whatever a user has chosen.
 aws() {
   local url=${AWS_ENDPOINT_URL:-}
   if [[ -z $url && $1 == sqs ]]; then url=${AWS_ENDPOINT_URL_SQS:-https://sqs.$REGION.amazonaws.com}; fi
-  AWS_PAGER="" command aws ${url:+--endpoint-url "$url"} --region "$REGION" --output json "$@"
+  AWS_PAGER="" AWS_CLI_ERROR_FORMAT=legacy command aws ${url:+--endpoint-url "$url"} --region "$REGION" --output json "$@"
 }
 
 say() { printf '%s\n' "$*" >&2; }
@@ -327,9 +326,11 @@ check_aws_cli() {
     problem "the AWS CLI (aws) is not installed: install version 1 or 2"
     return
   fi
-  version=$(command aws --version 2>&1)
-  [[ $version =~ aws-cli/([0-9]+)(\.[0-9.]+) ]] || problem "aws --version says \"$version\": not an AWS CLI"
-  version=${BASH_REMATCH[1]:-}${BASH_REMATCH[2]:-}
+  if ! version=$(command aws --version 2>&1) || [[ ! $version =~ aws-cli/([0-9]+\.[0-9.]+) ]]; then
+    problem "aws --version says \"$version\": not an AWS CLI that works"
+    return
+  fi
+  version=${BASH_REMATCH[1]}
   for row in "${OLDEST_AWS_CLI[@]}"; do
     read -r generation oldest <<<"$row"
     [[ ${version%%.*} != "$generation" ]] || is_at_least "$version" "$oldest" \
@@ -373,6 +374,7 @@ check_pattern() { [[ ${!1} =~ ^($2)$ ]] || problem "$1=${!1}: set $3"; }
 
 check_words() {
   check_pattern REGION '[a-z]{2}(-[a-z]+)+-[0-9]' "a Region such as eu-west-1"
+  check_pattern SRC_BUCKET '[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]' "the name of a standard bucket"
   check_pattern APP_NAME '[a-z][a-z0-9-]{1,49}' "2 to 50 lower-case letters, digits and hyphens"
   check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
   check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"
@@ -382,6 +384,8 @@ check_words() {
   check_pattern PREFIX_FILTER '[^*?$]*' "a prefix without * ? and \$, which IAM would read as wildcards"
   check_pattern SRC_KMS_KEY_ARN '(arn:aws:kms:[^:]+:[0-9]{12}:key/.+)?' "the ARN of a KMS key (not of an alias)"
   check_pattern DST_KMS_KEY_ARN '(arn:aws:kms:[^:]+:[0-9]{12}:key/.+)?' "the ARN of a KMS key (not of an alias)"
+  check_pattern S3_CLIENT '(crt|boto3)?' "crt or boto3, or nothing"
+  check_pattern LOG_LEVEL '(DEBUG|INFO|WARNING|ERROR)?' "DEBUG, INFO, WARNING or ERROR, or nothing"
   check_pattern ALARM_EMAIL '([^@[:space:]]+@[^@[:space:]]+)?' "a mail address, or nothing"
   [[ $RETENTION_DAYS == *" $LOG_RETENTION_DAYS "* ]] \
     || problem "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: set one of$RETENTION_DAYS"
@@ -438,6 +442,7 @@ check_source_bucket() {
   region=$(jq -r '.LocationConstraint // "us-east-1" | if . == "EU" then "eu-west-1" else . end' <<<"$answer")
   [[ $region == "$REGION" ]] || problem "SRC_BUCKET=$SRC_BUCKET is in $region, and S3 sends events only to a queue in" \
     "its own Region: set REGION=$region and a destination there"
+  check_notifications
 }
 
 # Zone ids begin with a short form of the Region: eu-north-1 has eun1-az1.
@@ -473,10 +478,22 @@ overlapping_notifications() {
     | "\(.Id) (\(.Events | join(", ")), prefix \"\(filters("prefix"))\")"' <<<"$1"
 }
 
+# Prints the queue that a notification of our name goes to, where that is not ours.
+foreign_queue() {
+  jq -r --argjson ours "$(notification)" '.QueueConfigurations[]?
+    | select(.Id == $ours.Id and .QueueArn != $ours.QueueArn).QueueArn' <<<"$1"
+}
+
 check_notifications() {
-  local have overlap
-  have=$(ask s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
-    --expected-bucket-owner "$SRC_BUCKET_OWNER") || return 0 # the check of the bucket has told why
+  local have overlap other
+  if ! have=$(ask s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
+    --expected-bucket-owner "$SRC_BUCKET_OWNER"); then
+    problem "SRC_BUCKET=$SRC_BUCKET: $have"
+    return
+  fi
+  other=$(foreign_queue "${have:-"{}"}")
+  [[ -z $other ]] || problem "APP_NAME=$APP_NAME: SRC_BUCKET=$SRC_BUCKET has a notification of this name already, to" \
+    "the queue $other of another deployment: set another APP_NAME"
   while read -r overlap; do
     [[ -z $overlap ]] || problem "SRC_BUCKET=$SRC_BUCKET has the notification $overlap, and S3 allows only one per" \
       "event and key: set PREFIX_FILTER to keys it does not cover, or let it publish to SNS and subscribe both"
@@ -485,13 +502,14 @@ check_notifications() {
 
 # Queue of an earlier run with another SRC_BUCKET, whose notification nobody would remove.
 check_previous_source() {
-  local url attributes policy
+  local url attributes bucket
   url=$(lookup sqs get-queue-url --queue-name "$QUEUE_NAME" | jq -r .QueueUrl)
   [[ -n $url ]] || return 0
   attributes=$(lookup sqs get-queue-attributes --queue-url "$url" --attribute-names Policy)
-  policy=$(jq -r '.Attributes.Policy // empty' <<<"${attributes:-null}")
-  [[ -z $policy || $policy == *"arn:aws:s3:*:*:$SRC_BUCKET\""* ]] || problem "SRC_BUCKET=$SRC_BUCKET, but the queue" \
-    "$QUEUE_NAME belongs to another bucket: run cleanup.sh with that SRC_BUCKET first, or set another APP_NAME"
+  bucket=$(jq -r '.Attributes.Policy // "{}" | fromjson | .Statement[0].Condition.ArnLike["aws:SourceArn"] // ""
+    | split(":")[-1] // ""' <<<"${attributes:-null}")
+  [[ -z $bucket || $bucket == "$SRC_BUCKET" ]] || problem "SRC_BUCKET=$SRC_BUCKET, but the queue $QUEUE_NAME gets the" \
+    "events of $bucket: to leave that, run cleanup.sh with SRC_BUCKET=$bucket first; or set another APP_NAME"
 }
 
 # Role names are the account's, all other names are the Region's.
@@ -560,7 +578,6 @@ check_image() {
 check_resources() {
   check_source_bucket
   check_destination_bucket
-  check_notifications
   check_previous_source
   check_roles
   check_network
@@ -738,7 +755,10 @@ ensure_role() {
   finish
 }
 
-ensure_starter_role() { ensure_role "$STARTER_ROLE" "$(lambda_trust)" "$(starter_policy)"; }
+ensure_starter_role() {
+  ensure_role "$STARTER_ROLE" "$(lambda_trust)" "$(starter_policy)"
+  STARTER_ROLE_IS_NEW=$CREATED
+}
 
 ensure_task_role() { ensure_role "$TASK_ROLE" "$(ecs_trust)" "$(task_policy)"; }
 
@@ -773,7 +793,10 @@ ensure_repository() {
 
 sha256() { python3 -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
 
-image_tag() { (cd "$PROJECT_DIR" && printf '%s\n' "$TASK_ARCH" | cat - "${IMAGE_INPUTS[@]}") | sha256 | cut -c 1-16; }
+image_tag() {
+  (cd "$PROJECT_DIR" && printf '%s\n' "$TASK_ARCH" "$DOCKER_BUILD_FLAGS" | cat - "${IMAGE_INPUTS[@]}") | sha256 \
+    | cut -c 1-16
+}
 
 set_image() {
   WORKER_IMAGE=$IMAGE_URI
@@ -868,8 +891,8 @@ ensure_cluster() {
 }
 
 worker_environment() {
-  local name names=("${WORKER_SETTINGS[@]}") PROCESSES=${PROCESSES:-$((TASK_CPU > 1024 ? TASK_CPU / 1024 : 1))}
-  for name in "${OPTIONAL_WORKER_SETTINGS[@]}"; do
+  local name names=() PROCESSES=${PROCESSES:-$((TASK_CPU > 1024 ? TASK_CPU / 1024 : 1))}
+  for name in "${WORKER_SETTINGS[@]}"; do
     [[ -z ${!name} ]] || names+=("$name")
   done
   settings_json "${names[@]}" | jq 'to_entries | map({name: .key, value}) | sort_by(.name)'
@@ -1042,6 +1065,12 @@ ensure_function() {
   code=$(zip_starter "$TEMP_DIR/starter.zip")
   want=$(function_configuration)
   have=$(lookup lambda get-function --function-name "$STARTER_NAME" | jq -c .Configuration)
+  # Only the role that it was made with may decrypt its environment, and not a new one of the same name (re:Post, "How
+  # do I resolve KMSAccessDeniedException errors from AWS Lambda").
+  if [[ -n $have && $STARTER_ROLE_IS_NEW == true ]]; then
+    change "made anew" call lambda delete-function --function-name "$STARTER_NAME"
+    have=""
+  fi
   if [[ -z $have ]]; then
     create create_function "$want"
   else
@@ -1189,9 +1218,10 @@ find_notifications() {
   jq 'del(.ResponseMetadata)' <<<"${have:-"{}"}"
 }
 
+# put_notifications CONFIGURATION OPTION...
 put_notifications() {
   call s3api put-bucket-notification-configuration --bucket "$SRC_BUCKET" --expected-bucket-owner "$SRC_BUCKET_OWNER" \
-    --notification-configuration "$1"
+    --notification-configuration "$1" "${@:2}"
 }
 
 # S3 answers event and filter names in its own order and case.
@@ -1200,14 +1230,24 @@ comparable_notification() {
     else . end' <<<"$1"
 }
 
+# Prints our notification in a bucket's configuration, or null.
+our_notification() {
+  jq --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" \
+    '[.QueueConfigurations[]? | select(.Id == $id and .QueueArn == $queue)][0]' <<<"$1"
+}
+
+# Prints the configuration without it.
+other_notifications() {
+  jq --argjson ours "$(our_notification "$1")" '.QueueConfigurations = ((.QueueConfigurations // []) - [$ours])' <<<"$1"
+}
+
 # The call replaces the bucket's whole configuration, so ours is put among those that are there.
 ensure_notification() {
   local have ours merged
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
   have=$(find_notifications)
-  ours=$(jq --arg id "$NOTIFICATION_ID" '.QueueConfigurations // [] | map(select(.Id == $id))[0]' <<<"$have")
-  merged=$(jq --argjson ours "$(notification)" \
-    '.QueueConfigurations = (.QueueConfigurations // [] | map(select(.Id != $ours.Id)) + [$ours])' <<<"$have")
+  ours=$(our_notification "$have")
+  merged=$(other_notifications "$have" | jq --argjson ours "$(notification)" '.QueueConfigurations += [$ours]')
   if [[ $ours == null ]]; then
     create put_notifications "$merged"
   else

@@ -237,6 +237,12 @@ describe_rule() {
     enabled: (.State == "ENABLED"), minutes: (.ScheduleExpression | capture("(?<n>\\d+)").n | tonumber)} else . end'
 }
 
+# Seconds since deploy.sh made or changed the function that starts workers, or null where there is none.
+function_age() {
+  lookup lambda get-function-configuration --function-name "$STARTER_NAME" \
+    | jq -s '.[0] | if . then now - (.LastModified | sub("[.+].*"; "Z") | fromdateiso8601) | floor else . end'
+}
+
 # Reads the parts and adds the one word and the reasons for it.
 judge() {
   jq --argjson behind "$BEHIND_SECONDS" '
@@ -245,7 +251,9 @@ judge() {
     | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
        (.rule | select(. == null) | "no rule runs the starter: ./deploy.sh"),
        (.rule | select(. and (.enabled | not)) | "the rule that runs the starter is disabled: ./deploy.sh"),
-       (.starter | select(. == null and $silence <= 3600) | "the starter has not run for an hour"),
+       (.function_age | select(. == null) | "there is no function that starts workers: ./deploy.sh"),
+       (select(.starter == null and $silence <= 3600 and (.function_age // 0) > $silence)
+         | "the starter has not run for an hour"),
        (.starter | select(. and .error != "") | "the starter failed: \(.error)"),
        (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
        (.dead_letters.visible | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh redrive")]
@@ -271,6 +279,7 @@ collect_status() {
   gather oldest oldest_message &
   gather workers list_tasks --desired-status RUNNING &
   gather rule describe_rule &
+  gather function_age function_age &
   gather starter last_start &
   gather failures last_failures &
   gather lag last_lags &

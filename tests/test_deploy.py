@@ -336,6 +336,97 @@ def test_a_policy_and_a_lifecycle_of_others_on_the_destination_stay(account: Acc
     assert account.buckets()[1:] == buckets
 
 
+@one_cloud
+@one_cli
+def test_the_policy_stays_for_a_lifecycle_rule_that_others_added_to_ours(account: Account) -> None:
+    account.run("deploy.sh")
+    s3 = account.client("s3")
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=MIRROR)["Rules"]
+    rules += [{"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}, "Expiration": {"Days": 3}}]
+    s3.put_bucket_lifecycle_configuration(Bucket=MIRROR, LifecycleConfiguration={"Rules": rules})
+    buckets = account.buckets()[1:]
+    _, errors = account.run("cleanup.sh", "--yes")
+    assert f"stays: the lifecycle of {MIRROR}, because it has rules of others too" in errors
+    assert account.buckets()[1:] == buckets
+
+
+def notifications(account: Account) -> list[dict[str, Any]]:
+    return list(account.client("s3").get_bucket_notification_configuration(Bucket=SOURCE)["QueueConfigurations"])
+
+
+@one_cloud
+@one_cli
+def test_a_notification_of_our_name_to_another_queue_is_another_deployments(account: Account) -> None:
+    account.run("deploy.sh")
+    theirs = notifications(account)
+    moved = [found | {"QueueArn": found["QueueArn"] + "2"} if found["Id"] == APP else found for found in theirs]
+    account.client("s3").put_bucket_notification_configuration(
+        Bucket=SOURCE, NotificationConfiguration={"QueueConfigurations": moved}
+    )
+    _, errors = account.run("deploy.sh", status=2)
+    assert f"APP_NAME={APP}: SRC_BUCKET={SOURCE} has a notification of this name already, to the queue arn:" in errors
+    account.run("cleanup.sh", "--yes")
+    assert notifications(account) == moved
+
+
+@one_cloud
+@one_cli
+def test_cleanup_removes_our_notification_also_where_one_of_others_goes_to_what_is_gone(account: Account) -> None:
+    account.run("deploy.sh")
+    account.run("cleanup.sh", "--yes")
+    put = [call for call in account.recorder.calls if call.operation == "PutBucketNotificationConfiguration"]
+    assert [call.parameters["SkipDestinationValidation"] for call in put] == [True]
+
+
+@one_cloud
+@one_cli
+def test_cleanup_with_another_source_than_that_of_the_queue_removes_nothing(account: Account) -> None:
+    account.run("deploy.sh")
+    _, errors = account.run("cleanup.sh", "--yes", status=2, SRC_BUCKET="forgotten")
+    assert f"SRC_BUCKET=forgotten, but the queue {APP}-q gets the events of {SOURCE}" in errors
+    assert account.recorder.writes == []
+
+
+@one_cloud
+@one_cli
+def test_cleanup_reads_nothing_of_a_destination_of_another_account(account: Account) -> None:
+    account.run("deploy.sh")
+    account.run("cleanup.sh", "--yes", DST_BUCKET_OWNER="999999999999")
+    assert [call.operation for call in account.recorder.calls if call.parameters.get("Bucket") == MIRROR] == []
+
+
+@one_cloud
+@one_cli
+def test_a_function_whose_role_was_deleted_is_made_anew(account: Account) -> None:
+    account.run("deploy.sh")
+    iam, role = account.client("iam"), f"{APP}-starter-role"
+    iam.delete_role_policy(RoleName=role, PolicyName=APP)
+    iam.delete_role(RoleName=role)
+    output, _ = account.run("deploy.sh")
+    assert f"function {APP}-starter: created" in output
+    assert {call.operation for call in account.recorder.writes} >= {"DeleteFunction", "CreateFunction", "AddPermission"}
+    assert set(states(account.run("deploy.sh")[0])) == {"exists"}
+
+
+@one_cloud
+@one_cli
+def test_other_build_arguments_make_another_image(account: Account) -> None:
+    account.run("deploy.sh")
+    output, _ = account.run("deploy.sh", DOCKER_BUILD_FLAGS="--build-arg BASE=other")
+    assert [state for state in states(output) if state != "exists"] == ["created", "changed"], output
+
+
+@one_cloud
+@one_cli
+def test_a_notification_that_may_not_be_read_is_a_problem_before_anything_is_made(account: Account) -> None:
+    operation = "GetBucketNotificationConfiguration"
+    account.recorder.refusals = [Refusal(operation, 1, "AccessDenied", "no s3:GetBucketNotification", 403)]
+    _, errors = account.run("deploy.sh", status=2)
+    assert f"SRC_BUCKET={SOURCE}: " in errors
+    assert "no s3:GetBucketNotification" in errors
+    assert account.recorder.writes == []
+
+
 CHANGED = re.compile(r"^\[\d+/\d+\] (.+): changed \((.+)\)$", re.MULTILINE)
 # A changed setting, and the resources that have to change with it; every other one has to stay.
 CHANGED_SETTINGS = {
@@ -358,6 +449,7 @@ CHANGED_SETTINGS = {
     },
     ("DST_KMS_KEY_ARN", "arn:aws:kms:us-east-1:123456789012:key/1"): {f"role {APP}-task-role": "policy"},
     ("ALARM_AGE_SECONDS", "600"): {f"alarm {APP}-behind": "AlarmDescription, Threshold"},
+    ("S3_CLIENT", "boto3"): {f"task definition {APP}-task": "containerDefinitions"},
 }
 
 
@@ -435,6 +527,8 @@ WRONG_SETTINGS = {
     "TASK_MEMORY": ("8192", "512 with"),
     "TASK_ARCH": ("arm", "set ARM64 or X86_64"),
     "PREFIX_FILTER": ("a*/", "wildcards"),
+    "S3_CLIENT": ("CRT", "crt or boto3"),
+    "LOG_LEVEL": ("debug", "DEBUG, INFO, WARNING or ERROR"),
     "SUBNETS": ("subnet-0badbad0", "InvalidSubnetID.NotFound"),
     "LOG_RETENTION_DAYS": ("31", "set one of 1 3 5"),
     "SRC_BUCKET_OWNER": ("12", "the 12 digits of an AWS account"),
@@ -475,6 +569,22 @@ def path_without(tool: str, folder: Path) -> Path:
     return folder
 
 
+def broken_cli(folder: Path) -> Path:
+    """A folder with an `aws` as a version manager leaves it that has no version of it."""
+    folder.mkdir()
+    (folder / "aws").write_text("#!/bin/sh\necho 'aws: command not found in any of these versions' >&2\nexit 127\n")
+    (folder / "aws").chmod(0o755)
+    return folder
+
+
+def test_errors_are_asked_for_in_the_format_that_is_read(tmp_path: Path) -> None:
+    (tmp_path / "aws").write_text('#!/bin/sh\necho "$AWS_CLI_ERROR_FORMAT"\n')
+    (tmp_path / "aws").chmod(0o755)
+    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "AWS_CLI_ERROR_FORMAT": "json"}
+    command = ["bash", "-c", f"source '{PROJECT}/deploy.sh'; aws sts get-caller-identity"]
+    assert subprocess.run(command, env=settings, capture_output=True, text=True).stdout == "legacy\n"
+
+
 @one_cloud
 @one_cli
 def test_checks_of_the_account_name_the_setting_and_what_to_do(
@@ -488,9 +598,11 @@ def test_checks_of_the_account_name_the_setting_and_what_to_do(
         ({"VISIBILITY_TIMEOUT": "600"}, "VISIBILITY_TIMEOUT=600: set at least 1200"),
         ({"MAX_WORKERS": "4"}, "needs 8 vCPUs, the account's Fargate Spot quota is 6"),
         ({"DST_BUCKET": "none--use1-az4--x-s3"}, "DST_BUCKET=none--use1-az4--x-s3 does not exist"),
+        ({"SRC_BUCKET": "Their_Source"}, "SRC_BUCKET=Their_Source: set the name of a standard bucket"),
         ({"DST_BUCKET": SOURCE}, "set the name of a directory bucket, such as mirror--use1-az1--x-s3"),
         ({"PATH": f"{account.tools}:{path_without('jq', account.project / 'bin')}"}, "jq is not installed"),
         ({"PATH": str(account.project / "bin")}, "the AWS CLI (aws) is not installed"),
+        ({"PATH": f"{broken_cli(account.project / 'broken')}:{os.environ['PATH']}"}, "aws: command not found in any"),
     ):
         _, errors = account.run("deploy.sh", status=2, **settings)
         assert message in errors

@@ -366,6 +366,7 @@ IDLE: dict[str, Any] = {
     "dead_letters": {"visible": 0, "in_flight": 0, "delayed": 0},
     "workers": [],
     "rule": {"enabled": True, "minutes": 1},
+    "function_age": 7200,
     "starter": {"at": "", "seconds_ago": 30, "decision": {"failures": []}, "error": ""},
 }
 
@@ -388,6 +389,9 @@ IDLE: dict[str, Any] = {
         ),
         ({"dead_letters": {"visible": 1}}, "failing"),
         ({"starter": None}, "failing"),
+        ({"starter": None, "function_age": 179}, "idle"),
+        ({"starter": None, "function_age": 181}, "failing"),
+        ({"function_age": None}, "failing"),
         ({"starter": {**IDLE["starter"], "error": "[ERROR] ValueError", "decision": None}}, "failing"),
         ({"starter": {**IDLE["starter"], "seconds_ago": 200}}, "failing"),
         ({"rule": {"enabled": True, "minutes": 5}, "starter": {**IDLE["starter"], "seconds_ago": 200}}, "idle"),
