@@ -481,6 +481,7 @@ class Context:
     pool: ThreadPoolExecutor
     now: Callable[[], float] = time.monotonic
     refused: set[str] = field(default_factory=set)  # what the directory bucket turned out not to take
+    refused_lock: threading.Lock = field(default_factory=threading.Lock)
     source_bucket_seen: float = float("-inf")
     lock: threading.Lock = field(default_factory=threading.Lock)
     session_ready: bool = False
@@ -665,9 +666,11 @@ def write_on_condition(
             raise
         refusal = describe(error)
     yield from write({})
-    if "conditional writes" not in context.refused:  # others may have learned it at the same time
+    with context.refused_lock:  # others may learn it at the same time
+        is_new = "conditional writes" not in context.refused
+        context.refused.add("conditional writes")
+    if is_new:
         log.warning("the destination refuses conditional writes, going on without: %s", refusal)
-    context.refused.add("conditional writes")
 
 
 def create_upload(context: Context, job: Job, source: Source) -> Steps[Upload]:
