@@ -173,7 +173,7 @@ list_topic() {
 # A dashboard has no tags in the older versions of the AWS CLI. Its name is the account's, whatever the Region.
 list_dashboard() {
   find_dashboard | jq -r --arg region "$REGION" --arg name "$DASHBOARD_NAME" \
-    'select(any(.widgets[]; .properties.region == $region)) | $name'
+    'select(any(.widgets[]?; .properties.region? == $region)) | $name'
 }
 
 # --- removing -----------------------------------------------------------------------------------------------------

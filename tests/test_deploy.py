@@ -300,6 +300,8 @@ def test_what_others_named_like_ours_stays(account: Account) -> None:
     )
     account.client("sns").create_topic(Name=f"{APP}-alarms")
     account.put_alarm(f"{APP}-behind")
+    elsewhere = json.dumps({"widgets": [{"type": "metric", "properties": {"region": "eu-north-1", "metrics": []}}]})
+    account.client("cloudwatch").put_dashboard(DashboardName=APP, DashboardBody=elsewhere)
     before = account.inventory()
 
     _, errors = account.run("deploy.sh", status=2)
