@@ -375,8 +375,8 @@ main() {
         return
         ;;
       --local)
-        # shellcheck source=tests/local.sh
-        source "$PROJECT_DIR/tests/local.sh"
+        # shellcheck source=local/local.sh
+        source "$PROJECT_DIR/local/local.sh"
         local_cleanup
         return
         ;;

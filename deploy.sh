@@ -1494,8 +1494,8 @@ HELP
 main() {
   case "${1:-}" in
     --local)
-      # shellcheck source=tests/local.sh
-      source "$PROJECT_DIR/tests/local.sh"
+      # shellcheck source=local/local.sh
+      source "$PROJECT_DIR/local/local.sh"
       local_deploy "${@:2}"
       ;;
     --dry-run)

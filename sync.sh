@@ -589,8 +589,8 @@ start() {
 }
 
 use_local_cloud() {
-  # shellcheck source=tests/local.sh
-  source "$PROJECT_DIR/tests/local.sh"
+  # shellcheck source=local/local.sh
+  source "$PROJECT_DIR/local/local.sh"
   cloud_is_up || die "no local cloud is up: start it with ./deploy.sh --local"
   choose_settings
   use_cloud

@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the stand-in
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))  # the stand-in
 
 import footprint
 import freshness

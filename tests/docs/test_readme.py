@@ -15,7 +15,7 @@ from account import CREDENTIALS, answers, free_port, python_with, running, runni
 
 import worker
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
 
@@ -209,7 +209,7 @@ def cli_with_logs_tail() -> Path:
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment for commands in a local cloud in which nothing is yet, and a worker is a process."""
-    python = python_with("ministack", ROOT / "tests/cloud-requirements.txt")
+    python = python_with("ministack", ROOT / "local/requirements.txt")
     port, log = free_port(), tmp_path / "cloud.log"
     settings = {
         "GATEWAY_PORT": str(port),
@@ -224,7 +224,7 @@ def cloud(tmp_path: Path) -> Iterator[dict[str, str]]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     with (
         running_cli(cli_with_logs_tail(), tmp_path) as tools,
-        running([python, str(ROOT / "tests/cloud.py")], log, **settings) as process,
+        running([python, str(ROOT / "local/cloud.py")], log, **settings) as process,
     ):
         wait_for(lambda: answers(f"{url}/_ministack/health"), process, log)
         yield kept | CREDENTIALS | {"AWS_ENDPOINT_URL": url, "PATH": f"{tools}:{os.environ['PATH']}", "AWS_PAGER": ""}

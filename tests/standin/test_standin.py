@@ -16,10 +16,10 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
-from conftest import wait_until
 from standin import Standin
 from standin_s3 import MAX_COPY
 from standin_store import GIB, MIB
+from world import wait_until
 
 SOURCE = "source"
 MIRROR = "mirror--use1-az4--x-s3"

@@ -1,4 +1,4 @@
-"""tests/cost.py: the sums agree with what one can add up by hand."""
+"""tests/docs/cost.py: the sums agree with what one can add up by hand."""
 
 import re
 

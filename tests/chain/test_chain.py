@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
 FILES = ["empty.dat", "hello.txt", "multipart.bin", "nested/deeper/changes.json", "with space/größe €.txt"]
 DELETED = "nested/goes-away.txt"

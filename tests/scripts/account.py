@@ -24,8 +24,9 @@ from botocore.exceptions import ClientError
 from fast_aws import CLIENT
 from recorder import Recorder
 
-TESTS = Path(__file__).parent
-PROJECT = TESTS.parent
+HERE = Path(__file__).parent
+PROJECT = HERE.parents[1]
+LOCAL = PROJECT / "local"
 REGION = "us-east-1"
 SOURCE = "their-source"
 MIRROR = "mirror--use1-az4--x-s3"
@@ -104,7 +105,7 @@ def answers(url: str) -> bool:
 @contextlib.contextmanager
 def running_ministack(folder: Path) -> Iterator[tuple[str, str]]:
     """(URL, URL of the reset) of the local cloud; no rule fires, and tasks are only written down."""
-    python = python_with("ministack", TESTS / "cloud-requirements.txt")
+    python = python_with("ministack", LOCAL / "requirements.txt")
     port, log = free_port(), folder / "ministack.log"
     settings = {
         "GATEWAY_PORT": str(port),
@@ -112,7 +113,7 @@ def running_ministack(folder: Path) -> Iterator[tuple[str, str]]:
         "DOCKER_HOST": "unix:///nonexistent.sock",
         "TMPDIR": str(folder),
     }
-    with running([python, str(TESTS / "cloud.py")], log, **settings) as process:
+    with running([python, str(LOCAL / "cloud.py")], log, **settings) as process:
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: answers(f"{url}/_ministack/health"), process, log)
         yield url, f"{url}/_ministack/reset"
@@ -121,7 +122,7 @@ def running_ministack(folder: Path) -> Iterator[tuple[str, str]]:
 @contextlib.contextmanager
 def running_moto(folder: Path) -> Iterator[tuple[str, str]]:
     """(URL, URL of the reset) of a moto server."""
-    python = python_with("moto", TESTS / "moto-requirements.txt")
+    python = python_with("moto", HERE / "moto-requirements.txt")
     port, log = free_port(), folder / "moto.log"
     with running([python, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], log) as process:
         url = f"http://127.0.0.1:{port}"
@@ -138,7 +139,7 @@ def running_cli(cli: Path, folder: Path) -> Iterator[Path]:
     client.parent.mkdir()
     client.write_text(CLIENT % str(address))
     client.chmod(0o755)
-    with running([*interpreter, str(TESTS / "fast_aws.py"), str(address)], log) as process:
+    with running([*interpreter, str(HERE / "fast_aws.py"), str(address)], log) as process:
         wait_for(lambda: "ready" in log.read_text(), process, log)
         yield client.parent
 

@@ -1,6 +1,6 @@
 """What the sync costs in a month, by scenario: the sums behind the table in README.md.
 
-    python tests/cost.py
+    python tests/docs/cost.py
 
 Prices are public list prices in USD without tax for us-east-1, as they were on PRICES_OF. Look them up again before you
 rely on them. The free tier is shown as a row of its own, because it is the account's and others may have used it up.

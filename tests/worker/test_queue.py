@@ -9,7 +9,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from conftest import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
+from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
 
 import worker
 

@@ -35,9 +35,9 @@ find_python() {
 }
 
 make_venv() {
-  local python packages=(-r "$LOCAL_ROOT/tests/cloud-requirements.txt")
+  local python packages=(-r "$LOCAL_ROOT/local/requirements.txt")
   python=$(find_python)
-  command -v jq >/dev/null || packages+=(-r "$LOCAL_ROOT/tests/jq-requirements.txt")
+  command -v jq >/dev/null || packages+=(-r "$LOCAL_ROOT/local/jq-requirements.txt")
   local_say "making a venv in .local with $("$python" --version)"
   "$python" -m venv "$LOCAL_DIR/venv"
   "$LOCAL_DIR/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2
@@ -46,7 +46,7 @@ make_venv() {
 provide_jq() {
   if command -v jq >/dev/null; then return; fi
   mkdir "$LOCAL_DIR/bin"
-  printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$LOCAL_DIR/venv/bin/python" "$LOCAL_ROOT/tests/jq" >"$LOCAL_DIR/bin/jq"
+  printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$LOCAL_DIR/venv/bin/python" "$LOCAL_ROOT/local/jq" >"$LOCAL_DIR/bin/jq"
   chmod +x "$LOCAL_DIR/bin/jq"
   PATH="$LOCAL_DIR/bin:$PATH"
 }
@@ -97,7 +97,7 @@ cloud_is_up() {
   local pid
   [[ -s $LOCAL_DIR/pid ]] || return 1
   pid=$(<"$LOCAL_DIR/pid")
-  [[ $(command_of "$pid") == *"$LOCAL_ROOT/tests/cloud.py"* ]]
+  [[ $(command_of "$pid") == *"$LOCAL_ROOT/local/cloud.py"* ]]
 }
 
 port_answers() { (: >"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -111,7 +111,7 @@ launch_cloud() {
   local settings=(AUTH=true "GATEWAY_PORT=$1" "TMPDIR=$LOCAL_DIR/tmp" "COPY_MAX=$MULTIPART_THRESHOLD")
   [[ $LOCAL_ENGINE == docker ]] || settings+=("LOCAL_WORKER=$LOCAL_ROOT/worker.py")
   set -m # a process group of its own: Ctrl-C does not reach it, and one signal ends all of it
-  env "${settings[@]}" "$LOCAL_DIR/venv/bin/python" "$LOCAL_ROOT/tests/cloud.py" \
+  env "${settings[@]}" "$LOCAL_DIR/venv/bin/python" "$LOCAL_ROOT/local/cloud.py" \
     </dev/null >"$LOCAL_DIR/cloud.log" 2>&1 &
   printf '%s\n' "$!" >"$LOCAL_DIR/pid"
   set +m

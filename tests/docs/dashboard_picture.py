@@ -1,6 +1,6 @@
 """The dashboard of deploy.sh as a picture, from the metrics and logs of the cloud that the environment names.
 
-    python tests/dashboard_picture.py PICTURE.png [MINUTES] [SECONDS]
+    python tests/docs/dashboard_picture.py PICTURE.png [MINUTES] [SECONDS]
 
 shows the last MINUTES (60) with a point for every SECONDS (60). It needs the packages of tests/bench/requirements.txt.
 """

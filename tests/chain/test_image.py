@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from conftest import World, wait_until
+from world import World, wait_until
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 NAME = "s3-to-s3express-sync-test"
 MOST_ADDED_BYTES = 60_000_000
 ELF_MACHINES = {62: "amd64", 183: "arm64"}  # e_machine in elf.h

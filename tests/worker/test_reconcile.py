@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import unquote_plus
 
 import pytest
-from conftest import MIRROR, QUEUE, SOURCE, World
 from standin import Standin
+from world import MIRROR, QUEUE, SOURCE, World
 
 import worker
 

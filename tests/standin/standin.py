@@ -1,6 +1,6 @@
 """A stand-in for S3 and SQS on one port, for tests and benchmarks.
 
-    python tests/standin.py --port 0        prints "listening on http://127.0.0.1:PORT", stops on SIGTERM
+    python tests/standin/standin.py --port 0        prints "listening on http://127.0.0.1:PORT", stops on SIGTERM
 
 or, from a test:
 

@@ -15,7 +15,7 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from conftest import MIRROR, SOURCE
+from world import MIRROR, SOURCE
 
 import worker
 

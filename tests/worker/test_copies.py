@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
+from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
 
 GIB = 1024**3
 TIB = 1024**4

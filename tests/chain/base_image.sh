@@ -4,7 +4,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 
-readonly DOCKERFILE="${BASH_SOURCE[0]%/*}/../Dockerfile"
+readonly DOCKERFILE="${BASH_SOURCE[0]%/*}/../../Dockerfile"
 readonly SUITE=trixie # the Debian release whose python3 is 3.13
 readonly STAND_IN_PACKAGES=base-files,ca-certificates,coreutils,dash,findutils,python-is-python3,python3,python3-pip
 readonly CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MIRROR as MIRROR_OF_WORLD
-from conftest import SOURCE as SOURCE_OF_WORLD
-from conftest import World
 from insights import answer, titles, widgets
+from world import MIRROR as MIRROR_OF_WORLD
+from world import SOURCE as SOURCE_OF_WORLD
+from world import World
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
 SOURCE, MIRROR = "local-source", "local-destination--use1-az4--x-s3"
 APP = "s3-to-s3express-sync"

@@ -5,7 +5,7 @@ import random
 import signal
 import time
 
-from conftest import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
+from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
 
 MIB = 1024**2
 SECONDS = int(os.environ.get("CHAOS_SECONDS", "120"))

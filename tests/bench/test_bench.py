@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCH = Path(__file__).parent / "bench" / "run"
+BENCH = Path(__file__).with_name("run")
 
 
 def test_the_benchmark_measures_the_worker_and_prints_its_table(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Run ministack 1.5.33, an AWS stand-in in one process, with what this project's chain needs and ministack lacks.
 
-    GATEWAY_PORT=4566 AUTH=true python tests/cloud.py
+    GATEWAY_PORT=4566 AUTH=true python local/cloud.py
 
 A function under `@replaces(module, name)` stands in for that function of ministack and gets it as its first argument.
 ministack's own settings apply (GATEWAY_PORT, AUTH, ...). Settings of this file, from the environment too:

@@ -1,4 +1,4 @@
-"""The local cloud: every gap of ministack that tests/cloud.py closes, over the wire and with IAM enforced."""
+"""The local cloud: every gap of ministack that local/cloud.py closes, over the wire and with IAM enforced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-TESTS = Path(__file__).parent
+PROJECT = Path(__file__).parents[2]
+LOCAL = PROJECT / "local"
 MIB = 1024**2
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
@@ -66,9 +67,9 @@ def cloud_python():
     """An interpreter with ministack: this one, or that of a second venv, because ministack pins its botocore."""
     if importlib.util.find_spec("ministack"):
         return sys.executable
-    venv = TESTS.parent / ".venv" / "cloud"
+    venv = PROJECT / ".venv" / "cloud"
     python = venv / "bin" / "python"
-    requirements = TESTS / "cloud-requirements.txt"
+    requirements = LOCAL / "requirements.txt"
     installed = venv / "installed.txt"
     if not installed.exists() or installed.read_text() != requirements.read_text():
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
@@ -96,7 +97,7 @@ def start_cloud(cloud_python, tmp_path_factory):
         directory, port = tmp_path_factory.mktemp("cloud"), free_port()
         log = directory / "log"
         env = {**os.environ, "GATEWAY_PORT": str(port), "TMPDIR": str(directory), **settings}
-        command = [cloud_python, TESTS / "cloud.py"]
+        command = [cloud_python, LOCAL / "cloud.py"]
         with log.open("w") as out:
             server = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
         servers.append(server)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Mutant(NamedTuple):
@@ -23,27 +23,27 @@ class Mutant(NamedTuple):
 
 
 def schedules(case: str) -> tuple[str, ...]:
-    return (f"test_interleavings.py::test_every_schedule_ends_with_a_destination_equal_to_the_source[{case}]",)
+    return (f"protocol/test_interleavings.py::test_every_schedule_ends_with_a_destination_equal_to_the_source[{case}]",)
 
 
 def copies(name: str) -> tuple[str, ...]:
-    return (f"test_worker_copies.py::test_{name}",)
+    return (f"worker/test_copies.py::test_{name}",)
 
 
 def queue(name: str) -> tuple[str, ...]:
-    return (f"test_worker_queue.py::test_{name}",)
+    return (f"worker/test_queue.py::test_{name}",)
 
 
 def rules(name: str) -> tuple[str, ...]:
-    return (f"test_worker_rules.py::test_{name}",)
+    return (f"protocol/test_rules.py::test_{name}",)
 
 
 def faults(name: str) -> tuple[str, ...]:
-    return (f"test_worker_faults.py::test_{name}",)
+    return (f"protocol/test_faults.py::test_{name}",)
 
 
 def reconcile(name: str) -> tuple[str, ...]:
-    return (f"test_reconcile.py::test_{name}",)
+    return (f"worker/test_reconcile.py::test_{name}",)
 
 
 MUTANTS = (

@@ -6,7 +6,7 @@ import pytest
 from mutants import MUTANTS, plant, run_tests
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
-IN_PROCESS = ("test_interleavings", "test_worker_faults", "test_worker_rules")
+IN_PROCESS = "protocol/"
 PLANTED = [mutant for mutant in MUTANTS if NIGHTLY or mutant.tests[0].startswith(IN_PROCESS)]
 
 

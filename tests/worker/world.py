@@ -1,0 +1,120 @@
+"""The stand-in with two buckets and a queue, and worker processes on them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from standin import Standin
+
+import worker
+
+SOURCE = "source"
+MIRROR = "mirror--use1-az4--x-s3"
+QUEUE = "sync-q"
+DEAD_LETTERS = "sync-dlq"
+WORKER = Path(worker.__file__)
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+# Short enough for a test, in the proportions of the real ones.
+QUICK = {
+    "REGION": "us-east-1",
+    "SRC_BUCKET": SOURCE,
+    "DST_BUCKET": MIRROR,
+    "VISIBILITY_TIMEOUT": "8",
+    "VISIBILITY_EXTEND_INTERVAL": "1",
+    "WAIT_TIME_SECONDS": "1",
+    "EMPTY_POLLS_BEFORE_EXIT": "2",
+    "RETRY_BASE_SECONDS": "1",
+    "COPY_TIMEOUT": "3",
+}
+
+
+class World:
+    """A source, a mirror and a queue in the stand-in, and the worker that is run on them."""
+
+    def __init__(self, standin: Standin) -> None:
+        self.standin = standin
+        self.queue_url = ""
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def build(self, **queue_settings: Any) -> None:
+        self.standin.reset()
+        self.standin.create_bucket(SOURCE)
+        self.standin.create_bucket(MIRROR)
+        settings = {"visibility_timeout": 8, "max_receive_count": 3, "dead_letter_queue": DEAD_LETTERS}
+        self.queue_url = self.standin.create_queue(QUEUE, **settings | queue_settings)
+        self.standin.notify(SOURCE, QUEUE)
+
+    def environment(self, **changed: str) -> dict[str, str]:
+        inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "S3_CLIENT") if name in os.environ}
+        given = {"AWS_ENDPOINT_URL": self.standin.url, "QUEUE_URL": self.queue_url}
+        return inherited | CREDENTIALS | given | QUICK | changed
+
+    def start_worker(self, **changed: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, str(WORKER)],
+            env=self.environment(**changed),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def run_worker(self, **changed: str) -> str:
+        """The output of a worker that has ended by itself with exit status 0."""
+        process = self.start_worker(**changed)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+        return output
+
+    def stop_worker(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=300)
+        return output
+
+    def kill_all(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+    def worker(self, **changed: str) -> worker.Worker:
+        """The worker's parts in this process, for tests that call one of its functions."""
+        return worker.make_worker(worker.load_settings(self.environment(**changed)))
+
+    def put(self, key: str, size: int = 1024, **fields: Any) -> dict[str, Any]:
+        return self.standin.put(SOURCE, key, size, **fields)
+
+    def mirrored(self) -> dict[str, Any]:
+        return self.standin.objects(MIRROR)
+
+    def requests(self) -> dict[str, int]:
+        return self.standin.stats()["requests"]
+
+    def is_equal(self) -> bool:
+        return content(self.standin.objects(SOURCE)) == content(self.mirrored())
+
+    def is_empty(self) -> bool:
+        return not any(self.standin.queue(QUEUE).values())
+
+
+def content(objects: dict[str, Any]) -> dict[str, Any]:
+    """key -> the bytes (as ranges of the writes they come from) and the metadata, without what only the mirror has."""
+    return {
+        key: (found["content"], {name: value for name, value in found["metadata"].items() if name != "sync-source"})
+        for key, found in objects.items()
+    }
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    """Raises where the condition does not become true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
