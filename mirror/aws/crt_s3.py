@@ -1,0 +1,150 @@
+"""S3 over the AWS CRT: HeadObject, CopyObject, UploadPartCopy and DeleteObject. What is rare stays with boto3."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import Any
+
+import awscrt.auth
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mirror.aws.boto3_clients import Boto3S3
+from mirror.aws.endpoints import Endpoint, bucket_endpoint
+from mirror.aws.http import CrtHttp, credentials_provider
+from mirror.aws.timeouts import ANSWER_TIMEOUT
+from mirror.aws.wire import (
+    COPY_OBJECT,
+    DELETE_OBJECT,
+    HEAD_OBJECT,
+    UPLOAD_PART_COPY,
+    Operation,
+    read_answer,
+    request_for,
+)
+from mirror.errors import describe, is_busy
+from mirror.settings import Settings
+
+log = logging.getLogger("worker")
+
+SESSION_MARGIN = 60  # seconds before a session of five minutes ends
+
+
+class CrtS3:
+    """See mirror.calls.S3. boto3 finds the endpoints and the credentials, and creates the S3 Express session."""
+
+    def __init__(self, settings: Settings, http: CrtHttp, boto3: Boto3S3) -> None:
+        self.settings = settings
+        self.http = http
+        self.boto3 = boto3
+        client = boto3.quick
+        self.endpoints = {
+            settings.src_bucket: bucket_endpoint(client, client.head_object, settings.src_bucket, "s3"),
+            settings.dst_bucket: bucket_endpoint(
+                client, client.copy_object, settings.dst_bucket, "s3express", CopySource="b/k"
+            ),
+        }
+        self.lock = asyncio.Lock()
+        self.session: Any = None
+        self.session_ends = 0.0
+        # The switch of botocore for servers that know no sessions.
+        self.has_sessions = os.environ.get("AWS_S3_DISABLE_EXPRESS_SESSION_AUTH", "").lower() != "true"
+
+    # Over the CRT
+
+    async def head_object(self, **parameters: Any) -> dict[str, Any]:
+        return await self.send(HEAD_OBJECT, parameters, ANSWER_TIMEOUT)
+
+    async def copy_object(self, **parameters: Any) -> dict[str, Any]:
+        return await self.send(COPY_OBJECT, parameters, self.settings.copy_timeout)
+
+    async def delete_object(self, **parameters: Any) -> dict[str, Any]:
+        return await self.send(DELETE_OBJECT, parameters, self.settings.copy_timeout)
+
+    async def upload_part_copy(self, **parameters: Any) -> Any:
+        """Once over the CRT; what S3 is too busy for is repeated by boto3, as a part may be."""
+        try:
+            return await self.send(UPLOAD_PART_COPY, parameters, self.settings.copy_timeout)
+        except (ClientError, BotoCoreError) as error:
+            if not is_busy(error):
+                raise
+            log.debug("a part once more with boto3: %s", describe(error))
+        return await self.boto3.upload_part_copy(**parameters)
+
+    async def send(self, operation: Operation, parameters: dict[str, Any], timeout: int) -> dict[str, Any]:
+        endpoint = self.endpoints[parameters["Bucket"]]
+        request = request_for(endpoint, operation.method, parameters)
+        await self.sign(endpoint, operation, request)
+        if operation.method != "HEAD":
+            request.headers.add("Content-Length", "0")  # after signing: boto3 does not sign it
+        return read_answer(operation, await self.http.send(endpoint, request, timeout))
+
+    async def sign(self, endpoint: Endpoint, operation: Operation, request: Any) -> None:
+        """Copies are signed with IAM credentials, all else on a directory bucket with those of a session.
+
+        (S3 User Guide, "Authorizing Zonal endpoint API operations with CreateSession".)
+        """
+        algorithm = awscrt.auth.AwsSigningAlgorithm.V4
+        if endpoint.signing_name == "s3express" and not operation.result and self.has_sessions:
+            algorithm, provider = awscrt.auth.AwsSigningAlgorithm.V4_S3EXPRESS, await self.session_credentials()
+        else:
+            provider = await self.http.credentials()
+        self.http.sign(
+            endpoint,
+            request,
+            algorithm=algorithm,
+            credentials_provider=provider,
+            signed_body_header_type=awscrt.auth.AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
+            signed_body_value=awscrt.auth.AwsSignedBodyValue.EMPTY_SHA256,
+        )
+
+    # The session
+
+    async def session_credentials(self, margin: float = SESSION_MARGIN) -> Any:
+        """Credentials of an S3 Express session; one renews it while the others wait for that."""
+        if time.time() < self.session_ends - margin:
+            return self.session
+        async with self.lock:
+            if time.time() > self.session_ends - margin:
+                bucket = self.settings.dst_bucket
+                answer = await asyncio.to_thread(self.boto3.quick.create_session, Bucket=bucket)
+                found = answer["Credentials"]
+                keys = found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"]
+                self.session = credentials_provider(*keys)
+                self.session_ends = found["Expiration"].timestamp()
+            return self.session
+
+    async def open_session(self) -> None:
+        if self.has_sessions:
+            await self.session_credentials()
+
+    async def renew_session(self) -> None:
+        """Early, so that no request has to wait for it."""
+        if not self.session:
+            return
+        try:
+            await self.session_credentials(2 * SESSION_MARGIN)
+        except (ClientError, BotoCoreError) as error:
+            log.warning("could not renew the S3 Express session yet: %s", describe(error))
+
+    # With boto3
+
+    async def create_multipart_upload(self, **parameters: Any) -> Any:
+        return await self.boto3.create_multipart_upload(**parameters)
+
+    async def complete_multipart_upload(self, **parameters: Any) -> Any:
+        return await self.boto3.complete_multipart_upload(**parameters)
+
+    async def abort_multipart_upload(self, **parameters: Any) -> Any:
+        return await self.boto3.abort_multipart_upload(**parameters)
+
+    async def list_parts(self, **parameters: Any) -> Any:
+        return await self.boto3.list_parts(**parameters)
+
+    async def list_multipart_uploads(self, **parameters: Any) -> Any:
+        return await self.boto3.list_multipart_uploads(**parameters)
+
+    async def list_objects_v2(self, **parameters: Any) -> Any:
+        return await self.boto3.list_objects_v2(**parameters)

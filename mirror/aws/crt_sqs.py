@@ -1,0 +1,81 @@
+"""SQS over the AWS CRT: ReceiveMessage and DeleteMessageBatch. All else, and what fails here, is boto3's."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from typing import Any
+
+import awscrt.auth
+import awscrt.http
+from botocore.exceptions import BotoCoreError
+
+from mirror.aws.boto3_clients import Boto3Sqs
+from mirror.aws.endpoints import Endpoint, queue_endpoint
+from mirror.aws.http import CrtHttp
+from mirror.aws.timeouts import QUEUE_TIMEOUT
+
+log = logging.getLogger("worker")
+
+
+class CrtSqs:
+    """See mirror.calls.Sqs."""
+
+    def __init__(self, http: CrtHttp, boto3: Boto3Sqs, queue_url: str) -> None:
+        self.http = http
+        self.boto3 = boto3
+        self.endpoint = queue_endpoint(boto3.sqs, queue_url)
+
+    async def receive_message(self, **parameters: Any) -> Any:
+        answer = await self.send("ReceiveMessage", parameters, parameters["WaitTimeSeconds"] + QUEUE_TIMEOUT)
+        return await self.boto3.receive_message(**parameters) if answer is None else answer
+
+    async def delete_message_batch(self, **parameters: Any) -> Any:
+        answer = await self.send("DeleteMessageBatch", parameters, QUEUE_TIMEOUT)
+        return await self.boto3.delete_message_batch(**parameters) if answer is None else answer
+
+    async def send(self, operation: str, parameters: dict[str, Any], timeout: float) -> Any:
+        """The answer, None if it is no success: then boto3 repeats the call, and raises what it has to."""
+        body = json.dumps(parameters).encode()
+        request = queue_request(self.endpoint, operation, body)
+        self.http.sign(
+            self.endpoint,
+            request,
+            algorithm=awscrt.auth.AwsSigningAlgorithm.V4,
+            credentials_provider=await self.http.credentials(),
+            signed_body_value=hashlib.sha256(body).hexdigest(),
+        )
+        request.headers.add("Content-Length", str(len(body)))  # after signing: boto3 does not sign it
+        try:
+            answer = await self.http.send(self.endpoint, request, timeout)
+            return json.loads(answer.body) if answer.status == 200 else None
+        except (BotoCoreError, ValueError) as error:
+            log.debug("%s once more with boto3: %s", operation, error)
+            return None
+
+    # With boto3
+
+    async def send_message(self, **parameters: Any) -> Any:
+        return await self.boto3.send_message(**parameters)
+
+    async def send_message_batch(self, **parameters: Any) -> Any:
+        return await self.boto3.send_message_batch(**parameters)
+
+    async def change_message_visibility(self, **parameters: Any) -> Any:
+        return await self.boto3.change_message_visibility(**parameters)
+
+    async def change_message_visibility_batch(self, **parameters: Any) -> Any:
+        return await self.boto3.change_message_visibility_batch(**parameters)
+
+
+def queue_request(endpoint: Endpoint, operation: str, body: bytes) -> Any:
+    """A request in the JSON protocol of SQS (SQS Developer Guide, "Making Query API requests using AWS JSON")."""
+    headers = [
+        ("host", endpoint.host),
+        ("Content-Type", "application/x-amz-json-1.0"),
+        ("X-Amz-Target", f"AmazonSQS.{operation}"),
+        ("x-amzn-query-mode", "true"),
+    ]
+    return awscrt.http.HttpRequest("POST", endpoint.path, awscrt.http.HttpHeaders(headers), io.BytesIO(body))

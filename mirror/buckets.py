@@ -1,0 +1,46 @@
+"""The two buckets of this process: the client for them, and what was learned of them so far."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mirror.calls import S3
+from mirror.settings import Settings
+from mirror.side_by_side import SideBySide
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a request to the directory bucket does without, because it may not take it."""
+
+    conditions: bool = False  # IfMatch and IfNoneMatch
+    encoding: bool = False  # ContentEncoding, which becomes user metadata
+
+
+NOTHING = LeftOut()
+
+
+@dataclass(eq=False)
+class Buckets:
+    """What all syncs of a process share. `source` and `destination` are arguments that name the bucket in a call."""
+
+    settings: Settings
+    s3: S3
+    parts: SideBySide
+    now: Callable[[], float] = time.monotonic
+    left_out: LeftOut = NOTHING  # what the directory bucket turned out not to take
+    source_seen: float = float("-inf")  # when the source bucket itself answered
+    is_open: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one asks for all
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.source = bucket_arguments(settings.src_bucket, settings.src_bucket_owner)
+        self.destination = bucket_arguments(settings.dst_bucket, settings.dst_bucket_owner)
+
+
+def bucket_arguments(bucket: str, owner: str) -> dict[str, str]:
+    return {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})

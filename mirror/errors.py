@@ -1,0 +1,106 @@
+"""What an error means for a key or a message, and what an operator can do about it."""
+
+from __future__ import annotations
+
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NotConnected
+from botocore.parsers import ResponseParserError
+
+# What the error of an S3 call means for the key.
+CHANGED_CODES = {
+    "404",
+    "409",
+    "412",
+    "ConditionalRequestConflict",
+    "InvalidPart",  # a call still under way when the upload was handed on has copied the part once more
+    "NoSuchKey",
+    "NoSuchUpload",
+    "OperationAborted",
+    "PreconditionFailed",
+}
+UNKNOWN_CODES = {"500", "502", "504", "InternalError", "InternalServerError"}
+BUSY_CODES = UNKNOWN_CODES | {
+    "429",
+    "503",
+    "ExpiredToken",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+}
+REFUSED_CODES = {"InvalidArgument", "InvalidRequest", "NotImplemented"}
+FATAL_QUEUE_CODES = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "InvalidClientTokenId",
+    "QueueDoesNotExist",
+}
+LOST_RECEIPT_CODES = {"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"}
+
+ADVICE = {
+    "400": "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker; or the credentials "
+    "have expired",
+    "403": "let the task role use s3:GetObject on the object and s3:ListBucket on the source bucket, and the KMS key",
+    "AccessDenied": "let the task role use s3:GetObject on the source, s3express:CreateSession on the destination, "
+    "and the KMS keys of both",
+    "InvalidObjectState": "the object is archived: restore it, its restore event copies it",
+    "NoSuchBucket": "check SRC_BUCKET, DST_BUCKET and REGION",
+    "NotImplemented": "the directory bucket does not support something in this request",
+}
+
+
+class Interrupted(Exception):
+    """The worker has to stop, or the message's 12 hours are over: the message is handed back."""
+
+
+class Changed(Exception):
+    """The source or the destination changed in between: look again."""
+
+
+class Unfinished(Exception):
+    """An answer that does not say that the work was done, such as a 200 with nothing inside."""
+
+
+class Refused(Exception):
+    """The key cannot be synced as it is now."""
+
+
+# Errors of AWS and of a key. Any other is a mistake in the code, and its traceback is worth seeing.
+EXPECTED = (ClientError, BotoCoreError, ResponseParserError, Refused, Unfinished, Changed, ValueError)
+
+
+def error_code(error: BaseException) -> str:
+    """AWS's error code, or the status of an answer without a body, or the name of the exception."""
+    return str(error.response["Error"].get("Code", "")) if isinstance(error, ClientError) else type(error).__name__
+
+
+def is_change(error: Exception) -> bool:
+    """True if a bucket changed under our hands: to be looked at again."""
+    return isinstance(error, Changed) or error_code(error) in CHANGED_CODES
+
+
+def is_busy(error: Exception) -> bool:
+    """True if S3 or the network is at fault for the moment, and not the key."""
+    return isinstance(error, (NotConnected, HTTPClientError, ResponseParserError, Unfinished)) or (
+        error_code(error) in BUSY_CODES
+    )
+
+
+def outcome_unknown(error: Exception) -> bool:
+    """True if S3 may have done what it was asked, or may still be doing it."""
+    return isinstance(error, (HTTPClientError, ResponseParserError, Unfinished)) or error_code(error) in UNKNOWN_CODES
+
+
+def describe(error: BaseException) -> str:
+    """One line: operation, error code, message and, if there is something to do, what."""
+    if not isinstance(error, ClientError):
+        return f'error={type(error).__name__} message="{error}"'
+    code = error_code(error)
+    message = error.response["Error"].get("Message", "")
+    is_of_queue = "Message" in error.operation_name  # and the advice is for S3
+    advice = f' advice="{ADVICE[code]}"' if code in ADVICE and not is_of_queue else ""
+    return f'operation={error.operation_name} error={code} message="{message}"{advice}'

@@ -1,0 +1,69 @@
+"""One sync of one key: what it was asked, what it has come to, and how it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mirror.buckets import NOTHING, Buckets, LeftOut
+from mirror.errors import Interrupted, outcome_unknown
+from mirror.parts import Upload
+
+
+class Interruption:
+    """Tells a sync to stop before its next step; what it waits for in S3 is not cut short."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+
+    def set(self) -> None:
+        self.event.set()
+
+    def is_set(self) -> bool:
+        return self.event.is_set()
+
+    def check(self) -> None:
+        if self.event.is_set():
+            raise Interrupted
+
+    async def pause(self, seconds: float) -> None:
+        """Raises Interrupted, at once if told so meanwhile."""
+        try:
+            await asyncio.wait_for(self.event.wait(), seconds)
+        except TimeoutError:
+            return
+        raise Interrupted
+
+
+@dataclass(eq=False)
+class KeySync:
+    """The protocol knows of the rest of the worker only what stands here: no messages, no slots."""
+
+    key: str
+    # What it was asked
+    destination_first: bool = False  # the key is probably there already: begin with the destination
+    redelivered: bool = False  # an earlier delivery may have died half way
+    long_copy_begins: Callable[[], None] = lambda: None  # called before a copy that takes long
+    interruption: Interruption = field(default_factory=Interruption)
+    # What it has come to
+    upload: Upload | None = None  # to go on with; given by an earlier delivery, and handed on to the next
+    action: str = "skipped"  # or "copied", "deleted": what was done at last
+    size: int = 0  # bytes that were copied
+    left_out: LeftOut = NOTHING  # what it tries to do without
+    refusal: str = ""  # why
+    unsettled_until: float = 0.0  # until then a write that got no answer may still take effect
+
+
+@contextmanager
+def write_call(buckets: Buckets, sync: KeySync) -> Iterator[None]:
+    """Around a call that changes what a reader sees: not begun after an interruption, and if no answer came, noted
+    until when it may still take effect."""
+    sync.interruption.check()
+    try:
+        yield
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):
+            sync.unsettled_until = buckets.now() + buckets.settings.copy_timeout
+        raise

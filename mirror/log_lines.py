@@ -1,0 +1,25 @@
+"""The log lines that are an interface: dashboard, status, redrive and reconcile read them (lib/log_lines.sh)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+SYNCED = "synced key=%s action=%s size=%d seconds=%.3f%s"  # the last is LAG or nothing
+LAG = " lag=%.3f"
+FAILED = "failed key=%s attempt=%d/%d %s"  # after the level ERROR; the last says why
+SUMMARY = "summary copied=%d deleted=%d skipped=%d failed=%d handed_back=%d bytes=%d seconds=%.1f objects/s=%.1f"
+SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
+RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
+
+
+def quoted(key: str) -> str:
+    """A key for a log line: control characters and quotes escaped, other characters as they are."""
+    return json.dumps(key, ensure_ascii=False)
+
+
+def summary(counts: Mapping[str, int], seconds: float) -> str:
+    """The line at the end of a task: what was done, and how fast."""
+    seconds = max(seconds, 0.001)
+    numbers = [counts.get(name, 0) for name in SUMMED_UP]
+    return SUMMARY % (*numbers, seconds, sum(numbers[:3]) / seconds)

@@ -1,0 +1,98 @@
+"""Copies a large object in parts, and goes on with an upload that an earlier delivery began."""
+
+from __future__ import annotations
+
+import logging
+
+from botocore.exceptions import ClientError
+
+from mirror.buckets import Buckets
+from mirror.errors import error_code
+from mirror.key_sync import KeySync
+from mirror.log_lines import quoted
+from mirror.objects import Destination, Source
+from mirror.parts import Part, Upload, parts_of
+from mirror.s3 import abort_upload, complete_upload, copy_part, create_upload, finished_parts, uploads_of
+
+log = logging.getLogger("worker")
+
+
+async def copy_in_parts(buckets: Buckets, sync: KeySync, source: Source, existing: Destination | None) -> None:
+    """Copies an object as a multipart upload, going on with sync.upload if that was begun for this source."""
+    etags = await resume_upload(buckets, sync, source)
+    if sync.upload is None:
+        sync.upload = await create_upload(buckets, sync, source)
+    parts = parts_of(source.size, sync.upload.part_size)
+    log.info(
+        "Using multipart copy for large file key=%s size=%d parts=%d part_size=%d resumed=%d",
+        quoted(sync.key),
+        source.size,
+        len(parts),
+        sync.upload.part_size,
+        len(etags),
+    )
+    missing = [part for part in parts if part.number not in etags]
+    await copy_missing_parts(buckets, sync, source, sync.upload, missing, etags)
+    try:
+        await complete_upload(buckets, sync, source, existing, sync.upload, etags)
+    except ClientError as error:
+        if error_code(error) in ("409", "ConditionalRequestConflict"):
+            await drop_upload(buckets, sync)
+        raise
+    sync.upload = None
+
+
+async def resume_upload(buckets: Buckets, sync: KeySync, source: Source) -> dict[int, str]:
+    """Part number -> ETag of what sync.upload already holds. An upload begun for another source version is aborted."""
+    if sync.upload is None:
+        return {}
+    if sync.upload.source != source.identity:
+        await drop_upload(buckets, sync)
+        return {}
+    try:
+        return await finished_parts(buckets, sync.key, source, sync.upload)
+    except ClientError as error:
+        if error_code(error) != "NoSuchUpload":
+            raise
+        sync.upload = None
+        return {}
+
+
+async def copy_missing_parts(
+    buckets: Buckets, sync: KeySync, source: Source, upload: Upload, missing: list[Part], etags: dict[int, str]
+) -> None:
+    """Copies the missing parts and adds them to etags. Logs the progress.
+
+    After an error or an interruption no further part is begun, and those under way are waited for, so that an abort
+    that follows finds none.
+    """
+    total = len(missing) + len(etags)
+    limit = buckets.settings.max_concurrent_parts
+    log.info("Uploading %d parts in parallel (max %d concurrent)...", len(missing), limit)
+
+    async def copy(part: Part) -> None:
+        sync.interruption.check()
+        etags[part.number] = await copy_part(buckets, sync.key, source, upload, part)
+        log_progress(sync.key, len(etags), total)
+
+    await buckets.parts.run(copy, missing)
+
+
+def log_progress(key: str, done: int, total: int) -> None:
+    """Every 20 parts, for many parts every 5 %, and at the end."""
+    if done % max(20, total // 20) == 0 or done == total:
+        log.info("Progress: %d/%d parts (%d%%) key=%s", done, total, 100 * done // total, quoted(key))
+
+
+async def drop_upload(buckets: Buckets, sync: KeySync) -> None:
+    if sync.upload:
+        await abort_upload(buckets, sync.key, sync.upload.upload_id)
+    sync.upload = None
+
+
+async def abort_orphans(buckets: Buckets, sync: KeySync) -> None:
+    """Ends uploads of this key that a worker which died left behind; a live one that loses its upload begins again."""
+    for upload_id in await uploads_of(buckets, sync.key):
+        if sync.upload is None or upload_id != sync.upload.upload_id:
+            log.info("aborting the upload of an earlier delivery key=%s", quoted(sync.key))
+            await abort_upload(buckets, sync.key, upload_id)

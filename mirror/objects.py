@@ -1,0 +1,142 @@
+"""What the two buckets say of a key: its identity, its metadata, and whether one object is a copy of the other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from mirror.limits import MAX_USER_METADATA
+
+# Of the source's metadata, what CopyObject with REPLACE and CreateMultipartUpload take. Both start from nothing, so
+# what is not listed here is not carried: tags, annotations, ACL, lock, storage class and encryption, which a directory
+# bucket either refuses or sets by itself (S3 API Reference, CopyObject and CreateMultipartUpload).
+REPLICATED_FIELDS = (
+    "ContentType",
+    "CacheControl",
+    "ContentDisposition",
+    "ContentEncoding",
+    "ContentLanguage",
+    "Expires",
+)
+PROVENANCE = "sync-source"
+MOVED_CONTENT_ENCODING = "sync-content-encoding"
+ARCHIVED_CLASSES = {"GLACIER", "DEEP_ARCHIVE"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One version of a source object. `identity` tells it from every other version, in-place metadata changes too."""
+
+    etag: str
+    size: int
+    identity: str
+    modified: datetime = field(compare=False)
+    fields: dict[str, Any] = field(compare=False)  # REPLICATED_FIELDS that are set
+    metadata: dict[str, str] = field(compare=False)  # user metadata
+    resendable: bool = field(compare=False)  # all of the metadata can be sent back as it came
+    archived: str = field(compare=False)  # the storage class, while it has to be restored before a copy
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A destination object. `provenance` is the identity of the source it was copied from, or "" when not known."""
+
+    etag: str
+    size: int
+    modified: datetime
+    provenance: str
+
+
+def source_from_head(head: dict[str, Any]) -> Source:
+    """A Source from the answer of HeadObject."""
+    fields = {name: head[name] for name in REPLICATED_FIELDS if head.get(name)}
+    metadata = dict(head.get("Metadata", {}))
+    described = json.dumps([fields, head.get("ExpiresString"), metadata], sort_keys=True, default=str)
+    identity = (
+        head["ETag"].strip('"'),
+        head["LastModified"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        str(head["ContentLength"]),
+        head.get("VersionId") or "null",
+        hashlib.sha256(described.encode()).hexdigest()[:12],
+    )
+    return Source(
+        etag=head["ETag"],
+        size=head["ContentLength"],
+        identity=" ".join(identity),
+        modified=head["LastModified"],
+        fields=fields,
+        metadata=metadata,
+        resendable=is_resendable(head),
+        archived=archived_class(head),
+    )
+
+
+def destination_from_head(head: dict[str, Any]) -> Destination:
+    """A Destination from the answer of HeadObject."""
+    return Destination(
+        etag=head["ETag"],
+        size=head["ContentLength"],
+        modified=head["LastModified"],
+        provenance=head.get("Metadata", {}).get(PROVENANCE, ""),
+    )
+
+
+def is_copy_of(destination: Destination, source: Source) -> bool | None:
+    """Whether the destination object is a copy of that source version; None if it has no provenance to tell by."""
+    return destination.provenance == source.identity if destination.provenance else None
+
+
+def is_resendable(head: dict[str, Any]) -> bool:
+    """False if S3 shows metadata in another form than it was sent: undecodable, encoded by RFC 2047, not ASCII."""
+    if head.get("MissingMeta") or (head.get("ExpiresString") and not head.get("Expires")):
+        return False
+    texts = [*head.get("Metadata", {}).items()]
+    texts += [(name, head[name]) for name in REPLICATED_FIELDS if isinstance(head.get(name), str)]
+    return all(re.fullmatch(r"[ -~]*", text) and "=?" not in text for pair in texts for text in pair)
+
+
+def archived_class(head: dict[str, Any]) -> str:
+    """The storage class or archive status that keeps S3 from copying the object now, else ""."""
+    status = str(head.get("ArchiveStatus") or "")
+    if head.get("StorageClass") in ARCHIVED_CLASSES:
+        status = str(head["StorageClass"])
+    return "" if 'ongoing-request="false"' in head.get("Restore", "") else status
+
+
+def user_metadata_fits(metadata: dict[str, str]) -> bool:
+    """S3 counts the bytes of names and values, at most 2 KB; here with the header prefix, to be on the safe side."""
+    return sum(len(f"x-amz-meta-{name}{value}".encode()) for name, value in metadata.items()) <= MAX_USER_METADATA
+
+
+def metadata_to_send(source: Source, keep_encoding: bool) -> dict[str, Any]:
+    """Metadata arguments for CopyObject (REPLACE) and CreateMultipartUpload, with the provenance if it fits.
+
+    A ContentEncoding that the directory bucket refuses is kept as user metadata: `keep_encoding` False.
+    """
+    fields = dict(source.fields)
+    metadata = dict(source.metadata)
+    if not keep_encoding:
+        metadata[MOVED_CONTENT_ENCODING] = fields.pop("ContentEncoding")
+    with_provenance = metadata | {PROVENANCE: source.identity}
+    if user_metadata_fits(with_provenance):
+        metadata = with_provenance
+    return fields | {"Metadata": {name: ascii_header(value) for name, value in metadata.items()}}
+
+
+def carries_provenance(source: Source) -> bool:
+    """Whether a copy of it can say what it was copied from."""
+    return source.resendable and user_metadata_fits(source.metadata | {PROVENANCE: source.identity})
+
+
+def ascii_header(value: str) -> str:
+    """The value; encoded as S3 itself shows it (RFC 2047) if it is not ASCII, which botocore refuses to send."""
+    if value.isascii():
+        return value
+    from email.header import Header  # needed for very few objects, and slow to import
+
+    return Header(value, "utf-8", maxlinelen=sys.maxsize).encode()

@@ -1,0 +1,262 @@
+"""Both buckets compared, and what differs put on the queue: backfill, audit, repair."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from mirror.buckets import Buckets
+from mirror.errors import Interrupted, Refused, describe, is_busy
+from mirror.key_sync import Interruption
+from mirror.key_table import KeyTable
+from mirror.limits import SQS_BATCH
+from mirror.log_lines import RECONCILED, quoted
+from mirror.messages import hint_body
+from mirror.objects import Destination, Source, carries_provenance, is_copy_of
+from mirror.queue import Queue
+from mirror.s3 import head_destination, head_source, pages
+from mirror.side_by_side import SideBySide
+
+log = logging.getLogger("worker")
+
+KEYS_PER_HINT = 8  # even of 1024 bytes each, form-urlencoded, ten messages of them stay below 256 KiB
+PROGRESS_SECONDS = 10
+CHECK_PAUSES = (0.2, 1.0, 5.0, 20.0)  # seconds between the tries of a key that S3 is too busy to show
+MAX_DELETE = 1000
+# What can be wrong with a key; the first three are mended, the others are only told.
+DIFFERENCES = {
+    "missing": "only in the source",
+    "stale": "not what the source is now",
+    "ghost": "only in the destination",
+    "unreadable": "could not be looked at, see the log",
+    "archived": "archived in the source: restore it, its restore event copies it",
+}
+MENDED = ("missing", "stale", "ghost")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    prefix: str = ""
+    dry_run: bool = False
+    deep: bool = False
+    max_delete: int = MAX_DELETE
+    examples: int = 10  # keys to name of each kind
+
+
+async def reconcile(buckets: Buckets, queue: Queue, options: Options, interruption: Interruption) -> int:
+    """Compares the buckets. Exit status: see Reconciliation.run, 2 for a wrong prefix."""
+    allowed = buckets.settings.prefix_filter
+    prefix = options.prefix or allowed
+    if not prefix.startswith(allowed):
+        log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(allowed))
+        return 2
+    return await Reconciliation(buckets, queue, prefix, options, interruption).run()
+
+
+# --- One key ----------------------------------------------------------------------------------------------------------
+
+
+async def difference(buckets: Buckets, key: str, deep: bool) -> str:
+    """What is wrong with the key at this moment, one of DIFFERENCES, or "".
+
+    Raises the error of a missing or closed source bucket.
+    """
+    destination = await head_destination(buckets, key)
+    source = await head_source(buckets, key)
+    if source is None:
+        return "ghost" if destination else ""
+    if destination is None:
+        return "archived" if source.archived else "missing"
+    if is_equal(destination, source, deep):
+        return ""
+    return "archived" if source.archived else "stale"
+
+
+def is_equal(destination: Destination, source: Source, deep: bool) -> bool:
+    """Provenance decides. An object without one, such as one that another tool copied, is judged by size and time, or
+    with `deep` counts as stale if it could have one."""
+    known = is_copy_of(destination, source)
+    if known is not None:
+        return known
+    if deep and carries_provenance(source):
+        return False
+    return not is_older_or_other(
+        (destination.size, int(destination.modified.timestamp())), (source.size, int(source.modified.timestamp()))
+    )
+
+
+def is_older_or_other(destination: tuple[int, int], source: tuple[int, int]) -> bool:
+    """What sizes and times tell: True if the destination cannot be a copy of the source as it is now."""
+    return destination[0] != source[0] or destination[1] < source[1]
+
+
+def size_and_time(item: dict[str, Any]) -> tuple[int, int]:
+    """Of an entry of a listing: bytes, and seconds since the epoch."""
+    return item["Size"], int(item["LastModified"].timestamp())
+
+
+# --- All keys ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Reconciliation:
+    """One comparison of the two buckets.
+
+    The destination, which lists in no order, is kept in a table; the source is then read past it, and what is left in
+    the table are ghosts, whose names a second listing of the destination tells. Every key that looks different is
+    looked at on both sides before it counts, so that what the workers do meanwhile is no difference.
+    """
+
+    buckets: Buckets
+    queue: Queue
+    prefix: str
+    options: Options
+    interruption: Interruption
+    mirrored: KeyTable = field(default_factory=KeyTable)
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    unsent: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    progress_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.looks = SideBySide(self.buckets.settings.max_concurrent_keys)
+
+    async def run(self) -> int:
+        """Exit status: 0 equal or put on the queue, 1 differences are left, 3 a listing failed or too many ghosts."""
+        try:
+            await self.list_destination()
+            await self.compare_source()
+            await self.send(await self.find_ghosts(), last=True)
+        except (ClientError, BotoCoreError, Refused, Interrupted) as error:
+            reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
+            log.error("reconcile stopped, it is safe to run it again: %s", reason)
+            return self.report("stopped", 3)
+        dry_run = self.options.dry_run
+        left = [name for name in DIFFERENCES if name != "archived" and (dry_run or name not in MENDED)]
+        return self.report("complete", int(any(self.counts[name] for name in left)))
+
+    async def listing(self, bucket: dict[str, str], prefix: str) -> AsyncIterator[list[dict[str, Any]]]:
+        """The entries under self.prefix, page by page. Raises the error of a page that botocore could not get."""
+        async for page in pages(self.buckets.s3.list_objects_v2, {"Prefix": prefix, **bucket}):
+            self.interruption.check()
+            yield [item for item in page.get("Contents", []) if item["Key"].startswith(self.prefix)]
+            self.counts["listed"] += len(page.get("Contents", []))
+            self.show_progress()
+
+    def list_mirror(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """A directory bucket lists only prefixes that end in "/" (S3 API Reference, ListObjectsV2)."""
+        return self.listing(self.buckets.destination, self.prefix[: self.prefix.rfind("/") + 1])
+
+    async def list_destination(self) -> None:
+        async for page in self.list_mirror():
+            for item in page:
+                self.mirrored.add(item["Key"], *size_and_time(item))
+
+    async def compare_source(self) -> None:
+        async for page in self.listing(self.buckets.source, self.prefix):
+            suspects = []
+            for item in page:
+                mirrored = self.mirrored.take(item["Key"])
+                if self.options.deep or mirrored is None or is_older_or_other(mirrored, size_and_time(item)):
+                    suspects.append(item["Key"])
+            self.counts["compared"] += len(page)
+            differing = await self.check(suspects)
+            await self.send([key for key, what in differing if what in MENDED])
+        await self.send([], last=True)
+
+    async def find_ghosts(self) -> list[str]:
+        """Keys of objects that only the destination has; none for a dry run, which only counts them.
+
+        Raises Refused above `max_delete`.
+        """
+        ghosts: list[str] = []
+        if self.mirrored.count == 0:
+            return ghosts
+        async for page in self.list_mirror():
+            differing = await self.check([item["Key"] for item in page if self.mirrored.take(item["Key"])])
+            if not self.options.dry_run:
+                ghosts += [key for key, what in differing if what in MENDED]
+            if len(ghosts) > self.options.max_delete:
+                raise Refused(
+                    f"more than {self.options.max_delete} objects would be deleted: see them with --dry-run, and if "
+                    "they have to go, raise --max-delete"
+                )
+            if self.mirrored.count == 0:
+                break
+        return ghosts
+
+    async def check(self, keys: list[str]) -> list[tuple[str, str]]:
+        """(key, what is wrong) of those keys that still differ when they are looked at; counts them."""
+        looked_at: dict[str, str] = {}
+
+        async def look(key: str) -> None:
+            looked_at[key] = await self.check_key(key)
+
+        await self.looks.run(look, keys)
+        found = [(key, looked_at[key]) for key in keys if looked_at[key]]
+        for key, what in found:
+            self.counts[what] += 1
+            examples = self.examples.setdefault(what, [])
+            if len(examples) < self.options.examples:
+                examples.append(key)
+        return found
+
+    async def check_key(self, key: str) -> str:
+        """Raises the error of a missing or closed source bucket, which concerns all keys."""
+        for pause in (*CHECK_PAUSES, None):
+            try:
+                return await difference(self.buckets, key, self.options.deep)
+            except (ClientError, BotoCoreError, ResponseParserError) as error:
+                if isinstance(error, ClientError) and error.operation_name == "ListObjectsV2":
+                    raise
+                if pause is None or not is_busy(error):
+                    log.warning("cannot look at key=%s %s", quoted(key), describe(error))
+                    break
+            await asyncio.sleep(pause)
+        return "unreadable"
+
+    async def send(self, keys: list[str], last: bool = False) -> None:
+        """Puts keys on the queue in full batches, at the `last` call all of them."""
+        if self.options.dry_run:
+            return
+        self.unsent += keys
+        full = KEYS_PER_HINT * SQS_BATCH
+        while len(self.unsent) >= full or (last and self.unsent):
+            batch, self.unsent = self.unsent[:full], self.unsent[full:]
+            groups = [batch[start : start + KEYS_PER_HINT] for start in range(0, len(batch), KEYS_PER_HINT)]
+            await self.queue.send_batch([hint_body(self.buckets.settings.src_bucket, group) for group in groups])
+            self.counts["queued"] += len(batch)
+
+    def show_progress(self) -> None:
+        if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:
+            self.progress_at = time.monotonic()
+            log.info("progress %s", self.numbers())
+
+    def numbers(self) -> str:
+        seconds = max(time.monotonic() - self.started, 0.001)
+        names = ("listed", "compared", *DIFFERENCES, "queued")
+        counted = " ".join(f"{name}={self.counts[name]}" for name in names)
+        return f"{counted} seconds={seconds:.1f} keys/s={self.counts['listed'] / seconds:.0f}"
+
+    def report(self, end: str, status: int) -> int:
+        """The table for people, then all numbers as the last line of the log. Returns the exit status."""
+        print(f"{end}: {self.counts['compared']} keys of the source compared")
+        for what, meaning in DIFFERENCES.items():
+            print(f"{self.counts[what]:>12} {what:<10}  {meaning}")
+        print(f"{self.counts['queued']:>12} {'queued':<10}  for the workers, who look at each key again")
+        for what, keys in self.examples.items():
+            for key in keys:
+                print(f"  {what} {quoted(key)}")
+        log.info(RECONCILED, end, status, self.numbers())
+        return status

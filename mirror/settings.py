@@ -1,0 +1,106 @@
+"""The worker's settings: environment variables, their defaults and what each has to be."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from mirror.limits import MAX_COPY_SIZE, MAX_SQS_DELAY, MAX_SQS_VISIBILITY, MIB, MIN_PART_SIZE
+
+HELD_PER_SLOT = 4  # messages, or keys, for each of MAX_CONCURRENT_KEYS, from which on a worker receives no more
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The worker's settings, one field for each environment variable of the same name in upper case."""
+
+    region: str
+    src_bucket: str
+    dst_bucket: str
+    queue_url: str
+    prefix_filter: str
+    src_bucket_owner: str
+    dst_bucket_owner: str
+    log_level: str
+    s3_client: str
+    visibility_timeout: int
+    visibility_extend_interval: int
+    wait_time_seconds: int
+    empty_polls_before_exit: int
+    max_receives: int
+    retry_base_seconds: int
+    copy_timeout: int
+    multipart_threshold: int
+    part_size: int
+    max_concurrent_parts: int
+    max_concurrent_keys: int
+    processes: int
+
+    @property
+    def calls_at_once(self) -> int:
+        """All parts, and one call for each key that is held."""
+        return self.max_concurrent_parts + HELD_PER_SLOT * self.max_concurrent_keys
+
+
+# name -> (default or None when required, pattern, what it has to be)
+TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
+    "REGION": (None, r"[a-z]{2}(-[a-z]+)+-\d+", "a Region such as eu-north-1"),
+    "SRC_BUCKET": (None, r"(?!.*--x-s3$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a general purpose bucket"),
+    "DST_BUCKET": (None, r"[a-z0-9][a-z0-9-]*--[a-z0-9-]+--x-s3", "a directory bucket: NAME--ZONE_ID--x-s3"),
+    "QUEUE_URL": (None, r"https?://\S+", "the URL of the SQS queue"),
+    "PREFIX_FILTER": ("", r".*", "the beginning of a key"),
+    "SRC_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
+    "DST_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
+    "S3_CLIENT": ("crt", r"crt|boto3", "crt, or boto3 for more CPU time and no code of ours"),
+    "LOG_LEVEL": ("INFO", r"DEBUG|INFO|WARNING|ERROR", "DEBUG, INFO, WARNING or ERROR"),
+}
+
+# name -> (default, lowest, highest)
+NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
+    "VISIBILITY_TIMEOUT": (7200, 2, MAX_SQS_VISIBILITY),
+    "VISIBILITY_EXTEND_INTERVAL": (300, 1, MAX_SQS_VISIBILITY),
+    "WAIT_TIME_SECONDS": (20, 1, 20),
+    "EMPTY_POLLS_BEFORE_EXIT": (3, 1, 1000),
+    "MAX_RECEIVES": (3, 1, 1000),
+    "RETRY_BASE_SECONDS": (30, 1, 3600),
+    "COPY_TIMEOUT": (900, 1, MAX_SQS_DELAY),
+    "MULTIPART_THRESHOLD": (MAX_COPY_SIZE, MIN_PART_SIZE, MAX_COPY_SIZE),
+    "PART_SIZE": (64 * MIB, MIN_PART_SIZE, MAX_COPY_SIZE),
+    "MAX_CONCURRENT_PARTS": (256, 1, 1024),
+    "MAX_CONCURRENT_KEYS": (256, 1, 1024),
+    "PROCESSES": (1, 1, 64),
+}
+
+
+def load_settings(environment: dict[str, str]) -> Settings:
+    """Settings from environment variables. Raises ValueError that names every wrong one and what it has to be."""
+    values: dict[str, Any] = {}
+    problems = []
+    for name, (default, pattern, meaning) in TEXT_SETTINGS.items():
+        text = environment.get(name) or default
+        values[name.lower()] = text
+        if text is None:
+            problems.append(f"{name} is not set, it has to be {meaning}")
+        elif not re.fullmatch(pattern, text, re.DOTALL):
+            problems.append(f"{name}={text!r} has to be {meaning}")
+    for name, (number, lowest, highest) in NUMBER_SETTINGS.items():
+        text = environment.get(name) or str(number)
+        values[name.lower()] = int(text) if re.fullmatch(r"[0-9]+", text) else -1
+        if not lowest <= values[name.lower()] <= highest:
+            problems.append(f"{name}={text!r} has to be a whole number from {lowest} to {highest}")
+    problems = problems or timing_problems(Settings(**values))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return Settings(**values)
+
+
+def timing_problems(settings: Settings) -> list[str]:
+    """A message of a worker that died must not come back while a copy of that worker may still be running in S3."""
+    lowest = settings.visibility_extend_interval + settings.copy_timeout
+    if settings.visibility_timeout >= lowest:
+        return []
+    return [
+        f"VISIBILITY_TIMEOUT={settings.visibility_timeout} has to be at least {lowest}: "
+        "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT"
+    ]
