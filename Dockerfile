@@ -17,11 +17,15 @@ RUN find /app/botocore/data /app/boto3/data -mindepth 1 -maxdepth 1 -type d \
       ! -name s3 ! -name sqs ! -name sts -exec rm -r {} +; \
     rm -rf /app/bin /app/boto3/examples; \
     python -m compileall -q --invalidation-mode unchecked-hash /app
+COPY worker.py /own/
+COPY mirror /own/mirror
+RUN python -m compileall -q --invalidation-mode unchecked-hash -s /own -p /app /own/mirror && chmod -R a=rX /own
 
 FROM python:3.13-slim
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 COPY --from=build /app /app
-COPY --chmod=0444 worker.py /app/
+# A layer of its own, as it changes more often.
+COPY --from=build /own /app
 # A number, so that it needs no entry in /etc/passwd.
 USER 10001:10001
 ENTRYPOINT ["python", "/app/worker.py"]

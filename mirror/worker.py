@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -29,11 +30,13 @@ HEARTBEAT_SECONDS = 1
 class Worker:
     """All of it runs in one event loop; what blocks is in mirror/aws/, in threads."""
 
-    def __init__(self, settings: Settings, buckets: Buckets, queue: Queue) -> None:
+    def __init__(
+        self, settings: Settings, buckets: Buckets, queue: Queue, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self.settings = settings
         self.buckets = buckets
-        self.deliveries = Deliveries(settings, queue)
-        self.jobs = Jobs(settings, buckets, self.deliveries)
+        self.deliveries = Deliveries(settings, queue, now)
+        self.jobs = Jobs(settings, buckets, self.deliveries, now)
         self.stopping = asyncio.Event()
         self.exit_status = 0
 

@@ -1,29 +1,31 @@
-"""S3 as the protocol of worker.py sees it, as pure functions: one key, in a source and in a directory bucket.
+"""S3 as the protocol (mirror/sync.py) sees it, as pure functions: one key, in a source and in a directory bucket.
 
 A call is served in one step, a copy in two: S3 reads the source, and later the object appears.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-import worker
+from mirror.limits import MIN_PART_SIZE
+from mirror.objects import PROVENANCE, source_from_head
+from mirror.settings import load_settings
 
-SMALL, LARGE = 1, 2 * worker.MIN_PART_SIZE  # bytes; a large object is copied in two parts
-SETTINGS = worker.load_settings(
+SMALL, LARGE = 1, 2 * MIN_PART_SIZE  # bytes; a large object is copied in two parts
+SETTINGS = load_settings(
     {
         "REGION": "us-east-1",
         "SRC_BUCKET": "source",
         "DST_BUCKET": "mirror--use1-az4--x-s3",
         "QUEUE_URL": "https://queue",
         "PREFIX_FILTER": "data/",
-        "MULTIPART_THRESHOLD": str(worker.MIN_PART_SIZE),
-        "PART_SIZE": str(worker.MIN_PART_SIZE),
+        "MULTIPART_THRESHOLD": str(MIN_PART_SIZE),
+        "PART_SIZE": str(MIN_PART_SIZE),
     }
 )
 
@@ -243,11 +245,16 @@ def source_head(version: Version) -> dict[str, Any]:
 
 @cache
 def identity(version: Version) -> str:
-    return worker.source_from_head(source_head(version)).identity
+    return source_from_head(source_head(version)).identity
 
 
 def copy_head(copy: Copy) -> dict[str, Any]:
-    return {"ETag": copy.etag, "Metadata": {worker.PROVENANCE: copy.provenance} if copy.provenance else {}}
+    return {
+        "ETag": copy.etag,
+        "ContentLength": SMALL,
+        "LastModified": datetime.fromtimestamp(0, UTC),
+        "Metadata": {PROVENANCE: copy.provenance} if copy.provenance else {},
+    }
 
 
 SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
@@ -259,7 +266,7 @@ SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "complete_multipart_upload": lambda etag: {"ETag": etag},
     "abort_multipart_upload": lambda _: {},
     "list_parts": lambda parts: {
-        "Parts": [{"PartNumber": part[0], "ETag": part[1], "Size": worker.MIN_PART_SIZE} for part in parts]
+        "Parts": [{"PartNumber": part[0], "ETag": part[1], "Size": MIN_PART_SIZE} for part in parts]
     },
     "list_multipart_uploads": lambda found: {
         "Uploads": [{"Key": key, "UploadId": upload_id} for key, upload_id in found]
@@ -285,26 +292,48 @@ def call_from(operation: str, arguments: dict[str, Any]) -> Call:
         upload_id=arguments.get("UploadId", ""),
         part=arguments.get("PartNumber", 0),
         etags=tuple((part["PartNumber"], part["ETag"]) for part in parts),
-        metadata=None if metadata is None else (metadata["label"], metadata.get(worker.PROVENANCE, "")),
+        metadata=None if metadata is None else (metadata["label"], metadata.get(PROVENANCE, "")),
     )
 
 
 class Client:
-    """Has the methods of a boto3 client; answer(operation, arguments) answers all of them."""
+    """A client of mirror.calls without waiting: answer(operation, arguments) answers all calls."""
 
     def __init__(self, answer: Callable[[str, dict[str, Any]], dict[str, Any]]) -> None:
         self.answer = answer
 
-    def __getattr__(self, operation: str) -> Callable[..., dict[str, Any]]:
-        return lambda **arguments: self.answer(operation, arguments)
+    def __getattr__(self, operation: str) -> Callable[..., Coroutine[Any, Any, dict[str, Any]]]:
+        async def call(**arguments: Any) -> dict[str, Any]:
+            return self.answer(operation, arguments)
 
-    def get_paginator(self, operation: str) -> Paginator:
-        return Paginator(self, operation)
+        return call
+
+    async def open_session(self) -> None:
+        pass
+
+    async def renew_session(self) -> None:
+        pass
 
 
-class Paginator(NamedTuple):
-    client: Client
-    operation: str
+class SlotsForAll:
+    """Stands for SideBySide: all have begun before the first ends, so an error of one keeps none from beginning."""
 
-    def paginate(self, **arguments: Any) -> list[dict[str, Any]]:
-        return [self.client.answer(self.operation, arguments)]
+    async def run(self, function: Callable[[Any], Coroutine[Any, Any, None]], items: Iterable[Any]) -> None:
+        failures = []
+        for item in items:
+            try:
+                await function(item)
+            except Exception as error:  # noqa: BLE001 as in SideBySide
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+
+def run[T](coroutine: Coroutine[Any, Any, T]) -> T:
+    """What it returns or raises. All calls are answered at once, so no event loop is needed."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError("it waits for something that no fake answers")

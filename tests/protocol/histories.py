@@ -1,23 +1,43 @@
 """A world in one thread: the two buckets, the queue and worker processes, on a clock of its own.
 
-The real worker.Worker runs in it, on clients that answer at once. What else happens during one of its calls (a source
-change, another worker, hours, SIGTERM, its death or a fault of AWS) is planned as (operation, what happens).
+The real Worker runs in it, on clients that answer at once. What else happens during one of its calls (a source change,
+another worker, hours, SIGTERM, its death or a fault of AWS) is planned as (operation, what happens).
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from unittest import mock
 from urllib.parse import unquote_plus
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
-from fakes import SETTINGS, WRITES, Client, Copy, Running, Source, Store, Version, call_from, identity, serve, shaped
+from fakes import (
+    SETTINGS,
+    WRITES,
+    Client,
+    Copy,
+    Running,
+    SlotsForAll,
+    Source,
+    Store,
+    Version,
+    call_from,
+    identity,
+    run,
+    serve,
+    shaped,
+)
 
-import worker
+from mirror.buckets import Buckets
+from mirror.errors import error_code
+from mirror.jobs import Job
+from mirror.limits import MAX_SQS_VISIBILITY
+from mirror.messages import hint_body
+from mirror.queue import Queue as WorkersQueue
+from mirror.worker import Worker
 
 Plan = Iterable[tuple[str, tuple[Any, ...]]]  # at the next call of that operation, in this order
 
@@ -38,40 +58,6 @@ class Ghost(NamedTuple):
     running: Running
     ends: float
     owner: Process
-
-
-class InlinePool:
-    """Runs a part at once, in the thread that asks."""
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        run(future, function, arguments)
-        return future
-
-
-class LaterPool:
-    """Keeps the jobs until run_all()."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.waiting.append((future, function, arguments))
-        return future
-
-    def run_all(self) -> None:
-        while self.waiting:
-            run(*self.waiting.pop(0))
-
-
-def run(future: Future[Any], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    try:
-        result = function(*arguments)
-    except Exception as error:  # noqa: BLE001 as in concurrent.futures
-        future.set_exception(error)
-    else:
-        future.set_result(result)
 
 
 # --- SQS --------------------------------------------------------------------------------------------------------------
@@ -155,7 +141,7 @@ class Queue:
         message = self.find(ReceiptHandle)
         if message is None or message.visible_at <= self.now():
             raise ClientError({"Error": {"Code": "MessageNotInflight"}}, "ChangeMessageVisibility")
-        if self.now() + VisibilityTimeout > message.received_at + worker.MAX_SQS_VISIBILITY:
+        if self.now() + VisibilityTimeout > message.received_at + MAX_SQS_VISIBILITY:
             raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "ChangeMessageVisibility")
         message.visible_at = self.now() + VisibilityTimeout
         return {}
@@ -166,7 +152,7 @@ class Queue:
             try:
                 self.change_message_visibility(entry["ReceiptHandle"], entry["VisibilityTimeout"])
             except ClientError as error:
-                failed.append({"Id": entry["Id"], "Code": worker.error_code(error)})
+                failed.append({"Id": entry["Id"], "Code": error_code(error)})
         return {"Failed": failed}
 
 
@@ -180,20 +166,19 @@ class Process:
         self.world = world
         self.alive, self.busy, self.stopping = True, False, False
         self.plan: list[tuple[str, tuple[Any, ...]]] = []
-        self.pool = LaterPool()
-        s3: Any = Client(self.call_s3)
-        pools: Any = InlinePool(), self.pool
-        context = worker.Context(SETTINGS, s3, s3, s3, pools[0], world.now)
-        self.worker = worker.Worker(SETTINGS, context, Client(self.call_sqs), pools[1], world.now)
+        self.begun: list[Job] = []
+        buckets = Buckets(SETTINGS, Client(self.call_s3), SlotsForAll(), world.now)
+        self.worker = Worker(SETTINGS, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
+        self.worker.jobs.begin = self.begun.append
 
     def work(self, plan: Plan = ()) -> None:
         """Receives once, and syncs what it got."""
         self.plan, self.busy = list(plan), True
         try:
             self.receive()
-            self.pool.run_all()
+            self.sync()
             self.acknowledge()
-            self.pool.run_all()  # what came while its key was being synced
+            self.sync()  # what came while its key was being synced
             self.acknowledge()
         except Killed:
             self.die()
@@ -202,13 +187,18 @@ class Process:
 
     def receive(self) -> None:
         try:
-            self.worker.accept(self.worker.receive(0))
+            self.worker.jobs.accept(run(self.worker.deliveries.receive(0)))
         except (ClientError, BotoCoreError):
             return  # receive_until_idle() tries again
 
+    def sync(self) -> None:
+        while self.begun:
+            run(self.worker.jobs.run(self.begun.pop(0)))
+
     def acknowledge(self) -> None:
-        self.worker.batches.put(None)
-        self.worker.settle_until_none()
+        deliveries = self.worker.deliveries
+        while deliveries.finished:
+            run(deliveries.settle(deliveries.take_batch()))
 
     def die(self) -> None:
         self.alive = False
@@ -216,14 +206,7 @@ class Process:
 
     def stop(self) -> None:
         self.stopping = True
-        self.worker.interrupt_all()
-
-    def leave(self) -> None:
-        """SIGTERM, and the call does not end in time: what run() does then."""
-        self.stop()
-        with mock.patch.multiple(worker, DRAIN_SECONDS=0, HAND_BACK_SECONDS=0):
-            self.worker.drain()
-        self.acknowledge()
+        self.worker.stop()
 
     # Its calls
 
@@ -289,9 +272,10 @@ class Process:
         if happens[0] == "times out":
             self.world.pass_time(SETTINGS.copy_timeout)
         self.world.ghosts.append(Ghost(key, running, self.world.clock + SETTINGS.copy_timeout, self))
-        if happens[0] == "stops":
-            self.leave()
-        if happens[0] in ("dies", "stops"):
+        if happens[0] == "stops":  # SIGTERM, and the call does not end in time
+            self.stop()
+            raise asyncio.CancelledError
+        if happens[0] == "dies":
             raise Killed
         raise ReadTimeoutError(endpoint_url="") if happens[0] == "times out" else ConnectionClosedError(endpoint_url="")
 
@@ -303,7 +287,7 @@ class Process:
                 self.world.change(key, change)
                 self.world.let_another_work(self)
             case ("time", seconds):
-                self.world.early = self.world.early or seconds >= worker.MAX_SQS_VISIBILITY
+                self.world.early = self.world.early or seconds >= MAX_SQS_VISIBILITY
                 self.world.pass_time(seconds)
             case ("SIGTERM",):
                 self.stop()
@@ -408,7 +392,7 @@ class World:
         self.beating = True
         for process in self.processes:
             if process.alive:
-                process.worker.extend_due(self.clock)
+                run(process.worker.beat())
         self.beating = False
 
     # Workers and messages
@@ -447,7 +431,7 @@ class World:
         return any(ghost.key in message.named() and message.visible_at >= ghost.ends for message in self.queue.messages)
 
     def look(self, keys: Iterable[str]) -> None:
-        self.queue.send_message(worker.hint_body(SETTINGS.src_bucket, keys))
+        self.queue.send_message(hint_body(SETTINGS.src_bucket, keys))
 
     # The end
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 import string
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -27,16 +26,22 @@ from fakes import (
     Copy,
     Failure,
     Running,
+    SlotsForAll,
     Source,
     Store,
     Version,
     call_from,
     identity,
+    run,
     serve,
     shaped,
 )
 
-import worker
+from mirror.buckets import NOTHING, Buckets, LeftOut
+from mirror.errors import Changed, Interrupted, Unfinished, describe
+from mirror.key_sync import Interruption, KeySync
+from mirror.parts import Upload
+from mirror.sync import sync_key
 
 WAITED_FOR = {"copy_object", "delete_object", "complete_multipart_upload"}  # they change the destination
 LOSABLE = WAITED_FOR | {"upload_part_copy"}
@@ -63,14 +68,14 @@ class Case(NamedTuple):
 
 
 class Message(NamedTuple):
-    look_first: bool = False
+    destination_first: bool = False
     redelivered: bool = False
-    upload: worker.Upload | None = None
+    upload: Upload | None = None
     twice: bool = False  # delivered a second time while the first delivery was being worked on
 
 
 CREATED = Message()
-LOOK = Message(look_first=True)  # a deletion's event, or a request to look again
+LOOK = Message(destination_first=True)  # a deletion's event, or a request to look again
 
 
 class Sync(NamedTuple):
@@ -167,8 +172,8 @@ class Unanswered(BaseException):
 class Answers:
     """Answers what is known, a call after the other."""
 
-    def __init__(self, job: worker.Job, known: tuple[Any, ...]) -> None:
-        self.job = job
+    def __init__(self, sync: KeySync, known: tuple[Any, ...]) -> None:
+        self.sync = sync
         self.known = iter(known)
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +181,7 @@ class Answers:
             return {}
         answer = next(self.known, None)
         if answer == INTERRUPT:
-            self.job.interrupted.set()
+            self.sync.interruption.set()
             answer = next(self.known, None)
         if answer is None:
             raise Unanswered(call_from(operation, arguments))
@@ -185,21 +190,9 @@ class Answers:
         return shaped(operation, answer)
 
 
-class Pool:
-    """Runs a part at once, in the thread that asks."""
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*arguments))
-        except Exception as error:  # noqa: BLE001 as in concurrent.futures
-            future.set_exception(error)
-        return future
-
-
-class Job(worker.Job):
-    def pause(self, seconds: float) -> None:  # noqa: ARG002 the schedule says how long anything takes
-        self.check_interrupted()
+class Unhurried(Interruption):
+    async def pause(self, seconds: float) -> None:  # noqa: ARG002 the schedule says how long anything takes
+        self.check()
 
 
 class Position(NamedTuple):
@@ -209,14 +202,14 @@ class Position(NamedTuple):
     answers: tuple[Any, ...]
     call: Call | None
     end: str  # "", "done", "interrupted" or the error
-    upload: worker.Upload | None
+    upload: Upload | None
     unsettled: bool
 
 
 class Syncs:
     """All positions that a sync can be in, found by running the real code."""
 
-    def __init__(self, refused: set[str]) -> None:
+    def __init__(self, refused: LeftOut) -> None:
         self.refused = refused
         self.positions: list[Position] = []
         self.numbers: dict[Any, int] = {}
@@ -239,20 +232,25 @@ class Syncs:
         return self.numbers[key]
 
     def run(self, message: Message, answers: tuple[Any, ...]) -> Position:
-        job = Job("data/key", look_first=message.look_first, redelivered=message.redelivered, upload=message.upload)
-        client: Any = Client(Answers(job, answers).answer)
-        pool: Any = Pool()
-        context = worker.Context(SETTINGS, client, client, client, pool, lambda: 0.0, refused=set(self.refused))
+        sync = KeySync(
+            "data/key",
+            destination_first=message.destination_first,
+            redelivered=message.redelivered,
+            upload=message.upload,
+            interruption=Unhurried(),
+        )
+        client, parts = Client(Answers(sync, answers).answer), SlotsForAll()
+        buckets = Buckets(SETTINGS, client, parts, lambda: 0.0, self.refused)
         call, end = None, "done"
         try:
-            worker.run_calls(context, worker.sync_key(context, job))
+            run(sync_key(buckets, sync))
         except Unanswered as unanswered:
             call, end = unanswered.call, ""
-        except worker.Interrupted:
+        except Interrupted:
             end = "interrupted"
-        except (ClientError, BotoCoreError, worker.Changed, worker.Unfinished) as error:
-            end = worker.describe(error)
-        return Position(message, answers, call, end, job.upload, job.unsettled_until > 0)
+        except (ClientError, BotoCoreError, Changed, Unfinished) as error:
+            end = describe(error)
+        return Position(message, answers, call, end, sync.upload, sync.unsettled_until > 0)
 
 
 # --- The search -------------------------------------------------------------------------------------------------------
@@ -274,7 +272,7 @@ class Search:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.syncs = Syncs({"conditional writes"} if case.unconditional else set())
+        self.syncs = Syncs(LeftOut(conditions=True) if case.unconditional else NOTHING)
         self.schedules: dict[State, int] = {}
         self.transitions = 0
 
@@ -524,7 +522,7 @@ def path_to(came_from: dict[State, tuple[State, Step] | None], state: State) -> 
 
 
 def again(message: Message) -> Message:
-    return message._replace(look_first=True, redelivered=True)
+    return message._replace(destination_first=True, redelivered=True)
 
 
 def describe_message(message: Message) -> str:

@@ -1,4 +1,4 @@
-"""Faults to plant in a copy of worker.py, each with the tests that have to notice it.
+"""Faults to plant in a copy of the worker, each with the tests that have to notice it.
 
 They are the faults that tools of this kind had, and those that the design of the worker is there to exclude.
 """
@@ -14,7 +14,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Mutant(NamedTuple):
-    """`text` occurs once in worker.py; `tests` are node ids below tests/."""
+    """`text` occurs once in mirror/; `tests` are node ids below tests/."""
 
     name: str
     text: str
@@ -50,17 +50,17 @@ MUTANTS = (
     # The protocol
     Mutant(
         "no second look",
-        "if wrote and (yield from head_source(context, job.key)) != source:",
+        "if wrote and await head_source(buckets, sync.key) != source:",
         "if False:",
         schedules("new, deleted, created again"),
     ),
     Mutant(
         "the destination is looked at after the source",
-        """    existing = (yield from head_destination(context, job.key)) if job.look_first else None
-    source = yield from head_source(context, job.key)
+        """    existing = await head_destination(buckets, sync.key) if sync.destination_first else None
+    source = await head_source(buckets, sync.key)
 """,
-        """    source = yield from head_source(context, job.key)
-    existing = (yield from head_destination(context, job.key)) if job.look_first else None
+        """    source = await head_source(buckets, sync.key)
+    existing = await head_destination(buckets, sync.key) if sync.destination_first else None
 """,
         schedules("new, deleted, created again"),
     ),
@@ -69,8 +69,8 @@ MUTANTS = (
     Mutant("no CopySourceIfMatch", '        "CopySourceIfMatch": source.etag,\n', "", schedules("two parts")),
     Mutant(
         "an object of the same size is skipped",
-        "existing.provenance == source.identity",
-        "existing.provenance.split()[2:3] == [str(source.size)]",
+        "destination.provenance == source.identity",
+        "destination.provenance.split()[2:3] == [str(source.size)]",
         schedules("overwritten with the same size, then deleted"),
     ),
     Mutant(
@@ -87,18 +87,14 @@ MUTANTS = (
     ),
     Mutant(
         "a missing source bucket counts as a missing object",
-        "        yield from require_source_bucket(context)\n        return None\n    return source",
-        "        return None\n    return source",
+        "        await require_source_bucket(buckets)\n        return None\n",
+        "        return None\n",
         copies("a_vanished_source_bucket_does_not_empty_the_destination"),
     ),
     Mutant(
         "a source that may not be read counts as absent",
-        """{"Key": key, **bucket})))
-    except ClientError as error:
-        if error_code(error) not in ("404", "NoSuchKey"):""",
-        """{"Key": key, **bucket})))
-    except ClientError as error:
-        if error_code(error) not in ("404", "NoSuchKey", "403"):""",
+        'not in ("404", "NoSuchKey"):',
+        'not in ("404", "NoSuchKey", "403"):',
         copies("a_source_that_may_not_be_read_does_not_count_as_absent"),
     ),
     Mutant(
@@ -140,8 +136,8 @@ MUTANTS = (
     ),
     Mutant(
         "a multipart copy loses the metadata",
-        '"create_multipart_upload", {"Key": job.key, **context.destination, **metadata}',
-        '"create_multipart_upload", {"Key": job.key, **context.destination, "Metadata": metadata["Metadata"]}',
+        "create_multipart_upload(Key=sync.key, **buckets.destination, **metadata)",
+        'create_multipart_upload(Key=sync.key, **buckets.destination, Metadata=metadata["Metadata"])',
         copies("all_metadata_comes_along_on_both_copy_paths"),
     ),
     # Parts
@@ -159,19 +155,19 @@ MUTANTS = (
     ),
     Mutant(
         "an upload is resumed for another version",
-        "if job.upload.source != source.identity:",
+        "if sync.upload.source != source.identity:",
         "if False:",
         faults("an_upload_handed_on_is_not_completed_for_another_version"),
     ),
     Mutant(
         "uploads of a dead worker are left behind",
-        "        abort_orphans(context, job)\n",
+        "        await abort_orphans(buckets, sync)\n",
         "        pass\n",
         schedules("two parts"),
     ),
     Mutant(
         "an upload that failed is left behind",
-        "    except Exception:\n        yield from drop_upload(context, job)\n        raise\n",
+        "    except Exception:\n        await drop_upload(buckets, sync)\n        raise\n",
         "    except Exception:\n        raise\n",
         copies("an_upload_whose_part_cannot_be_copied_is_aborted_and_its_message_is_parked"),
     ),
@@ -183,8 +179,8 @@ MUTANTS = (
     ),
     Mutant(
         "an upload is not handed on",
-        "            message.uploads[job.key] = job.upload\n",
-        "            pass\n",
+        "                delivery.uploads[key] = upload\n",
+        "                pass\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
     # Messages
@@ -208,67 +204,67 @@ MUTANTS = (
     ),
     Mutant(
         "an unreadable message is deleted",
-        '            message.failed = "(unreadable)"\n',
+        '            delivery.failed = "(unreadable)"\n',
         "",
         queue("a_body_that_is_no_event_is_parked_after_three_receives_and_the_log_shows_it"),
     ),
     Mutant(
         "a message is deleted before its copy is done",
-        "            self.add_job(key, message)\n        if not message.keys:",
-        "            self.add_job(key, message)\n            self.finish(message)\n        if not message.keys:",
+        "                self.add(key, delivery)\n            if not delivery.keys:",
+        "                self.add(key, delivery)\n            if True:",
         faults("a_message_is_not_deleted_before_its_copy_is_done_and_looked_at"),
     ),
     Mutant(
         "a message is deleted after its first key",
-        "[message for message in job.messages if not message.keys]",
-        "list(job.messages)",
+        "unsettled_until)\n            if not delivery.keys:",
+        "unsettled_until)\n            if True:",
         faults("a_message_with_two_keys_of_which_one_fails_stays"),
     ),
     Mutant(
         "a failed message is deleted",
-        "        self.delete_batch([message for message in messages if not (message.failed or message.interrupted)])",
-        "        self.delete_batch([message for message in messages if not message.interrupted])",
+        "[delivery for delivery in batch if not (delivery.failed or delivery.interrupted)]",
+        "[delivery for delivery in batch if not delivery.interrupted]",
         faults("a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven"),
     ),
     Mutant(
         "a message that comes while its key is synced is taken for done",
-        "                job.latecomers.append(message)\n",
-        "                job.messages.append(message)\n",
+        "            job.latecomers.append(delivery)\n",
+        "            job.deliveries.append(delivery)\n",
         faults("a_change_that_comes_while_its_key_is_synced_is_not_lost"),
     ),
     Mutant(
         "an interruption uses up a receive",
-        "                self.hand_back(message)\n",
-        "                self.set_visibility(message, 0)\n",
+        "                await self.hand_back(delivery)\n",
+        "                await self.queue.set_visibility(delivery.received.receipt_handle, 0)\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
     Mutant(
         "a message comes back while its copy is under way",
-        "            if job.writing:\n",
-        "            if False:\n",
+        "if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):",
+        "if isinstance(error, Exception) and outcome_unknown(error):",
         faults("what_a_stopping_worker_leaves_under_way_comes_back_only_when_it_has_ended"),
     ),
     Mutant(
         "a failed message comes back while its copy is under way",
-        "max(pause, self.seconds_until(message.unsettled_until))",
+        "max(pause, self.seconds_until(delivery.unsettled_until))",
         "pause",
         faults("a_failed_message_does_not_come_back_before_its_copy_has_ended"),
     ),
     Mutant(
         "a lost answer is forgotten",
-        "        self.recheck_later(job)\n",
+        "            await self.look_again_later(job.sync)\n",
         "",
         faults("a_call_without_an_answer_is_looked_at_again_when_it_must_have_ended"),
     ),
     Mutant(
         "the visibility is not extended",
-        "            self.extend_batch(due[start : start + SQS_BATCH], now)\n",
+        "            await self.extend(due[start : start + SQS_BATCH])\n",
         "            pass\n",
         faults("a_long_sync_keeps_its_message"),
     ),
     Mutant(
         "the visibility is extended beyond 12 hours",
-        "if self.visibility_left(message, now) <= self.settings.visibility_extend_interval:",
+        "if self.visibility_left(delivery) <= self.settings.visibility_extend_interval:",
         "if False:",
         faults("at_the_12_hour_cap_the_message_is_handed_back_and_not_delivered_twice"),
     ),
@@ -281,34 +277,34 @@ MUTANTS = (
     # Many keys at a time
     Mutant(
         "a long copy has small ones wait",
-        "        job.let_others()\n",
+        "        sync.long_copy_begins()\n",
         "        pass\n",
         queue("small_objects_do_not_wait_for_large_ones"),
     ),
     Mutant(
-        "the error of a call is taken for an answer",
-        "steps.throw(error) if error else steps.send(answer)",
-        "steps.send(answer or {})",
+        "the error of an answer is overlooked",
+        "    if answer.status >= 300:\n",
+        "    if False:\n",
         copies("a_source_that_may_not_be_read_does_not_count_as_absent"),
     ),
     # Reconcile
     Mutant(
         "a dry run changes something",
-        "        if self.dry_run:\n            return\n        self.unsent",
+        "        if self.options.dry_run:\n            return\n        self.unsent",
         "        self.unsent",
         reconcile("an_audit_names_exactly_what_differs_and_changes_nothing"),
     ),
     Mutant(
         "any number of ghosts is deleted",
-        "if len(ghosts) > self.max_delete:",
+        "if len(ghosts) > self.options.max_delete:",
         "if False:",
         reconcile("nothing_is_deleted_where_more_would_be_than_the_guard_allows"),
     ),
     Mutant(
         "a listing that failed counts as complete",
-        "            self.list_destination()\n            self.compare_source()\n",
+        "            await self.list_destination()\n            await self.compare_source()\n",
         '            with __import__("contextlib").suppress(ClientError):\n'
-        "                self.list_destination()\n                self.compare_source()\n",
+        "                await self.list_destination()\n                await self.compare_source()\n",
         reconcile("nothing_is_deleted_where_a_listing_fails_midway"),
     ),
     Mutant(
@@ -325,13 +321,17 @@ MUTANTS = (
 
 
 def plant(mutant: Mutant | None, directory: Path) -> None:
-    """A copy of the worker and its tests, with the fault. Raises ValueError where worker.py has changed too much."""
-    source = (PROJECT / "worker.py").read_text()
-    if mutant and source.count(mutant.text) != 1:
-        raise ValueError(f"{mutant.name}: its text is in worker.py {source.count(mutant.text)} times, not once")
-    (directory / "worker.py").write_text(source.replace(mutant.text, mutant.replacement) if mutant else source)
+    """A copy of the worker and its tests, with the fault. Raises ValueError if the worker has changed too much."""
     shutil.copy(PROJECT / ".pytest.ini", directory)
+    shutil.copy(PROJECT / "worker.py", directory)
+    shutil.copytree(PROJECT / "mirror", directory / "mirror", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(PROJECT / "tests", directory / "tests", ignore=shutil.ignore_patterns("__pycache__", "bench"))
+    if mutant:
+        sources = {file: file.read_text() for file in (directory / "mirror").rglob("*.py")}
+        found = [file for file, source in sources.items() if mutant.text in source]
+        if len(found) != 1 or sources[found[0]].count(mutant.text) != 1:
+            raise ValueError(f"{mutant.name}: its text has to be in mirror/ once, it is in {[*map(str, found)]}")
+        found[0].write_text(sources[found[0]].replace(mutant.text, mutant.replacement))
 
 
 def run_tests(directory: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:

@@ -6,13 +6,18 @@ import pytest
 from fakes import LARGE
 from histories import World
 
-import worker
+from mirror.key_sync import Interruption
 
 
 @pytest.fixture
 def world(monkeypatch):
     built = World()
-    monkeypatch.setattr(worker.Job, "pause", lambda job, seconds: (built.pass_time(seconds), job.check_interrupted()))
+
+    async def pause(interruption: Interruption, seconds: float) -> None:
+        built.pass_time(seconds)
+        interruption.check()
+
+    monkeypatch.setattr(Interruption, "pause", pause)
     return built
 
 

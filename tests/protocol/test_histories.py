@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-import worker
+from mirror.key_sync import Interruption
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 OUTSIDE = "other/not ours"
@@ -73,10 +73,10 @@ class Histories(RuleBasedStateMachine):
         self.world.stores[OUTSIDE] = Store(Copy('"d0"', ("not ours",), "label", "", 0))
         self.garbage = 0
         logging.disable(logging.CRITICAL)
-        self.patch = mock.patch.object(worker.Job, "pause", self.pause)
+        self.patch = mock.patch.object(Interruption, "pause", self.pause)
         self.patch.start()
 
-    def pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 
     @rule(key=KEYS, change=CHANGES, size=SIZES, delay=DELAYS, events=st.integers(1, 2))

@@ -8,7 +8,7 @@ import pytest
 from fakes import LARGE
 from interleave import Case, Search
 
-import worker
+from mirror import key_sync, s3, sync
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 PUT_DELETE_PUT = ("put a", "delete", "put b")
@@ -90,36 +90,39 @@ def test_every_schedule_ends_with_a_destination_equal_to_the_source(name, show):
 
 def without_second_look(monkeypatch, after):
     """The sync ends after a "copy" or after a "delete" as if it had not written."""
-    make_equal = worker.make_equal
+    make_equal = sync.make_equal
 
-    def changed(context, job, source, *existing):
-        wrote = yield from make_equal(context, job, source, *existing)
+    async def changed(buckets, key_sync, source, existing):
+        wrote = await make_equal(buckets, key_sync, source, existing)
         return wrote and (source is None) != (after == "delete")
 
-    monkeypatch.setattr(worker, "make_equal", changed)
+    monkeypatch.setattr(sync, "make_equal", changed)
 
 
 def without_conditions(monkeypatch):
-    monkeypatch.setattr(worker, "write_on_condition", lambda *arguments: arguments[-1]({}))
+    monkeypatch.setattr(s3, "condition_on", lambda *_: {})
 
 
 def without_source_condition(monkeypatch):
-    copy_source = worker.copy_source
+    copy_source = s3.copy_source
 
-    def changed(context, job, source):
-        arguments = copy_source(context, job, source)
+    def changed(*version):
+        arguments = copy_source(*version)
         del arguments["CopySourceIfMatch"]
         return arguments
 
-    monkeypatch.setattr(worker, "copy_source", changed)
+    monkeypatch.setattr(s3, "copy_source", changed)
 
 
 def without_recheck(monkeypatch):
-    monkeypatch.setattr(worker, "outcome_unknown", lambda _: False)
+    monkeypatch.setattr(key_sync, "outcome_unknown", lambda _: False)
 
 
 def without_abort_of_orphans(monkeypatch):
-    monkeypatch.setattr(worker, "abort_orphans", lambda *_: None)
+    async def leave(*_):
+        pass
+
+    monkeypatch.setattr(sync, "abort_orphans", leave)
 
 
 def nothing(monkeypatch):

@@ -7,7 +7,11 @@ from datetime import UTC, datetime
 import pytest
 from botocore.exceptions import ClientError
 
-import worker
+from mirror.errors import describe
+from mirror.messages import handed_back_body, hint_body, read_body
+from mirror.objects import metadata_to_send, source_from_head
+from mirror.parts import Upload, part_size_for, parts_of
+from mirror.settings import Settings, load_settings
 
 GIB = 1024**3
 TIB = 1024**4
@@ -21,8 +25,8 @@ REQUIRED = {
 }
 
 
-def settings(**changed: str) -> worker.Settings:
-    return worker.load_settings(REQUIRED | changed)
+def settings(**changed: str) -> Settings:
+    return load_settings(REQUIRED | changed)
 
 
 def head(**changed: object) -> dict:
@@ -34,10 +38,6 @@ def head(**changed: object) -> dict:
         "Metadata": {"colour": "red"},
     }
     return answer | changed
-
-
-def message(body: str) -> worker.Message:
-    return worker.Message(body, "handle", 1, 0.0, 300.0)
 
 
 # Settings
@@ -54,7 +54,7 @@ def test_settings_have_the_documented_defaults():
 @pytest.mark.parametrize("name", REQUIRED)
 def test_a_missing_setting_is_named(name):
     with pytest.raises(ValueError, match=f"{name} is not set"):
-        worker.load_settings({key: value for key, value in REQUIRED.items() if key != name})
+        load_settings({key: value for key, value in REQUIRED.items() if key != name})
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,12 @@ def test_a_message_may_not_come_back_before_a_copy_of_a_dead_worker_has_ended():
     ],
 )
 def test_every_change_of_a_source_object_changes_its_identity(changed):
-    assert worker.source_from_head(head(**changed)).identity != worker.source_from_head(head()).identity
+    assert source_from_head(head(**changed)).identity != source_from_head(head()).identity
 
 
 def test_the_identity_does_not_depend_on_what_a_copy_does_not_carry():
     same = head(StorageClass="STANDARD_IA", ReplicationStatus="COMPLETED", ServerSideEncryption="AES256")
-    assert worker.source_from_head(same) == worker.source_from_head(head())
+    assert source_from_head(same) == source_from_head(head())
 
 
 def test_all_replicated_metadata_is_sent_with_the_provenance():
@@ -123,8 +123,8 @@ def test_all_replicated_metadata_is_sent_with_the_provenance():
         "ContentLanguage": "fi",
         "Expires": expires,
     }
-    source = worker.source_from_head(head(**everything))
-    sent = worker.metadata_to_send(source, keep_encoding=True)
+    source = source_from_head(head(**everything))
+    sent = metadata_to_send(source, keep_encoding=True)
     assert sent == everything | {
         "ContentType": "text/plain",
         "Metadata": {"colour": "red", "sync-source": source.identity},
@@ -132,14 +132,14 @@ def test_all_replicated_metadata_is_sent_with_the_provenance():
 
 
 def test_a_refused_content_encoding_is_kept_as_user_metadata():
-    sent = worker.metadata_to_send(worker.source_from_head(head(ContentEncoding="gzip")), keep_encoding=False)
+    sent = metadata_to_send(source_from_head(head(ContentEncoding="gzip")), keep_encoding=False)
     assert "ContentEncoding" not in sent
     assert sent["Metadata"]["sync-content-encoding"] == "gzip"
 
 
 def test_user_metadata_that_leaves_no_room_for_the_provenance_is_sent_without_it():
-    source = worker.source_from_head(head(Metadata={"long": "x" * 2000}))
-    assert worker.metadata_to_send(source, keep_encoding=True)["Metadata"] == {"long": "x" * 2000}
+    source = source_from_head(head(Metadata={"long": "x" * 2000}))
+    assert metadata_to_send(source, keep_encoding=True)["Metadata"] == {"long": "x" * 2000}
 
 
 @pytest.mark.parametrize(
@@ -153,12 +153,12 @@ def test_user_metadata_that_leaves_no_room_for_the_provenance_is_sent_without_it
     ],
 )
 def test_metadata_that_cannot_be_sent_back_as_it_came_is_recognised(changed):
-    assert not worker.source_from_head(head(**changed)).resendable
+    assert not source_from_head(head(**changed)).resendable
 
 
 def test_plain_metadata_can_be_sent_back():
     expires = datetime(2030, 1, 1, tzinfo=UTC)
-    assert worker.source_from_head(head(Expires=expires, ExpiresString="Tue, 01 Jan 2030 00:00:00 GMT")).resendable
+    assert source_from_head(head(Expires=expires, ExpiresString="Tue, 01 Jan 2030 00:00:00 GMT")).resendable
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_plain_metadata_can_be_sent_back():
     ],
 )
 def test_an_archived_object_is_told_from_one_that_can_be_read(changed, archived):
-    assert worker.source_from_head(head(**changed)).archived == archived
+    assert source_from_head(head(**changed)).archived == archived
 
 
 # Parts
@@ -191,18 +191,18 @@ def test_an_archived_object_is_told_from_one_that_can_be_read(changed, archived)
     ],
 )
 def test_the_part_size_grows_so_that_any_object_fits_in_10000_parts(size, part_size, count):
-    assert worker.part_size_for(size, 64 * MIB) == part_size
-    assert len(worker.parts_of(size, part_size)) == count
+    assert part_size_for(size, 64 * MIB) == part_size
+    assert len(parts_of(size, part_size)) == count
 
 
 def test_an_object_above_48_8_tib_is_refused_with_its_size():
     with pytest.raises(ValueError, match=str(10_000 * 5 * GIB + 1)):
-        worker.part_size_for(10_000 * 5 * GIB + 1, 64 * MIB)
+        part_size_for(10_000 * 5 * GIB + 1, 64 * MIB)
 
 
 @pytest.mark.parametrize("size", [5 * MIB + 1, 10 * MIB, 10 * MIB + 1, 17 * MIB - 1])
 def test_parts_are_numbered_from_1_and_cover_every_byte_once(size):
-    parts = worker.parts_of(size, 5 * MIB)
+    parts = parts_of(size, 5 * MIB)
     assert [part.number for part in parts] == list(range(1, len(parts) + 1))
     assert parts[0].first == 0
     assert parts[-1].last == size - 1
@@ -227,30 +227,27 @@ def event(key: str, bucket: str = "source") -> str:
     ],
 )
 def test_a_key_is_decoded_from_its_form_encoding(encoded, key):
-    got = message(event(encoded))
-    worker.read_body(got, settings())
+    got = read_body(event(encoded), settings())
     assert got.keys == {key}
     assert got.event_time == datetime(2026, 11, 25, 1, 2, 3, 500_000, tzinfo=UTC).timestamp()
-    assert not got.look_first
+    assert not got.destination_first
 
 
 def test_the_test_event_of_s3_asks_for_nothing():
-    got = message('{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "source"}')
-    worker.read_body(got, settings())
+    got = read_body('{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "source"}', settings())
     assert got.keys == set()
 
 
 @pytest.mark.parametrize("body", [event("k", bucket="another"), event("other/k")])
 def test_another_bucket_and_a_key_outside_the_prefix_ask_for_nothing(body):
-    got = message(body)
-    worker.read_body(got, settings(PREFIX_FILTER="models/"))
+    got = read_body(body, settings(PREFIX_FILTER="models/"))
     assert got.keys == set()
 
 
 def test_advice_for_s3_is_not_given_for_the_queue():
     denied = {"Error": {"Code": "AccessDenied", "Message": "no"}}
-    assert "advice" in worker.describe(ClientError(denied, "CopyObject"))
-    assert worker.describe(ClientError(denied, "ReceiveMessage")) == (
+    assert "advice" in describe(ClientError(denied, "CopyObject"))
+    assert describe(ClientError(denied, "ReceiveMessage")) == (
         'operation=ReceiveMessage error=AccessDenied message="no"'
     )
 
@@ -260,20 +257,17 @@ def test_advice_for_s3_is_not_given_for_the_queue():
 )
 def test_a_body_that_is_no_event_is_an_error_that_shows_it(body):
     with pytest.raises(ValueError, match="not an S3 event"):
-        worker.read_body(message(body), settings())
+        read_body(body, settings())
 
 
 def test_a_hint_is_read_like_an_event_and_begins_with_the_destination():
-    got = message(worker.hint_body("source", ["a b+c&é", "d"]))
-    worker.read_body(got, settings())
+    got = read_body(hint_body("source", ["a b+c&é", "d"]), settings())
     assert got.keys == {"a b+c&é", "d"}
-    assert got.look_first
+    assert got.destination_first
 
 
 def test_a_message_that_is_handed_back_carries_its_uploads():
-    got = message(event("big"))
-    got.uploads["big"] = worker.Upload("upload-1", "identity", 64 * MIB)
-    again = message(worker.handed_back_body(got))
-    worker.read_body(again, settings())
+    uploads = {"big": Upload("upload-1", "identity", 64 * MIB)}
+    again = read_body(handed_back_body(event("big"), uploads), settings())
     assert again.keys == {"big"}
-    assert again.uploads == got.uploads
+    assert again.uploads == uploads

@@ -1,12 +1,13 @@
 """The CRT-based client sends what boto3 would send to the real AWS, and means the same by its answers."""
 
+import asyncio
 import contextlib
 import socket
 import socketserver
 import ssl
 import subprocess
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -17,7 +18,18 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from world import MIRROR, SOURCE
 
-import worker
+from mirror.aws import wire
+from mirror.aws.boto3_clients import Boto3S3, Boto3Sqs
+from mirror.aws.crt_s3 import SESSION_MARGIN, CrtS3
+from mirror.aws.crt_sqs import CrtSqs
+from mirror.aws.endpoints import Endpoint
+from mirror.aws.http import Answer, CrtHttp
+from mirror.buckets import Buckets
+from mirror.errors import is_busy, outcome_unknown
+from mirror.objects import source_from_head
+from mirror.s3 import COPY_DIRECTIVES, open_destination
+from mirror.settings import Settings, load_settings
+from mirror.side_by_side import SideBySide
 
 KEY = "a b+é/~(x)'*!?&=#%;,:@$.txt"
 ODD_KEYS = ["k", KEY, "/lead//trail/", "a/../b", "日本/\u00fc"]
@@ -71,7 +83,14 @@ SESSION = b"""<CreateSessionResult><Credentials><AccessKeyId>SESSIONKEY</AccessK
 
 
 @pytest.fixture
-def real_aws(monkeypatch):
+def run():
+    """Runs a coroutine in an event loop that the clients of one test share."""
+    with asyncio.Runner() as runner:
+        yield runner.run
+
+
+@pytest.fixture
+def real_aws(monkeypatch, run):
     """boto3 for the real host names, with task role credentials, and its requests kept instead of sent."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     for name, value in {"ACCESS_KEY_ID": "ROLEKEY", "SECRET_ACCESS_KEY": "secret", "SESSION_TOKEN": "token"}.items():
@@ -79,44 +98,47 @@ def real_aws(monkeypatch):
     sent: list = []
     session = boto3.Session()
 
-    def settings(source: str) -> worker.Settings:
+    def settings(source: str) -> Settings:
         given = {"REGION": "eu-north-1", "SRC_BUCKET": source, "DST_BUCKET": DIRECTORY, "QUEUE_URL": "https://q"}
-        return worker.load_settings(given)
+        return load_settings(given)
 
-    s3 = worker.s3_client(session, settings("source"), "s3")
+    boto3_s3, boto3_sqs = Boto3S3(session, settings("source")), Boto3Sqs(session, settings("source"))
+    s3, sqs = boto3_s3.quick, boto3_sqs.sqs
 
     def keep(request, **_):
         sent.append(request)
         body = SESSION if request.url.endswith("?session") else b""
         return AWSResponse(request.url, 200, {}, SimpleNamespace(stream=lambda *_, **__: iter([body])))
 
-    def crt(source: str) -> worker.CrtObjects:
-        return worker.CrtObjects(settings(source), worker.CrtHttp(settings(source), session.get_credentials()), s3)
+    async def http() -> CrtHttp:
+        return CrtHttp("eu-north-1", session.get_credentials())
+
+    def crt(source: str) -> CrtS3:
+        return CrtS3(settings(source), run(http()), boto3_s3)
 
     def listen() -> None:
         for client in (s3, sqs):
             client.meta.events.register("before-send", keep)
 
-    sqs = session.client("sqs", region_name="eu-north-1")
     queue_url = "https://sqs.eu-north-1.amazonaws.com/111122223333/sync-q"
-    queue = worker.CrtQueue(worker.CrtHttp(settings("source"), session.get_credentials()), sqs, queue_url)
-    return SimpleNamespace(s3=s3, sent=sent, crt=crt, listen=listen, sqs=sqs, queue=queue, queue_url=queue_url)
+    queue = CrtSqs(run(http()), boto3_sqs, queue_url)
+    return SimpleNamespace(
+        s3=s3, boto3_s3=boto3_s3, sent=sent, crt=crt, listen=listen, sqs=sqs, queue=queue, queue_url=queue_url, run=run
+    )
 
 
-def sent_by_crt(client: worker.CrtObjects | worker.CrtQueue, name: str, parameters: dict) -> tuple:
+def sent_by_crt(real_aws, client: CrtS3 | CrtSqs, name: str, parameters: dict) -> tuple:
     """(method, URL, headers) of the request that the CRT was given."""
     kept = {}
 
-    def start(endpoint, request, _timeout, done):
+    async def send(endpoint, request, _timeout):
         kept.update(url=endpoint.url[: -len(endpoint.path)] + request.path, method=request.method)
         kept["headers"] = {header.lower(): value for header, value in request.headers}
         answer_headers = {"content-length": "0", "last-modified": "Wed, 25 Nov 2026 01:02:03 GMT"}
-        done(
-            worker.Answer(200, answer_headers, bytearray(b"" if isinstance(client, worker.CrtObjects) else b"{}")), None
-        )
+        return Answer(200, answer_headers, bytearray(b"" if isinstance(client, CrtS3) else b"{}"))
 
-    client.http.start = start
-    getattr(client, name)(**parameters)
+    client.http.send = send
+    real_aws.run(getattr(client, name)(**parameters))
     return kept["method"], kept["url"], kept["headers"]
 
 
@@ -149,7 +171,7 @@ def test_every_request_equals_that_of_boto3_on_the_real_host_names(real_aws, nam
     real_aws.listen()
     getattr(real_aws.s3, name)(**parameters)
     method, url, headers = sent_by_boto3(real_aws.sent[-1])
-    crt_method, crt_url, crt_headers = sent_by_crt(objects, name, parameters)
+    crt_method, crt_url, crt_headers = sent_by_crt(real_aws, objects, name, parameters)
     assert (crt_method, crt_url) == (method, url)
     assert compared(crt_headers) == compared(headers)
     assert scope(crt_headers) == scope(headers)
@@ -177,7 +199,7 @@ def test_every_request_to_the_queue_equals_that_of_boto3(real_aws, name, paramet
     getattr(real_aws.sqs, name)(**parameters)
     [request] = real_aws.sent
     method, url, headers = sent_by_boto3(request)
-    crt_method, crt_url, crt_headers = sent_by_crt(real_aws.queue, name, parameters)
+    crt_method, crt_url, crt_headers = sent_by_crt(real_aws, real_aws.queue, name, parameters)
     assert (crt_method, crt_url, crt_headers["host"]) == (method, url, url.split("/")[2])
     assert compared(crt_headers) == compared(headers)
     assert scope(crt_headers) == scope(headers)
@@ -187,9 +209,9 @@ def test_only_copies_are_signed_with_the_task_role_on_a_directory_bucket(real_aw
     objects = real_aws.crt("source")
     real_aws.listen()
     key = {"Key": "k", "Bucket": DIRECTORY}
-    _, _, head = sent_by_crt(objects, "head_object", key)
-    _, _, delete = sent_by_crt(objects, "delete_object", key)
-    _, _, copy = sent_by_crt(objects, "copy_object", key | {"CopySource": {"Bucket": "source", "Key": "k"}})
+    _, _, head = sent_by_crt(real_aws, objects, "head_object", key)
+    _, _, delete = sent_by_crt(real_aws, objects, "delete_object", key)
+    _, _, copy = sent_by_crt(real_aws, objects, "copy_object", key | {"CopySource": {"Bucket": "source", "Key": "k"}})
     assert scope(head)[0] == scope(delete)[0] == "SESSIONKEY"
     assert head["x-amz-s3session-token"] == "session-token"
     assert scope(copy)[0] == "ROLEKEY"
@@ -197,60 +219,59 @@ def test_only_copies_are_signed_with_the_task_role_on_a_directory_bucket(real_aw
     assert scope(copy)[1] == ["eu-north-1", "s3express", "aws4_request"]
 
 
-def test_one_session_serves_many_threads(real_aws):
+def test_one_session_serves_many_requests_at_once(real_aws):
     objects = real_aws.crt("source")
     real_aws.listen()
-    threads = [threading.Thread(target=objects.session_provider) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+
+    async def many() -> None:
+        await asyncio.gather(*(objects.session_credentials() for _ in range(20)))
+
+    real_aws.run(many())
     assert len(real_aws.sent) == 1
 
 
 def test_a_session_is_renewed_before_it_ends(real_aws):
     objects = real_aws.crt("source")
     real_aws.listen()
-    objects.session_provider()
-    objects.session_ends = worker.time.time() + worker.SESSION_MARGIN - 1
-    objects.session_provider()
+    real_aws.run(objects.session_credentials())
+    objects.session_ends = time.time() + SESSION_MARGIN - 1
+    real_aws.run(objects.session_credentials())
     assert len(real_aws.sent) == 2
 
 
 def test_the_heartbeat_renews_a_session_in_use_before_a_request_has_to_wait_for_it(real_aws):
     objects = real_aws.crt("source")
     real_aws.listen()
-    objects.renew_session()
+    real_aws.run(objects.renew_session())
     assert real_aws.sent == []
-    objects.session_provider()
-    objects.session_ends = worker.time.time() + worker.SESSION_MARGIN + 30
-    objects.renew_session()
-    objects.session_provider()
+    real_aws.run(objects.session_credentials())
+    objects.session_ends = time.time() + SESSION_MARGIN + 30
+    real_aws.run(objects.renew_session())
+    real_aws.run(objects.session_credentials())
     assert len(real_aws.sent) == 2
 
 
 def test_the_session_is_there_before_the_first_request_needs_it(real_aws):
     objects = real_aws.crt("source")
     real_aws.listen()
-    context = worker.Context(objects.settings, real_aws.s3, None, None, ThreadPoolExecutor(1), objects=objects)
-    worker.open_session(context)
-    assert objects.session is objects.session_provider()
+    real_aws.run(open_destination(Buckets(objects.settings, objects, SideBySide(1))))
+    assert objects.session is real_aws.run(objects.session_credentials())
     sessions = [request for request in real_aws.sent if request.url.endswith("?session")]
     assert len(sessions) == 2  # boto3's own, and this
 
 
 def test_the_request_headers_are_those_of_the_service_model(real_aws):
     model = real_aws.s3.meta.service_model
-    names = [operation.name for operation in worker.OPERATIONS.values()]
-    shapes = [model.operation_model(name).input_shape.members for name in names]
-    for parameter, header in worker.REQUEST_HEADERS.items():
+    operations = (wire.HEAD_OBJECT, wire.COPY_OBJECT, wire.UPLOAD_PART_COPY, wire.DELETE_OBJECT)
+    shapes = [model.operation_model(operation.name).input_shape.members for operation in operations]
+    for parameter, header in wire.REQUEST_HEADERS.items():
         named = {members[parameter].serialization["name"] for members in shapes if parameter in members}
         assert {name.lower() for name in named} == {header.lower()}
 
 
 def test_the_answer_fields_are_those_of_the_service_model(real_aws):
     members = real_aws.s3.meta.service_model.operation_model("HeadObject").output_shape.members
-    for header, field in worker.ANSWER_FIELDS.items():
+    for header, field in wire.ANSWER_FIELDS.items():
         if field != "ExpiresString":
             assert members[field].serialization["name"].lower() == header
 
@@ -259,13 +280,12 @@ def test_the_answer_fields_are_those_of_the_service_model(real_aws):
 
 
 def both(world) -> tuple:
-    contexts = [world.worker(S3_CLIENT=name).context for name in ("crt", "boto3")]
-    return tuple(SimpleNamespace(**context.methods) for context in contexts)
+    return tuple(world.worker(S3_CLIENT=name).buckets.s3 for name in ("crt", "boto3"))
 
 
-def outcome(call) -> tuple:
+def outcome(world, call) -> tuple:
     try:
-        return "answer", call()
+        return "answer", world.run(call)
     except ClientError as error:
         return error.operation_name, error.response["Error"]["Code"], error.response["Error"]["Message"]
     except BotoCoreError as error:
@@ -279,7 +299,7 @@ def test_both_clients_see_the_same_source(world):
     world.standin.configure_bucket(SOURCE, versioning="Enabled")
     world.put("c")
     for key in "abc":
-        crt, plain = (worker.source_from_head(client.head_object(Bucket=SOURCE, Key=key)) for client in both(world))
+        crt, plain = [source_from_head(world.run(client.head_object(Bucket=SOURCE, Key=key))) for client in both(world)]
         assert crt == plain
         assert (crt.fields, crt.metadata, crt.resendable, crt.archived) == (
             plain.fields,
@@ -311,12 +331,12 @@ def test_both_clients_decide_alike_on_every_fault(world, name, fault):
     operation = {"head_object": "HeadObject", "copy_object": "CopyObject", "delete_object": "DeleteObject"}[name]
     parameters = {"Bucket": MIRROR if name != "head_object" else SOURCE, "Key": "a"}
     if name == "copy_object":
-        parameters |= {"CopySource": {"Bucket": SOURCE, "Key": "a"}, **worker.COPY_DIRECTIVES}
+        parameters |= {"CopySource": {"Bucket": SOURCE, "Key": "a"}, **COPY_DIRECTIVES}
     outcomes = []
     for client in both(world):
         world.standin.clear_faults()
         world.standin.fault(operation, times=0, **fault)
-        found = outcome(lambda client=client: getattr(client, name)(**parameters))
+        found = outcome(world, getattr(client, name)(**parameters))
         outcomes.append(found[:2] if found[0] != "answer" else found[1].get("CopyObjectResult"))
     assert outcomes[0] == outcomes[1]
 
@@ -324,40 +344,41 @@ def test_both_clients_decide_alike_on_every_fault(world, name, fault):
 def test_a_silent_server_is_given_up_after_the_timeout_and_the_outcome_counts_as_unknown(world):
     world.put("a")
     world.standin.fault("CopyObject", "hang", seconds=30)
-    objects = world.worker(COPY_TIMEOUT="1").context.objects
+    s3 = world.worker(COPY_TIMEOUT="1").buckets.s3
+    copy = s3.copy_object(Bucket=MIRROR, Key="a", CopySource={"Bucket": SOURCE, "Key": "a"}, **COPY_DIRECTIVES)
     with pytest.raises(HTTPClientError) as error:
-        objects.copy_object(Bucket=MIRROR, Key="a", CopySource={"Bucket": SOURCE, "Key": "a"}, **worker.COPY_DIRECTIVES)
-    assert worker.outcome_unknown(error.value)
+        world.run(copy)
+    assert outcome_unknown(error.value)
     assert world.requests()["CopyObject"] == 1
 
 
 def test_an_answer_that_came_in_time_keeps_its_connection_for_the_next_request(world):
     world.put("a")
-    objects = world.worker().context.objects
-    objects.head_object(Bucket=SOURCE, Key="a")
+    objects = world.worker().buckets.s3
+    world.run(objects.head_object(Bucket=SOURCE, Key="a"))
     [connection] = [connection for idle in objects.http.idle.values() for connection in idle]
     assert objects.http.deadlines == {}
-    objects.head_object(Bucket=SOURCE, Key="a")
+    world.run(objects.head_object(Bucket=SOURCE, Key="a"))
     assert [list(idle) for idle in objects.http.idle.values()] == [[connection]]
 
 
 def test_a_connection_that_was_closed_meanwhile_is_not_used_again(world):
     world.put("a")
-    objects = world.worker().context.objects
-    objects.head_object(Bucket=SOURCE, Key="a")
+    objects = world.worker().buckets.s3
+    world.run(objects.head_object(Bucket=SOURCE, Key="a"))
     [connection] = objects.http.idle["127.0.0.1:" + world.standin.url.rpartition(":")[2]]
     connection.close().result(10)
-    assert objects.head_object(Bucket=SOURCE, Key="a")["ContentLength"] == 1024
+    assert world.run(objects.head_object(Bucket=SOURCE, Key="a"))["ContentLength"] == 1024
 
 
 @pytest.mark.parametrize("fault", [{"kind": "error", "status": 500, "code": "InternalError"}, {"kind": "reset"}])
 def test_what_fails_on_the_queue_is_repeated_by_boto3(world, fault):
     world.put("a")
-    running = world.worker()
+    queue = world.worker().deliveries.queue
     world.standin.fault("ReceiveMessage", times=1, **fault)
-    [message] = running.receive(0)
+    [message] = world.run(queue.receive(0, 30))
     world.standin.fault("DeleteMessageBatch", times=1, **fault)
-    running.delete_batch([message])
+    world.run(queue.delete([message.receipt_handle]))
     assert world.is_empty()
     requests = world.requests()
     assert (requests["ReceiveMessage"], requests["DeleteMessageBatch"]) == (2, 2)
@@ -372,14 +393,14 @@ def test_a_part_that_s3_is_too_busy_for_is_repeated_by_boto3(world):
 
 
 def test_a_server_that_is_not_there_was_never_asked(world):
-    objects = world.worker().context.objects
+    objects = world.worker().buckets.s3
     endpoint = objects.endpoints[SOURCE]
-    objects.endpoints[SOURCE] = worker.Endpoint("http://127.0.0.1:1/source/", "127.0.0.1:1", "/source/", "s3")
+    objects.endpoints[SOURCE] = Endpoint("http://127.0.0.1:1/source/", "127.0.0.1:1", "/source/", "s3")
     assert endpoint.url.startswith(world.standin.url)
     with pytest.raises(BotoCoreError) as error:
-        objects.head_object(Bucket=SOURCE, Key="a")
-    assert worker.is_busy(error.value)
-    assert not worker.outcome_unknown(error.value)
+        world.run(objects.head_object(Bucket=SOURCE, Key="a"))
+    assert is_busy(error.value)
+    assert not outcome_unknown(error.value)
 
 
 ODD_ANSWERS = {
@@ -394,18 +415,24 @@ ODD_ANSWERS = {
 def test_an_answer_that_makes_no_sense_keeps_nobody_waiting(world, name):
     operation, status, headers, body = ODD_ANSWERS[name]
     given = {"ETag": '"e"', "Last-Modified": "Wed, 25 Nov 2026 01:02:03 GMT", "Content-Length": len(body)} | headers
-    objects = world.worker().context.objects
+    objects = world.worker().buckets.s3
     call = {"Bucket": SOURCE, "Key": "a"} | ({"CopySource": {"Bucket": SOURCE, "Key": "a"}} if body else {})
     with server_that_answers(status, given, body) as url:
-        objects.endpoints[SOURCE] = worker.Endpoint(f"{url}/source/", url.split("/")[2], "/source/", "s3")
-        answer = ThreadPoolExecutor(1).submit(getattr(objects, operation), **call)
-        error = answer.exception(10)
+        objects.endpoints[SOURCE] = Endpoint(f"{url}/source/", url.split("/")[2], "/source/", "s3")
+        asked = asyncio.wait_for(getattr(objects, operation)(**call), 10)
+        [answer] = world.run(gathered(asked))
     if name == "a year that no date has":
-        assert answer.result()["ExpiresString"]
-        assert "Expires" not in answer.result()
+        assert answer["ExpiresString"]
+        assert "Expires" not in answer
     else:
-        assert error
-        assert worker.is_busy(error) == (operation == "copy_object")
+        assert isinstance(answer, Exception)
+        assert not isinstance(answer, TimeoutError)
+        assert is_busy(answer) == (operation == "copy_object")
+
+
+async def gathered(*awaitables) -> list:
+    """Answers and errors alike."""
+    return await asyncio.gather(*awaitables, return_exceptions=True)
 
 
 @contextlib.contextmanager
@@ -446,9 +473,10 @@ def test_tls_is_checked_against_the_trusted_certificates(world, tmp_path, monkey
     with tls_in_front_of(world.standin.url, certificate, key) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(BotoCoreError):
-            world.worker().context.objects.head_object(Bucket=SOURCE, Key="a")
+            world.run(world.worker().buckets.s3.head_object(Bucket=SOURCE, Key="a"))
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
-        assert world.worker().context.objects.head_object(Bucket=SOURCE, Key="a")["ContentLength"] == 77
+        found = world.run(world.worker().buckets.s3.head_object(Bucket=SOURCE, Key="a"))
+        assert found["ContentLength"] == 77
 
 
 @contextlib.contextmanager

@@ -1,17 +1,20 @@
 """How the worker treats the queue: acknowledging, extending, retrying, handing back, and the end of the process."""
 
+import asyncio
 import json
 import os
 import re
 import signal
-import threading
-import time
 from types import SimpleNamespace
 
 import pytest
-from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
+from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, until, wait_until
 
-import worker
+from mirror import deliveries, sync
+from mirror import worker as loop
+from mirror.limits import SQS_BATCH
+from mirror.messages import hint_body
+from mirror.worker import Worker
 
 GIB = 1024**3
 
@@ -93,7 +96,7 @@ def test_messages_are_deleted_ten_at_a_time(world):
 
 def test_the_test_event_and_events_of_others_are_deleted_quietly(world):
     world.standin.send(QUEUE, '{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "source"}')
-    world.standin.send(QUEUE, worker.hint_body("another-bucket", ["models/x"]))
+    world.standin.send(QUEUE, hint_body("another-bucket", ["models/x"]))
     world.put("other/x")
     output = world.run_worker(PREFIX_FILTER="models/")
     assert world.is_empty()
@@ -134,12 +137,12 @@ def test_a_copy_longer_than_the_visibility_timeout_is_not_delivered_a_second_tim
 
 def test_at_the_12_hour_cap_the_message_is_handed_back_with_its_upload_and_finished(world, monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(worker, "MAX_SQS_VISIBILITY", 14)
+    monkeypatch.setattr(deliveries, "MAX_SQS_VISIBILITY", 14)
     world.build(max_visibility=14)
     world.standin.latency("UploadPartCopy", ms=1000)
     world.put("big", 6 * GIB)
     settings = {"VISIBILITY_TIMEOUT": "6", "MAX_CONCURRENT_PARTS": "8"}  # 12 rounds of 1 s, handed back after 8
-    assert world.worker(**settings).run([]) == 0
+    assert world.run(world.worker(**settings).run()) == 0
     assert world.is_equal()
     assert world.requests()["CreateMultipartUpload"] == 1
     assert parts(world) == 96
@@ -187,16 +190,18 @@ def test_sigterm_hands_back_what_was_not_begun_without_using_up_a_receive(world)
 
 
 def test_a_copy_that_outlives_the_worker_comes_back_only_after_it_must_have_ended(world, monkeypatch):
-    monkeypatch.setattr(worker, "DRAIN_SECONDS", 1)
+    monkeypatch.setattr(loop, "DRAIN_SECONDS", 1)
     world.standin.latency("CopyObject", ms=2500)
     world.put("a")
     running = world.worker()
-    signals: list[int] = []
-    thread = threading.Thread(target=running.run, args=[signals])
-    thread.start()
-    wait_until(lambda: copies(world) == 1)
-    signals.append(signal.SIGTERM)
-    thread.join()
+
+    async def is_stopped() -> None:
+        working = asyncio.create_task(running.run())
+        await until(lambda: copies(world) == 1)
+        running.stop()
+        await working
+
+    world.run(is_stopped())
     assert world.standin.queue(QUEUE) == {"visible": 0, "in_flight": 0, "delayed": 1}
     assert receives(world) == [0]
     world.standin.delete(SOURCE, "a")
@@ -258,7 +263,8 @@ def test_a_signal_ends_all_processes_of_a_worker_and_each_hands_back_its_own(wor
     wait_until(lambda: copies(world) == 10)
     output = world.stop_worker(process)
     assert process.returncode == 0
-    assert output.count("summary") == 2
+    assert output.count("summary") == 1
+    assert "summary copied=10 " in output
     assert set(receives(world)) == {0}
     assert len(receives(world)) == 50
 
@@ -269,7 +275,8 @@ def test_two_processes_share_the_queue_and_end_when_it_stays_empty(world):
     output = world.run_worker(PROCESSES="2")
     assert world.is_equal()
     assert world.is_empty()
-    assert output.count("summary") == 2
+    assert output.count("summary") == 1
+    assert "summary copied=100 " in output
 
 
 def test_a_process_that_cannot_go_on_gives_the_worker_its_status(world):
@@ -352,7 +359,7 @@ def test_a_worker_holds_no_more_long_copies_than_four_for_a_slot_and_one_receive
     for number in range(40):
         world.put(f"large{number}", GIB)
     world.run_worker(MAX_CONCURRENT_KEYS="2")
-    assert 2 < world.standin.stats()["max_in_flight"]["CopyObject"] < 4 * 2 + worker.SQS_BATCH
+    assert 2 < world.standin.stats()["max_in_flight"]["CopyObject"] < 4 * 2 + SQS_BATCH
     assert world.is_equal()
 
 
@@ -374,15 +381,17 @@ def test_the_worker_exits_after_the_queue_stayed_empty(world):
     assert "summary copied=0" in output
 
 
-def leave_at_once(running: worker.Worker, monkeypatch) -> None:
+async def accept(running: Worker) -> None:
+    running.jobs.accept(await running.deliveries.receive(0))
+
+
+async def leave_at_once(running: Worker, monkeypatch) -> None:
     """What a worker does after its last receive, without waiting for calls that do not end."""
-    monkeypatch.setattr(worker, "DRAIN_SECONDS", 0)
-    settler = threading.Thread(target=running.settle_until_none)
-    settler.start()
+    monkeypatch.setattr(loop, "DRAIN_SECONDS", 0)
     running.stopping.set()
-    running.drain()
-    running.batches.put(None)
-    settler.join()
+    settler = asyncio.create_task(running.deliveries.settle_for_ever())
+    await running.drain()
+    settler.cancel()
 
 
 def test_a_worker_that_cannot_receive_any_more_begins_no_copy_after_it_handed_the_message_back(world, monkeypatch):
@@ -390,12 +399,16 @@ def test_a_worker_that_cannot_receive_any_more_begins_no_copy_after_it_handed_th
     for number in range(6):
         world.put(f"k{number}")
     running = world.worker(MAX_CONCURRENT_KEYS="2")
-    running.accept(running.receive(0))
-    wait_until(lambda: copies(world) == 2)
-    world.standin.latency("HeadObject", ms=200)
-    leave_at_once(running, monkeypatch)
-    assert world.standin.queue(QUEUE) == {"visible": 4, "in_flight": 0, "delayed": 2}
-    time.sleep(0.5)
+
+    async def leaves() -> None:
+        await accept(running)
+        await until(lambda: copies(world) == 2)
+        world.standin.latency("HeadObject", ms=200)
+        await leave_at_once(running, monkeypatch)
+        assert world.standin.queue(QUEUE) == {"visible": 4, "in_flight": 0, "delayed": 2}
+        await asyncio.sleep(0.5)
+
+    world.run(leaves())
     assert copies(world) == 2
 
 
@@ -403,31 +416,44 @@ def test_a_message_that_came_while_its_key_was_copied_comes_back_after_that_copy
     world.standin.fault("CopyObject", "hang", seconds=20, times=0)
     running = world.worker()
     world.put("a")
-    running.accept(running.receive(0))
-    wait_until(lambda: copies(world) == 1)
-    world.put("a")
-    running.accept(running.receive(0))
-    leave_at_once(running, monkeypatch)
+
+    async def leaves() -> None:
+        await accept(running)
+        await until(lambda: copies(world) == 1)
+        world.put("a")
+        await accept(running)
+        await leave_at_once(running, monkeypatch)
+
+    world.run(leaves())
     assert world.standin.queue(QUEUE) == {"visible": 0, "in_flight": 0, "delayed": 2}
 
 
 def test_the_heartbeat_leaves_a_message_alone_that_has_failed_meanwhile(world):
     world.put("a")
-    running = world.worker()
-    [message] = running.receive(0)
-    message.finished = True
-    running.extend_batch([message], running.now())
+    held = world.worker().deliveries
+
+    async def is_late() -> None:
+        [delivery] = await held.receive(0)
+        delivery.finished = True
+        await held.extend([delivery])
+
+    world.run(is_late())
     assert "ChangeMessageVisibilityBatch" not in world.requests()
 
 
 def test_lists_that_the_queue_answers_as_null_are_empty(world, monkeypatch):
-    running = world.worker()
-    answers = SimpleNamespace(
-        receive_message=lambda **_: {"Messages": None}, delete_message_batch=lambda **_: {"Failed": None}
-    )
-    monkeypatch.setattr(running, "sqs", answers)
-    assert running.receive(0) == []
-    running.delete_batch([worker.Message("{}", "handle", 1, 0.0, 0.0)])
+    queue = world.worker().deliveries.queue
+
+    async def receive_message(**_):
+        return {"Messages": None}
+
+    async def delete_message_batch(**_):
+        return {"Failed": None}
+
+    answers = SimpleNamespace(receive_message=receive_message, delete_message_batch=delete_message_batch)
+    monkeypatch.setattr(queue, "sqs", answers)
+    assert world.run(queue.receive(0, 1)) == []
+    world.run(queue.delete(["handle"]))
 
 
 def test_a_wrong_setting_ends_the_worker_with_status_2_and_one_line(world):
@@ -449,9 +475,9 @@ def test_a_queue_that_does_not_exist_ends_the_worker_with_status_1_and_no_traceb
 
 
 def test_a_mistake_in_the_code_shows_its_traceback_and_does_not_lose_the_message(world, monkeypatch, caplog):
-    monkeypatch.setattr(worker, "make_equal", lambda *_: 1 / 0)
+    monkeypatch.setattr(sync, "make_equal", lambda *_: 1 / 0)
     world.put("a")
-    assert world.worker(EMPTY_POLLS_BEFORE_EXIT="6").run([]) == 0
+    assert world.run(world.worker(EMPTY_POLLS_BEFORE_EXIT="6").run()) == 0
     assert "ZeroDivisionError" in caplog.text
     assert "Traceback" in caplog.text
     assert len(world.standin.messages(DEAD_LETTERS)) == 1

@@ -15,6 +15,10 @@ from standin import Standin
 from world import MIRROR, QUEUE, SOURCE, World
 
 import worker
+from mirror.key_sync import Interruption
+from mirror.key_table import ENTRY, KeyTable
+from mirror.messages import hint_body
+from mirror.reconcile import DIFFERENCES, MAX_DELETE, Reconciliation, difference
 
 SUMMARY = re.compile(r" reconciled end=(\w+) status=(\d) (.*)")
 KEYS = int(os.environ.get("RECONCILE_KEYS", "100000"))  # of the test of memory
@@ -43,7 +47,7 @@ def numbers(output: str) -> dict[str, float]:
 
 
 def found(output: str) -> dict[str, int]:
-    return {name: int(numbers(output)[name]) for name in worker.DIFFERENCES if numbers(output)[name]}
+    return {name: int(numbers(output)[name]) for name in DIFFERENCES if numbers(output)[name]}
 
 
 def examples(output: str) -> set[tuple[str, str]]:
@@ -186,37 +190,37 @@ def test_without_a_prefix_the_prefix_filter_is_the_limit(synced: World):
 # What workers do meanwhile
 
 
-def run_here(world: World, *arguments: str) -> tuple[int, worker.Reconciliation]:
+def run_here(world: World, *arguments: str) -> tuple[int, Reconciliation]:
     """The command in this process, where a test can act between its steps."""
-    options = worker.parse_arguments(["reconcile", *arguments])
-    run = worker.Reconciliation(world.worker(), "", options.dry_run, options.deep, options.max_delete, 10, [])
-    return run.run(), run
+    options, running = worker.parse_arguments(["reconcile", *arguments]), world.worker()
+    run = Reconciliation(running.buckets, running.deliveries.queue, "", options, Interruption())
+    return world.run(run.run()), run
 
 
 def test_a_key_that_is_copied_between_the_two_listings_is_no_difference(synced: World, monkeypatch: pytest.MonkeyPatch):
-    listed = worker.Reconciliation.list_destination
+    listed = Reconciliation.list_destination
 
-    def list_then_copy(self: worker.Reconciliation) -> None:
-        listed(self)
-        synced.standin.send(QUEUE, worker.hint_body(SOURCE, ["data/late", "data/1/1"]))
+    async def list_then_copy(self: Reconciliation) -> None:
+        await listed(self)
+        synced.standin.send(QUEUE, hint_body(SOURCE, ["data/late", "data/1/1"]))
         synced.run_worker()
 
     synced.put("data/late")
     synced.put("data/1/1", 99)
-    monkeypatch.setattr(worker.Reconciliation, "list_destination", list_then_copy)
+    monkeypatch.setattr(Reconciliation, "list_destination", list_then_copy)
     status, run = run_here(synced, "--dry-run")
     assert (status, run.counts["missing"], run.counts["stale"]) == (0, 0, 0)
 
 
 def test_a_key_that_is_made_after_the_source_was_listed_is_no_ghost(synced: World, monkeypatch: pytest.MonkeyPatch):
-    listed = worker.Reconciliation.compare_source
+    listed = Reconciliation.compare_source
 
-    def list_then_create(self: worker.Reconciliation) -> None:
-        listed(self)
+    async def list_then_create(self: Reconciliation) -> None:
+        await listed(self)
         synced.put("data/0/0")
 
     synced.standin.delete(SOURCE, "data/0/0")
-    monkeypatch.setattr(worker.Reconciliation, "compare_source", list_then_create)
+    monkeypatch.setattr(Reconciliation, "compare_source", list_then_create)
     _, run = run_here(synced)
     assert run.counts["ghost"] == 0
     synced.run_worker()
@@ -224,8 +228,8 @@ def test_a_key_that_is_made_after_the_source_was_listed_is_no_ghost(synced: Worl
 
 
 def test_a_key_that_vanished_on_both_sides_is_no_difference(synced: World):
-    context = synced.worker().context
-    assert worker.run_calls(context, worker.difference(context, "data/never", deep=False)) == ""
+    buckets = synced.worker().buckets
+    assert synced.run(difference(buckets, "data/never", deep=False)) == ""
 
 
 # What makes it stop
@@ -273,7 +277,7 @@ def test_nothing_is_deleted_where_more_would_be_than_the_guard_allows(synced: Wo
 
 
 def test_a_source_that_was_emptied_stops_at_the_default_guard(world: World):
-    world.standin.put_many(MIRROR, [f"k/{number}" for number in range(worker.MAX_DELETE + 1)])
+    world.standin.put_many(MIRROR, [f"k/{number}" for number in range(MAX_DELETE + 1)])
     assert reconcile(world)[0] == 3
     assert queued(world) == []
     assert reconcile(world, "--dry-run")[0] == 1
@@ -282,7 +286,9 @@ def test_a_source_that_was_emptied_stops_at_the_default_guard(world: World):
 def test_an_interrupted_run_says_so_and_the_next_one_finds_all(synced: World):
     plant(synced)
     options = worker.parse_arguments(["reconcile"])
-    assert worker.reconcile(synced.worker(), options, [15]) == 3
+    running, interruption = synced.worker(), Interruption()
+    interruption.set()
+    assert synced.run(worker.reconcile(running.buckets, running.deliveries.queue, options, interruption)) == 3
     assert queued(synced) == []
     assert reconcile(synced)[0] == 0
     assert len(queued(synced)) == 5
@@ -304,7 +310,7 @@ def test_a_wrong_argument_ends_with_2_and_reads_nothing(synced: World, arguments
 
 
 def test_the_table_gives_back_what_was_put_in():
-    table, wanted = worker.KeyTable(), {}
+    table, wanted = KeyTable(), {}
     chosen = random.Random(6)
     for _ in range(20_000):
         key = f"k/{chosen.randrange(5000)}"
@@ -318,9 +324,9 @@ def test_the_table_gives_back_what_was_put_in():
 
 
 def test_an_entry_is_not_found_where_two_others_meet():
-    table = worker.KeyTable()
+    table = KeyTable()
     slot, digest, _ = table.place("key")
-    slot += bytes(20) + digest + bytes(2 * worker.ENTRY.size - 20 - len(digest))
+    slot += bytes(20) + digest + bytes(2 * ENTRY.size - 20 - len(digest))
     assert table.take("key") is None
     table.add("key", 1, 2)
     assert table.take("key") == (1, 2)

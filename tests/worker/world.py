@@ -1,17 +1,20 @@
-"""The stand-in with two buckets and a queue, and worker processes on them."""
+"""The stand-in with two buckets and a queue, and workers on them: processes, or the parts in this one."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from standin import Standin
 
 import worker
+from mirror.settings import load_settings
+from mirror.worker import Worker
 
 SOURCE = "source"
 MIRROR = "mirror--use1-az4--x-s3"
@@ -41,6 +44,7 @@ class World:
         self.standin = standin
         self.queue_url = ""
         self.processes: list[subprocess.Popen[str]] = []
+        self.runner = asyncio.Runner()
 
     def build(self, **queue_settings: Any) -> None:
         self.standin.reset()
@@ -83,10 +87,20 @@ class World:
             if process.poll() is None:
                 process.kill()
             process.communicate()
+        self.runner.close()
 
-    def worker(self, **changed: str) -> worker.Worker:
+    def run[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """In the event loop of the worker's parts in this process, which goes on only meanwhile."""
+        return self.runner.run(coroutine)
+
+    def worker(self, **changed: str) -> Worker:
         """The worker's parts in this process, for tests that call one of its functions."""
-        return worker.make_worker(worker.load_settings(self.environment(**changed)))
+
+        async def make() -> Worker:
+            settings = load_settings(self.environment(**changed))
+            return Worker(settings, *worker.make_parts(settings))
+
+        return self.run(make())
 
     def put(self, key: str, size: int = 1024, **fields: Any) -> dict[str, Any]:
         return self.standin.put(SOURCE, key, size, **fields)
@@ -110,6 +124,14 @@ def content(objects: dict[str, Any]) -> dict[str, Any]:
         key: (found["content"], {name: value for name, value in found["metadata"].items() if name != "sync-source"})
         for key, found in objects.items()
     }
+
+
+async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    """As wait_until, and meanwhile the event loop goes on."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        await asyncio.sleep(0.05)
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 60) -> None:
