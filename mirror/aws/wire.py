@@ -105,7 +105,7 @@ def head_answer(headers: dict[str, str]) -> dict[str, Any]:
     answer["ContentLength"] = int(headers["content-length"])
     answer["LastModified"] = parse_date(headers["last-modified"])
     answer["MissingMeta"] = int(headers.get("x-amz-missing-meta", 0))
-    if expires := parse_expires(headers.get("expires", "")):
+    if "expires" in headers and (expires := parse_expires(headers["expires"])):
         answer["Expires"] = expires
     answer["Metadata"] = {
         name[len(METADATA_HEADER) :]: value for name, value in headers.items() if name.startswith(METADATA_HEADER)
