@@ -1,6 +1,6 @@
 """The way of one small object through the worker: which functions of which files it passes, from queue to queue.
 
-    python tests/worker/path.py
+python tests/worker/path.py
 """
 
 import asyncio

@@ -10,10 +10,12 @@ from types import SimpleNamespace
 import pytest
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, until, wait_until
 
+import worker
 from mirror import deliveries, sync
 from mirror import worker as loop
 from mirror.limits import SQS_BATCH
 from mirror.messages import hint_body
+from mirror.settings import load_settings
 from mirror.worker import Worker
 
 GIB = 1024**3
@@ -481,3 +483,12 @@ def test_a_mistake_in_the_code_shows_its_traceback_and_does_not_lose_the_message
     assert "ZeroDivisionError" in caplog.text
     assert "Traceback" in caplog.text
     assert len(world.standin.messages(DEAD_LETTERS)) == 1
+
+
+def test_a_mistake_in_a_side_task_ends_the_worker_with_status_1_instead_of_leaving_it_half_alive(
+    world, monkeypatch, caplog
+):
+    monkeypatch.setattr(deliveries.Deliveries, "extend_due", lambda _: 1 / 0)
+    settings = load_settings(world.environment(EMPTY_POLLS_BEFORE_EXIT="100"))
+    assert worker.run_in_loop(settings, None, []) == (1, None)
+    assert "ZeroDivisionError" in caplog.text

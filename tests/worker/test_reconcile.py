@@ -19,6 +19,7 @@ from mirror.key_sync import Interruption
 from mirror.key_table import ENTRY, KeyTable
 from mirror.messages import hint_body
 from mirror.reconcile import DIFFERENCES, MAX_DELETE, Reconciliation, difference
+from mirror.reconcile import reconcile as compare
 
 SUMMARY = re.compile(r" reconciled end=(\w+) status=(\d) (.*)")
 KEYS = int(os.environ.get("RECONCILE_KEYS", "100000"))  # of the test of memory
@@ -288,7 +289,7 @@ def test_an_interrupted_run_says_so_and_the_next_one_finds_all(synced: World):
     options = worker.parse_arguments(["reconcile"])
     running, interruption = synced.worker(), Interruption()
     interruption.set()
-    assert synced.run(worker.reconcile(running.buckets, running.deliveries.queue, options, interruption)) == 3
+    assert synced.run(compare(running.buckets, running.deliveries.queue, options, interruption)) == 3
     assert queued(synced) == []
     assert reconcile(synced)[0] == 0
     assert len(queued(synced)) == 5
