@@ -34,17 +34,6 @@ It needs the settings that deploy.sh ran with: REGION, APP_NAME, SRC_BUCKET, DST
 HELP
 }
 
-# need_value OPTION COUNT: fails unless a value follows.
-need_value() { (($2 > 1)) || usage "$1 needs a value"; }
-
-# What a verb begins with once its options are right.
-start() {
-  start_run
-  check_tools
-  check_account
-  stop_on_problems
-}
-
 use_local_cloud() {
   # shellcheck source=local/local.sh
   source "$PROJECT_DIR/local/local.sh"

@@ -15,12 +15,18 @@ start_run() {
 # known_file NAME: the file for what is known under that name.
 known_file() { printf '%s\n' "$TEMP_DIR/known/${1//[^A-Za-z0-9._-]/_}"; }
 
+# put_file FILE COMMAND...: the file is there only when all that the command prints is in it; several may run at once.
+put_file() {
+  local new=$1.$BASHPID
+  "${@:2}" >"$new"
+  mv "$new" "$1"
+}
+
 # keep NAME: reads what is known under that name from now on.
 keep() {
   local file
   file=$(known_file "$1")
-  cat >"$file.$BASHPID"
-  mv "$file.$BASHPID" "$file"
+  put_file "$file" cat
 }
 
 is_known() {
@@ -34,9 +40,6 @@ is_known() {
 known_or_ask() {
   local file
   file=$(known_file "$1")
-  if ! is_known "$1"; then
-    "${@:2}" >"$file.$BASHPID"
-    mv "$file.$BASHPID" "$file"
-  fi
+  is_known "$1" || put_file "$file" "${@:2}"
   cat "$file"
 }

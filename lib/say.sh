@@ -14,6 +14,9 @@ usage() {
   exit 2
 }
 
+# need_value OPTION COUNT: fails unless a value follows.
+need_value() { (($2 > 1)) || usage "$1 needs a value"; }
+
 # Every check runs before the first write; what it finds is collected here, so that one run tells all of it.
 problem() { PROBLEMS+=("$*"); }
 

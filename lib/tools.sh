@@ -44,3 +44,11 @@ check_account() {
   fi
   set_account "$(jq -r .Account <<<"$identity")"
 }
+
+# What a verb begins with once its options are right.
+start_verb() {
+  start_run
+  check_tools
+  check_account
+  stop_on_problems
+}

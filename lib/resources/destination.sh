@@ -35,7 +35,7 @@ lifecycle_policy() {
 
 find_lifecycle() { aws_or_nothing s3api get-bucket-lifecycle-configuration --bucket "$DST_BUCKET"; }
 
-# is_our_lifecycle LIFECYCLE: true where it has our rule and no other.
+# is_our_lifecycle LIFECYCLE: true if it has our rule and no other.
 is_our_lifecycle() {
   [[ $(jq '.Rules | length' <<<"${1:-null}") == 1 && -z $(differing "$(lifecycle_rules)" "$1") ]]
 }

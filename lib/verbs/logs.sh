@@ -25,7 +25,7 @@ verb_logs() {
     shift
   done
   seconds=$(seconds_of "$since") || usage "logs: --since $since is no duration such as 15m"
-  start
+  start_verb
   show_log_of "$group" "$seconds" "$format" "$follow"
 }
 

@@ -98,7 +98,7 @@ verb_reconcile() {
     esac
     shift
   done
-  start
+  start_verb
   need_starter
   refuse_second
   task=$(start_reconcile ${arguments[@]+"${arguments[@]}"})

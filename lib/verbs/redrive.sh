@@ -133,7 +133,7 @@ verb_redrive() {
     esac
     shift
   done
-  start
+  start_verb
   url=$(existing_queue_url "$DLQ_NAME")
   messages=$(look_at_messages "$url" | with_keys | with_reasons)
   if [[ $json == true ]]; then printf '%s\n' "$messages"; else print_messages <<<"$messages"; fi

@@ -151,7 +151,7 @@ verb_status() {
     esac
     shift
   done
-  start
+  start_verb
   found=$(collect_status)
   if [[ $format == json ]]; then printf '%s\n' "$found"; else print_status <<<"$found"; fi
   [[ $(jq -r .state <<<"$found") != failing ]]
