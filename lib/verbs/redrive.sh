@@ -66,16 +66,15 @@ print(json.dumps(messages))'
 
 # Adds why and when each key failed last, from the log since the oldest of the messages was sent.
 with_reasons() {
-  local messages oldest
+  local messages failures oldest
   messages=$(cat)
   oldest=$(jq 'map(.sent) | min // now | floor' <<<"$messages")
-  query "$WORKER_LOG_GROUP" $(($(now) - oldest + 60)) \
-    "fields @message | $(filter_failed) | sort @timestamp desc | limit 10000" \
-    | failures_of | jq -c 'map(del(.attempt))' >"$TEMP_DIR/failures.json"
-  jq -c --slurpfile failures "$TEMP_DIR/failures.json" 'map(.keys as $keys | {id, sent: (.sent | todate),
-      keys: [$keys[] as $key | ([$failures[0][] | select(.key == $key)][0]
-        // {at: null, reason: "not in the log any more"}) + {key: $key}]}
-    + if $keys == [] then {body: .body[:200]} else {} end)' <<<"$messages"
+  failures=$(query "$WORKER_LOG_GROUP" $(($(now) - oldest + 60)) \
+    "fields @message | $(filter_failed) | sort @timestamp desc | limit 10000" | failures_of)
+  printf '%s\n' "$messages" "$failures" | jq -cs '(.[1] | map(del(.attempt))) as $failures
+    | .[0] | map(.keys as $keys | {id, sent: (.sent | todate), keys: [$keys[] as $key
+      | ([$failures[] | select(.key == $key)][0] // {at: null, reason: "not in the log any more"}) + {key: $key}]}
+    + if $keys == [] then {body: .body[:200]} else {} end)'
 }
 
 print_messages() {

@@ -1,9 +1,12 @@
 """deploy.sh after something changed: a setting, the code, the address of the alarms, a role."""
 
 import re
+import subprocess
+import zipfile
+from pathlib import Path
 
 import pytest
-from account import APP, SOURCE, Account
+from account import APP, PROJECT, SOURCE, Account, copy_project
 from deployment import CHANGED, CLIS, one_cli, one_cloud, states
 
 
@@ -57,12 +60,45 @@ CHANGED_SETTINGS = {
 @one_cli
 def test_new_code_is_a_new_image_and_a_new_function(account: Account) -> None:
     account.run("deploy.sh")
-    for file, expected in (("worker.py", ["created", "changed"]), ("starter.py", ["changed"])):
+    image, function = ["created", "changed"], ["changed"]
+    for file, expected in (("worker.py", image), ("mirror/__init__.py", image), ("starter.py", function)):
         with (account.project / file).open("a") as source:
             source.write("# changed\n")
         output, _ = account.run("deploy.sh")
         assert [state for state in states(output) if state != "exists"] == expected, output
         assert set(states(account.run("deploy.sh")[0])) == {"exists"}
+
+
+def ask_script(project: Path, *command: str) -> str:
+    """What a function of deploy.sh prints in a copy of the project."""
+    script = 'source "$0/deploy.sh"; start_run; "$@"'
+    return subprocess.run(["bash", "-c", script, project, *command], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_tag_of_the_image_depends_on_what_stands_in_which_file(tmp_path: Path) -> None:
+    project = copy_project(tmp_path)
+    worker, module = project / "worker.py", project / "mirror/extra/module.py"
+    tags = [ask_script(project, "image_tag")]
+    worker.write_text("# first\n# second\n")
+    tags.append(ask_script(project, "image_tag"))
+    module.parent.mkdir()
+    module.write_text("# second\n")
+    worker.write_text("# first\n")
+    tags.append(ask_script(project, "image_tag"))
+    module.rename(module.with_name("renamed.py"))
+    tags.append(ask_script(project, "image_tag"))
+    assert len(set(tags)) == len(tags)
+    (project / "mirror/extra/notes.txt").write_text("is not in the image's inputs")
+    assert ask_script(project, "image_tag") == tags[-1]
+
+
+def test_the_archive_of_the_starter_holds_its_one_file_and_is_the_same_everywhere(tmp_path: Path) -> None:
+    archive = tmp_path / "starter.zip"
+    first = ask_script(PROJECT, "zip_starter", str(archive))
+    with zipfile.ZipFile(archive) as file:
+        assert file.namelist() == ["starter.py"]
+        assert file.read("starter.py") == (PROJECT / "starter.py").read_bytes()
+    assert ask_script(PROJECT, "zip_starter", str(tmp_path / "again.zip")) == first
 
 
 @one_cloud
