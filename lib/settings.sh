@@ -20,6 +20,8 @@ readonly FARGATE_SIZES=(
 # CloudWatch Logs API reference, PutRetentionPolicy.
 readonly RETENTION_DAYS=' 1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653 '
 
+readonly SWITCHES=(CREATE_VPC_ENDPOINTS)
+
 is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,11})$ ]]; }
 
 check_numbers() {
@@ -37,12 +39,13 @@ check_numbers() {
 check_pattern() { [[ ${!1} =~ ^($2)$ ]] || problem "$1=${!1}: set $3"; }
 
 check_words() {
+  local switch
   check_pattern REGION '[a-z]{2}(-[a-z]+)+-[0-9]' "a Region such as eu-west-1"
   check_pattern SRC_BUCKET '[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]' "the name of a standard bucket"
   check_pattern APP_NAME '[a-z][a-z0-9-]{1,49}' "2 to 50 lower-case letters, digits and hyphens"
   check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
   check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"
-  check_pattern CREATE_VPC_ENDPOINTS 'true|false' "true or false"
+  for switch in "${SWITCHES[@]}"; do check_pattern "$switch" 'true|false' "true or false"; done
   check_pattern SRC_BUCKET_OWNER '([0-9]{12})?' "the 12 digits of an AWS account, or nothing"
   check_pattern DST_BUCKET_OWNER '([0-9]{12})?' "the 12 digits of an AWS account, or nothing"
   check_pattern PREFIX_FILTER '[^*?$]*' "a prefix without * ? and \$, which IAM would read as wildcards"
