@@ -159,9 +159,16 @@ class Account:
     def __init__(self, url: str, reset_url: str, recorder: Recorder, tools: Path, project: Path) -> None:
         self.url, self.reset_url, self.recorder = url, reset_url, recorder
         self.tools, self.project = tools, project
+        self.clients: dict[str, Any] = {}
         self.number = self.client("sts").get_caller_identity()["Account"]
 
     def client(self, service: str) -> Any:
+        """A client is made once: it takes longer than its calls."""
+        if service not in self.clients:
+            self.clients[service] = self.make_client(service)
+        return self.clients[service]
+
+    def make_client(self, service: str) -> Any:
         config = Config(s3={"disable_s3_express_session_auth": True}, retries={"max_attempts": 0})
         keys = {name.lower(): value for name, value in CREDENTIALS.items()}
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, config=config, **keys)
@@ -420,6 +427,8 @@ def copy_project(folder: Path) -> Path:
     """The files of a deployment, for tests that change one of them."""
     for name in ("deploy.sh", "cleanup.sh", "starter.py", "worker.py", "Dockerfile", "requirements.txt"):
         shutil.copy(PROJECT / name, folder)
+    for name in ("lib", "mirror"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 

@@ -359,6 +359,18 @@ def test_a_wrong_argument_ends_with_2_and_says_what_is_wrong(arguments: list[str
     assert complaint in log
 
 
+def test_thousands_of_failures_give_their_reasons(tmp_path: Path):
+    lines = [f'2026-01-01T00:00:00Z ERROR failed key="key {n}" attempt=1/3 operation=X error=403' for n in range(5000)]
+    (tmp_path / "rows.json").write_text(json.dumps([{"@message": line} for line in lines]))
+    messages = [{"id": str(n), "body": "", "sent": 1767225600, "keys": [f"key {n}"]} for n in (7, 5001)]
+    script = f"source '{ROOT}/sync.sh'; set_names; query() {{ cat '{tmp_path}/rows.json'; }}; with_reasons"
+    done = subprocess.run(["bash", "-c", script], input=json.dumps(messages), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)
+    assert first["keys"] == [{"at": "2026-01-01T00:00:00Z", "key": "key 7", "reason": "operation=X error=403"}]
+    assert second["keys"] == [{"at": None, "key": "key 5001", "reason": "not in the log any more"}]
+
+
 IDLE: dict[str, Any] = {
     "source": {"name": "a", "error": ""},
     "destination": {"name": "b", "error": ""},

@@ -1,0 +1,107 @@
+# shellcheck shell=bash
+# Calls to AWS, and what happens when AWS says no:
+# aws_or_die       any error ends the run
+# aws_or_nothing   for reading: prints nothing if the resource does not exist; any other error ends the run
+# aws_unless_gone  for removing: succeeds if the resource does not exist; any other error ends the run
+# aws_or_error     prints the error instead of the answer, and fails
+# All but the last wait for refusals that pass by themselves.
+
+# Error codes by which AWS says that a resource does not exist.
+readonly NOT_FOUND=(
+  ResourceNotFoundException NoSuchEntity AWS.SimpleQueueService.NonExistentQueue QueueDoesNotExist
+  RepositoryNotFoundException ImageNotFoundException LifecyclePolicyNotFoundException ClusterNotFoundException
+  NoSuchBucket NoSuchLifecycleConfiguration NoSuchBucketPolicy InvalidGroup.NotFound InvalidVpcEndpointId.NotFound
+  DashboardNotFoundError ResourceNotFound NotFound
+)
+
+# Refusals that pass by themselves, as "call|error|what is waited for"; call and error are regular expressions.
+readonly TRANSIENT=(
+  'sqs create-queue|QueueDeletedRecently|the queue of this name was deleted less than 60 s ago'
+  'ecs create-cluster|nable to assume the service linked role|ECS cannot use its service-linked role yet'
+  'ecs .*-cluster.*|UpdateInProgressException|the cluster is being changed'
+  'ecs delete-cluster|ClusterContainsTasksException|the last tasks are still ending'
+  'lambda .*-function.*|cannot be assumed by Lambda|Lambda cannot assume the new role yet'
+  'lambda .*|ResourceConflictException.*(in progress|Pending)|the function is being changed'
+  's3api put-bucket-notification.*|Unable to validate the following destination|S3 does not see the queue policy yet, or another notification goes to what is gone'
+  's3api put-bucket-.*|OperationAborted|another change of the bucket is in progress'
+  'ec2 delete-security-group|DependencyViolation|the network interfaces of the last tasks are still there'
+  'iam put-role-policy|NoSuchEntity|IAM does not see the new role yet'
+  'iam delete-role|DeleteConflict|IAM does not see yet that the policies are gone'
+)
+
+# CLI v1 ignores AWS_ENDPOINT_URL for SQS, and would use a legacy endpoint there, which gives queues other URLs than
+# CLI v2 does: an option says it to both. error_code() reads errors in the legacy format, whatever a user has chosen.
+aws() {
+  local url=${AWS_ENDPOINT_URL:-}
+  if [[ -z $url && $1 == sqs ]]; then url=${AWS_ENDPOINT_URL_SQS:-https://sqs.$REGION.amazonaws.com}; fi
+  AWS_PAGER="" AWS_CLI_ERROR_FORMAT=legacy \
+    command aws ${url:+--endpoint-url "$url"} --region "$REGION" --output json "$@"
+}
+
+# Runs aws "$@": what it prints goes through, what it complains about is kept in AWS_ERROR.
+try_aws() {
+  AWS_ERROR=""
+  { AWS_ERROR=$(aws "$@" 2>&1 >&3); } 3>&1
+}
+
+error_code() {
+  local pattern='An error occurred \(([^)]*)\) when calling'
+  if [[ $AWS_ERROR =~ $pattern ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; fi
+}
+
+aws_failed() { die "${RESOURCE:+$RESOURCE: }aws $1 $2 failed: $(sed '/^$/d' <<<"$AWS_ERROR")"; }
+
+is_not_found() { [[ " ${NOT_FOUND[*]} " == *" $(error_code) "* ]]; }
+
+# Prints what AWS is waited for, or nothing when the error of aws "$@" is final.
+transient_reason() {
+  local row operation error reason
+  for row in "${TRANSIENT[@]}"; do
+    operation=${row%%|*} reason=${row##*|} error=${row#*|}
+    error=${error%|*}
+    if [[ "$1 $2" =~ ^$operation$ && $AWS_ERROR =~ $error ]]; then
+      printf '%s\n' "$reason"
+      return
+    fi
+  done
+}
+
+# pause TRY REASON: the visible wait between two tries; fails after the last one.
+pause() {
+  (($1 < RETRY_LIMIT)) || return 1
+  say "      waiting: $2 (try $1 of $RETRY_LIMIT, next in $RETRY_PAUSE s)"
+  sleep "$RETRY_PAUSE"
+}
+
+# patient_aws missing-is-fine|missing-is-an-error ARGUMENT...: runs aws until it succeeds; only the refusals in
+# TRANSIENT are tried again. With missing-is-fine, the answer that the resource does not exist is a success without
+# output.
+patient_aws() {
+  local reason try
+  for ((try = 1; ; try++)); do
+    if try_aws "${@:2}"; then return; fi
+    if [[ $1 == missing-is-fine ]] && is_not_found; then return; fi
+    reason=$(transient_reason "${@:2}")
+    if [[ -z $reason ]] || ! pause "$try" "$reason"; then aws_failed "${@:2}"; fi
+  done
+}
+
+aws_or_die() { patient_aws missing-is-an-error "$@"; }
+
+aws_or_nothing() { patient_aws missing-is-fine "$@"; }
+
+aws_unless_gone() { patient_aws missing-is-fine "$@"; }
+
+aws_or_error() {
+  try_aws "$@" || {
+    sed '/^$/d' <<<"$AWS_ERROR"
+    return 1
+  }
+}
+
+# must_be_zero FILTER: reads the answer of a call that reports failures in its answer.
+must_be_zero() {
+  local answer
+  answer=$(cat)
+  [[ -z $answer || $(jq "$1 // 0" <<<"$answer") == 0 ]] || die "$RESOURCE: refused: $answer"
+}

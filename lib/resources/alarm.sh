@@ -1,0 +1,64 @@
+# shellcheck shell=bash
+# The three alarms.
+
+find_alarms() {
+  aws_or_die cloudwatch describe-alarms --alarm-names "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" | jq -c .MetricAlarms
+}
+
+# alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS DESCRIPTION: METRIC with its namespace before the last slash,
+# DIMENSION as NAME=VALUE, periods of five minutes. No data is no alarm, because an idle queue reports nothing.
+alarm() {
+  jq -n --arg name "$1" --arg metric "$2" --arg dimension "$3" --arg statistic "$4" --argjson threshold "$5" \
+    --argjson periods "$6" --arg description "$7" --arg topic "${ALARM_EMAIL:+$TOPIC_ARN}" '
+    ($metric | split("/")) as $path | ($dimension | split("=")) as $pair | {
+      AlarmName: $name, AlarmDescription: $description,
+      ActionsEnabled: true, AlarmActions: [$topic | select(. != "")],
+      Namespace: ($path[:-1] | join("/")), MetricName: $path[-1], Dimensions: [{Name: $pair[0], Value: $pair[1]}],
+      Statistic: $statistic, Period: 300, EvaluationPeriods: $periods, DatapointsToAlarm: $periods,
+      Threshold: $threshold, ComparisonOperator: "GreaterThanThreshold", TreatMissingData: "notBreaching"}'
+}
+
+# ensure_alarm ALARM: one call finds all three.
+ensure_alarm() {
+  local have different name
+  name=$(jq -r .AlarmName <<<"$1")
+  begin alarm "$name"
+  have=$(known_or_ask alarms find_alarms | jq -c --arg name "$name" '.[] | select(.AlarmName == $name)')
+  different=$(differing "$1" "$have")
+  if [[ -z $have ]]; then
+    create aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1" --tags "Key=app,Value=$APP_NAME"
+  elif [[ -n $different ]]; then
+    change "$different" aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1"
+  fi
+  finish
+}
+
+ensure_dlq_alarm() {
+  local why="Why: messages failed $MAX_RECEIVES times and were given up, so their keys are not in step."
+  local cure="What to do: ./sync.sh redrive --list tells the keys and reasons; mend those, then ./sync.sh redrive."
+  ensure_alarm "$(alarm "$DLQ_ALARM" AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$DLQ_NAME" \
+    Maximum 0 1 "$why $cure")"
+}
+
+ensure_age_alarm() {
+  local why="Why: the sync is more than $ALARM_AGE_SECONDS s behind, as workers are missing, too few, or fail."
+  local cure="What to do: ./sync.sh status tells which; if all of them work, raise MAX_WORKERS."
+  ensure_alarm "$(alarm "$AGE_ALARM" AWS/SQS/ApproximateAgeOfOldestMessage "QueueName=$QUEUE_NAME" \
+    Maximum "$ALARM_AGE_SECONDS" 3 "$why $cure")"
+}
+
+ensure_starter_alarm() {
+  local why="Why: the function that starts workers fails, so soon nothing is synced."
+  local cure="What to do: ./sync.sh logs starter tells the error; mend it, or run ./deploy.sh again."
+  ensure_alarm "$(alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 2 "$why $cure")"
+}
+
+list_alarm() {
+  local alarms arn
+  alarms=$(find_alarms | jq -r '.[].AlarmArn')
+  for arn in $alarms; do
+    aws_or_nothing cloudwatch list-tags-for-resource --resource-arn "$arn" | jq .Tags | ours "${arn##*:}"
+  done
+}
+
+remove_alarm() { aws_unless_gone cloudwatch delete-alarms --alarm-names "$1"; }

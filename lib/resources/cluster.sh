@@ -1,0 +1,115 @@
+# shellcheck shell=bash
+# The ECS cluster, the role of ECS that it needs, and the tasks in it.
+
+readonly SPOT_VCPU_QUOTA=L-36FBB829 # Service Quotas, AWS Fargate: Fargate Spot vCPU resource count
+
+check_quota() {
+  local answer quota
+  is_number "$MAX_WORKERS" && is_number "$TASK_CPU" || return 0
+  if ! answer=$(aws_or_error service-quotas get-service-quota --service-code fargate \
+    --quota-code "$SPOT_VCPU_QUOTA"); then
+    say "      the Fargate Spot quota is not checked: $answer"
+    return
+  fi
+  quota=$(jq '.Quota.Value | floor' <<<"$answer")
+  ((MAX_WORKERS * TASK_CPU <= quota * 1024)) || problem "MAX_WORKERS=$MAX_WORKERS with TASK_CPU=$TASK_CPU needs" \
+    "$(((MAX_WORKERS * TASK_CPU + 1023) / 1024)) vCPUs, the account's Fargate Spot quota is $quota: lower one of" \
+    "them, or ask for more (Service Quotas, $SPOT_VCPU_QUOTA)"
+}
+
+# The role is the account's, not ours: it has no tag and stays at clean-up.
+ensure_ecs_role() {
+  local roles
+  begin "service-linked role" AWSServiceRoleForECS
+  roles=$(aws_or_nothing iam list-roles --path-prefix /aws-service-role/ecs.amazonaws.com/)
+  [[ $(jq '.Roles | length' <<<"$roles") != 0 ]] \
+    || create aws_or_die iam create-service-linked-role --aws-service-name ecs.amazonaws.com
+  finish
+}
+
+find_cluster() {
+  aws_or_nothing ecs describe-clusters --clusters "$CLUSTER_NAME" | jq -c '.clusters[] | select(.status != "INACTIVE")'
+}
+
+# Prints the cluster, or nothing, as soon as it is neither being made nor being deleted.
+settled_cluster() {
+  local try cluster status
+  for ((try = 1; ; try++)); do
+    cluster=$(find_cluster)
+    status=$(jq -r '.status' <<<"${cluster:-null}")
+    [[ $status == *PROVISIONING ]] || break
+    pause "$try" "the cluster is $status" || die "$RESOURCE: still $status; look at it in the ECS console"
+  done
+  printf '%s\n' "$cluster"
+}
+
+create_cluster() {
+  aws_or_die ecs create-cluster --cluster-name "$CLUSTER_NAME" --capacity-providers FARGATE FARGATE_SPOT \
+    --settings name=containerInsights,value=disabled --tags "key=app,value=$APP_NAME"
+  settled_cluster
+}
+
+ensure_cluster() {
+  local cluster
+  begin cluster "$CLUSTER_NAME"
+  cluster=$(settled_cluster)
+  if [[ -z $cluster ]]; then
+    create create_cluster
+  elif ! jq -e '.capacityProviders | contains(["FARGATE", "FARGATE_SPOT"])' <<<"$cluster" >/dev/null; then
+    change "capacity providers" aws_or_die ecs put-cluster-capacity-providers --cluster "$CLUSTER_NAME" \
+      --capacity-providers FARGATE FARGATE_SPOT --default-capacity-provider-strategy '[]'
+  fi
+  finish
+}
+
+# Prints the ids of the cluster's tasks that have not ended. A task that is being stopped is wanted STOPPED already.
+unfinished_tasks() {
+  local wanted listed arns
+  for wanted in RUNNING STOPPED; do
+    listed=$(aws_or_nothing ecs list-tasks --cluster "$CLUSTER_NAME" --desired-status "$wanted" | jq -r '.taskArns[]')
+    mapfile -t arns < <(printf '%s' "$listed")
+    while ((${#arns[@]})); do # DescribeTasks takes 100
+      aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]:0:100}" \
+        | jq -r '.tasks[] | select(.lastStatus != "STOPPED").taskArn | split("/")[-1]'
+      arns=("${arns[@]:100}")
+    done
+  done
+}
+
+# describe_tasks OPTION...: running tasks as a JSON list. DescribeTasks takes 100.
+describe_tasks() {
+  local arns
+  arns=$(aws_or_nothing ecs list-tasks --cluster "$CLUSTER_NAME" "$@" | jq -r '.taskArns[:100][]')
+  [[ -n $arns ]] || { printf '[]\n' && return; }
+  mapfile -t arns <<<"$arns"
+  aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]}" | jq '[.tasks[] | {
+    id: (.taskArn | split("/")[-1]), status: .lastStatus, started_by: .startedBy,
+    capacity: (.capacityProviderName // .launchType)}]'
+}
+
+list_cluster() {
+  local cluster tasks
+  cluster=$(aws_or_nothing ecs describe-clusters --clusters "$CLUSTER_NAME" --include TAGS \
+    | jq '.clusters[] | select(.status | IN("INACTIVE", "DEPROVISIONING") | not)')
+  [[ -n $cluster ]] || return 0
+  tasks=$(unfinished_tasks)
+  jq .tags <<<"$cluster" | ours "$CLUSTER_NAME ($(wc -w <<<"$tasks") tasks)"
+}
+
+# A starter that was still at work may start one more task, so the list is read again until it is empty.
+end_tasks() {
+  local try tasks task
+  for ((try = 1; ; try++)); do
+    tasks=$(unfinished_tasks)
+    [[ -n $tasks ]] || return 0
+    for task in $tasks; do
+      aws_unless_gone ecs stop-task --cluster "$CLUSTER_NAME" --task "$task" --reason "cleanup.sh of $APP_NAME"
+    done
+    pause "$try" "$(wc -w <<<"$tasks") tasks are ending" || die "$RESOURCE: tasks that do not end: $tasks"
+  done
+}
+
+remove_cluster() {
+  end_tasks
+  aws_unless_gone ecs delete-cluster --cluster "$1"
+}

@@ -1,0 +1,75 @@
+# shellcheck shell=bash
+# The dashboard.
+
+# metric_widget X Y TITLE STATISTIC METRIC...: a metric is one word, NAMESPACE,NAME,DIMENSION,VALUE,LABEL.
+metric_widget() {
+  jq -nc --argjson x "$1" --argjson y "$2" --arg title "$3" --arg statistic "$4" --arg region "$REGION" \
+    --arg metrics "${*:5}" '{type: "metric", x: $x, y: $y, width: 12, height: 6, properties: {
+      title: $title, region: $region, view: "timeSeries", stat: $statistic, period: 60,
+      metrics: [$metrics | splits(" ") | split(",") | .[:4] + [{label: .[4]}]]}}'
+}
+
+# log_widget X Y VIEW TITLE QUERY: a Logs Insights query on what the workers wrote; a table is twice as wide.
+log_widget() {
+  jq -nc --argjson x "$1" --argjson y "$2" --arg view "$3" --arg title "$4" --arg query "$5" --arg region "$REGION" \
+    --arg group "$WORKER_LOG_GROUP" '{
+      type: "log", x: $x, y: $y, width: (if $view == "table" then 24 else 12 end), height: 6, properties: {
+      title: $title, region: $region, view: $view, query: "SOURCE \u0027\($group)\u0027 | \($query)"}}'
+}
+
+# Metrics of AWS, and queries on the log: nothing of it is a custom metric. Three dashboards are free; a query costs by
+# what it reads (0.005 USD a GB), and only while somebody looks.
+dashboard() {
+  local synced failed age=AWS/SQS,ApproximateAgeOfOldestMessage
+  local visible=AWS/SQS,ApproximateNumberOfMessagesVisible in_work=AWS/SQS,ApproximateNumberOfMessagesNotVisible
+  local copies="sum(strcontains(@message, \"$COPIED_PART\")) as copies"
+  local deletes="sum(strcontains(@message, \"$DELETED_PART\")) as deletes"
+  local failures="sum(strcontains(@message, \"$FAILED_LINE\")) as failures"
+  synced=$(filter_synced) failed=$(filter_failed)
+  {
+    metric_widget 0 0 'Messages in the queue' Maximum "$visible,QueueName,$QUEUE_NAME,waiting" \
+      "$in_work,QueueName,$QUEUE_NAME,in-work"
+    metric_widget 12 0 'Age of the oldest message (s)' Maximum "$age,QueueName,$QUEUE_NAME,age"
+    log_widget 0 6 timeSeries 'Copies, deletes and failures a minute' "stats $copies, $deletes, $failures by bin(1m)"
+    log_widget 12 6 timeSeries 'Bytes a minute' \
+      "$synced | parse @message '$SIZE_GLOB' as action, size | stats sum(size) as bytes by bin(1m)"
+    log_widget 0 12 timeSeries 'Lag from event to copy (s)' \
+      "$synced | parse @message '$LAG_GLOB' as lag | stats pct(lag, 50) as p50, pct(lag, 99) as p99 by bin(1m)"
+    log_widget 12 12 timeSeries 'Workers' 'stats count_distinct(@logStream) as workers by bin(1m)'
+    metric_widget 0 18 'Dead letters' Maximum "$visible,QueueName,$DLQ_NAME,parked"
+    metric_widget 12 18 'Starter: runs and errors' Sum "AWS/Lambda,Invocations,FunctionName,$STARTER_NAME,runs" \
+      "AWS/Lambda,Errors,FunctionName,$STARTER_NAME,errors"
+    log_widget 0 24 table 'Last failures' \
+      "fields @timestamp, @message | $failed | sort @timestamp desc | limit 20"
+  } | jq -sc '{widgets: .}'
+}
+
+put_dashboard() {
+  local answer
+  answer=$(aws_or_die cloudwatch put-dashboard --dashboard-name "$DASHBOARD_NAME" --dashboard-body "$1")
+  [[ $(jq '.DashboardValidationMessages // [] | length' <<<"${answer:-null}") == 0 ]] \
+    || die "$RESOURCE: refused: $answer"
+}
+
+find_dashboard() { aws_or_nothing cloudwatch get-dashboard --dashboard-name "$DASHBOARD_NAME" | jq -r .DashboardBody; }
+
+ensure_dashboard() {
+  local want have
+  begin dashboard "$DASHBOARD_NAME"
+  want=$(dashboard)
+  have=$(find_dashboard)
+  if [[ -z $have ]]; then
+    create put_dashboard "$want"
+  else
+    same_json "$want" "$have" || change widgets put_dashboard "$want"
+  fi
+  finish
+}
+
+# A dashboard has no tags in the older versions of the AWS CLI. Its name is the account's, whatever the Region.
+list_dashboard() {
+  find_dashboard | jq -r --arg region "$REGION" --arg name "$DASHBOARD_NAME" \
+    'select(any(.widgets[]?; .properties.region? == $region)) | $name'
+}
+
+remove_dashboard() { aws_unless_gone cloudwatch delete-dashboards --dashboard-names "$1"; }

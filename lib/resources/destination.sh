@@ -1,0 +1,93 @@
+# shellcheck shell=bash
+# The destination bucket: its lifecycle, and the policy that the lifecycle needs.
+
+# Zone ids begin with a short form of the Region: eu-north-1 has eun1-az1.
+zone_prefix() { sed -E 's/north/n/; s/south/s/; s/east/e/; s/west/w/; s/central/c/; s/-//g' <<<"$REGION"; }
+
+check_destination_bucket() {
+  local buckets
+  if [[ ! $DST_BUCKET =~ ^[a-z0-9][a-z0-9-]*--([a-z0-9]+-az[0-9]+)--x-s3$ ]]; then
+    problem "DST_BUCKET=$DST_BUCKET: set the name of a directory bucket, such as mirror--$(zone_prefix)-az1--x-s3"
+  elif [[ ${BASH_REMATCH[1]%-*} != "$(zone_prefix)" ]]; then
+    problem "DST_BUCKET=$DST_BUCKET is in the zone ${BASH_REMATCH[1]}, which is not in REGION=$REGION: both buckets" \
+      "have to be in one Region"
+  elif [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]]; then
+    say "      DST_BUCKET=$DST_BUCKET is not checked: it belongs to account $DST_BUCKET_OWNER"
+  elif ! buckets=$(aws_or_error s3api list-directory-buckets); then
+    problem "DST_BUCKET=$DST_BUCKET: $buckets"
+  elif ! jq -e --arg name "$DST_BUCKET" 'any(.Buckets[]?; .Name == $name)' <<<"$buckets" >/dev/null; then
+    problem "DST_BUCKET=$DST_BUCKET does not exist in account $ACCOUNT: create it, or set DST_BUCKET"
+  fi
+}
+
+lifecycle_rules() {
+  jq -n --arg id "$LIFECYCLE_RULE_ID" '{Rules: [{
+    ID: $id, Status: "Enabled", Filter: {Prefix: ""}, AbortIncompleteMultipartUpload: {DaysAfterInitiation: 1}}]}'
+}
+
+# S3 User Guide, "Working with S3 Lifecycle for directory buckets": lifecycle acts only through a session of its own.
+lifecycle_policy() {
+  jq -nc --arg bucket "$DST_BUCKET_ARN" '{Version: "2012-10-17", Statement: [{
+    Effect: "Allow", Principal: {Service: "lifecycle.s3.amazonaws.com"},
+    Action: "s3express:CreateSession", Resource: $bucket,
+    Condition: {StringEquals: {"s3express:SessionMode": "ReadWrite"}}}]}'
+}
+
+find_lifecycle() { aws_or_nothing s3api get-bucket-lifecycle-configuration --bucket "$DST_BUCKET"; }
+
+# is_our_lifecycle LIFECYCLE: true if it has our rule and no other.
+is_our_lifecycle() {
+  [[ $(jq '.Rules | length' <<<"${1:-null}") == 1 && -z $(differing "$(lifecycle_rules)" "$1") ]]
+}
+
+find_bucket_policy() { aws_or_nothing s3api get-bucket-policy --bucket "$DST_BUCKET" | jq -r .Policy; }
+
+ensure_bucket_policy() {
+  local have
+  have=$(find_bucket_policy)
+  if [[ -z $have ]]; then
+    change "policy for it" aws_or_die s3api put-bucket-policy --bucket "$DST_BUCKET" --policy "$(lifecycle_policy)"
+  elif [[ $have != *lifecycle.s3.amazonaws.com* ]]; then
+    say "      the policy of $DST_BUCKET is someone else's and stays as it is;" \
+      "incomplete uploads are aborted only once it also has the statement of $(lifecycle_policy)"
+  fi
+}
+
+# Someone else's lifecycle stays as it is. Lifecycle cannot be set from another account (S3 API reference).
+ensure_lifecycle() {
+  local have
+  begin "bucket lifecycle" "$DST_BUCKET"
+  have=$(find_lifecycle)
+  if [[ -z $have ]]; then
+    create aws_or_die s3api put-bucket-lifecycle-configuration --bucket "$DST_BUCKET" \
+      --lifecycle-configuration "$(lifecycle_rules)"
+  fi
+  if [[ -z $have || $have == *"\"$LIFECYCLE_RULE_ID\""* ]]; then ensure_bucket_policy; fi
+  finish
+}
+
+# Rules of others may need it too. Neither is deploy.sh's on another account's bucket.
+list_bucket_policy() {
+  local policy lifecycle
+  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
+  policy=$(find_bucket_policy)
+  lifecycle=$(find_lifecycle)
+  if same_json "$policy" "$(lifecycle_policy)" && { [[ -z $lifecycle ]] || is_our_lifecycle "$lifecycle"; }; then
+    printf '%s\n' "$DST_BUCKET"
+  fi
+}
+
+remove_bucket_policy() { aws_unless_gone s3api delete-bucket-policy --bucket "$1"; }
+
+list_bucket_lifecycle() {
+  local lifecycle
+  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
+  lifecycle=$(find_lifecycle)
+  if is_our_lifecycle "$lifecycle"; then
+    printf '%s\n' "$DST_BUCKET"
+  elif [[ $lifecycle == *"\"$LIFECYCLE_RULE_ID\""* ]]; then
+    say "      stays: the lifecycle of $DST_BUCKET, because it has rules of others too"
+  fi
+}
+
+remove_bucket_lifecycle() { aws_unless_gone s3api delete-bucket-lifecycle --bucket "$1"; }

@@ -1,0 +1,145 @@
+# shellcheck shell=bash
+# The worker's image and the repository that holds it.
+
+readonly OLDEST_BUILDX=0.10.0                                 # the first that can leave out attestations
+readonly IMAGE_INPUTS=(Dockerfile requirements.txt worker.py) # and every module of mirror/
+
+# Prints the files that the image is built from.
+image_inputs() {
+  printf '%s\n' "${IMAGE_INPUTS[@]}"
+  (cd "$PROJECT_DIR" && find mirror -name '*.py') | LC_ALL=C sort
+}
+
+# Names are hashed too: text that moves from one file to another makes another image.
+hash_inputs() {
+  image_inputs | python3 -c '
+import hashlib, pathlib, sys
+
+folder, *words = sys.argv[1:]
+lines = [*words]
+for name in sys.stdin.read().splitlines():
+    lines.append(name + " " + hashlib.sha256(pathlib.Path(folder, name).read_bytes()).hexdigest())
+print(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16])' "$PROJECT_DIR" "$TASK_ARCH" "$DOCKER_BUILD_FLAGS"
+}
+
+image_tag() { known_or_ask "image tag" hash_inputs; }
+
+image_registry() { printf '%s\n' "${ECR_REGISTRY:-$ACCOUNT.dkr.ecr.$REGION.amazonaws.com}"; }
+
+# Prints the image that tasks run.
+worker_image() {
+  local tag
+  if [[ -n $IMAGE_URI ]]; then
+    printf '%s\n' "$IMAGE_URI"
+  else
+    tag=$(image_tag)
+    printf '%s/%s:%s\n' "$(image_registry)" "$APP_NAME" "$tag"
+  fi
+}
+
+# Prints the ARN of the repository that the worker's image is pulled from, or nothing for an image outside ECR.
+image_repository_arn() {
+  local image
+  image=$(worker_image)
+  if [[ $image =~ ^([0-9]{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com/([^:@]+) ]]; then
+    printf 'arn:aws:ecr:%s:%s:repository/%s\n' "${BASH_REMATCH[2]}" "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]}"
+  elif [[ -z $IMAGE_URI ]]; then
+    printf '%s\n' "$REPOSITORY_ARN"
+  fi
+}
+
+# Prints the digest of the image, if it was pushed.
+find_image() {
+  local tag
+  tag=$(image_tag)
+  aws_or_nothing ecr describe-images --repository-name "$APP_NAME" --image-ids "imageTag=$tag" \
+    | jq -r '.imageDetails[].imageDigest'
+}
+
+check_docker() {
+  local version
+  version=$(docker buildx version 2>&1) || version="not found"
+  if [[ ! $version =~ [\ v]([0-9]+\.[0-9.]+) ]]; then # "v0.13.1", Debian says "0.13.1+ds1"
+    problem "docker buildx ($version) is needed to build the image: install Docker with buildx, or set IMAGE_URI"
+  elif ! is_at_least "${BASH_REMATCH[1]}" "$OLDEST_BUILDX"; then
+    problem "docker buildx ${BASH_REMATCH[1]} is too old: install $OLDEST_BUILDX or newer, or set IMAGE_URI"
+  elif ! version=$(docker version --format '{{.Server.Version}}' 2>&1); then
+    problem "no Docker engine answers (${version##*$'\n'}): start it, or set IMAGE_URI"
+  fi
+}
+
+check_image() {
+  local image
+  [[ -z $IMAGE_URI ]] || return 0
+  image=$(find_image)
+  [[ -n $image ]] || check_docker
+}
+
+repository_lifecycle() {
+  jq -nc '{rules: [{
+    rulePriority: 1, description: "keep the last 5 images",
+    selection: {tagStatus: "any", countType: "imageCountMoreThan", countNumber: 5}, action: {type: "expire"}}]}'
+}
+
+ensure_repository() {
+  local repository lifecycle=""
+  begin repository "$APP_NAME"
+  repository=$(aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME")
+  if [[ -z $repository ]]; then
+    create aws_or_die ecr create-repository --repository-name "$APP_NAME" --image-tag-mutability IMMUTABLE \
+      --image-scanning-configuration scanOnPush=true --tags "Key=app,Value=$APP_NAME"
+  else
+    [[ $(jq '.repositories[0].imageScanningConfiguration.scanOnPush' <<<"$repository") == true ]] \
+      || change "scan on push" aws_or_die ecr put-image-scanning-configuration --repository-name "$APP_NAME" \
+        --image-scanning-configuration scanOnPush=true
+    lifecycle=$(aws_or_nothing ecr get-lifecycle-policy --repository-name "$APP_NAME" | jq -r .lifecyclePolicyText)
+  fi
+  same_json "$(repository_lifecycle)" "$lifecycle" \
+    || change lifecycle aws_or_die ecr put-lifecycle-policy --repository-name "$APP_NAME" \
+      --lifecycle-policy-text "$(repository_lifecycle)"
+  finish
+}
+
+docker_platform() {
+  case "$TASK_ARCH" in
+    ARM64) printf 'linux/arm64\n' ;;
+    X86_64) printf 'linux/amd64\n' ;;
+  esac
+}
+
+# --load and push instead of --push: the engine, not the builder, then talks to the registry, and knows which are plain
+# HTTP. Attestations would leave manifests in the repository that its lifecycle policy cannot expire.
+# build_image IMAGE
+build_image() {
+  local flags
+  read -ra flags <<<"$DOCKER_BUILD_FLAGS"
+  docker buildx build --load --provenance=false --sbom=false --platform "$(docker_platform)" --tag "$1" \
+    ${flags[@]+"${flags[@]}"} "$PROJECT_DIR" >&2
+}
+
+# push_image IMAGE
+push_image() {
+  local password
+  build_image "$1"
+  password=$(aws_or_die ecr get-login-password --output text)
+  docker login --username AWS --password-stdin "$(image_registry)" <<<"$password" >&2
+  docker push "$1" >&2
+}
+
+ensure_image() {
+  local name found
+  name=$(worker_image)
+  begin image "$name"
+  found=$(find_image)
+  [[ -n $found ]] || create push_image "$name"
+  finish
+}
+
+list_repository() {
+  local repository
+  repository=$(aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME")
+  [[ -z $repository ]] \
+    || aws_or_nothing ecr list-tags-for-resource --resource-arn "$REPOSITORY_ARN" | jq .tags | ours "$APP_NAME"
+}
+
+remove_repository() { aws_unless_gone ecr delete-repository --repository-name "$1" --force; }

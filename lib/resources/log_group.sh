@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# The log groups of the starter and of the workers.
+
+ensure_log_group() {
+  local group
+  begin "log group" "$1"
+  group=$(aws_or_nothing logs describe-log-groups --log-group-name-prefix "$1")
+  group=$(jq -c --arg name "$1" '.logGroups[] | select(.logGroupName == $name)' <<<"$group")
+  [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "app=$APP_NAME"
+  [[ $(jq '.retentionInDays' <<<"${group:-null}") == "$LOG_RETENTION_DAYS" ]] \
+    || change retention aws_or_die logs put-retention-policy --log-group-name "$1" \
+      --retention-in-days "$LOG_RETENTION_DAYS"
+  finish
+}
+
+ensure_starter_log_group() { ensure_log_group "$STARTER_LOG_GROUP"; }
+
+ensure_worker_log_group() { ensure_log_group "$WORKER_LOG_GROUP"; }
+
+list_log_group() {
+  local name groups
+  for name in "$STARTER_LOG_GROUP" "$WORKER_LOG_GROUP"; do
+    groups=$(aws_or_die logs describe-log-groups --log-group-name-prefix "$name")
+    jq -e --arg name "$name" 'any(.logGroups[]; .logGroupName == $name)' <<<"$groups" >/dev/null || continue
+    aws_or_nothing logs list-tags-log-group --log-group-name "$name" | jq .tags | ours "$name"
+  done
+}
+
+remove_log_group() { aws_unless_gone logs delete-log-group --log-group-name "$1"; }

@@ -1,0 +1,121 @@
+# shellcheck shell=bash
+# The queue that gets the events, and its dead-letter queue.
+
+# An expiring message is counted from its first queue on, so both queues keep messages for the 14 days that SQS allows.
+dlq_attributes() {
+  jq -n '{MessageRetentionPeriod: "1209600", ReceiveMessageWaitTimeSeconds: "20", SqsManagedSseEnabled: "true"}'
+}
+
+queue_policy() {
+  jq -nc --arg queue "$QUEUE_ARN" --arg bucket "$SRC_BUCKET" --arg owner "$SRC_BUCKET_OWNER" '{
+    Version: "2012-10-17",
+    Statement: [{
+      Sid: "s3-events", Effect: "Allow", Principal: {Service: "s3.amazonaws.com"},
+      Action: "sqs:SendMessage", Resource: $queue,
+      Condition: {
+        ArnLike: {"aws:SourceArn": "arn:aws:s3:*:*:\($bucket)"},
+        StringEquals: {"aws:SourceAccount": $owner}}}]}'
+}
+
+queue_attributes() {
+  jq -n --argjson base "$(dlq_attributes)" --arg visibility "$VISIBILITY_TIMEOUT" --arg policy "$(queue_policy)" \
+    --arg dlq "$DLQ_ARN" --arg receives "$MAX_RECEIVES" '$base + {
+      VisibilityTimeout: $visibility, Policy: $policy,
+      RedrivePolicy: ({deadLetterTargetArn: $dlq, maxReceiveCount: $receives | tonumber} | tojson)}'
+}
+
+# SQS may print the JSON inside an attribute in its own way; differing() compares what it says.
+parsed_attributes() {
+  jq -c '.Attributes // . | with_entries(select(.key == "Policy" or .key == "RedrivePolicy").value |= fromjson)
+    | if .RedrivePolicy then .RedrivePolicy.maxReceiveCount |= tonumber else . end' <<<"$1"
+}
+
+ask_queue_url() { aws_or_nothing sqs get-queue-url --queue-name "$1" | jq -r .QueueUrl; }
+
+# find_queue NAME: prints its URL, or nothing if there is no such queue.
+find_queue() { known_or_ask "queue $1" ask_queue_url "$1"; }
+
+# queue_url NAME: prints its URL, also of a queue that a dry run would make.
+queue_url() {
+  local url
+  url=$(find_queue "$1")
+  printf '%s\n' "${url:-https://sqs.$REGION.amazonaws.com/$ACCOUNT/$1}"
+}
+
+# existing_queue_url NAME: ends the run if there is no such queue.
+existing_queue_url() {
+  local url
+  url=$(find_queue "$1")
+  [[ -n $url ]] || die "there is no queue $1 in $REGION: run ./deploy.sh, or set REGION and APP_NAME"
+  printf '%s\n' "$url"
+}
+
+# The queue of an earlier run with another SRC_BUCKET, whose notification nobody would remove.
+check_previous_source() {
+  local url attributes bucket
+  url=$(find_queue "$QUEUE_NAME")
+  [[ -n $url ]] || return 0
+  attributes=$(aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names Policy)
+  bucket=$(jq -r '.Attributes.Policy // "{}" | fromjson | .Statement[0].Condition.ArnLike["aws:SourceArn"] // ""
+    | split(":")[-1] // ""' <<<"${attributes:-null}")
+  [[ -z $bucket || $bucket == "$SRC_BUCKET" ]] || problem "SRC_BUCKET=$SRC_BUCKET, but the queue $QUEUE_NAME gets the" \
+    "events of $bucket: to leave that, run cleanup.sh with SRC_BUCKET=$bucket first; or set another APP_NAME"
+}
+
+# create_queue NAME ATTRIBUTES
+create_queue() {
+  aws_or_die sqs create-queue --queue-name "$1" --attributes "$2" --tags "app=$APP_NAME" \
+    | jq -r .QueueUrl | keep "queue $1"
+}
+
+# ensure_queue KIND NAME ATTRIBUTES: a queue that was deleted a moment ago may still have a URL, but no attributes.
+ensure_queue() {
+  local url have="" different
+  begin "$1" "$2"
+  url=$(find_queue "$2")
+  [[ -z $url ]] || have=$(aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All)
+  if [[ -z $have ]]; then
+    create create_queue "$2" "$3"
+  else
+    different=$(differing "$(parsed_attributes "$3")" "$(parsed_attributes "$have")")
+    [[ -z $different ]] \
+      || change "$different" aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$3"
+  fi
+  finish
+}
+
+ensure_dlq() { ensure_queue "dead-letter queue" "$DLQ_NAME" "$(dlq_attributes)"; }
+
+ensure_source_queue() { ensure_queue queue "$QUEUE_NAME" "$(queue_attributes)"; }
+
+# count_messages URL
+count_messages() {
+  aws_or_nothing sqs get-queue-attributes --queue-url "$1" --attribute-names All | jq -r '.Attributes
+    | [.ApproximateNumberOfMessages, .ApproximateNumberOfMessagesNotVisible, .ApproximateNumberOfMessagesDelayed]
+    | map(tonumber) | add | "(\(.) messages)"'
+}
+
+list_queue() {
+  local name url count
+  for name in "$QUEUE_NAME" "$DLQ_NAME"; do
+    url=$(find_queue "$name")
+    [[ -n $url ]] || continue
+    count=$(count_messages "$url")
+    aws_or_nothing sqs list-queue-tags --queue-url "$url" | jq '.Tags // {}' | ours "$name $count"
+  done
+}
+
+remove_queue() {
+  local url
+  url=$(find_queue "$1")
+  [[ -z $url ]] || aws_unless_gone sqs delete-queue --queue-url "$url"
+}
+
+# describe_queue NAME
+describe_queue() {
+  local url
+  url=$(existing_queue_url "$1")
+  aws_or_die sqs get-queue-attributes --queue-url "$url" --attribute-names All | jq '.Attributes | {
+    visible: .ApproximateNumberOfMessages | tonumber, in_flight: .ApproximateNumberOfMessagesNotVisible | tonumber,
+    delayed: .ApproximateNumberOfMessagesDelayed | tonumber}'
+}

@@ -1,0 +1,112 @@
+# shellcheck shell=bash
+# The roles of the starter, of the worker, and of ECS for starting it.
+
+# Role names are the account's, all other names are the Region's.
+check_roles() {
+  local name role
+  for name in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
+    role=$(aws_or_nothing iam get-role --role-name "$name")
+    [[ -z $role ]] || jq -e --arg app "$APP_NAME" --arg region "$REGION" \
+      '.Role.Tags // [] | from_entries | .app == $app and .region == $region' <<<"$role" >/dev/null \
+      || problem "APP_NAME=$APP_NAME: its role $name belongs to someone else or to another Region, where role names" \
+        "are the same (it lacks the tags app=$APP_NAME region=$REGION): set another APP_NAME"
+  done
+}
+
+lambda_trust() {
+  jq -n '{Version: "2012-10-17", Statement: [
+    {Effect: "Allow", Principal: {Service: "lambda.amazonaws.com"}, Action: "sts:AssumeRole"}]}'
+}
+
+# Amazon ECS Developer Guide, "Task IAM role": one cluster cannot be named, the account's ECS in this region can.
+ecs_trust() {
+  jq -n --arg account "$ACCOUNT" --arg ecs "arn:aws:ecs:$REGION:$ACCOUNT:*" '{Version: "2012-10-17", Statement: [
+    {Effect: "Allow", Principal: {Service: "ecs-tasks.amazonaws.com"}, Action: "sts:AssumeRole",
+     Condition: {ArnLike: {"aws:SourceArn": $ecs}, StringEquals: {"aws:SourceAccount": $account}}}]}'
+}
+
+starter_policy() {
+  jq -n --arg queue "$QUEUE_ARN" --arg cluster "$CLUSTER_ARN" \
+    --arg definition "arn:aws:ecs:$REGION:$ACCOUNT:task-definition/$TASK_FAMILY:*" \
+    --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
+    --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" '
+    {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster |
+    {Version: "2012-10-17", Statement: [
+      {Effect: "Allow", Action: "sqs:GetQueueAttributes", Resource: $queue},
+      {Effect: "Allow", Action: "ecs:RunTask", Resource: $definition, Condition: $our_cluster},
+      {Effect: "Allow", Action: "ecs:ListTasks", Resource: "*", Condition: $our_cluster},
+      {Effect: "Allow", Action: "iam:PassRole", Resource: [$task_role, $exec_role],
+       Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}},
+      {Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs}]}'
+}
+
+# Without s3:ListBucket a missing key answers 403 instead of 404 (S3 API reference, HeadObject).
+task_policy() {
+  jq -n --arg queue "$QUEUE_ARN" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg prefix "$PREFIX_FILTER" \
+    --arg destination "$DST_BUCKET_ARN" --arg source_key "$SRC_KMS_KEY_ARN" --arg destination_key "$DST_KMS_KEY_ARN" '
+    {Version: "2012-10-17", Statement: ([
+      {Effect: "Allow", Resource: $queue,
+       Action: ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:SendMessage"]},
+      {Effect: "Allow", Action: "s3:GetObject", Resource: "\($source)/\($prefix)*"},
+      {Effect: "Allow", Action: "s3:ListBucket", Resource: $source},
+      {Effect: "Allow", Action: "s3express:CreateSession", Resource: $destination}]
+      + if $source_key == "" then [] else
+        [{Effect: "Allow", Action: "kms:Decrypt", Resource: $source_key}] end
+      + if $destination_key == "" then [] else
+        [{Effect: "Allow", Action: ["kms:GenerateDataKey", "kms:Decrypt"], Resource: $destination_key}] end)}'
+}
+
+exec_policy() {
+  jq -n --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$WORKER_LOG_GROUP:*" \
+    --arg repository "$(image_repository_arn)" '
+    {Version: "2012-10-17", Statement: (
+      [{Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs}]
+      + if $repository == "" then [] else [
+        {Effect: "Allow", Action: "ecr:GetAuthorizationToken", Resource: "*"},
+        {Effect: "Allow", Resource: $repository,
+         Action: ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]}] end)}'
+}
+
+# ensure_role NAME TRUST POLICY
+ensure_role() {
+  local role policy
+  begin role "$1"
+  role=$(aws_or_nothing iam get-role --role-name "$1")
+  if [[ -z $role ]]; then
+    create aws_or_die iam create-role --role-name "$1" --assume-role-policy-document "$2" \
+      --tags "Key=app,Value=$APP_NAME" "Key=region,Value=$REGION"
+  else
+    same_json "$2" "$(jq .Role.AssumeRolePolicyDocument <<<"$role")" \
+      || change trust aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$2"
+    policy=$(aws_or_nothing iam get-role-policy --role-name "$1" --policy-name "$APP_NAME")
+  fi
+  same_json "$3" "$(jq .PolicyDocument <<<"${policy:-null}")" \
+    || change policy aws_or_die iam put-role-policy --role-name "$1" --policy-name "$APP_NAME" --policy-document "$3"
+  finish
+}
+
+ensure_starter_role() { ensure_role "$STARTER_ROLE" "$(lambda_trust)" "$(starter_policy)"; }
+
+ensure_task_role() { ensure_role "$TASK_ROLE" "$(ecs_trust)" "$(task_policy)"; }
+
+ensure_exec_role() { ensure_role "$EXEC_ROLE" "$(ecs_trust)" "$(exec_policy)"; }
+
+# Role names are the same in all Regions: a role with another Region's tag belongs to a deployment there.
+list_role() {
+  local name role
+  for name in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
+    role=$(aws_or_nothing iam get-role --role-name "$name")
+    [[ -z $role ]] || jq --arg region "$REGION" '.Role.Tags // []
+      | if any(.Key == "region" and .Value != $region) then [] else . end' <<<"$role" | ours "$name"
+  done
+}
+
+# A role with policies cannot be deleted.
+remove_role() {
+  local policy policies
+  policies=$(aws_or_nothing iam list-role-policies --role-name "$1" | jq -r '.PolicyNames[]')
+  for policy in $policies; do aws_unless_gone iam delete-role-policy --role-name "$1" --policy-name "$policy"; done
+  policies=$(aws_or_nothing iam list-attached-role-policies --role-name "$1" | jq -r '.AttachedPolicies[].PolicyArn')
+  for policy in $policies; do aws_unless_gone iam detach-role-policy --role-name "$1" --policy-arn "$policy"; done
+  aws_unless_gone iam delete-role --role-name "$1"
+}

@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# The rule that runs the starter, with its target and its permission.
+
+rate_expression() {
+  if ((LAMBDA_POLL_RATE == 1)); then
+    printf 'rate(1 minute)\n'
+  else
+    printf 'rate(%d minutes)\n' "$LAMBDA_POLL_RATE"
+  fi
+}
+
+permission_statement() {
+  aws_or_nothing lambda get-policy --function-name "$STARTER_NAME" \
+    | jq -c --arg sid "$RULE_NAME" '.Policy | fromjson | .Statement[] | select(.Sid == $sid)'
+}
+
+ensure_permission() {
+  local statement
+  statement=$(permission_statement)
+  [[ -z $statement ]] || return 0
+  change permission aws_or_die lambda add-permission --function-name "$STARTER_NAME" --statement-id "$RULE_NAME" \
+    --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$RULE_ARN"
+}
+
+put_target() {
+  local answer
+  answer=$(aws_or_die events put-targets --rule "$RULE_NAME" --targets "Id=starter,Arn=$STARTER_ARN")
+  [[ $(jq .FailedEntryCount <<<"$answer") == 0 ]] || die "$RESOURCE: put-targets was refused: $answer"
+}
+
+ensure_target() {
+  local targets
+  targets=$(aws_or_nothing events list-targets-by-rule --rule "$RULE_NAME")
+  [[ $(jq -r '.Targets[]? | select(.Id == "starter").Arn' <<<"$targets") == "$STARTER_ARN" ]] \
+    || change target put_target
+}
+
+# put-rule resets what it is not given, and takes tags only for a new rule.
+ensure_rule() {
+  local want have different
+  begin rule "$RULE_NAME"
+  want=$(jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" '{
+    Name: $name, ScheduleExpression: $rate, State: "ENABLED", Description: "Looks at the queue and starts workers"}')
+  have=$(aws_or_nothing events describe-rule --name "$RULE_NAME")
+  different=$(differing "$want" "$have")
+  if [[ -z $have ]]; then
+    create aws_or_die events put-rule --cli-input-json "$want" --tags "Key=app,Value=$APP_NAME"
+  elif [[ -n $different ]]; then
+    change "$different" aws_or_die events put-rule --cli-input-json "$want"
+  fi
+  ensure_permission
+  ensure_target
+  finish
+}
+
+list_rule() {
+  local rule
+  rule=$(aws_or_nothing events describe-rule --name "$RULE_NAME")
+  [[ -n $rule ]] || return 0
+  aws_or_nothing events list-tags-for-resource --resource-arn "$RULE_ARN" | jq .Tags | ours "$RULE_NAME"
+}
+
+# A rule with targets cannot be deleted.
+remove_rule() {
+  local targets ids
+  targets=$(aws_or_nothing events list-targets-by-rule --rule "$1" | jq -r '[.Targets[].Id] | join(" ")')
+  read -ra ids <<<"$targets"
+  ((${#ids[@]} == 0)) \
+    || aws_unless_gone events remove-targets --rule "$1" --ids "${ids[@]}" | must_be_zero .FailedEntryCount
+  aws_unless_gone events delete-rule --name "$1"
+}

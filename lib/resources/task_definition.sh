@@ -1,0 +1,95 @@
+# shellcheck shell=bash
+# The task definition: what a worker is started with.
+
+# Those that are set reach the task, beside QUEUE_URL.
+readonly WORKER_SETTINGS=(
+  REGION SRC_BUCKET DST_BUCKET PREFIX_FILTER SRC_BUCKET_OWNER DST_BUCKET_OWNER
+  VISIBILITY_TIMEOUT VISIBILITY_EXTEND_INTERVAL EMPTY_POLLS_BEFORE_EXIT MAX_RECEIVES
+  WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE MAX_CONCURRENT_PARTS MAX_CONCURRENT_KEYS
+  RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT PROCESSES LOG_LEVEL
+)
+
+worker_environment() {
+  local name names=() queue PROCESSES=${PROCESSES:-$((TASK_CPU > 1024 ? TASK_CPU / 1024 : 1))}
+  queue=$(queue_url "$QUEUE_NAME")
+  for name in "${WORKER_SETTINGS[@]}"; do
+    [[ -z ${!name} ]] || names+=("$name")
+  done
+  settings_json "${names[@]}" | jq --arg queue "$queue" '. + {QUEUE_URL: $queue}
+    | to_entries | map({name: .key, value}) | sort_by(.name)'
+}
+
+container_definition() {
+  local image environment
+  image=$(worker_image)
+  environment=$(worker_environment)
+  jq -n --arg image "$image" --arg group "$WORKER_LOG_GROUP" --arg region "$REGION" \
+    --argjson environment "$environment" '{
+      name: "worker", image: $image, essential: true, environment: $environment,
+      stopTimeout: 120, readonlyRootFilesystem: true, linuxParameters: {initProcessEnabled: true},
+      logConfiguration: {logDriver: "awslogs", options: {
+        "awslogs-group": $group, "awslogs-region": $region, "awslogs-stream-prefix": "worker"}}}'
+}
+
+task_definition() {
+  local container
+  container=$(container_definition)
+  jq -n --arg family "$TASK_FAMILY" --arg cpu "$TASK_CPU" --arg memory "$TASK_MEMORY" --arg arch "$TASK_ARCH" \
+    --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
+    --argjson container "$container" '{
+      family: $family, requiresCompatibilities: ["FARGATE"], networkMode: "awsvpc", cpu: $cpu, memory: $memory,
+      runtimePlatform: {cpuArchitecture: $arch, operatingSystemFamily: "LINUX"},
+      taskRoleArn: $task_role, executionRoleArn: $exec_role, containerDefinitions: [$container]}'
+}
+
+# list_revisions STATUS: the ARNs of the family's revisions, the newest first, one per line.
+list_revisions() {
+  aws_or_nothing ecs list-task-definitions --family-prefix "$TASK_FAMILY" --status "$1" --sort DESC \
+    | jq -r --arg family "$TASK_FAMILY" '.taskDefinitionArns[] | select(split("/")[1] | split(":")[0] == $family)'
+}
+
+# Prints the newest active revision, or nothing: describe-task-definition has no error code of its own for "none".
+find_task_definition() {
+  local arns
+  arns=$(list_revisions ACTIVE)
+  [[ -n $arns ]] || return 0
+  aws_or_nothing ecs describe-task-definition --task-definition "${arns%%$'\n'*}" \
+    | jq '.taskDefinition | .containerDefinitions |= map(.environment |= sort_by(.name))'
+}
+
+register_task_definition() {
+  aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "key=app,value=$APP_NAME"
+}
+
+ensure_task_definition() {
+  local have want different
+  begin "task definition" "$TASK_FAMILY"
+  want=$(task_definition)
+  have=$(find_task_definition)
+  different=$(differing "$want" "$have")
+  if [[ -z $have ]]; then
+    create register_task_definition "$want"
+  elif [[ -n $different ]]; then
+    change "$different" register_task_definition "$want"
+  fi
+  finish
+}
+
+list_task_definition() {
+  local revisions
+  revisions=$(list_revisions ACTIVE && list_revisions INACTIVE)
+  [[ -z $revisions ]] || printf '%s (%d revisions)\n' "$TASK_FAMILY" "$(wc -l <<<"$revisions")"
+}
+
+# Only a revision that was deregistered can be deleted, and 10 in one call.
+remove_task_definition() {
+  local arn active inactive arns
+  active=$(list_revisions ACTIVE)
+  inactive=$(list_revisions INACTIVE)
+  for arn in $active; do aws_unless_gone ecs deregister-task-definition --task-definition "$arn"; done
+  read -ra arns <<<"${active//$'\n'/ } ${inactive//$'\n'/ }"
+  while ((${#arns[@]})); do
+    aws_unless_gone ecs delete-task-definitions --task-definitions "${arns[@]:0:10}" | must_be_zero '.failures | length'
+    arns=("${arns[@]:10}")
+  done
+}

@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# The tools on this machine, and the account that they reach.
+
+# The oldest AWS CLI of each generation that knows directory buckets.
+readonly OLDEST_AWS_CLI=('1 1.31.2' '2 2.14.2')
+
+# is_at_least VERSION OLDEST
+is_at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
+
+# "command -v" would find the function aws.
+check_tool() { type -P "$1" >/dev/null || problem "$1 is not installed: $2"; }
+
+check_aws_cli() {
+  local version row generation oldest
+  if ! type -P aws >/dev/null; then
+    problem "the AWS CLI (aws) is not installed: install version 1 or 2"
+    return
+  fi
+  if ! version=$(command aws --version 2>&1) || [[ ! $version =~ aws-cli/([0-9]+\.[0-9.]+) ]]; then
+    problem "aws --version says \"$version\": not an AWS CLI that works"
+    return
+  fi
+  version=${BASH_REMATCH[1]}
+  for row in "${OLDEST_AWS_CLI[@]}"; do
+    read -r generation oldest <<<"$row"
+    [[ ${version%%.*} != "$generation" ]] || is_at_least "$version" "$oldest" \
+      || problem "AWS CLI $version does not know directory buckets: install $oldest or newer"
+  done
+}
+
+check_tools() {
+  check_aws_cli
+  check_tool jq "install the package jq"
+  check_tool python3 "install Python 3 (it packs starter.py)"
+}
+
+# Leaves the account in ACCOUNT and all ARNs.
+check_account() {
+  local identity
+  ((${#PROBLEMS[@]} == 0)) || return 0 # a tool is missing
+  if ! identity=$(aws_or_error sts get-caller-identity); then
+    problem "no usable AWS credentials: $identity; run aws configure, or set AWS_PROFILE"
+    return
+  fi
+  set_account "$(jq -r .Account <<<"$identity")"
+}
+
+# What a verb begins with once its options are right.
+start_verb() {
+  start_run
+  check_tools
+  check_account
+  stop_on_problems
+}

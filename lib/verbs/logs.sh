@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# ./sync.sh logs: the log of the workers or of the starter.
+
+print_logs_help() {
+  cat <<'HELP'
+usage: ./sync.sh logs [worker|starter] [--since 15m] [--follow] [--json]
+
+  --since   how far back: a number and s, m, h or d (default 15m)
+  --follow  go on until Ctrl-C
+  --json    one JSON object per line: timestamp (ms), logStreamName, message
+HELP
+}
+
+verb_logs() {
+  local group=worker since=15m follow=false format=text seconds
+  while (($#)); do
+    case "$1" in
+      worker | starter) group=$1 ;;
+      --since) need_value "$1" "$#" && since=$2 && shift ;;
+      --follow) follow=true ;;
+      --json) format=json ;;
+      --help) print_logs_help && return ;;
+      *) usage "logs: unknown option $1" ;;
+    esac
+    shift
+  done
+  seconds=$(seconds_of "$since") || usage "logs: --since $since is no duration such as 15m"
+  start_verb
+  show_log_of "$group" "$seconds" "$format" "$follow"
+}
+
+# show_log_of worker|starter SECONDS text|json FOLLOW
+show_log_of() {
+  local -A groups=([worker]=$WORKER_LOG_GROUP [starter]=$STARTER_LOG_GROUP)
+  open_log "$3" "${groups[$1]}" $((($(now) - $2) * 1000))
+  while :; do
+    print_new_lines
+    [[ $4 == true ]] || return 0
+    sleep "$FOLLOW_PAUSE"
+  done
+}

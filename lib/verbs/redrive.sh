@@ -1,0 +1,141 @@
+# shellcheck shell=bash
+# ./sync.sh redrive: what is in the dead-letter queue, and having it tried again.
+
+print_redrive_help() {
+  cat <<'HELP'
+usage: ./sync.sh redrive [--list] [--purge [--yes]] [--json]
+
+Shows the first 100 messages of the dead-letter queue: the key, when it failed last, and why. Then moves all back to
+the queue.
+
+  --list   only show
+  --purge  delete all instead; asks first
+  --yes    do not ask
+HELP
+}
+
+readonly REDRIVE_LOOK_SECONDS=30 # for so long a message that is only looked at stays invisible
+readonly REDRIVE_SHOWN=100
+
+# look_at_ten URL: takes up to 10 messages from the queue for a moment.
+look_at_ten() {
+  local answer
+  answer=$(aws_or_die sqs receive-message --queue-url "$1" --max-number-of-messages 10 --wait-time-seconds 1 \
+    --visibility-timeout "$REDRIVE_LOOK_SECONDS" --attribute-names All)
+  jq -c '.Messages // [] | .[] | {id: .MessageId, handle: .ReceiptHandle, body: .Body,
+    sent: (.Attributes.SentTimestamp | tonumber / 1000 | floor)}' <<<"${answer:-null}"
+}
+
+# look_at_messages URL: the queue's first messages as a JSON list. None is seen twice, because those already seen stay
+# invisible meanwhile.
+look_at_messages() {
+  local found=() ten
+  while ((${#found[@]} < REDRIVE_SHOWN)); do
+    ten=$(look_at_ten "$1")
+    [[ -n $ten ]] || break
+    mapfile -t -O "${#found[@]}" found <<<"$ten"
+  done
+  show_again "$1" <<<"$(printf '%s\n' ${found[@]+"${found[@]}"})"
+  printf '%s\n' ${found[@]+"${found[@]}"} | jq -s .
+}
+
+# show_again URL: reads messages and makes them visible again, ten at a time.
+show_again() {
+  local entries
+  while read -r entries; do
+    aws_or_die sqs change-message-visibility-batch --queue-url "$1" --entries "$entries" >/dev/null
+  done < <(jq -sc 'map({Id: .id, ReceiptHandle: .handle, VisibilityTimeout: 0}) | range(0; length; 10) as $i
+    | .[$i:$i + 10]')
+}
+
+# Adds the keys that each message names; keys arrive form-urlencoded (S3 User Guide, "Event message structure").
+with_keys() {
+  python3 -c '
+import json, sys
+from urllib.parse import unquote_plus
+
+messages = json.load(sys.stdin)
+for message in messages:
+    try:
+        records = json.loads(message["body"])["Records"]
+        message["keys"] = [unquote_plus(record["s3"]["object"]["key"]) for record in records]
+    except (KeyError, TypeError, ValueError):
+        message["keys"] = []
+print(json.dumps(messages))'
+}
+
+# Adds why and when each key failed last, from the log since the oldest of the messages was sent.
+with_reasons() {
+  local messages failures oldest
+  messages=$(cat)
+  oldest=$(jq 'map(.sent) | min // now | floor' <<<"$messages")
+  failures=$(query "$WORKER_LOG_GROUP" $(($(now) - oldest + 60)) \
+    "fields @message | $(filter_failed) | sort @timestamp desc | limit 10000" | failures_of)
+  printf '%s\n' "$messages" "$failures" | jq -cs '(.[1] | map(del(.attempt))) as $failures
+    | .[0] | map(.keys as $keys | {id, sent: (.sent | todate), keys: [$keys[] as $key
+      | ([$failures[] | select(.key == $key)][0] // {at: null, reason: "not in the log any more"}) + {key: $key}]}
+    + if $keys == [] then {body: .body[:200]} else {} end)'
+}
+
+print_messages() {
+  jq -r '([.[].keys[]] | group_by(.key)[]
+      | (if length > 1 then " (\(length) messages)" else "" end) as $many
+      | .[0] | "\(.key | tojson)\($many)\n  \(if .at then "failed \(.at)" else "the failure is" end) \(.reason)"),
+    (.[] | select(.body) | "no S3 event, sent \(.sent): \(.body)")'
+}
+
+# move_back FROM_ARN TO_ARN: moves all messages; prints how many.
+move_back() {
+  local move
+  aws_or_die sqs start-message-move-task --source-arn "$1" --destination-arn "$2" >/dev/null
+  while :; do
+    move=$(aws_or_die sqs list-message-move-tasks --source-arn "$1" --max-results 1 | jq '.Results[0]')
+    [[ $(jq -r .Status <<<"$move") == RUNNING ]] || break
+    sleep 1
+  done
+  [[ $(jq -r .Status <<<"$move") == COMPLETED ]] || die "moving the messages back did not end well: $move"
+  jq '.ApproximateNumberOfMessagesMoved' <<<"$move"
+}
+
+confirm_purge() {
+  local answer
+  [[ -t 0 ]] || die "nothing was deleted: there is nobody to ask; use --yes"
+  read -r -p "Delete all messages of $DLQ_NAME? Their keys stay as they are until they change again. [y/N] " answer
+  [[ $answer == [yY]* ]] || die "nothing was deleted"
+}
+
+# act_on_messages list|move|purge ASSUME_YES: prints what was done.
+act_on_messages() {
+  case "$1" in
+    list) printf 'nothing was moved\n' ;;
+    move)
+      printf '%s messages are back in the queue; the next worker tries them\n' "$(move_back "$DLQ_ARN" "$QUEUE_ARN")"
+      ;;
+    purge)
+      [[ $2 == true ]] || confirm_purge
+      aws_or_die sqs purge-queue --queue-url "$(queue_url "$DLQ_NAME")"
+      printf 'all messages of %s are deleted; ./sync.sh reconcile finds what they stood for\n' "$DLQ_NAME"
+      ;;
+  esac
+}
+
+verb_redrive() {
+  local action=move yes=false json=false url messages
+  while (($#)); do
+    case "$1" in
+      --list) action=list ;;
+      --purge) action=purge ;;
+      --yes) yes=true ;;
+      --json) json=true ;;
+      --help) print_redrive_help && return ;;
+      *) usage "redrive: unknown option $1" ;;
+    esac
+    shift
+  done
+  start_verb
+  url=$(existing_queue_url "$DLQ_NAME")
+  messages=$(look_at_messages "$url" | with_keys | with_reasons)
+  if [[ $json == true ]]; then printf '%s\n' "$messages"; else print_messages <<<"$messages"; fi
+  [[ $messages != '[]' ]] || { say "the dead-letter queue is empty" && return; }
+  act_on_messages "$action" "$yes" >&2
+}

@@ -1,0 +1,150 @@
+"""deploy.sh after something changed: a setting, the code, the address of the alarms, a role."""
+
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from account import APP, PROJECT, SOURCE, Account, copy_project
+from deployment import CHANGED, CLIS, one_cli, one_cloud, states
+
+
+@one_cloud
+@one_cli
+def test_a_function_whose_role_was_deleted_is_made_anew(account: Account) -> None:
+    account.run("deploy.sh")
+    iam, role = account.client("iam"), f"{APP}-starter-role"
+    iam.delete_role_policy(RoleName=role, PolicyName=APP)
+    iam.delete_role(RoleName=role)
+    output, _ = account.run("deploy.sh")
+    assert f"function {APP}-starter: created" in output
+    assert {call.operation for call in account.recorder.writes} >= {"DeleteFunction", "CreateFunction", "AddPermission"}
+    assert set(states(account.run("deploy.sh")[0])) == {"exists"}
+
+
+@one_cloud
+@one_cli
+def test_other_build_arguments_make_another_image(account: Account) -> None:
+    account.run("deploy.sh")
+    output, _ = account.run("deploy.sh", DOCKER_BUILD_FLAGS="--build-arg BASE=other")
+    assert [state for state in states(output) if state != "exists"] == ["created", "changed"], output
+
+
+# A changed setting, and the resources that have to change with it; every other one has to stay.
+CHANGED_SETTINGS = {
+    ("MAX_WORKERS", "3"): {f"function {APP}-starter": "Environment"},
+    ("LAMBDA_POLL_RATE", "5"): {f"rule {APP}-starter-rule": "ScheduleExpression"},
+    ("PREFIX_FILTER", "models/a b/"): {
+        f"role {APP}-task-role": "policy",
+        f"task definition {APP}-task": "containerDefinitions",
+        f"notification {SOURCE} {APP}": "events or filter",
+    },
+    ("TASK_MEMORY", "8192"): {f"task definition {APP}-task": "memory"},
+    ("MULTIPART_THRESHOLD", "104857600"): {f"task definition {APP}-task": "containerDefinitions"},
+    ("VISIBILITY_TIMEOUT", "3600"): {
+        f"queue {APP}-q": "VisibilityTimeout",
+        f"task definition {APP}-task": "containerDefinitions",
+    },
+    ("LOG_RETENTION_DAYS", "7"): {
+        f"log group /aws/lambda/{APP}-starter": "retention",
+        f"log group /ecs/{APP}-task": "retention",
+    },
+    ("DST_KMS_KEY_ARN", "arn:aws:kms:us-east-1:123456789012:key/1"): {f"role {APP}-task-role": "policy"},
+    ("ALARM_AGE_SECONDS", "600"): {f"alarm {APP}-behind": "AlarmDescription, Threshold"},
+    ("S3_CLIENT", "boto3"): {f"task definition {APP}-task": "containerDefinitions"},
+}
+
+
+@one_cloud
+@one_cli
+def test_new_code_is_a_new_image_and_a_new_function(account: Account) -> None:
+    account.run("deploy.sh")
+    image, function = ["created", "changed"], ["changed"]
+    for file, expected in (("worker.py", image), ("mirror/__init__.py", image), ("starter.py", function)):
+        with (account.project / file).open("a") as source:
+            source.write("# changed\n")
+        output, _ = account.run("deploy.sh")
+        assert [state for state in states(output) if state != "exists"] == expected, output
+        assert set(states(account.run("deploy.sh")[0])) == {"exists"}
+
+
+def ask_script(project: Path, *command: str) -> str:
+    """What a function of deploy.sh prints in a copy of the project."""
+    script = 'source "$0/deploy.sh"; start_run; "$@"'
+    return subprocess.run(["bash", "-c", script, project, *command], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_tag_of_the_image_depends_on_what_stands_in_which_file(tmp_path: Path) -> None:
+    project = copy_project(tmp_path)
+    worker, module = project / "worker.py", project / "mirror/extra/module.py"
+    tags = [ask_script(project, "image_tag")]
+    worker.write_text("# first\n# second\n")
+    tags.append(ask_script(project, "image_tag"))
+    module.parent.mkdir()
+    module.write_text("# second\n")
+    worker.write_text("# first\n")
+    tags.append(ask_script(project, "image_tag"))
+    module.rename(module.with_name("renamed.py"))
+    tags.append(ask_script(project, "image_tag"))
+    assert len(set(tags)) == len(tags)
+    (project / "mirror/extra/notes.txt").write_text("is not in the image's inputs")
+    assert ask_script(project, "image_tag") == tags[-1]
+
+
+def test_the_archive_of_the_starter_holds_its_one_file_and_is_the_same_everywhere(tmp_path: Path) -> None:
+    archive = tmp_path / "starter.zip"
+    first = ask_script(PROJECT, "zip_starter", str(archive))
+    with zipfile.ZipFile(archive) as file:
+        assert file.namelist() == ["starter.py"]
+        assert file.read("starter.py") == (PROJECT / "starter.py").read_bytes()
+    assert ask_script(PROJECT, "zip_starter", str(tmp_path / "again.zip")) == first
+
+
+@one_cloud
+@one_cli
+def test_a_changed_setting_changes_only_what_depends_on_it(account: Account) -> None:
+    account.run("deploy.sh")
+    settings: dict[str, str] = {}
+    for (name, value), expected in CHANGED_SETTINGS.items():
+        settings[name] = value
+        output, _ = account.run("deploy.sh", **settings)
+        assert dict(re.findall(CHANGED, output)) == expected, output
+
+    output, _ = account.run("deploy.sh", "--dry-run")
+    assert dict(re.findall(CHANGED, output.replace("would change", "changed"))).keys() == {
+        resource for expected in CHANGED_SETTINGS.values() for resource in expected
+    }
+    assert account.recorder.writes == []
+    notification = account.client("s3").get_bucket_notification_configuration(Bucket=SOURCE)["QueueConfigurations"]
+    assert sorted(found["Id"] for found in notification) == [APP, "theirs"]
+
+
+def changes(account: Account, **settings: str) -> dict[str, str]:
+    """What a deployment says that it changed; the next one finds nothing to do."""
+    changed = dict(re.findall(CHANGED, account.run("deploy.sh", **settings)[0]))
+    account.run("deploy.sh", **settings)
+    assert account.recorder.writes == []
+    return changed
+
+
+@one_cloud
+@pytest.mark.parametrize("tools", CLIS, indirect=True)
+def test_alarms_write_to_the_address_that_is_set_and_to_no_other(account: Account) -> None:
+    topic = f"arn:aws:sns:us-east-1:{account.number}:{APP}-alarms"
+    names = [f"alarm {APP}-{name}" for name in ("dead-letters", "behind", "starter-fails")]
+    account.run("deploy.sh")
+    assert topic not in account.topics()
+
+    assert changes(account, ALARM_EMAIL="one@example.com") == dict.fromkeys(names, "AlarmActions")
+    account.client("sns").subscribe(TopicArn=topic, Protocol="sms", Endpoint="+15550100")
+    expected = {f"topic {APP}-alarms": "subscription of two@example.com, other addresses"}
+    assert changes(account, ALARM_EMAIL="two@example.com") == expected
+    assert account.topics()[topic][1] == ["+15550100", "two@example.com"]
+
+    expected = dict.fromkeys(names, "AlarmActions") | {f"topic {APP}-alarms": "removed, as ALARM_EMAIL is empty"}
+    assert changes(account) == expected
+    assert topic not in account.topics()
+    ours = {name: alarm for name, (alarm, _) in account.alarms().items() if f"alarm {name}" in names}
+    assert [alarm.get("AlarmActions", []) for alarm in ours.values()] == [[], [], []]
+    assert all(re.match("Why: .+ What to do: ./sync.sh", alarm["AlarmDescription"]) for alarm in ours.values())

@@ -1,0 +1,131 @@
+"""The checks before the first write: every wrong setting, tool and account is named, and nothing is made."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from account import PROJECT, SOURCE, Account
+from deployment import one_cli, one_cloud
+from recorder import Refusal
+
+import starter
+import worker
+
+WRONG_SETTINGS = {
+    "SRC_BUCKET": ("no-such-bucket", "NoSuchBucket"),
+    "DST_BUCKET": ("mirror--euw1-az1--x-s3", "not in REGION=us-east-1"),
+    "LAMBDA_POLL_RATE": ("0", "whole number from 1 to 1440"),
+    "MAX_WORKERS": ("five", "whole number from 1 to 1000"),
+    "VISIBILITY_TIMEOUT": ("50000", "whole number from 2 to 43200"),
+    "VISIBILITY_EXTEND_INTERVAL": ("soon", "whole number from 1 to 43200"),
+    "COPY_TIMEOUT": ("1000", "whole number from 1 to 900"),
+    "PART_SIZE": ("64MiB", "whole number from 5242880 to 5368709120"),
+    "TASK_CPU": ("512", "TASK_MEMORY=8192 is no Fargate size"),
+    "TASK_MEMORY": ("8192", "512 with"),
+    "TASK_ARCH": ("arm", "set ARM64 or X86_64"),
+    "PREFIX_FILTER": ("a*/", "wildcards"),
+    "S3_CLIENT": ("CRT", "crt or boto3"),
+    "LOG_LEVEL": ("debug", "DEBUG, INFO, WARNING or ERROR"),
+    "SUBNETS": ("subnet-0badbad0", "InvalidSubnetID.NotFound"),
+    "LOG_RETENTION_DAYS": ("31", "set one of 1 3 5"),
+    "SRC_BUCKET_OWNER": ("12", "the 12 digits of an AWS account"),
+    "DST_KMS_KEY_ARN": ("alias/aws/s3", "the ARN of a KMS key"),
+    "APP_NAME": ("No_Such", "2 to 50 lower-case letters"),
+    "CREATE_VPC_ENDPOINTS": ("yes", "true or false"),
+    "ALARM_EMAIL": ("nobody", "a mail address, or nothing"),
+    "ALARM_AGE_SECONDS": ("1h", "whole number from 60 to 1209600"),
+}
+
+
+def test_the_limits_of_settings_are_those_of_the_worker_and_the_starter() -> None:
+    checks = (PROJECT / "lib/settings.sh").read_text()
+    rows = re.search(r"^readonly NUMBERS=\((.*?)^\)", checks, re.DOTALL | re.MULTILINE)
+    assert rows
+    limits = {name: (int(low), int(high)) for name, low, high in re.findall(r"'(\w+) (\d+) (\d+)'", rows[1])}
+    theirs = worker.NUMBER_SETTINGS | starter.NUMBER_SETTINGS
+    assert {name: numbers[1:] for name, numbers in theirs.items()}.items() <= limits.items()
+    given = dict(re.findall(r'^: "\$\{(\w+):=(\d+)\}"', (PROJECT / "deploy.sh").read_text(), re.MULTILINE))
+    assert {name: str(theirs[name][0]) for name in theirs.keys() & given.keys()}.items() <= given.items()
+
+
+@one_cloud
+@one_cli
+def test_every_wrong_setting_is_named_in_one_run_that_writes_nothing(account: Account) -> None:
+    _, errors = account.run("deploy.sh", status=2, **{name: value for name, (value, _) in WRONG_SETTINGS.items()})
+    problems = [line for line in errors.splitlines() if line.startswith("- ")]
+    for name, (value, message) in WRONG_SETTINGS.items():
+        assert any(f"{name}={value}" in problem and message in problem for problem in problems), (name, errors)
+    assert account.recorder.writes == []
+
+
+def path_without(tool: str, folder: Path) -> Path:
+    """A folder with all commands of this machine but one."""
+    folder.mkdir()
+    for command in Path("/usr/bin").iterdir():
+        if command.name not in (tool, "aws", "docker"):
+            (folder / command.name).symlink_to(command)
+    return folder
+
+
+def broken_cli(folder: Path) -> Path:
+    """A folder with an `aws` as a version manager leaves it that has no version of it."""
+    folder.mkdir()
+    (folder / "aws").write_text("#!/bin/sh\necho 'aws: command not found in any of these versions' >&2\nexit 127\n")
+    (folder / "aws").chmod(0o755)
+    return folder
+
+
+def test_errors_are_asked_for_in_the_format_that_is_read(tmp_path: Path) -> None:
+    (tmp_path / "aws").write_text('#!/bin/sh\necho "$AWS_CLI_ERROR_FORMAT"\n')
+    (tmp_path / "aws").chmod(0o755)
+    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "AWS_CLI_ERROR_FORMAT": "json"}
+    command = ["bash", "-c", f"source '{PROJECT}/deploy.sh'; aws sts get-caller-identity"]
+    assert subprocess.run(command, env=settings, capture_output=True, text=True).stdout == "legacy\n"
+
+
+@one_cloud
+@one_cli
+def test_checks_of_the_account_name_the_setting_and_what_to_do(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ec2 = account.client("ec2")
+    vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    for settings, message in (
+        ({"PREFIX_FILTER": ""}, 'has the notification theirs (s3:ObjectCreated:*, prefix "other/")'),
+        ({"PREFIX_FILTER": "other/and/more/"}, "has the notification theirs"),
+        ({"VISIBILITY_TIMEOUT": "600"}, "VISIBILITY_TIMEOUT=600: set at least 1200"),
+        ({"MAX_WORKERS": "4"}, "needs 8 vCPUs, the account's Fargate Spot quota is 6"),
+        ({"DST_BUCKET": "none--use1-az4--x-s3"}, "DST_BUCKET=none--use1-az4--x-s3 does not exist"),
+        ({"SRC_BUCKET": "Their_Source"}, "SRC_BUCKET=Their_Source: set the name of a standard bucket"),
+        ({"DST_BUCKET": SOURCE}, "set the name of a directory bucket, such as mirror--use1-az1--x-s3"),
+        ({"PATH": f"{account.tools}:{path_without('jq', account.project / 'bin')}"}, "jq is not installed"),
+        ({"PATH": str(account.project / "bin")}, "the AWS CLI (aws) is not installed"),
+        ({"PATH": f"{broken_cli(account.project / 'broken')}:{os.environ['PATH']}"}, "aws: command not found in any"),
+    ):
+        _, errors = account.run("deploy.sh", status=2, **settings)
+        assert message in errors
+        assert account.recorder.writes == []
+
+    no_vpc = b"<DescribeVpcsResponse><vpcSet/></DescribeVpcsResponse>"
+    with monkeypatch.context() as patch:
+        patch.setitem(account.recorder.answers, ("ec2", "DescribeVpcs"), no_vpc)
+        _, errors = account.run("deploy.sh", status=2)
+    assert "SUBNETS=: the account has no default VPC in us-east-1; set SUBNETS to subnets" in errors
+
+    for subnet in ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]:
+        ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], MapPublicIpOnLaunch={"Value": False})
+    _, errors = account.run("deploy.sh", status=2)
+    assert "no public subnet of the default VPC" in errors
+
+
+@one_cloud
+@one_cli
+def test_a_notification_that_may_not_be_read_is_a_problem_before_anything_is_made(account: Account) -> None:
+    operation = "GetBucketNotificationConfiguration"
+    account.recorder.refusals = [Refusal(operation, 1, "AccessDenied", "no s3:GetBucketNotification", 403)]
+    _, errors = account.run("deploy.sh", status=2)
+    assert f"SRC_BUCKET={SOURCE}: " in errors
+    assert "no s3:GetBucketNotification" in errors
+    assert account.recorder.writes == []

@@ -1,0 +1,178 @@
+"""The roles that deploy.sh makes allow what the worker and the starter do, and no more."""
+
+import fnmatch
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from account import APP, CREDENTIALS, MIRROR, PREFIX, SOURCE, Account, wait_for
+from deployment import assert_conforming, one_cli, one_cloud
+from recorder import Call
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def grants(policy: dict[str, Any]) -> set[tuple[int, str, str]]:
+    """(statement, action, resource) of everything that the policy allows."""
+    return {
+        (number, action, resource)
+        for number, statement in enumerate(policy["Statement"])
+        for action in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+    }
+
+
+def allowing(policy: dict[str, Any], need: tuple[str, str, dict[str, str]]) -> set[tuple[int, str, str]]:
+    """The grants that allow an action on a resource, with the keys that the request has for conditions."""
+    action, resource, context = need
+    return {
+        (number, granted, pattern)
+        for number, granted, pattern in grants(policy)
+        if granted == action
+        and fnmatch.fnmatchcase(resource, pattern)
+        and all(
+            key in context and fnmatch.fnmatchcase(context[key], wanted)
+            for keys in policy["Statement"][number].get("Condition", {}).values()
+            for key, wanted in keys.items()
+        )
+    }
+
+
+def needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """(action, resource, condition keys) that AWS checks for a call of the worker or the starter.
+
+    Source: Service Authorization Reference; for directory buckets S3 User Guide, "Authorizing Regional endpoint API
+    operations with IAM": everything on objects is s3express:CreateSession.
+    """
+    parameters, here = call.parameters, f"us-east-1:{account.number}"
+    if call.service == "sqs":
+        queue = f"arn:aws:sqs:{here}:{parameters['QueueUrl'].split('/')[-1]}"
+        yield f"sqs:{call.operation.removesuffix('Batch')}", queue, {}
+    if call.service == "s3" and parameters["Bucket"] == MIRROR:
+        yield "s3express:CreateSession", f"arn:aws:s3express:{here}:bucket/{MIRROR}", {}
+    if call.service == "s3" and parameters["Bucket"] == SOURCE:
+        action = {"HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket"}[call.operation]
+        yield action, "/".join(filter(None, (f"arn:aws:s3:::{SOURCE}", parameters.get("Key")))), {}
+    if "CopySource" in parameters:
+        yield "s3:GetObject", f"arn:aws:s3:::{unquote(parameters['CopySource']).lstrip('/')}", {}
+    if call.service == "ecs":
+        cluster = {"ecs:cluster": f"arn:aws:ecs:{here}:cluster/{parameters['cluster']}"}
+        revision = f"arn:aws:ecs:{here}:task-definition/{parameters.get('taskDefinition')}:1"
+        yield f"ecs:{call.operation}", revision if call.operation == "RunTask" else "*", cluster
+    if call.operation == "RunTask":
+        for role in ("task-role", "exec-role"):
+            service = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+            yield "iam:PassRole", f"arn:aws:iam::{account.number}:role/{APP}-{role}", service
+
+
+def unused_grants(account: Account, policy: dict[str, Any]) -> set[str]:
+    """The granted actions that no recorded call needed; every recorded call has to be allowed."""
+    used = set()
+    for call in account.recorder.calls:
+        for need in needs(account, call):
+            found = allowing(policy, need)
+            assert found, f"{call.service} {call.operation} is not allowed: {need}"
+            used |= found
+    return {action for _, action, _ in grants(policy) - used}
+
+
+def process_environment(account: Account, settings: dict[str, str]) -> dict[str, str]:
+    own = {"AWS_ENDPOINT_URL": account.recorder.url, "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+    return {"PATH": os.environ["PATH"]} | settings | CREDENTIALS | own
+
+
+@one_cloud
+@one_cli
+def test_the_starter_may_do_what_it_does_and_no_more(account: Account) -> None:
+    account.run("deploy.sh")
+    starter = account.starter_environment()
+    account.client("sqs").send_message(QueueUrl=starter["QUEUE_URL"], MessageBody="work")
+    account.recorder.forget()
+    subprocess.run(
+        [sys.executable, "-c", "import starter; print(starter.handler({}, None))"],
+        cwd=account.project,
+        env=process_environment(account, starter),
+        check=True,
+    )
+    assert "RunTask" in {call.operation for call in account.recorder.writes}
+    assert_conforming(account)
+    # Lambda itself writes the log with the function's role.
+    unused = unused_grants(account, account.role_policy("starter-role"))
+    assert unused == {"logs:CreateLogStream", "logs:PutLogEvents"}
+
+
+def run_worker(account: Account, settings: dict[str, str], terminate_at: str = "") -> None:
+    """Run the worker to its end; SIGTERM reaches it before it has the answer of that operation."""
+    log = account.project / "worker.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, account.project / "worker.py"],
+            env=process_environment(account, settings),
+            stdout=output,
+            stderr=output,
+        )
+
+    def terminate(call: Call) -> bool:
+        if call.operation == terminate_at:
+            process.terminate()
+            wait_for(lambda: "SIGTERM received" in log.read_text(), process, log)
+        return True
+
+    account.recorder.after_call = terminate
+    assert process.wait(timeout=600) == 0, log.read_text()
+
+
+@one_cloud
+@one_cli
+def test_the_worker_may_do_what_it_does_and_no_more(account: Account) -> None:
+    quick = {"MULTIPART_THRESHOLD": "6000000", "PART_SIZE": "5242880", "MAX_CONCURRENT_PARTS": "1"}
+    account.run("deploy.sh", WAIT_TIME_SECONDS="1", EMPTY_POLLS_BEFORE_EXIT="1", **quick)
+    settings, s3 = account.worker_environment(), account.client("s3")
+    account.recorder.forget()
+    s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}small", Body=b"small")
+    s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}large", Body=bytes(12_000_000))
+    run_worker(account, settings, terminate_at="CreateMultipartUpload")  # hands the large one back
+    run_worker(account, settings)
+    assert s3.head_object(Bucket=MIRROR, Key=f"{PREFIX}large")["ContentLength"] == 12_000_000
+
+    s3.delete_object(Bucket=SOURCE, Key=f"{PREFIX}small")
+    account.client("sqs").send_message(QueueUrl=settings["QUEUE_URL"], MessageBody="not an event")  # put off
+    run_worker(account, settings)
+    assert_conforming(account)
+    assert unused_grants(account, account.role_policy("task-role")) == set()
+
+
+@one_cloud
+@one_cli
+def test_the_roles_trust_only_the_service_that_takes_them_and_keys_are_granted_only_when_given(
+    account: Account,
+) -> None:
+    source_key, mirror_key = (f"arn:aws:kms:us-east-1:{account.number}:key/{name}" for name in ("source", "mirror"))
+    account.run("deploy.sh")
+    plain = grants(account.role_policy("task-role"))
+    account.run("deploy.sh", SRC_KMS_KEY_ARN=source_key, DST_KMS_KEY_ARN=mirror_key)
+    with_keys = grants(account.role_policy("task-role"))
+    assert {grant[1:] for grant in with_keys - plain} == {
+        ("kms:Decrypt", source_key),
+        ("kms:GenerateDataKey", mirror_key),
+        ("kms:Decrypt", mirror_key),
+    }
+    # ECS itself pulls the image and writes the log with this role.
+    repository = f"arn:aws:ecr:us-east-1:{account.number}:repository/{APP}"
+    log = f"arn:aws:logs:us-east-1:{account.number}:log-group:/ecs/{APP}-task:*"
+    assert {grant[1:] for grant in grants(account.role_policy("exec-role"))} == {
+        ("ecr:GetAuthorizationToken", "*"),
+        ("ecr:BatchCheckLayerAvailability", repository),
+        ("ecr:GetDownloadUrlForLayer", repository),
+        ("ecr:BatchGetImage", repository),
+        ("logs:CreateLogStream", log),
+        ("logs:PutLogEvents", log),
+    }
+    for role, service in (("starter-role", "lambda"), ("task-role", "ecs-tasks"), ("exec-role", "ecs-tasks")):
+        trust = account.client("iam").get_role(RoleName=f"{APP}-{role}")["Role"]["AssumeRolePolicyDocument"]
+        assert [statement["Principal"] for statement in trust["Statement"]] == [{"Service": f"{service}.amazonaws.com"}]
