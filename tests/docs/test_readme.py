@@ -13,7 +13,7 @@ import cost
 import pytest
 from account import CREDENTIALS, answers, free_port, python_with, running, running_cli, wait_for
 
-import worker
+from mirror.settings import NUMBER_SETTINGS, TEXT_SETTINGS
 
 ROOT = Path(__file__).parents[2]
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
@@ -86,8 +86,8 @@ def script_settings() -> dict[str, str]:
 
 
 def worker_settings() -> dict[str, str]:
-    texts = {name: default or "" for name, (default, *_) in worker.TEXT_SETTINGS.items()}
-    return texts | {name: str(default) for name, (default, *_) in worker.NUMBER_SETTINGS.items()}
+    texts = {name: default or "" for name, (default, *_) in TEXT_SETTINGS.items()}
+    return texts | {name: str(default) for name, (default, *_) in NUMBER_SETTINGS.items()}
 
 
 def anchor(heading: str) -> str:
@@ -159,7 +159,8 @@ def test_the_log_lines_are_those_that_the_worker_writes(name: str) -> None:
     assert len(shown) > 10
     # Compared is what does not differ from key to key; error codes are those of S3.
     pieces = [piece.strip() for line in shown for piece in re.split(r"\.\.\.(?= |$)|\w+=\S*", line) if piece.strip()]
-    written = re.sub(r"%[sd]|%%", "", text_of("worker.py"))
+    files = sorted((ROOT / "mirror").rglob("*.py"))
+    written = re.sub(r"%[sd]|%%", "", "".join(file.read_text() for file in files))
     assert [piece for piece in pieces if re.sub(r"(?<!^)\b\d+|%", "", piece) not in written] == []
 
 

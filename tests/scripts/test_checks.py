@@ -11,7 +11,7 @@ from deployment import one_cli, one_cloud
 from recorder import Refusal
 
 import starter
-import worker
+from mirror.settings import NUMBER_SETTINGS
 
 WRONG_SETTINGS = {
     "SRC_BUCKET": ("no-such-bucket", "NoSuchBucket"),
@@ -44,7 +44,7 @@ def test_the_limits_of_settings_are_those_of_the_worker_and_the_starter() -> Non
     rows = re.search(r"^readonly NUMBERS=\((.*?)^\)", checks, re.DOTALL | re.MULTILINE)
     assert rows
     limits = {name: (int(low), int(high)) for name, low, high in re.findall(r"'(\w+) (\d+) (\d+)'", rows[1])}
-    theirs = worker.NUMBER_SETTINGS | starter.NUMBER_SETTINGS
+    theirs = NUMBER_SETTINGS | starter.NUMBER_SETTINGS
     assert {name: numbers[1:] for name, numbers in theirs.items()}.items() <= limits.items()
     given = dict(re.findall(r'^: "\$\{(\w+):=(\d+)\}"', (PROJECT / "deploy.sh").read_text(), re.MULTILINE))
     assert {name: str(theirs[name][0]) for name in theirs.keys() & given.keys()}.items() <= given.items()

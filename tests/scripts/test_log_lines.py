@@ -1,0 +1,67 @@
+"""What the worker writes (mirror/log_lines.py) is what the scripts read (lib/log_lines.sh)."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror.log_lines import FAILED, LAG, RECONCILED, SYNCED, quoted
+
+ROOT = Path(__file__).parents[2]
+KEY = 'a "b" \\ é\t.txt'
+STAMP = "2026-11-25T01:02:03.456Z"
+
+
+def line(level: str, form: str, *values: Any) -> str:
+    """As configure_logging() of worker.py has it written."""
+    return f"{STAMP} {level} {form % values}"
+
+
+SYNCED_LINE = line("INFO", SYNCED, quoted(KEY), "copied", 1024, 0.25, LAG % 1.5)
+DELETED_LINE = line("INFO", SYNCED, quoted(KEY), "deleted", 0, 0.25, "")
+FAILED_LINE = line("ERROR", FAILED, quoted(KEY), 2, 3, 'operation=CopyObject error=AccessDenied message="no"')
+RECONCILED_LINE = line("INFO", RECONCILED, "complete", 0, "listed=5 missing=1 seconds=0.2 keys/s=25")
+
+
+def in_bash(script: str, text: str = "") -> str:
+    command = ["bash", "-c", f"source '{ROOT}/deploy.sh'; {script}"]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def rows(*lines: str) -> str:
+    return json.dumps([{"@message": text} for text in lines])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found", "not_found"),
+    [
+        ("SYNCED_LINE", [SYNCED_LINE, DELETED_LINE], [FAILED_LINE, RECONCILED_LINE]),
+        ("COPIED_PART", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE]),
+        ("DELETED_PART", [DELETED_LINE], [SYNCED_LINE, FAILED_LINE]),
+        ("SYNCED_LAG", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE]),
+        ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE]),
+        ("RECONCILED_LINE", [RECONCILED_LINE], [SYNCED_LINE, FAILED_LINE]),
+    ],
+)
+def test_a_pattern_finds_its_line_and_no_other(pattern: str, found: list[str], not_found: list[str]) -> None:
+    lines = "\n".join([*found, *not_found])
+    assert in_bash(f'grep -E "${pattern}"', lines).splitlines() == found
+
+
+def test_a_failure_is_read_with_its_key_attempt_and_reason() -> None:
+    [failure] = json.loads(in_bash("failures_of", rows(FAILED_LINE)))
+    assert failure["at"] == STAMP
+    assert failure["key"] == KEY
+    assert failure["attempt"].strip() == "attempt=2/3"
+    assert failure["reason"] == 'operation=CopyObject error=AccessDenied message="no"'
+
+
+def test_the_lag_is_read_as_a_number() -> None:
+    assert json.loads(in_bash("lags_of", rows(SYNCED_LINE))) == [1.5]
+
+
+def test_the_summary_of_reconcile_is_read_with_its_numbers() -> None:
+    summary = json.loads(in_bash('read -r line && is_summary "$line" && summary_of "$line"', RECONCILED_LINE))
+    assert summary == {"end": "complete", "status": 0, "listed": 5, "missing": 1, "seconds": 0.2, "keys/s": 25}
