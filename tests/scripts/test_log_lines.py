@@ -63,5 +63,5 @@ def test_the_lag_is_read_as_a_number() -> None:
 
 
 def test_the_summary_of_reconcile_is_read_with_its_numbers() -> None:
-    summary = json.loads(in_bash('read -r line && is_summary "$line" && summary_of "$line"', RECONCILED_LINE))
+    summary = json.loads(in_bash('read -r line && is_summary "$line" && summary_of "$line"', f"{RECONCILED_LINE}\n"))
     assert summary == {"end": "complete", "status": 0, "listed": 5, "missing": 1, "seconds": 0.2, "keys/s": 25}
