@@ -7,6 +7,8 @@ import pytest
 from standin import Standin, running_standin
 from world import CREDENTIALS, World
 
+EMPTY_POLL_SECONDS = 0.1
+
 
 @pytest.fixture(scope="session")
 def standin() -> Iterator[Standin]:
@@ -16,6 +18,8 @@ def standin() -> Iterator[Standin]:
 
 @pytest.fixture
 def world(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Its workers find out fast that the queue is empty: most tests wait for nothing else."""
+    standin.shorten_empty_polls(EMPTY_POLL_SECONDS)
     built = World(standin)
     built.build()
     monkeypatch.setenv("AWS_ENDPOINT_URL", standin.url)
@@ -23,6 +27,7 @@ def world(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         monkeypatch.setenv(name, value)
     yield built
     built.kill_all()
+    standin.shorten_empty_polls(None)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

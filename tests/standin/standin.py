@@ -129,11 +129,13 @@ class Server:
 
     def __init__(self) -> None:
         self.url = ""
+        self.empty_poll: float | None = None
         self.reset()
 
     def reset(self) -> None:
         self.sqs = SQS()
         self.sqs.url = self.url
+        self.sqs.empty_poll = self.empty_poll
         self.s3 = S3(lambda queue, body, delay: self.sqs.send(self.sqs.queues[queue], body, delay) and None)
         self.faults: list[Fault] = []
         self.latency: dict[str, Latency] = {}
@@ -292,7 +294,7 @@ def http_date(second: int) -> str:
 
 
 def reset(server: Server) -> None:
-    """Forget everything."""
+    """Forget everything but shorten_empty_polls."""
     server.reset()
 
 
@@ -417,6 +419,14 @@ def queue(server: Server, name: str) -> dict[str, int]:
     return {"visible": visible, "in_flight": in_flight, "delayed": delayed}
 
 
+def shorten_empty_polls(server: Server, seconds: float | None) -> None:
+    """Answer a long poll after that time if its queue holds no message at all; None: after the time it asks for.
+
+    For tests that wait until a worker finds its queue empty. It stays set when everything is reset.
+    """
+    server.empty_poll = server.sqs.empty_poll = seconds
+
+
 def fault(server: Server, operation: str, kind: str, **settings: Any) -> None:
     """Add a rule; settings are the fields of Fault."""
     server.faults.append(Fault(operation, kind, **settings))
@@ -455,8 +465,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
         reset, create_bucket, configure_bucket, delete_bucket, put, put_many, change, delete, expire, restore, objects,
-        versions, uploads, notify, create_queue, send, messages, queue, fault, faults, clear_faults, latency, stats,
-        record, requests,
+        versions, uploads, notify, create_queue, send, messages, queue, shorten_empty_polls, fault, faults,
+        clear_faults, latency, stats, record, requests,
     )
 }  # fmt: skip
 
