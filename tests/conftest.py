@@ -1,13 +1,35 @@
-"""What tests of several folders share: the stand-in and the world built on it."""
+"""What tests of several folders share: the stand-in and the world built on it, and how tests are spread."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from standin import Standin, running_standin
 from world import CREDENTIALS, World
 
+TESTS = Path(__file__).parent
 EMPTY_POLL_SECONDS = 0.1
+
+# tests/fast runs these whole, and what is marked fast elsewhere on one stand-in and with one CLI.
+FAST = ("house/", "protocol/test_rules", "protocol/test_faults", "protocol/test_interleavings")
+FAST += ("protocol/test_histories", "scripts/test_starter")
+ONE_OF_EACH = {"recorder": "moto", "tools": "v1"}
+
+# Tests of these folders share a cloud or a CLI within their file.
+SHARED_WITHIN_FILE = ("scripts/", "chain/", "docs/")
+# Tests that look at all containers and images, or make some, must not run at the same time.
+SHARED_ENGINE = ("chain/test_chain", "chain/test_image")
+
+# Several processes take tests in this order: what lasts long comes first, so that none is left alone with it.
+LONGEST_FIRST = (
+    "worker/test_chaos",
+    "chain/",
+    "scripts/test_sync",
+    "docs/test_readme",
+    "scripts/test_deploy",
+    "bench/",
+)
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +50,41 @@ def world(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     yield built
     built.kill_all()
     standin.shorten_empty_polls(None)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        name = item.path.relative_to(TESTS).as_posix()
+        if name.startswith(FAST):
+            item.add_marker(pytest.mark.fast)
+        if group := group_of(name, params_of(item)):
+            item.add_marker(pytest.mark.xdist_group(group))
+    if config.getoption("markexpr") == "fast":
+        items[:] = [item for item in items if is_one_of_each(params_of(item))]
+    items.sort(key=rank)
+
+
+def params_of(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+def is_one_of_each(params: dict[str, Any]) -> bool:
+    return all(params.get(name, wanted) == wanted for name, wanted in ONE_OF_EACH.items())
+
+
+def group_of(name: str, params: dict[str, Any]) -> str:
+    """What one process has to run, one test after the other; nothing for a test that shares nothing."""
+    if name.startswith(SHARED_ENGINE):
+        return "engine"
+    if not name.startswith(SHARED_WITHIN_FILE):
+        return ""
+    return "-".join([name, *(str(params[shared]) for shared in ONE_OF_EACH if shared in params)])
+
+
+def rank(item: pytest.Item) -> int:
+    name = item.path.relative_to(TESTS).as_posix()
+    return next((place for place, start in enumerate(LONGEST_FIRST) if name.startswith(start)), len(LONGEST_FIRST))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
