@@ -22,14 +22,8 @@ SHARED_WITHIN_FILE = ("scripts/", "chain/", "docs/")
 SHARED_ENGINE = ("chain/test_chain", "chain/test_image")
 
 # Several processes take tests in this order: what lasts long comes first, so that none is left alone with it.
-LONGEST_FIRST = (
-    "worker/test_chaos",
-    "chain/",
-    "scripts/test_sync",
-    "docs/test_readme",
-    "scripts/test_deploy",
-    "bench/",
-)
+LONGEST_FIRST = ("worker/test_chaos", "chain/test_chain", "chain/test_image", "scripts/test_sync", "docs/test_readme")
+LONGEST_FIRST += ("scripts/", "chain/", "bench/", "worker/", "protocol/")
 
 
 @pytest.fixture(scope="session")
