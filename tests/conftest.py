@@ -13,7 +13,7 @@ EMPTY_POLL_SECONDS = 0.1
 
 # tests/fast runs these whole, and what is marked fast elsewhere on one stand-in and with one CLI.
 FAST = ("house/", "protocol/test_rules", "protocol/test_faults", "protocol/test_interleavings")
-FAST += ("protocol/test_histories", "scripts/test_starter")
+FAST += ("protocol/test_histories", "scripts/test_starter", "scripts/test_layout")
 ONE_OF_EACH = {"recorder": "moto", "tools": "v1"}
 
 # Tests of these folders share a cloud or a CLI within their file.

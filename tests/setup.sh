@@ -12,7 +12,7 @@ failed=()
 say() { printf '== %s\n' "$*" >&2; }
 
 die() {
-  printf '%s: %s\n' "$0" "$*" >&2
+  printf 'tests/%s: %s\n' "${0##*/}" "$*" >&2
   exit 1
 }
 

@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 from standin import Standin
-from standin_s3 import MAX_COPY
+from standin_limits import MAX_COPY
 from standin_store import GIB, MIB
 from world import wait_until
 
