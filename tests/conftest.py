@@ -55,6 +55,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if group := group_of(name, params_of(item)):
             item.add_marker(pytest.mark.xdist_group(group))
     if config.getoption("markexpr") == "fast":
+        config.hook.pytest_deselected(items=[item for item in items if not is_one_of_each(params_of(item))])
         items[:] = [item for item in items if is_one_of_each(params_of(item))]
     items.sort(key=rank)
 
