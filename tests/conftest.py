@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from standin import Standin, running_standin
 from world import CREDENTIALS, World
+from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
 EMPTY_POLL_SECONDS = 0.1
@@ -16,10 +17,11 @@ FAST = ("house/", "protocol/test_rules", "protocol/test_faults", "protocol/test_
 FAST += ("protocol/test_histories", "scripts/test_starter", "scripts/test_layout")
 ONE_OF_EACH = {"recorder": "moto", "tools": "v1"}
 
-# Tests of these folders share a cloud or a CLI within their file.
-SHARED_WITHIN_FILE = ("scripts/", "chain/", "docs/")
 # Tests that look at all containers and images, or make some, must not run at the same time.
-SHARED_ENGINE = ("chain/test_chain", "chain/test_image")
+SHARED_ENGINE = "chain/"
+# Tests of a file in these folders share a cloud; those that run in several clouds share each of them.
+SHARED_CLOUD = ("scripts/", "docs/")
+CLOUDS = ("ministack", "moto")
 
 # Several processes take tests in this order: what lasts long comes first, so that none is left alone with it.
 LONGEST_FIRST = ("worker/test_chaos", "chain/test_chain", "chain/test_image", "scripts/test_sync", "docs/test_readme")
@@ -46,14 +48,11 @@ def world(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     standin.shorten_empty_polls(None)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         name = item.path.relative_to(TESTS).as_posix()
         if name.startswith(FAST):
             item.add_marker(pytest.mark.fast)
-        if group := group_of(name, params_of(item)):
-            item.add_marker(pytest.mark.xdist_group(group))
     if config.getoption("markexpr") == "fast":
         config.hook.pytest_deselected(items=[item for item in items if not is_one_of_each(params_of(item))])
         items[:] = [item for item in items if is_one_of_each(params_of(item))]
@@ -68,13 +67,27 @@ def is_one_of_each(params: dict[str, Any]) -> bool:
     return all(params.get(name, wanted) == wanted for name, wanted in ONE_OF_EACH.items())
 
 
-def group_of(name: str, params: dict[str, Any]) -> str:
-    """What one process has to run, one test after the other; nothing for a test that shares nothing."""
+class Groups(LoadScopeScheduling):
+    """Gives each process a group of tests at a time. xdist's own loadgroup does not see groups with this pytest."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid.removeprefix("tests/"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    return Groups(config, log)
+
+
+def group_of(name: str) -> str:
+    """What one process has to run, one test after the other: a test that shares nothing is a group of its own."""
     if name.startswith(SHARED_ENGINE):
         return "engine"
-    if not name.startswith(SHARED_WITHIN_FILE):
-        return ""
-    return "-".join([name, *(str(params[shared]) for shared in ONE_OF_EACH if shared in params)])
+    if not name.startswith(SHARED_CLOUD):
+        return name
+    file, _, test = name.partition("::")
+    parameters = sorted(test.partition("[")[2].rstrip("]").split("-"))
+    return "-".join([file, *parameters]) if set(CLOUDS) & set(parameters) else file
 
 
 def rank(item: pytest.Item) -> int:
