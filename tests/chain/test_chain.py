@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from account import running_cli
 
 ROOT = Path(__file__).parents[2]
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
@@ -40,6 +41,16 @@ def bare_path(tmp_path):
         if program.name not in ("jq", "docker") and not link.is_symlink():
             link.symlink_to(program)
     return str(directory)
+
+
+@pytest.fixture(scope="module")
+def fast_path(tmp_path_factory):
+    """A PATH whose aws has no start-up time: that of tests/run, started once. With bare_path it runs as it is."""
+    if "AWS_CLI_V2" not in os.environ:
+        yield os.environ["PATH"]
+        return
+    with running_cli(Path(os.environ["AWS_CLI_V2"]), tmp_path_factory.mktemp("cli")) as tools:
+        yield f"{tools}:{os.environ['PATH']}"
 
 
 def environment(project, **settings):
@@ -115,11 +126,11 @@ def assert_all_equal(output):
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_the_chain_makes_both_sides_equal_with_the_real_image_in_a_container(project):
+def test_the_chain_makes_both_sides_equal_with_the_real_image_in_a_container(project, fast_path):
     if not docker_state():
         assert os.environ.get("CI") != "true", "no Docker engine answers"
         pytest.skip("no Docker engine answers")
-    status, output = run(project, "./deploy.sh", "--local", "--once")
+    status, output = run(project, "./deploy.sh", "--local", "--once", PATH=fast_path)
     assert status == 0, output
     assert "the real image in a container" in output
     assert_all_equal(output)
@@ -133,14 +144,14 @@ def test_the_chain_makes_both_sides_equal_on_a_machine_with_neither_docker_nor_j
     assert_all_equal(output)
 
 
-def by_hand(project, output):
+def by_hand(project, output, path):
     """Return a function that runs an aws command with the export lines that --local printed."""
     exports = dict(re.findall(r"^  export (\w+)=(.*)$", output, re.MULTILINE))
 
     def aws(*arguments):
         command = ["aws", "--endpoint-url", exports["AWS_ENDPOINT_URL"], *arguments]
         return subprocess.run(
-            command, env={**environment(project), **exports}, capture_output=True, text=True, check=True
+            command, env={**environment(project, PATH=path), **exports}, capture_output=True, text=True, check=True
         ).stdout
 
     return aws
@@ -155,17 +166,18 @@ def wait_for(condition, seconds=180):
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_the_cloud_stays_up_and_enforces_iam_until_cleanup(project):
-    status, output = run(project, "./deploy.sh", "--local", DOCKER_HOST=NO_ENGINE)
+def test_the_cloud_stays_up_and_enforces_iam_until_cleanup(project, fast_path):
+    settings = {"DOCKER_HOST": NO_ENGINE, "PATH": fast_path}
+    status, output = run(project, "./deploy.sh", "--local", **settings)
     assert status == 0, output
     try:
-        status, refusal = run(project, "./deploy.sh", "--local", DOCKER_HOST=NO_ENGINE)
+        status, refusal = run(project, "./deploy.sh", "--local", **settings)
         assert status == 1
         assert "a local cloud is up already" in refusal
-        take_get_object_from_the_worker(by_hand(project, output))
-        assert_a_copy_is_denied(by_hand(project, output))
+        take_get_object_from_the_worker(by_hand(project, output, fast_path))
+        assert_a_copy_is_denied(by_hand(project, output, fast_path))
     finally:
-        status, output = run(project, "./cleanup.sh", "--local", DOCKER_HOST=NO_ENGINE)
+        status, output = run(project, "./cleanup.sh", "--local", **settings)
     assert status == 0, output
 
 
@@ -185,9 +197,9 @@ def assert_a_copy_is_denied(aws):
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project):
+def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project, fast_path):
     command = ["./deploy.sh", "--local"]
-    env = environment(project, DOCKER_HOST=NO_ENGINE)
+    env = environment(project, DOCKER_HOST=NO_ENGINE, PATH=fast_path)
     process = subprocess.Popen(
         command,
         cwd=project,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 import urllib.request
 import uuid
@@ -16,6 +13,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from account import free_port, python_with
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -46,13 +44,6 @@ time.sleep(60)
 """
 
 
-def free_port():
-    """Return a port nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def wait_for(condition, seconds=20):
     """Return the first true value of condition(), or fail."""
     deadline = time.monotonic() + seconds
@@ -60,22 +51,6 @@ def wait_for(condition, seconds=20):
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
         time.sleep(0.1)
     return value
-
-
-@pytest.fixture(scope="session")
-def cloud_python():
-    """An interpreter with ministack: this one, or that of a second venv, because ministack pins its botocore."""
-    if importlib.util.find_spec("ministack"):
-        return sys.executable
-    venv = PROJECT / ".venv" / "cloud"
-    python = venv / "bin" / "python"
-    requirements = LOCAL / "requirements.txt"
-    installed = venv / "installed.txt"
-    if not installed.exists() or installed.read_text() != requirements.read_text():
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", requirements], check=True)
-        installed.write_text(requirements.read_text())
-    return str(python)
 
 
 def healthy(url, server, log):
@@ -89,7 +64,7 @@ def healthy(url, server, log):
 
 
 @pytest.fixture(scope="module")
-def start_cloud(cloud_python, tmp_path_factory):
+def start_cloud(tmp_path_factory):
     """A function that starts a cloud with the given settings and returns its URL."""
     servers = []
 
@@ -97,7 +72,7 @@ def start_cloud(cloud_python, tmp_path_factory):
         directory, port = tmp_path_factory.mktemp("cloud"), free_port()
         log = directory / "log"
         env = {**os.environ, "GATEWAY_PORT": str(port), "TMPDIR": str(directory), **settings}
-        command = [cloud_python, LOCAL / "cloud.py"]
+        command = [python_with("ministack", LOCAL / "requirements.txt"), LOCAL / "cloud.py"]
         with log.open("w") as out:
             server = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
         servers.append(server)

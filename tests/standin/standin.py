@@ -11,8 +11,8 @@ or, from a test:
 
 Objects have a size and a history but no bytes, so their size costs nothing. Requests are not authenticated. The verbs
 of the control API, POST /_standin/<verb> with {"args": [...], "kwargs": {...}}, are the functions in VERBS; the
-object that running_standin() gives has each of them as a method. The S3 operations are in standin_s3.py, what they work
-on is in standin_store.py, and SQS is in standin_sqs.py.
+object that running_standin() gives has each of them as a method. standin_s3.py lists the S3 operations and names their
+files, what they work on is in standin_store.py, and SQS is in standin_sqs.py.
 """
 
 import argparse
@@ -41,9 +41,11 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import httptools
+import standin_checks
+import standin_objects
 import standin_s3
 import standin_sqs
-from standin_s3 import MAX_OBJECT
+from standin_limits import MAX_OBJECT
 from standin_sqs import SQS, Queue, SQSError
 from standin_store import GIB, S3, Answer, Bucket, Notification, Object, Request, S3Error
 
@@ -129,11 +131,13 @@ class Server:
 
     def __init__(self) -> None:
         self.url = ""
+        self.empty_poll: float | None = None
         self.reset()
 
     def reset(self) -> None:
         self.sqs = SQS()
         self.sqs.url = self.url
+        self.sqs.empty_poll = self.empty_poll
         self.s3 = S3(lambda queue, body, delay: self.sqs.send(self.sqs.queues[queue], body, delay) and None)
         self.faults: list[Fault] = []
         self.latency: dict[str, Latency] = {}
@@ -292,7 +296,7 @@ def http_date(second: int) -> str:
 
 
 def reset(server: Server) -> None:
-    """Forget everything."""
+    """Forget everything but shorten_empty_polls."""
     server.reset()
 
 
@@ -323,7 +327,7 @@ def put(
     held = server.s3.buckets[bucket]
     generation = server.s3.next_generation()
     etag = hashlib.md5(f"generation {generation}".encode()).hexdigest()
-    new = standin_s3.new_object(server.s3, held, [(generation, 0, size)], etag, headers)
+    new = standin_objects.new_object(server.s3, held, [(generation, 0, size)], etag, headers)
     for name, value in fields.items():
         setattr(new, name, value)
     server.s3.store(held, key, new, "ObjectCreated:Put")
@@ -337,7 +341,7 @@ def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024) -> 
 
 def change(server: Server, bucket: str, key: str, **fields: Any) -> None:
     """Set fields of the current object in place, without an event."""
-    found = standin_s3.find(server.s3.buckets[bucket], key)
+    found = standin_checks.find(server.s3.buckets[bucket], key)
     for name, value in fields.items():
         setattr(found, name, value)
 
@@ -357,7 +361,7 @@ def expire(server: Server, bucket: str, key: str) -> None:
 def restore(server: Server, bucket: str, key: str) -> None:
     """Finish the restore of an archived object."""
     held = server.s3.buckets[bucket]
-    found = standin_s3.find(held, key)
+    found = standin_checks.find(held, key)
     found.restore, found.archive_status = 'ongoing-request="false", expiry-date="Fri, 21 Dec 2029 00:00:00 GMT"', ""
     server.s3.notify(held, key, found, "ObjectRestore:Completed")
 
@@ -417,6 +421,14 @@ def queue(server: Server, name: str) -> dict[str, int]:
     return {"visible": visible, "in_flight": in_flight, "delayed": delayed}
 
 
+def shorten_empty_polls(server: Server, seconds: float | None) -> None:
+    """Answer a long poll after that time if its queue holds no message at all; None: after the time it asks for.
+
+    For tests that wait until a worker finds its queue empty. It stays set when everything is reset.
+    """
+    server.empty_poll = server.sqs.empty_poll = seconds
+
+
 def fault(server: Server, operation: str, kind: str, **settings: Any) -> None:
     """Add a rule; settings are the fields of Fault."""
     server.faults.append(Fault(operation, kind, **settings))
@@ -455,8 +467,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
         reset, create_bucket, configure_bucket, delete_bucket, put, put_many, change, delete, expire, restore, objects,
-        versions, uploads, notify, create_queue, send, messages, queue, fault, faults, clear_faults, latency, stats,
-        record, requests,
+        versions, uploads, notify, create_queue, send, messages, queue, shorten_empty_polls, fault, faults,
+        clear_faults, latency, stats, record, requests,
     )
 }  # fmt: skip
 

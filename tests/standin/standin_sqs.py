@@ -109,6 +109,7 @@ class SQS:
     def __init__(self) -> None:
         self.queues: dict[str, Queue] = {}
         self.url = ""  # http://127.0.0.1:PORT
+        self.empty_poll: float | None = None  # seconds, see poll_seconds
 
     def send(self, queue: Queue, body: str, delay: float = 0.0, attributes: Arguments | None = None) -> Message:
         now = time.time()
@@ -239,8 +240,11 @@ async def receive_message(sqs: SQS, arguments: Arguments) -> Arguments:
     limit = check_range(arguments, "MaxNumberOfMessages", 1, MAX_BATCH, 1)
     wait = check_range(arguments, "WaitTimeSeconds", 0, MAX_WAIT, 0)
     visibility = check_range(arguments, "VisibilityTimeout", 0, MAX_VISIBILITY, queue.visibility_timeout)
-    deadline = time.time() + wait
-    while not (taken := sqs.take(queue, limit, visibility)) and time.time() < deadline:
+    began = time.time()
+    while not (taken := sqs.take(queue, limit, visibility)):
+        deadline = began + poll_seconds(sqs, queue, wait)
+        if time.time() >= deadline:
+            break
         queue.changed.clear()
         coming = queue.next_visible()
         wake = min(deadline, coming.visible_at) if coming else deadline
@@ -250,6 +254,14 @@ async def receive_message(sqs: SQS, arguments: Arguments) -> Arguments:
             continue
     asked = {*arguments.get("MessageSystemAttributeNames", []), *arguments.get("AttributeNames", [])}
     return {"Messages": [received(queue, message, asked) for message in taken]} if taken else {}
+
+
+def poll_seconds(sqs: SQS, queue: Queue, wait: int) -> float:
+    """How long a poll without an answer may last: shorter, if that is set, while the queue holds no message at all.
+
+    A message that is delayed or in flight may become visible, so it keeps the poll as long as it was asked for.
+    """
+    return wait if sqs.empty_poll is None or queue.messages else min(wait, sqs.empty_poll)
 
 
 def received(queue: Queue, message: Message, asked: set[str]) -> Arguments:
@@ -296,6 +308,7 @@ def delete_message(sqs: SQS, arguments: Arguments) -> Arguments:
     queue = sqs.queue(arguments)
     if message := find_message(queue, arguments["ReceiptHandle"]):
         del queue.messages[message.id]
+        queue.changed.set()
     return {}
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote_plus
@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 from standin import Standin
-from standin_s3 import MAX_COPY
+from standin_limits import MAX_COPY
 from standin_store import GIB, MIB
 from world import wait_until
 
@@ -897,6 +897,30 @@ def test_a_long_poll_ends_when_a_message_arrives_or_becomes_visible(standin, sqs
     assert again["Attributes"]["ApproximateReceiveCount"] == "2"
     standin.send(QUEUE, "delayed", delay=0.2)
     assert [message["Body"] for message in receive(sqs, url, WaitTimeSeconds=20)] == ["delayed"]
+
+
+@pytest.fixture
+def short_polls(standin: Standin) -> Iterator[None]:
+    standin.shorten_empty_polls(0.1)
+    yield
+    standin.shorten_empty_polls(None)
+
+
+@pytest.mark.usefixtures("short_polls")
+def test_a_poll_that_is_shortened_ends_early_once_the_queue_holds_nothing_and_not_before(standin, sqs):
+    standin.reset()  # which leaves the polls short
+    url = standin.create_queue(QUEUE)
+    assert receive(sqs, url, WaitTimeSeconds=20) == []
+    standin.send(QUEUE, "delayed", delay=0.5)
+    [message] = receive(sqs, url, WaitTimeSeconds=20)
+    received = []
+    polling = in_background(lambda: received.append(receive(sqs, url, WaitTimeSeconds=20)))
+    wait_for_request(standin, "ReceiveMessage")
+    time.sleep(0.3)
+    assert received == []  # the message in flight may come back
+    sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    polling.join(10)
+    assert received == [[]]
 
 
 def test_a_long_poll_whose_client_has_gone_takes_no_message(standin):

@@ -1,0 +1,98 @@
+"""ECS: a Fargate task on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+
+from ministack.core.responses import get_account_id, get_region, json_response
+from ministack.services import ecs
+
+from gaps.credentials import temporary_credentials
+from gaps.replace import replaces
+
+PORT = os.environ.get("GATEWAY_PORT", "4566")
+ECR_HOST = re.compile(r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/")
+
+
+@replaces(ecs, "_start_task_worker")
+def start_task(original, task, definition, overrides, engine):
+    """Start on the host's network, where ministack is 127.0.0.1, the image coming from ministack's own registry."""
+    region = {"name": "AWS_REGION", "value": get_region()}, {"name": "AWS_DEFAULT_REGION", "value": get_region()}
+    containers = [
+        {
+            **container,
+            "image": ECR_HOST.sub(f"127.0.0.1:{PORT}/", container["image"]),
+            "environment": [*region, *container.get("environment", [])],
+        }
+        for container in definition["containerDefinitions"]
+    ]
+    return original(task, {**definition, "networkMode": "host", "containerDefinitions": containers}, overrides, engine)
+
+
+@replaces(ecs, "_register_metadata")
+def lend_task_role(original, task_arn, cluster_arn, definition, container, launch_type, env, *network):
+    """Give the task a session of its task role, as the credentials endpoint of Fargate does."""
+    token = original(task_arn, cluster_arn, definition, container, launch_type, env, *network)
+    role, task_id = definition.get("taskRoleArn", "").rpartition("/")[2], task_arn.rpartition("/")[2]
+    if role:
+        arn = f"arn:aws:sts::{get_account_id()}:assumed-role/{role}/{task_id}"
+        key_id, secret, session_token, _ = temporary_credentials(arn, f"{role}:{task_id}", 12 * 3600)
+        env |= {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": session_token}
+    return token
+
+
+@replaces(ecs, "_build_run_kwargs")
+def limit_container(original, container, definition, *rest):
+    """Add what the task definition asks for and ministack leaves out; run on this machine's architecture."""
+    options = original(container, definition, *rest)
+    options.pop("platform", None)
+    options["labels"]["stop-timeout"] = str(container.get("stopTimeout", 30))
+    options["init"] = bool(container.get("linuxParameters", {}).get("initProcessEnabled"))
+    options["read_only"] = bool(container.get("readonlyRootFilesystem"))
+    for field, option in (("entryPoint", "entrypoint"), ("user", "user"), ("workingDirectory", "working_dir")):
+        if container.get(field):
+            options[option] = container[field]
+    if definition.get("memory"):
+        options["mem_limit"] = f"{definition['memory']}m"
+    if definition.get("cpu"):
+        options["nano_cpus"] = int(min(int(definition["cpu"]) / 1024, os.cpu_count() or 1) * 10**9)
+    limits = container.get("ulimits", [])
+    options["ulimits"] = [{"Name": u["name"], "Soft": u["softLimit"], "Hard": u["hardLimit"]} for u in limits]
+    return options
+
+
+@replaces(ecs, "_stop_task")
+def stop_task(original, data):
+    """StopTask answers at once; SIGTERM, then SIGKILL after stopTimeout (ECS API Reference, StopTask)."""
+    cluster = ecs._resolve_cluster_name(data.get("cluster", "default"))
+    task = cluster and ecs._resolve_task(data.get("task", ""), cluster)
+    if not task or not task.get("_docker_ids"):
+        return original(data)
+    reason = data.get("reason", "Task stopped by user")
+    task.update(desiredStatus="STOPPED", stopCode="UserInitiated", stoppedReason=reason, stoppingAt=ecs._iso())
+    engine = ecs._get_docker()
+    for container_id in task["_docker_ids"]:
+        container = engine.containers.get(container_id)
+        seconds = int(container.labels["stop-timeout"])
+        threading.Thread(target=container.stop, kwargs={"timeout": seconds}, daemon=True).start()
+    return json_response({"task": ecs._sanitize(task)})
+
+
+ecs._ACTION_MAP["StopTask"] = stop_task
+
+
+@replaces(ecs, "_task_is_active")
+def task_is_active(original, task_arn, task):
+    """A task that was told to stop is watched until its containers are gone, so that their exit codes are known."""
+    stopping = task.get("desiredStatus") == "STOPPED" and task.get("lastStatus") == "RUNNING"
+    return original(task_arn, task) or (stopping and ecs._tasks.get(task_arn) is task)
+
+
+@replaces(ecs, "_mark_task_stopped")
+def mark_task_stopped(original, task_arn, task, reason, stop_code, exit_code=None):
+    """Keep the reason StopTask gave when the watcher finds the containers gone."""
+    if task.get("stopCode"):
+        reason, stop_code = task["stoppedReason"], task["stopCode"]
+    return original(task_arn, task, reason, stop_code, exit_code=exit_code)

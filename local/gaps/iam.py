@@ -1,0 +1,71 @@
+"""IAM: what AWS authorizes where ministack asks for something else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+from ministack.core import iam_evaluator, sigv4
+from ministack.core.responses import get_account_id
+from ministack.services import ecs
+
+from gaps.replace import replaces
+
+# Service Authorization Reference, "Amazon S3 Express": every other operation is authorized as CreateSession.
+EXPRESS_ACTIONS = {
+    *("CreateBucket", "DeleteBucket", "PutBucketPolicy", "GetBucketPolicy", "DeleteBucketPolicy"),
+    *("PutEncryptionConfiguration", "GetEncryptionConfiguration"),
+    *("PutLifecycleConfiguration", "GetLifecycleConfiguration"),
+}
+
+
+# A batch is authorized as the action on one message (SQS Developer Guide, "Amazon SQS API permissions").
+@replaces(iam_evaluator, "enforce")
+def enforce(original, access_key_id, action, service, region, resource_arn="*", service_context=None):
+    """Return what the first refused check of the request answers, or None if all are allowed."""
+    checks = [(action, resource_arn, service_context)]
+    if bucket := re.match(r"arn:aws:s3:::([^/]+--x-s3)(?:/|$)", resource_arn or ""):
+        checks = [express_check(action.partition(":")[2], bucket[1], region)]
+    elif service == "sqs":
+        checks = [(action.removesuffix("Batch"), resource_arn, service_context)]
+    elif service == "ecs" and ":cluster/" in resource_arn:
+        checks = [(action, resource_arn, {"ecs:cluster": resource_arn})]
+        if action == "ecs:RunTask" and (request := iam_evaluator._signed_request.get()):
+            checks = run_task_checks(resource_arn, json.loads(request.body).get("taskDefinition", ""))
+    denials = (original(access_key_id, a, service, region, resource_arn=r, service_context=c) for a, r, c in checks)
+    return next(filter(None, denials), None)
+
+
+def express_check(operation, bucket, region):
+    """One check, on the bucket: a directory bucket has no permissions per object."""
+    action = operation if operation in EXPRESS_ACTIONS else "CreateSession"
+    return f"s3express:{action}", f"arn:aws:s3express:{region}:{get_account_id()}:bucket/{bucket}", None
+
+
+def run_task_checks(cluster_arn, reference):
+    """RunTask on the task definition, in that cluster, and PassRole on its roles (Service Authorization Reference)."""
+    definition = ecs._task_defs.get(ecs._resolve_td_key(reference)) or {}
+    checks = [("ecs:RunTask", definition.get("taskDefinitionArn", "*"), {"ecs:cluster": cluster_arn})]
+    roles = [definition[field] for field in ("taskRoleArn", "executionRoleArn") if definition.get(field)]
+    passed_to = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+    return checks + [("iam:PassRole", role, passed_to) for role in roles]
+
+
+@replaces(iam_evaluator, "authenticate")
+def authenticate(original, access_key_id, account_id):
+    """Take the session token from the header that S3 Express uses for it."""
+    request = iam_evaluator._signed_request.get()
+    if request and "x-amz-s3session-token" in request.headers:
+        request.headers["x-amz-security-token"] = request.headers["x-amz-s3session-token"]
+    return original(access_key_id, account_id)
+
+
+@replaces(sigv4, "header_signing_documents")
+def header_signing_documents(original, signature, *request, **options):
+    """Encode the path of an s3express request once, as for s3; the string to sign keeps the service's name."""
+    if signature.service != "s3express":
+        return original(signature, *request, **options)
+    canonical, _ = original(dataclasses.replace(signature, service="s3"), *request, **options)
+    scope = (signature.date_stamp, signature.region, signature.service)
+    return canonical, sigv4.build_string_to_sign(signature.amz_date, *scope, canonical)

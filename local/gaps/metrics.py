@@ -1,0 +1,62 @@
+"""CloudWatch: alarms as older CLIs ask for them, and what Lambda and SQS measure."""
+
+from __future__ import annotations
+
+import json
+import time
+from xml.sax.saxutils import escape
+
+from ministack.services import cloudwatch, eventbridge, lambda_svc, sqs
+
+from gaps.replace import replaces
+
+
+@replaces(cloudwatch, "_describe_alarms")
+def describe_alarms(original, params, data, is_cbor, is_json=False):
+    """Describe all of an alarm in the Query protocol too, which older versions of the AWS CLI speak."""
+    if is_cbor or is_json:
+        return original(params, data, is_cbor, is_json)
+    names = [cloudwatch._p(params, name) for name in params if name.startswith("AlarmNames.member.")]
+    _, _, body = original(params, {"AlarmNames": names}, False, True)
+    return cloudwatch._xml(200, "DescribeAlarmsResponse", as_xml({"DescribeAlarmsResult": json.loads(body)}))
+
+
+def as_xml(value):
+    """Write a value as the Query protocol does."""
+    if isinstance(value, dict):
+        return "".join(f"<{name}>{as_xml(item)}</{name}>" for name, item in value.items() if item is not None)
+    if isinstance(value, list):
+        return "".join(f"<member>{as_xml(item)}</member>" for item in value)
+    return escape(json.dumps(value) if isinstance(value, bool) else str(value))
+
+
+@replaces(lambda_svc, "_emit_lambda_metrics")
+def publish_nothing(*_, **__):
+    """Leave it to measure_run: ministack measures only what an Invoke request runs, not what a rule does."""
+
+
+@replaces(lambda_svc, "_execute_function")
+def measure_run(original, function, event):
+    """Publish what Lambda tells CloudWatch of each run."""
+    name, result = function["config"]["FunctionName"], original(function, event)
+    for metric, value in {"Invocations": 1, "Errors": int(bool(result.get("error")))}.items():
+        cloudwatch.record_metric("AWS/Lambda", metric, value, dimensions={"FunctionName": name})
+    return result
+
+
+@replaces(eventbridge, "_tick_scheduled_rules")
+def publish_queue_metrics(original):
+    """Publish what SQS tells CloudWatch of each queue, every second instead of every minute."""
+    now = time.time()
+    for (_, _, url), queue in sqs._queues.all_items():
+        messages = list(queue["messages"])
+        visible = sum(message["visible_at"] <= now for message in messages)
+        ages = [now - message["sent_at"] for message in messages]
+        measured = {
+            "ApproximateNumberOfMessagesVisible": visible,
+            "ApproximateNumberOfMessagesNotVisible": len(messages) - visible,
+            "ApproximateAgeOfOldestMessage": max(ages, default=0),
+        }
+        for name, value in measured.items():
+            cloudwatch.record_metric("AWS/SQS", name, value, dimensions={"QueueName": url.rpartition("/")[2]})
+    return original()

@@ -1,0 +1,38 @@
+"""How tests are spread over processes: those that share something stay in one."""
+
+import pytest
+from conftest import group_of, is_one_of_each
+
+KILLED = "scripts/test_deploy.py::test_runs_that_are_killed"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("scripts/test_sync.py::test_status[v1]", "scripts/test_sync.py::test_purge"),
+        ("scripts/test_deploy.py::test_twice[ministack-v1]", f"{KILLED}[v1-ministack]"),
+        ("chain/test_image.py::test_an_image[amd64]", "chain/test_cloud.py::test_a_container"),
+    ],
+)
+def test_what_shares_a_cloud_or_the_engine_is_one_group(one: str, other: str) -> None:
+    assert group_of(one) == group_of(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("scripts/test_sync.py::test_purge", "docs/test_readme.py::test_links"),
+        ("scripts/test_deploy.py::test_twice[ministack-v1]", "scripts/test_deploy.py::test_twice[moto-v1]"),
+        ("scripts/test_deploy.py::test_twice[ministack-v1]", "scripts/test_deploy.py::test_twice[ministack-v2]"),
+        ("worker/test_copies.py::test_a[crt]", "worker/test_copies.py::test_a[boto3]"),
+    ],
+)
+def test_what_shares_nothing_is_not(one: str, other: str) -> None:
+    assert group_of(one) != group_of(other)
+
+
+def test_a_fast_test_runs_on_one_stand_in_and_with_one_cli() -> None:
+    assert is_one_of_each({"recorder": "moto", "tools": "v1"})
+    assert is_one_of_each({"size": 1})
+    assert not is_one_of_each({"recorder": "ministack", "tools": "v1"})
+    assert not is_one_of_each({"recorder": "moto", "tools": "v2"})

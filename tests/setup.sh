@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# What tests/run and tests/fast share: installing what is missing, and the checks that need no tests. To be sourced.
+set -euo pipefail
+shopt -s inherit_errexit
+
+readonly PYTHON=/usr/bin/python3.13
+readonly CLI_V1="awscli==1.46.3"
+readonly CACHE="$PWD/.cache"
+readonly LOG="$CACHE/install.log"
+failed=()
+
+say() { printf '== %s\n' "$*" >&2; }
+
+die() {
+  printf 'tests/%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+logged() {
+  "$@" >>"$LOG" 2>&1 || {
+    tail -n 20 "$LOG" >&2
+    die "failed: $* (whole log: $LOG)"
+  }
+}
+
+begin() {
+  mkdir -p "$CACHE"
+  : >"$LOG"
+}
+
+# missing_packages PACKAGE...: prints those that are not installed.
+missing_packages() {
+  local package
+  for package in "$@"; do
+    dpkg-query --show --showformat='${db:Status-Status}\n' "$package" 2>>"$LOG" | grep -qx installed \
+      || printf '%s\n' "$package"
+  done
+}
+
+# install_packages PACKAGE...: installs what is missing if it may, else says what to do.
+install_packages() {
+  command -v apt-get >/dev/null || die "needs a machine with apt-get, to install: $*"
+  local missing
+  mapfile -t missing < <(missing_packages "$@")
+  ((${#missing[@]})) || return 0
+  ((EUID == 0)) || die "install first: sudo apt-get update && sudo apt-get install -y ${missing[*]}"
+  say "installing ${missing[*]} (log: $LOG)"
+  logged apt-get update
+  logged env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# ensure_venv DIRECTORY FINGERPRINT PIP_ARGUMENT...: made again if the fingerprint differs from the one inside.
+ensure_venv() {
+  local directory=$1 fingerprint=$2
+  shift 2
+  if [[ -f $directory/fingerprint && $(<"$directory/fingerprint") == "$fingerprint" ]]; then
+    return 0
+  fi
+  say "making $directory (log: $LOG)"
+  logged "$PYTHON" -m venv --clear "$directory"
+  logged "$directory/bin/pip" install "$@"
+  printf '%s\n' "$fingerprint" >"$directory/fingerprint"
+}
+
+ensure_venvs() {
+  local fingerprint
+  fingerprint=$(cat requirements.txt tests/requirements.txt | sha256sum)
+  ensure_venv .venv "$fingerprint" -r tests/requirements.txt
+  ensure_venv .venv-cli1 "$CLI_V1" "$CLI_V1"
+  export AWS_CLI_V1="$PWD/.venv-cli1/bin/aws"
+}
+
+# The stand-ins' venvs, before several processes of pytest want to make the same one.
+# ensure_stand_in PACKAGE REQUIREMENTS
+ensure_stand_in() {
+  logged env PYTHONPATH=tests/scripts .venv/bin/python -c \
+    'import account, pathlib, sys; account.python_with(sys.argv[1], pathlib.Path(sys.argv[2]))' "$@"
+}
+
+check() {
+  say "$*"
+  "$@" || failed+=("${1##*/}")
+}
+
+# As many at a time as there are processors: ShellCheck takes seconds for a long script.
+shellcheck_all() {
+  printf '%s\0' "$@" | xargs -0 -n 1 -P "$(nproc)" shellcheck --external-sources
+}
+
+run_linters() {
+  local scripts
+  mapfile -t scripts < <(shfmt --find ./*.sh ./*/ .ci)
+  check shellcheck_all "${scripts[@]}"
+  check shfmt -d -i 2 -ci -bn "${scripts[@]}"
+  check .venv/bin/ruff check .
+  check .venv/bin/ruff format --check .
+  check .venv/bin/mypy --strict worker.py starter.py mirror
+  check .venv/bin/lint-imports --no-logo --cache-dir "$CACHE/imports"
+}
+
+finish() { ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"; }

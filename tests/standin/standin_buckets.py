@@ -1,0 +1,168 @@
+"""The S3 operations on buckets, their listings and their tags."""
+
+import base64
+import bisect
+import time
+import zlib
+from collections.abc import Iterator
+from urllib.parse import parse_qsl, quote
+from xml.sax.saxutils import escape
+
+from standin_checks import find, find_bucket
+from standin_limits import PAGE
+from standin_store import ACCOUNT, REGION, S3, Answer, Bucket, Object, Request, S3Error
+from standin_xml import encoding_type, iso, listed, parse_xml, xml
+
+
+def check_listing(bucket: Bucket, query: dict[str, str]) -> None:
+    """What a listing of a directory bucket may not ask for (S3 API reference, ListObjectsV2, ListMultipartUploads)."""
+    if not bucket.list_permission:
+        raise S3Error("AccessDenied")
+    if not bucket.is_directory:
+        return
+    if (prefix := query.get("prefix", "")) and not prefix.endswith("/"):
+        raise S3Error("InvalidRequest", "This bucket does not support a prefix that does not end in a delimiter (/)")
+    if query.get("delimiter", "/") not in ("", "/"):
+        raise S3Error("InvalidRequest", "This bucket does not support a delimiter other than /")
+    if query.get("start-after") or query.get("upload-id-marker"):
+        raise S3Error("NotImplemented")
+
+
+def list_objects_v2(s3: S3, request: Request) -> Answer:
+    bucket, query = find_bucket(s3, request), request.query
+    check_listing(bucket, query)
+    limit = min(int(query.get("max-keys") or PAGE), PAGE)
+    token = query.get("continuation-token")
+    after = base64.urlsafe_b64decode(token).decode() if token else query.get("start-after", "")
+    page, last = page_of_names(bucket, query, after, limit)
+    result = f"<Name>{bucket.name}</Name><Prefix>{listed(query.get('prefix', ''), query)}</Prefix>"
+    result += f"<MaxKeys>{limit}</MaxKeys><KeyCount>{len(page)}</KeyCount>"
+    result += f"<IsTruncated>{'true' if last else 'false'}</IsTruncated>"
+    if last:
+        result += f"<NextContinuationToken>{base64.urlsafe_b64encode(last.encode()).decode()}</NextContinuationToken>"
+    rows = [row(listed(name, query), found) for name, found in page.items()]
+    return xml("ListBucketResult", result + encoding_type(query) + "".join(rows))
+
+
+def page_of_names(
+    bucket: Bucket, query: dict[str, str], after: str, limit: int
+) -> tuple[dict[str, Object | None], str]:
+    """{key: object, or common prefix: None} in listing order, and the key that the next page starts behind, or ""."""
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    page: dict[str, Object | None] = {}
+    last = ""
+    for key in keys_from(bucket, prefix, after, bool(delimiter)):
+        head, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
+        name, current = prefix + head + found if found else key, bucket.current(key)
+        is_shown = current is not None or (found and key not in bucket.objects)
+        if is_shown and name not in page:
+            if len(page) == limit:
+                return page, last
+            page[name] = None if found else current
+        last = key
+    return page, ""
+
+
+def row(name: str, found: Object | None) -> str:
+    if found is None:
+        return f"<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"
+    return (
+        f"<Contents><Key>{name}</Key><LastModified>{iso(found.modified)}</LastModified>"
+        f"<ETag>&quot;{found.etag}&quot;</ETag><Size>{found.size}</Size>"
+        f"<StorageClass>{found.storage_class}</StorageClass></Contents>"
+    )
+
+
+def scrambled(key: str) -> list[tuple[int, str]]:
+    """Listing order of a directory bucket: always the same, directory by directory, but not lexicographic."""
+    return [(zlib.crc32(name.encode()), name) for name in key.split("/")]
+
+
+def keys_from(bucket: Bucket, prefix: str, after: str, is_delimited: bool) -> Iterator[str]:
+    """Keys below a prefix in listing order, behind the key `after`. Delimited listings of a directory bucket also
+    show the prefixes of uploads in progress (S3 API reference, ListObjectsV2, CommonPrefixes)."""
+    order = scrambled if bucket.is_directory else str
+    if bucket.order is None:
+        bucket.order = sorted(bucket.objects, key=order)
+    keys = bucket.order
+    if bucket.is_directory and is_delimited and bucket.uploads:
+        keys = sorted({*keys, *(upload.key for upload in bucket.uploads.values())}, key=order)
+    start = bisect.bisect_left(keys, order(prefix.rstrip("/") if bucket.is_directory else prefix), key=order)
+    if after:
+        start = max(start, bisect.bisect_right(keys, order(after), key=order))
+    below = False
+    for index in range(start, len(keys)):
+        if keys[index].startswith(prefix):
+            below = True
+            yield keys[index]
+        elif below:
+            return
+
+
+def create_bucket(s3: S3, request: Request) -> Answer:
+    if request.bucket in s3.buckets:
+        raise S3Error("BucketAlreadyOwnedByYou")
+    if request.bucket.endswith("--x-s3") and b"<Type>Directory</Type>" not in request.body:
+        raise S3Error("MalformedXML")
+    s3.buckets[request.bucket] = Bucket(request.bucket)
+    return Answer(headers={"location": f"/{request.bucket}"})
+
+
+def head_bucket(s3: S3, request: Request) -> Answer:
+    find_bucket(s3, request)
+    return Answer(headers={"x-amz-bucket-region": REGION})
+
+
+def get_bucket_location(s3: S3, request: Request) -> Answer:
+    find_bucket(s3, request)
+    return xml("LocationConstraint", "")
+
+
+def list_buckets(s3: S3, request: Request) -> Answer:
+    """ListDirectoryBuckets differs only in its host and in its signature."""
+    wants_directory = "/s3express/" in request.headers.get("authorization", "")
+    found = [bucket.name for bucket in s3.buckets.values() if bucket.is_directory == wants_directory]
+    rows = [f"<Bucket><Name>{name}</Name><CreationDate>{iso(0)}</CreationDate></Bucket>" for name in found]
+    return xml("ListAllMyBucketsResult", f"<Owner><ID>{ACCOUNT}</ID></Owner><Buckets>{''.join(rows)}</Buckets>")
+
+
+def create_session(_s3: S3, request: Request) -> Answer:
+    """Answered for a missing bucket too: with a custom endpoint boto3 asks for a session before CreateBucket."""
+    if not request.bucket.endswith("--x-s3"):
+        raise S3Error("InvalidRequest", "CreateSession is for directory buckets only")
+    credentials = (
+        f"<Credentials><AccessKeyId>standin</AccessKeyId><SecretAccessKey>standin</SecretAccessKey>"
+        f"<SessionToken>standin</SessionToken><Expiration>{iso(time.time() + 300)}</Expiration></Credentials>"
+    )
+    return xml("CreateSessionResult", credentials)
+
+
+def general_purpose_only(s3: S3, request: Request) -> Bucket:
+    bucket = find_bucket(s3, request)
+    if bucket.is_directory:
+        raise S3Error("NotImplemented")
+    return bucket
+
+
+def get_bucket_versioning(s3: S3, request: Request) -> Answer:
+    status = general_purpose_only(s3, request).versioning
+    return xml("VersioningConfiguration", f"<Status>{status}</Status>" if status else "")
+
+
+def put_bucket_versioning(s3: S3, request: Request) -> Answer:
+    general_purpose_only(s3, request).versioning = parse_xml(request.body).findtext("{*}Status", "")
+    return Answer()
+
+
+def put_object_tagging(s3: S3, request: Request) -> Answer:
+    found = find(general_purpose_only(s3, request), request.key, request.query.get("versionId"))
+    tags = parse_xml(request.body).findall("{*}TagSet/{*}Tag")
+    pairs = [(tag.findtext("{*}Key", ""), tag.findtext("{*}Value", "")) for tag in tags]
+    found.tags = "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs)
+    return Answer()
+
+
+def get_object_tagging(s3: S3, request: Request) -> Answer:
+    found = find(general_purpose_only(s3, request), request.key, request.query.get("versionId"))
+    rows = (f"<Tag><Key>{escape(k)}</Key><Value>{escape(v)}</Value></Tag>" for k, v in parse_qsl(found.tags))
+    return xml("Tagging", f"<TagSet>{''.join(rows)}</TagSet>")

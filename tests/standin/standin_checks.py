@@ -1,0 +1,130 @@
+"""What the S3 operations have in common: conditions, headers and metadata that a bucket takes or refuses."""
+
+from email.header import Header, decode_header, make_header
+from email.utils import parsedate_to_datetime
+
+from standin_limits import MAX_KEY, MAX_METADATA, REFUSED_BY_DIRECTORY_BUCKETS, STORED_HEADERS
+from standin_store import S3, Bucket, Object, Request, S3Error
+
+
+def find_bucket(s3: S3, request: Request) -> Bucket:
+    """The bucket of a request, after the checks that hold for every operation on one."""
+    bucket = s3.buckets.get(request.bucket)
+    if bucket is None:
+        raise S3Error("NoSuchBucket")
+    if request.headers.get("x-amz-expected-bucket-owner", bucket.owner) != bucket.owner:
+        raise S3Error("AccessDenied")
+    if len(request.key.encode()) > MAX_KEY:
+        raise S3Error("KeyTooLongError")
+    if bucket.is_directory:
+        refuse_headers(bucket, request)
+    return bucket
+
+
+def refuse_headers(bucket: Bucket, request: Request) -> None:
+    """What a directory bucket refuses to be told (S3 API reference, the directory bucket notes of every operation)."""
+    headers = request.headers
+    for name in REFUSED_BY_DIRECTORY_BUCKETS.keys() & headers.keys():
+        raise S3Error(*REFUSED_BY_DIRECTORY_BUCKETS[name])
+    if headers.get("x-amz-storage-class", "EXPRESS_ONEZONE") != "EXPRESS_ONEZONE":
+        raise S3Error("InvalidStorageClass")
+    if headers.get("x-amz-server-side-encryption") == "aws:kms:dsse":
+        raise S3Error("InvalidRequest", "DSSE-KMS is not supported for this bucket")
+    if headers.get("x-amz-tagging"):
+        raise S3Error("NotImplemented")
+    if request.query.get("versionId", "null") != "null":
+        raise S3Error("InvalidArgument", "This bucket does not support versioning")
+    refuse_content_encoding(bucket, content_encoding(headers))
+
+
+def refuse_content_encoding(bucket: Bucket, encoding: str) -> None:
+    if bucket.is_directory and bucket.content_encoding == "refuse" and encoding:
+        raise S3Error("InvalidRequest", "Content-Encoding other than aws-chunked is not supported for this bucket")
+
+
+def content_encoding(headers: dict[str, str]) -> str:
+    """Content-Encoding without aws-chunked, which says how the request is sent and is not stored."""
+    values = (value.strip() for value in headers.get("content-encoding", "").split(","))
+    return ",".join(value for value in values if value not in ("", "aws-chunked"))
+
+
+def matches_etag(condition: str, etag: str) -> bool:
+    return condition == "*" or etag in [value.strip().strip('"') for value in condition.split(",")]
+
+
+def is_newer(found: Object, date: str) -> bool:
+    return found.modified > parsedate_to_datetime(date).timestamp()
+
+
+def check_conditions(headers: dict[str, str], found: Object, prefix: str = "") -> None:
+    """If-Match and its kin, on the object that is read; of a pair the ETag condition decides (S3 API reference,
+    HeadObject and CopyObject). Not modified is 304 for a read, and 412 for the source of a copy."""
+    unchanged = "PreconditionFailed" if prefix else "NotModified"
+    if condition := headers.get(prefix + "if-match"):
+        if not matches_etag(condition, found.etag):
+            raise S3Error("PreconditionFailed")
+    elif (date := headers.get(prefix + "if-unmodified-since")) and is_newer(found, date):
+        raise S3Error("PreconditionFailed")
+    if condition := headers.get(prefix + "if-none-match"):
+        if matches_etag(condition, found.etag):
+            raise S3Error(unchanged)
+    elif (date := headers.get(prefix + "if-modified-since")) and not is_newer(found, date):
+        raise S3Error(unchanged)
+
+
+def check_destination(bucket: Bucket, request: Request) -> None:
+    """If-Match and If-None-Match on the object that is written (S3 User Guide, conditional-writes)."""
+    if_none_match, if_match = request.headers.get("if-none-match"), request.headers.get("if-match")
+    current = bucket.current(request.key)
+    if if_none_match and current:
+        raise S3Error("PreconditionFailed")
+    if if_match and current is None:
+        raise S3Error("NoSuchKey")
+    if if_match and current and not matches_etag(if_match, current.etag):
+        raise S3Error("PreconditionFailed")
+
+
+def check_condition_support(bucket: Bucket, request: Request, operation: str) -> None:
+    if_none_match = request.headers.get("if-none-match")
+    if if_none_match not in (None, "*"):
+        raise S3Error("NotImplemented")
+    if operation in bucket.refused_conditions and (if_none_match or "if-match" in request.headers):
+        raise S3Error("NotImplemented")
+
+
+def find(bucket: Bucket, key: str, version_id: str | None = None) -> Object:
+    """The current object, or one version of it. Without s3:ListBucket a missing key is 403, not 404 (S3 API
+    reference, HeadObject)."""
+    if version_id is None:
+        if found := bucket.current(key):
+            return found
+        marker = {"x-amz-delete-marker": "true"} if key in bucket.objects else {}
+        raise S3Error("NoSuchKey" if bucket.list_permission else "AccessDenied", headers=marker)
+    for version in bucket.objects.get(key, []):
+        if version.version_id == version_id:
+            return version
+    raise S3Error("NoSuchVersion")
+
+
+def metadata_from(headers: dict[str, str]) -> dict[str, str]:
+    """The headers to store with a new object. User metadata is RFC 2047 decoded before it is stored and may have
+    2 KB in all, names and values in UTF-8 (S3 User Guide, UsingMetadata)."""
+    stored = {name: headers[name] for name in STORED_HEADERS if name in headers}
+    if encoding := content_encoding(stored):
+        stored["content-encoding"] = encoding
+    else:
+        stored.pop("content-encoding", None)
+    stored.setdefault("content-type", "binary/octet-stream")
+    size = 0
+    for name, value in headers.items():
+        if name.startswith("x-amz-meta-"):
+            stored[name] = str(make_header(decode_header(value))) if "=?" in value else value
+            size += len(name.removeprefix("x-amz-meta-").encode()) + len(stored[name].encode())
+    if size > MAX_METADATA:
+        raise S3Error("MetadataTooLarge")
+    return stored
+
+
+def header_value(value: str) -> str:
+    """A stored header as it is answered: RFC 2047 encoded where it is not ASCII (S3 User Guide, UsingMetadata)."""
+    return value if value.isascii() else Header(value, "utf-8", maxlinelen=10_000).encode()

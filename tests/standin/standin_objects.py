@@ -1,0 +1,220 @@
+"""The S3 operations on objects: head, put, copy, delete."""
+
+import hashlib
+import time
+import xml.etree.ElementTree as ElementTree
+from email.utils import formatdate
+from urllib.parse import parse_qsl, unquote, unquote_plus
+from xml.sax.saxutils import escape
+
+from standin_checks import (
+    check_condition_support,
+    check_conditions,
+    check_destination,
+    find,
+    find_bucket,
+    header_value,
+    matches_etag,
+    metadata_from,
+    refuse_content_encoding,
+)
+from standin_limits import COPY_TO_ITSELF, COPY_TOO_LARGE, MAX_COPY, PAGE, Steps
+from standin_store import S3, Answer, Bucket, Object, Request, S3Error, Span
+from standin_xml import iso, parse_time, parse_xml, xml
+
+
+def head_object(s3: S3, request: Request) -> Answer:
+    bucket = find_bucket(s3, request)
+    found = find(bucket, request.key, request.query.get("versionId"))
+    if found.is_delete_marker:
+        raise S3Error("MethodNotAllowed", headers={"x-amz-delete-marker": "true"})
+    check_conditions(request.headers, found)
+    headers = {name: header_value(value) for name, value in found.headers.items()}
+    headers |= {
+        "etag": f'"{found.etag}"',
+        "last-modified": formatdate(found.modified, usegmt=True),
+        "content-length": str(found.size),
+        "accept-ranges": "bytes",
+    }
+    optional = {
+        "x-amz-storage-class": "" if found.storage_class == "STANDARD" else found.storage_class,
+        "x-amz-restore": found.restore,
+        "x-amz-archive-status": found.archive_status,
+        "x-amz-missing-meta": str(found.missing_meta or ""),
+        "x-amz-tagging-count": str(len(parse_qsl(found.tags)) or ""),
+        "x-amz-version-id": found.version_id if bucket.versioning else "",
+        "x-amz-mp-parts-count": str(found.parts_count) if "partNumber" in request.query else "",
+    }
+    return Answer(headers=headers | {name: value for name, value in optional.items() if value})
+
+
+def get_object(_s3: S3, _request: Request) -> Answer:
+    raise S3Error("NotImplemented", "The stand-in keeps no bytes: nothing in this project may read an object")
+
+
+def put_object(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
+    check_condition_support(bucket, request, "PutObject")
+    headers = metadata_from(request.headers)
+    body = decode_body(request)
+    yield len(body)
+    check_destination(bucket, request)
+    content = [(s3.next_generation(), 0, len(body))]
+    new = new_object(s3, bucket, content, hashlib.md5(body).hexdigest(), headers)
+    new.tags = request.headers.get("x-amz-tagging", "")
+    s3.store(bucket, request.key, new, "ObjectCreated:Put")
+    return Answer(headers=written_headers(bucket, new))
+
+
+def new_object(s3: S3, bucket: Bucket, content: list[Span], etag: str, headers: dict[str, str]) -> Object:
+    """The ETag of a directory bucket is random, not an MD5 (S3 User Guide, s3-express-differences)."""
+    new = Object(size_of(content), etag, content, headers, int(time.time()))
+    if bucket.is_directory:
+        new.etag, new.storage_class = s3.token(), "EXPRESS_ONEZONE"
+    return new
+
+
+def size_of(content: list[Span]) -> int:
+    return sum(end - first for _, first, end in content)
+
+
+def written_headers(bucket: Bucket, new: Object) -> dict[str, str]:
+    versioned = {"x-amz-version-id": new.version_id} if bucket.versioning else {}
+    return {"etag": f'"{new.etag}"', **versioned}
+
+
+def decode_body(request: Request) -> bytes:
+    """The bytes of an upload; aws-chunked is 'size in hexadecimal[;signature] CRLF data CRLF' until size 0."""
+    if "x-amz-decoded-content-length" not in request.headers:
+        return request.body
+    data, start = [], 0
+    while size := int(request.body[start : request.body.index(b"\r\n", start)].split(b";")[0], 16):
+        start = request.body.index(b"\r\n", start) + 2
+        data.append(request.body[start : start + size])
+        start += size + 2
+    return b"".join(data)
+
+
+def copy_source(s3: S3, request: Request) -> tuple[Bucket, str, Object]:
+    """The source of CopyObject and UploadPartCopy, as it is now, if it may be copied."""
+    path, _, version = request.headers["x-amz-copy-source"].partition("?versionId=")
+    name, _, key = unquote_plus(path).removeprefix("/").partition("/")
+    bucket = s3.buckets.get(name)
+    if bucket is None:
+        raise S3Error("NoSuchBucket")
+    if request.headers.get("x-amz-source-expected-bucket-owner", bucket.owner) != bucket.owner:
+        raise S3Error("AccessDenied")
+    source = find(bucket, key, unquote(version) or None)
+    if source.is_delete_marker:
+        raise S3Error("InvalidRequest", "The source of a copy request may not specifically refer to a delete marker")
+    check_conditions(request.headers, source, "x-amz-copy-source-")
+    if is_archived(source):
+        raise S3Error("InvalidObjectState")
+    return bucket, key, source
+
+
+def is_archived(source: Object) -> bool:
+    if source.storage_class in ("GLACIER", "DEEP_ARCHIVE"):
+        return 'ongoing-request="false"' not in source.restore
+    return source.archive_status != ""
+
+
+def copy_object(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
+    check_condition_support(bucket, request, "CopyObject")
+    source_bucket, source_key, source = copy_source(s3, request)
+    if source.size > MAX_COPY:
+        raise S3Error("InvalidRequest", COPY_TOO_LARGE)
+    replaces = request.headers.get("x-amz-metadata-directive") == "REPLACE"
+    if (source_bucket, source_key) == (bucket, request.key) and not replaces:
+        raise S3Error("InvalidRequest", COPY_TO_ITSELF)
+    refuse_directives(bucket, request, source)
+    headers = metadata_from(request.headers) if replaces else dict(source.headers)
+    refuse_content_encoding(bucket, headers.get("content-encoding", ""))
+    replaces_tags = request.headers.get("x-amz-tagging-directive") == "REPLACE"
+    new = new_object(s3, bucket, source.content, source.etag, headers)
+    new.tags = request.headers.get("x-amz-tagging", "") if replaces_tags else source.tags
+    yield source.size
+    check_destination(bucket, request)
+    new.modified = int(time.time())
+    s3.store(bucket, request.key, new, "ObjectCreated:Copy")
+    result = f"<ETag>&quot;{new.etag}&quot;</ETag><LastModified>{iso(new.modified)}</LastModified>"
+    return xml("CopyObjectResult", result, written_headers(bucket, new))
+
+
+def refuse_directives(bucket: Bucket, request: Request, source: Object) -> None:
+    """A directory bucket has neither tags nor annotations, and both are copied by default (S3 API reference,
+    CopyObject, TaggingDirective and AnnotationDirective)."""
+    if not bucket.is_directory:
+        return
+    if source.tags and request.headers.get("x-amz-tagging-directive", "COPY") != "REPLACE":
+        raise S3Error("NotImplemented")
+    if source.has_annotations and request.headers.get("x-amz-object-annotation-directive", "COPY") != "EXCLUDE":
+        raise S3Error("NotImplemented")
+
+
+def delete_object(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
+    yield 0
+    version_id = request.query.get("versionId")
+    if version_id and bucket.versioning:
+        gone = s3.delete_version(bucket, request.key, version_id)
+        marker = {"x-amz-delete-marker": "true"} if gone and gone.is_delete_marker else {}
+        return Answer(204, headers={"x-amz-version-id": version_id, **marker})
+    headers = request.headers
+    check_delete(
+        bucket,
+        request.key,
+        headers.get("if-match"),
+        headers.get("x-amz-if-match-size"),
+        headers.get("x-amz-if-match-last-modified-time"),
+    )
+    if marker := s3.delete(bucket, request.key):
+        return Answer(204, headers={"x-amz-delete-marker": "true", "x-amz-version-id": marker.version_id})
+    return Answer(204)
+
+
+def check_delete(bucket: Bucket, key: str, etag: str | None, size: str | None, modified: str | None) -> None:
+    """The conditions of a delete (S3 API reference, DeleteObject): size and time are for directory buckets only, and
+    hold when there is no object."""
+    if (size or modified) and not bucket.is_directory:
+        raise S3Error("NotImplemented")
+    current = bucket.current(key)
+    if current is None:
+        if etag:
+            raise S3Error("NoSuchKey")
+        return
+    if etag and not matches_etag(etag, current.etag):
+        raise S3Error("PreconditionFailed")
+    if size and int(size) != current.size:
+        raise S3Error("PreconditionFailed")
+    if modified and parse_time(modified) != current.modified:
+        raise S3Error("PreconditionFailed")
+
+
+def delete_objects(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
+    yield 0
+    root = parse_xml(request.body)
+    entries = root.findall("{*}Object")
+    if not 1 <= len(entries) <= PAGE:
+        raise S3Error("MalformedXML")
+    keys = [entry.findtext("{*}Key", "") for entry in entries]
+    if bucket.is_directory and any(not key.strip() for key in keys):
+        raise S3Error("InvalidRequest", "A key may not consist of white space only")
+    quiet = root.findtext("{*}Quiet") == "true"
+    return xml("DeleteResult", "".join(delete_entry(s3, bucket, entry, quiet) for entry in entries))
+
+
+def delete_entry(s3: S3, bucket: Bucket, entry: ElementTree.Element, quiet: bool) -> str:
+    key, version_id = entry.findtext("{*}Key", ""), entry.findtext("{*}VersionId")
+    try:
+        if version_id and bucket.versioning:
+            s3.delete_version(bucket, key, version_id)
+        else:
+            etag, size = entry.findtext("{*}ETag"), entry.findtext("{*}Size")
+            check_delete(bucket, key, etag, size, entry.findtext("{*}LastModifiedTime"))
+            s3.delete(bucket, key)
+    except S3Error as error:
+        return f"<Error><Key>{escape(key)}</Key><Code>{error.code}</Code><Message>{error.message}</Message></Error>"
+    return "" if quiet else f"<Deleted><Key>{escape(key)}</Key></Deleted>"

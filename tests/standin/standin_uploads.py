@@ -1,0 +1,222 @@
+"""The S3 operations on multipart uploads and their parts."""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from xml.sax.saxutils import escape
+
+from standin_buckets import check_listing
+from standin_checks import check_condition_support, check_destination, find_bucket, metadata_from
+from standin_limits import COPY_TOO_LARGE, MAX_COPY, MAX_PARTS, MIN_PART, NO_BYTE_RANGE, PAGE, Steps
+from standin_objects import copy_source, decode_body, new_object, size_of, written_headers
+from standin_store import S3, Answer, Bucket, Object, Part, Request, S3Error, Span, Upload
+from standin_xml import encoding_type, iso, listed, parse_time, parse_xml, xml
+
+
+def create_multipart_upload(s3: S3, request: Request) -> Answer:
+    bucket = find_bucket(s3, request)
+    headers = metadata_from(request.headers)
+    upload = Upload(s3.token(), request.key, headers, int(time.time()), request.headers.get("x-amz-tagging", ""))
+    bucket.uploads[upload.id] = upload
+    return xml("InitiateMultipartUploadResult", f"{names(request)}<UploadId>{upload.id}</UploadId>")
+
+
+def names(request: Request) -> str:
+    return f"<Bucket>{request.bucket}</Bucket><Key>{escape(request.key)}</Key>"
+
+
+def find_upload(bucket: Bucket, request: Request) -> Upload:
+    upload = bucket.uploads.get(request.query["uploadId"])
+    if upload is None or upload.key != request.key:
+        raise S3Error("NoSuchUpload")
+    return upload
+
+
+def part_number(request: Request) -> int:
+    number = int(request.query["partNumber"])
+    if not 1 <= number <= MAX_PARTS:
+        raise S3Error("InvalidArgument", f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive")
+    return number
+
+
+def store_part(s3: S3, bucket: Bucket, upload: Upload, number: int, content: list[Span], etag: str) -> Part:
+    """A part that was under way during an abort may still land, and the upload has to be aborted again (S3 API
+    reference, AbortMultipartUpload)."""
+    if upload.is_completed:
+        raise S3Error("NoSuchUpload")
+    bucket.uploads[upload.id] = upload
+    upload.parts[number] = Part(
+        size_of(content), s3.token() if bucket.is_directory else etag, content, int(time.time())
+    )
+    return upload.parts[number]
+
+
+def upload_part(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
+    upload, number = find_upload(bucket, request), part_number(request)
+    body = decode_body(request)
+    yield len(body)
+    content = [(s3.next_generation(), 0, len(body))]
+    part = store_part(s3, bucket, upload, number, content, hashlib.md5(body).hexdigest())
+    return Answer(headers={"etag": f'"{part.etag}"'})
+
+
+def upload_part_copy(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
+    upload, number = find_upload(bucket, request), part_number(request)
+    _, _, source = copy_source(s3, request)
+    first, end = copy_range(request, source)
+    content = cut(source.content, first, end)
+    yield end - first
+    etag = hashlib.md5(f"{source.etag} {first} {end}".encode()).hexdigest()
+    part = store_part(s3, bucket, upload, number, content, etag)
+    result = f"<ETag>&quot;{part.etag}&quot;</ETag><LastModified>{iso(part.modified)}</LastModified>"
+    return xml("CopyPartResult", result)
+
+
+def copy_range(request: Request, source: Object) -> tuple[int, int]:
+    """First byte and byte after the last (S3 API reference, UploadPartCopy, CopySourceRange)."""
+    asked = request.headers.get("x-amz-copy-source-range")
+    if asked is None:
+        first, end = 0, source.size
+    else:
+        if not (parsed := re.fullmatch(r"bytes=(\d+)-(\d+)", asked)):
+            raise S3Error("InvalidArgument", "The x-amz-copy-source-range value must be of the form bytes=first-last")
+        first, end = int(parsed[1]), int(parsed[2]) + 1
+        if source.size <= MIN_PART:
+            raise S3Error("InvalidRequest", NO_BYTE_RANGE)
+        if not first < end <= source.size:
+            raise S3Error("InvalidArgument", f"Range specified is not valid for source object of size: {source.size}")
+    if end - first > MAX_COPY:
+        raise S3Error("InvalidRequest", COPY_TOO_LARGE)
+    return first, end
+
+
+def cut(content: list[Span], first: int, end: int) -> list[Span]:
+    """The spans between two byte offsets."""
+    pieces, offset = [], 0
+    for generation, start, stop in content:
+        low, high = max(first - offset, 0), min(end - offset, stop - start)
+        if low < high:
+            pieces.append((generation, start + low, start + high))
+        offset += stop - start
+    return pieces
+
+
+def join(pieces: list[Span]) -> list[Span]:
+    """Spans that continue each other become one."""
+    joined: list[Span] = []
+    for generation, first, end in pieces:
+        if joined and joined[-1][0] == generation and joined[-1][2] == first:
+            joined[-1] = (generation, joined[-1][1], end)
+        else:
+            joined.append((generation, first, end))
+    return joined
+
+
+def complete_multipart_upload(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
+    check_condition_support(bucket, request, "CompleteMultipartUpload")
+    upload = find_upload(bucket, request)
+    parts = named_parts(bucket, upload, request)
+    size = sum(part.size for part in parts)
+    if int(request.headers.get("x-amz-mp-object-size", size)) != size:
+        raise S3Error("InvalidRequest", "The provided 'x-amz-mp-object-size' header does not match what was computed")
+    yield size
+    find_upload(bucket, request)
+    check_destination(bucket, request)
+    etag = f"{hashlib.md5(''.join(part.etag for part in parts).encode()).hexdigest()}-{len(parts)}"
+    content = join([span for part in parts for span in part.content])
+    new = new_object(s3, bucket, content, etag, upload.headers)
+    new.tags, new.parts_count = upload.tags, len(parts)
+    upload.is_completed = True
+    del bucket.uploads[upload.id]
+    s3.store(bucket, request.key, new, "ObjectCreated:CompleteMultipartUpload")
+    result = f"{names(request)}<ETag>&quot;{new.etag}&quot;</ETag>"
+    return xml("CompleteMultipartUploadResult", result, written_headers(bucket, new))
+
+
+def named_parts(bucket: Bucket, upload: Upload, request: Request) -> list[Part]:
+    """The parts in the body of CompleteMultipartUpload, if an object may be made of them. Numbers rise, and in a
+    directory bucket without gaps from 1 (S3 API reference, CompletedPart)."""
+    parts, last = [], 0
+    for entry in parse_xml(request.body).findall("{*}Part"):
+        number, etag = int(entry.findtext("{*}PartNumber", "0")), entry.findtext("{*}ETag", "").strip('"')
+        if number <= last or (bucket.is_directory and number != last + 1):
+            raise S3Error("InvalidPartOrder")
+        part = upload.parts.get(number)
+        if part is None or part.etag != etag:
+            raise S3Error("InvalidPart")
+        parts.append(part)
+        last = number
+    if not parts:
+        raise S3Error("MalformedXML")
+    if any(part.size < MIN_PART for part in parts[:-1]):
+        raise S3Error("EntityTooSmall")
+    return parts
+
+
+def abort_multipart_upload(s3: S3, request: Request) -> Steps:
+    bucket = find_bucket(s3, request)
+    yield 0
+    if initiated := request.headers.get("x-amz-if-match-initiated-time"):
+        held = bucket.uploads.get(request.query["uploadId"])
+        if held is None:
+            return Answer(204)
+        if held.initiated != parse_time(initiated):
+            raise S3Error("PreconditionFailed")
+    upload = find_upload(bucket, request)
+    upload.parts = {}
+    del bucket.uploads[upload.id]
+    return Answer(204)
+
+
+def list_parts(s3: S3, request: Request) -> Answer:
+    upload = find_upload(find_bucket(s3, request), request)
+    after = int(request.query.get("part-number-marker") or 0)
+    limit = min(int(request.query.get("max-parts") or PAGE), PAGE)
+    numbers = sorted(number for number in upload.parts if number > after)
+    rows = [
+        f"<Part><PartNumber>{number}</PartNumber><ETag>&quot;{part.etag}&quot;</ETag><Size>{part.size}</Size>"
+        f"<LastModified>{iso(part.modified)}</LastModified></Part>"
+        for number, part in ((number, upload.parts[number]) for number in numbers[:limit])
+    ]
+    result = f"{names(request)}<UploadId>{upload.id}</UploadId><MaxParts>{limit}</MaxParts>{truncation(numbers, limit)}"
+    if len(numbers) > limit:
+        result += f"<NextPartNumberMarker>{numbers[limit - 1]}</NextPartNumberMarker>"
+    return xml("ListPartsResult", result + "".join(rows))
+
+
+def truncation(found: list, limit: int) -> str:
+    return f"<IsTruncated>{'true' if len(found) > limit else 'false'}</IsTruncated>"
+
+
+def list_multipart_uploads(s3: S3, request: Request) -> Answer:
+    bucket, query = find_bucket(s3, request), request.query
+    check_listing(bucket, query)
+    limit = min(int(query.get("max-uploads") or PAGE), PAGE)
+    order = upload_order(bucket)
+    after = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
+    if after[0] and not after[1]:
+        after = (after[0], "~")  # a key marker alone: behind every upload of that key
+    uploads = [u for u in bucket.uploads.values() if u.key.startswith(query.get("prefix", "")) and order(u) > after]
+    uploads.sort(key=order)
+    rows = [
+        f"<Upload><Key>{listed(upload.key, query)}</Key><UploadId>{upload.id}</UploadId>"
+        f"<Initiated>{iso(upload.initiated)}</Initiated></Upload>"
+        for upload in uploads[:limit]
+    ]
+    result = f"<Bucket>{bucket.name}</Bucket><MaxUploads>{limit}</MaxUploads>{truncation(uploads, limit)}"
+    if len(uploads) > limit:
+        key_marker, id_marker = order(uploads[limit - 1])
+        result += f"<NextKeyMarker>{listed(key_marker, query)}</NextKeyMarker>"
+        result += "" if bucket.is_directory else f"<NextUploadIdMarker>{id_marker}</NextUploadIdMarker>"
+    return xml("ListMultipartUploadsResult", result + encoding_type(query) + "".join(rows))
+
+
+def upload_order(bucket: Bucket) -> Callable[[Upload], tuple[str, str]]:
+    """By key; in a directory bucket in no order of keys and with an opaque key marker."""
+    if bucket.is_directory:
+        return lambda upload: (upload.id, "")
+    return lambda upload: (upload.key, upload.id)
