@@ -1,10 +1,12 @@
 """deploy.sh on two stand-ins for AWS, with both generations of the AWS CLI: what it makes, changes and waits for."""
 
+import pytest
 from account import APP, Account
 from deployment import assert_conforming, one_cli, one_cloud, states
 from recorder import MOTO_GAPS, Refusal
 
 
+@pytest.mark.fast
 def test_deploying_twice_cleaning_up_twice_and_deploying_again_leaves_what_others_have(account: Account) -> None:
     before = account.inventory()
     settings = {"ALARM_EMAIL": "ops@example.com"}
