@@ -29,7 +29,7 @@ class Buckets:
 
     settings: Settings
     s3: S3
-    parts: SideBySide
+    part_slots: SideBySide  # MAX_CONCURRENT_PARTS, shared by all large objects
     now: Callable[[], float] = time.monotonic
     left_out: LeftOut = NOTHING  # what the directory bucket turned out not to take
     source_seen: float = float("-inf")  # when the source bucket itself answered

@@ -75,7 +75,7 @@ async def copy_missing_parts(
         etags[part.number] = await copy_part(buckets, sync.key, source, upload, part)
         log_progress(sync.key, len(etags), total)
 
-    await buckets.parts.run(copy, missing)
+    await buckets.part_slots.run(copy, missing)
 
 
 def log_progress(key: str, done: int, total: int) -> None:
