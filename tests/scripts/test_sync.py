@@ -405,6 +405,8 @@ IDLE: dict[str, Any] = {
         ({"starter": None, "function_age": 181}, "failing"),
         ({"function_age": None}, "failing"),
         ({"starter": {**IDLE["starter"], "error": "[ERROR] ValueError", "decision": None}}, "failing"),
+        ({"starter": {**IDLE["starter"], "decision": {"failures": [], "failing": ""}}}, "idle"),
+        ({"starter": {**IDLE["starter"], "decision": {"failures": [], "failing": "CannotPull"}}}, "failing"),
         ({"starter": {**IDLE["starter"], "seconds_ago": 200}}, "failing"),
         ({"rule": {"enabled": True, "minutes": 5}, "starter": {**IDLE["starter"], "seconds_ago": 200}}, "idle"),
         ({"rule": {"enabled": True, "minutes": 120}, "starter": None}, "idle"),
