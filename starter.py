@@ -13,7 +13,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
+from time import time
 from typing import Any, NamedTuple
 
 import boto3
@@ -172,11 +173,11 @@ def wanted_workers(visible: int, in_flight: int, started: int, live: int, settin
     return min(most, full + max(live - full, math.ceil(visible / share)))
 
 
-def is_spot_short(tasks: Iterable[Task], now: float) -> bool:
-    """Whether Spot has had no room for five minutes: no Spot task started since the first sign, and the last is new.
+def is_spot_short(tasks: Sequence[Task], now: float) -> bool:
+    """Whether Spot has had no room for five minutes: there are signs of it, and no Spot task started since.
 
-    After a quarter of an hour one task asks Spot again. If that goes wrong the first sign is an old one, and on demand
-    follows at once.
+    A quarter of an hour after the last sign, and after an on-demand task, Spot is asked again. If that goes wrong the
+    first sign is an old one, and on demand follows at once.
     """
     spot = [task for task in tasks if task.spot]
     last_start = max((task.started for task in spot if task.started is not None), default=0.0)
@@ -185,7 +186,8 @@ def is_spot_short(tasks: Iterable[Task], now: float) -> bool:
     if not signs:
         return False
     begin, end = min(begin for begin, _ in signs), max(end for _, end in signs)
-    return now - begin >= SPOT_SECONDS and now - end < SHORTAGE_SECONDS
+    helped = any(not task.spot and task.created >= end for task in tasks)
+    return now - begin >= SPOT_SECONDS and not (helped and now - end >= SHORTAGE_SECONDS)
 
 
 def failed_tasks(tasks: Sequence[Task]) -> list[Task]:
@@ -266,7 +268,7 @@ def describe_tasks(settings: Mapping[str, Any], arns: Sequence[str], now: float)
 
 def read_task(found: Mapping[str, Any], now: float) -> Task:
     """A task as DescribeTasks tells it. Before it is PENDING it may have no createdAt (ECS API reference, Task)."""
-    times = {name: time.timestamp() for name, time in found.items() if isinstance(time, datetime)}
+    times = {name: value.timestamp() for name, value in found.items() if isinstance(value, datetime)}
     ends = [times[name] for name in ("executionStoppedAt", "stoppingAt", "stoppedAt") if name in times]
     containers = [container for container in found.get("containers", []) if container.get("name") == "worker"]
     return Task(
@@ -346,7 +348,7 @@ def look(settings: Mapping[str, Any], visible: int, in_flight: int) -> Decision:
     arns = list_running(settings)
     if not visible:
         return Decision(len(arns), min(len(arns), settings["MAX_WORKERS"]))
-    now = datetime.now(UTC).timestamp()
+    now = time()
     arns += [arn for arn in list_stopped(settings) if arn not in arns]
     return decide(visible, in_flight, describe_tasks(settings, arns, now), now, settings)
 

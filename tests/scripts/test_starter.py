@@ -30,10 +30,11 @@ ON_DEMAND = [{"capacityProvider": "FARGATE", "weight": 1}]
 
 LIST_STOPPED = {"cluster": "sync-cluster", "family": "sync-task", "desiredStatus": "STOPPED"}
 NUMBERS = itertools.count()
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 def seconds_ago(seconds: float) -> datetime:
-    return datetime.now(UTC) - timedelta(seconds=seconds)
+    return NOW - timedelta(seconds=seconds)
 
 
 def starting(age: float = 30, provider: str = "FARGATE_SPOT") -> dict[str, Any]:
@@ -157,6 +158,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.setenv("AWS_REGION", "eu-north-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setattr(starter, "time", NOW.timestamp)
     starter.clients.cache_clear()
     built = Cloud()
     with built.sqs, built.ecs:
@@ -239,13 +241,25 @@ def test_workers_on_every_page_of_the_list_count(cloud: Cloud) -> None:
 def test_more_than_a_hundred_tasks_are_described_in_calls_of_at_most_a_hundred(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MAX_WORKERS", "200")
+    monkeypatch.setenv("MAX_WORKERS", "60")
     cloud.has_messages(10_000, 0)
     cloud.has_tasks(*(running() for _ in range(60)), *(interrupted(900) for _ in range(60)))
-    cloud.ecs.add_response("run_task", {"tasks": [], "failures": [SPOT_SHORTAGE]})
-    for _ in range(27):
-        cloud.ecs.add_response("run_task", {"tasks": [], "failures": [SPOT_SHORTAGE]})
     assert starter.handler({}, None)["running"] == 60
+
+
+def test_of_very_many_stopped_tasks_so_many_are_looked_at_as_the_time_allows(cloud: Cloud) -> None:
+    cloud.has_messages(1, 0)
+    cloud.has_running(0)
+    arns = [f"arn:{number}" for number in range(500)]
+    for page in range(5):
+        token = {"nextToken": f"page {page}"} if page else {}
+        answer = {"taskArns": arns[100 * page : 100 * (page + 1)], "nextToken": f"page {page + 1}"}
+        cloud.ecs.add_response("list_tasks", answer, LIST_STOPPED | token)
+    for first in range(0, 500, 100):
+        request = {"cluster": "sync-cluster", "tasks": arns[first : first + 100]}
+        cloud.ecs.add_response("describe_tasks", {"tasks": []}, request)
+    cloud.starts(1, ["FARGATE_SPOT"])
+    starter.handler({}, None)
 
 
 def test_tasks_of_others_do_not_count(cloud: Cloud) -> None:
@@ -410,12 +424,21 @@ def test_tasks_that_spot_stops_before_they_start_lead_to_on_demand_after_five_mi
     assert starter.handler({}, None)["failing"] == ""
 
 
+EXITED = "Essential container in task exited"
+
+
+def done_on_demand(age: float) -> dict[str, Any]:
+    return stopped(running(age, "FARGATE"), "EssentialContainerExited", EXITED, age - 200, 0)
+
+
 @pytest.mark.parametrize(
     ("tasks", "strategy"),
     [
         ([interrupted(240), interrupted(60)], SPOT_FIRST),  # not for long
-        ([interrupted(2000), interrupted(950)], SPOT_FIRST),  # a quarter of an hour ago: worth a try
-        ([interrupted(2000), interrupted(60)], ON_DEMAND),  # the try went wrong
+        ([interrupted(2000), interrupted(950), done_on_demand(930)], SPOT_FIRST),  # worth a try again
+        ([interrupted(2000), interrupted(600), done_on_demand(580)], ON_DEMAND),  # too soon
+        ([interrupted(2000), done_on_demand(1900), interrupted(60)], ON_DEMAND),  # the try went wrong
+        ([interrupted(1800)], ON_DEMAND),  # the starter runs every half an hour
         ([interrupted(900), running(400)], SPOT_FIRST),  # Spot is back
         ([interrupted(900), running(400, "FARGATE")], ON_DEMAND),
         ([stopped(starting(900), "UserInitiated", starter.GAVE_UP, 590)], ON_DEMAND),
@@ -433,6 +456,44 @@ def test_how_long_a_shortage_of_spot_is_remembered(
     assert starter.handler({}, None)["failing"] == ""
 
 
+def as_of(task: starter.Task, now: float, form: str) -> starter.Task:
+    """What ECS says of a task of that age. On demand it works for three minutes; on Spot it gets no room."""
+    age = now - task.created
+    if task.stop_code or age < 60:
+        return task
+    if not task.spot:
+        worker = task._replace(started=task.created + 45)
+        done = {"wanted": False, "ended": task.created + 225, "stop_code": "EssentialContainerExited", "exit_code": 0}
+        return worker._replace(**done) if age > 225 else worker
+    if form == "waits":
+        return task
+    return task._replace(wanted=False, ended=task.created + 60, stop_code="SpotInterruption")
+
+
+@pytest.mark.parametrize(("form", "spot_tries"), [("waits", 12), ("is interrupted", 17)])
+def test_hours_without_spot_cost_minutes_and_not_a_try_each_minute(form: str, spot_tries: int) -> None:
+    """Work never ends, for three hours; ECS shows stopped tasks for one."""
+    settings = {"MAX_WORKERS": 1, "MESSAGES_PER_WORKER": 10}
+    known: dict[int, starter.Task] = {}
+    for now in range(60, 60 + 3 * 3600, 60):
+        known = {created: as_of(task, now, form) for created, task in known.items()}
+        seen = [task for task in known.values() if task.wanted or now - (task.ended or now) < 3600]
+        decision = starter.decide(1, 0, seen, now, settings)
+        for created, task in known.items():
+            if task.arn in decision.stop:
+                gave_up = {"wanted": False, "ended": now, "stop_code": "UserInitiated", "reason": starter.GAVE_UP}
+                known[created] = task._replace(**gave_up)
+        if decision.start:
+            assert now not in known
+            known[now] = starter.Task(str(now), now, spot=not decision.on_demand)
+        assert sum(task.wanted for task in known.values()) <= 1
+        assert decision.failing == ""
+    on_demand = [created for created, task in known.items() if not task.spot]
+    assert on_demand[0] <= 60 + 360
+    assert len(on_demand) >= 25
+    assert len(known) - len(on_demand) <= spot_tries
+
+
 def test_spot_is_asked_if_on_demand_has_no_room_either(cloud: Cloud) -> None:
     cloud.has_messages(1, 0)
     cloud.has_tasks(interrupted(400), interrupted(60))
@@ -442,9 +503,6 @@ def test_spot_is_asked_if_on_demand_has_no_room_either(cloud: Cloud) -> None:
 
 
 # Tasks that never get going.
-
-
-EXITED = "Essential container in task exited"
 
 
 @pytest.mark.parametrize(
