@@ -276,7 +276,7 @@ def read_task(found: Mapping[str, Any], now: float) -> Task:
         created=times.get("createdAt", now),
         started=times.get("startedAt"),
         ended=ends[0] if ends else None,
-        wanted=found.get("desiredStatus") == "RUNNING" and found.get("lastStatus") != "STOPPED",
+        wanted=found.get("desiredStatus") == "RUNNING",
         spot=found.get("capacityProviderName") == "FARGATE_SPOT",
         pulling="pullStartedAt" in times,
         stop_code=found.get("stopCode", ""),

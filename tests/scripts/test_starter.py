@@ -62,6 +62,7 @@ def stopped(task: dict[str, Any], code: str, reason: str, ended: float = 0, exit
     return task | end | {"stoppedAt": seconds_ago(ended), "containers": containers}
 
 
+EXITED = "Essential container in task exited"
 PULL = "CannotPullContainerError: pull image manifest has been retried 5 time(s): dial tcp: i/o timeout"
 
 
@@ -262,6 +263,18 @@ def test_of_very_many_stopped_tasks_so_many_are_looked_at_as_the_time_allows(clo
     starter.handler({}, None)
 
 
+def test_a_task_that_stops_while_the_starter_looks_does_not_count(cloud: Cloud) -> None:
+    """ECS API reference, ListTasks: "Recently stopped tasks might appear"."""
+    gone = stopped(running(), "EssentialContainerExited", EXITED, 1, 0)
+    cloud.has_messages(1, 0)
+    for request in ({"cluster": "sync-cluster", "startedBy": "s3-to-s3express-sync-starter"}, LIST_STOPPED):
+        cloud.ecs.add_response("list_tasks", {"taskArns": [gone["taskArn"]]}, request)
+    described = {"cluster": "sync-cluster", "tasks": [gone["taskArn"]]}
+    cloud.ecs.add_response("describe_tasks", {"tasks": [gone]}, described)
+    cloud.starts(1, ["FARGATE_SPOT"])
+    assert starter.handler({}, None)["running"] == 0
+
+
 def test_tasks_of_others_do_not_count(cloud: Cloud) -> None:
     """Those that compare the buckets have the same family."""
     others = [not_pulled(200) | {"startedBy": "sync-reconcile"}, interrupted(600) | {"startedBy": "sync-reconcile"}]
@@ -424,9 +437,6 @@ def test_tasks_that_spot_stops_before_they_start_lead_to_on_demand_after_five_mi
     assert starter.handler({}, None)["failing"] == ""
 
 
-EXITED = "Essential container in task exited"
-
-
 def done_on_demand(age: float) -> dict[str, Any]:
     return stopped(running(age, "FARGATE"), "EssentialContainerExited", EXITED, age - 200, 0)
 
@@ -526,6 +536,7 @@ def test_a_task_that_never_worked_fails_the_run_with_the_reason_of_ecs(
     assert report["started"] == {"FARGATE_SPOT": 1}
 
 
+@pytest.mark.parametrize("visible", [1, 10_000])
 @pytest.mark.parametrize(
     "tasks",
     [
@@ -534,9 +545,9 @@ def test_a_task_that_never_worked_fails_the_run_with_the_reason_of_ecs(
     ],
 )
 def test_every_run_fails_until_a_worker_starts_also_if_it_starts_nothing(
-    cloud: Cloud, tasks: list[dict[str, Any]]
+    cloud: Cloud, tasks: list[dict[str, Any]], visible: int
 ) -> None:
-    cloud.has_messages(10_000, 0)
+    cloud.has_messages(visible, 0)
     cloud.has_tasks(*tasks)
     with pytest.raises(RuntimeError, match="do not get to work"):
         starter.handler({}, None)
