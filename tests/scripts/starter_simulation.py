@@ -1,6 +1,8 @@
 """A day of the starter: decide() of starter.py with simulated messages and workers, beside simpler rules.
 
 Run it: python tests/scripts/starter_simulation.py. It prints the table; test_starter.py asserts what matters in it.
+Lag is from the event to the copy, without the seconds of the copy itself. A worker is idle while it starts, and while
+it holds nothing.
 """
 
 from __future__ import annotations
@@ -108,7 +110,7 @@ FORMULAS: dict[str, Formula] = {
 
 
 class Row(NamedTuple):
-    """What a rule came to in a scenario. Idle: minutes of workers that hold nothing, their start included."""
+    """What a rule came to in a scenario."""
 
     scenario: str
     formula: str
@@ -232,7 +234,6 @@ def table() -> list[Row]:
 
 def main() -> None:
     print("| scenario | rule | tasks started | idle worker minutes | lag p50 (s) | lag max (s) |")
-    # lag: from the event to the copy, without the seconds of the copy itself
     print("|---|---|---:|---:|---:|---:|")
     for row in table():
         left = f" ({row.unfinished} unfinished)" if row.unfinished else ""
