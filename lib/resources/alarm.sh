@@ -47,10 +47,21 @@ ensure_age_alarm() {
     Maximum "$ALARM_AGE_SECONDS" 3 "$why $cure")"
 }
 
+# Two failed runs in a row are an alarm: of a starter that runs every 15 minutes they are three periods of five minutes
+# apart. If it runs less often, a second one would come late, so the first is one.
+starter_alarm_periods() {
+  jq -n --argjson rate "$LAMBDA_POLL_RATE" 'if $rate <= 15
+    then {Period: 300, EvaluationPeriods: ($rate / 5 + 2 | floor), DatapointsToAlarm: 2}
+    else {Period: ($rate * 60), EvaluationPeriods: 1, DatapointsToAlarm: 1} end'
+}
+
 ensure_starter_alarm() {
-  local why="Why: the function that starts workers fails, so soon nothing is synced."
-  local cure="What to do: ./sync.sh logs starter tells the error; mend it, or run ./deploy.sh again."
-  ensure_alarm "$(alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 2 "$why $cure")"
+  local alarm periods
+  local why="Why: the function that starts workers fails, or they stop before they work, so soon nothing is synced."
+  local cure="What to do: ./sync.sh status and ./sync.sh logs starter tell the error; mend it, or run ./deploy.sh again."
+  alarm=$(alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 2 "$why $cure")
+  periods=$(starter_alarm_periods)
+  ensure_alarm "$(jq -c --argjson periods "$periods" '. + $periods' <<<"$alarm")"
 }
 
 list_alarm() {

@@ -30,11 +30,12 @@ starter_policy() {
     --arg definition "arn:aws:ecs:$REGION:$ACCOUNT:task-definition/$TASK_FAMILY:*" \
     --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
     --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" '
-    {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster |
+    {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster | ($cluster | sub(":cluster/"; ":task/")) as $task |
     {Version: "2012-10-17", Statement: [
       {Effect: "Allow", Action: "sqs:GetQueueAttributes", Resource: $queue},
       {Effect: "Allow", Action: "ecs:RunTask", Resource: $definition, Condition: $our_cluster},
       {Effect: "Allow", Action: "ecs:ListTasks", Resource: "*", Condition: $our_cluster},
+      {Effect: "Allow", Action: ["ecs:DescribeTasks", "ecs:StopTask"], Resource: "\($task)/*"},
       {Effect: "Allow", Action: "iam:PassRole", Resource: [$task_role, $exec_role],
        Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}},
       {Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs}]}'

@@ -8,7 +8,8 @@ usage: ./sync.sh status [--json]
   idle     nothing is waiting and nobody works
   working  messages are waiting or in work
   behind   the oldest message waits for more than 15 minutes, or workers could not be started
-  failing  a bucket does not answer, the starter fails or does not run, or the dead-letter queue is not empty
+  failing  a bucket does not answer, the starter fails or does not run, workers stop before they work, or the
+           dead-letter queue is not empty
 
 Exit status 1 when failing. The age of the oldest message is a CloudWatch metric, about a minute old.
 HELP
@@ -85,7 +86,8 @@ judge() {
        (.function_age | select(. == null) | "there is no function that starts workers: ./deploy.sh"),
        (select(.starter == null and $silence <= 3600 and (.function_age // 0) > $silence)
          | "the starter has not run for an hour"),
-       (.starter | select(. and .error != "") | "the starter failed: \(.error)"),
+       (.starter | select(. and .error != "") | "the starter failed: \(.error | split("\n")[0])"),
+       (.starter.decision | select(. and (.failing // "") != "") | "workers do not get to work: \(.failing)"),
        (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
        (.dead_letters.visible | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh redrive")]
       as $failing

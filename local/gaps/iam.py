@@ -33,6 +33,8 @@ def enforce(original, access_key_id, action, service, region, resource_arn="*", 
         checks = [(action, resource_arn, {"ecs:cluster": resource_arn})]
         if action == "ecs:RunTask" and (request := iam_evaluator._signed_request.get()):
             checks = run_task_checks(resource_arn, json.loads(request.body).get("taskDefinition", ""))
+        if action in ("ecs:DescribeTasks", "ecs:StopTask") and (request := iam_evaluator._signed_request.get()):
+            checks = task_checks(action, resource_arn, json.loads(request.body))
     denials = (original(access_key_id, a, service, region, resource_arn=r, service_context=c) for a, r, c in checks)
     return next(filter(None, denials), None)
 
@@ -41,6 +43,13 @@ def express_check(operation, bucket, region):
     """One check, on the bucket: a directory bucket has no permissions per object."""
     action = operation if operation in EXPRESS_ACTIONS else "CreateSession"
     return f"s3express:{action}", f"arn:aws:s3express:{region}:{get_account_id()}:bucket/{bucket}", None
+
+
+def task_checks(action, cluster_arn, request):
+    """On each task; the cluster is in the task's ARN (Service Authorization Reference)."""
+    tasks = [*request.get("tasks", []), *filter(None, [request.get("task")])]
+    folder = cluster_arn.replace(":cluster/", ":task/")
+    return [(action, f"{folder}/{task.rpartition('/')[2]}", {"ecs:cluster": cluster_arn}) for task in tasks]
 
 
 def run_task_checks(cluster_arn, reference):

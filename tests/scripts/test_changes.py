@@ -34,7 +34,10 @@ def test_other_build_arguments_make_another_image(account: Account) -> None:
 # A changed setting, and the resources that have to change with it; every other one has to stay.
 CHANGED_SETTINGS = {
     ("MAX_WORKERS", "3"): {f"function {APP}-starter": "Environment"},
-    ("LAMBDA_POLL_RATE", "5"): {f"rule {APP}-starter-rule": "ScheduleExpression"},
+    ("LAMBDA_POLL_RATE", "5"): {
+        f"rule {APP}-starter-rule": "ScheduleExpression",
+        f"alarm {APP}-starter-fails": "EvaluationPeriods",
+    },
     ("PREFIX_FILTER", "models/a b/"): {
         f"role {APP}-task-role": "policy",
         f"task definition {APP}-task": "containerDefinitions",

@@ -60,7 +60,11 @@ def needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str, st
         yield action, "/".join(filter(None, (f"arn:aws:s3:::{SOURCE}", parameters.get("Key")))), {}
     if "CopySource" in parameters:
         yield "s3:GetObject", f"arn:aws:s3:::{unquote(parameters['CopySource']).lstrip('/')}", {}
-    if call.service == "ecs":
+    if call.operation in ("DescribeTasks", "StopTask"):
+        for task in as_list(parameters.get("tasks") or parameters["task"]):
+            name = task.rpartition("/")[2]
+            yield f"ecs:{call.operation}", f"arn:aws:ecs:{here}:task/{parameters['cluster']}/{name}", {}
+    elif call.service == "ecs":
         cluster = {"ecs:cluster": f"arn:aws:ecs:{here}:cluster/{parameters['cluster']}"}
         revision = f"arn:aws:ecs:{here}:task-definition/{parameters.get('taskDefinition')}:1"
         yield f"ecs:{call.operation}", revision if call.operation == "RunTask" else "*", cluster
@@ -86,6 +90,15 @@ def process_environment(account: Account, settings: dict[str, str]) -> dict[str,
     return {"PATH": os.environ["PATH"]} | settings | CREDENTIALS | own
 
 
+# The second run looks at the task of the first; it waits for Spot in no stand-in, so it is stopped by hand.
+RUN_STARTER = """
+import os, starter
+print(starter.handler({}, None), starter.handler({}, None))
+settings = starter.load_settings(os.environ)
+print(starter.stop_tasks(settings, starter.list_running(settings)))
+"""
+
+
 @one_cloud
 @one_cli
 def test_the_starter_may_do_what_it_does_and_no_more(account: Account) -> None:
@@ -94,12 +107,12 @@ def test_the_starter_may_do_what_it_does_and_no_more(account: Account) -> None:
     account.client("sqs").send_message(QueueUrl=starter["QUEUE_URL"], MessageBody="work")
     account.recorder.forget()
     subprocess.run(
-        [sys.executable, "-c", "import starter; print(starter.handler({}, None))"],
+        [sys.executable, "-c", RUN_STARTER],
         cwd=account.project,
         env=process_environment(account, starter),
         check=True,
     )
-    assert "RunTask" in {call.operation for call in account.recorder.writes}
+    assert {"RunTask", "StopTask"} == {call.operation for call in account.recorder.writes}
     assert_conforming(account)
     # Lambda itself writes the log with the function's role.
     unused = unused_grants(account, account.role_policy("starter-role"))

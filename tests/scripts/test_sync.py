@@ -413,6 +413,8 @@ IDLE: dict[str, Any] = {
         ({"starter": None, "function_age": 181}, "failing"),
         ({"function_age": None}, "failing"),
         ({"starter": {**IDLE["starter"], "error": "[ERROR] ValueError", "decision": None}}, "failing"),
+        ({"starter": {**IDLE["starter"], "decision": {"failures": [], "failing": ""}}}, "idle"),
+        ({"starter": {**IDLE["starter"], "decision": {"failures": [], "failing": "CannotPull"}}}, "failing"),
         ({"starter": {**IDLE["starter"], "seconds_ago": 200}}, "failing"),
         ({"rule": {"enabled": True, "minutes": 5}, "starter": {**IDLE["starter"], "seconds_ago": 200}}, "idle"),
         ({"rule": {"enabled": True, "minutes": 120}, "starter": None}, "idle"),
@@ -427,3 +429,24 @@ def test_the_one_word_of_status(changed: dict[str, Any], state: str):
     judged = json.loads(done.stdout)
     assert judged["state"] == state, judged
     assert bool(judged["reasons"]) == (state in ("behind", "failing"))
+
+
+PULL = "TaskFailedToStart: CannotPullContainerError: i/o timeout"
+
+
+@pytest.mark.parametrize(
+    "starter",
+    [
+        {"decision": {"failures": [], "failing": PULL}, "error": ""},
+        {"decision": None, "error": f"[ERROR] RuntimeError: {PULL}\nTraceback (most recent call last):\n  File"},
+    ],
+)
+def test_status_says_why_workers_do_not_get_to_work(starter: dict[str, Any]):
+    """The decision and the error come in the same second: whichever is the newest line tells it."""
+    found = IDLE | {"starter": IDLE["starter"] | starter, "queue": IDLE["queue"] | {"visible": 1}}
+    command = ["bash", "-c", f"source '{ROOT}/sync.sh'; judge"]
+    done = subprocess.run(command, input=json.dumps(found), capture_output=True, text=True, check=True)
+    judged = json.loads(done.stdout)
+    assert judged["state"] == "failing"
+    assert PULL in judged["reasons"][0]
+    assert "Traceback" not in judged["reasons"][0]

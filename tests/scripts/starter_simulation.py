@@ -1,0 +1,245 @@
+"""A day of the starter: decide() of starter.py with simulated messages and workers, beside simpler rules.
+
+Run it: python tests/scripts/starter_simulation.py. It prints the table; test_starter.py asserts what matters in it.
+Lag is from the event to the copy, without the seconds of the copy itself. A worker is idle while it starts, and while
+it holds nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import starter
+
+DAY, HOUR, MINUTE = 86_400, 3_600, 60
+SETTINGS = {"MAX_WORKERS": 2, "MESSAGES_PER_WORKER": 10}
+VISIBILITY_TIMEOUT = 7_200
+START_SECONDS = 45  # README: the start of a task takes 30 to 60 s
+IDLE_SECONDS = 60  # EMPTY_POLLS_BEFORE_EXIT times WAIT_TIME_SECONDS
+RECEIVED_A_SECOND = 1_000
+SMALL_HELD, MOST_HELD = 2 * 256 - 10, 4 * 256  # has_room() of mirror/jobs.py, one process
+LONG_SECONDS = 10  # a copy of so many seconds has given its slot back
+HAND_BACK_SECONDS = 5  # SIGTERM to the messages of long copies being visible again
+
+
+@dataclass(order=True)
+class Message:
+    sent: int
+    seconds: float  # that its copy takes; less than one: so many of them fit into a second of one worker
+    left: float = 0  # of those, after an interruption
+    lag: int = -1  # from the event to the copy, without the seconds of the copy itself
+
+
+class Scenario(NamedTuple):
+    name: str
+    messages: list[Message]
+    killed_at: tuple[int, ...] = ()  # all workers die without a word
+    interrupted_at: tuple[int, ...] = ()  # Spot takes all workers back
+
+
+@dataclass
+class Worker:
+    created: int
+    held: list[tuple[int, Message]] = field(default_factory=list)  # heap by the end of the copy
+    small: deque[Message] = field(default_factory=deque)
+    long: int = 0
+    last_work: int = 0
+
+    @property
+    def started(self) -> int:
+        return self.created + START_SECONDS
+
+    def has_room(self) -> bool:
+        return len(self.small) + len(self.held) - self.long <= SMALL_HELD and self.holds() < MOST_HELD
+
+    def holds(self) -> int:
+        return len(self.small) + len(self.held)
+
+    def as_task(self, now: int) -> starter.Task:
+        started = self.started if self.started <= now else None
+        return starter.Task(str(id(self)), self.created, started)
+
+
+class Counts(NamedTuple):
+    visible: int
+    in_flight: int
+
+
+Formula = Callable[[Counts, list[starter.Task], int], int]
+
+
+def count_everything(counts: Counts, tasks: list[starter.Task], _now: int) -> int:
+    """Release 1.0.0: messages in flight count, whoever holds them."""
+    wanted = math.ceil(sum(counts) / SETTINGS["MESSAGES_PER_WORKER"])
+    return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(tasks))
+
+
+def count_visible_beside(counts: Counts, tasks: list[starter.Task], _now: int) -> int:
+    """Whoever runs counts for nothing; a worker that is starting counts for its share."""
+    starting = sum(task.started is None for task in tasks)
+    wanted = len(tasks) - starting + max(starting, math.ceil(counts.visible / SETTINGS["MESSAGES_PER_WORKER"]))
+    return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(tasks))
+
+
+def count_visible_only(counts: Counts, tasks: list[starter.Task], _now: int) -> int:
+    """Whoever runs counts for its share, full or not."""
+    wanted = math.ceil(counts.visible / SETTINGS["MESSAGES_PER_WORKER"])
+    return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(tasks))
+
+
+def decide(counts: Counts, tasks: list[starter.Task], now: int) -> int:
+    return starter.decide(*counts, tasks, now, SETTINGS).start if counts.visible else 0
+
+
+FORMULAS: dict[str, Formula] = {
+    "1.0.0": count_everything,
+    "visible beside running": count_visible_beside,
+    "visible only": count_visible_only,
+    "starter.py": decide,
+}
+
+
+class Row(NamedTuple):
+    """What a rule came to in a scenario."""
+
+    scenario: str
+    formula: str
+    started: int
+    idle_minutes: int
+    lag_p50: int
+    lag_max: int
+    unfinished: int
+
+
+class Day:
+    """One second after the other. The starter counts before the workers receive: the worst case for its counts."""
+
+    def __init__(self, scenario: Scenario, formula: Formula) -> None:
+        self.scenario, self.formula = scenario, formula
+        self.messages = [Message(message.sent, message.seconds, message.seconds) for message in scenario.messages]
+        self.arriving = deque(sorted(self.messages))
+        self.visible: deque[Message] = deque()
+        self.returning: list[tuple[int, Message]] = []  # heap: messages nobody holds, by the end of their timeout
+        self.workers: list[Worker] = []
+        self.started = self.idle = 0
+
+    def run(self) -> None:
+        for now in range(DAY):
+            while self.arriving and self.arriving[0].sent <= now:
+                self.visible.append(self.arriving.popleft())
+            while self.returning and self.returning[0][0] <= now:
+                self.visible.append(heapq.heappop(self.returning)[1])
+            if now in self.scenario.killed_at:
+                self.lose_workers(now, VISIBILITY_TIMEOUT)
+            if now in self.scenario.interrupted_at:
+                self.lose_workers(now, HAND_BACK_SECONDS)
+            if now % MINUTE == 0:
+                self.start(now)
+            for worker in self.workers:
+                self.work(worker, now)
+            self.workers = [worker for worker in self.workers if now - worker.last_work < IDLE_SECONDS]
+
+    def start(self, now: int) -> None:
+        in_flight = len(self.returning) + sum(worker.holds() for worker in self.workers)
+        tasks = [worker.as_task(now) for worker in self.workers]
+        count = self.formula(Counts(len(self.visible), in_flight), tasks, now)
+        self.workers += [Worker(now, last_work=now + START_SECONDS) for _ in range(count)]
+        self.started += count
+
+    def lose_workers(self, now: int, seconds: int) -> None:
+        """The parts of a long copy that are done stay done."""
+        for worker in self.workers:
+            for end, message in [*worker.held, *((now, message) for message in worker.small)]:
+                message.left = min(message.left, max(1, end - now))
+                heapq.heappush(self.returning, (now + seconds, message))
+        self.workers = []
+
+    def work(self, worker: Worker, now: int) -> None:
+        if worker.started > now:
+            self.idle += 1
+            return
+        while worker.held and worker.held[0][0] <= now:
+            message = heapq.heappop(worker.held)[1]
+            message.lag = now - message.sent - math.ceil(message.seconds)
+            worker.long -= message.seconds >= LONG_SECONDS
+        received = 0
+        spent = 0.0
+        while True:
+            while self.visible and worker.has_room() and received < RECEIVED_A_SECOND:
+                self.take(worker, self.visible.popleft(), now)
+                received += 1
+            if not worker.small or spent + worker.small[0].seconds > 1:
+                break
+            message = worker.small.popleft()
+            message.lag = now - message.sent
+            spent += message.seconds
+        busy = received or worker.holds()
+        worker.last_work = now if busy else worker.last_work
+        self.idle += not busy
+
+    def take(self, worker: Worker, message: Message, now: int) -> None:
+        if message.seconds < 1:
+            worker.small.append(message)
+            return
+        worker.long += message.seconds >= LONG_SECONDS
+        heapq.heappush(worker.held, (now + math.ceil(message.left), message))
+
+    def row(self, formula: str) -> Row:
+        lags = sorted(message.lag for message in self.messages if message.lag >= 0)
+        unfinished = len(self.messages) - len(lags)
+        middle, most = (lags[len(lags) // 2], lags[-1]) if lags else (0, 0)
+        return Row(self.scenario.name, formula, self.started, round(self.idle / 60), middle, most, unfinished)
+
+
+def scenarios() -> Iterator[Scenario]:
+    chance = random.Random(12)
+    small = 1 / 1_000
+    singles = [Message(chance.randrange(DAY - HOUR), 2) for _ in range(24)]
+    yield Scenario("single files: 24 in a day", singles)
+    yield Scenario("burst of 10,000 small ones", [Message(HOUR, small) for _ in range(10_000)])
+    eleven = [Message(HOUR + second, 40 * MINUTE) for second in range(11)]
+    yield Scenario("eleven copies of 40 minutes", eleven)
+    held = [Message(HOUR, 10 * MINUTE) for _ in range(500)]
+    yield Scenario("killed while it holds 500, then single files", held + singles, killed_at=(HOUR + 4 * MINUTE,))
+    trickle = [Message(second, small) for second in range(HOUR, DAY - HOUR, 7)]
+    yield Scenario("steady trickle: one in 7 s", trickle)
+    hourly = tuple(HOUR * hour + chance.randrange(HOUR) for hour in range(24))
+    long = [Message(HOUR + 20 * MINUTE * number, 40 * MINUTE) for number in range(60)]
+    yield Scenario("long copies, Spot interrupts every hour", long, interrupted_at=hourly)
+    full = [Message(HOUR + second, 5 * HOUR) for second in range(MOST_HELD)]
+    yield Scenario("five small ones behind a full worker", full + [Message(2 * HOUR, small) for _ in range(5)])
+    bursts = [Message(HOUR * hour + second, small) for hour in range(1, 23) for second in range(120)]
+    yield Scenario("two minutes of one a second, every hour", bursts)
+
+
+def table() -> list[Row]:
+    rows = []
+    for scenario in scenarios():
+        for name, formula in FORMULAS.items():
+            day = Day(scenario, formula)
+            day.run()
+            rows.append(day.row(name))
+    return rows
+
+
+def main() -> None:
+    print("| scenario | rule | tasks started | idle worker minutes | lag p50 (s) | lag max (s) |")
+    print("|---|---|---:|---:|---:|---:|")
+    for row in table():
+        left = f" ({row.unfinished} unfinished)" if row.unfinished else ""
+        numbers = f"{row.started:,} | {row.idle_minutes:,} | {row.lag_p50:,} | {row.lag_max:,}{left}"
+        print(f"| {row.scenario} | {row.formula} | {numbers} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The alarm on the starter fires within a quarter of an hour of the first failed run, at every poll rate."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MINUTE = 60
+
+
+def starter_alarm(rate: int) -> dict[str, Any]:
+    """The alarm as deploy.sh puts it."""
+    script = "set_names; TOPIC_ARN=arn; ensure_alarm() { printf '%s' \"$1\"; }; ensure_starter_alarm"
+    command = ["bash", "-c", f"source '{ROOT}/deploy.sh'; {script}"]
+    environment = {"PATH": os.environ["PATH"], "LAMBDA_POLL_RATE": str(rate)}
+    return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+
+
+def fires_at(alarm: dict[str, Any], failed_runs: list[int]) -> int:
+    """The first failed run, in seconds, at which enough of the last periods hold one. Periods begin at multiples."""
+    assert (alarm["Statistic"], alarm["Threshold"], alarm["TreatMissingData"]) == ("Sum", 0, "notBreaching")
+    for now in failed_runs:
+        newest = now // alarm["Period"]
+        breaching = {run // alarm["Period"] for run in failed_runs if run <= now}
+        window = range(newest - alarm["EvaluationPeriods"] + 1, newest + 1)
+        if sum(period in breaching for period in window) >= alarm["DatapointsToAlarm"]:
+            return now
+    raise AssertionError("it never fires")
+
+
+@pytest.mark.parametrize("rate", [1, 2, 3, 4, 5, 7, 10, 14, 15, 16, 30, 60, 1440])
+def test_the_alarm_fires_within_a_quarter_of_an_hour_of_the_first_failed_run(rate: int) -> None:
+    alarm = starter_alarm(rate)
+    for first in (0, 1, 2 * MINUTE, 4 * MINUTE + 59, 7 * MINUTE + 30):
+        for late in (0, 50):  # every second run comes so many seconds late
+            runs = [first + number * rate * MINUTE + number % 2 * late for number in range(20)]
+            assert fires_at(alarm, runs) - first <= 15 * MINUTE + late
+
+
+@pytest.mark.parametrize("rate", [1, 5, 15])
+def test_a_single_failed_run_is_no_alarm(rate: int) -> None:
+    with pytest.raises(AssertionError, match="never fires"):
+        fires_at(starter_alarm(rate), [100])
+
+
+@pytest.mark.parametrize("rate", [1, 15, 16, 1440])
+def test_the_periods_are_ones_that_cloudwatch_takes(rate: int) -> None:
+    """CloudWatch API reference, PutMetricAlarm: Period, EvaluationPeriods."""
+    alarm = starter_alarm(rate)
+    assert alarm["Period"] % 60 == 0
+    assert alarm["Period"] * alarm["EvaluationPeriods"] <= 86_400
+    assert 1 <= alarm["DatapointsToAlarm"] <= alarm["EvaluationPeriods"]
