@@ -116,10 +116,18 @@ need_starter() {
 # starter_setting NAME: prints one variable of the starter, which is what the last deploy.sh decided.
 starter_setting() { find_starter | jq -r --arg name "$1" '.Environment.Variables[$name] // ""'; }
 
+# Without lambda:ListTags, GetFunction shows no tags, as if there were none (Lambda API reference): ListTags tells.
 list_function() {
-  local function
+  local function tags
   function=$(aws_or_nothing lambda get-function --function-name "$STARTER_NAME")
-  [[ -z $function ]] || jq '.Tags // {}' <<<"$function" | ours "$STARTER_NAME"
+  [[ -n $function ]] || return 0
+  tags=$(jq -c '.Tags // empty' <<<"$function")
+  if [[ -z $tags ]]; then
+    tags=$(aws_or_error lambda list-tags --resource "$STARTER_ARN") || die "function $STARTER_NAME stays, because" \
+      "its tags could not be read: $tags; allow yourself lambda:ListTags and run this again"
+    tags=$(jq -c '.Tags // {}' <<<"$tags")
+  fi
+  ours "$STARTER_NAME" <<<"$tags"
 }
 
 remove_function() { aws_unless_gone lambda delete-function --function-name "$1"; }
