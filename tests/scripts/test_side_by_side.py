@@ -15,7 +15,7 @@ MADE_MEANWHILE = (
     Refusal("CreateFunction", 1, "ResourceConflictException", "Function already exist: x", 409),
     Refusal("AddPermission", 1, "ResourceConflictException", "The statement id (x) provided already exists.", 409),
 )
-NO_ROLES = b"<ListRolesResponse><ListRolesResult><Roles/><IsTruncated>false</IsTruncated></ListRolesResult></ListRolesResponse>"
+NO_ROLES = b"<R><ListRolesResult><Roles/><IsTruncated>false</IsTruncated></ListRolesResult></R>"
 
 
 @one_cloud
