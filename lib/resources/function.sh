@@ -78,15 +78,23 @@ ensure_concurrency() {
   fi
 }
 
+# has_newer_role FUNCTION: only the role that it was made with may decrypt its environment, and not a new one of the
+# same name (re:Post, "How do I resolve KMSAccessDeniedException errors from AWS Lambda"), also if an interrupted run
+# made that one.
+has_newer_role() {
+  local made
+  was_created role "$STARTER_ROLE" && return
+  made=$(role_date "$STARTER_ROLE")
+  [[ $made > $(jq -r '.LastModified[:19]' <<<"$1") ]]
+}
+
 ensure_function() {
   local have want code different
   begin function "$STARTER_NAME"
   code=$(zip_starter "$TEMP_DIR/starter.zip")
   want=$(function_configuration)
   have=$(aws_or_nothing lambda get-function --function-name "$STARTER_NAME" | jq -c .Configuration)
-  # Only the role that it was made with may decrypt its environment, and not a new one of the same name (re:Post, "How
-  # do I resolve KMSAccessDeniedException errors from AWS Lambda").
-  if [[ -n $have ]] && was_created role "$STARTER_ROLE"; then
+  if [[ -n $have ]] && has_newer_role "$have"; then
     change "made anew" aws_or_die lambda delete-function --function-name "$STARTER_NAME"
     have=""
   fi

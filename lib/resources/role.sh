@@ -76,6 +76,9 @@ exec_policy() {
          Action: ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]}] end)}'
 }
 
+# role_date NAME: when a role was made that ensure_role found, as YYYY-MM-DDThh:mm:ss in UTC.
+role_date() { known_or_ask "date of $1" true; }
+
 # ensure_role NAME TRUST POLICY
 ensure_role() {
   local role policy
@@ -85,6 +88,7 @@ ensure_role() {
     create aws_or_die iam create-role --role-name "$1" --assume-role-policy-document "$2" \
       --tags "Key=app,Value=$APP_NAME" "Key=region,Value=$REGION"
   else
+    jq -r '.Role.CreateDate[:19]' <<<"$role" | keep "date of $1"
     same_json "$2" "$(jq .Role.AssumeRolePolicyDocument <<<"$role")" \
       || change trust aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$2"
     policy=$(aws_or_nothing iam get-role-policy --role-name "$1" --policy-name "$APP_NAME")

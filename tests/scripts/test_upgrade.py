@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from account import APP, PROJECT, SOURCE, Account
 from deployment import CHANGED, one_cli, one_cloud, states
 from recorder import Call
@@ -14,9 +15,9 @@ from recorder import Call
 RELEASE_1_0_0 = "edc5bab"
 
 
-def unpack_release(folder: Path) -> Path:
+def unpack_release(folder: Path, clone: Path = PROJECT) -> Path:
     """The files of release 1.0.0. Without the whole history there is nothing to upgrade from, and the test fails."""
-    command = ["git", "-C", PROJECT, "archive", RELEASE_1_0_0]
+    command = ["git", "-C", clone, "archive", RELEASE_1_0_0]
     done = subprocess.run(command, capture_output=True)
     assert done.returncode == 0, (
         f"this test needs the commit {RELEASE_1_0_0}, so a clone with its whole history (git fetch --unshallow): "
@@ -25,6 +26,12 @@ def unpack_release(folder: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+def test_a_clone_without_history_is_told_so(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    with pytest.raises(AssertionError, match=f"needs the commit {RELEASE_1_0_0}, so a clone with its whole history"):
+        unpack_release(tmp_path / "release", tmp_path)
 
 
 def our_notifications(call: Call) -> list[dict[str, Any]]:
