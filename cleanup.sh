@@ -76,6 +76,9 @@ carry_out() {
 cleanup_all() (
   FAILURES=0
   start_run
+  check_before_calls
+  check_identity
+  stop_on_problems
   check_tools
   check_account
   ((${#PROBLEMS[@]})) || check_previous_source
@@ -110,7 +113,7 @@ HELP
 }
 
 main() {
-  local option
+  local option local=false
   for option in "$@"; do
     case "$option" in
       --yes) ASSUME_YES=true ;;
@@ -119,16 +122,18 @@ main() {
         print_help
         return
         ;;
-      --local)
-        # shellcheck source=local/local.sh
-        source "$PROJECT_DIR/local/local.sh"
-        local_cleanup
-        return
-        ;;
+      --local) local=true ;;
       *) die "unknown option: $option (use --help)" ;;
     esac
   done
-  cleanup_all
+  if [[ $local == true ]]; then
+    [[ $DRY_RUN == false ]] || die "nothing was ended: --local does it, and no dry run (DRY_RUN=$DRY_RUN)"
+    # shellcheck source=local/local.sh
+    source "$PROJECT_DIR/local/local.sh"
+    local_cleanup
+  else
+    cleanup_all
+  fi
 }
 
 [[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

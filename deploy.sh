@@ -26,7 +26,7 @@
 : "${IMAGE_URI:=}"                 # a worker image that exists already; empty: build and push one
 : "${ECR_REGISTRY:=}"              # empty: the account's own registry
 : "${DOCKER_BUILD_FLAGS:=}"        # more words for docker buildx build
-: "${SRC_KMS_KEY_ARN:=}"           # the key of an SSE-KMS source bucket
+: "${SRC_KMS_KEY_ARN:=}"           # the keys of an SSE-KMS source bucket, comma separated
 : "${DST_KMS_KEY_ARN:=}"           # the key of an SSE-KMS destination bucket
 : "${SRC_BUCKET_OWNER:=}"          # account id; empty: the account that deploys
 : "${DST_BUCKET_OWNER:=}"
@@ -127,6 +127,8 @@ readonly RESOURCE_CHECKS=(
 # All of them run before the first write, and all problems are told at once.
 check_all() {
   local check
+  check_before_calls
+  stop_on_problems
   check_tools
   check_account
   if ((${#PROBLEMS[@]} == 0)); then
@@ -146,13 +148,14 @@ list_steps() {
   STEPS+=(ensure_ecs_role ensure_cluster ensure_task_definition ensure_security_group)
   [[ $CREATE_VPC_ENDPOINTS == false ]] || STEPS+=(ensure_s3_endpoint ensure_s3express_endpoint)
   STEPS+=(ensure_function ensure_rule)
-  [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || STEPS+=(ensure_lifecycle)
   STEPS+=(ensure_notification)
   # Alarms have to let go of a topic before it is removed.
   [[ -z $ALARM_EMAIL ]] || STEPS+=(ensure_topic)
   STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm)
   [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
   STEPS+=(ensure_dashboard)
+  # Housekeeping: the sync works without it.
+  [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || STEPS+=(ensure_lifecycle)
 }
 
 # --- deploying ----------------------------------------------------------------------------------------------------
@@ -172,11 +175,13 @@ print_next_commands() {
 deploy_all() (
   start_run
   STEP=0
+  LEFT=()
   check_all
   list_steps
   STEPS_TOTAL=${#STEPS[@]}
   for step in "${STEPS[@]}"; do "$step"; done
   [[ $DRY_RUN == true ]] || print_next_commands
+  print_left
 )
 
 print_help() {
@@ -199,6 +204,7 @@ HELP
 main() {
   case "${1:-}" in
     --local)
+      [[ $DRY_RUN == false ]] || die "DRY_RUN=$DRY_RUN: a local cloud is either made or not; unset it for --local"
       # shellcheck source=local/local.sh
       source "$PROJECT_DIR/local/local.sh"
       local_deploy "${@:2}"

@@ -19,6 +19,9 @@ source "$PROJECT_DIR/lib/verbs/redrive.sh"
 # verb_NAME of lib/verbs/NAME.sh runs it.
 readonly VERBS=(status logs reconcile redrive)
 
+# What DRY_RUN=true makes of a verb that writes.
+readonly -A DRY_OPTIONS=([reconcile]=--dry-run [redrive]=--list)
+
 print_help() {
   cat <<'HELP'
 usage: ./sync.sh [--local] VERB [options]     (./sync.sh VERB --help)
@@ -53,6 +56,7 @@ main() {
     '') usage "name a verb" ;;
     *)
       [[ " ${VERBS[*]} " == *" $1 "* ]] || usage "unknown verb $1"
+      if [[ $DRY_RUN == true && -n ${DRY_OPTIONS[$1]:-} ]]; then set -- "$@" "${DRY_OPTIONS[$1]}"; fi
       "verb_$1" "${@:2}"
       ;;
   esac

@@ -3,6 +3,8 @@
 # aws_or_die       any error ends the run
 # aws_or_nothing   for reading: prints nothing if the resource does not exist; any other error ends the run
 # aws_unless_gone  for removing: succeeds if the resource does not exist; any other error ends the run
+# aws_if_allowed   for what a run can do without: prints nothing if it does not exist, or if AWS denies it (was_denied
+#                  knows then); any other error ends the run
 # aws_or_error     prints the error instead of the answer, and fails
 # All but the last wait for refusals that pass by themselves.
 
@@ -17,6 +19,8 @@ readonly NOT_FOUND=(
 # Refusals that pass by themselves, as "call|error|what is waited for"; call and error are regular expressions.
 readonly TRANSIENT=(
   'sqs create-queue|QueueDeletedRecently|the queue of this name was deleted less than 60 s ago'
+  'sqs create-queue|ead letter target does not exist|SQS does not see the new dead-letter queue yet'
+  'logs .*|OperationAbortedException|another change of the log group is in progress'
   'ecs create-cluster|nable to assume the service linked role|ECS cannot use its service-linked role yet'
   'ecs .*-cluster.*|UpdateInProgressException|the cluster is being changed'
   'ecs delete-cluster|ClusterContainsTasksException|the last tasks are still ending'
@@ -28,6 +32,16 @@ readonly TRANSIENT=(
   'iam put-role-policy|NoSuchEntity|IAM does not see the new role yet'
   'iam delete-role|DeleteConflict|IAM does not see yet that the policies are gone'
 )
+
+# Those that pass only if this run made the role: of an older role, the same words are a refusal for good.
+readonly TRANSIENT_FOR_NEW_ROLE=(
+  'ecs register-task-definition|AccessDenied.*iam:PassRole|the new role cannot be given to ECS yet, or not by you'
+  'lambda create-function|AccessDenied.*iam:PassRole|the new role cannot be given to Lambda yet, or not by you'
+  'lambda create-function|invalid for CreateGrant.*not refer to a valid principal|KMS does not see the new role yet'
+)
+
+# What AWS says of something that came to be between our look at it and our making it.
+readonly MADE_MEANWHILE='AlreadyExists|QueueNameExists|InvalidGroup.Duplicate|(Function|provided) already exist'
 
 # CLI v1 ignores AWS_ENDPOINT_URL for SQS, and would use a legacy endpoint there, which gives queues other URLs than
 # CLI v2 does: an option says it to both. error_code() reads errors in the legacy format, whatever a user has chosen.
@@ -49,14 +63,37 @@ error_code() {
   if [[ $AWS_ERROR =~ $pattern ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; fi
 }
 
-aws_failed() { die "${RESOURCE:+$RESOURCE: }aws $1 $2 failed: $(sed '/^$/d' <<<"$AWS_ERROR")"; }
+# What to do about an error, if more is known than AWS says.
+advice() {
+  if [[ $AWS_ERROR =~ $MADE_MEANWHILE ]]; then
+    printf '; somebody made it in this moment: if that was another deploy.sh, run this again when it has ended\n'
+  elif [[ $AWS_ERROR == *iam:PassRole* ]]; then
+    printf '; allow yourself iam:PassRole for that role\n'
+  fi
+}
+
+aws_failed() { die "${RESOURCE:+$RESOURCE: }aws $1 $2 failed: $(sed '/^$/d' <<<"$AWS_ERROR")$(advice)"; }
 
 is_not_found() { [[ " ${NOT_FOUND[*]} " == *" $(error_code) "* ]]; }
 
+is_denied() { [[ $(error_code) == AccessDenied* ]]; }
+
+# Whether the error names a role that this run made; one that names no role is about the starter's.
+is_about_new_role() {
+  local role
+  for role in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
+    if [[ $AWS_ERROR == *":role/$role"* || $AWS_ERROR != *:role/* && $role == "$STARTER_ROLE" ]]; then
+      was_created role "$role" && return
+    fi
+  done
+  return 1
+}
+
 # Prints what AWS is waited for, or nothing when the error of aws "$@" is final.
 transient_reason() {
-  local row operation error reason
-  for row in "${TRANSIENT[@]}"; do
+  local row operation error reason rows=("${TRANSIENT[@]}")
+  if is_about_new_role; then rows+=("${TRANSIENT_FOR_NEW_ROLE[@]}"); fi
+  for row in "${rows[@]}"; do
     operation=${row%%|*} reason=${row##*|} error=${row#*|}
     error=${error%|*}
     if [[ "$1 $2" =~ ^$operation$ && $AWS_ERROR =~ $error ]]; then
@@ -73,14 +110,18 @@ pause() {
   sleep "$RETRY_PAUSE"
 }
 
-# patient_aws missing-is-fine|missing-is-an-error ARGUMENT...: runs aws until it succeeds; only the refusals in
-# TRANSIENT are tried again. With missing-is-fine, the answer that the resource does not exist is a success without
-# output.
+# patient_aws missing-is-an-error|missing-is-fine|denied-is-fine ARGUMENT...: runs aws until it succeeds; only the
+# refusals in TRANSIENT are tried again. With missing-is-fine, the answer that the resource does not exist is a success
+# without output; with denied-is-fine, the answer that the caller may not do it is one too, and is kept.
 patient_aws() {
   local reason try
   for ((try = 1; ; try++)); do
     if try_aws "${@:2}"; then return; fi
-    if [[ $1 == missing-is-fine ]] && is_not_found; then return; fi
+    if [[ $1 != missing-is-an-error ]] && is_not_found; then return; fi
+    if [[ $1 == denied-is-fine ]] && is_denied; then
+      keep "denied $RESOURCE" <<<"$AWS_ERROR"
+      return
+    fi
     reason=$(transient_reason "${@:2}")
     if [[ -z $reason ]] || ! pause "$try" "$reason"; then aws_failed "${@:2}"; fi
   done
@@ -91,6 +132,14 @@ aws_or_die() { patient_aws missing-is-an-error "$@"; }
 aws_or_nothing() { patient_aws missing-is-fine "$@"; }
 
 aws_unless_gone() { patient_aws missing-is-fine "$@"; }
+
+aws_if_allowed() { patient_aws denied-is-fine "$@"; }
+
+# Whether AWS denied something of this resource.
+was_denied() { is_known "denied $RESOURCE"; }
+
+# What AWS said then.
+denial() { known_or_ask "denied $RESOURCE" true | sed '/^$/d'; }
 
 aws_or_error() {
   try_aws "$@" || {

@@ -44,6 +44,15 @@ finish() {
   RESOURCE=""
 }
 
+# leave WHAT: something that a run could not do and can do without; told at its end, by print_left.
+leave() { LEFT+=("$*"); }
+
+print_left() {
+  ((${#LEFT[@]})) || return 0
+  printf '\nLeft, as your credentials may not do it:\n'
+  printf -- '- %s\n' "${LEFT[@]}"
+}
+
 join() {
   local separator=$1 joined=$2
   shift 2

@@ -8,6 +8,7 @@ readonly NUMBERS=(
   'TASK_CPU 256 32768' 'TASK_MEMORY 512 249856' 'WAIT_TIME_SECONDS 1 20' 'RETRY_BASE_SECONDS 1 3600'
   'COPY_TIMEOUT 1 900' 'MULTIPART_THRESHOLD 5242880 5368709120' 'PART_SIZE 5242880 5368709120'
   'MAX_CONCURRENT_PARTS 1 1024' 'MAX_CONCURRENT_KEYS 1 1024' 'PROCESSES 1 64' 'ALARM_AGE_SECONDS 60 1209600'
+  'RETRY_LIMIT 1 10000'
 )
 
 # vCPU units and the memory that Fargate has for them, in MiB: from, to, step (Amazon ECS Developer Guide, "Task size").
@@ -20,7 +21,13 @@ readonly FARGATE_SIZES=(
 # CloudWatch Logs API reference, PutRetentionPolicy.
 readonly RETENTION_DAYS=' 1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653 '
 
-readonly SWITCHES=(CREATE_VPC_ENDPOINTS)
+readonly SWITCHES=(DRY_RUN CREATE_VPC_ENDPOINTS)
+
+# Regions of other partitions than aws: China, GovCloud, the European Sovereign Cloud, and those nobody can see.
+readonly OTHER_PARTITIONS='(cn|us-gov|us-iso[a-z]?|eu-iso[a-z]?|eusc)-.*'
+
+# An inline policy of a role holds 10,240 characters (IAM User Guide, "IAM and AWS STS quotas"), a key's ARN has 75.
+readonly MOST_KMS_KEYS=50
 
 is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,11})$ ]]; }
 
@@ -38,24 +45,70 @@ check_numbers() {
 # check_pattern NAME PATTERN MEANING
 check_pattern() { [[ ${!1} =~ ^($2)$ ]] || problem "$1=${!1}: set $3"; }
 
-check_words() {
+# What decides whether anything is written, and whom AWS is asked: all three scripts check it before their first call.
+check_before_calls() {
   local switch
+  for switch in "${SWITCHES[@]}"; do check_pattern "$switch" 'true|false' "true or false"; done
+  [[ ! $REGION =~ ^$OTHER_PARTITIONS$ ]] || problem "REGION=$REGION: S3 Express One Zone exists only in the partition" \
+    "aws, not in China, in GovCloud or in a sovereign cloud: set a Region such as eu-west-1"
+}
+
+# By these, cleanup.sh and sync.sh find a deployment. They take each name that an older deploy.sh took.
+check_identity() {
   check_pattern REGION '[a-z]{2}(-[a-z]+)+-[0-9]' "a Region such as eu-west-1"
   check_pattern SRC_BUCKET '[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]' "the name of a standard bucket"
   check_pattern APP_NAME '[a-z][a-z0-9-]{1,49}' "2 to 50 lower-case letters, digits and hyphens"
-  check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
-  check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"
-  for switch in "${SWITCHES[@]}"; do check_pattern "$switch" 'true|false' "true or false"; done
   check_pattern SRC_BUCKET_OWNER '([0-9]{12})?' "the 12 digits of an AWS account, or nothing"
   check_pattern DST_BUCKET_OWNER '([0-9]{12})?' "the 12 digits of an AWS account, or nothing"
-  check_pattern PREFIX_FILTER '[^*?$]*' "a prefix without * ? and \$, which IAM would read as wildcards"
-  check_pattern SRC_KMS_KEY_ARN '(arn:aws:kms:[^:]+:[0-9]{12}:key/.+)?' "the ARN of a KMS key (not of an alias)"
-  check_pattern DST_KMS_KEY_ARN '(arn:aws:kms:[^:]+:[0-9]{12}:key/.+)?' "the ARN of a KMS key (not of an alias)"
+}
+
+# The repository's name is APP_NAME, and no name of ECR ends in a hyphen (ECR API reference, CreateRepository); that of
+# the security group begins with it, and "sg-" is for ids (EC2 API reference, CreateSecurityGroup). With the longest
+# ending, -starter-rule, 50 characters keep within the 64 of a role, a rule and a function.
+check_new_name() {
+  [[ $APP_NAME != *- ]] || problem "APP_NAME=$APP_NAME: set a name that does not end in a hyphen, as ECR takes none"
+  [[ $APP_NAME != sg-* ]] || problem "APP_NAME=$APP_NAME: set a name that does not begin with sg-, as a security" \
+    "group's may not"
+}
+
+# check_kms_keys NAME: a comma list of ARNs, or nothing. S3 takes keys of the bucket's own Region.
+check_kms_keys() {
+  local arn arns
+  IFS=', ' read -ra arns <<<"${!1}"
+  ((${#arns[@]} <= MOST_KMS_KEYS)) || problem "$1: set at most $MOST_KMS_KEYS keys, a role's policy holds no more"
+  for arn in ${arns[@]+"${arns[@]}"}; do
+    [[ $arn =~ ^arn:aws:kms:$REGION:[0-9]{12}:key/[A-Za-z0-9-]+$ ]] \
+      || problem "$1=${!1}: $arn is not the ARN of a KMS key (not of an alias) in REGION=$REGION"
+  done
+}
+
+check_words() {
+  check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
+  check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"
+  check_pattern IMAGE_URI '[A-Za-z0-9._:/@-]{0,255}' "the name of an image, or nothing"
+  check_pattern ECR_REGISTRY '[A-Za-z0-9.:-]*' "the host of a registry, or nothing"
   check_pattern S3_CLIENT '(crt|boto3)?' "crt or boto3, or nothing"
   check_pattern LOG_LEVEL '(DEBUG|INFO|WARNING|ERROR)?' "DEBUG, INFO, WARNING or ERROR, or nothing"
-  check_pattern ALARM_EMAIL '([^@[:space:]]+@[^@[:space:]]+)?' "a mail address, or nothing"
-  [[ $RETENTION_DAYS == *" $LOG_RETENTION_DAYS "* ]] \
+  check_pattern ALARM_EMAIL '([^][@[:space:],;:<>()"\]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)?' "a mail address, or nothing"
+  check_pattern RETRY_PAUSE '[0-9]+(\.[0-9]+)?' "seconds"
+  is_number "$LOG_RETENTION_DAYS" && [[ $RETENTION_DAYS == *" $LOG_RETENTION_DAYS "* ]] \
     || problem "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: set one of$RETENTION_DAYS"
+}
+
+# The prefix becomes part of a filter of S3 and of a policy of IAM. Of the filter, XML and S3 take 1,024 characters in
+# their encoded form (S3 API reference, FilterRule), which is never shorter than the prefix. jq replaces what is no
+# UTF-8.
+check_prefix() {
+  local encoded
+  type -P jq >/dev/null || return 0 # a problem of its own
+  if [[ $(jq -nr --arg prefix "$PREFIX_FILTER" '$prefix') != "$PREFIX_FILTER" || $PREFIX_FILTER =~ [[:cntrl:]] ]]; then
+    problem "PREFIX_FILTER=$(printf '%q' "$PREFIX_FILTER"): set a prefix of UTF-8 without control characters"
+    return
+  fi
+  check_pattern PREFIX_FILTER '[^*?$]*' "a prefix without * ? and \$, which IAM would read as wildcards"
+  encoded=$(filter_value)
+  ((${#encoded} <= 1024)) || problem "PREFIX_FILTER=$PREFIX_FILTER: set a shorter prefix, S3 takes 1024 characters" \
+    "and it has ${#encoded} in the encoded form of S3's events"
 }
 
 # A message of a worker that died must not come back while its copy may still be running in S3 (worker.py has the same
@@ -81,9 +134,15 @@ check_task_size() {
     "${sizes[*]:-nothing; TASK_CPU has to be 256, 512, 1024, 2048, 4096, 8192, 16384 or 32768}"
 }
 
+# What deploy.sh checks beside check_before_calls; nothing of it needs an account.
 check_settings() {
   check_numbers
+  check_identity
+  check_new_name
   check_words
+  check_prefix
+  check_kms_keys SRC_KMS_KEY_ARN
+  check_kms_keys DST_KMS_KEY_ARN
   check_timeouts
   check_task_size
 }

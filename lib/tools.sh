@@ -36,18 +36,24 @@ check_tools() {
 
 # Leaves the account in ACCOUNT and all ARNs.
 check_account() {
-  local identity
+  local identity partition
   ((${#PROBLEMS[@]} == 0)) || return 0 # a tool is missing
   if ! identity=$(aws_or_error sts get-caller-identity); then
     problem "no usable AWS credentials: $identity; run aws configure, or set AWS_PROFILE"
     return
   fi
+  partition=$(jq -r '.Arn | split(":")[1]' <<<"$identity")
+  [[ $partition == aws ]] || problem "the AWS credentials are of the partition $partition, which has no S3 Express" \
+    "One Zone: use those of an account in the partition aws"
   set_account "$(jq -r .Account <<<"$identity")"
 }
 
 # What a verb begins with once its options are right.
 start_verb() {
   start_run
+  check_before_calls
+  check_identity
+  stop_on_problems
   check_tools
   check_account
   stop_on_problems

@@ -17,13 +17,21 @@ check_quota() {
     "them, or ask for more (Service Quotas, $SPOT_VCPU_QUOTA)"
 }
 
+# ECS or another deployment may make the role in this moment; then it is there.
+create_ecs_role() {
+  local error
+  error=$(aws_or_error iam create-service-linked-role --aws-service-name ecs.amazonaws.com) \
+    || [[ $error == *"has been taken in this account"* ]] \
+    || die "$RESOURCE: aws iam create-service-linked-role failed: $error"
+}
+
 # The role is the account's, not ours: it has no tag and stays at clean-up.
 ensure_ecs_role() {
   local roles
   begin "service-linked role" AWSServiceRoleForECS
   roles=$(aws_or_nothing iam list-roles --path-prefix /aws-service-role/ecs.amazonaws.com/)
   [[ $(jq '.Roles | length' <<<"$roles") != 0 ]] \
-    || create aws_or_die iam create-service-linked-role --aws-service-name ecs.amazonaws.com
+    || create create_ecs_role
   finish
 }
 

@@ -33,24 +33,40 @@ lifecycle_policy() {
     Condition: {StringEquals: {"s3express:SessionMode": "ReadWrite"}}}]}'
 }
 
-find_lifecycle() { aws_or_nothing s3api get-bucket-lifecycle-configuration --bucket "$DST_BUCKET"; }
+find_lifecycle() { aws_if_allowed s3api get-bucket-lifecycle-configuration --bucket "$DST_BUCKET"; }
 
 # is_our_lifecycle LIFECYCLE: true if it has our rule and no other.
 is_our_lifecycle() {
   [[ $(jq '.Rules | length' <<<"${1:-null}") == 1 && -z $(differing "$(lifecycle_rules)" "$1") ]]
 }
 
-find_bucket_policy() { aws_or_nothing s3api get-bucket-policy --bucket "$DST_BUCKET" | jq -r .Policy; }
+find_bucket_policy() { aws_if_allowed s3api get-bucket-policy --bucket "$DST_BUCKET" | jq -r .Policy; }
 
 ensure_bucket_policy() {
   local have
   have=$(find_bucket_policy)
+  if was_denied; then return; fi
   if [[ -z $have ]]; then
-    change "policy for it" aws_or_die s3api put-bucket-policy --bucket "$DST_BUCKET" --policy "$(lifecycle_policy)"
+    change "policy for it" aws_if_allowed s3api put-bucket-policy --bucket "$DST_BUCKET" --policy "$(lifecycle_policy)"
   elif [[ $have != *lifecycle.s3.amazonaws.com* ]]; then
     say "      the policy of $DST_BUCKET is someone else's and stays as it is;" \
       "incomplete uploads are aborted only once it also has the statement of $(lifecycle_policy)"
   fi
+}
+
+# The rights that a deployment and its removal need for the lifecycle (S3 API reference, the permissions of each call on
+# a directory bucket).
+lifecycle_rights() {
+  jq -nc --arg bucket "$DST_BUCKET_ARN" '{Effect: "Allow", Resource: $bucket, Action: ["GetLifecycleConfiguration",
+    "PutLifecycleConfiguration", "GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy"] | map("s3express:" + .)}'
+}
+
+# The sync works without the lifecycle, so a denial does not end a deployment.
+leave_lifecycle() {
+  CREATED=false CHANGES=()
+  leave "$RESOURCE, with the policy for it. Without them, parts of copies that were given up stay in the bucket and" \
+    "are paid for. $(denial). Add this statement to a policy of your own identity and run this again:" \
+    "$(lifecycle_rights)"
 }
 
 # Someone else's lifecycle stays as it is. Lifecycle cannot be set from another account (S3 API reference).
@@ -58,12 +74,25 @@ ensure_lifecycle() {
   local have
   begin "bucket lifecycle" "$DST_BUCKET"
   have=$(find_lifecycle)
-  if [[ -z $have ]]; then
-    create aws_or_die s3api put-bucket-lifecycle-configuration --bucket "$DST_BUCKET" \
+  if [[ -z $have ]] && ! was_denied; then
+    create aws_if_allowed s3api put-bucket-lifecycle-configuration --bucket "$DST_BUCKET" \
       --lifecycle-configuration "$(lifecycle_rules)"
   fi
-  if [[ -z $have || $have == *"\"$LIFECYCLE_RULE_ID\""* ]]; then ensure_bucket_policy; fi
-  finish
+  if [[ -z $have || $have == *"\"$LIFECYCLE_RULE_ID\""* ]] && ! was_denied; then ensure_bucket_policy; fi
+  if was_denied; then
+    leave_lifecycle
+    finish "left to you, see the end"
+  else
+    finish
+  fi
+}
+
+# What nobody may read stays, and is told.
+tell_denied() {
+  if was_denied; then
+    say "      stays, if deploy.sh made it: the ${RESOURCE#bucket } of $DST_BUCKET. $(denial). To have it removed," \
+      "add this statement to a policy of your own identity and run this again: $(lifecycle_rights)"
+  fi
 }
 
 # Rules of others may need it too. Neither is deploy.sh's on another account's bucket.
@@ -72,7 +101,9 @@ list_bucket_policy() {
   [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   policy=$(find_bucket_policy)
   lifecycle=$(find_lifecycle)
-  if same_json "$policy" "$(lifecycle_policy)" && { [[ -z $lifecycle ]] || is_our_lifecycle "$lifecycle"; }; then
+  if was_denied; then
+    tell_denied
+  elif same_json "$policy" "$(lifecycle_policy)" && { [[ -z $lifecycle ]] || is_our_lifecycle "$lifecycle"; }; then
     printf '%s\n' "$DST_BUCKET"
   fi
 }
@@ -83,7 +114,9 @@ list_bucket_lifecycle() {
   local lifecycle
   [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   lifecycle=$(find_lifecycle)
-  if is_our_lifecycle "$lifecycle"; then
+  if was_denied; then
+    tell_denied
+  elif is_our_lifecycle "$lifecycle"; then
     printf '%s\n' "$DST_BUCKET"
   elif [[ $lifecycle == *"\"$LIFECYCLE_RULE_ID\""* ]]; then
     say "      stays: the lifecycle of $DST_BUCKET, because it has rules of others too"

@@ -78,15 +78,23 @@ ensure_concurrency() {
   fi
 }
 
+# has_newer_role FUNCTION: only the role that it was made with may decrypt its environment, and not a new one of the
+# same name (re:Post, "How do I resolve KMSAccessDeniedException errors from AWS Lambda"), also if an interrupted run
+# made that one.
+has_newer_role() {
+  local made
+  was_created role "$STARTER_ROLE" && return
+  made=$(role_date "$STARTER_ROLE")
+  [[ $made > $(jq -r '.LastModified[:19]' <<<"$1") ]]
+}
+
 ensure_function() {
   local have want code different
   begin function "$STARTER_NAME"
   code=$(zip_starter "$TEMP_DIR/starter.zip")
   want=$(function_configuration)
   have=$(aws_or_nothing lambda get-function --function-name "$STARTER_NAME" | jq -c .Configuration)
-  # Only the role that it was made with may decrypt its environment, and not a new one of the same name (re:Post, "How
-  # do I resolve KMSAccessDeniedException errors from AWS Lambda").
-  if [[ -n $have ]] && was_created role "$STARTER_ROLE"; then
+  if [[ -n $have ]] && has_newer_role "$have"; then
     change "made anew" aws_or_die lambda delete-function --function-name "$STARTER_NAME"
     have=""
   fi
@@ -116,10 +124,18 @@ need_starter() {
 # starter_setting NAME: prints one variable of the starter, which is what the last deploy.sh decided.
 starter_setting() { find_starter | jq -r --arg name "$1" '.Environment.Variables[$name] // ""'; }
 
+# Without lambda:ListTags, GetFunction shows no tags, as if there were none (Lambda API reference): ListTags tells.
 list_function() {
-  local function
+  local function tags
   function=$(aws_or_nothing lambda get-function --function-name "$STARTER_NAME")
-  [[ -z $function ]] || jq '.Tags // {}' <<<"$function" | ours "$STARTER_NAME"
+  [[ -n $function ]] || return 0
+  tags=$(jq -c '.Tags // empty' <<<"$function")
+  if [[ -z $tags ]]; then
+    tags=$(aws_or_error lambda list-tags --resource "$STARTER_ARN") || die "function $STARTER_NAME stays, because" \
+      "its tags could not be read: $tags; allow yourself lambda:ListTags and run this again"
+    tags=$(jq -c '.Tags // {}' <<<"$tags")
+  fi
+  ours "$STARTER_NAME" <<<"$tags"
 }
 
 remove_function() { aws_unless_gone lambda delete-function --function-name "$1"; }

@@ -123,7 +123,14 @@ push_image() {
   build_image "$1"
   password=$(aws_or_die ecr get-login-password --output text)
   docker login --username AWS --password-stdin "$(image_registry)" <<<"$password" >&2
-  docker push "$1" >&2
+  docker push "$1" >&2 || is_there_now "$1"
+}
+
+# The repository refuses a tag that another deployment pushed in the meantime: it stands for the same image.
+is_there_now() {
+  local image
+  image=$(find_image)
+  [[ -n $image ]] || die "image $1: docker push failed, see above"
 }
 
 ensure_image() {
@@ -137,6 +144,7 @@ ensure_image() {
 
 list_repository() {
   local repository
+  [[ $APP_NAME != *- ]] || return 0 # ECR has no such name, and deploy.sh once let it begin
   repository=$(aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME")
   [[ -z $repository ]] \
     || aws_or_nothing ecr list-tags-for-resource --resource-arn "$REPOSITORY_ARN" | jq .tags | ours "$APP_NAME"

@@ -1,12 +1,18 @@
 # shellcheck shell=bash
 # The source bucket: its notification to the queue, among those of others.
 
+# S3 compares a filter with keys as its events write them: a space is +, other special characters are encoded (S3 User
+# Guide, "Configuring event notifications using object key name filtering", and reports from the field).
+filter_value() {
+  jq -nr --arg prefix "$PREFIX_FILTER" '$prefix | split("/") | map(@uri | gsub("%20"; "+")) | join("/")'
+}
+
 notification() {
-  jq -n --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" --arg prefix "$PREFIX_FILTER" '
+  jq -n --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" --arg prefix "$(filter_value)" '
     {Id: $id, QueueArn: $queue,
      Events: ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*", "s3:ObjectRestore:Completed"]}
     + if $prefix == "" then {} else
-      {Filter: {Key: {FilterRules: [{Name: "prefix", Value: ($prefix | split("/") | map(@uri) | join("/"))}]}}} end'
+      {Filter: {Key: {FilterRules: [{Name: "prefix", Value: $prefix}]}}} end'
 }
 
 check_source_bucket() {
@@ -24,15 +30,18 @@ check_source_bucket() {
 }
 
 # Two notifications for the same event may not cover the same key (S3 User Guide, "Configuring event notifications
-# using object key name filtering"); S3 would refuse ours as the last step.
+# using object key name filtering"); S3 would refuse ours as the last step. Others may have written their prefix as it
+# is or encoded: both are compared in the encoded form.
 overlapping_notifications() {
   jq -r --argjson ours "$(notification)" '
     def filters($name): [.Filter.Key.FilterRules[]? | select(.Name | ascii_downcase == $name).Value][0] // "";
+    def encoded: [scan("%[0-9A-Fa-f]{2}|[^%]|%")] | map(if test("^%..") then ascii_upcase
+      elif . == "/" or . == "+" then . else @uri end) | join("") | gsub("%20"; "+") | gsub("%2F"; "/");
     def meet($one; $two): ($one | startswith($two)) or ($two | startswith($one));
     def same_event($one; $two): ($one == $two)
       or (($one | split(":")[1]) == ($two | split(":")[1]) and any($one, $two; endswith(":*")));
     (.QueueConfigurations // []) + (.TopicConfigurations // []) + (.LambdaFunctionConfigurations // [])
-    | map(select(.Id != $ours.Id and meet(filters("prefix"); $ours | filters("prefix"))
+    | map(select(.Id != $ours.Id and meet(filters("prefix") | encoded; $ours | filters("prefix") | encoded)
       and any(.Events[] as $one | $ours.Events[] as $two | same_event($one; $two); .)))[]
     | "\(.Id) (\(.Events | join(", ")), prefix \"\(filters("prefix"))\")"' <<<"$1"
 }

@@ -41,18 +41,27 @@ starter_policy() {
       {Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs}]}'
 }
 
+# readable_prefix: prints PREFIX_FILTER up to its first character that no policy may hold (IAM API reference,
+# PutRolePolicy: U+0020 to U+00FF). Names in other alphabets keep working so; the role may then read more of the source
+# bucket than the worker looks at, and nothing outside of it.
+readable_prefix() {
+  jq -nr --arg prefix "$PREFIX_FILTER" '$prefix | explode | .[:(map(. > 255) | index(true))] | implode'
+}
+
 # Without s3:ListBucket a missing key answers 403 instead of 404 (S3 API reference, HeadObject).
 task_policy() {
-  jq -n --arg queue "$QUEUE_ARN" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg prefix "$PREFIX_FILTER" \
-    --arg destination "$DST_BUCKET_ARN" --arg source_key "$SRC_KMS_KEY_ARN" --arg destination_key "$DST_KMS_KEY_ARN" '
+  jq -n --arg queue "$QUEUE_ARN" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg prefix "$(readable_prefix)" \
+    --arg destination "$DST_BUCKET_ARN" --arg source_keys "$SRC_KMS_KEY_ARN" --arg destination_key "$DST_KMS_KEY_ARN" '
+    [$source_keys | splits("[, ]+") | select(. != "")] as $source_keys |
     {Version: "2012-10-17", Statement: ([
       {Effect: "Allow", Resource: $queue,
        Action: ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:SendMessage"]},
       {Effect: "Allow", Action: "s3:GetObject", Resource: "\($source)/\($prefix)*"},
       {Effect: "Allow", Action: "s3:ListBucket", Resource: $source},
       {Effect: "Allow", Action: "s3express:CreateSession", Resource: $destination}]
-      + if $source_key == "" then [] else
-        [{Effect: "Allow", Action: "kms:Decrypt", Resource: $source_key}] end
+      + if $source_keys == [] then [] else
+        [{Effect: "Allow", Action: "kms:Decrypt",
+          Resource: (if ($source_keys | length) == 1 then $source_keys[0] else $source_keys end)}] end
       + if $destination_key == "" then [] else
         [{Effect: "Allow", Action: ["kms:GenerateDataKey", "kms:Decrypt"], Resource: $destination_key}] end)}'
 }
@@ -68,6 +77,9 @@ exec_policy() {
          Action: ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]}] end)}'
 }
 
+# role_date NAME: when a role was made that ensure_role found, as YYYY-MM-DDThh:mm:ss in UTC.
+role_date() { known_or_ask "date of $1" true; }
+
 # ensure_role NAME TRUST POLICY
 ensure_role() {
   local role policy
@@ -77,6 +89,7 @@ ensure_role() {
     create aws_or_die iam create-role --role-name "$1" --assume-role-policy-document "$2" \
       --tags "Key=app,Value=$APP_NAME" "Key=region,Value=$REGION"
   else
+    jq -r '.Role.CreateDate[:19]' <<<"$role" | keep "date of $1"
     same_json "$2" "$(jq .Role.AssumeRolePolicyDocument <<<"$role")" \
       || change trust aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$2"
     policy=$(aws_or_nothing iam get-role-policy --role-name "$1" --policy-name "$APP_NAME")
@@ -88,7 +101,13 @@ ensure_role() {
 
 ensure_starter_role() { ensure_role "$STARTER_ROLE" "$(lambda_trust)" "$(starter_policy)"; }
 
-ensure_task_role() { ensure_role "$TASK_ROLE" "$(ecs_trust)" "$(task_policy)"; }
+ensure_task_role() {
+  local prefix
+  prefix=$(readable_prefix)
+  [[ $prefix == "$PREFIX_FILTER" ]] || say "      $TASK_ROLE may read s3://$SRC_BUCKET/$prefix*, as a policy of IAM" \
+    "cannot hold the rest of PREFIX_FILTER"
+  ensure_role "$TASK_ROLE" "$(ecs_trust)" "$(task_policy)"
+}
 
 ensure_exec_role() { ensure_role "$EXEC_ROLE" "$(ecs_trust)" "$(exec_policy)"; }
 

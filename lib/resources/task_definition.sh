@@ -19,6 +19,10 @@ worker_environment() {
     | to_entries | map({name: .key, value}) | sort_by(.name)'
 }
 
+# Lines are lost rather than waited for: a worker that stands still because CloudWatch Logs does not answer extends no
+# message and answers no SIGTERM, and nothing that it does to objects depends on the log. 25 MiB are 100,000 lines, a
+# minute at full speed; ECS's own default is 10 MiB, and another one is an account's choice (Amazon ECS API reference,
+# LogConfiguration).
 container_definition() {
   local image environment
   image=$(worker_image)
@@ -28,7 +32,8 @@ container_definition() {
       name: "worker", image: $image, essential: true, environment: $environment,
       stopTimeout: 120, readonlyRootFilesystem: true, linuxParameters: {initProcessEnabled: true},
       logConfiguration: {logDriver: "awslogs", options: {
-        "awslogs-group": $group, "awslogs-region": $region, "awslogs-stream-prefix": "worker"}}}'
+        "awslogs-group": $group, "awslogs-region": $region, "awslogs-stream-prefix": "worker",
+        mode: "non-blocking", "max-buffer-size": "25m"}}}'
 }
 
 task_definition() {

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote_plus, unquote
 
 from ministack import app
 from ministack.core import iam_evaluator
@@ -149,3 +149,9 @@ def list_one_kind(r, response):
         if (b"--x-s3</Name>" in bucket) != wanted:
             body = body.replace(bucket, b"")
     return status, headers, body
+
+
+@replaces(s3, "_key_matches_filter")
+def match_as_in_events(original, key, prefix, suffix):
+    """Compare the filter of a notification with the key as S3 writes it in events: a space is +."""
+    return original(quote_plus(key, safe="/"), prefix, suffix)

@@ -40,6 +40,16 @@ def test_deploying_twice_cleaning_up_twice_and_deploying_again_leaves_what_other
     assert set(states(output)) == {"exists", "created"}
 
 
+def may_not_pass(role: str) -> str:
+    """What AWS says of a role that the caller may not pass, or that it does not see yet."""
+    return f"User: u is not authorized to perform: iam:PassRole on resource: arn:aws:iam::1:role/{role}"
+
+
+NO_PRINCIPAL = (
+    "Lambda was unable to configure access to your environment variables because the KMS key is invalid for"
+    " CreateGrant. KMS Exception: InvalidArnException KMS Message: ARN does not refer to a valid principal"
+)
+
 # What AWS says for a while, and what the scripts say that they wait for.
 PASSING_REFUSALS = {
     "deploy.sh": [
@@ -56,6 +66,22 @@ PASSING_REFUSALS = {
                 "The role defined for the function cannot be assumed by Lambda.",
             ),
             "Lambda cannot assume the new role yet",
+        ),
+        (
+            Refusal("CreateFunction", 2, "AccessDeniedException", may_not_pass(f"{APP}-starter-role"), 403),
+            "the new role cannot be given to Lambda yet",
+        ),
+        (
+            Refusal("CreateFunction", 1, "InvalidParameterValueException", NO_PRINCIPAL),
+            "KMS does not see the new role yet",
+        ),
+        (
+            Refusal("RegisterTaskDefinition", 2, "AccessDeniedException", may_not_pass(f"{APP}-exec-role")),
+            "the new role cannot be given to ECS yet",
+        ),
+        (
+            Refusal("CreateQueue", 1, "InvalidParameterValue", "Reason: Dead letter target does not exist."),
+            "SQS does not see the new dead-letter queue yet",
         ),
         (
             Refusal(
@@ -110,5 +136,15 @@ def test_a_refusal_that_does_not_pass_ends_the_run_with_the_resource_and_the_err
     assert f"deploy.sh: function {APP}-starter: aws lambda create-function failed" in errors
     assert "AccessDeniedException" in errors
     assert f"function {APP}-starter" not in output
+
+    # The roles are older than this run.
+    for operation, code, message, advice in (
+        ("CreateFunction", "AccessDeniedException", may_not_pass(f"{APP}-starter-role"), "allow yourself iam:PassRole"),
+        ("CreateFunction", "InvalidParameterValueException", NO_PRINCIPAL, "CreateGrant"),
+    ):
+        account.recorder.refusals = [Refusal(operation, 1, code, message, 403)]
+        _, errors = account.run("deploy.sh", status=1)
+        assert "waiting:" not in errors
+        assert advice in errors
 
     account.run("deploy.sh")

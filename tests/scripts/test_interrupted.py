@@ -42,6 +42,29 @@ def nameless(inventory: dict[str, Any]) -> Any:
 
 @one_cloud
 @one_cli
+def test_a_function_whose_role_an_interrupted_run_made_anew_is_made_anew_too(account: Account) -> None:
+    account.run("deploy.sh")
+    iam, role = account.client("iam"), f"{APP}-starter-role"
+    iam.delete_role_policy(RoleName=role, PolicyName=APP)
+    iam.delete_role(RoleName=role)
+    with account.start("deploy.sh") as process:
+
+        def kill_after_role(call: Call) -> bool:
+            if call.operation == "CreateRole":
+                os.killpg(process.pid, signal.SIGKILL)
+            return call.operation != "CreateRole"
+
+        account.recorder.after_call = kill_after_role
+        process.communicate(timeout=900)
+    account.recorder.forget()
+    output, _ = account.run("deploy.sh")  # on another machine, as far as it knows
+    assert f"function {APP}-starter: created" in output
+    account.run("deploy.sh")
+    assert account.recorder.writes == []
+
+
+@one_cloud
+@one_cli
 def test_runs_that_are_killed_after_any_write_are_completed_by_the_next(account: Account) -> None:
     before, settings = account.inventory(), {"ALARM_EMAIL": "ops@example.com"}
     account.run("deploy.sh", **settings)

@@ -1,0 +1,85 @@
+"""An upgrade in place: release 1.0.0, out of git's history, and then the scripts as they are."""
+
+import io
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from account import APP, PROJECT, SOURCE, Account
+from deployment import CHANGED, one_cli, one_cloud, states
+from recorder import Call
+
+RELEASE_1_0_0 = "edc5bab"
+
+
+def unpack_release(folder: Path, clone: Path = PROJECT) -> Path:
+    """The files of release 1.0.0. Without the whole history there is nothing to upgrade from, and the test fails."""
+    command = ["git", "-C", clone, "archive", RELEASE_1_0_0]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == 0, (
+        f"this test needs the commit {RELEASE_1_0_0}, so a clone with its whole history (git fetch --unshallow): "
+        + done.stderr.decode()
+    )
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def test_a_clone_without_history_is_told_so(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    with pytest.raises(AssertionError, match=f"needs the commit {RELEASE_1_0_0}, so a clone with its whole history"):
+        unpack_release(tmp_path / "release", tmp_path)
+
+
+def our_notifications(call: Call) -> list[dict[str, Any]]:
+    configuration = call.parameters["NotificationConfiguration"]
+    return [found for found in configuration.get("QueueConfigurations", []) if found["Id"] == APP]
+
+
+@one_cloud
+@one_cli
+def test_a_deployment_of_1_0_0_is_brought_up_to_date_in_one_run_that_loses_nothing(
+    account: Account, tmp_path: Path
+) -> None:
+    before, now = account.inventory(), account.project
+    settings = {"ALARM_EMAIL": "ops@example.com", "CREATE_VPC_ENDPOINTS": "true", "PREFIX_FILTER": "my models/"}
+    account.project = unpack_release(tmp_path / "release")
+    account.run("deploy.sh", **settings)
+    queue = account.starter_environment()["QUEUE_URL"]
+    bodies = {f"event {number}" for number in range(12)}
+    for body in bodies:
+        account.client("sqs").send_message(QueueUrl=queue, MessageBody=body)
+
+    account.project = now
+    output, _ = account.run("deploy.sh", **settings)
+    made = [line for line in output.splitlines() if line.endswith(": created")]
+    assert [line.split()[1] for line in made] == ["image"], output  # of the code as it is now
+    assert dict(CHANGED.findall(output))[f"notification {SOURCE} {APP}"] == "events or filter"
+    for call in account.recorder.writes:
+        assert "Delete" not in call.operation, call
+        if call.operation == "PutBucketNotificationConfiguration":
+            assert len(our_notifications(call)) == 1
+    assert set(received(account, queue)) == bodies
+
+    output, _ = account.run("deploy.sh", **settings)
+    assert set(states(output)) == {"exists"}
+    assert account.recorder.writes == []
+
+    account.run("cleanup.sh", "--yes")
+    assert account.inventory() == before
+
+
+def received(account: Account, queue: str) -> list[str]:
+    """The bodies of all messages of a queue but S3's own test event."""
+    found: list[str] = []
+    sqs = account.client("sqs")
+    while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
+        found += [message["Body"] for message in messages]
+    return [body for body in found if not is_test_event(body)]
+
+
+def is_test_event(body: str) -> bool:
+    return body.startswith("{") and json.loads(body).get("Event") == "s3:TestEvent"
