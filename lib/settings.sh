@@ -91,8 +91,9 @@ check_words() {
   check_pattern LOG_LEVEL '(DEBUG|INFO|WARNING|ERROR)?' "DEBUG, INFO, WARNING or ERROR, or nothing"
   check_pattern ALARM_EMAIL '([^][@[:space:],;:<>()"\]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)?' "a mail address, or nothing"
   check_pattern RETRY_PAUSE '[0-9]+(\.[0-9]+)?' "seconds"
-  is_number "$LOG_RETENTION_DAYS" && [[ $RETENTION_DAYS == *" $LOG_RETENTION_DAYS "* ]] \
-    || problem "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: set one of$RETENTION_DAYS"
+  if ! is_number "$LOG_RETENTION_DAYS" || [[ $RETENTION_DAYS != *" $LOG_RETENTION_DAYS "* ]]; then
+    problem "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: set one of$RETENTION_DAYS"
+  fi
 }
 
 # The prefix becomes part of a filter of S3 and of a policy of IAM. Of the filter, XML and S3 take 1,024 characters in

@@ -1,7 +1,7 @@
 """How tests are spread over processes: those that share something stay in one."""
 
 import pytest
-from conftest import group_of, is_one_of_each
+from spread import group_of, is_one_of_each
 
 KILLED = "scripts/test_deploy.py::test_runs_that_are_killed"
 

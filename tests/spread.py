@@ -1,0 +1,64 @@
+"""How tests are spread over processes: which are fast, which stay together, which begin first."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+TESTS = Path(__file__).parent
+
+# tests/fast runs these whole, and what is marked fast elsewhere on one stand-in and with one CLI.
+FAST = ("house/", "protocol/test_rules", "protocol/test_faults", "protocol/test_interleavings")
+FAST += ("protocol/test_histories", "scripts/test_starter", "scripts/test_layout", "scripts/test_log_lines")
+ONE_OF_EACH = {"recorder": "moto", "tools": "v1"}
+
+# Tests that look at all containers and images, or make some, must not run at the same time.
+SHARED_ENGINE = "chain/"
+# Tests of a file in these folders share a cloud; those that run in several clouds share each of them.
+SHARED_CLOUD = ("scripts/", "docs/")
+CLOUDS = ("ministack", "moto")
+
+# Several processes take tests in this order: what lasts long comes first, so that none is left alone with it.
+LONGEST_FIRST = ("worker/test_chaos", "chain/test_chain", "chain/test_image", "scripts/test_sync", "docs/test_readme")
+LONGEST_FIRST += ("scripts/", "chain/", "bench/", "worker/", "protocol/")
+
+
+def name_of(item: pytest.Item) -> str:
+    """Its file, below tests/."""
+    return item.path.relative_to(TESTS).as_posix()
+
+
+def is_fast(item: pytest.Item) -> bool:
+    return name_of(item).startswith(FAST)
+
+
+def params_of(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+def is_one_of_each(params: dict[str, Any]) -> bool:
+    return all(params.get(name, wanted) == wanted for name, wanted in ONE_OF_EACH.items())
+
+
+class Groups(LoadScopeScheduling):
+    """Gives each process a group of tests at a time. xdist's own loadgroup does not see groups with this pytest."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid.removeprefix("tests/"))
+
+
+def group_of(name: str) -> str:
+    """What one process has to run, one test after the other: a test that shares nothing is a group of its own."""
+    if name.startswith(SHARED_ENGINE):
+        return "engine"
+    if not name.startswith(SHARED_CLOUD):
+        return name
+    file, _, test = name.partition("::")
+    parameters = sorted(test.partition("[")[2].rstrip("]").split("-"))
+    return "-".join([file, *parameters]) if set(CLOUDS) & set(parameters) else file
+
+
+def rank(item: pytest.Item) -> int:
+    name = name_of(item)
+    return next((place for place, start in enumerate(LONGEST_FIRST) if name.startswith(start)), len(LONGEST_FIRST))
