@@ -33,7 +33,6 @@ WRONG_SETTINGS = {
     "SRC_BUCKET_OWNER": ("12", "the 12 digits of an AWS account"),
     "DST_KMS_KEY_ARN": ("alias/aws/s3", "the ARN of a KMS key"),
     "APP_NAME": ("No_Such", "2 to 50 lower-case letters"),
-    "CREATE_VPC_ENDPOINTS": ("yes", "true or false"),
     "ALARM_EMAIL": ("nobody", "a mail address, or nothing"),
     "ALARM_AGE_SECONDS": ("1h", "whole number from 60 to 1209600"),
 }
