@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from account import running_cli
 from insights import answer, titles, widgets
 from world import MIRROR as MIRROR_OF_WORLD
 from world import SOURCE as SOURCE_OF_WORLD
@@ -43,21 +45,18 @@ def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
 class Operator:
     """A person in a copy of the project whose local cloud is up."""
 
-    def __init__(self, project: Path) -> None:
+    def __init__(self, project: Path, tools: dict[str, Path]) -> None:
         self.project = project
+        self.tools = tools  # path of an AWS CLI -> folder with an aws that is this CLI without its start-up time
         self.cli = CLIS[-1]
         self.exports: dict[str, str] = {}
 
     def run(self, *command: str, **settings: str) -> tuple[int, str, str]:
         """(exit status, stdout, stderr) of a script of the project."""
-        tools = self.project.parent / "tools"
-        tools.mkdir(exist_ok=True)
-        (tools / "aws").unlink(missing_ok=True)
-        (tools / "aws").symlink_to(self.cli)
         environment = {
             **os.environ,
             "DOCKER_HOST": "unix:///nonexistent/docker.sock",
-            "PATH": f"{tools}:{os.environ['PATH']}",
+            "PATH": f"{self.tools[self.cli]}:{os.environ['PATH']}",
             "LOCAL_TICK": "3",
             "FOLLOW_PAUSE": "1",
             **settings,
@@ -83,7 +82,14 @@ class Operator:
         self.exports = dict(re.findall(r"^  export (\w+)=(.*)$", output, re.MULTILINE))
 
     def aws(self, *arguments: str) -> str:
-        command = [self.cli, "--endpoint-url", self.exports["AWS_ENDPOINT_URL"], "--output", "json", *arguments]
+        command = [
+            self.tools[self.cli] / "aws",
+            "--endpoint-url",
+            self.exports["AWS_ENDPOINT_URL"],
+            "--output",
+            "json",
+            *arguments,
+        ]
         return subprocess.run(
             command, env={**os.environ, **self.exports}, capture_output=True, text=True, check=True
         ).stdout
@@ -114,12 +120,14 @@ class Operator:
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     project = tmp_path_factory.mktemp("operator") / "the project"
     shutil.copytree(ROOT, project, ignore=NOT_COPIED)
-    found = Operator(project)
-    try:
-        found.deploy()
-        yield found
-    finally:
-        found.run("./cleanup.sh", "--local")
+    with contextlib.ExitStack() as clis:
+        tools = {cli: clis.enter_context(running_cli(Path(cli), tmp_path_factory.mktemp("cli"))) for cli in CLIS}
+        found = Operator(project, tools)
+        try:
+            found.deploy()
+            yield found
+        finally:
+            found.run("./cleanup.sh", "--local")
 
 
 @pytest.fixture(params=CLIS, ids=lambda path: "v2" if "/usr/bin" in path else "v1")
