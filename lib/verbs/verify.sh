@@ -35,7 +35,8 @@ name_run() {
   VERIFY_FOLDER=$PREFIX_FILTER$VERIFY_NAME/
   VERIFY_DIR=$TEMP_DIR/verify
   VIA=${LOCAL_ROOT:+ --local}
-  VERIFY_TOUCHED=false VERIFY_WAS_BUSY=false VERIFY_PUT_AT=0 VERIFY_PUT_ENDED=0 VERIFY_BEGAN=$(now) VERIFY_FIRST_EVENT_AT=""
+  VERIFY_BEGAN=$(now) VERIFY_PUT_AT=0 VERIFY_PUT_ENDED=0 VERIFY_FIRST_EVENT_AT="" VERIFY_STARTED=$SECONDS
+  VERIFY_TOUCHED=false VERIFY_WAS_BUSY=false
   mkdir "$VERIFY_DIR"
   : >"$VERIFY_DIR/breaks"
   : >"$VERIFY_DIR/worker.lines"
@@ -138,7 +139,7 @@ remove_round() {
   remove_folder in_source
   await_all gone remove "${there[@]}"
   CASE_RESULT[removed]=arrived
-  (($(count_state arrived) == ${#there[@]})) || CASE_RESULT[removed]=missing
+  ((ARRIVED == ${#there[@]})) || CASE_RESULT[removed]=missing
 }
 
 run_rounds() {
@@ -178,7 +179,7 @@ abort_uploads() {
 
 # The destination follows the source by itself; where it does not, its copies are deleted directly.
 clean_up_objects() {
-  local deadline=$(($(now) + VERIFY_FOLLOW_SECONDS)) left
+  local deadline=$((SECONDS + VERIFY_FOLLOW_SECONDS)) left
   abort_uploads
   remove_folder in_source
   remove_versions
@@ -187,7 +188,7 @@ clean_up_objects() {
     list_folder in_mirror
     left=$(jq length "$VERIFY_DIR/in_mirror.list")
     ((left)) || return 0
-    (($(now) < deadline)) || break
+    ((SECONDS < deadline)) || break
     say "verify: $left copies are still in the destination"
     sleep "$FOLLOW_PAUSE"
   done

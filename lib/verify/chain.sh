@@ -71,7 +71,7 @@ find_break_of_starter() {
     broken "no starter" "the function $STARTER_NAME fails: $error" "./sync.sh$VIA logs starter"
     return
   fi
-  elapsed=$(($(now) - VERIFY_BEGAN))
+  elapsed=$((SECONDS - VERIFY_STARTED))
   if [[ ! -s $VERIFY_DIR/starter.lines ]] && { [[ $1 == true ]] || ((elapsed > LAMBDA_POLL_RATE * 60 + 150)); }; then
     broken "no starter" "the rule is enabled, but $STARTER_NAME has not run for $elapsed s: its target or permission" \
       "aws events list-targets-by-rule --rule $RULE_NAME; aws lambda get-policy --function-name $STARTER_NAME"
@@ -134,7 +134,8 @@ find_break_of_task() {
 refused_start() {
   jq -rs --argjson over "$1" '[.[] | select(has("failures"))] | last // {failures: [], running: 0, started: {}}
     | select(.running == 0 and (.started | length) == 0) | .failures
-    | map(select($over or (test("Capacity is unavailable at this time") | not))) | .[0] // ""' "$VERIFY_DIR/starter.lines"
+    | map(select($over or (test("Capacity is unavailable at this time") | not))) | .[0] // ""' \
+    "$VERIFY_DIR/starter.lines"
 }
 
 find_waiting_task() {

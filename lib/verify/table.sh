@@ -32,7 +32,9 @@ all_results() {
 # Seconds from the first upload on, by the clocks of S3 and ECS, or null where nothing is known.
 measured_times() {
   local event=null
-  [[ -z $VERIFY_FIRST_EVENT_AT || $VERIFY_WAS_BUSY == true ]] || event=$((VERIFY_FIRST_EVENT_AT - VERIFY_PUT_AT))
+  if [[ -n $VERIFY_FIRST_EVENT_AT && $VERIFY_WAS_BUSY == false ]]; then
+    event=$((VERIFY_FIRST_EVENT_AT - VERIFY_PUT_AT))
+  fi
   {
     cat "$VERIFY_DIR/first.source" "$VERIFY_DIR/first.mirror" "$VERIFY_DIR/tasks"
     synced_lines
@@ -41,8 +43,8 @@ measured_times() {
     . as [$source, $mirror, $tasks, $synced] | ($source | map(.at) | min) as $from
     | ([$tasks[] | select(.id == ($synced[0].task // ""))][0]) as $task
     | def since: if . and $from then (. - $from) * 10 | round / 10 else null end;
-    {event: $event, busy: $busy, created: ($task.created | since), pulled: ($task.pulled | since), started: ($task.started | since),
-     capacity: $task.capacity, first: ($mirror | map(.at) | min | since), last: ($mirror | map(.at) | max | since),
+    {event: $event, busy: $busy, created: ($task.created | since), pulled: ($task.pulled | since),
+     started: ($task.started | since), capacity: $task.capacity, first: ($mirror | map(.at) | min | since), last: ($mirror | map(.at) | max | since),
      clock: (if $from then $put_ended - ($source | map(.at) | max) | round else null end)}'
 }
 

@@ -9,6 +9,7 @@ declare -A CASE_STATE=() # of the round: missing, arrived, failed
 VERIFY_EVENT_AT=""       # when this machine saw a message first, seconds since the epoch
 VERIFY_BROKEN=false      # the chain is broken: no further round
 VERIFY_SHOWN=""          # the last progress that was printed
+MISSING=0 ARRIVED=0      # of CASE_STATE
 
 # --- what is there --------------------------------------------------------------------------------------------------
 
@@ -38,8 +39,8 @@ source_identity() {
 
 # The worker's lines on objects of this run, as JSON lines {stream, message}. The name of the folder is in no other.
 read_worker_lines() {
-  aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" --start-time $(((VERIFY_BEGAN - 900) * 1000)) \
-    --filter-pattern "\"$VERIFY_NAME\"" \
+  aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" \
+    --start-time $(((VERIFY_BEGAN - 900) * 1000)) --filter-pattern "\"$VERIFY_NAME\"" \
     | jq -c '.events[]? | {stream: .logStreamName, message: (.message | rtrimstr("\n"))}' >"$VERIFY_DIR/worker.lines"
 }
 
@@ -96,7 +97,17 @@ names_in_state() {
   done
 }
 
-count_state() { names_in_state "$1" | wc -l | tr -d ' '; }
+# Sets MISSING and ARRIVED. A $(...) inside ((...)) would not do: Bash 5.2 may fail to read a trap that comes in it.
+count_states() {
+  local name
+  MISSING=0 ARRIVED=0
+  for name in "${CASES[@]}"; do
+    case "${CASE_STATE[$name]:-}" in
+      missing) MISSING=$((MISSING + 1)) ;;
+      arrived) ARRIVED=$((ARRIVED + 1)) ;;
+    esac
+  done
+}
 
 # Remembers when the first message was seen, and prints the queue for the progress line.
 look_at_queue() {
@@ -112,63 +123,57 @@ look_at_queue() {
 show_progress() {
   local text
   text=$(jq -r '"\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed"' "$VERIFY_DIR/queue")
-  text="$1: $(count_state arrived) of $2; messages: $text"
+  text="$1: $ARRIVED of $2; messages: $text"
   [[ $text != "$VERIFY_SHOWN" ]] || return 0
-  say "verify: $(($(now) - VERIFY_BEGAN)) s: $text"
+  say "verify: $((SECONDS - VERIFY_STARTED)) s: $text"
   VERIFY_SHOWN=$text
+}
+
+# look_at_all WANT
+look_at_all() {
+  local name
+  look_at_queue
+  list_folder in_mirror
+  for name in "${CASES[@]}"; do
+    [[ ${CASE_STATE[$name]:-} == missing ]] || continue
+    if has_arrived "$1" "$name"; then CASE_STATE[$name]=arrived; fi
+  done
+  count_states
 }
 
 # await_all listed|changed|gone ROUND NAME...: sets CASE_STATE of each; sets VERIFY_BROKEN if the chain is broken.
 await_all() {
-  local want=$1 round=$2 name arrived=-1 doubt=$(($(now) + VERIFY_FIRST_DOUBT)) deadline=$(($(now) + VERIFY_TIMEOUT))
+  local want=$1 round=$2 name arrived=-1 doubt=0 deadline=$((SECONDS + VERIFY_TIMEOUT))
   shift 2
   CASE_STATE=() VERIFY_ROUND_AT=$(now)
   for name in "$@"; do CASE_STATE[$name]=missing; done
   while :; do
-    look_at_queue
-    list_folder in_mirror
-    for name in $(names_in_state missing); do
-      if has_arrived "$want" "$name"; then CASE_STATE[$name]=arrived; fi
-    done
+    look_at_all "$want"
     show_progress "$round" "$#"
-    if (($(count_state missing) == 0)); then return; fi
-    if (($(count_state arrived) > arrived)); then
-      arrived=$(count_state arrived) doubt=$(($(now) + VERIFY_FIRST_DOUBT))
-    fi
-    if (($(now) >= deadline)); then
-      give_up "$round"
+    if ((MISSING == 0)); then return; fi
+    if ((ARRIVED > arrived)); then arrived=$ARRIVED doubt=$((SECONDS + VERIFY_FIRST_DOUBT)); fi
+    if ((SECONDS >= deadline)); then
+      say "verify: $round: not all after $VERIFY_TIMEOUT s (--timeout)"
+      look_for_break true
       return
     fi
-    if (($(now) >= doubt)); then
-      doubt=$(($(now) + VERIFY_FIRST_DOUBT))
-      look_for_break
+    if ((SECONDS >= doubt)); then
+      doubt=$((SECONDS + VERIFY_FIRST_DOUBT))
+      look_for_break false
       [[ $VERIFY_BROKEN == false ]] || return 0
     fi
     sleep "$FOLLOW_PAUSE"
   done
 }
 
-# Ends the round if the chain cannot work; keys that failed for good are not waited for.
+# look_for_break IS_OVER: ends the round if the chain cannot work. Keys that failed for good are not waited for.
 look_for_break() {
-  read_worker_lines
-  note_failures
-  (($(count_state missing))) || return 0
-  find_broken_link false >"$VERIFY_DIR/found"
-  note_found
-}
-
-# give_up ROUND: the time is over; names the link for what is still missing.
-give_up() {
-  say "verify: $1: not all after $VERIFY_TIMEOUT s (--timeout)"
-  read_worker_lines
-  note_failures
-  (($(count_state missing))) || return 0
-  find_broken_link true >"$VERIFY_DIR/found"
-  note_found
-}
-
-note_found() {
   local link why command
+  read_worker_lines
+  note_failures
+  count_states
+  ((MISSING)) || return 0
+  find_broken_link "$1" >"$VERIFY_DIR/found"
   [[ -s $VERIFY_DIR/found ]] || return 0
   IFS=$'\t' read -r link why command <"$VERIFY_DIR/found"
   VERIFY_BROKEN=true
