@@ -86,6 +86,18 @@ def test_a_good_run_checks_all_objects_and_leaves_nothing(deployed: Operator, tm
     assert_nothing_left(deployed)
 
 
+def test_a_large_object_is_made_in_s3_and_copied_in_parts(deployed: Operator) -> None:
+    small = {"VERIFY_LARGE_PARTS": "3", "VERIFY_LARGE_PART_BYTES": str(5 * 1024**2)}
+    status, output, log = deployed.run("./sync.sh", "--local", "verify", "--yes", "--large", **small)
+    transcript("large", log + output)
+    assert status == 0, output + log
+    assert rows(output)["large.bin"][:4] == ["copied in parts, made in S3", "yes", "equal", "equal"]
+    assert f"{3 * 5 * 1024**2} bytes in " in output
+    assert_nothing_left(deployed)
+    for bucket in (SOURCE, MIRROR):
+        assert "UploadId" not in deployed.aws("s3api", "list-multipart-uploads", "--bucket", bucket)
+
+
 def test_nobody_to_ask_is_no_consent(deployed: Operator) -> None:
     status, output, log = deployed.sync("verify")
     assert (status, output) == (1, "")
