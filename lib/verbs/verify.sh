@@ -63,10 +63,13 @@ need_deployment() {
   done
 }
 
+# ask_to_verify ASSUME_YES LARGE
 ask_to_verify() {
-  local answer
-  say "This puts ${#CASES[@]} objects into s3://$SRC_BUCKET/$VERIFY_FOLDER"
-  say "and waits for their copies in s3://$DST_BUCKET/$VERIFY_FOLDER. All of them are removed afterwards."
+  local answer name
+  say "This puts ${#CASES[@]} objects into s3://$SRC_BUCKET/$VERIFY_FOLDER:"
+  for name in "${CASES[@]}"; do say "  ${CASE_KEY[$name]#"$VERIFY_FOLDER"}  (${CASE_MEANING[$name]})"; done
+  say "and waits for their copies in s3://$DST_BUCKET/$VERIFY_FOLDER"
+  say "Nothing outside of this folder is touched, and all of it is removed afterwards, on both sides."
   say "Cost: less than 0.01 USD$([[ $2 == false ]] || printf ', and about 0.03 USD for 6 GiB')."
   [[ $1 == false ]] || return 0
   [[ -t 0 ]] || die "nothing was done: there is nobody to ask; use --yes"

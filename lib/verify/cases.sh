@@ -12,7 +12,7 @@ readonly VERIFY_OBJECTS=(
   'double|double//slash.txt|// in the key'
   'trailing|trailing/|a key that ends in /'
   'overwritten|overwritten.txt|overwritten: same size, other bytes'
-  'changed|changed.txt|metadata changed in place'
+  'changed|changed in place +é.txt|metadata changed in place'
   'deleted|deleted.txt|deleted'
 )
 readonly VERIFY_MULTIPART='multipart|multipart.bin|copied in parts'
@@ -92,8 +92,8 @@ put_case() {
     >"$VERIFY_DIR/put.$1"
 }
 
-# copy_source KEY: how the CLI wants the object to copy from: form-urlencoded, but for "/".
-copy_source() { jq -Rr --arg bucket "$SRC_BUCKET" '"\($bucket)/\(split("/") | map(@uri) | join("/"))"' <<<"$1"; }
+# copy_source KEY: as it is, because the CLI encodes it (botocore, handlers.py, _quote_source_header).
+copy_source() { printf '%s/%s\n' "$SRC_BUCKET" "$1"; }
 
 change_case() {
   case "$1" in

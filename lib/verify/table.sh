@@ -45,7 +45,7 @@ measured_times() {
     | def since: if . and $from then (. - $from) * 10 | round / 10 else null end;
     {event: $event, busy: $busy, created: ($task.created | since), pulled: ($task.pulled | since),
      started: ($task.started | since), capacity: $task.capacity, first: ($mirror | map(.at) | min | since), last: ($mirror | map(.at) | max | since),
-     clock: (if $from then $put_ended - ($source | map(.at) | max) | round else null end)}'
+     clock: (if $from then $put_ended - ($source | map(.at) | max) | floor else null end)}'
 }
 
 # --- what it ran on -------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ print_objects() {
       | (if $one.name == "deleted" then [$lines[] | select(.action == "deleted")][0]
          else [$lines[] | select(.action == "copied")] | last end) as $line
       | [("`" + ($one.key | sub("^.*sync-verify-[^/]*/"; "") | if . == "" then "*" else . end) + "`"), .meaning,
-         ({arrived: "yes", failed: "no"}[.state] // .state), .bytes, .metadata,
+         ({arrived: "yes", failed: "no", missing: "no"}[.state] // .state), .bytes, .metadata,
          (if .state == "arrived" and .name != "removed" then $line.lag | seconds else "-" end)])) | table'
 }
 
@@ -104,7 +104,7 @@ print_times() {
   jq -r "$JQ_TABLE"'.times | [["from the first upload to", "", "measured by"],
     ["the first message in the queue",
       (if .event then "at most \(.event) s" elif .busy then "unknown: others were there before"
-        elif .created then "before the task" else "unknown" end), "looks at the queue, this clock"],
+        elif .created and .created >= 0 then "before the task" else "unknown" end), "looks at the queue, this clock"],
     ["the task was asked for", (.created | if . and . < 0 then "ran already" else seconds end), "ECS, createdAt"],
     ["its image was there", (.pulled | if . and . < 0 then "ran already" else seconds end), "ECS, pullStoppedAt"],
     ["the worker was started", (.started | if . and . < 0 then "ran already" else seconds end), "ECS, startedAt"],

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
 FILES = {
     *("small.txt", "empty.dat", "nested/deeper/still/file.json", "with space/größe € +%.txt", "encoded.txt"),
-    *("tagged.txt", "double//slash.txt", "trailing/", "overwritten.txt", "changed.txt", "multipart.bin"),
+    *("tagged.txt", "double//slash.txt", "trailing/", "overwritten.txt", "changed in place +é.txt", "multipart.bin"),
 }
 DELETED = "deleted.txt"
 OURS = ("home", "tmp")
