@@ -84,7 +84,8 @@ starter_error() {
   jq -rs --argjson least "$([[ $1 == true ]] && printf 1 || printf 2)" '. as $all
     | [range(length) as $i | $all[$i] | select((has("error") and $i > 0 and ($all[$i - 1] | has("error") | not)) | not)]
     | reverse | (map(has("error")) | index(false)) as $good
-    | if ($good // length) >= $least then .[0].error else "" end' "$VERIFY_DIR/starter.lines"
+    | if ($good // length) >= $least then .[0].error | capture("^(?<line>[^\r\n]*)").line else "" end' \
+    "$VERIFY_DIR/starter.lines"
 }
 
 # --- no task --------------------------------------------------------------------------------------------------------

@@ -23,12 +23,13 @@ list_folder() {
 
 note_sizes() {
   local key size
+  jq -r '.[] | "\(.size)\t\(.key)"' "$VERIFY_DIR/$1.list" >"$VERIFY_DIR/$1.sizes"
   for key in "${!SIZE_THERE[@]}"; do
     [[ $key != "$1 "* ]] || unset "SIZE_THERE[\$key]"
   done
   while IFS=$'\t' read -r size key; do
     SIZE_THERE["$1 $key"]=$size
-  done < <(jq -r '.[] | "\(.size)\t\(.key)"' "$VERIFY_DIR/$1.list")
+  done <"$VERIFY_DIR/$1.sizes"
 }
 
 # source_identity NAME: what sync-source begins with in a copy of the source as it was listed last.
@@ -55,6 +56,7 @@ lasting_failures() {
 
 note_failures() {
   local failure key reason name
+  lasting_failures >"$VERIFY_DIR/failures"
   while read -r failure; do
     key=$(jq -r .key <<<"$failure")
     reason=$(jq -r .reason <<<"$failure")
@@ -64,7 +66,7 @@ note_failures() {
         note_break "no copy" "$key: $reason" "./sync.sh$VIA redrive --list"
       fi
     done
-  done < <(lasting_failures)
+  done <"$VERIFY_DIR/failures"
 }
 
 # note_break LINK WHY COMMAND
