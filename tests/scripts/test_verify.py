@@ -182,14 +182,14 @@ def failing_task(operator: Operator) -> Iterator[None]:
     family = ["ecs", "describe-task-definition", "--task-definition", f"{APP}-task"]
     definition = json.loads(operator.aws(*family))["taskDefinition"]
     kept = ("family", "networkMode", "cpu", "memory", "taskRoleArn", "executionRoleArn", "requiresCompatibilities")
-    new = {name: definition[name] for name in (*kept, "containerDefinitions") if name in definition}
-    for setting in new["containerDefinitions"][0]["environment"]:
+    good = json.dumps({name: definition[name] for name in (*kept, "containerDefinitions") if name in definition})
+    wrong = json.loads(good)
+    for setting in wrong["containerDefinitions"][0]["environment"]:
         if setting["name"] == "WAIT_TIME_SECONDS":
             setting["value"] = "99"
-    answer = operator.aws("ecs", "register-task-definition", "--cli-input-json", json.dumps(new))
-    arn = json.loads(answer)["taskDefinition"]["taskDefinitionArn"]
+    operator.aws("ecs", "register-task-definition", "--cli-input-json", json.dumps(wrong))
     yield
-    operator.aws("ecs", "deregister-task-definition", "--task-definition", arn)
+    operator.aws("ecs", "register-task-definition", "--cli-input-json", good)
 
 
 BROKEN = {
@@ -215,7 +215,7 @@ BROKEN = {
     ),
     "failing-task": (
         failing_task,
-        r"\*\*no task\*\*: task \w+ ended with exit code 2: ",
+        r"\*\*no task\*\*: task [\w-]+ ended with exit code 2: ",
         "aws ecs describe-tasks --cluster s3-to-s3express-sync-cluster --tasks ",
     ),
     "denied-copy": (
