@@ -33,7 +33,10 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """With an object of somebody else on both sides."""
     with operator_of_a_deployment(tmp_path_factory) as found:
+        found.put(SOURCE, "others/stays.txt", "somebody's")
+        wait_for(lambda: keys(found, MIRROR) == ["others/stays.txt"])
         yield found
 
 
@@ -64,8 +67,6 @@ def transcript(name: str, output: str) -> None:
 @pytest.mark.parametrize("cli", CLIS)
 def test_a_good_run_checks_all_objects_and_leaves_nothing(deployed: Operator, tmp_path: Path, cli: str) -> None:
     deployed.cli = cli
-    deployed.put(SOURCE, "others/stays.txt", "somebody's")
-    wait_for(lambda: keys(deployed, MIRROR) == ["others/stays.txt"])
     report = tmp_path / "report.md"
     status, output, log = deployed.sync("verify", "--yes", "--report", str(report))
     transcript("good", log + output)
