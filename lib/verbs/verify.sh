@@ -118,6 +118,7 @@ put_round() {
   await_all listed put "${CASES[@]}"
   VERIFY_FIRST_EVENT_AT=$VERIFY_EVENT_AT
   note_results
+  ((ARRIVED)) || VERIFY_BROKEN=true
   cp "$VERIFY_DIR/in_source.list" "$VERIFY_DIR/first.source"
   cp "$VERIFY_DIR/in_mirror.list" "$VERIFY_DIR/first.mirror"
 }

@@ -54,19 +54,35 @@ lasting_failures() {
       | select(($try.n | tonumber) >= 2 or $try.n == $try.of)) | group_by(.key)[] | last'
 }
 
+# Names each reason once, with a key that has it.
 note_failures() {
-  local failure key reason name
+  local failure reason name more
+  local -A first=() others=()
   lasting_failures >"$VERIFY_DIR/failures"
   while read -r failure; do
-    key=$(jq -r .key <<<"$failure")
+    name=$(case_of "$(jq -r .key <<<"$failure")")
     reason=$(jq -r .reason <<<"$failure")
-    for name in "${CASES[@]}"; do
-      if [[ ${CASE_KEY[$name]} == "$key" && ${CASE_STATE[$name]:-} == missing ]]; then
-        CASE_STATE[$name]=failed
-        note_break "no copy" "$key: $reason" "./sync.sh$VIA redrive --list"
-      fi
-    done
+    [[ -n $name && ${CASE_STATE[$name]:-} == missing ]] || continue
+    CASE_STATE[$name]=failed
+    if [[ -n ${first[$reason]:-} ]]; then
+      others[$reason]=$((${others[$reason]} + 1))
+    else
+      first[$reason]=${CASE_KEY[$name]} others[$reason]=0
+    fi
   done <"$VERIFY_DIR/failures"
+  for reason in "${!first[@]}"; do
+    more=""
+    ((${others[$reason]} == 0)) || more=" and ${others[$reason]} more"
+    note_break "no copy" "${first[$reason]}$more: $reason" "./sync.sh$VIA redrive --list"
+  done
+}
+
+# case_of KEY
+case_of() {
+  local name
+  for name in "${CASES[@]}"; do
+    [[ ${CASE_KEY[$name]} != "$1" ]] || printf '%s\n' "$name"
+  done
 }
 
 # note_break LINK WHY COMMAND

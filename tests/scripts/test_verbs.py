@@ -136,6 +136,29 @@ def test_the_link_that_broke_is_named_only_when_it_is_certain(
     assert found.startswith(wanted) if wanted else found == ""
 
 
+def test_a_failure_counts_from_its_second_time_on_and_is_told_once_for_each_reason(tmp_path: Path) -> None:
+    reason = 'operation=HeadObject error=403 message="it\'s [$x] forbidden"'
+    tries = {"small.txt": "2/3", "empty.dat": "3/3", "tagged.txt": "1/3", "encoded.txt": "1/1"}
+    lines = [
+        {"stream": "s", "message": f'2026-01-01T00:00:00Z ERROR failed key="F/{key}" attempt={attempt} {reason}'}
+        for key, attempt in tries.items()
+    ]
+    (tmp_path / "worker.lines").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    script = """
+    VERIFY_FOLDER=F/ VIA='' VERIFY_ROUND_AT=0
+    choose_cases false 5368709120
+    for name in "${CASES[@]}"; do CASE_STATE[$name]=missing; done
+    note_failures
+    names_in_state failed
+    """
+    done = bash(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["empty", "encoded", "small"]
+    (told,) = [json.loads(line) for line in (tmp_path / "breaks").read_text().splitlines()]
+    assert told["link"] == "no copy"
+    assert told["why"].endswith(f" and 2 more: {reason}")
+
+
 def test_a_report_has_no_account_ids(tmp_path: Path) -> None:
     text = (
         "arn:aws:sqs:eu-west-1:123456789012:q https://sqs/123456789012/q 123456789012.dkr.ecr 20261125T010203Z 12582913"

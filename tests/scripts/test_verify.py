@@ -221,7 +221,7 @@ BROKEN = {
     ),
     "denied-copy": (
         lambda operator: denied(operator, "task", DENY),
-        r"\*\*no copy\*\*: \S*small.txt: operation=HeadObject error=403",
+        r"\*\*no copy\*\*: sync-verify-\S+/.*: operation=HeadObject error=403",
         "./sync.sh --local redrive --list",
     ),
 }
