@@ -40,6 +40,7 @@ name_run() {
   mkdir "$VERIFY_DIR"
   : >"$VERIFY_DIR/breaks"
   : >"$VERIFY_DIR/worker.lines"
+  : >"$VERIFY_DIR/put.none" # so that there is one, whenever Ctrl-C comes
   printf '[]\n' | tee "$VERIFY_DIR/tasks" "$VERIFY_DIR/first.source" "$VERIFY_DIR/first.mirror" \
     "$VERIFY_DIR/in_source.list" "$VERIFY_DIR/in_mirror.list" >/dev/null
 }
@@ -237,10 +238,10 @@ verify() {
   need_deployment
   threshold=$(deployed_setting MULTIPART_THRESHOLD)
   choose_cases "$2" "${threshold:-$VERIFY_COPY_LIMIT}"
-  ask_to_verify "$1" "$2"
   trap end_verify EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
+  ask_to_verify "$1" "$2"
   run_rounds
   gather_result >"$VERIFY_DIR/result.json"
   print_result "$VERIFY_DIR/result.json" | tee "$VERIFY_DIR/result"
