@@ -15,9 +15,19 @@ source "$PROJECT_DIR/lib/verbs/logs.sh"
 source "$PROJECT_DIR/lib/verbs/reconcile.sh"
 # shellcheck source=lib/verbs/redrive.sh
 source "$PROJECT_DIR/lib/verbs/redrive.sh"
+# shellcheck source=lib/verify/cases.sh
+source "$PROJECT_DIR/lib/verify/cases.sh"
+# shellcheck source=lib/verify/watch.sh
+source "$PROJECT_DIR/lib/verify/watch.sh"
+# shellcheck source=lib/verify/chain.sh
+source "$PROJECT_DIR/lib/verify/chain.sh"
+# shellcheck source=lib/verify/table.sh
+source "$PROJECT_DIR/lib/verify/table.sh"
+# shellcheck source=lib/verbs/verify.sh
+source "$PROJECT_DIR/lib/verbs/verify.sh"
 
 # verb_NAME of lib/verbs/NAME.sh runs it.
-readonly VERBS=(status logs reconcile redrive)
+readonly VERBS=(status logs reconcile redrive verify)
 
 # What DRY_RUN=true makes of a verb that writes.
 readonly -A DRY_OPTIONS=([reconcile]=--dry-run [redrive]=--list)
@@ -30,6 +40,7 @@ usage: ./sync.sh [--local] VERB [options]     (./sync.sh VERB --help)
   logs       the log of the workers or of the starter
   reconcile  compare both buckets and put the keys that differ on the queue: backfill, audit, repair
   redrive    show what is in the dead-letter queue, and have it tried again
+  verify     the acceptance run: objects of its own through the whole chain, and what broke if it did
 
   --local    talk to the cloud that ./deploy.sh --local started on this machine
 

@@ -9,6 +9,9 @@ readonly SIZE_GLOB=' action=* size=* seconds='
 readonly LAG_GLOB=' lag=*'
 readonly SYNCED_LAG=' synced key=.* lag='
 readonly LAG_FIELDS=' lag=(?<lag>[0-9.]+)$'
+readonly KEY_FIELD='(?<key>"(\\.|[^"\\])*")'
+readonly OUTCOME_FIELDS='action=(?<action>\S+) size=(?<size>\d+) seconds=(?<seconds>[0-9.]+)( lag=(?<lag>[0-9.]+))?'
+readonly SYNCED_FIELDS="$SYNCED_LINE$KEY_FIELD $OUTCOME_FIELDS"
 
 # Worker: TIME ERROR failed key=KEY [attempt=N/N] REASON; the key is a JSON text.
 readonly FAILED_LINE=' ERROR failed key='

@@ -24,7 +24,7 @@ query() {
 
 # One log is read at a time. What is known of it stays in this file: others call its functions.
 LOG_FORMAT="" LOG_GROUP="" LOG_STREAMS=() LOG_FROM_MS=0 LOG_LAST_LINE=""
-declare -A LOG_SEEN=()
+declare -A LOG_SEEN=() # id -> time (ms) of the events that a next look would show again
 
 # open_log text|json GROUP FROM_MS STREAM...: without streams, all of the group.
 open_log() {
@@ -32,26 +32,50 @@ open_log() {
   (($# == 3)) || LOG_STREAMS=(--log-stream-names "${@:4}")
 }
 
-# Prints each event from LOG_FROM_MS on: its id, its time and what to show of it, with tabs between them; nothing if
-# there is no such group or stream.
-read_log() {
-  aws_or_nothing logs filter-log-events --log-group-name "$LOG_GROUP" --start-time "$LOG_FROM_MS" \
-    ${LOG_STREAMS[@]+"${LOG_STREAMS[@]}"} | jq -r --arg format "$LOG_FORMAT" '.events[]
-      | "\(.eventId)\t\(.timestamp)\t\(if $format == "json" then {timestamp, logStreamName, message} | tojson
-        else .message | rtrimstr("\n") | gsub("\n"; " ") end)"'
+# read_page FROM_MS [TOKEN]: one answer of CloudWatch Logs, of at most 1 MB; nothing if there is no such group or
+# stream. The CLI's own paging would keep all of the log until its end.
+read_page() {
+  aws_or_nothing logs filter-log-events --no-paginate --limit 10000 --log-group-name "$LOG_GROUP" --start-time "$1" \
+    ${2:+--next-token "$2"} ${LOG_STREAMS[@]+"${LOG_STREAMS[@]}"}
 }
 
-# Prints the lines that came since the last look.
-print_new_lines() {
-  local id time text events
-  events=$(read_log)
+# show_page FILE: prints each event: its id, its time and what to show of it, with tabs between them.
+show_page() {
+  jq -r --arg format "$LOG_FORMAT" '.events[]
+    | "\(.eventId)\t\(.timestamp)\t\(if $format == "json" then {timestamp, logStreamName, message} | tojson
+      else .message | rtrimstr("\n") | gsub("\n"; " ") end)"' "$1"
+}
+
+# print_page FILE: prints what was not seen before.
+print_page() {
+  local id time text
   while IFS=$'\t' read -r id time text; do
     [[ -n $id && -z ${LOG_SEEN[$id]:-} ]] || continue
-    LOG_SEEN[$id]=1
+    LOG_SEEN[$id]=$time
     LOG_LAST_LINE=$text
     ((time - OVERLAP_MS <= LOG_FROM_MS)) || LOG_FROM_MS=$((time - OVERLAP_MS))
     printf '%s\n' "$text"
-  done <<<"$events"
+  done < <(show_page "$1")
+}
+
+# Events are sorted by their time, so what is older than the overlap does not come again.
+forget_old_events() {
+  local id
+  for id in "${!LOG_SEEN[@]}"; do
+    ((${LOG_SEEN[$id]} >= LOG_FROM_MS)) || unset "LOG_SEEN[$id]"
+  done
+}
+
+# Prints the lines that came since the last look, page by page: hours of a busy log are never held together.
+print_new_lines() {
+  local from=$LOG_FROM_MS page=$TEMP_DIR/log.page token=""
+  while :; do
+    read_page "$from" "$token" >"$page"
+    print_page "$page"
+    forget_old_events
+    token=$(jq -r '.nextToken // ""' "$page")
+    [[ -n $token ]] || return 0
+  done
 }
 
 # Prints the last line that was printed.

@@ -61,7 +61,7 @@ describe_task() {
 }
 
 # follow_task TASK: prints the task's log until its summary. The last lines of a task that has ended reach CloudWatch
-# some seconds later; a task that was ended by something else has no summary.
+# some seconds later; a task that was ended by something else has no summary, and a log may drop lines.
 follow_task() {
   local status tries=0
   open_log text "$WORKER_LOG_GROUP" 0 "worker/worker/$1"
@@ -73,12 +73,37 @@ follow_task() {
   done
 }
 
-# exit_status_of TASK: without a summary it ended because of a wrong argument, or something ended it.
+# worker_exit_code: reads what describe_task printed; null while it is not known. GuardDuty may add a container of its
+# own beside the worker.
+worker_exit_code() { jq '[.containers[]? | select(.name == "worker")][0].exitCode'; }
+
+# exit_status_of TASK: without a summary, which a log may have dropped or which was never written, ECS knows how the
+# worker ended; what no worker ends with is a task that something else ended.
 exit_status_of() {
-  local state
+  local state code
   state=$(describe_task "$1")
-  say "the task ended without a summary: $(jq -r '.stoppedReason // "no reason is known"' <<<"$state")"
-  jq '.containers[0].exitCode // 3 | if IN(1, 2) then . else 3 end' <<<"$state"
+  code=$(worker_exit_code <<<"$state")
+  if [[ $code == [0123] ]]; then
+    say "the summary did not reach the log; the task itself ended with exit status $code"
+  else
+    say "the task ended without a summary: $(jq -r '.stoppedReason // "no reason is known"' <<<"$state")"
+    code=3
+  fi
+  printf '%s\n' "$code"
+}
+
+# report_task TASK JSON: prints the numbers if JSON is true, and returns the status.
+report_task() {
+  local summary status
+  if is_summary "$(last_log_line)"; then
+    summary=$(summary_of "$(last_log_line)")
+    status=$(jq .status <<<"$summary")
+  else
+    status=$(exit_status_of "$1")
+    summary=$(jq -nc --argjson status "$status" '{end: "without summary", status: $status}')
+  fi
+  [[ $2 == false ]] || printf '%s\n' "$summary"
+  return "$status"
 }
 
 hint_at_waiting() {
@@ -87,7 +112,7 @@ hint_at_waiting() {
 }
 
 verb_reconcile() {
-  local arguments=() json=false task summary
+  local arguments=() json=false task
   while (($#)); do
     case "$1" in
       --prefix | --max-delete | --examples) need_value "$1" "$#" && arguments+=("$1" "$2") && shift ;;
@@ -104,9 +129,6 @@ verb_reconcile() {
   task=$(start_reconcile ${arguments[@]+"${arguments[@]}"})
   say "task $task compares s3://$SRC_BUCKET and s3://$DST_BUCKET; its log:"
   if [[ $json == true ]]; then follow_task "$task" >&2; else follow_task "$task"; fi
-  if ! is_summary "$(last_log_line)"; then return "$(exit_status_of "$task")"; fi
   hint_at_waiting
-  summary=$(summary_of "$(last_log_line)")
-  [[ $json == false ]] || printf '%s\n' "$summary"
-  return "$(jq .status <<<"$summary")"
+  report_task "$task" "$json"
 }

@@ -104,6 +104,14 @@ confirm_purge() {
   [[ $answer == [yY]* ]] || die "nothing was deleted"
 }
 
+# Reads messages; says what a reason that is missing may mean.
+hint_at_missing() {
+  local missing
+  missing=$(jq '[.[].keys[] | select(.at == null).key] | unique | length')
+  ((missing == 0)) || say "the log has no failure of $missing keys: its lines expire (LOG_RETENTION_DAYS), may be" \
+    "dropped, and only the newest 10000 are read; ./sync.sh redrive tries these keys too"
+}
+
 # act_on_messages list|move|purge ASSUME_YES: prints what was done.
 act_on_messages() {
   case "$1" in
@@ -136,6 +144,7 @@ verb_redrive() {
   url=$(existing_queue_url "$DLQ_NAME")
   messages=$(look_at_messages "$url" | with_keys | with_reasons)
   if [[ $json == true ]]; then printf '%s\n' "$messages"; else print_messages <<<"$messages"; fi
+  hint_at_missing <<<"$messages"
   [[ $messages != '[]' ]] || { say "the dead-letter queue is empty" && return; }
   act_on_messages "$action" "$yes" >&2
 }

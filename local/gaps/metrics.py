@@ -44,6 +44,15 @@ def measure_run(original, function, event):
     return result
 
 
+@replaces(lambda_svc, "_emit_lambda_logs")
+def begin_with_error(original, function, request_id, text, error, *rest, **options):
+    """Write of a run that failed what Lambda writes: "[ERROR] TYPE: MESSAGE" before the traceback."""
+    before, word, trace = text.partition("Traceback (most recent call last)")
+    if error and word:
+        text = f"{before}[ERROR] {trace.rstrip().splitlines()[-1]}\n{word}{trace}"
+    return original(function, request_id, text, error, *rest, **options)
+
+
 @replaces(eventbridge, "_tick_scheduled_rules")
 def publish_queue_metrics(original):
     """Publish what SQS tells CloudWatch of each queue, every second instead of every minute."""

@@ -17,7 +17,7 @@ STAYS = {"service-linked role"}  # the account's, not ours
 MAY_SOURCE = {
     "deploy.sh": r"lib/(resources/)?\w+\.sh|local/local\.sh",
     "cleanup.sh": r"deploy\.sh|lib/\w+\.sh|local/local\.sh",
-    "sync.sh": r"deploy\.sh|lib/(verbs/)?\w+\.sh|local/local\.sh",
+    "sync.sh": r"deploy\.sh|lib/(verbs/|verify/)?\w+\.sh|local/local\.sh",
 }
 LOG_PATTERNS = re.compile(r'synced key=|failed key=|reconciled end=|action=(?:copied|deleted|\*)|lag=[*(]|"visible":')
 

@@ -26,6 +26,7 @@ NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cac
 SOURCE, MIRROR = "local-source", "local-destination--use1-az4--x-s3"
 APP = "s3-to-s3express-sync"
 DEAD_LETTERS = f"{APP}-dlq"
+KEPT = {"hello.txt": "hello\n", "empty.dat": "", "nested/deeper/changes.json": '{"version": 1}\n'}
 DENY = '{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"s3:GetObject","Resource":"*"}]}'
 # Both generations of the CLI where tests/run installed them, else the one in PATH.
 CLIS = [path for name in ("AWS_CLI_V1", "AWS_CLI_V2") if (path := os.environ.get(name))] or [
@@ -116,8 +117,8 @@ class Operator:
         return status, output
 
 
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+@contextlib.contextmanager
+def operator_of_a_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     project = tmp_path_factory.mktemp("operator") / "the project"
     shutil.copytree(ROOT, project, ignore=NOT_COPIED)
     with contextlib.ExitStack() as clis:
@@ -128,6 +129,16 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
             yield found
         finally:
             found.run("./cleanup.sh", "--local")
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """With three objects on both sides."""
+    with operator_of_a_deployment(tmp_path_factory) as found:
+        for key, body in KEPT.items():
+            found.put(SOURCE, key, body)
+        wait_for(lambda: all(key in found.aws("s3api", "list-objects-v2", "--bucket", MIRROR) for key in KEPT))
+        yield found
 
 
 @pytest.fixture(params=CLIS, ids=lambda path: "v2" if "/usr/bin" in path else "v1")
@@ -341,7 +352,7 @@ def call(*arguments: str, **settings: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("verb", ["status", "logs", "reconcile", "redrive"])
+@pytest.mark.parametrize("verb", ["status", "logs", "reconcile", "redrive", "verify"])
 def test_every_verb_has_help(verb: str):
     status, output, _ = call(verb, "--help")
     assert status == 0
@@ -359,6 +370,8 @@ def test_every_verb_has_help(verb: str):
         (["logs", "--since"], "--since needs a value"),
         (["reconcile", "--max-delete"], "--max-delete needs a value"),
         (["redrive", "everything"], "unknown option everything"),
+        (["verify", "--timeout", "soon"], "--timeout soon is no duration"),
+        (["verify", "--report", "/nowhere/report.md"], "there is no such folder"),
     ],
 )
 def test_a_wrong_argument_ends_with_2_and_says_what_is_wrong(arguments: list[str], complaint: str):

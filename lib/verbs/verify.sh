@@ -1,0 +1,268 @@
+# shellcheck shell=bash
+# ./sync.sh verify: the acceptance run of a deployment, with objects of its own.
+
+print_verify_help() {
+  cat <<'HELP'
+usage: ./sync.sh verify [--yes] [--large] [--report FILE] [--timeout 15m]
+
+Puts a handful of objects into a new folder sync-verify-TIME/ under PREFIX_FILTER, waits until they are in the
+destination, overwrites one, changes the metadata of one in place, deletes one, compares bytes and metadata on both
+sides, removes all of it, also after Ctrl-C, and prints a table. It touches nothing outside of that folder.
+
+  --yes          do not ask
+  --large        also 6 GiB, made inside S3 from a part of 64 MiB
+  --report FILE  write the table to FILE too, without account ids: Markdown for an issue
+  --timeout 15m  the longest wait of each round
+
+It needs what deploy.sh needs for reading, and on the source bucket s3:PutObject, s3:PutObjectTagging, s3:GetObject,
+s3:DeleteObject and s3:ListBucket (a versioned bucket: s3:ListBucketVersions, s3:DeleteObjectVersion; --large:
+s3:AbortMultipartUpload, s3:ListBucketMultipartUploads), on the destination s3express:CreateSession, on the workers'
+logs logs:FilterLogEvents. It costs a task of a few minutes and about 100 requests, less than 0.01 USD; --large
+about 0.03 USD more.
+
+Exit status: 0 all is well; 1 it is not, the link of the chain that broke is named; 2 wrong usage; 130 interrupted.
+HELP
+}
+
+: "${VERIFY_FOLLOW_SECONDS:=180}" # after a run that did not end well, the destination is given so long to follow
+
+# --- beginning ------------------------------------------------------------------------------------------------------
+
+name_run() {
+  local made
+  TZ=UTC printf -v made '%(%Y%m%dT%H%M%SZ)T' -1
+  VERIFY_NAME=sync-verify-$made-$RANDOM
+  VERIFY_FOLDER=$PREFIX_FILTER$VERIFY_NAME/
+  VERIFY_DIR=$TEMP_DIR/verify
+  VIA=${LOCAL_ROOT:+ --local}
+  VERIFY_BEGAN=$(now) VERIFY_PUT_AT=0 VERIFY_PUT_ENDED=0 VERIFY_FIRST_EVENT_AT="" VERIFY_STARTED=$SECONDS
+  VERIFY_TOUCHED=false VERIFY_WAS_BUSY=false
+  mkdir "$VERIFY_DIR"
+  : >"$VERIFY_DIR/breaks"
+  : >"$VERIFY_DIR/worker.lines"
+  : >"$VERIFY_DIR/put.none" # so that there is one, whenever Ctrl-C comes
+  printf '[]\n' | tee "$VERIFY_DIR/tasks" "$VERIFY_DIR/first.source" "$VERIFY_DIR/first.mirror" \
+    "$VERIFY_DIR/in_source.list" "$VERIFY_DIR/in_mirror.list" >/dev/null
+}
+
+# What the deployment runs with, not what this shell has set.
+deployed_setting() {
+  jq -r --arg name "$1" '[.containerDefinitions[] | select(.name == "worker")][0].environment
+    | map(select(.name == $name).value)[0] // ""' "$VERIFY_DIR/definition"
+}
+
+# Ends the run if there is no deployment for these settings.
+need_deployment() {
+  local name
+  need_starter
+  existing_queue_url "$QUEUE_NAME" >/dev/null
+  find_task_definition >"$VERIFY_DIR/definition"
+  [[ -s $VERIFY_DIR/definition ]] || die "there is no task definition $TASK_FAMILY in $REGION: run ./deploy.sh"
+  for name in SRC_BUCKET DST_BUCKET PREFIX_FILTER; do
+    [[ $(deployed_setting "$name") == "${!name}" ]] \
+      || die "$name=${!name}, but what is deployed has $(deployed_setting "$name"): set what ./deploy.sh ran with"
+  done
+}
+
+# ask_to_verify ASSUME_YES LARGE
+ask_to_verify() {
+  local answer name
+  say "This puts ${#CASES[@]} objects into s3://$SRC_BUCKET/$VERIFY_FOLDER:"
+  for name in "${CASES[@]}"; do say "  ${CASE_KEY[$name]#"$VERIFY_FOLDER"}  (${CASE_MEANING[$name]})"; done
+  say "and waits for their copies in s3://$DST_BUCKET/$VERIFY_FOLDER"
+  say "Nothing outside of this folder is touched, and all of it is removed afterwards, on both sides."
+  say "Cost: less than 0.01 USD$([[ $2 == false ]] || printf ', and about 0.03 USD for 6 GiB')."
+  [[ $1 == false ]] || return 0
+  [[ -t 0 ]] || die "nothing was done: there is nobody to ask; use --yes"
+  read -r -p "Go on? [y/N] " answer
+  [[ $answer == [yY]* ]] || die "nothing was done"
+}
+
+# --- the rounds -----------------------------------------------------------------------------------------------------
+
+put_objects() {
+  local name threshold
+  threshold=$(deployed_setting MULTIPART_THRESHOLD)
+  for name in "${CASES[@]}"; do make_body "$name" "${threshold:-$VERIFY_COPY_LIMIT}"; done
+  look_at_queue
+  [[ -z $VERIFY_EVENT_AT ]] || VERIFY_WAS_BUSY=true
+  VERIFY_TOUCHED=true VERIFY_PUT_AT=$(now)
+  all_at_once put_case "${CASES[@]}"
+  VERIFY_PUT_ENDED=$(now)
+  list_folder in_source
+  say "verify: ${#CASES[@]} objects put"
+}
+
+# Of the objects that are to change, those whose first copy arrived.
+changing() {
+  local name
+  for name in overwritten changed deleted; do
+    [[ ${CASE_RESULT[$name]} != arrived ]] || printf '%s\n' "$name"
+  done
+}
+
+# Of the others.
+staying() {
+  local name
+  for name in "${CASES[@]}"; do
+    [[ ${CASE_RESULT[$name]} != arrived || " overwritten changed deleted " == *" $name "* ]] || printf '%s\n' "$name"
+  done
+}
+
+note_results() {
+  local name
+  for name in "${!CASE_STATE[@]}"; do CASE_RESULT[$name]=${CASE_STATE[$name]}; done
+}
+
+put_round() {
+  put_objects
+  await_all listed put "${CASES[@]}"
+  VERIFY_FIRST_EVENT_AT=$VERIFY_EVENT_AT
+  note_results
+  ((ARRIVED)) || VERIFY_BROKEN=true
+  cp "$VERIFY_DIR/in_source.list" "$VERIFY_DIR/first.source"
+  cp "$VERIFY_DIR/in_mirror.list" "$VERIFY_DIR/first.mirror"
+}
+
+# The changes are made before the first copies are compared, so that the worker that runs takes them along.
+change_round() {
+  local changing staying
+  mapfile -t changing < <(changing)
+  mapfile -t staying < <(staying)
+  all_at_once change_case "${changing[@]}"
+  list_folder in_source
+  all_at_once get_both_sides "${staying[@]}"
+  await_all changed change "${changing[@]}"
+  note_results
+  mapfile -t changing < <(changing | sed '/^deleted$/d')
+  all_at_once get_both_sides "${changing[@]}"
+}
+
+remove_round() {
+  local there
+  mapfile -t there < <(staying && changing | sed '/^deleted$/d')
+  remove_folder in_source
+  await_all gone remove "${there[@]}"
+  CASE_RESULT[removed]=arrived
+  ((ARRIVED == ${#there[@]})) || CASE_RESULT[removed]=missing
+}
+
+run_rounds() {
+  local round
+  for round in put_round change_round remove_round; do
+    [[ $VERIFY_BROKEN == true ]] || "$round"
+  done
+  read_worker_lines
+  read_tasks
+}
+
+# --- cleaning up ----------------------------------------------------------------------------------------------------
+
+# remove_folder in_source|in_mirror: the objects of this run, and nothing else.
+remove_folder() {
+  list_folder "$1"
+  [[ $(jq length "$VERIFY_DIR/$1.list") != 0 ]] || return 0
+  jq '{Objects: map({Key: .key}), Quiet: true}' "$VERIFY_DIR/$1.list" >"$VERIFY_DIR/remove.json"
+  "$1" delete-objects --delete "file://$VERIFY_DIR/remove.json" | must_be_zero '.Errors | length'
+}
+
+# Old versions and delete markers of a versioned source; without versioning, asking would need one more right.
+remove_versions() {
+  [[ $(cat "$VERIFY_DIR"/put.* | jq -s 'any(.[]; (.VersionId // "null") != "null")') == true ]] || return 0
+  in_source list-object-versions --prefix "$VERIFY_FOLDER" | jq '{Quiet: true,
+    Objects: [.Versions[]?, .DeleteMarkers[]? | {Key, VersionId}]}' >"$VERIFY_DIR/remove.json"
+  in_source delete-objects --delete "file://$VERIFY_DIR/remove.json" | must_be_zero '.Errors | length'
+}
+
+abort_uploads() {
+  local upload
+  [[ -n ${CASE_KEY[large]:-} ]] || return 0
+  while read -r upload; do
+    [[ -z $upload ]] || in_source abort-multipart-upload --key "${CASE_KEY[large]}" --upload-id "$upload"
+  done < <(in_source list-multipart-uploads --prefix "$VERIFY_FOLDER" | jq -r '.Uploads[]?.UploadId')
+}
+
+# The destination follows the source by itself; where it does not, its copies are deleted directly.
+clean_up_objects() {
+  local deadline=$((SECONDS + VERIFY_FOLLOW_SECONDS)) left
+  abort_uploads
+  remove_folder in_source
+  remove_versions
+  [[ $VERIFY_BROKEN == false ]] || deadline=0
+  while :; do
+    list_folder in_mirror
+    left=$(jq length "$VERIFY_DIR/in_mirror.list")
+    ((left)) || return 0
+    ((SECONDS < deadline)) || break
+    say "verify: $left copies are still in the destination"
+    sleep "$FOLLOW_PAUSE"
+  done
+  remove_folder in_mirror
+  say "verify: $left copies were deleted in the destination directly, because it did not follow"
+}
+
+# EXIT trap. What was being put when Ctrl-C came is waited for, so that it is removed too.
+end_verify() {
+  local status=$? cleaned=0
+  trap - EXIT
+  trap '' INT TERM
+  wait
+  if [[ $VERIFY_TOUCHED == true ]]; then
+    say "verify: removing what was put"
+    set +e
+    (set -e && clean_up_objects)
+    cleaned=$?
+  fi
+  if ((cleaned)); then
+    say "verify: objects may be left: aws s3 rm --recursive 's3://$SRC_BUCKET/$VERIFY_FOLDER', then the same of" \
+      "'s3://$DST_BUCKET/$VERIFY_FOLDER'"
+    status=1
+  fi
+  rm -rf "$TEMP_DIR"
+  exit "$status"
+}
+
+# --- the verb -------------------------------------------------------------------------------------------------------
+
+# write_report FILE
+write_report() {
+  without_accounts <"$VERIFY_DIR/result" >"$1"
+  say "verify: the report is in $1"
+}
+
+# verify ASSUME_YES LARGE REPORT
+verify() {
+  local threshold
+  start_verb
+  name_run
+  need_deployment
+  threshold=$(deployed_setting MULTIPART_THRESHOLD)
+  choose_cases "$2" "${threshold:-$VERIFY_COPY_LIMIT}"
+  trap end_verify EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  ask_to_verify "$1" "$2"
+  run_rounds
+  gather_result >"$VERIFY_DIR/result.json"
+  print_result "$VERIFY_DIR/result.json" | tee "$VERIFY_DIR/result"
+  [[ -z $3 ]] || write_report "$3"
+  is_all_well <"$VERIFY_DIR/result.json"
+}
+
+verb_verify() {
+  local yes=false large=false report="" timeout=15m
+  while (($#)); do
+    case "$1" in
+      --yes) yes=true ;;
+      --large) large=true ;;
+      --report) need_value "$1" "$#" && report=$2 && shift ;;
+      --timeout) need_value "$1" "$#" && timeout=$2 && shift ;;
+      --help) print_verify_help && return ;;
+      *) usage "verify: unknown option $1" ;;
+    esac
+    shift
+  done
+  VERIFY_TIMEOUT=$(seconds_of "$timeout") || usage "verify: --timeout $timeout is no duration such as 15m"
+  [[ -z $report || -d $(dirname "$report") ]] || usage "verify: --report $report: there is no such folder"
+  verify "$yes" "$large" "$report"
+}

@@ -1,0 +1,187 @@
+# shellcheck shell=bash
+# The objects of ./sync.sh verify: what each is called, how it is put, how it is changed, what its copy has to be like.
+
+# NAME|KEY in the folder of the run|what it is
+readonly VERIFY_OBJECTS=(
+  'small|small.txt|a small object'
+  'empty|empty.dat|an empty object'
+  'nested|nested/deeper/still/file.json|nested folders'
+  'name|with space/größe € +%.txt|a space and more than ASCII in the key'
+  'encoded|encoded.txt|Content-Encoding: gzip, user metadata'
+  'tagged|tagged.txt|object tags, which are not carried'
+  'double|double//slash.txt|// in the key'
+  'trailing|trailing/|a key that ends in /'
+  'overwritten|overwritten.txt|overwritten: same size, other bytes'
+  'changed|changed in place +é.txt|metadata changed in place'
+  'deleted|deleted.txt|deleted'
+)
+readonly VERIFY_MULTIPART='multipart|multipart.bin|copied in parts'
+readonly VERIFY_LARGE='large|large.bin|copied in parts, made in S3'
+readonly VERIFY_COPY_LIMIT=5368709120              # bytes of one CopyObject, the worker's default threshold
+readonly VERIFY_UPLOAD_LIMIT=$((64 * 1024 * 1024)) # a MULTIPART_THRESHOLD below it is passed with an upload
+# An object of --large: so many copies of one part. 6 GiB is more than one CopyObject may copy.
+: "${VERIFY_LARGE_PARTS:=96}"
+: "${VERIFY_LARGE_PART_BYTES:=67108864}"
+readonly VERIFY_PARTS_AT_ONCE=8
+
+declare -A CASE_KEY=() CASE_MEANING=() CASE_RESULT=()
+CASES=()
+
+add_case() {
+  local name key meaning
+  IFS='|' read -r name key meaning <<<"$1"
+  CASES+=("$name")
+  CASE_KEY[$name]=$VERIFY_FOLDER$key CASE_MEANING[$name]=$meaning CASE_RESULT[$name]="not asked"
+}
+
+# choose_cases LARGE THRESHOLD
+choose_cases() {
+  local row
+  for row in "${VERIFY_OBJECTS[@]}"; do add_case "$row"; done
+  (($2 >= VERIFY_UPLOAD_LIMIT)) || add_case "$VERIFY_MULTIPART"
+  [[ $1 == false ]] || add_case "$VERIFY_LARGE"
+}
+
+# --- both buckets ---------------------------------------------------------------------------------------------------
+
+in_source() { aws_or_die s3api "$1" --bucket "$SRC_BUCKET" --expected-bucket-owner "$SRC_BUCKET_OWNER" "${@:2}"; }
+
+in_mirror() { aws_or_die s3api "$1" --bucket "$DST_BUCKET" --expected-bucket-owner "$DST_BUCKET_OWNER" "${@:2}"; }
+
+# all_at_once COMMAND NAME...: the command for each name at the same time; the run ends if one fails.
+all_at_once() {
+  local name job jobs=()
+  for name in "${@:2}"; do
+    "$1" "$name" &
+    jobs+=("$!")
+  done
+  for job in ${jobs[@]+"${jobs[@]}"}; do wait "$job"; done
+}
+
+# --- putting and changing -------------------------------------------------------------------------------------------
+
+body_of() { printf '%s/body.%s\n' "$VERIFY_DIR" "$1"; }
+
+random_bytes() { head -c "$1" /dev/urandom; }
+
+# make_body NAME THRESHOLD: the bytes of an object, into its file.
+make_body() {
+  case "$1" in
+    empty | trailing) : ;;
+    encoded) printf 'as it was put\n' | gzip -nc ;;
+    multipart) random_bytes $(($2 + 4 * 1024 * 1024 + 1)) ;;
+    large) random_bytes "$VERIFY_LARGE_PART_BYTES" ;;
+    overwritten) printf 'version 1 of %s\n' "$VERIFY_FOLDER" ;;
+    *) printf '%s of %s\n' "$1" "$VERIFY_FOLDER" ;;
+  esac >"$(body_of "$1")"
+}
+
+# put_case NAME
+put_case() {
+  local options=()
+  case "$1" in
+    large) make_large && return ;;
+    tagged) options=(--tagging 'colour=blue&run=verify') ;;
+    encoded)
+      options=(--content-encoding gzip --content-type 'text/plain; charset=utf-8' --cache-control max-age=60
+        --content-disposition inline --content-language en --metadata 'colour=blue,made-by=sync.sh verify')
+      ;;
+    changed) options=(--content-type text/plain --metadata colour=blue) ;;
+  esac
+  in_source put-object --key "${CASE_KEY[$1]}" --body "$(body_of "$1")" ${options[@]+"${options[@]}"} \
+    >"$VERIFY_DIR/put.$1"
+}
+
+# copy_source KEY: as it is, because the CLI encodes it (botocore, handlers.py, _quote_source_header).
+copy_source() { printf '%s/%s\n' "$SRC_BUCKET" "$1"; }
+
+change_case() {
+  case "$1" in
+    overwritten)
+      printf 'version 2 of %s\n' "$VERIFY_FOLDER" >"$(body_of "$1")"
+      put_case "$1"
+      ;;
+    changed)
+      in_source copy-object --key "${CASE_KEY[$1]}" --copy-source "$(copy_source "${CASE_KEY[$1]}")" \
+        --metadata-directive REPLACE --content-type text/csv --metadata colour=red >/dev/null
+      ;;
+    deleted) in_source delete-object --key "${CASE_KEY[$1]}" >/dev/null ;;
+  esac
+}
+
+# --- the large object -----------------------------------------------------------------------------------------------
+
+# copy_part UPLOAD KEY SEED NUMBER
+copy_part() {
+  in_source upload-part-copy --upload-id "$1" --key "$2" --copy-source "$(copy_source "$3")" --part-number "$4" \
+    | jq -c --argjson number "$4" '{PartNumber: $number, ETag: .CopyPartResult.ETag}' >"$VERIFY_DIR/part.$4"
+}
+
+# Made inside S3: one part is uploaded, and copied as often as it takes.
+make_large() {
+  local key=${CASE_KEY[large]} seed=${CASE_KEY[large]}.part upload first number last jobs
+  in_source put-object --key "$seed" --body "$(body_of large)" >/dev/null
+  upload=$(in_source create-multipart-upload --key "$key" | jq -r .UploadId)
+  for ((first = 1; first <= VERIFY_LARGE_PARTS; first += VERIFY_PARTS_AT_ONCE)); do
+    last=$((first + VERIFY_PARTS_AT_ONCE - 1)) jobs=()
+    for ((number = first; number <= last && number <= VERIFY_LARGE_PARTS; number++)); do
+      copy_part "$upload" "$key" "$seed" "$number" &
+      jobs+=("$!")
+    done
+    for number in "${jobs[@]}"; do wait "$number"; done
+    say "verify: large object: $((last < VERIFY_LARGE_PARTS ? last : VERIFY_LARGE_PARTS)) of $VERIFY_LARGE_PARTS parts"
+  done
+  cat "$VERIFY_DIR"/part.* | jq -s '{Parts: sort_by(.PartNumber)}' >"$VERIFY_DIR/parts.json"
+  in_source complete-multipart-upload --upload-id "$upload" --key "$key" \
+    --multipart-upload "file://$VERIFY_DIR/parts.json" >/dev/null
+}
+
+# --- what the copies are like ---------------------------------------------------------------------------------------
+
+# get_side in_source|in_mirror NAME: the answer of GetObject and the bytes, into files; of the large one only the bytes
+# on both sides of its first boundary.
+get_side() {
+  local range=() file=$VERIFY_DIR/$1.$2
+  [[ $2 != large ]] \
+    || range=(--range "bytes=$((VERIFY_LARGE_PART_BYTES - 1024))-$((VERIFY_LARGE_PART_BYTES + 1023))")
+  "$1" get-object --key "${CASE_KEY[$2]}" ${range[@]+"${range[@]}"} "$file.body" >"$file.json"
+}
+
+get_both_sides() {
+  get_side in_source "$1"
+  get_side in_mirror "$1"
+}
+
+# compared_bytes NAME: equal or different. An object of --large is compared with itself on the other side only.
+compared_bytes() {
+  local want
+  want=$(body_of "$1")
+  [[ $1 != large ]] || want=$VERIFY_DIR/in_source.large.body
+  if cmp -s "$want" "$VERIFY_DIR/in_source.$1.body" && cmp -s "$want" "$VERIFY_DIR/in_mirror.$1.body"; then
+    printf 'equal\n'
+  else
+    printf 'different\n'
+  fi
+}
+
+# compared_metadata NAME: equal, or what differs. What a copy carries: mirror/objects.py.
+compared_metadata() {
+  cat "$VERIFY_DIR/in_source.$1.json" "$VERIFY_DIR/in_mirror.$1.json" | jq -rs '
+    def carried: {ContentType, CacheControl, ContentDisposition, ContentEncoding, ContentLanguage}
+      + {Metadata: (.Metadata // {} | del(.["sync-source"]))};
+    (.[0] | carried) as $want | (.[1] | carried) as $have
+    | ($have.Metadata["sync-content-encoding"] == $want.ContentEncoding and $want.ContentEncoding != null) as $moved
+    | ($have | if $moved then .ContentEncoding = $want.ContentEncoding | del(.Metadata["sync-content-encoding"])
+        else . end) as $have
+    | [$want | keys[] | select($want[.] != $have[.])]
+      + (if .[1].Metadata["sync-source"] then [] else ["sync-source"] end)
+    | if . == [] then "equal" else "different: " + join(", ") end'
+}
+
+# has_source_of NAME: whether the copy that was got last says it was made from the source as it is now.
+has_source_of() {
+  local wanted
+  wanted=$(source_identity "$1")
+  jq -e --arg wanted "$wanted" '.Metadata["sync-source"] // "" | startswith($wanted)' \
+    "$VERIFY_DIR/in_mirror.$1.json" >/dev/null
+}

@@ -1,0 +1,171 @@
+# shellcheck shell=bash
+# What ./sync.sh verify ends with, as Markdown: what was checked, how long it took, what is known now, what it ran on.
+
+# --- one JSON text per part -----------------------------------------------------------------------------------------
+
+# The worker's synced lines of this run, as a JSON list {task, key, action, size, seconds, lag}; lag may be null.
+synced_lines() {
+  jq -cs --arg fields "$SYNCED_FIELDS" 'map(.stream as $stream | .message | capture($fields)
+    | {task: ($stream | split("/")[-1]), key: (.key | fromjson), action, size: (.size | tonumber),
+       seconds: (.seconds | tonumber), lag: (.lag // null | if . then tonumber else . end)})' "$VERIFY_DIR/worker.lines"
+}
+
+# result_of NAME: one row of the table.
+result_of() {
+  local bytes=- metadata=-
+  if [[ ${CASE_RESULT[$1]} == arrived && -s $VERIFY_DIR/in_mirror.$1.json ]]; then
+    bytes=$(compared_bytes "$1")
+    metadata=$(compared_metadata "$1")
+  fi
+  jq -n --arg name "$1" --arg meaning "${CASE_MEANING[$1]}" --arg key "${CASE_KEY[$1]}" \
+    --arg state "${CASE_RESULT[$1]}" --arg bytes "$bytes" --arg metadata "$metadata" \
+    '{name: $name, meaning: $meaning, key: $key, state: $state, bytes: $bytes, metadata: $metadata}'
+}
+
+all_results() {
+  local name
+  for name in "${CASES[@]}"; do result_of "$name"; done | jq -s --arg key "$VERIFY_FOLDER" \
+    --arg state "${CASE_RESULT[removed]:-not asked}" \
+    '. + [{name: "removed", meaning: "all of it removed", key: $key, state: $state, bytes: "-", metadata: "-"}]'
+}
+
+# Seconds from the first upload on, by the clocks of S3 and ECS, or null where nothing is known.
+measured_times() {
+  local event=null
+  if [[ -n $VERIFY_FIRST_EVENT_AT && $VERIFY_WAS_BUSY == false ]]; then
+    event=$((VERIFY_FIRST_EVENT_AT - VERIFY_PUT_AT))
+  fi
+  {
+    cat "$VERIFY_DIR/first.source" "$VERIFY_DIR/first.mirror" "$VERIFY_DIR/tasks"
+    synced_lines
+  } | jq -s --argjson event "$event" --argjson put_ended "$VERIFY_PUT_ENDED" \
+    --argjson busy "$VERIFY_WAS_BUSY" '
+    . as [$source, $mirror, $tasks, $synced] | ($source | map(.at) | min) as $from
+    | ([$tasks[] | select(.id == ($synced[0].task // ""))][0]) as $task
+    | def since: if . and $from then (. - $from) * 10 | round / 10 else null end;
+    {event: $event, busy: $busy, created: ($task.created | since), pulled: ($task.pulled | since),
+     started: ($task.started | since), capacity: $task.capacity, first: ($mirror | map(.at) | min | since), last: ($mirror | map(.at) | max | since),
+     clock: (if $from then $put_ended - ($source | map(.at) | max) | floor else null end)}'
+}
+
+# --- what it ran on -------------------------------------------------------------------------------------------------
+
+# Prints the release in the changelog, and the commit of a checkout.
+project_version() {
+  local release commit=""
+  release=$(sed -n 's/^## //p' "$PROJECT_DIR/CHANGELOG.md" | head -n 1)
+  if [[ -e $PROJECT_DIR/.git ]] && type -P git >/dev/null; then
+    commit=$(git -C "$PROJECT_DIR" rev-parse --short HEAD)
+  fi
+  printf '%s%s\n' "$release" "${commit:+, commit $commit}"
+}
+
+deployed_function() {
+  ask_starter | jq -r '"\(.Runtime // "an image"), code \(.CodeSha256[:12]), changed \(.LastModified)"'
+}
+
+deployed_task() {
+  jq -r '"\(.taskDefinitionArn | split("/")[-1])
+\([.containerDefinitions[] | select(.name == "worker")][0].image)
+\(.cpu) CPU units, \(.memory) MiB, \(.runtimePlatform.cpuArchitecture // "X86_64")"' "$VERIFY_DIR/definition"
+}
+
+# Prints NAME<tab>VERSION lines.
+versions() {
+  local task
+  mapfile -t task < <(deployed_task)
+  printf '%s\t%s\n' "project" "$(project_version)" "Region" "$REGION" "AWS CLI" "$(command aws --version 2>&1)" \
+    "Bash" "$BASH_VERSION" "jq" "$(jq --version)" "task definition" "${task[0]}" "image" "${task[1]}" \
+    "task" "${task[2]}" "function" "$(deployed_function)"
+}
+
+# --- rendering ------------------------------------------------------------------------------------------------------
+
+readonly JQ_TABLE='
+  def table: (transpose | map(map(length) | max)) as $widths
+    | (map([., $widths] | transpose | map(.[0] + " " * (.[1] - (.[0] | length))) | "| " + join(" | ") + " |")
+      | .[0], ($widths | "|" + (map("-" * (. + 2)) | join("|")) + "|"), .[1:][]);
+  def seconds: if . == null then "unknown" else "\(.) s" end;'
+
+# Reads {results, synced, first: {source, mirror}}.
+print_objects() {
+  jq -r "$JQ_TABLE"'
+    .synced as $synced | [["object", "checked", "seen", "bytes", "metadata", "event to copy"]]
+    + (.results | map(. as $one
+      | [$synced[] | select(.key == $one.key)] as $lines
+      | (if $one.name == "deleted" then [$lines[] | select(.action == "deleted")][0]
+         else [$lines[] | select(.action == "copied")] | last end) as $line
+      | [("`" + ($one.key | sub("^.*sync-verify-[^/]*/"; "") | if . == "" then "*" else . end) + "`"), .meaning,
+         ({arrived: "yes", failed: "no", missing: "no"}[.state] // .state), .bytes, .metadata,
+         (if .state == "arrived" and .name != "removed" then $line.lag | seconds else "-" end)])) | table'
+}
+
+print_times() {
+  jq -r "$JQ_TABLE"'.times | [["from the first upload to", "", "measured by"],
+    ["the first message in the queue",
+      (if .event then "at most \(.event) s" elif .busy then "unknown: others were there before"
+        elif .created and .created >= 0 then "before the task" else "unknown" end), "looks at the queue, this clock"],
+    ["the task was asked for", (.created | if . and . < 0 then "ran already" else seconds end), "ECS, createdAt"],
+    ["its image was there", (.pulled | if . and . < 0 then "ran already" else seconds end), "ECS, pullStoppedAt"],
+    ["the worker was started", (.started | if . and . < 0 then "ran already" else seconds end), "ECS, startedAt"],
+    ["the first copy", (.first | seconds), "S3, LastModified, whole seconds"],
+    ["the last copy of the first round", (.last | seconds), "S3, LastModified, whole seconds"],
+    ["(this clock is ahead of that of S3 by)", (.clock | seconds), "end of the uploads, LastModified"]] | table'
+}
+
+# What README, Limits, does not know.
+print_answers() {
+  jq -r "$JQ_TABLE"'
+    .synced as $synced | (.results | map({key: .name, value: .}) | from_entries) as $by
+    | def taken($name): $by[$name] | if .state == "arrived" then "taken" elif .state == "failed" then "not copied"
+        else "unknown" end;
+    ([$synced[] | select(.action == "copied")] | max_by(.size)) as $largest
+    | [["not known until a bucket was asked", "answer of s3://\(.mirror)"],
+      ["`Content-Encoding: gzip`", (if $by.encoded.state != "arrived" then taken("encoded")
+        elif .encoding == "gzip" then "taken" else "refused, kept as user metadata sync-content-encoding" end)],
+      ["a key with `//`", taken("double")], ["a key that ends in `/`", taken("trailing")],
+      ["a key that begins with `/`", "not asked: it would be outside of the folder"],
+      ["how fast it copies", (if $largest == null then "unknown" else "\($largest.size) bytes in \($largest.seconds
+        ) s, by the worker\(if $largest.size > 1048576 then "" else "; --large asks with 6 GiB" end)" end)]] | table'
+}
+
+# gather_result: all parts as one JSON text.
+gather_result() {
+  local encoding=""
+  [[ ! -s $VERIFY_DIR/in_mirror.encoded.json ]] \
+    || encoding=$(jq -r '.ContentEncoding // ""' "$VERIFY_DIR/in_mirror.encoded.json")
+  {
+    all_results
+    synced_lines
+    measured_times
+    jq -s . "$VERIFY_DIR/breaks"
+    versions | jq -Rn '[inputs | split("\t")]'
+  } | jq -s --arg encoding "$encoding" --arg mirror "$DST_BUCKET" --arg source "$SRC_BUCKET" \
+    '{results: .[0], synced: .[1], times: .[2], breaks: .[3], versions: .[4], encoding: $encoding, mirror: $mirror,
+      source: $source}'
+}
+
+# Reads what gather_result printed: all is well if every object was seen and nothing differs.
+is_all_well() {
+  jq -e '.breaks == [] and all(.results[]; .state == "arrived" and (.bytes | IN("equal", "-"))
+    and (.metadata | IN("equal", "-")))' >/dev/null
+}
+
+# print_result FILE
+print_result() {
+  local verdict="not all is well"
+  if is_all_well <"$1"; then verdict="all is well"; fi
+  printf '# sync.sh verify: %s\n\n' "$verdict"
+  jq -r '"s3://\(.source) to s3://\(.mirror)\n", (.breaks[]
+    | "- **\(.link)**: \(.why)\n  Look closer: `\(.command)`"), (select(.breaks != []) | "")' "$1"
+  print_objects <"$1"
+  printf '\n'
+  print_times <"$1"
+  printf '\n'
+  print_answers <"$1"
+  printf '\n'
+  jq -r "$JQ_TABLE"'[["what", "version"]] + .versions | table' "$1"
+}
+
+# Reads text, prints it without the ids of accounts.
+without_accounts() { jq -Rr 'gsub("(?<![0-9])[0-9]{12}(?![0-9])"; "************")'; }

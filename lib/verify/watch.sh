@@ -1,0 +1,199 @@
+# shellcheck shell=bash
+# Waiting in ./sync.sh verify: look at the destination, the queue and the worker's log until all has arrived, or until
+# it is certain that it will not.
+
+readonly VERIFY_FIRST_DOUBT=15 # seconds without progress until the links of the chain are looked at, then each time
+
+declare -A SIZE_THERE=() # "in_source KEY" or "in_mirror KEY" -> bytes, of the last listings
+declare -A CASE_STATE=() # of the round: missing, arrived, failed
+VERIFY_EVENT_AT=""       # when this machine saw a message first, seconds since the epoch
+VERIFY_BROKEN=false      # the chain is broken: no further round
+VERIFY_SHOWN=""          # the last progress that was printed
+MISSING=0 ARRIVED=0      # of CASE_STATE
+
+# --- what is there --------------------------------------------------------------------------------------------------
+
+# list_folder in_source|in_mirror: the objects of the run, in a file. A directory bucket lists prefixes that end in "/".
+list_folder() {
+  "$1" list-objects-v2 --prefix "$VERIFY_FOLDER" | jq -cs "$JQ_EPOCH"'
+    [.[0].Contents[]? | {key: .Key, size: .Size, etag: (.ETag | gsub("\""; "")), at: (.LastModified | epoch)}]' \
+    >"$VERIFY_DIR/$1.list"
+  note_sizes "$1"
+}
+
+note_sizes() {
+  local key size
+  jq -r '.[] | "\(.size)\t\(.key)"' "$VERIFY_DIR/$1.list" >"$VERIFY_DIR/$1.sizes"
+  for key in "${!SIZE_THERE[@]}"; do
+    [[ $key != "$1 "* ]] || unset "SIZE_THERE[\$key]"
+  done
+  while IFS=$'\t' read -r size key; do
+    SIZE_THERE["$1 $key"]=$size
+  done <"$VERIFY_DIR/$1.sizes"
+}
+
+# source_identity NAME: what sync-source begins with in a copy of the source as it was listed last.
+source_identity() {
+  jq -r --arg key "${CASE_KEY[$1]}" '.[] | select(.key == $key) | "\(.etag) \(.at | floor | todate) \(.size) "' \
+    "$VERIFY_DIR/in_source.list"
+}
+
+# The worker's lines on objects of this run, as JSON lines {stream, message}. The name of the folder is in no other.
+read_worker_lines() {
+  aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" \
+    --start-time $(((VERIFY_BEGAN - 900) * 1000)) --filter-pattern "\"$VERIFY_NAME\"" \
+    | jq -c '.events[]? | {stream: .logStreamName, message: (.message | rtrimstr("\n"))}' >"$VERIFY_DIR/worker.lines"
+}
+
+# Failures that count, one JSON object per key: the last try, or the second and later ones. A first one may be a role
+# that IAM does not know everywhere yet.
+lasting_failures() {
+  jq -s 'map({"@message": .message})' "$VERIFY_DIR/worker.lines" | failures_of \
+    | jq -c --argjson since "$VERIFY_ROUND_AT" 'map(select((.at | sub("[.].*"; "Z") | fromdateiso8601) >= $since)
+      | (.attempt // "attempt=1/1 " | capture("=(?<n>\\d+)/(?<of>\\d+)")) as $try
+      | select(($try.n | tonumber) >= 2 or $try.n == $try.of)) | group_by(.key)[] | last'
+}
+
+# Names each reason once, with a key that has it.
+note_failures() {
+  local failure reason name more
+  local -A first=() others=()
+  lasting_failures >"$VERIFY_DIR/failures"
+  while read -r failure; do
+    name=$(case_of "$(jq -r .key <<<"$failure")")
+    reason=$(jq -r .reason <<<"$failure")
+    [[ -n $name && ${CASE_STATE[$name]:-} == missing ]] || continue
+    CASE_STATE[$name]=failed
+    if [[ -n ${first[$reason]:-} ]]; then
+      others[$reason]=$((${others[$reason]} + 1))
+    else
+      first[$reason]=${CASE_KEY[$name]} others[$reason]=0
+    fi
+  done <"$VERIFY_DIR/failures"
+  for reason in "${!first[@]}"; do
+    more=""
+    ((${others[$reason]} == 0)) || more=" and ${others[$reason]} more"
+    note_break "no copy" "${first[$reason]}$more: $reason" "./sync.sh$VIA redrive --list"
+  done
+}
+
+# case_of KEY
+case_of() {
+  local name
+  for name in "${CASES[@]}"; do
+    [[ ${CASE_KEY[$name]} != "$1" ]] || printf '%s\n' "$name"
+  done
+}
+
+# note_break LINK WHY COMMAND
+note_break() {
+  jq -nc --arg link "$1" --arg why "$2" --arg command "$3" '{link: $link, why: $why, command: $command}' \
+    >>"$VERIFY_DIR/breaks"
+  say "verify: $1: $2"
+}
+
+# --- waiting --------------------------------------------------------------------------------------------------------
+
+# has_arrived listed|changed|gone NAME: in the listing with the source's size; as it is after its change; not in the
+# listing.
+has_arrived() {
+  local key=${CASE_KEY[$2]}
+  case "$1:$2" in
+    gone:* | changed:deleted) [[ -z ${SIZE_THERE["in_mirror $key"]:-} ]] ;;
+    listed:*) [[ ${SIZE_THERE["in_mirror $key"]:-} == "${SIZE_THERE["in_source $key"]}" ]] ;;
+    changed:*)
+      get_side in_mirror "$2"
+      has_source_of "$2"
+      ;;
+  esac
+}
+
+names_in_state() {
+  local name
+  for name in "${CASES[@]}"; do
+    [[ ${CASE_STATE[$name]:-} != "$1" ]] || printf '%s\n' "$name"
+  done
+}
+
+# Sets MISSING and ARRIVED. A $(...) inside ((...)) would not do: Bash 5.2 may fail to read a trap that comes in it.
+count_states() {
+  local name
+  MISSING=0 ARRIVED=0
+  for name in "${CASES[@]}"; do
+    case "${CASE_STATE[$name]:-}" in
+      missing) MISSING=$((MISSING + 1)) ;;
+      arrived) ARRIVED=$((ARRIVED + 1)) ;;
+    esac
+  done
+}
+
+# Remembers when the first message was seen, and prints the queue for the progress line.
+look_at_queue() {
+  local found
+  found=$(describe_queue "$QUEUE_NAME")
+  printf '%s\n' "$found" >"$VERIFY_DIR/queue"
+  if [[ -z $VERIFY_EVENT_AT && $(jq '.visible + .in_flight + .delayed' <<<"$found") != 0 ]]; then
+    VERIFY_EVENT_AT=$(now)
+  fi
+}
+
+# show_progress ROUND COUNT
+show_progress() {
+  local text
+  text=$(jq -r '"\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed"' "$VERIFY_DIR/queue")
+  text="$1: $ARRIVED of $2; messages: $text"
+  [[ $text != "$VERIFY_SHOWN" ]] || return 0
+  say "verify: $((SECONDS - VERIFY_STARTED)) s: $text"
+  VERIFY_SHOWN=$text
+}
+
+# look_at_all WANT
+look_at_all() {
+  local name
+  look_at_queue
+  list_folder in_mirror
+  for name in "${CASES[@]}"; do
+    [[ ${CASE_STATE[$name]:-} == missing ]] || continue
+    if has_arrived "$1" "$name"; then CASE_STATE[$name]=arrived; fi
+  done
+  count_states
+}
+
+# await_all listed|changed|gone ROUND NAME...: sets CASE_STATE of each; sets VERIFY_BROKEN if the chain is broken.
+await_all() {
+  local want=$1 round=$2 name arrived=-1 doubt=0 deadline=$((SECONDS + VERIFY_TIMEOUT))
+  shift 2
+  CASE_STATE=() VERIFY_ROUND_AT=$(now)
+  for name in "$@"; do CASE_STATE[$name]=missing; done
+  while :; do
+    look_at_all "$want"
+    show_progress "$round" "$#"
+    if ((MISSING == 0)); then return; fi
+    if ((ARRIVED > arrived)); then arrived=$ARRIVED doubt=$((SECONDS + VERIFY_FIRST_DOUBT)); fi
+    if ((SECONDS >= deadline)); then
+      say "verify: $round: not all after $VERIFY_TIMEOUT s (--timeout)"
+      look_for_break true
+      return
+    fi
+    if ((SECONDS >= doubt)); then
+      doubt=$((SECONDS + VERIFY_FIRST_DOUBT))
+      look_for_break false
+      [[ $VERIFY_BROKEN == false ]] || return 0
+    fi
+    sleep "$FOLLOW_PAUSE"
+  done
+}
+
+# look_for_break IS_OVER: ends the round if the chain cannot work. Keys that failed for good are not waited for.
+look_for_break() {
+  local link why command
+  read_worker_lines
+  note_failures
+  count_states
+  ((MISSING)) || return 0
+  find_broken_link "$1" >"$VERIFY_DIR/found"
+  [[ -s $VERIFY_DIR/found ]] || return 0
+  IFS=$'\t' read -r link why command <"$VERIFY_DIR/found"
+  VERIFY_BROKEN=true
+  note_break "$link" "$why" "$command"
+}

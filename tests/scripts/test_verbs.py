@@ -1,0 +1,168 @@
+"""Verbs of sync.sh without a cloud: their functions, with answers of AWS that the local cloud does not give."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A piece of Bash that knows all functions of sync.sh; its TEMP_DIR is the folder."""
+    start = f"source '{ROOT}/sync.sh'; set_names; ACCOUNT=123456789012; TEMP_DIR='{folder}'; VERIFY_DIR=$TEMP_DIR\n"
+    return subprocess.run(["bash", "-c", start + script], capture_output=True, text=True, timeout=300)
+
+
+# logs
+
+PAGES = """
+LINES=500 LAST_PAGE=20
+aws_or_nothing() { # page n has LINES events, ten a second
+  local page=1 from
+  while (($#)); do
+    case "$1" in
+      --next-token) page=$2 && shift ;;
+      --start-time) from=$2 && shift ;;
+    esac
+    shift
+  done
+  printf 'asked for page %d\\n' "$page" >&3
+  jq -n --argjson page "$page" --argjson last "$LAST_PAGE" --argjson lines "$LINES" --argjson from "$from" '
+    {events: [range(($page - 1) * $lines; $page * $lines) | {eventId: "\\(.)", timestamp: (. * 100), logStreamName: "s",
+      message: "line \\(.)\\n"} | select(.timestamp >= $from)]}
+    + if $page < $last then {nextToken: "\\($page + 1)"} else {} end'
+}
+exec 3>&1
+open_log text group 0
+print_new_lines
+printf 'kept %d\\n' "${#LOG_SEEN[@]}"
+print_new_lines
+"""
+
+
+def test_hours_of_a_log_are_printed_page_by_page_and_not_remembered(tmp_path: Path) -> None:
+    done = bash(PAGES, tmp_path)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert [line for line in printed if line.startswith("line")] == [f"line {n}" for n in range(10_000)]
+    assert printed.index("line 499") < printed.index("asked for page 2")
+    (kept,) = (int(line.split()[1]) for line in printed if line.startswith("kept"))
+    assert kept <= 301  # what a next look reads again: 30 seconds
+
+
+# reconcile
+
+SIDECAR = {"name": "aws-guardduty-agent", "exitCode": 0}
+TASK = {"lastStatus": "STOPPED", "stoppedReason": "Essential container in task exited"}
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "why"),
+    [
+        (0, 0, "the task itself ended with exit status 0"),
+        (1, 1, "the task itself ended with exit status 1"),
+        (3, 3, "the task itself ended with exit status 3"),
+        (137, 3, "without a summary: Essential container in task exited"),
+        (None, 3, "without a summary: Essential container in task exited"),
+    ],
+)
+def test_a_summary_that_the_log_dropped_does_not_decide_the_result(
+    code: int | None, status: int, why: str, tmp_path: Path
+) -> None:
+    task = TASK | {"containers": [SIDECAR, {"name": "worker", "exitCode": code}]}
+    (tmp_path / "task").write_text(json.dumps(task))
+    done = bash('describe_task() { cat "$TEMP_DIR/task"; }\nreport_task some-task true', tmp_path)
+    assert done.returncode == status, done.stderr
+    assert json.loads(done.stdout) == {"end": "without summary", "status": status}
+    assert why in done.stderr
+
+
+def test_a_reason_that_the_log_does_not_have_is_said_to_be_missing(tmp_path: Path) -> None:
+    messages = [{"keys": [{"key": "a", "at": None}]}, {"keys": [{"key": "b", "at": "2026-01-01T00:00:00Z"}]}]
+    (tmp_path / "messages").write_text(json.dumps(messages))
+    done = bash('hint_at_missing <"$TEMP_DIR/messages"', tmp_path)
+    assert "the log has no failure of 1 keys" in done.stderr
+    assert "dropped" in done.stderr
+
+
+# verify: links that break as the local cloud cannot break them
+
+
+def link(tmp_path: Path, is_over: bool, tasks: list[dict[str, Any]], starter: list[dict[str, Any]]) -> str:
+    """What find_break_of_task says, then find_break_of_starter, with these tasks and lines of the starter."""
+    (tmp_path / "tasks").write_text(json.dumps(tasks))
+    (tmp_path / "starter.lines").write_text("".join(json.dumps(line) + "\n" for line in starter))
+    (tmp_path / "worker.lines").write_text("")
+    script = """
+    VERIFY_BEGAN=1000 VERIFY_STARTED=-60 VIA=''
+    aws_or_nothing() { echo '{"State": "ENABLED"}'; }
+    ask_starter() { echo '{}'; }
+    """
+    over = str(is_over).lower()
+    done = bash(f"{script}\nfind_break_of_starter {over}; find_break_of_task {over}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+DEAD = {"id": "t1", "status": "STOPPED", "created": 1010, "started": None, "exit": None, "container_reason": None}
+PULL = DEAD | {"code": "TaskFailedToStart", "reason": "CannotPullContainerError: no route"}
+REFUSED = {"visible": 3, "running": 0, "started": {}, "failures": ["Capacity is unavailable at this time"]}
+
+
+@pytest.mark.parametrize(
+    ("is_over", "tasks", "starter", "wanted"),
+    [
+        (False, [PULL], [], "no task\ttask t1 stopped before it started: CannotPullContainerError: no route"),
+        (False, [DEAD | {"code": "SpotInterruption", "reason": "Spot"}], [], ""),
+        (False, [], [REFUSED], ""),  # passes by itself
+        (True, [], [REFUSED], "no task\tECS did not start a worker: Capacity is unavailable at this time"),
+        (False, [], [REFUSED | {"failures": ["InvalidSubnet"]}], "no task\tECS did not start a worker: InvalidSubnet"),
+        (True, [DEAD | {"status": "PROVISIONING"}], [REFUSED | {"failures": []}], "no task\ttask t1 is still PROV"),
+        (False, [], [{"error": "Task timed out"}], ""),  # one failure may be chance
+        (False, [], [{"error": "one"}, {"error": "two"}], "no starter\tthe function"),
+        (False, [], [REFUSED | {"failures": []}, {"error": "one"}], ""),
+        (True, [], [], "no starter\tthe rule is enabled, but"),
+    ],
+)
+def test_the_link_that_broke_is_named_only_when_it_is_certain(
+    is_over: bool, tasks: list[dict[str, Any]], starter: list[dict[str, Any]], wanted: str, tmp_path: Path
+) -> None:
+    found = link(tmp_path, is_over, tasks, starter)
+    assert found.startswith(wanted) if wanted else found == ""
+
+
+def test_a_failure_counts_from_its_second_time_on_and_is_told_once_for_each_reason(tmp_path: Path) -> None:
+    reason = 'operation=HeadObject error=403 message="it\'s [$x] forbidden"'
+    tries = {"small.txt": "2/3", "empty.dat": "3/3", "tagged.txt": "1/3", "encoded.txt": "1/1"}
+    lines = [
+        {"stream": "s", "message": f'2026-01-01T00:00:00Z ERROR failed key="F/{key}" attempt={attempt} {reason}'}
+        for key, attempt in tries.items()
+    ]
+    (tmp_path / "worker.lines").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    script = """
+    VERIFY_FOLDER=F/ VIA='' VERIFY_ROUND_AT=0
+    choose_cases false 5368709120
+    for name in "${CASES[@]}"; do CASE_STATE[$name]=missing; done
+    note_failures
+    names_in_state failed
+    """
+    done = bash(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["empty", "encoded", "small"]
+    (told,) = [json.loads(line) for line in (tmp_path / "breaks").read_text().splitlines()]
+    assert told["link"] == "no copy"
+    assert told["why"].endswith(f" and 2 more: {reason}")
+
+
+def test_a_report_has_no_account_ids(tmp_path: Path) -> None:
+    text = (
+        "arn:aws:sqs:eu-west-1:123456789012:q https://sqs/123456789012/q 123456789012.dkr.ecr 20261125T010203Z 12582913"
+    )
+    done = bash(f"without_accounts <<<'{text}'", tmp_path)
+    stars = "*" * 12
+    assert done.stdout == text.replace("123456789012", stars) + "\n"
