@@ -346,8 +346,8 @@ def start_workers(settings: Mapping[str, Any], count: int, on_demand: bool = Fal
 def look(settings: Mapping[str, Any], visible: int, in_flight: int) -> Decision:
     """Reads from ECS what the decision needs: if nothing waits, only how many workers run."""
     arns = list_running(settings)
-    if not visible:
-        return Decision(len(arns), min(len(arns), settings["MAX_WORKERS"]))
+    if not visible:  # an empty queue wants nobody; work under way wants those that do it
+        return Decision(len(arns), min(len(arns), settings["MAX_WORKERS"]) if in_flight else 0)
     now = time()
     arns += [arn for arn in list_stopped(settings) if arn not in arns]
     return decide(visible, in_flight, describe_tasks(settings, arns, now), now, settings)
