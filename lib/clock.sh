@@ -14,9 +14,13 @@ seconds_of() {
 
 # For jq: seconds since the epoch of a time as either generation of the CLI prints it (a number, or ISO 8601 with "Z"
 # or with the offset of this machine), or null.
-readonly JQ_EPOCH='def epoch:
+jq_epoch() {
+  cat <<'JQ'
+def epoch:
   if type != "string" then .
   else capture("^(?<time>[0-9-]+T[0-9:]+)(?<part>[.][0-9]+)?(?<zone>Z|[+-][0-9]{2}:?[0-9]{2})$")
     | (.zone | if . == "Z" then 0 else (sub(":"; "") | (.[1:3] | tonumber) * 3600 + (.[3:5] | tonumber) * 60) as $off
         | if startswith("-") then -$off else $off end end) as $offset
-    | ((.time + "Z") | fromdateiso8601) + ("0" + (.part // "") | tonumber) - $offset end;'
+    | ((.time + "Z") | fromdateiso8601) + ("0" + (.part // "") | tonumber) - $offset end;
+JQ
+}

@@ -11,7 +11,6 @@ readonly SYNCED_LAG=' synced key=.* lag='
 readonly LAG_FIELDS=' lag=(?<lag>[0-9.]+)$'
 readonly KEY_FIELD='(?<key>"(\\.|[^"\\])*")'
 readonly OUTCOME_FIELDS='action=(?<action>\S+) size=(?<size>\d+) seconds=(?<seconds>[0-9.]+)( lag=(?<lag>[0-9.]+))?'
-readonly SYNCED_FIELDS="$SYNCED_LINE$KEY_FIELD $OUTCOME_FIELDS"
 
 # Worker: TIME ERROR failed key=KEY [attempt=N/N] REASON; the key is a JSON text.
 readonly FAILED_LINE=' ERROR failed key='
@@ -36,6 +35,9 @@ filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"
 # Reads the rows of a query on failed lines, prints {at, key, attempt, reason} of each as a JSON list; attempt is null
 # or ends in a space.
 failures_of() { jq -c --arg fields "$FAILED_FIELDS" '[.[]["@message"] | capture($fields) | .key |= fromjson]'; }
+
+# The regular expression of a synced line, whose groups are key, action, size, seconds and lag.
+synced_fields() { printf '%s%s %s\n' "$SYNCED_LINE" "$KEY_FIELD" "$OUTCOME_FIELDS"; }
 
 # Reads the rows of a query on lags, prints the seconds as a sorted JSON list.
 lags_of() { jq -c --arg fields "$LAG_FIELDS" '[.[]["@message"] | capture($fields).lag | tonumber] | sort'; }

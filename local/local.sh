@@ -174,8 +174,8 @@ host_architecture() {
 # Small enough that a 12 MiB file goes multipart, and quick enough to watch.
 choose_settings() {
   REGION=us-east-1
-  SRC_BUCKET=local-source
-  DST_BUCKET=local-destination--use1-az4--x-s3
+  SRC_BUCKET="local-source"
+  DST_BUCKET="local-destination--use1-az4--x-s3"
   MULTIPART_THRESHOLD=$((8 * 1024 * 1024))
   PART_SIZE=$((5 * 1024 * 1024))
   WAIT_TIME_SECONDS=2

@@ -25,6 +25,7 @@ readonly VERIFY_UPLOAD_LIMIT=$((64 * 1024 * 1024)) # a MULTIPART_THRESHOLD below
 readonly VERIFY_PARTS_AT_ONCE=8
 
 declare -A CASE_KEY=() CASE_MEANING=() CASE_RESULT=()
+declare -A CASE_STATE=() # of the round: missing, arrived, failed
 CASES=()
 
 add_case() {

@@ -100,7 +100,7 @@ read_tasks() {
   done
   printf '[]\n' >"$VERIFY_DIR/tasks"
   ((${#arns[@]})) || return 0
-  aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]}" | jq -c "$JQ_EPOCH"'
+  aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]}" | jq -c "$(jq_epoch)"'
     [.tasks[] | select(.startedBy == $by) | {
       id: (.taskArn | split("/")[-1]), status: .lastStatus, code: .stopCode, reason: .stoppedReason,
       created: (.createdAt | epoch), pulled: (.pullStoppedAt | epoch), started: (.startedAt | epoch),

@@ -5,7 +5,7 @@
 
 # The worker's synced lines of this run, as a JSON list {task, key, action, size, seconds, lag}; lag may be null.
 synced_lines() {
-  jq -cs --arg fields "$SYNCED_FIELDS" 'map(.stream as $stream | .message | capture($fields)
+  jq -cs --arg fields "$(synced_fields)" 'map(.stream as $stream | .message | capture($fields)
     | {task: ($stream | split("/")[-1]), key: (.key | fromjson), action, size: (.size | tonumber),
        seconds: (.seconds | tonumber), lag: (.lag // null | if . then tonumber else . end)})' "$VERIFY_DIR/worker.lines"
 }
@@ -81,15 +81,19 @@ versions() {
 
 # --- rendering ------------------------------------------------------------------------------------------------------
 
-readonly JQ_TABLE='
+# For jq: rows as a table of Markdown, and seconds as text.
+jq_table() {
+  cat <<'JQ'
   def table: (transpose | map(map(length) | max)) as $widths
     | (map([., $widths] | transpose | map(.[0] + " " * (.[1] - (.[0] | length))) | "| " + join(" | ") + " |")
       | .[0], ($widths | "|" + (map("-" * (. + 2)) | join("|")) + "|"), .[1:][]);
-  def seconds: if . == null then "unknown" else "\(.) s" end;'
+  def seconds: if . == null then "unknown" else "\(.) s" end;
+JQ
+}
 
 # Reads {results, synced, first: {source, mirror}}.
 print_objects() {
-  jq -r "$JQ_TABLE"'
+  jq -r "$(jq_table)"'
     .synced as $synced | [["object", "checked", "seen", "bytes", "metadata", "event to copy"]]
     + (.results | map(. as $one
       | [$synced[] | select(.key == $one.key)] as $lines
@@ -101,7 +105,7 @@ print_objects() {
 }
 
 print_times() {
-  jq -r "$JQ_TABLE"'.times | [["from the first upload to", "", "measured by"],
+  jq -r "$(jq_table)"'.times | [["from the first upload to", "", "measured by"],
     ["the first message in the queue",
       (if .event then "at most \(.event) s" elif .busy then "unknown: others were there before"
         elif .created and .created >= 0 then "before the task" else "unknown" end), "looks at the queue, this clock"],
@@ -115,7 +119,7 @@ print_times() {
 
 # What README, Limits, does not know.
 print_answers() {
-  jq -r "$JQ_TABLE"'
+  jq -r "$(jq_table)"'
     .synced as $synced | (.results | map({key: .name, value: .}) | from_entries) as $by
     | def taken($name): $by[$name] | if .state == "arrived" then "taken" elif .state == "failed" then "not copied"
         else "unknown" end;
@@ -164,7 +168,7 @@ print_result() {
   printf '\n'
   print_answers <"$1"
   printf '\n'
-  jq -r "$JQ_TABLE"'[["what", "version"]] + .versions | table' "$1"
+  jq -r "$(jq_table)"'[["what", "version"]] + .versions | table' "$1"
 }
 
 # Reads text, prints it without the ids of accounts.

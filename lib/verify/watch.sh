@@ -5,7 +5,6 @@
 readonly VERIFY_FIRST_DOUBT=15 # seconds without progress until the links of the chain are looked at, then each time
 
 declare -A SIZE_THERE=() # "in_source KEY" or "in_mirror KEY" -> bytes, of the last listings
-declare -A CASE_STATE=() # of the round: missing, arrived, failed
 VERIFY_EVENT_AT=""       # when this machine saw a message first, seconds since the epoch
 VERIFY_BROKEN=false      # the chain is broken: no further round
 VERIFY_SHOWN=""          # the last progress that was printed
@@ -15,7 +14,7 @@ MISSING=0 ARRIVED=0      # of CASE_STATE
 
 # list_folder in_source|in_mirror: the objects of the run, in a file. A directory bucket lists prefixes that end in "/".
 list_folder() {
-  "$1" list-objects-v2 --prefix "$VERIFY_FOLDER" | jq -cs "$JQ_EPOCH"'
+  "$1" list-objects-v2 --prefix "$VERIFY_FOLDER" | jq -cs "$(jq_epoch)"'
     [.[0].Contents[]? | {key: .Key, size: .Size, etag: (.ETag | gsub("\""; "")), at: (.LastModified | epoch)}]' \
     >"$VERIFY_DIR/$1.list"
   note_sizes "$1"
@@ -163,7 +162,8 @@ look_at_all() {
 await_all() {
   local want=$1 round=$2 name arrived=-1 doubt=0 deadline=$((SECONDS + VERIFY_TIMEOUT))
   shift 2
-  CASE_STATE=() VERIFY_ROUND_AT=$(now)
+  declare -gA CASE_STATE=()
+  VERIFY_ROUND_AT=$(now)
   for name in "$@"; do CASE_STATE[$name]=missing; done
   while :; do
     look_at_all "$want"
