@@ -162,7 +162,7 @@ look_at_all() {
 await_all() {
   local want=$1 round=$2 name arrived=-1 doubt=0 deadline=$((SECONDS + VERIFY_TIMEOUT))
   shift 2
-  declare -gA CASE_STATE=()
+  for name in "${!CASE_STATE[@]}"; do unset "CASE_STATE[\$name]"; done
   VERIFY_ROUND_AT=$(now)
   for name in "$@"; do CASE_STATE[$name]=missing; done
   while :; do
