@@ -179,7 +179,7 @@ choose_settings() {
   MULTIPART_THRESHOLD=$((8 * 1024 * 1024))
   PART_SIZE=$((5 * 1024 * 1024))
   WAIT_TIME_SECONDS=2
-  EMPTY_POLLS_BEFORE_EXIT=6 # a worker outlasts the pauses between the rounds of verify
+  EMPTY_POLLS_BEFORE_EXIT=10 # a worker outlasts the pauses between the rounds of verify
   TASK_ARCH=$(host_architecture)
   export REGION SRC_BUCKET DST_BUCKET MULTIPART_THRESHOLD PART_SIZE WAIT_TIME_SECONDS EMPTY_POLLS_BEFORE_EXIT TASK_ARCH
 }
