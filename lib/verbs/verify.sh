@@ -111,7 +111,7 @@ staying() {
 
 note_results() {
   local name
-  for name in "${!CASE_STATE[@]}"; do CASE_RESULT[$name]=${CASE_STATE[$name]}; done
+  for name in "${!CASE_STATE[@]}"; do CASE_RESULT["$name"]=${CASE_STATE["$name"]}; done
 }
 
 put_round() {
@@ -262,6 +262,7 @@ verb_verify() {
     esac
     shift
   done
+  [[ $DRY_RUN == false ]] || usage "verify: it puts and removes objects of its own; set DRY_RUN=false"
   VERIFY_TIMEOUT=$(seconds_of "$timeout") || usage "verify: --timeout $timeout is no duration such as 15m"
   [[ -z $report || -d $(dirname "$report") ]] || usage "verify: --report $report: there is no such folder"
   verify "$yes" "$large" "$report"

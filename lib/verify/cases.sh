@@ -24,8 +24,8 @@ readonly VERIFY_UPLOAD_LIMIT=$((64 * 1024 * 1024)) # a MULTIPART_THRESHOLD below
 : "${VERIFY_LARGE_PART_BYTES:=67108864}"
 readonly VERIFY_PARTS_AT_ONCE=8
 
-declare -A CASE_KEY=() CASE_MEANING=() CASE_RESULT=()
-declare -A CASE_STATE=() # of the round: missing, arrived, failed
+# NAME -> its key, what it shows, how it went at last, and in this round: missing, arrived, failed.
+declare -A CASE_KEY=() CASE_MEANING=() CASE_RESULT=() CASE_STATE=()
 CASES=()
 
 add_case() {

@@ -62,7 +62,7 @@ note_failures() {
     name=$(case_of "$(jq -r .key <<<"$failure")")
     reason=$(jq -r .reason <<<"$failure")
     [[ -n $name && ${CASE_STATE[$name]:-} == missing ]] || continue
-    CASE_STATE[$name]=failed
+    CASE_STATE["$name"]=failed
     if [[ -n ${first[$reason]:-} ]]; then
       others[$reason]=$((${others[$reason]} + 1))
     else
@@ -153,7 +153,7 @@ look_at_all() {
   list_folder in_mirror
   for name in "${CASES[@]}"; do
     [[ ${CASE_STATE[$name]:-} == missing ]] || continue
-    if has_arrived "$1" "$name"; then CASE_STATE[$name]=arrived; fi
+    if has_arrived "$1" "$name"; then CASE_STATE["$name"]=arrived; fi
   done
   count_states
 }
@@ -164,7 +164,7 @@ await_all() {
   shift 2
   for name in "${!CASE_STATE[@]}"; do unset "CASE_STATE[\$name]"; done
   VERIFY_ROUND_AT=$(now)
-  for name in "$@"; do CASE_STATE[$name]=missing; done
+  for name in "$@"; do CASE_STATE["$name"]=missing; done
   while :; do
     look_at_all "$want"
     show_progress "$round" "$#"

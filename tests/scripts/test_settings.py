@@ -77,6 +77,11 @@ def test_a_dry_run_of_a_verb_only_looks() -> None:
     assert bash(script, "sync.sh").splitlines() == ["--purge --yes", "--deep", ""]
 
 
+def test_a_dry_run_makes_no_acceptance_run(tmp_path: Path) -> None:
+    status, errors, calls = run_counting_calls(tmp_path, "sync.sh", "verify", "--yes", DRY_RUN="true")
+    assert (status, "DRY_RUN=false" in errors, calls) == (2, True, ""), errors
+
+
 @pytest.mark.parametrize("script", ["deploy.sh", "cleanup.sh"])
 def test_a_dry_run_does_not_touch_a_local_cloud(script: str, tmp_path: Path) -> None:
     status, errors, _ = run_counting_calls(tmp_path, script, "--local", DRY_RUN="true")
