@@ -322,7 +322,7 @@ def stop_tasks(settings: Mapping[str, Any], arns: Iterable[str]) -> list[str]:
 
 
 def start_workers(settings: Mapping[str, Any], count: int, on_demand: bool = False) -> tuple[list[str], list[str]]:
-    """(capacity provider of each started worker, failures): Spot first, on demand where Spot has no room.
+    """(capacity provider of each started worker, failures): Spot first, on demand if Spot has no room.
 
     on_demand: the other way round.
     """

@@ -182,7 +182,7 @@ abort_uploads() {
   done < <(in_source list-multipart-uploads --prefix "$VERIFY_FOLDER" | jq -r '.Uploads[]?.UploadId')
 }
 
-# The destination follows the source by itself; where it does not, its copies are deleted directly.
+# The destination follows the source by itself; if it does not, its copies are deleted directly.
 clean_up_objects() {
   local deadline=$((SECONDS + VERIFY_FOLLOW_SECONDS)) left
   abort_uploads

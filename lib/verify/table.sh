@@ -29,7 +29,7 @@ all_results() {
     '. + [{name: "removed", meaning: "all of it removed", key: $key, state: $state, bytes: "-", metadata: "-"}]'
 }
 
-# Seconds from the first upload on, by the clocks of S3 and ECS, or null where nothing is known.
+# Seconds from the first upload on, by the clocks of S3 and ECS, or null if nothing is known.
 measured_times() {
   local event=null
   if [[ -n $VERIFY_FIRST_EVENT_AT && $VERIFY_WAS_BUSY == false ]]; then
