@@ -28,6 +28,7 @@ NOT_RUN = {
     "docker buildx version": "test_deploy.py: a machine without Docker is told so",
     "./deploy.sh --local --once": "test_chain.py",
     "tests/run": "this is it",
+    "tests/fast": "this has all that it has",
     "tests/bench/run": "test_bench.py",
 }
 CLEAN_UP = ("./cleanup.sh --dry-run", 'aws s3 rb "s3://$SRC_BUCKET" --force')  # the blocks that have to be the last

@@ -143,7 +143,8 @@ def test_at_the_12_hour_cap_the_message_is_handed_back_with_its_upload_and_finis
     world.build(max_visibility=14)
     world.standin.latency("UploadPartCopy", ms=1000)
     world.put("big", 6 * GIB)
-    settings = {"VISIBILITY_TIMEOUT": "6", "MAX_CONCURRENT_PARTS": "8"}  # 12 rounds of 1 s, handed back after 8
+    # 12 rounds of 1 s, handed back after 6 and visible again after 9
+    settings = {"VISIBILITY_TIMEOUT": "6", "VISIBILITY_EXTEND_INTERVAL": "3", "MAX_CONCURRENT_PARTS": "8"}
     assert world.run(world.worker(**settings).run()) == 0
     assert world.is_equal()
     assert world.requests()["CreateMultipartUpload"] == 1
