@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +10,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.utils import parse_timestamp
 
+from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from mirror.settings import Settings
 
@@ -53,34 +53,34 @@ class Boto3S3:
         self.writes: Any = session.client("s3", config=config_for(settings, settings.copy_timeout, 1))
 
     async def head_object(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.quick.head_object, **parameters)
+        return await in_thread(self.quick.head_object, **parameters)
 
     async def copy_object(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.writes.copy_object, **parameters)
+        return await in_thread(self.writes.copy_object, **parameters)
 
     async def delete_object(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.writes.delete_object, **parameters)
+        return await in_thread(self.writes.delete_object, **parameters)
 
     async def create_multipart_upload(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.quick.create_multipart_upload, **parameters)
+        return await in_thread(self.quick.create_multipart_upload, **parameters)
 
     async def upload_part_copy(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.parts.upload_part_copy, **parameters)
+        return await in_thread(self.parts.upload_part_copy, **parameters)
 
     async def complete_multipart_upload(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.writes.complete_multipart_upload, **parameters)
+        return await in_thread(self.writes.complete_multipart_upload, **parameters)
 
     async def abort_multipart_upload(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.quick.abort_multipart_upload, **parameters)
+        return await in_thread(self.quick.abort_multipart_upload, **parameters)
 
     async def list_parts(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.quick.list_parts, **parameters)
+        return await in_thread(self.quick.list_parts, **parameters)
 
     async def list_multipart_uploads(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.quick.list_multipart_uploads, **parameters)
+        return await in_thread(self.quick.list_multipart_uploads, **parameters)
 
     async def list_objects_v2(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.quick.list_objects_v2, **parameters)
+        return await in_thread(self.quick.list_objects_v2, **parameters)
 
     async def open_session(self) -> None:
         """botocore makes its session at the first call, and renews it by itself."""
@@ -96,19 +96,19 @@ class Boto3Sqs:
         self.sqs: Any = session.client("sqs", config=config_for(settings, ANSWER_TIMEOUT, ATTEMPTS))
 
     async def receive_message(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.sqs.receive_message, **parameters)
+        return await in_thread(self.sqs.receive_message, **parameters)
 
     async def send_message(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.sqs.send_message, **parameters)
+        return await in_thread(self.sqs.send_message, **parameters)
 
     async def send_message_batch(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.sqs.send_message_batch, **parameters)
+        return await in_thread(self.sqs.send_message_batch, **parameters)
 
     async def delete_message_batch(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.sqs.delete_message_batch, **parameters)
+        return await in_thread(self.sqs.delete_message_batch, **parameters)
 
     async def change_message_visibility(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.sqs.change_message_visibility, **parameters)
+        return await in_thread(self.sqs.change_message_visibility, **parameters)
 
     async def change_message_visibility_batch(self, **parameters: Any) -> Any:
-        return await asyncio.to_thread(self.sqs.change_message_visibility_batch, **parameters)
+        return await in_thread(self.sqs.change_message_visibility_batch, **parameters)

@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mirror.aws.boto3_clients import Boto3S3
 from mirror.aws.endpoints import Endpoint, bucket_endpoint
 from mirror.aws.http import CrtHttp, credentials_provider
+from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import ANSWER_TIMEOUT
 from mirror.aws.wire import (
     COPY_OBJECT,
@@ -109,7 +110,7 @@ class CrtS3:
         async with self.lock:
             if time.time() > self.session_ends - margin:
                 bucket = self.settings.dst_bucket
-                answer = await asyncio.to_thread(self.boto3.quick.create_session, Bucket=bucket)
+                answer = await in_thread(self.boto3.quick.create_session, Bucket=bucket)
                 found = answer["Credentials"]
                 keys = found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"]
                 self.session = credentials_provider(*keys)

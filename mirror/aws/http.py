@@ -17,6 +17,7 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, 
 from botocore.httpsession import where as certificates
 
 from mirror.aws.endpoints import Endpoint
+from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import CONNECT_TIMEOUT
 
 CREDENTIALS_SECONDS = 10  # for so long they are not asked for anew; boto3 renews them minutes before they end
@@ -83,7 +84,7 @@ class CrtHttp:
         if self.loop.time() > self.keys_until:
             async with self.lock:
                 if self.loop.time() > self.keys_until:
-                    keys = await asyncio.to_thread(self.source_of_keys.get_frozen_credentials)
+                    keys = await in_thread(self.source_of_keys.get_frozen_credentials)
                     self.keys = credentials_provider(keys.access_key, keys.secret_key, keys.token)
                     self.keys_until = self.loop.time() + CREDENTIALS_SECONDS
         return self.keys
