@@ -75,13 +75,8 @@ carry_out() {
 # Shows, asks, removes. A subshell, so that a caller keeps its own variables and traps. Status 1 if anything failed.
 cleanup_all() (
   FAILURES=0
-  start_run
-  check_before_calls
-  check_identity
-  stop_on_problems
-  check_tools
-  check_account
-  ((${#PROBLEMS[@]})) || check_previous_source
+  start_verb
+  check_previous_source
   stop_on_problems
   make_plan
   if ((${#PLAN[@]})); then

@@ -48,7 +48,7 @@ check_account() {
   set_account "$(jq -r .Account <<<"$identity")"
 }
 
-# What a verb begins with once its options are right.
+# What a verb of sync.sh, and cleanup.sh, begin with once their options are right.
 start_verb() {
   start_run
   check_before_calls

@@ -34,7 +34,6 @@ async def sync_key(buckets: Buckets, sync: KeySync) -> None:
     Raises Interrupted; Refused or the S3 error if the key cannot be synced now. An upload that is still open then is
     aborted, unless the sync was interrupted: then sync.upload says where to go on.
     """
-    sync.left_out = buckets.left_out
     try:
         await repeat_until_equal(buckets, sync)
     except Interrupted:
@@ -128,6 +127,7 @@ def is_large(buckets: Buckets, source: Source) -> bool:
 
 async def write(buckets: Buckets, sync: KeySync, source: Source | None, existing: Destination | None) -> None:
     """Copies the source, or deletes what exists; again with less, if the directory bucket refuses something in it."""
+    sync.left_out = buckets.left_out
     while True:
         try:
             await write_once(buckets, sync, source, existing)

@@ -9,7 +9,13 @@ from xdist.scheduler import LoadScopeScheduling
 TESTS = Path(__file__).parent
 
 # tests/fast runs these whole, and what is marked fast elsewhere on one stand-in and with one CLI.
-FAST = ("house/", "protocol/test_rules", "protocol/test_faults", "protocol/test_interleavings")
+FAST = (
+    "house/",
+    "protocol/test_rules",
+    "protocol/test_left_out",
+    "protocol/test_faults",
+    "protocol/test_interleavings",
+)
 FAST += ("protocol/test_histories", "scripts/test_starter", "scripts/test_layout", "scripts/test_log_lines")
 ONE_OF_EACH = {"recorder": "moto", "tools": "v1"}
 

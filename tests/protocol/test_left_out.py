@@ -1,0 +1,34 @@
+"""What the directory bucket may not take is learned only from a write that succeeded without it."""
+
+from datetime import UTC, datetime
+
+import pytest
+from botocore.exceptions import ClientError
+from fakes import SETTINGS, Client, SlotsForAll, run
+
+from mirror import sync
+from mirror.buckets import NOTHING, Buckets
+from mirror.key_sync import KeySync
+from mirror.objects import Source, source_from_head
+
+
+def source(**fields: str) -> Source:
+    moment = datetime(2026, 11, 25, tzinfo=UTC)
+    return source_from_head({"ETag": '"e"', "LastModified": moment, "ContentLength": 1} | fields)
+
+
+@pytest.mark.parametrize("refusal", ["InvalidRequest", "NotImplemented"])
+def test_a_refusal_of_one_version_teaches_nothing_about_the_next(monkeypatch: pytest.MonkeyPatch, refusal: str) -> None:
+    answers = [refusal, "PreconditionFailed", ""]
+
+    async def write_once(*_: object) -> None:
+        if code := answers.pop(0):
+            raise ClientError({"Error": {"Code": code}}, "CopyObject")
+
+    monkeypatch.setattr(sync, "write_once", write_once)
+    buckets, key = Buckets(SETTINGS, Client(lambda *_: {}), SlotsForAll()), KeySync("data/key")
+    first = source(ContentEncoding="gzip") if refusal == "InvalidRequest" else source()
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        run(sync.write(buckets, key, first, None))
+    run(sync.write(buckets, key, source(), None))
+    assert buckets.left_out == NOTHING
