@@ -23,7 +23,7 @@ from mirror.errors import (
     error_code,
     is_busy,
     is_change,
-    may_be_of_surroundings,
+    is_of_surroundings,
 )
 from mirror.key_sync import KeySync
 from mirror.limits import MIB
@@ -53,7 +53,7 @@ async def sync_key(buckets: Buckets, sync: KeySync) -> None:
     except HANDED_BACK:
         raise
     except Exception as error:
-        if not may_be_of_surroundings(error):
+        if not is_of_surroundings(error):
             await drop_upload(buckets, sync)
         raise
     await drop_upload(buckets, sync)
