@@ -198,7 +198,13 @@ class Jobs:
             job.turn = None
 
     def cover(self, job: Job) -> None:
-        """A look at the source begins: it shows what all messages that have come are about."""
+        """A look at the source begins: it shows what all messages that have come are about.
+
+        One that came while the sync ran may be from a worker that died, whose upload has to be aborted.
+        """
+        for delivery in job.deliveries[job.covered :]:
+            if delivery.received.receive_count > 1 or job.sync.key in delivery.uploads:
+                job.sync.redelivered = True
         job.covered = len(job.deliveries)
 
     def acknowledge_covered(self, job: Job) -> None:
