@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mirror.buckets import Buckets, LeftOut
 from mirror.errors import Unfinished, describe, error_code
 from mirror.key_sync import KeySync, write_call
+from mirror.log_lines import quoted
 from mirror.objects import (
     Destination,
     Source,
@@ -26,6 +27,7 @@ log = logging.getLogger("worker")
 # A directory bucket takes only the empty tag set and no annotations; the defaults of both directives answer 501 for a
 # source that has some (S3 API Reference, CopyObject).
 COPY_DIRECTIVES = {"TaggingDirective": "REPLACE", "AnnotationDirective": "EXCLUDE"}
+UNEXPLAINED_CODES = ("400", "403")  # of a HEAD, whose answer has no body
 SOURCE_BUCKET_CHECK_SECONDS = 60
 ABORTS = 3
 
@@ -47,8 +49,30 @@ async def head(buckets: Buckets, bucket: dict[str, str], key: str) -> dict[str, 
         return await buckets.s3.head_object(Key=key, **bucket)
     except ClientError as error:
         if error_code(error) not in ("404", "NoSuchKey"):
-            raise
+            raise await explained(buckets, bucket, key, error) from error
     return None
+
+
+async def explained(buckets: Buckets, bucket: dict[str, str], key: str, error: ClientError) -> ClientError:
+    """HeadObject's error with a code and a message, if S3 gives any: ExpiredToken, AccessDenied and why, ...
+
+    The answer to a HEAD has no body, so its code is only "400" or "403". GetObject needs the same permission and has
+    one; the one byte that it may read is not kept. An error that says nothing about reading is returned as it is.
+    """
+    if error_code(error) not in UNEXPLAINED_CODES:
+        return error
+    try:
+        await buckets.s3.get_object(Key=key, Range="bytes=0-0", **bucket)
+    except ClientError as told:
+        if http_status(told) in UNEXPLAINED_CODES:
+            return ClientError(told.response, error.operation_name)
+    except BotoCoreError as failure:
+        log.debug("no reason found for the %s of key=%s: %s", error_code(error), quoted(key), describe(failure))
+    return error
+
+
+def http_status(error: ClientError) -> str:
+    return str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
 
 async def head_source(buckets: Buckets, key: str) -> Source | None:

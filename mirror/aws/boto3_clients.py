@@ -55,6 +55,14 @@ class Boto3S3:
     async def head_object(self, **parameters: Any) -> Any:
         return await in_thread(self.quick.head_object, **parameters)
 
+    async def get_object(self, **parameters: Any) -> Any:
+        return await in_thread(self.answer_of_get_object, **parameters)
+
+    def answer_of_get_object(self, **parameters: Any) -> Any:
+        answer = self.quick.get_object(**parameters)
+        answer["Body"].close()
+        return answer
+
     async def copy_object(self, **parameters: Any) -> Any:
         return await in_thread(self.writes.copy_object, **parameters)
 

@@ -132,6 +132,9 @@ class CrtS3:
 
     # With boto3
 
+    async def get_object(self, **parameters: Any) -> Any:
+        return await self.boto3.get_object(**parameters)
+
     async def create_multipart_upload(self, **parameters: Any) -> Any:
         return await self.boto3.create_multipart_upload(**parameters)
 
