@@ -15,6 +15,8 @@ from typing import NamedTuple
 from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
+from standin_tokens import Tokens
+
 ACCOUNT = "111122223333"
 REGION = "us-east-1"
 MIB = 1024**2
@@ -167,6 +169,8 @@ class S3:
         self.generation = 0
         self.sequencer = 0
         self.random = random.Random(0)
+        self.tokens = Tokens()
+        self.on_change: Callable[[Bucket, str], None] = lambda _bucket, _key: None
 
     def token(self) -> str:
         return f"{self.random.getrandbits(128):032x}"
@@ -184,6 +188,7 @@ class S3:
         if key not in bucket.objects:
             bucket.order = None
         bucket.objects[key] = [*versions, new]
+        self.on_change(bucket, key)
         self.notify(bucket, key, new, event)
 
     def delete(self, bucket: Bucket, key: str, reason: str = "ObjectRemoved") -> Object | None:
@@ -194,6 +199,7 @@ class S3:
             return marker
         if gone := bucket.objects.pop(key, None):
             bucket.order = None
+            self.on_change(bucket, key)
             self.notify(bucket, key, gone[-1], f"{reason}:Delete")
         return None
 
@@ -207,6 +213,7 @@ class S3:
             if not versions:
                 del bucket.objects[key]
                 bucket.order = None
+            self.on_change(bucket, key)
             self.notify(bucket, key, gone, "ObjectRemoved:Delete")
         return gone
 
