@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mirror.buckets import Buckets, LeftOut
 from mirror.errors import Unfinished, describe, error_code
 from mirror.key_sync import KeySync, write_call
+from mirror.limits import MIB
 from mirror.log_lines import quoted
 from mirror.objects import (
     Destination,
@@ -28,6 +29,7 @@ log = logging.getLogger("worker")
 # source that has some (S3 API Reference, CopyObject).
 COPY_DIRECTIVES = {"TaggingDirective": "REPLACE", "AnnotationDirective": "EXCLUDE"}
 UNEXPLAINED_CODES = ("400", "403")  # of a HEAD, whose answer has no body
+SMALL_COPY_SIZE = 64 * MIB  # lasts seconds
 SOURCE_BUCKET_CHECK_SECONDS = 60
 ABORTS = 3
 
@@ -154,6 +156,7 @@ async def copy_object(buckets: Buckets, sync: KeySync, source: Source, existing:
         metadata = {"MetadataDirective": "REPLACE"} | metadata_for(source, sync.left_out)
     with write_call(buckets, sync):
         answer = await buckets.s3.copy_object(
+            is_small=source.size <= SMALL_COPY_SIZE,
             **copy_source(buckets, sync.key, source),
             **COPY_DIRECTIVES,
             **condition_on(existing, sync.left_out),
@@ -183,6 +186,7 @@ async def create_upload(buckets: Buckets, sync: KeySync, source: Source) -> Uplo
 async def copy_part(buckets: Buckets, key: str, source: Source, upload: Upload, part: Part) -> str:
     """The part's ETag."""
     answer = await buckets.s3.upload_part_copy(
+        is_small=part.size <= SMALL_COPY_SIZE,
         UploadId=upload.upload_id,
         PartNumber=part.number,
         CopySourceRange=f"bytes={part.first}-{part.last}",
