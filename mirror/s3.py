@@ -11,6 +11,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mirror.buckets import Buckets, LeftOut
 from mirror.errors import Unfinished, describe, error_code
 from mirror.key_sync import KeySync, write_call
+from mirror.limits import MIB
+from mirror.log_lines import quoted
 from mirror.objects import (
     Destination,
     Source,
@@ -26,6 +28,8 @@ log = logging.getLogger("worker")
 # A directory bucket takes only the empty tag set and no annotations; the defaults of both directives answer 501 for a
 # source that has some (S3 API Reference, CopyObject).
 COPY_DIRECTIVES = {"TaggingDirective": "REPLACE", "AnnotationDirective": "EXCLUDE"}
+UNEXPLAINED_CODES = ("400", "403")  # of a HEAD, whose answer has no body
+SMALL_COPY_SIZE = 64 * MIB  # lasts seconds
 SOURCE_BUCKET_CHECK_SECONDS = 60
 ABORTS = 3
 
@@ -47,8 +51,30 @@ async def head(buckets: Buckets, bucket: dict[str, str], key: str) -> dict[str, 
         return await buckets.s3.head_object(Key=key, **bucket)
     except ClientError as error:
         if error_code(error) not in ("404", "NoSuchKey"):
-            raise
+            raise await explained(buckets, bucket, key, error) from error
     return None
+
+
+async def explained(buckets: Buckets, bucket: dict[str, str], key: str, error: ClientError) -> ClientError:
+    """HeadObject's error with a code and a message, if S3 gives any: ExpiredToken, AccessDenied and why, ...
+
+    The answer to a HEAD has no body, so its code is only "400" or "403". GetObject needs the same permission and has
+    one; the one byte that it may read is not kept. An error that says nothing about reading is returned as it is.
+    """
+    if error_code(error) not in UNEXPLAINED_CODES:
+        return error
+    try:
+        await buckets.s3.get_object(Key=key, Range="bytes=0-0", **bucket)
+    except ClientError as told:
+        if http_status(told) in UNEXPLAINED_CODES:
+            return ClientError(told.response, error.operation_name)
+    except BotoCoreError as failure:
+        log.debug("no reason found for the %s of key=%s: %s", error_code(error), quoted(key), describe(failure))
+    return error
+
+
+def http_status(error: ClientError) -> str:
+    return str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
 
 async def head_source(buckets: Buckets, key: str) -> Source | None:
@@ -130,6 +156,7 @@ async def copy_object(buckets: Buckets, sync: KeySync, source: Source, existing:
         metadata = {"MetadataDirective": "REPLACE"} | metadata_for(source, sync.left_out)
     with write_call(buckets, sync):
         answer = await buckets.s3.copy_object(
+            is_small=source.size <= SMALL_COPY_SIZE,
             **copy_source(buckets, sync.key, source),
             **COPY_DIRECTIVES,
             **condition_on(existing, sync.left_out),
@@ -159,6 +186,7 @@ async def create_upload(buckets: Buckets, sync: KeySync, source: Source) -> Uplo
 async def copy_part(buckets: Buckets, key: str, source: Source, upload: Upload, part: Part) -> str:
     """The part's ETag."""
     answer = await buckets.s3.upload_part_copy(
+        is_small=part.size <= SMALL_COPY_SIZE,
         UploadId=upload.upload_id,
         PartNumber=part.number,
         CopySourceRange=f"bytes={part.first}-{part.last}",

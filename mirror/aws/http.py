@@ -15,12 +15,15 @@ import awscrt.http
 import awscrt.io
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 from botocore.httpsession import where as certificates
+from botocore.parsers import ResponseParserError
 
 from mirror.aws.endpoints import Endpoint
+from mirror.aws.keys import RenewedKeys
 from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import CONNECT_TIMEOUT
 
-CREDENTIALS_SECONDS = 10  # for so long they are not asked for anew; boto3 renews them minutes before they end
+IDLE_SECONDS = 20  # a connection that was silent for longer may be dead without a word, which costs a timeout
+UNREADABLE = "AWS_ERROR_UNKNOWN"  # what the CRT says when Python raised: it reads headers as UTF-8
 
 
 @dataclass(eq=False)
@@ -66,28 +69,20 @@ class CrtHttp:
     """Made inside the event loop that uses it."""
 
     def __init__(self, region: str, credentials: Any) -> None:
+        """`credentials`: those of a session that make_session() made."""
         self.region = region
-        self.source_of_keys = credentials
-        self.keys: Any = None
-        self.keys_until = float("-inf")
-        self.lock = asyncio.Lock()
+        self.keys: RenewedKeys = credentials
         self.bootstrap = awscrt.io.ClientBootstrap.get_or_create_static_default()
         self.tls = tls_context()
         self.loop = asyncio.get_running_loop()
         self.inbox = Inbox(self.loop)
-        self.idle: dict[str, deque[Any]] = {}  # host -> open connections
+        self.idle: dict[str, deque[tuple[Any, float]]] = {}  # host -> open connections, and since when they are idle
         self.deadlines: dict[Any, float] = {}  # connection that waits for an answer -> when that is given up
         self.watch: asyncio.TimerHandle | None = None
 
     async def credentials(self) -> Any:
         """The IAM credentials of this process, for the CRT to sign with. Raises botocore's error if there are none."""
-        if self.loop.time() > self.keys_until:
-            async with self.lock:
-                if self.loop.time() > self.keys_until:
-                    keys = await in_thread(self.source_of_keys.get_frozen_credentials)
-                    self.keys = credentials_provider(keys.access_key, keys.secret_key, keys.token)
-                    self.keys_until = self.loop.time() + CREDENTIALS_SECONDS
-        return self.keys
+        return await provider_of(self.keys)
 
     def sign(self, endpoint: Endpoint, request: Any, **options: Any) -> None:
         """Adds the headers of a signature (Signature Version 4) to the request."""
@@ -119,11 +114,14 @@ class CrtHttp:
             del self.deadlines[connection]
             connection.close()
             raise
-        is_late = self.loop.time() > self.deadlines.pop(connection)
+        now = self.loop.time()
+        is_late = now > self.deadlines.pop(connection)
         if error is None:
-            self.idle.setdefault(endpoint.host, deque()).append(connection)
+            self.idle.setdefault(endpoint.host, deque()).append((connection, now))
             return answer
         connection.close()
+        if getattr(error, "name", "") == UNREADABLE:
+            raise ResponseParserError(f"{endpoint.url} answered with headers that cannot be read")
         broken = ReadTimeoutError if is_late else ConnectionClosedError
         raise broken(endpoint_url=endpoint.url, error=error)
 
@@ -139,12 +137,14 @@ class CrtHttp:
             raise EndpointConnectionError(endpoint_url=endpoint.url, error=error) from error
 
     def take_idle(self, endpoint: Endpoint) -> Any:
-        """An open connection, the one that was used last; None if there is none."""
+        """An open connection, the one that was used last; None if there is none. Drops those that are too old."""
         idle = self.idle.get(endpoint.host)
+        oldest = self.loop.time() - IDLE_SECONDS
         while idle:
-            connection = idle.pop()
-            if connection.is_open():
+            connection, since = idle.pop()
+            if since > oldest and connection.is_open():
                 return connection
+            connection.close()
         return None
 
     async def open_connection(self, endpoint: Endpoint) -> Any:
@@ -176,6 +176,12 @@ class CrtHttp:
             if now > deadline:
                 connection.close()
         self.watch = self.loop.call_later(1, self.give_up) if self.deadlines else None
+
+
+async def provider_of(keys: RenewedKeys) -> Any:
+    """For the CRT to sign with. Raises ClientError or BotoCoreError if there are no valid keys."""
+    found = keys.valid() or await in_thread(keys.get_frozen_credentials)
+    return credentials_provider(found.access_key, found.secret_key, found.token)
 
 
 @functools.lru_cache(maxsize=8)

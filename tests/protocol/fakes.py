@@ -217,6 +217,7 @@ def serve_list_uploads(_: Source, store: Store, __: Running) -> Served:
 
 SERVE: dict[str, Callable[[Source, Store, Running], Served]] = {
     "head_object": serve_head,
+    "get_object": serve_head,
     "copy_object": serve_copy,
     "delete_object": serve_delete,
     "create_multipart_upload": serve_create,
@@ -259,6 +260,7 @@ def copy_head(copy: Copy) -> dict[str, Any]:
 
 SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "head_object": lambda found: source_head(found) if isinstance(found, Version) else copy_head(found),
+    "get_object": lambda _: {},
     "copy_object": lambda etag: {"CopyObjectResult": {"ETag": etag}},
     "delete_object": lambda _: {},
     "create_multipart_upload": lambda upload_id: {"UploadId": upload_id},
