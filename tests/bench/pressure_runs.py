@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import random
 import signal
 import time
@@ -13,7 +12,7 @@ from statistics import quantiles
 from typing import Any
 
 from movers import CREDENTIALS, MIRROR, QUEUE, SOURCE, WORKER_SETTINGS
-from processes import Watched, kill_one, start
+from processes import Watched, inherited, kill_one, start
 from standin import Standin
 
 DEAD_LETTERS = "sync-dlq"
@@ -60,6 +59,7 @@ class Scenario:
     lag: str = ""  # the group whose lag is shown; all of them
     limit: float = 60.0
     latency: dict[str, float] = field(default_factory=lambda: {"HeadObject": 8.0, "CopyObject": 25.0})
+    milliseconds_per_gib: float = 0.0  # of a CopyObject
     queue: dict[str, Any] = field(default_factory=dict)
     tokens: dict[str, float] = field(default_factory=dict)
     taken: float = 0.0  # for so long a worker that died keeps all that is on the queue at the start
@@ -86,7 +86,8 @@ def prepare(standin: Standin, scenario: Scenario, scale: float) -> str:
     settings = {"visibility_timeout": 7200, "max_receive_count": 3, "dead_letter_queue": DEAD_LETTERS}
     url = str(standin.create_queue(QUEUE, **settings | scenario.queue))
     for operation, milliseconds in scenario.latency.items():
-        standin.latency(operation, ms=milliseconds)
+        per_gib = scenario.milliseconds_per_gib if operation == "CopyObject" else 0.0
+        standin.latency(operation, ms=milliseconds, ms_per_gib=per_gib)
     standin.tokens(**scenario.tokens)
     for load in scenario.loads:
         if load.kind == "delete":
@@ -149,13 +150,12 @@ def take_all(url: str, seconds: float) -> None:
 
 
 def environment(standin: Standin, url: str, scenario: Scenario, home: Path) -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     keys = CREDENTIALS
     if scenario.tokens.get("key_seconds"):
         keys = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{standin.url}/_credentials"}
     places = {"AWS_ENDPOINT_URL": standin.url, "QUEUE_URL": url, "HOME": str(home)}
     waits = {"WAIT_TIME_SECONDS": "2", "EMPTY_POLLS_BEFORE_EXIT": "1000"}
-    return inherited | keys | WORKER_SETTINGS | places | waits | scenario.settings
+    return inherited() | keys | WORKER_SETTINGS | places | waits | scenario.settings
 
 
 # --- While it runs ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pressure_runs import Load, Scenario
 
 # The pauses of a failed message are 1/6 of the usual ones, and so is the time that the surroundings are at fault.
 SIXTH = {"RETRY_BASE_SECONDS": "5"}
+THIRTIETH_OF_PAUSES = {"RETRY_BASE_SECONDS": "1"}
 # The visibility of messages and what follows from it, 1/30 of the usual.
 THIRTIETH = {"VISIBILITY_TIMEOUT": "240", "VISIBILITY_EXTEND_INTERVAL": "10", "COPY_TIMEOUT": "30"}
 IN_PARTS = {"MULTIPART_THRESHOLD": str(64 * MIB)}
@@ -84,7 +85,7 @@ SURROUNDINGS = (
         "A1: 5 keys with a 403 of their own among 1,000 good ones: they alone go to the dead-letter queue",
         (Load("bad", 5), Load("good", 1000)),
         faults=({"operation": "S3", "key": "^bad/", **DENIED},),
-        settings={"RETRY_BASE_SECONDS": "1"},
+        settings=THIRTIETH_OF_PAUSES,
         goal="good",
         limit=30,
     ),
@@ -93,7 +94,7 @@ SURROUNDINGS = (
         "A2: 64 GiB in 12 s of work, then CompleteMultipartUpload is busy three times (patience of a thirtieth: 10 s)",
         (Load("large", 1, size=64 * GIB),),
         faults=({"operation": "CompleteMultipartUpload", "times": 3, **SLOW_DOWN},),
-        settings={"RETRY_BASE_SECONDS": "1"},
+        settings=THIRTIETH_OF_PAUSES,
         latency={"UploadPartCopy": 3000.0},
         limit=120,
         counted=("UploadPartCopy",),
@@ -131,7 +132,7 @@ SURROUNDINGS = (
         "control-character",
         "A6: a large key with a control character, 20 small neighbours that come for the second time",
         (Load("folder", 1, size=128 * MIB, name="\x01"), Load("folder", 20, name="good ")),
-        settings=IN_PARTS | {"RETRY_BASE_SECONDS": "1"},
+        settings=IN_PARTS | THIRTIETH_OF_PAUSES,
         lag="folder",
         taken=1.0,
         limit=40,
@@ -162,7 +163,7 @@ SURROUNDINGS = (
             {"operation": "HeadObject,CopyObject", "times": 20, **DENIED},
             {"operation": "ChangeMessageVisibility,ChangeMessageVisibilityBatch", "until": 20.0},
         ),
-        settings=THIRTIETH | {"RETRY_BASE_SECONDS": "1"},
+        settings=THIRTIETH | THIRTIETH_OF_PAUSES,
         limit=270,
     ),
     Scenario(
@@ -190,21 +191,21 @@ SURROUNDINGS = (
 FAIRNESS = (
     Scenario(
         "hot-key",
-        "B1: one key overwritten 100 times a second for 40 s, beside five others a second",
-        (Load("hot", 4000, per_second=100, keys=1), Load("cold", 200, per_second=5)),
-        settings=SIXTH,
+        "B1: one key overwritten 100 times a second for 50 s, beside five others a second",
+        (Load("hot", 5000, per_second=100, keys=1), Load("cold", 250, per_second=5)),
+        settings=THIRTIETH_OF_PAUSES,
         lag="cold",
-        limit=100,
+        limit=120,
         counted=("CopyObject",),
     ),
     Scenario(
         "slow-hot-key",
-        "B1: one overwrite a second of a key whose copy takes 1.5 s, beside five others a second",
-        (Load("hot", 40, per_second=1, keys=1), Load("cold", 200, per_second=5)),
-        faults=({"operation": "CopyObject", "kind": "delay", "key": "^hot/", "seconds": 1.5},),
-        settings=SIXTH,
+        "B1: one overwrite a second for 80 s of a key whose copy takes 1.5 s, beside five others a second",
+        (Load("hot", 80, per_second=1, keys=1, size=GIB), Load("cold", 400, per_second=5)),
+        settings=THIRTIETH_OF_PAUSES,
         lag="cold",
-        limit=100,
+        limit=140,
+        milliseconds_per_gib=1500.0,
         counted=("CopyObject",),
     ),
     Scenario(

@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from movers import INHERITED
+
 TICKS = os.sysconf("SC_CLK_TCK")
 SMALL_PIPE = 4096
 
@@ -23,19 +25,20 @@ class Watched:
     mib: float = 0.0
     threads: int = 0
 
-    def look(self) -> float:
-        """MiB of all its processes now."""
-        mib, threads = 0.0, 0
+    def look(self) -> dict[int, float]:
+        """Process id -> MiB now."""
+        mib: dict[int, float] = {}
+        threads = 0
         for pid in tree(self.process.pid):
             try:
                 status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
                 times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            mib += int(status.get("VmRSS", "0 kB").split()[0]) / 1024
+            mib[pid] = int(status.get("VmRSS", "0 kB").split()[0]) / 1024
             threads += int(status.get("Threads", "0"))
             self.cpu[pid] = (int(times[11]) + int(times[12])) / TICKS
-        self.mib, self.threads = max(self.mib, mib), max(self.threads, threads)
+        self.mib, self.threads = max(self.mib, sum(mib.values())), max(self.threads, threads)
         return mib
 
     def children(self) -> list[int]:
@@ -59,6 +62,11 @@ class Watched:
         for pid in reversed(tree(self.process.pid)):
             kill_one(pid)
         self.process.wait()
+
+
+def inherited() -> dict[str, str]:
+    """A proxy or a certificate of this machine's owner is none of it."""
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
 def kill_one(pid: int) -> None:
