@@ -93,13 +93,13 @@ def prepare(standin: Standin, scenario: Scenario, scale: float) -> str:
         if load.kind == "delete":
             fill(standin, [SOURCE, MIRROR], [load.key(number) for number in range(scaled(load.count, scale))])
     standin.watch(SOURCE, MIRROR)
-    for load in scenario.loads:
-        if load.kind == "records":
-            send_records(standin, load, scale)
+    messages = [
+        body for load in scenario.loads if load.kind == "records" for body in record_bodies(standin, load, scale)
+    ]
     standin.notify(SOURCE, QUEUE)
-    send_backlog(standin, scenario, scale)
+    send_backlog(standin, scenario, scale, messages)
     if scenario.taken:
-        take_all(url, scenario.taken)
+        take_all(url, scenario.taken, sum(standin.queue(QUEUE).values()))
     for fault in scenario.faults:
         standin.fault(**{"times": 0, "kind": "error", **fault})
     return url
@@ -111,22 +111,23 @@ def fill(standin: Standin, buckets: list[str], keys: list[str]) -> None:
             standin.put_many(bucket, keys[first : first + AT_ONCE])
 
 
-def send_records(standin: Standin, load: Load, scale: float) -> None:
+def record_bodies(standin: Standin, load: Load, scale: float) -> list[str]:
+    """Messages that name many objects, which have been in the source for long."""
     keys = [load.key(number) for number in range(scaled(load.count, scale))]
     fill(standin, [SOURCE], keys)
-    for first in range(0, len(keys), RECORDS):
-        records = [
-            {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
-             "s3": {"bucket": {"name": SOURCE}, "object": {"key": key}}}
-            for key in keys[first : first + RECORDS]
-        ]  # fmt: skip
-        standin.send(QUEUE, json.dumps({"Records": records}))
+    records = [
+        {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+         "s3": {"bucket": {"name": SOURCE}, "object": {"key": key}}}
+        for key in keys
+    ]  # fmt: skip
+    return [json.dumps({"Records": records[first : first + RECORDS]}) for first in range(0, len(keys), RECORDS)]
 
 
-def send_backlog(standin: Standin, scenario: Scenario, scale: float) -> None:
+def send_backlog(standin: Standin, scenario: Scenario, scale: float, messages: list[str]) -> None:
     """In random order: SQS keeps none, and a worker must not depend on one."""
     backlog = [load for load in scenario.loads if not load.per_second and load.kind != "records"]
     calls = [change(load, number) for load in backlog for number in range(scaled(load.count, scale))]
+    calls += [("send", [QUEUE, body], {}) for body in messages]
     random.Random(1).shuffle(calls)
     for first in range(0, len(calls), AT_ONCE):
         standin.together(calls[first : first + AT_ONCE])
@@ -138,15 +139,12 @@ def change(load: Load, number: int) -> tuple[str, list[Any], dict[str, Any]]:
     return "put", [SOURCE, load.key(number), load.size], {}
 
 
-def take_all(url: str, seconds: float) -> None:
+def take_all(url: str, seconds: float, messages: int) -> None:
     """Receives every message and forgets it."""
     body = {"QueueUrl": url, "MaxNumberOfMessages": 10, "VisibilityTimeout": int(seconds), "WaitTimeSeconds": 0}
     headers = {"x-amz-target": "AmazonSQS.ReceiveMessage"}
-    while True:
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request) as answer:
-            if not json.load(answer).get("Messages"):
-                return
+    for _ in range(0, messages, 10):
+        urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)).close()
 
 
 def environment(standin: Standin, url: str, scenario: Scenario, home: Path) -> dict[str, str]:
