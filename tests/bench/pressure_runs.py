@@ -282,11 +282,14 @@ def figures_of(run: Run, seconds: float) -> Figures:
     shown = [lag for name, found in lags.items() if group in ("", name) for lag in found["shown"]]
     waiting = [lag for name, found in lags.items() if group in ("", name) for lag in found["waiting"]]
     receives = {int(count): messages for count, messages in standin.receives(QUEUE).items()}
-    requests = standin.stats()["requests"]
+    stats = standin.stats()
+    requests = stats["requests"]
+    refused = sum(sum(errors.values()) for errors in stats["errors"].values())
     return {
         "seconds": seconds,
         "shown": f"{len(shown)}/{len(shown) + len(waiting)}",
         "per second": len(shown) / min(seconds, run.seconds()),
+        "refused": refused,
         "receives, most": max(receives, default=0),
         "extra receives": sum(max(count - 1, 0) * messages for count, messages in receives.items()),
         "sent anew": requests.get("SendMessage", 0),

@@ -27,6 +27,7 @@ SURROUNDINGS = (
         "A1: 5,000 deletes, S3 no longer takes the session that it gave",
         (Load("gone", 5000, kind="delete"),),
         steps=((2.0, "expire_tokens", {"kind": "session"}),),
+        settings=THIRTIETH_OF_PAUSES,
     ),
     Scenario(
         "session-refused",
@@ -38,9 +39,9 @@ SURROUNDINGS = (
     ),
     Scenario(
         "all-403",
-        "A1: S3 answers 403 to everything for 30 s (pauses of a sixth: 3 minutes), 5,000 messages",
+        "A1: S3 answers 403 to everything for 45 s (pauses are a sixth, so as for 4.5 minutes), 5,000 messages",
         (Load("good", 5000),),
-        faults=({"operation": "S3", "until": 30.0, **DENIED},),
+        faults=({"operation": "S3", "until": 45.0, **DENIED},),
         settings=SIXTH,
         limit=120,
     ),
@@ -107,9 +108,9 @@ SURROUNDINGS = (
     ),
     Scenario(
         "limit",
-        "A4: S3 takes 1,000 requests a second, 8,000 objects",
-        (Load("good", 8000),),
-        faults=({"operation": "S3", "rate": 1000.0, **SLOW_DOWN},),
+        "A4: S3 takes 500 requests a second, 5,000 objects: 30 s with 3 requests for each",
+        (Load("good", 5000),),
+        faults=({"operation": "S3", "rate": 500.0, **SLOW_DOWN},),
         limit=90,
     ),
     Scenario(
@@ -191,8 +192,8 @@ SURROUNDINGS = (
 FAIRNESS = (
     Scenario(
         "hot-key",
-        "B1: one key overwritten 100 times a second for 50 s, beside five others a second",
-        (Load("hot", 5000, per_second=100, keys=1), Load("cold", 250, per_second=5)),
+        "B1: one key overwritten 100 times a second for 70 s, beside five others a second",
+        (Load("hot", 7000, per_second=100, keys=1), Load("cold", 350, per_second=5)),
         settings=THIRTIETH_OF_PAUSES,
         lag="cold",
         limit=120,

@@ -35,7 +35,9 @@ class Watched:
                 times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            mib[pid] = int(status.get("VmRSS", "0 kB").split()[0]) / 1024
+            if "VmRSS" not in status:  # it has ended
+                continue
+            mib[pid] = int(status["VmRSS"].split()[0]) / 1024
             threads += int(status.get("Threads", "0"))
             self.cpu[pid] = (int(times[11]) + int(times[12])) / TICKS
         self.mib, self.threads = max(self.mib, sum(mib.values())), max(self.threads, threads)
