@@ -6,6 +6,7 @@ import random
 import signal
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
@@ -47,7 +48,8 @@ Step = tuple[float, str, dict[str, Any]]  # seconds after the start, a verb of t
 @dataclass(frozen=True)
 class Scenario:
     """What is done to a worker. `goal`: the group of which the mirror has to show every change; "queue": all groups,
-    and the queue is empty; "end": the worker has ended. Seconds, but for latencies, which are milliseconds."""
+    and the queue is empty; "end": the worker has ended. `dead`: so many dead letters are then waited for. Seconds, but
+    for latencies, which are milliseconds."""
 
     name: str
     about: str
@@ -56,6 +58,7 @@ class Scenario:
     steps: tuple[Step, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     goal: str = "queue"
+    dead: int = 0
     lag: str = ""  # the group whose lag is shown; all of them
     limit: float = 60.0
     latency: dict[str, float] = field(default_factory=lambda: {"HeadObject": 8.0, "CopyObject": 25.0})
@@ -212,16 +215,33 @@ class Run:
         if has_ended and self.seconds() > self.last_start + RESTART_SECONDS:
             self.start_worker()  # as the starter does
 
-    def is_over(self) -> bool:
-        """True when the goal is reached."""
+    def go_on_until(self, is_reached: Callable[[], bool]) -> bool:
+        """False if it was not reached in time, or cannot be: the queue is empty."""
+        while not is_reached():
+            if self.seconds() > self.scenario.limit * max(self.scale, 0.4) or self.is_hopeless():
+                return is_reached()
+            self.go_on()
+            time.sleep(LOOK_SECONDS)
+        return True
+
+    def is_to_come(self) -> bool:
+        return bool(self.steps or self.flows or self.standin.playing())
+
+    def is_hopeless(self) -> bool:
+        return self.scenario.goal != "end" and not self.is_to_come() and not any(self.standin.queue(QUEUE).values())
+
+    def has_goal(self) -> bool:
         if self.scenario.goal == "end":
             return not self.current.is_running()
-        if self.steps or self.flows or self.standin.playing():
-            return False
         behind = self.standin.behind()
+        if self.is_to_come():
+            return False
         if self.scenario.goal != "queue":
             return not behind.get(self.scenario.goal)
         return not any(behind.values()) and not any(self.standin.queue(QUEUE).values())
+
+    def has_dead_letters(self) -> bool:
+        return len(self.standin.messages(DEAD_LETTERS)) >= self.scenario.dead
 
     def terminate(self) -> None:
         self.terminated = self.terminated or time.monotonic()
@@ -260,11 +280,8 @@ def measure(standin: Standin, scenario: Scenario, worker: Path, directory: Path,
     run = Run(standin, scenario, worker, environment(standin, url, scenario, directory), log, scale)
     try:
         run.begin()
-        limit = scenario.limit * max(scale, 0.4)
-        while not (is_over := run.is_over()) and run.seconds() < limit:
-            run.go_on()
-            time.sleep(LOOK_SECONDS)
-        seconds = run.seconds() if is_over else math.inf
+        seconds = run.seconds() if run.go_on_until(run.has_goal) else math.inf
+        run.go_on_until(run.has_dead_letters)
         figures = figures_of(run, seconds)
         run.finish()
     finally:

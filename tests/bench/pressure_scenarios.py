@@ -88,6 +88,7 @@ SURROUNDINGS = (
         faults=({"operation": "S3", "key": "^bad/", **DENIED},),
         settings=THIRTIETH_OF_PAUSES,
         goal="good",
+        dead=5,
         limit=30,
     ),
     Scenario(

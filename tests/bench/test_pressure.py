@@ -46,7 +46,8 @@ def test_a_scenario_runs_and_tells_what_the_worker_suffered(tmp_path: Path) -> N
     ((scenario, _, figures),) = json.loads((tmp_path / "results.json").read_text())
     assert scenario == "own-faults"
     assert figures["shown"] == "100/100"
-    assert figures["dead"] == 0
+    assert figures["dead"] == 1, "the key that is refused"
+    assert figures["receives, most"] == 3
     assert figures["seconds"] < 30
     assert figures["status"] == 0
     assert "| own-faults |" in ended.stdout
