@@ -141,13 +141,14 @@ class Deliveries:
 
     async def settle(self, batch: list[Delivery]) -> None:
         """Deletes the messages, has them tried later, or hands them back."""
+        handed_back = []
         for delivery in batch:
             if delivery.failed:
                 await self.retry_later(delivery)
-            elif delivery.interrupted:
-                await self.hand_back(delivery)
+            elif delivery.interrupted and await self.hand_back(delivery):
+                handed_back.append(delivery)
         done = [delivery for delivery in batch if not (delivery.failed or delivery.interrupted)]
-        await self.queue.delete([delivery.received.receipt_handle for delivery in done])
+        await self.queue.delete([delivery.received.receipt_handle for delivery in done + handed_back])
         for delivery in batch:
             if delivery.show_at is None:
                 self.let_go(delivery)
@@ -173,8 +174,8 @@ class Deliveries:
         pause = max(pause, delivery.postpone, self.seconds_until(delivery.unsettled_until))
         return min(pause, self.visibility_left(delivery))
 
-    async def hand_back(self, delivery: Delivery) -> None:
-        """Sends the message anew and deletes the old one, so that an interruption does not use up a receive."""
+    async def hand_back(self, delivery: Delivery) -> bool:
+        """Sends the message anew, so that an interruption does not use up a receive. True if the old one can go."""
         delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))
         try:
             await self.queue.send(handed_back_body(delivery.received.body, delivery.uploads, delivery.tries), delay)
@@ -182,9 +183,9 @@ class Deliveries:
             log.warning("could not send a message back, making it visible: %s", describe(error))
             self.show_after_pause(delivery)
             await self.tell([delivery])
-            return
+            return False
         self.handed_back += 1
-        await self.queue.delete([delivery.received.receipt_handle])
+        return True
 
     # Visibility
 

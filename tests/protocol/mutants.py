@@ -234,8 +234,8 @@ MUTANTS = (
     ),
     Mutant(
         "an interruption uses up a receive",
-        "                await self.hand_back(delivery)\n",
-        "                self.show_after_pause(delivery)\n                await self.tell([delivery])\n",
+        "            elif delivery.interrupted and await self.hand_back(delivery):\n",
+        "            elif delivery.interrupted and await self.retry_later(delivery):\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
     Mutant(
