@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -29,8 +29,9 @@ HAND_BACK_SECONDS = 10  # then, to send anew what they held
 SHOW_SECONDS = 5  # then, to make visible what could not be sent
 RECEIVE_FAILURES_BEFORE_EXIT = 10
 HEARTBEAT_SECONDS = 1
-BEAT_SECONDS = 45  # for so long at most
+EXTEND_SECONDS = 45  # for so long a beat goes on at most
 OVER_LIMIT_SECONDS = 5
+OUTAGE_STATUS = 3  # of a worker that ends because all keys have failed alike for too long
 
 
 class Worker:
@@ -52,7 +53,8 @@ class Worker:
         """Works until the queue stays empty or stop() is called. Returns the exit status."""
         work = asyncio.create_task(self.work())
         sides = [asyncio.create_task(self.deliveries.settle_for_ever()) for _ in range(SETTLERS)]
-        sides += [asyncio.create_task(self.beat_for_ever()), asyncio.create_task(self.renew_for_ever())]
+        beats = (self.extend_at_most, self.watch_outage, self.buckets.s3.renew_session)
+        sides += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
         ended, _ = await asyncio.wait([work, *sides], return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             task.result()  # a side task ends only by a mistake in the code: raised here, it ends the process
@@ -107,22 +109,27 @@ class Worker:
 
     # At the side
 
-    async def beat_for_ever(self) -> None:
-        """Keeps what we hold invisible. What one beat did not come to is due at the next."""
+    async def for_ever(self, beat: Callable[[], Awaitable[object]]) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await wait_at_most(self.beat(), BEAT_SECONDS)
+            await beat()
 
-    async def beat(self) -> None:
+    async def extend_at_most(self) -> None:
+        await wait_at_most(self.extend(), EXTEND_SECONDS)
+
+    async def extend(self) -> None:
+        """Keeps what we hold invisible. What one beat does not come to is due at the next."""
         for delivery in self.deliveries.used_up():
             self.jobs.interrupt(delivery)
         await self.deliveries.extend_due()
 
-    async def renew_for_ever(self) -> None:
-        """Keeps the session valid, however long S3 takes for it."""
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self.buckets.s3.renew_session()
+    async def watch_outage(self) -> None:
+        self.jobs.beat()
+        if self.jobs.outage.is_too_long() and not self.stopping.is_set():
+            self.jobs.outage.give_up()
+            self.exit_status = OUTAGE_STATUS
+            self.begin_end()
+            self.jobs.interrupt_all()
 
     # The end
 

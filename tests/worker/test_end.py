@@ -276,9 +276,9 @@ def test_a_pause_that_sqs_did_not_take_is_told_once_more_by_the_heartbeat(world)
         [delivery] = await received(running)
         delivery.failed, delivery.finished = "a", True
         await running.deliveries.settle([delivery])
-        await running.beat()
+        await running.extend()
         assert running.deliveries.held == {delivery}
-        await running.beat()
+        await running.extend()
         assert running.deliveries.held == set()
 
     world.run(is_repeated())
@@ -294,7 +294,7 @@ def test_an_extension_that_sqs_did_not_take_is_due_at_the_next_beat(world):
         [delivery] = await received(running)
         delivery.due_at = 0.0
         for _ in range(3):
-            await running.beat()
+            await running.extend()
         assert world.requests()["ChangeMessageVisibilityBatch"] == 2
         assert delivery.visible_at > running.deliveries.now() + 90
 
@@ -309,12 +309,12 @@ def test_an_extension_that_ends_late_does_not_hide_a_message_that_failed_meanwhi
     async def fails_meanwhile() -> None:
         [delivery] = await received(running)
         delivery.due_at = 0.0
-        late = asyncio.create_task(running.beat())
+        late = asyncio.create_task(running.extend())
         await until(asked(world, "ChangeMessageVisibilityBatch"))
         world.standin.fault("ChangeMessageVisibilityBatch", "delay", seconds=2, times=1)
         delivery.failed, delivery.finished = "a", True
         await asyncio.gather(late, running.deliveries.settle([delivery]))
-        await running.beat()
+        await running.extend()
 
     world.run(fails_meanwhile())
     wait_until(lambda: world.standin.queue(QUEUE)["visible"] == 1, 5)
