@@ -202,9 +202,13 @@ class Process:
 
     def finish(self) -> None:
         """What its heartbeat has begun or ended."""
-        if not self.busy:
+        if self.busy:
+            return
+        try:
             self.sync()
             self.acknowledge()
+        except Killed:
+            self.die()
 
     def die(self) -> None:
         self.alive = False
