@@ -175,10 +175,16 @@ def test_a_log_that_nobody_reads_stops_no_copy(world, full_pipe):
     assert world.is_empty()
 
 
-def test_a_process_that_stands_still_is_ended_with_a_last_word(world, full_pipe):
-    before = "signals.LAST_SECONDS = 1; worker.make_parts = lambda _: os.write(1, b'stands still')"
+def test_a_process_that_stands_still_is_ended_with_a_last_word(world, full_pipe, tmp_path):
+    standing = tmp_path / "standing"
+    before = f"""
+def stand_still(_):
+    open({str(standing)!r}, "w").close()
+    os.write(1, b"nobody takes this")
+signals.LAST_SECONDS, worker.make_parts = 1, stand_still
+"""
     process = start(world, before=before, stdout=full_pipe)
-    time.sleep(3)
+    wait_until(standing.exists)
     process.send_signal(signal.SIGTERM)
     _, words = process.communicate(timeout=IN_TIME)
     assert process.returncode == 1
