@@ -61,7 +61,13 @@ FATAL_QUEUE_CODES = {
     "InvalidClientTokenId",
     "QueueDoesNotExist",
 }
-LOST_RECEIPT_CODES = {"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"}
+OVER_LIMIT_CODES = {"OverLimit", "AWS.SimpleQueueService.OverLimit"}  # of messages in flight
+LOST_RECEIPT_CODES = {
+    "AWS.SimpleQueueService.MessageNotInflight",
+    "InvalidParameterValue",
+    "MessageNotInflight",
+    "ReceiptHandleIsInvalid",
+}
 
 ADVICE = {
     "400": "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker; or the credentials "
