@@ -46,6 +46,8 @@ class KeySync:
     destination_first: bool = False  # the key is probably there already: begin with the destination
     redelivered: bool = False  # an earlier delivery may have died half way
     long_copy_begins: Callable[[], None] = lambda: None  # called before a copy that takes long
+    look_begins: Callable[[], None] = lambda: None  # called before an attempt, which looks at the source
+    acted: Callable[[], None] = lambda: None  # called when the destination was made equal to what that look showed
     interruption: Interruption = field(default_factory=Interruption)
     # What it has come to
     upload: Upload | None = None  # to go on with; given by an earlier delivery, and handed on to the next

@@ -71,12 +71,14 @@ async def attempt(buckets: Buckets, sync: KeySync) -> bool:
     The destination is looked at before the source: then the condition of the write fails on all that landed since, and
     what had landed before is not newer than the source that was seen.
     """
+    sync.look_begins()
     await prepare(buckets, sync)
     existing = await head_destination(buckets, sync.key) if sync.destination_first else None
     source = await head_source(buckets, sync.key)
     if not sync.destination_first and (source is None or is_large(buckets, source)):
         return False
     wrote = await make_equal(buckets, sync, source, existing)
+    sync.acted()
     if wrote and await head_source(buckets, sync.key) != source:
         raise Changed("the source changes faster than it can be copied")
     return True
