@@ -51,7 +51,7 @@ LEFT_OVER = "left over"  # a message joins that an earlier worker may have left 
 
 
 class Case(NamedTuple):
-    """What is searched. Each of `changes` is one that changed() knows, with the bytes to put after a space."""
+    """What is searched. Each of `changes` is one that changed() knows, with the bytes to put, or the new label, after a space."""
 
     changes: tuple[str, ...]
     before: tuple[str, ...] = ()  # changes that are synced already
@@ -156,7 +156,7 @@ def source_after(case: Case, changes: int) -> Version | None:
     for number, change in enumerate(script, 1):
         name, _, content = change.partition(" ")
         second = 0 if case.same_second else number
-        label = f"label{number}" if name == "touch" else "label"
+        label = (content or f"label{number}") if name == "touch" else "label"
         version_id = f"v{number}" if case.versioned else ""
         new = Version(content, case.size, second, version_id, label, case.opaque)
         versions = changed(versions, name, new, case.versioned)
@@ -406,7 +406,7 @@ class Search:
     def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
         source = Source(source_after(self.case, state.changes), state.changes)
         store, still, answer = serve(source, state.store, running)
-        return state._replace(store=store), still, answer
+        return state if store is state.store else state._replace(store=store), still, answer
 
     def answer(self, state: State, sync: Sync, answer: Any, text: str, lost: Sync | None = None) -> Step:
         position = self.syncs.answered(sync.position, answer)
@@ -421,13 +421,14 @@ class Search:
         if after.acted > before.acted:
             kept = KEPT[self.case.kept](held)
             held = tuple(one for number, one in enumerate(held) if one.late or number in kept)
+            state = self.delete(state, sync.held, held)
         if after.looks > before.looks:
-            held = tuple(one._replace(late=False) for one in held)
-        return self.delete(state, sync.held, held), held
+            held = tuple(Held(one.message) for one in held)
+        return state, held
 
     def delete(self, state: State, held: tuple[Held, ...], left: tuple[Held, ...]) -> State:
-        deleted = sum(one.message.twice for one in held) > sum(one.message.twice for one in left)
-        return state._replace(deleted=state.deleted or deleted)
+        gone = sum(one.message.twice for one in held) - sum(one.message.twice for one in left)
+        return state._replace(deleted=True) if gone else state
 
     def stop(self, state: State, sync: Sync, running: Running) -> Iterator[Step]:
         """SIGTERM: the sync notices before its next call, or the process ends first and hands the messages back."""
