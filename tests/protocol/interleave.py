@@ -189,17 +189,17 @@ class Answers:
         self.sync = sync
         self.known = iter(known)
         self.left_over = False  # since the last look began
-        self.looks = self.acted = 0  # looks that have begun; the number of the one that was acted on
+        self.looks = self.overtaken = 0  # looks that have begun; the latest that was acted on and overtaken
         sync.look_begins = self.look_begins
-        sync.acted = self.acts
+        sync.overtaken = self.is_overtaken
 
     def look_begins(self) -> None:
         self.looks += 1
         self.sync.redelivered = self.sync.redelivered or self.left_over
         self.left_over = False
 
-    def acts(self) -> None:
-        self.acted = self.looks
+    def is_overtaken(self) -> None:
+        self.overtaken = self.looks
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if operation == "list_objects_v2":
@@ -233,7 +233,7 @@ class Position(NamedTuple):
     upload: Upload | None
     unsettled: bool
     looks: int  # at the source that have begun, each of which opens an attempt
-    acted: int  # the look that the destination was made equal to at last
+    overtaken: int  # the latest of them that was acted on before the source changed
 
 
 class Syncs:
@@ -282,7 +282,7 @@ class Syncs:
         except (ClientError, BotoCoreError, Changed, Unfinished) as error:
             end = describe(error)
         unsettled = sync.unsettled_until > 0
-        return Position(message, answers, call, end, sync.upload, unsettled, answering.looks, answering.acted)
+        return Position(message, answers, call, end, sync.upload, unsettled, answering.looks, answering.overtaken)
 
 
 # --- The search -------------------------------------------------------------------------------------------------------
@@ -418,7 +418,7 @@ class Search:
         """Deletes what a look covers that was acted on, but for the one that is kept until the sync has ended."""
         before, after = self.syncs.positions[sync.position], self.syncs.positions[position]
         held = sync.held
-        if after.acted > before.acted:
+        if after.overtaken > before.overtaken:
             kept = KEPT[self.case.kept](held)
             held = tuple(one for number, one in enumerate(held) if one.late or number in kept)
             state = self.delete(state, sync.held, held)
@@ -610,8 +610,7 @@ def merged(messages: list[Message]) -> Message:
 
 
 def handed_back(sync: Sync, position: Position) -> list[Message]:
-    """The upload goes with those that the sync was for."""
-    return [Message(upload=None if held.late else position.upload) for held in sync.held]
+    return [Message(upload=position.upload) for _ in sync.held]
 
 
 # Which of the messages that a sync holds stay until it has ended, although a look covers them: their numbers.
