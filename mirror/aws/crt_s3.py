@@ -8,12 +8,13 @@ import os
 import time
 from typing import Any
 
-import awscrt.auth
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mirror.aws.boto3_clients import Boto3S3
 from mirror.aws.endpoints import Endpoint, bucket_endpoint
-from mirror.aws.http import CrtHttp, credentials_provider
+from mirror.aws.http import CrtHttp
+from mirror.aws.signing import SESSION_HEADER, TOKEN_HEADER, Keys, sign
 from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import ANSWER_TIMEOUT
 from mirror.aws.wire import (
@@ -77,29 +78,21 @@ class CrtS3:
     async def send(self, operation: Operation, parameters: dict[str, Any], timeout: int) -> dict[str, Any]:
         endpoint = self.endpoints[parameters["Bucket"]]
         request = request_for(endpoint, operation.method, parameters)
-        await self.sign(endpoint, operation, request)
+        keys, token_header = await self.keys_for(endpoint, operation)
+        sign(request, self.settings.region, endpoint.signing_name, keys, token_header)
         if operation.method != "HEAD":
-            request.headers.add("Content-Length", "0")  # after signing: boto3 does not sign it
+            request.headers.append(("Content-Length", "0"))  # after signing: boto3 does not sign it
         return read_answer(operation, await self.http.send(endpoint, request, timeout))
 
-    async def sign(self, endpoint: Endpoint, operation: Operation, request: Any) -> None:
-        """Copies are signed with IAM credentials, all else on a directory bucket with those of a session.
+    async def keys_for(self, endpoint: Endpoint, operation: Operation) -> tuple[Keys, str]:
+        """What to sign with, and the name of the header of its token.
 
-        (S3 User Guide, "Authorizing Zonal endpoint API operations with CreateSession".)
+        Copies are signed with IAM credentials, all else on a directory bucket with those of a session (S3 User Guide,
+        "Authorizing Zonal endpoint API operations with CreateSession").
         """
-        algorithm = awscrt.auth.AwsSigningAlgorithm.V4
         if endpoint.signing_name == "s3express" and not operation.result and self.has_sessions:
-            algorithm, provider = awscrt.auth.AwsSigningAlgorithm.V4_S3EXPRESS, await self.session_credentials()
-        else:
-            provider = await self.http.credentials()
-        self.http.sign(
-            endpoint,
-            request,
-            algorithm=algorithm,
-            credentials_provider=provider,
-            signed_body_header_type=awscrt.auth.AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
-            signed_body_value=awscrt.auth.AwsSignedBodyValue.EMPTY_SHA256,
-        )
+            return await self.session_credentials(), SESSION_HEADER
+        return await self.http.credentials(), TOKEN_HEADER
 
     # The session
 
@@ -112,8 +105,9 @@ class CrtS3:
                 bucket = self.settings.dst_bucket
                 answer = await in_thread(self.boto3.quick.create_session, Bucket=bucket)
                 found = answer["Credentials"]
-                keys = found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"]
-                self.session = credentials_provider(*keys)
+                self.session = ReadOnlyCredentials(
+                    found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"]
+                )
                 self.session_ends = found["Expiration"].timestamp()
             return self.session
 

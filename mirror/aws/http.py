@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import functools
+import io
 import os
 import threading
 from collections import deque
@@ -12,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import awscrt.auth
 import awscrt.http
 import awscrt.io
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 from botocore.httpsession import where as certificates
 
 from mirror.aws.endpoints import Endpoint
+from mirror.aws.signing import Keys, Request
 from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import CONNECT_TIMEOUT
 
@@ -76,8 +77,8 @@ thread_of_crt = ThreadOfCrt()
 
 
 def keep_python_state() -> None:
-    """Once in each thread of the CRT. Without it Python makes a thread state for each callback and throws it away, which
-    costs a tenth of the CPU time in mmap and munmap (Python/C API, PyGILState_Ensure: the last release deletes it)."""
+    """Once in each thread of the CRT. Otherwise Python makes and deletes a thread state, and memory for its frames, for
+    each callback: a tenth of the CPU time (Python/C API, PyGILState_Ensure and PyGILState_Release)."""
     if not thread_of_crt.keeps_state:
         thread_of_crt.keeps_state = True
         ctypes.pythonapi.PyGILState_Ensure()
@@ -100,29 +101,16 @@ class CrtHttp:
         self.deadlines: dict[Any, float] = {}  # connection that waits for an answer -> when that is given up
         self.watch: asyncio.TimerHandle | None = None
 
-    async def credentials(self) -> Any:
-        """The IAM credentials of this process, for the CRT to sign with. Raises botocore's error if there are none."""
+    async def credentials(self) -> Keys:
+        """The IAM credentials of this process, to sign with. Raises botocore's error if there are none."""
         if self.loop.time() > self.keys_until:
             async with self.lock:
                 if self.loop.time() > self.keys_until:
-                    keys = await in_thread(self.source_of_keys.get_frozen_credentials)
-                    self.keys = credentials_provider(keys.access_key, keys.secret_key, keys.token)
+                    self.keys = await in_thread(self.source_of_keys.get_frozen_credentials)
                     self.keys_until = self.loop.time() + CREDENTIALS_SECONDS
         return self.keys
 
-    def sign(self, endpoint: Endpoint, request: Any, **options: Any) -> None:
-        """Adds the headers of a signature (Signature Version 4) to the request."""
-        config = awscrt.auth.AwsSigningConfig(
-            signature_type=awscrt.auth.AwsSignatureType.HTTP_REQUEST_HEADERS,
-            region=self.region,
-            service=endpoint.signing_name,
-            use_double_uri_encode=False,
-            should_normalize_uri_path=False,
-            **options,
-        )
-        awscrt.auth.aws_sign_request(request, config).result()  # with static credentials it is there at once
-
-    async def send(self, endpoint: Endpoint, request: Any, timeout: float) -> Answer:
+    async def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
         """Sends the request and waits for its answer, `timeout` seconds at most.
 
         The errors are botocore's, for when no whole answer came: then AWS may have done its work all the same, but for
@@ -149,11 +137,11 @@ class CrtHttp:
         raise broken(endpoint_url=endpoint.url, error=outcome)
 
     def start(
-        self, connection: Any, request: Any, answer: Answer, ended: asyncio.Future[Any], endpoint: Endpoint
+        self, connection: Any, request: Request, answer: Answer, ended: asyncio.Future[Any], endpoint: Endpoint
     ) -> None:
         """Has `ended` set when the whole answer is there, or none will come."""
         try:
-            stream = connection.request(request, answer.on_response, answer.on_body)
+            stream = connection.request(crt_request(request), answer.on_response, answer.on_body)
             stream.completion_future.add_done_callback(functools.partial(self.inbox.put, ended))
             stream.activate()
         except Exception as error:  # closed in the meantime, in one of many words: nothing was sent
@@ -199,9 +187,9 @@ class CrtHttp:
         self.watch = self.loop.call_later(1, self.give_up) if self.deadlines else None
 
 
-@functools.lru_cache(maxsize=8)
-def credentials_provider(access_key: str, secret_key: str, token: str | None) -> Any:
-    return awscrt.auth.AwsCredentialsProvider.new_static(access_key, secret_key, token)
+def crt_request(request: Request) -> Any:
+    body = io.BytesIO(request.body) if request.body else None
+    return awscrt.http.HttpRequest(request.method, request.path, awscrt.http.HttpHeaders(request.headers), body)
 
 
 def tls_context() -> Any:
