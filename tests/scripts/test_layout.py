@@ -19,7 +19,9 @@ MAY_SOURCE = {
     "cleanup.sh": r"deploy\.sh|lib/\w+\.sh|local/local\.sh",
     "sync.sh": r"deploy\.sh|lib/(verbs/|verify/)?\w+\.sh|local/local\.sh",
 }
-LOG_PATTERNS = re.compile(r'synced key=|failed key=|reconciled end=|action=(?:copied|deleted|\*)|lag=[*(]|"visible":|ERROR outage|outage over')
+LOG_PATTERNS = re.compile(
+    r'synced key=|failed key=|reconciled end=|action=(?:copied|deleted|\*)|lag=[*(]|"visible":|ERROR outage|outage over'
+)
 
 
 def scripts(root: Path) -> dict[str, str]:
