@@ -61,11 +61,11 @@ SHORTAGE_SECONDS = 900  # so long after its last sign, Spot is tried again
 
 AT_ONCE_SECONDS = 60  # a worker that fails sooner after its start counts as one that never worked
 PAUSE_SECONDS = (60, 900)  # shortest and longest pause between two attempts while workers do not get to work
-OUTAGE_STATUS = 3  # exit status of a worker that could sync no key, whichever it tried (mirror/outage.py)
+OUTAGE_STATUS = 3  # exit status of a worker that could sync no key, whichever it tried (mirror/worker.py)
 OUTAGE_SECONDS = 660  # one that runs for longer is in no outage: it would have ended after ten minutes
 
 # What a process of the worker holds for sure before it receives no more: twice MAX_CONCURRENT_KEYS of 256 (has_room()
-# in mirror/jobs.py). Long copies, keys that pause and more messages on one key take no slot, so it may hold 1024.
+# in mirror/jobs.py). It may hold many more: long copies, keys that pause and more messages on one key take no slot.
 HELD_BY_FULL_WORKER = 500
 
 # Three attempts of the slowest kind end before the function's 60 seconds do, so that a failure is still reported.

@@ -38,6 +38,8 @@ filter_lags() { printf 'filter @message like /%s/\n' "$SYNCED_LAG"; }
 
 filter_failed() { printf 'filter @message like /%s/\n' "$FAILED_LINE"; }
 
+filter_troubles() { printf 'filter @message like /%s|%s/\n' "$FAILED_LINE" "$OUTAGE_LINE"; }
+
 filter_outages() { printf 'filter @message like /%s/\n' "$OUTAGE_LINE"; }
 
 filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"; }

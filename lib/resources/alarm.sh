@@ -70,7 +70,7 @@ ensure_starter_alarm() {
 # a minute to its start, five to its line. So long one line is the alarm, and an outage of days sends one mail.
 ensure_outage_alarm() {
   local alarm
-  local why="Why: workers can sync no key, whichever they try; they hold or hand back what they have, and nothing is lost."
+  local why="Why: workers can sync no key, whichever they try; they hold or hand back all messages, and lose none."
   local cure="What to do: ./sync.sh status tells the error; mend it, and the workers go on by themselves."
   alarm=$(alarm "$OUTAGE_ALARM" "$APP_NAME/$OUTAGE_METRIC" "" Sum 0 6 "$why $cure")
   ensure_alarm "$(jq -c '. + {DatapointsToAlarm: 1}' <<<"$alarm")"

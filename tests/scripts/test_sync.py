@@ -30,6 +30,9 @@ APP = "s3-to-s3express-sync"
 DEAD_LETTERS = f"{APP}-dlq"
 KEPT = {"hello.txt": "hello\n", "empty.dat": "", "nested/deeper/changes.json": '{"version": 1}\n'}
 DENY = '{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"s3:GetObject","Resource":"*"}]}'
+WHY = "operation=CopyObject error=AccessDenied"
+BEGAN = f"ERROR {OUTAGE % (10, WHY)}"
+OVER, ENDED = f"INFO {OUTAGE_OVER % 90}", f"ERROR {OUTAGE_ENDS % (600, WHY)}"
 # Both generations of the CLI where tests/run installed them, else the one in PATH.
 CLIS = [path for name in ("AWS_CLI_V1", "AWS_CLI_V2") if (path := os.environ.get(name))] or [
     shutil.which("aws") or "aws"
@@ -336,6 +339,7 @@ def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World):
     world.standin.delete(SOURCE_OF_WORLD, "gone")
     world.standin.fault("HeadObject", "error", key="^refused$", status=403, code="403", times=0)
     lines = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="1", RETRY_BASE_SECONDS="1").splitlines()
+    lines.append(outage := f"2026-11-25T00:01:04.000Z {BEGAN}")
     rows = [{"@timestamp": 65.0, "@logStream": "worker/worker/1", "@message": line} for line in lines]
     found = {
         widget["properties"]["title"]: answer(widget["properties"]["query"], rows)
@@ -349,7 +353,7 @@ def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World):
     ]
     assert found["Bytes a minute"] == [{"bin": 60, "bytes": 12_582_913}]
     assert found["Workers"] == [{"bin": 60, "workers": 1}]
-    assert [row["@message"] for row in found["Last failures"]] == failed
+    assert [row["@message"] for row in found["Last failures"]] == [*failed, outage]
     (lag,) = found["Lag from event to copy (s)"]
     assert 0 < lag["p50"] <= lag["p99"] < 60
 
@@ -459,9 +463,6 @@ def test_the_one_word_of_status(changed: dict[str, Any], state: str):
     assert bool(judged["reasons"]) == (state in ("behind", "failing"))
 
 
-WHY = "operation=CopyObject error=AccessDenied"
-BEGAN = f"ERROR {OUTAGE % (10, WHY)}"
-OVER, ENDED = f"INFO {OUTAGE_OVER % 90}", f"ERROR {OUTAGE_ENDS % (600, WHY)}"
 NOON = 1795608000  # 2026-11-25
 
 

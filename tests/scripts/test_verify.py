@@ -12,9 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_sync import APP, CLIS, DENY, MIRROR, ROOT, SOURCE, Operator, operator_of_a_deployment, wait_for
-
-from mirror.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
+from test_sync import (
+    APP,
+    BEGAN,
+    CLIS,
+    DENY,
+    ENDED,
+    MIRROR,
+    OVER,
+    ROOT,
+    SOURCE,
+    WHY,
+    Operator,
+    operator_of_a_deployment,
+    wait_for,
+)
 
 DENY_START = '{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"ecs:RunTask","Resource":"*"}]}'
 CASES = {
@@ -228,9 +240,6 @@ BROKEN = {
     ),
 }
 
-WHY = "operation=CopyObject error=AccessDenied"
-BEGAN, ENDED = f"ERROR {OUTAGE % (10, WHY)}", f"ERROR {OUTAGE_ENDS % (600, WHY)}"
-OVER = f"INFO {OUTAGE_OVER % 90}"
 RUN_BEGAN = 1795608000  # 2026-11-25, noon
 
 
