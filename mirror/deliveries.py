@@ -35,10 +35,12 @@ class Delivery:
     extend_at: float
     keys: set[str] = field(default_factory=set)  # not through yet
     uploads: dict[str, Upload] = field(default_factory=dict)  # key -> upload to go on with
+    tries: int = 0  # so many workers gave up on it and handed it on
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
     destination_first: bool = False  # its keys are probably in the destination already
     failed: str = ""  # the key that failed
     interrupted: bool = False
+    postpone: int = 0  # seconds for which it stays out of sight when it is handed back
     unsettled_until: float = 0.0  # until then a write for it may still take effect
     finished: bool = False  # all keys are through: no more extending
 
@@ -77,7 +79,7 @@ class Deliveries:
         except ValueError as error:
             log.error("cannot read message: %s", error)
             delivery.failed = "(unreadable)"
-        delivery.keys, delivery.uploads = content.keys, content.uploads
+        delivery.keys, delivery.uploads, delivery.tries = content.keys, content.uploads, content.tries
         delivery.event_time, delivery.destination_first = content.event_time, content.destination_first
 
     # It goes on
@@ -146,10 +148,10 @@ class Deliveries:
 
     async def hand_back(self, delivery: Delivery) -> None:
         """Sends the message anew and deletes the old one, so that an interruption does not use up a receive."""
-        delay = self.seconds_until(delivery.unsettled_until)
+        delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))
         handle = delivery.received.receipt_handle
         try:
-            await self.queue.send(handed_back_body(delivery.received.body, delivery.uploads), delay)
+            await self.queue.send(handed_back_body(delivery.received.body, delivery.uploads, delivery.tries), delay)
         except (ClientError, BotoCoreError) as error:
             log.warning("could not send a message back, making it visible: %s", describe(error))
             await self.queue.set_visibility(handle, delay)
