@@ -292,6 +292,26 @@ def test_a_parked_message_is_shown_with_its_reason_and_brought_back_to_success(o
     assert operator.sync("redrive")[0] == 0
 
 
+def test_an_outage_is_told_while_it_goes_on_and_after_it_ended_a_worker_and_costs_no_message(operator: Operator):
+    folder = operator.project.parent / "many"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number}.txt").write_text("x")
+    role = ["--role-name", f"{APP}-task-role", "--policy-name", "deny"]
+    operator.aws("iam", "put-role-policy", *role, "--policy-document", DENY)
+    operator.aws("s3", "cp", "--recursive", "--quiet", str(folder), f"s3://{SOURCE}/many/")
+    found = wait_for(lambda: (found := operator.status())["outage"] and found)
+    assert (found["state"], found["outage"]["event"]) == ("failing", "began"), found
+    assert re.search("error=(403|AccessDenied)", found["outage"]["reason"])
+    wait_for(lambda: "ended in an outage" in " ".join(operator.status()["reasons"]))
+    assert "after 2" in operator.sync("status")[1]  # seconds: twenty times RETRY_BASE_SECONDS
+    operator.aws("iam", "delete-role-policy", *role)
+    listing = ("s3api", "list-objects-v2", "--bucket", MIRROR, "--prefix", "many/", "--query", "length(Contents || `[]`)")
+    wait_for(lambda: operator.aws(*listing).strip() == "60")
+    assert operator.count(DEAD_LETTERS) == 0
+    assert operator.status()["outage"]["state"] in ("over", "ended")
+
+
 def test_purge_deletes_what_is_no_event(operator: Operator):
     url = json.loads(operator.aws("sqs", "get-queue-url", "--queue-name", DEAD_LETTERS))["QueueUrl"]
     operator.aws("sqs", "send-message", "--queue-url", url, "--message-body", "what is this")
