@@ -11,7 +11,8 @@ outage_filter() {
 
 find_outage_filter() {
   aws_or_nothing logs describe-metric-filters --log-group-name "$WORKER_LOG_GROUP" \
-    --filter-name-prefix "$OUTAGE_ALARM" | jq -c --arg name "$OUTAGE_ALARM" '.metricFilters[] | select(.filterName == $name)'
+    --filter-name-prefix "$OUTAGE_ALARM" \
+    | jq -c --arg name "$OUTAGE_ALARM" '.metricFilters[] | select(.filterName == $name)'
 }
 
 ensure_outage_filter() {
