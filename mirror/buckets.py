@@ -21,6 +21,7 @@ class LeftOut:
 
 
 NOTHING = LeftOut()
+UPLOADS = 128  # at a time, so that few are finished soon instead of many late, and their parts fit into memory
 
 
 @dataclass(eq=False)
@@ -34,6 +35,7 @@ class Buckets:
     left_out: LeftOut = NOTHING  # what the directory bucket turned out not to take
     source_seen: float = float("-inf")  # when the source bucket itself answered
     is_open: bool = False
+    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one asks for all
 
     def __post_init__(self) -> None:

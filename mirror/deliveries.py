@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mirror.errors import LOST_RECEIPT_CODES, Interrupted, describe
+from mirror.errors import HANDED_BACK, LOST_RECEIPT_CODES, GaveUp, Interrupted, describe
 from mirror.limits import MAX_SQS_VISIBILITY, SQS_BATCH
 from mirror.log_lines import quoted
 from mirror.messages import Content, handed_back_body, read_body
@@ -35,10 +35,13 @@ class Delivery:
     extend_at: float
     keys: set[str] = field(default_factory=set)  # not through yet
     uploads: dict[str, Upload] = field(default_factory=dict)  # key -> upload to go on with
+    tries: int = 0  # so many workers gave up on it and handed it on
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
     destination_first: bool = False  # its keys are probably in the destination already
     failed: str = ""  # the key that failed
     interrupted: bool = False
+    gave_up: bool = False  # so does this one
+    postpone: int = 0  # seconds for which it stays out of sight when it is handed back
     unsettled_until: float = 0.0  # until then a write for it may still take effect
     finished: bool = False  # all keys are through: no more extending
 
@@ -77,7 +80,7 @@ class Deliveries:
         except ValueError as error:
             log.error("cannot read message: %s", error)
             delivery.failed = "(unreadable)"
-        delivery.keys, delivery.uploads = content.keys, content.uploads
+        delivery.keys, delivery.uploads, delivery.tries = content.keys, content.uploads, content.tries
         delivery.event_time, delivery.destination_first = content.event_time, content.destination_first
 
     # It goes on
@@ -85,12 +88,23 @@ class Deliveries:
     def note_outcome(self, delivery: Delivery, key: str, error: Exception | None, upload: Upload | None) -> None:
         """The sync of one of its keys has ended; an upload is for the next delivery to go on with."""
         delivery.keys.discard(key)
-        if isinstance(error, Interrupted):
+        if isinstance(error, GaveUp) and delivery.tries + 1 >= self.settings.max_receives:
+            delivery.failed = key
+        elif isinstance(error, HANDED_BACK):
             delivery.interrupted = True
+            self.postpone(delivery, error)
             if upload:
                 delivery.uploads[key] = upload
         elif error:
             delivery.failed = key
+
+    def postpone(self, delivery: Delivery, error: Exception) -> None:
+        """An interruption is none of the message's; what is busy or too much comes back after a pause."""
+        pause = self.settings.retry_base_seconds * 4**delivery.tries
+        if isinstance(error, GaveUp):
+            delivery.gave_up = True
+        if not isinstance(error, Interrupted):
+            delivery.postpone = max(delivery.postpone, pause)
 
     def note_unsettled(self, delivery: Delivery, unsettled_until: float) -> None:
         delivery.unsettled_until = max(delivery.unsettled_until, unsettled_until)
@@ -146,10 +160,10 @@ class Deliveries:
 
     async def hand_back(self, delivery: Delivery) -> None:
         """Sends the message anew and deletes the old one, so that an interruption does not use up a receive."""
-        delay = self.seconds_until(delivery.unsettled_until)
-        handle = delivery.received.receipt_handle
+        delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))
+        handle, tries = delivery.received.receipt_handle, delivery.tries + delivery.gave_up
         try:
-            await self.queue.send(handed_back_body(delivery.received.body, delivery.uploads), delay)
+            await self.queue.send(handed_back_body(delivery.received.body, delivery.uploads, tries), delay)
         except (ClientError, BotoCoreError) as error:
             log.warning("could not send a message back, making it visible: %s", describe(error))
             await self.queue.set_visibility(handle, delay)

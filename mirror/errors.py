@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 from botocore.exceptions import ConnectionError as NotConnected
 from botocore.parsers import ResponseParserError
 
@@ -22,7 +29,6 @@ UNKNOWN_CODES = {"500", "502", "504", "InternalError", "InternalServerError"}
 BUSY_CODES = UNKNOWN_CODES | {
     "429",
     "503",
-    "ExpiredToken",
     "RequestTimeout",
     "RequestTimeTooSkewed",
     "ServiceUnavailable",
@@ -31,6 +37,22 @@ BUSY_CODES = UNKNOWN_CODES | {
     "ThrottlingException",
     "TooManyRequestsException",
 }
+# What no key is at fault for: credentials, a session, or a bucket as a whole.
+SURROUNDINGS_CODES = {
+    "AccountProblem",
+    "AllAccessDisabled",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "NoSuchBucket",
+    "NotSignedUp",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+}
+SURROUNDINGS_OPERATIONS = {"CreateSession", "ListObjectsV2"}  # those that name no key
+CREDENTIAL_ERRORS = (CredentialRetrievalError, NoCredentialsError, PartialCredentialsError)
+DENIED_CODES = {"400", "401", "403", "AccessDenied", "AccessDeniedException"}
 REFUSED_CODES = {"InvalidArgument", "InvalidRequest", "NotImplemented"}
 FATAL_QUEUE_CODES = {
     "AccessDenied",
@@ -61,6 +83,14 @@ class Changed(Exception):
     """The source or the destination changed in between: look again."""
 
 
+class GaveUp(Exception):
+    """S3 has been too busy for too long, which its cause shows: the message is handed on."""
+
+
+class Postponed(Exception):
+    """Too many lasting syncs are under way already: the message is handed back, to come again in a while."""
+
+
 class Unfinished(Exception):
     """An answer that does not say that the work was done, such as a 200 with nothing inside."""
 
@@ -70,12 +100,18 @@ class Refused(Exception):
 
 
 # Errors of AWS and of a key. Any other is a mistake in the code, and its traceback is worth seeing.
-EXPECTED = (ClientError, BotoCoreError, ResponseParserError, Refused, Unfinished, Changed, ValueError)
+EXPECTED = (ClientError, BotoCoreError, ResponseParserError, Refused, Unfinished, Changed, GaveUp, ValueError)
+HANDED_BACK = (Interrupted, GaveUp, Postponed)  # with the upload, for the next delivery to go on with
 
 
 def error_code(error: BaseException) -> str:
     """AWS's error code, or the status of an answer without a body, or the name of the exception."""
     return str(error.response["Error"].get("Code", "")) if isinstance(error, ClientError) else type(error).__name__
+
+
+def operation_of(error: BaseException) -> str:
+    """ "CopyObject", "" if it was not AWS that answered."""
+    return error.operation_name if isinstance(error, ClientError) else ""
 
 
 def is_change(error: Exception) -> bool:
@@ -90,6 +126,19 @@ def is_busy(error: Exception) -> bool:
     )
 
 
+def is_of_surroundings(error: Exception) -> bool:
+    """True if no key is at fault, so that all would fail alike."""
+    if operation_of(error) in SURROUNDINGS_OPERATIONS:
+        return not is_busy(error)
+    return isinstance(error, CREDENTIAL_ERRORS) or error_code(error) in SURROUNDINGS_CODES
+
+
+def may_be_of_surroundings(error: Exception) -> bool:
+    """True if the key is at fault, or all fail alike: only others can tell."""
+    code = error_code(error)
+    return isinstance(error, GaveUp) or code in DENIED_CODES or code.startswith("KMS") or is_of_surroundings(error)
+
+
 def outcome_unknown(error: Exception) -> bool:
     """True if S3 may have done what it was asked, or may still be doing it."""
     return isinstance(error, (HTTPClientError, ResponseParserError, Unfinished)) or error_code(error) in UNKNOWN_CODES
@@ -97,6 +146,8 @@ def outcome_unknown(error: Exception) -> bool:
 
 def describe(error: BaseException) -> str:
     """One line: operation, error code, message and, if there is something to do, what."""
+    if isinstance(error, GaveUp) and error.__cause__:
+        return f"busy for too long: {describe(error.__cause__)}"
     if not isinstance(error, ClientError):
         return f'error={type(error).__name__} message="{error}"'
     code = error_code(error)

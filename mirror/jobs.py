@@ -12,32 +12,48 @@ from dataclasses import dataclass, field
 
 from mirror.buckets import Buckets
 from mirror.deliveries import Deliveries, Delivery
-from mirror.errors import EXPECTED, Interrupted, describe
+from mirror.errors import (
+    EXPECTED,
+    HANDED_BACK,
+    Interrupted,
+    Postponed,
+    describe,
+    is_of_surroundings,
+    may_be_of_surroundings,
+)
 from mirror.key_sync import KeySync
 from mirror.limits import SQS_BATCH
 from mirror.log_lines import FAILED, LAG, SYNCED, quoted
 from mirror.messages import hint_body
+from mirror.outage import Outage
 from mirror.settings import HELD_PER_SLOT, Settings
 from mirror.sync import sync_key
 
 log = logging.getLogger("worker")
 
+HELD_ON_FEW_KEYS = 10  # times the messages that are held if each is on a key of its own
+
 
 @dataclass(eq=False)
 class Job:
-    """A sync with all messages that ask for it at this time."""
+    """A sync with all messages on its key that this process holds, in the order in which they came."""
 
     sync: KeySync
     deliveries: list[Delivery] = field(default_factory=list)
-    latecomers: list[Delivery] = field(default_factory=list)  # came while it ran: one more run
+    covered: int = 0  # so many of them came before the latest look at the source
     running: bool = False
     has_slot: bool = False
+    turn: asyncio.Future[None] | None = None  # set when it waits for a slot to go on
+    was_suspect: bool = False  # failed in an outage
     started: float = 0.0
     task: asyncio.Task[None] | None = None
 
 
 class Jobs:
-    """The syncs of this process, by key."""
+    """The syncs of this process, by key.
+
+    A job is at work (it has a slot or waits for one), or aside: a long copy, a pause, a suspect of an outage.
+    """
 
     def __init__(
         self, settings: Settings, buckets: Buckets, deliveries: Deliveries, now: Callable[[], float] = time.monotonic
@@ -48,24 +64,31 @@ class Jobs:
         self.now = now
         self.by_key: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()  # for a slot
-        self.slots = settings.max_concurrent_keys  # syncs that may begin now; long copies hold none
+        self.slots = settings.max_concurrent_keys  # syncs that may begin now
+        self.outage: Outage[Job] = Outage(settings.retry_base_seconds, now)
+        self.unknown_wanted = False  # in an outage: a key that has not failed yet
         self.counts: Counter[str] = Counter()
         self.stopping = False
 
     # Room
 
+    def at_work(self) -> int:
+        return self.settings.max_concurrent_keys - self.slots + len(self.waiting)
+
     def has_room(self) -> bool:
-        """Twice as many messages as slots keep those busy; more only if long copies gave their slots back."""
+        """Twice as many jobs at work as slots keep those busy."""
         limit = self.settings.max_concurrent_keys
-        at_work = limit - self.slots + len(self.waiting)
-        held = max(len(self.deliveries.held), len(self.by_key))
-        return at_work <= max(2 * limit - SQS_BATCH, limit - 1) and held < HELD_PER_SLOT * limit
+        if self.outage.began is not None:
+            return self.unknown_wanted and not self.waiting
+        most_held = HELD_ON_FEW_KEYS * HELD_PER_SLOT * limit
+        return self.at_work() <= max(2 * limit - SQS_BATCH, limit - 1) and len(self.deliveries.held) < most_held
 
     async def until_room(self) -> None:
         """Also ends when the worker is to stop."""
         while not (self.stopping or self.has_room()):
             self.deliveries.changed.clear()
             await self.deliveries.changed.wait()
+        self.unknown_wanted = False
 
     def free_slot(self, job: Job) -> None:
         self.slots += job.has_slot
@@ -85,41 +108,55 @@ class Jobs:
         self.begin_waiting()  # not before: messages on one key are, as a rule, to become one sync
 
     def add(self, key: str, delivery: Delivery) -> None:
-        """Messages on one key become one sync; what comes while that runs becomes one more after it."""
+        """Messages on one key become one sync; what comes while that runs is in its next look at the source."""
         job = self.by_key.get(key)
-        if job and job.running:
-            job.latecomers.append(delivery)
-            return
         if job is None:
-            job = self.by_key[key] = Job(KeySync(key))
-            job.sync.long_copy_begins = functools.partial(self.let_others_begin, job)
+            job = self.by_key[key] = self.new_job(key)
             self.waiting.append(job)
         job.deliveries.append(delivery)
+        if job.running:
+            return
         sync, came_before = job.sync, delivery.received.receive_count > 1
         sync.destination_first = sync.destination_first or delivery.destination_first or came_before
         sync.redelivered = sync.redelivered or came_before
         sync.upload = sync.upload or delivery.uploads.get(key)
 
+    def new_job(self, key: str) -> Job:
+        job = Job(KeySync(key))
+        job.sync.look_begins = functools.partial(self.cover, job)
+        job.sync.overtaken = functools.partial(self.acknowledge_covered, job)
+        job.sync.progressed = functools.partial(self.note_progress, job)
+        job.sync.step_aside = functools.partial(self.step_aside, job)
+        job.sync.come_back = functools.partial(self.come_back, job)
+        return job
+
     def begin_waiting(self) -> None:
-        """Begins syncs for as long as there are slots; a worker that stops begins none."""
-        while self.waiting and self.stopping:
-            self.conclude(self.waiting.popleft(), Interrupted())
-        while self.waiting and self.slots:
-            self.slots -= 1
+        """Lets jobs begin or go on for as long as there are slots; a worker that stops begins none."""
+        while self.waiting and (self.stopping or (self.slots > 0 and self.outage.began is None)):
             job = self.waiting.popleft()
-            job.has_slot = job.running = True
-            job.started = self.now()
-            self.begin(job)
+            if self.stopping and not job.running:
+                self.conclude(job, Interrupted())
+            else:
+                self.let(job)
+
+    def let(self, job: Job) -> None:
+        """It begins or goes on, in a slot."""
+        self.take_slot(job)
+        if job.turn:
+            job.turn.set_result(None)
+            return
+        job.running = True
+        job.started = self.now()
+        self.begin(job)
+
+    def take_slot(self, job: Job) -> None:
+        self.slots -= 1
+        job.has_slot = True
 
     def begin(self, job: Job) -> None:
         job.task = asyncio.create_task(self.run(job))
 
-    def let_others_begin(self, job: Job) -> None:
-        """A copy that lasts is not to hold up small ones."""
-        self.free_slot(job)
-        self.begin_waiting()
-
-    # It runs and ends
+    # It runs
 
     async def run(self, job: Job) -> None:
         error: Exception | None = None
@@ -130,8 +167,51 @@ class Jobs:
             error = Interrupted()
         except Exception as failure:  # noqa: BLE001 whatever it is, the messages are told
             error = failure
-        self.conclude(job, error)
+        if error and self.blames_surroundings(job, error):
+            self.suspect(job, error)
+        else:
+            self.conclude(job, error)
+            self.judge_suspects(job, error)
         self.begin_waiting()
+
+    def step_aside(self, job: Job) -> None:
+        """It lasts, or pauses: others may begin. Raises Postponed if too many do so already."""
+        if not job.has_slot:
+            return
+        if len(self.by_key) - self.at_work() >= HELD_PER_SLOT * self.settings.max_concurrent_keys:
+            raise Postponed
+        self.free_slot(job)
+        self.begin_waiting()
+
+    async def come_back(self, job: Job) -> None:
+        """Waits for a slot behind those that came before."""
+        if job is self.outage.probe or (self.slots > 0 and self.outage.began is None and not self.waiting):
+            self.take_slot(job)
+            return
+        job.turn = asyncio.get_running_loop().create_future()
+        self.waiting.append(job)
+        try:
+            await job.turn
+        finally:
+            if job in self.waiting:  # cancelled
+                self.waiting.remove(job)
+            job.turn = None
+
+    def cover(self, job: Job) -> None:
+        """A look at the source begins: it shows what all messages that have come are about."""
+        job.covered = len(job.deliveries)
+
+    def acknowledge_covered(self, job: Job) -> None:
+        """The destination is what the look showed, and the sync goes on, as the source has changed since.
+
+        What came before that look is done with, but for the newest message on the key: until the sync has ended
+        somebody has to look at the source again, and if this process dies that is whoever gets this message.
+        """
+        done = job.deliveries[: min(job.covered, len(job.deliveries) - 1)]
+        if done:
+            self.log_success(job, done)
+            job.deliveries, job.covered = job.deliveries[len(done) :], job.covered - len(done)
+            self.tell(job, done, None)
 
     async def look_again_later(self, sync: KeySync) -> None:
         """A write that got no answer may still take effect, and nothing would tell: have the key looked at then."""
@@ -140,50 +220,109 @@ class Jobs:
             log.info("looking again in %d s at key=%s, a copy of it got no answer", delay, quoted(sync.key))
             await self.deliveries.queue.send(hint_body(self.settings.src_bucket, [sync.key]), delay)
 
+    # It ends
+
     def conclude(self, job: Job, error: Exception | None) -> None:
-        """Tells the messages, and has the key synced once more for those that came meanwhile."""
+        """Tells the messages, and has the key synced once more for those that the last look does not cover."""
         sync = job.sync
         del self.by_key[sync.key]
         self.free_slot(job)
-        self.log_outcome(job, error)
-        for delivery in job.deliveries:
-            self.deliveries.note_outcome(delivery, sync.key, error, sync.upload)
-            self.deliveries.note_unsettled(delivery, sync.unsettled_until)
-            if not delivery.keys:
-                self.deliveries.finish(delivery)
-        for delivery in job.latecomers:
+        covered = 0 if isinstance(error, HANDED_BACK) else job.covered
+        covered = covered or len(job.deliveries)
+        done, late = job.deliveries[:covered], job.deliveries[covered:]
+        if error is None:
+            self.log_success(job, done)
+        else:
+            self.log_end(job, error)
+        self.tell(job, done, error)
+        for delivery in late:
             delivery.destination_first = True
             self.deliveries.note_unsettled(delivery, sync.unsettled_until)
             self.add(sync.key, delivery)
 
-    def log_outcome(self, job: Job, error: Exception | None) -> None:
-        if error is None:
-            self.log_success(job)
-        elif isinstance(error, Interrupted):
-            log.info("interrupted key=%s", quoted(job.sync.key))
-        else:
-            self.log_failure(job, error)
+    def tell(self, job: Job, deliveries: list[Delivery], error: Exception | None) -> None:
+        for delivery in deliveries:
+            self.deliveries.note_outcome(delivery, job.sync.key, error, job.sync.upload)
+            self.deliveries.note_unsettled(delivery, job.sync.unsettled_until)
+            if not delivery.keys:
+                self.deliveries.finish(delivery)
 
-    def log_success(self, job: Job) -> None:
+    def log_success(self, job: Job, deliveries: list[Delivery]) -> None:
         sync = job.sync
         self.counts[sync.action] += 1
         self.counts["bytes"] += sync.size
-        event_times = [delivery.event_time for delivery in job.deliveries if delivery.event_time]
+        event_times = [delivery.event_time for delivery in deliveries if delivery.event_time]
         lag = LAG % (time.time() - min(event_times)) if event_times else ""
         log.info(SYNCED, quoted(sync.key), sync.action, sync.size, self.now() - job.started, lag)
 
-    def log_failure(self, job: Job, error: Exception) -> None:
-        """One line; with its traceback if the error is a mistake in the code."""
+    def log_end(self, job: Job, error: Exception) -> None:
+        """One line for an error; with its traceback if it is a mistake in the code."""
+        if isinstance(error, HANDED_BACK):
+            log.info("%s key=%s", describe_end(error), quoted(job.sync.key))
+            return
         self.counts["failed"] += 1
         attempt = max(delivery.received.receive_count for delivery in job.deliveries)
         mistake = None if isinstance(error, EXPECTED) else error
         log.error(FAILED, quoted(job.sync.key), attempt, self.settings.max_receives, describe(error), exc_info=mistake)
+
+    # Outages
+
+    def blames_surroundings(self, job: Job, error: Exception) -> bool:
+        """Whether others have to tell who is at fault. A suspect that fails again is, unless it cannot be."""
+        return not self.stopping and (
+            is_of_surroundings(error) or (may_be_of_surroundings(error) and not job.was_suspect)
+        )
+
+    def suspect(self, job: Job, error: Exception) -> None:
+        job.running = False
+        self.free_slot(job)
+        first_time = any(delivery.received.receive_count == 1 for delivery in job.deliveries)
+        self.outage.add(job, error, first_time)
+
+    def judge_suspects(self, job: Job, error: Exception | None) -> None:
+        """Another has ended: if it got farther than they did, an outage is over; without one, they are at fault."""
+        reached = "" if error else job.sync.action
+        if job is self.outage.probe:
+            if self.outage.is_cleared_by(reached):
+                self.end_outage()
+            else:
+                self.outage.try_another()
+        elif self.outage.began is None:
+            for suspect, why in self.outage.take_failed_before(job.started, reached):
+                self.conclude(suspect, why)
+
+    def end_outage(self) -> None:
+        for job in self.outage.end():
+            job.was_suspect = True
+            self.waiting.append(job)
+        self.deliveries.changed.set()
+
+    def note_progress(self, job: Job) -> None:
+        if job is self.outage.probe:
+            self.end_outage()
+            self.begin_waiting()
+
+    def beat(self) -> None:
+        """Every second: tries one job in an outage, or decides on suspects that nobody joined."""
+        if self.stopping:
+            return
+        for job, error in self.outage.take_expired():
+            self.conclude(job, error)
+        if self.outage.is_due():
+            self.unknown_wanted = True
+            probe = self.waiting.popleft() if self.waiting else self.outage.take_oldest()
+            if probe:
+                self.outage.probe = probe
+                self.let(probe)
+        self.begin_waiting()
 
     # Interruptions
 
     def interrupt_all(self) -> None:
         """Every sync ends at its next step, and no more room is waited for."""
         self.stopping = True
+        for job in self.outage.take_all():
+            self.conclude(job, Interrupted())
         for job in self.by_key.values():
             job.sync.interruption.set()
         self.begin_waiting()
@@ -207,3 +346,9 @@ class Jobs:
         await asyncio.gather(*tasks, return_exceptions=True)
         for job in list(self.by_key.values()):  # cancelled before its first step
             self.conclude(job, Interrupted())
+
+
+def describe_end(error: Exception) -> str:
+    if isinstance(error, Postponed):
+        return "too many long copies at once, handed back for later"
+    return "interrupted" if isinstance(error, Interrupted) else f"handed on, {describe(error)}"

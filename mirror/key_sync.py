@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from mirror.buckets import NOTHING, Buckets, LeftOut
 from mirror.errors import Interrupted, outcome_unknown
@@ -37,6 +38,10 @@ class Interruption:
         raise Interrupted
 
 
+async def at_once() -> None:
+    """Nobody else has to be waited for."""
+
+
 @dataclass(eq=False)
 class KeySync:
     """The protocol knows of the rest of the worker only what stands here: no messages, no slots."""
@@ -45,8 +50,13 @@ class KeySync:
     # What it was asked
     destination_first: bool = False  # the key is probably there already: begin with the destination
     redelivered: bool = False  # an earlier delivery may have died half way
-    long_copy_begins: Callable[[], None] = lambda: None  # called before a copy that takes long
     interruption: Interruption = field(default_factory=Interruption)
+    # What it tells while it runs
+    look_begins: Callable[[], None] = lambda: None  # what is known now is in the look at the source that follows
+    overtaken: Callable[[], None] = lambda: None  # the destination is what that look showed, the source no longer
+    progressed: Callable[[], None] = lambda: None  # a part was copied
+    step_aside: Callable[[], None] = lambda: None  # it will last: others may begin. Raises Postponed
+    come_back: Callable[[], Awaitable[None]] = at_once  # it goes on: waits for its turn
     # What it has come to
     upload: Upload | None = None  # to go on with; given by an earlier delivery, and handed on to the next
     action: str = "skipped"  # or "copied", "deleted": what was done at last
@@ -54,6 +64,18 @@ class KeySync:
     left_out: LeftOut = NOTHING  # what it tries to do without
     refusal: str = ""  # why
     unsettled_until: float = 0.0  # until then a write that got no answer may still take effect
+    # How often it had to begin again
+    sight: Any = None  # what both sides are
+    misses: int = 0  # a change came between look and write
+    refused_sight: Any = None  # what both sides were then
+    stuck: int = 0  # and yet both sides were as before
+    changes: int = 0  # a change came after the write
+    busy: int = 0  # answers since the last progress
+    busy_since: float = 0.0
+
+    def progress(self) -> None:
+        self.busy = 0
+        self.progressed()
 
 
 @contextmanager

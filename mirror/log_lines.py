@@ -8,6 +8,10 @@ from collections.abc import Mapping
 SYNCED = "synced key=%s action=%s size=%d seconds=%.3f%s"  # the last is LAG or nothing
 LAG = " lag=%.3f"
 FAILED = "failed key=%s attempt=%d/%d %s"  # after the level ERROR; the last says why
+# The world fails and not a key: it begins; a key could be synced again; it lasted too long, and the worker ends.
+OUTAGE = "outage: %d keys fail alike, nothing is begun until one can be synced again: %s"  # after the level ERROR
+OUTAGE_OVER = "outage over after %d s"
+OUTAGE_ENDS = "outage for %d s, the worker ends: %s"  # after the level ERROR
 SUMMARY = "summary copied=%d deleted=%d skipped=%d failed=%d handed_back=%d bytes=%d seconds=%.1f objects/s=%.1f"
 SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile

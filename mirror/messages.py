@@ -19,6 +19,7 @@ class Content:
 
     keys: set[str] = field(default_factory=set)
     uploads: dict[str, Upload] = field(default_factory=dict)  # key -> upload to go on with
+    tries: int = 0  # so many workers gave up on it and handed it on
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
     destination_first: bool = False  # its keys are probably in the destination already
 
@@ -32,8 +33,9 @@ def read_body(text: str, settings: Settings) -> Content:
             return content
         for record in body["Records"]:
             read_record(content, record, settings)
-        uploads = body.get("sync", {}).get("uploads", {})
-        content.uploads = {key: Upload(**upload) for key, upload in uploads.items()}
+        ours = body.get("sync", {})
+        content.uploads = {key: Upload(**upload) for key, upload in ours.get("uploads", {}).items()}
+        content.tries = int(ours.get("tries", 0))
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"not an S3 event ({type(error).__name__}: {error}): {text[:200]!r}") from error
     return content
@@ -67,8 +69,8 @@ def hint_body(bucket: str, keys: Iterable[str]) -> str:
     return json.dumps({"Records": records})
 
 
-def handed_back_body(text: str, uploads: dict[str, Upload]) -> str:
-    """The message once more, with the uploads to go on with."""
+def handed_back_body(text: str, uploads: dict[str, Upload], tries: int) -> str:
+    """The message once more, with the uploads to go on with and the count of tries."""
     body = json.loads(text)
-    body["sync"] = {"uploads": {key: asdict(upload) for key, upload in uploads.items()}}
+    body["sync"] = {"uploads": {key: asdict(upload) for key, upload in uploads.items()}, "tries": tries}
     return json.dumps(body)

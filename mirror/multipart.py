@@ -73,6 +73,7 @@ async def copy_missing_parts(
     async def copy(part: Part) -> None:
         sync.interruption.check()
         etags[part.number] = await copy_part(buckets, sync.key, source, upload, part)
+        sync.progress()
         log_progress(sync.key, len(etags), total)
 
     await buckets.part_slots.run(copy, missing)

@@ -13,7 +13,18 @@ import random
 from botocore.exceptions import ClientError
 
 from mirror.buckets import Buckets, LeftOut
-from mirror.errors import REFUSED_CODES, Changed, Interrupted, Refused, describe, error_code, is_busy, is_change
+from mirror.errors import (
+    HANDED_BACK,
+    REFUSED_CODES,
+    Changed,
+    GaveUp,
+    Refused,
+    describe,
+    error_code,
+    is_busy,
+    is_change,
+    is_of_surroundings,
+)
 from mirror.key_sync import KeySync
 from mirror.limits import MIB
 from mirror.log_lines import quoted
@@ -24,22 +35,26 @@ from mirror.s3 import copy_object, delete_object, head_destination, head_source,
 log = logging.getLogger("worker")
 
 LONG_COPY_SIZE = 64 * MIB  # a copy of more lasts seconds
-CHANGES_PER_DELIVERY = 20  # how often a key may change under our hands before its message is tried later
-BUSY_RETRY_BASES = 10  # seconds of "503 Slow Down" to sit out in one delivery, in units of RETRY_BASE_SECONDS
+STUCK_TRIES = 20  # a write may be refused as changed so often although nothing changes
+BUSY_BASES = 10  # "503 Slow Down" without any progress is sat out for so long, in units of RETRY_BASE_SECONDS
+BUSY_PAUSES = (1 / 150, 0.15)  # first and longest, in the same units: 0.2 s and 4.5 s
+CHANGE_PAUSES = (0.02, 3.0)  # seconds: the second and the longest, between two copies of a key that keeps changing
+LONGEST_MISS_PAUSE = 0.5  # for a key that changed before it was copied
 
 
 async def sync_key(buckets: Buckets, sync: KeySync) -> None:
     """Makes the destination's object equal to the source's, and sets sync.action to what that took.
 
-    Raises Interrupted; Refused or the S3 error if the key cannot be synced now. An upload that is still open then is
-    aborted, unless the sync was interrupted: then sync.upload says where to go on.
+    Raises one of HANDED_BACK; Refused or the S3 error if the key cannot be synced now. An upload that is still open
+    then is aborted, unless somebody is to go on with it: then it is sync.upload.
     """
     try:
         await repeat_until_equal(buckets, sync)
-    except Interrupted:
+    except HANDED_BACK:
         raise
-    except Exception:
-        await drop_upload(buckets, sync)
+    except Exception as error:
+        if not is_of_surroundings(error):
+            await drop_upload(buckets, sync)
         raise
     await drop_upload(buckets, sync)
 
@@ -47,21 +62,17 @@ async def sync_key(buckets: Buckets, sync: KeySync) -> None:
 async def repeat_until_equal(buckets: Buckets, sync: KeySync) -> None:
     """The second look is what makes it right: without it an object that is deleted (or re-created) while its copy (or
     delete) is under way stays wrong for ever."""
-    changes = 0
-    give_up = buckets.now() + BUSY_RETRY_BASES * buckets.settings.retry_base_seconds
     while True:
         sync.interruption.check()
         try:
             if await attempt(buckets, sync):
                 return
         except Exception as error:
-            changes += is_change(error)
-            if changes > CHANGES_PER_DELIVERY or not (is_change(error) or is_busy(error)):
+            seconds = pause_after(buckets, sync, error)
+            if seconds is None:
                 raise
-            if is_busy(error) and buckets.now() > give_up:
-                raise
-            log.debug("again key=%s %s", quoted(sync.key), describe(error))
-            await wait_to_repeat(buckets, sync, changes, error)
+            log.debug("again in %.3f s key=%s %s", seconds, quoted(sync.key), describe(error))
+            await pause(sync, seconds)
         sync.destination_first = True
 
 
@@ -71,32 +82,70 @@ async def attempt(buckets: Buckets, sync: KeySync) -> bool:
     The destination is looked at before the source: then the condition of the write fails on all that landed since, and
     what had landed before is not newer than the source that was seen.
     """
-    await prepare(buckets, sync)
+    if not buckets.is_open:
+        await open_destination(buckets)
     existing = await head_destination(buckets, sync.key) if sync.destination_first else None
+    sync.look_begins()
     source = await head_source(buckets, sync.key)
-    if not sync.destination_first and (source is None or is_large(buckets, source)):
+    sync.sight = (source, existing)
+    may_have_uploads = source is None or is_large(buckets, source)
+    if not sync.destination_first and may_have_uploads:
         return False
+    if sync.redelivered and may_have_uploads:
+        await abort_orphans(buckets, sync)
+        sync.redelivered = False
     wrote = await make_equal(buckets, sync, source, existing)
     if wrote and await head_source(buckets, sync.key) != source:
+        sync.overtaken()
+        sync.misses, sync.changes = 0, sync.changes + 1
         raise Changed("the source changes faster than it can be copied")
     return True
 
 
-async def prepare(buckets: Buckets, sync: KeySync) -> None:
-    """Once for the process, and once for a key that an earlier delivery may have left half done."""
-    if not buckets.is_open:
-        await open_destination(buckets)
-    if sync.redelivered:
-        await abort_orphans(buckets, sync)
-        sync.redelivered = False
+# --- Again ------------------------------------------------------------------------------------------------------------
 
 
-async def wait_to_repeat(buckets: Buckets, sync: KeySync, changes: int, error: Exception) -> None:
-    """No pause at first, then a growing one; seconds if S3 is busy. Random, so that two workers part."""
+def pause_after(buckets: Buckets, sync: KeySync, error: Exception) -> float | None:
+    """Seconds until the next attempt, None if there is to be none. Raises GaveUp if S3 has been busy for too long.
+
+    A key that merely changes is copied again and again, with pauses that grow.
+    """
+    base = buckets.settings.retry_base_seconds
     if is_busy(error):
-        await sync.interruption.pause(random.uniform(0.03, 0.15) * buckets.settings.retry_base_seconds)
-    else:
-        await sync.interruption.pause(random.uniform(0, 0.02 * 2 ** min(changes, 6) - 0.04))
+        sync.busy_since = sync.busy_since if sync.busy else buckets.now()
+        sync.busy += 1
+        if buckets.now() - sync.busy_since > BUSY_BASES * base:
+            raise GaveUp from error
+        first, longest = BUSY_PAUSES
+        return growing(first * base, sync.busy, longest * base)
+    if not is_change(error):
+        return None
+    sync.busy = 0
+    first, longest = CHANGE_PAUSES
+    if isinstance(error, Changed):
+        return growing(first, sync.changes - 1, longest)
+    sync.misses += 1
+    sync.stuck = sync.stuck + 1 if sync.sight == sync.refused_sight else 0
+    sync.refused_sight = sync.sight
+    if sync.stuck >= STUCK_TRIES:
+        return None
+    return growing(first, sync.misses - 1, LONGEST_MISS_PAUSE)
+
+
+def growing(first: float, times: int, longest: float) -> float:
+    """None for 0 times or less, then twice as long each time. Random, so that two workers part."""
+    return random.uniform(0.5, 1) * min(first * 2 ** min(times - 1, 20), longest) if times > 0 else 0.0
+
+
+async def pause(sync: KeySync, seconds: float) -> None:
+    """Without a slot. Raises Interrupted."""
+    if seconds:
+        sync.step_aside()
+        await sync.interruption.pause(seconds)
+        await sync.come_back()
+
+
+# --- One attempt ------------------------------------------------------------------------------------------------------
 
 
 async def make_equal(buckets: Buckets, sync: KeySync, source: Source | None, existing: Destination | None) -> bool:
@@ -112,7 +161,7 @@ async def make_equal(buckets: Buckets, sync: KeySync, source: Source | None, exi
     if source.archived:
         raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
     if source.size > LONG_COPY_SIZE:
-        sync.long_copy_begins()
+        sync.step_aside()
     await write(buckets, sync, source, existing)
     sync.action, sync.size = "copied", source.size
     return True
@@ -144,7 +193,9 @@ async def write(buckets: Buckets, sync: KeySync, source: Source | None, existing
 
 async def write_once(buckets: Buckets, sync: KeySync, source: Source | None, existing: Destination | None) -> None:
     if source and is_large(buckets, source):
-        await copy_in_parts(buckets, sync, source, existing)
+        async with buckets.uploads:
+            sync.interruption.check()
+            await copy_in_parts(buckets, sync, source, existing)
     elif source:
         await copy_object(buckets, sync, source, existing)
     elif existing:

@@ -25,6 +25,7 @@ DRAIN_SECONDS = 85  # after SIGTERM; Fargate kills after 120 (stopTimeout)
 HAND_BACK_SECONDS = 10  # after those
 RECEIVE_FAILURES_BEFORE_EXIT = 10
 HEARTBEAT_SECONDS = 1
+OUTAGE_STATUS = 3  # of a worker that ends because all keys have failed alike for too long
 
 
 class Worker:
@@ -90,6 +91,12 @@ class Worker:
     async def beat(self) -> None:
         for delivery in await self.deliveries.extend_due():
             self.jobs.interrupt(delivery)
+        self.jobs.beat()
+        if self.jobs.outage.is_too_long() and not self.stopping.is_set():
+            self.jobs.outage.give_up()
+            self.exit_status = OUTAGE_STATUS
+            self.stopping.set()
+            self.jobs.interrupt_all()
 
     def stop(self) -> None:
         """SIGTERM: nothing more is received or begun."""

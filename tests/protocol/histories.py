@@ -200,6 +200,12 @@ class Process:
         while deliveries.finished:
             run(deliveries.settle(deliveries.take_batch()))
 
+    def finish(self) -> None:
+        """What its heartbeat has begun or ended."""
+        if not self.busy:
+            self.sync()
+            self.acknowledge()
+
     def die(self) -> None:
         self.alive = False
         self.world.note_unprotected()
@@ -229,6 +235,8 @@ class Process:
         key, running = arguments.get("Key", ""), Running(call_from(operation, arguments))
         happens = self.next_planned(operation)
         self.refuse(operation, running, happens)
+        if code := self.world.denies(operation, key):
+            raise ClientError({"Error": {"Code": code}}, operation)
         if happens[:1] == ("empty 200",) and operation in COPIES:
             return {}
         if operation == "list_multipart_uploads":
@@ -315,6 +323,7 @@ class World:
         self.processes: list[Process] = []
         self.ghosts: list[Ghost] = []
         self.slow_until = self.throttled_until = 0.0
+        self.denies: Callable[[str, str], str] = lambda _operation, _key: ""  # the error code for an operation and key
         self.beating = False
         self.seen: set[str] = set()  # what was planned and came to pass
         self.unprotected: set[str] = set()  # keys that only reconcile would look at again
@@ -393,6 +402,7 @@ class World:
         for process in self.processes:
             if process.alive:
                 run(process.worker.beat())
+                process.finish()
         self.beating = False
 
     # Workers and messages

@@ -266,8 +266,13 @@ def test_a_hint_is_read_like_an_event_and_begins_with_the_destination():
     assert got.destination_first
 
 
-def test_a_message_that_is_handed_back_carries_its_uploads():
+def test_a_message_that_is_handed_back_carries_its_uploads_and_its_tries():
     uploads = {"big": Upload("upload-1", "identity", 64 * MIB)}
-    again = read_body(handed_back_body(event("big"), uploads), settings())
+    again = read_body(handed_back_body(event("big"), uploads, 2), settings())
     assert again.keys == {"big"}
     assert again.uploads == uploads
+    assert again.tries == 2
+
+
+def test_a_message_that_was_never_handed_back_has_no_tries():
+    assert read_body(event("big"), settings()).tries == 0

@@ -5,6 +5,8 @@ import re
 import pytest
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
 
+from mirror.worker import OUTAGE_STATUS
+
 GIB = 1024**3
 TIB = 1024**4
 MIB = 1024**2
@@ -220,10 +222,10 @@ def test_a_vanished_source_bucket_does_not_empty_the_destination(world):
     world.run_worker()
     world.standin.delete(SOURCE, "a")
     world.standin.delete_bucket(SOURCE)
-    output = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="8")
+    output = world.run_worker(status=OUTAGE_STATUS)
     assert set(world.mirrored()) == {"a"}
-    assert "operation=ListObjectsV2 error=NoSuchBucket" in output
-    assert len(world.standin.messages(DEAD_LETTERS)) == 1
+    assert "the worker ends: operation=ListObjectsV2 error=NoSuchBucket" in output
+    assert len(world.standin.messages(QUEUE)) == 1
 
 
 def test_a_source_that_may_not_be_read_does_not_count_as_absent(world):
@@ -272,7 +274,7 @@ def test_every_request_names_the_bucket_owners_it_was_told(world):
 
 def test_a_bucket_of_another_owner_is_not_copied_to(world):
     world.put("a")
-    output = world.run_worker(DST_BUCKET_OWNER="999999999999", EMPTY_POLLS_BEFORE_EXIT="8")
+    output = world.run_worker(status=OUTAGE_STATUS, DST_BUCKET_OWNER="999999999999")
     assert world.mirrored() == {}
     assert "AccessDenied" in output
 

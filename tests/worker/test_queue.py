@@ -288,6 +288,21 @@ def test_a_process_that_cannot_go_on_gives_the_worker_its_status(world):
     assert process.returncode == 1
 
 
+def test_a_message_that_is_postponed_is_sent_anew_with_that_delay_and_its_tries(world):
+    world.put("a")
+    held = world.worker(WAIT_TIME_SECONDS="5").deliveries
+
+    async def is_postponed() -> None:
+        [delivery] = await held.receive(0)
+        delivery.interrupted, delivery.postpone, delivery.tries = True, 2, 3
+        await held.settle([delivery])
+        assert world.standin.queue(QUEUE) == {"visible": 0, "in_flight": 0, "delayed": 1}
+        [again] = await held.receive(5)
+        assert (again.tries, again.received.receive_count) == (3, 1)
+
+    world.run(is_postponed())
+
+
 # A worker that dies
 
 

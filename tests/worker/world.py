@@ -70,11 +70,11 @@ class World:
         self.processes.append(process)
         return process
 
-    def run_worker(self, **changed: str) -> str:
-        """The output of a worker that has ended by itself with exit status 0."""
+    def run_worker(self, status: int = 0, **changed: str) -> str:
+        """The output of a worker that has ended by itself with that exit status."""
         process = self.start_worker(**changed)
         output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output
+        assert process.returncode == status, output
         return output
 
     def stop_worker(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
