@@ -133,11 +133,11 @@ SURROUNDINGS = (
     Scenario(
         "control-character",
         "A6: a large key with a control character, 20 small neighbours that come for the second time",
-        (Load("folder", 1, size=128 * MIB, name="\x01"), Load("folder", 20, name="good ")),
+        (Load("folder", 20, name="good "), Load("folder", 1, size=128 * MIB, name="\x01", per_second=1000)),
         settings=IN_PARTS | THIRTIETH_OF_PAUSES,
         lag="folder",
-        taken=1.0,
-        limit=40,
+        taken=4.0,
+        limit=60,
         counted=("CreateMultipartUpload", "ListMultipartUploads"),
     ),
     Scenario(

@@ -33,7 +33,7 @@ from standin import Standin, running_standin
 DEAD_LETTERS = "sync-dlq"
 LOOK_SECONDS = 2.0
 QUIET_SECONDS = (3.0, 8.0)  # between two events
-EMPTY_SECONDS = 300.0  # in which the queue has to run empty after the faults
+EMPTY_SECONDS = 600.0  # in which the queue has to run empty after the faults
 END_SECONDS = 130.0
 # For ten minutes botocore renews keys that are still valid: here every half a minute.
 TOKENS = {"key_seconds": 630.0, "session_seconds": 150.0}
