@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote_plus
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets, LeftOut
 from mirror.errors import Unfinished, describe, error_code
@@ -51,7 +53,10 @@ async def head(buckets: Buckets, bucket: dict[str, str], key: str) -> dict[str, 
         return await buckets.s3.head_object(Key=key, **bucket)
     except ClientError as error:
         if error_code(error) not in ("404", "NoSuchKey"):
-            raise await explained(buckets, bucket, key, error) from error
+            reason = await explained(buckets, bucket, key, error)
+            if reason is error:
+                raise
+            raise reason from error
     return None
 
 
@@ -113,11 +118,14 @@ async def open_destination(buckets: Buckets) -> None:
 async def pages(
     call: Callable[..., Awaitable[dict[str, Any]]], parameters: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
-    """The pages of a listing."""
+    """The pages of a listing. Raises Unfinished for an answer that is none, such as an empty 200: S3 always says
+    whether more follows (S3 API Reference: ListObjectsV2, ListParts, ListMultipartUploads)."""
     while True:
         page = await call(**parameters)
+        if "IsTruncated" not in page:
+            raise Unfinished("an answer to a listing does not say whether more follows")
         yield page
-        if not page.get("IsTruncated"):
+        if not page["IsTruncated"]:
             return
         parameters = parameters | {name: page[found] for name, found in NEXT_PAGE.items() if page.get(found)}
 
@@ -239,7 +247,7 @@ async def abort_upload(buckets: Buckets, key: str, upload_id: str) -> None:
         try:
             await buckets.s3.abort_multipart_upload(**arguments)
             left = await buckets.s3.list_parts(MaxParts=1, **arguments)
-        except (ClientError, BotoCoreError) as error:
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
             if error_code(error) != "NoSuchUpload":
                 log.warning("could not abort upload %s, the lifecycle rule will: %s", upload_id, describe(error))
             return
@@ -252,6 +260,19 @@ async def uploads_of(buckets: Buckets, key: str) -> list[str]:
 
     A directory bucket lists uploads only by a prefix that ends in "/" (S3 API Reference, ListMultipartUploads).
     """
+
+    async def list_decoded(**parameters: Any) -> dict[str, Any]:
+        """botocore decodes the keys of ListObjectsV2, not these. Encoded, as XML cannot hold every key."""
+        page = await buckets.s3.list_multipart_uploads(EncodingType="url", **parameters)
+        return decoded(page) if page.get("EncodingType") == "url" else page
+
     prefix = {"Prefix": key[: key.rfind("/") + 1], **buckets.destination}
-    found = [page.get("Uploads", []) async for page in pages(buckets.s3.list_multipart_uploads, prefix)]
+    found = [page.get("Uploads", []) async for page in pages(list_decoded, prefix)]
     return [upload["UploadId"] for uploads in found for upload in uploads if upload["Key"] == key]
+
+
+def decoded(page: dict[str, Any]) -> dict[str, Any]:
+    """A page of ListMultipartUploads with its keys as they are, and the marker as it has to be sent."""
+    uploads = [upload | {"Key": unquote_plus(upload["Key"])} for upload in page.get("Uploads", [])]
+    marker = {"NextKeyMarker": unquote_plus(page["NextKeyMarker"])} if "NextKeyMarker" in page else {}
+    return page | {"Uploads": uploads} | marker

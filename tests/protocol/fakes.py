@@ -268,10 +268,12 @@ SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "complete_multipart_upload": lambda etag: {"ETag": etag},
     "abort_multipart_upload": lambda _: {},
     "list_parts": lambda parts: {
-        "Parts": [{"PartNumber": part[0], "ETag": part[1], "Size": MIN_PART_SIZE} for part in parts]
+        "Parts": [{"PartNumber": part[0], "ETag": part[1], "Size": MIN_PART_SIZE} for part in parts],
+        "IsTruncated": False,
     },
     "list_multipart_uploads": lambda found: {
-        "Uploads": [{"Key": key, "UploadId": upload_id} for key, upload_id in found]
+        "Uploads": [{"Key": key, "UploadId": upload_id} for key, upload_id in found],
+        "IsTruncated": False,
     },
 }
 
