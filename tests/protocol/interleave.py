@@ -51,7 +51,8 @@ LEFT_OVER = "left over"  # a message joins that an earlier worker may have left 
 
 
 class Case(NamedTuple):
-    """What is searched. Each of `changes` is one that changed() knows, with the bytes to put, or the new label, after a space."""
+    """What is searched. Each of `changes` is one that changed() knows, with the bytes to put, or the new label, after a
+    space."""
 
     changes: tuple[str, ...]
     before: tuple[str, ...] = ()  # changes that are synced already
