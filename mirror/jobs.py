@@ -304,6 +304,7 @@ class Jobs:
     def end_outage(self) -> None:
         for job in self.outage.end():
             job.was_suspect = True
+            job.sync.busy = 0  # its patience begins anew
             self.waiting.append(job)
         self.deliveries.changed.set()
 
