@@ -458,6 +458,8 @@ class World:
                 return
             due = [message.visible_at for message in self.queue.messages] + [ghost.ends for ghost in self.ghosts]
             self.pass_time(max(0.0, min(due) - self.clock))
+            for process in self.processes:  # after an outage for too long
+                process.alive = process.alive and not process.worker.stopping.is_set()
             self.work()
         raise AssertionError("the queue does not become empty")
 

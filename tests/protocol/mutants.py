@@ -224,7 +224,7 @@ MUTANTS = (
     ),
     Mutant(
         "a failed message is deleted",
-        "[delivery for delivery in batch if not (delivery.failed or delivery.interrupted)]",
+        "[delivery for delivery in batch if delivery.show_at is None]",
         "[delivery for delivery in batch if not delivery.interrupted]",
         faults("a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven"),
     ),
@@ -236,8 +236,8 @@ MUTANTS = (
     ),
     Mutant(
         "an interruption uses up a receive",
-        "            elif delivery.interrupted and await self.hand_back(delivery):\n",
-        "            elif delivery.interrupted and await self.retry_later(delivery):\n",
+        "                await self.hand_back(delivery)\n",
+        "                await self.retry_later(delivery)\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
     Mutant(
