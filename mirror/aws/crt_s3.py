@@ -6,13 +6,14 @@ import logging
 import os
 from typing import Any
 
-import awscrt.auth
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.aws.boto3_clients import Boto3S3, may_be_of_session
 from mirror.aws.endpoints import Endpoint, bucket_endpoint
-from mirror.aws.http import CrtHttp, provider_of
+from mirror.aws.http import CrtHttp
+from mirror.aws.keys import Keys
+from mirror.aws.signing import SESSION_HEADER, TOKEN_HEADER, sign
 from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import ANSWER_TIMEOUT, SMALL_COPY_TIMEOUT
 from mirror.aws.wire import (
@@ -93,9 +94,10 @@ class CrtS3:
         self, endpoint: Endpoint, operation: Operation, parameters: dict[str, Any], timeout: int
     ) -> dict[str, Any]:
         request = request_for(endpoint, operation.method, parameters)
-        await self.sign(endpoint, operation, request)
+        keys, token_header = await self.keys_for(endpoint, operation)
+        sign(request, self.settings.region, endpoint.signing_name, keys, token_header)
         if operation.method != "HEAD":
-            request.headers.add("Content-Length", "0")  # after signing: boto3 does not sign it
+            request.headers.append(("Content-Length", "0"))  # after signing: boto3 does not sign it
         return read_answer(operation, await self.http.send(endpoint, request, timeout))
 
     def needs_session(self, endpoint: Endpoint, operation: Operation) -> bool:
@@ -105,26 +107,17 @@ class CrtS3:
         """
         return endpoint.signing_name == "s3express" and not operation.result and self.has_sessions
 
-    async def sign(self, endpoint: Endpoint, operation: Operation, request: Any) -> None:
-        algorithm = awscrt.auth.AwsSigningAlgorithm.V4
+    async def keys_for(self, endpoint: Endpoint, operation: Operation) -> tuple[Keys, str]:
+        """What to sign with, and the name of the header of its token."""
         if self.needs_session(endpoint, operation):
-            algorithm, provider = awscrt.auth.AwsSigningAlgorithm.V4_S3EXPRESS, await provider_of(self.session)
-        else:
-            provider = await self.http.credentials()
-        self.http.sign(
-            endpoint,
-            request,
-            algorithm=algorithm,
-            credentials_provider=provider,
-            signed_body_header_type=awscrt.auth.AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
-            signed_body_value=awscrt.auth.AwsSignedBodyValue.EMPTY_SHA256,
-        )
+            return await self.session.get(), SESSION_HEADER
+        return await self.http.keys.get(), TOKEN_HEADER
 
     # The session
 
     async def open_session(self) -> None:
         if self.has_sessions:
-            await provider_of(self.session)
+            await self.session.get()
 
     async def renew_session(self) -> None:
         """In a thread of its own, so that no request has to wait for it."""
