@@ -11,9 +11,8 @@ from botocore.parsers import ResponseParserError
 
 from mirror.aws.boto3_clients import Boto3S3, may_be_of_session
 from mirror.aws.endpoints import Endpoint, bucket_endpoint
-from mirror.aws.http import CrtHttp
-from mirror.aws.keys import Keys
-from mirror.aws.signing import SESSION_HEADER, TOKEN_HEADER, sign
+from mirror.aws.http import CrtHttp, valid_keys
+from mirror.aws.signing import SESSION_HEADER, TOKEN_HEADER, Keys, sign
 from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import ANSWER_TIMEOUT, SMALL_COPY_TIMEOUT
 from mirror.aws.wire import (
@@ -101,23 +100,22 @@ class CrtS3:
         return read_answer(operation, await self.http.send(endpoint, request, timeout))
 
     def needs_session(self, endpoint: Endpoint, operation: Operation) -> bool:
-        """Copies are signed with IAM credentials, all else on a directory bucket with those of a session.
-
-        (S3 User Guide, "Authorizing Zonal endpoint API operations with CreateSession".)
+        """Copies are signed with IAM credentials, all else on a directory bucket with a session (S3 User Guide,
+        "Authorizing Zonal endpoint API operations with CreateSession").
         """
         return endpoint.signing_name == "s3express" and not operation.result and self.has_sessions
 
     async def keys_for(self, endpoint: Endpoint, operation: Operation) -> tuple[Keys, str]:
         """What to sign with, and the name of the header of its token."""
         if self.needs_session(endpoint, operation):
-            return await self.session.get(), SESSION_HEADER
-        return await self.http.keys.get(), TOKEN_HEADER
+            return await valid_keys(self.session), SESSION_HEADER
+        return await self.http.credentials(), TOKEN_HEADER
 
     # The session
 
     async def open_session(self) -> None:
         if self.has_sessions:
-            await self.session.get()
+            await valid_keys(self.session)
 
     async def renew_session(self) -> None:
         """In a thread of its own, so that no request has to wait for it."""

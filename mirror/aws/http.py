@@ -20,8 +20,9 @@ from botocore.httpsession import where as certificates
 from botocore.parsers import ResponseParserError
 
 from mirror.aws.endpoints import Endpoint
-from mirror.aws.keys import RenewedKeys
+from mirror.aws.keys import Keys, RenewedKeys
 from mirror.aws.signing import Request
+from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import CONNECT_TIMEOUT
 
 IDLE_SECONDS = 20  # a connection that was silent for longer may be dead without a word, which costs a timeout
@@ -100,6 +101,10 @@ class CrtHttp:
         self.idle: dict[str, deque[tuple[Any, float]]] = {}  # host -> open connections, and since when they are idle
         self.deadlines: dict[Any, float] = {}  # connection that waits for an answer -> when that is given up
         self.watch: asyncio.TimerHandle | None = None
+
+    async def credentials(self) -> Keys:
+        """The IAM credentials of this process, to sign with. Raises botocore's error if there are none."""
+        return await valid_keys(self.keys)
 
     async def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
         """Sends the request and waits for its answer, `timeout` seconds at most.
@@ -181,6 +186,11 @@ class CrtHttp:
             if now > deadline:
                 connection.close()
         self.watch = self.loop.call_later(1, self.give_up) if self.deadlines else None
+
+
+async def valid_keys(keys: RenewedKeys) -> Keys:
+    """To sign with. Raises ClientError or BotoCoreError if there are no valid keys."""
+    return keys.valid() or await in_thread(keys.get_frozen_credentials)
 
 
 def crt_request(request: Request) -> Any:

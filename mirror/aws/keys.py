@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 from botocore.parsers import ResponseParserError
 
-from mirror.aws.threads import in_thread
 from mirror.errors import describe
 
 log = logging.getLogger("worker")
@@ -74,10 +73,6 @@ class RenewedKeys:
         if left < self.margin:
             self.renew_early()
         return keys if left > 0 else None
-
-    async def get(self) -> Keys:
-        """For the event loop. Raises ClientError or BotoCoreError if there are no valid keys."""
-        return self.valid() or await in_thread(self.get_frozen_credentials)
 
     def get_frozen_credentials(self) -> Keys:
         """For the signers of botocore. Waits if there are no valid keys. Raises ClientError or BotoCoreError."""

@@ -11,6 +11,7 @@ from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError, CredentialRetrievalError
 from world import MIRROR, SOURCE, until, wait_until
 
+from mirror.aws.http import valid_keys
 from mirror.aws.keys import ROLE_MARGIN, YOUNG_SECONDS, Keys, RenewedKeys, keys_of_role
 from mirror.s3 import head
 
@@ -119,7 +120,7 @@ def test_many_who_find_the_keys_ended_fetch_new_ones_once():
     keys = renewed_by(fetch, keys_that_end_in(-1))
 
     async def many() -> None:
-        await asyncio.gather(*(keys.get() for _ in range(50)))
+        await asyncio.gather(*(valid_keys(keys) for _ in range(50)))
 
     asyncio.run(many())
     assert len(asked) == 1

@@ -21,7 +21,7 @@ from mirror.aws.boto3_clients import Boto3S3, Boto3Sqs, make_session
 from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.endpoints import Endpoint
-from mirror.aws.http import Answer, CrtHttp
+from mirror.aws.http import Answer, CrtHttp, valid_keys
 from mirror.buckets import Buckets
 from mirror.errors import is_busy, outcome_unknown
 from mirror.objects import source_from_head
@@ -225,7 +225,7 @@ def test_one_session_serves_the_crt_and_all_clients_of_boto3(real_aws):
 
     async def many() -> None:
         await open_destination(Buckets(objects.settings, objects, SideBySide(1)))
-        await asyncio.gather(*(objects.session.get() for _ in range(20)))
+        await asyncio.gather(*(valid_keys(objects.session) for _ in range(20)))
         for call in (plain.head_object, plain.delete_object, plain.create_multipart_upload):
             await call(**key)
 
