@@ -37,7 +37,7 @@ class CrtSqs:
     async def send(self, operation: str, parameters: dict[str, Any], timeout: float) -> Any:
         """The answer, None if it is no success: then boto3 repeats the call, and raises what it has to."""
         request = queue_request(self.endpoint, operation, json.dumps(parameters).encode())
-        sign(request, self.http.region, self.endpoint.signing_name, await self.http.keys.get())
+        sign(request, self.http.region, self.endpoint.signing_name, await self.http.credentials())
         request.headers.append(("Content-Length", str(len(request.body))))  # after signing: boto3 does not sign it
         try:
             answer = await self.http.send(self.endpoint, request, timeout)
