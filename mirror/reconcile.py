@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
-from mirror.errors import Interrupted, Refused, describe, is_busy
+from mirror.errors import Interrupted, Refused, Unfinished, describe, is_busy, is_of_surroundings
 from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
 from mirror.limits import SQS_BATCH
@@ -138,7 +138,7 @@ class Reconciliation:
             await self.list_destination()
             await self.compare_source()
             await self.send(await self.find_ghosts(), last=True)
-        except (ClientError, BotoCoreError, Refused, Interrupted) as error:
+        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Refused, Interrupted) as error:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
             log.error("reconcile stopped, it is safe to run it again: %s", reason)
             return self.report("stopped", 3)
@@ -213,12 +213,12 @@ class Reconciliation:
         return found
 
     async def check_key(self, key: str) -> str:
-        """Raises the error of a missing or closed source bucket, which concerns all keys."""
+        """Raises an error for which no key is at fault, such as that of a missing source bucket or of credentials."""
         for pause in (*CHECK_PAUSES, None):
             try:
                 return await difference(self.buckets, key, self.options.deep)
             except (ClientError, BotoCoreError, ResponseParserError) as error:
-                if isinstance(error, ClientError) and error.operation_name == "ListObjectsV2":
+                if is_of_surroundings(error):
                     raise
                 if pause is None or not is_busy(error):
                     log.warning("cannot look at key=%s %s", quoted(key), describe(error))

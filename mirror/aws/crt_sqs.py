@@ -6,7 +6,8 @@ import json
 import logging
 from typing import Any
 
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ReadTimeoutError
+from botocore.parsers import ResponseParserError
 
 from mirror.aws.boto3_clients import Boto3Sqs
 from mirror.aws.endpoints import Endpoint, queue_endpoint
@@ -41,7 +42,11 @@ class CrtSqs:
         try:
             answer = await self.http.send(self.endpoint, request, timeout)
             return json.loads(answer.body) if answer.status == 200 else None
-        except (BotoCoreError, ValueError) as error:
+        except ReadTimeoutError:
+            if operation == "ReceiveMessage":
+                raise  # it has waited for long enough, and is sent again by whoever receives
+            return None
+        except (BotoCoreError, ResponseParserError, ValueError) as error:
             log.debug("%s once more with boto3: %s", operation, error)
             return None
 

@@ -17,13 +17,16 @@ import awscrt.http
 import awscrt.io
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 from botocore.httpsession import where as certificates
+from botocore.parsers import ResponseParserError
 
 from mirror.aws.endpoints import Endpoint
-from mirror.aws.signing import Keys, Request
+from mirror.aws.keys import Keys, RenewedKeys
+from mirror.aws.signing import Request
 from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import CONNECT_TIMEOUT
 
-CREDENTIALS_SECONDS = 10  # for so long they are not asked for anew; boto3 renews them minutes before they end
+IDLE_SECONDS = 20  # a connection that was silent for longer may be dead without a word, which costs a timeout
+UNREADABLE = "AWS_ERROR_UNKNOWN"  # what the CRT says when Python raised: it reads headers as UTF-8
 
 
 @dataclass(eq=False)
@@ -88,27 +91,20 @@ class CrtHttp:
     """Made inside the event loop that uses it."""
 
     def __init__(self, region: str, credentials: Any) -> None:
+        """`credentials`: those of a session that make_session() made."""
         self.region = region
-        self.source_of_keys = credentials
-        self.keys: Any = None
-        self.keys_until = float("-inf")
-        self.lock = asyncio.Lock()
+        self.keys: RenewedKeys = credentials
         self.bootstrap = awscrt.io.ClientBootstrap.get_or_create_static_default()
         self.tls = tls_context()
         self.loop = asyncio.get_running_loop()
         self.inbox = Inbox(self.loop)
-        self.idle: dict[str, deque[Any]] = {}  # host -> open connections
+        self.idle: dict[str, deque[tuple[Any, float]]] = {}  # host -> open connections, and since when they are idle
         self.deadlines: dict[Any, float] = {}  # connection that waits for an answer -> when that is given up
         self.watch: asyncio.TimerHandle | None = None
 
     async def credentials(self) -> Keys:
         """The IAM credentials of this process, to sign with. Raises botocore's error if there are none."""
-        if self.loop.time() > self.keys_until:
-            async with self.lock:
-                if self.loop.time() > self.keys_until:
-                    self.keys = await in_thread(self.source_of_keys.get_frozen_credentials)
-                    self.keys_until = self.loop.time() + CREDENTIALS_SECONDS
-        return self.keys
+        return await valid_keys(self.keys)
 
     async def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
         """Sends the request and waits for its answer, `timeout` seconds at most.
@@ -128,11 +124,14 @@ class CrtHttp:
             del self.deadlines[connection]
             connection.close()
             raise
-        is_late = self.loop.time() > self.deadlines.pop(connection)
+        now = self.loop.time()
+        is_late = now > self.deadlines.pop(connection)
         if not isinstance(outcome, BaseException):
-            self.idle.setdefault(endpoint.host, deque()).append(connection)
+            self.idle.setdefault(endpoint.host, deque()).append((connection, now))
             return answer
         connection.close()
+        if getattr(outcome, "name", "") == UNREADABLE:
+            raise ResponseParserError(f"{endpoint.url} answered with headers that cannot be read")
         broken = ReadTimeoutError if is_late else ConnectionClosedError
         raise broken(endpoint_url=endpoint.url, error=outcome)
 
@@ -148,12 +147,14 @@ class CrtHttp:
             raise EndpointConnectionError(endpoint_url=endpoint.url, error=error) from error
 
     def take_idle(self, endpoint: Endpoint) -> Any:
-        """An open connection, the one that was used last; None if there is none."""
+        """An open connection, the one that was used last; None if there is none. Drops those that are too old."""
         idle = self.idle.get(endpoint.host)
+        oldest = self.loop.time() - IDLE_SECONDS
         while idle:
-            connection = idle.pop()
-            if connection.is_open():
+            connection, since = idle.pop()
+            if since > oldest and connection.is_open():
                 return connection
+            connection.close()
         return None
 
     async def open_connection(self, endpoint: Endpoint) -> Any:
@@ -185,6 +186,11 @@ class CrtHttp:
             if now > deadline:
                 connection.close()
         self.watch = self.loop.call_later(1, self.give_up) if self.deadlines else None
+
+
+async def valid_keys(keys: RenewedKeys) -> Keys:
+    """To sign with. Raises ClientError or BotoCoreError if there are none."""
+    return keys.valid() or await in_thread(keys.get_frozen_credentials)
 
 
 def crt_request(request: Request) -> Any:

@@ -205,6 +205,25 @@ def test_a_key_that_cannot_be_looked_at_is_named_and_the_others_are_queued(synce
     assert len(queued(synced)) == 4
 
 
+@pytest.mark.parametrize("bucket", [SOURCE, MIRROR])
+def test_an_empty_answer_to_a_listing_is_no_end_of_it(synced: World, bucket: str):
+    plant(synced)
+    synced.standin.fault("ListObjectsV2", "empty_200", bucket=bucket, times=0)
+    status, output = reconcile(synced)
+    assert status == 3
+    assert "reconcile stopped, it is safe to run it again: error=Unfinished" in output
+    assert queued(synced) == []
+
+
+def test_credentials_that_are_refused_stop_it_instead_of_making_every_key_unreadable(synced: World):
+    plant(synced)
+    synced.standin.fault("HeadObject,GetObject", "error", status=400, code="ExpiredToken", times=0)
+    status, output = reconcile(synced)
+    assert status == 3
+    assert "operation=HeadObject error=ExpiredToken" in output
+    assert "cannot look at key" not in output
+
+
 def test_s3_being_busy_is_waited_for(synced: World):
     plant(synced)
     synced.standin.fault("HeadObject", "error", status=503, code="SlowDown", times=8)
