@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,12 +24,14 @@ from mirror.objects import Destination, Source, carries_provenance, is_copy_of
 from mirror.queue import Queue
 from mirror.s3 import head_destination, head_source, pages
 from mirror.side_by_side import SideBySide
+from mirror.waiting import wait_unless
 
 log = logging.getLogger("worker")
 
 KEYS_PER_HINT = 8  # even of 1024 bytes each, form-urlencoded, ten messages of them stay below 256 KiB
 PROGRESS_SECONDS = 10
 CHECK_PAUSES = (0.2, 1.0, 5.0, 20.0)  # seconds between the tries of a key that S3 is too busy to show
+STOP_SECONDS = 20  # after SIGTERM, for a call that is under way
 MAX_DELETE = 1000
 # What can be wrong with a key; the first three are mended, the others are only told.
 DIFFERENCES = {
@@ -53,14 +55,16 @@ class Options:
     examples: int = 10  # keys to name of each kind
 
 
-async def reconcile(buckets: Buckets, queue: Queue, options: Options, interruption: Interruption) -> int:
-    """Compares the buckets. Exit status: see Reconciliation.run, 2 for a wrong prefix."""
+async def reconcile(
+    buckets: Buckets, queue: Queue, options: Options, interruption: Interruption, show: Callable[[str], None] = print
+) -> int:
+    """Compares the buckets; show(line) shows the result. Exit status: see Reconciliation.run, 2 for a wrong prefix."""
     allowed = buckets.settings.prefix_filter
     prefix = options.prefix or allowed
     if not prefix.startswith(allowed):
         log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(allowed))
         return 2
-    return await Reconciliation(buckets, queue, prefix, options, interruption).run()
+    return await Reconciliation(buckets, queue, prefix, options, interruption, show).run()
 
 
 # --- One key ----------------------------------------------------------------------------------------------------------
@@ -122,6 +126,7 @@ class Reconciliation:
     prefix: str
     options: Options
     interruption: Interruption
+    show: Callable[[str], None] = print
     mirrored: KeyTable = field(default_factory=KeyTable)
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -135,9 +140,8 @@ class Reconciliation:
     async def run(self) -> int:
         """Exit status: 0 equal or put on the queue, 1 differences are left, 3 a listing failed or too many ghosts."""
         try:
-            await self.list_destination()
-            await self.compare_source()
-            await self.send(await self.find_ghosts(), last=True)
+            if not await wait_unless(self.interruption.event, self.compare(), STOP_SECONDS):
+                raise Interrupted
         except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Refused, Interrupted) as error:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
             log.error("reconcile stopped, it is safe to run it again: %s", reason)
@@ -145,6 +149,11 @@ class Reconciliation:
         dry_run = self.options.dry_run
         left = [name for name in DIFFERENCES if name != "archived" and (dry_run or name not in MENDED)]
         return self.report("complete", int(any(self.counts[name] for name in left)))
+
+    async def compare(self) -> None:
+        await self.list_destination()
+        await self.compare_source()
+        await self.send(await self.find_ghosts(), last=True)
 
     async def listing(self, bucket: dict[str, str], prefix: str) -> AsyncIterator[list[dict[str, Any]]]:
         """The entries under self.prefix, page by page. Raises the error of a page that botocore could not get."""
@@ -261,12 +270,12 @@ class Reconciliation:
 
     def report(self, end: str, status: int) -> int:
         """The table for people, then all numbers as the last line of the log. Returns the exit status."""
-        print(f"{end}: {self.counts['compared']} keys of the source compared")
+        self.show(f"{end}: {self.counts['compared']} keys of the source compared")
         for what, meaning in DIFFERENCES.items():
-            print(f"{self.counts[what]:>12} {what:<10}  {meaning}")
-        print(f"{self.counts['queued']:>12} {'queued':<10}  for the workers, who look at each key again")
+            self.show(f"{self.counts[what]:>12} {what:<10}  {meaning}")
+        self.show(f"{self.counts['queued']:>12} {'queued':<10}  for the workers, who look at each key again")
         for what, keys in self.examples.items():
             for key in keys:
-                print(f"  {what} {quoted(key)}")
+                self.show(f"  {what} {quoted(key)}")
         log.info(RECONCILED, end, status, self.numbers())
         return status

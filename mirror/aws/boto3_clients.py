@@ -175,8 +175,5 @@ class Boto3Sqs:
     async def delete_message_batch(self, **parameters: Any) -> Any:
         return await in_thread(self.sqs.delete_message_batch, **parameters)
 
-    async def change_message_visibility(self, **parameters: Any) -> Any:
-        return await in_thread(self.sqs.change_message_visibility, **parameters)
-
     async def change_message_visibility_batch(self, **parameters: Any) -> Any:
         return await in_thread(self.sqs.change_message_visibility_batch, **parameters)

@@ -101,9 +101,7 @@ class CrtS3:
         return read_answer(operation, await self.http.send(endpoint, request, timeout))
 
     def needs_session(self, endpoint: Endpoint, operation: Operation) -> bool:
-        """Copies are signed with IAM credentials, all else on a directory bucket with those of a session.
-
-        Copies are signed with IAM credentials, all else on a directory bucket with those of a session (S3 User Guide,
+        """Copies are signed with IAM credentials, all else on a directory bucket with a session (S3 User Guide,
         "Authorizing Zonal endpoint API operations with CreateSession").
         """
         return endpoint.signing_name == "s3express" and not operation.result and self.has_sessions

@@ -58,9 +58,6 @@ class CrtSqs:
     async def send_message_batch(self, **parameters: Any) -> Any:
         return await self.boto3.send_message_batch(**parameters)
 
-    async def change_message_visibility(self, **parameters: Any) -> Any:
-        return await self.boto3.change_message_visibility(**parameters)
-
     async def change_message_visibility_batch(self, **parameters: Any) -> Any:
         return await self.boto3.change_message_visibility_batch(**parameters)
 

@@ -189,7 +189,7 @@ class CrtHttp:
 
 
 async def valid_keys(keys: RenewedKeys) -> Keys:
-    """To sign with. Raises ClientError or BotoCoreError if there are none."""
+    """To sign with. Raises ClientError or BotoCoreError if there are no valid keys."""
     return keys.valid() or await in_thread(keys.get_frozen_credentials)
 
 

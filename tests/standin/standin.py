@@ -84,9 +84,14 @@ class Server:
     def __init__(self) -> None:
         self.url = ""
         self.empty_poll: float | None = None
+        self.connections: set[Connection] = set()
+        self.players: set[asyncio.Task[None]] = set()
         self.reset()
 
     def reset(self) -> None:
+        for task in self.players:
+            task.cancel()
+        self.to_play = 0
         self.sqs = SQS()
         self.sqs.url = self.url
         self.sqs.empty_poll = self.empty_poll
@@ -165,16 +170,21 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.parser = httptools.HttpRequestParser(self)
         self.long_poll: asyncio.Task | None = None
+        self.is_frozen = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.server.connections.add(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """What is under way in S3 goes on without its client; a long poll does not."""
+        self.server.connections.discard(self)
         if self.long_poll:
             self.long_poll.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if self.is_frozen:
+            return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -283,6 +293,26 @@ def together(server: Server, calls: list[tuple[str, list[Any], dict[str, Any]]])
     """Several verbs in one call, each with its arguments; what they answer is dropped."""
     for verb, positional, named in calls:
         VERBS[verb](server, *positional, **named)
+
+
+def play(server: Server, calls: list[tuple[str, list[Any], dict[str, Any]]], per_second: float) -> None:
+    """As together(), but one after the other, evenly, so many a second; playing() says how many are still to come."""
+    task = asyncio.get_running_loop().create_task(play_all(server, calls, per_second))
+    server.players.add(task)
+    task.add_done_callback(server.players.discard)
+
+
+async def play_all(server: Server, calls: list[tuple[str, list[Any], dict[str, Any]]], per_second: float) -> None:
+    server.to_play += len(calls)
+    begun = time.monotonic()
+    for number, call in enumerate(calls):
+        await asyncio.sleep(max(0.0, begun + number / per_second - time.monotonic()))
+        together(server, [call])
+        server.to_play -= 1
+
+
+def playing(server: Server) -> int:
+    return server.to_play
 
 
 def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024) -> None:
@@ -399,6 +429,12 @@ def faults(server: Server) -> list[dict[str, Any]]:
     return [dataclasses.asdict(rule) for rule in server.faults]
 
 
+def freeze(server: Server) -> None:
+    """No request on a connection that is open now is answered: a firewall has forgotten it."""
+    for connection in server.connections:
+        connection.is_frozen = True
+
+
 def clear_faults(server: Server) -> None:
     server.faults.clear()
 
@@ -456,7 +492,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     for verb in (
         reset, create_bucket, configure_bucket, delete_bucket, put, put_many, change, delete, expire, restore, objects,
         versions, uploads, notify, create_queue, send, messages, queue, receives, shorten_empty_polls, fault, faults,
-        clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record, requests, together,
+        freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record, requests, together,
+        play, playing,
     )
 }  # fmt: skip
 

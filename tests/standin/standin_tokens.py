@@ -1,7 +1,6 @@
 """Keys that end: S3 Express sessions, and the credentials that a container asks for."""
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,7 +36,8 @@ class Tokens:
                 self.ends[token] = 0.0
 
     def is_expired(self, headers: Mapping[str, str]) -> bool:
-        return any(self.ends.get(headers.get(name, ""), math.inf) < time.time() for name in TOKEN_HEADERS)
+        now = time.time()
+        return any(self.ends.get(headers.get(name, ""), now) < now for name in TOKEN_HEADERS)
 
     def credentials(self) -> bytes:
         """As the container credential provider of the SDKs reads them (SDKs and Tools Reference Guide)."""

@@ -50,7 +50,6 @@ def test_a_hanging_queue_answers_after_a_bound(world, client, monkeypatch):
         at_once(
             sqs.send_message(MessageBody="b", **queue),
             sqs.delete_message_batch(Entries=[entry], **queue),
-            sqs.change_message_visibility(ReceiptHandle="r", VisibilityTimeout=1, **queue),
             sqs.change_message_visibility_batch(Entries=[entry | {"VisibilityTimeout": 1}], **queue),
         )
     )

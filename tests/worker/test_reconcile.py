@@ -400,6 +400,7 @@ import os, re, sys
 from pathlib import Path
 import worker
 status = worker.main()
+worker.writer.drain()
 print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024, flush=True)
 os._exit(status)
 """
