@@ -235,6 +235,7 @@ class Jobs:
     def conclude(self, job: Job, error: Exception | None) -> None:
         """Tells the messages, and has the key synced once more for those that the last look does not cover."""
         sync = job.sync
+        sync.tell_nobody()
         del self.by_key[sync.key]
         self.free_slot(job)
         covered = 0 if isinstance(error, HANDED_BACK) else job.covered
