@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import functools
 import json
 import logging
@@ -19,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from botocore.exceptions import BotoCoreError
 
@@ -30,15 +31,17 @@ from mirror.aws.http import CrtHttp
 from mirror.buckets import Buckets
 from mirror.key_sync import Interruption
 from mirror.log_lines import quoted, summary
+from mirror.log_writer import LogWriter
 from mirror.queue import Queue
 from mirror.reconcile import MAX_DELETE, Options, reconcile
 from mirror.settings import Settings, load_settings
 from mirror.side_by_side import SideBySide
+from mirror.signals import Signals
 from mirror.worker import Worker
 
 log = logging.getLogger("worker")
+writer = LogWriter()
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 CHILD_LOOK_SECONDS = 0.2
 # Exit status, and what was done; None if nothing was begun.
 type Outcome = tuple[int, Counter[str] | None]
@@ -59,7 +62,7 @@ def make_parts(settings: Settings) -> tuple[Buckets, Queue]:
     return buckets, Queue(CrtSqs(http, boto3_sqs, settings.queue_url), settings.queue_url)
 
 
-async def work(settings: Settings, options: Options | None, signals: list[int]) -> Outcome:
+async def work(settings: Settings, options: Options | None, signals: Signals) -> Outcome:
     """Reconciles if there are options for that, else works through the queue. Status 1 if it cannot begin."""
     try:
         buckets, queue = make_parts(settings)
@@ -68,22 +71,18 @@ async def work(settings: Settings, options: Options | None, signals: list[int]) 
         return 1, None
     if options:
         interruption = Interruption()
-        on_signal(interruption.set, signals)
-        return await reconcile(buckets, queue, options, interruption), None
+        in_loop(signals, interruption.set)
+        return await reconcile(buckets, queue, options, interruption, writer.put), None
     worker = Worker(settings, buckets, queue)
-    on_signal(worker.stop, signals)
+    in_loop(signals, worker.stop)
     return await worker.run(), worker.counts()
 
 
-def on_signal(stop: Callable[[], None], signals: list[int]) -> None:
-    """`signals`: those that came before there was an event loop."""
-    for number in STOP_SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, stop)
-    if signals:
-        stop()
+def in_loop(signals: Signals, stop: Callable[[], None]) -> None:
+    signals.on_signal(functools.partial(asyncio.get_running_loop().call_soon_threadsafe, stop))
 
 
-def run_in_loop(settings: Settings, options: Options | None, signals: list[int]) -> Outcome:
+def run_in_loop(settings: Settings, options: Options | None, signals: Signals) -> Outcome:
     """A mistake in the code ends the process with status 1; the messages it holds come back by themselves."""
     loop = asyncio.new_event_loop()
     loop.set_default_executor(ThreadPoolExecutor(settings.calls_at_once, thread_name_prefix="call"))
@@ -97,50 +96,66 @@ def run_in_loop(settings: Settings, options: Options | None, signals: list[int])
 # --- Processes --------------------------------------------------------------------------------------------------------
 
 
-def work_in_processes(count: int, one: Callable[[], Outcome], signals: list[int]) -> Outcome:
+def work_in_processes(count: int, one: Callable[[], Outcome], signals: Signals) -> Outcome:
     """Runs one() in `count` processes, because Python uses one vCPU in each, and passes a signal on to them.
 
-    Exit status: 0, or the last that is not; 1 for a process that was killed, whose messages come back by themselves.
+    A process that fails, is killed or is told to stop has the others hand back and end, too: the starter counts tasks,
+    and a part of one would do the work of a whole for as long as the queue is not empty. Exit status: 0, or the last
+    that is not; 1 for a process that was killed, whose messages come back by themselves.
     """
-    reports = dict(fork_to(one) for _ in range(count))
-    exit_status, is_passed_on = 0, False
+    reports = dict(fork_to(one, signals) for _ in range(count))
+    writer.start()
+    exit_status, are_told = 0, False
     counts: Counter[str] = Counter()
     while reports:
-        if signals and not is_passed_on:
-            is_passed_on = True
+        if signals.came and not are_told:
+            are_told = True
             for child in reports:
                 os.kill(child, signal.SIGTERM)
         child, status = os.waitpid(-1, os.WNOHANG)
         if not child:
             time.sleep(CHILD_LOOK_SECONDS)
             continue
-        counts += read_report(reports.pop(child))
+        report = read_report(reports.pop(child))
+        counts += Counter(report.get("counts"))
         if status:
             exit_status = max(os.waitstatus_to_exitcode(status), 1)
+        if (status or report.get("stopped")) and not signals.came:
+            log.error("process %d of this worker %s, the others end, too", child, describe_end(status))
+            signals.came = True
     return exit_status, counts
 
 
-def fork_to(one: Callable[[], Outcome]) -> tuple[int, int]:
-    """The process id of a child that runs one() and ends, and the file descriptor on which it reports its counts."""
+def describe_end(status: int) -> str:
+    """`status`: of os.waitpid()."""
+    if os.WIFSIGNALED(status):
+        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"failed with status {os.waitstatus_to_exitcode(status)}" if status else "was told to stop"
+
+
+def fork_to(one: Callable[[], Outcome], signals: Signals) -> tuple[int, int]:
+    """The process id of a child that runs one() and ends, and the file descriptor on which it reports."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        writer.forget()
+        writer.start()
         status, counts = one()
-        os.write(writing, json.dumps(counts or {}).encode())
+        os.write(writing, json.dumps({"counts": counts or {}, "stopped": signals.came}).encode())
         leave(status)
     os.close(writing)
     return child, reading
 
 
-def read_report(descriptor: int) -> Counter[str]:
+def read_report(descriptor: int) -> dict[str, Any]:
     """Nothing from a child that was killed."""
     with open(descriptor, "rb") as report:
-        return Counter(json.loads(report.read() or b"{}"))
+        return dict(json.loads(report.read() or b"{}"))
 
 
 def leave(status: int) -> NoReturn:
     """Not sys.exit: that would wait for threads whose copy S3 has not answered, and those were handed back."""
-    sys.stdout.flush()
+    writer.drain()
     os._exit(status)
 
 
@@ -171,26 +186,22 @@ def parse_arguments(arguments: list[str]) -> Options | None:
 
 
 def configure_logging(level: str) -> None:
-    logging.Formatter.converter = time.gmtime
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not shown, but paid for
+    """What no line shows is not found out for it (Python, "Logging HOWTO", Optimization)."""
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.logAsyncioTasks = False  # type: ignore[attr-defined]
-    logging.basicConfig(
-        stream=sys.stdout,
-        level=level,
-        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
+    logging.basicConfig(handlers=[writer], level=level)
     for library in ("asyncio", "botocore"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    atexit.register(writer.drain)  # after an error that nobody expected
 
 
 def main() -> int:
     """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument."""
     started = time.monotonic()
     options = parse_arguments(sys.argv[1:])
-    signals: list[int] = []
-    for number in STOP_SIGNALS:
-        signal.signal(number, lambda received, _: signals.append(received))
+    signals = Signals()
+    signals.catch()
     try:
         settings = load_settings(dict(os.environ))
     except ValueError as error:
@@ -199,9 +210,11 @@ def main() -> int:
     configure_logging(settings.log_level)
     log.info("syncing %s to %s prefix=%s", settings.src_bucket, settings.dst_bucket, quoted(settings.prefix_filter))
     one = functools.partial(run_in_loop, settings, options, signals)
-    status, counts = (
-        one() if settings.processes == 1 or options else work_in_processes(settings.processes, one, signals)
-    )
+    if settings.processes == 1 or options:
+        writer.start()
+        status, counts = one()
+    else:
+        status, counts = work_in_processes(settings.processes, one, signals)
     if counts is not None:
         log.info(summary(counts, time.monotonic() - started))
     return status

@@ -23,6 +23,7 @@ log = logging.getLogger("worker")
 
 SETTLERS = 4
 SETTLE_SECONDS = 0.2  # for so long a finished message waits for others, as ten are deleted in one call
+SETTLE_AT_MOST = 60  # seconds for a batch; less than a stopping worker has
 NEVER = float("inf")
 
 
@@ -32,7 +33,8 @@ class Delivery:
 
     received: Received
     received_at: float
-    extend_at: float
+    visible_at: float  # then SQS gives it to another, if it is not told anything
+    due_at: float  # then it is told again, by the heartbeat
     keys: set[str] = field(default_factory=set)  # not through yet
     uploads: dict[str, Upload] = field(default_factory=dict)  # key -> upload to go on with
     tries: int = 0  # so many workers gave up on it and handed it on
@@ -44,6 +46,7 @@ class Delivery:
     postpone: int = 0  # seconds for which it stays out of sight when it is handed back
     unsettled_until: float = 0.0  # until then a write for it may still take effect
     finished: bool = False  # all keys are through: no more extending
+    show_at: float | None = None  # it is to be visible then; held until SQS has taken that
 
 
 @dataclass(eq=False)
@@ -63,10 +66,11 @@ class Deliveries:
 
     async def receive(self, wait: int) -> list[Delivery]:
         """Held from now on. Raises the error of ReceiveMessage."""
-        settings = self.settings
-        received = await self.queue.receive(min(wait, settings.wait_time_seconds), settings.visibility_timeout)
+        settings, visibility = self.settings, self.settings.shortest_visibility
+        received = await self.queue.receive(min(wait, settings.wait_time_seconds), visibility)
         now = self.now()
-        deliveries = [Delivery(item, now, now + settings.visibility_extend_interval) for item in received]
+        first = now + settings.visibility_extend_interval / 2  # half, as SQS may not answer at once
+        deliveries = [Delivery(item, now, now + visibility, first) for item in received]
         for delivery in deliveries:
             self.read(delivery)
         self.held.update(deliveries)
@@ -128,7 +132,18 @@ class Deliveries:
             await self.some_finished.wait()
             if len(self.finished) < SQS_BATCH:
                 await asyncio.sleep(SETTLE_SECONDS)
-            await self.settle(self.take_batch())
+            batch = self.take_batch()
+            try:
+                await asyncio.wait_for(self.settle(batch), SETTLE_AT_MOST)
+            except TimeoutError:
+                self.leave_to_heartbeat(batch)
+
+    def leave_to_heartbeat(self, batch: list[Delivery]) -> None:
+        left = [delivery for delivery in batch if delivery in self.held]
+        log.warning("SQS does not answer, %d messages are to come again instead", len(left))
+        for delivery in left:
+            self.show_after_pause(delivery)
+            delivery.due_at = self.now()
 
     def take_batch(self) -> list[Delivery]:
         batch, self.finished = self.finished[:SQS_BATCH], self.finished[SQS_BATCH:]
@@ -138,72 +153,133 @@ class Deliveries:
 
     async def settle(self, batch: list[Delivery]) -> None:
         """Deletes the messages, has them tried later, or hands them back."""
+        handed_back = []
         for delivery in batch:
             if delivery.failed:
                 await self.retry_later(delivery)
-            elif delivery.interrupted:
-                await self.hand_back(delivery)
+            elif delivery.interrupted and await self.hand_back(delivery):
+                handed_back.append(delivery)
         done = [delivery for delivery in batch if not (delivery.failed or delivery.interrupted)]
-        await self.queue.delete([delivery.received.receipt_handle for delivery in done])
-        self.held.difference_update(batch)
+        await self.queue.delete([delivery.received.receipt_handle for delivery in done + handed_back])
+        for delivery in batch:
+            if delivery.show_at is None:
+                self.let_go(delivery)
+
+    def let_go(self, delivery: Delivery) -> None:
+        self.held.discard(delivery)
         self.changed.set()
 
     async def retry_later(self, delivery: Delivery) -> None:
-        """Visible again after a growing pause, and not before a copy without an answer must have ended."""
-        receives = delivery.received.receive_count
-        is_last = receives >= self.settings.max_receives
-        pause = 0 if is_last else self.settings.retry_base_seconds * 4 ** (receives - 1)
-        pause = min(max(pause, self.seconds_until(delivery.unsettled_until)), self.visibility_left(delivery))
-        what = "goes to the dead-letter queue" if is_last else "is tried again"
-        log.info("message of key=%s %s in %d s", quoted(delivery.failed), what, pause)
-        await self.queue.set_visibility(delivery.received.receipt_handle, pause)
+        what = "goes to the dead-letter queue" if self.is_last(delivery) else "is tried again"
+        log.info("message of key=%s %s in %d s", quoted(delivery.failed), what, self.pause(delivery))
+        self.show_after_pause(delivery)
+        await self.tell([delivery])
 
-    async def hand_back(self, delivery: Delivery) -> None:
-        """Sends the message anew and deletes the old one, so that an interruption does not use up a receive."""
+    def is_last(self, delivery: Delivery) -> bool:
+        return delivery.received.receive_count >= self.settings.max_receives
+
+    def pause(self, delivery: Delivery) -> int:
+        """Seconds until it is tried again: growing, and not before a copy without an answer must have ended."""
+        receives = delivery.received.receive_count
+        grows = delivery.failed and not self.is_last(delivery)
+        pause = self.settings.retry_base_seconds * 4 ** (receives - 1) if grows else 0
+        pause = max(pause, delivery.postpone, self.seconds_until(delivery.unsettled_until))
+        return min(pause, self.visibility_left(delivery))
+
+    async def hand_back(self, delivery: Delivery) -> bool:
+        """Sends the message anew, so that an interruption does not use up a receive. True if the old one can go."""
         delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))
-        handle, tries = delivery.received.receipt_handle, delivery.tries + delivery.gave_up
+        tries = delivery.tries + delivery.gave_up
         try:
             await self.queue.send(handed_back_body(delivery.received.body, delivery.uploads, tries), delay)
         except (ClientError, BotoCoreError) as error:
             log.warning("could not send a message back, making it visible: %s", describe(error))
-            await self.queue.set_visibility(handle, delay)
-            return
+            self.show_after_pause(delivery)
+            await self.tell([delivery])
+            return False
         self.handed_back += 1
-        await self.queue.delete([handle])
+        return True
 
     # Visibility
 
-    async def extend_due(self) -> list[Delivery]:
-        """One beat: extends what is due. Returns those that have used up the 12 hours of SQS, to be handed back."""
+    def show_after_pause(self, delivery: Delivery) -> None:
+        delivery.show_at = self.now() + self.pause(delivery)
+        delivery.due_at = NEVER  # told by who calls this; the heartbeat repeats it
+
+    def due(self) -> list[Delivery]:
         now = self.now()
-        due = [delivery for delivery in self.held if delivery.extend_at <= now and not delivery.finished]
-        used_up = []
-        for delivery in due:
-            delivery.extend_at = now + self.settings.visibility_extend_interval
-            if self.visibility_left(delivery) <= self.settings.visibility_extend_interval:
-                delivery.extend_at = NEVER
-                used_up.append(delivery)
+        return [delivery for delivery in self.held if delivery.due_at <= now and self.is_to_tell(delivery)]
+
+    def is_to_tell(self, delivery: Delivery) -> bool:
+        """Not those that have finished meanwhile: they are settled, some with a pause before their next delivery."""
+        return not delivery.finished or delivery.show_at is not None
+
+    def used_up(self) -> list[Delivery]:
+        """Those that have used up the 12 hours of SQS, to be handed back."""
+        return [delivery for delivery in self.due() if self.is_used_up(delivery)]
+
+    def is_used_up(self, delivery: Delivery) -> bool:
+        return self.visibility_left(delivery) <= self.settings.visibility_extend_interval
+
+    async def extend_due(self) -> None:
+        """One beat: tells SQS what is due. If it does not take that, the rest is due at the next beat, too."""
+        due = self.due()
         for start in range(0, len(due), SQS_BATCH):
-            await self.extend(due[start : start + SQS_BATCH])
-        return used_up
+            if not await self.tell(due[start : start + SQS_BATCH]):
+                return
 
     def visibility_left(self, delivery: Delivery) -> int:
         """Seconds SQS still allows for this receive; it refuses more (SQS API Reference, ChangeMessageVisibility)."""
         return max(0, int(delivery.received_at + MAX_SQS_VISIBILITY - self.now() - 5))
 
-    async def extend(self, deliveries: Iterable[Delivery]) -> None:
-        # Not those that have finished meanwhile: the pause before their next delivery may have been set already.
-        by_handle = {delivery.received.receipt_handle: delivery for delivery in deliveries if not delivery.finished}
+    async def tell(self, deliveries: Iterable[Delivery]) -> bool:
+        """Extends the visibility of at most ten, or has them visible at their time. False if SQS took none of it."""
+        by_handle = {item.received.receipt_handle: item for item in deliveries if self.is_to_tell(item)}
         if not by_handle:
-            return
-        timeout = self.settings.visibility_timeout
-        refused = await self.queue.extend(
-            {handle: min(timeout, self.visibility_left(delivery)) for handle, delivery in by_handle.items()}
-        )
-        for handle, code in refused.items():
-            if code in LOST_RECEIPT_CODES and not by_handle[handle].finished:
-                by_handle[handle].extend_at = NEVER
-                log.warning("a message is no longer ours, another worker may get it: error=%s", code)
+            return True
+        seconds = {handle: self.seconds_invisible(delivery) for handle, delivery in by_handle.items()}
+        shown = {handle for handle, delivery in by_handle.items() if delivery.show_at is not None}
+        refused = await self.queue.set_visibility(seconds)
+        for handle, delivery in by_handle.items():
+            if handle in shown:
+                self.note_shown(delivery, refused.get(handle, ""))
+            else:
+                self.note_extended(delivery, seconds[handle], refused.get(handle, ""))
+        return len(refused) < len(by_handle)
+
+    def seconds_invisible(self, delivery: Delivery) -> int:
+        """From now on."""
+        is_shown = delivery.show_at is not None
+        seconds = self.seconds_until(delivery.show_at or 0.0) if is_shown else self.settings.visibility_timeout
+        return min(seconds, self.visibility_left(delivery))
+
+    def note_shown(self, delivery: Delivery, refusal: str) -> None:
+        delivery.due_at = self.now()
+        if not refusal or refusal in LOST_RECEIPT_CODES or self.now() >= delivery.visible_at:
+            self.let_go(delivery)
+
+    def note_extended(self, delivery: Delivery, seconds: int, refusal: str) -> None:
+        now = self.now()
+        if refusal in LOST_RECEIPT_CODES and not delivery.finished:
+            delivery.due_at = NEVER
+            log.warning("a message is no longer ours, another worker may get it: error=%s", refusal)
+        elif refusal or delivery.finished:  # then it is to be visible, and this may have been told last
+            delivery.due_at = now
+        else:
+            delivery.visible_at = now + seconds
+            delivery.due_at = NEVER if self.is_used_up(delivery) else now + self.settings.visibility_extend_interval
+
+    async def show_all(self) -> None:
+        """The last step of an end: makes visible what could be neither settled nor sent anew; what is under way is
+        not to come back before it must have ended."""
+        left = list(self.held)
+        log.warning("making %d messages visible, as they could not be sent back", len(left))
+        for delivery in left:
+            if not delivery.finished:
+                self.note_unsettled(delivery, self.now() + self.settings.copy_timeout)
+            self.show_after_pause(delivery)
+        batches = [left[start : start + SQS_BATCH] for start in range(0, len(left), SQS_BATCH)]
+        await asyncio.gather(*map(self.tell, batches))
 
     async def until_none_is_held(self) -> None:
         while self.held:

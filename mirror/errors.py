@@ -61,7 +61,13 @@ FATAL_QUEUE_CODES = {
     "InvalidClientTokenId",
     "QueueDoesNotExist",
 }
-LOST_RECEIPT_CODES = {"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"}
+OVER_LIMIT_CODES = {"OverLimit", "AWS.SimpleQueueService.OverLimit"}  # of messages in flight
+LOST_RECEIPT_CODES = {
+    "AWS.SimpleQueueService.MessageNotInflight",
+    "InvalidParameterValue",
+    "MessageNotInflight",
+    "ReceiptHandleIsInvalid",
+}
 
 ADVICE = {
     "400": "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker; or the credentials "
@@ -124,6 +130,11 @@ def is_busy(error: Exception) -> bool:
     return isinstance(error, (NotConnected, HTTPClientError, ResponseParserError, Unfinished)) or (
         error_code(error) in BUSY_CODES
     )
+
+
+def is_refusal_for_now(error: Exception) -> bool:
+    """True if S3 is too busy, and has not done what it was asked."""
+    return error_code(error) in BUSY_CODES - UNKNOWN_CODES
 
 
 def is_of_surroundings(error: Exception) -> bool:

@@ -200,7 +200,10 @@ class Jobs:
             job.turn = None
 
     def cover(self, job: Job) -> None:
-        """A look at the source begins: it shows what all messages that have come are about."""
+        """A look at the source begins: it shows what all messages that have come are about.
+
+        One that came while the sync ran may be from a worker that died, whose upload has to be aborted.
+        """
         job.covered = len(job.deliveries)
         job.sync.redelivered = job.sync.redelivered or job.joined_left_over
         job.joined_left_over = False

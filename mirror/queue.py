@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mirror.calls import Sqs
-from mirror.errors import describe
+from mirror.errors import describe, error_code
 from mirror.limits import MAX_SQS_DELAY, SQS_BATCH
 
 log = logging.getLogger("worker")
@@ -69,16 +69,7 @@ class Queue:
         for failed in answer.get("Failed") or []:
             log.warning("could not delete a message, it comes again: error=%s", failed.get("Code"))
 
-    async def set_visibility(self, receipt_handle: str, seconds: int) -> None:
-        """The message is visible again in so many seconds."""
-        try:
-            await self.sqs.change_message_visibility(
-                QueueUrl=self.url, ReceiptHandle=receipt_handle, VisibilityTimeout=seconds
-            )
-        except (ClientError, BotoCoreError) as error:
-            log.warning("a message comes back only when its visibility timeout ends: %s", describe(error))
-
-    async def extend(self, seconds: dict[str, int]) -> dict[str, str]:
+    async def set_visibility(self, seconds: dict[str, int]) -> dict[str, str]:
         """Receipt handle -> seconds from now on, at most ten. Returns those that were refused, with the error code."""
         handles = list(seconds)
         entries: list[dict[str, Any]] = [
@@ -88,6 +79,6 @@ class Queue:
         try:
             answer = await self.sqs.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
         except (ClientError, BotoCoreError) as error:
-            log.warning("could not extend the visibility of %d messages: %s", len(entries), describe(error))
-            return {}
+            log.warning("could not set the visibility of %d messages: %s", len(entries), describe(error))
+            return dict.fromkeys(handles, error_code(error))
         return {handles[int(failed["Id"])]: str(failed.get("Code")) for failed in answer.get("Failed") or []}

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
-from mirror.errors import Interrupted, Refused, describe, is_busy
+from mirror.errors import Interrupted, Refused, Unfinished, describe, is_busy, is_of_surroundings
 from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
 from mirror.limits import SQS_BATCH
@@ -24,12 +24,14 @@ from mirror.objects import Destination, Source, carries_provenance, is_copy_of
 from mirror.queue import Queue
 from mirror.s3 import head_destination, head_source, pages
 from mirror.side_by_side import SideBySide
+from mirror.waiting import wait_unless
 
 log = logging.getLogger("worker")
 
 KEYS_PER_HINT = 8  # even of 1024 bytes each, form-urlencoded, ten messages of them stay below 256 KiB
 PROGRESS_SECONDS = 10
 CHECK_PAUSES = (0.2, 1.0, 5.0, 20.0)  # seconds between the tries of a key that S3 is too busy to show
+STOP_SECONDS = 20  # after SIGTERM, for a call that is under way
 MAX_DELETE = 1000
 # What can be wrong with a key; the first three are mended, the others are only told.
 DIFFERENCES = {
@@ -53,14 +55,16 @@ class Options:
     examples: int = 10  # keys to name of each kind
 
 
-async def reconcile(buckets: Buckets, queue: Queue, options: Options, interruption: Interruption) -> int:
-    """Compares the buckets. Exit status: see Reconciliation.run, 2 for a wrong prefix."""
+async def reconcile(
+    buckets: Buckets, queue: Queue, options: Options, interruption: Interruption, show: Callable[[str], None] = print
+) -> int:
+    """Compares the buckets; show(line) shows the result. Exit status: see Reconciliation.run, 2 for a wrong prefix."""
     allowed = buckets.settings.prefix_filter
     prefix = options.prefix or allowed
     if not prefix.startswith(allowed):
         log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(allowed))
         return 2
-    return await Reconciliation(buckets, queue, prefix, options, interruption).run()
+    return await Reconciliation(buckets, queue, prefix, options, interruption, show).run()
 
 
 # --- One key ----------------------------------------------------------------------------------------------------------
@@ -122,10 +126,11 @@ class Reconciliation:
     prefix: str
     options: Options
     interruption: Interruption
+    show: Callable[[str], None] = print
     mirrored: KeyTable = field(default_factory=KeyTable)
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
-    unsent: list[str] = field(default_factory=list)
+    unsent: dict[bool, list[str]] = field(default_factory=lambda: {True: [], False: []})  # keys by whether missing
     started: float = field(default_factory=time.monotonic)
     progress_at: float = field(default_factory=time.monotonic)
 
@@ -135,16 +140,20 @@ class Reconciliation:
     async def run(self) -> int:
         """Exit status: 0 equal or put on the queue, 1 differences are left, 3 a listing failed or too many ghosts."""
         try:
-            await self.list_destination()
-            await self.compare_source()
-            await self.send(await self.find_ghosts(), last=True)
-        except (ClientError, BotoCoreError, Refused, Interrupted) as error:
+            if not await wait_unless(self.interruption.event, self.compare(), STOP_SECONDS):
+                raise Interrupted
+        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Refused, Interrupted) as error:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
             log.error("reconcile stopped, it is safe to run it again: %s", reason)
             return self.report("stopped", 3)
         dry_run = self.options.dry_run
         left = [name for name in DIFFERENCES if name != "archived" and (dry_run or name not in MENDED)]
         return self.report("complete", int(any(self.counts[name] for name in left)))
+
+    async def compare(self) -> None:
+        await self.list_destination()
+        await self.compare_source()
+        await self.send(await self.find_ghosts(), last=True)
 
     async def listing(self, bucket: dict[str, str], prefix: str) -> AsyncIterator[list[dict[str, Any]]]:
         """The entries under self.prefix, page by page. Raises the error of a page that botocore could not get."""
@@ -172,21 +181,21 @@ class Reconciliation:
                     suspects.append(item["Key"])
             self.counts["compared"] += len(page)
             differing = await self.check(suspects)
-            await self.send([key for key, what in differing if what in MENDED])
+            await self.send(differing)
         await self.send([], last=True)
 
-    async def find_ghosts(self) -> list[str]:
-        """Keys of objects that only the destination has; none for a dry run, which only counts them.
+    async def find_ghosts(self) -> list[tuple[str, str]]:
+        """Keys of objects that only the destination has, as check() gives them; none for a dry run, which only counts.
 
         Raises Refused above `max_delete`.
         """
-        ghosts: list[str] = []
+        ghosts: list[tuple[str, str]] = []
         if self.mirrored.count == 0:
             return ghosts
         async for page in self.list_mirror():
             differing = await self.check([item["Key"] for item in page if self.mirrored.take(item["Key"])])
             if not self.options.dry_run:
-                ghosts += [key for key, what in differing if what in MENDED]
+                ghosts += [(key, what) for key, what in differing if what in MENDED]
             if len(ghosts) > self.options.max_delete:
                 raise Refused(
                     f"more than {self.options.max_delete} objects would be deleted: see them with --dry-run, and if "
@@ -213,12 +222,12 @@ class Reconciliation:
         return found
 
     async def check_key(self, key: str) -> str:
-        """Raises the error of a missing or closed source bucket, which concerns all keys."""
+        """Raises an error for which no key is at fault, such as that of a missing source bucket or of credentials."""
         for pause in (*CHECK_PAUSES, None):
             try:
                 return await difference(self.buckets, key, self.options.deep)
             except (ClientError, BotoCoreError, ResponseParserError) as error:
-                if isinstance(error, ClientError) and error.operation_name == "ListObjectsV2":
+                if is_of_surroundings(error):
                     raise
                 if pause is None or not is_busy(error):
                     log.warning("cannot look at key=%s %s", quoted(key), describe(error))
@@ -226,17 +235,27 @@ class Reconciliation:
             await asyncio.sleep(pause)
         return "unreadable"
 
-    async def send(self, keys: list[str], last: bool = False) -> None:
-        """Puts keys on the queue in full batches, at the `last` call all of them."""
+    async def send(self, differing: list[tuple[str, str]], last: bool = False) -> None:
+        """Puts keys that can be mended on the queue in full batches, at the `last` call all of them.
+
+        A message says of all its keys that they are missing, or of none.
+        """
         if self.options.dry_run:
             return
-        self.unsent += keys
+        for key, what in differing:
+            if what in MENDED:
+                self.unsent[what == "missing"].append(key)
         full = KEYS_PER_HINT * SQS_BATCH
-        while len(self.unsent) >= full or (last and self.unsent):
-            batch, self.unsent = self.unsent[:full], self.unsent[full:]
-            groups = [batch[start : start + KEYS_PER_HINT] for start in range(0, len(batch), KEYS_PER_HINT)]
-            await self.queue.send_batch([hint_body(self.buckets.settings.src_bucket, group) for group in groups])
-            self.counts["queued"] += len(batch)
+        for are_missing, keys in self.unsent.items():
+            while len(keys) >= full or (last and keys):
+                await self.send_batch(keys[:full], are_missing)
+                del keys[:full]
+
+    async def send_batch(self, keys: list[str], are_missing: bool) -> None:
+        bucket = self.buckets.settings.src_bucket
+        groups = [keys[start : start + KEYS_PER_HINT] for start in range(0, len(keys), KEYS_PER_HINT)]
+        await self.queue.send_batch([hint_body(bucket, group, are_missing) for group in groups])
+        self.counts["queued"] += len(keys)
 
     def show_progress(self) -> None:
         if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:
@@ -251,12 +270,12 @@ class Reconciliation:
 
     def report(self, end: str, status: int) -> int:
         """The table for people, then all numbers as the last line of the log. Returns the exit status."""
-        print(f"{end}: {self.counts['compared']} keys of the source compared")
+        self.show(f"{end}: {self.counts['compared']} keys of the source compared")
         for what, meaning in DIFFERENCES.items():
-            print(f"{self.counts[what]:>12} {what:<10}  {meaning}")
-        print(f"{self.counts['queued']:>12} {'queued':<10}  for the workers, who look at each key again")
+            self.show(f"{self.counts[what]:>12} {what:<10}  {meaning}")
+        self.show(f"{self.counts['queued']:>12} {'queued':<10}  for the workers, who look at each key again")
         for what, keys in self.examples.items():
             for key in keys:
-                print(f"  {what} {quoted(key)}")
+                self.show(f"  {what} {quoted(key)}")
         log.info(RECONCILED, end, status, self.numbers())
         return status

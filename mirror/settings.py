@@ -42,6 +42,12 @@ class Settings:
         """All parts, and one call for each key that is held."""
         return self.max_concurrent_parts + HELD_PER_SLOT * self.max_concurrent_keys
 
+    @property
+    def shortest_visibility(self) -> int:
+        """Seconds. A message of a worker that died must not come back while a copy of that worker may still be running
+        in S3: one that began when the message was to be extended next."""
+        return self.visibility_extend_interval + self.copy_timeout
+
 
 # name -> (default or None when required, pattern, what it has to be)
 TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
@@ -96,8 +102,8 @@ def load_settings(environment: dict[str, str]) -> Settings:
 
 
 def timing_problems(settings: Settings) -> list[str]:
-    """A message of a worker that died must not come back while a copy of that worker may still be running in S3."""
-    lowest = settings.visibility_extend_interval + settings.copy_timeout
+    """See shortest_visibility."""
+    lowest = settings.shortest_visibility
     if settings.visibility_timeout >= lowest:
         return []
     return [

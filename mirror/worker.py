@@ -6,25 +6,31 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mirror.buckets import Buckets
 from mirror.deliveries import SETTLERS, Deliveries
-from mirror.errors import FATAL_QUEUE_CODES, describe, error_code
+from mirror.errors import FATAL_QUEUE_CODES, OVER_LIMIT_CODES, describe, error_code
 from mirror.jobs import Jobs
 from mirror.queue import Queue
 from mirror.settings import Settings
+from mirror.waiting import wait_at_most, wait_unless
 
 log = logging.getLogger("worker")
 
 BUSY_WAIT_TIME_SECONDS = 5  # long poll while work is in flight, so that SIGTERM is not kept waiting for it
-DRAIN_SECONDS = 85  # after SIGTERM; Fargate kills after 120 (stopTimeout)
-HAND_BACK_SECONDS = 10  # after those
+# The end, in seconds: each step has its bound, and together they stay below LAST_SECONDS of mirror/signals.py.
+RECEIVE_END_SECONDS = 5  # after SIGTERM, beside the long poll: a receive that still lasts is left behind
+DRAIN_SECONDS = 85  # after SIGTERM, for what is in flight
+CANCEL_SECONDS = 3  # then, for syncs to take note that they are ended wherever they are
+HAND_BACK_SECONDS = 10  # then, to send anew what they held
+SHOW_SECONDS = 5  # then, to make visible what could not be sent
 RECEIVE_FAILURES_BEFORE_EXIT = 10
 HEARTBEAT_SECONDS = 1
+EXTEND_SECONDS = 45  # for so long a beat goes on at most
+OVER_LIMIT_SECONDS = 5
 OUTAGE_STATUS = 3  # of a worker that ends because all keys have failed alike for too long
 
 
@@ -39,20 +45,30 @@ class Worker:
         self.deliveries = Deliveries(settings, queue, now)
         self.jobs = Jobs(settings, buckets, self.deliveries, now)
         self.stopping = asyncio.Event()
+        self.stopped_at = 0.0
+        self.is_over_limit = False
         self.exit_status = 0
 
     async def run(self) -> int:
         """Works until the queue stays empty or stop() is called. Returns the exit status."""
-        receiver = asyncio.create_task(self.receive_until_idle())
+        work = asyncio.create_task(self.work())
         sides = [asyncio.create_task(self.deliveries.settle_for_ever()) for _ in range(SETTLERS)]
-        sides.append(asyncio.create_task(self.beat_for_ever()))
-        ended, _ = await asyncio.wait([receiver, *sides], return_when=asyncio.FIRST_COMPLETED)
+        beats = (self.extend_at_most, self.watch_outage, self.buckets.s3.renew_session)
+        sides += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
+        ended, _ = await asyncio.wait([work, *sides], return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             task.result()  # a side task ends only by a mistake in the code: raised here, it ends the process
-        await self.drain()
         for task in sides:
             task.cancel()
         return self.exit_status
+
+    async def work(self) -> None:
+        patience = self.settings.wait_time_seconds + RECEIVE_END_SECONDS
+        if not await wait_unless(self.stopping, self.receive_until_idle(), patience):
+            log.warning("a receive does not end, what it was lent comes back by its visibility timeout")
+        await self.drain()
+
+    # Receiving
 
     async def receive_until_idle(self) -> None:
         """Receives until the queue stays empty, SIGTERM, or the queue cannot be read; then returns."""
@@ -67,6 +83,9 @@ class Worker:
                     self.settings.wait_time_seconds if idle else BUSY_WAIT_TIME_SECONDS
                 )
             except (ClientError, BotoCoreError) as error:
+                if error_code(error) in OVER_LIMIT_CODES:
+                    await self.wait_for_others()
+                    continue
                 failures += 1
                 await self.report_receive_failure(error, failures)
                 continue
@@ -74,52 +93,67 @@ class Worker:
             empty_polls = empty_polls + 1 if idle and not received else 0
             self.jobs.accept(received)
 
+    async def wait_for_others(self) -> None:
+        """Workers hold all that SQS lends at a time (SQS Developer Guide, "In flight messages"): not a failure."""
+        if not self.is_over_limit:
+            self.is_over_limit = True
+            log.warning("120,000 messages are in flight, SQS lends no more until some of them are deleted")
+        await wait_at_most(self.stopping.wait(), OVER_LIMIT_SECONDS)
+
     async def report_receive_failure(self, error: Exception, failures: int) -> None:
         log.error("cannot receive from %s: %s", self.settings.queue_url, describe(error))
         if error_code(error) in FATAL_QUEUE_CODES or failures == RECEIVE_FAILURES_BEFORE_EXIT:
             self.exit_status = 1
-            self.stopping.set()
+            self.begin_end()
         await wait_at_most(self.stopping.wait(), min(2**failures, 30))
 
-    async def beat_for_ever(self) -> None:
-        """Keeps what we hold invisible, and the session valid."""
+    # At the side
+
+    async def for_ever(self, beat: Callable[[], Awaitable[object]]) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self.beat()
-            await self.buckets.s3.renew_session()
+            await beat()
 
-    async def beat(self) -> None:
-        for delivery in await self.deliveries.extend_due():
+    async def extend_at_most(self) -> None:
+        await wait_at_most(self.extend(), EXTEND_SECONDS)
+
+    async def extend(self) -> None:
+        """Keeps what we hold invisible. What one beat does not come to is due at the next."""
+        for delivery in self.deliveries.used_up():
             self.jobs.interrupt(delivery)
+        await self.deliveries.extend_due()
+
+    async def watch_outage(self) -> None:
         self.jobs.beat()
         if self.jobs.outage.is_too_long() and not self.stopping.is_set():
             self.jobs.outage.give_up()
             self.exit_status = OUTAGE_STATUS
-            self.stopping.set()
+            self.begin_end()
             self.jobs.interrupt_all()
+
+    # The end
 
     def stop(self) -> None:
         """SIGTERM: nothing more is received or begun."""
         if not self.stopping.is_set():
             log.info("SIGTERM received: handing back what is not finished")
-            self.stopping.set()
+            self.begin_end()
             self.jobs.interrupt_all()
+
+    def begin_end(self) -> None:
+        self.stopped_at = time.monotonic()
+        self.stopping.set()
 
     async def drain(self) -> None:
         """Waits for what is in flight; what a stopping worker cannot wait for is handed back with a delay."""
-        await wait_at_most(self.deliveries.until_none_is_held(), DRAIN_SECONDS if self.stopping.is_set() else None)
+        passed = time.monotonic() - self.stopped_at if self.stopping.is_set() else 0.0
+        await wait_unless(self.stopping, self.deliveries.until_none_is_held(), DRAIN_SECONDS - passed)
         if self.jobs.by_key:
-            await self.jobs.hand_back_all()
+            await wait_at_most(self.jobs.hand_back_all(), CANCEL_SECONDS)
         await wait_at_most(self.deliveries.until_none_is_held(), HAND_BACK_SECONDS)
+        if self.deliveries.held:
+            await wait_at_most(self.deliveries.show_all(), SHOW_SECONDS)
 
     def counts(self) -> Counter[str]:
         """What was done: copied, deleted, skipped, failed, handed_back, bytes."""
         return self.jobs.counts + Counter(handed_back=self.deliveries.handed_back)
-
-
-async def wait_at_most(condition: Coroutine[Any, Any, object], seconds: float | None) -> None:
-    """None: for as long as it takes."""
-    try:
-        await asyncio.wait_for(condition, seconds)
-    except TimeoutError:
-        return

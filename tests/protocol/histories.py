@@ -202,9 +202,13 @@ class Process:
 
     def finish(self) -> None:
         """What its heartbeat has begun or ended."""
-        if not self.busy:
+        if self.busy:
+            return
+        try:
             self.sync()
             self.acknowledge()
+        except Killed:
+            self.die()
 
     def die(self) -> None:
         self.alive = False
@@ -410,7 +414,8 @@ class World:
         self.beating = True
         for process in self.processes:
             if process.alive:
-                run(process.worker.beat())
+                run(process.worker.extend())
+                run(process.worker.watch_outage())
                 process.finish()
         self.beating = False
 

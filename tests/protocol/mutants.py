@@ -83,7 +83,7 @@ MUTANTS = (
     ),
     Mutant(
         "the identity leaves out LastModified",
-        'head["LastModified"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")',
+        'utc_text(head["LastModified"])',
         '""',
         rules("every_change_of_a_source_object_changes_its_identity"),
     ),
@@ -254,8 +254,8 @@ MUTANTS = (
     ),
     Mutant(
         "an interruption uses up a receive",
-        "                await self.hand_back(delivery)\n",
-        "                await self.queue.set_visibility(delivery.received.receipt_handle, 0)\n",
+        "            elif delivery.interrupted and await self.hand_back(delivery):\n",
+        "            elif delivery.interrupted and await self.retry_later(delivery):\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
     Mutant(
@@ -278,14 +278,14 @@ MUTANTS = (
     ),
     Mutant(
         "the visibility is not extended",
-        "            await self.extend(due[start : start + SQS_BATCH])\n",
-        "            pass\n",
+        "            if not await self.tell(due[start : start + SQS_BATCH]):\n",
+        "            if True:\n",
         faults("a_long_sync_keeps_its_message"),
     ),
     Mutant(
         "the visibility is extended beyond 12 hours",
-        "if self.visibility_left(delivery) <= self.settings.visibility_extend_interval:",
-        "if False:",
+        "        return self.visibility_left(delivery) <= self.settings.visibility_extend_interval\n",
+        "        return False\n",
         faults("at_the_12_hour_cap_the_message_is_handed_back_and_not_delivered_twice"),
     ),
     Mutant(

@@ -16,7 +16,7 @@ NIGHTLY = os.environ.get("NIGHTLY") == "1"
 OUTSIDE = "other/not ours"
 KEYS = st.sampled_from(["data/a", "data/a", "data/b", OUTSIDE])
 CHANGES = st.sampled_from(["put x", "put y", "put z", "touch", "delete", "delete"])
-SQS_CALLS = ("receive_message", "send_message", "change_message_visibility", "delete_message_batch")
+SQS_CALLS = ("receive_message", "send_message", "change_message_visibility_batch", "delete_message_batch")
 TIMES = st.sampled_from([1, 60, 400, 1000, 8000])
 
 # What can happen at a call: to all of them, to those of S3, to those that change something, to those of SQS.

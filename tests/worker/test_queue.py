@@ -16,6 +16,7 @@ from mirror import worker as loop
 from mirror.limits import SQS_BATCH
 from mirror.messages import hint_body
 from mirror.settings import load_settings
+from mirror.signals import Signals
 from mirror.worker import Worker
 
 GIB = 1024**3
@@ -453,7 +454,7 @@ def test_the_heartbeat_leaves_a_message_alone_that_has_failed_meanwhile(world):
     async def is_late() -> None:
         [delivery] = await held.receive(0)
         delivery.finished = True
-        await held.extend([delivery])
+        await held.tell([delivery])
 
     world.run(is_late())
     assert "ChangeMessageVisibilityBatch" not in world.requests()
@@ -506,5 +507,5 @@ def test_a_mistake_in_a_side_task_ends_the_worker_with_status_1_instead_of_leavi
 ):
     monkeypatch.setattr(deliveries.Deliveries, "extend_due", lambda _: 1 / 0)
     settings = load_settings(world.environment(EMPTY_POLLS_BEFORE_EXIT="100"))
-    assert worker.run_in_loop(settings, None, []) == (1, None)
+    assert worker.run_in_loop(settings, None, Signals()) == (1, None)
     assert "ZeroDivisionError" in caplog.text

@@ -1,0 +1,128 @@
+"""The log on standard output, written by a thread of its own: one who reads it slowly, or not at all, stops nothing.
+
+A container's log driver may do so. Lines are then lost rather than waited for; how many is told when they flow again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import sys
+import threading
+import time
+from collections import deque
+
+HELD = 8 * 1024**2  # bytes that may wait to be written
+BATCH_SECONDS = 0.05  # for so long a line waits for others
+DRAIN_SECONDS = 2.0  # for so long the end of the process waits for the last lines
+SECOND = "%Y-%m-%dT%H:%M:%S"
+
+
+class LogWriter(logging.Handler):
+    """Lines wait here until start(), and after it for BATCH_SECONDS at most."""
+
+    def __init__(self, descriptor: int = 1) -> None:
+        super().__init__()
+        self.descriptor = descriptor
+        self.second = -1  # the last that a line was written for
+        self.text = ""  # it as text
+        self.whole = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", SECOND)
+        self.whole.converter = time.gmtime
+        self.forget()
+
+    def forget(self) -> None:
+        """In a child of fork(): the lines that wait are its parent's, and threads are not inherited."""
+        self.lines: deque[bytes] = deque()
+        self.size = 0  # bytes in them
+        self.dropped = 0
+        self.failed = False
+        self.some = threading.Event()  # there are lines
+        self.written = threading.Event()  # there are none left
+        self.written.set()
+
+    def start(self) -> None:
+        threading.Thread(target=self.write_for_ever, name="log", daemon=True).start()
+
+    # In any thread
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info or record.stack_info:
+            self.put(self.whole.format(record))
+        else:
+            stamp = self.stamp(int(record.created), int(record.msecs))
+            self.put(f"{stamp} {record.levelname} {record.getMessage()}")
+
+    def stamp(self, second: int, milliseconds: int) -> str:
+        if second != self.second:
+            self.second, self.text = second, time.strftime(SECOND, time.gmtime(second))
+        return f"{self.text}.{milliseconds:03d}Z"
+
+    def put(self, line: str) -> None:
+        """It is dropped while too much waits to be written, until half of that is."""
+        with self.lock:  # type: ignore[union-attr]
+            if self.size > (HELD // 2 if self.dropped else HELD):
+                self.dropped += 1
+                return
+            if self.dropped:
+                self.tell_dropped()
+            self.add(line)
+
+    def add(self, line: str) -> None:
+        text = f"{line}\n".encode(errors="backslashreplace")
+        self.lines.append(text)
+        self.size += len(text)
+        if len(self.lines) == 1:
+            self.written.clear()
+            self.some.set()
+
+    def tell_dropped(self) -> None:
+        now, dropped, self.dropped = time.time(), self.dropped, 0
+        stamp = self.stamp(int(now), int(now % 1 * 1000))
+        self.add(f"{stamp} WARNING {dropped} lines of the log were dropped, as nobody read them")
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Waits until all is written, for so long at most."""
+        self.written.wait(seconds)
+
+    # In the thread
+
+    def write_for_ever(self) -> None:
+        while True:
+            self.some.wait()
+            time.sleep(BATCH_SECONDS)
+            while lines := self.take():
+                self.write(lines)
+
+    def take(self) -> bytes:
+        """Whole lines for one write; none if none wait. Not more than a pipe takes at once, so that the lines of
+        two processes do not mix (pipe(7), PIPE_BUF)."""
+        with self.lock:  # type: ignore[union-attr]
+            if self.dropped and not self.lines:
+                self.tell_dropped()
+            taken: list[bytes] = []
+            size = 0
+            while self.lines and (not taken or size + len(self.lines[0]) <= select.PIPE_BUF):
+                taken.append(self.lines.popleft())
+                size += len(taken[-1])
+            self.size -= size
+            if not taken:
+                self.some.clear()
+                self.written.set()
+        return b"".join(taken)
+
+    def write(self, text: bytes) -> None:
+        while text:
+            try:
+                text = text[os.write(self.descriptor, text) :]
+            except BlockingIOError:
+                time.sleep(BATCH_SECONDS)
+            except OSError as error:
+                self.give_up(error)
+                return
+
+    def give_up(self, error: OSError) -> None:
+        """Nobody will read it any more: said once, elsewhere."""
+        if not self.failed:
+            self.failed = True
+            print(f"worker: the log cannot be written: {error}", file=sys.stderr, flush=True)

@@ -1,0 +1,108 @@
+"""The lines of the log: as logging's own formatter writes them, in order, and never waited for."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mirror import log_writer
+from mirror.log_writer import LogWriter
+
+
+@pytest.fixture
+def log() -> Iterator[logging.Logger]:
+    logger = logging.Logger("of this test")
+    yield logger
+    logger.handlers.clear()
+
+
+def lines(reading: int) -> list[str]:
+    return os.read(reading, 1 << 20).decode().splitlines()
+
+
+def test_lines_are_those_of_the_formatter(log, capfd):
+    plain = logging.StreamHandler(sys.stderr)
+    plain.setFormatter(
+        logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
+    )
+    plain.formatter.converter = time.gmtime
+    writer = LogWriter()
+    log.handlers = [plain, writer]
+    writer.start()
+    for number in range(200):
+        log.info("synced key=%s number=%d", '"ä b"', number)
+    try:
+        raise ValueError("why")
+    except ValueError:
+        log.exception("failed")
+    log.warning("the last, 100 %")
+    writer.drain()
+    written, expected = capfd.readouterr()
+    assert written == expected
+    assert "Traceback" in written
+
+
+def test_an_unread_log_loses_lines_and_tells_how_many(log, monkeypatch):
+    monkeypatch.setattr(log_writer, "HELD", 100_000)
+    reading, writing = os.pipe()
+    writer = LogWriter(writing)
+    log.handlers = [writer]
+    writer.start()
+    begun = time.monotonic()
+    for number in range(10_000):
+        log.info("line %d %s", number, "x" * 50)
+    assert time.monotonic() - begun < 5
+    writer.drain(0.3)
+    shown = []
+    while not writer.written.wait(0.02):
+        shown += lines(reading)
+    shown += lines(reading)
+    dropped = sum(int(line.split()[2]) for line in shown if "WARNING" in line)
+    numbers = [int(line.split()[3]) for line in shown if "WARNING" not in line]
+    assert dropped + len(numbers) == 10_000
+    assert numbers == sorted(numbers)
+    assert 800 < len(numbers) < 4000
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # the threads of pytest's own
+def test_a_child_writes_its_own_lines_only(log):
+    reading, writing = os.pipe()
+    writer = LogWriter(writing)
+    log.handlers = [writer]
+    log.info("of the parent")
+    child = os.fork()
+    if child == 0:
+        writer.forget()
+        writer.start()
+        log.info("of the child")
+        writer.drain()
+        os._exit(0)
+    os.waitpid(child, 0)
+    writer.start()
+    writer.drain()
+    assert [line.split(" ", 2)[2] for line in lines(reading)] == ["of the child", "of the parent"]
+
+
+def test_a_log_that_cannot_be_written_is_told_once_and_stops_nothing(log, capfd):
+    reading, writing = os.pipe()
+    os.close(reading)
+    writer = LogWriter(writing)
+    log.handlers = [writer]
+    writer.start()
+    for _ in range(3):
+        log.info("lost")
+        writer.drain()
+    assert capfd.readouterr().err.count("the log cannot be written") == 1
+
+
+def test_a_write_takes_whole_lines_that_do_not_mix_with_those_of_another_process(log):
+    writer = LogWriter()
+    log.handlers = [writer]
+    for _ in range(300):
+        log.info("x" * 100)
+    while taken := writer.take():
+        assert taken.endswith(b"\n")
+        assert len(taken) <= 4096
