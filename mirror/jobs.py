@@ -176,14 +176,14 @@ class Jobs:
             self.judge_suspects(job, error)
         self.begin_waiting()
 
-    def step_aside(self, job: Job) -> None:
-        """It lasts, or pauses: others may begin. Raises Postponed if too many do so already."""
-        if not job.has_slot:
-            return
-        if len(self.by_key) - self.at_work() >= HELD_PER_SLOT * self.settings.max_concurrent_keys:
-            raise Postponed
-        self.free_slot(job)
-        self.begin_waiting()
+    def step_aside(self, job: Job) -> bool:
+        """It lasts, or pauses: others may begin. False if too many are aside already."""
+        if job.has_slot:
+            if len(self.by_key) - self.at_work() >= HELD_PER_SLOT * self.settings.max_concurrent_keys:
+                return False
+            self.free_slot(job)
+            self.begin_waiting()
+        return True
 
     async def come_back(self, job: Job) -> None:
         """Waits for a slot behind those that came before."""

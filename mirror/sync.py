@@ -19,6 +19,7 @@ from mirror.errors import (
     REFUSED_CODES,
     Changed,
     GaveUp,
+    Postponed,
     Refused,
     describe,
     error_code,
@@ -75,7 +76,8 @@ async def repeat_until_equal(buckets: Buckets, sync: KeySync) -> None:
             if seconds is None:
                 raise
             log.debug("again in %.3f s key=%s %s", seconds, quoted(sync.key), describe(error))
-            await pause(sync, seconds)
+            if seconds:
+                await pause(sync, seconds)
         sync.destination_first = True
 
 
@@ -153,13 +155,11 @@ def growing(first: float, times: int, longest: float) -> float:
 
 
 async def pause(sync: KeySync, seconds: float) -> None:
-    """Raises Interrupted; Postponed if it would be long and too many pause already."""
-    if seconds > LONG_PAUSE:
-        sync.step_aside()
-        await sync.interruption.pause(seconds)
+    """Others may begin meanwhile, if it is long and not too many pause already. Raises Interrupted."""
+    is_aside = seconds > LONG_PAUSE and sync.step_aside()
+    await sync.interruption.pause(seconds)
+    if is_aside:
         await sync.come_back()
-    elif seconds:
-        await sync.interruption.pause(seconds)
 
 
 # --- One attempt ------------------------------------------------------------------------------------------------------
@@ -177,8 +177,8 @@ async def make_equal(buckets: Buckets, sync: KeySync, source: Source | None, exi
         return False
     if source.archived:
         raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
-    if source.size > LONG_COPY_SIZE:
-        sync.step_aside()
+    if source.size > LONG_COPY_SIZE and not sync.step_aside():
+        raise Postponed
     await write(buckets, sync, source, existing)
     sync.action, sync.size = "copied", source.size
     return True

@@ -36,7 +36,8 @@ class Tokens:
                 self.ends[token] = 0.0
 
     def is_expired(self, headers: Mapping[str, str]) -> bool:
-        return any(self.ends.get(headers.get(name, ""), time.time()) < time.time() - 0.001 for name in TOKEN_HEADERS)
+        now = time.time()
+        return any(self.ends.get(headers.get(name, ""), now) < now for name in TOKEN_HEADERS)
 
     def credentials(self) -> bytes:
         """As the container credential provider of the SDKs reads them (SDKs and Tools Reference Guide)."""
