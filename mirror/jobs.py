@@ -204,9 +204,6 @@ class Jobs:
 
         One that came while the sync ran may be from a worker that died, whose upload has to be aborted.
         """
-        for delivery in job.deliveries[job.covered :]:
-            if delivery.received.receive_count > 1 or job.sync.key in delivery.uploads:
-                job.sync.redelivered = True
         job.covered = len(job.deliveries)
         job.sync.redelivered = job.sync.redelivered or job.joined_left_over
         job.joined_left_over = False

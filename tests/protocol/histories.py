@@ -253,12 +253,21 @@ class Process:
         self.meanwhile(key, happens)
         while still:
             still, answer = self.world.serve(key, still)
-        if happens[:1] == ("too late",):
-            self.world.change(key, happens[1])
-            self.receive()
+        self.afterwards(key, happens)
         if happens[:1] == ("loses the answer",) and operation in WRITES:
             raise ConnectionClosedError(endpoint_url="")
         return shaped(operation, answer)
+
+    def afterwards(self, key: str, happens: tuple[Any, ...]) -> None:
+        """S3 has done it, and the answer is on its way."""
+        match happens:
+            case ("too late", change):
+                self.world.change(key, change)
+                self.receive()
+            case ("overwritten", change):
+                self.world.change(key, change)
+                self.receive()
+                self.acknowledge()
 
     def next_planned(self, operation: str) -> tuple[Any, ...]:
         for planned in self.plan:

@@ -235,6 +235,24 @@ MUTANTS = (
         faults("a_change_that_comes_while_its_key_is_synced_is_not_lost"),
     ),
     Mutant(
+        "all messages on a key are acknowledged once their change is copied",
+        "job.deliveries[: min(job.covered, len(job.deliveries) - 1)]",
+        "job.deliveries[: job.covered]",
+        faults("the_newest_message_stays_until_the_sync_has_ended_although_its_change_is_copied"),
+    ),
+    Mutant(
+        "messages on a key that keeps changing are kept until it does not",
+        "        sync.overtaken()\n",
+        "",
+        faults("of_a_key_that_keeps_changing_few_messages_are_left_and_the_newest_is_enough"),
+    ),
+    Mutant(
+        "the uploads of a dead worker are left behind by a sync that its message joins",
+        "job.sync.redelivered or job.joined_left_over",
+        "job.sync.redelivered",
+        faults("the_upload_of_a_dead_worker_is_aborted_by_a_sync_that_its_message_joins"),
+    ),
+    Mutant(
         "an interruption uses up a receive",
         "                await self.hand_back(delivery)\n",
         "                await self.retry_later(delivery)\n",
