@@ -39,7 +39,7 @@ from fakes import (
 
 from mirror.buckets import NOTHING, Buckets, LeftOut
 from mirror.errors import Changed, Interrupted, Unfinished, describe
-from mirror.key_sync import Interruption, KeySync
+from mirror.key_sync import Alone, Interruption, KeySync
 from mirror.parts import Upload
 from mirror.sync import sync_key
 
@@ -182,24 +182,23 @@ class Unanswered(BaseException):
         self.call = call
 
 
-class Answers:
-    """Answers what is known, a call after the other."""
+class Answers(Alone):
+    """Answers what is known, a call after the other; and is told how the sync goes on."""
 
     def __init__(self, sync: KeySync, known: tuple[Any, ...]) -> None:
         self.sync = sync
         self.known = iter(known)
         self.left_over = False  # since the last look began
-        self.looks = self.overtaken = 0  # looks that have begun; the latest that was acted on and overtaken
-        sync.look_begins = self.look_begins
-        sync.overtaken = self.is_overtaken
+        self.looks = self.latest_overtaken = 0  # looks that have begun; the latest that was acted on and overtaken
+        sync.host = self
 
-    def look_begins(self) -> None:
+    def look_begins(self, sync: KeySync) -> None:
         self.looks += 1
-        self.sync.redelivered = self.sync.redelivered or self.left_over
+        sync.redelivered = sync.redelivered or self.left_over
         self.left_over = False
 
-    def is_overtaken(self) -> None:
-        self.overtaken = self.looks
+    def overtaken(self, _sync: KeySync) -> None:
+        self.latest_overtaken = self.looks
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if operation == "list_objects_v2":
@@ -282,7 +281,9 @@ class Syncs:
         except (ClientError, BotoCoreError, Changed, Unfinished) as error:
             end = describe(error)
         unsettled = sync.unsettled_until > 0
-        return Position(message, answers, call, end, sync.upload, unsettled, answering.looks, answering.overtaken)
+        return Position(
+            message, answers, call, end, sync.upload, unsettled, answering.looks, answering.latest_overtaken
+        )
 
 
 # --- The search -------------------------------------------------------------------------------------------------------

@@ -57,10 +57,10 @@ MUTANTS = (
     Mutant(
         "the destination is looked at after the source",
         """    existing = await head_destination(buckets, sync.key) if sync.destination_first else None
-    sync.look_begins()
+    sync.host.look_begins(sync)
     source = await head_source(buckets, sync.key)
 """,
-        """    sync.look_begins()
+        """    sync.host.look_begins(sync)
     source = await head_source(buckets, sync.key)
     existing = await head_destination(buckets, sync.key) if sync.destination_first else None
 """,
@@ -242,7 +242,7 @@ MUTANTS = (
     ),
     Mutant(
         "messages on a key that keeps changing are kept until it does not",
-        "        sync.overtaken()\n",
+        "        sync.host.overtaken(sync)\n",
         "",
         faults("of_a_key_that_keeps_changing_few_messages_are_left_and_the_newest_is_enough"),
     ),
