@@ -69,12 +69,15 @@ LOST_RECEIPT_CODES = {
     "ReceiptHandleIsInvalid",
 }
 
+SSE_C = "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker"
 ADVICE = {
-    "400": "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker; or the credentials "
-    "have expired",
+    "400": SSE_C,
     "403": "let the task role use s3:GetObject on the object and s3:ListBucket on the source bucket, and the KMS key",
-    "AccessDenied": "let the task role use s3:GetObject on the source, s3express:CreateSession on the destination, "
-    "and the KMS keys of both",
+    "AccessDenied": "let the task role use s3:GetObject on the source and s3:ListBucket, s3express:CreateSession on "
+    "the destination, and the KMS keys of both",
+    "ExpiredToken": "the credentials of the task role or the session have ended: look at the role",
+    "InvalidRequest": SSE_C,
+    "InvalidToken": "the credentials of the task role are not valid: look at the role",
     "InvalidObjectState": "the object is archived: restore it, its restore event copies it",
     "NoSuchBucket": "check SRC_BUCKET, DST_BUCKET and REGION",
     "NotImplemented": "the directory bucket does not support something in this request",

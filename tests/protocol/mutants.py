@@ -50,19 +50,19 @@ MUTANTS = (
     # The protocol
     Mutant(
         "no second look",
-        "if wrote and await head_source(buckets, sync.key) != source:",
+        "if wrote and await patiently(buckets, sync, head_source) != source:",
         "if False:",
         schedules("new, deleted, created again"),
     ),
     Mutant(
         "the destination is looked at after the source",
-        """    existing = await head_destination(buckets, sync.key) if sync.destination_first else None
+        """    existing = await patiently(buckets, sync, head_destination) if sync.destination_first else None
     sync.host.look_begins(sync)
-    source = await head_source(buckets, sync.key)
+    source = await patiently(buckets, sync, head_source)
 """,
         """    sync.host.look_begins(sync)
-    source = await head_source(buckets, sync.key)
-    existing = await head_destination(buckets, sync.key) if sync.destination_first else None
+    source = await patiently(buckets, sync, head_source)
+    existing = await patiently(buckets, sync, head_destination) if sync.destination_first else None
 """,
         schedules("new, deleted, created again"),
     ),
@@ -248,8 +248,8 @@ MUTANTS = (
     ),
     Mutant(
         "the uploads of a dead worker are left behind by a sync that its message joins",
-        "job.sync.redelivered or job.joined_left_over",
-        "job.sync.redelivered",
+        "sync.redelivered or job.joined_left_over",
+        "sync.redelivered",
         faults("the_upload_of_a_dead_worker_is_aborted_by_a_sync_that_its_message_joins"),
     ),
     Mutant(
