@@ -13,7 +13,7 @@ ASSUME_YES=false
 # a space; remove_KIND NAME removes it.
 readonly KINDS=(
   notification rule function cluster task_definition vpc_endpoint security_group repository
-  queue log_group role bucket_policy bucket_lifecycle alarm topic dashboard
+  queue metric_filter log_group role bucket_policy bucket_lifecycle alarm topic dashboard
 )
 
 # --- the plan and its execution -----------------------------------------------------------------------------------

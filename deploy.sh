@@ -112,6 +112,8 @@ source "$PROJECT_DIR/lib/resources/destination.sh"
 source "$PROJECT_DIR/lib/resources/notification.sh"
 # shellcheck source=lib/resources/topic.sh
 source "$PROJECT_DIR/lib/resources/topic.sh"
+# shellcheck source=lib/resources/metric_filter.sh
+source "$PROJECT_DIR/lib/resources/metric_filter.sh"
 # shellcheck source=lib/resources/alarm.sh
 source "$PROJECT_DIR/lib/resources/alarm.sh"
 # shellcheck source=lib/resources/dashboard.sh
@@ -151,7 +153,7 @@ list_steps() {
   STEPS+=(ensure_notification)
   # Alarms have to let go of a topic before it is removed.
   [[ -z $ALARM_EMAIL ]] || STEPS+=(ensure_topic)
-  STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm)
+  STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_outage_filter ensure_outage_alarm)
   [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
   STEPS+=(ensure_dashboard)
   # Housekeeping: the sync works without it.

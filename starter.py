@@ -61,9 +61,11 @@ SHORTAGE_SECONDS = 900  # so long after its last sign, Spot is tried again
 
 AT_ONCE_SECONDS = 60  # a worker that fails sooner after its start counts as one that never worked
 PAUSE_SECONDS = (60, 900)  # shortest and longest pause between two attempts while workers do not get to work
+OUTAGE_STATUS = 3  # exit status of a worker that could sync no key, whichever it tried (mirror/worker.py)
+OUTAGE_SECONDS = 660  # one that runs for longer is in no outage: it would have ended after ten minutes
 
 # What a process of the worker holds for sure before it receives no more: twice MAX_CONCURRENT_KEYS of 256 (has_room()
-# in mirror/jobs.py). Long copies give their slots back, so of those it holds up to 1024.
+# in mirror/jobs.py). It may hold many more: long copies, keys that pause and more messages on one key take no slot.
 HELD_BY_FULL_WORKER = 500
 
 # Three attempts of the slowest kind end before the function's 60 seconds do, so that a failure is still reported.
@@ -122,16 +124,25 @@ class Task(NamedTuple):
 
     @property
     def never_worked(self) -> bool:
-        """It stopped without having started, or failed at once (no such image; a wrong setting; another CPU).
+        """It stopped without having started, failed at once (no such image; a wrong setting), or ended in an outage.
 
         Neither a shortage of capacity nor a stop by somebody is such a failure. A task that starts and ends again has
         startedAt and, beside a stop code, an exit code (ECS developer guide, "Stopped tasks error codes").
         """
+        if self.exit_code == OUTAGE_STATUS:
+            return True
         if self.wanted or self.stop_code in ("", "UserInitiated", *INTERRUPTED) or SHORTAGE in self.reason:
             return False
         if self.started is None:
             return True
         return self.exit_code not in (None, 0) and (self.ended or self.started) - self.started < AT_ONCE_SECONDS
+
+    def worked(self, now: float, seconds: float) -> bool:
+        """It started, and did not fail: it ran for so long, or ended by itself, as nothing was left to do."""
+        if self.started is None or self.never_worked:
+            return False
+        done = self.stop_code == "EssentialContainerExited" and self.exit_code == 0
+        return done or (self.ended or now) - self.started >= seconds
 
     def waits_for_spot(self, now: float) -> bool:
         """It is PROVISIONING or PENDING for too long. One that pulls its image has its capacity."""
@@ -155,6 +166,7 @@ class Decision(NamedTuple):
     on_demand: bool = False  # start them without asking for Spot first
     stop: tuple[str, ...] = ()  # ARNs of the tasks that wait for Spot for too long
     failing: str = ""  # why workers do not get to work
+    trial: str = ""  # why the others have to wait for one that runs
 
 
 def wanted_workers(visible: int, in_flight: int, started: int, live: int, settings: Mapping[str, Any]) -> int:
@@ -190,26 +202,27 @@ def is_spot_short(tasks: Sequence[Task], now: float) -> bool:
     return now - begin >= SPOT_SECONDS and not (helped and now - end >= SHORTAGE_SECONDS)
 
 
-def failed_tasks(tasks: Sequence[Task]) -> list[Task]:
-    """Those that never worked since one did, the oldest first."""
-    worked = (task.created for task in tasks if task.started is not None and not task.never_worked)
-    last_good = max(worked, default=0.0)
-    failed = [task for task in tasks if task.never_worked and task.created > last_good]
-    return sorted(failed, key=lambda task: task.created)
+def failed_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
+    """Those that never worked since one did, the oldest first. After an outage, to have started is not to work."""
+    failed = sorted((task for task in tasks if task.never_worked), key=lambda task: task.created)
+    proof = OUTAGE_SECONDS if any(task.exit_code == OUTAGE_STATUS for task in failed) else 0
+    last_good = max((task.created for task in tasks if task.worked(now, proof)), default=0.0)
+    return [task for task in failed if task.created > last_good]
 
 
 def next_attempt(failed: Sequence[Task]) -> float:
     """When to try again: the pause is as long as it has been going wrong, which doubles it each time."""
     shortest, longest = PAUSE_SECONDS
-    first, last = failed[0].created, failed[-1].created
-    return last + min(longest, max(shortest, last - first))
+    times = [task.ended if task.ended and task.exit_code == OUTAGE_STATUS else task.created for task in failed]
+    return max(times) + min(longest, max(shortest, max(times) - min(times)))
 
 
 def describe_failure(failed: Sequence[Task], outlook: str) -> str:
     last = failed[-1]
     code = "" if last.exit_code is None else f" (exit code {last.exit_code})"
     number = "task" if len(failed) == 1 else f"{len(failed)} tasks"
-    return f"the last {number} stopped before working: {last.stop_code}: {last.reason}{code}; {outlook}"
+    how = "ended in an outage" if last.exit_code == OUTAGE_STATUS else "stopped before working"
+    return f"the last {number} {how}: {last.stop_code}: {last.reason}{code}; {outlook}"
 
 
 def decide(visible: int, in_flight: int, tasks: Sequence[Task], now: float, settings: Mapping[str, Any]) -> Decision:
@@ -222,15 +235,17 @@ def decide(visible: int, in_flight: int, tasks: Sequence[Task], now: float, sett
     live = [task for task in tasks if task.wanted and task not in stuck]
     started = sum(task.started is not None for task in live)
     wanted = wanted_workers(visible, in_flight, started, len(live), settings)
-    start, failing = max(0, wanted - len(live)), ""
-    failed, starting = failed_tasks(tasks), started < len(live)
-    if failed and (start or starting):
+    start, failing, trial = max(0, wanted - len(live)), "", ""
+    failed, starting = failed_tasks(tasks, now), started < len(live)
+    if failed and start and not starting and any(task.created > failed[-1].created for task in live):
+        start, trial = 0, describe_failure(failed, f"one is tried alone, until it has run for {OUTAGE_SECONDS} s")
+    elif failed and (start or starting):
         pause = next_attempt(failed) - now
         start = 0 if starting or pause > 0 else 1
         waits = f"the next one is started in {pause:.0f} s"
         failing = describe_failure(failed, "the next one is starting" if start or starting else waits)
     short = is_spot_short(tasks, now)
-    return Decision(len(live), wanted, start, short, tuple(task.arn for task in stuck), failing)
+    return Decision(len(live), wanted, start, short, tuple(task.arn for task in stuck), failing, trial)
 
 
 def list_tasks(**selection: str) -> list[str]:
@@ -322,10 +337,7 @@ def stop_tasks(settings: Mapping[str, Any], arns: Iterable[str]) -> list[str]:
 
 
 def start_workers(settings: Mapping[str, Any], count: int, on_demand: bool = False) -> tuple[list[str], list[str]]:
-    """(capacity provider of each started worker, failures): Spot first, on demand if Spot has no room.
-
-    on_demand: the other way round.
-    """
+    """(capacity provider of each started worker, failures): Spot first, then on demand, or the other way round."""
     started: list[str] = []
     failures: list[str] = []
     try:
@@ -338,8 +350,7 @@ def start_workers(settings: Mapping[str, Any], count: int, on_demand: bool = Fal
                     failures += reasons
                     missing -= len(providers)
     except (BotoCoreError, ClientError) as error:
-        # Not the end: what was started before this call has to be in the report.
-        failures.append(str(error))
+        failures.append(str(error))  # not the end: what was started before this call has to be in the report
     return started, failures
 
 
@@ -376,6 +387,7 @@ def handler(_event: object, _context: object) -> dict[str, Any]:
         "stopped": len(decision.stop),
         "failures": failures,
         "failing": decision.failing,
+        "trial": decision.trial,
     }
     print(json.dumps(report))
     errors = [failure for failure in failures if SHORTAGE not in failure]

@@ -16,6 +16,14 @@ readonly OUTCOME_FIELDS='action=(?<action>\S+) size=(?<size>\d+) seconds=(?<seco
 readonly FAILED_LINE=' ERROR failed key='
 readonly FAILED_FIELDS='^(?<at>\S+) ERROR failed key=(?<key>"(\\.|[^"\\])*") (?<attempt>attempt=\S+ )?(?<reason>.*)'
 
+# Worker: TIME ERROR outage: N keys fail alike, nothing is begun until one can be synced again: REASON; later either
+# TIME INFO outage over after N s, or TIME ERROR outage for N s, the worker ends: REASON.
+readonly OUTAGE_LINE='^\S+ (ERROR outage: |INFO outage over after |ERROR outage for )'
+readonly OUTAGE_BEGAN='ERROR outage: (?<keys>\d+) keys fail alike, [^:]*: (?<why>.*)'
+readonly OUTAGE_OVER='INFO outage over after (?<over>\d+) s'
+readonly OUTAGE_ENDED='ERROR outage for (?<ended>\d+) s, the worker ends: (?<last>.*)'
+readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%' # of a metric filter, whose regular expressions have no groups or spaces
+
 # Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...
 readonly RECONCILED_LINE=' reconciled end='
 readonly RECONCILED_FIELDS='([a-z_/]+)=(\S+)'
@@ -30,17 +38,33 @@ filter_lags() { printf 'filter @message like /%s/\n' "$SYNCED_LAG"; }
 
 filter_failed() { printf 'filter @message like /%s/\n' "$FAILED_LINE"; }
 
+filter_troubles() { printf 'filter @message like /%s|%s/\n' "$FAILED_LINE" "$OUTAGE_LINE"; }
+
+filter_outages() { printf 'filter @message like /%s/\n' "$OUTAGE_LINE"; }
+
 filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"; }
 
 # Reads the rows of a query on failed lines, prints {at, key, attempt, reason} of each as a JSON list; attempt is null
 # or ends in a space.
 failures_of() { jq -c --arg fields "$FAILED_FIELDS" '[.[]["@message"] | capture($fields) | .key |= fromjson]'; }
 
+# Reads the rows of a query on outages, prints {at, stream, event, seconds, reason} of each as a JSON list. The event is
+# "began", "over" or "ended"; the first has no seconds, the second no reason.
+outages_of() {
+  jq -c --arg fields "^(?<at>\\S+) ($OUTAGE_BEGAN|$OUTAGE_OVER|$OUTAGE_ENDED)\$" '[.[]
+    | .["@logStream"] as $stream | .["@message"] | rtrimstr("\n") | capture($fields)
+    | {at, $stream, event: (if .keys then "began" elif .over then "over" else "ended" end),
+       seconds: (.over // .ended | if . then tonumber else . end), reason: (.why // .last)}]'
+}
+
 # The regular expression of a synced line, whose groups are key, action, size, seconds and lag.
 synced_fields() { printf '%s%s %s\n' "$SYNCED_LINE" "$KEY_FIELD" "$OUTCOME_FIELDS"; }
 
 # Reads the rows of a query on lags, prints the seconds as a sorted JSON list.
 lags_of() { jq -c --arg fields "$LAG_FIELDS" '[.[]["@message"] | capture($fields).lag | tonumber] | sort'; }
+
+# Reads the rows of a query, the newest first, prints the time of the first, or nothing if there is none.
+newest_of() { jq -r '.[:1][]["@message"] | split(" ")[0]'; }
 
 is_summary() { [[ $1 == *"$RECONCILED_LINE"* ]]; }
 

@@ -16,6 +16,8 @@ set_names() {
   DLQ_ALARM=$APP_NAME-dead-letters
   AGE_ALARM=$APP_NAME-behind
   STARTER_ALARM=$APP_NAME-starter-fails
+  OUTAGE_ALARM=$APP_NAME-outage
+  OUTAGE_METRIC=Outages
   TOPIC_NAME=$APP_NAME-alarms
   DASHBOARD_NAME=$APP_NAME
   STARTER_LOG_GROUP=/aws/lambda/$STARTER_NAME

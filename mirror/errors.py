@@ -132,6 +132,11 @@ def is_busy(error: Exception) -> bool:
     )
 
 
+def is_refusal_for_now(error: Exception) -> bool:
+    """True if S3 is too busy, and has not done what it was asked."""
+    return error_code(error) in BUSY_CODES - UNKNOWN_CODES
+
+
 def is_of_surroundings(error: Exception) -> bool:
     """True if no key is at fault, so that all would fail alike."""
     if operation_of(error) in SURROUNDINGS_OPERATIONS:

@@ -41,6 +41,7 @@ class Job:
     sync: KeySync
     deliveries: list[Delivery] = field(default_factory=list)
     covered: int = 0  # so many of them came before the latest look at the source
+    joined_left_over: bool = False  # one of those that came since may have left an upload behind
     running: bool = False
     has_slot: bool = False
     turn: asyncio.Future[None] | None = None  # set when it waits for a slot to go on
@@ -114,9 +115,10 @@ class Jobs:
             job = self.by_key[key] = self.new_job(key)
             self.waiting.append(job)
         job.deliveries.append(delivery)
-        if job.running:
-            return
         sync, came_before = job.sync, delivery.received.receive_count > 1
+        if job.running:
+            job.joined_left_over = job.joined_left_over or came_before or key in delivery.uploads
+            return
         sync.destination_first = sync.destination_first or delivery.destination_first or came_before
         sync.redelivered = sync.redelivered or came_before
         sync.upload = sync.upload or delivery.uploads.get(key)
@@ -174,14 +176,14 @@ class Jobs:
             self.judge_suspects(job, error)
         self.begin_waiting()
 
-    def step_aside(self, job: Job) -> None:
-        """It lasts, or pauses: others may begin. Raises Postponed if too many do so already."""
-        if not job.has_slot:
-            return
-        if len(self.by_key) - self.at_work() >= HELD_PER_SLOT * self.settings.max_concurrent_keys:
-            raise Postponed
-        self.free_slot(job)
-        self.begin_waiting()
+    def step_aside(self, job: Job) -> bool:
+        """It lasts, or pauses: others may begin. False if too many are aside already."""
+        if job.has_slot:
+            if len(self.by_key) - self.at_work() >= HELD_PER_SLOT * self.settings.max_concurrent_keys:
+                return False
+            self.free_slot(job)
+            self.begin_waiting()
+        return True
 
     async def come_back(self, job: Job) -> None:
         """Waits for a slot behind those that came before."""
@@ -198,8 +200,16 @@ class Jobs:
             job.turn = None
 
     def cover(self, job: Job) -> None:
-        """A look at the source begins: it shows what all messages that have come are about."""
+        """A look at the source begins: it shows what all messages that have come are about.
+
+        One that came while the sync ran may be from a worker that died, whose upload has to be aborted.
+        """
+        for delivery in job.deliveries[job.covered :]:
+            if delivery.received.receive_count > 1 or job.sync.key in delivery.uploads:
+                job.sync.redelivered = True
         job.covered = len(job.deliveries)
+        job.sync.redelivered = job.sync.redelivered or job.joined_left_over
+        job.joined_left_over = False
 
     def acknowledge_covered(self, job: Job) -> None:
         """The destination is what the look showed, and the sync goes on, as the source has changed since.

@@ -55,7 +55,7 @@ class KeySync:
     look_begins: Callable[[], None] = lambda: None  # what is known now is in the look at the source that follows
     overtaken: Callable[[], None] = lambda: None  # the destination is what that look showed, the source no longer
     progressed: Callable[[], None] = lambda: None  # a part was copied
-    step_aside: Callable[[], None] = lambda: None  # it will last: others may begin. Raises Postponed
+    step_aside: Callable[[], bool] = lambda: True  # it will last: others may begin. False if too many last already
     come_back: Callable[[], Awaitable[None]] = at_once  # it goes on: waits for its turn
     # What it has come to
     upload: Upload | None = None  # to go on with; given by an earlier delivery, and handed on to the next

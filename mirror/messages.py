@@ -12,6 +12,10 @@ from urllib.parse import quote_plus, unquote_plus
 from mirror.parts import Upload
 from mirror.settings import Settings
 
+# eventSource and eventName of a message of ours, by what is known of the destination.
+OF_MISSING = "sync", "Missing"
+OF_ANY = "sync", "Look"
+
 
 @dataclass
 class Content:
@@ -47,20 +51,29 @@ def read_record(content: Content, record: dict[str, Any], settings: Settings) ->
     if record["s3"]["bucket"]["name"] != settings.src_bucket or not key.startswith(settings.prefix_filter):
         return
     content.keys.add(key)
-    is_new = record.get("eventSource") == "aws:s3" and record.get("eventName", "").startswith("ObjectCreated")
-    content.destination_first = content.destination_first or not is_new
+    content.destination_first = content.destination_first or not is_probably_new(record)
     if record.get("eventTime"):
         event_time = datetime.fromisoformat(record["eventTime"].replace("Z", "+00:00")).timestamp()
         content.event_time = max(content.event_time or 0.0, event_time)
 
 
-def hint_body(bucket: str, keys: Iterable[str]) -> str:
-    """A message in the shape of an S3 event that asks to look at keys, as the worker and the operator send it."""
+def is_probably_new(record: dict[str, Any]) -> bool:
+    """Whether the destination need not be looked at first. If it has the key after all, the first write is refused."""
+    event = record.get("eventSource"), record.get("eventName", "")
+    return event == OF_MISSING or (event[0] == "aws:s3" and event[1].startswith("ObjectCreated"))
+
+
+def hint_body(bucket: str, keys: Iterable[str], are_missing: bool = False) -> str:
+    """A message in the shape of an S3 event that asks to look at keys, as the worker and the operator send it.
+
+    `are_missing`: the destination had none of them.
+    """
+    source, name = OF_MISSING if are_missing else OF_ANY
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     records = [
         {
-            "eventSource": "sync",
-            "eventName": "Look",
+            "eventSource": source,
+            "eventName": name,
             "eventTime": now,
             "s3": {"bucket": {"name": bucket}, "object": {"key": quote_plus(key)}},
         }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
-from mirror.errors import error_code
+from mirror.errors import Refused, Unfinished, describe, error_code
 from mirror.key_sync import KeySync
 from mirror.log_lines import quoted
 from mirror.objects import Destination, Source
@@ -16,11 +18,15 @@ from mirror.s3 import abort_upload, complete_upload, copy_part, create_upload, f
 
 log = logging.getLogger("worker")
 
+NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 
 async def copy_in_parts(buckets: Buckets, sync: KeySync, source: Source, existing: Destination | None) -> None:
     """Copies an object as a multipart upload, going on with sync.upload if that was begun for this source."""
     etags = await resume_upload(buckets, sync, source)
     if sync.upload is None:
+        if not xml_can_hold(sync.key):
+            raise Refused("S3 can copy an object in parts only if XML can hold every character of its key: rename it")
         sync.upload = await create_upload(buckets, sync, source)
     parts = parts_of(source.size, sync.upload.part_size)
     log.info(
@@ -92,8 +98,17 @@ async def drop_upload(buckets: Buckets, sync: KeySync) -> None:
 
 
 async def abort_orphans(buckets: Buckets, sync: KeySync) -> None:
-    """Ends uploads of this key that a worker which died left behind; a live one that loses its upload begins again."""
-    for upload_id in await uploads_of(buckets, sync.key):
-        if sync.upload is None or upload_id != sync.upload.upload_id:
-            log.info("aborting the upload of an earlier delivery key=%s", quoted(sync.key))
-            await abort_upload(buckets, sync.key, upload_id)
+    """Ends uploads of this key that a worker which died left behind; a live one that loses its upload begins again.
+    What stays is ended by the lifecycle rule, so it is no reason to fail the key."""
+    try:
+        for upload_id in await uploads_of(buckets, sync.key):
+            if sync.upload is None or upload_id != sync.upload.upload_id:
+                log.info("aborting the upload of an earlier delivery key=%s", quoted(sync.key))
+                await abort_upload(buckets, sync.key, upload_id)
+    except (ClientError, BotoCoreError, ResponseParserError, Unfinished) as error:
+        log.warning("could not look for uploads of earlier deliveries key=%s %s", quoted(sync.key), describe(error))
+
+
+def xml_can_hold(key: str) -> bool:
+    """Whether S3's answers to the requests of a multipart upload, which name the key, can be read (XML 1.0, 2.2)."""
+    return not NOT_IN_XML.search(key)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import re
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,13 +56,12 @@ def source_from_head(head: dict[str, Any]) -> Source:
     """A Source from the answer of HeadObject."""
     fields = {name: head[name] for name in REPLICATED_FIELDS if head.get(name)}
     metadata = dict(head.get("Metadata", {}))
-    described = json.dumps([fields, head.get("ExpiresString"), metadata], sort_keys=True, default=str)
     identity = (
         head["ETag"].strip('"'),
-        head["LastModified"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        utc_text(head["LastModified"]),
         str(head["ContentLength"]),
         head.get("VersionId") or "null",
-        hashlib.sha256(described.encode()).hexdigest()[:12],
+        digest(tuple(fields.items()), head.get("ExpiresString"), tuple(metadata.items())),
     )
     return Source(
         etag=head["ETag"],
@@ -74,6 +73,19 @@ def source_from_head(head: dict[str, Any]) -> Source:
         resendable=is_resendable(head),
         archived=archived_class(head),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def utc_text(moment: datetime) -> str:
+    """Many objects are of the same second, and each is looked at twice."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@functools.lru_cache(maxsize=1024)
+def digest(fields: tuple[tuple[str, Any], ...], expires: str | None, metadata: tuple[tuple[str, str], ...]) -> str:
+    """Tells metadata from any other. Many objects have the same, and each is looked at twice."""
+    described = json.dumps([dict(fields), expires, dict(metadata)], sort_keys=True, default=str)
+    return hashlib.sha256(described.encode()).hexdigest()[:12]
 
 
 def destination_from_head(head: dict[str, Any]) -> Destination:
@@ -95,9 +107,10 @@ def is_resendable(head: dict[str, Any]) -> bool:
     """False if S3 shows metadata in another form than it was sent: undecodable, encoded by RFC 2047, not ASCII."""
     if head.get("MissingMeta") or (head.get("ExpiresString") and not head.get("Expires")):
         return False
-    texts = [*head.get("Metadata", {}).items()]
-    texts += [(name, head[name]) for name in REPLICATED_FIELDS if isinstance(head.get(name), str)]
-    return all(re.fullmatch(r"[ -~]*", text) and "=?" not in text for pair in texts for text in pair)
+    texts = [text for pair in head.get("Metadata", {}).items() for text in pair]
+    texts += [head[name] for name in REPLICATED_FIELDS if isinstance(head.get(name), str)]
+    together = " ".join(texts)
+    return together.isascii() and together.isprintable() and "=?" not in together
 
 
 def archived_class(head: dict[str, Any]) -> str:

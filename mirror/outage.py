@@ -22,7 +22,7 @@ ALIKE = 10  # keys that fail with the same error code, with none synced in betwe
 SUSPICION_BASES = 1 / 6  # for so long it is waited for others, in units of RETRY_BASE_SECONDS: 5 s
 OUTAGE_BASES = 20  # after so long the worker ends, in the same units: 10 minutes
 COPYING = {"CopyObject", "CreateMultipartUpload", "UploadPartCopy", "CompleteMultipartUpload"}
-PAUSES = (1, 60)  # seconds between two tries, the first and the longest
+PAUSES = (1, 15)  # seconds between two tries, the first and the longest
 
 
 class Suspect(NamedTuple):

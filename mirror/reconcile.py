@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
-from mirror.errors import Interrupted, Refused, describe, is_busy
+from mirror.errors import Interrupted, Refused, Unfinished, describe, is_busy, is_of_surroundings
 from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
 from mirror.limits import SQS_BATCH
@@ -130,7 +130,7 @@ class Reconciliation:
     mirrored: KeyTable = field(default_factory=KeyTable)
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
-    unsent: list[str] = field(default_factory=list)
+    unsent: dict[bool, list[str]] = field(default_factory=lambda: {True: [], False: []})  # keys by whether missing
     started: float = field(default_factory=time.monotonic)
     progress_at: float = field(default_factory=time.monotonic)
 
@@ -142,7 +142,7 @@ class Reconciliation:
         try:
             if not await wait_unless(self.interruption.event, self.compare(), STOP_SECONDS):
                 raise Interrupted
-        except (ClientError, BotoCoreError, Refused, Interrupted) as error:
+        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Refused, Interrupted) as error:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
             log.error("reconcile stopped, it is safe to run it again: %s", reason)
             return self.report("stopped", 3)
@@ -181,21 +181,21 @@ class Reconciliation:
                     suspects.append(item["Key"])
             self.counts["compared"] += len(page)
             differing = await self.check(suspects)
-            await self.send([key for key, what in differing if what in MENDED])
+            await self.send(differing)
         await self.send([], last=True)
 
-    async def find_ghosts(self) -> list[str]:
-        """Keys of objects that only the destination has; none for a dry run, which only counts them.
+    async def find_ghosts(self) -> list[tuple[str, str]]:
+        """Keys of objects that only the destination has, as check() gives them; none for a dry run, which only counts.
 
         Raises Refused above `max_delete`.
         """
-        ghosts: list[str] = []
+        ghosts: list[tuple[str, str]] = []
         if self.mirrored.count == 0:
             return ghosts
         async for page in self.list_mirror():
             differing = await self.check([item["Key"] for item in page if self.mirrored.take(item["Key"])])
             if not self.options.dry_run:
-                ghosts += [key for key, what in differing if what in MENDED]
+                ghosts += [(key, what) for key, what in differing if what in MENDED]
             if len(ghosts) > self.options.max_delete:
                 raise Refused(
                     f"more than {self.options.max_delete} objects would be deleted: see them with --dry-run, and if "
@@ -222,12 +222,12 @@ class Reconciliation:
         return found
 
     async def check_key(self, key: str) -> str:
-        """Raises the error of a missing or closed source bucket, which concerns all keys."""
+        """Raises an error for which no key is at fault, such as that of a missing source bucket or of credentials."""
         for pause in (*CHECK_PAUSES, None):
             try:
                 return await difference(self.buckets, key, self.options.deep)
             except (ClientError, BotoCoreError, ResponseParserError) as error:
-                if isinstance(error, ClientError) and error.operation_name == "ListObjectsV2":
+                if is_of_surroundings(error):
                     raise
                 if pause is None or not is_busy(error):
                     log.warning("cannot look at key=%s %s", quoted(key), describe(error))
@@ -235,17 +235,27 @@ class Reconciliation:
             await asyncio.sleep(pause)
         return "unreadable"
 
-    async def send(self, keys: list[str], last: bool = False) -> None:
-        """Puts keys on the queue in full batches, at the `last` call all of them."""
+    async def send(self, differing: list[tuple[str, str]], last: bool = False) -> None:
+        """Puts keys that can be mended on the queue in full batches, at the `last` call all of them.
+
+        A message says of all its keys that they are missing, or of none.
+        """
         if self.options.dry_run:
             return
-        self.unsent += keys
+        for key, what in differing:
+            if what in MENDED:
+                self.unsent[what == "missing"].append(key)
         full = KEYS_PER_HINT * SQS_BATCH
-        while len(self.unsent) >= full or (last and self.unsent):
-            batch, self.unsent = self.unsent[:full], self.unsent[full:]
-            groups = [batch[start : start + KEYS_PER_HINT] for start in range(0, len(batch), KEYS_PER_HINT)]
-            await self.queue.send_batch([hint_body(self.buckets.settings.src_bucket, group) for group in groups])
-            self.counts["queued"] += len(batch)
+        for are_missing, keys in self.unsent.items():
+            while len(keys) >= full or (last and keys):
+                await self.send_batch(keys[:full], are_missing)
+                del keys[:full]
+
+    async def send_batch(self, keys: list[str], are_missing: bool) -> None:
+        bucket = self.buckets.settings.src_bucket
+        groups = [keys[start : start + KEYS_PER_HINT] for start in range(0, len(keys), KEYS_PER_HINT)]
+        await self.queue.send_batch([hint_body(bucket, group, are_missing) for group in groups])
+        self.counts["queued"] += len(keys)
 
     def show_progress(self) -> None:
         if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote_plus
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets, LeftOut
 from mirror.errors import Unfinished, describe, error_code
 from mirror.key_sync import KeySync, write_call
+from mirror.limits import MIB
+from mirror.log_lines import quoted
 from mirror.objects import (
     Destination,
     Source,
@@ -26,6 +30,8 @@ log = logging.getLogger("worker")
 # A directory bucket takes only the empty tag set and no annotations; the defaults of both directives answer 501 for a
 # source that has some (S3 API Reference, CopyObject).
 COPY_DIRECTIVES = {"TaggingDirective": "REPLACE", "AnnotationDirective": "EXCLUDE"}
+UNEXPLAINED_CODES = ("400", "403")  # of a HEAD, whose answer has no body
+SMALL_COPY_SIZE = 64 * MIB  # lasts seconds
 SOURCE_BUCKET_CHECK_SECONDS = 60
 ABORTS = 3
 
@@ -47,8 +53,33 @@ async def head(buckets: Buckets, bucket: dict[str, str], key: str) -> dict[str, 
         return await buckets.s3.head_object(Key=key, **bucket)
     except ClientError as error:
         if error_code(error) not in ("404", "NoSuchKey"):
-            raise
+            reason = await explained(buckets, bucket, key, error)
+            if reason is error:
+                raise
+            raise reason from error
     return None
+
+
+async def explained(buckets: Buckets, bucket: dict[str, str], key: str, error: ClientError) -> ClientError:
+    """HeadObject's error with a code and a message, if S3 gives any: ExpiredToken, AccessDenied and why, ...
+
+    The answer to a HEAD has no body, so its code is only "400" or "403". GetObject needs the same permission and has
+    one; the one byte that it may read is not kept. An error that says nothing about reading is returned as it is.
+    """
+    if error_code(error) not in UNEXPLAINED_CODES:
+        return error
+    try:
+        await buckets.s3.get_object(Key=key, Range="bytes=0-0", **bucket)
+    except ClientError as told:
+        if http_status(told) in UNEXPLAINED_CODES:
+            return ClientError(told.response, error.operation_name)
+    except BotoCoreError as failure:
+        log.debug("no reason found for the %s of key=%s: %s", error_code(error), quoted(key), describe(failure))
+    return error
+
+
+def http_status(error: ClientError) -> str:
+    return str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
 
 async def head_source(buckets: Buckets, key: str) -> Source | None:
@@ -87,11 +118,14 @@ async def open_destination(buckets: Buckets) -> None:
 async def pages(
     call: Callable[..., Awaitable[dict[str, Any]]], parameters: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
-    """The pages of a listing."""
+    """The pages of a listing. Raises Unfinished for an answer that is none, such as an empty 200: S3 always says
+    whether more follows (S3 API Reference: ListObjectsV2, ListParts, ListMultipartUploads)."""
     while True:
         page = await call(**parameters)
+        if "IsTruncated" not in page:
+            raise Unfinished("an answer to a listing does not say whether more follows")
         yield page
-        if not page.get("IsTruncated"):
+        if not page["IsTruncated"]:
             return
         parameters = parameters | {name: page[found] for name, found in NEXT_PAGE.items() if page.get(found)}
 
@@ -130,6 +164,7 @@ async def copy_object(buckets: Buckets, sync: KeySync, source: Source, existing:
         metadata = {"MetadataDirective": "REPLACE"} | metadata_for(source, sync.left_out)
     with write_call(buckets, sync):
         answer = await buckets.s3.copy_object(
+            is_small=source.size <= SMALL_COPY_SIZE,
             **copy_source(buckets, sync.key, source),
             **COPY_DIRECTIVES,
             **condition_on(existing, sync.left_out),
@@ -159,6 +194,7 @@ async def create_upload(buckets: Buckets, sync: KeySync, source: Source) -> Uplo
 async def copy_part(buckets: Buckets, key: str, source: Source, upload: Upload, part: Part) -> str:
     """The part's ETag."""
     answer = await buckets.s3.upload_part_copy(
+        is_small=part.size <= SMALL_COPY_SIZE,
         UploadId=upload.upload_id,
         PartNumber=part.number,
         CopySourceRange=f"bytes={part.first}-{part.last}",
@@ -211,7 +247,7 @@ async def abort_upload(buckets: Buckets, key: str, upload_id: str) -> None:
         try:
             await buckets.s3.abort_multipart_upload(**arguments)
             left = await buckets.s3.list_parts(MaxParts=1, **arguments)
-        except (ClientError, BotoCoreError) as error:
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
             if error_code(error) != "NoSuchUpload":
                 log.warning("could not abort upload %s, the lifecycle rule will: %s", upload_id, describe(error))
             return
@@ -224,6 +260,19 @@ async def uploads_of(buckets: Buckets, key: str) -> list[str]:
 
     A directory bucket lists uploads only by a prefix that ends in "/" (S3 API Reference, ListMultipartUploads).
     """
+
+    async def list_decoded(**parameters: Any) -> dict[str, Any]:
+        """botocore decodes the keys of ListObjectsV2, not these. Encoded, as XML cannot hold every key."""
+        page = await buckets.s3.list_multipart_uploads(EncodingType="url", **parameters)
+        return decoded(page) if page.get("EncodingType") == "url" else page
+
     prefix = {"Prefix": key[: key.rfind("/") + 1], **buckets.destination}
-    found = [page.get("Uploads", []) async for page in pages(buckets.s3.list_multipart_uploads, prefix)]
+    found = [page.get("Uploads", []) async for page in pages(list_decoded, prefix)]
     return [upload["UploadId"] for uploads in found for upload in uploads if upload["Key"] == key]
+
+
+def decoded(page: dict[str, Any]) -> dict[str, Any]:
+    """A page of ListMultipartUploads with its keys as they are, and the marker as it has to be sent."""
+    uploads = [upload | {"Key": unquote_plus(upload["Key"])} for upload in page.get("Uploads", [])]
+    marker = {"NextKeyMarker": unquote_plus(page["NextKeyMarker"])} if "NextKeyMarker" in page else {}
+    return page | {"Uploads": uploads} | marker

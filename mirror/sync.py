@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Awaitable, Callable
 
 from botocore.exceptions import ClientError
 
@@ -18,12 +19,14 @@ from mirror.errors import (
     REFUSED_CODES,
     Changed,
     GaveUp,
+    Postponed,
     Refused,
     describe,
     error_code,
     is_busy,
     is_change,
     is_of_surroundings,
+    is_refusal_for_now,
 )
 from mirror.key_sync import KeySync
 from mirror.limits import MIB
@@ -39,6 +42,7 @@ STUCK_TRIES = 20  # a write may be refused as changed so often although nothing 
 BUSY_BASES = 10  # "503 Slow Down" without any progress is sat out for so long, in units of RETRY_BASE_SECONDS
 BUSY_PAUSES = (1 / 150, 0.15)  # first and longest, in the same units: 0.2 s and 4.5 s
 CHANGE_PAUSES = (0.02, 3.0)  # seconds: the second and the longest, between two copies of a key that keeps changing
+LONG_PAUSE = 0.8  # seconds from which on others may begin meanwhile; if S3 is too busy for all, that would not help
 LONGEST_MISS_PAUSE = 0.5  # for a key that changed before it was copied
 
 
@@ -72,7 +76,8 @@ async def repeat_until_equal(buckets: Buckets, sync: KeySync) -> None:
             if seconds is None:
                 raise
             log.debug("again in %.3f s key=%s %s", seconds, quoted(sync.key), describe(error))
-            await pause(sync, seconds)
+            if seconds:
+                await pause(sync, seconds)
         sync.destination_first = True
 
 
@@ -84,9 +89,9 @@ async def attempt(buckets: Buckets, sync: KeySync) -> bool:
     """
     if not buckets.is_open:
         await open_destination(buckets)
-    existing = await head_destination(buckets, sync.key) if sync.destination_first else None
+    existing = await patiently(buckets, sync, head_destination) if sync.destination_first else None
     sync.look_begins()
-    source = await head_source(buckets, sync.key)
+    source = await patiently(buckets, sync, head_source)
     sync.sight = (source, existing)
     may_have_uploads = source is None or is_large(buckets, source)
     if not sync.destination_first and may_have_uploads:
@@ -95,7 +100,7 @@ async def attempt(buckets: Buckets, sync: KeySync) -> bool:
         await abort_orphans(buckets, sync)
         sync.redelivered = False
     wrote = await make_equal(buckets, sync, source, existing)
-    if wrote and await head_source(buckets, sync.key) != source:
+    if wrote and await patiently(buckets, sync, head_source) != source:
         sync.overtaken()
         sync.misses, sync.changes = 0, sync.changes + 1
         raise Changed("the source changes faster than it can be copied")
@@ -103,6 +108,18 @@ async def attempt(buckets: Buckets, sync: KeySync) -> bool:
 
 
 # --- Again ------------------------------------------------------------------------------------------------------------
+
+
+async def patiently[T](buckets: Buckets, sync: KeySync, look: Callable[[Buckets, str], Awaitable[T]]) -> T:
+    """A look that S3 is too busy for is repeated alone: to begin the attempt anew would ask even more of it."""
+    while True:
+        try:
+            return await look(buckets, sync.key)
+        except ClientError as error:
+            seconds = pause_after(buckets, sync, error) if is_refusal_for_now(error) else None
+            if seconds is None:
+                raise
+        await pause(sync, seconds)
 
 
 def pause_after(buckets: Buckets, sync: KeySync, error: Exception) -> float | None:
@@ -138,10 +155,10 @@ def growing(first: float, times: int, longest: float) -> float:
 
 
 async def pause(sync: KeySync, seconds: float) -> None:
-    """Without a slot. Raises Interrupted."""
-    if seconds:
-        sync.step_aside()
-        await sync.interruption.pause(seconds)
+    """Others may begin meanwhile, if it is long and not too many pause already. Raises Interrupted."""
+    is_aside = seconds > LONG_PAUSE and sync.step_aside()
+    await sync.interruption.pause(seconds)
+    if is_aside:
         await sync.come_back()
 
 
@@ -160,8 +177,8 @@ async def make_equal(buckets: Buckets, sync: KeySync, source: Source | None, exi
         return False
     if source.archived:
         raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
-    if source.size > LONG_COPY_SIZE:
-        sync.step_aside()
+    if source.size > LONG_COPY_SIZE and not sync.step_aside():
+        raise Postponed
     await write(buckets, sync, source, existing)
     sync.action, sync.size = "copied", source.size
     return True
@@ -181,6 +198,9 @@ async def write(buckets: Buckets, sync: KeySync, source: Source | None, existing
         try:
             await write_once(buckets, sync, source, existing)
         except ClientError as error:
+            if is_refusal_for_now(error) and (seconds := pause_after(buckets, sync, error)):
+                await pause(sync, seconds)
+                continue
             encoding = sends_encoding(buckets, source)
             less = leave_out_more(sync.left_out, buckets.left_out, encoding, error_code(error))
             if less is None:

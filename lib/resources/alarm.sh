@@ -1,24 +1,26 @@
 # shellcheck shell=bash
-# The three alarms.
+# The four alarms.
 
 find_alarms() {
-  aws_or_die cloudwatch describe-alarms --alarm-names "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" | jq -c .MetricAlarms
+  aws_or_die cloudwatch describe-alarms --alarm-names "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" \
+    "$OUTAGE_ALARM" | jq -c .MetricAlarms
 }
 
 # alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS DESCRIPTION: METRIC with its namespace before the last slash,
-# DIMENSION as NAME=VALUE, periods of five minutes. No data is no alarm, because an idle queue reports nothing.
+# DIMENSION as NAME=VALUE or nothing, periods of five minutes. No data is no alarm: an idle queue reports nothing.
 alarm() {
   jq -n --arg name "$1" --arg metric "$2" --arg dimension "$3" --arg statistic "$4" --argjson threshold "$5" \
     --argjson periods "$6" --arg description "$7" --arg topic "${ALARM_EMAIL:+$TOPIC_ARN}" '
-    ($metric | split("/")) as $path | ($dimension | split("=")) as $pair | {
+    ($metric | split("/")) as $path | {
       AlarmName: $name, AlarmDescription: $description,
       ActionsEnabled: true, AlarmActions: [$topic | select(. != "")],
-      Namespace: ($path[:-1] | join("/")), MetricName: $path[-1], Dimensions: [{Name: $pair[0], Value: $pair[1]}],
+      Namespace: ($path[:-1] | join("/")), MetricName: $path[-1],
+      Dimensions: [$dimension | select(. != "") | split("=") | {Name: .[0], Value: .[1]}],
       Statistic: $statistic, Period: 300, EvaluationPeriods: $periods, DatapointsToAlarm: $periods,
       Threshold: $threshold, ComparisonOperator: "GreaterThanThreshold", TreatMissingData: "notBreaching"}'
 }
 
-# ensure_alarm ALARM: one call finds all three.
+# ensure_alarm ALARM: one call finds all of them.
 ensure_alarm() {
   local have different name
   name=$(jq -r .AlarmName <<<"$1")
@@ -57,11 +59,21 @@ starter_alarm_periods() {
 
 ensure_starter_alarm() {
   local alarm periods
-  local why="Why: the function that starts workers fails, or they stop before they work, so soon nothing is synced."
+  local why="Why: the function that starts workers fails, or workers stop before they work or in an outage; nothing is synced."
   local cure="What to do: ./sync.sh status and ./sync.sh logs starter tell the error; mend it, or run ./deploy.sh again."
   alarm=$(alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 2 "$why $cure")
   periods=$(starter_alarm_periods)
   ensure_alarm "$(jq -c --argjson periods "$periods" '. + $periods' <<<"$alarm")"
+}
+
+# Lines on outages come less than half an hour apart until it is over: at most a quarter of an hour to the next worker,
+# a minute to its start, five to its line. So long one line is the alarm, and an outage of days sends one mail.
+ensure_outage_alarm() {
+  local alarm
+  local why="Why: workers can sync no key, whichever they try; they hold or hand back all messages, and lose none."
+  local cure="What to do: ./sync.sh status tells the error; mend it, and the workers go on by themselves."
+  alarm=$(alarm "$OUTAGE_ALARM" "$APP_NAME/$OUTAGE_METRIC" "" Sum 0 6 "$why $cure")
+  ensure_alarm "$(jq -c '. + {DatapointsToAlarm: 1}' <<<"$alarm")"
 }
 
 list_alarm() {

@@ -20,12 +20,12 @@ log_widget() {
 # Metrics of AWS, and queries on the log: nothing of it is a custom metric. Three dashboards are free; a query costs by
 # what it reads (0.005 USD a GB), and only while somebody looks.
 dashboard() {
-  local synced failed age=AWS/SQS,ApproximateAgeOfOldestMessage
+  local synced troubles age=AWS/SQS,ApproximateAgeOfOldestMessage
   local visible=AWS/SQS,ApproximateNumberOfMessagesVisible in_work=AWS/SQS,ApproximateNumberOfMessagesNotVisible
   local copies="sum(strcontains(@message, \"$COPIED_PART\")) as copies"
   local deletes="sum(strcontains(@message, \"$DELETED_PART\")) as deletes"
   local failures="sum(strcontains(@message, \"$FAILED_LINE\")) as failures"
-  synced=$(filter_synced) failed=$(filter_failed)
+  synced=$(filter_synced) troubles=$(filter_troubles)
   {
     metric_widget 0 0 'Messages in the queue' Maximum "$visible,QueueName,$QUEUE_NAME,waiting" \
       "$in_work,QueueName,$QUEUE_NAME,in-work"
@@ -40,7 +40,7 @@ dashboard() {
     metric_widget 12 18 'Starter: runs and errors' Sum "AWS/Lambda,Invocations,FunctionName,$STARTER_NAME,runs" \
       "AWS/Lambda,Errors,FunctionName,$STARTER_NAME,errors"
     log_widget 0 24 table 'Last failures' \
-      "fields @timestamp, @message | $failed | sort @timestamp desc | limit 20"
+      "fields @timestamp, @message | $troubles | sort @timestamp desc | limit 20"
   } | jq -sc '{widgets: .}'
 }
 

@@ -8,8 +8,8 @@ usage: ./sync.sh status [--json]
   idle     nothing is waiting and nobody works
   working  messages are waiting or in work
   behind   the oldest message waits for more than 15 minutes, or workers could not be started
-  failing  a bucket does not answer, the starter fails or does not run, workers stop before they work, or the
-           dead-letter queue is not empty
+  failing  a bucket does not answer, the starter fails or does not run, workers stop before they work, no key can be
+           synced (an outage), or the dead-letter queue is not empty
 
 Exit status 1 when failing. The age of the oldest message is a CloudWatch metric, about a minute old.
 HELP
@@ -18,7 +18,8 @@ HELP
 readonly BEHIND_SECONDS=900 # older than that, the oldest message says that the sync is behind
 readonly FAILURES_SHOWN=10  # in status
 
-readonly LAG_SAMPLE=1000 # the newest synced keys that the lag is computed from
+readonly LAG_SAMPLE=1000      # the newest synced keys that the lag is computed from
+readonly OUTAGE_SECONDS=10800 # so far back the beginning of an outage is looked for
 
 # describe_bucket NAME
 describe_bucket() {
@@ -56,11 +57,31 @@ last_failures() {
          newest: (group_by(.key) | map(max_by(.at) + {times: length}) | sort_by(.at) | reverse | .[:$shown])}'
 }
 
-# Seconds from the event to the copy, over the newest copies of the last hour.
+# Seconds from the event to the copy, over the newest copies of the last hour; when the newest was made.
 last_lags() {
-  query "$WORKER_LOG_GROUP" 3600 \
-    "fields @message | $(filter_lags) | sort @timestamp desc | limit $LAG_SAMPLE" | lags_of \
-    | jq '{count: length, p50: .[(length - 1) * 0.5 | round], p99: .[(length - 1) * 0.99 | round]}'
+  local rows
+  rows=$(query "$WORKER_LOG_GROUP" 3600 \
+    "fields @message | $(filter_lags) | sort @timestamp desc | limit $LAG_SAMPLE")
+  lags_of <<<"$rows" | jq --arg newest "$(newest_of <<<"$rows")" '{count: length, $newest,
+    p50: .[(length - 1) * 0.5 | round], p99: .[(length - 1) * 0.99 | round]}'
+}
+
+# Of each worker with an outage in the last hour its last one: when it began, why, and its last line: began, over or
+# ended, when, and after how many seconds. One that goes on may have begun before.
+last_outages() {
+  query "$WORKER_LOG_GROUP" "$OUTAGE_SECONDS" \
+    "fields @logStream, @message | $(filter_outages) | sort @timestamp desc | limit 1000" \
+    | outages_of | jq --arg hour "$(iso $(($(now) - 3600)))" 'group_by(.stream)
+      | map(sort_by(.at) | last as $last | ([.[] | select(.event == "began")] | last) as $first
+        | $last + {task: ($last.stream | split("/")[-1]), since: ($first.at // $last.at),
+            reason: ($last.reason // $first.reason)} | select(.at >= $hour or .event == "began"))'
+}
+
+# Reads the parts, and chooses the outage that is told: one that goes on, else the newest.
+choose_outage() {
+  jq '[.workers[].id] as $running | .outage = (.outages | map(. + {state: (if .event != "began" then .event
+      elif .task | IN($running[]) then "goes on" else "cut short" end)})
+    | ([.[] | select(.state == "goes on")] | min_by(.since)) // max_by(.at)) | del(.outages)'
 }
 
 # Whether the rule runs the starter, and how many minutes apart; null if there is none.
@@ -88,6 +109,9 @@ judge() {
          | "the starter has not run for an hour"),
        (.starter | select(. and .error != "") | "the starter failed: \(.error | split("\n")[0])"),
        (.starter.decision | select(. and (.failing // "") != "") | "workers do not get to work: \(.failing)"),
+       (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason)"),
+       (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))
+         | "a worker ended in an outage, and none has synced a key since: \(.reason)"),
        (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
        (.dead_letters.visible | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh redrive")]
       as $failing
@@ -116,8 +140,9 @@ collect_status() {
   gather starter last_start &
   gather failures last_failures &
   gather lag last_lags &
+  gather outages last_outages &
   for job in $(jobs -p); do wait "$job"; done
-  jq -s 'add | .queue.oldest_seconds = .oldest | del(.oldest)' "$TEMP_DIR"/status.* | judge
+  jq -s 'add | .queue.oldest_seconds = .oldest | del(.oldest)' "$TEMP_DIR"/status.* | choose_outage | judge
 }
 
 print_status() {
@@ -136,9 +161,15 @@ print_status() {
       elif .decision == null then "\(.at): \(.error)"
       else "\(.seconds_ago) s ago: \(.decision | "saw \(.visible + .in_flight) messages and \(.running
         ) workers, wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")
-        | if . == "" then "none" else . end)")" end),
+        | if . == "" then "none" else . end)\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end),
     row("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
       else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end),
+    row("outage"; .outage | if . == null then "none in the last hour" else "since \(.since), " + {
+        "goes on": "it goes on", over: "over after \(.seconds) s",
+        ended: "after \(.seconds) s the worker ended (exit status 3)",
+        "cut short": "its worker was stopped before the end"}[.state] + ": \(.reason)" end),
+    (.outage | select(. and .state != "over") | "  nothing is lost: mend the reason, and workers go on by themselves\(
+      if .state == "goes on" then "" else ", the next one within 15 minutes" end)"),
     row("failures"; "\(.failures.count) in the last hour"),
     (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")'
 }

@@ -3,7 +3,8 @@
 
 # Each function prints "LINK<tab>WHY<tab>COMMAND" and nothing else if its link is broken. With true as its argument the
 # time is over, and what is only likely counts too.
-readonly VERIFY_LINKS=(event starter task copy)
+readonly VERIFY_LINKS=(event outage starter task copy)
+readonly VERIFY_OUTAGE=60 # an outage that has lasted for so many seconds is not waited out
 
 # find_broken_link IS_OVER: the first that is broken.
 find_broken_link() {
@@ -43,6 +44,29 @@ find_break_of_event() {
     broken "no event" "the objects are in s3://$SRC_BUCKET, and no message came to $QUEUE_NAME: after a first \
 deployment S3 takes up to five minutes; else look at the queue's policy and the notification's prefix" "$look"
   fi
+}
+
+# --- no copy, of any key --------------------------------------------------------------------------------------------
+
+# What the workers wrote of outages since a quarter of an hour before the run, as read by outages_of().
+read_outages() {
+  aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" \
+    --start-time $(((VERIFY_BEGAN - 900) * 1000)) --filter-pattern '"outage"' \
+    | jq -c --arg line "$OUTAGE_LINE" '[.events[]? | select(.message | test($line))
+        | {"@logStream": .logStreamName, "@message": .message}]' | outages_of
+}
+
+# An outage that goes on in a task that runs, or that a worker ended in since the run began.
+find_break_of_outage() {
+  local found
+  found=$(read_outages | jq -r "$(jq_epoch)"'($tasks | map(select(.status == "RUNNING").id)) as $running
+    | max_by(.at) | select(. and ((.event == "ended" and (.at | epoch) >= $began)
+        or (.event == "began" and (.stream | split("/")[-1] | IN($running[])) and ($over or (.at | epoch) <= $lasted))))
+    | if .event == "began" then "since \(.at) no key can be synced: \(.reason)"
+      else "for \(.seconds) s no key could be synced, and the worker ended: \(.reason)" end' \
+    --argjson began "$VERIFY_BEGAN" --argjson over "$1" --argjson lasted $(($(now) - VERIFY_OUTAGE)) \
+    --argjson tasks "$(cat "$VERIFY_DIR/tasks")")
+  [[ -z $found ]] || broken "no copy" "$found" "./sync.sh$VIA status"
 }
 
 # --- no starter -----------------------------------------------------------------------------------------------------

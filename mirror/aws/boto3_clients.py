@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
 
+from mirror.aws import timeouts
+from mirror.aws.keys import keys_of_role, keys_of_session
 from mirror.aws.threads import in_thread
-from mirror.aws.timeouts import ANSWER_TIMEOUT, CONNECT_TIMEOUT
+from mirror.errors import REFUSED_CODES, error_code, is_change
 from mirror.settings import Settings
 
-ATTEMPTS = 5  # that botocore makes of a call that may be repeated
+SESSION_STATUSES = (400, 401, 403)  # may be the answer to a session that S3 no longer accepts
 
 
 def make_session() -> boto3.Session:
-    """A session whose clients read the times of a listing fast: botocore's way takes three quarters of its CPU time."""
+    """A session with two changes: no request waits for new credentials while the old ones are valid, and the times of a
+    listing are read fast (botocore's way takes three quarters of its CPU time).
+
+    Raises BotoCoreError if there are credentials that cannot be had.
+    """
     session = botocore.session.get_session()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
+    found = session.get_component("credential_provider").load_credentials()
+    keys = keys_of_role(found) if found else None
+    session.register_component("credential_provider", SimpleNamespace(load_credentials=lambda: keys))
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)  # keys.py tells it, in one line
     return boto3.Session(botocore_session=session)
 
 
@@ -35,7 +49,7 @@ def config_for(settings: Settings, timeout: int, attempts: int) -> Config:
     """`timeout`: seconds to wait for an answer. A copy is silent until it is done, so the connection is kept alive."""
     return Config(
         region_name=settings.region,
-        connect_timeout=CONNECT_TIMEOUT,
+        connect_timeout=timeouts.CONNECT_TIMEOUT,
         read_timeout=timeout,
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=settings.calls_at_once,
@@ -43,60 +57,114 @@ def config_for(settings: Settings, timeout: int, attempts: int) -> Config:
     )
 
 
+def may_be_of_session(error: ClientError) -> bool:
+    """Whether S3 may have refused the session that the request was signed with, and done nothing."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in SESSION_STATUSES and not is_change(error) and error_code(error) not in REFUSED_CODES
+
+
 class Boto3S3:
     """See mirror.calls.S3. A part may be copied twice, so it is repeated; what changes what a reader sees is not:
     an unanswered call may still take effect, and botocore would not tell that there were two."""
 
     def __init__(self, session: boto3.Session, settings: Settings) -> None:
-        self.quick: Any = session.client("s3", config=config_for(settings, ANSWER_TIMEOUT, ATTEMPTS))
-        self.parts: Any = session.client("s3", config=config_for(settings, settings.copy_timeout, ATTEMPTS))
-        self.writes: Any = session.client("s3", config=config_for(settings, settings.copy_timeout, 1))
+        def client(timeout: int, attempts: int) -> Any:
+            made = session.client("s3", config=config_for(settings, timeout, attempts))
+            made.meta.events.register_last("before-sign.s3", self.use_session)
+            return made
+
+        self.bucket = settings.dst_bucket
+        long, short = settings.copy_timeout, min(settings.copy_timeout, timeouts.SMALL_COPY_TIMEOUT)
+        self.quick = client(timeouts.ANSWER_TIMEOUT, timeouts.ATTEMPTS)
+        self.listings = client(timeouts.LISTING_TIMEOUT, timeouts.LISTING_ATTEMPTS)
+        self.parts, self.small_parts = client(long, timeouts.PART_ATTEMPTS), client(short, timeouts.PART_ATTEMPTS)
+        self.writes, self.small_writes = client(long, 1), client(short, 1)
+        self.for_session = client(timeouts.SESSION_TIMEOUT, timeouts.SESSION_ATTEMPTS)
+        self.session = keys_of_session(self.for_session, self.bucket)
+        self.sessions = SimpleNamespace(get_credentials=lambda _bucket: self.session)
+
+    def use_session(self, request: Any, **_: Any) -> None:
+        """Before a request is signed: one session for all clients, which never waits for a new one while it is valid.
+        botocore has a session for each client, and makes it with the timeouts of that."""
+        signing = request.context.get("signing", {})
+        if "identity_cache" in signing:
+            signing["identity_cache"] = self.sessions
+
+    async def with_session(self, call: Callable[..., Any], **parameters: Any) -> Any:
+        """Once more with a new session, if S3 may have refused the one that was used."""
+        used = self.session.keys
+        try:
+            return await in_thread(call, **parameters)
+        except ClientError as error:
+            if parameters["Bucket"] != self.bucket or not may_be_of_session(error):
+                raise
+            if not (used and await in_thread(self.session.after_refusal, used=used)):
+                raise
+        return await in_thread(call, **parameters)
+
+    # Signed with a session on a directory bucket
 
     async def head_object(self, **parameters: Any) -> Any:
-        return await in_thread(self.quick.head_object, **parameters)
+        return await self.with_session(self.quick.head_object, **parameters)
 
-    async def copy_object(self, **parameters: Any) -> Any:
-        return await in_thread(self.writes.copy_object, **parameters)
+    async def get_object(self, **parameters: Any) -> Any:
+        return await self.with_session(self.answer_of_get_object, **parameters)
+
+    def answer_of_get_object(self, **parameters: Any) -> Any:
+        answer = self.quick.get_object(**parameters)
+        answer["Body"].close()
+        return answer
 
     async def delete_object(self, **parameters: Any) -> Any:
-        return await in_thread(self.writes.delete_object, **parameters)
+        return await self.with_session(self.small_writes.delete_object, **parameters)
 
     async def create_multipart_upload(self, **parameters: Any) -> Any:
-        return await in_thread(self.quick.create_multipart_upload, **parameters)
-
-    async def upload_part_copy(self, **parameters: Any) -> Any:
-        return await in_thread(self.parts.upload_part_copy, **parameters)
+        return await self.with_session(self.quick.create_multipart_upload, **parameters)
 
     async def complete_multipart_upload(self, **parameters: Any) -> Any:
-        return await in_thread(self.writes.complete_multipart_upload, **parameters)
+        return await self.with_session(self.writes.complete_multipart_upload, **parameters)
 
     async def abort_multipart_upload(self, **parameters: Any) -> Any:
-        return await in_thread(self.quick.abort_multipart_upload, **parameters)
+        return await self.with_session(self.quick.abort_multipart_upload, **parameters)
 
     async def list_parts(self, **parameters: Any) -> Any:
-        return await in_thread(self.quick.list_parts, **parameters)
+        return await self.with_session(self.quick.list_parts, **parameters)
 
     async def list_multipart_uploads(self, **parameters: Any) -> Any:
-        return await in_thread(self.quick.list_multipart_uploads, **parameters)
+        return await self.with_session(self.quick.list_multipart_uploads, **parameters)
 
     async def list_objects_v2(self, **parameters: Any) -> Any:
-        return await in_thread(self.quick.list_objects_v2, **parameters)
+        return await self.with_session(self.listings.list_objects_v2, **parameters)
+
+    # Signed with the role
+
+    async def copy_object(self, is_small: bool = False, **parameters: Any) -> Any:
+        return await in_thread((self.small_writes if is_small else self.writes).copy_object, **parameters)
+
+    async def upload_part_copy(self, is_small: bool = False, **parameters: Any) -> Any:
+        return await in_thread((self.small_parts if is_small else self.parts).upload_part_copy, **parameters)
+
+    # The session
 
     async def open_session(self) -> None:
-        """botocore makes its session at the first call, and renews it by itself."""
+        """It is made at the first call, and renewed early by those that follow."""
 
     async def renew_session(self) -> None:
-        """See open_session."""
+        self.session.valid()
 
 
 class Boto3Sqs:
     """See mirror.calls.Sqs."""
 
     def __init__(self, session: boto3.Session, settings: Settings) -> None:
-        self.sqs: Any = session.client("sqs", config=config_for(settings, ANSWER_TIMEOUT, ATTEMPTS))
+        def client(timeout: int, attempts: int) -> Any:
+            return session.client("sqs", config=config_for(settings, timeout, attempts))
+
+        self.sqs = client(timeouts.QUEUE_TIMEOUT, timeouts.QUEUE_ATTEMPTS)
+        self.polls = client(timeouts.POLL_TIMEOUT, timeouts.POLL_ATTEMPTS)
 
     async def receive_message(self, **parameters: Any) -> Any:
-        return await in_thread(self.sqs.receive_message, **parameters)
+        return await in_thread(self.polls.receive_message, **parameters)
 
     async def send_message(self, **parameters: Any) -> Any:
         return await in_thread(self.sqs.send_message, **parameters)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import time
 from typing import Any
 
-import awscrt.auth
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
-from mirror.aws.boto3_clients import Boto3S3
+from mirror.aws.boto3_clients import Boto3S3, may_be_of_session
 from mirror.aws.endpoints import Endpoint, bucket_endpoint
-from mirror.aws.http import CrtHttp, credentials_provider
+from mirror.aws.http import CrtHttp, valid_keys
+from mirror.aws.signing import SESSION_HEADER, TOKEN_HEADER, Keys, sign
 from mirror.aws.threads import in_thread
-from mirror.aws.timeouts import ANSWER_TIMEOUT
+from mirror.aws.timeouts import ANSWER_TIMEOUT, SMALL_COPY_TIMEOUT
 from mirror.aws.wire import (
     COPY_OBJECT,
     DELETE_OBJECT,
@@ -30,11 +29,9 @@ from mirror.settings import Settings
 
 log = logging.getLogger("worker")
 
-SESSION_MARGIN = 60  # seconds before a session of five minutes ends
-
 
 class CrtS3:
-    """See mirror.calls.S3. boto3 finds the endpoints and the credentials, and creates the S3 Express session."""
+    """See mirror.calls.S3. boto3 finds the endpoints, and shares its S3 Express session."""
 
     def __init__(self, settings: Settings, http: CrtHttp, boto3: Boto3S3) -> None:
         self.settings = settings
@@ -47,90 +44,87 @@ class CrtS3:
                 client, client.copy_object, settings.dst_bucket, "s3express", CopySource="b/k"
             ),
         }
-        self.lock = asyncio.Lock()
-        self.session: Any = None
-        self.session_ends = 0.0
+        self.session = boto3.session
+        self.short_timeout = min(settings.copy_timeout, SMALL_COPY_TIMEOUT)
         # The switch of botocore for servers that know no sessions.
         self.has_sessions = os.environ.get("AWS_S3_DISABLE_EXPRESS_SESSION_AUTH", "").lower() != "true"
 
     # Over the CRT
 
-    async def head_object(self, **parameters: Any) -> dict[str, Any]:
-        return await self.send(HEAD_OBJECT, parameters, ANSWER_TIMEOUT)
+    async def head_object(self, **parameters: Any) -> Any:
+        """With boto3 if the CRT cannot read the answer: it knows only headers in UTF-8."""
+        try:
+            return await self.send(HEAD_OBJECT, parameters, ANSWER_TIMEOUT)
+        except ResponseParserError as error:
+            log.debug("once more with boto3: %s", error)
+        return await self.boto3.head_object(**parameters)
 
-    async def copy_object(self, **parameters: Any) -> dict[str, Any]:
-        return await self.send(COPY_OBJECT, parameters, self.settings.copy_timeout)
+    async def copy_object(self, is_small: bool = False, **parameters: Any) -> dict[str, Any]:
+        return await self.send(COPY_OBJECT, parameters, self.copy_timeout(is_small))
 
     async def delete_object(self, **parameters: Any) -> dict[str, Any]:
-        return await self.send(DELETE_OBJECT, parameters, self.settings.copy_timeout)
+        return await self.send(DELETE_OBJECT, parameters, self.short_timeout)
 
-    async def upload_part_copy(self, **parameters: Any) -> Any:
+    async def upload_part_copy(self, is_small: bool = False, **parameters: Any) -> Any:
         """Once over the CRT; what S3 is too busy for is repeated by boto3, as a part may be."""
         try:
-            return await self.send(UPLOAD_PART_COPY, parameters, self.settings.copy_timeout)
+            return await self.send(UPLOAD_PART_COPY, parameters, self.copy_timeout(is_small))
         except (ClientError, BotoCoreError) as error:
             if not is_busy(error):
                 raise
             log.debug("a part once more with boto3: %s", describe(error))
-        return await self.boto3.upload_part_copy(**parameters)
+        return await self.boto3.upload_part_copy(is_small, **parameters)
+
+    def copy_timeout(self, is_small: bool) -> int:
+        return self.short_timeout if is_small else self.settings.copy_timeout
 
     async def send(self, operation: Operation, parameters: dict[str, Any], timeout: int) -> dict[str, Any]:
+        """Once more with a new session, if S3 may have refused the one that was used: then it did nothing."""
         endpoint = self.endpoints[parameters["Bucket"]]
+        used = self.session.keys if self.needs_session(endpoint, operation) else None
+        try:
+            return await self.send_once(endpoint, operation, parameters, timeout)
+        except ClientError as error:
+            if not (used and may_be_of_session(error) and await in_thread(self.session.after_refusal, used=used)):
+                raise
+        return await self.send_once(endpoint, operation, parameters, timeout)
+
+    async def send_once(
+        self, endpoint: Endpoint, operation: Operation, parameters: dict[str, Any], timeout: int
+    ) -> dict[str, Any]:
         request = request_for(endpoint, operation.method, parameters)
-        await self.sign(endpoint, operation, request)
+        keys, token_header = await self.keys_for(endpoint, operation)
+        sign(request, self.settings.region, endpoint.signing_name, keys, token_header)
         if operation.method != "HEAD":
-            request.headers.add("Content-Length", "0")  # after signing: boto3 does not sign it
+            request.headers.append(("Content-Length", "0"))  # after signing: boto3 does not sign it
         return read_answer(operation, await self.http.send(endpoint, request, timeout))
 
-    async def sign(self, endpoint: Endpoint, operation: Operation, request: Any) -> None:
-        """Copies are signed with IAM credentials, all else on a directory bucket with those of a session.
-
-        (S3 User Guide, "Authorizing Zonal endpoint API operations with CreateSession".)
+    def needs_session(self, endpoint: Endpoint, operation: Operation) -> bool:
+        """Copies are signed with IAM credentials, all else on a directory bucket with a session (S3 User Guide,
+        "Authorizing Zonal endpoint API operations with CreateSession").
         """
-        algorithm = awscrt.auth.AwsSigningAlgorithm.V4
-        if endpoint.signing_name == "s3express" and not operation.result and self.has_sessions:
-            algorithm, provider = awscrt.auth.AwsSigningAlgorithm.V4_S3EXPRESS, await self.session_credentials()
-        else:
-            provider = await self.http.credentials()
-        self.http.sign(
-            endpoint,
-            request,
-            algorithm=algorithm,
-            credentials_provider=provider,
-            signed_body_header_type=awscrt.auth.AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
-            signed_body_value=awscrt.auth.AwsSignedBodyValue.EMPTY_SHA256,
-        )
+        return endpoint.signing_name == "s3express" and not operation.result and self.has_sessions
+
+    async def keys_for(self, endpoint: Endpoint, operation: Operation) -> tuple[Keys, str]:
+        """What to sign with, and the name of the header of its token."""
+        if self.needs_session(endpoint, operation):
+            return await valid_keys(self.session), SESSION_HEADER
+        return await self.http.credentials(), TOKEN_HEADER
 
     # The session
 
-    async def session_credentials(self, margin: float = SESSION_MARGIN) -> Any:
-        """Credentials of an S3 Express session; one renews it while the others wait for that."""
-        if time.time() < self.session_ends - margin:
-            return self.session
-        async with self.lock:
-            if time.time() > self.session_ends - margin:
-                bucket = self.settings.dst_bucket
-                answer = await in_thread(self.boto3.quick.create_session, Bucket=bucket)
-                found = answer["Credentials"]
-                keys = found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"]
-                self.session = credentials_provider(*keys)
-                self.session_ends = found["Expiration"].timestamp()
-            return self.session
-
     async def open_session(self) -> None:
         if self.has_sessions:
-            await self.session_credentials()
+            await valid_keys(self.session)
 
     async def renew_session(self) -> None:
-        """Early, so that no request has to wait for it."""
-        if not self.session:
-            return
-        try:
-            await self.session_credentials(2 * SESSION_MARGIN)
-        except (ClientError, BotoCoreError) as error:
-            log.warning("could not renew the S3 Express session yet: %s", describe(error))
+        """In a thread of its own, so that no request has to wait for it."""
+        self.session.valid()
 
     # With boto3
+
+    async def get_object(self, **parameters: Any) -> Any:
+        return await self.boto3.get_object(**parameters)
 
     async def create_multipart_upload(self, **parameters: Any) -> Any:
         return await self.boto3.create_multipart_upload(**parameters)

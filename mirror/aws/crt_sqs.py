@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import logging
 from typing import Any
 
-import awscrt.auth
-import awscrt.http
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ReadTimeoutError
+from botocore.parsers import ResponseParserError
 
 from mirror.aws.boto3_clients import Boto3Sqs
 from mirror.aws.endpoints import Endpoint, queue_endpoint
 from mirror.aws.http import CrtHttp
+from mirror.aws.signing import Request, sign
 from mirror.aws.timeouts import QUEUE_TIMEOUT
 
 log = logging.getLogger("worker")
@@ -38,20 +36,17 @@ class CrtSqs:
 
     async def send(self, operation: str, parameters: dict[str, Any], timeout: float) -> Any:
         """The answer, None if it is no success: then boto3 repeats the call, and raises what it has to."""
-        body = json.dumps(parameters).encode()
-        request = queue_request(self.endpoint, operation, body)
-        self.http.sign(
-            self.endpoint,
-            request,
-            algorithm=awscrt.auth.AwsSigningAlgorithm.V4,
-            credentials_provider=await self.http.credentials(),
-            signed_body_value=hashlib.sha256(body).hexdigest(),
-        )
-        request.headers.add("Content-Length", str(len(body)))  # after signing: boto3 does not sign it
+        request = queue_request(self.endpoint, operation, json.dumps(parameters).encode())
+        sign(request, self.http.region, self.endpoint.signing_name, await self.http.credentials())
+        request.headers.append(("Content-Length", str(len(request.body))))  # after signing: boto3 does not sign it
         try:
             answer = await self.http.send(self.endpoint, request, timeout)
             return json.loads(answer.body) if answer.status == 200 else None
-        except (BotoCoreError, ValueError) as error:
+        except ReadTimeoutError:
+            if operation == "ReceiveMessage":
+                raise  # it has waited for long enough, and is sent again by whoever receives
+            return None
+        except (BotoCoreError, ResponseParserError, ValueError) as error:
             log.debug("%s once more with boto3: %s", operation, error)
             return None
 
@@ -67,7 +62,7 @@ class CrtSqs:
         return await self.boto3.change_message_visibility_batch(**parameters)
 
 
-def queue_request(endpoint: Endpoint, operation: str, body: bytes) -> Any:
+def queue_request(endpoint: Endpoint, operation: str, body: bytes) -> Request:
     """A request in the JSON protocol of SQS (SQS Developer Guide, "Making Query API requests using AWS JSON")."""
     headers = [
         ("host", endpoint.host),
@@ -75,4 +70,4 @@ def queue_request(endpoint: Endpoint, operation: str, body: bytes) -> Any:
         ("X-Amz-Target", f"AmazonSQS.{operation}"),
         ("x-amzn-query-mode", "true"),
     ]
-    return awscrt.http.HttpRequest("POST", endpoint.path, awscrt.http.HttpHeaders(headers), io.BytesIO(body))
+    return Request("POST", endpoint.path, headers, body)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import functools
+import io
 import os
+import threading
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import awscrt.auth
 import awscrt.http
 import awscrt.io
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 from botocore.httpsession import where as certificates
+from botocore.parsers import ResponseParserError
 
 from mirror.aws.endpoints import Endpoint
+from mirror.aws.keys import Keys, RenewedKeys
+from mirror.aws.signing import Request
 from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import CONNECT_TIMEOUT
 
-CREDENTIALS_SECONDS = 10  # for so long they are not asked for anew; boto3 renews them minutes before they end
+IDLE_SECONDS = 20  # a connection that was silent for longer may be dead without a word, which costs a timeout
+UNREADABLE = "AWS_ERROR_UNKNOWN"  # what the CRT says when Python raised: it reads headers as UTF-8
 
 
 @dataclass(eq=False)
@@ -48,8 +54,12 @@ class Inbox:
         self.is_expected = False
 
     def put(self, future: asyncio.Future[Any], ended: Any) -> None:
-        """In a thread of the CRT: `future` is to have what `ended`, a future of the CRT, has."""
-        self.items.append((future, ended))
+        """In a thread of the CRT: `future` is to have the result or the error of `ended`, a future of the CRT.
+
+        Not `ended` itself: it holds the callback, and that `future`, so each request would be garbage in a cycle.
+        """
+        keep_python_state()
+        self.items.append((future, ended.exception() or ended.result()))
         if not self.is_expected:
             self.is_expected = True
             self.loop.call_soon_threadsafe(self.empty)
@@ -57,51 +67,46 @@ class Inbox:
     def empty(self) -> None:
         self.is_expected = False
         while self.items:
-            future, ended = self.items.popleft()
+            future, outcome = self.items.popleft()
             if not future.cancelled():
-                future.set_result(ended)
+                future.set_result(outcome)
+
+
+class ThreadOfCrt(threading.local):
+    keeps_state = False
+
+
+thread_of_crt = ThreadOfCrt()
+
+
+def keep_python_state() -> None:
+    """Once in each thread of the CRT. Otherwise Python makes and deletes a thread state, and memory for its frames, for
+    each callback: a tenth of the CPU time (Python/C API, PyGILState_Ensure and PyGILState_Release)."""
+    if not thread_of_crt.keeps_state:
+        thread_of_crt.keeps_state = True
+        ctypes.pythonapi.PyGILState_Ensure()
 
 
 class CrtHttp:
     """Made inside the event loop that uses it."""
 
     def __init__(self, region: str, credentials: Any) -> None:
+        """`credentials`: those of a session that make_session() made."""
         self.region = region
-        self.source_of_keys = credentials
-        self.keys: Any = None
-        self.keys_until = float("-inf")
-        self.lock = asyncio.Lock()
+        self.keys: RenewedKeys = credentials
         self.bootstrap = awscrt.io.ClientBootstrap.get_or_create_static_default()
         self.tls = tls_context()
         self.loop = asyncio.get_running_loop()
         self.inbox = Inbox(self.loop)
-        self.idle: dict[str, deque[Any]] = {}  # host -> open connections
+        self.idle: dict[str, deque[tuple[Any, float]]] = {}  # host -> open connections, and since when they are idle
         self.deadlines: dict[Any, float] = {}  # connection that waits for an answer -> when that is given up
         self.watch: asyncio.TimerHandle | None = None
 
-    async def credentials(self) -> Any:
-        """The IAM credentials of this process, for the CRT to sign with. Raises botocore's error if there are none."""
-        if self.loop.time() > self.keys_until:
-            async with self.lock:
-                if self.loop.time() > self.keys_until:
-                    keys = await in_thread(self.source_of_keys.get_frozen_credentials)
-                    self.keys = credentials_provider(keys.access_key, keys.secret_key, keys.token)
-                    self.keys_until = self.loop.time() + CREDENTIALS_SECONDS
-        return self.keys
+    async def credentials(self) -> Keys:
+        """The IAM credentials of this process, to sign with. Raises botocore's error if there are none."""
+        return await valid_keys(self.keys)
 
-    def sign(self, endpoint: Endpoint, request: Any, **options: Any) -> None:
-        """Adds the headers of a signature (Signature Version 4) to the request."""
-        config = awscrt.auth.AwsSigningConfig(
-            signature_type=awscrt.auth.AwsSignatureType.HTTP_REQUEST_HEADERS,
-            region=self.region,
-            service=endpoint.signing_name,
-            use_double_uri_encode=False,
-            should_normalize_uri_path=False,
-            **options,
-        )
-        awscrt.auth.aws_sign_request(request, config).result()  # with static credentials it is there at once
-
-    async def send(self, endpoint: Endpoint, request: Any, timeout: float) -> Answer:
+    async def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
         """Sends the request and waits for its answer, `timeout` seconds at most.
 
         The errors are botocore's, for when no whole answer came: then AWS may have done its work all the same, but for
@@ -114,46 +119,51 @@ class CrtHttp:
         self.watch = self.watch or self.loop.call_later(1, self.give_up)
         try:
             self.start(connection, request, answer, ended, endpoint)
-            error = (await ended).exception()
+            outcome = await ended
         except BaseException:
             del self.deadlines[connection]
             connection.close()
             raise
-        is_late = self.loop.time() > self.deadlines.pop(connection)
-        if error is None:
-            self.idle.setdefault(endpoint.host, deque()).append(connection)
+        now = self.loop.time()
+        is_late = now > self.deadlines.pop(connection)
+        if not isinstance(outcome, BaseException):
+            self.idle.setdefault(endpoint.host, deque()).append((connection, now))
             return answer
         connection.close()
+        if getattr(outcome, "name", "") == UNREADABLE:
+            raise ResponseParserError(f"{endpoint.url} answered with headers that cannot be read")
         broken = ReadTimeoutError if is_late else ConnectionClosedError
-        raise broken(endpoint_url=endpoint.url, error=error)
+        raise broken(endpoint_url=endpoint.url, error=outcome)
 
     def start(
-        self, connection: Any, request: Any, answer: Answer, ended: asyncio.Future[Any], endpoint: Endpoint
+        self, connection: Any, request: Request, answer: Answer, ended: asyncio.Future[Any], endpoint: Endpoint
     ) -> None:
         """Has `ended` set when the whole answer is there, or none will come."""
         try:
-            stream = connection.request(request, answer.on_response, answer.on_body)
+            stream = connection.request(crt_request(request), answer.on_response, answer.on_body)
             stream.completion_future.add_done_callback(functools.partial(self.inbox.put, ended))
             stream.activate()
         except Exception as error:  # closed in the meantime, in one of many words: nothing was sent
             raise EndpointConnectionError(endpoint_url=endpoint.url, error=error) from error
 
     def take_idle(self, endpoint: Endpoint) -> Any:
-        """An open connection, the one that was used last; None if there is none."""
+        """An open connection, the one that was used last; None if there is none. Drops those that are too old."""
         idle = self.idle.get(endpoint.host)
+        oldest = self.loop.time() - IDLE_SECONDS
         while idle:
-            connection = idle.pop()
-            if connection.is_open():
+            connection, since = idle.pop()
+            if since > oldest and connection.is_open():
                 return connection
+            connection.close()
         return None
 
     async def open_connection(self, endpoint: Endpoint) -> Any:
         opened = self.loop.create_future()
         self.begin_connection(endpoint).add_done_callback(functools.partial(self.inbox.put, opened))
-        ended = await opened
-        if error := ended.exception():
-            raise EndpointConnectionError(endpoint_url=endpoint.url, error=error)
-        return ended.result()
+        outcome = await opened
+        if isinstance(outcome, BaseException):
+            raise EndpointConnectionError(endpoint_url=endpoint.url, error=outcome)
+        return outcome
 
     def begin_connection(self, endpoint: Endpoint) -> Any:
         parts = urlsplit(endpoint.url)
@@ -178,9 +188,14 @@ class CrtHttp:
         self.watch = self.loop.call_later(1, self.give_up) if self.deadlines else None
 
 
-@functools.lru_cache(maxsize=8)
-def credentials_provider(access_key: str, secret_key: str, token: str | None) -> Any:
-    return awscrt.auth.AwsCredentialsProvider.new_static(access_key, secret_key, token)
+async def valid_keys(keys: RenewedKeys) -> Keys:
+    """To sign with. Raises ClientError or BotoCoreError if there are no valid keys."""
+    return keys.valid() or await in_thread(keys.get_frozen_credentials)
+
+
+def crt_request(request: Request) -> Any:
+    body = io.BytesIO(request.body) if request.body else None
+    return awscrt.http.HttpRequest(request.method, request.path, awscrt.http.HttpHeaders(request.headers), body)
 
 
 def tls_context() -> Any:

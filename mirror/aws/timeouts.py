@@ -1,5 +1,17 @@
-"""For how long a call waits, in seconds. A copy waits for COPY_TIMEOUT, as it is silent until it is done."""
+"""For how long a call waits, in seconds. A large copy waits for COPY_TIMEOUT, as it is silent until it is done."""
 
-CONNECT_TIMEOUT = 10
-ANSWER_TIMEOUT = 60  # of everything that is no copy
-QUEUE_TIMEOUT = 30  # beside the long poll
+CONNECT_TIMEOUT = 5
+ANSWER_TIMEOUT = 20  # of what neither copies nor deletes
+LISTING_TIMEOUT = 60  # a page of a bucket in which much was deleted takes long
+SMALL_COPY_TIMEOUT = 120  # of a copy that lasts seconds, and of a delete
+QUEUE_TIMEOUT = 5  # beside the long poll
+POLL_TIMEOUT = 20 + QUEUE_TIMEOUT  # of the longest poll
+SESSION_TIMEOUT = 5  # CreateSession: many requests may have to wait for it
+
+# How often boto3 sends what may be repeated.
+ATTEMPTS = 4  # all of them end within 100 seconds
+LISTING_ATTEMPTS = 5
+PART_ATTEMPTS = 3  # over the CRT it was sent once before
+QUEUE_ATTEMPTS = 3
+POLL_ATTEMPTS = 2
+SESSION_ATTEMPTS = 2

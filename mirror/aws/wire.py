@@ -11,12 +11,12 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-import awscrt.http
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.aws.endpoints import Endpoint
 from mirror.aws.http import Answer
+from mirror.aws.signing import EMPTY_BODY, Request
 
 # Parameter of a call -> header, as in botocore's model (S3 API Reference).
 REQUEST_HEADERS = {
@@ -71,20 +71,26 @@ DELETE_OBJECT = Operation("DeleteObject", "DELETE")
 # --- The request ------------------------------------------------------------------------------------------------------
 
 
-def request_for(endpoint: Endpoint, method: str, parameters: dict[str, Any]) -> Any:
+def request_for(endpoint: Endpoint, method: str, parameters: dict[str, Any]) -> Request:
     """The request of one operation, not signed yet."""
-    headers = [("host", endpoint.host)]
+    headers = [("host", endpoint.host), ("X-Amz-Content-SHA256", EMPTY_BODY)]
     headers += [(REQUEST_HEADERS[name], value) for name, value in parameters.items() if name in REQUEST_HEADERS]
     headers += [(f"{METADATA_HEADER}{name}", value) for name, value in parameters.get("Metadata", {}).items()]
     if "Expires" in parameters:
         headers.append(("Expires", format_datetime(parameters["Expires"].astimezone(UTC), usegmt=True)))
     if "CopySource" in parameters:
         source = parameters["CopySource"]
-        headers.append(("x-amz-copy-source", f"{source['Bucket']}/{quote(source['Key'], safe='/~')}"))
-    path = endpoint.path + quote(parameters["Key"], safe="/~")
+        headers.append(("x-amz-copy-source", f"{source['Bucket']}/{quoted_path(source['Key'])}"))
+    path = endpoint.path + quoted_path(parameters["Key"])
     if "UploadId" in parameters:
         path += f"?partNumber={parameters['PartNumber']}&uploadId={quote(parameters['UploadId'], safe='~')}"
-    return awscrt.http.HttpRequest(method, path, awscrt.http.HttpHeaders(headers))
+    return Request(method, path, headers)
+
+
+@functools.lru_cache(maxsize=1024)
+def quoted_path(key: str) -> str:
+    """Each key is in three requests, in that of the copy twice."""
+    return quote(key, safe="/~")
 
 
 # --- The answer -------------------------------------------------------------------------------------------------------

@@ -217,6 +217,7 @@ def serve_list_uploads(_: Source, store: Store, __: Running) -> Served:
 
 SERVE: dict[str, Callable[[Source, Store, Running], Served]] = {
     "head_object": serve_head,
+    "get_object": serve_head,
     "copy_object": serve_copy,
     "delete_object": serve_delete,
     "create_multipart_upload": serve_create,
@@ -259,6 +260,7 @@ def copy_head(copy: Copy) -> dict[str, Any]:
 
 SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "head_object": lambda found: source_head(found) if isinstance(found, Version) else copy_head(found),
+    "get_object": lambda _: {},
     "copy_object": lambda etag: {"CopyObjectResult": {"ETag": etag}},
     "delete_object": lambda _: {},
     "create_multipart_upload": lambda upload_id: {"UploadId": upload_id},
@@ -266,10 +268,12 @@ SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "complete_multipart_upload": lambda etag: {"ETag": etag},
     "abort_multipart_upload": lambda _: {},
     "list_parts": lambda parts: {
-        "Parts": [{"PartNumber": part[0], "ETag": part[1], "Size": MIN_PART_SIZE} for part in parts]
+        "Parts": [{"PartNumber": part[0], "ETag": part[1], "Size": MIN_PART_SIZE} for part in parts],
+        "IsTruncated": False,
     },
     "list_multipart_uploads": lambda found: {
-        "Uploads": [{"Key": key, "UploadId": upload_id} for key, upload_id in found]
+        "Uploads": [{"Key": key, "UploadId": upload_id} for key, upload_id in found],
+        "IsTruncated": False,
     },
 }
 

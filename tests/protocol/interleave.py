@@ -11,7 +11,7 @@ from __future__ import annotations
 import string
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -47,10 +47,12 @@ WAITED_FOR = {"copy_object", "delete_object", "complete_multipart_upload"}  # th
 LOSABLE = WAITED_FOR | {"upload_part_copy"}
 TIMEOUT = "timeout"
 INTERRUPT = "interrupt"
+LEFT_OVER = "left over"  # a message joins that an earlier worker may have left an upload with
 
 
 class Case(NamedTuple):
-    """What is searched. Each of `changes` is one that changed() knows, with the bytes to put after a space."""
+    """What is searched. Each of `changes` is one that changed() knows, with the bytes to put, or the new label, after a
+    space."""
 
     changes: tuple[str, ...]
     before: tuple[str, ...] = ()  # changes that are synced already
@@ -59,12 +61,14 @@ class Case(NamedTuple):
     losses: int = 0  # answers that do not arrive, while S3 goes on
     stops: int = 0  # SIGTERM
     duplicates: int = 0  # deliveries of a message whose first delivery is still being worked on
+    joins: int = 0  # messages that a worker receives while it syncs their key
     size: int = SMALL
     versioned: bool = False
     same_second: bool = False  # all changes have the same LastModified
     opaque: bool = False  # metadata that cannot be sent back: copied by S3, without provenance
     unconditional: bool = False  # the directory bucket refuses conditional writes
     early: bool = False  # planted fault: a message comes back while a call of its sync is still under way
+    kept: str = "newest"  # until the sync has ended, of the messages that an earlier look covers; planted: another
 
 
 class Message(NamedTuple):
@@ -78,19 +82,28 @@ CREATED = Message()
 LOOK = Message(destination_first=True)  # a deletion's event, or a request to look again
 
 
+class Held(NamedTuple):
+    """A message that a worker holds for a sync. Late: it came after the last look at the source began."""
+
+    message: Message
+    late: bool = False
+
+
 class Sync(NamedTuple):
-    """A running sync_key(): the answers it got (a number of Syncs) and what S3 does for it, lost calls too."""
+    """A running sync_key(): the answers it got (a number of Syncs), what S3 does for it, lost calls too, and the
+    messages that are not acknowledged, in the order they came."""
 
     position: int
+    held: tuple[Held, ...]
     running: Running | None = None
     lost: tuple[Running, ...] = ()
 
 
 class Parked(NamedTuple):
-    """A message that stays invisible until the calls of its sync have ended. None: they end and nobody asks."""
+    """Messages that stay invisible until the calls of their sync have ended. None: they end and nobody asks."""
 
     calls: tuple[Running, ...]
-    message: Message | None
+    messages: tuple[Message, ...]
 
 
 class State(NamedTuple):
@@ -104,6 +117,7 @@ class State(NamedTuple):
     losses: int = 0
     stops: int = 0
     duplicates: int = 0
+    joins: int = 0
 
 
 class Step(NamedTuple):
@@ -143,7 +157,7 @@ def source_after(case: Case, changes: int) -> Version | None:
     for number, change in enumerate(script, 1):
         name, _, content = change.partition(" ")
         second = 0 if case.same_second else number
-        label = f"label{number}" if name == "touch" else "label"
+        label = (content or f"label{number}") if name == "touch" else "label"
         version_id = f"v{number}" if case.versioned else ""
         new = Version(content, case.size, second, version_id, label, case.opaque)
         versions = changed(versions, name, new, case.versioned)
@@ -175,13 +189,28 @@ class Answers:
     def __init__(self, sync: KeySync, known: tuple[Any, ...]) -> None:
         self.sync = sync
         self.known = iter(known)
+        self.left_over = False  # since the last look began
+        self.looks = self.overtaken = 0  # looks that have begun; the latest that was acted on and overtaken
+        sync.look_begins = self.look_begins
+        sync.overtaken = self.is_overtaken
+
+    def look_begins(self) -> None:
+        self.looks += 1
+        self.sync.redelivered = self.sync.redelivered or self.left_over
+        self.left_over = False
+
+    def is_overtaken(self) -> None:
+        self.overtaken = self.looks
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if operation == "list_objects_v2":
             return {}
         answer = next(self.known, None)
-        if answer == INTERRUPT:
-            self.sync.interruption.set()
+        while answer in (INTERRUPT, LEFT_OVER):
+            if answer == INTERRUPT:
+                self.sync.interruption.set()
+            else:
+                self.left_over = True
             answer = next(self.known, None)
         if answer is None:
             raise Unanswered(call_from(operation, arguments))
@@ -204,6 +233,8 @@ class Position(NamedTuple):
     end: str  # "", "done", "interrupted" or the error
     upload: Upload | None
     unsettled: bool
+    looks: int  # at the source that have begun, each of which opens an attempt
+    overtaken: int  # the latest of them that was acted on before the source changed
 
 
 class Syncs:
@@ -239,7 +270,8 @@ class Syncs:
             upload=message.upload,
             interruption=Unhurried(),
         )
-        client, parts = Client(Answers(sync, answers).answer), SlotsForAll()
+        answering = Answers(sync, answers)
+        client, parts = Client(answering.answer), SlotsForAll()
         buckets = Buckets(SETTINGS, client, parts, lambda: 0.0, self.refused)
         call, end = None, "done"
         try:
@@ -250,7 +282,8 @@ class Syncs:
             end = "interrupted"
         except (ClientError, BotoCoreError, Changed, Unfinished) as error:
             end = describe(error)
-        return Position(message, answers, call, end, sync.upload, sync.unsettled_until > 0)
+        unsettled = sync.unsettled_until > 0
+        return Position(message, answers, call, end, sync.upload, unsettled, answering.looks, answering.overtaken)
 
 
 # --- The search -------------------------------------------------------------------------------------------------------
@@ -285,7 +318,12 @@ class Search:
             provenance = "" if case.opaque else identity(synced)
             copy = Copy('"d0"', (synced.content,) * parts, synced.label, provenance, 0)
         return State(
-            store=Store(copy), crashes=case.crashes, losses=case.losses, stops=case.stops, duplicates=case.duplicates
+            store=Store(copy),
+            crashes=case.crashes,
+            losses=case.losses,
+            stops=case.stops,
+            duplicates=case.duplicates,
+            joins=case.joins,
         )
 
     # What can happen next
@@ -305,23 +343,41 @@ class Search:
                 yield from self.deliver(state, message)
         for sync in set(state.syncs):
             yield from self.go_on(state, sync)
+            if state.joins:
+                yield from self.join(state, sync)
         for parked in set(state.parked):
             yield from self.land(state, parked)
 
     def deliver(self, state: State, message: Message) -> Iterator[Step]:
-        queue = replaced(state.queue, message)
-        position = self.syncs.start(message)
-        started = state._replace(syncs=ordered([*state.syncs, Sync(position)]), queue=queue)
-        yield Step(f"starts with {describe_message(message)}", started, None, position)
+        left = state._replace(queue=replaced(state.queue, message))
+        yield self.begin(left, [message], f"starts with {describe_message(message)}")
+        for other in set(left.queue) if state.joins else ():
+            both = left._replace(queue=replaced(left.queue, other), joins=state.joins - 1)
+            what = f"starts with {describe_message(message)} and {describe_message(other)}"
+            yield self.begin(both, [message, other], what)
         if state.duplicates:
             message = message._replace(twice=True)
-            position = self.syncs.start(message)
-            started = state._replace(
-                syncs=ordered([*state.syncs, Sync(position)]),
-                queue=ordered([*queue, again(message)]),
-                duplicates=state.duplicates - 1,
+            left = left._replace(queue=ordered([*left.queue, again(message)]), duplicates=state.duplicates - 1)
+            yield self.begin(left, [message], "starts with a message that is delivered twice")
+
+    def begin(self, state: State, messages: list[Message], text: str, before: int | None = None) -> Step:
+        position = self.syncs.start(merged(messages))
+        sync = Sync(position, tuple(Held(message) for message in messages))
+        return Step(text, state._replace(syncs=ordered([*state.syncs, sync])), before, position)
+
+    def join(self, state: State, sync: Sync) -> Iterator[Step]:
+        """A worker receives a message on a key that it syncs."""
+        for message in set(state.queue):
+            position = sync.position
+            if message.redelivered or message.upload:
+                position = self.syncs.answered(position, LEFT_OVER)
+            joined = sync._replace(position=position, held=(*sync.held, Held(message, late=True)))
+            after = state._replace(
+                syncs=replaced(state.syncs, sync, joined),
+                queue=replaced(state.queue, message),
+                joins=state.joins - 1,
             )
-            yield Step("starts with a message that is delivered twice", started, None, position)
+            yield Step(f"is joined by {describe_message(message)}", after, sync.position, position)
 
     def go_on(self, state: State, sync: Sync) -> Iterator[Step]:
         call = self.syncs.positions[sync.position].call
@@ -345,22 +401,38 @@ class Search:
             yield from self.stop(state, sync, running)
 
     def crash(self, state: State, sync: Sync, calls: list[Running]) -> State:
-        message = self.syncs.positions[sync.position].message
-        left = self.left(state, sync)._replace(crashes=state.crashes - 1)
-        return self.park(left, calls, None if message.twice and state.deleted else again(message))
+        messages = [again(held.message) for held in sync.held if not (held.message.twice and state.deleted)]
+        return self.park(self.left(state, sync)._replace(crashes=state.crashes - 1), calls, messages)
 
     def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
         source = Source(source_after(self.case, state.changes), state.changes)
         store, still, answer = serve(source, state.store, running)
-        return state._replace(store=store), still, answer
+        return state if store is state.store else state._replace(store=store), still, answer
 
     def answer(self, state: State, sync: Sync, answer: Any, text: str, lost: Sync | None = None) -> Step:
         position = self.syncs.answered(sync.position, answer)
-        syncs = replaced(state.syncs, sync, (lost or sync)._replace(position=position, running=None))
-        return Step(text, state._replace(syncs=syncs), sync.position, position)
+        state, held = self.acknowledge(state, sync, position)
+        went_on = (lost or sync)._replace(position=position, held=held, running=None)
+        return Step(text, state._replace(syncs=replaced(state.syncs, sync, went_on)), sync.position, position)
+
+    def acknowledge(self, state: State, sync: Sync, position: int) -> tuple[State, tuple[Held, ...]]:
+        """Deletes what a look covers that was acted on, but for the one that is kept until the sync has ended."""
+        before, after = self.syncs.positions[sync.position], self.syncs.positions[position]
+        held = sync.held
+        if after.overtaken > before.overtaken:
+            kept = KEPT[self.case.kept](held)
+            held = tuple(one for number, one in enumerate(held) if one.late or number in kept)
+            state = self.delete(state, sync.held, held)
+        if after.looks > before.looks:
+            held = tuple(Held(one.message) for one in held)
+        return state, held
+
+    def delete(self, state: State, held: tuple[Held, ...], left: tuple[Held, ...]) -> State:
+        gone = sum(one.message.twice for one in held) - sum(one.message.twice for one in left)
+        return state._replace(deleted=True) if gone else state
 
     def stop(self, state: State, sync: Sync, running: Running) -> Iterator[Step]:
-        """SIGTERM: the sync notices before its next call, or the process ends first and hands the message back."""
+        """SIGTERM: the sync notices before its next call, or the process ends first and hands the messages back."""
         stopped = state._replace(stops=state.stops - 1)
         warned = self.syncs.answered(sync.position, INTERRUPT)
         syncs = replaced(state.syncs, sync, sync._replace(position=warned))
@@ -373,20 +445,28 @@ class Search:
             waits, goes_on = [*sync.lost, running], []
         else:
             waits, goes_on = [], [*sync.lost, running]
-        stopped = self.park(self.park(stopped, waits, Message(upload=position.upload)), goes_on, None)
+        stopped = self.park(self.park(stopped, waits, handed_back(sync, position)), goes_on, [])
         yield Step(f"hands back and ends at {name_of(running)}", stopped, sync.position)
 
     def end(self, state: State, sync: Sync) -> Iterator[Step]:
-        """The message is deleted; or handed back; or the process dies before it does that."""
+        """The messages are deleted, or handed back, or begin another sync; or the process dies before it does that."""
         position = self.syncs.positions[sync.position]
-        left = self.left(state, sync)._replace(deleted=state.deleted or position.message.twice)
-        message = Message(upload=position.upload) if position.end == "interrupted" else None
-        if position.unsettled:
-            message = message or LOOK
-            yield Step(f"ends: {position.end}", self.park(left, [*sync.lost], message), sync.position)
+        late = tuple(held for held in sync.held if held.late)
+        left = self.left(state, sync)
+        if position.end == "interrupted":
+            left = self.delete(left, sync.held, ())
+            back = handed_back(sync, position)
+            waits, goes_on = (sync.lost, ()) if position.unsettled else ((), sync.lost)
+            left = self.park(self.park(left, [*goes_on], []), [*waits], back)
         else:
-            left_over = self.park(left, [*sync.lost], None)
-            yield Step(f"ends: {position.end}", self.park(left_over, [], message), sync.position)
+            left = self.delete(left, sync.held, late)
+            left = self.park(left, [*sync.lost], [LOOK] if position.unsettled else [])
+        text = f"ends: {position.end}"
+        if late and position.end == "done":
+            again = [held.message._replace(destination_first=True) for held in late]
+            yield self.begin(left, again, f"{text}, begins again for what came since", sync.position)
+        else:
+            yield Step(text, left, sync.position)
         if state.crashes:
             crashed = self.crash(state, sync, [*sync.lost])
             yield Step("dies before it deletes the message", crashed, sync.position)
@@ -394,13 +474,13 @@ class Search:
     def left(self, state: State, sync: Sync) -> State:
         return state._replace(syncs=replaced(state.syncs, sync))
 
-    def park(self, state: State, calls: list[Running], message: Message | None) -> State:
-        """The message becomes visible when no call of its sync is under way any more."""
-        if message and (not calls or self.case.early):
-            state = state._replace(queue=ordered([*state.queue, message]))
-            message = None
+    def park(self, state: State, calls: list[Running], messages: list[Message]) -> State:
+        """The messages become visible when no call of their sync is under way any more."""
+        if messages and (not calls or self.case.early):
+            state = state._replace(queue=ordered([*state.queue, *messages]))
+            messages = []
         if calls:
-            state = state._replace(parked=ordered([*state.parked, Parked(ordered(calls), message)]))
+            state = state._replace(parked=ordered([*state.parked, Parked(ordered(calls), ordered(messages))]))
         return state
 
     def land(self, state: State, parked: Parked) -> Iterator[Step]:
@@ -412,8 +492,8 @@ class Search:
             after, still, answer = self.serve(left, running)
             what = "reads" if still else f"-> {describe_answer(answer)}"
             going = [*rest, still] if still else rest
-            yield Step(f"(S3) {name_of(running)} {what}", self.park(after, going, parked.message))
-            yield Step(f"(S3) {name_of(running)} comes to nothing", self.park(left, rest, parked.message))
+            yield Step(f"(S3) {name_of(running)} {what}", self.park(after, going, [*parked.messages]))
+            yield Step(f"(S3) {name_of(running)} comes to nothing", self.park(left, rest, [*parked.messages]))
 
     # What must not happen
 
@@ -519,6 +599,28 @@ def path_to(came_from: dict[State, tuple[State, Step] | None], state: State) -> 
         state, step = found
         path.append(step)
     return path[::-1]
+
+
+def merged(messages: list[Message]) -> Message:
+    """What a sync is asked by all of them."""
+    return Message(
+        destination_first=any(message.destination_first for message in messages),
+        redelivered=any(message.redelivered for message in messages),
+        upload=next((message.upload for message in messages if message.upload), None),
+    )
+
+
+def handed_back(sync: Sync, position: Position) -> list[Message]:
+    return [Message(upload=position.upload) for _ in sync.held]
+
+
+# Which of the messages that a sync holds stay until it has ended, although a look covers them: their numbers.
+KEPT: dict[str, Callable[[tuple[Held, ...]], set[int]]] = {
+    "all": lambda held: set(range(len(held))),
+    "newest": lambda held: {len(held) - 1},
+    "oldest": lambda _: {0},
+    "none": lambda _: set(),
+}
 
 
 def again(message: Message) -> Message:

@@ -83,7 +83,7 @@ MUTANTS = (
     ),
     Mutant(
         "the identity leaves out LastModified",
-        'head["LastModified"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")',
+        'utc_text(head["LastModified"])',
         '""',
         rules("every_change_of_a_source_object_changes_its_identity"),
     ),

@@ -223,6 +223,16 @@ def test_the_upload_of_a_dead_worker_is_aborted_by_the_next_delivery(world):
     settle(world)
 
 
+def test_the_upload_of_a_dead_worker_is_aborted_by_a_sync_that_its_message_joins(world):
+    world.change("data/a", "put x", size=LARGE)
+    world.work(plan=[("upload_part_copy", ("dies",))])
+    world.pass_time(8000)
+    world.change("data/a", "put y", size=LARGE)
+    joined = [("upload_part_copy", ("receives more",)), ("complete_multipart_upload", ("change", "touch"))]
+    world.work(plan=joined, limit=1, newest_first=True)
+    settle(world)
+
+
 def test_a_message_with_two_keys_of_which_one_fails_stays(world):
     world.change("data/a", "put x")
     world.change("data/b", "put x")

@@ -266,6 +266,12 @@ def test_a_hint_is_read_like_an_event_and_begins_with_the_destination():
     assert got.destination_first
 
 
+def test_a_hint_of_missing_keys_does_not_begin_with_the_destination():
+    got = read_body(hint_body("source", ["a b+c&é", "d"], are_missing=True), settings())
+    assert got.keys == {"a b+c&é", "d"}
+    assert not got.destination_first
+
+
 def test_a_message_that_is_handed_back_carries_its_uploads_and_its_tries():
     uploads = {"big": Upload("upload-1", "identity", 64 * MIB)}
     again = read_body(handed_back_body(event("big"), uploads, 2), settings())

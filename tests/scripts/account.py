@@ -293,7 +293,11 @@ class Account:
         return json.loads(json.dumps(without_volatile(found), default=str, sort_keys=True))
 
     def log_groups(self) -> Any:
-        return self.client("logs").describe_log_groups()["logGroups"]
+        """Each with its metric filters."""
+        logs = self.client("logs")
+        groups = logs.describe_log_groups()["logGroups"]
+        names = [group["logGroupName"] for group in groups]
+        return [groups, [logs.describe_metric_filters(logGroupName=name)["metricFilters"] for name in names]]
 
     def queues(self) -> Any:
         sqs = self.client("sqs")

@@ -29,6 +29,8 @@ IDLE_SECONDS = 60  # EMPTY_POLLS_BEFORE_EXIT times WAIT_TIME_SECONDS
 RECEIVED_A_SECOND = 1_000
 SMALL_HELD, MOST_HELD = 2 * 256 - 10, 4 * 256  # has_room() of mirror/jobs.py, one process
 LONG_SECONDS = 10  # a copy of so many seconds has given its slot back
+OUTAGE_LIMIT = 600  # a worker that can sync no key for so long hands back all and ends (mirror/outage.py)
+REMEMBERED_SECONDS = HOUR  # ECS shows a stopped task for about an hour
 HAND_BACK_SECONDS = 5  # SIGTERM to the messages of long copies being visible again
 
 
@@ -45,6 +47,7 @@ class Scenario(NamedTuple):
     messages: list[Message]
     killed_at: tuple[int, ...] = ()  # all workers die without a word
     interrupted_at: tuple[int, ...] = ()  # Spot takes all workers back
+    outage: range = range(0)  # no key can be synced
 
 
 @dataclass
@@ -54,6 +57,7 @@ class Worker:
     small: deque[Message] = field(default_factory=deque)
     long: int = 0
     last_work: int = 0
+    in_outage: int = 0  # seconds
 
     @property
     def started(self) -> int:
@@ -69,6 +73,10 @@ class Worker:
         started = self.started if self.started <= now else None
         return starter.Task(str(id(self)), self.created, started)
 
+    def ended(self, now: int, exit_code: int) -> starter.Task:
+        code = "EssentialContainerExited"
+        return self.as_task(now)._replace(ended=now, wanted=False, stop_code=code, exit_code=exit_code)
+
 
 class Counts(NamedTuple):
     visible: int
@@ -81,11 +89,12 @@ Formula = Callable[[Counts, list[starter.Task], int], int]
 def count_everything(counts: Counts, tasks: list[starter.Task], _now: int) -> int:
     """Release 1.0.0: messages in flight count, whoever holds them."""
     wanted = math.ceil(sum(counts) / SETTINGS["MESSAGES_PER_WORKER"])
-    return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(tasks))
+    return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(running(tasks)))
 
 
 def count_visible_beside(counts: Counts, tasks: list[starter.Task], _now: int) -> int:
     """Whoever runs counts for nothing; a worker that is starting counts for its share."""
+    tasks = running(tasks)
     starting = sum(task.started is None for task in tasks)
     wanted = len(tasks) - starting + max(starting, math.ceil(counts.visible / SETTINGS["MESSAGES_PER_WORKER"]))
     return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(tasks))
@@ -94,7 +103,16 @@ def count_visible_beside(counts: Counts, tasks: list[starter.Task], _now: int) -
 def count_visible_only(counts: Counts, tasks: list[starter.Task], _now: int) -> int:
     """Whoever runs counts for its share, full or not."""
     wanted = math.ceil(counts.visible / SETTINGS["MESSAGES_PER_WORKER"])
-    return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(tasks))
+    return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(running(tasks)))
+
+
+def as_if_all_went_well(counts: Counts, tasks: list[starter.Task], now: int) -> int:
+    """How a task ended does not count."""
+    return decide(counts, running(tasks), now)
+
+
+def running(tasks: list[starter.Task]) -> list[starter.Task]:
+    return [task for task in tasks if task.wanted]
 
 
 def decide(counts: Counts, tasks: list[starter.Task], now: int) -> int:
@@ -107,6 +125,7 @@ FORMULAS: dict[str, Formula] = {
     "visible only": count_visible_only,
     "starter.py": decide,
 }
+OUTAGE_FORMULAS: dict[str, Formula] = {"exit status not read": as_if_all_went_well, "starter.py": decide}
 
 
 class Row(NamedTuple):
@@ -119,6 +138,7 @@ class Row(NamedTuple):
     lag_p50: int
     lag_max: int
     unfinished: int
+    task_hours: float
 
 
 class Day:
@@ -131,7 +151,8 @@ class Day:
         self.visible: deque[Message] = deque()
         self.returning: list[tuple[int, Message]] = []  # heap: messages nobody holds, by the end of their timeout
         self.workers: list[Worker] = []
-        self.started = self.idle = 0
+        self.ended: list[starter.Task] = []
+        self.started = self.idle = self.ran = 0
 
     def run(self) -> None:
         for now in range(DAY):
@@ -147,27 +168,46 @@ class Day:
                 self.start(now)
             for worker in self.workers:
                 self.work(worker, now)
-            self.workers = [worker for worker in self.workers if now - worker.last_work < IDLE_SECONDS]
+            self.ran += len(self.workers)
+            self.end_workers(now)
 
     def start(self, now: int) -> None:
         in_flight = len(self.returning) + sum(worker.holds() for worker in self.workers)
-        tasks = [worker.as_task(now) for worker in self.workers]
+        self.ended = [task for task in self.ended if now - (task.ended or now) < REMEMBERED_SECONDS]
+        tasks = [worker.as_task(now) for worker in self.workers] + self.ended
         count = self.formula(Counts(len(self.visible), in_flight), tasks, now)
         self.workers += [Worker(now, last_work=now + START_SECONDS) for _ in range(count)]
         self.started += count
 
+    def end_workers(self, now: int) -> None:
+        """Those that are idle for long, and those that an outage lasts too long for."""
+        for worker in list(self.workers):
+            gave_up = worker.in_outage >= OUTAGE_LIMIT
+            if gave_up:
+                self.hand_back(worker, now, HAND_BACK_SECONDS)
+            if gave_up or now - worker.last_work >= IDLE_SECONDS:
+                self.ended.append(worker.ended(now, starter.OUTAGE_STATUS if gave_up else 0))
+                self.workers.remove(worker)
+
     def lose_workers(self, now: int, seconds: int) -> None:
-        """The parts of a long copy that are done stay done."""
         for worker in self.workers:
-            for end, message in [*worker.held, *((now, message) for message in worker.small)]:
-                message.left = min(message.left, max(1, end - now))
-                heapq.heappush(self.returning, (now + seconds, message))
+            self.hand_back(worker, now, seconds)
         self.workers = []
+
+    def hand_back(self, worker: Worker, now: int, seconds: int) -> None:
+        """The parts of a long copy that are done stay done."""
+        for end, message in [*worker.held, *((now, message) for message in worker.small)]:
+            message.left = min(message.left, max(1, end - now))
+            heapq.heappush(self.returning, (now + seconds, message))
 
     def work(self, worker: Worker, now: int) -> None:
         if worker.started > now:
             self.idle += 1
             return
+        if now in self.scenario.outage and (self.visible or worker.holds()):
+            self.meet_outage(worker, now)
+            return
+        worker.in_outage = 0
         while worker.held and worker.held[0][0] <= now:
             message = heapq.heappop(worker.held)[1]
             message.lag = now - message.sent - math.ceil(message.seconds)
@@ -187,6 +227,14 @@ class Day:
         worker.last_work = now if busy else worker.last_work
         self.idle += not busy
 
+    def meet_outage(self, worker: Worker, now: int) -> None:
+        """It holds what it received until it knew, and syncs nothing."""
+        if not worker.in_outage and self.visible and worker.has_room():
+            self.take(worker, self.visible.popleft(), now)
+        worker.in_outage += 1
+        worker.last_work = now
+        self.idle += 1
+
     def take(self, worker: Worker, message: Message, now: int) -> None:
         if message.seconds < 1:
             worker.small.append(message)
@@ -198,7 +246,8 @@ class Day:
         lags = sorted(message.lag for message in self.messages if message.lag >= 0)
         unfinished = len(self.messages) - len(lags)
         middle, most = (lags[len(lags) // 2], lags[-1]) if lags else (0, 0)
-        return Row(self.scenario.name, formula, self.started, round(self.idle / 60), middle, most, unfinished)
+        hours = round(self.ran / HOUR, 1)
+        return Row(self.scenario.name, formula, self.started, round(self.idle / 60), middle, most, unfinished, hours)
 
 
 def scenarios() -> Iterator[Scenario]:
@@ -222,22 +271,29 @@ def scenarios() -> Iterator[Scenario]:
     yield Scenario("two minutes of one a second, every hour", bursts)
 
 
+def outage_of_a_day() -> Scenario:
+    """Nothing can be synced for 21 hours, of a folder of which a file changes every seven seconds."""
+    changes = [Message(second, 1 / 1_000) for second in range(0, DAY - HOUR, 7)]
+    return Scenario("outage from 1:00 to 22:00, one change in 7 s", changes, outage=range(HOUR, 22 * HOUR))
+
+
+def rows_of(scenario: Scenario, formulas: dict[str, Formula]) -> Iterator[Row]:
+    for name, formula in formulas.items():
+        day = Day(scenario, formula)
+        day.run()
+        yield day.row(name)
+
+
 def table() -> list[Row]:
-    rows = []
-    for scenario in scenarios():
-        for name, formula in FORMULAS.items():
-            day = Day(scenario, formula)
-            day.run()
-            rows.append(day.row(name))
-    return rows
+    return [row for scenario in scenarios() for row in rows_of(scenario, FORMULAS)]
 
 
 def main() -> None:
-    print("| scenario | rule | tasks started | idle worker minutes | lag p50 (s) | lag max (s) |")
-    print("|---|---|---:|---:|---:|---:|")
-    for row in table():
+    print("| scenario | rule | tasks started | task hours | idle worker minutes | lag p50 (s) | lag max (s) |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for row in [*table(), *rows_of(outage_of_a_day(), OUTAGE_FORMULAS)]:
         left = f" ({row.unfinished} unfinished)" if row.unfinished else ""
-        numbers = f"{row.started:,} | {row.idle_minutes:,} | {row.lag_p50:,} | {row.lag_max:,}{left}"
+        numbers = f"{row.started:,} | {row.task_hours} | {row.idle_minutes:,} | {row.lag_p50:,} | {row.lag_max:,}{left}"
         print(f"| {row.scenario} | {row.formula} | {numbers} |")
 
 

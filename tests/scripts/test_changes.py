@@ -135,7 +135,7 @@ def changes(account: Account, **settings: str) -> dict[str, str]:
 @pytest.mark.parametrize("tools", CLIS, indirect=True)
 def test_alarms_write_to_the_address_that_is_set_and_to_no_other(account: Account) -> None:
     topic = f"arn:aws:sns:us-east-1:{account.number}:{APP}-alarms"
-    names = [f"alarm {APP}-{name}" for name in ("dead-letters", "behind", "starter-fails")]
+    names = [f"alarm {APP}-{name}" for name in ("dead-letters", "behind", "starter-fails", "outage")]
     account.run("deploy.sh")
     assert topic not in account.topics()
 
@@ -149,5 +149,5 @@ def test_alarms_write_to_the_address_that_is_set_and_to_no_other(account: Accoun
     assert changes(account) == expected
     assert topic not in account.topics()
     ours = {name: alarm for name, (alarm, _) in account.alarms().items() if f"alarm {name}" in names}
-    assert [alarm.get("AlarmActions", []) for alarm in ours.values()] == [[], [], []]
+    assert [alarm.get("AlarmActions", []) for alarm in ours.values()] == [[], [], [], []]
     assert all(re.match("Why: .+ What to do: ./sync.sh", alarm["AlarmDescription"]) for alarm in ours.values())

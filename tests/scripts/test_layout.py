@@ -19,7 +19,9 @@ MAY_SOURCE = {
     "cleanup.sh": r"deploy\.sh|lib/\w+\.sh|local/local\.sh",
     "sync.sh": r"deploy\.sh|lib/(verbs/|verify/)?\w+\.sh|local/local\.sh",
 }
-LOG_PATTERNS = re.compile(r'synced key=|failed key=|reconciled end=|action=(?:copied|deleted|\*)|lag=[*(]|"visible":')
+LOG_PATTERNS = re.compile(
+    r'synced key=|failed key=|reconciled end=|action=(?:copied|deleted|\*)|lag=[*(]|"visible":|ERROR outage|outage over'
+)
 
 
 def scripts(root: Path) -> dict[str, str]:
@@ -152,7 +154,7 @@ PLANTED = {
     "no file has both list_topic and remove_topic": ("lib/resources/topic.sh", r"list_topic\(\)", "show_topic()"),
     "cleanup.sh never calls remove_alarm": ("cleanup.sh", " alarm topic", " topic"),
     "nothing removes what is made as alarm": ("cleanup.sh", " alarm topic", " topic"),
-    "nothing removes what is made as dead-letter queue": ("cleanup.sh", "  queue log_group", "  log_group"),
+    "nothing removes what is made as dead-letter queue": ("cleanup.sh", "  queue metric_filter", "  metric_filter"),
     "cleanup.sh removes a kind twice": ("cleanup.sh", " alarm topic", " alarm alarm topic"),
     "lib/resources/ has no ensure_rule": ("lib/resources/rule.sh", r"ensure_rule\(\)", "make_rule()"),
     "sync.sh does not know logs": ("sync.sh", r"=\(status logs", "=(status"),

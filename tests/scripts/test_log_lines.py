@@ -1,13 +1,14 @@
 """What the worker writes (mirror/log_lines.py) is what the scripts read (lib/log_lines.sh)."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mirror.log_lines import FAILED, LAG, RECONCILED, SYNCED, quoted
+from mirror.log_lines import FAILED, LAG, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER, RECONCILED, SYNCED, quoted
 
 ROOT = Path(__file__).parents[2]
 KEY = 'a "b" \\ é\t.txt'
@@ -23,6 +24,13 @@ SYNCED_LINE = line("INFO", SYNCED, quoted(KEY), "copied", 1024, 0.25, LAG % 1.5)
 DELETED_LINE = line("INFO", SYNCED, quoted(KEY), "deleted", 0, 0.25, "")
 FAILED_LINE = line("ERROR", FAILED, quoted(KEY), 2, 3, 'operation=CopyObject error=AccessDenied message="no"')
 RECONCILED_LINE = line("INFO", RECONCILED, "complete", 0, "listed=5 missing=1 seconds=0.2 keys/s=25")
+REASON = 'operation=CopyObject error=AccessDenied message="no: never"'
+OUTAGE_LINES = [
+    line("ERROR", OUTAGE, 10, REASON),
+    line("INFO", OUTAGE_OVER, 12),
+    line("ERROR", OUTAGE_ENDS, 600, REASON),
+]
+IN_A_KEY = line("INFO", SYNCED, quoted("x ERROR outage: 1 keys"), "copied", 1, 0.25, "")
 
 
 def in_bash(script: str, text: str = "") -> str:
@@ -43,6 +51,7 @@ def rows(*lines: str) -> str:
         ("SYNCED_LAG", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE]),
         ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE]),
         ("RECONCILED_LINE", [RECONCILED_LINE], [SYNCED_LINE, FAILED_LINE]),
+        ("OUTAGE_LINE", OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
     ],
 )
 def test_a_pattern_finds_its_line_and_no_other(pattern: str, found: list[str], not_found: list[str]) -> None:
@@ -56,6 +65,28 @@ def test_a_failure_is_read_with_its_key_attempt_and_reason() -> None:
     assert failure["key"] == KEY
     assert failure["attempt"].strip() == "attempt=2/3"
     assert failure["reason"] == 'operation=CopyObject error=AccessDenied message="no"'
+
+
+def test_an_outage_is_read_with_its_reason_and_how_it_went_on() -> None:
+    found = json.loads(in_bash("outages_of", rows(*OUTAGE_LINES)))
+    assert [(row["at"], row["event"], row["seconds"], row["reason"]) for row in found] == [
+        (STAMP, "began", None, REASON),
+        (STAMP, "over", 12, None),
+        (STAMP, "ended", 600, REASON),
+    ]
+
+
+def test_the_alarm_counts_the_lines_that_an_outage_begins_and_ends_with() -> None:
+    """CloudWatch Logs User Guide, "Filter pattern syntax": no groups, and no space in a regular expression."""
+    pattern = in_bash('printf "%s" "$OUTAGE_FILTER"')
+    assert re.fullmatch(r"%[\w^\\+]+%", pattern)
+    lines = [*OUTAGE_LINES, IN_A_KEY, SYNCED_LINE, FAILED_LINE]
+    assert [text for text in lines if re.search(pattern.strip("%"), text)] == [OUTAGE_LINES[0], OUTAGE_LINES[2]]
+
+
+def test_the_newest_of_the_rows_gives_its_time() -> None:
+    assert in_bash("newest_of", rows(SYNCED_LINE, line("INFO", "older"))) == STAMP
+    assert in_bash("newest_of", rows()) == ""
 
 
 def test_the_lag_is_read_as_a_number() -> None:

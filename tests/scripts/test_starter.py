@@ -380,6 +380,7 @@ def test_the_report_is_returned_and_logged_in_one_line(cloud: Cloud, capsys: pyt
         "stopped": 0,
         "failures": [],
         "failing": "",
+        "trial": "",
     }
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line) for line in lines] == [report]
@@ -599,6 +600,91 @@ def test_pauses_between_attempts_grow_to_a_quarter_of_an_hour() -> None:
 def test_tasks_that_take_minutes_to_fail_are_tried_one_at_a_time_too() -> None:
     created = attempts_in(86_400, seconds_to_fail=240, tasks_at_first=100)
     assert len(created) - 100 == len({*created[100:]}) < 100
+
+
+# A worker that ended with exit status 3 could sync no key, whichever it tried, for ten minutes.
+
+
+def in_outage(age: float, ended: float = 0, code: str = "EssentialContainerExited") -> dict[str, Any]:
+    return stopped(running(age), code, EXITED, ended, 3)
+
+
+def done(age: float, ended: float) -> dict[str, Any]:
+    return stopped(running(age), "EssentialContainerExited", EXITED, ended, 0)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "seconds"),
+    [
+        ([in_outage(700, 10)], 50),  # it ran for more than ten minutes
+        ([in_outage(700, 10, "SpotInterruption")], 50),
+        ([in_outage(1500, 810), in_outage(740, 10)], 790),  # as long as it has been going wrong
+        ([in_outage(3000, 2300), in_outage(2200, 1500), in_outage(720, 10)], 890),  # a quarter of an hour at most
+        ([done(3000, 2900), in_outage(700, 10)], 50),  # what went well before does not count
+        ([running(700), in_outage(690, 10)], 50),  # nor what has been running since before that
+    ],
+)
+def test_a_worker_that_ended_in_an_outage_has_no_successor_before_a_pause(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str], tasks: list[dict[str, Any]], seconds: int
+) -> None:
+    cloud.has_messages(10_000, 0)
+    cloud.has_tasks(*tasks)
+    with pytest.raises(RuntimeError, match=r"ended in an outage: .* \(exit code 3\)"):
+        starter.handler({}, None)
+    report = json.loads(capsys.readouterr().out)
+    assert report["started"] == {}
+    assert report["failing"].endswith(f"; the next one is started in {seconds} s")
+
+
+def test_after_the_pause_one_worker_is_tried_and_no_second_beside_it(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud.has_messages(10_000, 0)
+    cloud.has_tasks(in_outage(800, 70), in_outage(800, 70))
+    cloud.starts(1, ["FARGATE_SPOT"])
+    with pytest.raises(RuntimeError, match="the next one is starting"):
+        starter.handler({}, None)
+    assert json.loads(capsys.readouterr().out)["started"] == {"FARGATE_SPOT": 1}
+
+    cloud.has_messages(10_000, 0)
+    cloud.has_tasks(in_outage(1300, 600), running(500))
+    report = starter.handler({}, None)
+    assert (report["started"], report["running"], report["wanted"], report["failing"]) == ({}, 1, 2, "")
+    assert report["trial"].endswith("(exit code 3); one is tried alone, until it has run for 660 s")
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        done(500, 20),  # it found nothing to do any more
+        running(800),  # in an outage it would have ended by now
+        stopped(running(900), "SpotInterruption", "Your Spot Task was interrupted.", 60, 0),
+    ],
+)
+def test_a_later_good_worker_ends_the_pauses_of_an_outage(cloud: Cloud, good: dict[str, Any]) -> None:
+    live = int(good["desiredStatus"] == "RUNNING")
+    cloud.has_messages(10_000, 0)
+    cloud.has_tasks(in_outage(2000, 1200), in_outage(1900, 1200), good)
+    cloud.starts(2 - live, ["FARGATE_SPOT"] * (2 - live))
+    report = starter.handler({}, None)
+    assert (report["failing"], report["trial"]) == ("", "")
+
+
+def test_a_worker_that_spot_takes_back_soon_has_not_shown_that_an_outage_is_over(cloud: Cloud) -> None:
+    cloud.has_messages(10_000, 0)
+    cloud.has_tasks(in_outage(2000, 1200), stopped(running(300), "SpotInterruption", "interrupted", 60, 0))
+    cloud.starts(1, ["FARGATE_SPOT"])
+    with pytest.raises(RuntimeError, match="ended in an outage"):
+        starter.handler({}, None)
+
+
+def test_an_outage_of_a_day_costs_a_quarter_of_the_task_hours_and_ends_within_half_an_hour() -> None:
+    scenario = starter_simulation.outage_of_a_day()
+    blind, ours = starter_simulation.rows_of(scenario, starter_simulation.OUTAGE_FORMULAS)
+    assert blind.task_hours > 40
+    assert ours.task_hours < 12
+    assert (blind.unfinished, ours.unfinished) == (0, 0)
+    assert ours.lag_max < len(scenario.outage) + 1800
 
 
 # The rule against simpler ones, over simulated days.

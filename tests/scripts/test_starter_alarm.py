@@ -1,4 +1,4 @@
-"""The alarm on the starter fires within a quarter of an hour of the first failed run, at every poll rate."""
+"""When the alarms on the starter and on outages fire, and for how long."""
 
 import json
 import os
@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 
+import starter
+
 ROOT = Path(__file__).parents[2]
 MINUTE = 60
 
 
 def starter_alarm(rate: int) -> dict[str, Any]:
+    return alarm_of("ensure_starter_alarm", rate)
+
+
+def alarm_of(function: str, rate: int = 1) -> dict[str, Any]:
     """The alarm as deploy.sh puts it."""
-    script = "set_names; TOPIC_ARN=arn; ensure_alarm() { printf '%s' \"$1\"; }; ensure_starter_alarm"
+    script = f"set_names; TOPIC_ARN=arn; ensure_alarm() {{ printf '%s' \"$1\"; }}; {function}"
     command = ["bash", "-c", f"source '{ROOT}/deploy.sh'; {script}"]
     environment = {"PATH": os.environ["PATH"], "LAMBDA_POLL_RATE": str(rate)}
     return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
@@ -54,3 +60,21 @@ def test_the_periods_are_ones_that_cloudwatch_takes(rate: int) -> None:
     assert alarm["Period"] % 60 == 0
     assert alarm["Period"] * alarm["EvaluationPeriods"] <= 86_400
     assert 1 <= alarm["DatapointsToAlarm"] <= alarm["EvaluationPeriods"]
+
+
+def test_the_alarm_on_outages_fires_at_the_first_line_and_does_not_rest_between_two_workers() -> None:
+    """From the last line of a worker to the next one: the longest pause, the starter's rule, a start, ten keys that S3
+    is too busy for five minutes to answer."""
+    alarm = alarm_of("ensure_outage_alarm")
+    assert fires_at(alarm, [100]) == 100
+    assert alarm["Period"] * (alarm["EvaluationPeriods"] - 1) >= starter.PAUSE_SECONDS[1] + MINUTE + MINUTE + 5 * MINUTE
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"]) == ("s3-to-s3express-sync", "Outages", [])
+
+
+def test_the_alarm_on_outages_has_the_metric_that_the_filter_of_the_log_counts_into() -> None:
+    script = f"source '{ROOT}/deploy.sh'; set_names; outage_filter"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    (counted,) = json.loads(done.stdout)["metricTransformations"]
+    alarm = alarm_of("ensure_outage_alarm")
+    assert (counted["metricNamespace"], counted["metricName"]) == (alarm["Namespace"], alarm["MetricName"])
+    assert "defaultValue" not in counted  # it would be paid for every hour

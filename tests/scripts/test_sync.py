@@ -21,6 +21,8 @@ from world import MIRROR as MIRROR_OF_WORLD
 from world import SOURCE as SOURCE_OF_WORLD
 from world import World
 
+from mirror.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
+
 ROOT = Path(__file__).parents[2]
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
 SOURCE, MIRROR = "local-source", "local-destination--use1-az4--x-s3"
@@ -28,6 +30,9 @@ APP = "s3-to-s3express-sync"
 DEAD_LETTERS = f"{APP}-dlq"
 KEPT = {"hello.txt": "hello\n", "empty.dat": "", "nested/deeper/changes.json": '{"version": 1}\n'}
 DENY = '{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"s3:GetObject","Resource":"*"}]}'
+WHY = "operation=CopyObject error=AccessDenied"
+BEGAN = f"ERROR {OUTAGE % (10, WHY)}"
+OVER, ENDED = f"INFO {OUTAGE_OVER % 90}", f"ERROR {OUTAGE_ENDS % (600, WHY)}"
 # Both generations of the CLI where tests/run installed them, else the one in PATH.
 CLIS = [path for name in ("AWS_CLI_V1", "AWS_CLI_V2") if (path := os.environ.get(name))] or [
     shutil.which("aws") or "aws"
@@ -174,6 +179,19 @@ def test_the_local_cloud_has_the_metrics_that_the_dashboard_shows(operator: Oper
     assert {(namespace, name, value) for namespace, name, _, value, _ in shown} <= known
 
 
+def test_status_reads_an_outage_in_the_log(either_cli: Operator):
+    log = ["--log-group-name", f"/ecs/{APP}-task", "--log-stream-name", "worker/worker/gone"]
+    either_cli.aws("logs", "create-log-stream", *log)
+    lines = [f"2099-01-01T00:00:0{second}.000Z {line}" for second, line in enumerate([BEGAN, ENDED])]
+    events = [{"timestamp": int(time.time() * 1000), "message": line} for line in lines]
+    either_cli.aws("logs", "put-log-events", *log, "--log-events", json.dumps(events))
+    found = either_cli.status()
+    either_cli.aws("logs", "delete-log-stream", *log)
+    assert found["outage"]["state"] == "ended"
+    assert (found["outage"]["seconds"], found["outage"]["reason"]) == (600, WHY)
+    assert found["outage"]["since"] == "2099-01-01T00:00:00.000Z"
+
+
 def test_logs_shows_what_the_worker_and_the_starter_wrote(either_cli: Operator):
     status, output, log = either_cli.sync("logs", "--since", "1h")
     assert status == 0, log
@@ -274,6 +292,26 @@ def test_a_parked_message_is_shown_with_its_reason_and_brought_back_to_success(o
     assert operator.sync("redrive")[0] == 0
 
 
+def test_an_outage_is_told_while_it_goes_on_and_after_it_ended_a_worker_and_costs_no_message(operator: Operator):
+    folder = operator.project.parent / "many"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number}.txt").write_text("x")
+    role = ["--role-name", f"{APP}-task-role", "--policy-name", "deny"]
+    operator.aws("iam", "put-role-policy", *role, "--policy-document", DENY)
+    operator.aws("s3", "cp", "--recursive", "--quiet", str(folder), f"s3://{SOURCE}/many/")
+    found = wait_for(lambda: (found := operator.status())["outage"] and found)
+    assert (found["state"], found["outage"]["event"]) == ("failing", "began"), found
+    assert re.search("error=(403|AccessDenied)", found["outage"]["reason"])
+    wait_for(lambda: "ended in an outage" in " ".join(operator.status()["reasons"]))
+    assert "after 2" in operator.sync("status")[1]  # seconds: twenty times RETRY_BASE_SECONDS
+    operator.aws("iam", "delete-role-policy", *role)
+    listing = ("s3api", "list-objects-v2", "--bucket", MIRROR, "--prefix", "many/")
+    wait_for(lambda: operator.aws(*listing).count('"Key"') == 60)
+    assert operator.count(DEAD_LETTERS) == 0
+    assert operator.status()["outage"]["state"] in ("over", "ended")
+
+
 def test_purge_deletes_what_is_no_event(operator: Operator):
     url = json.loads(operator.aws("sqs", "get-queue-url", "--queue-name", DEAD_LETTERS))["QueueUrl"]
     operator.aws("sqs", "send-message", "--queue-url", url, "--message-body", "what is this")
@@ -321,6 +359,7 @@ def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World):
     world.standin.delete(SOURCE_OF_WORLD, "gone")
     world.standin.fault("HeadObject", "error", key="^refused$", status=403, code="403", times=0)
     lines = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="1", RETRY_BASE_SECONDS="1").splitlines()
+    lines.append(outage := f"2026-11-25T00:01:04.000Z {BEGAN}")
     rows = [{"@timestamp": 65.0, "@logStream": "worker/worker/1", "@message": line} for line in lines]
     found = {
         widget["properties"]["title"]: answer(widget["properties"]["query"], rows)
@@ -334,7 +373,7 @@ def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World):
     ]
     assert found["Bytes a minute"] == [{"bin": 60, "bytes": 12_582_913}]
     assert found["Workers"] == [{"bin": 60, "workers": 1}]
-    assert [row["@message"] for row in found["Last failures"]] == failed
+    assert [row["@message"] for row in found["Last failures"]] == [*failed, outage]
     (lag,) = found["Lag from event to copy (s)"]
     assert 0 < lag["p50"] <= lag["p99"] < 60
 
@@ -442,6 +481,74 @@ def test_the_one_word_of_status(changed: dict[str, Any], state: str):
     judged = json.loads(done.stdout)
     assert judged["state"] == state, judged
     assert bool(judged["reasons"]) == (state in ("behind", "failing"))
+
+
+NOON = 1795608000  # 2026-11-25
+
+
+def log_row(task: str, clock: str, line: str) -> dict[str, str]:
+    return {"@logStream": f"worker/worker/{task}", "@message": f"2026-11-25T{clock}:00.000Z {line}"}
+
+
+def status_with(rows: list[dict[str, str]], parts: dict[str, Any]) -> tuple[str, str]:
+    """(the one word, all that is printed) at noon, with these lines of workers in the log."""
+    script = f"source '{ROOT}/sync.sh'; set_names; now() {{ echo {NOON}; }}; query() {{ printf '%s' \"$ROWS\"; }}"
+    script += "; parts=$(cat); last_outages | jq --argjson parts \"$parts\" '$parts + {outages: .}' | choose_outage"
+    command = ["bash", "-c", f"{script} | judge | print_status"]
+    environment = {**os.environ, "ROWS": json.dumps(rows)}
+    lag: dict[str, Any] = {"lag": {"count": 0, "newest": ""}, "failures": {"count": 0, "newest": []}}
+    numbers = {"visible": 0, "in_flight": 0, "running": 0, "wanted": 0, "started": {}, "failures": []}
+    text = json.dumps(IDLE | lag | {"starter": IDLE["starter"] | {"decision": numbers}} | parts)
+    done = subprocess.run(command, input=text, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split("\n")[0], done.stdout
+
+
+RUNNING = {"workers": [{"id": "a", "capacity": "FARGATE_SPOT", "status": "RUNNING"}]}
+WAITING = {"queue": IDLE["queue"] | {"visible": 4000}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts", "word", "told"),
+    [
+        ([], {}, "idle", "none in the last hour"),
+        ([("a", "11:55", BEGAN)], RUNNING | WAITING, "failing", f"since 2026-11-25T11:55:00.000Z, it goes on: {WHY}"),
+        ([("a", "10:10", BEGAN)], RUNNING | WAITING, "failing", f"since 2026-11-25T10:10:00.000Z, it goes on: {WHY}"),
+        (
+            [("a", "11:55", BEGAN), ("a", "11:57", OVER)],
+            RUNNING | WAITING,
+            "working",
+            f"since 2026-11-25T11:55:00.000Z, over after 90 s: {WHY}",
+        ),
+        (
+            [("a", "11:40", BEGAN), ("a", "11:50", ENDED), ("b", "11:20", BEGAN), ("b", "11:22", OVER)],
+            WAITING,
+            "failing",
+            f"since 2026-11-25T11:40:00.000Z, after 600 s the worker ended (exit status 3): {WHY}",
+        ),
+        (
+            [("b", "11:40", BEGAN), ("b", "11:50", ENDED), ("a", "11:55", BEGAN)],
+            RUNNING | WAITING,
+            "failing",
+            f"since 2026-11-25T11:55:00.000Z, it goes on: {WHY}",
+        ),
+        ([("b", "11:55", BEGAN)], RUNNING, "working", f"its worker was stopped before the end: {WHY}"),
+        ([("a", "10:40", BEGAN), ("a", "10:50", OVER)], RUNNING, "working", "none in the last hour"),
+        (
+            [("b", "11:40", BEGAN), ("b", "11:50", ENDED)],
+            RUNNING | WAITING | {"lag": {"count": 1, "p50": 1, "p99": 1, "newest": "2026-11-25T11:58:00.000Z"}},
+            "working",
+            "after 600 s the worker ended (exit status 3)",
+        ),
+    ],
+)
+def test_status_tells_an_outage_since_when_why_and_how_it_ended(
+    rows: list[tuple[str, str, str]], parts: dict[str, Any], word: str, told: str
+):
+    newest_first = sorted((log_row(*row) for row in rows), key=lambda row: row["@message"], reverse=True)
+    found, output = status_with(newest_first, parts)
+    assert (found, told in output) == (word, True), output
+    assert ("no key can be synced since" in output) == ("it goes on" in told)
+    assert ("mend the reason" in output) == ("none in" not in told and "over after" not in told)
 
 
 PULL = "TaskFailedToStart: CannotPullContainerError: i/o timeout"

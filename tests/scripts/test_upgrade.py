@@ -56,7 +56,8 @@ def test_a_deployment_of_1_0_0_is_brought_up_to_date_in_one_run_that_loses_nothi
     account.project = now
     output, _ = account.run("deploy.sh", **settings)
     made = [line for line in output.splitlines() if line.endswith(": created")]
-    assert [line.split()[1] for line in made] == ["image"], output  # of the code as it is now
+    # The image of the code as it is now, and what 1.0.0 did not have.
+    assert [line.split()[1] for line in made] == ["image", "metric", "alarm"], output
     assert dict(CHANGED.findall(output))[f"notification {SOURCE} {APP}"] == "events or filter"
     for call in account.recorder.writes:
         assert "Delete" not in call.operation, call

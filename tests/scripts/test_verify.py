@@ -12,7 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_sync import APP, CLIS, DENY, MIRROR, SOURCE, Operator, operator_of_a_deployment, wait_for
+from test_sync import (
+    APP,
+    BEGAN,
+    CLIS,
+    DENY,
+    ENDED,
+    MIRROR,
+    OVER,
+    ROOT,
+    SOURCE,
+    WHY,
+    Operator,
+    operator_of_a_deployment,
+    wait_for,
+)
 
 DENY_START = '{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"ecs:RunTask","Resource":"*"}]}'
 CASES = {
@@ -225,6 +239,40 @@ BROKEN = {
         "./sync.sh --local redrive --list",
     ),
 }
+
+RUN_BEGAN = 1795608000  # 2026-11-25, noon
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_over", "why"),
+    [
+        ([("a", "11:59", BEGAN)], False, "since 2026-11-25T11:59:00.000Z no key can be synced: " + WHY),
+        ([("a", "12:02", BEGAN)], False, ""),  # for less than a minute
+        ([("a", "12:02", BEGAN)], True, "since 2026-11-25T12:02:00.000Z no key can be synced: " + WHY),
+        ([("b", "11:59", BEGAN)], True, ""),  # its task has stopped
+        ([("a", "11:59", BEGAN), ("a", "12:01", OVER)], True, ""),
+        ([("b", "11:50", BEGAN), ("b", "12:00", ENDED)], False, f"for 600 s no key could be synced, .*: {WHY}"),
+        ([("b", "11:49", BEGAN), ("b", "11:59", ENDED)], True, ""),  # before this run
+        ([("a", "12:00", f'INFO synced key="{BEGAN}" action=copied')], True, ""),
+        ([], True, ""),
+    ],
+)
+def test_an_outage_of_the_workers_is_a_broken_link(
+    lines: list[tuple[str, str, str]], is_over: bool, why: str, tmp_path: Path
+) -> None:
+    events = [
+        {"logStreamName": f"worker/worker/{task}", "message": f"2026-11-25T{clock}:00.000Z {line}"}
+        for task, clock, line in lines
+    ]
+    (tmp_path / "tasks").write_text('[{"id": "a", "status": "RUNNING"}, {"id": "b", "status": "STOPPED"}]')
+    script = f"""source '{ROOT}/sync.sh'; set_names; VIA=""; VERIFY_DIR='{tmp_path}' VERIFY_BEGAN={RUN_BEGAN}
+        now() {{ echo {RUN_BEGAN + 150}; }}; aws_or_nothing() {{ printf '%s' "$EVENTS"; }}
+        for read in read_starter_lines read_tasks; do eval "$read() {{ :; }}"; done
+        for link in event starter task copy; do eval "find_break_of_$link() {{ :; }}"; done
+        find_broken_link {str(is_over).lower()}"""
+    environment = {**os.environ, "EVENTS": json.dumps({"events": events})}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert re.fullmatch(f"no copy\t{why}\t./sync.sh status\n" if why else "", done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("fault", BROKEN)

@@ -12,7 +12,8 @@ or, from a test:
 Objects have a size and a history but no bytes, so their size costs nothing. Requests are not authenticated. The verbs
 of the control API, POST /_standin/<verb> with {"args": [...], "kwargs": {...}}, are the functions in VERBS; the
 object that running_standin() gives has each of them as a method. standin_s3.py lists the S3 operations and names their
-files, what they work on is in standin_store.py, and SQS is in standin_sqs.py.
+files, what they work on is in standin_store.py, and SQS is in standin_sqs.py. What can go wrong on demand is in
+standin_faults.py and standin_tokens.py.
 """
 
 import argparse
@@ -24,8 +25,6 @@ import functools
 import hashlib
 import inspect
 import json
-import random
-import re
 import signal
 import subprocess
 import sys
@@ -45,61 +44,14 @@ import standin_checks
 import standin_objects
 import standin_s3
 import standin_sqs
+from standin_faults import Disconnect, Fault, fail
+from standin_lags import Lags
 from standin_limits import MAX_OBJECT
 from standin_sqs import SQS, Queue, SQSError
 from standin_store import GIB, S3, Answer, Bucket, Notification, Object, Request, S3Error
+from standin_tokens import EXPIRED
 
 CONTROL = "/_standin/"
-
-
-class Disconnect(Exception):
-    """Close the connection without an answer."""
-
-
-@dataclass
-class Fault:
-    """A rule that makes requests fail. It applies to requests of one operation, and of one bucket (or queue) and of
-    keys that a regular expression finds, if given; after the first `skip` of them; `times` times (0: always), each
-    time with `probability`.
-
-    kind: error          answer `status` and `code`, do nothing
-          error_in_200   answer 200 with `code` in the body, do nothing
-          empty_200      answer 200 without a body, do nothing
-          reset          close the connection, do nothing
-          hang           wait `seconds`, then close the connection, do nothing
-          lost           do the work, then close the connection
-          delay          wait `seconds`, then go on as usual
-    """
-
-    operation: str
-    kind: str
-    bucket: str = ""
-    key: str = ""
-    skip: int = 0
-    times: int = 1
-    probability: float = 1.0
-    status: int = 500
-    code: str = "InternalError"
-    message: str = "planted by a test"
-    seconds: float = 3600.0
-    seed: int = 0
-    used: int = 0
-
-    def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)
-
-    def applies(self, operation: str, bucket: str, key: str) -> bool:
-        if operation != self.operation or (self.bucket and bucket != self.bucket):
-            return False
-        if (self.key and not re.search(self.key, key)) or (self.times and self.used >= self.times):
-            return False
-        if self.skip:
-            self.skip -= 1
-            return False
-        if self.random.random() >= self.probability:
-            return False
-        self.used += 1
-        return True
 
 
 @dataclass
@@ -132,9 +84,14 @@ class Server:
     def __init__(self) -> None:
         self.url = ""
         self.empty_poll: float | None = None
+        self.connections: set[Connection] = set()
+        self.players: set[asyncio.Task[None]] = set()
         self.reset()
 
     def reset(self) -> None:
+        for task in self.players:
+            task.cancel()
+        self.to_play = 0
         self.sqs = SQS()
         self.sqs.url = self.url
         self.sqs.empty_poll = self.empty_poll
@@ -143,6 +100,7 @@ class Server:
         self.latency: dict[str, Latency] = {}
         self.stats = Stats()
         self.records: list[dict[str, Any]] | None = None
+        self.lags: Lags | None = None
 
     async def answer(self, request: Request) -> Answer:
         """Raises Disconnect when the connection is to be closed instead."""
@@ -158,6 +116,8 @@ class Server:
                 await fail(fault, SQSError if is_sqs else S3Error)
             if fault and fault.kind == "empty_200":
                 return Answer()
+            if self.s3.tokens.is_expired(request.headers):
+                raise (SQSError if is_sqs else S3Error)(*EXPIRED)
             answer = await (self.run_sqs if is_sqs else self.run_s3)(operation, function, request)
             if fault and fault.kind == "lost":
                 raise Disconnect
@@ -190,24 +150,14 @@ class Server:
             await asyncio.sleep((latency.ms + latency.ms_per_gib * moved / GIB) / 1000)
 
     def find_fault(self, operation: str, request: Request) -> Fault | None:
-        bucket = request.bucket
+        bucket, service = request.bucket, "S3"
         if "x-amz-target" in request.headers:
-            bucket = json.loads(request.body).get("QueueUrl", "").rsplit("/", 1)[-1]
-        return next((fault for fault in self.faults if fault.applies(operation, bucket, request.key)), None)
+            bucket, service = json.loads(request.body).get("QueueUrl", "").rsplit("/", 1)[-1], "SQS"
+        return next((fault for fault in self.faults if fault.applies(operation, service, bucket, request.key)), None)
 
     def record(self, operation: str, request: Request) -> None:
         entry = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
         self.records.append(entry | {"operation": operation, "body": request.body.decode("latin-1")})
-
-
-async def fail(fault: Fault, error: type[S3Error] | type[SQSError]) -> None:
-    """What a fault does before the work of the request, or instead of it."""
-    if fault.kind in ("delay", "hang"):
-        await asyncio.sleep(fault.seconds)
-    if fault.kind in ("reset", "hang"):
-        raise Disconnect
-    if fault.kind in ("error", "error_in_200"):
-        raise error(fault.code, fault.message, status=fault.status if fault.kind == "error" else 200)
 
 
 # ---------------------------------------------------------------- HTTP
@@ -220,16 +170,21 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.parser = httptools.HttpRequestParser(self)
         self.long_poll: asyncio.Task | None = None
+        self.is_frozen = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.server.connections.add(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """What is under way in S3 goes on without its client; a long poll does not."""
+        self.server.connections.discard(self)
         if self.long_poll:
             self.long_poll.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if self.is_frozen:
+            return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -334,6 +289,32 @@ def put(
     return describe(new)
 
 
+def together(server: Server, calls: list[tuple[str, list[Any], dict[str, Any]]]) -> None:
+    """Several verbs in one call, each with its arguments; what they answer is dropped."""
+    for verb, positional, named in calls:
+        VERBS[verb](server, *positional, **named)
+
+
+def play(server: Server, calls: list[tuple[str, list[Any], dict[str, Any]]], per_second: float) -> None:
+    """As together(), but one after the other, evenly, so many a second; playing() says how many are still to come."""
+    task = asyncio.get_running_loop().create_task(play_all(server, calls, per_second))
+    server.players.add(task)
+    task.add_done_callback(server.players.discard)
+
+
+async def play_all(server: Server, calls: list[tuple[str, list[Any], dict[str, Any]]], per_second: float) -> None:
+    server.to_play += len(calls)
+    begun = time.monotonic()
+    for number, call in enumerate(calls):
+        await asyncio.sleep(max(0.0, begun + number / per_second - time.monotonic()))
+        together(server, [call])
+        server.to_play -= 1
+
+
+def playing(server: Server) -> int:
+    return server.to_play
+
+
 def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024) -> None:
     for key in keys:
         put(server, bucket, key, size)
@@ -421,6 +402,16 @@ def queue(server: Server, name: str) -> dict[str, int]:
     return {"visible": visible, "in_flight": in_flight, "delayed": delayed}
 
 
+def receives(server: Server, name: str) -> dict[int, int]:
+    """{receives: how many messages of the queue had so many}: the deleted ones, those it holds, and those that went
+    to the dead-letter queue."""
+    held = server.sqs.queues[name]
+    counts = held.receives.copy()
+    dead = server.sqs.queues[held.dead_letter_queue].messages if held.dead_letter_queue else {}
+    counts.update(message.receive_count for message in [*held.messages.values(), *dead.values()])
+    return dict(sorted(counts.items()))
+
+
 def shorten_empty_polls(server: Server, seconds: float | None) -> None:
     """Answer a long poll after that time if its queue holds no message at all; None: after the time it asks for.
 
@@ -438,8 +429,41 @@ def faults(server: Server) -> list[dict[str, Any]]:
     return [dataclasses.asdict(rule) for rule in server.faults]
 
 
+def freeze(server: Server) -> None:
+    """No request on a connection that is open now is answered: a firewall has forgotten it."""
+    for connection in server.connections:
+        connection.is_frozen = True
+
+
 def clear_faults(server: Server) -> None:
     server.faults.clear()
+
+
+def tokens(server: Server, **settings: float) -> None:
+    """For how long what is handed out from now on is good: session_seconds, key_seconds (below 0: it has ended)."""
+    for name, value in settings.items():
+        setattr(server.s3.tokens, name, value)
+
+
+def expire_tokens(server: Server, kind: str) -> None:
+    """Every "session" or "key" so far is refused from now on: ExpiredToken."""
+    server.s3.tokens.expire(kind)
+
+
+def watch(server: Server, source: str, mirror: str) -> None:
+    """Measure from now on how long the mirror takes to show the changes of the source, for lags() and behind()."""
+    server.lags = Lags(server.s3, source, mirror)
+    server.s3.on_change = server.lags.on_change
+
+
+def lags(server: Server) -> dict[str, dict[str, list[float]]]:
+    """{first folder of the keys: {"shown": seconds of each change that the mirror showed, "waiting": of the others}}"""
+    return server.lags.report() if server.lags else {}
+
+
+def behind(server: Server) -> dict[str, int]:
+    """{first folder of the keys: how many changes of the source the mirror does not show yet}"""
+    return dict(server.lags.behind) if server.lags else {}
 
 
 def latency(server: Server, operation: str, ms: float = 0.0, ms_per_gib: float = 0.0) -> None:
@@ -467,8 +491,9 @@ VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
         reset, create_bucket, configure_bucket, delete_bucket, put, put_many, change, delete, expire, restore, objects,
-        versions, uploads, notify, create_queue, send, messages, queue, shorten_empty_polls, fault, faults,
-        clear_faults, latency, stats, record, requests,
+        versions, uploads, notify, create_queue, send, messages, queue, receives, shorten_empty_polls, fault, faults,
+        freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record, requests, together,
+        play, playing,
     )
 }  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 import base64
 import bisect
-import time
 import zlib
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, quote
@@ -126,15 +125,21 @@ def list_buckets(s3: S3, request: Request) -> Answer:
     return xml("ListAllMyBucketsResult", f"<Owner><ID>{ACCOUNT}</ID></Owner><Buckets>{''.join(rows)}</Buckets>")
 
 
-def create_session(_s3: S3, request: Request) -> Answer:
+def create_session(s3: S3, request: Request) -> Answer:
     """Answered for a missing bucket too: with a custom endpoint boto3 asks for a session before CreateBucket."""
     if not request.bucket.endswith("--x-s3"):
         raise S3Error("InvalidRequest", "CreateSession is for directory buckets only")
+    token, end = s3.tokens.new("session")
     credentials = (
         f"<Credentials><AccessKeyId>standin</AccessKeyId><SecretAccessKey>standin</SecretAccessKey>"
-        f"<SessionToken>standin</SessionToken><Expiration>{iso(time.time() + 300)}</Expiration></Credentials>"
+        f"<SessionToken>{token}</SessionToken><Expiration>{iso(end)}</Expiration></Credentials>"
     )
     return xml("CreateSessionResult", credentials)
+
+
+def get_credentials(s3: S3, _request: Request) -> Answer:
+    """No operation of S3: what a task asks the container agent for."""
+    return Answer(body=s3.tokens.credentials(), headers={"content-type": "application/json"})
 
 
 def general_purpose_only(s3: S3, request: Request) -> Bucket:

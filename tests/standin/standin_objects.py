@@ -48,8 +48,16 @@ def head_object(s3: S3, request: Request) -> Answer:
     return Answer(headers=headers | {name: value for name, value in optional.items() if value})
 
 
-def get_object(_s3: S3, _request: Request) -> Answer:
-    raise S3Error("NotImplemented", "The stand-in keeps no bytes: nothing in this project may read an object")
+def get_object(s3: S3, request: Request) -> Answer:
+    """Only the first byte, by which a client asks why it may not look at an object."""
+    if request.headers.get("range") != "bytes=0-0":
+        raise S3Error("NotImplemented", "The stand-in keeps no bytes: nothing in this project may read an object")
+    found = find(find_bucket(s3, request), request.key)
+    if is_archived(found):
+        raise S3Error("InvalidObjectState")
+    if found.size == 0:
+        raise S3Error("InvalidRange")
+    return Answer(206, b"\0", {"etag": f'"{found.etag}"', "content-range": f"bytes 0-0/{found.size}"})
 
 
 def put_object(s3: S3, request: Request) -> Steps:

@@ -13,6 +13,7 @@ from standin_buckets import (
     create_session,
     get_bucket_location,
     get_bucket_versioning,
+    get_credentials,
     get_object_tagging,
     head_bucket,
     list_buckets,
@@ -22,6 +23,7 @@ from standin_buckets import (
 )
 from standin_objects import copy_object, delete_object, delete_objects, get_object, head_object, put_object
 from standin_store import S3, Answer, Request, S3Error
+from standin_tokens import CREDENTIALS
 from standin_uploads import (
     abort_multipart_upload,
     complete_multipart_upload,
@@ -67,6 +69,8 @@ SUB_RESOURCES = {"acl", "annotation", "attributes", "cors", "delete", "encryptio
 
 def operation_of(request: Request) -> tuple[str, Callable]:
     """Name and function of the operation a request asks for."""
+    if request.bucket == CREDENTIALS:
+        return "GetCredentials", get_credentials
     what = "object" if request.key else "bucket" if request.bucket else "service"
     sub_resource = next((name for name in request.query if name in SUB_RESOURCES), "")
     if "x-amz-copy-source" in request.headers:

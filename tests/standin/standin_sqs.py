@@ -12,6 +12,7 @@ import json
 import struct
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,8 @@ MAX_DELAY = 900
 MAX_VISIBILITY = 43_200  # 12 hours
 MAX_WAIT = 20
 MAX_BATCH = 10
+MAX_IN_FLIGHT = 120_000
+FULL_SECONDS = 0.2  # between two looks at a queue that has as many in flight
 
 Arguments = dict[str, Any]
 
@@ -31,6 +34,7 @@ ERRORS = {
     "EmptyBatchRequest": "AWS.SimpleQueueService.EmptyBatchRequest",
     "InvalidParameterValue": "InvalidParameterValue",
     "MessageNotInflight": "AWS.SimpleQueueService.MessageNotInflight",
+    "OverLimit": "OverLimit",
     "QueueDoesNotExist": "AWS.SimpleQueueService.NonExistentQueue",
     "ReceiptHandleIsInvalid": "ReceiptHandleIsInvalid",
     "TooManyEntriesInBatchRequest": "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
@@ -74,9 +78,11 @@ class Queue:
     max_receive_count: int = 0  # 0: no redrive policy
     dead_letter_queue: str = ""
     max_visibility: int = MAX_VISIBILITY  # lower it to reach the 12-hour cap in a test
+    max_in_flight: int = MAX_IN_FLIGHT
     messages: dict[str, Message] = field(default_factory=dict)
     schedule: list[tuple[float, int, str]] = field(default_factory=list)  # heap of (visible at, number, message id)
     arrivals: int = 0
+    receives: Counter[int] = field(default_factory=Counter)  # of the messages that were deleted
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -241,6 +247,10 @@ async def receive_message(sqs: SQS, arguments: Arguments) -> Arguments:
     wait = check_range(arguments, "WaitTimeSeconds", 0, MAX_WAIT, 0)
     visibility = check_range(arguments, "VisibilityTimeout", 0, MAX_VISIBILITY, queue.visibility_timeout)
     began = time.time()
+    while is_full(queue):
+        if time.time() >= began + wait:
+            return over_limit(queue, wait)
+        await asyncio.sleep(FULL_SECONDS)
     while not (taken := sqs.take(queue, limit, visibility)):
         deadline = began + poll_seconds(sqs, queue, wait)
         if time.time() >= deadline:
@@ -254,6 +264,17 @@ async def receive_message(sqs: SQS, arguments: Arguments) -> Arguments:
             continue
     asked = {*arguments.get("MessageSystemAttributeNames", []), *arguments.get("AttributeNames", [])}
     return {"Messages": [received(queue, message, asked) for message in taken]} if taken else {}
+
+
+def is_full(queue: Queue) -> bool:
+    return len(queue.messages) >= queue.max_in_flight <= depth(queue)["ApproximateNumberOfMessagesNotVisible"]
+
+
+def over_limit(queue: Queue, wait: int) -> Arguments:
+    """With so many in flight short polling is refused, long polling finds nothing (SQS Guide, visibility timeout)."""
+    if wait:
+        return {}
+    raise SQSError("OverLimit", f"{queue.max_in_flight} messages are in flight.", status=403)
 
 
 def poll_seconds(sqs: SQS, queue: Queue, wait: int) -> float:
@@ -308,6 +329,7 @@ def delete_message(sqs: SQS, arguments: Arguments) -> Arguments:
     queue = sqs.queue(arguments)
     if message := find_message(queue, arguments["ReceiptHandle"]):
         del queue.messages[message.id]
+        queue.receives[message.receive_count] += 1
         queue.changed.set()
     return {}
 

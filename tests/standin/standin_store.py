@@ -15,6 +15,8 @@ from typing import NamedTuple
 from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
+from standin_tokens import Tokens
+
 ACCOUNT = "111122223333"
 REGION = "us-east-1"
 MIB = 1024**2
@@ -33,6 +35,7 @@ ERRORS = {
     "InvalidPart": (400, "One or more of the specified parts could not be found. The part may not have been uploaded,"
                          " or the specified entity tag may not match the part's entity tag."),
     "InvalidPartOrder": (400, "The list of parts was not in ascending order. Parts must be ordered by part number."),
+    "InvalidRange": (416, "The requested range is not satisfiable"),
     "InvalidRequest": (400, "Invalid Request"),
     "InvalidStorageClass": (400, "The storage class you specified is not valid"),
     "KeyTooLongError": (400, "Your key is too long"),
@@ -166,6 +169,8 @@ class S3:
         self.generation = 0
         self.sequencer = 0
         self.random = random.Random(0)
+        self.tokens = Tokens()
+        self.on_change: Callable[[Bucket, str], None] = lambda _bucket, _key: None
 
     def token(self) -> str:
         return f"{self.random.getrandbits(128):032x}"
@@ -183,6 +188,7 @@ class S3:
         if key not in bucket.objects:
             bucket.order = None
         bucket.objects[key] = [*versions, new]
+        self.on_change(bucket, key)
         self.notify(bucket, key, new, event)
 
     def delete(self, bucket: Bucket, key: str, reason: str = "ObjectRemoved") -> Object | None:
@@ -193,6 +199,7 @@ class S3:
             return marker
         if gone := bucket.objects.pop(key, None):
             bucket.order = None
+            self.on_change(bucket, key)
             self.notify(bucket, key, gone[-1], f"{reason}:Delete")
         return None
 
@@ -206,6 +213,7 @@ class S3:
             if not versions:
                 del bucket.objects[key]
                 bucket.order = None
+            self.on_change(bucket, key)
             self.notify(bucket, key, gone, "ObjectRemoved:Delete")
         return gone
 

@@ -188,6 +188,19 @@ def test_reading_bytes_fails_and_is_counted(standin, s3):
     assert standin.stats()["requests"]["GetObject"] == 1
 
 
+def test_the_first_byte_may_be_read_to_learn_why_a_look_was_refused(standin, s3):
+    """API, GetObject"""
+    first = {"Bucket": SOURCE, "Range": "bytes=0-0"}
+    standin.put(SOURCE, "a")
+    standin.put(SOURCE, "empty", 0)
+    standin.put(SOURCE, "archived", storage_class="GLACIER")
+    assert s3.get_object(Key="a", **first)["ContentRange"] == "bytes 0-0/1024"
+    assert refusal(s3.get_object, Key="empty", **first) == (416, "InvalidRange")
+    assert refusal(s3.get_object, Key="archived", **first) == (403, "InvalidObjectState")
+    standin.configure_bucket(SOURCE, list_permission=False)
+    assert refusal(s3.get_object, Key="missing", **first) == (403, "AccessDenied")
+
+
 @pytest.mark.parametrize("bucket", [SOURCE, MIRROR, "missing"])
 def test_head_of_a_missing_key_and_of_a_missing_bucket_look_the_same(s3, bucket):
     """API, HeadObject: no body, so no error code"""

@@ -235,7 +235,7 @@ def test_a_source_that_may_not_be_read_does_not_count_as_absent(world):
     world.standin.delete(SOURCE, "a")
     output = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="8")
     assert set(world.mirrored()) == {"a"}
-    assert 'operation=HeadObject error=403 message="Forbidden" advice="let the task role use s3:GetObject' in output
+    assert 'operation=HeadObject error=AccessDenied message="Access Denied" advice="let the task role use s3:' in output
 
 
 def test_an_archived_object_fails_with_a_line_that_says_so_and_is_copied_once_restored(world):

@@ -7,23 +7,21 @@ import socketserver
 import ssl
 import subprocess
 import threading
-import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
-import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from world import MIRROR, SOURCE
 
 from mirror.aws import wire
-from mirror.aws.boto3_clients import Boto3S3, Boto3Sqs
-from mirror.aws.crt_s3 import SESSION_MARGIN, CrtS3
+from mirror.aws.boto3_clients import Boto3S3, Boto3Sqs, make_session
+from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.endpoints import Endpoint
-from mirror.aws.http import Answer, CrtHttp
+from mirror.aws.http import Answer, CrtHttp, valid_keys
 from mirror.buckets import Buckets
 from mirror.errors import is_busy, outcome_unknown
 from mirror.objects import source_from_head
@@ -96,7 +94,7 @@ def real_aws(monkeypatch, run):
     for name, value in {"ACCESS_KEY_ID": "ROLEKEY", "SECRET_ACCESS_KEY": "secret", "SESSION_TOKEN": "token"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     sent: list = []
-    session = boto3.Session()
+    session = make_session()
 
     def settings(source: str) -> Settings:
         given = {"REGION": "eu-north-1", "SRC_BUCKET": source, "DST_BUCKET": DIRECTORY, "QUEUE_URL": "https://q"}
@@ -117,8 +115,9 @@ def real_aws(monkeypatch, run):
         return CrtS3(settings(source), run(http()), boto3_s3)
 
     def listen() -> None:
-        for client in (s3, sqs):
-            client.meta.events.register("before-send", keep)
+        for client in [*vars(boto3_s3).values(), *vars(boto3_sqs).values()]:
+            if hasattr(client, "meta"):
+                client.meta.events.register("before-send", keep)
 
     queue_url = "https://sqs.eu-north-1.amazonaws.com/111122223333/sync-q"
     queue = CrtSqs(run(http()), boto3_sqs, queue_url)
@@ -219,45 +218,20 @@ def test_only_copies_are_signed_with_the_task_role_on_a_directory_bucket(real_aw
     assert scope(copy)[1] == ["eu-north-1", "s3express", "aws4_request"]
 
 
-def test_one_session_serves_many_requests_at_once(real_aws):
+def test_one_session_serves_the_crt_and_all_clients_of_boto3(real_aws):
     objects = real_aws.crt("source")
     real_aws.listen()
+    plain, key = real_aws.boto3_s3, {"Bucket": DIRECTORY, "Key": "k"}
 
     async def many() -> None:
-        await asyncio.gather(*(objects.session_credentials() for _ in range(20)))
+        await open_destination(Buckets(objects.settings, objects, SideBySide(1)))
+        await asyncio.gather(*(valid_keys(objects.session) for _ in range(20)))
+        for call in (plain.head_object, plain.delete_object, plain.create_multipart_upload):
+            await call(**key)
 
     real_aws.run(many())
-    assert len(real_aws.sent) == 1
-
-
-def test_a_session_is_renewed_before_it_ends(real_aws):
-    objects = real_aws.crt("source")
-    real_aws.listen()
-    real_aws.run(objects.session_credentials())
-    objects.session_ends = time.time() + SESSION_MARGIN - 1
-    real_aws.run(objects.session_credentials())
-    assert len(real_aws.sent) == 2
-
-
-def test_the_heartbeat_renews_a_session_in_use_before_a_request_has_to_wait_for_it(real_aws):
-    objects = real_aws.crt("source")
-    real_aws.listen()
-    real_aws.run(objects.renew_session())
-    assert real_aws.sent == []
-    real_aws.run(objects.session_credentials())
-    objects.session_ends = time.time() + SESSION_MARGIN + 30
-    real_aws.run(objects.renew_session())
-    real_aws.run(objects.session_credentials())
-    assert len(real_aws.sent) == 2
-
-
-def test_the_session_is_there_before_the_first_request_needs_it(real_aws):
-    objects = real_aws.crt("source")
-    real_aws.listen()
-    real_aws.run(open_destination(Buckets(objects.settings, objects, SideBySide(1))))
-    assert objects.session is real_aws.run(objects.session_credentials())
-    sessions = [request for request in real_aws.sent if request.url.endswith("?session")]
-    assert len(sessions) == 2  # boto3's own, and this
+    assert len([request for request in real_aws.sent if request.url.endswith("?session")]) == 1
+    assert {request.headers.get("x-amz-s3session-token") for request in real_aws.sent} == {None, b"session-token"}
 
 
 def test_the_request_headers_are_those_of_the_service_model(real_aws):
@@ -356,17 +330,17 @@ def test_an_answer_that_came_in_time_keeps_its_connection_for_the_next_request(w
     world.put("a")
     objects = world.worker().buckets.s3
     world.run(objects.head_object(Bucket=SOURCE, Key="a"))
-    [connection] = [connection for idle in objects.http.idle.values() for connection in idle]
+    [(connection, _)] = [idle for host in objects.http.idle.values() for idle in host]
     assert objects.http.deadlines == {}
     world.run(objects.head_object(Bucket=SOURCE, Key="a"))
-    assert [list(idle) for idle in objects.http.idle.values()] == [[connection]]
+    assert [idle[0] for host in objects.http.idle.values() for idle in host] == [connection]
 
 
 def test_a_connection_that_was_closed_meanwhile_is_not_used_again(world):
     world.put("a")
     objects = world.worker().buckets.s3
     world.run(objects.head_object(Bucket=SOURCE, Key="a"))
-    [connection] = objects.http.idle["127.0.0.1:" + world.standin.url.rpartition(":")[2]]
+    [(connection, _)] = objects.http.idle["127.0.0.1:" + world.standin.url.rpartition(":")[2]]
     connection.close().result(10)
     assert world.run(objects.head_object(Bucket=SOURCE, Key="a"))["ContentLength"] == 1024
 

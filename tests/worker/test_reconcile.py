@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote_plus
 
@@ -59,7 +60,8 @@ def examples(output: str) -> set[tuple[str, str]]:
 def queued(world: World) -> list[str]:
     """The keys that messages in the queue ask to look at, in order."""
     bodies = [json.loads(message["body"]) for message in world.standin.messages(QUEUE)]
-    assert all(body["Records"][0]["eventName"] == "Look" for body in bodies)
+    for body in bodies:
+        assert {record["eventName"] for record in body["Records"]} in ({"Look"}, {"Missing"})
     return [unquote_plus(record["s3"]["object"]["key"]) for body in bodies for record in body["Records"]]
 
 
@@ -133,6 +135,46 @@ def test_objects_from_before_the_deployment_are_all_copied_once(world: World):
     assert world.requests()["CopyObject"] == 1234
 
 
+def requests_of(world: World, act: Callable[[], object]) -> Counter[str]:
+    before = Counter(world.requests())
+    act()
+    return Counter(world.requests()) - before
+
+
+def test_a_missing_key_is_copied_without_a_look_at_the_destination(world: World):
+    """Two HeadObject for each: of the source before and after the copy."""
+    world.standin.configure_bucket(SOURCE, notification=None)
+    world.standin.put_many(SOURCE, [f"old/{number}" for number in range(100)])
+    assert reconcile(world)[0] == 0
+    made = requests_of(world, world.run_worker)
+    assert (made["HeadObject"], made["CopyObject"]) == (200, 100)
+    assert world.is_equal()
+
+
+def test_a_stale_key_is_looked_at_in_the_destination_first(synced: World):
+    synced.put("data/1/1", 2048)
+    assert reconcile(synced)[0] == 0
+    made = requests_of(synced, synced.run_worker)
+    assert (made["HeadObject"], made["CopyObject"]) == (3, 1)
+    assert synced.is_equal()
+
+
+@pytest.mark.parametrize("meanwhile", ["copied", "deleted", "copied as an older version"])
+def test_a_key_that_is_not_missing_any_more_when_its_message_comes_ends_right(synced: World, meanwhile: str):
+    synced.put("data/new")
+    assert reconcile(synced)[0] == 0
+    if meanwhile == "deleted":
+        synced.standin.delete(SOURCE, "data/new")
+    else:
+        synced.run_worker()
+        synced.standin.send(QUEUE, hint_body(SOURCE, ["data/new"], are_missing=True))
+    if meanwhile == "copied as an older version":
+        synced.put("data/new", 2048)
+    synced.run_worker()
+    assert synced.is_equal()
+    assert synced.is_empty()
+
+
 def test_only_the_deep_look_finds_a_change_that_sizes_and_times_hide(synced: World):
     synced.standin.change(SOURCE, "data/1/5", headers={"x-amz-meta-colour": "blue"})
     assert reconcile(synced, "--dry-run")[0] == 0
@@ -161,6 +203,25 @@ def test_a_key_that_cannot_be_looked_at_is_named_and_the_others_are_queued(synce
     assert (status, found(output)) == (1, {"missing": 1, "stale": 2, "ghost": 1, "unreadable": 1})
     assert "data/1/1" not in queued(synced)
     assert len(queued(synced)) == 4
+
+
+@pytest.mark.parametrize("bucket", [SOURCE, MIRROR])
+def test_an_empty_answer_to_a_listing_is_no_end_of_it(synced: World, bucket: str):
+    plant(synced)
+    synced.standin.fault("ListObjectsV2", "empty_200", bucket=bucket, times=0)
+    status, output = reconcile(synced)
+    assert status == 3
+    assert "reconcile stopped, it is safe to run it again: error=Unfinished" in output
+    assert queued(synced) == []
+
+
+def test_credentials_that_are_refused_stop_it_instead_of_making_every_key_unreadable(synced: World):
+    plant(synced)
+    synced.standin.fault("HeadObject,GetObject", "error", status=400, code="ExpiredToken", times=0)
+    status, output = reconcile(synced)
+    assert status == 3
+    assert "operation=HeadObject error=ExpiredToken" in output
+    assert "cannot look at key" not in output
 
 
 def test_s3_being_busy_is_waited_for(synced: World):

@@ -1,0 +1,164 @@
+"""Keys that end, those of the task role and of an S3 Express session: renewed before that, in a thread of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
+from botocore.parsers import ResponseParserError
+
+from mirror.errors import describe
+
+log = logging.getLogger("worker")
+
+ROLE_MARGIN = 15 * 60  # seconds before their end from which on keys are renewed; botocore's own for a role
+SESSION_MARGIN = 2 * 60  # a session lasts five minutes
+RETRY_SECONDS = 5  # between two tries; for so long the failure of one is that of all who ask
+YOUNG_SECONDS = 10  # a session that was made less than so long ago is not the reason for a refusal
+
+
+class Keys(NamedTuple):
+    """What the signers of botocore and of the CRT take. `ends`: seconds since the epoch."""
+
+    access_key: str
+    secret_key: str
+    token: str | None
+    account_id: str | None = None  # botocore has this field
+    ends: float = math.inf
+
+
+class RenewedKeys:
+    """Stands for botocore's credentials object in its signers.
+
+    botocore renews keys within a request, which waits for that, and fails it during the last ten minutes in which they
+    are valid (RefreshableCredentials). Here a request waits only if there are no valid keys. The threads of boto3 and
+    the event loop share it, so it has a lock.
+    """
+
+    method = "renewed"  # botocore asks where credentials come from
+
+    def __init__(self, name: str, fetch: Callable[[], Keys], margin: float) -> None:
+        self.name = name
+        self.fetch = fetch
+        self.margin = margin
+        self.keys: Keys | None = None
+        self.made = -math.inf  # by the monotonic clock
+        self.next_try = -math.inf
+        self.failure: Exception | None = None  # of the last try
+        self.is_renewing = False
+        self.lock = threading.Lock()
+
+    def valid(self) -> Keys | None:
+        """None if there are none; never waits. Has them renewed if they end soon."""
+        keys = self.keys
+        if keys is None:
+            return None
+        left = keys.ends - time.time()
+        if left < self.margin:
+            self.renew_early()
+        return keys if left > 0 else None
+
+    def get_frozen_credentials(self) -> Keys:
+        """botocore's name. Waits if there are no valid keys. Raises ClientError or BotoCoreError."""
+        held = self.keys
+        return self.valid() or self.instead_of(held)
+
+    def get_deferred_property(self, name: str) -> Callable[[], Any]:
+        """botocore asks for the account so, where an endpoint depends on it."""
+        return lambda: getattr(self.get_frozen_credentials(), name, None)
+
+    def instead_of(self, held: Keys | None) -> Keys:
+        """Other keys than these; one fetches them, and the others wait for that. Raises why there are none."""
+        with self.lock:
+            if self.keys is held or self.keys is None:
+                return self.renew()
+            return self.keys
+
+    def after_refusal(self, used: Keys | None) -> Keys | None:
+        """Other keys than those that S3 refused, None if these are too young to be the reason."""
+        if self.keys is used and time.monotonic() - self.made < YOUNG_SECONDS:
+            return None
+        return self.instead_of(used)
+
+    # What may last
+
+    def renew_early(self) -> None:
+        if self.is_renewing or time.monotonic() < self.next_try:
+            return
+        self.is_renewing = True
+        threading.Thread(target=self.renew_in_thread, name=f"renews the {self.name}", daemon=True).start()
+
+    def renew_in_thread(self) -> None:
+        try:
+            with self.lock, contextlib.suppress(ClientError, BotoCoreError):  # noted, and told
+                self.renew()
+        finally:
+            self.is_renewing = False
+
+    def renew(self) -> Keys:
+        """Fetches new keys; fails without asking if that failed a moment ago. To be called with the lock held."""
+        if self.failure and time.monotonic() < self.next_try:
+            raise self.failure.with_traceback(None)
+        try:
+            self.keys = self.fetch_valid()
+            self.made = time.monotonic()
+        except (ClientError, BotoCoreError) as error:
+            self.tell_failure(error)
+            raise
+        finally:
+            self.next_try = time.monotonic() + RETRY_SECONDS
+        if self.failure:
+            log.info("renewed the %s", self.name)
+        self.failure = None
+        return self.keys
+
+    def fetch_valid(self) -> Keys:
+        """Raises CredentialRetrievalError for an answer that makes no sense, and for keys that have ended already.
+
+        botocore raises RuntimeError for those, and KeyError or ValueError for odd answers of a credentials endpoint.
+        """
+        try:
+            keys = self.fetch()
+        except (RuntimeError, KeyError, ValueError, ResponseParserError) as error:
+            raise CredentialRetrievalError(provider=self.name, error_msg=f"{type(error).__name__}: {error}") from error
+        if keys.ends <= time.time():
+            raise CredentialRetrievalError(provider=self.name, error_msg="they have ended already")
+        return keys
+
+    def tell_failure(self, error: Exception) -> None:
+        """Once, while the keys are valid; after that the requests tell."""
+        left = self.keys.ends - time.time() if self.keys else 0
+        if left > 0 and not self.failure:
+            log.warning("could not renew the %s yet, they end in %d s: %s", self.name, left, describe(error))
+        self.failure = error
+
+
+# --- Where they come from ---------------------------------------------------------------------------------------------
+
+
+def keys_of_role(found: Any) -> RenewedKeys:
+    """`found`: the credentials that botocore found for this process, of whichever kind."""
+
+    def fetch() -> Keys:
+        keys = found.get_frozen_credentials()
+        ends = getattr(found, "_expiry_time", None)  # of what botocore can renew
+        return Keys(keys.access_key, keys.secret_key, keys.token, ends=ends.timestamp() if ends else math.inf)
+
+    return RenewedKeys("credentials", fetch, ROLE_MARGIN)
+
+
+def keys_of_session(client: Any, bucket: str) -> RenewedKeys:
+    """A session for a directory bucket. `client`: of boto3, with short timeouts."""
+
+    def fetch() -> Keys:
+        found = client.create_session(Bucket=bucket)["Credentials"]
+        ends = found["Expiration"].timestamp()
+        return Keys(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"], ends=ends)
+
+    return RenewedKeys("S3 Express session", fetch, SESSION_MARGIN)

@@ -1,0 +1,72 @@
+"""Draws what soak.py saw: memory of each process, what waits, and when which fault was there.
+
+.cache/bench/venv/bin/python tests/bench/soak_plot.py .cache/bench/soak/soak.csv
+"""
+
+import csv
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+COLOURS = {"worker 1": "#0072b2", "worker 2": "#d55e00", "queue": "#000000", "behind": "#009e73"}
+LABELS = {
+    "worker 1": "worker 1 lives through it all",
+    "worker 2": "worker 2 is killed and stopped",
+    "queue": "messages in the queue",
+    "behind": "changes the mirror does not show",
+}
+
+Lines = dict[str, list[tuple[float, float]]]
+
+
+def read(path: Path) -> tuple[Lines, list[tuple[float, float, str]]]:
+    """Name -> points (minute, value), and the faults: (minute, minutes, name)."""
+    lines: Lines = defaultdict(list)
+    faults = []
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            minute = float(row["second"]) / 60
+            if row["what"] == "fault":
+                faults.append((minute, float(row["value"]) / 60, row["name"]))
+            else:
+                lines[f"{row['what']}|{row['name']}"].append((minute, float(row["value"])))
+    return lines, faults
+
+
+def draw(path: Path) -> Path:
+    """The picture beside the table."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines, faults = read(path)
+    figure, (memory, waiting) = pyplot.subplots(2, 1, figsize=(11, 7), sharex=True, layout="constrained")
+    for name, points in lines.items():
+        what = name.partition("|")[0]
+        draw_line(memory if what.startswith("worker") else waiting, what, points)
+    for axis in (memory, waiting):
+        for minute, minutes, _ in faults:
+            axis.axvspan(minute, minute + max(minutes, 0.02), color="#999999", alpha=0.25, linewidth=0)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    memory.legend(loc="lower right")
+    waiting.legend(loc="upper right")
+    memory.set_ylabel("MiB of each process")
+    waiting.set_ylabel("number")
+    waiting.set_xlabel(f"minutes; grey: one of {len({name for _, _, name in faults})} faults beside those at all times")
+    picture = path.with_suffix(".svg")
+    figure.savefig(picture)
+    return picture
+
+
+def draw_line(axis: Any, what: str, points: list[tuple[float, float]]) -> None:
+    """One entry in the legend for all processes of a worker."""
+    shown = axis.get_legend_handles_labels()[1]
+    label = LABELS[what] if LABELS[what] not in shown else None
+    axis.plot(*zip(*points, strict=True), color=COLOURS[what], linewidth=1, label=label)
+
+
+if __name__ == "__main__":
+    print(draw(Path(sys.argv[1])))

@@ -1,0 +1,53 @@
+"""The scenarios and the soak are no tests, but what they name has to exist, and their commands have to work."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from standin import VERBS
+from standin_faults import Fault
+
+BENCH = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _bench_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+
+
+def test_every_scenario_names_what_there_is() -> None:
+    from pressure_runs import STEPS
+    from pressure_scenarios import SCENARIOS
+
+    for scenario in SCENARIOS.values():
+        for fault in scenario.faults:
+            Fault(**{"kind": "error", **fault})
+        assert {verb for _, verb, _ in scenario.steps} <= VERBS.keys() | STEPS.keys()
+        groups = {load.group for load in scenario.loads}
+        assert {scenario.goal, scenario.lag} <= {"", "queue", "end", *groups}, scenario.name
+        assert [step[0] for step in scenario.steps] == sorted(step[0] for step in scenario.steps)
+
+
+def test_every_event_of_the_soak_names_what_there_is() -> None:
+    from soak import Soak
+    from soak_faults import ALWAYS, EVENTS
+
+    for fault in [*ALWAYS, *(fault for event in EVENTS for fault in event.faults)]:
+        Fault(**{"kind": "error", **fault})
+    assert [event.action for event in EVENTS if event.action and not hasattr(Soak, event.action)] == []
+
+
+def test_a_scenario_runs_and_tells_what_the_worker_suffered(tmp_path: Path) -> None:
+    command = [sys.executable, BENCH / "pressure.py", "--quick", "--only", "own-faults", "--output", tmp_path]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    ((scenario, _, figures),) = json.loads((tmp_path / "results.json").read_text())
+    assert scenario == "own-faults"
+    assert figures["shown"] == "100/100"
+    assert figures["dead"] == 1, "the key that is refused"
+    assert figures["receives, most"] == 3
+    assert figures["seconds"] < 30
+    assert figures["status"] == 0
+    assert "| own-faults |" in ended.stdout

@@ -1,0 +1,123 @@
+"""Our signatures equal those of the CRT and of botocore."""
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import awscrt.auth
+import awscrt.http
+import botocore.auth
+import pytest
+from botocore.auth import S3ExpressAuth, S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
+
+from mirror.aws.signing import EMPTY_BODY, SESSION_HEADER, TOKEN_HEADER, Keys, Request, date_text, sign
+
+REGION = "eu-north-1"
+NOON = datetime(2026, 11, 25, 12, 0, 9, tzinfo=UTC)
+KEYS = ReadOnlyCredentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
+KEYS_WITH_TOKEN = ReadOnlyCredentials("ASIAEXAMPLE", "secret/+=", "token/+==" * 40)
+
+EMPTY = ("x-amz-content-sha256", EMPTY_BODY)
+COPY_HEADERS = [
+    ("x-amz-copy-source", "source/" + quote("a b+é~(x)'*!?&=#%;,:@$", safe="/~")),
+    ("If-None-Match", "*"),
+    ("Content-Disposition", '  attachment;   filename="a  b.csv"\t'),
+    ("x-amz-meta-sync-source", "e 2026-11-25T01:02:03Z 5 null 0123456789ab"),
+    ("x-amz-meta-a-b", ""),
+    ("x-amz-meta-a", "=?UTF-8?Q?=E6=97=A5?="),
+    ("x-amz-meta-a.b_c", ", ;:\"'\\|`~^<>[]{}()@!#$%&*+=?"),
+]
+ODD_KEYS = [
+    "k",
+    "a b+é/~(x)'*!?&=#%;,:@$.txt",
+    "/lead//trail/",
+    "a/../b/./c",
+    "日本/\u00fc\u0301",
+    "%41%zz",
+    "\x01\x7f",
+]
+# service, keys, header of the token, further headers, query, body
+CASES = {
+    "a look": ("s3", KEYS_WITH_TOKEN, TOKEN_HEADER, [EMPTY], "", b""),
+    "keys without a token": ("s3", KEYS, TOKEN_HEADER, [EMPTY], "", b""),
+    "a look in a session": ("s3express", KEYS_WITH_TOKEN, SESSION_HEADER, [EMPTY], "", b""),
+    "a copy": ("s3express", KEYS_WITH_TOKEN, TOKEN_HEADER, [EMPTY, *COPY_HEADERS], "", b""),
+    "a part": ("s3express", KEYS_WITH_TOKEN, TOKEN_HEADER, [EMPTY], "?partNumber=7&uploadId=AEu%2B%2F%3D~%20x", b""),
+    "the queue": (
+        "sqs",
+        KEYS_WITH_TOKEN,
+        TOKEN_HEADER,
+        [("X-Amz-Target", "AmazonSQS.ReceiveMessage")],
+        "",
+        b'{"a": 1}',
+    ),
+}
+
+
+def request_of(key: str, headers: list[tuple[str, str]], query: str, body: bytes) -> Request:
+    headers = [("host", "bucket.s3.eu-north-1.amazonaws.com"), *headers]
+    return Request("PUT", f"/{quote(key, safe='/~')}{query}", headers, body)
+
+
+def authorization(headers: list[tuple[str, str]]) -> str:
+    return next(value for name, value in headers if name.lower() == "authorization")
+
+
+def of_crt(request: Request, service: str, keys: Keys, token_header: str) -> str:
+    algorithms = awscrt.auth.AwsSigningAlgorithm
+    sent = [header for header in request.headers if header != EMPTY]  # the CRT adds it by itself
+    signed = awscrt.http.HttpRequest(request.method, request.path, awscrt.http.HttpHeaders(sent))
+    provider = awscrt.auth.AwsCredentialsProvider.new_static(keys.access_key, keys.secret_key, keys.token)
+    body = {"signed_body_value": EMPTY_BODY, "signed_body_header_type": awscrt.auth.AwsSignedBodyHeaderType(1)}
+    if request.body:
+        body = {"signed_body_value": hashlib.sha256(request.body).hexdigest()}
+    config = awscrt.auth.AwsSigningConfig(
+        algorithm=algorithms.V4_S3EXPRESS if token_header == SESSION_HEADER else algorithms.V4,
+        credentials_provider=provider,
+        region=REGION,
+        service=service,
+        date=NOON,
+        use_double_uri_encode=False,
+        should_normalize_uri_path=False,
+        **body,
+    )
+    awscrt.auth.aws_sign_request(signed, config).result(10)
+    return authorization(list(signed.headers))
+
+
+def of_botocore(request: Request, service: str, keys: Keys, token_header: str) -> str:
+    host = dict(request.headers)["host"]
+    signed = AWSRequest(request.method, f"https://{host}{request.path}", dict(request.headers), request.body)
+    if token_header == SESSION_HEADER:
+        signer = S3ExpressAuth(keys, service, REGION, identity_cache=None)
+    else:
+        signer = (SigV4Auth if service == "sqs" else S3SigV4Auth)(keys, service, REGION)
+    signer.add_auth(signed)
+    return str(signed.headers["Authorization"])
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_signature_equals_those_of_the_crt_and_of_botocore(monkeypatch, case, key):
+    service, keys, token_header, headers, query, body = CASES[case]
+    monkeypatch.setattr(time, "time", NOON.timestamp)
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: NOON)
+    request = request_of("" if body else key, headers, query, body)
+    others = [of(request, service, keys, token_header) for of in (of_crt, of_botocore)]
+    sign(request, REGION, service, keys, token_header)
+    assert [authorization(request.headers)] * 2 == others
+
+
+def test_the_date_and_the_key_of_a_signature_are_those_of_its_day(monkeypatch):
+    signatures = []
+    for moment in ("2026-11-25T23:59:59+00:00", "2026-11-26T00:00:00+00:00"):
+        seconds = datetime.fromisoformat(moment).timestamp()
+        monkeypatch.setattr(time, "time", lambda seconds=seconds: seconds)
+        request = request_of("k", [EMPTY], "", b"")
+        sign(request, REGION, "s3", KEYS)
+        assert dict(request.headers)["X-Amz-Date"] == date_text(int(seconds))
+        signatures.append(authorization(request.headers))
+    assert [signature.split("/")[1] for signature in signatures] == ["20261125", "20261126"]
