@@ -129,7 +129,7 @@ class Soak:
         begun = self.seconds()
         self.standin.clear_faults()
         for fault in event.faults:
-            self.standin.fault(**{"times": 0, **fault})
+            self.standin.fault(**{"times": 0, "until": event.seconds, **fault})
         self.plant()
         if event.action:
             getattr(self, event.action)()
