@@ -95,14 +95,14 @@ class Soak:
 
     def stop_worker(self) -> None:
         """Its end is waited for meanwhile: changes are played, faults stay."""
-        self.workers[1].process.send_signal(signal.SIGTERM)
-        begun = time.monotonic()
-        while self.workers[1].is_running() and time.monotonic() < begun + END_SECONDS:
+        stopped, begun = self.workers[1], time.monotonic()
+        stopped.process.send_signal(signal.SIGTERM)
+        while stopped.is_running() and time.monotonic() < begun + END_SECONDS:
             self.pass_time(0.5)
         self.longest_end = max(self.longest_end, time.monotonic() - begun)
-        if self.workers[1].is_running():
+        if stopped.is_running():
             self.statuses["killed, it did not end"] += 1
-            self.workers[1].kill()
+            stopped.kill()
 
     def kill_a_child(self) -> None:
         children = self.workers[1].children()
