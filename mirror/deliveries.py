@@ -288,9 +288,12 @@ class Deliveries:
         if refusal in LOST_RECEIPT_CODES and not delivery.finished:
             delivery.due_at = NEVER
             log.warning("a message is no longer ours, another worker may get it: error=%s", refusal)
-        elif refusal or delivery.finished:  # then it is to be visible, and this may have been told last
+        elif refusal:
             delivery.due_at = now
-        else:
+        elif delivery.show_at is not None:  # it is to be visible, and SQS may have taken this last
+            delivery.due_at = now
+            self.held.add(delivery)
+        elif not delivery.finished:
             delivery.visible_at = now + seconds
             delivery.due_at = NEVER if self.is_used_up(delivery) else now + self.settings.visibility_extend_interval
 

@@ -208,7 +208,7 @@ class Run:
         """One look: what is due, and the worker."""
         while self.flows and self.flows[0].start <= self.seconds():
             self.play(self.flows.pop(0))
-        while self.steps and self.steps[0][0] <= self.seconds():
+        if self.steps and self.steps[0][0] <= self.seconds():
             _, verb, arguments = self.steps.pop(0)
             STEPS[verb](self) if verb in STEPS else getattr(self.standin, verb)(**arguments)
         self.current.look()
@@ -267,7 +267,12 @@ class Run:
 
 
 def kill_a_child(run: Run) -> None:
-    kill_one(run.current.children()[0])
+    """As soon as there is one."""
+    children = run.current.children()
+    if children:
+        kill_one(children[0])
+    else:
+        run.steps.insert(0, (run.seconds() + LOOK_SECONDS, "kill_a_child", {}))
 
 
 STEPS = {"terminate": Run.terminate, "kill_a_child": kill_a_child}

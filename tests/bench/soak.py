@@ -95,14 +95,14 @@ class Soak:
 
     def stop_worker(self) -> None:
         """Its end is waited for meanwhile: changes are played, faults stay."""
-        self.workers[1].process.send_signal(signal.SIGTERM)
-        begun = time.monotonic()
-        while self.workers[1].is_running() and time.monotonic() < begun + END_SECONDS:
+        stopped, begun = self.workers[1], time.monotonic()
+        stopped.process.send_signal(signal.SIGTERM)
+        while stopped.is_running() and time.monotonic() < begun + END_SECONDS:
             self.pass_time(0.5)
         self.longest_end = max(self.longest_end, time.monotonic() - begun)
-        if self.workers[1].is_running():
+        if stopped.is_running():
             self.statuses["killed, it did not end"] += 1
-            self.workers[1].kill()
+            stopped.kill()
 
     def kill_a_child(self) -> None:
         children = self.workers[1].children()
@@ -129,7 +129,7 @@ class Soak:
         begun = self.seconds()
         self.standin.clear_faults()
         for fault in event.faults:
-            self.standin.fault(**{"times": 0, **fault})
+            self.standin.fault(**{"times": 0, "until": event.seconds, **fault})
         self.plant()
         if event.action:
             getattr(self, event.action)()

@@ -310,7 +310,7 @@ def test_an_extension_that_sqs_did_not_take_is_due_at_the_next_beat(world):
 
 def test_an_extension_that_ends_late_does_not_hide_a_message_that_failed_meanwhile(world):
     world.put("a")
-    running = world.worker(VISIBILITY_TIMEOUT="100", VISIBILITY_EXTEND_INTERVAL="30", RETRY_BASE_SECONDS="1")
+    running = world.worker(VISIBILITY_TIMEOUT="100", VISIBILITY_EXTEND_INTERVAL="30", RETRY_BASE_SECONDS="3")
     world.standin.fault("ChangeMessageVisibilityBatch", "delay", seconds=1, times=1)
 
     async def fails_meanwhile() -> None:
@@ -318,13 +318,14 @@ def test_an_extension_that_ends_late_does_not_hide_a_message_that_failed_meanwhi
         delivery.due_at = 0.0
         late = asyncio.create_task(running.extend())
         await until(asked(world, "ChangeMessageVisibilityBatch"))
-        world.standin.fault("ChangeMessageVisibilityBatch", "delay", seconds=2, times=1)
         delivery.failed, delivery.finished = "a", True
-        await asyncio.gather(late, running.deliveries.settle([delivery]))
+        await running.deliveries.settle([delivery])
+        await late
         await running.extend()
+        assert running.deliveries.held == set()
 
     world.run(fails_meanwhile())
-    wait_until(lambda: world.standin.queue(QUEUE)["visible"] == 1, 5)
+    wait_until(lambda: world.standin.queue(QUEUE)["visible"] == 1, 8)
 
 
 def test_a_message_that_sqs_did_not_delete_is_deleted_later_and_uses_up_no_receive(world, monkeypatch):
@@ -367,13 +368,13 @@ def test_a_queue_that_has_lent_all_it_may_is_waited_for(world, monkeypatch, capl
 def test_a_mistake_in_a_side_task_is_noticed_during_the_end_too(world, monkeypatch):
     hang(world, "CopyObject")
     world.put("a")
-    running = world.worker()
+    running = world.worker(COPY_TIMEOUT="20", VISIBILITY_TIMEOUT="60")
 
     async def ends() -> None:
         working = asyncio.create_task(running.run())
         await until(asked(world, "CopyObject"))
         running.stop()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(2.5)  # the last receive has ended
         monkeypatch.setattr(running.deliveries, "used_up", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(working, 10)
