@@ -23,6 +23,7 @@ log = logging.getLogger("worker")
 
 SETTLERS = 4
 SETTLE_SECONDS = 0.2  # for so long a finished message waits for others, as ten are deleted in one call
+DELETE_AGAIN_SECONDS = 10
 SETTLE_AT_MOST = 60  # seconds for a batch; less than a stopping worker has
 NEVER = float("inf")
 
@@ -46,6 +47,7 @@ class Delivery:
     postpone: int = 0  # seconds for which it stays out of sight when it is handed back
     unsettled_until: float = 0.0  # until then a write for it may still take effect
     finished: bool = False  # all keys are through: no more extending
+    sent: bool = False  # anew: only to be deleted
     show_at: float | None = None  # it is to be visible then; held until SQS has taken that
 
 
@@ -58,6 +60,7 @@ class Deliveries:
     now: Callable[[], float] = time.monotonic
     held: set[Delivery] = field(default_factory=set)
     finished: list[Delivery] = field(default_factory=list)  # not settled yet
+    undeleted: list[Delivery] = field(default_factory=list)  # SQS was asked to delete them, and did not
     some_finished: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # set when there is less to do
     handed_back: int = 0
@@ -139,11 +142,31 @@ class Deliveries:
                 self.leave_to_heartbeat(batch)
 
     def leave_to_heartbeat(self, batch: list[Delivery]) -> None:
+        """It asks SQS for the same again."""
         left = [delivery for delivery in batch if delivery in self.held]
-        log.warning("SQS does not answer, %d messages are to come again instead", len(left))
+        log.warning("SQS does not answer, asking again for %d messages", len(left))
         for delivery in left:
-            self.show_after_pause(delivery)
-            delivery.due_at = self.now()
+            if delivery.failed or (delivery.interrupted and not delivery.sent):
+                self.show_after_pause(delivery)
+                delivery.due_at = self.now()
+            else:
+                self.delete_later(delivery)
+
+    def delete_later(self, delivery: Delivery) -> None:
+        """Once it is visible it comes again anyhow, and is found done."""
+        if self.now() >= delivery.visible_at:
+            self.let_go(delivery)
+            return
+        delivery.due_at = self.now() + DELETE_AGAIN_SECONDS
+        self.undeleted.append(delivery)
+
+    def delete_again(self) -> None:
+        now = self.now()
+        again = [delivery for delivery in self.undeleted if delivery.due_at <= now]
+        if again:
+            self.undeleted = [delivery for delivery in self.undeleted if delivery.due_at > now]
+            self.finished += again
+            self.some_finished.set()
 
     def take_batch(self) -> list[Delivery]:
         batch, self.finished = self.finished[:SQS_BATCH], self.finished[SQS_BATCH:]
@@ -153,16 +176,17 @@ class Deliveries:
 
     async def settle(self, batch: list[Delivery]) -> None:
         """Deletes the messages, has them tried later, or hands them back."""
-        handed_back = []
         for delivery in batch:
             if delivery.failed:
                 await self.retry_later(delivery)
-            elif delivery.interrupted and await self.hand_back(delivery):
-                handed_back.append(delivery)
-        done = [delivery for delivery in batch if not (delivery.failed or delivery.interrupted)]
-        await self.queue.delete([delivery.received.receipt_handle for delivery in done + handed_back])
-        for delivery in batch:
-            if delivery.show_at is None:
+            elif delivery.interrupted and not delivery.sent:
+                await self.hand_back(delivery)
+        done = [delivery for delivery in batch if delivery.show_at is None]
+        left = await self.queue.delete([delivery.received.receipt_handle for delivery in done])
+        for delivery in done:
+            if delivery.received.receipt_handle in left:
+                self.delete_later(delivery)
+            else:
                 self.let_go(delivery)
 
     def let_go(self, delivery: Delivery) -> None:
@@ -186,8 +210,8 @@ class Deliveries:
         pause = max(pause, delivery.postpone, self.seconds_until(delivery.unsettled_until))
         return min(pause, self.visibility_left(delivery))
 
-    async def hand_back(self, delivery: Delivery) -> bool:
-        """Sends the message anew, so that an interruption does not use up a receive. True if the old one can go."""
+    async def hand_back(self, delivery: Delivery) -> None:
+        """Sends the message anew, so that an interruption does not use up a receive; then the old one can go."""
         delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))
         tries = delivery.tries + delivery.gave_up
         try:
@@ -196,9 +220,9 @@ class Deliveries:
             log.warning("could not send a message back, making it visible: %s", describe(error))
             self.show_after_pause(delivery)
             await self.tell([delivery])
-            return False
+            return
         self.handed_back += 1
-        return True
+        delivery.sent = True
 
     # Visibility
 
@@ -223,6 +247,7 @@ class Deliveries:
 
     async def extend_due(self) -> None:
         """One beat: tells SQS what is due. If it does not take that, the rest is due at the next beat, too."""
+        self.delete_again()
         due = self.due()
         for start in range(0, len(due), SQS_BATCH):
             if not await self.tell(due[start : start + SQS_BATCH]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections import Counter, deque
@@ -112,7 +111,7 @@ class Jobs:
         """Messages on one key become one sync; what comes while that runs is in its next look at the source."""
         job = self.by_key.get(key)
         if job is None:
-            job = self.by_key[key] = self.new_job(key)
+            job = self.by_key[key] = Job(KeySync(key, host=self))
             self.waiting.append(job)
         job.deliveries.append(delivery)
         sync, came_before = job.sync, delivery.received.receive_count > 1
@@ -122,15 +121,6 @@ class Jobs:
         sync.destination_first = sync.destination_first or delivery.destination_first or came_before
         sync.redelivered = sync.redelivered or came_before
         sync.upload = sync.upload or delivery.uploads.get(key)
-
-    def new_job(self, key: str) -> Job:
-        job = Job(KeySync(key))
-        job.sync.look_begins = functools.partial(self.cover, job)
-        job.sync.overtaken = functools.partial(self.acknowledge_covered, job)
-        job.sync.progressed = functools.partial(self.note_progress, job)
-        job.sync.step_aside = functools.partial(self.step_aside, job)
-        job.sync.come_back = functools.partial(self.come_back, job)
-        return job
 
     def begin_waiting(self) -> None:
         """Lets jobs begin or go on for as long as there are slots; a worker that stops begins none."""
@@ -158,7 +148,7 @@ class Jobs:
     def begin(self, job: Job) -> None:
         job.task = asyncio.create_task(self.run(job))
 
-    # It runs
+    # It runs: see Host in mirror/key_sync.py
 
     async def run(self, job: Job) -> None:
         error: Exception | None = None
@@ -176,8 +166,8 @@ class Jobs:
             self.judge_suspects(job, error)
         self.begin_waiting()
 
-    def step_aside(self, job: Job) -> bool:
-        """It lasts, or pauses: others may begin. False if too many are aside already."""
+    def step_aside(self, sync: KeySync) -> bool:
+        job = self.by_key[sync.key]
         if job.has_slot:
             if len(self.by_key) - self.at_work() >= HELD_PER_SLOT * self.settings.max_concurrent_keys:
                 return False
@@ -185,8 +175,9 @@ class Jobs:
             self.begin_waiting()
         return True
 
-    async def come_back(self, job: Job) -> None:
+    async def come_back(self, sync: KeySync) -> None:
         """Waits for a slot behind those that came before."""
+        job = self.by_key[sync.key]
         if job is self.outage.probe or (self.slots > 0 and self.outage.began is None and not self.waiting):
             self.take_slot(job)
             return
@@ -199,24 +190,20 @@ class Jobs:
                 self.waiting.remove(job)
             job.turn = None
 
-    def cover(self, job: Job) -> None:
-        """A look at the source begins: it shows what all messages that have come are about.
+    def look_begins(self, sync: KeySync) -> None:
+        """It shows what all messages that have come are about.
 
         One that came while the sync ran may be from a worker that died, whose upload has to be aborted.
         """
-        for delivery in job.deliveries[job.covered :]:
-            if delivery.received.receive_count > 1 or job.sync.key in delivery.uploads:
-                job.sync.redelivered = True
+        job = self.by_key[sync.key]
         job.covered = len(job.deliveries)
-        job.sync.redelivered = job.sync.redelivered or job.joined_left_over
+        sync.redelivered = sync.redelivered or job.joined_left_over
         job.joined_left_over = False
 
-    def acknowledge_covered(self, job: Job) -> None:
-        """The destination is what the look showed, and the sync goes on, as the source has changed since.
-
-        What came before that look is done with, but for the newest message on the key: until the sync has ended
-        somebody has to look at the source again, and if this process dies that is whoever gets this message.
-        """
+    def overtaken(self, sync: KeySync) -> None:
+        """What came before the look is done with, but for the newest message on the key: until the sync has ended
+        somebody has to look at the source again, and if this process dies that is whoever gets this message."""
+        job = self.by_key[sync.key]
         done = job.deliveries[: min(job.covered, len(job.deliveries) - 1)]
         if done:
             self.log_success(job, done)
@@ -304,11 +291,12 @@ class Jobs:
     def end_outage(self) -> None:
         for job in self.outage.end():
             job.was_suspect = True
+            job.sync.busy = 0  # its patience begins anew
             self.waiting.append(job)
         self.deliveries.changed.set()
 
-    def note_progress(self, job: Job) -> None:
-        if job is self.outage.probe:
+    def progressed(self, sync: KeySync) -> None:
+        if self.by_key[sync.key] is self.outage.probe:
             self.end_outage()
             self.begin_waiting()
 

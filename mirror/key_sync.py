@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from mirror.buckets import NOTHING, Buckets, LeftOut
 from mirror.errors import Interrupted, outcome_unknown
@@ -38,8 +38,38 @@ class Interruption:
         raise Interrupted
 
 
-async def at_once() -> None:
-    """Nobody else has to be waited for."""
+class Host(Protocol):
+    """Who runs a sync, and is told how it goes on."""
+
+    def look_begins(self, sync: KeySync) -> None:
+        """What is known now is in the look at the source that follows."""
+
+    def overtaken(self, sync: KeySync) -> None:
+        """The destination is what that look showed, the source no longer."""
+
+    def progressed(self, sync: KeySync) -> None:
+        """A part was copied."""
+
+    def step_aside(self, sync: KeySync) -> bool:
+        """It will last, so others may begin. False if too many last already."""
+
+    async def come_back(self, sync: KeySync) -> None:
+        """It goes on: waits for its turn."""
+
+
+class Alone:
+    """The host of a sync that has nobody beside it."""
+
+    def look_begins(self, sync: KeySync) -> None: ...
+    def overtaken(self, sync: KeySync) -> None: ...
+    def progressed(self, sync: KeySync) -> None: ...
+    def step_aside(self, _sync: KeySync) -> bool:
+        return True
+
+    async def come_back(self, sync: KeySync) -> None: ...
+
+
+ALONE = Alone()
 
 
 @dataclass(eq=False)
@@ -51,12 +81,7 @@ class KeySync:
     destination_first: bool = False  # the key is probably there already: begin with the destination
     redelivered: bool = False  # an earlier delivery may have died half way
     interruption: Interruption = field(default_factory=Interruption)
-    # What it tells while it runs
-    look_begins: Callable[[], None] = lambda: None  # what is known now is in the look at the source that follows
-    overtaken: Callable[[], None] = lambda: None  # the destination is what that look showed, the source no longer
-    progressed: Callable[[], None] = lambda: None  # a part was copied
-    step_aside: Callable[[], bool] = lambda: True  # it will last: others may begin. False if too many last already
-    come_back: Callable[[], Awaitable[None]] = at_once  # it goes on: waits for its turn
+    host: Host = ALONE
     # What it has come to
     upload: Upload | None = None  # to go on with; given by an earlier delivery, and handed on to the next
     action: str = "skipped"  # or "copied", "deleted": what was done at last
@@ -75,7 +100,7 @@ class KeySync:
 
     def progress(self) -> None:
         self.busy = 0
-        self.progressed()
+        self.host.progressed(self)
 
 
 @contextmanager

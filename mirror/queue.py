@@ -56,18 +56,20 @@ class Queue:
         for failed in answer.get("Failed") or []:
             await self.send(bodies[int(failed["Id"])])
 
-    async def delete(self, receipt_handles: list[str]) -> None:
-        """A message that could not be deleted is delivered again, and found done."""
+    async def delete(self, receipt_handles: list[str]) -> set[str]:
+        """At most ten. Returns those that were not deleted."""
         if not receipt_handles:
-            return
+            return set()
         entries = [{"Id": str(i), "ReceiptHandle": handle} for i, handle in enumerate(receipt_handles)]
         try:
             answer = await self.sqs.delete_message_batch(QueueUrl=self.url, Entries=entries)
         except (ClientError, BotoCoreError) as error:
-            log.warning("could not delete %d messages, they come again: %s", len(entries), describe(error))
-            return
-        for failed in answer.get("Failed") or []:
-            log.warning("could not delete a message, it comes again: error=%s", failed.get("Code"))
+            log.warning("could not delete %d messages: %s", len(entries), describe(error))
+            return set(receipt_handles)
+        failed = answer.get("Failed") or []
+        for entry in failed:
+            log.warning("could not delete a message: error=%s", entry.get("Code"))
+        return {receipt_handles[int(entry["Id"])] for entry in failed}
 
     async def set_visibility(self, seconds: dict[str, int]) -> dict[str, str]:
         """Receipt handle -> seconds from now on, at most ten. Returns those that were refused, with the error code."""

@@ -90,7 +90,7 @@ async def attempt(buckets: Buckets, sync: KeySync) -> bool:
     if not buckets.is_open:
         await open_destination(buckets)
     existing = await patiently(buckets, sync, head_destination) if sync.destination_first else None
-    sync.look_begins()
+    sync.host.look_begins(sync)
     source = await patiently(buckets, sync, head_source)
     sync.sight = (source, existing)
     may_have_uploads = source is None or is_large(buckets, source)
@@ -101,7 +101,7 @@ async def attempt(buckets: Buckets, sync: KeySync) -> bool:
         sync.redelivered = False
     wrote = await make_equal(buckets, sync, source, existing)
     if wrote and await patiently(buckets, sync, head_source) != source:
-        sync.overtaken()
+        sync.host.overtaken(sync)
         sync.misses, sync.changes = 0, sync.changes + 1
         raise Changed("the source changes faster than it can be copied")
     return True
@@ -156,10 +156,10 @@ def growing(first: float, times: int, longest: float) -> float:
 
 async def pause(sync: KeySync, seconds: float) -> None:
     """Others may begin meanwhile, if it is long and not too many pause already. Raises Interrupted."""
-    is_aside = seconds > LONG_PAUSE and sync.step_aside()
+    is_aside = seconds > LONG_PAUSE and sync.host.step_aside(sync)
     await sync.interruption.pause(seconds)
     if is_aside:
-        await sync.come_back()
+        await sync.host.come_back(sync)
 
 
 # --- One attempt ------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ async def make_equal(buckets: Buckets, sync: KeySync, source: Source | None, exi
         return False
     if source.archived:
         raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
-    if source.size > LONG_COPY_SIZE and not sync.step_aside():
+    if source.size > LONG_COPY_SIZE and not sync.host.step_aside(sync):
         raise Postponed
     await write(buckets, sync, source, existing)
     sync.action, sync.size = "copied", source.size

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
 
 from mirror.aws import timeouts
-from mirror.aws.keys import keys_of_role, keys_of_session
+from mirror.aws.keys import find_keys, keys_of_session
 from mirror.aws.threads import in_thread
 from mirror.errors import REFUSED_CODES, error_code, is_change
 from mirror.settings import Settings
@@ -31,8 +31,7 @@ def make_session() -> boto3.Session:
     """
     session = botocore.session.get_session()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
-    found = session.get_component("credential_provider").load_credentials()
-    keys = keys_of_role(found) if found else None
+    keys = find_keys(session)
     session.register_component("credential_provider", SimpleNamespace(load_credentials=lambda: keys))
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)  # keys.py tells it, in one line
     return boto3.Session(botocore_session=session)

@@ -12,7 +12,8 @@ from botocore.parsers import ResponseParserError
 from mirror.aws.boto3_clients import Boto3S3, may_be_of_session
 from mirror.aws.endpoints import Endpoint, bucket_endpoint
 from mirror.aws.http import CrtHttp, valid_keys
-from mirror.aws.signing import SESSION_HEADER, TOKEN_HEADER, Keys, sign
+from mirror.aws.keys import Keys
+from mirror.aws.signing import SESSION_HEADER, TOKEN_HEADER, sign
 from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import ANSWER_TIMEOUT, SMALL_COPY_TIMEOUT
 from mirror.aws.wire import (

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
@@ -31,6 +31,16 @@ class Keys(NamedTuple):
     token: str | None
     account_id: str | None = None  # botocore has this field
     ends: float = math.inf
+
+
+@contextlib.contextmanager
+def told_by_botocore(provider: str) -> Iterator[None]:
+    """Has CredentialRetrievalError raised for what botocore raises bare: RuntimeError for keys that have ended already,
+    KeyError or ValueError for an odd answer of a credentials endpoint."""
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError, ResponseParserError) as error:
+        raise CredentialRetrievalError(provider=provider, error_msg=f"{type(error).__name__}: {error}") from error
 
 
 class RenewedKeys:
@@ -65,7 +75,7 @@ class RenewedKeys:
         return keys if left > 0 else None
 
     def get_frozen_credentials(self) -> Keys:
-        """botocore's name. Waits if there are no valid keys. Raises ClientError or BotoCoreError."""
+        """For the signers of botocore. Waits if there are no valid keys. Raises ClientError or BotoCoreError."""
         held = self.keys
         return self.valid() or self.instead_of(held)
 
@@ -119,14 +129,9 @@ class RenewedKeys:
         return self.keys
 
     def fetch_valid(self) -> Keys:
-        """Raises CredentialRetrievalError for an answer that makes no sense, and for keys that have ended already.
-
-        botocore raises RuntimeError for those, and KeyError or ValueError for odd answers of a credentials endpoint.
-        """
-        try:
+        """Raises CredentialRetrievalError also for a senseless answer, and for keys that have ended already."""
+        with told_by_botocore(self.name):
             keys = self.fetch()
-        except (RuntimeError, KeyError, ValueError, ResponseParserError) as error:
-            raise CredentialRetrievalError(provider=self.name, error_msg=f"{type(error).__name__}: {error}") from error
         if keys.ends <= time.time():
             raise CredentialRetrievalError(provider=self.name, error_msg="they have ended already")
         return keys
@@ -142,9 +147,17 @@ class RenewedKeys:
 # --- Where they come from ---------------------------------------------------------------------------------------------
 
 
-def keys_of_role(found: Any) -> RenewedKeys:
-    """`found`: the credentials that botocore found for this process, of whichever kind."""
+def find_keys(session: Any) -> RenewedKeys | None:
+    """Of the credentials that botocore finds for this process, of whichever kind; None if there are none.
 
+    Raises BotoCoreError if there are some that cannot be had.
+    """
+    with told_by_botocore("credentials"):
+        found = session.get_component("credential_provider").load_credentials()
+    return keys_of_role(found) if found else None
+
+
+def keys_of_role(found: Any) -> RenewedKeys:
     def fetch() -> Keys:
         keys = found.get_frozen_credentials()
         ends = getattr(found, "_expiry_time", None)  # of what botocore can renew

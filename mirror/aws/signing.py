@@ -10,23 +10,13 @@ import hashlib
 import hmac
 import time
 from dataclasses import dataclass
-from typing import Protocol
+
+from mirror.aws.keys import Keys
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 EMPTY_BODY = hashlib.sha256(b"").hexdigest()
 TOKEN_HEADER = "X-Amz-Security-Token"
 SESSION_HEADER = "x-amz-s3session-token"  # for keys of an S3 Express session
-
-
-class Keys(Protocol):
-    """botocore's ReadOnlyCredentials."""
-
-    @property
-    def access_key(self) -> str: ...
-    @property
-    def secret_key(self) -> str: ...
-    @property
-    def token(self) -> str | None: ...
 
 
 @dataclass(eq=False)

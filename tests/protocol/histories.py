@@ -253,12 +253,21 @@ class Process:
         self.meanwhile(key, happens)
         while still:
             still, answer = self.world.serve(key, still)
-        if happens[:1] == ("too late",):
-            self.world.change(key, happens[1])
-            self.receive()
+        self.afterwards(key, happens)
         if happens[:1] == ("loses the answer",) and operation in WRITES:
             raise ConnectionClosedError(endpoint_url="")
         return shaped(operation, answer)
+
+    def afterwards(self, key: str, happens: tuple[Any, ...]) -> None:
+        """S3 has done it, and the answer is on its way."""
+        match happens:
+            case ("too late", change):
+                self.world.change(key, change)
+                self.receive()
+            case ("overwritten", change):
+                self.world.change(key, change)
+                self.receive()
+                self.acknowledge()
 
     def next_planned(self, operation: str) -> tuple[Any, ...]:
         for planned in self.plan:
@@ -458,6 +467,8 @@ class World:
                 return
             due = [message.visible_at for message in self.queue.messages] + [ghost.ends for ghost in self.ghosts]
             self.pass_time(max(0.0, min(due) - self.clock))
+            for process in self.processes:  # after an outage for too long
+                process.alive = process.alive and not process.worker.stopping.is_set()
             self.work()
         raise AssertionError("the queue does not become empty")
 

@@ -39,7 +39,7 @@ from fakes import (
 
 from mirror.buckets import NOTHING, Buckets, LeftOut
 from mirror.errors import Changed, Interrupted, Unfinished, describe
-from mirror.key_sync import Interruption, KeySync
+from mirror.key_sync import Alone, Interruption, KeySync
 from mirror.parts import Upload
 from mirror.sync import sync_key
 
@@ -51,8 +51,7 @@ LEFT_OVER = "left over"  # a message joins that an earlier worker may have left 
 
 
 class Case(NamedTuple):
-    """What is searched. Each of `changes` is one that changed() knows, with the bytes to put, or the new label, after a
-    space."""
+    """What is searched. `changes` are those that changed() knows, a "put" with its bytes, a "touch" with its label."""
 
     changes: tuple[str, ...]
     before: tuple[str, ...] = ()  # changes that are synced already
@@ -121,7 +120,7 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    text: str
+    words: tuple[Any, ...]  # see told()
     state: State
     before: int | None = None  # position of the sync that made it, before and after
     after: int | None = None
@@ -183,24 +182,23 @@ class Unanswered(BaseException):
         self.call = call
 
 
-class Answers:
-    """Answers what is known, a call after the other."""
+class Answers(Alone):
+    """Answers what is known, a call after the other; and is told how the sync goes on."""
 
     def __init__(self, sync: KeySync, known: tuple[Any, ...]) -> None:
         self.sync = sync
         self.known = iter(known)
         self.left_over = False  # since the last look began
-        self.looks = self.overtaken = 0  # looks that have begun; the latest that was acted on and overtaken
-        sync.look_begins = self.look_begins
-        sync.overtaken = self.is_overtaken
+        self.looks = self.latest_overtaken = 0  # looks that have begun; the latest that was acted on and overtaken
+        sync.host = self
 
-    def look_begins(self) -> None:
+    def look_begins(self, sync: KeySync) -> None:
         self.looks += 1
-        self.sync.redelivered = self.sync.redelivered or self.left_over
+        sync.redelivered = sync.redelivered or self.left_over
         self.left_over = False
 
-    def is_overtaken(self) -> None:
-        self.overtaken = self.looks
+    def overtaken(self, _sync: KeySync) -> None:
+        self.latest_overtaken = self.looks
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if operation == "list_objects_v2":
@@ -283,7 +281,9 @@ class Syncs:
         except (ClientError, BotoCoreError, Changed, Unfinished) as error:
             end = describe(error)
         unsettled = sync.unsettled_until > 0
-        return Position(message, answers, call, end, sync.upload, unsettled, answering.looks, answering.overtaken)
+        return Position(
+            message, answers, call, end, sync.upload, unsettled, answering.looks, answering.latest_overtaken
+        )
 
 
 # --- The search -------------------------------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ class Search:
         if state.changes < len(self.case.changes):
             change = self.case.changes[state.changes]
             queue = ordered([*state.queue, LOOK if change.startswith("delete") else CREATED])
-            yield Step(f"source: {change}", state._replace(changes=state.changes + 1, queue=queue))
+            yield Step(("source:", change), state._replace(changes=state.changes + 1, queue=queue))
         if len(state.syncs) < self.case.workers:
             for message in set(state.queue):
                 yield from self.deliver(state, message)
@@ -350,20 +350,19 @@ class Search:
 
     def deliver(self, state: State, message: Message) -> Iterator[Step]:
         left = state._replace(queue=replaced(state.queue, message))
-        yield self.begin(left, [message], f"starts with {describe_message(message)}")
+        yield self.begin(left, [message], ("starts with", message))
         for other in set(left.queue) if state.joins else ():
             both = left._replace(queue=replaced(left.queue, other), joins=state.joins - 1)
-            what = f"starts with {describe_message(message)} and {describe_message(other)}"
-            yield self.begin(both, [message, other], what)
+            yield self.begin(both, [message, other], ("starts with", message, "and", other))
         if state.duplicates:
             message = message._replace(twice=True)
             left = left._replace(queue=ordered([*left.queue, again(message)]), duplicates=state.duplicates - 1)
-            yield self.begin(left, [message], "starts with a message that is delivered twice")
+            yield self.begin(left, [message], ("starts with a message that is delivered twice",))
 
-    def begin(self, state: State, messages: list[Message], text: str, before: int | None = None) -> Step:
+    def begin(self, state: State, messages: list[Message], words: tuple[Any, ...], before: int | None = None) -> Step:
         position = self.syncs.start(merged(messages))
         sync = Sync(position, tuple(Held(message) for message in messages))
-        return Step(text, state._replace(syncs=ordered([*state.syncs, sync])), before, position)
+        return Step(words, state._replace(syncs=ordered([*state.syncs, sync])), before, position)
 
     def join(self, state: State, sync: Sync) -> Iterator[Step]:
         """A worker receives a message on a key that it syncs."""
@@ -377,7 +376,7 @@ class Search:
                 queue=replaced(state.queue, message),
                 joins=state.joins - 1,
             )
-            yield Step(f"is joined by {describe_message(message)}", after, sync.position, position)
+            yield Step(("is joined by", message), after, sync.position, position)
 
     def go_on(self, state: State, sync: Sync) -> Iterator[Step]:
         call = self.syncs.positions[sync.position].call
@@ -386,17 +385,15 @@ class Search:
         after, still, answer = self.serve(state, running)
         if still:
             syncs = replaced(state.syncs, sync, sync._replace(running=still))
-            yield Step(f"{name_of(running)} reads", after._replace(syncs=syncs), sync.position, sync.position)
+            yield Step((running, "reads"), after._replace(syncs=syncs), sync.position, sync.position)
         else:
-            yield self.answer(after, sync, answer, f"{name_of(running)} -> {describe_answer(answer)}")
+            yield self.answer(after, sync, answer, (running, "->", answer))
         if state.losses and call.operation in LOSABLE:
             lost = sync._replace(lost=ordered([*sync.lost, running]))
-            yield self.answer(
-                state._replace(losses=state.losses - 1), sync, TIMEOUT, f"{name_of(running)} gets no answer", lost
-            )
+            yield self.answer(state._replace(losses=state.losses - 1), sync, TIMEOUT, (running, "gets no answer"), lost)
         if state.crashes:
             calls = [*sync.lost, running] if call.operation in WRITES else [*sync.lost]
-            yield Step(f"dies at {name_of(running)}", self.crash(state, sync, calls), sync.position)
+            yield Step(("dies at", running), self.crash(state, sync, calls), sync.position)
         if state.stops:
             yield from self.stop(state, sync, running)
 
@@ -409,11 +406,11 @@ class Search:
         store, still, answer = serve(source, state.store, running)
         return state if store is state.store else state._replace(store=store), still, answer
 
-    def answer(self, state: State, sync: Sync, answer: Any, text: str, lost: Sync | None = None) -> Step:
+    def answer(self, state: State, sync: Sync, answer: Any, words: tuple[Any, ...], lost: Sync | None = None) -> Step:
         position = self.syncs.answered(sync.position, answer)
         state, held = self.acknowledge(state, sync, position)
         went_on = (lost or sync)._replace(position=position, held=held, running=None)
-        return Step(text, state._replace(syncs=replaced(state.syncs, sync, went_on)), sync.position, position)
+        return Step(words, state._replace(syncs=replaced(state.syncs, sync, went_on)), sync.position, position)
 
     def acknowledge(self, state: State, sync: Sync, position: int) -> tuple[State, tuple[Held, ...]]:
         """Deletes what a look covers that was acted on, but for the one that is kept until the sync has ended."""
@@ -436,7 +433,7 @@ class Search:
         stopped = state._replace(stops=state.stops - 1)
         warned = self.syncs.answered(sync.position, INTERRUPT)
         syncs = replaced(state.syncs, sync, sync._replace(position=warned))
-        yield Step("gets SIGTERM", stopped._replace(syncs=syncs), sync.position, warned)
+        yield Step(("gets SIGTERM",), stopped._replace(syncs=syncs), sync.position, warned)
         if running.call.operation not in WRITES:
             return
         position = self.syncs.positions[sync.position]
@@ -446,7 +443,7 @@ class Search:
         else:
             waits, goes_on = [], [*sync.lost, running]
         stopped = self.park(self.park(stopped, waits, handed_back(sync, position)), goes_on, [])
-        yield Step(f"hands back and ends at {name_of(running)}", stopped, sync.position)
+        yield Step(("hands back and ends at", running), stopped, sync.position)
 
     def end(self, state: State, sync: Sync) -> Iterator[Step]:
         """The messages are deleted, or handed back, or begin another sync; or the process dies before it does that."""
@@ -461,15 +458,15 @@ class Search:
         else:
             left = self.delete(left, sync.held, late)
             left = self.park(left, [*sync.lost], [LOOK] if position.unsettled else [])
-        text = f"ends: {position.end}"
+        words = ("ends:", position.end)
         if late and position.end == "done":
             again = [held.message._replace(destination_first=True) for held in late]
-            yield self.begin(left, again, f"{text}, begins again for what came since", sync.position)
+            yield self.begin(left, again, (*words, "and begins again for what came since"), sync.position)
         else:
-            yield Step(text, left, sync.position)
+            yield Step(words, left, sync.position)
         if state.crashes:
             crashed = self.crash(state, sync, [*sync.lost])
-            yield Step("dies before it deletes the message", crashed, sync.position)
+            yield Step(("dies before it deletes the message",), crashed, sync.position)
 
     def left(self, state: State, sync: Sync) -> State:
         return state._replace(syncs=replaced(state.syncs, sync))
@@ -490,10 +487,10 @@ class Search:
             rest.remove(running)
             left = state._replace(parked=replaced(state.parked, parked))
             after, still, answer = self.serve(left, running)
-            what = "reads" if still else f"-> {describe_answer(answer)}"
+            what = ("reads",) if still else ("->", answer)
             going = [*rest, still] if still else rest
-            yield Step(f"(S3) {name_of(running)} {what}", self.park(after, going, [*parked.messages]))
-            yield Step(f"(S3) {name_of(running)} comes to nothing", self.park(left, rest, [*parked.messages]))
+            yield Step(("(S3)", running, *what), self.park(after, going, [*parked.messages]))
+            yield Step(("(S3)", running, "comes to nothing"), self.park(left, rest, [*parked.messages]))
 
     # What must not happen
 
@@ -502,8 +499,10 @@ class Search:
         source = source_after(self.case, state.changes)
         if copy and len(set(copy.content)) > 1:
             return f"an object of mixed parts: {copy.content}"
-        if not self.case.unconditional and (fault := self.fault_for_a_while(before, state, source)):
-            return fault
+        if state.store is not before.store and not self.case.unconditional:
+            fault = self.fault_for_a_while(before, state, source)
+            if fault:
+                return fault
         failed = [self.syncs.positions[sync.position].end for sync in state.syncs]
         if any(end not in ("", "done", "interrupted") for end in failed):
             return f"a sync fails: {failed}"
@@ -589,7 +588,7 @@ class Search:
                 name = next(letters)
             if step.after is not None:
                 names.setdefault(step.after, []).append(name)
-            lines.append(f"  {name:1} {step.text}")
+            lines.append(f"  {name:1} {' '.join(told(word) for word in step.words)}")
         return "\n".join(lines)
 
 
@@ -625,6 +624,13 @@ KEPT: dict[str, Callable[[tuple[Held, ...]], set[int]]] = {
 
 def again(message: Message) -> Message:
     return message._replace(destination_first=True, redelivered=True)
+
+
+def told(word: Any) -> str:
+    """A part of what a step was, in words: a call, a message, an answer, or the words."""
+    if isinstance(word, Running):
+        return name_of(word)
+    return describe_message(word) if isinstance(word, Message) else describe_answer(word)
 
 
 def describe_message(message: Message) -> str:

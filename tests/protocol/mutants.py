@@ -57,10 +57,10 @@ MUTANTS = (
     Mutant(
         "the destination is looked at after the source",
         """    existing = await head_destination(buckets, sync.key) if sync.destination_first else None
-    sync.look_begins()
+    sync.host.look_begins(sync)
     source = await head_source(buckets, sync.key)
 """,
-        """    sync.look_begins()
+        """    sync.host.look_begins(sync)
     source = await head_source(buckets, sync.key)
     existing = await head_destination(buckets, sync.key) if sync.destination_first else None
 """,
@@ -224,7 +224,7 @@ MUTANTS = (
     ),
     Mutant(
         "a failed message is deleted",
-        "[delivery for delivery in batch if not (delivery.failed or delivery.interrupted)]",
+        "[delivery for delivery in batch if delivery.show_at is None]",
         "[delivery for delivery in batch if not delivery.interrupted]",
         faults("a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven"),
     ),
@@ -235,9 +235,27 @@ MUTANTS = (
         faults("a_change_that_comes_while_its_key_is_synced_is_not_lost"),
     ),
     Mutant(
+        "all messages on a key are acknowledged once their change is copied",
+        "job.deliveries[: min(job.covered, len(job.deliveries) - 1)]",
+        "job.deliveries[: job.covered]",
+        faults("the_newest_message_stays_until_the_sync_has_ended_although_its_change_is_copied"),
+    ),
+    Mutant(
+        "messages on a key that keeps changing are kept until it does not",
+        "        sync.host.overtaken(sync)\n",
+        "",
+        faults("of_a_key_that_keeps_changing_few_messages_are_left_and_the_newest_is_enough"),
+    ),
+    Mutant(
+        "the uploads of a dead worker are left behind by a sync that its message joins",
+        "job.sync.redelivered or job.joined_left_over",
+        "job.sync.redelivered",
+        faults("the_upload_of_a_dead_worker_is_aborted_by_a_sync_that_its_message_joins"),
+    ),
+    Mutant(
         "an interruption uses up a receive",
-        "            elif delivery.interrupted and await self.hand_back(delivery):\n",
-        "            elif delivery.interrupted and await self.retry_later(delivery):\n",
+        "                await self.hand_back(delivery)\n",
+        "                await self.retry_later(delivery)\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
     Mutant(

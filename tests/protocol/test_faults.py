@@ -255,3 +255,38 @@ def test_a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriv
     world.redrive()
     world.queue.dead.clear()
     settle(world)
+
+
+# A key that keeps changing
+
+
+def overwritten(times: int) -> list[tuple[str, tuple[str, ...]]]:
+    """At each of so many copies the key changes once more; the worker receives that, and deletes what it may."""
+    return [("copy_object", ("overwritten", f"put {number}")) for number in range(times)]
+
+
+def test_a_key_that_is_overwritten_during_each_copy_uses_up_no_receive_and_others_are_synced(world):
+    world.change("data/a", "put x")
+    world.change("data/b", "put x")
+    world.work(plan=overwritten(100))
+    assert world.queue.messages == []
+    settle(world)
+
+
+@pytest.mark.parametrize("happens", [("dies",), ("stops",)])
+def test_of_a_key_that_keeps_changing_few_messages_are_left_and_the_newest_is_enough(world, happens):
+    world.change("data/a", "put x")
+    world.work(plan=[*overwritten(30), ("copy_object", happens)])
+    assert 1 <= len(world.queue.messages) <= 2
+    world.queue.messages = world.queue.messages[-1:]
+    world.change("data/a", "delete")
+    world.work()
+    settle(world)
+
+
+def test_the_newest_message_stays_until_the_sync_has_ended_although_its_change_is_copied(world):
+    world.change("data/a", "put x")
+    looks = [("head_object", ("nothing",))] * 2 + [("head_object", ("acknowledges",))]
+    world.work(plan=[*looks, ("copy_object", ("change", "delete")), ("delete_object", ("dies",))])
+    assert sorted(receives(world)) == [0, 1]
+    settle(world)

@@ -93,6 +93,12 @@ class Histories(RuleBasedStateMachine):
     def work(self, number, plan, limit, newest_first):
         self.world.work(number, plan, limit, newest_first)
 
+    @rule(changes=st.lists(CHANGES, min_size=2, max_size=6), number=st.integers(0, 1), plan=PLANS)
+    def overwrite_during_copies(self, changes, number, plan):
+        self.world.change("data/a", changes[0])
+        copies = [("copy_object", ("overwritten", change)) for change in changes[1:]]
+        self.world.work(number, [*copies, *plan])
+
     @rule(seconds=TIMES)
     def wait(self, seconds):
         self.world.pass_time(seconds)

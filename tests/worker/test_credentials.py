@@ -185,7 +185,10 @@ def test_a_credentials_endpoint_that_fails_disturbs_nothing_while_the_keys_are_v
     assert world.is_empty()
 
 
-def test_without_credentials_a_worker_says_so_in_one_line(world):
+@pytest.mark.parametrize("answer", ["ended keys", "nothing"])
+def test_without_credentials_a_worker_says_so_in_one_line(world, answer):
+    if answer == "nothing":
+        world.standin.fault("GetCredentials", "empty_200", times=0)
     endpoint = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{world.standin.url}/_credentials"}
     world.standin.tokens(key_seconds=-5)
     process = world.start_worker(AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", **endpoint)

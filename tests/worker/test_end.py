@@ -13,6 +13,7 @@ import pytest
 from world import DEAD_LETTERS, QUEUE, World, until, wait_until
 
 import worker
+from mirror import deliveries
 from mirror import worker as loop
 from mirror.worker import Worker
 
@@ -324,6 +325,16 @@ def test_an_extension_that_ends_late_does_not_hide_a_message_that_failed_meanwhi
 
     world.run(fails_meanwhile())
     wait_until(lambda: world.standin.queue(QUEUE)["visible"] == 1, 5)
+
+
+def test_a_message_that_sqs_did_not_delete_is_deleted_later_and_uses_up_no_receive(world, monkeypatch):
+    monkeypatch.setattr(deliveries, "DELETE_AGAIN_SECONDS", 1)
+    world.standin.fault("DeleteMessageBatch", "error", status=403, code="AccessDenied", times=4)
+    world.put("a")
+    assert world.run(world.worker(VISIBILITY_TIMEOUT="60", COPY_TIMEOUT="30").run()) == 0
+    assert world.is_empty()
+    assert world.requests()["CopyObject"] == 1
+    assert world.requests()["HeadObject"] <= 4
 
 
 def test_a_session_that_is_not_renewed_keeps_no_message_from_being_extended(world, monkeypatch):

@@ -11,14 +11,14 @@ import botocore.auth
 import pytest
 from botocore.auth import S3ExpressAuth, S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.credentials import ReadOnlyCredentials
 
-from mirror.aws.signing import EMPTY_BODY, SESSION_HEADER, TOKEN_HEADER, Keys, Request, date_text, sign
+from mirror.aws.keys import Keys
+from mirror.aws.signing import EMPTY_BODY, SESSION_HEADER, TOKEN_HEADER, Request, date_text, sign
 
 REGION = "eu-north-1"
 NOON = datetime(2026, 11, 25, 12, 0, 9, tzinfo=UTC)
-KEYS = ReadOnlyCredentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
-KEYS_WITH_TOKEN = ReadOnlyCredentials("ASIAEXAMPLE", "secret/+=", "token/+==" * 40)
+KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
+KEYS_WITH_TOKEN = Keys("ASIAEXAMPLE", "secret/+=", "token/+==" * 40)
 
 EMPTY = ("x-amz-content-sha256", EMPTY_BODY)
 COPY_HEADERS = [
