@@ -159,11 +159,11 @@ SURROUNDINGS = (
     ),
     Scenario(
         "change-visibility-fails",
-        "A7: 20 keys are refused once, and the ChangeMessageVisibility after that fails for 20 s; visibility 1/30",
-        (Load("good", 20),),
+        "A7: 5 keys are refused once, and the ChangeMessageVisibility after that fails for 10 s; visibility 1/30",
+        (Load("good", 5),),
         faults=(
-            {"operation": "HeadObject,CopyObject", "times": 20, **DENIED},
-            {"operation": "ChangeMessageVisibility,ChangeMessageVisibilityBatch", "until": 20.0},
+            {"operation": "HeadObject,CopyObject", "times": 5, **DENIED},
+            {"operation": "ChangeMessageVisibility,ChangeMessageVisibilityBatch", "until": 10.0},
         ),
         settings=THIRTIETH | THIRTIETH_OF_PAUSES,
         limit=270,
