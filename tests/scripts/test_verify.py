@@ -235,8 +235,8 @@ BROKEN = {
     ),
     "denied-copy": (
         lambda operator: denied(operator, "task", DENY),
-        r"\*\*no copy\*\*: sync-verify-\S+/.*: operation=HeadObject error=403",
-        "./sync.sh --local redrive --list",
+        r"\*\*no copy\*\*: for \d+ s no key could be synced, .*: operation=HeadObject error=AccessDenied",
+        "./sync.sh --local status",
     ),
 }
 
