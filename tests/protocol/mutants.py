@@ -169,8 +169,8 @@ MUTANTS = (
     ),
     Mutant(
         "an upload that failed is left behind",
-        "    except Exception:\n        await drop_upload(buckets, sync)\n        raise\n",
-        "    except Exception:\n        raise\n",
+        "        if not is_of_surroundings(error):\n            await drop_upload(buckets, sync)\n",
+        "        del error\n",
         copies("an_upload_whose_part_cannot_be_copied_is_aborted_and_its_message_is_parked"),
     ),
     Mutant(
@@ -297,8 +297,8 @@ MUTANTS = (
     # Many keys at a time
     Mutant(
         "a long copy has small ones wait",
-        "        sync.long_copy_begins()\n",
-        "        pass\n",
+        "source.size > LONG_COPY_SIZE and not sync.host.step_aside(sync)",
+        "False",
         queue("small_objects_do_not_wait_for_large_ones"),
     ),
     Mutant(
@@ -310,8 +310,8 @@ MUTANTS = (
     # Reconcile
     Mutant(
         "a dry run changes something",
-        "        if self.options.dry_run:\n            return\n        self.unsent",
-        "        self.unsent",
+        "        if self.options.dry_run:\n            return\n        for key, what",
+        "        for key, what",
         reconcile("an_audit_names_exactly_what_differs_and_changes_nothing"),
     ),
     Mutant(
@@ -322,9 +322,9 @@ MUTANTS = (
     ),
     Mutant(
         "a listing that failed counts as complete",
+        "        await self.list_destination()\n        await self.compare_source()\n",
+        '        with __import__("contextlib").suppress(ClientError):\n'
         "            await self.list_destination()\n            await self.compare_source()\n",
-        '            with __import__("contextlib").suppress(ClientError):\n'
-        "                await self.list_destination()\n                await self.compare_source()\n",
         reconcile("nothing_is_deleted_where_a_listing_fails_midway"),
     ),
     Mutant(

@@ -3,11 +3,17 @@
 import os
 
 import pytest
-from mutants import MUTANTS, plant, run_tests
+from mutants import MUTANTS, PROJECT, plant, run_tests
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 IN_PROCESS = "protocol/"
 PLANTED = [mutant for mutant in MUTANTS if NIGHTLY or mutant.tests[0].startswith(IN_PROCESS)]
+
+
+def test_each_fault_has_its_place_in_the_code():
+    code = [path.read_text() for path in (PROJECT / "mirror").rglob("*.py")]
+    lost = [mutant.name for mutant in MUTANTS if sum(file.count(mutant.text) for file in code) != 1]
+    assert lost == []
 
 
 @pytest.mark.parametrize("mutant", PLANTED, ids=[mutant.name for mutant in PLANTED])
