@@ -269,14 +269,14 @@ def test_a_parked_message_is_shown_with_its_reason_and_brought_back_to_success(o
     wait_for(lambda: operator.count(DEAD_LETTERS))
     status, output, _ = operator.sync("status")
     assert (status, output.splitlines()[0]) == (1, "failing")
-    assert re.search(r'^  "parked ü.txt" failed 3 times, the last at \S+Z: .*error=403', output, re.MULTILINE), output
+    assert re.search(r'^  "parked ü.txt" failed 3 times, the last at \S+Z: .*error=AccessDenied', output, re.MULTILINE), output
     assert "./sync.sh redrive" in output
 
     status, output, log = operator.sync("redrive", "--list", "--json")
     assert status == 0, log
     (message,) = json.loads(output)
     assert message["keys"][0]["key"] == "parked ü.txt"
-    assert "operation=HeadObject error=403" in message["keys"][0]["reason"]
+    assert "operation=HeadObject error=AccessDenied" in message["keys"][0]["reason"]
     status, _, log = operator.sync("redrive", "--purge")
     assert status == 1
     assert "use --yes" in log
