@@ -21,7 +21,7 @@ class LeftOut:
 
 
 NOTHING = LeftOut()
-UPLOADS = 128  # at a time, so that few are finished soon instead of many late, and their parts fit into memory
+UPLOADS = 64  # at a time, so that few are finished soon instead of many late, and their parts fit into memory
 
 
 @dataclass(eq=False)
