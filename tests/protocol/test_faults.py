@@ -6,20 +6,6 @@ import pytest
 from fakes import LARGE
 from histories import World
 
-from mirror.key_sync import Interruption
-
-
-@pytest.fixture
-def world(monkeypatch):
-    built = World()
-
-    async def pause(interruption: Interruption, seconds: float) -> None:
-        built.pass_time(seconds)
-        interruption.check()
-
-    monkeypatch.setattr(Interruption, "pause", pause)
-    return built
-
 
 def settle(world: World) -> None:
     world.settle()

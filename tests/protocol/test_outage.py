@@ -5,20 +5,7 @@ import logging
 import pytest
 from histories import World
 
-from mirror.key_sync import Interruption
 from mirror.worker import OUTAGE_STATUS
-
-
-@pytest.fixture
-def world(monkeypatch):
-    built = World()
-
-    async def pause(interruption: Interruption, seconds: float) -> None:
-        built.pass_time(seconds)
-        interruption.check()
-
-    monkeypatch.setattr(Interruption, "pause", pause)
-    return built
 
 
 def put(world: World, count: int, prefix: str = "data/k") -> list[str]:

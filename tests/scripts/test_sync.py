@@ -269,7 +269,9 @@ def test_a_parked_message_is_shown_with_its_reason_and_brought_back_to_success(o
     wait_for(lambda: operator.count(DEAD_LETTERS))
     status, output, _ = operator.sync("status")
     assert (status, output.splitlines()[0]) == (1, "failing")
-    assert re.search(r'^  "parked ü.txt" failed 3 times, the last at \S+Z: .*error=AccessDenied', output, re.MULTILINE), output
+    assert re.search(
+        r'^  "parked ü.txt" failed 3 times, the last at \S+Z: .*error=AccessDenied', output, re.MULTILINE
+    ), output
     assert "./sync.sh redrive" in output
 
     status, output, log = operator.sync("redrive", "--list", "--json")
