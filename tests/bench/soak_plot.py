@@ -56,8 +56,8 @@ def draw(path: Path) -> Path:
     memory.set_ylabel("MiB of each process")
     waiting.set_ylabel("number")
     waiting.set_xlabel(f"minutes; grey: one of {len({name for _, _, name in faults})} faults beside those at all times")
-    picture = path.with_suffix(".svg")
-    figure.savefig(picture)
+    picture = path.with_suffix(".png")
+    figure.savefig(picture, dpi=90)
     return picture
 
 
