@@ -119,7 +119,7 @@ def error_code(error: BaseException) -> str:
 
 
 def operation_of(error: BaseException) -> str:
-    """ "CopyObject", "" if it was not AWS that answered."""
+    """Its name, such as CopyObject; "" if it was not AWS that answered."""
     return error.operation_name if isinstance(error, ClientError) else ""
 
 

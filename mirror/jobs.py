@@ -224,8 +224,8 @@ class Jobs:
         sync = job.sync
         del self.by_key[sync.key]
         self.free_slot(job)
-        covered = 0 if isinstance(error, HANDED_BACK) else job.covered
-        covered = covered or len(job.deliveries)
+        is_for_all = isinstance(error, HANDED_BACK) or not job.covered
+        covered = len(job.deliveries) if is_for_all else job.covered
         done, late = job.deliveries[:covered], job.deliveries[covered:]
         if error is None:
             self.log_success(job, done)

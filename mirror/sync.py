@@ -89,9 +89,9 @@ async def attempt(buckets: Buckets, sync: KeySync) -> bool:
     """
     if not buckets.is_open:
         await open_destination(buckets)
-    existing = await patiently(buckets, sync, head_destination) if sync.destination_first else None
+    existing = await patiently(buckets, sync, head_destination, sync.key) if sync.destination_first else None
     sync.host.look_begins(sync)
-    source = await patiently(buckets, sync, head_source)
+    source = await patiently(buckets, sync, head_source, sync.key)
     sync.sight = (source, existing)
     may_have_uploads = source is None or is_large(buckets, source)
     if not sync.destination_first and may_have_uploads:
@@ -100,7 +100,7 @@ async def attempt(buckets: Buckets, sync: KeySync) -> bool:
         await abort_orphans(buckets, sync)
         sync.redelivered = False
     wrote = await make_equal(buckets, sync, source, existing)
-    if wrote and await patiently(buckets, sync, head_source) != source:
+    if wrote and await patiently(buckets, sync, head_source, sync.key) != source:
         sync.host.overtaken(sync)
         sync.misses, sync.changes = 0, sync.changes + 1
         raise Changed("the source changes faster than it can be copied")
@@ -110,11 +110,13 @@ async def attempt(buckets: Buckets, sync: KeySync) -> bool:
 # --- Again ------------------------------------------------------------------------------------------------------------
 
 
-async def patiently[T](buckets: Buckets, sync: KeySync, look: Callable[[Buckets, str], Awaitable[T]]) -> T:
-    """A look that S3 is too busy for is repeated alone: to begin the attempt anew would ask even more of it."""
+async def patiently[*A, T](
+    buckets: Buckets, sync: KeySync, call: Callable[[Buckets, *A], Awaitable[T]], *arguments: *A
+) -> T:
+    """What S3 is too busy for is repeated alone: to begin the attempt anew would ask even more of it."""
     while True:
         try:
-            return await look(buckets, sync.key)
+            return await call(buckets, *arguments)
         except ClientError as error:
             seconds = pause_after(buckets, sync, error) if is_refusal_for_now(error) else None
             if seconds is None:
@@ -196,11 +198,8 @@ async def write(buckets: Buckets, sync: KeySync, source: Source | None, existing
     sync.left_out = buckets.left_out
     while True:
         try:
-            await write_once(buckets, sync, source, existing)
+            await patiently(buckets, sync, write_once, sync, source, existing)
         except ClientError as error:
-            if is_refusal_for_now(error) and (seconds := pause_after(buckets, sync, error)):
-                await pause(sync, seconds)
-                continue
             encoding = sends_encoding(buckets, source)
             less = leave_out_more(sync.left_out, buckets.left_out, encoding, error_code(error))
             if less is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
 
 from mirror.aws import timeouts
-from mirror.aws.keys import find_keys, keys_of_session
+from mirror.aws.keys import RenewedKeys, find_keys, keys_of_session
 from mirror.aws.threads import in_thread
 from mirror.errors import REFUSED_CODES, error_code, is_change
 from mirror.settings import Settings
@@ -62,6 +63,17 @@ def may_be_of_session(error: ClientError) -> bool:
     return status in SESSION_STATUSES and not is_change(error) and error_code(error) not in REFUSED_CODES
 
 
+async def once_more[T](session: RenewedKeys, send: Callable[[], Awaitable[T]]) -> T:
+    """send() once more with a new session, if S3 may have refused the one that was used: then it did nothing."""
+    used = session.keys
+    try:
+        return await send()
+    except ClientError as error:
+        if not (used and may_be_of_session(error) and await in_thread(session.after_refusal, used=used)):
+            raise
+    return await send()
+
+
 class Boto3S3:
     """See mirror.calls.S3. A part may be copied twice, so it is repeated; what changes what a reader sees is not:
     an unanswered call may still take effect, and botocore would not tell that there were two."""
@@ -90,16 +102,10 @@ class Boto3S3:
             signing["identity_cache"] = self.sessions
 
     async def with_session(self, call: Callable[..., Any], **parameters: Any) -> Any:
-        """Once more with a new session, if S3 may have refused the one that was used."""
-        used = self.session.keys
-        try:
+        """See once_more; a request to the source is signed with the role."""
+        if parameters["Bucket"] != self.bucket:
             return await in_thread(call, **parameters)
-        except ClientError as error:
-            if parameters["Bucket"] != self.bucket or not may_be_of_session(error):
-                raise
-            if not (used and await in_thread(self.session.after_refusal, used=used)):
-                raise
-        return await in_thread(call, **parameters)
+        return await once_more(self.session, functools.partial(in_thread, call, **parameters))
 
     # Signed with a session on a directory bucket
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from typing import Any
@@ -9,12 +10,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.aws.boto3_clients import Boto3S3, may_be_of_session
+from mirror.aws.boto3_clients import Boto3S3, once_more
 from mirror.aws.endpoints import Endpoint, bucket_endpoint
 from mirror.aws.http import CrtHttp, valid_keys
 from mirror.aws.keys import Keys
 from mirror.aws.signing import SESSION_HEADER, TOKEN_HEADER, sign
-from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import ANSWER_TIMEOUT, SMALL_COPY_TIMEOUT
 from mirror.aws.wire import (
     COPY_OBJECT,
@@ -80,15 +80,9 @@ class CrtS3:
         return self.short_timeout if is_small else self.settings.copy_timeout
 
     async def send(self, operation: Operation, parameters: dict[str, Any], timeout: int) -> dict[str, Any]:
-        """Once more with a new session, if S3 may have refused the one that was used: then it did nothing."""
         endpoint = self.endpoints[parameters["Bucket"]]
-        used = self.session.keys if self.needs_session(endpoint, operation) else None
-        try:
-            return await self.send_once(endpoint, operation, parameters, timeout)
-        except ClientError as error:
-            if not (used and may_be_of_session(error) and await in_thread(self.session.after_refusal, used=used)):
-                raise
-        return await self.send_once(endpoint, operation, parameters, timeout)
+        send = functools.partial(self.send_once, endpoint, operation, parameters, timeout)
+        return await (once_more(self.session, send) if self.needs_session(endpoint, operation) else send())
 
     async def send_once(
         self, endpoint: Endpoint, operation: Operation, parameters: dict[str, Any], timeout: int

@@ -50,19 +50,19 @@ MUTANTS = (
     # The protocol
     Mutant(
         "no second look",
-        "if wrote and await patiently(buckets, sync, head_source) != source:",
+        "if wrote and await patiently(buckets, sync, head_source, sync.key) != source:",
         "if False:",
         schedules("new, deleted, created again"),
     ),
     Mutant(
         "the destination is looked at after the source",
-        """    existing = await patiently(buckets, sync, head_destination) if sync.destination_first else None
+        """    existing = await patiently(buckets, sync, head_destination, sync.key) if sync.destination_first else None
     sync.host.look_begins(sync)
-    source = await patiently(buckets, sync, head_source)
+    source = await patiently(buckets, sync, head_source, sync.key)
 """,
         """    sync.host.look_begins(sync)
-    source = await patiently(buckets, sync, head_source)
-    existing = await patiently(buckets, sync, head_destination) if sync.destination_first else None
+    source = await patiently(buckets, sync, head_source, sync.key)
+    existing = await patiently(buckets, sync, head_destination, sync.key) if sync.destination_first else None
 """,
         schedules("new, deleted, created again"),
     ),
