@@ -240,7 +240,7 @@ class Process:
         happens = self.next_planned(operation)
         self.refuse(operation, running, happens)
         if code := self.world.denies(operation, key):
-            raise ClientError({"Error": {"Code": code}}, operation)
+            raise ClientError({"Error": {"Code": code}}, operation.title().replace("_", ""))  # as botocore names it
         if happens[:1] == ("empty 200",) and operation in COPIES:
             return {}
         if operation == "list_multipart_uploads":

@@ -41,6 +41,15 @@ def test_a_write_that_fails_once_is_repeated_within_the_same_delivery(world, hap
     settle(world)
 
 
+def test_a_write_that_s3_is_too_busy_for_costs_no_further_look(world):
+    looks = []
+    world.denies = lambda operation, _key: looks.append(operation) if operation == "head_object" else ""
+    world.change("data/a", "put x")
+    world.work(plan=[("copy_object", ("error", "503")), ("copy_object", ("error", "SlowDown"))])
+    settle(world)
+    assert len(looks) == 2
+
+
 @pytest.mark.parametrize("happens", [("error", "SlowDown"), ("conflict",), ("loses the answer",), ("reset",)])
 def test_a_delete_that_fails_once_is_repeated_within_the_same_delivery(world, happens):
     world.change("data/a", "put x")
