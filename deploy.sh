@@ -7,10 +7,12 @@
 : "${REGION:=eu-west-1}"
 : "${SRC_BUCKET:=your-standard-bucket}"
 : "${DST_BUCKET:=your-express-bucket--euw1-az1--x-s3}"
-: "${PREFIX_FILTER:=}" # only keys under this prefix; empty: all
+: "${PREFIX_FILTER:=}"   # only keys under this prefix; empty: all
+: "${EVENT_SOURCE:=sqs}" # sqs: the bucket's notification; eventbridge: a rule, which starts the starter at once
 
 : "${LAMBDA_POLL_RATE:=1}" # minutes between two looks at the queue
 : "${MAX_WORKERS:=2}"
+: "${MIN_WORKERS:=0}"          # so many workers run always, whatever the queue says
 : "${MESSAGES_PER_WORKER:=10}" # one worker is started per so many messages
 : "${EMPTY_POLLS_BEFORE_EXIT:=3}"
 : "${VISIBILITY_TIMEOUT:=7200}"        # seconds
@@ -19,6 +21,8 @@
 : "${TASK_CPU:=2048}"                  # 1024 is one vCPU
 : "${TASK_MEMORY:=4096}"               # MiB
 : "${TASK_ARCH:=ARM64}"                # ARM64 or X86_64
+: "${STARTER_COPIES:=false}"           # true: while no worker runs, the function copies small objects itself
+: "${STARTER_MAX_SIZE:=67108864}"      # bytes; larger objects are left to a worker
 
 : "${SUBNETS:=}" # subnet ids, comma separated; empty: the public subnets of the default VPC
 : "${ASSIGN_PUBLIC_IP:=ENABLED}"

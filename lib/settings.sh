@@ -3,12 +3,12 @@
 
 # Setting, lowest and highest value, the same as in worker.py and starter.py, which would refuse others at every start.
 readonly NUMBERS=(
-  'LAMBDA_POLL_RATE 1 1440' 'MAX_WORKERS 1 1000' 'MESSAGES_PER_WORKER 1 1000000' 'EMPTY_POLLS_BEFORE_EXIT 1 1000'
+  'LAMBDA_POLL_RATE 1 1440' 'MAX_WORKERS 1 1000' 'MIN_WORKERS 0 1000' 'MESSAGES_PER_WORKER 1 1000000' 'EMPTY_POLLS_BEFORE_EXIT 1 1000'
   'VISIBILITY_TIMEOUT 2 43200' 'VISIBILITY_EXTEND_INTERVAL 1 43200' 'MAX_RECEIVES 1 1000'
   'TASK_CPU 256 32768' 'TASK_MEMORY 512 249856' 'WAIT_TIME_SECONDS 1 20' 'RETRY_BASE_SECONDS 1 3600'
   'COPY_TIMEOUT 1 900' 'MULTIPART_THRESHOLD 5242880 5368709120' 'PART_SIZE 5242880 5368709120'
   'MAX_CONCURRENT_PARTS 1 1024' 'MAX_CONCURRENT_KEYS 1 1024' 'PROCESSES 1 64' 'ALARM_AGE_SECONDS 60 1209600'
-  'RETRY_LIMIT 1 10000'
+  'RETRY_LIMIT 1 10000' 'STARTER_MAX_SIZE 1 5368709120'
 )
 
 # vCPU units and the memory that Fargate has for them, in MiB: from, to, step (Amazon ECS Developer Guide, "Task size").
@@ -21,7 +21,7 @@ readonly FARGATE_SIZES=(
 # CloudWatch Logs API reference, PutRetentionPolicy.
 readonly RETENTION_DAYS=' 1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653 '
 
-readonly SWITCHES=(DRY_RUN CREATE_VPC_ENDPOINTS)
+readonly SWITCHES=(DRY_RUN CREATE_VPC_ENDPOINTS STARTER_COPIES)
 
 # Regions of other partitions than aws: China, GovCloud, the European Sovereign Cloud, and those nobody can see.
 readonly OTHER_PARTITIONS='(cn|us-gov|us-iso[a-z]?|eu-iso[a-z]?|eusc)-.*'
@@ -83,6 +83,7 @@ check_kms_keys() {
 }
 
 check_words() {
+  check_pattern EVENT_SOURCE 'sqs|eventbridge' "sqs or eventbridge"
   check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
   check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"
   check_pattern IMAGE_URI '[A-Za-z0-9._:/@-]{0,255}' "the name of an image, or nothing"

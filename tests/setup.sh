@@ -96,7 +96,7 @@ run_linters() {
   check shfmt -d -i 2 -ci -bn "${scripts[@]}"
   check .venv/bin/ruff check .
   check .venv/bin/ruff format --check .
-  check .venv/bin/mypy --strict worker.py starter.py mirror
+  check .venv/bin/mypy --strict worker.py starter.py mirror launch
   check .venv/bin/lint-imports --no-logo --cache-dir "$CACHE/imports"
 }
 

@@ -1,16 +1,18 @@
 # shellcheck shell=bash
 # The starter: the Lambda function that starts workers.
 
-# Stored, not compressed, and without the file's time: the same starter.py is the same archive on every machine.
+# zip_starter ARCHIVE: prints what Lambda calls its CodeSha256. Stored, not compressed, and without the files' times: the
+# same files are the same archive on every machine.
 zip_starter() {
-  python3 - "$PROJECT_DIR/starter.py" "$1" <<'PYTHON'
+  python3 - "$PROJECT_DIR" "$1" <<'PYTHON'
 import base64, hashlib, pathlib, sys, zipfile
 
-source, archive = map(pathlib.Path, sys.argv[1:])
-member = zipfile.ZipInfo("starter.py", (1980, 1, 1, 0, 0, 0))
-member.external_attr = 0o644 << 16
+project, archive = map(pathlib.Path, sys.argv[1:])
 with zipfile.ZipFile(archive, "w") as file:
-    file.writestr(member, source.read_bytes())
+    for path in sorted([project / "starter.py", *project.glob("launch/*.py")]):
+        member = zipfile.ZipInfo(path.relative_to(project).as_posix(), (1980, 1, 1, 0, 0, 0))
+        member.external_attr = 0o644 << 16
+        file.writestr(member, path.read_bytes())
 print(base64.b64encode(hashlib.sha256(archive.read_bytes()).digest()).decode())
 PYTHON
 }

@@ -431,7 +431,7 @@ def copy_project(folder: Path) -> Path:
     """The files of a deployment, for tests that change one of them."""
     for name in ("deploy.sh", "cleanup.sh", "starter.py", "worker.py", "Dockerfile", "requirements.txt"):
         shutil.copy(PROJECT / name, folder)
-    for name in ("lib", "mirror"):
+    for name in ("launch", "lib", "mirror"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 

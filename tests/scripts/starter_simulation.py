@@ -1,4 +1,4 @@
-"""A day of the starter: decide() of starter.py with simulated messages and workers, beside simpler rules.
+"""A day of the starter: decide() of launch/decision.py with simulated messages and workers, beside simpler rules.
 
 Run it: python tests/scripts/starter_simulation.py. It prints the table; test_starter.py asserts what matters in it.
 Lag is from the event to the copy, without the seconds of the copy itself. A worker is idle while it starts, and while
@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import starter
+from launch.decision import decide
+from launch.tasks import OUTAGE_STATUS, Task
 
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
 SETTINGS = {"MAX_WORKERS": 2, "MESSAGES_PER_WORKER": 10}
@@ -69,11 +70,11 @@ class Worker:
     def holds(self) -> int:
         return len(self.small) + len(self.held)
 
-    def as_task(self, now: int) -> starter.Task:
+    def as_task(self, now: int) -> Task:
         started = self.started if self.started <= now else None
-        return starter.Task(str(id(self)), self.created, started)
+        return Task(str(id(self)), self.created, started)
 
-    def ended(self, now: int, exit_code: int) -> starter.Task:
+    def ended(self, now: int, exit_code: int) -> Task:
         code = "EssentialContainerExited"
         return self.as_task(now)._replace(ended=now, wanted=False, stop_code=code, exit_code=exit_code)
 
@@ -83,16 +84,16 @@ class Counts(NamedTuple):
     in_flight: int
 
 
-Formula = Callable[[Counts, list[starter.Task], int], int]
+Formula = Callable[[Counts, list[Task], int], int]
 
 
-def count_everything(counts: Counts, tasks: list[starter.Task], _now: int) -> int:
+def count_everything(counts: Counts, tasks: list[Task], _now: int) -> int:
     """Release 1.0.0: messages in flight count, whoever holds them."""
     wanted = math.ceil(sum(counts) / SETTINGS["MESSAGES_PER_WORKER"])
     return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(running(tasks)))
 
 
-def count_visible_beside(counts: Counts, tasks: list[starter.Task], _now: int) -> int:
+def count_visible_beside(counts: Counts, tasks: list[Task], _now: int) -> int:
     """Whoever runs counts for nothing; a worker that is starting counts for its share."""
     tasks = running(tasks)
     starting = sum(task.started is None for task in tasks)
@@ -100,32 +101,32 @@ def count_visible_beside(counts: Counts, tasks: list[starter.Task], _now: int) -
     return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(tasks))
 
 
-def count_visible_only(counts: Counts, tasks: list[starter.Task], _now: int) -> int:
+def count_visible_only(counts: Counts, tasks: list[Task], _now: int) -> int:
     """Whoever runs counts for its share, full or not."""
     wanted = math.ceil(counts.visible / SETTINGS["MESSAGES_PER_WORKER"])
     return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(running(tasks)))
 
 
-def as_if_all_went_well(counts: Counts, tasks: list[starter.Task], now: int) -> int:
+def as_if_all_went_well(counts: Counts, tasks: list[Task], now: int) -> int:
     """How a task ended does not count."""
-    return decide(counts, running(tasks), now)
+    return as_decided(counts, running(tasks), now)
 
 
-def running(tasks: list[starter.Task]) -> list[starter.Task]:
+def running(tasks: list[Task]) -> list[Task]:
     return [task for task in tasks if task.wanted]
 
 
-def decide(counts: Counts, tasks: list[starter.Task], now: int) -> int:
-    return starter.decide(*counts, tasks, now, SETTINGS).start if counts.visible else 0
+def as_decided(counts: Counts, tasks: list[Task], now: int) -> int:
+    return decide(*counts, tasks, now, SETTINGS).start if counts.visible else 0
 
 
 FORMULAS: dict[str, Formula] = {
     "1.0.0": count_everything,
     "visible beside running": count_visible_beside,
     "visible only": count_visible_only,
-    "starter.py": decide,
+    "starter.py": as_decided,
 }
-OUTAGE_FORMULAS: dict[str, Formula] = {"exit status not read": as_if_all_went_well, "starter.py": decide}
+OUTAGE_FORMULAS: dict[str, Formula] = {"exit status not read": as_if_all_went_well, "starter.py": as_decided}
 
 
 class Row(NamedTuple):
@@ -151,7 +152,7 @@ class Day:
         self.visible: deque[Message] = deque()
         self.returning: list[tuple[int, Message]] = []  # heap: messages nobody holds, by the end of their timeout
         self.workers: list[Worker] = []
-        self.ended: list[starter.Task] = []
+        self.ended: list[Task] = []
         self.started = self.idle = self.ran = 0
 
     def run(self) -> None:
@@ -186,7 +187,7 @@ class Day:
             if gave_up:
                 self.hand_back(worker, now, HAND_BACK_SECONDS)
             if gave_up or now - worker.last_work >= IDLE_SECONDS:
-                self.ended.append(worker.ended(now, starter.OUTAGE_STATUS if gave_up else 0))
+                self.ended.append(worker.ended(now, OUTAGE_STATUS if gave_up else 0))
                 self.workers.remove(worker)
 
     def lose_workers(self, now: int, seconds: int) -> None:

@@ -64,7 +64,8 @@ CHANGED_SETTINGS = {
 def test_new_code_is_a_new_image_and_a_new_function(account: Account) -> None:
     account.run("deploy.sh")
     image, function = ["created", "changed"], ["changed"]
-    for file, expected in (("worker.py", image), ("mirror/__init__.py", image), ("starter.py", function)):
+    files = {"worker.py": image, "mirror/__init__.py": image, "starter.py": function, "launch/calls.py": function}
+    for file, expected in files.items():
         with (account.project / file).open("a") as source:
             source.write("# changed\n")
         output, _ = account.run("deploy.sh")
@@ -95,11 +96,12 @@ def test_the_tag_of_the_image_depends_on_what_stands_in_which_file(tmp_path: Pat
     assert ask_script(project, "image_tag") == tags[-1]
 
 
-def test_the_archive_of_the_starter_holds_its_one_file_and_is_the_same_everywhere(tmp_path: Path) -> None:
+def test_the_archive_of_the_starter_holds_its_files_and_is_the_same_everywhere(tmp_path: Path) -> None:
     archive = tmp_path / "starter.zip"
     first = ask_script(PROJECT, "zip_starter", str(archive))
     with zipfile.ZipFile(archive) as file:
-        assert file.namelist() == ["starter.py"]
+        launch = [f"launch/{path.name}" for path in (PROJECT / "launch").glob("*.py")]
+        assert file.namelist() == sorted(["starter.py", *launch])
         assert file.read("starter.py") == (PROJECT / "starter.py").read_bytes()
     assert ask_script(PROJECT, "zip_starter", str(tmp_path / "again.zip")) == first
 

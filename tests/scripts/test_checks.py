@@ -10,7 +10,7 @@ from account import PROJECT, SOURCE, Account
 from deployment import one_cli, one_cloud
 from recorder import Refusal
 
-import starter
+from launch.settings import NUMBER_SETTINGS as STARTER_SETTINGS
 from mirror.settings import NUMBER_SETTINGS
 
 WRONG_SETTINGS = {
@@ -43,7 +43,7 @@ def test_the_limits_of_settings_are_those_of_the_worker_and_the_starter() -> Non
     rows = re.search(r"^readonly NUMBERS=\((.*?)^\)", checks, re.DOTALL | re.MULTILINE)
     assert rows
     limits = {name: (int(low), int(high)) for name, low, high in re.findall(r"'(\w+) (\d+) (\d+)'", rows[1])}
-    theirs = NUMBER_SETTINGS | starter.NUMBER_SETTINGS
+    theirs = NUMBER_SETTINGS | STARTER_SETTINGS
     assert {name: numbers[1:] for name, numbers in theirs.items()}.items() <= limits.items()
     given = dict(re.findall(r'^: "\$\{(\w+):=(\d+)\}"', (PROJECT / "deploy.sh").read_text(), re.MULTILINE))
     assert {name: str(theirs[name][0]) for name in theirs.keys() & given.keys()}.items() <= given.items()

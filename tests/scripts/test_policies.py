@@ -93,9 +93,11 @@ def process_environment(account: Account, settings: dict[str, str]) -> dict[str,
 # The second run looks at the task of the first; it waits for Spot in no stand-in, so it is stopped by hand.
 RUN_STARTER = """
 import os, starter
+from launch import calls
+from launch.settings import load_settings
 print(starter.handler({}, None), starter.handler({}, None))
-settings = starter.load_settings(os.environ)
-print(starter.stop_tasks(settings, starter.list_running(settings)))
+settings = load_settings(os.environ)
+print(calls.stop_tasks(settings, calls.list_running(settings)))
 """
 
 

@@ -15,6 +15,10 @@ from botocore.model import ListShape, Shape, StructureShape
 from botocore.stub import Stubber
 
 import starter
+from launch import calls
+from launch.decision import decide
+from launch.settings import NUMBER_SETTINGS, TEXT_SETTINGS, load_settings
+from launch.tasks import GAVE_UP, Task
 
 SETTINGS = {
     "QUEUE_URL": "https://sqs.eu-north-1.amazonaws.com/111122223333/sync-q",
@@ -79,7 +83,7 @@ class Cloud:
     """The answers that AWS will give, in the order of the calls, each with the request that must come for it."""
 
     def __init__(self) -> None:
-        sqs, ecs = starter.clients()
+        sqs, ecs = calls.clients()
         self.sqs, self.ecs = Stubber(sqs), Stubber(ecs)
         self.requests: list[tuple[str, dict[str, Any]]] = []
         for client in (sqs, ecs):
@@ -124,7 +128,7 @@ class Cloud:
             self.ecs.add_response("describe_tasks", {"tasks": found}, {"cluster": "sync-cluster", "tasks": part})
 
     def stops(self, task: dict[str, Any]) -> None:
-        request = {"cluster": "sync-cluster", "task": task["taskArn"], "reason": starter.GAVE_UP}
+        request = {"cluster": "sync-cluster", "task": task["taskArn"], "reason": GAVE_UP}
         self.ecs.add_response("stop_task", {}, request)
 
     def starts(self, count: int, providers: list[str], *failures: dict[str, str], strategy: Any = None) -> None:
@@ -152,7 +156,7 @@ def run_task_request(count: int, strategy: list[dict[str, Any]]) -> dict[str, An
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    for name in [*starter.TEXT_SETTINGS, *starter.NUMBER_SETTINGS]:
+    for name in [*TEXT_SETTINGS, *NUMBER_SETTINGS]:
         monkeypatch.delenv(name, raising=False)
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
@@ -160,13 +164,13 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setattr(starter, "time", NOW.timestamp)
-    starter.clients.cache_clear()
+    calls.clients.cache_clear()
     built = Cloud()
     with built.sqs, built.ecs:
         yield built
         built.sqs.assert_no_pending_responses()
         built.ecs.assert_no_pending_responses()
-    starter.clients.cache_clear()
+    calls.clients.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -323,7 +327,7 @@ def test_a_second_attempt_has_a_client_token_of_its_own(cloud: Cloud) -> None:
         if model.name == "RunTask":
             tokens.append(params["clientToken"])
 
-    _, ecs = starter.clients()
+    _, ecs = calls.clients()
     ecs.meta.events.register_last("before-parameter-build", note_token)
     cloud.has_messages(1, 0)
     cloud.has_tasks()
@@ -453,7 +457,7 @@ def done_on_demand(age: float) -> dict[str, Any]:
         ([interrupted(1800)], ON_DEMAND),  # the starter runs every half an hour
         ([interrupted(900), running(400)], SPOT_FIRST),  # Spot is back
         ([interrupted(900), running(400, "FARGATE")], ON_DEMAND),
-        ([stopped(starting(900), "UserInitiated", starter.GAVE_UP, 590)], ON_DEMAND),
+        ([stopped(starting(900), "UserInitiated", GAVE_UP, 590)], ON_DEMAND),
         ([stopped(starting(900), "UserInitiated", "by hand", 590)], SPOT_FIRST),
         ([stopped(running(900), "SpotInterruption", "Your Spot Task was interrupted.", 60)], SPOT_FIRST),  # it had run
     ],
@@ -468,7 +472,7 @@ def test_how_long_a_shortage_of_spot_is_remembered(
     assert starter.handler({}, None)["failing"] == ""
 
 
-def as_of(task: starter.Task, now: float, form: str) -> starter.Task:
+def as_of(task: Task, now: float, form: str) -> Task:
     """What ECS says of a task of that age. On demand it works for three minutes; on Spot it gets no room."""
     age = now - task.created
     if task.stop_code or age < 60:
@@ -486,18 +490,18 @@ def as_of(task: starter.Task, now: float, form: str) -> starter.Task:
 def test_hours_without_spot_cost_minutes_and_not_a_try_each_minute(form: str, spot_tries: int) -> None:
     """Work never ends, for three hours; ECS shows stopped tasks for one."""
     settings = {"MAX_WORKERS": 1, "MESSAGES_PER_WORKER": 10}
-    known: dict[int, starter.Task] = {}
+    known: dict[int, Task] = {}
     for now in range(60, 60 + 3 * 3600, 60):
         known = {created: as_of(task, now, form) for created, task in known.items()}
         seen = [task for task in known.values() if task.wanted or now - (task.ended or now) < 3600]
-        decision = starter.decide(1, 0, seen, now, settings)
+        decision = decide(1, 0, seen, now, settings)
         for created, task in known.items():
             if task.arn in decision.stop:
-                gave_up = {"wanted": False, "ended": now, "stop_code": "UserInitiated", "reason": starter.GAVE_UP}
+                gave_up = {"wanted": False, "ended": now, "stop_code": "UserInitiated", "reason": GAVE_UP}
                 known[created] = task._replace(**gave_up)
         if decision.start:
             assert now not in known
-            known[now] = starter.Task(str(now), now, spot=not decision.on_demand)
+            known[now] = Task(str(now), now, spot=not decision.on_demand)
         assert sum(task.wanted for task in known.values()) <= 1
         assert decision.failing == ""
     on_demand = [created for created, task in known.items() if not task.spot]
@@ -580,13 +584,13 @@ def attempts_in(seconds: int, seconds_to_fail: int = 30, tasks_at_first: int = 2
     created: list[int] = []
     for now in range(60, 60 + seconds, 60):
         tasks = [
-            starter.Task("", at, wanted=False, stop_code="TaskFailedToStart", reason="no", ended=at + seconds_to_fail)
+            Task("", at, wanted=False, stop_code="TaskFailedToStart", reason="no", ended=at + seconds_to_fail)
             if now - at >= seconds_to_fail
-            else starter.Task("", at)
+            else Task("", at)
             for at in created
             if now - at < 3600  # ECS shows stopped tasks for about an hour
         ]
-        decision = starter.decide(1000, 0, tasks, now, settings)
+        decision = decide(1000, 0, tasks, now, settings)
         assert bool(decision.failing) == (now >= 60 + seconds_to_fail)
         created += [now] * decision.start
     return created
@@ -718,16 +722,16 @@ def test_every_wrong_setting_is_named_in_one_error() -> None:
         "MESSAGES_PER_WORKER": "ten",
     }
     with pytest.raises(ValueError, match="wrong settings") as raised:
-        starter.load_settings(wrong)
+        load_settings(wrong)
     message = str(raised.value)
     assert [name for name in [*wrong, "TASK_DEFINITION is not set"] if name not in message] == []
     assert "\n" not in message
 
 
 def test_a_subnet_list_longer_than_ecs_takes_is_refused() -> None:
-    starter.load_settings(SETTINGS | {"SUBNETS": ",".join(["subnet-0a1"] * 16)})
+    load_settings(SETTINGS | {"SUBNETS": ",".join(["subnet-0a1"] * 16)})
     with pytest.raises(ValueError, match="1 to 16 subnet ids"):
-        starter.load_settings(SETTINGS | {"SUBNETS": ",".join(["subnet-0a1"] * 17)})
+        load_settings(SETTINGS | {"SUBNETS": ",".join(["subnet-0a1"] * 17)})
 
 
 def test_a_wrong_setting_fails_the_invocation_before_any_call(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -742,16 +746,16 @@ def test_every_request_agrees_with_the_service_model_enumerations_included(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, public_ip: str
 ) -> None:
     monkeypatch.setenv("ASSIGN_PUBLIC_IP", public_ip)
-    settings = starter.load_settings(SETTINGS | {"ASSIGN_PUBLIC_IP": public_ip})
+    settings = load_settings(SETTINGS | {"ASSIGN_PUBLIC_IP": public_ip})
     cloud.has_messages(1, 0)
     cloud.has_tasks(stuck := starting(400))
     cloud.stops(stuck)
-    for strategy in (starter.SPOT_FIRST, starter.ON_DEMAND):
+    for strategy in (calls.SPOT_FIRST, calls.ON_DEMAND):
         cloud.ecs.add_response("run_task", {"tasks": [], "failures": [SPOT_SHORTAGE]})
         assert sum(item["weight"] for item in strategy) > 0  # all zero is refused
-    starter.look(settings, *starter.count_messages(settings["QUEUE_URL"]))
-    starter.stop_tasks(settings, [stuck["taskArn"]])
-    starter.start_workers(settings, 1)
+    starter.look(settings, *calls.count_messages(settings["QUEUE_URL"]))
+    calls.stop_tasks(settings, [stuck["taskArn"]])
+    calls.start_workers(settings, 1)
     models = {name: botocore.session.get_session().get_service_model(name) for name in ("sqs", "ecs")}
     services = dict.fromkeys(["ListTasks", "DescribeTasks", "RunTask", "StopTask"], "ecs") | {
         "GetQueueAttributes": "sqs"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import starter
+from launch.decision import PAUSE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 MINUTE = 60
@@ -67,7 +67,7 @@ def test_the_alarm_on_outages_fires_at_the_first_line_and_does_not_rest_between_
     is too busy for five minutes to answer."""
     alarm = alarm_of("ensure_outage_alarm")
     assert fires_at(alarm, [100]) == 100
-    assert alarm["Period"] * (alarm["EvaluationPeriods"] - 1) >= starter.PAUSE_SECONDS[1] + MINUTE + MINUTE + 5 * MINUTE
+    assert alarm["Period"] * (alarm["EvaluationPeriods"] - 1) >= PAUSE_SECONDS[1] + MINUTE + MINUTE + 5 * MINUTE
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"]) == ("s3-to-s3express-sync", "Outages", [])
 
 

@@ -1,0 +1,132 @@
+"""What the starter asks of SQS and ECS: one function for each request."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from launch.tasks import GAVE_UP, Task, read_task
+
+TASKS_PER_CALL = 10  # ECS API reference, RunTask: count
+TASKS_PER_DESCRIBE = 100  # ECS API reference, DescribeTasks: tasks
+MOST_STOPPED = 500  # stopped tasks that are looked at: ten calls, and the function has 60 seconds
+
+# The weights split the tasks of one call. Neither is a fallback for the other: "Fargate doesn't replace Spot capacity
+# with on-demand capacity" (ECS developer guide, Fargate capacity providers), so a shortage is answered by ON_DEMAND.
+# Which of the two gets the task of a call for one is not documented, so the report says what ECS says.
+SPOT_FIRST = [{"capacityProvider": "FARGATE_SPOT", "weight": 4}, {"capacityProvider": "FARGATE", "weight": 1}]
+ON_DEMAND = [{"capacityProvider": "FARGATE", "weight": 1}]
+
+FAILURE_FIELDS = ("arn", "reason", "detail")
+
+# Three attempts of the slowest kind end before the function's 60 seconds do, so that a failure is still reported.
+CLIENT_CONFIG = Config(connect_timeout=3, read_timeout=12, retries={"mode": "standard", "total_max_attempts": 3})
+
+
+@functools.cache
+def clients() -> tuple[Any, Any]:
+    """(SQS, ECS), made once for each environment that Lambda keeps; the Region is that of the function."""
+    region = os.environ["AWS_REGION"]
+    sqs = boto3.client("sqs", region_name=region, config=CLIENT_CONFIG)
+    return sqs, boto3.client("ecs", region_name=region, config=CLIENT_CONFIG)
+
+
+def count_messages(queue_url: str) -> tuple[int, int]:
+    """(visible, in flight): approximate numbers of messages."""
+    sqs, _ = clients()
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
+    return int(found[names[0]]), int(found[names[1]])
+
+
+def list_tasks(**selection: str) -> list[str]:
+    """ARNs of at most MOST_STOPPED tasks that are to be stopped or stopped, or of all that are to run."""
+    _, ecs = clients()
+    limit = {"MaxItems": MOST_STOPPED} if selection.get("desiredStatus") == "STOPPED" else {}
+    pages = ecs.get_paginator("list_tasks").paginate(**selection, PaginationConfig=limit)
+    return [arn for page in pages for arn in page["taskArns"]]
+
+
+def list_running(settings: Mapping[str, Any]) -> list[str]:
+    """Workers of ours that are starting or running.
+
+    startedBy "must be the only filter" (ECS API reference, ListTasks), and the default then is what we want: tasks that
+    ECS means to keep running. A worker that drains after a Spot interruption is not among them: it receives no more and
+    hands its messages back, so its successor has to start now and not when it is gone.
+    """
+    return list_tasks(cluster=settings["CLUSTER"], startedBy=settings["STARTED_BY"])
+
+
+def list_stopped(settings: Mapping[str, Any]) -> list[str]:
+    """Tasks of the last hour that are stopped or about to; others' too, as startedBy cannot be asked for here."""
+    return list_tasks(cluster=settings["CLUSTER"], family=settings["TASK_DEFINITION"], desiredStatus="STOPPED")
+
+
+def describe_tasks(settings: Mapping[str, Any], arns: Sequence[str], now: float) -> list[Task]:
+    """The tasks among them that the starter started. One that ECS does not know any more is left out."""
+    _, ecs = clients()
+    found: list[Mapping[str, Any]] = []
+    for first in range(0, len(arns), TASKS_PER_DESCRIBE):
+        answer = ecs.describe_tasks(cluster=settings["CLUSTER"], tasks=list(arns[first : first + TASKS_PER_DESCRIBE]))
+        found += answer["tasks"]
+    return [read_task(task, now) for task in found if task.get("startedBy") == settings["STARTED_BY"]]
+
+
+def run_tasks(settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """(capacity provider of each started worker, reasons of the failures): a shortage is an answer with status 200.
+
+    botocore makes a client token for each call, which its retries share and the next call does not: the answer to a
+    used token would be the old one (ECS API reference, "Ensuring idempotency").
+    """
+    _, ecs = clients()
+    network = {
+        "subnets": settings["SUBNETS"].split(","),
+        "securityGroups": [group for group in settings["SECURITY_GROUPS"].split(",") if group],
+        "assignPublicIp": settings["ASSIGN_PUBLIC_IP"],
+    }
+    answer = ecs.run_task(
+        cluster=settings["CLUSTER"],
+        taskDefinition=settings["TASK_DEFINITION"],
+        count=count,
+        capacityProviderStrategy=strategy,
+        networkConfiguration={"awsvpcConfiguration": network},
+        startedBy=settings["STARTED_BY"],
+    )
+    providers = [task.get("capacityProviderName", "unknown") for task in answer["tasks"]]
+    reasons = [" ".join(filter(None, map(failure.get, FAILURE_FIELDS))) for failure in answer["failures"]]
+    return providers, reasons
+
+
+def stop_tasks(settings: Mapping[str, Any], arns: Iterable[str]) -> list[str]:
+    """Failures."""
+    _, ecs = clients()
+    try:
+        for arn in arns:
+            ecs.stop_task(cluster=settings["CLUSTER"], task=arn, reason=GAVE_UP)
+    except (BotoCoreError, ClientError) as error:
+        return [str(error)]
+    return []
+
+
+def start_workers(settings: Mapping[str, Any], count: int, on_demand: bool = False) -> tuple[list[str], list[str]]:
+    """(capacity provider of each started worker, failures): Spot first, then on demand, or the other way round."""
+    started: list[str] = []
+    failures: list[str] = []
+    try:
+        for first in range(0, count, TASKS_PER_CALL):
+            missing = min(TASKS_PER_CALL, count - first)
+            for strategy in (ON_DEMAND, SPOT_FIRST) if on_demand else (SPOT_FIRST, ON_DEMAND):
+                if missing > 0:
+                    providers, reasons = run_tasks(settings, missing, strategy)
+                    started += providers
+                    failures += reasons
+                    missing -= len(providers)
+    except (BotoCoreError, ClientError) as error:
+        failures.append(str(error))  # not the end: what was started before this call has to be in the report
+    return started, failures

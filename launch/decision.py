@@ -1,0 +1,110 @@
+"""The one decision, from the numbers of messages and the tasks of the last hour: how many workers to start and stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from launch.tasks import OUTAGE_STATUS, SPOT_SECONDS, Task
+
+MOST_STOPS = 100  # StopTask takes one task; the others count as running and are stopped by the next run
+
+SHORTAGE_SECONDS = 900  # so long after its last sign, Spot is tried again
+PAUSE_SECONDS = (60, 900)  # shortest and longest pause between two attempts while workers do not get to work
+OUTAGE_SECONDS = 660  # one that runs for longer is in no outage: it would have ended after ten minutes
+
+# What a process of the worker holds for sure before it receives no more: twice MAX_CONCURRENT_KEYS of 256 (has_room()
+# in mirror/jobs.py). It may hold many more: long copies, keys that pause and more messages on one key take no slot.
+HELD_BY_FULL_WORKER = 500
+
+
+class Decision(NamedTuple):
+    """What to do now."""
+
+    running: int  # workers that run or start; not those that wait for Spot for too long
+    wanted: int
+    start: int = 0
+    on_demand: bool = False  # start them without asking for Spot first
+    stop: tuple[str, ...] = ()  # ARNs of the tasks that wait for Spot for too long
+    failing: str = ""  # why workers do not get to work
+    trial: str = ""  # why the others have to wait for one that runs
+
+
+def wanted_workers(visible: int, in_flight: int, started: int, live: int, settings: Mapping[str, Any]) -> int:
+    """The running ones, and what the visible messages need beyond them: one for each MESSAGES_PER_WORKER.
+
+    Messages in flight start nobody: nobody could receive them. They are in work, or wait for their visibility timeout
+    after their worker was killed. A worker that is starting, or runs and has room, stands for MESSAGES_PER_WORKER
+    visible messages: it takes them within the second, but the count may be a minute old, and a worker started for each
+    message seen in passing would never be idle long enough to end. A full worker stands for none, or what it has no
+    room for would wait for hours behind long copies. Which one is full is not known, so it is reckoned from the
+    messages in flight; nobody is full below MESSAGES_PER_WORKER. tests/scripts/starter_simulation.py compares this
+    with simpler rules.
+    """
+    share, most = int(settings["MESSAGES_PER_WORKER"]), int(settings["MAX_WORKERS"])
+    full = min(started, in_flight // max(HELD_BY_FULL_WORKER, share))
+    return min(most, full + max(live - full, math.ceil(visible / share)))
+
+
+def is_spot_short(tasks: Sequence[Task], now: float) -> bool:
+    """Whether Spot has had no room for five minutes: there are signs of it, and no Spot task started since.
+
+    A quarter of an hour after the last sign, and after an on-demand task, Spot is asked again. If that goes wrong the
+    first sign is an old one, and on demand follows at once.
+    """
+    spot = [task for task in tasks if task.spot]
+    last_start = max((task.started for task in spot if task.started is not None), default=0.0)
+    signs = [(task.created, task.ended or now) for task in spot if task.lacked_spot(now)]
+    signs = [(begin, end) for begin, end in signs if end > last_start]
+    if not signs:
+        return False
+    begin, end = min(begin for begin, _ in signs), max(end for _, end in signs)
+    helped = any(not task.spot and task.created >= end for task in tasks)
+    return now - begin >= SPOT_SECONDS and not (helped and now - end >= SHORTAGE_SECONDS)
+
+
+def failed_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
+    """Those that never worked since one did, the oldest first. After an outage, to have started is not to work."""
+    failed = sorted((task for task in tasks if task.never_worked), key=lambda task: task.created)
+    proof = OUTAGE_SECONDS if any(task.exit_code == OUTAGE_STATUS for task in failed) else 0
+    last_good = max((task.created for task in tasks if task.worked(now, proof)), default=0.0)
+    return [task for task in failed if task.created > last_good]
+
+
+def next_attempt(failed: Sequence[Task]) -> float:
+    """When to try again: the pause is as long as it has been going wrong, which doubles it each time."""
+    shortest, longest = PAUSE_SECONDS
+    times = [task.ended if task.ended and task.exit_code == OUTAGE_STATUS else task.created for task in failed]
+    return max(times) + min(longest, max(shortest, max(times) - min(times)))
+
+
+def describe_failure(failed: Sequence[Task], outlook: str) -> str:
+    last = failed[-1]
+    code = "" if last.exit_code is None else f" (exit code {last.exit_code})"
+    number = "task" if len(failed) == 1 else f"{len(failed)} tasks"
+    how = "ended in an outage" if last.exit_code == OUTAGE_STATUS else "stopped before working"
+    return f"the last {number} {how}: {last.stop_code}: {last.reason}{code}; {outlook}"
+
+
+def decide(visible: int, in_flight: int, tasks: Sequence[Task], now: float, settings: Mapping[str, Any]) -> Decision:
+    """What to start and stop, from the numbers of messages and the tasks of the last hour; nothing else decides.
+
+    A task that waits for Spot for too long is stopped, and not only left out of the count: when Spot returned it would
+    run beside its successor, above MAX_WORKERS. If it starts in this very moment it hands its messages back.
+    """
+    stuck = [task for task in tasks if task.waits_for_spot(now)][:MOST_STOPS]
+    live = [task for task in tasks if task.wanted and task not in stuck]
+    started = sum(task.started is not None for task in live)
+    wanted = wanted_workers(visible, in_flight, started, len(live), settings)
+    start, failing, trial = max(0, wanted - len(live)), "", ""
+    failed, starting = failed_tasks(tasks, now), started < len(live)
+    if failed and start and not starting and any(task.created > failed[-1].created for task in live):
+        start, trial = 0, describe_failure(failed, f"one is tried alone, until it has run for {OUTAGE_SECONDS} s")
+    elif failed and (start or starting):
+        pause = next_attempt(failed) - now
+        start = 0 if starting or pause > 0 else 1
+        waits = f"the next one is started in {pause:.0f} s"
+        failing = describe_failure(failed, "the next one is starting" if start or starting else waits)
+    short = is_spot_short(tasks, now)
+    return Decision(len(live), wanted, start, short, tuple(task.arn for task in stuck), failing, trial)

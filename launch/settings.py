@@ -1,0 +1,46 @@
+"""The starter's settings: environment variables of the function, their defaults and what each has to be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+SUBNET, SECURITY_GROUP = r"subnet-\w+", r"sg-\w+"
+
+# name -> (default or None when required, pattern, what it has to be); the limits are those of the ECS API reference.
+TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
+    "QUEUE_URL": (None, r"https?://\S+", "the URL of the SQS queue"),
+    "CLUSTER": (None, r"[\w:/-]+", "the name or ARN of the ECS cluster"),
+    "TASK_DEFINITION": (None, r"[\w-]{1,255}", "the family of the worker's task definition"),
+    "SUBNETS": (None, rf"{SUBNET}(,{SUBNET}){{0,15}}", "1 to 16 subnet ids with commas between them"),
+    "SECURITY_GROUPS": ("", rf"({SECURITY_GROUP}(,{SECURITY_GROUP}){{0,4}})?", "at most 5 security group ids"),
+    "ASSIGN_PUBLIC_IP": ("ENABLED", r"ENABLED|DISABLED", "ENABLED or DISABLED"),
+    "STARTED_BY": ("s3-to-s3express-sync-starter", r"[\w/-]{1,128}", "at most 128 letters, digits, hyphens, _ and /"),
+}
+
+# name -> (default, lowest, highest)
+NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
+    "MAX_WORKERS": (2, 1, 1000),
+    "MESSAGES_PER_WORKER": (10, 1, 1_000_000),
+}
+
+
+def load_settings(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Settings under the names of their environment variables. Raises ValueError that names every wrong one."""
+    settings: dict[str, Any] = {}
+    problems = []
+    for name, (default, pattern, meaning) in TEXT_SETTINGS.items():
+        text = settings[name] = environment.get(name) or default
+        if text is None:
+            problems.append(f"{name} is not set, it has to be {meaning}")
+        elif not re.fullmatch(pattern, text, re.ASCII):
+            problems.append(f"{name}={text!r} has to be {meaning}")
+    for name, (number, lowest, highest) in NUMBER_SETTINGS.items():
+        text = environment.get(name) or str(number)
+        settings[name] = int(text) if re.fullmatch(r"[0-9]+", text) else -1
+        if not lowest <= settings[name] <= highest:
+            problems.append(f"{name}={text!r} has to be a whole number from {lowest} to {highest}")
+    if problems:
+        raise ValueError("wrong settings: " + "; ".join(problems))
+    return settings

@@ -1,0 +1,82 @@
+"""The workers that the starter started, as ECS tells of them, and what each of them says of how things go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+SHORTAGE = "Capacity is unavailable at this time"  # re:Post, "Fargate RunTask: capacity is unavailable"
+INTERRUPTED = ("SpotInterruption", "TerminationNotice")  # stopCode of Spot, and its older name
+GAVE_UP = "the starter found no Spot capacity in time"  # what StopTask tells, and what stoppedReason says from then on
+SPOT_SECONDS = 300  # a shortage of Spot that lasts so long is answered with on-demand capacity
+AT_ONCE_SECONDS = 60  # a worker that fails sooner after its start counts as one that never worked
+OUTAGE_STATUS = 3  # exit status of a worker that could sync no key, whichever it tried (mirror/worker.py)
+
+
+class Task(NamedTuple):
+    """What counts of a task that the starter started. Times are Unix seconds."""
+
+    arn: str
+    created: float
+    started: float | None = None
+    ended: float | None = None
+    wanted: bool = True  # ECS means to keep it running
+    spot: bool = True
+    pulling: bool = False  # it has a machine: the image is being pulled, or was
+    stop_code: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+
+    @property
+    def never_worked(self) -> bool:
+        """It stopped without having started, failed at once (no such image; a wrong setting), or ended in an outage.
+
+        Neither a shortage of capacity nor a stop by somebody is such a failure. A task that starts and ends again has
+        startedAt and, beside a stop code, an exit code (ECS developer guide, "Stopped tasks error codes").
+        """
+        if self.exit_code == OUTAGE_STATUS:
+            return True
+        if self.wanted or self.stop_code in ("", "UserInitiated", *INTERRUPTED) or SHORTAGE in self.reason:
+            return False
+        if self.started is None:
+            return True
+        return self.exit_code not in (None, 0) and (self.ended or self.started) - self.started < AT_ONCE_SECONDS
+
+    def worked(self, now: float, seconds: float) -> bool:
+        """It started, and did not fail: it ran for so long, or ended by itself, as nothing was left to do."""
+        if self.started is None or self.never_worked:
+            return False
+        done = self.stop_code == "EssentialContainerExited" and self.exit_code == 0
+        return done or (self.ended or now) - self.started >= seconds
+
+    def waits_for_spot(self, now: float) -> bool:
+        """It is PROVISIONING or PENDING for too long. One that pulls its image has its capacity."""
+        unstarted = self.wanted and self.started is None and not self.pulling
+        return unstarted and self.spot and now - self.created >= SPOT_SECONDS
+
+    def lacked_spot(self, now: float) -> bool:
+        """It is a sign of a shortage of Spot (ECS developer guide, "Amazon ECS Fargate Spot": the three forms)."""
+        if self.started is not None or not self.spot:
+            return False
+        stopped = self.stop_code in INTERRUPTED or GAVE_UP in self.reason or SHORTAGE in self.reason
+        return stopped or self.waits_for_spot(now)
+
+
+def read_task(found: Mapping[str, Any], now: float) -> Task:
+    """A task as DescribeTasks tells it. Before it is PENDING it may have no createdAt (ECS API reference, Task)."""
+    times = {name: value.timestamp() for name, value in found.items() if isinstance(value, datetime)}
+    ends = [times[name] for name in ("executionStoppedAt", "stoppingAt", "stoppedAt") if name in times]
+    containers = [container for container in found.get("containers", []) if container.get("name") == "worker"]
+    return Task(
+        arn=found["taskArn"],
+        created=times.get("createdAt", now),
+        started=times.get("startedAt"),
+        ended=ends[0] if ends else None,
+        wanted=found.get("desiredStatus") == "RUNNING",
+        spot=found.get("capacityProviderName") == "FARGATE_SPOT",
+        pulling="pullStartedAt" in times,
+        stop_code=found.get("stopCode", ""),
+        reason=found.get("stoppedReason", ""),
+        exit_code=next((container.get("exitCode") for container in containers), None),
+    )
