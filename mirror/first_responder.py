@@ -36,7 +36,7 @@ KEYS = 16  # at a time
 # The end after the deadline, nine seconds in all with QUIET_SECONDS. A small copy lasts a second or two, so three are
 # enough for those under way; what takes longer is a copy without an answer, which nobody waits for. A hand-back sends
 # some dozens of messages, four at a time.
-OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5)
+OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_hasty=True)  # each second costs
 QUIET_SECONDS = 1  # then, for calls that were left behind to end
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
 CALL = "call of the function"  # name of the threads in which boto3 waits
@@ -98,10 +98,10 @@ def end_process_if_unanswered() -> None:
 def settings_from(environment: Mapping[str, str]) -> Settings:
     """Those of a task, but for what a short life and little memory ask for. Nothing is copied in parts.
 
-    The visibility of a message stays that of a task: VISIBILITY_EXTEND_INTERVAL + COPY_TIMEOUT, from the receive or the
-    latest heartbeat on. So if this process is killed in the middle of a copy, its message comes back only after S3 must
-    have ended that copy, as with a task that is killed. With the default interval an invocation is over before its first
-    heartbeat is due.
+    The visibility of a message stays that of a task, too: VISIBILITY_EXTEND_INTERVAL + COPY_TIMEOUT, from the receive
+    or the latest heartbeat on. So if this process is killed in the middle of a copy, its message comes back only after
+    S3 must have ended that copy, as with a task that is killed. With the default interval an invocation is over before
+    its first heartbeat is due.
     """
     settings = load_settings(dict(environment))
     text = environment.get("STARTER_MAX_SIZE") or str(MAX_SIZE)
