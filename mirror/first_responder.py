@@ -38,6 +38,7 @@ KEYS = 16  # at a time
 # some dozens of messages, four at a time.
 OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_hasty=True)  # each second costs
 QUIET_SECONDS = 1  # then, for calls that were left behind to end
+IDLE_SECONDS = 5  # from then on a connection may be dead without our having been told
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
 CALL = "call of the function"  # name of the threads in which boto3 waits
 
@@ -48,8 +49,17 @@ class Process:
 
     loop: asyncio.AbstractEventLoop
     settings: Settings
+    clients: tuple[Boto3S3, Boto3Sqs]
     buckets: Buckets
     queue: Queue
+    rests_since: float  # seconds since the epoch: the monotonic clock may stand still while the process is frozen
+
+    def wake(self) -> None:
+        """Forgets what may have changed meanwhile: a copy on a dead connection would get no answer."""
+        self.buckets.source_seen = -math.inf
+        if time.time() - self.rests_since > IDLE_SECONDS:
+            for client in self.clients:
+                client.close_connections()
 
 
 kept: list[Process] = []  # one at most
@@ -123,9 +133,10 @@ def process_for(settings: Settings) -> Process:
     """Raises BotoCoreError, for want of credentials."""
     if not kept or kept[0].settings != settings:
         session = make_session()
-        buckets = Buckets(settings, Boto3S3(session, settings), SideBySide(settings.max_concurrent_parts))
-        loop = asyncio.new_event_loop()
-        kept[:] = [Process(loop, settings, buckets, Queue(Boto3Sqs(session, settings), settings.queue_url))]
+        s3, sqs = Boto3S3(session, settings), Boto3Sqs(session, settings)
+        buckets = Buckets(settings, s3, SideBySide(settings.max_concurrent_parts))
+        queue = Queue(sqs, settings.queue_url)
+        kept[:] = [Process(asyncio.new_event_loop(), settings, (s3, sqs), buckets, queue, time.time())]
     return kept[0]
 
 
@@ -149,7 +160,7 @@ def configure_logging(level: str) -> None:
 
 async def work(process: Process, deadline: float) -> dict[str, int]:
     """All of its tasks are over at the end."""
-    process.buckets.source_seen = -math.inf  # the clock may have stood still while the process was frozen
+    process.wake()
     worker = Worker(process.settings, process.buckets, process.queue, bounds=OF_FUNCTION)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
     try:
@@ -157,6 +168,7 @@ async def work(process: Process, deadline: float) -> dict[str, int]:
     finally:
         timer.cancel()
         await end_tasks()
+        process.rests_since = time.time()
     return dict(worker.counts()) | {"status": status}
 
 

@@ -353,6 +353,16 @@ def test_a_source_bucket_that_went_while_the_process_was_frozen_empties_nothing(
     assert set(world.mirrored()) == {"b"}
 
 
+def test_connections_that_died_while_the_process_was_frozen_keep_no_copy_waiting(world):
+    function = Function(world, "from mirror import first_responder\nfirst_responder.IDLE_SECONDS = 0")
+    for key in ("a", "b"):
+        world.put(key)
+        assert counts(function.invoke(10)) == {"copied": 1, "bytes": 1024}
+        world.standin.freeze()
+    assert world.requests()["CopyObject"] == 2
+    assert function.status() == 0
+
+
 def test_a_mistake_in_the_code_is_told_and_the_next_invocation_works(world):
     before = """
 from mirror import worker
