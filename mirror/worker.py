@@ -37,6 +37,7 @@ class Bounds(NamedTuple):
     cancel: float  # then, for syncs to take note that they are ended wherever they are
     hand_back: float  # then, to send anew what they held
     show: float  # then, to make visible what could not be sent
+    is_hasty: bool = False  # a poll that ends empty, with nothing held, counts whatever was held when it began
 
 
 OF_TASK = Bounds(receive=5, drain=85, cancel=3, hand_back=10, show=5)  # below LAST_SECONDS of mirror/signals.py
@@ -104,6 +105,7 @@ class Worker:
                 await self.report_receive_failure(error, failures)
                 continue
             failures = 0
+            idle = idle or (self.bounds.is_hasty and not self.deliveries.held)
             empty_polls = empty_polls + 1 if idle and not received else 0
             self.jobs.accept(received)
 
