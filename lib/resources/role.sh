@@ -25,16 +25,19 @@ ecs_trust() {
      Condition: {ArnLike: {"aws:SourceArn": $ecs}, StringEquals: {"aws:SourceAccount": $account}}}]}'
 }
 
+# Which task definition is the newest counts only for workers that stay (MIN_WORKERS). No resource can be named for it
+# (Service Authorization Reference, Amazon ECS).
 starter_policy() {
   jq -n --arg queue "$QUEUE_ARN" --arg cluster "$CLUSTER_ARN" \
     --arg definition "arn:aws:ecs:$REGION:$ACCOUNT:task-definition/$TASK_FAMILY:*" \
     --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
-    --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" '
+    --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" --argjson least "$MIN_WORKERS" '
     {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster | ($cluster | sub(":cluster/"; ":task/")) as $task |
     {Version: "2012-10-17", Statement: [
       {Effect: "Allow", Action: "sqs:GetQueueAttributes", Resource: $queue},
       {Effect: "Allow", Action: "ecs:RunTask", Resource: $definition, Condition: $our_cluster},
       {Effect: "Allow", Action: "ecs:ListTasks", Resource: "*", Condition: $our_cluster},
+      (if $least == 0 then empty else {Effect: "Allow", Action: "ecs:DescribeTaskDefinition", Resource: "*"} end),
       {Effect: "Allow", Action: ["ecs:DescribeTasks", "ecs:StopTask"], Resource: "\($task)/*"},
       {Effect: "Allow", Action: "iam:PassRole", Resource: [$task_role, $exec_role],
        Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}},
