@@ -106,6 +106,8 @@ source "$PROJECT_DIR/lib/resources/network.sh"
 source "$PROJECT_DIR/lib/resources/security_group.sh"
 # shellcheck source=lib/resources/vpc_endpoint.sh
 source "$PROJECT_DIR/lib/resources/vpc_endpoint.sh"
+# shellcheck source=lib/resources/function_archive.sh
+source "$PROJECT_DIR/lib/resources/function_archive.sh"
 # shellcheck source=lib/resources/function.sh
 source "$PROJECT_DIR/lib/resources/function.sh"
 # shellcheck source=lib/resources/rule.sh
@@ -147,6 +149,7 @@ check_all() {
     for check in "${RESOURCE_CHECKS[@]}"; do "$check"; done
   fi
   check_settings
+  check_archive
   stop_on_problems
 }
 
