@@ -38,7 +38,7 @@ aws_or_nothing() { # page n has LINES events, ten a second
     + if $page < $last then {nextToken: "\\($page + 1)"} else {} end'
 }
 exec 3>&1
-open_log text group 0
+open_log text 0 group
 print_new_lines
 printf 'kept %d\\n' "${#LOG_SEEN[@]}"
 print_new_lines
