@@ -145,6 +145,8 @@ check_all() {
 }
 
 list_steps() {
+  local events_alarm
+  events_alarm=$(find_events_alarm)
   STEPS=(
     ensure_starter_log_group ensure_worker_log_group
     ensure_dlq ensure_source_queue
@@ -158,6 +160,8 @@ list_steps() {
   # Alarms have to let go of a topic before it is removed.
   [[ -z $ALARM_EMAIL ]] || STEPS+=(ensure_topic)
   STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_outage_filter ensure_outage_alarm)
+  [[ $EVENT_SOURCE == sqs ]] || STEPS+=(ensure_events_alarm)
+  [[ $EVENT_SOURCE != sqs || -z $events_alarm ]] || STEPS+=(ensure_no_events_alarm)
   [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
   STEPS+=(ensure_dashboard)
   # Housekeeping: the sync works without it.

@@ -51,6 +51,9 @@ filter_outages() { printf 'filter @message like /%s/\n' "$OUTAGE_LINE"; }
 
 filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"; }
 
+# Reads a page of events, drops those that no worker wrote.
+only_worker_lines() { jq -c --arg pattern "$WORKER_LINE" '.events |= map(select(.message | test($pattern)))'; }
+
 # Reads the rows of a query on failed lines, prints {at, key, attempt, reason} of each as a JSON list; attempt is null
 # or ends in a space.
 failures_of() { jq -c --arg fields "$FAILED_FIELDS" '[.[]["@message"] | capture($fields) | .key |= fromjson]'; }

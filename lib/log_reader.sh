@@ -60,11 +60,9 @@ read_page() {
     ${3:+--next-token "$3"} ${LOG_STREAMS[@]+"${LOG_STREAMS[@]}"}
 }
 
-# Of the starter's log, beside that of the workers only what it wrote as one of them.
+# lines_to_show GROUP: reads a page of it. Of the starter's log, beside the workers', only what it wrote as one of them.
 lines_to_show() {
-  local pattern=""
-  if ((${#LOG_GROUPS[@]} > 1)) && [[ $1 == "$STARTER_LOG_GROUP" ]]; then pattern=$WORKER_LINE; fi
-  jq -c --arg pattern "$pattern" '.events |= map(select(.message | test($pattern)))'
+  if ((${#LOG_GROUPS[@]} > 1)) && [[ $1 == "$STARTER_LOG_GROUP" ]]; then only_worker_lines; else cat; fi
 }
 
 # next_page FILE GROUP FROM_MS: reads the group's next page into the file if all of the last one was printed.

@@ -82,24 +82,31 @@ collect_status() {
   jq -s 'add | .queue.oldest_seconds = .oldest | del(.oldest)' "$TEMP_DIR"/status.* | choose_outage | judge
 }
 
+# For jq: parts of the status as text, and a row of it.
+jq_status() {
+  cat <<'JQ'
+  def bucket: "s3://\(.name)  \(if .error == "" then "answers" else .error end)";
+  def counted: group_by(.) | map("\(length) \(.[0])") | join(", ");
+  def size: if . % 1048576 == 0 then "\(. / 1048576) MiB" else "\(.) bytes" end;
+  def events: {sqs: "sqs: a notification of the bucket",
+      eventbridge: "eventbridge: a rule\(if .at_once then ", which also starts the starter at once" else "" end)",
+      both: "both (the source is being changed: run ./deploy.sh again)",
+      none: "none: run ./deploy.sh", unknown: "unknown: \(.error)"}[.source];
+  def options: [if .starter_copies then "the starter copies objects up to \(.starter_max_size | size) itself"
+      else empty end, (.min_workers | select(. > 0) | if . == 1 then "1 worker is kept running"
+      else "\(.) workers are kept running" end)] | join(", ");
+  def counts($names): . as $all | [$names[] | select(($all[.] // 0) > 0) | "\(gsub("_"; " ")) \($all[.])"];
+  def itself: select(.) | (counts(["copied", "deleted"]) | if . == [] then ["copied nothing"] else . end | join(", "))
+    + " itself", counts(["failed", "handed_back"])[];
+  def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
+JQ
+}
+
 print_status() {
-  jq -r '
-    def bucket: "s3://\(.name)  \(if .error == "" then "answers" else .error end)";
-    def counted: group_by(.) | map("\(length) \(.[0])") | join(", ");
-    def size: if . % 1048576 == 0 then "\(. / 1048576) MiB" else "\(.) bytes" end;
-    def options: [if .starter_copies then "the starter copies objects up to \(.starter_max_size | size) itself"
-        else empty end, (.min_workers | select(. > 0) | if . == 1 then "1 worker is kept running"
-        else "\(.) workers are kept running" end)] | join(", ");
-    def counts($names): . as $all | [$names[] | select(($all[.] // 0) > 0) | "\(gsub("_"; " ")) \($all[.])"];
-    def itself: select(.) | (counts(["copied", "deleted"]) | if . == [] then ["copied nothing"] else . end | join(", "))
-      + " itself", counts(["failed", "handed_back"])[];
-    def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
+  jq -r "$(jq_status)"'
     .state, (.reasons[] | "  \(.)"), "",
     row("source"; .source | bucket), row("destination"; .destination | bucket),
-    row("events"; .events | {sqs: "sqs: a notification of the bucket",
-        eventbridge: "eventbridge: a rule\(if .at_once then ", which also starts the starter at once" else "" end)",
-        both: "both (the source is being changed: run ./deploy.sh again)",
-        none: "none: run ./deploy.sh", unknown: "unknown: \(.error)"}[.source]),
+    row("events"; .events | events),
     (.options | options | select(. != "") | row("options"; .)),
     row("queue"; .queue | "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed\(
       if .visible + .in_flight + .delayed == 0 then "" elif .oldest_seconds then ", the oldest for \(.oldest_seconds) s"
@@ -110,8 +117,7 @@ print_status() {
       elif .decision == null then "\(.at): \(.error)"
       else "\(.seconds_ago) s ago: \(.decision | "saw \(.visible + .in_flight) messages and \(.running
         ) workers, wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")
-        | if . == "" then "none" else . end)\([.copied | itself] | map(", " + .) | join("")
-        )\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end),
+        | if . == "" then "none" else . end)\([.copied | itself | ", " + .] | join(""))\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end),
     row("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
       else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end),
     row("outage"; .outage | if . == null then "none in the last hour" else "since \(.since), " + {
