@@ -64,14 +64,18 @@ last_outages() {
 # Which way the bucket's events take to the queue, as it really is, and what is wrong with it. While the source is being
 # changed there are two ways, and one of them is enough.
 describe_events() {
-  local have error="" rule="" targets=""
+  local have error="" rule targets="" policy=""
   have=$(aws_or_error s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
     --expected-bucket-owner "$SRC_BUCKET_OWNER") || { error=$have && have=""; }
-  rule=$(aws_or_nothing events describe-rule --name "$EVENT_RULE_NAME")
-  [[ -z $rule ]] || targets=$(aws_or_nothing events list-targets-by-rule --rule "$EVENT_RULE_NAME")
-  printf '%s\n' "${have:-"{}"}" "${rule:-null}" "${targets:-null}" | jq -s --arg error "$error" \
+  rule=$(find_event_rule)
+  if [[ -n $rule ]]; then
+    targets=$(aws_or_nothing events list-targets-by-rule --rule "$EVENT_RULE_NAME")
+    policy=$(find_queue_policy)
+  fi
+  printf '%s\n' "${have:-"{}"}" "${rule:-null}" "${targets:-null}" "${policy:-null}" | jq -s --arg error "$error" \
     --argjson ours "$(our_notification "${have:-"{}"}")" --arg queue "$QUEUE_ARN" --arg starter "$STARTER_ARN" \
-    --arg bucket "$SRC_BUCKET" --arg name "$EVENT_RULE_NAME" '. as [$have, $rule, $targets]
+    --arg bucket "$SRC_BUCKET" --arg name "$EVENT_RULE_NAME" --arg sender "${EVENT_SENDERS[eventbridge]}" '
+    . as [$have, $rule, $targets, $policy]
     | def has_target($arn): any($targets.Targets[]?; .Arn == $arn);
     {error: $error, at_once: ($rule != null and has_target($starter)),
      source: (if $error != "" then "unknown" elif $ours and $rule then "both" elif $ours then "sqs"
@@ -79,6 +83,7 @@ describe_events() {
     | .problems = if .source != "eventbridge" then [] else [
         ($rule | select(.State != "ENABLED") | "the rule \($name), which sends the events, is disabled"),
         (select(has_target($queue) | not) | "the rule \($name) does not send to the queue: its target is gone"),
+        (select(any($policy.Statement[]?; .Sid == $sender) | not) | "the queue does not let the rule \($name) send to it"),
         ($have | select(has("EventBridgeConfiguration") | not)
           | "the bucket \($bucket) sends no events to EventBridge: it is switched off")] end'
 }

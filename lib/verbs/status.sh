@@ -97,7 +97,7 @@ jq_status() {
       else "\(.) workers are kept running" end)] | join(", ");
   def counts($names): . as $all | [$names[] | select(($all[.] // 0) > 0) | "\(gsub("_"; " ")) \($all[.])"];
   def itself: select(.) | (counts(["copied", "deleted"]) | if . == [] then ["copied nothing"] else . end | join(", "))
-    + " itself", counts(["failed", "handed_back"])[];
+    + " itself", counts(["failed", "handed_back"])[], (.error | select(.) | "could not copy: \(.)");
   def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
 JQ
 }

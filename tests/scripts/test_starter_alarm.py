@@ -99,18 +99,18 @@ def test_there_is_an_alarm_on_events_only_while_eventbridge_is_the_source(accoun
     output, _ = account.run("deploy.sh")
     assert EVENTS_ALARM not in output
     default = account.alarms()
-    output, _ = account.run("deploy.sh", EVENT_SOURCE="eventbridge")
+    output, _ = account.run("deploy.sh", EVENT_SOURCE="eventbridge", CHANGEOVER_SECONDS="0")
     assert f"{EVENTS_ALARM}: created" in output
     assert len(account.alarms()) == len(default) + 1
-    assert f"{EVENTS_ALARM}: exists" in account.run("deploy.sh", EVENT_SOURCE="eventbridge")[0]
+    assert f"{EVENTS_ALARM}: exists" in account.run("deploy.sh", EVENT_SOURCE="eventbridge", CHANGEOVER_SECONDS="0")[0]
     output, _ = account.run("deploy.sh", "--dry-run")
     assert f"{EVENTS_ALARM}: would change (removed, as EVENT_SOURCE is sqs)" in output
-    output, _ = account.run("deploy.sh")
+    output, _ = account.run("deploy.sh", CHANGEOVER_SECONDS="0")
     assert f"{EVENTS_ALARM}: changed (removed, as EVENT_SOURCE is sqs)" in output
     assert account.alarms() == default
     output, _ = account.run("deploy.sh")
     assert EVENTS_ALARM not in output
-    account.run("deploy.sh", EVENT_SOURCE="eventbridge")
+    account.run("deploy.sh", EVENT_SOURCE="eventbridge", CHANGEOVER_SECONDS="0")
     output, _ = account.run("cleanup.sh", "--yes")
     assert f"{EVENTS_ALARM}: removed" in output
 

@@ -632,6 +632,14 @@ OURS = {"QueueConfigurations": [{"Id": APP, "QueueArn": TO_BOTH[0]}]}
             "the rule .*-event-rule, which .* is disabled",
         ),
         (EVENTS_ON, EVENT_RULE, TO_BOTH[1:], "eventbridge", True, "-event-rule does not send to the queue"),
+        (
+            EVENTS_ON,
+            EVENT_RULE,
+            TO_BOTH,
+            "eventbridge",
+            True,
+            "the queue does not let the rule .*-event-rule send to it",
+        ),
         ({}, EVENT_RULE, TO_BOTH, "eventbridge", True, "the bucket source sends no events to EventBridge"),
         (None, EVENT_RULE, TO_BOTH, "unknown", True, ""),
     ],
@@ -646,13 +654,16 @@ def test_status_reads_which_way_the_events_take(
 ):
     script = f"""source '{ROOT}/sync.sh'; REGION=eu-west-1 SRC_BUCKET=source; set_names; set_account 123456789012
         aws_or_error() {{ printf '%s' "$HAVE"; [[ $HAVE != denied ]]; }}
-        aws_or_nothing() {{ case "$2" in describe-rule) printf '%s' "$RULE" ;; *) printf '%s' "$TARGETS" ;; esac; }}
+        find_event_rule() {{ printf '%s' "$RULE"; }}
+        aws_or_nothing() {{ printf '%s' "$TARGETS"; }}
+        find_queue_policy() {{ [[ $POLICY == none ]] || printf '{{"Statement": [{{"Sid": "%s"}}]}}' "$POLICY"; }}
         describe_events"""
     answers = {"HAVE": json.dumps(have) if have else "denied" if have is None else ""}
     answers |= {
         "RULE": json.dumps(rule) if rule else "",
         "TARGETS": json.dumps({"Targets": [{"Arn": a} for a in targets]}),
     }
+    answers["POLICY"] = "s3-events" if "let the rule" in problem else "eventbridge"
     done = subprocess.run(["bash", "-c", script], env={**os.environ, **answers}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
