@@ -45,6 +45,7 @@ class Figures:
     """Of one burst."""
 
     objects: int
+    has_events: bool
     put_seconds: float
     seconds: float  # from the first put to the last visible copy
     unequal: int
@@ -113,6 +114,7 @@ def burst(deployment: Deployment, objects: int) -> Figures:
     worker_lines, function_lines = deployment.worker_lines(), deployment.function_lines()
     return Figures(
         objects=objects,
+        has_events=deployment.settings.get("EVENT_SOURCE") == "eventbridge",
         put_seconds=put_seconds,
         seconds=seconds,
         unequal=unequal(deployment),
@@ -138,7 +140,7 @@ def used(figures: Figures) -> dict[str, float]:
         "express_put": figures.objects,
         "standard_get": 3 * figures.objects,
         "sqs_request": 3 * figures.objects,
-        "event": figures.objects,
+        "event": figures.objects if figures.has_events else 0,
         "lambda_request": figures.runs.runs,
         "lambda_gb_second": figures.runs.gb_seconds,
         "worker_hour": sum(figures.task_seconds) / 3600,
@@ -156,7 +158,7 @@ def report(figures: Figures) -> str:
         "copied by workers": f"{figures.copied_by_workers:,}",
         "function": f"{runs.runs} runs, {runs.seconds:.1f} s in all, {runs.gb_seconds:.1f} GB-seconds",
         "its metrics": ", ".join(f"{name} {value:.0f}" for name, value in figures.metrics.items()) or "none",
-        "tasks": f"{len(figures.task_seconds)}, {sum(figures.task_seconds):.0f} s in all",
+        "tasks": f"{len(figures.task_seconds)} for {sum(figures.task_seconds):.0f} s, {runs.started} by the log",
         "lines of trouble": ", ".join(f"{level} {count}" for level, count in figures.levels.items()) or "none",
         "USD": f"{money(sum(spent(used(figures)).values()))}: "
         + ", ".join(f"{name} {money(price)}" for name, price in prices.items() if price),

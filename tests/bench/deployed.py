@@ -77,7 +77,10 @@ def running_cloud(folder: Path, task_seconds: int) -> Iterator[Cloud]:
     with running_cli(cli, folder) as tools, running(command, log, **settings) as process:
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: answers(f"{url}/_ministack/health"), process, log)
-        yield Cloud(url, tools)
+        cloud = Cloud(url, tools)
+        # Deployments that run at the same time would all find it missing.
+        cloud.client("iam").create_service_linked_role(AWSServiceName="ecs.amazonaws.com")
+        yield cloud
 
 
 @dataclass
@@ -213,8 +216,8 @@ def count_copies(lines: list[str]) -> int:
 
 def count_errors(lines: list[str]) -> Counter[str]:
     """Level of the worker's log line -> how many; the function writes [ERROR] as Lambda does."""
-    found = (re.search(r"^(?:\S+ )?\[?(WARNING|ERROR)\]? ", line) for line in lines)
-    return Counter(match[1] for match in found if match)
+    found = (re.match(r"\d\S+Z (WARNING|ERROR) |\[(ERROR)\] ", line) for line in lines)
+    return Counter(match[1] or match[2] for match in found if match)
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = LIMIT_SECONDS, pause: float = 0.5) -> float:
