@@ -106,6 +106,8 @@ source "$PROJECT_DIR/lib/resources/network.sh"
 source "$PROJECT_DIR/lib/resources/security_group.sh"
 # shellcheck source=lib/resources/vpc_endpoint.sh
 source "$PROJECT_DIR/lib/resources/vpc_endpoint.sh"
+# shellcheck source=lib/resources/function_archive.sh
+source "$PROJECT_DIR/lib/resources/function_archive.sh"
 # shellcheck source=lib/resources/function.sh
 source "$PROJECT_DIR/lib/resources/function.sh"
 # shellcheck source=lib/resources/rule.sh
@@ -147,11 +149,12 @@ check_all() {
     for check in "${RESOURCE_CHECKS[@]}"; do "$check"; done
   fi
   check_settings
+  check_archive
   stop_on_problems
 }
 
 list_steps() {
-  local changeover
+  local changeover events_alarm
   STEPS=(
     ensure_starter_log_group ensure_worker_log_group
     ensure_dlq ensure_source_queue
@@ -169,6 +172,7 @@ list_steps() {
   # Alarms have to let go of a topic before it is removed.
   [[ -z $ALARM_EMAIL ]] || STEPS+=(ensure_topic)
   STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_outage_filter ensure_outage_alarm)
+  [[ $EVENT_SOURCE == sqs ]] || STEPS+=(ensure_events_alarm)
   [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
   STEPS+=(ensure_dashboard)
   # Housekeeping: the sync works without it.
@@ -176,6 +180,8 @@ list_steps() {
   # The old way after a change of EVENT_SOURCE goes last, when the new one works.
   changeover=$(step_of_changeover)
   [[ -z $changeover ]] || STEPS+=("$changeover")
+  events_alarm=$(find_events_alarm)
+  [[ $EVENT_SOURCE != sqs || -z $events_alarm ]] || STEPS+=(ensure_no_events_alarm)
 }
 
 # --- deploying ----------------------------------------------------------------------------------------------------

@@ -123,6 +123,13 @@ check_timeouts() {
     "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT, or messages come back while their copies still run"
 }
 
+# The starter refuses the same.
+check_min_workers() {
+  is_number "$MIN_WORKERS" && is_number "$MAX_WORKERS" || return 0
+  ((MIN_WORKERS <= MAX_WORKERS)) || problem "MIN_WORKERS=$MIN_WORKERS is more than MAX_WORKERS=$MAX_WORKERS: lower the" \
+    "one or raise the other"
+}
+
 check_task_size() {
   local row cpu from to step sizes=()
   is_number "$TASK_CPU" && is_number "$TASK_MEMORY" || return 0
@@ -146,5 +153,6 @@ check_settings() {
   check_kms_keys SRC_KMS_KEY_ARN
   check_kms_keys DST_KMS_KEY_ARN
   check_timeouts
+  check_min_workers
   check_task_size
 }
