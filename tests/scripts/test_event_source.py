@@ -257,8 +257,13 @@ def test_notifications_of_others_for_the_same_keys_are_no_problem_with_eventbrid
     assert configuration(account) == theirs
     rule = account.client("events").describe_rule(Name=RULE)
     assert json.loads(rule["EventPattern"])["detail"] == {"bucket": {"name": [SOURCE]}}
-    output, _ = account.run("deploy.sh", **BRIDGE)
+    prefix = "caf\u00e9 a+b%/\u6a21\u578b/"
+    output, _ = account.run("deploy.sh", PREFIX_FILTER=prefix, **BRIDGE)
     assert f"event rule {RULE}: changed (EventPattern)" in output
+    rule = account.client("events").describe_rule(Name=RULE)
+    assert json.loads(rule["EventPattern"])["detail"]["object"] == {"key": [{"prefix": prefix}]}
+    account.run("deploy.sh", PREFIX_FILTER=prefix, **BRIDGE)
+    assert account.recorder.writes == []
 
 
 @one_cloud
