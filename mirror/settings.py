@@ -13,7 +13,7 @@ HELD_PER_SLOT = 4  # messages, or keys, for each of MAX_CONCURRENT_KEYS, from wh
 
 @dataclass(frozen=True)
 class Settings:
-    """The worker's settings, one field for each environment variable of the same name in upper case."""
+    """The worker's settings, one field for each environment variable of the same name in upper case, and `largest`."""
 
     region: str
     src_bucket: str
@@ -36,6 +36,7 @@ class Settings:
     max_concurrent_parts: int
     max_concurrent_keys: int
     processes: int
+    largest: int = 0  # bytes; a larger object is handed back; 0: none is. Set by mirror/first_responder.py
 
     @property
     def calls_at_once(self) -> int:
@@ -67,7 +68,7 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
     "VISIBILITY_TIMEOUT": (7200, 2, MAX_SQS_VISIBILITY),
     "VISIBILITY_EXTEND_INTERVAL": (300, 1, MAX_SQS_VISIBILITY),
     "WAIT_TIME_SECONDS": (20, 1, 20),
-    "EMPTY_POLLS_BEFORE_EXIT": (3, 1, 1000),
+    "EMPTY_POLLS_BEFORE_EXIT": (3, 0, 1000),  # 0: it never ends by itself
     "MAX_RECEIVES": (3, 1, 1000),
     "RETRY_BASE_SECONDS": (30, 1, 3600),
     "COPY_TIMEOUT": (900, 1, MAX_SQS_DELAY),
