@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import time
 import uuid
 import zipfile
@@ -127,6 +128,19 @@ def test_a_process_stays_until_code_or_configuration_changes(functions, name):
         FunctionName=name, ZipFile=archive({"main.py": HANDLER.replace("runs = 0", "runs = 5")})
     )
     assert invoke(functions, name, "")["runs"] == 6
+
+
+def test_another_role_means_another_process(cloud, functions, name):
+    first = invoke(functions, name, "environment")
+    functions.update_function_configuration(FunctionName=name, Role=make_role(cloud, "lambda.amazonaws.com"))
+    assert invoke(functions, name, "environment")["AWS_ACCESS_KEY_ID"] != first["AWS_ACCESS_KEY_ID"]
+
+
+def test_a_process_that_ends_between_two_runs_is_replaced(functions, name):
+    first = invoke(functions, name, "")["pid"]
+    os.kill(first, signal.SIGKILL)
+    time.sleep(0.5)
+    assert invoke(functions, name, "")["pid"] != first
 
 
 def test_an_update_leaves_a_run_alone_that_is_under_way(functions, name):
