@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -88,7 +89,8 @@ class Worker:
     async def receive_until_idle(self) -> None:
         """Receives until the queue stays empty, SIGTERM, or the queue cannot be read; then returns."""
         empty_polls = failures = 0
-        while empty_polls < self.settings.empty_polls_before_exit and failures < RECEIVE_FAILURES_BEFORE_EXIT:
+        patience = self.settings.empty_polls_before_exit or math.inf
+        while empty_polls < patience and failures < RECEIVE_FAILURES_BEFORE_EXIT:
             await self.jobs.until_room()
             if self.stopping.is_set():
                 return
