@@ -63,7 +63,6 @@ class Process:
 
 
 kept: list[Process] = []  # one at most
-unanswered: list[str] = []  # threads that are still in a call
 
 
 def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
@@ -74,7 +73,6 @@ def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
     """
     settings = settings_from(environment)
     configure_logging(settings.log_level)
-    unanswered.clear()
     counts = dict.fromkeys(SUMMED_UP, 0) | {"status": 1}
     pool = ThreadPoolExecutor(settings.calls_at_once, thread_name_prefix=CALL)
     try:
@@ -85,18 +83,19 @@ def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
         log.error("cannot start: %s", error)
     except Exception:
         log.exception("the function stops copying because of a mistake in it")
-    unanswered.extend(left_in(pool))
-    return counts | {"unanswered": len(unanswered)}
+    end_threads(pool)
+    return counts | {"unanswered": len(calling())}
 
 
 def end_process_if_unanswered() -> None:
-    """To be called last in an invocation, when its report is written. Lambda makes a new process for the next one.
+    """To be called last in an invocation, however it ends, when its report is written. Lambda makes a new process for
+    the next one.
 
     A thread that waits for S3 cannot be ended by itself. Frozen and thawed it might send its write again, or only now,
     long after COPY_TIMEOUT, when the message was worked on by another.
     """
-    if unanswered:
-        log.error("%d calls got no answer, ending the process", len(unanswered))
+    if left := calling():
+        log.error("%d calls got no answer, ending the process", len(left))
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
@@ -180,13 +179,12 @@ async def end_tasks() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def left_in(pool: ThreadPoolExecutor) -> list[str]:
-    """Ends the threads of a pool; the names of those that are in a call which does not end soon."""
+def end_threads(pool: ThreadPoolExecutor) -> None:
+    """But for those that are in a call which does not end soon."""
     pool.shutdown(wait=False, cancel_futures=True)
     end = time.monotonic() + QUIET_SECONDS
     for thread in calling():
         thread.join(max(0.0, end - time.monotonic()))
-    return [thread.name for thread in calling()]
 
 
 def calling() -> list[threading.Thread]:

@@ -380,7 +380,7 @@ def test_a_session_that_ended_while_its_renewal_was_frozen_is_not_used(monkeypat
 
     session = keys.RenewedKeys("session", fetch, keys.SESSION_MARGIN)
     first = session.get_frozen_credentials()
-    wall[0] += 200
+    wall[0], monotonic[0] = wall[0] + 200, monotonic[0] + 200
     assert session.get_frozen_credentials() is first
     assert session.is_renewing
     wall[0] += 3600
