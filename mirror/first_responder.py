@@ -37,6 +37,10 @@ KEYS = 16  # at a time
 # enough for those under way; what takes longer is a copy without an answer, which nobody waits for. A hand-back sends
 # some dozens of messages, four at a time.
 OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_hasty=True)  # each second costs
+# After something was handed back a worker is needed, and is started when the invocation ends: before that message comes
+# back, or many of them would be handed back again and again (FOR_WORKER_SECONDS of mirror/sync.py).
+RECEIVE_ON_SECONDS = 3
+LOOK_SECONDS = 0.25
 QUIET_SECONDS = 1  # then, for calls that were left behind to end
 IDLE_SECONDS = 5  # from then on a connection may be dead without our having been told
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
@@ -162,13 +166,22 @@ async def work(process: Process, deadline: float) -> dict[str, int]:
     process.wake()
     worker = Worker(process.settings, process.buckets, process.queue, bounds=OF_FUNCTION)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
+    ending = asyncio.create_task(end_when_a_worker_is_needed(worker))
     try:
         status = await worker.run()
     finally:
         timer.cancel()
+        ending.cancel()
         await end_tasks()
         process.rests_since = time.time()
     return dict(worker.counts()) | {"status": status}
+
+
+async def end_when_a_worker_is_needed(worker: Worker) -> None:
+    while not worker.deliveries.handed_back:
+        await asyncio.sleep(LOOK_SECONDS)
+    await asyncio.sleep(RECEIVE_ON_SECONDS)
+    worker.is_enough = True
 
 
 async def end_tasks() -> None:
