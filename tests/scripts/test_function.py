@@ -247,7 +247,7 @@ def test_copying_is_turned_on_and_off_in_an_order_that_a_run_in_between_survives
 
     assert sleeps.read_text() == ""
 
-    account.recorder.refusals = [Refusal("UpdateFunctionCode", 1, "ServiceException", "no", 500)]
+    account.recorder.refusals = [Refusal("UpdateFunctionCode", 1, "CodeStorageExceededException", "no")]
     account.run("deploy.sh", status=1)
     assert writes(account)[0] == "UpdateFunctionConfiguration"
     assert "PutRolePolicy" not in writes(account)  # its last run still has the rights
