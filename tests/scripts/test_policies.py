@@ -164,7 +164,7 @@ def test_the_worker_may_do_what_it_does_and_no_more(account: Account) -> None:
 
 # The first run copies and starts a worker for what is too large; the second, without messages, looks at its task.
 RUN_COPYING = """
-import json, os, starter
+import os, starter, time
 from launch import calls
 from launch.settings import load_settings
 
@@ -173,7 +173,7 @@ class Context:
 
 print(starter.handler({}, Context()), starter.handler({}, Context()))
 settings = load_settings(os.environ)
-print(calls.stop_tasks(settings, calls.list_running(settings, 0)))
+print(calls.stop_tasks(settings, dict.fromkeys(calls.list_running(settings, time.time()), "by hand")))
 """
 
 
