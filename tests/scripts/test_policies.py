@@ -162,6 +162,41 @@ def test_the_worker_may_do_what_it_does_and_no_more(account: Account) -> None:
     assert unused_grants(account, account.role_policy("task-role")) == set()
 
 
+# The first run copies and starts a worker for what is too large; the second, without messages, looks at its task.
+RUN_COPYING = """
+import os, starter, time
+from launch import calls
+from launch.settings import load_settings
+
+class Context:
+    get_remaining_time_in_millis = lambda self: 60_000
+
+print(starter.handler({}, Context()), starter.handler({}, Context()))
+settings = load_settings(os.environ)
+print(calls.stop_tasks(settings, dict.fromkeys(calls.list_running(settings, time.time()), "by hand")))
+"""
+
+
+@one_cloud
+@one_cli
+def test_the_function_that_copies_may_do_what_it_does_and_no_more(account: Account) -> None:
+    account.run("deploy.sh", STARTER_COPIES="true", STARTER_MAX_SIZE="100")
+    starter, s3 = account.starter_environment(), account.client("s3")
+    s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}small", Body=b"small")
+    s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}large", Body=bytes(101))  # handed back
+    s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}gone", Body=b"gone")
+    s3.delete_object(Bucket=SOURCE, Key=f"{PREFIX}gone")
+    account.client("sqs").send_message(QueueUrl=starter["QUEUE_URL"], MessageBody="not an event")  # put off
+    account.recorder.forget()
+    subprocess.run(
+        [sys.executable, "-c", RUN_COPYING], cwd=account.project, env=process_environment(account, starter), check=True
+    )
+    assert s3.head_object(Bucket=MIRROR, Key=f"{PREFIX}small")["ContentLength"] == 5
+    assert_conforming(account)
+    unused = unused_grants(account, account.role_policy("starter-role"))
+    assert unused == {"logs:CreateLogStream", "logs:PutLogEvents"}
+
+
 @one_cloud
 @one_cli
 def test_the_roles_trust_only_the_service_that_takes_them_and_keys_are_granted_only_when_given(
