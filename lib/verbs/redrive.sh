@@ -48,18 +48,23 @@ show_again() {
     | .[$i:$i + 10]')
 }
 
-# Adds the keys that each message names; keys arrive form-urlencoded (S3 User Guide, "Event message structure").
+# Adds the keys that each message names: form-urlencoded in S3's own notifications, as they are in EventBridge's (S3
+# User Guide, "Event message structure" and "EventBridge event message structure").
 with_keys() {
   python3 -c '
 import json, sys
 from urllib.parse import unquote_plus
 
+def keys_of(body):
+    if body.get("source") == "aws.s3":
+        return [body["detail"]["object"]["key"]]
+    return [unquote_plus(record["s3"]["object"]["key"]) for record in body["Records"]]
+
 messages = json.load(sys.stdin)
 for message in messages:
     try:
-        records = json.loads(message["body"])["Records"]
-        message["keys"] = [unquote_plus(record["s3"]["object"]["key"]) for record in records]
-    except (KeyError, TypeError, ValueError):
+        message["keys"] = keys_of(json.loads(message["body"]))
+    except (AttributeError, KeyError, TypeError, ValueError):
         message["keys"] = []
 print(json.dumps(messages))'
 }
@@ -69,7 +74,7 @@ with_reasons() {
   local messages failures oldest
   messages=$(cat)
   oldest=$(jq 'map(.sent) | min // now | floor' <<<"$messages")
-  failures=$(query "$WORKER_LOG_GROUP" $(($(now) - oldest + 60)) \
+  failures=$(query keys $(($(now) - oldest + 60)) \
     "fields @message | $(filter_failed) | sort @timestamp desc | limit 10000" | failures_of)
   printf '%s\n' "$messages" "$failures" | jq -cs '(.[1] | map(del(.attempt))) as $failures
     | .[0] | map(.keys as $keys | {id, sent: (.sent | todate), keys: [$keys[] as $key
