@@ -20,8 +20,8 @@ def plan_staying(live: Sequence[Task], least: int, revision: str, now: float) ->
     """One of an older task definition goes when one of the newest has got going, so that nobody is missing meanwhile.
 
     Until then the roll-over does not go on. Who goes first are those that have not got going, among them what an
-    earlier deploy has just begun to roll over to, then the oldest. Which of them holds long copies is not known: what is
-    stopped hands back, and the parts that are done stay done.
+    earlier deploy has just begun to roll over to, then the oldest. Which of them holds long copies is not known: what
+    is stopped hands back, and the parts that are done stay done.
     """
     staying = sorted((task for task in live if task.stays), key=lambda task: (task.has_got_going(now), task.created))
     newest = [task for task in staying if task.revision == revision or not revision]

@@ -60,16 +60,23 @@ def needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str, st
         yield action, "/".join(filter(None, (f"arn:aws:s3:::{SOURCE}", parameters.get("Key")))), {}
     if "CopySource" in parameters:
         yield "s3:GetObject", f"arn:aws:s3:::{unquote(parameters['CopySource']).lstrip('/')}", {}
+    if call.service == "ecs":
+        yield from ecs_needs(account, call)
+
+
+def ecs_needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str, str]]]:
+    parameters, here, action = call.parameters, f"us-east-1:{account.number}", f"ecs:{call.operation}"
     if call.operation in ("DescribeTasks", "StopTask"):
         for task in as_list(parameters.get("tasks") or parameters["task"]):
             name = task.rpartition("/")[2]
-            yield f"ecs:{call.operation}", f"arn:aws:ecs:{here}:task/{parameters['cluster']}/{name}", {}
-    elif call.operation == "DescribeTaskDefinition":
-        yield "ecs:DescribeTaskDefinition", "*", {}
-    elif call.service == "ecs":
-        cluster = {"ecs:cluster": f"arn:aws:ecs:{here}:cluster/{parameters['cluster']}"}
-        revision = f"arn:aws:ecs:{here}:task-definition/{parameters.get('taskDefinition')}:1"
-        yield f"ecs:{call.operation}", revision if call.operation == "RunTask" else "*", cluster
+            yield action, f"arn:aws:ecs:{here}:task/{parameters['cluster']}/{name}", {}
+        return
+    if call.operation == "DescribeTaskDefinition":
+        yield action, "*", {}
+        return
+    cluster = {"ecs:cluster": f"arn:aws:ecs:{here}:cluster/{parameters['cluster']}"}
+    revision = f"arn:aws:ecs:{here}:task-definition/{parameters.get('taskDefinition')}:1"
+    yield action, revision if call.operation == "RunTask" else "*", cluster
     if call.operation == "RunTask":
         for role in ("task-role", "exec-role"):
             service = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
