@@ -34,6 +34,12 @@ from launch.tasks import SHORTAGE
 first_responder: Any = import_module("mirror.first_responder") if os.environ.get("STARTER_COPIES") == "true" else None
 
 
+# When a run of this process last looked at everything. While events come faster than the function works them off, the
+# minute's are lost among them (Lambda drops what is throttled for a minute), so one of those looks in their place.
+last_look = {"at": 0.0}
+LOOK_AGAIN_SECONDS = 75
+
+
 def look(settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequence[str], now: float) -> Decision:
     """Reads from ECS what the decision needs. `arns`: workers that run.
 
@@ -71,13 +77,14 @@ def handler(event: object, context: Any) -> dict[str, Any]:
     if ECS failed for another reason than a shortage of capacity, which the next run tries again, or if workers stop
     before they work: in every run until one works, so that the metric Errors tells.
 
-    An event of the bucket is about getting going. If a worker runs or starts, one call is all: a burst is many events,
-    and whether more workers are needed the minute's run decides.
+    An event of the bucket is about getting going. If a worker runs or starts, one call is all, as a burst is many
+    events: whether more workers are needed the minute's run decides.
     """
     settings, now = load_settings(os.environ), time()
     arns = list_running(settings, now)
-    if is_from_bucket(event) and arns:
+    if is_from_bucket(event) and arns and now - last_look["at"] < LOOK_AGAIN_SECONDS:
         return tell({"event": True, "running": len(arns)})
+    last_look["at"] = now
     visible, in_flight = count_messages(settings["QUEUE_URL"])
     waiting = max(visible, int(tells_of_message(event, now)))
     decision = look(settings, waiting, in_flight, arns, now)

@@ -67,6 +67,21 @@ def test_if_a_worker_runs_or_starts_an_event_costs_one_call(
     assert [name for name, _ in cloud.requests] == ["ListTasks"]
 
 
+def test_in_a_long_burst_which_crowds_out_the_minutes_runs_one_in_75_s_looks_at_everything(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = running()
+    for at, looks in ((14, False), (15, True), (16, False), (89, False), (90, True)):
+        later(monkeypatch, at)
+        if looks:
+            cloud.has_messages(5, 0)
+            cloud.has_tasks(task)
+        else:
+            cloud.has_tasks_listed([task["taskArn"]])
+        report = starter.handler(event(-at), None)
+        assert ("visible" in report) == looks
+
+
 @pytest.mark.parametrize(("age", "started"), [(19, {"FARGATE_SPOT": 1}), (21, {}), (59, {})])
 def test_a_late_event_may_be_about_a_message_that_is_done_with(
     cloud: Cloud, age: float, started: dict[str, int]
