@@ -140,7 +140,8 @@ def test_with_min_workers_the_starter_may_read_the_task_definition_too(account: 
     added = {grant[1:] for grant in grants(policy)} - {grant[1:] for grant in plain}
     assert added == {("ecs:DescribeTaskDefinition", "*")}
 
-    starter = account.starter_environment() | {"MIN_WORKERS": "1"}
+    starter = account.starter_environment()
+    assert starter["MIN_WORKERS"] == "1"
     account.recorder.forget()
     subprocess.run(
         [sys.executable, "-c", RUN_STARTER],
@@ -156,6 +157,7 @@ def test_with_min_workers_the_starter_may_read_the_task_definition_too(account: 
 
     account.run("deploy.sh")
     assert grants(account.role_policy("starter-role")) == plain
+    assert "MIN_WORKERS" not in account.starter_environment()
 
 
 def run_worker(account: Account, settings: dict[str, str], terminate_at: str = "") -> None:
