@@ -182,7 +182,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.setattr(starter, "time", NOW.timestamp)
     calls.clients.cache_clear()
     calls.just_started.clear()
-    starter.last_look["at"] = NOW.timestamp() - 60
+    monkeypatch.setattr(starter, "memory", starter.Memory(looked_at=NOW.timestamp() - 60))
     built = Cloud()
     with built.sqs, built.ecs:
         yield built

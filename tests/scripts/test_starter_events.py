@@ -67,11 +67,36 @@ def test_if_a_worker_runs_or_starts_an_event_costs_one_call(
     assert [name for name, _ in cloud.requests] == ["ListTasks"]
 
 
+def test_in_a_burst_runs_ask_ecs_once_in_two_seconds(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tenth in range(50):
+        later(monkeypatch, tenth / 10)
+        if tenth in (0, 20, 40):
+            cloud.has_tasks_listed(["arn:one", "arn:two"])
+        assert starter.handler(event(), None) == {"event": True, "running": 2}
+    assert len(cloud.requests) == 3
+
+
+def test_from_idle_each_run_asks(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds in (0, 0.1):
+        later(monkeypatch, seconds)
+        cloud.has_messages(0, 0)
+        cloud.has_running(0)
+        starter.handler(event(30), None)
+
+
+def test_the_minutes_run_always_asks(cloud: Cloud) -> None:
+    cloud.has_tasks_listed(["arn:one"])
+    starter.handler(event(), None)
+    cloud.has_messages(0, 0)
+    cloud.has_running(1)
+    assert starter.handler(MINUTE, None)["running"] == 1
+
+
 def test_in_a_long_burst_which_crowds_out_the_minutes_runs_one_in_75_s_looks_at_everything(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = running()
-    for at, looks in ((14, False), (15, True), (16, False), (89, False), (90, True)):
+    for at, looks in ((14, False), (15, True), (17, False), (89, False), (90, True)):
         later(monkeypatch, at)
         if looks:
             cloud.has_messages(5, 0)
@@ -145,7 +170,7 @@ def test_a_burst_starts_one_worker_though_ecs_does_not_list_it_yet(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start_one(cloud)
-    for seconds in (0.2, 1, 29):
+    for seconds in (0.2, 2.3, 29):
         later(monkeypatch, seconds)
         cloud.has_running(0)
         assert starter.handler(event(), None) == {"event": True, "running": 1}
