@@ -74,6 +74,82 @@ NIGHTLY_CASES = {
     ),
 }
 
+# The function that copies is one more kind of worker: one at a time, killed at any step or at its deadline, and larger
+# objects than `limit` are handed back. Workers may be beside it, and come after it.
+BESIDE = Case((), workers=1, functions=1)
+FUNCTION_CASES = {
+    "a worker and the function, which is killed": BESIDE._replace(changes=PUT_DELETE_PUT, kills=1),
+    "the function is killed twice": BESIDE._replace(changes=PUT_DELETE_PUT, functions=2, kills=2),
+    "three functions, of which two are killed": BESIDE._replace(changes=("put a", "delete"), functions=3, kills=2),
+    "only functions until the last": BESIDE._replace(changes=PUT_DELETE_PUT, workers=0, functions=4, kills=1),
+    "the function and the worker die": BESIDE._replace(changes=PUT_DELETE_PUT, kills=1, crashes=1),
+    "two workers beside the function": BESIDE._replace(changes=("put a", "put b"), workers=2, kills=1, deadlines=1),
+    "the function at its deadline": BESIDE._replace(changes=PUT_DELETE_PUT, deadlines=1),
+    "one function is killed, another at its deadline": BESIDE._replace(
+        changes=("put b", "delete"), before=("put a",), functions=2, kills=1, deadlines=1
+    ),
+    "the function's answer is lost": BESIDE._replace(changes=("put a", "delete"), losses=1, deadlines=1),
+    "the function is joined by messages": BESIDE._replace(changes=("put a", "delete"), kills=1, deadlines=1, joins=2),
+    "the function's message is delivered twice": BESIDE._replace(changes=PUT_DELETE_PUT, duplicates=1),
+    "the function without conditional writes": BESIDE._replace(changes=PUT_DELETE_PUT, unconditional=True, kills=1),
+    "the function, metadata changed in place": BESIDE._replace(
+        changes=("touch", "delete"), before=("put a",), kills=1, deadlines=1
+    ),
+    "the function, delete marker removed": BESIDE._replace(
+        changes=("put b", "delete", "delete-newest-version"), before=("put a",), versioned=True, kills=1
+    ),
+    "grows over the limit": BESIDE._replace(changes=("put a", "put-large b"), functions=2, kills=1, deadlines=1),
+    "grows over the limit, deleted": BESIDE._replace(changes=("put a", "put-large b", "delete"), kills=1),
+    "shrinks below the limit": BESIDE._replace(
+        changes=("put-large b", "put c"), before=("put a",), functions=2, kills=1, deadlines=1
+    ),
+    "large all the time, and the worker is stopped": BESIDE._replace(
+        changes=("put-large a", "put-large b"), functions=2, stops=1
+    ),
+    "a half-done upload is handed to the function": BESIDE._replace(
+        changes=(), before=("put-large a",), functions=2, begun=True, kills=1
+    ),
+    "a half-done upload, overwritten": BESIDE._replace(
+        changes=("put-large b",), before=("put-large a",), functions=2, begun=True, kills=1, joins=1
+    ),
+    "a half-done upload, now small": BESIDE._replace(
+        changes=("put b",), before=("put c", "put-large a"), functions=2, begun=True, kills=1
+    ),
+    "a half-done upload, deleted": BESIDE._replace(
+        changes=("delete",), before=("put-large a",), functions=2, begun=True, kills=1, joins=1
+    ),
+    "two parts, the function is killed": BESIDE._replace(changes=("put a", "put b"), size=LARGE, limit=LARGE, kills=1),
+    "two parts, the function at its deadline": BESIDE._replace(
+        changes=("put a", "put b"), size=LARGE, limit=LARGE, deadlines=1
+    ),
+    "two parts, a half-done upload is finished by the function": BESIDE._replace(
+        changes=("delete",), before=("put-large a",), begun=True, limit=LARGE, kills=1, deadlines=1
+    ),
+}
+NIGHTLY_FUNCTION_CASES = {
+    "the function, overwritten and deleted": BESIDE._replace(
+        changes=("put a", "put b", "delete"), before=("put c",), functions=2, kills=2
+    ),
+    "the function, every fault": BESIDE._replace(
+        changes=("put a", "put b"), functions=2, kills=1, deadlines=1, crashes=1, losses=1, stops=1
+    ),
+    "the function, joined": BESIDE._replace(changes=PUT_DELETE_PUT, functions=2, kills=1, joins=2),
+    "the function, joined at its deadline": BESIDE._replace(changes=PUT_DELETE_PUT, functions=2, deadlines=1, joins=2),
+    "two workers and two functions": BESIDE._replace(changes=PUT_DELETE_PUT, workers=2, functions=2, kills=1),
+    "four changes beside the function": BESIDE._replace(changes=("put a", "touch", "delete", "put b"), kills=1),
+    "grows, shrinks and is deleted": BESIDE._replace(
+        changes=("put-large a", "put b", "delete"), before=("put c",), functions=2, kills=1, deadlines=1
+    ),
+    "two parts, two functions": BESIDE._replace(
+        changes=("put a", "put b"), size=LARGE, limit=LARGE, functions=2, kills=2
+    ),
+    "a half-done upload, with SIGTERM": BESIDE._replace(
+        changes=("put-large b", "delete"), before=("put-large a",), begun=True, kills=1, stops=1
+    ),
+}
+CASES |= FUNCTION_CASES
+NIGHTLY_CASES |= NIGHTLY_FUNCTION_CASES
+
 
 @pytest.fixture(autouse=True)
 def quick():
