@@ -97,7 +97,7 @@ class GaveUp(Exception):
 
 
 class Postponed(Exception):
-    """Too many lasting syncs are under way already: the message is handed back, to come again in a while."""
+    """Not here or not now, it says why: the message is handed back, to come again in a while."""
 
 
 class Unfinished(Exception):

@@ -348,5 +348,5 @@ class Jobs:
 
 def describe_end(error: Exception) -> str:
     if isinstance(error, Postponed):
-        return "too many long copies at once, handed back for later"
+        return f"{error}, handed back for later"
     return "interrupted" if isinstance(error, Interrupted) else f"handed on, {describe(error)}"

@@ -19,6 +19,12 @@ DRAIN_SECONDS = 2.0  # for so long the end of the process waits for the last lin
 SECOND = "%Y-%m-%dT%H:%M:%S"
 
 
+def line_formatter() -> logging.Formatter:
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", SECOND)
+    formatter.converter = time.gmtime
+    return formatter
+
+
 class LogWriter(logging.Handler):
     """Lines wait here until start(), and after it for BATCH_SECONDS at most."""
 
@@ -27,8 +33,7 @@ class LogWriter(logging.Handler):
         self.descriptor = descriptor
         self.second = -1  # the last that a line was written for
         self.text = ""  # it as text
-        self.whole = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", SECOND)
-        self.whole.converter = time.gmtime
+        self.whole = line_formatter()
         self.forget()
 
     def forget(self) -> None:

@@ -179,8 +179,10 @@ async def make_equal(buckets: Buckets, sync: KeySync, source: Source | None, exi
         return False
     if source.archived:
         raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
+    if source.size > (buckets.settings.largest or source.size):
+        raise Postponed("larger than what is copied here")
     if source.size > LONG_COPY_SIZE and not sync.host.step_aside(sync):
-        raise Postponed
+        raise Postponed("too many long copies at once")
     await write(buckets, sync, source, existing)
     sync.action, sync.size = "copied", source.size
     return True

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -21,12 +22,6 @@ from mirror.waiting import wait_at_most, wait_unless
 log = logging.getLogger("worker")
 
 BUSY_WAIT_TIME_SECONDS = 5  # long poll while work is in flight, so that SIGTERM is not kept waiting for it
-# The end, in seconds: each step has its bound, and together they stay below LAST_SECONDS of mirror/signals.py.
-RECEIVE_END_SECONDS = 5  # after SIGTERM, beside the long poll: a receive that still lasts is left behind
-DRAIN_SECONDS = 85  # after SIGTERM, for what is in flight
-CANCEL_SECONDS = 3  # then, for syncs to take note that they are ended wherever they are
-HAND_BACK_SECONDS = 10  # then, to send anew what they held
-SHOW_SECONDS = 5  # then, to make visible what could not be sent
 RECEIVE_FAILURES_BEFORE_EXIT = 10
 HEARTBEAT_SECONDS = 1
 EXTEND_SECONDS = 45  # for so long a beat goes on at most
@@ -34,14 +29,33 @@ OVER_LIMIT_SECONDS = 5
 OUTAGE_STATUS = 3  # of a worker that ends because all keys have failed alike for too long
 
 
+class Bounds(NamedTuple):
+    """The end, in seconds: each step has its bound."""
+
+    receive: float  # after stop(), beside the long poll: a receive that still lasts is left behind
+    drain: float  # after stop(), for what is in flight
+    cancel: float  # then, for syncs to take note that they are ended wherever they are
+    hand_back: float  # then, to send anew what they held
+    show: float  # then, to make visible what could not be sent
+
+
+OF_TASK = Bounds(receive=5, drain=85, cancel=3, hand_back=10, show=5)  # below LAST_SECONDS of mirror/signals.py
+
+
 class Worker:
     """All of it runs in one event loop; what blocks is in mirror/aws/, in threads."""
 
     def __init__(
-        self, settings: Settings, buckets: Buckets, queue: Queue, now: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings,
+        buckets: Buckets,
+        queue: Queue,
+        now: Callable[[], float] = time.monotonic,
+        bounds: Bounds = OF_TASK,
     ) -> None:
         self.settings = settings
         self.buckets = buckets
+        self.bounds = bounds
         self.deliveries = Deliveries(settings, queue, now)
         self.jobs = Jobs(settings, buckets, self.deliveries, now)
         self.stopping = asyncio.Event()
@@ -63,7 +77,7 @@ class Worker:
         return self.exit_status
 
     async def work(self) -> None:
-        patience = self.settings.wait_time_seconds + RECEIVE_END_SECONDS
+        patience = self.settings.wait_time_seconds + self.bounds.receive
         if not await wait_unless(self.stopping, self.receive_until_idle(), patience):
             log.warning("a receive does not end, what it was lent comes back by its visibility timeout")
         await self.drain()
@@ -133,10 +147,10 @@ class Worker:
 
     # The end
 
-    def stop(self) -> None:
-        """SIGTERM: nothing more is received or begun."""
+    def stop(self, why: str = "SIGTERM received") -> None:
+        """Nothing more is received or begun."""
         if not self.stopping.is_set():
-            log.info("SIGTERM received: handing back what is not finished")
+            log.info("%s: handing back what is not finished", why)
             self.begin_end()
             self.jobs.interrupt_all()
 
@@ -147,12 +161,12 @@ class Worker:
     async def drain(self) -> None:
         """Waits for what is in flight; what a stopping worker cannot wait for is handed back with a delay."""
         passed = time.monotonic() - self.stopped_at if self.stopping.is_set() else 0.0
-        await wait_unless(self.stopping, self.deliveries.until_none_is_held(), DRAIN_SECONDS - passed)
+        await wait_unless(self.stopping, self.deliveries.until_none_is_held(), self.bounds.drain - passed)
         if self.jobs.by_key:
-            await wait_at_most(self.jobs.hand_back_all(), CANCEL_SECONDS)
-        await wait_at_most(self.deliveries.until_none_is_held(), HAND_BACK_SECONDS)
+            await wait_at_most(self.jobs.hand_back_all(), self.bounds.cancel)
+        await wait_at_most(self.deliveries.until_none_is_held(), self.bounds.hand_back)
         if self.deliveries.held:
-            await wait_at_most(self.deliveries.show_all(), SHOW_SECONDS)
+            await wait_at_most(self.deliveries.show_all(), self.bounds.show)
 
     def counts(self) -> Counter[str]:
         """What was done: copied, deleted, skipped, failed, handed_back, bytes."""

@@ -21,10 +21,9 @@ GIB = 1024**3
 
 # The bounds of the end in a tenth or so of their length; {before} is for what a test has done to the worker.
 SHORT = """
-import os, signal, sys, time
+import functools, os, signal, sys, time
 from mirror import deliveries, reconcile, signals, worker as loop
-loop.RECEIVE_END_SECONDS, loop.DRAIN_SECONDS, loop.CANCEL_SECONDS = 1, 4, 1
-loop.HAND_BACK_SECONDS, loop.SHOW_SECONDS = 3, 1
+loop.Worker = functools.partial(loop.Worker, bounds=loop.Bounds(receive=1, drain=4, cancel=1, hand_back=3, show=1))
 deliveries.SETTLE_AT_MOST, reconcile.STOP_SECONDS, signals.LAST_SECONDS = 2, 1, 20
 import worker
 {before}

@@ -12,7 +12,6 @@ from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, until, wait_until
 
 import worker
 from mirror import deliveries, sync
-from mirror import worker as loop
 from mirror.limits import SQS_BATCH
 from mirror.messages import hint_body
 from mirror.settings import load_settings
@@ -193,11 +192,11 @@ def test_sigterm_hands_back_what_was_not_begun_without_using_up_a_receive(world)
     assert world.is_empty()
 
 
-def test_a_copy_that_outlives_the_worker_comes_back_only_after_it_must_have_ended(world, monkeypatch):
-    monkeypatch.setattr(loop, "DRAIN_SECONDS", 1)
+def test_a_copy_that_outlives_the_worker_comes_back_only_after_it_must_have_ended(world):
     world.standin.latency("CopyObject", ms=2500)
     world.put("a")
     running = world.worker()
+    running.bounds = running.bounds._replace(drain=1)
 
     async def is_stopped() -> None:
         working = asyncio.create_task(running.run())
@@ -404,16 +403,16 @@ async def accept(running: Worker) -> None:
     running.jobs.accept(await running.deliveries.receive(0))
 
 
-async def leave_at_once(running: Worker, monkeypatch) -> None:
+async def leave_at_once(running: Worker) -> None:
     """What a worker does after its last receive, without waiting for calls that do not end."""
-    monkeypatch.setattr(loop, "DRAIN_SECONDS", 0)
+    running.bounds = running.bounds._replace(drain=0)
     running.stopping.set()
     settler = asyncio.create_task(running.deliveries.settle_for_ever())
     await running.drain()
     settler.cancel()
 
 
-def test_a_worker_that_cannot_receive_any_more_begins_no_copy_after_it_handed_the_message_back(world, monkeypatch):
+def test_a_worker_that_cannot_receive_any_more_begins_no_copy_after_it_handed_the_message_back(world):
     world.standin.fault("CopyObject", "hang", seconds=20, times=0)
     for number in range(6):
         world.put(f"k{number}")
@@ -423,7 +422,7 @@ def test_a_worker_that_cannot_receive_any_more_begins_no_copy_after_it_handed_th
         await accept(running)
         await until(lambda: copies(world) == 2)
         world.standin.latency("HeadObject", ms=200)
-        await leave_at_once(running, monkeypatch)
+        await leave_at_once(running)
         assert world.standin.queue(QUEUE) == {"visible": 4, "in_flight": 0, "delayed": 2}
         await asyncio.sleep(0.5)
 
@@ -431,7 +430,7 @@ def test_a_worker_that_cannot_receive_any_more_begins_no_copy_after_it_handed_th
     assert copies(world) == 2
 
 
-def test_a_message_that_came_while_its_key_was_copied_comes_back_after_that_copy(world, monkeypatch):
+def test_a_message_that_came_while_its_key_was_copied_comes_back_after_that_copy(world):
     world.standin.fault("CopyObject", "hang", seconds=20, times=0)
     running = world.worker()
     world.put("a")
@@ -441,7 +440,7 @@ def test_a_message_that_came_while_its_key_was_copied_comes_back_after_that_copy
         await until(lambda: copies(world) == 1)
         world.put("a")
         await accept(running)
-        await leave_at_once(running, monkeypatch)
+        await leave_at_once(running)
 
     world.run(leaves())
     assert world.standin.queue(QUEUE) == {"visible": 0, "in_flight": 0, "delayed": 2}

@@ -1,0 +1,181 @@
+"""The worker inside the starter's function: for less than a minute, for small objects, from idle within seconds.
+
+It is the same Worker on the same protocol, with boto3's clients, few keys at a time and a short end. Unlike a task's
+process, a function's is frozen by Lambda after an invocation and thawed minutes later, with all that was under way in
+it. So nothing may be: a copy that is sent only then, when its message is another's, could cover a newer object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from botocore.exceptions import BotoCoreError
+
+from mirror.aws.boto3_clients import Boto3S3, Boto3Sqs, make_session
+from mirror.buckets import Buckets
+from mirror.log_lines import SUMMED_UP
+from mirror.log_writer import line_formatter
+from mirror.queue import Queue
+from mirror.settings import Settings, load_settings
+from mirror.side_by_side import SideBySide
+from mirror.worker import Bounds, Worker
+
+log = logging.getLogger("worker")
+
+KEYS = 16  # at a time
+# The end after the deadline, nine seconds in all with QUIET_SECONDS. A small copy lasts a second or two, so three are
+# enough for those under way; what takes longer is a copy without an answer, which nobody waits for. A hand-back sends
+# some dozens of messages, four at a time.
+OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5)
+QUIET_SECONDS = 1  # then, for calls that were left behind to end
+MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
+CALL = "call of the function"  # name of the threads in which boto3 waits
+
+
+@dataclass(eq=False)
+class Process:
+    """What is kept from one invocation to the next. What belongs to an event loop must stay in that one."""
+
+    loop: asyncio.AbstractEventLoop
+    settings: Settings
+    buckets: Buckets
+    queue: Queue
+
+
+kept: list[Process] = []  # one at most
+unanswered: list[str] = []  # threads that are still in a call
+
+
+def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
+    """Works through the queue until it is empty, for `seconds` and a short end at most. Returns the counts of a worker,
+    its exit status as "status", and "unanswered": calls that have not ended, see end_process_if_unanswered().
+
+    Raises ValueError for wrong settings. Any other failure is logged, and status 1: the function has more to do.
+    """
+    settings = settings_from(environment)
+    configure_logging(settings.log_level)
+    unanswered.clear()
+    counts = dict.fromkeys(SUMMED_UP, 0) | {"status": 1}
+    pool = ThreadPoolExecutor(settings.calls_at_once, thread_name_prefix=CALL)
+    try:
+        process = process_for(settings)
+        process.loop.set_default_executor(pool)
+        counts |= process.loop.run_until_complete(work(process, time.monotonic() + seconds))
+    except BotoCoreError as error:
+        log.error("cannot start: %s", error)
+    except Exception:
+        log.exception("the function stops copying because of a mistake in it")
+    unanswered.extend(left_in(pool))
+    return counts | {"unanswered": len(unanswered)}
+
+
+def end_process_if_unanswered() -> None:
+    """To be called last in an invocation, when its report is written. Lambda makes a new process for the next one.
+
+    A thread that waits for S3 cannot be ended by itself. Frozen and thawed it might send its write again, or only now,
+    long after COPY_TIMEOUT, when the message was worked on by another.
+    """
+    if unanswered:
+        log.error("%d calls got no answer, ending the process", len(unanswered))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+# --- What is kept -----------------------------------------------------------------------------------------------------
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Those of a task, but for what a short life and little memory ask for. Nothing is copied in parts.
+
+    The visibility of a message stays that of a task: VISIBILITY_EXTEND_INTERVAL + COPY_TIMEOUT, from the receive or the
+    latest heartbeat on. So if this process is killed in the middle of a copy, its message comes back only after S3 must
+    have ended that copy, as with a task that is killed. With the default interval an invocation is over before its first
+    heartbeat is due.
+    """
+    settings = load_settings(dict(environment))
+    text = environment.get("STARTER_MAX_SIZE") or str(MAX_SIZE)
+    if not re.fullmatch(r"[0-9]+", text) or int(text) == 0:
+        raise ValueError(f"STARTER_MAX_SIZE={text!r} has to be a whole number of bytes from 1 on")
+    return replace(
+        settings,
+        s3_client="boto3",
+        wait_time_seconds=1,
+        empty_polls_before_exit=1,
+        max_concurrent_parts=1,
+        max_concurrent_keys=min(KEYS, settings.max_concurrent_keys),
+        processes=1,
+        largest=min(int(text), settings.multipart_threshold),
+    )
+
+
+def process_for(settings: Settings) -> Process:
+    """Raises BotoCoreError, for want of credentials."""
+    if not kept or kept[0].settings != settings:
+        session = make_session()
+        buckets = Buckets(settings, Boto3S3(session, settings), SideBySide(settings.max_concurrent_parts))
+        loop = asyncio.new_event_loop()
+        kept[:] = [Process(loop, settings, buckets, Queue(Boto3Sqs(session, settings), settings.queue_url))]
+    return kept[0]
+
+
+def configure_logging(level: str) -> None:
+    """In the format of a task, without Lambda's own prefix. A thread that writes, as a task has, would be frozen."""
+    logger = logging.getLogger("worker")
+    logger.setLevel(level)
+    if logger.handlers:
+        return
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(line_formatter())
+    for name in ("worker", "botocore", "asyncio"):
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).propagate = False
+    for library in ("botocore", "asyncio"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
+# --- One invocation ---------------------------------------------------------------------------------------------------
+
+
+async def work(process: Process, deadline: float) -> dict[str, int]:
+    """All of its tasks are over at the end."""
+    process.buckets.source_seen = -math.inf  # the clock may have stood still while the process was frozen
+    worker = Worker(process.settings, process.buckets, process.queue, bounds=OF_FUNCTION)
+    timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
+    try:
+        status = await worker.run()
+    finally:
+        timer.cancel()
+        await end_tasks()
+    return dict(worker.counts()) | {"status": status}
+
+
+async def end_tasks() -> None:
+    """Those that the worker has left behind, its side tasks among them; and what these begin when they end."""
+    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def left_in(pool: ThreadPoolExecutor) -> list[str]:
+    """Ends the threads of a pool; the names of those that are in a call which does not end soon."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    end = time.monotonic() + QUIET_SECONDS
+    for thread in calling():
+        thread.join(max(0.0, end - time.monotonic()))
+    return [thread.name for thread in calling()]
+
+
+def calling() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(CALL)]
