@@ -1,5 +1,7 @@
 """Every interleaving of the real sync_key() with itself, source changes, crashes, stops and lost answers.
 
+Each of the syncs is a worker's or the function's, which copies small objects only.
+
 All that sync_key() knows of the world are the answers of S3. So a running sync is known by the list of answers it got:
 `Syncs` runs the real code from its start with the answers that are known, up to the first call that is still to be
 answered. Therefore a state of the whole world is a plain value (`State`), no thread is needed, and each state is
@@ -12,12 +14,12 @@ import string
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 from fakes import (
+    FUNCTION_SETTINGS,
     LARGE,
     SETTINGS,
     SMALL,
@@ -73,7 +75,6 @@ class Case(NamedTuple):
     functions: int = 0  # invocations of the function that copies, one after the other; the workers are beside it
     kills: int = 0  # of the function, at any step
     deadlines: int = 0  # at which it hands back, at any step
-    limit: int = LARGE - 1  # bytes; it hands back what is larger
     begun: bool = False  # a stopped worker has handed on an upload with one part, of what was there before
     early: bool = False  # planted fault: a message comes back while a call of its sync is still under way
     frozen: frozenset[str] = frozenset()  # planted fault: such a call of the function is sent after its hand-back
@@ -254,9 +255,8 @@ class Position(NamedTuple):
 class Syncs:
     """All positions that a sync can be in, found by running the real code."""
 
-    def __init__(self, refused: LeftOut, limit: int) -> None:
+    def __init__(self, refused: LeftOut) -> None:
         self.refused = refused
-        self.settings = {False: SETTINGS, True: replace(SETTINGS, largest=limit)}
         self.positions: list[Position] = []
         self.numbers: dict[Any, int] = {}
 
@@ -277,6 +277,9 @@ class Syncs:
             self.numbers[key] = len(self.positions) - 1
         return self.numbers[key]
 
+    def calls_of_function(self) -> set[str]:
+        return {position.call.operation for position in self.positions if position.call and position.of_function}
+
     def run(self, message: Message, answers: tuple[Any, ...], of_function: bool) -> Position:
         sync = KeySync(
             "data/key",
@@ -287,7 +290,8 @@ class Syncs:
         )
         answering = Answers(sync, answers)
         client, parts = Client(answering.answer), SlotsForAll()
-        buckets = Buckets(self.settings[of_function], client, parts, lambda: 0.0, self.refused)
+        settings = FUNCTION_SETTINGS if of_function else SETTINGS
+        buckets = Buckets(settings, client, parts, lambda: 0.0, self.refused)
         call, end = None, "done"
         try:
             run(sync_key(buckets, sync))
@@ -323,7 +327,7 @@ class Search:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.syncs = Syncs(LeftOut(conditions=True) if case.unconditional else NOTHING, case.limit)
+        self.syncs = Syncs(LeftOut(conditions=True) if case.unconditional else NOTHING)
         self.schedules: dict[State, int] = {}
         self.transitions = 0
 
