@@ -57,7 +57,7 @@ class Ghost(NamedTuple):
     key: str
     running: Running
     ends: float
-    owner: Process
+    owner: Any  # with alive and busy
 
 
 # --- SQS --------------------------------------------------------------------------------------------------------------
@@ -68,6 +68,7 @@ class Queued:
     body: str
     visible_at: float
     receives: int = 0
+    deserved: int = 0  # receives that are used up because a process died
     handle: str = ""
     received_at: float = 0.0
 
@@ -212,6 +213,7 @@ class Process:
 
     def die(self) -> None:
         self.alive = False
+        self.world.note_deserved()
         self.world.note_unprotected()
 
     def stop(self) -> None:
@@ -443,6 +445,11 @@ class World:
             if message.handle:
                 message.visible_at = min(message.visible_at, self.clock)
         self.note_unprotected()
+
+    def note_deserved(self) -> None:
+        """A process dies: what is in flight is not received for nothing."""
+        for message in self.queue.messages:
+            message.deserved += message.visible_at > self.clock and message.receives > message.deserved
 
     def note_unprotected(self) -> None:
         """Keys with a call under way that no sync waits for, and no message that is invisible until it has ended."""
