@@ -6,18 +6,20 @@ What is added is in gaps/, one file per service: a function under `@replaces(mod
 of ministack and gets it as its first argument. ministack's own settings apply (GATEWAY_PORT, AUTH, ...). Ours, from the
 environment too:
 
-    LOCAL_WORKER  path of worker.py: a task is this program as a plain process, for a machine without a Docker engine
-    LOCAL_TICK    seconds between two firings of every rate() rule (default: what the rule says)
-    COPY_MAX      bytes one CopyObject or UploadPartCopy may copy (default: 5 GiB, as S3)
+    LOCAL_WORKER        path of worker.py: a task is this program as a plain process, for a machine without a Docker
+                        engine
+    LOCAL_TICK          seconds between two firings of every rate() rule (default: what the rule says)
+    LOCAL_TASK_SECONDS  seconds from RunTask to the start of the task's container (default: 0; Fargate takes 30 to 60)
+    COPY_MAX            bytes one CopyObject or UploadPartCopy may copy (default: 5 GiB, as S3)
 """
 
 import os
 
 from ministack import app
 
-from gaps import ecs, events, iam, metrics, processes, quotas, s3, sqs
+from gaps import asynchronous, ecs, events, functions, iam, metrics, processes, quotas, runs, s3, s3_events, sqs
 
-GAPS_CLOSED = (s3, iam, ecs, sqs, events, metrics, quotas)  # by their import
+GAPS_CLOSED = (s3, s3_events, iam, ecs, sqs, events, functions, runs, asynchronous, metrics, quotas)  # by their import
 
 
 def main():

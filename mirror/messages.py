@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote_plus, unquote_plus
 
 from mirror.parts import Upload
@@ -28,15 +28,24 @@ class Content:
     destination_first: bool = False  # its keys are probably in the destination already
 
 
+class Event(NamedTuple):
+    """What both forms of an S3 event say."""
+
+    bucket: str
+    key: str
+    time: str | None
+    is_probably_new: bool  # the destination need not be looked at first; if it has the key, the first write is refused
+
+
 def read_body(text: str, settings: Settings) -> Content:
-    """Raises ValueError if the body is no S3 event (S3 User Guide, "Event message structure")."""
+    """Raises ValueError if the body is no S3 event, neither one of S3's own notifications nor one of EventBridge's."""
     content = Content()
     try:
         body = json.loads(text)
         if body.get("Event") == "s3:TestEvent":
             return content
-        for record in body["Records"]:
-            read_record(content, record, settings)
+        for event in events_of(body):
+            add_event(content, event, settings)
         ours = body.get("sync", {})
         content.uploads = {key: Upload(**upload) for key, upload in ours.get("uploads", {}).items()}
         content.tries = int(ours.get("tries", 0))
@@ -45,22 +54,36 @@ def read_body(text: str, settings: Settings) -> Content:
     return content
 
 
-def read_record(content: Content, record: dict[str, Any], settings: Settings) -> None:
+def events_of(body: dict[str, Any]) -> list[Event]:
+    """S3 User Guide, "Event message structure" and "EventBridge event message structure"."""
+    if body.get("source") == "aws.s3":
+        return [event_of_bridge(body)]
+    return [event_of_record(record) for record in body["Records"]]
+
+
+def event_of_record(record: dict[str, Any]) -> Event:
     """Keys arrive form-urlencoded: a space is "+"."""
     key = unquote_plus(record["s3"]["object"]["key"])
-    if record["s3"]["bucket"]["name"] != settings.src_bucket or not key.startswith(settings.prefix_filter):
+    name = record.get("eventSource"), record.get("eventName", "")
+    is_probably_new = name == OF_MISSING or (name[0] == "aws:s3" and name[1].startswith("ObjectCreated"))
+    return Event(record["s3"]["bucket"]["name"], key, record.get("eventTime"), is_probably_new)
+
+
+def event_of_bridge(body: dict[str, Any]) -> Event:
+    """Keys arrive as they are."""
+    detail = body["detail"]
+    is_probably_new = body["detail-type"] == "Object Created"
+    return Event(detail["bucket"]["name"], detail["object"]["key"], body.get("time"), is_probably_new)
+
+
+def add_event(content: Content, event: Event, settings: Settings) -> None:
+    if event.bucket != settings.src_bucket or not event.key.startswith(settings.prefix_filter):
         return
-    content.keys.add(key)
-    content.destination_first = content.destination_first or not is_probably_new(record)
-    if record.get("eventTime"):
-        event_time = datetime.fromisoformat(record["eventTime"].replace("Z", "+00:00")).timestamp()
+    content.keys.add(event.key)
+    content.destination_first = content.destination_first or not event.is_probably_new
+    if event.time:
+        event_time = datetime.fromisoformat(event.time.replace("Z", "+00:00")).timestamp()
         content.event_time = max(content.event_time or 0.0, event_time)
-
-
-def is_probably_new(record: dict[str, Any]) -> bool:
-    """Whether the destination need not be looked at first. If it has the key after all, the first write is refused."""
-    event = record.get("eventSource"), record.get("eventName", "")
-    return event == OF_MISSING or (event[0] == "aws:s3" and event[1].startswith("ObjectCreated"))
 
 
 def hint_body(bucket: str, keys: Iterable[str], are_missing: bool = False) -> str:

@@ -48,18 +48,23 @@ show_again() {
     | .[$i:$i + 10]')
 }
 
-# Adds the keys that each message names; keys arrive form-urlencoded (S3 User Guide, "Event message structure").
+# Adds the keys that each message names: form-urlencoded in S3's own notifications, as they are in EventBridge's (S3
+# User Guide, "Event message structure" and "EventBridge event message structure").
 with_keys() {
   python3 -c '
 import json, sys
 from urllib.parse import unquote_plus
 
+def keys_of(body):
+    if body.get("source") == "aws.s3":
+        return [body["detail"]["object"]["key"]]
+    return [unquote_plus(record["s3"]["object"]["key"]) for record in body["Records"]]
+
 messages = json.load(sys.stdin)
 for message in messages:
     try:
-        records = json.loads(message["body"])["Records"]
-        message["keys"] = [unquote_plus(record["s3"]["object"]["key"]) for record in records]
-    except (KeyError, TypeError, ValueError):
+        message["keys"] = keys_of(json.loads(message["body"]))
+    except (AttributeError, KeyError, TypeError, ValueError):
         message["keys"] = []
 print(json.dumps(messages))'
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 
 from ministack.core.responses import get_account_id, get_region, json_response
 from ministack.services import ecs
@@ -28,7 +29,16 @@ def start_task(original, task, definition, overrides, engine):
         }
         for container in definition["containerDefinitions"]
     ]
+    take_as_long_as_fargate(task)
     return original(task, {**definition, "networkMode": "host", "containerDefinitions": containers}, overrides, engine)
+
+
+def take_as_long_as_fargate(task):
+    """Let the task be PROVISIONING, then PENDING, for LOCAL_TASK_SECONDS in all; each task has a thread of its own."""
+    pause = float(os.environ.get("LOCAL_TASK_SECONDS") or 0) / 2
+    time.sleep(pause)
+    if pause and ecs._mark_task_pending(task["taskArn"], task):
+        time.sleep(pause)
 
 
 @replaces(ecs, "_register_metadata")
@@ -92,7 +102,9 @@ def task_is_active(original, task_arn, task):
 
 @replaces(ecs, "_mark_task_stopped")
 def mark_task_stopped(original, task_arn, task, reason, stop_code, exit_code=None):
-    """Keep the reason StopTask gave when the watcher finds the containers gone."""
+    """Keep the reason StopTask gave when the watcher finds the containers gone; what never ran has no exit code."""
+    if not task.get("_docker_ids"):
+        exit_code = None
     if task.get("stopCode"):
         reason, stop_code = task["stoppedReason"], task["stopCode"]
     return original(task_arn, task, reason, stop_code, exit_code=exit_code)

@@ -1,4 +1,4 @@
-"""CloudWatch: alarms as older CLIs ask for them, and what Lambda and SQS measure."""
+"""CloudWatch: alarms as older CLIs ask for them, and what SQS measures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import time
 from xml.sax.saxutils import escape
 
-from ministack.services import cloudwatch, eventbridge, lambda_svc, sqs
+from ministack.services import cloudwatch, eventbridge, sqs
 
 from gaps.replace import replaces
 
@@ -28,29 +28,6 @@ def as_xml(value):
     if isinstance(value, list):
         return "".join(f"<member>{as_xml(item)}</member>" for item in value)
     return escape(json.dumps(value) if isinstance(value, bool) else str(value))
-
-
-@replaces(lambda_svc, "_emit_lambda_metrics")
-def publish_nothing(*_, **__):
-    """Leave it to measure_run: ministack measures only what an Invoke request runs, not what a rule does."""
-
-
-@replaces(lambda_svc, "_execute_function")
-def measure_run(original, function, event):
-    """Publish what Lambda tells CloudWatch of each run."""
-    name, result = function["config"]["FunctionName"], original(function, event)
-    for metric, value in {"Invocations": 1, "Errors": int(bool(result.get("error")))}.items():
-        cloudwatch.record_metric("AWS/Lambda", metric, value, dimensions={"FunctionName": name})
-    return result
-
-
-@replaces(lambda_svc, "_emit_lambda_logs")
-def begin_with_error(original, function, request_id, text, error, *rest, **options):
-    """Write of a run that failed what Lambda writes: "[ERROR] TYPE: MESSAGE" before the traceback."""
-    before, word, trace = text.partition("Traceback (most recent call last)")
-    if error and word:
-        text = f"{before}[ERROR] {trace.rstrip().splitlines()[-1]}\n{word}{trace}"
-    return original(function, request_id, text, error, *rest, **options)
 
 
 @replaces(eventbridge, "_tick_scheduled_rules")

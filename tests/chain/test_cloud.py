@@ -7,21 +7,12 @@ import os
 import signal
 import subprocess
 import time
-import urllib.request
 import uuid
-from pathlib import Path
 
-import boto3
 import pytest
-from account import free_port, python_with
-from botocore.config import Config
-from botocore.exceptions import ClientError
+from local_cloud import ACCOUNT, REGION, arn_of, as_role, client, error_of, let_in, make_role, wait_for
 
-PROJECT = Path(__file__).parents[2]
-LOCAL = PROJECT / "local"
 MIB = 1024**2
-ACCOUNT = "000000000000"
-REGION = "us-east-1"
 DIRECTORY = {
     "Location": {"Type": "AvailabilityZone", "Name": "use1-az4"},
     "Bucket": {"DataRedundancy": "SingleAvailabilityZone", "Type": "Directory"},
@@ -44,61 +35,12 @@ time.sleep(60)
 """
 
 
-def wait_for(condition, seconds=20):
-    """Return the first true value of condition(), or fail."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
-        time.sleep(0.1)
-    return value
-
-
-def healthy(url, server, log):
-    """Tell whether the server answers; fail with its log if it ended."""
-    assert server.poll() is None, log.read_text()
-    try:
-        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=1):
-            return True
-    except OSError:
-        return False
-
-
-@pytest.fixture(scope="module")
-def start_cloud(tmp_path_factory):
-    """A function that starts a cloud with the given settings and returns its URL."""
-    servers = []
-
-    def start(**settings):
-        directory, port = tmp_path_factory.mktemp("cloud"), free_port()
-        log = directory / "log"
-        env = {**os.environ, "GATEWAY_PORT": str(port), "TMPDIR": str(directory), **settings}
-        command = [python_with("ministack", LOCAL / "requirements.txt"), LOCAL / "cloud.py"]
-        with log.open("w") as out:
-            server = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
-        servers.append(server)
-        url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: healthy(url, server, log))
-        return url
-
-    yield start
-    for server in servers:
-        server.terminate()
-        server.wait(20)
-
-
 @pytest.fixture(scope="module")
 def cloud(start_cloud, tmp_path_factory):
     """A cloud that enforces IAM and runs tasks as processes; COPY_MAX is 6 MiB to make large objects cheap."""
     worker = tmp_path_factory.mktemp("worker") / "worker.py"
     worker.write_text(STAND_IN)
     return start_cloud(AUTH="true", LOCAL_WORKER=str(worker), LOCAL_TICK="1", COPY_MAX=str(6 * MIB))
-
-
-def client(cloud, service, **credentials):
-    """A client of the account's root user, or of the given credentials."""
-    root = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    config = Config(retries={"total_max_attempts": 1})
-    return boto3.client(service, endpoint_url=cloud, region_name=REGION, config=config, **(credentials or root))
 
 
 @pytest.fixture
@@ -120,44 +62,9 @@ def directory(s3):
     return name
 
 
-def make_role(cloud, service, *statements):
-    """Make a role that the service and the account may assume, with the given (action, resource, condition) grants."""
-    iam, name = client(cloud, "iam"), f"role-{uuid.uuid4().hex[:8]}"
-    who = {"Service": service, "AWS": f"arn:aws:iam::{ACCOUNT}:root"}
-    trust = {"Statement": [{"Effect": "Allow", "Principal": who, "Action": "sts:AssumeRole"}]}
-    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
-    members = ("Action", "Resource", "Condition")
-    grants = [{"Effect": "Allow", **dict(zip(members, statement, strict=False))} for statement in statements]
-    if grants:
-        policy = json.dumps({"Version": "2012-10-17", "Statement": grants})
-        iam.put_role_policy(RoleName=name, PolicyName="grants", PolicyDocument=policy)
-    return role["Arn"]
-
-
-def as_role(cloud, *statements, service="s3"):
-    """A client (of S3) of a role that has the given (action, resource, condition) grants only."""
-    arn = make_role(cloud, "ecs-tasks.amazonaws.com", *statements)
-    c = client(cloud, "sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
-    return client(
-        cloud,
-        service,
-        aws_access_key_id=c["AccessKeyId"],
-        aws_secret_access_key=c["SecretAccessKey"],
-        aws_session_token=c["SessionToken"],
-    )
-
-
 def open_session(bucket):
     """The one grant that opens a directory bucket."""
     return "s3express:CreateSession", f"arn:aws:s3express:{REGION}:{ACCOUNT}:bucket/{bucket}"
-
-
-def error_of(call, **parameters):
-    """Return (HTTP status, code) of the error that the call ends in."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    response = caught.value.response
-    return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
 
 
 # --- S3 -----------------------------------------------------------------------------------------------------------
@@ -453,14 +360,11 @@ def queues(cloud):
     return sqs, url, dead
 
 
-def arn_of(sqs, url):
-    return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-
-
 def test_a_rate_rule_fires_every_local_tick(cloud, queues):
     sqs, url, _ = queues
     events, name = client(cloud, "events"), f"rule-{uuid.uuid4().hex[:8]}"
-    events.put_rule(Name=name, ScheduleExpression="rate(5 minutes)")
+    rule = events.put_rule(Name=name, ScheduleExpression="rate(5 minutes)")["RuleArn"]
+    let_in(sqs, url, rule)
     events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": arn_of(sqs, url)}])
     seen = set()
 

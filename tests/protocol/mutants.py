@@ -199,8 +199,20 @@ MUTANTS = (
         rules("a_key_is_decoded_from_its_form_encoding"),
     ),
     Mutant(
+        "a key of EventBridge is decoded",
+        'detail["object"]["key"],',
+        'unquote_plus(detail["object"]["key"]),',
+        rules("both_forms_of_an_event_ask_for_the_same"),
+    ),
+    Mutant(
+        "a deletion that EventBridge tells counts as probably new",
+        'body["detail-type"] == "Object Created"',
+        'body["detail-type"].startswith("Object")',
+        rules("both_forms_of_an_event_ask_for_the_same"),
+    ),
+    Mutant(
         "keys outside the prefix are synced",
-        "or not key.startswith(settings.prefix_filter)",
+        "or not event.key.startswith(settings.prefix_filter)",
         "",
         rules("another_bucket_and_a_key_outside_the_prefix_ask_for_nothing"),
     ),

@@ -3,9 +3,11 @@
 import itertools
 import json
 from datetime import UTC, datetime
+from urllib.parse import quote_plus
 
 import pytest
 from botocore.exceptions import ClientError
+from hypothesis import given, strategies
 
 from mirror.errors import describe
 from mirror.messages import handed_back_body, hint_body, read_body
@@ -212,10 +214,43 @@ def test_parts_are_numbered_from_1_and_cover_every_byte_once(size):
 # Messages
 
 
-def event(key: str, bucket: str = "source") -> str:
-    record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "eventTime": "2026-11-25T01:02:03.500Z"}
+def event(
+    key: str, bucket: str = "source", name: str = "ObjectCreated:Put", time: str = "2026-11-25T01:02:03.500Z"
+) -> str:
+    record = {"eventSource": "aws:s3", "eventName": name, "eventTime": time}
     place = {"s3": {"bucket": {"name": bucket}, "object": {"key": key}}}
     return json.dumps({"Records": [record | place]})
+
+
+def bridge_event(key: str, kind: str = "Object Created", bucket: str = "source") -> str:
+    """S3 User Guide, "EventBridge event message structure", and what came to it in 2026."""
+    body = {"version": "0", "id": "17793124", "detail-type": kind, "source": "aws.s3", "account": "111122223333"}
+    body |= {"time": "2026-11-25T01:02:03Z", "region": "eu-north-1", "resources": [f"arn:aws:s3:::{bucket}"]}
+    thing = {"key": key, "size": 5, "etag": "b1946ac92492d2347c6235b4d2611184", "sequencer": "00617F08299329D189"}
+    tags = {"name": bucket, "aws-generated-tags": {}}
+    return json.dumps(body | {"detail": {"version": "0", "bucket": tags, "object": thing, "reason": "PutObject"}})
+
+
+KEYS = ["a%20b", "a+b", "%2B", "100%", "a b/c//", "caf\u00e9/\u6a21\u578b \U0001f600", "&=?#", "%E6%A8", "+ %2520"]
+
+
+KINDS = {
+    "ObjectCreated:Put": "Object Created",
+    "ObjectRemoved:Delete": "Object Deleted",
+    "LifecycleExpiration:Delete": "Object Deleted",
+    "ObjectRestore:Completed": "Object Restore Completed",
+}
+TEXT = strategies.text(alphabet=strategies.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@given(TEXT | strategies.sampled_from(KEYS), strategies.sampled_from(sorted(KINDS)))
+def test_both_forms_of_an_event_ask_for_the_same(key, name):
+    classic = event(quote_plus(key), name=name, time="2026-11-25T01:02:03.000Z")
+    got = read_body(bridge_event(key, KINDS[name]), settings())
+    assert got == read_body(classic, settings())
+    assert got.keys == {key}
+    assert got.event_time == datetime(2026, 11, 25, 1, 2, 3, tzinfo=UTC).timestamp()
+    assert got.destination_first == (not name.startswith("ObjectCreated"))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +273,10 @@ def test_the_test_event_of_s3_asks_for_nothing():
     assert got.keys == set()
 
 
-@pytest.mark.parametrize("body", [event("k", bucket="another"), event("other/k")])
+@pytest.mark.parametrize(
+    "body",
+    [event("k", bucket="another"), event("other/k"), bridge_event("k", bucket="another"), bridge_event("other/k")],
+)
 def test_another_bucket_and_a_key_outside_the_prefix_ask_for_nothing(body):
     got = read_body(body, settings(PREFIX_FILTER="models/"))
     assert got.keys == set()
@@ -253,7 +291,12 @@ def test_advice_for_s3_is_not_given_for_the_queue():
 
 
 @pytest.mark.parametrize(
-    "body", ["hello", "[]", "{}", '{"Records": [{"s3": {}}]}', '{"Records": 5}', "null", "[" * 100_000]
+    "body",
+    [
+        *("hello", "[]", "{}", '{"Records": [{"s3": {}}]}', '{"Records": 5}', "null", "[" * 100_000),
+        *('{"source": "aws.s3"}', '{"source": "aws.events", "detail": {}}', bridge_event("k").replace('"key"', '"k"')),
+        bridge_event("k").replace('"source": "aws.s3"', '"source": "aws.s4"'),
+    ],
 )
 def test_a_body_that_is_no_event_is_an_error_that_shows_it(body):
     with pytest.raises(ValueError, match="not an S3 event"):
@@ -273,11 +316,12 @@ def test_a_hint_of_missing_keys_does_not_begin_with_the_destination():
 
 
 def test_a_message_that_is_handed_back_carries_its_uploads_and_its_tries():
-    uploads = {"big": Upload("upload-1", "identity", 64 * MIB)}
-    again = read_body(handed_back_body(event("big"), uploads, 2), settings())
-    assert again.keys == {"big"}
-    assert again.uploads == uploads
-    assert again.tries == 2
+    uploads = {"big+1": Upload("upload-1", "identity", 64 * MIB)}
+    for body in (event("big%2B1"), bridge_event("big+1")):
+        again = read_body(handed_back_body(body, uploads, 2), settings())
+        assert again.keys == {"big+1"}
+        assert again.uploads == uploads
+        assert again.tries == 2
 
 
 def test_a_message_that_was_never_handed_back_has_no_tries():

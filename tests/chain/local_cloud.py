@@ -1,0 +1,117 @@
+"""What the tests of the local cloud share: starting it, clients, roles, waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+import urllib.request
+import uuid
+from pathlib import Path
+
+import boto3
+import pytest
+from account import free_port, python_with
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+LOCAL = Path(__file__).parents[2] / "local"
+ACCOUNT = "000000000000"
+REGION = "us-east-1"
+
+
+def wait_for(condition, seconds=20):
+    """Return the first true value of condition(), or fail."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
+        time.sleep(0.1)
+    return value
+
+
+def healthy(url, server, log):
+    """Tell whether the server answers; fail with its log if it ended."""
+    assert server.poll() is None, log.read_text()
+    try:
+        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def running_cloud(directory, **settings):
+    """The URL of a cloud with the given settings."""
+    port, log = free_port(), directory / "log"
+    env = {**os.environ, "GATEWAY_PORT": str(port), "TMPDIR": str(directory), **settings}
+    command = [python_with("ministack", LOCAL / "requirements.txt"), LOCAL / "cloud.py"]
+    with log.open("w") as out:
+        server = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: healthy(url, server, log))
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def client(cloud, service, **credentials):
+    """A client of the account's root user, or of the given credentials."""
+    root = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    config = Config(retries={"total_max_attempts": 1})
+    return boto3.client(service, endpoint_url=cloud, region_name=REGION, config=config, **(credentials or root))
+
+
+def make_role(cloud, service, *statements):
+    """Make a role that the service and the account may assume, with the given (action, resource, condition) grants."""
+    iam, name = client(cloud, "iam"), f"role-{uuid.uuid4().hex[:8]}"
+    who = {"Service": service, "AWS": f"arn:aws:iam::{ACCOUNT}:root"}
+    trust = {"Statement": [{"Effect": "Allow", "Principal": who, "Action": "sts:AssumeRole"}]}
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
+    members = ("Action", "Resource", "Condition")
+    grants = [{"Effect": "Allow", **dict(zip(members, statement, strict=False))} for statement in statements]
+    if grants:
+        policy = json.dumps({"Version": "2012-10-17", "Statement": grants})
+        iam.put_role_policy(RoleName=name, PolicyName="grants", PolicyDocument=policy)
+    return role["Arn"]
+
+
+def as_role(cloud, *statements, service="s3"):
+    """A client (of S3) of a role that has the given (action, resource, condition) grants only."""
+    arn = make_role(cloud, "ecs-tasks.amazonaws.com", *statements)
+    c = client(cloud, "sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    return client(
+        cloud,
+        service,
+        aws_access_key_id=c["AccessKeyId"],
+        aws_secret_access_key=c["SecretAccessKey"],
+        aws_session_token=c["SessionToken"],
+    )
+
+
+def error_of(call, **parameters):
+    """Return (HTTP status, code) of the error that the call ends in."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    response = caught.value.response
+    return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
+
+
+def arn_of(sqs, url):
+    return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+
+def let_in(sqs, url, rule):
+    """Let EventBridge send to the queue for that rule."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn_of(sqs, url),
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
