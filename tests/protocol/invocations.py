@@ -62,6 +62,7 @@ class Function:
     alive: bool = True
     was_killed: bool = False
     busy: bool = False
+    invocations: int = 0
     slept: float = 0.0  # seconds that its clock did not see
     frozen_at: float = 0.0
     lasts: Iterator[float] = field(default_factory=lambda: itertools.repeat(0.1))  # seconds of each call to S3
@@ -95,7 +96,7 @@ class Function:
             counts = self.run(seconds)
         for timer in timers:
             timer.cancel()
-        self.busy, self.frozen_at = False, self.world.clock
+        self.busy, self.frozen_at, self.invocations = False, self.world.clock, self.invocations + 1
         self.world.note_unprotected()
         if not self.alive:
             self.loop.close()

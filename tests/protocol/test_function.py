@@ -151,7 +151,7 @@ def test_what_it_learned_of_the_directory_bucket_is_kept_and_it_works_on_after_i
 KEYS = st.sampled_from(["data/a", "data/a", "data/b", "data/c"])
 CHANGES = st.sampled_from(["put x", "put y", "put z", "touch", "delete", "delete"])
 SIZES = st.sampled_from([SMALL, SMALL, SMALL, FUNCTION_SETTINGS.largest, FUNCTION_SETTINGS.largest + 1, LARGE])
-MOMENTS = st.floats(0, 60, allow_nan=False)
+MOMENTS = st.floats(0, 2) | st.floats(0, 20) | st.floats(0, 60)
 LASTS = st.lists(st.sampled_from([0.02, 0.1, 0.5, 2.0, 20.0, LONG]), min_size=1, max_size=7)
 DEADLINES = st.sampled_from([0.5, 2, 5, 20, 50])
 STOPS = [("head_object", ("SIGTERM",)), ("copy_object", ("SIGTERM",)), ("upload_part_copy", ("SIGTERM",))]
@@ -175,15 +175,18 @@ class Histories(RuleBasedStateMachine):
         self.world.change(key, change, delay, events, size)
 
     @rule(
+        first=st.lists(st.tuples(KEYS, CHANGES, SIZES), max_size=3),
         seconds=DEADLINES,
         lasts=LASTS,
         dies_after=st.none() | MOMENTS,
         changes=MEANWHILE,
         workers=st.lists(MOMENTS, max_size=1),
-        is_cold=st.booleans(),
+        is_cold=st.sampled_from([False, False, True]),
         stands_still=st.booleans(),
     )
-    def invoke(self, seconds, lasts, dies_after, changes, workers, is_cold, stands_still):
+    def invoke(self, first, seconds, lasts, dies_after, changes, workers, is_cold, stands_still):
+        for key, change, size in first:
+            self.world.change(key, change, size=size)
         if is_cold or not self.functions or not self.functions[-1].alive:
             self.functions.append(Function(self.world, stands_still))
         function, world = self.functions[-1], self.world
@@ -192,10 +195,10 @@ class Histories(RuleBasedStateMachine):
             for moment, key, change, size in changes
         ]
         meanwhile += [(moment, world.work) for moment in workers]
-        began, was_warm = world.clock, bool(function.slept)
+        began, thawed = world.clock, function.invocations
         function.invoke(seconds, lasts, dies_after, meanwhile)
         end = "killed" if function.was_killed else "warm" if function.alive else "ends itself"
-        event(f"{end}{', after a thaw' if was_warm else ''}")
+        event(f"{end}{', after a thaw' if thawed else ''}")
         assert workers or world.clock - began < seconds + 10
 
     @rule(plan=PLANS, limit=st.sampled_from([1, 10]))
