@@ -153,13 +153,14 @@ class Function:
         return shaped(operation, await self.answer(arguments["Key"], Running(call_from(operation, arguments))))
 
     async def answer(self, key: str, running: Running) -> Any:
-        """What changes something goes on if nobody waits for it any more: then the process has to end itself."""
-        call, still, answer = object(), running, None
+        """A copy reads the source early. What changes something goes on if nobody waits for it any more: then the
+        process has to end itself."""
+        call, still, answer, lasts = object(), running, None, next(self.lasts)
         while still:
             if running.call.operation in WRITES:
                 self.under_way[call] = key, still
             try:
-                await asyncio.sleep(next(self.lasts) / 2)
+                await asyncio.sleep(lasts * (0.99 if still.read else 0.01 if running.call.source_etag else 1))
             except asyncio.CancelledError:
                 if self.under_way.pop(call, None):
                     self.leave(key, still)

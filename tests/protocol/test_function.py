@@ -56,6 +56,20 @@ def test_it_copies_what_is_small_and_hands_back_what_is_large_without_a_receive(
     settle(world)
 
 
+def test_what_is_just_small_enough_is_copied_and_a_byte_more_is_not(world, function):
+    world.change("data/a", "put x", size=FUNCTION_SETTINGS.largest)
+    world.change("data/b", "put x", size=FUNCTION_SETTINGS.largest + 1)
+    counts = function.invoke(30)
+    assert (counts["copied"], counts["bytes"], counts["handed_back"]) == (1, FUNCTION_SETTINGS.largest, 1)
+    settle(world)
+
+
+def test_what_is_large_comes_back_only_when_a_worker_may_have_been_started(world, function):
+    world.change("data/large", "put x", size=LARGE)
+    assert function.invoke(30)["handed_back"] == 1
+    assert [seconds > SETTINGS.retry_base_seconds - 5 for _, seconds in left(world)] == [True]
+
+
 def test_a_large_object_that_it_meets_again_and_again_uses_up_no_receive(world, function):
     world.change("data/large", "put x", size=LARGE)
     for _ in range(2 * SETTINGS.max_receives):
@@ -190,6 +204,7 @@ class Histories(RuleBasedStateMachine):
         if is_cold or not self.functions or not self.functions[-1].alive:
             self.functions.append(Function(self.world, stands_still))
         function, world = self.functions[-1], self.world
+        world.slow_until = 0.0 if workers else world.slow_until  # a worker waits, and time passes for the function, too
         meanwhile = [
             (moment, lambda key=key, change=change, size=size: world.change(key, change, size=size))
             for moment, key, change, size in changes
@@ -246,7 +261,7 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=5_000 if NIGHTLY else 200,
+    max_examples=3_000 if NIGHTLY else 200,
     stateful_step_count=20,
     deadline=None,
     database=None,
