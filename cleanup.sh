@@ -12,7 +12,7 @@ ASSUME_YES=false
 # Each kind has two functions in lib/resources/: list_KIND prints what is there, one name per line, with a remark after
 # a space; remove_KIND NAME removes it.
 readonly KINDS=(
-  notification rule function cluster task_definition vpc_endpoint security_group repository
+  notification event_switch event_rule rule function cluster task_definition vpc_endpoint security_group repository
   queue metric_filter log_group role bucket_policy bucket_lifecycle alarm topic dashboard
 )
 

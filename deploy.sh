@@ -106,10 +106,18 @@ source "$PROJECT_DIR/lib/resources/network.sh"
 source "$PROJECT_DIR/lib/resources/security_group.sh"
 # shellcheck source=lib/resources/vpc_endpoint.sh
 source "$PROJECT_DIR/lib/resources/vpc_endpoint.sh"
+# shellcheck source=lib/resources/function_archive.sh
+source "$PROJECT_DIR/lib/resources/function_archive.sh"
 # shellcheck source=lib/resources/function.sh
 source "$PROJECT_DIR/lib/resources/function.sh"
 # shellcheck source=lib/resources/rule.sh
 source "$PROJECT_DIR/lib/resources/rule.sh"
+# shellcheck source=lib/resources/event_rule.sh
+source "$PROJECT_DIR/lib/resources/event_rule.sh"
+# shellcheck source=lib/resources/event_switch.sh
+source "$PROJECT_DIR/lib/resources/event_switch.sh"
+# shellcheck source=lib/resources/changeover.sh
+source "$PROJECT_DIR/lib/resources/changeover.sh"
 # shellcheck source=lib/resources/destination.sh
 source "$PROJECT_DIR/lib/resources/destination.sh"
 # shellcheck source=lib/resources/notification.sh
@@ -141,10 +149,12 @@ check_all() {
     for check in "${RESOURCE_CHECKS[@]}"; do "$check"; done
   fi
   check_settings
+  check_archive
   stop_on_problems
 }
 
 list_steps() {
+  local changeover events_alarm
   STEPS=(
     ensure_starter_log_group ensure_worker_log_group
     ensure_dlq ensure_source_queue
@@ -154,14 +164,24 @@ list_steps() {
   STEPS+=(ensure_ecs_role ensure_cluster ensure_task_definition ensure_security_group)
   [[ $CREATE_VPC_ENDPOINTS == false ]] || STEPS+=(ensure_s3_endpoint ensure_s3express_endpoint)
   STEPS+=(ensure_function ensure_rule)
-  STEPS+=(ensure_notification)
+  if [[ $EVENT_SOURCE == sqs ]]; then
+    STEPS+=(ensure_notification)
+  else
+    STEPS+=(ensure_event_rule ensure_event_switch)
+  fi
   # Alarms have to let go of a topic before it is removed.
   [[ -z $ALARM_EMAIL ]] || STEPS+=(ensure_topic)
   STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_outage_filter ensure_outage_alarm)
+  [[ $EVENT_SOURCE == sqs ]] || STEPS+=(ensure_events_alarm)
   [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
   STEPS+=(ensure_dashboard)
   # Housekeeping: the sync works without it.
   [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || STEPS+=(ensure_lifecycle)
+  # The old way after a change of EVENT_SOURCE goes last, when the new one works.
+  changeover=$(step_of_changeover)
+  [[ -z $changeover ]] || STEPS+=("$changeover")
+  events_alarm=$(find_events_alarm)
+  [[ $EVENT_SOURCE != sqs || -z $events_alarm ]] || STEPS+=(ensure_no_events_alarm)
 }
 
 # --- deploying ----------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The Lambda function that decides how many workers to start now: messages, tasks -> decide() -> started.
 
-It keeps nothing between two runs. What it has to know of earlier ones it reads from ECS, which shows a stopped task for
-about an hour. Its parts are in launch/.
+It keeps next to nothing between two runs. What it has to know of earlier ones it reads from ECS, which shows a stopped
+task for about an hour. Its parts are in launch/; with STARTER_COPIES it has the worker's parts (mirror/) as well, and
+while no worker runs it copies small objects itself.
 """
 
 from __future__ import annotations
@@ -9,56 +10,139 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from time import time
 from typing import Any
 
-from launch.calls import count_messages, describe_tasks, list_running, list_stopped, start_workers, stop_tasks
+from launch.calls import (
+    count_messages,
+    describe_tasks,
+    find_revision,
+    list_running,
+    list_stopped,
+    start_workers,
+    stop_tasks,
+)
+from launch.copying import FEW_MESSAGES, is_from_bucket, left_over, seconds_to_copy, tells_of_message
 from launch.decision import Decision, decide
 from launch.settings import load_settings
 from launch.tasks import SHORTAGE
 
-
-def look(settings: Mapping[str, Any], visible: int, in_flight: int) -> Decision:
-    """Reads from ECS what the decision needs: if nothing waits, only how many workers run."""
-    arns = list_running(settings)
-    if not visible:  # an empty queue wants nobody; work under way wants those that do it
-        return Decision(len(arns), min(len(arns), settings["MAX_WORKERS"]) if in_flight else 0)
-    now = time()
-    arns += [arn for arn in list_stopped(settings) if arn not in arns]
-    return decide(visible, in_flight, describe_tasks(settings, arns, now), now, settings)
+# Now, and not in the first run that copies: it belongs to the cold start, which has more CPU. Otherwise the archive
+# does not hold it.
+first_responder: Any = import_module("mirror.first_responder") if os.environ.get("STARTER_COPIES") == "true" else None
 
 
-def handler(_event: object, _context: object) -> dict[str, Any]:
+def look(settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequence[str], now: float) -> Decision:
+    """Reads from ECS what the decision needs. `arns`: workers that run.
+
+    If nothing waits it is only whether one of them is there to stay and should not, as MIN_WORKERS was set to 0.
+    """
+    least, stopped = settings["MIN_WORKERS"], []
+    if visible or least:
+        stopped = [arn for arn in list_stopped(settings) if arn not in arns]
+    tasks = describe_tasks(settings, [*arns, *stopped], now)
+    if visible or least or any(task.stays for task in tasks):
+        return decide(visible, in_flight, tasks, now, settings, find_revision(settings) if least else "")
+    return Decision(len(arns), min(len(arns), settings["MAX_WORKERS"]) if in_flight else 0)
+
+
+def may_copy(waiting: int, decision: Decision) -> bool:
+    """Not beside workers, and not while those fail: what stops them would stop this, too."""
+    return bool(first_responder and waiting and not (decision.running or decision.failing or decision.trial))
+
+
+def copy(context: Any) -> dict[str, Any] | None:
+    """What the function did with messages itself; None if there was no time for it."""
+    seconds = seconds_to_copy(context)
+    if not seconds:
+        return None
+    try:
+        return dict(first_responder.respond(os.environ, seconds))
+    except Exception as error:  # noqa: BLE001 a mistake in it must not keep workers from being started
+        return {"error": repr(error)}
+
+
+def handler(event: object, context: Any) -> dict[str, Any]:
     """Starts the workers that are missing; returns and logs the numbers it decided on.
 
     Raises ValueError for wrong settings, botocore's error if the queue or the cluster cannot be read, and RuntimeError
     if ECS failed for another reason than a shortage of capacity, which the next run tries again, or if workers stop
     before they work: in every run until one works, so that the metric Errors tells.
+
+    An event of the bucket is about getting going. If a worker runs or starts, one call is all: a burst is many events,
+    and whether more workers are needed the minute's run decides.
     """
-    settings = load_settings(os.environ)
+    settings, now = load_settings(os.environ), time()
+    arns = list_running(settings, now)
+    if is_from_bucket(event) and arns:
+        return tell({"event": True, "running": len(arns)})
     visible, in_flight = count_messages(settings["QUEUE_URL"])
-    decision = look(settings, visible, in_flight)
+    waiting = max(visible, int(tells_of_message(event, now)))
+    decision = look(settings, waiting, in_flight, arns, now)
+    copies, copied = may_copy(waiting, decision), None
+    if copies and waiting <= FEW_MESSAGES and not decision.stay:
+        copied = copy(context)
+        decision = look_again(settings, decision, left_over(waiting, copied), in_flight)
+    started, failures = carry_out(settings, decision)
+    if copies and copied is None:
+        copied = copy(context)
+    report = {"visible": visible, "in_flight": in_flight, **describe(decision, started, failures)}
+    report |= {"event": True} if is_from_bucket(event) else {}
+    report |= {} if copied is None else {"copied": copied}
+    tell(report)
+    if copied is not None:
+        first_responder.end_process_if_unanswered()
+    complain(settings, report)
+    return report
+
+
+def look_again(settings: Mapping[str, Any], before: Decision, left: int, in_flight: int) -> Decision:
+    """After copying, which takes up to a minute."""
+    if not left:
+        return before._replace(wanted=0, start=0)
+    now = time()
+    return look(settings, left, in_flight, list_running(settings, now), now)
+
+
+def carry_out(settings: Mapping[str, Any], decision: Decision) -> tuple[list[str], list[str]]:
+    """(capacity provider of each started worker, failures). What could not be stopped has no successor beside it."""
     failures = stop_tasks(settings, decision.stop)
-    started: list[str] = []
-    if not failures:  # what could not be stopped is to have no successor beside it
-        started, failures = start_workers(settings, decision.start, decision.on_demand)
+    if failures:
+        return [], failures
+    return start_workers(settings, decision.start, decision.on_demand, decision.stay, time())
+
+
+def describe(decision: Decision, started: Sequence[str], failures: Sequence[str]) -> dict[str, Any]:
     report = {
-        "visible": visible,
-        "in_flight": in_flight,
         "running": decision.running,
         "wanted": decision.wanted,
         "started": dict(Counter(started)),
         "stopped": len(decision.stop),
-        "failures": failures,
+        "failures": list(failures),
         "failing": decision.failing,
         "trial": decision.trial,
     }
+    if decision.staying or decision.stay:
+        report |= {"staying": decision.staying, "started_to_stay": decision.stay}
+    return report
+
+
+def tell(report: dict[str, Any]) -> dict[str, Any]:
     print(json.dumps(report))
-    errors = [failure for failure in failures if SHORTAGE not in failure]
-    problems = [f"workers of {settings['TASK_DEFINITION']} were not started: {'; '.join(errors)}"] if errors else []
-    if decision.failing:
-        problems.append(f"workers of {settings['TASK_DEFINITION']} do not get to work: {decision.failing}")
+    return report
+
+
+def complain(settings: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    """Raises one RuntimeError for everything that went wrong."""
+    family = settings["TASK_DEFINITION"]
+    errors = [failure for failure in report["failures"] if SHORTAGE not in failure]
+    problems = [f"workers of {family} were not started: {'; '.join(errors)}"] if errors else []
+    if report["failing"]:
+        problems.append(f"workers of {family} do not get to work: {report['failing']}")
+    copied = report.get("copied", {})
+    if copied.get("status") or "error" in copied:
+        problems.append(f"the function could not copy: {copied.get('error', 'the log above says why')}")
     if problems:
         raise RuntimeError("; ".join(problems))
-    return report

@@ -7,6 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
 source "$PROJECT_DIR/lib/clock.sh"
 # shellcheck source=lib/log_reader.sh
 source "$PROJECT_DIR/lib/log_reader.sh"
+# shellcheck source=lib/status_parts.sh
+source "$PROJECT_DIR/lib/status_parts.sh"
 # shellcheck source=lib/verbs/status.sh
 source "$PROJECT_DIR/lib/verbs/status.sh"
 # shellcheck source=lib/verbs/logs.sh

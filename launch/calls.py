@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from launch.tasks import GAVE_UP, Task, read_task
+from launch.tasks import STAY, Task, read_task
 
 TASKS_PER_CALL = 10  # ECS API reference, RunTask: count
 TASKS_PER_DESCRIBE = 100  # ECS API reference, DescribeTasks: tasks
@@ -22,6 +22,11 @@ MOST_STOPPED = 500  # stopped tasks that are looked at: ten calls, and the funct
 # Which of the two gets the task of a call for one is not documented, so the report says what ECS says.
 SPOT_FIRST = [{"capacityProvider": "FARGATE_SPOT", "weight": 4}, {"capacityProvider": "FARGATE", "weight": 1}]
 ON_DEMAND = [{"capacityProvider": "FARGATE", "weight": 1}]
+
+# ECS may not list a task at once that it has just answered to RunTask with (ECS API reference, RunTask, on eventual
+# consistency), and two runs may be less than a second apart: for so long a warm environment counts it all the same.
+JUST_STARTED_SECONDS = 30
+just_started: dict[str, tuple[float, Mapping[str, Any]]] = {}  # ARN -> when, the task as RunTask told it
 
 FAILURE_FIELDS = ("arn", "reason", "detail")
 
@@ -53,14 +58,17 @@ def list_tasks(**selection: str) -> list[str]:
     return [arn for page in pages for arn in page["taskArns"]]
 
 
-def list_running(settings: Mapping[str, Any]) -> list[str]:
+def list_running(settings: Mapping[str, Any], now: float) -> list[str]:
     """Workers of ours that are starting or running.
 
     startedBy "must be the only filter" (ECS API reference, ListTasks), and the default then is what we want: tasks that
     ECS means to keep running. A worker that drains after a Spot interruption is not among them: it receives no more and
     hands its messages back, so its successor has to start now and not when it is gone.
     """
-    return list_tasks(cluster=settings["CLUSTER"], startedBy=settings["STARTED_BY"])
+    for arn in [arn for arn, (at, _) in just_started.items() if now - at >= JUST_STARTED_SECONDS]:
+        del just_started[arn]
+    arns = list_tasks(cluster=settings["CLUSTER"], startedBy=settings["STARTED_BY"])
+    return arns + [arn for arn in just_started if arn not in arns]
 
 
 def list_stopped(settings: Mapping[str, Any]) -> list[str]:
@@ -75,10 +83,22 @@ def describe_tasks(settings: Mapping[str, Any], arns: Sequence[str], now: float)
     for first in range(0, len(arns), TASKS_PER_DESCRIBE):
         answer = ecs.describe_tasks(cluster=settings["CLUSTER"], tasks=list(arns[first : first + TASKS_PER_DESCRIBE]))
         found += answer["tasks"]
+    known = {task["taskArn"] for task in found}
+    found += [task for arn, (_, task) in just_started.items() if arn in arns and arn not in known]
     return [read_task(task, now) for task in found if task.get("startedBy") == settings["STARTED_BY"]]
 
 
-def run_tasks(settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+def find_revision(settings: Mapping[str, Any]) -> str:
+    """The ARN of the newest active task definition, with which RunTask starts: "If a revision isn't specified, the
+    latest ACTIVE revision is used" (ECS API reference, RunTask and DescribeTaskDefinition)."""
+    _, ecs = clients()
+    found = ecs.describe_task_definition(taskDefinition=settings["TASK_DEFINITION"])
+    return str(found["taskDefinition"]["taskDefinitionArn"])
+
+
+def run_tasks(
+    settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]], stay: bool, now: float
+) -> tuple[list[str], list[str]]:
     """(capacity provider of each started worker, reasons of the failures): a shortage is an answer with status 200.
 
     botocore makes a client token for each call, which its retries share and the next call does not: the answer to a
@@ -97,33 +117,48 @@ def run_tasks(settings: Mapping[str, Any], count: int, strategy: list[dict[str, 
         capacityProviderStrategy=strategy,
         networkConfiguration={"awsvpcConfiguration": network},
         startedBy=settings["STARTED_BY"],
+        **({"overrides": {"containerOverrides": [{"name": "worker", "environment": [STAY]}]}} if stay else {}),
     )
+    just_started.update({task["taskArn"]: (now, task) for task in answer["tasks"]})
     providers = [task.get("capacityProviderName", "unknown") for task in answer["tasks"]]
     reasons = [" ".join(filter(None, map(failure.get, FAILURE_FIELDS))) for failure in answer["failures"]]
     return providers, reasons
 
 
-def stop_tasks(settings: Mapping[str, Any], arns: Iterable[str]) -> list[str]:
-    """Failures."""
+def stop_tasks(settings: Mapping[str, Any], stop: Mapping[str, str]) -> list[str]:
+    """Failures. `stop`: ARN of a task -> the reason that ECS then shows."""
     _, ecs = clients()
     try:
-        for arn in arns:
-            ecs.stop_task(cluster=settings["CLUSTER"], task=arn, reason=GAVE_UP)
+        for arn, reason in stop.items():
+            ecs.stop_task(cluster=settings["CLUSTER"], task=arn, reason=reason)
+            just_started.pop(arn, None)
     except (BotoCoreError, ClientError) as error:
         return [str(error)]
     return []
 
 
-def start_workers(settings: Mapping[str, Any], count: int, on_demand: bool = False) -> tuple[list[str], list[str]]:
-    """(capacity provider of each started worker, failures): Spot first, then on demand, or the other way round."""
+def batches(count: int) -> Iterator[int]:
+    """10, 10, 3 for 23."""
+    for first in range(0, count, TASKS_PER_CALL):
+        yield min(TASKS_PER_CALL, count - first)
+
+
+def start_workers(
+    settings: Mapping[str, Any], count: int, on_demand: bool, stay: int, now: float
+) -> tuple[list[str], list[str]]:
+    """(capacity provider of each started worker, failures): Spot first, then on demand, or the other way round.
+
+    The first `stay` of them are told to stay.
+    """
     started: list[str] = []
     failures: list[str] = []
+    strategies = (ON_DEMAND, SPOT_FIRST) if on_demand else (SPOT_FIRST, ON_DEMAND)
+    sizes = [(size, True) for size in batches(stay)] + [(size, False) for size in batches(count - stay)]
     try:
-        for first in range(0, count, TASKS_PER_CALL):
-            missing = min(TASKS_PER_CALL, count - first)
-            for strategy in (ON_DEMAND, SPOT_FIRST) if on_demand else (SPOT_FIRST, ON_DEMAND):
+        for missing, stays in sizes:
+            for strategy in strategies:
                 if missing > 0:
-                    providers, reasons = run_tasks(settings, missing, strategy)
+                    providers, reasons = run_tasks(settings, missing, strategy, stays, now)
                     started += providers
                     failures += reasons
                     missing -= len(providers)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launch.tasks import OUTAGE_STATUS, SPOT_SECONDS, Task
+from launch.staying import Plan, plan_staying
+from launch.tasks import GAVE_UP, OUTAGE_STATUS, SPOT_SECONDS, Task
 
 MOST_STOPS = 100  # StopTask takes one task; the others count as running and are stopped by the next run
 
@@ -26,13 +28,17 @@ class Decision(NamedTuple):
     wanted: int
     start: int = 0
     on_demand: bool = False  # start them without asking for Spot first
-    stop: tuple[str, ...] = ()  # ARNs of the tasks that wait for Spot for too long
+    stop: Mapping[str, str] = MappingProxyType({})  # ARN of a task -> why it is not to run any more
     failing: str = ""  # why workers do not get to work
     trial: str = ""  # why the others have to wait for one that runs
+    stay: int = 0  # so many of `start` are started to stay (MIN_WORKERS)
+    staying: int = 0  # so many of `running` were
 
 
 def wanted_workers(visible: int, in_flight: int, started: int, live: int, settings: Mapping[str, Any]) -> int:
     """The running ones, and what the visible messages need beyond them: one for each MESSAGES_PER_WORKER.
+
+    An empty queue wants nobody; work under way wants those that do it.
 
     Messages in flight start nobody: nobody could receive them. They are in work, or wait for their visibility timeout
     after their worker was killed. A worker that is starting, or runs and has room, stands for MESSAGES_PER_WORKER
@@ -43,6 +49,8 @@ def wanted_workers(visible: int, in_flight: int, started: int, live: int, settin
     with simpler rules.
     """
     share, most = int(settings["MESSAGES_PER_WORKER"]), int(settings["MAX_WORKERS"])
+    if not visible:
+        return min(live, most) if in_flight else 0
     full = min(started, in_flight // max(HELD_BY_FULL_WORKER, share))
     return min(most, full + max(live - full, math.ceil(visible / share)))
 
@@ -87,17 +95,36 @@ def describe_failure(failed: Sequence[Task], outlook: str) -> str:
     return f"the last {number} {how}: {last.stop_code}: {last.reason}{code}; {outlook}"
 
 
-def decide(visible: int, in_flight: int, tasks: Sequence[Task], now: float, settings: Mapping[str, Any]) -> Decision:
+def count_missing(wanted: int, live: int, plan: Plan, settings: Mapping[str, Any]) -> tuple[int, int, int]:
+    """(workers wanted, to be started, to be started to stay): never more than MAX_WORKERS run, but for a roll-over.
+
+    A roll-over may have one more, and only while there is no room: with MAX_WORKERS as MIN_WORKERS there never is any.
+    """
+    most, least = int(settings["MAX_WORKERS"]), int(settings["MIN_WORKERS"])
+    wanted = min(most, max(wanted, least, live + plan.missing if plan.missing else 0))
+    start = max(0, wanted - live)
+    newer = min(plan.newer, max(1, most - live - start))
+    return wanted, start + newer, min(start, plan.missing) + newer
+
+
+def decide(
+    visible: int, in_flight: int, tasks: Sequence[Task], now: float, settings: Mapping[str, Any], revision: str = ""
+) -> Decision:
     """What to start and stop, from the numbers of messages and the tasks of the last hour; nothing else decides.
 
     A task that waits for Spot for too long is stopped, and not only left out of the count: when Spot returned it would
     run beside its successor, above MAX_WORKERS. If it starts in this very moment it hands its messages back.
+    `revision`: the newest task definition; empty if nobody is to stay.
     """
     stuck = [task for task in tasks if task.waits_for_spot(now)][:MOST_STOPS]
     live = [task for task in tasks if task.wanted and task not in stuck]
+    plan = plan_staying(live, settings["MIN_WORKERS"], revision, now)
+    stop = {task.arn: GAVE_UP for task in stuck} | {task.arn: why for task, why in plan.stop[:MOST_STOPS]}
+    live = [task for task in live if task.arn not in stop]
     started = sum(task.started is not None for task in live)
     wanted = wanted_workers(visible, in_flight, started, len(live), settings)
-    start, failing, trial = max(0, wanted - len(live)), "", ""
+    wanted, start, stay = count_missing(wanted, len(live), plan, settings)
+    failing, trial = "", ""
     failed, starting = failed_tasks(tasks, now), started < len(live)
     if failed and start and not starting and any(task.created > failed[-1].created for task in live):
         start, trial = 0, describe_failure(failed, f"one is tried alone, until it has run for {OUTAGE_SECONDS} s")
@@ -106,5 +133,5 @@ def decide(visible: int, in_flight: int, tasks: Sequence[Task], now: float, sett
         start = 0 if starting or pause > 0 else 1
         waits = f"the next one is started in {pause:.0f} s"
         failing = describe_failure(failed, "the next one is starting" if start or starting else waits)
-    short = is_spot_short(tasks, now)
-    return Decision(len(live), wanted, start, short, tuple(task.arn for task in stuck), failing, trial)
+    staying, stay = sum(task.stays for task in live), min(start, stay)
+    return Decision(len(live), wanted, start, is_spot_short(tasks, now), stop, failing, trial, stay, staying)

@@ -16,13 +16,16 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "SUBNETS": (None, rf"{SUBNET}(,{SUBNET}){{0,15}}", "1 to 16 subnet ids with commas between them"),
     "SECURITY_GROUPS": ("", rf"({SECURITY_GROUP}(,{SECURITY_GROUP}){{0,4}})?", "at most 5 security group ids"),
     "ASSIGN_PUBLIC_IP": ("ENABLED", r"ENABLED|DISABLED", "ENABLED or DISABLED"),
+    "STARTER_COPIES": ("false", r"true|false", "true or false"),
     "STARTED_BY": ("s3-to-s3express-sync-starter", r"[\w/-]{1,128}", "at most 128 letters, digits, hyphens, _ and /"),
 }
 
 # name -> (default, lowest, highest)
 NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
     "MAX_WORKERS": (2, 1, 1000),
+    "MIN_WORKERS": (0, 0, 1000),
     "MESSAGES_PER_WORKER": (10, 1, 1_000_000),
+    "STARTER_MAX_SIZE": (67_108_864, 1, 5_368_709_120),
 }
 
 
@@ -41,6 +44,11 @@ def load_settings(environment: Mapping[str, str]) -> dict[str, Any]:
         settings[name] = int(text) if re.fullmatch(r"[0-9]+", text) else -1
         if not lowest <= settings[name] <= highest:
             problems.append(f"{name}={text!r} has to be a whole number from {lowest} to {highest}")
+    if not problems and settings["MIN_WORKERS"] > settings["MAX_WORKERS"]:
+        problems.append(
+            f"MIN_WORKERS={settings['MIN_WORKERS']} is more than MAX_WORKERS={settings['MAX_WORKERS']}: "
+            "lower the one or raise the other"
+        )
     if problems:
         raise ValueError("wrong settings: " + "; ".join(problems))
     return settings

@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 
 SHORTAGE = "Capacity is unavailable at this time"  # re:Post, "Fargate RunTask: capacity is unavailable"
 INTERRUPTED = ("SpotInterruption", "TerminationNotice")  # stopCode of Spot, and its older name
-GAVE_UP = "the starter found no Spot capacity in time"  # what StopTask tells, and what stoppedReason says from then on
+# What StopTask tells, and what stoppedReason says from then on.
+GAVE_UP = "the starter found no Spot capacity in time"
+SURPLUS = "fewer workers are to stay now (MIN_WORKERS)"
+REPLACED = "a worker of the newer task definition stays in its place"
+STAY = {"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}  # the variable of a worker that never ends by itself
 SPOT_SECONDS = 300  # a shortage of Spot that lasts so long is answered with on-demand capacity
 AT_ONCE_SECONDS = 60  # a worker that fails sooner after its start counts as one that never worked
 OUTAGE_STATUS = 3  # exit status of a worker that could sync no key, whichever it tried (mirror/worker.py)
@@ -27,6 +31,8 @@ class Task(NamedTuple):
     stop_code: str = ""
     reason: str = ""
     exit_code: int | None = None
+    stays: bool = False  # it was started to stay, whatever the queue says
+    revision: str = ""  # ARN of its task definition
 
     @property
     def never_worked(self) -> bool:
@@ -42,6 +48,10 @@ class Task(NamedTuple):
         if self.started is None:
             return True
         return self.exit_code not in (None, 0) and (self.ended or self.started) - self.started < AT_ONCE_SECONDS
+
+    def has_got_going(self, now: float) -> bool:
+        """It has run for longer than one does that fails at once."""
+        return self.started is not None and now - self.started >= AT_ONCE_SECONDS
 
     def worked(self, now: float, seconds: float) -> bool:
         """It started, and did not fail: it ran for so long, or ended by itself, as nothing was left to do."""
@@ -79,4 +89,11 @@ def read_task(found: Mapping[str, Any], now: float) -> Task:
         stop_code=found.get("stopCode", ""),
         reason=found.get("stoppedReason", ""),
         exit_code=next((container.get("exitCode") for container in containers), None),
+        stays=is_told_to_stay(found),
+        revision=found.get("taskDefinitionArn", ""),
     )
+
+
+def is_told_to_stay(found: Mapping[str, Any]) -> bool:
+    overrides = found.get("overrides", {}).get("containerOverrides", [])
+    return any(STAY in container.get("environment", []) for container in overrides)

@@ -28,8 +28,15 @@ readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%' # of a metric filter, whose regul
 readonly RECONCILED_LINE=' reconciled end='
 readonly RECONCILED_FIELDS='([a-z_/]+)=(\S+)'
 
-# Starter: one JSON object for each decision, else what Lambda writes of a failure.
-readonly DECISION_OR_FAILURE='"visible":|ERROR|Task timed out'
+# Worker, and the function while it copies: each line.
+readonly WORKER_LINE='^\S+ (DEBUG|INFO|WARNING|ERROR) '
+
+# Starter: one JSON object for each decision, else what Lambda writes of a failure: what Python raised, a timeout, or a
+# process that was ended. Not "exit status 1": so the function ends itself after its report. Lines on keys, which may
+# have any words in them, begin with their time.
+readonly DECISION='\{"visible":' RAISED='\[ERROR\] ' TIMED_OUT='\S+ \S+ Task timed out after '
+readonly ENDED_BY_LAMBDA='RequestId: \S+ Error: Runtime exited with(out| error: signal)'
+readonly DECISION_OR_FAILURE="^($DECISION|$RAISED|$TIMED_OUT|$ENDED_BY_LAMBDA)"
 
 # Filters for a query of Logs Insights.
 filter_synced() { printf 'filter @message like /%s/\n' "$SYNCED_LINE"; }
@@ -43,6 +50,9 @@ filter_troubles() { printf 'filter @message like /%s|%s/\n' "$FAILED_LINE" "$OUT
 filter_outages() { printf 'filter @message like /%s/\n' "$OUTAGE_LINE"; }
 
 filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"; }
+
+# Reads a page of events, drops those that no worker wrote.
+only_worker_lines() { jq -c --arg pattern "$WORKER_LINE" '.events |= map(select(.message | test($pattern)))'; }
 
 # Reads the rows of a query on failed lines, prints {at, key, attempt, reason} of each as a JSON list; attempt is null
 # or ends in a space.

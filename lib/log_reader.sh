@@ -1,14 +1,33 @@
 # shellcheck shell=bash
-# Reading CloudWatch Logs: a query, and a log from some time on, again and again.
+# Reading CloudWatch Logs: a query, and one or more logs from some time on, again and again.
 
 readonly OVERLAP_MS=30000 # events reach CloudWatch Logs out of order: what is followed is read again for so long
 : "${FOLLOW_PAUSE:=3}"    # seconds between two looks at a log
 
-# query GROUP SECONDS QUERY: the rows of a Logs Insights query on the last seconds, as a JSON list of objects.
+# log_groups worker|starter|keys: the log groups with the lines of the workers, of the starter, or on keys: the starter
+# writes those too if it copies.
+log_groups() {
+  local copies
+  case "$1" in
+    worker) printf '%s\n' "$WORKER_LOG_GROUP" ;;
+    starter) printf '%s\n' "$STARTER_LOG_GROUP" ;;
+    keys)
+      copies=$(starter_setting STARTER_COPIES)
+      printf '%s\n' "$WORKER_LOG_GROUP"
+      [[ $copies != true ]] || printf '%s\n' "$STARTER_LOG_GROUP"
+      ;;
+  esac
+}
+
+# query worker|starter|keys SECONDS QUERY: the rows of a Logs Insights query on the last seconds, as a JSON list of
+# objects.
 query() {
-  local id answer end try
+  local id answer end try groups option=--log-group-name
   end=$(now)
-  id=$(aws_or_nothing logs start-query --log-group-name "$1" --start-time $((end - $2)) --end-time $((end + 60)) \
+  groups=$(log_groups "$1")
+  mapfile -t groups <<<"$groups"
+  ((${#groups[@]} == 1)) || option=--log-group-names
+  id=$(aws_or_nothing logs start-query "$option" "${groups[@]}" --start-time $((end - $2)) --end-time $((end + 60)) \
     --query-string "$3" | jq -r .queryId)
   [[ -n $id ]] || { printf '[]\n' && return; }
   for ((try = 0; try < 120; try++)); do
@@ -19,35 +38,58 @@ query() {
     fi
     sleep 1
   done
-  die "log group $1: a query did not end in 120 s; try it again"
+  die "log group ${groups[*]}: a query did not end in 120 s; try it again"
 }
 
-# One log is read at a time. What is known of it stays in this file: others call its functions.
-LOG_FORMAT="" LOG_GROUP="" LOG_STREAMS=() LOG_FROM_MS=0 LOG_LAST_LINE=""
+# What is read at a time is one log, or two as one. What is known of them stays in this file: others call its functions.
+LOG_FORMAT="" LOG_GROUPS=() LOG_STREAMS=() LOG_FROM_MS=0 LOG_LAST_LINE=""
 declare -A LOG_SEEN=() # id -> time (ms) of the events that a next look would show again
 
-# open_log text|json GROUP FROM_MS STREAM...: without streams, all of the group.
+# open_log text|json FROM_MS GROUP...
 open_log() {
-  LOG_FORMAT=$1 LOG_GROUP=$2 LOG_FROM_MS=$3 LOG_STREAMS=() LOG_LAST_LINE="" LOG_SEEN=()
-  (($# == 3)) || LOG_STREAMS=(--log-stream-names "${@:4}")
+  LOG_FORMAT=$1 LOG_FROM_MS=$2 LOG_GROUPS=("${@:3}") LOG_STREAMS=() LOG_LAST_LINE="" LOG_SEEN=()
 }
 
-# read_page FROM_MS [TOKEN]: one answer of CloudWatch Logs, of at most 1 MB; nothing if there is no such group or
+# only_streams STREAM...: of the log that was opened, instead of all.
+only_streams() { LOG_STREAMS=(--log-stream-names "$@"); }
+
+# read_page GROUP FROM_MS [TOKEN]: one answer of CloudWatch Logs, of at most 1 MB; nothing if there is no such group or
 # stream. The CLI's own paging would keep all of the log until its end.
 read_page() {
-  aws_or_nothing logs filter-log-events --no-paginate --limit 10000 --log-group-name "$LOG_GROUP" --start-time "$1" \
-    ${2:+--next-token "$2"} ${LOG_STREAMS[@]+"${LOG_STREAMS[@]}"}
+  aws_or_nothing logs filter-log-events --no-paginate --limit 10000 --log-group-name "$1" --start-time "$2" \
+    ${3:+--next-token "$3"} ${LOG_STREAMS[@]+"${LOG_STREAMS[@]}"}
 }
 
-# show_page FILE: prints each event: its id, its time and what to show of it, with tabs between them.
-show_page() {
-  jq -r --arg format "$LOG_FORMAT" '.events[]
+# lines_to_show GROUP: reads a page of it. Of the starter's log, beside the workers', only what it wrote as one of them.
+lines_to_show() {
+  if ((${#LOG_GROUPS[@]} > 1)) && [[ $1 == "$STARTER_LOG_GROUP" ]]; then only_worker_lines; else cat; fi
+}
+
+# next_page FILE GROUP FROM_MS: reads the group's next page into the file if all of the last one was printed.
+next_page() {
+  local token=""
+  if [[ -s $1 ]]; then
+    [[ $(jq '.events == [] and (.nextToken // "") != ""' "$1") == true ]] || return 0
+    token=$(jq -r .nextToken "$1")
+  fi
+  read_page "$2" "$3" "$token" | lines_to_show "$2" >"$1.new"
+  if [[ -s $1.new ]]; then mv "$1.new" "$1"; else printf '{"events": []}\n' >"$1"; fi
+}
+
+# Until when (ms) the pages may be printed: what is not read yet of a log is not older than what was read of it.
+complete_until() { jq -s '[.[] | select(.nextToken) | [.events[].timestamp] | max // 0] | min // infinite' "$@"; }
+
+# show_pages UNTIL FILE...: prints each event until then: its id, its time and what to show of it, with tabs between
+# them.
+show_pages() {
+  jq -rs --arg format "$LOG_FORMAT" --argjson until "$1" '[.[].events[] | select(.timestamp <= $until)]
+    | sort_by(.timestamp)[]
     | "\(.eventId)\t\(.timestamp)\t\(if $format == "json" then {timestamp, logStreamName, message} | tojson
-      else .message | rtrimstr("\n") | gsub("\n"; " ") end)"' "$1"
+      else .message | rtrimstr("\n") | gsub("\n"; " ") end)"' "${@:2}"
 }
 
-# print_page FILE: prints what was not seen before.
-print_page() {
+# print_pages UNTIL FILE...: prints what was not seen before.
+print_pages() {
   local id time text
   while IFS=$'\t' read -r id time text; do
     [[ -n $id && -z ${LOG_SEEN[$id]:-} ]] || continue
@@ -55,7 +97,16 @@ print_page() {
     LOG_LAST_LINE=$text
     ((time - OVERLAP_MS <= LOG_FROM_MS)) || LOG_FROM_MS=$((time - OVERLAP_MS))
     printf '%s\n' "$text"
-  done < <(show_page "$1")
+  done < <(show_pages "$@")
+}
+
+# drop_printed UNTIL FILE...: what was printed of the pages.
+drop_printed() {
+  local file
+  for file in "${@:2}"; do
+    jq -c --argjson until "$1" '.events |= map(select(.timestamp > $until))' "$file" >"$file.new"
+    mv "$file.new" "$file"
+  done
 }
 
 # Events are sorted by their time, so what is older than the overlap does not come again.
@@ -66,15 +117,19 @@ forget_old_events() {
   done
 }
 
-# Prints the lines that came since the last look, page by page: hours of a busy log are never held together.
+# Prints the lines that came since the last look, in the order of their times, page by page: hours of a busy log are
+# never held together.
 print_new_lines() {
-  local from=$LOG_FROM_MS page=$TEMP_DIR/log.page token=""
+  local from=$LOG_FROM_MS until group pages=()
+  for group in "${LOG_GROUPS[@]}"; do pages+=("$TEMP_DIR/log.${#pages[@]}"); done
+  rm -f "${pages[@]}"
   while :; do
-    read_page "$from" "$token" >"$page"
-    print_page "$page"
+    for group in "${!LOG_GROUPS[@]}"; do next_page "${pages[$group]}" "${LOG_GROUPS[$group]}" "$from"; done
+    until=$(complete_until "${pages[@]}")
+    print_pages "$until" "${pages[@]}"
     forget_old_events
-    token=$(jq -r '.nextToken // ""' "$page")
-    [[ -n $token ]] || return 0
+    drop_printed "$until" "${pages[@]}"
+    [[ $(jq -s 'any(.[]; .nextToken)' "${pages[@]}") == true ]] || return 0
   done
 }
 

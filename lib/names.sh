@@ -7,6 +7,7 @@ set_names() {
   DLQ_NAME=$APP_NAME-dlq
   STARTER_NAME=$APP_NAME-starter
   RULE_NAME=$APP_NAME-starter-rule
+  EVENT_RULE_NAME=$APP_NAME-event-rule
   CLUSTER_NAME=$APP_NAME-cluster
   TASK_FAMILY=$APP_NAME-task
   STARTER_ROLE=$APP_NAME-starter-role
@@ -18,6 +19,7 @@ set_names() {
   STARTER_ALARM=$APP_NAME-starter-fails
   OUTAGE_ALARM=$APP_NAME-outage
   OUTAGE_METRIC=Outages
+  EVENTS_ALARM=$APP_NAME-events
   TOPIC_NAME=$APP_NAME-alarms
   DASHBOARD_NAME=$APP_NAME
   STARTER_LOG_GROUP=/aws/lambda/$STARTER_NAME
@@ -35,6 +37,7 @@ set_account() {
   DLQ_ARN=arn:aws:sqs:$REGION:$ACCOUNT:$DLQ_NAME
   STARTER_ARN=arn:aws:lambda:$REGION:$ACCOUNT:function:$STARTER_NAME
   RULE_ARN=arn:aws:events:$REGION:$ACCOUNT:rule/$RULE_NAME
+  EVENT_RULE_ARN=arn:aws:events:$REGION:$ACCOUNT:rule/$EVENT_RULE_NAME
   CLUSTER_ARN=arn:aws:ecs:$REGION:$ACCOUNT:cluster/$CLUSTER_NAME
   TASK_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/$TASK_ROLE
   EXEC_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/$EXEC_ROLE

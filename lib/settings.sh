@@ -8,7 +8,7 @@ readonly NUMBERS=(
   'TASK_CPU 256 32768' 'TASK_MEMORY 512 249856' 'WAIT_TIME_SECONDS 1 20' 'RETRY_BASE_SECONDS 1 3600'
   'COPY_TIMEOUT 1 900' 'MULTIPART_THRESHOLD 5242880 5368709120' 'PART_SIZE 5242880 5368709120'
   'MAX_CONCURRENT_PARTS 1 1024' 'MAX_CONCURRENT_KEYS 1 1024' 'PROCESSES 1 64' 'ALARM_AGE_SECONDS 60 1209600'
-  'RETRY_LIMIT 1 10000' 'STARTER_MAX_SIZE 1 5368709120'
+  'RETRY_LIMIT 1 10000' 'CHANGEOVER_SECONDS 0 3600' 'STARTER_MAX_SIZE 1 5368709120'
 )
 
 # vCPU units and the memory that Fargate has for them, in MiB: from, to, step (Amazon ECS Developer Guide, "Task size").
@@ -123,6 +123,13 @@ check_timeouts() {
     "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT, or messages come back while their copies still run"
 }
 
+# The starter refuses the same.
+check_min_workers() {
+  is_number "$MIN_WORKERS" && is_number "$MAX_WORKERS" || return 0
+  ((MIN_WORKERS <= MAX_WORKERS)) || problem "MIN_WORKERS=$MIN_WORKERS is more than MAX_WORKERS=$MAX_WORKERS: lower the" \
+    "one or raise the other"
+}
+
 check_task_size() {
   local row cpu from to step sizes=()
   is_number "$TASK_CPU" && is_number "$TASK_MEMORY" || return 0
@@ -146,5 +153,6 @@ check_settings() {
   check_kms_keys SRC_KMS_KEY_ARN
   check_kms_keys DST_KMS_KEY_ARN
   check_timeouts
+  check_min_workers
   check_task_size
 }

@@ -28,6 +28,15 @@ check_aws_cli() {
   done
 }
 
+# Fails if there is none.
+check_pip() {
+  local said
+  said=$(python3 -m pip --version 2>&1) && return
+  problem "STARTER_COPIES=true needs pip, and python3 -m pip says \"${said##*$'\n'}\": install pip (the package" \
+    "python3-pip, or python3 -m ensurepip), or set STARTER_COPIES=false"
+  return 1
+}
+
 check_tools() {
   check_aws_cli
   check_tool jq "install the package jq"

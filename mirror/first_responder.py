@@ -36,8 +36,9 @@ KEYS = 16  # at a time
 # The end after the deadline, nine seconds in all with QUIET_SECONDS. A small copy lasts a second or two, so three are
 # enough for those under way; what takes longer is a copy without an answer, which nobody waits for. A hand-back sends
 # some dozens of messages, four at a time.
-OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5)
+OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_hasty=True)  # each second costs
 QUIET_SECONDS = 1  # then, for calls that were left behind to end
+IDLE_SECONDS = 5  # from then on a connection may be dead without our having been told
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
 CALL = "call of the function"  # name of the threads in which boto3 waits
 
@@ -48,8 +49,17 @@ class Process:
 
     loop: asyncio.AbstractEventLoop
     settings: Settings
+    clients: tuple[Boto3S3, Boto3Sqs]
     buckets: Buckets
     queue: Queue
+    rests_since: float  # seconds since the epoch: the monotonic clock may stand still while the process is frozen
+
+    def wake(self) -> None:
+        """Forgets what may have changed meanwhile: a copy on a dead connection would get no answer."""
+        self.buckets.source_seen = -math.inf
+        if time.time() - self.rests_since > IDLE_SECONDS:
+            for client in self.clients:
+                client.close_connections()
 
 
 kept: list[Process] = []  # one at most
@@ -98,10 +108,10 @@ def end_process_if_unanswered() -> None:
 def settings_from(environment: Mapping[str, str]) -> Settings:
     """Those of a task, but for what a short life and little memory ask for. Nothing is copied in parts.
 
-    The visibility of a message stays that of a task: VISIBILITY_EXTEND_INTERVAL + COPY_TIMEOUT, from the receive or the
-    latest heartbeat on. So if this process is killed in the middle of a copy, its message comes back only after S3 must
-    have ended that copy, as with a task that is killed. With the default interval an invocation is over before its first
-    heartbeat is due.
+    The visibility of a message stays that of a task, too: VISIBILITY_EXTEND_INTERVAL + COPY_TIMEOUT, from the receive
+    or the latest heartbeat on. So if this process is killed in the middle of a copy, its message comes back only after
+    S3 must have ended that copy, as with a task that is killed. With the default interval an invocation is over before
+    its first heartbeat is due.
     """
     settings = load_settings(dict(environment))
     text = environment.get("STARTER_MAX_SIZE") or str(MAX_SIZE)
@@ -123,9 +133,10 @@ def process_for(settings: Settings) -> Process:
     """Raises BotoCoreError, for want of credentials."""
     if not kept or kept[0].settings != settings:
         session = make_session()
-        buckets = Buckets(settings, Boto3S3(session, settings), SideBySide(settings.max_concurrent_parts))
-        loop = asyncio.new_event_loop()
-        kept[:] = [Process(loop, settings, buckets, Queue(Boto3Sqs(session, settings), settings.queue_url))]
+        s3, sqs = Boto3S3(session, settings), Boto3Sqs(session, settings)
+        buckets = Buckets(settings, s3, SideBySide(settings.max_concurrent_parts))
+        queue = Queue(sqs, settings.queue_url)
+        kept[:] = [Process(asyncio.new_event_loop(), settings, (s3, sqs), buckets, queue, time.time())]
     return kept[0]
 
 
@@ -149,7 +160,7 @@ def configure_logging(level: str) -> None:
 
 async def work(process: Process, deadline: float) -> dict[str, int]:
     """All of its tasks are over at the end."""
-    process.buckets.source_seen = -math.inf  # the clock may have stood still while the process was frozen
+    process.wake()
     worker = Worker(process.settings, process.buckets, process.queue, bounds=OF_FUNCTION)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
     try:
@@ -157,6 +168,7 @@ async def work(process: Process, deadline: float) -> dict[str, int]:
     finally:
         timer.cancel()
         await end_tasks()
+        process.rests_since = time.time()
     return dict(worker.counts()) | {"status": status}
 
 

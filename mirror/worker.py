@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -37,6 +38,7 @@ class Bounds(NamedTuple):
     cancel: float  # then, for syncs to take note that they are ended wherever they are
     hand_back: float  # then, to send anew what they held
     show: float  # then, to make visible what could not be sent
+    is_hasty: bool = False  # a poll that ends empty, with nothing held, counts whatever was held when it began
 
 
 OF_TASK = Bounds(receive=5, drain=85, cancel=3, hand_back=10, show=5)  # below LAST_SECONDS of mirror/signals.py
@@ -87,7 +89,8 @@ class Worker:
     async def receive_until_idle(self) -> None:
         """Receives until the queue stays empty, SIGTERM, or the queue cannot be read; then returns."""
         empty_polls = failures = 0
-        while empty_polls < self.settings.empty_polls_before_exit and failures < RECEIVE_FAILURES_BEFORE_EXIT:
+        patience = self.settings.empty_polls_before_exit or math.inf
+        while empty_polls < patience and failures < RECEIVE_FAILURES_BEFORE_EXIT:
             await self.jobs.until_room()
             if self.stopping.is_set():
                 return
@@ -104,6 +107,7 @@ class Worker:
                 await self.report_receive_failure(error, failures)
                 continue
             failures = 0
+            idle = idle or (self.bounds.is_hasty and not self.deliveries.held)
             empty_polls = empty_polls + 1 if idle and not received else 0
             self.jobs.accept(received)
 

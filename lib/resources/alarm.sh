@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# The four alarms.
+# The alarms: four, and one more with EVENT_SOURCE=eventbridge.
 
 find_alarms() {
   aws_or_die cloudwatch describe-alarms --alarm-names "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" \
-    "$OUTAGE_ALARM" | jq -c .MetricAlarms
+    "$OUTAGE_ALARM" "$EVENTS_ALARM" | jq -c .MetricAlarms
 }
 
 # alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS DESCRIPTION: METRIC with its namespace before the last slash,
@@ -76,12 +76,38 @@ ensure_outage_alarm() {
   ensure_alarm "$(jq -c '. + {DatapointsToAlarm: 1}' <<<"$alarm")"
 }
 
-list_alarm() {
-  local alarms arn
-  alarms=$(find_alarms | jq -r '.[].AlarmArn')
-  for arn in $alarms; do
+# A call of a target that failed for good: denied, or its queue or function gone, at once; else after 24 hours of trying
+# (EventBridge User Guide, "Monitoring Amazon EventBridge"; re:Post, "How do I set up EventBridge retries"). A run of the
+# starter that Lambda puts off is none: the call has succeeded when Lambda has queued it (Lambda Developer Guide,
+# "Asynchronous invocation").
+ensure_events_alarm() {
+  local why="Why: the rule $EVENT_RULE_NAME could not hand on events of the bucket: those to the queue are lost."
+  local cure="What to do: ./sync.sh status and ./deploy.sh mend the rule, then ./sync.sh reconcile finds what was missed."
+  ensure_alarm "$(alarm "$EVENTS_ALARM" AWS/Events/FailedInvocations "RuleName=$EVENT_RULE_NAME" Sum 0 1 "$why $cure")"
+}
+
+# Prints what is there of the alarm on events, or nothing.
+find_events_alarm() {
+  known_or_ask alarms find_alarms | jq -c --arg name "$EVENTS_ALARM" 'map(select(.AlarmName == $name)) | select(. != [])'
+}
+
+ensure_no_events_alarm() {
+  local alarm
+  begin alarm "$EVENTS_ALARM"
+  alarm=$(find_events_alarm | our_alarms)
+  [[ -z $alarm ]] || change "removed, as EVENT_SOURCE is sqs" remove_alarm "$alarm"
+  finish "left to you, as it has no tag app=$APP_NAME"
+}
+
+# Reads alarms, prints the names of those that deploy.sh made.
+our_alarms() {
+  local arns arn
+  arns=$(jq -r '.[].AlarmArn')
+  for arn in $arns; do
     aws_or_nothing cloudwatch list-tags-for-resource --resource-arn "$arn" | jq .Tags | ours "${arn##*:}"
   done
 }
+
+list_alarm() { find_alarms | our_alarms; }
 
 remove_alarm() { aws_unless_gone cloudwatch delete-alarms --alarm-names "$1"; }

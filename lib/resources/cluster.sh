@@ -84,7 +84,8 @@ unfinished_tasks() {
   done
 }
 
-# describe_tasks OPTION...: running tasks as a JSON list. DescribeTasks takes 100.
+# describe_tasks OPTION...: running tasks as a JSON list. DescribeTasks takes 100. One that stays is a worker of
+# MIN_WORKERS: the starter lets it ignore empty polls.
 describe_tasks() {
   local arns
   arns=$(aws_or_nothing ecs list-tasks --cluster "$CLUSTER_NAME" "$@" | jq -r '.taskArns[:100][]')
@@ -92,7 +93,8 @@ describe_tasks() {
   mapfile -t arns <<<"$arns"
   aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]}" | jq '[.tasks[] | {
     id: (.taskArn | split("/")[-1]), status: .lastStatus, started_by: .startedBy,
-    capacity: (.capacityProviderName // .launchType)}]'
+    capacity: (.capacityProviderName // .launchType)} + (if any(.overrides.containerOverrides[]?.environment[]?;
+      .name == "EMPTY_POLLS_BEFORE_EXIT" and .value == "0") then {stays: true} else {} end)]'
 }
 
 list_cluster() {

@@ -9,38 +9,59 @@ metric_widget() {
       metrics: [$metrics | splits(" ") | split(",") | .[:4] + [{label: .[4]}]]}}'
 }
 
-# log_widget X Y VIEW TITLE QUERY: a Logs Insights query on what the workers wrote; a table is twice as wide.
+# log_widget X Y VIEW TITLE QUERY [GROUP...]: a Logs Insights query on what the workers wrote, and on what these log
+# groups have beside; a table is twice as wide.
 log_widget() {
   jq -nc --argjson x "$1" --argjson y "$2" --arg view "$3" --arg title "$4" --arg query "$5" --arg region "$REGION" \
-    --arg group "$WORKER_LOG_GROUP" '{
+    --args '{
       type: "log", x: $x, y: $y, width: (if $view == "table" then 24 else 12 end), height: 6, properties: {
-      title: $title, region: $region, view: $view, query: "SOURCE \u0027\($group)\u0027 | \($query)"}}'
+      title: $title, region: $region, view: $view,
+      query: ([$ARGS.positional[] | "SOURCE \u0027\(.)\u0027 | "] + [$query] | add)}}' "$WORKER_LOG_GROUP" "${@:6}"
+}
+
+# What the starter does beyond starting workers: it is run by each event, or copies.
+extra_widgets() {
+  local y=30 events=AWS/Events,Invocations,RuleName,$EVENT_RULE_NAME of_starter=FunctionName,$STARTER_NAME
+  if [[ $EVENT_SOURCE == eventbridge ]]; then
+    metric_widget 0 "$y" 'Event rule: calls of its targets' Sum "$events,calls" \
+      "AWS/Events,FailedInvocations,RuleName,$EVENT_RULE_NAME,failed"
+    metric_widget 12 "$y" 'Starter: runs that had to wait, and dropped ones' Sum \
+      "AWS/Lambda,Throttles,$of_starter,waited" "AWS/Lambda,AsyncEventsDropped,$of_starter,dropped"
+    y=36
+  fi
+  [[ $STARTER_COPIES == false ]] \
+    || metric_widget 0 "$y" 'Starter: longest run (ms)' Maximum "AWS/Lambda,Duration,$of_starter,longest"
 }
 
 # Metrics of AWS, and queries on the log: nothing of it is a custom metric. Three dashboards are free; a query costs by
 # what it reads (0.005 USD a GB), and only while somebody looks.
 dashboard() {
-  local synced troubles age=AWS/SQS,ApproximateAgeOfOldestMessage
+  local synced troubles copying=() age=AWS/SQS,ApproximateAgeOfOldestMessage
   local visible=AWS/SQS,ApproximateNumberOfMessagesVisible in_work=AWS/SQS,ApproximateNumberOfMessagesNotVisible
   local copies="sum(strcontains(@message, \"$COPIED_PART\")) as copies"
   local deletes="sum(strcontains(@message, \"$DELETED_PART\")) as deletes"
   local failures="sum(strcontains(@message, \"$FAILED_LINE\")) as failures"
+  [[ $STARTER_COPIES == false ]] || copying=("$STARTER_LOG_GROUP")
   synced=$(filter_synced) troubles=$(filter_troubles)
   {
     metric_widget 0 0 'Messages in the queue' Maximum "$visible,QueueName,$QUEUE_NAME,waiting" \
       "$in_work,QueueName,$QUEUE_NAME,in-work"
     metric_widget 12 0 'Age of the oldest message (s)' Maximum "$age,QueueName,$QUEUE_NAME,age"
-    log_widget 0 6 timeSeries 'Copies, deletes and failures a minute' "stats $copies, $deletes, $failures by bin(1m)"
+    log_widget 0 6 timeSeries 'Copies, deletes and failures a minute' "stats $copies, $deletes, $failures by bin(1m)" \
+      ${copying[@]+"${copying[@]}"}
     log_widget 12 6 timeSeries 'Bytes a minute' \
-      "$synced | parse @message '$SIZE_GLOB' as action, size | stats sum(size) as bytes by bin(1m)"
+      "$synced | parse @message '$SIZE_GLOB' as action, size | stats sum(size) as bytes by bin(1m)" \
+      ${copying[@]+"${copying[@]}"}
     log_widget 0 12 timeSeries 'Lag from event to copy (s)' \
-      "$synced | parse @message '$LAG_GLOB' as lag | stats pct(lag, 50) as p50, pct(lag, 99) as p99 by bin(1m)"
+      "$synced | parse @message '$LAG_GLOB' as lag | stats pct(lag, 50) as p50, pct(lag, 99) as p99 by bin(1m)" \
+      ${copying[@]+"${copying[@]}"}
     log_widget 12 12 timeSeries 'Workers' 'stats count_distinct(@logStream) as workers by bin(1m)'
     metric_widget 0 18 'Dead letters' Maximum "$visible,QueueName,$DLQ_NAME,parked"
     metric_widget 12 18 'Starter: runs and errors' Sum "AWS/Lambda,Invocations,FunctionName,$STARTER_NAME,runs" \
       "AWS/Lambda,Errors,FunctionName,$STARTER_NAME,errors"
     log_widget 0 24 table 'Last failures' \
-      "fields @timestamp, @message | $troubles | sort @timestamp desc | limit 20"
+      "fields @timestamp, @message | $troubles | sort @timestamp desc | limit 20" ${copying[@]+"${copying[@]}"}
+    extra_widgets
   } | jq -sc '{widgets: .}'
 }
 

@@ -1,46 +1,53 @@
 # shellcheck shell=bash
 # The starter: the Lambda function that starts workers.
 
-# zip_starter ARCHIVE: prints what Lambda calls its CodeSha256. Stored, not compressed, and without the files' times: the
-# same files are the same archive on every machine.
-zip_starter() {
-  python3 - "$PROJECT_DIR" "$1" <<'PYTHON'
-import base64, hashlib, pathlib, sys, zipfile
+readonly STARTER_MEMORY=128 COPYING_MEMORY=512 # MiB; the CPU of a function grows with it
+readonly STARTER_TIMEOUT=60                    # seconds
 
-project, archive = map(pathlib.Path, sys.argv[1:])
-with zipfile.ZipFile(archive, "w") as file:
-    for path in sorted([project / "starter.py", *project.glob("launch/*.py")]):
-        member = zipfile.ZipInfo(path.relative_to(project).as_posix(), (1980, 1, 1, 0, 0, 0))
-        member.external_attr = 0o644 << 16
-        file.writestr(member, path.read_bytes())
-print(base64.b64encode(hashlib.sha256(archive.read_bytes()).digest()).decode())
-PYTHON
+# Prints what the function copies with, as a JSON object; null stands for a variable that it is to have no longer.
+copying_variables() {
+  local variables="{}"
+  if [[ $STARTER_COPIES == true ]]; then
+    variables=$(worker_variables | jq --arg max_size "$STARTER_MAX_SIZE" '
+      del(.PROCESSES, .S3_CLIENT) + {STARTER_COPIES: "true", STARTER_MAX_SIZE: $max_size}')
+  fi
+  printf '%s\n' STARTER_COPIES STARTER_MAX_SIZE "${WORKER_SETTINGS[@]}" \
+    | jq -Rn --argjson variables "$variables" '[inputs | {key: ., value: $variables[.]}] | from_entries'
 }
 
 starter_environment() {
-  local queue subnets group
+  local queue subnets group copying
   queue=$(queue_url "$QUEUE_NAME")
   subnets=$(task_subnets)
   group=$(security_group_id)
-  settings_json ASSIGN_PUBLIC_IP MAX_WORKERS MESSAGES_PER_WORKER \
+  copying=$(copying_variables)
+  settings_json ASSIGN_PUBLIC_IP MAX_WORKERS MESSAGES_PER_WORKER MIN_WORKERS \
     | jq --arg queue "$queue" --arg cluster "$CLUSTER_NAME" --arg family "$TASK_FAMILY" --arg subnets "$subnets" \
-      --arg group "$group" --arg started_by "$STARTED_BY" '. + {
+      --arg group "$group" --arg started_by "$STARTED_BY" --argjson copying "$copying" '$copying + . + {
+        MIN_WORKERS: (if .MIN_WORKERS == "0" then null else .MIN_WORKERS end),
         QUEUE_URL: $queue, CLUSTER: $cluster, TASK_DEFINITION: $family, SUBNETS: $subnets, SECURITY_GROUPS: $group,
         STARTED_BY: $started_by}'
 }
 
 function_configuration() {
-  local variables
+  local variables memory=$STARTER_MEMORY
+  [[ $STARTER_COPIES == false ]] || memory=$COPYING_MEMORY
   variables=$(starter_environment)
-  jq -n --arg name "$STARTER_NAME" --arg role "$STARTER_ROLE_ARN" --argjson variables "$variables" '{
-    FunctionName: $name, Role: $role, Runtime: "python3.13", Handler: "starter.handler", MemorySize: 128, Timeout: 60,
-    Environment: {Variables: $variables}}'
+  jq -n --arg name "$STARTER_NAME" --arg role "$STARTER_ROLE_ARN" --argjson variables "$variables" \
+    --argjson memory "$memory" --argjson timeout "$STARTER_TIMEOUT" '{
+      FunctionName: $name, Role: $role, Runtime: "python3.13", Handler: "starter.handler", MemorySize: $memory,
+      Timeout: $timeout, Environment: {Variables: $variables}}'
 }
+
+# given_variables CONFIGURATION: prints it without the variables that it is not to have.
+given_variables() { jq '.Environment.Variables |= with_entries(select(.value != null))' <<<"$1"; }
 
 await_function() { aws_or_die lambda wait "$1" --function-name "$STARTER_NAME"; }
 
 create_function() {
-  aws_or_die lambda create-function --cli-input-json "$1" --zip-file "fileb://$TEMP_DIR/starter.zip" \
+  local input
+  input=$(given_variables "$1")
+  aws_or_die lambda create-function --cli-input-json "$input" --zip-file "fileb://$TEMP_DIR/starter.zip" \
     --architectures arm64 --tags "app=$APP_NAME"
   await_function function-active-v2
 }
@@ -52,9 +59,51 @@ update_code() {
   await_function function-updated-v2
 }
 
+# The variables that are not named go.
 update_configuration() {
-  aws_or_die lambda update-function-configuration --cli-input-json "$1"
+  local input
+  input=$(given_variables "$1")
+  aws_or_die lambda update-function-configuration --cli-input-json "$input"
   await_function function-updated-v2
+}
+
+# ensure_code WANT HAVE
+ensure_code() {
+  local said
+  said=$(starter_archive)
+  [[ $(jq -r '"\(.CodeSha256) \(.Architectures[0])"' <<<"$2") == "${said%% *} arm64" ]] || change code update_code
+}
+
+# ensure_configuration WANT HAVE
+ensure_configuration() {
+  local different
+  different=$(differing "$1" "$2")
+  [[ -z $different ]] || change "$different" update_configuration "$1"
+}
+
+# update_function WANT HAVE: a run may come between the two updates, and the variables make it copy, for which it needs
+# its libraries: they come after the code, and go before it.
+update_function() {
+  local step steps=(ensure_code ensure_configuration)
+  if [[ $STARTER_COPIES == false && $(jq .Environment.Variables.STARTER_COPIES <<<"$2") != null ]]; then
+    steps=(ensure_configuration ensure_code)
+  fi
+  for step in "${steps[@]}"; do "$step" "$1" "$2"; done
+}
+
+# end_rights POLICY
+end_rights() {
+  say "      waiting: the last run of $STARTER_NAME that may copy ends within $STARTER_TIMEOUT s"
+  sleep "$STARTER_TIMEOUT"
+  put_policy "$STARTER_ROLE" "$1"
+}
+
+# See keep_rights.
+ensure_rights_ended() {
+  local policy
+  is_known "rights to end" || return 0
+  policy=$(starter_policy)
+  change "policy of $STARTER_ROLE" end_rights "$policy"
 }
 
 # A start that failed is tried by the next minute's event anyway; a replayed one would start workers for a stale count.
@@ -76,6 +125,7 @@ ensure_concurrency() {
     change concurrency aws_or_die lambda put-function-concurrency --function-name "$STARTER_NAME" \
       --reserved-concurrent-executions 1
   else
+    keep "many starters at once" <<<true
     say "      no concurrency is reserved for $STARTER_NAME: the account has only $unreserved unreserved executions"
   fi
 }
@@ -91,9 +141,9 @@ has_newer_role() {
 }
 
 ensure_function() {
-  local have want code different
+  local have want
   begin function "$STARTER_NAME"
-  code=$(zip_starter "$TEMP_DIR/starter.zip")
+  tell_of_bytecode
   want=$(function_configuration)
   have=$(aws_or_nothing lambda get-function --function-name "$STARTER_NAME" | jq -c .Configuration)
   if [[ -n $have ]] && has_newer_role "$have"; then
@@ -103,10 +153,9 @@ ensure_function() {
   if [[ -z $have ]]; then
     create create_function "$want"
   else
-    [[ $(jq -r '"\(.CodeSha256) \(.Architectures[0])"' <<<"$have") == "$code arm64" ]] || change code update_code
-    different=$(differing "$want" "$have")
-    [[ -z $different ]] || change "$different" update_configuration "$want"
+    update_function "$want" "$have"
   fi
+  ensure_rights_ended
   ensure_no_retries
   ensure_concurrency
   finish

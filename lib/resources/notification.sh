@@ -26,6 +26,9 @@ check_source_bucket() {
   region=$(jq -r '.LocationConstraint // "us-east-1" | if . == "EU" then "eu-west-1" else . end' <<<"$answer")
   [[ $region == "$REGION" ]] || problem "SRC_BUCKET=$SRC_BUCKET is in $region, and S3 sends events only to a queue in" \
     "its own Region: set REGION=$region and a destination there"
+  [[ $EVENT_SOURCE != eventbridge || $SRC_BUCKET_OWNER == "$ACCOUNT" ]] || problem "EVENT_SOURCE=eventbridge:" \
+    "S3 sends events only to EventBridge in the bucket's own account (SRC_BUCKET_OWNER=$SRC_BUCKET_OWNER), and this is" \
+    "$ACCOUNT: set EVENT_SOURCE=sqs"
   check_notifications
 }
 
@@ -59,12 +62,15 @@ check_notifications() {
     problem "SRC_BUCKET=$SRC_BUCKET: $have"
     return
   fi
+  our_notification "${have:-"{}"}" | keep "our notification"
+  [[ $EVENT_SOURCE != eventbridge ]] || return 0 # S3 may send an event to both
   other=$(foreign_queue "${have:-"{}"}")
   [[ -z $other ]] || problem "APP_NAME=$APP_NAME: SRC_BUCKET=$SRC_BUCKET has a notification of this name already, to" \
     "the queue $other of another deployment: set another APP_NAME"
   while read -r overlap; do
     [[ -z $overlap ]] || problem "SRC_BUCKET=$SRC_BUCKET has the notification $overlap, and S3 allows only one per" \
-      "event and key: set PREFIX_FILTER to keys it does not cover, or let it publish to SNS and subscribe both"
+      "event and key: set EVENT_SOURCE=eventbridge, or PREFIX_FILTER to keys it does not cover, or let it publish to" \
+      "SNS and subscribe both"
   done <<<"$(overlapping_notifications "${have:-"{}"}")"
 }
 
@@ -94,6 +100,9 @@ our_notification() {
   jq --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" \
     '[.QueueConfigurations[]? | select(.Id == $id and .QueueArn == $queue)][0]' <<<"$1"
 }
+
+# Whether there was one when the settings were checked.
+has_known_notification() { [[ $(known_or_ask "our notification" false) != null ]]; }
 
 # Prints a bucket's configuration without our notification.
 other_notifications() {

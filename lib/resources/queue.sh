@@ -6,22 +6,63 @@ dlq_attributes() {
   jq -n '{MessageRetentionPeriod: "1209600", ReceiveMessageWaitTimeSeconds: "20", SqsManagedSseEnabled: "true"}'
 }
 
+# Who sends the events, by EVENT_SOURCE, as their statements are named.
+declare -Ar EVENT_SENDERS=([sqs]=s3-events [eventbridge]=eventbridge)
+
+# queue_policy SENDERS: with a statement for each of them.
 queue_policy() {
-  jq -nc --arg queue "$QUEUE_ARN" --arg bucket "$SRC_BUCKET" --arg owner "$SRC_BUCKET_OWNER" '{
+  jq -nc --arg queue "$QUEUE_ARN" --arg bucket "$SRC_BUCKET" --arg owner "$SRC_BUCKET_OWNER" \
+    --arg rule "$EVENT_RULE_ARN" --arg senders "$1" '{
     Version: "2012-10-17",
     Statement: [{
       Sid: "s3-events", Effect: "Allow", Principal: {Service: "s3.amazonaws.com"},
       Action: "sqs:SendMessage", Resource: $queue,
       Condition: {
         ArnLike: {"aws:SourceArn": "arn:aws:s3:*:*:\($bucket)"},
-        StringEquals: {"aws:SourceAccount": $owner}}}]}'
+        StringEquals: {"aws:SourceAccount": $owner}}}, {
+      Sid: "eventbridge", Effect: "Allow", Principal: {Service: "events.amazonaws.com"},
+      Action: "sqs:SendMessage", Resource: $queue,
+      Condition: {ArnEquals: {"aws:SourceArn": $rule}}}
+    | select([.Sid] | inside($senders | split(" ")))]}'
+}
+
+ask_queue_policy() {
+  local url
+  url=$(find_queue "$QUEUE_NAME")
+  [[ -z $url ]] || aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names Policy \
+    | jq '.Attributes.Policy // "{}" | fromjson'
+}
+
+# Prints the policy that the queue had when this run began, or nothing.
+find_queue_policy() { known_or_ask "queue policy" ask_queue_policy; }
+
+# admits SENDER: whether the queue took its events when this run began.
+admits() {
+  local policy
+  policy=$(find_queue_policy)
+  jq -e --arg sender "$1" 'any(.Statement[]?; .Sid == $sender)' <<<"${policy:-null}" >/dev/null
+}
+
+# Prints who sends with this EVENT_SOURCE, and who did before: until the end of the run both may.
+queue_senders() {
+  local sender senders=("${EVENT_SENDERS[$EVENT_SOURCE]}")
+  for sender in "${EVENT_SENDERS[@]}"; do
+    if admits "$sender"; then senders+=("$sender"); fi
+  done
+  printf '%s\n' "${senders[*]}"
 }
 
 queue_attributes() {
-  jq -n --argjson base "$(dlq_attributes)" --arg visibility "$VISIBILITY_TIMEOUT" --arg policy "$(queue_policy)" \
-    --arg dlq "$DLQ_ARN" --arg receives "$MAX_RECEIVES" '$base + {
+  jq -n --argjson base "$(dlq_attributes)" --arg visibility "$VISIBILITY_TIMEOUT" \
+    --arg policy "$(queue_policy "$(queue_senders)")" --arg dlq "$DLQ_ARN" --arg receives "$MAX_RECEIVES" '$base + {
       VisibilityTimeout: $visibility, Policy: $policy,
       RedrivePolicy: ({deadLetterTargetArn: $dlq, maxReceiveCount: $receives | tonumber} | tojson)}'
+}
+
+# The last step of a change of EVENT_SOURCE.
+admit_one_sender() {
+  aws_or_die sqs set-queue-attributes --queue-url "$(queue_url "$QUEUE_NAME")" \
+    --attributes "$(jq -n --arg policy "$(queue_policy "${EVENT_SENDERS[$EVENT_SOURCE]}")" '{Policy: $policy}')"
 }
 
 # SQS may print the JSON inside an attribute in its own way; differing() compares what it says.
@@ -50,16 +91,22 @@ existing_queue_url() {
   printf '%s\n' "$url"
 }
 
-# The queue of an earlier run with another SRC_BUCKET, whose notification nobody would remove.
+# Prints the bucket of each notification, and of the event rule, that the queue takes events of.
+previous_sources() {
+  local policy
+  policy=$(find_queue_policy)
+  jq -r '.Statement[0].Condition.ArnLike["aws:SourceArn"] // empty | split(":")[-1]' <<<"${policy:-null}"
+  if admits "${EVENT_SENDERS[eventbridge]}"; then event_rule_source; fi
+}
+
+# The queue of an earlier run with another SRC_BUCKET, whose notification or event rule nobody would remove.
 check_previous_source() {
-  local url attributes bucket
-  url=$(find_queue "$QUEUE_NAME")
-  [[ -n $url ]] || return 0
-  attributes=$(aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names Policy)
-  bucket=$(jq -r '.Attributes.Policy // "{}" | fromjson | .Statement[0].Condition.ArnLike["aws:SourceArn"] // ""
-    | split(":")[-1] // ""' <<<"${attributes:-null}")
-  [[ -z $bucket || $bucket == "$SRC_BUCKET" ]] || problem "SRC_BUCKET=$SRC_BUCKET, but the queue $QUEUE_NAME gets the" \
-    "events of $bucket: to leave that, run cleanup.sh with SRC_BUCKET=$bucket first; or set another APP_NAME"
+  local buckets bucket
+  buckets=$(previous_sources)
+  while read -r bucket; do
+    [[ -z $bucket || $bucket == "$SRC_BUCKET" ]] || problem "SRC_BUCKET=$SRC_BUCKET, but the queue $QUEUE_NAME gets" \
+      "the events of $bucket: to leave that, run cleanup.sh with SRC_BUCKET=$bucket first; or set another APP_NAME"
+  done <<<"$buckets"
 }
 
 # create_queue NAME ATTRIBUTES

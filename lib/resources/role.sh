@@ -25,20 +25,26 @@ ecs_trust() {
      Condition: {ArnLike: {"aws:SourceArn": $ecs}, StringEquals: {"aws:SourceAccount": $account}}}]}'
 }
 
+# With STARTER_COPIES=true the function may do what a worker may. Which task definition is the newest counts only for
+# workers that stay (MIN_WORKERS); no resource can be named for it (Service Authorization Reference, Amazon ECS).
 starter_policy() {
-  jq -n --arg queue "$QUEUE_ARN" --arg cluster "$CLUSTER_ARN" \
+  local copying="[]"
+  [[ $STARTER_COPIES == false ]] || copying=$(worker_statements)
+  jq -n --argjson copying "$copying" --arg queue "$QUEUE_ARN" --arg cluster "$CLUSTER_ARN" \
     --arg definition "arn:aws:ecs:$REGION:$ACCOUNT:task-definition/$TASK_FAMILY:*" \
     --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
-    --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" '
+    --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" --argjson least "$MIN_WORKERS" '
     {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster | ($cluster | sub(":cluster/"; ":task/")) as $task |
-    {Version: "2012-10-17", Statement: [
+    {Version: "2012-10-17", Statement: ([
       {Effect: "Allow", Action: "sqs:GetQueueAttributes", Resource: $queue},
       {Effect: "Allow", Action: "ecs:RunTask", Resource: $definition, Condition: $our_cluster},
       {Effect: "Allow", Action: "ecs:ListTasks", Resource: "*", Condition: $our_cluster},
+      (if $least == 0 then empty else {Effect: "Allow", Action: "ecs:DescribeTaskDefinition", Resource: "*"} end),
       {Effect: "Allow", Action: ["ecs:DescribeTasks", "ecs:StopTask"], Resource: "\($task)/*"},
       {Effect: "Allow", Action: "iam:PassRole", Resource: [$task_role, $exec_role],
        Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}},
-      {Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs}]}'
+      {Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs}]
+      + $copying)}'
 }
 
 # readable_prefix: prints PREFIX_FILTER up to its first character that no policy may hold (IAM API reference,
@@ -48,12 +54,12 @@ readable_prefix() {
   jq -nr --arg prefix "$PREFIX_FILTER" '$prefix | explode | .[:(map(. > 255) | index(true))] | implode'
 }
 
-# Without s3:ListBucket a missing key answers 403 instead of 404 (S3 API reference, HeadObject).
-task_policy() {
+# Prints what copying needs. Without s3:ListBucket a missing key answers 403 instead of 404 (S3 API reference, HeadObject).
+worker_statements() {
   jq -n --arg queue "$QUEUE_ARN" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg prefix "$(readable_prefix)" \
     --arg destination "$DST_BUCKET_ARN" --arg source_keys "$SRC_KMS_KEY_ARN" --arg destination_key "$DST_KMS_KEY_ARN" '
     [$source_keys | splits("[, ]+") | select(. != "")] as $source_keys |
-    {Version: "2012-10-17", Statement: ([
+    ([
       {Effect: "Allow", Resource: $queue,
        Action: ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:SendMessage"]},
       {Effect: "Allow", Action: "s3:GetObject", Resource: "\($source)/\($prefix)*"},
@@ -63,8 +69,10 @@ task_policy() {
         [{Effect: "Allow", Action: "kms:Decrypt",
           Resource: (if ($source_keys | length) == 1 then $source_keys[0] else $source_keys end)}] end
       + if $destination_key == "" then [] else
-        [{Effect: "Allow", Action: ["kms:GenerateDataKey", "kms:Decrypt"], Resource: $destination_key}] end)}'
+        [{Effect: "Allow", Action: ["kms:GenerateDataKey", "kms:Decrypt"], Resource: $destination_key}] end)'
 }
+
+task_policy() { worker_statements | jq '{Version: "2012-10-17", Statement: .}'; }
 
 exec_policy() {
   jq -n --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$WORKER_LOG_GROUP:*" \
@@ -75,6 +83,15 @@ exec_policy() {
         {Effect: "Allow", Action: "ecr:GetAuthorizationToken", Resource: "*"},
         {Effect: "Allow", Resource: $repository,
          Action: ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]}] end)}'
+}
+
+# put_policy ROLE POLICY
+put_policy() { aws_or_die iam put-role-policy --role-name "$1" --policy-name "$APP_NAME" --policy-document "$2"; }
+
+# keep_rights ROLE POLICY: whether the role keeps its policy for now. A function that still copies loses the right to it
+# only after its last run: without it, that run could not hand its messages back, and they would be late by hours.
+keep_rights() {
+  [[ $1 == "$STARTER_ROLE" && $STARTER_COPIES == false && $2 == *sqs:ReceiveMessage* ]] && keep "rights to end" <<<true
 }
 
 # role_date NAME: when a role was made that ensure_role found, as YYYY-MM-DDThh:mm:ss in UTC.
@@ -94,8 +111,8 @@ ensure_role() {
       || change trust aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$2"
     policy=$(aws_or_nothing iam get-role-policy --role-name "$1" --policy-name "$APP_NAME")
   fi
-  same_json "$3" "$(jq .PolicyDocument <<<"${policy:-null}")" \
-    || change policy aws_or_die iam put-role-policy --role-name "$1" --policy-name "$APP_NAME" --policy-document "$3"
+  same_json "$3" "$(jq .PolicyDocument <<<"${policy:-null}")" || keep_rights "$1" "${policy-}" \
+    || change policy put_policy "$1" "$3"
   finish
 }
 

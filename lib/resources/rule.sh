@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The rule that runs the starter, with its target and its permission.
+# The minute's rule that runs the starter, with its target and its permission; and what each rule has.
 
 rate_expression() {
   if ((LAMBDA_POLL_RATE == 1)); then
@@ -9,22 +9,25 @@ rate_expression() {
   fi
 }
 
+# permission_statement RULE
 permission_statement() {
   aws_or_nothing lambda get-policy --function-name "$STARTER_NAME" \
-    | jq -c --arg sid "$RULE_NAME" '.Policy | fromjson | .Statement[] | select(.Sid == $sid)'
+    | jq -c --arg sid "$1" '.Policy | fromjson | .Statement[] | select(.Sid == $sid)'
 }
 
+# ensure_permission RULE ARN
 ensure_permission() {
   local statement
-  statement=$(permission_statement)
+  statement=$(permission_statement "$1")
   [[ -z $statement ]] || return 0
-  change permission aws_or_die lambda add-permission --function-name "$STARTER_NAME" --statement-id "$RULE_NAME" \
-    --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$RULE_ARN"
+  change permission aws_or_die lambda add-permission --function-name "$STARTER_NAME" --statement-id "$1" \
+    --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$2"
 }
 
-put_target() {
+# put_targets RULE TARGETS
+put_targets() {
   local answer
-  answer=$(aws_or_die events put-targets --rule "$RULE_NAME" --targets "Id=starter,Arn=$STARTER_ARN")
+  answer=$(aws_or_die events put-targets --rule "$1" --targets "$2")
   [[ $(jq .FailedEntryCount <<<"$answer") == 0 ]] || die "$RESOURCE: put-targets was refused: $answer"
 }
 
@@ -32,7 +35,7 @@ ensure_target() {
   local targets
   targets=$(aws_or_nothing events list-targets-by-rule --rule "$RULE_NAME")
   [[ $(jq -r '.Targets[]? | select(.Id == "starter").Arn' <<<"$targets") == "$STARTER_ARN" ]] \
-    || change target put_target
+    || change target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
 }
 
 # put-rule resets what it is not given, and takes tags only for a new rule.
@@ -48,7 +51,7 @@ ensure_rule() {
   elif [[ -n $different ]]; then
     change "$different" aws_or_die events put-rule --cli-input-json "$want"
   fi
-  ensure_permission
+  ensure_permission "$RULE_NAME" "$RULE_ARN"
   ensure_target
   finish
 }
@@ -60,12 +63,16 @@ list_rule() {
   aws_or_nothing events list-tags-for-resource --resource-arn "$RULE_ARN" | jq .Tags | ours "$RULE_NAME"
 }
 
+# drop_targets RULE ID...
+drop_targets() {
+  aws_unless_gone events remove-targets --rule "$1" --ids "${@:2}" | must_be_zero .FailedEntryCount
+}
+
 # A rule with targets cannot be deleted.
 remove_rule() {
   local targets ids
   targets=$(aws_or_nothing events list-targets-by-rule --rule "$1" | jq -r '[.Targets[].Id] | join(" ")')
   read -ra ids <<<"$targets"
-  ((${#ids[@]} == 0)) \
-    || aws_unless_gone events remove-targets --rule "$1" --ids "${ids[@]}" | must_be_zero .FailedEntryCount
+  ((${#ids[@]} == 0)) || drop_targets "$1" "${ids[@]}"
   aws_unless_gone events delete-rule --name "$1"
 }

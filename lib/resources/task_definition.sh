@@ -9,15 +9,17 @@ readonly WORKER_SETTINGS=(
   RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT PROCESSES LOG_LEVEL
 )
 
-worker_environment() {
+# Prints the settings of a worker as a JSON object.
+worker_variables() {
   local name names=() queue PROCESSES=${PROCESSES:-$((TASK_CPU > 1024 ? TASK_CPU / 1024 : 1))}
   queue=$(queue_url "$QUEUE_NAME")
   for name in "${WORKER_SETTINGS[@]}"; do
     [[ -z ${!name} ]] || names+=("$name")
   done
-  settings_json "${names[@]}" | jq --arg queue "$queue" '. + {QUEUE_URL: $queue}
-    | to_entries | map({name: .key, value}) | sort_by(.name)'
+  settings_json "${names[@]}" | jq --arg queue "$queue" '. + {QUEUE_URL: $queue}'
 }
+
+worker_environment() { worker_variables | jq 'to_entries | map({name: .key, value}) | sort_by(.name)'; }
 
 # Lines are lost rather than waited for: a worker that stands still because CloudWatch Logs does not answer extends no
 # message and answers no SIGTERM, and nothing that it does to objects depends on the log. 25 MiB are 100,000 lines, a

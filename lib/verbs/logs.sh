@@ -1,9 +1,12 @@
 # shellcheck shell=bash
-# ./sync.sh logs: the log of the workers or of the starter.
+# ./sync.sh logs: what was done with keys, or the log of the workers or of the starter.
 
 print_logs_help() {
   cat <<'HELP'
 usage: ./sync.sh logs [worker|starter] [--since 15m] [--follow] [--json]
+
+  without a name: what the workers did, and the starter if it copies (STARTER_COPIES); worker: only the workers;
+  starter: all that the starter wrote: its decisions, its failures, and each of its runs
 
   --since   how far back: a number and s, m, h or d (default 15m)
   --follow  go on until Ctrl-C
@@ -12,10 +15,10 @@ HELP
 }
 
 verb_logs() {
-  local group=worker since=15m follow=false format=text seconds
+  local log=keys since=15m follow=false format=text seconds
   while (($#)); do
     case "$1" in
-      worker | starter) group=$1 ;;
+      worker | starter) log=$1 ;;
       --since) need_value "$1" "$#" && since=$2 && shift ;;
       --follow) follow=true ;;
       --json) format=json ;;
@@ -26,13 +29,15 @@ verb_logs() {
   done
   seconds=$(seconds_of "$since") || usage "logs: --since $since is no duration such as 15m"
   start_verb
-  show_log_of "$group" "$seconds" "$format" "$follow"
+  show_log_of "$log" "$seconds" "$format" "$follow"
 }
 
-# show_log_of worker|starter SECONDS text|json FOLLOW
+# show_log_of worker|starter|keys SECONDS text|json FOLLOW
 show_log_of() {
-  local -A groups=([worker]=$WORKER_LOG_GROUP [starter]=$STARTER_LOG_GROUP)
-  open_log "$3" "${groups[$1]}" $((($(now) - $2) * 1000))
+  local groups
+  groups=$(log_groups "$1")
+  mapfile -t groups <<<"$groups"
+  open_log "$3" $((($(now) - $2) * 1000)) "${groups[@]}"
   while :; do
     print_new_lines
     [[ $4 == true ]] || return 0

@@ -64,7 +64,8 @@ describe_task() {
 # some seconds later; a task that was ended by something else has no summary, and a log may drop lines.
 follow_task() {
   local status tries=0
-  open_log text "$WORKER_LOG_GROUP" 0 "worker/worker/$1"
+  open_log text 0 "$WORKER_LOG_GROUP"
+  only_streams "worker/worker/$1"
   while ((tries < LAST_LINES_TRIES)) && ! is_summary "$(last_log_line)"; do
     status=$(describe_task "$1" | jq -r .lastStatus)
     if [[ $status == STOPPED ]]; then tries=$((tries + 1)); fi

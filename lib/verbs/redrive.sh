@@ -74,7 +74,7 @@ with_reasons() {
   local messages failures oldest
   messages=$(cat)
   oldest=$(jq 'map(.sent) | min // now | floor' <<<"$messages")
-  failures=$(query "$WORKER_LOG_GROUP" $(($(now) - oldest + 60)) \
+  failures=$(query keys $(($(now) - oldest + 60)) \
     "fields @message | $(filter_failed) | sort @timestamp desc | limit 10000" | failures_of)
   printf '%s\n' "$messages" "$failures" | jq -cs '(.[1] | map(del(.attempt))) as $failures
     | .[0] | map(.keys as $keys | {id, sent: (.sent | todate), keys: [$keys[] as $key

@@ -16,84 +16,14 @@ HELP
 }
 
 readonly BEHIND_SECONDS=900 # older than that, the oldest message says that the sync is behind
-readonly FAILURES_SHOWN=10  # in status
 
-readonly LAG_SAMPLE=1000      # the newest synced keys that the lag is computed from
-readonly OUTAGE_SECONDS=10800 # so far back the beginning of an outage is looked for
-
-# describe_bucket NAME
-describe_bucket() {
-  local error=""
-  error=$(aws_or_error s3api list-objects-v2 --bucket "$1" --max-keys 1 --no-paginate) && error=""
-  jq -n --arg name "$1" --arg error "$error" '{name: $name, error: $error}'
-}
-
-# Whole seconds, or null if CloudWatch has no figure yet.
-oldest_message() {
-  local end
-  end=$(now)
-  aws_or_die cloudwatch get-metric-statistics --namespace AWS/SQS --metric-name ApproximateAgeOfOldestMessage \
-    --dimensions "Name=QueueName,Value=$QUEUE_NAME" --statistics Maximum --period 60 \
-    --start-time "$(iso $((end - 600)))" --end-time "$(iso "$end")" \
-    | jq '.Datapoints | max_by(.Timestamp) | .Maximum | if . then round else . end'
-}
-
-# The starter's last decision or failure, with its age in seconds; null when it has not run for an hour.
-last_start() {
-  query "$STARTER_LOG_GROUP" 3600 \
-    "fields @timestamp, @message | $(filter_decisions) | sort @timestamp desc | limit 1" \
-    | jq 'map((.["@timestamp"] | sub(" "; "T") | sub("[.]\\d+"; "") | rtrimstr("Z") + "Z") as $time | {
-        at: $time, seconds_ago: (now - ($time | fromdateiso8601) | floor),
-        decision: (try (.["@message"] | fromjson) catch null),
-        error: (.["@message"] as $line | try ($line | fromjson | "") catch ($line | rtrimstr("\n")))})[0]'
-}
-
-# The failures of the last hour: their number, and of each key the newest one and how many it had, the newest first.
-last_failures() {
-  query "$WORKER_LOG_GROUP" 3600 \
-    "fields @message | $(filter_failed) | sort @timestamp desc | limit 1000" \
-    | failures_of | jq --argjson shown "$FAILURES_SHOWN" 'map({at, key, reason: ((.attempt // "") + .reason)})
-      | {count: length,
-         newest: (group_by(.key) | map(max_by(.at) + {times: length}) | sort_by(.at) | reverse | .[:$shown])}'
-}
-
-# Seconds from the event to the copy, over the newest copies of the last hour; when the newest was made.
-last_lags() {
-  local rows
-  rows=$(query "$WORKER_LOG_GROUP" 3600 \
-    "fields @message | $(filter_lags) | sort @timestamp desc | limit $LAG_SAMPLE")
-  lags_of <<<"$rows" | jq --arg newest "$(newest_of <<<"$rows")" '{count: length, $newest,
-    p50: .[(length - 1) * 0.5 | round], p99: .[(length - 1) * 0.99 | round]}'
-}
-
-# Of each worker with an outage in the last hour its last one: when it began, why, and its last line: began, over or
-# ended, when, and after how many seconds. One that goes on may have begun before.
-last_outages() {
-  query "$WORKER_LOG_GROUP" "$OUTAGE_SECONDS" \
-    "fields @logStream, @message | $(filter_outages) | sort @timestamp desc | limit 1000" \
-    | outages_of | jq --arg hour "$(iso $(($(now) - 3600)))" 'group_by(.stream)
-      | map(sort_by(.at) | last as $last | ([.[] | select(.event == "began")] | last) as $first
-        | $last + {task: ($last.stream | split("/")[-1]), since: ($first.at // $last.at),
-            reason: ($last.reason // $first.reason)} | select(.at >= $hour or .event == "began"))'
-}
-
-# Reads the parts, and chooses the outage that is told: one that goes on, else the newest.
+# Reads the parts, and chooses the outage that is told: one that goes on, else the newest. The starter hands over what it
+# cannot sync to a worker, which then tells of an outage of its own.
 choose_outage() {
   jq '[.workers[].id] as $running | .outage = (.outages | map(. + {state: (if .event != "began" then .event
-      elif .task | IN($running[]) then "goes on" else "cut short" end)})
+      elif .task | IN($running[]) then "goes on" elif .task | startswith("[$LATEST]") then "handed over"
+      else "cut short" end)})
     | ([.[] | select(.state == "goes on")] | min_by(.since)) // max_by(.at)) | del(.outages)'
-}
-
-# Whether the rule runs the starter, and how many minutes apart; null if there is none.
-describe_rule() {
-  aws_or_nothing events describe-rule --name "$RULE_NAME" | jq -s '.[0] | if . then {
-    enabled: (.State == "ENABLED"), minutes: (.ScheduleExpression | capture("(?<n>\\d+)").n | tonumber)} else . end'
-}
-
-# Seconds since deploy.sh made or changed the function that starts workers, or null if there is none.
-function_age() {
-  find_starter \
-    | jq -s '.[0] | if . then now - (.LastModified | sub("[.+].*"; "Z") | fromdateiso8601) | floor else . end'
 }
 
 # Reads the parts and adds the one word and the reasons for it.
@@ -102,6 +32,9 @@ judge() {
     (.queue | .visible + .in_flight + .delayed) as $messages
     | (180 * (.rule.minutes // 1)) as $silence
     | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
+       (.events | select(.source == "none")
+         | "no event reaches the queue: there is neither a notification of the bucket nor a rule: ./deploy.sh"),
+       (.events.problems[]? | "\(.): ./deploy.sh"),
        (.rule | select(. == null) | "no rule runs the starter: ./deploy.sh"),
        (.rule | select(. and (.enabled | not)) | "the rule that runs the starter is disabled: ./deploy.sh"),
        (.function_age | select(. == null) | "there is no function that starts workers: ./deploy.sh"),
@@ -119,14 +52,15 @@ judge() {
        (.starter.decision | select(.) | .failures[] | "a worker was not started: \(.)")] as $late
     | if $failing != [] then {state: "failing", reasons: ($failing + $late)}
       elif $late != [] and $messages > 0 then {state: "behind", reasons: $late}
-      elif $messages > 0 or .workers != [] then {state: "working", reasons: []}
+      elif $messages > 0 or any(.workers[]; .stays | not) then {state: "working", reasons: []}
       else {state: "idle", reasons: []} end + .'
 }
 
 # gather NAME COMMAND...: keeps what the command prints as the part NAME of the status.
 gather() { "${@:2}" | jq --arg name "$1" '{($name): .}' >"$TEMP_DIR/status.$1"; }
 
-# All parts at once, because each call of the AWS CLI takes about a second to begin.
+# All parts at once, because each call of the AWS CLI takes about a second to begin. The last ones need to know first
+# what the starter is set to, which is asked for while the others run.
 collect_status() {
   local job
   gather source describe_bucket "$SRC_BUCKET" &
@@ -135,7 +69,10 @@ collect_status() {
   gather dead_letters describe_queue "$DLQ_NAME" &
   gather oldest oldest_message &
   gather workers describe_tasks --desired-status RUNNING &
+  gather events describe_events &
   gather rule describe_rule &
+  find_starter >/dev/null
+  gather options describe_options &
   gather function_age function_age &
   gather starter last_start &
   gather failures last_failures &
@@ -145,13 +82,32 @@ collect_status() {
   jq -s 'add | .queue.oldest_seconds = .oldest | del(.oldest)' "$TEMP_DIR"/status.* | choose_outage | judge
 }
 
+# For jq: parts of the status as text, and a row of it.
+jq_status() {
+  cat <<'JQ'
+  def bucket: "s3://\(.name)  \(if .error == "" then "answers" else .error end)";
+  def counted: group_by(.) | map("\(length) \(.[0])") | join(", ");
+  def size: if . % 1048576 == 0 then "\(. / 1048576) MiB" else "\(.) bytes" end;
+  def events: {sqs: "sqs: a notification of the bucket",
+      eventbridge: "eventbridge: a rule\(if .at_once then ", which also starts the starter at once" else "" end)",
+      both: "both (the source is being changed: run ./deploy.sh again)",
+      none: "none: run ./deploy.sh", unknown: "unknown: \(.error)"}[.source];
+  def options: [if .starter_copies then "the starter copies objects up to \(.starter_max_size | size) itself"
+      else empty end, (.min_workers | select(. > 0) | if . == 1 then "1 worker is kept running"
+      else "\(.) workers are kept running" end)] | join(", ");
+  def counts($names): . as $all | [$names[] | select(($all[.] // 0) > 0) | "\(gsub("_"; " ")) \($all[.])"];
+  def itself: select(.) | (counts(["copied", "deleted"]) | if . == [] then ["copied nothing"] else . end | join(", "))
+    + " itself", counts(["failed", "handed_back"])[], (.error | select(.) | "could not copy: \(.)");
+  def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
+JQ
+}
+
 print_status() {
-  jq -r '
-    def bucket: "s3://\(.name)  \(if .error == "" then "answers" else .error end)";
-    def counted: group_by(.) | map("\(length) \(.[0])") | join(", ");
-    def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
+  jq -r "$(jq_status)"'
     .state, (.reasons[] | "  \(.)"), "",
     row("source"; .source | bucket), row("destination"; .destination | bucket),
+    row("events"; .events | events),
+    (.options | options | select(. != "") | row("options"; .)),
     row("queue"; .queue | "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed\(
       if .visible + .in_flight + .delayed == 0 then "" elif .oldest_seconds then ", the oldest for \(.oldest_seconds) s"
       else "" end)"),
@@ -161,13 +117,14 @@ print_status() {
       elif .decision == null then "\(.at): \(.error)"
       else "\(.seconds_ago) s ago: \(.decision | "saw \(.visible + .in_flight) messages and \(.running
         ) workers, wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")
-        | if . == "" then "none" else . end)\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end),
+        | if . == "" then "none" else . end)\([.copied | itself | ", " + .] | join(""))\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end),
     row("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
       else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end),
     row("outage"; .outage | if . == null then "none in the last hour" else "since \(.since), " + {
         "goes on": "it goes on", over: "over after \(.seconds) s",
         ended: "after \(.seconds) s the worker ended (exit status 3)",
-        "cut short": "its worker was stopped before the end"}[.state] + ": \(.reason)" end),
+        "cut short": "its worker was stopped before the end",
+        "handed over": "the starter handed its messages to a worker"}[.state] + ": \(.reason)" end),
     (.outage | select(. and .state != "over") | "  nothing is lost: mend the reason, and workers go on by themselves\(
       if .state == "goes on" then "" else ", the next one within 15 minutes" end)"),
     row("failures"; "\(.failures.count) in the last hour"),

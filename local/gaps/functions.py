@@ -101,11 +101,11 @@ class Environment:
         """Log each line when it is printed; the line that ends a run is not logged."""
         for line in self.process.stdout:
             text, (request_id, event) = line.rstrip("\n"), self.through
-            if request_id and text.endswith(request_id):
-                text = text.removesuffix(request_id)
-                event.set()
-            if text:
+            through = request_id and text.endswith(request_id)
+            if text := text.removesuffix(request_id or ""):
                 self.log(text)
+            if through:
+                event.set()
 
     def log(self, message):
         """Write one event to the log, whose group and stream are made if they are not there."""

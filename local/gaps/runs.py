@@ -62,7 +62,7 @@ def explain(environment, request, answer):
         message = f"{now} {request_id} Task timed out after {environment.config.get('Timeout', 3):.2f} seconds"
         environment.log(message)
         return {"errorType": "Sandbox.Timedout", "errorMessage": message}
-    cause = f"exit status {code}" if code > 0 else f"signal: {signal.strsignal(-code)}"
+    cause = f"exit status {code}" if code >= 0 else f"signal: {signal.strsignal(-code)}"
     reason = f"with error: {cause}" if code else "without providing a reason"
     message = f"RequestId: {request_id} Error: Runtime exited {reason}"
     environment.log(f"{message}\nRuntime.ExitError")

@@ -82,8 +82,10 @@ class Boto3S3:
         def client(timeout: int, attempts: int) -> Any:
             made = session.client("s3", config=config_for(settings, timeout, attempts))
             made.meta.events.register_last("before-sign.s3", self.use_session)
+            self.clients.append(made)
             return made
 
+        self.clients: list[Any] = []
         self.bucket = settings.dst_bucket
         long, short = settings.copy_timeout, min(settings.copy_timeout, timeouts.SMALL_COPY_TIMEOUT)
         self.quick = client(timeouts.ANSWER_TIMEOUT, timeouts.ATTEMPTS)
@@ -106,6 +108,11 @@ class Boto3S3:
         if parameters["Bucket"] != self.bucket:
             return await in_thread(call, **parameters)
         return await once_more(self.session, functools.partial(in_thread, call, **parameters))
+
+    def close_connections(self) -> None:
+        """Between two requests. The next ones make new ones."""
+        for client in self.clients:
+            client.close()
 
     # Signed with a session on a directory bucket
 
@@ -167,6 +174,10 @@ class Boto3Sqs:
 
         self.sqs = client(timeouts.QUEUE_TIMEOUT, timeouts.QUEUE_ATTEMPTS)
         self.polls = client(timeouts.POLL_TIMEOUT, timeouts.POLL_ATTEMPTS)
+
+    def close_connections(self) -> None:
+        self.sqs.close()
+        self.polls.close()
 
     async def receive_message(self, **parameters: Any) -> Any:
         return await in_thread(self.polls.receive_message, **parameters)

@@ -9,6 +9,7 @@ import subprocess
 import time
 import urllib.request
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -20,6 +21,10 @@ from botocore.exceptions import ClientError
 LOCAL = Path(__file__).parents[2] / "local"
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
+DIRECTORY = {
+    "Location": {"Type": "AvailabilityZone", "Name": "use1-az4"},
+    "Bucket": {"DataRedundancy": "SingleAvailabilityZone", "Type": "Directory"},
+}
 
 
 def wait_for(condition, seconds=20):
@@ -115,3 +120,18 @@ def let_in(sqs, url, rule):
     }
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+
+
+def metric(cloud, namespace, name, **dimensions):
+    """Return the sum of a metric so far."""
+    now = datetime.now(UTC)
+    points = client(cloud, "cloudwatch").get_metric_statistics(
+        Namespace=namespace,
+        MetricName=name,
+        Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
+        StartTime=now - timedelta(hours=1),
+        EndTime=now + timedelta(minutes=1),
+        Period=60,
+        Statistics=["Sum"],
+    )["Datapoints"]
+    return sum(point["Sum"] for point in points)

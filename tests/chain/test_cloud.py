@@ -10,13 +10,9 @@ import time
 import uuid
 
 import pytest
-from local_cloud import ACCOUNT, REGION, arn_of, as_role, client, error_of, let_in, make_role, wait_for
+from local_cloud import ACCOUNT, DIRECTORY, REGION, arn_of, as_role, client, error_of, let_in, make_role, wait_for
 
 MIB = 1024**2
-DIRECTORY = {
-    "Location": {"Type": "AvailabilityZone", "Name": "use1-az4"},
-    "Bucket": {"DataRedundancy": "SingleAvailabilityZone", "Type": "Directory"},
-}
 # What a task runs where there is no Docker engine: prints what it was given, then obeys WHAT.
 STAND_IN = """
 import os, signal, sys, time

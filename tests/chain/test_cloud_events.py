@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pytest
-from local_cloud import ACCOUNT, REGION, arn_of, client, let_in, wait_for
+from local_cloud import ACCOUNT, REGION, arn_of, client, let_in, metric, wait_for
 
 TYPES = ["Object Created", "Object Deleted", "Object Restore Completed"]
+CLIS = [path for name in ("AWS_CLI_V1", "AWS_CLI_V2") if (path := os.environ.get(name))] or ["aws"]
 ON = {"EventBridgeConfiguration": {}}
 
 
@@ -77,29 +78,11 @@ def receive(sqs, queue):
     return json.loads(message["Body"])
 
 
-def metric(cloud, namespace, name, **dimensions):
-    """Return the sum of a metric so far."""
-    now = datetime.now(UTC)
-    points = client(cloud, "cloudwatch").get_metric_statistics(
-        Namespace=namespace,
-        MetricName=name,
-        Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
-        StartTime=now - timedelta(hours=1),
-        EndTime=now + timedelta(minutes=1),
-        Period=60,
-        Statistics=["Sum"],
-    )["Datapoints"]
-    return sum(point["Sum"] for point in points)
-
-
 # --- what S3 tells ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variable", ["AWS_CLI_V1", "AWS_CLI_V2"])
-def test_the_switch_stays_beside_a_queue_notification_through_the_cli(cloud, s3, sqs, bucket, queue, variable):
-    cli = os.environ.get(variable)
-    if not cli:
-        pytest.skip(f"{variable} is not set")
+@pytest.mark.parametrize("cli", CLIS)
+def test_the_switch_stays_beside_a_queue_notification_through_the_cli(cloud, sqs, bucket, queue, cli):
     allow = {"Principal": {"Service": "s3.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn_of(sqs, queue)}
     policy = json.dumps({"Statement": [{"Effect": "Allow", **allow}]})
     sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})

@@ -7,6 +7,7 @@ shows the last MINUTES (60) with a point for every SECONDS (60). It needs the pa
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,11 @@ LINE_WIDTH, LINES_SHOWN = 190, 10
 
 
 # --- what the cloud knows -----------------------------------------------------------------------------------------
+
+
+def events_of(query: str, span: Span) -> list[Row]:
+    """The lines of the log groups of a query as rows."""
+    return [row for group in re.findall("SOURCE '(.*?)'", query) for row in events(group, span)]
 
 
 def events(group: str, span: Span) -> list[Row]:
@@ -43,7 +49,7 @@ def lines_of(widget: Row, span: Span, seconds: int) -> Iterator[tuple[str, list[
         for metric in widget["metrics"]:
             yield metric[4]["label"], metric_points(metric, widget["stat"], span, seconds)
     else:
-        rows = answer(widget["query"], events(widget["query"].split("'")[1], span), seconds)
+        rows = answer(widget["query"], events_of(widget["query"], span), seconds)
         for name in [name for row in rows[:1] for name in row if name != "bin"]:
             yield name, [(row["bin"], row[name]) for row in rows]
 
@@ -80,7 +86,7 @@ def draw_lines(axes: Any, widget: Row, span: Span, seconds: int) -> None:
 
 
 def draw_table(axes: Any, widget: Row, span: Span) -> None:
-    rows = answer(widget["query"], events(widget["query"].split("'")[1], span))
+    rows = answer(widget["query"], events_of(widget["query"], span))
     lines = [f"{datetime.fromtimestamp(row['@timestamp'], UTC):%H:%M:%S}  {row['@message']}" for row in rows]
     text = "\n".join(line[:LINE_WIDTH] for line in lines[:LINES_SHOWN])
     axes.axis("off")

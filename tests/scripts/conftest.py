@@ -9,6 +9,7 @@ import pytest
 from account import Account, copy_project, make_tools, running_cli
 from deployment import CLIS, CLOUDS
 from recorder import Recorder
+from starter_cloud import Cloud, answering
 
 
 def cli_path(variable: str) -> Path:
@@ -42,3 +43,9 @@ def account(recorder: tuple[str, str, Recorder], tools: Path, tmp_path: Path) ->
     found.reset()
     found.populate()
     return found
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """The starter's environment, and AWS as it finds it."""
+    yield from answering(monkeypatch)

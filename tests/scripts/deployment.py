@@ -9,7 +9,8 @@ from recorder import MOTO_GAPS, violations_of
 CLOUDS = {"ministack": (running_ministack, {}), "moto": (running_moto, MOTO_GAPS)}
 CLIS = {"v1": "AWS_CLI_V1", "v2": "AWS_CLI_V2"}
 STATE = re.compile(
-    r"^\[(\d+)/(\d+)\] (.+): (exists|created|none, .+|left to you, .+|would create|(?:would change|changed) \(.+\))$"
+    r"^\[(\d+)/(\d+)\] (.+): "
+    r"(exists|created|none, .+|left to you, .+|would create|(?:would remove|removed), .+|(?:would change|changed) \(.+\))$"
 )
 CHANGED = re.compile(r"^\[\d+/\d+\] (.+): changed \((.+)\)$", re.MULTILINE)
 one_cloud = pytest.mark.parametrize("recorder", ["ministack"], indirect=True)

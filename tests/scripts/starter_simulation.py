@@ -1,6 +1,6 @@
 """A day of the starter: decide() of launch/decision.py with simulated messages and workers, beside simpler rules.
 
-Run it: python tests/scripts/starter_simulation.py. It prints the table; test_starter.py asserts what matters in it.
+Run it: python tests/scripts/starter_simulation.py. It prints the table; test_starter_troubles.py asserts what matters.
 Lag is from the event to the copy, without the seconds of the copy itself. A worker is idle while it starts, and while
 it holds nothing.
 """
@@ -23,7 +23,7 @@ from launch.decision import decide
 from launch.tasks import OUTAGE_STATUS, Task
 
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
-SETTINGS = {"MAX_WORKERS": 2, "MESSAGES_PER_WORKER": 10}
+SETTINGS = {"MAX_WORKERS": 2, "MIN_WORKERS": 0, "MESSAGES_PER_WORKER": 10}
 VISIBILITY_TIMEOUT = 7_200
 START_SECONDS = 45  # README: the start of a task takes 30 to 60 s
 IDLE_SECONDS = 60  # EMPTY_POLLS_BEFORE_EXIT times WAIT_TIME_SECONDS

@@ -160,8 +160,8 @@ PLANTED = {
     "sync.sh does not know logs": ("sync.sh", r"=\(status logs", "=(status"),
     "lib/verbs/logs.sh does not begin with its help": ("lib/verbs/logs.sh", "^print_logs_help", "print_help_of_logs"),
     "lib/verbs/logs.sh has no verb_logs": ("lib/verbs/logs.sh", "^verb_logs", "show_logs"),
-    "lib/verbs/status.sh has the log pattern failed key= of its own": (
-        "lib/verbs/status.sh",
+    "lib/status_parts.sh has the log pattern failed key= of its own": (
+        "lib/status_parts.sh",
         r"\$\(filter_failed\)",
         "filter @message like /failed key=/",
     ),

@@ -31,6 +31,25 @@ OUTAGE_LINES = [
     line("ERROR", OUTAGE_ENDS, 600, REASON),
 ]
 IN_A_KEY = line("INFO", SYNCED, quoted("x ERROR outage: 1 keys"), "copied", 1, 0.25, "")
+# What Lambda writes, in the text format: the runtime of Python (awslambdaric, bootstrap.py: log_error), Lambda itself.
+REQUEST = "RequestId: 8f507cfc-0000-4000-8000-5a6b7c8d9e0f"
+OF_A_RUN = [
+    f"START {REQUEST} Version: $LATEST",
+    f"END {REQUEST}",
+    f"REPORT {REQUEST}\tDuration: 3000.00 ms\tBilled Duration: 3000 ms\tMemory Size: 128 MB\tStatus: timeout",
+]
+DECISION = json.dumps({"visible": 3, "in_flight": 0, "failures": []})
+FAILURES = [
+    "[ERROR] ValueError: wrong settings: MAX_WORKERS='many'",
+    f"{STAMP} 8f507cfc-0000-4000-8000-5a6b7c8d9e0f Task timed out after 60.06 seconds",
+    f"{REQUEST} Error: Runtime exited with error: signal: killed",
+    f"{REQUEST} Error: Runtime exited without providing a reason",
+]
+ENDED_ITSELF = f"{REQUEST} Error: Runtime exited with error: exit status 1"  # after its report
+ODD_KEYS = [
+    line("ERROR", FAILED, quoted(key), 1, 3, "operation=HeadObject error=403")
+    for key in ('{"visible": 1', "[ERROR] x", "Task timed out after 1 s", FAILURES[2])
+]
 
 
 def in_bash(script: str, text: str = "") -> str:
@@ -52,6 +71,12 @@ def rows(*lines: str) -> str:
         ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE]),
         ("RECONCILED_LINE", [RECONCILED_LINE], [SYNCED_LINE, FAILED_LINE]),
         ("OUTAGE_LINE", OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
+        (
+            "DECISION_OR_FAILURE",
+            [DECISION, *FAILURES],
+            [ENDED_ITSELF, *OF_A_RUN, *OUTAGE_LINES, SYNCED_LINE, *ODD_KEYS],
+        ),
+        ("WORKER_LINE", [SYNCED_LINE, FAILED_LINE, *OUTAGE_LINES, *ODD_KEYS], [DECISION, *FAILURES, *OF_A_RUN]),
     ],
 )
 def test_a_pattern_finds_its_line_and_no_other(pattern: str, found: list[str], not_found: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""When the alarms on the starter and on outages fire, and for how long."""
+"""When the alarms on the starter, on outages and on events fire, and for how long; when there is one on events."""
 
 import json
 import os
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from account import APP, Account
+from deployment import one_cli, one_cloud
 
 from launch.decision import PAUSE_SECONDS
 
@@ -78,3 +80,45 @@ def test_the_alarm_on_outages_has_the_metric_that_the_filter_of_the_log_counts_i
     alarm = alarm_of("ensure_outage_alarm")
     assert (counted["metricNamespace"], counted["metricName"]) == (alarm["Namespace"], alarm["MetricName"])
     assert "defaultValue" not in counted  # it would be paid for every hour
+
+
+def test_the_alarm_on_events_fires_at_the_first_one_that_was_lost() -> None:
+    """EventBridge sends the metric only when it is not zero."""
+    alarm = alarm_of("ensure_events_alarm")
+    assert fires_at(alarm, [100]) == 100
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/Events", "FailedInvocations")
+    assert alarm["Dimensions"] == [{"Name": "RuleName", "Value": "s3-to-s3express-sync-event-rule"}]
+
+
+EVENTS_ALARM = f"alarm {APP}-events"
+
+
+@one_cloud
+@one_cli
+def test_there_is_an_alarm_on_events_only_while_eventbridge_is_the_source(account: Account) -> None:
+    output, _ = account.run("deploy.sh")
+    assert EVENTS_ALARM not in output
+    default = account.alarms()
+    output, _ = account.run("deploy.sh", EVENT_SOURCE="eventbridge", CHANGEOVER_SECONDS="0")
+    assert f"{EVENTS_ALARM}: created" in output
+    assert len(account.alarms()) == len(default) + 1
+    assert f"{EVENTS_ALARM}: exists" in account.run("deploy.sh", EVENT_SOURCE="eventbridge", CHANGEOVER_SECONDS="0")[0]
+    output, _ = account.run("deploy.sh", "--dry-run")
+    assert f"{EVENTS_ALARM}: would change (removed, as EVENT_SOURCE is sqs)" in output
+    output, _ = account.run("deploy.sh", CHANGEOVER_SECONDS="0")
+    assert f"{EVENTS_ALARM}: changed (removed, as EVENT_SOURCE is sqs)" in output
+    assert account.alarms() == default
+    output, _ = account.run("deploy.sh")
+    assert EVENTS_ALARM not in output
+    account.run("deploy.sh", EVENT_SOURCE="eventbridge", CHANGEOVER_SECONDS="0")
+    output, _ = account.run("cleanup.sh", "--yes")
+    assert f"{EVENTS_ALARM}: removed" in output
+
+
+@one_cloud
+@one_cli
+def test_an_alarm_on_events_of_somebody_else_stays(account: Account) -> None:
+    account.put_alarm(f"{APP}-events")
+    output, _ = account.run("deploy.sh")
+    assert f"{EVENTS_ALARM}: left to you, as it has no tag app={APP}" in output
+    assert f"{APP}-events" in account.alarms()

@@ -440,6 +440,8 @@ IDLE: dict[str, Any] = {
     "dead_letters": {"visible": 0, "in_flight": 0, "delayed": 0},
     "workers": [],
     "rule": {"enabled": True, "minutes": 1},
+    "events": {"source": "sqs", "at_once": False, "problems": [], "error": ""},
+    "options": {"starter_copies": False, "starter_max_size": 0, "min_workers": 0},
     "function_age": 7200,
     "starter": {"at": "", "seconds_ago": 30, "decision": {"failures": []}, "error": ""},
 }
@@ -452,6 +454,15 @@ IDLE: dict[str, Any] = {
         ({"queue": {**IDLE["queue"], "visible": 1}}, "working"),
         ({"queue": {**IDLE["queue"], "delayed": 1}}, "working"),
         ({"workers": [{"id": "1"}]}, "working"),
+        ({"workers": [{"id": "1", "stays": True}]}, "idle"),
+        ({"workers": [{"id": "1", "stays": True}, {"id": "2"}]}, "working"),
+        ({"workers": [{"id": "1", "stays": True}], "queue": {**IDLE["queue"], "in_flight": 1}}, "working"),
+        ({"queue": {**IDLE["queue"], "in_flight": 1}}, "working"),  # the function copies
+        ({"events": {**IDLE["events"], "source": "eventbridge"}}, "idle"),
+        ({"events": {**IDLE["events"], "source": "both"}}, "idle"),
+        ({"events": {**IDLE["events"], "source": "unknown", "error": "AccessDenied"}}, "idle"),
+        ({"events": {**IDLE["events"], "source": "none"}}, "failing"),
+        ({"events": {**IDLE["events"], "source": "eventbridge", "problems": ["the rule is disabled"]}}, "failing"),
         ({"queue": {**IDLE["queue"], "visible": 1, "oldest_seconds": 901}}, "behind"),
         ({"queue": {**IDLE["queue"], "oldest_seconds": 901}}, "idle"),
         (
@@ -534,6 +545,13 @@ WAITING = {"queue": IDLE["queue"] | {"visible": 4000}}
             f"since 2026-11-25T11:55:00.000Z, it goes on: {WHY}",
         ),
         ([("b", "11:55", BEGAN)], RUNNING, "working", f"its worker was stopped before the end: {WHY}"),
+        ([("[$LATEST]0f", "11:55", BEGAN)], WAITING, "working", f"the starter handed its messages to a worker: {WHY}"),
+        (
+            [("[$LATEST]0f", "11:50", BEGAN), ("a", "11:55", BEGAN)],
+            RUNNING | WAITING,
+            "failing",
+            f"since 2026-11-25T11:55:00.000Z, it goes on: {WHY}",
+        ),
         ([("a", "10:40", BEGAN), ("a", "10:50", OVER)], RUNNING, "working", "none in the last hour"),
         (
             [("b", "11:40", BEGAN), ("b", "11:50", ENDED)],
@@ -551,6 +569,108 @@ def test_status_tells_an_outage_since_when_why_and_how_it_ended(
     assert (found, told in output) == (word, True), output
     assert ("no key can be synced since" in output) == ("it goes on" in told)
     assert ("mend the reason" in output) == ("none in" not in told and "over after" not in told)
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({}, "events        sqs: a notification of the bucket\nqueue "),  # and no line on options
+        (
+            {"events": {"source": "eventbridge", "at_once": True}},
+            "eventbridge: a rule, which also starts the starter at",
+        ),
+        ({"events": {"source": "eventbridge", "at_once": False}}, "events        eventbridge: a rule\nqueue "),
+        ({"events": {"source": "both"}}, "both (the source is being changed: run ./deploy.sh again)"),
+        ({"events": {"source": "unknown", "error": "AccessDenied"}}, "events        unknown: AccessDenied"),
+        (
+            {"options": {"starter_copies": True, "starter_max_size": 67108864, "min_workers": 2}},
+            "options       the starter copies objects up to 64 MiB itself, 2 workers are kept running\n",
+        ),
+        (
+            {"options": {"starter_copies": True, "starter_max_size": 1000, "min_workers": 0}},
+            "options       the starter copies objects up to 1000 bytes itself\n",
+        ),
+        ({"options": {"starter_copies": False, "min_workers": 1}}, "options       1 worker is kept running\n"),
+        ({"copied": {"copied": 12, "deleted": 1, "skipped": 5}}, "started none, copied 12, deleted 1 itself\n"),
+        ({"copied": {"failed": 2, "handed_back": 3}}, "none, copied nothing itself, failed 2, handed back 3\n"),
+    ],
+)
+def test_status_tells_the_event_source_and_the_options_that_are_on(parts: dict[str, Any], told: str):
+    numbers = {"visible": 0, "in_flight": 0, "running": 0, "wanted": 0, "started": {}, "failures": []}
+    if "copied" in parts:
+        numbers |= {"copied": parts.pop("copied")}
+    _, output = status_with([], {**parts, "starter": IDLE["starter"] | {"decision": numbers}})
+    assert told in output
+
+
+EVENT_RULE: dict[str, Any] = {"State": "ENABLED"}
+EVENTS_ON: dict[str, Any] = {"EventBridgeConfiguration": {}}
+TO_BOTH = [
+    "arn:aws:sqs:eu-west-1:123456789012:s3-to-s3express-sync-q",
+    "arn:aws:lambda:eu-west-1:123456789012:function:s3-to-s3express-sync-starter",
+]
+OURS = {"QueueConfigurations": [{"Id": APP, "QueueArn": TO_BOTH[0]}]}
+
+
+@pytest.mark.parametrize(
+    ("have", "rule", "targets", "source", "at_once", "problem"),
+    [
+        (OURS, None, [], "sqs", False, ""),
+        (OURS | EVENTS_ON, None, [], "sqs", False, ""),
+        (EVENTS_ON, EVENT_RULE, TO_BOTH, "eventbridge", True, ""),
+        (EVENTS_ON, EVENT_RULE, TO_BOTH[:1], "eventbridge", False, ""),
+        (OURS | EVENTS_ON, EVENT_RULE, TO_BOTH, "both", True, ""),
+        (OURS, {"State": "DISABLED"}, [], "both", False, ""),  # the notification is enough
+        ({}, None, [], "none", False, ""),
+        ({"QueueConfigurations": [{"Id": "x", "QueueArn": "others"}]}, None, [], "none", False, ""),
+        (
+            EVENTS_ON,
+            {"State": "DISABLED"},
+            TO_BOTH,
+            "eventbridge",
+            True,
+            "the rule .*-event-rule, which .* is disabled",
+        ),
+        (EVENTS_ON, EVENT_RULE, TO_BOTH[1:], "eventbridge", True, "-event-rule does not send to the queue"),
+        (
+            EVENTS_ON,
+            EVENT_RULE,
+            TO_BOTH,
+            "eventbridge",
+            True,
+            "the queue does not let the rule .*-event-rule send to it",
+        ),
+        ({}, EVENT_RULE, TO_BOTH, "eventbridge", True, "the bucket source sends no events to EventBridge"),
+        (None, EVENT_RULE, TO_BOTH, "unknown", True, ""),
+    ],
+)
+def test_status_reads_which_way_the_events_take(
+    have: dict[str, Any] | None,
+    rule: dict[str, Any] | None,
+    targets: list[str],
+    source: str,
+    at_once: bool,
+    problem: str,
+):
+    script = f"""source '{ROOT}/sync.sh'; REGION=eu-west-1 SRC_BUCKET=source; set_names; set_account 123456789012
+        aws_or_error() {{ printf '%s' "$HAVE"; [[ $HAVE != denied ]]; }}
+        find_event_rule() {{ printf '%s' "$RULE"; }}
+        aws_or_nothing() {{ printf '%s' "$TARGETS"; }}
+        find_queue_policy() {{ [[ $POLICY == none ]] || printf '{{"Statement": [{{"Sid": "%s"}}]}}' "$POLICY"; }}
+        describe_events"""
+    answers = {"HAVE": json.dumps(have) if have else "denied" if have is None else ""}
+    answers |= {
+        "RULE": json.dumps(rule) if rule else "",
+        "TARGETS": json.dumps({"Targets": [{"Arn": a} for a in targets]}),
+    }
+    answers["POLICY"] = "s3-events" if "let the rule" in problem else "eventbridge"
+    done = subprocess.run(["bash", "-c", script], env={**os.environ, **answers}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["source"], found["at_once"]) == (source, at_once)
+    assert found["error"] == ("denied" if have is None else "")
+    assert bool(found["problems"]) == bool(problem)
+    assert re.search(problem, " ".join(found["problems"]))
 
 
 PULL = "TaskFailedToStart: CannotPullContainerError: i/o timeout"

@@ -38,7 +38,7 @@ aws_or_nothing() { # page n has LINES events, ten a second
     + if $page < $last then {nextToken: "\\($page + 1)"} else {} end'
 }
 exec 3>&1
-open_log text group 0
+open_log text 0 group
 print_new_lines
 printf 'kept %d\\n' "${#LOG_SEEN[@]}"
 print_new_lines
@@ -53,6 +53,70 @@ def test_hours_of_a_log_are_printed_page_by_page_and_not_remembered(tmp_path: Pa
     assert printed.index("line 499") < printed.index("asked for page 2")
     (kept,) = (int(line.split()[1]) for line in printed if line.startswith("kept"))
     assert kept <= 301  # what a next look reads again: 30 seconds
+
+
+TWO_LOGS = """
+starter_setting() { printf 'true\\n'; }
+# Event n is at n * 100 ms, in the log of the workers if n is even, with 500 events of a log on a page; the function's
+# log has Lambda's own lines too.
+aws_or_nothing() {
+  local page=1 from group=""
+  while (($#)); do
+    case "$1" in
+      --log-group-name) group=$2 && shift ;;
+      --next-token) page=$2 && shift ;;
+      --start-time) from=$2 && shift ;;
+    esac
+    shift
+  done
+  jq -n --argjson page "$page" --argjson odd "$([[ $group == "$STARTER_LOG_GROUP" ]] && echo 1 || echo 0)" \\
+    --argjson from "$from" --argjson last "$PAGES" '
+    def event: {eventId: "\\(.)", timestamp: (. * 100), logStreamName: "s",
+      message: (if . % 4 == 3 then "START \\(.)" else "2026-11-25T01:02:03.456Z INFO line \\(.)\\n" end)};
+    {events: [range(($page - 1) * 500; $page * 500) | . * 2 + $odd | event | select(.timestamp >= $from)]}
+    + if $page < $last then {nextToken: "\\($page + 1)"} else {} end'
+}
+mapfile -t groups < <(log_groups keys)
+open_log text 0 "${groups[@]}"
+PAGES=6
+print_new_lines
+printf 'kept %d\\n' "${#LOG_SEEN[@]}"
+PAGES=7
+print_new_lines
+"""
+
+
+def test_two_logs_are_shown_as_one_by_time_each_line_once_and_page_by_page(tmp_path: Path) -> None:
+    done = bash(TWO_LOGS, tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.split("kept")
+    shown = [n for n in range(7000) if n % 4 != 3]
+    assert [int(line.split()[-1]) for line in first.splitlines()] == [n for n in shown if n < 6000]
+    assert [int(line.split()[-1]) for line in second.splitlines()[1:]] == [n for n in shown if n >= 6000]
+    assert int(second.split()[0]) <= 301
+
+
+def test_the_function_is_read_for_keys_only_if_it_copies(tmp_path: Path) -> None:
+    workers, starter = "/ecs/s3-to-s3express-sync-task", "/aws/lambda/s3-to-s3express-sync-starter"
+    for copies, groups in [("", [workers]), ("true", [workers, starter])]:
+        done = bash(f"starter_setting() {{ printf '{copies}\\n'; }}\nlog_groups keys", tmp_path)
+        assert done.stdout.split() == groups
+    assert bash("log_groups worker; log_groups starter", tmp_path).stdout.split() == [workers, starter]
+
+
+@pytest.mark.parametrize(("copies", "option"), [("", "--log-group-name /ecs/"), ("true", "--log-group-names /ecs/")])
+def test_a_query_on_keys_asks_all_logs_that_have_some(copies: str, option: str, tmp_path: Path) -> None:
+    script = f"""
+    starter_setting() {{ printf '{copies}\\n'; }}
+    aws_or_nothing() {{ printf '%s ' "$@" >"$TEMP_DIR/asked"; printf '{{"queryId": "q"}}'; }}
+    aws_or_die() {{ printf '{{"status": "Complete", "results": [[{{"field": "a", "value": "1"}}]]}}'; }}
+    query keys 60 "fields a"
+    """
+    done = bash(script, tmp_path)
+    assert json.loads(done.stdout) == [{"a": "1"}], done.stderr
+    asked = (tmp_path / "asked").read_text()
+    assert option in asked
+    assert ("/aws/lambda/" in asked) == bool(copies)
 
 
 # reconcile

@@ -1,0 +1,37 @@
+"""Which workers are started to stay (MIN_WORKERS), and which of them are to go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from launch.tasks import REPLACED, SURPLUS, Task
+
+
+class Plan(NamedTuple):
+    """What the workers that stay need. The starts of a roll-over come beside those that they replace."""
+
+    missing: int = 0  # to be started, as too few stay
+    newer: int = 0  # to be started to replace those of an older task definition
+    stop: tuple[tuple[Task, str], ...] = ()  # tasks, each with the reason
+
+
+def plan_staying(live: Sequence[Task], least: int, revision: str, now: float) -> Plan:
+    """One of an older task definition goes when one of the newest has got going, so that nobody is missing meanwhile.
+
+    While one is starting no roll-over begins or goes on: two deploys in a row are two roll-overs one after the other.
+    Who goes first are those that have not started, then the oldest. Which of them holds long copies is not known: what
+    is stopped hands back, and the parts that are done stay done.
+    """
+    staying = sorted((task for task in live if task.stays), key=lambda task: (task.started is not None, task.created))
+    newest = [task for task in staying if task.revision == revision or not revision]
+    older = [task for task in staying if task not in newest]
+    going = sum(task.has_got_going(now) for task in newest)
+    go_older = older[: max(0, len(older) - max(0, least - going))]
+    go_newest = newest[: max(0, len(newest) - least)]
+    stop = [(task, REPLACED if newest else SURPLUS) for task in go_older] + [(task, SURPLUS) for task in go_newest]
+    stay = [task for task in staying if task not in go_older + go_newest]
+    needed = max(0, least - len(newest))
+    missing = max(0, least - len(stay))
+    is_starting = any(task.started is None for task in stay)
+    return Plan(missing, 0 if is_starting else needed - missing, tuple(stop))

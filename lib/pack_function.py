@@ -1,0 +1,111 @@
+"""Packs the starter for Lambda and prints what Lambda calls the archive's CodeSha256.
+
+Usage: pack_function.py PROJECT ARCHIVE true|false; true: with mirror/, boto3 and bytecode, for STARTER_COPIES=true.
+Then "compiled" or "plain" follows the sum. It runs on what users have: Python 3.7 or newer.
+"""
+
+import base64
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+# What the function runs on; lib/resources/function.sh says the same to Lambda.
+PYTHON, PLATFORM = "3.13", "manylinux2014_aarch64"
+FOLDER_IN_LAMBDA = "/var/task"
+# Most of botocore's size is the description of services that the function never calls.
+NOT_NEEDED = re.compile(
+    r"[^/]+\.(dist-info|data)/|bin/|boto3/examples/|(boto3|botocore)/data/(?!(s3|sqs|sts|ecs)/)[^/]+/"
+)
+
+
+def own_files(project, copies):
+    folders = ["launch", "mirror"] if copies else ["launch"]
+    return [project / "starter.py", *(path for folder in folders for path in (project / folder).rglob("*.py"))]
+
+
+def write_archive(folder, files, archive):
+    """Stored, not compressed, as compressors differ, and without the files' times and modes: the same files are the
+    same archive on every machine."""
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(files):
+            member = zipfile.ZipInfo(path.relative_to(folder).as_posix(), (1980, 1, 1, 0, 0, 0))
+            member.external_attr = 0o644 << 16
+            file.writestr(member, path.read_bytes())
+
+
+def pinned(requirements):
+    """The packages of the worker without the AWS CRT, which the function does not use."""
+    lines = [line.replace("[crt]", "") for line in requirements.read_text().splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", "awscrt=="))]
+
+
+def download(packages, folder):
+    """Wheels for the function's platform; pip keeps them in its cache."""
+    platform = ["--platform", PLATFORM, "--implementation", "cp", "--python-version", PYTHON, "--only-binary=:all:"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+    subprocess.run(command + platform + packages, check=True)
+
+
+def unpack(wheel, folder):
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(folder, [name for name in file.namelist() if not NOT_NEEDED.match(name)])
+
+
+def find_compiler():
+    """The command of the Python whose bytecode the function reads, or nothing."""
+    ask = ["-c", "import sys; print(sys.implementation.cache_tag)"]
+    for python in filter(None, (sys.executable, shutil.which(f"python{PYTHON}"))):
+        answer = subprocess.run([python, *ask], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        if answer.stdout.strip() == b"cpython-" + PYTHON.replace(".", "").encode():
+            return python
+    return None
+
+
+def compile_all(python, folder):
+    """Bytecode that is not compared with its source, and the same in each run: the order of a set depends on the seed
+    of hashes, and -S keeps out what a machine's site-packages does at the start."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [python, "-S", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+    command += ["-s", str(folder), "-p", FOLDER_IN_LAMBDA, str(folder)]
+    subprocess.run(command, env={**environment, "PYTHONHASHSEED": "0"}, check=True)
+
+
+def pack_copying(project, archive):
+    """Whether the archive has bytecode."""
+    with tempfile.TemporaryDirectory() as temporary:
+        wheels, folder = Path(temporary, "wheels"), Path(temporary, "function")
+        download(pinned(project / "requirements.txt"), wheels)
+        for wheel in sorted(wheels.glob("*.whl")):
+            unpack(wheel, folder)
+        for path in own_files(project, True):
+            target = folder / path.relative_to(project)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        compiler = find_compiler()
+        if compiler:
+            compile_all(compiler, folder)
+        write_archive(folder, [path for path in folder.rglob("*") if path.is_file()], archive)
+        return bool(compiler)
+
+
+def main():
+    project, archive, copies = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "true"
+    said = []
+    if copies:
+        said = ["compiled" if pack_copying(project, archive) else "plain"]
+    else:
+        write_archive(project, own_files(project, False), archive)
+    print(base64.b64encode(hashlib.sha256(archive.read_bytes()).digest()).decode(), *said)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{' '.join(error.cmd[:4])} failed")

@@ -1,0 +1,66 @@
+# shellcheck shell=bash
+# A change of EVENT_SOURCE: the new way is made first, and the old one removed as the last step of the run. In between both
+# are on, so that no event is lost; the worker takes one that comes twice as one.
+
+# So long until a change of a bucket's notifications takes effect (S3 User Guide, "Enabling and configuring event
+# notifications" and "Enabling Amazon EventBridge": about five minutes).
+readonly CHANGEOVER_SECONDS=${CHANGEOVER_SECONDS:-300}
+
+# Prints the step that removes the old way, if there is one. Its statement in the queue's policy is made before it and
+# removed after it, so that tells; the notification is known anyway.
+step_of_changeover() {
+  if [[ $EVENT_SOURCE == sqs ]]; then
+    if admits "${EVENT_SENDERS[eventbridge]}"; then printf 'ensure_no_event_rule\n'; fi
+  elif admits "${EVENT_SENDERS[sqs]}" || has_known_notification; then
+    printf 'ensure_no_notification\n'
+  fi
+}
+
+await_changeover() {
+  local left part
+  say "      both event sources are on: the old one is removed when the new one has taken effect, in" \
+    "$CHANGEOVER_SECONDS s"
+  for ((left = CHANGEOVER_SECONDS; left > 0; left -= part)); do
+    part=$((left < 30 ? left : 30))
+    sleep "$part"
+    ((left == part)) || say "      waiting: $((left - part)) s"
+  done
+}
+
+# replace_old_way COMMAND...: the command removes it.
+replace_old_way() {
+  await_changeover
+  "$@"
+}
+
+finish_removed() {
+  local removed=removed
+  [[ $DRY_RUN == false ]] || removed="would remove"
+  finish "$removed, as EVENT_SOURCE=$EVENT_SOURCE"
+}
+
+ensure_no_notification() {
+  local ours
+  begin notification "$SRC_BUCKET $NOTIFICATION_ID"
+  ours=$(our_notification "$(find_notifications)")
+  [[ $ours == null ]] || write replace_old_way remove_notification
+  if admits "${EVENT_SENDERS[sqs]}"; then write admit_one_sender; fi
+  finish_removed
+}
+
+drop_rule_and_switch() {
+  local bucket
+  bucket=$(list_event_switch)
+  [[ -z $bucket ]] || remove_event_switch
+  remove_event_rule "$EVENT_RULE_NAME"
+  aws_unless_gone lambda remove-permission --function-name "$STARTER_NAME" --statement-id "$EVENT_RULE_NAME"
+}
+
+ensure_no_event_rule() {
+  local ours
+  begin "event rule" "$EVENT_RULE_NAME"
+  ours=$(list_event_rule)
+  [[ -z $ours ]] || write replace_old_way drop_rule_and_switch
+  write admit_one_sender
+  finish_removed
+}

@@ -1,0 +1,95 @@
+# shellcheck shell=bash
+# The rule of EVENT_SOURCE=eventbridge: which events of the source bucket go to the queue, and start the starter at once.
+
+# In these events a key is as it is, and so is the prefix.
+event_pattern() {
+  jq -nc --arg bucket "$SRC_BUCKET" --arg prefix "$PREFIX_FILTER" '{
+    source: ["aws.s3"],
+    "detail-type": ["Object Created", "Object Deleted", "Object Restore Completed"],
+    detail: ({bucket: {name: [$bucket]}}
+      + if $prefix == "" then {} else {object: {key: [{prefix: $prefix}]}} end)}'
+}
+
+# Two starters at once could both see no worker (function.sh), and a burst of events would run many.
+starts_by_events() { ! is_known "many starters at once"; }
+
+# A start that does not get through at once comes with the minute's rule anyway.
+event_targets() {
+  local starter=""
+  if starts_by_events; then starter=$STARTER_ARN; fi
+  jq -nc --arg queue "$QUEUE_ARN" --arg starter "$starter" '[{Id: "queue", Arn: $queue}]
+    + if $starter == "" then [] else
+      [{Id: "starter", Arn: $starter, RetryPolicy: {MaximumEventAgeInSeconds: 60}}] end'
+}
+
+ask_event_rule() { aws_or_nothing events describe-rule --name "$EVENT_RULE_NAME"; }
+
+# Prints the rule, or nothing if there is none.
+find_event_rule() { known_or_ask "event rule" ask_event_rule; }
+
+# Prints the bucket whose events it takes.
+event_rule_source() { find_event_rule | jq -r '.EventPattern // "{}" | fromjson | .detail.bucket.name[0]? // empty'; }
+
+# missing_targets WANT HAVE: AWS may print more of a target than it was given.
+missing_targets() {
+  jq -nc --argjson want "$1" --argjson have "$2" 'def compared: [.Id, .Arn, .RetryPolicy.MaximumEventAgeInSeconds];
+    [$want[] | select(compared as $one | any($have[]; compared == $one) | not)]'
+}
+
+ensure_event_targets() {
+  local have missing
+  have=$(aws_or_nothing events list-targets-by-rule --rule "$EVENT_RULE_NAME" | jq -c '.Targets // []')
+  missing=$(missing_targets "$(event_targets)" "${have:-[]}")
+  [[ $missing == '[]' ]] \
+    || change "target $(jq -r 'map(.Id) | join(" and ")' <<<"$missing")" put_targets "$EVENT_RULE_NAME" "$missing"
+  if ! starts_by_events; then
+    say "      events do not start $STARTER_NAME, only its rule does: without reserved concurrency many would run at once"
+    [[ $(jq 'any(.[]; .Id == "starter")' <<<"${have:-[]}") == false ]] \
+      || change "no target starter" drop_targets "$EVENT_RULE_NAME" starter
+  fi
+}
+
+# Tags are taken only for a new rule.
+create_event_rule() {
+  local tags=("Key=app,Value=$APP_NAME") turned_on
+  turned_on=$(switch_turned_on_by)
+  [[ -z $turned_on ]] || tags+=("Key=$SWITCH_TAG,Value=$SRC_BUCKET")
+  aws_or_die events put-rule --cli-input-json "$1" --tags "${tags[@]}"
+}
+
+# parsed_rule RULE: its pattern is JSON in a string, which AWS may print in its own way.
+parsed_rule() { jq -c '.EventPattern |= (. // "null" | fromjson)' <<<"$1"; }
+
+ensure_event_rule() {
+  local want have different
+  begin "event rule" "$EVENT_RULE_NAME"
+  want=$(jq -n --arg name "$EVENT_RULE_NAME" --arg pattern "$(event_pattern)" '{Name: $name, EventPattern: $pattern,
+    State: "ENABLED", Description: "Sends the events of the source bucket to the queue, and starts the starter"}')
+  have=$(find_event_rule)
+  if [[ -z $have ]]; then
+    create create_event_rule "$want"
+  else
+    different=$(differing "$(parsed_rule "$want")" "$(parsed_rule "$have")")
+    [[ -z $different ]] || change "$different" aws_or_die events put-rule --cli-input-json "$want"
+  fi
+  if starts_by_events; then ensure_permission "$EVENT_RULE_NAME" "$EVENT_RULE_ARN"; fi
+  ensure_event_targets
+  finish
+}
+
+ask_event_rule_tags() { aws_or_nothing events list-tags-for-resource --resource-arn "$EVENT_RULE_ARN" | jq .Tags; }
+
+# Prints the tags of the rule, or nothing if there is none.
+find_event_rule_tags() {
+  local rule
+  rule=$(find_event_rule)
+  [[ -z $rule ]] || known_or_ask "event rule tags" ask_event_rule_tags
+}
+
+list_event_rule() {
+  local tags
+  tags=$(find_event_rule_tags)
+  [[ -z $tags ]] || ours "$EVENT_RULE_NAME" <<<"$tags"
+}
+
+remove_event_rule() { remove_rule "$1"; }

@@ -1,0 +1,107 @@
+# shellcheck shell=bash
+# What ./sync.sh status is made of: each function asks AWS for one part and prints it as JSON.
+
+readonly FAILURES_SHOWN=10    # in status
+readonly LAG_SAMPLE=1000      # the newest synced keys that the lag is computed from
+readonly OUTAGE_SECONDS=10800 # so far back the beginning of an outage is looked for
+
+# describe_bucket NAME
+describe_bucket() {
+  local error=""
+  error=$(aws_or_error s3api list-objects-v2 --bucket "$1" --max-keys 1 --no-paginate) && error=""
+  jq -n --arg name "$1" --arg error "$error" '{name: $name, error: $error}'
+}
+
+# Whole seconds, or null if CloudWatch has no figure yet.
+oldest_message() {
+  local end
+  end=$(now)
+  aws_or_die cloudwatch get-metric-statistics --namespace AWS/SQS --metric-name ApproximateAgeOfOldestMessage \
+    --dimensions "Name=QueueName,Value=$QUEUE_NAME" --statistics Maximum --period 60 \
+    --start-time "$(iso $((end - 600)))" --end-time "$(iso "$end")" \
+    | jq '.Datapoints | max_by(.Timestamp) | .Maximum | if . then round else . end'
+}
+
+# The starter's last decision or failure, with its age in seconds; null when it has not run for an hour.
+last_start() {
+  query starter 3600 \
+    "fields @timestamp, @message | $(filter_decisions) | sort @timestamp desc | limit 1" \
+    | jq 'map((.["@timestamp"] | sub(" "; "T") | sub("[.]\\d+"; "") | rtrimstr("Z") + "Z") as $time | {
+        at: $time, seconds_ago: (now - ($time | fromdateiso8601) | floor),
+        decision: (try (.["@message"] | fromjson) catch null),
+        error: (.["@message"] as $line | try ($line | fromjson | "") catch ($line | rtrimstr("\n")))})[0]'
+}
+
+# The failures of the last hour: their number, and of each key the newest one and how many it had, the newest first.
+last_failures() {
+  query keys 3600 \
+    "fields @message | $(filter_failed) | sort @timestamp desc | limit 1000" \
+    | failures_of | jq --argjson shown "$FAILURES_SHOWN" 'map({at, key, reason: ((.attempt // "") + .reason)})
+      | {count: length,
+         newest: (group_by(.key) | map(max_by(.at) + {times: length}) | sort_by(.at) | reverse | .[:$shown])}'
+}
+
+# Seconds from the event to the copy, over the newest copies of the last hour; when the newest was made.
+last_lags() {
+  local rows
+  rows=$(query keys 3600 \
+    "fields @message | $(filter_lags) | sort @timestamp desc | limit $LAG_SAMPLE")
+  lags_of <<<"$rows" | jq --arg newest "$(newest_of <<<"$rows")" '{count: length, $newest,
+    p50: .[(length - 1) * 0.5 | round], p99: .[(length - 1) * 0.99 | round]}'
+}
+
+# Of each worker with an outage in the last hour its last one: when it began, why, and its last line: began, over or
+# ended, when, and after how many seconds. One that goes on may have begun before.
+last_outages() {
+  query keys "$OUTAGE_SECONDS" \
+    "fields @logStream, @message | $(filter_outages) | sort @timestamp desc | limit 1000" \
+    | outages_of | jq --arg hour "$(iso $(($(now) - 3600)))" 'group_by(.stream)
+      | map(sort_by(.at) | last as $last | ([.[] | select(.event == "began")] | last) as $first
+        | $last + {task: ($last.stream | split("/")[-1]), since: ($first.at // $last.at),
+            reason: ($last.reason // $first.reason)} | select(.at >= $hour or .event == "began"))'
+}
+
+# Which way the bucket's events take to the queue, as it really is, and what is wrong with it. While the source is being
+# changed there are two ways, and one of them is enough.
+describe_events() {
+  local have error="" rule targets="" policy=""
+  have=$(aws_or_error s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
+    --expected-bucket-owner "$SRC_BUCKET_OWNER") || { error=$have && have=""; }
+  rule=$(find_event_rule)
+  if [[ -n $rule ]]; then
+    targets=$(aws_or_nothing events list-targets-by-rule --rule "$EVENT_RULE_NAME")
+    policy=$(find_queue_policy)
+  fi
+  printf '%s\n' "${have:-"{}"}" "${rule:-null}" "${targets:-null}" "${policy:-null}" | jq -s --arg error "$error" \
+    --argjson ours "$(our_notification "${have:-"{}"}")" --arg queue "$QUEUE_ARN" --arg starter "$STARTER_ARN" \
+    --arg bucket "$SRC_BUCKET" --arg name "$EVENT_RULE_NAME" --arg sender "${EVENT_SENDERS[eventbridge]}" '
+    . as [$have, $rule, $targets, $policy]
+    | def has_target($arn): any($targets.Targets[]?; .Arn == $arn);
+    {error: $error, at_once: ($rule != null and has_target($starter)),
+     source: (if $error != "" then "unknown" elif $ours and $rule then "both" elif $ours then "sqs"
+       elif $rule then "eventbridge" else "none" end)}
+    | .problems = if .source != "eventbridge" then [] else [
+        ($rule | select(.State != "ENABLED") | "the rule \($name), which sends the events, is disabled"),
+        (select(has_target($queue) | not) | "the rule \($name) does not send to the queue: its target is gone"),
+        (select(any($policy.Statement[]?; .Sid == $sender) | not) | "the queue does not let the rule \($name) send to it"),
+        ($have | select(has("EventBridgeConfiguration") | not)
+          | "the bucket \($bucket) sends no events to EventBridge: it is switched off")] end'
+}
+
+# What was chosen beyond the default, as the starter knows it.
+describe_options() {
+  find_starter | jq -s '.[0].Environment.Variables // {} | {starter_copies: (.STARTER_COPIES == "true"),
+    starter_max_size: (.STARTER_MAX_SIZE // "0" | tonumber), min_workers: (.MIN_WORKERS // "0" | tonumber)}'
+}
+
+# Whether the rule runs the starter, and how many minutes apart; null if there is none.
+describe_rule() {
+  aws_or_nothing events describe-rule --name "$RULE_NAME" | jq -s '.[0] | if . then {
+    enabled: (.State == "ENABLED"), minutes: (.ScheduleExpression | capture("(?<n>\\d+)").n | tonumber)} else . end'
+}
+
+# Seconds since deploy.sh made or changed the function that starts workers, or null if there is none.
+function_age() {
+  find_starter \
+    | jq -s '.[0] | if . then now - (.LastModified | sub("[.+].*"; "Z") | fromdateiso8601) | floor else . end'
+}

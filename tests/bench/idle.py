@@ -1,0 +1,164 @@
+"""From idle: seconds from an upload to its copy, one upload at a time, in the local cloud with the delays of AWS.
+
+    .venv/bin/python tests/bench/idle.py --uploads 50
+
+Idle is: nothing in the queue, no task but those that always run, and a random pause, so that an upload meets the
+minute's rule at any moment of its minute. Several deployments of a mode take turns in nothing: they are measured side
+by side, because one would take an hour. Workers end early, so that the next upload finds none. A function that is cold
+has its configuration changed before each upload, as that ends the process which Lambda keeps.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+
+from deployed import Cloud, Deployment, Runs, count_copies, describe_machine, read_runs, running_cloud, wait_until
+
+TASK_SECONDS = 40  # the README's 30 to 60 s; what START_SECONDS of tests/docs/cost.py is
+SETTLE_SECONDS = 2.0  # for a run of the function that nobody sees
+MINUTE = 60.0
+LONGEST_POLL, SHORTEST_POLL = 0.2, 0.02
+SOON_IDLE = {"WAIT_TIME_SECONDS": "2", "EMPTY_POLLS_BEFORE_EXIT": "1", "PROCESSES": "1"}
+EVENTS = {"EVENT_SOURCE": "eventbridge"}
+COPIES = EVENTS | {"STARTER_COPIES": "true"}
+
+
+@dataclass(frozen=True)
+class Mode:
+    """`side_by_side`: so many deployments share the uploads."""
+
+    name: str
+    settings: dict[str, str]
+    side_by_side: int
+    pause: float = MINUTE
+    is_cold: bool = False
+
+
+MODES = {
+    "default": Mode("the defaults", {}, 6),
+    "events": Mode("`EVENT_SOURCE=eventbridge`", EVENTS, 4),
+    "copies": Mode("and `STARTER_COPIES=true`", COPIES, 2),
+    "cold": Mode("the same, function cold", COPIES, 1, is_cold=True),
+    "always": Mode("`MIN_WORKERS=1`", {"MIN_WORKERS": "1"}, 1, pause=10),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one deployment."""
+
+    times: list[float]
+    runs: Runs
+    copied_by_workers: int
+    minutes: float
+
+
+def poll_pause(elapsed: float) -> float:
+    """A hundredth of what has passed, so that looking neither blurs a short wait nor loads the cloud in a long one."""
+    return min(LONGEST_POLL, max(SHORTEST_POLL, elapsed / 100))
+
+
+def seconds_to_copy(deployment: Deployment, key: str) -> float:
+    begun = time.monotonic()
+    deployment.s3.put_object(Bucket=deployment.source, Key=key, Body=b"small")
+    while not deployment.has(key):
+        elapsed = time.monotonic() - begun
+        if elapsed > 10 * MINUTE:
+            raise TimeoutError(f"{deployment.app}: {key} was not copied within ten minutes")
+        time.sleep(poll_pause(elapsed))
+    return time.monotonic() - begun
+
+
+def become_idle(deployment: Deployment, mode: Mode, number: int, chance: random.Random) -> None:
+    wait_until(deployment.is_idle, f"{deployment.app} is idle")
+    if mode.is_cold:
+        functions = deployment.cloud.client("lambda")
+        functions.update_function_configuration(FunctionName=deployment.starter, Description=f"cold {number}")
+    time.sleep(SETTLE_SECONDS + (0 if mode.is_cold else chance.uniform(0, mode.pause)))
+
+
+def measure(deployment: Deployment, mode: Mode, uploads: int) -> Result:
+    deployment.deploy()
+    begun, times, chance = time.monotonic(), [], random.Random(deployment.app)
+    for number in range(uploads):
+        become_idle(deployment, mode, number, chance)
+        times.append(seconds_to_copy(deployment, f"small/{number}"))
+        print(f"{deployment.app}: {times[-1]:.2f} s", file=sys.stderr, flush=True)
+    wait_until(deployment.is_idle, f"{deployment.app} is idle at the end")
+    minutes = (time.monotonic() - begun) / 60
+    time.sleep(SETTLE_SECONDS)
+    return Result(times, read_runs(deployment.function_lines()), count_copies(deployment.worker_lines()), minutes)
+
+
+def shares(total: int, parts: int) -> list[int]:
+    """The total in that many parts, as even as can be; none is empty."""
+    parts = min(total, parts)
+    return [total // parts + (part < total % parts) for part in range(parts)]
+
+
+def summary(mode: Mode, results: list[Result]) -> list[str]:
+    """A row of the table."""
+    times = sorted(seconds for result in results for seconds in result.times)
+    p90 = quantiles(times, n=10, method="inclusive")[8] if len(times) > 1 else times[0]
+    runs = [result.runs for result in results]
+    return [
+        mode.name,
+        str(len(times)),
+        *(f"{seconds:.2f}" for seconds in (median(times), p90, times[-1])),
+        str(sum(run.started for run in runs)),
+        f"{sum(run.runs for run in runs)} in {sum(result.minutes for result in results):.0f} min",
+        str(sum(run.that_copied for run in runs)),
+        f"{sum(run.copied for run in runs)} + {sum(result.copied_by_workers for result in results)}",
+    ]
+
+
+COLUMNS = (
+    *("mode", "uploads", "median s", "9 of 10 within s", "worst s", "tasks started", "runs of the function"),
+    *("of them copied", "copies by the function + by workers"),
+)
+
+
+def table(rows: list[list[str]]) -> str:
+    lines = [list(COLUMNS), ["---", *("---:" for _ in COLUMNS[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def measure_all(cloud: Cloud, wanted: dict[str, int]) -> Iterator[tuple[Mode, list[Result]]]:
+    """`wanted`: name of a mode -> uploads. All of them at once, in the order of their names' list."""
+    jobs = {
+        name: [
+            (Deployment(cloud, f"{name}-{part}", SOON_IDLE | MODES[name].settings), share)
+            for part, share in enumerate(shares(uploads, MODES[name].side_by_side))
+        ]
+        for name, uploads in wanted.items()
+    }
+    with ThreadPoolExecutor(sum(map(len, jobs.values()))) as pool:
+        found = {name: [pool.submit(measure, d, MODES[name], n) for d, n in job] for name, job in jobs.items()}
+        for name, futures in found.items():
+            yield MODES[name], [future.result() for future in futures]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--uploads", type=int, default=50, help="of each mode (%(default)s)")
+    parser.add_argument("--cold", type=int, default=10, help="uploads to a cold function (%(default)s)")
+    parser.add_argument("--modes", default=",".join(MODES), help="%(default)s")
+    parser.add_argument("--task-seconds", type=int, default=TASK_SECONDS, help="that a task takes to start")
+    options = parser.parse_args()
+    wanted = {name: options.cold if name == "cold" else options.uploads for name in options.modes.split(",")}
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, running_cloud(Path(folder), options.task_seconds) as cloud:
+        rows = [summary(mode, results) for mode, results in measure_all(cloud, wanted)]
+    print(table(rows))
+    print(f"\nA task takes {options.task_seconds} s to start. {describe_machine()}; {time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

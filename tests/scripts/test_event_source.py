@@ -1,0 +1,377 @@
+"""EVENT_SOURCE=eventbridge: the rule and the switch, what others have beside them, and the change to it and back."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from account import APP, PREFIX, PROJECT, SOURCE, Account
+from deployment import assert_conforming, one_cli, one_cloud, states
+from recorder import Call, Refusal, encoded
+from test_interrupted import nameless, run_killed_after_each_write
+
+RULE = f"{APP}-event-rule"
+BRIDGE = {"EVENT_SOURCE": "eventbridge", "CHANGEOVER_SECONDS": "1"}
+QUEUE_WAY = {"EVENT_SOURCE": "sqs", "CHANGEOVER_SECONDS": "1"}
+BOTH = ["s3-events", "eventbridge"]
+
+
+def configuration(account: Account) -> dict[str, Any]:
+    """The source bucket's notifications, without those that have our name."""
+    found = account.client("s3").get_bucket_notification_configuration(Bucket=SOURCE)
+    found.pop("ResponseMetadata")
+    return found
+
+
+def has_notification(account: Account) -> bool:
+    return APP in {found["Id"] for found in configuration(account).get("QueueConfigurations", [])}
+
+
+def put_configuration(account: Account, wanted: dict[str, Any]) -> None:
+    s3 = account.client("s3")
+    s3.put_bucket_notification_configuration(
+        Bucket=SOURCE, NotificationConfiguration=wanted, SkipDestinationValidation=True
+    )
+
+
+def turn_off(account: Account) -> None:
+    """The bucket of somebody who does not use EventBridge."""
+    put_configuration(account, {k: v for k, v in configuration(account).items() if k != "EventBridgeConfiguration"})
+
+
+def is_on(account: Account) -> bool:
+    return "EventBridgeConfiguration" in configuration(account)
+
+
+def policy(account: Account, app: str = APP) -> dict[str, Any]:
+    sqs = account.client("sqs")
+    url = sqs.get_queue_url(QueueName=f"{app}-q")["QueueUrl"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
+    return json.loads(found["Attributes"]["Policy"])
+
+
+def senders(account: Account, app: str = APP) -> list[str]:
+    return [statement["Sid"] for statement in policy(account, app)["Statement"]]
+
+
+def targets(account: Account, app: str = APP) -> dict[str, str]:
+    found = account.client("events").list_targets_by_rule(Rule=f"{app}-event-rule")["Targets"]
+    return {target["Id"]: target["Arn"] for target in found}
+
+
+def has_rule(account: Account, app: str = APP) -> bool:
+    return f"{app}-event-rule" in {rule["Name"] for rule in account.client("events").list_rules()["Rules"]}
+
+
+def permissions(account: Account) -> set[str]:
+    found = json.loads(account.client("lambda").get_policy(FunctionName=f"{APP}-starter")["Policy"])
+    return {statement["Sid"] for statement in found["Statement"]}
+
+
+def told(call: Call) -> str:
+    """A write in a word: the operation, and what of the two ways it leaves behind."""
+    if call.operation == "SetQueueAttributes":
+        return "policy " + "+".join(s["Sid"] for s in json.loads(call.parameters["Attributes"]["Policy"])["Statement"])
+    if call.operation == "PutBucketNotificationConfiguration":
+        wanted = call.parameters["NotificationConfiguration"]
+        ours = APP in {found["Id"] for found in wanted.get("QueueConfigurations", [])}
+        return "bucket" + " notification" * ours + " switch" * ("EventBridgeConfiguration" in wanted)
+    return call.operation
+
+
+@pytest.mark.parametrize("turned_on", [True, False])
+def test_deploying_twice_and_cleaning_up_leaves_what_others_have(account: Account, turned_on: bool) -> None:
+    if not turned_on:
+        turn_off(account)
+    before, theirs = account.inventory(), configuration(account)
+
+    output, _ = account.run("deploy.sh", "--dry-run", **BRIDGE)
+    assert f"event rule {RULE}: would create" in output
+    assert account.recorder.writes == []
+
+    output, _ = account.run("deploy.sh", **BRIDGE)
+    assert_conforming(account)
+    assert set(states(output)) == {"exists", "created"}
+    assert f"event switch {SOURCE}: {'exists' if turned_on else 'created'}" in output
+    assert configuration(account) == theirs | {"EventBridgeConfiguration": {}}
+    rule = account.client("events").describe_rule(Name=RULE)
+    assert json.loads(rule["EventPattern"]) == {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created", "Object Deleted", "Object Restore Completed"],
+        "detail": {"bucket": {"name": [SOURCE]}, "object": {"key": [{"prefix": PREFIX}]}},
+    }
+    queue, starter = f"arn:aws:sqs:us-east-1:{account.number}:{APP}-q", f"function:{APP}-starter"
+    assert targets(account) == {"queue": queue, "starter": f"arn:aws:lambda:us-east-1:{account.number}:{starter}"}
+    assert permissions(account) == {RULE, f"{APP}-starter-rule"}
+    statement = policy(account)["Statement"]
+    assert [(one["Sid"], one["Principal"], one["Resource"], one["Condition"]) for one in statement] == [
+        ("eventbridge", {"Service": "events.amazonaws.com"}, queue, {"ArnEquals": {"aws:SourceArn": rule["Arn"]}})
+    ]
+
+    output, _ = account.run("deploy.sh", **BRIDGE)
+    assert set(states(output)) == {"exists"}, output
+    assert account.recorder.writes == []
+
+    _, errors = account.run("cleanup.sh", "--yes")
+    assert_conforming(account)
+    stays = f"stays: the EventBridge switch of {SOURCE}, because deploy.sh did not turn it on"
+    assert (stays in errors) == turned_on
+    assert account.inventory() == before
+    output, errors = account.run("cleanup.sh", "--yes")
+    assert output.startswith("nothing of ")
+    assert "stays" not in errors
+
+
+@one_cloud
+@one_cli
+def test_by_default_nothing_is_asked_about_the_other_way(account: Account) -> None:
+    for _ in range(2):
+        output, _ = account.run("deploy.sh")
+        assert "[24/24]" in output
+        asked = [call.parameters.get("Name") for call in account.recorder.calls if call.operation == "DescribeRule"]
+        assert asked == [f"{APP}-starter-rule"]
+        reads = [
+            call.parameters["AttributeNames"]
+            for call in account.recorder.calls
+            if call.operation == "GetQueueAttributes"
+        ]
+        assert reads in ([], [["Policy"], ["All"], ["All"]])
+        assert "ListRules" not in {call.operation for call in account.recorder.calls}
+    assert [statement["Sid"] for statement in policy(account)["Statement"]] == ["s3-events"]
+
+
+@one_cloud
+@one_cli
+def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account) -> None:
+    turn_off(account)
+    account.run("deploy.sh")
+    deployed, theirs = nameless(account.inventory()), configuration(account)
+
+    output, _ = account.run("deploy.sh", "--dry-run", **BRIDGE)
+    assert output.splitlines()[-1].endswith(f"notification {SOURCE} {APP}: would remove, as EVENT_SOURCE=eventbridge")
+    assert account.recorder.writes == []
+    output, errors = account.run("deploy.sh", **BRIDGE)
+    assert_conforming(account)
+    made = ["policy s3-events+eventbridge", "PutRule", "AddPermission", "PutTargets"]
+    made += ["TagResource", "bucket notification switch"]
+    assert [told(call) for call in account.recorder.writes] == [*made, "bucket switch", "policy eventbridge"]
+    assert "both event sources are on: the old one is removed when the new one has taken effect, in 1 s" in errors
+    assert f"notification {SOURCE} {APP}: removed, as EVENT_SOURCE=eventbridge" in output
+    output, _ = account.run("deploy.sh", **BRIDGE)
+    assert set(states(output)) == {"exists"}
+    assert account.recorder.writes == []
+
+    output, _ = account.run("deploy.sh", "--dry-run", **QUEUE_WAY)
+    assert output.splitlines()[-1].endswith(f"event rule {RULE}: would remove, as EVENT_SOURCE=sqs")
+    assert account.recorder.writes == []
+    output, errors = account.run("deploy.sh", **QUEUE_WAY)
+    assert_conforming(account)
+    removed = ["bucket notification", "RemoveTargets", "DeleteRule", "RemovePermission", "policy s3-events"]
+    made = ["policy s3-events+eventbridge", "bucket notification switch"]
+    assert [told(call) for call in account.recorder.writes] == [*made, *removed]
+    assert "both event sources are on" in errors
+    assert nameless(account.inventory()) == deployed
+    assert configuration(account) == theirs
+    account.run("deploy.sh")
+    assert account.recorder.writes == []
+
+
+@one_cloud
+@one_cli
+def test_a_change_that_is_killed_after_any_write_is_completed_by_the_next_run(account: Account) -> None:
+    turn_off(account)
+    before = account.inventory()
+    account.run("deploy.sh", **BRIDGE)
+    bridged = nameless(account.inventory())
+    account.run("cleanup.sh", "--yes")
+    account.run("deploy.sh")
+    deployed = nameless(account.inventory())
+    assert run_killed_after_each_write(account, "deploy.sh", **BRIDGE) == 8
+    assert nameless(account.inventory()) == bridged
+    assert run_killed_after_each_write(account, "deploy.sh", **QUEUE_WAY) == 7
+    assert nameless(account.inventory()) == deployed
+    run_killed_after_each_write(account, "deploy.sh", **BRIDGE)
+    run_killed_after_each_write(account, "cleanup.sh", "--yes")
+    assert account.inventory() == before
+
+
+@one_cloud
+@one_cli
+def test_while_the_change_waits_both_are_on_and_the_next_run_waits_again(account: Account) -> None:
+    account.run("deploy.sh")
+    for settings, last in ((BRIDGE, "PutTargets"), (QUEUE_WAY, "PutBucketNotificationConfiguration")):
+        account.recorder.refusals = [Refusal("PutDashboard", 1, "AccessDenied", "stop here", 403)]
+        account.client("cloudwatch").delete_dashboards(DashboardNames=[APP])
+        account.run("deploy.sh", status=1, **settings)
+        assert last in [call.operation for call in account.recorder.writes]
+        assert has_notification(account)
+        assert has_rule(account)
+        assert senders(account) == BOTH
+        _, errors = account.run("deploy.sh", **settings)
+        assert "both event sources are on" in errors
+        assert (has_notification(account), has_rule(account)) == (settings is QUEUE_WAY, settings is BRIDGE)
+        assert len(senders(account)) == 1
+    assert is_on(account)  # somebody else's
+
+
+@one_cloud
+@one_cli
+def test_a_notification_without_its_statement_is_found_too(account: Account) -> None:
+    account.run("deploy.sh")
+    url = account.starter_environment()["QUEUE_URL"]
+    account.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": ""})
+    account.run("deploy.sh", **BRIDGE)
+    assert not has_notification(account)
+    assert senders(account) == ["eventbridge"]
+
+
+@one_cloud
+@one_cli
+def test_notifications_of_others_for_the_same_keys_are_no_problem_with_eventbridge(account: Account) -> None:
+    theirs = configuration(account)
+    _, errors = account.run("deploy.sh", status=2, PREFIX_FILTER="")
+    assert "S3 allows only one per event and key: set EVENT_SOURCE=eventbridge, or PREFIX_FILTER" in errors
+    account.run("deploy.sh", PREFIX_FILTER="", **BRIDGE)
+    assert configuration(account) == theirs
+    rule = account.client("events").describe_rule(Name=RULE)
+    assert json.loads(rule["EventPattern"])["detail"] == {"bucket": {"name": [SOURCE]}}
+    output, _ = account.run("deploy.sh", **BRIDGE)
+    assert f"event rule {RULE}: changed (EventPattern)" in output
+
+
+@one_cloud
+@one_cli
+def test_a_bucket_of_another_account_is_refused_with_eventbridge(account: Account) -> None:
+    _, errors = account.run("deploy.sh", status=2, SRC_BUCKET_OWNER="999999999999", **BRIDGE)
+    assert "EVENT_SOURCE=eventbridge: S3 sends events only to EventBridge in the bucket's own account" in errors
+    assert f"(SRC_BUCKET_OWNER=999999999999), and this is {account.number}: set EVENT_SOURCE=sqs" in errors
+    assert account.recorder.writes == []
+
+
+@one_cloud
+@one_cli
+def test_another_source_than_that_of_the_rule_is_refused(account: Account) -> None:
+    account.run("deploy.sh", **BRIDGE)
+    for script, arguments in (("cleanup.sh", ["--yes"]), ("deploy.sh", [])):
+        _, errors = account.run(script, *arguments, status=2, SRC_BUCKET="forgotten", **BRIDGE)
+        assert f"SRC_BUCKET=forgotten, but the queue {APP}-q gets the events of {SOURCE}" in errors
+        assert account.recorder.writes == []
+
+
+@one_cloud
+@one_cli
+@pytest.mark.parametrize("first", [APP, "second"])
+def test_two_deployments_of_one_source_do_not_touch_each_other(account: Account, first: str) -> None:
+    turn_off(account)
+    before = account.inventory()
+    account.run("deploy.sh", **BRIDGE)
+    account.run("deploy.sh", APP_NAME="second", **BRIDGE)
+    other = "second" if first == APP else APP
+    rules = [rule for rule in account.rules() if rule[0]["Name"].startswith(f"{other}-")]
+    assert len(rules) == 2
+
+    _, errors = account.run("cleanup.sh", "--yes", APP_NAME=first)
+    assert (
+        f"stays: the EventBridge switch of {SOURCE}, because other rules may ask for its events: arn:aws:ev" in errors
+    )
+    assert f"rule/{other}-event-rule" in errors
+    assert is_on(account)
+    assert [rule for rule in account.rules() if rule[0]["Name"].startswith(f"{other}-")] == rules
+    account.run("deploy.sh", APP_NAME=other, **BRIDGE)
+    assert account.recorder.writes == []
+
+    account.run("cleanup.sh", "--yes", APP_NAME=other)
+    assert account.inventory() == before
+
+
+@one_cloud
+@one_cli
+def test_the_switch_stays_for_a_rule_of_somebody_else(account: Account) -> None:
+    turn_off(account)
+    account.run("deploy.sh", **BRIDGE)
+    events = account.client("events")
+    events.put_rule(Name="theirs", EventPattern=json.dumps({"source": [{"prefix": "aws."}]}))
+    _, errors = account.run("deploy.sh", **QUEUE_WAY)
+    assert "because other rules may ask for its events: arn:aws:events" in errors
+    assert is_on(account)
+    assert not has_rule(account)
+    assert has_rule(account, "x") is False
+
+
+OTHERS = {"detail": {"bucket": {"name": ["another", "third"]}}}
+ASKING = [
+    {"source": ["aws.s3"]},
+    {"source": ["aws.ec2", "aws.s3"], "detail-type": ["Object Created"]},
+    {"source": [{"prefix": "aws."}]},
+    {"source": [{"anything-but": ["aws.ec2"]}], "detail": {"bucket": {"name": [SOURCE]}}},
+    {"account": ["123456789012"]},
+    {"source": ["aws.s3"], "detail": {"bucket": {"name": ["another", SOURCE]}}},
+    {"source": ["aws.s3"], "detail": {"bucket": {"name": ["another", {"prefix": "their"}]}}},
+    {"source": ["aws.s3"], "detail": {"$or": [{"bucket": {"name": ["another"]}}, {"reason": ["PutObject"]}]}},
+    {"source": ["aws.s3"], "detail": {"object": {"key": [{"prefix": "a/"}]}}},
+    {"source": ["aws.s3"], "detail": {"bucket": "odd"}},
+    {"$or": [{"source": ["aws.s3"]}, {"source": ["aws.ec2"]}]},
+    "odd",
+]
+NOT_ASKING = [{"source": ["aws.ec2"]}, {"source": ["aws.s3"]} | OTHERS, OTHERS, {"source": ["a", "b"], "detail": {}}]
+
+
+def test_which_rules_may_ask_for_events_of_the_bucket() -> None:
+    patterns = [*ASKING, *NOT_ASKING]
+    rules = [{"Name": str(n), "Arn": str(n), "EventPattern": json.dumps(one)} for n, one in enumerate(patterns)]
+    rules += [{"Name": "minute", "Arn": "minute", "ScheduleExpression": "rate(1 minute)"}]
+    rules += [{"Name": RULE, "Arn": "ours", "EventPattern": json.dumps(ASKING[0])}]
+    script = 'source "$0/deploy.sh"; start_run; aws_or_die() { printf "%s" "$RULES"; }; asking_rules'
+    environment = {"RULES": json.dumps({"Rules": rules}), "SRC_BUCKET": SOURCE, "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", script, PROJECT], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(n) for n in range(len(ASKING))]
+
+
+@one_cloud
+@one_cli
+def test_events_do_not_start_a_starter_that_may_run_many_times_at_once(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = encoded({"AccountLimit": {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}})
+    with monkeypatch.context() as patch:
+        patch.setitem(account.recorder.answers, ("lambda", "GetAccountSettings"), limit)
+        _, errors = account.run("deploy.sh", **BRIDGE)
+        assert f"events do not start {APP}-starter, only its rule does" in errors
+        assert set(targets(account)) == {"queue"}
+        assert permissions(account) == {f"{APP}-starter-rule"}
+        account.run("deploy.sh", **BRIDGE)
+        assert account.recorder.writes == []
+    output, _ = account.run("deploy.sh", **BRIDGE)
+    assert f"event rule {RULE}: changed (permission, target starter)" in output
+    assert set(targets(account)) == {"queue", "starter"}
+    account.client("lambda").delete_function_concurrency(FunctionName=f"{APP}-starter")
+    with monkeypatch.context() as patch:
+        patch.setitem(account.recorder.answers, ("lambda", "GetAccountSettings"), limit)
+        output, _ = account.run("deploy.sh", **BRIDGE)
+    assert f"event rule {RULE}: changed (no target starter)" in output
+    assert set(targets(account)) == {"queue"}
+
+
+@one_cloud
+@one_cli
+def test_a_target_that_is_refused_ends_the_run(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    account.run("deploy.sh")
+    refused = encoded({"FailedEntryCount": 1, "FailedEntries": [{"TargetId": "queue", "ErrorCode": "odd"}]})
+    with monkeypatch.context() as patch:
+        patch.setitem(account.recorder.answers, ("events", "PutTargets"), refused)
+        _, errors = account.run("deploy.sh", status=1, **BRIDGE)
+    assert f"event rule {RULE}: put-targets was refused: " in errors
+    assert has_notification(account)
+    account.run("deploy.sh", **BRIDGE)
+    assert set(targets(account)) == {"queue", "starter"}
+    assert not has_notification(account)
+
+
+def test_redrive_reads_the_keys_of_both_forms() -> None:
+    record = {"s3": {"bucket": {"name": SOURCE}, "object": {"key": "a+b%2B%25"}}}
+    event = {"source": "aws.s3", "detail": {"bucket": {"name": SOURCE}, "object": {"key": "a b+%25"}}}
+    bodies = [json.dumps({"Records": [record]}), json.dumps(event), "[]", "odd", '{"source": "aws.s3"}']
+    script = 'source "$0/lib/verbs/redrive.sh"; with_keys'
+    given = json.dumps([{"body": body} for body in bodies])
+    done = subprocess.run(["bash", "-c", script, PROJECT], input=given, capture_output=True, text=True, check=True)
+    assert [message["keys"] for message in json.loads(done.stdout)] == [["a b+%"], ["a b+%25"], [], [], []]
