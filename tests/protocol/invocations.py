@@ -71,9 +71,10 @@ class Function:
     def __post_init__(self) -> None:
         settings = first_responder.settings_from(ENVIRONMENT)
         self.loop = Loop(self.world)
-        buckets = Buckets(settings, LastingClient(self.call_s3), SideBySide(1), self.now)
-        queue = Queue(LastingClient(self.call_sqs), settings.queue_url)
-        self.process = first_responder.Process(self.loop, settings, buckets, queue)
+        clients = LastingClient(self.call_s3), LastingClient(self.call_sqs)
+        buckets = Buckets(settings, clients[0], SideBySide(1), self.now)
+        queue = Queue(clients[1], settings.queue_url)
+        self.process = first_responder.Process(self.loop, settings, clients, buckets, queue, rests_since=time.time())
         self.frozen_at = self.world.clock
 
     def now(self) -> float:
@@ -87,6 +88,7 @@ class Function:
         meanwhile: Meanwhile = (),
     ) -> dict[str, int]:
         """Its counts, none if it dies."""
+        self.process.rests_since = time.time() - (self.world.clock - self.frozen_at)
         self.slept += self.world.clock - self.frozen_at if self.stands_still else 0.0
         self.busy, self.lasts = True, itertools.cycle(lasts)
         timers = [self.loop.call_later(after, happens) for after, happens in meanwhile]
@@ -180,6 +182,9 @@ class LastingClient(Client):
             return await self.answer(operation, arguments)
 
         return call
+
+    def close_connections(self) -> None:
+        pass
 
 
 real_pause = Interruption.pause

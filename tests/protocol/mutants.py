@@ -380,8 +380,8 @@ MUTANTS = (
     ),
     Mutant(
         "a thawed function takes the source bucket for seen",
-        "    process.buckets.source_seen = -math.inf",
-        "    #",
+        "        self.buckets.source_seen = -math.inf\n",
+        "",
         function("after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there"),
     ),
     # Reconcile
