@@ -131,6 +131,8 @@ class Function:
     async def call_sqs(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self.must_live()
         await asyncio.sleep(SQS_SECONDS)
+        if self.world.clock < self.world.throttled_until:
+            raise ClientError({"Error": {"Code": "RequestThrottled"}}, operation)
         answer = getattr(self.world.queue, operation)(**arguments)
         if operation == "receive_message" and not answer["Messages"]:
             await asyncio.sleep(arguments["WaitTimeSeconds"])
@@ -164,9 +166,9 @@ class Function:
             try:
                 await asyncio.sleep(lasts * (0.99 if still.read else 0.01 if running.call.source_etag else 1))
             except asyncio.CancelledError:
+                self.alive = False
                 if self.under_way.pop(call, None):
                     self.leave(key, still)
-                    self.alive = False
                 raise
             still, answer = self.world.serve(key, still)
         self.under_way.pop(call, None)

@@ -124,6 +124,20 @@ def test_a_copy_that_it_leaves_at_its_deadline_lands_before_its_message_comes_ba
     settle(world)
 
 
+def test_if_sqs_takes_nothing_back_the_messages_come_back_after_what_is_under_way(world, function):
+    for key in ("data/a", "data/b", "data/c"):
+        world.change(key, "put x")
+    began = world.clock
+    throttled = (2.5, lambda: setattr(world, "throttled_until", began + 600))
+    function.invoke(3, lasts=[1, 1, 1, LONG], meanwhile=[throttled])
+    assert world.clock - began < 3 + 11
+    assert min(seconds for _, seconds in left(world)) > SETTINGS.copy_timeout
+    assert world.unprotected == set()
+    for key in ("data/a", "data/b", "data/c"):
+        world.change(key, "delete")
+    settle(world)
+
+
 @pytest.mark.parametrize("after", [0.05, 0.6, 1.6, 2.5, 3.5])
 def test_a_copy_of_a_killed_function_lands_before_its_message_comes_back(world, function, after):
     world.change("data/a", "put x")
