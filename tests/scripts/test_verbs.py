@@ -278,8 +278,8 @@ def test_a_function_that_the_event_rule_may_not_run_is_told(
 
 def test_the_table_says_who_copied(tmp_path: Path) -> None:
     lines = [
-        ("2026/11/25/[$LATEST]0f", 'synced key="F/a" action=copied size=1 seconds=0.100 lag=1.500'),
-        ("worker/worker/t1", 'synced key="F/b" action=copied size=1 seconds=0.100 lag=40.000'),
+        ("2026/11/25/[$LATEST]0f", 'synced key="F/a" action=copied size=1 seconds=0.100 lag=1.125'),
+        ("worker/worker/t1", 'synced key="F/b" action=copied size=1 seconds=0.100 lag=40.125'),
     ]
     rows = [{"stream": stream, "message": f"2026-11-25T01:02:03Z INFO {line}"} for stream, line in lines]
     (tmp_path / "worker.lines").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -293,8 +293,8 @@ def test_the_table_says_who_copied(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     ends = [line.rsplit("|", 3)[1:3] for line in done.stdout.splitlines() if re.match(r"\| `F/[abc]` ", line)]
     assert [cell.strip() for row in ends for cell in row] == [
-        *("1.5 s", "starter", "40 s", "task", "unknown", "-"),
-        *("equal", "1.5 s", "equal", "40 s", "equal", "unknown"),
+        *("1.125 s", "starter", "40.125 s", "task", "unknown", "-"),
+        *("equal", "1.125 s", "equal", "40.125 s", "equal", "unknown"),
     ]
     assert len(re.findall("none: the starter copied", done.stdout)) == 3
     assert "before the first copy" in done.stdout
