@@ -84,8 +84,9 @@ def become_idle(deployment: Deployment, mode: Mode, number: int, chance: random.
     time.sleep(SETTLE_SECONDS + (0 if mode.is_cold else chance.uniform(0, mode.pause)))
 
 
-def measure(deployment: Deployment, mode: Mode, uploads: int) -> Result:
+def measure(deployment: Deployment, mode: Mode, uploads: int, logs: Path | None) -> Result:
     deployment.deploy()
+    deployment.become_ready()
     begun, times, chance = time.monotonic(), [], random.Random(deployment.app)
     for number in range(uploads):
         become_idle(deployment, mode, number, chance)
@@ -94,6 +95,8 @@ def measure(deployment: Deployment, mode: Mode, uploads: int) -> Result:
     wait_until(deployment.is_idle, f"{deployment.app} is idle at the end")
     minutes = (time.monotonic() - begun) / 60
     time.sleep(SETTLE_SECONDS)
+    if logs:
+        deployment.keep_lines(logs)
     return Result(times, read_runs(deployment.function_lines()), count_copies(deployment.worker_lines()), minutes)
 
 
@@ -130,7 +133,7 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def measure_all(cloud: Cloud, wanted: dict[str, int]) -> Iterator[tuple[Mode, list[Result]]]:
+def measure_all(cloud: Cloud, wanted: dict[str, int], logs: Path | None) -> Iterator[tuple[Mode, list[Result]]]:
     """`wanted`: name of a mode -> uploads. All of them at once, in the order of their names' list."""
     jobs = {
         name: [
@@ -140,7 +143,7 @@ def measure_all(cloud: Cloud, wanted: dict[str, int]) -> Iterator[tuple[Mode, li
         for name, uploads in wanted.items()
     }
     with ThreadPoolExecutor(sum(map(len, jobs.values()))) as pool:
-        found = {name: [pool.submit(measure, d, MODES[name], n) for d, n in job] for name, job in jobs.items()}
+        found = {name: [pool.submit(measure, d, MODES[name], n, logs) for d, n in job] for name, job in jobs.items()}
         for name, futures in found.items():
             yield MODES[name], [future.result() for future in futures]
 
@@ -151,11 +154,12 @@ def main() -> None:
     parser.add_argument("--cold", type=int, default=10, help="uploads to a cold function (%(default)s)")
     parser.add_argument("--modes", default=",".join(MODES), help="%(default)s")
     parser.add_argument("--task-seconds", type=int, default=TASK_SECONDS, help="that a task takes to start")
+    parser.add_argument("--logs", type=Path, help="a folder for the lines of the functions and of the workers")
     options = parser.parse_args()
     wanted = {name: options.cold if name == "cold" else options.uploads for name in options.modes.split(",")}
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, running_cloud(Path(folder), options.task_seconds) as cloud:
-        rows = [summary(mode, results) for mode, results in measure_all(cloud, wanted)]
+        rows = [summary(mode, results) for mode, results in measure_all(cloud, wanted, options.logs)]
     print(table(rows))
     print(f"\nA task takes {options.task_seconds} s to start. {describe_machine()}; {time.monotonic() - begun:.0f} s")
 
