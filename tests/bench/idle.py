@@ -3,9 +3,9 @@
     .venv/bin/python tests/bench/idle.py --uploads 50
 
 Idle is: nothing in the queue, no task but those that always run, and a random pause, so that an upload meets the
-minute's rule at any moment of its minute. Several deployments of a mode take turns in nothing: they are measured side
-by side, because one would take an hour. Workers end early, so that the next upload finds none. A function that is cold
-has its configuration changed before each upload, as that ends the process which Lambda keeps.
+minute's rule at any moment of its minute. Several deployments of a mode are measured side by side, because one would
+take an hour. Workers end early, so that the next upload finds none. A function that is cold has its configuration
+changed before each upload, as that ends the process which Lambda keeps.
 """
 
 import argparse
@@ -42,9 +42,9 @@ class Mode:
 
 
 MODES = {
-    "default": Mode("the defaults", {}, 6),
-    "events": Mode("`EVENT_SOURCE=eventbridge`", EVENTS, 4),
-    "copies": Mode("and `STARTER_COPIES=true`", COPIES, 2),
+    "default": Mode("the defaults", {}, 8),
+    "events": Mode("`EVENT_SOURCE=eventbridge`", EVENTS, 5),
+    "copies": Mode("and `STARTER_COPIES=true`", COPIES, 3),
     "cold": Mode("the same, function cold", COPIES, 1, is_cold=True),
     "always": Mode("`MIN_WORKERS=1`", {"MIN_WORKERS": "1"}, 1, pause=10),
 }
@@ -84,9 +84,12 @@ def become_idle(deployment: Deployment, mode: Mode, number: int, chance: random.
     time.sleep(SETTLE_SECONDS + (0 if mode.is_cold else chance.uniform(0, mode.pause)))
 
 
-def measure(deployment: Deployment, mode: Mode, uploads: int, logs: Path | None) -> Result:
+def make(deployment: Deployment) -> None:
     deployment.deploy()
     deployment.become_ready()
+
+
+def measure(deployment: Deployment, mode: Mode, uploads: int, logs: Path | None) -> Result:
     begun, times, chance = time.monotonic(), [], random.Random(deployment.app)
     for number in range(uploads):
         become_idle(deployment, mode, number, chance)
@@ -142,7 +145,11 @@ def measure_all(cloud: Cloud, wanted: dict[str, int], logs: Path | None) -> Iter
         ]
         for name, uploads in wanted.items()
     }
-    with ThreadPoolExecutor(sum(map(len, jobs.values()))) as pool:
+    deployments = [deployment for job in jobs.values() for deployment, _ in job]
+    with ThreadPoolExecutor(len(deployments)) as pool:
+        for _ in pool.map(make, deployments):
+            pass  # all of them, before the first upload: that is a busy time of this machine
+        print(f"deployed; {describe_machine()}", file=sys.stderr, flush=True)
         found = {name: [pool.submit(measure, d, MODES[name], n, logs) for d, n in job] for name, job in jobs.items()}
         for name, futures in found.items():
             yield MODES[name], [future.result() for future in futures]

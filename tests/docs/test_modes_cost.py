@@ -96,7 +96,7 @@ def test_the_table_has_a_row_for_each_mode_and_a_column_for_each_load():
 def test_the_figures_of_the_function_are_those_of_the_product():
     script = (Path(__file__).parents[2] / "lib/resources/function.sh").read_text()
     found = dict(re.findall(r"(STARTER_MEMORY|COPYING_MEMORY)=(\d+)", script))
-    assert modes_cost.MEMORY_GB * 1024 == int(found["STARTER_MEMORY"])
-    assert modes_cost.MEMORY_GB_IF_IT_COPIES * 1024 == int(found["COPYING_MEMORY"])
+    assert int(found["STARTER_MEMORY"]) == modes_cost.MEMORY_GB * 1024
+    assert int(found["COPYING_MEMORY"]) == modes_cost.MEMORY_GB_IF_IT_COPIES * 1024
     assert f"--maximum-event-age-in-seconds {modes_cost.EVENT_AGE_SECONDS}" in script
     assert (modes_cost.COPIES_ALONE, modes_cost.COPY_MOST_SECONDS) == (FEW_MESSAGES, MOST_SECONDS)
