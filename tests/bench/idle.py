@@ -90,6 +90,7 @@ def make(deployment: Deployment) -> None:
 
 
 def measure(deployment: Deployment, mode: Mode, uploads: int, logs: Path | None) -> Result:
+    deployment.since = int(1000 * time.time())
     begun, times, chance = time.monotonic(), [], random.Random(deployment.app)
     for number in range(uploads):
         become_idle(deployment, mode, number, chance)
