@@ -9,15 +9,16 @@ starter_archive() { known_or_ask "starter archive" zip_starter "$TEMP_DIR/starte
 
 # Libraries come from the internet, so they are here before the first write.
 check_archive() {
-  local said
+  local said why
   [[ $STARTER_COPIES == true ]] && type -P python3 >/dev/null || return 0 # without Python: a problem of its own
   if ! check_pip; then
     return 0
   elif said=$(zip_starter "$TEMP_DIR/starter.zip" 2>"$TEMP_DIR/pip.log"); then
     keep "starter archive" <<<"$said"
   else
-    problem "STARTER_COPIES=true: pip could not get the libraries of requirements.txt:" \
-      "$(sed -n '1p;$p' "$TEMP_DIR/pip.log" | cut -c 1-300): let pip reach a package index, or set STARTER_COPIES=false"
+    why=$(sed -n '1p;1!{$p;}' "$TEMP_DIR/pip.log" | cut -c 1-300 | paste -s -d ' ' -) # the reason, and what failed
+    problem "STARTER_COPIES=true: the function could not be packed with the libraries of requirements.txt: $why:" \
+      "let pip reach a package index, or set STARTER_COPIES=false"
   fi
 }
 

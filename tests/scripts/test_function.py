@@ -113,7 +113,7 @@ def test_without_a_compiler_the_archive_has_no_bytecode_and_a_line_says_so(
 def test_libraries_that_cannot_be_had_are_a_problem_beside_the_others(account: Account) -> None:
     settings = {"STARTER_COPIES": "true", "MAX_WORKERS": "none", **NO_INDEX}
     _, errors = account.run("deploy.sh", status=2, **settings)
-    assert "STARTER_COPIES=true: pip could not get the libraries of requirements.txt: ERROR" in errors
+    assert "could not be packed with the libraries of requirements.txt: ERROR: Could not find" in errors
     assert "let pip reach a package index, or set STARTER_COPIES=false" in errors
     assert "MAX_WORKERS=none" in errors
     assert account.recorder.writes == []
