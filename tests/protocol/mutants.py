@@ -352,7 +352,7 @@ MUTANTS = (
         "what the function hands back comes back at once",
         "delivery.postpone = max(delivery.postpone, pause)",
         "pass",
-        function("what_is_large_comes_back_only_when_a_worker_may_have_been_started"),
+        function("what_is_large_does_not_come_back_before_the_function_has_ended"),
     ),
     Mutant(
         "the function has no deadline",

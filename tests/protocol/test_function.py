@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from invocations import Function, pause_in
 
 from mirror.key_sync import Interruption
+from mirror.sync import FOR_WORKER_SECONDS
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 LONG = 400.0  # seconds of a call that outlives the function
@@ -64,10 +65,12 @@ def test_what_is_just_small_enough_is_copied_and_a_byte_more_is_not(world, funct
     settle(world)
 
 
-def test_what_is_large_comes_back_only_when_a_worker_may_have_been_started(world, function):
+def test_what_is_large_does_not_come_back_before_the_function_has_ended(world, function):
+    """The same for what comes a second later: each is handed back once, and it ends, so that a worker is started."""
     world.change("data/large", "put x", size=LARGE)
-    assert function.invoke(30)["handed_back"] == 1
-    assert [seconds > SETTINGS.retry_base_seconds - 5 for _, seconds in left(world)] == [True]
+    later = (1.0, lambda: world.change("data/larger", "put x", size=LARGE))
+    assert function.invoke(30, meanwhile=[later])["handed_back"] == 2
+    assert [0 < seconds <= FOR_WORKER_SECONDS for _, seconds in left(world)] == [True, True]
 
 
 def test_a_large_object_that_it_meets_again_and_again_uses_up_no_receive(world, function):
