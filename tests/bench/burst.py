@@ -100,10 +100,10 @@ def task_seconds(tasks: list[dict[str, Any]]) -> list[float]:
     return [(task.get("stoppedAt", now) - task["createdAt"]).total_seconds() for task in tasks]
 
 
-def burst(deployment: Deployment, objects: int) -> Figures:
+def burst(deployment: Deployment, objects: int, logs: Path | None) -> Figures:
     """Deploys, waits until all is idle, puts, waits until all is equal and idle again."""
     deployment.deploy()
-    wait_until(deployment.is_idle, f"{deployment.app} is idle")
+    deployment.become_ready()
     begun, since = time.monotonic(), datetime.now(UTC) - timedelta(minutes=1)
     put_seconds = put_all(deployment, objects)
     print(f"{objects} objects put in {put_seconds:.0f} s", file=sys.stderr, flush=True)
@@ -111,6 +111,8 @@ def burst(deployment: Deployment, objects: int) -> Figures:
     seconds = time.monotonic() - begun
     wait_until(deployment.is_idle, f"{deployment.app} is idle after the burst", MOST_SECONDS)
     time.sleep(QUIET_SECONDS)
+    if logs:
+        deployment.keep_lines(logs)
     worker_lines, function_lines = deployment.worker_lines(), deployment.function_lines()
     return Figures(
         objects=objects,
@@ -172,11 +174,12 @@ def main() -> None:
     parser.add_argument("--min-workers", type=int, default=0, help="MIN_WORKERS (%(default)s)")
     parser.add_argument("--task-seconds", type=int, default=40, help="that a task takes to start (%(default)s)")
     parser.add_argument("--event-source", default="eventbridge", help="sqs: the defaults, to compare (%(default)s)")
+    parser.add_argument("--logs", type=Path, help="a folder for the lines of the function and of the workers")
     options = parser.parse_args()
     settings = ALL_ON if options.event_source == "eventbridge" else {}
     settings = settings | ({"MIN_WORKERS": str(options.min_workers)} if options.min_workers else {})
     with tempfile.TemporaryDirectory() as folder, running_cloud(Path(folder), options.task_seconds) as cloud:
-        figures = burst(Deployment(cloud, "burst", settings), options.objects)
+        figures = burst(Deployment(cloud, "burst", settings), options.objects, options.logs)
     print(report(figures))
     print(f"\nSettings: {settings}. A task takes {options.task_seconds} s to start. {describe_machine()}")
     sys.exit(1 if figures.unequal or figures.dead_letters else 0)

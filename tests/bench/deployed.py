@@ -90,6 +90,7 @@ class Deployment:
     cloud: Cloud
     app: str
     settings: dict[str, str]
+    since: int = 0  # lines before this time in milliseconds do not count
 
     @property
     def source(self) -> str:
@@ -165,6 +166,12 @@ class Deployment:
         arns = self.ecs.list_tasks(cluster=cluster, desiredStatus=status)["taskArns"]
         return self.ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else []
 
+    def become_ready(self) -> None:
+        """Deployed, S3's test event taken off the queue, the function run once; what comes now is what counts."""
+        wait_until(lambda: "REPORT " in "".join(self.function_lines()), f"{self.starter} has run")
+        wait_until(self.is_idle, f"{self.app} is idle after its deploy")
+        self.since = int(1000 * time.time())
+
     def is_idle(self) -> bool:
         """Nothing is in the queue, and no task runs or starts beside those that always run."""
         tasks = self.tasks()
@@ -173,8 +180,13 @@ class Deployment:
 
     # What it said
 
+    def keep_lines(self, folder: Path) -> None:
+        """For a look at what went on."""
+        for name, lines in (("function", self.function_lines()), ("worker", self.worker_lines())):
+            (folder / f"{self.app}-{name}.log").write_text("\n".join(line.rstrip("\n") for line in lines))
+
     def lines(self, group: str) -> list[str]:
-        pages = self.logs.get_paginator("filter_log_events").paginate(logGroupName=group)
+        pages = self.logs.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=self.since)
         return [event["message"] for page in pages for event in page["events"]]
 
     def function_lines(self) -> list[str]:

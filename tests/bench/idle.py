@@ -3,9 +3,9 @@
     .venv/bin/python tests/bench/idle.py --uploads 50
 
 Idle is: nothing in the queue, no task but those that always run, and a random pause, so that an upload meets the
-minute's rule at any moment of its minute. Several deployments of a mode take turns in nothing: they are measured side
-by side, because one would take an hour. Workers end early, so that the next upload finds none. A function that is cold
-has its configuration changed before each upload, as that ends the process which Lambda keeps.
+minute's rule at any moment of its minute. Several deployments of a mode are measured side by side, because one would
+take an hour. Workers end early, so that the next upload finds none. A function that is cold has its configuration
+changed before each upload, as that ends the process which Lambda keeps.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from statistics import median, quantiles
 from deployed import Cloud, Deployment, Runs, count_copies, describe_machine, read_runs, running_cloud, wait_until
 
 TASK_SECONDS = 40  # the README's 30 to 60 s; what START_SECONDS of tests/docs/cost.py is
+DEPLOYS_AT_ONCE = 2
 SETTLE_SECONDS = 2.0  # for a run of the function that nobody sees
 MINUTE = 60.0
 LONGEST_POLL, SHORTEST_POLL = 0.2, 0.02
@@ -42,9 +43,9 @@ class Mode:
 
 
 MODES = {
-    "default": Mode("the defaults", {}, 6),
-    "events": Mode("`EVENT_SOURCE=eventbridge`", EVENTS, 4),
-    "copies": Mode("and `STARTER_COPIES=true`", COPIES, 2),
+    "default": Mode("the defaults", {}, 8),
+    "events": Mode("`EVENT_SOURCE=eventbridge`", EVENTS, 5),
+    "copies": Mode("and `STARTER_COPIES=true`", COPIES, 3),
     "cold": Mode("the same, function cold", COPIES, 1, is_cold=True),
     "always": Mode("`MIN_WORKERS=1`", {"MIN_WORKERS": "1"}, 1, pause=10),
 }
@@ -84,8 +85,8 @@ def become_idle(deployment: Deployment, mode: Mode, number: int, chance: random.
     time.sleep(SETTLE_SECONDS + (0 if mode.is_cold else chance.uniform(0, mode.pause)))
 
 
-def measure(deployment: Deployment, mode: Mode, uploads: int) -> Result:
-    deployment.deploy()
+def measure(deployment: Deployment, mode: Mode, uploads: int, logs: Path | None) -> Result:
+    deployment.since = int(1000 * time.time())
     begun, times, chance = time.monotonic(), [], random.Random(deployment.app)
     for number in range(uploads):
         become_idle(deployment, mode, number, chance)
@@ -94,6 +95,8 @@ def measure(deployment: Deployment, mode: Mode, uploads: int) -> Result:
     wait_until(deployment.is_idle, f"{deployment.app} is idle at the end")
     minutes = (time.monotonic() - begun) / 60
     time.sleep(SETTLE_SECONDS)
+    if logs:
+        deployment.keep_lines(logs)
     return Result(times, read_runs(deployment.function_lines()), count_copies(deployment.worker_lines()), minutes)
 
 
@@ -130,17 +133,26 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def measure_all(cloud: Cloud, wanted: dict[str, int]) -> Iterator[tuple[Mode, list[Result]]]:
-    """`wanted`: name of a mode -> uploads. All of them at once, in the order of their names' list."""
+def measure_all(
+    cloud: Cloud, wanted: dict[str, int], most: int, logs: Path | None
+) -> Iterator[tuple[Mode, list[Result]]]:
+    """`wanted`: name of a mode -> uploads. `most`: deployments of a mode. All of them are measured at once."""
     jobs = {
         name: [
             (Deployment(cloud, f"{name}-{part}", SOON_IDLE | MODES[name].settings), share)
-            for part, share in enumerate(shares(uploads, MODES[name].side_by_side))
+            for part, share in enumerate(shares(uploads, min(most, MODES[name].side_by_side)))
         ]
         for name, uploads in wanted.items()
     }
-    with ThreadPoolExecutor(sum(map(len, jobs.values()))) as pool:
-        found = {name: [pool.submit(measure, d, MODES[name], n) for d, n in job] for name, job in jobs.items()}
+    deployments = [deployment for job in jobs.values() for deployment, _ in job]
+    with ThreadPoolExecutor(DEPLOYS_AT_ONCE) as pool:
+        for _ in pool.map(Deployment.deploy, deployments):
+            pass  # all of them before the first upload: that is a busy time of this machine
+    with ThreadPoolExecutor(len(deployments)) as pool:
+        for _ in pool.map(Deployment.become_ready, deployments):
+            pass
+        print(f"deployed; {describe_machine()}", file=sys.stderr, flush=True)
+        found = {name: [pool.submit(measure, d, MODES[name], n, logs) for d, n in job] for name, job in jobs.items()}
         for name, futures in found.items():
             yield MODES[name], [future.result() for future in futures]
 
@@ -151,11 +163,15 @@ def main() -> None:
     parser.add_argument("--cold", type=int, default=10, help="uploads to a cold function (%(default)s)")
     parser.add_argument("--modes", default=",".join(MODES), help="%(default)s")
     parser.add_argument("--task-seconds", type=int, default=TASK_SECONDS, help="that a task takes to start")
+    parser.add_argument("--side-by-side", type=int, default=8, help="deployments of a mode at most (%(default)s)")
+    parser.add_argument("--logs", type=Path, help="a folder for the lines of the functions and of the workers")
     options = parser.parse_args()
     wanted = {name: options.cold if name == "cold" else options.uploads for name in options.modes.split(",")}
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, running_cloud(Path(folder), options.task_seconds) as cloud:
-        rows = [summary(mode, results) for mode, results in measure_all(cloud, wanted)]
+        rows = [
+            summary(mode, results) for mode, results in measure_all(cloud, wanted, options.side_by_side, options.logs)
+        ]
     print(table(rows))
     print(f"\nA task takes {options.task_seconds} s to start. {describe_machine()}; {time.monotonic() - begun:.0f} s")
 

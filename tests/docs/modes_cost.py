@@ -103,14 +103,16 @@ def worker_seconds(mode: Mode, load: Load) -> float:
 
 
 def event_runs(mode: Mode, load: Load) -> tuple[float, float]:
-    """(runs, seconds) of the function for the events of one day. One runs at a time, so a burst is cut off."""
+    """(runs, seconds) of the function for the events of one day.
+
+    One runs at a time, so a burst is cut off: by one run that copies at the end, and by so many as only look.
+    """
     if not mode.has_events:
         return 0, 0
-    run_seconds = COPY_RUN_SECONDS if mode.responds else LOOK_SECONDS
-    seconds = load.files * run_seconds
+    seconds = load.files * (COPY_RUN_SECONDS if mode.responds else LOOK_SECONDS)
     if load.is_burst:
         seconds = min(seconds, EVENT_AGE_SECONDS + (COPY_MOST_SECONDS if mode.responds else LOOK_SECONDS))
-    return seconds / run_seconds, seconds
+    return min(load.files, seconds / LOOK_SECONDS), seconds
 
 
 def daily(mode: Mode, load: Load) -> dict[str, float]:
