@@ -177,11 +177,11 @@ list_steps() {
   STEPS+=(ensure_dashboard)
   # Housekeeping: the sync works without it.
   [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || STEPS+=(ensure_lifecycle)
+  events_alarm=$(find_events_alarm)
+  [[ $EVENT_SOURCE != sqs || -z $events_alarm ]] || STEPS+=(ensure_no_events_alarm)
   # The old way after a change of EVENT_SOURCE goes last, when the new one works.
   changeover=$(step_of_changeover)
   [[ -z $changeover ]] || STEPS+=("$changeover")
-  events_alarm=$(find_events_alarm)
-  [[ $EVENT_SOURCE != sqs || -z $events_alarm ]] || STEPS+=(ensure_no_events_alarm)
 }
 
 # --- deploying ----------------------------------------------------------------------------------------------------

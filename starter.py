@@ -11,6 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from time import time
 from typing import Any
@@ -32,6 +33,25 @@ from launch.tasks import SHORTAGE
 # Now, and not in the first run that copies: it belongs to the cold start, which has more CPU. Otherwise the archive
 # does not hold it.
 first_responder: Any = import_module("mirror.first_responder") if os.environ.get("STARTER_COPIES") == "true" else None
+
+
+# A burst of events keeps the function busy for as long as it lasts and the minute after which Lambda drops what it had
+# no turn for. Some milliseconds a run, thousands of runs: what they ask of ECS is the account's limit as well, so they
+# ask each other. And the minute's runs are dropped among them, so one of them looks at everything in their place.
+LIST_AGAIN_SECONDS = 2
+LOOK_AGAIN_SECONDS = 75
+
+
+@dataclass
+class Memory:
+    """Of the earlier runs in this process."""
+
+    listed_at: float = 0
+    listed: Sequence[str] = ()  # workers that ran
+    looked_at: float = 0  # at everything
+
+
+memory = Memory()
 
 
 def look(settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequence[str], now: float) -> Decision:
@@ -71,13 +91,16 @@ def handler(event: object, context: Any) -> dict[str, Any]:
     if ECS failed for another reason than a shortage of capacity, which the next run tries again, or if workers stop
     before they work: in every run until one works, so that the metric Errors tells.
 
-    An event of the bucket is about getting going. If a worker runs or starts, one call is all: a burst is many events,
-    and whether more workers are needed the minute's run decides.
+    An event of the bucket is about getting going. If a worker runs or starts, one call or none is all: whether more
+    workers are needed the minute's run decides.
     """
     settings, now = load_settings(os.environ), time()
-    arns = list_running(settings, now)
-    if is_from_bucket(event) and arns:
-        return tell({"event": True, "running": len(arns)})
+    is_hasty = is_from_bucket(event) and now - memory.looked_at < LOOK_AGAIN_SECONDS
+    if not (is_hasty and memory.listed and now - memory.listed_at < LIST_AGAIN_SECONDS):
+        memory.listed, memory.listed_at = list_running(settings, now), now
+    if is_hasty and memory.listed:
+        return tell({"event": True, "running": len(memory.listed)})
+    memory.looked_at, arns = now, memory.listed
     visible, in_flight = count_messages(settings["QUEUE_URL"])
     waiting = max(visible, int(tells_of_message(event, now)))
     decision = look(settings, waiting, in_flight, arns, now)

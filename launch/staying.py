@@ -19,11 +19,11 @@ class Plan(NamedTuple):
 def plan_staying(live: Sequence[Task], least: int, revision: str, now: float) -> Plan:
     """One of an older task definition goes when one of the newest has got going, so that nobody is missing meanwhile.
 
-    While one is starting no roll-over begins or goes on: two deploys in a row are two roll-overs one after the other.
-    Who goes first are those that have not started, then the oldest. Which of them holds long copies is not known: what
+    Until then the roll-over does not go on. Who goes first are those that have not got going, among them what an
+    earlier deploy has just begun to roll over to, then the oldest. Which of them holds long copies is not known: what
     is stopped hands back, and the parts that are done stay done.
     """
-    staying = sorted((task for task in live if task.stays), key=lambda task: (task.started is not None, task.created))
+    staying = sorted((task for task in live if task.stays), key=lambda task: (task.has_got_going(now), task.created))
     newest = [task for task in staying if task.revision == revision or not revision]
     older = [task for task in staying if task not in newest]
     going = sum(task.has_got_going(now) for task in newest)
@@ -33,5 +33,5 @@ def plan_staying(live: Sequence[Task], least: int, revision: str, now: float) ->
     stay = [task for task in staying if task not in go_older + go_newest]
     needed = max(0, least - len(newest))
     missing = max(0, least - len(stay))
-    is_starting = any(task.started is None for task in stay)
-    return Plan(missing, 0 if is_starting else needed - missing, tuple(stop))
+    is_waiting = going < len(newest) or any(task.started is None for task in stay)
+    return Plan(missing, 0 if is_waiting else needed - missing, tuple(stop))

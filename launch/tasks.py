@@ -10,7 +10,7 @@ SHORTAGE = "Capacity is unavailable at this time"  # re:Post, "Fargate RunTask: 
 INTERRUPTED = ("SpotInterruption", "TerminationNotice")  # stopCode of Spot, and its older name
 # What StopTask tells, and what stoppedReason says from then on.
 GAVE_UP = "the starter found no Spot capacity in time"
-SURPLUS = "fewer workers are to stay now (MIN_WORKERS)"
+SURPLUS = "more workers stay than MIN_WORKERS"
 REPLACED = "a worker of the newer task definition stays in its place"
 STAY = {"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}  # the variable of a worker that never ends by itself
 SPOT_SECONDS = 300  # a shortage of Spot that lasts so long is answered with on-demand capacity

@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from types import SimpleNamespace
 
-MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+STATUS = Path("/proc/self/status")
 
 
 def load_handler():
@@ -48,13 +48,20 @@ def describe(error):
     return {"error": body, "trace": "".join(traceback.format_exception(error))}
 
 
+def most_memory():
+    """Return the bytes of memory this process took at most; ru_maxrss of a child on Linux includes its parent's."""
+    if STATUS.exists():
+        return int(STATUS.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def answer_to(handler, request):
     """Run the handler; return what it returned or raised, and the most memory this process ever took."""
     try:
         answer = {"body": json.loads(json.dumps(handler(request["event"], context_of(request))))}
     except Exception as error:  # noqa: BLE001 as Lambda does; SystemExit ends the process
         answer = describe(error)
-    return {**answer, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MEMORY_UNIT}
+    return {**answer, "memory": most_memory()}
 
 
 def main(requests, answers):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mirror.errors import HANDED_BACK, LOST_RECEIPT_CODES, GaveUp, Interrupted, describe
+from mirror.errors import HANDED_BACK, LOST_RECEIPT_CODES, GaveUp, Interrupted, Postponed, describe
 from mirror.limits import MAX_SQS_VISIBILITY, SQS_BATCH
 from mirror.log_lines import quoted
 from mirror.messages import Content, handed_back_body, read_body
@@ -110,6 +110,8 @@ class Deliveries:
         pause = self.settings.retry_base_seconds * 4**delivery.tries
         if isinstance(error, GaveUp):
             delivery.gave_up = True
+        if isinstance(error, Postponed):
+            pause = int(min(pause, error.seconds))
         if not isinstance(error, Interrupted):
             delivery.postpone = max(delivery.postpone, pause)
 

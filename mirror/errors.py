@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -97,7 +99,11 @@ class GaveUp(Exception):
 
 
 class Postponed(Exception):
-    """Not here or not now, it says why: the message is handed back, to come again in a while."""
+    """Not here or not now, it says why: the message is handed back, to come again in a while, `seconds` at most."""
+
+    def __init__(self, why: str, seconds: float = math.inf) -> None:
+        super().__init__(why)
+        self.seconds = seconds
 
 
 class Unfinished(Exception):

@@ -37,6 +37,10 @@ KEYS = 16  # at a time
 # enough for those under way; what takes longer is a copy without an answer, which nobody waits for. A hand-back sends
 # some dozens of messages, four at a time.
 OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_hasty=True)  # each second costs
+# After something was handed back a worker is needed, and is started when the invocation ends: before that message comes
+# back, or many of them would be handed back again and again (FOR_WORKER_SECONDS of mirror/sync.py).
+RECEIVE_ON_SECONDS = 3
+LOOK_SECONDS = 0.25
 QUIET_SECONDS = 1  # then, for calls that were left behind to end
 IDLE_SECONDS = 5  # from then on a connection may be dead without our having been told
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
@@ -63,7 +67,6 @@ class Process:
 
 
 kept: list[Process] = []  # one at most
-unanswered: list[str] = []  # threads that are still in a call
 
 
 def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
@@ -74,7 +77,6 @@ def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
     """
     settings = settings_from(environment)
     configure_logging(settings.log_level)
-    unanswered.clear()
     counts = dict.fromkeys(SUMMED_UP, 0) | {"status": 1}
     pool = ThreadPoolExecutor(settings.calls_at_once, thread_name_prefix=CALL)
     try:
@@ -85,18 +87,19 @@ def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
         log.error("cannot start: %s", error)
     except Exception:
         log.exception("the function stops copying because of a mistake in it")
-    unanswered.extend(left_in(pool))
-    return counts | {"unanswered": len(unanswered)}
+    end_threads(pool)
+    return counts | {"unanswered": len(calling())}
 
 
 def end_process_if_unanswered() -> None:
-    """To be called last in an invocation, when its report is written. Lambda makes a new process for the next one.
+    """To be called last in an invocation, however it ends, when its report is written. Lambda makes a new process for
+    the next one.
 
     A thread that waits for S3 cannot be ended by itself. Frozen and thawed it might send its write again, or only now,
     long after COPY_TIMEOUT, when the message was worked on by another.
     """
-    if unanswered:
-        log.error("%d calls got no answer, ending the process", len(unanswered))
+    if left := calling():
+        log.error("%d calls got no answer, ending the process", len(left))
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
@@ -163,13 +166,22 @@ async def work(process: Process, deadline: float) -> dict[str, int]:
     process.wake()
     worker = Worker(process.settings, process.buckets, process.queue, bounds=OF_FUNCTION)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
+    ending = asyncio.create_task(end_when_a_worker_is_needed(worker))
     try:
         status = await worker.run()
     finally:
         timer.cancel()
+        ending.cancel()
         await end_tasks()
         process.rests_since = time.time()
     return dict(worker.counts()) | {"status": status}
+
+
+async def end_when_a_worker_is_needed(worker: Worker) -> None:
+    while not worker.deliveries.handed_back:
+        await asyncio.sleep(LOOK_SECONDS)
+    await asyncio.sleep(RECEIVE_ON_SECONDS)
+    worker.is_enough = True
 
 
 async def end_tasks() -> None:
@@ -180,13 +192,12 @@ async def end_tasks() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def left_in(pool: ThreadPoolExecutor) -> list[str]:
-    """Ends the threads of a pool; the names of those that are in a call which does not end soon."""
+def end_threads(pool: ThreadPoolExecutor) -> None:
+    """But for those that are in a call which does not end soon."""
     pool.shutdown(wait=False, cancel_futures=True)
     end = time.monotonic() + QUIET_SECONDS
     for thread in calling():
         thread.join(max(0.0, end - time.monotonic()))
-    return [thread.name for thread in calling()]
 
 
 def calling() -> list[threading.Thread]:

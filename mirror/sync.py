@@ -38,6 +38,7 @@ from mirror.s3 import copy_object, delete_object, head_destination, head_source,
 log = logging.getLogger("worker")
 
 LONG_COPY_SIZE = 64 * MIB  # a copy of more lasts seconds
+FOR_WORKER_SECONDS = 5  # what the function leaves to a worker comes back so soon, before that has ended again
 STUCK_TRIES = 20  # a write may be refused as changed so often although nothing changes
 BUSY_BASES = 10  # "503 Slow Down" without any progress is sat out for so long, in units of RETRY_BASE_SECONDS
 BUSY_PAUSES = (1 / 150, 0.15)  # first and longest, in the same units: 0.2 s and 4.5 s
@@ -180,7 +181,7 @@ async def make_equal(buckets: Buckets, sync: KeySync, source: Source | None, exi
     if source.archived:
         raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
     if source.size > (buckets.settings.largest or source.size):
-        raise Postponed("larger than what is copied here")
+        raise Postponed("larger than what is copied here", FOR_WORKER_SECONDS)
     if source.size > LONG_COPY_SIZE and not sync.host.step_aside(sync):
         raise Postponed("too many long copies at once")
     await write(buckets, sync, source, existing)

@@ -62,6 +62,7 @@ class Worker:
         self.jobs = Jobs(settings, buckets, self.deliveries, now)
         self.stopping = asyncio.Event()
         self.stopped_at = 0.0
+        self.is_enough = False  # nothing more is received, what is held is finished
         self.is_over_limit = False
         self.exit_status = 0
 
@@ -92,7 +93,7 @@ class Worker:
         patience = self.settings.empty_polls_before_exit or math.inf
         while empty_polls < patience and failures < RECEIVE_FAILURES_BEFORE_EXIT:
             await self.jobs.until_room()
-            if self.stopping.is_set():
+            if self.stopping.is_set() or self.is_enough:
                 return
             idle = not self.deliveries.held
             try:

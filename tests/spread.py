@@ -16,7 +16,13 @@ FAST = (
     "protocol/test_faults",
     "protocol/test_interleavings",
 )
-FAST += ("protocol/test_histories", "scripts/test_starter", "scripts/test_layout", "scripts/test_log_lines")
+FAST += (
+    "protocol/test_function",
+    "protocol/test_histories",
+    "scripts/test_starter",
+    "scripts/test_layout",
+    "scripts/test_log_lines",
+)
 ONE_OF_EACH = {"recorder": "moto", "tools": "v1"}
 
 # Tests that look at all containers and images, or make some, must not run at the same time.

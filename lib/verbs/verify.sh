@@ -152,6 +152,10 @@ run_rounds() {
   for round in put_round change_round remove_round; do
     [[ $VERIFY_BROKEN == true ]] || "$round"
   done
+  if [[ $VERIFY_BROKEN == false ]]; then
+    find_break_of_start_at_once >"$VERIFY_DIR/found"
+    note_found
+  fi
   read_worker_lines
   read_tasks
 }

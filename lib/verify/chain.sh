@@ -28,7 +28,7 @@ worker_wrote() { [[ -s $VERIFY_DIR/worker.lines ]]; }
 # --- no event -------------------------------------------------------------------------------------------------------
 
 find_break_of_event() {
-  local url configuration look
+  local url configuration rule found look
   look="aws s3api get-bucket-notification-configuration --bucket $SRC_BUCKET"
   url=$(ask_queue_url "$QUEUE_NAME")
   if [[ -z $url ]]; then
@@ -37,18 +37,67 @@ find_break_of_event() {
   fi
   configuration=$(find_notifications)
   if [[ $(our_notification "$configuration") == null ]]; then
-    broken "no event" "s3://$SRC_BUCKET has no notification $NOTIFICATION_ID to the queue: run ./deploy.sh" "$look"
-    return
+    rule=$(ask_event_rule)
+    if [[ -z $rule ]]; then
+      broken "no event" "s3://$SRC_BUCKET has no notification $NOTIFICATION_ID to the queue: run ./deploy.sh" "$look"
+      return
+    fi
+    found=$(find_break_of_rule "$configuration" "$rule")
+    [[ -z $found ]] || { printf '%s\n' "$found" && return; }
   fi
   if [[ $1 == true && -z $VERIFY_EVENT_AT ]] && ! worker_wrote; then
     broken "no event" "the objects are in s3://$SRC_BUCKET, and no message came to $QUEUE_NAME: after a first \
-deployment S3 takes up to five minutes; else look at the queue's policy and the notification's prefix" "$look"
+deployment S3 takes up to five minutes; else look at the queue's policy and the prefix of the notification or rule" "$look"
   fi
+}
+
+ask_event_targets() { aws_or_nothing events list-targets-by-rule --rule "$EVENT_RULE_NAME"; }
+
+# has_target TARGETS ARN
+has_target() { jq -e --arg arn "$2" 'any(.Targets[]?; .Arn == $arn)' <<<"${1:-null}" >/dev/null; }
+
+# find_break_of_rule CONFIGURATION RULE: events that go through EventBridge.
+find_break_of_rule() {
+  local targets policy look="aws events describe-rule --name $EVENT_RULE_NAME"
+  if ! has_switch "$1"; then
+    broken "no event" "s3://$SRC_BUCKET sends no events to EventBridge, it is switched off: run ./deploy.sh" \
+      "aws s3api get-bucket-notification-configuration --bucket $SRC_BUCKET"
+    return
+  fi
+  if [[ $(jq -r .State <<<"$2") != ENABLED ]]; then
+    broken "no event" "the rule $EVENT_RULE_NAME is $(jq -r .State <<<"$2"): run ./deploy.sh" "$look"
+    return
+  fi
+  targets=$(ask_event_targets)
+  if ! has_target "$targets" "$QUEUE_ARN"; then
+    broken "no event" "the rule $EVENT_RULE_NAME does not send to $QUEUE_NAME, its target is gone: run ./deploy.sh" \
+      "aws events list-targets-by-rule --rule $EVENT_RULE_NAME"
+    return
+  fi
+  policy=$(ask_queue_policy)
+  jq -e --arg sender "${EVENT_SENDERS[eventbridge]}" 'any(.Statement[]?; .Sid == $sender)' \
+    <<<"${policy:-null}" >/dev/null || broken "no event" \
+    "the policy of $QUEUE_NAME does not let the rule $EVENT_RULE_NAME send to it: run ./deploy.sh" \
+    "aws sqs get-queue-attributes --attribute-names Policy --queue-url $(ask_queue_url "$QUEUE_NAME")"
+}
+
+# The rule that sends the events starts the starter at once. Without that all goes on, but up to LAMBDA_POLL_RATE minutes
+# later, so it is told when the rounds are over.
+find_break_of_start_at_once() {
+  local rule targets statement
+  rule=$(ask_event_rule)
+  [[ -n $rule ]] || return 0
+  targets=$(ask_event_targets)
+  has_target "$targets" "$STARTER_ARN" || return 0 # deploy.sh says why
+  statement=$(permission_statement "$EVENT_RULE_NAME")
+  [[ -n $statement ]] || broken "no start at once" \
+    "the function $STARTER_NAME does not let the rule $EVENT_RULE_NAME run it, only the minute's rule does: run ./deploy.sh" \
+    "aws lambda get-policy --function-name $STARTER_NAME"
 }
 
 # --- no copy, of any key --------------------------------------------------------------------------------------------
 
-# What the workers wrote of outages since a quarter of an hour before the run, as read by outages_of().
+# What the workers wrote of outages (an outage that the starter meets is theirs as soon as one runs) since a quarter of an hour before the run, as read by outages_of().
 read_outages() {
   aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" \
     --start-time $(((VERIFY_BEGAN - 900) * 1000)) --filter-pattern '"outage"' \

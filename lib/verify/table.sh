@@ -3,10 +3,11 @@
 
 # --- one JSON text per part -----------------------------------------------------------------------------------------
 
-# The worker's synced lines of this run, as a JSON list {task, key, action, size, seconds, lag}; lag may be null.
+# The synced lines of this run, as a JSON list {task, by, key, action, size, seconds, lag}; lag may be null. The log
+# streams of a function have its version in their name.
 synced_lines() {
   jq -cs --arg fields "$(synced_fields)" 'map(.stream as $stream | .message | capture($fields)
-    | {task: ($stream | split("/")[-1]), key: (.key | fromjson), action, size: (.size | tonumber),
+    | {task: ($stream | split("/")[-1]), by: (if $stream | contains("[$LATEST]") then "starter" else "task" end), key: (.key | fromjson), action, size: (.size | tonumber),
        seconds: (.seconds | tonumber), lag: (.lag // null | if . then tonumber else . end)})' "$VERIFY_DIR/worker.lines"
 }
 
@@ -40,10 +41,10 @@ measured_times() {
     synced_lines
   } | jq -s --argjson event "$event" --argjson put_ended "$VERIFY_PUT_ENDED" \
     --argjson busy "$VERIFY_WAS_BUSY" '
-    . as [$source, $mirror, $tasks, $synced] | ($source | map(.at) | min) as $from
+    . as [$source, $mirror, $tasks, $synced] | ($source | map(.at) | min) as $from | $synced[0].by as $by
     | ([$tasks[] | select(.id == ($synced[0].task // ""))][0]) as $task
     | def since: if . and $from then (. - $from) * 10 | round / 10 else null end;
-    {event: $event, busy: $busy, created: ($task.created | since), pulled: ($task.pulled | since),
+    {event: $event, busy: $busy, by: $by, created: ($task.created | since), pulled: ($task.pulled | since),
      started: ($task.started | since), capacity: $task.capacity, first: ($mirror | map(.at) | min | since), last: ($mirror | map(.at) | max | since),
      clock: (if $from then $put_ended - ($source | map(.at) | max) | floor else null end)}'
 }
@@ -70,6 +71,18 @@ deployed_task() {
 \(.cpu) CPU units, \(.memory) MiB, \(.runtimePlatform.cpuArchitecture // "X86_64")"' "$VERIFY_DIR/definition"
 }
 
+# Prints what was chosen beyond the default, as NAME=VALUE with commas between them.
+deployed_options() {
+  local rule name value options=()
+  rule=$(find_event_rule)
+  [[ -z $rule ]] || options+=(EVENT_SOURCE=eventbridge)
+  for name in STARTER_COPIES STARTER_MAX_SIZE MIN_WORKERS; do
+    value=$(starter_setting "$name")
+    [[ -z $value ]] || options+=("$name=$value")
+  done
+  ((${#options[@]} == 0)) || printf 'options\t%s\n' "$(join ', ' "${options[@]}")"
+}
+
 # Prints NAME<tab>VERSION lines.
 versions() {
   local task
@@ -77,6 +90,7 @@ versions() {
   printf '%s\t%s\n' "project" "$(project_version)" "Region" "$REGION" "AWS CLI" "$(command aws --version 2>&1)" \
     "Bash" "$BASH_VERSION" "jq" "$(jq --version)" "task definition" "${task[0]}" "image" "${task[1]}" \
     "task" "${task[2]}" "function" "$(deployed_function)"
+  deployed_options
 }
 
 # --- rendering ------------------------------------------------------------------------------------------------------
@@ -94,24 +108,29 @@ JQ
 # Reads {results, synced, first: {source, mirror}}.
 print_objects() {
   jq -r "$(jq_table)"'
-    .synced as $synced | [["object", "checked", "seen", "bytes", "metadata", "event to copy"]]
+    .synced as $synced | .copying as $copying
+    | [["object", "checked", "seen", "bytes", "metadata", "event to copy"] + if $copying then ["by"] else [] end]
     + (.results | map(. as $one
       | [$synced[] | select(.key == $one.key)] as $lines
       | (if $one.name == "deleted" then [$lines[] | select(.action == "deleted")][0]
          else [$lines[] | select(.action == "copied")] | last end) as $line
       | [("`" + ($one.key | sub("^.*sync-verify-[^/]*/"; "") | if . == "" then "*" else . end) + "`"), .meaning,
          ({arrived: "yes", failed: "no", missing: "no"}[.state] // .state), .bytes, .metadata,
-         (if .state == "arrived" and .name != "removed" then $line.lag | seconds else "-" end)])) | table'
+         (if .state == "arrived" and .name != "removed" then $line.lag | seconds else "-" end)]
+        + if $copying then [$line.by // "-"] else [] end)) | table'
 }
 
 print_times() {
-  jq -r "$(jq_table)"'.times | [["from the first upload to", "", "measured by"],
+  jq -r "$(jq_table)"'.times | .by as $by
+    | def of_task: if $by == "starter" then "none: the starter copied" elif . and . < 0 then "ran already"
+        else seconds end;
+    [["from the first upload to", "", "measured by"],
     ["the first message in the queue",
       (if .event then "at most \(.event) s" elif .busy then "unknown: others were there before"
-        elif .created and .created >= 0 then "before the task" else "unknown" end), "looks at the queue, this clock"],
-    ["the task was asked for", (.created | if . and . < 0 then "ran already" else seconds end), "ECS, createdAt"],
-    ["its image was there", (.pulled | if . and . < 0 then "ran already" else seconds end), "ECS, pullStoppedAt"],
-    ["the worker was started", (.started | if . and . < 0 then "ran already" else seconds end), "ECS, startedAt"],
+        elif $by == "starter" then "before the first copy" elif .created and .created >= 0 then "before the task" else "unknown" end), "looks at the queue, this clock"],
+    ["the task was asked for", (.created | of_task), "ECS, createdAt"],
+    ["its image was there", (.pulled | of_task), "ECS, pullStoppedAt"],
+    ["the worker was started", (.started | of_task), "ECS, startedAt"],
     ["the first copy", (.first | seconds), "S3, LastModified, whole seconds"],
     ["the last copy of the first round", (.last | seconds), "S3, LastModified, whole seconds"],
     ["(this clock is ahead of that of S3 by)", (.clock | seconds), "end of the uploads, LastModified"]] | table'
@@ -135,7 +154,8 @@ print_answers() {
 
 # gather_result: all parts as one JSON text.
 gather_result() {
-  local encoding=""
+  local encoding="" copying
+  copying=$(starter_setting STARTER_COPIES)
   [[ ! -s $VERIFY_DIR/in_mirror.encoded.json ]] \
     || encoding=$(jq -r '.ContentEncoding // ""' "$VERIFY_DIR/in_mirror.encoded.json")
   {
@@ -144,9 +164,9 @@ gather_result() {
     measured_times
     jq -s . "$VERIFY_DIR/breaks"
     versions | jq -Rn '[inputs | split("\t")]'
-  } | jq -s --arg encoding "$encoding" --arg mirror "$DST_BUCKET" --arg source "$SRC_BUCKET" \
+  } | jq -s --arg encoding "$encoding" --argjson copying "${copying:-false}" --arg mirror "$DST_BUCKET" --arg source "$SRC_BUCKET" \
     '{results: .[0], synced: .[1], times: .[2], breaks: .[3], versions: .[4], encoding: $encoding, mirror: $mirror,
-      source: $source}'
+      source: $source, copying: $copying}'
 }
 
 # Reads what gather_result printed: all is well if every object was seen and nothing differs.

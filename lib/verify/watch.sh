@@ -37,11 +37,16 @@ source_identity() {
     "$VERIFY_DIR/in_source.list"
 }
 
-# The worker's lines on objects of this run, as JSON lines {stream, message}. The name of the folder is in no other.
+# The lines on objects of this run, of the worker or of the starter if it copies, as JSON lines {stream, message} by
+# time. The name of the folder is in no other.
 read_worker_lines() {
-  aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" \
-    --start-time $(((VERIFY_BEGAN - 900) * 1000)) --filter-pattern "\"$VERIFY_NAME\"" \
-    | jq -c '.events[]? | {stream: .logStreamName, message: (.message | rtrimstr("\n"))}' >"$VERIFY_DIR/worker.lines"
+  local group groups
+  groups=$(log_groups keys)
+  for group in $groups; do
+    aws_or_nothing logs filter-log-events --log-group-name "$group" \
+      --start-time $(((VERIFY_BEGAN - 900) * 1000)) --filter-pattern "\"$VERIFY_NAME\""
+  done | jq -cs '[.[].events[]?] | sort_by(.timestamp)[]
+    | {stream: .logStreamName, message: (.message | rtrimstr("\n"))}' >"$VERIFY_DIR/worker.lines"
 }
 
 # Failures that count, one JSON object per key: the last try, or the second and later ones. A first one may be a role
@@ -186,14 +191,20 @@ await_all() {
 
 # look_for_break IS_OVER: ends the round if the chain cannot work. Keys that failed for good are not waited for.
 look_for_break() {
-  local link why command
   read_worker_lines
   note_failures
   count_states
   ((MISSING)) || return 0
   find_broken_link "$1" >"$VERIFY_DIR/found"
   [[ -s $VERIFY_DIR/found ]] || return 0
-  IFS=$'\t' read -r link why command <"$VERIFY_DIR/found"
   VERIFY_BROKEN=true
+  note_found
+}
+
+# Notes the broken link that was found, if one was.
+note_found() {
+  local link why command
+  [[ -s $VERIFY_DIR/found ]] || return 0
+  IFS=$'\t' read -r link why command <"$VERIFY_DIR/found"
   note_break "$link" "$why" "$command"
 }

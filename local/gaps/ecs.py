@@ -17,6 +17,16 @@ PORT = os.environ.get("GATEWAY_PORT", "4566")
 ECR_HOST = re.compile(r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/")
 
 
+@replaces(ecs, "_resolve_td_key")
+def resolve_task_definition(original, reference):
+    """A family means its newest active revision (ECS API Reference, DescribeTaskDefinition)."""
+    family = reference.rpartition("/")[2]
+    if ":" in family:
+        return original(reference)
+    revisions = [d["revision"] for d in ecs._task_defs.values() if (d["family"], d["status"]) == (family, "ACTIVE")]
+    return f"{family}:{max(revisions)}" if revisions else family
+
+
 @replaces(ecs, "_start_task_worker")
 def start_task(original, task, definition, overrides, engine):
     """Start on the host's network, where ministack is 127.0.0.1, the image coming from ministack's own registry."""

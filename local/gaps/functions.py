@@ -151,7 +151,8 @@ class Environment:
         return json.loads(line)
 
     def freeze(self):
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(self.process.pid, signal.SIGSTOP)
 
     def thaw(self):
         with contextlib.suppress(ProcessLookupError):  # it has ended
@@ -173,15 +174,20 @@ class Environment:
 
 
 def take(function):
-    """Return an environment of this revision of the function that waits, or a new one."""
-    with lock:
-        waiting = idle.get(function["config"]["FunctionName"], [])
-        if waiting:
-            return waiting.pop()
+    """Return an environment of this revision of the function that waits and lives, or a new one."""
+    while environment := pop_idle(function["config"]["FunctionName"]):
+        if environment.config["RevisionId"] == function["config"]["RevisionId"] and environment.process.poll() is None:
+            return environment
+        environment.end()
     environment = Environment(function)
     with lock:
         every.add(environment)
     return environment
+
+
+def pop_idle(name):
+    with lock:
+        return idle[name].pop() if idle.get(name) else None
 
 
 def give_back(environment):

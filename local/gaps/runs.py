@@ -41,7 +41,10 @@ def run(_original, function, config, event, request_id, _started):
     error = explain(environment, request, answer)
     environment.log(f"END RequestId: {request_id}")
     environment.log(report(config, request_id, milliseconds, {**started, **answer}))
-    (give_back if "ended" not in answer and answer is not started else type(environment).end)(environment)
+    if "ended" in answer or answer is started:
+        environment.end()
+    else:
+        give_back(environment)
     measure(config["FunctionName"], Invocations=1, Errors=int(bool(error)), Duration=milliseconds)
     log = "\n".join(environment.lines)
     return {"body": error, "error": True, "log": log} if error else {"body": answer["body"], "log": log}

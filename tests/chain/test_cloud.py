@@ -234,6 +234,10 @@ def run_task(cloud, what, **container):
     return ecs, task, role, lines
 
 
+def family_of(ecs, task):
+    return describe(ecs, task)["taskDefinitionArn"].rpartition("/")[2].partition(":")[0]
+
+
 def describe(ecs, task):
     return ecs.describe_tasks(cluster=task.split("/")[1], tasks=[task])["tasks"][0]
 
@@ -289,6 +293,67 @@ def test_stop_task_answers_at_once_then_terminates_and_kills_after_the_stop_time
     end = stopped(ecs, task)
     assert (end["stopCode"], end["stoppedReason"]) == ("UserInitiated", "enough")
     assert end["containers"][0]["exitCode"] == exit_code
+
+
+def test_overrides_reach_the_task_and_are_described(cloud):
+    ecs, task, _, _ = run_task(cloud, "fail")
+    override = {"name": "worker", "environment": [{"name": "WHAT", "value": "obey"}], "command": ["other"]}
+    start = {"cluster": task.split("/")[1], "taskDefinition": family_of(ecs, task)}
+    second = ecs.run_task(**start, overrides={"containerOverrides": [override]})["tasks"][0]
+    log = {"logGroupName": start["cluster"], "logStreamName": f"p/worker/{second['taskArn'].rpartition('/')[2]}"}
+    logs = client(cloud, "logs")
+    wait_for(lambda: describe(ecs, second["taskArn"])["lastStatus"] == "RUNNING")
+    wait_for(lambda: "ready" in [event["message"] for event in logs.get_log_events(**log)["events"]])
+    assert f"region {REGION} other" in [event["message"] for event in logs.get_log_events(**log)["events"]]
+    found = describe(ecs, second["taskArn"])
+    assert found["overrides"]["containerOverrides"] == [override]
+    assert found["taskDefinitionArn"].endswith(f":task-definition/{start['taskDefinition']}:1")
+    ecs.stop_task(cluster=start["cluster"], task=second["taskArn"])
+    assert stopped(ecs, second["taskArn"])["containers"][0]["exitCode"] == 7
+
+
+def test_a_family_is_its_newest_active_revision(cloud):
+    ecs, task, _, _ = run_task(cloud, "fail")
+    family, container = family_of(ecs, task), {"name": "worker", "image": "none", "memory": 128}
+
+    def newest():
+        return ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]["revision"]
+
+    ecs.register_task_definition(family=family, containerDefinitions=[container])
+    assert newest() == 2
+    ecs.deregister_task_definition(taskDefinition=f"{family}:2")
+    assert newest() == 1
+    ecs.deregister_task_definition(taskDefinition=f"{family}:1")
+    assert error_of(newest)[1] == "ClientException"
+
+
+def test_describing_a_task_definition_is_granted_for_all_of_them(cloud):
+    ecs, task, _, _ = run_task(cloud, "fail")
+    definition = {"taskDefinition": family_of(ecs, task)}
+    as_role(cloud, ("ecs:DescribeTaskDefinition", "*"), service="ecs").describe_task_definition(**definition)
+    for grants in ([], [("ecs:DescribeTaskDefinition", describe(ecs, task)["taskDefinitionArn"])]):
+        denied = as_role(cloud, *grants, service="ecs")
+        assert error_of(denied.describe_task_definition, **definition)[1] == "AccessDeniedException"
+
+
+def test_a_task_takes_as_long_to_start_as_asked_for_and_delays_nothing(start_cloud, tmp_path):
+    worker = tmp_path / "worker.py"
+    worker.write_text(STAND_IN)
+    cloud = start_cloud(AUTH="true", LOCAL_WORKER=str(worker), LOCAL_TASK_SECONDS="4")
+    began = time.monotonic()
+    ecs, task, _, _ = run_task(cloud, "obey")
+    _, other, _, _ = run_task(cloud, "obey")
+    assert describe(ecs, task)["lastStatus"] == "PROVISIONING"
+    assert time.monotonic() - began < 1.5
+    wait_for(lambda: describe(ecs, task)["lastStatus"] == "PENDING")
+    assert 1.5 < time.monotonic() - began < 3.5
+    ecs.stop_task(cluster=other.split("/")[1], task=other)
+    wait_for(lambda: describe(ecs, task)["lastStatus"] == "RUNNING")
+    assert 4 < time.monotonic() - began < 6
+    end = stopped(ecs, other)
+    assert end["stopCode"] == "UserInitiated"
+    assert "exitCode" not in end["containers"][0]
+    assert "startedAt" not in end
 
 
 def docker(*arguments):

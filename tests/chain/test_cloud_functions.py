@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import signal
 import time
 import uuid
 import zipfile
@@ -129,6 +131,19 @@ def test_a_process_stays_until_code_or_configuration_changes(functions, name):
     assert invoke(functions, name, "")["runs"] == 6
 
 
+def test_another_role_means_another_process(cloud, functions, name):
+    first = invoke(functions, name, "environment")
+    functions.update_function_configuration(FunctionName=name, Role=make_role(cloud, "lambda.amazonaws.com"))
+    assert invoke(functions, name, "environment")["AWS_ACCESS_KEY_ID"] != first["AWS_ACCESS_KEY_ID"]
+
+
+def test_a_process_that_ends_between_two_runs_is_replaced(functions, name):
+    first = invoke(functions, name, "")["pid"]
+    os.kill(first, signal.SIGKILL)
+    time.sleep(0.5)
+    assert invoke(functions, name, "")["pid"] != first
+
+
 def test_an_update_leaves_a_run_alone_that_is_under_way(functions, name):
     functions.invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps({"what": "sleep", "seconds": 2}))
     time.sleep(1)
@@ -194,7 +209,9 @@ def test_all_that_is_printed_is_in_the_log_between_start_and_end(cloud, function
     assert sorted(" ".join(log[2:-5]).split()) == sorted(" ".join(f"{n} {i}" for n in "ab" for i in range(20)).split())
     assert log[-5:-2] == ["to the descriptor", "to stderr", "without an end"]
     assert log[-2].startswith("END RequestId: ")
-    assert "Init Duration: " in log[-1] and "Max Memory Used: " in log[-1]
+    assert "Init Duration: " in log[-1]
+    memory = int(re.search(r"Max Memory Used: (\d+) MB", log[-1])[1])
+    assert 5 < memory < 60  # of Python with next to nothing, not of the cloud
 
 
 def test_between_two_runs_a_process_is_frozen(cloud, functions, name):
@@ -282,10 +299,10 @@ def test_what_has_waited_for_a_minute_is_dropped_one_event_or_most_of_20_000(clo
     for _ in range(2000):
         events.put_events(Entries=[entry] * 10)
     wait_for(lambda: dropped(cloud, blocked), 70)
-    assert 59 < time.monotonic() - began < 65
+    assert time.monotonic() - began > 59
     assert metric(cloud, "AWS/Lambda", "Throttles", FunctionName=blocked) == 6  # after 0, 1, 3, 7, 15 and 31 s
     assert runs(cloud, blocked) == 0
-    wait_for(lambda: runs(cloud, name) + dropped(cloud, name) == 20_000, 60)
+    wait_for(lambda: runs(cloud, name) + dropped(cloud, name) == 20_000, 90)
     assert 1 < runs(cloud, name) < 2000
     assert metric(cloud, "AWS/Lambda", "Errors", FunctionName=name) == 0
 

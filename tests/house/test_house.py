@@ -15,7 +15,7 @@ MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 40
 PRODUCT = [
     *(ROOT / name for name in ("worker.py", "starter.py", "local/jq")),
-    *sorted(path for folder in ("launch", "mirror", "local") for path in (ROOT / folder).rglob("*.py")),
+    *sorted(path for folder in ("launch", "lib", "mirror", "local") for path in (ROOT / folder).rglob("*.py")),
 ]
 
 

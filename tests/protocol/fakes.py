@@ -12,22 +12,23 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from mirror.first_responder import settings_from
 from mirror.limits import MIN_PART_SIZE
 from mirror.objects import PROVENANCE, source_from_head
 from mirror.settings import load_settings
 
 SMALL, LARGE = 1, 2 * MIN_PART_SIZE  # bytes; a large object is copied in two parts
-SETTINGS = load_settings(
-    {
-        "REGION": "us-east-1",
-        "SRC_BUCKET": "source",
-        "DST_BUCKET": "mirror--use1-az4--x-s3",
-        "QUEUE_URL": "https://queue",
-        "PREFIX_FILTER": "data/",
-        "MULTIPART_THRESHOLD": str(MIN_PART_SIZE),
-        "PART_SIZE": str(MIN_PART_SIZE),
-    }
-)
+ENVIRONMENT = {
+    "REGION": "us-east-1",
+    "SRC_BUCKET": "source",
+    "DST_BUCKET": "mirror--use1-az4--x-s3",
+    "QUEUE_URL": "https://queue",
+    "PREFIX_FILTER": "data/",
+    "MULTIPART_THRESHOLD": str(MIN_PART_SIZE),
+    "PART_SIZE": str(MIN_PART_SIZE),
+}
+SETTINGS = load_settings(ENVIRONMENT)
+FUNCTION_SETTINGS = settings_from(ENVIRONMENT)  # of the function: LARGE is too large for it
 
 # What changes something, so that S3 may go on with it after its client died.
 WRITES = {

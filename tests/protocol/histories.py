@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
 from fakes import (
@@ -35,7 +35,7 @@ from mirror.buckets import Buckets
 from mirror.errors import error_code
 from mirror.jobs import Job
 from mirror.limits import MAX_SQS_VISIBILITY
-from mirror.messages import hint_body
+from mirror.messages import events_of, hint_body
 from mirror.queue import Queue as WorkersQueue
 from mirror.worker import Worker
 
@@ -57,7 +57,7 @@ class Ghost(NamedTuple):
     key: str
     running: Running
     ends: float
-    owner: Process
+    owner: Any  # with alive and busy
 
 
 # --- SQS --------------------------------------------------------------------------------------------------------------
@@ -68,13 +68,34 @@ class Queued:
     body: str
     visible_at: float
     receives: int = 0
+    deserved: int = 0  # receives that are used up because a process died
     handle: str = ""
     received_at: float = 0.0
 
     def named(self) -> set[str]:
-        if not self.body.startswith("{"):
-            return set()
-        return {unquote_plus(record["s3"]["object"]["key"]) for record in json.loads(self.body)["Records"]}
+        return {event.key for event in events_of(json.loads(self.body))} if self.body.startswith("{") else set()
+
+
+def record_event(key: str, is_deleted: bool) -> dict[str, Any]:
+    """As S3 itself sends it."""
+    record = {
+        "eventSource": "aws:s3",
+        "eventName": "ObjectRemoved:Delete" if is_deleted else "ObjectCreated:Put",
+        "s3": {"bucket": {"name": SETTINGS.src_bucket}, "object": {"key": quote_plus(key)}},
+    }
+    return {"Records": [record]}
+
+
+def bridge_event(key: str, is_deleted: bool) -> dict[str, Any]:
+    """As EventBridge sends it."""
+    return {
+        "source": "aws.s3",
+        "detail-type": "Object Deleted" if is_deleted else "Object Created",
+        "detail": {"bucket": {"name": SETTINGS.src_bucket}, "object": {"key": key}},
+    }
+
+
+EVENT_FORMS = (record_event, bridge_event)
 
 
 @dataclass
@@ -212,6 +233,7 @@ class Process:
 
     def die(self) -> None:
         self.alive = False
+        self.world.note_deserved()
         self.world.note_unprotected()
 
     def stop(self) -> None:
@@ -362,13 +384,9 @@ class World:
             self.versions[key] = found._replace(second=int(self.clock), label=f"label{self.changes}")
         else:
             del self.versions[key]
-        event = {
-            "eventSource": "aws:s3",
-            "eventName": "ObjectRemoved:Delete" if name == "delete" else "ObjectCreated:Put",
-            "s3": {"bucket": {"name": SETTINGS.src_bucket}, "object": {"key": key}},
-        }
+        body = EVENT_FORMS[self.changes % 2](key, name == "delete")
         for _ in range(copies):
-            self.queue.send_message(json.dumps({"Records": [event]}), delay)
+            self.queue.send_message(json.dumps(body), delay)
 
     # Destination
 
@@ -443,6 +461,11 @@ class World:
             if message.handle:
                 message.visible_at = min(message.visible_at, self.clock)
         self.note_unprotected()
+
+    def note_deserved(self) -> None:
+        """A process dies: what is in flight is not received for nothing."""
+        for message in self.queue.messages:
+            message.deserved += message.visible_at > self.clock and message.receives > message.deserved
 
     def note_unprotected(self) -> None:
         """Keys with a call under way that no sync waits for, and no message that is invisible until it has ended."""

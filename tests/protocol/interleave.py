@@ -1,5 +1,7 @@
 """Every interleaving of the real sync_key() with itself, source changes, crashes, stops and lost answers.
 
+Each of the syncs is a worker's or the function's, which copies small objects only.
+
 All that sync_key() knows of the world are the answers of S3. So a running sync is known by the list of answers it got:
 `Syncs` runs the real code from its start with the answers that are known, up to the first call that is still to be
 answered. Therefore a state of the whole world is a plain value (`State`), no thread is needed, and each state is
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 from fakes import (
+    FUNCTION_SETTINGS,
     LARGE,
     SETTINGS,
     SMALL,
@@ -25,6 +28,7 @@ from fakes import (
     Client,
     Copy,
     Failure,
+    OpenUpload,
     Running,
     SlotsForAll,
     Source,
@@ -38,7 +42,7 @@ from fakes import (
 )
 
 from mirror.buckets import NOTHING, Buckets, LeftOut
-from mirror.errors import Changed, Interrupted, Unfinished, describe
+from mirror.errors import Changed, Interrupted, Postponed, Unfinished, describe
 from mirror.key_sync import Alone, Interruption, KeySync
 from mirror.parts import Upload
 from mirror.sync import sync_key
@@ -47,6 +51,8 @@ WAITED_FOR = {"copy_object", "delete_object", "complete_multipart_upload"}  # th
 LOSABLE = WAITED_FOR | {"upload_part_copy"}
 TIMEOUT = "timeout"
 INTERRUPT = "interrupt"
+HANDED_BACK = ("interrupted", "too large")  # ends of a sync whose messages are sent anew
+OF_FUNCTION = {"crashes": "kills", "stops": "deadlines"}  # what workers and the function have each of their own
 LEFT_OVER = "left over"  # a message joins that an earlier worker may have left an upload with
 
 
@@ -66,7 +72,13 @@ class Case(NamedTuple):
     same_second: bool = False  # all changes have the same LastModified
     opaque: bool = False  # metadata that cannot be sent back: copied by S3, without provenance
     unconditional: bool = False  # the directory bucket refuses conditional writes
+    functions: int = 0  # invocations of the function that copies, one after the other; the workers are beside it
+    kills: int = 0  # of the function, at any step
+    deadlines: int = 0  # at which it hands back, at any step
+    begun: bool = False  # a stopped worker has handed on an upload with one part, of what was there before
     early: bool = False  # planted fault: a message comes back while a call of its sync is still under way
+    frozen: frozenset[str] = frozenset()  # planted fault: such a call of the function is sent after its hand-back
+    forgetful: bool = False  # planted fault: what the function hands back is without its upload
     kept: str = "newest"  # until the sync has ended, of the messages that an earlier look covers; planted: another
 
 
@@ -117,6 +129,9 @@ class State(NamedTuple):
     stops: int = 0
     duplicates: int = 0
     joins: int = 0
+    functions: int = 0
+    kills: int = 0
+    deadlines: int = 0
 
 
 class Step(NamedTuple):
@@ -134,11 +149,11 @@ Versions = tuple[Version | None, ...]  # newest first, None is a delete marker
 def changed(versions: Versions, change: str, new: Version, versioned: bool) -> Versions:
     older = versions if versioned else ()
     match change:
-        case "put":
+        case "put" | "put-large":
             return (new, *older)
         case "touch":
             assert versions[0]
-            return (new._replace(content=versions[0].content), *older)
+            return (new._replace(content=versions[0].content, size=versions[0].size), *older)
         case "delete":
             return (None, *older) if versioned else ()
         case "delete-oldest-version":
@@ -158,7 +173,8 @@ def source_after(case: Case, changes: int) -> Version | None:
         second = 0 if case.same_second else number
         label = (content or f"label{number}") if name == "touch" else "label"
         version_id = f"v{number}" if case.versioned else ""
-        new = Version(content, case.size, second, version_id, label, case.opaque)
+        size = LARGE if name == "put-large" else case.size
+        new = Version(content, size, second, version_id, label, case.opaque)
         versions = changed(versions, name, new, case.versioned)
     return versions[0] if versions else None
 
@@ -228,11 +244,12 @@ class Position(NamedTuple):
     message: Message
     answers: tuple[Any, ...]
     call: Call | None
-    end: str  # "", "done", "interrupted" or the error
+    end: str  # "", "done", "interrupted", "too large" or the error
     upload: Upload | None
     unsettled: bool
     looks: int  # at the source that have begun, each of which opens an attempt
     overtaken: int  # the latest of them that was acted on before the source changed
+    of_function: bool
 
 
 class Syncs:
@@ -243,24 +260,27 @@ class Syncs:
         self.positions: list[Position] = []
         self.numbers: dict[Any, int] = {}
 
-    def start(self, message: Message) -> int:
-        return self.number(message, ())
+    def start(self, message: Message, of_function: bool) -> int:
+        return self.number(message, (), of_function)
 
     def answered(self, position: int, answer: Any) -> int:
         key = (position, answer)
         if key not in self.numbers:
             known = self.positions[position]
-            self.numbers[key] = self.number(known.message, (*known.answers, answer))
+            self.numbers[key] = self.number(known.message, (*known.answers, answer), known.of_function)
         return self.numbers[key]
 
-    def number(self, message: Message, answers: tuple[Any, ...]) -> int:
-        key = (message, answers)
+    def number(self, message: Message, answers: tuple[Any, ...], of_function: bool) -> int:
+        key = (message, answers, of_function)
         if key not in self.numbers:
-            self.positions.append(self.run(message, answers))
+            self.positions.append(self.run(message, answers, of_function))
             self.numbers[key] = len(self.positions) - 1
         return self.numbers[key]
 
-    def run(self, message: Message, answers: tuple[Any, ...]) -> Position:
+    def calls_of_function(self) -> set[str]:
+        return {position.call.operation for position in self.positions if position.call and position.of_function}
+
+    def run(self, message: Message, answers: tuple[Any, ...], of_function: bool) -> Position:
         sync = KeySync(
             "data/key",
             destination_first=message.destination_first,
@@ -270,7 +290,8 @@ class Syncs:
         )
         answering = Answers(sync, answers)
         client, parts = Client(answering.answer), SlotsForAll()
-        buckets = Buckets(SETTINGS, client, parts, lambda: 0.0, self.refused)
+        settings = FUNCTION_SETTINGS if of_function else SETTINGS
+        buckets = Buckets(settings, client, parts, lambda: 0.0, self.refused)
         call, end = None, "done"
         try:
             run(sync_key(buckets, sync))
@@ -278,12 +299,13 @@ class Syncs:
             call, end = unanswered.call, ""
         except Interrupted:
             end = "interrupted"
+        except Postponed:
+            end = "too large"
         except (ClientError, BotoCoreError, Changed, Unfinished) as error:
             end = describe(error)
         unsettled = sync.unsettled_until > 0
-        return Position(
-            message, answers, call, end, sync.upload, unsettled, answering.looks, answering.latest_overtaken
-        )
+        looks, overtaken = answering.looks, answering.latest_overtaken
+        return Position(message, answers, call, end, sync.upload, unsettled, looks, overtaken, of_function)
 
 
 # --- The search -------------------------------------------------------------------------------------------------------
@@ -311,19 +333,24 @@ class Search:
 
     def start(self) -> State:
         case = self.case
-        synced = source_after(case, 0)
+        synced = source_after(case, -1 if case.begun else 0)
         copy = None
         if synced:
             parts = 2 if synced.size == LARGE else 1
             provenance = "" if case.opaque else identity(synced)
             copy = Copy('"d0"', (synced.content,) * parts, synced.label, provenance, 0)
+        uploads, messages = begun(case) if case.begun else ((), ())
         return State(
-            store=Store(copy),
+            store=Store(copy, uploads, len(uploads)),
+            queue=messages,
             crashes=case.crashes,
             losses=case.losses,
             stops=case.stops,
             duplicates=case.duplicates,
             joins=case.joins,
+            functions=case.functions,
+            kills=case.kills,
+            deadlines=case.deadlines,
         )
 
     # What can happen next
@@ -338,9 +365,9 @@ class Search:
             change = self.case.changes[state.changes]
             queue = ordered([*state.queue, LOOK if change.startswith("delete") else CREATED])
             yield Step(("source:", change), state._replace(changes=state.changes + 1, queue=queue))
-        if len(state.syncs) < self.case.workers:
+        for of_function in self.free(state):
             for message in set(state.queue):
-                yield from self.deliver(state, message)
+                yield from self.deliver(state, message, of_function)
         for sync in set(state.syncs):
             yield from self.go_on(state, sync)
             if state.joins:
@@ -348,19 +375,36 @@ class Search:
         for parked in set(state.parked):
             yield from self.land(state, parked)
 
-    def deliver(self, state: State, message: Message) -> Iterator[Step]:
-        left = state._replace(queue=replaced(state.queue, message))
-        yield self.begin(left, [message], ("starts with", message))
+    def is_of_function(self, sync: Sync) -> bool:
+        return self.syncs.positions[sync.position].of_function
+
+    def free(self, state: State) -> list[bool]:
+        """Who may receive a message: True is the function, of which there is one at a time, False a worker."""
+        functions = sum(map(self.is_of_function, state.syncs))
+        workers = len(state.syncs) - functions
+        return [False] * (workers < self.case.workers) + [True] * (state.functions > 0 and not functions)
+
+    def deliver(self, state: State, message: Message, of_function: bool) -> Iterator[Step]:
+        left = state._replace(queue=replaced(state.queue, message), functions=state.functions - of_function)
+        who = "(the function) " if of_function else ""
+        yield self.begin(left, [message], (f"{who}starts with", message), of_function)
         for other in set(left.queue) if state.joins else ():
             both = left._replace(queue=replaced(left.queue, other), joins=state.joins - 1)
-            yield self.begin(both, [message, other], ("starts with", message, "and", other))
+            yield self.begin(both, [message, other], (f"{who}starts with", message, "and", other), of_function)
         if state.duplicates:
             message = message._replace(twice=True)
             left = left._replace(queue=ordered([*left.queue, again(message)]), duplicates=state.duplicates - 1)
-            yield self.begin(left, [message], ("starts with a message that is delivered twice",))
+            yield self.begin(left, [message], (f"{who}starts with a message that is delivered twice",), of_function)
 
-    def begin(self, state: State, messages: list[Message], words: tuple[Any, ...], before: int | None = None) -> Step:
-        position = self.syncs.start(merged(messages))
+    def begin(
+        self,
+        state: State,
+        messages: list[Message],
+        words: tuple[Any, ...],
+        of_function: bool,
+        before: int | None = None,
+    ) -> Step:
+        position = self.syncs.start(merged(messages), of_function)
         sync = Sync(position, tuple(Held(message) for message in messages))
         return Step(words, state._replace(syncs=ordered([*state.syncs, sync])), before, position)
 
@@ -391,15 +435,23 @@ class Search:
         if state.losses and call.operation in LOSABLE:
             lost = sync._replace(lost=ordered([*sync.lost, running]))
             yield self.answer(state._replace(losses=state.losses - 1), sync, TIMEOUT, (running, "gets no answer"), lost)
-        if state.crashes:
+        if self.may(state, sync, "crashes"):
             calls = [*sync.lost, running] if call.operation in WRITES else [*sync.lost]
             yield Step(("dies at", running), self.crash(state, sync, calls), sync.position)
-        if state.stops:
+        if self.may(state, sync, "stops"):
             yield from self.stop(state, sync, running)
 
     def crash(self, state: State, sync: Sync, calls: list[Running]) -> State:
         messages = [again(held.message) for held in sync.held if not (held.message.twice and state.deleted)]
-        return self.park(self.left(state, sync)._replace(crashes=state.crashes - 1), calls, messages)
+        return self.park(self.spend(self.left(state, sync), sync, "crashes"), calls, messages)
+
+    def may(self, state: State, sync: Sync, what: str) -> bool:
+        """Whether it may still meet that; the function's ends are counted apart."""
+        return getattr(state, OF_FUNCTION[what] if self.is_of_function(sync) else what) > 0
+
+    def spend(self, state: State, sync: Sync, what: str) -> State:
+        name = OF_FUNCTION[what] if self.is_of_function(sync) else what
+        return state._replace(**{name: getattr(state, name) - 1})
 
     def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
         source = Source(source_after(self.case, state.changes), state.changes)
@@ -429,16 +481,19 @@ class Search:
         return state._replace(deleted=True) if gone else state
 
     def stop(self, state: State, sync: Sync, running: Running) -> Iterator[Step]:
-        """SIGTERM: the sync notices before its next call, or the process ends first and hands the messages back."""
-        stopped = state._replace(stops=state.stops - 1)
+        """SIGTERM or the function's deadline: the sync notices before its next call, or the process ends first and
+        hands the messages back."""
+        stopped = self.spend(state, sync, "stops")
         warned = self.syncs.answered(sync.position, INTERRUPT)
         syncs = replaced(state.syncs, sync, sync._replace(position=warned))
-        yield Step(("gets SIGTERM",), stopped._replace(syncs=syncs), sync.position, warned)
+        yield Step(("is told to stop",), stopped._replace(syncs=syncs), sync.position, warned)
         if running.call.operation not in WRITES:
             return
         position = self.syncs.positions[sync.position]
         stopped = self.left(stopped, sync)
-        if running.call.operation in WAITED_FOR or position.unsettled:
+        if position.of_function and running.read is None and running.call.operation in self.case.frozen:
+            waits, goes_on = [*sync.lost], [running]
+        elif running.call.operation in WAITED_FOR or position.unsettled:
             waits, goes_on = [*sync.lost, running], []
         else:
             waits, goes_on = [], [*sync.lost, running]
@@ -450,9 +505,9 @@ class Search:
         position = self.syncs.positions[sync.position]
         late = tuple(held for held in sync.held if held.late)
         left = self.left(state, sync)
-        if position.end == "interrupted":
+        if position.end in HANDED_BACK:
             left = self.delete(left, sync.held, ())
-            back = handed_back(sync, position)
+            back = [Message() for _ in sync.held] if self.is_forgotten(position) else handed_back(sync, position)
             waits, goes_on = (sync.lost, ()) if position.unsettled else ((), sync.lost)
             left = self.park(self.park(left, [*goes_on], []), [*waits], back)
         else:
@@ -461,12 +516,16 @@ class Search:
         words = ("ends:", position.end)
         if late and position.end == "done":
             again = [held.message._replace(destination_first=True) for held in late]
-            yield self.begin(left, again, (*words, "and begins again for what came since"), sync.position)
+            words = (*words, "and begins again for what came since")
+            yield self.begin(left, again, words, position.of_function, sync.position)
         else:
             yield Step(words, left, sync.position)
-        if state.crashes:
+        if self.may(state, sync, "crashes"):
             crashed = self.crash(state, sync, [*sync.lost])
             yield Step(("dies before it deletes the message",), crashed, sync.position)
+
+    def is_forgotten(self, position: Position) -> bool:
+        return self.case.forgetful and position.of_function
 
     def left(self, state: State, sync: Sync) -> State:
         return state._replace(syncs=replaced(state.syncs, sync))
@@ -504,7 +563,7 @@ class Search:
             if fault:
                 return fault
         failed = [self.syncs.positions[sync.position].end for sync in state.syncs]
-        if any(end not in ("", "done", "interrupted") for end in failed):
+        if any(end not in ("", "done", *HANDED_BACK) for end in failed):
             return f"a sync fails: {failed}"
         if state.syncs or state.queue or state.parked:
             return None
@@ -520,7 +579,7 @@ class Search:
         return None
 
     def fault_at_rest(self, state: State, source: Version | None) -> str | None:
-        copy = state.store.copy
+        case, copy = self.case, state.store.copy
         if source is None or copy is None:
             if copy or source:
                 return f"at rest the destination is {copy and copy.content[0]}, the source {source and source.content}"
@@ -530,7 +589,8 @@ class Search:
             )
         elif copy.provenance not in ("", identity(source)):
             return f"at rest the provenance is {copy.provenance}"
-        if state.store.uploads and (state.losses, state.stops) == (self.case.losses, self.case.stops):
+        undisturbed = (state.losses, state.stops, state.deadlines) == (case.losses, case.stops, case.deadlines)
+        if state.store.uploads and undisturbed:
             return f"at rest an upload is left over: {state.store.uploads}"  # else the lifecycle rule ends it
         return None
 
@@ -592,6 +652,16 @@ class Search:
         return "\n".join(lines)
 
 
+def begun(case: Case) -> tuple[tuple[OpenUpload, ...], tuple[Message, ...]]:
+    """What a stopped worker left of a copy in two parts: the upload with the first of them, and the message."""
+    source = source_after(case, 0)
+    assert source
+    assert source.size == LARGE
+    parts = ((1, "u1.1", source.content, 0),)
+    upload = Upload("u1", identity(source), SETTINGS.part_size)
+    return (OpenUpload("u1", source.label, identity(source), parts),), (Message(upload=upload),)
+
+
 def path_to(came_from: dict[State, tuple[State, Step] | None], state: State) -> list[Step]:
     path: list[Step] = []
     while found := came_from[state]:
@@ -610,7 +680,8 @@ def merged(messages: list[Message]) -> Message:
 
 
 def handed_back(sync: Sync, position: Position) -> list[Message]:
-    return [Message(upload=position.upload) for _ in sync.held]
+    """With the upload of the sync, or else with the one that each came with."""
+    return [Message(upload=position.upload or held.message.upload) for held in sync.held]
 
 
 # Which of the messages that a sync holds stay until it has ended, although a look covers them: their numbers.

@@ -42,6 +42,10 @@ def faults(name: str) -> tuple[str, ...]:
     return (f"protocol/test_faults.py::test_{name}",)
 
 
+def function(name: str) -> tuple[str, ...]:
+    return (f"protocol/test_function.py::test_{name}",)
+
+
 def reconcile(name: str) -> tuple[str, ...]:
     return (f"worker/test_reconcile.py::test_{name}",)
 
@@ -318,6 +322,67 @@ MUTANTS = (
         "    if answer.status >= 300:\n",
         "    if False:\n",
         copies("a_source_that_may_not_be_read_does_not_count_as_absent"),
+    ),
+    # The function that copies
+    Mutant(
+        "the function copies what is large",
+        "largest=min(int(text), settings.multipart_threshold),",
+        "largest=0,",
+        function("it_copies_what_is_small_and_hands_back_what_is_large_without_a_receive"),
+    ),
+    Mutant(
+        "the function copies nothing that is as large as it may be",
+        "source.size > (buckets.settings.largest or source.size)",
+        "source.size >= (buckets.settings.largest or source.size + 1)",
+        function("what_is_just_small_enough_is_copied_and_a_byte_more_is_not"),
+    ),
+    Mutant(
+        "what the function hands back is a failure",
+        "HANDED_BACK = (Interrupted, GaveUp, Postponed)",
+        "HANDED_BACK = (Interrupted, GaveUp)",
+        function("a_large_object_that_it_meets_again_and_again_uses_up_no_receive"),
+    ),
+    Mutant(
+        "what the function hands back loses its upload",
+        "handed_back_body(delivery.received.body, delivery.uploads, tries)",
+        "handed_back_body(delivery.received.body, {}, tries)",
+        function("a_worker_goes_on_with_an_upload_that_was_handed_to_the_function"),
+    ),
+    Mutant(
+        "what the function hands back comes back at once",
+        "delivery.postpone = max(delivery.postpone, pause)",
+        "pass",
+        function("what_is_large_comes_back_only_when_a_worker_may_have_been_started"),
+    ),
+    Mutant(
+        "the function has no deadline",
+        "process.loop.call_later(deadline - time.monotonic(), worker.stop",
+        "process.loop.call_later(3600, worker.stop",
+        function("at_its_deadline_it_hands_back_what_is_not_begun_at_once_and_what_is_under_way_with_a_delay"),
+    ),
+    Mutant(
+        "the function waits for its copies for as long as a task does",
+        "process.queue, bounds=OF_FUNCTION)",
+        "process.queue)",
+        function("at_its_deadline_it_hands_back_what_is_not_begun_at_once_and_what_is_under_way_with_a_delay"),
+    ),
+    Mutant(
+        "a copy that the function leaves at its deadline is forgotten",
+        "delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))",
+        "delay = delivery.postpone",
+        function("a_copy_that_it_leaves_at_its_deadline_lands_before_its_message_comes_back"),
+    ),
+    Mutant(
+        "a message of a killed function comes back before its copy has ended",
+        "return self.visibility_extend_interval + self.copy_timeout",
+        "return self.visibility_extend_interval",
+        function("a_copy_of_a_killed_function_lands_before_its_message_comes_back"),
+    ),
+    Mutant(
+        "a thawed function takes the source bucket for seen",
+        "        self.buckets.source_seen = -math.inf\n",
+        "",
+        function("after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there"),
     ),
     # Reconcile
     Mutant(

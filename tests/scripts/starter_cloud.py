@@ -75,6 +75,10 @@ def interrupted(age: float) -> dict[str, Any]:
     return stopped(starting(age), "SpotInterruption", "Your Spot Task was interrupted.", age - 10)
 
 
+def in_outage(age: float, ended: float = 0, code: str = "EssentialContainerExited") -> dict[str, Any]:
+    return stopped(running(age), code, EXITED, ended, 3)
+
+
 class Cloud:
     """The answers that AWS will give, in the order of the calls, each with the request that must come for it."""
 
@@ -123,17 +127,18 @@ class Cloud:
         arns: dict[str, list[str]] = {"RUNNING": [], "STOPPED": []}
         for task in tasks:
             arns[task["desiredStatus"]].append(task["taskArn"])
-        self.ecs.add_response(
-            "list_tasks",
-            {"taskArns": arns["RUNNING"]},
-            {"cluster": "sync-cluster", "startedBy": "s3-to-s3express-sync-starter"},
-        )
-        self.ecs.add_response("list_tasks", {"taskArns": arns["STOPPED"]}, LIST_STOPPED)
+        self.has_tasks_listed(arns["RUNNING"], arns["STOPPED"])
         everyone = arns["RUNNING"] + arns["STOPPED"]
         for first in range(0, len(everyone), 100):
             part = everyone[first : first + 100]
             found = [task for task in tasks if task["taskArn"] in part]
             self.ecs.add_response("describe_tasks", {"tasks": found}, {"cluster": "sync-cluster", "tasks": part})
+
+    def has_tasks_listed(self, live: list[str], stopped: list[str] | None = None) -> None:
+        request = {"cluster": "sync-cluster", "startedBy": "s3-to-s3express-sync-starter"}
+        self.ecs.add_response("list_tasks", {"taskArns": live}, request)
+        if stopped is not None:
+            self.ecs.add_response("list_tasks", {"taskArns": stopped}, LIST_STOPPED)
 
     def has_revision(self, revision: str) -> None:
         answer = {"taskDefinition": {"taskDefinitionArn": revision}}
@@ -177,6 +182,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.setattr(starter, "time", NOW.timestamp)
     calls.clients.cache_clear()
     calls.just_started.clear()
+    monkeypatch.setattr(starter, "memory", starter.Memory(looked_at=NOW.timestamp() - 60))
     built = Cloud()
     with built.sqs, built.ecs:
         yield built

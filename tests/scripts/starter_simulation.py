@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from launch.decision import decide
+from launch.decision import Decision, decide
 from launch.tasks import OUTAGE_STATUS, Task
 
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
@@ -32,6 +32,7 @@ SMALL_HELD, MOST_HELD = 2 * 256 - 10, 4 * 256  # has_room() of mirror/jobs.py, o
 LONG_SECONDS = 10  # a copy of so many seconds has given its slot back
 OUTAGE_LIMIT = 600  # a worker that can sync no key for so long hands back all and ends (mirror/outage.py)
 REMEMBERED_SECONDS = HOUR  # ECS shows a stopped task for about an hour
+FAIL_SECONDS = 20
 HAND_BACK_SECONDS = 5  # SIGTERM to the messages of long copies being visible again
 
 
@@ -49,6 +50,16 @@ class Scenario(NamedTuple):
     killed_at: tuple[int, ...] = ()  # all workers die without a word
     interrupted_at: tuple[int, ...] = ()  # Spot takes all workers back
     outage: range = range(0)  # no key can be synced
+    most: int = 2  # MAX_WORKERS
+    least: tuple[tuple[int, int], ...] = ((0, 0),)  # from when on, MIN_WORKERS
+    deployed_at: tuple[int, ...] = (0,)  # a new task definition
+    broken: tuple[int, ...] = ()  # those with which a worker fails soon after its start
+
+    def revision(self, now: int) -> int:
+        return sum(at <= now for at in self.deployed_at)
+
+    def min_workers(self, now: int) -> int:
+        return [least for at, least in self.least if at <= now][-1]
 
 
 @dataclass
@@ -59,6 +70,8 @@ class Worker:
     long: int = 0
     last_work: int = 0
     in_outage: int = 0  # seconds
+    stays: bool = False
+    revision: int = 1
 
     @property
     def started(self) -> int:
@@ -72,7 +85,7 @@ class Worker:
 
     def as_task(self, now: int) -> Task:
         started = self.started if self.started <= now else None
-        return Task(str(id(self)), self.created, started)
+        return Task(str(id(self)), self.created, started, stays=self.stays, revision=str(self.revision))
 
     def ended(self, now: int, exit_code: int) -> Task:
         code = "EssentialContainerExited"
@@ -84,7 +97,7 @@ class Counts(NamedTuple):
     in_flight: int
 
 
-Formula = Callable[[Counts, list[Task], int], int]
+Formula = Callable[[Counts, list[Task], int], int | Decision]
 
 
 def count_everything(counts: Counts, tasks: list[Task], _now: int) -> int:
@@ -118,6 +131,16 @@ def running(tasks: list[Task]) -> list[Task]:
 
 def as_decided(counts: Counts, tasks: list[Task], now: int) -> int:
     return decide(*counts, tasks, now, SETTINGS).start if counts.visible else 0
+
+
+def as_deployed(scenario: Scenario) -> Formula:
+    """With MIN_WORKERS: what is to stay, and what is to stop."""
+
+    def formula(counts: Counts, tasks: list[Task], now: int) -> Decision:
+        settings = SETTINGS | {"MAX_WORKERS": scenario.most, "MIN_WORKERS": scenario.min_workers(now)}
+        return decide(*counts, tasks, now, settings, str(scenario.revision(now)))
+
+    return formula
 
 
 FORMULAS: dict[str, Formula] = {
@@ -154,6 +177,9 @@ class Day:
         self.workers: list[Worker] = []
         self.ended: list[Task] = []
         self.started = self.idle = self.ran = 0
+        self.most_at_once = 0
+        self.gaps: list[int] = [0]  # seconds in a row in which somebody should have been there to receive
+        self.rolled: list[int] = []  # seconds from each deploy to the end of the last older worker that stays
 
     def run(self) -> None:
         for now in range(DAY):
@@ -170,24 +196,47 @@ class Day:
             for worker in self.workers:
                 self.work(worker, now)
             self.ran += len(self.workers)
+            self.watch(now)
             self.end_workers(now)
 
     def start(self, now: int) -> None:
         in_flight = len(self.returning) + sum(worker.holds() for worker in self.workers)
         self.ended = [task for task in self.ended if now - (task.ended or now) < REMEMBERED_SECONDS]
         tasks = [worker.as_task(now) for worker in self.workers] + self.ended
-        count = self.formula(Counts(len(self.visible), in_flight), tasks, now)
-        self.workers += [Worker(now, last_work=now + START_SECONDS) for _ in range(count)]
-        self.started += count
+        found = self.formula(Counts(len(self.visible), in_flight), tasks, now)
+        decision = Decision(0, 0, found) if isinstance(found, int) else found
+        for worker in [worker for worker in self.workers if str(id(worker)) in decision.stop]:
+            self.hand_back(worker, now, HAND_BACK_SECONDS)
+            self.ended.append(worker.ended(now, 0)._replace(stop_code="UserInitiated"))
+            self.workers.remove(worker)
+        for number in range(decision.start):
+            new = Worker(now, last_work=now + START_SECONDS, revision=self.scenario.revision(now))
+            new.stays = number < decision.stay
+            self.workers.append(new)
+        self.started += decision.start
+
+    def watch(self, now: int) -> None:
+        """What counts of a day with MIN_WORKERS."""
+        self.most_at_once = max(self.most_at_once, len(self.workers))
+        ready = [worker for worker in self.workers if worker.started <= now]
+        if self.scenario.min_workers(now) and not ready:
+            self.gaps[-1] += 1
+        elif self.gaps[-1]:
+            self.gaps.append(0)
+        older = any(worker.stays and worker.revision < self.scenario.revision(now) for worker in self.workers)
+        deploys = self.scenario.deployed_at
+        if len(self.rolled) < self.scenario.revision(now) and not older:
+            self.rolled.append(now - deploys[len(self.rolled)])
 
     def end_workers(self, now: int) -> None:
         """Those that are idle for long, and those that an outage lasts too long for."""
         for worker in list(self.workers):
             gave_up = worker.in_outage >= OUTAGE_LIMIT
+            failed = worker.revision in self.scenario.broken and now - worker.started >= FAIL_SECONDS
             if gave_up:
                 self.hand_back(worker, now, HAND_BACK_SECONDS)
-            if gave_up or now - worker.last_work >= IDLE_SECONDS:
-                self.ended.append(worker.ended(now, OUTAGE_STATUS if gave_up else 0))
+            if gave_up or failed or (now - worker.last_work >= IDLE_SECONDS and not worker.stays):
+                self.ended.append(worker.ended(now, OUTAGE_STATUS if gave_up else 2 * failed))
                 self.workers.remove(worker)
 
     def lose_workers(self, now: int, seconds: int) -> None:
@@ -278,6 +327,51 @@ def outage_of_a_day() -> Scenario:
     return Scenario("outage from 1:00 to 22:00, one change in 7 s", changes, outage=range(HOUR, 22 * HOUR))
 
 
+def days_of_staying() -> Iterator[Scenario]:
+    """With MIN_WORKERS. Deploys and interruptions come at any second of the minute."""
+    chance = random.Random(14)
+    singles = [Message(chance.randrange(DAY - HOUR), 1 / 1_000) for _ in range(24)]
+    one = ((0, 1),)
+    yield Scenario("one stays, single files", singles, least=one)
+    hourly = tuple(HOUR * hour + chance.randrange(HOUR) for hour in range(24))
+    yield Scenario("one stays, Spot interrupts every hour", singles, interrupted_at=hourly, least=one)
+    deploys = (0, *(HOUR * hour + chance.randrange(HOUR) for hour in range(1, 23)))
+    yield Scenario("one stays, a deploy every hour", singles, least=one, deployed_at=deploys)
+    yield Scenario("one stays, it is all of MAX_WORKERS, the same", singles, most=1, least=one, deployed_at=deploys)
+    twice = (0, 6 * HOUR + 10, 6 * HOUR + 100)
+    yield Scenario("one stays, two deploys within 90 s", singles, least=one, deployed_at=twice)
+    ten = ((0, 10),)
+    yield Scenario("ten stay of at most twelve, a deploy", singles, most=12, least=ten, deployed_at=(0, 6 * HOUR + 10))
+    held = [Message(6 * HOUR, 40 * MINUTE) for _ in range(500)]
+    busy = Scenario("one stays and holds 500 long copies, a deploy", held, least=one, deployed_at=(0, 6 * HOUR + 600))
+    yield busy
+    broken = (0, 6 * HOUR + 10)
+    yield Scenario("one stays, a deploy that does not work", singles, least=one, deployed_at=broken, broken=(2,))
+    lowered = ((0, 2), (8 * HOUR + 10, 1), (16 * HOUR + 10, 0))
+    yield Scenario("two stay, from 8:00 one, from 16:00 none", singles, least=lowered)
+
+
+def day_of(scenario: Scenario) -> Day:
+    day = Day(scenario, as_deployed(scenario))
+    day.run()
+    return day
+
+
+def print_days_of_staying() -> None:
+    print(
+        "| day with MIN_WORKERS | tasks started | task hours | most at once | longest gap after the first start (s)",
+        end="",
+    )
+    print(" | longest roll-over (s) | lag p50 (s) | lag max (s) |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    for scenario in days_of_staying():
+        day = day_of(scenario)
+        row = day.row("starter.py")
+        rolled = max(day.rolled[1:], default=0)
+        print(f"| {row.scenario} | {row.started} | {row.task_hours} | {day.most_at_once} | {max(day.gaps[1:])}", end="")
+        print(f" | {rolled} | {row.lag_p50:,} | {row.lag_max:,} |")
+
+
 def rows_of(scenario: Scenario, formulas: dict[str, Formula]) -> Iterator[Row]:
     for name, formula in formulas.items():
         day = Day(scenario, formula)
@@ -296,6 +390,8 @@ def main() -> None:
         left = f" ({row.unfinished} unfinished)" if row.unfinished else ""
         numbers = f"{row.started:,} | {row.task_hours} | {row.idle_minutes:,} | {row.lag_p50:,} | {row.lag_max:,}{left}"
         print(f"| {row.scenario} | {row.formula} | {numbers} |")
+    print()
+    print_days_of_staying()
 
 
 if __name__ == "__main__":

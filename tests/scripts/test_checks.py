@@ -60,6 +60,15 @@ def test_every_wrong_setting_is_named_in_one_run_that_writes_nothing(account: Ac
     assert account.recorder.writes == []
 
 
+def test_more_workers_than_max_workers_cannot_stay() -> None:
+    script = f"source '{PROJECT}/deploy.sh'; check_min_workers; printf '%s\\n' ${{PROBLEMS[@]+\"${{PROBLEMS[@]}}\"}}"
+    for least, most, is_refused in (("3", "2", True), ("2", "2", False), ("", "2", False), ("9", "ten", False)):
+        environment = {"PATH": os.environ["PATH"], "MIN_WORKERS": least, "MAX_WORKERS": most}
+        done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+        text = f"MIN_WORKERS={least} is more than MAX_WORKERS={most}: lower the one or raise the other"
+        assert done.stdout.strip() == (text if is_refused else "")
+
+
 def path_without(tool: str, folder: Path) -> Path:
     """A folder with all commands of this machine but one."""
     folder.mkdir()

@@ -60,14 +60,23 @@ def needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str, st
         yield action, "/".join(filter(None, (f"arn:aws:s3:::{SOURCE}", parameters.get("Key")))), {}
     if "CopySource" in parameters:
         yield "s3:GetObject", f"arn:aws:s3:::{unquote(parameters['CopySource']).lstrip('/')}", {}
+    if call.service == "ecs":
+        yield from ecs_needs(account, call)
+
+
+def ecs_needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str, str]]]:
+    parameters, here, action = call.parameters, f"us-east-1:{account.number}", f"ecs:{call.operation}"
     if call.operation in ("DescribeTasks", "StopTask"):
         for task in as_list(parameters.get("tasks") or parameters["task"]):
             name = task.rpartition("/")[2]
-            yield f"ecs:{call.operation}", f"arn:aws:ecs:{here}:task/{parameters['cluster']}/{name}", {}
-    elif call.service == "ecs":
-        cluster = {"ecs:cluster": f"arn:aws:ecs:{here}:cluster/{parameters['cluster']}"}
-        revision = f"arn:aws:ecs:{here}:task-definition/{parameters.get('taskDefinition')}:1"
-        yield f"ecs:{call.operation}", revision if call.operation == "RunTask" else "*", cluster
+            yield action, f"arn:aws:ecs:{here}:task/{parameters['cluster']}/{name}", {}
+        return
+    if call.operation == "DescribeTaskDefinition":
+        yield action, "*", {}
+        return
+    cluster = {"ecs:cluster": f"arn:aws:ecs:{here}:cluster/{parameters['cluster']}"}
+    revision = f"arn:aws:ecs:{here}:task-definition/{parameters.get('taskDefinition')}:1"
+    yield action, revision if call.operation == "RunTask" else "*", cluster
     if call.operation == "RunTask":
         for role in ("task-role", "exec-role"):
             service = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
@@ -92,12 +101,12 @@ def process_environment(account: Account, settings: dict[str, str]) -> dict[str,
 
 # The second run looks at the task of the first; it waits for Spot in no stand-in, so it is stopped by hand.
 RUN_STARTER = """
-import os, starter
+import os, starter, time
 from launch import calls
 from launch.settings import load_settings
 print(starter.handler({}, None), starter.handler({}, None))
 settings = load_settings(os.environ)
-print(calls.stop_tasks(settings, calls.list_running(settings)))
+print(calls.stop_tasks(settings, dict.fromkeys(calls.list_running(settings, time.time()), "by hand")))
 """
 
 
@@ -119,6 +128,36 @@ def test_the_starter_may_do_what_it_does_and_no_more(account: Account) -> None:
     # Lambda itself writes the log with the function's role.
     unused = unused_grants(account, account.role_policy("starter-role"))
     assert unused == {"logs:CreateLogStream", "logs:PutLogEvents"}
+
+
+@one_cloud
+@one_cli
+def test_with_min_workers_the_starter_may_read_the_task_definition_too(account: Account) -> None:
+    account.run("deploy.sh")
+    plain = grants(account.role_policy("starter-role"))
+    account.run("deploy.sh", MIN_WORKERS="1")
+    policy = account.role_policy("starter-role")
+    added = {grant[1:] for grant in grants(policy)} - {grant[1:] for grant in plain}
+    assert added == {("ecs:DescribeTaskDefinition", "*")}
+
+    starter = account.starter_environment()
+    assert starter["MIN_WORKERS"] == "1"
+    account.recorder.forget()
+    subprocess.run(
+        [sys.executable, "-c", RUN_STARTER],
+        cwd=account.project,
+        env=process_environment(account, starter),
+        check=True,
+    )
+    (run,) = [call for call in account.recorder.calls if call.operation == "RunTask"]
+    (container,) = run.parameters["overrides"]["containerOverrides"]
+    assert container["environment"] == [{"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}]
+    assert_conforming(account)
+    assert unused_grants(account, policy) == {"logs:CreateLogStream", "logs:PutLogEvents"}
+
+    account.run("deploy.sh")
+    assert grants(account.role_policy("starter-role")) == plain
+    assert "MIN_WORKERS" not in account.starter_environment()
 
 
 def run_worker(account: Account, settings: dict[str, str], terminate_at: str = "") -> None:
@@ -160,6 +199,41 @@ def test_the_worker_may_do_what_it_does_and_no_more(account: Account) -> None:
     run_worker(account, settings)
     assert_conforming(account)
     assert unused_grants(account, account.role_policy("task-role")) == set()
+
+
+# The first run copies and starts a worker for what is too large; the second, without messages, looks at its task.
+RUN_COPYING = """
+import os, starter, time
+from launch import calls
+from launch.settings import load_settings
+
+class Context:
+    get_remaining_time_in_millis = lambda self: 60_000
+
+print(starter.handler({}, Context()), starter.handler({}, Context()))
+settings = load_settings(os.environ)
+print(calls.stop_tasks(settings, dict.fromkeys(calls.list_running(settings, time.time()), "by hand")))
+"""
+
+
+@one_cloud
+@one_cli
+def test_the_function_that_copies_may_do_what_it_does_and_no_more(account: Account) -> None:
+    account.run("deploy.sh", STARTER_COPIES="true", STARTER_MAX_SIZE="100")
+    starter, s3 = account.starter_environment(), account.client("s3")
+    s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}small", Body=b"small")
+    s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}large", Body=bytes(101))  # handed back
+    s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}gone", Body=b"gone")
+    s3.delete_object(Bucket=SOURCE, Key=f"{PREFIX}gone")
+    account.client("sqs").send_message(QueueUrl=starter["QUEUE_URL"], MessageBody="not an event")  # put off
+    account.recorder.forget()
+    subprocess.run(
+        [sys.executable, "-c", RUN_COPYING], cwd=account.project, env=process_environment(account, starter), check=True
+    )
+    assert s3.head_object(Bucket=MIRROR, Key=f"{PREFIX}small")["ContentLength"] == 5
+    assert_conforming(account)
+    unused = unused_grants(account, account.role_policy("starter-role"))
+    assert unused == {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 
 @one_cloud

@@ -13,6 +13,7 @@ from starter_cloud import (
     SPOT_FIRST,
     SPOT_SHORTAGE,
     Cloud,
+    in_outage,
     interrupted,
     not_pulled,
     running,
@@ -243,10 +244,6 @@ def test_tasks_that_take_minutes_to_fail_are_tried_one_at_a_time_too() -> None:
 
 
 # A worker that ended with exit status 3 could sync no key, whichever it tried, for ten minutes.
-
-
-def in_outage(age: float, ended: float = 0, code: str = "EssentialContainerExited") -> dict[str, Any]:
-    return stopped(running(age), code, EXITED, ended, 3)
 
 
 def done(age: float, ended: float) -> dict[str, Any]:

@@ -81,9 +81,9 @@ class Operator:
     def sync(self, *arguments: str) -> tuple[int, str, str]:
         return self.run("./sync.sh", "--local", *arguments)
 
-    def deploy(self) -> None:
+    def deploy(self, **settings: str) -> None:
         # A failed message comes back after a second, so that it is parked within the test.
-        status, output, log = self.run("./deploy.sh", "--local", RETRY_BASE_SECONDS="1")
+        status, output, log = self.run("./deploy.sh", "--local", RETRY_BASE_SECONDS="1", **settings)
         assert status == 0, output + log
         self.exports = dict(re.findall(r"^  export (\w+)=(.*)$", output, re.MULTILINE))
 
@@ -123,14 +123,14 @@ class Operator:
 
 
 @contextlib.contextmanager
-def operator_of_a_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def operator_of_a_deployment(tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iterator[Operator]:
     project = tmp_path_factory.mktemp("operator") / "the project"
     shutil.copytree(ROOT, project, ignore=NOT_COPIED)
     with contextlib.ExitStack() as clis:
         tools = {cli: clis.enter_context(running_cli(Path(cli), tmp_path_factory.mktemp("cli"))) for cli in CLIS}
         found = Operator(project, tools)
         try:
-            found.deploy()
+            found.deploy(**settings)
             yield found
         finally:
             found.run("./cleanup.sh", "--local")

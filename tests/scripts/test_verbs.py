@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def bash(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """A piece of Bash that knows all functions of sync.sh; its TEMP_DIR is the folder."""
     start = f"source '{ROOT}/sync.sh'; set_names; ACCOUNT=123456789012; TEMP_DIR='{folder}'; VERIFY_DIR=$TEMP_DIR\n"
-    return subprocess.run(["bash", "-c", start + script], capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, **variables}
+    return subprocess.run(["bash", "-c", start + script], env=environment, capture_output=True, text=True, timeout=300)
 
 
 # logs
@@ -198,6 +201,103 @@ def test_the_link_that_broke_is_named_only_when_it_is_certain(
 ) -> None:
     found = link(tmp_path, is_over, tasks, starter)
     assert found.startswith(wanted) if wanted else found == ""
+
+
+QUEUE = "arn:aws:sqs:eu-west-1:123456789012:s3-to-s3express-sync-q"
+STARTER = "arn:aws:lambda:eu-west-1:123456789012:function:s3-to-s3express-sync-starter"
+WELL = {
+    "CONFIGURATION": {"EventBridgeConfiguration": {}},
+    "RULE": {"State": "ENABLED"},
+    "TARGETS": {"Targets": [{"Arn": QUEUE}, {"Arn": STARTER}]},
+    "POLICY": {"Statement": [{"Sid": "eventbridge"}]},
+    "PERMISSION": {"Sid": "s3-to-s3express-sync-event-rule"},
+}
+OURS = {"QueueConfigurations": [{"Id": "s3-to-s3express-sync", "QueueArn": QUEUE}]}
+EVENT_LINK = """REGION=eu-west-1 SRC_BUCKET=source; set_names; set_account 123456789012; VERIFY_EVENT_AT="" VIA=""
+    : >"$VERIFY_DIR/worker.lines"
+    ask_queue_url() { echo https://queue; }; find_notifications() { echo "$CONFIGURATION"; }
+    ask_event_rule() { printf '%s' "$RULE"; }; ask_event_targets() { printf '%s' "$TARGETS"; }
+    ask_queue_policy() { printf '%s' "$POLICY"; }; permission_statement() { printf '%s' "$PERMISSION"; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        ({}, ""),
+        ({"RULE": None, "CONFIGURATION": OURS}, ""),
+        ({"RULE": {"State": "DISABLED"}, "CONFIGURATION": OURS}, ""),  # the notification is enough
+        (
+            {"RULE": None},
+            "s3://source has no notification s3-to-s3express-sync to the queue: run ./deploy.sh\taws s3api",
+        ),
+        (
+            {"CONFIGURATION": {}},
+            "s3://source sends no events to EventBridge, it is switched off: run .*\taws s3api get-",
+        ),
+        (
+            {"RULE": {"State": "DISABLED"}},
+            "the rule s3-.*-event-rule is DISABLED: run ./deploy.sh\taws events describe-rule",
+        ),
+        (
+            {"TARGETS": {"Targets": [{"Arn": STARTER}]}},
+            "does not send to s3-.*-q, its target is gone: .*\taws events list-t",
+        ),
+        (
+            {"POLICY": {"Statement": [{"Sid": "s3-events"}]}},
+            "the policy of .* does not let the rule .* send to it: .*\taws sqs",
+        ),
+        ({"POLICY": None}, "the policy of .* does not let the rule .* send to it: .*\taws sqs get-queue-attributes"),
+    ],
+)
+def test_a_link_of_the_events_that_broke_is_named(changed: dict[str, Any], wanted: str, tmp_path: Path) -> None:
+    answers = {name: "" if answer is None else json.dumps(answer) for name, answer in (WELL | changed).items()}
+    done = bash(f"{EVENT_LINK}\nfind_break_of_event false", tmp_path, **answers)
+    assert done.returncode == 0, done.stderr
+    assert re.match(f"no event\t.*{wanted}" if wanted else "$", done.stdout), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_told"),
+    [
+        ({}, False),
+        ({"PERMISSION": None}, True),
+        ({"PERMISSION": None, "RULE": None}, False),
+        ({"PERMISSION": None, "TARGETS": {"Targets": [{"Arn": QUEUE}]}}, False),  # deploy.sh has said why
+    ],
+)
+def test_a_function_that_the_event_rule_may_not_run_is_told(
+    changed: dict[str, Any], is_told: bool, tmp_path: Path
+) -> None:
+    answers = {name: "" if answer is None else json.dumps(answer) for name, answer in (WELL | changed).items()}
+    done = bash(f"{EVENT_LINK}\nfind_break_of_start_at_once", tmp_path, **answers)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("no start at once\tthe function s3-to-s3express-sync-starter does not let") == is_told
+    assert bool(done.stdout) == is_told
+
+
+def test_the_table_says_who_copied(tmp_path: Path) -> None:
+    lines = [
+        ("2026/11/25/[$LATEST]0f", 'synced key="F/a" action=copied size=1 seconds=0.100 lag=1.125'),
+        ("worker/worker/t1", 'synced key="F/b" action=copied size=1 seconds=0.100 lag=40.125'),
+    ]
+    rows = [{"stream": stream, "message": f"2026-11-25T01:02:03Z INFO {line}"} for stream, line in lines]
+    (tmp_path / "worker.lines").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    script = """synced_lines | jq '{synced: ., copying: true, results: [
+          {name: "a", key: "F/a"}, {name: "b", key: "F/b"}, {name: "c", key: "F/c"} | . + {
+            meaning: "m", state: "arrived", bytes: "equal", metadata: "equal"}],
+        times: {by: .[0].by, event: null, created: null}}' >"$TEMP_DIR/result"
+    print_objects <"$TEMP_DIR/result"; print_times <"$TEMP_DIR/result"
+    jq '.copying = false' "$TEMP_DIR/result" | print_objects"""
+    done = bash(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    ends = [line.rsplit("|", 3)[1:3] for line in done.stdout.splitlines() if re.match(r"\| `F/[abc]` ", line)]
+    assert [cell.strip() for row in ends for cell in row] == [
+        *("1.125 s", "starter", "40.125 s", "task", "unknown", "-"),
+        *("equal", "1.125 s", "equal", "40.125 s", "equal", "unknown"),
+    ]
+    assert len(re.findall("none: the starter copied", done.stdout)) == 3
+    assert "before the first copy" in done.stdout
 
 
 def test_a_failure_counts_from_its_second_time_on_and_is_told_once_for_each_reason(tmp_path: Path) -> None:

@@ -293,3 +293,125 @@ def test_a_broken_link_is_named_with_the_command_to_look_closer(deployed: Operat
         assert re.sub(r"(?<!\d)\d{12}(?!\d)", "************", line) in report.read_text()
     wait_for(lambda: deployed.count(f"{APP}-q") == 0)
     assert_nothing_left(deployed)
+
+
+# The same with EventBridge as the source and a starter that copies
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """With an object of somebody else on both sides."""
+    settings = {"EVENT_SOURCE": "eventbridge", "STARTER_COPIES": "true"}
+    with operator_of_a_deployment(tmp_path_factory, **settings) as found:
+        found.put(SOURCE, "others/stays.txt", "somebody's")
+        wait_for(lambda: keys(found, MIRROR) == ["others/stays.txt"])
+        yield found
+
+
+EVENT_RULE = f"{APP}-event-rule"
+
+
+@contextmanager
+def switched_off(operator: Operator) -> Iterator[None]:
+    configure = ["s3api", "put-bucket-notification-configuration", "--bucket", SOURCE, "--notification-configuration"]
+    operator.aws(*configure, "{}")
+    yield
+    operator.aws(*configure, '{"EventBridgeConfiguration": {}}')
+
+
+@contextmanager
+def disabled_event_rule(operator: Operator) -> Iterator[None]:
+    operator.aws("events", "disable-rule", "--name", EVENT_RULE)
+    yield
+    operator.aws("events", "enable-rule", "--name", EVENT_RULE)
+
+
+@contextmanager
+def no_queue_target(operator: Operator) -> Iterator[None]:
+    targets = json.loads(operator.aws("events", "list-targets-by-rule", "--rule", EVENT_RULE))["Targets"]
+    operator.aws("events", "remove-targets", "--rule", EVENT_RULE, "--ids", "queue")
+    yield
+    operator.aws("events", "put-targets", "--rule", EVENT_RULE, "--targets", json.dumps(targets))
+
+
+@contextmanager
+def no_permission(operator: Operator) -> Iterator[None]:
+    statement = ["--function-name", f"{APP}-starter", "--statement-id", EVENT_RULE]
+    arn = json.loads(operator.aws("events", "describe-rule", "--name", EVENT_RULE))["Arn"]
+    operator.aws("lambda", "remove-permission", *statement)
+    yield
+    allowed = ["--action", "lambda:InvokeFunction", "--principal", "events.amazonaws.com", "--source-arn", arn]
+    operator.aws("lambda", "add-permission", *statement, *allowed)
+
+
+QUICK_BROKEN = {
+    "switched-off": (
+        switched_off,
+        r"\*\*no event\*\*: s3://local-source sends no events to EventBridge, it is switched off",
+        "aws s3api get-bucket-notification-configuration --bucket local-source",
+    ),
+    "disabled-event-rule": (
+        disabled_event_rule,
+        r"\*\*no event\*\*: the rule s3-to-s3express-sync-event-rule is DISABLED",
+        "aws events describe-rule --name s3-to-s3express-sync-event-rule",
+    ),
+    "no-queue-target": (
+        no_queue_target,
+        r"\*\*no event\*\*: the rule s3-to-s3express-sync-event-rule does not send to s3-to-s3express-sync-q",
+        "aws events list-targets-by-rule --rule s3-to-s3express-sync-event-rule",
+    ),
+    "no-permission": (
+        no_permission,
+        r"\*\*no start at once\*\*: the function s3-to-s3express-sync-starter does not let the rule ",
+        "aws lambda get-policy --function-name s3-to-s3express-sync-starter",
+    ),
+}
+
+
+def test_a_good_run_says_who_copied_and_status_and_logs_know_the_starter_s_copies(quick: Operator) -> None:
+    wait_for(lambda: not quick.status()["workers"])
+    status, output, log = quick.sync("verify", "--yes")
+    transcript("quick", log + output)
+    assert status == 0, output + log
+    table = rows(output)
+    assert all(table[key][1] == "yes" for key in CASES), output
+    assert {table[key][5] for key in CASES} >= {"starter"}, output
+    assert re.search(r"^\| options +\| EVENT_SOURCE=eventbridge, STARTER_COPIES=true,", output, re.MULTILINE), output
+    assert_nothing_left(quick)
+
+    found = quick.await_state("idle")
+    assert found["events"] == {"source": "eventbridge", "at_once": True, "problems": [], "error": ""}
+    assert found["options"] == {"starter_copies": True, "starter_max_size": 67108864, "min_workers": 0}
+    assert found["lag"]["count"] >= 12
+    _, output, _ = quick.sync("status")
+    transcript("quick-status", output)
+    assert "\nevents        eventbridge: a rule, which also starts the starter at once\noptions  " in output
+
+    status, both, _ = quick.sync("logs", "--since", "1h")
+    assert status == 0
+    lines = re.findall(r"^\S+ INFO synced key=.*", both, re.MULTILINE)
+    assert len(set(lines)) == len(lines) >= 12
+    assert lines == sorted(lines, key=lambda line: line.split()[0])
+    assert not re.search("^(START|END|REPORT) ", both, re.MULTILINE)
+    of_starter = quick.sync("logs", "starter", "--since", "1h")[1]
+    assert '"copied": {' in of_starter
+    of_workers = quick.sync("logs", "worker", "--since", "1h")[1]
+    assert {*lines} <= {*of_starter.splitlines(), *of_workers.splitlines()}
+    assert len({*lines} & {*of_starter.splitlines()}) >= 5
+
+
+@pytest.mark.parametrize("fault", QUICK_BROKEN)
+def test_a_broken_link_of_eventbridge_is_named(quick: Operator, fault: str) -> None:
+    broken, why, command = QUICK_BROKEN[fault]
+    with broken(quick):
+        found = quick.status()
+        status, output, log = quick.sync("verify", "--yes", "--timeout", "10m")
+    transcript(fault, log + output)
+    assert status == 1, output + log
+    assert re.search(why, output), output + log
+    assert f"Look closer: `{command}" in output
+    assert "--timeout" not in log  # it did not wait until then
+    assert (found["state"] == "failing") == (fault != "no-permission"), found
+    assert ("./deploy.sh" in " ".join(found["reasons"])) == (fault != "no-permission")
+    wait_for(lambda: quick.count(f"{APP}-q") == 0)
+    assert_nothing_left(quick)

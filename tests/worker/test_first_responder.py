@@ -4,15 +4,19 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import CredentialRetrievalError
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, World, wait_until
 
 import worker
+from mirror.aws import keys
 from mirror.first_responder import OF_FUNCTION, QUIET_SECONDS, settings_from
 from mirror.messages import hint_body
 
@@ -70,9 +74,10 @@ class Function:
 
     def status(self) -> int:
         """Exit status, 0 unless the process has ended itself."""
-        rest, _ = self.process.communicate(timeout=20)
-        self.output += rest
-        return self.process.returncode
+        self.process.stdin.close()
+        self.process.stdin = None  # as communicate() of the world, which cleans up, would flush it
+        self.output += self.process.stdout.read()
+        return self.process.wait(20)
 
 
 def hang(world: World, *operations: str) -> None:
@@ -134,6 +139,21 @@ def test_it_copies_nothing_in_parts(world):
     function = Function(world, MULTIPART_THRESHOLD=str(16 * MIB), **SLOW_TO_RETURN)
     assert counts(function.invoke(20)) == {"handed_back": 1}
     assert "CreateMultipartUpload" not in world.requests()
+
+
+def test_it_ends_before_what_it_handed_back_comes_back_although_small_ones_go_on_coming(world):
+    for number in range(40):
+        world.put(f"large{number}", GIB)
+    function = Function(world, **SLOW_TO_RETURN)
+    function.begin(20)
+    for number in range(60):
+        world.put(f"small{number}")
+        time.sleep(0.1)
+    report = function.report()
+    assert (report["handed_back"], report["seconds"] < 10) == (40, True)
+    assert report["copied"] > 5
+    wait_until(lambda: world.standin.queue(QUEUE)["delayed"] == 0, 10)
+    assert set(receive_counts(world)) == {0}
 
 
 def test_a_large_object_that_is_there_already_is_done(world):
@@ -361,6 +381,31 @@ def test_connections_that_died_while_the_process_was_frozen_keep_no_copy_waiting
         world.standin.freeze()
     assert world.requests()["CopyObject"] == 2
     assert function.status() == 0
+
+
+def test_a_session_that_ended_while_its_renewal_was_frozen_is_not_used(monkeypatch):
+    """The wall clock goes on meanwhile, the monotonic one may stand still."""
+    wall, monotonic, thawed = [1000.0], [50.0], threading.Event()
+    monkeypatch.setattr(keys, "time", SimpleNamespace(time=lambda: wall[0], monotonic=lambda: monotonic[0]))
+
+    def fetch() -> keys.Keys:
+        answer = keys.Keys("id", "secret", "token", ends=wall[0] + 300)
+        if threading.current_thread() is not threading.main_thread():
+            thawed.wait(10)  # it was frozen before it took note of the answer
+        return answer
+
+    session = keys.RenewedKeys("session", fetch, keys.SESSION_MARGIN)
+    first = session.get_frozen_credentials()
+    wall[0], monotonic[0] = wall[0] + 200, monotonic[0] + 200
+    assert session.get_frozen_credentials() is first
+    assert session.is_renewing
+    wall[0] += 3600
+    assert session.valid() is None
+    thawed.set()
+    with pytest.raises(CredentialRetrievalError, match="ended already"):  # for RETRY_SECONDS
+        session.get_frozen_credentials()
+    monotonic[0] += keys.RETRY_SECONDS
+    assert session.get_frozen_credentials().ends == wall[0] + 300
 
 
 def test_a_mistake_in_the_code_is_told_and_the_next_invocation_works(world):

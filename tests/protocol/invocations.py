@@ -1,0 +1,205 @@
+"""The function that copies, in the world of histories.py: its real work(), on an event loop whose time is that world's.
+
+Its calls last, so that its deadline, its death and what others do come between any two steps of any of its keys. After
+an invocation it is frozen with all that it keeps, and its clock may stand still until it is thawed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import selectors
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from botocore.exceptions import ClientError
+from fakes import ENVIRONMENT, WRITES, Client, Running, call_from, shaped
+from histories import Ghost, World
+
+from mirror import first_responder
+from mirror.buckets import Buckets
+from mirror.key_sync import Interruption
+from mirror.queue import Queue
+from mirror.side_by_side import SideBySide
+
+SQS_SECONDS = 0.02  # until it answers
+Meanwhile = Iterable[tuple[float, Callable[[], object]]]  # what happens so many seconds after the beginning
+
+
+class Selector(selectors.DefaultSelector):
+    """Instead of waiting it has the time pass."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def select(self, timeout: float | None = None) -> Any:
+        assert timeout is not None, "nothing is waited for, and it does not end"
+        if timeout > 0:
+            self.world.pass_time(timeout)
+        return super().select(0)
+
+
+class Loop(asyncio.SelectorEventLoop):
+    def __init__(self, world: World) -> None:
+        super().__init__(Selector(world))
+        self.world = world
+
+    def time(self) -> float:
+        return self.world.clock
+
+
+@dataclass(eq=False)
+class Function:
+    """A process of the function: what it keeps from one invocation to the next."""
+
+    world: World
+    stands_still: bool = False  # its clock, while it is frozen
+    alive: bool = True
+    was_killed: bool = False
+    busy: bool = False
+    invocations: int = 0
+    slept: float = 0.0  # seconds that its clock did not see
+    frozen_at: float = 0.0
+    lasts: Iterator[float] = field(default_factory=lambda: itertools.repeat(0.1))  # seconds of each call to S3
+    under_way: dict[object, tuple[str, Running]] = field(default_factory=dict)  # writes that S3 has not ended
+
+    def __post_init__(self) -> None:
+        settings = first_responder.settings_from(ENVIRONMENT)
+        self.loop = Loop(self.world)
+        clients = LastingClient(self.call_s3), LastingClient(self.call_sqs)
+        buckets = Buckets(settings, clients[0], SideBySide(1), self.now)
+        queue = Queue(clients[1], settings.queue_url)
+        self.process = first_responder.Process(self.loop, settings, clients, buckets, queue, rests_since=time.time())
+        self.frozen_at = self.world.clock
+
+    def now(self) -> float:
+        return self.world.clock - self.slept
+
+    def invoke(
+        self,
+        seconds: float,
+        lasts: Iterable[float] = (0.1,),
+        dies_after: float | None = None,
+        meanwhile: Meanwhile = (),
+    ) -> dict[str, int]:
+        """Its counts, none if it dies."""
+        self.process.rests_since = time.time() - (self.world.clock - self.frozen_at)
+        self.slept += self.world.clock - self.frozen_at if self.stands_still else 0.0
+        self.busy, self.lasts = True, itertools.cycle(lasts)
+        timers = [self.loop.call_later(after, happens) for after, happens in meanwhile]
+        if dies_after is not None:
+            timers.append(self.loop.call_later(dies_after, self.die))
+        with mock.patch.object(first_responder, "Worker", functools.partial(first_responder.Worker, now=self.now)):
+            counts = self.run(seconds)
+        for timer in timers:
+            timer.cancel()
+        self.busy, self.frozen_at, self.invocations = False, self.world.clock, self.invocations + 1
+        self.world.note_unprotected()
+        if not self.alive:
+            self.loop.close()
+        return counts
+
+    def run(self, seconds: float) -> dict[str, int]:
+        self.work = self.loop.create_task(first_responder.work(self.process, time.monotonic() + seconds))
+        try:
+            return self.loop.run_until_complete(self.work)
+        except asyncio.CancelledError:
+            assert not self.alive
+            return {}
+        finally:
+            assert not asyncio.all_tasks(self.loop), "a task is left to be frozen"
+
+    def die(self) -> None:
+        """SIGKILL; what it has sent goes on in S3. Its tasks are ended, and can do nothing more."""
+        for key, running in self.under_way.values():
+            self.leave(key, running)
+        self.under_way.clear()
+        self.alive, self.was_killed = False, True
+        self.world.note_deserved()
+        self.work.cancel()
+
+    def leave(self, key: str, running: Running) -> None:
+        self.world.ghosts.append(Ghost(key, running, self.world.clock + self.process.settings.copy_timeout, self))
+
+    # Its calls
+
+    async def call_sqs(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.must_live()
+        await asyncio.sleep(SQS_SECONDS)
+        if self.world.clock < self.world.throttled_until:
+            raise ClientError({"Error": {"Code": "RequestThrottled"}}, operation)
+        answer = getattr(self.world.queue, operation)(**arguments)
+        if operation == "receive_message" and not answer["Messages"]:
+            await asyncio.sleep(arguments["WaitTimeSeconds"])
+            answer = self.world.queue.receive_message(**arguments)
+        await asyncio.sleep(SQS_SECONDS)
+        return answer
+
+    def must_live(self) -> None:
+        if self.was_killed:
+            raise asyncio.CancelledError
+
+    async def call_s3(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.must_live()
+        is_slow = self.world.clock < self.world.slow_until and arguments["Bucket"] != self.process.settings.src_bucket
+        if code := "503" if is_slow else self.world.denies(operation, arguments.get("Key", "")):
+            await asyncio.sleep(next(self.lasts))
+            raise ClientError({"Error": {"Code": code}}, operation.title().replace("_", ""))
+        if operation == "list_objects_v2":
+            return {}
+        if operation == "list_multipart_uploads":
+            return shaped(operation, self.world.uploads())
+        return shaped(operation, await self.answer(arguments["Key"], Running(call_from(operation, arguments))))
+
+    async def answer(self, key: str, running: Running) -> Any:
+        """A copy reads the source early. What changes something goes on if nobody waits for it any more: then the
+        process has to end itself."""
+        call, still, answer, lasts = object(), running, None, next(self.lasts)
+        while still:
+            if running.call.operation in WRITES:
+                self.under_way[call] = key, still
+            try:
+                await asyncio.sleep(lasts * (0.99 if still.read else 0.01 if running.call.source_etag else 1))
+            except asyncio.CancelledError:
+                self.alive = False
+                if self.under_way.pop(call, None):
+                    self.leave(key, still)
+                raise
+            still, answer = self.world.serve(key, still)
+        self.under_way.pop(call, None)
+        return answer
+
+
+class LastingClient(Client):
+    """As Client, but what answers may wait."""
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        async def call(**arguments: Any) -> Any:
+            arguments.pop("is_small", None)
+            return await self.answer(operation, arguments)
+
+        return call
+
+    def close_connections(self) -> None:
+        pass
+
+
+real_pause = Interruption.pause
+
+
+def pause_in(world: World) -> Callable[[Interruption, float], Any]:
+    """Stands for Interruption.pause: a task of the function waits, and for a worker's process the time passes."""
+
+    async def pause(interruption: Interruption, seconds: float) -> None:
+        if asyncio._get_running_loop() and asyncio.current_task():
+            await real_pause(interruption, seconds)
+        else:
+            world.pass_time(seconds)
+            interruption.check()
+
+    return pause

@@ -1,0 +1,285 @@
+"""The function that copies: short histories of it, and random ones in which it is one of the workers."""
+
+import json
+import logging
+import os
+from unittest import mock
+
+import pytest
+from fakes import FUNCTION_SETTINGS, LARGE, SETTINGS, SMALL
+from histories import World
+from hypothesis import HealthCheck, event, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from invocations import Function, pause_in
+
+from mirror.key_sync import Interruption
+
+NIGHTLY = os.environ.get("NIGHTLY") == "1"
+LONG = 400.0  # seconds of a call that outlives the function
+
+
+@pytest.fixture
+def world(monkeypatch):
+    built = World()
+    monkeypatch.setattr(Interruption, "pause", pause_in(built))
+    return built
+
+
+@pytest.fixture
+def function(world):
+    built = Function(world, stands_still=True)
+    yield built
+    built.loop.close()
+
+
+def settle(world: World) -> None:
+    world.settle()
+    assert (world.faults, world.differences(), world.queue.dead, world.uploads()) == ([], [], [], ())
+
+
+def left(world: World) -> list[tuple[int, float]]:
+    """Receives of each message that is left, and the seconds until it is visible."""
+    return [(message.receives, message.visible_at - world.clock) for message in world.queue.messages]
+
+
+# One history each
+
+
+def test_it_copies_what_is_small_and_hands_back_what_is_large_without_a_receive(world, function):
+    world.change("data/small", "put x")
+    world.change("data/large", "put x", size=LARGE)
+    counts = function.invoke(30)
+    assert (counts["copied"], counts["handed_back"]) == (1, 1)
+    assert [receives for receives, _ in left(world)] == [0]
+    assert world.stores["data/large"].serial == 0
+    settle(world)
+
+
+def test_what_is_just_small_enough_is_copied_and_a_byte_more_is_not(world, function):
+    world.change("data/a", "put x", size=FUNCTION_SETTINGS.largest)
+    world.change("data/b", "put x", size=FUNCTION_SETTINGS.largest + 1)
+    counts = function.invoke(30)
+    assert (counts["copied"], counts["bytes"], counts["handed_back"]) == (1, FUNCTION_SETTINGS.largest, 1)
+    settle(world)
+
+
+def test_what_is_large_comes_back_only_when_a_worker_may_have_been_started(world, function):
+    world.change("data/large", "put x", size=LARGE)
+    assert function.invoke(30)["handed_back"] == 1
+    assert [seconds > SETTINGS.retry_base_seconds - 5 for _, seconds in left(world)] == [True]
+
+
+def test_a_large_object_that_it_meets_again_and_again_uses_up_no_receive(world, function):
+    world.change("data/large", "put x", size=LARGE)
+    for _ in range(2 * SETTINGS.max_receives):
+        function.invoke(30)
+        world.pass_time(60)
+    assert [receives for receives, _ in left(world)] == [0]
+    settle(world)
+
+
+def test_a_worker_goes_on_with_an_upload_that_was_handed_to_the_function(world, function):
+    world.change("data/large", "put x", size=LARGE)
+    world.work(plan=[("upload_part_copy", ("nothing",)), ("upload_part_copy", ("SIGTERM",))])
+    (before,) = world.queue.messages
+    function.invoke(30)
+    world.pass_time(60)
+    (after,) = world.queue.messages
+    uploads = json.loads(before.body)["sync"]["uploads"]
+    assert json.loads(after.body)["sync"]["uploads"] == uploads
+    assert world.uploads() == (("data/large", uploads["data/large"]["upload_id"]),)
+    settle(world)
+    assert world.stores["data/large"].serial == 2  # one upload and its object
+
+
+def test_an_object_that_grows_while_it_is_copied_is_handed_back(world, function):
+    world.change("data/a", "put x")
+    grows = (0.15, lambda: world.change("data/a", "put y", size=LARGE))
+    assert function.invoke(30, meanwhile=[grows])["handed_back"] == 2
+    assert [receives for receives, _ in left(world)] == [0, 0]
+    settle(world)
+
+
+def test_at_its_deadline_it_hands_back_what_is_not_begun_at_once_and_what_is_under_way_with_a_delay(world, function):
+    for number in range(2 * FUNCTION_SETTINGS.max_concurrent_keys - 6):
+        world.change(f"data/{number}", "put x")
+    began = world.clock
+    function.invoke(10, lasts=[1, LONG])
+    assert world.clock - began < 20
+    assert {receives for receives, _ in left(world)} == {0}
+    assert any(seconds <= 0 for _, seconds in left(world))
+    assert any(seconds > SETTINGS.copy_timeout - 5 for _, seconds in left(world))
+    assert not function.alive
+    assert world.unprotected == set()
+    settle(world)
+
+
+def test_a_copy_that_it_leaves_at_its_deadline_lands_before_its_message_comes_back(world, function):
+    world.change("data/a", "put x")
+    function.invoke(3, lasts=[1, LONG])
+    assert len(world.ghosts) == 1
+    world.change("data/a", "delete")
+    world.work()
+    settle(world)
+
+
+def test_if_sqs_takes_nothing_back_the_messages_come_back_after_what_is_under_way(world, function):
+    for key in ("data/a", "data/b", "data/c"):
+        world.change(key, "put x")
+    began = world.clock
+    throttled = (2.5, lambda: setattr(world, "throttled_until", began + 600))
+    function.invoke(3, lasts=[1, 1, 1, LONG], meanwhile=[throttled])
+    assert world.clock - began < 3 + 11
+    assert min(seconds for _, seconds in left(world)) > SETTINGS.copy_timeout
+    assert world.unprotected == set()
+    for key in ("data/a", "data/b", "data/c"):
+        world.change(key, "delete")
+    settle(world)
+
+
+@pytest.mark.parametrize("after", [0.05, 0.6, 1.6, 2.5, 3.5])
+def test_a_copy_of_a_killed_function_lands_before_its_message_comes_back(world, function, after):
+    world.change("data/a", "put x")
+    function.invoke(30, lasts=[1], dies_after=after)
+    world.change("data/a", "delete")
+    world.work()
+    world.pass_time(SETTINGS.visibility_extend_interval + 1)
+    world.work()
+    assert world.unprotected == set()
+    settle(world)
+
+
+def test_after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there(world, function):
+    world.change("data/a", "put x")
+    world.change("data/b", "delete")
+    world.look(["data/b"])
+    function.invoke(30)
+    assert world.queue.messages == []
+    world.pass_time(8000)
+    world.versions.clear()  # the bucket is gone, and HeadObject answers 404
+    world.denies = lambda operation, _key: "NoSuchBucket" if operation == "list_objects_v2" else ""
+    world.look(["data/a"])
+    function.invoke(30)
+    assert world.stores["data/a"].copy
+    assert [receives for receives, _ in left(world)] == [0]
+
+
+def test_what_it_learned_of_the_directory_bucket_is_kept_and_it_works_on_after_it_was_frozen(world, function):
+    for content in ("put x", "put y"):
+        world.change("data/a", content)
+        function.invoke(30)
+        world.pass_time(46_800)
+    assert function.alive
+    settle(world)
+
+
+# Random histories
+
+KEYS = st.sampled_from(["data/a", "data/a", "data/b", "data/c"])
+CHANGES = st.sampled_from(["put x", "put y", "put z", "touch", "delete", "delete"])
+SIZES = st.sampled_from([SMALL, SMALL, SMALL, FUNCTION_SETTINGS.largest, FUNCTION_SETTINGS.largest + 1, LARGE])
+MOMENTS = st.floats(0, 2) | st.floats(0, 20) | st.floats(0, 60)
+LASTS = st.lists(st.sampled_from([0.02, 0.1, 0.5, 2.0, 20.0, LONG]), min_size=1, max_size=7)
+DEADLINES = st.sampled_from([0.5, 2, 5, 20, 50])
+STOPS = [("head_object", ("SIGTERM",)), ("copy_object", ("SIGTERM",)), ("upload_part_copy", ("SIGTERM",))]
+PLANS = st.lists(st.sampled_from([*STOPS, ("copy_object", ("stops",)), ("upload_part_copy", ("dies",))]), max_size=2)
+MEANWHILE = st.lists(st.tuples(MOMENTS, KEYS, CHANGES, SIZES), max_size=4)
+
+
+class Histories(RuleBasedStateMachine):
+    """The function is invoked, killed, frozen and thawed; workers are stopped and die; nothing fails but what dies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.functions: list[Function] = []
+        logging.disable(logging.CRITICAL)
+        self.patch = mock.patch.object(Interruption, "pause", pause_in(self.world))
+        self.patch.start()
+
+    @rule(key=KEYS, change=CHANGES, size=SIZES, delay=st.sampled_from([0, 0, 5, 600]), events=st.integers(1, 2))
+    def change(self, key, change, size, delay, events):
+        self.world.change(key, change, delay, events, size)
+
+    @rule(
+        first=st.lists(st.tuples(KEYS, CHANGES, SIZES), max_size=3),
+        seconds=DEADLINES,
+        lasts=LASTS,
+        dies_after=st.none() | MOMENTS,
+        changes=MEANWHILE,
+        workers=st.lists(MOMENTS, max_size=1),
+        is_cold=st.sampled_from([False, False, True]),
+        stands_still=st.booleans(),
+    )
+    def invoke(self, first, seconds, lasts, dies_after, changes, workers, is_cold, stands_still):
+        for key, change, size in first:
+            self.world.change(key, change, size=size)
+        if is_cold or not self.functions or not self.functions[-1].alive:
+            self.functions.append(Function(self.world, stands_still))
+        function, world = self.functions[-1], self.world
+        world.slow_until = 0.0 if workers else world.slow_until  # a worker waits, and time passes for the function, too
+        meanwhile = [
+            (moment, lambda key=key, change=change, size=size: world.change(key, change, size=size))
+            for moment, key, change, size in changes
+        ]
+        meanwhile += [(moment, world.work) for moment in workers]
+        began, thawed = world.clock, function.invocations
+        function.invoke(seconds, lasts, dies_after, meanwhile)
+        end = "killed" if function.was_killed else "warm" if function.alive else "ends itself"
+        event(f"{end}{', after a thaw' if thawed else ''}")
+        assert workers or world.clock - began < seconds + 10
+
+    @rule(plan=PLANS, limit=st.sampled_from([1, 10]))
+    def work(self, plan, limit):
+        self.world.work(0, plan, limit)
+
+    @rule(seconds=st.sampled_from([1, 60, 1000, 8000]))
+    def wait(self, seconds):
+        self.world.pass_time(seconds)
+
+    @rule(seconds=st.sampled_from([1, 60, 200]))
+    def the_directory_bucket_is_busy(self, seconds):
+        self.world.slow_until = self.world.clock + seconds
+
+    @rule(keys=st.sets(KEYS, min_size=1))
+    def look(self, keys):
+        self.world.look(sorted(keys))
+
+    @invariant()
+    def nothing_went_wrong(self):
+        assert not self.world.faults
+        assert not self.world.unprotected
+
+    @invariant()
+    def only_a_death_uses_up_a_receive(self):
+        queue = self.world.queue
+        assert [message for message in queue.messages if message.receives > message.deserved] == []
+        assert [message for message in queue.dead if message.deserved < SETTINGS.max_receives] == []
+
+    def teardown(self):
+        try:
+            self.world.settle()
+            self.only_a_death_uses_up_a_receive()
+            self.world.redrive()
+            self.world.settle()
+        finally:
+            self.patch.stop()
+            logging.disable(logging.NOTSET)
+            for function in self.functions:
+                function.loop.close()
+        self.nothing_went_wrong()
+        assert not self.world.differences()
+        assert not self.world.queue.dead
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=3_000 if NIGHTLY else 200,
+    stateful_step_count=20,
+    deadline=None,
+    database=None,
+    derandomize=not NIGHTLY,
+    print_blob=False,
+    suppress_health_check=list(HealthCheck),
+)

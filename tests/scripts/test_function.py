@@ -1,0 +1,265 @@
+"""The function with STARTER_COPIES: what its archive holds, its variables and rights, and in which order it changes."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from account import APP, PROJECT, Account
+from deployment import assert_conforming, one_cli, one_cloud, states
+from recorder import Refusal
+from test_settings import bash
+
+PYTHON = "/usr/bin/python3.13"
+FUNCTION, ROLE = f"{APP}-starter", f"{APP}-starter-role"
+MOST_VARIABLES, MOST_OF_A_POLICY = 4096, 10_240  # Lambda quotas, in bytes of JSON; IAM and AWS STS quotas
+NO_INDEX = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+
+# In Lambda the archive is there beside the runtime's own library; here only the archive is.
+IMPORTS = """
+import json, sys
+sys.path.append(sys.argv[1])
+import boto3, starter
+from botocore import __version__
+keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
+calls = [boto3.client(name, **keys).meta.service_model.service_name for name in ("s3", "sqs", "ecs", "sts")]
+print(json.dumps([calls, boto3.__version__, __version__, [*sys.modules]]))
+"""
+
+
+def pack(archive: Path, copies: str = "true", umask: int = 0o022, **environment: str) -> list[str]:
+    """What the packer prints: the sum, and whether there is bytecode."""
+    command = [sys.executable, PROJECT / "lib/pack_function.py", PROJECT, archive, copies]
+    done = subprocess.run(
+        command, env=os.environ | environment, umask=umask, capture_output=True, text=True, cwd=archive.parent
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("archive") / "starter.zip"
+    assert pack(found)[1] == "compiled"
+    return found
+
+
+def test_the_archive_is_the_same_in_each_run_and_folder(archive: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.zip"
+    pack(again, umask=0o077, TMPDIR=str(tmp_path), PYTHONHASHSEED="7", TZ="Asia/Tokyo", PYTHONPATH=str(PROJECT))
+    assert again.read_bytes() == archive.read_bytes()
+
+
+def test_the_archive_alone_is_all_that_the_function_imports(archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(tmp_path)
+    for source in tmp_path.rglob("*.py"):
+        source.write_text("raise ImportError('compiled at the start, as its bytecode was not taken')")
+    command = [PYTHON, "-S", "-E", "-P", "-B", "-c", IMPORTS, tmp_path]
+    answer = subprocess.run(command, env={"STARTER_COPIES": "true"}, cwd="/", capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    calls, boto3, botocore, modules = json.loads(answer.stdout)
+    assert calls == ["s3", "sqs", "ecs", "sts"]
+    pins = dict(line.split("==") for line in (PROJECT / "requirements.txt").read_text().splitlines() if "==" in line)
+    assert (boto3, botocore) == (pins["boto3[crt]"], pins["botocore"])
+    assert "mirror.first_responder" in modules
+    assert not [name for name in modules if name.startswith("awscrt")]
+
+
+def test_the_archive_has_bytecode_that_is_taken_as_it_is_and_no_library_that_nothing_calls(archive: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        names = set(file.namelist())
+        for name in names:
+            if name.endswith(".py"):
+                folder, _, module = name.rpartition("/")
+                compiled = f"{folder}/__pycache__/{module[:-3]}.cpython-313.pyc".lstrip("/")
+                assert file.read(compiled)[4:8] == b"\x01\x00\x00\x00", name  # unchecked hash: PEP 552
+    data = {name.split("/")[2] for name in names if name.startswith("botocore/data/") and name.count("/") > 2}
+    assert data == {"s3", "sqs", "sts", "ecs"}
+    assert "botocore/data/endpoints.json" in names
+    assert not [name for name in names if "dist-info" in name or name.startswith(("bin/", "awscrt", "boto3/examples"))]
+    own = {
+        str(path.relative_to(PROJECT)) for folder in ("launch", "mirror") for path in (PROJECT / folder).rglob("*.py")
+    }
+    assert own | {"starter.py"} <= names
+    # AWS Lambda Developer Guide, "Lambda quotas": 50 MB for an upload; far from it, as each cold start unpacks it.
+    assert archive.stat().st_size < 12_000_000
+
+
+def test_without_a_compiler_the_archive_has_no_bytecode_and_a_line_says_so(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(PROJECT / "lib"))
+    import pack_function
+
+    monkeypatch.setattr(pack_function, "find_compiler", lambda: None)
+    assert pack_function.pack_copying(PROJECT, tmp_path / "plain.zip") is False
+    with zipfile.ZipFile(archive) as full, zipfile.ZipFile(tmp_path / "plain.zip") as plain:
+        assert plain.namelist() == [name for name in full.namelist() if "__pycache__" not in name]
+    for said, is_told in (("sum plain", True), ("sum compiled", False), ("sum", False)):
+        told = bash(f'keep "starter archive" <<<"{said}"; tell_of_bytecode 2>&1')
+        assert ("no python3.13 is here" in told) is is_told
+
+
+# --- problems before the first write ------------------------------------------------------------------------------
+
+
+@one_cloud
+@one_cli
+def test_libraries_that_cannot_be_had_are_a_problem_beside_the_others(account: Account) -> None:
+    settings = {"STARTER_COPIES": "true", "MAX_WORKERS": "none", **NO_INDEX}
+    _, errors = account.run("deploy.sh", status=2, **settings)
+    assert "STARTER_COPIES=true: pip could not get the libraries of requirements.txt: ERROR" in errors
+    assert "let pip reach a package index, or set STARTER_COPIES=false" in errors
+    assert "MAX_WORKERS=none" in errors
+    assert account.recorder.writes == []
+
+
+def test_pip_is_needed_only_for_copying(tmp_path: Path) -> None:
+    """Debian's python3 is one without pip."""
+    (tmp_path / "python3").write_text("#!/bin/sh\necho '/usr/bin/python3: No module named pip' >&2\nexit 1\n")
+    (tmp_path / "python3").chmod(0o755)
+    script = f'PATH="{tmp_path}:$PATH"; check_archive; printf "%s\\n" "${{PROBLEMS[@]-none}}"'
+    told = bash(script, STARTER_COPIES="true")
+    assert 'STARTER_COPIES=true needs pip, and python3 -m pip says "/usr/bin/python3: No module named pip"' in told
+    assert told.count("\n") == 1
+    assert bash(script) == "none\n"
+
+
+# --- variables and rights within the limits -----------------------------------------------------------------------
+
+LARGEST = {
+    "APP_NAME": "a" * 50,
+    "REGION": "ap-southeast-1",
+    "SRC_BUCKET": "b" * 63,
+    "DST_BUCKET": "c" * 48 + "--apse1-az1--x-s3",
+    "PREFIX_FILTER": "d" * 1024,
+    "SRC_BUCKET_OWNER": "1" * 12,
+    "DST_BUCKET_OWNER": "2" * 12,
+    "MAX_WORKERS": "1000",
+    "MIN_WORKERS": "1000",
+    "MESSAGES_PER_WORKER": "1000000",
+    "EMPTY_POLLS_BEFORE_EXIT": "1000",
+    "VISIBILITY_TIMEOUT": "43200",
+    "VISIBILITY_EXTEND_INTERVAL": "43200",
+    "MAX_RECEIVES": "1000",
+    "STARTER_MAX_SIZE": "5368709120",
+    "WAIT_TIME_SECONDS": "20",
+    "MULTIPART_THRESHOLD": "5368709120",
+    "PART_SIZE": "5368709120",
+    "MAX_CONCURRENT_PARTS": "1024",
+    "MAX_CONCURRENT_KEYS": "1024",
+    "RETRY_BASE_SECONDS": "3600",
+    "COPY_TIMEOUT": "900",
+    "LOG_LEVEL": "WARNING",
+    "ASSIGN_PUBLIC_IP": "DISABLED",
+    "SRC_KMS_KEY_ARN": ",".join([f"arn:aws:kms:ap-southeast-1:123456789012:key/mrk-{'e' * 32}"] * 50),
+    "DST_KMS_KEY_ARN": f"arn:aws:kms:ap-southeast-1:123456789012:key/mrk-{'f' * 32}",
+    "STARTER_COPIES": "true",
+}
+
+
+def without_account(function: str, **settings: str) -> Any:
+    """What a function of deploy.sh prints as JSON, with the most that the network and the queue add."""
+    stubs = f"""task_subnets() {{ printf '%s\\n' '{",".join(["subnet-" + "0" * 17] * 16)}'; }}
+        security_group_id() {{ echo sg-{"0" * 17}; }}; ask_queue_url() {{ :; }}; {function}"""
+    return json.loads(bash(stubs, **settings))
+
+
+def test_the_largest_settings_fit_into_the_functions_variables_and_its_role() -> None:
+    names = bash('printf "%s\\n" "${WORKER_SETTINGS[@]}"').split()
+    assert set(names) - LARGEST.keys() == {"PROCESSES", "S3_CLIENT"}  # a function has one process, and boto3
+    configuration = without_account('given_variables "$(function_configuration)"', **LARGEST)
+    variables = configuration["Environment"]["Variables"]
+    assert (
+        LARGEST.items() - variables.items()
+        <= LARGEST.items() - {name: LARGEST[name] for name in names if name in LARGEST}.items()
+    )
+    assert len(json.dumps(variables, ensure_ascii=False, separators=(",", ":")).encode()) < MOST_VARIABLES
+    policy = without_account("starter_policy", **LARGEST)
+    assert len(json.dumps(policy, separators=(",", ":"))) < MOST_OF_A_POLICY
+
+
+def test_without_copying_variables_and_memory_are_as_ever() -> None:
+    plain = without_account('given_variables "$(function_configuration)"', PREFIX_FILTER="models/")
+    assert plain["Environment"]["Variables"].keys() == {
+        *("QUEUE_URL", "CLUSTER", "TASK_DEFINITION", "SUBNETS", "SECURITY_GROUPS", "STARTED_BY"),
+        *("ASSIGN_PUBLIC_IP", "MAX_WORKERS", "MESSAGES_PER_WORKER"),
+    }
+    assert (plain["MemorySize"], plain["Timeout"]) == (128, 60)
+    copying = without_account('given_variables "$(function_configuration)"', STARTER_COPIES="true")
+    assert (copying["MemorySize"] > 128, copying["Timeout"]) == (True, 60)
+
+
+def test_a_variable_that_the_function_is_to_have_no_longer_is_a_difference() -> None:
+    script = (
+        'differing "$(function_configuration)" "$(given_variables "$(LOG_LEVEL=DEBUG function_configuration)")" | jq -R'
+    )
+    assert without_account(script, STARTER_COPIES="true", LOG_LEVEL="") == "Environment"
+    script = (
+        'differing "$(function_configuration)" "$(given_variables "$(MIN_WORKERS=1 function_configuration)")" | jq -R'
+    )
+    assert without_account(script) == "Environment"
+    script = 'differing "$(function_configuration)" "$(given_variables "$(function_configuration)")" | jq -Rs'
+    assert without_account(script) == "\n"
+
+
+# --- back and forth -----------------------------------------------------------------------------------------------
+
+
+def writes(account: Account) -> list[str]:
+    """Those on the function and its role; there is a dashboard, too."""
+    return [call.operation for call in account.recorder.writes if call.service in ("iam", "lambda")]
+
+
+@pytest.fixture
+def sleeps(account: Account) -> Any:
+    """What the scripts sleep instead of sleeping: a file with a line for each time."""
+    slept, command = account.project / "slept", account.tools / "sleep"
+    slept.write_text("")
+    command.write_text(f'#!/bin/sh\necho "$1" >>"{slept}"\n')
+    command.chmod(0o755)
+    yield slept
+    command.unlink()
+
+
+@one_cloud
+@one_cli
+def test_copying_is_turned_on_and_off_in_an_order_that_a_run_in_between_survives(
+    account: Account, sleeps: Path
+) -> None:
+    account.run("deploy.sh")
+    before = account.inventory()
+
+    account.run("deploy.sh", STARTER_COPIES="true")
+    assert writes(account) == ["PutRolePolicy", "UpdateFunctionCode", "UpdateFunctionConfiguration"]
+    assert_conforming(account)
+    variables = account.starter_environment()
+    wanted = account.worker_environment()
+    assert {name: variables.get(name) for name in wanted} == wanted | {"PROCESSES": None}
+    assert (variables["STARTER_COPIES"], variables["STARTER_MAX_SIZE"]) == ("true", "67108864")
+    output, _ = account.run("deploy.sh", STARTER_COPIES="true")
+    assert (set(states(output)), writes(account)) == ({"exists"}, [])
+
+    assert sleeps.read_text() == ""
+
+    account.recorder.refusals = [Refusal("UpdateFunctionCode", 1, "CodeStorageExceededException", "no")]
+    account.run("deploy.sh", status=1)
+    assert writes(account)[0] == "UpdateFunctionConfiguration"
+    assert "PutRolePolicy" not in writes(account)  # its last run still has the rights
+    account.run("deploy.sh", "--dry-run")
+    assert writes(account) == []
+    output, _ = account.run("deploy.sh")
+    assert f"function {FUNCTION}: changed (code, policy of {ROLE})" in output
+    assert writes(account) == ["UpdateFunctionCode", "PutRolePolicy"]
+    assert sleeps.read_text() == "60\n"
+    after = account.inventory()
+    assert {part: after[part] for part in ("functions", "roles")} == {
+        part: before[part] for part in ("functions", "roles")
+    }
+    account.run("deploy.sh")
+    assert writes(account) == []
