@@ -2,7 +2,7 @@
 
 It is the same Worker on the same protocol, with boto3's clients, few keys at a time and a short end. Unlike a task's
 process, a function's is frozen by Lambda after an invocation and thawed minutes later, with all that was under way in
-it. So nothing may be: a copy that is sent only then, when its message is another's, could cover a newer object.
+it. So nothing may be: a copy that is sent only then could bring an object back that was deleted meanwhile.
 """
 
 from __future__ import annotations
