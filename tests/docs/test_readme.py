@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cost
+import modes_cost
 import pytest
 from account import CREDENTIALS, answers, free_port, python_with, running, running_cli, wait_for
 
@@ -193,6 +194,13 @@ def test_the_cost_table_is_the_one_that_is_computed() -> None:
     assert cost.table() in text_of(ENGLISH)
     assert cost.PRICES_OF in text_of(ENGLISH)
     assert f"{cost.worker_hour():.4f}" in text_of(ENGLISH)
+
+
+def test_the_cost_table_of_the_modes_and_of_a_burst_are_those_that_are_computed() -> None:
+    assert modes_cost.table_of_modes() in text_of(ENGLISH)
+    paragraph = next(part for part in text_of(ENGLISH).split("\n\n") if part.startswith("A burst of 100,000 files"))
+    computed = set(re.findall(r"[\d.,]*\d", modes_cost.line_of_burst()))
+    assert computed <= set(re.findall(r"[\d.,]*\d", paragraph))
 
 
 def test_the_picture_is_drawn_from_its_source() -> None:
