@@ -88,7 +88,8 @@ ensure_events_alarm() {
 
 # Prints what is there of the alarm on events, or nothing.
 find_events_alarm() {
-  known_or_ask alarms find_alarms | jq -c --arg name "$EVENTS_ALARM" 'map(select(.AlarmName == $name)) | select(. != [])'
+  known_or_ask alarms find_alarms \
+    | jq -c --arg name "$EVENTS_ALARM" 'map(select(.AlarmName == $name)) | select(. != [])'
 }
 
 ensure_no_events_alarm() {

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# A change of EVENT_SOURCE: the new way is made first, and the old one removed as the last step of the run. In between both
-# are on, so that no event is lost; the worker takes one that comes twice as one.
+# A change of EVENT_SOURCE: the new way is made first, and the old one removed as the last step of the run. In between
+# both are on, so that no event is lost; the worker takes one that comes twice as one.
 
 # So long until a change of a bucket's notifications takes effect (S3 User Guide, "Enabling and configuring event
 # notifications" and "Enabling Amazon EventBridge": about five minutes).

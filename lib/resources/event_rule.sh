@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The rule of EVENT_SOURCE=eventbridge: which events of the source bucket go to the queue, and start the starter at once.
+# The rule of EVENT_SOURCE=eventbridge: which of the bucket's events go to the queue, and start the starter at once.
 
 # In these events a key is as it is, and so is the prefix.
 event_pattern() {
@@ -43,7 +43,8 @@ ensure_event_targets() {
   [[ $missing == '[]' ]] \
     || change "target $(jq -r 'map(.Id) | join(" and ")' <<<"$missing")" put_targets "$EVENT_RULE_NAME" "$missing"
   if ! starts_by_events; then
-    say "      events do not start $STARTER_NAME, only its rule does: without reserved concurrency many would run at once"
+    say "      events do not start $STARTER_NAME, only its rule does: without reserved concurrency many would run at" \
+      "once"
     [[ $(jq 'any(.[]; .Id == "starter")' <<<"${have:-[]}") == false ]] \
       || change "no target starter" drop_targets "$EVENT_RULE_NAME" starter
   fi

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The source bucket's EventBridge switch, which is one for everybody: whether S3 sends the bucket's events to the default
-# event bus of the account.
+# The source bucket's EventBridge switch, which is one for everybody: whether S3 sends the bucket's events to the
+# default event bus of the account.
 
 # The tag of our rule that says that deploy.sh turned the switch on: with the bucket as its value.
 readonly SWITCH_TAG=turned-on-events-of

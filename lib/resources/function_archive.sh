@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The archive of the starter: its own files, and with STARTER_COPIES=true the libraries that it copies with.
 
-# zip_starter ARCHIVE: prints what Lambda calls its CodeSha256; then, of an archive with libraries, "compiled" or "plain".
+# zip_starter ARCHIVE: prints what Lambda calls its CodeSha256; then, of one with libraries, "compiled" or "plain".
 zip_starter() { python3 "$PROJECT_DIR/lib/pack_function.py" "$PROJECT_DIR" "$1" "$STARTER_COPIES"; }
 
 # Prints what is said of $TEMP_DIR/starter.zip, which is made at the first call.

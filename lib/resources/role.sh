@@ -54,7 +54,7 @@ readable_prefix() {
   jq -nr --arg prefix "$PREFIX_FILTER" '$prefix | explode | .[:(map(. > 255) | index(true))] | implode'
 }
 
-# Prints what copying needs. Without s3:ListBucket a missing key answers 403 instead of 404 (S3 API reference, HeadObject).
+# Prints what copying needs. Without s3:ListBucket a missing key answers 403, not 404 (S3 API reference, HeadObject).
 worker_statements() {
   jq -n --arg queue "$QUEUE_ARN" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg prefix "$(readable_prefix)" \
     --arg destination "$DST_BUCKET_ARN" --arg source_keys "$SRC_KMS_KEY_ARN" --arg destination_key "$DST_KMS_KEY_ARN" '

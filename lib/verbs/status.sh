@@ -17,8 +17,8 @@ HELP
 
 readonly BEHIND_SECONDS=900 # older than that, the oldest message says that the sync is behind
 
-# Reads the parts, and chooses the outage that is told: one that goes on, else the newest. The starter hands over what it
-# cannot sync to a worker, which then tells of an outage of its own.
+# Reads the parts, and chooses the outage that is told: one that goes on, else the newest. The starter hands over what
+# it cannot sync to a worker, which then tells of an outage of its own.
 choose_outage() {
   jq '[.workers[].id] as $running | .outage = (.outages | map(. + {state: (if .event != "began" then .event
       elif .task | IN($running[]) then "goes on" elif .task | startswith("[$LATEST]") then "handed over"
@@ -117,7 +117,8 @@ print_status() {
       elif .decision == null then "\(.at): \(.error)"
       else "\(.seconds_ago) s ago: \(.decision | "saw \(.visible + .in_flight) messages and \(.running
         ) workers, wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")
-        | if . == "" then "none" else . end)\([.copied | itself | ", " + .] | join(""))\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end),
+        | if . == "" then "none" else . end)\([.copied | itself | ", " + .] | join("")
+        )\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end),
     row("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
       else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end),
     row("outage"; .outage | if . == null then "none in the last hour" else "since \(.since), " + {

@@ -81,8 +81,8 @@ find_break_of_rule() {
     "aws sqs get-queue-attributes --attribute-names Policy --queue-url $(ask_queue_url "$QUEUE_NAME")"
 }
 
-# The rule that sends the events starts the starter at once. Without that all goes on, but up to LAMBDA_POLL_RATE minutes
-# later, so it is told when the rounds are over.
+# The rule that sends the events starts the starter at once. Without that all goes on, but up to LAMBDA_POLL_RATE
+# minutes later, so it is told when the rounds are over.
 find_break_of_start_at_once() {
   local rule targets statement
   rule=$(ask_event_rule)
@@ -97,7 +97,8 @@ find_break_of_start_at_once() {
 
 # --- no copy, of any key --------------------------------------------------------------------------------------------
 
-# What the workers wrote of outages (an outage that the starter meets is theirs as soon as one runs) since a quarter of an hour before the run, as read by outages_of().
+# What the workers wrote of outages since a quarter of an hour before the run, as read by outages_of(). An outage that
+# the starter meets is theirs as soon as one runs.
 read_outages() {
   aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" \
     --start-time $(((VERIFY_BEGAN - 900) * 1000)) --filter-pattern '"outage"' \

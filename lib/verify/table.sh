@@ -7,7 +7,8 @@
 # streams of a function have its version in their name.
 synced_lines() {
   jq -cs --arg fields "$(synced_fields)" 'map(.stream as $stream | .message | capture($fields)
-    | {task: ($stream | split("/")[-1]), by: (if $stream | contains("[$LATEST]") then "starter" else "task" end), key: (.key | fromjson), action, size: (.size | tonumber),
+    | {task: ($stream | split("/")[-1]), by: (if $stream | contains("[$LATEST]") then "starter" else "task" end),
+       key: (.key | fromjson), action, size: (.size | tonumber),
        seconds: (.seconds | tonumber), lag: (.lag // null | if . then tonumber else . end)})' "$VERIFY_DIR/worker.lines"
 }
 
@@ -127,7 +128,8 @@ print_times() {
     [["from the first upload to", "", "measured by"],
     ["the first message in the queue",
       (if .event then "at most \(.event) s" elif .busy then "unknown: others were there before"
-        elif $by == "starter" then "before the first copy" elif .created and .created >= 0 then "before the task" else "unknown" end), "looks at the queue, this clock"],
+        elif $by == "starter" then "before the first copy" elif .created and .created >= 0 then "before the task"
+        else "unknown" end), "looks at the queue, this clock"],
     ["the task was asked for", (.created | of_task), "ECS, createdAt"],
     ["its image was there", (.pulled | of_task), "ECS, pullStoppedAt"],
     ["the worker was started", (.started | of_task), "ECS, startedAt"],
@@ -164,7 +166,8 @@ gather_result() {
     measured_times
     jq -s . "$VERIFY_DIR/breaks"
     versions | jq -Rn '[inputs | split("\t")]'
-  } | jq -s --arg encoding "$encoding" --argjson copying "${copying:-false}" --arg mirror "$DST_BUCKET" --arg source "$SRC_BUCKET" \
+  } | jq -s --arg encoding "$encoding" --argjson copying "${copying:-false}" --arg mirror "$DST_BUCKET" \
+    --arg source "$SRC_BUCKET" \
     '{results: .[0], synced: .[1], times: .[2], breaks: .[3], versions: .[4], encoding: $encoding, mirror: $mirror,
       source: $source, copying: $copying}'
 }
