@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mirror.calls import Sqs
-from mirror.errors import describe, error_code
+from mirror.errors import LOST_RECEIPT_CODES, describe, error_code
 from mirror.limits import MAX_SQS_DELAY, SQS_BATCH
 
 log = logging.getLogger("worker")
@@ -57,7 +57,7 @@ class Queue:
             await self.send(bodies[int(failed["Id"])])
 
     async def delete(self, receipt_handles: list[str]) -> set[str]:
-        """At most ten. Returns those that were not deleted."""
+        """At most ten. Returns those that were not deleted, and may be: not those that SQS knows no longer."""
         if not receipt_handles:
             return set()
         entries = [{"Id": str(i), "ReceiptHandle": handle} for i, handle in enumerate(receipt_handles)]
@@ -69,7 +69,7 @@ class Queue:
         failed = answer.get("Failed") or []
         for entry in failed:
             log.warning("could not delete a message: error=%s", entry.get("Code"))
-        return {receipt_handles[int(entry["Id"])] for entry in failed}
+        return {receipt_handles[int(entry["Id"])] for entry in failed if entry.get("Code") not in LOST_RECEIPT_CODES}
 
     async def set_visibility(self, seconds: dict[str, int]) -> dict[str, str]:
         """Receipt handle -> seconds from now on, at most ten. Returns those that were refused, with the error code."""

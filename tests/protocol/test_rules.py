@@ -1,8 +1,10 @@
 """The worker's pure rules: settings, identity and metadata of an object, parts, messages."""
 
+import asyncio
 import itertools
 import json
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
@@ -13,6 +15,7 @@ from mirror.errors import describe
 from mirror.messages import handed_back_body, hint_body, read_body
 from mirror.objects import metadata_to_send, source_from_head
 from mirror.parts import Upload, part_size_for, parts_of
+from mirror.queue import Queue
 from mirror.settings import Settings, load_settings
 
 GIB = 1024**3
@@ -326,3 +329,12 @@ def test_a_message_that_is_handed_back_carries_its_uploads_and_its_tries():
 
 def test_a_message_that_was_never_handed_back_has_no_tries():
     assert read_body(event("big"), settings()).tries == 0
+
+
+def test_what_sqs_knows_no_longer_is_not_deleted_again_and_again() -> None:
+    class Sqs:
+        async def delete_message_batch(self, **_: Any) -> dict[str, Any]:
+            codes = {"0": "ReceiptHandleIsInvalid", "1": "InternalError"}
+            return {"Failed": [{"Id": number, "Code": code} for number, code in codes.items()]}
+
+    assert asyncio.run(Queue(Sqs(), "the queue").delete(["gone", "refused", "deleted"])) == {"refused"}
