@@ -186,8 +186,23 @@ class Deployment:
             (folder / f"{self.app}-{name}.log").write_text("\n".join(line.rstrip("\n") for line in lines))
 
     def lines(self, group: str) -> list[str]:
-        pages = self.logs.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=self.since)
-        return [event["message"] for page in pages for event in page["events"]]
+        """By time. FilterLogEvents of the local cloud ends at 10,000."""
+        pages = self.logs.get_paginator("describe_log_streams").paginate(logGroupName=group)
+        streams = [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
+        events = [event for stream in streams for event in self.events_of(group, stream)]
+        return [event["message"] for event in sorted(events, key=lambda event: event["timestamp"])]
+
+    def events_of(self, group: str, stream: str) -> Iterator[dict[str, Any]]:
+        """At the end of a stream the token is the one that was given (CloudWatch Logs API reference, GetLogEvents)."""
+        token: dict[str, str] = {}
+        while True:
+            answer = self.logs.get_log_events(
+                logGroupName=group, logStreamName=stream, startTime=self.since, startFromHead=True, **token
+            )
+            yield from answer["events"]
+            if token.get("nextToken") == answer["nextForwardToken"]:
+                return
+            token = {"nextToken": answer["nextForwardToken"]}
 
     def function_lines(self) -> list[str]:
         return self.lines(f"/aws/lambda/{self.starter}")
