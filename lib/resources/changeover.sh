@@ -48,12 +48,15 @@ ensure_no_notification() {
   finish_removed
 }
 
+# The rule goes last: without it the next run would not look for the rest.
 drop_rule_and_switch() {
-  local bucket
+  local bucket permission
   bucket=$(list_event_switch)
   [[ -z $bucket ]] || remove_event_switch
+  permission=$(permission_statement "$EVENT_RULE_NAME")
+  [[ -z $permission ]] \
+    || aws_unless_gone lambda remove-permission --function-name "$STARTER_NAME" --statement-id "$EVENT_RULE_NAME"
   remove_event_rule "$EVENT_RULE_NAME"
-  aws_unless_gone lambda remove-permission --function-name "$STARTER_NAME" --statement-id "$EVENT_RULE_NAME"
 }
 
 ensure_no_event_rule() {

@@ -13,10 +13,10 @@ metric_widget() {
 # groups have beside; a table is twice as wide.
 log_widget() {
   jq -nc --argjson x "$1" --argjson y "$2" --arg view "$3" --arg title "$4" --arg query "$5" --arg region "$REGION" \
-    --args '{
+    --arg groups "$WORKER_LOG_GROUP ${*:6}" '{
       type: "log", x: $x, y: $y, width: (if $view == "table" then 24 else 12 end), height: 6, properties: {
       title: $title, region: $region, view: $view,
-      query: ([$ARGS.positional[] | "SOURCE \u0027\(.)\u0027 | "] + [$query] | add)}}' "$WORKER_LOG_GROUP" "${@:6}"
+      query: ([$groups | splits(" ") | select(. != "") | "SOURCE \u0027\(.)\u0027 | "] + [$query] | add)}}'
 }
 
 # What the starter does beyond starting workers: it is run by each event, or copies.

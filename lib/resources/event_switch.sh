@@ -37,7 +37,10 @@ switch_turned_on_by() {
 # The tag is first, so that a run that is interrupted in between is completed by the next. S3 need not look again at the
 # queues and functions of others, of which some may be gone.
 turn_on_switch() {
-  aws_or_die events tag-resource --resource-arn "$EVENT_RULE_ARN" --tags "Key=$SWITCH_TAG,Value=$SRC_BUCKET"
+  local tags
+  tags=$(find_event_rule_tags)
+  has_switch_tag "$tags" \
+    || aws_or_die events tag-resource --resource-arn "$EVENT_RULE_ARN" --tags "Key=$SWITCH_TAG,Value=$SRC_BUCKET"
   put_notifications "$(jq '.EventBridgeConfiguration = {}' <<<"$1")" --skip-destination-validation
 }
 

@@ -85,6 +85,7 @@ def word(call: Call) -> str:
     return call.operation
 
 
+@one_cloud  # the other forgets the switch
 @pytest.mark.parametrize("turned_on", [True, False])
 def test_deploying_twice_and_cleaning_up_leaves_what_others_have(account: Account, turned_on: bool) -> None:
     if not turned_on:
