@@ -25,8 +25,8 @@ from cost import (
 )
 
 MORE_PRICES = {
-    "event": 1.00
-    / 1e6,  # EventBridge pricing, opt-in events of an AWS service; to put it on the queue is SQS's request
+    # EventBridge pricing, opt-in events of an AWS service; to put it on the queue is a request of SQS.
+    "event": 1.00 / 1e6,
     "alarm": 0.10,  # CloudWatch pricing, standard resolution, a month
 }
 FREE_HERE = FREE | {"alarm": 10}
