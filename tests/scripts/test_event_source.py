@@ -173,7 +173,7 @@ def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account
     assert account.recorder.writes == []
     output, errors = account.run("deploy.sh", **QUEUE_WAY)
     assert_conforming(account)
-    removed = ["bucket notification", "RemoveTargets", "DeleteRule", "RemovePermission", "policy s3-events"]
+    removed = ["bucket notification", "RemovePermission", "RemoveTargets", "DeleteRule", "policy s3-events"]
     made = ["policy s3-events+eventbridge", "bucket notification switch"]
     assert told(account) == [*made, *removed]
     assert "both event sources are on" in errors
