@@ -26,7 +26,7 @@ from launch.calls import (
     stop_tasks,
 )
 from launch.copying import FEW_MESSAGES, is_from_bucket, left_over, seconds_to_copy, tells_of_message
-from launch.decision import Decision, decide
+from launch.decision import Decision, decide, wanted_workers
 from launch.settings import load_settings
 from launch.tasks import SHORTAGE
 
@@ -65,7 +65,7 @@ def look(settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequen
     tasks = describe_tasks(settings, [*arns, *stopped], now)
     if visible or least or any(task.stays for task in tasks):
         return decide(visible, in_flight, tasks, now, settings, find_revision(settings) if least else "")
-    return Decision(len(arns), min(len(arns), settings["MAX_WORKERS"]) if in_flight else 0)
+    return Decision(len(arns), wanted_workers(visible, in_flight, 0, len(arns), settings))
 
 
 def may_copy(waiting: int, decision: Decision) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 FRESH_SECONDS = 20  # one long poll
 FEW_MESSAGES = 500  # more of them are started workers for at once
@@ -19,13 +19,13 @@ RESERVE_SECONDS = 15  # of the function's 60: ten for the end (mirror/first_resp
 LEAST_SECONDS = 5  # for less it is not begun
 
 
-def is_from_bucket(event: object) -> bool:
+def is_from_bucket(event: object) -> TypeGuard[Mapping[str, Any]]:
     """The minute's rule sends aws.events."""
     return isinstance(event, Mapping) and event.get("source") == "aws.s3"
 
 
 def tells_of_message(event: object, now: float) -> bool:
-    if not (isinstance(event, Mapping) and is_from_bucket(event)):
+    if not is_from_bucket(event):
         return False
     at = event.get("time")
     return at is None or now - datetime.fromisoformat(at).timestamp() <= FRESH_SECONDS

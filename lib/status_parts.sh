@@ -69,7 +69,7 @@ describe_events() {
     --expected-bucket-owner "$SRC_BUCKET_OWNER") || { error=$have && have=""; }
   rule=$(find_event_rule)
   if [[ -n $rule ]]; then
-    targets=$(aws_or_nothing events list-targets-by-rule --rule "$EVENT_RULE_NAME")
+    targets=$(ask_event_targets)
     policy=$(find_queue_policy)
   fi
   printf '%s\n' "${have:-"{}"}" "${rule:-null}" "${targets:-null}" "${policy:-null}" | jq -s --arg error "$error" \

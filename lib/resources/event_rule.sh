@@ -30,6 +30,8 @@ find_event_rule() { known_or_ask "event rule" ask_event_rule; }
 # Prints the bucket whose events it takes.
 event_rule_source() { find_event_rule | jq -r '.EventPattern // "{}" | fromjson | .detail.bucket.name[0]? // empty'; }
 
+ask_event_targets() { ask_targets "$EVENT_RULE_NAME"; }
+
 # missing_targets WANT HAVE: AWS may print more of a target than it was given.
 missing_targets() {
   jq -nc --argjson want "$1" --argjson have "$2" 'def compared: [.Id, .Arn, .RetryPolicy.MaximumEventAgeInSeconds];
@@ -38,7 +40,7 @@ missing_targets() {
 
 ensure_event_targets() {
   local have missing
-  have=$(aws_or_nothing events list-targets-by-rule --rule "$EVENT_RULE_NAME" | jq -c '.Targets // []')
+  have=$(ask_event_targets | jq -c '.Targets // []')
   missing=$(missing_targets "$(event_targets)" "${have:-[]}")
   [[ $missing == '[]' ]] \
     || change "target $(jq -r 'map(.Id) | join(" and ")' <<<"$missing")" put_targets "$EVENT_RULE_NAME" "$missing"

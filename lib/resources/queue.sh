@@ -36,11 +36,16 @@ ask_queue_policy() {
 # Prints the policy that the queue had when this run began, or nothing.
 find_queue_policy() { known_or_ask "queue policy" ask_queue_policy; }
 
+# has_statement POLICY SENDER
+has_statement() {
+  jq -e --arg sender "$2" 'any(.Statement[]?; .Sid == $sender)' <<<"${1:-null}" >/dev/null
+}
+
 # admits SENDER: whether the queue took its events when this run began.
 admits() {
   local policy
   policy=$(find_queue_policy)
-  jq -e --arg sender "$1" 'any(.Statement[]?; .Sid == $sender)' <<<"${policy:-null}" >/dev/null
+  has_statement "$policy" "$1"
 }
 
 # Prints who sends with this EVENT_SOURCE, and who did before: until the end of the run both may.

@@ -24,6 +24,9 @@ ensure_permission() {
     --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$2"
 }
 
+# ask_targets RULE
+ask_targets() { aws_or_nothing events list-targets-by-rule --rule "$1"; }
+
 # put_targets RULE TARGETS
 put_targets() {
   local answer
@@ -33,7 +36,7 @@ put_targets() {
 
 ensure_target() {
   local targets
-  targets=$(aws_or_nothing events list-targets-by-rule --rule "$RULE_NAME")
+  targets=$(ask_targets "$RULE_NAME")
   [[ $(jq -r '.Targets[]? | select(.Id == "starter").Arn' <<<"$targets") == "$STARTER_ARN" ]] \
     || change target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
 }
@@ -71,7 +74,7 @@ drop_targets() {
 # A rule with targets cannot be deleted.
 remove_rule() {
   local targets ids
-  targets=$(aws_or_nothing events list-targets-by-rule --rule "$1" | jq -r '[.Targets[].Id] | join(" ")')
+  targets=$(ask_targets "$1" | jq -r '[.Targets[].Id] | join(" ")')
   read -ra ids <<<"$targets"
   ((${#ids[@]} == 0)) || drop_targets "$1" "${ids[@]}"
   aws_unless_gone events delete-rule --name "$1"

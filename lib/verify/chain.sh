@@ -51,8 +51,6 @@ deployment S3 takes up to five minutes; else look at the queue's policy and the 
   fi
 }
 
-ask_event_targets() { aws_or_nothing events list-targets-by-rule --rule "$EVENT_RULE_NAME"; }
-
 # has_target TARGETS ARN
 has_target() { jq -e --arg arn "$2" 'any(.Targets[]?; .Arn == $arn)' <<<"${1:-null}" >/dev/null; }
 
@@ -75,8 +73,7 @@ find_break_of_rule() {
     return
   fi
   policy=$(ask_queue_policy)
-  jq -e --arg sender "${EVENT_SENDERS[eventbridge]}" 'any(.Statement[]?; .Sid == $sender)' \
-    <<<"${policy:-null}" >/dev/null || broken "no event" \
+  has_statement "$policy" "${EVENT_SENDERS[eventbridge]}" || broken "no event" \
     "the policy of $QUEUE_NAME does not let the rule $EVENT_RULE_NAME send to it: run ./deploy.sh" \
     "aws sqs get-queue-attributes --attribute-names Policy --queue-url $(ask_queue_url "$QUEUE_NAME")"
 }

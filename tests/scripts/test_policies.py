@@ -99,6 +99,11 @@ def process_environment(account: Account, settings: dict[str, str]) -> dict[str,
     return {"PATH": os.environ["PATH"]} | settings | CREDENTIALS | own
 
 
+def run_as_function(account: Account, program: str, settings: dict[str, str]) -> None:
+    environment = process_environment(account, settings)
+    subprocess.run([sys.executable, "-c", program], cwd=account.project, env=environment, check=True)
+
+
 # The second run looks at the task of the first; it waits for Spot in no stand-in, so it is stopped by hand.
 RUN_STARTER = """
 import os, starter, time
@@ -117,12 +122,7 @@ def test_the_starter_may_do_what_it_does_and_no_more(account: Account) -> None:
     starter = account.starter_environment()
     account.client("sqs").send_message(QueueUrl=starter["QUEUE_URL"], MessageBody="work")
     account.recorder.forget()
-    subprocess.run(
-        [sys.executable, "-c", RUN_STARTER],
-        cwd=account.project,
-        env=process_environment(account, starter),
-        check=True,
-    )
+    run_as_function(account, RUN_STARTER, starter)
     assert {"RunTask", "StopTask"} == {call.operation for call in account.recorder.writes}
     assert_conforming(account)
     # Lambda itself writes the log with the function's role.
@@ -143,12 +143,7 @@ def test_with_min_workers_the_starter_may_read_the_task_definition_too(account: 
     starter = account.starter_environment()
     assert starter["MIN_WORKERS"] == "1"
     account.recorder.forget()
-    subprocess.run(
-        [sys.executable, "-c", RUN_STARTER],
-        cwd=account.project,
-        env=process_environment(account, starter),
-        check=True,
-    )
+    run_as_function(account, RUN_STARTER, starter)
     (run,) = [call for call in account.recorder.calls if call.operation == "RunTask"]
     (container,) = run.parameters["overrides"]["containerOverrides"]
     assert container["environment"] == [{"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}]
@@ -227,9 +222,7 @@ def test_the_function_that_copies_may_do_what_it_does_and_no_more(account: Accou
     s3.delete_object(Bucket=SOURCE, Key=f"{PREFIX}gone")
     account.client("sqs").send_message(QueueUrl=starter["QUEUE_URL"], MessageBody="not an event")  # put off
     account.recorder.forget()
-    subprocess.run(
-        [sys.executable, "-c", RUN_COPYING], cwd=account.project, env=process_environment(account, starter), check=True
-    )
+    run_as_function(account, RUN_COPYING, starter)
     assert s3.head_object(Bucket=MIRROR, Key=f"{PREFIX}small")["ContentLength"] == 5
     assert_conforming(account)
     unused = unused_grants(account, account.role_policy("starter-role"))
