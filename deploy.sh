@@ -9,6 +9,9 @@
 : "${DST_BUCKET:=your-express-bucket--euw1-az1--x-s3}"
 : "${PREFIX_FILTER:=}"   # only keys under this prefix; empty: all
 : "${EVENT_SOURCE:=sqs}" # sqs: the bucket's notification; eventbridge: a rule, which starts the starter at once
+: "${COPY_LAST:=}"       # marker files, such as _SUCCESS,*.done: copied once all else in their folder is
+: "${ANNOUNCE:=none}"    # an event to EventBridge when a key is equal: none, markers or all
+: "${AUDIT_DAYS:=}"      # days between two comparisons of both buckets; empty: none by itself
 
 : "${LAMBDA_POLL_RATE:=1}" # minutes between two looks at the queue
 : "${MAX_WORKERS:=2}"

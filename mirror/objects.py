@@ -103,6 +103,14 @@ def is_copy_of(destination: Destination, source: Source) -> bool | None:
     return destination.provenance == source.identity if destination.provenance else None
 
 
+def is_copy_of_listed(destination: Destination, etag: str, modified: datetime, size: int) -> bool | None:
+    """As is_copy_of, of a source object as a listing shows it: without its version id and metadata, which do not change
+    without its time."""
+    if not destination.provenance:
+        return None
+    return destination.provenance.split(" ")[:3] == [etag.strip('"'), utc_text(modified), str(size)]
+
+
 def is_resendable(head: dict[str, Any]) -> bool:
     """False if S3 shows metadata in another form than it was sent: undecodable, encoded by RFC 2047, not ASCII."""
     if head.get("MissingMeta") or (head.get("ExpiresString") and not head.get("Expires")):

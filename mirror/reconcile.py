@@ -14,15 +14,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
+from mirror.comparison import difference, is_older_or_other, listed_prefix, size_and_time
 from mirror.errors import Interrupted, Refused, Unfinished, describe, is_busy, is_of_surroundings
 from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
 from mirror.limits import SQS_BATCH
 from mirror.log_lines import RECONCILED, quoted
 from mirror.messages import hint_body
-from mirror.objects import Destination, Source, carries_provenance, is_copy_of
 from mirror.queue import Queue
-from mirror.s3 import head_destination, head_source, pages
+from mirror.s3 import pages
 from mirror.side_by_side import SideBySide
 from mirror.waiting import wait_unless
 
@@ -65,48 +65,6 @@ async def reconcile(
         log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(allowed))
         return 2
     return await Reconciliation(buckets, queue, prefix, options, interruption, show).run()
-
-
-# --- One key ----------------------------------------------------------------------------------------------------------
-
-
-async def difference(buckets: Buckets, key: str, deep: bool) -> str:
-    """What is wrong with the key at this moment, one of DIFFERENCES, or "".
-
-    Raises the error of a missing or closed source bucket.
-    """
-    destination = await head_destination(buckets, key)
-    source = await head_source(buckets, key)
-    if source is None:
-        return "ghost" if destination else ""
-    if destination is None:
-        return "archived" if source.archived else "missing"
-    if is_equal(destination, source, deep):
-        return ""
-    return "archived" if source.archived else "stale"
-
-
-def is_equal(destination: Destination, source: Source, deep: bool) -> bool:
-    """Provenance decides. An object without one, such as one that another tool copied, is judged by size and time, or
-    with `deep` counts as stale if it could have one."""
-    known = is_copy_of(destination, source)
-    if known is not None:
-        return known
-    if deep and carries_provenance(source):
-        return False
-    return not is_older_or_other(
-        (destination.size, int(destination.modified.timestamp())), (source.size, int(source.modified.timestamp()))
-    )
-
-
-def is_older_or_other(destination: tuple[int, int], source: tuple[int, int]) -> bool:
-    """What sizes and times tell: True if the destination cannot be a copy of the source as it is now."""
-    return destination[0] != source[0] or destination[1] < source[1]
-
-
-def size_and_time(item: dict[str, Any]) -> tuple[int, int]:
-    """Of an entry of a listing: bytes, and seconds since the epoch."""
-    return item["Size"], int(item["LastModified"].timestamp())
 
 
 # --- All keys ---------------------------------------------------------------------------------------------------------
@@ -164,8 +122,7 @@ class Reconciliation:
             self.show_progress()
 
     def list_mirror(self) -> AsyncIterator[list[dict[str, Any]]]:
-        """A directory bucket lists only prefixes that end in "/" (S3 API Reference, ListObjectsV2)."""
-        return self.listing(self.buckets.destination, self.prefix[: self.prefix.rfind("/") + 1])
+        return self.listing(self.buckets.destination, listed_prefix(self.prefix))
 
     async def list_destination(self) -> None:
         async for page in self.list_mirror():

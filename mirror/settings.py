@@ -23,6 +23,8 @@ class Settings:
     src_bucket_owner: str
     dst_bucket_owner: str
     log_level: str
+    copy_last: str
+    announce: str
     s3_client: str
     visibility_timeout: int
     visibility_extend_interval: int
@@ -59,6 +61,8 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "PREFIX_FILTER": ("", r".*", "the beginning of a key"),
     "SRC_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
     "DST_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
+    "COPY_LAST": ("", r"[^\x00-\x1f\x7f]*", "patterns of keys with commas between them, such as _SUCCESS,*.done"),
+    "ANNOUNCE": ("none", r"none|markers|all", "none, markers or all"),
     "S3_CLIENT": ("crt", r"crt|boto3", "crt, or boto3 for more CPU time and no code of ours"),
     "LOG_LEVEL": ("INFO", r"DEBUG|INFO|WARNING|ERROR", "DEBUG, INFO, WARNING or ERROR"),
 }
@@ -96,18 +100,20 @@ def load_settings(environment: dict[str, str]) -> Settings:
         values[name.lower()] = int(text) if re.fullmatch(r"[0-9]+", text) else -1
         if not lowest <= values[name.lower()] <= highest:
             problems.append(f"{name}={text!r} has to be a whole number from {lowest} to {highest}")
-    problems = problems or timing_problems(Settings(**values))
+    problems = problems or problems_together(Settings(**values))
     if problems:
         raise ValueError("; ".join(problems))
     return Settings(**values)
 
 
-def timing_problems(settings: Settings) -> list[str]:
-    """See shortest_visibility."""
-    lowest = settings.shortest_visibility
-    if settings.visibility_timeout >= lowest:
-        return []
-    return [
-        f"VISIBILITY_TIMEOUT={settings.visibility_timeout} has to be at least {lowest}: "
-        "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT"
-    ]
+def problems_together(settings: Settings) -> list[str]:
+    """Of settings that are right by themselves; see shortest_visibility."""
+    problems, lowest = [], settings.shortest_visibility
+    if settings.visibility_timeout < lowest:
+        problems.append(
+            f"VISIBILITY_TIMEOUT={settings.visibility_timeout} has to be at least {lowest}: "
+            "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT"
+        )
+    if settings.announce == "markers" and not settings.copy_last:
+        problems.append("ANNOUNCE=markers needs COPY_LAST, which says what a marker is")
+    return problems

@@ -6,7 +6,7 @@ readonly WORKER_SETTINGS=(
   REGION SRC_BUCKET DST_BUCKET PREFIX_FILTER SRC_BUCKET_OWNER DST_BUCKET_OWNER
   VISIBILITY_TIMEOUT VISIBILITY_EXTEND_INTERVAL EMPTY_POLLS_BEFORE_EXIT MAX_RECEIVES
   WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE MAX_CONCURRENT_PARTS MAX_CONCURRENT_KEYS
-  RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT PROCESSES LOG_LEVEL
+  RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT PROCESSES LOG_LEVEL COPY_LAST ANNOUNCE
 )
 
 # Prints the settings of a worker as a JSON object.
@@ -16,7 +16,8 @@ worker_variables() {
   for name in "${WORKER_SETTINGS[@]}"; do
     [[ -z ${!name} ]] || names+=("$name")
   done
-  settings_json "${names[@]}" | jq --arg queue "$queue" '. + {QUEUE_URL: $queue}'
+  settings_json "${names[@]}" \
+    | jq --arg queue "$queue" '. + {QUEUE_URL: $queue} | if .ANNOUNCE == "none" then del(.ANNOUNCE) else . end'
 }
 
 worker_environment() { worker_variables | jq 'to_entries | map({name: .key, value}) | sort_by(.name)'; }

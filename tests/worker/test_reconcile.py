@@ -16,10 +16,11 @@ from standin import Standin
 from world import MIRROR, QUEUE, SOURCE, World
 
 import worker
+from mirror.comparison import difference
 from mirror.key_sync import Interruption
 from mirror.key_table import ENTRY, KeyTable
 from mirror.messages import hint_body
-from mirror.reconcile import DIFFERENCES, MAX_DELETE, Reconciliation, difference
+from mirror.reconcile import DIFFERENCES, MAX_DELETE, Reconciliation
 from mirror.reconcile import reconcile as compare
 
 SUMMARY = re.compile(r" reconciled end=(\w+) status=(\d) (.*)")

@@ -1,0 +1,1 @@
+"""COPY_LAST: marker files wait for what they announce."""

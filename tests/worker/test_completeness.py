@@ -1,0 +1,108 @@
+"""What Completeness takes for complete, on the stand-in."""
+
+from __future__ import annotations
+
+import pytest
+from world import MIRROR, SOURCE, World
+
+from mirror import completeness
+from mirror.completeness import Completeness
+
+
+@pytest.fixture
+def synced(world: World) -> World:
+    for name in ("data/a", "data/b", "data/c/d"):
+        world.put(name)
+    world.run_worker()
+    assert world.is_equal()
+    return world
+
+
+def compared(world: World, prefix: str = "data/", **options) -> Completeness:
+    """After compare() and one look()."""
+    state = Completeness(world.worker().buckets, prefix, **options)
+    world.run(state.compare())
+    world.run(state.look())
+    return state
+
+
+def test_what_is_synced_is_complete(synced: World):
+    state = compared(synced)
+    assert (state.lacking, state.keys, state.size, state.only_in_destination) == ({}, 3, 3 * 1024, 0)
+
+
+def test_what_is_missing_or_stale_lacks_and_nothing_else(synced: World):
+    synced.put("data/new")
+    synced.put("data/b", size=2048)
+    assert set(compared(synced).lacking) == {"data/new", "data/b"}
+
+
+def test_a_copy_of_the_version_before_is_not_taken_for_this_one_though_it_is_younger(synced: World):
+    """It was under way when the source was overwritten, with as many bytes."""
+    old = synced.mirrored()["data/a"]
+    synced.put("data/a")
+    synced.standin.put(MIRROR, "data/a", 1024, metadata=old["metadata"])
+    assert set(compared(synced).lacking) == {"data/a"}
+
+
+def test_a_copy_that_is_much_younger_than_the_source_needs_no_look(synced: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(completeness, "LANDED_SECONDS", -1000)
+    before = synced.requests()
+    compared(synced)
+    assert synced.requests().get("HeadObject", 0) == before.get("HeadObject", 0)
+
+
+def test_what_is_overwritten_meanwhile_is_here_once_the_new_version_is(synced: World):
+    synced.put("data/b", size=2048)
+    state = compared(synced)
+    synced.put("data/b", size=4096)
+    synced.run_worker()
+    synced.run(state.look())
+    assert state.lacking == {}
+
+
+def test_what_is_deleted_meanwhile_lacks_until_it_is_gone(synced: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(completeness, "SOURCE_LOOK_SECONDS", 0)
+    synced.put("data/b", size=2048)
+    state = compared(synced)
+    synced.standin.delete(SOURCE, "data/b")
+    synced.run(state.look())
+    assert set(state.lacking) == {"data/b"}
+    synced.run_worker()
+    synced.run(state.look())
+    assert state.lacking == {}
+
+
+def test_only_exactly_what_the_source_has_no_longer_lacks_until_it_is_gone(synced: World):
+    synced.standin.delete(SOURCE, "data/a")
+    loose, exact = compared(synced), compared(synced, exact=True)
+    assert (loose.lacking, loose.only_in_destination, exact.lacking) == ({}, 1, {"data/a": None})
+    synced.run_worker()
+    synced.run(exact.look())
+    assert exact.lacking == {}
+
+
+def test_what_is_no_copy_of_ours_is_left_alone(synced: World):
+    synced.standin.put(MIRROR, "data/of-a-job", 10)
+    assert compared(synced, exact=True).lacking == {}
+
+
+def test_what_is_archived_is_told(synced: World):
+    synced.put("data/ice", storage_class="GLACIER")
+    lacking = compared(synced).lacking
+    assert [(key, wanted.archived) for key, wanted in lacking.items() if wanted] == [("data/ice", True)]
+
+
+def test_only_keys_that_count_are_compared(synced: World):
+    synced.put("data/x")
+    state = compared(synced, counts=lambda key: key != "data/x")
+    assert (state.lacking, state.keys) == ({}, 3)
+
+
+def test_what_has_not_changed_for_long_needs_no_look_unless_asked_for(synced: World):
+    lacking = []
+    for mended in (-1, float("inf")):
+        state = Completeness(synced.worker().buckets, "data/", mended=mended)
+        synced.run(state.compare())
+        lacking.append(len(state.lacking))
+    assert lacking == [0, 3]
