@@ -175,4 +175,4 @@ BOUNDS = settings(
 TestHistories = Histories.TestCase
 TestHistories.settings = BOUNDS
 TestHistoriesWithAMarker = HistoriesWithAMarker.TestCase
-TestHistoriesWithAMarker.settings = BOUNDS
+TestHistoriesWithAMarker.settings = BOUNDS if NIGHTLY else settings(BOUNDS, max_examples=300)
