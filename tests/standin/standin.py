@@ -50,6 +50,7 @@ from standin_limits import MAX_OBJECT
 from standin_sqs import SQS, Queue, SQSError
 from standin_store import GIB, S3, Answer, Bucket, Notification, Object, Request, S3Error
 from standin_tokens import EXPIRED
+from standin_xml import iso
 
 CONTROL = "/_standin/"
 
@@ -315,9 +316,24 @@ def playing(server: Server) -> int:
     return server.to_play
 
 
-def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024) -> None:
+def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024, **fields: Any) -> None:
     for key in keys:
-        put(server, bucket, key, size)
+        put(server, bucket, key, size, **fields)
+
+
+def mirror_many(
+    server: Server, source: str, mirror: str, seconds: int = 0, keys: list[str] | None = None, **metadata: str
+) -> None:
+    """All or those objects of the source also in the mirror, so many seconds younger. A value of the user metadata is a
+    pattern of what it tells of the source: {etag}, {time}, {size}."""
+    for key in keys if keys is not None else list(server.s3.buckets[source].objects):
+        found = standin_checks.find(server.s3.buckets[source], key)
+        time_of_it = iso(found.modified).replace(".000Z", "Z")
+        told = {
+            name: pattern.format(etag=found.etag, time=time_of_it, size=found.size)
+            for name, pattern in metadata.items()
+        }
+        put(server, mirror, key, found.size, told, modified=found.modified + seconds, content=found.content)
 
 
 def change(server: Server, bucket: str, key: str, **fields: Any) -> None:
@@ -490,10 +506,10 @@ def requests(server: Server, operation: str = "") -> list[dict[str, Any]]:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        reset, create_bucket, configure_bucket, delete_bucket, put, put_many, change, delete, expire, restore, objects,
-        versions, uploads, notify, create_queue, send, messages, queue, receives, shorten_empty_polls, fault, faults,
-        freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record, requests, together,
-        play, playing,
+        reset, create_bucket, configure_bucket, delete_bucket, put, put_many, mirror_many, change, delete, expire,
+        restore, objects, versions, uploads, notify, create_queue, send, messages, queue, receives, shorten_empty_polls,
+        fault, faults, freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record,
+        requests, together, play, playing,
     )
 }  # fmt: skip
 
