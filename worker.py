@@ -231,15 +231,17 @@ def add_reconcile(commands: Any) -> None:
 def add_wait(commands: Any) -> None:
     command = commands.add_parser(
         "wait",
-        help="until all that the source holds now is in the destination",
-        epilog="Exit status: 0 all is there, 1 the time is over, 2 wrong usage or setting, 3 it cannot be told.",
+        help="wait until all that the source holds now is in the destination",
+        description="Ends when all that the source holds now is in the destination, in that version or a newer one. It "
+        "only reads, and needs no QUEUE_URL. Exit status: 0 all is there, 1 the time is over, 2 wrong usage or setting, "
+        "3 a bucket cannot be read, or a signal.",
     )
     command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")
-    command.add_argument("--timeout", type=duration, default="1h", help="90s, 30m, 1h, 2d (%(default)s)")
+    command.add_argument("--timeout", type=duration, default="1h", help="such as 90s, 30m, 1h, 2d (%(default)s)")
     command.add_argument("--exact", action="store_true", help="also until what the source has no longer is gone")
     command.add_argument("--deep", action="store_true", help="look at every copy, not only at the listings")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout, the log on stderr")
-    command.add_argument("--examples", type=whole_number, default=EXAMPLES, help="keys to name (%(default)s)")
+    command.add_argument("--examples", type=whole_number, default=EXAMPLES, help="keys to name at most (%(default)s)")
 
 
 def configure_logging(level: str) -> None:
@@ -254,7 +256,8 @@ def configure_logging(level: str) -> None:
 
 
 def main() -> int:
-    """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument."""
+    """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument. Of
+    reconcile and wait: see there."""
     started = time.monotonic()
     command = parse_arguments(sys.argv[1:])
     is_wait = isinstance(command, WaitOptions)
