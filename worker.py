@@ -232,8 +232,8 @@ def add_wait(commands: Any) -> None:
     command = commands.add_parser(
         "wait",
         help="wait until all that the source holds now is in the destination",
-        description="Ends when all that the source holds now is in the destination, in that version or a newer one. It "
-        "only reads, and needs no QUEUE_URL. Exit status: 0 all is there, 1 the time is over, 2 wrong usage or setting, "
+        description="Ends when all that the source holds now is in the destination, in that version or a newer one. "
+        "Only reads, and needs no QUEUE_URL. Exit status: 0 all is there, 1 the time is over, 2 wrong usage or setting, "
         "3 a bucket cannot be read, or a signal.",
     )
     command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")

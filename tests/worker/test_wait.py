@@ -66,7 +66,7 @@ def wait(world: World, *arguments: str, **settings: str) -> Run:
 
 def start(world: World, *arguments: str, **settings: str) -> Run:
     """It has compared the buckets, and found that something lacks."""
-    run = Run(world, *arguments, **settings)
+    run = Run(world, "--timeout", "60s", *arguments, **settings)
     before = world.requests().get("HeadObject", 0)
     wait_until(lambda: world.requests().get("HeadObject", 0) > before)
     return run
