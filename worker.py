@@ -233,8 +233,8 @@ def add_wait(commands: Any) -> None:
         "wait",
         help="wait until all that the source holds now is in the destination",
         description="Ends when all that the source holds now is in the destination, in that version or a newer one. "
-        "Only reads, and needs no QUEUE_URL. Exit status: 0 all is there, 1 the time is over, 2 wrong usage or setting, "
-        "3 a bucket cannot be read, or a signal.",
+        "Only reads, and needs no QUEUE_URL. Exit status: 0 all is there, 1 the time is over, 2 a wrong argument or "
+        "setting, 3 a bucket cannot be read, or a signal.",
     )
     command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")
     command.add_argument("--timeout", type=duration, default="1h", help="such as 90s, 30m, 1h, 2d (%(default)s)")
