@@ -1,11 +1,12 @@
 """worker.py wait on a million keys in the stand-in: seconds, CPU seconds, memory and requests.
 
-    .venv/bin/python tests/bench/wait.py                 about 20 minutes, and 4 GB for the stand-in
+    .venv/bin/python tests/bench/wait.py                 about 20 minutes, and 3 GB for the stand-in
     .venv/bin/python tests/bench/wait.py --keys 20000    shows that all of it runs
 
 listed    all is here, an hour younger than the source: the listings decide
 young     all is here, a second younger than the source: one look at each copy
 arriving  a thousand of the keys lack at first, and arrive at a hundred a second
+nothing   none is here at first, and then all of them at once
 """
 
 import argparse
@@ -55,11 +56,23 @@ def arriving(standin: Standin, keys: int) -> None:
     standin.together([("delete", [MIRROR, key], {}) for key in late(keys)])
 
 
+def nothing(standin: Standin, keys: int) -> None:
+    listed(standin, keys)
+    standin.create_bucket(MIRROR)
+
+
 def late(keys: int) -> list[str]:
     return [f"data/{i % 1000:04d}/object-{i:09d}" for i in range(0, keys, max(1, keys // LATE))][:LATE]
 
 
-CASES: dict[str, Callable[[Standin, int], None]] = {"listed": listed, "young": young, "arriving": arriving}
+CASES: dict[str, Callable[[Standin, int], None]] = {
+    case.__name__: case for case in (listed, young, arriving, nothing)
+}
+    "listed": listed,
+    "young": young,
+    "arriving": arriving,
+    "nothing": nothing,
+}
 
 
 def run(standin: Standin, case: str, keys: int, directory: Path) -> tuple[Usage, dict[str, int], str]:
@@ -69,10 +82,12 @@ def run(standin: Standin, case: str, keys: int, directory: Path) -> tuple[Usage,
     before = requests(standin)
     command = [*movers.worker_command(), "wait", "--timeout", f"{TIMEOUT}s"]
     running = start(command, environment, directory / f"wait-{case}.log")
+    wait_for(lambda: " waiting for " in running.log.read_text(), running, TIMEOUT, 0.1)
     if case == "arriving":
-        wait_for(lambda: " waiting for " in running.log.read_text(), running, TIMEOUT, 0.1)
         calls = [("mirror_many", [SOURCE, MIRROR, HOUR, [key]], PROVENANCE) for key in late(keys)]
         standin.play(calls, PER_SECOND)
+    if case == "nothing":
+        standin.mirror_many(SOURCE, MIRROR, HOUR, **PROVENANCE)
     usage = finish(running, TIMEOUT)
     made = {name: count - before.get(name, 0) for name, count in requests(standin).items()}
     return usage, {name: count for name, count in made.items() if count}, running.last_words()
@@ -100,7 +115,7 @@ def main() -> None:
             figures = [number(figure) for figure in (usage.seconds, usage.cpu_seconds, usage.peak_mib)]
             told = ", ".join(f"{count} {name}" for name, count in made.items())
             rows.append([case, str(arguments.keys), str(usage.status), *figures, told])
-            print(f"{case}: {last}", flush=True)
+            print(*rows[-1], last, sep="  ", flush=True)
     print(aligned(rows))
 
 
