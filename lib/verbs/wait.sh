@@ -16,8 +16,8 @@ job runs it as its first step. Several may wait at once. Ctrl-C stops the task t
   --examples N   keys to name at the timeout (default 100)
   --json         the numbers and the keys that lack ("missing_keys") as JSON on stdout, the log on stderr
 
-At the timeout the keys that lack are named, and why: waiting, archived, or failing with the reason from the log, and
-whether they are in the dead-letter queue.
+At the timeout the keys that lack are named, and why: waiting; archived; failing, with the reason from the log, and
+whether a message on them is in the dead-letter queue; trouble, if the key could not be looked at.
 
 Exit status: 0 complete; 1 keys lack at the timeout; 2 wrong usage; 3 it could not be found out, or the task did not end
 by itself; 130 interrupted.
@@ -26,25 +26,25 @@ HELP
 
 readonly FAILING_SECONDS=10800 # so far back the log is read for why keys fail; further if the dead-letter queue has them
 
+readonly JQ_IS_ARCHIVED='def is_archived: .why | startswith("archived"); ' # which is all that there is to say
+
 # The starter counts the tasks that it started itself: this is not its startedBy.
 wait_started_by() { printf '%s-wait\n' "$APP_NAME"; }
 
-# Reads {key, why} of keys that lack as a JSON list; of those that only wait, but failed lately, why becomes the reason.
+# with_failing FILE: prints the file's {key, why}; of keys that failed lately, why becomes the worker's reason.
 with_failing() {
-  local lacking url parked since failures
-  lacking=$(cat)
+  local url parked since failures
   url=$(existing_queue_url "$DLQ_NAME")
-  parked=$(look_at_messages "$url" | with_keys | jq -c --argjson lacking "$lacking" \
-    'map(select(any(.keys[]; IN($lacking[].key))) | {keys, sent})')
+  parked=$(look_at_messages "$url" | with_keys | jq -c --slurpfile lacking "$1" \
+    'map(select(any(.keys[]; IN($lacking[0][].key))) | {keys, sent})')
   since=$(jq --argjson since $(($(now) - FAILING_SECONDS)) 'map(.sent) + [$since] | min' <<<"$parked")
   failures=$(failures_since "$since")
-  printf '%s\n' "$lacking" "$parked" "$failures" | jq -cs '. as [$lacking, $parked, $failures]
-    | $lacking | map(.key as $key | ([$failures[] | select(.key == $key)][0]) as $failure
-      | any($parked[].keys[]; . == $key) as $is_parked
-      | if .why == "waiting" and ($failure or $is_parked) then
+  printf '%s\n' "$parked" "$failures" | cat "$1" - | jq -cs "$JQ_IS_ARCHIVED"'. as [$lacking, $parked, $failures]
+    | ($failures | reverse | INDEX(.key)) as $newest | ([$parked[].keys[]] | INDEX(.)) as $in_queue
+    | $lacking | map($newest[.key] as $failure | (.key | in($in_queue)) as $is_parked
+      | if is_archived or ($failure or $is_parked | not) then . else
           .why = "failing: \($failure.reason // "not in the log any more")\(
-            if $is_parked then "; it is in the dead-letter queue: ./sync.sh redrive" else "" end)"
-        else . end)'
+            if $is_parked then "; it is in the dead-letter queue: ./sync.sh redrive" else "" end)" end)'
 }
 
 # explain_lacking FILE: the keys that lack, as {key, why}. What cannot be found out of them costs neither the keys nor
@@ -52,7 +52,7 @@ with_failing() {
 explain_lacking() {
   local failed
   set +e
-  (set -e && with_failing <"$1") >"$TEMP_DIR/explained"
+  (set -e && with_failing "$1") >"$TEMP_DIR/explained"
   failed=$?
   set -e
   if ((failed)); then
@@ -66,10 +66,10 @@ explain_lacking() {
 # The keys that lack by the log that was followed, as {key, why}.
 find_lacking() {
   task_lines | lacking_of >"$TEMP_DIR/lacking"
-  if [[ $(jq 'any(.[]; .why == "waiting")' "$TEMP_DIR/lacking") == true ]]; then
-    explain_lacking "$TEMP_DIR/lacking"
-  else
+  if [[ $(jq "$JQ_IS_ARCHIVED"'all(.[]; is_archived)' "$TEMP_DIR/lacking") == true ]]; then
     cat "$TEMP_DIR/lacking"
+  else
+    explain_lacking "$TEMP_DIR/lacking"
   fi
 }
 
@@ -114,7 +114,7 @@ wait_for_all() {
   WAIT_STATUS=$(jq .status <<<"$summary")
   WAIT_TASK=""
   lacking=$(find_lacking)
-  summary=$(jq -c --argjson lacking "$lacking" '. + {missing_keys: $lacking}' <<<"$summary")
+  summary=$(printf '%s\n' "$summary" "$lacking" | jq -cs '.[0] + {missing_keys: .[1]}')
   if [[ $1 == true ]]; then printf '%s\n' "$summary"; else print_lacking "$summary"; fi
   return "$WAIT_STATUS"
 }

@@ -15,7 +15,7 @@ from mirror import log_lines
 
 ROOT = Path(__file__).parents[2]
 STAMP = "2026-11-25T01:02:03.456Z"
-FAILED = f'{STAMP} ERROR failed key="%s" attempt=2/3 operation=CopyObject error=AccessDenied'
+FAILED = f'{STAMP} ERROR failed key="%s" attempt=2/3 operation=CopyObject error=%s'
 WHY = "operation=CopyObject error=AccessDenied"
 PARKED = "; it is in the dead-letter queue: ./sync.sh redrive"
 LACKING = [f"{STAMP} WARNING {log_lines.LACKING % row}" for row in [('"a b"', "waiting"), ('"old"', "archived")]]
@@ -56,8 +56,10 @@ def calls(folder: Path) -> list[str]:
     return (folder / "calls").read_text().splitlines()
 
 
-def rows(*keys: str) -> list[dict[str, str]]:
-    return [{"@message": FAILED % key} for key in keys]
+def rows(*failed: str | tuple[str, str]) -> list[dict[str, str]]:
+    """A key, or a key and its error."""
+    pairs = [(row, "AccessDenied") if isinstance(row, str) else row for row in failed]
+    return [{"@message": FAILED % pair} for pair in pairs]
 
 
 def message(key: str, sent: int = 1_700_000_000) -> dict[str, Any]:
@@ -74,27 +76,38 @@ def message(key: str, sent: int = 1_700_000_000) -> dict[str, Any]:
         ("waiting", [], [], "waiting"),
         ("waiting", ["a b"], [], f"failing: {WHY}"),
         ("waiting", ["other"], ["other"], "waiting"),
+        ("waiting", ["a b", ("a b", "older")], [], f"failing: {WHY}"),
         ("waiting", ["a b"], ["a+b"], f"failing: {WHY}{PARKED}"),
         ("waiting", [], ["x", "a+b"], f"failing: not in the log any more{PARKED}"),
-        ("archived", ["a b"], ["a+b"], "archived"),
-        ("trouble: error=403", ["a b"], [], "trouble: error=403"),
+        ("archived: restore it", ["a b"], ["a+b"], "archived: restore it"),
+        ("trouble: error=403", ["a b"], [], f"failing: {WHY}"),
+        ("trouble: error=403", [], [], "trouble: error=403"),
     ],
 )
 def test_a_key_that_failed_or_is_parked_says_so(
-    why: str, failed: list[str], parked: list[str], wanted: str, tmp_path: Path
+    why: str, failed: list[Any], parked: list[str], wanted: str, tmp_path: Path
 ) -> None:
-    lacking = json.dumps([{"key": "a b", "why": why}])
-    done = bash(f"with_failing <<<'{lacking}'", tmp_path, FAILURES=rows(*failed), MESSAGES=[*map(message, parked)])
+    (tmp_path / "lacking").write_text(json.dumps([{"key": "a b", "why": why}]))
+    done = bash('with_failing "$TEMP_DIR/lacking"', tmp_path, FAILURES=rows(*failed), MESSAGES=[*map(message, parked)])
     assert json.loads(done.stdout) == [{"key": "a b", "why": wanted}], done.stderr
 
 
 def test_the_log_is_read_as_far_back_as_the_dead_letters_of_these_keys_go(tmp_path: Path) -> None:
-    lacking = '[{"key": "a b", "why": "waiting"}]'
-    script = f"now() {{ echo 1700100000; }}; with_failing <<<'{lacking}'"
+    (tmp_path / "lacking").write_text('[{"key": "a b", "why": "waiting"}]')
+    script = 'now() { echo 1700100000; }; with_failing "$TEMP_DIR/lacking"'
     bash(script, tmp_path, MESSAGES=[message("a+b"), message("other", 1_600_000_000)])
     bash(script, tmp_path, MESSAGES=[message("a+b", 1_700_099_000)])
     bash(script, tmp_path)
     assert calls(tmp_path) == ["100060", "10860", "10860"]
+
+
+def test_thousands_of_keys_that_lack_have_their_reasons(tmp_path: Path) -> None:
+    lines = [f"{STAMP} WARNING {log_lines.LACKING % (json.dumps(f'{n:0500}'), 'waiting')}\n" for n in range(5000)]
+    (tmp_path / "task.lines").write_text("".join(lines))
+    done = bash("find_lacking", tmp_path, FAILURES=rows(f"{7:0500}"))
+    found = json.loads(done.stdout)
+    assert [row for row in found if row["why"] != "waiting"] == [{"key": f"{7:0500}", "why": f"failing: {WHY}"}]
+    assert len(found) == 5000
 
 
 # The verb
