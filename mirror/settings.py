@@ -84,13 +84,16 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
 }
 
 
-def load_settings(environment: dict[str, str]) -> Settings:
-    """Settings from environment variables. Raises ValueError that names every wrong one and what it has to be."""
+def load_settings(environment: dict[str, str], unused: tuple[str, ...] = ()) -> Settings:
+    """Settings from environment variables. Raises ValueError that names every wrong one and what it has to be, but for
+    those texts that are `unused`."""
     values: dict[str, Any] = {}
     problems = []
     for name, (default, pattern, meaning) in TEXT_SETTINGS.items():
         text = environment.get(name) or default
         values[name.lower()] = text
+        if name in unused:
+            continue
         if text is None:
             problems.append(f"{name} is not set, it has to be {meaning}")
         elif not re.fullmatch(pattern, text, re.DOTALL):
