@@ -24,9 +24,12 @@ readonly OUTAGE_OVER='INFO outage over after (?<over>\d+) s'
 readonly OUTAGE_ENDED='ERROR outage for (?<ended>\d+) s, the worker ends: (?<last>.*)'
 readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%' # of a metric filter, whose regular expressions have no groups or spaces
 
-# Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...
-readonly RECONCILED_LINE=' reconciled end='
-readonly RECONCILED_FIELDS='([a-z_/]+)=(\S+)'
+# Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...; and of wait, likewise.
+readonly SUMMARY_START='^[^ ]+ [A-Z]+ (reconciled|waited) end='
+readonly SUMMARY_FIELDS='([a-z_/]+)=(\S+)'
+
+# Worker, before the summary of wait: TIME INFO lacking key=KEY why=WHY; the key is a JSON text.
+readonly LACKING_FIELDS='^\S+ [A-Z]+ lacking key=(?<key>"(\\.|[^"\\])*") why=(?<why>.*)'
 
 # Worker, and the function while it copies: each line.
 readonly WORKER_LINE='^\S+ (DEBUG|INFO|WARNING|ERROR) '
@@ -76,11 +79,14 @@ lags_of() { jq -c --arg fields "$LAG_FIELDS" '[.[]["@message"] | capture($fields
 # Reads the rows of a query, the newest first, prints the time of the first, or nothing if there is none.
 newest_of() { jq -r '.[:1][]["@message"] | split(" ")[0]'; }
 
-is_summary() { [[ $1 == *"$RECONCILED_LINE"* ]]; }
+is_summary() { [[ $1 =~ $SUMMARY_START ]]; }
 
-# summary_of LINE: the summary of reconcile as JSON.
+# summary_of LINE: the summary of reconcile or wait as JSON.
 summary_of() {
-  jq -Rc --arg fields "$RECONCILED_FIELDS" '[scan($fields)]
+  jq -Rc --arg fields "$SUMMARY_FIELDS" '[scan($fields)]
     | map({key: .[0], value: (.[1] as $text | try ($text | fromjson) catch $text)}) | from_entries' \
-    <<<"${1#*"${RECONCILED_LINE%end=}"}"
+    <<<"end=${1#* end=}"
 }
+
+# Reads lines of a log, prints {key, why} of each key that lacks as a JSON list.
+lacking_of() { jq -Rnc --arg fields "$LACKING_FIELDS" '[inputs | capture($fields) | .key |= fromjson]'; }
