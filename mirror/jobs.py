@@ -212,7 +212,10 @@ class Jobs:
             self.tell(job, done, None)
 
     async def look_again_later(self, sync: KeySync) -> None:
-        """A write that got no answer may still take effect, and nothing would tell: have the key looked at then."""
+        """A write that got no answer may still take effect, and nothing would tell: have the key looked at then.
+
+        In no group, whatever the message was in: until then the destination may be wrong, so it waits for no backfill.
+        """
         delay = self.deliveries.seconds_until(sync.unsettled_until)
         if delay:
             log.info("looking again in %d s at key=%s, a copy of it got no answer", delay, quoted(sync.key))

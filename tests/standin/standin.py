@@ -12,8 +12,8 @@ or, from a test:
 Objects have a size and a history but no bytes, so their size costs nothing. Requests are not authenticated. The verbs
 of the control API, POST /_standin/<verb> with {"args": [...], "kwargs": {...}}, are the functions in VERBS; the
 object that running_standin() gives has each of them as a method. standin_s3.py lists the S3 operations and names their
-files, what they work on is in standin_store.py, and SQS is in standin_sqs.py. What can go wrong on demand is in
-standin_faults.py and standin_tokens.py.
+files, what they work on is in standin_store.py, and SQS is in standin_sqs.py, with its queues in standin_fair.py. What
+can go wrong on demand is in standin_faults.py and standin_tokens.py.
 """
 
 import argparse
@@ -44,10 +44,11 @@ import standin_checks
 import standin_objects
 import standin_s3
 import standin_sqs
+from standin_fair import Queue
 from standin_faults import Disconnect, Fault, fail
 from standin_lags import Lags
 from standin_limits import MAX_OBJECT
-from standin_sqs import SQS, Queue, SQSError
+from standin_sqs import SQS, SQSError
 from standin_store import GIB, S3, Answer, Bucket, Notification, Object, Request, S3Error
 from standin_tokens import EXPIRED
 from standin_xml import iso
@@ -395,15 +396,15 @@ def notify(server: Server, bucket: str, queue: str, **settings: Any) -> None:
 
 def create_queue(server: Server, name: str, **settings: Any) -> str:
     """Settings are the plain fields of Queue: visibility_timeout, max_receive_count and dead_letter_queue (made with
-    it), max_visibility. Returns the queue URL."""
+    it), max_visibility, is_fair. Returns the queue URL."""
     server.sqs.queues[name] = queue = Queue(name, **settings)
     if queue.dead_letter_queue:
         server.sqs.queues.setdefault(queue.dead_letter_queue, Queue(queue.dead_letter_queue))
     return standin_sqs.queue_url(server.sqs, queue)
 
 
-def send(server: Server, queue: str, body: str, delay: float = 0.0) -> str:
-    return server.sqs.send(server.sqs.queues[queue], body, delay).id
+def send(server: Server, queue: str, body: str, delay: float = 0.0, group: str = "") -> str:
+    return server.sqs.send(server.sqs.queues[queue], body, delay, group=group).id
 
 
 def messages(server: Server, queue: str) -> list[dict[str, Any]]:
