@@ -25,7 +25,8 @@ from typing import Any, NoReturn
 
 from botocore.exceptions import BotoCoreError
 
-from mirror.aws.boto3_clients import Boto3S3, Boto3Sqs, make_session
+from mirror.announcer import Announcer
+from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
 from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.http import CrtHttp
@@ -52,22 +53,23 @@ type Outcome = tuple[int, Counter[str] | None]
 # --- What one process does --------------------------------------------------------------------------------------------
 
 
-def make_parts(settings: Settings) -> tuple[Buckets, Queue]:
+def make_parts(settings: Settings) -> tuple[Buckets, Queue, Announcer]:
     """Inside the event loop that uses them. Raises BotoCoreError, for want of credentials."""
     session = make_session()
     boto3_s3, boto3_sqs = Boto3S3(session, settings), Boto3Sqs(session, settings)
+    announcer = Announcer(settings, Boto3Events(session, settings) if settings.announces else None)
     parts = SideBySide(settings.max_concurrent_parts)
     if settings.s3_client == "boto3":
-        return Buckets(settings, boto3_s3, parts), Queue(boto3_sqs, settings.queue_url)
+        return Buckets(settings, boto3_s3, parts), Queue(boto3_sqs, settings.queue_url), announcer
     http = CrtHttp(settings.region, session.get_credentials())
     buckets = Buckets(settings, CrtS3(settings, http, boto3_s3), parts)
-    return buckets, Queue(CrtSqs(http, boto3_sqs, settings.queue_url), settings.queue_url)
+    return buckets, Queue(CrtSqs(http, boto3_sqs, settings.queue_url), settings.queue_url), announcer
 
 
 async def work(settings: Settings, options: Options | None, signals: Signals) -> Outcome:
     """Reconciles if there are options for that, else works through the queue. Status 1 if it cannot begin."""
     try:
-        buckets, queue = make_parts(settings)
+        buckets, queue, announcer = make_parts(settings)
     except BotoCoreError as error:
         log.error("cannot start: %s", error)
         return 1, None
@@ -75,7 +77,7 @@ async def work(settings: Settings, options: Options | None, signals: Signals) ->
         interruption = Interruption()
         in_loop(signals, interruption.set)
         return await reconcile(buckets, queue, options, interruption, writer.put), None
-    worker = Worker(settings, buckets, queue)
+    worker = Worker(settings, buckets, queue, announcer=announcer)
     in_loop(signals, worker.stop)
     return await worker.run(), worker.counts()
 
@@ -219,7 +221,7 @@ def main() -> int:
     else:
         status, counts = work_in_processes(settings.processes, one, signals)
     if counts is not None:
-        log.info(summary(counts, time.monotonic() - started))
+        log.info(summary(counts, time.monotonic() - started, settings.announces))
     return status
 
 
