@@ -27,6 +27,7 @@ from botocore.exceptions import BotoCoreError
 
 from mirror.announcer import Announcer
 from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
+from mirror.aws.crt_events import CrtEvents
 from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.http import CrtHttp
@@ -57,12 +58,14 @@ def make_parts(settings: Settings) -> tuple[Buckets, Queue, Announcer]:
     """Inside the event loop that uses them. Raises BotoCoreError, for want of credentials."""
     session = make_session()
     boto3_s3, boto3_sqs = Boto3S3(session, settings), Boto3Sqs(session, settings)
-    announcer = Announcer(settings, Boto3Events(session, settings) if settings.announces else None)
+    boto3_events = Boto3Events(session, settings) if settings.announces else None
     parts = SideBySide(settings.max_concurrent_parts)
     if settings.s3_client == "boto3":
-        return Buckets(settings, boto3_s3, parts), Queue(boto3_sqs, settings.queue_url), announcer
+        buckets = Buckets(settings, boto3_s3, parts)
+        return buckets, Queue(boto3_sqs, settings.queue_url), Announcer(settings, boto3_events)
     http = CrtHttp(settings.region, session.get_credentials())
     buckets = Buckets(settings, CrtS3(settings, http, boto3_s3), parts)
+    announcer = Announcer(settings, CrtEvents(http, boto3_events) if boto3_events else None)
     return buckets, Queue(CrtSqs(http, boto3_sqs, settings.queue_url), settings.queue_url), announcer
 
 

@@ -22,6 +22,7 @@ from mirror.settings import Settings
 log = logging.getLogger("worker")
 
 SETTLERS = 4
+SETTLERS_THAT_ANNOUNCE = 16  # each waits for EventBridge, too
 SETTLE_SECONDS = 0.2  # for so long a finished message waits for others, as ten are deleted in one call
 DELETE_AGAIN_SECONDS = 10
 SETTLE_AT_MOST = 60  # seconds for a batch; less than a stopping worker has

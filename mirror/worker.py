@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mirror.announcer import Announcer
 from mirror.buckets import Buckets
-from mirror.deliveries import SETTLERS, Deliveries
+from mirror.deliveries import SETTLERS, SETTLERS_THAT_ANNOUNCE, Deliveries
 from mirror.errors import FATAL_QUEUE_CODES, OVER_LIMIT_CODES, describe, error_code
 from mirror.jobs import Jobs
 from mirror.queue import Queue
@@ -72,7 +72,8 @@ class Worker:
     async def run(self) -> int:
         """Works until the queue stays empty or stop() is called. Returns the exit status."""
         work = asyncio.create_task(self.work())
-        sides = [asyncio.create_task(self.deliveries.settle_for_ever()) for _ in range(SETTLERS)]
+        settlers = SETTLERS_THAT_ANNOUNCE if self.settings.announces else SETTLERS
+        sides = [asyncio.create_task(self.deliveries.settle_for_ever()) for _ in range(settlers)]
         beats = (self.extend_at_most, self.watch_outage, self.buckets.s3.renew_session, self.announcer.beat)
         sides += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
         ended, _ = await asyncio.wait([work, *sides], return_when=asyncio.FIRST_COMPLETED)
