@@ -40,7 +40,7 @@ def queue(cloud):
 
 
 @pytest.fixture(scope="module")
-def told(cloud, queue):
+def told(cloud):
     """The queue of those who want to know, and a rule that sends to it."""
     sqs, events = client(cloud, "sqs"), client(cloud, "events")
     url = sqs.create_queue(QueueName="told")["QueueUrl"]
