@@ -25,7 +25,9 @@ from typing import Any, NoReturn
 
 from botocore.exceptions import BotoCoreError
 
-from mirror.aws.boto3_clients import Boto3S3, Boto3Sqs, make_session
+from mirror.announcer import Announcer
+from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
+from mirror.aws.crt_events import CrtEvents
 from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.http import CrtHttp
@@ -55,12 +57,13 @@ type Command = Options | WaitOptions | None  # None: to work through the queue
 # --- What one process does --------------------------------------------------------------------------------------------
 
 
-def make_parts(settings: Settings) -> tuple[Buckets, Queue]:
+def make_parts(settings: Settings) -> tuple[Buckets, Queue, Announcer]:
     """Inside the event loop that uses them. Raises BotoCoreError, for want of credentials."""
     session, http = connect(settings)
-    boto3_sqs = Boto3Sqs(session, settings)
-    sqs = CrtSqs(http, boto3_sqs, settings.queue_url) if http else boto3_sqs
-    return make_buckets(settings, session, http), Queue(sqs, settings.queue_url)
+    sqs, events = Boto3Sqs(session, settings), Boto3Events(session, settings) if settings.announces else None
+    queue = Queue(CrtSqs(http, sqs, settings.queue_url) if http else sqs, settings.queue_url)
+    announcer = Announcer(settings, CrtEvents(http, events) if http and events else events)
+    return make_buckets(settings, session, http), queue, announcer
 
 
 def connect(settings: Settings) -> tuple[Any, CrtHttp | None]:
@@ -79,7 +82,7 @@ async def work(settings: Settings, command: Command, signals: Signals) -> Outcom
     try:
         if isinstance(command, WaitOptions):
             return await wait_here(make_buckets(settings, *connect(settings)), command, signals), None
-        buckets, queue = make_parts(settings)
+        buckets, queue, announcer = make_parts(settings)
     except BotoCoreError as error:
         log.error("cannot start: %s", error)
         return failure(command), None
@@ -87,7 +90,7 @@ async def work(settings: Settings, command: Command, signals: Signals) -> Outcom
         interruption = Interruption()
         in_loop(signals, interruption.set)
         return await reconcile(buckets, queue, command, interruption, writer.put), None
-    worker = Worker(settings, buckets, queue)
+    worker = Worker(settings, buckets, queue, announcer=announcer)
     in_loop(signals, worker.stop)
     return await worker.run(), worker.counts()
 
@@ -280,7 +283,7 @@ def main() -> int:
     else:
         status, counts = work_in_processes(settings.processes, one, signals)
     if counts is not None:
-        log.info(summary(counts, time.monotonic() - started))
+        log.info(summary(counts, time.monotonic() - started, settings.announces))
     return status
 
 

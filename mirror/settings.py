@@ -48,6 +48,10 @@ class Settings:
         return self.max_concurrent_parts + HELD_PER_SLOT * self.max_concurrent_keys
 
     @property
+    def announces(self) -> bool:
+        return self.announce != "none"
+
+    @property
     def shortest_visibility(self) -> int:
         """Seconds. A message of a worker that died must not come back while a copy of that worker may still be running
         in S3: one that began when the message was to be extended next."""
