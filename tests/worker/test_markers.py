@@ -92,7 +92,7 @@ def reading(world: World, is_wrong: Callable[[set[str]], bool]) -> Iterator[list
     ],
 )
 def test_what_is_a_marker(copy_last: str, markers: list[str], others: list[str]):
-    assert [key for key in markers + others if is_marker(copy_last, key)] == markers
+    assert [key for key in markers + others if is_marker(key, copy_last)] == markers
 
 
 def test_patterns_are_compiled_once():
