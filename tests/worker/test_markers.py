@@ -336,9 +336,9 @@ def test_the_older_it_is_the_later_it_comes_back(stuck: World, caplog, monkeypat
     delays = []
     send = running.deliveries.queue.send
 
-    async def noted(text: str, seconds: int = 0) -> None:
+    async def noted(text: str, seconds: int = 0, group: str = "") -> None:
         delays.append(seconds)
-        await send(text, seconds)
+        await send(text, seconds, group)
 
     monkeypatch.setattr(running.deliveries.queue, "send", noted)
     stuck.run(running.run())
