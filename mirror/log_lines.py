@@ -15,6 +15,8 @@ OUTAGE_ENDS = "outage for %d s, the worker ends: %s"  # after the level ERROR
 SUMMARY = "summary copied=%d deleted=%d skipped=%d failed=%d handed_back=%d bytes=%d seconds=%.1f objects/s=%.1f"
 SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
+# Before that line, of an audit; after the level ERROR if it found a difference or did not come to its end.
+AUDITED = "audited end=%s status=%d found=%d %s"
 
 
 def quoted(key: str) -> str:
