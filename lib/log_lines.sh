@@ -28,6 +28,12 @@ readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%' # of a metric filter, whose regul
 readonly RECONCILED_LINE=' reconciled end='
 readonly RECONCILED_FIELDS='([a-z_/]+)=(\S+)'
 
+# Worker, the summary of an audit: TIME INFO|ERROR audited end=complete status=0 found=0 NAME=VALUE...
+readonly AUDITED_LINE='^\S+ (INFO|ERROR) audited end='
+readonly AUDITED_FIELDS='^(?<at>\S+) (INFO|ERROR) audited end=(?<end>\S+) status=(?<status>\d+) found=(?<found>\d+)'
+# Of metric filters: lines of the worker, and of the starter those whose "audit" has a "problem".
+readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.problem = "*" }'
+
 # Worker, and the function while it copies: each line.
 readonly WORKER_LINE='^\S+ (DEBUG|INFO|WARNING|ERROR) '
 
@@ -49,6 +55,8 @@ filter_troubles() { printf 'filter @message like /%s|%s/\n' "$FAILED_LINE" "$OUT
 
 filter_outages() { printf 'filter @message like /%s/\n' "$OUTAGE_LINE"; }
 
+filter_audited() { printf 'filter @message like /%s/\n' "$AUDITED_LINE"; }
+
 filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"; }
 
 # Reads a page of events, drops those that no worker wrote.
@@ -65,6 +73,12 @@ outages_of() {
     | .["@logStream"] as $stream | .["@message"] | rtrimstr("\n") | capture($fields)
     | {at, $stream, event: (if .keys then "began" elif .over then "over" else "ended" end),
        seconds: (.over // .ended | if . then tonumber else . end), reason: (.why // .last)}]'
+}
+
+# Reads the rows of a query on audits, prints {at, end, status, found} of each as a JSON list.
+audits_of() {
+  jq -c --arg fields "$AUDITED_FIELDS" '[.[]["@message"] | capture($fields)
+    | .status |= tonumber | .found |= tonumber]'
 }
 
 # The regular expression of a synced line, whose groups are key, action, size, seconds and lag.
