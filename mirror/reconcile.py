@@ -29,6 +29,7 @@ from mirror.waiting import wait_unless
 log = logging.getLogger("worker")
 
 KEYS_PER_HINT = 8  # even of 1024 bytes each, form-urlencoded, ten messages of them stay below 256 KiB
+GROUP = "reconcile"  # of its messages, so that the events of S3 do not have to wait for all of them
 PROGRESS_SECONDS = 10
 CHECK_PAUSES = (0.2, 1.0, 5.0, 20.0)  # seconds between the tries of a key that S3 is too busy to show
 AUDIT_SETTLE_SECONDS = 300  # what is on its way, or being written just now, is no difference after that
@@ -260,7 +261,7 @@ class Reconciliation:
     async def send_batch(self, keys: list[str], are_missing: bool) -> None:
         bucket = self.buckets.settings.src_bucket
         groups = [keys[start : start + KEYS_PER_HINT] for start in range(0, len(keys), KEYS_PER_HINT)]
-        await self.queue.send_batch([hint_body(bucket, group, are_missing) for group in groups])
+        await self.queue.send_batch([hint_body(bucket, group, are_missing) for group in groups], GROUP)
         self.counts["queued"] += len(keys)
 
     def show_progress(self) -> None:
