@@ -224,6 +224,7 @@ def add_reconcile(commands: Any) -> None:
     command = commands.add_parser("reconcile", help="compare both buckets and put the keys that differ on the queue")
     command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")
     command.add_argument("--dry-run", action="store_true", help="only report: status 1 when there are differences")
+    command.add_argument("--audit", action="store_true", help="look again at what differs after five minutes")
     command.add_argument("--deep", action="store_true", help="look at every object, not only at the listings")
     command.add_argument(
         "--max-delete", type=whole_number, default=MAX_DELETE, help="stop when more would be deleted (%(default)s)"

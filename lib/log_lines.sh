@@ -37,6 +37,12 @@ readonly SUMMARY_FIELDS='([a-z_/]+)=(\S+)'
 # Worker, before the summary of wait: TIME INFO lacking key=KEY why=WHY; the key is a JSON text.
 readonly LACKING_FIELDS='^\S+ [A-Z]+ lacking key=(?<key>"(\\.|[^"\\])*") why=(?<why>.*)'
 
+# Worker, the summary of an audit: TIME INFO|ERROR audited end=complete status=0 found=0 NAME=VALUE...
+readonly AUDITED_LINE='^\S+ (INFO|ERROR) audited end='
+readonly AUDITED_FIELDS='^(?<at>\S+) (INFO|ERROR) audited end=(?<end>\S+) status=(?<status>\d+) found=(?<found>\d+)'
+# Of metric filters: lines of the worker, and of the starter those whose "audit" has a "problem".
+readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.problem = "*" }'
+
 # Worker, and the function while it copies: each line.
 readonly WORKER_LINE='^\S+ (DEBUG|INFO|WARNING|ERROR) '
 
@@ -57,6 +63,8 @@ filter_failed() { printf 'filter @message like /%s/\n' "$FAILED_LINE"; }
 filter_troubles() { printf 'filter @message like /%s|%s/\n' "$FAILED_LINE" "$OUTAGE_LINE"; }
 
 filter_outages() { printf 'filter @message like /%s/\n' "$OUTAGE_LINE"; }
+
+filter_audited() { printf 'filter @message like /%s/\n' "$AUDITED_LINE"; }
 
 filter_markers() { printf 'filter @message like /%s/\n' "$MARKER_LINE"; }
 
@@ -83,6 +91,12 @@ outages_of() {
     | .["@logStream"] as $stream | .["@message"] | rtrimstr("\n") | capture($fields)
     | {at, $stream, event: (if .keys then "began" elif .over then "over" else "ended" end),
        seconds: (.over // .ended | if . then tonumber else . end), reason: (.why // .last)}]'
+}
+
+# Reads the rows of a query on audits, prints {at, end, status, found} of each as a JSON list.
+audits_of() {
+  jq -c --arg fields "$AUDITED_FIELDS" '[.[]["@message"] | capture($fields)
+    | .status |= tonumber | .found |= tonumber]'
 }
 
 # Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why} of each as a JSON list.

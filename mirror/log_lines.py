@@ -20,6 +20,8 @@ SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
 MARKER_WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s"  # after the level INFO, WARNING if for long
 REMOVED_FIRST = "removed first key=%s as the source has it no longer"
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
+# Before that line, of an audit; after the level ERROR if it found a difference or did not come to its end.
+AUDITED = "audited end=%s status=%d found=%d %s"
 LACKING = "lacking key=%s why=%s"  # a key that a wait ended without
 WAITED = "waited end=%s status=%d %s"  # the last line of a wait
 
