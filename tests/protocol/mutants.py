@@ -310,8 +310,8 @@ MUTANTS = (
     ),
     Mutant(
         "any visibility timeout is accepted",
-        "    if settings.visibility_timeout >= lowest:",
-        "    if True:",
+        "    if settings.visibility_timeout < lowest:",
+        "    if False:",
         rules("a_message_may_not_come_back_before_a_copy_of_a_dead_worker_has_ended"),
     ),
     # Many keys at a time
@@ -348,8 +348,8 @@ MUTANTS = (
     ),
     Mutant(
         "what the function hands back loses its upload",
-        "handed_back_body(delivery.received.body, delivery.uploads, tries)",
-        "handed_back_body(delivery.received.body, {}, tries)",
+        "handed_back_body(delivery.received.body, delivery.uploads, ",
+        "handed_back_body(delivery.received.body, {}, ",
         function("a_worker_goes_on_with_an_upload_that_was_handed_to_the_function"),
     ),
     Mutant(
@@ -366,8 +366,8 @@ MUTANTS = (
     ),
     Mutant(
         "the function waits for its copies for as long as a task does",
-        "process.queue, bounds=OF_FUNCTION)",
-        "process.queue)",
+        "process.queue, bounds=OF_FUNCTION, announcer=announcer)",
+        "process.queue, announcer=announcer)",
         function("at_its_deadline_it_hands_back_what_is_not_begun_at_once_and_what_is_under_way_with_a_delay"),
     ),
     Mutant(
@@ -459,9 +459,11 @@ MUTANTS = (
     ),
     Mutant(
         "the directory bucket is taken to list in order",
-        """            for item in page:
+        """self.list_mirror():
+            for item in page:
                 self.mirrored.add(""",
-        """            for item in page:
+        """self.list_mirror():
+            for item in page:
                 if item["Key"] >= getattr(self, "last", ""):
                     self.last = item["Key"]
                     self.mirrored.add(""",

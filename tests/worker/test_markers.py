@@ -15,6 +15,7 @@ import pytest
 from test_first_responder import Function, counts
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, World, wait_until
 
+from mirror import markers
 from mirror.limits import MIB
 from mirror.markers import is_marker, markers_above, patterns_of
 from mirror.messages import hint_body
@@ -310,7 +311,8 @@ def test_a_worker_ends_although_a_marker_waits_and_no_receive_is_used_up(stuck: 
     assert 'what it announces is not complete, handed back for later key="a/_SUCCESS"' in caplog.messages
 
 
-def test_it_comes_back_again_and_again_until_all_is_there(stuck: World):
+def test_it_comes_back_again_and_again_until_all_is_there(stuck: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(markers, "SHORTEST_DELAY", 1)
     for _ in range(4):  # more than MAX_RECEIVES
         stuck.run(impatient(stuck, 0.1).run())
         wait_until(lambda: stuck.standin.queue(QUEUE)["visible"] == 1, seconds=10)
