@@ -28,17 +28,6 @@ def test_a_message_says_its_group_and_an_event_has_none(world, client):
     assert [delivery.received.group for delivery in received] == [GROUP, ""]
 
 
-def test_only_reconcile_puts_messages_in_a_group(world):
-    world.standin.configure_bucket(SOURCE, notification=None)
-    world.standin.put_many(SOURCE, [f"old/{number}" for number in range(20)])
-    world.standin.notify(SOURCE, QUEUE)
-    world.put("new")
-    queue = world.worker().deliveries.queue
-    world.run(queue.send_batch([hint_body(SOURCE, ["x"])], GROUP))
-    world.run(queue.send(hint_body(SOURCE, ["y"]), 0))
-    assert groups(world) == ["", GROUP, ""]
-
-
 def test_a_message_without_a_group_is_sent_as_ever(world):
     world.standin.record()
     queue = world.worker().deliveries.queue
