@@ -25,7 +25,9 @@ from typing import Any, NoReturn
 
 from botocore.exceptions import BotoCoreError
 
-from mirror.aws.boto3_clients import Boto3S3, Boto3Sqs, make_session
+from mirror.announcer import Announcer
+from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
+from mirror.aws.crt_events import CrtEvents
 from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.http import CrtHttp
@@ -55,12 +57,13 @@ type Command = Options | WaitOptions | None  # None: to work through the queue
 # --- What one process does --------------------------------------------------------------------------------------------
 
 
-def make_parts(settings: Settings) -> tuple[Buckets, Queue]:
+def make_parts(settings: Settings) -> tuple[Buckets, Queue, Announcer]:
     """Inside the event loop that uses them. Raises BotoCoreError, for want of credentials."""
     session, http = connect(settings)
-    boto3_sqs = Boto3Sqs(session, settings)
-    sqs = CrtSqs(http, boto3_sqs, settings.queue_url) if http else boto3_sqs
-    return make_buckets(settings, session, http), Queue(sqs, settings.queue_url)
+    sqs, events = Boto3Sqs(session, settings), Boto3Events(session, settings) if settings.announces else None
+    queue = Queue(CrtSqs(http, sqs, settings.queue_url) if http else sqs, settings.queue_url)
+    announcer = Announcer(settings, CrtEvents(http, events) if http and events else events)
+    return make_buckets(settings, session, http), queue, announcer
 
 
 def connect(settings: Settings) -> tuple[Any, CrtHttp | None]:
@@ -79,7 +82,7 @@ async def work(settings: Settings, command: Command, signals: Signals) -> Outcom
     try:
         if isinstance(command, WaitOptions):
             return await wait_here(make_buckets(settings, *connect(settings)), command, signals), None
-        buckets, queue = make_parts(settings)
+        buckets, queue, announcer = make_parts(settings)
     except BotoCoreError as error:
         log.error("cannot start: %s", error)
         return failure(command), None
@@ -87,7 +90,7 @@ async def work(settings: Settings, command: Command, signals: Signals) -> Outcom
         interruption = Interruption()
         in_loop(signals, interruption.set)
         return await reconcile(buckets, queue, command, interruption, writer.put), None
-    worker = Worker(settings, buckets, queue)
+    worker = Worker(settings, buckets, queue, announcer=announcer)
     in_loop(signals, worker.stop)
     return await worker.run(), worker.counts()
 
@@ -214,13 +217,17 @@ def parse_arguments(arguments: list[str]) -> Command:
     add_reconcile(commands)
     add_wait(commands)
     found = vars(parser.parse_args(arguments))
-    return {"reconcile": Options, "wait": WaitOptions}[name](**found) if (name := found.pop("command")) else None
+    name = found.pop("command")
+    if name == "wait":
+        return WaitOptions(**found)
+    return Options(**found) if name else None
 
 
 def add_reconcile(commands: Any) -> None:
     command = commands.add_parser("reconcile", help="compare both buckets and put the keys that differ on the queue")
     command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")
     command.add_argument("--dry-run", action="store_true", help="only report: status 1 when there are differences")
+    command.add_argument("--audit", action="store_true", help="look again at what differs after five minutes")
     command.add_argument("--deep", action="store_true", help="look at every object, not only at the listings")
     command.add_argument(
         "--max-delete", type=whole_number, default=MAX_DELETE, help="stop when more would be deleted (%(default)s)"
@@ -231,15 +238,17 @@ def add_reconcile(commands: Any) -> None:
 def add_wait(commands: Any) -> None:
     command = commands.add_parser(
         "wait",
-        help="until all that the source holds now is in the destination",
-        epilog="Exit status: 0 all is there, 1 the time is over, 2 wrong usage or setting, 3 it cannot be told.",
+        help="wait until all that the source holds now is in the destination",
+        description="Ends when all that the source holds now is in the destination, in that version or a newer one. "
+        "Only reads, and needs no QUEUE_URL. Exit status: 0 all is there, 1 the time is over, 2 a wrong argument or "
+        "setting, 3 a bucket cannot be read, or a signal.",
     )
     command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")
-    command.add_argument("--timeout", type=duration, default="1h", help="90s, 30m, 1h, 2d (%(default)s)")
+    command.add_argument("--timeout", type=duration, default="1h", help="such as 90s, 30m, 1h, 2d (%(default)s)")
     command.add_argument("--exact", action="store_true", help="also until what the source has no longer is gone")
     command.add_argument("--deep", action="store_true", help="look at every copy, not only at the listings")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout, the log on stderr")
-    command.add_argument("--examples", type=whole_number, default=EXAMPLES, help="keys to name (%(default)s)")
+    command.add_argument("--examples", type=whole_number, default=EXAMPLES, help="keys to name at most (%(default)s)")
 
 
 def configure_logging(level: str) -> None:
@@ -254,7 +263,8 @@ def configure_logging(level: str) -> None:
 
 
 def main() -> int:
-    """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument."""
+    """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument. Of
+    reconcile and wait: see there."""
     started = time.monotonic()
     command = parse_arguments(sys.argv[1:])
     is_wait = isinstance(command, WaitOptions)
@@ -277,7 +287,7 @@ def main() -> int:
     else:
         status, counts = work_in_processes(settings.processes, one, signals)
     if counts is not None:
-        log.info(summary(counts, time.monotonic() - started))
+        log.info(summary(counts, time.monotonic() - started, settings.announces))
     return status
 
 

@@ -32,6 +32,9 @@ LANDED_SECONDS = 5  # beside COPY_TIMEOUT, for the clocks of two buckets
 MENDED_SECONDS = 2 * MAX_SQS_VISIBILITY
 SOURCE_LOOK_SECONDS = 30  # between two looks at the source for all that lacks; they cost twelve times as much
 SOURCE_LOOKS = 1000  # keys of each; the others have their turn later
+# If more keys lack, and more than a tenth of what the destination holds, then that is listed instead of a look at each:
+# a page of a thousand costs as much as 38 looks.
+MANY = 10_000
 FAR = datetime.max.replace(tzinfo=UTC)
 BUSY_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between the tries of a page that S3 is too busy to list
 
@@ -70,6 +73,7 @@ class Completeness:
     size: int = 0  # bytes of those
     only_in_destination: int = 0  # keys that the source did not have
     listed: int = 0  # entries of both listings so far
+    mirror_size: int = 0  # entries of the last listing of the destination
     lacking: dict[str, Listed | None] = field(default_factory=dict)  # None: the source has it no longer
     troubles: dict[str, str] = field(default_factory=dict)  # key -> why it could not be looked at, the last time
     newest: datetime = FAR  # a version of a later time is newer than any that was listed
@@ -86,6 +90,7 @@ class Completeness:
         async for page in self.listing(self.buckets.destination, listed_prefix(self.prefix)):
             for item in page:
                 self.mirrored.add(item["Key"], *size_and_time(item))
+        self.mirror_size = self.mirrored.count
         async for page in self.listing(self.buckets.source, self.prefix):
             await self.looks.run(self.look_at, [item["Key"] for item in page if self.add(item)])
         self.only_in_destination = self.mirrored.count
@@ -139,10 +144,25 @@ class Completeness:
 
     async def look(self) -> None:
         """Once at each key that lacks; those that are here by now are no longer in `lacking`."""
-        await self.looks.run(self.look_at, list(self.lacking))
+        is_many = len(self.lacking) > max(MANY, self.mirror_size / 10)
+        await self.looks.run(self.look_at, await self.listed_anew() if is_many else list(self.lacking))
         if self.is_source_look_due():
             self.source_look_at = self.buckets.now()
             await self.looks.run(self.look_at_both, list(itertools.islice(self.lacking, SOURCE_LOOKS)))
+
+    async def listed_anew(self) -> list[str]:
+        """Of the keys that lack those that may be here by now: which have a copy that is young enough, or are gone."""
+        changed = {key for key, wanted in self.lacking.items() if wanted is None}
+        self.mirror_size = 0
+        async for page in self.listing(self.buckets.destination, listed_prefix(self.prefix)):
+            self.mirror_size += len(page)
+            for item in page:
+                wanted = self.lacking.get(item["Key"])
+                if wanted and item["LastModified"] >= wanted.modified:
+                    changed.add(item["Key"])
+                else:
+                    changed.discard(item["Key"])
+        return list(changed)
 
     async def look_at(self, key: str) -> None:
         self.interruption.check()

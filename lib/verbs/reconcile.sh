@@ -3,13 +3,14 @@
 
 print_reconcile_help() {
   cat <<'HELP'
-usage: ./sync.sh reconcile [--prefix P] [--dry-run] [--deep] [--max-delete N] [--examples N] [--json]
+usage: ./sync.sh reconcile [--prefix P] [--dry-run] [--audit] [--deep] [--max-delete N] [--examples N] [--json]
 
 Compares both buckets in a task of its own and puts the keys that differ on the queue. It is safe to interrupt and to
 run again. Ctrl-C ends only the view of its log, not the task.
 
   --prefix P      only keys that begin with P (default: PREFIX_FILTER)
   --dry-run       only report
+  --audit         as by AUDIT_DAYS: look again at what differs after five minutes, and raise its alarm if it still does
   --deep          look at every object, not only at sizes and times: also finds changes within the second of the copy
   --max-delete N  stop when more than N objects would be deleted from the destination (default 1000)
   --examples N    keys to name of each kind (default 10)
@@ -22,10 +23,12 @@ HELP
 
 reconcile_started_by() { printf '%s-reconcile\n' "$APP_NAME"; }
 
-# Two at once would do no harm, and all the work twice.
+# Two at once would do no harm, and all the work twice. An audit is one, too.
 refuse_second() {
-  local running
+  local running audits
   running=$(describe_tasks --started-by "$(reconcile_started_by)" | jq -r 'map(.id) | join(", ")')
+  audits=$(starter_setting AUDIT_STARTED_BY)
+  [[ -z $audits ]] || running+=$(describe_tasks --started-by "$audits" | jq -r 'map(.id) | join(", ")')
   [[ -z $running ]] || die "task $running compares already: watch it with ./sync.sh logs --follow"
 }
 
@@ -47,7 +50,7 @@ verb_reconcile() {
   while (($#)); do
     case "$1" in
       --prefix | --max-delete | --examples) need_value "$1" "$#" && arguments+=("$1" "$2") && shift ;;
-      --dry-run | --deep) arguments+=("$1") ;;
+      --dry-run | --audit | --deep) arguments+=("$1") ;;
       --json) json=true ;;
       --help) print_reconcile_help && return ;;
       *) usage "reconcile: unknown option $1" ;;

@@ -138,3 +138,26 @@ def test_a_page_that_s3_is_too_busy_to_list_is_asked_for_again_if_there_is_time(
         else:
             with pytest.raises(ClientError, match="SlowDown"):
                 synced.run(state.compare())
+
+
+def test_if_many_keys_lack_the_destination_is_listed_and_only_what_is_new_there_is_looked_at(
+    synced: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(completeness, "MANY", 3)
+    synced.standin.delete(SOURCE, "data/a")
+    synced.put("data/b", 2048)
+    synced.standin.change(MIRROR, "data/b", modified=1_700_000_000)
+    state = Completeness(synced.worker().buckets, "data/", exact=True)
+    for number in range(3):
+        synced.put(f"data/new/{number}")
+    synced.run(state.compare())
+    assert len(state.lacking) == 5
+    synced.run(state.look())
+    before = synced.requests()
+    synced.run(state.look())
+    made = {name: number - before[name] for name, number in synced.requests().items() if number - before[name]}
+    assert made == {"ListObjectsV2": 1}
+    assert len(state.lacking) == 5
+    synced.run_worker()
+    synced.run(state.look())
+    assert state.lacking == {}

@@ -14,6 +14,8 @@ import pytest
 from world import MIRROR, SOURCE, World, wait_until
 
 import worker
+from mirror.completeness import Completeness
+from mirror.wait import Wait, WaitOptions
 
 WAITED = re.compile(r" waited end=(\w+) status=(\d) (.*)")
 LACKING = re.compile(r' lacking key=("(?:[^"\\]|\\.)*") why=(.*)')
@@ -64,7 +66,7 @@ def wait(world: World, *arguments: str, **settings: str) -> Run:
 
 def start(world: World, *arguments: str, **settings: str) -> Run:
     """It has compared the buckets, and found that something lacks."""
-    run = Run(world, *arguments, **settings)
+    run = Run(world, "--timeout", "60s", *arguments, **settings)
     before = world.requests().get("HeadObject", 0)
     wait_until(lambda: world.requests().get("HeadObject", 0) > before)
     return run
@@ -82,6 +84,7 @@ def synced(world: World) -> World:
 # When it is complete
 
 
+@pytest.mark.fast
 def test_what_is_complete_ends_it_at_once(synced: World):
     run = wait(synced)
     assert run.status == 0
@@ -97,6 +100,7 @@ def test_nothing_under_the_prefix_is_complete(synced: World):
     assert (run.status, run.numbers()["keys"]) == (0, 0)
 
 
+@pytest.mark.fast
 def test_it_waits_until_a_worker_has_copied(synced: World):
     synced.put("data/new", 4096)
     run = start(synced)
@@ -169,7 +173,7 @@ def test_exactly_means_also_that_what_the_source_lost_is_gone(synced: World):
 
 
 def test_deep_looks_at_every_copy(synced: World):
-    """In place, without a new time: no listing shows it."""
+    """Size and times tell nothing here."""
     for bucket, seconds in ((SOURCE, 1_700_000_000), (MIRROR, 1_700_100_000)):
         synced.standin.change(bucket, "data/a", modified=seconds)
     assert wait(synced).status == 0
@@ -180,6 +184,7 @@ def test_deep_looks_at_every_copy(synced: World):
 # When it is not
 
 
+@pytest.mark.fast
 def test_at_the_timeout_the_keys_are_named_with_the_reason(synced: World):
     for name in ("data/new key +&%€", 'data/"quoted"'):
         synced.put(name)
@@ -338,7 +343,7 @@ def test_a_signal_ends_it_also_while_a_listing_hangs(synced: World):
 
 @pytest.mark.parametrize("client", ["crt", "boto3"])
 def test_it_only_reads_and_asks_no_queue(synced: World, client: str):
-    """Whatever happens: keys that lack, change, go; one that cannot be looked at; in several processes never."""
+    """Whatever lacks, and why: new, gone from the source, not to be looked at."""
     synced.put("data/new")
     synced.standin.delete(SOURCE, "data/c/d")
     synced.put("data/odd")
@@ -351,9 +356,6 @@ def test_it_only_reads_and_asks_no_queue(synced: World, client: str):
 
 
 def test_pauses_grow_with_the_work_and_the_wait_and_have_bounds(synced: World):
-    from mirror.completeness import Completeness
-    from mirror.wait import Wait, WaitOptions
-
     waiting = Wait(Completeness(synced.worker().buckets, ""), WaitOptions())
     assert [round(waiting.pause_after(seconds)) for seconds in (0.01, 7, 500)] == [1, 7, 30]
     waiting.started -= 1000
