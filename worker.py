@@ -217,7 +217,10 @@ def parse_arguments(arguments: list[str]) -> Command:
     add_reconcile(commands)
     add_wait(commands)
     found = vars(parser.parse_args(arguments))
-    return {"reconcile": Options, "wait": WaitOptions}[name](**found) if (name := found.pop("command")) else None
+    name = found.pop("command")
+    if name == "wait":
+        return WaitOptions(**found)
+    return Options(**found) if name else None
 
 
 def add_reconcile(commands: Any) -> None:

@@ -65,14 +65,7 @@ def late(keys: int) -> list[str]:
     return [f"data/{i % 1000:04d}/object-{i:09d}" for i in range(0, keys, max(1, keys // LATE))][:LATE]
 
 
-CASES: dict[str, Callable[[Standin, int], None]] = {
-    case.__name__: case for case in (listed, young, arriving, nothing)
-}
-    "listed": listed,
-    "young": young,
-    "arriving": arriving,
-    "nothing": nothing,
-}
+CASES: dict[str, Callable[[Standin, int], None]] = {case.__name__: case for case in (listed, young, arriving, nothing)}
 
 
 def run(standin: Standin, case: str, keys: int, directory: Path) -> tuple[Usage, dict[str, int], str]:
