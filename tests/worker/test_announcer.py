@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import signal
 import time
@@ -16,8 +17,10 @@ from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
 from mirror import announcer
 from mirror.announcer import PAUSE_SECONDS, Announcer
+from mirror.deliveries import Deliveries, Delivery
 from mirror.key_sync import KeySync
 from mirror.messages import hint_body
+from mirror.queue import Received
 from mirror.settings import load_settings
 
 ALL = {"ANNOUNCE": "all"}
@@ -191,6 +194,26 @@ def test_a_message_is_deleted_only_after_its_event(world):
     assert world.is_empty()
 
 
+def test_what_cannot_be_deleted_is_told_once(world):
+    told: list[str] = []
+
+    async def announce(events: list[str]) -> None:
+        told.extend(events)
+
+    class Queue:
+        async def delete(self, handles: list[str]) -> set[str]:
+            return set(handles)
+
+    settings = load_settings(world.environment(**ALL))
+    deliveries = Deliveries(settings, Queue(), announce=announce)
+    delivery = Delivery(Received("{}", "handle", 1), 0.0, math.inf, 0.0, events=["event"])
+    deliveries.held.add(delivery)
+    asyncio.run(deliveries.settle([delivery]))
+    assert deliveries.undeleted == [delivery]
+    asyncio.run(deliveries.settle([delivery]))
+    assert told == ["event"]
+
+
 # In nobody's way
 
 
@@ -264,7 +287,7 @@ def test_what_is_refused_for_good_is_counted_and_the_others_go_on(world):
 
 def test_an_answer_that_says_nothing_is_no_success(world):
     world.put("a")
-    world.standin.fault("PutEvents", "empty_200", times=1)
+    world.standin.fault("PutEvents", "empty_200", times=2)  # boto3 asks once more for the CRT
     output = world.run_worker(**ALL)
     assert told(world) == {("a", "copied")}
     assert numbers(output) == (1, 0)
@@ -398,6 +421,20 @@ def test_a_bus_that_hangs_does_not_make_the_function_late(world):
     assert report["seconds"] < 1.5 + IN_TIME
     assert report["unanswered"] == 0
     assert function.status() == 0
+
+
+def test_a_bus_that_is_slow_does_not_make_the_function_late(world):
+    """All that a message announces has one bound."""
+    keys = [str(number) for number in range(25)]
+    world.standin.put_many(SOURCE, keys)
+    world.run_worker()
+    world.standin.send(QUEUE, hint_body(SOURCE, keys))
+    world.standin.latency("PutEvents", ms=650)
+    report = Function(world, **ALL).invoke(20)
+    assert report["announced"] + report["unannounced"] == report["skipped"] == 25
+    assert 5 <= report["unannounced"] <= 15
+    assert report["seconds"] < 6
+    assert world.is_empty()
 
 
 def test_a_connection_that_died_in_the_frozen_function_is_not_used(world):
