@@ -24,9 +24,24 @@ readonly OUTAGE_OVER='INFO outage over after (?<over>\d+) s'
 readonly OUTAGE_ENDED='ERROR outage for (?<ended>\d+) s, the worker ends: (?<last>.*)'
 readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%' # of a metric filter, whose regular expressions have no groups or spaces
 
-# Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...
-readonly RECONCILED_LINE=' reconciled end='
-readonly RECONCILED_FIELDS='([a-z_/]+)=(\S+)'
+# Worker: TIME INFO|WARNING marker key=KEY waits for N keys under PREFIX, such as KEY: WHY
+readonly MARKER_LINE='^\S+ (INFO|WARNING) marker key='
+readonly PREFIX_FIELD=${KEY_FIELD/key/prefix} EXAMPLE_FIELD=${KEY_FIELD/key/example}
+readonly MARKER_FIELDS="^(?<at>\\S+) \\S+ marker key=$KEY_FIELD waits for (?<keys>\\d+) keys under $PREFIX_FIELD, such as \
+$EXAMPLE_FIELD: (?<why>.*)"
+
+# Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...; and of wait, likewise.
+readonly SUMMARY_START='^[^ ]+ [A-Z]+ (reconciled|waited) end='
+readonly SUMMARY_FIELDS='([a-z_/]+)=(\S+)'
+
+# Worker, before the summary of wait: TIME INFO lacking key=KEY why=WHY; the key is a JSON text.
+readonly LACKING_FIELDS='^\S+ [A-Z]+ lacking key=(?<key>"(\\.|[^"\\])*") why=(?<why>.*)'
+
+# Worker, the summary of an audit: TIME INFO|ERROR audited end=complete status=0 found=0 NAME=VALUE...
+readonly AUDITED_LINE='^\S+ (INFO|ERROR) audited end='
+readonly AUDITED_FIELDS='^(?<at>\S+) (INFO|ERROR) audited end=(?<end>\S+) status=(?<status>\d+) found=(?<found>\d+)'
+# Of metric filters: lines of the worker, and of the starter those whose "audit" has a "problem".
+readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.problem = "*" }'
 
 # Worker, and the function while it copies: each line.
 readonly WORKER_LINE='^\S+ (DEBUG|INFO|WARNING|ERROR) '
@@ -49,6 +64,17 @@ filter_troubles() { printf 'filter @message like /%s|%s/\n' "$FAILED_LINE" "$OUT
 
 filter_outages() { printf 'filter @message like /%s/\n' "$OUTAGE_LINE"; }
 
+filter_audited() { printf 'filter @message like /%s/\n' "$AUDITED_LINE"; }
+
+filter_markers() { printf 'filter @message like /%s/\n' "$MARKER_LINE"; }
+
+# Reads a JSON list of keys: the filter for the lines on them, for as many as a query of 10,000 characters can name.
+filter_synced_of() {
+  jq -r --arg line "$SYNCED_LINE" 'map(tojson | gsub("(?<sign>[^\\w\" -])"; "\\\(.sign)"))
+    | reduce .[] as $key (""; if length + ($key | length) < 8000 then . + "|" + $key else . end)
+    | "filter @message like /\($line)(\(.[1:])) /"'
+}
+
 filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"; }
 
 # Reads a page of events, drops those that no worker wrote.
@@ -67,6 +93,24 @@ outages_of() {
        seconds: (.over // .ended | if . then tonumber else . end), reason: (.why // .last)}]'
 }
 
+# Reads the rows of a query on audits, prints {at, end, status, found} of each as a JSON list.
+audits_of() {
+  jq -c --arg fields "$AUDITED_FIELDS" '[.[]["@message"] | capture($fields)
+    | .status |= tonumber | .found |= tonumber]'
+}
+
+# Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why} of each as a JSON list.
+markers_of() {
+  jq -c --arg fields "$MARKER_FIELDS" '[.[]["@message"] | rtrimstr("\n") | capture($fields)
+    | (.key, .prefix, .example) |= fromjson | .keys |= tonumber]'
+}
+
+# Reads the rows of a query on synced keys, prints when each was synced last as a JSON object.
+synced_of() {
+  jq -c --arg line "$SYNCED_LINE" --arg key "$KEY_FIELD" '[.[]["@message"]
+    | capture("^(?<at>\\S+) \\S+\($line)\($key) ") | {(.key | fromjson): .at}] | sort_by(.[]) | add // {}'
+}
+
 # The regular expression of a synced line, whose groups are key, action, size, seconds and lag.
 synced_fields() { printf '%s%s %s\n' "$SYNCED_LINE" "$KEY_FIELD" "$OUTCOME_FIELDS"; }
 
@@ -76,11 +120,14 @@ lags_of() { jq -c --arg fields "$LAG_FIELDS" '[.[]["@message"] | capture($fields
 # Reads the rows of a query, the newest first, prints the time of the first, or nothing if there is none.
 newest_of() { jq -r '.[:1][]["@message"] | split(" ")[0]'; }
 
-is_summary() { [[ $1 == *"$RECONCILED_LINE"* ]]; }
+is_summary() { [[ $1 =~ $SUMMARY_START ]]; }
 
-# summary_of LINE: the summary of reconcile as JSON.
+# summary_of LINE: the summary of reconcile or wait as JSON.
 summary_of() {
-  jq -Rc --arg fields "$RECONCILED_FIELDS" '[scan($fields)]
+  jq -Rc --arg fields "$SUMMARY_FIELDS" '[scan($fields)]
     | map({key: .[0], value: (.[1] as $text | try ($text | fromjson) catch $text)}) | from_entries' \
-    <<<"${1#*"${RECONCILED_LINE%end=}"}"
+    <<<"end=${1#* end=}"
 }
+
+# Reads lines of a log, prints {key, why} of each key that lacks as a JSON list.
+lacking_of() { jq -Rnc --arg fields "$LACKING_FIELDS" '[inputs | capture($fields) | .key |= fromjson]'; }

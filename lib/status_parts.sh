@@ -61,6 +61,20 @@ last_outages() {
             reason: ($last.reason // $first.reason)} | select(.at >= $hour or .event == "began"))'
 }
 
+# The marker files that wait by the log of the last hour: how many, and the newest line on one with what it waits for;
+# null if there is nothing that waits (COPY_LAST).
+last_markers() {
+  local told keys synced="[]"
+  [[ -n $(starter_setting COPY_LAST) ]] || { printf 'null\n' && return; }
+  told=$(query keys 3600 "fields @message | $(filter_markers) | sort @timestamp desc | limit 1000" | markers_of \
+    | jq -c 'group_by(.key) | map(max_by(.at)) | sort_by(.at) | reverse')
+  keys=$(jq -c 'map(.key)' <<<"$told")
+  [[ $keys == "[]" ]] || synced=$(query keys 3600 \
+    "fields @message | $(filter_synced_of <<<"$keys") | sort @timestamp desc | limit 1000")
+  jq --argjson synced "$(synced_of <<<"$synced")" 'map(select(.at > ($synced[.key] // "")))
+    | if . == [] then null else {count: length, newest: .[0]} end' <<<"$told"
+}
+
 # Which way the bucket's events take to the queue, as it really is, and what is wrong with it. While the source is being
 # changed there are two ways, and one of them is enough.
 describe_events() {
@@ -86,6 +100,16 @@ describe_events() {
         (select(any($policy.Statement[]?; .Sid == $sender) | not) | "the queue does not let the rule \($name) send to it"),
         ($have | select(has("EventBridgeConfiguration") | not)
           | "the bucket \($bucket) sends no events to EventBridge: it is switched off")] end'
+}
+
+# describe_audit DAYS: the last audit, as far as the log reaches, and when the next one is to start (launch/audit.py).
+describe_audit() {
+  local rows
+  rows=$(query worker $((($1 + 2) * 86400)) "fields @message | $(filter_audited) | sort @timestamp desc | limit 1")
+  audits_of <<<"$rows" | jq --argjson days "$1" --argjson now "$(now)" '
+    (($now - 7200) / 86400 | floor) as $day
+    | {days: $days, next: (($day - $day % $days + $days) * 86400 + 7200 | todate),
+       last: (.[0] | if . then . + {seconds_ago: ($now - (.at | sub("[.]\\d+"; "") | fromdateiso8601))} else . end)}'
 }
 
 # What was chosen beyond the default, as the starter knows it.

@@ -114,7 +114,7 @@ class Deliveries:
         if isinstance(error, GaveUp):
             delivery.gave_up = True
         if isinstance(error, Postponed):
-            pause = int(min(pause, error.seconds))
+            pause = int(error.seconds if error.is_exact else min(pause, error.seconds))
         if not isinstance(error, Interrupted):
             delivery.postpone = max(delivery.postpone, pause)
 
@@ -227,9 +227,9 @@ class Deliveries:
     async def hand_back(self, delivery: Delivery) -> None:
         """Sends the message anew, so that an interruption does not use up a receive; then the old one can go."""
         delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))
-        tries = delivery.tries + delivery.gave_up
+        body = handed_back_body(delivery.received.body, delivery.uploads, delivery.tries + delivery.gave_up)
         try:
-            await self.queue.send(handed_back_body(delivery.received.body, delivery.uploads, tries), delay)
+            await self.queue.send(body, delay, delivery.received.group)
         except (ClientError, BotoCoreError) as error:
             log.warning("could not send a message back, making it visible: %s", describe(error))
             self.show_after_pause(delivery)

@@ -16,7 +16,14 @@ SUMMARY = "summary copied=%d deleted=%d skipped=%d failed=%d handed_back=%d byte
 SUMMARY_OF_EVENTS = " announced=%d unannounced=%d"  # after it, unless ANNOUNCE is none
 UNANNOUNCED = "could not announce %d keys: %s"  # after the level ERROR; the last says why
 SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
+# A marker (COPY_LAST) waits: for how many keys under which prefix, one of them and why.
+MARKER_WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s"  # after the level INFO, WARNING if for long
+REMOVED_FIRST = "removed first key=%s as the source has it no longer"
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
+# Before that line, of an audit; after the level ERROR if it found a difference or did not come to its end.
+AUDITED = "audited end=%s status=%d found=%d %s"
+LACKING = "lacking key=%s why=%s"  # a key that a wait ended without
+WAITED = "waited end=%s status=%d %s"  # the last line of a wait
 
 
 def quoted(key: str) -> str:

@@ -13,7 +13,8 @@ HELD_PER_SLOT = 4  # messages, or keys, for each of MAX_CONCURRENT_KEYS, from wh
 
 @dataclass(frozen=True)
 class Settings:
-    """The worker's settings, one field for each environment variable of the same name in upper case, and `largest`."""
+    """The worker's settings, one field for each environment variable of the same name in upper case, and two that
+    mirror/first_responder.py sets."""
 
     region: str
     src_bucket: str
@@ -38,7 +39,8 @@ class Settings:
     max_concurrent_parts: int
     max_concurrent_keys: int
     processes: int
-    largest: int = 0  # bytes; a larger object is handed back; 0: none is. Set by mirror/first_responder.py
+    largest: int = 0  # bytes; a larger object is handed back; 0: none is
+    marker_patience: int = 20  # seconds; so long a marker waits here although nothing that it announces arrives
 
     @property
     def calls_at_once(self) -> int:
@@ -88,13 +90,16 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
 }
 
 
-def load_settings(environment: dict[str, str]) -> Settings:
-    """Settings from environment variables. Raises ValueError that names every wrong one and what it has to be."""
+def load_settings(environment: dict[str, str], unused: tuple[str, ...] = ()) -> Settings:
+    """Settings from environment variables. Raises ValueError that names every wrong one and what it has to be, but for
+    those texts that are `unused`."""
     values: dict[str, Any] = {}
     problems = []
     for name, (default, pattern, meaning) in TEXT_SETTINGS.items():
         text = environment.get(name) or default
         values[name.lower()] = text
+        if name in unused:
+            continue
         if text is None:
             problems.append(f"{name} is not set, it has to be {meaning}")
         elif not re.fullmatch(pattern, text, re.DOTALL):

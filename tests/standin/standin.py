@@ -12,8 +12,8 @@ or, from a test:
 Objects have a size and a history but no bytes, so their size costs nothing. Requests are not authenticated. The verbs
 of the control API, POST /_standin/<verb> with {"args": [...], "kwargs": {...}}, are the functions in VERBS; the
 object that running_standin() gives has each of them as a method. standin_s3.py lists the S3 operations and names their
-files, what they work on is in standin_store.py, SQS is in standin_sqs.py, EventBridge in standin_events.py. What can go
-wrong on demand is in standin_faults.py and standin_tokens.py.
+files, what they work on is in standin_store.py. SQS is in standin_sqs.py, with its queues in standin_fair.py, and
+EventBridge in standin_events.py. What can go wrong on demand is in standin_faults.py and standin_tokens.py.
 """
 
 import argparse
@@ -46,12 +46,14 @@ import standin_objects
 import standin_s3
 import standin_sqs
 from standin_events import Bus
+from standin_fair import Queue
 from standin_faults import Disconnect, Fault, fail
 from standin_lags import Lags
 from standin_limits import MAX_OBJECT
-from standin_sqs import SQS, Queue, SQSError
+from standin_sqs import SQS, SQSError
 from standin_store import GIB, S3, Answer, Bucket, Notification, Object, Request, S3Error
 from standin_tokens import EXPIRED
+from standin_xml import iso
 
 CONTROL = "/_standin/"
 
@@ -324,9 +326,24 @@ def playing(server: Server) -> int:
     return server.to_play
 
 
-def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024) -> None:
+def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024, **fields: Any) -> None:
     for key in keys:
-        put(server, bucket, key, size)
+        put(server, bucket, key, size, **fields)
+
+
+def mirror_many(
+    server: Server, source: str, mirror: str, seconds: int = 0, keys: list[str] | None = None, **metadata: str
+) -> None:
+    """All or those objects of the source also in the mirror, so many seconds younger. A value of the user metadata is a
+    pattern of what it tells of the source: {etag}, {time}, {size}."""
+    for key in keys if keys is not None else list(server.s3.buckets[source].objects):
+        found = standin_checks.find(server.s3.buckets[source], key)
+        time_of_it = iso(found.modified).replace(".000Z", "Z")
+        told = {
+            name: pattern.format(etag=found.etag, time=time_of_it, size=found.size)
+            for name, pattern in metadata.items()
+        }
+        put(server, mirror, key, found.size, told, modified=found.modified + seconds, content=found.content)
 
 
 def change(server: Server, bucket: str, key: str, **fields: Any) -> None:
@@ -388,15 +405,15 @@ def notify(server: Server, bucket: str, queue: str, **settings: Any) -> None:
 
 def create_queue(server: Server, name: str, **settings: Any) -> str:
     """Settings are the plain fields of Queue: visibility_timeout, max_receive_count and dead_letter_queue (made with
-    it), max_visibility. Returns the queue URL."""
+    it), max_visibility, is_fair. Returns the queue URL."""
     server.sqs.queues[name] = queue = Queue(name, **settings)
     if queue.dead_letter_queue:
         server.sqs.queues.setdefault(queue.dead_letter_queue, Queue(queue.dead_letter_queue))
     return standin_sqs.queue_url(server.sqs, queue)
 
 
-def send(server: Server, queue: str, body: str, delay: float = 0.0) -> str:
-    return server.sqs.send(server.sqs.queues[queue], body, delay).id
+def send(server: Server, queue: str, body: str, delay: float = 0.0, group: str = "") -> str:
+    return server.sqs.send(server.sqs.queues[queue], body, delay, group=group).id
 
 
 def messages(server: Server, queue: str) -> list[dict[str, Any]]:
@@ -514,10 +531,10 @@ def look_at_events(server: Server, bucket: str) -> None:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        reset, create_bucket, configure_bucket, delete_bucket, put, put_many, change, delete, expire, restore, objects,
-        versions, uploads, notify, create_queue, send, messages, queue, receives, shorten_empty_polls, fault, faults,
-        freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record, requests, together,
-        play, playing, events, refuse_events, look_at_events,
+        reset, create_bucket, configure_bucket, delete_bucket, put, put_many, mirror_many, change, delete, expire,
+        restore, objects, versions, uploads, notify, create_queue, send, messages, queue, receives, shorten_empty_polls,
+        fault, faults, freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record,
+        requests, together, play, playing, events, refuse_events, look_at_events,
     )
 }  # fmt: skip
 

@@ -196,7 +196,7 @@ QUEUE_CALLS = [
             "MaxNumberOfMessages": 10,
             "WaitTimeSeconds": 20,
             "VisibilityTimeout": 7200,
-            "MessageSystemAttributeNames": ["ApproximateReceiveCount"],
+            "MessageSystemAttributeNames": ["ApproximateReceiveCount", "MessageGroupId"],
         },
     ),
     ("delete_message_batch", {"Entries": [{"Id": "0", "ReceiptHandle": "AQEB+/="}]}),
