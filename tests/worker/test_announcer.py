@@ -17,7 +17,7 @@ from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
 from mirror import announcer
 from mirror.announcer import PAUSE_SECONDS, Announcer
-from mirror.deliveries import Deliveries, Delivery
+from mirror.deliveries import SETTLERS_THAT_ANNOUNCE, Deliveries, Delivery
 from mirror.key_sync import KeySync
 from mirror.messages import hint_body
 from mirror.queue import Received
@@ -218,7 +218,7 @@ def test_what_cannot_be_deleted_is_told_once(world):
 
 
 def test_without_the_right_the_sync_goes_on_and_one_line_says_so(world):
-    keys = [str(number) for number in range(100)]
+    keys = [str(number) for number in range(500)]
     world.standin.put_many(SOURCE, keys)
     code = "AccessDeniedException"
     world.standin.fault("PutEvents", "error", status=400, code=code, message="not authorized", times=0)
@@ -226,12 +226,12 @@ def test_without_the_right_the_sync_goes_on_and_one_line_says_so(world):
     assert world.is_equal()
     assert world.is_empty()
     [(number, why)] = unsaid(output)
-    assert number == 100
+    assert number == 500
     assert why.startswith(
         'operation=PutEvents error=AccessDeniedException message="not authorized" advice="run deploy.sh'
     )
-    assert puts(world) <= 8  # those of one moment; then none for a while
-    assert numbers(output) == (0, 100)
+    assert puts(world) <= 2 * SETTLERS_THAT_ANNOUNCE  # those of one moment, over the CRT and boto3; then none
+    assert numbers(output) == (0, 500)
 
 
 def test_a_bus_that_cannot_be_reached_is_named_with_what_to_do(world):
