@@ -115,7 +115,7 @@ def test_what_has_not_changed_for_long_needs_no_look_unless_asked_for(synced: Wo
     looks = []
     for options in ({"mended": -1}, {"mended": float("inf")}, {"mended": -1, "deep": True}):
         before = synced.requests().get("HeadObject", 0)
-        state = Completeness(synced.worker().buckets, "data/", **options)
+        state = Completeness(synced.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, "data/", **options)
         synced.run(state.compare())
         assert state.lacking == {}
         looks.append(synced.requests().get("HeadObject", 0) - before)
