@@ -21,6 +21,7 @@ class LeftOut:
 
 
 NOTHING = LeftOut()
+COMPARISONS = 4  # of folders for COPY_LAST, at a time
 UPLOADS = 64  # at a time, so that few are finished soon instead of many late, and their parts fit into memory
 
 
@@ -37,6 +38,9 @@ class Buckets:
     is_open: bool = False
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one asks for all
+    comparisons: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMPARISONS))
+    absent: dict[str, float] = field(default_factory=dict)  # marker that the destination does not have -> as of when
+    absent_locks: list[asyncio.Lock] = field(default_factory=lambda: [asyncio.Lock() for _ in range(64)])
 
     def __post_init__(self) -> None:
         settings = self.settings

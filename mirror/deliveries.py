@@ -111,7 +111,7 @@ class Deliveries:
         if isinstance(error, GaveUp):
             delivery.gave_up = True
         if isinstance(error, Postponed):
-            pause = int(min(pause, error.seconds))
+            pause = int(error.seconds if error.is_exact else min(pause, error.seconds))
         if not isinstance(error, Interrupted):
             delivery.postpone = max(delivery.postpone, pause)
 

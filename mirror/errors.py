@@ -99,11 +99,13 @@ class GaveUp(Exception):
 
 
 class Postponed(Exception):
-    """Not here or not now, it says why: the message is handed back, to come again in a while, `seconds` at most."""
+    """Not here or not now, it says why: the message is handed back, to come again in a while, `seconds` at most, or
+    with `is_exact` after just as many."""
 
-    def __init__(self, why: str, seconds: float = math.inf) -> None:
+    def __init__(self, why: str, seconds: float = math.inf, is_exact: bool = False) -> None:
         super().__init__(why)
         self.seconds = seconds
+        self.is_exact = is_exact
 
 
 class Unfinished(Exception):

@@ -43,6 +43,7 @@ RECEIVE_ON_SECONDS = 3
 LOOK_SECONDS = 0.25
 QUIET_SECONDS = 1  # then, for calls that were left behind to end
 IDLE_SECONDS = 5  # from then on a connection may be dead without our having been told
+MARKER_PATIENCE = 5  # seconds that a marker waits in vain
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
 CALL = "call of the function"  # name of the threads in which boto3 waits
 
@@ -129,6 +130,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         max_concurrent_keys=min(KEYS, settings.max_concurrent_keys),
         processes=1,
         largest=min(int(text), settings.multipart_threshold),
+        marker_patience=min(MARKER_PATIENCE, settings.marker_patience),
     )
 
 

@@ -114,6 +114,7 @@ class Jobs:
             job = self.by_key[key] = Job(KeySync(key, host=self))
             self.waiting.append(job)
         job.deliveries.append(delivery)
+        job.sync.event_time = earlier(job.sync.event_time, delivery.event_time)
         sync, came_before = job.sync, delivery.received.receive_count > 1
         if job.running:
             job.joined_left_over = job.joined_left_over or came_before or key in delivery.uploads
@@ -215,7 +216,10 @@ class Jobs:
         delay = self.deliveries.seconds_until(sync.unsettled_until)
         if delay:
             log.info("looking again in %d s at key=%s, a copy of it got no answer", delay, quoted(sync.key))
-            await self.deliveries.queue.send(hint_body(self.settings.src_bucket, [sync.key]), delay)
+            await self.look_later(sync.key, delay)
+
+    async def look_later(self, key: str, delay: float) -> None:
+        await self.deliveries.queue.send(hint_body(self.settings.src_bucket, [key]), int(delay))
 
     # It ends
 
@@ -344,6 +348,10 @@ class Jobs:
         await asyncio.gather(*tasks, return_exceptions=True)
         for job in list(self.by_key.values()):  # cancelled before its first step
             self.conclude(job, Interrupted())
+
+
+def earlier(one: float | None, other: float | None) -> float | None:
+    return min((moment for moment in (one, other) if moment is not None), default=None)
 
 
 def describe_end(error: Exception) -> str:

@@ -56,6 +56,9 @@ class Host(Protocol):
     async def come_back(self, sync: KeySync) -> None:
         """It goes on: waits for its turn."""
 
+    async def look_later(self, key: str, delay: float) -> None:
+        """Another key that it touched is to be synced by somebody, after so many seconds."""
+
 
 class Alone:
     """The host of a sync that has nobody beside it."""
@@ -67,6 +70,7 @@ class Alone:
         return True
 
     async def come_back(self, sync: KeySync) -> None: ...
+    async def look_later(self, key: str, delay: float) -> None: ...
 
 
 ALONE = Alone()
@@ -80,6 +84,7 @@ class KeySync:
     # What it was asked
     destination_first: bool = False  # the key is probably there already: begin with the destination
     redelivered: bool = False  # an earlier delivery may have died half way
+    event_time: float | None = None  # seconds since the epoch, of the oldest event
     interruption: Interruption = field(default_factory=Interruption)
     host: Host = ALONE
     # What it has come to

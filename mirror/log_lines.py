@@ -14,6 +14,9 @@ OUTAGE_OVER = "outage over after %d s"
 OUTAGE_ENDS = "outage for %d s, the worker ends: %s"  # after the level ERROR
 SUMMARY = "summary copied=%d deleted=%d skipped=%d failed=%d handed_back=%d bytes=%d seconds=%.1f objects/s=%.1f"
 SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
+# A marker (COPY_LAST) waits: for how many keys under which prefix, one of them and why.
+MARKER_WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s"  # after the level INFO, WARNING if for long
+REMOVED_FIRST = "removed first key=%s as the source has it no longer"
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
 
 

@@ -1,1 +1,213 @@
-"""COPY_LAST: marker files wait for what they announce."""
+"""COPY_LAST: marker files wait for what they announce, and one that was deleted goes before anything else changes.
+
+A marker announces all that lies under its folder, deeper markers too, but not those beside it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import logging
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from botocore.exceptions import ClientError
+
+from mirror.buckets import Buckets
+from mirror.completeness import Completeness
+from mirror.errors import Postponed, error_code, outcome_unknown
+from mirror.key_sync import KeySync
+from mirror.limits import MAX_SQS_DELAY
+from mirror.log_lines import MARKER_WAITS, REMOVED_FIRST, quoted
+from mirror.objects import Destination
+from mirror.s3 import delete_object, head_destination, head_source
+
+log = logging.getLogger("worker")
+
+WILDCARDS = frozenset("*?[")
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two looks at what lacks
+LOOK_SHARE = 4  # but a pause lasts so many times as long as the look before it ...
+LONGEST_SHARE = 300.0  # ... or so many seconds
+SHORTEST_DELAY = 5  # seconds until a marker that was handed back comes again: a quarter of its age
+DELAY_OF_UNKNOWN_AGE = 60
+LATE_SECONDS = 3600  # a marker that waits for longer is worth a warning
+ABSENT_SECONDS = 1  # for so long it is remembered that the destination does not have a marker
+ABSENT_KEPT = 10_000
+
+
+# --- Patterns ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """What COPY_LAST says: a pattern with "/" in it is for the whole key, another for its last part."""
+
+    of_keys: tuple[re.Pattern[str], ...]
+    of_names: tuple[re.Pattern[str], ...]
+    fixed_names: tuple[str, ...]  # last parts without wildcards: only such markers can be looked for
+
+    def match(self, key: str) -> bool:
+        name = key[len(folder_of(key)) :]
+        return any(pattern.match(key) for pattern in self.of_keys) or any(
+            pattern.match(name) for pattern in self.of_names
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def patterns_of(copy_last: str) -> Patterns:
+    texts = list(dict.fromkeys(text.strip() for text in copy_last.split(",") if text.strip()))
+    names = dict.fromkeys(text[len(folder_of(text)) :] for text in texts)
+    return Patterns(
+        of_keys=tuple(re.compile(fnmatch.translate(text)) for text in texts if "/" in text),
+        of_names=tuple(re.compile(fnmatch.translate(text)) for text in texts if "/" not in text),
+        fixed_names=tuple(name for name in names if not WILDCARDS & set(name)),
+    )
+
+
+def folder_of(key: str) -> str:
+    """Up to and with its last "/"."""
+    return key[: key.rfind("/") + 1]
+
+
+def is_marker(copy_last: str, key: str) -> bool:
+    return patterns_of(copy_last).match(key)
+
+
+# --- A marker waits ---------------------------------------------------------------------------------------------------
+
+
+async def wait_for_announced(buckets: Buckets, sync: KeySync) -> None:
+    """If the key is a marker: returns once all that the source holds under its folder at this moment is in the
+    destination, in that version or a newer one. Raises Postponed if that makes no progress, and Interrupted.
+
+    Others may begin meanwhile.
+    """
+    settings = buckets.settings
+    if not is_marker(settings.copy_last, sync.key):
+        return
+    if not sync.host.step_aside(sync):
+        raise Postponed("too many wait at once", delay_of(sync), is_exact=True)
+    await wait_while_it_goes_on(buckets, sync, await compared(buckets, sync))
+    await sync.host.come_back(sync)
+
+
+async def compared(buckets: Buckets, sync: KeySync) -> Completeness:
+    """What of it lacks, after one look at each key that may."""
+    patterns, folder = patterns_of(buckets.settings.copy_last), folder_of(sync.key)
+
+    def counts(key: str) -> bool:
+        return key != sync.key and not (folder_of(key) == folder and patterns.match(key))
+
+    async with buckets.comparisons:  # each takes memory
+        sync.interruption.check()
+        prefix = max(folder, buckets.settings.prefix_filter, key=len)
+        state = Completeness(buckets, prefix, sync.interruption, exact=True, mended=float("inf"), counts=counts)
+        await state.compare()
+        await state.look()
+    return state
+
+
+async def wait_while_it_goes_on(buckets: Buckets, sync: KeySync, state: Completeness) -> None:
+    """Looks again for as long as less and less lacks."""
+    if state.lacking:
+        tell(logging.INFO, sync, state)
+    pause, least, progressed = FIRST_PAUSE, len(state.lacking), buckets.now()
+    while state.lacking:
+        if buckets.now() - progressed >= buckets.settings.marker_patience:
+            tell(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state)
+            raise Postponed("what it announces is not complete", delay_of(sync), is_exact=True)
+        await sync.interruption.pause(pause)
+        began = buckets.now()
+        async with buckets.comparisons:
+            sync.interruption.check()
+            await state.look()
+        if len(state.lacking) < least:
+            least, progressed = len(state.lacking), buckets.now()
+        pause = max(min(2 * pause, LONGEST_PAUSE), min(LOOK_SHARE * (buckets.now() - began), LONGEST_SHARE))
+
+
+def tell(level: int, sync: KeySync, state: Completeness) -> None:
+    key, why = example_of(state)
+    log.log(level, MARKER_WAITS, quoted(sync.key), len(state.lacking), quoted(state.prefix), quoted(key), why)
+
+
+def example_of(state: Completeness) -> tuple[str, str]:
+    """A key that lacks and why; rather one that will not come by itself."""
+    archived = (key for key, wanted in state.lacking.items() if wanted and wanted.archived)
+    key = next(iter(state.troubles), None) or next(archived, None) or next(iter(state.lacking))
+    wanted = state.lacking[key]
+    if key in state.troubles:
+        return key, f"trouble: {state.troubles[key]}"
+    if wanted is None:
+        return key, "only in the destination"
+    return key, "archived" if wanted.archived else "not equal yet"
+
+
+def age_of(sync: KeySync) -> float:
+    """Seconds since the event; of a message that does not say so 0."""
+    return time.time() - sync.event_time if sync.event_time else 0.0
+
+
+def delay_of(sync: KeySync) -> float:
+    """Seconds until it comes again: the longer it has waited, the longer it may."""
+    if sync.event_time is None:
+        return DELAY_OF_UNKNOWN_AGE
+    return min(max(age_of(sync) / 4, SHORTEST_DELAY), MAX_SQS_DELAY)
+
+
+# --- A marker that was deleted goes first -----------------------------------------------------------------------------
+
+
+async def remove_stale(buckets: Buckets, sync: KeySync) -> None:
+    """Before the key is written: deletes markers of its folders, the outermost first, that the source has no longer."""
+    for marker in markers_above(buckets, sync.key):
+        existing = await marker_in_destination(buckets, marker)
+        if existing and await head_source(buckets, marker) is None:
+            await remove_first(buckets, sync, marker, existing)
+
+
+def markers_above(buckets: Buckets, key: str) -> Iterator[str]:
+    """Those that may announce the key, as far as their names are known."""
+    patterns, prefix = patterns_of(buckets.settings.copy_last), buckets.settings.prefix_filter
+    for end in [0, *(match.end() for match in re.finditer("/", key))]:
+        for name in patterns.fixed_names:
+            marker = key[:end] + name
+            if marker != key and marker.startswith(prefix) and patterns.match(marker):
+                yield marker
+
+
+async def marker_in_destination(buckets: Buckets, marker: str) -> Destination | None:
+    """Many keys of a folder ask at once: one of them looks for all."""
+    async with buckets.absent_locks[hash(marker) % len(buckets.absent_locks)]:
+        now = buckets.now()
+        if now - buckets.absent.get(marker, float("-inf")) < ABSENT_SECONDS:
+            return None
+        existing = await head_destination(buckets, marker)
+        if existing is None:
+            if len(buckets.absent) >= ABSENT_KEPT:
+                buckets.absent.clear()
+            buckets.absent[marker] = now
+        return existing
+
+
+async def remove_first(buckets: Buckets, sync: KeySync, marker: str, existing: Destination) -> None:
+    """Only the object that was looked at. Raises the error of a marker that changed meanwhile.
+
+    The marker's own message may be done with by now, so if it was created again, or the answer is lost, somebody has
+    to look at it once more.
+    """
+    if buckets.left_out.conditions:
+        return  # it might take a newer one along; the marker's own message deletes it
+    try:
+        await delete_object(buckets, KeySync(marker, interruption=sync.interruption), existing)
+    except Exception as error:
+        if isinstance(error, ClientError) and error_code(error) == "NotImplemented":
+            return
+        if outcome_unknown(error):
+            await sync.host.look_later(marker, buckets.settings.copy_timeout)
+        raise
+    log.info(REMOVED_FIRST, quoted(marker))
+    if await head_source(buckets, marker):
+        await sync.host.look_later(marker, 0)

@@ -13,7 +13,8 @@ HELD_PER_SLOT = 4  # messages, or keys, for each of MAX_CONCURRENT_KEYS, from wh
 
 @dataclass(frozen=True)
 class Settings:
-    """The worker's settings, one field for each environment variable of the same name in upper case, and `largest`."""
+    """The worker's settings, one field for each environment variable of the same name in upper case, and two that
+    mirror/first_responder.py sets."""
 
     region: str
     src_bucket: str
@@ -38,7 +39,8 @@ class Settings:
     max_concurrent_parts: int
     max_concurrent_keys: int
     processes: int
-    largest: int = 0  # bytes; a larger object is handed back; 0: none is. Set by mirror/first_responder.py
+    largest: int = 0  # bytes; a larger object is handed back; 0: none is
+    marker_patience: int = 20  # seconds; so long a marker waits here although nothing that it announces arrives
 
     @property
     def calls_at_once(self) -> int:

@@ -31,6 +31,7 @@ from mirror.errors import (
 from mirror.key_sync import KeySync
 from mirror.limits import MIB
 from mirror.log_lines import quoted
+from mirror.markers import remove_stale, wait_for_announced
 from mirror.multipart import abort_orphans, copy_in_parts, drop_upload
 from mirror.objects import MOVED_CONTENT_ENCODING, Destination, Source, carries_provenance, is_copy_of
 from mirror.s3 import copy_object, delete_object, head_destination, head_source, open_destination
@@ -182,6 +183,8 @@ async def make_equal(buckets: Buckets, sync: KeySync, source: Source | None, exi
         raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
     if source.size > (buckets.settings.largest or source.size):
         raise Postponed("larger than what is copied here", FOR_WORKER_SECONDS)
+    if buckets.settings.copy_last:
+        await wait_for_announced(buckets, sync)
     if source.size > LONG_COPY_SIZE and not sync.host.step_aside(sync):
         raise Postponed("too many long copies at once")
     await write(buckets, sync, source, existing)
@@ -198,6 +201,8 @@ def is_large(buckets: Buckets, source: Source) -> bool:
 
 async def write(buckets: Buckets, sync: KeySync, source: Source | None, existing: Destination | None) -> None:
     """Copies the source, or deletes what exists; again with less, if the directory bucket refuses something in it."""
+    if buckets.settings.copy_last:
+        await remove_stale(buckets, sync)
     sync.left_out = buckets.left_out
     while True:
         try:
