@@ -209,6 +209,7 @@ class Answers(Alone):
         self.known = iter(known)
         self.left_over = False  # since the last look began
         self.looks = self.latest_overtaken = 0  # looks that have begun; the latest that was acted on and overtaken
+        self.asked: list[tuple[str, bool]] = []
         sync.host = self
 
     def look_begins(self, sync: KeySync) -> None:
@@ -218,6 +219,9 @@ class Answers(Alone):
 
     def overtaken(self, _sync: KeySync) -> None:
         self.latest_overtaken = self.looks
+
+    async def look_later(self, key: str, delay: float) -> None:
+        self.asked.append((key, delay > 0))
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if "MaxKeys" in arguments:
@@ -237,7 +241,12 @@ class Answers(Alone):
 
 
 class Unhurried(Interruption):
-    async def pause(self, seconds: float) -> None:  # noqa: ARG002 the schedule says how long anything takes
+    """The schedule says how long anything takes; `paused` is for whoever wants these seconds to pass."""
+
+    paused = 0.0
+
+    async def pause(self, seconds: float) -> None:
+        self.paused += seconds
         self.check()
 
 
@@ -253,6 +262,7 @@ class Position(NamedTuple):
     looks: int  # at the source that have begun, each of which opens an attempt
     overtaken: int  # the latest of them that was acted on before the source changed
     of_function: bool
+    asked: tuple[tuple[str, bool], ...]  # keys that somebody is to look at, and whether only after the call without answer
 
 
 class Syncs:
@@ -261,6 +271,7 @@ class Syncs:
     def __init__(self, refused: LeftOut, settings: Settings = SETTINGS) -> None:
         self.refused = refused
         self.settings = settings  # of a worker
+        self.now: Callable[[KeySync], float] = lambda _: 0.0
         self.positions: list[Position] = []
         self.numbers: dict[Any, int] = {}
 
@@ -295,7 +306,7 @@ class Syncs:
         answering = Answers(sync, answers)
         client, parts = Client(answering.answer), SlotsForAll()
         settings = FUNCTION_SETTINGS if of_function else self.settings
-        buckets = Buckets(settings, client, parts, lambda: 0.0, self.refused)
+        buckets = Buckets(settings, client, parts, lambda: self.now(sync), self.refused)
         call, end = None, "done"
         try:
             run(sync_key(buckets, sync))
@@ -309,7 +320,8 @@ class Syncs:
             end = describe(error)
         unsettled = sync.unsettled_until > 0
         looks, overtaken = answering.looks, answering.latest_overtaken
-        return Position(message, answers, call, end, sync.upload, unsettled, looks, overtaken, of_function)
+        asked = tuple(answering.asked)
+        return Position(message, answers, call, end, sync.upload, unsettled, looks, overtaken, of_function, asked)
 
 
 # --- The search -------------------------------------------------------------------------------------------------------

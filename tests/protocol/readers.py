@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -49,6 +50,7 @@ class Readers(Search):
         patterns: str = "_SUCCESS",
         instant: tuple[str, ...] = (),  # FILES, MARKERS: their copies read and land in one step
         is_recent: bool = False,  # what is there before was copied so lately that listings do not show it
+        patience: int = 0,  # seconds for which a marker's sync looks again
     ) -> None:
         super().__init__(case)
         self.patterns = patterns.split(",")
@@ -57,8 +59,9 @@ class Readers(Search):
         script = (*case.before, *case.changes)
         self.keys = sorted({FOLDER + change.split(" ")[1] for change in script})
         self.names = {key: number for number, key in enumerate(self.keys)}
-        settings = load_settings(ENVIRONMENT | {"COPY_LAST": patterns})
+        settings = replace(load_settings(ENVIRONMENT | {"COPY_LAST": patterns}), marker_patience=patience)
         self.syncs = Syncs(LeftOut(conditions=True) if case.unconditional else NOTHING, settings)
+        self.syncs.now = lambda sync: sync.interruption.paused
         self.held = [self.source_after(changes) for changes in range(len(case.changes) + 1)]
 
     def source_after(self, changes: int) -> Held:
@@ -94,10 +97,30 @@ class Readers(Search):
     # What can happen next
 
     def steps(self, state: State) -> Iterator[Step]:
-        for step in super().steps(state):
+        for step in [*super().steps(state), *self.late(state)]:
             after = step.state
             is_change = after.changes != state.changes or after.store != state.store
             yield step._replace(state=self.stirred(after)) if is_change else step
+
+    def late(self, state: State) -> Iterator[Step]:
+        """What S3 does with a call whose answer is lost, while its sync goes on."""
+        for sync in set(state.syncs):
+            for running in () if self.syncs.positions[sync.position].end else set(sync.lost):
+                rest = replaced(sync.lost, running)
+                after, still, answer = self.serve(state, running)
+                going = ordered([*rest, still]) if still else rest
+                after = after._replace(syncs=replaced(after.syncs, sync, sync._replace(lost=going)))
+                yield Step(("(S3)", running, *(("reads",) if still else ("->", answer))), after)
+
+    def answer(self, state: State, sync: Sync, answer: Any, words: tuple[Any, ...], lost: Sync | None = None) -> Step:
+        """It may ask for a look at another key: a marker that it has deleted, or whose delete got no answer."""
+        asked = len(self.syncs.positions[sync.position].asked)
+        new = self.syncs.positions[self.syncs.answered(sync.position, answer)].asked[asked:]
+        is_late = any(late for _, late in new)
+        step = super().answer(state, sync, answer, words, None if is_late else lost)
+        calls = [words[0]] if is_late else []
+        looks = [LOOK._replace(key=key) for key, _ in new]
+        return step._replace(state=self.park(step.state, calls, looks)) if new else step
 
     def stirred(self, state: State) -> State:
         """A bucket has changed: what waits for that is delivered again."""
@@ -116,10 +139,13 @@ class Readers(Search):
         for step in super().end(state, sync):
             if waits and step.words[0] == "ends:":
                 after = step.state
-                for message in (messages := handed_back(sync, position)):
+                messages = ordered(handed_back(sync, position))
+                for message in messages:
                     after = after._replace(queue=replaced(after.queue, message))
-                step = step._replace(state=after._replace(parked=ordered([*after.parked, Parked((), messages_of(messages))])))
-            yield step
+                parked = ordered([*after.parked, Parked((), messages)])
+                yield step._replace(state=after._replace(parked=parked))
+            else:
+                yield step
 
     def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
         call = running.call
@@ -201,10 +227,6 @@ class Readers(Search):
             if set(range(matches[0], now + 1)) <= set(away):
                 return "not deleted first"
         return None
-
-
-def messages_of(messages: list[Message]) -> tuple[Message, ...]:
-    return ordered(messages)
 
 
 def is_shown(copy: Copy | None, version: Version | None) -> bool:
