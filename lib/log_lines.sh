@@ -24,6 +24,12 @@ readonly OUTAGE_OVER='INFO outage over after (?<over>\d+) s'
 readonly OUTAGE_ENDED='ERROR outage for (?<ended>\d+) s, the worker ends: (?<last>.*)'
 readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%' # of a metric filter, whose regular expressions have no groups or spaces
 
+# Worker: TIME INFO|WARNING marker key=KEY waits for N keys under PREFIX, such as KEY: WHY
+readonly MARKER_LINE='^\S+ (INFO|WARNING) marker key='
+readonly PREFIX_FIELD=${KEY_FIELD/key/prefix} EXAMPLE_FIELD=${KEY_FIELD/key/example}
+readonly MARKER_FIELDS="^(?<at>\\S+) \\S+ marker key=$KEY_FIELD waits for (?<keys>\\d+) keys under $PREFIX_FIELD, such as \
+$EXAMPLE_FIELD: (?<why>.*)"
+
 # Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...
 readonly RECONCILED_LINE=' reconciled end='
 readonly RECONCILED_FIELDS='([a-z_/]+)=(\S+)'
@@ -49,6 +55,15 @@ filter_troubles() { printf 'filter @message like /%s|%s/\n' "$FAILED_LINE" "$OUT
 
 filter_outages() { printf 'filter @message like /%s/\n' "$OUTAGE_LINE"; }
 
+filter_markers() { printf 'filter @message like /%s/\n' "$MARKER_LINE"; }
+
+# Reads a JSON list of keys: the filter for the lines on them, for as many as a query of 10,000 characters can name.
+filter_synced_of() {
+  jq -r --arg line "$SYNCED_LINE" 'map(tojson | gsub("(?<sign>[^\\w\" -])"; "\\\(.sign)"))
+    | reduce .[] as $key (""; if length + ($key | length) < 8000 then . + "|" + $key else . end)
+    | "filter @message like /\($line)(\(.[1:])) /"'
+}
+
 filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"; }
 
 # Reads a page of events, drops those that no worker wrote.
@@ -65,6 +80,18 @@ outages_of() {
     | .["@logStream"] as $stream | .["@message"] | rtrimstr("\n") | capture($fields)
     | {at, $stream, event: (if .keys then "began" elif .over then "over" else "ended" end),
        seconds: (.over // .ended | if . then tonumber else . end), reason: (.why // .last)}]'
+}
+
+# Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why} of each as a JSON list.
+markers_of() {
+  jq -c --arg fields "$MARKER_FIELDS" '[.[]["@message"] | rtrimstr("\n") | capture($fields)
+    | (.key, .prefix, .example) |= fromjson | .keys |= tonumber]'
+}
+
+# Reads the rows of a query on synced keys, prints when each was synced last as a JSON object.
+synced_of() {
+  jq -c --arg line "$SYNCED_LINE" --arg key "$KEY_FIELD" '[.[]["@message"]
+    | capture("^(?<at>\\S+) \\S+\($line)\($key) ") | {(.key | fromjson): .at}] | sort_by(.[]) | add // {}'
 }
 
 # The regular expression of a synced line, whose groups are key, action, size, seconds and lag.

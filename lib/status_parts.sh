@@ -61,6 +61,20 @@ last_outages() {
             reason: ($last.reason // $first.reason)} | select(.at >= $hour or .event == "began"))'
 }
 
+# The marker files that wait by the log of the last hour: how many, and the newest line on one with what it waits for;
+# null if there is nothing that waits (COPY_LAST).
+last_markers() {
+  local told keys synced="[]"
+  [[ -n $(starter_setting COPY_LAST) ]] || { printf 'null\n' && return; }
+  told=$(query keys 3600 "fields @message | $(filter_markers) | sort @timestamp desc | limit 1000" | markers_of \
+    | jq -c 'group_by(.key) | map(max_by(.at)) | sort_by(.at) | reverse')
+  keys=$(jq -c 'map(.key)' <<<"$told")
+  [[ $keys == "[]" ]] || synced=$(query keys 3600 \
+    "fields @message | $(filter_synced_of <<<"$keys") | sort @timestamp desc | limit 1000")
+  jq --argjson synced "$(synced_of <<<"$synced")" 'map(select(.at > ($synced[.key] // "")))
+    | if . == [] then null else {count: length, newest: .[0]} end' <<<"$told"
+}
+
 # Which way the bucket's events take to the queue, as it really is, and what is wrong with it. While the source is being
 # changed there are two ways, and one of them is enough.
 describe_events() {

@@ -7,6 +7,7 @@ readonly STARTER_TIMEOUT=60                    # seconds
 # Prints what the function copies with, as a JSON object; null stands for a variable that it is to have no longer.
 copying_variables() {
   local variables="{}"
+  [[ -z $COPY_LAST ]] || variables=$(settings_json COPY_LAST) # for status
   if [[ $STARTER_COPIES == true ]]; then
     variables=$(worker_variables | jq --arg max_size "$STARTER_MAX_SIZE" '
       del(.PROCESSES, .S3_CLIENT) + {STARTER_COPIES: "true", STARTER_MAX_SIZE: $max_size}')

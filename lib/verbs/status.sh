@@ -78,8 +78,9 @@ collect_status() {
   gather failures last_failures &
   gather lag last_lags &
   gather outages last_outages &
+  gather markers last_markers &
   for job in $(jobs -p); do wait "$job"; done
-  jq -s 'add | .queue.oldest_seconds = .oldest | del(.oldest)' "$TEMP_DIR"/status.* | choose_outage | judge
+  jq -s 'add | .queue.oldest_seconds = .oldest | del(.oldest) | if .markers then . else del(.markers) end' "$TEMP_DIR"/status.* | choose_outage | judge
 }
 
 # For jq: parts of the status as text, and a row of it.
@@ -121,6 +122,9 @@ print_status() {
         )\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end),
     row("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
       else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end),
+    (.markers | select(.) | row("markers"; "\(.count) wait\(if .count == 1 then "s" else "" end), "
+      + (.newest | "at \(.at) \(.key | tojson) for \(.keys) keys under \(.prefix | tojson), such as \(
+        .example | tojson): \(.why)"))),
     row("outage"; .outage | if . == null then "none in the last hour" else "since \(.since), " + {
         "goes on": "it goes on", over: "over after \(.seconds) s",
         ended: "after \(.seconds) s the worker ended (exit status 3)",

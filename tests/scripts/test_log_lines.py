@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from mirror.log_lines import FAILED, LAG, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER, RECONCILED, SYNCED, quoted
+from mirror.log_lines import (
+    FAILED,
+    LAG,
+    MARKER_WAITS,
+    OUTAGE,
+    OUTAGE_ENDS,
+    OUTAGE_OVER,
+    RECONCILED,
+    REMOVED_FIRST,
+    SYNCED,
+    quoted,
+)
 
 ROOT = Path(__file__).parents[2]
 KEY = 'a "b" \\ é\t.txt'
@@ -30,6 +41,11 @@ OUTAGE_LINES = [
     line("INFO", OUTAGE_OVER, 12),
     line("ERROR", OUTAGE_ENDS, 600, REASON),
 ]
+WHY = 'trouble: operation=HeadObject error=403 message="no: never"'
+MARKER_LINES = [
+    line(level, MARKER_WAITS, quoted(KEY), 3, quoted("a/"), quoted("a/x: y"), WHY) for level in ("INFO", "WARNING")
+]
+REMOVED_LINE = line("INFO", REMOVED_FIRST, quoted("x INFO marker key="))
 IN_A_KEY = line("INFO", SYNCED, quoted("x ERROR outage: 1 keys"), "copied", 1, 0.25, "")
 # What Lambda writes, in the text format: the runtime of Python (awslambdaric, bootstrap.py: log_error), Lambda itself.
 REQUEST = "RequestId: 8f507cfc-0000-4000-8000-5a6b7c8d9e0f"
@@ -71,6 +87,7 @@ def rows(*lines: str) -> str:
         ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE]),
         ("RECONCILED_LINE", [RECONCILED_LINE], [SYNCED_LINE, FAILED_LINE]),
         ("OUTAGE_LINE", OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
+        ("MARKER_LINE", MARKER_LINES, [SYNCED_LINE, REMOVED_LINE, FAILED_LINE]),
         (
             "DECISION_OR_FAILURE",
             [DECISION, *FAILURES],
@@ -107,6 +124,24 @@ def test_the_alarm_counts_the_lines_that_an_outage_begins_and_ends_with() -> Non
     assert re.fullmatch(r"%[\w^\\+]+%", pattern)
     lines = [*OUTAGE_LINES, IN_A_KEY, SYNCED_LINE, FAILED_LINE]
     assert [text for text in lines if re.search(pattern.strip("%"), text)] == [OUTAGE_LINES[0], OUTAGE_LINES[2]]
+
+
+def test_a_marker_that_waits_is_read_with_what_it_waits_for() -> None:
+    found = json.loads(in_bash("markers_of", rows(*MARKER_LINES, SYNCED_LINE, REMOVED_LINE)))
+    assert found == [{"at": STAMP, "key": KEY, "keys": 3, "prefix": "a/", "example": "a/x: y", "why": WHY}] * 2
+
+
+def test_the_synced_lines_of_given_keys_are_found() -> None:
+    """Whatever is in the key, the filter finds its lines and no others, in a query that is not too long."""
+    keys = [KEY, "a/_SUCCESS", "a.b*(c)+[d]{1}|^$?é", "a-b c"]
+    lines = [line("INFO", SYNCED, quoted(key), "copied", 1, 0.25, "") for key in [*keys, "axb", "a/_SUCCESS2", "x"]]
+    query = in_bash("filter_synced_of", json.dumps(keys))
+    pattern = re.fullmatch("filter @message like /(.*)/", query)[1]
+    assert not re.search(r"(?<!\\)/", pattern)
+    assert [text for text in lines if re.search(pattern, text)] == lines[:4]
+    long = in_bash("filter_synced_of", json.dumps([f"{number}/{'.' * 900}" for number in range(50)]))
+    assert 4000 < len(long) < 10_000
+    assert json.loads(in_bash("synced_of", rows(*lines))) == dict.fromkeys([*keys, "axb", "a/_SUCCESS2", "x"], STAMP)
 
 
 def test_the_newest_of_the_rows_gives_its_time() -> None:

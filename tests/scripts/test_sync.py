@@ -692,3 +692,42 @@ def test_status_says_why_workers_do_not_get_to_work(starter: dict[str, Any]):
     assert judged["state"] == "failing"
     assert PULL in judged["reasons"][0]
     assert "Traceback" not in judged["reasons"][0]
+
+
+WAITS = 'marker key="a/_SUCCESS" waits for %d keys under "a/", such as "a/x": %s'
+CAME = 'synced key="a/_SUCCESS" action=copied size=0 seconds=0.1 lag=2.0'
+
+
+@pytest.mark.parametrize(
+    ("copy_last", "lines", "told"),
+    [
+        ("", ["INFO " + WAITS % (3, "archived")], None),
+        ("_SUCCESS", [], None),
+        (
+            "_SUCCESS",
+            ["INFO " + WAITS % (9, "not equal yet"), "WARNING " + WAITS % (3, "archived")],
+            '1 waits, at 2026-11-25T11:01:00.000Z "a/_SUCCESS" for 3 keys under "a/", such as "a/x": archived',
+        ),
+        ("_SUCCESS", ["INFO " + WAITS % (9, "not equal yet"), "INFO " + CAME], None),
+        (
+            "_SUCCESS",
+            ["INFO " + CAME, "INFO " + WAITS % (1, "archived"), "INFO " + WAITS.replace("a/", "b/") % (2, "archived")],
+            '2 wait, at 2026-11-25T11:02:00.000Z "b/_SUCCESS" for 2 keys under "b/", such as "b/x": archived',
+        ),
+    ],
+)
+def test_status_tells_which_markers_wait(copy_last: str, lines: list[str], told: str | None):
+    rows = [log_row("a", f"11:{minute:02}", text) for minute, text in enumerate(lines)][::-1]
+    script = f"source '{ROOT}/sync.sh'; set_names; starter_setting() {{ printf '%s' '{copy_last}'; }}"
+    script += '; query() { jq -c --arg pattern "${3#*like /}" \'($pattern | split("/ |")[0]) as $pattern'
+    script += ' | map(select(.["@message"] | test($pattern)))\' <<<"$ROWS"; }'
+    script += "; found=$(last_markers); printf '%s\\n' \"$found\""
+    environment = {**os.environ, "ROWS": json.dumps(rows)}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    numbers = {"visible": 0, "in_flight": 0, "running": 0, "wanted": 0, "started": {}, "failures": []}
+    parts = {"markers": found, "outages": [], "starter": IDLE["starter"] | {"decision": numbers}}
+    _, output = status_with([], parts)
+    assert [line for line in output.splitlines() if line.startswith("markers")] == (
+        [f"markers       {told}"] if told else []
+    )

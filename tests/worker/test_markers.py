@@ -503,3 +503,12 @@ def test_2000_files_in_20_folders_cost_few_calls_more(world: World, capsys):
     with capsys.disabled():
         print(f"\n{extra / 2000:.2f} HEADs more a file, {world.requests()['ListObjectsV2']} listings, {seconds:.1f} s")
     assert extra < 1.5 * 2000
+
+
+def test_files_beside_a_marker_that_stays_look_for_it_together(complete: World):
+    for number in range(200):
+        complete.put(f"a/new/{number}")
+    complete.run_worker(**LAST)
+    assert complete.is_equal()
+    assert looks_at(complete, "a/_SUCCESS") < 250
+    assert looks_at(complete, "a/new/_SUCCESS") < 10
