@@ -262,7 +262,9 @@ class Position(NamedTuple):
     looks: int  # at the source that have begun, each of which opens an attempt
     overtaken: int  # the latest of them that was acted on before the source changed
     of_function: bool
-    asked: tuple[tuple[str, bool], ...]  # keys that somebody is to look at, and whether only after the call without answer
+    asked: tuple[
+        tuple[str, bool], ...
+    ]  # keys that somebody is to look at, and whether only after the call without answer
 
 
 class Syncs:
@@ -526,12 +528,18 @@ class Search:
         left = self.left(state, sync)
         if position.end in HANDED_BACK:
             left = self.delete(left, sync.held, ())
-            back = [Message(held.message.key) for held in sync.held] if self.is_forgotten(position) else handed_back(sync, position)
+            back = (
+                [Message(held.message.key) for held in sync.held]
+                if self.is_forgotten(position)
+                else handed_back(sync, position)
+            )
             waits, goes_on = (sync.lost, ()) if position.unsettled else ((), sync.lost)
             left = self.park(self.park(left, [*goes_on], []), [*waits], back)
         else:
             left = self.delete(left, sync.held, late)
-            left = self.park(left, [*sync.lost], [LOOK._replace(key=position.message.key)] if position.unsettled else [])
+            left = self.park(
+                left, [*sync.lost], [LOOK._replace(key=position.message.key)] if position.unsettled else []
+            )
         words = ("ends:", position.end)
         if late and position.end == "done":
             again = [held.message._replace(destination_first=True) for held in late]

@@ -1,7 +1,7 @@
 """Every interleaving of the syncs of several keys, for a reader who looks at the destination after every step.
 
-As interleave.py, but with several keys and COPY_LAST. A sync is of one key; it lists, looks at other keys and deletes an
-old marker, as mirror/markers.py has it. A listing is one call, answered with what all keys are at that moment.
+As interleave.py, but with several keys and COPY_LAST. A sync is of one key; it lists, looks at other keys and deletes
+an old marker, as mirror/markers.py has it. A listing is one call, answered with what all keys are at that moment.
 
 What is promised. A marker version m was put as change p of the source, and the destination holds a copy of it. A copy
 without provenance counts as one of what S3 read.
@@ -10,9 +10,9 @@ without provenance counts as one of what S3 read.
    it has been deleted since.
 2. No ghosts. A file that the source did not hold after change p is not in the destination, unless as the source had it
    later. But for a copy of a file that S3 had under way when the marker was let through: it may land, and goes again.
-3. Deleted first. If m was deleted in the source as change d, then no change of a file that came after d is visible while
-   m's copy is there. But for a copy of m that S3 had under way at d, and but for a marker that was in the source again
-   between the file's change and its copy.
+3. Deleted first. If m was deleted in the source as change d, then no change of a file that came after d is visible
+   while m's copy is there. But for a copy of m that S3 had under way at d, and but for a marker that was in the source
+   again between the file's change and its copy.
 4. At the end both sides are equal, markers too, and no marker waits although nothing lacks.
 
 So 1 and 4 are asserted always, 2 if the copies of files take no time, 3 if those of markers take none; or both if there
@@ -24,15 +24,30 @@ Time does not pass. What a gate finds lacking is handed back, and delivered agai
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from dataclasses import replace
-from functools import lru_cache
+from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 import pytest
 from fakes import ENVIRONMENT, LARGE, SMALL, Copy, Running, SlotsForAll, Source, Store, Version, identity, serve
-from interleave import CREATED, LOOK, Case, Message, Parked, Search, State, Step, Sync, Syncs, Versions
-from interleave import changed, handed_back, ordered, replaced
+from interleave import (
+    CREATED,
+    LOOK,
+    Case,
+    Message,
+    Parked,
+    Search,
+    State,
+    Step,
+    Sync,
+    Syncs,
+    Versions,
+    changed,
+    handed_back,
+    ordered,
+    replaced,
+)
 
 from mirror import completeness, markers
 from mirror.buckets import NOTHING, LeftOut
@@ -40,6 +55,7 @@ from mirror.settings import load_settings
 
 FOLDER = "data/"
 FILES, MARKERS = "files", "markers"
+RETURNED = "returned"
 COPIED_AT, CHANGED_AT = 10_000, 20_000  # seconds: what is there before was copied long ago, so listings show that
 Held = tuple[Version | None, ...]  # what the source holds, in the order of the keys
 
@@ -72,8 +88,9 @@ class Readers(Search):
         self,
         case: Case,
         patterns: str = "_SUCCESS",
-        instant: tuple[str, ...] = (),  # FILES, MARKERS: their copies read and land in one step
-        strict: tuple[str, ...] | None = None,  # FILES: no ghosts; MARKERS: deleted first; None: as `instant`
+        instant: tuple[str, ...] = (),  # FILES, MARKERS: their copies (but in parts) read and land in one step
+        # What is asserted; None: as `instant`. FILES: no ghosts. MARKERS: deleted first; RETURNED: always.
+        strict: tuple[str, ...] | None = None,
         is_recent: bool = False,  # what is there before was copied so lately that listings do not show it
         patience: int = 0,  # seconds for which a marker's sync looks again
     ) -> None:
@@ -213,7 +230,7 @@ class Readers(Search):
                 return f"at rest {key} is {shown(store.copy)} in the destination, {shown(version)} in the source"
         return "a marker waits although nothing lacks" if state.parked else None
 
-    @lru_cache(maxsize=None)  # noqa: B019 few are alive
+    @cache  # noqa: B019 few are alive
     def fault_for_a_reader(self, copies: tuple[Copy | None, ...], now: int) -> str | None:
         for number, (key, copy) in enumerate(zip(self.keys, copies, strict=True)):
             if copy and self.is_marker(key):
@@ -250,9 +267,9 @@ class Readers(Search):
             if FILES in self.strict:
                 return "a ghost"
         away = [at for at in range(put, now + 1) if self.held[at][marker] is None]
-        if MARKERS in self.strict and away and matches and matches[0] > away[0]:
-            if set(range(matches[0], now + 1)) <= set(away):
-                return "not deleted first"
+        is_away = RETURNED in self.strict or (bool(matches) and set(range(matches[0], now + 1)) <= set(away))
+        if MARKERS in self.strict and away and matches and matches[0] > away[0] and is_away:
+            return "not deleted first"
         return None
 
 
