@@ -219,7 +219,7 @@ class Readers(Search):
         failed = [self.syncs.positions[sync.position].end for sync in state.syncs]
         if any(end not in ("", "done", "interrupted", "postponed") for end in failed):
             return f"a sync fails: {failed}"
-        if state.store is not before.store:
+        if state.store is not before.store and not self.case.unconditional:
             fault = self.fault_for_a_reader(tuple(store.copy for store in state.store), state.changes)
             if fault:
                 return fault

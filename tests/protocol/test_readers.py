@@ -43,6 +43,7 @@ CASES = {
     "a file deleted": GHOST._replace(crashes=1, losses=1),
     "a file put and deleted": SHORT_LIVED._replace(crashes=1),
     "the delete marker removed": ALIKE,
+    "no conditional writes, equal in the end": RENEWED._replace(unconditional=True),
     "a marker in a folder below": NESTED,
     "a file changed before and after the marker is deleted": CHANGED_TWICE,
     "one sync at a time, with every fault but one": OVERWRITTEN._replace(workers=1, crashes=1, losses=1),
@@ -110,6 +111,8 @@ def search(name, show, readers):
 
 def worlds(case):
     """What takes no time: nothing, or what the promises about deletions ask for, see readers.py."""
+    if case.unconditional:
+        return [""]
     deleted = {change.split(" ")[1] for change in case.changes if change.startswith("delete")}
     marked = [MARKERS] if any("_SUCCESS" in key or "/m" in key for key in deleted) else []
     return ["", *marked, *([FILES] if deleted - {"_SUCCESS", "s/m"} else [])]
@@ -265,6 +268,7 @@ NOT_PROMISED = {
         {},
         "not complete",
     ),
+    "no ghost without provenance": (GHOST._replace(opaque=True), {"instant": (FILES,)}, "a ghost"),
     "a marker that is back as it was just when the worker that removes it dies": (
         ALIKE._replace(crashes=1),
         {},
