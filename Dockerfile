@@ -14,7 +14,7 @@ RUN set -eu; \
 # Most of botocore's size is the description of services that the worker never calls.
 # Bytecode is made here, because a container with a read-only root would compile every module at every start.
 RUN find /app/botocore/data /app/boto3/data -mindepth 1 -maxdepth 1 -type d \
-      ! -name s3 ! -name sqs ! -name sts -exec rm -r {} +; \
+      ! -name s3 ! -name sqs ! -name sts ! -name events -exec rm -r {} +; \
     rm -rf /app/bin /app/boto3/examples; \
     python -m compileall -q --invalidation-mode unchecked-hash /app
 COPY worker.py /own/

@@ -157,7 +157,7 @@ check_all() {
 }
 
 list_steps() {
-  local changeover events_alarm
+  local changeover events_alarm audit_alarm
   STEPS=(
     ensure_starter_log_group ensure_worker_log_group
     ensure_dlq ensure_source_queue
@@ -176,12 +176,15 @@ list_steps() {
   [[ -z $ALARM_EMAIL ]] || STEPS+=(ensure_topic)
   STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_outage_filter ensure_outage_alarm)
   [[ $EVENT_SOURCE == sqs ]] || STEPS+=(ensure_events_alarm)
+  [[ -z $AUDIT_DAYS ]] || STEPS+=(ensure_audit_alarm ensure_audit_filter ensure_audit_start_filter)
   [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
   STEPS+=(ensure_dashboard)
   # Housekeeping: the sync works without it.
   [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || STEPS+=(ensure_lifecycle)
-  events_alarm=$(find_events_alarm)
+  events_alarm=$(find_alarm "$EVENTS_ALARM")
   [[ $EVENT_SOURCE != sqs || -z $events_alarm ]] || STEPS+=(ensure_no_events_alarm)
+  audit_alarm=$(find_alarm "$AUDIT_ALARM")
+  [[ -n $AUDIT_DAYS || -z $audit_alarm ]] || STEPS+=(ensure_no_audit_alarm)
   # The old way after a change of EVENT_SOURCE goes last, when the new one works.
   changeover=$(step_of_changeover)
   [[ -z $changeover ]] || STEPS+=("$changeover")

@@ -16,12 +16,17 @@ from importlib import import_module
 from time import time
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
+from launch.audit import COMMAND, Plan, of_audits, plan_audit, report_audit
 from launch.calls import (
+    ON_DEMAND,
     count_messages,
     describe_tasks,
     find_revision,
     list_running,
     list_stopped,
+    run_tasks,
     start_workers,
     stop_tasks,
 )
@@ -123,6 +128,7 @@ def run(event: object, context: Any) -> dict[str, Any]:
     report = {"visible": visible, "in_flight": in_flight, **describe(decision, started, failures)}
     report |= {"event": True} if is_from_bucket(event) else {}
     report |= {} if copied is None else {"copied": copied}
+    report |= {} if is_hasty or not (audited := audit(settings)) else {"audit": audited}
     tell(report)
     complain(settings, report)
     return report
@@ -142,6 +148,24 @@ def carry_out(settings: Mapping[str, Any], decision: Decision) -> tuple[list[str
     if failures:
         return [], failures
     return start_workers(settings, decision.start, decision.on_demand, decision.stay, time())
+
+
+def audit(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Starts one if it is time for it (AUDIT_DAYS); workers are seen to by then, whatever ECS answers here."""
+    days, now = settings["AUDIT_DAYS"], time()
+    if not days:
+        return {}
+    theirs, plan = of_audits(settings), Plan()
+    started: list[str] = []
+    failures: list[str] = []
+    try:
+        arns = list(dict.fromkeys([*list_running(theirs, now), *list_stopped(theirs)]))
+        plan = plan_audit(describe_tasks(theirs, arns, now) if arns else [], days, now)
+        if plan.start:
+            started, failures = run_tasks(theirs, 1, ON_DEMAND, COMMAND, now)
+    except (BotoCoreError, ClientError) as error:
+        failures = [str(error)]
+    return report_audit(plan, started, failures, days, now)
 
 
 def describe(decision: Decision, started: Sequence[str], failures: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
 source "$PROJECT_DIR/lib/clock.sh"
 # shellcheck source=lib/log_reader.sh
 source "$PROJECT_DIR/lib/log_reader.sh"
+# shellcheck source=lib/one_task.sh
+source "$PROJECT_DIR/lib/one_task.sh"
+# shellcheck source=lib/dead_letters.sh
+source "$PROJECT_DIR/lib/dead_letters.sh"
 # shellcheck source=lib/status_parts.sh
 source "$PROJECT_DIR/lib/status_parts.sh"
 # shellcheck source=lib/verbs/status.sh
@@ -15,6 +19,8 @@ source "$PROJECT_DIR/lib/verbs/status.sh"
 source "$PROJECT_DIR/lib/verbs/logs.sh"
 # shellcheck source=lib/verbs/reconcile.sh
 source "$PROJECT_DIR/lib/verbs/reconcile.sh"
+# shellcheck source=lib/verbs/wait.sh
+source "$PROJECT_DIR/lib/verbs/wait.sh"
 # shellcheck source=lib/verbs/redrive.sh
 source "$PROJECT_DIR/lib/verbs/redrive.sh"
 # shellcheck source=lib/verify/cases.sh
@@ -29,7 +35,7 @@ source "$PROJECT_DIR/lib/verify/table.sh"
 source "$PROJECT_DIR/lib/verbs/verify.sh"
 
 # verb_NAME of lib/verbs/NAME.sh runs it.
-readonly VERBS=(status logs reconcile redrive verify)
+readonly VERBS=(status logs reconcile wait redrive verify)
 
 # What DRY_RUN=true makes of a verb that writes.
 readonly -A DRY_OPTIONS=([reconcile]=--dry-run [redrive]=--list)
@@ -41,6 +47,7 @@ usage: ./sync.sh [--local] VERB [options]     (./sync.sh VERB --help)
   status     one word (idle, working, behind, failing), then what it is made of
   logs       the log of the workers or of the starter
   reconcile  compare both buckets and put the keys that differ on the queue: backfill, audit, repair
+  wait       until all that the source holds now under a prefix is in the destination
   redrive    show what is in the dead-letter queue, and have it tried again
   verify     the acceptance run: objects of its own through the whole chain, and what broke if it did
 

@@ -25,7 +25,9 @@ from typing import Any, NoReturn
 
 from botocore.exceptions import BotoCoreError
 
-from mirror.aws.boto3_clients import Boto3S3, Boto3Sqs, make_session
+from mirror.announcer import Announcer
+from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
+from mirror.aws.crt_events import CrtEvents
 from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.http import CrtHttp
@@ -38,62 +40,91 @@ from mirror.reconcile import MAX_DELETE, Options, reconcile
 from mirror.settings import Settings, load_settings
 from mirror.side_by_side import SideBySide
 from mirror.signals import Signals
+from mirror.wait import EXAMPLES, WaitOptions, wait
 from mirror.worker import Worker
 
 log = logging.getLogger("worker")
 writer = LogWriter()
 
 CHILD_LOOK_SECONDS = 0.2
+SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 GARBAGE = 20_000  # new objects before Python looks for cycles, which are few here; 2,000 would cost 3 % of the CPU time
 # Exit status, and what was done; None if nothing was begun.
 type Outcome = tuple[int, Counter[str] | None]
+type Command = Options | WaitOptions | None  # None: to work through the queue
 
 
 # --- What one process does --------------------------------------------------------------------------------------------
 
 
-def make_parts(settings: Settings) -> tuple[Buckets, Queue]:
+def make_parts(settings: Settings) -> tuple[Buckets, Queue, Announcer]:
     """Inside the event loop that uses them. Raises BotoCoreError, for want of credentials."""
+    session, http = connect(settings)
+    sqs, events = Boto3Sqs(session, settings), Boto3Events(session, settings) if settings.announces else None
+    queue = Queue(CrtSqs(http, sqs, settings.queue_url) if http else sqs, settings.queue_url)
+    announcer = Announcer(settings, CrtEvents(http, events) if http and events else events)
+    return make_buckets(settings, session, http), queue, announcer
+
+
+def connect(settings: Settings) -> tuple[Any, CrtHttp | None]:
+    """A session of boto3, and what the CRT's clients send with, None without these."""
     session = make_session()
-    boto3_s3, boto3_sqs = Boto3S3(session, settings), Boto3Sqs(session, settings)
-    parts = SideBySide(settings.max_concurrent_parts)
-    if settings.s3_client == "boto3":
-        return Buckets(settings, boto3_s3, parts), Queue(boto3_sqs, settings.queue_url)
-    http = CrtHttp(settings.region, session.get_credentials())
-    buckets = Buckets(settings, CrtS3(settings, http, boto3_s3), parts)
-    return buckets, Queue(CrtSqs(http, boto3_sqs, settings.queue_url), settings.queue_url)
+    return session, CrtHttp(settings.region, session.get_credentials()) if settings.s3_client == "crt" else None
 
 
-async def work(settings: Settings, options: Options | None, signals: Signals) -> Outcome:
-    """Reconciles if there are options for that, else works through the queue. Status 1 if it cannot begin."""
+def make_buckets(settings: Settings, session: Any, http: CrtHttp | None) -> Buckets:
+    s3 = Boto3S3(session, settings)
+    return Buckets(settings, CrtS3(settings, http, s3) if http else s3, SideBySide(settings.max_concurrent_parts))
+
+
+async def work(settings: Settings, command: Command, signals: Signals) -> Outcome:
+    """Does what the command says. Status 1, of a wait 3, if it cannot begin."""
     try:
-        buckets, queue = make_parts(settings)
+        if isinstance(command, WaitOptions):
+            return await wait_here(make_buckets(settings, *connect(settings)), command, signals), None
+        buckets, queue, announcer = make_parts(settings)
     except BotoCoreError as error:
         log.error("cannot start: %s", error)
-        return 1, None
-    if options:
+        return failure(command), None
+    if command:
         interruption = Interruption()
         in_loop(signals, interruption.set)
-        return await reconcile(buckets, queue, options, interruption, writer.put), None
-    worker = Worker(settings, buckets, queue)
+        return await reconcile(buckets, queue, command, interruption, writer.put), None
+    worker = Worker(settings, buckets, queue, announcer=announcer)
     in_loop(signals, worker.stop)
     return await worker.run(), worker.counts()
+
+
+async def wait_here(buckets: Buckets, options: WaitOptions, signals: Signals) -> int:
+    interruption = Interruption()
+    in_loop(signals, interruption.set)
+    return await wait(buckets, options, interruption, show_apart if options.json else writer.put)
+
+
+def show_apart(line: str) -> None:
+    """Not in the log, and at once, as leave() writes nothing more."""
+    print(line, flush=True)
+
+
+def failure(command: Command) -> int:
+    """The exit status if nothing could be done: 1 of a wait is that the time is over."""
+    return 3 if isinstance(command, WaitOptions) else 1
 
 
 def in_loop(signals: Signals, stop: Callable[[], None]) -> None:
     signals.on_signal(functools.partial(asyncio.get_running_loop().call_soon_threadsafe, stop))
 
 
-def run_in_loop(settings: Settings, options: Options | None, signals: Signals) -> Outcome:
-    """A mistake in the code ends the process with status 1; the messages it holds come back by themselves."""
+def run_in_loop(settings: Settings, command: Command, signals: Signals) -> Outcome:
+    """A mistake in the code ends the process; the messages it holds come back by themselves."""
     gc.set_threshold(GARBAGE)
     loop = asyncio.new_event_loop()
     loop.set_default_executor(ThreadPoolExecutor(settings.calls_at_once, thread_name_prefix="call"))
     try:
-        return loop.run_until_complete(work(settings, options, signals))
+        return loop.run_until_complete(work(settings, command, signals))
     except Exception:
         log.exception("the worker ends because of a mistake in it")
-        return 1, None
+        return failure(command), None
 
 
 # --- Processes --------------------------------------------------------------------------------------------------------
@@ -171,21 +202,53 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
-def parse_arguments(arguments: list[str]) -> Options | None:
-    """What to reconcile, None to work through the queue. Ends the process with status 2 for a wrong argument."""
+def duration(text: str) -> int:
+    """In seconds."""
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s, 30m, 1h or 2d")
+    return int(found[1]) * SECONDS_OF[found[2]]
+
+
+def parse_arguments(arguments: list[str]) -> Command:
+    """What to do. Ends the process with status 2 for a wrong argument."""
     parser = argparse.ArgumentParser(prog="worker.py", description="Without arguments: works through the queue.")
-    command = parser.add_subparsers(dest="command").add_parser(
-        "reconcile", help="compare both buckets and put the keys that differ on the queue"
-    )
+    commands = parser.add_subparsers(dest="command")
+    add_reconcile(commands)
+    add_wait(commands)
+    found = vars(parser.parse_args(arguments))
+    name = found.pop("command")
+    if name == "wait":
+        return WaitOptions(**found)
+    return Options(**found) if name else None
+
+
+def add_reconcile(commands: Any) -> None:
+    command = commands.add_parser("reconcile", help="compare both buckets and put the keys that differ on the queue")
     command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")
     command.add_argument("--dry-run", action="store_true", help="only report: status 1 when there are differences")
+    command.add_argument("--audit", action="store_true", help="look again at what differs after five minutes")
     command.add_argument("--deep", action="store_true", help="look at every object, not only at the listings")
     command.add_argument(
         "--max-delete", type=whole_number, default=MAX_DELETE, help="stop when more would be deleted (%(default)s)"
     )
     command.add_argument("--examples", type=whole_number, default=10, help="keys to name of each kind (%(default)s)")
-    found = vars(parser.parse_args(arguments))
-    return Options(**found) if found.pop("command") else None
+
+
+def add_wait(commands: Any) -> None:
+    command = commands.add_parser(
+        "wait",
+        help="wait until all that the source holds now is in the destination",
+        description="Ends when all that the source holds now is in the destination, in that version or a newer one. "
+        "Only reads, and needs no QUEUE_URL. Exit status: 0 all is there, 1 the time is over, 2 a wrong argument or "
+        "setting, 3 a bucket cannot be read, or a signal.",
+    )
+    command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")
+    command.add_argument("--timeout", type=duration, default="1h", help="such as 90s, 30m, 1h, 2d (%(default)s)")
+    command.add_argument("--exact", action="store_true", help="also until what the source has no longer is gone")
+    command.add_argument("--deep", action="store_true", help="look at every copy, not only at the listings")
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout, the log on stderr")
+    command.add_argument("--examples", type=whole_number, default=EXAMPLES, help="keys to name at most (%(default)s)")
 
 
 def configure_logging(level: str) -> None:
@@ -200,26 +263,31 @@ def configure_logging(level: str) -> None:
 
 
 def main() -> int:
-    """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument."""
+    """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument. Of
+    reconcile and wait: see there."""
     started = time.monotonic()
-    options = parse_arguments(sys.argv[1:])
+    command = parse_arguments(sys.argv[1:])
+    is_wait = isinstance(command, WaitOptions)
     signals = Signals()
     signals.catch()
     try:
-        settings = load_settings(dict(os.environ))
+        settings = load_settings(dict(os.environ), unused=("QUEUE_URL",) if is_wait else ())
     except ValueError as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    if isinstance(command, WaitOptions) and command.json:
+        writer.descriptor = sys.stderr.fileno()
     configure_logging(settings.log_level)
-    log.info("syncing %s to %s prefix=%s", settings.src_bucket, settings.dst_bucket, quoted(settings.prefix_filter))
-    one = functools.partial(run_in_loop, settings, options, signals)
-    if settings.processes == 1 or options:
+    begins = "waiting until %s is in %s prefix=%s" if is_wait else "syncing %s to %s prefix=%s"
+    log.info(begins, settings.src_bucket, settings.dst_bucket, quoted(settings.prefix_filter))
+    one = functools.partial(run_in_loop, settings, command, signals)
+    if settings.processes == 1 or command:
         writer.start()
         status, counts = one()
     else:
         status, counts = work_in_processes(settings.processes, one, signals)
     if counts is not None:
-        log.info(summary(counts, time.monotonic() - started))
+        log.info(summary(counts, time.monotonic() - started, settings.announces))
     return status
 
 

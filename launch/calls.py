@@ -67,8 +67,10 @@ def list_running(settings: Mapping[str, Any], now: float) -> list[str]:
     """
     for arn in [arn for arn, (at, _) in just_started.items() if now - at >= JUST_STARTED_SECONDS]:
         del just_started[arn]
-    arns = list_tasks(cluster=settings["CLUSTER"], startedBy=settings["STARTED_BY"])
-    return arns + [arn for arn in just_started if arn not in arns]
+    started_by = settings["STARTED_BY"]
+    arns = list_tasks(cluster=settings["CLUSTER"], startedBy=started_by)
+    ours = [arn for arn, (_, task) in just_started.items() if task.get("startedBy") == started_by]
+    return arns + [arn for arn in ours if arn not in arns]
 
 
 def list_stopped(settings: Mapping[str, Any]) -> list[str]:
@@ -97,9 +99,11 @@ def find_revision(settings: Mapping[str, Any]) -> str:
 
 
 def run_tasks(
-    settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]], stay: bool, now: float
+    settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]], told: Mapping[str, Any], now: float
 ) -> tuple[list[str], list[str]]:
-    """(capacity provider of each started worker, reasons of the failures): a shortage is an answer with status 200.
+    """(capacity provider of each started task, reasons of the failures): a shortage is an answer with status 200.
+
+    `told`: what is other in the container than the task definition has it.
 
     botocore makes a client token for each call, which its retries share and the next call does not: the answer to a
     used token would be the old one (ECS API reference, "Ensuring idempotency").
@@ -117,7 +121,7 @@ def run_tasks(
         capacityProviderStrategy=strategy,
         networkConfiguration={"awsvpcConfiguration": network},
         startedBy=settings["STARTED_BY"],
-        **({"overrides": {"containerOverrides": [{"name": "worker", "environment": [STAY]}]}} if stay else {}),
+        **({"overrides": {"containerOverrides": [{"name": "worker", **told}]}} if told else {}),
     )
     just_started.update({task["taskArn"]: (now, task) for task in answer["tasks"]})
     providers = [task.get("capacityProviderName", "unknown") for task in answer["tasks"]]
@@ -158,7 +162,8 @@ def start_workers(
         for missing, stays in sizes:
             for strategy in strategies:
                 if missing > 0:
-                    providers, reasons = run_tasks(settings, missing, strategy, stays, now)
+                    told = {"environment": [STAY]} if stays else {}
+                    providers, reasons = run_tasks(settings, missing, strategy, told, now)
                     started += providers
                     failures += reasons
                     missing -= len(providers)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SUBNET, SECURITY_GROUP = r"subnet-\w+", r"sg-\w+"
+STARTED_BY, STARTED_BY_MEANING = r"[\w/-]{1,128}", "at most 128 letters, digits, hyphens, _ and /"
 
 # name -> (default or None when required, pattern, what it has to be); the limits are those of the ECS API reference.
 TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
@@ -17,7 +18,8 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "SECURITY_GROUPS": ("", rf"({SECURITY_GROUP}(,{SECURITY_GROUP}){{0,4}})?", "at most 5 security group ids"),
     "ASSIGN_PUBLIC_IP": ("ENABLED", r"ENABLED|DISABLED", "ENABLED or DISABLED"),
     "STARTER_COPIES": ("false", r"true|false", "true or false"),
-    "STARTED_BY": ("s3-to-s3express-sync-starter", r"[\w/-]{1,128}", "at most 128 letters, digits, hyphens, _ and /"),
+    "STARTED_BY": ("s3-to-s3express-sync-starter", STARTED_BY, STARTED_BY_MEANING),
+    "AUDIT_STARTED_BY": ("s3-to-s3express-sync-audit", STARTED_BY, STARTED_BY_MEANING),
 }
 
 # name -> (default, lowest, highest)
@@ -26,6 +28,7 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
     "MIN_WORKERS": (0, 0, 1000),
     "MESSAGES_PER_WORKER": (10, 1, 1_000_000),
     "STARTER_MAX_SIZE": (67_108_864, 1, 5_368_709_120),
+    "AUDIT_DAYS": (0, 0, 90),  # 0: no audits
 }
 
 

@@ -26,6 +26,7 @@ class Task(NamedTuple):
     started: float | None = None
     ended: float | None = None
     wanted: bool = True  # ECS means to keep it running
+    gone: bool = False  # nothing of it runs any more
     spot: bool = True
     pulling: bool = False  # it has a machine: the image is being pulled, or was
     stop_code: str = ""
@@ -84,6 +85,7 @@ def read_task(found: Mapping[str, Any], now: float) -> Task:
         started=times.get("startedAt"),
         ended=ends[0] if ends else None,
         wanted=found.get("desiredStatus") == "RUNNING",
+        gone=found.get("lastStatus") == "STOPPED",
         spot=found.get("capacityProviderName") == "FARGATE_SPOT",
         pulling="pullStartedAt" in times,
         stop_code=found.get("stopCode", ""),

@@ -30,9 +30,18 @@ readonly PREFIX_FIELD=${KEY_FIELD/key/prefix} EXAMPLE_FIELD=${KEY_FIELD/key/exam
 readonly MARKER_FIELDS="^(?<at>\\S+) \\S+ marker key=$KEY_FIELD waits for (?<keys>\\d+) keys under $PREFIX_FIELD, such as \
 $EXAMPLE_FIELD: (?<why>.*)"
 
-# Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...
-readonly RECONCILED_LINE=' reconciled end='
-readonly RECONCILED_FIELDS='([a-z_/]+)=(\S+)'
+# Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...; and of wait, likewise.
+readonly SUMMARY_START='^[^ ]+ [A-Z]+ (reconciled|waited) end='
+readonly SUMMARY_FIELDS='([a-z_/]+)=(\S+)'
+
+# Worker, before the summary of wait: TIME INFO lacking key=KEY why=WHY; the key is a JSON text.
+readonly LACKING_FIELDS='^\S+ [A-Z]+ lacking key=(?<key>"(\\.|[^"\\])*") why=(?<why>.*)'
+
+# Worker, the summary of an audit: TIME INFO|ERROR audited end=complete status=0 found=0 NAME=VALUE...
+readonly AUDITED_LINE='^\S+ (INFO|ERROR) audited end='
+readonly AUDITED_FIELDS='^(?<at>\S+) (INFO|ERROR) audited end=(?<end>\S+) status=(?<status>\d+) found=(?<found>\d+)'
+# Of metric filters: lines of the worker, and of the starter those whose "audit" has a "problem".
+readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.problem = "*" }'
 
 # Worker, and the function while it copies: each line.
 readonly WORKER_LINE='^\S+ (DEBUG|INFO|WARNING|ERROR) '
@@ -54,6 +63,8 @@ filter_failed() { printf 'filter @message like /%s/\n' "$FAILED_LINE"; }
 filter_troubles() { printf 'filter @message like /%s|%s/\n' "$FAILED_LINE" "$OUTAGE_LINE"; }
 
 filter_outages() { printf 'filter @message like /%s/\n' "$OUTAGE_LINE"; }
+
+filter_audited() { printf 'filter @message like /%s/\n' "$AUDITED_LINE"; }
 
 filter_markers() { printf 'filter @message like /%s/\n' "$MARKER_LINE"; }
 
@@ -82,6 +93,12 @@ outages_of() {
        seconds: (.over // .ended | if . then tonumber else . end), reason: (.why // .last)}]'
 }
 
+# Reads the rows of a query on audits, prints {at, end, status, found} of each as a JSON list.
+audits_of() {
+  jq -c --arg fields "$AUDITED_FIELDS" '[.[]["@message"] | capture($fields)
+    | .status |= tonumber | .found |= tonumber]'
+}
+
 # Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why} of each as a JSON list.
 markers_of() {
   jq -c --arg fields "$MARKER_FIELDS" '[.[]["@message"] | rtrimstr("\n") | capture($fields)
@@ -103,11 +120,14 @@ lags_of() { jq -c --arg fields "$LAG_FIELDS" '[.[]["@message"] | capture($fields
 # Reads the rows of a query, the newest first, prints the time of the first, or nothing if there is none.
 newest_of() { jq -r '.[:1][]["@message"] | split(" ")[0]'; }
 
-is_summary() { [[ $1 == *"$RECONCILED_LINE"* ]]; }
+is_summary() { [[ $1 =~ $SUMMARY_START ]]; }
 
-# summary_of LINE: the summary of reconcile as JSON.
+# summary_of LINE: the summary of reconcile or wait as JSON.
 summary_of() {
-  jq -Rc --arg fields "$RECONCILED_FIELDS" '[scan($fields)]
+  jq -Rc --arg fields "$SUMMARY_FIELDS" '[scan($fields)]
     | map({key: .[0], value: (.[1] as $text | try ($text | fromjson) catch $text)}) | from_entries' \
-    <<<"${1#*"${RECONCILED_LINE%end=}"}"
+    <<<"end=${1#* end=}"
 }
+
+# Reads lines of a log, prints {key, why} of each key that lacks as a JSON list.
+lacking_of() { jq -Rnc --arg fields "$LACKING_FIELDS" '[inputs | capture($fields) | .key |= fromjson]'; }

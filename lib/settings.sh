@@ -133,6 +133,16 @@ check_min_workers() {
     "one or raise the other"
 }
 
+# The starter starts an audit within three quarters of an hour (launch/audit.py), and status looks for its line in the
+# log.
+check_audit_days() {
+  is_number "$AUDIT_DAYS" && is_number "$LAMBDA_POLL_RATE" && is_number "$LOG_RETENTION_DAYS" || return 0
+  ((LAMBDA_POLL_RATE <= 15)) || problem "AUDIT_DAYS=$AUDIT_DAYS with LAMBDA_POLL_RATE=$LAMBDA_POLL_RATE: the starter" \
+    "would miss the time of an audit: set LAMBDA_POLL_RATE to 15 or less, or leave AUDIT_DAYS empty"
+  ((LOG_RETENTION_DAYS > AUDIT_DAYS)) || problem "AUDIT_DAYS=$AUDIT_DAYS with LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS:" \
+    "the log would not keep what an audit found until the next one: raise the latter, or lower the former"
+}
+
 check_task_size() {
   local row cpu from to step sizes=()
   is_number "$TASK_CPU" && is_number "$TASK_MEMORY" || return 0
@@ -157,5 +167,6 @@ check_settings() {
   check_kms_keys DST_KMS_KEY_ARN
   check_timeouts
   check_min_workers
+  check_audit_days
   check_task_size
 }

@@ -102,6 +102,16 @@ describe_events() {
           | "the bucket \($bucket) sends no events to EventBridge: it is switched off")] end'
 }
 
+# describe_audit DAYS: the last audit, as far as the log reaches, and when the next one is to start (launch/audit.py).
+describe_audit() {
+  local rows
+  rows=$(query worker $((($1 + 2) * 86400)) "fields @message | $(filter_audited) | sort @timestamp desc | limit 1")
+  audits_of <<<"$rows" | jq --argjson days "$1" --argjson now "$(now)" '
+    (($now - 7200) / 86400 | floor) as $day
+    | {days: $days, next: (($day - $day % $days + $days) * 86400 + 7200 | todate),
+       last: (.[0] | if . then . + {seconds_ago: ($now - (.at | sub("[.]\\d+"; "") | fromdateiso8601))} else . end)}'
+}
+
 # What was chosen beyond the default, as the starter knows it.
 describe_options() {
   find_starter | jq -s '.[0].Environment.Variables // {} | {starter_copies: (.STARTER_COPIES == "true"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,12 +16,12 @@ from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
 from mirror.comparison import is_equal, is_older_or_other, listed_prefix, size_and_time
-from mirror.errors import describe, is_of_surroundings
+from mirror.errors import describe, is_busy, is_of_surroundings
 from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
 from mirror.limits import MAX_SQS_VISIBILITY
 from mirror.log_lines import quoted
-from mirror.objects import ARCHIVED_CLASSES, Destination, is_copy_of_listed
+from mirror.objects import ARCHIVED_CLASSES, Destination, is_copy_of_later, is_copy_of_listed
 from mirror.s3 import head_destination, head_source, pages
 from mirror.side_by_side import SideBySide
 
@@ -30,7 +31,12 @@ LANDED_SECONDS = 5  # beside COPY_TIMEOUT, for the clocks of two buckets
 # What a worker that died left to be mended has come back by then, twice over.
 MENDED_SECONDS = 2 * MAX_SQS_VISIBILITY
 SOURCE_LOOK_SECONDS = 30  # between two looks at the source for all that lacks; they cost twelve times as much
-SOURCE_LOOKS = 1000  # not for more keys
+SOURCE_LOOKS = 1000  # keys of each; the others have their turn later
+# If more keys lack, and more than a tenth of what the destination holds, then that is listed instead of a look at each:
+# a page of a thousand costs as much as 38 looks.
+MANY = 10_000
+FAR = datetime.max.replace(tzinfo=UTC)
+BUSY_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between the tries of a page that S3 is too busy to list
 
 
 class Listed(NamedTuple):
@@ -46,13 +52,13 @@ class Listed(NamedTuple):
 class Completeness:
     """The state of the source under a prefix at one moment, and what of it the destination does not have yet.
 
-    A key is here once the destination has that version, or both sides have been seen equal since. compare() comes
-    first, then look() as often as it takes. Both raise the S3 error if no key is at fault, Unfinished for half a
-    listing, Interrupted.
+    A key is here once the destination has that version or one that was begun after the listing, or both sides have been
+    seen equal since. compare() comes first, then look() as often as it takes. Both raise the S3 error if no key is at
+    fault, Unfinished for half a listing, Interrupted.
 
     The listings decide if they can. They cannot if the copy is hardly younger than the source: then it may be one of
-    the version before, which was under way when that was overwritten. So a copy that is that young is looked at, unless
-    the source has not changed for `mended` seconds.
+    the version before, which was under way when that was overwritten. So a copy that is that young is looked at, page
+    by page, unless the source has not changed for `mended` seconds.
     """
 
     buckets: Buckets
@@ -60,13 +66,17 @@ class Completeness:
     interruption: Interruption = field(default_factory=Interruption)
     exact: bool = False  # also waits until what the source has no longer is gone
     mended: float = MENDED_SECONDS  # math.inf: for ever
+    deep: bool = False  # looks at every copy, as if no listing could decide
+    is_patient: bool = False  # a page that S3 is too busy to list is asked for again until it comes
     counts: Callable[[str], bool] = lambda _key: True  # whether a key of the source or destination is meant
     keys: int = 0  # of the source
     size: int = 0  # bytes of those
     only_in_destination: int = 0  # keys that the source did not have
     listed: int = 0  # entries of both listings so far
+    mirror_size: int = 0  # entries of the last listing of the destination
     lacking: dict[str, Listed | None] = field(default_factory=dict)  # None: the source has it no longer
     troubles: dict[str, str] = field(default_factory=dict)  # key -> why it could not be looked at, the last time
+    newest: datetime = FAR  # a version of a later time is newer than any that was listed
     source_look_at: float = -math.inf
 
     def __post_init__(self) -> None:
@@ -76,40 +86,54 @@ class Completeness:
     # Two listings
 
     async def compare(self) -> None:
-        """Fills `lacking` with what lacks as far as the listings tell, or may lack."""
+        """Fills `lacking` with what lacks, or may lack."""
         async for page in self.listing(self.buckets.destination, listed_prefix(self.prefix)):
             for item in page:
                 self.mirrored.add(item["Key"], *size_and_time(item))
+        self.mirror_size = self.mirrored.count
         async for page in self.listing(self.buckets.source, self.prefix):
-            for item in page:
-                self.add(item)
+            await self.looks.run(self.look_at, [item["Key"] for item in page if self.add(item)])
         self.only_in_destination = self.mirrored.count
         if self.exact and self.mirrored.count:
             await self.find_ghosts()
         self.mirrored = KeyTable()
         self.source_look_at = self.buckets.now()
+        self.newest = datetime.now(UTC) + timedelta(seconds=LANDED_SECONDS)
 
     async def listing(self, bucket: dict[str, str], prefix: str) -> AsyncIterator[list[dict[str, Any]]]:
-        async for page in pages(self.buckets.s3.list_objects_v2, {"Prefix": prefix, **bucket}):
+        async for page in pages(self.list_page, {"Prefix": prefix, **bucket}):
             self.interruption.check()
             found = page.get("Contents", [])
             yield [item for item in found if item["Key"].startswith(self.prefix) and self.counts(item["Key"])]
             self.listed += len(found)
 
-    def add(self, item: dict[str, Any]) -> None:
-        """An entry of the source's listing."""
+    async def list_page(self, **parameters: Any) -> dict[str, Any]:
+        for pause in itertools.chain(BUSY_PAUSES, itertools.repeat(BUSY_PAUSES[-1])):
+            try:
+                return await self.buckets.s3.list_objects_v2(**parameters)
+            except (ClientError, BotoCoreError, ResponseParserError) as error:
+                if not (self.is_patient and is_busy(error)):
+                    raise
+                log.warning("cannot list %s, again in %d s: %s", parameters["Bucket"], pause, describe(error))
+            await self.interruption.pause(pause)
+        raise AssertionError("pauses without end")
+
+    def add(self, item: dict[str, Any]) -> bool:
+        """An entry of the source's listing. True if only a look at its copy can tell whether that is one."""
         self.keys += 1
         self.size += item["Size"]
-        if not self.is_surely_here(self.mirrored.take(item["Key"]), size_and_time(item)):
-            archived = item.get("StorageClass") in ARCHIVED_CLASSES
-            self.lacking[item["Key"]] = Listed(item["ETag"], item["Size"], item["LastModified"], archived)
-
-    def is_surely_here(self, mirrored: tuple[int, int] | None, source: tuple[int, int]) -> bool:
-        """Both as size_and_time gives them."""
-        if mirrored is None or is_older_or_other(mirrored, source):
+        mirrored, source = self.mirrored.take(item["Key"]), size_and_time(item)
+        differs = mirrored is None or is_older_or_other(mirrored, source)
+        if mirrored and not differs and self.is_surely_here(mirrored, source):
             return False
+        archived = item.get("StorageClass") in ARCHIVED_CLASSES
+        self.lacking[item["Key"]] = Listed(item["ETag"], item["Size"], item["LastModified"], archived)
+        return not differs
+
+    def is_surely_here(self, mirrored: tuple[int, int], source: tuple[int, int]) -> bool:
+        """Both as size_and_time gives them, and by that equal."""
         landed = mirrored[1] - source[1] > self.buckets.settings.copy_timeout + LANDED_SECONDS
-        return landed or time.time() - source[1] > self.mended
+        return not self.deep and (landed or time.time() - source[1] > self.mended)
 
     async def find_ghosts(self) -> None:
         """The table knows no names, so the destination is listed once more."""
@@ -120,17 +144,38 @@ class Completeness:
 
     async def look(self) -> None:
         """Once at each key that lacks; those that are here by now are no longer in `lacking`."""
-        with_source = len(self.lacking) <= SOURCE_LOOKS and self.is_source_look_due()
-        if with_source:
+        is_many = len(self.lacking) > max(MANY, self.mirror_size / 10)
+        await self.looks.run(self.look_at, await self.listed_anew() if is_many else list(self.lacking))
+        if self.is_source_look_due():
             self.source_look_at = self.buckets.now()
+            await self.looks.run(self.look_at_both, list(itertools.islice(self.lacking, SOURCE_LOOKS)))
 
-        async def look_at(key: str) -> None:
-            self.interruption.check()
-            if await self.is_here(key, with_source):
-                self.lacking.pop(key, None)
-                self.troubles.pop(key, None)
+    async def listed_anew(self) -> list[str]:
+        """Of the keys that lack those that may be here by now: which have a copy that is young enough, or are gone."""
+        changed = {key for key, wanted in self.lacking.items() if wanted is None}
+        self.mirror_size = 0
+        async for page in self.listing(self.buckets.destination, listed_prefix(self.prefix)):
+            self.mirror_size += len(page)
+            for item in page:
+                wanted = self.lacking.get(item["Key"])
+                if wanted and item["LastModified"] >= wanted.modified:
+                    changed.add(item["Key"])
+                else:
+                    changed.discard(item["Key"])
+        return list(changed)
 
-        await self.looks.run(look_at, list(self.lacking))
+    async def look_at(self, key: str) -> None:
+        self.interruption.check()
+        if await self.is_here(key, with_source=False):
+            del self.lacking[key]
+
+    async def look_at_both(self, key: str) -> None:
+        """Its next turn is behind those of the others."""
+        self.interruption.check()
+        if await self.is_here(key, with_source=True):
+            del self.lacking[key]
+        else:
+            self.lacking[key] = self.lacking.pop(key)
 
     def is_source_look_due(self) -> bool:
         return self.buckets.now() - self.source_look_at >= SOURCE_LOOK_SECONDS
@@ -138,6 +183,7 @@ class Completeness:
     async def is_here(self, key: str, with_source: bool) -> bool:
         """A trouble with the key alone is noted, and it counts as lacking."""
         try:
+            self.troubles.pop(key, None)
             return await self.shows(key, self.lacking[key], with_source)
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             if is_of_surroundings(error):
@@ -149,7 +195,7 @@ class Completeness:
     async def shows(self, key: str, wanted: Listed | None, with_source: bool) -> bool:
         """The destination is looked at first: what the source then still is, it was at that moment, too."""
         destination = await head_destination(self.buckets, key)
-        if wanted and destination and is_that_copy(destination, wanted):
+        if wanted and destination and (is_that_copy(destination, wanted) or is_copy_of_later(destination, self.newest)):
             return True
         if wanted is None and (destination is None or not destination.provenance):
             return True  # gone, or never a copy of ours
@@ -158,7 +204,10 @@ class Completeness:
         source = await head_source(self.buckets, key)
         if source is None:
             return destination is None
-        return wanted is None or bool(destination and is_equal(destination, source, deep=False))
+        if wanted is None or (destination and is_equal(destination, source, deep=False)):
+            return True
+        self.lacking[key] = wanted._replace(archived=bool(source.archived))
+        return False
 
 
 def is_that_copy(destination: Destination, wanted: Listed) -> bool:
@@ -170,5 +219,6 @@ def is_that_copy(destination: Destination, wanted: Listed) -> bool:
 
 
 def is_newer_copy(destination: Destination, wanted: Listed) -> bool:
-    """Whether it may be a copy of what the source has become since, so that a look at the source may show it equal."""
+    """Whether it may be a copy of what the source has become since, so that a look at the source may show it equal. By
+    its time alone it may be one of before: the time of a multipart upload is that of its begin."""
     return destination.modified >= wanted.modified

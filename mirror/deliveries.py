@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -22,6 +22,7 @@ from mirror.settings import Settings
 log = logging.getLogger("worker")
 
 SETTLERS = 4
+SETTLERS_THAT_ANNOUNCE = 16  # each waits for EventBridge, too
 SETTLE_SECONDS = 0.2  # for so long a finished message waits for others, as ten are deleted in one call
 DELETE_AGAIN_SECONDS = 10
 SETTLE_AT_MOST = 60  # seconds for a batch; less than a stopping worker has
@@ -49,6 +50,7 @@ class Delivery:
     finished: bool = False  # all keys are through: no more extending
     sent: bool = False  # anew: only to be deleted
     show_at: float | None = None  # it is to be visible then; held until SQS has taken that
+    events: list[str] = field(default_factory=list)  # to be announced before it is deleted
 
 
 @dataclass(eq=False)
@@ -58,6 +60,7 @@ class Deliveries:
     settings: Settings
     queue: Queue
     now: Callable[[], float] = time.monotonic
+    announce: Callable[[list[str]], Awaitable[None]] | None = None
     held: set[Delivery] = field(default_factory=set)
     finished: list[Delivery] = field(default_factory=list)  # not settled yet
     undeleted: list[Delivery] = field(default_factory=list)  # SQS was asked to delete them, and did not
@@ -183,6 +186,7 @@ class Deliveries:
                 await self.retry_later(delivery)
             elif delivery.interrupted and not delivery.sent:
                 await self.hand_back(delivery)
+        await self.announce_all(batch)
         done = [delivery for delivery in batch if delivery.show_at is None]
         left = await self.queue.delete([delivery.received.receipt_handle for delivery in done])
         for delivery in done:
@@ -190,6 +194,14 @@ class Deliveries:
                 self.delete_later(delivery)
             else:
                 self.let_go(delivery)
+
+    async def announce_all(self, batch: list[Delivery]) -> None:
+        """Before they are deleted: if this process dies now, they come again and are announced again."""
+        events = [event for delivery in batch for event in delivery.events]
+        if self.announce and events:
+            await self.announce(events)
+            for delivery in batch:
+                delivery.events = []
 
     def let_go(self, delivery: Delivery) -> None:
         self.held.discard(delivery)
@@ -215,9 +227,9 @@ class Deliveries:
     async def hand_back(self, delivery: Delivery) -> None:
         """Sends the message anew, so that an interruption does not use up a receive; then the old one can go."""
         delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))
-        tries = delivery.tries + delivery.gave_up
+        body = handed_back_body(delivery.received.body, delivery.uploads, delivery.tries + delivery.gave_up)
         try:
-            await self.queue.send(handed_back_body(delivery.received.body, delivery.uploads, tries), delay)
+            await self.queue.send(body, delay, delivery.received.group)
         except (ClientError, BotoCoreError) as error:
             log.warning("could not send a message back, making it visible: %s", describe(error))
             self.show_after_pause(delivery)

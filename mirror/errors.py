@@ -174,6 +174,6 @@ def describe(error: BaseException) -> str:
         return f'error={type(error).__name__} message="{error}"'
     code = error_code(error)
     message = error.response["Error"].get("Message", "")
-    is_of_queue = "Message" in error.operation_name  # and the advice is for S3
-    advice = f' advice="{ADVICE[code]}"' if code in ADVICE and not is_of_queue else ""
+    is_of_s3 = "Message" not in error.operation_name and error.operation_name != "PutEvents"
+    advice = f' advice="{ADVICE[code]}"' if code in ADVICE and is_of_s3 else ""
     return f'operation={error.operation_name} error={code} message="{message}"{advice}'

@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 
 from botocore.exceptions import BotoCoreError
 
-from mirror.aws.boto3_clients import Boto3S3, Boto3Sqs, make_session
+from mirror.announcer import Announcer
+from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
 from mirror.buckets import Buckets
 from mirror.log_lines import SUMMED_UP
 from mirror.log_writer import line_formatter
@@ -42,6 +43,9 @@ OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_h
 RECEIVE_ON_SECONDS = 3
 LOOK_SECONDS = 0.25
 QUIET_SECONDS = 1  # then, for calls that were left behind to end
+# Events have to fit into the end, too; a call that is left behind then ends in QUIET_SECONDS.
+EVENTS_SECONDS = 1.5
+EVENTS_TIMEOUTS = {"connect": 1, "answer": 1, "attempts": 1}
 IDLE_SECONDS = 5  # from then on a connection may be dead without our having been told
 MARKER_PATIENCE = 5  # seconds that a marker waits in vain
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
@@ -54,10 +58,11 @@ class Process:
 
     loop: asyncio.AbstractEventLoop
     settings: Settings
-    clients: tuple[Boto3S3, Boto3Sqs]
+    clients: tuple[Boto3S3 | Boto3Sqs | Boto3Events, ...]
     buckets: Buckets
     queue: Queue
     rests_since: float  # seconds since the epoch: the monotonic clock may stand still while the process is frozen
+    events: Boto3Events | None = None
 
     def wake(self) -> None:
         """Forgets what may have changed meanwhile: a copy on a dead connection would get no answer."""
@@ -141,7 +146,9 @@ def process_for(settings: Settings) -> Process:
         s3, sqs = Boto3S3(session, settings), Boto3Sqs(session, settings)
         buckets = Buckets(settings, s3, SideBySide(settings.max_concurrent_parts))
         queue = Queue(sqs, settings.queue_url)
-        kept[:] = [Process(asyncio.new_event_loop(), settings, (s3, sqs), buckets, queue, time.time())]
+        events = Boto3Events(session, settings, **EVENTS_TIMEOUTS) if settings.announces else None
+        clients = (s3, sqs, events) if events else (s3, sqs)
+        kept[:] = [Process(asyncio.new_event_loop(), settings, clients, buckets, queue, time.time(), events)]
     return kept[0]
 
 
@@ -166,7 +173,9 @@ def configure_logging(level: str) -> None:
 async def work(process: Process, deadline: float) -> dict[str, int]:
     """All of its tasks are over at the end."""
     process.wake()
-    worker = Worker(process.settings, process.buckets, process.queue, bounds=OF_FUNCTION)
+    settings = process.settings
+    announcer = Announcer(settings, process.events, EVENTS_SECONDS)
+    worker = Worker(settings, process.buckets, process.queue, bounds=OF_FUNCTION, announcer=announcer)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
     ending = asyncio.create_task(end_when_a_worker_is_needed(worker))
     try:

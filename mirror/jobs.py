@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mirror.announcer import Announcer
 from mirror.buckets import Buckets
 from mirror.deliveries import Deliveries, Delivery
 from mirror.errors import (
@@ -56,11 +57,17 @@ class Jobs:
     """
 
     def __init__(
-        self, settings: Settings, buckets: Buckets, deliveries: Deliveries, now: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings,
+        buckets: Buckets,
+        deliveries: Deliveries,
+        announcer: Announcer,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
         self.buckets = buckets
         self.deliveries = deliveries
+        self.announcer = announcer
         self.now = now
         self.by_key: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()  # for a slot
@@ -212,7 +219,10 @@ class Jobs:
             self.tell(job, done, None)
 
     async def look_again_later(self, sync: KeySync) -> None:
-        """A write that got no answer may still take effect, and nothing would tell: have the key looked at then."""
+        """A write that got no answer may still take effect, and nothing would tell: have the key looked at then.
+
+        In no group, whatever the message was in: until then the destination may be wrong, so it waits for no backfill.
+        """
         delay = self.deliveries.seconds_until(sync.unsettled_until)
         if delay:
             log.info("looking again in %d s at key=%s, a copy of it got no answer", delay, quoted(sync.key))
@@ -233,6 +243,7 @@ class Jobs:
         done, late = job.deliveries[:covered], job.deliveries[covered:]
         if error is None:
             self.log_success(job, done)
+            done[-1].events += self.announcer.events_of(sync)
         else:
             self.log_end(job, error)
         self.tell(job, done, error)

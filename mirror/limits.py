@@ -11,3 +11,4 @@ MAX_USER_METADATA = 2048  # bytes
 MAX_SQS_DELAY = 900  # seconds
 MAX_SQS_VISIBILITY = 43_200  # seconds
 SQS_BATCH = 10  # messages in one call
+EVENTS_BATCH = 10  # events in one PutEvents (Amazon EventBridge API Reference)

@@ -13,11 +13,17 @@ OUTAGE = "outage: %d keys fail alike, nothing is begun until one can be synced a
 OUTAGE_OVER = "outage over after %d s"
 OUTAGE_ENDS = "outage for %d s, the worker ends: %s"  # after the level ERROR
 SUMMARY = "summary copied=%d deleted=%d skipped=%d failed=%d handed_back=%d bytes=%d seconds=%.1f objects/s=%.1f"
+SUMMARY_OF_EVENTS = " announced=%d unannounced=%d"  # after it, unless ANNOUNCE is none
+UNANNOUNCED = "could not announce %d keys: %s"  # after the level ERROR; the last says why
 SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
 # A marker (COPY_LAST) waits: for how many keys under which prefix, one of them and why.
 MARKER_WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s"  # after the level INFO, WARNING if for long
 REMOVED_FIRST = "removed first key=%s as the source has it no longer"
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
+# Before that line, of an audit; after the level ERROR if it found a difference or did not come to its end.
+AUDITED = "audited end=%s status=%d found=%d %s"
+LACKING = "lacking key=%s why=%s"  # a key that a wait ended without
+WAITED = "waited end=%s status=%d %s"  # the last line of a wait
 
 
 def quoted(key: str) -> str:
@@ -25,8 +31,9 @@ def quoted(key: str) -> str:
     return json.dumps(key, ensure_ascii=False)
 
 
-def summary(counts: Mapping[str, int], seconds: float) -> str:
+def summary(counts: Mapping[str, int], seconds: float, announces: bool) -> str:
     """The line at the end of a task: what was done, and how fast."""
     seconds = max(seconds, 0.001)
     numbers = [counts.get(name, 0) for name in SUMMED_UP]
-    return SUMMARY % (*numbers, seconds, sum(numbers[:3]) / seconds)
+    events = SUMMARY_OF_EVENTS % (counts.get("announced", 0), counts.get("unannounced", 0)) if announces else ""
+    return SUMMARY % (*numbers, seconds, sum(numbers[:3]) / seconds) + events

@@ -71,7 +71,7 @@ def folder_of(key: str) -> str:
     return key[: key.rfind("/") + 1]
 
 
-def is_marker(copy_last: str, key: str) -> bool:
+def is_marker(key: str, copy_last: str) -> bool:
     return patterns_of(copy_last).match(key)
 
 
@@ -85,7 +85,7 @@ async def wait_for_announced(buckets: Buckets, sync: KeySync) -> None:
     Others may begin meanwhile.
     """
     settings = buckets.settings
-    if not is_marker(settings.copy_last, sync.key):
+    if not is_marker(sync.key, settings.copy_last):
         return
     if not sync.host.step_aside(sync):
         raise Postponed("too many wait at once", delay_of(sync), is_exact=True)

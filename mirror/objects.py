@@ -111,6 +111,11 @@ def is_copy_of_listed(destination: Destination, etag: str, modified: datetime, s
     return destination.provenance.split(" ")[:3] == [etag.strip('"'), utc_text(modified), str(size)]
 
 
+def is_copy_of_later(destination: Destination, moment: datetime) -> bool:
+    """Whether it is a copy of a source version of a later time than that, as its provenance tells."""
+    return destination.provenance.split(" ")[1:2] > [utc_text(moment)]
+
+
 def is_resendable(head: dict[str, Any]) -> bool:
     """False if S3 shows metadata in another form than it was sent: undecodable, encoded by RFC 2047, not ASCII."""
     if head.get("MissingMeta") or (head.get("ExpiresString") and not head.get("Expires")):

@@ -22,6 +22,7 @@ class Received:
     body: str
     receipt_handle: str
     receive_count: int
+    group: str = ""  # see Queue.send
 
 
 class Queue:
@@ -38,23 +39,29 @@ class Queue:
             MaxNumberOfMessages=SQS_BATCH,
             WaitTimeSeconds=wait,
             VisibilityTimeout=visibility_timeout,
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "MessageGroupId"],
         )
-        return [
-            Received(item["Body"], item["ReceiptHandle"], int(item["Attributes"]["ApproximateReceiveCount"]))
-            for item in answer.get("Messages") or []
-        ]
+        return [received(item) for item in answer.get("Messages") or []]
 
-    async def send(self, body: str, delay: int = 0) -> None:
-        """Delayed by 15 minutes at most."""
-        await self.sqs.send_message(QueueUrl=self.url, MessageBody=body, DelaySeconds=min(delay, MAX_SQS_DELAY))
+    async def send(self, body: str, delay: int = 0, group: str = "") -> None:
+        """Delayed by 15 minutes at most. While many messages of one group wait, those of no group, which S3's events
+        are, go first (SQS Developer Guide, "Amazon SQS fair queues")."""
+        message = {"QueueUrl": self.url, "MessageBody": body, "DelaySeconds": min(delay, MAX_SQS_DELAY)}
+        try:
+            await self.sqs.send_message(**message, **in_group(group))
+        except ClientError as error:
+            # Nothing says that a group and a delay go together, and where there are no fair queues a group is refused.
+            if not group or error_code(error) != "InvalidParameterValue":
+                raise
+            log.debug("sending without group=%s: %s", group, describe(error))
+            await self.sqs.send_message(**message)
 
-    async def send_batch(self, bodies: list[str]) -> None:
+    async def send_batch(self, bodies: list[str], group: str = "") -> None:
         """At most ten. What SQS refuses of them is sent once more alone, which raises why."""
-        entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies)]
+        entries = [{"Id": str(i), "MessageBody": body, **in_group(group)} for i, body in enumerate(bodies)]
         answer = await self.sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
         for failed in answer.get("Failed") or []:
-            await self.send(bodies[int(failed["Id"])])
+            await self.send(bodies[int(failed["Id"])], group=group)
 
     async def delete(self, receipt_handles: list[str]) -> set[str]:
         """At most ten. Returns those that were not deleted, and may be: not those that SQS knows no longer."""
@@ -84,3 +91,13 @@ class Queue:
             log.warning("could not set the visibility of %d messages: %s", len(entries), describe(error))
             return dict.fromkeys(handles, error_code(error))
         return {handles[int(failed["Id"])]: str(failed.get("Code")) for failed in answer.get("Failed") or []}
+
+
+def received(item: dict[str, Any]) -> Received:
+    attributes = item["Attributes"]
+    count = int(attributes["ApproximateReceiveCount"])
+    return Received(item["Body"], item["ReceiptHandle"], count, attributes.get("MessageGroupId", ""))
+
+
+def in_group(group: str) -> dict[str, str]:
+    return {"MessageGroupId": group} if group else {}

@@ -19,7 +19,7 @@ from mirror.errors import Interrupted, Refused, Unfinished, describe, is_busy, i
 from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
 from mirror.limits import SQS_BATCH
-from mirror.log_lines import RECONCILED, quoted
+from mirror.log_lines import AUDITED, RECONCILED, quoted
 from mirror.messages import hint_body
 from mirror.queue import Queue
 from mirror.s3 import pages
@@ -29,8 +29,12 @@ from mirror.waiting import wait_unless
 log = logging.getLogger("worker")
 
 KEYS_PER_HINT = 8  # even of 1024 bytes each, form-urlencoded, ten messages of them stay below 256 KiB
+GROUP = "reconcile"  # of its messages, so that the events of S3 do not have to wait for all of them
 PROGRESS_SECONDS = 10
 CHECK_PAUSES = (0.2, 1.0, 5.0, 20.0)  # seconds between the tries of a key that S3 is too busy to show
+AUDIT_SETTLE_SECONDS = 300  # what is on its way, or being written just now, is no difference after that
+MOST_DOUBTFUL = 100_000  # keys that an audit remembers until then
+DOUBTFUL_AT_ONCE = 1000
 STOP_SECONDS = 20  # after SIGTERM, for a call that is under way
 MAX_DELETE = 1000
 # What can be wrong with a key; the first three are mended, the others are only told.
@@ -51,6 +55,7 @@ class Options:
     prefix: str = ""
     dry_run: bool = False
     deep: bool = False
+    audit: bool = False  # what differs is looked at again later, and counts only if it still does
     max_delete: int = MAX_DELETE
     examples: int = 10  # keys to name of each kind
 
@@ -76,7 +81,8 @@ class Reconciliation:
 
     The destination, which lists in no order, is kept in a table; the source is then read past it, and what is left in
     the table are ghosts, whose names a second listing of the destination tells. Every key that looks different is
-    looked at on both sides before it counts, so that what the workers do meanwhile is no difference.
+    looked at on both sides before it counts, so that what the workers do meanwhile is no difference. An audit, which
+    raises an alarm, remembers it instead and looks once more at the end, when what was on its way has arrived.
     """
 
     buckets: Buckets
@@ -88,6 +94,7 @@ class Reconciliation:
     mirrored: KeyTable = field(default_factory=KeyTable)
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    doubtful: list[str] = field(default_factory=list)  # keys that an audit looks at again
     unsent: dict[bool, list[str]] = field(default_factory=lambda: {True: [], False: []})  # keys by whether missing
     started: float = field(default_factory=time.monotonic)
     progress_at: float = field(default_factory=time.monotonic)
@@ -111,7 +118,11 @@ class Reconciliation:
     async def compare(self) -> None:
         await self.list_destination()
         await self.compare_source()
-        await self.send(await self.find_ghosts(), last=True)
+        ghosts = await self.find_ghosts()
+        if self.doubtful:
+            ghosts += await self.look_again()
+            self.refuse_too_many(ghosts)
+        await self.send(ghosts, last=True)
 
     async def listing(self, bucket: dict[str, str], prefix: str) -> AsyncIterator[list[dict[str, Any]]]:
         """The entries under self.prefix, page by page. Raises the error of a page that botocore could not get."""
@@ -153,30 +164,69 @@ class Reconciliation:
             differing = await self.check([item["Key"] for item in page if self.mirrored.take(item["Key"])])
             if not self.options.dry_run:
                 ghosts += [(key, what) for key, what in differing if what in MENDED]
-            if len(ghosts) > self.options.max_delete:
-                raise Refused(
-                    f"more than {self.options.max_delete} objects would be deleted: see them with --dry-run, and if "
-                    "they have to go, raise --max-delete"
-                )
+            self.refuse_too_many(ghosts)
             if self.mirrored.count == 0:
                 break
         return ghosts
 
+    def refuse_too_many(self, ghosts: list[tuple[str, str]]) -> None:
+        if len(ghosts) > self.options.max_delete:
+            raise Refused(
+                f"more than {self.options.max_delete} objects would be deleted: see them with --dry-run, and if "
+                "they have to go, raise --max-delete"
+            )
+
+    async def look_again(self) -> list[tuple[str, str]]:
+        """At what an audit doubts: what is wrong with it still counts, is put on the queue, and told if it is a ghost.
+
+        Raises Interrupted, also in the pause.
+        """
+        keys, self.doubtful = self.doubtful, []
+        log.info("%d keys differ, and are looked at again in %d s", len(keys), AUDIT_SETTLE_SECONDS)
+        await self.interruption.pause(AUDIT_SETTLE_SECONDS)
+        ghosts: list[tuple[str, str]] = []
+        for start in range(0, len(keys), DOUBTFUL_AT_ONCE):
+            self.interruption.check()
+            differing = await self.look(keys[start : start + DOUBTFUL_AT_ONCE])
+            self.count(differing)
+            await self.send([(key, what) for key, what in differing if what != "ghost"])
+            ghosts += [(key, what) for key, what in differing if what == "ghost" and not self.options.dry_run]
+            self.show_progress()
+        await self.send([], last=True)
+        return ghosts
+
     async def check(self, keys: list[str]) -> list[tuple[str, str]]:
-        """(key, what is wrong) of those keys that still differ when they are looked at; counts them."""
+        """(key, what is wrong) of those keys that still differ when they are looked at; counts them.
+
+        An audit only remembers them, for as long as there is room.
+        """
+        found = await self.look(keys)
+        if self.options.audit:
+            room = MOST_DOUBTFUL - len(self.doubtful)
+            self.doubtful += [key for key, _ in found[:room]]
+            if len(found) > room and not self.counts["at_once"]:
+                log.warning("more than %d keys differ: the others count without a second look", MOST_DOUBTFUL)
+            found = found[room:]
+            self.counts["at_once"] += len(found)
+        self.count(found)
+        return found
+
+    async def look(self, keys: list[str]) -> list[tuple[str, str]]:
+        """(key, what is wrong) of those keys that differ at this moment."""
         looked_at: dict[str, str] = {}
 
-        async def look(key: str) -> None:
+        async def look_at(key: str) -> None:
             looked_at[key] = await self.check_key(key)
 
-        await self.looks.run(look, keys)
-        found = [(key, looked_at[key]) for key in keys if looked_at[key]]
-        for key, what in found:
+        await self.looks.run(look_at, keys)
+        return [(key, looked_at[key]) for key in keys if looked_at[key]]
+
+    def count(self, differing: list[tuple[str, str]]) -> None:
+        for key, what in differing:
             self.counts[what] += 1
             examples = self.examples.setdefault(what, [])
             if len(examples) < self.options.examples:
                 examples.append(key)
-        return found
 
     async def check_key(self, key: str) -> str:
         """Raises an error for which no key is at fault, such as that of a missing source bucket or of credentials."""
@@ -211,7 +261,7 @@ class Reconciliation:
     async def send_batch(self, keys: list[str], are_missing: bool) -> None:
         bucket = self.buckets.settings.src_bucket
         groups = [keys[start : start + KEYS_PER_HINT] for start in range(0, len(keys), KEYS_PER_HINT)]
-        await self.queue.send_batch([hint_body(bucket, group, are_missing) for group in groups])
+        await self.queue.send_batch([hint_body(bucket, group, are_missing) for group in groups], GROUP)
         self.counts["queued"] += len(keys)
 
     def show_progress(self) -> None:
@@ -234,5 +284,9 @@ class Reconciliation:
         for what, keys in self.examples.items():
             for key in keys:
                 self.show(f"  {what} {quoted(key)}")
+        if self.options.audit:
+            found = sum(self.counts[what] for what in DIFFERENCES if what != "archived")
+            level = logging.ERROR if found or status else logging.INFO
+            log.log(level, AUDITED, end, status, found, self.numbers())
         log.info(RECONCILED, end, status, self.numbers())
         return status

@@ -48,6 +48,10 @@ class Settings:
         return self.max_concurrent_parts + HELD_PER_SLOT * self.max_concurrent_keys
 
     @property
+    def announces(self) -> bool:
+        return self.announce != "none"
+
+    @property
     def shortest_visibility(self) -> int:
         """Seconds. A message of a worker that died must not come back while a copy of that worker may still be running
         in S3: one that began when the message was to be extended next."""
@@ -86,13 +90,16 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
 }
 
 
-def load_settings(environment: dict[str, str]) -> Settings:
-    """Settings from environment variables. Raises ValueError that names every wrong one and what it has to be."""
+def load_settings(environment: dict[str, str], unused: tuple[str, ...] = ()) -> Settings:
+    """Settings from environment variables. Raises ValueError that names every wrong one and what it has to be, but for
+    those texts that are `unused`."""
     values: dict[str, Any] = {}
     problems = []
     for name, (default, pattern, meaning) in TEXT_SETTINGS.items():
         text = environment.get(name) or default
         values[name.lower()] = text
+        if name in unused:
+            continue
         if text is None:
             problems.append(f"{name} is not set, it has to be {meaning}")
         elif not re.fullmatch(pattern, text, re.DOTALL):

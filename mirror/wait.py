@@ -1,1 +1,199 @@
 """The command wait: until all that the source holds under a prefix is in the destination."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from mirror.buckets import Buckets
+from mirror.completeness import Completeness
+from mirror.errors import Interrupted, Unfinished, describe
+from mirror.key_sync import Interruption
+from mirror.log_lines import LACKING, WAITED, quoted
+from mirror.waiting import wait_at_most, wait_unless
+
+log = logging.getLogger("worker")
+
+PROGRESS_SECONDS = 10
+RATE_POINTS = 7  # of the progress: the rate is that of the last minute
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two rounds
+PATIENCE = 100  # who has waited so many seconds may wait one more: a key that lacks for an hour is asked for seldom
+EXAMPLES = 100
+ARCHIVED = "archived: restore it"
+GHOST = "only in the destination: its deletion is waited for"
+STATUS = {"complete": 0, "timeout": 1, "stopped": 3}
+
+
+@dataclass(frozen=True)
+class WaitOptions:
+    """What the command line says."""
+
+    prefix: str = ""
+    timeout: int = 3600  # seconds, the listings included
+    exact: bool = False
+    deep: bool = False
+    json: bool = False
+    examples: int = EXAMPLES  # keys to name
+
+
+async def wait(buckets: Buckets, options: WaitOptions, interruption: Interruption, show: Callable[[str], None]) -> int:
+    """Waits; show(line) shows the result. Exit status: see Wait.run, 2 for a wrong prefix."""
+    allowed = buckets.settings.prefix_filter
+    prefix = options.prefix or allowed
+    if not prefix.startswith(allowed):
+        log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(allowed))
+        return 2
+    state = Completeness(buckets, prefix, interruption, exact=options.exact, deep=options.deep, is_patient=True)
+    return await Wait(state, options, show).run()
+
+
+@dataclass(eq=False)
+class Wait:
+    """One wait for the state that the source has at its start. It only reads, and needs no queue."""
+
+    state: Completeness
+    options: WaitOptions
+    show: Callable[[str], None] = print
+    started: float = field(default_factory=time.monotonic)
+    is_compared: bool = False  # both listings were read
+    points: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=RATE_POINTS))
+
+    async def run(self) -> int:
+        """Exit status: 0 all is there, 1 the time is over, 3 it cannot be told, or SIGTERM."""
+        progress = asyncio.create_task(self.tell_progress())
+        in_time = wait_at_most(self.until_complete(), self.options.timeout)
+        try:
+            if not await wait_unless(self.state.interruption.event, in_time, 0):
+                raise Interrupted
+        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Interrupted) as error:
+            reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
+            log.error("wait stopped, nothing was changed, it is safe to run it again: %s", reason)
+            return self.report("stopped")
+        finally:
+            progress.cancel()
+        return self.report("complete" if self.is_complete() else "timeout")
+
+    def is_complete(self) -> bool:
+        return self.is_compared and not self.state.lacking
+
+    async def until_complete(self) -> None:
+        await self.state.compare()
+        self.is_compared = True
+        self.tell_what_lacks()
+        while self.state.lacking:
+            begun = time.monotonic()
+            await self.state.look()
+            if self.state.lacking:
+                await self.state.interruption.pause(self.pause_after(time.monotonic() - begun))
+
+    def pause_after(self, round_seconds: float) -> float:
+        """As long as the round lasted, so that S3 has rest for half of the time, or a hundredth of what was waited."""
+        waited = (time.monotonic() - self.started) / PATIENCE
+        return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, round_seconds, waited))
+
+    # On the way
+
+    def tell_what_lacks(self) -> None:
+        if self.state.lacking:
+            log.info("waiting for %d keys: %s", len(self.state.lacking), self.numbers())
+        if archived := self.archived():
+            log.warning("%d of them are archived in the source: restore them, or they are waited for in vain", archived)
+
+    async def tell_progress(self) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            if self.is_compared:
+                log.info("progress %s", self.progress())
+            else:
+                log.info("progress listed=%d", self.state.listed)
+
+    def progress(self) -> str:
+        """How much is here, how fast the rest comes, and how long it takes if that goes on."""
+        here, here_bytes = self.here()
+        keys, size = self.state.keys - here, self.state.size - here_bytes  # that lack
+        self.points.append((time.monotonic(), keys, size))
+        then, keys_then, size_then = self.points[0]
+        seconds = max(time.monotonic() - then, 0.001)
+        rates = (keys_then - keys) / seconds, (size_then - size) / seconds
+        left = max((rest / rate for rest, rate in zip((keys, size), rates, strict=True) if rate > 0), default=0)
+        shown = f"here={here}/{self.state.keys} bytes={here_bytes}/{self.state.size} bytes/s={rates[1]:.0f}"
+        return f"{shown} left={f'{left:.0f}s' if left else 'estimating'}"
+
+    # Figures
+
+    def here(self) -> tuple[int, int]:
+        """Keys and bytes of the source that are in the destination; not known before both listings were read."""
+        if not self.is_compared:
+            return 0, 0
+        wanted = [listed for listed in self.state.lacking.values() if listed]
+        return self.state.keys - len(wanted), self.state.size - sum(listed.size for listed in wanted)
+
+    def archived(self) -> int:
+        return sum(1 for listed in self.state.lacking.values() if listed and listed.archived)
+
+    def figures(self) -> dict[str, int | float]:
+        here, here_bytes = self.here()
+        return {
+            "keys": self.state.keys,
+            "bytes": self.state.size,
+            "here": here,
+            "here_bytes": here_bytes,
+            "lacking": len(self.state.lacking),
+            "archived": self.archived(),
+            "only_in_destination": self.state.only_in_destination,
+            "seconds": round(time.monotonic() - self.started, 1),
+        }
+
+    def numbers(self) -> str:
+        return " ".join(f"{name}={number}" for name, number in self.figures().items())
+
+    # The end
+
+    def why(self, key: str) -> str:
+        listed = self.state.lacking[key]
+        if trouble := self.state.troubles.get(key):
+            return f"trouble: {trouble}"
+        if listed is None:
+            return GHOST
+        return ARCHIVED if listed.archived else "waiting"
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """Keys that lack, and why; those with a reason of their own first."""
+        told = sorted(self.state.lacking, key=lambda key: self.why(key) == "waiting")
+        return ((key, self.why(key)) for key in told[: self.options.examples])
+
+    def report(self, end: str) -> int:
+        """The result for people or as JSON, then all numbers as the last line of the log. Returns the exit status."""
+        status, named = STATUS[end], list(self.named()) if self.is_compared else []
+        if end == "timeout" and not self.is_compared:
+            log.warning("the time was over before both buckets were listed: raise --timeout")
+        for key, why in named:
+            log.warning(LACKING, quoted(key), why)
+        if self.options.json:
+            missing = [{"key": key, "why": why} for key, why in named]
+            self.show(json.dumps({"end": end, "status": status, **self.figures(), "missing_keys": missing}))
+        else:
+            self.show_table(end)
+        log.info(WAITED, end, status, self.numbers())
+        return status
+
+    def show_table(self, end: str) -> None:
+        figures = self.figures()
+        ghosts = sum(1 for listed in self.state.lacking.values() if listed is None)
+        rows = {
+            "here": (figures["here"], "as it was at the start, or newer"),
+            "waiting": (len(self.state.lacking) - self.archived() - ghosts, "not there yet"),
+            "archived": (figures["archived"], "archived in the source: restore it, its restore event copies it"),
+            "ghost": (ghosts, "only in the destination, and to be deleted there (--exact)"),
+        }
+        self.show(f"{end}: {figures['keys']} keys of the source under {quoted(self.state.prefix)}")
+        for name, (number, meaning) in rows.items():
+            self.show(f"{number:>12} {name:<10}  {meaning}")

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from mirror.announcer import Announcer
 from mirror.buckets import Buckets
-from mirror.deliveries import SETTLERS, Deliveries
+from mirror.deliveries import SETTLERS, SETTLERS_THAT_ANNOUNCE, Deliveries
 from mirror.errors import FATAL_QUEUE_CODES, OVER_LIMIT_CODES, describe, error_code
 from mirror.jobs import Jobs
 from mirror.queue import Queue
@@ -54,12 +55,14 @@ class Worker:
         queue: Queue,
         now: Callable[[], float] = time.monotonic,
         bounds: Bounds = OF_TASK,
+        announcer: Announcer | None = None,
     ) -> None:
         self.settings = settings
         self.buckets = buckets
         self.bounds = bounds
-        self.deliveries = Deliveries(settings, queue, now)
-        self.jobs = Jobs(settings, buckets, self.deliveries, now)
+        self.announcer = announcer or Announcer(settings)
+        self.deliveries = Deliveries(settings, queue, now, self.announcer.announce)
+        self.jobs = Jobs(settings, buckets, self.deliveries, self.announcer, now)
         self.stopping = asyncio.Event()
         self.stopped_at = 0.0
         self.is_enough = False  # nothing more is received, what is held is finished
@@ -69,14 +72,16 @@ class Worker:
     async def run(self) -> int:
         """Works until the queue stays empty or stop() is called. Returns the exit status."""
         work = asyncio.create_task(self.work())
-        sides = [asyncio.create_task(self.deliveries.settle_for_ever()) for _ in range(SETTLERS)]
-        beats = (self.extend_at_most, self.watch_outage, self.buckets.s3.renew_session)
+        settlers = SETTLERS_THAT_ANNOUNCE if self.settings.announces else SETTLERS
+        sides = [asyncio.create_task(self.deliveries.settle_for_ever()) for _ in range(settlers)]
+        beats = (self.extend_at_most, self.watch_outage, self.buckets.s3.renew_session, self.announcer.beat)
         sides += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
         ended, _ = await asyncio.wait([work, *sides], return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             task.result()  # a side task ends only by a mistake in the code: raised here, it ends the process
         for task in sides:
             task.cancel()
+        self.announcer.say()
         return self.exit_status
 
     async def work(self) -> None:
@@ -174,5 +179,5 @@ class Worker:
             await wait_at_most(self.deliveries.show_all(), self.bounds.show)
 
     def counts(self) -> Counter[str]:
-        """What was done: copied, deleted, skipped, failed, handed_back, bytes."""
-        return self.jobs.counts + Counter(handed_back=self.deliveries.handed_back)
+        """What was done: copied, deleted, skipped, failed, handed_back, bytes, announced, unannounced."""
+        return self.jobs.counts + Counter(handed_back=self.deliveries.handed_back) + self.announcer.counts

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# The alarms: four, and one more with EVENT_SOURCE=eventbridge.
+# The alarms: four, one more with EVENT_SOURCE=eventbridge, and one more with AUDIT_DAYS.
 
 find_alarms() {
   aws_or_die cloudwatch describe-alarms --alarm-names "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" \
-    "$OUTAGE_ALARM" "$EVENTS_ALARM" | jq -c .MetricAlarms
+    "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM" | jq -c .MetricAlarms
 }
 
 # alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS DESCRIPTION: METRIC with its namespace before the last slash,
@@ -86,18 +86,39 @@ ensure_events_alarm() {
   ensure_alarm "$(alarm "$EVENTS_ALARM" AWS/Events/FailedInvocations "RuleName=$EVENT_RULE_NAME" Sum 0 1 "$why $cure")"
 }
 
-# Prints what is there of the alarm on events, or nothing.
-find_events_alarm() {
-  known_or_ask alarms find_alarms \
-    | jq -c --arg name "$EVENTS_ALARM" 'map(select(.AlarmName == $name)) | select(. != [])'
+# find_alarm NAME: prints what is there of that alarm, or nothing.
+find_alarm() {
+  known_or_ask alarms find_alarms | jq -c --arg name "$1" 'map(select(.AlarmName == $name)) | select(. != [])'
 }
 
 ensure_no_events_alarm() {
   local alarm
   begin alarm "$EVENTS_ALARM"
-  alarm=$(find_events_alarm | our_alarms)
+  alarm=$(find_alarm "$EVENTS_ALARM" | our_alarms)
   [[ -z $alarm ]] || change "removed, as EVENT_SOURCE is sqs" remove_alarm "$alarm"
   finish "left to you, as it has no tag app=$APP_NAME"
+}
+
+# What an audit found is told once, at its end; what became of its start, in each run of the starter for an hour.
+ensure_audit_alarm() {
+  local why="Why: an audit found that the buckets differ, did not come to its end, or could not be started."
+  local cure="What to do: ./sync.sh status tells which; what differed is on the queue, and after a failure"
+  cure+=" ./sync.sh reconcile makes up for it."
+  ensure_alarm "$(alarm "$AUDIT_ALARM" "$APP_NAME/$AUDIT_METRIC" "" Sum 0 1 "$why $cure")"
+}
+
+# The alarm tells that there is something to remove: it is made before its filters, and goes after them.
+ensure_no_audit_alarm() {
+  local alarm
+  begin alarm "$AUDIT_ALARM"
+  alarm=$(find_alarm "$AUDIT_ALARM" | our_alarms)
+  [[ -z $alarm ]] || change "removed with its filters, as AUDIT_DAYS is empty" remove_audit_alarm
+  finish "left to you, as it has no tag app=$APP_NAME"
+}
+
+remove_audit_alarm() {
+  remove_metric_filter "$AUDIT_ALARM"
+  remove_alarm "$AUDIT_ALARM"
 }
 
 # Reads alarms, prints the names of those that deploy.sh made.

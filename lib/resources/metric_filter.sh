@@ -1,36 +1,62 @@
 # shellcheck shell=bash
-# The metric filter that counts outages in the log of the workers. It goes with its log group, and has no tags.
+# The metric filters that count outages in the log of the workers, and, with AUDIT_DAYS, audits that found something or
+# went wrong, in their log and the starter's. A filter goes with its log group, and has no tags.
 
-# A custom metric costs for each hour in which it has data, so this one has none while all is well.
-outage_filter() {
-  jq -n --arg name "$OUTAGE_ALARM" --arg group "$WORKER_LOG_GROUP" --arg pattern "$OUTAGE_FILTER" \
-    --arg namespace "$APP_NAME" --arg metric "$OUTAGE_METRIC" '{
-      filterName: $name, logGroupName: $group, filterPattern: $pattern,
-      metricTransformations: [{metricNamespace: $namespace, metricName: $metric, metricValue: "1"}]}'
+# metric_filter NAME GROUP PATTERN METRIC: a custom metric costs for each hour in which it has data, so these have none
+# while all is well.
+metric_filter() {
+  jq -n --arg name "$1" --arg group "$2" --arg pattern "$3" --arg namespace "$APP_NAME" --arg metric "$4" '{
+    filterName: $name, logGroupName: $group, filterPattern: $pattern,
+    metricTransformations: [{metricNamespace: $namespace, metricName: $metric, metricValue: "1"}]}'
 }
 
-find_outage_filter() {
-  aws_or_nothing logs describe-metric-filters --log-group-name "$WORKER_LOG_GROUP" \
-    --filter-name-prefix "$OUTAGE_ALARM" \
-    | jq -c --arg name "$OUTAGE_ALARM" '.metricFilters[] | select(.filterName == $name)'
+outage_filter() { metric_filter "$OUTAGE_ALARM" "$WORKER_LOG_GROUP" "$OUTAGE_FILTER" "$OUTAGE_METRIC"; }
+
+audit_filter() { metric_filter "$AUDIT_ALARM" "$WORKER_LOG_GROUP" "$AUDIT_FILTER" "$AUDIT_METRIC"; }
+
+audit_start_filter() { metric_filter "$AUDIT_ALARM" "$STARTER_LOG_GROUP" "$AUDIT_START_FILTER" "$AUDIT_METRIC"; }
+
+# find_metric_filter GROUP NAME
+find_metric_filter() {
+  aws_or_nothing logs describe-metric-filters --log-group-name "$1" --filter-name-prefix "$2" \
+    | jq -c --arg name "$2" '.metricFilters[] | select(.filterName == $name)'
 }
 
-ensure_outage_filter() {
-  local want have different
-  begin "metric filter" "$OUTAGE_ALARM"
-  want=$(outage_filter)
-  have=$(find_outage_filter)
-  different=$(differing "$want" "$have")
+# ensure_metric_filter FILTER
+ensure_metric_filter() {
+  local name group have different
+  name=$(jq -r .filterName <<<"$1")
+  group=$(jq -r .logGroupName <<<"$1")
+  begin "metric filter" "$name"
+  have=$(find_metric_filter "$group" "$name")
+  different=$(differing "$1" "$have")
   if [[ -z $have ]]; then
-    create aws_or_die logs put-metric-filter --cli-input-json "$want"
+    create aws_or_die logs put-metric-filter --cli-input-json "$1"
   elif [[ -n $different ]]; then
-    change "$different" aws_or_die logs put-metric-filter --cli-input-json "$want"
+    change "$different" aws_or_die logs put-metric-filter --cli-input-json "$1"
   fi
   finish
 }
 
-list_metric_filter() { find_outage_filter | jq -r .filterName; }
+ensure_outage_filter() { ensure_metric_filter "$(outage_filter)"; }
 
+ensure_audit_filter() { ensure_metric_filter "$(audit_filter)"; }
+
+ensure_audit_start_filter() { ensure_metric_filter "$(audit_start_filter)"; }
+
+list_metric_filter() {
+  {
+    find_metric_filter "$WORKER_LOG_GROUP" "$OUTAGE_ALARM"
+    find_metric_filter "$WORKER_LOG_GROUP" "$AUDIT_ALARM"
+    find_metric_filter "$STARTER_LOG_GROUP" "$AUDIT_ALARM"
+  } | jq -rs 'map(.filterName) | unique[]'
+}
+
+# remove_metric_filter NAME: from each log group that may have it.
 remove_metric_filter() {
-  aws_unless_gone logs delete-metric-filter --log-group-name "$WORKER_LOG_GROUP" --filter-name "$1"
+  local group groups=("$WORKER_LOG_GROUP")
+  [[ $1 != "$AUDIT_ALARM" ]] || groups+=("$STARTER_LOG_GROUP")
+  for group in "${groups[@]}"; do
+    aws_unless_gone logs delete-metric-filter --log-group-name "$group" --filter-name "$1"
+  done
 }

@@ -55,9 +55,11 @@ readable_prefix() {
 }
 
 # Prints what copying needs. Without s3:ListBucket a missing key answers 403, not 404 (S3 API reference, HeadObject).
+# PutEvents is allowed for the bus that it names (Service Authorization Reference, Amazon EventBridge).
 worker_statements() {
   jq -n --arg queue "$QUEUE_ARN" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg prefix "$(readable_prefix)" \
-    --arg destination "$DST_BUCKET_ARN" --arg source_keys "$SRC_KMS_KEY_ARN" --arg destination_key "$DST_KMS_KEY_ARN" '
+    --arg destination "$DST_BUCKET_ARN" --arg source_keys "$SRC_KMS_KEY_ARN" --arg destination_key "$DST_KMS_KEY_ARN" \
+    --arg announce "$ANNOUNCE" --arg bus "arn:aws:events:$REGION:$ACCOUNT:event-bus/default" '
     [$source_keys | splits("[, ]+") | select(. != "")] as $source_keys |
     ([
       {Effect: "Allow", Resource: $queue,
@@ -65,6 +67,7 @@ worker_statements() {
       {Effect: "Allow", Action: "s3:GetObject", Resource: "\($source)/\($prefix)*"},
       {Effect: "Allow", Action: "s3:ListBucket", Resource: $source},
       {Effect: "Allow", Action: "s3express:CreateSession", Resource: $destination}]
+      + if $announce == "none" then [] else [{Effect: "Allow", Action: "events:PutEvents", Resource: $bus}] end
       + if $source_keys == [] then [] else
         [{Effect: "Allow", Action: "kms:Decrypt",
           Resource: (if ($source_keys | length) == 1 then $source_keys[0] else $source_keys end)}] end

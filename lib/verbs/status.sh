@@ -9,7 +9,7 @@ usage: ./sync.sh status [--json]
   working  messages are waiting or in work
   behind   the oldest message waits for more than 15 minutes, or workers could not be started
   failing  a bucket does not answer, the starter fails or does not run, workers stop before they work, no key can be
-           synced (an outage), or the dead-letter queue is not empty
+           synced (an outage), the dead-letter queue is not empty, or the last audit failed or is too old (AUDIT_DAYS)
 
 Exit status 1 when failing. The age of the oldest message is a CloudWatch metric, about a minute old.
 HELP
@@ -46,7 +46,12 @@ judge() {
        (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))
          | "a worker ended in an outage, and none has synced a key since: \(.reason)"),
        (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
-       (.dead_letters.visible | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh redrive")]
+       (.dead_letters.visible | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh redrive"),
+       (.function_age as $since | .audit | select(. and (.last.seconds_ago // $since) > (.days + 1) * 86400)
+         | "no audit came to its end for more than \(.days + 1) days: ./sync.sh logs starter says why none started"),
+       (.audit.last | select(. and .status != 0) | "the last audit failed: \(if .end == "stopped" then "it was stopped"
+         else "it could not mend all that differs" end), ./sync.sh reconcile --audit makes up for it"),
+       (.starter.decision | .audit.problem // empty | "an audit was to start or run: \(.)")]
       as $failing
     | [(.queue.oldest_seconds | select(. and . > $behind) | "the oldest message waits for \(.) s"),
        (.starter.decision | select(.) | .failures[] | "a worker was not started: \(.)")] as $late
@@ -62,7 +67,7 @@ gather() { "${@:2}" | jq --arg name "$1" '{($name): .}' >"$TEMP_DIR/status.$1"; 
 # All parts at once, because each call of the AWS CLI takes about a second to begin. The last ones need to know first
 # what the starter is set to, which is asked for while the others run.
 collect_status() {
-  local job
+  local job audit_days
   gather source describe_bucket "$SRC_BUCKET" &
   gather destination describe_bucket "$DST_BUCKET" &
   gather queue describe_queue "$QUEUE_NAME" &
@@ -72,6 +77,8 @@ collect_status() {
   gather events describe_events &
   gather rule describe_rule &
   find_starter >/dev/null
+  audit_days=$(starter_setting AUDIT_DAYS)
+  [[ -z $audit_days ]] || gather audit describe_audit "$audit_days" &
   gather options describe_options &
   gather function_age function_age &
   gather starter last_start &
@@ -99,6 +106,10 @@ jq_status() {
   def counts($names): . as $all | [$names[] | select(($all[.] // 0) > 0) | "\(gsub("_"; " ")) \($all[.])"];
   def itself: select(.) | (counts(["copied", "deleted"]) | if . == [] then ["copied nothing"] else . end | join(", "))
     + " itself", counts(["failed", "handed_back"])[], (.error | select(.) | "could not copy: \(.)");
+  def age: if . < 86400 then "\(. / 3600 | floor) h ago" else "\(. / 86400 | floor) days ago" end;
+  def audited: if .end == "stopped" then "it was stopped (exit status \(.status)), its log says why"
+    elif .found == 0 then "both buckets equal"
+    else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them mended" end)" end;
   def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
 JQ
 }
@@ -132,6 +143,8 @@ print_status() {
         "handed over": "the starter handed its messages to a worker"}[.state] + ": \(.reason)" end),
     (.outage | select(. and .state != "over") | "  nothing is lost: mend the reason, and workers go on by themselves\(
       if .state == "goes on" then "" else ", the next one within 15 minutes" end)"),
+    (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"
+      else "none in the log" end); the next one \(.next)")),
     row("failures"; "\(.failures.count) in the last hour"),
     (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")'
 }

@@ -1,4 +1,4 @@
-"""boto3's clients for S3 and SQS. Each call blocks a thread, never the event loop."""
+"""boto3's clients for S3, SQS and EventBridge. Each call blocks a thread, never the event loop."""
 
 from __future__ import annotations
 
@@ -193,3 +193,24 @@ class Boto3Sqs:
 
     async def change_message_visibility_batch(self, **parameters: Any) -> Any:
         return await in_thread(self.sqs.change_message_visibility_batch, **parameters)
+
+
+class Boto3Events:
+    """See mirror.calls.Events. Few calls are under way at a time, one for each settler."""
+
+    def __init__(
+        self,
+        session: boto3.Session,
+        settings: Settings,
+        connect: int = timeouts.EVENT_CONNECT_TIMEOUT,
+        answer: int = timeouts.EVENT_TIMEOUT,
+        attempts: int = timeouts.EVENT_ATTEMPTS,
+    ) -> None:
+        config = config_for(settings, answer, attempts).merge(Config(connect_timeout=connect))
+        self.events = session.client("events", config=config)
+
+    def close_connections(self) -> None:
+        self.events.close()
+
+    async def put_events(self, **parameters: Any) -> Any:
+        return await in_thread(self.events.put_events, **parameters)

@@ -14,7 +14,7 @@ class EndpointSeen(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where boto3 sends the requests for one bucket or queue."""
+    """Where boto3 sends the requests for one bucket or queue, or for the event bus."""
 
     url: str  # scheme, host and path, up to the key
     host: str  # with the port if the URL has one, as in the Host header
@@ -34,7 +34,12 @@ def queue_endpoint(sqs: Any, queue_url: str) -> Endpoint:
     return Endpoint(url, urlsplit(url).netloc, urlsplit(url).path, "sqs")
 
 
-def url_of(client: Any, call: Callable[..., Any], **parameters: str) -> str:
+def events_endpoint(events: Any) -> Endpoint:
+    url = url_of(events, events.put_events, Entries=[{}])
+    return Endpoint(url, urlsplit(url).netloc, urlsplit(url).path, "events")
+
+
+def url_of(client: Any, call: Callable[..., Any], **parameters: Any) -> str:
     """Has boto3 prepare a request, and takes its URL instead of sending it."""
 
     def stop(request: Any, **_: Any) -> None:

@@ -7,6 +7,8 @@ SMALL_COPY_TIMEOUT = 120  # of a copy that lasts seconds, and of a delete
 QUEUE_TIMEOUT = 5  # beside the long poll
 POLL_TIMEOUT = 20 + QUEUE_TIMEOUT  # of the longest poll
 SESSION_TIMEOUT = 5  # CreateSession: many requests may have to wait for it
+EVENT_CONNECT_TIMEOUT = 2  # of what may be left undone
+EVENT_TIMEOUT = 5
 
 # How often boto3 sends what may be repeated.
 ATTEMPTS = 4  # all of them end within 100 seconds
@@ -15,3 +17,4 @@ PART_ATTEMPTS = 3  # over the CRT it was sent once before
 QUEUE_ATTEMPTS = 3
 POLL_ATTEMPTS = 2
 SESSION_ATTEMPTS = 2
+EVENT_ATTEMPTS = 2

@@ -20,7 +20,8 @@ MAY_SOURCE = {
     "sync.sh": r"deploy\.sh|lib/(verbs/|verify/)?\w+\.sh|local/local\.sh",
 }
 LOG_PATTERNS = re.compile(
-    r'synced key=|failed key=|reconciled end=|action=(?:copied|deleted|\*)|lag=[*(]|"visible":|ERROR outage|outage over'
+    r"synced key=|failed key=|reconciled end=|waited end=|lacking key=|action=(?:copied|deleted|\*)|lag=[*(]"
+    r'|"visible":|ERROR outage|outage over'
 )
 
 

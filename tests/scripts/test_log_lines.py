@@ -10,6 +10,7 @@ import pytest
 
 from mirror.log_lines import (
     FAILED,
+    LACKING,
     LAG,
     MARKER_WAITS,
     OUTAGE,
@@ -18,6 +19,7 @@ from mirror.log_lines import (
     RECONCILED,
     REMOVED_FIRST,
     SYNCED,
+    WAITED,
     quoted,
 )
 
@@ -35,6 +37,8 @@ SYNCED_LINE = line("INFO", SYNCED, quoted(KEY), "copied", 1024, 0.25, LAG % 1.5)
 DELETED_LINE = line("INFO", SYNCED, quoted(KEY), "deleted", 0, 0.25, "")
 FAILED_LINE = line("ERROR", FAILED, quoted(KEY), 2, 3, 'operation=CopyObject error=AccessDenied message="no"')
 RECONCILED_LINE = line("INFO", RECONCILED, "complete", 0, "listed=5 missing=1 seconds=0.2 keys/s=25")
+WAITED_LINE = line("INFO", WAITED, "timeout", 1, "keys=5 here=3 lacking=2 seconds=60.1")
+LACKING_LINE = line("WARNING", LACKING, quoted("x waited end=complete status=0"), "waiting")
 REASON = 'operation=CopyObject error=AccessDenied message="no: never"'
 OUTAGE_LINES = [
     line("ERROR", OUTAGE, 10, REASON),
@@ -85,7 +89,7 @@ def rows(*lines: str) -> str:
         ("DELETED_PART", [DELETED_LINE], [SYNCED_LINE, FAILED_LINE]),
         ("SYNCED_LAG", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE]),
         ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE]),
-        ("RECONCILED_LINE", [RECONCILED_LINE], [SYNCED_LINE, FAILED_LINE]),
+        ("SUMMARY_START", [RECONCILED_LINE, WAITED_LINE], [SYNCED_LINE, FAILED_LINE, LACKING_LINE]),
         ("OUTAGE_LINE", OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
         ("MARKER_LINE", MARKER_LINES, [SYNCED_LINE, REMOVED_LINE, FAILED_LINE]),
         (
@@ -156,3 +160,23 @@ def test_the_lag_is_read_as_a_number() -> None:
 def test_the_summary_of_reconcile_is_read_with_its_numbers() -> None:
     summary = json.loads(in_bash('read -r line && is_summary "$line" && summary_of "$line"', f"{RECONCILED_LINE}\n"))
     assert summary == {"end": "complete", "status": 0, "listed": 5, "missing": 1, "seconds": 0.2, "keys/s": 25}
+
+
+def test_the_summary_of_wait_is_read_with_its_numbers() -> None:
+    summary = json.loads(in_bash('read -r line && is_summary "$line" && summary_of "$line"', f"{WAITED_LINE}\n"))
+    assert summary == {"end": "timeout", "status": 1, "keys": 5, "here": 3, "lacking": 2, "seconds": 60.1}
+
+
+def test_a_key_that_lacks_is_read_with_why_and_nothing_else_of_the_log() -> None:
+    lines = [
+        line("WARNING", LACKING, quoted(KEY), "waiting"),
+        line("INFO", SYNCED, quoted('x lacking key="y" why=z'), "copied", 1, 0.25, ""),
+        LACKING_LINE,
+        line("WARNING", LACKING, quoted('odd" why=no \x01'), "trouble: error=403"),
+        WAITED_LINE,
+    ]
+    assert json.loads(in_bash("lacking_of", "".join(f"{text}\n" for text in lines))) == [
+        {"key": KEY, "why": "waiting"},
+        {"key": "x waited end=complete status=0", "why": "waiting"},
+        {"key": 'odd" why=no \x01', "why": "trouble: error=403"},
+    ]

@@ -53,6 +53,8 @@ def needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str, st
     if call.service == "sqs":
         queue = f"arn:aws:sqs:{here}:{parameters['QueueUrl'].split('/')[-1]}"
         yield f"sqs:{call.operation.removesuffix('Batch')}", queue, {}
+    if call.operation == "PutEvents":
+        yield "events:PutEvents", f"arn:aws:events:{here}:event-bus/default", {}
     if call.service == "s3" and parameters["Bucket"] == MIRROR:
         yield "s3express:CreateSession", f"arn:aws:s3express:{here}:bucket/{MIRROR}", {}
     if call.service == "s3" and parameters["Bucket"] == SOURCE:
@@ -227,6 +229,35 @@ def test_the_function_that_copies_may_do_what_it_does_and_no_more(account: Accou
     assert_conforming(account)
     unused = unused_grants(account, account.role_policy("starter-role"))
     assert unused == {"logs:CreateLogStream", "logs:PutLogEvents"}
+
+
+@one_cloud
+@one_cli
+def test_the_worker_and_the_function_that_announce_may_do_so_on_the_default_bus_and_no_more(account: Account) -> None:
+    account.run("deploy.sh")
+    plain = grants(account.role_policy("task-role"))
+    quick = {"WAIT_TIME_SECONDS": "1", "EMPTY_POLLS_BEFORE_EXIT": "1"}
+    account.run("deploy.sh", ANNOUNCE="all", STARTER_COPIES="true", **quick)
+    added = {grant[1:] for grant in grants(account.role_policy("task-role"))} - {grant[1:] for grant in plain}
+    assert added == {("events:PutEvents", f"arn:aws:events:us-east-1:{account.number}:event-bus/default")}
+
+    s3, roles = account.client("s3"), ("task-role", "starter-role")
+    run_one = (
+        lambda: run_worker(account, account.worker_environment()),
+        lambda: run_as_function(account, RUN_COPYING, account.starter_environment()),
+    )
+    for role, run in zip(roles, run_one, strict=True):
+        account.recorder.forget()
+        s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}{role}", Body=b"small")
+        run()
+        assert s3.head_object(Bucket=MIRROR, Key=f"{PREFIX}{role}")["ContentLength"] == 5
+        assert [call.operation for call in account.recorder.calls].count("PutEvents") == 1
+        assert_conforming(account)
+        assert "events:PutEvents" not in unused_grants(account, account.role_policy(role))
+
+    account.run("deploy.sh")
+    assert grants(account.role_policy("task-role")) == plain
+    assert "events:PutEvents" not in {action for _, action, _ in grants(account.role_policy("starter-role"))}
 
 
 @one_cloud

@@ -393,7 +393,7 @@ def call(*arguments: str, **settings: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("verb", ["status", "logs", "reconcile", "redrive", "verify"])
+@pytest.mark.parametrize("verb", ["status", "logs", "reconcile", "wait", "redrive", "verify"])
 def test_every_verb_has_help(verb: str):
     status, output, _ = call(verb, "--help")
     assert status == 0

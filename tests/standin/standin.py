@@ -1,4 +1,4 @@
-"""A stand-in for S3 and SQS on one port, for tests and benchmarks.
+"""A stand-in for S3, SQS and the bus of EventBridge on one port, for tests and benchmarks.
 
     python tests/standin/standin.py --port 0        prints "listening on http://127.0.0.1:PORT", stops on SIGTERM
 
@@ -12,8 +12,8 @@ or, from a test:
 Objects have a size and a history but no bytes, so their size costs nothing. Requests are not authenticated. The verbs
 of the control API, POST /_standin/<verb> with {"args": [...], "kwargs": {...}}, are the functions in VERBS; the
 object that running_standin() gives has each of them as a method. standin_s3.py lists the S3 operations and names their
-files, what they work on is in standin_store.py, and SQS is in standin_sqs.py. What can go wrong on demand is in
-standin_faults.py and standin_tokens.py.
+files, what they work on is in standin_store.py. SQS is in standin_sqs.py, with its queues in standin_fair.py, and
+EventBridge in standin_events.py. What can go wrong on demand is in standin_faults.py and standin_tokens.py.
 """
 
 import argparse
@@ -41,15 +41,19 @@ from urllib.parse import parse_qsl, unquote
 
 import httptools
 import standin_checks
+import standin_events
 import standin_objects
 import standin_s3
 import standin_sqs
+from standin_events import Bus
+from standin_fair import Queue
 from standin_faults import Disconnect, Fault, fail
 from standin_lags import Lags
 from standin_limits import MAX_OBJECT
-from standin_sqs import SQS, Queue, SQSError
+from standin_sqs import SQS, SQSError
 from standin_store import GIB, S3, Answer, Bucket, Notification, Object, Request, S3Error
 from standin_tokens import EXPIRED
+from standin_xml import iso
 
 CONTROL = "/_standin/"
 
@@ -95,6 +99,7 @@ class Server:
         self.sqs = SQS()
         self.sqs.url = self.url
         self.sqs.empty_poll = self.empty_poll
+        self.bus = Bus()
         self.s3 = S3(lambda queue, body, delay: self.sqs.send(self.sqs.queues[queue], body, delay) and None)
         self.faults: list[Fault] = []
         self.latency: dict[str, Latency] = {}
@@ -104,8 +109,11 @@ class Server:
 
     async def answer(self, request: Request) -> Answer:
         """Raises Disconnect when the connection is to be closed instead."""
-        is_sqs = "x-amz-target" in request.headers
-        operation, function = (standin_sqs if is_sqs else standin_s3).operation_of(request)
+        is_json = "x-amz-target" in request.headers  # SQS or EventBridge
+        of_service = standin_sqs if is_json else standin_s3
+        operation, function = (standin_events if standin_events.is_for_bus(request) else of_service).operation_of(
+            request
+        )
         if self.records is not None:
             self.record(operation, request)
         stats = self.stats
@@ -113,12 +121,12 @@ class Server:
         try:
             fault = self.find_fault(operation, request) if self.faults else None
             if fault:
-                await fail(fault, SQSError if is_sqs else S3Error)
+                await fail(fault, SQSError if is_json else S3Error)
             if fault and fault.kind == "empty_200":
                 return Answer()
             if self.s3.tokens.is_expired(request.headers):
-                raise (SQSError if is_sqs else S3Error)(*EXPIRED)
-            answer = await (self.run_sqs if is_sqs else self.run_s3)(operation, function, request)
+                raise (SQSError if is_json else S3Error)(*EXPIRED)
+            answer = await (self.run_json if is_json else self.run_s3)(operation, function, request)
             if fault and fault.kind == "lost":
                 raise Disconnect
             return answer
@@ -140,9 +148,10 @@ class Server:
             return end.value
         raise AssertionError(f"{operation} yields twice")
 
-    async def run_sqs(self, operation: str, function: Callable, request: Request) -> Answer:
+    async def run_json(self, operation: str, function: Callable, request: Request) -> Answer:
         await self.pause(operation)
-        result = function(self.sqs, json.loads(request.body))
+        service = self.bus if standin_events.is_for_bus(request) else self.sqs
+        result = function(service, json.loads(request.body))
         return standin_sqs.json_answer(await result if inspect.iscoroutine(result) else result)
 
     async def pause(self, operation: str, moved: int = 0) -> None:
@@ -151,7 +160,9 @@ class Server:
 
     def find_fault(self, operation: str, request: Request) -> Fault | None:
         bucket, service = request.bucket, "S3"
-        if "x-amz-target" in request.headers:
+        if standin_events.is_for_bus(request):
+            service = "Events"
+        elif "x-amz-target" in request.headers:
             bucket, service = json.loads(request.body).get("QueueUrl", "").rsplit("/", 1)[-1], "SQS"
         return next((fault for fault in self.faults if fault.applies(operation, service, bucket, request.key)), None)
 
@@ -315,9 +326,24 @@ def playing(server: Server) -> int:
     return server.to_play
 
 
-def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024) -> None:
+def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024, **fields: Any) -> None:
     for key in keys:
-        put(server, bucket, key, size)
+        put(server, bucket, key, size, **fields)
+
+
+def mirror_many(
+    server: Server, source: str, mirror: str, seconds: int = 0, keys: list[str] | None = None, **metadata: str
+) -> None:
+    """All or those objects of the source also in the mirror, so many seconds younger. A value of the user metadata is a
+    pattern of what it tells of the source: {etag}, {time}, {size}."""
+    for key in keys if keys is not None else list(server.s3.buckets[source].objects):
+        found = standin_checks.find(server.s3.buckets[source], key)
+        time_of_it = iso(found.modified).replace(".000Z", "Z")
+        told = {
+            name: pattern.format(etag=found.etag, time=time_of_it, size=found.size)
+            for name, pattern in metadata.items()
+        }
+        put(server, mirror, key, found.size, told, modified=found.modified + seconds, content=found.content)
 
 
 def change(server: Server, bucket: str, key: str, **fields: Any) -> None:
@@ -379,15 +405,15 @@ def notify(server: Server, bucket: str, queue: str, **settings: Any) -> None:
 
 def create_queue(server: Server, name: str, **settings: Any) -> str:
     """Settings are the plain fields of Queue: visibility_timeout, max_receive_count and dead_letter_queue (made with
-    it), max_visibility. Returns the queue URL."""
+    it), max_visibility, is_fair. Returns the queue URL."""
     server.sqs.queues[name] = queue = Queue(name, **settings)
     if queue.dead_letter_queue:
         server.sqs.queues.setdefault(queue.dead_letter_queue, Queue(queue.dead_letter_queue))
     return standin_sqs.queue_url(server.sqs, queue)
 
 
-def send(server: Server, queue: str, body: str, delay: float = 0.0) -> str:
-    return server.sqs.send(server.sqs.queues[queue], body, delay).id
+def send(server: Server, queue: str, body: str, delay: float = 0.0, group: str = "") -> str:
+    return server.sqs.send(server.sqs.queues[queue], body, delay, group=group).id
 
 
 def messages(server: Server, queue: str) -> list[dict[str, Any]]:
@@ -487,13 +513,28 @@ def requests(server: Server, operation: str = "") -> list[dict[str, Any]]:
     return [entry for entry in server.records or [] if operation in ("", entry["operation"])]
 
 
+def events(server: Server) -> list[dict[str, Any]]:
+    """What PutEvents was taken of, in the order in which it came; see Event."""
+    return [dataclasses.asdict(event) for event in server.bus.events]
+
+
+def refuse_events(server: Server, pattern: str, times: int = 1, code: str = "InternalFailure") -> None:
+    """PutEvents answers so many entries whose detail the regular expression finds with an error; 0: all."""
+    server.bus.refusals.append(standin_events.Refusal(pattern, times, code))
+
+
+def look_at_events(server: Server, bucket: str) -> None:
+    """Note with each event what that bucket holds under the event's key when it comes: Event.here."""
+    server.bus.looked_at = server.s3.buckets[bucket]
+
+
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        reset, create_bucket, configure_bucket, delete_bucket, put, put_many, change, delete, expire, restore, objects,
-        versions, uploads, notify, create_queue, send, messages, queue, receives, shorten_empty_polls, fault, faults,
-        freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record, requests, together,
-        play, playing,
+        reset, create_bucket, configure_bucket, delete_bucket, put, put_many, mirror_many, change, delete, expire,
+        restore, objects, versions, uploads, notify, create_queue, send, messages, queue, receives, shorten_empty_polls,
+        fault, faults, freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record,
+        requests, together, play, playing, events, refuse_events, look_at_events,
     )
 }  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""The SQS half of the stand-in: standard queues over the AWS JSON protocol, with a dead-letter queue.
+"""The SQS half of the stand-in: standard queues over the AWS JSON protocol, with a dead-letter queue. The queues
+themselves are in standin_fair.py.
 
 An action is a function of (sqs, arguments) that returns the JSON answer or raises SQSError; ReceiveMessage is a
 coroutine, because it waits.
@@ -7,23 +8,21 @@ coroutine, because it waits.
 import asyncio
 import base64
 import hashlib
-import heapq
 import json
+import re
 import struct
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-from standin_store import ACCOUNT, REGION, Answer, Request
+from standin_fair import MAX_VISIBILITY, Message, Queue
+from standin_store import ACCOUNT, Answer, Request
 
 MAX_DELAY = 900
-MAX_VISIBILITY = 43_200  # 12 hours
+GROUP_ID = "[!-~]{0,128}"
 MAX_WAIT = 20
 MAX_BATCH = 10
-MAX_IN_FLIGHT = 120_000
 FULL_SECONDS = 0.2  # between two looks at a queue that has as many in flight
 
 Arguments = dict[str, Any]
@@ -58,68 +57,17 @@ def json_answer(result: Any, status: int = 200, headers: dict[str, str] | None =
     )
 
 
-@dataclass(slots=True)
-class Message:
-    id: str
-    body: str
-    attributes: dict[str, Any]
-    sent: float  # seconds since 1970, as all times here
-    visible_at: float
-    receive_count: int = 0
-    first_received: float = 0.0
-    received: float = 0.0
-    dead_letter_source: str = ""
-
-
-@dataclass
-class Queue:
-    name: str
-    visibility_timeout: int = 30
-    max_receive_count: int = 0  # 0: no redrive policy
-    dead_letter_queue: str = ""
-    max_visibility: int = MAX_VISIBILITY  # lower it to reach the 12-hour cap in a test
-    max_in_flight: int = MAX_IN_FLIGHT
-    messages: dict[str, Message] = field(default_factory=dict)
-    schedule: list[tuple[float, int, str]] = field(default_factory=list)  # heap of (visible at, number, message id)
-    arrivals: int = 0
-    receives: Counter[int] = field(default_factory=Counter)  # of the messages that were deleted
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def arn(self) -> str:
-        return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{self.name}"
-
-    def add(self, message: Message) -> None:
-        self.messages[message.id] = message
-        self.show_at(message, message.visible_at)
-
-    def show_at(self, message: Message, moment: float) -> None:
-        """Hide a message until a moment; an older entry of it in the schedule no longer counts."""
-        message.visible_at = moment
-        self.arrivals += 1
-        heapq.heappush(self.schedule, (moment, self.arrivals, message.id))
-        self.changed.set()
-
-    def next_visible(self) -> Message | None:
-        """The message that is visible, or will be next."""
-        while self.schedule:
-            moment, _, message_id = self.schedule[0]
-            message = self.messages.get(message_id)
-            if message and message.visible_at == moment:
-                return message
-            heapq.heappop(self.schedule)
-        return None
-
-
 class SQS:
     def __init__(self) -> None:
         self.queues: dict[str, Queue] = {}
         self.url = ""  # http://127.0.0.1:PORT
         self.empty_poll: float | None = None  # seconds, see poll_seconds
 
-    def send(self, queue: Queue, body: str, delay: float = 0.0, attributes: Arguments | None = None) -> Message:
+    def send(
+        self, queue: Queue, body: str, delay: float = 0.0, attributes: Arguments | None = None, group: str = ""
+    ) -> Message:
         now = time.time()
-        message = Message(str(uuid.uuid4()), body, attributes or {}, now, now + delay)
+        message = Message(str(uuid.uuid4()), body, attributes or {}, now, now + delay, group=group)
         queue.add(message)
         return message
 
@@ -135,23 +83,23 @@ class SQS:
         now = time.time()
         taken: list[Message] = []
         while len(taken) < limit:
-            message = queue.next_visible()
-            if message is None or message.visible_at > now:
+            message = queue.take_next(now)
+            if message is None:
                 break
-            heapq.heappop(queue.schedule)
             if 0 < queue.max_receive_count <= message.receive_count:
                 self.move_to_dead_letter_queue(queue, message)
                 continue
             message.receive_count += 1
             message.first_received = message.first_received or now
             message.received = now
+            queue.count_in_flight(message, 1)
             taken.append(message)
         for message in taken:  # only now, or a visibility timeout of 0 would give a message twice
             queue.show_at(message, now + visibility_timeout)
         return taken
 
     def move_to_dead_letter_queue(self, queue: Queue, message: Message) -> None:
-        del queue.messages[message.id]
+        queue.remove(message)
         message.dead_letter_source, message.visible_at = queue.arn, time.time()
         self.queues[queue.dead_letter_queue].add(message)
 
@@ -217,7 +165,10 @@ def depth(queue: Queue) -> dict[str, int]:
 def send_message(sqs: SQS, arguments: Arguments) -> Arguments:
     queue, attributes = sqs.queue(arguments), arguments.get("MessageAttributes", {})
     delay = check_range(arguments, "DelaySeconds", 0, MAX_DELAY, 0)
-    message = sqs.send(queue, arguments["MessageBody"], delay, attributes)
+    group = arguments.get("MessageGroupId", "")
+    if not re.fullmatch(GROUP_ID, group):
+        raise SQSError("InvalidParameterValue", f"Value {group} for parameter MessageGroupId is invalid.")
+    message = sqs.send(queue, arguments["MessageBody"], delay, attributes, group)
     answer = {"MessageId": message.id, "MD5OfMessageBody": md5(message.body.encode())}
     return answer | ({"MD5OfMessageAttributes": md5_of_attributes(attributes)} if attributes else {})
 
@@ -256,8 +207,8 @@ async def receive_message(sqs: SQS, arguments: Arguments) -> Arguments:
         if time.time() >= deadline:
             break
         queue.changed.clear()
-        coming = queue.next_visible()
-        wake = min(deadline, coming.visible_at) if coming else deadline
+        coming = queue.next_change()
+        wake = min(deadline, coming) if coming else deadline
         try:
             await asyncio.wait_for(queue.changed.wait(), max(wake - time.time(), 0.001))
         except TimeoutError:
@@ -267,7 +218,8 @@ async def receive_message(sqs: SQS, arguments: Arguments) -> Arguments:
 
 
 def is_full(queue: Queue) -> bool:
-    return len(queue.messages) >= queue.max_in_flight <= depth(queue)["ApproximateNumberOfMessagesNotVisible"]
+    queue.take_back(time.time())
+    return queue.in_flight >= queue.max_in_flight
 
 
 def over_limit(queue: Queue, wait: int) -> Arguments:
@@ -291,6 +243,8 @@ def received(queue: Queue, message: Message, asked: set[str]) -> Arguments:
         "SentTimestamp": str(int(message.sent * 1000)),
         "ApproximateFirstReceiveTimestamp": str(int(message.first_received * 1000)),
     }
+    if message.group:
+        attributes["MessageGroupId"] = message.group
     if message.dead_letter_source:
         attributes["DeadLetterQueueSourceArn"] = message.dead_letter_source
     answer: Arguments = {
@@ -328,9 +282,8 @@ def delete_message(sqs: SQS, arguments: Arguments) -> Arguments:
     """An old handle is answered with success and deletes nothing (SQS API reference, DeleteMessage)."""
     queue = sqs.queue(arguments)
     if message := find_message(queue, arguments["ReceiptHandle"]):
-        del queue.messages[message.id]
+        queue.remove(message)
         queue.receives[message.receive_count] += 1
-        queue.changed.set()
     return {}
 
 

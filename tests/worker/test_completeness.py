@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from botocore.exceptions import ClientError
 from world import MIRROR, SOURCE, World
 
 from mirror import completeness
@@ -100,9 +101,63 @@ def test_only_keys_that_count_are_compared(synced: World):
 
 
 def test_what_has_not_changed_for_long_needs_no_look_unless_asked_for(synced: World):
-    lacking = []
-    for mended in (-1, float("inf")):
-        state = Completeness(synced.worker().buckets, "data/", mended=mended)
+    looks = []
+    for options in ({"mended": -1}, {"mended": float("inf")}, {"mended": -1, "deep": True}):
+        before = synced.requests().get("HeadObject", 0)
+        state = Completeness(synced.worker().buckets, "data/", **options)
         synced.run(state.compare())
-        lacking.append(len(state.lacking))
-    assert lacking == [0, 3]
+        assert state.lacking == {}
+        looks.append(synced.requests().get("HeadObject", 0) - before)
+    assert looks == [0, 3, 3]
+
+
+def test_of_many_keys_that_lack_all_have_their_turn_to_be_looked_for_in_the_source(
+    synced: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(completeness, "SOURCE_LOOK_SECONDS", 0)
+    monkeypatch.setattr(completeness, "SOURCE_LOOKS", 2)
+    for number in range(6):
+        synced.put(f"data/new/{number}")
+    state = compared(synced)
+    for number in (1, 3, 5):
+        synced.standin.delete(SOURCE, f"data/new/{number}")
+    for _ in range(4):
+        synced.run(state.look())
+    assert set(state.lacking) == {"data/new/0", "data/new/2", "data/new/4"}
+
+
+def test_a_page_that_s3_is_too_busy_to_list_is_asked_for_again_if_there_is_time(
+    synced: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(completeness, "BUSY_PAUSES", (0.01,))
+    for is_patient in (True, False):
+        synced.standin.fault("ListObjectsV2", "error", status=503, code="SlowDown", times=6)
+        state = Completeness(synced.worker().buckets, "data/", is_patient=is_patient)
+        if is_patient:
+            synced.run(state.compare())
+        else:
+            with pytest.raises(ClientError, match="SlowDown"):
+                synced.run(state.compare())
+
+
+def test_if_many_keys_lack_the_destination_is_listed_and_only_what_is_new_there_is_looked_at(
+    synced: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(completeness, "MANY", 3)
+    synced.standin.delete(SOURCE, "data/a")
+    synced.put("data/b", 2048)
+    synced.standin.change(MIRROR, "data/b", modified=1_700_000_000)
+    state = Completeness(synced.worker().buckets, "data/", exact=True)
+    for number in range(3):
+        synced.put(f"data/new/{number}")
+    synced.run(state.compare())
+    assert len(state.lacking) == 5
+    synced.run(state.look())
+    before = synced.requests()
+    synced.run(state.look())
+    made = {name: number - before[name] for name, number in synced.requests().items() if number - before[name]}
+    assert made == {"ListObjectsV2": 1}
+    assert len(state.lacking) == 5
+    synced.run_worker()
+    synced.run(state.look())
+    assert state.lacking == {}

@@ -17,7 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from world import MIRROR, SOURCE
 
 from mirror.aws import wire
-from mirror.aws.boto3_clients import Boto3S3, Boto3Sqs, make_session
+from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
+from mirror.aws.crt_events import CrtEvents
 from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.endpoints import Endpoint
@@ -101,7 +102,8 @@ def real_aws(monkeypatch, run):
         return load_settings(given)
 
     boto3_s3, boto3_sqs = Boto3S3(session, settings("source")), Boto3Sqs(session, settings("source"))
-    s3, sqs = boto3_s3.quick, boto3_sqs.sqs
+    boto3_events = Boto3Events(session, settings("source"))
+    s3, sqs, events = boto3_s3.quick, boto3_sqs.sqs, boto3_events.events
 
     def keep(request, **_):
         sent.append(request)
@@ -115,18 +117,28 @@ def real_aws(monkeypatch, run):
         return CrtS3(settings(source), run(http()), boto3_s3)
 
     def listen() -> None:
-        for client in [*vars(boto3_s3).values(), *vars(boto3_sqs).values()]:
+        for client in [*vars(boto3_s3).values(), *vars(boto3_sqs).values(), events]:
             if hasattr(client, "meta"):
                 client.meta.events.register("before-send", keep)
 
     queue_url = "https://sqs.eu-north-1.amazonaws.com/111122223333/sync-q"
     queue = CrtSqs(run(http()), boto3_sqs, queue_url)
     return SimpleNamespace(
-        s3=s3, boto3_s3=boto3_s3, sent=sent, crt=crt, listen=listen, sqs=sqs, queue=queue, queue_url=queue_url, run=run
+        s3=s3,
+        boto3_s3=boto3_s3,
+        sent=sent,
+        crt=crt,
+        listen=listen,
+        sqs=sqs,
+        queue=queue,
+        queue_url=queue_url,
+        events=events,
+        bus=CrtEvents(run(http()), boto3_events),
+        run=run,
     )
 
 
-def sent_by_crt(real_aws, client: CrtS3 | CrtSqs, name: str, parameters: dict) -> tuple:
+def sent_by_crt(real_aws, client: CrtS3 | CrtSqs | CrtEvents, name: str, parameters: dict) -> tuple:
     """(method, URL, headers) of the request that the CRT was given."""
     kept = {}
 
@@ -184,7 +196,7 @@ QUEUE_CALLS = [
             "MaxNumberOfMessages": 10,
             "WaitTimeSeconds": 20,
             "VisibilityTimeout": 7200,
-            "MessageSystemAttributeNames": ["ApproximateReceiveCount"],
+            "MessageSystemAttributeNames": ["ApproximateReceiveCount", "MessageGroupId"],
         },
     ),
     ("delete_message_batch", {"Entries": [{"Id": "0", "ReceiptHandle": "AQEB+/="}]}),
@@ -200,6 +212,18 @@ def test_every_request_to_the_queue_equals_that_of_boto3(real_aws, name, paramet
     method, url, headers = sent_by_boto3(request)
     crt_method, crt_url, crt_headers = sent_by_crt(real_aws, real_aws.queue, name, parameters)
     assert (crt_method, crt_url, crt_headers["host"]) == (method, url, url.split("/")[2])
+    assert compared(crt_headers) == compared(headers)
+    assert scope(crt_headers) == scope(headers)
+
+
+def test_the_request_to_the_event_bus_equals_that_of_boto3(real_aws):
+    parameters = {"Entries": [{"Source": "s", "DetailType": "t", "Detail": '{"key": "ü"}'}]}
+    real_aws.listen()
+    real_aws.events.put_events(**parameters)
+    [request] = real_aws.sent
+    method, url, headers = sent_by_boto3(request)
+    crt_method, crt_url, crt_headers = sent_by_crt(real_aws, real_aws.bus, "put_events", parameters)
+    assert (crt_method, crt_url, crt_headers["host"]) == (method, url, "events.eu-north-1.amazonaws.com")
     assert compared(crt_headers) == compared(headers)
     assert scope(crt_headers) == scope(headers)
 
@@ -356,6 +380,17 @@ def test_what_fails_on_the_queue_is_repeated_by_boto3(world, fault):
     assert world.is_empty()
     requests = world.requests()
     assert (requests["ReceiveMessage"], requests["DeleteMessageBatch"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "fault", [{"kind": "error", "status": 500, "code": "InternalException"}, {"kind": "reset"}, {"kind": "empty_200"}]
+)
+def test_what_fails_on_the_event_bus_is_repeated_by_boto3(world, fault):
+    client = world.worker(ANNOUNCE="all").announcer.client
+    world.standin.fault("PutEvents", times=1, **fault)
+    answer = world.run(client.put_events(Entries=[{"Source": "s", "DetailType": "t", "Detail": "{}"}]))
+    assert answer["Entries"][0]["EventId"]
+    assert world.requests()["PutEvents"] == 2
 
 
 def test_a_part_that_s3_is_too_busy_for_is_repeated_by_boto3(world):

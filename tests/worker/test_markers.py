@@ -92,7 +92,7 @@ def reading(world: World, is_wrong: Callable[[set[str]], bool]) -> Iterator[list
     ],
 )
 def test_what_is_a_marker(copy_last: str, markers: list[str], others: list[str]):
-    assert [key for key in markers + others if is_marker(copy_last, key)] == markers
+    assert [key for key in markers + others if is_marker(key, copy_last)] == markers
 
 
 def test_patterns_are_compiled_once():
@@ -336,9 +336,9 @@ def test_the_older_it_is_the_later_it_comes_back(stuck: World, caplog, monkeypat
     delays = []
     send = running.deliveries.queue.send
 
-    async def noted(text: str, seconds: int = 0) -> None:
+    async def noted(text: str, seconds: int = 0, group: str = "") -> None:
         delays.append(seconds)
-        await send(text, seconds)
+        await send(text, seconds, group)
 
     monkeypatch.setattr(running.deliveries.queue, "send", noted)
     stuck.run(running.run())

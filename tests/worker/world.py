@@ -98,7 +98,8 @@ class World:
 
         async def make() -> Worker:
             settings = load_settings(self.environment(**changed))
-            return Worker(settings, *worker.make_parts(settings))
+            buckets, queue, announcer = worker.make_parts(settings)
+            return Worker(settings, buckets, queue, announcer=announcer)
 
         return self.run(make())
 

@@ -1,0 +1,75 @@
+"""Whether an audit, a comparison of both buckets by itself, is to be started now (AUDIT_DAYS). All of it is pure.
+
+Nothing is remembered between two runs: the slots follow from the clock, and ECS shows a stopped task for about an hour,
+which is longer than the window in which one is started. What an audit finds it tells in its own log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from launch.tasks import Task
+
+DAY = 86_400
+SLOT_SECONDS = 2 * 3600  # after midnight, UTC
+WINDOW_SECONDS = 2700  # in which one is started; three runs of a starter that runs every 15 minutes
+LATE_SECONDS = 1500  # one of those runs is later than that, and its failure a problem: before, the next one tries again
+MOST_TRIES = 3  # in a slot
+ENDED_BY_ITSELF = (0, 1, 3)  # exit status of an audit that came to its end, and would come to the same again
+COMMAND = MappingProxyType({"command": ["reconcile", "--audit"]})  # of the container
+
+
+class Plan(NamedTuple):
+    """What to do about audits now."""
+
+    start: bool = False
+    running: bool = False
+    problem: str = ""
+
+
+def newest_slot(now: float, days: int) -> float:
+    """02:00 UTC of a day whose number since 1970 is a multiple of `days`: the last such time up to now."""
+    day = int((now - SLOT_SECONDS) // DAY)
+    return float((day - day % days) * DAY + SLOT_SECONDS)
+
+
+def describe_end(task: Task) -> str:
+    """Why an audit that is gone found nothing out, or not all; nothing if it came to its end."""
+    if task.exit_code == 0:
+        return ""
+    if task.exit_code is None:
+        return f"the last audit was ended: {task.stop_code}: {task.reason}"
+    return f"the last audit ended with exit status {task.exit_code}, its log says why: {task.stop_code}: {task.reason}"
+
+
+def plan_audit(tasks: Sequence[Task], days: int, now: float) -> Plan:
+    """`tasks`: the audits that run or stopped within the last hour.
+
+    Beside one that runs none is started, not even beside that of the slot before. One that died, by whatever ended it,
+    is started again in the window; later it is told for as long as ECS shows it.
+    """
+    if any(not task.gone for task in tasks):
+        return Plan(running=True)
+    slot = newest_slot(now, days)
+    tries = [task for task in tasks if task.created >= slot]
+    has_ended = any(task.exit_code in ENDED_BY_ITSELF for task in tries)
+    if now - slot < WINDOW_SECONDS and len(tries) < MOST_TRIES and not has_ended:
+        return Plan(start=True)
+    last = max(tasks, key=lambda task: task.created, default=None)
+    return Plan(problem=describe_end(last) if last else "")
+
+
+def report_audit(plan: Plan, started: Sequence[str], failures: Sequence[str], days: int, now: float) -> dict[str, Any]:
+    """What the line of the run says of audits: nothing if there is nothing to say."""
+    said = {"running": plan.running, "started": list(started), "failures": list(failures)}
+    report = {name: value for name, value in said.items() if value}
+    is_last_chance = LATE_SECONDS <= now - newest_slot(now, days) < WINDOW_SECONDS
+    problem = f"no audit could be started: {'; '.join(failures)}" if failures and is_last_chance else plan.problem
+    return report | ({"problem": problem} if problem else {})
+
+
+def of_audits(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with which calls.py asks for audits and starts one: they are no workers."""
+    return {**settings, "STARTED_BY": settings["AUDIT_STARTED_BY"]}

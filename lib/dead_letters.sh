@@ -1,0 +1,75 @@
+# shellcheck shell=bash
+# Looking at the dead-letter queue, which changes nothing in it; why and when its keys failed.
+
+readonly DEAD_LETTER_LOOK_SECONDS=30 # for so long a message that is only looked at stays invisible
+readonly DEAD_LETTERS_SHOWN=100
+
+# look_at_ten URL: takes up to 10 messages from the queue for a moment.
+look_at_ten() {
+  local answer
+  answer=$(aws_or_die sqs receive-message --queue-url "$1" --max-number-of-messages 10 --wait-time-seconds 1 \
+    --visibility-timeout "$DEAD_LETTER_LOOK_SECONDS" --attribute-names All)
+  jq -c '.Messages // [] | .[] | {id: .MessageId, handle: .ReceiptHandle, body: .Body,
+    sent: (.Attributes.SentTimestamp | tonumber / 1000 | floor)}' <<<"${answer:-null}"
+}
+
+# look_at_messages URL: the queue's first messages as a JSON list. None is seen twice, because those already seen stay
+# invisible meanwhile.
+look_at_messages() {
+  local found=() ten
+  while ((${#found[@]} < DEAD_LETTERS_SHOWN)); do
+    ten=$(look_at_ten "$1")
+    [[ -n $ten ]] || break
+    mapfile -t -O "${#found[@]}" found <<<"$ten"
+  done
+  show_again "$1" <<<"$(printf '%s\n' ${found[@]+"${found[@]}"})"
+  printf '%s\n' ${found[@]+"${found[@]}"} | jq -s .
+}
+
+# show_again URL: reads messages and makes them visible again, ten at a time.
+show_again() {
+  local entries
+  while read -r entries; do
+    aws_or_die sqs change-message-visibility-batch --queue-url "$1" --entries "$entries" >/dev/null
+  done < <(jq -sc 'map({Id: .id, ReceiptHandle: .handle, VisibilityTimeout: 0}) | range(0; length; 10) as $i
+    | .[$i:$i + 10]')
+}
+
+# Adds the keys that each message names: form-urlencoded in S3's own notifications, as they are in EventBridge's (S3
+# User Guide, "Event message structure" and "EventBridge event message structure").
+with_keys() {
+  python3 -c '
+import json, sys
+from urllib.parse import unquote_plus
+
+def keys_of(body):
+    if body.get("source") == "aws.s3":
+        return [body["detail"]["object"]["key"]]
+    return [unquote_plus(record["s3"]["object"]["key"]) for record in body["Records"]]
+
+messages = json.load(sys.stdin)
+for message in messages:
+    try:
+        message["keys"] = keys_of(json.loads(message["body"]))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        message["keys"] = []
+print(json.dumps(messages))'
+}
+
+# failures_since TIME: the failures of keys in the log since then, the newest first, as failures_of prints them.
+failures_since() {
+  query keys $(($(now) - $1 + 60)) "fields @message | $(filter_failed) | sort @timestamp desc | limit 10000" \
+    | failures_of
+}
+
+# Adds why and when each key failed last, from the log since the oldest of the messages was sent.
+with_reasons() {
+  local messages failures oldest
+  messages=$(cat)
+  oldest=$(jq 'map(.sent) | min // now | floor' <<<"$messages")
+  failures=$(failures_since "$oldest")
+  printf '%s\n' "$messages" "$failures" | jq -cs '(.[1] | map(del(.attempt))) as $failures
+    | .[0] | map(.keys as $keys | {id, sent: (.sent | todate), keys: [$keys[] as $key
+      | ([$failures[] | select(.key == $key)][0] // {at: null, reason: "not in the log any more"}) + {key: $key}]}
+    + if $keys == [] then {body: .body[:200]} else {} end)'
+}

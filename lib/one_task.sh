@@ -1,0 +1,91 @@
+# shellcheck shell=bash
+# A task of its own for one command of the image: it is started on demand, and its log is followed until its summary.
+
+readonly LAST_LINES_TRIES=10 # looks at the log of a task that has ended, until its last line is there
+
+network_configuration() {
+  local subnets groups public
+  subnets=$(starter_setting SUBNETS)
+  groups=$(starter_setting SECURITY_GROUPS)
+  public=$(starter_setting ASSIGN_PUBLIC_IP)
+  jq -n --arg subnets "$subnets" --arg groups "$groups" --arg public "$public" '{awsvpcConfiguration: {
+      subnets: ($subnets | split(",")), securityGroups: ($groups | split(",")), assignPublicIp: $public}}'
+}
+
+# start_one_task STARTED_BY COMMAND ARGUMENT...: prints the task's id. On demand, as an interruption would begin it all
+# over. The starter counts the tasks that it started itself: STARTED_BY is not its own.
+start_one_task() {
+  local answer overrides definition network task
+  definition=$(starter_setting TASK_DEFINITION)
+  network=$(network_configuration)
+  overrides=$(printf '%s\n' "${@:2}" | jq -Rnc '{containerOverrides: [{name: "worker", command: [inputs]}]}')
+  answer=$(aws_or_die ecs run-task --cluster "$CLUSTER_NAME" --task-definition "$definition" \
+    --capacity-provider-strategy capacityProvider=FARGATE,weight=1 --started-by "$1" \
+    --network-configuration "$network" --overrides "$overrides")
+  task=$(jq -r '.tasks[0].taskArn // "" | split("/")[-1] // ""' <<<"$answer")
+  [[ -n $task ]] || die "the task was not started: $(jq -c .failures <<<"$answer"); try again in a few minutes"
+  printf '%s\n' "$task"
+}
+
+# stop_one_task TASK WHY
+stop_one_task() {
+  if (aws_or_die ecs stop-task --cluster "$CLUSTER_NAME" --task "$1" --reason "$2" >/dev/null); then
+    say "task $1 is stopped"
+  else
+    say "task $1 may go on and cost: aws ecs stop-task --region $REGION --cluster $CLUSTER_NAME --task $1"
+  fi
+}
+
+# describe_task TASK: what ECS says of it; after an hour it does not know an ended task any more.
+describe_task() {
+  aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "$1" | jq '.tasks[0] // {lastStatus: "STOPPED"}'
+}
+
+# What follow_task has printed.
+task_lines() { cat "$TEMP_DIR/task.lines"; }
+
+# follow_task TASK: prints the task's log until its summary. The last lines of a task that has ended reach CloudWatch
+# some seconds later; a task that was ended by something else has no summary, and a log may drop lines.
+follow_task() {
+  local status tries=0
+  open_log text 0 "$WORKER_LOG_GROUP"
+  only_streams "worker/worker/$1"
+  : >"$TEMP_DIR/task.lines"
+  while ((tries < LAST_LINES_TRIES)) && ! is_summary "$(last_log_line)"; do
+    status=$(describe_task "$1" | jq -r .lastStatus)
+    if [[ $status == STOPPED ]]; then tries=$((tries + 1)); fi
+    print_new_lines >"$TEMP_DIR/task.new" # not into a pipe: it remembers what it has printed
+    tee -a "$TEMP_DIR/task.lines" <"$TEMP_DIR/task.new"
+    sleep "$FOLLOW_PAUSE"
+  done
+}
+
+# worker_exit_code: reads what describe_task printed; null while it is not known. GuardDuty may add a container of its
+# own beside the worker.
+worker_exit_code() { jq '[.containers[]? | select(.name == "worker")][0].exitCode'; }
+
+# exit_status_of TASK: without a summary, which a log may have dropped or which was never written, ECS knows how the
+# worker ended; what no worker ends with is a task that something else ended.
+exit_status_of() {
+  local state code
+  state=$(describe_task "$1")
+  code=$(worker_exit_code <<<"$state")
+  if [[ $code == [0123] ]]; then
+    say "the summary did not reach the log; the task itself ended with exit status $code"
+  else
+    say "the task ended without a summary: $(jq -r '.stoppedReason // "no reason is known"' <<<"$state")"
+    code=3
+  fi
+  printf '%s\n' "$code"
+}
+
+# summary_of_task TASK: of a task whose log was followed to its end, as JSON; its "status" is the exit status.
+summary_of_task() {
+  local status
+  if is_summary "$(last_log_line)"; then
+    summary_of "$(last_log_line)"
+  else
+    status=$(exit_status_of "$1")
+    jq -nc --argjson status "$status" '{end: "without summary", status: $status}'
+  fi
+}

@@ -1,0 +1,148 @@
+# shellcheck shell=bash
+# ./sync.sh wait: a task of its own waits until all that the source holds under a prefix is in the destination.
+
+print_wait_help() {
+  cat <<'HELP'
+usage: ./sync.sh wait [--prefix P] [--timeout 1h] [--exact] [--deep] [--examples N] [--json]
+
+Waits until every key that the source holds now is in the destination, in that version or a newer one, in a task of its
+own, which needs about a minute to start and costs what a worker does. The image's own command "wait" begins at once: a
+job runs it as its first step. Several may wait at once. Ctrl-C stops the task too.
+
+  --prefix P     only keys that begin with P (default: PREFIX_FILTER)
+  --timeout 1h   the longest wait from the moment when the task runs: a number and s, m, h or d
+  --exact        also wait until what the source has no longer is gone from the destination
+  --deep         look at every object, not only at sizes and times
+  --examples N   keys to name at the timeout (default 100)
+  --json         the numbers and the keys that lack ("missing_keys") as JSON on stdout, the log on stderr
+
+At the timeout the keys that lack are named, and why: waiting; archived; failing, with the reason from the log, and
+whether a message on them is in the dead-letter queue; trouble, if the key could not be looked at.
+
+Exit status: 0 complete; 1 keys lack at the timeout; 2 wrong usage; 3 it could not be found out, or the task did not end
+by itself; 130 interrupted.
+HELP
+}
+
+readonly FAILING_SECONDS=10800 # so far back the log is read for why keys fail; further if the dead-letter queue has them
+
+readonly JQ_IS_ARCHIVED='def is_archived: .why | startswith("archived"); ' # which is all that there is to say
+
+# The starter counts the tasks that it started itself: this is not its startedBy.
+wait_started_by() { printf '%s-wait\n' "$APP_NAME"; }
+
+# with_failing FILE: prints the file's {key, why}; of keys that failed lately, why becomes the worker's reason.
+with_failing() {
+  local url parked since failures
+  url=$(existing_queue_url "$DLQ_NAME")
+  parked=$(look_at_messages "$url" | with_keys | jq -c --slurpfile lacking "$1" \
+    'map(select(any(.keys[]; IN($lacking[0][].key))) | {keys, sent})')
+  since=$(jq --argjson since $(($(now) - FAILING_SECONDS)) 'map(.sent) + [$since] | min' <<<"$parked")
+  failures=$(failures_since "$since")
+  printf '%s\n' "$parked" "$failures" | cat "$1" - | jq -cs "$JQ_IS_ARCHIVED"'. as [$lacking, $parked, $failures]
+    | ($failures | reverse | INDEX(.key)) as $newest | ([$parked[].keys[]] | INDEX(.)) as $in_queue
+    | $lacking | map($newest[.key] as $failure | (.key | in($in_queue)) as $is_parked
+      | if is_archived or ($failure or $is_parked | not) then . else
+          .why = "failing: \($failure.reason // "not in the log any more")\(
+            if $is_parked then "; it is in the dead-letter queue: ./sync.sh redrive" else "" end)" end)'
+}
+
+# explain_lacking FILE: the keys that lack, as {key, why}. What cannot be found out of them costs neither the keys nor
+# the exit status. (The shell would go on after an error inside of a condition.)
+explain_lacking() {
+  local failed
+  set +e
+  (set -e && with_failing "$1") >"$TEMP_DIR/explained"
+  failed=$?
+  set -e
+  if ((failed)); then
+    say "wait: why keys fail is not known, see above"
+    cat "$1"
+  else
+    cat "$TEMP_DIR/explained"
+  fi
+}
+
+# The keys that lack by the log that was followed, as {key, why}.
+find_lacking() {
+  task_lines | lacking_of >"$TEMP_DIR/lacking"
+  if [[ $(jq "$JQ_IS_ARCHIVED"'all(.[]; is_archived)' "$TEMP_DIR/lacking") == true ]]; then
+    cat "$TEMP_DIR/lacking"
+  else
+    explain_lacking "$TEMP_DIR/lacking"
+  fi
+}
+
+# print_lacking SUMMARY
+print_lacking() {
+  jq -r '.missing_keys as $named | select($named != []) | ((.lacking // 0) - ($named | length)) as $more
+    | "", "lacking:", ($named[] | "  \(.key | tojson)  \(.why)"),
+      if $more > 0 then "  and \($more) more: --examples names more of them" else empty end' <<<"$1"
+}
+
+# EXIT trap. Nobody would learn what a task finds that goes on. Of the statuses, 1 is the timeout's alone.
+end_wait() {
+  local status=$?
+  trap - EXIT
+  trap '' INT TERM
+  [[ -z $WAIT_TASK ]] || stop_one_task "$WAIT_TASK" "./sync.sh wait of $APP_NAME ended"
+  rm -rf "$TEMP_DIR"
+  ((status != 1)) || status=${WAIT_STATUS:-3}
+  exit "$status"
+}
+
+# begin_wait ARGUMENT...: a signal that comes while the task's id is not known yet would leave a task behind.
+begin_wait() {
+  WAIT_TASK="" WAIT_STATUS=""
+  trap end_wait EXIT
+  need_starter
+  trap '' INT TERM
+  WAIT_TASK=$(start_one_task "$(wait_started_by)" wait "$@")
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  say "task $WAIT_TASK waits for s3://$DST_BUCKET to have what s3://$SRC_BUCKET has; in about a minute it runs (the" \
+    "image's own command wait begins at once); its log:"
+}
+
+# wait_for_all JSON ARGUMENT...
+wait_for_all() {
+  local summary lacking
+  start_verb
+  begin_wait "${@:2}"
+  if [[ $1 == true ]]; then follow_task "$WAIT_TASK" >&2; else follow_task "$WAIT_TASK"; fi
+  summary=$(summary_of_task "$WAIT_TASK")
+  WAIT_STATUS=$(jq .status <<<"$summary")
+  WAIT_TASK=""
+  lacking=$(find_lacking)
+  summary=$(printf '%s\n' "$summary" "$lacking" | jq -cs '.[0] + {missing_keys: .[1]}')
+  if [[ $1 == true ]]; then printf '%s\n' "$summary"; else print_lacking "$summary"; fi
+  return "$WAIT_STATUS"
+}
+
+# check_wait_value OPTION VALUE: before a task is started for it.
+check_wait_value() {
+  case "$1" in
+    --timeout) seconds_of "$2" >/dev/null || usage "wait: --timeout $2 is no duration such as 1h" ;;
+    --examples) [[ $2 =~ ^[0-9]{1,12}$ ]] || usage "wait: --examples $2 is no whole number" ;;
+  esac
+}
+
+verb_wait() {
+  local arguments=() json=false
+  while (($#)); do
+    case "$1" in
+      --prefix | --timeout | --examples)
+        need_value "$1" "$#"
+        check_wait_value "$1" "$2"
+        arguments+=("$1" "$2")
+        shift
+        ;;
+      --exact | --deep) arguments+=("$1") ;;
+      --json) json=true ;;
+      --help) print_wait_help && return ;;
+      *) usage "wait: unknown option $1" ;;
+    esac
+    shift
+  done
+  wait_for_all "$json" ${arguments[@]+"${arguments[@]}"}
+}

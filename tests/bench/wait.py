@@ -1,0 +1,116 @@
+"""worker.py wait on a million keys in the stand-in: seconds, CPU seconds, memory and requests.
+
+    .venv/bin/python tests/bench/wait.py                 about 20 minutes, and 3 GB for the stand-in
+    .venv/bin/python tests/bench/wait.py --keys 20000    shows that all of it runs
+
+listed    all is here, an hour younger than the source: the listings decide
+young     all is here, a second younger than the source: one look at each copy
+arriving  a thousand of the keys lack at first, and arrive at a hundred a second
+nothing   none is here at first, and then all of them at once
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))  # the stand-in
+
+import movers
+from measure import Usage, finish, start, wait_for
+from movers import CREDENTIALS, MIRROR, PROJECT, SOURCE, WORKER_SETTINGS
+from processes import inherited
+from rows import aligned, number
+from standin import Standin, running_standin
+
+AT_ONCE = 50_000
+LATE = 1000  # keys
+PER_SECOND = 100
+HOUR = 3600
+TIMEOUT = 2 * HOUR
+# What a copy of the worker says of its source; the end, which no listing shows, is not compared here.
+PROVENANCE = {"sync-source": "{etag} {time} {size} null 000000000000"}
+
+
+def fill(standin: Standin, keys: int, modified: int, younger: int) -> None:
+    standin.reset()
+    for bucket in (SOURCE, MIRROR):
+        standin.create_bucket(bucket)
+    for first in range(0, keys, AT_ONCE):
+        names = [f"data/{i % 1000:04d}/object-{i:09d}" for i in range(first, min(first + AT_ONCE, keys))]
+        standin.put_many(SOURCE, names, modified=modified)
+        standin.mirror_many(SOURCE, MIRROR, younger, names, **PROVENANCE)
+
+
+def listed(standin: Standin, keys: int) -> None:
+    fill(standin, keys, int(time.time()) - 3 * HOUR, HOUR)
+
+
+def young(standin: Standin, keys: int) -> None:
+    fill(standin, keys, int(time.time()) - 3 * HOUR, 1)
+
+
+def arriving(standin: Standin, keys: int) -> None:
+    listed(standin, keys)
+    standin.together([("delete", [MIRROR, key], {}) for key in late(keys)])
+
+
+def nothing(standin: Standin, keys: int) -> None:
+    listed(standin, keys)
+    standin.create_bucket(MIRROR)
+
+
+def late(keys: int) -> list[str]:
+    return [f"data/{i % 1000:04d}/object-{i:09d}" for i in range(0, keys, max(1, keys // LATE))][:LATE]
+
+
+CASES: dict[str, Callable[[Standin, int], None]] = {case.__name__: case for case in (listed, young, arriving, nothing)}
+
+
+def run(standin: Standin, case: str, keys: int, directory: Path) -> tuple[Usage, dict[str, int], str]:
+    """What the wait used, its requests, and its last line."""
+    CASES[case](standin, keys)
+    environment = inherited() | CREDENTIALS | WORKER_SETTINGS | {"AWS_ENDPOINT_URL": standin.url}
+    before = requests(standin)
+    command = [*movers.worker_command(), "wait", "--timeout", f"{TIMEOUT}s"]
+    running = start(command, environment, directory / f"wait-{case}.log")
+    wait_for(lambda: " waiting for " in running.log.read_text(), running, TIMEOUT, 0.1)
+    if case == "arriving":
+        calls = [("mirror_many", [SOURCE, MIRROR, HOUR, [key]], PROVENANCE) for key in late(keys)]
+        standin.play(calls, PER_SECOND)
+    if case == "nothing":
+        standin.mirror_many(SOURCE, MIRROR, HOUR, **PROVENANCE)
+    usage = finish(running, TIMEOUT)
+    made = {name: count - before.get(name, 0) for name, count in requests(standin).items()}
+    return usage, {name: count for name, count in made.items() if count}, running.last_words()
+
+
+def requests(standin: Standin) -> dict[str, int]:
+    return dict(standin.stats()["requests"])
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--only", choices=CASES, action="append", help="default: all")
+    parser.add_argument("--output", type=Path, default=PROJECT / ".cache/bench/wait", help="for the logs")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    rows = [["case", "keys", "status", "seconds", "CPU s", "peak MiB", "requests"]]
+    with running_standin() as standin:
+        for case in arguments.only or CASES:
+            usage, made, last = run(standin, case, arguments.keys, arguments.output)
+            figures = [number(figure) for figure in (usage.seconds, usage.cpu_seconds, usage.peak_mib)]
+            told = ", ".join(f"{count} {name}" for name, count in made.items())
+            rows.append([case, str(arguments.keys), str(usage.status), *figures, told])
+            print(*rows[-1], last, sep="  ", flush=True)
+    print(aligned(rows))
+
+
+if __name__ == "__main__":
+    main()
