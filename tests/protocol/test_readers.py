@@ -168,7 +168,7 @@ def with_older_comparison(monkeypatch):
     attempt, compared, known = sync.attempt, markers.compared, []
 
     async def compare_and_attempt(buckets, key_sync):
-        if markers.is_marker(buckets.settings.copy_last, key_sync.key):
+        if markers.is_marker(key_sync.key, buckets.settings.copy_last):
             known[:] = [await compared(buckets, key_sync)]
         return await attempt(buckets, key_sync)
 
