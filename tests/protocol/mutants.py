@@ -46,6 +46,10 @@ def function(name: str) -> tuple[str, ...]:
     return (f"protocol/test_function.py::test_{name}",)
 
 
+def markers(name: str) -> tuple[str, ...]:
+    return (f"worker/test_markers.py::test_{name}",)
+
+
 def reconcile(name: str) -> tuple[str, ...]:
     return (f"worker/test_reconcile.py::test_{name}",)
 
@@ -383,6 +387,55 @@ MUTANTS = (
         "        self.buckets.source_seen = -math.inf\n",
         "",
         function("after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there"),
+    ),
+    # Markers
+    Mutant(
+        "a marker waits for nothing",
+        "        await wait_for_announced(buckets, sync)\n",
+        "        pass\n",
+        markers("nested_markers_come_from_the_inside_out"),
+    ),
+    Mutant(
+        "a marker does not wait for those in deeper folders",
+        "not (folder_of(key) == folder and patterns.match(key))",
+        "not patterns.match(key)",
+        markers("nested_markers_come_from_the_inside_out"),
+    ),
+    Mutant(
+        "markers of one folder wait for each other",
+        "return key != sync.key and not (folder_of(key) == folder and patterns.match(key))",
+        "return key != sync.key",
+        markers("markers_of_one_folder_do_not_wait_for_each_other"),
+    ),
+    Mutant(
+        "a marker comes though something is there that the source has no longer",
+        "sync.interruption, exact=True,",
+        "sync.interruption, exact=False,",
+        markers("a_marker_waits_until_what_the_source_has_no_longer_is_gone"),
+    ),
+    Mutant(
+        "a marker that waits uses up receives",
+        'raise Postponed("what it announces is not complete", delay_of(sync), is_exact=True)',
+        'raise ValueError("what it announces is not complete")',
+        markers("a_worker_ends_although_a_marker_waits_and_no_receive_is_used_up"),
+    ),
+    Mutant(
+        "a deleted marker does not go first",
+        "        await remove_stale(buckets, sync)\n",
+        "        pass\n",
+        markers("a_deleted_marker_goes_before_anything_of_its_folder_changes"),
+    ),
+    Mutant(
+        "a marker goes although the source has it",
+        "if existing and await head_source(buckets, marker) is None:",
+        "if existing:",
+        markers("a_marker_that_the_source_still_has_stays"),
+    ),
+    Mutant(
+        "a marker that is created again while it is removed is forgotten",
+        "    if await head_source(buckets, marker):\n",
+        "    if False:\n",
+        markers("a_marker_that_is_created_again_meanwhile_is_looked_at_again"),
     ),
     # Reconcile
     Mutant(
