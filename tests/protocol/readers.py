@@ -1,7 +1,8 @@
 """Every interleaving of the syncs of several keys, for a reader who looks at the destination after every step.
 
 As interleave.py, but with several keys and COPY_LAST. A sync is of one key; it lists, looks at other keys and deletes
-an old marker, as mirror/markers.py has it. A listing is one call, answered with what all keys are at that moment.
+an old marker, as mirror/markers.py has it. A listing is one call, answered with what all keys are at that moment
+(several pages are no other: each key is judged by its own entry).
 
 What is promised. A marker version m was put as change p of the source, and the destination holds a copy of it. A copy
 without provenance counts as one of what S3 read.
@@ -19,6 +20,7 @@ So 1 and 4 are asserted always, 2 if the copies of files take no time, 3 if thos
 is one sync at a time, and no crash, stop or lost answer leaves a copy under way.
 
 Time does not pass. What a gate finds lacking is handed back, and delivered again once a bucket has changed.
+No message joins a running sync here, and no function copies: interleave.py has that.
 """
 
 from __future__ import annotations
@@ -148,8 +150,10 @@ class Readers(Search):
 
     def late(self, state: State) -> Iterator[Step]:
         """What S3 does with a call whose answer is lost, while its sync goes on."""
+        if any(self.syncs.positions[sync.position].end for sync in state.syncs):
+            return  # as steps()
         for sync in set(state.syncs):
-            for running in () if self.syncs.positions[sync.position].end else set(sync.lost):
+            for running in set(sync.lost):
                 rest = replaced(sync.lost, running)
                 after, still, answer = self.serve(state, running)
                 going = ordered([*rest, still]) if still else rest

@@ -58,7 +58,6 @@ NIGHTLY_CASES = {
     "two files and a marker, three syncs, with a crash": UPLOADED._replace(workers=3, crashes=1),
     "overwritten, with a crash and SIGTERM": OVERWRITTEN._replace(crashes=1, stops=1),
     "overwritten, with a crash and a lost answer": OVERWRITTEN._replace(crashes=1, losses=1),
-    "overwritten, three syncs": OVERWRITTEN._replace(workers=3, crashes=1),
     "put again, with a crash": RENEWED._replace(crashes=1),
     "put again, with a lost answer": RENEWED._replace(losses=1),
     "put again, with SIGTERM": RENEWED._replace(stops=1),
