@@ -54,6 +54,7 @@ class Memory:
     listed_at: float = 0
     listed: Sequence[str] = ()  # workers that ran
     looked_at: float = 0  # at everything
+    audited_at: float = 0  # at audits
 
 
 memory = Memory()
@@ -128,7 +129,7 @@ def run(event: object, context: Any) -> dict[str, Any]:
     report = {"visible": visible, "in_flight": in_flight, **describe(decision, started, failures)}
     report |= {"event": True} if is_from_bucket(event) else {}
     report |= {} if copied is None else {"copied": copied}
-    report |= {} if is_hasty or not (audited := audit(settings)) else {"audit": audited}
+    report |= {} if not (audited := audit(settings, event)) else {"audit": audited}
     tell(report)
     complain(settings, report)
     return report
@@ -150,11 +151,15 @@ def carry_out(settings: Mapping[str, Any], decision: Decision) -> tuple[list[str
     return start_workers(settings, decision.start, decision.on_demand, decision.stay, time())
 
 
-def audit(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Starts one if it is time for it (AUDIT_DAYS); workers are seen to by then, whatever ECS answers here."""
+def audit(settings: Mapping[str, Any], event: object) -> dict[str, Any]:
+    """Starts one if it is time for it (AUDIT_DAYS); workers are seen to by then, whatever ECS answers here.
+
+    It belongs to the minute's run; one for an event of the bucket does it if there was none for too long.
+    """
     days, now = settings["AUDIT_DAYS"], time()
-    if not days:
+    if not days or (is_from_bucket(event) and now - memory.audited_at < LOOK_AGAIN_SECONDS):
         return {}
+    memory.audited_at = now
     theirs, plan = of_audits(settings), Plan()
     started: list[str] = []
     failures: list[str] = []

@@ -112,11 +112,11 @@ ensure_no_audit_alarm() {
   local alarm
   begin alarm "$AUDIT_ALARM"
   alarm=$(find_alarm "$AUDIT_ALARM" | our_alarms)
-  [[ -z $alarm ]] || change "removed with its filters, as AUDIT_DAYS is empty" remove_audit_alarm
+  [[ -z $alarm ]] || change "removed with its filters, as AUDIT_DAYS is empty" undo_audits
   finish "left to you, as it has no tag app=$APP_NAME"
 }
 
-remove_audit_alarm() {
+undo_audits() {
   remove_metric_filter "$AUDIT_ALARM"
   remove_alarm "$AUDIT_ALARM"
 }

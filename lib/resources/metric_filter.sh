@@ -52,11 +52,13 @@ list_metric_filter() {
   } | jq -rs 'map(.filterName) | unique[]'
 }
 
-# remove_metric_filter NAME: from each log group that may have it.
+# remove_metric_filter NAME: from each log group that has it.
 remove_metric_filter() {
-  local group groups=("$WORKER_LOG_GROUP")
+  local group have groups=("$WORKER_LOG_GROUP")
   [[ $1 != "$AUDIT_ALARM" ]] || groups+=("$STARTER_LOG_GROUP")
   for group in "${groups[@]}"; do
+    have=$(find_metric_filter "$group" "$1")
+    [[ -n $have ]] || continue
     aws_unless_gone logs delete-metric-filter --log-group-name "$group" --filter-name "$1"
   done
 }

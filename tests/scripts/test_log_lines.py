@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mirror.log_lines import (
+    AUDITED,
     FAILED,
     LACKING,
     LAG,
@@ -37,6 +38,10 @@ SYNCED_LINE = line("INFO", SYNCED, quoted(KEY), "copied", 1024, 0.25, LAG % 1.5)
 DELETED_LINE = line("INFO", SYNCED, quoted(KEY), "deleted", 0, 0.25, "")
 FAILED_LINE = line("ERROR", FAILED, quoted(KEY), 2, 3, 'operation=CopyObject error=AccessDenied message="no"')
 RECONCILED_LINE = line("INFO", RECONCILED, "complete", 0, "listed=5 missing=1 seconds=0.2 keys/s=25")
+AUDITED_LINES = [
+    line("INFO", AUDITED, "complete", 0, 0, "listed=5 missing=0 seconds=0.2 keys/s=25"),
+    line("ERROR", AUDITED, "stopped", 3, 2, "listed=5 missing=2 seconds=0.2 keys/s=25"),
+]
 WAITED_LINE = line("INFO", WAITED, "timeout", 1, "keys=5 here=3 lacking=2 seconds=60.1")
 LACKING_LINE = line("WARNING", LACKING, quoted("x waited end=complete status=0"), "waiting")
 REASON = 'operation=CopyObject error=AccessDenied message="no: never"'
@@ -51,6 +56,7 @@ MARKER_LINES = [
 ]
 REMOVED_LINE = line("INFO", REMOVED_FIRST, quoted("x INFO marker key="))
 IN_A_KEY = line("INFO", SYNCED, quoted("x ERROR outage: 1 keys"), "copied", 1, 0.25, "")
+AUDITED_IN_A_KEY = line("INFO", SYNCED, quoted("2026 ERROR audited end="), "copied", 1, 0.25, "")
 # What Lambda writes, in the text format: the runtime of Python (awslambdaric, bootstrap.py: log_error), Lambda itself.
 REQUEST = "RequestId: 8f507cfc-0000-4000-8000-5a6b7c8d9e0f"
 OF_A_RUN = [
@@ -90,6 +96,7 @@ def rows(*lines: str) -> str:
         ("SYNCED_LAG", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE]),
         ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE]),
         ("SUMMARY_START", [RECONCILED_LINE, WAITED_LINE], [SYNCED_LINE, FAILED_LINE, LACKING_LINE]),
+        ("AUDITED_LINE", AUDITED_LINES, [IN_A_KEY, AUDITED_IN_A_KEY, FAILED_LINE, RECONCILED_LINE, WAITED_LINE]),
         ("OUTAGE_LINE", OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
         ("MARKER_LINE", MARKER_LINES, [SYNCED_LINE, REMOVED_LINE, FAILED_LINE]),
         (
@@ -146,6 +153,19 @@ def test_the_synced_lines_of_given_keys_are_found() -> None:
     long = in_bash("filter_synced_of", json.dumps([f"{number}/{'.' * 900}" for number in range(50)]))
     assert 4000 < len(long) < 10_000
     assert json.loads(in_bash("synced_of", rows(*lines))) == dict.fromkeys([*keys, "axb", "a/_SUCCESS2", "x"], STAMP)
+
+
+def test_an_audit_is_read_with_its_end_and_what_it_found() -> None:
+    found = json.loads(in_bash("audits_of", rows(*AUDITED_LINES)))
+    assert found == [
+        {"at": STAMP, "end": "complete", "status": 0, "found": 0},
+        {"at": STAMP, "end": "stopped", "status": 3, "found": 2},
+    ]
+
+
+def test_the_line_of_an_audit_is_no_summary() -> None:
+    """That of reconcile, which comes after it, is."""
+    assert in_bash('read -r line; is_summary "$line" || echo no', AUDITED_LINES[0] + "\n") == "no"
 
 
 def test_the_newest_of_the_rows_gives_its_time() -> None:

@@ -251,22 +251,30 @@ def test_an_error_of_ecs_is_told_and_the_workers_are_started(cloud: Cloud, at: A
     assert "ClusterNotFoundException" in report["audit"]["problem"]
 
 
-def test_a_hasty_run_of_a_burst_does_nothing_of_it(cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    at(60)
-    cloud.has_tasks_listed(["arn:worker"])
-    assert run(capsys, {"source": "aws.s3"}) is None
+BURST = {"source": "aws.s3"}
 
 
-def test_a_run_of_a_burst_that_looks_at_everything_does_it_in_place_of_the_minutes(
-    cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_run_of_a_burst_beside_workers_does_nothing_of_it(
+    cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at(60)
-    monkeypatch.setattr(starter, "memory", starter.Memory(looked_at=SLOT - 60))
+    cloud.has_tasks_listed(["arn:worker"])
+    assert run(capsys, BURST) is None
+
+
+@pytest.mark.parametrize(("seconds_before", "is_done"), [(74, False), (76, True)])
+def test_a_run_of_a_burst_that_starts_workers_does_it_if_the_minutes_run_is_missing(
+    cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str], seconds_before: float, is_done: bool
+) -> None:
+    at(60)
+    starter.memory.audited_at = SLOT + 60 - seconds_before
     cloud.has_messages(1, 0)
-    cloud.has_tasks(running())
-    has_audits(cloud)
-    starts_audit(cloud)
-    assert run(capsys, {"source": "aws.s3"}) == {"started": ["FARGATE"]}
+    cloud.has_tasks()
+    cloud.starts(1, ["FARGATE_SPOT"])
+    if is_done:
+        has_audits(cloud)
+        starts_audit(cloud)
+    assert run(capsys, BURST) == ({"started": ["FARGATE"]} if is_done else None)
 
 
 def test_by_default_nothing_is_asked_and_nothing_said(

@@ -437,17 +437,21 @@ def test_a_marker_that_the_source_still_has_stays(complete: World):
 
 
 def test_a_marker_that_is_created_again_meanwhile_is_looked_at_again(complete: World):
-    """Alike and in the same second, so that the worker that got its message saw nothing to do."""
+    """Alike and in the same second, so that the sync that its message began saw nothing to do."""
     body = hint_body(SOURCE, ["a/x"])
     marker = complete.standin.objects(SOURCE)["a/_SUCCESS"]
     complete.standin.delete(SOURCE, "a/_SUCCESS")
     complete.put("a/x", 2000)
     forget_messages(complete)
     complete.standin.send(QUEUE, body)
-    complete.standin.fault("DeleteObject", "delay", seconds=1, times=1)
+    complete.standin.fault("DeleteObject", "delay", seconds=3, times=1)
     process = complete.start_worker(**LAST)
     wait_until(lambda: complete.standin.requests("DeleteObject"))
+    complete.standin.notify(SOURCE, DEAD_LETTERS)  # as the sync of an event of S3 would begin with a copy, and wait
     complete.put("a/_SUCCESS", etag=marker["etag"], modified=marker["modified"])
+    complete.standin.send(QUEUE, hint_body(SOURCE, ["a/_SUCCESS"]))
+    wait_until(lambda: not messages_on(complete, "a/_SUCCESS"), seconds=2)
+    assert "a/_SUCCESS" in complete.mirrored()
     process.communicate(timeout=60)
     assert set(complete.mirrored()) == set(complete.standin.objects(SOURCE))
 
