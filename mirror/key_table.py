@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections import defaultdict
 
-SLOTS = 1 << 16
 ENTRY = struct.Struct(">14sQI")  # rest of the key's digest, size in bytes, LastModified in seconds since the epoch
 
 
@@ -16,7 +16,7 @@ class KeyTable:
     """
 
     def __init__(self) -> None:
-        self.slots = [bytearray() for _ in range(SLOTS)]
+        self.slots: defaultdict[int, bytearray] = defaultdict(bytearray)  # made when needed: most tables are small
         self.count = 0
 
     def place(self, key: str) -> tuple[bytearray, bytes, int]:

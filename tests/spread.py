@@ -15,6 +15,7 @@ FAST = (
     "protocol/test_left_out",
     "protocol/test_faults",
     "protocol/test_interleavings",
+    "protocol/test_readers",
 )
 FAST += (
     "protocol/test_function",

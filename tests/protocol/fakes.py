@@ -1,5 +1,7 @@
 """S3 as the protocol (mirror/sync.py) sees it, as pure functions: one key, in a source and in a directory bucket.
 
+A listing, which shows all keys, is answered by whoever knows them all.
+
 A call is served in one step, a copy in two: S3 reads the source, and later the object appears.
 """
 
@@ -60,6 +62,7 @@ class Copy(NamedTuple):
     label: str
     provenance: str
     stamp: int
+    second: int = 0  # its LastModified
 
 
 class OpenUpload(NamedTuple):
@@ -95,6 +98,7 @@ class Call(NamedTuple):
     part: int
     etags: tuple[tuple[int, str], ...]
     metadata: tuple[str, str] | None  # label and provenance, None where S3 copies the metadata
+    key: str  # of a listing: the prefix
 
 
 class Running(NamedTuple):
@@ -254,13 +258,23 @@ def copy_head(copy: Copy) -> dict[str, Any]:
     return {
         "ETag": copy.etag,
         "ContentLength": SMALL,
-        "LastModified": datetime.fromtimestamp(0, UTC),
+        "LastModified": datetime.fromtimestamp(copy.second, UTC),
         "Metadata": {PROVENANCE: copy.provenance} if copy.provenance else {},
     }
 
 
+def head_of(found: Version | Copy) -> dict[str, Any]:
+    return source_head(found) if isinstance(found, Version) else copy_head(found)
+
+
+def listed(key: str, found: Version | Copy) -> dict[str, Any]:
+    """An entry of a listing."""
+    head = head_of(found)
+    return {"Key": key, "ETag": head["ETag"], "Size": head["ContentLength"], "LastModified": head["LastModified"]}
+
+
 SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "head_object": lambda found: source_head(found) if isinstance(found, Version) else copy_head(found),
+    "head_object": head_of,
     "get_object": lambda _: {},
     "copy_object": lambda etag: {"CopyObjectResult": {"ETag": etag}},
     "delete_object": lambda _: {},
@@ -276,6 +290,7 @@ SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
         "Uploads": [{"Key": key, "UploadId": upload_id} for key, upload_id in found],
         "IsTruncated": False,
     },
+    "list_objects_v2": lambda found: {"Contents": [listed(*entry) for entry in found], "IsTruncated": False},
 }
 
 
@@ -298,6 +313,7 @@ def call_from(operation: str, arguments: dict[str, Any]) -> Call:
         part=arguments.get("PartNumber", 0),
         etags=tuple((part["PartNumber"], part["ETag"]) for part in parts),
         metadata=None if metadata is None else (metadata["label"], metadata.get(PROVENANCE, "")),
+        key=arguments.get("Key") or arguments.get("Prefix", ""),
     )
 
 

@@ -45,13 +45,14 @@ from mirror.buckets import NOTHING, Buckets, LeftOut
 from mirror.errors import Changed, Interrupted, Postponed, Unfinished, describe
 from mirror.key_sync import Alone, Interruption, KeySync
 from mirror.parts import Upload
+from mirror.settings import Settings
 from mirror.sync import sync_key
 
 WAITED_FOR = {"copy_object", "delete_object", "complete_multipart_upload"}  # they change the destination
 LOSABLE = WAITED_FOR | {"upload_part_copy"}
 TIMEOUT = "timeout"
 INTERRUPT = "interrupt"
-HANDED_BACK = ("interrupted", "too large")  # ends of a sync whose messages are sent anew
+HANDED_BACK = ("interrupted", "postponed")  # ends of a sync whose messages are sent anew
 OF_FUNCTION = {"crashes": "kills", "stops": "deadlines"}  # what workers and the function have each of their own
 LEFT_OVER = "left over"  # a message joins that an earlier worker may have left an upload with
 
@@ -83,6 +84,7 @@ class Case(NamedTuple):
 
 
 class Message(NamedTuple):
+    key: str = "data/key"
     destination_first: bool = False
     redelivered: bool = False
     upload: Upload | None = None
@@ -108,6 +110,7 @@ class Sync(NamedTuple):
     held: tuple[Held, ...]
     running: Running | None = None
     lost: tuple[Running, ...] = ()
+    calm: bool = True  # no bucket has changed since it began; only readers.py asks
 
 
 class Parked(NamedTuple):
@@ -206,6 +209,7 @@ class Answers(Alone):
         self.known = iter(known)
         self.left_over = False  # since the last look began
         self.looks = self.latest_overtaken = 0  # looks that have begun; the latest that was acted on and overtaken
+        self.asked: list[tuple[str, bool]] = []
         sync.host = self
 
     def look_begins(self, sync: KeySync) -> None:
@@ -216,9 +220,12 @@ class Answers(Alone):
     def overtaken(self, _sync: KeySync) -> None:
         self.latest_overtaken = self.looks
 
+    async def look_later(self, key: str, delay: float) -> None:
+        self.asked.append((key, delay > 0))
+
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        if operation == "list_objects_v2":
-            return {}
+        if "MaxKeys" in arguments:
+            return {}  # only whether the bucket is there
         answer = next(self.known, None)
         while answer in (INTERRUPT, LEFT_OVER):
             if answer == INTERRUPT:
@@ -234,7 +241,12 @@ class Answers(Alone):
 
 
 class Unhurried(Interruption):
-    async def pause(self, seconds: float) -> None:  # noqa: ARG002 the schedule says how long anything takes
+    """The schedule says how long anything takes; `paused` is for whoever wants these seconds to pass."""
+
+    paused = 0.0
+
+    async def pause(self, seconds: float) -> None:
+        self.paused += seconds
         self.check()
 
 
@@ -244,19 +256,24 @@ class Position(NamedTuple):
     message: Message
     answers: tuple[Any, ...]
     call: Call | None
-    end: str  # "", "done", "interrupted", "too large" or the error
+    end: str  # "", "done", "interrupted", "postponed" or the error
     upload: Upload | None
     unsettled: bool
     looks: int  # at the source that have begun, each of which opens an attempt
     overtaken: int  # the latest of them that was acted on before the source changed
     of_function: bool
+    asked: tuple[
+        tuple[str, bool], ...
+    ]  # keys that somebody is to look at, and whether only after the call without answer
 
 
 class Syncs:
     """All positions that a sync can be in, found by running the real code."""
 
-    def __init__(self, refused: LeftOut) -> None:
+    def __init__(self, refused: LeftOut, settings: Settings = SETTINGS) -> None:
         self.refused = refused
+        self.settings = settings  # of a worker
+        self.now: Callable[[KeySync], float] = lambda _: 0.0
         self.positions: list[Position] = []
         self.numbers: dict[Any, int] = {}
 
@@ -282,7 +299,7 @@ class Syncs:
 
     def run(self, message: Message, answers: tuple[Any, ...], of_function: bool) -> Position:
         sync = KeySync(
-            "data/key",
+            message.key,
             destination_first=message.destination_first,
             redelivered=message.redelivered,
             upload=message.upload,
@@ -290,8 +307,8 @@ class Syncs:
         )
         answering = Answers(sync, answers)
         client, parts = Client(answering.answer), SlotsForAll()
-        settings = FUNCTION_SETTINGS if of_function else SETTINGS
-        buckets = Buckets(settings, client, parts, lambda: 0.0, self.refused)
+        settings = FUNCTION_SETTINGS if of_function else self.settings
+        buckets = Buckets(settings, client, parts, lambda: self.now(sync), self.refused)
         call, end = None, "done"
         try:
             run(sync_key(buckets, sync))
@@ -300,12 +317,13 @@ class Syncs:
         except Interrupted:
             end = "interrupted"
         except Postponed:
-            end = "too large"
+            end = "postponed"
         except (ClientError, BotoCoreError, Changed, Unfinished) as error:
             end = describe(error)
         unsettled = sync.unsettled_until > 0
         looks, overtaken = answering.looks, answering.latest_overtaken
-        return Position(message, answers, call, end, sync.upload, unsettled, looks, overtaken, of_function)
+        asked = tuple(answering.asked)
+        return Position(message, answers, call, end, sync.upload, unsettled, looks, overtaken, of_function, asked)
 
 
 # --- The search -------------------------------------------------------------------------------------------------------
@@ -363,7 +381,7 @@ class Search:
                 return
         if state.changes < len(self.case.changes):
             change = self.case.changes[state.changes]
-            queue = ordered([*state.queue, LOOK if change.startswith("delete") else CREATED])
+            queue = ordered([*state.queue, self.event_of(change)])
             yield Step(("source:", change), state._replace(changes=state.changes + 1, queue=queue))
         for of_function in self.free(state):
             for message in set(state.queue):
@@ -374,6 +392,9 @@ class Search:
                 yield from self.join(state, sync)
         for parked in set(state.parked):
             yield from self.land(state, parked)
+
+    def event_of(self, change: str) -> Message:
+        return LOOK if change.startswith("delete") else CREATED
 
     def is_of_function(self, sync: Sync) -> bool:
         return self.syncs.positions[sync.position].of_function
@@ -507,12 +528,18 @@ class Search:
         left = self.left(state, sync)
         if position.end in HANDED_BACK:
             left = self.delete(left, sync.held, ())
-            back = [Message() for _ in sync.held] if self.is_forgotten(position) else handed_back(sync, position)
+            back = (
+                [Message(held.message.key) for held in sync.held]
+                if self.is_forgotten(position)
+                else handed_back(sync, position)
+            )
             waits, goes_on = (sync.lost, ()) if position.unsettled else ((), sync.lost)
             left = self.park(self.park(left, [*goes_on], []), [*waits], back)
         else:
             left = self.delete(left, sync.held, late)
-            left = self.park(left, [*sync.lost], [LOOK] if position.unsettled else [])
+            left = self.park(
+                left, [*sync.lost], [LOOK._replace(key=position.message.key)] if position.unsettled else []
+            )
         words = ("ends:", position.end)
         if late and position.end == "done":
             again = [held.message._replace(destination_first=True) for held in late]
@@ -673,6 +700,7 @@ def path_to(came_from: dict[State, tuple[State, Step] | None], state: State) -> 
 def merged(messages: list[Message]) -> Message:
     """What a sync is asked by all of them."""
     return Message(
+        key=messages[0].key,
         destination_first=any(message.destination_first for message in messages),
         redelivered=any(message.redelivered for message in messages),
         upload=next((message.upload for message in messages if message.upload), None),
@@ -681,7 +709,7 @@ def merged(messages: list[Message]) -> Message:
 
 def handed_back(sync: Sync, position: Position) -> list[Message]:
     """With the upload of the sync, or else with the one that each came with."""
-    return [Message(upload=position.upload or held.message.upload) for held in sync.held]
+    return [Message(held.message.key, upload=position.upload or held.message.upload) for held in sync.held]
 
 
 # Which of the messages that a sync holds stay until it has ended, although a look covers them: their numbers.
@@ -708,16 +736,22 @@ def describe_message(message: Message) -> str:
     if message.upload:
         return f"a message handed back with upload {message.upload.upload_id}"
     return {CREATED: "an event", LOOK: "a deletion's event or a request to look"}.get(
-        message, "a message delivered again"
-    )
+        message._replace(key=CREATED.key), "a message delivered again"
+    ) + of_key(message.key, " of ")
 
 
 def name_of(running: Running) -> str:
     call = running.call
-    where = " source" if call.on_source else " destination" if call.operation == "head_object" else ""
+    is_look = call.operation in ("head_object", "list_objects_v2")
+    where = " source" if call.on_source else " destination" if is_look else ""
     part = f" {call.part}" if call.part else ""
     condition = {"": "", "*": " if absent"}.get(call.condition, f" if {call.condition}")
-    return f"{call.operation}{where}{part}{condition}"
+    return f"{call.operation}{where}{of_key(call.key)}{part}{condition}"
+
+
+def of_key(key: str, words: str = " ") -> str:
+    """Nothing if there is only one key."""
+    return "" if key in ("data/key", "data/") else f"{words}{key.removeprefix('data/')}"
 
 
 def describe_answer(answer: Any) -> str:

@@ -1,7 +1,5 @@
 """All schedules of small cases end with an equal destination, and without one step of the protocol some do not."""
 
-import gc
-import logging
 import os
 import time
 
@@ -10,6 +8,8 @@ from fakes import LARGE
 from interleave import Case, Search
 
 from mirror import key_sync, s3, sync
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 UPLOADING = {"create_multipart_upload", "upload_part_copy", "complete_multipart_upload"}
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
@@ -145,27 +145,6 @@ NIGHTLY_FUNCTION_CASES = {
 COPY, DELETE = frozenset({"copy_object"}), frozenset({"delete_object"})
 CASES |= FUNCTION_CASES
 NIGHTLY_CASES |= NIGHTLY_FUNCTION_CASES
-
-
-@pytest.fixture(autouse=True)
-def quick():
-    logging.disable(logging.CRITICAL)
-    gc.disable()  # it would look through millions of states again and again, and find no cycles
-    yield
-    gc.enable()
-    logging.disable(logging.NOTSET)
-
-
-@pytest.fixture
-def show(capsys, record_property):
-    """Shows figures and schedules as they come; a run with several processes has them as properties of the test."""
-
-    def shown(text):
-        record_property("shown", text)
-        with capsys.disabled():
-            print(f"\n{text}", end=" ")
-
-    return shown
 
 
 @pytest.mark.parametrize("name", CASES | (NIGHTLY_CASES if NIGHTLY else {}))

@@ -1,0 +1,274 @@
+"""Every interleaving of the syncs of several keys, for a reader who looks at the destination after every step.
+
+As interleave.py, but with several keys and COPY_LAST. A sync is of one key; it lists, looks at other keys and deletes
+an old marker, as mirror/markers.py has it. A listing is one call, answered with what all keys are at that moment
+(several pages are no other: each key is judged by its own entry).
+
+What is promised. A marker version m was put as change p of the source, and the destination holds a copy of it. A copy
+without provenance counts as one of what S3 read.
+
+1. Complete. Each file that the source held after change p is in the destination as the source had it at p or later, or
+   it has been deleted since.
+2. No ghosts. A file that the source did not hold after change p is not in the destination, unless as the source had it
+   later. But for a copy of a file that S3 had under way when the marker was let through: it may land, and goes again.
+3. Deleted first. If m was deleted in the source as change d, then no change of a file that came after d is visible
+   while m's copy is there. But for a copy of m that S3 had under way at d, and but for a marker that was in the source
+   again between the file's change and its copy.
+4. At the end both sides are equal, markers too, and no marker waits although nothing lacks.
+
+So 1 and 4 are asserted always, 2 if the copies of files take no time, 3 if those of markers take none; or both if there
+is one sync at a time, and no crash, stop or lost answer leaves a copy under way.
+
+Time does not pass. What a gate finds lacking is handed back, and delivered again once a bucket has changed.
+No message joins a running sync here, and no function copies: interleave.py has that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+import pytest
+from fakes import ENVIRONMENT, LARGE, SMALL, Copy, Running, SlotsForAll, Source, Store, Version, identity, serve
+from interleave import (
+    CREATED,
+    LOOK,
+    Case,
+    Message,
+    Parked,
+    Search,
+    State,
+    Step,
+    Sync,
+    Syncs,
+    Versions,
+    changed,
+    handed_back,
+    ordered,
+    replaced,
+)
+
+from mirror import completeness, markers
+from mirror.buckets import NOTHING, LeftOut
+from mirror.settings import load_settings
+
+FOLDER = "data/"
+FILES, MARKERS = "files", "markers"
+RETURNED = "returned"
+COPIED_AT, CHANGED_AT = 10_000, 20_000  # seconds: what is there before was copied long ago, so listings show that
+Held = tuple[Version | None, ...]  # what the source holds, in the order of the keys
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No event loop, and nothing is remembered while no time passes."""
+    monkeypatch.setattr(completeness, "SideBySide", lambda _slots: SlotsForAll())
+    monkeypatch.setattr(markers, "ABSENT_SECONDS", 0)
+
+
+class Readers(Search):
+    """A change is "put NAME CONTENT", "touch NAME LABEL", "delete NAME", ... of a key under data/."""
+
+    def __init__(
+        self,
+        case: Case,
+        patterns: str = "_SUCCESS",
+        instant: tuple[str, ...] = (),  # FILES, MARKERS: their copies (but in parts) read and land in one step
+        # What is asserted; None: as `instant`. FILES: no ghosts. MARKERS: deleted first; RETURNED: always.
+        strict: tuple[str, ...] | None = None,
+        is_recent: bool = False,  # what is there before was copied so lately that listings do not show it
+        patience: int = 0,  # seconds for which a marker's sync looks again
+    ) -> None:
+        super().__init__(case)
+        self.patterns = patterns.split(",")
+        self.instant = instant
+        self.strict = instant if strict is None else strict
+        self.is_recent = is_recent
+        script = (*case.before, *case.changes)
+        self.keys = sorted({FOLDER + change.split(" ")[1] for change in script})
+        self.names = {key: number for number, key in enumerate(self.keys)}
+        settings = replace(load_settings(ENVIRONMENT | {"COPY_LAST": patterns}), marker_patience=patience)
+        self.syncs = Syncs(LeftOut(conditions=True) if case.unconditional else NOTHING, settings)
+        self.syncs.now = lambda sync: sync.interruption.paused
+        self.held = [self.source_after(changes) for changes in range(len(case.changes) + 1)]
+
+    def source_after(self, changes: int) -> Held:
+        keys: dict[str, Versions] = dict.fromkeys(self.keys, ())
+        before = len(self.case.before)
+        for number, change in enumerate([*self.case.before, *self.case.changes][: before + changes], 1):
+            name, key, content = [*change.split(" "), "done"][:3]
+            second = number if number <= before else CHANGED_AT + (0 if self.case.same_second else number - before)
+            label = content if name == "touch" else "label"
+            version_id = f"v{number}" if self.case.versioned else ""
+            size = LARGE if name == "put-large" else SMALL
+            new = Version(content, size, second, version_id, label, self.case.opaque)
+            keys[FOLDER + key] = changed(keys[FOLDER + key], name, new, self.case.versioned)
+        return tuple(versions[0] if versions else None for versions in keys.values())
+
+    def start(self) -> State:
+        return super().start()._replace(store=tuple(Store(self.synced(version)) for version in self.held[0]))
+
+    def synced(self, version: Version | None) -> Copy | None:
+        if version is None:
+            return None
+        provenance = "" if version.opaque else identity(version)
+        second = version.second if self.is_recent else COPIED_AT
+        return Copy('"d0"', (version.content,), version.label, provenance, 0, second)
+
+    def event_of(self, change: str) -> Message:
+        name, key = change.split(" ")[:2]
+        return (LOOK if name.startswith("delete") else CREATED)._replace(key=FOLDER + key)
+
+    def is_marker(self, key: str) -> bool:
+        name = key[key.rfind("/") + 1 :]
+        return any(fnmatchcase(key if "/" in pattern else name, pattern) for pattern in self.patterns)
+
+    # What can happen next
+
+    def steps(self, state: State) -> Iterator[Step]:
+        for step in [*super().steps(state), *self.late(state)]:
+            after = step.state
+            is_change = after.changes != state.changes or after.store != state.store
+            yield step._replace(state=self.stirred(after)) if is_change else step
+
+    def late(self, state: State) -> Iterator[Step]:
+        """What S3 does with a call whose answer is lost, while its sync goes on."""
+        if any(self.syncs.positions[sync.position].end for sync in state.syncs):
+            return  # as steps()
+        for sync in set(state.syncs):
+            for running in set(sync.lost):
+                rest = replaced(sync.lost, running)
+                after, still, answer = self.serve(state, running)
+                going = ordered([*rest, still]) if still else rest
+                after = after._replace(syncs=replaced(after.syncs, sync, sync._replace(lost=going)))
+                yield Step(("(S3)", running, *(("reads",) if still else ("->", answer))), after)
+
+    def answer(self, state: State, sync: Sync, answer: Any, words: tuple[Any, ...], lost: Sync | None = None) -> Step:
+        """It may ask for a look at another key: a marker that it has deleted, or whose delete got no answer."""
+        asked = len(self.syncs.positions[sync.position].asked)
+        new = self.syncs.positions[self.syncs.answered(sync.position, answer)].asked[asked:]
+        is_late = any(late for _, late in new)
+        step = super().answer(state, sync, answer, words, None if is_late else lost)
+        calls = [words[0]] if is_late else []
+        looks = [LOOK._replace(key=key) for key, _ in new]
+        return step._replace(state=self.park(step.state, calls, looks)) if new else step
+
+    def stirred(self, state: State) -> State:
+        """A bucket has changed: what waits for that is delivered again."""
+        waiting = [parked for parked in state.parked if not parked.calls]
+        queue = [*state.queue, *(message for parked in waiting for message in parked.messages)]
+        return state._replace(
+            syncs=ordered([sync._replace(calm=False) for sync in state.syncs]),
+            queue=ordered(queue) if waiting else state.queue,
+            parked=tuple(parked for parked in state.parked if parked.calls),
+        )
+
+    def end(self, state: State, sync: Sync) -> Iterator[Step]:
+        """A sync that is put off, and has seen all as it is, would be put off again until something changes."""
+        position = self.syncs.positions[sync.position]
+        waits = position.end == "postponed" and sync.calm and not (position.unsettled and sync.lost)
+        for step in super().end(state, sync):
+            if waits and step.words[0] == "ends:":
+                after = step.state
+                messages = ordered(handed_back(sync, position))
+                for message in messages:
+                    after = after._replace(queue=replaced(after.queue, message))
+                parked = ordered([*after.parked, Parked((), messages)])
+                yield step._replace(state=after._replace(parked=parked))
+            else:
+                yield step
+
+    def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
+        call = running.call
+        if call.operation == "list_objects_v2":
+            held = self.held[state.changes] if call.on_source else [store.copy for store in state.store]
+            entries = zip(self.keys, held, strict=True)
+            return state, None, tuple(entry for entry in entries if entry[1] and entry[0].startswith(call.key))
+        if call.operation == "list_multipart_uploads":
+            return state, None, ()
+        number = self.names.get(call.key)
+        if number is None:  # a marker that never is
+            return state, None, serve(Source(None, 0), Store(), running)[2]
+        before = state.store[number]
+        source = Source(self.held[state.changes][number], state.changes)
+        store, still, answer = serve(source, before, running)
+        if still and (MARKERS if self.is_marker(call.key) else FILES) in self.instant:
+            store, still, answer = serve(source, store, still)
+        if store is before:
+            return state, still, answer
+        if store.copy:
+            store = store._replace(copy=store.copy._replace(second=CHANGED_AT + state.changes))
+        return state._replace(store=(*state.store[:number], store, *state.store[number + 1 :])), still, answer
+
+    # What must not happen
+
+    def fault(self, before: State, state: State) -> str | None:
+        failed = [self.syncs.positions[sync.position].end for sync in state.syncs]
+        if any(end not in ("", "done", "interrupted", "postponed") for end in failed):
+            return f"a sync fails: {failed}"
+        if state.store is not before.store and not self.case.unconditional:
+            fault = self.fault_for_a_reader(tuple(store.copy for store in state.store), state.changes)
+            if fault:
+                return fault
+        if state.syncs or state.queue or any(parked.calls for parked in state.parked):
+            return None
+        for key, store, version in zip(self.keys, state.store, self.held[state.changes], strict=True):
+            if not is_shown(store.copy, version):
+                return f"at rest {key} is {shown(store.copy)} in the destination, {shown(version)} in the source"
+        return "a marker waits although nothing lacks" if state.parked else None
+
+    @cache  # noqa: B019 few are alive
+    def fault_for_a_reader(self, copies: tuple[Copy | None, ...], now: int) -> str | None:
+        for number, (key, copy) in enumerate(zip(self.keys, copies, strict=True)):
+            if copy and self.is_marker(key):
+                put = self.put_as(number, copy, now)
+                announced = [other for other in self.names if self.announces(key, other)]
+                for other in announced:
+                    there = copies[self.names[other]]
+                    fault = self.fault_of(number, put, self.names[other], there, now)
+                    if fault:
+                        return f"{fault}: {key} of change {put} beside {other} = {shown(there)}"
+        return None
+
+    def announces(self, marker: str, other: str) -> bool:
+        """All that is under its folder; but two markers of the same folder do not wait for each other."""
+        folder = marker[: marker.rfind("/") + 1]
+        return other.startswith(folder) and not (other[: other.rfind("/") + 1] == folder and self.is_marker(other))
+
+    def put_as(self, number: int, copy: Copy, now: int) -> int:
+        """The change that put the marker of which this is a copy."""
+        versions = [held[number] for held in self.held[: now + 1]]
+        if copy.provenance:
+            return next(at for at, version in enumerate(versions) if version and identity(version) == copy.provenance)
+        put = copy.stamp
+        while put and versions[put - 1] == versions[copy.stamp]:
+            put -= 1
+        return put
+
+    def fault_of(self, marker: int, put: int, file: int, there: Copy | None, now: int) -> str | None:
+        files = [held[file] for held in self.held[: now + 1]]
+        matches = [at for at, version in enumerate(files) if is_shown(there, version)]
+        if not any(at >= put for at in matches):
+            if files[put] and None not in files[put:]:
+                return "not complete"
+            if FILES in self.strict:
+                return "a ghost"
+        away = [at for at in range(put, now + 1) if self.held[at][marker] is None]
+        is_away = RETURNED in self.strict or (bool(matches) and set(range(matches[0], now + 1)) <= set(away))
+        if MARKERS in self.strict and away and matches and matches[0] > away[0] and is_away:
+            return "not deleted first"
+        return None
+
+
+def is_shown(copy: Copy | None, version: Version | None) -> bool:
+    if copy is None or version is None:
+        return copy is None and version is None
+    return (copy.content[0], copy.label) == (version.content, version.label)
+
+
+def shown(found: Copy | Version | None) -> str:
+    if found is None:
+        return "absent"
+    return f"{found.content[0] if isinstance(found, Copy) else found.content} {found.label}"

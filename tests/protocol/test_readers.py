@@ -1,0 +1,285 @@
+"""A reader never sees a marker before what it announced, and does if a step of mirror/markers.py is left out."""
+
+import os
+import time
+
+import pytest
+from interleave import Answers, Case
+from readers import FILES, MARKERS, RETURNED, Readers, stand_in
+
+from mirror import completeness, markers, sync
+from mirror.completeness import Completeness
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+NIGHTLY = os.environ.get("NIGHTLY") == "1"
+HELD = ("put a x", "put _SUCCESS")  # before
+RENEWED = Case(("delete _SUCCESS", "put a y", "put _SUCCESS"), HELD)
+OVERWRITTEN = Case(("put a y", "put _SUCCESS"), HELD)
+REMOVED = Case(("delete _SUCCESS", "delete a"), HELD)
+GHOST = Case(("delete b", "put _SUCCESS"), ("put a x", "put b x"))
+SHORT_LIVED = Case(("put b y", "delete b", "put _SUCCESS"), ("put a x",))
+WITHDRAWN = Case(("put _SUCCESS", "delete _SUCCESS", "put a y"), ("put a x",))
+PUT_TWICE = Case(("put _SUCCESS", "put a y", "put _SUCCESS two"), ("put a x",))
+CHANGED_TWICE = Case(("put a y", "delete _SUCCESS", "put a z"), HELD)
+UPLOADED = Case(("put a x", "put b x", "put _SUCCESS"))
+NESTED = Case(("put s/a x", "put s/_SUCCESS", "put _SUCCESS"))
+ALIKE = Case(("delete _SUCCESS", "put a y", "delete-newest-version _SUCCESS"), HELD, versioned=True)
+SOME_AGAIN = ("delete _SUCCESS", "put a y", "put b y", "put _SUCCESS")
+
+CASES = {
+    "two files and a marker, with a crash": UPLOADED._replace(crashes=1),
+    "two files and a marker, three syncs": UPLOADED._replace(workers=3),
+    "a large file": Case(("put-large a x", "put _SUCCESS"), crashes=1),
+    "overwritten, with a crash": OVERWRITTEN._replace(crashes=1),
+    "overwritten, with a lost answer": OVERWRITTEN._replace(losses=1),
+    "overwritten, with SIGTERM": OVERWRITTEN._replace(stops=1),
+    "overwritten, with a message delivered twice": OVERWRITTEN._replace(duplicates=1),
+    "metadata changed in place": Case(("touch a new", "touch _SUCCESS new"), HELD, losses=1),
+    "the marker deleted and put again": RENEWED,
+    "the marker deleted, put again within one second": WITHDRAWN._replace(same_second=True),
+    "the marker and a file deleted": REMOVED._replace(crashes=1, losses=1),
+    "the marker put and deleted": WITHDRAWN._replace(crashes=1),
+    "a file deleted": GHOST._replace(crashes=1, losses=1),
+    "a file put and deleted": SHORT_LIVED._replace(crashes=1),
+    "the delete marker removed": ALIKE,
+    "no conditional writes, equal in the end": RENEWED._replace(unconditional=True),
+    "a marker in a folder below": NESTED,
+    "a file changed before and after the marker is deleted": CHANGED_TWICE,
+    "one sync at a time, with every fault but one": OVERWRITTEN._replace(workers=1, crashes=1, losses=1),
+    "the folder is looked at twice": OVERWRITTEN._replace(crashes=1),
+    "with looks at the source": SHORT_LIVED,
+    "a listing does not show what was copied lately": GHOST._replace(losses=1),
+    "two markers of one folder": Case(("put a x", "put b.done", "put _SUCCESS")),
+    "a pattern of whole keys": Case(("put s/m", "delete s/m", "put s/a y"), ("put s/a x",)),
+}
+NIGHTLY_CASES = {
+    "two files and a marker, with a lost answer": UPLOADED._replace(losses=1),
+    "two files and a marker, three syncs, with a crash": UPLOADED._replace(workers=3, crashes=1),
+    "overwritten, with a crash and SIGTERM": OVERWRITTEN._replace(crashes=1, stops=1),
+    "overwritten, with a crash and a lost answer": OVERWRITTEN._replace(crashes=1, losses=1),
+    "put again, with a crash": RENEWED._replace(crashes=1),
+    "put again, with a lost answer": RENEWED._replace(losses=1),
+    "put again, with SIGTERM": RENEWED._replace(stops=1),
+    "put again, with a message delivered twice": RENEWED._replace(duplicates=1),
+    "put again, within one second": RENEWED._replace(same_second=True, crashes=1),
+    "put again, three syncs": RENEWED._replace(workers=3),
+    "two files changed, the marker put again": Case(SOME_AGAIN, ("put b x", *HELD)),
+    "a file changed, one deleted": Case(("delete _SUCCESS", "put a y", "delete b", "put _SUCCESS"), ("put b x", *HELD)),
+    "the marker put, and put again": PUT_TWICE,
+    "put, deleted and put again": WITHDRAWN._replace(changes=(*WITHDRAWN.changes, "put _SUCCESS")),
+    "a file put and deleted, with a lost answer": SHORT_LIVED._replace(losses=1),
+    "a file deleted and put again": Case(("delete a", "put a x", "put _SUCCESS"), HELD, crashes=1),
+    "the delete marker removed, with a lost answer": ALIKE._replace(losses=1),
+    "every fault, one sync at a time": OVERWRITTEN._replace(workers=1, crashes=1, losses=1, stops=1),
+    "put again, the folder is looked at twice": RENEWED,
+    "put again, with looks at the source": RENEWED,
+    "a large file, with a lost answer": Case(("put-large a x", "put _SUCCESS"), crashes=1, losses=1),
+    "a large file, overwritten": Case(("put-large a y", "put _SUCCESS"), ("put a x",), crashes=1),
+    "a marker in a folder below, with a crash": NESTED._replace(crashes=1),
+    "a marker in a folder below, put again": Case(
+        ("delete _SUCCESS", "put s/a y", "put s/_SUCCESS", "put _SUCCESS"),
+        ("put s/a x", "put s/_SUCCESS", "put _SUCCESS"),
+    ),
+}
+# What of the world is otherwise: the arguments of Readers, and constants of mirror/completeness.py.
+VARIANTS = {
+    "the folder is looked at twice": ({"patience": 1}, {}),
+    "put again, the folder is looked at twice": ({"patience": 1}, {}),
+    "with looks at the source": ({}, {"SOURCE_LOOK_SECONDS": 0}),
+    "put again, with looks at the source": ({}, {"SOURCE_LOOK_SECONDS": 0}),
+    "a listing does not show what was copied lately": ({"is_recent": True}, {}),
+    "two markers of one folder": ({"patterns": "_SUCCESS,*.done"}, {}),
+    "a pattern of whole keys": ({"patterns": "*/s/m"}, {}),
+}
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch):
+    stand_in(monkeypatch)
+
+
+def search(name, show, readers):
+    began = time.monotonic()
+    schedules = readers.run()
+    show(
+        f"{name}: {schedules:.2g} schedules, {len(readers.schedules)} states, {readers.transitions} steps, "
+        f"{time.monotonic() - began:.1f} s"
+    )
+
+
+def worlds(case):
+    """What takes no time: nothing, or what the promises about deletions ask for, see readers.py."""
+    if case.unconditional:
+        return [""]
+    deleted = {change.split(" ")[1] for change in case.changes if change.startswith("delete")}
+    marked = [MARKERS] if any("_SUCCESS" in key or "/m" in key for key in deleted) else []
+    return ["", *marked, *([FILES] if deleted - {"_SUCCESS", "s/m"} else [])]
+
+
+def searches(cases):
+    return [pytest.param(name, instant, id=f"{name}-{instant}") for name in cases for instant in worlds(cases[name])]
+
+
+@pytest.mark.parametrize(("name", "instant"), searches(CASES | (NIGHTLY_CASES if NIGHTLY else {})))
+def test_a_reader_sees_no_marker_before_what_it_announces(name, instant, monkeypatch, show):
+    case = (CASES | NIGHTLY_CASES)[name]
+    arguments, constants = VARIANTS.get(name, ({}, {}))
+    for constant, value in constants.items():
+        monkeypatch.setattr(completeness, constant, value)
+    words = f"{name}, copies of {instant} take no time" if instant else name
+    search(words, show, Readers(case, instant=(instant,), **arguments))
+
+
+QUIET = (
+    UPLOADED,
+    OVERWRITTEN,
+    RENEWED,
+    REMOVED,
+    GHOST,
+    SHORT_LIVED,
+    WITHDRAWN,
+    PUT_TWICE,
+    CHANGED_TWICE,
+    ALIKE,
+    NESTED,
+)
+
+
+def test_one_sync_at_a_time_that_nothing_disturbs_keeps_all_promises_though_copies_take_time(show):
+    for case in QUIET:
+        search(", ".join(case.changes), show, Readers(case._replace(workers=1), strict=(FILES, MARKERS)))
+
+
+# What each step is for: the real code without it.
+
+
+async def nothing(*_):
+    pass
+
+
+def without_gate(monkeypatch):
+    monkeypatch.setattr(sync, "wait_for_announced", nothing)
+
+
+def with_older_comparison(monkeypatch):
+    """The folder is compared before the marker is looked at, instead of after it."""
+    attempt, compared, known = sync.attempt, markers.compared, []
+
+    async def compare_and_attempt(buckets, key_sync):
+        if markers.is_marker(key_sync.key, buckets.settings.copy_last):
+            known[:] = [await compared(buckets, key_sync)]
+        return await attempt(buckets, key_sync)
+
+    async def compared_before(*_):
+        return known[0]
+
+    monkeypatch.setattr(sync, "attempt", compare_and_attempt)
+    monkeypatch.setattr(markers, "compared", compared_before)
+
+
+def with_comparison(monkeypatch, **otherwise):
+    def changed(*arguments, **named):
+        return Completeness(*arguments, **(named | otherwise))
+
+    monkeypatch.setattr(markers, "Completeness", changed)
+
+
+def without_removal(monkeypatch):
+    monkeypatch.setattr(sync, "remove_stale", nothing)
+
+
+def with_older_removal(monkeypatch):
+    """Old markers are looked for before the file is looked at, instead of after it."""
+    attempt, remove = sync.attempt, sync.remove_stale
+
+    async def remove_and_attempt(buckets, key_sync):
+        await remove(buckets, key_sync)
+        return await attempt(buckets, key_sync)
+
+    monkeypatch.setattr(sync, "attempt", remove_and_attempt)
+    without_removal(monkeypatch)
+
+
+def without_look_later(monkeypatch):
+    monkeypatch.setattr(Answers, "look_later", nothing)
+
+
+# what is left out -> how, what the search is given, the fault that is found
+LEFT_OUT = {
+    "the wait": (without_gate, (Case(("put a x", "put _SUCCESS")),), {}, "not complete"),
+    "a look at the marker before the folder is compared": (
+        with_older_comparison,
+        (PUT_TWICE,),
+        {},
+        "not complete",
+    ),
+    "a look at each young copy": (
+        lambda patch: with_comparison(patch, mended=0),
+        (Case(("put a x", "put a y", "put _SUCCESS")),),
+        {},
+        "not complete",
+    ),
+    "the wait for what is to go": (
+        lambda patch: with_comparison(patch, exact=False),
+        (GHOST,),
+        {"instant": (FILES,)},
+        "a ghost",
+    ),
+    "an exception for the markers beside it": (
+        lambda patch: with_comparison(patch, counts=lambda key: not key.endswith("_SUCCESS")),
+        (Case(("put b.done", "put _SUCCESS")),),
+        {"patterns": "*.done,_SUCCESS"},
+        "",
+    ),
+    "the removal of an old marker": (without_removal, (REMOVED,), {"instant": (MARKERS,)}, "not deleted first"),
+    "a look at the file before old markers are looked for": (
+        with_older_removal,
+        (CHANGED_TWICE,),
+        {"instant": (MARKERS,)},
+        "not deleted first",
+    ),
+    "a look at the old marker later": (without_look_later, (ALIKE,), {}, "at rest data/_SUCCESS is absent"),
+}
+
+
+@pytest.mark.parametrize("left_out", LEFT_OUT)
+def test_the_search_finds_what_goes_wrong_without(left_out, monkeypatch, show):
+    change, case, arguments, expected = LEFT_OUT[left_out]
+    change(monkeypatch)
+    found = Readers(*case, **arguments).first_fault()
+    assert found, "no schedule shows it"
+    show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
+    assert found[1].startswith(expected)
+
+
+# What is not promised, and what for: the shortest schedule.
+NOT_PROMISED = {
+    "no ghost of a copy that is under way": (SHORT_LIVED, {"strict": (FILES,)}, "a ghost"),
+    "deleted first, while the marker's copy is under way": (WITHDRAWN, {"strict": (MARKERS,)}, "not deleted first"),
+    "deleted first, though it is back meanwhile": (
+        RENEWED,
+        {"strict": (MARKERS, RETURNED), "instant": (MARKERS,)},
+        "not deleted first",
+    ),
+    "complete, of files without provenance that were overwritten in the same size": (
+        Case(("put a x", "put a y", "put _SUCCESS"), opaque=True),
+        {},
+        "not complete",
+    ),
+    "no ghost without provenance": (GHOST._replace(opaque=True), {"instant": (FILES,)}, "a ghost"),
+    "a marker that is back as it was just when the worker that removes it dies": (
+        ALIKE._replace(crashes=1),
+        {},
+        "at rest data/_SUCCESS is absent",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NOT_PROMISED)
+def test_what_is_not_promised(what, show):
+    case, arguments, expected = NOT_PROMISED[what]
+    found = Readers(case, **arguments).first_fault()
+    assert found, "no schedule shows it, so it could be promised"
+    show(f"not promised is {what}:\n{found[0]}\n  => {found[1]}")
+    assert found[1].startswith(expected)
