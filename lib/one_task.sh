@@ -30,7 +30,7 @@ start_one_task() {
 # stop_one_task TASK WHY
 stop_one_task() {
   if (aws_or_die ecs stop-task --cluster "$CLUSTER_NAME" --task "$1" --reason "$2" >/dev/null); then
-    say "task $1 is stopped"
+    say "task $1 is being stopped"
   else
     say "task $1 may go on and cost: aws ecs stop-task --region $REGION --cluster $CLUSTER_NAME --task $1"
   fi
@@ -41,8 +41,14 @@ describe_task() {
   aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "$1" | jq '.tasks[0] // {lastStatus: "STOPPED"}'
 }
 
-# What follow_task has printed.
+# What follow_task and show_task_lines have printed.
 task_lines() { cat "$TEMP_DIR/task.lines"; }
+
+# What came since the last look. Not through a pipe: print_new_lines remembers what it has printed.
+show_task_lines() {
+  print_new_lines >"$TEMP_DIR/task.new"
+  tee -a "$TEMP_DIR/task.lines" <"$TEMP_DIR/task.new"
+}
 
 # follow_task TASK: prints the task's log until its summary. The last lines of a task that has ended reach CloudWatch
 # some seconds later; a task that was ended by something else has no summary, and a log may drop lines.
@@ -54,8 +60,7 @@ follow_task() {
   while ((tries < LAST_LINES_TRIES)) && ! is_summary "$(last_log_line)"; do
     status=$(describe_task "$1" | jq -r .lastStatus)
     if [[ $status == STOPPED ]]; then tries=$((tries + 1)); fi
-    print_new_lines >"$TEMP_DIR/task.new" # not into a pipe: it remembers what it has printed
-    tee -a "$TEMP_DIR/task.lines" <"$TEMP_DIR/task.new"
+    show_task_lines
     sleep "$FOLLOW_PAUSE"
   done
 }

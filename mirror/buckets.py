@@ -39,8 +39,8 @@ class Buckets:
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one asks for all
     comparisons: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMPARISONS))
-    absent: dict[str, float] = field(default_factory=dict)  # marker that the destination does not have -> as of when
-    absent_locks: list[asyncio.Lock] = field(default_factory=lambda: [asyncio.Lock() for _ in range(64)])
+    markers: dict[str, tuple[float, bool]] = field(default_factory=dict)  # when looked for, whether it was absent
+    marker_locks: list[asyncio.Lock] = field(default_factory=lambda: [asyncio.Lock() for _ in range(64)])
 
     def __post_init__(self) -> None:
         settings = self.settings

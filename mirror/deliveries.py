@@ -253,8 +253,9 @@ class Deliveries:
         return not delivery.finished or delivery.show_at is not None
 
     def used_up(self) -> list[Delivery]:
-        """Those that have used up the 12 hours of SQS, to be handed back."""
-        return [delivery for delivery in self.due() if self.is_used_up(delivery)]
+        """Those that have used up the 12 hours of SQS, to be handed back: also one that came to that between this
+        question and its extension, and is therefore not due any more."""
+        return [delivery for delivery in self.held if self.is_to_tell(delivery) and self.is_used_up(delivery)]
 
     def is_used_up(self, delivery: Delivery) -> bool:
         return self.visibility_left(delivery) <= self.settings.visibility_extend_interval

@@ -71,6 +71,7 @@ class Jobs:
         self.now = now
         self.by_key: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()  # for a slot
+        self.backfill: deque[Job] = deque()  # for a slot that those leave: messages of a group, see Queue.send
         self.slots = settings.max_concurrent_keys  # syncs that may begin now
         self.outage: Outage[Job] = Outage(settings.retry_base_seconds, now)
         self.unknown_wanted = False  # in an outage: a key that has not failed yet
@@ -80,13 +81,17 @@ class Jobs:
     # Room
 
     def at_work(self) -> int:
-        return self.settings.max_concurrent_keys - self.slots + len(self.waiting)
+        return self.settings.max_concurrent_keys - self.slots + len(self.waiting) + len(self.backfill)
+
+    def next_waiting(self) -> Job | None:
+        line = self.waiting or self.backfill
+        return line.popleft() if line else None
 
     def has_room(self) -> bool:
         """Twice as many jobs at work as slots keep those busy."""
         limit = self.settings.max_concurrent_keys
         if self.outage.began is not None:
-            return self.unknown_wanted and not self.waiting
+            return self.unknown_wanted and not (self.waiting or self.backfill)
         most_held = HELD_ON_FEW_KEYS * HELD_PER_SLOT * limit
         return self.at_work() <= max(2 * limit - SQS_BATCH, limit - 1) and len(self.deliveries.held) < most_held
 
@@ -119,7 +124,7 @@ class Jobs:
         job = self.by_key.get(key)
         if job is None:
             job = self.by_key[key] = Job(KeySync(key, host=self))
-            self.waiting.append(job)
+            (self.backfill if delivery.received.group else self.waiting).append(job)
         job.deliveries.append(delivery)
         job.sync.event_time = earlier(job.sync.event_time, delivery.event_time)
         sync, came_before = job.sync, delivery.received.receive_count > 1
@@ -132,8 +137,7 @@ class Jobs:
 
     def begin_waiting(self) -> None:
         """Lets jobs begin or go on for as long as there are slots; a worker that stops begins none."""
-        while self.waiting and (self.stopping or (self.slots > 0 and self.outage.began is None)):
-            job = self.waiting.popleft()
+        while (self.stopping or (self.slots > 0 and self.outage.began is None)) and (job := self.next_waiting()):
             if self.stopping and not job.running:
                 self.conclude(job, Interrupted())
             else:
@@ -323,7 +327,7 @@ class Jobs:
             self.conclude(job, error)
         if self.outage.is_due():
             self.unknown_wanted = True
-            probe = self.waiting.popleft() if self.waiting else self.outage.take_oldest()
+            probe = self.next_waiting() or self.outage.take_oldest()
             if probe:
                 self.outage.probe = probe
                 self.let(probe)

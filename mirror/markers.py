@@ -34,7 +34,7 @@ SHORTEST_DELAY = 5  # seconds until a marker that was handed back comes again: a
 DELAY_OF_UNKNOWN_AGE = 60
 LATE_SECONDS = 3600  # a marker that waits for longer is worth a warning
 ABSENT_SECONDS = 1  # for so long it is remembered that the destination does not have a marker
-ABSENT_KEPT = 10_000
+MARKERS_KEPT = 10_000
 
 
 # --- Patterns ---------------------------------------------------------------------------------------------------------
@@ -163,9 +163,7 @@ def delay_of(sync: KeySync) -> float:
 async def remove_stale(buckets: Buckets, sync: KeySync) -> None:
     """Before the key is written: deletes markers of its folders, the outermost first, that the source has no longer."""
     for marker in markers_above(buckets, sync.key):
-        existing = await marker_in_destination(buckets, marker)
-        if existing and await head_source(buckets, marker) is None:
-            await remove_first(buckets, sync, marker, existing)
+        await remove_if_stale(buckets, sync, marker)
 
 
 def markers_above(buckets: Buckets, key: str) -> Iterator[str]:
@@ -178,18 +176,20 @@ def markers_above(buckets: Buckets, key: str) -> Iterator[str]:
                 yield marker
 
 
-async def marker_in_destination(buckets: Buckets, marker: str) -> Destination | None:
-    """Many keys of a folder ask at once: one of them looks for all."""
-    async with buckets.absent_locks[hash(marker) % len(buckets.absent_locks)]:
-        now = buckets.now()
-        if now - buckets.absent.get(marker, float("-inf")) < ABSENT_SECONDS:
-            return None
+async def remove_if_stale(buckets: Buckets, sync: KeySync, marker: str) -> None:
+    """Many keys of a folder ask at once: one of them looks for all who asked before it did."""
+    asked = buckets.now()
+    async with buckets.marker_locks[hash(marker) % len(buckets.marker_locks)]:
+        looked, was_absent = buckets.markers.get(marker, (float("-inf"), False))
+        if looked > asked or (was_absent and asked - looked < ABSENT_SECONDS):
+            return
+        looked = buckets.now()
         existing = await head_destination(buckets, marker)
-        if existing is None:
-            if len(buckets.absent) >= ABSENT_KEPT:
-                buckets.absent.clear()
-            buckets.absent[marker] = now
-        return existing
+        if existing and await head_source(buckets, marker) is None:
+            await remove_first(buckets, sync, marker, existing)
+        if len(buckets.markers) >= MARKERS_KEPT:
+            buckets.markers.clear()
+        buckets.markers[marker] = looked, existing is None
 
 
 async def remove_first(buckets: Buckets, sync: KeySync, marker: str, existing: Destination) -> None:

@@ -104,17 +104,23 @@ begin_wait() {
     "image's own command wait begins at once); its log:"
 }
 
+# Leaves the summary in WAIT_SUMMARY. A log may show its last line before those above it, so it is read once more.
+follow_wait() {
+  follow_task "$WAIT_TASK"
+  WAIT_SUMMARY=$(summary_of_task "$WAIT_TASK")
+  WAIT_STATUS=$(jq .status <<<"$WAIT_SUMMARY")
+  WAIT_TASK=""
+  ((WAIT_STATUS == 0)) || show_task_lines
+}
+
 # wait_for_all JSON ARGUMENT...
 wait_for_all() {
   local summary lacking
   start_verb
   begin_wait "${@:2}"
-  if [[ $1 == true ]]; then follow_task "$WAIT_TASK" >&2; else follow_task "$WAIT_TASK"; fi
-  summary=$(summary_of_task "$WAIT_TASK")
-  WAIT_STATUS=$(jq .status <<<"$summary")
-  WAIT_TASK=""
+  if [[ $1 == true ]]; then follow_wait >&2; else follow_wait; fi
   lacking=$(find_lacking)
-  summary=$(printf '%s\n' "$summary" "$lacking" | jq -cs '.[0] + {missing_keys: .[1]}')
+  summary=$(printf '%s\n' "$WAIT_SUMMARY" "$lacking" | jq -cs '.[0] + {missing_keys: .[1]}')
   if [[ $1 == true ]]; then printf '%s\n' "$summary"; else print_lacking "$summary"; fi
   return "$WAIT_STATUS"
 }

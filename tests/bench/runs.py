@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from measure import Running, Usage, finish, start, wait_for
 from movers import (
@@ -23,12 +24,13 @@ TIMEOUT = 1800
 DRAIN_POLL_SECONDS = 0.05  # each look at the queue costs the stand-in CPU time
 
 
-def clear(standin: Standin, directory: Path) -> Place:
-    """Empty buckets and an empty queue that hears of the source."""
+def clear(standin: Standin, directory: Path, **queue: Any) -> Place:
+    """Empty buckets and an empty queue that hears of the source, with other settings of the stand-in's Queue."""
     standin.reset()
     for bucket in (SOURCE, MIRROR, PEER_MIRROR):
         standin.create_bucket(bucket)
-    queue_url = standin.create_queue(QUEUE, visibility_timeout=7200, max_receive_count=3, dead_letter_queue="sync-dlq")
+    settings = {"visibility_timeout": 7200, "max_receive_count": 3, "dead_letter_queue": "sync-dlq"} | queue
+    queue_url = standin.create_queue(QUEUE, **settings)
     standin.notify(SOURCE, QUEUE)
     return Place(standin.url, standin.url, queue_url, directory)
 

@@ -439,13 +439,14 @@ def test_a_rate_rule_fires_every_local_tick(cloud, queues):
 
 def test_a_dead_letter_queue_is_moved_back_to_its_source(queues):
     sqs, url, dead = queues
-    sqs.send_message(QueueUrl=url, MessageBody="again")
+    sqs.send_message(QueueUrl=url, MessageBody="again", MessageGroupId="reconcile", DelaySeconds=0)
     wait_for(lambda: "Messages" in sqs.receive_message(QueueUrl=url))
     assert "Messages" not in sqs.receive_message(QueueUrl=url)
     handle = sqs.start_message_move_task(SourceArn=arn_of(sqs, dead))["TaskHandle"]
     [move] = sqs.list_message_move_tasks(SourceArn=arn_of(sqs, dead))["Results"]
     assert (move["TaskHandle"], move["Status"], move["ApproximateNumberOfMessagesMoved"]) == (handle, "COMPLETED", 1)
-    assert sqs.receive_message(QueueUrl=url)["Messages"][0]["Body"] == "again"
+    [again] = sqs.receive_message(QueueUrl=url, MessageSystemAttributeNames=["MessageGroupId"])["Messages"]
+    assert (again["Body"], again["Attributes"]) == ("again", {"MessageGroupId": "reconcile"})
 
 
 def test_a_dead_letter_queue_names_the_queues_it_serves(queues):

@@ -25,10 +25,12 @@ from fakes import (
     Store,
     Version,
     call_from,
+    copy_head,
     identity,
     run,
     serve,
     shaped,
+    source_head,
 )
 
 from mirror.buckets import Buckets
@@ -37,6 +39,7 @@ from mirror.jobs import Job
 from mirror.limits import MAX_SQS_VISIBILITY
 from mirror.messages import events_of, hint_body
 from mirror.queue import Queue as WorkersQueue
+from mirror.settings import Settings
 from mirror.worker import Worker
 
 Plan = Iterable[tuple[str, tuple[Any, ...]]]  # at the next call of that operation, in this order
@@ -188,8 +191,8 @@ class Process:
         self.alive, self.busy, self.stopping = True, False, False
         self.plan: list[tuple[str, tuple[Any, ...]]] = []
         self.begun: list[Job] = []
-        buckets = Buckets(SETTINGS, Client(self.call_s3), SlotsForAll(), world.now)
-        self.worker = Worker(SETTINGS, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
+        buckets = Buckets(world.settings, Client(self.call_s3), SlotsForAll(), world.now)
+        self.worker = Worker(world.settings, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
         self.worker.jobs.begin = self.begun.append
 
     def work(self, plan: Plan = ()) -> None:
@@ -256,7 +259,7 @@ class Process:
 
     def call_s3(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if operation == "list_objects_v2":
-            return {}
+            return self.world.listing(arguments)
         self.world.clock += 0.05
         key, running = arguments.get("Key", ""), Running(call_from(operation, arguments))
         happens = self.next_planned(operation)
@@ -348,7 +351,8 @@ class Process:
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = SETTINGS) -> None:
+        self.settings = settings
         self.clock = 1_000_000.0
         self.changes = 0
         self.versions: dict[str, Version] = {}
@@ -409,6 +413,20 @@ class World:
 
     def uploads(self) -> tuple[tuple[str, str], ...]:
         return tuple((key, upload.upload_id) for key, store in self.stores.items() for upload in store.uploads)
+
+    def listing(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """One page of either bucket."""
+        if arguments["Bucket"] == SETTINGS.src_bucket:
+            heads = {key: source_head(version) for key, version in self.versions.items()}
+        else:
+            heads = {key: copy_head(store.copy) for key, store in self.stores.items() if store.copy}
+        names = ("ETag", "LastModified")
+        contents = [
+            {"Key": key, "Size": head["ContentLength"]} | {name: head[name] for name in names}
+            for key, head in sorted(heads.items())
+            if key.startswith(arguments.get("Prefix", ""))
+        ]
+        return {"Contents": contents, "IsTruncated": False}
 
     # Time
 
@@ -485,7 +503,9 @@ class World:
     def settle(self) -> None:
         """No more trouble: everything is worked off. Raises AssertionError where that does not come to an end."""
         self.slow_until = self.throttled_until = 0.0
-        for _ in range(200):
+        for turn in range(200):
+            if self.settings.copy_last and turn % 10 == 9:
+                self.redrive()  # a marker waits for what only an operator brings back
             if not self.queue.messages and not self.ghosts:
                 return
             due = [message.visible_at for message in self.queue.messages] + [ghost.ends for ghost in self.ghosts]

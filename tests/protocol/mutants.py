@@ -46,6 +46,10 @@ def function(name: str) -> tuple[str, ...]:
     return (f"protocol/test_function.py::test_{name}",)
 
 
+def markers(name: str) -> tuple[str, ...]:
+    return (f"worker/test_markers.py::test_{name}",)
+
+
 def reconcile(name: str) -> tuple[str, ...]:
     return (f"worker/test_reconcile.py::test_{name}",)
 
@@ -306,8 +310,8 @@ MUTANTS = (
     ),
     Mutant(
         "any visibility timeout is accepted",
-        "    if settings.visibility_timeout >= lowest:",
-        "    if True:",
+        "    if settings.visibility_timeout < lowest:",
+        "    if False:",
         rules("a_message_may_not_come_back_before_a_copy_of_a_dead_worker_has_ended"),
     ),
     # Many keys at a time
@@ -344,8 +348,8 @@ MUTANTS = (
     ),
     Mutant(
         "what the function hands back loses its upload",
-        "handed_back_body(delivery.received.body, delivery.uploads, tries)",
-        "handed_back_body(delivery.received.body, {}, tries)",
+        "handed_back_body(delivery.received.body, delivery.uploads, ",
+        "handed_back_body(delivery.received.body, {}, ",
         function("a_worker_goes_on_with_an_upload_that_was_handed_to_the_function"),
     ),
     Mutant(
@@ -362,8 +366,8 @@ MUTANTS = (
     ),
     Mutant(
         "the function waits for its copies for as long as a task does",
-        "process.queue, bounds=OF_FUNCTION)",
-        "process.queue)",
+        "process.queue, bounds=OF_FUNCTION, announcer=announcer)",
+        "process.queue, announcer=announcer)",
         function("at_its_deadline_it_hands_back_what_is_not_begun_at_once_and_what_is_under_way_with_a_delay"),
     ),
     Mutant(
@@ -383,6 +387,55 @@ MUTANTS = (
         "        self.buckets.source_seen = -math.inf\n",
         "",
         function("after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there"),
+    ),
+    # Markers
+    Mutant(
+        "a marker waits for nothing",
+        "        await wait_for_announced(buckets, sync)\n",
+        "        pass\n",
+        markers("nested_markers_come_from_the_inside_out"),
+    ),
+    Mutant(
+        "a marker does not wait for those in deeper folders",
+        "not (folder_of(key) == folder and patterns.match(key))",
+        "not patterns.match(key)",
+        markers("nested_markers_come_from_the_inside_out"),
+    ),
+    Mutant(
+        "markers of one folder wait for each other",
+        "return key != sync.key and not (folder_of(key) == folder and patterns.match(key))",
+        "return key != sync.key",
+        markers("markers_of_one_folder_do_not_wait_for_each_other"),
+    ),
+    Mutant(
+        "a marker comes though something is there that the source has no longer",
+        "sync.interruption, exact=True,",
+        "sync.interruption, exact=False,",
+        markers("a_marker_waits_until_what_the_source_has_no_longer_is_gone"),
+    ),
+    Mutant(
+        "a marker that waits uses up receives",
+        'raise Postponed("what it announces is not complete", delay_of(sync), is_exact=True)',
+        'raise ValueError("what it announces is not complete")',
+        markers("a_worker_ends_although_a_marker_waits_and_no_receive_is_used_up"),
+    ),
+    Mutant(
+        "a deleted marker does not go first",
+        "        await remove_stale(buckets, sync)\n",
+        "        pass\n",
+        markers("a_deleted_marker_goes_before_anything_of_its_folder_changes"),
+    ),
+    Mutant(
+        "a marker goes although the source has it",
+        "if existing and await head_source(buckets, marker) is None:",
+        "if existing:",
+        markers("a_marker_that_the_source_still_has_stays"),
+    ),
+    Mutant(
+        "a marker that is created again while it is removed is forgotten",
+        "    if await head_source(buckets, marker):\n",
+        "    if False:\n",
+        markers("a_marker_that_is_created_again_meanwhile_is_looked_at_again"),
     ),
     # Reconcile
     Mutant(
@@ -406,9 +459,11 @@ MUTANTS = (
     ),
     Mutant(
         "the directory bucket is taken to list in order",
-        """            for item in page:
+        """self.list_mirror():
+            for item in page:
                 self.mirrored.add(""",
-        """            for item in page:
+        """self.list_mirror():
+            for item in page:
                 if item["Key"] >= getattr(self, "last", ""):
                     self.last = item["Key"]
                     self.mirrored.add(""",

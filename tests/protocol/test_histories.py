@@ -1,15 +1,17 @@
 """Random histories of buckets, queue and worker processes, each with faults, end equal. A failing one shrinks."""
 
+import dataclasses
 import logging
 import os
 from unittest import mock
 
-from fakes import LARGE, SMALL, WRITES, Copy, Store
+from fakes import LARGE, SETTINGS, SMALL, WRITES, Copy, SlotsForAll, Store
 from histories import ERRORS, World
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from mirror import completeness
 from mirror.key_sync import Interruption
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
@@ -65,16 +67,19 @@ class Histories(RuleBasedStateMachine):
     """What may happen between the workers' turns; a plan says what happens during one."""
 
     count = 0
+    settings = SETTINGS
 
     def __init__(self) -> None:
         super().__init__()
         Histories.count += 1
-        self.world = World()
+        self.world = World(self.settings)
         self.world.stores[OUTSIDE] = Store(Copy('"d0"', ("not ours",), "label", "", 0))
         self.garbage = 0
         logging.disable(logging.CRITICAL)
         self.patch = mock.patch.object(Interruption, "pause", self.pause)
         self.patch.start()
+        self.slots = mock.patch.object(completeness, "SideBySide", lambda _slots: SlotsForAll())
+        self.slots.start()
 
     async def pause(self, seconds: float) -> None:
         self.world.pass_time(seconds)
@@ -133,17 +138,31 @@ class Histories(RuleBasedStateMachine):
             self.world.settle()
         finally:
             self.patch.stop()
+            self.slots.stop()
             logging.disable(logging.NOTSET)
         assert not self.world.faults
         assert not self.world.differences()
         assert len(self.world.queue.dead) == self.garbage
-        assert self.world.early or not self.world.unprotected
+        self.check_protection()
         for kind in sorted(self.world.seen):
             event(kind)
 
+    def check_protection(self):
+        """No message may be done with while a call for its key can still land."""
+        assert self.world.early or not self.world.unprotected
 
-TestHistories = Histories.TestCase
-TestHistories.settings = settings(
+
+class HistoriesWithAMarker(Histories):
+    """data/b waits for data/a, and goes first. A worker that dies while it removes data/b for data/a leaves that call
+    to reconcile (docs/design.md)."""
+
+    settings = dataclasses.replace(SETTINGS, copy_last="b")
+
+    def check_protection(self):
+        assert self.world.early or self.world.unprotected <= {"data/b"}
+
+
+BOUNDS = settings(
     max_examples=10_000 if NIGHTLY else 600,
     stateful_step_count=25,
     deadline=None,
@@ -152,3 +171,8 @@ TestHistories.settings = settings(
     print_blob=False,
     suppress_health_check=list(HealthCheck),
 )
+
+TestHistories = Histories.TestCase
+TestHistories.settings = BOUNDS
+TestHistoriesWithAMarker = HistoriesWithAMarker.TestCase
+TestHistoriesWithAMarker.settings = BOUNDS if NIGHTLY else settings(BOUNDS, max_examples=300)

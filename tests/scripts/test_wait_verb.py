@@ -1,4 +1,4 @@
-"""./sync.sh wait: what it makes of a task's log, of AWS's answers and of signals; then the whole verb on a cloud."""
+"""./sync.sh wait: what it makes of a task's log, of AWS's answers and of signals; then all of it on the local cloud."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_sync import APP, CLIS, MIRROR, SOURCE, Operator, operator_of_a_deployment, wait_for
 
 from mirror import log_lines
 
@@ -29,7 +31,10 @@ starter_setting() { echo x; }
 existing_queue_url() { echo https://queue; }
 look_at_messages() { printf '%s\\n' "$MESSAGES"; }
 query() { printf '%s\\n' "$2" >>"$CALLS"; printf '%s\\n' "$FAILURES"; }
-print_new_lines() { printf '%s\\n' "$LOG"; LOG_LAST_LINE=${LOG##*$'\\n'}; }
+print_new_lines() { # $LOG at the first look, $LATE after that
+  printf '%s\\n' "$LOG"
+  LOG_LAST_LINE=${LOG##*$'\\n'} LOG=$LATE LATE=""
+}
 aws_or_die() {
   printf '%s\\n' "$*" >>"$CALLS"
   case "$2" in
@@ -44,7 +49,14 @@ aws_or_die() {
 
 def bash(script: str, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
     """A piece of Bash that knows all functions of sync.sh, with that AWS."""
-    answers: dict[str, Any] = {"LOG": "", "CODE": "null", "MESSAGES": [], "FAILURES": [], "CALLS": folder / "calls"}
+    answers: dict[str, Any] = {
+        "LOG": "",
+        "LATE": "",
+        "CODE": "null",
+        "MESSAGES": [],
+        "FAILURES": [],
+        "CALLS": folder / "calls",
+    }
     answers |= variables
     texts = {name: json.dumps(value) if isinstance(value, list) else str(value) for name, value in answers.items()}
     start = f"source '{ROOT}/sync.sh'; set_names; TEMP_DIR='{folder}'\n{CLOUD}\n"
@@ -156,6 +168,12 @@ def test_json_is_one_object_on_stdout_and_all_else_on_stderr(tmp_path: Path) -> 
     assert (done.returncode, json.loads(done.stdout)["missing_keys"]) == (0, [])
 
 
+def test_a_line_that_the_log_shows_after_the_summary_counts(tmp_path: Path) -> None:
+    done = bash("verb_wait --json", tmp_path, LOG=timeout_log(LACKING[1]), LATE=LACKING[0])
+    assert done.returncode == 1, done.stderr
+    assert [row["key"] for row in json.loads(done.stdout)["missing_keys"]] == ["old", "a b"]
+
+
 def test_what_cannot_be_said_of_the_reasons_costs_neither_the_keys_nor_the_status(tmp_path: Path) -> None:
     denied = "query() { die 'AccessDenied: logs:StartQuery'; }; verb_wait --json"
     done = bash(denied, tmp_path, LOG=timeout_log(*LACKING))
@@ -198,7 +216,7 @@ def test_a_signal_stops_the_task_too_and_says_so(sent: signal.Signals, status: i
     script = f"print_new_lines() {{ kill -{sent.value} $$; }}; verb_wait"
     done = bash(script, tmp_path)
     assert done.returncode == status, done.stderr
-    assert "task t1 is stopped" in done.stderr
+    assert "task t1 is being stopped" in done.stderr
     assert any("stop-task" in line and "--task t1" in line for line in calls(tmp_path))
 
 
@@ -221,3 +239,85 @@ def test_wrong_usage_starts_nothing(arguments: str, complaint: str, tmp_path: Pa
 def test_a_value_that_looks_like_an_option_is_a_value(tmp_path: Path) -> None:
     done = bash("verb_wait --prefix --timeout --exact", tmp_path, LOG=summary("complete", 0, 0))
     assert done.returncode == 0, done.stderr
+
+
+# On the local cloud
+
+STUCK = "run/stuck ü.txt"
+ROLE = ("--role-name", f"{APP}-task-role", "--policy-name", "deny")
+DENY_STUCK = {"Effect": "Deny", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{SOURCE}/run/stuck*"}
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """With twenty objects, one of which cannot be copied and is in the dead-letter queue."""
+    folder = tmp_path_factory.mktemp("objects")
+    for number in range(19):
+        (folder / f"{number}.txt").write_text("x" * number)
+    with operator_of_a_deployment(tmp_path_factory) as found:
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [DENY_STUCK]})
+        found.aws("iam", "put-role-policy", *ROLE, "--policy-document", policy)
+        found.put(SOURCE, STUCK, "in vain")
+        found.aws("s3", "cp", "--recursive", "--quiet", str(folder), f"s3://{SOURCE}/run/")
+        wait_for(lambda: found.count(f"{APP}-dlq"))
+        yield found
+
+
+@pytest.mark.parametrize("cli", CLIS)
+def test_a_key_that_fails_is_named_at_the_timeout_with_its_reason(operator: Operator, cli: str) -> None:
+    operator.cli = cli
+    status, output, log = operator.sync("wait", "--prefix", "run/", "--timeout", "20s", "--json")
+    assert status == 1, output + log
+    (missing,) = json.loads(output)["missing_keys"]
+    assert missing["key"] == STUCK
+    assert missing["why"].startswith("failing: operation=HeadObject error=AccessDenied")
+    assert missing["why"].endswith(PARKED)
+    assert json.loads(output) | {"end": "timeout", "keys": 20, "here": 19, "lacking": 1} == json.loads(output)
+    assert operator.count(f"{APP}-dlq") == 1
+
+
+def test_ctrl_c_stops_the_task(operator: Operator) -> None:
+    environment = {**os.environ, "DOCKER_HOST": "unix:///nonexistent/docker.sock", "FOLLOW_PAUSE": "1"}
+    process = subprocess.Popen(
+        ["./sync.sh", "--local", "wait", "--prefix", "run/"],
+        cwd=operator.project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout
+    lines = []
+    while not any("waiting for 1 keys" in line for line in lines):
+        lines.append(process.stdout.readline())
+        assert lines[-1], "it ended by itself"
+    os.killpg(process.pid, signal.SIGTERM)  # Ctrl-C is ignored where the tests themselves run in the background
+    rest = process.communicate(timeout=120)[0]
+    assert process.returncode == 143
+    assert "is being stopped" in rest
+    task = next(line.split()[1] for line in lines if line.startswith("task "))
+    command = ("ecs", "describe-tasks", "--cluster", f"{APP}-cluster", "--tasks", task)
+    state = wait_for(lambda: (t := json.loads(operator.aws(*command))["tasks"][0])["lastStatus"] == "STOPPED" and t)
+    assert state["containers"][0]["exitCode"] == 3
+    assert "sync.sh wait" in state["stoppedReason"]
+
+
+def test_several_wait_at_once_until_the_last_key_is_there(operator: Operator) -> None:
+    environment = {**os.environ, "DOCKER_HOST": "unix:///nonexistent/docker.sock", "FOLLOW_PAUSE": "1"}
+    command = ["./sync.sh", "--local", "wait", "--json", "--prefix"]
+    waits = [
+        subprocess.Popen(
+            [*command, prefix], cwd=operator.project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for prefix in ("run/", "run/stuck")
+    ]
+    listing = ("ecs", "list-tasks", "--cluster", f"{APP}-cluster", "--started-by", f"{APP}-wait")
+    wait_for(lambda: len(json.loads(operator.aws(*listing))["taskArns"]) == 2)
+    operator.aws("iam", "delete-role-policy", *ROLE)
+    assert operator.sync("redrive")[0] == 0
+    for process, keys in zip(waits, (20, 1), strict=True):
+        output, log = process.communicate(timeout=300)
+        assert process.returncode == 0, log
+        assert json.loads(output) | {"end": "complete", "keys": keys, "missing_keys": []} == json.loads(output)
+    assert operator.aws("s3api", "head-object", "--bucket", MIRROR, "--key", STUCK)

@@ -46,6 +46,17 @@ def test_a_copy_of_the_version_before_is_not_taken_for_this_one_though_it_is_you
     assert set(compared(synced).lacking) == {"data/a"}
 
 
+def test_a_copy_of_another_size_lacks_however_young_it_is(synced: World):
+    synced.put("data/a", 2048, modified=1_700_000_000)
+    assert set(compared(synced).lacking) == {"data/a"}
+
+
+def test_a_prefix_may_end_anywhere(synced: World):
+    """A directory bucket lists only whole folders."""
+    state = compared(synced, "data/b", exact=True)
+    assert (state.lacking, state.keys, state.only_in_destination) == ({}, 1, 0)
+
+
 def test_a_copy_that_is_much_younger_than_the_source_needs_no_look(synced: World, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(completeness, "LANDED_SECONDS", -1000)
     before = synced.requests()
@@ -104,7 +115,7 @@ def test_what_has_not_changed_for_long_needs_no_look_unless_asked_for(synced: Wo
     looks = []
     for options in ({"mended": -1}, {"mended": float("inf")}, {"mended": -1, "deep": True}):
         before = synced.requests().get("HeadObject", 0)
-        state = Completeness(synced.worker().buckets, "data/", **options)
+        state = Completeness(synced.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, "data/", **options)
         synced.run(state.compare())
         assert state.lacking == {}
         looks.append(synced.requests().get("HeadObject", 0) - before)

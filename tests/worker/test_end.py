@@ -197,7 +197,7 @@ signals.LAST_SECONDS, worker.make_parts = 1, stand_still
 def test_a_signal_before_there_is_an_event_loop_ends_the_worker_before_it_receives(world):
     before = (
         "load = worker.load_settings\n"
-        "worker.load_settings = lambda given: os.kill(os.getpid(), signal.SIGTERM) or load(given)\n"
+        "worker.load_settings = lambda *given, **more: os.kill(os.getpid(), signal.SIGTERM) or load(*given, **more)\n"
     )
     world.put("a")
     process = start(world, before=before)

@@ -15,6 +15,7 @@ import pytest
 from test_first_responder import Function, counts
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, World, wait_until
 
+from mirror import markers
 from mirror.limits import MIB
 from mirror.markers import is_marker, markers_above, patterns_of
 from mirror.messages import hint_body
@@ -310,7 +311,8 @@ def test_a_worker_ends_although_a_marker_waits_and_no_receive_is_used_up(stuck: 
     assert 'what it announces is not complete, handed back for later key="a/_SUCCESS"' in caplog.messages
 
 
-def test_it_comes_back_again_and_again_until_all_is_there(stuck: World):
+def test_it_comes_back_again_and_again_until_all_is_there(stuck: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(markers, "SHORTEST_DELAY", 1)
     for _ in range(4):  # more than MAX_RECEIVES
         stuck.run(impatient(stuck, 0.1).run())
         wait_until(lambda: stuck.standin.queue(QUEUE)["visible"] == 1, seconds=10)
@@ -437,17 +439,21 @@ def test_a_marker_that_the_source_still_has_stays(complete: World):
 
 
 def test_a_marker_that_is_created_again_meanwhile_is_looked_at_again(complete: World):
-    """Alike and in the same second, so that the worker that got its message saw nothing to do."""
+    """Alike and in the same second, so that the sync that its message began saw nothing to do."""
     body = hint_body(SOURCE, ["a/x"])
     marker = complete.standin.objects(SOURCE)["a/_SUCCESS"]
     complete.standin.delete(SOURCE, "a/_SUCCESS")
     complete.put("a/x", 2000)
     forget_messages(complete)
     complete.standin.send(QUEUE, body)
-    complete.standin.fault("DeleteObject", "delay", seconds=1, times=1)
+    complete.standin.fault("DeleteObject", "delay", seconds=3, times=1)
     process = complete.start_worker(**LAST)
     wait_until(lambda: complete.standin.requests("DeleteObject"))
+    complete.standin.notify(SOURCE, DEAD_LETTERS)  # as the sync of an event of S3 would begin with a copy, and wait
     complete.put("a/_SUCCESS", etag=marker["etag"], modified=marker["modified"])
+    complete.standin.send(QUEUE, hint_body(SOURCE, ["a/_SUCCESS"]))
+    wait_until(lambda: not messages_on(complete, "a/_SUCCESS"), seconds=2)
+    assert "a/_SUCCESS" in complete.mirrored()
     process.communicate(timeout=60)
     assert set(complete.mirrored()) == set(complete.standin.objects(SOURCE))
 
@@ -503,3 +509,12 @@ def test_2000_files_in_20_folders_cost_few_calls_more(world: World, capsys):
     with capsys.disabled():
         print(f"\n{extra / 2000:.2f} HEADs more a file, {world.requests()['ListObjectsV2']} listings, {seconds:.1f} s")
     assert extra < 1.5 * 2000
+
+
+def test_files_beside_a_marker_that_stays_look_for_it_together(complete: World):
+    for number in range(200):
+        complete.put(f"a/new/{number}")
+    complete.run_worker(**LAST)
+    assert complete.is_equal()
+    assert looks_at(complete, "a/_SUCCESS") < 250
+    assert looks_at(complete, "a/new/_SUCCESS") < 10

@@ -131,6 +131,7 @@ def test_objects_from_before_the_deployment_are_all_copied_once(world: World):
     assert (status, found(output)) == (0, {"missing": 1234})
     assert Counter(queued(world)) == Counter(keys)
     assert all(len(json.loads(m["body"])["Records"]) <= 8 for m in world.standin.messages(QUEUE))
+    assert {message["group"] for message in world.standin.messages(QUEUE)} == {"reconcile"}
     world.run_worker()
     assert world.is_equal()
     assert world.requests()["CopyObject"] == 1234

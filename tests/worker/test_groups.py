@@ -1,0 +1,111 @@
+"""Message groups: reconcile's messages let the events of S3 go first, in SQS and in the worker."""
+
+import json
+
+import pytest
+from world import MIRROR, QUEUE, SOURCE
+
+from mirror.deliveries import Delivery
+from mirror.messages import hint_body
+from mirror.queue import Received
+
+GROUP = "reconcile"
+
+
+def groups(world) -> list[str]:
+    return [message["group"] for message in world.standin.messages(QUEUE)]
+
+
+def sent(world, operation: str) -> list[dict]:
+    return [json.loads(request["body"]) for request in world.standin.requests(operation)]
+
+
+@pytest.mark.parametrize("client", ["crt", "boto3"])
+def test_a_message_says_its_group_and_an_event_has_none(world, client):
+    world.standin.send(QUEUE, hint_body(SOURCE, ["a"]), group=GROUP)
+    world.put("b")
+    received = world.run(world.worker(S3_CLIENT=client).deliveries.receive(0))
+    assert [delivery.received.group for delivery in received] == [GROUP, ""]
+
+
+def test_a_message_without_a_group_is_sent_as_ever(world):
+    world.standin.record()
+    queue = world.worker().deliveries.queue
+    world.run(queue.send("body", 5))
+    world.run(queue.send_batch(["one"]))
+    assert [set(body) for body in sent(world, "SendMessage")] == [{"QueueUrl", "MessageBody", "DelaySeconds"}]
+    assert [set(body["Entries"][0]) for body in sent(world, "SendMessageBatch")] == [{"Id", "MessageBody"}]
+
+
+@pytest.mark.parametrize("group", [GROUP, ""])
+def test_a_message_that_is_handed_back_keeps_its_group(world, group):
+    world.standin.send(QUEUE, hint_body(SOURCE, ["a"]), group=group)
+    held = world.worker().deliveries
+
+    async def hand_back() -> None:
+        [delivery] = await held.receive(0)
+        delivery.interrupted, delivery.postpone = True, 60
+        await held.settle([delivery])
+
+    world.run(hand_back())
+    assert groups(world) == [group]
+    assert world.standin.queue(QUEUE)["delayed"] == 1
+
+
+def test_what_a_batch_lost_is_sent_alone_in_its_group(world):
+    queue = world.worker().deliveries.queue
+    answered = queue.sqs.send_message_batch
+
+    async def refused(**parameters):
+        await answered(**parameters | {"Entries": parameters["Entries"][:1]})
+        return {"Failed": [{"Id": "1"}]}
+
+    queue.sqs.send_message_batch = refused
+    world.run(queue.send_batch(["a", "b"], GROUP))
+    assert groups(world) == [GROUP, GROUP]
+
+
+def test_where_a_group_is_refused_the_message_goes_without(world):
+    world.standin.fault("SendMessage", "error", status=400, code="InvalidParameterValue", times=1)
+    world.run(world.worker().deliveries.queue.send("a", 30, GROUP))
+    assert groups(world) == [""]
+    assert world.standin.queue(QUEUE)["delayed"] == 1
+
+
+@pytest.mark.parametrize(("code", "group"), [("InvalidParameterValue", ""), ("AccessDenied", GROUP)])
+def test_any_other_refusal_is_raised(world, code, group):
+    world.standin.fault("SendMessage", "error", status=400, code=code, times=1)
+    with pytest.raises(Exception, match=code):
+        world.run(world.worker().deliveries.queue.send("a", 0, group))
+    assert groups(world) == []
+
+
+def test_in_the_worker_an_event_waits_behind_no_backfill(world):
+    jobs = world.worker(MAX_CONCURRENT_KEYS="1").jobs
+    messages = [(GROUP, "old/1"), (GROUP, "old/2"), ("", "new/1"), (GROUP, "old/3"), ("", "new/2")]
+
+    async def order() -> list[str]:
+        for group, key in messages:
+            jobs.add(key, Delivery(Received("", "", 1, group), 0.0, 0.0, 0.0, keys={key}))
+        assert jobs.at_work() == len(messages)
+        return [job.sync.key for job in iter(jobs.next_waiting, None)]
+
+    assert world.run(order()) == ["new/1", "new/2", "old/1", "old/2", "old/3"]
+
+
+def test_a_stopping_worker_hands_back_what_waits_of_the_backfill(world):
+    world.standin.latency("CopyObject", ms=1000)
+    for number in range(12):
+        world.put(f"k{number}")
+    bodies = [json.loads(message["body"]) for message in world.standin.messages(QUEUE)]
+    world.standin.create_queue(QUEUE, visibility_timeout=7200)
+    for body in bodies:
+        world.standin.send(QUEUE, json.dumps(body), group=GROUP)
+    process = world.start_worker(MAX_CONCURRENT_KEYS="4")
+    while not world.requests().get("CopyObject"):
+        assert process.poll() is None
+    world.stop_worker(process)
+    assert process.returncode == 0
+    left = world.standin.messages(QUEUE)
+    assert len(left) + len(world.standin.objects(MIRROR)) == 12
+    assert {(message["group"], message["receive_count"]) for message in left} == {(GROUP, 0)}
