@@ -145,7 +145,9 @@ class Completeness:
     async def look(self) -> None:
         """Once at each key that lacks; those that are here by now are no longer in `lacking`."""
         is_many = len(self.lacking) > max(MANY, self.mirror_size / 10)
-        await self.looks.run(self.look_at, await self.listed_anew() if is_many else list(self.lacking))
+        keys = await self.listed_anew() if is_many else list(self.lacking)
+        for some in itertools.batched(keys, SOURCE_LOOKS, strict=False):
+            await self.looks.run(self.look_at, some)  # which keeps a task for each until its end
         if self.is_source_look_due():
             self.source_look_at = self.buckets.now()
             await self.looks.run(self.look_at_both, list(itertools.islice(self.lacking, SOURCE_LOOKS)))
