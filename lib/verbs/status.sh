@@ -87,7 +87,8 @@ collect_status() {
   gather outages last_outages &
   gather markers last_markers &
   for job in $(jobs -p); do wait "$job"; done
-  jq -s 'add | .queue.oldest_seconds = .oldest | del(.oldest) | if .markers then . else del(.markers) end' "$TEMP_DIR"/status.* | choose_outage | judge
+  jq -s 'add | .queue.oldest_seconds = .oldest | del(.oldest) | if .markers then . else del(.markers) end' \
+    "$TEMP_DIR"/status.* | choose_outage | judge
 }
 
 # For jq: parts of the status as text, and a row of it.
