@@ -107,8 +107,12 @@ def show_apart(line: str) -> None:
 
 
 def failure(command: Command) -> int:
-    """The exit status if nothing could be done: 1 of a wait is that the time is over."""
-    return 3 if isinstance(command, WaitOptions) else 1
+    """The exit status if nothing could be done: 1 of a wait is that the time is over. A program that waits is told."""
+    if not isinstance(command, WaitOptions):
+        return 1
+    if command.json:
+        show_apart(json.dumps({"end": "stopped", "status": 3}))
+    return 3
 
 
 def in_loop(signals: Signals, stop: Callable[[], None]) -> None:

@@ -306,6 +306,13 @@ def test_credentials_that_end_meanwhile_stop_it(synced: World):
     assert "error=ExpiredToken" in run.output
 
 
+def test_a_program_is_told_in_json_that_it_could_not_begin(synced: World):
+    nowhere = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/", "AWS_ACCESS_KEY_ID": ""}
+    run = wait(synced, "--json", **nowhere)
+    assert (run.status, json.loads(run.output)) == (3, {"end": "stopped", "status": 3})
+    assert "ERROR cannot start: Error when retrieving credentials" in run.errors
+
+
 def test_s3_being_busy_is_waited_for(synced: World):
     """boto3 tries a page five times by itself."""
     synced.standin.fault("ListObjectsV2", "error", bucket=MIRROR, status=503, code="SlowDown", times=6)
