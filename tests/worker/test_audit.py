@@ -30,10 +30,7 @@ def audited(output: str) -> tuple[str, str, int, int]:
 
 @pytest.fixture
 def synced(world: World) -> World:
-    for number in range(40):
-        world.put(f"data/{number % 4}/{number}", modified=1_700_000_000)
-    world.run_worker()
-    assert world.is_equal()
+    world.synced(*(f"data/{number % 4}/{number}" for number in range(40)), modified=1_700_000_000)
     world.standin.configure_bucket(SOURCE, notification=None)
     return world
 

@@ -12,11 +12,7 @@ from mirror.completeness import Completeness
 
 @pytest.fixture
 def synced(world: World) -> World:
-    for name in ("data/a", "data/b", "data/c/d"):
-        world.put(name)
-    world.run_worker()
-    assert world.is_equal()
-    return world
+    return world.synced("data/a", "data/b", "data/c/d")
 
 
 def compared(world: World, prefix: str = "data/", **options) -> Completeness:

@@ -69,10 +69,7 @@ def queued(world: World) -> list[str]:
 @pytest.fixture
 def synced(world: World) -> World:
     """Both buckets equal by the worker's own doing, ten minutes ago, and no events from now on."""
-    for number in range(40):
-        world.put(f"data/{number % 4}/{number}", modified=1_700_000_000)
-    world.run_worker()
-    assert world.is_equal()
+    world.synced(*(f"data/{number % 4}/{number}" for number in range(40)), modified=1_700_000_000)
     world.standin.configure_bucket(SOURCE, notification=None)
     return world
 

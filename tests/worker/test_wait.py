@@ -74,11 +74,7 @@ def start(world: World, *arguments: str, **settings: str) -> Run:
 
 @pytest.fixture
 def synced(world: World) -> World:
-    for name in ("data/a", "data/b", "data/c/d"):
-        world.put(name)
-    world.run_worker()
-    assert world.is_equal()
-    return world
+    return world.synced("data/a", "data/b", "data/c/d")
 
 
 # When it is complete
