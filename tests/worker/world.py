@@ -106,7 +106,7 @@ class World:
     def put(self, key: str, size: int = 1024, **fields: Any) -> dict[str, Any]:
         return self.standin.put(SOURCE, key, size, **fields)
 
-    def synced(self, *keys: str, **fields: Any) -> World:
+    def synced(self, *keys: str, **fields: Any) -> "World":
         """With these objects in both buckets, by the worker's own doing."""
         for key in keys:
             self.put(key, **fields)
