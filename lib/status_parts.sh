@@ -115,7 +115,8 @@ describe_audit() {
 # What was chosen beyond the default, as the starter knows it.
 describe_options() {
   find_starter | jq -s '.[0].Environment.Variables // {} | {starter_copies: (.STARTER_COPIES == "true"),
-    starter_max_size: (.STARTER_MAX_SIZE // "0" | tonumber), min_workers: (.MIN_WORKERS // "0" | tonumber)}'
+    starter_max_size: (.STARTER_MAX_SIZE // "0" | tonumber), min_workers: (.MIN_WORKERS // "0" | tonumber)}
+    + if .COPY_LAST then {copy_last: .COPY_LAST} else {} end + if .ANNOUNCE then {announce: .ANNOUNCE} else {} end'
 }
 
 # Whether the rule runs the starter, and how many minutes apart; null if there is none.

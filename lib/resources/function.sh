@@ -4,14 +4,13 @@
 readonly STARTER_MEMORY=128 COPYING_MEMORY=512 # MiB; the CPU of a function grows with it
 readonly STARTER_TIMEOUT=60                    # seconds
 
-# Prints what the function copies with, as a JSON object; null stands for a variable that it is to have no longer.
+# Prints what the function copies with, or else what status is to find of the workers' settings, as a JSON object; null
+# stands for a variable that it is to have no longer.
 copying_variables() {
-  local variables="{}"
-  [[ -z $COPY_LAST ]] || variables=$(settings_json COPY_LAST) # for status
-  if [[ $STARTER_COPIES == true ]]; then
-    variables=$(worker_variables | jq --arg max_size "$STARTER_MAX_SIZE" '
-      del(.PROCESSES, .S3_CLIENT) + {STARTER_COPIES: "true", STARTER_MAX_SIZE: $max_size}')
-  fi
+  local variables
+  variables=$(worker_variables | jq --argjson copies "$STARTER_COPIES" --arg max_size "$STARTER_MAX_SIZE" '
+    if $copies then del(.PROCESSES, .S3_CLIENT) + {STARTER_COPIES: "true", STARTER_MAX_SIZE: $max_size}
+    else {COPY_LAST, ANNOUNCE} end')
   printf '%s\n' STARTER_COPIES STARTER_MAX_SIZE "${WORKER_SETTINGS[@]}" \
     | jq -Rn --argjson variables "$variables" '[inputs | {key: ., value: $variables[.]}] | from_entries'
 }

@@ -103,7 +103,8 @@ jq_status() {
       none: "none: run ./deploy.sh", unknown: "unknown: \(.error)"}[.source];
   def options: [if .starter_copies then "the starter copies objects up to \(.starter_max_size | size) itself"
       else empty end, (.min_workers | select(. > 0) | if . == 1 then "1 worker is kept running"
-      else "\(.) workers are kept running" end)] | join(", ");
+      else "\(.) workers are kept running" end),
+      (.copy_last | select(.) | "\(.) are copied last"), (.announce | select(.) | "events announce \(.)")] | join(", ");
   def counts($names): . as $all | [$names[] | select(($all[.] // 0) > 0) | "\(gsub("_"; " ")) \($all[.])"];
   def itself: select(.) | (counts(["copied", "deleted"]) | if . == [] then ["copied nothing"] else . end | join(", "))
     + " itself", counts(["failed", "handed_back"])[], (.error | select(.) | "could not copy: \(.)");

@@ -591,6 +591,10 @@ def test_status_tells_an_outage_since_when_why_and_how_it_ended(
             "options       the starter copies objects up to 1000 bytes itself\n",
         ),
         ({"options": {"starter_copies": False, "min_workers": 1}}, "options       1 worker is kept running\n"),
+        (
+            {"options": {"starter_copies": False, "min_workers": 0, "copy_last": "_SUCCESS,*.done", "announce": "all"}},
+            "options       _SUCCESS,*.done are copied last, events announce all\n",
+        ),
         ({"copied": {"copied": 12, "deleted": 1, "skipped": 5}}, "started none, copied 12, deleted 1 itself\n"),
         ({"copied": {"failed": 2, "handed_back": 3}}, "none, copied nothing itself, failed 2, handed back 3\n"),
     ],
