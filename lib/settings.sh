@@ -85,7 +85,7 @@ check_kms_keys() {
 check_words() {
   check_pattern EVENT_SOURCE 'sqs|eventbridge' "sqs or eventbridge"
   check_pattern ANNOUNCE 'none|markers|all' "none, markers or all"
-  check_pattern COPY_LAST '[^[:cntrl:]]*' "patterns of keys with commas between them, without control characters"
+  check_pattern COPY_LAST '[^[:cntrl:]]{0,500}' "at most 500 characters of patterns with commas between them"
   [[ $ANNOUNCE != markers || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
   check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
   check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"

@@ -108,7 +108,7 @@ def main() -> None:
             figures = [number(figure) for figure in (usage.seconds, usage.cpu_seconds, usage.peak_mib)]
             told = ", ".join(f"{count} {name}" for name, count in made.items())
             rows.append([case, str(arguments.keys), str(usage.status), *figures, told])
-            print(*rows[-1], last, sep="  ", flush=True)
+            print(*rows[-1], last, sep="  ", file=sys.stderr, flush=True)
     print(aligned(rows))
 
 

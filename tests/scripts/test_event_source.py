@@ -401,7 +401,7 @@ def test_redrive_reads_the_keys_of_both_forms() -> None:
     record = {"s3": {"bucket": {"name": SOURCE}, "object": {"key": "a+b%2B%25"}}}
     event = {"source": "aws.s3", "detail": {"bucket": {"name": SOURCE}, "object": {"key": "a b+%25"}}}
     bodies = [json.dumps({"Records": [record]}), json.dumps(event), "[]", "odd", '{"source": "aws.s3"}']
-    script = 'source "$0/lib/verbs/redrive.sh"; with_keys'
+    script = 'source "$0/lib/dead_letters.sh"; with_keys'
     given = json.dumps([{"body": body} for body in bodies])
     done = subprocess.run(["bash", "-c", script, PROJECT], input=given, capture_output=True, text=True, check=True)
     assert [message["keys"] for message in json.loads(done.stdout)] == [["a b+%"], ["a b+%25"], [], [], []]

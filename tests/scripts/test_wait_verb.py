@@ -215,7 +215,9 @@ def test_a_task_that_cannot_be_stopped_is_told(tmp_path: Path) -> None:
 def test_a_signal_stops_the_task_too_and_says_so(sent: signal.Signals, status: int, tmp_path: Path) -> None:
     script = f"print_new_lines() {{ kill -{sent.value} $$; }}; verb_wait"
     done = bash(script, tmp_path)
-    assert done.returncode == status, done.stderr
+    assert done.returncode in (status, -sent), (
+        done.stderr
+    )  # Bash may end itself by the signal, which is the same status
     assert "task t1 is being stopped" in done.stderr
     assert any("stop-task" in line and "--task t1" in line for line in calls(tmp_path))
 
