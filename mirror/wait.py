@@ -102,6 +102,8 @@ class Wait:
     # On the way
 
     def tell_what_lacks(self) -> None:
+        if not self.state.keys:
+            log.warning("the source has no key under %s: is --prefix right?", quoted(self.state.prefix))
         if self.state.lacking:
             log.info("waiting for %d keys: %s", len(self.state.lacking), self.numbers())
         if archived := self.archived():

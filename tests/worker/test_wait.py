@@ -91,9 +91,10 @@ def test_what_is_complete_ends_it_at_once(synced: World):
     assert "complete: 3 keys of the source" in run.output
 
 
-def test_nothing_under_the_prefix_is_complete(synced: World):
+def test_nothing_under_the_prefix_is_complete_and_said(synced: World):
     run = wait(synced, "--prefix", "elsewhere/")
     assert (run.status, run.numbers()["keys"]) == (0, 0)
+    assert 'WARNING the source has no key under "elsewhere/": is --prefix right?' in run.output
 
 
 @pytest.mark.fast
