@@ -307,7 +307,7 @@ def test_what_has_waited_for_a_minute_is_dropped_one_event_or_most_of_20_000(clo
     assert time.monotonic() - began > 59
     assert metric(cloud, "AWS/Lambda", "Throttles", FunctionName=blocked) == 6  # after 0, 1, 3, 7, 15 and 31 s
     assert runs(cloud, blocked) == 0
-    wait_for(lambda: runs(cloud, name) + dropped(cloud, name) == 20_000, 90)
+    wait_for(lambda: runs(cloud, name) + dropped(cloud, name) == 20_000, 300)
     assert 1 < runs(cloud, name) < 2000
     assert metric(cloud, "AWS/Lambda", "Errors", FunctionName=name) == 0
 
