@@ -486,10 +486,14 @@ class World:
             message.deserved += message.visible_at > self.clock and message.receives > message.deserved
 
     def note_unprotected(self) -> None:
-        """Keys with a call under way that no sync waits for, and no message that is invisible until it has ended."""
+        """Keys with a call under way that no sync waits for, and no message that is invisible until it has ended.
+
+        An upload may be aborted at any time: who goes on with it begins anew, and nobody reads it.
+        """
         for ghost in self.ghosts:
             is_waited_for = ghost.owner.alive and ghost.owner.busy
-            if not is_waited_for and not self.is_looked_at_after(ghost):
+            does_harm = ghost.running.call.operation != "abort_multipart_upload"
+            if does_harm and not is_waited_for and not self.is_looked_at_after(ghost):
                 self.unprotected.add(ghost.key)
 
     def is_looked_at_after(self, ghost: Ghost) -> bool:
