@@ -58,7 +58,9 @@ class Completeness:
 
     The listings decide if they can. They cannot if the copy is hardly younger than the source: then it may be one of
     the version before, which was under way when that was overwritten. So a copy that is that young is looked at, page
-    by page, unless the source has not changed for `mended` seconds.
+    by page, unless the source has not changed for `mended` seconds. Nor can they if the source was uploaded in parts:
+    its time is that of the upload's begin (S3 User Guide, "Working with object metadata"), and the version before may
+    have been put and copied since.
     """
 
     buckets: Buckets
@@ -124,7 +126,7 @@ class Completeness:
         self.size += item["Size"]
         mirrored, source = self.mirrored.take(item["Key"]), size_and_time(item)
         differs = mirrored is None or is_older_or_other(mirrored, source)
-        if mirrored and not differs and self.is_surely_here(mirrored, source):
+        if mirrored and not differs and not is_in_parts(item["ETag"]) and self.is_surely_here(mirrored, source):
             return False
         archived = item.get("StorageClass") in ARCHIVED_CLASSES
         self.lacking[item["Key"]] = Listed(item["ETag"], item["Size"], item["LastModified"], archived)
@@ -210,6 +212,11 @@ class Completeness:
             return True
         self.lacking[key] = wanted._replace(archived=bool(source.archived))
         return False
+
+
+def is_in_parts(etag: str) -> bool:
+    """Whether the object was uploaded so: then its ETag ends in the number of parts (S3 API Reference, Object)."""
+    return "-" in etag
 
 
 def is_that_copy(destination: Destination, wanted: Listed) -> bool:

@@ -55,7 +55,8 @@ readable_prefix() {
 }
 
 # Prints what copying needs. Without s3:ListBucket a missing key answers 403, not 404 (S3 API reference, HeadObject).
-# PutEvents is allowed for the bus that it names (Service Authorization Reference, Amazon EventBridge).
+# PutEvents is allowed for a bus (EventBridge User Guide, "Example policy: Send events to an event bus in the same
+# account").
 worker_statements() {
   jq -n --arg queue "$QUEUE_ARN" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg prefix "$(readable_prefix)" \
     --arg destination "$DST_BUCKET_ARN" --arg source_keys "$SRC_KMS_KEY_ARN" --arg destination_key "$DST_KMS_KEY_ARN" \

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from botocore.exceptions import ClientError
 from world import MIRROR, SOURCE, World
@@ -58,6 +60,15 @@ def test_a_copy_that_is_much_younger_than_the_source_needs_no_look(synced: World
     before = synced.requests()
     compared(synced)
     assert synced.requests().get("HeadObject", 0) == before.get("HeadObject", 0)
+
+
+@pytest.mark.parametrize(("etag", "needs_a_look"), [('"0123456789abcdef"', False), ('"0123456789abcdef-12"', True)])
+def test_the_time_of_an_upload_in_parts_decides_nothing(world: World, etag: str, needs_a_look: bool):
+    """It is that of its begin: the version before may have been put and copied since, with as many bytes."""
+    state = Completeness(world.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, "data/")
+    begun, copied = datetime.now(UTC) - timedelta(hours=3), datetime.now(UTC) - timedelta(hours=2)
+    state.mirrored.add("data/a", 10, int(copied.timestamp()))
+    assert state.add({"Key": "data/a", "Size": 10, "ETag": etag, "LastModified": begun}) is needs_a_look
 
 
 def test_what_is_overwritten_meanwhile_is_here_once_the_new_version_is(synced: World):
