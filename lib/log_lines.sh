@@ -14,7 +14,7 @@ readonly OUTCOME_FIELDS='action=(?<action>\S+) size=(?<size>\d+) seconds=(?<seco
 
 # Worker: TIME ERROR failed key=KEY [attempt=N/N] REASON; the key is a JSON text.
 readonly FAILED_LINE=' ERROR failed key='
-readonly FAILED_FIELDS='^(?<at>\S+) ERROR failed key=(?<key>"(\\.|[^"\\])*") (?<attempt>attempt=\S+ )?(?<reason>.*)'
+readonly FAILED_FIELDS="^(?<at>\\S+) ERROR failed key=$KEY_FIELD (?<attempt>attempt=\\S+ )?(?<reason>.*)"
 
 # Worker: TIME ERROR outage: N keys fail alike, nothing is begun until one can be synced again: REASON; later either
 # TIME INFO outage over after N s, or TIME ERROR outage for N s, the worker ends: REASON.
@@ -35,7 +35,7 @@ readonly SUMMARY_START='^[^ ]+ [A-Z]+ (reconciled|waited) end='
 readonly SUMMARY_FIELDS='([a-z_/]+)=(\S+)'
 
 # Worker, before the summary of wait: TIME INFO lacking key=KEY why=WHY; the key is a JSON text.
-readonly LACKING_FIELDS='^\S+ [A-Z]+ lacking key=(?<key>"(\\.|[^"\\])*") why=(?<why>.*)'
+readonly LACKING_FIELDS="^\\S+ [A-Z]+ lacking key=$KEY_FIELD why=(?<why>.*)"
 
 # Worker, the summary of an audit: TIME INFO|ERROR audited end=complete status=0 found=0 NAME=VALUE...
 readonly AUDITED_LINE='^\S+ (INFO|ERROR) audited end='

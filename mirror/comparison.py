@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from mirror.buckets import Buckets
+from mirror.log_lines import quoted
 from mirror.objects import Destination, Source, carries_provenance, is_copy_of
 from mirror.s3 import head_destination, head_source
+
+log = logging.getLogger("worker")
+
+
+def chosen_prefix(allowed: str, wanted: str) -> str | None:
+    """What to compare: `wanted`, or if that is empty all of PREFIX_FILTER. None, which is told, if it lies outside."""
+    prefix = wanted or allowed
+    if prefix.startswith(allowed):
+        return prefix
+    log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(allowed))
+    return None
 
 
 async def difference(buckets: Buckets, key: str, deep: bool) -> str:

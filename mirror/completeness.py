@@ -89,7 +89,7 @@ class Completeness:
 
     async def compare(self) -> None:
         """Fills `lacking` with what lacks, or may lack."""
-        async for page in self.listing(self.buckets.destination, listed_prefix(self.prefix)):
+        async for page in self.list_mirror():
             for item in page:
                 self.mirrored.add(item["Key"], *size_and_time(item))
         self.mirror_size = self.mirrored.count
@@ -108,6 +108,9 @@ class Completeness:
             found = page.get("Contents", [])
             yield [item for item in found if item["Key"].startswith(self.prefix) and self.counts(item["Key"])]
             self.listed += len(found)
+
+    def list_mirror(self) -> AsyncIterator[list[dict[str, Any]]]:
+        return self.listing(self.buckets.destination, listed_prefix(self.prefix))
 
     async def list_page(self, **parameters: Any) -> dict[str, Any]:
         for pause in itertools.chain(BUSY_PAUSES, itertools.repeat(BUSY_PAUSES[-1])):
@@ -139,7 +142,7 @@ class Completeness:
 
     async def find_ghosts(self) -> None:
         """The table knows no names, so the destination is listed once more."""
-        async for page in self.listing(self.buckets.destination, listed_prefix(self.prefix)):
+        async for page in self.list_mirror():
             self.lacking |= {item["Key"]: None for item in page if self.mirrored.take(item["Key"])}
 
     # What lacks
@@ -158,7 +161,7 @@ class Completeness:
         """Of the keys that lack those that may be here by now: which have a copy that is young enough, or are gone."""
         changed = {key for key, wanted in self.lacking.items() if wanted is None}
         self.mirror_size = 0
-        async for page in self.listing(self.buckets.destination, listed_prefix(self.prefix)):
+        async for page in self.list_mirror():
             self.mirror_size += len(page)
             for item in page:
                 wanted = self.lacking.get(item["Key"])

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
-from mirror.comparison import difference, is_older_or_other, listed_prefix, size_and_time
+from mirror.comparison import chosen_prefix, difference, is_older_or_other, listed_prefix, size_and_time
 from mirror.errors import Interrupted, Refused, Unfinished, describe, is_busy, is_of_surroundings
 from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
@@ -64,10 +64,8 @@ async def reconcile(
     buckets: Buckets, queue: Queue, options: Options, interruption: Interruption, show: Callable[[str], None] = print
 ) -> int:
     """Compares the buckets; show(line) shows the result. Exit status: see Reconciliation.run, 2 for a wrong prefix."""
-    allowed = buckets.settings.prefix_filter
-    prefix = options.prefix or allowed
-    if not prefix.startswith(allowed):
-        log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(allowed))
+    prefix = chosen_prefix(buckets.settings.prefix_filter, options.prefix)
+    if prefix is None:
         return 2
     return await Reconciliation(buckets, queue, prefix, options, interruption, show).run()
 

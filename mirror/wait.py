@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
+from mirror.comparison import chosen_prefix
 from mirror.completeness import Completeness
 from mirror.errors import Interrupted, Unfinished, describe
 from mirror.key_sync import Interruption
@@ -46,10 +47,8 @@ class WaitOptions:
 
 async def wait(buckets: Buckets, options: WaitOptions, interruption: Interruption, show: Callable[[str], None]) -> int:
     """Waits; show(line) shows the result. Exit status: see Wait.run, 2 for a wrong prefix."""
-    allowed = buckets.settings.prefix_filter
-    prefix = options.prefix or allowed
-    if not prefix.startswith(allowed):
-        log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(allowed))
+    prefix = chosen_prefix(buckets.settings.prefix_filter, options.prefix)
+    if prefix is None:
         return 2
     state = Completeness(buckets, prefix, interruption, exact=options.exact, deep=options.deep, is_patient=True)
     return await Wait(state, options, show).run()

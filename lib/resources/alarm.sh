@@ -91,12 +91,17 @@ find_alarm() {
   known_or_ask alarms find_alarms | jq -c --arg name "$1" 'map(select(.AlarmName == $name)) | select(. != [])'
 }
 
-ensure_no_events_alarm() {
+# ensure_no_alarm NAME WHAT COMMAND...: the command removes it, if deploy.sh made it.
+ensure_no_alarm() {
   local alarm
-  begin alarm "$EVENTS_ALARM"
-  alarm=$(find_alarm "$EVENTS_ALARM" | our_alarms)
-  [[ -z $alarm ]] || change "removed, as EVENT_SOURCE is sqs" remove_alarm "$alarm"
+  begin alarm "$1"
+  alarm=$(find_alarm "$1" | our_alarms)
+  [[ -z $alarm ]] || change "${@:2}"
   finish "left to you, as it has no tag app=$APP_NAME"
+}
+
+ensure_no_events_alarm() {
+  ensure_no_alarm "$EVENTS_ALARM" "removed, as EVENT_SOURCE is sqs" remove_alarm "$EVENTS_ALARM"
 }
 
 # What an audit found is told once, at its end; what became of its start, in each run of the starter for an hour.
@@ -109,11 +114,7 @@ ensure_audit_alarm() {
 
 # The alarm tells that there is something to remove: it is made before its filters, and goes after them.
 ensure_no_audit_alarm() {
-  local alarm
-  begin alarm "$AUDIT_ALARM"
-  alarm=$(find_alarm "$AUDIT_ALARM" | our_alarms)
-  [[ -z $alarm ]] || change "removed with its filters, as AUDIT_DAYS is empty" undo_audits
-  finish "left to you, as it has no tag app=$APP_NAME"
+  ensure_no_alarm "$AUDIT_ALARM" "removed with its filters, as AUDIT_DAYS is empty" undo_audits
 }
 
 undo_audits() {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
@@ -10,12 +9,15 @@ from botocore.exceptions import BotoCoreError
 from botocore.parsers import ResponseParserError
 
 from mirror.aws.boto3_clients import Boto3Events
-from mirror.aws.endpoints import Endpoint, events_endpoint
+from mirror.aws.endpoints import events_endpoint
 from mirror.aws.http import CrtHttp
-from mirror.aws.signing import Request, sign
+from mirror.aws.json_calls import json_answer, json_request
 from mirror.aws.timeouts import EVENT_TIMEOUT
 
 log = logging.getLogger("worker")
+
+# As botocore's model has it.
+HEADERS = [("Content-Type", "application/x-amz-json-1.1"), ("X-Amz-Target", "AWSEvents.PutEvents")]
 
 
 class CrtEvents:
@@ -28,23 +30,10 @@ class CrtEvents:
 
     async def put_events(self, **parameters: Any) -> Any:
         """What is no success boto3 sends once more, and raises what it has to."""
-        request = events_request(self.endpoint, json.dumps(parameters).encode())
-        sign(request, self.http.region, self.endpoint.signing_name, await self.http.credentials())
-        request.headers.append(("Content-Length", str(len(request.body))))  # after signing: boto3 does not sign it
+        request = await json_request(self.http, self.endpoint, HEADERS, parameters)
         try:
-            answer = await self.http.send(self.endpoint, request, EVENT_TIMEOUT)
-            if answer.status == 200:
-                return json.loads(answer.body)
+            answer = await json_answer(self.http, self.endpoint, request, EVENT_TIMEOUT)
         except (BotoCoreError, ResponseParserError, ValueError) as error:
             log.debug("PutEvents once more with boto3: %s", error)
-        return await self.boto3.put_events(**parameters)
-
-
-def events_request(endpoint: Endpoint, body: bytes) -> Request:
-    """A request in the JSON protocol of EventBridge, as botocore's model has it."""
-    headers = [
-        ("host", endpoint.host),
-        ("Content-Type", "application/x-amz-json-1.1"),
-        ("X-Amz-Target", "AWSEvents.PutEvents"),
-    ]
-    return Request("POST", endpoint.path, headers, body)
+            answer = None
+        return await self.boto3.put_events(**parameters) if answer is None else answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
@@ -10,9 +9,9 @@ from botocore.exceptions import BotoCoreError, ReadTimeoutError
 from botocore.parsers import ResponseParserError
 
 from mirror.aws.boto3_clients import Boto3Sqs
-from mirror.aws.endpoints import Endpoint, queue_endpoint
+from mirror.aws.endpoints import queue_endpoint
 from mirror.aws.http import CrtHttp
-from mirror.aws.signing import Request, sign
+from mirror.aws.json_calls import json_answer, json_request
 from mirror.aws.timeouts import QUEUE_TIMEOUT
 
 log = logging.getLogger("worker")
@@ -36,12 +35,9 @@ class CrtSqs:
 
     async def send(self, operation: str, parameters: dict[str, Any], timeout: float) -> Any:
         """The answer, None if it is no success: then boto3 repeats the call, and raises what it has to."""
-        request = queue_request(self.endpoint, operation, json.dumps(parameters).encode())
-        sign(request, self.http.region, self.endpoint.signing_name, await self.http.credentials())
-        request.headers.append(("Content-Length", str(len(request.body))))  # after signing: boto3 does not sign it
+        request = await json_request(self.http, self.endpoint, headers_for(operation), parameters)
         try:
-            answer = await self.http.send(self.endpoint, request, timeout)
-            return json.loads(answer.body) if answer.status == 200 else None
+            return await json_answer(self.http, self.endpoint, request, timeout)
         except ReadTimeoutError:
             if operation == "ReceiveMessage":
                 raise  # it has waited for long enough, and is sent again by whoever receives
@@ -62,12 +58,10 @@ class CrtSqs:
         return await self.boto3.change_message_visibility_batch(**parameters)
 
 
-def queue_request(endpoint: Endpoint, operation: str, body: bytes) -> Request:
-    """A request in the JSON protocol of SQS (SQS Developer Guide, "Making Query API requests using AWS JSON")."""
-    headers = [
-        ("host", endpoint.host),
+def headers_for(operation: str) -> list[tuple[str, str]]:
+    """SQS Developer Guide, "Making Query API requests using AWS JSON"."""
+    return [
         ("Content-Type", "application/x-amz-json-1.0"),
         ("X-Amz-Target", f"AmazonSQS.{operation}"),
         ("x-amzn-query-mode", "true"),
     ]
-    return Request("POST", endpoint.path, headers, body)
