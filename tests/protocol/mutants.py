@@ -459,10 +459,12 @@ MUTANTS = (
     ),
     Mutant(
         "the directory bucket is taken to list in order",
-        """self.list_mirror():
+        """def list_destination(self) -> None:
+        async for page in self.list_mirror():
             for item in page:
                 self.mirrored.add(""",
-        """self.list_mirror():
+        """def list_destination(self) -> None:
+        async for page in self.list_mirror():
             for item in page:
                 if item["Key"] >= getattr(self, "last", ""):
                     self.last = item["Key"]
