@@ -7,7 +7,9 @@
 : "${REGION:=eu-west-1}"
 : "${SRC_BUCKET:=your-standard-bucket}"
 : "${DST_BUCKET:=your-express-bucket--euw1-az1--x-s3}"
-: "${PREFIX_FILTER:=}"   # only keys under this prefix; empty: all
+: "${PREFIX_FILTER:=}"   # only keys under these prefixes, comma separated; empty: all
+: "${EXCLUDE:=}"         # but no keys like these, such as *.tmp,*/_temporary/*
+: "${KEEP_DAYS:=}"       # only what changed within so many days; empty: for ever
 : "${EVENT_SOURCE:=sqs}" # sqs: the bucket's notification; eventbridge: a rule, which starts the starter at once
 : "${COPY_LAST:=}"       # marker files, such as _SUCCESS,*.done: copied once all else in their folder is
 : "${ANNOUNCE:=none}"    # an event to EventBridge when a key is equal: none, markers or all
@@ -87,6 +89,8 @@ source "$PROJECT_DIR/lib/report.sh"
 source "$PROJECT_DIR/lib/tags.sh"
 # shellcheck source=lib/tools.sh
 source "$PROJECT_DIR/lib/tools.sh"
+# shellcheck source=lib/wanted.sh
+source "$PROJECT_DIR/lib/wanted.sh"
 # shellcheck source=lib/settings.sh
 source "$PROJECT_DIR/lib/settings.sh"
 # shellcheck source=lib/log_lines.sh

@@ -266,6 +266,12 @@ def configure_logging(level: str) -> None:
     atexit.register(writer.drain)  # after an error that nobody expected
 
 
+def left_out_by(settings: Settings) -> str:
+    """For the first line of the log; nothing by default."""
+    exclude = f" exclude={quoted(settings.exclude)}" if settings.exclude else ""
+    return exclude + (f" keep_days={settings.keep_days}" if settings.keep_days else "")
+
+
 def main() -> int:
     """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument. Of
     reconcile and wait: see there."""
@@ -283,7 +289,7 @@ def main() -> int:
         writer.descriptor = sys.stderr.fileno()
     configure_logging(settings.log_level)
     begins = "waiting until %s is in %s prefix=%s" if is_wait else "syncing %s to %s prefix=%s"
-    log.info(begins, settings.src_bucket, settings.dst_bucket, quoted(settings.prefix_filter))
+    log.info(begins, settings.src_bucket, settings.dst_bucket, quoted(settings.prefix_filter) + left_out_by(settings))
     one = functools.partial(run_in_loop, settings, command, signals)
     if settings.processes == 1 or command:
         writer.start()

@@ -9,6 +9,7 @@ readonly NUMBERS=(
   'COPY_TIMEOUT 1 900' 'MULTIPART_THRESHOLD 5242880 5368709120' 'PART_SIZE 5242880 5368709120'
   'MAX_CONCURRENT_PARTS 1 1024' 'MAX_CONCURRENT_KEYS 1 1024' 'PROCESSES 1 64' 'ALARM_AGE_SECONDS 60 1209600'
   'RETRY_LIMIT 1 10000' 'CHANGEOVER_SECONDS 0 3600' 'STARTER_MAX_SIZE 1 5368709120' 'AUDIT_DAYS 1 90'
+  'KEEP_DAYS 1 3650'
 )
 
 # vCPU units and the memory that Fargate has for them, in MiB: from, to, step (Amazon ECS Developer Guide, "Task size").
@@ -86,6 +87,7 @@ check_words() {
   check_pattern EVENT_SOURCE 'sqs|eventbridge' "sqs or eventbridge"
   check_pattern ANNOUNCE 'none|markers|all' "none, markers or all"
   check_pattern COPY_LAST '[^[:cntrl:]]{0,500}' "at most 500 characters of patterns with commas between them"
+  check_pattern EXCLUDE '[^[:cntrl:]]{0,500}' "at most 500 characters of patterns with commas between them"
   [[ $ANNOUNCE != markers || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
   check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
   check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"

@@ -55,6 +55,8 @@ class Announcer:
         """What there is to tell of a sync that has just ended well. When it is sent the key may be another again, and
         the next sync of it tells that."""
         settings = self.settings
+        if sync.expired and sync.action == "skipped":
+            return []  # the destination need not have it
         if self.client is None or (settings.announce == "markers" and not is_marker(sync.key, settings.copy_last)):
             return []
         return [json.dumps(detail_of(sync, settings), ensure_ascii=False)]
@@ -137,7 +139,7 @@ class Announcer:
 def detail_of(sync: KeySync, settings: Settings) -> dict[str, Any]:
     """Of the latest look at both sides, when they were equal. What the sync wrote itself may have been changed by
     another worker since: a key that is in the source was not deleted, and one that is not was not copied."""
-    source: Source | None = sync.sight[0]
+    source: Source | None = None if sync.expired and sync.action == "deleted" else sync.sight[0]
     action = "skipped" if sync.action == "skipped" else "copied" if source else "deleted"
     return {
         "bucket": settings.dst_bucket,

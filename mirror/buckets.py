@@ -41,6 +41,7 @@ class Buckets:
     comparisons: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMPARISONS))
     markers: dict[str, tuple[float, bool]] = field(default_factory=dict)  # when looked for, whether it was absent
     marker_locks: list[asyncio.Lock] = field(default_factory=lambda: [asyncio.Lock() for _ in range(64)])
+    wall: Callable[[], float] = time.time  # seconds since the epoch: how old objects are
 
     def __post_init__(self) -> None:
         settings = self.settings

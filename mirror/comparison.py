@@ -3,39 +3,56 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 from mirror.buckets import Buckets
 from mirror.log_lines import quoted
 from mirror.objects import Destination, Source, carries_provenance, is_copy_of
-from mirror.s3 import head_destination, head_source
+from mirror.s3 import head_destination, head_source, pages
+from mirror.settings import Settings
+from mirror.wanted import without_covered
 
 log = logging.getLogger("worker")
 
 
-def chosen_prefix(allowed: str, wanted: str) -> str | None:
-    """What to compare: `wanted`, or if that is empty all of PREFIX_FILTER. None, which is told, if it lies outside."""
-    prefix = wanted or allowed
-    if prefix.startswith(allowed):
-        return prefix
-    log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(allowed))
-    return None
+def chosen_prefixes(settings: Settings, prefix: str) -> tuple[str, ...]:
+    """Of what is synced all that begins with `prefix`. Nothing, which is told, if it lies outside."""
+    prefixes = settings.wanted.under(prefix)
+    if not prefixes:
+        log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(settings.prefix_filter))
+    return prefixes
+
+
+async def listed(
+    call: Callable[..., Awaitable[dict[str, Any]]], bucket: dict[str, str], prefixes: tuple[str, ...]
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """The entries of a bucket's listing under one prefix after the other, page by page."""
+    for prefix in prefixes:
+        async for page in pages(call, {"Prefix": prefix, **bucket}):
+            yield page.get("Contents", [])
 
 
 async def difference(buckets: Buckets, key: str, deep: bool) -> str:
-    """What is wrong with the key at this moment: "missing", "stale", "ghost", "archived", or "".
+    """What is wrong with the key at this moment: "missing", "stale", "ghost", "archived", "unwanted", or "".
 
+    Of a source that KEEP_DAYS keeps no longer the destination need have no copy; if it has one, that is unwanted, and
+    stale if it is of another version.
     Raises the error of a missing or closed source bucket.
     """
     destination = await head_destination(buckets, key)
     source = await head_source(buckets, key)
     if source is None:
         return "ghost" if destination else ""
+    expired = is_expired(buckets, source.modified)
+    if destination is None and expired:
+        return ""
     if destination is None:
         return "archived" if source.archived else "missing"
     if is_equal(destination, source, deep):
-        return ""
-    return "archived" if source.archived else "stale"
+        return "unwanted" if expired else ""
+    return "archived" if source.archived and not expired else "stale"
 
 
 def is_equal(destination: Destination, source: Source, deep: bool) -> bool:
@@ -61,6 +78,10 @@ def size_and_time(item: dict[str, Any]) -> tuple[int, int]:
     return item["Size"], int(item["LastModified"].timestamp())
 
 
-def listed_prefix(prefix: str) -> str:
+def folders_of(prefixes: tuple[str, ...]) -> tuple[str, ...]:
     """A directory bucket lists only prefixes that end in "/" (S3 API Reference, ListObjectsV2)."""
-    return prefix[: prefix.rfind("/") + 1]
+    return without_covered(prefix[: prefix.rfind("/") + 1] for prefix in prefixes)
+
+
+def is_expired(buckets: Buckets, modified: datetime) -> bool:
+    return buckets.settings.wanted.is_expired(modified.timestamp(), buckets.wall())

@@ -15,14 +15,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
-from mirror.comparison import is_equal, is_older_or_other, listed_prefix, size_and_time
+from mirror.comparison import folders_of, is_equal, is_expired, is_older_or_other, listed, size_and_time
 from mirror.errors import describe, is_busy, is_of_surroundings
 from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
 from mirror.limits import MAX_SQS_VISIBILITY
 from mirror.log_lines import quoted
 from mirror.objects import ARCHIVED_CLASSES, Destination, is_copy_of_later, is_copy_of_listed
-from mirror.s3 import head_destination, head_source, pages
+from mirror.s3 import head_destination, head_source
 from mirror.side_by_side import SideBySide
 
 log = logging.getLogger("worker")
@@ -64,7 +64,7 @@ class Completeness:
     """
 
     buckets: Buckets
-    prefix: str
+    prefixes: tuple[str, ...]  # of PREFIX_FILTER or inside
     interruption: Interruption = field(default_factory=Interruption)
     exact: bool = False  # also waits until what the source has no longer is gone
     mended: float = MENDED_SECONDS  # math.inf: for ever
@@ -73,6 +73,7 @@ class Completeness:
     counts: Callable[[str], bool] = lambda _key: True  # whether a key of the source or destination is meant
     keys: int = 0  # of the source
     size: int = 0  # bytes of those
+    expired: int = 0  # others, that KEEP_DAYS keeps no longer: they are not waited for
     only_in_destination: int = 0  # keys that the source did not have
     listed: int = 0  # entries of both listings so far
     mirror_size: int = 0  # entries of the last listing of the destination
@@ -93,7 +94,7 @@ class Completeness:
             for item in page:
                 self.mirrored.add(item["Key"], *size_and_time(item))
         self.mirror_size = self.mirrored.count
-        async for page in self.listing(self.buckets.source, self.prefix):
+        async for page in self.listing(self.buckets.source, self.prefixes):
             await self.looks.run(self.look_at, [item["Key"] for item in page if self.add(item)])
         self.only_in_destination = self.mirrored.count
         if self.exact and self.mirrored.count:
@@ -102,15 +103,17 @@ class Completeness:
         self.source_look_at = self.buckets.now()
         self.newest = datetime.now(UTC) + timedelta(seconds=LANDED_SECONDS)
 
-    async def listing(self, bucket: dict[str, str], prefix: str) -> AsyncIterator[list[dict[str, Any]]]:
-        async for page in pages(self.list_page, {"Prefix": prefix, **bucket}):
+    async def listing(self, bucket: dict[str, str], prefixes: tuple[str, ...]) -> AsyncIterator[list[dict[str, Any]]]:
+        async for page in listed(self.list_page, bucket, prefixes):
             self.interruption.check()
-            found = page.get("Contents", [])
-            yield [item for item in found if item["Key"].startswith(self.prefix) and self.counts(item["Key"])]
-            self.listed += len(found)
+            yield [item for item in page if self.is_meant(item["Key"])]
+            self.listed += len(page)
+
+    def is_meant(self, key: str) -> bool:
+        return key.startswith(self.prefixes) and not self.buckets.settings.wanted.excludes(key) and self.counts(key)
 
     def list_mirror(self) -> AsyncIterator[list[dict[str, Any]]]:
-        return self.listing(self.buckets.destination, listed_prefix(self.prefix))
+        return self.listing(self.buckets.destination, folders_of(self.prefixes))
 
     async def list_page(self, **parameters: Any) -> dict[str, Any]:
         for pause in itertools.chain(BUSY_PAUSES, itertools.repeat(BUSY_PAUSES[-1])):
@@ -125,9 +128,12 @@ class Completeness:
 
     def add(self, item: dict[str, Any]) -> bool:
         """An entry of the source's listing. True if only a look at its copy can tell whether that is one."""
+        mirrored, source = self.mirrored.take(item["Key"]), size_and_time(item)
+        if is_expired(self.buckets, item["LastModified"]):
+            self.expired += 1
+            return False
         self.keys += 1
         self.size += item["Size"]
-        mirrored, source = self.mirrored.take(item["Key"]), size_and_time(item)
         differs = mirrored is None or is_older_or_other(mirrored, source)
         if mirrored and not differs and not is_in_parts(item["ETag"]) and self.is_surely_here(mirrored, source):
             return False
@@ -211,6 +217,8 @@ class Completeness:
         source = await head_source(self.buckets, key)
         if source is None:
             return destination is None
+        if is_expired(self.buckets, source.modified):
+            return True
         if wanted is None or (destination and is_equal(destination, source, deep=False)):
             return True
         self.lacking[key] = wanted._replace(archived=bool(source.archived))

@@ -96,6 +96,7 @@ class KeySync:
     unsettled_until: float = 0.0  # until then a write that got no answer may still take effect
     # How often it had to begin again
     sight: Any = None  # what both sides are
+    expired: bool = False  # KEEP_DAYS keeps that source no longer
     misses: int = 0  # a change came between look and write
     refused_sight: Any = None  # what both sides were then
     stuck: int = 0  # and yet both sides were as before

@@ -23,6 +23,7 @@ from mirror.limits import MAX_SQS_DELAY
 from mirror.log_lines import MARKER_WAITS, REMOVED_FIRST, quoted
 from mirror.objects import Destination
 from mirror.s3 import delete_object, head_destination, head_source
+from mirror.wanted import items_of
 
 log = logging.getLogger("worker")
 
@@ -57,7 +58,7 @@ class Patterns:
 
 @functools.lru_cache(maxsize=16)
 def patterns_of(copy_last: str) -> Patterns:
-    texts = list(dict.fromkeys(text.strip() for text in copy_last.split(",") if text.strip()))
+    texts = list(dict.fromkeys(text.strip() for text in items_of(copy_last) if text.strip()))
     names = dict.fromkeys(text[len(folder_of(text)) :] for text in texts)
     return Patterns(
         of_keys=tuple(re.compile(fnmatch.translate(text)) for text in texts if "/" in text),
@@ -102,8 +103,8 @@ async def compared(buckets: Buckets, sync: KeySync) -> Completeness:
 
     async with buckets.comparisons:  # each takes memory
         sync.interruption.check()
-        prefix = max(folder, buckets.settings.prefix_filter, key=len)
-        state = Completeness(buckets, prefix, sync.interruption, exact=True, mended=float("inf"), counts=counts)
+        prefixes = buckets.settings.wanted.under(folder)
+        state = Completeness(buckets, prefixes, sync.interruption, exact=True, mended=float("inf"), counts=counts)
         await state.compare()
         await state.look()
     return state
@@ -130,7 +131,9 @@ async def wait_while_it_goes_on(buckets: Buckets, sync: KeySync, state: Complete
 
 def tell(level: int, sync: KeySync, state: Completeness) -> None:
     key, why = example_of(state)
-    log.log(level, MARKER_WAITS, quoted(sync.key), len(state.lacking), quoted(state.prefix), quoted(key), why)
+    log.log(
+        level, MARKER_WAITS, quoted(sync.key), len(state.lacking), quoted(",".join(state.prefixes)), quoted(key), why
+    )
 
 
 def example_of(state: Completeness) -> tuple[str, str]:
@@ -168,11 +171,11 @@ async def remove_stale(buckets: Buckets, sync: KeySync) -> None:
 
 def markers_above(buckets: Buckets, key: str) -> Iterator[str]:
     """Those that may announce the key, as far as their names are known."""
-    patterns, prefix = patterns_of(buckets.settings.copy_last), buckets.settings.prefix_filter
+    patterns, wanted = patterns_of(buckets.settings.copy_last), buckets.settings.wanted
     for end in [0, *(match.end() for match in re.finditer("/", key))]:
         for name in patterns.fixed_names:
             marker = key[:end] + name
-            if marker != key and marker.startswith(prefix) and patterns.match(marker):
+            if marker != key and wanted.takes(marker) and patterns.match(marker):
                 yield marker
 
 

@@ -77,7 +77,7 @@ def event_of_bridge(body: dict[str, Any]) -> Event:
 
 
 def add_event(content: Content, event: Event, settings: Settings) -> None:
-    if event.bucket != settings.src_bucket or not event.key.startswith(settings.prefix_filter):
+    if event.bucket != settings.src_bucket or not settings.wanted.takes(event.key):
         return
     content.keys.add(event.key)
     content.destination_first = content.destination_first or not event.is_probably_new

@@ -14,7 +14,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
-from mirror.comparison import chosen_prefix, difference, is_older_or_other, listed_prefix, size_and_time
+from mirror.comparison import (
+    chosen_prefixes,
+    difference,
+    folders_of,
+    is_expired,
+    is_older_or_other,
+    listed,
+    size_and_time,
+)
 from mirror.errors import Interrupted, Refused, Unfinished, describe, is_busy, is_of_surroundings
 from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
@@ -22,7 +30,6 @@ from mirror.limits import SQS_BATCH
 from mirror.log_lines import AUDITED, RECONCILED, quoted
 from mirror.messages import hint_body
 from mirror.queue import Queue
-from mirror.s3 import pages
 from mirror.side_by_side import SideBySide
 from mirror.waiting import wait_unless
 
@@ -64,10 +71,10 @@ async def reconcile(
     buckets: Buckets, queue: Queue, options: Options, interruption: Interruption, show: Callable[[str], None] = print
 ) -> int:
     """Compares the buckets; show(line) shows the result. Exit status: see Reconciliation.run, 2 for a wrong prefix."""
-    prefix = chosen_prefix(buckets.settings.prefix_filter, options.prefix)
-    if prefix is None:
+    prefixes = chosen_prefixes(buckets.settings, options.prefix)
+    if not prefixes:
         return 2
-    return await Reconciliation(buckets, queue, prefix, options, interruption, show).run()
+    return await Reconciliation(buckets, queue, prefixes, options, interruption, show).run()
 
 
 # --- All keys ---------------------------------------------------------------------------------------------------------
@@ -85,7 +92,7 @@ class Reconciliation:
 
     buckets: Buckets
     queue: Queue
-    prefix: str
+    prefixes: tuple[str, ...]
     options: Options
     interruption: Interruption
     show: Callable[[str], None] = print
@@ -122,16 +129,17 @@ class Reconciliation:
             self.refuse_too_many(ghosts)
         await self.send(ghosts, last=True)
 
-    async def listing(self, bucket: dict[str, str], prefix: str) -> AsyncIterator[list[dict[str, Any]]]:
-        """The entries under self.prefix, page by page. Raises the error of a page that botocore could not get."""
-        async for page in pages(self.buckets.s3.list_objects_v2, {"Prefix": prefix, **bucket}):
+    async def listing(self, bucket: dict[str, str], prefixes: tuple[str, ...]) -> AsyncIterator[list[dict[str, Any]]]:
+        """The entries under self.prefixes, page by page. Raises the error of a page that botocore could not get."""
+        excludes = self.buckets.settings.wanted.excludes
+        async for page in listed(self.buckets.s3.list_objects_v2, bucket, prefixes):
             self.interruption.check()
-            yield [item for item in page.get("Contents", []) if item["Key"].startswith(self.prefix)]
-            self.counts["listed"] += len(page.get("Contents", []))
+            yield [item for item in page if item["Key"].startswith(self.prefixes) and not excludes(item["Key"])]
+            self.counts["listed"] += len(page)
             self.show_progress()
 
     def list_mirror(self) -> AsyncIterator[list[dict[str, Any]]]:
-        return self.listing(self.buckets.destination, listed_prefix(self.prefix))
+        return self.listing(self.buckets.destination, folders_of(self.prefixes))
 
     async def list_destination(self) -> None:
         async for page in self.list_mirror():
@@ -139,10 +147,12 @@ class Reconciliation:
                 self.mirrored.add(item["Key"], *size_and_time(item))
 
     async def compare_source(self) -> None:
-        async for page in self.listing(self.buckets.source, self.prefix):
+        async for page in self.listing(self.buckets.source, self.prefixes):
             suspects = []
             for item in page:
                 mirrored = self.mirrored.take(item["Key"])
+                if mirrored is None and is_expired(self.buckets, item["LastModified"]):
+                    continue
                 if self.options.deep or mirrored is None or is_older_or_other(mirrored, size_and_time(item)):
                     suspects.append(item["Key"])
             self.counts["compared"] += len(page)

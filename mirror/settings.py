@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from mirror.limits import MAX_COPY_SIZE, MAX_SQS_DELAY, MAX_SQS_VISIBILITY, MIB, MIN_PART_SIZE
+from mirror.wanted import Wanted, items_of, wanted_of
 
 HELD_PER_SLOT = 4  # messages, or keys, for each of MAX_CONCURRENT_KEYS, from which on a worker receives no more
 
@@ -26,6 +28,7 @@ class Settings:
     log_level: str
     copy_last: str
     announce: str
+    exclude: str
     s3_client: str
     visibility_timeout: int
     visibility_extend_interval: int
@@ -39,6 +42,7 @@ class Settings:
     max_concurrent_parts: int
     max_concurrent_keys: int
     processes: int
+    keep_days: int
     largest: int = 0  # bytes; a larger object is handed back; 0: none is
     marker_patience: int = 20  # seconds; so long a marker waits here although nothing that it announces arrives
 
@@ -50,6 +54,10 @@ class Settings:
     @property
     def announces(self) -> bool:
         return self.announce != "none"
+
+    @functools.cached_property
+    def wanted(self) -> Wanted:
+        return wanted_of(self.prefix_filter, self.exclude, self.keep_days)
 
     @property
     def shortest_visibility(self) -> int:
@@ -64,11 +72,12 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "SRC_BUCKET": (None, r"(?!.*--x-s3$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a general purpose bucket"),
     "DST_BUCKET": (None, r"[a-z0-9][a-z0-9-]*--[a-z0-9-]+--x-s3", "a directory bucket: NAME--ZONE_ID--x-s3"),
     "QUEUE_URL": (None, r"https?://\S+", "the URL of the SQS queue"),
-    "PREFIX_FILTER": ("", r".*", "the beginning of a key"),
+    "PREFIX_FILTER": ("", r".*", "beginnings of keys with commas between them"),
     "SRC_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
     "DST_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
     "COPY_LAST": ("", r"[^\x00-\x1f\x7f]*", "patterns of keys with commas between them, such as _SUCCESS,*.done"),
     "ANNOUNCE": ("none", r"none|markers|all", "none, markers or all"),
+    "EXCLUDE": ("", r"[^\x00-\x1f\x7f]*", "patterns of keys with commas between them, such as *.tmp"),
     "S3_CLIENT": ("crt", r"crt|boto3", "crt, or boto3 for more CPU time and no code of ours"),
     "LOG_LEVEL": ("INFO", r"DEBUG|INFO|WARNING|ERROR", "DEBUG, INFO, WARNING or ERROR"),
 }
@@ -87,6 +96,7 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
     "MAX_CONCURRENT_PARTS": (256, 1, 1024),
     "MAX_CONCURRENT_KEYS": (256, 1, 1024),
     "PROCESSES": (1, 1, 64),
+    "KEEP_DAYS": (0, 0, 3650),  # 0: for ever
 }
 
 
@@ -123,6 +133,9 @@ def problems_together(settings: Settings) -> list[str]:
             f"VISIBILITY_TIMEOUT={settings.visibility_timeout} has to be at least {lowest}: "
             "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT"
         )
+    for name, text in (("PREFIX_FILTER", settings.prefix_filter), ("EXCLUDE", settings.exclude)):
+        if "" in items_of(text):
+            problems.append(f"{name}={text!r} has nothing between two commas, or at an end")
     if settings.announce == "markers" and not settings.copy_last:
         problems.append("ANNOUNCE=markers needs COPY_LAST, which says what a marker is")
     return problems

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from botocore.exceptions import ClientError
 
 from mirror.buckets import Buckets, LeftOut
+from mirror.comparison import is_equal, is_expired
 from mirror.errors import (
     HANDED_BACK,
     REFUSED_CODES,
@@ -96,7 +97,8 @@ async def attempt(buckets: Buckets, sync: KeySync) -> bool:
     source = await patiently(buckets, sync, head_source, sync.key)
     sync.sight = (source, existing)
     may_have_uploads = source is None or is_large(buckets, source)
-    if not sync.destination_first and may_have_uploads:
+    sync.expired = source is not None and is_expired(buckets, source.modified)
+    if not sync.destination_first and (may_have_uploads or sync.expired):
         return False
     if sync.redelivered and may_have_uploads:
         await abort_orphans(buckets, sync)
@@ -179,6 +181,8 @@ async def make_equal(buckets: Buckets, sync: KeySync, source: Source | None, exi
         return True
     if existing and is_copy_of(existing, source):
         return False
+    if sync.expired:
+        return await let_go(buckets, sync, source, existing)
     if source.archived:
         raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
     if source.size > (buckets.settings.largest or source.size):
@@ -189,6 +193,18 @@ async def make_equal(buckets: Buckets, sync: KeySync, source: Source | None, exi
         raise Postponed("too many long copies at once")
     await write(buckets, sync, source, existing)
     sync.action, sync.size = "copied", source.size
+    return True
+
+
+async def let_go(buckets: Buckets, sync: KeySync, source: Source, existing: Destination | None) -> bool:
+    """KEEP_DAYS keeps the source no longer: it is not copied, and the copy of another version of it goes; one of this
+    version is left to the lifecycle of the directory bucket."""
+    if existing is None or is_equal(existing, source, deep=False):
+        days = buckets.settings.keep_days
+        log.info("not copied key=%s as it has not changed for more than KEEP_DAYS=%d", quoted(sync.key), days)
+        return False
+    await write(buckets, sync, None, existing)
+    sync.action, sync.size = "deleted", 0
     return True
 
 

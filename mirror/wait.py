@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
-from mirror.comparison import chosen_prefix
+from mirror.comparison import chosen_prefixes
 from mirror.completeness import Completeness
 from mirror.errors import Interrupted, Unfinished, describe
 from mirror.key_sync import Interruption
@@ -47,10 +47,10 @@ class WaitOptions:
 
 async def wait(buckets: Buckets, options: WaitOptions, interruption: Interruption, show: Callable[[str], None]) -> int:
     """Waits; show(line) shows the result. Exit status: see Wait.run, 2 for a wrong prefix."""
-    prefix = chosen_prefix(buckets.settings.prefix_filter, options.prefix)
-    if prefix is None:
+    prefixes = chosen_prefixes(buckets.settings, options.prefix)
+    if not prefixes:
         return 2
-    state = Completeness(buckets, prefix, interruption, exact=options.exact, deep=options.deep, is_patient=True)
+    state = Completeness(buckets, prefixes, interruption, exact=options.exact, deep=options.deep, is_patient=True)
     return await Wait(state, options, show).run()
 
 
@@ -102,7 +102,9 @@ class Wait:
 
     def tell_what_lacks(self) -> None:
         if not self.state.keys:
-            log.warning("the source has no key under %s: is --prefix right?", quoted(self.state.prefix))
+            log.warning("the source has no key under %s: is --prefix right?", quoted(",".join(self.state.prefixes)))
+        if self.state.expired:
+            log.info("not waited for: %d keys that have not changed for more than KEEP_DAYS", self.state.expired)
         if self.state.lacking:
             log.info("waiting for %d keys: %s", len(self.state.lacking), self.numbers())
         if archived := self.archived():
@@ -195,6 +197,6 @@ class Wait:
             "archived": (figures["archived"], "archived in the source: restore it, its restore event copies it"),
             "ghost": (ghosts, "only in the destination, and to be deleted there (--exact)"),
         }
-        self.show(f"{end}: {figures['keys']} keys of the source under {quoted(self.state.prefix)}")
+        self.show(f"{end}: {figures['keys']} keys of the source under {quoted(','.join(self.state.prefixes))}")
         for name, (number, meaning) in rows.items():
             self.show(f"{number:>12} {name:<10}  {meaning}")

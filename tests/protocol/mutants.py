@@ -220,7 +220,7 @@ MUTANTS = (
     ),
     Mutant(
         "keys outside the prefix are synced",
-        "or not event.key.startswith(settings.prefix_filter)",
+        "or not settings.wanted.takes(event.key)",
         "",
         rules("another_bucket_and_a_key_outside_the_prefix_ask_for_nothing"),
     ),

@@ -158,6 +158,8 @@ LARGEST = {
     "LOG_LEVEL": "WARNING",
     "COPY_LAST": "g" * 500,
     "ANNOUNCE": "markers",
+    "EXCLUDE": "h" * 500,
+    "KEEP_DAYS": "3650",
     "AUDIT_DAYS": "29",
     "ASSIGN_PUBLIC_IP": "DISABLED",
     "SRC_KMS_KEY_ARN": ",".join([f"arn:aws:kms:ap-southeast-1:123456789012:key/mrk-{'e' * 32}"] * 50),

@@ -19,7 +19,7 @@ def synced(world: World) -> World:
 
 def compared(world: World, prefix: str = "data/", **options) -> Completeness:
     """After compare() and one look()."""
-    state = Completeness(world.worker().buckets, prefix, **options)
+    state = Completeness(world.worker().buckets, (prefix,), **options)
     world.run(state.compare())
     world.run(state.look())
     return state
@@ -65,7 +65,7 @@ def test_a_copy_that_is_much_younger_than_the_source_needs_no_look(synced: World
 @pytest.mark.parametrize(("etag", "needs_a_look"), [('"0123456789abcdef"', False), ('"0123456789abcdef-12"', True)])
 def test_the_time_of_an_upload_in_parts_decides_nothing(world: World, etag: str, needs_a_look: bool):
     """It is that of its begin: the version before may have been put and copied since, with as many bytes."""
-    state = Completeness(world.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, "data/")
+    state = Completeness(world.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, ("data/",))
     begun, copied = datetime.now(UTC) - timedelta(hours=3), datetime.now(UTC) - timedelta(hours=2)
     state.mirrored.add("data/a", 10, int(copied.timestamp()))
     assert state.add({"Key": "data/a", "Size": 10, "ETag": etag, "LastModified": begun}) is needs_a_look
@@ -122,7 +122,9 @@ def test_what_has_not_changed_for_long_needs_no_look_unless_asked_for(synced: Wo
     looks = []
     for options in ({"mended": -1}, {"mended": float("inf")}, {"mended": -1, "deep": True}):
         before = synced.requests().get("HeadObject", 0)
-        state = Completeness(synced.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, "data/", **options)
+        state = Completeness(
+            synced.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, ("data/",), **options
+        )
         synced.run(state.compare())
         assert state.lacking == {}
         looks.append(synced.requests().get("HeadObject", 0) - before)
@@ -150,7 +152,7 @@ def test_a_page_that_s3_is_too_busy_to_list_is_asked_for_again_if_there_is_time(
     monkeypatch.setattr(completeness, "BUSY_PAUSES", (0.01,))
     for is_patient in (True, False):
         synced.standin.fault("ListObjectsV2", "error", status=503, code="SlowDown", times=6)
-        state = Completeness(synced.worker().buckets, "data/", is_patient=is_patient)
+        state = Completeness(synced.worker().buckets, ("data/",), is_patient=is_patient)
         if is_patient:
             synced.run(state.compare())
         else:
@@ -165,7 +167,7 @@ def test_if_many_keys_lack_the_destination_is_listed_and_only_what_is_new_there_
     synced.standin.delete(SOURCE, "data/a")
     synced.put("data/b", 2048)
     synced.standin.change(MIRROR, "data/b", modified=1_700_000_000)
-    state = Completeness(synced.worker().buckets, "data/", exact=True)
+    state = Completeness(synced.worker().buckets, ("data/",), exact=True)
     for number in range(3):
         synced.put(f"data/new/{number}")
     synced.run(state.compare())

@@ -254,7 +254,7 @@ def test_without_a_prefix_the_prefix_filter_is_the_limit(synced: World):
 def run_here(world: World, *arguments: str) -> tuple[int, Reconciliation]:
     """The command in this process, where a test can act between its steps."""
     options, running = worker.parse_arguments(["reconcile", *arguments]), world.worker()
-    run = Reconciliation(running.buckets, running.deliveries.queue, "", options, Interruption())
+    run = Reconciliation(running.buckets, running.deliveries.queue, ("",), options, Interruption())
     return world.run(run.run()), run
 
 

@@ -360,7 +360,7 @@ def test_it_only_reads_and_asks_no_queue(synced: World, client: str):
 
 
 def test_pauses_grow_with_the_work_and_the_wait_and_have_bounds(synced: World):
-    waiting = Wait(Completeness(synced.worker().buckets, ""), WaitOptions())
+    waiting = Wait(Completeness(synced.worker().buckets, ("",)), WaitOptions())
     assert [round(waiting.pause_after(seconds)) for seconds in (0.01, 7, 500)] == [1, 7, 30]
     waiting.started -= 1000
     assert round(waiting.pause_after(0.01)) == 10

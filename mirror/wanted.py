@@ -1,0 +1,65 @@
+"""What the destination is to hold: the keys that PREFIX_FILTER and EXCLUDE leave, and of them what KEEP_DAYS keeps."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SECONDS_OF_DAY = 86_400
+
+
+def items_of(text: str) -> tuple[str, ...]:
+    """Those of a list with commas between them, each once; `\\,` is a comma inside of one. None of an empty text."""
+    items = re.split(r"(?<!\\),", text) if text else []
+    return tuple(dict.fromkeys(item.replace("\\,", ",") for item in items))
+
+
+def without_covered(prefixes: Iterable[str]) -> tuple[str, ...]:
+    """Of prefixes those that no other one of them covers, sorted."""
+    kept: list[str] = []
+    for prefix in sorted(prefixes):
+        if not kept or not prefix.startswith(kept[-1]):
+            kept.append(prefix)
+    return tuple(kept)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What three settings leave of the source."""
+
+    prefixes: tuple[str, ...]  # none covers another; ("",) for all keys
+    excluded: re.Pattern[str] | None
+    keep_days: int  # 0: for ever
+
+    def takes(self, key: str) -> bool:
+        """Whether the key is synced at all. What the destination has under another key is nobody's here."""
+        return key.startswith(self.prefixes) and not self.excludes(key)
+
+    def excludes(self, key: str) -> bool:
+        return self.excluded is not None and self.excluded.match(key) is not None
+
+    def under(self, prefix: str) -> tuple[str, ...]:
+        """The prefixes of all that begins with `prefix`; none if it lies outside."""
+        if prefix.startswith(self.prefixes):
+            return (prefix,)
+        return tuple(kept for kept in self.prefixes if kept.startswith(prefix))
+
+    def is_expired(self, modified: float, now: float) -> bool:
+        """Whether an object of the source that changed at `modified`, in seconds since the epoch, is kept no longer.
+
+        As S3 Lifecycle reckons: KEEP_DAYS after the change, and on to the next midnight UTC (S3 User Guide, "Lifecycle
+        rules: Based on an object's age"). It counts from the copy's own time, which is later: so no copy goes earlier.
+        """
+        return self.keep_days > 0 and now >= (modified // SECONDS_OF_DAY + self.keep_days + 1) * SECONDS_OF_DAY
+
+
+def wanted_of(prefix_filter: str, exclude: str, keep_days: int) -> Wanted:
+    """An EXCLUDE pattern is a glob for the whole key, whose `*` stands for "/", too."""
+    patterns = [fnmatch.translate(pattern) for pattern in items_of(exclude)]
+    return Wanted(
+        prefixes=without_covered(items_of(prefix_filter)) or ("",),
+        excluded=re.compile("|".join(patterns)) if patterns else None,
+        keep_days=keep_days,
+    )
