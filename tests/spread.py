@@ -8,7 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
 
-# tests/fast runs these whole, and what is marked fast elsewhere on one stand-in and with one CLI.
+# tests/fast runs what begins so, and what is marked fast elsewhere on one stand-in and with one CLI.
 FAST = (
     "house/",
     "protocol/test_rules",
@@ -20,6 +20,8 @@ FAST = (
 FAST += (
     "protocol/test_function",
     "protocol/test_histories",
+    "protocol/test_keeping",
+    "protocol/test_mutants.py::test_each_fault_has_its_place_in_the_code",
     "scripts/test_starter",
     "scripts/test_layout",
     "scripts/test_log_lines",
@@ -43,7 +45,11 @@ def name_of(item: pytest.Item) -> str:
 
 
 def is_fast(item: pytest.Item) -> bool:
-    return name_of(item).startswith(FAST)
+    return is_named_fast(f"{name_of(item)}::{item.name}")
+
+
+def is_named_fast(name: str) -> bool:
+    return name.startswith(FAST)
 
 
 def params_of(item: pytest.Item) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How tests are spread over processes: those that share something stay in one."""
 
 import pytest
-from spread import group_of, is_one_of_each
+from spread import group_of, is_named_fast, is_one_of_each
 
 KILLED = "scripts/test_deploy.py::test_runs_that_are_killed"
 
@@ -36,3 +36,16 @@ def test_a_fast_test_runs_on_one_stand_in_and_with_one_cli() -> None:
     assert is_one_of_each({"size": 1})
     assert not is_one_of_each({"recorder": "ministack", "tools": "v1"})
     assert not is_one_of_each({"recorder": "moto", "tools": "v2"})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("protocol/test_rules.py::test_any[a]", True),
+        ("protocol/test_mutants.py::test_each_fault_has_its_place_in_the_code", True),
+        ("protocol/test_mutants.py::test_a_planted_fault_is_noticed[no IfMatch]", False),
+        ("worker/test_copies.py::test_a", False),
+    ],
+)
+def test_a_whole_file_is_fast_or_one_test_of_it(name: str, expected: bool) -> None:
+    assert is_named_fast(name) == expected
