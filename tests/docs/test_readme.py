@@ -89,7 +89,7 @@ def script_settings() -> dict[str, str]:
 
 def worker_settings() -> dict[str, str]:
     texts = {name: default or "" for name, (default, *_) in TEXT_SETTINGS.items()}
-    return texts | {name: str(default) for name, (default, *_) in NUMBER_SETTINGS.items()}
+    return texts | {name: str(default or "") for name, (default, *_) in NUMBER_SETTINGS.items()}  # 0: as if empty
 
 
 def anchor(heading: str) -> str:
