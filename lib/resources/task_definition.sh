@@ -65,6 +65,16 @@ find_task_definition() {
     | jq '.taskDefinition | .containerDefinitions |= map(.environment |= sort_by(.name))'
 }
 
+# Prints what workers start with until this run registers another one: the newest revision as it was at first, or
+# nothing.
+previous_task_definition() { known_or_ask "previous task definition" find_task_definition; }
+
+# previous_setting NAME: prints what the last deploy.sh gave to the workers.
+previous_setting() {
+  previous_task_definition \
+    | jq -r --arg name "$1" '.containerDefinitions[0].environment[]? | select(.name == $name).value'
+}
+
 register_task_definition() {
   aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "key=app,value=$APP_NAME"
 }
@@ -73,7 +83,7 @@ ensure_task_definition() {
   local have want different
   begin "task definition" "$TASK_FAMILY"
   want=$(task_definition)
-  have=$(find_task_definition)
+  have=$(previous_task_definition)
   different=$(differing "$want" "$have")
   if [[ -z $have ]]; then
     create register_task_definition "$want"
