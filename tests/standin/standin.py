@@ -42,6 +42,7 @@ from urllib.parse import parse_qsl, unquote
 import httptools
 import standin_checks
 import standin_events
+import standin_lifecycle
 import standin_objects
 import standin_s3
 import standin_sqs
@@ -373,6 +374,24 @@ def restore(server: Server, bucket: str, key: str) -> None:
     server.s3.notify(held, key, found, "ObjectRestore:Completed")
 
 
+def clock(server: Server, seconds: float | None) -> None:
+    """The time of what is written from now on, and of its events, stands still there, in seconds since 1970; None: it
+    is that of the machine again. Queues, sessions and credentials keep the machine's."""
+    server.s3.now = time.time if seconds is None else lambda: seconds
+
+
+def lifecycle(server: Server, bucket: str, rules: list[dict[str, Any]]) -> None:
+    """As PutBucketLifecycleConfiguration: see standin_lifecycle.py."""
+    standin_lifecycle.put_rules(server.s3.buckets[bucket], rules)
+
+
+def run_lifecycle(server: Server, bucket: str, late_days: float = 0.0) -> dict[str, Any]:
+    """Does what the rules have due at the time of clock(), or so much later; {key: the object that is gone}."""
+    held = server.s3.buckets[bucket]
+    gone = standin_lifecycle.run_rules(server.s3, held, server.s3.now(), late_days)
+    return {key: describe(found) for key, found in gone}
+
+
 def describe(found: Object) -> dict[str, Any]:
     description = dataclasses.asdict(found)
     user_metadata = (item for item in found.headers.items() if item[0].startswith("x-amz-meta-"))
@@ -534,7 +553,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         reset, create_bucket, configure_bucket, delete_bucket, put, put_many, mirror_many, change, delete, expire,
         restore, objects, versions, uploads, notify, create_queue, send, messages, queue, receives, shorten_empty_polls,
         fault, faults, freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record,
-        requests, together, play, playing, events, refuse_events, look_at_events,
+        requests, together, play, playing, events, refuse_events, look_at_events, clock, lifecycle, run_lifecycle,
     )
 }  # fmt: skip
 

@@ -1,7 +1,6 @@
 """The S3 operations on objects: head, put, copy, delete."""
 
 import hashlib
-import time
 import xml.etree.ElementTree as ElementTree
 from email.utils import formatdate
 from urllib.parse import parse_qsl, unquote, unquote_plus
@@ -76,7 +75,7 @@ def put_object(s3: S3, request: Request) -> Steps:
 
 def new_object(s3: S3, bucket: Bucket, content: list[Span], etag: str, headers: dict[str, str]) -> Object:
     """The ETag of a directory bucket is random, not an MD5 (S3 User Guide, s3-express-differences)."""
-    new = Object(size_of(content), etag, content, headers, int(time.time()))
+    new = Object(size_of(content), etag, content, headers, int(s3.now()))
     if bucket.is_directory:
         new.etag, new.storage_class = s3.token(), "EXPRESS_ONEZONE"
     return new
@@ -144,7 +143,7 @@ def copy_object(s3: S3, request: Request) -> Steps:
     new.tags = request.headers.get("x-amz-tagging", "") if replaces_tags else source.tags
     yield source.size
     check_destination(bucket, request)
-    new.modified = int(time.time())
+    new.modified = int(s3.now())
     s3.store(bucket, request.key, new, "ObjectCreated:Copy")
     result = f"<ETag>&quot;{new.etag}&quot;</ETag><LastModified>{iso(new.modified)}</LastModified>"
     return xml("CopyObjectResult", result, written_headers(bucket, new))

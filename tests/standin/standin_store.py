@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
@@ -147,6 +147,7 @@ class Bucket:
     refused_conditions: tuple[str, ...] = ()  # operations that answer 501 to If-Match and If-None-Match
     list_permission: bool = True  # False: the caller has no s3:ListBucket
     notification: Notification | None = None
+    lifecycle: list[dict[str, Any]] = field(default_factory=list)  # rules, see standin_lifecycle.py
     objects: dict[str, list[Object]] = field(default_factory=dict)  # key: versions, the current one last
     uploads: dict[str, Upload] = field(default_factory=dict)
     order: list[str] | None = None  # the keys in listing order, None after a key came or went
@@ -161,11 +162,13 @@ class Bucket:
 
 
 class S3:
-    """All buckets. send_event(queue, body, delay in seconds) delivers an event notification."""
+    """All buckets. send_event(queue, body, delay in seconds) delivers an event notification; now() is the time of what
+    is written."""
 
     def __init__(self, send_event: Callable[[str, str, float], None]) -> None:
         self.buckets: dict[str, Bucket] = {}
         self.send_event = send_event
+        self.now: Callable[[], float] = time.time
         self.generation = 0
         self.sequencer = 0
         self.random = random.Random(0)
@@ -194,7 +197,7 @@ class S3:
     def delete(self, bucket: Bucket, key: str, reason: str = "ObjectRemoved") -> Object | None:
         """Delete the current version, or put a delete marker over it; returns the marker."""
         if bucket.versioning:
-            marker = Object(0, "", [], modified=int(time.time()), is_delete_marker=True)
+            marker = Object(0, "", [], modified=int(self.now()), is_delete_marker=True)
             self.store(bucket, key, marker, f"{reason}:DeleteMarkerCreated")
             return marker
         if gone := bucket.objects.pop(key, None):
@@ -222,12 +225,14 @@ class S3:
         if to is None or not key.startswith(to.prefix):
             return
         self.sequencer += 1
-        body = json.dumps({"Records": [event_record(bucket, key, subject, event, self.sequencer)]})
+        body = json.dumps({"Records": [event_record(bucket, key, subject, event, self.sequencer, self.now())]})
         for _ in range(2 if to.random.random() < to.duplicate else 1):
             self.send_event(to.queue, body, to.random.random() * to.max_delay)
 
 
-def event_record(bucket: Bucket, key: str, subject: Object, event: str, sequencer: int) -> dict[str, object]:
+def event_record(
+    bucket: Bucket, key: str, subject: Object, event: str, sequencer: int, now: float
+) -> dict[str, object]:
     """One record of an event (S3 User Guide, notification-content-structure): no s3: before the event name, the key
     form-encoded, and no size or ETag when an object is removed."""
     described: dict[str, object] = {"key": quote_plus(key, safe="/"), "sequencer": f"{sequencer:018X}"}
@@ -239,7 +244,7 @@ def event_record(bucket: Bucket, key: str, subject: Object, event: str, sequence
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
         "awsRegion": REGION,
-        "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+        "eventTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
         "eventName": event,
         "userIdentity": {"principalId": "EXAMPLE"},
         "requestParameters": {"sourceIPAddress": "127.0.0.1"},

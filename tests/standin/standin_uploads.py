@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import time
 from collections.abc import Callable
 from xml.sax.saxutils import escape
 
@@ -17,7 +16,7 @@ from standin_xml import encoding_type, iso, listed, parse_time, parse_xml, xml
 def create_multipart_upload(s3: S3, request: Request) -> Answer:
     bucket = find_bucket(s3, request)
     headers = metadata_from(request.headers)
-    upload = Upload(s3.token(), request.key, headers, int(time.time()), request.headers.get("x-amz-tagging", ""))
+    upload = Upload(s3.token(), request.key, headers, int(s3.now()), request.headers.get("x-amz-tagging", ""))
     bucket.uploads[upload.id] = upload
     return xml("InitiateMultipartUploadResult", f"{names(request)}<UploadId>{upload.id}</UploadId>")
 
@@ -46,9 +45,7 @@ def store_part(s3: S3, bucket: Bucket, upload: Upload, number: int, content: lis
     if upload.is_completed:
         raise S3Error("NoSuchUpload")
     bucket.uploads[upload.id] = upload
-    upload.parts[number] = Part(
-        size_of(content), s3.token() if bucket.is_directory else etag, content, int(time.time())
-    )
+    upload.parts[number] = Part(size_of(content), s3.token() if bucket.is_directory else etag, content, int(s3.now()))
     return upload.parts[number]
 
 
