@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
 from mirror.buckets import Buckets
+from mirror.errors import is_busy, is_of_surroundings
 from mirror.log_lines import quoted
 from mirror.objects import Destination, Source, carries_provenance, is_copy_of
 from mirror.s3 import head_destination, head_source, pages
@@ -15,6 +20,8 @@ from mirror.settings import Settings
 from mirror.wanted import without_covered
 
 log = logging.getLogger("worker")
+
+BUSY_PAUSES = (0.2, 1.0, 5.0, 20.0)  # seconds between the tries of a key that S3 is too busy for
 
 
 def chosen_prefixes(settings: Settings, prefix: str) -> tuple[str, ...]:
@@ -35,24 +42,50 @@ async def listed(
 
 
 async def difference(buckets: Buckets, key: str, deep: bool) -> str:
-    """What is wrong with the key at this moment: "missing", "stale", "ghost", "archived", "unwanted", or "".
+    """What is wrong with the key at this moment; see look_at."""
+    _, what = await look_at(buckets, key, deep)
+    return what
 
-    Of a source that KEEP_DAYS keeps no longer the destination need have no copy; if it has one, that is unwanted, and
-    stale if it is of another version.
+
+async def look_at(buckets: Buckets, key: str, deep: bool) -> tuple[Destination | None, str]:
+    """What the destination has, and what is wrong with the key at this moment: "missing", "stale", "ghost", "archived",
+    "unwanted", or "".
+
+    The source of a key that EXCLUDE leaves out is not looked at, as it may not be readable. Of a source that KEEP_DAYS
+    keeps no longer the destination need have no copy; if it has one, that is unwanted, and stale if it is of another
+    version.
     Raises the error of a missing or closed source bucket.
     """
     destination = await head_destination(buckets, key)
+    if buckets.settings.wanted.excludes(key):
+        return destination, "unwanted" if destination else ""
     source = await head_source(buckets, key)
     if source is None:
-        return "ghost" if destination else ""
-    expired = is_expired(buckets, source.modified)
+        return destination, "ghost" if destination else ""
+    return destination, judged(destination, source, deep, is_expired(buckets, source.modified))
+
+
+def judged(destination: Destination | None, source: Source, deep: bool, expired: bool) -> str:
+    """`deep` demands no better copy of an expired source, as no worker would make one."""
     if destination is None and expired:
         return ""
     if destination is None:
         return "archived" if source.archived else "missing"
-    if is_equal(destination, source, deep):
+    if is_equal(destination, source, deep and not expired):
         return "unwanted" if expired else ""
     return "archived" if source.archived and not expired else "stale"
+
+
+async def when_not_busy[T](call: Callable[[], Awaitable[T]]) -> T:
+    """What it gives; again after a pause if S3 is too busy, a few times. Raises the last error."""
+    for pause in BUSY_PAUSES:
+        try:
+            return await call()
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
+            if is_of_surroundings(error) or not is_busy(error):
+                raise
+        await asyncio.sleep(pause)
+    return await call()
 
 
 def is_equal(destination: Destination, source: Source, deep: bool) -> bool:

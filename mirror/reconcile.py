@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -22,8 +21,9 @@ from mirror.comparison import (
     is_older_or_other,
     listed,
     size_and_time,
+    when_not_busy,
 )
-from mirror.errors import Interrupted, Refused, Unfinished, describe, is_busy, is_of_surroundings
+from mirror.errors import Interrupted, Refused, Unfinished, describe, is_of_surroundings
 from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
 from mirror.limits import SQS_BATCH
@@ -38,7 +38,6 @@ log = logging.getLogger("worker")
 KEYS_PER_HINT = 8  # even of 1024 bytes each, form-urlencoded, ten messages of them stay below 256 KiB
 GROUP = "reconcile"  # of its messages, so that the events of S3 do not have to wait for all of them
 PROGRESS_SECONDS = 10
-CHECK_PAUSES = (0.2, 1.0, 5.0, 20.0)  # seconds between the tries of a key that S3 is too busy to show
 AUDIT_SETTLE_SECONDS = 300  # what is on its way, or being written just now, is no difference after that
 MOST_DOUBTFUL = 100_000  # keys that an audit remembers until then
 DOUBTFUL_AT_ONCE = 1000
@@ -53,6 +52,11 @@ DIFFERENCES = {
     "archived": "archived in the source: restore it, its restore event copies it",
 }
 MENDED = ("missing", "stale", "ghost")
+# No differences; told if EXCLUDE or KEEP_DAYS is set.
+LEFT_OUT = {
+    "expired": "only in the source, older than KEEP_DAYS",
+    "unwanted": "in the destination, excluded or older than KEEP_DAYS",
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,9 @@ class Reconciliation:
     progress_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.looks = SideBySide(self.buckets.settings.max_concurrent_keys)
+        settings = self.buckets.settings
+        self.looks = SideBySide(settings.max_concurrent_keys)
+        self.leaves_out = bool(settings.exclude or settings.keep_days)
 
     async def run(self) -> int:
         """Exit status: 0 equal or put on the queue, 1 differences are left, 3 a listing failed or too many ghosts."""
@@ -131,10 +137,9 @@ class Reconciliation:
 
     async def listing(self, bucket: dict[str, str], prefixes: tuple[str, ...]) -> AsyncIterator[list[dict[str, Any]]]:
         """The entries under self.prefixes, page by page. Raises the error of a page that botocore could not get."""
-        excludes = self.buckets.settings.wanted.excludes
         async for page in listed(self.buckets.s3.list_objects_v2, bucket, prefixes):
             self.interruption.check()
-            yield [item for item in page if item["Key"].startswith(self.prefixes) and not excludes(item["Key"])]
+            yield [item for item in page if item["Key"].startswith(self.prefixes)]
             self.counts["listed"] += len(page)
             self.show_progress()
 
@@ -142,23 +147,41 @@ class Reconciliation:
         return self.listing(self.buckets.destination, folders_of(self.prefixes))
 
     async def list_destination(self) -> None:
+        """What EXCLUDE leaves out needs no place in the table: it is unwanted whatever the source has."""
+        excludes = self.buckets.settings.wanted.excludes
         async for page in self.list_mirror():
             for item in page:
-                self.mirrored.add(item["Key"], *size_and_time(item))
+                if excludes(item["Key"]):
+                    self.add_unwanted(item["Key"])
+                else:
+                    self.mirrored.add(item["Key"], *size_and_time(item))
 
     async def compare_source(self) -> None:
+        excludes = self.buckets.settings.wanted.excludes
         async for page in self.listing(self.buckets.source, self.prefixes):
-            suspects = []
-            for item in page:
-                mirrored = self.mirrored.take(item["Key"])
-                if mirrored is None and is_expired(self.buckets, item["LastModified"]):
-                    continue
-                if self.options.deep or mirrored is None or is_older_or_other(mirrored, size_and_time(item)):
-                    suspects.append(item["Key"])
-            self.counts["compared"] += len(page)
+            items = [item for item in page if not excludes(item["Key"])]
+            suspects = [item["Key"] for item in items if self.is_suspect(item)]
+            self.counts["compared"] += len(items)
             differing = await self.check(suspects)
             await self.send(differing)
         await self.send([], last=True)
+
+    def is_suspect(self, item: dict[str, Any]) -> bool:
+        """Whether an entry of the source has to be looked at. If it has expired, the listings tell what there is to
+        tell: that its copy is gone, or is still there."""
+        key, mirrored = item["Key"], self.mirrored.take(item["Key"])
+        expired = is_expired(self.buckets, item["LastModified"])
+        if mirrored is None:
+            self.counts["expired"] += expired
+            return not expired
+        if self.options.deep or is_older_or_other(mirrored, size_and_time(item)):
+            return True
+        if expired:
+            self.add_unwanted(key)
+        return False
+
+    def add_unwanted(self, key: str) -> None:
+        self.count([(key, "unwanted")])
 
     async def find_ghosts(self) -> list[tuple[str, str]]:
         """Keys of objects that only the destination has, as check() gives them; none for a dry run, which only counts.
@@ -208,7 +231,11 @@ class Reconciliation:
 
         An audit only remembers them, for as long as there is room.
         """
-        found = await self.look(keys)
+        looked_at = await self.look(keys)
+        found = [(key, what) for key, what in looked_at if what != "unwanted"]
+        for key, what in looked_at:
+            if what == "unwanted":
+                self.add_unwanted(key)
         if self.options.audit:
             room = MOST_DOUBTFUL - len(self.doubtful)
             self.doubtful += [key for key, _ in found[:room]]
@@ -238,17 +265,13 @@ class Reconciliation:
 
     async def check_key(self, key: str) -> str:
         """Raises an error for which no key is at fault, such as that of a missing source bucket or of credentials."""
-        for pause in (*CHECK_PAUSES, None):
-            try:
-                return await difference(self.buckets, key, self.options.deep)
-            except (ClientError, BotoCoreError, ResponseParserError) as error:
-                if is_of_surroundings(error):
-                    raise
-                if pause is None or not is_busy(error):
-                    log.warning("cannot look at key=%s %s", quoted(key), describe(error))
-                    break
-            await asyncio.sleep(pause)
-        return "unreadable"
+        try:
+            return await when_not_busy(lambda: difference(self.buckets, key, self.options.deep))
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
+            if is_of_surroundings(error):
+                raise
+            log.warning("cannot look at key=%s %s", quoted(key), describe(error))
+            return "unreadable"
 
     async def send(self, differing: list[tuple[str, str]], last: bool = False) -> None:
         """Puts keys that can be mended on the queue in full batches, at the `last` call all of them.
@@ -279,14 +302,14 @@ class Reconciliation:
 
     def numbers(self) -> str:
         seconds = max(time.monotonic() - self.started, 0.001)
-        names = ("listed", "compared", *DIFFERENCES, "queued")
+        names = ("listed", "compared", *DIFFERENCES, "queued", *((*LEFT_OUT, "removed") if self.leaves_out else ()))
         counted = " ".join(f"{name}={self.counts[name]}" for name in names)
         return f"{counted} seconds={seconds:.1f} keys/s={self.counts['listed'] / seconds:.0f}"
 
     def report(self, end: str, status: int) -> int:
         """The table for people, then all numbers as the last line of the log. Returns the exit status."""
         self.show(f"{end}: {self.counts['compared']} keys of the source compared")
-        for what, meaning in DIFFERENCES.items():
+        for what, meaning in (DIFFERENCES | (LEFT_OUT if self.leaves_out else {})).items():
             self.show(f"{self.counts[what]:>12} {what:<10}  {meaning}")
         self.show(f"{self.counts['queued']:>12} {'queued':<10}  for the workers, who look at each key again")
         for what, keys in self.examples.items():
