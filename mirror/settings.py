@@ -10,6 +10,7 @@ from typing import Any
 from mirror.limits import MAX_COPY_SIZE, MAX_SQS_DELAY, MAX_SQS_VISIBILITY, MIB, MIN_PART_SIZE
 from mirror.wanted import Wanted, items_of, wanted_of
 
+EXCLUDE_MEANING = "at most 500 characters of patterns with commas between them, such as *.tmp,*/_temporary/*"
 HELD_PER_SLOT = 4  # messages, or keys, for each of MAX_CONCURRENT_KEYS, from which on a worker receives no more
 
 
@@ -72,12 +73,12 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "SRC_BUCKET": (None, r"(?!.*--x-s3$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a general purpose bucket"),
     "DST_BUCKET": (None, r"[a-z0-9][a-z0-9-]*--[a-z0-9-]+--x-s3", "a directory bucket: NAME--ZONE_ID--x-s3"),
     "QUEUE_URL": (None, r"https?://\S+", "the URL of the SQS queue"),
-    "PREFIX_FILTER": ("", r".*", "beginnings of keys with commas between them"),
+    "PREFIX_FILTER": ("", r"[^\ud800-\udfff]*", "beginnings of keys, in UTF-8, with commas between them"),
     "SRC_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
     "DST_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
     "COPY_LAST": ("", r"[^\x00-\x1f\x7f]*", "patterns of keys with commas between them, such as _SUCCESS,*.done"),
     "ANNOUNCE": ("none", r"none|markers|all", "none, markers or all"),
-    "EXCLUDE": ("", r"[^\x00-\x1f\x7f]*", "patterns of keys with commas between them, such as *.tmp"),
+    "EXCLUDE": ("", r"[^\x00-\x1f\x7f\ud800-\udfff]{0,500}", EXCLUDE_MEANING),
     "S3_CLIENT": ("crt", r"crt|boto3", "crt, or boto3 for more CPU time and no code of ours"),
     "LOG_LEVEL": ("INFO", r"DEBUG|INFO|WARNING|ERROR", "DEBUG, INFO, WARNING or ERROR"),
 }
@@ -136,6 +137,8 @@ def problems_together(settings: Settings) -> list[str]:
     for name, text in (("PREFIX_FILTER", settings.prefix_filter), ("EXCLUDE", settings.exclude)):
         if "" in items_of(text):
             problems.append(f"{name}={text!r} has nothing between two commas, or at an end")
+        if re.search(r" ,|(?<!\\), ", text):
+            problems.append(f"{name}={text!r} has a space beside a comma: leave it out, it would be part of a key")
     if settings.announce == "markers" and not settings.copy_last:
         problems.append("ANNOUNCE=markers needs COPY_LAST, which says what a marker is")
     return problems
