@@ -140,8 +140,8 @@ def used(figures: Figures) -> dict[str, float]:
     """Units of each price. SQS as in the table: a message is sent, received and deleted, nothing of it in batches."""
     return {
         "express_upload_gb": figures.objects * FILE_BYTES / 1e9,
-        "express_put": figures.objects,
-        "standard_get": 3 * figures.objects,
+        "express_put_request": figures.objects,
+        "standard_get_request": 3 * figures.objects,
         "sqs_request": 3 * figures.objects,
         "event": figures.objects if figures.has_events else 0,
         "lambda_request": figures.runs.runs,

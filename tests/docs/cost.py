@@ -2,29 +2,17 @@
 
     python tests/docs/cost.py
 
-Prices are public list prices in USD without tax for us-east-1, as they were on PRICES_OF. Look them up again before you
-rely on them. The free tier is shown as a row of its own, because it is the account's and others may have used it up.
+Prices are those of lib/prices.json: public list prices in USD without tax for us-east-1, as they were on PRICES_OF.
+Look them up again before you rely on them. The free tier is shown as a row of its own, because it is the account's and
+others may have used it up.
 """
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
-PRICES_OF = "2026-09-28"
-PRICE = {
-    "express_upload_gb": 0.0032,  # S3 pricing, S3 Express One Zone after the cut of 10 April 2025
-    "express_put": 0.00113 / 1000,
-    "express_storage_gb": 0.11,  # a month
-    "standard_get": 0.0004 / 1000,  # HeadObject too
-    "sqs_request": 0.40 / 1e6,
-    "lambda_request": 0.20 / 1e6,
-    "lambda_gb_second": 0.0000133334,  # arm64
-    "vcpu_hour": 0.03238,  # Fargate, Linux on ARM64, on demand
-    "memory_gb_hour": 0.00356,
-    "spot_vcpu_hour": 0.01030969,  # floats
-    "spot_memory_gb_hour": 0.00113349,
-    "ipv4_hour": 0.005,
-    "logs_gb": 0.50,
-    "image_gb": 0.10,  # ECR, a month
-}
+LISTED = json.loads((Path(__file__).parents[2] / "lib/prices.json").read_text())
+PRICES_OF, PRICE = LISTED["as_of"], LISTED["prices"]
 HOURS_A_MONTH = 730
 VCPUS, MEMORY_GB = 2, 4  # of a worker
 SPOT_SHARE = 0.8
@@ -33,7 +21,7 @@ START_SECONDS = 40  # from the start of the image pull, which is where Fargate b
 IDLE_SECONDS = 60  # three empty long polls before a worker ends
 LOG_BYTES_PER_OBJECT = 300
 STARTS_A_MONTH = HOURS_A_MONTH * 60  # of the starter, which takes about a second of 128 MB
-FREE = {"sqs_request": 1e6, "lambda_request": 1e6, "lambda_gb_second": 400_000, "logs_gb": 5}  # a month, for good
+FREE = {name: LISTED["free_a_month"][name] for name in ("sqs_request", "lambda_request", "lambda_gb_second", "logs_gb")}
 
 
 @dataclass(frozen=True)
@@ -76,13 +64,13 @@ def usage(scenario: Scenario) -> dict[str, float]:
     count = scenario.objects
     return {
         "express_upload_gb": count * scenario.object_gb,
-        "express_put": count * (scenario.parts + 2 if scenario.parts else 1),
-        "standard_get": count * (2 + max(scenario.parts, 1)),
+        "express_put_request": count * (scenario.parts + 2 if scenario.parts else 1),
+        "standard_get_request": count * (2 + max(scenario.parts, 1)),
         "sqs_request": 3 * count + STARTS_A_MONTH + scenario.worker_hours * 180,
         "lambda_request": STARTS_A_MONTH,
         "lambda_gb_second": STARTS_A_MONTH * 0.125,
         "logs_gb": count * LOG_BYTES_PER_OBJECT / 1e9,
-        "image_gb": IMAGE_GB,
+        "image_gb_month": IMAGE_GB,
     }
 
 
@@ -93,10 +81,10 @@ def costs(scenario: Scenario) -> dict[str, float]:
     free = sum(min(used[name], units) * PRICE[name] for name, units in FREE.items())
     rows = {
         "Bytes into the directory bucket": spent["express_upload_gb"],
-        "S3 requests": spent["express_put"] + spent["standard_get"],
+        "S3 requests": spent["express_put_request"] + spent["standard_get_request"],
         "Workers (Fargate, 80 % Spot)": scenario.worker_hours * worker_hour(),
         "Queue, starter, logs, image": sum(
-            spent[name] for name in ("sqs_request", "lambda_request", "lambda_gb_second", "logs_gb", "image_gb")
+            spent[name] for name in ("sqs_request", "lambda_request", "lambda_gb_second", "logs_gb", "image_gb_month")
         ),
         "Free tier": -free,
     }
@@ -105,7 +93,7 @@ def costs(scenario: Scenario) -> dict[str, float]:
 
 def storage(scenario: Scenario) -> float:
     """USD for keeping what one month brought in the directory bucket for a month."""
-    return scenario.objects * scenario.object_gb * PRICE["express_storage_gb"]
+    return scenario.objects * scenario.object_gb * PRICE["express_storage_gb_month"]
 
 
 def money(amount: float) -> str:

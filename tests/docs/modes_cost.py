@@ -15,6 +15,7 @@ from cost import (
     HOURS_A_MONTH,
     IDLE_SECONDS,
     IMAGE_GB,
+    LISTED,
     LOG_BYTES_PER_OBJECT,
     PRICE,
     PRICES_OF,
@@ -24,12 +25,7 @@ from cost import (
     worker_hour,
 )
 
-MORE_PRICES = {
-    # EventBridge pricing, opt-in events of an AWS service; to put it on the queue is a request of SQS.
-    "event": 1.00 / 1e6,
-    "alarm": 0.10,  # CloudWatch pricing, standard resolution, a month
-}
-FREE_HERE = FREE | {"alarm": 10}
+FREE_HERE = FREE | {"alarm_month": LISTED["free_a_month"]["alarm_month"]}
 DAYS_A_MONTH = 30
 DAY_SECONDS = HOURS_A_MONTH * 3600 / DAYS_A_MONTH
 FILE_GB = 0.0001
@@ -121,8 +117,8 @@ def daily(mode: Mode, load: Load) -> dict[str, float]:
     worker_hours = worker_seconds(mode, load) / 3600
     return {
         "express_upload_gb": load.files * FILE_GB,
-        "express_put": load.files,
-        "standard_get": 3 * load.files,  # HeadObject, the copy's own, HeadObject
+        "express_put_request": load.files,
+        "standard_get_request": 3 * load.files,  # HeadObject, the copy's own, HeadObject
         "sqs_request": 3 * load.files + REQUESTS_PER_RUN * runs + worker_hours * POLLS_AN_HOUR,
         "event": load.files if mode.has_events else 0,
         "lambda_request": runs,
@@ -139,8 +135,8 @@ def standing(mode: Mode) -> dict[str, float]:
         "sqs_request": STARTS_A_MONTH + worker_hours * POLLS_AN_HOUR,
         "lambda_request": STARTS_A_MONTH,
         "lambda_gb_second": STARTS_A_MONTH * MINUTE_RUN_GB_SECONDS,
-        "image_gb": IMAGE_GB,
-        "alarm": int(mode.has_events),
+        "image_gb_month": IMAGE_GB,
+        "alarm_month": int(mode.has_events),
         "worker_hour": worker_hours,
     }
 
@@ -155,7 +151,7 @@ def usage(mode: Mode, load: Load) -> dict[str, float]:
 
 def spent(used: dict[str, float]) -> dict[str, float]:
     """USD for each price."""
-    prices = PRICE | MORE_PRICES | {"worker_hour": worker_hour()}
+    prices = PRICE | {"worker_hour": worker_hour()}
     return {name: units * prices[name] for name, units in used.items()}
 
 
@@ -185,11 +181,11 @@ def items(used: dict[str, float]) -> dict[str, float]:
     """USD by what it is for."""
     cost = spent(used)
     groups = {
-        "bytes and S3 requests": ("express_upload_gb", "express_put", "standard_get"),
-        "events and their alarm": ("event", "alarm"),
+        "bytes and S3 requests": ("express_upload_gb", "express_put_request", "standard_get_request"),
+        "events and their alarm": ("event", "alarm_month"),
         "queue": ("sqs_request",),
         "function": ("lambda_request", "lambda_gb_second"),
-        "logs, image": ("logs_gb", "image_gb"),
+        "logs, image": ("logs_gb", "image_gb_month"),
         "workers": ("worker_hour",),
     }
     return {name: sum(cost.get(part, 0) for part in parts) for name, parts in groups.items()}

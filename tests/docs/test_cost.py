@@ -24,9 +24,9 @@ def test_ten_files_a_day_cost_mostly_the_minutes_that_workers_wait():
 
 def test_a_copy_in_parts_is_a_write_and_a_read_for_each_part():
     used = cost.usage(cost.Scenario("one", 1, 10.0, 1, 1, parts=160))
-    assert (used["express_put"], used["standard_get"]) == (162, 162)
+    assert (used["express_put_request"], used["standard_get_request"]) == (162, 162)
     used = cost.usage(cost.Scenario("one", 1, 1.0, 1, 1))
-    assert (used["express_put"], used["standard_get"]) == (1, 3)
+    assert (used["express_put_request"], used["standard_get_request"]) == (1, 3)
 
 
 def test_the_free_tier_gives_no_more_than_was_used():
