@@ -224,6 +224,8 @@ def parse_arguments(arguments: list[str]) -> Command:
     name = found.pop("command")
     if name == "wait":
         return WaitOptions(**found)
+    if name and found["audit"] and found["remove_unwanted"]:
+        parser.error("reconcile: --audit removes nothing, so it cannot go with --remove-unwanted")
     return Options(**found) if name else None
 
 
@@ -233,6 +235,9 @@ def add_reconcile(commands: Any) -> None:
     command.add_argument("--dry-run", action="store_true", help="only report: status 1 when there are differences")
     command.add_argument("--audit", action="store_true", help="look again at what differs after five minutes")
     command.add_argument("--deep", action="store_true", help="look at every object, not only at the listings")
+    command.add_argument(
+        "--remove-unwanted", action="store_true", help="delete copies that EXCLUDE or KEEP_DAYS leaves out"
+    )
     command.add_argument(
         "--max-delete", type=whole_number, default=MAX_DELETE, help="stop when more would be deleted (%(default)s)"
     )

@@ -31,6 +31,7 @@ from mirror.log_lines import AUDITED, RECONCILED, quoted
 from mirror.messages import hint_body
 from mirror.queue import Queue
 from mirror.side_by_side import SideBySide
+from mirror.unwanted import Removal
 from mirror.waiting import wait_unless
 
 log = logging.getLogger("worker")
@@ -67,6 +68,7 @@ class Options:
     dry_run: bool = False
     deep: bool = False
     audit: bool = False  # what differs is looked at again later, and counts only if it still does
+    remove_unwanted: bool = False
     max_delete: int = MAX_DELETE
     examples: int = 10  # keys to name of each kind
 
@@ -112,9 +114,13 @@ class Reconciliation:
         settings = self.buckets.settings
         self.looks = SideBySide(settings.max_concurrent_keys)
         self.leaves_out = bool(settings.exclude or settings.keep_days)
+        self.removes = self.options.remove_unwanted and not self.options.dry_run
+        self.removal = Removal(self.buckets, self.interruption, self.options.max_delete)
 
     async def run(self) -> int:
         """Exit status: 0 equal or put on the queue, 1 differences are left, 3 a listing failed or too many ghosts."""
+        if self.options.remove_unwanted and not self.leaves_out:
+            log.warning("--remove-unwanted: nothing can be unwanted, as neither EXCLUDE nor KEEP_DAYS is set")
         try:
             if not await wait_unless(self.interruption.event, self.compare(), STOP_SECONDS):
                 raise Interrupted
@@ -134,6 +140,7 @@ class Reconciliation:
             ghosts += await self.look_again()
             self.refuse_too_many(ghosts)
         await self.send(ghosts, last=True)
+        await self.remove_unwanted()
 
     async def listing(self, bucket: dict[str, str], prefixes: tuple[str, ...]) -> AsyncIterator[list[dict[str, Any]]]:
         """The entries under self.prefixes, page by page. Raises the error of a page that botocore could not get."""
@@ -182,6 +189,8 @@ class Reconciliation:
 
     def add_unwanted(self, key: str) -> None:
         self.count([(key, "unwanted")])
+        if self.removes:
+            self.removal.add(key)
 
     async def find_ghosts(self) -> list[tuple[str, str]]:
         """Keys of objects that only the destination has, as check() gives them; none for a dry run, which only counts.
@@ -189,6 +198,7 @@ class Reconciliation:
         Raises Refused above `max_delete`.
         """
         ghosts: list[tuple[str, str]] = []
+        self.refuse_too_many(ghosts)
         if self.mirrored.count == 0:
             return ghosts
         async for page in self.list_mirror():
@@ -201,7 +211,7 @@ class Reconciliation:
         return ghosts
 
     def refuse_too_many(self, ghosts: list[tuple[str, str]]) -> None:
-        if len(ghosts) > self.options.max_delete:
+        if len(ghosts) + len(self.removal.keys) > self.options.max_delete:
             raise Refused(
                 f"more than {self.options.max_delete} objects would be deleted: see them with --dry-run, and if "
                 "they have to go, raise --max-delete"
@@ -225,6 +235,24 @@ class Reconciliation:
             self.show_progress()
         await self.send([], last=True)
         return ghosts
+
+    async def remove_unwanted(self) -> None:
+        """A key that changed meanwhile is unwanted no more, and counts as what it is now."""
+        differing: list[tuple[str, str]] = []
+
+        def done(key: str, end: str) -> None:
+            if end == "removed":
+                self.counts["removed"] += 1
+            elif end:
+                differing.append((key, end))
+            if end not in ("removed", "unreadable"):
+                self.counts["unwanted"] -= 1
+                self.examples["unwanted"] = [other for other in self.examples["unwanted"] if other != key]
+            self.show_progress()
+
+        await self.removal.run(self.looks, done)
+        self.count(differing)
+        await self.send(differing, last=True)
 
     async def check(self, keys: list[str]) -> list[tuple[str, str]]:
         """(key, what is wrong) of those keys that still differ when they are looked at; counts them.
@@ -312,6 +340,8 @@ class Reconciliation:
         for what, meaning in (DIFFERENCES | (LEFT_OUT if self.leaves_out else {})).items():
             self.show(f"{self.counts[what]:>12} {what:<10}  {meaning}")
         self.show(f"{self.counts['queued']:>12} {'queued':<10}  for the workers, who look at each key again")
+        if self.leaves_out and self.options.remove_unwanted:
+            self.show(f"{self.counts['removed']:>12} {'removed':<10}  of those that are unwanted")
         for what, keys in self.examples.items():
             for key in keys:
                 self.show(f"  {what} {quoted(key)}")

@@ -3,7 +3,8 @@
 
 print_reconcile_help() {
   cat <<'HELP'
-usage: ./sync.sh reconcile [--prefix P] [--dry-run] [--audit] [--deep] [--max-delete N] [--examples N] [--json]
+usage: ./sync.sh reconcile [--prefix P] [--dry-run] [--audit] [--deep] [--remove-unwanted] [--max-delete N]
+                           [--examples N] [--json]
 
 Compares both buckets in a task of its own and puts the keys that differ on the queue. It is safe to interrupt and to
 run again. Ctrl-C ends only the view of its log, not the task.
@@ -12,6 +13,8 @@ run again. Ctrl-C ends only the view of its log, not the task.
   --dry-run       only report
   --audit         as by AUDIT_DAYS: look again at what differs after five minutes, and raise its alarm if it still does
   --deep          look at every object, not only at sizes and times: also finds changes within the second of the copy
+  --remove-unwanted
+                  delete from the destination what EXCLUDE or KEEP_DAYS leaves out now; not with --audit
   --max-delete N  stop when more than N objects would be deleted from the destination (default 1000)
   --examples N    keys to name of each kind (default 10)
   --json          the numbers as JSON on stdout, the log on stderr
@@ -46,17 +49,20 @@ hint_at_waiting() {
 }
 
 verb_reconcile() {
-  local arguments=() json=false task
+  local arguments=() json=false audits=false removes=false task
   while (($#)); do
     case "$1" in
       --prefix | --max-delete | --examples) need_value "$1" "$#" && arguments+=("$1" "$2") && shift ;;
-      --dry-run | --audit | --deep) arguments+=("$1") ;;
+      --dry-run | --deep) arguments+=("$1") ;;
+      --audit) audits=true arguments+=("$1") ;;
+      --remove-unwanted) removes=true arguments+=("$1") ;;
       --json) json=true ;;
       --help) print_reconcile_help && return ;;
       *) usage "reconcile: unknown option $1" ;;
     esac
     shift
   done
+  [[ $audits$removes != truetrue ]] || usage "reconcile: --audit removes nothing, leave out --remove-unwanted"
   start_verb
   need_starter
   refuse_second

@@ -182,6 +182,17 @@ def test_the_summary_of_reconcile_is_read_with_its_numbers() -> None:
     assert summary == {"end": "complete", "status": 0, "listed": 5, "missing": 1, "seconds": 0.2, "keys/s": 25}
 
 
+def test_the_summary_of_reconcile_has_the_numbers_of_what_is_left_out() -> None:
+    left_out = "listed=5 missing=1 queued=1 expired=7 unwanted=3 removed=2 seconds=0.2 keys/s=25"
+    text = line("INFO", RECONCILED, "complete", 0, left_out)
+    summary = json.loads(in_bash('read -r line && is_summary "$line" && summary_of "$line"', f"{text}\n"))
+    assert {name: summary[name] for name in ("expired", "unwanted", "removed")} == {
+        "expired": 7,
+        "unwanted": 3,
+        "removed": 2,
+    }
+
+
 def test_the_summary_of_wait_is_read_with_its_numbers() -> None:
     summary = json.loads(in_bash('read -r line && is_summary "$line" && summary_of "$line"', f"{WAITED_LINE}\n"))
     assert summary == {"end": "timeout", "status": 1, "keys": 5, "here": 3, "lacking": 2, "seconds": 60.1}

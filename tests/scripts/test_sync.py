@@ -410,6 +410,7 @@ def test_every_verb_has_help(verb: str):
         (["logs", "--since", "5x"], "--since 5x is no duration"),
         (["logs", "--since"], "--since needs a value"),
         (["reconcile", "--max-delete"], "--max-delete needs a value"),
+        (["reconcile", "--audit", "--remove-unwanted"], "--audit removes nothing"),
         (["redrive", "everything"], "unknown option everything"),
         (["verify", "--timeout", "soon"], "--timeout soon is no duration"),
         (["verify", "--report", "/nowhere/report.md"], "there is no such folder"),
