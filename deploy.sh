@@ -91,6 +91,8 @@ source "$PROJECT_DIR/lib/tags.sh"
 source "$PROJECT_DIR/lib/tools.sh"
 # shellcheck source=lib/wanted.sh
 source "$PROJECT_DIR/lib/wanted.sh"
+# shellcheck source=lib/check_wanted.sh
+source "$PROJECT_DIR/lib/check_wanted.sh"
 # shellcheck source=lib/settings.sh
 source "$PROJECT_DIR/lib/settings.sh"
 # shellcheck source=lib/log_lines.sh
@@ -127,6 +129,8 @@ source "$PROJECT_DIR/lib/resources/event_switch.sh"
 source "$PROJECT_DIR/lib/resources/changeover.sh"
 # shellcheck source=lib/resources/destination.sh
 source "$PROJECT_DIR/lib/resources/destination.sh"
+# shellcheck source=lib/resources/source_bucket.sh
+source "$PROJECT_DIR/lib/resources/source_bucket.sh"
 # shellcheck source=lib/resources/notification.sh
 source "$PROJECT_DIR/lib/resources/notification.sh"
 # shellcheck source=lib/resources/topic.sh

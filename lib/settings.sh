@@ -87,7 +87,6 @@ check_words() {
   check_pattern EVENT_SOURCE 'sqs|eventbridge' "sqs or eventbridge"
   check_pattern ANNOUNCE 'none|markers|all' "none, markers or all"
   check_pattern COPY_LAST '[^[:cntrl:]]{0,500}' "at most 500 characters of patterns with commas between them"
-  check_pattern EXCLUDE '[^[:cntrl:]]{0,500}' "at most 500 characters of patterns with commas between them"
   [[ $ANNOUNCE != markers || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
   check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
   check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"
@@ -100,22 +99,6 @@ check_words() {
   if ! is_number "$LOG_RETENTION_DAYS" || [[ $RETENTION_DAYS != *" $LOG_RETENTION_DAYS "* ]]; then
     problem "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: set one of$RETENTION_DAYS"
   fi
-}
-
-# The prefix becomes part of a filter of S3 and of a policy of IAM. Of the filter, XML and S3 take 1,024 characters in
-# their encoded form (S3 API reference, FilterRule), which is never shorter than the prefix. jq replaces what is no
-# UTF-8.
-check_prefix() {
-  local encoded
-  type -P jq >/dev/null || return 0 # a problem of its own
-  if [[ $(jq -nr --arg prefix "$PREFIX_FILTER" '$prefix') != "$PREFIX_FILTER" || $PREFIX_FILTER =~ [[:cntrl:]] ]]; then
-    problem "PREFIX_FILTER=$(printf '%q' "$PREFIX_FILTER"): set a prefix of UTF-8 without control characters"
-    return
-  fi
-  check_pattern PREFIX_FILTER '[^*?$]*' "a prefix without * ? and \$, which IAM would read as wildcards"
-  encoded=$(filter_value)
-  ((${#encoded} <= 1024)) || problem "PREFIX_FILTER=$PREFIX_FILTER: set a shorter prefix, S3 takes 1024 characters" \
-    "and it has ${#encoded} in the encoded form of S3's events"
 }
 
 # A message of a worker that died must not come back while its copy may still be running in S3 (worker.py has the same
@@ -165,6 +148,7 @@ check_settings() {
   check_new_name
   check_words
   check_prefix
+  check_exclude
   check_kms_keys SRC_KMS_KEY_ARN
   check_kms_keys DST_KMS_KEY_ARN
   check_timeouts

@@ -87,12 +87,12 @@ describe_events() {
     policy=$(find_queue_policy)
   fi
   printf '%s\n' "${have:-"{}"}" "${rule:-null}" "${targets:-null}" "${policy:-null}" | jq -s --arg error "$error" \
-    --argjson ours "$(our_notification "${have:-"{}"}")" --arg queue "$QUEUE_ARN" --arg starter "$STARTER_ARN" \
+    --argjson ours "$(our_notifications "${have:-"{}"}")" --arg queue "$QUEUE_ARN" --arg starter "$STARTER_ARN" \
     --arg bucket "$SRC_BUCKET" --arg name "$EVENT_RULE_NAME" --arg sender "${EVENT_SENDERS[eventbridge]}" '
     . as [$have, $rule, $targets, $policy]
     | def has_target($arn): any($targets.Targets[]?; .Arn == $arn);
     {error: $error, at_once: ($rule != null and has_target($starter)),
-     source: (if $error != "" then "unknown" elif $ours and $rule then "both" elif $ours then "sqs"
+     source: (if $error != "" then "unknown" elif $ours != [] and $rule then "both" elif $ours != [] then "sqs"
        elif $rule then "eventbridge" else "none" end)}
     | .problems = if .source != "eventbridge" then [] else [
         ($rule | select(.State != "ENABLED") | "the rule \($name), which sends the events, is disabled"),

@@ -11,7 +11,7 @@ readonly CHANGEOVER_SECONDS=${CHANGEOVER_SECONDS:-300}
 step_of_changeover() {
   if [[ $EVENT_SOURCE == sqs ]]; then
     if admits "${EVENT_SENDERS[eventbridge]}"; then printf 'ensure_no_event_rule\n'; fi
-  elif admits "${EVENT_SENDERS[sqs]}" || has_known_notification; then
+  elif admits "${EVENT_SENDERS[sqs]}" || have_known_notifications; then
     printf 'ensure_no_notification\n'
   fi
 }
@@ -42,8 +42,8 @@ finish_removed() {
 ensure_no_notification() {
   local ours
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
-  ours=$(our_notification "$(find_notifications)")
-  [[ $ours == null ]] || write replace_old_way remove_notification
+  ours=$(our_notifications "$(find_notifications)")
+  [[ $ours == "[]" ]] || write replace_old_way remove_notification
   if admits "${EVENT_SENDERS[sqs]}"; then write admit_one_sender; fi
   finish_removed
 }

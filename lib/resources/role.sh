@@ -47,31 +47,33 @@ starter_policy() {
       + $copying)}'
 }
 
-# readable_prefix: prints PREFIX_FILTER up to its first character that no policy may hold (IAM API reference,
-# PutRolePolicy: U+0020 to U+00FF). Names in other alphabets keep working so; the role may then read more of the source
-# bucket than the worker looks at, and nothing outside of it.
-readable_prefix() {
-  jq -nr --arg prefix "$PREFIX_FILTER" '$prefix | explode | .[:(map(. > 255) | index(true))] | implode'
+# Prints the synced prefixes up to their first character that no policy may hold (IAM API reference, PutRolePolicy: U+0020
+# to U+00FF), as a JSON list. Names in other alphabets keep working so; the role may then read more of the source bucket
+# than the worker looks at, and nothing outside of it.
+readable_prefixes() {
+  synced_prefixes | jq -c 'map(explode | .[:(map(. > 255) | index(true))] | implode)' | without_covered
 }
 
 # Prints what copying needs. Without s3:ListBucket a missing key answers 403, not 404 (S3 API reference, HeadObject).
 # PutEvents is allowed for a bus (EventBridge User Guide, "Example policy: Send events to an event bus in the same
 # account").
 worker_statements() {
-  jq -n --arg queue "$QUEUE_ARN" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg prefix "$(readable_prefix)" \
+  local prefixes
+  prefixes=$(readable_prefixes)
+  jq -n --arg queue "$QUEUE_ARN" --arg source "arn:aws:s3:::$SRC_BUCKET" --argjson prefixes "$prefixes" \
     --arg destination "$DST_BUCKET_ARN" --arg source_keys "$SRC_KMS_KEY_ARN" --arg destination_key "$DST_KMS_KEY_ARN" \
     --arg announce "$ANNOUNCE" --arg bus "arn:aws:events:$REGION:$ACCOUNT:event-bus/default" '
+    def one_or_all: if length == 1 then .[0] else . end;
     [$source_keys | splits("[, ]+") | select(. != "")] as $source_keys |
     ([
       {Effect: "Allow", Resource: $queue,
        Action: ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:SendMessage"]},
-      {Effect: "Allow", Action: "s3:GetObject", Resource: "\($source)/\($prefix)*"},
+      {Effect: "Allow", Action: "s3:GetObject", Resource: ($prefixes | map("\($source)/\(.)*") | one_or_all)},
       {Effect: "Allow", Action: "s3:ListBucket", Resource: $source},
       {Effect: "Allow", Action: "s3express:CreateSession", Resource: $destination}]
       + if $announce == "none" then [] else [{Effect: "Allow", Action: "events:PutEvents", Resource: $bus}] end
       + if $source_keys == [] then [] else
-        [{Effect: "Allow", Action: "kms:Decrypt",
-          Resource: (if ($source_keys | length) == 1 then $source_keys[0] else $source_keys end)}] end
+        [{Effect: "Allow", Action: "kms:Decrypt", Resource: ($source_keys | one_or_all)}] end
       + if $destination_key == "" then [] else
         [{Effect: "Allow", Action: ["kms:GenerateDataKey", "kms:Decrypt"], Resource: $destination_key}] end)'
 }
@@ -123,9 +125,11 @@ ensure_role() {
 ensure_starter_role() { ensure_role "$STARTER_ROLE" "$(lambda_trust)" "$(starter_policy)"; }
 
 ensure_task_role() {
-  local prefix
-  prefix=$(readable_prefix)
-  [[ $prefix == "$PREFIX_FILTER" ]] || say "      $TASK_ROLE may read s3://$SRC_BUCKET/$prefix*, as a policy of IAM" \
+  local prefixes synced
+  prefixes=$(readable_prefixes)
+  synced=$(synced_prefixes)
+  [[ $prefixes == "$synced" ]] || say "      $TASK_ROLE may read" \
+    "$(jq -r --arg bucket "$SRC_BUCKET" 'map("s3://\($bucket)/\(.)*") | join(", ")' <<<"$prefixes"), as a policy of IAM" \
     "cannot hold the rest of PREFIX_FILTER"
   ensure_role "$TASK_ROLE" "$(ecs_trust)" "$(task_policy)"
 }

@@ -36,7 +36,7 @@ find_break_of_event() {
     return
   fi
   configuration=$(find_notifications)
-  if [[ $(our_notification "$configuration") == null ]]; then
+  if [[ $(our_notifications "$configuration") == "[]" ]]; then
     rule=$(ask_event_rule)
     if [[ -z $rule ]]; then
       broken "no event" "s3://$SRC_BUCKET has no notification $NOTIFICATION_ID to the queue: run ./deploy.sh" "$look"

@@ -144,7 +144,8 @@ def test_what_aws_takes_is_taken() -> None:
 
 
 def notification(**settings: str) -> dict[str, Any]:
-    return json.loads(bash("notification", **settings))
+    (found,) = json.loads(bash("notifications", **settings))
+    return found
 
 
 @pytest.mark.parametrize(

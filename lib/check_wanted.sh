@@ -1,0 +1,110 @@
+# shellcheck shell=bash
+# Checks of PREFIX_FILTER and EXCLUDE, which need no account.
+
+readonly MOST_OF_PREFIX_FILTER=1024 MOST_OF_EXCLUDE=500 # bytes: all variables of a function have 4 KB
+readonly MOST_OF_A_FILTER=1024                          # characters (S3 API reference, FilterRule)
+readonly MOST_OF_A_PATTERN=2048                         # characters (EventBridge User Guide, "Quotas")
+
+# bytes_of TEXT
+bytes_of() {
+  local LC_ALL=C
+  printf '%s\n' "${#1}"
+}
+
+# is_text TEXT: jq replaces what is no UTF-8.
+is_text() { [[ $(jq -nr --arg text "$1" '$text') == "$1" && ! $1 =~ [[:cntrl:]] ]]; }
+
+# Reads a list, prints its first item that is empty or has a space beside a comma, as "NUMBER<tab>ITEM<tab>INSTEAD".
+unclean_item() {
+  jq -r '(length - 1) as $last
+    | [to_entries[] | .key as $n | .value as $item | {$n, $item, clean: ($item
+        | if $n > 0 then sub("^ +"; "") else . end | if $n < $last then sub(" +$"; "") else . end)}]
+    | first(.[] | select(.item == "" or .item != .clean)) as $bad
+    | ([.[].clean | select(. != "") | gsub(","; "\\,")] | join(",")) as $instead
+    | "\($bad.n + 1)\t\($bad.item | tojson)\t\(if $instead == "" then "nothing" else $instead end)"'
+}
+
+# check_items NAME: an empty item would stand for all keys, and a space beside a comma is a slip rather than meant.
+check_items() {
+  local found number item instead
+  found=$(items_of "${!1}" | unclean_item)
+  [[ -n $found ]] || return 0
+  IFS=$'\t' read -r number item instead <<<"$found"
+  problem "$1=${!1}: its item $number, $item, is empty or has a space beside a comma: set $instead"
+}
+
+# check_prefix_item PREFIX LENGTH: the length is that of its filter. S3 compares prefixes as its events write them, and
+# IAM reads some characters as wildcards.
+check_prefix_item() {
+  local name="PREFIX_FILTER=$PREFIX_FILTER" of=""
+  [[ $1 == "$PREFIX_FILTER" ]] || of=" instead of \"$1\""
+  [[ $1 != *[*?$]* ]] \
+    || problem "$name: set a prefix without * ? and \$$of, which IAM would read as wildcards"
+  (($2 <= MOST_OF_A_FILTER)) || problem "$name: set a shorter prefix$of, S3 takes $MOST_OF_A_FILTER characters" \
+    "and it has $2 in the encoded form of S3's events"
+}
+
+# Of a filter, XML and S3 take so many characters in their encoded form, which is never shorter than the prefix. So one
+# prefix alone has no other limit.
+check_prefix() {
+  local items item length
+  type -P jq >/dev/null || return 0 # a problem of its own
+  if ! is_text "$PREFIX_FILTER"; then
+    problem "PREFIX_FILTER=$(printf '%q' "$PREFIX_FILTER"): set a prefix of UTF-8 without control characters"
+    return
+  fi
+  items=$(items_of "$PREFIX_FILTER")
+  while IFS=$'\t' read -r length item; do
+    [[ -z $item ]] || check_prefix_item "$item" "$length"
+  done < <(jq -r "$(jq_filters)"'.[] | "\(filter_value | length)\t\(.)"' <<<"$items")
+  check_items PREFIX_FILTER
+  if [[ $(jq length <<<"$items") != [01] ]]; then check_prefixes_together "$(jq length <<<"$items")"; fi
+}
+
+# check_prefixes_together COUNT
+check_prefixes_together() {
+  local bytes
+  (($1 <= MOST_PREFIXES)) || problem "PREFIX_FILTER=$PREFIX_FILTER: set at most $MOST_PREFIXES prefixes, not $1, such" \
+    "as one that several of them begin with"
+  bytes=$(bytes_of "$PREFIX_FILTER")
+  ((bytes <= MOST_OF_PREFIX_FILTER)) || problem "PREFIX_FILTER=$PREFIX_FILTER: set fewer or shorter prefixes, of at" \
+    "most $MOST_OF_PREFIX_FILTER bytes in all, not $bytes"
+  [[ $EVENT_SOURCE == eventbridge ]] || return 0
+  bytes=$(bytes_of "$(event_pattern)")
+  ((bytes <= MOST_OF_A_PATTERN)) || problem "PREFIX_FILTER=$PREFIX_FILTER: set fewer or shorter prefixes, as" \
+    "EventBridge takes a pattern of $MOST_OF_A_PATTERN characters, and this would be one of $bytes"
+}
+
+check_exclude() {
+  local bytes
+  type -P jq >/dev/null || return 0
+  if ! is_text "$EXCLUDE"; then
+    problem "EXCLUDE=$(printf '%q' "$EXCLUDE"): set patterns of UTF-8 without control characters"
+    return
+  fi
+  bytes=$(bytes_of "$EXCLUDE")
+  ((bytes <= MOST_OF_EXCLUDE)) || problem "EXCLUDE=$EXCLUDE: set fewer or shorter patterns, of at most" \
+    "$MOST_OF_EXCLUDE bytes in all, not $bytes"
+  check_items EXCLUDE
+  check_something_is_left
+}
+
+# Each key has a character.
+check_something_is_left() {
+  local everything left
+  everything=$(items_of "$EXCLUDE" | jq -r 'first(.[] | select(test("^[*?]*[*][*?]*$") and (gsub("[*]"; "") | length < 2)))')
+  if [[ -n $everything ]]; then
+    problem "EXCLUDE=$EXCLUDE: $everything leaves out every key, so that nothing would be synced: take it out"
+    return
+  fi
+  left=$(excluded_prefixes | jq -Rn --argjson all "$(synced_prefixes)" '$all - [inputs | split("\t")[0]] | length')
+  [[ $left != 0 ]] || problem "EXCLUDE=$EXCLUDE leaves out every key of PREFIX_FILTER=$PREFIX_FILTER, so that nothing" \
+    "would be synced: take patterns out of the one, or add prefixes to the other"
+}
+
+# Prints "PREFIX<tab>PATTERN" for each prefix that a pattern leaves out as a whole: it ends in *, and takes the prefix.
+excluded_prefixes() {
+  local ending
+  ending=$(items_of "$EXCLUDE" | jq -r 'map(select(endswith("*")) | gsub(","; "\\,")) | join(",")')
+  [[ -z $ending ]] || synced_prefixes | jq -r '.[]' | patterns_for "$ending"
+}
