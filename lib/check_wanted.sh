@@ -27,7 +27,7 @@ unclean_item() {
 # check_items NAME: an empty item would stand for all keys, and a space beside a comma is a slip rather than meant.
 check_items() {
   local found number item instead
-  found=$(items_of "${!1}" | unclean_item)
+  found=$(written_items "${!1}" | unclean_item)
   [[ -n $found ]] || return 0
   IFS=$'\t' read -r number item instead <<<"$found"
   problem "$1=${!1}: its item $number, $item, is empty or has a space beside a comma: set $instead"

@@ -3,12 +3,16 @@
 
 readonly MOST_PREFIXES=20 # each has a notification of S3 and a line in two policies of IAM
 
-# items_of TEXT: prints the items of a list with commas between them, each once, as a JSON list; "\," is a comma inside
-# of an item.
-items_of() {
+# written_items TEXT: prints the items of a list with commas between them as a JSON list; "\," is a comma inside of an
+# item.
+written_items() {
   jq -nc --arg text "$1" 'if $text == "" then [] else
-    $text | gsub("\\\\,"; "\u0001") | split(",") | map(gsub("\u0001"; ","))
-    | reduce .[] as $item ([]; if any(.[]; . == $item) then . else . + [$item] end) end'
+    $text | gsub("\\\\,"; "\u0001") | split(",") | map(gsub("\u0001"; ",")) end'
+}
+
+# items_of TEXT: prints each item once, in the same way.
+items_of() {
+  written_items "$1" | jq -c 'reduce .[] as $item ([]; if any(.[]; . == $item) then . else . + [$item] end)'
 }
 
 # Reads a JSON list of prefixes, prints it sorted, without those that another one covers; [""] stands for all keys.
@@ -30,7 +34,7 @@ first_prefix() { items_of "$PREFIX_FILTER" | jq -r '.[0] // ""'; }
 merged_prefixes() {
   local kept
   kept=$(synced_prefixes)
-  items_of "$PREFIX_FILTER" | jq -r --argjson kept "$kept" 'group_by(.)[] | length as $times | .[0] as $one
+  written_items "$PREFIX_FILTER" | jq -r --argjson kept "$kept" 'group_by(.)[] | length as $times | .[0] as $one
     | first($kept[] | select(. as $by | $one | startswith($by))) as $by
     | if $by != $one then "\($one) is a part of \($by)" elif $times > 1 then "\($one) is there \($times) times"
       else empty end'
