@@ -1,0 +1,126 @@
+"""A small month of month.py: its claims hold for the product, and a fault that is planted breaks the one it should."""
+
+import dataclasses
+import importlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import World
+
+import mirror.reconcile
+import mirror.sync
+from mirror.unwanted import Removal
+from mirror.wanted import Wanted
+
+BENCH = Path(__file__).parent
+DAYS, OBJECTS_A_DAY, SEED = 14, 10, 1
+
+
+@pytest.fixture
+def month(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(BENCH)
+    return importlib.import_module("month")
+
+
+def small(month: Any, world: World, keep_days: int = 7) -> Any:
+    deployed = month.Deployed(month.SYNCED, month.EXCLUDED, keep_days)
+    return month.Month(
+        world, deployed, month.Script(SEED, OBJECTS_A_DAY, churn=0.3, lost=0.2), month.BEGIN, month.IN_PARTS
+    )
+
+
+def test_all_claims_hold_in_a_month_that_has_everything_in_it(month: Any, world: World) -> None:
+    runs = small(month, world)
+    rests = list(month.month(runs, DAYS, month.CHANGES))
+    assert len(rests) == 1 + 2 * DAYS
+    done = sum((rest.since for rest in rests), Counter())
+    assert all(done[name] for name in ("copied", "again", "expired")), done
+    kinds = ("missing", "stale", "ghost", "archived", "unwanted", "too old")
+    assert all(runs.seen[kind] for kind in kinds), runs.seen
+    assert all(rest.unwanted == 0 for rest in rests if rest.removed)
+    assert {rest.keep_days for rest in rests} == {7, 14, 5}
+    assert world.requests()["UploadPartCopy"]
+    tables = month.table_of_days(rests), month.table_of_costs({"a": rests}), month.table_of_totals({"a": rests})
+    assert [table.splitlines()[-1].split()[1] for table in tables] == ["all", str(DAYS), "a"]
+
+
+# --- Planted faults ---------------------------------------------------------------------------------------------------
+
+type Plant = Callable[[Any, pytest.MonkeyPatch], None]
+
+is_expired = Wanted.is_expired
+
+
+def other_days(more: int) -> Callable[..., bool]:
+    def wrong(self: Wanted, modified: float, now: float) -> bool:
+        return is_expired(dataclasses.replace(self, keep_days=self.keep_days + more), modified, now)
+
+    return wrong
+
+
+def rules_with(change: Callable[[Any], None]) -> Plant:
+    """Each rule that keeps objects for days is changed in place."""
+
+    def plant(month: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        rules = month.Deployed.rules
+
+        def wrong(deployed: Any) -> list[dict[str, Any]]:
+            found = rules(deployed)
+            for rule in found:
+                if "Expiration" in rule:
+                    change(rule)
+            return found
+
+        monkeypatch.setattr(month.Deployed, "rules", wrong)
+
+    return plant
+
+
+def code_with(owner: Any, name: str, wrong: Any) -> Plant:
+    return lambda _, monkeypatch: monkeypatch.setattr(owner, name, wrong)
+
+
+async def nothing(*_: Any) -> None:
+    pass
+
+
+NEVER_LESS = "never less than the wanted set"
+NO_MORE = "there is no more than what reconcile calls unwanted"
+ONLY_WANTED = "only what is wanted is copied"
+NOT_EARLY = "the lifecycle takes no copy of what is wanted"
+IN_TIME = "the lifecycle takes each copy in time"
+OUTSIDE = "nothing outside the prefixes changes"
+
+
+def days_more(more: int) -> Callable[[Any], None]:
+    return lambda rule: rule["Expiration"].update(Days=rule["Expiration"]["Days"] + more)
+
+
+def prefix(text: str) -> Callable[[Any], None]:
+    return lambda rule: rule["Filter"].update(Prefix=text)
+
+
+# what is wrong: (the claim that it breaks, how it is planted)
+FAULTS = {
+    "expired a day early": (NEVER_LESS, code_with(Wanted, "is_expired", other_days(-1))),
+    "expired a day late": (ONLY_WANTED, code_with(Wanted, "is_expired", other_days(1))),
+    "the worker ignores KEEP_DAYS": (ONLY_WANTED, code_with(mirror.sync, "is_expired", lambda *_: False)),
+    "reconcile ignores KEEP_DAYS": (NO_MORE, code_with(mirror.reconcile, "is_expired", lambda *_: False)),
+    "EXCLUDE is ignored": (ONLY_WANTED, code_with(Wanted, "excludes", lambda *_: False)),
+    "--remove-unwanted removes nothing": (NO_MORE, code_with(Removal, "run", nothing)),
+    "rules for a day too few": (NOT_EARLY, rules_with(days_more(-1))),
+    "rules for a day too many": (IN_TIME, rules_with(days_more(1))),
+    "a rule for the whole bucket": (OUTSIDE, rules_with(prefix(""))),
+    "a rule for one prefix only": (IN_TIME, rules_with(prefix("hot/"))),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_breaks_a_claim(fault: str, month: Any, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim, plant = FAULTS[fault]
+    plant(month, monkeypatch)
+    with pytest.raises(AssertionError, match=f"^{claim}: "):
+        list(month.month(small(month, world, keep_days=2), 8))
