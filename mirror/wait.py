@@ -101,7 +101,7 @@ class Wait:
     # On the way
 
     def tell_what_lacks(self) -> None:
-        if not self.state.keys:
+        if not self.state.keys and not self.state.expired:
             log.warning("the source has no key under %s: is --prefix right?", quoted(",".join(self.state.prefixes)))
         if self.state.expired:
             log.info("not waited for: %d keys that have not changed for more than KEEP_DAYS", self.state.expired)
@@ -152,8 +152,12 @@ class Wait:
             "lacking": len(self.state.lacking),
             "archived": self.archived(),
             "only_in_destination": self.state.only_in_destination,
+            **({"expired": self.state.expired} if self.keeps_days() else {}),
             "seconds": round(time.monotonic() - self.started, 1),
         }
+
+    def keeps_days(self) -> bool:
+        return self.state.buckets.settings.keep_days > 0
 
     def numbers(self) -> str:
         return " ".join(f"{name}={number}" for name, number in self.figures().items())
@@ -197,6 +201,8 @@ class Wait:
             "archived": (figures["archived"], "archived in the source: restore it, its restore event copies it"),
             "ghost": (ghosts, "only in the destination, and to be deleted there (--exact)"),
         }
+        if self.keeps_days():
+            rows["expired"] = figures["expired"], "unchanged in the source for more than KEEP_DAYS: not waited for"
         self.show(f"{end}: {figures['keys']} keys of the source under {quoted(','.join(self.state.prefixes))}")
         for name, (number, meaning) in rows.items():
             self.show(f"{number:>12} {name:<10}  {meaning}")
