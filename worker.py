@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeIs
 
 from botocore.exceptions import BotoCoreError
 
@@ -35,6 +35,7 @@ from mirror.buckets import Buckets
 from mirror.key_sync import Interruption
 from mirror.log_lines import quoted, summary
 from mirror.log_writer import LogWriter
+from mirror.measure import MeasureOptions, measure
 from mirror.queue import Queue
 from mirror.reconcile import MAX_DELETE, Options, reconcile
 from mirror.settings import Settings, load_settings
@@ -51,7 +52,9 @@ SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 GARBAGE = 20_000  # new objects before Python looks for cycles, which are few here; 2,000 would cost 3 % of the CPU time
 # Exit status, and what was done; None if nothing was begun.
 type Outcome = tuple[int, Counter[str] | None]
-type Command = Options | WaitOptions | None  # None: to work through the queue
+type Reading = WaitOptions | MeasureOptions  # a command that only reads, and needs no queue
+type Command = Options | Reading | None  # None: to work through the queue
+BEGINS = {WaitOptions: "waiting until %s is in %s prefix=%s", MeasureOptions: "measuring %s and %s prefix=%s"}
 
 
 # --- What one process does --------------------------------------------------------------------------------------------
@@ -78,10 +81,10 @@ def make_buckets(settings: Settings, session: Any, http: CrtHttp | None) -> Buck
 
 
 async def work(settings: Settings, command: Command, signals: Signals) -> Outcome:
-    """Does what the command says. Status 1, of a wait 3, if it cannot begin."""
+    """Does what the command says. Status 1, of what only reads 3, if it cannot begin."""
     try:
-        if isinstance(command, WaitOptions):
-            return await wait_here(make_buckets(settings, *connect(settings)), command, signals), None
+        if is_reading(command):
+            return await read(make_buckets(settings, *connect(settings)), command, signals), None
         buckets, queue, announcer = make_parts(settings)
     except BotoCoreError as error:
         log.error("cannot start: %s", error)
@@ -95,10 +98,17 @@ async def work(settings: Settings, command: Command, signals: Signals) -> Outcom
     return await worker.run(), worker.counts()
 
 
-async def wait_here(buckets: Buckets, options: WaitOptions, signals: Signals) -> int:
+def is_reading(command: Command) -> TypeIs[Reading]:
+    return isinstance(command, WaitOptions | MeasureOptions)
+
+
+async def read(buckets: Buckets, command: Reading, signals: Signals) -> int:
     interruption = Interruption()
     in_loop(signals, interruption.set)
-    return await wait(buckets, options, interruption, show_apart if options.json else writer.put)
+    show = show_apart if command.json else writer.put
+    if isinstance(command, WaitOptions):
+        return await wait(buckets, command, interruption, show)
+    return await measure(buckets, command, interruption, show)
 
 
 def show_apart(line: str) -> None:
@@ -108,7 +118,7 @@ def show_apart(line: str) -> None:
 
 def failure(command: Command) -> int:
     """The exit status if nothing could be done: 1 of a wait is that the time is over. A program that waits is told."""
-    if not isinstance(command, WaitOptions):
+    if not is_reading(command):
         return 1
     if command.json:
         show_apart(json.dumps({"end": "stopped", "status": 3}))
@@ -220,10 +230,13 @@ def parse_arguments(arguments: list[str]) -> Command:
     commands = parser.add_subparsers(dest="command")
     add_reconcile(commands)
     add_wait(commands)
+    add_measure(commands)
     found = vars(parser.parse_args(arguments))
     name = found.pop("command")
     if name == "wait":
         return WaitOptions(**found)
+    if name == "measure":
+        return MeasureOptions(**found)
     if name and found["audit"] and found["remove_unwanted"]:
         parser.error("reconcile: --audit removes nothing, so it cannot go with --remove-unwanted")
     return Options(**found) if name else None
@@ -260,6 +273,16 @@ def add_wait(commands: Any) -> None:
     command.add_argument("--examples", type=whole_number, default=EXAMPLES, help="keys to name at most (%(default)s)")
 
 
+def add_measure(commands: Any) -> None:
+    command = commands.add_parser(
+        "measure",
+        help="count what both buckets hold, and what KEEP_DAYS would keep",
+        description="Lists both buckets once. Only lists, and needs no QUEUE_URL. Exit status: 0 counted, 2 a wrong "
+        "argument or setting, 3 a bucket cannot be listed, or a signal.",
+    )
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout, the log on stderr")
+
+
 def configure_logging(level: str) -> None:
     """What no line shows is not found out for it (Python, "Logging HOWTO", Optimization)."""
     logging._srcfile = None
@@ -279,21 +302,20 @@ def left_out_by(settings: Settings) -> str:
 
 def main() -> int:
     """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument. Of
-    reconcile and wait: see there."""
+    reconcile, wait and measure: see there."""
     started = time.monotonic()
     command = parse_arguments(sys.argv[1:])
-    is_wait = isinstance(command, WaitOptions)
     signals = Signals()
     signals.catch()
     try:
-        settings = load_settings(dict(os.environ), unused=("QUEUE_URL",) if is_wait else ())
+        settings = load_settings(dict(os.environ), unused=("QUEUE_URL",) if is_reading(command) else ())
     except ValueError as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
-    if isinstance(command, WaitOptions) and command.json:
+    if is_reading(command) and command.json:
         writer.descriptor = sys.stderr.fileno()
     configure_logging(settings.log_level)
-    begins = "waiting until %s is in %s prefix=%s" if is_wait else "syncing %s to %s prefix=%s"
+    begins = BEGINS.get(type(command), "syncing %s to %s prefix=%s")
     log.info(begins, settings.src_bucket, settings.dst_bucket, quoted(settings.prefix_filter) + left_out_by(settings))
     one = functools.partial(run_in_loop, settings, command, signals)
     if settings.processes == 1 or command:

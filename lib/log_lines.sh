@@ -30,9 +30,10 @@ readonly PREFIX_FIELD=${KEY_FIELD/key/prefix} EXAMPLE_FIELD=${KEY_FIELD/key/exam
 readonly MARKER_FIELDS="^(?<at>\\S+) \\S+ marker key=$KEY_FIELD waits for (?<keys>\\d+) keys under $PREFIX_FIELD, such as \
 $EXAMPLE_FIELD: (?<why>.*)"
 
-# Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...; and of wait, likewise.
-readonly SUMMARY_START='^[^ ]+ [A-Z]+ (reconciled|waited) end='
-readonly SUMMARY_FIELDS='([a-z_/]+)=(\S+)'
+# Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...; and of wait and measure,
+# likewise.
+readonly SUMMARY_START='^[^ ]+ [A-Z]+ (reconciled|waited|measured) end='
+readonly SUMMARY_FIELDS='([a-z0-9_/]+)=(\S+)'
 
 # Worker, before the summary of wait: TIME INFO lacking key=KEY why=WHY; the key is a JSON text.
 readonly LACKING_FIELDS="^\\S+ [A-Z]+ lacking key=$KEY_FIELD why=(?<why>.*)"
@@ -122,7 +123,7 @@ newest_of() { jq -r '.[:1][]["@message"] | split(" ")[0]'; }
 
 is_summary() { [[ $1 =~ $SUMMARY_START ]]; }
 
-# summary_of LINE: the summary of reconcile or wait as JSON.
+# summary_of LINE: the summary of reconcile, wait or measure as JSON.
 summary_of() {
   jq -Rc --arg fields "$SUMMARY_FIELDS" '[scan($fields)]
     | map({key: .[0], value: (.[1] as $text | try ($text | fromjson) catch $text)}) | from_entries' \

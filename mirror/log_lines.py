@@ -25,6 +25,7 @@ RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
 AUDITED = "audited end=%s status=%d found=%d %s"
 LACKING = "lacking key=%s why=%s"  # a key that a wait ended without
 WAITED = "waited end=%s status=%d %s"  # the last line of a wait
+MEASURED = "measured end=%s status=%d %s"  # the last line of a measure
 
 
 def quoted(key: str) -> str:

@@ -1,0 +1,147 @@
+"""The command measure: what both buckets hold, and how much of it KEEP_DAYS would keep, by one listing of each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from mirror.buckets import Buckets
+from mirror.comparison import folders_of, listed, size_and_time
+from mirror.errors import Interrupted, Unfinished, describe
+from mirror.key_sync import Interruption
+from mirror.log_lines import MEASURED
+from mirror.waiting import wait_unless
+
+log = logging.getLogger("worker")
+
+PROGRESS_SECONDS = 10
+DAYS = (7, 30, 90)  # of KEEP_DAYS, for which is told what it would keep
+KINDS = {
+    "source": "in the source: under PREFIX_FILTER, without what EXCLUDE leaves out",
+    **{f"kept_{days}": f"of it KEEP_DAYS={days} would keep" for days in DAYS},
+    "destination": "in the destination, under PREFIX_FILTER",
+    "excluded": "of it EXCLUDE leaves out: nobody needs it",
+    "aged": "of it is older than KEEP_DAYS",
+}
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """What the command line says."""
+
+    json: bool = False
+
+
+async def measure(
+    buckets: Buckets, options: MeasureOptions, interruption: Interruption, show: Callable[[str], None]
+) -> int:
+    """Counts; show(line) shows the result. Exit status: see Measure.run."""
+    return await Measure(buckets, options, interruption, show).run()
+
+
+@dataclass(eq=False)
+class Measure:
+    """One count of both buckets. It only lists, needs no queue, and keeps nothing of a key.
+
+    What is under no prefix is nobody's here and does not count. An object's age is that of the bucket which has it.
+    """
+
+    buckets: Buckets
+    options: MeasureOptions
+    interruption: Interruption
+    show: Callable[[str], None] = print
+    objects: Counter[str] = field(default_factory=Counter)  # by kind
+    sizes: Counter[str] = field(default_factory=Counter)  # bytes by kind
+    requests: Counter[str] = field(default_factory=Counter)  # ListObjectsV2, by bucket
+    listed: int = 0
+    started: float = field(default_factory=time.monotonic)
+    progress_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.wanted = self.buckets.settings.wanted
+        self.now = self.buckets.wall()
+        self.would_keep = {f"kept_{days}": replace(self.wanted, keep_days=days) for days in DAYS}
+
+    async def run(self) -> int:
+        """Exit status: 0 both buckets are counted, 3 a listing failed, or SIGTERM."""
+        try:
+            if not await wait_unless(self.interruption.event, self.count_all(), 0):
+                raise Interrupted
+        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Interrupted) as error:
+            reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
+            log.error("measure stopped, nothing was changed, it is safe to run it again: %s", reason)
+            return self.report("stopped", 3)
+        return self.report("complete", 0)
+
+    async def count_all(self) -> None:
+        prefixes = self.wanted.prefixes
+        async for item in self.listing("destination", self.buckets.destination, folders_of(prefixes)):
+            self.count_destination(item["Key"], *size_and_time(item))
+        async for item in self.listing("source", self.buckets.source, prefixes):
+            self.count_source(item["Key"], *size_and_time(item))
+
+    async def listing(
+        self, name: str, bucket: dict[str, str], prefixes: tuple[str, ...]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The entries under the prefixes of PREFIX_FILTER. Raises the error of a page that botocore could not get."""
+        async for page in listed(self.buckets.s3.list_objects_v2, bucket, prefixes):
+            self.interruption.check()
+            self.requests[name] += 1
+            self.listed += len(page)
+            for item in page:
+                if item["Key"].startswith(self.wanted.prefixes):
+                    yield item
+            self.show_progress()
+
+    def count_destination(self, key: str, size: int, modified: int) -> None:
+        self.count("destination", size)
+        if self.wanted.excludes(key):
+            self.count("excluded", size)
+        elif self.wanted.is_expired(modified, self.now):
+            self.count("aged", size)
+
+    def count_source(self, key: str, size: int, modified: int) -> None:
+        if self.wanted.excludes(key):
+            return
+        self.count("source", size)
+        for kind, kept in self.would_keep.items():
+            if not kept.is_expired(modified, self.now):
+                self.count(kind, size)
+
+    def count(self, kind: str, size: int) -> None:
+        self.objects[kind] += 1
+        self.sizes[kind] += size
+
+    def show_progress(self) -> None:
+        if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:
+            self.progress_at = time.monotonic()
+            log.info("progress listed=%d %s", self.listed, self.numbers())
+
+    def figures(self) -> dict[str, int | float]:
+        counted: dict[str, int | float] = {}
+        for kind in KINDS:
+            counted |= {f"{kind}_objects": self.objects[kind], f"{kind}_bytes": self.sizes[kind]}
+        requests = {f"{name}_lists": self.requests[name] for name in ("source", "destination")}
+        return {**counted, **requests, "seconds": round(time.monotonic() - self.started, 1)}
+
+    def numbers(self) -> str:
+        return " ".join(f"{name}={number}" for name, number in self.figures().items())
+
+    def report(self, end: str, status: int) -> int:
+        """The result for people or as JSON, then all numbers as the last line of the log. Returns the exit status."""
+        if self.options.json:
+            self.show(json.dumps({"end": end, "status": status, **self.figures()}))
+        else:
+            self.show(f"{end}: {self.listed} objects listed with {self.requests.total()} requests")
+            for kind, meaning in KINDS.items():
+                self.show(f"{self.objects[kind]:>12} objects {self.sizes[kind]:>18} bytes  {meaning}")
+        log.info(MEASURED, end, status, self.numbers())
+        return status
