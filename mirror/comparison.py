@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
@@ -13,6 +12,7 @@ from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
 from mirror.errors import is_busy, is_of_surroundings
+from mirror.key_sync import Interruption
 from mirror.log_lines import quoted
 from mirror.objects import Destination, Source, carries_provenance, is_copy_of
 from mirror.s3 import head_destination, head_source, pages
@@ -76,15 +76,16 @@ def judged(destination: Destination | None, source: Source, deep: bool, expired:
     return "archived" if source.archived and not expired else "stale"
 
 
-async def when_not_busy[T](call: Callable[[], Awaitable[T]]) -> T:
-    """What it gives; again after a pause if S3 is too busy, a few times. Raises the last error."""
+async def when_not_busy[T](interruption: Interruption, call: Callable[[], Awaitable[T]]) -> T:
+    """What it gives; again after a pause if S3 is too busy, a few times. Raises the last error, or Interrupted in a
+    pause."""
     for pause in BUSY_PAUSES:
         try:
             return await call()
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             if is_of_surroundings(error) or not is_busy(error):
                 raise
-        await asyncio.sleep(pause)
+        await interruption.pause(pause)
     return await call()
 
 

@@ -294,7 +294,7 @@ class Reconciliation:
     async def check_key(self, key: str) -> str:
         """Raises an error for which no key is at fault, such as that of a missing source bucket or of credentials."""
         try:
-            return await when_not_busy(lambda: difference(self.buckets, key, self.options.deep))
+            return await when_not_busy(self.interruption, lambda: difference(self.buckets, key, self.options.deep))
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             if is_of_surroundings(error):
                 raise

@@ -26,8 +26,9 @@ class Removal:
     """Keys of the destination that are unwanted: first collected, so that too many of them are known before one is
     deleted, then removed.
 
-    Each is looked at once more right before, and S3 deletes only the copy that was looked at (IfMatch). So a copy that
-    a worker makes meanwhile, as its source was touched, stays: the worker's event comes after all that was seen here.
+    Each is looked at once more right before, and S3 deletes only the copy that was looked at (IfMatch). So what a
+    worker copies meanwhile, because the source was touched, stays. There is no second look at the source as in sync.py:
+    no event is used up here, so a worker has that of the touch, and copies after the delete if it did not before.
     """
 
     buckets: Buckets
@@ -55,7 +56,7 @@ class Removal:
     async def remove(self, key: str) -> str:
         sync = KeySync(key, interruption=self.interruption)
         try:
-            return await when_not_busy(functools.partial(self.look_and_delete, sync))
+            return await when_not_busy(self.interruption, functools.partial(self.look_and_delete, sync))
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             if is_of_surroundings(error):
                 raise

@@ -1,8 +1,20 @@
 """worker.py reconcile and what the destination is not to hold: EXCLUDE, --remove-unwanted, its guard and its races."""
 
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
 import pytest
-from test_reconcile import examples, found, numbers, queued, reconcile
-from world import MIRROR, SOURCE, World
+from test_reconcile import examples, found, numbers, queued, reconcile, requests_of
+from world import MIRROR, SOURCE, World, wait_until
+
+import worker
+from mirror import unwanted
+from mirror.key_sync import Interruption
+from mirror.reconcile import reconcile as compare
 
 
 @pytest.fixture
@@ -95,3 +107,161 @@ def test_without_the_settings_it_says_that_nothing_can_be_unwanted_and_goes_on(e
     assert "nothing can be unwanted" in output
     assert " removed=" not in output
     assert sorted(queued(excluded)) == ["data/c.tmp", "data/x/b.tmp"]
+
+
+def test_what_is_excluded_is_removed_also_if_its_source_cannot_be_read(excluded: World):
+    excluded.standin.fault("HeadObject,GetObject", "error", bucket=SOURCE, status=403, code="AccessDenied", times=0)
+    status, output = reconcile(excluded, "--remove-unwanted", **SETTINGS)
+    assert (status, numbers(output)["removed"]) == (0, 2), output
+
+
+# What happens between the look and the delete, and before
+
+
+def remove_here(world: World, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None], when: str) -> list[str]:
+    """What a removal shows, in this process; once, `meanwhile` is called before the first call of what `when` names in
+    mirror/unwanted.py."""
+    called, first = getattr(unwanted, when), []
+
+    async def call(*arguments: Any, **named: Any) -> Any:
+        if not first:
+            first.append(True)
+            await asyncio.to_thread(meanwhile)
+        return await called(*arguments, **named)
+
+    monkeypatch.setattr(unwanted, when, call)
+    running, shown = world.worker(KEEP_DAYS="7"), []
+    options = worker.parse_arguments(["reconcile", "--remove-unwanted"])
+    status = world.run(compare(running.buckets, running.deliveries.queue, options, Interruption(), shown.append))
+    assert status == 0
+    assert first
+    return shown
+
+
+def tells(shown: list[str], what: str) -> int:
+    [number] = [int(line.split()[0]) for line in shown[1:] if line.split()[1] == what]
+    return number
+
+
+@pytest.fixture
+def expired(world: World) -> World:
+    """One key that KEEP_DAYS=7 keeps no longer, equal in both buckets."""
+    return world.synced("old", modified=int(time.time()) - 9 * 86_400)
+
+
+WHEN = ["look_at", "delete_object"]
+
+
+@pytest.mark.parametrize("when", WHEN)
+def test_a_source_that_is_touched_and_copied_meanwhile_keeps_its_copy(expired: World, monkeypatch, when: str):
+    def touch() -> None:
+        expired.put("old", 2048)
+        expired.run_worker(KEEP_DAYS="7")
+
+    shown = remove_here(expired, monkeypatch, touch, when)
+    assert (tells(shown, "unwanted"), tells(shown, "removed")) == (0, 0)
+    assert not any("unwanted" in line for line in shown if '"' in line)
+    assert expired.is_equal()
+
+
+@pytest.mark.parametrize("when", WHEN)
+def test_a_source_that_is_touched_and_not_copied_yet_comes_back_by_its_event(expired: World, monkeypatch, when: str):
+    shown = remove_here(expired, monkeypatch, lambda: expired.put("old", 2048) and None, when)
+    assert tells(shown, "stale") == (1 if when == "look_at" else 0)
+    assert tells(shown, "removed") == (0 if when == "look_at" else 1)
+    expired.run_worker(KEEP_DAYS="7")
+    assert expired.is_equal()
+
+
+@pytest.mark.parametrize("when", WHEN)
+def test_a_copy_that_is_replaced_meanwhile_stays(expired: World, monkeypatch, when: str):
+    expired.standin.configure_bucket(SOURCE, notification=None)
+    shown = remove_here(expired, monkeypatch, lambda: expired.standin.put(MIRROR, "old", 3) and None, when)
+    assert expired.mirrored()["old"]["size"] == 3
+    assert (tells(shown, "unwanted"), tells(shown, "removed")) == (0, 0)
+    assert tells(shown, "stale") == (1 if when == "look_at" else 0)
+
+
+@pytest.mark.parametrize("when", WHEN)
+def test_a_copy_that_lifecycle_takes_meanwhile_was_not_removed_here(expired: World, monkeypatch, when: str):
+    shown = remove_here(expired, monkeypatch, lambda: expired.standin.expire(MIRROR, "old"), when)
+    assert (tells(shown, "unwanted"), tells(shown, "removed")) == (0, 0)
+
+
+@pytest.mark.parametrize("when", WHEN)
+def test_a_source_that_is_deleted_meanwhile_loses_its_copy_either_way(expired: World, monkeypatch, when: str):
+    shown = remove_here(expired, monkeypatch, lambda: expired.standin.delete(SOURCE, "old"), when)
+    assert tells(shown, "ghost") + tells(shown, "removed") == 1
+    expired.run_worker(KEEP_DAYS="7")
+    assert (expired.mirrored(), expired.is_empty()) == ({}, True)
+
+
+# What goes wrong
+
+
+def test_s3_being_busy_is_waited_for_and_a_lost_answer_is_found_out(excluded: World):
+    excluded.standin.fault("DeleteObject", "error", status=503, code="SlowDown", times=5)
+    excluded.standin.fault("DeleteObject", "lost", times=1, skip=5, key="a.tmp")
+    status, output = reconcile(excluded, "--remove-unwanted", **SETTINGS)
+    assert (status, numbers(output)["unwanted"], numbers(output)["removed"]) == (0, 2, 2), output
+    assert output.count("INFO removed key=") == 2
+
+
+def test_a_key_that_may_not_be_removed_is_named_and_the_others_go(excluded: World):
+    excluded.standin.fault("DeleteObject", "error", key="^data/a.tmp$", status=403, code="AccessDenied", times=0)
+    status, output = reconcile(excluded, "--remove-unwanted", **SETTINGS)
+    assert (status, found(output)) == (1, {"unreadable": 1})
+    assert (numbers(output)["unwanted"], numbers(output)["removed"]) == (2, 1)
+    assert 'cannot remove key="data/a.tmp" operation=DeleteObject error=AccessDenied' in output
+    assert "data/a.tmp" in excluded.mirrored()
+
+
+def test_credentials_that_ended_stop_the_removal_and_what_was_removed_is_told(excluded: World):
+    excluded.standin.fault("DeleteObject", "error", status=400, code="ExpiredToken", skip=1, times=0)
+    status, output = reconcile(excluded, "--remove-unwanted", **SETTINGS, MAX_CONCURRENT_KEYS="1")
+    assert (status, numbers(output)["removed"]) == (3, 1)
+    assert "operation=DeleteObject error=ExpiredToken" in output
+    assert "cannot remove" not in output
+    excluded.standin.clear_faults()
+    assert numbers(reconcile(excluded, "--remove-unwanted", **SETTINGS)[1])["removed"] == 1
+
+
+def test_a_signal_ends_it_soon_and_the_next_run_removes_the_rest(world: World):
+    world.standin.put_many(MIRROR, [f"{number}.tmp" for number in range(100)])
+    world.standin.fault("DeleteObject", "delay", seconds=0.2, times=0)
+    command = [sys.executable, worker.__file__, "reconcile", "--remove-unwanted"]
+    environment = world.environment(EXCLUDE="*.tmp", MAX_CONCURRENT_KEYS="2")
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    world.processes.append(process)
+    wait_until(lambda: world.requests().get("DeleteObject"))
+    output = world.stop_worker(process)
+    assert process.returncode == 3
+    assert "safe to run it again: SIGTERM" in output
+    gone = 100 - len(world.mirrored())
+    assert numbers(output)["removed"] == gone == output.count(" removed key=")
+    assert 0 < gone < 50
+    world.standin.clear_faults()
+    assert numbers(reconcile(world, "--remove-unwanted", EXCLUDE="*.tmp")[1])["removed"] == 100 - gone
+    assert world.mirrored() == {}
+
+
+# Many
+
+
+def test_ten_thousand_go_with_one_look_and_one_delete_each(world: World):
+    """Of what is excluded; what has expired is looked at in the source, too."""
+    old = int(time.time()) - 9 * 86_400
+    world.standin.configure_bucket(SOURCE, notification=None)
+    world.standin.put_many(MIRROR, [f"x/{number}.tmp" for number in range(8000)])
+    world.standin.put_many(SOURCE, [f"x/{number}" for number in range(2000)], modified=old)
+    world.standin.put_many(MIRROR, [f"x/{number}" for number in range(2000)])
+    output = ""
+
+    def run() -> None:
+        nonlocal output
+        _, output = reconcile(world, "--remove-unwanted", "--max-delete", "10000", EXCLUDE="*.tmp", KEEP_DAYS="7")
+
+    made = requests_of(world, run)
+    assert (numbers(output)["removed"], world.mirrored()) == (10_000, {})
+    assert (made["HeadObject"], made["DeleteObject"]) == (8000 + 2 * 2000, 10_000)
+    assert made["ListObjectsV2"] < 20
