@@ -70,6 +70,7 @@ class OpenUpload(NamedTuple):
     label: str
     provenance: str
     parts: tuple[tuple[int, str, str, int], ...] = ()  # number, ETag, content, stamp
+    second: int = 0  # when it was begun, which becomes the LastModified of the object
 
 
 class Store(NamedTuple):

@@ -1,5 +1,7 @@
 """Every interleaving of the real sync_key() with itself, source changes, crashes, stops and lost answers.
 
+With KEEP_DAYS, which keeping.py searches, the clock is one more bucket: to look at it is a call that is answered.
+
 Each of the syncs is a worker's or the function's, which copies small objects only.
 
 All that sync_key() knows of the world are the answers of S3. So a running sync is known by the list of answers it got:
@@ -13,7 +15,7 @@ from __future__ import annotations
 import string
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -47,6 +49,7 @@ from mirror.key_sync import Alone, Interruption, KeySync
 from mirror.parts import Upload
 from mirror.settings import Settings
 from mirror.sync import sync_key
+from mirror.wanted import SECONDS_OF_DAY
 
 WAITED_FOR = {"copy_object", "delete_object", "complete_multipart_upload"}  # they change the destination
 LOSABLE = WAITED_FOR | {"upload_part_copy"}
@@ -55,6 +58,8 @@ INTERRUPT = "interrupt"
 HANDED_BACK = ("interrupted", "postponed")  # ends of a sync whose messages are sent anew
 OF_FUNCTION = {"crashes": "kills", "stops": "deadlines"}  # what workers and the function have each of their own
 LEFT_OVER = "left over"  # a message joins that an earlier worker may have left an upload with
+DAY = "day"
+CLOCK = Call("clock", False, "", "", "", 0, (), None, "")
 
 
 class Case(NamedTuple):
@@ -68,6 +73,8 @@ class Case(NamedTuple):
     stops: int = 0  # SIGTERM
     duplicates: int = 0  # deliveries of a message whose first delivery is still being worked on
     joins: int = 0  # messages that a worker receives while it syncs their key
+    keep_days: int = 0  # then a change may be DAY: a midnight passes
+    removals: int = 0  # of reconcile --remove-unwanted, that may begin at any step
     size: int = SMALL
     versioned: bool = False
     same_second: bool = False  # all changes have the same LastModified
@@ -89,6 +96,7 @@ class Message(NamedTuple):
     redelivered: bool = False
     upload: Upload | None = None
     twice: bool = False  # delivered a second time while the first delivery was being worked on
+    is_removal: bool = False  # no message: what reconcile does
 
 
 CREATED = Message()
@@ -132,6 +140,7 @@ class State(NamedTuple):
     stops: int = 0
     duplicates: int = 0
     joins: int = 0
+    removals: int = 0
     functions: int = 0
     kills: int = 0
     deadlines: int = 0
@@ -172,8 +181,10 @@ def source_after(case: Case, changes: int) -> Version | None:
     versions: Versions = ()
     script = [*case.before, *case.changes][: len(case.before) + changes]
     for number, change in enumerate(script, 1):
+        if change == DAY:
+            continue
         name, _, content = change.partition(" ")
-        second = 0 if case.same_second else number
+        second = script[:number].count(DAY) * SECONDS_OF_DAY + (0 if case.same_second else number)
         label = (content or f"label{number}") if name == "touch" else "label"
         version_id = f"v{number}" if case.versioned else ""
         size = LARGE if name == "put-large" else case.size
@@ -226,6 +237,14 @@ class Answers(Alone):
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if "MaxKeys" in arguments:
             return {}  # only whether the bucket is there
+        answer = self.next_known()
+        if answer is None:
+            raise Unanswered(call_from(operation, arguments))
+        if answer == TIMEOUT:
+            raise ReadTimeoutError(endpoint_url="")
+        return shaped(operation, answer)
+
+    def next_known(self) -> Any:
         answer = next(self.known, None)
         while answer in (INTERRUPT, LEFT_OVER):
             if answer == INTERRUPT:
@@ -233,11 +252,13 @@ class Answers(Alone):
             else:
                 self.left_over = True
             answer = next(self.known, None)
+        return answer
+
+    def wall(self) -> float:
+        answer = self.next_known()
         if answer is None:
-            raise Unanswered(call_from(operation, arguments))
-        if answer == TIMEOUT:
-            raise ReadTimeoutError(endpoint_url="")
-        return shaped(operation, answer)
+            raise Unanswered(CLOCK)
+        return float(answer)
 
 
 class Unhurried(Interruption):
@@ -294,6 +315,9 @@ class Syncs:
             self.numbers[key] = len(self.positions) - 1
         return self.numbers[key]
 
+    def work(self, buckets: Buckets, sync: KeySync, _message: Message) -> Coroutine[Any, Any, None]:
+        return sync_key(buckets, sync)
+
     def calls_of_function(self) -> set[str]:
         return {position.call.operation for position in self.positions if position.call and position.of_function}
 
@@ -309,9 +333,10 @@ class Syncs:
         client, parts = Client(answering.answer), SlotsForAll()
         settings = FUNCTION_SETTINGS if of_function else self.settings
         buckets = Buckets(settings, client, parts, lambda: self.now(sync), self.refused)
+        buckets.wall = answering.wall if settings.keep_days else lambda: 0.0
         call, end = None, "done"
         try:
-            run(sync_key(buckets, sync))
+            run(self.work(buckets, sync, message))
         except Unanswered as unanswered:
             call, end = unanswered.call, ""
         except Interrupted:
@@ -366,6 +391,7 @@ class Search:
             stops=case.stops,
             duplicates=case.duplicates,
             joins=case.joins,
+            removals=case.removals,
             functions=case.functions,
             kills=case.kills,
             deadlines=case.deadlines,
@@ -381,7 +407,7 @@ class Search:
                 return
         if state.changes < len(self.case.changes):
             change = self.case.changes[state.changes]
-            queue = ordered([*state.queue, self.event_of(change)])
+            queue = state.queue if change == DAY else ordered([*state.queue, self.event_of(change)])
             yield Step(("source:", change), state._replace(changes=state.changes + 1, queue=queue))
         for of_function in self.free(state):
             for message in set(state.queue):

@@ -1,0 +1,175 @@
+"""Every interleaving of the syncs of a key with midnights, the lifecycle of the directory bucket, and removals.
+
+As interleave.py, with KEEP_DAYS. A midnight may pass at any step; a sync asks for the time as it asks S3, and what it was
+answered grows old. The lifecycle takes a copy once that is old enough by its own time, at any step after, or never. A
+removal is what `reconcile --remove-unwanted` does with one key; any number of days may lie between its steps.
+
+What is promised, of a source version that was changed on day d, at the midnight that begins day d + KEEP_DAYS + 1 and
+after it ("expired"):
+
+1. At the end, when all messages are handled: of a source in time an equal copy, though the lifecycle and removals took
+   what they could; of an expired one an equal copy or none, of no source none.
+2. At no step does a copy of the current version of a source in time disappear, whoever takes it.
+3. No copy is begun of what a sync knows to be expired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+from botocore.exceptions import ClientError, ReadTimeoutError
+from fakes import SETTINGS, Running, Store, Version
+from interleave import CLOCK, DAY, Case, Message, Search, State, Step, Sync, Syncs, ordered
+
+from mirror.buckets import NOTHING, Buckets, LeftOut
+from mirror.comparison import is_equal, is_expired
+from mirror.errors import is_change, outcome_unknown
+from mirror.key_sync import KeySync
+from mirror.s3 import delete_object, head_destination, head_source
+from mirror.wanted import SECONDS_OF_DAY
+
+REMOVAL = Message(is_removal=True)
+BEGINS_COPY = {"copy_object", "create_multipart_upload", "upload_part_copy"}
+
+
+def with_days(changes: tuple[str, ...], days: int) -> Iterator[tuple[str, ...]]:
+    """The changes, with so many midnights wherever they may be among them."""
+    places = range(len(changes) + days)
+    for chosen in combinations(places, days):
+        rest = iter(changes)
+        yield tuple(DAY if place in chosen else next(rest) for place in places)
+
+
+@cache
+def day_after(case: Case, changes: int) -> int:
+    return [*case.before, *case.changes][: len(case.before) + changes].count(DAY)
+
+
+def is_over(case: Case, modified: int, day: int) -> bool:
+    """Whether what changed in that second is kept no longer, reckoned in days."""
+    return day > modified // SECONDS_OF_DAY + case.keep_days
+
+
+class Removals(Syncs):
+    """A removal is run as a sync is."""
+
+    def work(self, buckets: Buckets, sync: KeySync, message: Message) -> Coroutine[Any, Any, None]:
+        return remove_if_unwanted(buckets, sync) if message.is_removal else super().work(buckets, sync, message)
+
+
+async def remove_if_unwanted(buckets: Buckets, sync: KeySync) -> None:
+    existing = await head_destination(buckets, sync.key)
+    source = await head_source(buckets, sync.key)
+    if existing and source and is_expired(buckets, source.modified) and is_equal(existing, source, deep=False):
+        try:
+            await delete_object(buckets, sync, existing)
+        except (ClientError, ReadTimeoutError) as error:
+            if not (is_change(error) or outcome_unknown(error)):
+                raise
+
+
+class Keeping(Search):
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        settings = replace(SETTINGS, keep_days=case.keep_days)
+        self.syncs = Removals(LeftOut(conditions=True) if case.unconditional else NOTHING, settings)
+
+    def start(self) -> State:
+        """What is there before was copied when it was put last, or at least before the search begins."""
+        state = super().start()
+        copy = state.store.copy
+        return state._replace(store=state.store._replace(copy=copy and copy._replace(second=self.now(state))))
+
+    def day(self, state: State) -> int:
+        return day_after(self.case, state.changes)
+
+    def now(self, state: State) -> int:
+        """For LastModified, by the clock that the source's changes are on."""
+        return self.day(state) * SECONDS_OF_DAY + len(self.case.before) + state.changes
+
+    # What can happen next
+
+    def steps(self, state: State) -> Iterator[Step]:
+        yield from super().steps(state)
+        if any(self.syncs.positions[sync.position].end for sync in state.syncs):
+            return  # as there
+        copy = state.store.copy
+        if copy and is_over(self.case, copy.second, self.day(state)):
+            yield Step(("(lifecycle) takes the copy",), state._replace(store=state.store._replace(copy=None)))
+        if state.removals:
+            left = state._replace(removals=state.removals - 1)
+            yield self.begin(left, [REMOVAL], ("(reconcile) removes what is unwanted",), of_function=False)
+
+    def begin(self, state: State, messages: list[Message], *arguments: Any, **named: Any) -> Step:
+        if messages != [REMOVAL]:
+            return super().begin(state, messages, *arguments, **named)
+        position = self.syncs.start(REMOVAL, of_function=False)
+        (words,) = arguments
+        return Step(words, state._replace(syncs=ordered([*state.syncs, Sync(position, ())])), None, position)
+
+    def free(self, state: State) -> list[bool]:
+        return super().free(state._replace(syncs=tuple(sync for sync in state.syncs if not self.is_removal(sync))))
+
+    def is_removal(self, sync: Sync) -> bool:
+        return self.syncs.positions[sync.position].message.is_removal
+
+    def join(self, state: State, sync: Sync) -> Iterator[Step]:
+        return iter(()) if self.is_removal(sync) else super().join(state, sync)
+
+    def end(self, state: State, sync: Sync) -> Iterator[Step]:
+        """Nobody waits for what a removal left under way, and nobody looks after it."""
+        if not self.is_removal(sync):
+            yield from super().end(state, sync)
+            return
+        words = ("ends:", self.syncs.positions[sync.position].end)
+        yield Step(words, self.park(self.left(state, sync), [*sync.lost], []), sync.position)
+
+    def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
+        """Writes say when: of an upload that is its begin."""
+        if running.call == CLOCK:
+            return state, None, self.day(state) * SECONDS_OF_DAY
+        after, still, answer = super().serve(state, running)
+        if after.store is state.store:
+            return after, still, answer
+        return after._replace(store=self.dated(state.store, after.store, self.now(state))), still, answer
+
+    def dated(self, before: Store, store: Store, now: int) -> Store:
+        began = {upload.upload_id: upload.second for upload in before.uploads}
+        uploads = tuple(upload._replace(second=began.get(upload.upload_id, now)) for upload in store.uploads)
+        if store.copy and store.copy is not before.copy:
+            done = set(began) - {upload.upload_id for upload in uploads}
+            second = began[done.pop()] if done else now
+            store = store._replace(copy=store.copy._replace(second=second))
+        return store._replace(uploads=uploads)
+
+    # What must not happen
+
+    def fault(self, before: State, state: State) -> str | None:
+        for sync in state.syncs:
+            if self.copies_what_is_expired(sync.position):
+                return "a copy is begun of what is expired"
+        return super().fault(before, state)
+
+    @cache  # noqa: B019 few are alive
+    def copies_what_is_expired(self, number: int) -> bool:
+        position = self.syncs.positions[number]
+        if position.call is None or position.call.operation not in BEGINS_COPY:
+            return False
+        days = [answer // SECONDS_OF_DAY for answer in position.answers if isinstance(answer, int)]
+        versions = [answer for answer in position.answers if isinstance(answer, Version)]
+        return bool(days and versions) and is_over(self.case, versions[-1].second, days[-1])
+
+    def fault_for_a_while(self, before: State, state: State, source: Version | None) -> str | None:
+        gone = before.store.copy and not state.store.copy
+        if gone and source and is_over(self.case, source.second, self.day(state)):
+            return None
+        return super().fault_for_a_while(before, state, source)
+
+    def fault_at_rest(self, state: State, source: Version | None) -> str | None:
+        if source and not state.store.copy and is_over(self.case, source.second, self.day(state)):
+            return None
+        return super().fault_at_rest(state, source)
