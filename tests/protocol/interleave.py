@@ -419,6 +419,19 @@ class Search:
         for parked in set(state.parked):
             yield from self.land(state, parked)
 
+    def late(self, state: State) -> Iterator[Step]:
+        """What S3 does with a call whose answer is lost, while its sync goes on. In steps() of those searches in which
+        others look at what lands."""
+        if any(self.syncs.positions[sync.position].end for sync in state.syncs):
+            return  # as steps()
+        for sync in set(state.syncs):
+            for running in set(sync.lost):
+                rest = replaced(sync.lost, running)
+                after, still, answer = self.serve(state, running)
+                going = ordered([*rest, still]) if still else rest
+                after = after._replace(syncs=replaced(after.syncs, sync, sync._replace(lost=going)))
+                yield Step(("(S3)", running, *(("reads",) if still else ("->", answer))), after)
+
     def event_of(self, change: str) -> Message:
         return LOOK if change.startswith("delete") else CREATED
 

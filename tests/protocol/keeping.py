@@ -1,8 +1,8 @@
 """Every interleaving of the syncs of a key with midnights, the lifecycle of the directory bucket, and removals.
 
-As interleave.py, with KEEP_DAYS. A midnight may pass at any step; a sync asks for the time as it asks S3, and what it was
-answered grows old. The lifecycle takes a copy once that is old enough by its own time, at any step after, or never. A
-removal is what `reconcile --remove-unwanted` does with one key; any number of days may lie between its steps.
+As interleave.py, with KEEP_DAYS. A midnight may pass at any step; a sync asks for the time as it asks S3, and what it
+was answered grows old. The lifecycle takes a copy once that is old enough by its own time, at any step after, or never.
+A removal is what `reconcile --remove-unwanted` does with one key; any number of days may lie between its steps.
 
 What is promised, of a source version that was changed on day d, at the midnight that begins day d + KEEP_DAYS + 1 and
 after it ("expired"):
@@ -19,17 +19,18 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import combinations
+from types import SimpleNamespace
 from typing import Any
 
-from botocore.exceptions import ClientError, ReadTimeoutError
+import pytest
 from fakes import SETTINGS, Running, Store, Version
 from interleave import CLOCK, DAY, Case, Message, Search, State, Step, Sync, Syncs, ordered
 
+from mirror import comparison
 from mirror.buckets import NOTHING, Buckets, LeftOut
-from mirror.comparison import is_equal, is_expired
-from mirror.errors import is_change, outcome_unknown
+from mirror.comparison import difference
 from mirror.key_sync import KeySync
-from mirror.s3 import delete_object, head_destination, head_source
+from mirror.unwanted import Removal
 from mirror.wanted import SECONDS_OF_DAY
 
 REMOVAL = Message(is_removal=True)
@@ -54,27 +55,40 @@ def is_over(case: Case, modified: int, day: int) -> bool:
     return day > modified // SECONDS_OF_DAY + case.keep_days
 
 
+async def remove(buckets: Buckets, sync: KeySync) -> None:
+    """Reconcile has found the key unwanted, at any time before."""
+    await Removal(buckets, sync.interruption, most=1).remove(sync.key)
+
+
+async def find_and_remove(buckets: Buckets, sync: KeySync) -> None:
+    """With the look that found it, for a removal that might be wrong about the rest."""
+    if await difference(buckets, sync.key, deep=False) == "unwanted":
+        await remove(buckets, sync)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The schedule says how long anything takes."""
+
+    async def sleep(_seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr(comparison, "asyncio", SimpleNamespace(sleep=sleep))
+
+
 class Removals(Syncs):
     """A removal is run as a sync is."""
 
+    remove = staticmethod(remove)
+
     def work(self, buckets: Buckets, sync: KeySync, message: Message) -> Coroutine[Any, Any, None]:
-        return remove_if_unwanted(buckets, sync) if message.is_removal else super().work(buckets, sync, message)
-
-
-async def remove_if_unwanted(buckets: Buckets, sync: KeySync) -> None:
-    existing = await head_destination(buckets, sync.key)
-    source = await head_source(buckets, sync.key)
-    if existing and source and is_expired(buckets, source.modified) and is_equal(existing, source, deep=False):
-        try:
-            await delete_object(buckets, sync, existing)
-        except (ClientError, ReadTimeoutError) as error:
-            if not (is_change(error) or outcome_unknown(error)):
-                raise
+        return self.remove(buckets, sync) if message.is_removal else super().work(buckets, sync, message)
 
 
 class Keeping(Search):
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, forgotten: str = "") -> None:
+        """Planted: changes of the name `forgotten` have no event."""
         super().__init__(case)
+        self.forgotten = forgotten
         settings = replace(SETTINGS, keep_days=case.keep_days)
         self.syncs = Removals(LeftOut(conditions=True) if case.unconditional else NOTHING, settings)
 
@@ -94,12 +108,15 @@ class Keeping(Search):
     # What can happen next
 
     def steps(self, state: State) -> Iterator[Step]:
-        yield from super().steps(state)
+        for step in super().steps(state):
+            is_forgotten = self.forgotten and step.words[0] == "source:" and step.words[1].startswith(self.forgotten)
+            yield step._replace(state=step.state._replace(queue=state.queue)) if is_forgotten else step
         if any(self.syncs.positions[sync.position].end for sync in state.syncs):
             return  # as there
         copy = state.store.copy
         if copy and is_over(self.case, copy.second, self.day(state)):
             yield Step(("(lifecycle) takes the copy",), state._replace(store=state.store._replace(copy=None)))
+        yield from self.late(state)
         if state.removals:
             left = state._replace(removals=state.removals - 1)
             yield self.begin(left, [REMOVAL], ("(reconcile) removes what is unwanted",), of_function=False)
@@ -151,7 +168,7 @@ class Keeping(Search):
     def fault(self, before: State, state: State) -> str | None:
         for sync in state.syncs:
             if self.copies_what_is_expired(sync.position):
-                return "a copy is begun of what is expired"
+                return "a copy is begun of what may be expired"
         return super().fault(before, state)
 
     @cache  # noqa: B019 few are alive
@@ -161,7 +178,7 @@ class Keeping(Search):
             return False
         days = [answer // SECONDS_OF_DAY for answer in position.answers if isinstance(answer, int)]
         versions = [answer for answer in position.answers if isinstance(answer, Version)]
-        return bool(days and versions) and is_over(self.case, versions[-1].second, days[-1])
+        return not days or is_over(self.case, versions[-1].second, days[-1])
 
     def fault_for_a_while(self, before: State, state: State, source: Version | None) -> str | None:
         gone = before.store.copy and not state.store.copy

@@ -26,6 +26,10 @@ def schedules(case: str) -> tuple[str, ...]:
     return (f"protocol/test_interleavings.py::test_every_schedule_ends_with_a_destination_equal_to_the_source[{case}]",)
 
 
+def keeping(*cases: str) -> tuple[str, ...]:
+    return tuple(f"protocol/test_keeping.py::test_every_schedule_ends_with_what_is_in_time[{case}]" for case in cases)
+
+
 def copies(name: str) -> tuple[str, ...]:
     return (f"worker/test_copies.py::test_{name}",)
 
@@ -313,6 +317,63 @@ MUTANTS = (
         "    if settings.visibility_timeout < lowest:",
         "    if False:",
         rules("a_message_may_not_come_back_before_a_copy_of_a_dead_worker_has_ended"),
+    ),
+    # KEEP_DAYS
+    Mutant(
+        "an expired source is copied",
+        "    if sync.expired:\n        return await let_go",
+        "    if False:\n        return await let_go",
+        keeping("new, with a crash"),
+    ),
+    Mutant(
+        "a stale copy of an expired source stays",
+        "if existing is None or is_equal(existing, source, deep=False):",
+        "if True:",
+        keeping("overwritten, with a crash"),
+    ),
+    Mutant(
+        "an expired source is done with before the destination is looked at",
+        "if not sync.destination_first and (may_have_uploads or sync.expired):",
+        "if not sync.destination_first and may_have_uploads:",
+        keeping("overwritten, with a crash"),
+    ),
+    Mutant(
+        "kept for a day too short",
+        "(modified // SECONDS_OF_DAY + self.keep_days + 1) * SECONDS_OF_DAY",
+        "(modified // SECONDS_OF_DAY + self.keep_days) * SECONDS_OF_DAY",
+        keeping("new, with a crash"),
+    ),
+    Mutant(
+        "kept beyond midnight",
+        "self.keep_days > 0 and now >= (",
+        "self.keep_days > 0 and now > (",
+        keeping("new, with a crash"),
+    ),
+    Mutant(
+        "a removal without a second look",
+        "existing, what = await look_at(self.buckets, sync.key, deep=False)",
+        'existing, what = (await look_at(self.buckets, sync.key, deep=False))[0], "unwanted"',
+        keeping("touched, two removals"),
+    ),
+    Mutant(
+        "a removal deletes whatever is there by then",
+        "await delete_object(self.buckets, sync, existing)",
+        "await self.buckets.s3.delete_object(Key=sync.key, **self.buckets.destination)",
+        keeping("touched, two removals"),
+    ),
+    Mutant(
+        "a removal looks at the source first",
+        """    destination = await head_destination(buckets, key)
+    if buckets.settings.wanted.excludes(key):
+        return destination, "unwanted" if destination else ""
+    source = await head_source(buckets, key)
+    if source is None:
+""",
+        """    source = await head_source(buckets, key)
+    destination = await head_destination(buckets, key)
+    if source is None:
+""",
+        keeping("no provenance, touched"),
     ),
     # Many keys at a time
     Mutant(

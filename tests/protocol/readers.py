@@ -133,18 +133,6 @@ class Readers(Search):
             is_change = after.changes != state.changes or after.store != state.store
             yield step._replace(state=self.stirred(after)) if is_change else step
 
-    def late(self, state: State) -> Iterator[Step]:
-        """What S3 does with a call whose answer is lost, while its sync goes on."""
-        if any(self.syncs.positions[sync.position].end for sync in state.syncs):
-            return  # as steps()
-        for sync in set(state.syncs):
-            for running in set(sync.lost):
-                rest = replaced(sync.lost, running)
-                after, still, answer = self.serve(state, running)
-                going = ordered([*rest, still]) if still else rest
-                after = after._replace(syncs=replaced(after.syncs, sync, sync._replace(lost=going)))
-                yield Step(("(S3)", running, *(("reads",) if still else ("->", answer))), after)
-
     def answer(self, state: State, sync: Sync, answer: Any, words: tuple[Any, ...], lost: Sync | None = None) -> Step:
         """It may ask for a look at another key: a marker that it has deleted, or whose delete got no answer."""
         asked = len(self.syncs.positions[sync.position].asked)

@@ -2,34 +2,70 @@
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 from fakes import LARGE
-from interleave import Case
-from keeping import Keeping, with_days
+from interleave import Case, told
+from keeping import Keeping, Removals, find_and_remove, stand_in, with_days
+
+from mirror import sync, unwanted, wanted
+from mirror.comparison import difference, head_destination
 
 pytestmark = pytest.mark.usefixtures("quick")
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 HELD = Case((), ("put a",), keep_days=1, removals=1)
+NEW = HELD._replace(before=(), changes=("put a",))
+RESTORED = Case(("delete-newest-version",), ("put a", "day", "put b"), versioned=True, keep_days=1, removals=1)
 
 # The case, and how many midnights pass.
 CASES = {
-    "nothing but days": (HELD._replace(removals=2), 3),
-    "new, with a crash": (HELD._replace(changes=("put a",), before=(), crashes=1), 3),
+    "nothing but days, two removals": (HELD._replace(removals=2, crashes=1), 3),
+    "new, with a crash": (NEW._replace(crashes=1), 3),
+    "new, with a lost answer": (NEW._replace(losses=1), 2),
     "overwritten, with a crash": (HELD._replace(changes=("put b",), crashes=1), 3),
-    "touched, with a lost answer": (HELD._replace(changes=("touch",), losses=1), 3),
-    "touched": (HELD._replace(changes=("touch",), removals=2), 3),
+    "overwritten, with SIGTERM": (HELD._replace(changes=("put b",), stops=1), 2),
+    "overwritten, joined by another message": (HELD._replace(changes=("put b",), joins=1, crashes=1), 2),
+    "touched, with a lost answer": (HELD._replace(changes=("touch",), losses=1), 2),
+    "touched, two removals": (HELD._replace(changes=("touch",), removals=2), 3),
+    "touched, a message delivered twice": (HELD._replace(changes=("touch",), duplicates=1, workers=1), 2),
+    "overwritten and deleted, one worker": (HELD._replace(changes=("put b", "delete"), workers=1, crashes=1), 2),
     "deleted, with a crash": (HELD._replace(changes=("delete",), crashes=1), 3),
+    "an old version restored": (RESTORED._replace(crashes=1, losses=1), 2),
+    "a delete marker removed": (HELD._replace(changes=("delete", "delete-newest-version"), versioned=True), 2),
+    "no conditional writes": (HELD._replace(changes=("put b",), unconditional=True, removals=0, crashes=1), 2),
+    "no provenance, touched": (HELD._replace(changes=("touch",), opaque=True), 2),
+    "two parts, with a crash": (NEW._replace(size=LARGE, crashes=1), 3),
+    "two parts, overwritten": (HELD._replace(changes=("put b",), size=LARGE, losses=1), 2),
+    "kept for two days": (HELD._replace(changes=("put b",), keep_days=2, workers=1, crashes=1), 4),
+}
+NIGHTLY_CASES = {
+    "touched twice": (HELD._replace(changes=("touch", "touch")), 2),
+    "deleted and put again": (HELD._replace(changes=("delete", "put b")), 2),
+    "put, overwritten and deleted": (NEW._replace(changes=("put a", "put b", "delete"), workers=1), 2),
+    "overwritten and restored": (HELD._replace(changes=("put b", "delete-newest-version"), versioned=True), 2),
+    "overwritten, a message delivered twice": (HELD._replace(changes=("put b",), duplicates=1), 3),
+    "overwritten, every fault": (HELD._replace(changes=("put b",), crashes=1, losses=1, stops=1, workers=1), 2),
+    "overwritten and deleted": (HELD._replace(changes=("put b", "delete"), crashes=1), 2),
+    "a delete marker removed, with a crash": (
+        HELD._replace(changes=("delete", "delete-newest-version"), versioned=True, crashes=1),
+        3,
+    ),
 }
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    stand_in(monkeypatch)
+
+
 def cases_of(name):
-    case, days = (CASES)[name]
+    case, days = (CASES | NIGHTLY_CASES)[name]
     return [case._replace(changes=changes) for changes in with_days(case.changes, days)]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | (NIGHTLY_CASES if NIGHTLY else {}))
 def test_every_schedule_ends_with_what_is_in_time(name, show):
     began, schedules, states, steps = time.monotonic(), 0, 0, 0
     for case in cases_of(name):
@@ -39,3 +75,139 @@ def test_every_schedule_ends_with_what_is_in_time(name, show):
         steps += search.transitions
     seconds = time.monotonic() - began
     show(f"{name}: {schedules:.2g} schedules, {states} states, {steps} steps, {seconds:.1f} s")
+
+
+# What each step is for: the real code without it.
+
+
+def without_condition(monkeypatch):
+    """Of the removal alone."""
+    delete = unwanted.delete_object
+
+    async def changed(buckets, key_sync, existing):
+        await delete(buckets, key_sync, replace(existing, etag=""))
+
+    monkeypatch.setattr(unwanted, "delete_object", changed)
+
+
+def without_second_look(monkeypatch):
+    async def changed(buckets, key, **_):
+        return await head_destination(buckets, key), "unwanted"
+
+    monkeypatch.setattr(unwanted, "look_at", changed)
+    monkeypatch.setattr(Removals, "remove", staticmethod(find_and_remove))
+
+
+def with_destination_looked_at_last(monkeypatch):
+    async def changed(buckets, key, deep):
+        what = await difference(buckets, key, deep)
+        return await head_destination(buckets, key), what
+
+    monkeypatch.setattr(unwanted, "look_at", changed)
+
+
+def without_letting_go(monkeypatch):
+    is_expired = sync.is_expired
+    monkeypatch.setattr(sync, "is_expired", lambda *arguments: is_expired(*arguments) and False)
+
+
+def with_stale_copies_left(monkeypatch):
+    monkeypatch.setattr(sync, "is_equal", lambda *_, **__: True)
+
+
+def with_days_more(monkeypatch, days):
+    is_expired = wanted.Wanted.is_expired
+
+    def changed(self, modified, now):
+        return is_expired(self, modified, now - days * wanted.SECONDS_OF_DAY)
+
+    monkeypatch.setattr(wanted.Wanted, "is_expired", changed)
+
+
+def nothing(_monkeypatch):
+    """The real code, in a world that breaks a rule."""
+
+
+TOUCHED = HELD._replace(changes=("day", "day", "touch"))
+# what is left out -> how, the case that shows it, the event that is forgotten, the fault that is found
+LEFT_OUT = {
+    "the condition of a removal": (without_condition, TOUCHED, "", "the live object disappears"),
+    "the second look of a removal": (without_second_look, TOUCHED, "", "the live object disappears"),
+    "the look at the destination before the source": (
+        with_destination_looked_at_last,
+        TOUCHED,
+        "",
+        "the live object disappears",
+    ),
+    "a look at the age": (without_letting_go, NEW._replace(changes=("put a", "day", "day")), "", "a copy is begun"),
+    "the removal of what is stale and expired": (
+        with_stale_copies_left,
+        HELD._replace(changes=("put b", "day", "day")),
+        "",
+        "at rest the destination is ('a', 'label'), the source ('b', 'label')",
+    ),
+    "the last day": (
+        lambda patch: with_days_more(patch, -1),
+        NEW._replace(changes=("put a", "day")),
+        "",
+        "at rest the destination is None, the source a",
+    ),
+    "the end of the last day": (
+        lambda patch: with_days_more(patch, 1),
+        NEW._replace(changes=("put a", "day", "day")),
+        "",
+        "a copy is begun",
+    ),
+    "the event of what is touched": (nothing, TOUCHED, "touch", "at rest the destination is"),
+}
+
+
+@pytest.mark.parametrize("left_out", LEFT_OUT)
+def test_the_search_finds_what_goes_wrong_without(left_out, monkeypatch, show):
+    change, case, forgotten, expected = LEFT_OUT[left_out]
+    change(monkeypatch)
+    found = Keeping(case, forgotten).first_fault()
+    assert found, "no schedule shows it"
+    show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
+    assert found[1].startswith(expected)
+
+
+# The source was expired when a removal looked at it, and is touched before the removal deletes.
+TOUCHED_MEANWHILE = (
+    "source: day",
+    "source: day",
+    "(reconcile) removes",
+    "head_object destination",
+    "head_object source",
+    "clock",
+    "source: touch",
+    "delete_object",
+    "ends: done",
+    "starts with an event",
+    "head_object source",
+    "clock",
+    "copy_object if absent reads",
+    "copy_object if absent ->",
+    "head_object source",
+    "ends: done",
+)
+
+
+def test_what_is_touched_while_it_is_removed_is_brought_back_by_its_event(show):
+    search, path = Keeping(TOUCHED), []
+    state = search.start()
+    for words in TOUCHED_MEANWHILE:
+        path.append(next(step for step in search.steps(state) if " ".join(map(told, step.words)).startswith(words)))
+        state = path[-1].state
+    show(search.script(path))
+    assert state.store.copy.label == "label4"
+    assert not (state.queue or state.syncs or state.parked)
+
+
+def test_what_is_not_promised_without_provenance(show):
+    """A copy of the version before, that lands after the new one has expired, counts as its copy: the lifecycle or a
+    removal takes it."""
+    found = Keeping(NEW._replace(changes=("put a", "put b", "day", "day"), opaque=True)).first_fault()
+    assert found, "no schedule shows it, so it could be promised"
+    show(f"not promised without provenance:\n{found[0]}\n  => {found[1]}")
+    assert found[1].startswith("at rest the destination is ('a', 'label'), the source ('b', 'label')")
