@@ -507,7 +507,7 @@ MUTANTS = (
     ),
     Mutant(
         "any number of ghosts is deleted",
-        "if len(ghosts) > self.options.max_delete:",
+        "if len(ghosts) + len(self.removal.keys) > self.options.max_delete:",
         "if False:",
         reconcile("nothing_is_deleted_where_more_would_be_than_the_guard_allows"),
     ),
@@ -520,16 +520,13 @@ MUTANTS = (
     ),
     Mutant(
         "the directory bucket is taken to list in order",
-        """def list_destination(self) -> None:
-        async for page in self.list_mirror():
-            for item in page:
-                self.mirrored.add(""",
-        """def list_destination(self) -> None:
-        async for page in self.list_mirror():
-            for item in page:
-                if item["Key"] >= getattr(self, "last", ""):
+        """                else:
+                    self.mirrored.add(item["Key"], *size_and_time(item))
+""",
+        """                elif item["Key"] >= getattr(self, "last", ""):
                     self.last = item["Key"]
-                    self.mirrored.add(""",
+                    self.mirrored.add(item["Key"], *size_and_time(item))
+""",
         reconcile("an_audit_names_exactly_what_differs_and_changes_nothing"),
     ),
 )
