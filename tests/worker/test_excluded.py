@@ -228,6 +228,7 @@ def test_wait_with_a_prefix_of_several(world: World, prefix: str, keys: int, lac
     quietly_put(world, ["data/new", "data/new.tmp", "models/v 2/new"])
     run = wait(world, "--timeout", "1s", *(["--prefix", prefix] if prefix else []), **LEFT)
     assert (run.status, run.numbers()["keys"], set(run.lacking())) == (int(bool(lacking)), keys, lacking)
+    assert run.numbers()["only_in_destination"] == 0
 
 
 def test_wait_with_a_prefix_outside_of_all_reads_nothing(world: World):

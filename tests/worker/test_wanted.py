@@ -48,11 +48,23 @@ LISTS = [
     ("a\nb,c", ["a\nb", "c"], ["a\nb", "c"]),
 ]
 OF_BASH = r"""
-set -euo pipefail
-source "$1"
 while IFS= read -r -d '' text; do
   items_of "$text"
   PREFIX_FILTER=$text synced_prefixes
+done
+"""
+# Prints the keys that the pattern before them matches.
+GLOBS_OF_BASH = r"""
+while IFS= read -r -d '' pattern && IFS= read -r -d '' keys; do
+  printf '%s' "$keys" | patterns_for "$pattern" | jq -Rnc '[inputs | split("\t")[0]]'
+done
+"""
+REFUSED_BY_BASH = r"""
+problem() { printf 'refused '; }
+while IFS= read -r -d '' text; do
+  EXCLUDE=$text
+  check_items EXCLUDE
+  printf '\n'
 done
 """
 
@@ -90,6 +102,16 @@ WORST = [
 ]  # fmt: skip
 
 
+def of_bash(script: str, *texts: str) -> list[str]:
+    """The lines that it prints, with the functions of the scripts, of these texts on its stdin."""
+    sources = f'set -euo pipefail; source "{ROOT}/lib/wanted.sh"; source "{ROOT}/lib/check_wanted.sh"'
+    given = "".join(f"{text}\0" for text in texts)
+    command = ["bash", "-c", f"{sources}\n{script}"]
+    done = subprocess.run(command, input=given, capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def bodies_of(world: World, key: str, bucket: str = "source") -> list[str]:
     """Of an event of the key as S3's own notification and as EventBridge tell it."""
     world.put(key)
@@ -103,11 +125,8 @@ def bodies_of(world: World, key: str, bucket: str = "source") -> list[str]:
 
 @pytest.mark.fast
 def test_a_list_means_the_same_to_the_worker_and_to_the_scripts():
-    command = ["bash", "-c", OF_BASH, "bash", str(ROOT / "lib/wanted.sh")]
-    texts = "".join(f"{text}\0" for text, _, _ in LISTS)
-    printed = subprocess.run(command, input=texts, capture_output=True, text=True, check=True, encoding="utf-8").stdout
-    of_bash = [json.loads(line) for line in printed.splitlines()]
-    for (text, items, prefixes), in_bash in zip(LISTS, zip(of_bash[::2], of_bash[1::2], strict=True), strict=True):
+    printed = [json.loads(line) for line in of_bash(OF_BASH, *(text for text, _, _ in LISTS))]
+    for (text, items, prefixes), in_bash in zip(LISTS, zip(printed[::2], printed[1::2], strict=True), strict=True):
         assert (text, in_bash) == (text, (items, prefixes))
         assert (text, list(items_of(text)), list(wanted_of(text, "", 0).prefixes)) == (text, items, prefixes)
 
@@ -139,6 +158,18 @@ def test_what_exclude_matches(exclude: str, matched: list[str], others: list[str
     wanted = wanted_of("", exclude, 0)
     assert [key for key in matched + others if wanted.excludes(key)] == matched
     assert [key for key in matched + others if wanted.takes(key)] == others
+
+
+def test_what_exclude_matches_by_the_scripts():
+    """They tell of a pattern that leaves out a whole prefix. A key with a line break is none of theirs."""
+    rows = [
+        (exclude, [key for key in keys if "\n" not in key and key], set(matched))
+        for exclude, matched, others in GLOBS
+        for keys in [matched + others]
+    ]
+    printed = of_bash(GLOBS_OF_BASH, *(text for exclude, keys, _ in rows for text in (exclude, "\n".join([*keys, ""]))))
+    for (exclude, keys, matched), line in zip(rows, printed, strict=True):
+        assert (exclude, json.loads(line)) == (exclude, [key for key in keys if key in matched])
 
 
 def test_each_pattern_of_many_keeps_its_meaning_beside_the_others():
@@ -229,6 +260,36 @@ def test_a_wrong_setting_is_named_with_what_it_has_to_be(world: World, changed: 
 )
 def test_what_is_no_mistake(world: World, changed: dict[str, str]):
     load_settings(world.environment(**changed))
+
+
+def test_the_scripts_refuse_what_a_worker_would_end_for(world: World):
+    texts = [
+        "",
+        "a",
+        "a,",
+        ",a",
+        ",",
+        "a,,b",
+        "a, b",
+        "a ,b",
+        r"a\, b",
+        r"a \,b",
+        "a b,c d",
+        " a,b ",
+        "a, ",
+        " ,a",
+        r"a\,",
+        r"\, ,b",
+    ]
+    refused = []
+    for text in texts:
+        try:
+            load_settings(world.environment(EXCLUDE=text))
+        except ValueError:
+            refused.append(text)
+    by_bash = of_bash(REFUSED_BY_BASH, *texts)
+    assert refused == texts[len(fine) :]
+    assert refused == [text for text, line in zip(texts, by_bash, strict=True) if "refused" in line]
 
 
 @pytest.mark.fast
