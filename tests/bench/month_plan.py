@@ -11,7 +11,6 @@ from typing import Any
 
 SOURCE = "source"
 DAY, HOUR = 86_400, 3600
-GB = 1e9
 EXCLUDED = ("*.tmp", "*/_temporary/*")
 FOLDERS = {"hot/": 12, "logs/": 6, "results/": 3, "cold/": 9}  # how much of all comes under it
 SYNCED = ("hot/", "logs/")

@@ -112,6 +112,7 @@ class Month:
     held: list[tuple[int, str]] = field(default_factory=list)  # events: when they arrive, their bodies
     outside: dict[str, str] = field(default_factory=dict)  # key -> ETag, of the destination
     widened: int = 0  # when a deployment last let something come back
+    narrower: Deployed = field(default_factory=Deployed)  # the one before that
     copied: int = 0
     touches: int = 0
 
@@ -136,7 +137,7 @@ class Month:
     def deploy(self, deployed: Deployed) -> None:
         """What deploy.sh changes: the workers' variables and the rules, both at once."""
         if deployed.is_wider_than(self.deployed):
-            self.widened = self.now
+            self.widened, self.narrower = self.now, self.deployed
         self.deployed = deployed
         self.standin.lifecycle(MIRROR, deployed.rules())
         self.outside = self.outside_of_prefixes(self.standin.objects(MIRROR))
@@ -232,19 +233,22 @@ class Month:
         version = (key, of_source(found))
         claim("only what is wanted is copied", [key] * (not self.wants(key, found)))
         before = self.copies.get(version)
-        claim("no version is copied twice", [key] * (before is not None and before >= self.widened))
+        claim("no version is copied twice", [key] * (before is not None and not self.may_come_back(key, found, before)))
         self.copies[version] = self.now
         self.copied += 1
         self.since["again"] += before is not None
         self.since["copied"] += 1
         self.since["bytes"] += found["size"]
 
+    def may_come_back(self, key: str, found: dict[str, Any], before: int) -> bool:
+        """Whether the deployments had let it go since that copy of it, and then wanted it again."""
+        return before < self.widened and not self.narrower.wants(key, found["modified"], self.widened)
+
     def reconcile(self, remove: bool) -> dict[str, set[str]]:
         """{what is wrong: keys}"""
         _, buckets, queue, _ = self.parts
         lines: list[str] = []
-        told = {"remove_unwanted": True} if remove else {}
-        options = Options(max_delete=MANY, examples=MANY, **told)
+        options = Options(remove_unwanted=remove, max_delete=MANY, examples=MANY)
         with listening():
             status = self.world.run(reconcile(buckets, queue, options, Interruption(), lines.append))
         claim("a reconcile ends well", [status] * bool(status))
@@ -270,6 +274,8 @@ class Month:
         unwanted = set() if remove else named.get("unwanted", set())
         claim("there is no more than what reconcile calls unwanted", more - unwanted)
         claim("reconcile calls nothing else unwanted", unwanted - more)
+        archived = {key for key, found in self.source.items() if self.wants(key, found)} - wanted.keys()
+        claim("reconcile tells what is archived, and nothing else", archived ^ named.get("archived", set()))
         kept = self.outside_of_prefixes(copies)
         claim("nothing outside the prefixes changes", set(self.outside.items()) ^ set(kept.items()))
         since, self.since = self.since, Counter()

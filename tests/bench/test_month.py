@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from world import World
 
 import mirror.reconcile
 import mirror.sync
+from mirror.buckets import Buckets
 from mirror.unwanted import Removal
 from mirror.wanted import Wanted
 
 BENCH = Path(__file__).parent
 DAYS, OBJECTS_A_DAY, SEED = 14, 10, 1
+DAY = 86_400
 
 
 @pytest.fixture
@@ -83,11 +86,16 @@ def code_with(owner: Any, name: str, wrong: Any) -> Plant:
     return lambda _, monkeypatch: monkeypatch.setattr(owner, name, wrong)
 
 
+def a_day_early(buckets: Buckets, modified: datetime) -> bool:
+    return buckets.settings.wanted.is_expired(modified.timestamp(), buckets.wall() + DAY)
+
+
 async def nothing(*_: Any) -> None:
     pass
 
 
 NEVER_LESS = "never less than the wanted set"
+NOT_TWICE = "no version is copied twice"
 NO_MORE = "there is no more than what reconcile calls unwanted"
 ONLY_WANTED = "only what is wanted is copied"
 NOT_EARLY = "the lifecycle takes no copy of what is wanted"
@@ -109,6 +117,8 @@ FAULTS = {
     "expired a day late": (ONLY_WANTED, code_with(Wanted, "is_expired", other_days(1))),
     "the worker ignores KEEP_DAYS": (ONLY_WANTED, code_with(mirror.sync, "is_expired", lambda *_: False)),
     "reconcile ignores KEEP_DAYS": (NO_MORE, code_with(mirror.reconcile, "is_expired", lambda *_: False)),
+    "reconcile reckons a day early": (NEVER_LESS, code_with(mirror.reconcile, "is_expired", a_day_early)),
+    "a copy is taken for none": (NOT_TWICE, code_with(mirror.sync, "is_copy_of", lambda *_: False)),
     "EXCLUDE is ignored": (ONLY_WANTED, code_with(Wanted, "excludes", lambda *_: False)),
     "--remove-unwanted removes nothing": (NO_MORE, code_with(Removal, "run", nothing)),
     "rules for a day too few": (NOT_EARLY, rules_with(days_more(-1))),
