@@ -131,6 +131,8 @@ source "$PROJECT_DIR/lib/resources/changeover.sh"
 source "$PROJECT_DIR/lib/resources/destination.sh"
 # shellcheck source=lib/resources/source_bucket.sh
 source "$PROJECT_DIR/lib/resources/source_bucket.sh"
+# shellcheck source=lib/resources/lifecycle.sh
+source "$PROJECT_DIR/lib/resources/lifecycle.sh"
 # shellcheck source=lib/resources/notification.sh
 source "$PROJECT_DIR/lib/resources/notification.sh"
 # shellcheck source=lib/resources/topic.sh
@@ -165,14 +167,17 @@ check_all() {
 }
 
 list_steps() {
-  local changeover events_alarm audit_alarm
+  local changeover events_alarm audit_alarm loosening owner
   STEPS=(
     ensure_starter_log_group ensure_worker_log_group
     ensure_dlq ensure_source_queue
     ensure_starter_role ensure_task_role ensure_exec_role
   )
   [[ -n $IMAGE_URI ]] || STEPS+=(ensure_repository ensure_image)
-  STEPS+=(ensure_ecs_role ensure_cluster ensure_task_definition ensure_security_group)
+  STEPS+=(ensure_ecs_role ensure_cluster)
+  loosening=$(step_of_loosening)
+  [[ -z $loosening ]] || STEPS+=("$loosening")
+  STEPS+=(ensure_task_definition ensure_security_group)
   [[ $CREATE_VPC_ENDPOINTS == false ]] || STEPS+=(ensure_s3_endpoint ensure_s3express_endpoint)
   STEPS+=(ensure_function ensure_rule)
   if [[ $EVENT_SOURCE == sqs ]]; then
@@ -188,7 +193,12 @@ list_steps() {
   [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
   STEPS+=(ensure_dashboard)
   # Housekeeping: the sync works without it.
-  [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || STEPS+=(ensure_lifecycle)
+  if [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]]; then
+    STEPS+=(ensure_lifecycle)
+  else
+    owner=$(step_of_owner)
+    [[ -z $owner ]] || STEPS+=("$owner")
+  fi
   events_alarm=$(find_alarm "$EVENTS_ALARM")
   [[ $EVENT_SOURCE != sqs || -z $events_alarm ]] || STEPS+=(ensure_no_events_alarm)
   audit_alarm=$(find_alarm "$AUDIT_ALARM")

@@ -69,6 +69,8 @@ advice() {
     printf '; somebody made it in this moment: if that was another deploy.sh, run this again when it has ended\n'
   elif [[ $AWS_ERROR == *iam:PassRole* ]]; then
     printf '; allow yourself iam:PassRole for that role\n'
+  elif is_known "advice $RESOURCE"; then
+    known_or_ask "advice $RESOURCE" true
   fi
 }
 

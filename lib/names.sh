@@ -30,6 +30,7 @@ set_names() {
   AUDIT_STARTED_BY=$APP_NAME-audit
   NOTIFICATION_ID=$APP_NAME
   LIFECYCLE_RULE_ID=$APP_NAME-abort-incomplete-uploads
+  KEEP_RULE_ID=$APP_NAME-keep # the first one's
 }
 
 # ARNs are made of names and the account, so that a dry run and a clean-up know them without the resource.

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The destination bucket: its lifecycle, and the policy that the lifecycle needs.
+# The destination bucket, and the policy that its lifecycle needs.
 
 # Zone ids begin with a short form of the Region: eu-north-1 has eun1-az1.
 zone_prefix() { sed -E 's/north/n/; s/south/s/; s/east/e/; s/west/w/; s/central/c/; s/-//g' <<<"$REGION"; }
@@ -20,24 +20,12 @@ check_destination_bucket() {
   fi
 }
 
-lifecycle_rules() {
-  jq -n --arg id "$LIFECYCLE_RULE_ID" '{Rules: [{
-    ID: $id, Status: "Enabled", Filter: {Prefix: ""}, AbortIncompleteMultipartUpload: {DaysAfterInitiation: 1}}]}'
-}
-
 # S3 User Guide, "Working with S3 Lifecycle for directory buckets": lifecycle acts only through a session of its own.
 lifecycle_policy() {
   jq -nc --arg bucket "$DST_BUCKET_ARN" '{Version: "2012-10-17", Statement: [{
     Effect: "Allow", Principal: {Service: "lifecycle.s3.amazonaws.com"},
     Action: "s3express:CreateSession", Resource: $bucket,
     Condition: {StringEquals: {"s3express:SessionMode": "ReadWrite"}}}]}'
-}
-
-find_lifecycle() { aws_if_allowed s3api get-bucket-lifecycle-configuration --bucket "$DST_BUCKET"; }
-
-# is_our_lifecycle LIFECYCLE: true if it has our rule and no other.
-is_our_lifecycle() {
-  [[ $(jq '.Rules | length' <<<"${1:-null}") == 1 && -z $(differing "$(lifecycle_rules)" "$1") ]]
 }
 
 find_bucket_policy() { aws_if_allowed s3api get-bucket-policy --bucket "$DST_BUCKET" | jq -r .Policy; }
@@ -50,7 +38,8 @@ ensure_bucket_policy() {
     change "policy for it" aws_if_allowed s3api put-bucket-policy --bucket "$DST_BUCKET" --policy "$(lifecycle_policy)"
   elif [[ $have != *lifecycle.s3.amazonaws.com* ]]; then
     say "      the policy of $DST_BUCKET is someone else's and stays as it is;" \
-      "incomplete uploads are aborted only once it also has the statement of $(lifecycle_policy)"
+      "incomplete uploads are aborted${KEEP_DAYS:+, and what is older than KEEP_DAYS=$KEEP_DAYS days goes,}" \
+      "only once it also has the statement of $(lifecycle_policy)"
   fi
 }
 
@@ -59,40 +48,6 @@ ensure_bucket_policy() {
 lifecycle_rights() {
   jq -nc --arg bucket "$DST_BUCKET_ARN" '{Effect: "Allow", Resource: $bucket, Action: ["GetLifecycleConfiguration",
     "PutLifecycleConfiguration", "GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy"] | map("s3express:" + .)}'
-}
-
-# The sync works without the lifecycle, so a denial does not end a deployment.
-leave_lifecycle() {
-  CREATED=false CHANGES=()
-  leave "$RESOURCE, with the policy for it. Without them, parts of copies that were given up stay in the bucket and" \
-    "are paid for. $(denial). Add this statement to a policy of your own identity and run this again:" \
-    "$(lifecycle_rights)"
-}
-
-# Someone else's lifecycle stays as it is. Lifecycle cannot be set from another account (S3 API reference).
-ensure_lifecycle() {
-  local have
-  begin "bucket lifecycle" "$DST_BUCKET"
-  have=$(find_lifecycle)
-  if [[ -z $have ]] && ! was_denied; then
-    create aws_if_allowed s3api put-bucket-lifecycle-configuration --bucket "$DST_BUCKET" \
-      --lifecycle-configuration "$(lifecycle_rules)"
-  fi
-  if [[ -z $have || $have == *"\"$LIFECYCLE_RULE_ID\""* ]] && ! was_denied; then ensure_bucket_policy; fi
-  if was_denied; then
-    leave_lifecycle
-    finish "left to you, see the end"
-  else
-    finish
-  fi
-}
-
-# What nobody may read stays, and is told.
-tell_denied() {
-  if was_denied; then
-    say "      stays, if deploy.sh made it: the ${RESOURCE#bucket } of $DST_BUCKET. $(denial). To have it removed," \
-      "add this statement to a policy of your own identity and run this again: $(lifecycle_rights)"
-  fi
 }
 
 # Rules of others may need it too. Neither is deploy.sh's on another account's bucket.
@@ -109,18 +64,3 @@ list_bucket_policy() {
 }
 
 remove_bucket_policy() { aws_unless_gone s3api delete-bucket-policy --bucket "$1"; }
-
-list_bucket_lifecycle() {
-  local lifecycle
-  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
-  lifecycle=$(find_lifecycle)
-  if was_denied; then
-    tell_denied
-  elif is_our_lifecycle "$lifecycle"; then
-    printf '%s\n' "$DST_BUCKET"
-  elif [[ $lifecycle == *"\"$LIFECYCLE_RULE_ID\""* ]]; then
-    say "      stays: the lifecycle of $DST_BUCKET, because it has rules of others too"
-  fi
-}
-
-remove_bucket_lifecycle() { aws_unless_gone s3api delete-bucket-lifecycle --bucket "$1"; }

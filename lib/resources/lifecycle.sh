@@ -1,0 +1,231 @@
+# shellcheck shell=bash
+# The lifecycle of the destination bucket: our rules, among those of others. One aborts uploads that were given up; with
+# KEEP_DAYS there is one more for each prefix, which expires what is older.
+
+abort_rule() {
+  jq -nc --arg id "$LIFECYCLE_RULE_ID" '{
+    ID: $id, Status: "Enabled", Filter: {Prefix: ""}, AbortIncompleteMultipartUpload: {DaysAfterInitiation: 1}}'
+}
+
+# ask_lifecycle WHAT LIFECYCLE [RULES]: reads a lifecycle, or nothing, by a function of lifecycle.jq.
+ask_lifecycle() {
+  local programs
+  programs=$(<"$PROJECT_DIR/lib/resources/lifecycle.jq")
+  jq -rc --arg keep "$KEEP_RULE_ID" --argjson abort "$(abort_rule)" --argjson rules "${3:-null}" "$programs $1" \
+    <<<"${2:-null}"
+}
+
+# Prints the rules of KEEP_DAYS. A directory bucket takes days, a prefix and sizes, but no date and no tags (S3 API
+# reference, LifecycleExpiration and LifecycleRuleFilter).
+keep_rules() {
+  local places='[]'
+  [[ -z $KEEP_DAYS ]] || places=$(synced_prefixes | jq -c --argjson days "$KEEP_DAYS" 'map({prefix: ., $days})')
+  ask_lifecycle numbered "$places"
+}
+
+find_lifecycle() { aws_if_allowed s3api get-bucket-lifecycle-configuration --bucket "$DST_BUCKET"; }
+
+# lifecycle_is WHAT LIFECYCLE [RULES]
+lifecycle_is() { [[ $(ask_lifecycle "$@") == true ]]; }
+
+# is_our_lifecycle LIFECYCLE: true if it has our rules and no other.
+is_our_lifecycle() { [[ -n $1 && $(ask_lifecycle others "$1") == '[]' ]]; }
+
+# put_lifecycle COMMAND LIFECYCLE: through a file, as others may have many rules.
+put_lifecycle() {
+  printf '%s\n' "$2" >"$TEMP_DIR/lifecycle.json"
+  "$1" s3api put-bucket-lifecycle-configuration --bucket "$DST_BUCKET" \
+    --lifecycle-configuration "file://$TEMP_DIR/lifecycle.json"
+}
+
+# --- what a deployment says of it ---------------------------------------------------------------------------------
+
+removal_command() { printf './sync.sh%s reconcile --remove-unwanted\n' "${LOCAL_ENGINE:+ --local}"; }
+
+# Prints where KEEP_DAYS acts.
+kept_places() { synced_prefixes | jq -r --arg bucket "$DST_BUCKET" 'map("s3://\($bucket)/\(.)") | join(", ")'; }
+
+stays_until_removed() {
+  printf 'copies older than KEEP_DAYS=%s days stay until %s removes them\n' "$KEEP_DAYS" "$(removal_command)"
+}
+
+# S3 Lifecycle adds the days to an object's time, rounds up to midnight UTC and removes it some time after (S3 User
+# Guide, "Setting lifecycle configuration on a bucket" and "Expiring objects").
+tell_of_expiry() {
+  say "      KEEP_DAYS=$KEEP_DAYS: what is older than $KEEP_DAYS days in $(kept_places) goes within about two days by S3's" \
+    "lifecycle, whoever put it there and whenever; nothing is deleted in the source. Copies go at once with" \
+    "$(removal_command)"
+}
+
+# tell_of_longer BEFORE
+tell_of_longer() {
+  local reconcile
+  reconcile=$(removal_command)
+  if [[ -z $KEEP_DAYS ]]; then
+    say "      KEEP_DAYS=$1 is not set any more: ${reconcile% *} brings back what is older"
+  elif ((KEEP_DAYS > $1)); then
+    say "      KEEP_DAYS=$KEEP_DAYS was $1: ${reconcile% *} brings back what is between the two ages"
+  fi
+}
+
+# What a change of KEEP_DAYS or of the bucket leaves to be done.
+tell_of_keep_days() {
+  local before bucket
+  before=$(previous_setting KEEP_DAYS)
+  [[ -n $before ]] || return 0
+  tell_of_longer "$before"
+  bucket=$(previous_setting DST_BUCKET)
+  [[ $bucket == "$DST_BUCKET" ]] || say "      DST_BUCKET was $bucket: the rules $KEEP_RULE_ID... in its lifecycle stay" \
+    "and go on; remove them if what is there is to stay"
+}
+
+tell_of_foreign_lifecycle() {
+  [[ -n $KEEP_DAYS ]] || return 0
+  say "      the lifecycle of $DST_BUCKET is someone else's and stays as it is: $(stays_until_removed), or until that" \
+    "lifecycle also has the rules $(keep_rules), and the bucket's policy the statement of $(lifecycle_policy)"
+}
+
+# What S3 may refuse of them is not documented: that a prefix of a listing has to end in a slash is (S3 API reference,
+# ListObjectsV2).
+lifecycle_advice() {
+  printf '; KEEP_DAYS=%s makes the rules %s: if S3 refuses one of them, set PREFIX_FILTER to prefixes that end in /, ' \
+    "$KEEP_DAYS" "$(keep_rules)"
+  printf 'leave KEEP_DAYS empty, or give the bucket a lifecycle of your own, which stays as it is. Until then, %s\n' \
+    "$(stays_until_removed)"
+}
+
+# The sync works without the lifecycle, so a denial does not end a deployment.
+leave_lifecycle() {
+  local before without="parts of copies that were given up stay in the bucket and are paid for"
+  CREATED=false CHANGES=()
+  before=$(previous_setting KEEP_DAYS)
+  [[ -z $KEEP_DAYS ]] || without+=", and $(stays_until_removed)"
+  [[ -z $before || $before == "$KEEP_DAYS" ]] || without+="; rules of KEEP_DAYS=$before, if they are there, go on"
+  leave "$RESOURCE, with the policy for it. Without them, $without. $(denial). Add this statement to a policy of your" \
+    "own identity and run this again: $(lifecycle_rights)"
+}
+
+# --- the steps ----------------------------------------------------------------------------------------------------
+
+# Prints the step that expires less, if there is one to make: before a worker copies what would go at once. A
+# deployment without KEEP_DAYS has no rule to ask for.
+step_of_loosening() {
+  local before have agreed
+  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
+  before=$(previous_setting KEEP_DAYS)
+  [[ -n $before ]] || return 0
+  RESOURCE="bucket lifecycle $DST_BUCKET"
+  have=$(find_lifecycle)
+  agreed=$(ask_lifecycle agreed "$have" "$(keep_rules)")
+  lifecycle_is has_just "$have" "$agreed" || printf 'ensure_loosened_lifecycle\n'
+}
+
+ensure_loosened_lifecycle() {
+  local have agreed
+  begin "bucket lifecycle" "$DST_BUCKET"
+  have=$(find_lifecycle)
+  agreed=$(ask_lifecycle agreed "$have" "$(keep_rules)")
+  if ! was_denied; then change_keep_rules "keeps more" "$have" "$agreed"; fi
+  if was_denied; then
+    CHANGES=()
+    finish "left to you, see the end"
+  else
+    finish
+  fi
+}
+
+# change_keep_rules WHAT LIFECYCLE RULES
+change_keep_rules() {
+  [[ -z $KEEP_DAYS ]] || lifecycle_advice | keep "advice $RESOURCE"
+  change "$1" put_lifecycle aws_if_allowed "$(ask_lifecycle with_rules "$2" "$3")"
+}
+
+# ensure_rules LIFECYCLE: someone else's stays as it is.
+ensure_rules() {
+  local rules
+  rules=$(keep_rules)
+  if [[ -z $1 ]]; then
+    [[ -z $KEEP_DAYS ]] || lifecycle_advice | keep "advice $RESOURCE"
+    create put_lifecycle aws_if_allowed "$(ask_lifecycle with_rules '' "$rules")"
+  elif ! lifecycle_is has_ours "$1"; then
+    tell_of_foreign_lifecycle
+    return
+  elif lifecycle_is has_just "$1" "$rules"; then
+    rules='[]'
+  else
+    change_keep_rules "rules of KEEP_DAYS" "$1" "$rules"
+  fi
+  if was_denied; then return; fi
+  [[ $rules == '[]' ]] || tell_of_expiry
+  ensure_bucket_policy
+}
+
+ensure_lifecycle() {
+  local have
+  begin "bucket lifecycle" "$DST_BUCKET"
+  have=$(find_lifecycle)
+  if ! was_denied; then ensure_rules "$have"; fi
+  tell_of_keep_days
+  if was_denied; then
+    leave_lifecycle
+    finish "left to you, see the end"
+  else
+    finish
+  fi
+}
+
+# Prints the step that tells the owner in another account, if KEEP_DAYS needs one: lifecycle cannot be set from here (S3
+# API reference, PutBucketLifecycleConfiguration).
+step_of_owner() {
+  local before
+  before=$(previous_setting KEEP_DAYS)
+  [[ -z $KEEP_DAYS$before ]] || printf 'ensure_owner_is_told\n'
+}
+
+ensure_owner_is_told() {
+  local told="$DST_BUCKET_OWNER has to remove its rules $KEEP_RULE_ID..., if it has them: they go on"
+  begin "bucket lifecycle" "$DST_BUCKET"
+  [[ -z $KEEP_DAYS ]] || told="$DST_BUCKET_OWNER has to give it the rules $(keep_rules) in the place of those of these ids," \
+    "and its policy the statement of $(lifecycle_policy). Until then, $(stays_until_removed)"
+  leave "$RESOURCE: S3 takes it only from the bucket's own account. $told"
+  tell_of_keep_days
+  finish "left to its owner, see the end"
+}
+
+# --- its removal --------------------------------------------------------------------------------------------------
+
+# What nobody may read stays, and is told.
+tell_denied() {
+  if was_denied; then
+    say "      stays, if deploy.sh made it: the ${RESOURCE#bucket } of $DST_BUCKET. $(denial). To have it removed," \
+      "add this statement to a policy of your own identity and run this again: $(lifecycle_rights)"
+  fi
+}
+
+# A rule that removes objects may not outlive the sync, also among those of others.
+list_bucket_lifecycle() {
+  local lifecycle ids
+  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
+  lifecycle=$(find_lifecycle)
+  ids=$(ask_lifecycle ids "$lifecycle")
+  if was_denied; then
+    tell_denied
+  elif is_our_lifecycle "$lifecycle"; then
+    printf '%s\n' "$DST_BUCKET"
+  elif lifecycle_is has_keeping "$lifecycle"; then
+    printf '%s (only %s)\n' "$DST_BUCKET" "$ids"
+  elif lifecycle_is has_ours "$lifecycle"; then
+    say "      stays: the lifecycle of $DST_BUCKET, because it has rules of others too"
+  fi
+}
+
+remove_bucket_lifecycle() {
+  local lifecycle rest
+  lifecycle=$(aws_or_nothing s3api get-bucket-lifecycle-configuration --bucket "$1")
+  rest=$(ask_lifecycle others "$lifecycle")
+  if [[ $rest == '[]' ]]; then
+    aws_unless_gone s3api delete-bucket-lifecycle --bucket "$1"
+  else
+    put_lifecycle aws_or_die "$(jq '{Rules: .}' <<<"$rest")"
+  fi
+}
