@@ -53,7 +53,7 @@ stays_until_removed() {
 # Guide, "Setting lifecycle configuration on a bucket" and "Expiring objects").
 tell_of_expiry() {
   say "      KEEP_DAYS=$KEEP_DAYS: what is older than $KEEP_DAYS days in $(kept_places) goes within about two days by S3's" \
-    "lifecycle, whoever put it there and whenever; nothing is deleted in the source. Copies go at once with" \
+    "lifecycle, whoever put it there, also before this; nothing is deleted in the source. Copies go at once with" \
     "$(removal_command)"
 }
 
@@ -126,6 +126,7 @@ ensure_loosened_lifecycle() {
   have=$(find_lifecycle)
   agreed=$(ask_lifecycle agreed "$have" "$(keep_rules)")
   if ! was_denied; then change_keep_rules "keeps more" "$have" "$agreed"; fi
+  ask_lifecycle with_rules "$have" "$agreed" | keep "loosened lifecycle"
   if was_denied; then
     CHANGES=()
     finish "left to you, see the end"
@@ -160,10 +161,19 @@ ensure_rules() {
   ensure_bucket_policy
 }
 
+# A dry run has not loosened it.
+loosened_lifecycle() {
+  if [[ $DRY_RUN == true ]] && is_known "loosened lifecycle"; then
+    known_or_ask "loosened lifecycle" true
+  else
+    find_lifecycle
+  fi
+}
+
 ensure_lifecycle() {
   local have
   begin "bucket lifecycle" "$DST_BUCKET"
-  have=$(find_lifecycle)
+  have=$(loosened_lifecycle)
   if ! was_denied; then ensure_rules "$have"; fi
   tell_of_keep_days
   if was_denied; then
@@ -183,11 +193,15 @@ step_of_owner() {
 }
 
 ensure_owner_is_told() {
-  local told="$DST_BUCKET_OWNER has to remove its rules $KEEP_RULE_ID..., if it has them: they go on"
   begin "bucket lifecycle" "$DST_BUCKET"
-  [[ -z $KEEP_DAYS ]] || told="$DST_BUCKET_OWNER has to give it the rules $(keep_rules) in the place of those of these ids," \
-    "and its policy the statement of $(lifecycle_policy). Until then, $(stays_until_removed)"
-  leave "$RESOURCE: S3 takes it only from the bucket's own account. $told"
+  if [[ -n $KEEP_DAYS ]]; then
+    leave "$RESOURCE: S3 takes it only from the bucket's own account. $DST_BUCKET_OWNER has to give it the rules" \
+      "$(keep_rules), in the place of those of these ids, and its policy the statement of $(lifecycle_policy)." \
+      "Until then, $(stays_until_removed)"
+  else
+    leave "$RESOURCE: S3 takes it only from the bucket's own account. $DST_BUCKET_OWNER has to remove its rules" \
+      "$KEEP_RULE_ID..., if it has them: they go on"
+  fi
   tell_of_keep_days
   finish "left to its owner, see the end"
 }

@@ -298,6 +298,11 @@ def test_a_dry_run_says_what_would_go_and_another_destination_what_stays(account
     assert writes(account) == []
     assert f"{LIFECYCLE}: would change (rules of KEEP_DAYS)" in output
     assert "KEEP_DAYS=3: what is older than 3 days" in errors
+    output, errors = deploy(account, DRY_RUN="true", KEEP_DAYS="9")
+    assert writes(account) == []
+    assert steps(output)[0] == f"{LIFECYCLE}: would change (keeps more)"
+    assert steps(output)[-1] == f"{LIFECYCLE}: exists"
+    assert "goes within" not in errors
 
     other = MIRROR.replace("mirror", "other")
     account.client("s3").create_bucket(
