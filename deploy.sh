@@ -167,7 +167,7 @@ check_all() {
 }
 
 list_steps() {
-  local changeover events_alarm audit_alarm loosening owner
+  local changeover events_alarm audit_alarm loosening lifecycle
   STEPS=(
     ensure_starter_log_group ensure_worker_log_group
     ensure_dlq ensure_source_queue
@@ -193,12 +193,8 @@ list_steps() {
   [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
   STEPS+=(ensure_dashboard)
   # Housekeeping: the sync works without it.
-  if [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]]; then
-    STEPS+=(ensure_lifecycle)
-  else
-    owner=$(step_of_owner)
-    [[ -z $owner ]] || STEPS+=("$owner")
-  fi
+  lifecycle=$(step_of_lifecycle)
+  [[ -z $lifecycle ]] || STEPS+=("$lifecycle")
   events_alarm=$(find_alarm "$EVENTS_ALARM")
   [[ $EVENT_SOURCE != sqs || -z $events_alarm ]] || STEPS+=(ensure_no_events_alarm)
   audit_alarm=$(find_alarm "$AUDIT_ALARM")

@@ -3,7 +3,8 @@
 # KEEP_DAYS, and what they are compared with or put into is the input.
 
 def keeps: .ID // "" | test("^" + $keep + "(-[0-9]+)?$");
-def aborts: . as $rule | all($abort | paths(scalars); . as $path | ($rule | getpath($path)) == ($abort | getpath($path)));
+def aborts: . as $rule
+  | all($abort | paths(scalars); . as $path | ($rule | getpath($path)) == ($abort | getpath($path)));
 def prefix: .Filter.Prefix // .Filter.And.Prefix // .Prefix // "";
 def compared: map({Status, prefix: prefix, more: (.Filter // {} | del(.Prefix)), days: .Expiration.Days}) | sort;
 

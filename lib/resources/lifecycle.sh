@@ -52,8 +52,8 @@ stays_until_removed() {
 # S3 Lifecycle adds the days to an object's time, rounds up to midnight UTC and removes it some time after (S3 User
 # Guide, "Setting lifecycle configuration on a bucket" and "Expiring objects").
 tell_of_expiry() {
-  say "      KEEP_DAYS=$KEEP_DAYS: what is older than $KEEP_DAYS days in $(kept_places) goes within about two days by S3's" \
-    "lifecycle, whoever put it there, also before this; nothing is deleted in the source. Copies go at once with" \
+  say "      KEEP_DAYS=$KEEP_DAYS: what is older than $KEEP_DAYS days in $(kept_places) goes within two days or so by" \
+    "S3's lifecycle, whoever put it there, also before this; nothing is deleted in the source. Copies go at once with" \
     "$(removal_command)"
 }
 
@@ -75,8 +75,8 @@ tell_of_keep_days() {
   [[ -n $before ]] || return 0
   tell_of_longer "$before"
   bucket=$(previous_setting DST_BUCKET)
-  [[ $bucket == "$DST_BUCKET" ]] || say "      DST_BUCKET was $bucket: the rules $KEEP_RULE_ID... in its lifecycle stay" \
-    "and go on; remove them if what is there is to stay"
+  [[ $bucket == "$DST_BUCKET" ]] || say "      DST_BUCKET was $bucket: the rules $KEEP_RULE_ID... in its lifecycle" \
+    "stay and go on; remove them if what is there is to stay"
 }
 
 tell_of_foreign_lifecycle() {
@@ -184,12 +184,16 @@ ensure_lifecycle() {
   fi
 }
 
-# Prints the step that tells the owner in another account, if KEEP_DAYS needs one: lifecycle cannot be set from here (S3
-# API reference, PutBucketLifecycleConfiguration).
-step_of_owner() {
+# Prints the step for it. Lifecycle cannot be set from another account (S3 API reference,
+# PutBucketLifecycleConfiguration): the owner is told what KEEP_DAYS needs.
+step_of_lifecycle() {
   local before
-  before=$(previous_setting KEEP_DAYS)
-  [[ -z $KEEP_DAYS$before ]] || printf 'ensure_owner_is_told\n'
+  if [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]]; then
+    printf 'ensure_lifecycle\n'
+  else
+    before=$(previous_setting KEEP_DAYS)
+    [[ -z $KEEP_DAYS$before ]] || printf 'ensure_owner_is_told\n'
+  fi
 }
 
 ensure_owner_is_told() {

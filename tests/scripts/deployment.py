@@ -8,7 +8,10 @@ from recorder import MOTO_GAPS, violations_of
 
 CLOUDS = {"ministack": (running_ministack, {}), "moto": (running_moto, MOTO_GAPS)}
 CLIS = {"v1": "AWS_CLI_V1", "v2": "AWS_CLI_V2"}
-STATES = r"exists|created|none, .+|left to (?:you|its owner), .+|would create|(?:would )?removed?, .+|(?:would change|changed) \(.+\)"
+STATES = (
+    r"exists|created|none, .+|left to (?:you|its owner), .+|would create|(?:would )?removed?, .+"
+    r"|(?:would change|changed) \(.+\)"
+)
 STATE = re.compile(rf"^\[(\d+)/(\d+)\] (.+): ({STATES})$")
 CHANGED = re.compile(r"^\[\d+/\d+\] (.+): changed \((.+)\)$", re.MULTILINE)
 one_cloud = pytest.mark.parametrize("recorder", ["ministack"], indirect=True)
