@@ -23,6 +23,8 @@ source "$PROJECT_DIR/lib/verbs/reconcile.sh"
 source "$PROJECT_DIR/lib/verbs/wait.sh"
 # shellcheck source=lib/verbs/redrive.sh
 source "$PROJECT_DIR/lib/verbs/redrive.sh"
+# shellcheck source=lib/verbs/cost.sh
+source "$PROJECT_DIR/lib/verbs/cost.sh"
 # shellcheck source=lib/verify/cases.sh
 source "$PROJECT_DIR/lib/verify/cases.sh"
 # shellcheck source=lib/verify/watch.sh
@@ -35,7 +37,7 @@ source "$PROJECT_DIR/lib/verify/table.sh"
 source "$PROJECT_DIR/lib/verbs/verify.sh"
 
 # verb_NAME of lib/verbs/NAME.sh runs it.
-readonly VERBS=(status logs reconcile wait redrive verify)
+readonly VERBS=(status logs reconcile wait redrive verify cost)
 
 # What DRY_RUN=true makes of a verb that writes.
 readonly -A DRY_OPTIONS=([reconcile]=--dry-run [redrive]=--list)
@@ -50,6 +52,7 @@ usage: ./sync.sh [--local] VERB [options]     (./sync.sh VERB --help)
   wait       until all that the source holds now under a prefix is in the destination
   redrive    show what is in the dead-letter queue, and have it tried again
   verify     the acceptance run: objects of its own through the whole chain, and what broke if it did
+  cost       what this deployment costs in a month, by its own figures, and what each setting would save
 
   --local    talk to the cloud that ./deploy.sh --local started on this machine
 

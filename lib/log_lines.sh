@@ -54,6 +54,8 @@ readonly DECISION='\{"visible":' RAISED='\[ERROR\] ' TIMED_OUT='\S+ \S+ Task tim
 readonly ENDED_BY_LAMBDA='RequestId: \S+ Error: Runtime exited with(out| error: signal)'
 readonly DECISION_OR_FAILURE="^($DECISION|$RAISED|$TIMED_OUT|$ENDED_BY_LAMBDA)"
 
+readonly STARTED_LINE='"started": \{"FARGATE'
+
 # Filters for a query of Logs Insights.
 filter_synced() { printf 'filter @message like /%s/\n' "$SYNCED_LINE"; }
 
@@ -77,6 +79,23 @@ filter_synced_of() {
 }
 
 filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"; }
+
+# Queries of Logs Insights on a whole time: keys and bytes by action, of all or of objects above so many bytes; the first
+# and the last line of each task, with the time in ms or as a text.
+count_synced() {
+  printf "%s | parse @message '%s' as action, size%s | stats count(*) as keys, sum(size) as bytes by action\n" \
+    "$(filter_synced)" "$SIZE_GLOB" "${1:+ | filter size > $1}"
+}
+
+spans_of_tasks() { printf 'stats min(@timestamp) as first, max(@timestamp) as last by @logStream | limit 10000\n'; }
+
+# Runs of the starter that started workers, and how many of each kind: {FARGATE_SPOT, FARGATE}.
+filter_started() { printf 'filter @message like /%s/\n' "$STARTED_LINE"; }
+
+started_of() {
+  jq -c '[.[]["@message"] | fromjson.started] | {FARGATE_SPOT: (map(.FARGATE_SPOT // 0) | add),
+    FARGATE: (map(.FARGATE // 0) | add)}'
+}
 
 # Reads a page of events, drops those that no worker wrote.
 only_worker_lines() { jq -c --arg pattern "$WORKER_LINE" '.events |= map(select(.message | test($pattern)))'; }

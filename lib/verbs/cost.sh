@@ -1,0 +1,208 @@
+# shellcheck shell=bash
+# ./sync.sh cost: what the deployment costs in a month, by its own figures and list prices.
+
+print_cost_help() {
+  cat <<'HELP'
+usage: ./sync.sh cost [--prices FILE] [--days N] [--json]
+
+Prints what this deployment costs in a month, item by item, and what each setting would save. A task of its own lists
+both buckets once, which needs about a minute to start; meanwhile the logs are queried. That costs one list request for
+each 1,000 objects (0.005 USD for 1,000 requests of the source), a task of some minutes, and 0.005 USD for each GB of
+log, which is read four times. Nothing is changed.
+
+  --prices FILE  your own prices, of the shape of lib/prices.json, which may have only some; also PRICES_FILE
+  --days N       the figures of the last N days (default 30, at most LOG_RETENTION_DAYS)
+  --json         the same as JSON on stdout, all else on stderr
+
+Where a figure is from: measured, by the rule (reckoned from measured ones as in README.md, Cost), or assumed. A free
+tier is the account's: it is shown in a line of its own. Taxes, KMS, and requests of audits are left out.
+
+Exit status: 0 done; 1 AWS refused something; 2 wrong usage; 3 the buckets could not be counted.
+HELP
+}
+
+readonly IMAGE_GB=0.06                                           # about what the image takes in ECR
+readonly DEFAULT_THRESHOLD=5368709120 DEFAULT_PART_SIZE=67108864 # of MULTIPART_THRESHOLD and PART_SIZE: settings.py
+
+cost_started_by() { printf '%s-cost\n' "$APP_NAME"; }
+
+# Prices
+
+# Reads ours and a user's as a list of two: what is wrong with the user's, a line each.
+price_problems() {
+  jq -r '. as [$ours, $theirs] | if ($theirs | type) != "object" then "it is no object of the shape of it" else
+    ($theirs | keys - ($ours | keys) | .[] | "\(.) is no field of it"),
+    ("prices", "free_a_month") as $part | $theirs[$part] // {} | if type != "object" then "\($part) is no object" else
+      (keys - ($ours[$part] | keys) | .[] | "\(.) is no name in its \($part)"),
+      (to_entries[] | select(.value | type != "number" or . < 0)
+        | "\(.key) is no number, such as 0.01: \(.value | tojson)")
+    end end'
+}
+
+# merged_prices FILE: ours, or those of the user above ours. Ends the run if there is something wrong with them.
+merged_prices() {
+  local ours=$PROJECT_DIR/lib/prices.json said problems
+  [[ -n $1 ]] || { cat "$ours" && return; }
+  [[ -r $1 && ! -d $1 ]] || usage "cost: the prices cannot be read: there is no file $1"
+  said=$(jq -s 'if length == 1 then empty else error("it has \(length) values instead of one") end' "$1" 2>&1) \
+    || usage "cost: the prices in $1 are no JSON: $said"
+  problems=$(jq -s . "$ours" "$1" | price_problems)
+  [[ -z $problems ]] || usage "cost: the prices in $1, held against lib/prices.json: ${problems//$'\n'/; }"
+  jq -s '. as [$ours, $theirs] | $ours * $theirs | .given = ($theirs.prices // {} | length)' "$ours" "$1"
+}
+
+# Figures
+
+# metric_sum NAMESPACE METRIC NAME=VALUE: of the last COST_SECONDS, or null if CloudWatch has none.
+metric_sum() {
+  local end begin
+  end=$(now)
+  begin=$((end - COST_SECONDS))
+  aws_or_die cloudwatch get-metric-statistics --namespace "$1" --metric-name "$2" --statistics Sum --period 86400 \
+    --dimensions "Name=${3%%=*},Value=${3#*=}" --start-time "$(iso "$begin")" --end-time "$(iso "$end")" \
+    | jq '[.Datapoints[].Sum] | add'
+}
+
+# Seconds of the figures: those asked for, or less if the queue is younger than that. Sets COST_SECONDS.
+set_cost_seconds() {
+  local url made
+  url=$(existing_queue_url "$QUEUE_NAME")
+  made=$(aws_or_die sqs get-queue-attributes --queue-url "$url" --attribute-names CreatedTimestamp \
+    | jq -r '.Attributes.CreatedTimestamp | tonumber | floor')
+  COST_SECONDS=$(($1 * 86400))
+  if (($(now) - made < COST_SECONDS)); then
+    COST_SECONDS=$(($(now) - made + 1))
+    say "the deployment is younger than $1 days: the figures are those of all its time"
+  fi
+}
+
+# What was copied and deleted; of large objects how many parts, at most.
+synced_figures() {
+  local all large
+  all=$(query keys "$COST_SECONDS" "$(count_synced)")
+  large=$(query keys "$COST_SECONDS" "$(count_synced "${MULTIPART_THRESHOLD:-$DEFAULT_THRESHOLD}")")
+  printf '%s\n' "$all" "$large" | jq -s --argjson part "${PART_SIZE:-$DEFAULT_PART_SIZE}" '
+    def of($action; $field): [.[] | select(.action == $action)[$field] | tonumber] | add // 0;
+    .[1] as $large | .[0] | {copies: of("copied"; "keys"), deletes: of("deleted"; "keys"), bytes: of("copied"; "bytes")}
+    + ($large | of("copied"; "keys") as $count | {large: $count,
+        parts: (of("copied"; "bytes") / $part + $count | floor)})'
+}
+
+# Tasks, and the seconds from the first line of each to its last.
+task_figures() {
+  local spans
+  spans=$(query worker "$COST_SECONDS" "$(spans_of_tasks)")
+  [[ $(jq length <<<"$spans") != 10000 ]] || say "there were more than 10,000 tasks: only so many are counted"
+  jq '
+    def seconds: if test("^[0-9.Ee+]+$") then tonumber / 1000 else
+      capture("^(?<day>\\S+)[ T](?<time>[0-9:]+)(?<part>[.][0-9]+)?")
+      | ("\(.day)T\(.time)Z" | fromdateiso8601) + ("0" + (.part // "") | tonumber) end;
+    {tasks: length, worker_seconds: (map((.last | seconds) - (.first | seconds)) | add // 0)}' <<<"$spans"
+}
+
+# The share of Spot among the workers that were started; null if none was.
+spot_figures() {
+  local rows
+  rows=$(query starter "$COST_SECONDS" "fields @message | $(filter_started) | sort @timestamp desc | limit 10000")
+  started_of <<<"$rows" | jq '(.FARGATE_SPOT + .FARGATE) as $all
+    | {spot_share: (if ($all // 0) > 0 then .FARGATE_SPOT / $all else null end)}'
+}
+
+starter_figures() {
+  local of_starter=FunctionName=$STARTER_NAME runs milliseconds
+  runs=$(metric_sum AWS/Lambda Invocations "$of_starter")
+  milliseconds=$(metric_sum AWS/Lambda Duration "$of_starter")
+  jq -n --argjson runs "$runs" --argjson milliseconds "$milliseconds" \
+    '{$runs, run_seconds: ($milliseconds | if . then . / 1000 else . end)}'
+}
+
+log_figures() {
+  local group sums=()
+  for group in "$WORKER_LOG_GROUP" "$STARTER_LOG_GROUP"; do
+    sums+=("$(metric_sum AWS/Logs IncomingBytes "LogGroupName=$group")")
+  done
+  printf '%s\n' "${sums[@]}" | jq -s '{log_bytes: add}'
+}
+
+# All that was used in COST_SECONDS.
+used_figures() {
+  {
+    synced_figures
+    task_figures
+    spot_figures
+    starter_figures
+    log_figures
+    starter_setting ANNOUNCE | jq -R '{announce: .}'
+  } | jq -s 'add | .announced = (if .announce == "all" then .copies + .deletes else 0 end) | del(.announce)'
+}
+
+# setup_of TASK: how the deployment is set up, by its resources and the task that runs.
+setup_of() {
+  local rule poll starter task image=$IMAGE_GB endpoints=0
+  rule=$(find_event_rule)
+  poll=$(describe_rule)
+  starter=$(find_starter)
+  task=$(describe_task "$1")
+  [[ -z $IMAGE_URI ]] || image=0
+  [[ $CREATE_VPC_ENDPOINTS == false ]] || endpoints=2
+  printf '%s\n' "${rule:-null}" "${poll:-null}" "$starter" "$task" \
+    | jq -s --argjson image "$image" --argjson endpoints "$endpoints" --arg region "$REGION" --arg arch "$TASK_ARCH" \
+      --arg cpu "$TASK_CPU" --arg memory "$TASK_MEMORY" --arg rate "$LAMBDA_POLL_RATE" '
+    . as [$rule, $poll, $starter, $task] | ($starter.Environment.Variables // {}) as $given
+    | {vcpus: ($task.cpu // $cpu | tonumber / 1024), memory_gb: ($task.memory // $memory | tonumber / 1024),
+       function_gb: ($starter.MemorySize / 1024), poll_minutes: ($poll.minutes // ($rate | tonumber)),
+       min_workers: ($given.MIN_WORKERS // "0" | tonumber), has_events: ($rule != null),
+       alarms: (4 + (if $rule then 1 else 0 end) + (if $given.AUDIT_DAYS then 1 else 0 end)), dashboards: 1,
+       image_gb: $image, has_public_ip: ($given.ASSIGN_PUBLIC_IP == "ENABLED"), $endpoints, $region, $arch}'
+}
+
+# print_cost PRICES FIGURES STORED JSON
+print_cost() {
+  local program form='bill | table'
+  program=$(cat "$PROJECT_DIR/lib/cost.jq")
+  [[ $4 == false ]] || form='bill | rounded'
+  printf '%s\n' "$1" "$2" "$3" | jq -s '.[1] + {prices: .[0], stored: .[2]}' | jq -r "$program $form"
+}
+
+# tell_cost DAYS PRICES_FILE JSON
+tell_cost() {
+  local prices task setup used stored figures
+  prices=$(merged_prices "$2")
+  start_verb
+  need_starter
+  set_cost_seconds "$1"
+  task=$(start_one_task "$(cost_started_by)" measure)
+  say "task $task lists s3://$SRC_BUCKET and s3://$DST_BUCKET once; meanwhile the logs are read; its log:"
+  setup=$(setup_of "$task")
+  used=$(used_figures)
+  follow_task "$task" >&2
+  stored=$(summary_of_task "$task")
+  if [[ $(jq .status <<<"$stored") != 0 ]]; then
+    say "cost: the buckets could not be counted, see above"
+    return 3
+  fi
+  figures=$(jq -n --argjson seconds "$COST_SECONDS" --argjson setup "$setup" --argjson used "$used" \
+    '{hours: ($seconds / 3600), $setup, $used}')
+  print_cost "$prices" "$figures" "$stored" "$3"
+}
+
+check_days() {
+  [[ $1 =~ ^[1-9][0-9]{0,3}$ ]] || usage "cost: --days $1 is no number of days such as 30"
+  (($1 <= LOG_RETENTION_DAYS)) \
+    || usage "cost: --days $1 is more than LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: older lines are gone"
+}
+
+verb_cost() {
+  local days="" prices=${PRICES_FILE:-} json=false
+  while (($#)); do
+    case "$1" in
+      --days) need_value "$1" "$#" && days=$2 && check_days "$days" && shift ;;
+      --prices) need_value "$1" "$#" && prices=$2 && shift ;;
+      --json) json=true ;;
+      --help) print_cost_help && return ;;
+      *) usage "cost: unknown option $1" ;;
+    esac
+    shift
+  done
+  tell_cost "${days:-$((LOG_RETENTION_DAYS < 30 ? LOG_RETENTION_DAYS : 30))}" "$prices" "$json"
+}

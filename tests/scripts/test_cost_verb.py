@@ -1,0 +1,328 @@
+"""./sync.sh cost: its sums beside those of tests/docs/cost.py, its prices, and what it makes of AWS's answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import cost
+import pytest
+
+from mirror import log_lines
+
+ROOT = Path(__file__).parents[2]
+STAMP = "2026-11-25T01:02:03.456Z"
+HOUR, DAY, GB = 3600, 86_400, 10**9
+PRICES = json.loads((ROOT / "lib/prices.json").read_text())
+SETUP: dict[str, Any] = {
+    "vcpus": cost.VCPUS, "memory_gb": cost.MEMORY_GB, "function_gb": 0.125, "poll_minutes": 1, "min_workers": 0,
+    "alarms": 0, "dashboards": 0, "image_gb": cost.IMAGE_GB, "has_public_ip": True, "has_events": False,
+    "endpoints": 0, "region": "us-east-1", "arch": "ARM64",
+}  # fmt: skip
+USED: dict[str, Any] = {
+    "copies": 0, "large": 0, "parts": 0, "deletes": 0, "bytes": 0, "announced": 0, "tasks": 0, "worker_seconds": 0,
+    "spot_share": None, "runs": None, "run_seconds": None, "log_bytes": None,
+}  # fmt: skip
+STORED = {
+    f"{name}_{unit}": 0
+    for name in ("source", "kept_7", "kept_30", "kept_90", "destination", "excluded", "aged")
+    for unit in ("objects", "bytes")
+}
+
+
+def jq(program: str, given: Any) -> Any:
+    text = (ROOT / "lib/cost.jq").read_text() + program
+    done = subprocess.run(["jq", "-c", text], input=json.dumps(given), capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def bill(hours: float = 730, *, setup: Any = (), used: Any = (), stored: Any = (), program: str = "bill") -> Any:
+    figures = {"setup": SETUP | dict(setup), "used": USED | dict(used), "stored": STORED | dict(stored)}
+    return jq(program, {"prices": PRICES, "hours": hours} | figures)
+
+
+def usd(found: dict[str, Any], *names: str) -> float:
+    return sum(row["usd"] for row in found["rows"] if row["price_name"] in names)
+
+
+def levers(**figures: Any) -> dict[str, float]:
+    return {lever["lever"]: lever["usd"] for lever in bill(**figures)["levers"]}
+
+
+# The sums
+
+
+@pytest.mark.parametrize("scenario", cost.SCENARIOS, ids=lambda scenario: scenario.name)
+def test_the_sums_are_those_of_the_table_in_the_readme(scenario: cost.Scenario) -> None:
+    used = {
+        "copies": scenario.objects,
+        "bytes": scenario.objects * scenario.object_gb * GB,
+        "large": scenario.objects if scenario.parts else 0,
+        "parts": scenario.objects * scenario.parts,
+        "tasks": scenario.runs,
+        "worker_seconds": scenario.runs * (scenario.busy_seconds + cost.IDLE_SECONDS),
+    }
+    found = bill(used=used, stored={"destination_bytes": used["bytes"]})
+    rows = cost.costs(scenario)
+    of_workers = ("vcpu_hour", "memory_gb_hour", "spot_vcpu_hour", "spot_memory_gb_hour", "ipv4_hour")
+    rest = ("sqs_request", "lambda_request", "lambda_gb_second", "logs_gb", "image_gb_month")
+    assert {
+        "Bytes into the directory bucket": usd(found, "express_upload_gb"),
+        "S3 requests": usd(found, "express_put_request", "standard_get_request"),
+        "Workers (Fargate, 80 % Spot)": usd(found, *of_workers),
+        "Queue, starter, logs, image": usd(found, *rest),
+        "Free tier": found["free_usd"],
+        "**Sync, a month**": found["sync_usd"],
+    } == pytest.approx(rows)
+    assert found["storage"]["usd"] == pytest.approx(cost.storage(scenario))
+    assert found["total_usd"] == pytest.approx(rows["**Sync, a month**"] + cost.storage(scenario))
+
+
+def test_what_was_used_in_a_day_is_scaled_to_a_month_and_what_stands_is_not() -> None:
+    used = {"copies": 10, "bytes": 5 * GB, "tasks": 9, "worker_seconds": 3240, "spot_share": 0, "log_bytes": GB,
+            "runs": 100, "run_seconds": 50}  # fmt: skip
+    found = bill(24, used=used, setup={"alarms": 4, "dashboards": 1, "has_public_ip": False})
+    month = 730 / 24
+    quantities = {row["price_name"]: row["quantity"] for row in found["rows"]}
+    assert quantities == pytest.approx({
+        "express_upload_gb": 5 * month, "express_put_request": 10 * month, "standard_get_request": 30 * month,
+        "vcpu_hour": 2 * month, "memory_gb_hour": 4 * month, "sqs_request": (30 + 100 + 180) * month,
+        "lambda_request": 100 * month, "lambda_gb_second": 50 * 0.125 * month, "logs_gb": month,
+        "image_gb_month": cost.IMAGE_GB, "alarm_month": 4, "dashboard_month": 1,
+    })  # fmt: skip
+    assert {row["from"] for row in found["rows"] if row["price_name"] in ("lambda_request", "logs_gb")} == {"measured"}
+
+
+def test_events_are_paid_and_a_delete_writes_nothing() -> None:
+    used = {"copies": 2_000_000, "deletes": 1_000_000, "announced": 3_000_000}
+    assert usd(bill(used=used, setup={"has_events": True}), "event") == pytest.approx(6)
+    assert usd(bill(used=used), "event") == pytest.approx(3)
+    assert usd(bill(used={"deletes": 1_000_000}), "express_put_request") == 0
+
+
+def test_levers_are_only_those_that_would_save_something() -> None:
+    stored = {"destination_bytes": 100 * GB, "excluded_bytes": 10 * GB, "aged_bytes": 5 * GB,
+              "kept_7_bytes": 20 * GB, "kept_30_bytes": 80 * GB, "kept_90_bytes": 120 * GB}  # fmt: skip
+    assert levers(stored=stored, setup={"poll_minutes": 5}) == pytest.approx({
+        "KEEP_DAYS=7": 65 * 0.11, "KEEP_DAYS=30": 5 * 0.11, "./sync.sh reconcile --remove-unwanted": 15 * 0.11,
+    })  # fmt: skip
+    assert levers() == pytest.approx({"LAMBDA_POLL_RATE=5": 43800 * 0.8 * (0.2e-6 + 0.4e-6 + 0.125 * 0.0000133334)})
+    busy = {"worker_seconds": 730 * HOUR}
+    assert levers(setup={"min_workers": 1}, used=busy)["MIN_WORKERS=0"] == pytest.approx(730 * cost.worker_hour())
+    assert levers(setup={"has_events": True}, used={"copies": 10**6, "announced": 10**6}) == pytest.approx(
+        levers() | {"ANNOUNCE=none": 1, "EVENT_SOURCE=sqs": 1}
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0, "0.00"), (0.004, "<0.01"), (0.005, "0.01"), (1.15, "1.15"), (-0.1, "-0.10"), (1234.5, "1234.50")],
+)
+def test_money_has_two_digits_and_no_noise(amount: float, text: str) -> None:
+    assert jq("money", amount) == text
+
+
+# The verb
+
+CLOUD = """
+FOLLOW_PAUSE=0
+start_verb() { start_run; set_account 123456789012; }
+find_starter() {
+  echo '{"MemorySize": 128, "Environment": {"Variables": {"ASSIGN_PUBLIC_IP": "ENABLED", "ANNOUNCE": "all",
+    "AUDIT_DAYS": "1", "TASK_DEFINITION": "x"}}}'
+}
+find_event_rule() { :; }
+existing_queue_url() { echo https://queue; }
+now() { echo 1700000000; }
+print_new_lines() { printf '%s\\n' "$LOG"; LOG_LAST_LINE=${LOG##*$'\\n'}; }
+query() {
+  printf 'query %s\\n' "$*" >>"$CALLS"
+  case "$3" in
+    *"filter size > 5368709120"*) echo "$LARGE" ;;
+    *"by action") echo "$SYNCED" ;;
+    *"by @logStream"*) echo "$SPANS" ;;
+    *started*) echo "$STARTED" ;;
+  esac
+}
+aws_or_nothing() { echo '{"State": "ENABLED", "ScheduleExpression": "rate(5 minutes)"}'; }
+aws_or_die() {
+  printf '%s\\n' "$*" >>"$CALLS"
+  case "$2 $*" in
+    get-queue-attributes*) printf '{"Attributes": {"CreatedTimestamp": "%s"}}' "$MADE" ;;
+    get-metric-statistics*Invocations*) echo '{"Datapoints": [{"Sum": 100}, {"Sum": 44}]}' ;;
+    get-metric-statistics*Duration*) echo '{"Datapoints": [{"Sum": 8000}]}' ;;
+    get-metric-statistics*ecs*) echo '{"Datapoints": [{"Sum": 2e9}]}' ;;
+    get-metric-statistics*) echo '{"Datapoints": []}' ;;
+    run-task*) echo '{"tasks": [{"taskArn": "arn:aws:ecs:r:1:task/c/t1"}]}' ;;
+    describe-tasks*) echo '{"tasks": [{"lastStatus": "STOPPED", "cpu": "1024", "memory": "2048"}]}' ;;
+  esac
+}
+"""
+NUMBERS = STORED | {"destination_bytes": 100 * GB, "kept_30_bytes": 40 * GB, "seconds": 61.5}
+
+
+def measured(end: str = "complete", status: int = 0) -> str:
+    numbers = " ".join(f"{name}={number}" for name, number in NUMBERS.items())
+    return f"{STAMP} INFO {log_lines.MEASURED % (end, status, numbers)}"
+
+
+def row(action: str, keys: int, size: int) -> dict[str, str]:
+    return {"action": action, "keys": str(keys), "bytes": str(size)}
+
+
+def run(script: str, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """A piece of Bash that knows all functions of sync.sh, with that AWS."""
+    answers: dict[str, Any] = {
+        "LOG": measured(),
+        "MADE": 1_600_000_000,
+        "SYNCED": [row("copied", 300, 30 * GB), row("deleted", 20, 0)],
+        "LARGE": [row("copied", 2, 20 * GB)],
+        "SPANS": [
+            {"@logStream": "a", "first": "1699990000000", "last": "1.6999936E12"},
+            {"@logStream": "b", "first": "2026-11-01 00:00:00.500", "last": "2026-11-01 00:10:00.500"},
+        ],
+        "STARTED": [{"@message": json.dumps({"started": {"FARGATE_SPOT": 3, "FARGATE": 1}}) + "\n"}],
+        "CALLS": folder / "calls",
+    } | variables
+    texts = {name: json.dumps(value) if isinstance(value, list) else str(value) for name, value in answers.items()}
+    start = f"source '{ROOT}/sync.sh'; set_names; TEMP_DIR='{folder}'\n{CLOUD}\n"
+    environment = {**os.environ, "REGION": "eu-west-1", **texts}
+    return subprocess.run(["bash", "-c", start + script], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def calls(folder: Path) -> str:
+    return (folder / "calls").read_text() if (folder / "calls").exists() else ""
+
+
+def test_the_figures_come_from_the_logs_the_metrics_and_the_task(tmp_path: Path) -> None:
+    done = run("verb_cost --json", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    quantities = {row["price_name"]: row["quantity"] for row in found["rows"]}
+    scale = 730 / 720
+    hours = (3600 + 600 + 2 * 40) / 3600 * scale
+    parts = 20 * GB // 2**26 + 2
+    wanted = {
+        "express_upload_gb": 30 * scale, "express_put_request": (298 + parts + 4) * scale,
+        "standard_get_request": (600 + 298 + parts + 40) * scale, "spot_vcpu_hour": hours * 0.75,
+        "spot_memory_gb_hour": hours * 0.75 * 2, "vcpu_hour": hours * 0.25, "memory_gb_hour": hours * 0.25 * 2,
+        "ipv4_hour": hours, "sqs_request": (960 + 144) * scale + 180 * hours, "event": 320 * scale,
+        "lambda_request": 144 * scale, "lambda_gb_second": 8 * 0.125 * scale, "logs_gb": 2 * scale,
+        "image_gb_month": 0.06, "alarm_month": 5, "dashboard_month": 1,
+    }  # fmt: skip
+    assert quantities == pytest.approx(wanted, abs=0.006)
+    assert found["storage"]["quantity"] == 100
+    assert found["total_usd"] == pytest.approx(
+        sum(row["usd"] for row in found["rows"]) + found["free_usd"] + 11, abs=0.1
+    )
+    assert '"command":["measure"]' in calls(tmp_path)
+    assert "--started-by s3-to-s3express-sync-cost " in calls(tmp_path)
+    assert calls(tmp_path).count(" 2592000 ") == 4
+    assert STAMP in done.stderr
+
+
+def test_the_first_line_tells_the_prices_date_and_region_and_how_to_give_ones_own(tmp_path: Path) -> None:
+    lines = run("verb_cost", tmp_path, TASK_ARCH="X86_64").stdout.splitlines()
+    assert lines[0] == (
+        f"prices of us-east-1 of {PRICES['as_of']} in USD without tax; your own: --prices FILE, of the shape of "
+        "lib/prices.json"
+    )
+    assert lines[1] == "this deployment is in eu-west-1, where prices may differ"
+    assert "X86_64 costs a quarter more" in lines[2]
+    assert lines[3] == "figures of the last 30.0 days, as for a month of 730 hours"
+    cells = [line.split("  ") for line in lines]
+    (stored,) = [line for line in lines if line.startswith("GB stored")]
+    assert stored.split() == ["GB", "stored", "in", "the", "directory", "bucket", "100", "0.11", "11.00", "measured"]
+    assert "<0.01" in {cell.strip() for line in cells for cell in line}
+    assert any(line.split()[:2] == ["KEEP_DAYS=30", "6.60"] for line in lines)
+
+
+def test_of_a_younger_deployment_all_its_time_counts(tmp_path: Path) -> None:
+    done = run("verb_cost --json", tmp_path, MADE=1_700_000_000 - 36 * HOUR)
+    assert "younger than 30 days" in done.stderr
+    assert f" {36 * HOUR + 1} " in calls(tmp_path)
+    assert json.loads(done.stdout)["rows"][0]["quantity"] == pytest.approx(30 * 730 / 36, rel=1e-4)
+
+
+def test_a_quiet_month_is_reckoned_by_the_rule(tmp_path: Path) -> None:
+    quiet: dict[str, Any] = {"SYNCED": [], "LARGE": [], "SPANS": [], "STARTED": []}
+    script = "metric_sum() { echo null; }\nverb_cost --json"
+    found = json.loads(run(script, tmp_path, **quiet).stdout)
+    by_name = {row["price_name"]: row for row in found["rows"]}
+    assert (by_name["lambda_request"]["quantity"], by_name["lambda_request"]["from"]) == (8760, "by the rule")
+    assert by_name["express_upload_gb"]["usd"] == 0
+    assert "vcpu_hour" not in by_name
+
+
+def test_days_reach_as_far_as_the_logs_do(tmp_path: Path) -> None:
+    run("verb_cost --days 3", tmp_path)
+    assert calls(tmp_path).count(f" {3 * DAY} ") == 4
+    run("verb_cost", tmp_path, LOG_RETENTION_DAYS=7)
+    assert f" {7 * DAY} " in calls(tmp_path)
+    assert "--days 31 is more than LOG_RETENTION_DAYS=30" in run("verb_cost --days 31", tmp_path).stderr
+
+
+def test_buckets_that_cannot_be_counted_end_it_with_3(tmp_path: Path) -> None:
+    done = run("verb_cost --json", tmp_path, LOG=measured("stopped", 3))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "the buckets could not be counted" in done.stderr
+
+
+def test_a_query_that_is_denied_ends_it_and_prints_no_sum(tmp_path: Path) -> None:
+    done = run("query() { die 'AccessDenied: logs:StartQuery'; }\nverb_cost", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "AccessDenied" in done.stderr
+
+
+# Prices
+
+
+def test_ones_own_prices_stand_above_ours(tmp_path: Path) -> None:
+    file = tmp_path / "my prices.json"
+    file.write_text(
+        '{"region": "eu-west-1", "prices": {"express_storage_gb_month": 0.2}, "free_a_month": {"logs_gb": 0}}'
+    )
+    lines = run(f"verb_cost --prices '{file}'", tmp_path).stdout.splitlines()
+    assert lines[0] == f"prices of eu-west-1 of {PRICES['as_of']} in USD without tax; 1 of them are yours"
+    assert "this deployment is in" not in lines[1]
+    assert any(line.split()[-3:-1] == ["0.2", "20.00"] for line in lines)
+    assert run("verb_cost", tmp_path, PRICES_FILE=file).stdout.splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "are no JSON"),
+        ("", "0 values instead of one"),
+        ("[]", "it is no object"),
+        ('{"price": {}}', "price is no field of it"),
+        ('{"prices": {"sqs": 1, "logs_gb": "0.5"}}', 'sqs is no name in its prices; logs_gb is no number, such as'),
+        ('{"prices": {"logs_gb": -1}}', "logs_gb is no number"),
+        ('{"free_a_month": {"vcpu_hour": 1}}', "vcpu_hour is no name in its free_a_month"),
+    ],
+)  # fmt: skip
+def test_wrong_prices_are_told_before_anything_is_called(text: str, complaint: str, tmp_path: Path) -> None:
+    file = tmp_path / "p.json"
+    file.write_text(text)
+    done = run(f"verb_cost --prices {file}", tmp_path)
+    assert (done.returncode, done.stdout, calls(tmp_path)) == (2, "", "")
+    assert complaint in done.stderr
+    assert str(file) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("--wrong", "unknown option --wrong"),
+        ("--days", "--days needs a value"),
+        ("--days 0", "--days 0 is no number of days such as 30"),
+        ("--prices /nowhere", "there is no file /nowhere"),
+    ],
+)
+def test_wrong_usage_starts_nothing(arguments: str, complaint: str, tmp_path: Path) -> None:
+    done = run(f"verb_cost {arguments}", tmp_path)
+    assert (done.returncode, done.stdout, calls(tmp_path)) == (2, "", "")
+    assert complaint in done.stderr
