@@ -201,6 +201,12 @@ def current_since(case: Case, changes: int) -> int:
     return changes
 
 
+@cache
+def day_after(case: Case, changes: int) -> int:
+    """Midnights until after so many of the changes."""
+    return [*case.before, *case.changes][: len(case.before) + changes].count(DAY)
+
+
 # --- The real code, run with known answers ----------------------------------------------------------------------------
 
 

@@ -19,14 +19,12 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import combinations
-from types import SimpleNamespace
 from typing import Any
 
-import pytest
-from fakes import SETTINGS, Running, Store, Version
-from interleave import CLOCK, DAY, Case, Message, Search, State, Step, Sync, Syncs, ordered
+from fakes import SETTINGS, Copy, Running, Store, Version
+from interleave import CLOCK, DAY, Case, Message, Search, State, Step, Sync, Syncs, day_after, ordered
+from readers import Readers
 
-from mirror import comparison
 from mirror.buckets import NOTHING, Buckets, LeftOut
 from mirror.comparison import difference
 from mirror.key_sync import KeySync
@@ -45,11 +43,6 @@ def with_days(changes: tuple[str, ...], days: int) -> Iterator[tuple[str, ...]]:
         yield tuple(DAY if place in chosen else next(rest) for place in places)
 
 
-@cache
-def day_after(case: Case, changes: int) -> int:
-    return [*case.before, *case.changes][: len(case.before) + changes].count(DAY)
-
-
 def is_over(case: Case, modified: int, day: int) -> bool:
     """Whether what changed in that second is kept no longer, reckoned in days."""
     return day > modified // SECONDS_OF_DAY + case.keep_days
@@ -64,15 +57,6 @@ async def find_and_remove(buckets: Buckets, sync: KeySync) -> None:
     """With the look that found it, for a removal that might be wrong about the rest."""
     if await difference(buckets, sync.key, deep=False) == "unwanted":
         await remove(buckets, sync)
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The schedule says how long anything takes."""
-
-    async def sleep(_seconds: float) -> None:
-        pass
-
-    monkeypatch.setattr(comparison, "asyncio", SimpleNamespace(sleep=sleep))
 
 
 class Removals(Syncs):
@@ -190,3 +174,56 @@ class Keeping(Search):
         if source and not state.store.copy and is_over(self.case, source.second, self.day(state)):
             return None
         return super().fault_at_rest(state, source)
+
+
+class KeepingReaders(Readers):
+    """Markers with KEEP_DAYS: a reader need not find what has expired since the marker was put.
+
+    No midnight passes while a call is under way, as none lasts for days, and the code counts on that.
+    """
+
+    def __init__(self, case: Case, forgotten: str = "", **arguments: Any) -> None:
+        """Planted: changes that begin with `forgotten` have no event, and only the end is looked at."""
+        super().__init__(case, **arguments)
+        self.forgotten = forgotten
+
+    def steps(self, state: State) -> Iterator[Step]:
+        is_calm = not any(sync.running or sync.lost for sync in state.syncs) and not any(
+            parked.calls for parked in state.parked
+        )
+        for step in super().steps(state):
+            change = step.words[1] if step.words[0] == "source:" else ""
+            if self.forgotten and change.startswith(self.forgotten):
+                yield step._replace(state=step.state._replace(queue=state.queue))
+            elif is_calm or change != DAY:
+                yield step
+        if not any(self.syncs.positions[sync.position].end for sync in state.syncs):
+            yield from self.lifecycle(state)
+
+    def lifecycle(self, state: State) -> Iterator[Step]:
+        day = day_after(self.case, state.changes)
+        for number, store in enumerate(state.store):
+            if store.copy and is_over(self.case, store.copy.second, day):
+                stores = (*state.store[:number], store._replace(copy=None), *state.store[number + 1 :])
+                after = self.stirred(state._replace(store=stores))
+                yield Step((f"(lifecycle) takes the copy of {self.keys[number]}",), after)
+
+    def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
+        if running.call == CLOCK:
+            return state, None, day_after(self.case, state.changes) * SECONDS_OF_DAY
+        return super().serve(state, running)
+
+    def fault(self, before: State, state: State) -> str | None:
+        if self.forgotten and state.changes < len(self.case.changes):
+            return None
+        return super().fault(before, state)
+
+    def is_let_go(self, copy: Copy | None, version: Version | None, state: State) -> bool:
+        day = day_after(self.case, state.changes)
+        return copy is None and version is not None and is_over(self.case, version.second, day)
+
+    def was_let_go(self, file: int, put: int, now: int) -> bool:
+        """Also a version that was overwritten since: the lifecycle takes its copy, which the new one has not replaced."""
+        versions = [held[file] for held in self.held[put : now + 1]]
+        day = day_after(self.case, now)
+        return any(version and is_over(self.case, version.second, day) for version in versions)

@@ -35,6 +35,7 @@ import pytest
 from fakes import ENVIRONMENT, LARGE, SMALL, Copy, Running, SlotsForAll, Source, Store, Version, identity, serve
 from interleave import (
     CREATED,
+    DAY,
     LOOK,
     Case,
     Message,
@@ -46,6 +47,7 @@ from interleave import (
     Syncs,
     Versions,
     changed,
+    day_after,
     handed_back,
     ordered,
     replaced,
@@ -54,6 +56,7 @@ from interleave import (
 from mirror import completeness, markers
 from mirror.buckets import NOTHING, LeftOut
 from mirror.settings import load_settings
+from mirror.wanted import SECONDS_OF_DAY
 
 FOLDER = "data/"
 FILES, MARKERS = "files", "markers"
@@ -87,9 +90,10 @@ class Readers(Search):
         self.strict = instant if strict is None else strict
         self.is_recent = is_recent
         script = (*case.before, *case.changes)
-        self.keys = sorted({FOLDER + change.split(" ")[1] for change in script})
+        self.keys = sorted({FOLDER + change.split(" ")[1] for change in script if change != DAY})
         self.names = {key: number for number, key in enumerate(self.keys)}
         settings = replace(load_settings(ENVIRONMENT | {"COPY_LAST": patterns}), marker_patience=patience)
+        settings = replace(settings, keep_days=case.keep_days)
         self.syncs = Syncs(LeftOut(conditions=True) if case.unconditional else NOTHING, settings)
         self.syncs.now = lambda sync: sync.interruption.paused
         self.held = [self.source_after(changes) for changes in range(len(case.changes) + 1)]
@@ -98,8 +102,11 @@ class Readers(Search):
         keys: dict[str, Versions] = dict.fromkeys(self.keys, ())
         before = len(self.case.before)
         for number, change in enumerate([*self.case.before, *self.case.changes][: before + changes], 1):
+            if change == DAY:
+                continue
             name, key, content = [*change.split(" "), "done"][:3]
             second = number if number <= before else CHANGED_AT + (0 if self.case.same_second else number - before)
+            second += day_after(self.case, max(0, number - before)) * SECONDS_OF_DAY
             label = content if name == "touch" else "label"
             version_id = f"v{number}" if self.case.versioned else ""
             size = LARGE if name == "put-large" else SMALL
@@ -187,7 +194,8 @@ class Readers(Search):
         if store is before:
             return state, still, answer
         if store.copy:
-            store = store._replace(copy=store.copy._replace(second=CHANGED_AT + state.changes))
+            second = CHANGED_AT + state.changes + day_after(self.case, state.changes) * SECONDS_OF_DAY
+            store = store._replace(copy=store.copy._replace(second=second))
         return state._replace(store=(*state.store[:number], store, *state.store[number + 1 :])), still, answer
 
     # What must not happen
@@ -203,9 +211,13 @@ class Readers(Search):
         if state.syncs or state.queue or any(parked.calls for parked in state.parked):
             return None
         for key, store, version in zip(self.keys, state.store, self.held[state.changes], strict=True):
-            if not is_shown(store.copy, version):
+            if not (is_shown(store.copy, version) or self.is_let_go(store.copy, version, state)):
                 return f"at rest {key} is {shown(store.copy)} in the destination, {shown(version)} in the source"
         return "a marker waits although nothing lacks" if state.parked else None
+
+    def is_let_go(self, _copy: Copy | None, _version: Version | None, _state: State) -> bool:
+        """Whether KEEP_DAYS allows for the difference."""
+        return False
 
     @cache  # noqa: B019 few are alive
     def fault_for_a_reader(self, copies: tuple[Copy | None, ...], now: int) -> str | None:
@@ -239,7 +251,7 @@ class Readers(Search):
         files = [held[file] for held in self.held[: now + 1]]
         matches = [at for at, version in enumerate(files) if is_shown(there, version)]
         if not any(at >= put for at in matches):
-            if files[put] and None not in files[put:]:
+            if files[put] and None not in files[put:] and not self.was_let_go(file, put, now):
                 return "not complete"
             if FILES in self.strict:
                 return "a ghost"
@@ -248,6 +260,10 @@ class Readers(Search):
         if MARKERS in self.strict and away and matches and matches[0] > away[0] and is_away:
             return "not deleted first"
         return None
+
+    def was_let_go(self, _file: int, _put: int, _now: int) -> bool:
+        """Whether a version of it that the source had since that change has expired."""
+        return False
 
 
 def is_shown(copy: Copy | None, version: Version | None) -> bool:

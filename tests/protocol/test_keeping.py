@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from fakes import LARGE
 from interleave import Case, told
-from keeping import Keeping, Removals, find_and_remove, stand_in, with_days
+from keeping import Keeping, Removals, find_and_remove, with_days
 
 from mirror import sync, unwanted, wanted
 from mirror.comparison import difference, head_destination
@@ -53,11 +53,6 @@ NIGHTLY_CASES = {
         3,
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
-    stand_in(monkeypatch)
 
 
 def cases_of(name):
