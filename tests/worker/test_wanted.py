@@ -263,24 +263,8 @@ def test_what_is_no_mistake(world: World, changed: dict[str, str]):
 
 
 def test_the_scripts_refuse_what_a_worker_would_end_for(world: World):
-    texts = [
-        "",
-        "a",
-        "a,",
-        ",a",
-        ",",
-        "a,,b",
-        "a, b",
-        "a ,b",
-        r"a\, b",
-        r"a \,b",
-        "a b,c d",
-        " a,b ",
-        "a, ",
-        " ,a",
-        r"a\,",
-        r"\, ,b",
-    ]
+    fine = ["", "a", r"a\, b", r"a \,b", "a b,c d", " a,b ", r"a\,"]
+    texts = [*fine, "a,", ",a", ",", "a,,b", "a, b", "a ,b", "a, ", " ,a", r"\, ,b"]
     refused = []
     for text in texts:
         try:
