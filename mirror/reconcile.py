@@ -167,16 +167,16 @@ class Reconciliation:
         excludes = self.buckets.settings.wanted.excludes
         async for page in self.listing(self.buckets.source, self.prefixes):
             items = [item for item in page if not excludes(item["Key"])]
-            suspects = [item["Key"] for item in items if self.is_suspect(item)]
+            suspects = [item["Key"] for item in items if self.needs_look(item)]
             self.counts["compared"] += len(items)
             differing = await self.check(suspects)
             await self.send(differing)
         await self.send([], last=True)
 
-    def is_suspect(self, item: dict[str, Any]) -> bool:
-        """Whether an entry of the source has to be looked at. If it has expired, the listings tell what there is to
-        tell: that its copy is gone, or is still there."""
-        key, mirrored = item["Key"], self.mirrored.take(item["Key"])
+    def needs_look(self, item: dict[str, Any]) -> bool:
+        """Takes the copy of an entry of the source out of the table. False if the two listings tell enough: they are
+        equal, or the source has expired, which is counted, and so has a copy like it."""
+        mirrored = self.mirrored.take(item["Key"])
         expired = is_expired(self.buckets, item["LastModified"])
         if mirrored is None:
             self.counts["expired"] += expired
@@ -184,7 +184,7 @@ class Reconciliation:
         if self.options.deep or is_older_or_other(mirrored, size_and_time(item)):
             return True
         if expired:
-            self.add_unwanted(key)
+            self.add_unwanted(item["Key"])
         return False
 
     def add_unwanted(self, key: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from mirror.s3 import delete_object
 from mirror.side_by_side import SideBySide
 
 log = logging.getLogger("worker")
+
+AT_ONCE = 1000
 
 
 @dataclass(eq=False)
@@ -51,7 +54,8 @@ class Removal:
         async def remove(key: str) -> None:
             done(key, await self.remove(key))
 
-        await looks.run(remove, self.keys)
+        for keys in itertools.batched(self.keys, AT_ONCE, strict=False):
+            await looks.run(remove, keys)
 
     async def remove(self, key: str) -> str:
         sync = KeySync(key, interruption=self.interruption)

@@ -206,6 +206,21 @@ def test_an_expired_copy_of_another_tool_is_unwanted_also_to_a_deep_look(world: 
     assert (status, found(output), numbers(output)["unwanted"], queued(world)) == (0, {}, 1, [])
 
 
+def test_an_audit_counts_it_raises_no_alarm_and_waits_for_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    equal_before(world, "old", "x.tmp", modified=days_ago(9))
+    world.put("gone", modified=days_ago(9))
+    monkeypatch.setattr("mirror.reconcile.AUDIT_SETTLE_SECONDS", 0.1)
+    with caplog.at_level("INFO", "worker"):
+        status, shown = at(world, NOW, "--audit", "--deep", EXCLUDE="*.tmp")
+    assert (status, row(shown, "unwanted"), row(shown, "expired")) == (0, 2, 1)
+    assert "looked at again" not in caplog.text
+    [audited] = [record for record in caplog.records if record.getMessage().startswith("audited ")]
+    assert audited.levelname == "INFO"
+    assert " found=0 " in audited.getMessage()
+
+
 def test_what_is_outside_of_the_prefixes_is_neither_listed_nor_looked_at_nor_removed(world: World):
     inside = ["a/old", "a/x.tmp", "c/sub/old"]
     outside = ["a-b", "b/old", "b/x.tmp", "c/other", "c/x.tmp", "d"]
@@ -232,8 +247,11 @@ def test_events_are_taken_for_each_of_several_prefixes_and_for_no_other_key(worl
     assert world.is_empty()
 
 
-def test_a_hint_on_an_expired_source_leaves_its_equal_copy_to_the_lifecycle(world: World):
+@pytest.mark.parametrize("copied_by", ["a worker", "another tool"])
+def test_a_hint_on_an_expired_source_leaves_its_equal_copy_to_the_lifecycle(world: World, copied_by: str):
     equal_before(world, "old", modified=days_ago(9))
+    if copied_by == "another tool":
+        world.standin.put(MIRROR, "old")
     before = world.mirrored()
     world.standin.send(QUEUE, hint_body(SOURCE, ["old"]))
     world.run_worker(KEEP_DAYS="7")

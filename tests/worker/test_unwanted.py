@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from test_reconcile import examples, found, numbers, queued, reconcile, requests_of
-from world import MIRROR, SOURCE, World, wait_until
+from world import MIRROR, SOURCE, World, until, wait_until
 
+import mirror.reconcile
 import worker
-from mirror import unwanted
+from mirror import comparison, unwanted
 from mirror.key_sync import Interruption
 from mirror.reconcile import reconcile as compare
 
@@ -185,7 +186,7 @@ def test_a_copy_that_is_replaced_meanwhile_stays(expired: World, monkeypatch, wh
 @pytest.mark.parametrize("when", WHEN)
 def test_a_copy_that_lifecycle_takes_meanwhile_was_not_removed_here(expired: World, monkeypatch, when: str):
     shown = remove_here(expired, monkeypatch, lambda: expired.standin.expire(MIRROR, "old"), when)
-    assert (tells(shown, "unwanted"), tells(shown, "removed")) == (0, 0)
+    assert [tells(shown, name) for name in ("missing", "unwanted", "removed", "queued")] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("when", WHEN)
@@ -199,10 +200,11 @@ def test_a_source_that_is_deleted_meanwhile_loses_its_copy_either_way(expired: W
 # What goes wrong
 
 
-def test_s3_being_busy_is_waited_for_and_a_lost_answer_is_found_out(excluded: World):
-    excluded.standin.fault("DeleteObject", "error", status=503, code="SlowDown", times=5)
-    excluded.standin.fault("DeleteObject", "lost", times=1, skip=5, key="a.tmp")
-    status, output = reconcile(excluded, "--remove-unwanted", **SETTINGS)
+@pytest.mark.parametrize("fault", [{"kind": "error", "status": 503, "code": "SlowDown", "times": 5}, {"kind": "lost"}])
+@pytest.mark.parametrize("client", ["crt", "boto3"])
+def test_s3_being_busy_is_waited_for_and_a_lost_answer_is_found_out(excluded: World, fault, client: str):
+    excluded.standin.fault("DeleteObject", **fault)
+    status, output = reconcile(excluded, "--remove-unwanted", **SETTINGS, S3_CLIENT=client)
     assert (status, numbers(output)["unwanted"], numbers(output)["removed"]) == (0, 2, 2), output
     assert output.count("INFO removed key=") == 2
 
@@ -243,6 +245,22 @@ def test_a_signal_ends_it_soon_and_the_next_run_removes_the_rest(world: World):
     world.standin.clear_faults()
     assert numbers(reconcile(world, "--remove-unwanted", EXCLUDE="*.tmp")[1])["removed"] == 100 - gone
     assert world.mirrored() == {}
+
+
+def test_a_signal_ends_also_a_pause_for_s3(excluded: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(comparison, "BUSY_PAUSES", (3600,))
+    monkeypatch.setattr(mirror.reconcile, "STOP_SECONDS", 3600)
+    excluded.standin.fault("DeleteObject", "error", status=503, code="SlowDown", times=0)
+    running, interruption = excluded.worker(**SETTINGS), Interruption()
+    options = worker.parse_arguments(["reconcile", "--remove-unwanted"])
+
+    async def interrupted() -> int:
+        task = asyncio.create_task(compare(running.buckets, running.deliveries.queue, options, interruption))
+        await until(lambda: excluded.requests().get("DeleteObject") == 2)
+        interruption.set()
+        return await asyncio.wait_for(task, 60)
+
+    assert excluded.run(interrupted()) == 3
 
 
 # Many
