@@ -1,7 +1,6 @@
 """KEEP_DAYS on the destination: our rules in its lifecycle, what becomes of those of others, and what is said of it."""
 
 import json
-import re
 import subprocess
 from typing import Any
 
@@ -34,7 +33,7 @@ THEIRS = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}, "Ex
 SIZED = {
     "ID": f"{APP}-keepsakes",
     "Status": "Disabled",
-    "Filter": {"And": {"Prefix": "a/", "ObjectSizeLessThan": 9}},
+    "Filter": {"And": {"Prefix": "a/", "ObjectSizeGreaterThan": 5, "ObjectSizeLessThan": 9}},
     "Expiration": {"Days": 1},
 }
 PUT = "PutBucketLifecycleConfiguration"
@@ -131,7 +130,8 @@ def test_a_longer_keep_days_loosens_the_rules_before_a_worker_copies_more(accoun
     assert writes(account) == [PUT, "RegisterTaskDefinition"]
     assert rules(account) == [ABORT]
     assert "KEEP_DAYS=30 is not set any more: ./sync.sh reconcile brings back what is older" in errors
-    assert deploy(account) == (output.replace("3]", "2]").replace("[3", "[2"), "") or writes(account) == []
+    output, errors = deploy(account)
+    assert (errors, states(output), writes(account)) == ("", ["exists", "exists"], [])
 
 
 # Before and after: prefixes and days; what the rules are while the workers get their settings.
@@ -317,13 +317,12 @@ def test_a_dry_run_says_what_would_go_and_another_destination_what_stays(account
 
 
 @one_cloud
-@pytest.mark.parametrize("tools", CLIS, indirect=True)
+@one_cli
 def test_cleanup_removes_our_rules_and_leaves_those_of_others(account: Account) -> None:
-    buckets = account.buckets()
-    account.client("ecs")
+    buckets = account.buckets()[1:]
     deploy(account, KEEP_DAYS="7", PREFIX_FILTER="a/,b/")
     account.run("cleanup.sh", "--yes")
-    assert account.buckets() == buckets
+    assert account.buckets()[1:] == buckets
 
     deploy(account, KEEP_DAYS="7", PREFIX_FILTER="a/,b/")
     found = rules(account) or []
@@ -332,7 +331,7 @@ def test_cleanup_removes_our_rules_and_leaves_those_of_others(account: Account) 
     assert f"bucket lifecycle {MIRROR} (only {APP}-abort-incomplete-uploads, {APP}-keep, {APP}-keep-2)" in output
     assert rules(account) == [THEIRS, SIZED]
     assert account.buckets()[1] is not None  # their rules need the policy
-    assert re.search(r"bucket policy", output) is None
+    assert "bucket policy" not in output
 
-    output, _ = account.run("cleanup.sh", "--yes")
+    account.run("cleanup.sh", "--yes")
     assert account.recorder.writes == []
