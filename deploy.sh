@@ -93,6 +93,8 @@ source "$PROJECT_DIR/lib/tools.sh"
 source "$PROJECT_DIR/lib/wanted.sh"
 # shellcheck source=lib/check_wanted.sh
 source "$PROJECT_DIR/lib/check_wanted.sh"
+# shellcheck source=lib/tell_wanted.sh
+source "$PROJECT_DIR/lib/tell_wanted.sh"
 # shellcheck source=lib/settings.sh
 source "$PROJECT_DIR/lib/settings.sh"
 # shellcheck source=lib/log_lines.sh
@@ -208,7 +210,7 @@ list_steps() {
 
 print_next_commands() {
   local sync="./sync.sh${LOCAL_ENGINE:+ --local}" # set in a local run
-  printf '\nWhat goes into s3://%s from now on arrives in s3://%s. Next:\n' "$SRC_BUCKET/$PREFIX_FILTER" "$DST_BUCKET"
+  printf '\nWhat goes into %s from now on arrives in s3://%s. Next:\n' "$(synced_part)" "$DST_BUCKET"
   printf '  %s %-9s  %s\n' \
     "$sync" reconcile "copies what was there before, and in the five minutes that S3 may take to begin" \
     "$sync" status "says whether all is well" \
@@ -223,10 +225,12 @@ deploy_all() (
   STEP=0
   LEFT=()
   check_all
+  tell_of_lists
   list_steps
   STEPS_TOTAL=${#STEPS[@]}
   for step in "${STEPS[@]}"; do "$step"; done
   [[ $DRY_RUN == true ]] || print_next_commands
+  tell_of_change
   print_left
 )
 

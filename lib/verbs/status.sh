@@ -74,9 +74,9 @@ collect_status() {
   gather dead_letters describe_queue "$DLQ_NAME" &
   gather oldest oldest_message &
   gather workers describe_tasks --desired-status RUNNING &
-  gather events describe_events &
   gather rule describe_rule &
   find_starter >/dev/null
+  gather events describe_events &
   audit_days=$(starter_setting AUDIT_DAYS)
   [[ -z $audit_days ]] || gather audit describe_audit "$audit_days" &
   gather options describe_options &
@@ -105,6 +105,9 @@ jq_status() {
       else empty end, (.min_workers | select(. > 0) | if . == 1 then "1 worker is kept running"
       else "\(.) workers are kept running" end),
       (.copy_last | select(.) | "\(.) are copied last"), (.announce | select(.) | "events announce \(.)")] | join(", ");
+  def wanted: [(.prefixes | select(.) | "\(length) prefixes: \(join(", "))"),
+      (.exclude | select(.) | "nothing like \(join(", "))"),
+      (.keep_days | select(.) | "what changed within \(.) day\(if . == 1 then "" else "s" end)")] | join("; ");
   def counts($names): . as $all | [$names[] | select(($all[.] // 0) > 0) | "\(gsub("_"; " ")) \($all[.])"];
   def itself: select(.) | (counts(["copied", "deleted"]) | if . == [] then ["copied nothing"] else . end | join(", "))
     + " itself", counts(["failed", "handed_back"])[], (.error | select(.) | "could not copy: \(.)");
@@ -122,6 +125,7 @@ print_status() {
     row("source"; .source | bucket), row("destination"; .destination | bucket),
     row("events"; .events | events),
     (.options | options | select(. != "") | row("options"; .)),
+    (.options | wanted | select(. != "") | row("wanted"; .)),
     row("queue"; .queue | "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed\(
       if .visible + .in_flight + .delayed == 0 then "" elif .oldest_seconds then ", the oldest for \(.oldest_seconds) s"
       else "" end)"),

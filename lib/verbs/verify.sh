@@ -5,8 +5,8 @@ print_verify_help() {
   cat <<'HELP'
 usage: ./sync.sh verify [--yes] [--large] [--report FILE] [--timeout 15m]
 
-Puts a handful of objects into a new folder sync-verify-TIME/ under PREFIX_FILTER, waits until they are in the
-destination, overwrites one, changes the metadata of one in place, deletes one, compares bytes and metadata on both
+Puts a handful of objects into a new folder sync-verify-TIME/ under PREFIX_FILTER (of several prefixes under the
+first), waits until they are in the destination, overwrites one, changes the metadata of one in place, deletes one, compares bytes and metadata on both
 sides, removes all of it, also after Ctrl-C, and prints a table. It touches nothing outside of that folder.
 
   --yes          do not ask
@@ -32,7 +32,7 @@ name_run() {
   local made
   TZ=UTC printf -v made '%(%Y%m%dT%H%M%SZ)T' -1
   VERIFY_NAME=sync-verify-$made-$RANDOM
-  VERIFY_FOLDER=$PREFIX_FILTER$VERIFY_NAME/
+  VERIFY_FOLDER=$(first_prefix)$VERIFY_NAME/
   VERIFY_DIR=$TEMP_DIR/verify
   VIA=${LOCAL_ROOT:+ --local}
   VERIFY_BEGAN=$(now) VERIFY_PUT_AT=0 VERIFY_PUT_ENDED=0 VERIFY_FIRST_EVENT_AT="" VERIFY_STARTED=$SECONDS
@@ -62,6 +62,19 @@ need_deployment() {
     [[ $(deployed_setting "$name") == "${!name}" ]] \
       || die "$name=${!name}, but what is deployed has $(deployed_setting "$name"): set what ./deploy.sh ran with"
   done
+}
+
+# Ends the run if the workers would leave out what it puts.
+refuse_excluded_objects() {
+  local exclude found key pattern
+  exclude=$(deployed_setting EXCLUDE)
+  [[ -n $exclude ]] || return 0
+  found=$(printf '%s\n' "${CASE_KEY[@]}" | patterns_for "$exclude")
+  [[ -n $found ]] || return 0
+  IFS=$'\t' read -r key pattern <<<"$found"
+  die "nothing was put: EXCLUDE=$exclude is deployed, and its pattern $pattern leaves out $key, one of the objects that" \
+    "verify puts. Give the pattern the folder that it is for, as in models/*.tmp, or let PREFIX_FILTER begin with a" \
+    "prefix in which it leaves out nothing; then ./deploy.sh and this again"
 }
 
 # ask_to_verify ASSUME_YES LARGE
@@ -242,6 +255,7 @@ verify() {
   need_deployment
   threshold=$(deployed_setting MULTIPART_THRESHOLD)
   choose_cases "$2" "${threshold:-$VERIFY_COPY_LIMIT}"
+  refuse_excluded_objects
   trap end_verify EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM

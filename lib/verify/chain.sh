@@ -28,7 +28,7 @@ worker_wrote() { [[ -s $VERIFY_DIR/worker.lines ]]; }
 # --- no event -------------------------------------------------------------------------------------------------------
 
 find_break_of_event() {
-  local url configuration rule found look
+  local url configuration ours wanted rule found look
   look="aws s3api get-bucket-notification-configuration --bucket $SRC_BUCKET"
   url=$(ask_queue_url "$QUEUE_NAME")
   if [[ -z $url ]]; then
@@ -36,10 +36,13 @@ find_break_of_event() {
     return
   fi
   configuration=$(find_notifications)
-  if [[ $(our_notifications "$configuration") == "[]" ]]; then
+  ours=$(our_notifications "$configuration" | jq length)
+  wanted=$(synced_prefixes | jq length)
+  if ((ours < wanted)); then
     rule=$(ask_event_rule)
     if [[ -z $rule ]]; then
-      broken "no event" "s3://$SRC_BUCKET has no notification $NOTIFICATION_ID to the queue: run ./deploy.sh" "$look"
+      broken "no event" "s3://$SRC_BUCKET has $(if ((ours)); then printf '%s of %s notifications, one for each prefix, ' \
+        "$ours" "$wanted"; else printf 'no notification %s ' "$NOTIFICATION_ID"; fi)to the queue: run ./deploy.sh" "$look"
       return
     fi
     found=$(find_break_of_rule "$configuration" "$rule")
@@ -54,6 +57,16 @@ deployment S3 takes up to five minutes; else look at the queue's policy and the 
 # has_target TARGETS ARN
 has_target() { jq -e --arg arn "$2" 'any(.Targets[]?; .Arn == $arn)' <<<"${1:-null}" >/dev/null; }
 
+# is_for_other_keys RULE: whether it is not what deploy.sh makes of the settings that are deployed.
+is_for_other_keys() {
+  local have want EXCLUDE
+  have=$(jq -r '.EventPattern // ""' <<<"$1")
+  [[ -n $have ]] || return 1
+  EXCLUDE=$(deployed_setting EXCLUDE)
+  want=$(event_pattern)
+  ! same_json "$want" "$have"
+}
+
 # find_break_of_rule CONFIGURATION RULE: events that go through EventBridge.
 find_break_of_rule() {
   local targets policy look="aws events describe-rule --name $EVENT_RULE_NAME"
@@ -64,6 +77,10 @@ find_break_of_rule() {
   fi
   if [[ $(jq -r .State <<<"$2") != ENABLED ]]; then
     broken "no event" "the rule $EVENT_RULE_NAME is $(jq -r .State <<<"$2"): run ./deploy.sh" "$look"
+    return
+  fi
+  if is_for_other_keys "$2"; then
+    broken "no event" "the rule $EVENT_RULE_NAME is for other keys than those that are synced: run ./deploy.sh" "$look"
     return
   fi
   targets=$(ask_event_targets)

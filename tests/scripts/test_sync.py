@@ -596,6 +596,11 @@ def test_status_tells_an_outage_since_when_why_and_how_it_ended(
             {"options": {"starter_copies": False, "min_workers": 0, "copy_last": "_SUCCESS,*.done", "announce": "all"}},
             "options       _SUCCESS,*.done are copied last, events announce all\n",
         ),
+        (
+            {"options": IDLE["options"] | {"prefixes": ["a/", "b c/"], "exclude": ["*.tmp", "x,y"], "keep_days": 30}},
+            "\nwanted        2 prefixes: a/, b c/; nothing like *.tmp, x,y; what changed within 30 days\nqueue ",
+        ),
+        ({"options": IDLE["options"] | {"keep_days": 1}}, "\nwanted        what changed within 1 day\nqueue "),
         ({"copied": {"copied": 12, "deleted": 1, "skipped": 5}}, "started none, copied 12, deleted 1 itself\n"),
         ({"copied": {"failed": 2, "handed_back": 3}}, "none, copied nothing itself, failed 2, handed back 3\n"),
     ],
@@ -615,6 +620,7 @@ TO_BOTH = [
     "arn:aws:lambda:eu-west-1:123456789012:function:s3-to-s3express-sync-starter",
 ]
 OURS = {"QueueConfigurations": [{"Id": APP, "QueueArn": TO_BOTH[0]}]}
+TWO = {"QueueConfigurations": [{"Id": name, "QueueArn": TO_BOTH[0]} for name in (APP, f"{APP}-2")]}
 
 
 @pytest.mark.parametrize(
@@ -656,11 +662,13 @@ def test_status_reads_which_way_the_events_take(
     source: str,
     at_once: bool,
     problem: str,
+    prefixes: str = "",
 ):
     script = f"""source '{ROOT}/sync.sh'; REGION=eu-west-1 SRC_BUCKET=source; set_names; set_account 123456789012
         aws_or_error() {{ printf '%s' "$HAVE"; [[ $HAVE != denied ]]; }}
         find_event_rule() {{ printf '%s' "$RULE"; }}
         aws_or_nothing() {{ printf '%s' "$TARGETS"; }}
+        find_starter() {{ jq -n '{{Environment: {{Variables: {{PREFIX_FILTER: env.PREFIXES}}}}}}'; }}
         find_queue_policy() {{ [[ $POLICY == none ]] || printf '{{"Statement": [{{"Sid": "%s"}}]}}' "$POLICY"; }}
         describe_events"""
     answers = {"HAVE": json.dumps(have) if have else "denied" if have is None else ""}
@@ -668,6 +676,7 @@ def test_status_reads_which_way_the_events_take(
         "RULE": json.dumps(rule) if rule else "",
         "TARGETS": json.dumps({"Targets": [{"Arn": a} for a in targets]}),
     }
+    answers["PREFIXES"] = prefixes
     answers["POLICY"] = "s3-events" if "let the rule" in problem else "eventbridge"
     done = subprocess.run(["bash", "-c", script], env={**os.environ, **answers}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -676,6 +685,27 @@ def test_status_reads_which_way_the_events_take(
     assert found["error"] == ("denied" if have is None else "")
     assert bool(found["problems"]) == bool(problem)
     assert re.search(problem, " ".join(found["problems"]))
+
+
+@pytest.mark.parametrize(
+    ("have", "filtered", "prefixes", "problem"),
+    [
+        (OURS, None, "b/,a/", "the bucket has 1 of 2 notifications, one for each prefix"),
+        (TWO, None, "b/,a/", ""),
+        (TWO, None, "a/", ""),
+        (OURS, None, "a/,a/x", ""),
+        (EVENTS_ON, [{"prefix": "b/"}, {"prefix": "a/"}], "b/,a/", ""),
+        (EVENTS_ON, [{"prefix": "b/"}], "b/,a/", "-event-rule is for other prefixes than those that are synced"),
+        (EVENTS_ON, [], "b/,a/", "-event-rule is for other prefixes than those that are synced"),
+    ],
+)
+def test_status_tells_if_events_of_a_prefix_do_not_come(
+    have: dict[str, Any], filtered: list[dict[str, str]] | None, prefixes: str, problem: str
+):
+    pattern = json.dumps({"detail": {"object": {"key": filtered}}})
+    rule = None if filtered is None else EVENT_RULE | {"EventPattern": pattern}
+    source = "sqs" if rule is None else "eventbridge"
+    test_status_reads_which_way_the_events_take(have, rule, TO_BOTH, source, rule is not None, problem, prefixes)
 
 
 PULL = "TaskFailedToStart: CannotPullContainerError: i/o timeout"

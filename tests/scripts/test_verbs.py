@@ -213,7 +213,13 @@ WELL = {
     "PERMISSION": {"Sid": "s3-to-s3express-sync-event-rule"},
 }
 OURS = {"QueueConfigurations": [{"Id": "s3-to-s3express-sync", "QueueArn": QUEUE}]}
-EVENT_LINK = """REGION=eu-west-1 SRC_BUCKET=source; set_names; set_account 123456789012; VERIFY_EVENT_AT="" VIA=""
+NO_TMP = {
+    "source": ["aws.s3"],
+    "detail-type": ["Object Created", "Object Deleted", "Object Restore Completed"],
+    "detail": {"bucket": {"name": ["source"]}, "object": {"key": [{"anything-but": {"wildcard": ["*.tmp"]}}]}},
+}
+EVENT_LINK = """PREFIX_FILTER=${PREFIXES-}; deployed_setting() { [[ $1 != EXCLUDE ]] || printf '%s' "${EXCLUDED-}"; }
+    REGION=eu-west-1 SRC_BUCKET=source; set_names; set_account 123456789012; VERIFY_EVENT_AT="" VIA=""
     : >"$VERIFY_DIR/worker.lines"
     ask_queue_url() { echo https://queue; }; find_notifications() { echo "$CONFIGURATION"; }
     ask_event_rule() { printf '%s' "$RULE"; }; ask_event_targets() { printf '%s' "$TARGETS"; }
@@ -227,6 +233,15 @@ EVENT_LINK = """REGION=eu-west-1 SRC_BUCKET=source; set_names; set_account 12345
         ({}, ""),
         ({"RULE": None, "CONFIGURATION": OURS}, ""),
         ({"RULE": {"State": "DISABLED"}, "CONFIGURATION": OURS}, ""),  # the notification is enough
+        (
+            {"RULE": None, "CONFIGURATION": OURS, "PREFIXES": "a/,b/"},
+            "s3://source has 1 of 2 notifications, one for each prefix, to the queue: run ./deploy.sh\taws s3api",
+        ),
+        ({"RULE": {"State": "ENABLED", "EventPattern": json.dumps(NO_TMP)}, "EXCLUDED": "*.tmp"}, ""),
+        (
+            {"RULE": {"State": "ENABLED", "EventPattern": json.dumps(NO_TMP)}},
+            "the rule s3-.*-event-rule is for other keys than those that are synced: run .*\taws events describe-rule",
+        ),
         (
             {"RULE": None},
             "s3://source has no notification s3-to-s3express-sync to the queue: run ./deploy.sh\taws s3api",
@@ -251,7 +266,10 @@ EVENT_LINK = """REGION=eu-west-1 SRC_BUCKET=source; set_names; set_account 12345
     ],
 )
 def test_a_link_of_the_events_that_broke_is_named(changed: dict[str, Any], wanted: str, tmp_path: Path) -> None:
-    answers = {name: "" if answer is None else json.dumps(answer) for name, answer in (WELL | changed).items()}
+    answers = {
+        name: "" if answer is None else answer if isinstance(answer, str) else json.dumps(answer)
+        for name, answer in (WELL | changed).items()
+    }
     done = bash(f"{EVENT_LINK}\nfind_break_of_event false", tmp_path, **answers)
     assert done.returncode == 0, done.stderr
     assert re.match(f"no event\t.*{wanted}" if wanted else "$", done.stdout), done.stdout
@@ -330,3 +348,29 @@ def test_a_report_has_no_account_ids(tmp_path: Path) -> None:
     done = bash(f"without_accounts <<<'{text}'", tmp_path)
     stars = "*" * 12
     assert done.stdout == text.replace("123456789012", stars) + "\n"
+
+
+EXCLUDED_OBJECTS = """SRC_BUCKET=source DST_BUCKET=mirror PREFIX_FILTER=$PREFIXES; TEMP_DIR=$VERIFY_DIR
+    printf '{"containerDefinitions": [{"name": "worker", "environment": [{"name": "EXCLUDE", "value": "%s"}]}]}' \
+      "$EXCLUDED" >"$TEMP_DIR/found"
+    name_run; mv "$TEMP_DIR/found" "$VERIFY_DIR/definition"; choose_cases false 5368709120; refuse_excluded_objects
+    printf '%s\\n' "${CASE_KEY[small]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("excluded", "told"),
+    [
+        ("", ""),
+        ("a/*,*.tmp,*/_temporary/*", ""),
+        ("*.tmp,*.json", "its pattern *.json leaves out b c/sync-verify-"),
+        ("b c/*", "its pattern b c/* leaves out b c/sync-verify-"),
+    ],
+)
+def test_verify_puts_under_the_first_prefix_and_nothing_that_is_excluded(
+    excluded: str, told: str, tmp_path: Path
+) -> None:
+    done = bash(EXCLUDED_OBJECTS, tmp_path, PREFIXES="b c/,a/", EXCLUDED=excluded)
+    assert (done.returncode, told in done.stderr) == (1 if told else 0, True), done.stderr
+    assert re.match("b c/sync-verify-[^/]*/small.txt$" if not told else "$", done.stdout)
+    assert ("nothing was put: EXCLUDE=" in done.stderr) == bool(told)

@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# What deploy.sh tells of PREFIX_FILTER and EXCLUDE: how it reads them, and what a change of them leaves to be done.
+
+# Before the first step. Of one prefix, as most have, there is nothing to tell.
+tell_of_lists() {
+  local prefixes merged prefix pattern
+  prefixes=$(synced_prefixes | jq -r 'select(length > 1) | "\(length) prefixes are synced: \(join(", "))"')
+  [[ -z $prefixes ]] || say "PREFIX_FILTER: $prefixes"
+  merged=$(merged_prefixes)
+  [[ -z $merged ]] || say "PREFIX_FILTER: ${merged//$'\n'/$'\n'PREFIX_FILTER: }"
+  while IFS=$'\t' read -r prefix pattern; do
+    say "EXCLUDE: $pattern leaves out all of the prefix $prefix"
+  done < <(excluded_prefixes)
+}
+
+# Prints the part of the source that is synced, for a sentence.
+synced_part() {
+  synced_prefixes | jq -r --arg bucket "$SRC_BUCKET" --argjson excluded "$(items_of "$EXCLUDE")" '
+    (map("s3://\($bucket)/\(.)") | join(" or "))
+    + if $excluded == [] then "" else " (but not like \($excluded | join(", ")))" end'
+}
+
+# changed_prefixes OLD NEW: of two JSON lists prints what a reconcile brings, and how to delete what stays. The AWS CLI
+# takes a folder for --recursive, and patterns that count from it, the last one the most; a [ is itself as [[].
+changed_prefixes() {
+  jq -nr --argjson old "$1" --argjson new "$2" --arg to "$DST_BUCKET" --arg sync "./sync.sh${LOCAL_ENGINE:+ --local}" '
+    def beyond($others): [.[] | select(. as $one | any($others[]; . as $other | $one | startswith($other)) | not)];
+    def folder: split("/")[:-1] | map(. + "/") | join("") | if contains("[") then "" else . end;
+    def under($folder): ltrimstr($folder) | gsub("\\["; "[[]") + "*" | @sh;
+    def of: if IN("", [""]) then "" else " under \(if type == "array" then join(", ") else . end)" end;
+    def removal: . as $prefix | folder as $folder | "aws s3 rm --recursive \("s3://\($to)/\($folder)" | @sh)"
+      + if $prefix == $folder then "" else " --exclude \("*" | @sh) --include \(under($folder))" end
+      + ([$new[] | select(startswith($prefix)) | " --exclude \(under($folder))"] | join(""));
+    ($new | beyond($old) | select(. != [])
+      | "What the source has from before\(of) comes with: \($sync) reconcile"),
+    ($old | beyond($new)[] | "What was copied\(of) and is synced no longer stays in the destination, and nothing "
+      + "looks at it any more. To delete it (first with --dryrun): \(removal)")'
+}
+
+# changed_exclusions OLD NEW: of two JSON lists.
+changed_exclusions() {
+  jq -nr --argjson old "$1" --argjson new "$2" --arg sync "./sync.sh${LOCAL_ENGINE:+ --local}" '
+    ($old - $new | select(. != [])
+      | "What the source has like \(join(", ")) is left out no longer, and comes with: \($sync) reconcile"),
+    ($new - $old | select(. != []) | "What the destination has like \(join(", ")) is unwanted now. "
+      + "\($sync) reconcile counts it, and deletes it with: --remove-unwanted")'
+}
+
+# After a change of the settings of a deployment, in a dry run, too.
+tell_of_change() {
+  local old_prefixes old_exclusions prefixes exclusions told
+  [[ -n $(previous_task_definition) ]] || return 0
+  old_prefixes=$(prefixes_of "$(previous_setting PREFIX_FILTER)")
+  old_exclusions=$(items_of "$(previous_setting EXCLUDE)")
+  prefixes=$(synced_prefixes)
+  exclusions=$(items_of "$EXCLUDE")
+  told=$(changed_prefixes "$old_prefixes" "$prefixes" && changed_exclusions "$old_exclusions" "$exclusions")
+  [[ -z $told ]] || printf '\nSince the last ./deploy.sh PREFIX_FILTER or EXCLUDE changed:\n- %s\n' "${told//$'\n'/$'\n'- }"
+}
