@@ -223,7 +223,7 @@ class KeepingReaders(Readers):
         return copy is None and version is not None and is_over(self.case, version.second, day)
 
     def was_let_go(self, file: int, put: int, now: int) -> bool:
-        """Also a version that was overwritten since: the lifecycle takes its copy, which the new one has not replaced."""
+        """Also a version that was overwritten since: the lifecycle may take its copy before the new one is there."""
         versions = [held[file] for held in self.held[put : now + 1]]
         day = day_after(self.case, now)
         return any(version and is_over(self.case, version.second, day) for version in versions)

@@ -338,6 +338,12 @@ MUTANTS = (
         keeping("overwritten, with a crash"),
     ),
     Mutant(
+        "a marker waits for what has expired",
+        '        if is_expired(self.buckets, item["LastModified"]):\n            self.expired',
+        "        if False:\n            self.expired",
+        ("protocol/test_keeping.py::test_a_marker_waits_for_what_is_in_time_and_no_longer",),
+    ),
+    Mutant(
         "kept for a day too short",
         "(modified // SECONDS_OF_DAY + self.keep_days + 1) * SECONDS_OF_DAY",
         "(modified // SECONDS_OF_DAY + self.keep_days) * SECONDS_OF_DAY",

@@ -1,4 +1,4 @@
-"""KEEP_DAYS: in every schedule what is in time is there, and what is expired goes or is equal. See keeping.py."""
+"""KEEP_DAYS: in every schedule what is in time is there, and what is expired is gone or equal. See keeping.py."""
 
 import os
 import time
@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 from fakes import LARGE
-from interleave import Case, told
-from keeping import Keeping, Removals, find_and_remove, with_days
+from interleave import Case, day_after, told
+from keeping import Keeping, KeepingReaders, Removals, find_and_remove, with_days
+from readers import stand_in
 
-from mirror import sync, unwanted, wanted
+from mirror import completeness, sync, unwanted, wanted
 from mirror.comparison import difference, head_destination
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -55,21 +56,68 @@ NIGHTLY_CASES = {
 }
 
 
-def cases_of(name):
-    case, days = (CASES | NIGHTLY_CASES)[name]
-    return [case._replace(changes=changes) for changes in with_days(case.changes, days)]
+# With a marker, data/_SUCCESS.
+MARKED = Case((), ("put a x", "put _SUCCESS"), keep_days=1)
+MARKERS = {
+    "a file and a marker": (MARKED._replace(before=(), changes=("put a x", "put _SUCCESS")), 2),
+    "both overwritten": (MARKED._replace(changes=("put a y", "put _SUCCESS"), workers=1), 1),
+    "both deleted": (MARKED._replace(changes=("delete _SUCCESS", "delete a")), 2),
+}
+NIGHTLY_MARKERS = {
+    "both overwritten, with a crash": (
+        MARKED._replace(changes=("put a y", "put _SUCCESS"), workers=1, crashes=1),
+        2,
+    ),
+    "both overwritten, two workers": (MARKED._replace(changes=("put a y", "put _SUCCESS")), 2),
+    "both touched": (MARKED._replace(changes=("touch a new", "touch _SUCCESS new")), 2),
+    "one file deleted": (MARKED._replace(before=("put a x", "put b x"), changes=("delete b", "put _SUCCESS")), 2),
+    "the marker put again": (MARKED._replace(changes=("delete _SUCCESS", "put a y", "put _SUCCESS"), workers=1), 2),
+}
 
 
-@pytest.mark.parametrize("name", CASES | (NIGHTLY_CASES if NIGHTLY else {}))
-def test_every_schedule_ends_with_what_is_in_time(name, show):
+def search_all(name, cases, kind, show):
     began, schedules, states, steps = time.monotonic(), 0, 0, 0
-    for case in cases_of(name):
-        search = Keeping(case)
+    case, days = cases[name]
+    for changes in with_days(case.changes, days):
+        search = kind(case._replace(changes=changes))
         schedules += search.run()
         states += len(search.schedules)
         steps += search.transitions
     seconds = time.monotonic() - began
     show(f"{name}: {schedules:.2g} schedules, {states} states, {steps} steps, {seconds:.1f} s")
+
+
+@pytest.mark.parametrize("name", CASES | (NIGHTLY_CASES if NIGHTLY else {}))
+def test_every_schedule_ends_with_what_is_in_time(name, show):
+    search_all(name, CASES | NIGHTLY_CASES, Keeping, show)
+
+
+@pytest.mark.parametrize("name", MARKERS | (NIGHTLY_MARKERS if NIGHTLY else {}))
+def test_a_reader_sees_no_marker_before_what_is_in_time(name, monkeypatch, show):
+    stand_in(monkeypatch)
+    search_all(name, MARKERS | NIGHTLY_MARKERS, KeepingReaders, show)
+
+
+# The file's event is lost, and the marker, which is younger, is in time for longer.
+LOST_FILE = MARKED._replace(before=(), changes=("put a x", "day", "put _SUCCESS", "day"))
+
+
+def test_a_marker_waits_for_what_is_in_time_and_no_longer(monkeypatch, show):
+    stand_in(monkeypatch)
+    search = KeepingReaders(LOST_FILE, forgotten="put a")
+    show(f"a file that never comes, then its marker: {search.run():.2g} schedules")
+    waiting = [state for state in search.schedules if any(not parked.calls for parked in state.parked)]
+    assert {day_after(LOST_FILE, state.changes) for state in waiting} == {1}
+
+
+def test_without_a_look_at_the_age_a_marker_waits_for_ever(monkeypatch, show):
+    stand_in(monkeypatch)
+    is_expired = completeness.is_expired
+    monkeypatch.setattr(completeness, "is_expired", lambda *arguments: is_expired(*arguments) and False)
+    found = KeepingReaders(LOST_FILE, forgotten="put a").first_fault()
+    assert found
+    show(f"without a look at the age:\n{found[0]}\n  => {found[1]}")
+    assert found[1].startswith("at rest data/_SUCCESS is absent in the destination")
 
 
 # What each step is for: the real code without it.
