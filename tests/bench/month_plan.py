@@ -32,22 +32,7 @@ class Deployed:
 
     def variables(self) -> dict[str, str]:
         lists = {"PREFIX_FILTER": ",".join(self.prefixes), "EXCLUDE": ",".join(self.exclude)}
-        return lists | {"KEEP_DAYS": str(self.keep_days)}
-
-    def rules(self) -> list[dict[str, Any]]:
-        """The lifecycle that deploy.sh makes of them."""
-        enabled: dict[str, Any] = {"Status": "Enabled"}
-        uploads = {
-            "ID": "uploads",
-            "Filter": {"Prefix": ""},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-        }
-        kept = [
-            {"ID": f"keep-{number}", "Filter": {"Prefix": prefix}, "Expiration": {"Days": self.keep_days}}
-            for number, prefix in enumerate(self.prefixes or ("",))
-            if self.keep_days
-        ]
-        return [enabled | rule for rule in (uploads, *kept)]
+        return lists | {"KEEP_DAYS": str(self.keep_days or "")}
 
     def is_under(self, key: str) -> bool:
         return not self.prefixes or any(key.startswith(prefix) for prefix in self.prefixes)

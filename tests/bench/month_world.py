@@ -9,11 +9,14 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import random
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -34,6 +37,7 @@ from mirror.reconcile import Options, reconcile
 from mirror.settings import Settings, load_settings
 from mirror.worker import Worker
 
+PROJECT = Path(__file__).resolve().parents[2]
 OUTBOX = "outbox"  # where events wait until the script sends them
 FOREIGN = ("scratch/notes", "cold/of-another-team")  # in the destination, outside of the prefixes
 DAYS_LATE = (0, 0, 1, 2)  # of the lifecycle, by chance each day
@@ -42,6 +46,27 @@ QUICK = {"EMPTY_POLLS_BEFORE_EXIT": "1", "MAX_CONCURRENT_KEYS": "32"}
 SETTLE_SECONDS = 0.01  # instead of the worker's own, which a month of short drains would mostly wait for
 IN_PARTS = {"MULTIPART_THRESHOLD": str(256 * 1024**2), "PART_SIZE": str(128 * 1024**2)}
 EXAMPLE = re.compile(r"  (\w+) (\".*\")")
+
+
+# By the functions of deploy.sh: the lifecycle before the workers have their variables, and then the one after it.
+RULES = """
+set -euo pipefail
+shopt -s inherit_errexit
+source "$PROJECT_DIR/lib/wanted.sh"
+source "$PROJECT_DIR/lib/resources/lifecycle.sh"
+rules=$(keep_rules)
+ask_lifecycle with_rules "$HAVE" "$(ask_lifecycle agreed "$HAVE" "$rules")"
+ask_lifecycle with_rules "$HAVE" "$rules"
+"""
+
+
+def rules_by_deploy(deployed: Deployed, have: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    names = {"KEEP_RULE_ID": "app-keep", "LIFECYCLE_RULE_ID": "app-uploads", "PROJECT_DIR": str(PROJECT)}
+    asked = {"PATH": os.environ["PATH"], "HAVE": json.dumps({"Rules": have} if have else None)}
+    told = subprocess.run(
+        ["bash", "-c", RULES], env=asked | names | deployed.variables(), capture_output=True, text=True, check=True
+    )
+    return [json.loads(line)["Rules"] for line in told.stdout.splitlines()]
 
 
 class Broken(AssertionError):
@@ -110,6 +135,7 @@ class Month:
     since: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)  # what reconcile found, and what workers let go
     held: list[tuple[int, str]] = field(default_factory=list)  # events: when they arrive, their bodies
+    rules: list[dict[str, Any]] = field(default_factory=list)  # of the lifecycle
     outside: dict[str, str] = field(default_factory=dict)  # key -> ETag, of the destination
     widened: int = 0  # when a deployment last let something come back
     narrower: Deployed = field(default_factory=Deployed)  # the one before that
@@ -135,12 +161,17 @@ class Month:
         self.deploy(self.deployed)
 
     def deploy(self, deployed: Deployed) -> None:
-        """What deploy.sh changes: the workers' variables and the rules, both at once."""
+        """What deploy.sh changes, in its order: it loosens the rules, then come the workers' variables, then the rules.
+        The lifecycle may act between any two of these."""
+        self.outside = outside_of(deployed, self.standin.objects(MIRROR))
+        loosened, rules = rules_by_deploy(deployed, self.rules)
+        self.standin.lifecycle(MIRROR, loosened)
+        self.expire(0)
         if deployed.is_wider_than(self.deployed):
             self.widened, self.narrower = self.now, self.deployed
-        self.deployed = deployed
-        self.standin.lifecycle(MIRROR, deployed.rules())
-        self.outside = self.outside_of_prefixes(self.standin.objects(MIRROR))
+        self.deployed, self.rules = deployed, rules
+        self.expire(0)
+        self.standin.lifecycle(MIRROR, rules)
         settings = load_settings(self.world.environment(**QUICK, **deployed.variables(), **self.settings))
         self.parts = self.world.run(self.make_parts(settings))
 
@@ -148,9 +179,6 @@ class Month:
         buckets, queue, announcer = product.make_parts(settings)
         buckets.wall = lambda: float(self.now)
         return dataclasses.replace(settings, wait_time_seconds=0), buckets, queue, announcer
-
-    def outside_of_prefixes(self, copies: dict[str, Any]) -> dict[str, str]:
-        return {key: copy["etag"] for key, copy in copies.items() if not self.deployed.is_under(key)}
 
     # What happens
 
@@ -179,13 +207,16 @@ class Month:
 
     def run_lifecycle(self) -> None:
         late = self.chance.choice(DAYS_LATE)
-        gone = self.standin.run_lifecycle(MIRROR, late)
-        self.since["expired"] += len(gone)
-        early = [key for key, copy in gone.items() if self.is_wanted_copy(key, copy)]
-        claim("the lifecycle takes no copy of what is wanted", early)
+        self.expire(late)
         copies = self.standin.objects(MIRROR)
         overdue = [key for key, copy in copies.items() if self.is_overdue(key, copy, late)]
         claim("the lifecycle takes each copy in time", overdue)
+
+    def expire(self, days_late: int) -> None:
+        gone = self.standin.run_lifecycle(MIRROR, days_late)
+        self.since["expired"] += len(gone)
+        early = [key for key, copy in gone.items() if self.is_wanted_copy(key, copy)]
+        claim("the lifecycle takes no copy of what is wanted", early)
 
     def is_overdue(self, key: str, copy: dict[str, Any], late: int) -> bool:
         last_day = self.deployed.last_day(copy["modified"])
@@ -276,7 +307,7 @@ class Month:
         claim("reconcile calls nothing else unwanted", unwanted - more)
         archived = {key for key, found in self.source.items() if self.wants(key, found)} - wanted.keys()
         claim("reconcile tells what is archived, and nothing else", archived ^ named.get("archived", set()))
-        kept = self.outside_of_prefixes(copies)
+        kept = outside_of(self.deployed, copies)
         claim("nothing outside the prefixes changes", set(self.outside.items()) ^ set(kept.items()))
         since, self.since = self.since, Counter()
         held = sum(copy["size"] for copy in here.values()) / 1e9
@@ -286,6 +317,10 @@ class Month:
     def is_expected(self, key: str, found: dict[str, Any], copies: dict[str, Any]) -> bool:
         """Archived objects cannot be copied; what was copied before stays."""
         return self.wants(key, found) and (not is_archived(found) or is_copy(copies.get(key), found))
+
+
+def outside_of(deployed: Deployed, copies: dict[str, Any]) -> dict[str, str]:
+    return {key: copy["etag"] for key, copy in copies.items() if not deployed.is_under(key)}
 
 
 def of_source(found: dict[str, Any]) -> str:
