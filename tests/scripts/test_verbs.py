@@ -149,6 +149,24 @@ def test_a_summary_that_the_log_dropped_does_not_decide_the_result(
     assert why in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        (["--remove-unwanted", "--max-delete", "50", "--json"], ["--remove-unwanted", "--max-delete", "50"]),
+        (["--audit", "--prefix", "--remove-unwanted"], ["--audit", "--prefix", "--remove-unwanted"]),
+    ],
+)
+def test_the_task_of_reconcile_is_given_its_options(given: list[str], passed: list[str], tmp_path: Path) -> None:
+    script = """
+    start_verb() { :; }; need_starter() { :; }; refuse_second() { :; }; follow_task() { :; }; hint_at_waiting() { :; }
+    report_task() { :; }
+    start_one_task() { printf '%s\n' "$@" >"$TEMP_DIR/started"; }
+    """
+    done = bash(f"{script}\nverb_reconcile {' '.join(given)}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "started").read_text().splitlines()[1:] == ["reconcile", *passed]
+
+
 def test_a_reason_that_the_log_does_not_have_is_said_to_be_missing(tmp_path: Path) -> None:
     messages = [{"keys": [{"key": "a", "at": None}]}, {"keys": [{"key": "b", "at": "2026-01-01T00:00:00Z"}]}]
     (tmp_path / "messages").write_text(json.dumps(messages))
