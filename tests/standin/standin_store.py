@@ -4,6 +4,7 @@ Both kinds of bucket are modelled: a general purpose bucket, and a directory buc
 ends in --x-s3). An object has a size and a history, but no bytes.
 """
 
+import itertools
 import json
 import random
 import time
@@ -21,6 +22,8 @@ ACCOUNT = "111122223333"
 REGION = "us-east-1"
 MIB = 1024**2
 GIB = 1024**3
+MAX_NOTIFICATIONS = 100  # of a bucket (S3 User Guide, "Amazon S3 Event Notifications")
+OVERLAP = "Configurations overlap. Configurations on the same bucket cannot share a common event type."
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 # code: (status, message); the codes and texts of the S3 API reference, "Error responses", and of real answers.
@@ -126,16 +129,24 @@ class Upload:
 
 @dataclass
 class Notification:
-    """Where events of a bucket go, and how badly: SQS delivers at least once and in no order."""
+    """Where events of a bucket go, and how badly: SQS delivers at least once and in no order.
+
+    Each prefix stands for a notification of its own, with a filter in the form of the keys in events, and each that
+    matches sends the event (S3 User Guide, "Configuring event notifications using object key name filtering").
+    """
 
     queue: str
-    prefix: str = ""
+    prefixes: tuple[str, ...] = ("",)
     duplicate: float = 0.0  # probability that an event is sent twice
     max_delay: float = 0.0  # seconds; every copy of an event is late by a random part of it
     seed: int = 0
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        if len(self.prefixes) > MAX_NOTIFICATIONS:
+            raise S3Error("InvalidArgument", f"at most {MAX_NOTIFICATIONS} notifications are allowed")
+        if any(one.startswith(other) for one, other in itertools.permutations(self.prefixes, 2)):
+            raise S3Error("InvalidArgument", OVERLAP)
 
 
 @dataclass
@@ -222,7 +233,7 @@ class S3:
 
     def notify(self, bucket: Bucket, key: str, subject: Object, event: str) -> None:
         to = bucket.notification
-        if to is None or not key.startswith(to.prefix):
+        if to is None or not encoded(key).startswith(tuple(to.prefixes)):
             return
         self.sequencer += 1
         body = json.dumps({"Records": [event_record(bucket, key, subject, event, self.sequencer, self.now())]})
@@ -230,12 +241,17 @@ class S3:
             self.send_event(to.queue, body, to.random.random() * to.max_delay)
 
 
+def encoded(key: str) -> str:
+    """As events have it."""
+    return quote_plus(key, safe="/")
+
+
 def event_record(
     bucket: Bucket, key: str, subject: Object, event: str, sequencer: int, now: float
 ) -> dict[str, object]:
     """One record of an event (S3 User Guide, notification-content-structure): no s3: before the event name, the key
     form-encoded, and no size or ETag when an object is removed."""
-    described: dict[str, object] = {"key": quote_plus(key, safe="/"), "sequencer": f"{sequencer:018X}"}
+    described: dict[str, object] = {"key": encoded(key), "sequencer": f"{sequencer:018X}"}
     if not event.startswith(("ObjectRemoved", "LifecycleExpiration")):
         described |= {"size": subject.size, "eTag": subject.etag}
     if bucket.versioning:

@@ -1117,12 +1117,35 @@ def test_an_event_has_a_form_encoded_key_and_a_rising_sequencer(standin):
 def test_events_can_be_filtered_doubled_and_late(standin):
     """Guide, NotificationHowTo: at least once, and in no order"""
     standin.create_queue(QUEUE)
-    standin.notify(SOURCE, QUEUE, prefix="in/", duplicate=1.0, max_delay=300.0, seed=1)
+    standin.notify(SOURCE, QUEUE, prefixes=["in/"], duplicate=1.0, max_delay=300.0, seed=1)
     standin.put(SOURCE, "out")
     standin.put_many(SOURCE, [f"in/{number}" for number in range(10)])
     assert len(events(standin)) == 20
     arrivals = [message["visible_at"] for message in standin.messages(QUEUE)]
     assert arrivals != sorted(arrivals)
+
+
+def test_filters_are_compared_with_the_key_as_events_have_it(standin):
+    """Guide, notification-how-to-filtering: a space is written as +"""
+    standin.create_queue(QUEUE)
+    standin.notify(SOURCE, QUEUE, prefixes=["my+files/", "%C3%A9=/", "%C3%A9%3D/"])
+    standin.put_many(SOURCE, ["my files/a", "my+files/b", "é=/c", "é/d"])
+    assert events(standin) == [("ObjectCreated:Put", "my files/a"), ("ObjectCreated:Put", "é=/c")]
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "told"),
+    [
+        (["a/", "a/b/"], "Configurations overlap"),
+        (["a/", "a/"], "Configurations overlap"),
+        (["", "a/"], "Configurations overlap"),
+        ([f"{number}/" for number in range(101)], "at most 100 notifications"),
+    ],
+)
+def test_filters_that_s3_would_refuse(standin, prefixes, told):
+    """API, PutBucketNotificationConfiguration: InvalidArgument"""
+    with pytest.raises(ValueError, match=f"InvalidArgument: {told}"):
+        standin.notify(SOURCE, QUEUE, prefixes=prefixes)
 
 
 # ---------------------------------------------------------------- faults, latency, numbers

@@ -63,7 +63,7 @@ def run_function(world: World, **settings: str) -> None:
 
 def quietly_put(world: World, keys: list[str]) -> None:
     """Without an event."""
-    world.standin.notify(SOURCE, QUEUE, prefix="\0")
+    world.standin.notify(SOURCE, QUEUE, prefixes=[])
     for key in keys:
         world.put(key)
 
@@ -119,6 +119,18 @@ def test_an_excluded_key_that_the_source_deletes_stays_in_the_destination(world:
     world.run_worker(**LEFT)
     assert world.is_empty()
     assert set(world.mirrored()) == {"data/x.tmp", "old/a"}
+
+
+def test_of_a_notification_for_each_prefix_each_key_comes_once(world: World):
+    """By the filters that the scripts write; the worker leaves out the rest."""
+    world.standin.notify(SOURCE, QUEUE, prefixes=["data/", "models/v+1/"])
+    for key in WANTED + UNWANTED:
+        world.put(key)
+    sent = [json.loads(message["body"])["Records"] for message in world.standin.messages(QUEUE)]
+    assert len(sent) == 6  # with three that EXCLUDE leaves out
+    world.standin.record()
+    world.run_worker(**LEFT)
+    assert (set(world.mirrored()), looks(world)) == (set(WANTED), set(WANTED))
 
 
 def test_what_is_excluded_is_not_announced(world: World):
