@@ -118,4 +118,6 @@ def folders_of(prefixes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def is_expired(buckets: Buckets, modified: datetime) -> bool:
-    return buckets.settings.wanted.is_expired(modified.timestamp(), buckets.wall())
+    """Of a listing each entry is asked for, so that it costs next to nothing where nothing can expire."""
+    wanted = buckets.settings.wanted
+    return wanted.keep_days > 0 and wanted.is_expired(modified.timestamp(), buckets.wall())

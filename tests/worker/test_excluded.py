@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,7 @@ from test_first_responder import Function
 from test_wait import wait
 from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
+import worker
 from mirror.completeness import Completeness
 from mirror.messages import hint_body
 
@@ -281,3 +284,27 @@ def test_what_expires_while_it_is_waited_for_is_waited_for_no_longer(world: Worl
         world.run(state.look() if lacking else state.compare())
         lacking.append(set(state.lacking))
     assert lacking == [{"data/old"}, set()]
+
+
+# Requests
+
+
+def test_reconcile_lists_each_prefix_and_each_folder_once(world: World):
+    """20 prefixes in two folders, whose keys the source has in as many pages, and the destination in three."""
+    prefixes = [f"data/{letter}" for letter in "abcdefghijklmnopqrs"] + ["other/"]
+    keys = [f"{prefix}{number:03}" for prefix in prefixes for number in range(120)]
+    world.standin.notify(SOURCE, QUEUE, prefixes=[])
+    world.standin.put_many(SOURCE, [*keys, "data/z", "elsewhere/a"], 10)
+    world.standin.mirror_many(SOURCE, MIRROR)
+    world.standin.record()
+    done = subprocess.run(
+        [sys.executable, worker.__file__, "reconcile"],
+        env=world.environment(PREFIX_FILTER=",".join(prefixes), EXCLUDE="*.tmp"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, "2400 keys of the source compared" in done.stdout) == (0, True), done.stdout
+    assert lists(world, SOURCE) == sorted(prefixes)
+    assert lists(world, MIRROR) == ["data/"] * 3 + ["other/"]
+    assert "HeadObject" not in world.requests()
