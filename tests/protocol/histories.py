@@ -36,10 +36,13 @@ from fakes import (
 from mirror.buckets import Buckets
 from mirror.errors import error_code
 from mirror.jobs import Job
+from mirror.key_sync import Interruption
 from mirror.limits import MAX_SQS_VISIBILITY
 from mirror.messages import events_of, hint_body
 from mirror.queue import Queue as WorkersQueue
 from mirror.settings import Settings
+from mirror.unwanted import Removal
+from mirror.wanted import SECONDS_OF_DAY
 from mirror.worker import Worker
 
 Plan = Iterable[tuple[str, tuple[Any, ...]]]  # at the next call of that operation, in this order
@@ -191,7 +194,7 @@ class Process:
         self.alive, self.busy, self.stopping = True, False, False
         self.plan: list[tuple[str, tuple[Any, ...]]] = []
         self.begun: list[Job] = []
-        buckets = Buckets(world.settings, Client(self.call_s3), SlotsForAll(), world.now)
+        self.buckets = buckets = Buckets(world.settings, Client(self.call_s3), SlotsForAll(), world.now, wall=world.now)
         self.worker = Worker(world.settings, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
         self.worker.jobs.begin = self.begun.append
 
@@ -398,6 +401,8 @@ class World:
         version = self.versions.get(key)
         before = self.stores.get(key, Store())
         store, still, answer = serve(Source(version, self.changes), before, running)
+        if self.settings.keep_days and store.copy and store.copy is not before.copy:
+            store = store._replace(copy=store.copy._replace(second=int(self.clock)))
         self.stores[key] = store
         self.check(key, before.copy, store.copy)
         return still, answer
@@ -408,8 +413,14 @@ class World:
         version = self.versions.get(key)
         if before and after and version and after.stamp < before.stamp and after.content[0] != version.content:
             self.faults.append(f"{key}: an older version covers a newer one")
-        if before and version and not after and before.stamp >= self.changed_at[key]:
+        is_live = before and version and before.stamp >= self.changed_at[key] and not self.is_over(version.second)
+        if is_live and not after:
             self.faults.append(f"{key}: the live object disappears")
+
+    def is_over(self, second: int) -> bool:
+        """KEEP_DAYS keeps no longer what changed then."""
+        days = self.settings.keep_days
+        return days > 0 and self.clock // SECONDS_OF_DAY > second // SECONDS_OF_DAY + days
 
     def uploads(self) -> tuple[tuple[str, str], ...]:
         return tuple((key, upload.upload_id) for key, store in self.stores.items() for upload in store.uploads)
@@ -445,6 +456,29 @@ class World:
             still: Running | None = ghost.running
             while still:
                 still, _ = self.serve(ghost.key, still)
+
+    def pass_days(self, days: int) -> None:
+        """At once: whatever was under way has ended, and every message is visible again."""
+        self.early = True
+        self.clock += days * SECONDS_OF_DAY
+        self.land_what_is_due()
+
+    def run_lifecycle(self, keys: Iterable[str]) -> None:
+        """Of the directory bucket, which is late for all other keys."""
+        for key in keys:
+            store = self.stores.get(key, Store())
+            if store.copy and self.is_over(store.copy.second):
+                self.stores[key] = store._replace(copy=None)
+                self.check(key, store.copy, None)
+
+    def remove_unwanted(self, key: str, plan: Plan) -> str:
+        """What reconcile does with one key; how that ended."""
+        process = Process(self)
+        process.plan = list(plan)
+        try:
+            return run(Removal(process.buckets, Interruption(), most=1).remove(key))
+        except ClientError as error:  # for which no key is at fault
+            return error_code(error)
 
     def beat(self) -> None:
         self.beating = True
@@ -535,6 +569,8 @@ class World:
         version, copy = self.versions.get(key), self.stores.get(key, Store()).copy
         if not key.startswith(SETTINGS.prefix_filter):
             return "" if copy is None or copy.content == ("not ours",) else f"touched outside the prefix: {copy}"
+        if version and copy is None and self.is_over(version.second):
+            return ""
         if version is None or copy is None:
             return "" if version is None and copy is None else f"the source has {version}, the destination {copy}"
         same = (copy.content[0], copy.label, copy.provenance) == (version.content, version.label, identity(version))

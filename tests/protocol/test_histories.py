@@ -17,6 +17,7 @@ from mirror.key_sync import Interruption
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 OUTSIDE = "other/not ours"
 KEYS = st.sampled_from(["data/a", "data/a", "data/b", OUTSIDE])
+OURS = st.sampled_from(["data/a", "data/b"])
 CHANGES = st.sampled_from(["put x", "put y", "put z", "touch", "delete", "delete"])
 SQS_CALLS = ("receive_message", "send_message", "change_message_visibility_batch", "delete_message_batch")
 TIMES = st.sampled_from([1, 60, 400, 1000, 8000])
@@ -162,6 +163,36 @@ class HistoriesWithAMarker(Histories):
         assert self.world.early or self.world.unprotected <= {"data/b"}
 
 
+AT_REMOVAL = [
+    (operation, happens)
+    for operation in ("head_object", "delete_object")
+    for happens in [*AT_S3, ("another works",), ("nothing",), ("loses the answer",)]
+]
+
+
+class HistoriesWithKeepDays(Histories):
+    """Days pass, the lifecycle takes copies that are old enough, and reconcile removes what is unwanted."""
+
+    settings = dataclasses.replace(SETTINGS, keep_days=1)
+
+    @rule(days=st.sampled_from([1, 1, 2]))
+    def days_pass(self, days):
+        self.world.pass_days(days)
+
+    @rule(keys=st.sets(OURS))
+    def lifecycle(self, keys):
+        self.world.run_lifecycle(sorted(keys))
+
+    @rule(change=CHANGES, plan=st.lists(st.sampled_from(AT_REMOVAL), max_size=3))
+    def change_and_remove(self, change, plan):
+        self.world.change("data/a", change)
+        event(f"removal: {self.world.remove_unwanted('data/a', plan)}")
+
+    @rule(key=OURS, plan=st.lists(st.sampled_from(AT_REMOVAL), max_size=3))
+    def remove_unwanted(self, key, plan):
+        event(f"removal: {self.world.remove_unwanted(key, plan)}")
+
+
 BOUNDS = settings(
     max_examples=10_000 if NIGHTLY else 600,
     stateful_step_count=25,
@@ -176,3 +207,5 @@ TestHistories = Histories.TestCase
 TestHistories.settings = BOUNDS
 TestHistoriesWithAMarker = HistoriesWithAMarker.TestCase
 TestHistoriesWithAMarker.settings = BOUNDS if NIGHTLY else settings(BOUNDS, max_examples=300)
+TestHistoriesWithKeepDays = HistoriesWithKeepDays.TestCase
+TestHistoriesWithKeepDays.settings = BOUNDS if NIGHTLY else settings(BOUNDS, max_examples=300)
