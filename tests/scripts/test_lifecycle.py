@@ -183,7 +183,6 @@ def test_rules_of_others_beside_ours_stay_as_they_are(account: Account) -> None:
 def test_a_rule_of_ours_that_somebody_changed_is_mended_and_one_that_is_written_otherwise_is_not(
     account: Account,
 ) -> None:
-    deploy(account, **DAYS)
     ours = kept(("models/", 7))[0]
     put(account, ours | {"Status": "Disabled"}, ABORT)
     deploy(account, **DAYS)
