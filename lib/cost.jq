@@ -14,7 +14,6 @@ def polls_an_hour: 180; # of a worker that waits
 def run_gb_seconds: 0.125; # of the starter: a second of 128 MB, or a quarter of one with four times the memory
 def log_bytes_a_key: 300;
 def gb: 1e9;
-def at_least_nothing: if . > 0 then . else 0 end;
 
 # row($item; $name; $quantity; $from): $name is that of its price.
 def row($item; $name; $quantity; $from): {$item, price_name: $name, $quantity, $from};
@@ -78,7 +77,7 @@ def worker_hour($prices): monthly.spot_share as $spot | .setup as $setup
 def levers: .prices.prices as $prices | monthly as $month | .setup as $setup | .stored as $stored
   | ($stored.destination_bytes - $stored.excluded_bytes - $stored.aged_bytes) as $wanted
   | [(["7", "30", "90"][] as $days
-       | {lever: "KEEP_DAYS=\($days)", gb: (($wanted - $stored["kept_\($days)_bytes"] | at_least_nothing) / gb)}),
+       | {lever: "KEEP_DAYS=\($days)", gb: (($wanted - $stored["kept_\($days)_bytes"]) / gb)}),
      {lever: "./sync.sh reconcile --remove-unwanted", gb: (($stored.excluded_bytes + $stored.aged_bytes) / gb)}
      | {lever, usd: (.gb * $prices.express_storage_gb_month), why: "\(.gb * 100 | round / 100) GB less to store"}]
   + [(select($setup.min_workers > 0)

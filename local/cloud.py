@@ -17,9 +17,24 @@ import os
 
 from ministack import app
 
-from gaps import asynchronous, ecs, events, functions, iam, metrics, processes, quotas, runs, s3, s3_events, sqs
+from gaps import (
+    asynchronous,
+    ecs,
+    events,
+    functions,
+    iam,
+    insights,
+    metrics,
+    processes,
+    quotas,
+    runs,
+    s3,
+    s3_events,
+    sqs,
+)
 
-GAPS_CLOSED = (s3, s3_events, iam, ecs, sqs, events, functions, runs, asynchronous, metrics, quotas)  # by their import
+# By their import.
+GAPS_CLOSED = (s3, s3_events, iam, ecs, sqs, events, functions, insights, runs, asynchronous, metrics, quotas)
 
 
 def main():
