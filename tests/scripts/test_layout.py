@@ -184,3 +184,10 @@ def test_a_fault_in_the_layout_is_found(fault: str, tmp_path: Path) -> None:
     assert changed != text
     (tmp_path / file).write_text(changed)
     assert fault in faults(tmp_path)
+
+
+def test_the_local_cloud_s_jq_takes_every_option_that_the_scripts_use() -> None:
+    of_jq = "arg|argjson|slurpfile|rawfile|args|jsonargs|tab|indent|join-output|stream|unbuffered"
+    used = {option for text in scripts(ROOT).values() for option in re.findall(rf"--(?:{of_jq})\b", code(text))}
+    assert "--slurpfile" in used
+    assert [option for option in sorted(used) if f'"{option}"' not in (ROOT / "local/jq").read_text()] == []
