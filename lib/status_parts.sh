@@ -89,17 +89,19 @@ describe_events() {
   fi
   printf '%s\n' "${have:-"{}"}" "${rule:-null}" "${targets:-null}" "${policy:-null}" | jq -s --arg error "$error" \
     --argjson ours "$(our_notifications "${have:-"{}"}")" --arg queue "$QUEUE_ARN" --arg starter "$STARTER_ARN" \
-    --argjson prefixes "$prefixes" --arg bucket "$SRC_BUCKET" --arg name "$EVENT_RULE_NAME" --arg sender "${EVENT_SENDERS[eventbridge]}" '
+    --argjson prefixes "$prefixes" --arg bucket "$SRC_BUCKET" --arg name "$EVENT_RULE_NAME" \
+    --arg sender "${EVENT_SENDERS[eventbridge]}" '
     . as [$have, $rule, $targets, $policy]
     | def has_target($arn): any($targets.Targets[]?; .Arn == $arn);
     {error: $error, at_once: ($rule != null and has_target($starter)),
      source: (if $error != "" then "unknown" elif $ours != [] and $rule then "both" elif $ours != [] then "sqs"
        elif $rule then "eventbridge" else "none" end)}
-    | .problems = if $prefixes[1:] == [] then [] elif .source == "sqs" and ($ours | length) < ($prefixes | length) then
-        ["the bucket has \($ours | length) of \($prefixes | length) notifications, one for each prefix"]
-      elif .source == "eventbridge" and ([$rule.EventPattern | fromjson | .detail.object.key[]?.prefix] | sort) != $prefixes
-        then ["the rule \($name) is for other prefixes than those that are synced"] else [] end
-    | .problems += if .source != "eventbridge" then [] else [
+    | .problems = if .source == "sqs" then [
+        select($prefixes[1:] != [] and ($ours | length) < ($prefixes | length))
+          | "the bucket has \($ours | length) of \($prefixes | length) notifications, one for each prefix"]
+      elif .source != "eventbridge" then [] else [
+        (select($prefixes[1:] != [] and ([$rule.EventPattern | fromjson | .detail.object.key[]?.prefix] | sort) != $prefixes)
+          | "the rule \($name) is for other prefixes than those that are synced"),
         ($rule | select(.State != "ENABLED") | "the rule \($name), which sends the events, is disabled"),
         (select(has_target($queue) | not) | "the rule \($name) does not send to the queue: its target is gone"),
         (select(any($policy.Statement[]?; .Sid == $sender) | not) | "the queue does not let the rule \($name) send to it"),
@@ -122,8 +124,9 @@ describe_options() {
   local prefixes exclude
   prefixes=$(prefixes_of "$(starter_setting PREFIX_FILTER)")
   exclude=$(items_of "$(starter_setting EXCLUDE)")
-  find_starter | jq -s --argjson prefixes "$prefixes" --argjson exclude "$exclude" '.[0].Environment.Variables // {} | {starter_copies: (.STARTER_COPIES == "true"),
-    starter_max_size: (.STARTER_MAX_SIZE // "0" | tonumber), min_workers: (.MIN_WORKERS // "0" | tonumber)}
+  find_starter | jq -s --argjson prefixes "$prefixes" --argjson exclude "$exclude" '.[0].Environment.Variables // {}
+    | {starter_copies: (.STARTER_COPIES == "true"), starter_max_size: (.STARTER_MAX_SIZE // "0" | tonumber),
+       min_workers: (.MIN_WORKERS // "0" | tonumber)}
     + if .COPY_LAST then {copy_last: .COPY_LAST} else {} end + if .ANNOUNCE then {announce: .ANNOUNCE} else {} end
     + if $prefixes[1:] != [] then {$prefixes} else {} end + if $exclude != [] then {$exclude} else {} end
     + if .KEEP_DAYS then {keep_days: (.KEEP_DAYS | tonumber)} else {} end'

@@ -6,8 +6,9 @@ print_verify_help() {
 usage: ./sync.sh verify [--yes] [--large] [--report FILE] [--timeout 15m]
 
 Puts a handful of objects into a new folder sync-verify-TIME/ under PREFIX_FILTER (of several prefixes under the
-first), waits until they are in the destination, overwrites one, changes the metadata of one in place, deletes one, compares bytes and metadata on both
-sides, removes all of it, also after Ctrl-C, and prints a table. It touches nothing outside of that folder.
+first), waits until they are in the destination, overwrites one, changes the metadata of one in place, deletes one,
+compares bytes and metadata on both sides, removes all of it, also after Ctrl-C, and prints a table. It touches nothing
+outside of that folder.
 
   --yes          do not ask
   --large        also 6 GiB, made inside S3 from a part of 64 MiB
