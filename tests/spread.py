@@ -16,8 +16,6 @@ FAST = (
     "protocol/test_faults",
     "protocol/test_interleavings",
     "protocol/test_readers",
-)
-FAST += (
     "protocol/test_function",
     "protocol/test_histories",
     "protocol/test_keeping",
