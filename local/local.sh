@@ -171,7 +171,8 @@ host_architecture() {
   esac
 }
 
-# Small enough that a 12 MiB file goes multipart, and quick enough to watch.
+# Small enough that a 12 MiB file goes multipart, and quick enough to watch. What a worker received of a busy cloud that
+# did not answer in time comes back after 75 s, while verify still waits for it.
 choose_settings() {
   REGION=us-east-1
   SRC_BUCKET="local-source"
@@ -180,8 +181,10 @@ choose_settings() {
   PART_SIZE=$((5 * 1024 * 1024))
   WAIT_TIME_SECONDS=2
   EMPTY_POLLS_BEFORE_EXIT=10 # a worker outlasts the pauses between the rounds of verify
+  COPY_TIMEOUT=60 VISIBILITY_EXTEND_INTERVAL=15
   TASK_ARCH=$(host_architecture)
   export REGION SRC_BUCKET DST_BUCKET MULTIPART_THRESHOLD PART_SIZE WAIT_TIME_SECONDS EMPTY_POLLS_BEFORE_EXIT TASK_ARCH
+  export COPY_TIMEOUT VISIBILITY_EXTEND_INTERVAL
 }
 
 choose_image() {
