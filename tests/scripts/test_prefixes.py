@@ -470,6 +470,7 @@ def put_keys(account: Account, *keys: str) -> set[str]:
 
 
 @one_cloud
+@one_cli
 def test_prefixes_are_added_and_taken_away(account: Account) -> None:
     theirs = in_bucket(account)
     account.run("deploy.sh", PREFIX_FILTER="models/")
