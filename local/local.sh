@@ -54,7 +54,7 @@ provide_jq() {
 engine_is_usable() {
   [[ $(uname -s) == Linux ]] && command -v docker >/dev/null || return 1
   local system
-  system=$(docker info --format '{{.OperatingSystem}}' 2>/dev/null) && [[ $system != "Docker Desktop" ]]
+  system=$(docker info --format '{{.OperatingSystem}}' 2>/dev/null) && [[ -n $system && $system != "Docker Desktop" ]]
 }
 
 # The cloud's Docker client knows DOCKER_HOST, but not the contexts of the docker command.
