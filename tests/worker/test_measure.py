@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
-import subprocess
-import sys
 import time
 import tracemalloc
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
+from reading import Reading
 from world import MIRROR, SOURCE, World, wait_until
 
-import worker
 from mirror import measure
 from mirror.key_sync import Interruption
 from mirror.measure import Measure, MeasureOptions
 
-MEASURED = re.compile(r" measured end=(\w+) status=(\d) (.*)")
 DAY = 86_400
 HURRIED = """
 import sys
@@ -31,38 +26,16 @@ worker.leave(worker.main())
 """
 
 
-class Run:
-    """One start of the command, without QUEUE_URL."""
-
-    def __init__(self, world: World, *arguments: str, **settings: str) -> None:
-        environment = world.environment(**settings) | {"PYTHONPATH": str(Path(worker.__file__).parent)}
-        environment.pop("QUEUE_URL")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HURRIED, "measure", *arguments],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        world.processes.append(self.process)
-
-    def end(self) -> Run:
-        self.output, self.errors = self.process.communicate(timeout=120)
-        self.status = self.process.returncode
-        assert "Traceback" not in self.output + self.errors, self.output + self.errors
-        return self
-
-    def numbers(self) -> dict[str, float]:
-        """Those of the last line, which has to tell the exit status."""
-        found = MEASURED.search((self.errors or self.output).splitlines()[-1])
-        assert found, self.output + self.errors
-        assert int(found[2]) == self.status
-        return {name: float(number) for name, number in (pair.split("=") for pair in found[3].split())}
+def begin(world: World, *arguments: str, **settings: str) -> Reading:
+    return Reading(world, HURRIED, "measure", *arguments, **settings)
 
 
-def run(world: World, *arguments: str, **settings: str) -> Run:
-    return Run(world, *arguments, **settings).end()
+def run(world: World, *arguments: str, **settings: str) -> Reading:
+    return begin(world, *arguments, **settings).end()
 
 
-def counted(found: Run, kind: str) -> tuple[float, float]:
-    return found.numbers()[f"{kind}_objects"], found.numbers()[f"{kind}_bytes"]
+def counted(found: Reading, kind: str) -> tuple[float, float]:
+    return found.numbers("measured")[f"{kind}_objects"], found.numbers("measured")[f"{kind}_bytes"]
 
 
 @pytest.fixture
@@ -116,7 +89,11 @@ def test_it_only_lists_and_each_page_is_one_request(world: World):
     found = run(world)
     made = {name: number - before.get(name, 0) for name, number in world.requests().items()}
     assert {name for name, number in made.items() if number} == {"ListObjectsV2", "CreateSession"}
-    assert made["ListObjectsV2"] == found.numbers()["source_lists"] + found.numbers()["destination_lists"] == 5
+    assert (
+        made["ListObjectsV2"]
+        == found.numbers("measured")["source_lists"] + found.numbers("measured")["destination_lists"]
+        == 5
+    )
     assert f"progress listed={2500 + 1001} " in found.output
 
 
@@ -125,7 +102,7 @@ def test_json_is_one_object_on_stdout_and_the_log_is_on_stderr(aged: World):
     (line,) = found.output.splitlines()
     numbers = json.loads(line)
     assert (numbers.pop("end"), numbers.pop("status")) == ("complete", 0)
-    assert numbers == found.numbers()
+    assert numbers == found.numbers("measured")
 
 
 def test_it_keeps_nothing_of_a_key(world: World, monkeypatch: pytest.MonkeyPatch):
@@ -171,7 +148,7 @@ def test_a_bucket_that_may_not_be_listed_stops_it(world: World, operation: str):
 
 def test_a_signal_ends_it_soon(world: World):
     world.standin.fault("ListObjectsV2", "hang", bucket=MIRROR, seconds=500)
-    found = Run(world)
+    found = begin(world)
     wait_until(lambda: world.requests().get("ListObjectsV2"))
     found.process.send_signal(signal.SIGTERM)
     assert found.end().status == 3

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from reading import Reading
 from world import MIRROR, SOURCE, World, wait_until
 
 import worker
 from mirror.completeness import Completeness
 from mirror.wait import Wait, WaitOptions
 
-WAITED = re.compile(r" waited end=(\w+) status=(\d) (.*)")
 LACKING = re.compile(r' lacking key=("(?:[^"\\]|\\.)*") why=(.*)')
 READS = {"ListObjectsV2", "HeadObject", "GetObject", "CreateSession"}
 # The command with shorter times, in a process of its own.
@@ -31,42 +28,21 @@ worker.leave(worker.main())
 """
 
 
-class Run:
-    """One start of the command, without QUEUE_URL."""
-
-    def __init__(self, world: World, *arguments: str, **settings: str) -> None:
-        environment = world.environment(**settings) | {"PYTHONPATH": str(Path(worker.__file__).parent)}
-        environment.pop("QUEUE_URL")
-        command = [sys.executable, "-c", HURRIED, "wait", *arguments]
-        self.process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        world.processes.append(self.process)
-
-    def end(self) -> Run:
-        self.output, self.errors = self.process.communicate(timeout=120)
-        self.status = self.process.returncode
-        assert "Traceback" not in self.output + self.errors, self.output + self.errors
-        return self
-
-    def numbers(self) -> dict[str, float]:
-        """Those of the last line, which has to tell the exit status."""
-        found = WAITED.search((self.output or self.errors).splitlines()[-1])
-        assert found, self.output + self.errors
-        assert int(found[2]) == self.status
-        return {name: float(number) for name, number in (pair.split("=") for pair in found[3].split())}
-
-    def lacking(self) -> dict[str, str]:
-        return {json.loads(key): why for key, why in LACKING.findall(self.output + self.errors)}
+def begin(world: World, *arguments: str, **settings: str) -> Reading:
+    return Reading(world, HURRIED, "wait", *arguments, **settings)
 
 
-def wait(world: World, *arguments: str, **settings: str) -> Run:
-    return Run(world, *arguments, **settings).end()
+def lacking(run: Reading) -> dict[str, str]:
+    return {json.loads(key): why for key, why in LACKING.findall(run.output + run.errors)}
 
 
-def start(world: World, *arguments: str, **settings: str) -> Run:
+def wait(world: World, *arguments: str, **settings: str) -> Reading:
+    return begin(world, *arguments, **settings).end()
+
+
+def start(world: World, *arguments: str, **settings: str) -> Reading:
     """It has compared the buckets, and found that something lacks."""
-    run = Run(world, "--timeout", "60s", *arguments, **settings)
+    run = begin(world, "--timeout", "60s", *arguments, **settings)
     before = world.requests().get("HeadObject", 0)
     wait_until(lambda: world.requests().get("HeadObject", 0) > before)
     return run
@@ -84,7 +60,7 @@ def synced(world: World) -> World:
 def test_what_is_complete_ends_it_at_once(synced: World):
     run = wait(synced)
     assert run.status == 0
-    assert run.numbers() | {"seconds": 0} == {
+    assert run.numbers("waited") | {"seconds": 0} == {
         "keys": 3, "bytes": 3072, "here": 3, "here_bytes": 3072, "lacking": 0, "archived": 0,
         "only_in_destination": 0, "seconds": 0,
     }  # fmt: skip
@@ -93,7 +69,7 @@ def test_what_is_complete_ends_it_at_once(synced: World):
 
 def test_nothing_under_the_prefix_is_complete_and_said(synced: World):
     run = wait(synced, "--prefix", "elsewhere/")
-    assert (run.status, run.numbers()["keys"]) == (0, 0)
+    assert (run.status, run.numbers("waited")["keys"]) == (0, 0)
     assert 'WARNING the source has no key under "elsewhere/": is --prefix right?' in run.output
 
 
@@ -105,7 +81,7 @@ def test_it_waits_until_a_worker_has_copied(synced: World):
     assert run.process.poll() is None
     synced.run_worker()
     assert run.end().status == 0
-    assert run.numbers()["here_bytes"] == 3 * 1024 + 4096
+    assert run.numbers("waited")["here_bytes"] == 3 * 1024 + 4096
     assert "progress here=3/4 bytes=3072/7168 bytes/s=0 left=estimating" in run.output
 
 
@@ -144,7 +120,7 @@ def test_what_was_there_at_the_start_does_not_count_though_it_seems_younger(sync
     synced.run_worker()
     synced.put("data/a", 3000, modified=now - 100)
     run = wait(synced, "--timeout", "2s")
-    assert (run.status, set(run.lacking())) == (1, {"data/a"})
+    assert (run.status, set(lacking(run))) == (1, {"data/a"})
 
 
 def test_what_is_deleted_meanwhile_is_waited_for_until_it_is_gone(synced: World):
@@ -160,10 +136,10 @@ def test_what_is_deleted_meanwhile_is_waited_for_until_it_is_gone(synced: World)
 def test_exactly_means_also_that_what_the_source_lost_is_gone(synced: World):
     synced.standin.delete(SOURCE, "data/a")
     loose = wait(synced)
-    assert (loose.status, loose.numbers()["only_in_destination"]) == (0, 1)
+    assert (loose.status, loose.numbers("waited")["only_in_destination"]) == (0, 1)
     run = wait(synced, "--exact", "--timeout", "2s")
     assert run.status == 1
-    assert run.lacking() == {"data/a": "only in the destination: its deletion is waited for"}
+    assert lacking(run) == {"data/a": "only in the destination: its deletion is waited for"}
     run = start(synced, "--exact")
     synced.run_worker()
     assert run.end().status == 0
@@ -175,7 +151,7 @@ def test_deep_looks_at_every_copy(synced: World):
         synced.standin.change(bucket, "data/a", modified=seconds)
     assert wait(synced).status == 0
     run = wait(synced, "--deep", "--timeout", "1s")
-    assert (run.status, set(run.lacking())) == (1, {"data/a"})
+    assert (run.status, set(lacking(run))) == (1, {"data/a"})
 
 
 # When it is not
@@ -190,31 +166,31 @@ def test_at_the_timeout_the_keys_are_named_with_the_reason(synced: World):
     synced.standin.fault("HeadObject", "error", key="^data/odd$", bucket=MIRROR, status=400, code="400", times=0)
     run = wait(synced, "--timeout", "2s")
     assert run.status == 1
-    why = run.lacking()
+    why = lacking(run)
     assert why.pop("data/odd").startswith("trouble: operation=HeadObject error=400")
     assert why == {
         "data/new key +&%€": "waiting",
         'data/"quoted"': "waiting",
         "data/ice": "archived: restore it",
     }
-    assert run.numbers()["lacking"] == 4
-    assert run.numbers()["archived"] == 1
-    assert run.numbers()["here"] == 3
-    assert 2 <= run.numbers()["seconds"] < 4
+    assert run.numbers("waited")["lacking"] == 4
+    assert run.numbers("waited")["archived"] == 1
+    assert run.numbers("waited")["here"] == 3
+    assert 2 <= run.numbers("waited")["seconds"] < 4
 
 
 def test_no_more_keys_are_named_than_asked_for_and_those_with_a_reason_first(synced: World):
     synced.standin.put_many(SOURCE, [f"data/new/{number}" for number in range(150)])
     synced.put("data/zzz", storage_class="GLACIER")
-    assert len(wait(synced, "--timeout", "1s").lacking()) == 100
-    assert wait(synced, "--timeout", "1s", "--examples", "1").lacking() == {"data/zzz": "archived: restore it"}
-    assert wait(synced, "--timeout", "1s", "--examples", "0").lacking() == {}
+    assert len(lacking(wait(synced, "--timeout", "1s"))) == 100
+    assert lacking(wait(synced, "--timeout", "1s", "--examples", "1")) == {"data/zzz": "archived: restore it"}
+    assert lacking(wait(synced, "--timeout", "1s", "--examples", "0")) == {}
 
 
 def test_what_is_restored_is_no_longer_called_archived(synced: World):
     synced.put("data/ice", storage_class="GLACIER")
     synced.standin.restore(SOURCE, "data/ice")
-    assert wait(synced, "--timeout", "3s").lacking() == {"data/ice": "waiting"}
+    assert lacking(wait(synced, "--timeout", "3s")) == {"data/ice": "waiting"}
     run = start(synced)
     synced.run_worker()
     assert run.end().status == 0
@@ -328,12 +304,12 @@ def test_a_signal_ends_it_soon(synced: World, number: signal.Signals):
     assert run.end().status == 3
     assert time.monotonic() - begun < 2
     assert "wait stopped, nothing was changed, it is safe to run it again: SIGTERM" in run.output
-    assert run.lacking() == {"data/new": "waiting"}
+    assert lacking(run) == {"data/new": "waiting"}
 
 
 def test_a_signal_ends_it_also_while_a_listing_hangs(synced: World):
     synced.standin.fault("ListObjectsV2", "hang", bucket=MIRROR, seconds=50)
-    run = Run(synced)
+    run = begin(synced)
     before = synced.requests().get("ListObjectsV2", 0)
     wait_until(lambda: synced.requests().get("ListObjectsV2", 0) > before)
     begun = time.monotonic()
@@ -355,7 +331,7 @@ def test_it_only_reads_and_asks_no_queue(synced: World, client: str):
     before = synced.requests()
     run = wait(synced, "--exact", "--deep", "--timeout", "2s", S3_CLIENT=client, PROCESSES="4")
     made = {name: number - before.get(name, 0) for name, number in synced.requests().items()}
-    assert set(run.lacking()) == {"data/new", "data/odd", "data/c/d"}
+    assert set(lacking(run)) == {"data/new", "data/odd", "data/c/d"}
     assert {name for name, number in made.items() if number} == READS
 
 
