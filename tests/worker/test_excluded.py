@@ -228,7 +228,7 @@ def test_wait_counts_what_is_wanted_only(world: World):
         world.standin.put(MIRROR, f"{key}.tmp")
     world.standin.record()
     run = wait(world, "--exact", **LEFT)
-    found = {name: run.numbers()[name] for name in ("keys", "bytes", "here", "lacking", "only_in_destination")}
+    found = {name: run.numbers("waited")[name] for name in ("keys", "bytes", "here", "lacking", "only_in_destination")}
     assert (run.status, found) == (0, {"keys": 3, "bytes": 3072, "here": 3, "lacking": 0, "only_in_destination": 0})
     assert 'complete: 3 keys of the source under "data/,models/v 1/"' in run.output
     assert lists(world, SOURCE) == ["data/", "models/v 1/"]
@@ -242,8 +242,8 @@ def test_wait_with_a_prefix_of_several(world: World, prefix: str, keys: int, lac
     world.synced(*WANTED)
     quietly_put(world, ["data/new", "data/new.tmp", "models/v 2/new"])
     run = wait(world, "--timeout", "1s", *(["--prefix", prefix] if prefix else []), **LEFT)
-    assert (run.status, run.numbers()["keys"], set(run.lacking())) == (int(bool(lacking)), keys, lacking)
-    assert run.numbers()["only_in_destination"] == 0
+    assert (run.status, run.numbers("waited")["keys"], set(run.lacking())) == (int(bool(lacking)), keys, lacking)
+    assert run.numbers("waited")["only_in_destination"] == 0
 
 
 def test_wait_with_a_prefix_outside_of_all_reads_nothing(world: World):
@@ -258,7 +258,7 @@ def test_what_has_expired_is_told_and_not_waited_for(world: World):
     for key, where in (("data/never copied", SOURCE), ("data/copied", SOURCE), ("data/copied", MIRROR)):
         world.standin.put(where, key, 5000, modified=int(time.time()) - 9 * DAY)
     run = wait(world, "--timeout", "1s", KEEP_DAYS="7")
-    found = {name: run.numbers()[name] for name in ("keys", "bytes", "here", "lacking", "expired")}
+    found = {name: run.numbers("waited")[name] for name in ("keys", "bytes", "here", "lacking", "expired")}
     assert (run.status, found) == (1, {"keys": 2, "bytes": 2048, "here": 1, "lacking": 1, "expired": 2})
     assert set(run.lacking()) == {"data/new"}
     assert "not waited for: 2 keys that have not changed for more than KEEP_DAYS\n" in run.output
