@@ -1,0 +1,143 @@
+"""How the commands of the pages are run on the local cloud: which are changed, which only parsed, which left out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import NamedTuple
+
+from pages import PAGES, blocks
+
+# Commands that are not run here, by their beginning, and where they are tested (a file of tests/), or why they are not.
+NOT_RUN = {
+    "aws configure": "asks questions",
+    "docker buildx version": "scripts/test_deploy.py",
+    "./deploy.sh --local --once": "chain/test_chain.py",
+    "tests/run": "this is it",
+    "tests/fast": "this has all that it has",
+    "tests/bench/run": "bench/test_bench.py",
+}
+# AWS CLI commands, by their beginning, that cannot work on the local cloud: the CLI holds them against AWS's own model.
+PARSED: dict[str, str] = {}
+REPLACED = {
+    r"\bcount=6144\b": "count=12",  # with MULTIPART_THRESHOLD=8 MiB below
+    r"^\./cleanup\.sh$": "./cleanup.sh --yes",  # there is nobody to ask
+}
+# Their exit status tells what they found.
+ONE_IS_FINE = ("./sync.sh reconcile --dry-run", "./sync.sh status", "| grep ")
+
+# The blocks that have to be the last, by their first command, in this order.
+CLEAN_UP = ("./cleanup.sh --dry-run", 'aws s3 rb "s3://$SRC_BUCKET" --force')
+
+# What is run on a cloud of its own, each after README.md's blocks down to the deployment. A page that is in none of
+# them, such as a new one, is in the last.
+TOURS = {
+    "operations": ["README.md", "docs/operations.md", "docs/troubleshooting.md"],
+    "recipes": ["docs/recipes.md"],
+    "settings": ["docs/settings.md"],
+}
+TOURS["settings"] += [page for page in PAGES if not any(page in pages for pages in TOURS.values())]
+
+PRELUDE = """\
+set -euo pipefail
+export IMAGE_URI="${AWS_ENDPOINT_URL#http://}/worker.py:process" TASK_ARCH=X86_64 RETRY_PAUSE=1 FOLLOW_PAUSE=1
+export MULTIPART_THRESHOLD=8388608 PART_SIZE=5242880 WAIT_TIME_SECONDS=1 CHANGEOVER_SECONDS=1
+export COPY_TIMEOUT=60 VISIBILITY_EXTEND_INTERVAL=15
+PS4='+ $LINENO: '
+set -x
+"""
+
+
+class Command(NamedTuple):
+    """A command as it stands on a page."""
+
+    page: str
+    line: int
+    text: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+class Script(NamedTuple):
+    """A Bash script, and which of its lines is which command."""
+
+    text: str
+    commands: dict[int, Command]
+
+
+def commands_of(page: str) -> list[list[Command]]:
+    """Block by block."""
+    return [
+        [Command(page, line, text) for line, text in zip(block.lines, block.commands, strict=True)]
+        for block in blocks(page)
+    ]
+
+
+def all_commands() -> list[Command]:
+    return [command for page in PAGES for block in commands_of(page) for command in block]
+
+
+def tour(name: str) -> list[Command]:
+    """The commands of a tour in their order."""
+    start, rest = begin_of_readme()
+    found = [block for page in TOURS[name] for block in (rest if page == "README.md" else commands_of(page))]
+    last = [block for first in CLEAN_UP for block in found if block[0].text == first]
+    return [command for block in [*start, *(block for block in found if block not in last), *last] for command in block]
+
+
+def begin_of_readme() -> tuple[list[list[Command]], list[list[Command]]]:
+    """The blocks of README.md down to the deployment, and those after it."""
+    found = commands_of("README.md")
+    deploys = next(place for place, block in enumerate(found) if any(c.text == "./deploy.sh" for c in block))
+    return found[: deploys + 1], found[deploys + 1 :]
+
+
+def script_of(commands: list[Command]) -> Script:
+    text, known = PRELUDE, {}
+    for command in commands:
+        first = text.count("\n") + 1
+        text += as_run(command) + "\n"
+        known |= dict.fromkeys(range(first, text.count("\n") + 1), command)
+    return Script(text, known)
+
+
+def row_for(table: dict[str, str], command: Command) -> str | None:
+    return next((start for start in table if command.text.startswith(start)), None)
+
+
+def as_run(command: Command) -> str:
+    if start := row_for(NOT_RUN, command):
+        return f": not run: {NOT_RUN[start]}"
+    if row_for(PARSED, command):
+        works = f"echo {shlex.quote(f'{command.place} works here: it needs no row in PARSED')}"
+        return f"if {command.text}; then {works}; exit 1; fi\n{parsed(command.text)}"
+    text = command.text
+    for pattern, new in REPLACED.items():
+        text = re.sub(pattern, new, text)
+    return f"{text} || test $? -eq 1" if any(part in text for part in ONE_IS_FINE) else text
+
+
+def parsed(text: str) -> str:
+    """The command as the CLI only holds it against AWS's model: it writes an answer's outline, and sends nothing."""
+    return f"{text} --generate-cli-skeleton output >/dev/null"
+
+
+def place_of(script: Script, output: str) -> str:
+    """Where the command stands that was run last."""
+    traced = re.findall(r"^\++ (\d+): ", output, re.MULTILINE)
+    return next((script.commands[int(n)].place for n in reversed(traced) if int(n) in script.commands), "before any")
+
+
+def output_by_page(script: Script, output: str) -> dict[str, str]:
+    """What the commands of each page wrote, without Bash's trace."""
+    found: dict[str, list[str]] = {}
+    page = ""
+    for line in output.splitlines():
+        if traced := re.match(r"\++ (\d+): ", line):
+            command = script.commands.get(int(traced[1]))
+            page = command.page if command else page
+        else:
+            found.setdefault(page, []).append(line)
+    return {page: "\n".join(lines) for page, lines in found.items()}

@@ -1,0 +1,118 @@
+"""The tables of commands that are not run as they stand: each row is for a command of a page, and none is too many."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from commands import (
+    CLEAN_UP,
+    NOT_RUN,
+    ONE_IS_FINE,
+    PARSED,
+    PRELUDE,
+    REPLACED,
+    TOURS,
+    Command,
+    Script,
+    all_commands,
+    as_run,
+    commands_of,
+    output_by_page,
+    parsed,
+    place_of,
+    script_of,
+    tour,
+)
+from pages import PAGES, ROOT
+
+TEXTS = [command.text for command in all_commands()]
+AWS = os.environ.get("AWS_CLI_V2") or "/usr/bin/aws"
+RIGHT = "aws sqs get-queue-attributes --queue-url https://any --attribute-names QueueArn"
+
+
+@pytest.mark.parametrize("start", [*NOT_RUN, *PARSED])
+def test_a_row_is_for_a_command_that_no_other_row_is_for(start: str) -> None:
+    others = [row for row in (*NOT_RUN, *PARSED) if row != start]
+    assert [text for text in TEXTS if text.startswith(start) and not any(map(text.startswith, others))] != []
+
+
+@pytest.mark.parametrize("start", NOT_RUN)
+def test_a_command_that_is_not_run_has_a_test_elsewhere_or_a_reason(start: str) -> None:
+    reason = NOT_RUN[start]
+    assert " " in reason or (ROOT / "tests" / reason).is_file()
+
+
+def test_every_change_is_for_a_command() -> None:
+    assert [pattern for pattern in REPLACED if not any(re.search(pattern, text) for text in TEXTS)] == []
+    assert [part for part in ONE_IS_FINE if not any(part in text for text in TEXTS)] == []
+    firsts = [block[0].text for page in PAGES for block in commands_of(page)]
+    assert {first: firsts.count(first) for first in CLEAN_UP} == dict.fromkeys(CLEAN_UP, 1)
+
+
+def test_each_command_is_in_one_tour_and_the_begin_of_the_readme_in_all() -> None:
+    assert sorted(page for pages in TOURS.values() for page in pages) == sorted(PAGES)
+    toured = [command for name in TOURS for command in tour(name)]
+    assert set(toured) == set(all_commands())
+    assert {command.page for command in toured if toured.count(command) > 1} == {"README.md"}
+
+
+def test_the_clean_up_is_last() -> None:
+    assert [command.text for command in tour("operations")][-1] == 'aws s3api delete-bucket --bucket "$DST_BUCKET"'
+
+
+# The AWS CLI's own parser
+
+
+def accepts(text: str) -> bool:
+    environment = {"PATH": f"{Path(AWS).parent}:{os.environ['PATH']}", "AWS_DEFAULT_REGION": "eu-west-1"}
+    done = subprocess.run(["bash", "-c", parsed(text)], env=environment, capture_output=True, text=True)
+    assert "credentials" not in done.stderr  # it would have been sent
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(not Path(AWS).exists(), reason="no AWS CLI of version 2")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        RIGHT.replace("--attribute-names", "--attributes"),
+        RIGHT.replace("get-queue-attributes", "get-queue"),
+        RIGHT.replace("--queue-url https://any", ""),
+        "aws ecs run-task --task-definition any --count many",
+        """aws s3api put-bucket-encryption --bucket any --server-side-encryption-configuration '{"Rule": []}'""",
+    ],
+)
+def test_the_cli_refuses_a_wrong_command_without_sending_it(wrong: str) -> None:
+    assert accepts(RIGHT)
+    assert not accepts(wrong)
+
+
+# How a script is made and read
+
+
+def test_a_parsed_command_that_works_is_a_row_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PARSED, "true", "any")
+    assert run(script_of([Command("docs/a.md", 7, "true")])) == (1, "docs/a.md:7 works here: it needs no row in PARSED")
+    monkeypatch.setitem(PARSED, "false", "any")
+    assert run(script_of([Command("docs/a.md", 8, "false")]))[0] == 1  # of `false --generate-cli-skeleton output`
+
+
+def run(script: Script) -> tuple[int, str]:
+    text = script.text.removeprefix(PRELUDE)
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True)
+    return done.returncode, done.stdout.strip()
+
+
+def test_a_block_that_fails_is_named_by_page_and_line() -> None:
+    script = script_of([Command("README.md", 3, "echo good"), Command("docs/a.md", 7, "for i in 1; do\n  false\ndone")])
+    traced = re.sub("export.*", ":", script.text)
+    done = subprocess.run(["bash", "-c", traced], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert (done.returncode, place_of(script, done.stdout)) == (1, "docs/a.md:7")
+    assert output_by_page(script, done.stdout) == {"README.md": "good"}
+
+
+def test_a_command_that_is_not_run_says_why() -> None:
+    assert as_run(Command("README.md", 1, "aws configure")) == ": not run: asks questions"

@@ -1,0 +1,103 @@
+"""The commands of all pages, run from top to bottom on local clouds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from account import CREDENTIALS, answers, free_port, python_with, running, running_cli, wait_for
+from commands import TOURS, Script, output_by_page, place_of, script_of, tour
+from pages import ROOT
+
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
+MOST_SECONDS = 1200  # a command that waits for ever is told then
+SHOWN = 4000
+
+# What the commands of a page write, at least.
+EXPECTED = {
+    "README.md": (
+        'synced key="test.txt" action=copied',
+        "Uploading 3 parts in parallel (max 256 concurrent)...",
+        '"ENABLED"',
+        '"visible"',  # the starter's answer
+        "An error occurred (404) when calling the HeadObject operation: Not Found",
+        "role s3-to-s3express-sync-exec-role: removed",
+        "remove_bucket: your-standard-bucket",
+    ),
+}
+
+
+def cli_with_logs_tail() -> Path:
+    """The AWS CLI of version 2, which tests/run installs."""
+    return Path(os.environ.get("AWS_CLI_V2") or "/usr/bin/aws")
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment for commands in a local cloud in which nothing is yet, and a worker is a process."""
+    python = python_with("ministack", ROOT / "local/requirements.txt")
+    port, log = free_port(), tmp_path / "cloud.log"
+    settings = {
+        "GATEWAY_PORT": str(port),
+        "LOCAL_TICK": "3",
+        "LOCAL_WORKER": str(ROOT / "worker.py"),
+        "COPY_MAX": str(8 * 1024**2),
+        "TMPDIR": str(tmp_path),
+        "AUTH": "true",
+    }
+    url = f"http://127.0.0.1:{port}"
+    own = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    with (
+        running_cli(cli_with_logs_tail(), tmp_path) as tools,
+        running([python, str(ROOT / "local/cloud.py")], log, **settings) as process,
+    ):
+        wait_for(lambda: answers(f"{url}/_ministack/health"), process, log)
+        yield kept | CREDENTIALS | {"AWS_ENDPOINT_URL": url, "PATH": f"{tools}:{os.environ['PATH']}", "AWS_PAGER": ""}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    copy = tmp_path / "the project"
+    shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
+    return copy
+
+
+@pytest.mark.parametrize("name", TOURS)
+def test_the_commands_run_from_top_to_bottom_on_the_local_cloud(
+    name: str, cloud: dict[str, str], project: Path, tmp_path: Path
+) -> None:
+    script = script_of(tour(name))
+    status, text = run(script, project, cloud, tmp_path)
+    assert status == 0, f"{place_of(script, text)}: status {status}\n{text[-SHOWN:]}"
+    written = output_by_page(script, text)
+    lacking = {page: [line for line in EXPECTED[page] if line not in written.get(page, "")] for page in TOURS[name]}
+    assert {page: lines for page, lines in lacking.items() if lines} == {}
+
+
+def run(script: Script, project: Path, environment: dict[str, str], folder: Path) -> tuple[int | None, str]:
+    """(status, output); status None: it was still running after MOST_SECONDS."""
+    file, log = folder / "commands.sh", folder / "output"
+    file.write_text(script.text)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            ["bash", str(file)],
+            cwd=project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        status = process.wait(MOST_SECONDS)
+    except subprocess.TimeoutExpired:
+        status = None
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return status, log.read_text(errors="replace")

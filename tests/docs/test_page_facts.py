@@ -1,0 +1,161 @@
+"""What the pages say of options, log lines and money is what the scripts, the worker and the sums say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from functools import cache
+
+import cost
+import modes_cost
+import pytest
+from pages import PAGES, ROOT, chinese_of, code_in, fenced, links, prose, section, text_of
+
+ALL_PAGES = [*PAGES, *map(chinese_of, PAGES)]
+BENCHMARK = "tests/bench/run"
+SCRIPTS = ("./deploy.sh", "./sync.sh", "./cleanup.sh")
+FIGURE = r"\d[\d,.]*\d"
+
+every_page = pytest.mark.parametrize("page", ALL_PAGES)
+
+
+# Options
+
+
+@every_page
+def test_every_option_of_a_script_is_in_its_help(page: str) -> None:
+    unknown = [
+        (command, verb, option)
+        for command, verb, options in uses_of_scripts(page)
+        for option in options
+        if option not in words_of_help(command, verb)
+    ]
+    assert unknown == []
+
+
+@every_page
+def test_every_option_that_stands_alone_is_one_of_a_script(page: str) -> None:
+    known = {word for script in SCRIPTS for word in words_of_help(script, "")}
+    known |= {word for verb in verbs() for word in words_of_help("./sync.sh", verb)}
+    alone = {code.split()[0] for code in code_in(page) if code.startswith("--")}
+    assert sorted(alone - known - OPTIONS_OF_OTHERS) == []
+
+
+def test_options_are_found_where_they_are_used() -> None:
+    used = {use for page in ALL_PAGES for use in uses_of_scripts(page)}
+    assert {verb for command, verb, _ in used if command == "./sync.sh" and verb} == set(verbs())
+    assert sum(len(options) for _, _, options in used) > 20
+    assert {option for page in ALL_PAGES for code in code_in(page) for option in OPTIONS_OF_OTHERS if option in code}
+
+
+# Of the AWS CLI and of Docker, where the page names them without the command.
+OPTIONS_OF_OTHERS = {"--create-bucket-configuration"}
+
+
+def uses_of_scripts(page: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """(script, verb, options) of each use of a script on the page."""
+    texts = [text.replace("\\\n", " ") for _, _, text in fenced(page)] + code_in(page)
+    found = []
+    for text in texts:
+        for script, rest in re.findall(rf"((?:\./\w+\.sh|\bIMAGE|{BENCHMARK})\b)([^|;&#\n]*)", text):
+            words = rest.split()
+            verb = next((word for word in words if not word.startswith("-")), "") if script in VERBS_OF else ""
+            options = re.findall(r"(?<!\S)--[a-z-]+", rest)
+            found.append((script, verb, tuple(option for option in options if option != "--local" or not verb)))
+    return found
+
+
+VERBS_OF = ("./sync.sh", "IMAGE")
+
+
+@cache
+def words_of_help(command: str, verb: str) -> frozenset[str]:
+    if command == BENCHMARK:  # its head says how it is used; a call installs what it needs
+        return frozenset(re.findall(r"--[a-z-]+", text_of(command)))
+    whole = [sys.executable, "worker.py"] if command == "IMAGE" else [command]
+    whole += [verb] if verb else []
+    shown = subprocess.run([*whole, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return frozenset(re.findall(r"--[a-z-]+", shown))
+
+
+@cache
+def verbs() -> tuple[str, ...]:
+    return tuple(re.search(r"^readonly VERBS=\((.*)\)$", text_of("sync.sh"), re.MULTILINE)[1].split())
+
+
+# Log lines
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_the_log_lines_are_those_that_the_worker_writes(page: str) -> None:
+    assert [line for line in log_lines(page) if not is_written(line)] == []
+
+
+def test_log_lines_are_found_on_the_pages_that_have_them() -> None:
+    for page in ("docs/troubleshooting.md", "docs/troubleshooting.zh-CN.md"):
+        assert len(log_lines(page)) > 10
+
+
+def log_lines(page: str) -> list[str]:
+    """Lines of copies wherever they stand, and the first cells of the table of lines with their cure."""
+    progress = re.findall(r"^(?:Using|Uploading|Progress).*$", text_of(page), re.MULTILINE)
+    troubles = section(page, "lines-of-the-log") or section(page, "日志行")
+    cells = re.findall(r"^\| (`[^|]*) \|", troubles, re.MULTILINE)
+    return [*progress, *(code for cell in cells for code in re.findall(r"`([^`]*)`", cell))]
+
+
+@cache
+def written() -> str:
+    files = [ROOT / "worker.py", ROOT / "starter.py", *(ROOT / "mirror").rglob("*.py"), *(ROOT / "launch").glob("*.py")]
+    return re.sub(r"%[sd]|%%", "", "".join(file.read_text() for file in sorted(files)))
+
+
+def is_written(line: str) -> bool:
+    """Compared is what does not differ from key to key; error codes are those of S3."""
+    pieces = [piece.strip() for piece in re.split(r"\.\.\.(?= |$)|\w+=\S*", line) if piece.strip()]
+    return all(re.sub(r"(?<!^)\b\d+|%", "", piece) in written() for piece in pieces)
+
+
+# Money and time
+
+
+def test_the_cost_table_is_the_one_that_is_computed() -> None:
+    assert cost.table() in text_of("docs/costs.md")
+    assert cost.PRICES_OF in text_of("docs/costs.md")
+    assert f"{cost.worker_hour():.4f}" in text_of("docs/costs.md")
+
+
+def test_the_cost_table_of_the_modes_and_of_a_burst_are_those_that_are_computed() -> None:
+    page = text_of("docs/costs.md")
+    assert modes_cost.table_of_modes() in page
+    paragraph = next(part for part in page.split("\n\n") if part.startswith("A burst of 100,000 files"))
+    computed = set(re.findall(r"[\d.,]*\d", modes_cost.line_of_burst()))
+    assert computed <= set(re.findall(r"[\d.,]*\d", paragraph))
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_figures_of_the_readmes_tables_stand_in_those_of_costs_or_performance(page: str) -> None:
+    sources = [name if page == "README.md" else chinese_of(name) for name in ("docs/costs.md", "docs/performance.md")]
+    known = {figure for source in sources for figure in re.findall(FIGURE, prose(source))}
+    chapters = [text for text in re.split(r"^## ", prose(page), flags=re.MULTILINE) if quotes(text, sources)]
+    rows = [row for text in chapters for row in re.findall(r"^\|.*\|$", text, re.MULTILINE)]
+    assert len(rows) > 4
+    assert [row for row in rows if set(re.findall(FIGURE, re.sub(r"\]\([^)]*\)", "", row))) - known] == []
+
+
+def quotes(chapter: str, sources: list[str]) -> bool:
+    """It says where its figures are from."""
+    return any(f"]({source}" in chapter for source in sources)
+
+
+# Pictures
+
+
+def test_the_picture_is_drawn_from_its_source() -> None:
+    labels = re.findall(r'label="([^"]*)"', text_of("docs/architecture.dot"))
+    words = [word for label in labels for word in re.split(r"\\[nl]| {2,}", label) if word.strip()]
+    drawn = " ".join(re.findall(r">([^<]+)</text>", text_of("docs/architecture.svg"))).replace("&#45;", "-")
+    drawn = re.sub(r"&#160;|\xa0", " ", drawn)
+    assert [word for word in words if word.strip() not in drawn] == []
+    assert any(link.target == "docs/architecture.svg" for link in links("README.md"))

@@ -1,0 +1,171 @@
+"""The pages as they stand: each in two languages that say the same, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import os.path
+import re
+from pathlib import Path
+
+import pytest
+from pages import (
+    CHINESE_ENDING,
+    PAGES,
+    ROOT,
+    anchors,
+    blocks,
+    chinese_of,
+    fenced,
+    links,
+    numbers,
+    prose,
+    shape,
+    text_of,
+)
+
+MOST_LINES_OF_README = 200
+CHINESE_PAGES = [chinese_of(page) for page in PAGES]
+ALL_PAGES = [*PAGES, *CHINESE_PAGES]
+OTHERS_WITH_LINKS = ["CHANGELOG.md", "CONTRIBUTING.md"]
+
+every_page = pytest.mark.parametrize("page", PAGES)
+
+
+def test_each_page_is_there_in_both_languages() -> None:
+    assert len(PAGES) > 5
+    found = ROOT.glob(f"*{CHINESE_ENDING}"), (ROOT / "docs").glob(f"*{CHINESE_ENDING}")
+    assert sorted(path.relative_to(ROOT).as_posix() for folder in found for path in folder) == sorted(CHINESE_PAGES)
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_readme_is_short(page: str) -> None:
+    assert text_of(page).count("\n") <= MOST_LINES_OF_README
+
+
+@every_page
+def test_both_languages_give_the_same_commands(page: str) -> None:
+    in_english, in_chinese = ([block.commands for block in blocks(name)] for name in (page, chinese_of(page)))
+    assert in_english == in_chinese
+
+
+@every_page
+def test_both_languages_have_the_same_sections_lists_tables_and_blocks(page: str) -> None:
+    assert shape(page) == shape(chinese_of(page))
+
+
+@every_page
+def test_both_languages_give_the_same_figures(page: str) -> None:
+    assert numbers(page) ^ numbers(chinese_of(page)) == set()
+
+
+@every_page
+def test_each_cell_of_a_table_has_the_same_figures_in_both_languages(page: str) -> None:
+    in_english, in_chinese = figures_of_cells(page), figures_of_cells(chinese_of(page))
+    assert [(e, c) for e, c in zip(in_english, in_chinese, strict=True) if e != c] == []
+
+
+def figures_of_cells(page: str) -> list[list[str]]:
+    rows = re.findall(r"^\|(.*)\|$", prose(page), re.MULTILINE)
+    cells = [cell for row in rows for cell in re.split(r"(?<!\\)\|", re.sub(r"\]\([^)]*\)", "", row))]
+    return [sorted(re.findall(r"\d[\d,.]*\d", cell)) for cell in cells]
+
+
+@every_page
+def test_both_languages_show_the_same_lines_of_logs_and_answers(page: str) -> None:
+    shown = [
+        [text for _, language, text in fenced(name) if language != "bash" and text.isascii()]
+        for name in (page, chinese_of(page))
+    ]
+    assert shown[0] == shown[1]
+
+
+def name_of(page: str) -> str:
+    """As pages of the same folder name it."""
+    return Path(page).name
+
+
+@every_page
+def test_a_page_begins_with_its_title_and_the_links_to_its_other_language_and_to_the_readme(page: str) -> None:
+    chinese = name_of(chinese_of(page))
+    back_from = {"English": "", "Chinese": ""}
+    if page != "README.md":
+        back_from = {"English": "[README](../README.md) | ", "Chinese": "[README](../README.zh-CN.md) | "}
+    head, gap, line = text_of(page).splitlines()[:3]
+    assert (head[:2], gap, line) == ("# ", "", f"{back_from['English']}English | [中文]({chinese})")
+    head, gap, line = text_of(chinese_of(page)).splitlines()[:3]
+    assert (head[:2], gap, line) == ("# ", "", f"{back_from['Chinese']}[English]({name_of(page)}) | 中文")
+
+
+@pytest.mark.parametrize("page", [*ALL_PAGES, *OTHERS_WITH_LINKS])
+def test_every_link_leads_to_a_file_or_a_section_that_is_there(page: str) -> None:
+    broken = [link for link in links(page) if is_local(link.target) and not leads_somewhere(page, link.target)]
+    assert broken == []
+
+
+def is_local(target: str) -> bool:
+    return not target.startswith(("https://", "mailto:"))
+
+
+def file_and_section(page: str, target: str) -> tuple[str, str]:
+    """Of a link on that page; the file below the project's folder."""
+    file, _, section = target.partition("#")
+    return (os.path.normpath(Path(page).parent / file) if file else page), section
+
+
+def leads_somewhere(page: str, target: str) -> bool:
+    """`target`: a file or folder, "#section" of the same file, or both."""
+    file, section = file_and_section(page, target)
+    if file.startswith("..") or not (ROOT / file).exists():
+        return False
+    return not section or (file.endswith(".md") and section in anchors(file))
+
+
+@every_page
+def test_the_links_of_both_languages_lead_to_the_same_places_each_in_its_language(page: str) -> None:
+    """So Chinese pages lead to Chinese ones, and to the section that stands where the English one does."""
+    chinese = chinese_of(page)
+    wanted = {in_chinese(page, link.target) for link in links(page) if link.target != name_of(chinese)}
+    found = {place(chinese, link.target) for link in links(chinese) if link.target != name_of(page)}
+    assert (wanted - found, found - wanted) == (set(), set())
+
+
+def place(page: str, target: str) -> str:
+    return "#".join(file_and_section(page, target)) if is_local(target) else target
+
+
+def in_chinese(page: str, target: str) -> str:
+    """Where the link of the English page leads in the Chinese one."""
+    if not is_local(target):
+        return target
+    file, section = file_and_section(page, target)
+    if file not in PAGES:
+        return f"{file}#{section}"
+    if not section:
+        return f"{chinese_of(file)}#"
+    assert section in anchors(file), f"{target} leads nowhere"
+    return f"{chinese_of(file)}#{anchors(chinese_of(file))[anchors(file).index(section)]}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_every_page_is_one_click_away_from_the_readme(page: str) -> None:
+    wanted = {file for file in (PAGES if page == "README.md" else CHINESE_PAGES) if file != page}
+    assert wanted - {file_and_section(page, link.target)[0] for link in links(page)} == set()
+
+
+@pytest.mark.parametrize("pages", [PAGES, CHINESE_PAGES], ids=["English", "Chinese"])
+def test_every_picture_is_on_a_page(pages: list[str]) -> None:
+    pictures = {f"docs/{path.name}" for ending in ("png", "svg") for path in (ROOT / "docs").glob(f"*.{ending}")}
+    assert len(pictures) > 3
+    assert pictures - {file_and_section(page, link.target)[0] for page in pages for link in links(page)} == set()
+
+
+@pytest.mark.parametrize("page", [page for page in ALL_PAGES if not page.startswith("README")])
+def test_a_page_of_many_chapters_begins_with_links_to_them(page: str) -> None:
+    text = prose(page)
+    head, *chapters = re.split(r"^## (.*)$", text, flags=re.MULTILINE)
+    wanted = {f"#{heading}" for heading in anchors_of_chapters(page)} if len(chapters[::2]) > 4 else set()
+    assert wanted - set(re.findall(r"\]\((#[^)]*)\)", head)) == set()
+
+
+def anchors_of_chapters(page: str) -> list[str]:
+    levels = re.findall(r"^(#+) ", prose(page), re.MULTILINE)
+    return [name for level, name in zip(levels, anchors(page), strict=True) if level == "##"]
