@@ -31,9 +31,11 @@ SHARED_ENGINE = "chain/"
 # Tests of a file in these folders share a cloud; those that run in several clouds share each of them.
 SHARED_CLOUD = ("scripts/", "docs/")
 CLOUDS = ("ministack", "moto")
+# Each test here starts one for itself.
+OWN_CLOUD = ("docs/test_commands",)
 
 # Several processes take tests in this order: what lasts long comes first, so that none is left alone with it.
-LONGEST_FIRST = ("worker/test_chaos", "chain/test_chain", "chain/test_image", "scripts/test_sync", "docs/test_readme")
+LONGEST_FIRST = ("worker/test_chaos", "chain/test_chain", "chain/test_image", "scripts/test_sync", "docs/test_commands")
 LONGEST_FIRST += ("scripts/", "chain/", "bench/", "worker/", "protocol/")
 
 
@@ -69,7 +71,7 @@ def group_of(name: str) -> str:
     """What one process has to run, one test after the other: a test that shares nothing is a group of its own."""
     if name.startswith(SHARED_ENGINE):
         return "engine"
-    if not name.startswith(SHARED_CLOUD):
+    if not name.startswith(SHARED_CLOUD) or name.startswith(OWN_CLOUD):
         return name
     file, _, test = name.partition("::")
     parameters = sorted(test.partition("[")[2].rstrip("]").split("-"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import re
 from collections import Counter
 from pathlib import Path
@@ -146,3 +147,29 @@ def section(page: str, heading: str) -> str:
         if level:
             found.append(line)
     return "\n".join(found)
+
+
+def is_local(target: str) -> bool:
+    return not target.startswith(("https://", "mailto:"))
+
+
+def file_and_section(page: str, target: str) -> tuple[str, str]:
+    """Of a link on that page; the file below the project's folder."""
+    file, _, section = target.partition("#")
+    return (os.path.normpath(Path(page).parent / file) if file else page), section
+
+
+def place(page: str, target: str) -> str:
+    return "#".join(file_and_section(page, target)) if is_local(target) else target
+
+
+def in_chinese(page: str, target: str) -> str:
+    """Where the link of the English page leads in the Chinese one."""
+    if not is_local(target):
+        return target
+    file, section = file_and_section(page, target)
+    if file not in PAGES:
+        return f"{file}#{section}"
+    if section not in anchors(file):
+        return f"{chinese_of(file)}#{section}"
+    return f"{chinese_of(file)}#{dict(zip(anchors(file), anchors(chinese_of(file)), strict=False)).get(section)}"

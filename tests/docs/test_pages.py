@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 import re
 from pathlib import Path
 
@@ -15,8 +14,12 @@ from pages import (
     blocks,
     chinese_of,
     fenced,
+    file_and_section,
+    in_chinese,
+    is_local,
     links,
     numbers,
+    place,
     prose,
     shape,
     text_of,
@@ -101,16 +104,6 @@ def test_every_link_leads_to_a_file_or_a_section_that_is_there(page: str) -> Non
     assert broken == []
 
 
-def is_local(target: str) -> bool:
-    return not target.startswith(("https://", "mailto:"))
-
-
-def file_and_section(page: str, target: str) -> tuple[str, str]:
-    """Of a link on that page; the file below the project's folder."""
-    file, _, section = target.partition("#")
-    return (os.path.normpath(Path(page).parent / file) if file else page), section
-
-
 def leads_somewhere(page: str, target: str) -> bool:
     """`target`: a file or folder, "#section" of the same file, or both."""
     file, section = file_and_section(page, target)
@@ -126,22 +119,6 @@ def test_the_links_of_both_languages_lead_to_the_same_places_each_in_its_languag
     wanted = {in_chinese(page, link.target) for link in links(page) if link.target != name_of(chinese)}
     found = {place(chinese, link.target) for link in links(chinese) if link.target != name_of(page)}
     assert (wanted - found, found - wanted) == (set(), set())
-
-
-def place(page: str, target: str) -> str:
-    return "#".join(file_and_section(page, target)) if is_local(target) else target
-
-
-def in_chinese(page: str, target: str) -> str:
-    """Where the link of the English page leads in the Chinese one."""
-    if not is_local(target):
-        return target
-    file, section = file_and_section(page, target)
-    if file not in PAGES:
-        return f"{file}#{section}"
-    if section not in anchors(file):
-        return f"{chinese_of(file)}#{section}"
-    return f"{chinese_of(file)}#{dict(zip(anchors(file), anchors(chinese_of(file)), strict=False)).get(section)}"
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])

@@ -1,0 +1,89 @@
+"""What a reader of README.md may look for is there, or one click away, in both languages."""
+
+import pytest
+from pages import PAGES, anchors, chinese_of, in_chinese, links, place
+
+README = "README.md"
+
+# subject -> where it is: a chapter of README.md itself, or a link that stands in it.
+SUBJECTS = {
+    "why it is needed, and what for": "#s3-to-s3express-sync",
+    "what it does not do": "#what-it-does-not-do",
+    "how the parts work together": "#how-it-works",
+    "the same as a picture": "docs/architecture.svg",
+    "the way of one message, step by step": "docs/design.md#the-way-of-one-message",
+    "why a copy is right whatever happens": "docs/design.md#how-it-stays-right",
+    "what was proven, and what was not": "docs/design.md#what-was-proven",
+    "limits": "docs/design.md#what-remains",
+    "a try without AWS": "#try-it-on-one-machine",
+    "what must be there first": "#what-you-need",
+    "how both buckets are made": "#create-the-buckets",
+    "how it is deployed": "#configure-and-deploy",
+    "what was there before": "docs/operations.md#copy-what-is-there-already",
+    "the settings": "docs/settings.md",
+    "what a month costs": "docs/costs.md#a-month",
+    "beside workers that always run": "docs/costs.md#by-mode",
+    "what one's own deployment costs": "docs/costs.md#what-yours-costs",
+    "how to pay less": "docs/costs.md#ways-to-pay-less",
+    "settings for much, little, large and small": "docs/performance.md#tuning",
+    "how long it takes": "docs/performance.md#expected-times",
+    "how much it can take": "docs/performance.md#throughput",
+    "how it takes seconds": "docs/performance.md#seconds-from-idle",
+    "a Spot interruption, an outage": "docs/operations.md#faults",
+    "what runs now": "docs/operations.md#status",
+    "the logs": "docs/operations.md#logs",
+    "the same by the AWS CLI": "docs/operations.md#the-same-without-syncsh",
+    "messages that failed": "docs/operations.md#failed-messages",
+    "alarms": "docs/operations.md#alarms-and-dashboard",
+    "a test: upload": "docs/operations.md#test-upload",
+    "a test: delete": "docs/operations.md#test-delete",
+    "a test: a large file": "docs/operations.md#test-a-6-gb-file",
+    "no worker starts though messages wait": "docs/troubleshooting.md#messages-but-no-worker",
+    "a worker fails at its start": "docs/troubleshooting.md#the-worker-does-not-start",
+    "a file is not there": "docs/troubleshooting.md#a-file-was-not-synced",
+    "it takes too long": "docs/troubleshooting.md#it-is-slow",
+    "what a line of the log means": "docs/troubleshooting.md#lines-of-the-log",
+    "how all is removed": "#clean-up",
+    "what is removed, and what stays": "docs/operations.md#clean-up",
+    "only some prefixes": "docs/recipes.md#only-some-prefixes",
+    "only what is new": "docs/recipes.md#keep-seven-days",
+    "lifecycle and versions of the source": "docs/recipes.md#good-practice",
+    "rights and roles": "docs/design.md#security",
+    "a job that waits for its data": "docs/recipes.md#a-training-job-that-waits",
+    "an upgrade": "docs/operations.md#upgrade",
+    "which file does what": "CONTRIBUTING.md#the-house",
+    "what has changed": "CHANGELOG.md",
+    "the licence": "LICENSE",
+}
+
+# AWS's own pages on what it is made of, by a part of their address.
+SUBJECTS_OF_AWS = (
+    "s3-express-one-zone",
+    "EventNotifications",
+    "mpuoverview",
+    "AWSSimpleQueueService",
+    "docs.aws.amazon.com/lambda",
+    "eb-create-rule-schedule",
+    "fargate-capacity-providers",
+    "aws.amazon.com/fargate/pricing",
+    "fargate-spot",
+)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_subject_is_in_the_readme_or_one_click_away(subject: str) -> None:
+    target = SUBJECTS[subject]
+    for page, wanted in ((README, place(README, target)), (chinese_of(README), in_chinese(README, target))):
+        in_it = {f"{page}#{name}" for name in anchors(page)}
+        clicks = {place(page, link.target) for link in links(page)}
+        assert wanted in in_it | clicks
+
+
+@pytest.mark.parametrize("page", [README, chinese_of(README)])
+def test_the_pages_of_aws_are_one_click_away(page: str) -> None:
+    addresses = [link.target for link in links(page) if link.target.startswith("https://")]
+    assert [part for part in SUBJECTS_OF_AWS if not any(part in address for address in addresses)] == []
+
+
+def test_every_page_has_a_subject() -> None:
+    assert {page for page in PAGES if not any(place(README, t).startswith(page) for t in SUBJECTS.values())} == set()
