@@ -79,6 +79,8 @@ source "$PROJECT_DIR/lib/say.sh"
 source "$PROJECT_DIR/lib/run.sh"
 # shellcheck source=lib/aws.sh
 source "$PROJECT_DIR/lib/aws.sh"
+# shellcheck source=lib/version.sh
+source "$PROJECT_DIR/lib/version.sh"
 # shellcheck source=lib/names.sh
 source "$PROJECT_DIR/lib/names.sh"
 # shellcheck source=lib/json.sh
@@ -145,6 +147,8 @@ source "$PROJECT_DIR/lib/resources/metric_filter.sh"
 source "$PROJECT_DIR/lib/resources/alarm.sh"
 # shellcheck source=lib/resources/dashboard.sh
 source "$PROJECT_DIR/lib/resources/dashboard.sh"
+# shellcheck source=lib/resources/version_tag.sh
+source "$PROJECT_DIR/lib/resources/version_tag.sh"
 
 # --- the order of checking and of making ---------------------------------------------------------------------------
 
@@ -193,7 +197,7 @@ list_steps() {
   [[ $EVENT_SOURCE == sqs ]] || STEPS+=(ensure_events_alarm)
   [[ -z $AUDIT_DAYS ]] || STEPS+=(ensure_audit_alarm ensure_audit_filter ensure_audit_start_filter)
   [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
-  STEPS+=(ensure_dashboard)
+  STEPS+=(ensure_dashboard ensure_version_tag)
   # Housekeeping: the sync works without it.
   lifecycle=$(step_of_lifecycle)
   [[ -z $lifecycle ]] || STEPS+=("$lifecycle")
@@ -236,13 +240,14 @@ deploy_all() (
 
 print_help() {
   cat <<'HELP'
-usage: ./deploy.sh [--dry-run | --local [--once] | --help]
+usage: ./deploy.sh [--dry-run | --local [--once] | --version | --help]
 
 Brings every AWS resource of the sync to the wanted state; safe to run again.
 
   --dry-run  print what exists, what would be created and what would be changed; write nothing
   --local    run the whole chain on this machine, without an AWS account; ./cleanup.sh --local ends it
   --once     with --local: clean up at the end
+  --version  print the release of this checkout
 
 The settings are at the top of deploy.sh, and each can be set in the environment instead:
 
@@ -264,6 +269,7 @@ main() {
       deploy_all
       ;;
     --help) print_help ;;
+    --version) printf 's3-to-s3express-sync %s\n' "$(project_version)" ;;
     '') deploy_all ;;
     *) die "unknown option: $1 (use --help)" ;;
   esac

@@ -41,6 +41,7 @@ from mirror.reconcile import MAX_DELETE, Options, reconcile
 from mirror.settings import Settings, load_settings
 from mirror.side_by_side import SideBySide
 from mirror.signals import Signals
+from mirror.version import VERSION
 from mirror.wait import EXAMPLES, WaitOptions, wait
 from mirror.worker import Worker
 
@@ -294,10 +295,11 @@ def configure_logging(level: str) -> None:
     atexit.register(writer.drain)  # after an error that nobody expected
 
 
-def left_out_by(settings: Settings) -> str:
-    """For the first line of the log; nothing by default."""
+def ending_of_first_line(settings: Settings) -> str:
+    """What is left out, and the release."""
     exclude = f" exclude={quoted(settings.exclude)}" if settings.exclude else ""
-    return exclude + (f" keep_days={settings.keep_days}" if settings.keep_days else "")
+    keep_days = f" keep_days={settings.keep_days}" if settings.keep_days else ""
+    return f"{exclude}{keep_days} version={VERSION}"
 
 
 def main() -> int:
@@ -316,7 +318,8 @@ def main() -> int:
         writer.descriptor = sys.stderr.fileno()
     configure_logging(settings.log_level)
     begins = BEGINS.get(type(command), "syncing %s to %s prefix=%s")
-    log.info(begins, settings.src_bucket, settings.dst_bucket, quoted(settings.prefix_filter) + left_out_by(settings))
+    prefix = quoted(settings.prefix_filter)
+    log.info(begins, settings.src_bucket, settings.dst_bucket, prefix + ending_of_first_line(settings))
     one = functools.partial(run_in_loop, settings, command, signals)
     if settings.processes == 1 or command:
         writer.start()

@@ -31,6 +31,11 @@ set_names() {
   NOTIFICATION_ID=$APP_NAME
   LIFECYCLE_RULE_ID=$APP_NAME-abort-incomplete-uploads
   KEEP_RULE_ID=$APP_NAME-keep # the first one's
+  # Of everything that is made, in the ways in which AWS writes tags.
+  MAP_TAGS=app=$APP_NAME,version=$VERSION
+  UPPER_TAGS=("Key=app,Value=$APP_NAME" "Key=version,Value=$VERSION")
+  EC2_TAGS="Tags=[{Key=app,Value=$APP_NAME},{Key=version,Value=$VERSION}]"
+  LOWER_TAGS=("key=app,value=$APP_NAME" "key=version,value=$VERSION")
 }
 
 # ARNs are made of names and the account, so that a dry run and a clean-up know them without the resource.

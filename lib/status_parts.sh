@@ -132,6 +132,16 @@ describe_options() {
     + if .KEEP_DAYS then {keep_days: (.KEEP_DAYS | tonumber)} else {} end'
 }
 
+# The release that is deployed, and that of this checkout; what AWS said if it did not tell.
+describe_version() {
+  local tags error=""
+  tags=$(aws_or_error lambda list-tags --resource "$STARTER_ARN") || { error=$tags && tags="{}"; }
+  jq --arg checkout "$VERSION" --arg error "$error" '
+    {deployed: (if $error == "" then .Tags.version // "1.0.0" else null end), $checkout, $error}
+    | .older = (.error == "" and (.deployed | split(".") | map(tonumber)) < (.checkout | split(".") | map(tonumber)))
+    ' <<<"$tags"
+}
+
 # Whether the rule runs the starter, and how many minutes apart; null if there is none.
 describe_rule() {
   aws_or_nothing events describe-rule --name "$RULE_NAME" | jq -s '.[0] | if . then {

@@ -53,7 +53,7 @@ settled_cluster() {
 
 create_cluster() {
   aws_or_die ecs create-cluster --cluster-name "$CLUSTER_NAME" --capacity-providers FARGATE FARGATE_SPOT \
-    --settings name=containerInsights,value=disabled --tags "key=app,value=$APP_NAME"
+    --settings name=containerInsights,value=disabled --tags "${LOWER_TAGS[@]}"
   settled_cluster
 }
 

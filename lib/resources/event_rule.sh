@@ -75,7 +75,7 @@ ensure_event_targets() {
 
 # Tags are taken only for a new rule.
 create_event_rule() {
-  local tags=("Key=app,Value=$APP_NAME") turned_on
+  local tags=("${UPPER_TAGS[@]}") turned_on
   turned_on=$(switch_turned_on_by)
   [[ -z $turned_on ]] || tags+=("Key=$SWITCH_TAG,Value=$SRC_BUCKET")
   aws_or_die events put-rule --cli-input-json "$1" --tags "${tags[@]}"

@@ -53,7 +53,7 @@ create_function() {
   local input
   input=$(given_variables "$1")
   aws_or_die lambda create-function --cli-input-json "$input" --zip-file "fileb://$TEMP_DIR/starter.zip" \
-    --architectures arm64 --tags "app=$APP_NAME"
+    --architectures arm64 --tags "$MAP_TAGS"
   await_function function-active-v2
 }
 

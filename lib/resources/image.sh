@@ -87,7 +87,7 @@ ensure_repository() {
   repository=$(aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME")
   if [[ -z $repository ]]; then
     create aws_or_die ecr create-repository --repository-name "$APP_NAME" --image-tag-mutability IMMUTABLE \
-      --image-scanning-configuration scanOnPush=true --tags "Key=app,Value=$APP_NAME"
+      --image-scanning-configuration scanOnPush=true --tags "${UPPER_TAGS[@]}"
   else
     [[ $(jq '.repositories[0].imageScanningConfiguration.scanOnPush' <<<"$repository") == true ]] \
       || change "scan on push" aws_or_die ecr put-image-scanning-configuration --repository-name "$APP_NAME" \

@@ -6,7 +6,7 @@ ensure_log_group() {
   begin "log group" "$1"
   group=$(aws_or_nothing logs describe-log-groups --log-group-name-prefix "$1")
   group=$(jq -c --arg name "$1" '.logGroups[] | select(.logGroupName == $name)' <<<"$group")
-  [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "app=$APP_NAME"
+  [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$MAP_TAGS"
   [[ $(jq '.retentionInDays' <<<"${group:-null}") == "$LOG_RETENTION_DAYS" ]] \
     || change retention aws_or_die logs put-retention-policy --log-group-name "$1" \
       --retention-in-days "$LOG_RETENTION_DAYS"

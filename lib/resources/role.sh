@@ -110,7 +110,7 @@ ensure_role() {
   role=$(aws_or_nothing iam get-role --role-name "$1")
   if [[ -z $role ]]; then
     create aws_or_die iam create-role --role-name "$1" --assume-role-policy-document "$2" \
-      --tags "Key=app,Value=$APP_NAME" "Key=region,Value=$REGION"
+      --tags "${UPPER_TAGS[@]}" "Key=region,Value=$REGION"
   else
     jq -r '.Role.CreateDate[:19]' <<<"$role" | keep "date of $1"
     same_json "$2" "$(jq .Role.AssumeRolePolicyDocument <<<"$role")" \

@@ -50,7 +50,7 @@ ensure_rule() {
   have=$(aws_or_nothing events describe-rule --name "$RULE_NAME")
   different=$(differing "$want" "$have")
   if [[ -z $have ]]; then
-    create aws_or_die events put-rule --cli-input-json "$want" --tags "Key=app,Value=$APP_NAME"
+    create aws_or_die events put-rule --cli-input-json "$want" --tags "${UPPER_TAGS[@]}"
   elif [[ -n $different ]]; then
     change "$different" aws_or_die events put-rule --cli-input-json "$want"
   fi

@@ -76,7 +76,7 @@ previous_setting() {
 }
 
 register_task_definition() {
-  aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "key=app,value=$APP_NAME"
+  aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "${LOWER_TAGS[@]}"
 }
 
 ensure_task_definition() {

@@ -28,7 +28,7 @@ ensure_topic() {
   local subscriptions
   begin topic "$TOPIC_NAME"
   subscriptions=$(aws_or_nothing sns list-subscriptions-by-topic --topic-arn "$TOPIC_ARN")
-  [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "Key=app,Value=$APP_NAME"
+  [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "${UPPER_TAGS[@]}"
   ensure_subscription "${subscriptions:-null}"
   finish
 }

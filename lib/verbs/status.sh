@@ -80,6 +80,7 @@ collect_status() {
   audit_days=$(starter_setting AUDIT_DAYS)
   [[ -z $audit_days ]] || gather audit describe_audit "$audit_days" &
   gather options describe_options &
+  gather version describe_version &
   gather function_age function_age &
   gather starter last_start &
   gather failures last_failures &
@@ -123,6 +124,9 @@ print_status() {
   jq -r "$(jq_status)"'
     .state, (.reasons[] | "  \(.)"), "",
     row("source"; .source | bucket), row("destination"; .destination | bucket),
+    (.version | select(.error == "" ) | row("version"; .deployed + (if .older
+      then " is deployed, older than this checkout (\(.checkout)): run ./deploy.sh"
+      elif .deployed != .checkout then " is deployed, newer than this checkout (\(.checkout))" else "" end))),
     row("events"; .events | events),
     (.options | options | select(. != "") | row("options"; .)),
     (.options | wanted | select(. != "") | row("wanted"; .)),

@@ -52,16 +52,6 @@ measured_times() {
 
 # --- what it ran on -------------------------------------------------------------------------------------------------
 
-# Prints the release in the changelog, and the commit of a checkout.
-project_version() {
-  local release commit=""
-  release=$(sed -n 's/^## //p' "$PROJECT_DIR/CHANGELOG.md" | head -n 1)
-  if [[ -e $PROJECT_DIR/.git ]] && type -P git >/dev/null; then
-    commit=$(git -C "$PROJECT_DIR" rev-parse --short HEAD)
-  fi
-  printf '%s%s\n' "$release" "${commit:+, commit $commit}"
-}
-
 deployed_function() {
   ask_starter | jq -r '"\(.Runtime // "an image"), code \(.CodeSha256[:12]), changed \(.LastModified)"'
 }

@@ -112,7 +112,7 @@ def test_a_run_that_was_killed_before_the_filters_is_undone_by_one_without_audit
 def test_by_default_nothing_is_asked_about_audits(account: Account) -> None:
     for _ in range(2):
         output, _ = account.run("deploy.sh")
-        assert "[24/24]" in output
+        assert "[25/25]" in output
         assert "audit" not in output.lower()
         operations = [call.operation for call in account.recorder.calls]
         assert operations.count("DescribeMetricFilters") == 1

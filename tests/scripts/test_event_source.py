@@ -134,7 +134,7 @@ def test_deploying_twice_and_cleaning_up_leaves_what_others_have(account: Accoun
 def test_by_default_nothing_is_asked_about_the_other_way(account: Account) -> None:
     for _ in range(2):
         output, _ = account.run("deploy.sh")
-        assert "[24/24]" in output
+        assert "[25/25]" in output
         asked = [call.parameters.get("Name") for call in account.recorder.calls if call.operation == "DescribeRule"]
         assert asked == [f"{APP}-starter-rule"]
         reads = [

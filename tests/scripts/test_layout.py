@@ -12,7 +12,7 @@ ENTRY_POINTS = ("deploy.sh", "cleanup.sh", "sync.sh")
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 40
 # What a deployment calls a kind of resource, if the list of cleanup.sh has another name for it.
 REMOVED_AS = {"dead-letter queue": "queue", "image": "repository", "gateway endpoint": "vpc_endpoint"}
-STAYS = {"service-linked role"}  # the account's, not ours
+STAYS = {"service-linked role", "tag"}  # the account's, not ours; what goes with that which has it
 # Which files a file may source: one way, but for the settings that users edit at the top of deploy.sh.
 MAY_SOURCE = {
     "deploy.sh": r"lib/(resources/)?\w+\.sh|local/local\.sh",

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 from test_first_responder import Function
-from test_wait import wait
+from test_wait import lacking, wait
 from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
 import worker
 from mirror.completeness import Completeness
 from mirror.messages import hint_body
+from mirror.version import VERSION
 
 LEFT = {"PREFIX_FILTER": "data/,models/v 1/", "EXCLUDE": "*.tmp,*/_temporary/*"}
 WANTED = ["data/a", "data/b/c", "models/v 1/ä,b"]
@@ -159,12 +160,12 @@ def test_a_worker_with_the_variables_of_1_0_0_leaves_nothing_out(world: World):
     world.put("other")
     output = world.run_worker(**RELEASE_1_0_0)
     assert set(world.mirrored()) == {"data/x.tmp", "data/old"}
-    assert f'syncing {SOURCE} to {MIRROR} prefix="data/"\n' in output
+    assert f'syncing {SOURCE} to {MIRROR} prefix="data/" version={VERSION}\n' in output
 
 
 def test_the_first_line_tells_what_is_left_out(world: World):
     output = world.run_worker(**LEFT, KEEP_DAYS="30")
-    told = 'prefix="data/,models/v 1/" exclude="*.tmp,*/_temporary/*" keep_days=30\n'
+    told = 'prefix="data/,models/v 1/" exclude="*.tmp,*/_temporary/*" keep_days=30 version='
     assert told in output.splitlines(keepends=True)[0]
 
 
@@ -235,14 +236,14 @@ def test_wait_counts_what_is_wanted_only(world: World):
 
 
 @pytest.mark.parametrize(
-    ("prefix", "keys", "lacking"),
+    ("prefix", "keys", "left"),
     [("", 4, {"data/new"}), ("data/b/", 1, set()), ("models/", 1, set()), ("data/n", 1, {"data/new"})],
 )
-def test_wait_with_a_prefix_of_several(world: World, prefix: str, keys: int, lacking: set[str]):
+def test_wait_with_a_prefix_of_several(world: World, prefix: str, keys: int, left: set[str]):
     world.synced(*WANTED)
     quietly_put(world, ["data/new", "data/new.tmp", "models/v 2/new"])
     run = wait(world, "--timeout", "1s", *(["--prefix", prefix] if prefix else []), **LEFT)
-    assert (run.status, run.numbers("waited")["keys"], set(run.lacking())) == (int(bool(lacking)), keys, lacking)
+    assert (run.status, run.numbers("waited")["keys"], set(lacking(run))) == (int(bool(left)), keys, left)
     assert run.numbers("waited")["only_in_destination"] == 0
 
 
@@ -260,7 +261,7 @@ def test_what_has_expired_is_told_and_not_waited_for(world: World):
     run = wait(world, "--timeout", "1s", KEEP_DAYS="7")
     found = {name: run.numbers("waited")[name] for name in ("keys", "bytes", "here", "lacking", "expired")}
     assert (run.status, found) == (1, {"keys": 2, "bytes": 2048, "here": 1, "lacking": 1, "expired": 2})
-    assert set(run.lacking()) == {"data/new"}
+    assert set(lacking(run)) == {"data/new"}
     assert "not waited for: 2 keys that have not changed for more than KEEP_DAYS\n" in run.output
     assert "           2 expired     unchanged in the source for more than KEEP_DAYS: not waited for\n" in run.output
     as_json = wait(world, "--timeout", "1s", "--json", "--exact", KEEP_DAYS="7")

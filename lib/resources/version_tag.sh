@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# The tag "version" of all that deploy.sh made: the release that last brought it to the wanted state. What is made gets
+# it then, so this has something to do only when the release has changed.
+
+# Prints the tags of the function, of which status tells the version.
+ask_starter_tags() { aws_if_allowed lambda list-tags --resource "$STARTER_ARN" | jq '.Tags // {}'; }
+
+# Prints the calls that bring it to all but the function, one per line. The services write tags in three ways.
+version_tag_calls() {
+  local queue dlq task found network alarms topic
+  queue=$(queue_url "$QUEUE_NAME")
+  dlq=$(queue_url "$DLQ_NAME")
+  task=$(list_revisions ACTIVE)
+  alarms=$(find_alarms | jq -r '.[].AlarmArn | "cloudwatch tag-resource --resource-arn \(.)"')
+  found=$(list_security_group && list_vpc_endpoint)
+  found=$(cut -d ' ' -f 1 <<<"$found")
+  mapfile -t network <<<"$found"
+  topic=$(find_our_topic)
+  printf "%s --tags version=$VERSION\n" "logs tag-log-group --log-group-name $STARTER_LOG_GROUP" \
+    "logs tag-log-group --log-group-name $WORKER_LOG_GROUP" "sqs tag-queue --queue-url $queue" \
+    "sqs tag-queue --queue-url $dlq"
+  printf "ecs tag-resource --resource-arn %s --tags key=version,value=$VERSION\n" "$CLUSTER_ARN" "${task%%$'\n'*}"
+  {
+    printf 'iam tag-role --role-name %s\n' "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"
+    [[ -n $IMAGE_URI ]] || printf 'ecr tag-resource --resource-arn %s\n' "$REPOSITORY_ARN"
+    printf 'events tag-resource --resource-arn %s\n' "$RULE_ARN"
+    [[ $EVENT_SOURCE == sqs ]] || printf 'events tag-resource --resource-arn %s\n' "$EVENT_RULE_ARN"
+    printf 'ec2 create-tags --resources %s\n' "${network[@]}"
+    printf '%s\n' "$alarms"
+    [[ -z $topic ]] || printf 'sns tag-resource --resource-arn %s\n' "$topic"
+  } | sed "s/\$/ --tags Key=version,Value=$VERSION/"
+}
+
+# The function is the last: an interrupted run is completed by the next one. Without a right to tag, the sync works.
+tag_all_with_version() {
+  local calls call
+  calls=$(version_tag_calls)
+  while read -ra call; do aws_if_allowed "${call[@]}"; done <<<"$calls"
+  aws_if_allowed lambda tag-resource --resource "$STARTER_ARN" --tags "version=$VERSION"
+}
+
+ensure_version_tag() {
+  local version
+  begin tag "version=$VERSION"
+  if was_created function "$STARTER_NAME"; then
+    CREATED=true
+    finish
+    return
+  fi
+  version=$(ask_starter_tags | jq -r '.version // "1.0.0"')
+  [[ $version == "$VERSION" ]] || was_denied || change "was $version" tag_all_with_version
+  if was_denied; then
+    leave "$RESOURCE, by which ./sync.sh status tells what is deployed. $(denial)"
+    CHANGES=()
+    finish "left to you, see the end"
+  else
+    finish
+  fi
+}

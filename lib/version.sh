@@ -1,0 +1,14 @@
+# shellcheck shell=bash
+# The release of this checkout. It stands in mirror/version.py, as the worker tells it, too.
+
+VERSION=$(sed -n 's/^VERSION = "\([0-9.]*\)"$/\1/p' "$PROJECT_DIR/mirror/version.py")
+readonly VERSION
+
+# Prints the release, and the commit of a checkout.
+project_version() {
+  local commit=""
+  if [[ -e $PROJECT_DIR/.git ]] && type -P git >/dev/null; then
+    commit=$(git -C "$PROJECT_DIR" rev-parse --short HEAD)
+  fi
+  printf '%s%s\n' "$VERSION" "${commit:+, commit $commit}"
+}

@@ -1,0 +1,3 @@
+"""The release. lib/version.sh reads it for the scripts, and the first line of the worker's log tells it."""
+
+VERSION = "1.1.0"
