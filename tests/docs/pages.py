@@ -135,18 +135,17 @@ def numbers(page: str) -> set[str]:
 
 
 def section(page: str, heading: str) -> str:
-    """The text below the heading with this anchor, down to the next one of the same level or above; "" if none."""
-    text, level, found = prose(page), 0, []
-    for line in text.splitlines():
-        if head := re.match(r"(#+) (.*)", line):
-            if level and len(head[1]) <= level:
-                break
-            if not level and anchor(head[2]) == heading:
-                level = len(head[1])
-                continue
-        if level:
-            found.append(line)
-    return "\n".join(found)
+    """The text below the English heading with this anchor, down to the next one of its level or above; "" if none."""
+    if page.endswith(CHINESE_ENDING):
+        english = anchors(page.removesuffix(CHINESE_ENDING) + ".md")
+        heading = dict(zip(english, anchors(page), strict=False)).get(heading, heading)
+    if heading not in anchors(page):
+        return ""
+    parts = re.split(r"^(#+) .*$", prose(page), flags=re.MULTILINE)
+    levels, texts = parts[1::2], parts[2::2]
+    first = anchors(page).index(heading)
+    after = [place for place in range(first + 1, len(levels)) if len(levels[place]) <= len(levels[first])]
+    return "".join(texts[first : min(after, default=None)])
 
 
 def is_local(target: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 
 import cost
@@ -86,35 +87,45 @@ def verbs() -> tuple[str, ...]:
 
 # Log lines
 
+WORKER = ("worker.py", "starter.py", "mirror/**/*.py", "launch/*.py")
+SCRIPTS_TOO = (*WORKER, "*.sh", "lib/**/*.sh", "lib/*.jq")
 
-@pytest.mark.parametrize("page", ALL_PAGES)
-def test_the_log_lines_are_those_that_the_worker_writes(page: str) -> None:
-    assert [line for line in log_lines(page) if not is_written(line)] == []
+# Tables of what is written: (page, chapter) -> the column, and who writes it.
+TABLES_OF_LINES = {
+    ("docs/troubleshooting.md", "lines-of-the-log"): (0, WORKER),
+    ("docs/operations.md", "faults"): (2, SCRIPTS_TOO),
+    ("docs/operations.md", "status"): (0, SCRIPTS_TOO),
+}
 
 
-def test_log_lines_are_found_on_the_pages_that_have_them() -> None:
-    for page in ("docs/troubleshooting.md", "docs/troubleshooting.zh-CN.md"):
-        assert len(log_lines(page)) > 10
+@every_page
+def test_the_log_lines_of_copies_are_those_that_the_worker_writes(page: str) -> None:
+    lines = re.findall(r"^(?:Using|Uploading|Progress|synced key).*$", text_of(page), re.MULTILINE)
+    assert [line for line in lines if not is_written(line, WORKER)] == []
 
 
-def log_lines(page: str) -> list[str]:
-    """Lines of copies wherever they stand, and the first cells of the table of lines with their cure."""
-    progress = re.findall(r"^(?:Using|Uploading|Progress).*$", text_of(page), re.MULTILINE)
-    troubles = section(page, "lines-of-the-log") or section(page, "日志行")
-    cells = re.findall(r"^\| (`[^|]*) \|", troubles, re.MULTILINE)
-    return [*progress, *(code for cell in cells for code in re.findall(r"`([^`]*)`", cell))]
+@pytest.mark.parametrize("language", [str, chinese_of], ids=["English", "Chinese"])
+@pytest.mark.parametrize(("page", "chapter"), TABLES_OF_LINES)
+def test_the_lines_in_tables_are_those_that_are_written(
+    page: str, chapter: str, language: Callable[[str], str]
+) -> None:
+    column, writers = TABLES_OF_LINES[page, chapter]
+    rows = re.findall(r"^\| (.*) \|$", section(language(page), chapter), re.MULTILINE)
+    lines = [code for row in rows for code in re.findall(r"`([^`]*)`", row.split(" | ")[column])]
+    assert len(lines) > 7
+    assert [line for line in lines if not is_written(line, writers)] == []
 
 
 @cache
-def written() -> str:
-    files = [ROOT / "worker.py", ROOT / "starter.py", *(ROOT / "mirror").rglob("*.py"), *(ROOT / "launch").glob("*.py")]
-    return re.sub(r"%[sd]|%%", "", "".join(file.read_text() for file in sorted(files)))
+def written(writers: tuple[str, ...]) -> str:
+    files = sorted(file for pattern in writers for file in ROOT.glob(pattern))
+    return re.sub(r"%[sd]|%%", "", "".join(file.read_text() for file in files))
 
 
-def is_written(line: str) -> bool:
+def is_written(line: str, writers: tuple[str, ...]) -> bool:
     """Compared is what does not differ from key to key; error codes are those of S3."""
-    pieces = [piece.strip() for piece in re.split(r"\.\.\.(?= |$)|\w+=\S*", line) if piece.strip()]
-    return all(re.sub(r"(?<!^)\b\d+|%", "", piece) in written() for piece in pieces)
+    pieces = [piece.strip(" ,:") for piece in re.split(r"\.\.\.(?= |$)|\w+=\S*", line)]
+    return all(re.sub(r"(?<!^)\b\d+|%", "", piece) in written(writers) for piece in pieces)
 
 
 # Money and time
