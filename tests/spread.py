@@ -23,6 +23,8 @@ FAST = (
     "scripts/test_starter",
     "scripts/test_layout",
     "scripts/test_log_lines",
+    "docs/test_page",
+    "docs/test_subjects",
 )
 ONE_OF_EACH = {"recorder": "moto", "tools": "v1"}
 

@@ -11,7 +11,6 @@ from pages import PAGES, blocks
 # Commands that are not run here, by their beginning, and where they are tested (a file of tests/), or why they are not.
 NOT_RUN = {
     "aws configure": "asks questions",
-    "docker buildx version": "scripts/test_deploy.py",
     "./deploy.sh --local --once": "chain/test_chain.py",
     "tests/run": "this is it",
     "tests/fast": "this has all that it has",
