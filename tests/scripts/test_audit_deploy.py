@@ -50,7 +50,7 @@ def test_it_is_made_once_and_cleaning_up_leaves_what_was_there_before(account: A
     assert_conforming(account)
     assert set(states(output)) == {"exists", "created"}
     assert output.count(f"{NAME}: created") == 3
-    assert "[27/27]" in output
+    assert "[28/28]" in output
     assert filters(account).keys() == {"worker", "starter"}
     assert account.alarms()[NAME][0]["Namespace"] == APP
     variables = account.starter_environment()
