@@ -1,0 +1,255 @@
+"""What a terminal shows of the local cloud as a picture, docs/terminal.svg, from a real run on this machine.
+
+    python tests/docs/terminal_picture.py run >transcript.txt
+    python tests/docs/terminal_picture.py draw <transcript.txt docs/terminal.svg
+
+The first runs the commands of SCENES in a copy of the project, without Docker, in four minutes on an idle machine; it
+needs the AWS CLI and what deploy.sh --local needs. The second leaves out what SCENES does not show, marks how many
+lines that is, and draws the rest, which needs the package `rich` of tests/requirements.txt.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+ROOT = Path(__file__).parents[2]
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
+FOREIGN = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME", "DRY_RUN")  # settings that the run is not to have
+NO_ENGINE = "unix:///nonexistent/docker.sock"
+IDLE_SECONDS = 600  # until all is synced and no worker runs
+TRY_BY_HAND = """
+source local/local.sh
+REGION=us-east-1
+use_cloud
+aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }
+"""
+EVERYTHING = r"^"
+MIRROR = "s3://local-destination--use1-az4--x-s3"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A command, and regular expressions of the lines that the picture shows of its output, each once if `once`."""
+
+    command: str
+    shown: tuple[str, ...]
+    once: bool = True
+    then_idle: bool = False  # what it began has ended before the next command
+
+
+SCENES = (
+    Scene(
+        "./deploy.sh --local --once",
+        (
+            r"^\[1/",
+            r"^\[2/",
+            r"\] bucket lifecycle ",
+            "^This puts",
+            "^verify: .* put: 12 of 12",
+            "^verify: .* change: 3 of 3",
+            "^# sync.sh verify",
+            "^all files equal",
+            "^local: removed",
+        ),
+    ),
+    Scene("./deploy.sh --local", ("^all files equal", "^End it with"), then_idle=True),
+    Scene("aws s3 cp --recursive docs s3://local-source/docs", (), then_idle=True),
+    Scene("./sync.sh --local status", (EVERYTHING,), once=False),
+    Scene(f"aws s3 rm --recursive {MIRROR}/docs  # no event tells it", ()),
+    Scene("./sync.sh --local reconcile", ("^complete: ", r"^ +\d+ "), once=False),
+    Scene("./cleanup.sh --local", (EVERYTHING,), once=False),
+)
+
+# --- the run ------------------------------------------------------------------------------------------------------
+
+
+def run(output: TextIO) -> None:
+    """Writes each command after a prompt, and what it prints."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder) / "project"
+        shutil.copytree(ROOT, project, ignore=NOT_COPIED)
+        try:
+            for scene in SCENES:
+                print(f"$ {scene.command}\n{printed_by(scene.command, project)}", file=output, flush=True)
+                if scene.then_idle:
+                    await_idle(project)
+        finally:
+            subprocess.run(["./cleanup.sh", "--local"], cwd=project, env=environment(), capture_output=True)
+
+
+def printed_by(command: str, project: Path) -> str:
+    """Raises CalledProcessError if it fails. The exports are those that deploy.sh --local prints."""
+    if command.startswith("aws "):
+        command = TRY_BY_HAND + command.replace(" s3 cp ", " s3 cp --no-progress ")
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=project,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return kept | {"LOCAL_TICK": "5", "DOCKER_HOST": NO_ENGINE}
+
+
+def await_idle(project: Path) -> None:
+    end = time.monotonic() + IDLE_SECONDS
+    while not printed_by("./sync.sh --local status", project).startswith("idle\n"):
+        if time.monotonic() > end:
+            raise TimeoutError(f"not idle after {IDLE_SECONDS} s")
+        time.sleep(5)
+
+
+# --- what is shown of it ------------------------------------------------------------------------------------------
+
+
+def shortened(transcript: str) -> list[str]:
+    """The lines of the picture."""
+    lines: list[str] = []
+    parts = re.split(r"^\$ (.*)\n", transcript, flags=re.MULTILINE)[1:]
+    given = list(zip(parts[::2], parts[1::2], strict=True))
+    if [command for command, _ in given] != [scene.command for scene in SCENES]:
+        raise ValueError("the transcript is one of other commands: run them again")
+    for scene, (command, printed) in zip(SCENES, given, strict=True):
+        lines += [f"$ {command}", *shown_of(scene, printed.rstrip().splitlines()), ""]
+    return lines[:-1]
+
+
+def shown_of(scene: Scene, printed: list[str]) -> Iterator[str]:
+    left, hidden = list(scene.shown), 0
+    for line in printed:
+        found = next((pattern for pattern in left if re.search(pattern, line)), None)
+        if not found:
+            hidden += 1
+            continue
+        yield from mark(hidden)
+        yield line.rstrip()
+        hidden = 0
+        if scene.once:
+            left.remove(found)
+    yield from mark(hidden)
+    if scene.once and left:
+        raise ValueError(f"{scene.command} did not print {left}")
+
+
+def mark(hidden: int) -> list[str]:
+    return [f"... {hidden} line{'' if hidden == 1 else 's'} ..."] if hidden else []
+
+
+# --- the picture --------------------------------------------------------------------------------------------------
+
+# Nothing is loaded: the font is the first of these that the reader has.
+FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
+FRAME = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<!-- Made by tests/docs/terminal_picture.py from a run -->
+<style>
+.{unique_id}-matrix {{ font-family: FONTS; font-size: 20px; }}
+.{unique_id}-title {{ font-family: FONTS; font-size: 16px; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/>
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+""".replace("FONTS", FONTS)
+COLOURS = TerminalTheme((13, 17, 23), (201, 209, 217), [(0, 0, 0)] * 8, [(0, 0, 0)] * 8)
+GREEN, GREY, WHITE, YELLOW = "#3fb950", "#8b949e", "#ffffff", "#d29922"
+LINE_HEIGHT, FIRST_LINE, CHARACTER = 24.4, 20.0, 12.2  # of rich's pictures
+
+
+def styled(line: str) -> Text:
+    text = Text(line)
+    if line.startswith("$ "):
+        text.stylize(f"bold {WHITE}")
+        text.stylize(f"bold {GREEN}", 0, 1)
+        text.highlight_regex(r"  # .*", f"not bold {GREY}")
+    elif re.fullmatch(r"\.\.\. \d+ lines? \.\.\.", line):
+        text.stylize(GREY)
+    elif re.match("idle$|all files equal|# sync.sh verify: all is well", line):
+        text.stylize(GREEN)
+    elif re.match(r" +[1-9]\d* (missing|stale|ghost|unreadable|archived) ", line):
+        text.stylize(YELLOW)
+    return text
+
+
+def draw(lines: list[str]) -> str:
+    """The picture's SVG."""
+    console = Console(record=True, width=max(map(len, lines)) + 1, file=io.StringIO(), color_system="truecolor")
+    for line in lines:
+        console.print(styled(line), no_wrap=True, crop=False, highlight=False)
+    svg = console.export_svg(title="s3-to-s3express-sync", theme=COLOURS, code_format=FRAME, unique_id="t")
+    svg = re.sub(r"<text [^>]*>\s*</text>", "", svg)  # the ends of lines
+    svg = re.sub(r"<text [^>]*>[^<]*</text>", without_spaces_around, svg)
+    return re.sub(r"[ \t]+$", "", svg, flags=re.MULTILINE).replace("</text><text", "</text>\n<text")
+
+
+def without_spaces_around(element: re.Match[str]) -> str:
+    """Not every viewer keeps them at the beginning of a text element: it begins and ends where something is seen."""
+    found = re.fullmatch(
+        r'(.*) x="([\d.]+)" (.*) textLength="([\d.]+)" (.*?)>((?:&#160;)*)(.*?)((?:&#160;)*)</text>', element[0]
+    )
+    if not found:
+        return element[0]
+    start, x, y, length, clip, before, text, after = found.groups()
+    before_it, after_it = (len(spaces) // len("&#160;") * CHARACTER for spaces in (before, after))
+    x, length = f"{float(x) + before_it:g}", f"{float(length) - before_it - after_it:g}"
+    return f'{start} x="{x}" {y} textLength="{length}" {clip}>{text}</text>'
+
+
+def lines_of(svg: str) -> list[str]:
+    """The lines of a picture of draw."""
+    lines: dict[int, str] = {}
+    matrix = svg[svg.index('<g class="t-matrix">') :]
+    for x, y, text in re.findall(r'<text [^>]*\bx="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>', matrix):
+        row, column = round((float(y) - FIRST_LINE) / LINE_HEIGHT), round(float(x) / CHARACTER)
+        lines[row] = lines.get(row, "").ljust(column) + unescape(text).replace("\xa0", " ")
+    return [lines.get(row, "") for row in range(max(lines) + 1)]
+
+
+def masked(line: str) -> str:
+    """What two runs on different days have in common."""
+    return re.sub(r"\d+", "0", line)
+
+
+def main(command: str, picture: str = "docs/terminal.svg") -> None:
+    if command == "run":
+        run(sys.stdout)
+    else:
+        lines = shortened(sys.stdin.read())
+        Path(picture).write_text(draw(lines))
+        print(f"{picture}: {len(lines)} lines of at most {max(map(len, lines))} characters")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
