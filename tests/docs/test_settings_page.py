@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
+import cost
 import pytest
 from pages import ROOT, chinese_of, code_in, fenced, prose, text_of
 
@@ -306,3 +307,27 @@ def test_the_table_of_who_has_which_setting_is_right(page: str) -> None:
     files = text_of("lib/resources/task_definition.sh"), text_of("lib/resources/image.sh")
     used = {name for text in files for name in re.findall(r"\$\{?([A-Z_]+)", text)} & script_settings().keys()
     assert sorted(tasks) == sorted(used - set(workers) - {"APP_NAME"})
+
+
+# What they cost
+
+
+@pytest.mark.fast
+@both_languages
+def test_the_costs_of_settings_are_those_that_are_computed(page: str) -> None:
+    run = cost.PRICE["lambda_request"] + 0.125 * cost.PRICE["lambda_gb_second"]
+    starters = [f"{cost.STARTS_A_MONTH / minutes * run:.2f}" for minutes in (1, 5)]
+    wanted = {
+        "DST_BUCKET": [f"{cost.PRICE['express_storage_gb_month']:.2f}"],
+        "LAMBDA_POLL_RATE": starters,
+        "MIN_WORKERS": [f"{cost.HOURS_A_MONTH * cost.worker_hour():.2f}"],
+        "ASSIGN_PUBLIC_IP": [f"{cost.PRICE['ipv4_hour']:.3f}"],
+        "IMAGE_URI": [f"{cost.PRICE['image_gb_month']:.2f}"],
+        "LOG_LEVEL": [f"{cost.PRICE['logs_gb']:.2f}"],
+        "AUDIT_DAYS": ["0.02"],  # no sum of cost.py
+    }
+    given = {row.name: re.findall(r"\d+\.\d+", row.costs) for row in rows(page)}
+    assert {name: sorted(figures) for name, figures in given.items() if figures} == {
+        name: sorted(figures) for name, figures in wanted.items()
+    }
+    assert f"{cost.worker_hour():.4f}" in text_of(page)
