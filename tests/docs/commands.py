@@ -28,6 +28,27 @@ ONE_IS_FINE = ("./sync.sh reconcile --dry-run", "./sync.sh status", "| grep ")
 # The blocks that have to be the last, by their first command, in this order.
 CLEAN_UP = ("./cleanup.sh --dry-run", 'aws s3 rb "s3://$SRC_BUCKET" --force')
 
+# What the commands of a page write, at least.
+EXPECTED = {
+    "README.md": (
+        "log group /ecs/s3-to-s3express-sync-task: created",
+        "all is well",
+        "role s3-to-s3express-sync-exec-role: removed",
+        "remove_bucket: your-standard-bucket",
+    ),
+    "docs/costs.md": ("0.0409 USD an hour", "100,000 in one burst: 0.51", "vCPU hours of workers, Spot"),
+    "docs/operations.md": (
+        "the dead-letter queue is empty",
+        "topic s3-to-s3express-sync-alarms: created",
+        'synced key="test.txt" action=copied',
+        "Uploading 3 parts in parallel (max 256 concurrent)...",
+        "An error occurred (404) when calling the HeadObject operation: Not Found",
+    ),
+    "docs/performance.md": ("the starter copies objects up to 64 MiB itself", "changed (ScheduleExpression)"),
+    "docs/settings.md": ("rule s3-to-s3express-sync-starter-rule: would change (ScheduleExpression)",),
+    "docs/troubleshooting.md": ('"ENABLED"', '"visible"'),  # the rule, and the starter's answer
+}
+
 # What is run on a cloud of its own, each after README.md's blocks down to the deployment. A page that is in none of
 # them, such as a new one, is in the last.
 TOURS = {

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commands import (
     CLEAN_UP,
+    EXPECTED,
     NOT_RUN,
     ONE_IS_FINE,
     PARSED,
@@ -24,6 +25,7 @@ from commands import (
     output_by_page,
     parsed,
     place_of,
+    row_for,
     script_of,
     tour,
 )
@@ -58,6 +60,12 @@ def test_each_command_is_in_one_tour_and_the_begin_of_the_readme_in_all() -> Non
     toured = [command for name in TOURS for command in tour(name)]
     assert set(toured) == set(all_commands())
     assert {command.page for command in toured if toured.count(command) > 1} == {"README.md"}
+
+
+def test_each_page_with_commands_that_run_has_an_output_that_is_expected() -> None:
+    run = {command.page for command in all_commands() if not row_for(NOT_RUN, command) and not row_for(PARSED, command)}
+    assert run == EXPECTED.keys()
+    assert all(EXPECTED.values())
 
 
 def test_the_clean_up_is_last() -> None:
@@ -95,12 +103,15 @@ def test_the_cli_refuses_a_wrong_command_without_sending_it(wrong: str) -> None:
 
 def test_a_parsed_command_that_works_is_a_row_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PARSED, "true", "any")
-    assert run(script_of([Command("docs/a.md", 7, "true")])) == (1, "docs/a.md:7 works here: it needs no row in PARSED")
+    assert status_of(script_of([Command("docs/a.md", 7, "true")])) == (
+        1,
+        "docs/a.md:7 works here: it needs no row in PARSED",
+    )
     monkeypatch.setitem(PARSED, "false", "any")
-    assert run(script_of([Command("docs/a.md", 8, "false")]))[0] == 1  # of `false --generate-cli-skeleton output`
+    assert status_of(script_of([Command("docs/a.md", 8, "false")]))[0] == 1  # of `false --generate-cli-skeleton output`
 
 
-def run(script: Script) -> tuple[int, str]:
+def status_of(script: Script) -> tuple[int, str]:
     text = script.text.removeprefix(PRELUDE)
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True)
     return done.returncode, done.stdout.strip()
