@@ -72,11 +72,11 @@ check_new_name() {
     "group's may not"
 }
 
-# check_kms_keys NAME: a comma list of ARNs, or nothing. S3 takes keys of the bucket's own Region.
+# check_kms_keys NAME MOST WHAT: a comma list of ARNs, or nothing. S3 takes keys of the bucket's own Region.
 check_kms_keys() {
   local arn arns
   IFS=', ' read -ra arns <<<"${!1}"
-  ((${#arns[@]} <= MOST_KMS_KEYS)) || problem "$1: set at most $MOST_KMS_KEYS keys, a role's policy holds no more"
+  ((${#arns[@]} <= $2)) || problem "$1: set at most $2 $3"
   for arn in ${arns[@]+"${arns[@]}"}; do
     [[ $arn =~ ^arn:aws:kms:$REGION:[0-9]{12}:key/[A-Za-z0-9-]+$ ]] \
       || problem "$1=${!1}: $arn is not the ARN of a KMS key (not of an alias) in REGION=$REGION"
@@ -149,8 +149,8 @@ check_settings() {
   check_words
   check_prefix
   check_exclude
-  check_kms_keys SRC_KMS_KEY_ARN
-  check_kms_keys DST_KMS_KEY_ARN
+  check_kms_keys SRC_KMS_KEY_ARN "$MOST_KMS_KEYS" "keys, a role's policy holds no more"
+  check_kms_keys DST_KMS_KEY_ARN 1 "key, a directory bucket has one for its whole life"
   check_timeouts
   check_min_workers
   check_audit_days

@@ -105,6 +105,7 @@ REFUSED = (
     ("SRC_KMS_KEY_ARN", KEY[:-1] + "*", "is not the ARN of a KMS key"),
     ("SRC_KMS_KEY_ARN", ",".join([KEY] * 51), "at most 50 keys"),
     ("DST_KMS_KEY_ARN", KEY.replace("key/", "alias/"), "is not the ARN of a KMS key"),
+    ("DST_KMS_KEY_ARN", f"{KEY},{KEY}2", "at most 1 key, a directory bucket has one"),
     ("LOG_RETENTION_DAYS", "1 3", "set one of 1 3 5"),
     ("ALARM_EMAIL", "http://a@example.com", "a mail address"),
     ("ALARM_EMAIL", "ops@localhost", "a mail address"),
