@@ -14,7 +14,7 @@ log, which is read four times. Nothing is changed.
   --days N       the figures of the last N days (default 30, at most LOG_RETENTION_DAYS)
   --json         the same as JSON on stdout, all else on stderr
 
-Where a figure is from: measured, by the rule (reckoned from measured ones as in README.md, Cost), or assumed. A free
+Where a figure is from: measured, by the rule (reckoned from measured ones as in docs/costs.md), or assumed. A free
 tier is the account's: it is shown in a line of its own. Taxes, KMS, and requests of audits are left out.
 
 Exit status: 0 done; 1 AWS refused something; 2 wrong usage; 3 the buckets could not be counted.

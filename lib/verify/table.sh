@@ -128,7 +128,7 @@ print_times() {
     ["(this clock is ahead of that of S3 by)", (.clock | seconds), "end of the uploads, LastModified"]] | table'
 }
 
-# What README, Limits, does not know.
+# What docs/design.md, "What remains", does not know.
 print_answers() {
   jq -r "$(jq_table)"'
     .synced as $synced | (.results | map({key: .name, value: .}) | from_entries) as $by

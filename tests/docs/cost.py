@@ -1,4 +1,4 @@
-"""What the sync costs in a month, by scenario: the sums behind the table in README.md.
+"""What the sync costs in a month, by scenario: the sums behind the table in docs/costs.md.
 
     python tests/docs/cost.py
 

@@ -1,4 +1,4 @@
-"""What small files cost in a month, by the settings that decide how soon they arrive: the second table of README.md.
+"""What small files cost in a month, by the settings that decide how soon they arrive: "By mode" in docs/costs.md.
 
     python tests/docs/modes_cost.py
 

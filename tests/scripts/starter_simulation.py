@@ -25,7 +25,7 @@ from launch.tasks import OUTAGE_STATUS, Task
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
 SETTINGS = {"MAX_WORKERS": 2, "MIN_WORKERS": 0, "MESSAGES_PER_WORKER": 10}
 VISIBILITY_TIMEOUT = 7_200
-START_SECONDS = 45  # README: the start of a task takes 30 to 60 s
+START_SECONDS = 45  # docs/performance.md: the start of a task takes 30 to 60 s
 IDLE_SECONDS = 60  # EMPTY_POLLS_BEFORE_EXIT times WAIT_TIME_SECONDS
 RECEIVED_A_SECOND = 1_000
 SMALL_HELD, MOST_HELD = 2 * 256 - 10, 4 * 256  # has_room() of mirror/jobs.py, one process

@@ -58,7 +58,7 @@ def levers(**figures: Any) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("scenario", cost.SCENARIOS, ids=lambda scenario: scenario.name)
-def test_the_sums_are_those_of_the_table_in_the_readme(scenario: cost.Scenario) -> None:
+def test_the_sums_are_those_of_the_table_in_the_docs(scenario: cost.Scenario) -> None:
     used = {
         "copies": scenario.objects,
         "bytes": scenario.objects * scenario.object_gb * GB,
