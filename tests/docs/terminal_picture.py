@@ -238,8 +238,8 @@ def lines_of(svg: str) -> list[str]:
 
 
 def masked(line: str) -> str:
-    """What two runs on different days have in common."""
-    return re.sub(r"\d+", "0", line)
+    """What the line has in common with that of a run on another day."""
+    return re.sub(r" +", " ", re.sub(r"\d+", "0", line)).replace("... 0 line ...", "... 0 lines ...")
 
 
 def main(command: str, picture: str = "docs/terminal.svg") -> None:
