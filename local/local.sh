@@ -21,16 +21,30 @@ local_fail() {
 
 # Python 3.12 is the oldest that worker.py runs on.
 find_python() {
-  local python reason="install Python 3.12 or newer"
+  local python reason=""
   for python in "${LOCAL_PYTHONS[@]}"; do
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' &>/dev/null || continue
+    command -v "$python" >/dev/null || continue
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' &>/dev/null; then
+      reason=${reason:-"$("$python" --version 2>&1) is too old: install Python 3.12 or newer"}
+      continue
+    fi
     if "$python" -c 'import ensurepip, venv' &>/dev/null; then
       printf '%s\n' "$python"
       return
     fi
     reason="$python cannot make a venv: install its venv package (Debian, Ubuntu: apt-get install $python-venv)"
   done
-  local_fail "no usable Python: $reason"
+  printf 'no usable Python: %s\n' "${reason:-install Python 3.12 or newer}" >&2
+  return 1
+}
+
+# Before anything is made, and all that is missing at once.
+check_machine() {
+  local python
+  PROBLEMS=()
+  check_aws_cli
+  python=$(find_python 2>&1) || problem "$python"
+  stop_on_problems
 }
 
 make_venv() {
@@ -274,7 +288,7 @@ local_deploy() {
   if cloud_is_up; then
     local_fail "a local cloud is up already on port $(<"$LOCAL_DIR/port"): end it with ./cleanup.sh --local"
   fi
-  command -v aws >/dev/null || local_fail "the AWS CLI (aws) is missing: install version 1 or 2"
+  check_machine
   if [[ -d $LOCAL_DIR ]]; then local_cleanup; fi
   mkdir "$LOCAL_DIR"
   trap end_local EXIT
