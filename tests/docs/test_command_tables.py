@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 from commands import (
@@ -13,32 +11,26 @@ from commands import (
     EXPECTED,
     NOT_RUN,
     ONE_IS_FINE,
-    PARSED,
-    PRELUDE,
     REPLACED,
     TOURS,
     Command,
-    Script,
     all_commands,
     as_run,
     commands_of,
     output_by_page,
-    parsed,
     place_of,
-    row_for,
+    reason_not_to_run,
     script_of,
     tour,
 )
 from pages import PAGES, ROOT
 
 TEXTS = [command.text for command in all_commands()]
-AWS = os.environ.get("AWS_CLI_V2") or "/usr/bin/aws"
-RIGHT = "aws sqs get-queue-attributes --queue-url https://any --attribute-names QueueArn"
 
 
-@pytest.mark.parametrize("start", [*NOT_RUN, *PARSED])
+@pytest.mark.parametrize("start", NOT_RUN)
 def test_a_row_is_for_a_command_that_no_other_row_is_for(start: str) -> None:
-    others = [row for row in (*NOT_RUN, *PARSED) if row != start]
+    others = [row for row in NOT_RUN if row != start]
     assert [text for text in TEXTS if text.startswith(start) and not any(map(text.startswith, others))] != []
 
 
@@ -63,7 +55,7 @@ def test_each_command_is_in_one_tour_and_the_begin_of_the_readme_in_all() -> Non
 
 
 def test_each_page_with_commands_that_run_has_an_output_that_is_expected() -> None:
-    run = {command.page for command in all_commands() if not row_for(NOT_RUN, command) and not row_for(PARSED, command)}
+    run = {command.page for command in all_commands() if not reason_not_to_run(command)}
     assert run == EXPECTED.keys()
     assert all(EXPECTED.values())
 
@@ -72,49 +64,7 @@ def test_the_clean_up_is_last() -> None:
     assert [command.text for command in tour("operations")][-1] == 'aws s3api delete-bucket --bucket "$DST_BUCKET"'
 
 
-# The AWS CLI's own parser
-
-
-def accepts(text: str) -> bool:
-    environment = {"PATH": f"{Path(AWS).parent}:{os.environ['PATH']}", "AWS_DEFAULT_REGION": "eu-west-1"}
-    done = subprocess.run(["bash", "-c", parsed(text)], env=environment, capture_output=True, text=True)
-    assert "credentials" not in done.stderr  # it would have been sent
-    return done.returncode == 0
-
-
-@pytest.mark.skipif(not Path(AWS).exists(), reason="no AWS CLI of version 2")
-@pytest.mark.parametrize(
-    "text",
-    [
-        RIGHT,
-        RIGHT.replace("--attribute-names", "--attributes"),
-        RIGHT.replace("get-queue-attributes", "get-queue"),
-        RIGHT.replace("--queue-url https://any", ""),
-        "aws ecs run-task --task-definition any --count many",
-        """aws s3api put-bucket-encryption --bucket any --server-side-encryption-configuration '{"Rule": []}'""",
-    ],
-)
-def test_the_cli_takes_a_right_command_and_no_wrong_one_without_sending_it(text: str) -> None:
-    assert accepts(text) == (text == RIGHT)
-
-
 # How a script is made and read
-
-
-def test_a_parsed_command_that_works_is_a_row_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PARSED, "true", "any")
-    assert status_of(script_of([Command("docs/a.md", 7, "true")])) == (
-        1,
-        "docs/a.md:7 works here: it needs no row in PARSED",
-    )
-    monkeypatch.setitem(PARSED, "false", "any")
-    assert status_of(script_of([Command("docs/a.md", 8, "false")]))[0] == 1  # of `false --generate-cli-skeleton output`
-
-
-def status_of(script: Script) -> tuple[int, str]:
-    text = script.text.removeprefix(PRELUDE)
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True)
-    return done.returncode, done.stdout.strip()
 
 
 def test_a_block_that_fails_is_named_by_page_and_line() -> None:

@@ -44,6 +44,12 @@ def test_the_readme_is_short(page: str) -> None:
     assert text_of(page).count("\n") <= MOST_LINES_OF_README
 
 
+def test_commands_links_and_figures_are_found() -> None:
+    assert sum(len(blocks(page)) for page in PAGES) > 40
+    assert sum(len(links(page)) for page in PAGES) > 200
+    assert sum(len(numbers(page)) for page in PAGES) > 400
+
+
 @every_page
 def test_both_languages_give_the_same_commands(page: str) -> None:
     in_english, in_chinese = ([block.commands for block in blocks(name)] for name in (page, chinese_of(page)))
