@@ -85,6 +85,27 @@ def verbs() -> tuple[str, ...]:
     return tuple(re.search(r"^readonly VERBS=\((.*)\)$", text_of("sync.sh"), re.MULTILINE)[1].split())
 
 
+# Settings
+
+# Variables of the AWS CLI and of pip.
+NAMES_OF_OTHERS = {"AWS_PROFILE", "AWS_DEFAULT_REGION", "PIP_INDEX_URL"}
+
+
+@every_page
+def test_every_name_in_capitals_is_one_of_the_scripts_or_is_set_on_the_page(page: str) -> None:
+    code = [*code_in(page), *(text for _, _, text in fenced(page))]
+    named = {name for text in code for name in re.findall(r"(?<!\w)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?!\w)", text)}
+    set_here = {name for text in code for name in re.findall(r"^(?:export )?([A-Z_]+)=\S+$", text, re.MULTILINE)}
+    set_here |= {name for text in code for name in re.findall(r"^([A-Z_]+)=\$\(", text, re.MULTILINE)}
+    assert [name for name in sorted(named - set_here - NAMES_OF_OTHERS) if name not in names_of_scripts()] == []
+
+
+@cache
+def names_of_scripts() -> frozenset[str]:
+    patterns = (*SCRIPTS_TOO, "local/**/*.sh", "local/*.py", "tests/protocol/*.py")
+    return frozenset(re.findall(r"(?<!\w)[A-Z][A-Z0-9_]+(?!\w)", written(patterns)))
+
+
 # Log lines
 
 WORKER = ("worker.py", "starter.py", "mirror/**/*.py", "launch/*.py")
