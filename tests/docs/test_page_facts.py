@@ -11,7 +11,7 @@ from functools import cache
 import cost
 import modes_cost
 import pytest
-from pages import PAGES, ROOT, chinese_of, code_in, fenced, links, prose, section, text_of
+from pages import PAGES, ROOT, blocks, chinese_of, code_in, fenced, links, prose, section, text_of
 
 ALL_PAGES = [*PAGES, *map(chinese_of, PAGES)]
 BENCHMARK = "tests/bench/run"
@@ -95,8 +95,8 @@ NAMES_OF_OTHERS = {"AWS_PROFILE", "AWS_DEFAULT_REGION", "PIP_INDEX_URL"}
 def test_every_name_in_capitals_is_one_of_the_scripts_or_is_set_on_the_page(page: str) -> None:
     code = [*code_in(page), *(text for _, _, text in fenced(page))]
     named = {name for text in code for name in re.findall(r"(?<!\w)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?!\w)", text)}
-    set_here = {name for text in code for name in re.findall(r"^(?:export )?([A-Z_]+)=\S+$", text, re.MULTILINE)}
-    set_here |= {name for text in code for name in re.findall(r"^([A-Z_]+)=\$\(", text, re.MULTILINE)}
+    commands = "\n".join(command for block in blocks(page) for command in block.commands)
+    set_here = set(re.findall(r"^(?:export )?([A-Z_]+)=(?:\S+$|\$\()", commands, re.MULTILINE))
     assert [name for name in sorted(named - set_here - NAMES_OF_OTHERS) if name not in names_of_scripts()] == []
 
 
