@@ -56,7 +56,8 @@ usage: ./sync.sh [--local] VERB [options]     (./sync.sh VERB --help)
 
   --local    talk to the cloud that ./deploy.sh --local started on this machine
 
-It needs the settings that deploy.sh ran with: REGION, APP_NAME, SRC_BUCKET, DST_BUCKET.
+It needs the settings that deploy.sh ran with: REGION, APP_NAME, SRC_BUCKET, DST_BUCKET, and the owners of buckets of
+other accounts (SRC_BUCKET_OWNER, DST_BUCKET_OWNER).
 HELP
 }
 
