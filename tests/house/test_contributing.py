@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 
@@ -13,7 +15,9 @@ def test_every_path_it_names_is_there() -> None:
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
-def test_its_picture_shows_every_file_of_the_package() -> None:
+@pytest.mark.parametrize("folder", ["mirror", "mirror/aws", "launch", "lib", "lib/resources", "lib/verify", "local"])
+def test_its_picture_shows_every_file(folder: str) -> None:
     picture = re.findall(r"^```\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)[0]
-    files = {path.name for path in (ROOT / "mirror").glob("*.py")} - {"__init__.py"}
-    assert sorted(file for file in files if file not in picture) == []
+    shown = set(re.findall(r"[\w.]+", picture))
+    files = {path.name for kind in ("*.py", "*.sh", "*.jq", "*.json") for path in (ROOT / folder).glob(kind)}
+    assert sorted(files - shown - {"__init__.py"}) == []
