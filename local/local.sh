@@ -229,7 +229,7 @@ verify_chain() {
 # --- the result ---------------------------------------------------------------------------------------------------
 
 print_further_lines() {
-  printf '\nThe cloud stays up. To try further by hand:\n\n'
+  printf '\nThe cloud stays up. To try further by hand (a file takes one to two minutes):\n\n'
   cloud_environment | sed 's/^/  /'
   printf '  %s\n' "unset AWS_PROFILE AWS_SESSION_TOKEN" "aws() { command aws --endpoint-url \"\$AWS_ENDPOINT_URL\" \"\$@\"; }" \
     "aws s3 cp README.md s3://$SRC_BUCKET/" \
