@@ -136,7 +136,7 @@ print_status() {
     row("dead letters"; .dead_letters.visible),
     row("workers"; if .workers == [] then "none" else .workers | map("\(.capacity) \(.status)") | counted end),
     row("starter"; .starter | if . == null then "no run in the last hour"
-      elif .decision == null then "\(.at): \(.error)"
+      elif .decision == null then "\(.at): \(.error | split("\n")[0])"
       else "\(.seconds_ago) s ago: \(.decision | "saw \(.visible + .in_flight) messages and \(.running
         ) workers, wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")
         | if . == "" then "none" else . end)\([.copied | itself | ", " + .] | join("")

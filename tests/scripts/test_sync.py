@@ -614,6 +614,13 @@ def test_status_tells_the_event_source_and_the_options_that_are_on(parts: dict[s
     assert told in output
 
 
+def test_status_shows_the_first_line_of_the_starter_s_error_only():
+    error = "[ERROR] AccessDeniedException: no\nTraceback (most recent call last):\n  File"
+    word, output = status_with([], {"starter": IDLE["starter"] | {"decision": None, "error": error}})
+    assert word == "failing"
+    assert "[ERROR] AccessDeniedException: no\nlag " in output
+
+
 EVENT_RULE: dict[str, Any] = {"State": "ENABLED"}
 EVENTS_ON: dict[str, Any] = {"EventBridgeConfiguration": {}}
 TO_BOTH = [
