@@ -1,0 +1,55 @@
+"""deploy.sh --local on a machine that lacks something: all of it is told at once, before anything is made."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ("bash", "sh", "env", "sed", "dirname", "sort", "head", "mktemp", "mkdir", "rm", "cat", "grep", "uname")
+AWS = 'echo "aws-cli/{version} Python/3.13"'
+# Python of a version, with venv or without it; the questions are those of local.sh.
+PYTHON = """case "$*" in
+  *version_info*) exit {too_old} ;;
+  *ensurepip*) exit {without_venv} ;;
+  *--version*) echo "Python {version}" ;;
+esac"""
+
+
+def machine(folder: Path, **programs: str) -> dict[str, str]:
+    """The environment of a machine that has these programs, as shell scripts, and no other AWS CLI or Python."""
+    tools = folder / "tools"
+    tools.mkdir()
+    for name in TOOLS:
+        (tools / name).symlink_to(shutil.which(name) or f"/no such tool: {name}")
+    for name, text in programs.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    return {"PATH": str(tools), "HOME": str(folder), "LANG": os.environ.get("LANG", "C.UTF-8")}
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("programs", "told"),
+    [
+        ({}, ["the AWS CLI (aws) is not installed", "no usable Python: install Python 3.12 or newer"]),
+        ({"python3": PYTHON.format(too_old=1, without_venv=0, version="3.9.2")}, ["Python 3.9.2 is too old"]),
+        ({"python3": PYTHON.format(too_old=0, without_venv=1, version="3.13.5")}, ["apt-get install python3-venv"]),
+        ({"aws": AWS.format(version="2.9.0")}, ["AWS CLI 2.9.0 does not know directory buckets", "no usable Python"]),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_made(
+    programs: dict[str, str], told: list[str], tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    for name in ("lib", "local", "mirror"):
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "deploy.sh", project)
+    done = subprocess.run(
+        ["bash", "deploy.sh", "--local"], cwd=project, env=machine(tmp_path, **programs), capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert [line for line in told if line not in done.stderr] == [], done.stderr
+    assert not (project / ".local").exists()
