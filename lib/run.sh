@@ -8,7 +8,7 @@ start_run() {
   trap 'rm -rf "$TEMP_DIR"' EXIT
   mkdir "$TEMP_DIR/known"
   RESOURCE=""
-  PROBLEMS=()
+  begin_checks
   set_names
 }
 

@@ -18,6 +18,8 @@ usage() {
 need_value() { (($2 > 1)) || usage "$1 needs a value"; }
 
 # Every check runs before the first write; what it finds is collected here, so that one run tells all of it.
+begin_checks() { PROBLEMS=(); }
+
 problem() { PROBLEMS+=("$*"); }
 
 stop_on_problems() {

@@ -41,8 +41,7 @@ find_python() {
 # Before anything is made, and all that is missing at once.
 check_machine() {
   local python
-  # shellcheck disable=SC2034  # stop_on_problems (lib/say.sh) reads it
-  PROBLEMS=()
+  begin_checks
   check_aws_cli
   python=$(find_python 2>&1) || problem "$python"
   stop_on_problems
