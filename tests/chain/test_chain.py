@@ -232,6 +232,6 @@ def test_a_python_that_cannot_make_a_venv_is_named_with_the_package_to_install(p
         (Path(bare_path) / name).unlink(missing_ok=True)
         (Path(bare_path) / name).symlink_to(python)
     status, output = run(project, "./deploy.sh", "--local", PATH=bare_path, DOCKER_HOST=NO_ENGINE)
-    assert status == 1
+    assert status == 2
     assert "apt-get install python3" in output
     assert not (project / ".local").exists()
