@@ -40,6 +40,7 @@ use_cloud
 aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }
 """
 EVERYTHING = r"^"
+SOURCE = "s3://local-source"
 MIRROR = "s3://local-destination--use1-az4--x-s3"
 
 
@@ -69,7 +70,7 @@ SCENES = (
         ),
     ),
     Scene("./deploy.sh --local", ("^all files equal", "^End it with"), then_idle=True),
-    Scene("aws s3 cp --recursive docs s3://local-source/docs", (), then_idle=True),
+    Scene(f"aws s3 cp --recursive docs {SOURCE}/docs", (), then_idle=True),
     Scene("./sync.sh --local status", (EVERYTHING,), once=False),
     Scene(f"aws s3 rm --recursive {MIRROR}/docs  # no event tells it", ()),
     Scene("./sync.sh --local reconcile", ("^complete: ", r"^ +\d+ "), once=False),
@@ -115,11 +116,18 @@ def environment() -> dict[str, str]:
 
 
 def await_idle(project: Path) -> None:
+    """Idle is also what status says before the event of a new file has come: so both sides have to be equal first."""
     end = time.monotonic() + IDLE_SECONDS
-    while not printed_by("./sync.sh --local status", project).startswith("idle\n"):
+    while not (are_equal(project) and printed_by("./sync.sh --local status", project).startswith("idle\n")):
         if time.monotonic() > end:
             raise TimeoutError(f"not idle after {IDLE_SECONDS} s")
         time.sleep(5)
+
+
+def are_equal(project: Path) -> bool:
+    listing = "aws s3api list-objects-v2 --query 'Contents[].Key' --output text --bucket "
+    source, destination = (printed_by(listing + name.removeprefix("s3://"), project) for name in (SOURCE, MIRROR))
+    return set(source.split()) == set(destination.split())
 
 
 # --- what is shown of it ------------------------------------------------------------------------------------------
