@@ -134,12 +134,12 @@ describe_options() {
 
 # The release that is deployed, and that of this checkout; what AWS said if it did not tell.
 describe_version() {
-  local tags error=""
+  local tags deployed error=""
   tags=$(aws_or_error lambda list-tags --resource "$STARTER_ARN") || { error=$tags && tags="{}"; }
-  jq --arg checkout "$VERSION" --arg error "$error" '
-    {deployed: (if $error == "" then .Tags.version // "1.0.0" else null end), $checkout, $error}
-    | .older = (.error == "" and (.deployed | split(".") | map(tonumber)) < (.checkout | split(".") | map(tonumber)))
-    ' <<<"$tags"
+  deployed=$(version_of_tags <<<"$tags")
+  jq -n --arg deployed "$deployed" --arg checkout "$VERSION" --arg error "$error" '
+    {deployed: (if $error == "" then $deployed else null end), $checkout, $error}
+    | .older = (.error == "" and (.deployed | split(".") | map(tonumber)) < (.checkout | split(".") | map(tonumber)))'
 }
 
 # Whether the rule runs the starter, and how many minutes apart; null if there is none.

@@ -2,8 +2,8 @@
 # The tag "version" of all that deploy.sh made: the release that last brought it to the wanted state. What is made gets
 # it then, so this has something to do only when the release has changed.
 
-# Prints the tags of the function, of which status tells the version.
-ask_starter_tags() { aws_if_allowed lambda list-tags --resource "$STARTER_ARN" | jq '.Tags // {}'; }
+# Reads the tags of the function, as lambda list-tags prints them; prints the release. 1.0.0 had no tag for it.
+version_of_tags() { jq -r '.Tags.version // "1.0.0"'; }
 
 # Prints the calls that bring it to all but the function, one per line. The services write tags in three ways.
 version_tag_calls() {
@@ -47,7 +47,7 @@ ensure_version_tag() {
     finish
     return
   fi
-  version=$(ask_starter_tags | jq -r '.version // "1.0.0"')
+  version=$(aws_if_allowed lambda list-tags --resource "$STARTER_ARN" | version_of_tags)
   [[ $version == "$VERSION" ]] || was_denied || change "was $version" tag_all_with_version
   if was_denied; then
     leave "$RESOURCE, by which ./sync.sh status tells what is deployed. $(denial)"
