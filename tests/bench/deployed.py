@@ -22,18 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))  # the clouds of the tests
 
 import boto3
-from account import (
-    CREDENTIALS,
-    DIRECTORY,
-    PROJECT,
-    REGION,
-    answers,
-    free_port,
-    python_with,
-    running,
-    running_cli,
-    wait_for,
-)
+from account import CREDENTIALS, DIRECTORY, PROJECT, REGION, running_cli, running_local_cloud
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -69,14 +58,9 @@ class Cloud:
 @contextmanager
 def running_cloud(folder: Path, task_seconds: int) -> Iterator[Cloud]:
     """Its log is `cloud.log` in the folder."""
-    port, log = free_port(), folder / "cloud.log"
     cli = Path(os.environ.get("AWS_CLI_V2") or "/usr/bin/aws")
-    settings = {"GATEWAY_PORT": str(port), "LOCAL_WORKER": str(PROJECT / "worker.py"), "TMPDIR": str(folder)}
-    settings |= {"LOCAL_TASK_SECONDS": str(task_seconds), "AUTH": "true"}
-    command = [python_with("ministack", PROJECT / "local/requirements.txt"), str(PROJECT / "local/cloud.py")]
-    with running_cli(cli, folder) as tools, running(command, log, **settings) as process:
-        url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: answers(f"{url}/_ministack/health"), process, log)
+    settings = {"LOCAL_WORKER": str(PROJECT / "worker.py"), "LOCAL_TASK_SECONDS": str(task_seconds), "AUTH": "true"}
+    with running_cli(cli, folder) as tools, running_local_cloud(folder, **settings) as url:
         cloud = Cloud(url, tools)
         # Deployments that run at the same time would all find it missing.
         cloud.client("iam").create_service_linked_role(AWSServiceName="ecs.amazonaws.com")

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from account import running_cli
+from account import copy_checkout, running_cli
 
-ROOT = Path(__file__).parents[2]
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
 FILES = {
     *("small.txt", "empty.dat", "nested/deeper/still/file.json", "with space/größe € +%.txt", "encoded.txt"),
     *("tagged.txt", "double//slash.txt", "trailing/", "overwritten.txt", "changed in place +é.txt", "multipart.bin"),
@@ -27,8 +24,7 @@ NO_ENGINE = "unix:///nonexistent/docker.sock"
 @pytest.fixture
 def project(tmp_path):
     """A copy of the project, with a space in its path, beside an empty HOME and an empty TMPDIR."""
-    copy = tmp_path / "the project"
-    shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
+    copy = copy_checkout(tmp_path / "the project")
     for name in OURS:
         (tmp_path / name).mkdir()
     return copy

@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,12 +23,13 @@ from html import unescape
 from pathlib import Path
 from typing import TextIO
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))  # the copy that the tests make
+
+from account import copy_checkout
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-ROOT = Path(__file__).parents[2]
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
 FOREIGN = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME", "DRY_RUN")  # settings that the run is not to have
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 IDLE_SECONDS = 600  # until all is synced and no worker runs
@@ -83,8 +83,7 @@ SCENES = (
 def run(output: TextIO) -> None:
     """Writes each command after a prompt, and what it prints."""
     with tempfile.TemporaryDirectory() as folder:
-        project = Path(folder) / "project"
-        shutil.copytree(ROOT, project, ignore=NOT_COPIED)
+        project = copy_checkout(Path(folder) / "project")
         try:
             for scene in SCENES:
                 print(f"$ {scene.command}\n{printed_by(scene.command, project)}", file=output, flush=True)

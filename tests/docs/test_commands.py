@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from account import CREDENTIALS, answers, free_port, python_with, running, running_cli, wait_for
+from account import CREDENTIALS, copy_checkout, running_cli, running_local_cloud
 from commands import EXPECTED, TOURS, Script, output_by_page, place_of, script_of, tour
 from pages import ROOT
 
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
 MOST_SECONDS = 1200  # a command that waits for ever is told then
 SHOWN = 4000
 
@@ -27,32 +25,21 @@ def cli_with_logs_tail() -> Path:
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment for commands in a local cloud in which nothing is yet, and a worker is a process."""
-    python = python_with("ministack", ROOT / "local/requirements.txt")
-    port, log = free_port(), tmp_path / "cloud.log"
     settings = {
-        "GATEWAY_PORT": str(port),
         "LOCAL_TICK": "3",
         "LOCAL_WORKER": str(ROOT / "worker.py"),
         "COPY_MAX": str(8 * 1024**2),
-        "TMPDIR": str(tmp_path),
         "AUTH": "true",
     }
-    url = f"http://127.0.0.1:{port}"
     own = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-    with (
-        running_cli(cli_with_logs_tail(), tmp_path) as tools,
-        running([python, str(ROOT / "local/cloud.py")], log, **settings) as process,
-    ):
-        wait_for(lambda: answers(f"{url}/_ministack/health"), process, log)
+    with running_cli(cli_with_logs_tail(), tmp_path) as tools, running_local_cloud(tmp_path, **settings) as url:
         yield kept | CREDENTIALS | {"AWS_ENDPOINT_URL": url, "PATH": f"{tools}:{os.environ['PATH']}", "AWS_PAGER": ""}
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    copy = tmp_path / "the project"
-    shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
-    return copy
+    return copy_checkout(tmp_path / "the project")
 
 
 @pytest.mark.parametrize("name", TOURS)

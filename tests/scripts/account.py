@@ -103,19 +103,21 @@ def answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def running_ministack(folder: Path) -> Iterator[tuple[str, str]]:
-    """(URL, URL of the reset) of the local cloud; no rule fires, and tasks are only written down."""
+def running_local_cloud(folder: Path, **settings: str) -> Iterator[str]:
+    """Its URL; its log is `cloud.log` in the folder."""
     python = python_with("ministack", LOCAL / "requirements.txt")
-    port, log = free_port(), folder / "ministack.log"
-    settings = {
-        "GATEWAY_PORT": str(port),
-        "LOCAL_TICK": "1000000",
-        "DOCKER_HOST": "unix:///nonexistent.sock",
-        "TMPDIR": str(folder),
-    }
+    port, log = free_port(), folder / "cloud.log"
+    settings |= {"GATEWAY_PORT": str(port), "TMPDIR": str(folder)}
     with running([python, str(LOCAL / "cloud.py")], log, **settings) as process:
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: answers(f"{url}/_ministack/health"), process, log)
+        yield url
+
+
+@contextlib.contextmanager
+def running_ministack(folder: Path) -> Iterator[tuple[str, str]]:
+    """(URL, URL of the reset) of the local cloud; no rule fires, and tasks are only written down."""
+    with running_local_cloud(folder, LOCAL_TICK="1000000", DOCKER_HOST="unix:///nonexistent.sock") as url:
         yield url, f"{url}/_ministack/reset"
 
 
@@ -425,6 +427,12 @@ def make_tools(cli_folder: Path, folder: Path) -> Path:
     shutil.copy(cli_folder / "aws", folder)
     make_fake_docker(folder)
     return folder
+
+
+def copy_checkout(to: Path) -> Path:
+    """All files, but for what tests and the local cloud have made beside them."""
+    made = (".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
+    return shutil.copytree(PROJECT, to, ignore=shutil.ignore_patterns(*made))
 
 
 def copy_project(folder: Path) -> Path:

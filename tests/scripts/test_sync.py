@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from account import running_cli
+from account import copy_checkout, running_cli
 from insights import answer, titles, widgets
 from world import MIRROR as MIRROR_OF_WORLD
 from world import SOURCE as SOURCE_OF_WORLD
@@ -24,7 +24,6 @@ from world import World
 from mirror.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 
 ROOT = Path(__file__).parents[2]
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
 SOURCE, MIRROR = "local-source", "local-destination--use1-az4--x-s3"
 APP = "s3-to-s3express-sync"
 DEAD_LETTERS = f"{APP}-dlq"
@@ -125,7 +124,7 @@ class Operator:
 @contextlib.contextmanager
 def operator_of_a_deployment(tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iterator[Operator]:
     project = tmp_path_factory.mktemp("operator") / "the project"
-    shutil.copytree(ROOT, project, ignore=NOT_COPIED)
+    copy_checkout(project)
     with contextlib.ExitStack() as clis:
         tools = {cli: clis.enter_context(running_cli(Path(cli), tmp_path_factory.mktemp("cli"))) for cli in CLIS}
         found = Operator(project, tools)
