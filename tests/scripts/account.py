@@ -12,9 +12,11 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +105,12 @@ def answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def running_local_cloud(folder: Path, **settings: str) -> Iterator[str]:
+def running_local_cloud(folder: Path, program: Path = LOCAL / "cloud.py", **settings: str) -> Iterator[str]:
     """Its URL; its log is `cloud.log` in the folder."""
     python = python_with("ministack", LOCAL / "requirements.txt")
     port, log = free_port(), folder / "cloud.log"
     settings |= {"GATEWAY_PORT": str(port), "TMPDIR": str(folder)}
-    with running([python, str(LOCAL / "cloud.py")], log, **settings) as process:
+    with running([python, str(program)], log, **settings) as process:
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: answers(f"{url}/_ministack/health"), process, log)
         yield url
@@ -117,7 +119,8 @@ def running_local_cloud(folder: Path, **settings: str) -> Iterator[str]:
 @contextlib.contextmanager
 def running_ministack(folder: Path) -> Iterator[tuple[str, str]]:
     """(URL, URL of the reset) of the local cloud; no rule fires, and tasks are only written down."""
-    with running_local_cloud(folder, LOCAL_TICK="1000000", DOCKER_HOST="unix:///nonexistent.sock") as url:
+    settings = {"LOCAL_TICK": "1000000", "DOCKER_HOST": "unix:///nonexistent.sock"}
+    with running_local_cloud(folder, HERE / "kept_cloud.py", **settings) as url:
         yield url, f"{url}/_ministack/reset"
 
 
@@ -160,6 +163,7 @@ class Account:
 
     def __init__(self, url: str, reset_url: str, recorder: Recorder, tools: Path, project: Path) -> None:
         self.url, self.reset_url, self.recorder = url, reset_url, recorder
+        self.can_keep = reset_url.startswith(f"{url}/_ministack/")
         self.tools, self.project = tools, project
         self.clients: dict[str, Any] = {}
         self.number = self.client("sts").get_caller_identity()["Account"]
@@ -175,9 +179,44 @@ class Account:
         keys = {name.lower(): value for name, value in CREDENTIALS.items()}
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, config=config, **keys)
 
-    def reset(self) -> None:
-        urllib.request.urlopen(urllib.request.Request(self.reset_url, method="POST"), timeout=30).close()
+    # --- its state --------------------------------------------------------------------------------------------------
+
+    def post(self, url: str) -> bool:
+        """Whether the stand-in knows what is asked of it."""
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=60).close()
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return False
+        return True
+
+    def bring_back(self, name: str, make: Callable[[], object]) -> None:
+        """Bring the account into the state of that name, which is made once and kept if the stand-in can keep it."""
+        state = urllib.parse.urlencode({"name": name})
+        if not self.can_keep:
+            make()
+        elif not self.post(f"{self.url}/_tests/return?{state}"):
+            make()
+            self.post(f"{self.url}/_tests/keep?{state}")
         self.recorder.forget()
+
+    def reset(self) -> None:
+        """An account as the tests find it, see populate()."""
+        self.bring_back("populated", self.make_populated)
+
+    def make_populated(self) -> None:
+        self.post(self.reset_url)
+        self.populate()
+
+    def deployed(self, **settings: str) -> None:
+        """Bring the account, as the test found it, into the state after a first run of deploy.sh with the settings."""
+
+        def make() -> None:
+            self.reset()
+            self.run("deploy.sh", **settings)
+
+        self.bring_back(json.dumps(["deployed", settings], sort_keys=True), make)
 
     def populate(self) -> None:
         """An account in use: both buckets, the role of ECS, and things of others whose names are near to ours."""
@@ -263,11 +302,16 @@ class Account:
             "DST_BUCKET": MIRROR,
             "PREFIX_FILTER": PREFIX,
             "RETRY_PAUSE": "0.05",
+            "AWS_SDK_UA_APP_ID": self.recorder.new_run(),
             **CREDENTIALS,
             **settings,
         }
 
-    def start(self, script: str, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+    # --- the scripts ------------------------------------------------------------------------------------------------
+
+    def start(self, script: str | Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        """The script as it runs; the recorder has only its calls."""
+        self.recorder.calls = []
         return subprocess.Popen(
             [self.project / script, *arguments],
             env=self.environment(**settings),
@@ -279,12 +323,40 @@ class Account:
         )
 
     def run(self, script: str, *arguments: str, status: int = 0, **settings: str) -> tuple[str, str]:
-        """(stdout, stderr) of a script that ends with the status; the recorder has only its calls."""
-        self.recorder.calls = []
-        with self.start(script, *arguments, **settings) as process:
+        """(stdout, stderr) of a script that ends with the status."""
+        return self.result_of(self.start(script, *arguments, **settings), status)
+
+    def result_of(self, process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
+        """(stdout, stderr) of a process that ends with the status."""
+        with process:
             output, errors = process.communicate(timeout=900)
         assert process.returncode == status, output + errors
         return output, errors
+
+    def start_part(self, script: str, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        """A program of Bash with the project's folder as $0."""
+        return self.start("/bin/bash", "-c", script, str(self.project), *arguments, NUMBER=self.number, **settings)
+
+    def start_steps(self, *patterns: str, **settings: str) -> subprocess.Popen[str]:
+        """The steps of deploy.sh whose names match a pattern of the shell, without its checks."""
+        return self.start_part(STEPS, *patterns, **{"IMAGE_URI": "worker:1", **settings})
+
+    def steps(self, *patterns: str, status: int = 0, **settings: str) -> tuple[str, str]:
+        return self.result_of(self.start_steps(*patterns, **settings), status)
+
+    def start_step(self, name: str, **settings: str) -> subprocess.Popen[str]:
+        """One step of deploy.sh by its name, whether or not a run would take it now."""
+        program = 'source "$0/deploy.sh"; start_run; set_account "$NUMBER"; STEP=0 STEPS_TOTAL=1 LEFT=(); "$1"'
+        return self.start_part(program, name, **settings)
+
+    def start_removal(self, *kinds: str, **settings: str) -> subprocess.Popen[str]:
+        """What cleanup.sh does for these kinds of resources."""
+        return self.start_part(REMOVAL, *kinds, **settings)
+
+    def ask(self, command: str, script: str = "deploy.sh", **settings: str) -> str:
+        """What a command prints in a run of the script."""
+        program = f'source "$0/{script}"; start_run; set_account "$NUMBER"; {command}'
+        return self.result_of(self.start_part(program, **settings))[0]
 
     # --- everything that is in the account -------------------------------------------------------------------------
 
@@ -413,6 +485,36 @@ TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
 }
+
+
+STEPS = """
+source "$0/deploy.sh"
+start_run
+set_account "$NUMBER"
+list_steps
+chosen=() STEP=0 LEFT=()
+for step in "${STEPS[@]}"; do
+  for pattern in "$@"; do
+    if [[ $step == $pattern ]]; then chosen+=("$step"); break; fi
+  done
+done
+STEPS_TOTAL=${#chosen[@]}
+for step in "${chosen[@]}"; do "$step"; done
+print_left
+"""
+
+REMOVAL = """
+source "$0/cleanup.sh"
+start_run
+set_account "$NUMBER"
+for kind in "$@"; do
+  "list_$kind" >"$TEMP_DIR/listing"
+  while read -r name _ <&3; do
+    RESOURCE="$kind $name"
+    "remove_$kind" "$name"
+  done 3<"$TEMP_DIR/listing"
+done
+"""
 
 
 def make_fake_docker(tools: Path) -> None:

@@ -41,7 +41,6 @@ def tools(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def account(recorder: tuple[str, str, Recorder], tools: Path, tmp_path: Path) -> Account:
     found = Account(*recorder, tools, copy_project(tmp_path))
     found.reset()
-    found.populate()
     return found
 
 

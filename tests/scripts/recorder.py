@@ -6,6 +6,7 @@ It can also refuse calls with an AWS error, answer what the stand-in does not kn
 import contextlib
 import functools
 import http.client
+import itertools
 import json
 import re
 import threading
@@ -99,6 +100,12 @@ def identify(request: Request) -> tuple[str, str]:
     if protocol_of(service, request) in ("query", "ec2"):
         return service, form(request)["Action"]
     return service, rest_operation(service, request)
+
+
+def run_of(request: Request) -> str:
+    """The run that made the call, see Recorder.new_run(); empty if it was none."""
+    found = re.search(r"\bapp/(\S+)", request.headers.get("user-agent", ""))
+    return found[1] if found else ""
 
 
 def form(request: Request) -> dict[str, str]:
@@ -316,6 +323,7 @@ class Recorder:
     """The proxy on a port of its own; `calls` are the calls so far.
 
     answers: (service, operation) -> body, for what the stand-in does not know.
+    after_call: is told of each call, and returns whether its run goes on; no later call of that run is answered.
     """
 
     def __init__(self, upstream: str, answers: dict[tuple[str, str], bytes]) -> None:
@@ -324,7 +332,8 @@ class Recorder:
         self.problems: list[str] = []
         self.refusals: list[Refusal] = []
         self.after_call: Callable[[Call], bool] = lambda _call: True
-        self.dead = False
+        self.runs = itertools.count(1)
+        self.dead: set[str] = set()
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, self))
         self.server.daemon_threads = True
@@ -337,7 +346,11 @@ class Recorder:
 
     def forget(self) -> None:
         self.calls, self.problems, self.refusals = [], [], []
-        self.after_call, self.dead = lambda _call: True, False
+        self.after_call = lambda _call: True
+
+    def new_run(self) -> str:
+        """A name for a run, to be its AWS_SDK_UA_APP_ID: it tells the calls that a killed run leaves behind."""
+        return f"run-{next(self.runs)}"
 
     @property
     def writes(self) -> list[Call]:
@@ -359,9 +372,10 @@ class Recorder:
         except Exception as error:
             self.problems.append(f"{request.method} {raw_path}: {error!r}")
             raise
-        refusal = self.refusal_of(operation)
-        if self.dead:
+        run = run_of(request)
+        if run in self.dead:
             return None
+        refusal = self.refusal_of(operation)
         if refusal:
             answer = error_answer(protocol_of(service, request), refusal)
         elif (service, operation) in self.answers:
@@ -370,9 +384,13 @@ class Recorder:
             answer = self.forward(request, raw_path)
         call = Call(service, operation, parameters, answer[0])
         with self.lock:
+            if run in self.dead:
+                return None
             self.calls.append(call)
-            self.dead = self.dead or not self.after_call(call)
-        return None if self.dead else answer
+            if not self.after_call(call):
+                self.dead.add(run)
+                return None
+        return answer
 
     def forward(self, request: Request, raw_path: str) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self.upstream.hostname or "", self.upstream.port, timeout=120)

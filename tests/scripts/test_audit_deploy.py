@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from account import APP, Account
-from deployment import assert_conforming, one_cli, one_cloud, states
-from test_interrupted import nameless, run_killed_after_each_write
+from deployment import CLIS, assert_conforming, nameless, one_cli, one_cloud, states
+from killing import complete_after_kills
 from test_policies import grants, run_as_function, unused_grants
 from test_settings import PASSED, problems
 from test_starter_alarm import alarm_of, fires_at
@@ -21,6 +21,9 @@ ROOT = Path(__file__).parents[2]
 WEEKLY = {"AUDIT_DAYS": "7"}
 NAME = f"{APP}-audit"
 GROUPS = {f"/ecs/{APP}-task": "worker", f"/aws/lambda/{APP}-starter": "starter"}
+# The steps that audits have part in.
+PARTS = ("ensure_*_log_group", "ensure_dlq", "ensure_source_queue", "ensure_starter_role", "ensure_function")
+PARTS += ("ensure_security_group", "ensure_*audit*")
 STEPS = [f"alarm {NAME}", f"metric filter {NAME}", f"metric filter {NAME}"]
 
 
@@ -40,69 +43,58 @@ def lines(output: str) -> dict[str, str]:
     return {name: state for name, state in re.findall(r"\] (.+?): (.+)$", output, re.MULTILINE) if NAME in name}
 
 
-def test_it_is_made_once_and_cleaning_up_leaves_what_was_there_before(account: Account) -> None:
-    before = account.inventory()
-    output, _ = account.run("deploy.sh", "--dry-run", **WEEKLY)
+@one_cloud
+@pytest.mark.parametrize("tools", CLIS, indirect=True)
+def test_it_is_made_once_and_removed_when_it_is_not_set_any_more(account: Account) -> None:
+    account.steps(*PARTS)
+    deployed = nameless(account.inventory())
+    assert not {"AUDIT_DAYS", "AUDIT_STARTED_BY"} & account.starter_environment().keys()
+    output, _ = account.steps(*PARTS, DRY_RUN="true", **WEEKLY)
     assert lines(output) == dict.fromkeys(STEPS, "would create")
     assert account.recorder.writes == []
 
-    output, _ = account.run("deploy.sh", **WEEKLY)
+    output, _ = account.steps(*PARTS, **WEEKLY)
     assert_conforming(account)
-    assert set(states(output)) == {"exists", "created"}
-    assert output.count(f"{NAME}: created") == 3
-    assert "[28/28]" in output
+    assert lines(output) == dict.fromkeys(STEPS, "created")
     assert filters(account).keys() == {"worker", "starter"}
     assert account.alarms()[NAME][0]["Namespace"] == APP
     variables = account.starter_environment()
     assert (variables["AUDIT_DAYS"], variables["AUDIT_STARTED_BY"]) == ("7", NAME)
-
-    output, _ = account.run("deploy.sh", **WEEKLY)
+    output, _ = account.steps(*PARTS, **WEEKLY)
     assert set(states(output)) == {"exists"}, output
     assert account.recorder.writes == []
+    output, _ = account.run("cleanup.sh", "--dry-run")
+    assert f"would remove alarm {NAME}" in output
+    assert f"would remove metric filter {NAME}" in output
 
-    output, _ = account.run("cleanup.sh", "--yes")
-    assert_conforming(account)
-    assert f"alarm {NAME}: removed" in output
-    assert f"metric filter {NAME}: removed" in output
-    assert account.inventory() == before
-    assert account.run("cleanup.sh", "--yes")[0].startswith("nothing of ")
-
-
-@one_cloud
-@one_cli
-def test_unset_it_leaves_nothing_behind(account: Account) -> None:
-    account.run("deploy.sh")
-    deployed = nameless(account.inventory())
-    account.run("deploy.sh", **WEEKLY)
-    output, _ = account.run("deploy.sh", "--dry-run")
+    output, _ = account.steps(*PARTS, DRY_RUN="true")
     assert lines(output) == {f"alarm {NAME}": "would change (removed with its filters, as AUDIT_DAYS is empty)"}
     assert account.recorder.writes == []
-    output, _ = account.run("deploy.sh")
+    output, _ = account.steps(*PARTS)
     assert_conforming(account)
     assert lines(output) == {f"alarm {NAME}": "changed (removed with its filters, as AUDIT_DAYS is empty)"}
     assert nameless(account.inventory()) == deployed
-    assert not {"AUDIT_DAYS", "AUDIT_STARTED_BY"} & account.starter_environment().keys()
-    output, _ = account.run("deploy.sh")
+    output, _ = account.steps(*PARTS)
     assert (lines(output), account.recorder.writes) == ({}, [])
 
 
 @one_cloud
 @one_cli
 def test_runs_that_are_killed_after_any_write_are_completed_by_the_next(account: Account) -> None:
-    account.run("deploy.sh")
+    account.steps(*PARTS)
     deployed = nameless(account.inventory())
-    assert run_killed_after_each_write(account, "deploy.sh", **WEEKLY) >= 4
+    assert complete_after_kills(account, lambda: account.start_steps(*PARTS, **WEEKLY)) >= 4
     assert filters(account).keys() == {"worker", "starter"}
-    assert run_killed_after_each_write(account, "deploy.sh") >= 4
+    assert complete_after_kills(account, lambda: account.start_steps(*PARTS)) >= 4
     assert nameless(account.inventory()) == deployed
 
 
 @one_cloud
 @one_cli
 def test_a_run_that_was_killed_before_the_filters_is_undone_by_one_without_audits(account: Account) -> None:
-    account.run("deploy.sh", **WEEKLY)
+    account.steps(*PARTS, **WEEKLY)
     account.client("logs").delete_metric_filter(logGroupName=f"/ecs/{APP}-task", filterName=NAME)
-    account.run("deploy.sh")
+    account.steps(*PARTS)
     assert filters(account) == {}
     assert NAME not in account.alarms()
 
@@ -110,20 +102,18 @@ def test_a_run_that_was_killed_before_the_filters_is_undone_by_one_without_audit
 @one_cloud
 @one_cli
 def test_by_default_nothing_is_asked_about_audits(account: Account) -> None:
-    for _ in range(2):
-        output, _ = account.run("deploy.sh")
-        assert "[25/25]" in output
-        assert "audit" not in output.lower()
-        operations = [call.operation for call in account.recorder.calls]
-        assert operations.count("DescribeMetricFilters") == 1
-        assert operations.count("DescribeAlarms") == 1
+    account.deployed()
+    account.run("deploy.sh")
+    operations = [call.operation for call in account.recorder.calls]
+    assert operations.count("DescribeMetricFilters") == 1
+    assert operations.count("DescribeAlarms") == 1
 
 
 @one_cloud
 @one_cli
 def test_an_alarm_of_somebody_else_with_that_name_stays(account: Account) -> None:
     account.put_alarm(NAME)
-    output, _ = account.run("deploy.sh")
+    output, _ = account.steps("ensure_no_audit_alarm")
     assert lines(output) == {f"alarm {NAME}": f"left to you, as it has no tag app={APP}"}
     assert NAME in account.alarms()
 
@@ -141,9 +131,9 @@ print(starter.handler({}, None), starter.handler({}, None))
 @one_cloud
 @one_cli
 def test_the_starter_may_do_that_with_the_rights_that_it_has(account: Account) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     plain = grants(account.role_policy("starter-role"))
-    account.run("deploy.sh", AUDIT_DAYS="1")
+    account.steps(*PARTS, AUDIT_DAYS="1")
     policy = account.role_policy("starter-role")
     assert grants(policy) == plain
     account.recorder.forget()

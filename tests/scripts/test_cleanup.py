@@ -12,7 +12,7 @@ from recorder import Refusal
 @one_cli
 def test_cleanup_goes_on_after_an_error_and_fails_at_the_end(account: Account) -> None:
     before = account.inventory()
-    account.run("deploy.sh")
+    account.deployed()
     account.recorder.refusals = [
         Refusal("DeleteFunction", 1, "AccessDeniedException", "no lambda:DeleteFunction", 403),
         Refusal("DescribeLogGroups", 1, "AccessDeniedException", "no logs:DescribeLogGroups"),
@@ -34,7 +34,7 @@ def test_cleanup_goes_on_after_an_error_and_fails_at_the_end(account: Account) -
 @one_cloud
 @one_cli
 def test_cleanup_ends_running_tasks_and_asks_before_it_removes_queued_messages(account: Account) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     ecs, sqs = account.client("ecs"), account.client("sqs")
     starter = account.starter_environment()
     ecs.run_task(cluster=starter["CLUSTER"], taskDefinition=starter["TASK_DEFINITION"], count=2)
@@ -50,7 +50,7 @@ def test_cleanup_ends_running_tasks_and_asks_before_it_removes_queued_messages(a
     account.run("cleanup.sh", "--dry-run")
     assert account.recorder.writes == []
 
-    account.run("cleanup.sh", "--yes")
+    account.result_of(account.start_removal("cluster"))
     assert [call.operation for call in account.recorder.writes].count("StopTask") >= 2
 
 
@@ -79,6 +79,14 @@ def test_what_others_named_like_ours_stays(account: Account) -> None:
     assert account.inventory() == before
 
 
+OUR_PARTS = ("bucket_policy", "bucket_lifecycle")  # of the destination
+
+
+def remove(account: Account, *kinds: str, **settings: str) -> str:
+    """What cleanup.sh says of the kinds."""
+    return "".join(account.result_of(account.start_removal(*kinds, **settings)))
+
+
 @one_cloud
 @one_cli
 def test_a_policy_and_a_lifecycle_of_others_on_the_destination_stay(account: Account) -> None:
@@ -88,32 +96,32 @@ def test_a_policy_and_a_lifecycle_of_others_on_the_destination_stay(account: Acc
     s3.put_bucket_policy(Bucket=MIRROR, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
     buckets = account.buckets()[1:]
 
-    _, errors = account.run("deploy.sh")
+    _, errors = account.steps("ensure_lifecycle")
     assert f"the policy of {MIRROR} is someone else's and stays as it is" in errors
     assert account.buckets()[1] == buckets[0]
-    account.run("cleanup.sh", "--yes")
+    remove(account, *OUR_PARTS)
     assert account.buckets()[1:] == buckets
 
     s3.delete_bucket_policy(Bucket=MIRROR)
     s3.put_bucket_lifecycle_configuration(Bucket=MIRROR, LifecycleConfiguration={"Rules": [theirs]})
     buckets = account.buckets()[1:]
-    account.run("deploy.sh")
+    account.steps("ensure_lifecycle")
     assert account.buckets()[1:] == buckets
-    account.run("cleanup.sh", "--yes")
+    remove(account, *OUR_PARTS)
     assert account.buckets()[1:] == buckets
 
 
 @one_cloud
 @one_cli
 def test_the_policy_stays_for_a_lifecycle_rule_that_others_added_to_ours(account: Account) -> None:
-    account.run("deploy.sh")
+    account.steps("ensure_lifecycle")
     s3 = account.client("s3")
     rules = s3.get_bucket_lifecycle_configuration(Bucket=MIRROR)["Rules"]
     rules += [{"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}, "Expiration": {"Days": 3}}]
     s3.put_bucket_lifecycle_configuration(Bucket=MIRROR, LifecycleConfiguration={"Rules": rules})
     buckets = account.buckets()[1:]
-    _, errors = account.run("cleanup.sh", "--yes")
-    assert f"stays: the lifecycle of {MIRROR}, because it has rules of others too" in errors
+    said = remove(account, *OUR_PARTS)
+    assert f"stays: the lifecycle of {MIRROR}, because it has rules of others too" in said
     assert account.buckets()[1:] == buckets
 
 
@@ -124,7 +132,7 @@ def notifications(account: Account) -> list[dict[str, Any]]:
 @one_cloud
 @one_cli
 def test_a_notification_of_our_name_to_another_queue_is_another_deployments(account: Account) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     theirs = notifications(account)
     moved = [found | {"QueueArn": found["QueueArn"] + "2"} if found["Id"] == APP else found for found in theirs]
     account.client("s3").put_bucket_notification_configuration(
@@ -132,15 +140,15 @@ def test_a_notification_of_our_name_to_another_queue_is_another_deployments(acco
     )
     _, errors = account.run("deploy.sh", status=2)
     assert f"APP_NAME={APP}: SRC_BUCKET={SOURCE} has a notification of this name already, to the queue arn:" in errors
-    account.run("cleanup.sh", "--yes")
+    remove(account, "notification")
     assert notifications(account) == moved
 
 
 @one_cloud
 @one_cli
 def test_cleanup_removes_our_notification_also_if_the_queue_of_another_one_does_not_exist(account: Account) -> None:
-    account.run("deploy.sh")
-    account.run("cleanup.sh", "--yes")
+    account.deployed()
+    remove(account, "notification")
     put = [call for call in account.recorder.calls if call.operation == "PutBucketNotificationConfiguration"]
     assert [call.parameters["SkipDestinationValidation"] for call in put] == [True]
 
@@ -148,7 +156,7 @@ def test_cleanup_removes_our_notification_also_if_the_queue_of_another_one_does_
 @one_cloud
 @one_cli
 def test_cleanup_with_another_source_than_that_of_the_queue_removes_nothing(account: Account) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     _, errors = account.run("cleanup.sh", "--yes", status=2, SRC_BUCKET="forgotten")
     assert f"SRC_BUCKET=forgotten, but the queue {APP}-q gets the events of {SOURCE}" in errors
     assert account.recorder.writes == []
@@ -157,6 +165,6 @@ def test_cleanup_with_another_source_than_that_of_the_queue_removes_nothing(acco
 @one_cloud
 @one_cli
 def test_cleanup_reads_nothing_of_a_destination_of_another_account(account: Account) -> None:
-    account.run("deploy.sh")
-    account.run("cleanup.sh", "--yes", DST_BUCKET_OWNER="999999999999")
+    account.deployed()
+    account.run("cleanup.sh", "--dry-run", DST_BUCKET_OWNER="999999999999")
     assert [call.operation for call in account.recorder.calls if call.parameters.get("Bucket") == MIRROR] == []

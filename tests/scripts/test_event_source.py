@@ -1,21 +1,25 @@
 """EVENT_SOURCE=eventbridge: the rule and the switch, what others have beside them, and the change to it and back."""
 
 import json
-import os
-import signal
 import subprocess
 from typing import Any
 
 import pytest
 from account import APP, DIRECTORY, MIRROR, PREFIX, PROJECT, SOURCE, Account
-from deployment import assert_conforming, one_cli, one_cloud, states
+from deployment import assert_conforming, nameless, one_cli, one_cloud, states
+from killing import complete_after_kills, kill_at
 from recorder import Call, Refusal, encoded
-from test_interrupted import nameless, run_killed_after_each_write
 
 RULE = f"{APP}-event-rule"
 BRIDGE = {"EVENT_SOURCE": "eventbridge", "CHANGEOVER_SECONDS": "1"}
 QUEUE_WAY = {"EVENT_SOURCE": "sqs", "CHANGEOVER_SECONDS": "1"}
 BOTH = ["s3-events", "eventbridge"]
+# The steps of deploy.sh that an event meets on its way, those of them that a change of EVENT_SOURCE is made of, and the
+# kinds of cleanup.sh that undo these.
+CHANGING = ("ensure_source_queue", "ensure_event_*", "ensure_notification", "ensure_no_event_rule", "ensure_no_notif*")
+PATH = ("ensure_dlq", "ensure_starter_role", "ensure_function", "ensure_rule", *CHANGING)
+KINDS = ("notification", "event_switch", "event_rule", "rule")
+ALL_KINDS = (*KINDS, "function", "role", "queue")
 
 
 def configuration(account: Account) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def word(call: Call) -> str:
 
 
 @one_cloud  # the other forgets the switch
-@pytest.mark.parametrize("turned_on", [True, False])
+@pytest.mark.parametrize(("tools", "turned_on"), [("v1", True), ("v2", False)], indirect=["tools"])
 def test_deploying_twice_and_cleaning_up_leaves_what_others_have(account: Account, turned_on: bool) -> None:
     if not turned_on:
         turn_off(account)
@@ -124,9 +128,6 @@ def test_deploying_twice_and_cleaning_up_leaves_what_others_have(account: Accoun
     stays = f"stays: the EventBridge switch of {SOURCE}, because deploy.sh did not turn it on"
     assert (stays in errors) == turned_on
     assert account.inventory() == before
-    output, errors = account.run("cleanup.sh", "--yes")
-    assert output.startswith("nothing of ")
-    assert "stays" not in errors
 
 
 @one_cloud
@@ -135,6 +136,7 @@ def test_by_default_nothing_is_asked_about_the_other_way(account: Account) -> No
     for _ in range(2):
         output, _ = account.run("deploy.sh")
         assert "[25/25]" in output
+        assert "audit" not in output.lower()
         asked = [call.parameters.get("Name") for call in account.recorder.calls if call.operation == "DescribeRule"]
         assert asked == [f"{APP}-starter-rule"]
         reads = [
@@ -151,27 +153,27 @@ def test_by_default_nothing_is_asked_about_the_other_way(account: Account) -> No
 @one_cli
 def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account) -> None:
     turn_off(account)
-    account.run("deploy.sh")
+    account.steps(*PATH)
     deployed, theirs = nameless(account.inventory()), configuration(account)
 
-    output, _ = account.run("deploy.sh", "--dry-run", **BRIDGE)
+    output, _ = account.steps(*PATH, DRY_RUN="true", **BRIDGE)
     assert output.splitlines()[-1].endswith(f"notification {SOURCE} {APP}: would remove, as EVENT_SOURCE=eventbridge")
     assert account.recorder.writes == []
-    output, errors = account.run("deploy.sh", **BRIDGE)
+    output, errors = account.steps(*PATH, **BRIDGE)
     assert_conforming(account)
     made = ["policy s3-events+eventbridge", "PutRule", "AddPermission", "PutTargets"]
     made += ["TagResource", "bucket notification switch"]
     assert told(account) == [*made, "bucket switch", "policy eventbridge"]
     assert "both event sources are on: the old one is removed when the new one has taken effect, in 1 s" in errors
     assert f"notification {SOURCE} {APP}: removed, as EVENT_SOURCE=eventbridge" in output
-    output, _ = account.run("deploy.sh", **BRIDGE)
+    output, _ = account.steps(*PATH, **BRIDGE)
     assert set(states(output)) == {"exists"}
     assert account.recorder.writes == []
 
-    output, _ = account.run("deploy.sh", "--dry-run", **QUEUE_WAY)
+    output, _ = account.steps(*PATH, DRY_RUN="true", **QUEUE_WAY)
     assert output.splitlines()[-1].endswith(f"event rule {RULE}: would remove, as EVENT_SOURCE=sqs")
     assert account.recorder.writes == []
-    output, errors = account.run("deploy.sh", **QUEUE_WAY)
+    output, errors = account.steps(*PATH, **QUEUE_WAY)
     assert_conforming(account)
     removed = ["bucket notification", "RemovePermission", "RemoveTargets", "DeleteRule", "policy s3-events"]
     made = ["policy s3-events+eventbridge", "bucket notification switch"]
@@ -179,23 +181,8 @@ def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account
     assert "both event sources are on" in errors
     assert nameless(account.inventory()) == deployed
     assert configuration(account) == theirs
-    account.run("deploy.sh")
+    account.steps(*PATH)
     assert account.recorder.writes == []
-
-
-def run_killed_after(account: Account, operation: str, script: str, *arguments: str, **settings: str) -> None:
-    """The run is killed when its first call of the operation is done."""
-    with account.start(script, *arguments, **settings) as process:
-
-        def kill(call: Call) -> bool:
-            if call.operation == operation:
-                os.killpg(process.pid, signal.SIGKILL)
-            return call.operation != operation
-
-        account.recorder.after_call = kill
-        process.communicate(timeout=900)
-    account.recorder.forget()
-    assert process.returncode == -signal.SIGKILL
 
 
 @one_cloud
@@ -203,34 +190,34 @@ def run_killed_after(account: Account, operation: str, script: str, *arguments: 
 def test_a_change_that_is_killed_after_any_write_is_completed_by_the_next_run(account: Account) -> None:
     turn_off(account)
     before = account.inventory()
-    account.run("deploy.sh", **BRIDGE)
+    account.steps(*PATH, **BRIDGE)
     bridged = nameless(account.inventory())
     for operation in ("PutBucketNotificationConfiguration", "RemoveTargets", "DeleteRule"):
-        run_killed_after(account, operation, "cleanup.sh", "--yes")
-    account.run("cleanup.sh", "--yes")
+        kill_at(account, operation, account.start_removal(*KINDS, **BRIDGE))
+    account.result_of(account.start_removal(*ALL_KINDS))
     assert account.inventory() == before
 
-    account.run("deploy.sh")
+    account.steps(*PATH)
     deployed = nameless(account.inventory())
-    assert run_killed_after_each_write(account, "deploy.sh", **BRIDGE) >= 8
+    assert complete_after_kills(account, lambda: account.start_steps(*CHANGING, **BRIDGE)) >= 8
     assert nameless(account.inventory()) == bridged
-    assert run_killed_after_each_write(account, "deploy.sh", **QUEUE_WAY) >= 7
+    assert complete_after_kills(account, lambda: account.start_steps(*CHANGING, **QUEUE_WAY)) >= 7
     assert nameless(account.inventory()) == deployed
 
 
 @one_cloud
 @one_cli
 def test_while_the_change_waits_both_are_on_and_the_next_run_waits_again(account: Account) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     for settings, last in ((BRIDGE, "PutTargets"), (QUEUE_WAY, "PutBucketNotificationConfiguration")):
         account.recorder.refusals = [Refusal("PutDashboard", 1, "AccessDenied", "stop here", 403)]
         account.client("cloudwatch").delete_dashboards(DashboardNames=[APP])
-        account.run("deploy.sh", status=1, **settings)
+        account.steps(*PATH, "ensure_dashboard", status=1, **settings)
         assert last in [call.operation for call in account.recorder.writes]
         assert has_notification(account)
         assert has_rule(account)
         assert senders(account) == BOTH
-        _, errors = account.run("deploy.sh", **settings)
+        _, errors = account.steps(*PATH, **settings)
         assert "both event sources are on" in errors
         assert (has_notification(account), has_rule(account)) == (settings is QUEUE_WAY, settings is BRIDGE)
         assert len(senders(account)) == 1
@@ -240,10 +227,10 @@ def test_while_the_change_waits_both_are_on_and_the_next_run_waits_again(account
 @one_cloud
 @one_cli
 def test_a_notification_without_its_statement_is_found_too(account: Account) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     url = account.starter_environment()["QUEUE_URL"]
     account.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": ""})
-    account.run("deploy.sh", **BRIDGE)
+    account.steps(*PATH, **BRIDGE)
     assert not has_notification(account)
     assert senders(account) == ["eventbridge"]
 
@@ -254,16 +241,18 @@ def test_notifications_of_others_for_the_same_keys_are_no_problem_with_eventbrid
     theirs = configuration(account)
     _, errors = account.run("deploy.sh", status=2, PREFIX_FILTER="")
     assert "S3 allows only one per event and key: set EVENT_SOURCE=eventbridge, or PREFIX_FILTER" in errors
-    account.run("deploy.sh", PREFIX_FILTER="", **BRIDGE)
+    output, _ = account.run("deploy.sh", "--dry-run", PREFIX_FILTER="", **BRIDGE)
+    assert f"event rule {RULE}: would create" in output
+    account.steps(*PATH, PREFIX_FILTER="", **BRIDGE)
     assert configuration(account) == theirs
     rule = account.client("events").describe_rule(Name=RULE)
     assert json.loads(rule["EventPattern"])["detail"] == {"bucket": {"name": [SOURCE]}}
     prefix = "caf\u00e9 a+b%/\u6a21\u578b/"
-    output, _ = account.run("deploy.sh", PREFIX_FILTER=prefix, **BRIDGE)
+    output, _ = account.steps(*PATH, PREFIX_FILTER=prefix, **BRIDGE)
     assert f"event rule {RULE}: changed (EventPattern)" in output
     rule = account.client("events").describe_rule(Name=RULE)
     assert json.loads(rule["EventPattern"])["detail"]["object"] == {"key": [{"prefix": prefix}]}
-    account.run("deploy.sh", PREFIX_FILTER=prefix, **BRIDGE)
+    account.steps(*PATH, PREFIX_FILTER=prefix, **BRIDGE)
     assert account.recorder.writes == []
 
 
@@ -279,7 +268,7 @@ def test_a_bucket_of_another_account_is_refused_with_eventbridge(account: Accoun
 @one_cloud
 @one_cli
 def test_another_source_than_that_of_the_rule_is_refused(account: Account) -> None:
-    account.run("deploy.sh", **BRIDGE)
+    account.steps(*PATH, **BRIDGE)
     for script, arguments in (("cleanup.sh", ["--yes"]), ("deploy.sh", [])):
         _, errors = account.run(script, *arguments, status=2, SRC_BUCKET="forgotten", **BRIDGE)
         assert f"SRC_BUCKET=forgotten, but the queue {APP}-q gets the events of {SOURCE}" in errors
@@ -295,23 +284,23 @@ def test_two_deployments_of_one_source_do_not_touch_each_other(account: Account,
     account.client("s3").create_bucket(Bucket=zone, CreateBucketConfiguration=DIRECTORY)
     before = account.inventory()
     settings = {APP: BRIDGE | {"APP_NAME": APP}, "second": BRIDGE | {"APP_NAME": "second", "DST_BUCKET": zone}}
-    account.run("deploy.sh", **settings[APP])
-    account.run("deploy.sh", **settings["second"])
+    account.steps(*PATH, **settings[APP])
+    account.steps(*PATH, **settings["second"])
     other = "second" if first == APP else APP
     rules = [rule for rule in account.rules() if rule[0]["Name"].startswith(f"{other}-")]
     assert len(rules) == 2
 
-    _, errors = account.run("cleanup.sh", "--yes", **settings[first])
+    _, errors = account.result_of(account.start_removal(*ALL_KINDS, **settings[first]))
     assert (
         f"stays: the EventBridge switch of {SOURCE}, because other rules may ask for its events: arn:aws:ev" in errors
     )
     assert f"rule/{other}-event-rule" in errors
     assert is_on(account)
     assert [rule for rule in account.rules() if rule[0]["Name"].startswith(f"{other}-")] == rules
-    account.run("deploy.sh", **settings[other])
+    account.steps(*PATH, **settings[other])
     assert account.recorder.writes == []
 
-    account.run("cleanup.sh", "--yes", **settings[other])
+    account.result_of(account.start_removal(*ALL_KINDS, **settings[other]))
     assert account.inventory() == before
 
 
@@ -319,10 +308,10 @@ def test_two_deployments_of_one_source_do_not_touch_each_other(account: Account,
 @one_cli
 def test_the_switch_stays_for_a_rule_of_somebody_else(account: Account) -> None:
     turn_off(account)
-    account.run("deploy.sh", **BRIDGE)
+    account.steps(*PATH, **BRIDGE)
     events = account.client("events")
     events.put_rule(Name="theirs", EventPattern=json.dumps({"source": [{"prefix": "aws."}]}))
-    _, errors = account.run("deploy.sh", **QUEUE_WAY)
+    _, errors = account.steps(*PATH, **QUEUE_WAY)
     assert "because other rules may ask for its events: arn:aws:events" in errors
     assert is_on(account)
     assert not has_rule(account)
@@ -365,19 +354,19 @@ def test_events_do_not_start_a_starter_that_may_run_many_times_at_once(
     limit = encoded({"AccountLimit": {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}})
     with monkeypatch.context() as patch:
         patch.setitem(account.recorder.answers, ("lambda", "GetAccountSettings"), limit)
-        _, errors = account.run("deploy.sh", **BRIDGE)
+        _, errors = account.steps(*PATH, **BRIDGE)
         assert f"events do not start {APP}-starter, only its rule does" in errors
         assert set(targets(account)) == {"queue"}
         assert permissions(account) == {f"{APP}-starter-rule"}
-        account.run("deploy.sh", **BRIDGE)
+        account.steps(*PATH, **BRIDGE)
         assert account.recorder.writes == []
-    output, _ = account.run("deploy.sh", **BRIDGE)
+    output, _ = account.steps(*PATH, **BRIDGE)
     assert f"event rule {RULE}: changed (permission, target starter)" in output
     assert set(targets(account)) == {"queue", "starter"}
     account.client("lambda").delete_function_concurrency(FunctionName=f"{APP}-starter")
     with monkeypatch.context() as patch:
         patch.setitem(account.recorder.answers, ("lambda", "GetAccountSettings"), limit)
-        output, _ = account.run("deploy.sh", **BRIDGE)
+        output, _ = account.steps(*PATH, **BRIDGE)
     assert f"event rule {RULE}: changed (no target starter)" in output
     assert set(targets(account)) == {"queue"}
 
@@ -385,14 +374,14 @@ def test_events_do_not_start_a_starter_that_may_run_many_times_at_once(
 @one_cloud
 @one_cli
 def test_a_target_that_is_refused_ends_the_run(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    account.run("deploy.sh")
+    account.steps(*PATH)
     refused = encoded({"FailedEntryCount": 1, "FailedEntries": [{"TargetId": "queue", "ErrorCode": "odd"}]})
     with monkeypatch.context() as patch:
         patch.setitem(account.recorder.answers, ("events", "PutTargets"), refused)
-        _, errors = account.run("deploy.sh", status=1, **BRIDGE)
+        _, errors = account.steps(*PATH, status=1, **BRIDGE)
     assert f"event rule {RULE}: put-targets was refused: " in errors
     assert has_notification(account)
-    account.run("deploy.sh", **BRIDGE)
+    account.steps(*PATH, **BRIDGE)
     assert set(targets(account)) == {"queue", "starter"}
     assert not has_notification(account)
 

@@ -221,6 +221,9 @@ def writes(account: Account) -> list[str]:
     return [call.operation for call in account.recorder.writes if call.service in ("iam", "lambda")]
 
 
+PARTS = ("ensure_starter_role", "ensure_function")
+
+
 @pytest.fixture
 def sleeps(account: Account) -> Any:
     """What the scripts sleep instead of sleeping: a file with a line for each time."""
@@ -237,28 +240,28 @@ def sleeps(account: Account) -> Any:
 def test_copying_is_turned_on_and_off_in_an_order_that_a_run_in_between_survives(
     account: Account, sleeps: Path
 ) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     before = account.inventory()
 
-    account.run("deploy.sh", STARTER_COPIES="true")
+    account.steps(*PARTS, STARTER_COPIES="true")
     assert writes(account) == ["PutRolePolicy", "UpdateFunctionCode", "UpdateFunctionConfiguration"]
     assert_conforming(account)
     variables = account.starter_environment()
     wanted = account.worker_environment()
     assert {name: variables.get(name) for name in wanted} == wanted | {"PROCESSES": None}
     assert (variables["STARTER_COPIES"], variables["STARTER_MAX_SIZE"]) == ("true", "67108864")
-    output, _ = account.run("deploy.sh", STARTER_COPIES="true")
+    output, _ = account.steps(*PARTS, STARTER_COPIES="true")
     assert (set(states(output)), writes(account)) == ({"exists"}, [])
 
     assert sleeps.read_text() == ""
 
     account.recorder.refusals = [Refusal("UpdateFunctionCode", 1, "CodeStorageExceededException", "no")]
-    account.run("deploy.sh", status=1)
+    account.steps(*PARTS, status=1)
     assert writes(account)[0] == "UpdateFunctionConfiguration"
     assert "PutRolePolicy" not in writes(account)  # its last run still has the rights
-    account.run("deploy.sh", "--dry-run")
+    account.steps(*PARTS, DRY_RUN="true")
     assert writes(account) == []
-    output, _ = account.run("deploy.sh")
+    output, _ = account.steps(*PARTS)
     assert f"function {FUNCTION}: changed (code, policy of {ROLE})" in output
     assert writes(account) == ["UpdateFunctionCode", "PutRolePolicy"]
     assert sleeps.read_text() == "60\n"
@@ -266,5 +269,5 @@ def test_copying_is_turned_on_and_off_in_an_order_that_a_run_in_between_survives
     assert {part: after[part] for part in ("functions", "roles")} == {
         part: before[part] for part in ("functions", "roles")
     }
-    account.run("deploy.sh")
+    account.steps(*PARTS)
     assert writes(account) == []

@@ -1,7 +1,6 @@
 """KEEP_DAYS on the destination: our rules in its lifecycle, what becomes of those of others, and what is said of it."""
 
 import json
-import subprocess
 from typing import Any
 
 import pytest
@@ -9,19 +8,8 @@ from account import APP, MIRROR, Account
 from deployment import CLIS, assert_conforming, one_cli, one_cloud, states
 from recorder import Refusal
 
-# The steps about the lifecycle and the task definition, which their order depends on, as a deployment lists them.
-DEPLOY = """
-source "$0/deploy.sh"
-start_run
-set_account "$NUMBER"
-list_steps
-for step in "${STEPS[@]}"; do
-  [[ $step != *_lifecycle && $step != ensure_owner* && $step != ensure_task_definition ]] || chosen+=("$step")
-done
-STEP=0 STEPS_TOTAL=${#chosen[@]} LEFT=()
-for step in "${chosen[@]}"; do "$step"; done
-print_left
-"""
+# The steps about the lifecycle and the task definition, which their order depends on.
+PARTS = ("*_lifecycle", "ensure_owner*", "ensure_task_definition")
 DAYS = {"KEEP_DAYS": "7"}
 ABORT = {
     "ID": f"{APP}-abort-incomplete-uploads",
@@ -54,13 +42,9 @@ def kept(*places: tuple[str, int]) -> list[dict[str, Any]]:
 
 def deploy(account: Account, status: int = 0, **settings: str) -> tuple[str, str]:
     """(stdout, stderr) of those steps."""
-    account.recorder.calls = []
-    given = {"IMAGE_URI": "worker:1", "NUMBER": account.number, **settings}
-    command = ["bash", "-c", DEPLOY, str(account.project)]
-    done = subprocess.run(command, env=account.environment(**given), capture_output=True, text=True, timeout=600)
-    assert done.returncode == status, done.stdout + done.stderr
+    said = account.steps(*PARTS, status=status, **settings)
     assert_conforming(account)
-    return done.stdout, done.stderr
+    return said
 
 
 def rules(account: Account) -> list[dict[str, Any]] | None:
@@ -320,7 +304,7 @@ def test_a_dry_run_says_what_would_go_and_another_destination_what_stays(account
 def test_cleanup_removes_our_rules_and_leaves_those_of_others(account: Account) -> None:
     buckets = account.buckets()[1:]
     deploy(account, KEEP_DAYS="7", PREFIX_FILTER="a/,b/")
-    account.run("cleanup.sh", "--yes")
+    account.result_of(account.start_removal("bucket_policy", "bucket_lifecycle"))
     assert account.buckets()[1:] == buckets
 
     deploy(account, KEEP_DAYS="7", PREFIX_FILTER="a/,b/")

@@ -101,6 +101,10 @@ def process_environment(account: Account, settings: dict[str, str]) -> dict[str,
     return {"PATH": os.environ["PATH"]} | settings | CREDENTIALS | own
 
 
+# The steps that give the worker and the starter their settings and their rights.
+PARTS = ("ensure_starter_role", "ensure_task_role", "ensure_task_definition", "ensure_function")
+
+
 def run_as_function(account: Account, program: str, settings: dict[str, str]) -> None:
     environment = process_environment(account, settings)
     subprocess.run([sys.executable, "-c", program], cwd=account.project, env=environment, check=True)
@@ -120,7 +124,7 @@ print(calls.stop_tasks(settings, dict.fromkeys(calls.list_running(settings, time
 @one_cloud
 @one_cli
 def test_the_starter_may_do_what_it_does_and_no_more(account: Account) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     starter = account.starter_environment()
     account.client("sqs").send_message(QueueUrl=starter["QUEUE_URL"], MessageBody="work")
     account.recorder.forget()
@@ -135,9 +139,9 @@ def test_the_starter_may_do_what_it_does_and_no_more(account: Account) -> None:
 @one_cloud
 @one_cli
 def test_with_min_workers_the_starter_may_read_the_task_definition_too(account: Account) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     plain = grants(account.role_policy("starter-role"))
-    account.run("deploy.sh", MIN_WORKERS="1")
+    account.steps(*PARTS, MIN_WORKERS="1")
     policy = account.role_policy("starter-role")
     added = {grant[1:] for grant in grants(policy)} - {grant[1:] for grant in plain}
     assert added == {("ecs:DescribeTaskDefinition", "*")}
@@ -152,7 +156,7 @@ def test_with_min_workers_the_starter_may_read_the_task_definition_too(account: 
     assert_conforming(account)
     assert unused_grants(account, policy) == {"logs:CreateLogStream", "logs:PutLogEvents"}
 
-    account.run("deploy.sh")
+    account.steps(*PARTS)
     assert grants(account.role_policy("starter-role")) == plain
     assert "MIN_WORKERS" not in account.starter_environment()
 
@@ -182,7 +186,8 @@ def run_worker(account: Account, settings: dict[str, str], terminate_at: str = "
 @one_cli
 def test_the_worker_may_do_what_it_does_and_no_more(account: Account) -> None:
     quick = {"MULTIPART_THRESHOLD": "6000000", "PART_SIZE": "5242880", "MAX_CONCURRENT_PARTS": "1"}
-    account.run("deploy.sh", WAIT_TIME_SECONDS="1", EMPTY_POLLS_BEFORE_EXIT="1", **quick)
+    account.deployed()
+    account.steps(*PARTS, WAIT_TIME_SECONDS="1", EMPTY_POLLS_BEFORE_EXIT="1", **quick)
     settings, s3 = account.worker_environment(), account.client("s3")
     account.recorder.forget()
     s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}small", Body=b"small")
@@ -216,7 +221,8 @@ print(calls.stop_tasks(settings, dict.fromkeys(calls.list_running(settings, time
 @one_cloud
 @one_cli
 def test_the_function_that_copies_may_do_what_it_does_and_no_more(account: Account) -> None:
-    account.run("deploy.sh", STARTER_COPIES="true", STARTER_MAX_SIZE="100")
+    account.deployed()
+    account.steps(*PARTS, STARTER_COPIES="true", STARTER_MAX_SIZE="100")
     starter, s3 = account.starter_environment(), account.client("s3")
     s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}small", Body=b"small")
     s3.put_object(Bucket=SOURCE, Key=f"{PREFIX}large", Body=bytes(101))  # handed back
@@ -234,10 +240,10 @@ def test_the_function_that_copies_may_do_what_it_does_and_no_more(account: Accou
 @one_cloud
 @one_cli
 def test_the_worker_and_the_function_that_announce_may_do_so_on_the_default_bus_and_no_more(account: Account) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     plain = grants(account.role_policy("task-role"))
     quick = {"WAIT_TIME_SECONDS": "1", "EMPTY_POLLS_BEFORE_EXIT": "1"}
-    account.run("deploy.sh", ANNOUNCE="all", STARTER_COPIES="true", **quick)
+    account.steps(*PARTS, ANNOUNCE="all", STARTER_COPIES="true", **quick)
     added = {grant[1:] for grant in grants(account.role_policy("task-role"))} - {grant[1:] for grant in plain}
     assert added == {("events:PutEvents", f"arn:aws:events:us-east-1:{account.number}:event-bus/default")}
 
@@ -255,7 +261,7 @@ def test_the_worker_and_the_function_that_announce_may_do_so_on_the_default_bus_
         assert_conforming(account)
         assert "events:PutEvents" not in unused_grants(account, account.role_policy(role))
 
-    account.run("deploy.sh")
+    account.steps(*PARTS)
     assert grants(account.role_policy("task-role")) == plain
     assert "events:PutEvents" not in {action for _, action, _ in grants(account.role_policy("starter-role"))}
 
@@ -266,9 +272,9 @@ def test_the_roles_trust_only_the_service_that_takes_them_and_keys_are_granted_o
     account: Account,
 ) -> None:
     source_key, mirror_key = (f"arn:aws:kms:us-east-1:{account.number}:key/{name}" for name in ("source", "mirror"))
-    account.run("deploy.sh")
+    account.deployed()
     plain = grants(account.role_policy("task-role"))
-    account.run("deploy.sh", SRC_KMS_KEY_ARN=source_key, DST_KMS_KEY_ARN=mirror_key)
+    account.steps("ensure_task_role", SRC_KMS_KEY_ARN=source_key, DST_KMS_KEY_ARN=mirror_key)
     with_keys = grants(account.role_policy("task-role"))
     assert {grant[1:] for grant in with_keys - plain} == {
         ("kms:Decrypt", source_key),

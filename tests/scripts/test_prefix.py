@@ -21,7 +21,8 @@ def keys_in_queue(account: Account) -> set[str]:
 @one_cloud
 @one_cli
 def test_events_of_keys_under_the_prefix_arrive(account: Account) -> None:
-    account.run("deploy.sh", PREFIX_FILTER=PREFIX)
+    parts = ("ensure_dlq", "ensure_source_queue", "ensure_*_role", "ensure_task_definition", "ensure_function")
+    account.steps(*parts, "ensure_security_group", "ensure_notification", PREFIX_FILTER=PREFIX)
     assert_conforming(account)
     granted = account.role_policy("task-role")["Statement"][1]
     assert granted["Resource"] == f"arn:aws:s3:::{SOURCE}/caf\u00e9 models/*"
@@ -29,6 +30,6 @@ def test_events_of_keys_under_the_prefix_arrive(account: Account) -> None:
     for key in (f"{PREFIX}a b", "caf\u00e9 models/other", "other"):
         account.client("s3").put_object(Bucket=SOURCE, Key=key, Body=b"x")
     assert {unquote_plus(key) for key in keys_in_queue(account)} == {f"{PREFIX}a b"}
-    output, errors = account.run("deploy.sh", PREFIX_FILTER=PREFIX)
+    output, errors = account.steps(*parts, "ensure_notification", PREFIX_FILTER=PREFIX)
     assert set(states(output)) == {"exists"}
     assert f"may read s3://{SOURCE}/caf\u00e9 models/*, as a policy of IAM cannot hold the rest" in errors

@@ -13,6 +13,7 @@ import pytest
 from account import APP, SOURCE, Account
 from deployment import CHANGED, CLIS, assert_conforming, one_cli, one_cloud, states
 from test_function_that_copies import LARGEST, MOST_OF_A_POLICY, MOST_VARIABLES, without_account
+from test_event_source import PATH
 from test_prefix import keys_in_queue
 from test_settings import PASSED, bash, problems, task_policy
 
@@ -473,7 +474,7 @@ def put_keys(account: Account, *keys: str) -> set[str]:
 @one_cli
 def test_prefixes_are_added_and_taken_away(account: Account) -> None:
     theirs = in_bucket(account)
-    account.run("deploy.sh", PREFIX_FILTER="models/")
+    account.deployed(PREFIX_FILTER="models/")
     (first,) = [found for found in in_bucket(account) if found["Id"] == APP]
 
     several = {"PREFIX_FILTER": "models/,caf\u00e9 a/,models/v1/"}
@@ -493,18 +494,19 @@ def test_prefixes_are_added_and_taken_away(account: Account) -> None:
     assert f"What goes into s3://{SOURCE}/caf\u00e9 a/ or s3://{SOURCE}/models/ from now on arrives in" in output
     assert "- What the source has from before under caf\u00e9 a/ comes with: ./sync.sh reconcile\n" in output
     assert put_keys(account, "models/x", "caf\u00e9 a/x", "caf\u00e9 b", "x") == {"models/x", "caf\u00e9 a/x"}
-    output, _ = account.run("deploy.sh", **several)
-    assert set(states(output)) == {"exists"}
-    assert "Since the last" not in output
     assert_conforming(account)
+    output, _ = account.steps("ensure_notification", "ensure_function", "ensure_task_role", **several)
+    assert set(states(output)) == {"exists"}
 
     output, _ = account.run("deploy.sh", PREFIX_FILTER="models/")
+    assert "Since the last" in output
     assert f"{notification}: changed (1 prefix, not 2)" in output
     assert "rm --recursive 's3://mirror--use1-az4--x-s3/caf\u00e9 a/'\n" in output
     assert sorted(in_bucket(account), key=str) == sorted([*theirs, first], key=str)
-    account.run("deploy.sh", PREFIX_FILTER="a/,b/,c/")
-    output, _ = account.run("cleanup.sh", "--yes")
+    account.steps("ensure_notification", PREFIX_FILTER="a/,b/,c/")
+    output, _ = account.run("cleanup.sh", "--dry-run")
     assert f"notification {SOURCE} (only {APP}, {APP}-2, {APP}-3)" in output
+    account.result_of(account.start_removal("notification"))
     assert in_bucket(account) == theirs
 
 
@@ -512,15 +514,15 @@ def test_prefixes_are_added_and_taken_away(account: Account) -> None:
 @one_cli
 def test_with_eventbridge_the_rule_has_the_prefixes_or_what_is_excluded(account: Account) -> None:
     bridge = {"EVENT_SOURCE": "eventbridge", "CHANGEOVER_SECONDS": "1"}
-    account.run("deploy.sh", PREFIX_FILTER="a/,b/")
+    account.steps(*PATH, PREFIX_FILTER="a/,b/")
     for settings, filtered in (
         ({"PREFIX_FILTER": "a/,b/"}, [{"prefix": "a/"}, {"prefix": "b/"}]),
         ({"PREFIX_FILTER": "", "EXCLUDE": "*.tmp"}, [{"anything-but": {"wildcard": ["*.tmp"]}}]),
     ):
-        account.run("deploy.sh", **settings, **bridge)
+        account.steps(*PATH, **settings, **bridge)
         rule = account.client("events").describe_rule(Name=f"{APP}-event-rule")
         assert json.loads(rule["EventPattern"])["detail"]["object"]["key"] == filtered
         assert [found["Id"] for found in in_bucket(account)] == ["theirs"]
-        assert set(states(account.run("deploy.sh", **settings, **bridge)[0])) == {"exists"}
+        assert set(states(account.steps(*PATH, **settings, **bridge)[0])) == {"exists"}
     assert account.starter_environment()["EXCLUDE"] == "*.tmp"
     assert_conforming(account)

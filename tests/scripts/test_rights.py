@@ -20,9 +20,10 @@ HOUSEKEEPING = (
 def test_without_rights_on_the_lifecycle_of_the_destination_the_sync_works_and_the_rest_is_told(
     account: Account,
 ) -> None:
+    account.steps("ensure_dlq", "ensure_source_queue")
     for operation in HOUSEKEEPING:
         account.recorder.refusals = [Refusal(operation, 1, "AccessDenied", f"no right for {operation}", 403)]
-        output, _ = account.run("deploy.sh")
+        output, _ = account.steps("ensure_notification", "ensure_lifecycle")
         assert states(output)[-1] == "left to you, see the end", output
         _, told = output.split("\nLeft, as your credentials may not do it:\n")
         assert told.startswith(f"- bucket lifecycle {MIRROR}, with the policy for it.")
@@ -32,12 +33,11 @@ def test_without_rights_on_the_lifecycle_of_the_destination_the_sync_works_and_t
         assert statement["Resource"] == f"arn:aws:s3express:us-east-1:{account.number}:bucket/{MIRROR}"
         notification = account.client("s3").get_bucket_notification_configuration(Bucket=SOURCE)
         assert APP in {found["Id"] for found in notification["QueueConfigurations"]}
-        assert APP in account.dashboards()
 
-    output, _ = account.run("deploy.sh")
+    output, _ = account.steps("ensure_lifecycle")
     assert states(output)[-1] == "changed"
     assert "Left, " not in output
-    assert set(states(account.run("deploy.sh")[0])) == {"exists"}
+    assert set(states(account.steps("ensure_lifecycle")[0])) == {"exists"}
 
 
 @one_cloud
@@ -52,10 +52,10 @@ def test_another_error_of_the_lifecycle_ends_the_run_after_all_that_the_sync_nee
 @one_cloud
 @one_cli
 def test_cleanup_without_rights_on_the_lifecycle_tells_what_may_stay(account: Account) -> None:
-    account.run("deploy.sh")
+    account.steps("ensure_lifecycle")
     denied = ("GetBucketLifecycleConfiguration", "GetBucketPolicy")
     account.recorder.refusals = [Refusal(name, 9, "AccessDenied", f"no right for {name}", 403) for name in denied]
-    output, errors = account.run("cleanup.sh", "--yes")
+    output, errors = account.run("cleanup.sh", "--dry-run")
     assert "bucket lifecycle" not in output
     assert f"stays, if deploy.sh made it: the lifecycle of {MIRROR}." in errors
     assert f"stays, if deploy.sh made it: the policy of {MIRROR}." in errors
@@ -67,17 +67,17 @@ def test_cleanup_without_rights_on_the_lifecycle_tells_what_may_stay(account: Ac
 def test_a_function_whose_tags_may_not_be_read_is_not_taken_for_that_of_somebody_else(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     denial = {"ErrorCode": "AccessDeniedException", "Message": "no lambda:ListTags"}
     answer = json.dumps({"Configuration": {"FunctionName": f"{APP}-starter"}, "TagsError": denial}).encode()
     account.recorder.refusals = [Refusal("ListTags", 1, "AccessDeniedException", "no lambda:ListTags", 403)]
     with monkeypatch.context() as patch:
         patch.setitem(account.recorder.answers, ("lambda", "GetFunction"), answer)
-        output, errors = account.run("cleanup.sh", "--yes", status=1)
+        output, errors = account.run("cleanup.sh", "--dry-run", status=1)
         assert f"function {APP}-starter stays, because its tags could not be read" in errors
         assert "no lambda:ListTags; allow yourself lambda:ListTags" in errors
         assert f"function {APP}-starter" not in output
         assert f"{APP}-starter" in account.functions()
 
-        account.run("cleanup.sh", "--yes")  # ListTags answers now
+        account.result_of(account.start_removal("function"))  # ListTags answers now
     assert f"{APP}-starter" not in account.functions()

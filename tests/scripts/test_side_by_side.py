@@ -5,25 +5,42 @@ from account import APP, Account
 from deployment import one_cli, one_cloud
 from recorder import Refusal
 
-# What AWS answers to the second of two creations.
-MADE_MEANWHILE = (
-    Refusal("CreateLogGroup", 1, "ResourceAlreadyExistsException", "The specified log group already exists"),
-    Refusal("CreateQueue", 1, "QueueAlreadyExists", "A queue already exists with the same name and other attributes"),
-    Refusal("CreateRole", 1, "EntityAlreadyExists", "Role with name x already exists.", 409),
-    Refusal("CreateRepository", 1, "RepositoryAlreadyExistsException", "The repository already exists"),
-    Refusal("CreateSecurityGroup", 1, "InvalidGroup.Duplicate", "The security group 'x' already exists"),
-    Refusal("CreateFunction", 1, "ResourceConflictException", "Function already exist: x", 409),
-    Refusal("AddPermission", 1, "ResourceConflictException", "The statement id (x) provided already exists.", 409),
-)
+# What AWS answers to the second of two creations -> the steps of the run that gets it.
+MADE_MEANWHILE = {
+    Refusal("CreateLogGroup", 1, "ResourceAlreadyExistsException", "The specified log group already exists"): (
+        "ensure_worker_log_group",
+    ),
+    Refusal("CreateQueue", 1, "QueueAlreadyExists", "A queue already exists with the same name and other attributes"): (
+        "ensure_dlq",
+    ),
+    Refusal("CreateRole", 1, "EntityAlreadyExists", "Role with name x already exists.", 409): ("ensure_task_role",),
+    Refusal("CreateRepository", 1, "RepositoryAlreadyExistsException", "The repository already exists"): (
+        "ensure_repository",
+    ),
+    Refusal("CreateSecurityGroup", 1, "InvalidGroup.Duplicate", "The security group 'x' already exists"): (
+        "ensure_security_group",
+    ),
+    Refusal("CreateFunction", 1, "ResourceConflictException", "Function already exist: x", 409): (
+        "ensure_dlq",
+        "ensure_source_queue",
+        "ensure_starter_role",
+        "ensure_security_group",
+        "ensure_function",
+    ),
+    Refusal("AddPermission", 1, "ResourceConflictException", "The statement id (x) provided already exists.", 409): (
+        "ensure_function",
+        "ensure_rule",
+    ),
+}
 NO_ROLES = b"<R><ListRolesResult><Roles/><IsTruncated>false</IsTruncated></ListRolesResult></R>"
 
 
 @one_cloud
 @one_cli
 def test_what_somebody_made_in_the_meantime_is_told_so_and_the_next_run_completes(account: Account) -> None:
-    for refusal in MADE_MEANWHILE:
+    for refusal, steps in MADE_MEANWHILE.items():
         account.recorder.refusals = [refusal]
-        _, errors = account.run("deploy.sh", status=1)
+        _, errors = account.steps(*steps, status=1, IMAGE_URI="")
         assert refusal.code in errors
         assert "somebody made it in this moment: if that was another deploy.sh, run this again" in errors
     account.run("deploy.sh")
@@ -38,7 +55,7 @@ def test_the_role_of_ecs_may_come_from_another_deployment(account: Account, monk
     account.recorder.refusals = [Refusal("CreateServiceLinkedRole", 1, "InvalidInput", taken)]
     with monkeypatch.context() as patch:
         patch.setitem(account.recorder.answers, ("iam", "ListRoles"), NO_ROLES)
-        account.run("deploy.sh")
+        account.steps("ensure_ecs_role", "ensure_cluster")
 
 
 @one_cloud

@@ -81,34 +81,34 @@ def test_the_newest_release_in_the_changelog_is_this_one() -> None:
 
 
 @one_cli
+@one_cloud
 def test_all_that_is_made_has_the_version_and_a_new_release_changes_it(account: Account) -> None:
-    output, _ = account.run("deploy.sh", **SETTINGS)
-    assert f"tag version={VERSION}: created" in output
+    account.deployed(**SETTINGS)
     assert versions_of(account) == {VERSION}
     set_back(account, "0.9.0")
 
-    output, _ = account.run("deploy.sh", "--dry-run", **SETTINGS)
+    output, _ = account.steps("ensure_version_tag", DRY_RUN="true", **SETTINGS)
     assert f"tag version={VERSION}: would change (was 0.9.0)" in output
     assert account.recorder.writes == []
 
-    output, _ = account.run("deploy.sh", **SETTINGS)
+    output, _ = account.steps("ensure_version_tag", **SETTINGS)
     assert CHANGED.findall(output) == [(f"tag version={VERSION}", "was 0.9.0")]
     assert {call.operation for call in account.recorder.writes} <= {
         "TagLogGroup", "TagQueue", "TagRole", "TagResource", "CreateTags"
     }  # fmt: skip
     assert_conforming(account)
     assert versions_of(account) == {VERSION}
-    account.run("deploy.sh", **SETTINGS)
+    account.steps("ensure_version_tag", **SETTINGS)
     assert account.recorder.writes == []
 
 
 @one_cloud
 @one_cli
 def test_without_the_right_to_tag_the_rest_is_done_and_it_is_told(account: Account) -> None:
-    account.run("deploy.sh")
+    account.deployed()
     set_back(account, OLDER)
     account.recorder.refusals = [Refusal("TagRole", 9, "AccessDenied", "no iam:TagRole", 403)]
-    output, _ = account.run("deploy.sh")
+    output, _ = account.steps("ensure_version_tag")
     assert f"tag version={VERSION}: left to you, see the end" in output
     _, told = output.split("\nLeft, as your credentials may not do it:\n")
     assert "no iam:TagRole" in told
