@@ -12,11 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "local"))
 
+from ministack import app
+from ministack.core.responses import AccountRegionScopedDict, AccountScopedDict
+
 import cloud
 from gaps import sqs
 from gaps.replace import replaces
-from ministack import app
-from ministack.core.responses import AccountRegionScopedDict, AccountScopedDict
 
 kept: dict[str, bytes] = {}
 

@@ -12,8 +12,8 @@ from urllib.parse import quote_plus, unquote_plus
 import pytest
 from account import APP, SOURCE, Account
 from deployment import CHANGED, CLIS, assert_conforming, one_cli, one_cloud, states
-from test_function_that_copies import LARGEST, MOST_OF_A_POLICY, MOST_VARIABLES, without_account
 from test_event_source import PATH
+from test_function_that_copies import LARGEST, MOST_OF_A_POLICY, MOST_VARIABLES, without_account
 from test_prefix import keys_in_queue
 from test_settings import PASSED, bash, problems, task_policy
 
