@@ -101,16 +101,6 @@ def test_a_run_that_was_killed_before_the_filters_is_undone_by_one_without_audit
 
 @one_cloud
 @one_cli
-def test_by_default_nothing_is_asked_about_audits(account: Account) -> None:
-    account.deployed()
-    account.run("deploy.sh")
-    operations = [call.operation for call in account.recorder.calls]
-    assert operations.count("DescribeMetricFilters") == 1
-    assert operations.count("DescribeAlarms") == 1
-
-
-@one_cloud
-@one_cli
 def test_an_alarm_of_somebody_else_with_that_name_stays(account: Account) -> None:
     account.put_alarm(NAME)
     output, _ = account.steps("ensure_no_audit_alarm")

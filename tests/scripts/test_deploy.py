@@ -6,6 +6,16 @@ from deployment import assert_conforming, one_cli, one_cloud, states
 from recorder import Refusal
 
 
+def assert_asks_for_no_option(account: Account) -> None:
+    """What is off costs no call: audits, and EventBridge as the source of events."""
+    asked = [call.operation for call in account.recorder.calls]
+    once = ("DescribeMetricFilters", "DescribeAlarms", "DescribeRule")
+    assert [asked.count(operation) for operation in once] == [1, 1, 1]
+    reads = [call.parameters for call in account.recorder.calls if call.operation == "GetQueueAttributes"]
+    assert [read["AttributeNames"] for read in reads] == [["Policy"], ["All"], ["All"]]
+    assert "ListRules" not in asked
+
+
 # Each generation of the CLI, and each stand-in.
 @pytest.mark.fast
 @pytest.mark.parametrize(("recorder", "tools"), [("moto", "v1"), ("ministack", "v2")], indirect=True)
@@ -29,6 +39,7 @@ def test_deploying_twice_cleaning_up_twice_and_deploying_again_leaves_what_other
     assert set(states(output)) == {"exists"}, output
     assert account.recorder.writes == []
     assert_conforming(account)
+    assert_asks_for_no_option(account)
 
     output, _ = account.run("cleanup.sh", "--yes")
     assert_conforming(account)

@@ -132,25 +132,6 @@ def test_deploying_twice_and_cleaning_up_leaves_what_others_have(account: Accoun
 
 @one_cloud
 @one_cli
-def test_by_default_nothing_is_asked_about_the_other_way(account: Account) -> None:
-    for _ in range(2):
-        output, _ = account.run("deploy.sh")
-        assert "[25/25]" in output
-        assert "audit" not in output.lower()
-        asked = [call.parameters.get("Name") for call in account.recorder.calls if call.operation == "DescribeRule"]
-        assert asked == [f"{APP}-starter-rule"]
-        reads = [
-            call.parameters["AttributeNames"]
-            for call in account.recorder.calls
-            if call.operation == "GetQueueAttributes"
-        ]
-        assert reads in ([], [["Policy"], ["All"], ["All"]])
-        assert "ListRules" not in {call.operation for call in account.recorder.calls}
-    assert senders(account) == ["s3-events"]
-
-
-@one_cloud
-@one_cli
 def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account) -> None:
     turn_off(account)
     account.steps(*PATH)

@@ -44,9 +44,9 @@ def test_without_rights_on_the_lifecycle_of_the_destination_the_sync_works_and_t
 @one_cli
 def test_another_error_of_the_lifecycle_ends_the_run_after_all_that_the_sync_needs(account: Account) -> None:
     account.recorder.refusals = [Refusal("PutBucketLifecycleConfiguration", 1, "InvalidRequest", "not so", 400)]
-    _, errors = account.run("deploy.sh", status=1)
+    _, errors = account.steps("ensure_lifecycle", status=1)
     assert f"bucket lifecycle {MIRROR}: aws s3api put-bucket-lifecycle-configuration failed" in errors
-    assert APP in account.dashboards()
+    assert account.ask('list_steps; echo "${STEPS[@]}"').split()[-1] == "ensure_lifecycle"
 
 
 @one_cloud
