@@ -8,34 +8,9 @@ from pathlib import Path
 from account import APP, PROJECT, SOURCE, Account, copy_project
 from deployment import CHANGED, one_cli, one_cloud, states
 
-
-@one_cloud
-@one_cli
-def test_a_function_whose_role_was_deleted_is_made_anew(account: Account) -> None:
-    account.deployed()
-    iam, role = account.client("iam"), f"{APP}-starter-role"
-    iam.delete_role_policy(RoleName=role, PolicyName=APP)
-    iam.delete_role(RoleName=role)
-    parts = ("ensure_starter_role", "ensure_function", "ensure_rule")
-    output, _ = account.steps(*parts)
-    assert f"function {APP}-starter: created" in output
-    assert {call.operation for call in account.recorder.writes} >= {"DeleteFunction", "CreateFunction", "AddPermission"}
-    assert set(states(account.steps(*parts)[0])) == {"exists"}
-
-
-# The steps that the worker's code has part in.
 IMAGE = ("ensure_repository", "ensure_image", "ensure_task_definition")
 
 
-@one_cloud
-@one_cli
-def test_other_build_arguments_make_another_image(account: Account) -> None:
-    account.deployed()
-    output, _ = account.steps(*IMAGE, IMAGE_URI="", DOCKER_BUILD_FLAGS="--build-arg BASE=other")
-    assert states(output) == ["exists", "created", "changed"], output
-
-
-# A changed setting, and the resources that have to change with it; every other one has to stay.
 CHANGED_SETTINGS = {
     ("MAX_WORKERS", "3"): {f"function {APP}-starter": "Environment"},
     ("LAMBDA_POLL_RATE", "5"): {
@@ -127,33 +102,3 @@ def test_a_changed_setting_changes_only_what_depends_on_it(account: Account) -> 
     assert account.recorder.writes == []
     notification = account.client("s3").get_bucket_notification_configuration(Bucket=SOURCE)["QueueConfigurations"]
     assert sorted(found["Id"] for found in notification) == [APP, "theirs"]
-
-
-def changes(account: Account, **settings: str) -> dict[str, str]:
-    """What a deployment says that it changed; the next one finds nothing to do."""
-    changed = dict(re.findall(CHANGED, account.steps("*alarm", "*topic", **settings)[0]))
-    account.steps("*alarm", "*topic", **settings)
-    assert account.recorder.writes == []
-    return changed
-
-
-@one_cloud
-@one_cli
-def test_alarms_write_to_the_address_that_is_set_and_to_no_other(account: Account) -> None:
-    topic = f"arn:aws:sns:us-east-1:{account.number}:{APP}-alarms"
-    names = [f"alarm {APP}-{name}" for name in ("dead-letters", "behind", "starter-fails", "outage")]
-    account.deployed()
-    assert topic not in account.topics()
-
-    assert changes(account, ALARM_EMAIL="one@example.com") == dict.fromkeys(names, "AlarmActions")
-    account.client("sns").subscribe(TopicArn=topic, Protocol="sms", Endpoint="+15550100")
-    expected = {f"topic {APP}-alarms": "subscription of two@example.com, other addresses"}
-    assert changes(account, ALARM_EMAIL="two@example.com") == expected
-    assert account.topics()[topic][1] == ["+15550100", "two@example.com"]
-
-    expected = dict.fromkeys(names, "AlarmActions") | {f"topic {APP}-alarms": "removed, as ALARM_EMAIL is empty"}
-    assert changes(account) == expected
-    assert topic not in account.topics()
-    ours = {name: alarm for name, (alarm, _) in account.alarms().items() if f"alarm {name}" in names}
-    assert [alarm.get("AlarmActions", []) for alarm in ours.values()] == [[], [], [], []]
-    assert all(re.match("Why: .+ What to do: ./sync.sh", alarm["AlarmDescription"]) for alarm in ours.values())

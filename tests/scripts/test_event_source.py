@@ -329,31 +329,6 @@ def test_which_rules_may_ask_for_events_of_the_bucket() -> None:
 
 @one_cloud
 @one_cli
-def test_events_do_not_start_a_starter_that_may_run_many_times_at_once(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limit = encoded({"AccountLimit": {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}})
-    with monkeypatch.context() as patch:
-        patch.setitem(account.recorder.answers, ("lambda", "GetAccountSettings"), limit)
-        _, errors = account.steps(*PATH, **BRIDGE)
-        assert f"events do not start {APP}-starter, only its rule does" in errors
-        assert set(targets(account)) == {"queue"}
-        assert permissions(account) == {f"{APP}-starter-rule"}
-        account.steps(*PATH, **BRIDGE)
-        assert account.recorder.writes == []
-    output, _ = account.steps(*PATH, **BRIDGE)
-    assert f"event rule {RULE}: changed (permission, target starter)" in output
-    assert set(targets(account)) == {"queue", "starter"}
-    account.client("lambda").delete_function_concurrency(FunctionName=f"{APP}-starter")
-    with monkeypatch.context() as patch:
-        patch.setitem(account.recorder.answers, ("lambda", "GetAccountSettings"), limit)
-        output, _ = account.steps(*PATH, **BRIDGE)
-    assert f"event rule {RULE}: changed (no target starter)" in output
-    assert set(targets(account)) == {"queue"}
-
-
-@one_cloud
-@one_cli
 def test_a_target_that_is_refused_ends_the_run(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     account.steps(*PATH)
     refused = encoded({"FailedEntryCount": 1, "FailedEntries": [{"TargetId": "queue", "ErrorCode": "odd"}]})

@@ -189,17 +189,6 @@ def test_the_largest_settings_fit_into_the_functions_variables_and_its_role() ->
     assert len(json.dumps(policy, separators=(",", ":"))) < MOST_OF_A_POLICY
 
 
-def test_without_copying_variables_and_memory_are_as_ever() -> None:
-    plain = without_account('given_variables "$(function_configuration)"', PREFIX_FILTER="models/")
-    assert plain["Environment"]["Variables"].keys() == {
-        *("QUEUE_URL", "CLUSTER", "TASK_DEFINITION", "SUBNETS", "SECURITY_GROUPS", "STARTED_BY"),
-        *("ASSIGN_PUBLIC_IP", "MAX_WORKERS", "MESSAGES_PER_WORKER"),
-    }
-    assert (plain["MemorySize"], plain["Timeout"]) == (128, 60)
-    copying = without_account('given_variables "$(function_configuration)"', STARTER_COPIES="true")
-    assert (copying["MemorySize"] > 128, copying["Timeout"]) == (True, 60)
-
-
 def test_a_variable_that_the_function_is_to_have_no_longer_is_a_difference() -> None:
     script = (
         'differing "$(function_configuration)" "$(given_variables "$(LOG_LEVEL=DEBUG function_configuration)")" | jq -R'

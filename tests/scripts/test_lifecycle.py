@@ -129,26 +129,6 @@ BETWEEN = {
 
 
 @one_cloud
-@one_cli
-def test_no_step_expires_what_the_new_settings_want(account: Account) -> None:
-    for name, ((prefixes, days), (new_prefixes, new_days), between) in BETWEEN.items():
-        deploy(account, KEEP_DAYS=days, PREFIX_FILTER=prefixes)
-        seen: list[Any] = []
-
-        def look(call: Any, seen: list[Any] = seen) -> bool:
-            if call.operation == "RegisterTaskDefinition":
-                seen.append(rules(account))
-            return True
-
-        account.recorder.after_call = look
-        deploy(account, KEEP_DAYS=new_days, PREFIX_FILTER=new_prefixes)
-        account.recorder.after_call = lambda _call: True
-        assert seen == [[ABORT, *kept(*between)]], name
-        after = [(prefix, int(new_days)) for prefix in new_prefixes.split(",")]
-        assert rules(account) == [ABORT, *kept(*after)], name
-
-
-@one_cloud
 @pytest.mark.parametrize("tools", CLIS, indirect=True)
 def test_rules_of_others_beside_ours_stay_as_they_are(account: Account) -> None:
     edited = ABORT | {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 5}}

@@ -264,34 +264,3 @@ def test_the_worker_and_the_function_that_announce_may_do_so_on_the_default_bus_
     account.steps(*PARTS)
     assert grants(account.role_policy("task-role")) == plain
     assert "events:PutEvents" not in {action for _, action, _ in grants(account.role_policy("starter-role"))}
-
-
-@one_cloud
-@one_cli
-def test_the_roles_trust_only_the_service_that_takes_them_and_keys_are_granted_only_when_given(
-    account: Account,
-) -> None:
-    source_key, mirror_key = (f"arn:aws:kms:us-east-1:{account.number}:key/{name}" for name in ("source", "mirror"))
-    account.deployed()
-    plain = grants(account.role_policy("task-role"))
-    account.steps("ensure_task_role", SRC_KMS_KEY_ARN=source_key, DST_KMS_KEY_ARN=mirror_key)
-    with_keys = grants(account.role_policy("task-role"))
-    assert {grant[1:] for grant in with_keys - plain} == {
-        ("kms:Decrypt", source_key),
-        ("kms:GenerateDataKey", mirror_key),
-        ("kms:Decrypt", mirror_key),
-    }
-    # ECS itself pulls the image and writes the log with this role.
-    repository = f"arn:aws:ecr:us-east-1:{account.number}:repository/{APP}"
-    log = f"arn:aws:logs:us-east-1:{account.number}:log-group:/ecs/{APP}-task:*"
-    assert {grant[1:] for grant in grants(account.role_policy("exec-role"))} == {
-        ("ecr:GetAuthorizationToken", "*"),
-        ("ecr:BatchCheckLayerAvailability", repository),
-        ("ecr:GetDownloadUrlForLayer", repository),
-        ("ecr:BatchGetImage", repository),
-        ("logs:CreateLogStream", log),
-        ("logs:PutLogEvents", log),
-    }
-    for role, service in (("starter-role", "lambda"), ("task-role", "ecs-tasks"), ("exec-role", "ecs-tasks")):
-        trust = account.client("iam").get_role(RoleName=f"{APP}-{role}")["Role"]["AssumeRolePolicyDocument"]
-        assert [statement["Principal"] for statement in trust["Statement"]] == [{"Service": f"{service}.amazonaws.com"}]

@@ -5,11 +5,10 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from account import APP, Account
-from deployment import CHANGED, assert_conforming, one_cli, one_cloud
+from deployment import one_cli, one_cloud
 from recorder import Refusal
 from test_sync import status_with
 
@@ -19,44 +18,6 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = {"ALARM_EMAIL": "ops@example.com", "CREATE_VPC_ENDPOINTS": "true"}
 OLDER = "1.0.0"
 OLDER_IS_TOLD = f"is deployed, older than this checkout ({VERSION}): run ./deploy.sh"
-
-
-def tags_of(account: Account) -> dict[str, Any]:
-    """Resource -> its tags, of each that deploy.sh made and that takes tags."""
-    found: dict[str, Any] = {}
-    logs, sqs, iam, ecs = (account.client(name) for name in ("logs", "sqs", "iam", "ecs"))
-    for group in logs.describe_log_groups()["logGroups"]:
-        found[group["logGroupName"]] = logs.list_tags_log_group(logGroupName=group["logGroupName"])["tags"]
-    for url in sqs.list_queues().get("QueueUrls", []):
-        found[url] = sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
-    for role in iam.list_roles()["Roles"]:
-        found[role["Arn"]] = iam.list_role_tags(RoleName=role["RoleName"])["Tags"]
-    for arn in (*ecs.list_clusters()["clusterArns"], ecs.list_task_definitions(sort="DESC")["taskDefinitionArns"][0]):
-        found[arn] = ecs.list_tags_for_resource(resourceArn=arn).get("tags", [])
-    for repository in account.client("ecr").describe_repositories()["repositories"]:
-        arn = repository["repositoryArn"]
-        found[arn] = account.client("ecr").list_tags_for_resource(resourceArn=arn)["tags"]
-    for rule in account.client("events").list_rules()["Rules"]:
-        found[rule["Arn"]] = account.client("events").list_tags_for_resource(ResourceARN=rule["Arn"])["Tags"]
-    for function in account.client("lambda").list_functions()["Functions"]:
-        found[function["FunctionName"]] = account.client("lambda").list_tags(Resource=function["FunctionArn"])["Tags"]
-    security_groups, endpoints = account.network()
-    found |= {group["GroupName"]: group.get("Tags", []) for group in security_groups}
-    found |= {endpoint["ServiceName"]: endpoint.get("Tags", []) for endpoint in endpoints}
-    found |= {name: tags for name, (_, tags) in account.alarms().items()}
-    found |= {arn: tags for arn, (tags, _) in account.topics().items()}
-    as_dicts = {name: tags if isinstance(tags, dict) else pairs(tags) for name, tags in found.items()}
-    return {name: tags for name, tags in as_dicts.items() if tags.get("app") == APP}
-
-
-def pairs(tags: list[dict[str, str]]) -> dict[str, str]:
-    return {(tag.get("Key") or tag["key"]): (tag.get("Value") or tag["value"]) for tag in tags}
-
-
-def versions_of(account: Account) -> set[str | None]:
-    found = tags_of(account)
-    assert len(found) >= 17, found
-    return {tags.get("version") for tags in found.values()}
 
 
 def set_back(account: Account, version: str) -> None:
@@ -78,28 +39,6 @@ def test_the_version_is_told(account: Account) -> None:
 def test_the_newest_release_in_the_changelog_is_this_one() -> None:
     headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert re.fullmatch(rf"{re.escape(VERSION)} - \d{{4}}-\d\d-\d\d", headings[0])
-
-
-@one_cli
-@one_cloud
-def test_all_that_is_made_has_the_version_and_a_new_release_changes_it(account: Account) -> None:
-    account.deployed(**SETTINGS)
-    assert versions_of(account) == {VERSION}
-    set_back(account, "0.9.0")
-
-    output, _ = account.steps("ensure_version_tag", DRY_RUN="true", **SETTINGS)
-    assert f"tag version={VERSION}: would change (was 0.9.0)" in output
-    assert account.recorder.writes == []
-
-    output, _ = account.steps("ensure_version_tag", **SETTINGS)
-    assert CHANGED.findall(output) == [(f"tag version={VERSION}", "was 0.9.0")]
-    assert {call.operation for call in account.recorder.writes} <= {
-        "TagLogGroup", "TagQueue", "TagRole", "TagResource", "CreateTags"
-    }  # fmt: skip
-    assert_conforming(account)
-    assert versions_of(account) == {VERSION}
-    account.steps("ensure_version_tag", **SETTINGS)
-    assert account.recorder.writes == []
 
 
 @one_cloud
