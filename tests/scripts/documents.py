@@ -55,9 +55,19 @@ one_step() {
   "$@"
   print_left
 }
-changed_lifecycle() {
+several() {
   local step
-  for step in $(step_of_loosening) ensure_lifecycle; do "$step"; done
+  for step in "$@"; do "$step"; done
+}
+changed_lifecycle() {
+  several $(step_of_loosening)
+  sleep 0 # the workers get their settings here
+  ensure_lifecycle
+}
+changed_events() {
+  local last
+  last=$(step_of_changeover)
+  several ensure_source_queue "$@" "$last"
 }
 set +e
 while IFS= read -r -d '' command; do

@@ -462,6 +462,7 @@ def delete_repository(account: PaperAccount, given: dict[str, Any]) -> Any:
     if not given.get("force"):
         raise Refused("RepositoryNotEmptyException")
     account.drop(f"repository {given['repositoryName']}", NO_REPOSITORY)
+    account.kept = {name: kept for name, kept in account.kept.items() if not name.startswith("image ")}
 
 
 # --- ECS ----------------------------------------------------------------------------------------------------------
@@ -494,6 +495,8 @@ def put_capacity_providers(account: PaperAccount, given: dict[str, Any]) -> Any:
 
 @answers("ecs", "DeleteCluster")
 def delete_cluster(account: PaperAccount, given: dict[str, Any]) -> Any:
+    if any(task["lastStatus"] != "STOPPED" for task in account.of_kind("running")):
+        raise Refused("ClusterContainsTasksException")
     account.drop(f"cluster {given['cluster']}", "ClusterNotFoundException")
 
 
@@ -561,13 +564,16 @@ def list_tasks(account: PaperAccount, given: dict[str, Any]) -> Any:
 
 @answers("ecs", "DescribeTasks")
 def describe_tasks(account: PaperAccount, given: dict[str, Any]) -> Any:
+    if len(given["tasks"]) > 100:
+        raise Refused("InvalidParameterException", "tasks can have at most 100 items.")
     return {"tasks": [account.kept[named("running", arn)] for arn in given["tasks"]], "failures": []}
 
 
 @answers("ecs", "StopTask")
 def stop_task(account: PaperAccount, given: dict[str, Any]) -> Any:
-    """It is stopped when somebody looks again."""
-    account.get(named("running", given["task"]))["lastStatus"] = "STOPPED"
+    """It has stopped when somebody looks again."""
+    name = f"running {given['task'].rpartition('/')[2]}"
+    account.get(name, "InvalidParameterException").update(lastStatus="STOPPED", desiredStatus="STOPPED")
 
 
 # --- EC2 ----------------------------------------------------------------------------------------------------------

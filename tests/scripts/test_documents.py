@@ -93,7 +93,7 @@ THEIR_NOTIFICATIONS = {
         {
             "Id": "theirs",
             "QueueArn": f"{QUEUE}2",
-            "Events": ["s3:ObjectCreated:*"],
+            "Events": ["s3:ReducedRedundancyLostObject"],
             "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "other/"}]}},
         }
     ],
@@ -1070,11 +1070,16 @@ def test_no_rule_expires_what_the_new_settings_keep(
 ) -> None:
     (task,) = [name for name in account.kept if name.startswith("task ")]
     account.kept[task]["containerDefinitions"][0]["environment"] += [{"name": "KEEP_DAYS", "value": before[1]}]
-    account.kept[f"lifecycle {MIRROR}"] = [ABORT, *rules_of(*before)]
+    rules = account.kept[f"lifecycle {MIRROR}"] = [ABORT, *rules_of(*before)]
     ran = scripts.step("changed_lifecycle", PREFIX_FILTER=after[0], KEEP_DAYS=after[1])
-    seen = [call["LifecycleConfiguration"]["Rules"] for call in ran.sent("PutBucketLifecycleConfiguration")]
-    assert seen[0] == [ABORT, *between]
-    assert seen[-1] == [ABORT, *rules_of(*after)]
+    meanwhile: list[Any] = []
+    for call in ran.calls:
+        if call.service == "bash":
+            meanwhile = rules
+        elif call.operation == "PutBucketLifecycleConfiguration":
+            rules = call.parameters["LifecycleConfiguration"]["Rules"]
+    assert meanwhile == [ABORT, *between]
+    assert rules == [ABORT, *rules_of(*after)]
 
 
 def rules_of(prefixes: str, days: str) -> list[Any]:
@@ -1195,7 +1200,7 @@ ALARM_FIELDS = {
     "ComparisonOperator": "LessThanThreshold",
     "TreatMissingData": "breaching",
 }
-FUNCTION_FIELDS = {"Role": "arn:aws:iam::1:role/old", "Runtime": "python3.12", "Handler": "old.handler", "MemorySize": 1}
+FUNCTION_FIELDS = {"Role": "arn:aws:iam::123456789012:role/old", "Runtime": "python3.12", "Handler": "old.handler", "MemorySize": 1}
 FUNCTION_FIELDS |= {"Timeout": 3, "Environment/Variables/THEIRS": "no difference"}
 TASK_FIELDS = {
     "networkMode": "host",
@@ -1203,8 +1208,8 @@ TASK_FIELDS = {
     "cpu": "256",
     "memory": "512",
     "runtimePlatform/cpuArchitecture": "X86_64",
-    "taskRoleArn": "arn:aws:iam::1:role/old",
-    "executionRoleArn": "arn:aws:iam::1:role/old",
+    "taskRoleArn": "arn:aws:iam::123456789012:role/old",
+    "executionRoleArn": "arn:aws:iam::123456789012:role/old",
     "containerDefinitions/0/stopTimeout": 30,
 }
 # Resource as a run names it, what it says that it changed, and what was changed behind its back: document, path, value.
@@ -1319,7 +1324,7 @@ CHANGED_BY_HAND: list[tuple[str, str, list[tuple[str, str, Any]]]] = [
     (
         f"bucket lifecycle {MIRROR}",
         "rules of KEEP_DAYS, policy for it",
-        [(f"lifecycle {MIRROR}", "1/Expiration/Days", 1), (f"bucket-policy {MIRROR}", "", GONE)],
+        [(f"lifecycle {MIRROR}", "1/Expiration/Days", 99), (f"bucket-policy {MIRROR}", "", GONE)],
     ),
 ]
 
@@ -1358,18 +1363,226 @@ def test_every_difference_is_found_named_and_put_right(full: Deployed, repaired:
     assert after.pop(f"task {APP}-task:2")["containerDefinitions"] == before[f"task {APP}-task:1"]["containerDefinitions"]
     for kept in (after, before):
         del kept[f"task {APP}-task:1"]
-        for group in ("Events", "Rules"):
-            assert group not in kept
+        for one in kept[f"topic {APP}-alarms"]["subscriptions"]:
+            del one["SubscriptionArn"]
     assert after == before
 
 
-def test_what_is_as_it_should_be_is_not_written(repaired: Deployed) -> None:
+def test_what_is_as_it_should_be_is_not_written(full: Deployed, repaired: Deployed) -> None:
     same = {resource for resource, state in lines(repaired.ran) if state == "exists"}
     assert same == {
-        f"image {worker(Deployed(repaired.ran, {k: v for k, v in repaired.kept.items() if k != f'task {APP}-task:1'}))['image']}",
+        f"image {worker(full)['image']}",
         "service-linked role AWSServiceRoleForECS",
         f"security group {APP}-sg",
         f"gateway endpoint com.amazonaws.{REGION}.s3",
         f"event switch {SOURCE}",
         f"tag version={VERSION}",
     }
+
+
+# --- what goes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def back(scripts: Scripts, full: Deployed) -> Deployed:
+    """A deployment with every option on, and then with every default."""
+    scripts.account = PaperAccount()
+    scripts.account.kept = copy.deepcopy(full.kept)
+    ran = scripts.deploy()
+    return Deployed(ran, copy.deepcopy(scripts.account.kept))
+
+
+def test_every_option_can_be_turned_off(plain: Deployed, full: Deployed, back: Deployed) -> None:
+    """What is left beside a deployment of the defaults: endpoints, which others may use by now, and old revisions."""
+    after, wanted = copy.deepcopy(back.kept), copy.deepcopy(plain.kept)
+    revision, first = (kept.pop(f"task {APP}-task:{n}") for kept, n in ((after, 2), (wanted, 1)))
+    assert {k: v for k, v in revision.items() if k != "taskDefinitionArn"} == {
+        k: v for k, v in first.items() if k != "taskDefinitionArn"
+    }
+    assert after.pop(f"lifecycle {MIRROR}") == [THEIR_RULE]
+    found = after.pop(f"notifications {SOURCE}")
+    assert notifications(found) == notifications(wanted[f"notifications {SOURCE}"]) | notifications(THEIR_NOTIFICATIONS)
+    assert "EventBridgeConfiguration" not in found
+    assert_theirs(found)
+    for name in (f"lifecycle {MIRROR}", f"notifications {SOURCE}"):
+        del wanted[name]
+    assert {name: after.get(name) for name in wanted} == wanted
+    left = after.keys() - wanted.keys() - OTHERS.keys()
+    assert left == {"endpoint vpce-s3", "endpoint vpce-s3express", f"task {APP}-task:1", image_of(full)}
+    assert {name: after[name] for name in OTHERS.keys() & after.keys()}.items() <= OTHERS.items()
+
+
+def image_of(deployment: Deployed) -> str:
+    return f"image {worker(deployment)['image'].rpartition(':')[2]}"
+
+
+def told(ran: Ran) -> list[str]:
+    """Each write in a word, of those that change what sends events or may copy, and each wait."""
+    return [found for call in ran.calls if (found := word(call))]
+
+
+def word(call: Call) -> str:
+    given = call.parameters
+    if call.service == "bash":
+        return f"sleep {given['seconds']}"
+    if call.operation == "SetQueueAttributes" and "Policy" in given["Attributes"]:
+        return "queue: " + "+".join(one["Sid"] for one in json.loads(given["Attributes"]["Policy"])["Statement"])
+    if call.operation == "PutBucketNotificationConfiguration":
+        wanted = given["NotificationConfiguration"]
+        ours = any(one["Id"] == APP for one in wanted.get("QueueConfigurations", []))
+        return "bucket:" + " notification" * ours + " switch" * ("EventBridgeConfiguration" in wanted)
+    if call.operation == "PutRolePolicy" and given["RoleName"] == f"{APP}-starter-role":
+        return "rights of the starter"
+    if call.operation in ("RegisterTaskDefinition", "PutBucketLifecycleConfiguration"):
+        return call.operation
+    return call.operation if call.service in ("events", "lambda") and call.is_write else ""
+
+
+def test_what_is_turned_off_works_until_what_replaces_it_does(back: Deployed) -> None:
+    """A run of the function may come at any time, and a change of notifications takes effect after five minutes."""
+    assert told(back.ran) == [
+        "queue: s3-events+eventbridge",
+        "PutBucketLifecycleConfiguration",  # expires less, before a worker copies more
+        "RegisterTaskDefinition",
+        "UpdateFunctionConfiguration",  # it does not copy any more
+        "UpdateFunctionCode",  # so it needs no libraries
+        "sleep 60",  # nor, once its last run is over,
+        "rights of the starter",
+        "PutRule",  # another rate
+        "bucket: notification switch",
+        *["sleep 30"] * 10,
+        "bucket: notification",
+        "RemovePermission",
+        "RemoveTargets",
+        "DeleteRule",
+        "queue: s3-events",
+    ]
+
+
+def test_events_come_the_old_way_until_the_new_one_works(scripts: Scripts, account: PaperAccount) -> None:
+    account.kept[f"notifications {SOURCE}"] |= {k: v for k, v in THEIR_NOTIFICATIONS.items() if k[0] != "Q"}
+    ran = scripts.step("changed_events", "ensure_event_rule", "ensure_event_switch", EVENT_SOURCE="eventbridge")
+    assert told(ran) == [
+        "queue: s3-events+eventbridge",
+        "PutRule",
+        "AddPermission",
+        "PutTargets",
+        "TagResource",
+        "bucket: notification switch",
+        *["sleep 30"] * 10,
+        "bucket: switch",
+        "queue: eventbridge",
+    ]
+    found = account.kept[f"notifications {SOURCE}"]
+    assert found == {k: v for k, v in THEIR_NOTIFICATIONS.items() if k[0] != "Q"} | {"EventBridgeConfiguration": {}}
+
+
+def test_copying_is_turned_on_from_its_rights_to_its_variables(scripts: Scripts, account: PaperAccount) -> None:
+    ran = scripts.step("several", "ensure_starter_role", "ensure_function", STARTER_COPIES="true")
+    assert told(ran) == ["rights of the starter", "UpdateFunctionCode", "UpdateFunctionConfiguration"]
+
+
+def test_a_function_of_a_role_that_was_made_anew_is_made_anew(scripts: Scripts, account: PaperAccount) -> None:
+    """Lambda User Guide: only the role that it was made with may decrypt its environment."""
+    assert scripts.step("several", "ensure_starter_role", "ensure_function").writes == []
+    account.kept[ROLES["starter-role"]]["made"] = "2026-01-02T04:00:00+00:00"
+    ran = scripts.step("several", "ensure_starter_role", "ensure_function")
+    assert [call.operation for call in ran.writes][:2] == ["DeleteFunction", "CreateFunction"]
+
+
+@pytest.mark.parametrize(("unreserved", "reserves"), [(100, False), (101, True)])
+def test_without_reserved_concurrency_events_start_no_starter(
+    scripts: Scripts, account: PaperAccount, unreserved: int, reserves: bool
+) -> None:
+    """An account keeps 100 executions unreserved, and a new one has 10 in all. Two starters at once could both see no
+    worker."""
+    account.kept["limit unreserved"] = unreserved
+    del account.kept[f"function {APP}-starter"]["concurrency"]
+    starter_target = {"starter": {"Id": "starter", "Arn": STARTER}}
+    account.kept[f"rule {EVENT_RULE}"] = {"Name": EVENT_RULE, "targets": starter_target, "tags": TAGS, "EventPattern": "{}"}
+    scripts.step("several", "ensure_function", "ensure_event_rule", EVENT_SOURCE="eventbridge")
+    assert account.kept[f"function {APP}-starter"].get("concurrency") == (1 if reserves else None)
+    targets = {"queue", "starter"} if reserves else {"queue"}
+    assert set(account.kept[f"rule {EVENT_RULE}"]["targets"]) == targets
+    allowed = {RULE, EVENT_RULE} if reserves else {RULE}
+    assert set(account.kept[f"function {APP}-starter"]["statements"]) == allowed
+
+
+# --- cleaning up --------------------------------------------------------------------------------------------------
+
+
+def running(number: int, wanted: str, last: str) -> dict[str, Any]:
+    return {"taskArn": f"arn:aws:ecs:{HERE}:task/{APP}-cluster/{number}", "desiredStatus": wanted, "lastStatus": last}
+
+
+@pytest.fixture(scope="module")
+def cleaned(scripts: Scripts, repaired: Deployed) -> Deployed:
+    """After a change, so that there are two revisions, while two workers run and one ends; ECS shows a hundred that
+    have ended, and takes a hundred in a question."""
+    scripts.account = PaperAccount()
+    scripts.account.kept = copy.deepcopy(repaired.kept)
+    tasks = [running(number, "STOPPED", "STOPPED") for number in range(100)]
+    tasks += [running(100, "STOPPED", "DEACTIVATING"), *(running(number, "RUNNING", "RUNNING") for number in (101, 102))]
+    scripts.account.kept |= {f"running {number}": task for number, task in enumerate(tasks)}
+    ran = scripts.run("ASSUME_YES=true; cleanup_all", **FULL)
+    return Deployed(ran, copy.deepcopy(scripts.account.kept))
+
+
+def test_cleaning_up_leaves_what_others_have_and_nothing_else(cleaned: Deployed) -> None:
+    after = {name: kept for name, kept in cleaned.kept.items() if not name.startswith("running ")}
+    found = after.pop(f"notifications {SOURCE}")
+    assert "EventBridgeConfiguration" not in found
+    assert notifications(found) == notifications(THEIR_NOTIFICATIONS)
+    assert_theirs(found)
+    # Of ECS's role the account may have other use by now; the rules of others on the destination need its policy.
+    assert after.keys() - OTHERS.keys() == {"role-of-ecs AWSServiceRoleForECS", f"bucket-policy {MIRROR}"}
+    log = f"filter {APP}-outage2 of {WORKER_LOG}"
+    wanted = {name: kept for name, kept in OTHERS.items() if name not in (f"notifications {SOURCE}", log)}
+    assert {name: after.get(name) for name in wanted} == wanted
+    assert {call["task"] for call in cleaned.ran.sent("StopTask")} == {"100", "101", "102"}
+    assert cleaned.ran.sent("DeleteRepository") == [{"repositoryName": APP, "force": True}]
+    assert {put.get("SkipDestinationValidation") for put in cleaned.ran.sent("PutBucketNotificationConfiguration")} == {True}
+
+
+# Nothing new arrives, nothing new is started, what runs is ended; then what it used goes, and what watched it.
+GOES_FIRST = [
+    ("PutBucketNotificationConfiguration", "DeleteRule"),
+    ("DeleteRule", "DeleteFunction"),
+    ("DeleteFunction", "StopTask"),  # it would start others
+    ("StopTask", "DeleteCluster"),
+    ("DeleteCluster", "DeleteSecurityGroup"),
+    ("DeleteCluster", "DeleteQueue"),
+    ("DeleteFunction", "DeleteLogGroup"),  # a last run would make it again
+    ("DeleteCluster", "DeleteRole"),
+    ("DeleteMetricFilter", "DeleteLogGroup"),
+    ("DeleteAlarms", "DeleteTopic"),
+    ("DeregisterTaskDefinition", "DeleteTaskDefinitions"),
+]
+
+
+def test_cleaning_up_takes_the_chain_from_its_beginning(cleaned: Deployed) -> None:
+    operations = [call.operation for call in cleaned.ran.writes]
+    for first, then in GOES_FIRST:
+        last = len(operations) - 1 - operations[::-1].index(first)
+        assert last < operations.index(then), (first, then)
+
+
+def test_what_has_not_our_tag_stays(scripts: Scripts, full: Deployed) -> None:
+    """Role names are the same in all Regions, so a role of our name and tag may be that of another one."""
+    kept = copy.deepcopy(full.kept)
+    for name, document in kept.items():
+        if name.startswith((*(f"{kind} " for kind in TAKE_TAGS), "security-group ", "endpoint ")):
+            key = "Tags" if "Tags" in document else "tags"
+            document[key] = [] if key == "Tags" else {"app": f"{APP}-2"}
+    kept[ROLES["task-role"]]["tags"] = {"app": APP, "region": "eu-north-1"}
+    scripts.account = PaperAccount()
+    scripts.account.kept = copy.deepcopy(kept)
+    ran = scripts.run("ASSUME_YES=true; cleanup_all", **FULL)
+    left = scripts.account.kept
+    for name in kept:
+        without_tags = ("task ", "filter ", "notifications ", "lifecycle ", "dashboard ")
+        if not name.startswith(without_tags):
+            assert left.get(name) == kept[name], name
+    for name in (f"{APP}-q", f"{APP}-dlq", *(f"{APP}-{role}" for role in ROLES), RULE, EVENT_RULE, f"{APP}-alarms"):
+        assert f"stays: {name}" in ran.errors
+    assert f"stays: the EventBridge switch of {SOURCE}" in ran.errors or "EventBridgeConfiguration" in str(left)
