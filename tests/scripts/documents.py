@@ -246,8 +246,8 @@ class Scripts:
     def deploy(self, **settings: str) -> Ran:
         return self.run("deploy_all", **settings)
 
-    def step(self, *step: str, **settings: str) -> Ran:
-        return self.run(shlex.join(["one_step", *step]), **settings)
+    def step(self, *step: str, status: int = 0, **settings: str) -> Ran:
+        return self.run(shlex.join(["one_step", *step]), status, **settings)
 
     def answer(self, words: list[str]) -> tuple[int, str]:
         """(exit status, what is printed) of one call; what it got wrong fails the test."""

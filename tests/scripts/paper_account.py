@@ -215,12 +215,14 @@ class PaperAccount:
 
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
-        self.refusals: dict[str, Refused] = {}  # operation -> what it answers
+        self.refusals: list[tuple[str, Refused]] = []  # the first of an operation is what its next call answers
         self.kept["role-of-ecs AWSServiceRoleForECS"] = {}
 
     def answer(self, call: Call) -> Any:
-        if call.operation in self.refusals:
-            raise self.refusals[call.operation]
+        for number, (operation, refused) in enumerate(self.refusals):
+            if operation == call.operation:
+                del self.refusals[number]
+                raise refused
         given = copy.deepcopy(call.parameters)
         if (call.service, call.operation) in ANSWERS:
             return copy.deepcopy(ANSWERS[call.service, call.operation](self, given))

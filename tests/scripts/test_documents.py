@@ -6,7 +6,6 @@ one. Whether AWS's own CLI takes the calls is a matter of the whole deployments 
 """
 
 import copy
-import fnmatch
 import json
 import re
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 from account import APP, MIRROR, PROJECT, REGION, SOURCE
 from documents import Ran, Scripts, sourced_scripts
-from paper_account import CONTENTS, HERE, NUMBER, VPC, PaperAccount, code_of, pairs
+from meaning import as_list, grants, matches, permits
+from paper_account import CONTENTS, HERE, NUMBER, VPC, PaperAccount, Refused, code_of, pairs
 from recorder import Call
 
 from mirror.version import VERSION
@@ -188,10 +188,6 @@ def by_name(deployment: str, request: pytest.FixtureRequest) -> Deployed:
     return request.getfixturevalue(deployment)  # type: ignore[no-any-return]
 
 
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
 def order(ran: Ran) -> list[tuple[str, str]]:
     """(operation, what it is about) of each write."""
     names = ("FunctionName", "RoleName", "QueueName", "logGroupName", "AlarmName", "Name", "Rule", "Bucket", "family")
@@ -201,55 +197,6 @@ def order(ran: Ran) -> list[tuple[str, str]]:
 
 
 # --- policies -----------------------------------------------------------------------------------------------------
-
-
-def grants(policy: str) -> set[tuple[Any, ...]]:
-    """(action, resource, conditions...) of everything that a policy allows, however it is written."""
-    read = json.loads(policy)
-    assert read["Version"] == "2012-10-17"
-    found = set()
-    for statement in read["Statement"]:
-        assert statement["Effect"] == "Allow"
-        assert not {"NotAction", "NotResource", "NotPrincipal"} & statement.keys()
-        conditions = sorted(
-            f"{operator} {key}={value}"
-            for operator, keys in statement.get("Condition", {}).items()
-            for key, values in keys.items()
-            for value in as_list(values)
-        )
-        for action in as_list(statement["Action"]):
-            for resource in as_list(statement.get("Resource", "")):
-                found.add((action, resource, *conditions))
-    return found
-
-
-def permits(policy: str, service: str, action: str, resource: str, **context: str) -> bool:
-    """Whether a policy of a resource lets a service do that. A key that the request does not have fits no condition."""
-    given = {name.replace("_", ":"): value for name, value in context.items()}
-    return any(
-        service in as_list(statement.get("Principal", {}).get("Service", []))
-        and action.lower() in [one.lower() for one in as_list(statement["Action"])]
-        and statement.get("Resource", resource) == resource
-        and all(fits(*condition, given) for condition in statement.get("Condition", {}).items())
-        for statement in json.loads(policy)["Statement"]
-    )
-
-
-def fits(operator: str, keys: dict[str, str], given: dict[str, str]) -> bool:
-    """StringEquals compares as it is; the operators of ARNs take * and ?, each part for itself."""
-    for key, wanted in keys.items():
-        have = given.get(key)
-        if have is None:
-            return False
-        if operator == "StringEquals":
-            same = have == wanted
-        else:
-            assert operator in ("ArnLike", "ArnEquals")
-            parts = list(zip(have.split(":", 5), wanted.split(":", 5), strict=True))
-            same = all(fnmatch.fnmatchcase(one, other) for one, other in parts)
-        if not same:
-            return False
-    return True
 
 
 def role_policy(deployment: Deployed, role: str, app: str = APP) -> set[tuple[Any, ...]]:
@@ -362,7 +309,7 @@ def test_an_image_outside_of_ecr_needs_no_right_to_pull(scripts: Scripts, accoun
     assert policy == on(f"arn:aws:logs:{HERE}:log-group:{WORKER_LOG}:*", *LOGS)
 
 
-ECS_HERE = {"aws_SourceArn": f"arn:aws:ecs:{HERE}:task/x", "aws_SourceAccount": NUMBER}
+ECS_HERE = {"aws:SourceArn": f"arn:aws:ecs:{HERE}:task/x", "aws:SourceAccount": NUMBER}
 # Against a confused deputy: only ECS of this account and Region; Lambda sends no such key when it takes a role.
 TRUST = [
     ("starter-role", "lambda.amazonaws.com", {}, True),
@@ -373,8 +320,8 @@ TRUST = [
         for row in (
             (role, "ecs-tasks.amazonaws.com", ECS_HERE, True),
             (role, "ecs-tasks.amazonaws.com", {}, False),
-            (role, "ecs-tasks.amazonaws.com", ECS_HERE | {"aws_SourceAccount": "9" * 12}, False),
-            (role, "ecs-tasks.amazonaws.com", ECS_HERE | {"aws_SourceArn": f"arn:aws:ecs:x:{NUMBER}:task/x"}, False),
+            (role, "ecs-tasks.amazonaws.com", ECS_HERE | {"aws:SourceAccount": "9" * 12}, False),
+            (role, "ecs-tasks.amazonaws.com", ECS_HERE | {"aws:SourceArn": f"arn:aws:ecs:x:{NUMBER}:task/x"}, False),
             (role, "lambda.amazonaws.com", ECS_HERE, False),
             (role, "ecs.amazonaws.com", ECS_HERE, False),
         )
@@ -385,27 +332,27 @@ TRUST = [
 def test_a_role_is_taken_only_by_the_service_and_the_account_that_it_is_for(plain: Deployed) -> None:
     for role, service, context, wanted in TRUST:
         trust = plain[f"role {APP}-{role}"]["trust"]
-        assert permits(trust, service, "sts:AssumeRole", "", **context) == wanted, (role, service, context)
+        assert permits(trust, service, "sts:AssumeRole", "", context) == wanted, (role, service, context)
         assert len(json.loads(trust)["Statement"]) == 1
 
 
-FROM_BUCKET = {"aws_SourceArn": f"arn:aws:s3:::{SOURCE}", "aws_SourceAccount": NUMBER}
-FROM_RULE = {"aws_SourceArn": f"arn:aws:events:{HERE}:rule/{EVENT_RULE}"}
+FROM_BUCKET = {"aws:SourceArn": f"arn:aws:s3:::{SOURCE}", "aws:SourceAccount": NUMBER}
+FROM_RULE = {"aws:SourceArn": f"arn:aws:events:{HERE}:rule/{EVENT_RULE}"}
 # S3 User Guide, "Granting permissions to publish event notification messages": the bucket, as bucket names come back to
 # others once they are given up, and its account.
 SENDERS = [
     ("plain", "s3.amazonaws.com", FROM_BUCKET, True),
-    ("plain", "s3.amazonaws.com", FROM_BUCKET | {"aws_SourceAccount": "111111111111"}, False),
-    ("plain", "s3.amazonaws.com", FROM_BUCKET | {"aws_SourceArn": "arn:aws:s3:::another"}, False),
-    ("plain", "s3.amazonaws.com", FROM_BUCKET | {"aws_SourceArn": f"arn:aws:s3:::{SOURCE}2"}, False),
+    ("plain", "s3.amazonaws.com", FROM_BUCKET | {"aws:SourceAccount": "111111111111"}, False),
+    ("plain", "s3.amazonaws.com", FROM_BUCKET | {"aws:SourceArn": "arn:aws:s3:::another"}, False),
+    ("plain", "s3.amazonaws.com", FROM_BUCKET | {"aws:SourceArn": f"arn:aws:s3:::{SOURCE}2"}, False),
     ("plain", "s3.amazonaws.com", {}, False),
     ("plain", "events.amazonaws.com", FROM_RULE, False),
     ("full", "events.amazonaws.com", FROM_RULE, True),
-    ("full", "events.amazonaws.com", {"aws_SourceArn": f"arn:aws:events:{HERE}:rule/another"}, False),
-    ("full", "events.amazonaws.com", {"aws_SourceArn": f"arn:aws:events:{HERE}:rule/{RULE}"}, False),
+    ("full", "events.amazonaws.com", {"aws:SourceArn": f"arn:aws:events:{HERE}:rule/another"}, False),
+    ("full", "events.amazonaws.com", {"aws:SourceArn": f"arn:aws:events:{HERE}:rule/{RULE}"}, False),
     ("full", "events.amazonaws.com", {}, False),
     ("full", "s3.amazonaws.com", FROM_BUCKET, False),
-    ("elsewhere", "s3.amazonaws.com", FROM_BUCKET | {"aws_SourceAccount": "111111111111"}, True),
+    ("elsewhere", "s3.amazonaws.com", FROM_BUCKET | {"aws:SourceAccount": "111111111111"}, True),
     ("elsewhere", "s3.amazonaws.com", FROM_BUCKET, False),
 ]
 
@@ -415,8 +362,8 @@ def test_only_the_source_of_events_may_send_to_the_queue(request: pytest.Fixture
         app = "second" if deployment == "elsewhere" else APP
         policy = by_name(deployment, request)[f"queue {app}-q"]["Attributes"]["Policy"]
         queue = f"arn:aws:sqs:{HERE}:{app}-q"
-        assert permits(policy, service, "sqs:SendMessage", queue, **context) == wanted, (deployment, service, context)
-        assert not permits(policy, service, "sqs:ReceiveMessage", queue, **context)
+        assert permits(policy, service, "sqs:SendMessage", queue, context) == wanted, (deployment, service, context)
+        assert not permits(policy, service, "sqs:ReceiveMessage", queue, context)
         (statement,) = json.loads(policy)["Statement"]
         assert as_list(statement["Action"]) == ["sqs:SendMessage"]
 
@@ -427,8 +374,10 @@ def test_s3_lifecycle_may_open_a_session_that_writes_and_nobody_else_any(plain: 
     action = "s3express:CreateSession"
     for deployment in (plain, full):
         policy = deployment[f"bucket-policy {MIRROR}"]
-        assert permits(policy, "lifecycle.s3.amazonaws.com", action, DESTINATION, s3express_SessionMode="ReadWrite")
-        assert not permits(policy, "lifecycle.s3.amazonaws.com", action, DESTINATION, s3express_SessionMode="ReadOnly")
+        for mode in ("ReadWrite", "ReadOnly"):
+            context = {"s3express:SessionMode": mode}
+            permitted = permits(policy, "lifecycle.s3.amazonaws.com", action, DESTINATION, context)
+            assert permitted == (mode == "ReadWrite")
         assert grants(policy) == {(action, DESTINATION, "StringEquals s3express:SessionMode=ReadWrite")}
         (statement,) = json.loads(policy)["Statement"]
         assert statement["Principal"] == {"Service": "lifecycle.s3.amazonaws.com"}
@@ -981,27 +930,6 @@ def test_notifications_of_others_stay(scripts: Scripts, account: PaperAccount) -
     assert scripts.step("ensure_notification", PREFIX_FILTER="models/,a b/").writes == []
 
 
-def matches(pattern: Any, event: Any) -> bool:
-    """Whether an event fits a pattern of EventBridge: of each list one item, of each name its value."""
-    if isinstance(pattern, dict):
-        return isinstance(event, dict) and all(
-            name in event and matches(pattern[name], event[name]) for name in pattern
-        )
-    return any(fits_item(item, event) for item in pattern)
-
-
-def fits_item(item: Any, value: str) -> bool:
-    if isinstance(item, str):
-        return item == value
-    ((kind, given),) = item.items()
-    if kind == "prefix":
-        return value.startswith(given)
-    if kind == "wildcard":
-        return any(fnmatch.fnmatchcase(value, one.replace("[", "[[]")) for one in as_list(given))
-    assert kind == "anything-but"
-    return not any(fits_item(one, value) for one in ([given] if isinstance(given, dict) else given))
-
-
 def event(key: str, kind: str = "Object Created", bucket: str = SOURCE, source: str = "aws.s3") -> dict[str, Any]:
     return {"source": source, "detail-type": kind, "detail": {"bucket": {"name": bucket}, "object": {"key": key}}}
 
@@ -1357,6 +1285,9 @@ CHANGED_BY_HAND: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+PHONE = {"Protocol": "sms", "Endpoint": "+15550100", "SubscriptionArn": f"{TOPIC}:phone"}
+
+
 def change_by_hand(kept: dict[str, Any], place: str, value: Any) -> None:
     """Put another value into a document, or another text into its text, or take it out."""
     name, _, path = place.partition(" > ")
@@ -1382,6 +1313,7 @@ def repaired(scripts: Scripts, full: Deployed) -> Deployed:
     for _, _, changes in CHANGED_BY_HAND:
         for place, value in changes.items():
             change_by_hand(scripts.account.kept, place, value)
+    scripts.account.kept[f"topic {APP}-alarms"]["subscriptions"].append(copy.deepcopy(PHONE))
     ran = scripts.deploy(**FULL)
     return Deployed(ran, copy.deepcopy(scripts.account.kept))
 
@@ -1400,6 +1332,7 @@ def test_every_difference_is_found_named_and_put_right(full: Deployed, repaired:
     assert (
         after.pop(f"task {APP}-task:2")["containerDefinitions"] == before[f"task {APP}-task:1"]["containerDefinitions"]
     )
+    before[f"topic {APP}-alarms"]["subscriptions"].insert(0, copy.deepcopy(PHONE))  # somebody's own
     for kept in (after, before):
         del kept[f"task {APP}-task:1"]
         for one in kept[f"topic {APP}-alarms"]["subscriptions"]:
@@ -1449,6 +1382,34 @@ def test_every_option_can_be_turned_off(plain: Deployed, full: Deployed, back: D
     left = after.keys() - wanted.keys() - OTHERS.keys()
     assert left == {"endpoint vpce-s3", "endpoint vpce-s3express", f"task {APP}-task:1", image_of(full)}
     assert {name: after[name] for name in OTHERS.keys() & after.keys()}.items() <= OTHERS.items()
+
+
+# Of each resource that has to do with an option that was turned off, what its line says; of all others, "exists".
+SAID = {
+    f"log group {STARTER_LOG}": "changed (retention)",
+    f"log group {WORKER_LOG}": "changed (retention)",
+    f"queue {APP}-q": "changed (Policy, RedrivePolicy, VisibilityTimeout)",
+    f"role {APP}-task-role": "changed (policy)",
+    f"bucket lifecycle {MIRROR}": "changed (keeps more)",
+    f"task definition {APP}-task": "changed (containerDefinitions, cpu, memory)",
+    f"function {APP}-starter": f"changed (Environment, MemorySize, code, policy of {APP}-starter-role)",
+    f"rule {RULE}": "changed (ScheduleExpression)",
+    f"notification {SOURCE} {APP}": "created",
+    f"alarm {APP}-dead-letters": "changed (AlarmActions, AlarmDescription)",
+    f"alarm {APP}-behind": "changed (AlarmActions, AlarmDescription, Threshold)",
+    f"alarm {APP}-starter-fails": "changed (AlarmActions, EvaluationPeriods)",
+    f"alarm {APP}-outage": "changed (AlarmActions)",
+    f"topic {APP}-alarms": "changed (removed, as ALARM_EMAIL is empty)",
+    f"dashboard {APP}": "changed (widgets)",
+    f"alarm {APP}-events": "changed (removed, as EVENT_SOURCE is sqs)",
+    f"alarm {APP}-audit": "changed (removed with its filters, as AUDIT_DAYS is empty)",
+    f"event rule {EVENT_RULE}": "removed, as EVENT_SOURCE=sqs",
+}
+
+
+def test_each_line_says_what_the_options_changed(plain: Deployed, back: Deployed) -> None:
+    said = {resource: state for resource, state in lines(back.ran) if state != "exists"}
+    assert said == SAID | {f"image {worker(plain)['image']}": "created"}
 
 
 def image_of(deployment: Deployed) -> str:
@@ -1526,8 +1487,9 @@ def test_a_function_of_a_role_that_was_made_anew_is_made_anew(scripts: Scripts, 
     """Lambda User Guide: only the role that it was made with may decrypt its environment."""
     assert scripts.step("several", "ensure_starter_role", "ensure_function").writes == []
     account.kept[f"role {ROLES[0]}"]["made"] = "2026-01-02T04:00:00+00:00"
-    ran = scripts.step("several", "ensure_starter_role", "ensure_function")
+    ran = scripts.step("several", "ensure_starter_role", "ensure_function", "ensure_rule")
     assert [call.operation for call in ran.writes][:2] == ["DeleteFunction", "CreateFunction"]
+    assert ran.sent("AddPermission")
 
 
 @pytest.mark.parametrize(("unreserved", "reserves"), [(100, False), (101, True)])
@@ -1551,6 +1513,152 @@ def test_without_reserved_concurrency_events_start_no_starter(
     assert set(account.kept[f"rule {EVENT_RULE}"]["targets"]) == targets
     allowed = {RULE, EVENT_RULE} if reserves else {RULE}
     assert set(account.kept[f"function {APP}-starter"]["statements"]) == allowed
+
+
+# --- what AWS refuses for a while ---------------------------------------------------------------------------------
+
+
+def no_pass(role: str) -> str:
+    return f"User: u is not authorized to perform: iam:PassRole on resource: arn:aws:iam::1:role/{APP}-{role}"
+
+
+NO_PRINCIPAL = "the KMS key is invalid for CreateGrant. KMS Message: ARN does not refer to a valid principal"
+NEW_STARTER = ("ensure_starter_role", "ensure_function")
+NEW_EXEC = ("ensure_exec_role", "ensure_task_definition")
+# Steps, what is refused, AWS's words for it, and the script's.
+PASSING = [
+    (["ensure_dlq"], "CreateQueue", "QueueDeletedRecently", "wait 60 seconds", "deleted less than 60 s ago"),
+    (
+        ["ensure_source_queue"],
+        "CreateQueue",
+        "InvalidParameterValue",
+        "Dead letter target does not exist.",
+        "SQS does not see",
+    ),
+    (
+        ["ensure_cluster"],
+        "CreateCluster",
+        "InvalidParameterException",
+        "Unable to assume the service linked role.",
+        "ECS cannot use",
+    ),
+    (
+        ["ensure_function"],
+        "CreateFunction",
+        "InvalidParameterValueException",
+        "cannot be assumed by Lambda.",
+        "Lambda cannot assume",
+    ),
+    (NEW_STARTER, "CreateFunction", "AccessDeniedException", no_pass("starter-role"), "cannot be given to Lambda yet"),
+    (
+        NEW_STARTER,
+        "CreateFunction",
+        "InvalidParameterValueException",
+        NO_PRINCIPAL,
+        "KMS does not see the new role yet",
+    ),
+    (NEW_EXEC, "RegisterTaskDefinition", "AccessDeniedException", no_pass("exec-role"), "cannot be given to ECS yet"),
+    (
+        ["ensure_function"],
+        "PutFunctionConcurrency",
+        "ResourceConflictException",
+        "An update is in progress",
+        "function is being",
+    ),
+    (
+        ["ensure_notification"],
+        "PutBucketNotificationConfiguration",
+        "InvalidArgument",
+        "Unable to validate the following destination configurations",
+        "S3 does not see the queue policy yet",
+    ),
+    (["ensure_starter_role"], "PutRolePolicy", "NoSuchEntity", "cannot be found", "IAM does not see the new role yet"),
+]
+# Of roles that are older than the run, the same words are a refusal for good.
+FOR_GOOD = [
+    (
+        ["ensure_function"],
+        "CreateFunction",
+        "AccessDeniedException",
+        no_pass("starter-role"),
+        "allow yourself iam:PassRole",
+    ),
+    (["ensure_function"], "CreateFunction", "InvalidParameterValueException", NO_PRINCIPAL, "CreateGrant"),
+    (
+        ["ensure_function"],
+        "CreateFunction",
+        "AccessDeniedException",
+        "no lambda:CreateFunction",
+        "lambda create-function failed",
+    ),
+    (
+        ["ensure_function"],
+        "CreateFunction",
+        "ResourceConflictException",
+        "Function already exist",
+        "run this again when it has",
+    ),
+]
+MADE_BY = {
+    "CreateQueue": "queue",
+    "CreateCluster": "cluster",
+    "CreateFunction": "function",
+    "RegisterTaskDefinition": "task",
+}
+
+
+def without_what_it_makes(scripts: Scripts, plain: Deployed, steps: Any, operation: str) -> None:
+    """Without the resource that the refused call makes, and the role that the steps make first."""
+    gone = [f"{MADE_BY[operation]} "] if operation in MADE_BY else []
+    gone += [f"role {APP}-{step.removeprefix('ensure_').replace('_', '-')}" for step in steps if step.endswith("_role")]
+    gone += [f"notifications {SOURCE}"]
+    scripts.account = PaperAccount()
+    scripts.account.kept = {k: copy.deepcopy(v) for k, v in plain.kept.items() if not k.startswith(tuple(gone))}
+    if operation == "PutFunctionConcurrency":
+        del scripts.account.kept[f"function {APP}-starter"]["concurrency"]
+
+
+@pytest.mark.parametrize(("steps", "operation", "code", "message", "said"), PASSING)
+def test_a_refusal_that_passes_is_waited_for_and_said(
+    scripts: Scripts, plain: Deployed, steps: Any, operation: str, code: str, message: str, said: str
+) -> None:
+    without_what_it_makes(scripts, plain, steps, operation)
+    scripts.account.refusals = [(operation, Refused(code, message))] * 2
+    ran = scripts.step("several", *steps)
+    assert len([line for line in ran.errors.splitlines() if "waiting: " in line and said in line]) == 2
+    assert len(ran.sent(operation)) == 3
+    assert scripts.account.refusals == []
+
+
+@pytest.mark.parametrize(("steps", "operation", "code", "message", "said"), FOR_GOOD)
+def test_a_refusal_for_good_ends_the_run_with_what_to_do(
+    scripts: Scripts, plain: Deployed, steps: Any, operation: str, code: str, message: str, said: str
+) -> None:
+    without_what_it_makes(scripts, plain, steps, operation)
+    scripts.account.refusals = [(operation, Refused(code, message))]
+    ran = scripts.step("several", *steps, status=1)
+    assert "waiting" not in ran.errors
+    assert f"function {APP}-starter: aws lambda create-function failed" in ran.errors
+    assert said in ran.errors
+    assert f"function {APP}-starter" not in ran.output
+
+
+def test_a_refusal_that_lasts_ends_the_run(scripts: Scripts, plain: Deployed) -> None:
+    without_what_it_makes(scripts, plain, [], "CreateQueue")
+    scripts.account.refusals = [("CreateQueue", Refused("QueueDeletedRecently"))] * 9
+    ran = scripts.step("ensure_dlq", status=1)
+    assert ran.errors.count("waiting: ") == 2  # RETRY_LIMIT is 3
+    assert f"dead-letter queue {APP}-dlq: aws sqs create-queue failed" in ran.errors
+
+
+def test_by_default_nothing_is_asked_about_options(plain: Deployed, back: Deployed) -> None:
+    """Each call of the CLI takes about a second."""
+    asked = [call.parameters.get("Name") for call in plain.ran.calls if call.operation == "DescribeRule"]
+    assert asked == [RULE]
+    operations = [call.operation for call in plain.ran.calls]
+    assert not {"ListRules", "DescribeVpcEndpoints", "ListSubscriptionsByTopic"} & set(operations)
+    assert [operations.count(name) for name in ("DescribeAlarms", "DescribeMetricFilters")] == [1, 1]
+    assert [call.operation for call in back.ran.calls].count("DescribeAlarms") == 1
 
 
 # --- cleaning up --------------------------------------------------------------------------------------------------
