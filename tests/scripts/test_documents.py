@@ -520,23 +520,6 @@ def test_alarms_write_to_the_topic_of_the_address_that_is_set(plain: Deployed, f
     assert [(one["Protocol"], one["Endpoint"]) for one in topic["subscriptions"]] == [("email", "ops@example.com")]
 
 
-@pytest.mark.parametrize("rate", [2, 4, 15, 16, 1440])
-def test_failures_of_two_runs_in_a_row_are_an_alarm_however_often_the_starter_runs(
-    scripts: Scripts, account: PaperAccount, rate: int
-) -> None:
-    """CloudWatch: all evaluated periods together are a day at most."""
-    scripts.step("ensure_starter_alarm", LAMBDA_POLL_RATE=str(rate))
-    alarm = account.kept[f"alarm {APP}-starter-fails"]
-    minutes, periods, bad = alarm["Period"] // 60, alarm["EvaluationPeriods"], alarm["DatapointsToAlarm"]
-    assert minutes * periods <= 24 * 60
-    if rate <= 15:
-        assert (minutes, bad) == (5, 2)
-        assert rate < minutes * periods - minutes  # wherever in its period the first failure was
-        assert minutes * periods <= rate + 3 * minutes
-    else:
-        assert (minutes, periods, bad) == (rate, 1, 1)
-
-
 METRICS = {
     "Messages in the queue": {
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", f"{APP}-q"),
