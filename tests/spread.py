@@ -23,6 +23,7 @@ FAST = (
     "scripts/test_starter",
     "scripts/test_layout",
     "scripts/test_log_lines",
+    "scripts/test_documents",
     "docs/test_page",
     "docs/test_subjects",
 )

@@ -1,0 +1,328 @@
+"""What deploy.sh and cleanup.sh would send to AWS: the scripts run in one Bash, and each call is a document.
+
+The function `aws` is replaced by one that hands its arguments to this process, which reads them as the CLI would,
+holds them against botocore's model of the call, and answers out of an account on paper (paper_account.py). So a whole
+deployment takes about a second, a single step a tenth of one.
+"""
+
+import contextlib
+import json
+import re
+import shlex
+import socketserver
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from account import MIRROR, PROJECT, REGION, SOURCE
+from botocore import xform_name
+from botocore.model import Shape
+from paper_account import ARCHIVES, PaperAccount, Refused
+from recorder import Call, service_model, violations, violations_of
+
+# Named by the CLI otherwise than by the service.
+SERVICES = {"s3api": "s3"}
+OPTIONS = {("sns", "Subscribe"): {"notification-endpoint": "Endpoint"}}
+
+# Reads commands from its input, and runs each in a subshell of its own. The slow parts that have tests of their own are
+# replaced: the tools of this machine, the packing of libraries, and pauses.
+BASH = r"""
+source "$PROJECT/cleanup.sh"
+ask_python() {
+  local connection status answer
+  exec {connection}<>"/dev/tcp/127.0.0.1/$PORT"
+  printf '%s\0' "$#" "$@" >&"$connection"
+  IFS= read -r status <&"$connection"
+  IFS= read -r -d '' answer <&"$connection"
+  exec {connection}>&-
+  if ((status)); then printf '%s' "$answer" >&2; else printf '%s' "$answer"; fi
+  return "$status"
+}
+aws() { ask_python aws "$@"; }
+docker() { ask_python docker "$@"; }
+check_tools() { :; }
+check_pip() { :; }
+zip_starter() {
+  printf '%s' "${ARCHIVES[$STARTER_COPIES]%% *}" >"$1"
+  printf '%s\n' "${ARCHIVES[$STARTER_COPIES]#* }"
+}
+sleep() { ask_python sleep "$@"; }
+one_step() {
+  start_run
+  check_account
+  STEP=0 STEPS_TOTAL=1 LEFT=()
+  check_network
+  "$@"
+  print_left
+}
+several() {
+  local step
+  for step in "$@"; do "$step"; done
+}
+changed_lifecycle() {
+  several $(step_of_loosening)
+  sleep 0 # the workers get their settings here
+  ensure_lifecycle
+}
+changed_events() {
+  local last
+  last=$(step_of_changeover)
+  several ensure_source_queue "$@" "$last"
+}
+set +e
+while IFS= read -r -d '' command; do
+  (
+    set -e
+    eval "$command"
+  ) >"$FOLDER/output" 2>"$FOLDER/errors" </dev/null
+  printf '%d\n' "$?"
+done
+"""
+
+
+class Ran(NamedTuple):
+    """A command's calls in their order, and what it printed."""
+
+    calls: list[Call]
+    output: str
+    errors: str
+
+    @property
+    def writes(self) -> list[Call]:
+        return [call for call in self.calls if call.is_write]
+
+    def sent(self, operation: str) -> list[dict[str, Any]]:
+        """The parameters of each such call."""
+        return [call.parameters for call in self.calls if call.operation == operation]
+
+
+# --- the arguments of the CLI -------------------------------------------------------------------------------------
+
+
+def read_call(words: list[str]) -> Call:
+    """The call that the CLI makes of these arguments. Raises for what it would not take."""
+    service, command, *words = words
+    service = SERVICES.get(service, service)
+    model = service_model(service)
+    operation = {xform_name(name, "-"): name for name in model.operation_names}[command]
+    shape = model.operation_model(operation).input_shape
+    members = {xform_name(name, "-"): name for name in (shape.members if shape else ())}
+    members |= OPTIONS.get((service, operation), {})
+    parameters: dict[str, Any] = {}
+    for option, values in options(words):
+        if option == "cli-input-json":
+            parameters = json.loads(values[0]) | parameters
+        elif option == "zip-file" and "ZipFile" not in shape.members:
+            parameters["Code"] = {"ZipFile": content(values[0])}
+        else:
+            name = members[option]
+            parameters[name] = converted(shape.members[name], values)
+    return Call(service, operation, parameters, 200)
+
+
+def options(words: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """(option, its values) in their order."""
+    starts = [place for place, word in enumerate(words) if word.startswith("--")]
+    assert starts[:1] == [0] or not words, words
+    for start, end in pairwise([*starts, len(words)]):
+        yield words[start].removeprefix("--"), words[start + 1 : end]
+
+
+def content(word: str) -> Any:
+    """A value as it is, or as it stands in a file."""
+    if word.startswith("fileb://"):
+        return Path(word.removeprefix("fileb://")).read_bytes()
+    return Path(word.removeprefix("file://")).read_text() if word.startswith("file://") else word
+
+
+def converted(shape: Shape, words: list[str]) -> Any:
+    """JSON, the CLI's shorthand, or a plain value, as the member takes it."""
+    if not words:
+        assert shape.type_name == "boolean"
+        return True
+    values = [content(word) for word in words]
+    if shape.type_name not in ("list", "structure", "map"):
+        (value,) = values
+        return typed(shape, value)
+    if values[0].lstrip()[:1] in ("[", "{"):
+        read = [json.loads(value) for value in values]
+        return read if shape.type_name == "list" and not isinstance(read[0], list) else read[0]
+    if shape.type_name == "list":
+        is_plain = shape.member.type_name not in ("structure", "map")
+        return [typed(shape.member, value if is_plain else shorthand(value)) for value in values]
+    (value,) = values
+    return typed(shape, shorthand(value))
+
+
+SHORTHAND = re.compile(r'\s*(?:(?P<key>[\w:.-]+)=)?(?P<value>\[|\{|"[^"]*"|[^,\]}]*)')
+
+
+def shorthand(text: str) -> Any:
+    """Read NAME=VALUE,NAME=VALUE with [lists] and {structures} in it; a value without a name belongs to the last."""
+    value, end = shorthand_members(text, 0)
+    assert end == len(text), f"{text!r} is no shorthand"
+    return value
+
+
+def shorthand_members(text: str, start: int) -> tuple[Any, int]:
+    names: dict[str, Any] = {}
+    items: list[Any] = []
+    name = ""
+    while start < len(text) and text[start] not in "]}":
+        match = SHORTHAND.match(text, start)
+        assert match
+        value, start = match["value"].strip('"'), match.end()
+        if value in ("[", "{"):
+            value, start = shorthand_members(text, start)
+            start += 1
+        if match["key"]:
+            name = match["key"]
+            names[name] = value
+        elif name:
+            names[name] = [*(names[name] if isinstance(names[name], list) else [names[name]]), value]
+        else:
+            items.append(value)
+        start += text[start : start + 1] == ","
+    return names or items, start
+
+
+def typed(shape: Shape, value: Any) -> Any:
+    """A value of the shorthand in the types of the model."""
+    kind = shape.type_name
+    if kind == "structure":
+        return {name: typed(shape.members[name], item) for name, item in value.items()}
+    if kind == "map":
+        return {name: typed(shape.value, item) for name, item in value.items()}
+    if kind == "list":
+        return [typed(shape.member, item) for item in (value if isinstance(value, list) else [value])]
+    if kind in ("integer", "long"):
+        return int(value)
+    return {"true": True, "false": False}[value] if kind == "boolean" else value
+
+
+def spoken(violations: Iterable[str]) -> list[str]:
+    """Without what AWS itself answers against its models: empty lists, and names of filters with a capital."""
+    return [found for found in violations if "is not within" not in found and "'Prefix' is none of" not in found]
+
+
+def decoded(answer: Any) -> Any:
+    """The documents of IAM are text in its answers, and the CLI reads them."""
+    if isinstance(answer, dict):
+        is_text = {"AssumeRolePolicyDocument", "PolicyDocument"}
+        return {name: json.loads(value) if name in is_text else decoded(value) for name, value in answer.items()}
+    return [decoded(item) for item in answer] if isinstance(answer, list) else answer
+
+
+# --- the scripts --------------------------------------------------------------------------------------------------
+
+
+class Scripts:
+    """One Bash that has read deploy.sh and cleanup.sh, and the account that its calls go to."""
+
+    def __init__(self, bash: subprocess.Popen[bytes], folder: Path) -> None:
+        self.bash, self.folder = bash, folder
+        self.account = PaperAccount()
+        self.calls: list[Call] = []
+        self.wrong: list[str] = []
+        self.lock = threading.Lock()
+
+    def run(self, command: str, status: int = 0, **settings: str) -> Ran:
+        """Run a command of the scripts in a subshell with these settings, to an end with that status."""
+        given = {"REGION": REGION, "SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "RETRY_LIMIT": "3"} | settings
+        lines = [f"{name}={shlex.quote(value)}" for name, value in given.items()]
+        self.calls, self.wrong = [], []
+        assert self.bash.stdin and self.bash.stdout
+        self.bash.stdin.write("\n".join([*lines, command]).encode() + b"\0")
+        self.bash.stdin.flush()
+        ended = self.bash.stdout.readline()
+        output, errors = ((self.folder / name).read_text() for name in ("output", "errors"))
+        assert self.wrong == [], "\n".join(self.wrong)
+        assert int(ended) == status, output + errors
+        return Ran(self.calls, output, errors)
+
+    def deploy(self, **settings: str) -> Ran:
+        return self.run("deploy_all", **settings)
+
+    def step(self, *step: str, status: int = 0, **settings: str) -> Ran:
+        return self.run(shlex.join(["one_step", *step]), status, **settings)
+
+    def answer(self, words: list[str]) -> tuple[int, str]:
+        """(exit status, what is printed) of one call; what it got wrong fails the test."""
+        with self.lock:
+            try:
+                return 0, self.answered(words)
+            except Refused as refused:
+                return 254, f"\nAn error occurred ({refused.code}) when calling the operation: {refused}\n"
+            except Exception as error:  # noqa: BLE001 - the test fails with it
+                self.wrong.append(f"{shlex.join(words)}: {error!r}")
+                return 255, repr(error)
+
+    def answered(self, words: list[str]) -> str:
+        program, *words = words
+        if program == "sleep":
+            self.calls.append(Call("bash", "CheckClock", {"seconds": words[0]}, 200))
+            return ""
+        if program == "docker":
+            self.calls.append(Call("docker", " ".join(words[:1]), {"words": words}, 200))
+            return self.account.docker(words)
+        if words[:2] == ["ecr", "get-login-password"]:
+            return "password"
+        if words[:2] == ["lambda", "wait"]:
+            self.calls.append(Call("lambda", f"GetFunction until {words[2]}", {"FunctionName": words[4]}, 200))
+            return ""
+        call = read_call(words)
+        self.calls.append(call)
+        self.wrong += [
+            found for found in violations_of(call) if "'Prefix' is none of" not in found
+        ]  # as S3 answered it
+        given = self.account.answer(call)
+        known = {name: value for name, value in (given or {}).items() if value is not None}
+        self.wrong += spoken(violations(call.model.output_shape, known, f"answer of {call.operation}"))
+        return "" if given is None else json.dumps(decoded(given))
+
+
+@contextlib.contextmanager
+def sourced_scripts(folder: Path) -> Iterator[Scripts]:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            words = [self.word() for _ in range(int(self.word()))]
+            status, text = scripts.answer(words)
+            self.wfile.write(f"{status}\n{text}\0".encode())
+
+        def word(self) -> str:
+            found = b""
+            while not found.endswith(b"\0"):
+                byte = self.rfile.read(1)
+                assert byte, "the caller is gone"
+                found += byte
+            return found[:-1].decode()
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        request_queue_size = 32
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        archives = " ".join(f"[{name}]={shlex.quote(said)}" for name, said in ARCHIVES.items())
+        environment = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(folder),
+            "TMPDIR": str(folder),
+            "LC_ALL": "C.UTF-8",
+        }
+        environment |= {"PROJECT": str(PROJECT), "FOLDER": str(folder), "PORT": str(server.server_address[1])}
+        bash = subprocess.Popen(
+            ["bash", "-c", f"declare -A ARCHIVES=({archives})\n{BASH}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        with bash:
+            scripts = Scripts(bash, folder)
+            yield scripts
+            assert bash.stdin
+            bash.stdin.close()
+        server.shutdown()

@@ -1,0 +1,723 @@
+"""An AWS account on paper: it keeps what it is sent, and answers with it in the words of AWS.
+
+It knows the calls of deploy.sh and cleanup.sh alone, and what these have to expect of them: the error that says "there
+is none", the refusal to make a thing twice, and that AWS prints a document in a way of its own.
+"""
+
+import base64
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from account import MIRROR, REGION, SOURCE
+from botocore import xform_name
+from recorder import Call
+
+NUMBER = "123456789012"
+HERE = f"{REGION}:{NUMBER}"
+VPC = "vpc-1"
+MADE_AT = "2026-01-02T03:04:05+00:00"
+# STARTER_COPIES -> "BYTES SHA256 REMARK", as the archive of the function is packed.
+CONTENTS = {"false": b"starter", "true": b"starter-with-libraries"}
+
+
+def code_of(archive: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(archive).digest()).decode()
+
+
+ARCHIVES = {
+    copies: f"{archive.decode()} {code_of(archive)}{' compiled' if copies == 'true' else ''}"
+    for copies, archive in CONTENTS.items()
+}
+# One has its own route table, one has no public address, and Fargate has no ARM64 in the zone of the last.
+SUBNETS = [
+    {"SubnetId": f"subnet-{n}", "VpcId": VPC, "AvailabilityZoneId": f"use1-az{zone}", "MapPublicIpOnLaunch": public}
+    for n, zone, public in ((2, 2, True), (1, 1, True), (4, 4, False), (3, 3, True))
+]
+ROUTE_TABLES = [
+    {"RouteTableId": "rtb-main", "VpcId": VPC, "Associations": [{"Main": True}]},
+    {"RouteTableId": "rtb-2", "VpcId": VPC, "Associations": [{"Main": False, "SubnetId": "subnet-2"}]},
+    {"RouteTableId": "rtb-4", "VpcId": VPC, "Associations": [{"Main": False, "SubnetId": "subnet-4"}]},
+]
+
+
+class Refused(Exception):
+    """An error of AWS, by its code."""
+
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(message or code)
+        self.code = code
+
+
+Given = dict[str, Any]
+Answer = Callable[["PaperAccount", Given], Any]
+ANSWERS: dict[tuple[str, str], Answer] = {}
+
+
+def fixed(answer: Any) -> Answer:
+    return lambda _account, _given: answer
+
+
+def pairs(tags: Any) -> dict[str, str]:
+    """Tags as AWS is given them in any of its notations."""
+    if isinstance(tags, dict):
+        return dict(tags)
+    return {tag.get("Key", tag.get("key")): tag.get("Value", tag.get("value")) for tag in tags or []}
+
+
+def upper(tags: dict[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def lower(tags: dict[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in tags.items()]
+
+
+def reworded(text: str) -> str:
+    """The same JSON in another order and with other spaces."""
+
+    def turned(value: Any) -> Any:
+        return {key: turned(item) for key, item in reversed(value.items())} if isinstance(value, dict) else value
+
+    return json.dumps(turned(json.loads(text)), indent=1)
+
+
+def without(given: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in names}
+
+
+def named(kind: str, text: str) -> str:
+    """The key of what a name, a URL or an ARN means."""
+    if text.startswith("https://"):
+        text = text.rpartition("/")[2]
+    if text.startswith("arn:"):
+        text = re.sub(
+            r"^(task-definition|task/[^/]*|cluster|repository|rule|function|alarm)[:/]", "", text.split(":", 5)[5]
+        )
+    return f"{kind} {text}"
+
+
+# --- what many services do alike ----------------------------------------------------------------------------------
+
+NO_QUEUE, NO_ROLE, NO_REPOSITORY = (
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "NoSuchEntity",
+    "RepositoryNotFoundException",
+)
+MISSING = "ResourceNotFoundException"
+
+# Call -> kind, the parameter that names the resource, the parameter with the tags, and the error if there is none.
+TAGGING = {
+    ("cloudwatch", "TagResource"): ("alarm", "ResourceARN", "Tags", MISSING),
+    ("ecr", "TagResource"): ("repository", "resourceArn", "tags", NO_REPOSITORY),
+    ("events", "TagResource"): ("rule", "ResourceARN", "Tags", MISSING),
+    ("iam", "TagRole"): ("role", "RoleName", "Tags", NO_ROLE),
+    ("lambda", "TagResource"): ("function", "Resource", "Tags", MISSING),
+    ("logs", "TagLogGroup"): ("log-group", "logGroupName", "tags", MISSING),
+    ("sns", "TagResource"): ("topic", "ResourceArn", "Tags", "ResourceNotFound"),
+    ("sqs", "TagQueue"): ("queue", "QueueUrl", "Tags", NO_QUEUE),
+}
+# Call -> the same, with what the answer calls the tags; some services answer them as a map.
+READING_TAGS = {
+    ("cloudwatch", "ListTagsForResource"): ("alarm", "ResourceARN", "Tags", MISSING),
+    ("ecr", "ListTagsForResource"): ("repository", "resourceArn", "tags", NO_REPOSITORY),
+    ("events", "ListTagsForResource"): ("rule", "ResourceARN", "Tags", MISSING),
+    ("lambda", "ListTags"): ("function", "Resource", "Tags", MISSING),
+    ("logs", "ListTagsLogGroup"): ("log-group", "logGroupName", "tags", MISSING),
+    ("sns", "ListTagsForResource"): ("topic", "ResourceArn", "Tags", "ResourceNotFound"),
+    ("sqs", "ListQueueTags"): ("queue", "QueueUrl", "Tags", NO_QUEUE),
+}
+TAGS_AS_MAP = ("lambda", "logs", "sqs")
+# Call -> kind, the parameter that names the resource, and the error if there is none.
+DROPPING = {
+    ("ec2", "DeleteSecurityGroup"): ("security-group", "GroupId", "InvalidGroup.NotFound"),
+    ("lambda", "DeleteFunction"): ("function", "FunctionName", MISSING),
+    ("logs", "DeleteLogGroup"): ("log-group", "logGroupName", MISSING),
+    ("s3", "DeleteBucketLifecycle"): ("lifecycle", "Bucket", "NoSuchLifecycleConfiguration"),
+    ("s3", "DeleteBucketPolicy"): ("bucket-policy", "Bucket", "NoSuchBucketPolicy"),
+    ("sns", "DeleteTopic"): ("topic", "TopicArn", "NotFound"),
+    ("sqs", "DeleteQueue"): ("queue", "QueueUrl", NO_QUEUE),
+}
+# Call -> kind, the parameter that names it, and the one whose value is kept as it is, instead of the one before.
+PUTTING = {
+    ("cloudwatch", "PutDashboard"): ("dashboard", "DashboardName", "DashboardBody"),
+    ("s3", "PutBucketNotificationConfiguration"): ("notifications", "Bucket", "NotificationConfiguration"),
+    ("s3", "PutBucketPolicy"): ("bucket-policy", "Bucket", "Policy"),
+}
+
+
+def tagging(kind: str, name: str, tags: str, code: str) -> Answer:
+    return lambda account, given: account.get(named(kind, given[name]), code)["tags"].update(pairs(given[tags]))
+
+
+def reading_tags(kind: str, name: str, tags: str, code: str, as_map: bool) -> Answer:
+    return lambda account, given: {
+        tags: (dict if as_map else upper)(account.get(named(kind, given[name]), code)["tags"])
+    }
+
+
+def dropping(kind: str, name: str, code: str) -> Answer:
+    return lambda account, given: account.drop(named(kind, given[name]), code)
+
+
+def putting(kind: str, name: str, part: str) -> Answer:
+    return lambda account, given: account.kept.update({f"{kind} {given[name]}": given[part]})
+
+
+ANSWERS |= {call: tagging(*row) for call, row in TAGGING.items()}
+ANSWERS |= {call: reading_tags(*row, as_map=call[0] in TAGS_AS_MAP) for call, row in READING_TAGS.items()}
+ANSWERS |= {call: dropping(*row) for call, row in DROPPING.items()}
+ANSWERS |= {call: putting(*row) for call, row in PUTTING.items()}
+
+
+ANSWERS["sts", "GetCallerIdentity"] = fixed(
+    {"Account": NUMBER, "Arn": f"arn:aws:iam::{NUMBER}:user/someone", "UserId": "U"}
+)
+ANSWERS["s3", "GetBucketLocation"] = fixed({"LocationConstraint": None if REGION == "us-east-1" else REGION})
+ANSWERS["s3", "ListDirectoryBuckets"] = fixed({"Buckets": [{"Name": MIRROR}]})
+ANSWERS["service-quotas", "GetServiceQuota"] = fixed({"Quota": {"QuotaCode": "L-36FBB829", "Value": 64.0}})
+
+
+def filtered(given: dict[str, Any], found: list[dict[str, Any]], **names: str) -> list[dict[str, Any]]:
+    """Those that the filters leave; tags and the names of filters that are given here are known."""
+
+    def value(item: dict[str, Any], name: str) -> Any:
+        if name.startswith("tag:"):
+            return pairs(item.get("Tags")).get(name.removeprefix("tag:"))
+        return item[names[name.replace("-", "_")]]
+
+    for rule in given.get("Filters", []):
+        found = [item for item in found if value(item, rule["Name"]) in rule["Values"]]
+    return found
+
+
+def tags_of(given: dict[str, Any], kind: str) -> list[dict[str, str]]:
+    return [tag for part in given.get("TagSpecifications", []) if part["ResourceType"] == kind for tag in part["Tags"]]
+
+
+def rule_arn(name: str) -> str:
+    return f"arn:aws:events:{HERE}:rule/{name}"
+
+
+def shown_rule(rule: dict[str, Any]) -> dict[str, Any]:
+    shown = without(rule, "targets", "tags") | {"Arn": rule_arn(rule["Name"]), "EventBusName": "default"}
+    return shown | ({"EventPattern": reworded(rule["EventPattern"])} if "EventPattern" in rule else {})
+
+
+class PaperAccount:
+    """`kept` has each document by the kind and the name of its resource, such as "queue NAME".
+
+    A method is named after the service and the operation that it answers; the other operations are in ANSWERS.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+        self.refusals: list[tuple[str, Refused]] = []  # the first of an operation is what its next call answers
+        self.kept["role-of-ecs AWSServiceRoleForECS"] = {}
+
+    def answer(self, call: Call) -> Any:
+        for number, (operation, refused) in enumerate(self.refusals):
+            if operation == call.operation:
+                del self.refusals[number]
+                raise refused
+        given = copy.deepcopy(call.parameters)
+        if (call.service, call.operation) in ANSWERS:
+            return copy.deepcopy(ANSWERS[call.service, call.operation](self, given))
+        method = f"{call.service}_{xform_name(call.operation)}"
+        return copy.deepcopy(getattr(self, method)(given))
+
+    def get(self, name: str, code: str = "ResourceNotFoundException") -> Any:
+        if name not in self.kept:
+            raise Refused(code)
+        return self.kept[name]
+
+    def make(self, name: str, document: Any, code: str = "ResourceAlreadyExistsException") -> Any:
+        if name in self.kept:
+            raise Refused(code)
+        self.kept[name] = document
+        return document
+
+    def drop(self, name: str, code: str = "ResourceNotFoundException") -> None:
+        self.get(name, code)
+        del self.kept[name]
+
+    def of_kind(self, kind: str) -> Iterator[Any]:
+        return (document for name, document in self.kept.items() if name.startswith(f"{kind} "))
+
+    def docker(self, words: list[str]) -> str:
+        if words[0] == "push":
+            tag = words[1].rpartition(":")[2]
+            self.kept[f"image {tag}"] = {"imageDigest": f"sha256:{'0' * 64}", "imageTags": [tag]}
+        return {"buildx": "github.com/docker/buildx v0.13.1\n", "version": "26.1.5\n"}.get(words[0], "")
+
+    # --- S3 -----------------------------------------------------------------------------------------------------------
+
+    def s3_get_bucket_notification_configuration(self, given: Given) -> Any:
+        """S3 answers events and filter names in its own order and case, and nothing at all if there is nothing."""
+        assert given["Bucket"] == SOURCE
+        found = copy.deepcopy(self.kept.get(f"notifications {SOURCE}", {}))
+        for queue in found.get("QueueConfigurations", []):
+            queue["Events"].reverse()
+            for rule in queue.get("Filter", {}).get("Key", {}).get("FilterRules", []):
+                rule["Name"] = rule["Name"].capitalize()
+        found.get("QueueConfigurations", []).reverse()
+        return found or None
+
+    def s3_get_bucket_policy(self, given: Given) -> Any:
+        return {"Policy": reworded(self.get(f"bucket-policy {given['Bucket']}", "NoSuchBucketPolicy"))}
+
+    def s3_get_bucket_lifecycle_configuration(self, given: Given) -> Any:
+        return {"Rules": self.get(f"lifecycle {given['Bucket']}", "NoSuchLifecycleConfiguration")}
+
+    def s3_put_bucket_lifecycle_configuration(self, given: Given) -> Any:
+        self.kept[f"lifecycle {given['Bucket']}"] = given["LifecycleConfiguration"]["Rules"]
+
+    # --- SQS ----------------------------------------------------------------------------------------------------------
+
+    def sqs_get_queue_url(self, given: Given) -> Any:
+        self.get(f"queue {given['QueueName']}", NO_QUEUE)
+        return {"QueueUrl": f"https://sqs.{REGION}.amazonaws.com/{NUMBER}/{given['QueueName']}"}
+
+    def sqs_create_queue(self, given: Given) -> Any:
+        document = {"Attributes": given["Attributes"], "tags": pairs(given.get("tags"))}
+        self.make(f"queue {given['QueueName']}", document, "QueueNameExists")
+        return self.sqs_get_queue_url(given)
+
+    def sqs_get_queue_attributes(self, given: Given) -> Any:
+        """With what SQS adds, of those that are asked for; the JSON in them in its own way."""
+        attributes = dict(self.get(named("queue", given["QueueUrl"]), NO_QUEUE)["Attributes"])
+        for name in {"Policy", "RedrivePolicy"} & attributes.keys():
+            attributes[name] = reworded(attributes[name])
+        counts = (
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        )
+        attributes |= {"MaximumMessageSize": "1048576", **dict.fromkeys(counts, "1")}
+        asked = given.get("AttributeNames", [])
+        found = {name: value for name, value in attributes.items() if name in asked or "All" in asked}
+        return {"Attributes": found} if found else None
+
+    def sqs_set_queue_attributes(self, given: Given) -> Any:
+        self.get(named("queue", given["QueueUrl"]), NO_QUEUE)["Attributes"] |= given["Attributes"]
+
+    # --- IAM ----------------------------------------------------------------------------------------------------------
+
+    def iam_get_role(self, given: Given) -> Any:
+        role = self.get(f"role {given['RoleName']}", NO_ROLE)
+        arn = f"arn:aws:iam::{NUMBER}:role/{given['RoleName']}"
+        return {
+            "Role": {
+                "RoleName": given["RoleName"],
+                "RoleId": "AROA0123456789ABCDEF",
+                "Path": "/",
+                "Arn": arn,
+                "CreateDate": role["made"],
+                "AssumeRolePolicyDocument": reworded(role["trust"]),
+                "Tags": upper(role["tags"]),
+            }
+        }
+
+    def iam_create_role(self, given: Given) -> Any:
+        role = {"trust": given["AssumeRolePolicyDocument"], "tags": pairs(given.get("Tags")), "policies": {}}
+        self.make(f"role {given['RoleName']}", role | {"made": MADE_AT}, "EntityAlreadyExists")
+        return self.iam_get_role(given)
+
+    def iam_update_assume_role_policy(self, given: Given) -> Any:
+        self.get(f"role {given['RoleName']}", NO_ROLE)["trust"] = given["PolicyDocument"]
+
+    def iam_get_role_policy(self, given: Given) -> Any:
+        policies = self.get(f"role {given['RoleName']}", NO_ROLE)["policies"]
+        if given["PolicyName"] not in policies:
+            raise Refused(NO_ROLE)
+        return given | {"PolicyDocument": reworded(policies[given["PolicyName"]])}
+
+    def iam_put_role_policy(self, given: Given) -> Any:
+        policies = self.get(f"role {given['RoleName']}", NO_ROLE)["policies"]
+        policies[given["PolicyName"]] = given["PolicyDocument"]
+
+    def iam_list_role_policies(self, given: Given) -> Any:
+        return {"PolicyNames": list(self.get(f"role {given['RoleName']}", NO_ROLE)["policies"])}
+
+    def iam_list_attached_role_policies(self, given: Given) -> Any:
+        self.get(f"role {given['RoleName']}", NO_ROLE)
+        return {"AttachedPolicies": []}
+
+    def iam_delete_role_policy(self, given: Given) -> Any:
+        del self.get(f"role {given['RoleName']}", NO_ROLE)["policies"][given["PolicyName"]]
+
+    def iam_delete_role(self, given: Given) -> Any:
+        if self.get(f"role {given['RoleName']}", NO_ROLE)["policies"]:
+            raise Refused("DeleteConflict")
+        self.drop(f"role {given['RoleName']}")
+
+    def iam_list_roles(self, given: Given) -> Any:
+        assert given["PathPrefix"] == "/aws-service-role/ecs.amazonaws.com/"
+        found = [
+            {
+                "RoleName": "AWSServiceRoleForECS",
+                "RoleId": "AROA0123456789ABCDEF",
+                "Path": given["PathPrefix"],
+                "Arn": f"arn:aws:iam::{NUMBER}:role{given['PathPrefix']}AWSServiceRoleForECS",
+                "CreateDate": MADE_AT,
+            }
+            for _ in self.of_kind("role-of-ecs")
+        ]
+        return {"Roles": found}
+
+    def iam_create_service_linked_role(self, given: Given) -> Any:
+        assert given["AWSServiceName"] == "ecs.amazonaws.com"
+        self.make("role-of-ecs AWSServiceRoleForECS", {}, "InvalidInput")
+
+    # --- CloudWatch Logs ----------------------------------------------------------------------------------------------
+
+    def logs_describe_log_groups(self, given: Given) -> Any:
+        found = [without(group, "tags") for group in self.of_kind("log-group")]
+        return {
+            "logGroups": [group for group in found if group["logGroupName"].startswith(given["logGroupNamePrefix"])]
+        }
+
+    def logs_create_log_group(self, given: Given) -> Any:
+        document = {"logGroupName": given["logGroupName"], "tags": given.get("tags", {})}
+        self.make(f"log-group {given['logGroupName']}", document)
+
+    def logs_put_retention_policy(self, given: Given) -> Any:
+        self.get(f"log-group {given['logGroupName']}")["retentionInDays"] = given["retentionInDays"]
+
+    def logs_describe_metric_filters(self, given: Given) -> Any:
+        self.get(f"log-group {given['logGroupName']}")
+        found = (item for item in self.of_kind("filter") if item["logGroupName"] == given["logGroupName"])
+        return {"metricFilters": [item for item in found if item["filterName"].startswith(given["filterNamePrefix"])]}
+
+    def logs_put_metric_filter(self, given: Given) -> Any:
+        self.get(f"log-group {given['logGroupName']}")
+        self.kept[f"filter {given['filterName']} of {given['logGroupName']}"] = given
+
+    def logs_delete_metric_filter(self, given: Given) -> Any:
+        self.drop(f"filter {given['filterName']} of {given['logGroupName']}")
+
+    # --- ECR ----------------------------------------------------------------------------------------------------------
+
+    def ecr_describe_repositories(self, given: Given) -> Any:
+        (name,) = given["repositoryNames"]
+        return {"repositories": [without(self.get(f"repository {name}", NO_REPOSITORY), "tags", "lifecycle")]}
+
+    def ecr_create_repository(self, given: Given) -> Any:
+        document = without(given, "tags") | {"tags": pairs(given.get("tags"))}
+        self.make(f"repository {given['repositoryName']}", document, "RepositoryAlreadyExistsException")
+
+    def ecr_put_image_scanning_configuration(self, given: Given) -> Any:
+        repository = self.get(f"repository {given['repositoryName']}", NO_REPOSITORY)
+        repository["imageScanningConfiguration"] = given["imageScanningConfiguration"]
+
+    def ecr_get_lifecycle_policy(self, given: Given) -> Any:
+        repository = self.get(f"repository {given['repositoryName']}", NO_REPOSITORY)
+        if "lifecycle" not in repository:
+            raise Refused("LifecyclePolicyNotFoundException")
+        return {"lifecyclePolicyText": reworded(repository["lifecycle"])}
+
+    def ecr_put_lifecycle_policy(self, given: Given) -> Any:
+        repository = self.get(f"repository {given['repositoryName']}", NO_REPOSITORY)
+        repository["lifecycle"] = given["lifecyclePolicyText"]
+
+    def ecr_describe_images(self, given: Given) -> Any:
+        self.get(f"repository {given['repositoryName']}", NO_REPOSITORY)
+        return {
+            "imageDetails": [self.get(f"image {i['imageTag']}", "ImageNotFoundException") for i in given["imageIds"]]
+        }
+
+    def ecr_delete_repository(self, given: Given) -> Any:
+        if not given.get("force"):
+            raise Refused("RepositoryNotEmptyException")
+        self.drop(f"repository {given['repositoryName']}", NO_REPOSITORY)
+        self.kept = {name: kept for name, kept in self.kept.items() if not name.startswith("image ")}
+
+    # --- ECS ----------------------------------------------------------------------------------------------------------
+
+    def ecs_describe_clusters(self, given: Given) -> Any:
+        """A cluster is being made at the first look; tags are shown to those who ask for them."""
+        found = []
+        for name in given["clusters"]:
+            cluster = self.kept.get(f"cluster {name}", {"status": "INACTIVE"})
+            shown = without(cluster, "tags") | {"clusterName": name}
+            found.append(
+                shown | ({"tags": lower(cluster.get("tags", {}))} if "TAGS" in given.get("include", []) else {})
+            )
+            cluster["status"] = cluster["status"].replace("PROVISIONING", "ACTIVE")
+        return {"clusters": found}
+
+    def ecs_create_cluster(self, given: Given) -> Any:
+        self.get("role-of-ecs AWSServiceRoleForECS", "InvalidParameterException")
+        document = without(given, "tags") | {"tags": pairs(given.get("tags")), "status": "PROVISIONING"}
+        self.kept[f"cluster {given['clusterName']}"] = document
+
+    def ecs_put_cluster_capacity_providers(self, given: Given) -> Any:
+        cluster = self.get(f"cluster {given['cluster']}", "ClusterNotFoundException")
+        cluster["capacityProviders"] = given["capacityProviders"]
+
+    def ecs_delete_cluster(self, given: Given) -> Any:
+        if any(task["lastStatus"] != "STOPPED" for task in self.of_kind("running")):
+            raise Refused("ClusterContainsTasksException")
+        self.drop(f"cluster {given['cluster']}", "ClusterNotFoundException")
+
+    def ecs_register_task_definition(self, given: Given) -> Any:
+        number = 1 + sum(item["family"] == given["family"] for item in self.of_kind("task"))
+        name = f"{given['family']}:{number}"
+        arn = f"arn:aws:ecs:{HERE}:task-definition/{name}"
+        document = without(given, "tags") | {
+            "taskDefinitionArn": arn,
+            "tags": pairs(given.get("tags")),
+            "status": "ACTIVE",
+        }
+        self.kept[f"task {name}"] = document
+
+    def ecs_list_task_definitions(self, given: Given) -> Any:
+        """Of each family that begins so, in the order of revisions unless it is asked otherwise."""
+        found = [task for task in self.of_kind("task") if task["status"] == given.get("status", "ACTIVE")]
+        arns = [task["taskDefinitionArn"] for task in found if task["family"].startswith(given["familyPrefix"])]
+        arns.sort(key=lambda arn: int(arn.rpartition(":")[2]), reverse=given.get("sort") == "DESC")
+        return {"taskDefinitionArns": arns}
+
+    def ecs_describe_task_definition(self, given: Given) -> Any:
+        """With defaults of ECS, and variables in another order."""
+        task = without(self.get(named("task", given["taskDefinition"]), "ClientException"), "tags")
+        containers = [
+            container | {"cpu": 0, "portMappings": [], "environment": container["environment"][::-1]}
+            for container in task["containerDefinitions"]
+        ]
+        return {"taskDefinition": task | {"containerDefinitions": containers, "volumes": []}}
+
+    def ecs_deregister_task_definition(self, given: Given) -> Any:
+        self.get(named("task", given["taskDefinition"]), "ClientException")["status"] = "INACTIVE"
+
+    def ecs_delete_task_definitions(self, given: Given) -> Any:
+        """Ten in a call, and only those that were deregistered."""
+        if len(given["taskDefinitions"]) > 10:
+            raise Refused("InvalidParameterException")
+        failures = []
+        for arn in given["taskDefinitions"]:
+            name = named("task", arn)
+            if self.get(name, "ClientException")["status"] == "INACTIVE":
+                self.drop(name)
+            else:
+                failures.append({"arn": arn, "reason": "ACTIVE"})
+        return {"failures": failures}
+
+    def ecs_tag_resource(self, given: Given) -> Any:
+        kind = "cluster" if ":cluster/" in given["resourceArn"] else "task"
+        self.get(named(kind, given["resourceArn"]))["tags"] |= pairs(given["tags"])
+
+    def ecs_list_tasks(self, given: Given) -> Any:
+        self.get(f"cluster {given['cluster']}", "ClusterNotFoundException")
+        found = [
+            task for task in self.of_kind("running") if task["desiredStatus"] == given.get("desiredStatus", "RUNNING")
+        ]
+        return {"taskArns": [task["taskArn"] for task in found]}
+
+    def ecs_describe_tasks(self, given: Given) -> Any:
+        if len(given["tasks"]) > 100:
+            raise Refused("InvalidParameterException", "tasks can have at most 100 items.")
+        return {"tasks": [self.kept[named("running", arn)] for arn in given["tasks"]], "failures": []}
+
+    def ecs_stop_task(self, given: Given) -> Any:
+        """It has stopped when somebody looks again."""
+        self.get(f"running {given['task']}", "InvalidParameterException").update(
+            lastStatus="STOPPED", desiredStatus="STOPPED"
+        )
+
+    # --- EC2 ----------------------------------------------------------------------------------------------------------
+
+    def ec2_describe_vpcs(self, given: Given) -> Any:
+        vpcs = [{"VpcId": VPC, "is": "true"}, {"VpcId": "vpc-other", "is": "false"}]
+        return {"Vpcs": [{"VpcId": vpc["VpcId"]} for vpc in filtered(given, vpcs, is_default="is")]}
+
+    def ec2_describe_subnets(self, given: Given) -> Any:
+        found = filtered(given, SUBNETS, vpc_id="VpcId")
+        return {"Subnets": [item for item in found if item["SubnetId"] in given.get("SubnetIds", [item["SubnetId"]])]}
+
+    def ec2_describe_route_tables(self, given: Given) -> Any:
+        return {"RouteTables": filtered(given, ROUTE_TABLES, vpc_id="VpcId")}
+
+    def ec2_describe_security_groups(self, given: Given) -> Any:
+        found = list(self.of_kind("security-group"))
+        return {"SecurityGroups": filtered(given, found, vpc_id="VpcId", group_name="GroupName")}
+
+    def ec2_create_security_group(self, given: Given) -> Any:
+        document = {name: given[name] for name in ("GroupName", "VpcId", "Description")}
+        document |= {"GroupId": "sg-ours", "Tags": tags_of(given, "security-group")}
+        self.make("security-group sg-ours", document, "InvalidGroup.Duplicate")
+        return {"GroupId": "sg-ours"}
+
+    def ec2_describe_vpc_endpoints(self, given: Given) -> Any:
+        return {"VpcEndpoints": filtered(given, list(self.of_kind("endpoint")), vpc_id="VpcId")}
+
+    def ec2_create_vpc_endpoint(self, given: Given) -> Any:
+        name = f"vpce-{given['ServiceName'].rpartition('.')[2]}"
+        document = {part: given[part] for part in ("VpcId", "ServiceName", "VpcEndpointType", "RouteTableIds")}
+        document |= {"VpcEndpointId": name, "State": "Available", "Tags": tags_of(given, "vpc-endpoint")}
+        self.make(f"endpoint {name}", document, "RouteAlreadyExists")
+
+    def ec2_modify_vpc_endpoint(self, given: Given) -> Any:
+        endpoint = self.get(f"endpoint {given['VpcEndpointId']}", "InvalidVpcEndpointId.NotFound")
+        endpoint["RouteTableIds"] += given["AddRouteTableIds"]
+
+    def ec2_delete_vpc_endpoints(self, given: Given) -> Any:
+        for name in given["VpcEndpointIds"]:
+            self.drop(f"endpoint {name}", "InvalidVpcEndpointId.NotFound")
+        return {"Unsuccessful": []}
+
+    def ec2_create_tags(self, given: Given) -> Any:
+        for name in given["Resources"]:
+            kind = "security-group" if name.startswith("sg-") else "endpoint"
+            document = self.get(f"{kind} {name}", "InvalidID")
+            document["Tags"] = upper(pairs(document["Tags"]) | pairs(given["Tags"]))
+
+    # --- Lambda -------------------------------------------------------------------------------------------------------
+
+    def lambda_get_function_configuration(self, given: Given) -> Any:
+        kept = self.get(f"function {given['FunctionName']}")
+        return without(kept, "tags", "statements", "concurrency", "invoke") | {"State": "Active"}
+
+    def lambda_get_function(self, given: Given) -> Any:
+        tags = self.get(f"function {given['FunctionName']}")["tags"]
+        return {"Configuration": self.lambda_get_function_configuration(given), "Tags": tags}
+
+    def lambda_create_function(self, given: Given) -> Any:
+        name = given["FunctionName"]
+        document = without(given, "Code", "Tags") | {
+            "CodeSha256": code_of(given["Code"]["ZipFile"]),
+            "FunctionArn": f"arn:aws:lambda:{HERE}:function:{name}",
+            "LastModified": "2026-01-02T03:05:05.000+0000",
+            "tags": given.get("Tags", {}),
+            "statements": {},
+        }
+        self.make(f"function {name}", document, "ResourceConflictException")
+
+    def lambda_update_function_code(self, given: Given) -> Any:
+        function = self.get(f"function {given['FunctionName']}")
+        function["CodeSha256"] = code_of(given["ZipFile"])
+        function["Architectures"] = given.get("Architectures", ["x86_64"])
+
+    def lambda_update_function_configuration(self, given: Given) -> Any:
+        self.get(f"function {given['FunctionName']}").update(given)
+
+    def lambda_get_function_event_invoke_config(self, given: Given) -> Any:
+        function = self.get(f"function {given['FunctionName']}")
+        if "invoke" not in function:
+            raise Refused("ResourceNotFoundException")
+        return function["invoke"]
+
+    def lambda_put_function_event_invoke_config(self, given: Given) -> Any:
+        self.get(f"function {given['FunctionName']}")["invoke"] = without(given, "FunctionName")
+
+    def lambda_get_function_concurrency(self, given: Given) -> Any:
+        function = self.get(f"function {given['FunctionName']}")
+        return {"ReservedConcurrentExecutions": function["concurrency"]} if "concurrency" in function else None
+
+    def lambda_put_function_concurrency(self, given: Given) -> Any:
+        self.get(f"function {given['FunctionName']}")["concurrency"] = given["ReservedConcurrentExecutions"]
+
+    def lambda_get_account_settings(self, _given: Given) -> Any:
+        left = self.kept.get("limit unreserved", 1000)
+        return {"AccountLimit": {"ConcurrentExecutions": left, "UnreservedConcurrentExecutions": left}}
+
+    def lambda_get_policy(self, given: Given) -> Any:
+        statements = self.get(f"function {given['FunctionName']}")["statements"]
+        if not statements:
+            raise Refused("ResourceNotFoundException")
+        return {"Policy": json.dumps({"Version": "2012-10-17", "Statement": list(statements.values())})}
+
+    def lambda_add_permission(self, given: Given) -> Any:
+        function = self.get(f"function {given['FunctionName']}")
+        if given["StatementId"] in function["statements"]:
+            raise Refused("ResourceConflictException", "The statement id provided already exists")
+        function["statements"][given["StatementId"]] = {
+            "Sid": given["StatementId"],
+            "Effect": "Allow",
+            "Principal": {"Service": given["Principal"]},
+            "Action": given["Action"],
+            "Resource": function["FunctionArn"],
+            "Condition": {"ArnLike": {"AWS:SourceArn": given.get("SourceArn")}},
+        }
+
+    def lambda_remove_permission(self, given: Given) -> Any:
+        del self.get(f"function {given['FunctionName']}")["statements"][given["StatementId"]]
+
+    # --- EventBridge --------------------------------------------------------------------------------------------------
+
+    def events_describe_rule(self, given: Given) -> Any:
+        return shown_rule(self.get(f"rule {given['Name']}"))
+
+    def events_list_rules(self, _given: Given) -> Any:
+        return {"Rules": [without(shown_rule(rule), "CreatedBy") for rule in self.of_kind("rule")]}
+
+    def events_put_rule(self, given: Given) -> Any:
+        """What is not given goes; tags are taken only for a new rule."""
+        before = self.kept.get(f"rule {given['Name']}", {"targets": {}, "tags": pairs(given.get("Tags"))})
+        kept = without(given, "Tags") | {"targets": before["targets"], "tags": before["tags"]}
+        self.kept[f"rule {given['Name']}"] = kept
+        return {"RuleArn": rule_arn(given["Name"])}
+
+    def events_delete_rule(self, given: Given) -> Any:
+        if self.get(f"rule {given['Name']}")["targets"]:
+            raise Refused("ValidationException", "Rule can't be deleted since it has targets.")
+        self.drop(f"rule {given['Name']}")
+
+    def events_list_targets_by_rule(self, given: Given) -> Any:
+        return {"Targets": list(self.get(f"rule {given['Rule']}")["targets"].values())}
+
+    def events_put_targets(self, given: Given) -> Any:
+        self.get(f"rule {given['Rule']}")["targets"] |= {target["Id"]: target for target in given["Targets"]}
+        return {"FailedEntryCount": 0, "FailedEntries": []}
+
+    def events_remove_targets(self, given: Given) -> Any:
+        for name in given["Ids"]:
+            del self.get(f"rule {given['Rule']}")["targets"][name]
+        return {"FailedEntryCount": 0, "FailedEntries": []}
+
+    # --- SNS ----------------------------------------------------------------------------------------------------------
+
+    def sns_create_topic(self, given: Given) -> Any:
+        self.make(f"topic {given['Name']}", {"tags": pairs(given.get("Tags")), "subscriptions": []})
+        return {"TopicArn": f"arn:aws:sns:{HERE}:{given['Name']}"}
+
+    def sns_list_subscriptions_by_topic(self, given: Given) -> Any:
+        return {"Subscriptions": self.get(named("topic", given["TopicArn"]), "NotFound")["subscriptions"]}
+
+    def sns_subscribe(self, given: Given) -> Any:
+        subscriptions = self.get(named("topic", given["TopicArn"]), "NotFound")["subscriptions"]
+        arn = f"{given['TopicArn']}:{len(subscriptions)}"
+        subscriptions.append(given | {"SubscriptionArn": arn})
+        return {"SubscriptionArn": "pending confirmation"}
+
+    def sns_unsubscribe(self, given: Given) -> Any:
+        topic = self.get(f"topic {given['SubscriptionArn'].split(':')[-2]}", "NotFound")
+        kept = [item for item in topic["subscriptions"] if item["SubscriptionArn"] != given["SubscriptionArn"]]
+        topic["subscriptions"] = kept
+
+    # --- CloudWatch ---------------------------------------------------------------------------------------------------
+
+    def cloudwatch_describe_alarms(self, given: Given) -> Any:
+        found = [self.kept.get(f"alarm {name}") for name in given["AlarmNames"]]
+        return {"MetricAlarms": [without(alarm, "tags") for alarm in found if alarm], "CompositeAlarms": []}
+
+    def cloudwatch_put_metric_alarm(self, given: Given) -> Any:
+        """Tags are taken only for a new alarm."""
+        name = given["AlarmName"]
+        before = self.kept.get(f"alarm {name}", {"tags": pairs(given.get("Tags"))})
+        arn = f"arn:aws:cloudwatch:{HERE}:alarm:{name}"
+        self.kept[f"alarm {name}"] = without(given, "Tags") | {"AlarmArn": arn, "tags": before["tags"]}
+
+    def cloudwatch_delete_alarms(self, given: Given) -> Any:
+        for name in given["AlarmNames"]:
+            self.drop(f"alarm {name}", "ResourceNotFound")
+
+    def cloudwatch_get_dashboard(self, given: Given) -> Any:
+        return {"DashboardBody": reworded(self.get(f"dashboard {given['DashboardName']}", "ResourceNotFound"))}
+
+    def cloudwatch_delete_dashboards(self, given: Given) -> Any:
+        for name in given["DashboardNames"]:
+            self.drop(f"dashboard {name}", "ResourceNotFound")
