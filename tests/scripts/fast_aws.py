@@ -14,13 +14,16 @@ import socket
 import sys
 import threading
 
-# The client that takes the place of "aws" in PATH; it imports little, because it starts often.
+# The client that takes the place of "aws" in PATH; it imports only what is built in, because it starts often.
 CLIENT = """#!/usr/bin/python3 -IS
-import os, socket, sys
-call = "\\0".join([os.getcwd(), str(len(sys.argv))] + sys.argv + [f"{k}={v}" for k, v in os.environ.items()]).encode()
-server = socket.socket(socket.AF_UNIX)
+import _socket, posix, sys
+words = [word.encode(sys.getfilesystemencoding(), "surrogateescape") for word in sys.argv]
+call = [posix.getcwdb(), b"%%d" %% len(words), *words, *(k + b"=" + v for k, v in posix.environ.items())]
+call = b"\\0".join(call)
+files = b"".join(file.to_bytes(4, sys.byteorder) for file in (0, 1, 2))
+server = _socket.socket(_socket.AF_UNIX)
 server.connect(%r)
-socket.send_fds(server, [len(call).to_bytes(4, "big")], [0, 1, 2])
+server.sendmsg([len(call).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
 server.sendall(call)
 answer = server.recv(1)
 sys.exit(answer[0] if answer else 255)
@@ -72,44 +75,54 @@ def run_call(connection):
     os._exit(0)
 
 
-def remember(owner, name):
-    """Let a method keep its answers by arguments, over all instances."""
-    method, known = getattr(owner, name), {}
+def remember(owner, name, key=lambda arguments, named: (arguments[1:], tuple(sorted(named.items())))):
+    """Keep the answers of a method over all instances, by its arguments, or of a function by the given key."""
+    function, known = getattr(owner, name), {}
 
-    def remembering(self, *arguments, **named):
-        key = (arguments, tuple(sorted(named.items())))
-        if key not in known:
-            known[key] = method(self, *arguments, **named)
-        return known[key]
+    def remembering(*arguments, **named):
+        asked = key(arguments, named)
+        if asked not in known:
+            known[asked] = function(*arguments, **named)
+        return known[asked]
 
     setattr(owner, name, remembering)
+
+
+def code_of(function):
+    """What all methods and closures of one definition have in common."""
+    function = getattr(function, "__func__", function)
+    return getattr(function, "__code__", function)
 
 
 def warm_up():
     """Import and load what the calls of deploy.sh need, without a call: its threads would not survive a fork."""
     from awscli import clidriver
 
-    try:
-        from awscli.botocore import loaders
-    except ImportError:
-        from botocore import loaders
-    # The CLI reads its service models, and the names of all folders with models, anew in every process.
-    remember(loaders.JSONFileLoader, "load_file")
-    remember(loaders.Loader, "list_available_services")
     session = clidriver.create_clidriver().session
     loader = session.get_component("data_loader")
+    # The module of the loader in use: version 2 has a copy of botocore that can be imported by two names.
+    loaders = sys.modules[type(loader).__module__]
+    hooks = sys.modules[type(loader).__module__.replace("loaders", "hooks")]
+    # The CLI reads its service models, and the names of all folders with models, anew in every process, and looks at
+    # the signature of each of its 370 handlers.
+    remember(loaders.JSONFileLoader, "load_file")
+    remember(loaders.Loader, "list_available_services")
+    remember(hooks, "accepts_kwargs", lambda arguments, _: code_of(arguments[0]))
     for kind in ("service-2", "paginators-1", "waiters-2", "endpoint-rule-set-1", "completions-1"):
         for service in loader.list_available_services(kind):
             if service in WARM_UP:
                 loader.load_service_model(service, kind)
     for service in WARM_UP:
         session.create_client(service, region_name="us-east-1", aws_access_key_id="warm", aws_secret_access_key="up")
+    session.get_available_services()
+    clidriver.create_clidriver()
 
 
 def main():
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     warm_up()
-    gc.freeze()
+    gc.freeze()  # and no collection in a call, which is short
+    gc.disable()
     server = socket.socket(socket.AF_UNIX)
     server.bind(sys.argv[1])
     server.listen(64)
