@@ -34,12 +34,10 @@ SHARED_ENGINE = "chain/"
 # Tests of a file in these folders share a cloud; those that run in several clouds share each of them.
 SHARED_CLOUD = ("scripts/", "docs/")
 CLOUDS = ("ministack", "moto")
-# Each test here starts one for itself.
-OWN_CLOUD = ("docs/test_commands",)
 
 # Several processes take tests in this order: what lasts long comes first, so that none is left alone with it.
 LONGEST_FIRST = ("worker/test_chaos", "docs/test_commands", "chain/test_chain", "chain/test_image", "scripts/test_sync")
-LONGEST_FIRST += ("docs/test_terminal_picture", "scripts/", "chain/", "bench/", "worker/", "protocol/")
+LONGEST_FIRST += ("scripts/", "chain/", "bench/", "worker/", "protocol/")
 
 
 def name_of(item: pytest.Item) -> str:
@@ -74,7 +72,7 @@ def group_of(name: str) -> str:
     """What one process has to run, one test after the other: a test that shares nothing is a group of its own."""
     if name.startswith(SHARED_ENGINE):
         return "engine"
-    if not name.startswith(SHARED_CLOUD) or name.startswith(OWN_CLOUD):
+    if not name.startswith(SHARED_CLOUD):
         return name
     file, _, test = name.partition("::")
     parameters = sorted(test.partition("[")[2].rstrip("]").split("-"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -21,13 +22,30 @@ from botocore.exceptions import ClientError
 LOCAL = Path(__file__).parents[2] / "local"
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
+# What a task runs where there is no Docker engine: prints what it was given, then obeys WHAT.
+TASK_PROGRAM = """
+import os, signal, sys, time
+print("region", os.environ["AWS_REGION"], *sys.argv[1:], flush=True)
+what = os.environ["WHAT"]
+if what == "caller":
+    import boto3
+    print("caller", boto3.client("sts").get_caller_identity()["Arn"], flush=True)
+if what == "obey":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+if what == "ignore":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if what in ("caller", "fail"):
+    sys.exit(3)
+print("ready", flush=True)
+signal.pause()
+"""
 DIRECTORY = {
     "Location": {"Type": "AvailabilityZone", "Name": "use1-az4"},
     "Bucket": {"DataRedundancy": "SingleAvailabilityZone", "Type": "Directory"},
 }
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=120):
     """Return the first true value of condition(), or fail."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -46,6 +64,13 @@ def healthy(url, server, log):
         return False
 
 
+def task_program(folder):
+    """Write the program that stands in for worker.py; return its path."""
+    program = folder / "worker.py"
+    program.write_text(TASK_PROGRAM)
+    return str(program)
+
+
 @contextlib.contextmanager
 def running_cloud(directory, **settings):
     """The URL of a cloud with the given settings."""
@@ -60,13 +85,14 @@ def running_cloud(directory, **settings):
         yield url
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(120)
 
 
+@functools.cache
 def client(cloud, service, **credentials):
-    """A client of the account's root user, or of the given credentials."""
+    """A client of the account's root user, or of the given credentials, which checks no parameter itself."""
     root = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    config = Config(retries={"total_max_attempts": 1})
+    config = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
     return boto3.client(service, endpoint_url=cloud, region_name=REGION, config=config, **(credentials or root))
 
 

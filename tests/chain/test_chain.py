@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import signal
 import subprocess
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from account import copy_checkout, running_cli
+from local_cloud import wait_for
+from pages import text_of
+from terminal_picture import SCENES, lines_of, masked, play
 
 FILES = {
     *("small.txt", "empty.dat", "nested/deeper/still/file.json", "with space/größe € +%.txt", "encoded.txt"),
@@ -19,32 +24,24 @@ FILES = {
 DELETED = "deleted.txt"
 OURS = ("home", "tmp")
 NO_ENGINE = "unix:///nonexistent/docker.sock"
+MOST_SECONDS = 1800  # of one script on a busy machine
+
+
+def copy_project(folder):
+    """A copy of the project, with a space in its path, beside an empty HOME and an empty TMPDIR."""
+    for name in OURS:
+        (folder / name).mkdir()
+    return copy_checkout(folder / "the project")
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the project, with a space in its path, beside an empty HOME and an empty TMPDIR."""
-    copy = copy_checkout(tmp_path / "the project")
-    for name in OURS:
-        (tmp_path / name).mkdir()
-    return copy
-
-
-@pytest.fixture
-def bare_path(tmp_path):
-    """A PATH with what this machine has in /usr/bin and /bin, but neither jq nor docker."""
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    for program in [*Path("/bin").iterdir(), *Path("/usr/bin").iterdir()]:
-        link = directory / program.name
-        if program.name not in ("jq", "docker") and not link.is_symlink():
-            link.symlink_to(program)
-    return str(directory)
+    return copy_project(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def fast_path(tmp_path_factory):
-    """A PATH whose aws has no start-up time: that of tests/run, started once. With bare_path it runs as it is."""
+    """A PATH whose aws has no start-up time: that of tests/run, started once."""
     if "AWS_CLI_V2" not in os.environ:
         yield os.environ["PATH"]
         return
@@ -52,12 +49,28 @@ def fast_path(tmp_path_factory):
         yield f"{tools}:{os.environ['PATH']}"
 
 
+@pytest.fixture(scope="module")
+def bare_path(fast_path, tmp_path_factory):
+    """A PATH with what this machine has, but neither jq nor docker."""
+    directory = tmp_path_factory.mktemp("bin")
+    for folder in (fast_path.split(":")[0], "/bin", "/usr/bin"):
+        for program in Path(folder).iterdir():
+            link = directory / program.name
+            if program.name not in ("jq", "docker") and not link.is_symlink():
+                link.symlink_to(program)
+    return str(directory)
+
+
 def environment(project, **settings):
-    """The environment for a script of the copy: LOCAL_TICK is 5 seconds; HOME and TMPDIR are ours to look into."""
+    """The environment for a script of the copy: LOCAL_TICK is short; HOME and TMPDIR are ours to look into."""
+    return {**os.environ, **ours(project), **settings}
+
+
+def ours(project):
     home, temporary = (str(project.parent / name) for name in OURS)
     cache = os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip"))
-    ours = {"LOCAL_TICK": "5", "HOME": home, "TMPDIR": temporary, "PIP_CACHE_DIR": cache}
-    return {**os.environ, **ours, **settings}
+    waits = {"LOCAL_TICK": "2", "LOCAL_WAIT_SECONDS": str(MOST_SECONDS)}
+    return {**waits, "HOME": home, "TMPDIR": temporary, "PIP_CACHE_DIR": cache, "PIP_NO_COMPILE": "1"}
 
 
 def run(project, *command, **settings):
@@ -70,7 +83,7 @@ def run(project, *command, **settings):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,
+        timeout=MOST_SECONDS,
     )
     return done.returncode, done.stdout
 
@@ -102,10 +115,10 @@ def docker_state():
     return [subprocess.run(["docker", *a], capture_output=True, text=True, check=True).stdout.split() for a in lists]
 
 
-@pytest.fixture
-def nothing_left(project):
-    """After the test: no process, container, image or file that was not there before."""
-    before, files = docker_state(), sorted(project.rglob("*"))
+@contextlib.contextmanager
+def leaving_nothing(project):
+    """At the end there is no process, container, image or file that was not there before."""
+    before, files = docker_state(), set(project.rglob("*"))
     yield
     left = [path for path in project.rglob("*") if path not in files and path.suffix != ".pyc"]
     assert [path for path in left if path.name != "__pycache__"] == []
@@ -123,23 +136,47 @@ def assert_all_equal(output):
     assert re.search(r"^all files equal after \d+ s$", output, re.MULTILINE), output
 
 
-@pytest.mark.usefixtures("nothing_left")
 def test_the_chain_makes_both_sides_equal_with_the_real_image_in_a_container(project, fast_path):
     if not docker_state():
         assert os.environ.get("CI") != "true", "no Docker engine answers"
         pytest.skip("no Docker engine answers")
-    status, output = run(project, "./deploy.sh", "--local", "--once", PATH=fast_path)
-    assert status == 0, output
+    with leaving_nothing(project):
+        status, output = run(project, "./deploy.sh", "--local", "--once", PATH=fast_path)
+        assert status == 0, output
     assert "the real image in a container" in output
     assert_all_equal(output)
 
 
-@pytest.mark.usefixtures("nothing_left")
-def test_the_chain_makes_both_sides_equal_on_a_machine_with_neither_docker_nor_jq(project, bare_path):
-    status, output = run(project, "./deploy.sh", "--local", "--once", PATH=bare_path, DOCKER_HOST=NO_ENGINE)
-    assert status == 0, output
-    assert "the same worker.py as a process" in output
-    assert_all_equal(output)
+# --- one cloud that stays up, on a machine with neither docker nor jq -----------------------------------------------
+
+
+@dataclass
+class Session:
+    """What was seen of it."""
+
+    transcript: str  # of the scenes of the picture but the first, whose lines the others print, too
+    second: tuple[int, str]  # of a deployment that wanted a cloud of its own
+    mirrored: str  # after an upload that the worker was not allowed to read
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory, bare_path):
+    project = copy_project(tmp_path_factory.mktemp("stays up"))
+    settings = {**ours(project), "PATH": bare_path}
+    transcript = io.StringIO()
+    with leaving_nothing(project):
+        try:
+            for scene in SCENES[1:-1]:
+                play(scene, project, transcript, **settings)
+            second = run(project, "./deploy.sh", "--local", "--once", DOCKER_HOST=NO_ENGINE, PATH=bare_path)
+            aws = by_hand(project, transcript.getvalue(), bare_path)
+            take_get_object_from_the_worker(aws)
+            mirrored = mirrored_after_a_denied_copy(aws)
+        except BaseException:
+            run(project, "./cleanup.sh", "--local", PATH=bare_path)
+            raise
+        play(SCENES[-1], project, transcript, **settings)
+    return Session(transcript.getvalue(), second, mirrored)
 
 
 def by_hand(project, output, path):
@@ -155,30 +192,6 @@ def by_hand(project, output, path):
     return aws
 
 
-def wait_for(condition, seconds=180):
-    """Wait until condition() is true, or fail."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(1)
-
-
-@pytest.mark.usefixtures("nothing_left")
-def test_the_cloud_stays_up_and_enforces_iam_until_cleanup(project, fast_path):
-    settings = {"DOCKER_HOST": NO_ENGINE, "PATH": fast_path}
-    status, output = run(project, "./deploy.sh", "--local", **settings)
-    assert status == 0, output
-    try:
-        status, refusal = run(project, "./deploy.sh", "--local", **settings)
-        assert status == 1
-        assert "a local cloud is up already" in refusal
-        take_get_object_from_the_worker(by_hand(project, output, fast_path))
-        assert_a_copy_is_denied(by_hand(project, output, fast_path))
-    finally:
-        status, output = run(project, "./cleanup.sh", "--local", **settings)
-    assert status == 0, output
-
-
 def take_get_object_from_the_worker(aws):
     """Deny the task role what it needs to read the source."""
     policy = '{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"s3:GetObject","Resource":"*"}]}'
@@ -186,48 +199,59 @@ def take_get_object_from_the_worker(aws):
     aws("iam", "put-role-policy", "--role-name", role, "--policy-name", "deny", "--policy-document", policy)
 
 
-def assert_a_copy_is_denied(aws):
-    """The worker's log says why; the destination does not get the object."""
+def mirrored_after_a_denied_copy(aws):
+    """Wait until the worker's log says why an object was not copied; return the destination's listing."""
     aws("s3api", "put-object", "--bucket", "local-source", "--key", "denied.txt")
     read_log = ["logs", "filter-log-events", "--log-group-name", "/ecs/s3-to-s3express-sync-task"]
     wait_for(lambda: re.search(r"denied\.txt.*(403|AccessDenied|Forbidden)", aws(*read_log)))
-    assert "denied.txt" not in aws("s3", "ls", "--recursive", "s3://local-destination--use1-az4--x-s3/")
+    return aws("s3", "ls", "--recursive", "s3://local-destination--use1-az4--x-s3/")
 
 
-@pytest.mark.usefixtures("nothing_left")
+def test_the_chain_makes_both_sides_equal_on_a_machine_with_neither_docker_nor_jq(session):
+    assert "the same worker.py as a process" in session.transcript
+    assert_all_equal(session.transcript)
+
+
+def test_a_cloud_that_is_up_is_not_replaced_and_enforces_iam(session):
+    status, refusal = session.second
+    assert status == 1
+    assert "a local cloud is up already" in refusal
+    assert "docs/operations.md" in session.mirrored
+    assert "denied.txt" not in session.mirrored
+
+
+def test_every_line_of_the_picture_is_one_that_the_commands_print(session):
+    printed = {comparable(line) for line in session.transcript.splitlines()}
+    lines = lines_of(text_of("docs/terminal.svg"))
+    shown = [line for line in lines if line and not re.match(r"\$ |\.\.\. \d+ lines? \.\.\.$", line)]
+    assert len(shown) > 20
+    assert [line for line in shown if comparable(line) not in printed] == []
+
+
+def comparable(line):
+    """Return the line without figures, and without the spaces before them, which depend on their length."""
+    return re.sub(r"\s+", " ", masked(line.rstrip()))
+
+
 def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project, fast_path):
-    command = ["./deploy.sh", "--local"]
-    env = environment(project, DOCKER_HOST=NO_ENGINE, PATH=fast_path)
-    process = subprocess.Popen(
-        command,
-        cwd=project,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        process_group=0,
-        # Ctrl-C is ignored, and by all that is started, where the tests themselves run in the background.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    seen = ""
-    while "[3/" not in seen:  # both log groups are made
-        line = process.stdout.readline()
-        assert line, seen
-        seen += line
-    os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=600)
+    with leaving_nothing(project):
+        process = subprocess.Popen(
+            ["./deploy.sh", "--local"],
+            cwd=project,
+            env=environment(project, DOCKER_HOST=NO_ENGINE, PATH=fast_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+            # Ctrl-C is ignored, and by all that is started, where the tests themselves run in the background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        seen = ""
+        while "[3/" not in seen:  # both log groups are made
+            line = process.stdout.readline()
+            assert line, seen
+            seen += line
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=MOST_SECONDS)
     assert process.returncode == 128 + signal.SIGINT, output
     assert "last lines of /ecs/s3-to-s3express-sync-task" in output
-
-
-def test_a_python_that_cannot_make_a_venv_is_named_with_the_package_to_install(project, tmp_path, bare_path):
-    python = tmp_path / "python3.13"
-    python.write_text('#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; esac\n')
-    python.chmod(0o755)
-    for name in ("python3.11", "python3.12", "python3.13", "python3.14", "python3"):
-        (Path(bare_path) / name).unlink(missing_ok=True)
-        (Path(bare_path) / name).symlink_to(python)
-    status, output = run(project, "./deploy.sh", "--local", PATH=bare_path, DOCKER_HOST=NO_ENGINE)
-    assert status == 2
-    assert "apt-get install python3" in output
-    assert not (project / ".local").exists()

@@ -10,33 +10,22 @@ import time
 import uuid
 
 import pytest
-from local_cloud import ACCOUNT, DIRECTORY, REGION, arn_of, as_role, client, error_of, let_in, make_role, wait_for
+from local_cloud import (
+    ACCOUNT,
+    DIRECTORY,
+    REGION,
+    arn_of,
+    as_role,
+    client,
+    error_of,
+    let_in,
+    make_role,
+    running_cloud,
+    task_program,
+    wait_for,
+)
 
 MIB = 1024**2
-# What a task runs where there is no Docker engine: prints what it was given, then obeys WHAT.
-STAND_IN = """
-import os, signal, sys, time
-import boto3
-print("region", os.environ["AWS_REGION"], *sys.argv[1:], flush=True)
-print("caller", boto3.client("sts").get_caller_identity()["Arn"], flush=True)
-what = os.environ["WHAT"]
-if what == "obey":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-if what == "ignore":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if what == "fail":
-    sys.exit(3)
-print("ready", flush=True)
-time.sleep(60)
-"""
-
-
-@pytest.fixture(scope="module")
-def cloud(start_cloud, tmp_path_factory):
-    """A cloud that enforces IAM and runs tasks as processes; COPY_MAX is 6 MiB to make large objects cheap."""
-    worker = tmp_path_factory.mktemp("worker") / "worker.py"
-    worker.write_text(STAND_IN)
-    return start_cloud(AUTH="true", LOCAL_WORKER=str(worker), LOCAL_TICK="1", COPY_MAX=str(6 * MIB))
 
 
 @pytest.fixture
@@ -249,7 +238,7 @@ def stopped(ecs, task):
 
 
 def test_a_task_has_its_command_its_region_and_its_role_and_its_output_is_in_the_log_group(cloud):
-    ecs, task, role, lines = run_task(cloud, "fail", command=["reconcile", "--dry-run"])
+    ecs, task, role, lines = run_task(cloud, "caller", command=["reconcile", "--dry-run"])
     stopped(ecs, task)
     session = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
     wait_for(lambda: len(lines()) == 2)
@@ -336,20 +325,17 @@ def test_describing_a_task_definition_is_granted_for_all_of_them(cloud):
         assert error_of(denied.describe_task_definition, **definition)[1] == "AccessDeniedException"
 
 
-def test_a_task_takes_as_long_to_start_as_asked_for_and_delays_nothing(start_cloud, tmp_path):
-    worker = tmp_path / "worker.py"
-    worker.write_text(STAND_IN)
-    cloud = start_cloud(AUTH="true", LOCAL_WORKER=str(worker), LOCAL_TASK_SECONDS="8")
-    began = time.monotonic()
-    ecs, task, _, _ = run_task(cloud, "obey")
-    _, other, _, _ = run_task(cloud, "obey")
-    assert describe(ecs, task)["lastStatus"] == "PROVISIONING"  # both calls took less than half of that
-    wait_for(lambda: describe(ecs, task)["lastStatus"] == "PENDING")
-    assert time.monotonic() - began > 4
-    ecs.stop_task(cluster=other.split("/")[1], task=other)
-    wait_for(lambda: describe(ecs, task)["lastStatus"] == "RUNNING")
-    assert time.monotonic() - began > 8
-    end = stopped(ecs, other)
+def test_a_task_takes_as_long_to_start_as_asked_for_and_delays_nothing(tmp_path):
+    with running_cloud(tmp_path, AUTH="true", LOCAL_WORKER=task_program(tmp_path), LOCAL_TASK_SECONDS="8") as cloud:
+        ecs, task, _, _ = run_task(cloud, "obey")
+        _, other, _, _ = run_task(cloud, "obey")
+        ecs.stop_task(cluster=other.split("/")[1], task=other)
+        assert "startedAt" not in describe(ecs, task)  # all of these calls took less
+        wait_for(lambda: describe(ecs, task)["lastStatus"] == "PENDING")
+        wait_for(lambda: describe(ecs, task)["lastStatus"] == "RUNNING")
+        begun = describe(ecs, task)
+        assert (begun["startedAt"] - begun["createdAt"]).total_seconds() > 7.9
+        end = stopped(ecs, other)
     assert end["stopCode"] == "UserInitiated"
     assert "exitCode" not in end["containers"][0]
     assert "startedAt" not in end
@@ -360,13 +346,14 @@ def docker(*arguments):
     return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.fixture(scope="module")
-def cloud_with_engine(start_cloud):
+@pytest.fixture
+def cloud_with_engine(tmp_path):
     """A cloud that runs containers; only where CI is not true, a machine without an engine may leave its test out."""
     if subprocess.run(["docker", "version"], capture_output=True).returncode:
         assert os.environ.get("CI") != "true", "no Docker engine answers"
         pytest.skip("no Docker engine answers")
-    return start_cloud(AUTH="true")
+    with running_cloud(tmp_path, AUTH="true") as url:
+        yield url
 
 
 @pytest.fixture

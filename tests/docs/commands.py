@@ -1,4 +1,4 @@
-"""How the commands of the pages are run on the local cloud: which are changed, which left out."""
+"""How the commands of the pages are run on a local cloud: in which order, which are changed, which left out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ NOT_RUN = {
 REPLACED = {
     r"\bcount=6144\b": "count=12",  # with MULTIPART_THRESHOLD=8 MiB below
     r"^\./cleanup\.sh$": "./cleanup.sh --yes",  # there is nobody to ask
+    r"\bsleep 5\b": "sleep 0.5",
 }
 # Their exit status tells what they found.
 ONE_IS_FINE = ("./sync.sh reconcile --dry-run", "./sync.sh status", "| grep ")
@@ -53,14 +54,8 @@ EXPECTED = {
     "docs/troubleshooting.md": ('"ENABLED"', '"visible"'),  # the rule, and the starter's answer
 }
 
-# What is run on a cloud of its own, each after README.md's blocks down to the deployment. A page that is in none of
-# them, such as a new one, is in the last.
-TOURS = {
-    "operations": ["README.md", "docs/operations.md", "docs/troubleshooting.md"],
-    "recipes": ["docs/recipes.md"],
-    "settings": ["docs/settings.md"],
-}
-TOURS["settings"] += [page for page in PAGES if not any(page in pages for pages in TOURS.values())]
+# The pages that are run first, in this order, after README.md's blocks down to the deployment; any other comes after.
+FIRST = ("README.md", "docs/operations.md", "docs/troubleshooting.md", "docs/recipes.md")
 
 PRELUDE = """\
 set -euo pipefail
@@ -103,10 +98,11 @@ def all_commands() -> list[Command]:
     return [command for page in PAGES for block in commands_of(page) for command in block]
 
 
-def tour(name: str) -> list[Command]:
-    """The commands of a tour in their order."""
+def tour() -> list[Command]:
+    """The commands of all pages in the order of the run."""
     start, rest = begin_of_readme()
-    found = [block for page in TOURS[name] for block in (rest if page == "README.md" else commands_of(page))]
+    pages = [*FIRST, *(page for page in PAGES if page not in FIRST)]
+    found = [block for page in pages for block in (rest if page == "README.md" else commands_of(page))]
     last = [block for first in CLEAN_UP for block in found if block[0].text == first]
     return [command for block in [*start, *(block for block in found if block not in last), *last] for command in block]
 

@@ -69,7 +69,7 @@ SCENES = (
             "^local: removed",
         ),
     ),
-    Scene("./deploy.sh --local", ("^all files equal", "^End it with"), then_idle=True),
+    Scene("./deploy.sh --local", ("^all files equal", "^End it with")),
     Scene(f"aws s3 cp --recursive docs {SOURCE}/docs", (), then_idle=True),
     Scene("./sync.sh --local status", (EVERYTHING,), once=False),
     Scene(f"aws s3 rm --recursive {MIRROR}/docs  # no event tells it", ()),
@@ -81,26 +81,30 @@ SCENES = (
 
 
 def run(output: TextIO) -> None:
-    """Writes each command after a prompt, and what it prints."""
     with tempfile.TemporaryDirectory() as folder:
         project = copy_checkout(Path(folder) / "project")
         try:
             for scene in SCENES:
-                print(f"$ {scene.command}\n{printed_by(scene.command, project)}", file=output, flush=True)
-                if scene.then_idle:
-                    await_idle(project)
+                play(scene, project, output)
         finally:
             subprocess.run(["./cleanup.sh", "--local"], cwd=project, env=environment(), capture_output=True)
 
 
-def printed_by(command: str, project: Path) -> str:
+def play(scene: Scene, project: Path, output: TextIO, **settings: str) -> None:
+    """Write the command after a prompt, and what it prints."""
+    print(f"$ {scene.command}\n{printed_by(scene.command, project, **settings)}", file=output, flush=True)
+    if scene.then_idle:
+        await_idle(project, **settings)
+
+
+def printed_by(command: str, project: Path, **settings: str) -> str:
     """Raises CalledProcessError if it fails. The exports are those that deploy.sh --local prints."""
     if command.startswith("aws "):
         command = TRY_BY_HAND + command.replace(" s3 cp ", " s3 cp --no-progress ")
     return subprocess.run(
         ["bash", "-c", command],
         cwd=project,
-        env=environment(),
+        env=environment() | settings,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -114,18 +118,20 @@ def environment() -> dict[str, str]:
     return kept | {"LOCAL_TICK": "5", "DOCKER_HOST": NO_ENGINE}
 
 
-def await_idle(project: Path) -> None:
+def await_idle(project: Path, **settings: str) -> None:
     """Idle is also what status says before the event of a new file has come: so both sides have to be equal first."""
     end = time.monotonic() + IDLE_SECONDS
-    while not (are_equal(project) and printed_by("./sync.sh --local status", project).startswith("idle\n")):
+    status = "./sync.sh --local status"
+    while not (are_equal(project, **settings) and printed_by(status, project, **settings).startswith("idle\n")):
         if time.monotonic() > end:
             raise TimeoutError(f"not idle after {IDLE_SECONDS} s")
-        time.sleep(5)
+        time.sleep(2)
 
 
-def are_equal(project: Path) -> bool:
+def are_equal(project: Path, **settings: str) -> bool:
     listing = "aws s3api list-objects-v2 --query 'Contents[].Key' --output text --bucket "
-    source, destination = (printed_by(listing + name.removeprefix("s3://"), project) for name in (SOURCE, MIRROR))
+    buckets = (name.removeprefix("s3://") for name in (SOURCE, MIRROR))
+    source, destination = (printed_by(listing + bucket, project, **settings) for bucket in buckets)
     return set(source.split()) == set(destination.split())
 
 

@@ -12,7 +12,6 @@ from commands import (
     NOT_RUN,
     ONE_IS_FINE,
     REPLACED,
-    TOURS,
     Command,
     all_commands,
     as_run,
@@ -47,11 +46,8 @@ def test_every_change_is_for_a_command() -> None:
     assert {first: firsts.count(first) for first in CLEAN_UP} == dict.fromkeys(CLEAN_UP, 1)
 
 
-def test_each_command_is_in_one_tour_and_the_begin_of_the_readme_in_all() -> None:
-    assert sorted(page for pages in TOURS.values() for page in pages) == sorted(PAGES)
-    toured = [command for name in TOURS for command in tour(name)]
-    assert set(toured) == set(all_commands())
-    assert {command.page for command in toured if toured.count(command) > 1} == {"README.md"}
+def test_each_command_of_each_page_is_run_once() -> None:
+    assert sorted(tour()) == sorted(all_commands())
 
 
 def test_each_page_with_commands_that_run_has_an_output_that_is_expected() -> None:
@@ -61,7 +57,7 @@ def test_each_page_with_commands_that_run_has_an_output_that_is_expected() -> No
 
 
 def test_the_clean_up_is_last() -> None:
-    assert [command.text for command in tour("operations")][-1] == 'aws s3api delete-bucket --bucket "$DST_BUCKET"'
+    assert [command.text for command in tour()][-1] == 'aws s3api delete-bucket --bucket "$DST_BUCKET"'
 
 
 # How a script is made and read
