@@ -3,18 +3,18 @@
 They are the faults that tools of this kind had, and those that the design of the worker is there to exclude.
 """
 
-import atexit
-import functools
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from forks import Forks
+from forks import forks_after
 
 PROJECT = Path(__file__).resolve().parents[2]
-TESTS = ("protocol", "worker", "standin")
-LIBRARIES = "awscrt.auth, awscrt.http, awscrt.io, boto3, httptools, hypothesis.strategies, pytest, xdist.scheduler"
+LIBRARIES = (
+    "import awscrt.auth, awscrt.http, awscrt.io, boto3, httptools, hypothesis.strategies, pytest, xdist.scheduler"
+)
 
 
 class Mutant(NamedTuple):
@@ -546,10 +546,8 @@ def plant(mutant: Mutant | None, directory: Path) -> None:
     """A copy of the worker and its tests, with the fault. Raises ValueError if the worker has changed too much."""
     shutil.copy(PROJECT / ".pytest.ini", directory)
     shutil.copy(PROJECT / "worker.py", directory)
-    for folder in ("mirror", *(f"tests/{name}" for name in TESTS)):  # with what Python has compiled of them
-        shutil.copytree(PROJECT / folder, directory / folder)
-    for file in (PROJECT / "tests").glob("*.py"):
-        shutil.copy(file, directory / "tests")
+    shutil.copytree(PROJECT / "mirror", directory / "mirror")  # with what Python has compiled of it
+    shutil.copytree(PROJECT / "tests", directory / "tests", ignore=shutil.ignore_patterns("bench"))
     if mutant:
         sources = {file: file.read_text() for file in (directory / "mirror").rglob("*.py")}
         found = [file for file, source in sources.items() if mutant.text in source]
@@ -560,19 +558,12 @@ def plant(mutant: Mutant | None, directory: Path) -> None:
             compiled.unlink()
 
 
-@functools.cache
-def forks() -> Forks:
-    begun = Forks(f"import {LIBRARIES}")
-    atexit.register(begun.close)
-    return begun
-
-
-def run_tests(directory: Path, tests: tuple[str, ...]) -> tuple[int, str]:
-    """Status 0: the tests pass, 1: they fail, others: they could not be run. And what pytest says."""
+def run_tests(directory: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Return code 0: the tests pass, 1: they fail, others: they could not be run."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY"))}
     options = ["-x", "-q", "-c", ".pytest.ini", "-p", "no:cacheprovider"]
     code = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
     named = [f"tests/{test}" for test in tests]
-    process = forks().start(code, *options, *named, environment=environment, cwd=str(directory))
+    process = forks_after(LIBRARIES).start(code, *options, *named, environment=environment, cwd=str(directory))
     output, _ = process.communicate(timeout=3000)
-    return process.wait(), output
+    return subprocess.CompletedProcess(named, process.wait(), output, "")

@@ -19,12 +19,12 @@ def test_each_fault_has_its_place_in_the_code():
 @pytest.mark.parametrize("mutant", PLANTED, ids=[mutant.name for mutant in PLANTED])
 def test_a_planted_fault_is_noticed(mutant, tmp_path):
     plant(mutant, tmp_path)
-    status, output = run_tests(tmp_path, mutant.tests)
-    assert status == 1, output[-3000:]
+    result = run_tests(tmp_path, mutant.tests)
+    assert result.returncode == 1, result.stdout[-3000:] + result.stderr
 
 
 def test_without_a_planted_fault_a_test_of_each_file_passes(tmp_path):
     plant(None, tmp_path)
     by_file = {test.partition("::")[0]: test for mutant in PLANTED for test in mutant.tests}
-    status, output = run_tests(tmp_path, tuple(by_file.values()))
-    assert status == 0, output[-3000:]
+    result = run_tests(tmp_path, tuple(by_file.values()))
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr

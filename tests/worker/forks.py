@@ -5,6 +5,8 @@
 makes the imports, then forks at each message on the socket, and the child runs the code of the message.
 """
 
+import atexit
+import functools
 import gc
 import json
 import os
@@ -48,6 +50,14 @@ class Forks:
         for _, writing in pipes:
             os.close(writing)
         return Forked(self, pid, [reading for reading, _ in pipes])
+
+
+@functools.cache
+def forks_after(imports: str) -> Forks:
+    """One for all tests of this process."""
+    begun = Forks(imports)
+    atexit.register(begun.close)
+    return begun
 
 
 class Forked:

@@ -1,8 +1,6 @@
 """The stand-in with two buckets and a queue, and workers on them: processes, or the parts in this one."""
 
 import asyncio
-import atexit
-import functools
 import os
 import signal
 import subprocess
@@ -11,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from forks import Forked, Forks
+from forks import Forked, forks_after
 from standin import Standin
 
 import worker
@@ -23,6 +21,7 @@ MIRROR = "mirror--use1-az4--x-s3"
 QUEUE = "sync-q"
 DEAD_LETTERS = "sync-dlq"
 ROOT = Path(worker.__file__).parent
+IMPORTS = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import worker"
 WORKER = "import worker; worker.leave(worker.main())"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
@@ -38,14 +37,6 @@ QUICK = {
     "RETRY_BASE_SECONDS": "1",
     "COPY_TIMEOUT": "3",
 }
-
-
-@functools.cache
-def forks() -> Forks:
-    """Where this process gets its workers from."""
-    begun = Forks(f"import sys; sys.path.insert(0, {str(ROOT)!r}); import worker")
-    atexit.register(begun.close)
-    return begun
 
 
 class World:
@@ -73,7 +64,7 @@ class World:
     def start(self, code: str, *arguments: str, errors_apart: bool = False, **changed: str) -> Forked:
         """A process that runs this code."""
         environment = self.environment(**changed)
-        process = forks().start(code, *arguments, environment=environment, errors_apart=errors_apart)
+        process = forks_after(IMPORTS).start(code, *arguments, environment=environment, errors_apart=errors_apart)
         self.processes.append(process)
         return process
 
