@@ -794,7 +794,7 @@ def test_a_long_poll_ends_when_a_message_arrives_or_becomes_visible(standin, sqs
     polling = in_background(lambda: received.append(receive(sqs, url, WaitTimeSeconds=20)))
     wait_for_request(standin, "ReceiveMessage")
     standin.send(QUEUE, "a")
-    polling.join(10)
+    polling.join()
     assert [message["Body"] for message in received[0]] == ["a"]
     [again] = receive(sqs, url, WaitTimeSeconds=20)
     assert again["Attributes"]["ApproximateReceiveCount"] == "2"
@@ -822,7 +822,7 @@ def test_a_poll_that_is_shortened_ends_early_once_the_queue_holds_nothing_and_no
     assert receive(sqs, standin.create_queue("other"), WaitTimeSeconds=20) == []
     assert received == []  # although its time is over: the message in flight may come back
     sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    polling.join(10)
+    polling.join()
     assert received == [[]]
 
 
