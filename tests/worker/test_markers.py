@@ -389,7 +389,7 @@ def test_sigterm_hands_a_waiting_marker_back_at_once(stuck: World):
     wait_until(lambda: looks_at(stuck, "a/ice") > 2)
     begun = time.monotonic()
     output = stuck.stop_worker(process)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 15  # its patience is longer
     assert 'interrupted key="a/_SUCCESS"' in output
     assert [message["receive_count"] for message in stuck.standin.messages(QUEUE)] == [0]
 
