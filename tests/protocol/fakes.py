@@ -63,6 +63,7 @@ class Copy(NamedTuple):
     provenance: str
     stamp: int
     second: int = 0  # its LastModified
+    size: int = SMALL
 
 
 class OpenUpload(NamedTuple):
@@ -70,7 +71,7 @@ class OpenUpload(NamedTuple):
     label: str
     provenance: str
     parts: tuple[tuple[int, str, str, int], ...] = ()  # number, ETag, content, stamp
-    second: int = 0  # when it was begun, which becomes the LastModified of the object
+    second: int = 0  # when it was begun
 
 
 class Store(NamedTuple):
@@ -98,8 +99,9 @@ class Call(NamedTuple):
     upload_id: str
     part: int
     etags: tuple[tuple[int, str], ...]
-    metadata: tuple[str, str] | None  # label and provenance, None where S3 copies the metadata
+    metadata: tuple[str, str] | None  # label and provenance, None if S3 copies the metadata
     key: str  # of a listing: the prefix
+    size: int = 0  # that the parts have to have together
 
 
 class Running(NamedTuple):
@@ -125,7 +127,7 @@ def serve(source: Source, store: Store, running: Running) -> Served:
 
 def serve_head(source: Source, store: Store, running: Running) -> Served:
     found = source.version if running.call.on_source else store.copy
-    return store, None, found or Failure("404")
+    return store, None, found or Failure("404" if running.call.operation == "head_object" else "NoSuchKey")
 
 
 def read_source(source: Source, running: Running) -> Copy | Failure:
@@ -134,14 +136,14 @@ def read_source(source: Source, running: Running) -> Copy | Failure:
     if running.call.source_etag not in ("", source_head(source.version)["ETag"]):
         return Failure("PreconditionFailed")
     label, provenance = running.call.metadata or (source.version.label, "")
-    return Copy("", (source.version.content,), label, provenance, source.changes)
+    return Copy("", (source.version.content,), label, provenance, source.changes, size=source.version.size)
 
 
 def refusal(store: Store, condition: str) -> Failure | None:
     if condition == "*":
         return Failure("PreconditionFailed") if store.copy else None
     if condition and (store.copy is None or store.copy.etag != condition):
-        return Failure("PreconditionFailed" if store.copy else "404")
+        return Failure("PreconditionFailed" if store.copy else "NoSuchKey")
     return None
 
 
@@ -197,12 +199,24 @@ def serve_complete(_: Source, store: Store, running: Running) -> Served:
     upload = find_upload(store, running)
     if upload is None:
         return store, None, Failure("NoSuchUpload")
-    if running.call.etags != tuple((number, etag) for number, etag, *_ in upload.parts):
-        return store, None, Failure("InvalidPart")
-    content = tuple(part[2] for part in upload.parts)
-    stamp = min(part[3] for part in upload.parts)
-    written, _, answer = write(store, running, Copy("", content, upload.label, upload.provenance, stamp))
+    if code := refused_parts(upload, running.call):
+        return store, None, Failure(code)
+    parts = upload.parts[: len(running.call.etags)]
+    content, stamp = tuple(part[2] for part in parts), min(part[3] for part in parts)
+    made = Copy("", content, upload.label, upload.provenance, stamp, size=len(parts) * MIN_PART_SIZE)
+    written, _, answer = write(store, running, made)
     return written if isinstance(answer, Failure) else written._replace(uploads=without(store, upload)), None, answer
+
+
+def refused_parts(upload: OpenUpload, call: Call) -> str:
+    """The error code if no object can be made of what is named."""
+    if not call.etags:
+        return "MalformedXML"
+    if [number for number, _ in call.etags] != list(range(1, len(call.etags) + 1)):
+        return "InvalidPartOrder"
+    if not set(call.etags) <= {(number, etag) for number, etag, *_ in upload.parts}:
+        return "InvalidPart"
+    return "InvalidRequest" if call.size not in (0, len(call.etags) * MIN_PART_SIZE) else ""
 
 
 def serve_abort(_: Source, store: Store, running: Running) -> Served:
@@ -258,9 +272,9 @@ def identity(version: Version) -> str:
 def copy_head(copy: Copy) -> dict[str, Any]:
     return {
         "ETag": copy.etag,
-        "ContentLength": SMALL,
+        "ContentLength": copy.size,
         "LastModified": datetime.fromtimestamp(copy.second, UTC),
-        "Metadata": {PROVENANCE: copy.provenance} if copy.provenance else {},
+        "Metadata": {"label": copy.label} | ({PROVENANCE: copy.provenance} if copy.provenance else {}),
     }
 
 
@@ -303,7 +317,12 @@ def shaped(operation: str, answer: Any) -> dict[str, Any]:
 
 
 def call_from(operation: str, arguments: dict[str, Any]) -> Call:
-    metadata = arguments.get("Metadata")
+    """Raises the refusal of what no bucket's content makes any better."""
+    refuse_prefix(operation, arguments)
+    if arguments.get("IfNoneMatch", "*") != "*":
+        raise ClientError({"Error": {"Code": "NotImplemented"}}, operation)
+    is_copied = operation == "copy_object" and arguments.get("MetadataDirective") != "REPLACE"
+    metadata = None if is_copied else arguments.get("Metadata")
     parts = arguments.get("MultipartUpload", {}).get("Parts", [])
     return Call(
         operation=operation,
@@ -315,7 +334,15 @@ def call_from(operation: str, arguments: dict[str, Any]) -> Call:
         etags=tuple((part["PartNumber"], part["ETag"]) for part in parts),
         metadata=None if metadata is None else (metadata["label"], metadata.get(PROVENANCE, "")),
         key=arguments.get("Key") or arguments.get("Prefix", ""),
+        size=arguments.get("MpuObjectSize", 0),
     )
+
+
+def refuse_prefix(operation: str, arguments: dict[str, Any]) -> None:
+    """A directory bucket lists by directory."""
+    prefix = arguments.get("Prefix", "")
+    if arguments["Bucket"] == SETTINGS.dst_bucket and prefix and not prefix.endswith("/"):
+        raise ClientError({"Error": {"Code": "InvalidRequest"}}, operation)
 
 
 class Client:

@@ -27,6 +27,7 @@ from fakes import (
     call_from,
     copy_head,
     identity,
+    refuse_prefix,
     run,
     serve,
     shaped,
@@ -426,15 +427,17 @@ class World:
         return tuple((key, upload.upload_id) for key, store in self.stores.items() for upload in store.uploads)
 
     def listing(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """One page of either bucket."""
-        if arguments["Bucket"] == SETTINGS.src_bucket:
+        """One page of either bucket. A directory bucket lists in no order of keys."""
+        refuse_prefix("ListObjectsV2", arguments)
+        is_source = arguments["Bucket"] == SETTINGS.src_bucket
+        if is_source:
             heads = {key: source_head(version) for key, version in self.versions.items()}
         else:
             heads = {key: copy_head(store.copy) for key, store in self.stores.items() if store.copy}
         names = ("ETag", "LastModified")
         contents = [
             {"Key": key, "Size": head["ContentLength"]} | {name: head[name] for name in names}
-            for key, head in sorted(heads.items())
+            for key, head in sorted(heads.items(), reverse=not is_source)
             if key.startswith(arguments.get("Prefix", ""))
         ]
         return {"Contents": contents, "IsTruncated": False}
@@ -573,5 +576,6 @@ class World:
             return ""
         if version is None or copy is None:
             return "" if version is None and copy is None else f"the source has {version}, the destination {copy}"
-        same = (copy.content[0], copy.label, copy.provenance) == (version.content, version.label, identity(version))
+        held = (copy.content[0], copy.size, copy.label, copy.provenance)
+        same = held == (version.content, version.size, version.label, identity(version))
         return "" if same else f"the source has {version}, the destination {copy}"

@@ -387,7 +387,7 @@ class Search:
         if synced:
             parts = 2 if synced.size == LARGE else 1
             provenance = "" if case.opaque else identity(synced)
-            copy = Copy('"d0"', (synced.content,) * parts, synced.label, provenance, 0)
+            copy = Copy('"d0"', (synced.content,) * parts, synced.label, provenance, 0, size=synced.size)
         uploads, messages = begun(case) if case.begun else ((), ())
         return State(
             store=Store(copy, uploads, len(uploads)),
@@ -655,10 +655,8 @@ class Search:
         if source is None or copy is None:
             if copy or source:
                 return f"at rest the destination is {copy and copy.content[0]}, the source {source and source.content}"
-        elif (copy.content[0], copy.label) != (source.content, source.label):
-            return (
-                f"at rest the destination is {copy.content[0], copy.label}, the source {source.content, source.label}"
-            )
+        elif (held := (copy.content[0], copy.size, copy.label)) != (source.content, source.size, source.label):
+            return f"at rest the destination is {held}, the source {source.content, source.size, source.label}"
         elif copy.provenance not in ("", identity(source)):
             return f"at rest the provenance is {copy.provenance}"
         undisturbed = (state.losses, state.stops, state.deadlines) == (case.losses, case.stops, case.deadlines)

@@ -6,11 +6,15 @@ They are the faults that tools of this kind had, and those that the design of th
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from forks import forks_after
+
 PROJECT = Path(__file__).resolve().parents[2]
+LIBRARIES = (
+    "import awscrt.auth, awscrt.http, awscrt.io, boto3, httptools, hypothesis.strategies, pytest, xdist.scheduler"
+)
 
 
 class Mutant(NamedTuple):
@@ -542,25 +546,24 @@ def plant(mutant: Mutant | None, directory: Path) -> None:
     """A copy of the worker and its tests, with the fault. Raises ValueError if the worker has changed too much."""
     shutil.copy(PROJECT / ".pytest.ini", directory)
     shutil.copy(PROJECT / "worker.py", directory)
-    shutil.copytree(PROJECT / "mirror", directory / "mirror", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(PROJECT / "tests", directory / "tests", ignore=shutil.ignore_patterns("__pycache__", "bench"))
+    shutil.copytree(PROJECT / "mirror", directory / "mirror")  # with what Python has compiled of it
+    shutil.copytree(PROJECT / "tests", directory / "tests", ignore=shutil.ignore_patterns("bench"))
     if mutant:
         sources = {file: file.read_text() for file in (directory / "mirror").rglob("*.py")}
         found = [file for file, source in sources.items() if mutant.text in source]
         if len(found) != 1 or sources[found[0]].count(mutant.text) != 1:
             raise ValueError(f"{mutant.name}: its text has to be in mirror/ once, it is in {[*map(str, found)]}")
         found[0].write_text(sources[found[0]].replace(mutant.text, mutant.replacement))
+        for compiled in found[0].parent.glob(f"__pycache__/{found[0].stem}.*"):
+            compiled.unlink()
 
 
 def run_tests(directory: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     """Return code 0: the tests pass, 1: they fail, others: they could not be run."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY"))}
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-c", ".pytest.ini", "-p", "no:cacheprovider"]
-        + [f"tests/{test}" for test in tests],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    options = ["-x", "-q", "-c", ".pytest.ini", "-p", "no:cacheprovider"]
+    code = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    named = [f"tests/{test}" for test in tests]
+    process = forks_after(LIBRARIES).start(code, *options, *named, environment=environment, cwd=str(directory))
+    output, _ = process.communicate(timeout=3000)
+    return subprocess.CompletedProcess(named, process.wait(), output, "")

@@ -122,7 +122,7 @@ class Readers(Search):
             return None
         provenance = "" if version.opaque else identity(version)
         second = version.second if self.is_recent else COPIED_AT
-        return Copy('"d0"', (version.content,), version.label, provenance, 0, second)
+        return Copy('"d0"', (version.content,), version.label, provenance, 0, second, version.size)
 
     def event_of(self, change: str) -> Message:
         name, key = change.split(" ")[:2]

@@ -91,11 +91,14 @@ class Server:
         self.empty_poll: float | None = None
         self.connections: set[Connection] = set()
         self.players: set[asyncio.Task[None]] = set()
+        self.gates: dict[str, asyncio.Event] = {}
         self.reset()
 
     def reset(self) -> None:
         for task in self.players:
             task.cancel()
+        for operation in list(self.gates):
+            release(self, operation)
         self.to_play = 0
         self.sqs = SQS()
         self.sqs.url = self.url
@@ -156,6 +159,8 @@ class Server:
         return standin_sqs.json_answer(await result if inspect.iscoroutine(result) else result)
 
     async def pause(self, operation: str, moved: int = 0) -> None:
+        if gate := self.gates.get(operation):
+            await gate.wait()
         if latency := self.latency.get(operation):
             await asyncio.sleep((latency.ms + latency.ms_per_gib * moved / GIB) / 1000)
 
@@ -515,6 +520,15 @@ def latency(server: Server, operation: str, ms: float = 0.0, ms_per_gib: float =
     server.latency[operation] = Latency(ms, ms_per_gib)
 
 
+def hold(server: Server, operation: str) -> None:
+    """Requests of that operation wait from now on until release(); a copy has read its source by then."""
+    server.gates[operation] = asyncio.Event()
+
+
+def release(server: Server, operation: str) -> None:
+    server.gates.pop(operation).set()
+
+
 def stats(server: Server) -> dict[str, Any]:
     """Since the last reset: requests, errors by code, requests in flight now and at most, per operation; CPU seconds
     of the server."""
@@ -553,7 +567,8 @@ VERBS: dict[str, Callable[..., Any]] = {
         reset, create_bucket, configure_bucket, delete_bucket, put, put_many, mirror_many, change, delete, expire,
         restore, objects, versions, uploads, notify, create_queue, send, messages, queue, receives, shorten_empty_polls,
         fault, faults, freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record,
-        requests, together, play, playing, events, refuse_events, look_at_events, clock, lifecycle, run_lifecycle,
+        requests, together, play, playing, events, refuse_events, look_at_events, clock, lifecycle, run_lifecycle, hold,
+        release,
     )
 }  # fmt: skip
 

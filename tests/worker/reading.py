@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 from world import World
-
-import worker
 
 LAST_LINE = re.compile(r" (\w+) end=(\w+) status=(\d) (.*)")
 
@@ -18,13 +13,8 @@ class Reading:
     """One start of the command. `program`, in Python, gives it shorter times and runs worker.main()."""
 
     def __init__(self, world: World, program: str, command: str, *arguments: str, **settings: str) -> None:
-        environment = world.environment(**settings) | {"PYTHONPATH": str(Path(worker.__file__).parent)}
-        environment.pop("QUEUE_URL")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program, command, *arguments],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        world.processes.append(self.process)
+        program = f"import os; del os.environ['QUEUE_URL']\n{program}"
+        self.process = world.start(program, command, *arguments, errors_apart=True, **settings)
 
     def end(self) -> Reading:
         self.output, self.errors = self.process.communicate(timeout=120)

@@ -54,7 +54,7 @@ def test_a_hanging_queue_answers_after_a_bound(world, client, monkeypatch):
         )
     )
     assert {isinstance(answer, HTTPClientError) for answer in answers} == {True}
-    assert time.monotonic() - began < 4 * 1 + 1 + 3
+    assert time.monotonic() - began < 45
 
 
 def test_a_hanging_receive_is_not_waited_for_twice(world, monkeypatch):
@@ -64,7 +64,7 @@ def test_a_hanging_receive_is_not_waited_for_twice(world, monkeypatch):
     began = time.monotonic()
     with pytest.raises(HTTPClientError):
         world.run(queue.receive(1, 30))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20  # POLL_TIMEOUT is longer
     assert world.requests()["ReceiveMessage"] == 1
 
 
@@ -84,7 +84,7 @@ def test_what_belongs_to_an_upload_is_given_up_after_a_bound(world, monkeypatch)
         )
     )
     assert {isinstance(answer, HTTPClientError) for answer in answers} == {True}
-    assert time.monotonic() - began < timeouts.ATTEMPTS + 7 + 2
+    assert time.monotonic() - began < 45
     assert {world.requests()[name] for name in names} == {timeouts.ATTEMPTS}
 
 

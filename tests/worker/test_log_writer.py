@@ -54,7 +54,7 @@ def test_an_unread_log_loses_lines_and_tells_how_many(log, monkeypatch):
     begun = time.monotonic()
     for number in range(10_000):
         log.info("line %d %s", number, "x" * 50)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
     writer.drain(0.3)
     shown = []
     while not writer.written.wait(0.02):

@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 
 import pytest
 from standin import Standin
-from world import MIRROR, QUEUE, SOURCE, World
+from world import MIRROR, QUEUE, SOURCE, WORKER, World
 
 import worker
 from mirror.comparison import difference
@@ -30,16 +30,9 @@ MEMORY_MIB = 60  # that 1,000,000 keys may take above what a run on few keys tak
 
 def reconcile(world: World, *arguments: str, **settings: str) -> tuple[int, str]:
     """(exit status, output) of the command."""
-    command = [sys.executable, worker.__file__, "reconcile", *arguments]
-    done = subprocess.run(
-        command,
-        env=world.environment(**settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
-    return done.returncode, done.stdout
+    process = world.start(WORKER, "reconcile", *arguments, **settings)
+    output, _ = process.communicate()
+    return process.returncode, output
 
 
 def numbers(output: str) -> dict[str, float]:

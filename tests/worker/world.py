@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from forks import Forked, forks_after
 from standin import Standin
 
 import worker
@@ -20,7 +20,9 @@ SOURCE = "source"
 MIRROR = "mirror--use1-az4--x-s3"
 QUEUE = "sync-q"
 DEAD_LETTERS = "sync-dlq"
-WORKER = Path(worker.__file__)
+ROOT = Path(worker.__file__).parent
+IMPORTS = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import worker"
+WORKER = "import worker; worker.leave(worker.main())"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 # Short enough for a test, in the proportions of the real ones.
@@ -43,7 +45,7 @@ class World:
     def __init__(self, standin: Standin) -> None:
         self.standin = standin
         self.queue_url = ""
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[subprocess.Popen[str] | Forked] = []
         self.runner = asyncio.Runner()
 
     def build(self, **queue_settings: Any) -> None:
@@ -59,16 +61,15 @@ class World:
         given = {"AWS_ENDPOINT_URL": self.standin.url, "QUEUE_URL": self.queue_url}
         return inherited | CREDENTIALS | given | QUICK | changed
 
-    def start_worker(self, **changed: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, str(WORKER)],
-            env=self.environment(**changed),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(self, code: str, *arguments: str, errors_apart: bool = False, **changed: str) -> Forked:
+        """A process that runs this code."""
+        environment = self.environment(**changed)
+        process = forks_after(IMPORTS).start(code, *arguments, environment=environment, errors_apart=errors_apart)
         self.processes.append(process)
         return process
+
+    def start_worker(self, **changed: str) -> Forked:
+        return self.start(WORKER, **changed)
 
     def run_worker(self, status: int = 0, **changed: str) -> str:
         """The output of a worker that has ended by itself with that exit status."""
@@ -77,7 +78,7 @@ class World:
         assert process.returncode == status, output
         return output
 
-    def stop_worker(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
+    def stop_worker(self, process: subprocess.Popen[str] | Forked, number: int = signal.SIGTERM) -> str:
         process.send_signal(number)
         output, _ = process.communicate(timeout=300)
         return output
