@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sourced
 
-ROOT = Path(__file__).parents[2]
 
-
-def bash(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A piece of Bash that knows all functions of sync.sh; its TEMP_DIR is the folder."""
-    start = f"source '{ROOT}/sync.sh'; set_names; ACCOUNT=123456789012; TEMP_DIR='{folder}'; VERIFY_DIR=$TEMP_DIR\n"
-    environment = {**os.environ, **variables}
-    return subprocess.run(["bash", "-c", start + script], env=environment, capture_output=True, text=True, timeout=300)
+def bash(script: str, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """A piece whose TEMP_DIR is the folder."""
+    start = f"set_account 123456789012; TEMP_DIR='{folder}'; VERIFY_DIR=$TEMP_DIR\n"
+    return sourced.bash(start + script, **variables)
 
 
 # logs
 
 PAGES = """
-LINES=500 LAST_PAGE=20
+LINES=200 LAST_PAGE=4
 aws_or_nothing() { # page n has LINES events, ten a second
   local page=1 from
   while (($#)); do
@@ -52,15 +49,15 @@ def test_hours_of_a_log_are_printed_page_by_page_and_not_remembered(tmp_path: Pa
     done = bash(PAGES, tmp_path)
     assert done.returncode == 0, done.stderr
     printed = done.stdout.splitlines()
-    assert [line for line in printed if line.startswith("line")] == [f"line {n}" for n in range(10_000)]
-    assert printed.index("line 499") < printed.index("asked for page 2")
+    assert [line for line in printed if line.startswith("line")] == [f"line {n}" for n in range(800)]
+    assert printed.index("line 199") < printed.index("asked for page 2")
     (kept,) = (int(line.split()[1]) for line in printed if line.startswith("kept"))
     assert kept <= 301  # what a next look reads again: 30 seconds
 
 
 TWO_LOGS = """
 starter_setting() { printf 'true\\n'; }
-# Event n is at n * 100 ms, in the log of the workers if n is even, with 500 events of a log on a page; the function's
+# Event n is at n * 100 ms, in the log of the workers if n is even, with 200 events of a log on a page; the function's
 # log has Lambda's own lines too.
 aws_or_nothing() {
   local page=1 from group=""
@@ -76,15 +73,15 @@ aws_or_nothing() {
     --argjson from "$from" --argjson last "$PAGES" '
     def event: {eventId: "\\(.)", timestamp: (. * 100), logStreamName: "s",
       message: (if . % 4 == 3 then "START \\(.)" else "2026-11-25T01:02:03.456Z INFO line \\(.)\\n" end)};
-    {events: [range(($page - 1) * 500; $page * 500) | . * 2 + $odd | event | select(.timestamp >= $from)]}
+    {events: [range(($page - 1) * 200; $page * 200) | . * 2 + $odd | event | select(.timestamp >= $from)]}
     + if $page < $last then {nextToken: "\\($page + 1)"} else {} end'
 }
 mapfile -t groups < <(log_groups keys)
 open_log text 0 "${groups[@]}"
-PAGES=6
+PAGES=3
 print_new_lines
 printf 'kept %d\\n' "${#LOG_SEEN[@]}"
-PAGES=7
+PAGES=4
 print_new_lines
 """
 
@@ -93,9 +90,9 @@ def test_two_logs_are_shown_as_one_by_time_each_line_once_and_page_by_page(tmp_p
     done = bash(TWO_LOGS, tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.split("kept")
-    shown = [n for n in range(7000) if n % 4 != 3]
-    assert [int(line.split()[-1]) for line in first.splitlines()] == [n for n in shown if n < 6000]
-    assert [int(line.split()[-1]) for line in second.splitlines()[1:]] == [n for n in shown if n >= 6000]
+    shown = [n for n in range(1600) if n % 4 != 3]
+    assert [int(line.split()[-1]) for line in first.splitlines()] == [n for n in shown if n < 1200]
+    assert [int(line.split()[-1]) for line in second.splitlines()[1:]] == [n for n in shown if n >= 1200]
     assert int(second.split()[0]) <= 301
 
 
@@ -133,6 +130,7 @@ TASK = {"lastStatus": "STOPPED", "stoppedReason": "Essential container in task e
     [
         (0, 0, "the task itself ended with exit status 0"),
         (1, 1, "the task itself ended with exit status 1"),
+        (2, 2, "the task itself ended with exit status 2"),
         (3, 3, "the task itself ended with exit status 3"),
         (137, 3, "without a summary: Essential container in task exited"),
         (None, 3, "without a summary: Essential container in task exited"),
@@ -284,11 +282,7 @@ EVENT_LINK = """PREFIX_FILTER=${PREFIXES-}; deployed_setting() { [[ $1 != EXCLUD
     ],
 )
 def test_a_link_of_the_events_that_broke_is_named(changed: dict[str, Any], wanted: str, tmp_path: Path) -> None:
-    answers = {
-        name: "" if answer is None else answer if isinstance(answer, str) else json.dumps(answer)
-        for name, answer in (WELL | changed).items()
-    }
-    done = bash(f"{EVENT_LINK}\nfind_break_of_event false", tmp_path, **answers)
+    done = bash(f"{EVENT_LINK}\nfind_break_of_event false", tmp_path, **(WELL | changed))
     assert done.returncode == 0, done.stderr
     assert re.match(f"no event\t.*{wanted}" if wanted else "$", done.stdout), done.stdout
 
@@ -305,8 +299,7 @@ def test_a_link_of_the_events_that_broke_is_named(changed: dict[str, Any], wante
 def test_a_function_that_the_event_rule_may_not_run_is_told(
     changed: dict[str, Any], is_told: bool, tmp_path: Path
 ) -> None:
-    answers = {name: "" if answer is None else json.dumps(answer) for name, answer in (WELL | changed).items()}
-    done = bash(f"{EVENT_LINK}\nfind_break_of_start_at_once", tmp_path, **answers)
+    done = bash(f"{EVENT_LINK}\nfind_break_of_start_at_once", tmp_path, **(WELL | changed))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("no start at once\tthe function s3-to-s3express-sync-starter does not let") == is_told
     assert bool(done.stdout) == is_told
