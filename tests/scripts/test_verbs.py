@@ -173,6 +173,44 @@ def test_a_reason_that_the_log_does_not_have_is_said_to_be_missing(tmp_path: Pat
     assert "dropped" in done.stderr
 
 
+# verify: asked, and interrupted
+
+VERIFY = """
+start_verb() { start_run; set_account 123456789012; }
+need_deployment() { :; }
+deployed_setting() { :; }
+look_at_queue() { :; }
+clean_up_objects() { ls "$PUT" >"$CLEANED"; }
+"""
+
+
+def test_nobody_to_ask_is_no_consent(tmp_path: Path) -> None:
+    done = bash(f"{VERIFY}run_rounds() {{ echo begun; }}\nverb_verify", tmp_path, SRC_BUCKET="source")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "s3://source/sync-verify-" in done.stderr
+    assert "use --yes" in done.stderr
+
+
+SLOW_PUT = """
+make_body() { :; }
+put_case() { # the signal comes with the last one that is begun
+  [[ $1 != "${CASES[-1]}" ]] || kill -INT "$MAIN"
+  sleep 0.5
+  touch "$PUT/$1"
+}
+"""
+
+
+@pytest.mark.parametrize(("moment", "cleaned"), [('make_body() { kill -INT "$MAIN"; }', None), (SLOW_PUT, 11)])
+def test_ctrl_c_removes_what_was_put_also_in_this_moment(moment: str, cleaned: int | None, tmp_path: Path) -> None:
+    (tmp_path / "put").mkdir()
+    found = tmp_path / "cleaned"
+    done = bash(f"{VERIFY}{moment}\nMAIN=$BASHPID\nverb_verify --yes", tmp_path, PUT=tmp_path / "put", CLEANED=found)
+    assert done.returncode == 130, done.stderr
+    assert (len(found.read_text().split()) if found.exists() else None) == cleaned
+    assert ("verify: removing what was put" in done.stderr) == bool(cleaned)
+
+
 # verify: links that break as the local cloud cannot break them
 
 
