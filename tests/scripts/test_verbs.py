@@ -211,6 +211,51 @@ def test_ctrl_c_removes_what_was_put_also_in_this_moment(moment: str, cleaned: i
     assert ("verify: removing what was put" in done.stderr) == bool(cleaned)
 
 
+# verify: waiting, by a clock that goes on ten seconds with each look
+
+AWAIT = """
+VERIFY_TIMEOUT=900 FOLLOW_PAUSE=0 VERIFY_FOLDER=F/ VERIFY_STARTED=0 VIA='' SECONDS=0
+choose_cases false 5368709120
+now() { echo 0; }
+look_at_queue() { SECONDS=$((SECONDS + 10)); jq -n '{visible: 1, in_flight: 0, delayed: 0}' >"$VERIFY_DIR/queue"; }
+list_folder() { :; }
+has_arrived() { [[ $2 == small ]] && ((SECONDS >= SMALL_AT)) || { [[ $2 == empty ]] && ((SECONDS >= EMPTY_AT)); }; }
+read_worker_lines() { printf '%s\n' "$LINES" >"$VERIFY_DIR/worker.lines"; }
+find_broken_link() {
+  printf '%s ' "$1" >>"$VERIFY_DIR/looks"
+  ((SECONDS < BROKEN_AT)) || printf 'no task\twhy\tcommand\n'
+}
+await_all listed put small empty
+printf '%s %s %s ' "${CASE_STATE[small]}" "${CASE_STATE[empty]}" "$VERIFY_BROKEN"
+((SECONDS < 900)) && echo early || echo late
+"""
+FAILED_EMPTY = {"stream": "s", "message": '2026-01-01T00:00:00Z ERROR failed key="F/empty.dat" attempt=3/3 operation=X'}
+
+
+@pytest.mark.parametrize(
+    ("small_at", "empty_at", "broken_at", "line", "ends", "looks"),
+    [
+        (0, 20, 9999, "", "arrived arrived false early", r""),
+        (20, 40, 9999, "", "arrived arrived false early", r"(false )?"),
+        (20, 9999, 60, "", "arrived missing true early", r"(false )+"),
+        (20, 9999, 9999, "", "arrived missing false late", r"(false ){20,}true "),
+        (20, 9999, 9999, FAILED_EMPTY, "arrived failed false early", r""),  # a key that failed for good
+        (9999, 9999, 9999, FAILED_EMPTY, "missing failed false late", r"(false ){20,}true "),
+    ],
+)
+def test_a_round_ends_with_all_its_objects_or_a_broken_link_or_its_time(
+    small_at: int, empty_at: int, broken_at: int, line: Any, ends: str, looks: str, tmp_path: Path
+) -> None:
+    times = {"SMALL_AT": small_at, "EMPTY_AT": empty_at, "BROKEN_AT": broken_at}
+    done = bash(AWAIT, tmp_path, LINES=line, **times)
+    assert done.stdout == f"{ends}\n", done.stderr
+    found = tmp_path / "looks"
+    assert re.fullmatch(looks, found.read_text() if found.exists() else "")
+    assert ("not all after 900 s (--timeout)" in done.stderr) == ("late" in ends)
+    assert ("verify: no copy: F/empty.dat: operation=X" in done.stderr) == ("failed" in ends)
+    assert ("verify: no task: why" in done.stderr) == ("true" in ends)
+
+
 # verify: links that break as the local cloud cannot break them
 
 
