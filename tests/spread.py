@@ -37,8 +37,9 @@ CLOUDS = ("ministack", "moto")
 OWN_CLOUD = ("docs/test_commands",)
 
 # Several processes take tests in this order: what lasts long comes first, so that none is left alone with it.
-LONGEST_FIRST = ("worker/test_chaos", "docs/test_commands", "chain/test_chain", "chain/test_image", "scripts/test_sync")
-LONGEST_FIRST += ("docs/test_terminal_picture", "scripts/", "chain/", "bench/", "worker/", "protocol/")
+LONGEST_FIRST = ("worker/test_chaos", "docs/test_commands", "chain/test_chain", "chain/test_image")
+LONGEST_FIRST += ("scripts/test_local_verbs", "docs/test_terminal_picture")
+LONGEST_FIRST += ("scripts/", "chain/", "bench/", "worker/", "protocol/")
 
 
 def name_of(item: pytest.Item) -> str:

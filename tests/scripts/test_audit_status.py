@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 from sourced import bash, printed
-from test_sync import IDLE, NOON, status_of
+from test_sync import IDLE, NOON, gathered, status_of
 
 from launch.audit import newest_slot
 from mirror.log_lines import AUDITED
 
-AT_NOON = f"now() {{ echo {NOON}; }}\n"
 DAY = 86_400
 OF_AN_AUDIT = "listed=5 compared=3 missing=0 seconds=0.2 keys/s=25"
 
@@ -25,17 +24,11 @@ def line(age: float, level: str, end: str, status: int, found: int) -> str:
 EQUAL = line(2, "INFO", "complete", 0, 0)
 
 
-def described(days: int, *lines: str) -> dict[str, Any]:
-    """The part of the status, with these lines for the query to find."""
-    rows = [{"@message": text} for text in lines]
-    return json.loads(printed(f"{AT_NOON}query() {{ printf '%s' \"$ROWS\"; }}; describe_audit {days}", ROWS=rows))
-
-
 def status(days: int, *lines: str, **parts: Any) -> tuple[str, list[str], str]:
     """(the one word, the reasons, the row)."""
-    script = 'parts=$(describe_audit "$DAYS" | jq --argjson parts "$parts" \'$parts + {audit: .}\')' if days else ""
+    script = gathered("audit", f"describe_audit {days}") if days else ""
     rows = [{"@message": text} for text in lines]
-    found, output = status_of(parts, script, DAYS=days, ROWS=rows)
+    found, output = status_of(parts, script, ROWS=rows)
     row = "".join(line[14:] for line in output.splitlines() if line.startswith("audit "))
     return found["state"], found["reasons"], row
 
@@ -44,10 +37,12 @@ def test_without_audits_nothing_is_said() -> None:
     assert status(0) == ("idle", [], "")
 
 
-@pytest.mark.parametrize("days", [1, 7, 90])
-def test_the_next_slot_is_that_of_the_starter(days: int) -> None:
-    slot = newest_slot(NOON, days) + days * DAY
-    assert described(days)["next"] == f"{datetime.fromtimestamp(slot, UTC):%Y-%m-%dT%H:%M:%SZ}"
+@pytest.mark.parametrize(("days", "hour"), [(1, 12), (7, 12), (90, 12), (1, 1), (7, 1), (1, 3)])
+def test_the_next_slot_is_that_of_the_starter(days: int, hour: int) -> None:
+    now = NOON + (hour - 12) * 3600
+    slot = newest_slot(now, days) + days * DAY
+    script = f"now() {{ echo {now}; }}; query() {{ echo '[]'; }}; describe_audit {days}"
+    assert json.loads(printed(script))["next"] == f"{datetime.fromtimestamp(slot, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def test_the_query_reaches_back_to_the_last_audit_but_one_day() -> None:

@@ -118,6 +118,11 @@ def judged(parts: dict[str, Any]) -> dict[str, Any]:
     return json.loads(printed("judge", json.dumps(IDLE | parts)))
 
 
+def gathered(name: str, command: str) -> str:
+    """What adds a part of the status that a command prints."""
+    return f"parts=$({command} | jq --argjson parts \"$parts\" '$parts + {{{name}: .}}')\n"
+
+
 def status_of(parts: dict[str, Any], script: str = "", **variables: Any) -> tuple[dict[str, Any], str]:
     """(what is judged, all that is printed) at noon; the script may add to the parts, in the variable of that name."""
     piece = f"""now() {{ echo {NOON}; }}; query() {{ printf '%s' "$ROWS"; }}; parts=$(cat)
@@ -180,8 +185,7 @@ def log_row(task: str, clock: str, line: str) -> dict[str, str]:
 
 def status_with(rows: list[dict[str, str]], parts: dict[str, Any]) -> tuple[str, str]:
     """(the one word, all that is printed) at noon, with these lines of workers in the log."""
-    script = """outages=$(last_outages)
-        parts=$(jq --argjson outages "$outages" '. + {$outages}' <<<"$parts" | choose_outage)"""
+    script = gathered("outages", "last_outages") + 'parts=$(choose_outage <<<"$parts")'
     found, output = status_of(parts, script, ROWS=rows)
     assert output.startswith(f"{found['state']}\n")
     return found["state"], output
@@ -281,6 +285,33 @@ def decided(copied: dict[str, int]) -> dict[str, Any]:
 )
 def test_status_tells_the_event_source_and_the_options_that_are_on(parts: dict[str, Any], told: str) -> None:
     assert told in status_of(parts)[1]
+
+
+def test_status_names_the_newest_failure_of_each_key() -> None:
+    failures = [("b", 3, "X"), ("a", 2, "new"), ("a", 1, "old")]
+    rows = [
+        log_row("a", f"11:5{9 - n}", f'ERROR failed key="{key}" attempt={attempt}/3 operation={why}')
+        for n, (key, attempt, why) in enumerate(failures)
+    ]
+    _, output = status_of({}, gathered("failures", "last_failures"), ROWS=rows)
+    assert output.endswith("""
+failures      3 in the last hour
+  "b" failed 1 times, the last at 2026-11-25T11:59:00.000Z: attempt=3/3 operation=X
+  "a" failed 2 times, the last at 2026-11-25T11:58:00.000Z: attempt=2/3 operation=new
+""")
+
+
+def test_status_has_the_lag_of_half_and_of_nearly_all_keys() -> None:
+    lines = [f'INFO synced key="{n}" action=copied size=1 seconds=0.1 lag={101 - n}.5' for n in range(101)]
+    rows = [log_row("a", f"11:{59 - n // 60:02}", line) for n, line in enumerate(lines)]
+    found = json.loads(printed("query() { printf '%s' \"$ROWS\"; }; last_lags", ROWS=rows))
+    assert found == {"count": 101, "newest": "2026-11-25T11:59:00.000Z", "p50": 51.5, "p99": 100.5}
+
+
+def test_a_bucket_that_answers_has_no_error_and_one_that_does_not_has_what_it_said() -> None:
+    script = "aws_or_error() { printf 'said'; return \"$STATUS\"; }; describe_bucket b"
+    errors = [json.loads(printed(script, STATUS=status))["error"] for status in (0, 254)]
+    assert errors == ["", "said"]
 
 
 def test_status_shows_the_first_line_of_the_starter_s_error_only() -> None:
@@ -411,8 +442,7 @@ WAITS = 'marker key="a/_SUCCESS" waits for %d keys under "a/", such as "a/x": %s
 WAITING_MARKERS = """starter_setting() { printf '%s' "$COPIED_LAST"; }
 query() { jq -c --arg pattern "${3#*like /}" '($pattern | split("/ |")[0]) as $pattern
   | map(select(.["@message"] | test($pattern)))' <<<"$ROWS"; }
-markers=$(last_markers)
-parts=$(jq --argjson markers "$markers" '. + {$markers}' <<<"$parts")"""
+"""
 CAME = 'synced key="a/_SUCCESS" action=copied size=0 seconds=0.1 lag=2.0'
 
 
@@ -436,7 +466,7 @@ CAME = 'synced key="a/_SUCCESS" action=copied size=0 seconds=0.1 lag=2.0'
 )
 def test_status_tells_which_markers_wait(copy_last: str, lines: list[str], told: str | None) -> None:
     rows = [log_row("a", f"11:{minute:02}", text) for minute, text in enumerate(lines)][::-1]
-    _, output = status_of({}, WAITING_MARKERS, ROWS=rows, COPIED_LAST=copy_last)
+    _, output = status_of({}, WAITING_MARKERS + gathered("markers", "last_markers"), ROWS=rows, COPIED_LAST=copy_last)
     assert [line for line in output.splitlines() if line.startswith("markers")] == (
         [f"markers       {told}"] if told else []
     )
