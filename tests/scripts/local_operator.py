@@ -107,9 +107,9 @@ class Operator:
     def sync(self, *arguments: str, cli: str = CLIS[-1], **settings: str) -> tuple[int, str, str]:
         return self.run("./sync.sh", "--local", *arguments, cli=cli, **settings)
 
-    def part(self, script: str) -> str:
+    def part(self, script: str, **settings: str) -> str:
         """What a piece of a verb prints."""
-        status, output, log = self.run("bash", "-c", PART + script)
+        status, output, log = self.run("bash", "-c", PART + script, **settings)
         assert status == 0, log
         return output
 
@@ -134,8 +134,8 @@ class Operator:
         self.client("s3").put_object(Bucket=bucket, Key=key, Body=body, **more)
 
     def keys(self, bucket: str, prefix: str = "") -> set[str]:
-        found = self.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)
-        return {item["Key"] for item in found.get("Contents", [])}
+        found = self.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])
+        return {item["Key"] for item in found if item["Key"].startswith(prefix)}
 
     def status(self) -> dict[str, Any]:
         return json.loads(self.sync("status", "--json")[1])

@@ -154,6 +154,7 @@ EVENT_RULE = f"{APP}-event-rule"
 FUNCTION = {"FunctionName": f"{APP}-starter"}
 LOOK = """
 name_run
+VERIFY_BEGAN=$BEGAN
 find_task_definition >"$VERIFY_DIR/definition"
 look_at_queue
 find_broken_link false >"$VERIFY_DIR/found"
@@ -161,7 +162,6 @@ find_broken_link false >"$VERIFY_DIR/found"
 cat "$VERIFY_DIR/found"
 describe_events | jq -c .problems
 """
-LOOK_BACK = LOOK.replace("name_run\n", "name_run\nVERIFY_BEGAN=$((VERIFY_BEGAN - 30))\n")
 
 
 @contextmanager
@@ -267,16 +267,22 @@ BROKEN: dict[str, tuple[Callable[[Operator], AbstractContextManager[None]], str,
 }
 
 
+def what_is_found(operator: Operator, broken: Callable[[Operator], AbstractContextManager[None]]) -> tuple[str, str]:
+    """(the broken link, problems of the events), as soon as there is one; some show in the log first."""
+    began = str(int(time.time()))
+    with broken(operator):
+        found, problems = wait_for(lambda: (lines := operator.part(LOOK, BEGAN=began).splitlines())[1:] and lines)
+    return found, problems
+
+
 def test_nothing_is_found_broken_where_nothing_is(operator: Operator) -> None:
-    assert operator.part(LOOK_BACK) == "[]\n"
+    assert operator.part(LOOK, BEGAN=str(int(time.time()) - 30)) == "[]\n"
 
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_link_is_named_with_the_command_to_look_closer(operator: Operator, fault: str) -> None:
     broken, why, command, problem = BROKEN[fault]
-    look = LOOK_BACK if fault in ("failing-starter", "denied-start") else LOOK  # what shows in the starter's log
-    with broken(operator):
-        found, problems = wait_for(lambda: (lines := operator.part(look).splitlines())[1:] and lines)
+    found, problems = what_is_found(operator, broken)
     assert re.match(f"{why}.*\t{command}", found), found
     assert len(json.loads(problems)) == bool(problem)
     assert problem in problems
@@ -599,7 +605,6 @@ def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
 
 
 def test_a_task_that_fails_is_a_broken_link(operator: Operator) -> None:
-    with failing_task(operator):
-        found, _ = wait_for(lambda: (lines := operator.part(LOOK_BACK).splitlines())[1:] and lines)
+    found, _ = what_is_found(operator, failing_task)
     assert re.match(r"no task\ttask [\w-]+ ended with exit code 2: ", found), found
     assert "\taws ecs describe-tasks --cluster s3-to-s3express-sync-cluster --tasks " in found
