@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import sourced
 
+from mirror.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
+
 
 def bash(script: str, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
     """A piece whose TEMP_DIR is the folder."""
@@ -300,6 +302,47 @@ def test_the_link_that_broke_is_named_only_when_it_is_certain(
 ) -> None:
     found = link(tmp_path, is_over, tasks, starter)
     assert found.startswith(wanted) if wanted else found == ""
+
+
+RUN_BEGAN = 1795608000  # 2026-11-25, noon
+WHY = "operation=CopyObject error=AccessDenied"
+BEGAN = f"ERROR {OUTAGE % (10, WHY)}"
+OVER, ENDED = f"INFO {OUTAGE_OVER % 90}", f"ERROR {OUTAGE_ENDS % (600, WHY)}"
+OUTAGE_LINK = f"""
+VIA="" VERIFY_BEGAN={RUN_BEGAN}
+now() {{ echo {RUN_BEGAN + 150}; }}
+aws_or_nothing() {{ printf '%s' "$EVENTS"; }}
+printf '%s' '[{{"id": "a", "status": "RUNNING"}}, {{"id": "b", "status": "STOPPED"}}]' >"$VERIFY_DIR/tasks"
+for read in read_starter_lines read_tasks; do eval "$read() {{ :; }}"; done
+for link in event starter task copy; do eval "find_break_of_$link() {{ :; }}"; done
+find_broken_link "$IS_OVER"
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_over", "why"),
+    [
+        ([("a", "11:59", BEGAN)], False, "since 2026-11-25T11:59:00.000Z no key can be synced: " + WHY),
+        ([("a", "12:02", BEGAN)], False, ""),  # for less than a minute
+        ([("a", "12:02", BEGAN)], True, "since 2026-11-25T12:02:00.000Z no key can be synced: " + WHY),
+        ([("b", "11:59", BEGAN)], True, ""),  # its task has stopped
+        ([("a", "11:59", BEGAN), ("a", "12:01", OVER)], True, ""),
+        ([("b", "11:50", BEGAN), ("b", "12:00", ENDED)], False, f"for 600 s no key could be synced, .*: {WHY}"),
+        ([("b", "11:49", BEGAN), ("b", "11:59", ENDED)], True, ""),  # before this run
+        ([("a", "12:00", f'INFO synced key="{BEGAN}" action=copied')], True, ""),
+        ([], True, ""),
+    ],
+)
+def test_an_outage_of_the_workers_is_a_broken_link(
+    lines: list[tuple[str, str, str]], is_over: bool, why: str, tmp_path: Path
+) -> None:
+    events = [
+        {"logStreamName": f"worker/worker/{task}", "message": f"2026-11-25T{clock}:00.000Z {line}"}
+        for task, clock, line in lines
+    ]
+    done = bash(OUTAGE_LINK, tmp_path, EVENTS={"events": events}, IS_OVER=str(is_over).lower())
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(f"no copy\t{why}\t./sync.sh status\n" if why else "", done.stdout), done.stdout
 
 
 QUEUE = "arn:aws:sqs:eu-west-1:123456789012:s3-to-s3express-sync-q"
