@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -150,6 +150,12 @@ class Operator:
 
     def running(self, **which: str) -> list[str]:
         return self.client("ecs").list_tasks(cluster=f"{APP}-cluster", **which)["taskArns"]
+
+    def lines(self, text: str, groups: Sequence[str] = (f"/ecs/{APP}-task",)) -> list[str]:
+        """The lines with the text in the logs, the workers' own if no others are given."""
+        pages = self.client("logs").get_paginator("filter_log_events")
+        found = [event for group in groups for page in pages.paginate(logGroupName=group) for event in page["events"]]
+        return [event["message"] for event in found if text in event["message"]]
 
     def rest(self) -> None:
         """Wait until nothing is in the queue and no task runs. A worker would wait for messages for a while."""
