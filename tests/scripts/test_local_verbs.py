@@ -52,6 +52,7 @@ VERIFIED = {
     "deleted.txt",
     "multipart.bin",
 }
+FUNCTION = {"FunctionName": f"{APP}-starter"}
 ACCOUNT = re.compile(r"(?<!\d)\d{12}(?!\d)")
 
 
@@ -148,146 +149,6 @@ def test_a_broken_link_is_named_before_the_time_is_over(operator: Operator, tmp_
     assert_no_trace(operator)
 
 
-# Each other link broken: what verify finds as soon as it looks, and what status says of the way of the events
-
-EVENT_RULE = f"{APP}-event-rule"
-FUNCTION = {"FunctionName": f"{APP}-starter"}
-LOOK = """
-name_run
-VERIFY_BEGAN=$BEGAN
-find_task_definition >"$VERIFY_DIR/definition"
-look_at_queue
-find_broken_link false >"$VERIFY_DIR/found"
-[[ -s $VERIFY_DIR/found ]] || find_break_of_start_at_once >"$VERIFY_DIR/found"
-cat "$VERIFY_DIR/found"
-describe_events | jq -c .problems
-"""
-
-
-@contextmanager
-def disabled(operator: Operator, rule: str) -> Iterator[None]:
-    operator.client("events").disable_rule(Name=rule)
-    yield
-    operator.client("events").enable_rule(Name=rule)
-
-
-@contextmanager
-def no_queue_target(operator: Operator) -> Iterator[None]:
-    events = operator.client("events")
-    targets = events.list_targets_by_rule(Rule=EVENT_RULE)["Targets"]
-    events.remove_targets(Rule=EVENT_RULE, Ids=["queue"])
-    yield
-    events.put_targets(Rule=EVENT_RULE, Targets=targets)
-
-
-@contextmanager
-def no_permission(operator: Operator) -> Iterator[None]:
-    statement = FUNCTION | {"StatementId": EVENT_RULE}
-    arn = operator.client("events").describe_rule(Name=EVENT_RULE)["Arn"]
-    operator.client("lambda").remove_permission(**statement)
-    yield
-    allowed = {"Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com", "SourceArn": arn}
-    operator.client("lambda").add_permission(**statement, **allowed)
-
-
-@contextmanager
-def failing_starter(operator: Operator) -> Iterator[None]:
-    functions = operator.client("lambda")
-    have = functions.get_function_configuration(**FUNCTION)["Environment"]
-    wrong = {"Variables": have["Variables"] | {"MAX_WORKERS": "many"}}
-    functions.update_function_configuration(**FUNCTION, Environment=wrong)
-    yield
-    functions.update_function_configuration(**FUNCTION, Environment=have)
-
-
-@contextmanager
-def denied_start(operator: Operator) -> Iterator[None]:
-    """With an object that is too large for the function."""
-    operator.rest()
-    with operator.denied("ecs:RunTask", roles=ROLES[1:]):
-        operator.put("too large", bytes(2 * 1024**2))
-        yield
-    wait_for(lambda: "too large" in operator.keys(MIRROR))
-
-
-@contextmanager
-def failing_task(operator: Operator) -> Iterator[None]:
-    operator.rest()
-    variables = operator.client("lambda").get_function_configuration(**FUNCTION)["Environment"]["Variables"]
-    wrong = {"name": "worker", "environment": [{"name": "WAIT_TIME_SECONDS", "value": "99"}]}
-    network = {"subnets": variables["SUBNETS"].split(","), "securityGroups": variables["SECURITY_GROUPS"].split(",")}
-    operator.client("ecs").run_task(
-        cluster=f"{APP}-cluster",
-        taskDefinition=f"{APP}-task",
-        startedBy=variables["STARTED_BY"],
-        capacityProviderStrategy=[{"capacityProvider": "FARGATE", "weight": 1}],
-        networkConfiguration={"awsvpcConfiguration": network},
-        overrides={"containerOverrides": [wrong]},
-    )
-    yield
-
-
-BROKEN: dict[str, tuple[Callable[[Operator], AbstractContextManager[None]], str, str, str]] = {
-    "disabled-event-rule": (
-        lambda operator: disabled(operator, EVENT_RULE),
-        r"no event\tthe rule s3-to-s3express-sync-event-rule is DISABLED",
-        "aws events describe-rule --name s3-to-s3express-sync-event-rule",
-        "is disabled",
-    ),
-    "no-queue-target": (
-        no_queue_target,
-        r"no event\tthe rule s3-to-s3express-sync-event-rule does not send to s3-to-s3express-sync-q",
-        "aws events list-targets-by-rule --rule s3-to-s3express-sync-event-rule",
-        "its target is gone",
-    ),
-    "no-permission": (
-        no_permission,
-        r"no start at once\tthe function s3-to-s3express-sync-starter does not let the rule ",
-        "aws lambda get-policy --function-name s3-to-s3express-sync-starter",
-        "",
-    ),
-    "disabled-rule": (
-        lambda operator: disabled(operator, f"{APP}-starter-rule"),
-        r"no starter\tthe rule s3-to-s3express-sync-starter-rule is DISABLED",
-        "aws events describe-rule --name s3-to-s3express-sync-starter-rule",
-        "",
-    ),
-    "failing-starter": (
-        failing_starter,
-        r"no starter\tthe function s3-to-s3express-sync-starter fails: .*MAX_WORKERS",
-        "./sync.sh --local logs starter",
-        "",
-    ),
-    "denied-start": (
-        denied_start,
-        r"no task\tECS did not start a worker: .*RunTask",
-        "./sync.sh --local logs starter",
-        "",
-    ),
-}
-
-
-def what_is_found(operator: Operator, broken: Callable[[Operator], AbstractContextManager[None]]) -> tuple[str, str]:
-    """(the broken link, problems of the events), as soon as there is one; some show in the log first."""
-    began = str(int(time.time()))
-    with broken(operator):
-        found, problems = wait_for(lambda: (lines := operator.part(LOOK, BEGAN=began).splitlines())[1:] and lines)
-    return found, problems
-
-
-def test_nothing_is_found_broken_where_nothing_is(operator: Operator) -> None:
-    assert operator.part(LOOK, BEGAN=str(int(time.time()) - 30)) == "[]\n"
-
-
-@pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_link_is_named_with_the_command_to_look_closer(operator: Operator, fault: str) -> None:
-    broken, why, command, problem = BROKEN[fault]
-    found, problems = what_is_found(operator, broken)
-    assert re.match(f"{why}.*\t{command}", found), found
-    assert len(json.loads(problems)) == bool(problem)
-    assert problem in problems
-
-
 # status and logs
 
 
@@ -320,15 +181,7 @@ def test_status_is_idle_after_all_was_synced_and_says_how_fast_it_was(operator: 
     assert found["outage"]["state"] == "ended"
     assert (found["outage"]["seconds"], found["outage"]["reason"]) == (600, WHY)
     assert found["outage"]["since"] == "2099-01-01T00:00:00.000Z"
-
-
-def test_status_is_told_in_words(operator: Operator) -> None:
-    operator.rest()
-    status, output, _ = operator.sync("status")
-    assert (status, output.splitlines()[0]) == (0, "idle")
-    lag = r"^lag +from event to copy p50 [0-9.]+ s, p99 [0-9.]+ s of the newest \d+ keys$"
-    assert re.search(lag, output, re.MULTILINE), output
-    assert "\nevents        eventbridge: a rule, which also starts the starter at once\noptions  " in output
+    assert found["audit"]["last"] is None
 
 
 def test_the_local_cloud_has_the_metrics_that_the_dashboard_shows(operator: Operator) -> None:
@@ -429,8 +282,6 @@ def test_reconcile_finds_what_was_planted_and_has_it_synced(operator: Operator) 
 
 
 def test_an_audit_starts_in_its_slot_and_finds_what_no_event_told_of(operator: Operator) -> None:
-    found = operator.status()
-    assert found["audit"]["last"] is None
     with operator.without_events():
         operator.put("missed.txt", "missed\n")
     assert run_starter(operator, 60)["started"] == ["FARGATE"]
@@ -444,7 +295,13 @@ def test_an_audit_starts_in_its_slot_and_finds_what_no_event_told_of(operator: O
     assert status == 0, output + log
     assert json.loads(output) | {"end": "complete", "status": 0, "missing": 0, "stale": 0} == json.loads(output)
     assert " audited end=complete status=0 found=0 " in log
-    assert "both buckets equal; the next one " in operator.sync("status")[1]
+    operator.rest()
+    status, output, _ = operator.sync("status")
+    assert (status, output.splitlines()[0]) == (0, "idle")
+    assert "both buckets equal; the next one " in output
+    lag = r"^lag +from event to copy p50 [0-9.]+ s, p99 [0-9.]+ s of the newest \d+ keys$"
+    assert re.search(lag, output, re.MULTILINE), output
+    assert "\nevents        eventbridge: a rule, which also starts the starter at once\noptions  " in output
     audits = operator.lines(" audited end=")
     assert len(audits) == 2
     assert " ERROR audited end=complete status=0 found=1 " in audits[0]
@@ -597,10 +454,85 @@ def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
     assert f" destination_objects={len(listed)} destination_bytes={size} " in log
 
 
-# Last, because the starter then waits before it starts another worker
+# verify again: links that break in what the starter and the tasks do, found as soon as verify looks. Last, because the
+# starter waits after a task that failed
+
+LOOK = """
+name_run
+VERIFY_BEGAN=$BEGAN
+find_task_definition >"$VERIFY_DIR/definition"
+look_at_queue
+find_broken_link false >"$VERIFY_DIR/found"
+[[ -s $VERIFY_DIR/found ]] || find_break_of_start_at_once >"$VERIFY_DIR/found"
+cat "$VERIFY_DIR/found"
+describe_events | jq -c .problems
+"""
 
 
-def test_a_task_that_fails_is_a_broken_link(operator: Operator) -> None:
-    found, _ = what_is_found(operator, failing_task)
-    assert re.match(r"no task\ttask [\w-]+ ended with exit code 2: ", found), found
-    assert "\taws ecs describe-tasks --cluster s3-to-s3express-sync-cluster --tasks " in found
+@contextmanager
+def failing_starter(operator: Operator) -> Iterator[None]:
+    functions = operator.client("lambda")
+    have = functions.get_function_configuration(**FUNCTION)["Environment"]
+    wrong = {"Variables": have["Variables"] | {"MAX_WORKERS": "many"}}
+    functions.update_function_configuration(**FUNCTION, Environment=wrong)
+    yield
+    functions.update_function_configuration(**FUNCTION, Environment=have)
+
+
+@contextmanager
+def denied_start(operator: Operator) -> Iterator[None]:
+    """With an object that is too large for the function."""
+    operator.rest()
+    with operator.denied("ecs:RunTask", roles=ROLES[1:]):
+        operator.put("too large", bytes(2 * 1024**2))
+        yield
+    wait_for(lambda: "too large" in operator.keys(MIRROR))
+
+
+@contextmanager
+def failing_task(operator: Operator) -> Iterator[None]:
+    operator.rest()
+    variables = operator.client("lambda").get_function_configuration(**FUNCTION)["Environment"]["Variables"]
+    wrong = {"name": "worker", "environment": [{"name": "WAIT_TIME_SECONDS", "value": "99"}]}
+    network = {"subnets": variables["SUBNETS"].split(","), "securityGroups": variables["SECURITY_GROUPS"].split(",")}
+    operator.client("ecs").run_task(
+        cluster=f"{APP}-cluster",
+        taskDefinition=f"{APP}-task",
+        startedBy=variables["STARTED_BY"],
+        capacityProviderStrategy=[{"capacityProvider": "FARGATE", "weight": 1}],
+        networkConfiguration={"awsvpcConfiguration": network},
+        overrides={"containerOverrides": [wrong]},
+    )
+    yield
+
+
+BROKEN: dict[str, tuple[Callable[[Operator], AbstractContextManager[None]], str, str]] = {
+    "failing-starter": (
+        failing_starter,
+        r"no starter\tthe function s3-to-s3express-sync-starter fails: .*MAX_WORKERS",
+        "./sync.sh --local logs starter",
+    ),
+    "denied-start": (
+        denied_start,
+        r"no task\tECS did not start a worker: .*RunTask",
+        "./sync.sh --local logs starter",
+    ),
+    "failing-task": (
+        failing_task,
+        r"no task\ttask [\w-]+ ended with exit code 2: ",
+        "aws ecs describe-tasks --cluster s3-to-s3express-sync-cluster --tasks ",
+    ),
+}
+
+
+def test_no_link_is_found_broken_where_none_is(operator: Operator) -> None:
+    assert operator.part(LOOK, BEGAN=str(int(time.time()) - 30)) == "[]\n"
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_link_is_named_with_the_command_to_look_closer(operator: Operator, fault: str) -> None:
+    broken, why, command = BROKEN[fault]
+    began = str(int(time.time()))
+    with broken(operator):
+        found = wait_for(lambda: operator.part(LOOK, BEGAN=began).removesuffix("[]\n"))
+    assert re.match(f"{why}.*\t{command}", found), found

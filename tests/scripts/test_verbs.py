@@ -277,6 +277,31 @@ def link(tmp_path: Path, is_over: bool, tasks: list[dict[str, Any]], starter: li
     return done.stdout
 
 
+@pytest.mark.parametrize(
+    ("rule", "function", "wanted"),
+    [
+        (
+            '{"State": "DISABLED"}',
+            "{}",
+            r"the rule \S+-starter-rule is DISABLED: run ./deploy.sh\taws events describe-rule",
+        ),
+        ("", "{}", r"the rule \S+-starter-rule is gone: run ./deploy.sh\taws events describe-rule"),
+        ('{"State": "ENABLED"}', "", r"there is no function \S+-starter: run ./deploy.sh\taws lambda get-function-c"),
+        ('{"State": "ENABLED"}', "{}", ""),
+    ],
+)
+def test_a_starter_that_nothing_runs_is_a_broken_link(rule: str, function: str, wanted: str, tmp_path: Path) -> None:
+    script = """
+    : >"$VERIFY_DIR/starter.lines"
+    VERIFY_STARTED=$SECONDS VIA=''
+    aws_or_nothing() { printf '%s' "$RULE"; }
+    ask_starter() { printf '%s' "$FUNCTION"; }
+    find_break_of_starter false"""
+    done = bash(script, tmp_path, RULE=rule, FUNCTION=function)
+    assert done.returncode == 0, done.stderr
+    assert re.match(f"no starter\t{wanted}" if wanted else "$", done.stdout), done.stdout
+
+
 DEAD = {"id": "t1", "status": "STOPPED", "created": 1010, "started": None, "exit": None, "container_reason": None}
 PULL = DEAD | {"code": "TaskFailedToStart", "reason": "CannotPullContainerError: no route"}
 REFUSED = {"visible": 3, "running": 0, "started": {}, "failures": ["Capacity is unavailable at this time"]}
