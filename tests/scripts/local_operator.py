@@ -24,14 +24,14 @@ ROLES = (f"{APP}-task-role", f"{APP}-starter-role")
 CLIS = [path for name in ("AWS_CLI_V1", "AWS_CLI_V2") if (path := os.environ.get(name))] or [
     shutil.which("aws") or "aws"
 ]
-# All options that the verbs have something to say of. The function copies what is small, workers the rest; a message
-# that failed comes back after a second, so that it is parked within a test.
+# All options that the verbs have something to say of. The function copies what is small, workers the rest. What failed
+# is tried again within seconds, so that it is parked within a test; an outage, to be seen, lasts twenty times that.
 OPTIONS = {
     "EVENT_SOURCE": "eventbridge",
     "STARTER_COPIES": "true",
     "STARTER_MAX_SIZE": str(1024**2),
     "AUDIT_DAYS": "29",
-    "RETRY_BASE_SECONDS": "1",
+    "RETRY_BASE_SECONDS": "3",
 }
 # ./deploy.sh --local with the venv of the tests: its own takes half a minute, and is tested in tests/chain/.
 DEPLOY = """

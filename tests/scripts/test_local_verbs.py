@@ -368,18 +368,23 @@ def test_wait_names_a_key_that_fails_at_the_timeout(parked: Operator) -> None:
 
 
 def test_an_outage_is_told_while_it_goes_on(parked: Operator) -> None:
-    for number in range(12):
+    for number in range(30):
         parked.put(f"run/denied/many/{number}.txt")
     wait_for(lambda: parked.lines(" ERROR outage: "))
-    found = parked.status()
-    assert (found["state"], found["outage"]["state"]) == ("failing", "goes on"), found
+    found = wait_for(lambda: (found := parked.status())["outage"]["state"] == "goes on" and found)
+    assert found["state"] == "failing", found
     assert re.search("error=(403|AccessDenied)", found["outage"]["reason"])
+
+
+def all_are_tried_again(operator: Operator) -> bool:
+    """What failed just before it would have been copied may come into the dead-letter queue after a redrive."""
+    return operator.count(DEAD_LETTERS) == 0 or operator.sync("redrive")[0] == 0
 
 
 def test_several_wait_at_once_until_all_that_failed_is_there_but_for_one_that_is_stopped(parked: Operator) -> None:
     wait = ("./sync.sh", "--local", "wait", "--json", "--prefix")
     stopped, *others = (parked.start(*wait, prefix) for prefix in ("run/", "run/", "run/denied/with"))
-    seen = read_until("waiting for 13 keys", stopped.stderr)
+    seen = read_until("waiting for 31 keys", stopped.stderr)
     os.killpg(stopped.pid, signal.SIGINT)
     seen += stopped.communicate(timeout=300)[1]
     assert stopped.returncode == 130, seen
@@ -395,14 +400,13 @@ def test_several_wait_at_once_until_all_that_failed_is_there_but_for_one_that_is
     status, output, log = parked.sync("redrive")
     assert status == 0, log
     assert f'"{PARKED}"\n  failed 20' in output
-    assert "1 messages are back" in log
-    for process, keys in zip(others, (14, 1), strict=True):
+    assert " messages are back" in log
+    wait_for(lambda: all_are_tried_again(parked) and len(parked.keys(MIRROR, "run/")) == 32)
+    for process, keys in zip(others, (32, 1), strict=True):
         output, log = process.communicate(timeout=900)
         assert process.returncode == 0, log
         assert json.loads(output) | {"end": "complete", "keys": keys, "missing_keys": []} == json.loads(output)
-    wait_for(lambda: parked.count(QUEUE) == 0)
-    assert len(parked.keys(MIRROR, "run/")) == 14
-    assert parked.count(DEAD_LETTERS) == 0
+    wait_for(lambda: parked.count(QUEUE) + parked.count(DEAD_LETTERS) == 0)
     assert parked.status()["outage"]["state"] in ("over", "ended")
 
 
@@ -437,7 +441,7 @@ def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
     assert deletes >= 1
     writes, reads = quantities["express_put_request"] / scale, quantities["standard_get_request"] / scale
     large = copies + deletes - (reads - writes) / 2
-    in_parts = [line for line in synced if re.search(r"/(multipart|large)\.bin", line) and "copied" in line]
+    in_parts = [line for line in synced if re.search(r'/(multipart|large)\.bin"', line) and "copied" in line]
     assert large == pytest.approx(len(in_parts), abs=0.05)
     assert writes >= copies + large
     assert quantities["spot_vcpu_hour"] / quantities["spot_memory_gb_hour"] == pytest.approx(0.5, rel=0.01)
