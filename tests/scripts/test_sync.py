@@ -86,6 +86,7 @@ def test_a_wrong_argument_ends_with_2_and_says_what_is_wrong(arguments: list[str
 
 def test_thousands_of_failures_give_their_reasons(tmp_path: Path) -> None:
     lines = [f'2026-01-01T00:00:00Z ERROR failed key="key {n}" attempt=1/3 operation=X error=403' for n in range(5000)]
+    lines.append('2025-12-31T00:00:00Z ERROR failed key="key 7" attempt=1/3 operation=X error=older')
     (tmp_path / "rows.json").write_text(json.dumps([{"@message": line} for line in lines]))
     messages = [{"id": str(n), "body": "", "sent": 1767225600, "keys": [f"key {n}"]} for n in (7, 5001)]
     output = printed(f"query() {{ cat '{tmp_path}/rows.json'; }}; with_reasons", json.dumps(messages))
