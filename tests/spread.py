@@ -36,7 +36,8 @@ SHARED_CLOUD = ("scripts/", "docs/")
 CLOUDS = ("ministack", "moto")
 
 # Several processes take tests in this order: what lasts long comes first, so that none is left alone with it.
-LONGEST_FIRST = ("worker/test_chaos", "docs/test_commands", "chain/test_chain", "chain/test_image", "scripts/test_sync")
+LONGEST_FIRST = ("worker/test_chaos", "docs/test_commands", "chain/test_chain", "chain/test_image")
+LONGEST_FIRST += ("scripts/test_local_verbs",)
 LONGEST_FIRST += ("scripts/", "chain/", "bench/", "worker/", "protocol/")
 
 

@@ -9,7 +9,7 @@ KILLED = "scripts/test_deploy.py::test_runs_that_are_killed"
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("scripts/test_sync.py::test_status[v1]", "scripts/test_sync.py::test_purge"),
+        ("scripts/test_local_verbs.py::test_status[v1]", "scripts/test_local_verbs.py::test_purge"),
         ("scripts/test_deploy.py::test_twice[ministack-v1]", f"{KILLED}[v1-ministack]"),
         ("chain/test_image.py::test_an_image[amd64]", "chain/test_cloud.py::test_a_container"),
     ],
@@ -21,7 +21,7 @@ def test_what_shares_a_cloud_or_the_engine_is_one_group(one: str, other: str) ->
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("scripts/test_sync.py::test_purge", "docs/test_pages.py::test_links"),
+        ("scripts/test_local_verbs.py::test_purge", "docs/test_pages.py::test_links"),
         ("scripts/test_deploy.py::test_twice[ministack-v1]", "scripts/test_deploy.py::test_twice[moto-v1]"),
         ("scripts/test_deploy.py::test_twice[ministack-v1]", "scripts/test_deploy.py::test_twice[ministack-v2]"),
         ("worker/test_copies.py::test_a[crt]", "worker/test_copies.py::test_a[boto3]"),

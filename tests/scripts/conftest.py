@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from account import Account, copy_project, make_tools, running_cli
 from deployment import CLIS, CLOUDS
+from local_operator import Operator, operator_of_a_deployment
 from recorder import Recorder
 from starter_cloud import Cloud, answering
 
@@ -42,6 +43,13 @@ def account(recorder: tuple[str, str, Recorder], tools: Path, tmp_path: Path) ->
     found = Account(*recorder, tools, copy_project(tmp_path))
     found.reset()
     return found
+
+
+@pytest.fixture(scope="session")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """One deployment on a local cloud for all verbs of sync.sh."""
+    with operator_of_a_deployment(tmp_path_factory.mktemp("operator")) as found:
+        yield found
 
 
 @pytest.fixture

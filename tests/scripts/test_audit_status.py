@@ -1,70 +1,52 @@
 """What ./sync.sh status says of audits (AUDIT_DAYS)."""
 
 import json
-import os
-import subprocess
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from test_sync import IDLE
+from sourced import bash, printed
+from test_sync import IDLE, NOON, gathered, status_of
 
 from launch.audit import newest_slot
 from mirror.log_lines import AUDITED
 
-ROOT = Path(__file__).parents[2]
-NOON = 1795608000  # 2026-11-25
 DAY = 86_400
-NUMBERS = "listed=5 compared=3 missing=0 seconds=0.2 keys/s=25"
-
-
-def in_bash(script: str, text: str = "", **variables: str) -> str:
-    command = ["bash", "-c", f"source '{ROOT}/sync.sh'; set_names; now() {{ echo {NOON}; }}; {script}"]
-    environment = {**os.environ, **variables}
-    return subprocess.run(command, input=text, env=environment, capture_output=True, text=True, check=True).stdout
+OF_AN_AUDIT = "listed=5 compared=3 missing=0 seconds=0.2 keys/s=25"
 
 
 def line(age: float, level: str, end: str, status: int, found: int) -> str:
     """Of an audit that ended so many days ago."""
     at = datetime.fromtimestamp(NOON - age * DAY, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.500Z {level} {AUDITED % (end, status, found, NUMBERS)}"
+    return f"{at:%Y-%m-%dT%H:%M:%S}.500Z {level} {AUDITED % (end, status, found, OF_AN_AUDIT)}"
 
 
 EQUAL = line(2, "INFO", "complete", 0, 0)
 
 
-def described(days: int, *lines: str) -> dict[str, Any]:
-    """The part of the status; the query is told what it has to find."""
-    rows = json.dumps([{"@message": text} for text in lines])
-    script = f"query() {{ printf '%s\\n' \"$*\" >&2; printf '%s' \"$ROWS\"; }}; describe_audit {days}"
-    return json.loads(in_bash(script, ROWS=rows))
-
-
 def status(days: int, *lines: str, **parts: Any) -> tuple[str, list[str], str]:
     """(the one word, the reasons, the row)."""
-    more = {"lag": {"count": 0, "newest": ""}, "failures": {"count": 0, "newest": []}, "outage": None}
-    numbers = {"visible": 0, "in_flight": 0, "running": 0, "wanted": 0, "started": {}, "failures": []}
-    audit = {"audit": described(days, *lines)} if days else {}
-    text = json.dumps(IDLE | more | {"starter": IDLE["starter"] | {"decision": numbers}} | audit | parts)
-    judged = json.loads(in_bash("judge", text))
-    printed = in_bash("print_status", json.dumps(judged)).splitlines()
-    return judged["state"], judged["reasons"], "".join(row[14:] for row in printed if row.startswith("audit "))
+    script = gathered("audit", f"describe_audit {days}") if days else ""
+    rows = [{"@message": text} for text in lines]
+    found, output = status_of(parts, script, ROWS=rows)
+    row = "".join(line[14:] for line in output.splitlines() if line.startswith("audit "))
+    return found["state"], found["reasons"], row
 
 
 def test_without_audits_nothing_is_said() -> None:
     assert status(0) == ("idle", [], "")
 
 
-@pytest.mark.parametrize("days", [1, 7, 90])
-def test_the_next_slot_is_that_of_the_starter(days: int) -> None:
-    slot = newest_slot(NOON, days) + days * DAY
-    assert described(days)["next"] == f"{datetime.fromtimestamp(slot, UTC):%Y-%m-%dT%H:%M:%SZ}"
+@pytest.mark.parametrize(("days", "hour"), [(1, 12), (7, 12), (90, 12), (1, 1), (7, 1), (1, 3)])
+def test_the_next_slot_is_that_of_the_starter(days: int, hour: int) -> None:
+    now = NOON + (hour - 12) * 3600
+    slot = newest_slot(now, days) + days * DAY
+    script = f"now() {{ echo {now}; }}; query() {{ echo '[]'; }}; describe_audit {days}"
+    assert json.loads(printed(script))["next"] == f"{datetime.fromtimestamp(slot, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def test_the_query_reaches_back_to_the_last_audit_but_one_day() -> None:
-    script = "query() { printf '%s\\n' \"$*\" >&2; printf '[]'; }; describe_audit 7 2>&1"
-    asked = in_bash(script)
+    asked = printed("query() { printf '%s\\n' \"$*\" >&2; printf '[]'; }; describe_audit 7 2>&1")
     assert asked.startswith(f"worker {9 * DAY} fields @message | filter @message like ")
     assert "sort @timestamp desc | limit 1" in asked
 
@@ -96,15 +78,13 @@ def test_an_audit_that_never_was_is_failing_when_one_should_have_been(age: int, 
 
 def test_what_the_starter_says_of_an_audit_is_a_reason() -> None:
     decision = IDLE["starter"]["decision"] | {"audit": {"problem": "no audit could be started: no room"}}
-    numbers = {"visible": 0, "in_flight": 0, "running": 0, "wanted": 0, "started": {}, "failures": []}
-    found = status(7, EQUAL, starter=IDLE["starter"] | {"decision": numbers | decision})
+    found = status(7, EQUAL, starter=IDLE["starter"] | {"decision": decision})
     assert found[:2] == ("failing", ["an audit was to start or run: no audit could be started: no room"])
 
 
 def test_a_run_of_the_starter_that_speaks_of_audits_without_a_problem_is_none() -> None:
     decision = IDLE["starter"]["decision"] | {"audit": {"running": True}}
-    numbers = {"visible": 0, "in_flight": 0, "running": 0, "wanted": 0, "started": {}, "failures": []}
-    assert status(7, EQUAL, starter=IDLE["starter"] | {"decision": numbers | decision})[0] == "idle"
+    assert status(7, EQUAL, starter=IDLE["starter"] | {"decision": decision})[0] == "idle"
 
 
 # Which calls: describe_tasks stands for ECS, starter_setting for the starter's variables.
@@ -120,10 +100,10 @@ refuse_second 2>&1
 
 
 def test_a_reconcile_is_refused_beside_an_audit() -> None:
-    with pytest.raises(subprocess.CalledProcessError) as failed:
-        in_bash(BESIDE, AUDITS="s3-to-s3express-sync-audit")
-    assert "task a1 compares already" in failed.value.stdout
+    done = bash(BESIDE, AUDITS="s3-to-s3express-sync-audit")
+    assert done.returncode == 1
+    assert "task a1 compares already" in done.stdout
 
 
 def test_by_default_nobody_asks_for_audits() -> None:
-    assert in_bash(BESIDE, AUDITS="").splitlines() == ["asked s3-to-s3express-sync-reconcile"]
+    assert printed(BESIDE, AUDITS="").splitlines() == ["asked s3-to-s3express-sync-reconcile"]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cost
 import pytest
-from test_sync import APP, CLIS, MIRROR, SOURCE, Operator, operator_of_a_deployment, wait_for
+import sourced
 
 from mirror import log_lines
 
@@ -189,10 +187,7 @@ def run(script: str, folder: Path, **variables: Any) -> subprocess.CompletedProc
         "STARTED": [{"@message": json.dumps({"started": {"FARGATE_SPOT": 3, "FARGATE": 1}}) + "\n"}],
         "CALLS": folder / "calls",
     } | variables
-    texts = {name: json.dumps(value) if isinstance(value, list) else str(value) for name, value in answers.items()}
-    start = f"source '{ROOT}/sync.sh'; set_names; TEMP_DIR='{folder}'\n{CLOUD}\n"
-    environment = {**os.environ, "REGION": "eu-west-1", **texts}
-    return subprocess.run(["bash", "-c", start + script], env=environment, capture_output=True, text=True, timeout=120)
+    return sourced.bash(f"TEMP_DIR='{folder}'\n{CLOUD}\n{script}", seconds=120, REGION="eu-west-1", **answers)
 
 
 def calls(folder: Path) -> str:
@@ -328,71 +323,3 @@ def test_wrong_usage_starts_nothing(arguments: str, complaint: str, tmp_path: Pa
     done = run(f"verb_cost {arguments}", tmp_path)
     assert (done.returncode, done.stdout, calls(tmp_path)) == (2, "", "")
     assert complaint in done.stderr
-
-
-# On the local cloud
-
-SIZES = {"a/1.txt": 1000, "a/2.txt": 2000, "b.txt": 4000}
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """With three objects that were copied and one that was deleted, and something of others in the destination."""
-    with operator_of_a_deployment(tmp_path_factory) as found:
-        for key, size in SIZES.items():
-            found.put(SOURCE, key, "x" * size)
-        found.put(SOURCE, "gone.txt", "x" * 8000)
-        wait_for(lambda: keys(found) == {*SIZES, "gone.txt"})
-        found.aws("s3api", "delete-object", "--bucket", SOURCE, "--key", "gone.txt")
-        found.put(MIRROR, "others.tmp", "x" * 16_000)
-        wait_for(lambda: keys(found) == {*SIZES, "others.tmp"})
-        wait_for(lambda: not json.loads(found.aws("ecs", "list-tasks", "--cluster", f"{APP}-cluster"))["taskArns"])
-        yield found
-
-
-def keys(operator: Operator) -> set[str]:
-    listing = operator.aws("s3api", "list-objects-v2", "--bucket", MIRROR)
-    return {item["Key"] for item in json.loads(listing or "{}").get("Contents", [])}
-
-
-def lines_on_keys(operator: Operator) -> list[str]:
-    """Those of the workers: of what --local itself tries at its end, too."""
-    events = operator.aws("logs", "filter-log-events", "--log-group-name", f"/ecs/{APP}-task")
-    return [event["message"] for event in json.loads(events)["events"] if " synced key=" in event["message"]]
-
-
-@pytest.mark.parametrize("cli", CLIS)
-def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator, cli: str) -> None:
-    operator.cli = cli
-    status, output, log = operator.sync("cost", "--json")
-    assert status == 0, output + log
-    found = json.loads(output)
-    scale = 730 / found["hours"]
-    quantities = {row["price_name"]: row["quantity"] for row in found["rows"]}
-    assert 0 < found["hours"] < 1
-    synced = lines_on_keys(operator)
-    copies, deletes = (sum(f"action={action} " in line for line in synced) for action in ("copied", "deleted"))
-    assert copies >= 4
-    assert deletes >= 1
-    writes, reads = quantities["express_put_request"] / scale, quantities["standard_get_request"] / scale
-    large = copies + deletes - (reads - writes) / 2
-    assert large == pytest.approx(sum("/multipart.bin" in line and "copied" in line for line in synced), abs=0.05)
-    assert writes >= copies + large
-    assert quantities["spot_vcpu_hour"] / quantities["spot_memory_gb_hour"] == pytest.approx(0.5, rel=0.01)
-    assert quantities["ipv4_hour"] >= 40 / HOUR * scale
-    assert quantities["lambda_request"] > 10
-    assert {row["from"] for row in found["rows"] if row["price_name"] in ("lambda_request", "spot_vcpu_hour")} == {
-        "measured"
-    }
-    assert (quantities["alarm_month"], quantities["dashboard_month"]) == (4, 1)
-    assert "younger than 30 days" in log
-    assert " destination_objects=4 destination_bytes=23000 " in log
-
-
-def test_the_table_is_for_people(operator: Operator) -> None:
-    status, output, log = operator.sync("cost")
-    assert status == 0, output + log
-    lines = output.splitlines()
-    assert lines[0].startswith(f"prices of us-east-1 of {PRICES['as_of']} in USD without tax; your own: --prices FILE")
-    assert any(line.startswith("total, a month") for line in lines)
-    assert "task " in log

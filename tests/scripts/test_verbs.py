@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sourced
 
-ROOT = Path(__file__).parents[2]
+from mirror.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 
 
-def bash(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A piece of Bash that knows all functions of sync.sh; its TEMP_DIR is the folder."""
-    start = f"source '{ROOT}/sync.sh'; set_names; ACCOUNT=123456789012; TEMP_DIR='{folder}'; VERIFY_DIR=$TEMP_DIR\n"
-    environment = {**os.environ, **variables}
-    return subprocess.run(["bash", "-c", start + script], env=environment, capture_output=True, text=True, timeout=300)
+def bash(script: str, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """A piece whose TEMP_DIR is the folder."""
+    start = f"set_account 123456789012; TEMP_DIR='{folder}'; VERIFY_DIR=$TEMP_DIR\n"
+    return sourced.bash(start + script, **variables)
 
 
 # logs
 
 PAGES = """
-LINES=500 LAST_PAGE=20
+LINES=200 LAST_PAGE=4
 aws_or_nothing() { # page n has LINES events, ten a second
   local page=1 from
   while (($#)); do
@@ -52,15 +51,15 @@ def test_hours_of_a_log_are_printed_page_by_page_and_not_remembered(tmp_path: Pa
     done = bash(PAGES, tmp_path)
     assert done.returncode == 0, done.stderr
     printed = done.stdout.splitlines()
-    assert [line for line in printed if line.startswith("line")] == [f"line {n}" for n in range(10_000)]
-    assert printed.index("line 499") < printed.index("asked for page 2")
+    assert [line for line in printed if line.startswith("line")] == [f"line {n}" for n in range(800)]
+    assert printed.index("line 199") < printed.index("asked for page 2")
     (kept,) = (int(line.split()[1]) for line in printed if line.startswith("kept"))
     assert kept <= 301  # what a next look reads again: 30 seconds
 
 
 TWO_LOGS = """
 starter_setting() { printf 'true\\n'; }
-# Event n is at n * 100 ms, in the log of the workers if n is even, with 500 events of a log on a page; the function's
+# Event n is at n * 100 ms, in the log of the workers if n is even, with 200 events of a log on a page; the function's
 # log has Lambda's own lines too.
 aws_or_nothing() {
   local page=1 from group=""
@@ -76,15 +75,15 @@ aws_or_nothing() {
     --argjson from "$from" --argjson last "$PAGES" '
     def event: {eventId: "\\(.)", timestamp: (. * 100), logStreamName: "s",
       message: (if . % 4 == 3 then "START \\(.)" else "2026-11-25T01:02:03.456Z INFO line \\(.)\\n" end)};
-    {events: [range(($page - 1) * 500; $page * 500) | . * 2 + $odd | event | select(.timestamp >= $from)]}
+    {events: [range(($page - 1) * 200; $page * 200) | . * 2 + $odd | event | select(.timestamp >= $from)]}
     + if $page < $last then {nextToken: "\\($page + 1)"} else {} end'
 }
 mapfile -t groups < <(log_groups keys)
 open_log text 0 "${groups[@]}"
-PAGES=6
+PAGES=3
 print_new_lines
 printf 'kept %d\\n' "${#LOG_SEEN[@]}"
-PAGES=7
+PAGES=4
 print_new_lines
 """
 
@@ -93,9 +92,9 @@ def test_two_logs_are_shown_as_one_by_time_each_line_once_and_page_by_page(tmp_p
     done = bash(TWO_LOGS, tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.split("kept")
-    shown = [n for n in range(7000) if n % 4 != 3]
-    assert [int(line.split()[-1]) for line in first.splitlines()] == [n for n in shown if n < 6000]
-    assert [int(line.split()[-1]) for line in second.splitlines()[1:]] == [n for n in shown if n >= 6000]
+    shown = [n for n in range(1600) if n % 4 != 3]
+    assert [int(line.split()[-1]) for line in first.splitlines()] == [n for n in shown if n < 1200]
+    assert [int(line.split()[-1]) for line in second.splitlines()[1:]] == [n for n in shown if n >= 1200]
     assert int(second.split()[0]) <= 301
 
 
@@ -133,6 +132,7 @@ TASK = {"lastStatus": "STOPPED", "stoppedReason": "Essential container in task e
     [
         (0, 0, "the task itself ended with exit status 0"),
         (1, 1, "the task itself ended with exit status 1"),
+        (2, 2, "the task itself ended with exit status 2"),
         (3, 3, "the task itself ended with exit status 3"),
         (137, 3, "without a summary: Essential container in task exited"),
         (None, 3, "without a summary: Essential container in task exited"),
@@ -175,6 +175,89 @@ def test_a_reason_that_the_log_does_not_have_is_said_to_be_missing(tmp_path: Pat
     assert "dropped" in done.stderr
 
 
+# verify: asked, and interrupted
+
+VERIFY = """
+start_verb() { start_run; set_account 123456789012; }
+need_deployment() { :; }
+deployed_setting() { :; }
+look_at_queue() { :; }
+clean_up_objects() { ls "$PUT" >"$CLEANED"; }
+"""
+
+
+def test_nobody_to_ask_is_no_consent(tmp_path: Path) -> None:
+    done = bash(f"{VERIFY}run_rounds() {{ echo begun; }}\nverb_verify", tmp_path, SRC_BUCKET="source")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "s3://source/sync-verify-" in done.stderr
+    assert "use --yes" in done.stderr
+
+
+SLOW_PUT = """
+make_body() { :; }
+put_case() { # the signal comes with the last one that is begun
+  [[ $1 != "${CASES[-1]}" ]] || kill -INT "$MAIN"
+  sleep 0.5
+  touch "$PUT/$1"
+}
+"""
+
+
+@pytest.mark.parametrize(("moment", "cleaned"), [('make_body() { kill -INT "$MAIN"; }', None), (SLOW_PUT, 11)])
+def test_ctrl_c_removes_what_was_put_also_in_this_moment(moment: str, cleaned: int | None, tmp_path: Path) -> None:
+    (tmp_path / "put").mkdir()
+    found = tmp_path / "cleaned"
+    done = bash(f"{VERIFY}{moment}\nMAIN=$BASHPID\nverb_verify --yes", tmp_path, PUT=tmp_path / "put", CLEANED=found)
+    assert done.returncode == 130, done.stderr
+    assert (len(found.read_text().split()) if found.exists() else None) == cleaned
+    assert ("verify: removing what was put" in done.stderr) == bool(cleaned)
+
+
+# verify: waiting, by a clock that goes on ten seconds with each look
+
+AWAIT = """
+VERIFY_TIMEOUT=900 FOLLOW_PAUSE=0 VERIFY_FOLDER=F/ VERIFY_STARTED=0 VIA='' SECONDS=0
+choose_cases false 5368709120
+now() { echo 0; }
+look_at_queue() { SECONDS=$((SECONDS + 10)); jq -n '{visible: 1, in_flight: 0, delayed: 0}' >"$VERIFY_DIR/queue"; }
+list_folder() { :; }
+has_arrived() { [[ $2 == small ]] && ((SECONDS >= SMALL_AT)) || { [[ $2 == empty ]] && ((SECONDS >= EMPTY_AT)); }; }
+read_worker_lines() { printf '%s\n' "$LINES" >"$VERIFY_DIR/worker.lines"; }
+find_broken_link() {
+  printf '%s ' "$1" >>"$VERIFY_DIR/looks"
+  ((SECONDS < BROKEN_AT)) || printf 'no task\twhy\tcommand\n'
+}
+await_all listed put small empty
+printf '%s %s %s ' "${CASE_STATE[small]}" "${CASE_STATE[empty]}" "$VERIFY_BROKEN"
+((SECONDS < 900)) && echo early || echo late
+"""
+FAILED_EMPTY = {"stream": "s", "message": '2026-01-01T00:00:00Z ERROR failed key="F/empty.dat" attempt=3/3 operation=X'}
+
+
+@pytest.mark.parametrize(
+    ("small_at", "empty_at", "broken_at", "line", "ends", "looks"),
+    [
+        (0, 20, 9999, "", "arrived arrived false early", r""),
+        (20, 40, 9999, "", "arrived arrived false early", r"(false )?"),
+        (20, 9999, 60, "", "arrived missing true early", r"(false )+"),
+        (20, 9999, 9999, "", "arrived missing false late", r"(false ){20,}true "),
+        (20, 9999, 9999, FAILED_EMPTY, "arrived failed false early", r""),  # a key that failed for good
+        (9999, 9999, 9999, FAILED_EMPTY, "missing failed false late", r"(false ){20,}true "),
+    ],
+)
+def test_a_round_ends_with_all_its_objects_or_a_broken_link_or_its_time(
+    small_at: int, empty_at: int, broken_at: int, line: Any, ends: str, looks: str, tmp_path: Path
+) -> None:
+    times = {"SMALL_AT": small_at, "EMPTY_AT": empty_at, "BROKEN_AT": broken_at}
+    done = bash(AWAIT, tmp_path, LINES=line, **times)
+    assert done.stdout == f"{ends}\n", done.stderr
+    found = tmp_path / "looks"
+    assert re.fullmatch(looks, found.read_text() if found.exists() else "")
+    assert ("not all after 900 s (--timeout)" in done.stderr) == ("late" in ends)
+    assert ("verify: no copy: F/empty.dat: operation=X" in done.stderr) == ("failed" in ends)
+    assert ("verify: no task: why" in done.stderr) == ("true" in ends)
+
+
 # verify: links that break as the local cloud cannot break them
 
 
@@ -192,6 +275,31 @@ def link(tmp_path: Path, is_over: bool, tasks: list[dict[str, Any]], starter: li
     done = bash(f"{script}\nfind_break_of_starter {over}; find_break_of_task {over}", tmp_path)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("rule", "function", "wanted"),
+    [
+        (
+            '{"State": "DISABLED"}',
+            "{}",
+            r"the rule \S+-starter-rule is DISABLED: run ./deploy.sh\taws events describe-rule",
+        ),
+        ("", "{}", r"the rule \S+-starter-rule is gone: run ./deploy.sh\taws events describe-rule"),
+        ('{"State": "ENABLED"}', "", r"there is no function \S+-starter: run ./deploy.sh\taws lambda get-function-c"),
+        ('{"State": "ENABLED"}', "{}", ""),
+    ],
+)
+def test_a_starter_that_nothing_runs_is_a_broken_link(rule: str, function: str, wanted: str, tmp_path: Path) -> None:
+    script = """
+    : >"$VERIFY_DIR/starter.lines"
+    VERIFY_STARTED=$SECONDS VIA=''
+    aws_or_nothing() { printf '%s' "$RULE"; }
+    ask_starter() { printf '%s' "$FUNCTION"; }
+    find_break_of_starter false"""
+    done = bash(script, tmp_path, RULE=rule, FUNCTION=function)
+    assert done.returncode == 0, done.stderr
+    assert re.match(f"no starter\t{wanted}" if wanted else "$", done.stdout), done.stdout
 
 
 DEAD = {"id": "t1", "status": "STOPPED", "created": 1010, "started": None, "exit": None, "container_reason": None}
@@ -219,6 +327,47 @@ def test_the_link_that_broke_is_named_only_when_it_is_certain(
 ) -> None:
     found = link(tmp_path, is_over, tasks, starter)
     assert found.startswith(wanted) if wanted else found == ""
+
+
+RUN_BEGAN = 1795608000  # 2026-11-25, noon
+WHY = "operation=CopyObject error=AccessDenied"
+BEGAN = f"ERROR {OUTAGE % (10, WHY)}"
+OVER, ENDED = f"INFO {OUTAGE_OVER % 90}", f"ERROR {OUTAGE_ENDS % (600, WHY)}"
+OUTAGE_LINK = f"""
+VIA="" VERIFY_BEGAN={RUN_BEGAN}
+now() {{ echo {RUN_BEGAN + 150}; }}
+aws_or_nothing() {{ printf '%s' "$EVENTS"; }}
+printf '%s' '[{{"id": "a", "status": "RUNNING"}}, {{"id": "b", "status": "STOPPED"}}]' >"$VERIFY_DIR/tasks"
+for read in read_starter_lines read_tasks; do eval "$read() {{ :; }}"; done
+for link in event starter task copy; do eval "find_break_of_$link() {{ :; }}"; done
+find_broken_link "$IS_OVER"
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_over", "why"),
+    [
+        ([("a", "11:59", BEGAN)], False, "since 2026-11-25T11:59:00.000Z no key can be synced: " + WHY),
+        ([("a", "12:02", BEGAN)], False, ""),  # for less than a minute
+        ([("a", "12:02", BEGAN)], True, "since 2026-11-25T12:02:00.000Z no key can be synced: " + WHY),
+        ([("b", "11:59", BEGAN)], True, ""),  # its task has stopped
+        ([("a", "11:59", BEGAN), ("a", "12:01", OVER)], True, ""),
+        ([("b", "11:50", BEGAN), ("b", "12:00", ENDED)], False, f"for 600 s no key could be synced, .*: {WHY}"),
+        ([("b", "11:49", BEGAN), ("b", "11:59", ENDED)], True, ""),  # before this run
+        ([("a", "12:00", f'INFO synced key="{BEGAN}" action=copied')], True, ""),
+        ([], True, ""),
+    ],
+)
+def test_an_outage_of_the_workers_is_a_broken_link(
+    lines: list[tuple[str, str, str]], is_over: bool, why: str, tmp_path: Path
+) -> None:
+    events = [
+        {"logStreamName": f"worker/worker/{task}", "message": f"2026-11-25T{clock}:00.000Z {line}"}
+        for task, clock, line in lines
+    ]
+    done = bash(OUTAGE_LINK, tmp_path, EVENTS={"events": events}, IS_OVER=str(is_over).lower())
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(f"no copy\t{why}\t./sync.sh status\n" if why else "", done.stdout), done.stdout
 
 
 QUEUE = "arn:aws:sqs:eu-west-1:123456789012:s3-to-s3express-sync-q"
@@ -284,11 +433,7 @@ EVENT_LINK = """PREFIX_FILTER=${PREFIXES-}; deployed_setting() { [[ $1 != EXCLUD
     ],
 )
 def test_a_link_of_the_events_that_broke_is_named(changed: dict[str, Any], wanted: str, tmp_path: Path) -> None:
-    answers = {
-        name: "" if answer is None else answer if isinstance(answer, str) else json.dumps(answer)
-        for name, answer in (WELL | changed).items()
-    }
-    done = bash(f"{EVENT_LINK}\nfind_break_of_event false", tmp_path, **answers)
+    done = bash(f"{EVENT_LINK}\nfind_break_of_event false", tmp_path, **(WELL | changed))
     assert done.returncode == 0, done.stderr
     assert re.match(f"no event\t.*{wanted}" if wanted else "$", done.stdout), done.stdout
 
@@ -305,8 +450,7 @@ def test_a_link_of_the_events_that_broke_is_named(changed: dict[str, Any], wante
 def test_a_function_that_the_event_rule_may_not_run_is_told(
     changed: dict[str, Any], is_told: bool, tmp_path: Path
 ) -> None:
-    answers = {name: "" if answer is None else json.dumps(answer) for name, answer in (WELL | changed).items()}
-    done = bash(f"{EVENT_LINK}\nfind_break_of_start_at_once", tmp_path, **answers)
+    done = bash(f"{EVENT_LINK}\nfind_break_of_start_at_once", tmp_path, **(WELL | changed))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("no start at once\tthe function s3-to-s3express-sync-starter does not let") == is_told
     assert bool(done.stdout) == is_told

@@ -1,0 +1,542 @@
+"""sync.sh on the local cloud: each verb in one real deployment, with workers as processes, in the order of a tour.
+
+What only needs a verb's functions is in the files on the verbs. Here is what takes AWS's own answers: those of the
+local cloud to both generations of the CLI.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from insights import widgets
+from local_operator import (
+    APP,
+    CLIS,
+    DEAD_LETTERS,
+    MIRROR,
+    OPTIONS,
+    QUEUE,
+    ROLES,
+    SOURCE,
+    Operator,
+    read_until,
+    wait_for,
+)
+
+from mirror.log_lines import OUTAGE, OUTAGE_ENDS
+
+ROOT = Path(__file__).parents[2]
+WHY = "operation=CopyObject error=AccessDenied"
+VERIFIED = {
+    "small.txt",
+    "empty.dat",
+    "nested/deeper/still/file.json",
+    "with space/größe € +%.txt",
+    "encoded.txt",
+    "tagged.txt",
+    "double//slash.txt",
+    "trailing/",
+    "overwritten.txt",
+    "changed in place +é.txt",
+    "deleted.txt",
+    "multipart.bin",
+}
+FUNCTION = {"FunctionName": f"{APP}-starter"}
+ACCOUNT = re.compile(r"(?<!\d)\d{12}(?!\d)")
+
+
+@pytest.fixture(scope="module")
+def operator(operator: Operator) -> Operator:
+    """With three objects on both sides, as after some days; each test leaves both sides equal."""
+    for key, body in {"hello.txt": "hello\n", "empty.dat": "", "nested/deeper/changes.json": '{"v": 1}\n'}.items():
+        operator.put(key, body)
+    wait_for(lambda: {"hello.txt", "empty.dat", "nested/deeper/changes.json"} <= operator.keys(MIRROR))
+    return operator
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    """Object -> the other cells of its row."""
+    found = re.findall(r"^\| `([^`]+)` +\| (.*) \|$", output, re.MULTILINE)
+    return {key: [cell.strip() for cell in rest.split(" | ")] for key, rest in found}
+
+
+def assert_verified(output: str, log: str) -> dict[str, list[str]]:
+    table = rows(output)
+    assert "# sync.sh verify: all is well\n" in output, output + log
+    assert set(table) >= VERIFIED, output
+    assert all(table[key][1] == "yes" for key in VERIFIED), output
+    assert all(table[key][2:4] == ["equal", "equal"] for key in VERIFIED - {"deleted.txt"}), output
+    assert all(re.fullmatch(r"[0-9.]+ s", table[key][4]) for key in VERIFIED), output
+    assert {table[key][5] for key in VERIFIED} == {"starter", "task"}, output
+    assert table["Content-Encoding: gzip"] == ["taken"]
+    assert table["*"][:2] == ["all of it removed", "yes"]
+    return table
+
+
+def assert_no_trace(operator: Operator) -> None:
+    """On both sides, also after all messages have been dealt with."""
+    wait_for(lambda: operator.count(QUEUE) == 0)
+    assert {*operator.keys(SOURCE, "sync-verify-"), *operator.keys(MIRROR, "sync-verify-")} == set()
+
+
+# verify
+
+
+def test_the_run_that_ends_a_deployment_checks_all_objects(operator: Operator) -> None:
+    output, log = operator.deployed
+    assert_verified(output, log)
+    for what in ("AWS CLI", "Bash", "jq", "task definition", "image", "function"):
+        assert re.search(rf"^\| {what} +\| \S", output, re.MULTILINE), what
+    options = "EVENT_SOURCE=eventbridge, STARTER_COPIES=true, STARTER_MAX_SIZE=1048576"
+    assert re.search(rf"^\| options +\| {options} +\|$", output, re.MULTILINE), output
+    assert re.search(r"^\| the first copy +\| [0-9.]+ s ", output, re.MULTILINE), output
+    assert re.search(r"^verify: \d+ s: put: 12 of 12; messages: ", log, re.MULTILINE), log
+    assert_no_trace(operator)
+
+
+def test_a_large_object_is_made_in_s3_and_copied_in_parts(operator: Operator, tmp_path: Path) -> None:
+    report = tmp_path / "report.md"
+    small = {"VERIFY_LARGE_PARTS": "3", "VERIFY_LARGE_PART_BYTES": str(5 * 1024**2)}
+    status, output, log = operator.sync(
+        "verify", "--yes", "--large", "--timeout", "20m", "--report", str(report), cli=CLIS[0], **small
+    )
+    assert status == 0, output + log
+    table = assert_verified(output, log)
+    assert table["large.bin"][:4] == ["copied in parts, made in S3", "yes", "equal", "equal"]
+    assert f"{3 * 5 * 1024**2} bytes in " in output
+    assert report.read_text() == ACCOUNT.sub("*" * 12, output)
+    assert_no_trace(operator)
+    for bucket in (SOURCE, MIRROR):
+        assert operator.client("s3").list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+def test_an_interrupted_run_leaves_nothing_on_both_sides(operator: Operator) -> None:
+    before = operator.keys(SOURCE), operator.keys(MIRROR)
+    process = operator.start("./sync.sh", "--local", "verify", "--yes")
+    seen = read_until("s: put: ", process.stderr)
+    os.killpg(process.pid, signal.SIGINT)
+    seen += process.communicate(timeout=900)[1]
+    assert process.returncode == 128 + signal.SIGINT, seen
+    assert "verify: removing what was put" in seen
+    assert_no_trace(operator)
+    assert (operator.keys(SOURCE), operator.keys(MIRROR)) == before
+
+
+def test_a_broken_link_is_named_before_the_time_is_over(operator: Operator, tmp_path: Path) -> None:
+    report = tmp_path / "report.md"
+    with operator.without_events():
+        found = operator.status()
+        status, output, log = operator.sync("verify", "--yes", "--timeout", "30m", "--report", str(report))
+    assert status == 1, output + log
+    assert output.startswith("# sync.sh verify: not all is well\n")
+    assert f"**no event**: s3://{SOURCE} sends no events to EventBridge, it is switched off: " in output
+    assert f"Look closer: `aws s3api get-bucket-notification-configuration --bucket {SOURCE}`" in output
+    assert "--timeout" not in log
+    assert report.read_text() == ACCOUNT.sub("*" * 12, output)
+    assert found["state"] == "failing"
+    assert "./deploy.sh" in " ".join(found["reasons"])
+    assert_no_trace(operator)
+
+
+# status and logs
+
+
+@pytest.mark.parametrize("cli", CLIS)
+def test_status_is_idle_after_all_was_synced_and_says_how_fast_it_was(operator: Operator, cli: str) -> None:
+    operator.rest()
+    log = {"logGroupName": f"/ecs/{APP}-task", "logStreamName": "worker/worker/gone"}
+    logs = operator.client("logs")
+    logs.create_log_stream(**log)
+    lines = (OUTAGE % (10, WHY), OUTAGE_ENDS % (600, WHY))
+    stamp, now = "2099-01-01T00:00:0%d.000Z ERROR %s", int(time.time() * 1000)
+    events = [{"timestamp": now, "message": stamp % (second, line)} for second, line in enumerate(lines)]
+    logs.put_log_events(**log, logEvents=events)
+    status, output, errors = operator.sync("status", "--json", cli=cli)
+    logs.delete_log_stream(**log)
+    assert status == 0, output + errors
+    found = json.loads(output)
+    assert (found["state"], found["reasons"]) == ("idle", [])
+    assert found["source"] == {"name": SOURCE, "error": ""}
+    assert found["destination"] == {"name": MIRROR, "error": ""}
+    assert (found["queue"]["visible"], found["dead_letters"]["visible"], found["workers"]) == (0, 0, [])
+    assert isinstance(found["queue"]["oldest_seconds"], int)
+    assert found["rule"] == {"enabled": True, "minutes": 1}
+    assert found["events"] == {"source": "eventbridge", "at_once": True, "problems": [], "error": ""}
+    assert found["options"] == {"starter_copies": True, "starter_max_size": 1024**2, "min_workers": 0}
+    assert found["starter"]["decision"]["wanted"] == 0
+    assert found["starter"]["seconds_ago"] < 600
+    assert found["lag"]["count"] >= 12
+    assert 0 < found["lag"]["p50"] <= found["lag"]["p99"]
+    assert found["outage"]["state"] == "ended"
+    assert (found["outage"]["seconds"], found["outage"]["reason"]) == (600, WHY)
+    assert found["outage"]["since"] == "2099-01-01T00:00:00.000Z"
+    assert found["audit"]["last"] is None
+
+
+def test_the_local_cloud_has_the_metrics_that_the_dashboard_shows(operator: Operator) -> None:
+    found = operator.client("cloudwatch").list_metrics()["Metrics"]
+    known = {(metric["Namespace"], metric["MetricName"], metric["Dimensions"][0]["Value"]) for metric in found}
+    shown = [metric for widget in widgets() for metric in widget["properties"].get("metrics", [])]
+    assert {(namespace, name, value) for namespace, name, _, value, _ in shown} <= known
+
+
+def test_logs_shows_what_the_workers_and_the_starter_did_as_one(operator: Operator) -> None:
+    status, both, log = operator.sync("logs", "--since", "1h", cli=CLIS[0])
+    assert status == 0, log
+    lines = re.findall(r"^\S+ INFO synced key=.*", both, re.MULTILINE)
+    assert re.search(r'^\S+ INFO synced key="hello.txt" action=copied size=6 ', both, re.MULTILINE)
+    assert len(set(lines)) == len(lines) >= 12
+    assert lines == sorted(lines, key=lambda line: line.split()[0])
+    assert not re.search("^(START|END|REPORT) ", both, re.MULTILINE)
+    status, output, log = operator.sync("logs", "starter", "--since", "1h", "--json")
+    assert status == 0, log
+    of_starter = {json.loads(line)["message"].rstrip("\n") for line in output.splitlines()}
+    assert any('"copied": {' in message for message in of_starter)
+    of_workers = {*operator.sync("logs", "worker", "--since", "1h")[1].splitlines()}
+    assert {*lines} <= of_starter | of_workers
+    assert {*lines} & of_starter
+    assert {*lines} & of_workers
+
+
+def test_logs_follows_until_it_is_stopped(operator: Operator) -> None:
+    process = operator.start("./sync.sh", "--local", "logs", "--since", "1h", "--follow")
+    seen = read_until('synced key="hello.txt"', process.stdout)
+    operator.put("followed.txt")
+    seen += read_until('synced key="followed.txt"', process.stdout)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=120)
+    lines = [line for line in seen.splitlines() if " synced key=" in line]
+    assert len({*lines}) == len(lines)
+
+
+# reconcile, also by itself (AUDIT_DAYS)
+
+# The function's code and variables, at another time than it is: so many seconds after the newest slot.
+AT_ANOTHER_TIME = """
+import sys, time, starter
+from launch.audit import newest_slot
+at = newest_slot(time.time(), int(sys.argv[1])) + float(sys.argv[2])
+starter.time = lambda: at
+starter.handler({}, None)
+"""
+
+
+def run_starter(operator: Operator, seconds: float) -> dict[str, Any]:
+    """What the starter says of audits at that time after the slot."""
+    variables = operator.client("lambda").get_function_configuration(**FUNCTION)["Environment"]["Variables"]
+    del variables["STARTER_COPIES"]
+    region = {"AWS_REGION": operator.exports.get("AWS_DEFAULT_REGION", "us-east-1")}
+    command = [sys.executable, "-c", AT_ANOTHER_TIME, OPTIONS["AUDIT_DAYS"], str(seconds)]
+    environment = os.environ | operator.exports | variables | region
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["audit"]
+
+
+def plant(operator: Operator) -> set[tuple[str, str]]:
+    """One difference of each kind, without any event; what an audit has to name."""
+    s3, copied = operator.client("s3"), {"Bucket": SOURCE, "Key": "empty.dat"}
+    with operator.without_events():
+        operator.put("from before/größe +%.txt", "was there before the deployment")
+        operator.put("hello.txt", "other\n")
+        s3.copy_object(**copied, CopySource=copied, MetadataDirective="REPLACE", Metadata={"colour": "blue"})
+        s3.delete_object(Bucket=SOURCE, Key="nested/deeper/changes.json")
+        operator.put("nested/ghost.txt", "nobody knows", bucket=MIRROR)
+    return {
+        ("missing", "from before/größe +%.txt"),
+        ("stale", "hello.txt"),
+        ("stale", "empty.dat"),
+        ("ghost", "nested/deeper/changes.json"),
+        ("ghost", "nested/ghost.txt"),
+    }
+
+
+def named(output: str) -> set[tuple[str, str]]:
+    lines = (line.split(maxsplit=1) for line in output.splitlines() if re.match(r'  [a-z]+ "', line))
+    return {(what, json.loads(key)) for what, key in lines}
+
+
+def test_reconcile_finds_what_was_planted_and_has_it_synced(operator: Operator) -> None:
+    planted = plant(operator)
+    status, output, log = operator.sync("reconcile", "--dry-run", cli=CLIS[0])
+    assert status == 1, output + log
+    assert named(output) == planted
+    status, output, log = operator.sync("reconcile", "--json")
+    assert status == 0, output + log
+    assert json.loads(output) | {"end": "complete", "status": 0, "ghost": 2} == json.loads(output)
+    assert named(log) >= {row for row in planted if row[0] == "ghost"}
+    wait_for(lambda: operator.keys(MIRROR) == operator.keys(SOURCE) and operator.count(QUEUE) == 0)
+    copy = operator.client("s3").head_object(Bucket=MIRROR, Key="empty.dat")
+    assert copy["Metadata"]["colour"] == "blue"
+
+
+def test_an_audit_starts_in_its_slot_and_finds_what_no_event_told_of(operator: Operator) -> None:
+    with operator.without_events():
+        operator.put("missed.txt", "missed\n")
+    assert run_starter(operator, 60)["started"] == ["FARGATE"]
+    wait_for(lambda: operator.lines(" audited end="))
+    last = operator.status()["audit"]["last"]
+    assert (last["end"], last["status"], last["found"]) == ("complete", 0, 1)
+    assert "1 differences, put on the queue; the next one " in operator.sync("status")[1]
+    wait_for(lambda: "missed.txt" in operator.keys(MIRROR) and operator.count(QUEUE) == 0)
+
+    status, output, log = operator.sync("reconcile", "--audit", "--deep", "--json")
+    assert status == 0, output + log
+    assert json.loads(output) | {"end": "complete", "status": 0, "missing": 0, "stale": 0} == json.loads(output)
+    assert " audited end=complete status=0 found=0 " in log
+    operator.rest()
+    status, output, _ = operator.sync("status")
+    assert (status, output.splitlines()[0]) == (0, "idle")
+    assert "both buckets equal; the next one " in output
+    lag = r"^lag +from event to copy p50 [0-9.]+ s, p99 [0-9.]+ s of the newest \d+ keys$"
+    assert re.search(lag, output, re.MULTILINE), output
+    assert "\nevents        eventbridge: a rule, which also starts the starter at once\noptions  " in output
+    audits = operator.lines(" audited end=")
+    assert len(audits) == 2
+    assert " ERROR audited end=complete status=0 found=1 " in audits[0]
+
+
+# A key that cannot be copied: status, redrive, wait, verify. Then too many of them
+
+PARKED = "run/denied/with space/größe € +%.txt"
+ROWS_OF_VERIFY = """
+name_run
+VERIFY_NAME=run/denied VERIFY_FOLDER=run/denied/ VERIFY_ROUND_AT=0
+choose_cases false 5368709120
+CASE_STATE[name]=missing
+read_worker_lines
+note_failures
+jq -r '"\\(.link): \\(.why)"' "$VERIFY_DIR/breaks"
+"""
+
+
+@pytest.fixture(scope="module")
+def parked(operator: Operator) -> Iterator[Operator]:
+    """With two keys under run/, one of which is in the dead-letter queue, as its copy is denied."""
+    operator.put("run/here.txt", "here")
+    with operator.denied("s3:GetObject", f"arn:aws:s3:::{SOURCE}/run/denied/*"):
+        operator.put(PARKED, "in vain")
+        wait_for(lambda: operator.count(DEAD_LETTERS) == 1 and "run/here.txt" in operator.keys(MIRROR))
+        yield operator
+
+
+def test_status_names_a_parked_key_with_its_reason(parked: Operator) -> None:
+    status, output, _ = parked.sync("status")
+    assert (status, output.splitlines()[0]) == (1, "failing")
+    wanted = rf'^  "{re.escape(PARKED)}" failed 3 times, the last at \S+Z: .*error=AccessDenied'
+    assert re.search(wanted, output, re.MULTILINE), output
+    assert "./sync.sh redrive" in output
+
+
+def test_redrive_lists_a_parked_message_and_deletes_none_without_being_asked(parked: Operator) -> None:
+    status, output, log = parked.sync("redrive", "--list", "--json", cli=CLIS[0])
+    assert status == 0, log
+    (message,) = json.loads(output)
+    assert message["keys"][0]["key"] == PARKED
+    assert "operation=HeadObject error=AccessDenied" in message["keys"][0]["reason"]
+    status, _, log = parked.sync("redrive", "--purge")
+    assert status == 1
+    assert "use --yes" in log
+    assert parked.count(DEAD_LETTERS) == 1
+
+
+def test_verify_names_a_copy_that_fails_by_the_reason_in_the_log(parked: Operator) -> None:
+    output = parked.part(ROWS_OF_VERIFY)
+    assert output.startswith(f"no copy: {PARKED}: operation=HeadObject error=AccessDenied"), output
+
+
+def test_wait_names_a_key_that_fails_at_the_timeout(parked: Operator) -> None:
+    status, output, log = parked.sync("wait", "--prefix", "run/", "--timeout", "3s", "--json", cli=CLIS[0])
+    assert status == 1, output + log
+    (missing,) = json.loads(output)["missing_keys"]
+    assert missing["key"] == PARKED
+    assert missing["why"].startswith("failing: operation=HeadObject error=AccessDenied")
+    assert missing["why"].endswith("; it is in the dead-letter queue: ./sync.sh redrive")
+    assert json.loads(output) | {"end": "timeout", "keys": 2, "here": 1, "lacking": 1} == json.loads(output)
+    assert parked.count(DEAD_LETTERS) == 1
+
+
+def test_an_outage_is_told_while_it_goes_on(parked: Operator) -> None:
+    for number in range(30):
+        parked.put(f"run/denied/many/{number}.txt")
+    wait_for(lambda: parked.lines(" ERROR outage: "))
+    found = wait_for(lambda: (found := parked.status())["outage"]["state"] == "goes on" and found)
+    assert found["state"] == "failing", found
+    assert re.search("error=(403|AccessDenied)", found["outage"]["reason"])
+
+
+def all_are_tried_again(operator: Operator) -> bool:
+    """What failed just before it would have been copied may come into the dead-letter queue after a redrive."""
+    return operator.count(DEAD_LETTERS) == 0 or operator.sync("redrive")[0] == 0
+
+
+def test_several_wait_at_once_until_all_that_failed_is_there_but_for_one_that_is_stopped(parked: Operator) -> None:
+    wait = ("./sync.sh", "--local", "wait", "--json", "--prefix")
+    stopped, *others = (parked.start(*wait, prefix) for prefix in ("run/", "run/", "run/denied/with"))
+    seen = read_until("waiting for 31 keys", stopped.stderr)
+    os.killpg(stopped.pid, signal.SIGINT)
+    seen += stopped.communicate(timeout=300)[1]
+    assert stopped.returncode == 130, seen
+    assert "is being stopped" in seen
+    task = re.search(r"^.*task (\S+) waits for", seen, re.MULTILINE)[1]
+    ecs, asked = parked.client("ecs"), {"cluster": f"{APP}-cluster", "tasks": [task]}
+    state = wait_for(lambda: (t := ecs.describe_tasks(**asked)["tasks"][0])["lastStatus"] == "STOPPED" and t)
+    assert state["containers"][0]["exitCode"] == 3
+    assert "sync.sh wait" in state["stoppedReason"]
+
+    wait_for(lambda: len(parked.running(startedBy=f"{APP}-wait")) == 2)
+    parked.allow(*ROLES)
+    status, output, log = parked.sync("redrive")
+    assert status == 0, log
+    assert f'"{PARKED}"\n  failed 20' in output
+    assert " messages are back" in log
+    wait_for(lambda: all_are_tried_again(parked) and len(parked.keys(MIRROR, "run/")) == 32)
+    for process, keys in zip(others, (32, 1), strict=True):
+        output, log = process.communicate(timeout=900)
+        assert process.returncode == 0, log
+        assert json.loads(output) | {"end": "complete", "keys": keys, "missing_keys": []} == json.loads(output)
+    wait_for(lambda: parked.count(QUEUE) + parked.count(DEAD_LETTERS) == 0)
+    assert parked.status()["outage"]["state"] in ("over", "ended")
+
+
+def test_redrive_deletes_all_messages_also_what_is_no_event(operator: Operator) -> None:
+    event = {"Records": [{"s3": {"bucket": {"name": SOURCE}, "object": {"key": "hello.txt"}}}]}
+    for body in (json.dumps(event), json.dumps(event), "what is this"):
+        operator.client("sqs").send_message(QueueUrl=operator.queue_url(DEAD_LETTERS), MessageBody=body)
+    status, output, log = operator.sync("redrive", "--purge", "--yes", cli=CLIS[0])
+    assert status == 0, log
+    assert output.startswith('"hello.txt" (2 messages)\n  the failure is not in the log any more\nno S3 event, sent ')
+    assert "what is this" in output
+    assert operator.count(DEAD_LETTERS) == 0
+    status, _, log = operator.sync("redrive")
+    assert status == 0
+    assert "the dead-letter queue is empty" in log
+
+
+# cost
+
+
+def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
+    operator.rest()
+    status, output, log = operator.sync("cost", "--json", cli=CLIS[0])
+    assert status == 0, output + log
+    found = json.loads(output)
+    scale = 730 / found["hours"]
+    quantities = {row["price_name"]: row["quantity"] for row in found["rows"]}
+    assert 0 < found["hours"] < 3
+    synced = operator.lines(" synced key=", (f"/ecs/{APP}-task", f"/aws/lambda/{APP}-starter"))
+    copies, deletes = (sum(f"action={action} " in line for line in synced) for action in ("copied", "deleted"))
+    assert copies >= 12
+    assert deletes >= 1
+    writes, reads = quantities["express_put_request"] / scale, quantities["standard_get_request"] / scale
+    large = copies + deletes - (reads - writes) / 2
+    in_parts = [line for line in synced if re.search(r'/(multipart|large)\.bin"', line) and "copied" in line]
+    assert large == pytest.approx(len(in_parts), abs=0.05)
+    assert writes >= copies + large
+    assert quantities["spot_vcpu_hour"] / quantities["spot_memory_gb_hour"] == pytest.approx(0.5, rel=0.01)
+    assert quantities["ipv4_hour"] >= 40 / 3600 * scale
+    assert quantities["lambda_request"] > 10
+    assert quantities["event"] / scale == pytest.approx(copies + deletes, abs=0.05)
+    assert {row["from"] for row in found["rows"] if row["price_name"] in ("lambda_request", "spot_vcpu_hour")} == {
+        "measured"
+    }
+    assert (quantities["alarm_month"], quantities["dashboard_month"]) == (6, 1)
+    assert "younger than 30 days" in log
+    listed = operator.client("s3").list_objects_v2(Bucket=MIRROR)["Contents"]
+    size = sum(item["Size"] for item in listed)
+    assert f" destination_objects={len(listed)} destination_bytes={size} " in log
+
+
+# verify again: links that break in what the starter and the tasks do, found as soon as verify looks. Last, because the
+# starter waits after a task that failed
+
+LOOK = """
+name_run
+VERIFY_BEGAN=$BEGAN
+find_task_definition >"$VERIFY_DIR/definition"
+look_at_queue
+find_broken_link false >"$VERIFY_DIR/found"
+[[ -s $VERIFY_DIR/found ]] || find_break_of_start_at_once >"$VERIFY_DIR/found"
+cat "$VERIFY_DIR/found"
+describe_events | jq -c .problems
+"""
+
+
+@contextmanager
+def failing_starter(operator: Operator) -> Iterator[None]:
+    functions = operator.client("lambda")
+    have = functions.get_function_configuration(**FUNCTION)["Environment"]
+    wrong = {"Variables": have["Variables"] | {"MAX_WORKERS": "many"}}
+    functions.update_function_configuration(**FUNCTION, Environment=wrong)
+    yield
+    functions.update_function_configuration(**FUNCTION, Environment=have)
+
+
+@contextmanager
+def denied_start(operator: Operator) -> Iterator[None]:
+    """With an object that is too large for the function."""
+    operator.rest()
+    with operator.denied("ecs:RunTask", roles=ROLES[1:]):
+        operator.put("too large", bytes(2 * 1024**2))
+        yield
+    wait_for(lambda: "too large" in operator.keys(MIRROR))
+
+
+@contextmanager
+def failing_task(operator: Operator) -> Iterator[None]:
+    operator.rest()
+    variables = operator.client("lambda").get_function_configuration(**FUNCTION)["Environment"]["Variables"]
+    wrong = {"name": "worker", "environment": [{"name": "WAIT_TIME_SECONDS", "value": "99"}]}
+    network = {"subnets": variables["SUBNETS"].split(","), "securityGroups": variables["SECURITY_GROUPS"].split(",")}
+    operator.client("ecs").run_task(
+        cluster=f"{APP}-cluster",
+        taskDefinition=f"{APP}-task",
+        startedBy=variables["STARTED_BY"],
+        capacityProviderStrategy=[{"capacityProvider": "FARGATE", "weight": 1}],
+        networkConfiguration={"awsvpcConfiguration": network},
+        overrides={"containerOverrides": [wrong]},
+    )
+    yield
+
+
+BROKEN: dict[str, tuple[Callable[[Operator], AbstractContextManager[None]], str, str]] = {
+    "failing-starter": (
+        failing_starter,
+        r"no starter\tthe function s3-to-s3express-sync-starter fails: .*MAX_WORKERS",
+        "./sync.sh --local logs starter",
+    ),
+    "denied-start": (
+        denied_start,
+        r"no task\tECS did not start a worker: .*RunTask",
+        "./sync.sh --local logs starter",
+    ),
+    "failing-task": (
+        failing_task,
+        r"no task\ttask [\w-]+ ended with exit code 2: ",
+        "aws ecs describe-tasks --cluster s3-to-s3express-sync-cluster --tasks ",
+    ),
+}
+
+
+def test_no_link_is_found_broken_where_none_is(operator: Operator) -> None:
+    assert operator.part(LOOK, BEGAN=str(int(time.time()) - 30)) == "[]\n"
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_link_is_named_with_the_command_to_look_closer(operator: Operator, fault: str) -> None:
+    broken, why, command = BROKEN[fault]
+    began = str(int(time.time()))
+    with broken(operator):
+        found = wait_for(lambda: operator.part(LOOK, BEGAN=began).removesuffix("[]\n"))
+    assert re.match(f"{why}.*\t{command}", found), found
