@@ -1,0 +1,740 @@
+r"""Slips to plant in a copy of the project outside of the protocol, each with the tests that have to notice it.
+
+They are of the kind that people make: the wrong resource, a condition that is missing, a comparison the wrong way
+round, another unit, off by one, the first page of a paginated answer taken for all of it, a failure that is ignored.
+Those in the protocol are in mutants.py.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from mutants import PROJECT, WORKER, copy_project, replace_once
+
+# What the tests of the scripts and of the local cloud need beside the worker.
+ALL = (
+    *(*WORKER, "starter.py", "launch", "deploy.sh", "cleanup.sh", "sync.sh", "lib", "local"),
+    *("Dockerfile", "requirements.txt", "docs"),
+)
+
+
+class Slip(NamedTuple):
+    """`text` occurs once in the file, whose path is below the project; `tests` are files or node ids below tests/."""
+
+    name: str
+    file: str
+    text: str
+    replacement: str
+    tests: tuple[str, ...]
+
+
+def scripts(*names: str) -> tuple[str, ...]:
+    return tuple(f"scripts/test_{name}.py" for name in names)
+
+
+def worker(*names: str) -> tuple[str, ...]:
+    return tuple(f"worker/test_{name}.py" for name in names)
+
+
+# What would be sent to AWS, asserted without deploying.
+DOCUMENTS = scripts("documents")
+
+STARTER = (
+    Slip(
+        "a task without createdAt is of 1970",
+        "launch/tasks.py",
+        'created=times.get("createdAt", now),',
+        'created=times.get("createdAt", 0.0),',
+        scripts("starter_troubles"),
+    ),
+    Slip(
+        "a task on demand waits for Spot",
+        "launch/tasks.py",
+        "return unstarted and self.spot and now",
+        "return unstarted and now",
+        scripts("starter_troubles"),
+    ),
+    Slip(
+        "each describe asks for the first hundred tasks",
+        "launch/calls.py",
+        "tasks=list(arns[first : first + TASKS_PER_DESCRIBE])",
+        "tasks=list(arns[:TASKS_PER_DESCRIBE])",
+        scripts("starter"),
+    ),
+    Slip(
+        "only the first page of tasks is read",
+        "launch/calls.py",
+        'pages = ecs.get_paginator("list_tasks").paginate(**selection, PaginationConfig=limit)',
+        "pages = [ecs.list_tasks(**selection)]",
+        scripts("starter"),
+    ),
+    Slip(
+        "an empty security group is sent",
+        "launch/calls.py",
+        '[group for group in settings["SECURITY_GROUPS"].split(",") if group]',
+        'settings["SECURITY_GROUPS"].split(",")',
+        scripts("starter"),
+    ),
+    Slip(
+        "what was just started is forgotten at once",
+        "launch/calls.py",
+        "if now - at >= JUST_STARTED_SECONDS]",
+        "if now - at < JUST_STARTED_SECONDS]",
+        scripts("starter_events"),
+    ),
+    Slip(
+        "what could not be stopped gets a successor",
+        "starter.py",
+        "    if failures:\n        return [], failures\n",
+        "",
+        scripts("starter_troubles"),
+    ),
+    Slip(
+        "an audit is started as a worker",
+        "launch/audit.py",
+        'return {**settings, "STARTED_BY": settings["AUDIT_STARTED_BY"]}',
+        "return dict(settings)",
+        scripts("starter_audit"),
+    ),
+    Slip(
+        "the slot of an audit comes at midnight",
+        "launch/audit.py",
+        "day = int((now - SLOT_SECONDS) // DAY)",
+        "day = int(now // DAY)",
+        scripts("starter_audit"),
+    ),
+    Slip(
+        "an audit that found differences is started again",
+        "launch/audit.py",
+        "ENDED_BY_ITSELF = (0, 1, 3)",
+        "ENDED_BY_ITSELF = (0,)",
+        scripts("starter_audit"),
+    ),
+    Slip(
+        "the time that is left is taken for seconds",
+        "launch/copying.py",
+        "float(context.get_remaining_time_in_millis()) / 1000",
+        "float(context.get_remaining_time_in_millis())",
+        scripts("starter_copying"),
+    ),
+    Slip(
+        "only a late event tells of a message",
+        "launch/copying.py",
+        "timestamp() <= FRESH_SECONDS",
+        "timestamp() > FRESH_SECONDS",
+        scripts("starter_events"),
+    ),
+    Slip(
+        "the pause between attempts does not grow",
+        "launch/decision.py",
+        "max(times) + min(longest, max(shortest, max(times) - min(times)))",
+        "max(times) + min(longest, shortest)",
+        scripts("starter_troubles"),
+    ),
+    Slip(
+        "the highest value of a setting is refused",
+        "launch/settings.py",
+        "if not lowest <= settings[name] <= highest:",
+        "if not lowest <= settings[name] < highest:",
+        scripts("starter"),
+    ),
+)
+
+READERS = (
+    Slip(
+        "a copy has landed after five seconds",
+        "mirror/completeness.py",
+        "> self.buckets.settings.copy_timeout + LANDED_SECONDS",
+        "> LANDED_SECONDS",
+        worker("completeness"),
+    ),
+    Slip(
+        "a copy of the second in which its source was put is overlooked",
+        "mirror/completeness.py",
+        'if wanted and item["LastModified"] >= wanted.modified:',
+        'if wanted and item["LastModified"] > wanted.modified:',
+        worker("completeness"),
+    ),
+    Slip(
+        "what another tool put into the destination is waited for",
+        "mirror/completeness.py",
+        "if wanted is None and (destination is None or not destination.provenance):",
+        "if wanted is None and destination is None:",
+        worker("completeness", "wait"),
+    ),
+    Slip(
+        "the same keys are looked at on both sides each time",
+        "mirror/completeness.py",
+        "            self.lacking[key] = self.lacking.pop(key)\n",
+        "            pass\n",
+        worker("completeness"),
+    ),
+    Slip(
+        "a page that may not be listed is asked for again and again",
+        "mirror/completeness.py",
+        "if not (self.is_patient and is_busy(error)):",
+        "if not self.is_patient:",
+        worker("completeness", "wait"),
+    ),
+    Slip(
+        "a time that is over before both listings are read counts as complete",
+        "mirror/wait.py",
+        'return self.report("complete" if self.is_complete() else "timeout")',
+        'return self.report("timeout" if self.state.lacking else "complete")',
+        worker("wait"),
+    ),
+    Slip(
+        "what stopped a wait is told as its timeout",
+        "mirror/wait.py",
+        '"stopped": 3}',
+        '"stopped": 1}',
+        worker("wait"),
+    ),
+    Slip(
+        "as many as may be deleted are too many",
+        "mirror/reconcile.py",
+        "len(ghosts) + len(self.removal.keys) > self.options.max_delete",
+        "len(ghosts) + len(self.removal.keys) >= self.options.max_delete",
+        worker("reconcile", "unwanted"),
+    ),
+    Slip(
+        "a dry run that found differences ends with 0",
+        "mirror/reconcile.py",
+        'if name != "archived" and (dry_run or name not in MENDED)]',
+        'if name != "archived" and name not in MENDED]',
+        worker("reconcile"),
+    ),
+    Slip(
+        "what an audit has no room for is dropped",
+        "mirror/reconcile.py",
+        "            found = found[room:]\n",
+        "            found = []\n",
+        worker("audit"),
+    ),
+    Slip(
+        "an audit of the first thousand doubtful keys is all of it",
+        "mirror/reconcile.py",
+        "range(0, len(keys), DOUBTFUL_AT_ONCE)",
+        "range(0, min(len(keys), DOUBTFUL_AT_ONCE), DOUBTFUL_AT_ONCE)",
+        worker("audit"),
+    ),
+    Slip(
+        "one too many unwanted keys is not remembered",
+        "mirror/unwanted.py",
+        "if len(self.keys) <= self.most:",
+        "if len(self.keys) < self.most:",
+        worker("unwanted"),
+    ),
+    Slip(
+        "a copy that changed before its removal counts as removed",
+        "mirror/unwanted.py",
+        '                return ""\n',
+        '                return "removed"\n',
+        worker("unwanted"),
+    ),
+    Slip(
+        "what is excluded counts as too old as well",
+        "mirror/measure.py",
+        "        elif self.wanted.is_expired(modified, self.now):",
+        "        if self.wanted.is_expired(modified, self.now):",
+        worker("measure"),
+    ),
+    Slip(
+        "what is under no prefix is measured",
+        "mirror/measure.py",
+        'if item["Key"].startswith(self.wanted.prefixes):',
+        "if item:",
+        worker("measure"),
+    ),
+)
+
+CLIENTS = (
+    Slip(
+        "an error inside a 200 is a success",
+        "mirror/aws/wire.py",
+        '    if root.tag == "Error":\n        raise client_error(operation, answer)\n',
+        "",
+        worker("crt"),
+    ),
+    Slip(
+        "an upload's id is not quoted",
+        "mirror/aws/wire.py",
+        "{quote(parameters['UploadId'], safe='~')}",
+        "{parameters['UploadId']}",
+        worker("crt"),
+    ),
+    Slip(
+        "a connection is used again however long it was silent",
+        "mirror/aws/http.py",
+        "if since > oldest and connection.is_open():",
+        "if connection.is_open():",
+        worker("connections", "crt"),
+    ),
+    Slip(
+        "a long poll is given up before it ends",
+        "mirror/aws/crt_sqs.py",
+        'parameters["WaitTimeSeconds"] + QUEUE_TIMEOUT)',
+        "QUEUE_TIMEOUT)",
+        worker("connections", "crt"),
+    ),
+    Slip(
+        "a refusal of SQS is taken for its answer",
+        "mirror/aws/json_calls.py",
+        "if answer.status == 200 else None",
+        "if answer.status < 500 else None",
+        worker("crt", "connections"),
+    ),
+    Slip(
+        "a large copy is given as little time as a small one",
+        "mirror/aws/crt_s3.py",
+        "return self.short_timeout if is_small else self.settings.copy_timeout",
+        "return self.short_timeout",
+        worker("connections", "crt"),
+    ),
+    Slip(
+        "keys that have ended are used",
+        "mirror/aws/keys.py",
+        "return keys if left > 0 else None",
+        "return keys",
+        worker("credentials"),
+    ),
+    Slip(
+        "boto3 repeats a copy by itself",
+        "mirror/aws/boto3_clients.py",
+        "self.writes, self.small_writes = client(long, 1), client(short, 1)",
+        "self.writes, self.small_writes = client(long, timeouts.ATTEMPTS), client(short, timeouts.ATTEMPTS)",
+        worker("connections", "crt"),
+    ),
+    Slip(
+        "the port is left out of the Host header",
+        "mirror/aws/endpoints.py",
+        'return Endpoint(url, urlsplit(url).netloc, urlsplit(url).path, "sqs")',
+        'return Endpoint(url, urlsplit(url).hostname or "", urlsplit(url).path, "sqs")',
+        worker("crt"),
+    ),
+)
+
+RESOURCES = tuple(
+    Slip(name, f"lib/resources/{file}", text, replacement, DOCUMENTS)
+    for name, file, text, replacement in (
+        (
+            "the alarm on dead letters looks at the queue",
+            "alarm.sh",
+            'AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$DLQ_NAME"',
+            'AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$QUEUE_NAME"',
+        ),
+        ("an idle queue is an alarm", "alarm.sh", 'TreatMissingData: "notBreaching"', 'TreatMissingData: "breaching"'),
+        ("one line of an outage is no alarm", "alarm.sh", '"" Sum 0 6 "$why $cure")', '"" Sum 1 6 "$why $cure")'),
+        (
+            "the alarm on audits counts outages",
+            "alarm.sh",
+            '"$APP_NAME/$AUDIT_METRIC" "" Sum',
+            '"$APP_NAME/$OUTAGE_METRIC" "" Sum',
+        ),
+        (
+            "a bucket of another account with the name may send to the queue",
+            "queue.sh",
+            ',\n        StringEquals: {"aws:SourceAccount": $owner}}}, {',
+            "}}, {",
+        ),
+        (
+            "any rule of anybody may send to the queue",
+            "queue.sh",
+            ',\n      Condition: {ArnEquals: {"aws:SourceArn": $rule}}}',
+            "}",
+        ),
+        ("messages are kept for four days", "queue.sh", '"1209600"', '"345600"'),
+        ("the queue is its own dead-letter queue", "queue.sh", '--arg dlq "$DLQ_ARN"', '--arg dlq "$QUEUE_ARN"'),
+        (
+            "the visibility timeout is the interval of its extension",
+            "queue.sh",
+            '--arg visibility "$VISIBILITY_TIMEOUT"',
+            '--arg visibility "$VISIBILITY_EXTEND_INTERVAL"',
+        ),
+        ("a lifecycle session may only read", "destination.sh", '"ReadWrite"', '"ReadOnly"'),
+        (
+            "where two rules of KEEP_DAYS meet, the fewer days count",
+            "lifecycle.jq",
+            "days: ([$old, $new | .Expiration.Days] | max)}",
+            "days: ([$old, $new | .Expiration.Days] | min)}",
+        ),
+        (
+            "uploads that were given up stay for a week",
+            "lifecycle.sh",
+            "{DaysAfterInitiation: 1}}",
+            "{DaysAfterInitiation: 7}}",
+        ),
+        (
+            "roles keep the tag of the old version",
+            "version_tag.sh",
+            """    printf 'iam tag-role --role-name %s\\n' "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"\n""",
+            "",
+        ),
+        (
+            "the starter may pass its roles to any service",
+            "role.sh",
+            ',\n       Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}}',
+            "}",
+        ),
+        (
+            "the ECS of any account may take the task's role",
+            "role.sh",
+            ', StringEquals: {"aws:SourceAccount": $account}',
+            "",
+        ),
+        (
+            "the worker may read all of the source bucket",
+            "role.sh",
+            'map("\\($source)/\\(.)*")',
+            'map("\\($source)/*")',
+        ),
+        (
+            "ECS may write to the starter's log instead of the worker's",
+            "role.sh",
+            'log-group:$WORKER_LOG_GROUP:*" \\\n    --arg repository',
+            'log-group:$STARTER_LOG_GROUP:*" \\\n    --arg repository',
+        ),
+        ("a worker has 30 seconds for its end", "task_definition.sh", "stopTimeout: 120", "stopTimeout: 30"),
+        ("a log that does not answer stops the worker", "task_definition.sh", '"non-blocking"', '"blocking"'),
+        (
+            "the task has the role of ECS",
+            "task_definition.sh",
+            '--arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN"',
+            '--arg task_role "$EXEC_ROLE_ARN" --arg exec_role "$TASK_ROLE_ARN"',
+        ),
+        ("the image is built for this machine", "image.sh", ' --platform "$(docker_platform)"', ""),
+        ("the image has attestations", "image.sh", " --provenance=false --sbom=false", ""),
+        ("what a lifecycle of the source deletes is no event", "notification.sh", '"s3:LifecycleExpiration:*", ', ""),
+        (
+            "notifications of others to queues go",
+            "notification.sh",
+            "'.QueueConfigurations += $ours'",
+            "'.QueueConfigurations = $ours'",
+        ),
+        ("any rule may run the starter", "rule.sh", ' --source-arn "$2"', ""),
+        (
+            "an event that starts the starter is an hour old",
+            "event_rule.sh",
+            "RetryPolicy: {MaximumEventAgeInSeconds: 60}}",
+            "RetryPolicy: {MaximumEventAgeInSeconds: 3600}}",
+        ),
+        (
+            "audits that could not start are looked for in the worker's log",
+            "metric_filter.sh",
+            '"$AUDIT_ALARM" "$STARTER_LOG_GROUP" "$AUDIT_START_FILTER"',
+            '"$AUDIT_ALARM" "$WORKER_LOG_GROUP" "$AUDIT_START_FILTER"',
+        ),
+        (
+            "Lambda runs a failed starter twice more",
+            "function.sh",
+            "--maximum-retry-attempts 0",
+            "--maximum-retry-attempts 2",
+        ),
+        (
+            "the cluster has no Spot",
+            "cluster.sh",
+            "FARGATE FARGATE_SPOT \\\n    --settings",
+            "FARGATE \\\n    --settings",
+        ),
+        (
+            "only a hundred tasks are waited for",
+            "cluster.sh",
+            '      arns=("${arns[@]:100}")\n',
+            "      arns=()\n",
+        ),
+        (
+            "both gateway endpoints are those of S3",
+            "vpc_endpoint.sh",
+            "ensure_s3express_endpoint() { ensure_vpc_endpoint s3express; }",
+            "ensure_s3express_endpoint() { ensure_vpc_endpoint s3; }",
+        ),
+        (
+            "tasks run in private subnets of the default VPC",
+            "network.sh",
+            'select($chosen != "" or .MapPublicIpOnLaunch)',
+            "select(true)",
+        ),
+        (
+            "the old source of events goes before the new one has taken effect",
+            "changeover.sh",
+            '  await_changeover\n  "$@"',
+            '  "$@"',
+        ),
+        (
+            "the dashboard shows the queue as dead letters",
+            "dashboard.sh",
+            '"$visible,QueueName,$DLQ_NAME,parked"',
+            '"$visible,QueueName,$QUEUE_NAME,parked"',
+        ),
+    )
+)
+
+VERBS = (
+    Slip(
+        "a move of messages that failed is told as done",
+        "lib/verbs/redrive.sh",
+        'Status <<<"$move") == COMPLETED ]] ||',
+        'Status <<<"$move") != RUNNING ]] ||',
+        scripts("verbs"),
+    ),
+    Slip(
+        "keys of dead letters stay encoded",
+        "lib/dead_letters.sh",
+        'unquote_plus(record["s3"]["object"]["key"])',
+        'record["s3"]["object"]["key"]',
+        scripts("verbs", "wait_verb"),
+    ),
+    Slip(
+        "only ten dead letters are made visible again",
+        "lib/dead_letters.sh",
+        "| .[$i:$i + 10]')",
+        "| .[$i:10]')",
+        scripts("verbs"),
+    ),
+    Slip(
+        "status ends with 0 though it says failing",
+        "lib/verbs/status.sh",
+        '  [[ $(jq -r .state <<<"$found") != failing ]]\n',
+        "",
+        scripts("verbs", "audit_status"),
+    ),
+    Slip(
+        "one dead letter is none",
+        "lib/verbs/status.sh",
+        ".dead_letters.visible | select(. > 0)",
+        ".dead_letters.visible | select(. > 1)",
+        scripts("verbs", "audit_status"),
+    ),
+    Slip(
+        "a starter that runs every 15 minutes is missed after three",
+        "lib/verbs/status.sh",
+        "(180 * (.rule.minutes // 1)) as $silence",
+        "180 as $silence",
+        scripts("verbs", "audit_status"),
+    ),
+    Slip(
+        "the first figure is taken for the newest",
+        "lib/status_parts.sh",
+        "'.Datapoints | max_by(.Timestamp) | .Maximum",
+        "'.Datapoints[0] | .Maximum",
+        scripts("verbs", "audit_status"),
+    ),
+    Slip(
+        "releases are compared as texts",
+        "lib/status_parts.sh",
+        '(.deployed | split(".") | map(tonumber)) < (.checkout | split(".") | map(tonumber))',
+        ".deployed < .checkout",
+        scripts("version"),
+    ),
+    Slip(
+        "the function's milliseconds are paid as seconds",
+        "lib/verbs/cost.sh",
+        "if . then . / 1000 else . end",
+        "if . then . else . end",
+        scripts("cost_verb"),
+    ),
+    Slip(
+        "the free tier takes off more than was used",
+        "lib/cost.jq",
+        "(if $row.quantity < $units then $row.quantity else $units end) * $row.price",
+        "$units * $row.price",
+        scripts("cost_verb"),
+    ),
+    Slip(
+        "the offset of a time zone is added",
+        "lib/clock.sh",
+        "tonumber) - $offset end;",
+        "tonumber) + $offset end;",
+        scripts("verbs"),
+    ),
+    Slip(
+        "a query that has only been scheduled is empty",
+        "lib/log_reader.sh",
+        'if [[ $(jq -r .status <<<"$answer") == Complete ]]; then',
+        'if [[ $(jq -r .status <<<"$answer") != Running ]]; then',
+        scripts("verbs"),
+    ),
+    Slip(
+        "a line that a log shows twice is printed twice",
+        "lib/log_reader.sh",
+        "    LOG_SEEN[$id]=$time\n",
+        "",
+        scripts("verbs"),
+    ),
+    Slip(
+        "AccessDeniedException is no denial",
+        "lib/aws.sh",
+        "is_denied() { [[ $(error_code) == AccessDenied* ]]; }",
+        "is_denied() { [[ $(error_code) == AccessDenied ]]; }",
+        scripts("rights", "version"),
+    ),
+    Slip(
+        "a task for one command runs on Spot",
+        "lib/one_task.sh",
+        "capacityProvider=FARGATE,weight=1",
+        "capacityProvider=FARGATE_SPOT,weight=1",
+        scripts("verbs"),
+    ),
+    Slip(
+        "another container's exit code is the worker's",
+        "lib/one_task.sh",
+        """'[.containers[]? | select(.name == "worker")][0].exitCode'""",
+        "'.containers[0].exitCode'",
+        scripts("verbs", "wait_verb"),
+    ),
+    Slip(
+        "an error of the script looks like a timeout of wait",
+        "lib/verbs/wait.sh",
+        "  ((status != 1)) || status=${WAIT_STATUS:-3}\n",
+        "",
+        scripts("wait_verb"),
+    ),
+    Slip(
+        "what a list has beyond the wanted is no difference",
+        "lib/json.sh",
+        '($have | type) == "array" and length == ($have | length)',
+        '($have | type) == "array" and length <= ($have | length)',
+        scripts("documents"),
+    ),
+    Slip(
+        "the shortest visibility timeout that is safe is refused",
+        "lib/settings.sh",
+        "((lowest <= VISIBILITY_TIMEOUT)) ||",
+        "((lowest < VISIBILITY_TIMEOUT)) ||",
+        scripts("settings"),
+    ),
+    Slip(
+        "a clean-up that could not remove something ends with 0",
+        "cleanup.sh",
+        "  ((STATUS == 0)) || FAILURES=$((FAILURES + 1))\n",
+        "",
+        scripts("cleanup", "rights"),
+    ),
+)
+
+VERIFY = (
+    Slip(
+        "any size has arrived",
+        "lib/verify/watch.sh",
+        """[[ ${SIZE_THERE["in_mirror $key"]:-} == "${SIZE_THERE["in_source $key"]}" ]]""",
+        """[[ -n ${SIZE_THERE["in_mirror $key"]:-} ]]""",
+        scripts("verify_parts"),
+    ),
+    Slip(
+        "what was listed before is still there",
+        "lib/verify/watch.sh",
+        """    [[ $key != "$1 "* ]] || unset "SIZE_THERE[\\$key]"\n""",
+        "    :\n",
+        scripts("verify_parts"),
+    ),
+    Slip(
+        "Cache-Control is not compared",
+        "lib/verify/cases.sh",
+        "{ContentType, CacheControl, ContentDisposition,",
+        "{ContentType, ContentDisposition,",
+        scripts("verify_parts"),
+    ),
+    Slip(
+        "only the source's bytes are compared",
+        "lib/verify/cases.sh",
+        """ && cmp -s "$want" "$VERIFY_DIR/in_mirror.$1.body"; then""",
+        "; then",
+        scripts("verify_parts"),
+    ),
+    Slip(
+        "a copy of the version before is the changed one",
+        "lib/verify/cases.sh",
+        """.Metadata["sync-source"] // "" | startswith($wanted)'""",
+        """.Metadata["sync-source"] // "" | . != ""'""",
+        scripts("verify_parts"),
+    ),
+    Slip(
+        "a removal that S3 refused is done",
+        "lib/verbs/verify.sh",
+        """  "$1" delete-objects --delete "file://$VERIFY_DIR/remove.json" | must_be_zero '.Errors | length'""",
+        """  "$1" delete-objects --delete "file://$VERIFY_DIR/remove.json" >/dev/null""",
+        scripts("verify_parts"),
+    ),
+    Slip(
+        "objects that are left end verify with 0",
+        "lib/verbs/verify.sh",
+        "    status=1\n  fi\n  rm -rf",
+        "  fi\n  rm -rf",
+        scripts("verify_parts"),
+    ),
+    Slip(
+        "all is well though metadata differ",
+        "lib/verify/table.sh",
+        """ and (.bytes | IN("equal", "-"))\n    and (.metadata | IN("equal", "-"))""",
+        """ and (.bytes | IN("equal", "-"))""",
+        scripts("verify_parts"),
+    ),
+    Slip(
+        "a task that Spot took is a broken link",
+        "lib/verify/chain.sh",
+        """ and .created >= $began and .code != "SpotInterruption")]""",
+        " and .created >= $began)]",
+        scripts("verify_parts", "verbs"),
+    ),
+)
+
+LOCAL = (
+    Slip(
+        "the local cloud takes a prefix of half a name",
+        "local/gaps/s3.py",
+        'and prefix and not prefix.endswith("/"):',
+        "and False:",
+        ("chain/test_cloud.py",),
+    ),
+    Slip(
+        "messages stay in the local dead-letter queue when they are moved",
+        "local/gaps/sqs.py",
+        '        source["messages"].remove(message)\n',
+        "",
+        ("chain/test_cloud.py",),
+    ),
+    Slip(
+        "the local cloud shows the moves of all queues",
+        "local/gaps/sqs.py",
+        '[m for m in moves if m["SourceArn"] == data["SourceArn"]]',
+        "moves",
+        ("chain/test_cloud.py",),
+    ),
+    Slip(
+        "a local rule delivers whatever the queue's policy says",
+        "local/gaps/events.py",
+        "bool(sqs._queue_by_arn(target)) and sqs.queue_policy_allows(target, SERVICE, rule, get_account_id())",
+        "bool(sqs._queue_by_arn(target))",
+        ("chain/test_cloud_events.py",),
+    ),
+    Slip(
+        "a local function is given seconds as milliseconds",
+        "local/runtime.py",
+        '(request["deadline"] - time.time()) * 1000',
+        '(request["deadline"] - time.time())',
+        ("chain/test_cloud_functions.py",),
+    ),
+    Slip(
+        "a local task starts with a deregistered revision",
+        "local/gaps/ecs.py",
+        'if (d["family"], d["status"]) == (family, "ACTIVE")]',
+        'if d["family"] == family]',
+        ("chain/test_cloud.py",),
+    ),
+    Slip(
+        "the credentials of this shell reach the local cloud",
+        "local/local.sh",
+        '  unset "${!AWS_@}"\n',
+        "",
+        ("chain/test_local_start.py",),
+    ),
+)
+
+SLIPS = (*STARTER, *READERS, *CLIENTS, *RESOURCES, *VERBS, *VERIFY, *LOCAL)
+
+
+def plant(slip: Slip | None, directory: Path) -> None:
+    """A copy of the project with the slip. Raises ValueError if its file has changed too much."""
+    copy_project(ALL, directory)
+    (directory / ".venv").symlink_to(PROJECT / ".venv")  # the stand-ins for AWS have theirs in it
+    if slip:
+        replace_once(directory / slip.file, slip.text, slip.replacement)
