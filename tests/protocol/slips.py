@@ -44,7 +44,7 @@ STARTER = (
         "launch/tasks.py",
         'created=times.get("createdAt", now),',
         'created=times.get("createdAt", 0.0),',
-        scripts("starter_troubles"),
+        ("scripts/test_starter_troubles.py::test_a_task_that_may_yet_start_counts_as_running",),
     ),
     Slip(
         "a task on demand waits for Spot",
@@ -314,8 +314,8 @@ CLIENTS = (
 )
 
 RESOURCES = tuple(
-    Slip(name, f"lib/resources/{file}", text, replacement, DOCUMENTS)
-    for name, file, text, replacement in (
+    Slip(name, f"lib/resources/{file}", text, replacement, *(tests or (DOCUMENTS,)))
+    for name, file, text, replacement, *tests in (
         (
             "the alarm on dead letters looks at the queue",
             "alarm.sh",
@@ -440,6 +440,7 @@ RESOURCES = tuple(
             "cluster.sh",
             '      arns=("${arns[@]:100}")\n',
             "      arns=()\n",
+            scripts("cleanup_parts"),
         ),
         (
             "both gateway endpoints are those of S3",
@@ -458,6 +459,7 @@ RESOURCES = tuple(
             "changeover.sh",
             '  await_changeover\n  "$@"',
             '  "$@"',
+            ("scripts/test_event_source.py::test_the_old_way_goes_when_the_new_one_has_had_its_time",),
         ),
         (
             "the dashboard shows the queue as dead letters",
@@ -481,7 +483,7 @@ VERBS = (
         "lib/dead_letters.sh",
         'unquote_plus(record["s3"]["object"]["key"])',
         'record["s3"]["object"]["key"]',
-        scripts("verb_parts"),
+        ("scripts/test_event_source.py::test_redrive_reads_the_keys_of_both_forms",),
     ),
     Slip(
         "only ten dead letters are made visible again",
@@ -523,7 +525,7 @@ VERBS = (
         "lib/status_parts.sh",
         '(.deployed | split(".") | map(tonumber)) < (.checkout | split(".") | map(tonumber))',
         ".deployed < .checkout",
-        ("scripts/test_version.py::test_status_tells_an_older_and_a_newer_deployment",),
+        scripts("verb_parts"),
     ),
     Slip(
         "the function's milliseconds are paid as seconds",

@@ -52,3 +52,28 @@ def test_what_fails_does_not_keep_the_rest_and_is_no_success(
     lines = [line.partition("] ")[2] for line in done.stdout.splitlines() if line.startswith("[")]
     assert sorted(line.removesuffix(": removed") for line in lines if line.endswith(": removed")) == removed
     assert ("1 errors, see above" in done.stderr) == bool(status)
+
+
+MANY_TASKS = """
+aws_or_nothing() { # list-tasks
+  if [[ $6 == RUNNING ]]; then
+    jq -nc --argjson count "$COUNT" '{taskArns: [range($count) | "arn:task/c/t\\(.)"]}'
+  else
+    echo '{"taskArns": ["arn:task/c/ended", "arn:task/c/ending"]}'
+  fi
+}
+aws_or_die() { # describe-tasks
+  (($# - 5 <= 100))
+  printf '%s\\n' "${@:6}" | jq -Rnc '{tasks: [inputs
+    | {taskArn: ., lastStatus: (if endswith("/ended") then "STOPPED" else "RUNNING" end)}]}'
+}
+COUNT=$1
+unfinished_tasks
+"""
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, 101, 250])
+def test_every_task_that_has_not_ended_is_waited_for(count: int, tmp_path: Path) -> None:
+    done = bash(MANY_TASKS, tmp_path, str(count))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [*(f"t{number}" for number in range(count)), "ending"]

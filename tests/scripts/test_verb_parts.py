@@ -106,21 +106,6 @@ def test_each_dead_letter_that_is_looked_at_is_made_visible_again(count: int, tm
     ]
 
 
-@pytest.mark.parametrize(
-    ("body", "keys"),
-    [
-        ({"Records": [{"s3": {"object": {"key": "a+b/%C3%A9%2B.txt"}}}]}, ["a b/é+.txt"]),
-        ({"Records": [{"s3": {"object": {"key": key}}} for key in ("a", "b")]}, ["a", "b"]),
-        ({"source": "aws.s3", "detail": {"object": {"key": "a+b/%C3%A9"}}}, ["a+b/%C3%A9"]),
-        ({"Event": "s3:TestEvent"}, []),
-        ([], []),
-    ],
-)
-def test_the_keys_of_a_message_are_as_they_are_in_the_bucket(body: Any, keys: list[str], tmp_path: Path) -> None:
-    (found,) = printed("with_keys", tmp_path, text=json.dumps([{"body": json.dumps(body)}]))
-    assert found["keys"] == keys
-
-
 # status
 
 
@@ -147,6 +132,30 @@ def test_the_age_of_the_oldest_message_is_the_newest_figure(
     found = [{"Timestamp": f"2026-11-25T{time}:00Z", "Maximum": age} for time, age in figures]
     script = 'aws_or_die() { printf "%s" "$ANSWER"; }; oldest_message'
     assert printed(f"ANSWER=$1\n{script}", tmp_path, json.dumps({"Datapoints": found})) == seconds
+
+
+@pytest.mark.parametrize(
+    ("deployed", "checkout", "is_older"),
+    [
+        ("1.9.0", "1.10.0", True),
+        ("1.10.0", "1.9.0", False),
+        ("9.0.0", "10.0.0", True),
+        ("1.1.10", "1.1.9", False),
+        ("1.1.0", "1.1.0", False),
+    ],
+)
+def test_releases_are_compared_number_by_number(deployed: str, checkout: str, is_older: bool) -> None:
+    """Of the scripts only these two files: in a run of all the checkout's release is fixed."""
+    script = """
+    source "$0/lib/resources/version_tag.sh"
+    source "$0/lib/status_parts.sh"
+    VERSION=$1 DEPLOYED=$2 STARTER_ARN=arn
+    aws_or_error() { jq -n --arg version "$DEPLOYED" '{Tags: {$version}}'; }
+    describe_version
+    """
+    command = ["bash", "-euc", script, str(ROOT), checkout, deployed]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert found == {"deployed": deployed, "checkout": checkout, "error": "", "older": is_older}
 
 
 # Times, logs
