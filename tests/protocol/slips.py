@@ -35,8 +35,14 @@ def worker(*names: str) -> tuple[str, ...]:
     return tuple(f"worker/test_{name}.py" for name in names)
 
 
-# What would be sent to AWS, asserted without deploying.
-DOCUMENTS = scripts("documents")
+def documents(name: str) -> tuple[str, ...]:
+    """What deploy.sh sends to AWS."""
+    return (f"scripts/test_documents.py::test_{name}",)
+
+
+def resource(name: str, file: str, text: str, replacement: str, tests: tuple[str, ...]) -> Slip:
+    return Slip(name, f"lib/resources/{file}", text, replacement, tests)
+
 
 STARTER = (
     Slip(
@@ -313,161 +319,245 @@ CLIENTS = (
     ),
 )
 
-RESOURCES = tuple(
-    Slip(name, f"lib/resources/{file}", text, replacement, *(tests or (DOCUMENTS,)))
-    for name, file, text, replacement, *tests in (
-        (
-            "the alarm on dead letters looks at the queue",
-            "alarm.sh",
-            'AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$DLQ_NAME"',
-            'AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$QUEUE_NAME"',
-        ),
-        ("an idle queue is an alarm", "alarm.sh", 'TreatMissingData: "notBreaching"', 'TreatMissingData: "breaching"'),
-        ("one line of an outage is no alarm", "alarm.sh", '"" Sum 0 6 "$why $cure")', '"" Sum 1 6 "$why $cure")'),
-        (
-            "the alarm on audits counts outages",
-            "alarm.sh",
-            '"$APP_NAME/$AUDIT_METRIC" "" Sum',
-            '"$APP_NAME/$OUTAGE_METRIC" "" Sum',
-        ),
-        (
-            "a bucket of another account with the name may send to the queue",
-            "queue.sh",
-            ',\n        StringEquals: {"aws:SourceAccount": $owner}}}, {',
-            "}}, {",
-        ),
-        (
-            "any rule of anybody may send to the queue",
-            "queue.sh",
-            ',\n      Condition: {ArnEquals: {"aws:SourceArn": $rule}}}',
-            "}",
-        ),
-        ("messages are kept for four days", "queue.sh", '"1209600"', '"345600"'),
-        ("the queue is its own dead-letter queue", "queue.sh", '--arg dlq "$DLQ_ARN"', '--arg dlq "$QUEUE_ARN"'),
-        (
-            "the visibility timeout is the interval of its extension",
-            "queue.sh",
-            '--arg visibility "$VISIBILITY_TIMEOUT"',
-            '--arg visibility "$VISIBILITY_EXTEND_INTERVAL"',
-        ),
-        ("a lifecycle session may only read", "destination.sh", '"ReadWrite"', '"ReadOnly"'),
-        (
-            "where two rules of KEEP_DAYS meet, the fewer days count",
-            "lifecycle.jq",
-            "days: ([$old, $new | .Expiration.Days] | max)}",
-            "days: ([$old, $new | .Expiration.Days] | min)}",
-        ),
-        (
-            "uploads that were given up stay for a week",
-            "lifecycle.sh",
-            "{DaysAfterInitiation: 1}}",
-            "{DaysAfterInitiation: 7}}",
-        ),
-        (
-            "roles keep the tag of the old version",
-            "version_tag.sh",
-            """    printf 'iam tag-role --role-name %s\\n' "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"\n""",
-            "",
-        ),
-        (
-            "the starter may pass its roles to any service",
-            "role.sh",
-            ',\n       Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}}',
-            "}",
-        ),
-        (
-            "the ECS of any account may take the task's role",
-            "role.sh",
-            ', StringEquals: {"aws:SourceAccount": $account}',
-            "",
-        ),
-        (
-            "the worker may read all of the source bucket",
-            "role.sh",
-            'map("\\($source)/\\(.)*")',
-            'map("\\($source)/*")',
-        ),
-        (
-            "ECS may write to the starter's log instead of the worker's",
-            "role.sh",
-            'log-group:$WORKER_LOG_GROUP:*" \\\n    --arg repository',
-            'log-group:$STARTER_LOG_GROUP:*" \\\n    --arg repository',
-        ),
-        ("a worker has 30 seconds for its end", "task_definition.sh", "stopTimeout: 120", "stopTimeout: 30"),
-        ("a log that does not answer stops the worker", "task_definition.sh", '"non-blocking"', '"blocking"'),
-        (
-            "the task has the role of ECS",
-            "task_definition.sh",
-            '--arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN"',
-            '--arg task_role "$EXEC_ROLE_ARN" --arg exec_role "$TASK_ROLE_ARN"',
-        ),
-        ("the image is built for this machine", "image.sh", ' --platform "$(docker_platform)"', ""),
-        ("the image has attestations", "image.sh", " --provenance=false --sbom=false", ""),
-        ("what a lifecycle of the source deletes is no event", "notification.sh", '"s3:LifecycleExpiration:*", ', ""),
-        (
-            "notifications of others to queues go",
-            "notification.sh",
-            "'.QueueConfigurations += $ours'",
-            "'.QueueConfigurations = $ours'",
-        ),
-        ("any rule may run the starter", "rule.sh", ' --source-arn "$2"', ""),
-        (
-            "an event that starts the starter is an hour old",
-            "event_rule.sh",
-            "RetryPolicy: {MaximumEventAgeInSeconds: 60}}",
-            "RetryPolicy: {MaximumEventAgeInSeconds: 3600}}",
-        ),
-        (
-            "audits that could not start are looked for in the worker's log",
-            "metric_filter.sh",
-            '"$AUDIT_ALARM" "$STARTER_LOG_GROUP" "$AUDIT_START_FILTER"',
-            '"$AUDIT_ALARM" "$WORKER_LOG_GROUP" "$AUDIT_START_FILTER"',
-        ),
-        (
-            "Lambda runs a failed starter twice more",
-            "function.sh",
-            "--maximum-retry-attempts 0",
-            "--maximum-retry-attempts 2",
-        ),
-        (
-            "the cluster has no Spot",
-            "cluster.sh",
-            "FARGATE FARGATE_SPOT \\\n    --settings",
-            "FARGATE \\\n    --settings",
-        ),
-        (
-            "only a hundred tasks are waited for",
-            "cluster.sh",
-            '      arns=("${arns[@]:100}")\n',
-            "      arns=()\n",
-            scripts("cleanup_parts"),
-        ),
-        (
-            "both gateway endpoints are those of S3",
-            "vpc_endpoint.sh",
-            "ensure_s3express_endpoint() { ensure_vpc_endpoint s3express; }",
-            "ensure_s3express_endpoint() { ensure_vpc_endpoint s3; }",
-        ),
-        (
-            "tasks run in private subnets of the default VPC",
-            "network.sh",
-            'select($chosen != "" or .MapPublicIpOnLaunch)',
-            "select(true)",
-        ),
-        (
-            "the old source of events goes before the new one has taken effect",
-            "changeover.sh",
-            '  await_changeover\n  "$@"',
-            '  "$@"',
-            ("scripts/test_event_source.py::test_the_old_way_goes_when_the_new_one_has_had_its_time",),
-        ),
-        (
-            "the dashboard shows the queue as dead letters",
-            "dashboard.sh",
-            '"$visible,QueueName,$DLQ_NAME,parked"',
-            '"$visible,QueueName,$QUEUE_NAME,parked"',
-        ),
-    )
+RESOURCES = (
+    resource(
+        "the alarm on dead letters looks at the queue",
+        "alarm.sh",
+        'AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$DLQ_NAME"',
+        'AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$QUEUE_NAME"',
+        documents("each_alarm_watches_what_its_name_says"),
+    ),
+    resource(
+        "an idle queue is an alarm",
+        "alarm.sh",
+        'TreatMissingData: "notBreaching"',
+        'TreatMissingData: "breaching"',
+        documents("each_alarm_watches_what_its_name_says"),
+    ),
+    resource(
+        "one line of an outage is no alarm",
+        "alarm.sh",
+        '"" Sum 0 6 "$why $cure")',
+        '"" Sum 1 6 "$why $cure")',
+        documents("each_alarm_watches_what_its_name_says"),
+    ),
+    resource(
+        "the alarm on audits counts outages",
+        "alarm.sh",
+        '"$APP_NAME/$AUDIT_METRIC" "" Sum',
+        '"$APP_NAME/$OUTAGE_METRIC" "" Sum',
+        documents("each_alarm_watches_what_its_name_says"),
+    ),
+    resource(
+        "a bucket of another account with the name may send to the queue",
+        "queue.sh",
+        ',\n        StringEquals: {"aws:SourceAccount": $owner}}}, {',
+        "}}, {",
+        documents("only_the_source_of_events_may_send_to_the_queue"),
+    ),
+    resource(
+        "any rule of anybody may send to the queue",
+        "queue.sh",
+        ',\n      Condition: {ArnEquals: {"aws:SourceArn": $rule}}}',
+        "}",
+        documents("only_the_source_of_events_may_send_to_the_queue"),
+    ),
+    resource(
+        "messages are kept for four days",
+        "queue.sh",
+        '"1209600"',
+        '"345600"',
+        documents("a_message_that_fails_goes_to_the_dead_letter_queue"),
+    ),
+    resource(
+        "the queue is its own dead-letter queue",
+        "queue.sh",
+        '--arg dlq "$DLQ_ARN"',
+        '--arg dlq "$QUEUE_ARN"',
+        documents("a_message_that_fails_goes_to_the_dead_letter_queue"),
+    ),
+    resource(
+        "the visibility timeout is the interval of its extension",
+        "queue.sh",
+        '--arg visibility "$VISIBILITY_TIMEOUT"',
+        '--arg visibility "$VISIBILITY_EXTEND_INTERVAL"',
+        documents("a_message_that_fails_goes_to_the_dead_letter_queue"),
+    ),
+    resource(
+        "a lifecycle session may only read",
+        "destination.sh",
+        '"ReadWrite"',
+        '"ReadOnly"',
+        documents("s3_lifecycle_may_open_a_session_that_writes_and_nobody_else_any"),
+    ),
+    resource(
+        "where two rules of KEEP_DAYS meet, the fewer days count",
+        "lifecycle.jq",
+        "days: ([$old, $new | .Expiration.Days] | max)}",
+        "days: ([$old, $new | .Expiration.Days] | min)}",
+        documents("no_rule_expires_what_the_new_settings_keep"),
+    ),
+    resource(
+        "uploads that were given up stay for a week",
+        "lifecycle.sh",
+        "{DaysAfterInitiation: 1}}",
+        "{DaysAfterInitiation: 7}}",
+        documents("the_lifecycle_ends_uploads_and_what_is_older_than_keep_days"),
+    ),
+    resource(
+        "roles keep the tag of the old version",
+        "version_tag.sh",
+        '    printf \'iam tag-role --role-name %s\\n\' "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"\n',
+        "",
+        documents("a_new_release_is_the_tag_of_everything_and_of_the_function_last"),
+    ),
+    resource(
+        "the starter may pass its roles to any service",
+        "role.sh",
+        ',\n       Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}}',
+        "}",
+        documents("a_role_may_do_exactly_that"),
+    ),
+    resource(
+        "the ECS of any account may take the task's role",
+        "role.sh",
+        ', StringEquals: {"aws:SourceAccount": $account}',
+        "",
+        documents("a_role_is_taken_only_by_the_service_and_the_account_that_it_is_for"),
+    ),
+    resource(
+        "the worker may read all of the source bucket",
+        "role.sh",
+        'map("\\($source)/\\(.)*")',
+        'map("\\($source)/*")',
+        documents("a_role_may_do_exactly_that"),
+    ),
+    resource(
+        "ECS may write to the starter's log instead of the worker's",
+        "role.sh",
+        'log-group:$WORKER_LOG_GROUP:*" \\\n    --arg repository',
+        'log-group:$STARTER_LOG_GROUP:*" \\\n    --arg repository',
+        documents("a_role_may_do_exactly_that"),
+    ),
+    resource(
+        "a worker has 30 seconds for its end",
+        "task_definition.sh",
+        "stopTimeout: 120",
+        "stopTimeout: 30",
+        documents("a_worker_runs_so"),
+    ),
+    resource(
+        "a log that does not answer stops the worker",
+        "task_definition.sh",
+        '"non-blocking"',
+        '"blocking"',
+        documents("a_worker_runs_so"),
+    ),
+    resource(
+        "the task has the role of ECS",
+        "task_definition.sh",
+        '--arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN"',
+        '--arg task_role "$EXEC_ROLE_ARN" --arg exec_role "$TASK_ROLE_ARN"',
+        documents("a_worker_runs_so"),
+    ),
+    resource(
+        "the image is built for this machine",
+        "image.sh",
+        ' --platform "$(docker_platform)"',
+        "",
+        documents("the_image_is_built_for_the_task_pushed_and_run"),
+    ),
+    resource(
+        "the image has attestations",
+        "image.sh",
+        " --provenance=false --sbom=false",
+        "",
+        documents("the_image_is_built_for_the_task_pushed_and_run"),
+    ),
+    resource(
+        "what a lifecycle of the source deletes is no event",
+        "notification.sh",
+        '"s3:LifecycleExpiration:*", ',
+        "",
+        documents("the_bucket_sends_what_changes_its_keys_to_the_queue"),
+    ),
+    resource(
+        "notifications of others to queues go",
+        "notification.sh",
+        "'.QueueConfigurations += $ours'",
+        "'.QueueConfigurations = $ours'",
+        documents("notifications_of_others_stay"),
+    ),
+    resource(
+        "any rule may run the starter",
+        "rule.sh",
+        ' --source-arn "$2"',
+        "",
+        documents("the_rule_runs_the_starter"),
+    ),
+    resource(
+        "an event that starts the starter is an hour old",
+        "event_rule.sh",
+        "RetryPolicy: {MaximumEventAgeInSeconds: 60}}",
+        "RetryPolicy: {MaximumEventAgeInSeconds: 3600}}",
+        documents("an_event_goes_to_the_queue_and_starts_the_starter_while_it_is_new"),
+    ),
+    resource(
+        "audits that could not start are looked for in the worker's log",
+        "metric_filter.sh",
+        '"$AUDIT_ALARM" "$STARTER_LOG_GROUP" "$AUDIT_START_FILTER"',
+        '"$AUDIT_ALARM" "$WORKER_LOG_GROUP" "$AUDIT_START_FILTER"',
+        documents("an_audit_that_could_not_be_started_is_counted_in_the_starters_log"),
+    ),
+    resource(
+        "Lambda runs a failed starter twice more",
+        "function.sh",
+        "--maximum-retry-attempts 0",
+        "--maximum-retry-attempts 2",
+        documents("the_function_runs_so"),
+    ),
+    resource(
+        "the cluster has no Spot",
+        "cluster.sh",
+        "FARGATE FARGATE_SPOT \\\n    --settings",
+        "FARGATE \\\n    --settings",
+        documents("the_cluster_has_spot_and_is_waited_for"),
+    ),
+    resource(
+        "only a hundred tasks are waited for",
+        "cluster.sh",
+        '      arns=("${arns[@]:100}")\n',
+        "      arns=()\n",
+        scripts("cleanup_parts"),
+    ),
+    resource(
+        "both gateway endpoints are those of S3",
+        "vpc_endpoint.sh",
+        "ensure_s3express_endpoint() { ensure_vpc_endpoint s3express; }",
+        "ensure_s3express_endpoint() { ensure_vpc_endpoint s3; }",
+        documents("each_route_table_of_the_tasks_gets_an_endpoint_for_both_services"),
+    ),
+    resource(
+        "tasks run in private subnets of the default VPC",
+        "network.sh",
+        'select($chosen != "" or .MapPublicIpOnLaunch)',
+        "select(true)",
+        documents("tasks_run_in_subnets_that_they_can_run_in"),
+    ),
+    resource(
+        "the old source of events goes before the new one has taken effect",
+        "changeover.sh",
+        '  await_changeover\n  "$@"',
+        '  "$@"',
+        ("scripts/test_event_source.py::test_the_old_way_goes_when_the_new_one_has_had_its_time",),
+    ),
+    resource(
+        "the dashboard shows the queue as dead letters",
+        "dashboard.sh",
+        '"$visible,QueueName,$DLQ_NAME,parked"',
+        '"$visible,QueueName,$QUEUE_NAME,parked"',
+        documents("each_widget_shows_what_its_title_says"),
+    ),
 )
 
 VERBS = (
