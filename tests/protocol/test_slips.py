@@ -15,6 +15,16 @@ def test_each_slip_has_its_place_in_its_file():
     assert len({slip.name for slip in SLIPS}) == len(SLIPS)
 
 
+def test_the_tests_that_notice_a_slip_are_there():
+    lost = []
+    for node in dict.fromkeys(test for slip in SLIPS for test in slip.tests):
+        name, _, function = node.partition("::")
+        file = PROJECT / "tests" / name
+        if not file.exists() or (function and f"def {function}(" not in file.read_text()):
+            lost.append(node)
+    assert lost == []
+
+
 @pytest.mark.parametrize("slip", PLANTED, ids=[slip.name for slip in PLANTED])
 def test_a_slip_is_noticed(slip, tmp_path):
     plant(slip, tmp_path)

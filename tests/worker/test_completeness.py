@@ -184,6 +184,14 @@ def test_a_page_that_s3_is_too_busy_to_list_is_asked_for_again_if_there_is_time(
                 synced.run(state.compare())
 
 
+def test_patience_is_for_s3_being_busy_and_not_for_a_refusal(synced: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(completeness, "BUSY_PAUSES", (0.01,))
+    synced.standin.fault("ListObjectsV2", "error", status=403, code="AccessDenied", times=3)
+    state = Completeness(synced.worker().buckets, ("data/",), is_patient=True)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        synced.run(state.compare())
+
+
 def test_if_many_keys_lack_the_destination_is_listed_and_only_what_is_new_there_is_looked_at(
     synced: World, monkeypatch: pytest.MonkeyPatch
 ):
