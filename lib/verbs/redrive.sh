@@ -51,10 +51,12 @@ hint_at_missing() {
 
 # act_on_messages list|move|purge ASSUME_YES: prints what was done.
 act_on_messages() {
+  local moved
   case "$1" in
     list) printf 'nothing was moved\n' ;;
     move)
-      printf '%s messages are back in the queue; the next worker tries them\n' "$(move_back "$DLQ_ARN" "$QUEUE_ARN")"
+      moved=$(move_back "$DLQ_ARN" "$QUEUE_ARN") # a failure inside of an argument would not end the run
+      printf '%s messages are back in the queue; the next worker tries them\n' "$moved"
       ;;
     purge)
       [[ $2 == true ]] || confirm_purge

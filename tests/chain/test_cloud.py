@@ -432,6 +432,8 @@ def test_a_dead_letter_queue_is_moved_back_to_its_source(queues):
     handle = sqs.start_message_move_task(SourceArn=arn_of(sqs, dead))["TaskHandle"]
     [move] = sqs.list_message_move_tasks(SourceArn=arn_of(sqs, dead))["Results"]
     assert (move["TaskHandle"], move["Status"], move["ApproximateNumberOfMessagesMoved"]) == (handle, "COMPLETED", 1)
+    assert sqs.list_message_move_tasks(SourceArn=arn_of(sqs, url))["Results"] == []
+    assert "Messages" not in sqs.receive_message(QueueUrl=dead)
     [again] = sqs.receive_message(QueueUrl=url, MessageSystemAttributeNames=["MessageGroupId"])["Messages"]
     assert (again["Body"], again["Attributes"]) == ("again", {"MessageGroupId": "reconcile"})
 

@@ -53,3 +53,25 @@ def test_what_is_missing_is_told_before_anything_is_made(
     assert done.returncode == 2, done.stdout + done.stderr
     assert [line for line in told if line not in done.stderr] == [], done.stderr
     assert not (project / ".local").exists()
+
+
+def test_of_a_users_shell_nothing_about_aws_reaches_the_local_cloud(tmp_path: Path) -> None:
+    """A profile, a token or another endpoint would send what is meant for this machine to an account."""
+    shutil.copytree(ROOT / "local", tmp_path / "local", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "port").write_text("4567\n")
+    theirs = {
+        "AWS_PROFILE": "production",
+        "AWS_SESSION_TOKEN": "token",
+        "AWS_ACCESS_KEY_ID": "theirs",
+        "AWS_REGION": "eu-north-1",
+        "AWS_ENDPOINT_URL_SQS": "https://sqs.eu-north-1.amazonaws.com",
+    }
+    script = "source local/local.sh; REGION=us-east-1; use_cloud; env | grep ^AWS_"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=os.environ | theirs, capture_output=True, text=True, check=True
+    )
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert found["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4567"
+    assert (found["AWS_ACCESS_KEY_ID"], found["AWS_REGION"]) == ("test", "us-east-1")
+    assert found.keys() & {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_SQS"} == set()

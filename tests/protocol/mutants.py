@@ -6,6 +6,7 @@ They are the faults that tools of this kind had, and those that the design of th
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     "import awscrt.auth, awscrt.http, awscrt.io, boto3, httptools, hypothesis.strategies, pytest, xdist.scheduler"
 )
+WORKER = (".pytest.ini", "worker.py", "mirror", "tests")
 
 
 class Mutant(NamedTuple):
@@ -542,20 +544,33 @@ MUTANTS = (
 )
 
 
+def copy_project(names: Iterable[str], directory: Path) -> None:
+    """Files and folders of the project, with what Python has compiled of them."""
+    for name in names:
+        if (PROJECT / name).is_dir():
+            shutil.copytree(PROJECT / name, directory / name, ignore=shutil.ignore_patterns("bench"))
+        else:
+            shutil.copy(PROJECT / name, directory)
+
+
+def replace_once(file: Path, text: str, replacement: str) -> None:
+    """Raises ValueError if the text is not in the file once."""
+    source = file.read_text()
+    if source.count(text) != 1:
+        raise ValueError(f"the text has to be in {file} once, it is there {source.count(text)} times: {text}")
+    file.write_text(source.replace(text, replacement))
+    for compiled in file.parent.glob(f"__pycache__/{file.stem}.*"):
+        compiled.unlink()
+
+
 def plant(mutant: Mutant | None, directory: Path) -> None:
     """A copy of the worker and its tests, with the fault. Raises ValueError if the worker has changed too much."""
-    shutil.copy(PROJECT / ".pytest.ini", directory)
-    shutil.copy(PROJECT / "worker.py", directory)
-    shutil.copytree(PROJECT / "mirror", directory / "mirror")  # with what Python has compiled of it
-    shutil.copytree(PROJECT / "tests", directory / "tests", ignore=shutil.ignore_patterns("bench"))
+    copy_project(WORKER, directory)
     if mutant:
-        sources = {file: file.read_text() for file in (directory / "mirror").rglob("*.py")}
-        found = [file for file, source in sources.items() if mutant.text in source]
-        if len(found) != 1 or sources[found[0]].count(mutant.text) != 1:
-            raise ValueError(f"{mutant.name}: its text has to be in mirror/ once, it is in {[*map(str, found)]}")
-        found[0].write_text(sources[found[0]].replace(mutant.text, mutant.replacement))
-        for compiled in found[0].parent.glob(f"__pycache__/{found[0].stem}.*"):
-            compiled.unlink()
+        found = [file for file in (directory / "mirror").rglob("*.py") if mutant.text in file.read_text()]
+        if len(found) != 1:
+            raise ValueError(f"{mutant.name}: its text has to be in one file of mirror/, it is in {[*map(str, found)]}")
+        replace_once(found[0], mutant.text, mutant.replacement)
 
 
 def run_tests(directory: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:

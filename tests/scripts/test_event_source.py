@@ -342,6 +342,15 @@ def test_a_target_that_is_refused_ends_the_run(account: Account, monkeypatch: py
     assert not has_notification(account)
 
 
+def test_the_old_way_goes_when_the_new_one_has_had_its_time() -> None:
+    script = 'source "$0/deploy.sh"; sleep() { echo "$1"; }; replace_old_way echo removed'
+    done = subprocess.run(
+        ["bash", "-c", script, PROJECT],
+        env=os.environ | {"CHANGEOVER_SECONDS": "70"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["30", "30", "10", "removed"]
+
+
 def test_redrive_reads_the_keys_of_both_forms() -> None:
     record = {"s3": {"bucket": {"name": SOURCE}, "object": {"key": "a+b%2B%25"}}}
     event = {"source": "aws.s3", "detail": {"bucket": {"name": SOURCE}, "object": {"key": "a b+%25"}}}

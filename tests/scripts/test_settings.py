@@ -70,6 +70,17 @@ def test_credentials_of_another_partition_are_refused() -> None:
     assert "the AWS credentials are of the partition aws-cn" in found
 
 
+@pytest.mark.parametrize(
+    ("copy", "extend", "visibility", "is_safe"),
+    [("", "300", "1200", True), ("", "300", "1199", False), ("60", "15", "75", True), ("60", "15", "74", False)],
+)
+def test_a_message_may_come_back_once_the_copy_of_a_dead_worker_has_ended(
+    copy: str, extend: str, visibility: str, is_safe: bool
+) -> None:
+    found = problems(COPY_TIMEOUT=copy, VISIBILITY_EXTEND_INTERVAL=extend, VISIBILITY_TIMEOUT=visibility)
+    assert ("or messages come back while their copies still run" not in found) == is_safe
+
+
 def test_a_dry_run_of_a_verb_only_looks() -> None:
     stubs = 'verb_redrive() { echo "$@"; }; verb_reconcile() { echo "$@"; }; verb_status() { echo "$@"; };'
     script = f"{stubs} main redrive --purge --yes; main reconcile --deep; main status"

@@ -22,7 +22,7 @@ from starter_cloud import (
 
 import starter
 from launch import calls
-from launch.settings import load_settings
+from launch.settings import NUMBER_SETTINGS, load_settings
 from launch.tasks import GAVE_UP
 
 
@@ -266,6 +266,25 @@ def test_a_subnet_list_longer_than_ecs_takes_is_refused() -> None:
     load_settings(SETTINGS | {"SUBNETS": ",".join(["subnet-0a1"] * 16)})
     with pytest.raises(ValueError, match="1 to 16 subnet ids"):
         load_settings(SETTINGS | {"SUBNETS": ",".join(["subnet-0a1"] * 17)})
+
+
+@pytest.mark.parametrize("name", NUMBER_SETTINGS)
+def test_a_number_may_be_the_lowest_and_the_highest_and_no_other_beyond(name: str) -> None:
+    _, lowest, highest = NUMBER_SETTINGS[name]
+    given = SETTINGS | ({"MAX_WORKERS": "1000"} if name == "MIN_WORKERS" else {})
+    for number in (lowest, highest):
+        assert load_settings(given | {name: str(number)})[name] == number
+    for wrong in (lowest - 1, highest + 1):
+        with pytest.raises(ValueError, match=f"{name}='{wrong}' has to be a whole number from {lowest} to {highest}"):
+            load_settings(given | {name: str(wrong)})
+
+
+@pytest.mark.parametrize(("text", "groups"), [("", []), ("sg-1", ["sg-1"]), ("sg-1,sg-2", ["sg-1", "sg-2"])])
+def test_a_worker_has_the_security_groups_that_are_set(cloud: Cloud, text: str, groups: list[str]) -> None:
+    cloud.ecs.add_response("run_task", {"tasks": [], "failures": []})
+    calls.run_tasks(load_settings(SETTINGS | {"SECURITY_GROUPS": text}), 1, calls.ON_DEMAND, {}, NOW.timestamp())
+    ((_, request),) = cloud.requests
+    assert request["networkConfiguration"]["awsvpcConfiguration"]["securityGroups"] == groups
 
 
 def test_a_wrong_setting_fails_the_invocation_before_any_call(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

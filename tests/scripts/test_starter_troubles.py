@@ -54,10 +54,12 @@ def test_never_more_tasks_than_max_workers_though_all_of_them_wait_for_spot(clou
         starting(290),
         starting(400, "FARGATE"),
         starting(400) | {"lastStatus": "PENDING", "pullStartedAt": seconds_ago(100)},
+        {name: value for name, value in starting(0).items() if name != "createdAt"},
     ],
 )
 def test_a_task_that_may_yet_start_counts_as_running(cloud: Cloud, task: dict[str, Any]) -> None:
-    """One that pulls its image has its capacity; one on demand has nothing else to turn to."""
+    """One that pulls its image has its capacity; one on demand has nothing else to turn to; one that ECS has only just
+    taken may have no createdAt yet."""
     cloud.has_messages(1, 0)
     cloud.has_tasks(task)
     assert starter.handler({}, None)["started"] == {}

@@ -87,7 +87,8 @@ def test_what_is_on_its_way_is_no_difference_and_what_stays_is_put_on_the_queue(
     assert synced.is_equal()
 
 
-def test_all_that_still_differs_is_found_and_mended(synced: World, meanwhile):
+def test_all_that_still_differs_is_found_and_mended(synced: World, meanwhile, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reconciling, "DOUBTFUL_AT_ONCE", 2)
     planted = plant(synced)
     meanwhile(nothing)
     status, run = run_here(synced, "--audit")

@@ -71,6 +71,30 @@ def test_the_time_of_an_upload_in_parts_decides_nothing(world: World, etag: str,
     assert state.add({"Key": "data/a", "Size": 10, "ETag": etag, "LastModified": begun}) is needs_a_look
 
 
+@pytest.mark.parametrize(("age", "needs_a_look"), [(0, True), (6, True), (899, True), (905, True), (906, False)])
+def test_a_copy_decides_without_a_look_once_none_that_was_begun_before_the_source_changed_can_land(
+    world: World, age: int, needs_a_look: bool
+):
+    """A copy of the version before may take COPY_TIMEOUT, and the clocks of two buckets may differ by five seconds."""
+    state = Completeness(world.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, ("data/",))
+    changed = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    state.mirrored.add("data/a", 10, int(changed.timestamp()) + age)
+    assert state.add({"Key": "data/a", "Size": 10, "ETag": '"0123"', "LastModified": changed}) is needs_a_look
+
+
+def test_a_copy_that_was_made_in_the_second_of_its_source_is_looked_at_in_a_new_listing(
+    synced: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(completeness, "MANY", 0)
+    synced.put("data/b", 2048, modified=1_700_000_000)
+    state = Completeness(synced.worker().buckets, ("data/",))
+    synced.run(state.compare())
+    synced.run_worker()
+    synced.standin.change(MIRROR, "data/b", modified=1_700_000_000)
+    synced.run(state.look())
+    assert state.lacking == {}
+
+
 def test_what_is_overwritten_meanwhile_is_here_once_the_new_version_is(synced: World):
     synced.put("data/b", size=2048)
     state = compared(synced)
@@ -158,6 +182,14 @@ def test_a_page_that_s3_is_too_busy_to_list_is_asked_for_again_if_there_is_time(
         else:
             with pytest.raises(ClientError, match="SlowDown"):
                 synced.run(state.compare())
+
+
+def test_patience_is_for_s3_being_busy_and_not_for_a_refusal(synced: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(completeness, "BUSY_PAUSES", (0.01,))
+    synced.standin.fault("ListObjectsV2", "error", status=403, code="AccessDenied", times=3)
+    state = Completeness(synced.worker().buckets, ("data/",), is_patient=True)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        synced.run(state.compare())
 
 
 def test_if_many_keys_lack_the_destination_is_listed_and_only_what_is_new_there_is_looked_at(

@@ -68,6 +68,39 @@ def test_a_hanging_receive_is_not_waited_for_twice(world, monkeypatch):
     assert world.requests()["ReceiveMessage"] == 1
 
 
+@pytest.mark.parametrize(("poll", "seconds"), [(0, 5), (20, 25)])
+def test_a_receive_has_the_time_of_its_poll_and_that_of_an_answer(world, monkeypatch, poll, seconds):
+    given = []
+
+    async def no_message(_http, _endpoint, _request, timeout):
+        given.append(timeout)
+        return {}
+
+    monkeypatch.setattr("mirror.aws.crt_sqs.json_answer", no_message)
+    assert world.run(world.worker().deliveries.queue.receive(poll, 30)) == []
+    assert given == [seconds]
+
+
+COPY = {"Bucket": MIRROR, "Key": "a", "CopySource": {"Bucket": SOURCE, "Key": "a"}, **COPY_DIRECTIVES}
+WRITES = [
+    ("CopyObject", "copy_object", COPY | {"is_small": True}),
+    ("CopyObject", "copy_object", COPY),
+    ("DeleteObject", "delete_object", {"Bucket": MIRROR, "Key": "a"}),
+    ("CompleteMultipartUpload", "complete_multipart_upload", {"Bucket": MIRROR, "Key": "a", "UploadId": "u"}),
+]
+
+
+@pytest.mark.parametrize("client", ["crt", "boto3"])
+@pytest.mark.parametrize(("operation", "name", "parameters"), WRITES)
+def test_what_changes_the_destination_is_sent_once(world, client, operation, name, parameters):
+    """Whether it is tried again the protocol decides: a call without an answer may still take effect."""
+    world.put("a")
+    world.standin.fault(operation, "error", status=503, code="SlowDown", times=0)
+    with pytest.raises(ClientError, match="SlowDown"):
+        world.run(getattr(world.worker(S3_CLIENT=client).buckets.s3, name)(**parameters))
+    assert world.requests()[operation] == 1
+
+
 def test_what_belongs_to_an_upload_is_given_up_after_a_bound(world, monkeypatch):
     monkeypatch.setattr(timeouts, "ANSWER_TIMEOUT", 1)
     s3 = world.worker().buckets.s3

@@ -369,7 +369,21 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used_again(world):
     assert world.run(objects.head_object(Bucket=SOURCE, Key="a"))["ContentLength"] == 1024
 
 
-@pytest.mark.parametrize("fault", [{"kind": "error", "status": 500, "code": "InternalError"}, {"kind": "reset"}])
+def test_the_host_of_a_request_has_the_port_of_its_endpoint(world):
+    """Beside AWS's own host names, which have none: a server, or a proxy, may serve several."""
+    made = world.worker(ANNOUNCE="all")
+    clients = [*made.buckets.s3.endpoints.values(), made.deliveries.queue.sqs.endpoint, made.announcer.client.endpoint]
+    assert [endpoint.host for endpoint in clients] == [world.standin.url.removeprefix("http://")] * 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "error", "status": 500, "code": "InternalError"},
+        {"kind": "error", "status": 400, "code": "RequestThrottled"},
+        {"kind": "reset"},
+    ],
+)
 def test_what_fails_on_the_queue_is_repeated_by_boto3(world, fault):
     world.put("a")
     queue = world.worker().deliveries.queue
@@ -383,7 +397,13 @@ def test_what_fails_on_the_queue_is_repeated_by_boto3(world, fault):
 
 
 @pytest.mark.parametrize(
-    "fault", [{"kind": "error", "status": 500, "code": "InternalException"}, {"kind": "reset"}, {"kind": "empty_200"}]
+    "fault",
+    [
+        {"kind": "error", "status": 500, "code": "InternalException"},
+        {"kind": "error", "status": 400, "code": "ThrottlingException"},
+        {"kind": "reset"},
+        {"kind": "empty_200"},
+    ],
 )
 def test_what_fails_on_the_event_bus_is_repeated_by_boto3(world, fault):
     client = world.worker(ANNOUNCE="all").announcer.client

@@ -1,0 +1,79 @@
+"""The parts of cleanup.sh, each alone: what it ends with, and what it reads page by page."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+START = """
+source "$0/cleanup.sh"
+set_names
+REGION=eu-west-1
+set_account 123456789012
+TEMP_DIR=$PWD
+start_verb() { PROBLEMS=(); }
+check_previous_source() { :; }
+"""
+
+
+def bash(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["bash", "-c", START + script, str(ROOT), *arguments]
+    environment = {name: text for name, text in os.environ.items() if name != "DRY_RUN"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+TWO_KINDS = """
+for kind in "${KINDS[@]}"; do source /dev/stdin <<<"list_$kind() { :; }"; done
+list_queue() { [[ $BROKEN != list_queue ]] && echo q1 && echo q2; }
+list_topic() { echo t; }
+remove_queue() { [[ $BROKEN != "remove $1" ]]; }
+remove_topic() { :; }
+BROKEN=$1
+ASSUME_YES=true cleanup_all
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "status", "removed"),
+    [
+        ("", 0, ["queue q1", "queue q2", "topic t"]),
+        ("remove q1", 1, ["queue q2", "topic t"]),
+        ("remove q2", 1, ["queue q1", "topic t"]),
+        ("list_queue", 1, ["topic t"]),
+    ],
+)
+def test_what_fails_does_not_keep_the_rest_and_is_no_success(
+    broken: str, status: int, removed: list[str], tmp_path: Path
+) -> None:
+    done = bash(TWO_KINDS, tmp_path, broken)
+    assert done.returncode == status, done.stderr
+    lines = [line.partition("] ")[2] for line in done.stdout.splitlines() if line.startswith("[")]
+    assert sorted(line.removesuffix(": removed") for line in lines if line.endswith(": removed")) == removed
+    assert ("1 errors, see above" in done.stderr) == bool(status)
+
+
+MANY_TASKS = """
+aws_or_nothing() { # list-tasks
+  if [[ $6 == RUNNING ]]; then
+    jq -nc --argjson count "$COUNT" '{taskArns: [range($count) | "arn:task/c/t\\(.)"]}'
+  else
+    echo '{"taskArns": ["arn:task/c/ended", "arn:task/c/ending"]}'
+  fi
+}
+aws_or_die() { # describe-tasks
+  (($# - 5 <= 100))
+  printf '%s\\n' "${@:6}" | jq -Rnc '{tasks: [inputs
+    | {taskArn: ., lastStatus: (if endswith("/ended") then "STOPPED" else "RUNNING" end)}]}'
+}
+COUNT=$1
+unfinished_tasks
+"""
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, 101, 250])
+def test_every_task_that_has_not_ended_is_waited_for(count: int, tmp_path: Path) -> None:
+    done = bash(MANY_TASKS, tmp_path, str(count))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [*(f"t{number}" for number in range(count)), "ending"]

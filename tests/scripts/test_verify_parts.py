@@ -1,0 +1,242 @@
+"""The parts of ./sync.sh verify that judge: what has arrived, what differs, what could not be removed, how it ends.
+
+Each is called alone, with what AWS would answer. A whole run is in test_verify.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+START = """
+source "$0/sync.sh"
+set_names
+TEMP_DIR=$PWD VERIFY_DIR=$PWD VERIFY_FOLDER=F/ VIA='' RESOURCE=verify
+SRC_BUCKET=source DST_BUCKET=mirror SRC_BUCKET_OWNER=123456789012 DST_BUCKET_OWNER=123456789012
+choose_cases true 5368709120
+"""
+LISTED = """
+in_source() { cat source; }
+in_mirror() { cat mirror; }
+"""
+
+
+def bash(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A piece of Bash that knows all functions of verify, run in the folder that they keep their files in."""
+    command = ["bash", "-c", START + script, str(ROOT), *arguments]
+    environment = {name: text for name, text in os.environ.items() if name != "DRY_RUN"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def listing(*objects: tuple[str, str, int]) -> str:
+    """Of objects with their ETag and size, as ListObjectsV2 answers it."""
+    found = [
+        {"Key": f"F/{key}", "ETag": f'"{etag}"', "Size": size, "LastModified": "2026-11-25T01:02:03+00:00"}
+        for key, etag, size in objects
+    ]
+    return json.dumps({"Contents": found} if found else {})
+
+
+# What has arrived
+
+SMALL = ("small.txt", "aa", 7)
+DELETED = ("deleted.txt", "bb", 9)
+ARRIVED = """
+list_folder in_source
+list_folder in_mirror
+mv mirror.new mirror
+list_folder in_mirror
+if has_arrived "$@"; then echo yes; else echo no; fi
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "before", "now", "arrived"),
+    [
+        ("listed small", [], [SMALL], "yes"),
+        ("listed small", [], [], "no"),
+        ("listed small", [], [("small.txt", "aa", 6)], "no"),
+        ("listed small", [SMALL], [], "no"),
+        ("listed small", [], [DELETED], "no"),
+        ("changed deleted", [DELETED], [DELETED], "no"),
+        ("changed deleted", [DELETED, SMALL], [SMALL], "yes"),
+        ("gone small", [SMALL], [SMALL], "no"),
+        ("gone small", [SMALL, DELETED], [DELETED], "yes"),
+    ],
+)
+def test_what_has_arrived_is_there_with_its_size_or_gone(
+    case: str,
+    before: list[tuple[str, str, int]],
+    now: list[tuple[str, str, int]],
+    arrived: str,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "source").write_text(listing(SMALL, DELETED))
+    (tmp_path / "mirror").write_text(listing(*before))
+    (tmp_path / "mirror.new").write_text(listing(*now))
+    done = bash(LISTED + ARRIVED, tmp_path, *case.split())
+    assert (done.stdout, done.returncode) == (f"{arrived}\n", 0), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("copied_from", "arrived"),
+    [
+        ("aa 2026-11-25T01:02:03Z 7 v1", "yes"),
+        ("ab 2026-11-25T01:02:03Z 7 v1", "no"),  # the version before
+        ("aa 2026-11-25T01:02:02Z 7 v1", "no"),
+        ("aa 2026-11-25T01:02:03Z 70 v1", "no"),
+        ("", "no"),
+        (None, "no"),
+    ],
+)
+def test_a_change_has_arrived_when_the_copy_was_made_from_the_source_as_it_is_now(
+    copied_from: str | None, arrived: str, tmp_path: Path
+) -> None:
+    metadata = {} if copied_from is None else {"sync-source": copied_from}
+    (tmp_path / "source").write_text(listing(("overwritten.txt", "aa", 7)))
+    (tmp_path / "mirror").write_text(json.dumps({"Metadata": metadata}))
+    done = bash(f"{LISTED}list_folder in_source\n{ARRIVED.splitlines()[-1]}", tmp_path, "changed", "overwritten")
+    assert (done.stdout, done.returncode) == (f"{arrived}\n", 0), done.stderr
+
+
+# What the copies are like
+
+PUT = {
+    "ContentType": "text/plain",
+    "CacheControl": "max-age=60",
+    "ContentDisposition": "inline",
+    "ContentEncoding": "gzip",
+    "ContentLanguage": "en",
+    "Metadata": {"colour": "blue"},
+    "TagCount": 2,
+}
+COPY = {name: value for name, value in PUT.items() if name != "TagCount"} | {
+    "Metadata": {"colour": "blue", "sync-source": "aa"},
+    "StorageClass": "EXPRESS_ONEZONE",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        ({}, "equal"),
+        *(({name: "other"}, f"different: {name}") for name in PUT if name.startswith("C")),
+        ({"CacheControl": None}, "different: CacheControl"),
+        ({"Metadata": {"colour": "red", "sync-source": "aa"}}, "different: Metadata"),
+        ({"Metadata": {"sync-source": "aa"}}, "different: Metadata"),
+        ({"Metadata": {"colour": "blue"}}, "different: sync-source"),
+        (
+            {
+                "ContentEncoding": None,
+                "Metadata": {"colour": "blue", "sync-source": "aa", "sync-content-encoding": "gzip"},
+            },
+            "equal",
+        ),
+        (
+            {
+                "ContentEncoding": None,
+                "Metadata": {"colour": "blue", "sync-source": "aa", "sync-content-encoding": "br"},
+            },
+            "different: ContentEncoding, Metadata",
+        ),
+        ({"ContentType": "text/csv", "ContentLanguage": "zh"}, "different: ContentLanguage, ContentType"),
+    ],
+)
+def test_each_field_that_a_copy_carries_is_compared(changed: dict[str, Any], wanted: str, tmp_path: Path) -> None:
+    copy = {name: value for name, value in (COPY | changed).items() if value is not None}
+    (tmp_path / "in_source.encoded.json").write_text(json.dumps(PUT))
+    (tmp_path / "in_mirror.encoded.json").write_text(json.dumps(copy))
+    done = bash("compared_metadata encoded", tmp_path)
+    assert (done.stdout, done.returncode) == (f"{wanted}\n", 0), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "put", "source", "mirror", "wanted"),
+    [
+        ("small", "a", "a", "a", "equal"),
+        ("small", "a", "a", "b", "different"),
+        ("small", "a", "a", "", "different"),
+        ("small", "a", "b", "b", "different"),
+        ("empty", "", "", "", "equal"),
+        ("large", "seed", "part", "part", "equal"),
+        ("large", "seed", "part", "seed", "different"),
+    ],
+)
+def test_bytes_are_compared_with_what_was_put_on_both_sides(
+    name: str, put: str, source: str, mirror: str, wanted: str, tmp_path: Path
+) -> None:
+    for file, text in {
+        f"body.{name}": put,
+        f"in_source.{name}.body": source,
+        f"in_mirror.{name}.body": mirror,
+    }.items():
+        (tmp_path / file).write_text(text)
+    done = bash('compared_bytes "$1"', tmp_path, name)
+    assert (done.stdout, done.returncode) == (f"{wanted}\n", 0), done.stderr
+
+
+# What it ends with
+
+RESULT = {"name": "small", "state": "arrived", "bytes": "equal", "metadata": "equal"}
+REMOVED = {"name": "removed", "state": "arrived", "bytes": "-", "metadata": "-"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_well"),
+    [
+        ({}, True),
+        ({"state": "missing"}, False),
+        ({"state": "failed"}, False),
+        ({"state": "not asked"}, False),
+        ({"bytes": "different"}, False),
+        ({"metadata": "different: CacheControl"}, False),
+        ({"breaks": [{"link": "no copy"}]}, False),
+    ],
+)
+def test_all_is_well_only_if_nothing_differs(changed: dict[str, Any], is_well: bool, tmp_path: Path) -> None:
+    result = {"breaks": changed.pop("breaks", []), "results": [REMOVED, RESULT | changed]}
+    (tmp_path / "result").write_text(json.dumps(result))
+    assert bash("is_all_well <result", tmp_path).returncode == int(not is_well)
+
+
+REFUSED = '{"Errors": [{"Key": "F/small.txt", "Code": "AccessDenied"}]}'
+REMOVALS = """
+answer() { if [[ $1 == list-* ]]; then cat listing; else printf '%s' "$ANSWER"; fi; }
+in_source() { answer "$@"; }
+in_mirror() { answer "$@"; }
+"""
+
+
+@pytest.mark.parametrize("removal", ["remove_folder in_source", "remove_folder in_mirror", "remove_versions"])
+@pytest.mark.parametrize(("answer", "status"), [("", 0), ("{}", 0), ('{"Errors": []}', 0), (REFUSED, 1)])
+def test_a_removal_that_s3_refuses_is_a_failure(removal: str, answer: str, status: int, tmp_path: Path) -> None:
+    (tmp_path / "listing").write_text(listing(SMALL))
+    (tmp_path / "put.small").write_text('{"VersionId": "v1"}')
+    done = bash(f"ANSWER=$1\n{REMOVALS}{removal}", tmp_path, answer)
+    assert done.returncode == status, done.stderr
+    assert ("refused: " in done.stderr) == bool(status)
+
+
+@pytest.mark.parametrize(
+    ("ended", "cleaning", "status"),
+    [(0, 0, 0), (0, 1, 1), (1, 0, 1), (130, 0, 130), (130, 1, 1)],
+)
+def test_objects_that_may_be_left_are_told_and_no_success(
+    ended: int, cleaning: int, status: int, tmp_path: Path
+) -> None:
+    script = """
+    clean_up_objects() { return "$2"; }
+    VERIFY_TOUCHED=true TEMP_DIR=$PWD/none
+    trap end_verify EXIT
+    exit "$1"
+    """
+    script = script.replace('"$2"', str(cleaning))
+    done = bash(script, tmp_path, str(ended))
+    assert done.returncode == status, done.stderr
+    assert ("objects may be left: aws s3 rm --recursive 's3://source/F/'" in done.stderr) == bool(cleaning)
