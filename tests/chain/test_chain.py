@@ -53,10 +53,10 @@ def fast_path(tmp_path_factory):
 
 
 def environment(project, **settings):
-    """The environment for a script of the copy: LOCAL_TICK is 5 seconds; HOME and TMPDIR are ours to look into."""
+    """The environment for a script of the copy: HOME and TMPDIR are ours to look into."""
     home, temporary = (str(project.parent / name) for name in OURS)
     cache = os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip"))
-    ours = {"LOCAL_TICK": "5", "HOME": home, "TMPDIR": temporary, "PIP_CACHE_DIR": cache}
+    ours = {"HOME": home, "TMPDIR": temporary, "PIP_CACHE_DIR": cache}
     return {**os.environ, **ours, **settings}
 
 
@@ -121,6 +121,10 @@ def assert_all_equal(output):
     assert all(table[key] == ("yes", "equal", "equal") for key in FILES), output
     assert table[DELETED] == ("yes", "-", "-"), output
     assert re.search(r"^all files equal after \d+ s$", output, re.MULTILINE), output
+    seen, _, after = output.partition("What this has shown:\n")[2].partition("\n\n")
+    assert re.fullmatch(r"(  - .+\n?){3}", seen), output
+    assert "./deploy.sh --local" in after and 'README.md, "Deploy to AWS"' in after, output
+    assert not re.search(r'^\s*([{}]|"\w+":)|console\.aws', output, re.MULTILINE), output
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -139,6 +143,7 @@ def test_the_chain_makes_both_sides_equal_on_a_machine_with_neither_docker_nor_j
     status, output = run(project, "./deploy.sh", "--local", "--once", PATH=bare_path, DOCKER_HOST=NO_ENGINE)
     assert status == 0, output
     assert "the same worker.py as a process" in output
+    assert "its rule fires every 5 s, on AWS every minute" in output
     assert_all_equal(output)
 
 
@@ -169,13 +174,32 @@ def test_the_cloud_stays_up_and_enforces_iam_until_cleanup(project, fast_path):
     status, output = run(project, "./deploy.sh", "--local", **settings)
     assert status == 0, output
     try:
-        status, refusal = run(project, "./deploy.sh", "--local", **settings)
-        assert status == 1
-        assert "a local cloud is up already" in refusal
+        assert_all_equal(output)
+        assert_the_cloud_survives_what_fails(project, settings)
+        status, output = run(project, "./deploy.sh", "--local", MAX_WORKERS="1", **settings)
+        assert status == 0, output
+        assert re.search(r"\] function \S+: changed \(Environment\)$", output, re.MULTILINE), output
+        assert re.search(r"\] queue \S+: exists$", output, re.MULTILINE), output
+        assert_all_equal(output)
         take_get_object_from_the_worker(by_hand(project, output, fast_path))
         assert_a_copy_is_denied(by_hand(project, output, fast_path))
     finally:
         status, output = run(project, "./cleanup.sh", "--local", **settings)
+    assert status == 0, output
+
+
+def assert_the_cloud_survives_what_fails(project, settings):
+    """--once, which would remove it, is refused; what a check refuses and what Ctrl-C ends leave it as it is."""
+    status, output = run(project, "./deploy.sh", "--local", "--once", **settings)
+    assert status == 1
+    assert "a local cloud is up already" in output and "--once would remove it" in output
+    status, output = run(project, "./deploy.sh", "--local", TASK_CPU="7", **settings)
+    assert status == 2
+    assert "the cloud stays up as it is now" in output, output
+    status, output = interrupted(project, **settings)
+    assert status == 128 + signal.SIGINT, output
+    assert "the cloud stays up as it is now" in output, output
+    status, output = run(project, "./sync.sh", "--local", "status", **settings)
     assert status == 0, output
 
 
@@ -194,14 +218,12 @@ def assert_a_copy_is_denied(aws):
     assert "denied.txt" not in aws("s3", "ls", "--recursive", "s3://local-destination--use1-az4--x-s3/")
 
 
-@pytest.mark.usefixtures("nothing_left")
-def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project, fast_path):
-    command = ["./deploy.sh", "--local"]
-    env = environment(project, DOCKER_HOST=NO_ENGINE, PATH=fast_path)
+def interrupted(project, **settings):
+    """End a deployment with Ctrl-C when it has made both log groups; return (exit status, output)."""
     process = subprocess.Popen(
-        command,
+        ["./deploy.sh", "--local"],
         cwd=project,
-        env=env,
+        env=environment(project, **settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -216,7 +238,13 @@ def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project, fast
         seen += line
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=600)
-    assert process.returncode == 128 + signal.SIGINT, output
+    return process.returncode, seen + output
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project, fast_path):
+    status, output = interrupted(project, DOCKER_HOST=NO_ENGINE, PATH=fast_path)
+    assert status == 128 + signal.SIGINT, output
     assert "last lines of /ecs/s3-to-s3express-sync-task" in output
 
 
