@@ -157,6 +157,24 @@ readonly RESOURCE_CHECKS=(
   check_source_bucket check_destination_bucket check_previous_source check_roles check_network check_quota check_image
 )
 
+# What checks and steps need to know of what is there. What others may change at any time, and a step replaces as a
+# whole, is not among it: the step reads it just before: the bucket's notifications, the lifecycle and its policy.
+list_questions() {
+  QUESTIONS=(
+    find_source_location find_first_notifications find_quota previous_task_definition find_all_of_function
+    known_security_group "known_or_ask alarms find_alarms"
+    "find_queue_attributes $QUEUE_NAME" "find_queue_attributes $DLQ_NAME"
+    "find_role_policy $STARTER_ROLE" "find_role_policy $TASK_ROLE" "find_role_policy $EXEC_ROLE"
+    "find_log_groups $STARTER_LOG_GROUP" "find_log_groups $WORKER_LOG_GROUP"
+    find_ecs_roles find_cluster find_rule_and_targets
+    "first_metric_filter $WORKER_LOG_GROUP $OUTAGE_ALARM" first_dashboard
+  )
+  [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || QUESTIONS+=(find_directory_buckets)
+  [[ -n $IMAGE_URI ]] || QUESTIONS+=(find_image find_repository)
+  [[ $EVENT_SOURCE == sqs ]] || QUESTIONS+=(find_event_rule_and_targets)
+  if [[ -n $ALARM_EMAIL ]]; then QUESTIONS+=(first_subscriptions); else QUESTIONS+=(first_own_topic); fi
+}
+
 # All of them run before the first write, and all problems are told at once.
 check_all() {
   local check
@@ -165,6 +183,8 @@ check_all() {
   check_tools
   check_account
   if ((${#PROBLEMS[@]} == 0)); then
+    list_questions
+    say_while "looking at what is there" ask_ahead "${QUESTIONS[@]}"
     for check in "${RESOURCE_CHECKS[@]}"; do "$check"; done
   fi
   check_settings
@@ -213,12 +233,11 @@ list_steps() {
 # --- deploying ----------------------------------------------------------------------------------------------------
 
 print_next_commands() {
-  local sync="./sync.sh${LOCAL_ENGINE:+ --local}" # set in a local run
   printf '\nWhat goes into %s from now on arrives in s3://%s. Next:\n' "$(synced_part)" "$DST_BUCKET"
   printf '  %s %-9s  %s\n' \
-    "$sync" reconcile "copies what was there before, and in the five minutes that S3 may take to begin" \
-    "$sync" status "says whether all is well" \
-    "$sync" logs "shows what the workers do"
+    ./sync.sh reconcile "copies what was there before, and in the five minutes that S3 may take to begin" \
+    ./sync.sh status "says whether all is well" \
+    ./sync.sh logs "shows what the workers do"
   printf 'Dashboard: https://%s.console.aws.amazon.com/cloudwatch/home?region=%s#dashboards:name=%s\n' \
     "$REGION" "$REGION" "$DASHBOARD_NAME"
 }
@@ -233,7 +252,7 @@ deploy_all() (
   list_steps
   STEPS_TOTAL=${#STEPS[@]}
   for step in "${STEPS[@]}"; do "$step"; done
-  [[ $DRY_RUN == true ]] || print_next_commands
+  [[ $DRY_RUN == true || -n ${LOCAL_ENGINE:-} ]] || print_next_commands # a local run ends with its own
   tell_of_change
   print_left
 )

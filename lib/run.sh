@@ -2,10 +2,13 @@
 # One run of a script: its own folder, and what it found out or made, kept there. A call of the AWS CLI takes about a
 # second, and a function in $(...) cannot set a variable, so answers that are needed again are kept in files.
 
+readonly MOST_AT_ONCE=8 # commands side by side: a call of the AWS CLI takes about 60 MB
+
 # What every run begins with.
 start_run() {
   TEMP_DIR=$(mktemp -d)
-  trap 'rm -rf "$TEMP_DIR"' EXIT
+  JOBS=()
+  trap 'outlast_jobs; rm -rf "$TEMP_DIR"' EXIT
   mkdir "$TEMP_DIR/known"
   RESOURCE=""
   begin_checks
@@ -42,4 +45,71 @@ known_or_ask() {
   file=$(known_file "$1")
   is_known "$1" || put_file "$file" "${@:2}"
   cat "$file"
+}
+
+# known_or_try NAME COMMAND...: the same of a command that may fail: then what it printed is the reason, and is not kept.
+known_or_try() {
+  local answer
+  if is_known "$1"; then
+    known_or_ask "$1" true
+    return
+  fi
+  answer=$("${@:2}") || { printf '%s\n' "$answer" && return 1; }
+  keep "$1" <<<"$answer"
+  printf '%s\n' "$answer"
+}
+
+# --- several commands side by side ---------------------------------------------------------------------------------
+
+# begin_jobs COMMAND NAME...: runs the command for each name, several at the same time; await_jobs waits for them.
+begin_jobs() {
+  local name
+  for name in "${@:2}"; do
+    ((${#JOBS[@]} < MOST_AT_ONCE)) || wait "${JOBS[-MOST_AT_ONCE]}" || : # await_jobs asks for its status again
+    "$1" "$name" &
+    JOBS+=("$!")
+  done
+}
+
+# await_jobs: waits until all have ended; leaves 0 or not in FAILED.
+await_jobs() {
+  local job
+  FAILED=0
+  for job in ${JOBS[@]+"${JOBS[@]}"}; do wait "$job" || FAILED=1; done
+  JOBS=()
+}
+
+# need_jobs: waits for them; the run ends if one has failed, and not before all have ended.
+need_jobs() {
+  await_jobs
+  ((FAILED == 0)) || exit 1
+}
+
+# Waits for whatever still runs: it may write into the folder of the run.
+outlast_jobs() {
+  local job
+  for job in $(jobs -p); do wait "$job" || FAILED=1; done
+}
+
+# all_at_once COMMAND NAME...: the command for each name at the same time; the run ends if it fails for one of them. Jobs
+# that were begun before go on.
+all_at_once() {
+  local JOBS=()
+  begin_jobs "$@"
+  need_jobs
+}
+
+# ask_one QUESTION: it has no patience here.
+ask_one() {
+  local words RETRY_LIMIT=1
+  read -ra words <<<"$1"
+  "${words[@]}" &>/dev/null
+}
+
+# ask_ahead QUESTION...: asks side by side what is needed later; a question is a function with its arguments that keeps
+# what it learns. One that got no answer is asked again where it is needed, and that is where its error is printed.
+ask_ahead() {
+  local JOBS=()
+  begin_jobs ask_one "$@"
+  await_jobs
 }

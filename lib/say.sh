@@ -8,6 +8,24 @@ die() {
   exit 1
 }
 
+# tick WHAT: says every few seconds that it is not over, until its input ends.
+tick() {
+  local began=$SECONDS
+  while :; do
+    if read -rt 4 || (($? <= 128)); then return; fi # more than 128: nothing came in time
+    say "      $1: $((SECONDS - began)) s"
+  done
+}
+
+# say_while WHAT COMMAND...: runs the command, and says now and then that it takes its time. The ticking ends with the
+# pipe that it reads from, so also when this process is killed.
+say_while() {
+  local ticking
+  exec {ticking}> >(tick "$1")
+  "${@:2}" {ticking}>&-
+  exec {ticking}>&-
+}
+
 # Wrong usage of a script.
 usage() {
   say "${0##*/}: $* (use --help)"

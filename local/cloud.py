@@ -8,7 +8,7 @@ environment too:
 
     LOCAL_WORKER        path of worker.py: a task is this program as a plain process, for a machine without a Docker
                         engine
-    LOCAL_TICK          seconds between two firings of every rate() rule (default: what the rule says)
+    LOCAL_TICK          seconds between two firings of every rate() rule (default: what the rule says; local.sh sets 5)
     LOCAL_TASK_SECONDS  seconds from RunTask to the start of the task's container (default: 0; Fargate takes 30 to 60)
     COPY_MAX            bytes one CopyObject or UploadPartCopy may copy (default: 5 GiB, as S3)
 """

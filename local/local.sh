@@ -6,9 +6,9 @@
 LOCAL_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly LOCAL_ROOT
 readonly LOCAL_DIR="$LOCAL_ROOT/.local"
-readonly LOCAL_START_SECONDS=30
+readonly LOCAL_START_SECONDS=120
 readonly LOCAL_WAIT_SECONDS=${LOCAL_WAIT_SECONDS:-240}
-readonly LOCAL_PYTHONS=(python3.13 python3.14 python3.12 python3)
+readonly LOCAL_TICK=${LOCAL_TICK:-5}
 
 local_say() { printf 'local: %s\n' "$*" >&2; }
 
@@ -17,89 +17,8 @@ local_fail() {
   return 1
 }
 
-# --- the machine: Python, jq, Docker ------------------------------------------------------------------------------
-
-# Python 3.12 is the oldest that worker.py runs on.
-find_python() {
-  local python reason=""
-  for python in "${LOCAL_PYTHONS[@]}"; do
-    command -v "$python" >/dev/null || continue
-    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' &>/dev/null; then
-      reason=${reason:-"$("$python" --version 2>&1) is too old: install Python 3.12 or newer"}
-      continue
-    fi
-    if "$python" -c 'import ensurepip, venv' &>/dev/null; then
-      printf '%s\n' "$python"
-      return
-    fi
-    reason="$python cannot make a venv: install its venv package (Debian, Ubuntu: apt-get install $python-venv)"
-  done
-  printf 'no usable Python: %s\n' "${reason:-install Python 3.12 or newer}" >&2
-  return 1
-}
-
-# Before anything is made, and all that is missing at once.
-check_machine() {
-  local python
-  begin_checks
-  check_aws_cli
-  python=$(find_python 2>&1) || problem "$python"
-  stop_on_problems
-}
-
-make_venv() {
-  local python packages=(-r "$LOCAL_ROOT/local/requirements.txt")
-  python=$(find_python)
-  command -v jq >/dev/null || packages+=(-r "$LOCAL_ROOT/local/jq-requirements.txt")
-  local_say "making a venv in .local with $("$python" --version)"
-  "$python" -m venv "$LOCAL_DIR/venv"
-  "$LOCAL_DIR/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2
-}
-
-provide_jq() {
-  if command -v jq >/dev/null; then return; fi
-  mkdir "$LOCAL_DIR/bin"
-  printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$LOCAL_DIR/venv/bin/python" "$LOCAL_ROOT/local/jq" >"$LOCAL_DIR/bin/jq"
-  chmod +x "$LOCAL_DIR/bin/jq"
-  PATH="$LOCAL_DIR/bin:$PATH"
-}
-
-# Tasks reach the cloud through the host's network, which only an engine on this very machine has.
-engine_is_usable() {
-  [[ $(uname -s) == Linux ]] && command -v docker >/dev/null || return 1
-  local system
-  system=$(docker info --format '{{.OperatingSystem}}' 2>/dev/null) && [[ -n $system && $system != "Docker Desktop" ]]
-}
-
-# The cloud's Docker client knows DOCKER_HOST, but not the contexts of the docker command.
-use_engine() {
-  DOCKER_HOST=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')}
-  export DOCKER_HOST
-  printf '%s\n' "$DOCKER_HOST" >"$LOCAL_DIR/docker_host"
-  borrow_docker_config
-  build_without_bridge
-}
-
-# An engine may have no bridge network for builds.
-build_without_bridge() {
-  local bridge
-  bridge=$(docker network ls --quiet --filter 'name=^bridge$')
-  [[ -n $bridge ]] || export DOCKER_BUILD_FLAGS="${DOCKER_BUILD_FLAGS:-} --network host"
-}
-
-# The user's own Docker configuration, with a copy of the file that docker login writes to.
-borrow_docker_config() {
-  local entry own=${DOCKER_CONFIG:-$HOME/.docker}
-  export DOCKER_CONFIG="$LOCAL_DIR/docker"
-  mkdir "$DOCKER_CONFIG"
-  for entry in "$own"/*; do
-    [[ ! -e $entry ]] || ln -s "$entry" "$DOCKER_CONFIG/"
-  done
-  if [[ -f $own/config.json ]]; then
-    rm "$DOCKER_CONFIG/config.json"
-    cp "$own/config.json" "$DOCKER_CONFIG/"
-  fi
-}
+# shellcheck source=local/machine.sh
+source "$LOCAL_ROOT/local/machine.sh"
 
 # --- the cloud ----------------------------------------------------------------------------------------------------
 
@@ -121,7 +40,8 @@ choose_port() {
 
 # COPY_MAX makes one CopyObject of a file above the threshold fail, as it fails above 5 GiB on AWS.
 launch_cloud() {
-  local settings=(AUTH=true "GATEWAY_PORT=$1" "TMPDIR=$LOCAL_DIR/tmp" "COPY_MAX=$MULTIPART_THRESHOLD")
+  local settings=(AUTH=true "GATEWAY_PORT=$1" "TMPDIR=$LOCAL_DIR/tmp" "COPY_MAX=$MULTIPART_THRESHOLD"
+    "LOCAL_TICK=$LOCAL_TICK")
   [[ $LOCAL_ENGINE == docker ]] || settings+=("LOCAL_WORKER=$LOCAL_ROOT/worker.py")
   set -m # a process group of its own: Ctrl-C does not reach it, and one signal ends all of it
   env "${settings[@]}" "$LOCAL_DIR/venv/bin/python" "$LOCAL_ROOT/local/cloud.py" \
@@ -131,12 +51,20 @@ launch_cloud() {
 }
 
 start_cloud() {
-  local port deadline=$((SECONDS + LOCAL_START_SECONDS))
+  local port
   port=$(choose_port)
   printf '%s\n' "$port" >"$LOCAL_DIR/port"
   mkdir "$LOCAL_DIR/tmp"
   launch_cloud "$port"
-  until port_answers "$port"; do
+  say_while "the cloud is starting" await_cloud "$port"
+  local_say "the cloud listens on http://127.0.0.1:$port, IAM is enforced"
+  local_say "its rule fires every $LOCAL_TICK s, on AWS every minute (LOCAL_TICK=60 in front: so here, too)"
+}
+
+# await_cloud PORT
+await_cloud() {
+  local deadline=$((SECONDS + LOCAL_START_SECONDS))
+  until port_answers "$1"; do
     # Any command will do: for a moment the process is still a copy of this shell.
     if ((SECONDS > deadline)) || [[ -z $(command_of "$(<"$LOCAL_DIR/pid")") ]]; then
       tail -n 20 "$LOCAL_DIR/cloud.log" >&2
@@ -144,7 +72,6 @@ start_cloud() {
     fi
     sleep 0.2
   done
-  local_say "the cloud listens on http://127.0.0.1:$port, IAM is enforced"
 }
 
 # What a cloud that was killed has left in its process group ends too. (In a function that runs in a trap, a bare return
@@ -212,30 +139,56 @@ choose_image() {
   fi
 }
 
+# make_bucket OPTION...
+make_bucket() { aws s3api create-bucket "$@" >/dev/null; }
+
 make_buckets() {
-  aws s3api create-bucket --bucket "$SRC_BUCKET" >&2
-  aws s3api create-bucket --bucket "$DST_BUCKET" --create-bucket-configuration \
-    'Location={Type=AvailabilityZone,Name=use1-az4},Bucket={DataRedundancy=SingleAvailabilityZone,Type=Directory}' >&2
+  local job jobs
+  make_bucket --bucket "$SRC_BUCKET" &
+  jobs=("$!")
+  make_bucket --bucket "$DST_BUCKET" --create-bucket-configuration \
+    'Location={Type=AvailabilityZone,Name=use1-az4},Bucket={DataRedundancy=SingleAvailabilityZone,Type=Directory}' &
+  jobs+=("$!")
+  for job in "${jobs[@]}"; do wait "$job"; done
+  local_say "made the buckets $SRC_BUCKET and $DST_BUCKET in it"
 }
 
 # --- objects through the chain ------------------------------------------------------------------------------------
 
-# The acceptance run of a real deployment. What it put is removed with the cloud if it does not end well.
+# The acceptance run of a real deployment. If it does not end well, what it put in a cloud that is to be removed is
+# removed with it.
 verify_chain() {
+  local follow=0
+  [[ $LOCAL_OWNER == true ]] || follow=${VERIFY_FOLLOW_SECONDS:-30}
   local_say "now ./sync.sh verify: the rule starts the starter, the starter starts a worker"
-  VERIFY_FOLLOW_SECONDS=0 "$LOCAL_ROOT/sync.sh" --local verify --yes --timeout "${LOCAL_WAIT_SECONDS}s"
+  FOLLOW_PAUSE=${FOLLOW_PAUSE:-1} VERIFY_SHOW_SECONDS=${VERIFY_SHOW_SECONDS:-3} VERIFY_FOLLOW_SECONDS=$follow \
+    "$LOCAL_ROOT/sync.sh" --local verify --yes --timeout "${LOCAL_WAIT_SECONDS}s"
 }
 
 # --- the result ---------------------------------------------------------------------------------------------------
 
+print_seen() {
+  printf '\nall files equal after %s s\n\nWhat this has shown:\n' "$((SECONDS - LOCAL_STARTED))"
+  printf '  %s\n' \
+    "- deploy.sh made on a local cloud all that it makes on AWS; run again, it changes only what differs" \
+    "- files reached the destination by themselves: an event each to the queue, a function that starts a worker, a copy" \
+    "- overwritten, changed and deleted files followed in the same way, and both sides are equal in bytes and metadata"
+}
+
+print_way_on() {
+  printf '\nNext: ./deploy.sh --local does the same and leaves the cloud up, to try it by hand; README.md, "Deploy to AWS",\n'
+  printf 'does it with buckets of your own. This cloud is removed now.\n'
+}
+
 print_further_lines() {
-  printf '\nThe cloud stays up. To try further by hand (a file takes one to two minutes):\n\n'
+  printf '\nThe cloud stays up. Next, by hand (a file takes some seconds, up to %s until the rule fires):\n\n' "$LOCAL_TICK"
   cloud_environment | sed 's/^/  /'
   printf '  %s\n' "unset AWS_PROFILE AWS_SESSION_TOKEN" "aws() { command aws --endpoint-url \"\$AWS_ENDPOINT_URL\" \"\$@\"; }" \
     "aws s3 cp README.md s3://$SRC_BUCKET/" \
     "aws s3 ls --recursive s3://$DST_BUCKET/" \
-    "aws logs filter-log-events --log-group-name /ecs/$APP_NAME-task --query 'events[].[message]' --output text"
-  printf '\nEnd it with: ./cleanup.sh --local\n'
+    "./sync.sh --local status"
+  printf '\nAfter a change of a setting, ./deploy.sh --local deploys to it again. README.md, "Deploy to AWS", does all this with\n'
+  printf 'buckets of your own.\nEnd it with: ./cleanup.sh --local\n'
 }
 
 show_log() {
@@ -251,74 +204,102 @@ show_warnings() {
 
 # --- the two commands ---------------------------------------------------------------------------------------------
 
-# EXIT trap of local_deploy: after a failure, Ctrl-C or --once nothing may stay.
+show_logs() {
+  show_log "/aws/lambda/$APP_NAME-starter" || local_say "the starter has no log"
+  show_log "/ecs/$APP_NAME-task" || local_say "the worker has no log"
+  show_warnings
+}
+
+# EXIT trap of a run that made the cloud: after a failure, Ctrl-C or --once nothing may stay.
 end_local() {
   local status=$?
   trap - EXIT
   trap '' INT TERM
-  if ((status)) && cloud_is_up; then
-    show_log "/aws/lambda/$APP_NAME-starter" || local_say "the starter has no log"
-    show_log "/ecs/$APP_NAME-task" || local_say "the worker has no log"
-    show_warnings
-  fi
+  if ((status)) && cloud_is_up; then show_logs; fi
   if ((status)) || [[ $LOCAL_ONCE == true ]]; then local_cleanup; fi
   exit "$status"
 }
 
-run_chain() {
-  make_venv
-  provide_jq
-  start_cloud
-  choose_image
-  use_cloud
-  make_buckets
-  deploy_all
-  verify_chain
-  printf '\nall files equal after %s s\n' "$((SECONDS - LOCAL_STARTED))"
+# EXIT trap of a run that found the cloud: it is not this run's, and stays.
+leave_local() {
+  local status=$?
+  trap - EXIT
+  if ((status)); then
+    show_logs
+    local_say "this run failed; the cloud stays up as it is now: run ./deploy.sh --local again, or ./cleanup.sh --local"
+  fi
+  exit "$status"
 }
 
-# local_deploy [--once]: exit status 0 only if all files are equal at the end.
-local_deploy() {
-  LOCAL_ONCE=false LOCAL_STARTED=$SECONDS LOCAL_ENGINE=none
-  case "$*" in
-    '') ;;
-    --once) LOCAL_ONCE=true ;;
-    *) local_fail "unknown option: $* (use --local or --local --once)" ;;
-  esac
-  if cloud_is_up; then
-    local_fail "a local cloud is up already on port $(<"$LOCAL_DIR/port"): end it with ./cleanup.sh --local"
-  fi
+run_chain() {
+  choose_image
+  use_cloud
+  [[ $LOCAL_OWNER == false ]] || make_buckets
+  deploy_all
+  verify_chain
+  print_seen
+}
+
+# Only one run at a time makes or changes what is in .local.
+make_cloud() {
   check_machine
   if [[ -d $LOCAL_DIR ]]; then local_cleanup; fi
   mkdir "$LOCAL_DIR"
   trap end_local EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
   if engine_is_usable; then
     LOCAL_ENGINE=docker
     use_engine
   fi
   choose_settings
-  run_chain
-  [[ $LOCAL_ONCE == true ]] || print_further_lines
+  make_venv
+  provide_jq
+  start_cloud
 }
 
-# remove_from_engine DOCKER_HOST
-remove_from_engine() {
-  local name port
+# A cloud that is up for its user is deployed to again; one that another run has just started is left to that run, which
+# removes it if it fails.
+find_cloud() {
+  local port
   port=$(<"$LOCAL_DIR/port")
-  export DOCKER_HOST=$1 DOCKER_CONFIG="$LOCAL_DIR/docker"
-  if ! docker version >/dev/null; then
-    local_say "the Docker engine does not answer any more: its images named 127.0.0.1:$port/... stay"
-    return 0
+  if [[ $LOCAL_ONCE == true ]]; then
+    local_fail "a local cloud is up already on port $port, and --once would remove it at the end: deploy to it with" \
+      "./deploy.sh --local, or end it with ./cleanup.sh --local first"
   fi
-  for name in $(docker ps --all --quiet --filter "label=ministack.instance=$(uname -n):$port"); do
-    docker rm --force --volumes "$name" >&2
-  done
-  for name in $(docker image ls --format '{{.Repository}}:{{.Tag}}' "127.0.0.1:$port/*"); do
-    docker image rm "$name" >&2
-  done
-  docker logout "127.0.0.1:$port" >&2
+  [[ -e $LOCAL_DIR/ready ]] || local_fail "a local cloud is up already on port $port, but the ./deploy.sh --local that" \
+    "started it has not ended well yet: wait for it, or end the cloud with ./cleanup.sh --local"
+  begin_checks
+  check_aws_cli
+  stop_on_problems
+  local_say "a local cloud is up already on port $port: deploying to it again"
+  trap leave_local EXIT
+  use_known_engine
+  choose_settings
+  PATH="$LOCAL_DIR/bin:$PATH"
+}
+
+# local_deploy [--once]: exit status 0 only if all files are equal at the end.
+local_deploy() {
+  LOCAL_ONCE=false LOCAL_STARTED=$SECONDS LOCAL_ENGINE=none LOCAL_OWNER=true
+  case "$*" in
+    '') ;;
+    --once) LOCAL_ONCE=true ;;
+    *) local_fail "unknown option: $* (use --local or --local --once)" ;;
+  esac
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  if cloud_is_up; then
+    LOCAL_OWNER=false
+    find_cloud
+  else
+    make_cloud
+  fi
+  run_chain
+  if [[ $LOCAL_ONCE == true ]]; then
+    print_way_on
+  else
+    : >"$LOCAL_DIR/ready"
+    print_further_lines
+  fi
 }
 
 local_cleanup() {

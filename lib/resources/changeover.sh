@@ -4,7 +4,8 @@
 
 # So long until a change of a bucket's notifications takes effect (S3 User Guide, "Enabling and configuring event
 # notifications" and "Enabling Amazon EventBridge": about five minutes).
-readonly CHANGEOVER_SECONDS=${CHANGEOVER_SECONDS:-300}
+readonly CHANGEOVER_OF_S3=300 CHANGEOVER_OF_LOCAL_CLOUD=3
+: "${CHANGEOVER_SECONDS:=}" # another number than these
 
 # Prints the step that removes the old way, if there is one. Its statement in the queue's policy is made before it and
 # removed after it, so that tells; the notification is known anyway.
@@ -17,10 +18,10 @@ step_of_changeover() {
 }
 
 await_changeover() {
-  local left part
-  say "      both event sources are on: the old one is removed when the new one has taken effect, in" \
-    "$CHANGEOVER_SECONDS s"
-  for ((left = CHANGEOVER_SECONDS; left > 0; left -= part)); do
+  local part left=${CHANGEOVER_SECONDS:-$CHANGEOVER_OF_S3}
+  [[ -z ${LOCAL_ENGINE:-} ]] || left=${CHANGEOVER_SECONDS:-$CHANGEOVER_OF_LOCAL_CLOUD}
+  say "      both event sources are on: the old one is removed when the new one has taken effect, in $left s"
+  for (( ; left > 0; left -= part)); do
     part=$((left < 30 ? left : 30))
     sleep "$part"
     ((left == part)) || say "      waiting: $((left - part)) s"

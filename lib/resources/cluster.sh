@@ -3,11 +3,14 @@
 
 readonly SPOT_VCPU_QUOTA=L-36FBB829 # Service Quotas, AWS Fargate: Fargate Spot vCPU resource count
 
+find_quota() {
+  known_or_try quota aws_or_error service-quotas get-service-quota --service-code fargate --quota-code "$SPOT_VCPU_QUOTA"
+}
+
 check_quota() {
   local answer quota
   is_number "$MAX_WORKERS" && is_number "$TASK_CPU" || return 0
-  if ! answer=$(aws_or_error service-quotas get-service-quota --service-code fargate \
-    --quota-code "$SPOT_VCPU_QUOTA"); then
+  if ! answer=$(find_quota); then
     say "      the Fargate Spot quota is not checked: $answer"
     return
   fi
@@ -25,42 +28,50 @@ create_ecs_role() {
     || die "$RESOURCE: aws iam create-service-linked-role failed: $error"
 }
 
+ask_ecs_roles() { aws_or_nothing iam list-roles --path-prefix /aws-service-role/ecs.amazonaws.com/; }
+
+find_ecs_roles() { known_or_ask "roles of ECS" ask_ecs_roles; }
+
 # The role is the account's, not ours: it has no tag and stays at clean-up.
 ensure_ecs_role() {
   local roles
   begin "service-linked role" AWSServiceRoleForECS
-  roles=$(aws_or_nothing iam list-roles --path-prefix /aws-service-role/ecs.amazonaws.com/)
+  roles=$(find_ecs_roles)
   [[ $(jq '.Roles | length' <<<"$roles") != 0 ]] \
     || create create_ecs_role
   finish
 }
 
-find_cluster() {
+ask_cluster() {
   aws_or_nothing ecs describe-clusters --clusters "$CLUSTER_NAME" | jq -c '.clusters[] | select(.status != "INACTIVE")'
 }
 
-# Prints the cluster, or nothing, as soon as it is neither being made nor being deleted.
+# Prints the cluster as it was when this run began, or nothing.
+find_cluster() { known_or_ask cluster ask_cluster; }
+
+# settled_cluster CLUSTER: prints it, or nothing, as soon as it is neither being made nor being deleted.
 settled_cluster() {
-  local try cluster status
+  local try cluster=$1 status
   for ((try = 1; ; try++)); do
-    cluster=$(find_cluster)
     status=$(jq -r '.status' <<<"${cluster:-null}")
     [[ $status == *PROVISIONING ]] || break
     pause "$try" "the cluster is $status" || die "$RESOURCE: still $status; look at it in the ECS console"
+    cluster=$(ask_cluster)
   done
   printf '%s\n' "$cluster"
 }
 
 create_cluster() {
-  aws_or_die ecs create-cluster --cluster-name "$CLUSTER_NAME" --capacity-providers FARGATE FARGATE_SPOT \
-    --settings name=containerInsights,value=disabled --tags "${LOWER_TAGS[@]}"
-  settled_cluster
+  local cluster
+  cluster=$(aws_or_die ecs create-cluster --cluster-name "$CLUSTER_NAME" --capacity-providers FARGATE FARGATE_SPOT \
+    --settings name=containerInsights,value=disabled --tags "${LOWER_TAGS[@]}" | jq -c .cluster)
+  settled_cluster "$cluster"
 }
 
 ensure_cluster() {
   local cluster
   begin cluster "$CLUSTER_NAME"
-  cluster=$(settled_cluster)
+  cluster=$(settled_cluster "$(find_cluster)")
   if [[ -z $cluster ]]; then
     create create_cluster
   elif ! jq -e '.capacityProviders | contains(["FARGATE", "FARGATE_SPOT"])' <<<"$cluster" >/dev/null; then

@@ -74,11 +74,14 @@ put_dashboard() {
 
 find_dashboard() { aws_or_nothing cloudwatch get-dashboard --dashboard-name "$DASHBOARD_NAME" | jq -r .DashboardBody; }
 
+# Prints it as it was when this run began, or nothing.
+first_dashboard() { known_or_ask dashboard find_dashboard; }
+
 ensure_dashboard() {
   local want have
   begin dashboard "$DASHBOARD_NAME"
   want=$(dashboard)
-  have=$(find_dashboard)
+  have=$(first_dashboard)
   if [[ -z $have ]]; then
     create put_dashboard "$want"
   else

@@ -53,6 +53,12 @@ event_rule_source() { find_event_rule | jq -r '.EventPattern // "{}" | fromjson 
 
 ask_event_targets() { ask_targets "$EVENT_RULE_NAME"; }
 
+find_event_rule_and_targets() {
+  local rule
+  rule=$(find_event_rule)
+  [[ -z $rule ]] || find_targets "event rule" "$EVENT_RULE_NAME"
+}
+
 # missing_targets WANT HAVE: AWS may print more of a target than it was given.
 missing_targets() {
   jq -nc --argjson want "$1" --argjson have "$2" 'def compared: [.Id, .Arn, .RetryPolicy.MaximumEventAgeInSeconds];
@@ -61,7 +67,7 @@ missing_targets() {
 
 ensure_event_targets() {
   local have missing
-  have=$(ask_event_targets | jq -c '.Targets // []')
+  have=$(find_targets "event rule" "$EVENT_RULE_NAME" | jq -c '.Targets // []')
   missing=$(missing_targets "$(event_targets)" "${have:-[]}")
   [[ $missing == '[]' ]] \
     || change "target $(jq -r 'map(.Id) | join(" and ")' <<<"$missing")" put_targets "$EVENT_RULE_NAME" "$missing"

@@ -50,11 +50,11 @@ given_variables() { jq '.Environment.Variables |= with_entries(select(.value != 
 await_function() { aws_or_die lambda wait "$1" --function-name "$STARTER_NAME"; }
 
 create_function() {
-  local input
+  local input state
   input=$(given_variables "$1")
-  aws_or_die lambda create-function --cli-input-json "$input" --zip-file "fileb://$TEMP_DIR/starter.zip" \
-    --architectures arm64 --tags "$MAP_TAGS"
-  await_function function-active-v2
+  state=$(aws_or_die lambda create-function --cli-input-json "$input" --zip-file "fileb://$TEMP_DIR/starter.zip" \
+    --architectures arm64 --tags "$MAP_TAGS" | jq -r .State)
+  [[ $state == Active ]] || await_function function-active-v2
 }
 
 # Lambda refuses a second update while the first is in progress.
@@ -111,10 +111,24 @@ ensure_rights_ended() {
   change "policy of $STARTER_ROLE" end_rights "$policy"
 }
 
+# What AWS keeps beside a function, each with the call that reads it.
+readonly -A BESIDE_FUNCTION=(
+  [retries]=get-function-event-invoke-config [concurrency]=get-function-concurrency [permissions]=get-policy
+)
+
+# find_of_function WHAT: prints what the function had of it when this run began, or nothing. One that this run made has
+# nothing of it yet.
+find_of_function() {
+  was_created function "$STARTER_NAME" \
+    || known_or_ask "$1 of the function" aws_or_nothing lambda "${BESIDE_FUNCTION[$1]}" --function-name "$STARTER_NAME"
+}
+
+find_account_settings() { known_or_ask "account settings" aws_or_nothing lambda get-account-settings; }
+
 # A start that failed is tried by the next minute's event anyway; a replayed one would start workers for a stale count.
 ensure_no_retries() {
   local want='{"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}' have
-  have=$(aws_or_nothing lambda get-function-event-invoke-config --function-name "$STARTER_NAME")
+  have=$(find_of_function retries)
   [[ -z $(differing "$want" "$have") ]] || change "async retries" aws_or_die lambda put-function-event-invoke-config \
     --function-name "$STARTER_NAME" --maximum-retry-attempts 0 --maximum-event-age-in-seconds 60
 }
@@ -123,9 +137,9 @@ ensure_no_retries() {
 # reference, PutFunctionConcurrency), so a new account with its limit of 10 goes without.
 ensure_concurrency() {
   local have unreserved
-  have=$(aws_or_nothing lambda get-function-concurrency --function-name "$STARTER_NAME")
+  have=$(find_of_function concurrency)
   [[ $(jq '.ReservedConcurrentExecutions' <<<"${have:-null}") != 1 ]] || return 0
-  unreserved=$(aws_or_nothing lambda get-account-settings | jq .AccountLimit.UnreservedConcurrentExecutions)
+  unreserved=$(find_account_settings | jq .AccountLimit.UnreservedConcurrentExecutions)
   if ((unreserved > 100)); then
     change concurrency aws_or_die lambda put-function-concurrency --function-name "$STARTER_NAME" \
       --reserved-concurrent-executions 1
@@ -145,12 +159,28 @@ has_newer_role() {
   [[ $made > $(jq -r '.LastModified[:19]' <<<"$1") ]]
 }
 
+ask_function() { aws_or_nothing lambda get-function --function-name "$STARTER_NAME" | jq -c .Configuration; }
+
+# Prints the function's configuration as it was when this run began, or nothing.
+find_function() { known_or_ask function ask_function; }
+
+# What is read of a function that is there, or is needed for one that is to be made.
+find_all_of_function() {
+  local have
+  have=$(find_function)
+  if [[ -n $have ]]; then
+    all_at_once find_of_function "${!BESIDE_FUNCTION[@]}"
+  else
+    find_account_settings
+  fi
+}
+
 ensure_function() {
   local have want
   begin function "$STARTER_NAME"
   tell_of_bytecode
   want=$(function_configuration)
-  have=$(aws_or_nothing lambda get-function --function-name "$STARTER_NAME" | jq -c .Configuration)
+  have=$(find_function)
   if [[ -n $have ]] && has_newer_role "$have"; then
     change "made anew" aws_or_die lambda delete-function --function-name "$STARTER_NAME"
     have=""

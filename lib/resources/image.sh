@@ -49,12 +49,15 @@ image_repository_arn() {
 }
 
 # Prints the digest of the image, if it was pushed.
-find_image() {
+ask_image() {
   local tag
   tag=$(image_tag)
   aws_or_nothing ecr describe-images --repository-name "$APP_NAME" --image-ids "imageTag=$tag" \
     | jq -r '.imageDetails[].imageDigest'
 }
+
+# Prints the digest that it had when this run began, or nothing.
+find_image() { known_or_ask image ask_image; }
 
 check_docker() {
   local version
@@ -81,10 +84,14 @@ repository_lifecycle() {
     selection: {tagStatus: "any", countType: "imageCountMoreThan", countNumber: 5}, action: {type: "expire"}}]}'
 }
 
+ask_repository() { aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME"; }
+
+find_repository() { known_or_ask repository ask_repository; }
+
 ensure_repository() {
   local repository lifecycle=""
   begin repository "$APP_NAME"
-  repository=$(aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME")
+  repository=$(find_repository)
   if [[ -z $repository ]]; then
     create aws_or_die ecr create-repository --repository-name "$APP_NAME" --image-tag-mutability IMMUTABLE \
       --image-scanning-configuration scanOnPush=true --tags "${UPPER_TAGS[@]}"
@@ -129,7 +136,7 @@ push_image() {
 # The repository refuses a tag that another deployment pushed in the meantime: it stands for the same image.
 is_there_now() {
   local image
-  image=$(find_image)
+  image=$(ask_image)
   [[ -n $image ]] || die "image $1: docker push failed, see above"
 }
 

@@ -22,13 +22,16 @@ find_metric_filter() {
     | jq -c --arg name "$2" '.metricFilters[] | select(.filterName == $name)'
 }
 
+# first_metric_filter GROUP NAME: prints it as it was when this run began, or nothing.
+first_metric_filter() { known_or_ask "metric filter $1 $2" find_metric_filter "$1" "$2"; }
+
 # ensure_metric_filter FILTER
 ensure_metric_filter() {
   local name group have different
   name=$(jq -r .filterName <<<"$1")
   group=$(jq -r .logGroupName <<<"$1")
   begin "metric filter" "$name"
-  have=$(find_metric_filter "$group" "$name")
+  have=$(first_metric_filter "$group" "$name")
   different=$(differing "$1" "$have")
   if [[ -z $have ]]; then
     create aws_or_die logs put-metric-filter --cli-input-json "$1"

@@ -33,11 +33,10 @@ task_vpc() { usable_subnets | jq -r 'map(.VpcId) | unique | join(" ")'; }
 
 check_network() {
   local answer vpc
-  if ! answer=$(find_subnets); then
+  if ! answer=$(known_or_try subnets find_subnets); then
     problem "SUBNETS=$SUBNETS: $answer; set SUBNETS to subnets that reach the internet or AWS's endpoints"
     return
   fi
-  keep subnets <<<"$answer"
   vpc=$(task_vpc)
   [[ $vpc != *" "* ]] || problem "SUBNETS=$SUBNETS are in several VPCs ($vpc): set subnets of one"
   [[ -n $vpc ]] || problem "SUBNETS=$SUBNETS: no public subnet of the default VPC, or none of these, has $TASK_ARCH" \

@@ -34,7 +34,7 @@ ask_queue_policy() {
 }
 
 # Prints the policy that the queue had when this run began, or nothing.
-find_queue_policy() { known_or_ask "queue policy" ask_queue_policy; }
+find_queue_policy() { find_queue_attributes "$QUEUE_NAME" | jq '.Attributes.Policy // "{}" | fromjson'; }
 
 # has_statement POLICY SENDER
 has_statement() {
@@ -120,12 +120,21 @@ create_queue() {
     | jq -r .QueueUrl | keep "queue $1"
 }
 
+ask_queue_attributes() {
+  local url
+  url=$(find_queue "$1")
+  [[ -z $url ]] || aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All
+}
+
+# find_queue_attributes NAME: prints those that it had when this run began, or nothing.
+find_queue_attributes() { known_or_ask "attributes of $1" ask_queue_attributes "$1"; }
+
 # ensure_queue KIND NAME ATTRIBUTES: a queue that was deleted a moment ago may still have a URL, but no attributes.
 ensure_queue() {
-  local url have="" different
+  local url have different
   begin "$1" "$2"
   url=$(find_queue "$2")
-  [[ -z $url ]] || have=$(aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All)
+  have=$(find_queue_attributes "$2")
   if [[ -z $have ]]; then
     create create_queue "$2" "$3"
   else

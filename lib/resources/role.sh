@@ -1,11 +1,25 @@
 # shellcheck shell=bash
 # The roles of the starter, of the worker, and of ECS for starting it.
 
+ask_role() { aws_or_nothing iam get-role --role-name "$1"; }
+
+# find_role NAME: prints the role as it was when this run began, or nothing.
+find_role() { known_or_ask "role $1" ask_role "$1"; }
+
+ask_role_policy() { aws_or_nothing iam get-role-policy --role-name "$1" --policy-name "$APP_NAME"; }
+
+# find_role_policy NAME: prints what it allowed then, if there was such a role.
+find_role_policy() {
+  local role
+  role=$(find_role "$1")
+  [[ -z $role ]] || known_or_ask "policy of $1" ask_role_policy "$1"
+}
+
 # Role names are the account's, all other names are the Region's.
 check_roles() {
   local name role
   for name in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
-    role=$(aws_or_nothing iam get-role --role-name "$name")
+    role=$(find_role "$name")
     [[ -z $role ]] || jq -e --arg app "$APP_NAME" --arg region "$REGION" \
       '.Role.Tags // [] | from_entries | .app == $app and .region == $region' <<<"$role" >/dev/null \
       || problem "APP_NAME=$APP_NAME: its role $name belongs to someone else or to another Region, where role names" \
@@ -107,7 +121,7 @@ role_date() { known_or_ask "date of $1" true; }
 ensure_role() {
   local role policy
   begin role "$1"
-  role=$(aws_or_nothing iam get-role --role-name "$1")
+  role=$(find_role "$1")
   if [[ -z $role ]]; then
     create aws_or_die iam create-role --role-name "$1" --assume-role-policy-document "$2" \
       --tags "${UPPER_TAGS[@]}" "Key=region,Value=$REGION"
@@ -115,7 +129,7 @@ ensure_role() {
     jq -r '.Role.CreateDate[:19]' <<<"$role" | keep "date of $1"
     same_json "$2" "$(jq .Role.AssumeRolePolicyDocument <<<"$role")" \
       || change trust aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$2"
-    policy=$(aws_or_nothing iam get-role-policy --role-name "$1" --policy-name "$APP_NAME")
+    policy=$(find_role_policy "$1")
   fi
   same_json "$3" "$(jq .PolicyDocument <<<"${policy:-null}")" || keep_rights "$1" "${policy-}" \
     || change policy put_policy "$1" "$3"

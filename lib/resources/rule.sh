@@ -9,16 +9,18 @@ rate_expression() {
   fi
 }
 
+# statement_for RULE: reads the answer of get-policy.
+statement_for() { jq -c --arg sid "$1" '.Policy | fromjson | .Statement[] | select(.Sid == $sid)'; }
+
 # permission_statement RULE
 permission_statement() {
-  aws_or_nothing lambda get-policy --function-name "$STARTER_NAME" \
-    | jq -c --arg sid "$1" '.Policy | fromjson | .Statement[] | select(.Sid == $sid)'
+  aws_or_nothing lambda get-policy --function-name "$STARTER_NAME" | statement_for "$1"
 }
 
 # ensure_permission RULE ARN
 ensure_permission() {
   local statement
-  statement=$(permission_statement "$1")
+  statement=$(find_of_function permissions | statement_for "$1")
   [[ -z $statement ]] || return 0
   change permission aws_or_die lambda add-permission --function-name "$STARTER_NAME" --statement-id "$1" \
     --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$2"
@@ -26,6 +28,9 @@ ensure_permission() {
 
 # ask_targets RULE
 ask_targets() { aws_or_nothing events list-targets-by-rule --rule "$1"; }
+
+# find_targets KIND RULE: prints those that it had when this run began; a rule that this run made has none yet.
+find_targets() { was_created "$1" "$2" || known_or_ask "targets of $2" ask_targets "$2"; }
 
 # put_targets RULE TARGETS
 put_targets() {
@@ -36,9 +41,20 @@ put_targets() {
 
 ensure_target() {
   local targets
-  targets=$(ask_targets "$RULE_NAME")
+  targets=$(find_targets rule "$RULE_NAME")
   [[ $(jq -r '.Targets[]? | select(.Id == "starter").Arn' <<<"$targets") == "$STARTER_ARN" ]] \
     || change target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
+}
+
+ask_rule() { aws_or_nothing events describe-rule --name "$RULE_NAME"; }
+
+# Prints the rule as it was when this run began, or nothing.
+find_rule() { known_or_ask rule ask_rule; }
+
+find_rule_and_targets() {
+  local rule
+  rule=$(find_rule)
+  [[ -z $rule ]] || find_targets rule "$RULE_NAME"
 }
 
 # put-rule resets what it is not given, and takes tags only for a new rule.
@@ -47,7 +63,7 @@ ensure_rule() {
   begin rule "$RULE_NAME"
   want=$(jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" '{
     Name: $name, ScheduleExpression: $rate, State: "ENABLED", Description: "Looks at the queue and starts workers"}')
-  have=$(aws_or_nothing events describe-rule --name "$RULE_NAME")
+  have=$(find_rule)
   different=$(differing "$want" "$have")
   if [[ -z $have ]]; then
     create aws_or_die events put-rule --cli-input-json "$want" --tags "${UPPER_TAGS[@]}"

@@ -10,10 +10,13 @@ find_security_group() {
     | jq -r '.SecurityGroups[0].GroupId // empty'
 }
 
+# Prints the id that it had when this run began, or that of the group that this run made.
+known_security_group() { known_or_ask "security group" find_security_group; }
+
 # Prints its id; a dry run knows none of a group that it would make.
 security_group_id() {
   local id
-  id=$(known_or_ask "security group" find_security_group)
+  id=$(known_security_group)
   printf '%s\n' "${id:-sg-made-later}"
 }
 
@@ -30,7 +33,7 @@ create_security_group() {
 ensure_security_group() {
   local id
   begin "security group" "$SECURITY_GROUP_NAME"
-  id=$(known_or_ask "security group" find_security_group)
+  id=$(known_security_group)
   [[ -n $id ]] || create create_security_group
   finish
 }

@@ -3,10 +3,14 @@
 
 readonly MOST_NOTIFICATIONS=100 # of a bucket (S3 User Guide, "Enabling and configuring event notifications")
 
+find_source_location() {
+  known_or_try "location of $SRC_BUCKET" aws_or_error s3api get-bucket-location --bucket "$SRC_BUCKET" \
+    --expected-bucket-owner "$SRC_BUCKET_OWNER"
+}
+
 check_source_bucket() {
   local answer region
-  if ! answer=$(aws_or_error s3api get-bucket-location --bucket "$SRC_BUCKET" \
-    --expected-bucket-owner "$SRC_BUCKET_OWNER"); then
+  if ! answer=$(find_source_location); then
     problem "SRC_BUCKET=$SRC_BUCKET: $answer; set a bucket that exists and belongs to account $SRC_BUCKET_OWNER" \
       "(SRC_BUCKET_OWNER)"
     return
@@ -74,10 +78,15 @@ check_number_of_notifications() {
     "EVENT_SOURCE=eventbridge, or fewer prefixes"
 }
 
+# Prints what the bucket had when this run began. A step that puts a new configuration asks again.
+find_first_notifications() {
+  known_or_try "first notifications" aws_or_error s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
+    --expected-bucket-owner "$SRC_BUCKET_OWNER"
+}
+
 check_notifications() {
   local have
-  if ! have=$(aws_or_error s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
-    --expected-bucket-owner "$SRC_BUCKET_OWNER"); then
+  if ! have=$(find_first_notifications); then
     problem "SRC_BUCKET=$SRC_BUCKET: $have"
     return
   fi

@@ -24,10 +24,15 @@ ensure_subscription() {
   ((${#others[@]} == 0)) || change "other addresses" unsubscribe "${others[@]}"
 }
 
+ask_subscriptions() { aws_or_nothing sns list-subscriptions-by-topic --topic-arn "$TOPIC_ARN"; }
+
+# Prints those that the topic had when this run began, or nothing if there was none.
+first_subscriptions() { known_or_ask subscriptions ask_subscriptions; }
+
 ensure_topic() {
   local subscriptions
   begin topic "$TOPIC_NAME"
-  subscriptions=$(aws_or_nothing sns list-subscriptions-by-topic --topic-arn "$TOPIC_ARN")
+  subscriptions=$(first_subscriptions)
   [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "${UPPER_TAGS[@]}"
   ensure_subscription "${subscriptions:-null}"
   finish
@@ -39,10 +44,13 @@ find_our_topic() {
     | jq -r --arg app "$APP_NAME" --arg arn "$TOPIC_ARN" 'select(any(.Tags[]; .Key == "app" and .Value == $app)) | $arn'
 }
 
+# Prints its ARN if it was there when this run began.
+first_own_topic() { known_or_ask "own topic" find_our_topic; }
+
 ensure_no_topic() {
   local topic
   begin topic "$TOPIC_NAME"
-  topic=$(find_our_topic)
+  topic=$(first_own_topic)
   [[ -z $topic ]] || change "removed, as ALARM_EMAIL is empty" aws_or_die sns delete-topic --topic-arn "$topic"
   finish "none, as ALARM_EMAIL is empty"
 }

@@ -55,9 +55,10 @@ deployed_setting() {
 # Ends the run if there is no deployment for these settings.
 need_deployment() {
   local name
+  ask_ahead find_starter "find_queue $QUEUE_NAME" previous_task_definition find_event_rule
   need_starter
   existing_queue_url "$QUEUE_NAME" >/dev/null
-  find_task_definition >"$VERIFY_DIR/definition"
+  previous_task_definition >"$VERIFY_DIR/definition"
   [[ -s $VERIFY_DIR/definition ]] || die "there is no task definition $TASK_FAMILY in $REGION: run ./deploy.sh"
   for name in SRC_BUCKET DST_BUCKET PREFIX_FILTER; do
     [[ $(deployed_setting "$name") == "${!name}" ]] \
@@ -101,10 +102,18 @@ put_objects() {
   look_at_queue
   [[ -z $VERIFY_EVENT_AT ]] || VERIFY_WAS_BUSY=true
   VERIFY_TOUCHED=true VERIFY_PUT_AT=$(now)
-  all_at_once put_case "${CASES[@]}"
+  say_while "verify: putting" all_at_once put_case "${CASES[@]}"
   VERIFY_PUT_ENDED=$(now)
   list_folder in_source
   say "verify: ${#CASES[@]} objects put"
+}
+
+# The objects that stay as they are put.
+lasting() {
+  local name
+  for name in "${CASES[@]}"; do
+    [[ " overwritten changed deleted " == *" $name "* ]] || printf '%s\n' "$name"
+  done
 }
 
 # Of the objects that are to change, those whose first copy arrived.
@@ -118,8 +127,8 @@ changing() {
 # Of the others.
 staying() {
   local name
-  for name in "${CASES[@]}"; do
-    [[ ${CASE_RESULT[$name]} != arrived || " overwritten changed deleted " == *" $name "* ]] || printf '%s\n' "$name"
+  for name in $(lasting); do
+    [[ ${CASE_RESULT[$name]} != arrived ]] || printf '%s\n' "$name"
   done
 }
 
@@ -128,8 +137,12 @@ note_results() {
   for name in "${!CASE_STATE[@]}"; do CASE_RESULT["$name"]=${CASE_STATE["$name"]}; done
 }
 
+# What is read in the source for the comparison is read while the first copies are waited for.
 put_round() {
+  local lasting
+  mapfile -t lasting < <(lasting)
   put_objects
+  begin_jobs get_source "${lasting[@]}"
   await_all listed put "${CASES[@]}"
   VERIFY_FIRST_EVENT_AT=$VERIFY_EVENT_AT
   note_results
@@ -143,13 +156,14 @@ change_round() {
   local changing staying
   mapfile -t changing < <(changing)
   mapfile -t staying < <(staying)
+  need_jobs # those that put_round began
   all_at_once change_case "${changing[@]}"
   list_folder in_source
-  all_at_once get_both_sides "${staying[@]}"
+  say_while "verify: comparing" all_at_once get_mirror "${staying[@]}"
   await_all changed change "${changing[@]}"
   note_results
   mapfile -t changing < <(changing | sed '/^deleted$/d')
-  all_at_once get_both_sides "${changing[@]}"
+  all_at_once get_source "${changing[@]}" # has_arrived has read the copy
 }
 
 remove_round() {
@@ -166,13 +180,17 @@ run_rounds() {
   for round in put_round change_round remove_round; do
     [[ $VERIFY_BROKEN == true ]] || "$round"
   done
-  if [[ $VERIFY_BROKEN == false ]]; then
-    find_break_of_start_at_once >"$VERIFY_DIR/found"
-    note_found
-  fi
-  read_worker_lines
-  read_tasks
+  : >"$VERIFY_DIR/found"
+  begin_jobs run_reader read_worker_lines read_tasks
+  [[ $VERIFY_BROKEN == true ]] || begin_jobs run_reader read_start_at_once
+  need_jobs
+  note_found
 }
+
+# run_reader NAME: a function that reads into a file.
+run_reader() { "$1"; }
+
+read_start_at_once() { find_break_of_start_at_once >"$VERIFY_DIR/found"; }
 
 # --- cleaning up ----------------------------------------------------------------------------------------------------
 
@@ -224,7 +242,7 @@ end_verify() {
   local status=$? cleaned=0
   trap - EXIT
   trap '' INT TERM
-  wait
+  outlast_jobs
   if [[ $VERIFY_TOUCHED == true ]]; then
     say "verify: removing what was put"
     set +e

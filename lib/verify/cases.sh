@@ -49,16 +49,6 @@ in_source() { aws_or_die s3api "$1" --bucket "$SRC_BUCKET" --expected-bucket-own
 
 in_mirror() { aws_or_die s3api "$1" --bucket "$DST_BUCKET" --expected-bucket-owner "$DST_BUCKET_OWNER" "${@:2}"; }
 
-# all_at_once COMMAND NAME...: the command for each name at the same time; the run ends if one fails.
-all_at_once() {
-  local name job jobs=()
-  for name in "${@:2}"; do
-    "$1" "$name" &
-    jobs+=("$!")
-  done
-  for job in ${jobs[@]+"${jobs[@]}"}; do wait "$job"; done
-}
-
 # --- putting and changing -------------------------------------------------------------------------------------------
 
 body_of() { printf '%s/body.%s\n' "$VERIFY_DIR" "$1"; }
@@ -148,10 +138,9 @@ get_side() {
   "$1" get-object --key "${CASE_KEY[$2]}" ${range[@]+"${range[@]}"} "$file.body" >"$file.json"
 }
 
-get_both_sides() {
-  get_side in_source "$1"
-  get_side in_mirror "$1"
-}
+get_source() { get_side in_source "$1"; }
+
+get_mirror() { get_side in_mirror "$1"; }
 
 # compared_bytes NAME: equal or different. An object of --large is compared with itself on the other side only.
 compared_bytes() {

@@ -78,7 +78,7 @@ deployed_options() {
 versions() {
   local task
   mapfile -t task < <(deployed_task)
-  printf '%s\t%s\n' "project" "$(project_version)" "Region" "$REGION" "AWS CLI" "$(command aws --version 2>&1)" \
+  printf '%s\t%s\n' "project" "$(project_version)" "Region" "$REGION" "AWS CLI" "$CLI_VERSION" \
     "Bash" "$BASH_VERSION" "jq" "$(jq --version)" "task definition" "${task[0]}" "image" "${task[1]}" \
     "task" "${task[2]}" "function" "$(deployed_function)"
   deployed_options

@@ -3,20 +3,26 @@
 # it is certain that it will not.
 
 readonly VERIFY_FIRST_DOUBT=15 # seconds without progress until the links of the chain are looked at, then each time
+: "${VERIFY_SHOW_SECONDS:=30}" # after which the same progress is printed again
 
 declare -A SIZE_THERE=() # "in_source KEY" or "in_mirror KEY" -> bytes, of the last listings
 VERIFY_EVENT_AT=""       # when this machine saw a message first, seconds since the epoch
 VERIFY_BROKEN=false      # the chain is broken: no further round
 VERIFY_SHOWN=""          # the last progress that was printed
+VERIFY_SHOWN_AT=0        # and when
 MISSING=0 ARRIVED=0      # of CASE_STATE
 
 # --- what is there --------------------------------------------------------------------------------------------------
 
-# list_folder in_source|in_mirror: the objects of the run, in a file. A directory bucket lists prefixes that end in "/".
-list_folder() {
+# read_folder in_source|in_mirror: the objects of the run, in a file. A directory bucket lists prefixes that end in "/".
+read_folder() {
   "$1" list-objects-v2 --prefix "$VERIFY_FOLDER" | jq -cs "$(jq_epoch)"'
     [.[0].Contents[]? | {key: .Key, size: .Size, etag: (.ETag | gsub("\""; "")), at: (.LastModified | epoch)}]' \
     >"$VERIFY_DIR/$1.list"
+}
+
+list_folder() {
+  read_folder "$1"
   note_sizes "$1"
 }
 
@@ -105,10 +111,7 @@ has_arrived() {
   case "$1:$2" in
     gone:* | changed:deleted) [[ -z ${SIZE_THERE["in_mirror $key"]:-} ]] ;;
     listed:*) [[ ${SIZE_THERE["in_mirror $key"]:-} == "${SIZE_THERE["in_source $key"]}" ]] ;;
-    changed:*)
-      get_side in_mirror "$2"
-      has_source_of "$2"
-      ;;
+    changed:*) has_source_of "$2" ;;
   esac
 }
 
@@ -131,31 +134,52 @@ count_states() {
   done
 }
 
-# Remembers when the first message was seen, and prints the queue for the progress line.
-look_at_queue() {
-  local found
-  found=$(describe_queue "$QUEUE_NAME")
-  printf '%s\n' "$found" >"$VERIFY_DIR/queue"
-  if [[ -z $VERIFY_EVENT_AT && $(jq '.visible + .in_flight + .delayed' <<<"$found") != 0 ]]; then
+# The queue, in a file.
+read_queue() {
+  describe_queue "$QUEUE_NAME" >"$VERIFY_DIR/queue.new"
+  mv "$VERIFY_DIR/queue.new" "$VERIFY_DIR/queue"
+}
+
+# Remembers when the first message was seen.
+note_event() {
+  if [[ -z $VERIFY_EVENT_AT && $(jq '.visible + .in_flight + .delayed' "$VERIFY_DIR/queue") != 0 ]]; then
     VERIFY_EVENT_AT=$(now)
   fi
 }
 
-# show_progress ROUND COUNT
+look_at_queue() {
+  read_queue
+  note_event
+}
+
+# show_progress ROUND COUNT: when it has changed, and now and then when it has not.
 show_progress() {
   local text
   text=$(jq -r '"\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed"' "$VERIFY_DIR/queue")
   text="$1: $ARRIVED of $2; messages: $text"
-  [[ $text != "$VERIFY_SHOWN" ]] || return 0
+  [[ $text != "$VERIFY_SHOWN" ]] || ((SECONDS >= VERIFY_SHOWN_AT + VERIFY_SHOW_SECONDS)) || return 0
   say "verify: $((SECONDS - VERIFY_STARTED)) s: $text"
-  VERIFY_SHOWN=$text
+  VERIFY_SHOWN=$text VERIFY_SHOWN_AT=$SECONDS
 }
 
-# look_at_all WANT
+# read_look queue|mirror|NAME: one part of a look, in a file.
+read_look() {
+  case "$1" in
+    queue) read_queue ;;
+    mirror) read_folder in_mirror ;;
+    *) get_mirror "$1" ;;
+  esac
+}
+
+# look_at_all WANT: copies of changed objects are read in the same look.
 look_at_all() {
-  local name
-  look_at_queue
-  list_folder in_mirror
+  local name parts=(queue mirror)
+  for name in overwritten changed; do
+    [[ $1 != changed || ${CASE_STATE[$name]:-} != missing ]] || parts+=("$name")
+  done
+  all_at_once read_look "${parts[@]}"
+  note_event
+  note_sizes in_mirror
   for name in "${CASES[@]}"; do
     [[ ${CASE_STATE[$name]:-} == missing ]] || continue
     if has_arrived "$1" "$name"; then CASE_STATE["$name"]=arrived; fi

@@ -134,6 +134,10 @@ def assert_all_equal(output):
     assert all(table[key] == ("yes", "equal", "equal") for key in FILES), output
     assert table[DELETED] == ("yes", "-", "-"), output
     assert re.search(r"^all files equal after \d+ s$", output, re.MULTILINE), output
+    seen, _, after = output.partition("What this has shown:\n")[2].partition("\n\n")
+    assert re.fullmatch(r"(  - .+\n?){3}", seen), output
+    assert "./deploy.sh --local" in after and 'README.md, "Deploy to AWS"' in after, output
+    assert not re.search(r'^\s*([{}]|"\w+":)|console\.aws', output, re.MULTILINE), output
 
 
 def test_the_chain_makes_both_sides_equal_with_the_real_image_in_a_container(project, fast_path):
@@ -155,7 +159,11 @@ class Session:
     """What was seen of it."""
 
     transcript: str  # of the scenes of the picture but the first, whose lines the others print, too
-    second: tuple[int, str]  # of a deployment that wanted a cloud of its own
+    once: tuple[int, str]  # of --once, which would remove the cloud
+    unchecked: tuple[int, str]  # of a setting that a check refuses
+    stopped: tuple[int, str]  # of a deployment that Ctrl-C ended
+    status: tuple[int, str]  # of the cloud after these
+    again: tuple[int, str]  # of a deployment of other settings
     mirrored: str  # after an upload that the worker was not allowed to read
 
 
@@ -168,7 +176,12 @@ def session(tmp_path_factory, bare_path):
         try:
             for scene in SCENES[1:-1]:
                 play(scene, project, transcript, **settings)
-            second = run(project, "./deploy.sh", "--local", "--once", DOCKER_HOST=NO_ENGINE, PATH=bare_path)
+            local = {"DOCKER_HOST": NO_ENGINE, "PATH": bare_path}
+            once = run(project, "./deploy.sh", "--local", "--once", **local)
+            unchecked = run(project, "./deploy.sh", "--local", TASK_CPU="7", **local)
+            stopped = interrupted(project, **local)
+            status = run(project, "./sync.sh", "--local", "status", **local)
+            again = run(project, "./deploy.sh", "--local", MAX_WORKERS="1", **local)
             aws = by_hand(project, transcript.getvalue(), bare_path)
             take_get_object_from_the_worker(aws)
             mirrored = mirrored_after_a_denied_copy(aws)
@@ -176,7 +189,7 @@ def session(tmp_path_factory, bare_path):
             run(project, "./cleanup.sh", "--local", PATH=bare_path)
             raise
         play(SCENES[-1], project, transcript, **settings)
-    return Session(transcript.getvalue(), second, mirrored)
+    return Session(transcript.getvalue(), once, unchecked, stopped, status, again, mirrored)
 
 
 def by_hand(project, output, path):
@@ -209,13 +222,28 @@ def mirrored_after_a_denied_copy(aws):
 
 def test_the_chain_makes_both_sides_equal_on_a_machine_with_neither_docker_nor_jq(session):
     assert "the same worker.py as a process" in session.transcript
+    assert "its rule fires every 2 s, on AWS every minute" in session.transcript
     assert_all_equal(session.transcript)
 
 
-def test_a_cloud_that_is_up_is_not_replaced_and_enforces_iam(session):
-    status, refusal = session.second
-    assert status == 1
-    assert "a local cloud is up already" in refusal
+def test_a_cloud_that_is_up_outlasts_what_fails(session):
+    (once, refusal), (unchecked, problems), (stopped, output) = session.once, session.unchecked, session.stopped
+    assert (once, unchecked, stopped) == (1, 2, 128 + signal.SIGINT)
+    assert "a local cloud is up already" in refusal and "--once would remove it" in refusal
+    for said in (problems, output):
+        assert "the cloud stays up as it is now" in said, said
+    assert session.status[0] == 0, session.status[1]
+
+
+def test_a_cloud_that_is_up_is_deployed_to_again(session):
+    status, output = session.again
+    assert status == 0, output
+    assert re.search(r"\] function \S+: changed \(Environment\)$", output, re.MULTILINE), output
+    assert re.search(r"\] queue \S+: exists$", output, re.MULTILINE), output
+    assert_all_equal(output)
+
+
+def test_the_cloud_enforces_iam(session):
     assert "docs/operations.md" in session.mirrored
     assert "denied.txt" not in session.mirrored
 
@@ -233,25 +261,31 @@ def comparable(line):
     return re.sub(r"\s+", " ", masked(line.rstrip()))
 
 
+def interrupted(project, **settings):
+    """End a deployment with Ctrl-C when it has made both log groups; return (exit status, output)."""
+    process = subprocess.Popen(
+        ["./deploy.sh", "--local"],
+        cwd=project,
+        env=environment(project, **settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+        # Ctrl-C is ignored, and by all that is started, where the tests themselves run in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    seen = ""
+    while "[3/" not in seen:  # both log groups are made
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=MOST_SECONDS)
+    return process.returncode, seen + output
+
+
 def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project, fast_path):
     with leaving_nothing(project):
-        process = subprocess.Popen(
-            ["./deploy.sh", "--local"],
-            cwd=project,
-            env=environment(project, DOCKER_HOST=NO_ENGINE, PATH=fast_path),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            process_group=0,
-            # Ctrl-C is ignored, and by all that is started, where the tests themselves run in the background.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        seen = ""
-        while "[3/" not in seen:  # both log groups are made
-            line = process.stdout.readline()
-            assert line, seen
-            seen += line
-        os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=MOST_SECONDS)
-    assert process.returncode == 128 + signal.SIGINT, output
+        status, output = interrupted(project, DOCKER_HOST=NO_ENGINE, PATH=fast_path)
+    assert status == 128 + signal.SIGINT, output
     assert "last lines of /ecs/s3-to-s3express-sync-task" in output

@@ -18,6 +18,7 @@ MAY_SOURCE = {
     "deploy.sh": r"lib/(resources/)?\w+\.sh|local/local\.sh",
     "cleanup.sh": r"deploy\.sh|lib/\w+\.sh|local/local\.sh",
     "sync.sh": r"deploy\.sh|lib/(verbs/|verify/)?\w+\.sh|local/local\.sh",
+    "local/local.sh": r"local/machine\.sh",
 }
 LOG_PATTERNS = re.compile(
     r"synced key=|failed key=|reconciled end=|waited end=|lacking key=|action=(?:copied|deleted|\*)|lag=[*(]"

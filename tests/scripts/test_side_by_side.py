@@ -1,9 +1,101 @@
-"""Two deployments of the same name at once."""
+"""Commands of one run side by side; two deployments of the same name at once."""
+
+import subprocess
+from pathlib import Path
 
 import pytest
 from account import APP, Account
 from deployment import nameless, one_cli, one_cloud
 from recorder import Refusal
+
+ROOT = Path(__file__).parents[2]
+
+# A script that goes on when both jobs are there, or gives up after a minute.
+MEET = """
+await() {
+  local end=$((SECONDS + 60))
+  until [[ -e $1 ]] || ((SECONDS > end)); do read -rt 0.1 <> <(:) || :; done
+  [[ -e $1 ]]
+}
+meet() { : >"$TEMP_DIR/$1"; await "$TEMP_DIR/one"; await "$TEMP_DIR/two"; printf 'met\\n'; }
+"""
+# name -> (script, exit status, stdout, what stderr has or None for nothing at all)
+SCRIPTS = {
+    "jobs run at the same time": (MEET + "all_at_once meet one two", 0, "met\nmet\n", None),
+    "a run ends with a job that failed, when the others have ended": (
+        MEET
+        + "job() { if [[ $1 == one ]]; then : >$TEMP_DIR/one; exit 7; else await $TEMP_DIR/one; echo ended; fi; }\n"
+        "all_at_once job one two; echo went on",
+        1,
+        "ended\n",
+        None,
+    ),
+    "more jobs than may run at once all run": (
+        "MANY=({1..20}); all_at_once echo ${MANY[@]} | sort -n | tr '\\n' ' '",
+        0,
+        " ".join(map(str, range(1, 21))) + " ",
+        None,
+    ),
+    "what is asked ahead is not asked again": (
+        "ask() { echo asked >>$TEMP_DIR/log; echo answer of $1; }; find() { known_or_ask $1 ask $1; }\n"
+        "ask_ahead 'find one' 'find two'; find one; find two; cat $TEMP_DIR/log",
+        0,
+        "answer of one\nanswer of two\nasked\nasked\n",
+        None,
+    ),
+    "what fails ahead is asked again where it is needed, and says why there": (
+        "ask() { echo half of it; die not today; }; find() { known_or_ask one ask; }\n"
+        "ask_ahead find; echo went on; find; echo never",
+        1,
+        "went on\n",
+        "not today",
+    ),
+    "no answer ahead is waited for": (
+        "RETRY_LIMIT=60 RETRY_PAUSE=60; ask() { pause 1 patience || die no patience; }\n"
+        "find() { known_or_ask one ask; }; ask_ahead find; echo $RETRY_LIMIT",
+        0,
+        "60\n",
+        None,
+    ),
+    "the reason of a failure is not kept as an answer": (
+        "ask() { if [[ -e $TEMP_DIR/there ]]; then echo answer; else echo reason; return 1; fi; }\n"
+        "known_or_try one ask || echo failed; : >$TEMP_DIR/there; known_or_try one ask; rm $TEMP_DIR/there\n"
+        "known_or_try one ask",
+        0,
+        "reason\nfailed\nanswer\nanswer\n",
+        None,
+    ),
+    "a command that takes long is told of": (
+        MEET + "exec 2>$TEMP_DIR/said; work() { local end=$((SECONDS + 60))\n"
+        "until grep -q 'at work: [0-9]* s' $TEMP_DIR/said || ((SECONDS > end)); do read -rt 0.1 <> <(:) || :; done\n"
+        "DONE=true; }; say_while 'at work' work; echo $DONE; grep -c 'at work' $TEMP_DIR/said >/dev/null && echo told",
+        0,
+        "true\ntold\n",
+        None,
+    ),
+    "a command that fails ends the run with its status, told of or not": (
+        "work() { return 3; }; say_while 'at work' work; echo went on",
+        3,
+        "",
+        None,
+    ),
+}
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_commands_side_by_side(name: str) -> None:
+    script, status, printed, said = SCRIPTS[name]
+    done = subprocess.run(
+        ["bash", "-c", f"source ./deploy.sh; start_run; {script}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout) == (status, printed), done.stderr
+    assert said in done.stderr if said else done.stderr == ""
+
 
 # What AWS answers to the second of two creations -> the steps of the run that gets it.
 MADE_MEANWHILE = {
