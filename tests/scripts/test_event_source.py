@@ -1,6 +1,7 @@
 """EVENT_SOURCE=eventbridge: the rule and the switch, what others have beside them, and the change to it and back."""
 
 import json
+import os
 import subprocess
 from typing import Any
 
