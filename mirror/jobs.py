@@ -178,6 +178,9 @@ class Jobs:
             self.judge_suspects(job, error)
         self.begin_waiting()
 
+    def has_place(self, sync: KeySync) -> bool:
+        return self.by_key[sync.key].has_slot
+
     def step_aside(self, sync: KeySync) -> bool:
         job = self.by_key[sync.key]
         if job.has_slot:

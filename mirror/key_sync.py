@@ -50,11 +50,14 @@ class Host(Protocol):
     def progressed(self, sync: KeySync) -> None:
         """A part was copied."""
 
+    def has_place(self, sync: KeySync) -> bool:
+        """It is one of those that others wait for."""
+
     def step_aside(self, sync: KeySync) -> bool:
-        """It will last, so others may begin. False if too many last already."""
+        """It will last, so others may begin in its place, if it has one. False if too many last already."""
 
     async def come_back(self, sync: KeySync) -> None:
-        """It goes on: waits for its turn."""
+        """It goes on, and waits for a place: only for one that it had."""
 
     async def look_later(self, key: str, delay: float) -> None:
         """Another key that it touched is to be synced by somebody, after so many seconds."""
@@ -66,6 +69,9 @@ class Alone:
     def look_begins(self, sync: KeySync) -> None: ...
     def overtaken(self, sync: KeySync) -> None: ...
     def progressed(self, sync: KeySync) -> None: ...
+    def has_place(self, _sync: KeySync) -> bool:
+        return False
+
     def step_aside(self, _sync: KeySync) -> bool:
         return True
 

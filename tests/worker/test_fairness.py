@@ -73,3 +73,20 @@ def test_small_objects_do_not_wait_for_many_large_uploads(world):
     wait_until(lambda: len(world.mirrored()) >= 40, seconds=20)
     assert all(key.startswith("small") for key in world.mirrored())
     process.kill()
+
+
+def test_long_copies_that_s3_was_too_busy_for_take_no_place_of_small_ones(world):
+    """As many as there are places; each has paused for so long that others could begin."""
+    world.standin.fault("CreateMultipartUpload", "error", status=503, code="SlowDown", times=0)
+    world.standin.latency("UploadPartCopy", ms=1500)
+    for number in range(4):
+        world.put(f"large{number}", 6 * GIB)
+    process = world.start_worker(MAX_CONCURRENT_KEYS="4", MAX_CONCURRENT_PARTS="16", RETRY_BASE_SECONDS="30")
+    wait_until(lambda: world.requests().get("CreateMultipartUpload", 0) >= 4 * 5)
+    world.standin.clear_faults()
+    wait_until(lambda: len(world.standin.uploads(MIRROR)) == 4)
+    for number in range(20):
+        world.put(f"small{number}")
+    wait_until(lambda: len(world.mirrored()) >= 20)
+    assert all(key.startswith("small") for key in world.mirrored())
+    process.kill()
