@@ -47,8 +47,8 @@ class Host(Protocol):
     def overtaken(self, sync: KeySync) -> None:
         """The destination is what that look showed, the source no longer."""
 
-    def progressed(self, sync: KeySync) -> None:
-        """A part was copied."""
+    def progressed(self, sync: KeySync, since: float) -> None:
+        """A part was copied by a request that began then."""
 
     def has_place(self, sync: KeySync) -> bool:
         """It is one of those that others wait for."""
@@ -68,7 +68,7 @@ class Alone:
 
     def look_begins(self, sync: KeySync) -> None: ...
     def overtaken(self, sync: KeySync) -> None: ...
-    def progressed(self, sync: KeySync) -> None: ...
+    def progressed(self, sync: KeySync, since: float) -> None: ...
     def has_place(self, _sync: KeySync) -> bool:
         return False
 
@@ -110,9 +110,10 @@ class KeySync:
     busy: int = 0  # answers since the last progress
     busy_since: float = 0.0
 
-    def progress(self) -> None:
+    def progress(self, since: float) -> None:
+        """A part was copied by a request that began then."""
         self.busy = 0
-        self.host.progressed(self)
+        self.host.progressed(self, since)
 
 
 @contextmanager
