@@ -4,9 +4,11 @@ import logging
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from fakes import ENVIRONMENT
 from histories import World
 
+from mirror.outage import Outage, Suspect, Verdict
 from mirror.settings import load_settings
 from mirror.worker import OUTAGE_STATUS
 
@@ -159,6 +161,19 @@ def test_a_key_that_is_always_changing_ends_the_outage_that_it_is_tried_in(world
     assert set(copies[1:]) == {None}
     assert world.differences() == []
     assert most_receives(world) <= 1
+
+
+def test_a_success_from_before_the_latest_failure_ends_no_outage():
+    clock = [0.0]
+    outage: Outage[str] = Outage(30, lambda: clock[0])
+    outage.add("a", Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 0.0, True, 0), is_general=True)
+    clock[0] = 10.0
+    outage.add("b", Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 10.0, True, 0), is_general=True)
+    assert outage.note_success("copied", since=9.0) == Verdict([], [])
+    assert outage.note_success("deleted", since=11.0) == Verdict([], [])
+    assert outage.began is not None
+    assert outage.note_success("copied", since=11.0) == Verdict(["a", "b"], [])
+    assert outage.began is None
 
 
 @pytest.mark.parametrize("code", ["403", "AccessDenied", "ExpiredToken"])
