@@ -25,6 +25,7 @@ from mirror.key_sync import KeySync
 from mirror.limits import SQS_BATCH
 from mirror.log_lines import FAILED, LAG, SYNCED, quoted
 from mirror.messages import hint_body
+from mirror.multipart import drop_upload
 from mirror.outage import Outage, Suspect
 from mirror.s3 import answers_for_no_key
 from mirror.settings import HELD_PER_SLOT, Settings
@@ -313,6 +314,8 @@ class Jobs:
         suspect = Suspect(error, self.now(), first_time, job.cleared)
         is_new = self.outage.began is None and is_of_surroundings(error)
         is_general = is_new and not await answers_for_no_key(self.buckets, suspect.at)
+        if is_new and not is_general:
+            await drop_upload(self.buckets, job.sync)  # as after any error of its own, see sync_key()
         if self.stopping:
             self.conclude(job, Interrupted())
             return

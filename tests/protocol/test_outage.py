@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from fakes import ENVIRONMENT
+from fakes import ENVIRONMENT, LARGE
 from histories import World
 
 from mirror.outage import Outage, Suspect, Verdict
@@ -106,6 +106,14 @@ def test_an_error_that_all_may_have_is_a_keys_own_if_s3_answers_others(world, co
     assert "outage" not in caplog.text
     assert (world.queue.messages, len(world.queue.dead)) == ([], 1)
     assert world.processes[0].worker.exit_status == 0
+
+
+def test_such_a_key_leaves_no_upload_behind(world):
+    world.change("data/bad", "put x", size=LARGE)
+    world.denies = lambda operation, _key: "ExpiredToken" if operation == "upload_part_copy" else ""
+    work_for(world, 300)
+    assert len(world.queue.dead) == 1
+    assert world.uploads() == ()
 
 
 def test_many_such_keys_are_parked_and_no_other_waits_for_them(world, caplog):
