@@ -16,9 +16,8 @@ SHORTAGE_SECONDS = 900  # so long after its last sign, Spot is tried again
 PAUSE_SECONDS = (60, 900)  # shortest and longest pause between two attempts while workers do not get to work
 OUTAGE_SECONDS = 660  # one that runs for longer is in no outage: it would have ended after ten minutes
 
-# What a process of the worker holds for sure before it receives no more: twice MAX_CONCURRENT_KEYS of 256 (has_room()
-# in mirror/jobs.py). It may hold many more: long copies, keys that pause and more messages on one key take no slot.
-HELD_BY_FULL_WORKER = 500
+RECEIVED_AT_ONCE = 10  # messages: a process receives no more once it has no room for so many
+ROUNDING = 2  # messages: what is counted is not exact
 
 
 class Decision(NamedTuple):
@@ -33,6 +32,14 @@ class Decision(NamedTuple):
     trial: str = ""  # why the others have to wait for one that runs
     stay: int = 0  # so many of `start` are started to stay (MIN_WORKERS)
     staying: int = 0  # so many of `running` were
+
+
+def held_by_full_worker(settings: Mapping[str, Any]) -> int:
+    """Messages that a worker holds for sure before it receives no more (has_room() in mirror/jobs.py): 500 with the 256
+    keys of a process. It may hold many more: long copies, keys that pause and more messages on one key take no slot.
+    """
+    keys = int(settings["MAX_CONCURRENT_KEYS"])
+    return int(settings["PROCESSES"]) * max(2 * keys - RECEIVED_AT_ONCE - ROUNDING, keys - 1, 1)
 
 
 def wanted_workers(visible: int, in_flight: int, started: int, live: int, settings: Mapping[str, Any]) -> int:
@@ -51,7 +58,7 @@ def wanted_workers(visible: int, in_flight: int, started: int, live: int, settin
     share, most = int(settings["MESSAGES_PER_WORKER"]), int(settings["MAX_WORKERS"])
     if not visible:
         return min(live, most) if in_flight else 0
-    full = min(started, in_flight // max(HELD_BY_FULL_WORKER, share))
+    full = min(started, in_flight // max(held_by_full_worker(settings), share))
     return min(most, full + max(live - full, math.ceil(visible / share)))
 
 

@@ -27,6 +27,9 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
     "MAX_WORKERS": (2, 1, 1000),
     "MIN_WORKERS": (0, 0, 1000),
     "MESSAGES_PER_WORKER": (10, 1, 1_000_000),
+    # Of a worker, to know when it is full; PROCESSES of one that is not set is taken for the least that it may be.
+    "MAX_CONCURRENT_KEYS": (256, 1, 1024),
+    "PROCESSES": (1, 1, 64),
     "STARTER_MAX_SIZE": (67_108_864, 1, 5_368_709_120),
     "AUDIT_DAYS": (0, 0, 90),  # 0: no audits
 }

@@ -35,6 +35,8 @@ class Buckets:
     now: Callable[[], float] = time.monotonic
     left_out: LeftOut = NOTHING  # what the directory bucket turned out not to take
     source_seen: float = float("-inf")  # when the source bucket itself answered
+    asked: float = float("-inf")  # when both were last asked for something that names no key
+    answers: bool = True  # whether they gave it
     is_open: bool = False
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one asks for all

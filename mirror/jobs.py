@@ -25,7 +25,9 @@ from mirror.key_sync import KeySync
 from mirror.limits import SQS_BATCH
 from mirror.log_lines import FAILED, LAG, SYNCED, quoted
 from mirror.messages import hint_body
-from mirror.outage import Outage
+from mirror.multipart import drop_upload
+from mirror.outage import Outage, Suspect
+from mirror.s3 import answers_for_no_key
 from mirror.settings import HELD_PER_SLOT, Settings
 from mirror.sync import sync_key
 
@@ -45,9 +47,14 @@ class Job:
     running: bool = False
     has_slot: bool = False
     turn: asyncio.Future[None] | None = None  # set when it waits for a slot to go on
-    was_suspect: bool = False  # failed in an outage
+    cleared: int = 0  # so often it failed in a way in which all may fail, and others got through
     started: float = 0.0
+    looked: float = 0.0  # when its latest look began
     task: asyncio.Task[None] | None = None
+
+    def may_delete(self) -> bool:
+        """No event says that the key was created; an object that is copied now would be one more that fails."""
+        return self.sync.destination_first and self.turn is None
 
 
 class Jobs:
@@ -87,10 +94,19 @@ class Jobs:
         line = self.waiting or self.backfill
         return line.popleft() if line else None
 
+    def next_to_begin(self) -> Job | None:
+        """While only copies fail those that probably delete go on."""
+        if self.stopping or self.outage.lets(may_delete=False):
+            return self.next_waiting()
+        job = next((job for job in self.waiting if self.outage.lets(job.may_delete())), None)
+        if job:
+            self.waiting.remove(job)
+        return job
+
     def has_room(self) -> bool:
         """Twice as many jobs at work as slots keep those busy."""
         limit = self.settings.max_concurrent_keys
-        if self.outage.began is not None:
+        if not self.outage.lets(may_delete=True):
             return self.unknown_wanted and not (self.waiting or self.backfill)
         most_held = HELD_ON_FEW_KEYS * HELD_PER_SLOT * limit
         return self.at_work() <= max(2 * limit - SQS_BATCH, limit - 1) and len(self.deliveries.held) < most_held
@@ -137,7 +153,7 @@ class Jobs:
 
     def begin_waiting(self) -> None:
         """Lets jobs begin or go on for as long as there are slots; a worker that stops begins none."""
-        while (self.stopping or (self.slots > 0 and self.outage.began is None)) and (job := self.next_waiting()):
+        while (self.stopping or self.slots > 0) and (job := self.next_to_begin()):
             if self.stopping and not job.running:
                 self.conclude(job, Interrupted())
             else:
@@ -150,7 +166,7 @@ class Jobs:
             job.turn.set_result(None)
             return
         job.running = True
-        job.started = self.now()
+        job.started = job.looked = self.now()
         self.begin(job)
 
     def take_slot(self, job: Job) -> None:
@@ -171,12 +187,16 @@ class Jobs:
             error = Interrupted()
         except Exception as failure:  # noqa: BLE001 whatever it is, the messages are told
             error = failure
-        if error and self.blames_surroundings(job, error):
-            self.suspect(job, error)
+        if error and may_be_of_surroundings(error) and not self.stopping:
+            await self.suspect(job, error)
         else:
             self.conclude(job, error)
-            self.judge_suspects(job, error)
+            if error is None:
+                self.note_success(job.sync.action, job.looked)
         self.begin_waiting()
+
+    def has_place(self, sync: KeySync) -> bool:
+        return self.by_key[sync.key].has_slot
 
     def step_aside(self, sync: KeySync) -> bool:
         job = self.by_key[sync.key]
@@ -190,7 +210,7 @@ class Jobs:
     async def come_back(self, sync: KeySync) -> None:
         """Waits for a slot behind those that came before."""
         job = self.by_key[sync.key]
-        if job is self.outage.probe or (self.slots > 0 and self.outage.began is None and not self.waiting):
+        if job in self.outage.tried or (self.slots > 0 and self.outage.began is None and not self.waiting):
             self.take_slot(job)
             return
         job.turn = asyncio.get_running_loop().create_future()
@@ -209,6 +229,7 @@ class Jobs:
         """
         job = self.by_key[sync.key]
         job.covered = len(job.deliveries)
+        job.looked = self.now()
         sync.redelivered = sync.redelivered or job.joined_left_over
         job.joined_left_over = False
 
@@ -221,6 +242,10 @@ class Jobs:
             self.log_success(job, done)
             job.deliveries, job.covered = job.deliveries[len(done) :], job.covered - len(done)
             self.tell(job, done, None)
+        self.note_success(sync.action, job.looked)
+
+    def progressed(self, _sync: KeySync, since: float) -> None:
+        self.note_success("copied", since)
 
     async def look_again_later(self, sync: KeySync) -> None:
         """A write that got no answer may still take effect, and nothing would tell: have the key looked at then.
@@ -283,54 +308,46 @@ class Jobs:
 
     # Outages
 
-    def blames_surroundings(self, job: Job, error: Exception) -> bool:
-        """Whether others have to tell who is at fault. A suspect that fails again is, unless it cannot be."""
-        return not self.stopping and (
-            is_of_surroundings(error) or (may_be_of_surroundings(error) and not job.was_suspect)
-        )
-
-    def suspect(self, job: Job, error: Exception) -> None:
+    async def suspect(self, job: Job, error: Exception) -> None:
+        """It failed in a way in which all may fail."""
+        first_time = any(delivery.received.receive_count == 1 for delivery in job.deliveries)
+        suspect = Suspect(error, self.now(), first_time, job.cleared)
+        is_new = self.outage.began is None and is_of_surroundings(error)
+        is_general = is_new and not await answers_for_no_key(self.buckets, suspect.at)
+        if is_new and not is_general:
+            await drop_upload(self.buckets, job.sync)  # as after any error of its own, see sync_key()
+        if self.stopping:
+            self.conclude(job, Interrupted())
+            return
         job.running = False
         self.free_slot(job)
-        first_time = any(delivery.received.receive_count == 1 for delivery in job.deliveries)
-        self.outage.add(job, error, first_time)
+        self.outage.add(job, suspect, is_general)
 
-    def judge_suspects(self, job: Job, error: Exception | None) -> None:
-        """Another has ended: if it got farther than they did, an outage is over; without one, they are at fault."""
-        reached = "" if error else job.sync.action
-        if job is self.outage.probe:
-            if self.outage.is_cleared_by(reached):
-                self.end_outage()
-            else:
-                self.outage.try_another()
-        elif self.outage.began is None:
-            for suspect, why in self.outage.take_failed_before(job.started, reached):
-                self.conclude(suspect, why)
-
-    def end_outage(self) -> None:
-        for job in self.outage.end():
-            job.was_suspect = True
+    def note_success(self, action: str, since: float) -> None:
+        """Others are cleared by it, see mirror/outage.py."""
+        cleared, at_fault = self.outage.note_success(action, since)
+        for job, error in at_fault:
+            self.conclude(job, error)
+        for job in reversed(cleared):
+            job.cleared += 1
             job.sync.busy = 0  # its patience begins anew
-            self.waiting.append(job)
-        self.deliveries.changed.set()
-
-    def progressed(self, sync: KeySync) -> None:
-        if self.by_key[sync.key] is self.outage.probe:
-            self.end_outage()
+            self.waiting.appendleft(job)  # to be tried soon after that success
+        if cleared or at_fault:
+            self.deliveries.changed.set()
             self.begin_waiting()
 
     def beat(self) -> None:
         """Every second: tries one job in an outage, or decides on suspects that nobody joined."""
         if self.stopping:
             return
-        for job, error in self.outage.take_expired():
-            self.conclude(job, error)
+        for suspect, error in self.outage.take_expired():
+            self.conclude(suspect, error)
         if self.outage.is_due():
             self.unknown_wanted = True
-            probe = self.next_waiting() or self.outage.take_oldest()
-            if probe:
-                self.outage.probe = probe
-                self.let(probe)
+            job = self.next_waiting() or self.outage.oldest()
+            if job:
+                self.outage.note_try(job)
+                self.let(job)
         self.begin_waiting()
 
     # Interruptions

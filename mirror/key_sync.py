@@ -47,14 +47,17 @@ class Host(Protocol):
     def overtaken(self, sync: KeySync) -> None:
         """The destination is what that look showed, the source no longer."""
 
-    def progressed(self, sync: KeySync) -> None:
-        """A part was copied."""
+    def progressed(self, sync: KeySync, since: float) -> None:
+        """A part was copied by a request that began then."""
+
+    def has_place(self, sync: KeySync) -> bool:
+        """It is one of those that others wait for."""
 
     def step_aside(self, sync: KeySync) -> bool:
-        """It will last, so others may begin. False if too many last already."""
+        """It will last, so others may begin in its place, if it has one. False if too many last already."""
 
     async def come_back(self, sync: KeySync) -> None:
-        """It goes on: waits for its turn."""
+        """It goes on, and waits for a place: only for one that it had."""
 
     async def look_later(self, key: str, delay: float) -> None:
         """Another key that it touched is to be synced by somebody, after so many seconds."""
@@ -65,7 +68,10 @@ class Alone:
 
     def look_begins(self, sync: KeySync) -> None: ...
     def overtaken(self, sync: KeySync) -> None: ...
-    def progressed(self, sync: KeySync) -> None: ...
+    def progressed(self, sync: KeySync, since: float) -> None: ...
+    def has_place(self, _sync: KeySync) -> bool:
+        return False
+
     def step_aside(self, _sync: KeySync) -> bool:
         return True
 
@@ -104,9 +110,10 @@ class KeySync:
     busy: int = 0  # answers since the last progress
     busy_since: float = 0.0
 
-    def progress(self) -> None:
+    def progress(self, since: float) -> None:
+        """A part was copied by a request that began then."""
         self.busy = 0
-        self.host.progressed(self)
+        self.host.progressed(self, since)
 
 
 @contextmanager

@@ -78,8 +78,9 @@ async def copy_missing_parts(
 
     async def copy(part: Part) -> None:
         sync.interruption.check()
+        began = buckets.now()
         etags[part.number] = await copy_part(buckets, sync.key, source, upload, part)
-        sync.progress()
+        sync.progress(began)
         log_progress(sync.key, len(etags), total)
 
     await buckets.part_slots.run(copy, missing)

@@ -136,11 +136,14 @@ def archived_class(head: dict[str, Any]) -> str:
 
 def user_metadata_fits(metadata: dict[str, str]) -> bool:
     """S3 counts the bytes of names and values, at most 2 KB; here with the header prefix, to be on the safe side."""
-    return sum(len(f"x-amz-meta-{name}{value}".encode()) for name, value in metadata.items()) <= MAX_USER_METADATA
+    headers = (f"x-amz-meta-{name}{value}" for name, value in metadata.items())
+    return sum(len(header.encode(errors="surrogateescape")) for header in headers) <= MAX_USER_METADATA
 
 
 def metadata_to_send(source: Source, keep_encoding: bool) -> dict[str, Any]:
     """Metadata arguments for CopyObject (REPLACE) and CreateMultipartUpload, with the provenance if it fits.
+
+    All of it as S3 shows it: it reads its own RFC 2047 encoding of user metadata, and takes other headers as bytes.
 
     A ContentEncoding that the directory bucket refuses is kept as user metadata: `keep_encoding` False.
     """
@@ -165,4 +168,5 @@ def ascii_header(value: str) -> str:
         return value
     from email.header import Header  # needed for very few objects, and slow to import
 
-    return Header(value, "utf-8", maxlinelen=sys.maxsize).encode()
+    readable = value.encode(errors="surrogateescape").decode(errors="replace")
+    return Header(readable, "utf-8", maxlinelen=sys.maxsize).encode()

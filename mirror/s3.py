@@ -115,6 +115,21 @@ async def open_destination(buckets: Buckets) -> None:
             buckets.is_open = True
 
 
+async def answers_for_no_key(buckets: Buckets, since: float) -> bool:
+    """Whether S3 has answered requests that name no key since then: for either bucket, signed with the role and with
+    the session. If not, no key is at fault for its error. One asks for all who want to know."""
+    async with buckets.lock:
+        if buckets.asked <= since:
+            buckets.asked, buckets.answers = buckets.now(), True
+            try:
+                for bucket in (buckets.source, buckets.destination):
+                    await buckets.s3.list_objects_v2(MaxKeys=1, **bucket)
+            except (ClientError, BotoCoreError, ResponseParserError) as error:
+                log.debug("S3 does not answer for a bucket: %s", describe(error))
+                buckets.answers = False
+        return buckets.answers
+
+
 async def pages(
     call: Callable[..., Awaitable[dict[str, Any]]], parameters: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:

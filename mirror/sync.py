@@ -161,10 +161,13 @@ def growing(first: float, times: int, longest: float) -> float:
 
 
 async def pause(sync: KeySync, seconds: float) -> None:
-    """Others may begin meanwhile, if it is long and not too many pause already. Raises Interrupted."""
-    is_aside = seconds > LONG_PAUSE and sync.host.step_aside(sync)
+    """Others may begin meanwhile, if it is long and not too many pause already. Raises Interrupted.
+
+    A long copy has no place that it could make, and goes on without one.
+    """
+    gives_way = seconds > LONG_PAUSE and sync.host.has_place(sync) and sync.host.step_aside(sync)
     await sync.interruption.pause(seconds)
-    if is_aside:
+    if gives_way:
         await sync.host.come_back(sync)
 
 

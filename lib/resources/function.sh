@@ -23,12 +23,11 @@ starter_environment() {
   subnets=$(task_subnets)
   group=$(security_group_id)
   copying=$(copying_variables)
-  settings_json ASSIGN_PUBLIC_IP MAX_WORKERS MESSAGES_PER_WORKER MIN_WORKERS AUDIT_DAYS \
+  settings_json ASSIGN_PUBLIC_IP MAX_WORKERS MESSAGES_PER_WORKER MIN_WORKERS AUDIT_DAYS MAX_CONCURRENT_KEYS PROCESSES \
     | jq --arg queue "$queue" --arg cluster "$CLUSTER_NAME" --arg family "$TASK_FAMILY" --arg subnets "$subnets" \
       --arg group "$group" --arg started_by "$STARTED_BY" --arg audits "$AUDIT_STARTED_BY" \
-      --argjson copying "$copying" '$copying + . + {
+      --argjson copying "$copying" '$copying + map_values(if . == "" then null else . end) + {
         MIN_WORKERS: (if .MIN_WORKERS == "0" then null else .MIN_WORKERS end),
-        AUDIT_DAYS: (if .AUDIT_DAYS == "" then null else .AUDIT_DAYS end),
         AUDIT_STARTED_BY: (if .AUDIT_DAYS == "" then null else $audits end),
         QUEUE_URL: $queue, CLUSTER: $cluster, TASK_DEFINITION: $family, SUBNETS: $subnets, SECURITY_GROUPS: $group,
         STARTED_BY: $started_by}'

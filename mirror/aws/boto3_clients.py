@@ -22,6 +22,7 @@ from mirror.errors import REFUSED_CODES, error_code, is_change
 from mirror.settings import Settings
 
 SESSION_STATUSES = (400, 401, 403)  # may be the answer to a session that S3 no longer accepts
+UNSIGNED = "unsigned_headers"  # in botocore's context of a request
 
 
 def make_session() -> boto3.Session:
@@ -57,6 +58,32 @@ def config_for(settings: Settings, timeout: int, attempts: int) -> Config:
     )
 
 
+def as_utf8(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer with the texts of its headers as UTF-8, bytes that are none of it as surrogates (PEP 383). S3 gives
+    Content-Disposition and the like as the bytes that it was given; botocore reads them as ISO-8859-1."""
+    texts = {name: decoded(value) for name, value in answer.items() if isinstance(value, str)}
+    metadata = {decoded(name): decoded(value) for name, value in answer.get("Metadata", {}).items()}
+    return answer | texts | {"Metadata": metadata}
+
+
+def decoded(text: str) -> str:
+    return text if text.isascii() else text.encode("iso-8859-1").decode(errors="surrogateescape")
+
+
+def take_out_raw_headers(params: dict[str, Any], **_: Any) -> None:
+    """Before a request is made: headers beyond ASCII, as the bytes that as_utf8() read, are kept from its signature.
+    S3 demands that of no header but Host and x-amz-*, and has at times found such signatures wrong."""
+    headers = params["headers"]
+    raw = [name for name, value in headers.items() if isinstance(value, str) and not value.isascii()]
+    params["context"][UNSIGNED] = {name: headers.pop(name).encode(errors="surrogateescape") for name in raw}
+
+
+def put_in_raw_headers(request: Any, **_: Any) -> None:
+    """After the request was signed."""
+    for name, value in request.context.get(UNSIGNED, {}).items():
+        request.headers[name] = value
+
+
 def may_be_of_session(error: ClientError) -> bool:
     """Whether S3 may have refused the session that the request was signed with, and done nothing."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -82,6 +109,8 @@ class Boto3S3:
         def client(timeout: int, attempts: int) -> Any:
             made = session.client("s3", config=config_for(settings, timeout, attempts))
             made.meta.events.register_last("before-sign.s3", self.use_session)
+            made.meta.events.register("before-call.s3.CreateMultipartUpload", take_out_raw_headers)
+            made.meta.events.register_last("request-created.s3", put_in_raw_headers)
             self.clients.append(made)
             return made
 
@@ -117,7 +146,7 @@ class Boto3S3:
     # Signed with a session on a directory bucket
 
     async def head_object(self, **parameters: Any) -> Any:
-        return await self.with_session(self.quick.head_object, **parameters)
+        return as_utf8(await self.with_session(self.quick.head_object, **parameters))
 
     async def get_object(self, **parameters: Any) -> Any:
         return await self.with_session(self.answer_of_get_object, **parameters)

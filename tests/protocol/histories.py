@@ -263,13 +263,13 @@ class Process:
 
     def call_s3(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if operation == "list_objects_v2":
+            self.deny(operation, arguments.get("Prefix", ""))
             return self.world.listing(arguments)
         self.world.clock += 0.05
         key, running = arguments.get("Key", ""), Running(call_from(operation, arguments))
         happens = self.next_planned(operation)
         self.refuse(operation, running, happens)
-        if code := self.world.denies(operation, key):
-            raise ClientError({"Error": {"Code": code}}, operation.title().replace("_", ""))  # as botocore names it
+        self.deny(operation, key)
         if happens[:1] == ("empty 200",) and operation in COPIES:
             return {}
         if operation == "list_multipart_uploads":
@@ -314,6 +314,11 @@ class Process:
             raise ClientError({"Error": {"Code": happens[1]}}, operation)
         if happens[:1] == ("conflict",) and operation in CONDITIONAL:
             raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, operation)
+
+    def deny(self, operation: str, key: str) -> None:
+        """As botocore names the operation."""
+        if code := self.world.denies(operation, key):
+            raise ClientError({"Error": {"Code": code}}, operation.title().replace("_", ""))
 
     def lose(self, key: str, running: Running, happens: tuple[Any, ...]) -> None:
         """The call goes on in S3, for as long as a copy may last."""

@@ -56,6 +56,14 @@ def function(name: str) -> tuple[str, ...]:
     return (f"protocol/test_function.py::test_{name}",)
 
 
+def outage(name: str) -> tuple[str, ...]:
+    return (f"protocol/test_outage.py::test_{name}",)
+
+
+def fairness(name: str) -> tuple[str, ...]:
+    return (f"worker/test_fairness.py::test_{name}",)
+
+
 def markers(name: str) -> tuple[str, ...]:
     return (f"worker/test_markers.py::test_{name}",)
 
@@ -386,6 +394,55 @@ MUTANTS = (
     if source is None:
 """,
         keeping("no provenance, touched"),
+    ),
+    # Outages
+    Mutant(
+        "an error that all may have is an outage though S3 answers others",
+        "is_new and not await answers_for_no_key(self.buckets, suspect.at)",
+        "is_new",
+        outage("an_error_that_all_may_have_is_a_keys_own_if_s3_answers_others[40-ExpiredToken]"),
+    ),
+    Mutant(
+        "a copy of a key that keeps changing shows nothing",
+        "        self.note_success(sync.action, job.looked)\n\n    def progressed",
+        "\n    def progressed",
+        outage("a_key_that_is_always_changing_ends_the_outage_that_it_is_tried_in"),
+    ),
+    Mutant(
+        "what was deleted waits for copies that fail",
+        "may_delete and self.is_of_copies()",
+        "may_delete and False",
+        outage("in_an_outage_of_copies_what_was_deleted_goes"),
+    ),
+    Mutant(
+        "a key is at fault as soon as another has got through",
+        "MORE_TRIES = 1 ",
+        "MORE_TRIES = 0 ",
+        outage("an_outage_that_comes_and_goes_uses_up_no_receive[3-9-all-403]"),
+    ),
+    Mutant(
+        "a success that began before the latest failure ends an outage",
+        "elif self.latest <= since and self.error",
+        "elif self.error",
+        outage("a_success_from_before_the_latest_failure_ends_no_outage"),
+    ),
+    Mutant(
+        "a part that was copied shows nothing",
+        'self.note_success("copied", since)',
+        "pass",
+        fairness("ten_denied_keys_hold_up_neither_a_large_copy_nor_deletes"),
+    ),
+    Mutant(
+        "a long copy that pauses takes a place",
+        " and sync.host.has_place(sync)",
+        "",
+        fairness("long_copies_that_s3_was_too_busy_for_take_no_place_of_small_ones"),
+    ),
+    Mutant(
+        "headers are read as ISO-8859-1",
+        "return as_utf8(await self.with_session(self.quick.head_object, **parameters))",
+        "return await self.with_session(self.quick.head_object, **parameters)",
+        copies("both_clients_take_a_large_copy_with_headers_beyond_ascii_for_equal"),
     ),
     # Many keys at a time
     Mutant(

@@ -23,7 +23,7 @@ from launch.decision import Decision, decide
 from launch.tasks import OUTAGE_STATUS, Task
 
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
-SETTINGS = {"MAX_WORKERS": 2, "MIN_WORKERS": 0, "MESSAGES_PER_WORKER": 10}
+SETTINGS = {"MAX_WORKERS": 2, "MIN_WORKERS": 0, "MESSAGES_PER_WORKER": 10, "MAX_CONCURRENT_KEYS": 256, "PROCESSES": 1}
 VISIBILITY_TIMEOUT = 7_200
 START_SECONDS = 45  # docs/performance.md: the start of a task takes 30 to 60 s
 IDLE_SECONDS = 60  # EMPTY_POLLS_BEFORE_EXIT times WAIT_TIME_SECONDS

@@ -153,6 +153,7 @@ LARGEST = {
     "PART_SIZE": "5368709120",
     "MAX_CONCURRENT_PARTS": "1024",
     "MAX_CONCURRENT_KEYS": "1024",
+    "PROCESSES": "64",
     "RETRY_BASE_SECONDS": "3600",
     "COPY_TIMEOUT": "900",
     "LOG_LEVEL": "WARNING",
@@ -177,7 +178,7 @@ def without_account(function: str, **settings: str) -> Any:
 
 def test_the_largest_settings_fit_into_the_functions_variables_and_its_role() -> None:
     names = bash('printf "%s\\n" "${WORKER_SETTINGS[@]}"').split()
-    assert set(names) - LARGEST.keys() == {"PROCESSES", "S3_CLIENT"}  # a function has one process, and boto3
+    assert set(names) - LARGEST.keys() == {"S3_CLIENT"}  # a function has boto3
     configuration = without_account('given_variables "$(function_configuration)"', **LARGEST)
     variables = configuration["Environment"]["Variables"]
     assert (

@@ -84,6 +84,29 @@ def test_a_full_worker_does_not_hold_up_what_it_has_no_room_for(cloud: Cloud) ->
     assert starter.handler({}, None)["started"] == {"FARGATE_SPOT": 1}
 
 
+@pytest.mark.parametrize(
+    ("keys", "processes", "in_flight", "more"),
+    [
+        ("16", "", 19, 0),
+        ("16", "", 20, 1),
+        ("16", "2", 39, 0),
+        ("16", "2", 40, 1),
+        ("", "2", 600, 0),
+        ("", "2", 1000, 1),
+    ],
+)
+def test_which_worker_is_full_depends_on_what_it_holds_at_once(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, keys: str, processes: str, in_flight: int, more: int
+) -> None:
+    monkeypatch.setenv("MAX_CONCURRENT_KEYS", keys)
+    monkeypatch.setenv("PROCESSES", processes)
+    cloud.has_messages(1, in_flight)
+    cloud.has_tasks(running())
+    if more:
+        cloud.starts(1, ["FARGATE_SPOT"])
+    assert sum(starter.handler({}, None)["started"].values()) == more
+
+
 def test_who_wants_one_worker_for_very_many_messages_gets_one(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESSAGES_PER_WORKER", "1000000")
     cloud.has_messages(9_000, 1_024)

@@ -243,7 +243,7 @@ def test_an_event_costs_one_call_while_one_stays(cloud: Cloud, monkeypatch: pyte
 
 
 def test_stops_of_a_hundred_at_most_are_asked_for_in_one_run() -> None:
-    settings = {"MIN_WORKERS": 0, "MAX_WORKERS": 2, "MESSAGES_PER_WORKER": 10}
+    settings = starter_simulation.SETTINGS
     now = NOW.timestamp()
     tasks = [Task(str(number), now - 900, now - 800, stays=True) for number in range(150)]
     assert len(decide(0, 0, tasks, now, settings).stop) == 100

@@ -128,7 +128,7 @@ def as_of(task: Task, now: float, form: str) -> Task:
 @pytest.mark.parametrize(("form", "spot_tries"), [("waits", 12), ("is interrupted", 17)])
 def test_hours_without_spot_cost_minutes_and_not_a_try_each_minute(form: str, spot_tries: int) -> None:
     """Work never ends, for three hours; ECS shows stopped tasks for one."""
-    settings = {"MAX_WORKERS": 1, "MIN_WORKERS": 0, "MESSAGES_PER_WORKER": 10}
+    settings = starter_simulation.SETTINGS | {"MAX_WORKERS": 1}
     known: dict[int, Task] = {}
     for now in range(60, 60 + 3 * 3600, 60):
         known = {created: as_of(task, now, form) for created, task in known.items()}
@@ -219,7 +219,7 @@ def test_what_worked_was_stopped_or_found_no_capacity_is_no_failure(cloud: Cloud
 
 def attempts_in(seconds: int, seconds_to_fail: int = 30, tasks_at_first: int = 2) -> list[int]:
     """When tasks are created if none of them ever starts and the starter runs every minute."""
-    settings = {"MAX_WORKERS": tasks_at_first, "MIN_WORKERS": 0, "MESSAGES_PER_WORKER": 10}
+    settings = starter_simulation.SETTINGS | {"MAX_WORKERS": tasks_at_first}
     created: list[int] = []
     for now in range(60, 60 + seconds, 60):
         tasks = [

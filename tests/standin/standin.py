@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
         self.url = url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode().lower()] = value.decode("utf-8", "replace")
+        self.headers[name.decode().lower()] = value.decode(errors="surrogateescape")
 
     def on_headers_complete(self) -> None:
         if "expect" in self.headers:
@@ -253,7 +253,8 @@ class Connection(asyncio.Protocol):
         body = b"" if method == "HEAD" or answer.status in (204, 304) else answer.body
         headers = {"date": http_date(int(time.time())), "content-length": len(body), "x-amz-request-id": "STANDIN"}
         lines = "".join([f"{name}: {value}\r\n" for name, value in {**headers, **answer.headers}.items()])
-        self.transport.write(f"HTTP/1.1 {answer.status} {REASONS[answer.status]}\r\n{lines}\r\n".encode() + body)
+        head = f"HTTP/1.1 {answer.status} {REASONS[answer.status]}\r\n{lines}\r\n"
+        self.transport.write(head.encode(errors="surrogateescape") + body)
 
 
 REASONS = {status.value: status.phrase for status in HTTPStatus}

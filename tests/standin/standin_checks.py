@@ -1,10 +1,14 @@
 """What the S3 operations have in common: conditions, headers and metadata that a bucket takes or refuses."""
 
-from email.header import Header, decode_header, make_header
+import base64
+import string
+from email.header import decode_header, make_header
 from email.utils import parsedate_to_datetime
 
 from standin_limits import MAX_KEY, MAX_METADATA, REFUSED_BY_DIRECTORY_BUCKETS, STORED_HEADERS
 from standin_store import S3, Bucket, Object, Request, S3Error
+
+UNQUOTED = string.ascii_letters + string.digits + "!*+-/"  # in an encoded word
 
 
 def find_bucket(s3: S3, request: Request) -> Bucket:
@@ -107,8 +111,9 @@ def find(bucket: Bucket, key: str, version_id: str | None = None) -> Object:
 
 
 def metadata_from(headers: dict[str, str]) -> dict[str, str]:
-    """The headers to store with a new object. User metadata is RFC 2047 decoded before it is stored and may have
-    2 KB in all, names and values in UTF-8 (S3 User Guide, UsingMetadata)."""
+    """The headers to store with a new object, in bytes as they came. User metadata is RFC 2047 decoded before it is
+    stored, what is not ASCII is taken for ISO-8859-1, and it may have 2 KB in all, names and values in UTF-8 (S3 User
+    Guide, UsingMetadata)."""
     stored = {name: headers[name] for name in STORED_HEADERS if name in headers}
     if encoding := content_encoding(stored):
         stored["content-encoding"] = encoding
@@ -118,13 +123,23 @@ def metadata_from(headers: dict[str, str]) -> dict[str, str]:
     size = 0
     for name, value in headers.items():
         if name.startswith("x-amz-meta-"):
-            stored[name] = str(make_header(decode_header(value))) if "=?" in value else value
+            stored[name] = str(make_header(decode_header(value))) if "=?" in value else as_latin(value)
             size += len(name.removeprefix("x-amz-meta-").encode()) + len(stored[name].encode())
     if size > MAX_METADATA:
         raise S3Error("MetadataTooLarge")
     return stored
 
 
-def header_value(value: str) -> str:
-    """A stored header as it is answered: RFC 2047 encoded where it is not ASCII (S3 User Guide, UsingMetadata)."""
-    return value if value.isascii() else Header(value, "utf-8", maxlinelen=10_000).encode()
+def as_latin(value: str) -> str:
+    return value.encode(errors="surrogateescape").decode("iso-8859-1")
+
+
+def header_value(name: str, value: str) -> str:
+    """A stored header as it is answered: user metadata beyond ASCII as an encoded word (S3 User Guide, UsingMetadata),
+    in the two forms in which S3 writes them; all others in the bytes that were stored, whatever they are."""
+    if value.isascii() or not name.startswith("x-amz-meta-"):
+        return value
+    if not value.isprintable() or "\ufffd" in value:
+        return f"=?UTF-8?B?{base64.b64encode(value.encode()).decode()}?="
+    text = "".join(chr(byte) if chr(byte) in UNQUOTED else f"={byte:02X}" for byte in value.encode())
+    return f"=?UTF-8?Q?{text.replace('=20', '_')}?="

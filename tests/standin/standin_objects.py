@@ -28,7 +28,7 @@ def head_object(s3: S3, request: Request) -> Answer:
     if found.is_delete_marker:
         raise S3Error("MethodNotAllowed", headers={"x-amz-delete-marker": "true"})
     check_conditions(request.headers, found)
-    headers = {name: header_value(value) for name, value in found.headers.items()}
+    headers = {name: header_value(name, value) for name, value in found.headers.items()}
     headers |= {
         "etag": f'"{found.etag}"',
         "last-modified": formatdate(found.modified, usegmt=True),

@@ -138,6 +138,35 @@ def test_metadata_with_no_room_for_the_provenance_or_in_another_alphabet_comes_a
     assert world.is_equal()
 
 
+BEYOND_ASCII = {
+    "UTF-8": {"content-disposition": 'attachment; filename="gr\xf6\xdfe  \u65e5\u672c.csv"', "cache-control": "\xfc"},
+    "other bytes": {"content-disposition": 'attachment; filename="gr\udcf6\udcdfe.csv"'},
+}
+
+
+@pytest.mark.parametrize("headers", BEYOND_ASCII.values(), ids=BEYOND_ASCII)
+@pytest.mark.parametrize("size", [1024, 6 * GIB])
+def test_headers_beyond_ascii_come_along_byte_for_byte(world, size, headers):
+    world.put("a", size, headers=headers, metadata={"name": "\u65e5\u672c"})
+    world.run_worker()
+    assert world.is_equal()
+    assert world.mirrored()["a"]["headers"] | headers == world.mirrored()["a"]["headers"]
+
+
+def test_both_clients_take_a_large_copy_with_headers_beyond_ascii_for_equal(world, monkeypatch):
+    """What one has copied the other does not copy again; a header that is no UTF-8 is read by boto3 for both."""
+    for number, headers in enumerate(BEYOND_ASCII.values()):
+        world.put(f"a{number}", 6 * GIB, headers=headers, metadata={"name": "\u65e5\u672c"})
+    bodies = [message["body"] for message in world.standin.messages(QUEUE)]
+    world.run_worker()
+    for client in ("crt", "boto3"):
+        monkeypatch.setenv("S3_CLIENT", client)
+        for body in bodies:
+            world.standin.send(QUEUE, body)
+        assert "skipped=2" in world.run_worker()
+    assert world.requests()["CreateMultipartUpload"] == 2
+
+
 def test_a_second_delivery_of_the_same_event_copies_nothing(world):
     world.put("a")
     body = world.standin.messages(QUEUE)[0]["body"]

@@ -228,6 +228,25 @@ def test_the_request_to_the_event_bus_equals_that_of_boto3(real_aws):
     assert scope(crt_headers) == scope(headers)
 
 
+HEADERS_BEYOND_ASCII = {
+    "ContentDisposition": 'attachment; filename="gr\xf6\udcdfe.csv"',
+    "CacheControl": "\u65e5\u672c",
+    "ContentLanguage": "fi",
+}
+
+
+def test_headers_beyond_ascii_are_sent_as_they_came_and_are_not_signed(real_aws):
+    real_aws.listen()
+    call = real_aws.boto3_s3.create_multipart_upload
+    real_aws.run(call(Bucket=DIRECTORY, Key="k", Metadata={"a": "b"}, **HEADERS_BEYOND_ASCII))
+    headers = {name.lower(): value for name, value in real_aws.sent[-1].headers.items()}
+    assert headers["content-disposition"] == b'attachment; filename="gr\xc3\xb6\xdfe.csv"'
+    assert headers["cache-control"] == "\u65e5\u672c".encode()
+    signed = headers["authorization"].decode().split("SignedHeaders=")[1].split(",")[0].split(";")
+    assert {"content-language", "host", "x-amz-meta-a", "x-amz-s3session-token"} <= set(signed)
+    assert not {"content-disposition", "cache-control"} & set(signed)
+
+
 def test_only_copies_are_signed_with_the_task_role_on_a_directory_bucket(real_aws):
     objects = real_aws.crt("source")
     real_aws.listen()
@@ -293,9 +312,9 @@ def outcome(world, call) -> tuple:
 def test_both_clients_see_the_same_source(world):
     fields = {"cache-control": "no-cache", "expires": "Tue, 01 Jan 2030 00:00:00 GMT", "content-language": "fi"}
     world.put("a", metadata={"colour": "red", "name": "日本"}, headers=fields, storage_class="GLACIER")
-    world.put("b", headers={"expires": "never"}, missing_meta=2)
+    world.put("b", headers={"expires": "never", "cache-control": "\xfc"}, missing_meta=2)
     world.standin.configure_bucket(SOURCE, versioning="Enabled")
-    world.put("c")
+    world.put("c", headers={"content-language": "\udcfc"})
     for key in "abc":
         crt, plain = [source_from_head(world.run(client.head_object(Bucket=SOURCE, Key=key))) for client in both(world)]
         assert crt == plain

@@ -3,7 +3,9 @@
 import time
 
 import pytest
-from world import DEAD_LETTERS, MIRROR, wait_until
+from world import DEAD_LETTERS, MIRROR, SOURCE, wait_until
+
+from mirror.aws.timeouts import ATTEMPTS
 
 GIB = 1024**3
 MIB = 1024**2
@@ -73,3 +75,51 @@ def test_small_objects_do_not_wait_for_many_large_uploads(world):
     wait_until(lambda: len(world.mirrored()) >= 40, seconds=20)
     assert all(key.startswith("small") for key in world.mirrored())
     process.kill()
+
+
+def test_long_copies_that_s3_was_too_busy_for_take_no_place_of_small_ones(world):
+    """As many as there are places; each has paused for so long that others could begin."""
+    world.standin.fault("CreateMultipartUpload", "error", status=503, code="SlowDown", times=0)
+    world.standin.latency("UploadPartCopy", ms=1500)
+    for number in range(4):
+        world.put(f"large{number}", 6 * GIB)
+    process = world.start_worker(MAX_CONCURRENT_KEYS="4", MAX_CONCURRENT_PARTS="16", RETRY_BASE_SECONDS="30")
+    wait_until(lambda: world.requests().get("CreateMultipartUpload", 0) >= 4 * 6 * ATTEMPTS)
+    world.standin.clear_faults()
+    wait_until(lambda: len(world.standin.uploads(MIRROR)) == 4)
+    for number in range(20):
+        world.put(f"small{number}")
+    wait_until(lambda: len(world.mirrored()) >= 20)
+    assert all(key.startswith("small") for key in world.mirrored())
+    process.kill()
+
+
+def test_one_key_with_an_error_that_all_may_have_holds_up_no_other(world):
+    world.standin.fault("CreateMultipartUpload", "error", status=403, code="SignatureDoesNotMatch", times=0)
+    world.put("bad", 6 * GIB)
+    for number in range(300):
+        world.put(f"good{number}")
+    output = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="10")  # its third try is after a pause
+    assert "outage" not in output
+    assert len(world.mirrored()) == 300
+    assert len(world.standin.messages(DEAD_LETTERS)) == 1
+
+
+def test_ten_denied_keys_hold_up_neither_a_large_copy_nor_deletes(world):
+    """They fail alike before anything else succeeds."""
+    for number in range(60):
+        world.put(f"gone{number}")
+    world.run_worker()
+    world.standin.fault("CopyObject", "error", status=403, code="AccessDenied", times=0)
+    world.standin.latency("UploadPartCopy", ms=700)
+    for number in range(10):
+        world.put(f"denied{number}")
+    world.put("large", 60 * GIB)
+    process = world.start_worker(MAX_CONCURRENT_PARTS="32", RETRY_BASE_SECONDS="2")
+    wait_until(lambda: world.requests().get("CopyObject", 0) >= 60 + 10)
+    for number in range(60):
+        world.standin.delete(SOURCE, f"gone{number}")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert list(world.mirrored()) == ["large"]
+    assert len(world.standin.messages(DEAD_LETTERS)) == 10

@@ -1,0 +1,36 @@
+"""What the starter takes for a full worker (launch/decision.py) is what a process holds that receives no more."""
+
+import pytest
+from fakes import ENVIRONMENT
+from histories import Process, World
+
+from launch.decision import RECEIVED_AT_ONCE, ROUNDING, held_by_full_worker
+from launch.settings import NUMBER_SETTINGS as OF_STARTER
+from mirror.limits import SQS_BATCH
+from mirror.settings import NUMBER_SETTINGS as OF_WORKER
+from mirror.settings import load_settings
+
+NAMES = ("MAX_CONCURRENT_KEYS", "PROCESSES")
+
+
+@pytest.mark.parametrize("batch", [1, SQS_BATCH])
+@pytest.mark.parametrize("keys", [1, 2, 9, 10, 11, 12, 13, 16, 256, 1024])
+def test_the_starter_takes_no_worker_for_full_before_it_is(keys, batch):
+    """`batch`: so many messages come at once, each on a key of its own."""
+    world = World(load_settings(ENVIRONMENT | {"MAX_CONCURRENT_KEYS": str(keys)}))
+    world.queue.limit = batch
+    for number in range(2 * keys + SQS_BATCH):
+        world.change(f"data/{number}", "put x")
+    process = Process(world)
+    while process.worker.jobs.has_room():
+        process.receive()
+    held = len(process.worker.deliveries.held)
+    full = held_by_full_worker({"MAX_CONCURRENT_KEYS": keys, "PROCESSES": 1})
+    assert 1 <= full <= held <= max(full + ROUNDING + batch, SQS_BATCH)
+    assert held_by_full_worker({"MAX_CONCURRENT_KEYS": keys, "PROCESSES": 3}) == 3 * full
+
+
+def test_both_have_the_same_limits_and_defaults():
+    assert [OF_STARTER[name] for name in NAMES] == [OF_WORKER[name] for name in NAMES]
+    assert held_by_full_worker({name: OF_STARTER[name][0] for name in NAMES}) == 500
+    assert RECEIVED_AT_ONCE == SQS_BATCH
