@@ -491,6 +491,7 @@ STEPS = """
 source "$0/deploy.sh"
 start_run
 set_account "$NUMBER"
+check_notifications  # on what it finds, the order depends
 list_steps
 chosen=() STEP=0 LEFT=()
 for step in "${STEPS[@]}"; do

@@ -146,7 +146,7 @@ def test_checks_of_the_account_name_the_setting_and_what_to_do(
 @one_cli
 def test_a_notification_that_may_not_be_read_is_a_problem_before_anything_is_made(account: Account) -> None:
     operation = "GetBucketNotificationConfiguration"
-    account.recorder.refusals = [Refusal(operation, 1, "AccessDenied", "no s3:GetBucketNotification", 403)]
+    account.recorder.refusals = [Refusal(operation, 9, "AccessDenied", "no s3:GetBucketNotification", 403)]
     _, errors = account.run("deploy.sh", status=2)
     assert f"SRC_BUCKET={SOURCE}: " in errors
     assert "no s3:GetBucketNotification" in errors

@@ -134,28 +134,28 @@ def test_deploying_twice_and_cleaning_up_leaves_what_others_have(account: Accoun
 @one_cloud
 @one_cli
 def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account) -> None:
+    account.deployed()
     turn_off(account)
-    account.steps(*PATH)
     deployed, theirs = nameless(account.inventory()), configuration(account)
 
-    output, _ = account.steps(*PATH, DRY_RUN="true", **BRIDGE)
+    output, _ = account.steps(*CHANGING, DRY_RUN="true", **BRIDGE)
     assert output.splitlines()[-1].endswith(f"notification {SOURCE} {APP}: would remove, as EVENT_SOURCE=eventbridge")
     assert account.recorder.writes == []
-    output, errors = account.steps(*PATH, **BRIDGE)
+    output, errors = account.steps(*CHANGING, **BRIDGE)
     assert_conforming(account)
     made = ["policy s3-events+eventbridge", "PutRule", "AddPermission", "PutTargets"]
     made += ["TagResource", "bucket notification switch"]
     assert told(account) == [*made, "bucket switch", "policy eventbridge"]
     assert "both event sources are on: the old one is removed when the new one has taken effect, in 1 s" in errors
     assert f"notification {SOURCE} {APP}: removed, as EVENT_SOURCE=eventbridge" in output
-    output, _ = account.steps(*PATH, **BRIDGE)
+    output, _ = account.steps(*CHANGING, **BRIDGE)
     assert set(states(output)) == {"exists"}
     assert account.recorder.writes == []
 
-    output, _ = account.steps(*PATH, DRY_RUN="true", **QUEUE_WAY)
+    output, _ = account.steps(*CHANGING, DRY_RUN="true", **QUEUE_WAY)
     assert output.splitlines()[-1].endswith(f"event rule {RULE}: would remove, as EVENT_SOURCE=sqs")
     assert account.recorder.writes == []
-    output, errors = account.steps(*PATH, **QUEUE_WAY)
+    output, errors = account.steps(*CHANGING, **QUEUE_WAY)
     assert_conforming(account)
     removed = ["bucket notification", "RemovePermission", "RemoveTargets", "DeleteRule", "policy s3-events"]
     made = ["policy s3-events+eventbridge", "bucket notification switch"]
@@ -163,28 +163,29 @@ def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account
     assert "both event sources are on" in errors
     assert nameless(account.inventory()) == deployed
     assert configuration(account) == theirs
-    account.steps(*PATH)
+    account.steps(*CHANGING)
     assert account.recorder.writes == []
 
 
 @one_cloud
 @one_cli
 def test_a_change_that_is_killed_after_any_write_is_completed_by_the_next_run(account: Account) -> None:
+    account.deployed()
     turn_off(account)
-    before = account.inventory()
-    account.steps(*PATH, **BRIDGE)
-    bridged = nameless(account.inventory())
-    for operation in ("PutBucketNotificationConfiguration", "RemoveTargets", "DeleteRule"):
-        kill_at(account, operation, account.start_removal(*KINDS, **BRIDGE))
-    account.result_of(account.start_removal(*ALL_KINDS))
-    assert account.inventory() == before
-
-    account.steps(*PATH)
     deployed = nameless(account.inventory())
     assert complete_after_kills(account, lambda: account.start_steps(*CHANGING, **BRIDGE)) >= 8
-    assert nameless(account.inventory()) == bridged
+    assert not has_notification(account)
+    assert senders(account) == ["eventbridge"]
     assert complete_after_kills(account, lambda: account.start_steps(*CHANGING, **QUEUE_WAY)) >= 7
     assert nameless(account.inventory()) == deployed
+
+    account.result_of(account.start_removal(*KINDS))
+    bare = account.rules(), configuration(account)
+    account.steps("ensure_rule", *CHANGING, **BRIDGE)
+    for operation in ("PutBucketNotificationConfiguration", "RemoveTargets", "DeleteRule"):
+        kill_at(account, operation, account.start_removal(*KINDS, **BRIDGE))
+    account.result_of(account.start_removal(*KINDS))
+    assert (account.rules(), configuration(account)) == bare
 
 
 @one_cloud
@@ -194,12 +195,12 @@ def test_while_the_change_waits_both_are_on_and_the_next_run_waits_again(account
     for settings, last in ((BRIDGE, "PutTargets"), (QUEUE_WAY, "PutBucketNotificationConfiguration")):
         account.recorder.refusals = [Refusal("PutDashboard", 1, "AccessDenied", "stop here", 403)]
         account.client("cloudwatch").delete_dashboards(DashboardNames=[APP])
-        account.steps(*PATH, "ensure_dashboard", status=1, **settings)
+        account.steps(*CHANGING, "ensure_dashboard", status=1, **settings)
         assert last in [call.operation for call in account.recorder.writes]
         assert has_notification(account)
         assert has_rule(account)
         assert senders(account) == BOTH
-        _, errors = account.steps(*PATH, **settings)
+        _, errors = account.steps(*CHANGING, "ensure_dashboard", **settings)
         assert "both event sources are on" in errors
         assert (has_notification(account), has_rule(account)) == (settings is QUEUE_WAY, settings is BRIDGE)
         assert len(senders(account)) == 1
@@ -212,7 +213,7 @@ def test_a_notification_without_its_statement_is_found_too(account: Account) -> 
     account.deployed()
     url = account.starter_environment()["QUEUE_URL"]
     account.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": ""})
-    account.steps(*PATH, **BRIDGE)
+    account.steps(*CHANGING, **BRIDGE)
     assert not has_notification(account)
     assert senders(account) == ["eventbridge"]
 
@@ -225,16 +226,17 @@ def test_notifications_of_others_for_the_same_keys_are_no_problem_with_eventbrid
     assert "S3 allows only one per event and key: set EVENT_SOURCE=eventbridge, or PREFIX_FILTER" in errors
     output, _ = account.run("deploy.sh", "--dry-run", PREFIX_FILTER="", **BRIDGE)
     assert f"event rule {RULE}: would create" in output
-    account.steps(*PATH, PREFIX_FILTER="", **BRIDGE)
+    account.deployed()
+    account.steps(*CHANGING, PREFIX_FILTER="", **BRIDGE)
     assert configuration(account) == theirs
     rule = account.client("events").describe_rule(Name=RULE)
     assert json.loads(rule["EventPattern"])["detail"] == {"bucket": {"name": [SOURCE]}}
     prefix = "caf\u00e9 a+b%/\u6a21\u578b/"
-    output, _ = account.steps(*PATH, PREFIX_FILTER=prefix, **BRIDGE)
+    output, _ = account.steps(*CHANGING, PREFIX_FILTER=prefix, **BRIDGE)
     assert f"event rule {RULE}: changed (EventPattern)" in output
     rule = account.client("events").describe_rule(Name=RULE)
     assert json.loads(rule["EventPattern"])["detail"]["object"] == {"key": [{"prefix": prefix}]}
-    account.steps(*PATH, PREFIX_FILTER=prefix, **BRIDGE)
+    account.steps(*CHANGING, PREFIX_FILTER=prefix, **BRIDGE)
     assert account.recorder.writes == []
 
 
@@ -250,7 +252,8 @@ def test_a_bucket_of_another_account_is_refused_with_eventbridge(account: Accoun
 @one_cloud
 @one_cli
 def test_another_source_than_that_of_the_rule_is_refused(account: Account) -> None:
-    account.steps(*PATH, **BRIDGE)
+    account.deployed()
+    account.steps(*CHANGING, **BRIDGE)
     for script, arguments in (("cleanup.sh", ["--yes"]), ("deploy.sh", [])):
         _, errors = account.run(script, *arguments, status=2, SRC_BUCKET="forgotten", **BRIDGE)
         assert f"SRC_BUCKET=forgotten, but the queue {APP}-q gets the events of {SOURCE}" in errors
@@ -289,11 +292,12 @@ def test_two_deployments_of_one_source_do_not_touch_each_other(account: Account,
 @one_cloud
 @one_cli
 def test_the_switch_stays_for_a_rule_of_somebody_else(account: Account) -> None:
+    account.deployed()
     turn_off(account)
-    account.steps(*PATH, **BRIDGE)
+    account.steps(*CHANGING, **BRIDGE)
     events = account.client("events")
     events.put_rule(Name="theirs", EventPattern=json.dumps({"source": [{"prefix": "aws."}]}))
-    _, errors = account.steps(*PATH, **QUEUE_WAY)
+    _, errors = account.steps(*CHANGING, **QUEUE_WAY)
     assert "because other rules may ask for its events: arn:aws:events" in errors
     assert is_on(account)
     assert not has_rule(account)
@@ -331,14 +335,14 @@ def test_which_rules_may_ask_for_events_of_the_bucket() -> None:
 @one_cloud
 @one_cli
 def test_a_target_that_is_refused_ends_the_run(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    account.steps(*PATH)
+    account.deployed()
     refused = encoded({"FailedEntryCount": 1, "FailedEntries": [{"TargetId": "queue", "ErrorCode": "odd"}]})
     with monkeypatch.context() as patch:
         patch.setitem(account.recorder.answers, ("events", "PutTargets"), refused)
-        _, errors = account.steps(*PATH, status=1, **BRIDGE)
+        _, errors = account.steps(*CHANGING, status=1, **BRIDGE)
     assert f"event rule {RULE}: put-targets was refused: " in errors
     assert has_notification(account)
-    account.steps(*PATH, **BRIDGE)
+    account.steps(*CHANGING, **BRIDGE)
     assert set(targets(account)) == {"queue", "starter"}
     assert not has_notification(account)
 

@@ -12,7 +12,7 @@ from urllib.parse import quote_plus, unquote_plus
 import pytest
 from account import APP, SOURCE, Account
 from deployment import CHANGED, CLIS, assert_conforming, one_cli, one_cloud, states
-from test_event_source import PATH
+from test_event_source import CHANGING
 from test_function_that_copies import LARGEST, MOST_OF_A_POLICY, MOST_VARIABLES, without_account
 from test_prefix import keys_in_queue
 from test_settings import PASSED, bash, problems, task_policy
@@ -514,15 +514,16 @@ def test_prefixes_are_added_and_taken_away(account: Account) -> None:
 @one_cli
 def test_with_eventbridge_the_rule_has_the_prefixes_or_what_is_excluded(account: Account) -> None:
     bridge = {"EVENT_SOURCE": "eventbridge", "CHANGEOVER_SECONDS": "1"}
-    account.steps(*PATH, PREFIX_FILTER="a/,b/")
+    account.deployed()
+    account.steps("ensure_notification", PREFIX_FILTER="a/,b/")
     for settings, filtered in (
         ({"PREFIX_FILTER": "a/,b/"}, [{"prefix": "a/"}, {"prefix": "b/"}]),
         ({"PREFIX_FILTER": "", "EXCLUDE": "*.tmp"}, [{"anything-but": {"wildcard": ["*.tmp"]}}]),
     ):
-        account.steps(*PATH, **settings, **bridge)
+        account.steps("ensure_function", *CHANGING, **settings, **bridge)
         rule = account.client("events").describe_rule(Name=f"{APP}-event-rule")
         assert json.loads(rule["EventPattern"])["detail"]["object"]["key"] == filtered
         assert [found["Id"] for found in in_bucket(account)] == ["theirs"]
-        assert set(states(account.steps(*PATH, **settings, **bridge)[0])) == {"exists"}
+        assert set(states(account.steps("ensure_function", *CHANGING, **settings, **bridge)[0])) == {"exists"}
     assert account.starter_environment()["EXCLUDE"] == "*.tmp"
     assert_conforming(account)
