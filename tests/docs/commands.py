@@ -55,7 +55,7 @@ EXPECTED = {
 }
 
 # The pages that are run first, in this order, after README.md's blocks down to the deployment; any other comes after.
-FIRST = ("README.md", "docs/operations.md", "docs/troubleshooting.md", "docs/recipes.md")
+FIRST = ("README.md", "docs/operations.md", "docs/troubleshooting.md", "docs/recipes.md", "docs/settings.md")
 
 PRELUDE = """\
 set -euo pipefail
