@@ -89,7 +89,7 @@ SURROUNDINGS = (
         settings=THIRTIETH_OF_PAUSES,
         goal="good",
         dead=5,
-        limit=30,
+        limit=300,
     ),
     Scenario(
         "late-503",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
 from pages import PAGES, blocks
 
-# Commands that are not run here, by their beginning, and where they are tested (a file of tests/), or why they are not.
+# Commands that are not run here, as patterns of how they begin, and where they are tested (a file of tests/), or why
+# they are not.
 NOT_RUN = {
     "aws configure": "asks questions",
     "./deploy.sh --local --once": "chain/test_chain.py",
+    "./sync.sh verify --yes$": "is run with --report",
     "tests/run": "this is it",
     "tests/fast": "this has all that it has",
     "tests/bench/run": "bench/test_bench.py",
 }
+# Of these, which take long, pages repeat some: a text is run where it stands first.
+SLOW = re.compile(r"\./(deploy\.sh|sync\.sh (reconcile|verify))\b")
 REPLACED = {
     r"\bcount=6144\b": "count=12",  # with MULTIPART_THRESHOLD=8 MiB below
     r"^\./cleanup\.sh$": "./cleanup.sh --yes",  # there is nobody to ask
@@ -30,12 +35,12 @@ CLEAN_UP = ("./cleanup.sh --dry-run", 'aws s3 rb "s3://$SRC_BUCKET" --force')
 EXPECTED = {
     "README.md": (
         "log group /ecs/s3-to-s3express-sync-task: created",
-        "all is well",
         "role s3-to-s3express-sync-exec-role: removed",
         "remove_bucket: your-standard-bucket",
     ),
     "docs/costs.md": ("0.0409 USD an hour", "100,000 in one burst: 0.51", "vCPU hours of workers, Spot"),
     "docs/operations.md": (
+        "all is well",
         "the dead-letter queue is empty",
         "topic s3-to-s3express-sync-alarms: created",
         'synced key="test.txt" action=copied',
@@ -55,7 +60,7 @@ EXPECTED = {
 }
 
 # The pages that are run first, in this order, after README.md's blocks down to the deployment; any other comes after.
-FIRST = ("README.md", "docs/operations.md", "docs/troubleshooting.md", "docs/recipes.md")
+FIRST = ("README.md", "docs/operations.md", "docs/troubleshooting.md", "docs/recipes.md", "docs/settings.md")
 
 PRELUDE = """\
 set -euo pipefail
@@ -98,6 +103,7 @@ def all_commands() -> list[Command]:
     return [command for page in PAGES for block in commands_of(page) for command in block]
 
 
+@functools.cache
 def tour() -> list[Command]:
     """The commands of all pages in the order of the run."""
     start, rest = begin_of_readme()
@@ -124,7 +130,11 @@ def script_of(commands: list[Command]) -> Script:
 
 
 def reason_not_to_run(command: Command) -> str | None:
-    return next((reason for start, reason in NOT_RUN.items() if command.text.startswith(start)), None)
+    if SLOW.match(command.text):
+        first = next((other for other in tour() if other.text == command.text), command)
+        if first != command:
+            return f"as {first.place}"
+    return next((reason for start, reason in NOT_RUN.items() if re.match(start, command.text)), None)
 
 
 def as_run(command: Command) -> str:

@@ -26,7 +26,7 @@ def cli_with_logs_tail() -> Path:
 def cloud(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment for commands in a local cloud in which nothing is yet, and a worker is a process."""
     settings = {
-        "LOCAL_TICK": "3",
+        "LOCAL_TICK": "2",
         "LOCAL_WORKER": str(ROOT / "worker.py"),
         "COPY_MAX": str(8 * 1024**2),
         "AUTH": "true",
