@@ -22,10 +22,11 @@ GIB = 1024**3
 # The bounds of the end in a tenth or so of their length; {before} is for what a test has done to the worker.
 SHORT = """
 import functools, os, signal, sys, time
-from mirror import deliveries, reconcile, signals, worker as loop
-loop.Worker = functools.partial(loop.Worker, bounds=loop.Bounds(receive=1, drain=4, cancel=1, hand_back=3, show=1))
-deliveries.SETTLE_AT_MOST, reconcile.STOP_SECONDS, signals.LAST_SECONDS = 2, 1, 100
 import worker
+from mirror import deliveries, reconcile, signals
+from mirror.worker import Bounds
+worker.Worker = functools.partial(worker.Worker, bounds=Bounds(receive=1, drain=4, cancel=1, hand_back=3, show=1))
+deliveries.SETTLE_AT_MOST, reconcile.STOP_SECONDS, signals.LAST_SECONDS = 2, 1, 100
 {before}
 worker.leave(worker.main())
 """
