@@ -59,10 +59,10 @@ def test_hours_of_a_log_are_printed_page_by_page_and_not_remembered(tmp_path: Pa
 
 TWO_LOGS = """
 starter_setting() { printf 'true\\n'; }
-# Event n is at n * 100 ms, in the log of the workers if n is even, with 200 events of a log on a page; the function's
-# log has Lambda's own lines too.
+# Event n is at n * 100 ms, in the log of the workers if n is even, with 200 events on a page; the function's has
+# half as many on a page, and Lambda's own lines too.
 aws_or_nothing() {
-  local page=1 from group=""
+  local page=1 from group="" odd=0 size=200
   while (($#)); do
     case "$1" in
       --log-group-name) group=$2 && shift ;;
@@ -71,11 +71,12 @@ aws_or_nothing() {
     esac
     shift
   done
-  jq -n --argjson page "$page" --argjson odd "$([[ $group == "$STARTER_LOG_GROUP" ]] && echo 1 || echo 0)" \\
-    --argjson from "$from" --argjson last "$PAGES" '
+  [[ $group != "$STARTER_LOG_GROUP" ]] || odd=1 size=100
+  jq -n --argjson page "$page" --argjson odd "$odd" --argjson size "$size" --argjson from "$from" \\
+    --argjson last $((PAGES * 200 / size)) '
     def event: {eventId: "\\(.)", timestamp: (. * 100), logStreamName: "s",
       message: (if . % 4 == 3 then "START \\(.)" else "2026-11-25T01:02:03.456Z INFO line \\(.)\\n" end)};
-    {events: [range(($page - 1) * 200; $page * 200) | . * 2 + $odd | event | select(.timestamp >= $from)]}
+    {events: [range(($page - 1) * $size; $page * $size) | . * 2 + $odd | event | select(.timestamp >= $from)]}
     + if $page < $last then {nextToken: "\\($page + 1)"} else {} end'
 }
 mapfile -t groups < <(log_groups keys)
