@@ -1399,7 +1399,7 @@ def image_of(deployment: Deployed) -> str:
     return f"image {worker(deployment)['image'].rpartition(':')[2]}"
 
 
-def told(ran: Ran) -> list[str]:
+def in_words(ran: Ran) -> list[str]:
     """Each write in a word, of those that change what sends events or may copy, and each wait."""
     return [found for call in ran.calls if (found := word(call))]
 
@@ -1423,7 +1423,7 @@ def word(call: Call) -> str:
 
 def test_what_is_turned_off_works_until_what_replaces_it_does(back: Deployed) -> None:
     """A run of the function may come at any time, and a change of notifications takes effect after five minutes."""
-    assert told(back.ran) == [
+    assert in_words(back.ran) == [
         "queue: s3-events+eventbridge",
         "PutBucketLifecycleConfiguration",  # expires less, before a worker copies more
         "RegisterTaskDefinition",
@@ -1445,7 +1445,7 @@ def test_what_is_turned_off_works_until_what_replaces_it_does(back: Deployed) ->
 def test_events_come_the_old_way_until_the_new_one_works(scripts: Scripts, account: PaperAccount) -> None:
     account.kept[f"notifications {SOURCE}"] |= {k: v for k, v in THEIR_NOTIFICATIONS.items() if k[0] != "Q"}
     ran = scripts.step("changed_events", "ensure_event_rule", "ensure_event_switch", EVENT_SOURCE="eventbridge")
-    assert told(ran) == [
+    assert in_words(ran) == [
         "queue: s3-events+eventbridge",
         "PutRule",
         "AddPermission",
@@ -1463,7 +1463,7 @@ def test_events_come_the_old_way_until_the_new_one_works(scripts: Scripts, accou
 @pytest.mark.usefixtures("account")
 def test_copying_is_turned_on_from_its_rights_to_its_variables(scripts: Scripts) -> None:
     ran = scripts.step("several", "ensure_starter_role", "ensure_function", STARTER_COPIES="true")
-    assert told(ran) == ["rights of the starter", "UpdateFunctionCode", "UpdateFunctionConfiguration"]
+    assert in_words(ran) == ["rights of the starter", "UpdateFunctionCode", "UpdateFunctionConfiguration"]
 
 
 def test_a_function_of_a_role_that_was_made_anew_is_made_anew(scripts: Scripts, account: PaperAccount) -> None:
@@ -1708,7 +1708,7 @@ def test_cleaning_up_takes_the_chain_from_its_beginning(cleaned: Deployed) -> No
         assert last < operations.index(then), (first, then)
 
 
-def test_what_has_not_our_tag_stays(scripts: Scripts, full: Deployed) -> None:
+def test_what_does_not_have_our_tag_stays(scripts: Scripts, full: Deployed) -> None:
     """Role names are the same in all Regions, so a role of our name and tag may be that of another one."""
     kept = copy.deepcopy(full.kept)
     for name, document in kept.items():
