@@ -184,7 +184,7 @@ check_all() {
   check_account
   if ((${#PROBLEMS[@]} == 0)); then
     list_questions
-    say_while "looking at what is there" ask_ahead "${QUESTIONS[@]}"
+    say_while "      looking at what is there" ask_ahead "${QUESTIONS[@]}"
     for check in "${RESOURCE_CHECKS[@]}"; do "$check"; done
   fi
   check_settings

@@ -47,16 +47,19 @@ known_or_ask() {
   cat "$file"
 }
 
-# known_or_try NAME COMMAND...: the same of a command that may fail: then what it printed is the reason, and is not kept.
+# known_or_try NAME COMMAND...: the same of a command that may fail: what it prints then is the reason, and this fails in
+# the same way each time.
 known_or_try() {
   local answer
+  if ! is_known "$1" && ! is_known "no $1"; then
+    if answer=$("${@:2}"); then keep "$1" <<<"$answer"; else keep "no $1" <<<"$answer"; fi
+  fi
   if is_known "$1"; then
     known_or_ask "$1" true
-    return
+  else
+    known_or_ask "no $1" true
+    return 1
   fi
-  answer=$("${@:2}") || { printf '%s\n' "$answer" && return 1; }
-  keep "$1" <<<"$answer"
-  printf '%s\n' "$answer"
 }
 
 # --- several commands side by side ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ tick() {
   local began=$SECONDS
   while :; do
     if read -rt 4 || (($? <= 128)); then return; fi # more than 128: nothing came in time
-    say "      $1: $((SECONDS - began)) s"
+    say "$1: $((SECONDS - began)) s"
   done
 }
 

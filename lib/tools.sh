@@ -10,7 +10,7 @@ is_at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; 
 # "command -v" would find the function aws.
 check_tool() { type -P "$1" >/dev/null || problem "$1 is not installed: $2"; }
 
-CLI_VERSION="" # what aws --version says, once it was asked
+CLI_VERSION="" # what aws --version said, once it was asked
 
 check_aws_cli() {
   local version row generation oldest
@@ -18,11 +18,13 @@ check_aws_cli() {
     problem "the AWS CLI (aws) is not installed: install version 1 or 2"
     return
   fi
-  [[ -n $CLI_VERSION ]] || CLI_VERSION=$(command aws --version 2>&1) || CLI_VERSION+=" (it failed)"
-  if [[ ! $CLI_VERSION =~ ^aws-cli/([0-9]+\.[0-9.]+) || $CLI_VERSION == *"(it failed)" ]]; then
-    problem "aws --version says \"$CLI_VERSION\": not an AWS CLI that works"
+  version=$CLI_VERSION
+  if { [[ -z $version ]] && ! version=$(command aws --version 2>&1); } \
+    || [[ ! $version =~ aws-cli/([0-9]+\.[0-9.]+) ]]; then
+    problem "aws --version says \"$version\": not an AWS CLI that works"
     return
   fi
+  CLI_VERSION=$version
   version=${BASH_REMATCH[1]}
   for row in "${OLDEST_AWS_CLI[@]}"; do
     read -r generation oldest <<<"$row"

@@ -56,7 +56,7 @@ start_cloud() {
   printf '%s\n' "$port" >"$LOCAL_DIR/port"
   mkdir "$LOCAL_DIR/tmp"
   launch_cloud "$port"
-  say_while "the cloud is starting" await_cloud "$port"
+  say_while "local: the cloud is starting" await_cloud "$port"
   local_say "the cloud listens on http://127.0.0.1:$port, IAM is enforced"
   local_say "its rule fires every $LOCAL_TICK s, on AWS every minute (LOCAL_TICK=60 in front: so here, too)"
 }
@@ -220,12 +220,13 @@ end_local() {
   exit "$status"
 }
 
-# EXIT trap of a run that found the cloud: it is not this run's, and stays.
+# EXIT trap of a run that found the cloud: it is not this run's, and stays. Of what a check refuses (2), and of Ctrl-C,
+# the logs tell nothing.
 leave_local() {
   local status=$?
   trap - EXIT
   if ((status)); then
-    show_logs
+    ((status != 1)) || show_logs
     local_say "this run failed; the cloud stays up as it is now: run ./deploy.sh --local again, or ./cleanup.sh --local"
   fi
   exit "$status"

@@ -52,7 +52,7 @@ make_venv() {
   python=$(find_python)
   command -v jq >/dev/null || packages+=(-r "$LOCAL_ROOT/local/jq-requirements.txt")
   local_say "making a venv in .local with $("$python" --version)"
-  say_while "installing the local cloud into it" fill_venv "$python" "${packages[@]}"
+  say_while "local: installing the local cloud into it" fill_venv "$python" "${packages[@]}"
 }
 
 provide_jq() {
