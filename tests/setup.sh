@@ -82,10 +82,10 @@ check() {
   "$@" || failed+=("${1##*/}")
 }
 
-# As many at a time as there are processors: ShellCheck takes seconds for a long script. A file of lib/ is checked where
+# As many at a time as there are processors: ShellCheck takes seconds for a long script. A part of others is checked where
 # it is sourced, as alone it does not show what uses its constants.
 shellcheck_all() {
-  printf '%s\0' "$@" | grep -zv '^lib/' \
+  printf '%s\0' "$@" | grep -zvE '^(lib|local/machine)' \
     | xargs -0 -n 1 -P "$(nproc)" shellcheck --external-sources --check-sourced
 }
 
