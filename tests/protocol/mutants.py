@@ -504,6 +504,13 @@ MUTANTS = (
         "    if False:\n",
         markers("a_marker_that_is_created_again_meanwhile_is_looked_at_again"),
     ),
+    # Wait
+    Mutant(
+        "a wait believes the clock of its own machine",
+        "return parsedate_to_datetime(date) if date else FAR",
+        "return datetime.now(UTC)",
+        ("worker/test_wait.py::test_a_clock_that_is_behind_makes_no_version_of_before_the_start_a_newer_one",),
+    ),
     # Reconcile
     Mutant(
         "a dry run changes something",
