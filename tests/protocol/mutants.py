@@ -520,9 +520,15 @@ MUTANTS = (
     ),
     Mutant(
         "any number of ghosts is deleted",
-        "if len(ghosts) + len(self.removal.keys) > self.options.max_delete:",
+        "if len(self.held) + len(self.removal.keys) > self.options.max_delete:",
         "if False:",
         reconcile("nothing_is_deleted_where_more_would_be_than_the_guard_allows"),
+    ),
+    Mutant(
+        "the guard does not count what goes as stale",
+        "await self.send(self.hold_back(await self.check(suspects)))",
+        "await self.send(await self.check(suspects))",
+        ("worker/test_keep.py::test_copies_that_a_worker_would_delete_as_stale_are_what_the_guard_counts",),
     ),
     Mutant(
         "a listing that failed counts as complete",
