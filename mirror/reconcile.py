@@ -123,9 +123,9 @@ class Reconciliation:
         self.removal = Removal(self.buckets, self.interruption, self.options.max_delete)
 
     async def run(self) -> int:
-        """Exit status: 0 equal or put on the queue, 1 differences are left, 3 it was stopped: by a signal, a listing that
-        failed, too many keys to delete. Nothing is removed before all is listed and known not to be too much; what was
-        removed by then is reported."""
+        """Exit status: 0 equal or put on the queue, 1 differences are left, 3 it was stopped, by a signal, a listing
+        that failed, or too many keys to delete. Nothing is removed before all is listed and known not to be too much;
+        after that a stopped run reports how much it has removed."""
         if self.options.remove_unwanted and not self.leaves_out:
             log.warning("--remove-unwanted: nothing can be unwanted, as neither EXCLUDE nor KEEP_DAYS is set")
         try:

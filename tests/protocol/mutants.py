@@ -455,7 +455,22 @@ MUTANTS = (
         "",
         function("after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there"),
     ),
+    Mutant(
+        "a thawed function takes a marker for absent",
+        "        self.buckets.markers.clear()\n        if time",
+        "        if time",
+        function("after_it_was_frozen_it_looks_anew_for_a_marker_that_was_not_there"),
+    ),
     # Markers
+    Mutant(
+        "a key that is listed twice is two",
+        "        if at >= 0:\n            del slot[at : at + ENTRY.size]\n            self.count -= 1\n        slot +=",
+        "        slot +=",
+        (
+            "protocol/test_readers.py::test_a_reader_sees_no_marker_before_what_it_announces"
+            "[listed twice, with looks at the source-]",
+        ),
+    ),
     Mutant(
         "a marker waits for nothing",
         "        await wait_for_announced(buckets, sync)\n",
