@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 SYNCED = "synced key=%s action=%s size=%d seconds=%.3f%s"  # the last is LAG or nothing
@@ -28,9 +29,22 @@ WAITED = "waited end=%s status=%d %s"  # the last line of a wait
 MEASURED = "measured end=%s status=%d %s"  # the last line of a measure
 
 
-def quoted(key: str) -> str:
-    """A key for a log line: control characters and quotes escaped, other characters as they are."""
-    return json.dumps(key, ensure_ascii=False)
+# What begins a line, or what a terminal or a viewer acts on instead of showing it: control characters (of Unicode, too),
+# separators of lines and paragraphs, changes of the direction of text; and what is no text in UTF-8.
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def quoted(text: str) -> str:
+    """A key, or another text from outside, for a log line: quotes and what would not be seen escaped, other characters
+    as they are."""
+    return visible(json.dumps(text, ensure_ascii=False))
+
+
+def visible(text: str) -> str:
+    """The text on one line, with what would not be seen as JSON escapes it."""
+    if text.isprintable():
+        return text
+    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def summary(counts: Mapping[str, int], seconds: float, announces: bool) -> str:

@@ -121,8 +121,8 @@ JQ
 }
 
 print_status() {
-  jq -r "$(jq_status)"'
-    .state, (.reasons[] | "  \(.)"), "",
+  jq -r "$JQ_VISIBLE$(jq_status)"'
+    (.state, (.reasons[] | "  \(.)"), "",
     row("source"; .source | bucket), row("destination"; .destination | bucket),
     (.version | select(.error == "" ) | row("version"; .deployed + (if .older
       then " is deployed, older than this checkout (\(.checkout)): run ./deploy.sh"
@@ -156,7 +156,7 @@ print_status() {
     (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"
       else "none in the log" end); the next one \(.next)")),
     row("failures"; "\(.failures.count) in the last hour"),
-    (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")'
+    (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")) | visible'
 }
 
 verb_status() {
@@ -171,6 +171,6 @@ verb_status() {
   done
   start_verb
   found=$(collect_status)
-  if [[ $format == json ]]; then printf '%s\n' "$found"; else print_status <<<"$found"; fi
+  if [[ $format == json ]]; then visible_lines <<<"$found"; else print_status <<<"$found"; fi
   [[ $(jq -r .state <<<"$found") != failing ]]
 }
