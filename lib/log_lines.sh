@@ -2,17 +2,17 @@
 # The log lines of the worker and of the starter that the scripts read: the one place in Bash for their patterns.
 # A pattern is a regular expression of Logs Insights or of jq. It is for the beginning of a line, as a key may hold any
 # words, also those of another line. For "parse", which is not known to have groups without a name, the last quote of the
-# line ends the key: none follows it.
+# line ends the key: none may follow it.
 
 # Worker: TIME INFO synced key=KEY action=copied|deleted size=BYTES seconds=S ... lag=S
 readonly SYNCED_LINE='^\S+ INFO synced key='
 readonly SYNCED_LAG="$SYNCED_LINE.* lag="
 readonly LAG_FIELDS=' lag=(?<lag>[0-9.]+)$'
 readonly KEY_FIELD='(?<key>"(\\.|[^"\\])*")'
-readonly PARSED_COPIED="$SYNCED_LINE\".*\" action=(?<copied>copied) "
-readonly PARSED_DELETED="$SYNCED_LINE\".*\" action=(?<deleted>deleted) "
-readonly PARSED_SIZE="$SYNCED_LINE\".*\" action=(?<action>\S+) size=(?<size>\d+) seconds="
-readonly PARSED_LAG="$SYNCED_LINE\".*\" action=.* lag=(?<lag>[0-9.]+)"
+readonly PARSED_COPIED="$SYNCED_LINE\".*\" action=(?<copied>copied) [^\"]*\$"
+readonly PARSED_DELETED="$SYNCED_LINE\".*\" action=(?<deleted>deleted) [^\"]*\$"
+readonly PARSED_SIZE="$SYNCED_LINE\".*\" action=(?<action>\S+) size=(?<size>\d+) [^\"]*\$"
+readonly PARSED_LAG="$SYNCED_LINE\".*\" action=[^\"]* lag=(?<lag>[0-9.]+)[^\"]*\$"
 readonly OUTCOME_FIELDS='action=(?<action>\S+) size=(?<size>\d+) seconds=(?<seconds>[0-9.]+)( lag=(?<lag>[0-9.]+))?'
 
 # Worker: TIME ERROR failed key=KEY [attempt=N/N] REASON; the key is a JSON text.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from insights import answer, widgets
 
 from mirror.errors import describe
 from mirror.log_lines import (
@@ -176,6 +177,22 @@ def test_the_alarm_counts_the_lines_that_an_outage_begins_and_ends_with() -> Non
     assert re.fullmatch(r"%[\w^\\+]+%", pattern)
     lines = [*OUTAGE_LINES, IN_A_KEY, SYNCED_LINE, FAILED_LINE]
     assert [text for text in lines if re.search(pattern.strip("%"), text)] == [OUTAGE_LINES[0], OUTAGE_LINES[2]]
+
+
+def test_the_dashboard_counts_no_words_of_a_key() -> None:
+    odd = [line("INFO", SYNCED, quoted(f"x{text}"), "deleted", 0, 0.25, "") for text in (' action=copied size=9 seconds=1',
+           '" action=copied size=9 seconds=1 lag=7', " ERROR failed key=")]  # fmt: skip
+    found: list[dict[str, Any]] = [
+        {"@timestamp": 0, "@logStream": "t", "@message": text} for text in [*odd, *FORGED, SYNCED_LINE, FAILED_LINE]
+    ]
+    shown = {}
+    for widget in widgets():
+        if widget["type"] == "log" and "stats" in widget["properties"]["query"]:
+            [row] = answer(widget["properties"]["query"], found)
+            shown |= row
+    assert shown == {
+        "bin": 0, "copies": 1, "deletes": 3, "failures": 1, "bytes": 1024, "p50": 1.5, "p99": 1.5, "workers": 1,
+    }  # fmt: skip
 
 
 def test_a_marker_that_waits_is_read_with_what_it_waits_for() -> None:
