@@ -102,12 +102,15 @@ class GaveUp(Exception):
 
 class Postponed(Exception):
     """Not here or not now, it says why: the message is handed back, to come again in a while, `seconds` at most, or
-    with `is_exact` after just as many."""
+    with `is_exact` after just as many. `waiting_since`: of a marker that waits, for which one message is enough."""
 
-    def __init__(self, why: str, seconds: float = math.inf, is_exact: bool = False) -> None:
+    def __init__(
+        self, why: str, seconds: float = math.inf, is_exact: bool = False, waiting_since: float | None = None
+    ) -> None:
         super().__init__(why)
         self.seconds = seconds
         self.is_exact = is_exact
+        self.waiting_since = waiting_since
 
 
 class Unfinished(Exception):

@@ -17,8 +17,8 @@ SUMMARY = "summary copied=%d deleted=%d skipped=%d failed=%d handed_back=%d byte
 SUMMARY_OF_EVENTS = " announced=%d unannounced=%d"  # after it, unless ANNOUNCE is none
 UNANNOUNCED = "could not announce %d keys: %s"  # after the level ERROR; the last says why
 SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
-# A marker (COPY_LAST) waits: for how many keys under which prefix, one of them and why.
-MARKER_WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s"  # after the level INFO, WARNING if for long
+# A marker (COPY_LAST) waits: for how many keys under which prefix, one of them and why, and since when it waits.
+MARKER_WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s since=%s"  # after INFO; WARNING if for long
 REMOVED_FIRST = "removed first key=%s as the source has it no longer"
 REMOVED = "removed key=%s as the destination is not to hold it"  # by reconcile --remove-unwanted
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
@@ -29,8 +29,8 @@ WAITED = "waited end=%s status=%d %s"  # the last line of a wait
 MEASURED = "measured end=%s status=%d %s"  # the last line of a measure
 
 
-# What begins a line, or what a terminal or a viewer acts on instead of showing it: control characters (of Unicode, too),
-# separators of lines and paragraphs, changes of the direction of text; and what is no text in UTF-8.
+# What begins a line, or what a terminal or a viewer acts on instead of showing it: control characters, also those
+# beyond ASCII, separators of lines and paragraphs, changes of the direction of text; and what is no text in UTF-8.
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,7 @@ from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
 from mirror.limits import SQS_BATCH
 from mirror.log_lines import AUDITED, RECONCILED, quoted
+from mirror.markers import is_marker
 from mirror.messages import hint_body
 from mirror.queue import Queue
 from mirror.side_by_side import SideBySide
@@ -111,7 +112,8 @@ class Reconciliation:
     examples: dict[str, list[str]] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)  # keys that an audit looks at again
     held: list[tuple[str, str]] = field(default_factory=list)  # (key, what): to be deleted, if they are not too many
-    unsent: dict[bool, list[str]] = field(default_factory=lambda: {True: [], False: []})  # keys by whether missing
+    # Keys by whether they are missing, and how many of them go into one message.
+    unsent: defaultdict[tuple[bool, int], list[str]] = field(default_factory=lambda: defaultdict(list))
     started: float = field(default_factory=time.monotonic)
     progress_at: float = field(default_factory=time.monotonic)
 
@@ -311,22 +313,24 @@ class Reconciliation:
     async def send(self, differing: list[tuple[str, str]], last: bool = False) -> None:
         """Puts keys that can be mended on the queue in full batches, at the `last` call all of them.
 
-        A message says of all its keys that they are missing, or of none.
+        A message says of all its keys that they are missing, or of none. A marker, which may have to wait, is alone in
+        its message.
         """
         if self.options.dry_run:
             return
         for key, what in differing:
             if what in MENDED:
-                self.unsent[what == "missing"].append(key)
-        full = KEYS_PER_HINT * SQS_BATCH
-        for are_missing, keys in self.unsent.items():
+                size = 1 if is_marker(key, self.buckets.settings.copy_last) else KEYS_PER_HINT
+                self.unsent[what == "missing", size].append(key)
+        for (are_missing, size), keys in self.unsent.items():
+            full = size * SQS_BATCH
             while len(keys) >= full or (last and keys):
-                await self.send_batch(keys[:full], are_missing)
+                await self.send_batch(keys[:full], are_missing, size)
                 del keys[:full]
 
-    async def send_batch(self, keys: list[str], are_missing: bool) -> None:
+    async def send_batch(self, keys: list[str], are_missing: bool, size: int) -> None:
         bucket = self.buckets.settings.src_bucket
-        groups = [keys[start : start + KEYS_PER_HINT] for start in range(0, len(keys), KEYS_PER_HINT)]
+        groups = [keys[start : start + size] for start in range(0, len(keys), size)]
         await self.queue.send_batch([hint_body(bucket, group, are_missing) for group in groups], GROUP)
         self.counts["queued"] += len(keys)
 

@@ -180,8 +180,8 @@ def test_the_alarm_counts_the_lines_that_an_outage_begins_and_ends_with() -> Non
 
 
 def test_the_dashboard_counts_no_words_of_a_key() -> None:
-    odd = [line("INFO", SYNCED, quoted(f"x{text}"), "deleted", 0, 0.25, "") for text in (' action=copied size=9 seconds=1',
-           '" action=copied size=9 seconds=1 lag=7', " ERROR failed key=")]  # fmt: skip
+    words = (" action=copied size=9 seconds=1", '" action=copied size=9 seconds=1 lag=7', " ERROR failed key=")
+    odd = [line("INFO", SYNCED, quoted(f"x{text}"), "deleted", 0, 0.25, "") for text in words]
     found: list[dict[str, Any]] = [
         {"@timestamp": 0, "@logStream": "t", "@message": text} for text in [*odd, *FORGED, SYNCED_LINE, FAILED_LINE]
     ]
