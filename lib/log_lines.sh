@@ -28,11 +28,12 @@ readonly OUTAGE_OVER='INFO outage over after (?<over>\d+) s'
 readonly OUTAGE_ENDED='ERROR outage for (?<ended>\d+) s, the worker ends: (?<last>.*)'
 readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%' # of a metric filter, whose regular expressions have no groups or spaces
 
-# Worker: TIME INFO|WARNING marker key=KEY waits for N keys under PREFIX, such as KEY: WHY
+# Worker: TIME INFO|WARNING marker key=KEY waits for N keys under PREFIX, such as KEY: WHY since=TIME; without the last
+# of release 1.1.0.
 readonly MARKER_LINE='^\S+ (INFO|WARNING) marker key='
 readonly PREFIX_FIELD=${KEY_FIELD/key/prefix} EXAMPLE_FIELD=${KEY_FIELD/key/example}
 readonly MARKER_FIELDS="^(?<at>\\S+) \\S+ marker key=$KEY_FIELD waits for (?<keys>\\d+) keys under $PREFIX_FIELD, such as \
-$EXAMPLE_FIELD: (?<why>.*)"
+$EXAMPLE_FIELD: (?<why>.*?)( since=(?<since>\\S+))?\$"
 
 # Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...; and of wait and measure,
 # likewise.
@@ -131,7 +132,8 @@ audits_of() {
     | .status |= tonumber | .found |= tonumber]'
 }
 
-# Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why} of each as a JSON list.
+# Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why, since} of each as a JSON list; the
+# last may be null.
 markers_of() {
   jq -c --arg fields "$MARKER_FIELDS" '[.[]["@message"] | rtrimstr("\n") | capture($fields)
     | (.key, .prefix, .example) |= fromjson | .keys |= tonumber]'

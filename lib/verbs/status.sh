@@ -116,6 +116,8 @@ jq_status() {
   def audited: if .end == "stopped" then "it was stopped (exit status \(.status)), its log says why"
     elif .found == 0 then "both buckets equal"
     else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them mended" end)" end;
+  def waiting: "at \(.at) \(.key | tojson) for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(
+    .why)\(if .since then ", since \(.since)" else "" end)";
   def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
 JQ
 }
@@ -143,9 +145,8 @@ print_status() {
         )\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end),
     row("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
       else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end),
-    (.markers | select(.) | row("markers"; "\(.count) wait\(if .count == 1 then "s" else "" end), "
-      + (.newest | "at \(.at) \(.key | tojson) for \(.keys) keys under \(.prefix | tojson), such as \(
-        .example | tojson): \(.why)"))),
+    (.markers | select(.) | row("markers"; "\(.count) wait\(if .count == 1 then "s" else "" end), \(.newest | waiting)"),
+      (.others[]? | "  \(waiting)")),
     row("outage"; .outage | if . == null then "none in the last hour" else "since \(.since), " + {
         "goes on": "it goes on", over: "over after \(.seconds) s",
         ended: "after \(.seconds) s the worker ended (exit status 3)",

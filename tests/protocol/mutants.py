@@ -497,9 +497,27 @@ MUTANTS = (
     ),
     Mutant(
         "a marker that waits uses up receives",
-        'raise Postponed("what it announces is not complete", delay_of(sync), is_exact=True)',
-        'raise ValueError("what it announces is not complete")',
+        'return Postponed("what it announces is not complete", delay_of(sync), is_exact=True, waiting_since=since)',
+        'return ValueError("what it announces is not complete")',
         markers("a_worker_ends_although_a_marker_waits_and_no_receive_is_used_up"),
+    ),
+    Mutant(
+        "a marker waits for ever",
+        "    if time.time() - since < messages.MARKER_SECONDS:",
+        "    if True:",
+        markers("a_marker_that_waits_for_too_long_is_parked_with_its_reason"),
+    ),
+    Mutant(
+        "a marker that is redriven is parked again at once",
+        "since is not None and sent_at < since + MARKER_SECONDS",
+        "since is not None",
+        markers("a_marker_that_waits_for_too_long_is_parked_with_its_reason"),
+    ),
+    Mutant(
+        "each message on a marker that waits is kept",
+        "            done, others = one_of(done)\n            self.tell(job, others, None)\n",
+        "            pass\n",
+        markers("however_often_reconcile_finds_it_one_message_on_a_marker_is_left"),
     ),
     Mutant(
         "a deleted marker does not go first",
@@ -518,6 +536,13 @@ MUTANTS = (
         "    if await head_source(buckets, marker):\n",
         "    if False:\n",
         markers("a_marker_that_is_created_again_meanwhile_is_looked_at_again"),
+    ),
+    # The log
+    Mutant(
+        "a text from outside begins a line of the log",
+        "visible(record.getMessage())",
+        "record.getMessage()",
+        ("worker/test_log_writer.py::test_no_text_from_outside_begins_a_line",),
     ),
     # Wait
     Mutant(

@@ -54,8 +54,10 @@ OUTAGE_LINES = [
     line("ERROR", OUTAGE_ENDS, 600, REASON),
 ]
 WHY = 'trouble: operation=HeadObject error=403 message="no: never"'
+SINCE = "2026-11-24T01:02:03Z"
 MARKER_LINES = [
-    line(level, MARKER_WAITS, quoted(KEY), 3, quoted("a/"), quoted("a/x: y"), WHY) for level in ("INFO", "WARNING")
+    line(level, MARKER_WAITS, quoted(KEY), 3, quoted("a/"), quoted("a/x: y"), WHY, SINCE)
+    for level in ("INFO", "WARNING")
 ]
 REMOVED_LINE = line("INFO", REMOVED_FIRST, quoted("x INFO marker key="))
 IN_A_KEY = line("INFO", SYNCED, quoted("x ERROR outage: 1 keys"), "copied", 1, 0.25, "")
@@ -196,8 +198,11 @@ def test_the_dashboard_counts_no_words_of_a_key() -> None:
 
 
 def test_a_marker_that_waits_is_read_with_what_it_waits_for() -> None:
-    found = json.loads(in_bash("markers_of", rows(*MARKER_LINES, SYNCED_LINE, REMOVED_LINE)))
-    assert found == [{"at": STAMP, "key": KEY, "keys": 3, "prefix": "a/", "example": "a/x: y", "why": WHY}] * 2
+    """Also by a line of 1.1.0, which does not say since when."""
+    lines = [*MARKER_LINES, MARKER_LINES[0].removesuffix(f" since={SINCE}")]
+    found = json.loads(in_bash("markers_of", rows(*lines, SYNCED_LINE, REMOVED_LINE)))
+    one = {"at": STAMP, "key": KEY, "keys": 3, "prefix": "a/", "example": "a/x: y", "why": WHY}
+    assert found == [one | {"since": since} for since in (SINCE, SINCE, None)]
 
 
 def test_the_synced_lines_of_given_keys_are_found() -> None:
