@@ -55,7 +55,11 @@ GARBAGE = 20_000  # new objects before Python looks for cycles, which are few he
 type Outcome = tuple[int, Counter[str] | None]
 type Reading = WaitOptions | MeasureOptions  # a command that only reads, and needs no queue
 type Command = Options | Reading | None  # None: to work through the queue
-BEGINS = {WaitOptions: "waiting until %s is in %s prefix=%s", MeasureOptions: "measuring %s and %s prefix=%s"}
+BEGINS = {
+    Options: "comparing %s with %s prefix=%s",
+    WaitOptions: "waiting until %s is in %s prefix=%s",
+    MeasureOptions: "measuring %s and %s prefix=%s",
+}
 
 
 # --- What one process does --------------------------------------------------------------------------------------------
@@ -295,8 +299,14 @@ def configure_logging(level: str) -> None:
     atexit.register(writer.drain)  # after an error that nobody expected
 
 
+def log_first_line(settings: Settings, command: Command) -> None:
+    """What is done with which keys, what is left out of them, and the release."""
+    begins = BEGINS.get(type(command), "syncing %s to %s prefix=%s")
+    prefix = getattr(command, "prefix", "") or settings.prefix_filter
+    log.info(begins, settings.src_bucket, settings.dst_bucket, quoted(prefix) + ending_of_first_line(settings))
+
+
 def ending_of_first_line(settings: Settings) -> str:
-    """What is left out, and the release."""
     exclude = f" exclude={quoted(settings.exclude)}" if settings.exclude else ""
     keep_days = f" keep_days={settings.keep_days}" if settings.keep_days else ""
     return f"{exclude}{keep_days} version={VERSION}"
@@ -317,9 +327,7 @@ def main() -> int:
     if is_reading(command) and command.json:
         writer.descriptor = sys.stderr.fileno()
     configure_logging(settings.log_level)
-    begins = BEGINS.get(type(command), "syncing %s to %s prefix=%s")
-    prefix = quoted(settings.prefix_filter)
-    log.info(begins, settings.src_bucket, settings.dst_bucket, prefix + ending_of_first_line(settings))
+    log_first_line(settings, command)
     one = functools.partial(run_in_loop, settings, command, signals)
     if settings.processes == 1 or command:
         writer.start()

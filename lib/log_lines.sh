@@ -1,19 +1,23 @@
 # shellcheck shell=bash
 # The log lines of the worker and of the starter that the scripts read: the one place in Bash for their patterns.
-# A pattern is used in three ways: as text, as a regular expression of Logs Insights or of jq, as a glob of "parse".
+# A pattern is a regular expression of Logs Insights or of jq. It is for the beginning of a line, as a key may hold any
+# words, also those of another line. For "parse", which is not known to have groups without a name, the last quote of the
+# line ends the key: none may follow it.
 
 # Worker: TIME INFO synced key=KEY action=copied|deleted size=BYTES seconds=S ... lag=S
-readonly SYNCED_LINE=' synced key='
-readonly COPIED_PART=' action=copied ' DELETED_PART=' action=deleted '
-readonly SIZE_GLOB=' action=* size=* seconds='
-readonly LAG_GLOB=' lag=*'
-readonly SYNCED_LAG=' synced key=.* lag='
+readonly SYNCED_LINE='^\S+ INFO synced key='
+readonly SYNCED_LAG="$SYNCED_LINE.* lag="
 readonly LAG_FIELDS=' lag=(?<lag>[0-9.]+)$'
 readonly KEY_FIELD='(?<key>"(\\.|[^"\\])*")'
+readonly PARSED_COPIED="$SYNCED_LINE\".*\" action=(?<copied>copied) [^\"]*\$"
+readonly PARSED_DELETED="$SYNCED_LINE\".*\" action=(?<deleted>deleted) [^\"]*\$"
+readonly PARSED_SIZE="$SYNCED_LINE\".*\" action=(?<action>\S+) size=(?<size>\d+) [^\"]*\$"
+readonly PARSED_LAG="$SYNCED_LINE\".*\" action=[^\"]* lag=(?<lag>[0-9.]+)[^\"]*\$"
 readonly OUTCOME_FIELDS='action=(?<action>\S+) size=(?<size>\d+) seconds=(?<seconds>[0-9.]+)( lag=(?<lag>[0-9.]+))?'
 
 # Worker: TIME ERROR failed key=KEY [attempt=N/N] REASON; the key is a JSON text.
-readonly FAILED_LINE=' ERROR failed key='
+readonly FAILED_LINE='^\S+ ERROR failed key='
+readonly PARSED_FAILED='^\S+ ERROR (?<failed>failed) key='
 readonly FAILED_FIELDS="^(?<at>\\S+) ERROR failed key=$KEY_FIELD (?<attempt>attempt=\\S+ )?(?<reason>.*)"
 
 # Worker: TIME ERROR outage: N keys fail alike, nothing is begun until one can be synced again: REASON; later either
@@ -24,11 +28,12 @@ readonly OUTAGE_OVER='INFO outage over after (?<over>\d+) s'
 readonly OUTAGE_ENDED='ERROR outage for (?<ended>\d+) s, the worker ends: (?<last>.*)'
 readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%' # of a metric filter, whose regular expressions have no groups or spaces
 
-# Worker: TIME INFO|WARNING marker key=KEY waits for N keys under PREFIX, such as KEY: WHY
+# Worker: TIME INFO|WARNING marker key=KEY waits for N keys under PREFIX, such as KEY: WHY since=TIME; without the last
+# of release 1.1.0.
 readonly MARKER_LINE='^\S+ (INFO|WARNING) marker key='
 readonly PREFIX_FIELD=${KEY_FIELD/key/prefix} EXAMPLE_FIELD=${KEY_FIELD/key/example}
 readonly MARKER_FIELDS="^(?<at>\\S+) \\S+ marker key=$KEY_FIELD waits for (?<keys>\\d+) keys under $PREFIX_FIELD, such as \
-$EXAMPLE_FIELD: (?<why>.*)"
+$EXAMPLE_FIELD: (?<why>.*?)( since=(?<since>\\S+))?\$"
 
 # Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...; and of wait and measure,
 # likewise.
@@ -54,7 +59,15 @@ readonly DECISION='\{"visible":' RAISED='\[ERROR\] ' TIMED_OUT='\S+ \S+ Task tim
 readonly ENDED_BY_LAMBDA='RequestId: \S+ Error: Runtime exited with(out| error: signal)'
 readonly DECISION_OR_FAILURE="^($DECISION|$RAISED|$TIMED_OUT|$ENDED_BY_LAMBDA)"
 
-readonly STARTED_LINE='"started": \{"FARGATE'
+readonly STARTED_LINE='^\{.*"started": \{"FARGATE'
+
+# For jq: the text on one line. What begins a line, and what a terminal or a viewer acts on instead of showing it, is
+# escaped as JSON does, and as the worker does in its lines (UNSEEN in mirror/log_lines.py), but for tabs. A text that is
+# JSON stays so.
+readonly JQ_VISIBLE='def hex: [(. / 4096 | floor), (. / 256 | floor), (. / 16 | floor), .]
+    | map("0123456789abcdef"[. % 16:. % 16 + 1]) | add;
+  def visible: gsub("(?<sign>[\\x{0}-\\x{8}\\x{a}-\\x{1f}\\x{7f}-\\x{9f}\\x{2028}-\\x{202e}\\x{2066}-\\x{2069}])";
+    "\\u\(.sign | explode[0] | hex)"); '
 
 # Filters for a query of Logs Insights.
 filter_synced() { printf 'filter @message like /%s/\n' "$SYNCED_LINE"; }
@@ -73,7 +86,7 @@ filter_markers() { printf 'filter @message like /%s/\n' "$MARKER_LINE"; }
 
 # Reads a JSON list of keys: the filter for the lines on them, for as many as a query of 10,000 characters can name.
 filter_synced_of() {
-  jq -r --arg line "$SYNCED_LINE" 'map(tojson | gsub("(?<sign>[^\\w\" -])"; "\\\(.sign)"))
+  jq -r --arg line "$SYNCED_LINE" "$JQ_VISIBLE"'map(tojson | visible | gsub("(?<sign>[^\\w\" -])"; "\\\(.sign)"))
     | reduce .[] as $key (""; if length + ($key | length) < 8000 then . + "|" + $key else . end)
     | "filter @message like /\($line)(\(.[1:])) /"'
 }
@@ -83,8 +96,8 @@ filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"
 # Queries of Logs Insights on a whole time: keys and bytes by action, of all or of objects above so many bytes; the first
 # and the last line of each task, with the time in ms or as a text.
 count_synced() {
-  printf "%s | parse @message '%s' as action, size%s | stats count(*) as keys, sum(size) as bytes by action\n" \
-    "$(filter_synced)" "$SIZE_GLOB" "${1:+ | filter size > $1}"
+  printf '%s | parse @message /%s/%s | stats count(*) as keys, sum(size) as bytes by action\n' \
+    "$(filter_synced)" "$PARSED_SIZE" "${1:+ | filter size > $1}"
 }
 
 spans_of_tasks() { printf 'stats min(@timestamp) as first, max(@timestamp) as last by @logStream | limit 10000\n'; }
@@ -119,7 +132,8 @@ audits_of() {
     | .status |= tonumber | .found |= tonumber]'
 }
 
-# Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why} of each as a JSON list.
+# Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why, since} of each as a JSON list; the
+# last may be null.
 markers_of() {
   jq -c --arg fields "$MARKER_FIELDS" '[.[]["@message"] | rtrimstr("\n") | capture($fields)
     | (.key, .prefix, .example) |= fromjson | .keys |= tonumber]'
@@ -128,11 +142,15 @@ markers_of() {
 # Reads the rows of a query on synced keys, prints when each was synced last as a JSON object.
 synced_of() {
   jq -c --arg line "$SYNCED_LINE" --arg key "$KEY_FIELD" '[.[]["@message"]
-    | capture("^(?<at>\\S+) \\S+\($line)\($key) ") | {(.key | fromjson): .at}] | sort_by(.[]) | add // {}'
+    | select(test($line)) | capture("^(?<at>\\S+) .*? key=\($key) ") | {(.key | fromjson): .at}]
+    | sort_by(.[]) | add // {}'
 }
 
 # The regular expression of a synced line, whose groups are key, action, size, seconds and lag.
 synced_fields() { printf '%s%s %s\n' "$SYNCED_LINE" "$KEY_FIELD" "$OUTCOME_FIELDS"; }
+
+# Reads text for a person, prints it line by line as a terminal may show it.
+visible_lines() { jq -Rr "$JQ_VISIBLE visible"; }
 
 # Reads the rows of a query on lags, prints the seconds as a sorted JSON list.
 lags_of() { jq -c --arg fields "$LAG_FIELDS" '[.[]["@message"] | capture($fields).lag | tonumber] | sort'; }

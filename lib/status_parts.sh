@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What ./sync.sh status is made of: each function asks AWS for one part and prints it as JSON.
 
-readonly FAILURES_SHOWN=10    # in status
+readonly FAILURES_SHOWN=10    # in status, and markers that wait
 readonly LAG_SAMPLE=1000      # the newest synced keys that the lag is computed from
 readonly OUTAGE_SECONDS=10800 # so far back the beginning of an outage is looked for
 
@@ -61,8 +61,8 @@ last_outages() {
             reason: ($last.reason // $first.reason)} | select(.at >= $hour or .event == "began"))'
 }
 
-# The marker files that wait by the log of the last hour: how many, and the newest line on one with what it waits for;
-# null if there is nothing that waits (COPY_LAST).
+# The marker files that wait by the log of the last hour: how many, the newest line on one with what it waits for since
+# when, and those on some others; null if there is nothing that waits (COPY_LAST).
 last_markers() {
   local told keys synced="[]"
   [[ -n $(starter_setting COPY_LAST) ]] || { printf 'null\n' && return; }
@@ -71,8 +71,9 @@ last_markers() {
   keys=$(jq -c 'map(.key)' <<<"$told")
   [[ $keys == "[]" ]] || synced=$(query keys 3600 \
     "fields @message | $(filter_synced_of <<<"$keys") | sort @timestamp desc | limit 1000")
-  jq --argjson synced "$(synced_of <<<"$synced")" 'map(select(.at > ($synced[.key] // "")))
-    | if . == [] then null else {count: length, newest: .[0]} end' <<<"$told"
+  jq --argjson synced "$(synced_of <<<"$synced")" --argjson shown "$FAILURES_SHOWN" '
+    map(select(.at > ($synced[.key] // "")))
+    | if . == [] then null else {count: length, newest: .[0], others: .[1:$shown]} end' <<<"$told"
 }
 
 # Which way the bucket's events take to the queue, as it really is, and what is wrong with it. While the source is being

@@ -21,6 +21,7 @@ from mirror.wanted import without_covered
 
 log = logging.getLogger("worker")
 
+OUTDATED = "outdated"  # stale, of a source that KEEP_DAYS keeps no longer: a worker deletes it instead of copying
 BUSY_PAUSES = (0.2, 1.0, 5.0, 20.0)  # seconds between the tries of a key that S3 is too busy for
 
 
@@ -49,10 +50,10 @@ async def difference(buckets: Buckets, key: str, deep: bool) -> str:
 
 async def look_at(buckets: Buckets, key: str, deep: bool) -> tuple[Destination | None, str]:
     """What the destination has, and what is wrong with the key at this moment: "missing", "stale", "ghost", "archived",
-    "unwanted", or "".
+    "unwanted", OUTDATED, or "".
 
     The source of a key that EXCLUDE leaves out is not looked at, as it may not be readable. Of a source that KEEP_DAYS
-    keeps no longer the destination need have no copy; if it has one, that is unwanted, and stale if it is of another
+    keeps no longer the destination need have no copy; if it has one, that is unwanted, and OUTDATED if it is of another
     version.
     Raises the error of a missing or closed source bucket.
     """
@@ -73,7 +74,9 @@ def judged(destination: Destination | None, source: Source, deep: bool, expired:
         return "archived" if source.archived else "missing"
     if is_equal(destination, source, deep and not expired):
         return "unwanted" if expired else ""
-    return "archived" if source.archived and not expired else "stale"
+    if expired:
+        return OUTDATED
+    return "archived" if source.archived else "stale"
 
 
 async def when_not_busy[T](interruption: Interruption, call: Callable[[], Awaitable[T]]) -> T:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -27,7 +28,7 @@ from mirror.side_by_side import SideBySide
 
 log = logging.getLogger("worker")
 
-LANDED_SECONDS = 5  # beside COPY_TIMEOUT, for the clocks of two buckets
+LANDED_SECONDS = 5  # beside COPY_TIMEOUT, for the clocks of two buckets, and of the machines behind one
 # What a worker that died left to be mended has come back by then, twice over.
 MENDED_SECONDS = 2 * MAX_SQS_VISIBILITY
 SOURCE_LOOK_SECONDS = 30  # between two looks at the source for all that lacks; they cost twelve times as much
@@ -80,6 +81,7 @@ class Completeness:
     lacking: dict[str, Listed | None] = field(default_factory=dict)  # None: the source has it no longer
     troubles: dict[str, str] = field(default_factory=dict)  # key -> why it could not be looked at, the last time
     newest: datetime = FAR  # a version of a later time is newer than any that was listed
+    answered: datetime = FAR  # when S3 sent the last page of the source, by its own clock, which dates the versions
     source_look_at: float = -math.inf
 
     def __post_init__(self) -> None:
@@ -101,7 +103,8 @@ class Completeness:
             await self.find_ghosts()
         self.mirrored = KeyTable()
         self.source_look_at = self.buckets.now()
-        self.newest = datetime.now(UTC) + timedelta(seconds=LANDED_SECONDS)
+        if self.answered < FAR:
+            self.newest = self.answered + timedelta(seconds=LANDED_SECONDS)
 
     async def listing(self, bucket: dict[str, str], prefixes: tuple[str, ...]) -> AsyncIterator[list[dict[str, Any]]]:
         async for page in listed(self.list_page, bucket, prefixes):
@@ -118,7 +121,10 @@ class Completeness:
     async def list_page(self, **parameters: Any) -> dict[str, Any]:
         for pause in itertools.chain(BUSY_PAUSES, itertools.repeat(BUSY_PAUSES[-1])):
             try:
-                return await self.buckets.s3.list_objects_v2(**parameters)
+                page = await self.buckets.s3.list_objects_v2(**parameters)
+                if parameters["Bucket"] == self.buckets.source["Bucket"]:
+                    self.answered = time_of_answer(page)
+                return page
             except (ClientError, BotoCoreError, ResponseParserError) as error:
                 if not (self.is_patient and is_busy(error)):
                     raise
@@ -223,6 +229,12 @@ class Completeness:
             return True
         self.lacking[key] = wanted._replace(archived=bool(source.archived))
         return False
+
+
+def time_of_answer(answer: dict[str, Any]) -> datetime:
+    """By the clock of S3, not by that of this machine, which may be behind; FAR if the answer does not say."""
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return parsedate_to_datetime(date) if date else FAR
 
 
 def is_in_parts(etag: str) -> bool:

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mirror.errors import HANDED_BACK, LOST_RECEIPT_CODES, GaveUp, Interrupted, Postponed, describe
 from mirror.limits import MAX_SQS_VISIBILITY, SQS_BATCH
 from mirror.log_lines import quoted
-from mirror.messages import Content, handed_back_body, read_body
+from mirror.messages import Content, handed_back_body, read_body, still_waiting_since
 from mirror.parts import Upload
 from mirror.queue import Queue, Received
 from mirror.settings import Settings
@@ -42,6 +42,7 @@ class Delivery:
     tries: int = 0  # so many workers gave up on it and handed it on
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
     destination_first: bool = False  # its keys are probably in the destination already
+    waiting_since: float | None = None  # see Content
     failed: str = ""  # the key that failed
     interrupted: bool = False
     gave_up: bool = False  # so does this one
@@ -92,6 +93,7 @@ class Deliveries:
             delivery.failed = "(unreadable)"
         delivery.keys, delivery.uploads, delivery.tries = content.keys, content.uploads, content.tries
         delivery.event_time, delivery.destination_first = content.event_time, content.destination_first
+        delivery.waiting_since = still_waiting_since(content, delivery.received.sent_at)
 
     # It goes on
 
@@ -115,6 +117,7 @@ class Deliveries:
             delivery.gave_up = True
         if isinstance(error, Postponed):
             pause = int(error.seconds if error.is_exact else min(pause, error.seconds))
+            delivery.waiting_since = error.waiting_since or delivery.waiting_since
         if not isinstance(error, Interrupted):
             delivery.postpone = max(delivery.postpone, pause)
 
@@ -227,7 +230,8 @@ class Deliveries:
     async def hand_back(self, delivery: Delivery) -> None:
         """Sends the message anew, so that an interruption does not use up a receive; then the old one can go."""
         delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))
-        body = handed_back_body(delivery.received.body, delivery.uploads, delivery.tries + delivery.gave_up)
+        tries = delivery.tries + delivery.gave_up
+        body = handed_back_body(delivery.received.body, delivery.uploads, tries, delivery.waiting_since)
         try:
             await self.queue.send(body, delay, delivery.received.group)
         except (ClientError, BotoCoreError) as error:
@@ -328,3 +332,9 @@ class Deliveries:
         while self.held:
             self.changed.clear()
             await self.changed.wait()
+
+
+def one_of(deliveries: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
+    """The message with the oldest event, and the others, such as those of each reconcile."""
+    kept = min(deliveries, key=lambda delivery: delivery.event_time or math.inf)
+    return [kept], [delivery for delivery in deliveries if delivery is not kept]

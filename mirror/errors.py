@@ -15,6 +15,8 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NotConnected
 from botocore.parsers import ResponseParserError
 
+from mirror.log_lines import quoted, visible
+
 # What the error of an S3 call means for the key.
 CHANGED_CODES = {
     "404",
@@ -100,12 +102,15 @@ class GaveUp(Exception):
 
 class Postponed(Exception):
     """Not here or not now, it says why: the message is handed back, to come again in a while, `seconds` at most, or
-    with `is_exact` after just as many."""
+    with `is_exact` after just as many. `waiting_since`: of a marker that waits, for which one message is enough."""
 
-    def __init__(self, why: str, seconds: float = math.inf, is_exact: bool = False) -> None:
+    def __init__(
+        self, why: str, seconds: float = math.inf, is_exact: bool = False, waiting_since: float | None = None
+    ) -> None:
         super().__init__(why)
         self.seconds = seconds
         self.is_exact = is_exact
+        self.waiting_since = waiting_since
 
 
 class Unfinished(Exception):
@@ -167,13 +172,14 @@ def outcome_unknown(error: Exception) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """One line: operation, error code, message and, if there is something to do, what."""
+    """One line: operation, error code, message and, if there is something to do, what. A message of AWS may hold a
+    key, which may hold whole lines of a log."""
     if isinstance(error, GaveUp) and error.__cause__:
         return f"busy for too long: {describe(error.__cause__)}"
     if not isinstance(error, ClientError):
-        return f'error={type(error).__name__} message="{error}"'
+        return f"error={type(error).__name__} message={quoted(str(error))}"
     code = error_code(error)
-    message = error.response["Error"].get("Message", "")
+    message = quoted(str(error.response["Error"].get("Message", "")))
     is_of_s3 = "Message" not in error.operation_name and error.operation_name != "PutEvents"
     advice = f' advice="{ADVICE[code]}"' if code in ADVICE and is_of_s3 else ""
-    return f'operation={error.operation_name} error={code} message="{message}"{advice}'
+    return f"operation={error.operation_name} error={visible(code)} message={message}{advice}"

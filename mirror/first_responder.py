@@ -67,6 +67,7 @@ class Process:
     def wake(self) -> None:
         """Forgets what may have changed meanwhile: a copy on a dead connection would get no answer."""
         self.buckets.source_seen = -math.inf
+        self.buckets.markers.clear()
         if time.time() - self.rests_since > IDLE_SECONDS:
             for client in self.clients:
                 client.close_connections()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mirror.announcer import Announcer
 from mirror.buckets import Buckets
-from mirror.deliveries import Deliveries, Delivery
+from mirror.deliveries import Deliveries, Delivery, one_of
 from mirror.errors import (
     EXPECTED,
     HANDED_BACK,
@@ -143,6 +143,7 @@ class Jobs:
             (self.backfill if delivery.received.group else self.waiting).append(job)
         job.deliveries.append(delivery)
         job.sync.event_time = earlier(job.sync.event_time, delivery.event_time)
+        job.sync.waiting_since = earlier(job.sync.waiting_since, delivery.waiting_since)
         sync, came_before = job.sync, delivery.received.receive_count > 1
         if job.running:
             job.joined_left_over = job.joined_left_over or came_before or key in delivery.uploads
@@ -275,6 +276,9 @@ class Jobs:
             done[-1].events += self.announcer.events_of(sync)
         else:
             self.log_end(job, error)
+        if isinstance(error, Postponed) and error.waiting_since:
+            done, others = one_of(done)
+            self.tell(job, others, None)
         self.tell(job, done, error)
         for delivery in late:
             delivery.destination_first = True

@@ -91,6 +91,7 @@ class KeySync:
     destination_first: bool = False  # the key is probably there already: begin with the destination
     redelivered: bool = False  # an earlier delivery may have died half way
     event_time: float | None = None  # seconds since the epoch, of the oldest event
+    waiting_since: float | None = None  # seconds since the epoch, of a marker that was put off before
     interruption: Interruption = field(default_factory=Interruption)
     host: Host = ALONE
     # What it has come to

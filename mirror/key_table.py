@@ -29,7 +29,11 @@ class KeyTable:
         return slot, digest[2:], at
 
     def add(self, key: str, size: int, modified: int) -> None:
-        slot, digest, _ = self.place(key)
+        """A key that is listed twice, as it changed meanwhile, is one key: the later entry replaces the first."""
+        slot, digest, at = self.place(key)
+        if at >= 0:
+            del slot[at : at + ENTRY.size]
+            self.count -= 1
         slot += ENTRY.pack(digest, size, modified)
         self.count += 1
 

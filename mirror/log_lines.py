@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 SYNCED = "synced key=%s action=%s size=%d seconds=%.3f%s"  # the last is LAG or nothing
@@ -16,8 +17,8 @@ SUMMARY = "summary copied=%d deleted=%d skipped=%d failed=%d handed_back=%d byte
 SUMMARY_OF_EVENTS = " announced=%d unannounced=%d"  # after it, unless ANNOUNCE is none
 UNANNOUNCED = "could not announce %d keys: %s"  # after the level ERROR; the last says why
 SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
-# A marker (COPY_LAST) waits: for how many keys under which prefix, one of them and why.
-MARKER_WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s"  # after the level INFO, WARNING if for long
+# A marker (COPY_LAST) waits: for how many keys under which prefix, one of them and why, and since when it waits.
+MARKER_WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s since=%s"  # after INFO; WARNING if for long
 REMOVED_FIRST = "removed first key=%s as the source has it no longer"
 REMOVED = "removed key=%s as the destination is not to hold it"  # by reconcile --remove-unwanted
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
@@ -28,9 +29,22 @@ WAITED = "waited end=%s status=%d %s"  # the last line of a wait
 MEASURED = "measured end=%s status=%d %s"  # the last line of a measure
 
 
-def quoted(key: str) -> str:
-    """A key for a log line: control characters and quotes escaped, other characters as they are."""
-    return json.dumps(key, ensure_ascii=False)
+# What begins a line, or what a terminal or a viewer acts on instead of showing it: control characters, also those
+# beyond ASCII, separators of lines and paragraphs, changes of the direction of text; and what is no text in UTF-8.
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def quoted(text: str) -> str:
+    """A key, or another text from outside, for a log line: quotes and what would not be seen escaped, other characters
+    as they are."""
+    return visible(json.dumps(text, ensure_ascii=False))
+
+
+def visible(text: str) -> str:
+    """The text on one line, with what would not be seen as JSON escapes it."""
+    if text.isprintable():
+        return text
+    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def summary(counts: Mapping[str, int], seconds: float, announces: bool) -> str:

@@ -12,6 +12,9 @@ import sys
 import threading
 import time
 from collections import deque
+from typing import Any
+
+from mirror.log_lines import visible
 
 HELD = 8 * 1024**2  # bytes that may wait to be written
 BATCH_SECONDS = 0.05  # for so long a line waits for others
@@ -19,8 +22,20 @@ DRAIN_SECONDS = 2.0  # for so long the end of the process waits for the last lin
 SECOND = "%Y-%m-%dT%H:%M:%S"
 
 
+class LineFormatter(logging.Formatter):
+    """Each message is one line, whatever text from outside is in it. The lines of a traceback are indented: none of
+    them looks like one of ours."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = visible(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(f"  {visible(line)}" for line in super().formatException(ei).split("\n"))
+
+
 def line_formatter() -> logging.Formatter:
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", SECOND)
+    formatter = LineFormatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", SECOND)
     formatter.converter = time.gmtime
     return formatter
 
@@ -56,7 +71,7 @@ class LogWriter(logging.Handler):
             self.put(self.whole.format(record))
         else:
             stamp = self.stamp(int(record.created), int(record.msecs))
-            self.put(f"{stamp} {record.levelname} {record.getMessage()}")
+            self.put(f"{stamp} {record.levelname} {visible(record.getMessage())}")
 
     def stamp(self, second: int, milliseconds: int) -> str:
         if second != self.second:

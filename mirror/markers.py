@@ -8,20 +8,23 @@ from __future__ import annotations
 import fnmatch
 import functools
 import logging
+import math
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from botocore.exceptions import ClientError
 
+from mirror import messages
 from mirror.buckets import Buckets
 from mirror.completeness import Completeness
-from mirror.errors import Postponed, error_code, outcome_unknown
+from mirror.errors import Postponed, Refused, error_code, outcome_unknown
 from mirror.key_sync import KeySync
 from mirror.limits import MAX_SQS_DELAY
 from mirror.log_lines import MARKER_WAITS, REMOVED_FIRST, quoted
-from mirror.objects import Destination
+from mirror.objects import Destination, utc_text
 from mirror.s3 import delete_object, head_destination, head_source
 from mirror.wanted import items_of
 
@@ -33,6 +36,7 @@ LOOK_SHARE = 4  # but a pause lasts so many times as long as the look before it 
 LONGEST_SHARE = 300.0  # ... or so many seconds
 SHORTEST_DELAY = 5  # seconds until a marker that was handed back comes again: a quarter of its age
 DELAY_OF_UNKNOWN_AGE = 60
+SHORTEST_ROUND = 60  # seconds; see until_next_round()
 LATE_SECONDS = 3600  # a marker that waits for longer is worth a warning
 ABSENT_SECONDS = 1  # for so long it is remembered that the destination does not have a marker
 MARKERS_KEPT = 10_000
@@ -112,13 +116,14 @@ async def compared(buckets: Buckets, sync: KeySync) -> Completeness:
 
 async def wait_while_it_goes_on(buckets: Buckets, sync: KeySync, state: Completeness) -> None:
     """Looks again for as long as less and less lacks."""
+    since = sync.waiting_since or time.time()
     if state.lacking:
-        tell(logging.INFO, sync, state)
+        tell(logging.INFO, sync, state, since)
     pause, least, progressed = FIRST_PAUSE, len(state.lacking), buckets.now()
     while state.lacking:
         if buckets.now() - progressed >= buckets.settings.marker_patience:
-            tell(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state)
-            raise Postponed("what it announces is not complete", delay_of(sync), is_exact=True)
+            tell(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state, since)
+            raise put_off(sync, state, since)
         await sync.interruption.pause(pause)
         began = buckets.now()
         async with buckets.comparisons:
@@ -129,11 +134,22 @@ async def wait_while_it_goes_on(buckets: Buckets, sync: KeySync, state: Complete
         pause = max(min(2 * pause, LONGEST_PAUSE), min(LOOK_SHARE * (buckets.now() - began), LONGEST_SHARE))
 
 
-def tell(level: int, sync: KeySync, state: Completeness) -> None:
+def put_off(sync: KeySync, state: Completeness, since: float) -> Postponed | Refused:
+    """Postponed, or Refused if it has waited for too long."""
+    if time.time() - since < messages.MARKER_SECONDS:
+        return Postponed("what it announces is not complete", delay_of(sync), is_exact=True, waiting_since=since)
     key, why = example_of(state)
-    log.log(
-        level, MARKER_WAITS, quoted(sync.key), len(state.lacking), quoted(",".join(state.prefixes)), quoted(key), why
-    )
+    return Refused(f"a marker waits for {len(state.lacking)} keys since {text_of(since)}, such as {key}: {why}")
+
+
+def text_of(moment: float) -> str:
+    return utc_text(datetime.fromtimestamp(moment, UTC))
+
+
+def tell(level: int, sync: KeySync, state: Completeness, since: float) -> None:
+    (key, why), prefixes = example_of(state), ",".join(state.prefixes)
+    lacking = len(state.lacking)
+    log.log(level, MARKER_WAITS, quoted(sync.key), lacking, quoted(prefixes), quoted(key), why, text_of(since))
 
 
 def example_of(state: Completeness) -> tuple[str, str]:
@@ -154,10 +170,18 @@ def age_of(sync: KeySync) -> float:
 
 
 def delay_of(sync: KeySync) -> float:
-    """Seconds until it comes again: the longer it has waited, the longer it may."""
+    """Seconds until it comes again: the longer it has waited, the longer it may. At last all that wait come at the same
+    moments: so one worker does for all of them, and of several messages on one marker one is left."""
     if sync.event_time is None:
         return DELAY_OF_UNKNOWN_AGE
-    return min(max(age_of(sync) / 4, SHORTEST_DELAY), MAX_SQS_DELAY)
+    delay = max(age_of(sync) / 4, SHORTEST_DELAY)
+    return delay if delay < MAX_SQS_DELAY else until_next_round()
+
+
+def until_next_round() -> float:
+    """Seconds; a round that comes too soon for a look is left out."""
+    seconds = math.ceil(MAX_SQS_DELAY - time.time() % MAX_SQS_DELAY)
+    return seconds if seconds > SHORTEST_ROUND else MAX_SQS_DELAY
 
 
 # --- A marker that was deleted goes first -----------------------------------------------------------------------------

@@ -11,10 +11,14 @@ from urllib.parse import quote_plus, unquote_plus
 
 from mirror.parts import Upload
 from mirror.settings import Settings
+from mirror.wanted import SECONDS_OF_DAY
 
 # eventSource and eventName of a message of ours, by what is known of the destination.
 OF_MISSING = "sync", "Missing"
 OF_ANY = "sync", "Look"
+# A marker (COPY_LAST) that waits for longer fails, and its message is parked: what it announces will hardly come by
+# itself. A bulk restore from Deep Archive takes 48 hours (S3 User Guide, "Archive retrieval options").
+MARKER_SECONDS = 3 * SECONDS_OF_DAY
 
 
 @dataclass
@@ -26,6 +30,7 @@ class Content:
     tries: int = 0  # so many workers gave up on it and handed it on
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
     destination_first: bool = False  # its keys are probably in the destination already
+    waiting_since: float | None = None  # seconds since the epoch: then it was first put off as a marker that waits
 
 
 class Event(NamedTuple):
@@ -49,9 +54,17 @@ def read_body(text: str, settings: Settings) -> Content:
         ours = body.get("sync", {})
         content.uploads = {key: Upload(**upload) for key, upload in ours.get("uploads", {}).items()}
         content.tries = int(ours.get("tries", 0))
+        content.waiting_since = float(ours["since"]) if "since" in ours else None
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"not an S3 event ({type(error).__name__}: {error}): {text[:200]!r}") from error
     return content
+
+
+def still_waiting_since(content: Content, sent_at: float) -> float | None:
+    """Of a message that was sent when it had waited for too long already: None. It was in the dead-letter queue
+    meanwhile, and waits anew."""
+    since = content.waiting_since
+    return since if since is not None and sent_at < since + MARKER_SECONDS else None
 
 
 def events_of(body: dict[str, Any]) -> list[Event]:
@@ -105,8 +118,10 @@ def hint_body(bucket: str, keys: Iterable[str], are_missing: bool = False) -> st
     return json.dumps({"Records": records})
 
 
-def handed_back_body(text: str, uploads: dict[str, Upload], tries: int) -> str:
-    """The message once more, with the uploads to go on with and the count of tries."""
+def handed_back_body(text: str, uploads: dict[str, Upload], tries: int, waiting_since: float | None = None) -> str:
+    """The message once more, with the uploads to go on with, the count of tries, and since when it waits if it does."""
     body = json.loads(text)
     body["sync"] = {"uploads": {key: asdict(upload) for key, upload in uploads.items()}, "tries": tries}
+    if waiting_since is not None:
+        body["sync"]["since"] = waiting_since
     return json.dumps(body)

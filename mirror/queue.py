@@ -23,6 +23,7 @@ class Received:
     receipt_handle: str
     receive_count: int
     group: str = ""  # see Queue.send
+    sent_at: float = 0.0  # seconds since the epoch; of one that came back from the dead-letter queue, when it did
 
 
 class Queue:
@@ -39,7 +40,7 @@ class Queue:
             MaxNumberOfMessages=SQS_BATCH,
             WaitTimeSeconds=wait,
             VisibilityTimeout=visibility_timeout,
-            MessageSystemAttributeNames=["ApproximateReceiveCount", "MessageGroupId"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "MessageGroupId", "SentTimestamp"],
         )
         return [received(item) for item in answer.get("Messages") or []]
 
@@ -96,7 +97,8 @@ class Queue:
 def received(item: dict[str, Any]) -> Received:
     attributes = item["Attributes"]
     count = int(attributes["ApproximateReceiveCount"])
-    return Received(item["Body"], item["ReceiptHandle"], count, attributes.get("MessageGroupId", ""))
+    sent_at = int(attributes.get("SentTimestamp", 0)) / 1000
+    return Received(item["Body"], item["ReceiptHandle"], count, attributes.get("MessageGroupId", ""), sent_at)
 
 
 def in_group(group: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from botocore.parsers import ResponseParserError
 
 from mirror.buckets import Buckets
 from mirror.comparison import (
+    OUTDATED,
     chosen_prefixes,
     difference,
     folders_of,
@@ -28,6 +29,7 @@ from mirror.key_sync import Interruption
 from mirror.key_table import KeyTable
 from mirror.limits import SQS_BATCH
 from mirror.log_lines import AUDITED, RECONCILED, quoted
+from mirror.markers import is_marker
 from mirror.messages import hint_body
 from mirror.queue import Queue
 from mirror.side_by_side import SideBySide
@@ -52,7 +54,8 @@ DIFFERENCES = {
     "unreadable": "could not be looked at, see the log",
     "archived": "archived in the source: restore it, its restore event copies it",
 }
-MENDED = ("missing", "stale", "ghost")
+DELETED = ("ghost", OUTDATED)  # by the worker that gets the key; the second counts as stale
+MENDED = ("missing", "stale", *DELETED)
 # No differences; told if EXCLUDE or KEEP_DAYS is set.
 LEFT_OUT = {
     "expired": "only in the source, older than KEEP_DAYS",
@@ -94,6 +97,8 @@ class Reconciliation:
     the table are ghosts, whose names a second listing of the destination tells. Every key that looks different is
     looked at on both sides before it counts, so that what the workers do meanwhile is no difference. An audit, which
     raises an alarm, remembers it instead and looks once more at the end, when what was on its way has arrived.
+
+    What a worker would delete is put on the queue last, when it is known that it is not too much.
     """
 
     buckets: Buckets
@@ -106,7 +111,9 @@ class Reconciliation:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)  # keys that an audit looks at again
-    unsent: dict[bool, list[str]] = field(default_factory=lambda: {True: [], False: []})  # keys by whether missing
+    held: list[tuple[str, str]] = field(default_factory=list)  # (key, what): to be deleted, if they are not too many
+    # Keys by whether they are missing, and how many of them go into one message.
+    unsent: defaultdict[tuple[bool, int], list[str]] = field(default_factory=lambda: defaultdict(list))
     started: float = field(default_factory=time.monotonic)
     progress_at: float = field(default_factory=time.monotonic)
 
@@ -118,7 +125,9 @@ class Reconciliation:
         self.removal = Removal(self.buckets, self.interruption, self.options.max_delete)
 
     async def run(self) -> int:
-        """Exit status: 0 equal or put on the queue, 1 differences are left, 3 a listing failed or too many ghosts."""
+        """Exit status: 0 equal or put on the queue, 1 differences are left, 3 it was stopped, by a signal, a listing
+        that failed, or too many keys to delete. Nothing is removed before all is listed and known not to be too much;
+        after that a stopped run reports how much it has removed."""
         if self.options.remove_unwanted and not self.leaves_out:
             log.warning("--remove-unwanted: nothing can be unwanted, as neither EXCLUDE nor KEEP_DAYS is set")
         try:
@@ -127,6 +136,8 @@ class Reconciliation:
         except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Refused, Interrupted) as error:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
             log.error("reconcile stopped, it is safe to run it again: %s", reason)
+            if removed := self.counts["removed"]:
+                log.error("%d of %d unwanted objects were removed by then", removed, len(self.removal.keys))
             return self.report("stopped", 3)
         dry_run = self.options.dry_run
         left = [name for name in DIFFERENCES if name != "archived" and (dry_run or name not in MENDED)]
@@ -135,11 +146,10 @@ class Reconciliation:
     async def compare(self) -> None:
         await self.list_destination()
         await self.compare_source()
-        ghosts = await self.find_ghosts()
+        await self.find_ghosts()
         if self.doubtful:
-            ghosts += await self.look_again()
-            self.refuse_too_many(ghosts)
-        await self.send(ghosts, last=True)
+            await self.look_again()
+        await self.send(self.held, last=True)
         await self.remove_unwanted()
 
     async def listing(self, bucket: dict[str, str], prefixes: tuple[str, ...]) -> AsyncIterator[list[dict[str, Any]]]:
@@ -169,9 +179,9 @@ class Reconciliation:
             items = [item for item in page if not excludes(item["Key"])]
             suspects = [item["Key"] for item in items if self.needs_look(item)]
             self.counts["compared"] += len(items)
-            differing = await self.check(suspects)
-            await self.send(differing)
+            await self.send(self.hold_back(await self.check(suspects)))
         await self.send([], last=True)
+        self.refuse_too_many()
 
     def needs_look(self, item: dict[str, Any]) -> bool:
         """Takes the copy of an entry of the source out of the table. False if the two listings tell enough: they are
@@ -192,49 +202,47 @@ class Reconciliation:
         if self.removes:
             self.removal.add(key)
 
-    async def find_ghosts(self) -> list[tuple[str, str]]:
-        """Keys of objects that only the destination has, as check() gives them; none for a dry run, which only counts.
-
-        Raises Refused above `max_delete`.
-        """
-        ghosts: list[tuple[str, str]] = []
-        self.refuse_too_many(ghosts)
+    async def find_ghosts(self) -> None:
+        """Looks at the keys that only the destination had, and holds back what is wrong with them."""
         if self.mirrored.count == 0:
-            return ghosts
+            return
         async for page in self.list_mirror():
-            differing = await self.check([item["Key"] for item in page if self.mirrored.take(item["Key"])])
-            if not self.options.dry_run:
-                ghosts += [(key, what) for key, what in differing if what in MENDED]
-            self.refuse_too_many(ghosts)
+            self.hold_back(await self.check([item["Key"] for item in page if self.mirrored.take(item["Key"])]), MENDED)
+            self.refuse_too_many()
             if self.mirrored.count == 0:
                 break
-        return ghosts
 
-    def refuse_too_many(self, ghosts: list[tuple[str, str]]) -> None:
-        if len(ghosts) + len(self.removal.keys) > self.options.max_delete:
+    def hold_back(self, differing: list[tuple[str, str]], kinds: tuple[str, ...] = DELETED) -> list[tuple[str, str]]:
+        """The others. Of what is held back one more than `max_delete` is remembered, and shows that it is too much; a
+        dry run, which only counts, remembers nothing."""
+        held = [pair for pair in differing if pair[1] in kinds]
+        if not self.options.dry_run:
+            self.held += held[: self.options.max_delete + 1 - len(self.held)]
+        return [pair for pair in differing if pair[1] not in kinds]
+
+    def refuse_too_many(self) -> None:
+        if len(self.held) + len(self.removal.keys) > self.options.max_delete:
             raise Refused(
                 f"more than {self.options.max_delete} objects would be deleted: see them with --dry-run, and if "
                 "they have to go, raise --max-delete"
             )
 
-    async def look_again(self) -> list[tuple[str, str]]:
-        """At what an audit doubts: what is wrong with it still counts, is put on the queue, and told if it is a ghost.
+    async def look_again(self) -> None:
+        """At what an audit doubts: what is wrong with it still counts, and is put on the queue or held back.
 
         Raises Interrupted, also in the pause.
         """
         keys, self.doubtful = self.doubtful, []
         log.info("%d keys differ, and are looked at again in %d s", len(keys), AUDIT_SETTLE_SECONDS)
         await self.interruption.pause(AUDIT_SETTLE_SECONDS)
-        ghosts: list[tuple[str, str]] = []
         for start in range(0, len(keys), DOUBTFUL_AT_ONCE):
             self.interruption.check()
             differing = await self.look(keys[start : start + DOUBTFUL_AT_ONCE])
             self.count(differing)
-            await self.send([(key, what) for key, what in differing if what != "ghost"])
-            ghosts += [(key, what) for key, what in differing if what == "ghost" and not self.options.dry_run]
+            await self.send(self.hold_back(differing))
             self.show_progress()
         await self.send([], last=True)
-        return ghosts
+        self.refuse_too_many()
 
     async def remove_unwanted(self) -> None:
         """A key that changed meanwhile is unwanted no more, and counts as what it is now."""
@@ -286,8 +294,9 @@ class Reconciliation:
 
     def count(self, differing: list[tuple[str, str]]) -> None:
         for key, what in differing:
-            self.counts[what] += 1
-            examples = self.examples.setdefault(what, [])
+            shown = "stale" if what == OUTDATED else what
+            self.counts[shown] += 1
+            examples = self.examples.setdefault(shown, [])
             if len(examples) < self.options.examples:
                 examples.append(key)
 
@@ -304,22 +313,24 @@ class Reconciliation:
     async def send(self, differing: list[tuple[str, str]], last: bool = False) -> None:
         """Puts keys that can be mended on the queue in full batches, at the `last` call all of them.
 
-        A message says of all its keys that they are missing, or of none.
+        A message says of all its keys that they are missing, or of none. A marker, which may have to wait, is alone in
+        its message.
         """
         if self.options.dry_run:
             return
         for key, what in differing:
             if what in MENDED:
-                self.unsent[what == "missing"].append(key)
-        full = KEYS_PER_HINT * SQS_BATCH
-        for are_missing, keys in self.unsent.items():
+                size = 1 if is_marker(key, self.buckets.settings.copy_last) else KEYS_PER_HINT
+                self.unsent[what == "missing", size].append(key)
+        for (are_missing, size), keys in self.unsent.items():
+            full = size * SQS_BATCH
             while len(keys) >= full or (last and keys):
-                await self.send_batch(keys[:full], are_missing)
+                await self.send_batch(keys[:full], are_missing, size)
                 del keys[:full]
 
-    async def send_batch(self, keys: list[str], are_missing: bool) -> None:
+    async def send_batch(self, keys: list[str], are_missing: bool, size: int) -> None:
         bucket = self.buckets.settings.src_bucket
-        groups = [keys[start : start + KEYS_PER_HINT] for start in range(0, len(keys), KEYS_PER_HINT)]
+        groups = [keys[start : start + size] for start in range(0, len(keys), size)]
         await self.queue.send_batch([hint_body(bucket, group, are_missing) for group in groups], GROUP)
         self.counts["queued"] += len(keys)
 

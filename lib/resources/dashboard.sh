@@ -38,22 +38,21 @@ extra_widgets() {
 dashboard() {
   local synced troubles copying=() age=AWS/SQS,ApproximateAgeOfOldestMessage
   local visible=AWS/SQS,ApproximateNumberOfMessagesVisible in_work=AWS/SQS,ApproximateNumberOfMessagesNotVisible
-  local copies="sum(strcontains(@message, \"$COPIED_PART\")) as copies"
-  local deletes="sum(strcontains(@message, \"$DELETED_PART\")) as deletes"
-  local failures="sum(strcontains(@message, \"$FAILED_LINE\")) as failures"
+  local parsed="parse @message /$PARSED_COPIED/ | parse @message /$PARSED_DELETED/ | parse @message /$PARSED_FAILED/"
+  local counts="count(copied) as copies, count(deleted) as deletes, count(failed) as failures"
   [[ $STARTER_COPIES == false ]] || copying=("$STARTER_LOG_GROUP")
   synced=$(filter_synced) troubles=$(filter_troubles)
   {
     metric_widget 0 0 'Messages in the queue' Maximum "$visible,QueueName,$QUEUE_NAME,waiting" \
       "$in_work,QueueName,$QUEUE_NAME,in-work"
     metric_widget 12 0 'Age of the oldest message (s)' Maximum "$age,QueueName,$QUEUE_NAME,age"
-    log_widget 0 6 timeSeries 'Copies, deletes and failures a minute' "stats $copies, $deletes, $failures by bin(1m)" \
+    log_widget 0 6 timeSeries 'Copies, deletes and failures a minute' "$parsed | stats $counts by bin(1m)" \
       ${copying[@]+"${copying[@]}"}
     log_widget 12 6 timeSeries 'Bytes a minute' \
-      "$synced | parse @message '$SIZE_GLOB' as action, size | stats sum(size) as bytes by bin(1m)" \
+      "$synced | parse @message /$PARSED_SIZE/ | stats sum(size) as bytes by bin(1m)" \
       ${copying[@]+"${copying[@]}"}
     log_widget 0 12 timeSeries 'Lag from event to copy (s)' \
-      "$synced | parse @message '$LAG_GLOB' as lag | stats pct(lag, 50) as p50, pct(lag, 99) as p99 by bin(1m)" \
+      "$synced | parse @message /$PARSED_LAG/ | stats pct(lag, 50) as p50, pct(lag, 99) as p99 by bin(1m)" \
       ${copying[@]+"${copying[@]}"}
     log_widget 12 12 timeSeries 'Workers' 'stats count_distinct(@logStream) as workers by bin(1m)'
     metric_widget 0 18 'Dead letters' Maximum "$visible,QueueName,$DLQ_NAME,parked"

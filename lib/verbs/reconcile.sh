@@ -15,12 +15,14 @@ run again. Ctrl-C ends only the view of its log, not the task.
   --deep          look at every object, not only at sizes and times: also finds changes within the second of the copy
   --remove-unwanted
                   delete from the destination what EXCLUDE or KEEP_DAYS leaves out now; not with --audit
-  --max-delete N  stop when more than N objects would be deleted from the destination (default 1000)
+  --max-delete N  stop when more than N objects would be deleted from the destination, by this or by a worker
+                  (default 1000)
   --examples N    keys to name of each kind (default 10)
   --json          the numbers as JSON on stdout, the log on stderr
 
-Exit status: 0 equal, or all that differs is on the queue; 1 differences are left; 2 wrong usage; 3 a listing failed,
-too many would be deleted, or the task did not end by itself: nothing is deleted then.
+Exit status: 0 equal, or all that differs is on the queue; 1 differences are left; 2 wrong usage; 3 a listing failed, too
+many would be deleted, or the task did not end by itself. Nothing is deleted before all is listed; if --remove-unwanted
+is stopped after that, the number "removed" says how many are gone, and the next run removes the rest.
 HELP
 }
 

@@ -15,10 +15,10 @@ HELP
 }
 
 print_messages() {
-  jq -r '([.[].keys[]] | group_by(.key)[]
+  jq -r "$JQ_VISIBLE"'([.[].keys[]] | group_by(.key)[]
       | (if length > 1 then " (\(length) messages)" else "" end) as $many
-      | .[0] | "\(.key | tojson)\($many)\n  \(if .at then "failed \(.at)" else "the failure is" end) \(.reason)"),
-    (.[] | select(.body) | "no S3 event, sent \(.sent): \(.body)")'
+      | .[0] | "\(.key | tojson)\($many)", "  \(if .at then "failed \(.at)" else "the failure is" end) \(.reason)"),
+    (.[] | select(.body) | "no S3 event, sent \(.sent): \(.body)") | visible'
 }
 
 # move_back FROM_ARN TO_ARN: moves all messages; prints how many.
@@ -82,7 +82,7 @@ verb_redrive() {
   start_verb
   url=$(existing_queue_url "$DLQ_NAME")
   messages=$(look_at_messages "$url" | with_keys | with_reasons)
-  if [[ $json == true ]]; then printf '%s\n' "$messages"; else print_messages <<<"$messages"; fi
+  if [[ $json == true ]]; then visible_lines <<<"$messages"; else print_messages <<<"$messages"; fi
   hint_at_missing <<<"$messages"
   [[ $messages != '[]' ]] || { say "the dead-letter queue is empty" && return; }
   act_on_messages "$action" "$yes" >&2

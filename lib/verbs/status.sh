@@ -116,13 +116,15 @@ jq_status() {
   def audited: if .end == "stopped" then "it was stopped (exit status \(.status)), its log says why"
     elif .found == 0 then "both buckets equal"
     else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them mended" end)" end;
+  def waiting: "at \(.at) \(.key | tojson) for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(
+    .why)\(if .since then ", since \(.since)" else "" end)";
   def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
 JQ
 }
 
 print_status() {
-  jq -r "$(jq_status)"'
-    .state, (.reasons[] | "  \(.)"), "",
+  jq -r "$JQ_VISIBLE$(jq_status)"'
+    (.state, (.reasons[] | "  \(.)"), "",
     row("source"; .source | bucket), row("destination"; .destination | bucket),
     (.version | select(.error == "" ) | row("version"; .deployed + (if .older
       then " is deployed, older than this checkout (\(.checkout)): run ./deploy.sh"
@@ -143,9 +145,8 @@ print_status() {
         )\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end),
     row("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
       else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end),
-    (.markers | select(.) | row("markers"; "\(.count) wait\(if .count == 1 then "s" else "" end), "
-      + (.newest | "at \(.at) \(.key | tojson) for \(.keys) keys under \(.prefix | tojson), such as \(
-        .example | tojson): \(.why)"))),
+    (.markers | select(.) | row("markers"; "\(.count) wait\(if .count == 1 then "s" else "" end), \(.newest | waiting)"),
+      (.others[]? | "  \(waiting)")),
     row("outage"; .outage | if . == null then "none in the last hour" else "since \(.since), " + {
         "goes on": "it goes on", over: "over after \(.seconds) s",
         ended: "after \(.seconds) s the worker ended (exit status 3)",
@@ -156,7 +157,7 @@ print_status() {
     (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"
       else "none in the log" end); the next one \(.next)")),
     row("failures"; "\(.failures.count) in the last hour"),
-    (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")'
+    (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")) | visible'
 }
 
 verb_status() {
@@ -171,6 +172,6 @@ verb_status() {
   done
   start_verb
   found=$(collect_status)
-  if [[ $format == json ]]; then printf '%s\n' "$found"; else print_status <<<"$found"; fi
+  if [[ $format == json ]]; then visible_lines <<<"$found"; else print_status <<<"$found"; fi
   [[ $(jq -r .state <<<"$found") != failing ]]
 }

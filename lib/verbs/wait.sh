@@ -75,8 +75,8 @@ find_lacking() {
 
 # print_lacking SUMMARY
 print_lacking() {
-  jq -r '.missing_keys as $named | select($named != []) | ((.lacking // 0) - ($named | length)) as $more
-    | "", "lacking:", ($named[] | "  \(.key | tojson)  \(.why)"),
+  jq -r "$JQ_VISIBLE"'.missing_keys as $named | select($named != []) | ((.lacking // 0) - ($named | length)) as $more
+    | "", "lacking:", ($named[] | "  \(.key | tojson)  \(.why)" | visible),
       if $more > 0 then "  and \($more) more: --examples names more of them" else empty end' <<<"$1"
 }
 
@@ -121,7 +121,7 @@ wait_for_all() {
   if [[ $1 == true ]]; then follow_wait >&2; else follow_wait; fi
   lacking=$(find_lacking)
   summary=$(printf '%s\n' "$WAIT_SUMMARY" "$lacking" | jq -cs '.[0] + {missing_keys: .[1]}')
-  if [[ $1 == true ]]; then printf '%s\n' "$summary"; else print_lacking "$summary"; fi
+  if [[ $1 == true ]]; then visible_lines <<<"$summary"; else print_lacking "$summary"; fi
   return "$WAIT_STATUS"
 }
 

@@ -19,14 +19,11 @@ FUNCTIONS = {
 
 
 def parse(rows, rest):
-    """Name what the stars of a glob match; a row that does not match it gets no field."""
-    glob, names = re.fullmatch(r"@message '(.*)' as (.*)", rest).groups()
-    pattern = re.compile(re.escape(glob).replace(r"\*", "(.*?)"), re.DOTALL)
+    """Name what the groups of a regular expression match; a row that does not match it gets no field."""
+    (text,) = re.fullmatch(r"@message /(.*)/", rest).groups()
+    pattern = re.compile(text.replace("(?<", "(?P<"))
     matches = [pattern.search(row["@message"]) for row in rows]
-    return [
-        row | (dict(zip(names.split(", "), match.groups(), strict=True)) if match else {})
-        for row, match in zip(rows, matches, strict=True)
-    ]
+    return [row | (match.groupdict() if match else {}) for row, match in zip(rows, matches, strict=True)]
 
 
 def keep(rows, rest):

@@ -59,6 +59,7 @@ class Function:
 
     world: World
     stands_still: bool = False  # its clock, while it is frozen
+    copy_last: str = ""
     alive: bool = True
     was_killed: bool = False
     busy: bool = False
@@ -69,7 +70,7 @@ class Function:
     under_way: dict[object, tuple[str, Running]] = field(default_factory=dict)  # writes that S3 has not ended
 
     def __post_init__(self) -> None:
-        settings = first_responder.settings_from(ENVIRONMENT)
+        settings = first_responder.settings_from(ENVIRONMENT | {"COPY_LAST": self.copy_last})
         self.loop = Loop(self.world)
         clients = LastingClient(self.call_s3), LastingClient(self.call_sqs)
         buckets = Buckets(settings, clients[0], SideBySide(1), self.now)
@@ -151,7 +152,7 @@ class Function:
             await asyncio.sleep(next(self.lasts))
             raise ClientError({"Error": {"Code": code}}, operation.title().replace("_", ""))
         if operation == "list_objects_v2":
-            return {}
+            return self.world.listing(arguments)
         if operation == "list_multipart_uploads":
             return shaped(operation, self.world.uploads())
         return shaped(operation, await self.answer(arguments["Key"], Running(call_from(operation, arguments))))

@@ -518,7 +518,22 @@ MUTANTS = (
         "",
         function("after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there"),
     ),
+    Mutant(
+        "a thawed function takes a marker for absent",
+        "        self.buckets.markers.clear()\n        if time",
+        "        if time",
+        function("after_it_was_frozen_it_looks_anew_for_a_marker_that_was_not_there"),
+    ),
     # Markers
+    Mutant(
+        "a key that is listed twice is two",
+        "        if at >= 0:\n            del slot[at : at + ENTRY.size]\n            self.count -= 1\n        slot +=",
+        "        slot +=",
+        (
+            "protocol/test_readers.py::test_a_reader_sees_no_marker_before_what_it_announces"
+            "[listed twice, with looks at the source-]",
+        ),
+    ),
     Mutant(
         "a marker waits for nothing",
         "        await wait_for_announced(buckets, sync)\n",
@@ -545,9 +560,27 @@ MUTANTS = (
     ),
     Mutant(
         "a marker that waits uses up receives",
-        'raise Postponed("what it announces is not complete", delay_of(sync), is_exact=True)',
-        'raise ValueError("what it announces is not complete")',
+        'return Postponed("what it announces is not complete", delay_of(sync), is_exact=True, waiting_since=since)',
+        'return ValueError("what it announces is not complete")',
         markers("a_worker_ends_although_a_marker_waits_and_no_receive_is_used_up"),
+    ),
+    Mutant(
+        "a marker waits for ever",
+        "    if time.time() - since < messages.MARKER_SECONDS:",
+        "    if True:",
+        markers("a_marker_that_waits_for_too_long_is_parked_with_its_reason"),
+    ),
+    Mutant(
+        "a marker that is redriven is parked again at once",
+        "since is not None and sent_at < since + MARKER_SECONDS",
+        "since is not None",
+        markers("a_marker_that_waits_for_too_long_is_parked_with_its_reason"),
+    ),
+    Mutant(
+        "each message on a marker that waits is kept",
+        "            done, others = one_of(done)\n            self.tell(job, others, None)\n",
+        "            pass\n",
+        markers("however_often_reconcile_finds_it_one_message_on_a_marker_is_left"),
     ),
     Mutant(
         "a deleted marker does not go first",
@@ -567,6 +600,20 @@ MUTANTS = (
         "    if False:\n",
         markers("a_marker_that_is_created_again_meanwhile_is_looked_at_again"),
     ),
+    # The log
+    Mutant(
+        "a text from outside begins a line of the log",
+        "visible(record.getMessage())",
+        "record.getMessage()",
+        ("worker/test_log_writer.py::test_no_text_from_outside_begins_a_line",),
+    ),
+    # Wait
+    Mutant(
+        "a wait believes the clock of its own machine",
+        "return parsedate_to_datetime(date) if date else FAR",
+        "return datetime.now(UTC)",
+        ("worker/test_wait.py::test_a_clock_that_is_behind_makes_no_version_of_before_the_start_a_newer_one",),
+    ),
     # Reconcile
     Mutant(
         "a dry run changes something",
@@ -576,9 +623,15 @@ MUTANTS = (
     ),
     Mutant(
         "any number of ghosts is deleted",
-        "if len(ghosts) + len(self.removal.keys) > self.options.max_delete:",
+        "if len(self.held) + len(self.removal.keys) > self.options.max_delete:",
         "if False:",
         reconcile("nothing_is_deleted_where_more_would_be_than_the_guard_allows"),
+    ),
+    Mutant(
+        "the guard does not count what goes as stale",
+        "await self.send(self.hold_back(await self.check(suspects)))",
+        "await self.send(await self.check(suspects))",
+        ("worker/test_keep.py::test_copies_that_a_worker_would_delete_as_stale_are_what_the_guard_counts",),
     ),
     Mutant(
         "a listing that failed counts as complete",

@@ -83,12 +83,14 @@ class Readers(Search):
         strict: tuple[str, ...] | None = None,
         is_recent: bool = False,  # what is there before was copied so lately that listings do not show it
         patience: int = 0,  # seconds for which a marker's sync looks again
+        lists_twice: bool = False,  # the destination lists each key once more, as it may if that changes meanwhile
     ) -> None:
         super().__init__(case)
         self.patterns = patterns.split(",")
         self.instant = instant
         self.strict = instant if strict is None else strict
         self.is_recent = is_recent
+        self.lists_twice = lists_twice
         script = (*case.before, *case.changes)
         self.keys = sorted({FOLDER + change.split(" ")[1] for change in script if change != DAY})
         self.names = {key: number for number, key in enumerate(self.keys)}
@@ -179,7 +181,7 @@ class Readers(Search):
         call = running.call
         if call.operation == "list_objects_v2":
             held = self.held[state.changes] if call.on_source else [store.copy for store in state.store]
-            entries = zip(self.keys, held, strict=True)
+            entries = [*zip(self.keys, held, strict=True)] * (2 if self.lists_twice and not call.on_source else 1)
             return state, None, tuple(entry for entry in entries if entry[1] and entry[0].startswith(call.key))
         if call.operation == "list_multipart_uploads":
             return state, None, ()

@@ -168,6 +168,23 @@ def test_after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there(wor
     assert [receives for receives, _ in left(world)] == [0]
 
 
+def test_after_it_was_frozen_it_looks_anew_for_a_marker_that_was_not_there(world):
+    """Its clock stood still, and a worker has copied the marker meanwhile."""
+    function = Function(world, stands_still=True, copy_last="_SUCCESS")
+    world.change("data/a", "put x")
+    function.invoke(1, lasts=(0.7, 0.05, 0.05, 0.05))  # it looks for the marker shortly before it ends
+    assert world.stores["data/a"].copy
+    world.change("data/_SUCCESS", "put m")
+    world.work()
+    assert world.stores["data/_SUCCESS"].copy
+    world.pass_time(60)
+    world.change("data/_SUCCESS", "delete", copies=0)
+    world.change("data/a", "put y")
+    function.invoke(30)
+    assert (world.stores["data/a"].copy.content, world.stores["data/_SUCCESS"].copy) == (("y",), None)
+    function.loop.close()
+
+
 def test_what_it_learned_of_the_directory_bucket_is_kept_and_it_works_on_after_it_was_frozen(world, function):
     for content in ("put x", "put y"):
         world.change("data/a", content)

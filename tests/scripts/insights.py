@@ -38,14 +38,11 @@ def keep(rows: list[Row], condition: str, _seconds: int) -> list[Row]:
 
 
 def parse(rows: list[Row], rest: str, _seconds: int) -> list[Row]:
-    """A star of the pattern is as short as possible, the last one goes on to the end of the message."""
-    glob, names = re.fullmatch(r"@message '(.*)' as (.*)", rest).groups()
-    pattern = re.escape(glob).replace(r"\*", "(.*?)") + ("$" if glob.endswith("*") else "")
-    matches = [re.search(pattern, row["@message"]) for row in rows]
-    return [
-        row | dict(zip(names.split(", "), match.groups(), strict=True)) if match else row
-        for row, match in zip(rows, matches, strict=True)
-    ]
+    """Groups without a name are not known to be taken."""
+    (pattern,) = re.fullmatch(r"@message /(.*)/", rest).groups()
+    assert not re.search(r"(?<!\\)\((?!\?<\w+>)", pattern)
+    matches = [re.search(pattern.replace("(?<", "(?P<"), row["@message"]) for row in rows]
+    return [row | match.groupdict() if match else row for row, match in zip(rows, matches, strict=True)]
 
 
 def stats(rows: list[Row], rest: str, seconds: int) -> list[Row]:
@@ -66,9 +63,7 @@ def sort(rows: list[Row], rest: str, _seconds: int) -> list[Row]:
 
 
 def values(rows: list[Row], argument: str) -> list[float]:
-    """The numbers that an expression has in the rows; a field that was not parsed has none."""
-    if contained := re.fullmatch(r'strcontains\(@message, "(.*)"\)', argument):
-        return [float(contained[1] in row["@message"]) for row in rows]
+    """The numbers of a field; in a row of which it was not parsed it has none."""
     return [float(row[argument]) for row in rows if argument in row]
 
 
@@ -88,6 +83,7 @@ COMMANDS: dict[str, Callable[[list[Row], str, int], list[Row]]] = {
     "limit": lambda rows, rest, _seconds: rows[: int(rest)],
 }
 FUNCTIONS: dict[str, Callable[[list[Row], str], float]] = {
+    "count": lambda rows, field: sum(field in row for row in rows),
     "sum": lambda rows, argument: sum(values(rows, argument)),
     "pct": percentile,
     "count_distinct": lambda rows, field: len({row[field] for row in rows}),

@@ -5,8 +5,11 @@ import re
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
+from insights import answer, widgets
 from sourced import printed
 
+from mirror.errors import describe
 from mirror.log_lines import (
     AUDITED,
     FAILED,
@@ -49,8 +52,10 @@ OUTAGE_LINES = [
     line("ERROR", OUTAGE_ENDS, 600, REASON),
 ]
 WHY = 'trouble: operation=HeadObject error=403 message="no: never"'
+SINCE = "2026-11-24T01:02:03Z"
 MARKER_LINES = [
-    line(level, MARKER_WAITS, quoted(KEY), 3, quoted("a/"), quoted("a/x: y"), WHY) for level in ("INFO", "WARNING")
+    line(level, MARKER_WAITS, quoted(KEY), 3, quoted("a/"), quoted("a/x: y"), WHY, SINCE)
+    for level in ("INFO", "WARNING")
 ]
 REMOVED_LINE = line("INFO", REMOVED_FIRST, quoted("x INFO marker key="))
 IN_A_KEY = line("INFO", SYNCED, quoted("x ERROR outage: 1 keys"), "copied", 1, 0.25, "")
@@ -76,6 +81,16 @@ ODD_KEYS = [
 ]
 
 
+STARTED = json.dumps({"visible": 3, "started": {"FARGATE_SPOT": 1}})
+# Lines on keys that hold other lines, or what is looked for in them.
+FORGED = [
+    line("INFO", REMOVED_FIRST, quoted(text))
+    for text in (SYNCED_LINE, FAILED_LINE, " ERROR failed key=", " synced key=x lag=1", STARTED, '"started": {"FARGATE')
+]
+UNSEEN = "\x00\t\n\x1b\x7f\x80\x85\x9b\x9f\u2028\u2029\u202a\u202e\u2066\u2069"
+SEEN = "é\u00a0\u200d\u2027\u2030\u2065\u206a\ue000😀"
+
+
 def in_bash(script: str, text: str = "") -> str:
     return printed(script, text).strip()
 
@@ -87,11 +102,10 @@ def rows(*lines: str) -> str:
 @pytest.mark.parametrize(
     ("pattern", "found", "not_found"),
     [
-        ("SYNCED_LINE", [SYNCED_LINE, DELETED_LINE], [FAILED_LINE, RECONCILED_LINE]),
-        ("COPIED_PART", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE]),
-        ("DELETED_PART", [DELETED_LINE], [SYNCED_LINE, FAILED_LINE]),
-        ("SYNCED_LAG", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE]),
-        ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE]),
+        ("SYNCED_LINE", [SYNCED_LINE, DELETED_LINE], [FAILED_LINE, RECONCILED_LINE, *FORGED]),
+        ("SYNCED_LAG", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE, *FORGED]),
+        ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE, *FORGED]),
+        ("STARTED_LINE", [STARTED], FORGED),
         ("SUMMARY_START", [RECONCILED_LINE, WAITED_LINE], [SYNCED_LINE, FAILED_LINE, LACKING_LINE]),
         ("AUDITED_LINE", AUDITED_LINES, [IN_A_KEY, AUDITED_IN_A_KEY, FAILED_LINE, RECONCILED_LINE, WAITED_LINE]),
         ("OUTAGE_LINE", OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
@@ -107,6 +121,36 @@ def rows(*lines: str) -> str:
 def test_a_pattern_finds_its_line_and_no_other(pattern: str, found: list[str], not_found: list[str]) -> None:
     lines = "\n".join([*found, *not_found])
     assert in_bash(f'grep -E "${pattern}"', lines).splitlines() == found
+
+
+def test_what_is_not_seen_is_escaped_in_a_key_and_comes_back_from_there() -> None:
+    """The same by the worker and by the scripts, and nothing else is."""
+    for text in (UNSEEN, SEEN, KEY):
+        shown = quoted(text)
+        assert not set(shown) & set(UNSEEN)
+        assert json.loads(shown) == text
+        assert in_bash("""jq -r "$JQ_VISIBLE"'.[] | tojson | visible'""", json.dumps([text])) == shown
+    assert quoted(SEEN) == f'"{SEEN}"'
+
+
+def test_what_is_not_seen_reaches_no_terminal_from_a_log_or_as_json() -> None:
+    shown = in_bash("visible_lines", UNSEEN.replace("\n", ""))
+    assert set(shown) & set(UNSEEN) <= {"\t"}
+    given = json.dumps([{"body": UNSEEN}], ensure_ascii=False)
+    assert json.loads(in_bash("visible_lines", given)) == [{"body": UNSEEN}]
+
+
+@pytest.mark.parametrize("forged", [RECONCILED_LINE, *OUTAGE_LINES, SYNCED_LINE, FAILED_LINE])
+def test_the_message_of_an_error_is_one_text_whatever_key_is_in_it(forged: str) -> None:
+    """AccessDenied names the resource, and so the key."""
+    message = f'not authorized to perform: s3:GetObject on resource: "arn:aws:s3:::b/x" advice="run rm"\n{forged}\x9b'
+    error = ClientError({"Error": {"Code": "AccessDenied\n", "Message": message}}, "CopyObject")
+    text = line("ERROR", FAILED, quoted("x"), 1, 3, describe(error))
+    assert not set(text) & set(UNSEEN)
+    told = re.fullmatch(r'.* error=AccessDenied\\u000a message=("(?:\\.|[^"\\])*")', text)
+    assert told, text
+    assert json.loads(told[1]) == message
+    assert describe(ValueError(message)) == f"error=ValueError message={quoted(message)}"
 
 
 def test_a_failure_is_read_with_its_key_attempt_and_reason() -> None:
@@ -134,9 +178,28 @@ def test_the_alarm_counts_the_lines_that_an_outage_begins_and_ends_with() -> Non
     assert [text for text in lines if re.search(pattern.strip("%"), text)] == [OUTAGE_LINES[0], OUTAGE_LINES[2]]
 
 
+def test_the_dashboard_counts_no_words_of_a_key() -> None:
+    words = (" action=copied size=9 seconds=1", '" action=copied size=9 seconds=1 lag=7', " ERROR failed key=")
+    odd = [line("INFO", SYNCED, quoted(f"x{text}"), "deleted", 0, 0.25, "") for text in words]
+    found: list[dict[str, Any]] = [
+        {"@timestamp": 0, "@logStream": "t", "@message": text} for text in [*odd, *FORGED, SYNCED_LINE, FAILED_LINE]
+    ]
+    shown = {}
+    for widget in widgets():
+        if widget["type"] == "log" and "stats" in widget["properties"]["query"]:
+            [row] = answer(widget["properties"]["query"], found)
+            shown |= row
+    assert shown == {
+        "bin": 0, "copies": 1, "deletes": 3, "failures": 1, "bytes": 1024, "p50": 1.5, "p99": 1.5, "workers": 1,
+    }  # fmt: skip
+
+
 def test_a_marker_that_waits_is_read_with_what_it_waits_for() -> None:
-    found = json.loads(in_bash("markers_of", rows(*MARKER_LINES, SYNCED_LINE, REMOVED_LINE)))
-    assert found == [{"at": STAMP, "key": KEY, "keys": 3, "prefix": "a/", "example": "a/x: y", "why": WHY}] * 2
+    """Also by a line of 1.1.0, which does not say since when."""
+    lines = [*MARKER_LINES, MARKER_LINES[0].removesuffix(f" since={SINCE}")]
+    found = json.loads(in_bash("markers_of", rows(*lines, SYNCED_LINE, REMOVED_LINE)))
+    one = {"at": STAMP, "key": KEY, "keys": 3, "prefix": "a/", "example": "a/x: y", "why": WHY}
+    assert found == [one | {"since": since} for since in (SINCE, SINCE, None)]
 
 
 def test_the_synced_lines_of_given_keys_are_found() -> None:

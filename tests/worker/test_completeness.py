@@ -125,6 +125,24 @@ def test_only_exactly_what_the_source_has_no_longer_lacks_until_it_is_gone(synce
     assert exact.lacking == {}
 
 
+def test_a_key_that_the_destination_lists_twice_is_waited_for_in_its_new_version(
+    synced: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(completeness, "SOURCE_LOOK_SECONDS", 0)
+    synced.put("data/b", size=2048)
+    state = Completeness(synced.worker().buckets, ("data/",), exact=True)
+    list_page = state.list_page
+
+    async def twice(**parameters):
+        page = await list_page(**parameters)
+        return page | {"Contents": page["Contents"] * (2 if parameters["Bucket"] == MIRROR else 1)}
+
+    state.list_page = twice
+    synced.run(state.compare())
+    synced.run(state.look())
+    assert (set(state.lacking), state.only_in_destination) == ({"data/b"}, 0)
+
+
 def test_what_is_no_copy_of_ours_is_left_alone(synced: World):
     synced.standin.put(MIRROR, "data/of-a-job", 10)
     assert compared(synced, exact=True).lacking == {}

@@ -19,6 +19,7 @@ from world import MIRROR, QUEUE, SOURCE, World, wait_until
 import worker
 from mirror.completeness import Completeness
 from mirror.messages import hint_body
+from mirror.settings import load_settings
 from mirror.version import VERSION
 
 LEFT = {"PREFIX_FILTER": "data/,models/v 1/", "EXCLUDE": "*.tmp,*/_temporary/*"}
@@ -167,6 +168,23 @@ def test_the_first_line_tells_what_is_left_out(world: World):
     output = world.run_worker(**LEFT, KEEP_DAYS="30")
     told = 'prefix="data/,models/v 1/" exclude="*.tmp,*/_temporary/*" keep_days=30 version='
     assert told in output.splitlines(keepends=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first_line"),
+    [
+        ([], 'syncing source to mirror prefix="data/"'),
+        (["reconcile"], 'comparing source with mirror prefix="data/"'),
+        (["reconcile", "--dry-run", "--prefix", "data/a"], 'comparing source with mirror prefix="data/a"'),
+        (["wait", "--prefix", "data/b/"], 'waiting until source is in mirror prefix="data/b/"'),
+        (["measure"], 'measuring source and mirror prefix="data/"'),
+    ],
+)
+def test_the_first_line_says_what_is_done_with_which_keys(world: World, caplog, arguments: list[str], first_line: str):
+    caplog.set_level("INFO")
+    settings = load_settings(world.environment(PREFIX_FILTER="data/"))
+    worker.log_first_line(settings, worker.parse_arguments(arguments))
+    assert caplog.messages == [first_line.replace("mirror", MIRROR) + f" version={VERSION}"]
 
 
 # Markers

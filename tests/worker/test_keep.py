@@ -84,6 +84,22 @@ def test_a_copy_of_another_version_of_an_expired_source_goes_at_once(world: Worl
     assert (status, found(output), numbers(output)["expired"]) == (0, {}, 1)
 
 
+@pytest.mark.parametrize("arguments", [(), ("--deep",)])
+def test_copies_that_a_worker_would_delete_as_stale_are_what_the_guard_counts(world: World, arguments: tuple[str, ...]):
+    """Ghosts beside them are counted together with them; what is copied is on the queue either way."""
+    equal_before(world, "old/1", "old/2", "young", size=10, modified=days_ago(9))
+    for key in ("old/1", "old/2"):
+        world.put(key, 20, modified=days_ago(8))
+    world.put("young", 20)
+    world.standin.put(MIRROR, "ghost")
+    for most, status, keys in (("2", 3, {"young"}), ("3", 0, {"young", "old/1", "old/2", "ghost"})):
+        ended, output = reconcile(world, "--max-delete", most, *arguments, KEEP_DAYS="7")
+        assert (ended, set(queued(world))) == (status, keys), output
+        assert numbers(output)["stale"] == 3
+        assert ("raise --max-delete" in output) is (status == 3)
+    assert len(examples(output)) == 4
+
+
 # The last second
 
 

@@ -25,10 +25,7 @@ def lines(reading: int) -> list[str]:
 
 def test_lines_are_those_of_the_formatter(log, capfd):
     plain = logging.StreamHandler(sys.stderr)
-    plain.setFormatter(
-        logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
-    )
-    plain.formatter.converter = time.gmtime
+    plain.setFormatter(log_writer.line_formatter())
     writer = LogWriter()
     log.handlers = [plain, writer]
     writer.start()
@@ -38,11 +35,30 @@ def test_lines_are_those_of_the_formatter(log, capfd):
         raise ValueError("why")
     except ValueError:
         log.exception("failed")
+    log.warning("of two\n%s", "lines")
     log.warning("the last, 100 %")
     writer.drain()
     written, expected = capfd.readouterr()
     assert written == expected
-    assert "Traceback" in written
+    assert "  Traceback" in written
+    assert "WARNING of two\\u000alines" in written
+
+
+def test_no_text_from_outside_begins_a_line(log, capfd):
+    """Neither in a message nor in the error of a traceback."""
+    forged = "2026-11-25T01:02:03.456Z ERROR outage: 1 keys fail alike"
+    writer = LogWriter()
+    log.handlers = [writer]
+    writer.start()
+    log.warning("x\n%s\x9b2J", forged)
+    try:
+        raise ValueError(f"x\n{forged}\x1b[2J")
+    except ValueError:
+        log.exception("failed")
+    writer.drain()
+    written = capfd.readouterr().out
+    assert not [line for line in written.splitlines() if line.startswith(forged[:20])]
+    assert (written.count("outage: "), "\x1b" in written, "\x9b" in written) == (2, False, False)
 
 
 def test_an_unread_log_loses_lines_and_tells_how_many(log, monkeypatch):

@@ -15,10 +15,13 @@ import pytest
 from test_first_responder import Function, counts
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, World, wait_until
 
-from mirror import markers
+import worker
+from mirror import markers, messages
+from mirror.key_sync import Interruption
 from mirror.limits import MIB
 from mirror.markers import is_marker, markers_above, patterns_of
 from mirror.messages import hint_body
+from mirror.reconcile import reconcile as compare
 from mirror.settings import load_settings
 from mirror.worker import Worker
 
@@ -306,7 +309,7 @@ def test_a_worker_ends_although_a_marker_waits_and_no_receive_is_used_up(stuck: 
     assert stuck.run(running.run()) == 0
     assert "a/_SUCCESS" not in stuck.mirrored()
     assert [message["receive_count"] for message in stuck.standin.messages(QUEUE)] == [0]
-    lines = [line for line in caplog.messages if "waits for" in line]
+    lines = [line.partition(" since=")[0] for line in caplog.messages if "waits for" in line]
     assert lines == ['marker key="a/_SUCCESS" waits for 1 keys under "a/", such as "a/ice": archived'] * 2
     assert 'what it announces is not complete, handed back for later key="a/_SUCCESS"' in caplog.messages
 
@@ -324,7 +327,7 @@ def test_it_comes_back_again_and_again_until_all_is_there(stuck: World, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("age", "level", "delay"), [(0, "INFO", 5), (400, "INFO", 100), (4000, "WARNING", 900), (None, "INFO", 60)]
+    ("age", "level", "delay"), [(0, "INFO", 5), (400, "INFO", 100), (4000, "WARNING", None), (None, "INFO", 60)]
 )
 def test_the_older_it_is_the_later_it_comes_back(stuck: World, caplog, monkeypatch, age, level, delay):
     caplog.set_level("INFO")
@@ -344,9 +347,88 @@ def test_the_older_it_is_the_later_it_comes_back(stuck: World, caplog, monkeypat
 
     monkeypatch.setattr(running.deliveries.queue, "send", noted)
     stuck.run(running.run())
-    assert delays == [pytest.approx(delay, abs=2)]
+    if delay is None:  # in the next round, at a multiple of a quarter of an hour
+        assert (time.time() + delays[0]) % 900 < 60 or delays == [900]
+    else:
+        assert delays == [pytest.approx(delay, abs=2)]
     levels = [record.levelname for record in caplog.records if "waits for" in record.getMessage()]
     assert levels == ["INFO", level]
+
+
+def since_of(message: dict[str, Any]) -> float:
+    return json.loads(message["body"])["sync"]["since"]
+
+
+def test_it_remembers_since_when_it_waits(stuck: World, caplog, monkeypatch: pytest.MonkeyPatch):
+    """Messages of 1.1.0 do not say so: theirs begins now."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(markers, "SHORTEST_DELAY", 1)
+    before = time.time()
+    stuck.run(impatient(stuck, 0.1).run())
+    [message] = stuck.standin.messages(QUEUE)
+    since = since_of(message)
+    assert before <= since <= time.time()
+    wait_until(lambda: stuck.standin.queue(QUEUE)["visible"] == 1)
+    stuck.run(impatient(stuck, 0.1).run())
+    [message] = stuck.standin.messages(QUEUE)
+    assert since_of(message) == since
+    told = time.strftime("since=%Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
+    lines = [line for line in caplog.messages if "waits for" in line]
+    assert len(lines) >= 4
+    assert all(line.endswith(told) for line in lines)
+
+
+def test_a_marker_that_waits_for_too_long_is_parked_with_its_reason(
+    stuck: World, caplog, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(markers, "SHORTEST_DELAY", 1)
+    stuck.run(impatient(stuck, 0.1).run())
+    monkeypatch.setattr(messages, "MARKER_SECONDS", time.time() - since_of(stuck.standin.messages(QUEUE)[0]))
+    wait_until(lambda: stuck.standin.queue(QUEUE)["visible"] == 1)
+
+    def is_parked() -> bool:
+        stuck.run(impatient(stuck, 0.1).run())
+        return not stuck.standin.messages(QUEUE)
+
+    wait_until(is_parked)
+    failures = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(failures) == 3
+    why = r'error=Refused message="a marker waits for 1 keys since \S+Z, such as a/ice: archived"'
+    assert re.fullmatch(f'failed key="a/_SUCCESS" attempt=3/3 {why}', failures[2])
+    [parked] = stuck.standin.messages(DEAD_LETTERS)
+    # Redriven it waits anew, though its body is what it was.
+    forget_messages(stuck)
+    stuck.standin.send(QUEUE, parked["body"])
+    before = time.time()
+    stuck.run(impatient(stuck, 0.1).run())
+    [message] = stuck.standin.messages(QUEUE)
+    assert (since_of(message) >= before, message["receive_count"]) == (True, 0)
+
+
+def test_however_often_reconcile_finds_it_one_message_on_a_marker_is_left(
+    stuck: World, monkeypatch: pytest.MonkeyPatch
+):
+    """The oldest, so that it is known since when it waits."""
+    monkeypatch.setattr(markers, "SHORTEST_DELAY", 1)
+    stuck.run(impatient(stuck, 0.1).run())
+    [message] = stuck.standin.messages(QUEUE)
+    since = since_of(message)
+    for number in range(12):
+        stuck.put(f"a/x{number}")
+    forget_messages(stuck)
+    stuck.standin.send(QUEUE, message["body"])
+    for _ in range(2):
+        running = impatient(stuck)
+        options = worker.parse_arguments(["reconcile"])
+        assert stuck.run(compare(running.buckets, running.deliveries.queue, options, Interruption(), print)) == 0
+    assert {len(json.loads(found["body"])["Records"]) for found in messages_on(stuck, "_SUCCESS")} == {1}
+    assert len(messages_on(stuck, "_SUCCESS")) == 3
+    stuck.run(impatient(stuck).run())
+    [left] = stuck.standin.messages(QUEUE)
+    assert (since_of(left), "ObjectCreated" in left["body"]) == (since, True)
+    stuck.standin.restore(SOURCE, "a/ice")
+    stuck.run_worker(**LAST)
+    assert stuck.is_equal()
 
 
 def test_what_cannot_be_looked_at_is_told(world: World, caplog):

@@ -232,6 +232,16 @@ def test_credentials_that_ended_stop_the_removal_and_what_was_removed_is_told(ex
     assert numbers(reconcile(excluded, "--remove-unwanted", **SETTINGS)[1])["removed"] == 1
 
 
+@pytest.mark.parametrize("bucket", [SOURCE, MIRROR])
+def test_nothing_is_removed_before_both_buckets_are_listed(excluded: World, bucket: str):
+    before = excluded.mirrored()
+    excluded.standin.fault("ListObjectsV2", "error", bucket=bucket, status=403, code="AccessDenied", times=0)
+    status, output = reconcile(excluded, "--remove-unwanted", **SETTINGS)
+    assert (status, numbers(output)["removed"]) == (3, 0)
+    assert "were removed by then" not in output
+    assert excluded.mirrored() == before
+
+
 def test_a_signal_ends_it_soon_and_the_next_run_removes_the_rest(world: World):
     world.standin.put_many(MIRROR, [f"{number}.tmp" for number in range(100)])
     world.standin.fault("DeleteObject", "delay", seconds=0.2, times=0)
@@ -245,6 +255,7 @@ def test_a_signal_ends_it_soon_and_the_next_run_removes_the_rest(world: World):
     assert "safe to run it again: SIGTERM" in output
     gone = 100 - len(world.mirrored())
     assert numbers(output)["removed"] == gone == output.count(" removed key=")
+    assert f"ERROR {gone} of 100 unwanted objects were removed by then" in output
     assert 0 < gone < 50
     world.standin.clear_faults()
     assert numbers(reconcile(world, "--remove-unwanted", EXCLUDE="*.tmp")[1])["removed"] == 100 - gone

@@ -26,10 +26,25 @@ wait.PROGRESS_SECONDS = 0.3
 import worker
 worker.leave(worker.main())
 """
+# The same on a machine whose clock is a minute behind.
+BEHIND = (
+    """
+import datetime, time
+class Datetime(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.datetime.now(tz) - datetime.timedelta(seconds=60)
+seconds_now = time.time
+time.time = lambda: seconds_now() - 60
+from mirror import completeness
+completeness.datetime = Datetime
+"""
+    + HURRIED
+)
 
 
-def begin(world: World, *arguments: str, **settings: str) -> Reading:
-    return Reading(world, HURRIED, "wait", *arguments, **settings)
+def begin(world: World, *arguments: str, program: str = HURRIED, **settings: str) -> Reading:
+    return Reading(world, program, "wait", *arguments, **settings)
 
 
 def lacking(run: Reading) -> dict[str, str]:
@@ -120,6 +135,15 @@ def test_what_was_there_at_the_start_does_not_count_though_it_seems_younger(sync
     synced.run_worker()
     synced.put("data/a", 3000, modified=now - 100)
     run = wait(synced, "--timeout", "2s")
+    assert (run.status, set(lacking(run))) == (1, {"data/a"})
+
+
+def test_a_clock_that_is_behind_makes_no_version_of_before_the_start_a_newer_one(synced: World):
+    now = int(time.time())
+    synced.put("data/a", 2048, modified=now - 30)
+    synced.run_worker()
+    synced.put("data/a", 3000, modified=now - 10)
+    run = begin(synced, "--timeout", "2s", program=BEHIND).end()
     assert (run.status, set(lacking(run))) == (1, {"data/a"})
 
 
