@@ -254,6 +254,7 @@ check_line() {
     printf -v "${one%%=*}" %s "${one#*=}"
     names+=" ${one%%=*}"
   done
+  rm -f "$TEMP_DIR"/known/* # what was learned of another line
   set_account 123456789012
   has PREFIX_FILTER || check_prefix() { :; }
   has EXCLUDE || check_exclude() { :; }

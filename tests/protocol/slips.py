@@ -204,8 +204,8 @@ READERS = (
     Slip(
         "as many as may be deleted are too many",
         "mirror/reconcile.py",
-        "len(ghosts) + len(self.removal.keys) > self.options.max_delete",
-        "len(ghosts) + len(self.removal.keys) >= self.options.max_delete",
+        "len(self.held) + len(self.removal.keys) > self.options.max_delete",
+        "len(self.held) + len(self.removal.keys) >= self.options.max_delete",
         ("worker/test_reconcile.py::test_nothing_is_deleted_where_more_would_be_than_the_guard_allows",),
     ),
     Slip(
@@ -581,7 +581,7 @@ VERBS = (
         "lib/dead_letters.sh",
         'unquote_plus(record["s3"]["object"]["key"])',
         'record["s3"]["object"]["key"]',
-        ("scripts/test_verb_parts.py::test_the_keys_of_a_message_are_as_they_are_in_the_bucket",),
+        ("scripts/test_event_source.py::test_redrive_reads_the_keys_of_both_forms",),
     ),
     Slip(
         "only ten dead letters are made visible again",

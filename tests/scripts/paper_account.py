@@ -453,6 +453,7 @@ class PaperAccount:
         self.get("role-of-ecs AWSServiceRoleForECS", "InvalidParameterException")
         document = without(given, "tags") | {"tags": pairs(given.get("tags")), "status": "PROVISIONING"}
         self.kept[f"cluster {given['clusterName']}"] = document
+        return {"cluster": {"clusterName": given["clusterName"], "status": "PROVISIONING"}}
 
     def ecs_put_cluster_capacity_providers(self, given: Given) -> Any:
         cluster = self.get(f"cluster {given['cluster']}", "ClusterNotFoundException")
