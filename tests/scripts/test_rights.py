@@ -73,7 +73,7 @@ def test_a_function_whose_tags_may_not_be_read_is_not_taken_for_that_of_somebody
     account.recorder.refusals = [Refusal("ListTags", 1, "AccessDeniedException", "no lambda:ListTags", 403)]
     with monkeypatch.context() as patch:
         patch.setitem(account.recorder.answers, ("lambda", "GetFunction"), answer)
-        output, errors = account.run("cleanup.sh", "--dry-run", status=1)
+        output, errors = account.result_of(account.start_removal("function"), status=1)
         assert f"function {APP}-starter stays, because its tags could not be read" in errors
         assert "no lambda:ListTags; allow yourself lambda:ListTags" in errors
         assert f"function {APP}-starter" not in output
