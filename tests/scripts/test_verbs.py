@@ -220,8 +220,9 @@ AWAIT = """
 VERIFY_TIMEOUT=900 FOLLOW_PAUSE=0 VERIFY_FOLDER=F/ VERIFY_STARTED=0 VIA='' SECONDS=0
 choose_cases false 5368709120
 now() { echo 0; }
-look_at_queue() { SECONDS=$((SECONDS + 10)); jq -n '{visible: 1, in_flight: 0, delayed: 0}' >"$VERIFY_DIR/queue"; }
-list_folder() { :; }
+read_queue() { jq -n '{visible: 1, in_flight: 0, delayed: 0}' >"$VERIFY_DIR/queue"; }
+note_event() { SECONDS=$((SECONDS + 10)); }
+read_folder() { printf '[]' >"$VERIFY_DIR/$1.list"; }
 has_arrived() { [[ $2 == small ]] && ((SECONDS >= SMALL_AT)) || { [[ $2 == empty ]] && ((SECONDS >= EMPTY_AT)); }; }
 read_worker_lines() { printf '%s\n' "$LINES" >"$VERIFY_DIR/worker.lines"; }
 find_broken_link() {

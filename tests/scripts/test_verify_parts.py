@@ -101,7 +101,8 @@ def test_a_change_has_arrived_when_the_copy_was_made_from_the_source_as_it_is_no
     metadata = {} if copied_from is None else {"sync-source": copied_from}
     (tmp_path / "source").write_text(listing(("overwritten.txt", "aa", 7)))
     (tmp_path / "mirror").write_text(json.dumps({"Metadata": metadata}))
-    done = bash(f"{LISTED}list_folder in_source\n{ARRIVED.splitlines()[-1]}", tmp_path, "changed", "overwritten")
+    script = f'{LISTED}list_folder in_source\nget_mirror "$2"\n{ARRIVED.splitlines()[-1]}'
+    done = bash(script, tmp_path, "changed", "overwritten")
     assert (done.stdout, done.returncode) == (f"{arrived}\n", 0), done.stderr
 
 
