@@ -12,7 +12,7 @@ def assert_asks_for_no_option(account: Account) -> None:
     once = ("DescribeMetricFilters", "DescribeAlarms", "DescribeRule")
     assert [asked.count(operation) for operation in once] == [1, 1, 1]
     reads = [call.parameters for call in account.recorder.calls if call.operation == "GetQueueAttributes"]
-    assert [read["AttributeNames"] for read in reads] == [["Policy"], ["All"], ["All"]]
+    assert [read["AttributeNames"] for read in reads] == [["All"], ["All"]]
     assert "ListRules" not in asked
 
 
