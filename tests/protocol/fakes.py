@@ -203,20 +203,22 @@ def serve_complete(_: Source, store: Store, running: Running) -> Served:
         return store, None, Failure(code)
     parts = upload.parts[: len(running.call.etags)]
     content, stamp = tuple(part[2] for part in parts), min(part[3] for part in parts)
-    made = Copy("", content, upload.label, upload.provenance, stamp, size=len(parts) * MIN_PART_SIZE)
+    size = running.call.size or len(parts) * MIN_PART_SIZE
+    made = Copy("", content, upload.label, upload.provenance, stamp, size=size)
     written, _, answer = write(store, running, made)
     return written if isinstance(answer, Failure) else written._replace(uploads=without(store, upload)), None, answer
 
 
 def refused_parts(upload: OpenUpload, call: Call) -> str:
-    """The error code if no object can be made of what is named."""
+    """The error code if no object can be made of what is named. All parts but the last have the smallest size."""
     if not call.etags:
         return "MalformedXML"
     if [number for number, _ in call.etags] != list(range(1, len(call.etags) + 1)):
         return "InvalidPartOrder"
     if not set(call.etags) <= {(number, etag) for number, etag, *_ in upload.parts}:
         return "InvalidPart"
-    return "InvalidRequest" if call.size not in (0, len(call.etags) * MIN_PART_SIZE) else ""
+    short_of_last_part = len(call.etags) * MIN_PART_SIZE - call.size
+    return "" if call.size == 0 or 0 <= short_of_last_part < MIN_PART_SIZE else "InvalidRequest"
 
 
 def serve_abort(_: Source, store: Store, running: Running) -> Served:

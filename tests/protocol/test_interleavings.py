@@ -272,7 +272,7 @@ LEFT_OUT = {
         BESIDE._replace(
             changes=("touch x", "touch label"), before=("put a",), same_second=True, deadlines=1, frozen=COPY
         ),
-        "at rest the destination is ('a', 'x'), the source ('a', 'label')",
+        "at rest the destination is ('a', 1, 'x'), the source ('a', 1, 'label')",
     ),
     "the end of a process that would send a delete late, delete marker removed": (
         nothing,

@@ -187,7 +187,7 @@ LEFT_OUT = {
         with_stale_copies_left,
         HELD._replace(changes=("put b", "day", "day")),
         "",
-        "at rest the destination is ('a', 'label'), the source ('b', 'label')",
+        "at rest the destination is ('a', 1, 'label'), the source ('b', 1, 'label')",
     ),
     "the last day": (
         lambda patch: with_days_more(patch, -1),
@@ -253,4 +253,4 @@ def test_what_is_not_promised_without_provenance(show):
     found = Keeping(NEW._replace(changes=("put a", "put b", "day", "day"), opaque=True)).first_fault()
     assert found, "no schedule shows it, so it could be promised"
     show(f"not promised without provenance:\n{found[0]}\n  => {found[1]}")
-    assert found[1].startswith("at rest the destination is ('a', 'label'), the source ('b', 'label')")
+    assert found[1].startswith("at rest the destination is ('a', 1, 'label'), the source ('b', 1, 'label')")
