@@ -32,7 +32,7 @@ from rich.text import Text
 
 FOREIGN = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME", "DRY_RUN")  # settings that the run is not to have
 NO_ENGINE = "unix:///nonexistent/docker.sock"
-IDLE_SECONDS = 600  # until all is synced and no worker runs
+IDLE_SECONDS = 1800  # until all is synced and no worker runs
 TRY_BY_HAND = """
 source local/local.sh
 REGION=us-east-1
@@ -125,7 +125,7 @@ def await_idle(project: Path, **settings: str) -> None:
     while not (are_equal(project, **settings) and printed_by(status, project, **settings).startswith("idle\n")):
         if time.monotonic() > end:
             raise TimeoutError(f"not idle after {IDLE_SECONDS} s")
-        time.sleep(2)
+        time.sleep(5)
 
 
 def are_equal(project: Path, **settings: str) -> bool:
