@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from spread import Groups, is_fast, is_one_of_each, params_of, rank
+from spread import Groups, is_fast, rank
 from standin import Standin, running_standin
 from world import CREDENTIALS, World
 
@@ -31,13 +31,10 @@ def world(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     standin.shorten_empty_polls(None)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_fast(item):
             item.add_marker(pytest.mark.fast)
-    if config.getoption("markexpr") == "fast":
-        config.hook.pytest_deselected(items=[item for item in items if not is_one_of_each(params_of(item))])
-        items[:] = [item for item in items if is_one_of_each(params_of(item))]
     items.sort(key=rank)
 
 

@@ -1,24 +1,20 @@
 """How tests are spread over processes: which are fast, which stay together, which begin first."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
 
-# tests/fast runs what begins so, and what is marked fast elsewhere on one stand-in and with one CLI.
+# tests/fast runs what begins so, and what is marked fast elsewhere.
 FAST = (
     "house/",
     "protocol/test_rules",
     "protocol/test_left_out",
     "protocol/test_faults",
     "protocol/test_interleavings",
-    "protocol/test_readers",
-    "protocol/test_function",
     "protocol/test_histories",
-    "protocol/test_keeping",
     "protocol/test_mutants.py::test_each_fault_has_its_place_in_the_code",
     "protocol/test_slips.py::test_each_slip_has_its_place_in_its_file",
     "scripts/test_starter",
@@ -28,7 +24,6 @@ FAST = (
     "docs/test_page",
     "docs/test_subjects",
 )
-ONE_OF_EACH = {"recorder": "moto", "tools": "v1"}
 
 # Tests that look at all containers and images, or make some, must not run at the same time.
 SHARED_ENGINE = "chain/"
@@ -53,14 +48,6 @@ def is_fast(item: pytest.Item) -> bool:
 
 def is_named_fast(name: str) -> bool:
     return name.startswith(FAST)
-
-
-def params_of(item: pytest.Item) -> dict[str, Any]:
-    return item.callspec.params if hasattr(item, "callspec") else {}
-
-
-def is_one_of_each(params: dict[str, Any]) -> bool:
-    return all(params.get(name, wanted) == wanted for name, wanted in ONE_OF_EACH.items())
 
 
 class Groups(LoadScopeScheduling):

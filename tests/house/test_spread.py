@@ -1,7 +1,7 @@
 """How tests are spread over processes: those that share something stay in one."""
 
 import pytest
-from spread import group_of, is_named_fast, is_one_of_each
+from spread import group_of, is_named_fast
 
 KILLED = "scripts/test_deploy.py::test_runs_that_are_killed"
 
@@ -29,13 +29,6 @@ def test_what_shares_a_cloud_or_the_engine_is_one_group(one: str, other: str) ->
 )
 def test_what_shares_nothing_is_not(one: str, other: str) -> None:
     assert group_of(one) != group_of(other)
-
-
-def test_a_fast_test_runs_on_one_stand_in_and_with_one_cli() -> None:
-    assert is_one_of_each({"recorder": "moto", "tools": "v1"})
-    assert is_one_of_each({"size": 1})
-    assert not is_one_of_each({"recorder": "ministack", "tools": "v1"})
-    assert not is_one_of_each({"recorder": "moto", "tools": "v2"})
 
 
 @pytest.mark.parametrize(

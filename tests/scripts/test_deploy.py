@@ -17,7 +17,6 @@ def assert_asks_for_no_option(account: Account) -> None:
 
 
 # Each generation of the CLI, and each stand-in.
-@pytest.mark.fast
 @pytest.mark.parametrize(("recorder", "tools"), [("moto", "v1"), ("ministack", "v2")], indirect=True)
 def test_deploying_twice_cleaning_up_twice_and_deploying_again_leaves_what_others_have(account: Account) -> None:
     before = account.inventory()
