@@ -188,6 +188,32 @@ def test_a_change_that_is_killed_after_any_write_is_completed_by_the_next_run(ac
     assert (account.rules(), configuration(account)) == bare
 
 
+EVENTS_ALARM = f"alarm {APP}-events"
+
+
+@one_cloud
+@one_cli
+def test_there_is_an_alarm_on_events_only_while_eventbridge_is_the_source(account: Account) -> None:
+    for state in ("created", "exists"):
+        output, _ = account.steps("*_events_alarm", **BRIDGE)
+        assert f"{EVENTS_ALARM}: {state}" in output
+        assert f"{APP}-events" in account.alarms()
+    assert EVENTS_ALARM in account.run("cleanup.sh", "--dry-run")[0]
+    output, _ = account.steps("*_events_alarm")
+    assert f"{EVENTS_ALARM}: changed (removed, as EVENT_SOURCE is sqs)" in output
+    assert f"{APP}-events" not in account.alarms()
+    assert EVENTS_ALARM not in account.steps("*_events_alarm")[0]
+
+
+@one_cloud
+@one_cli
+def test_an_alarm_on_events_of_somebody_else_stays(account: Account) -> None:
+    account.put_alarm(f"{APP}-events")
+    output, _ = account.steps("*_events_alarm")
+    assert f"{EVENTS_ALARM}: left to you, as it has no tag app={APP}" in output
+    assert f"{APP}-events" in account.alarms()
+
+
 @one_cloud
 @one_cli
 def test_while_the_change_waits_both_are_on_and_the_next_run_waits_again(account: Account) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from account import APP, Account
-from deployment import one_cli, one_cloud
 
 from launch.decision import PAUSE_SECONDS
 
@@ -88,29 +86,3 @@ def test_the_alarm_on_events_fires_at_the_first_one_that_was_lost() -> None:
     assert fires_at(alarm, [100]) == 100
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/Events", "FailedInvocations")
     assert alarm["Dimensions"] == [{"Name": "RuleName", "Value": "s3-to-s3express-sync-event-rule"}]
-
-
-EVENTS_ALARM = f"alarm {APP}-events"
-
-
-@one_cloud
-@one_cli
-def test_there_is_an_alarm_on_events_only_while_eventbridge_is_the_source(account: Account) -> None:
-    output, _ = account.run("deploy.sh", EVENT_SOURCE="eventbridge")
-    assert f"{EVENTS_ALARM}: created" in output
-    assert f"{APP}-events" in account.alarms()
-    assert f"{EVENTS_ALARM}: exists" in account.run("deploy.sh", "--dry-run", EVENT_SOURCE="eventbridge")[0]
-    assert f"alarm {APP}-events" in account.run("cleanup.sh", "--dry-run")[0]
-    output, _ = account.run("deploy.sh", CHANGEOVER_SECONDS="0")
-    assert f"{EVENTS_ALARM}: changed (removed, as EVENT_SOURCE is sqs)" in output
-    assert f"{APP}-events" not in account.alarms()
-    assert EVENTS_ALARM not in account.run("deploy.sh", "--dry-run")[0]
-
-
-@one_cloud
-@one_cli
-def test_an_alarm_on_events_of_somebody_else_stays(account: Account) -> None:
-    account.put_alarm(f"{APP}-events")
-    output, _ = account.run("deploy.sh")
-    assert f"{EVENTS_ALARM}: left to you, as it has no tag app={APP}" in output
-    assert f"{APP}-events" in account.alarms()
