@@ -91,6 +91,7 @@ need_jobs() {
 # Waits for whatever still runs: it may write into the folder of the run.
 outlast_jobs() {
   local job
+  stop_ticking
   for job in $(jobs -p); do wait "$job" || FAILED=1; done
 }
 

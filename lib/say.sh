@@ -17,13 +17,22 @@ tick() {
   done
 }
 
+TICKER="" # the process that ticks, while one does
+
 # say_while WHAT COMMAND...: runs the command, and says now and then that it takes its time. The ticking ends with the
 # pipe that it reads from, so also when this process is killed.
 say_while() {
   local ticking
   exec {ticking}> >(tick "$1")
+  TICKER=$!
   "${@:2}" {ticking}>&-
   exec {ticking}>&-
+  TICKER=""
+}
+
+# For a trap that comes within say_while and waits for jobs: Bash would wait for the ticking, too, and that for the pipe.
+stop_ticking() {
+  if [[ -n $TICKER ]] && kill -0 "$TICKER" 2>/dev/null; then kill "$TICKER"; fi
 }
 
 # Wrong usage of a script.
