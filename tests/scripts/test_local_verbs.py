@@ -543,5 +543,5 @@ def test_a_broken_link_is_named_with_the_command_to_look_closer(operator: Operat
     broken, why, command = BROKEN[fault]
     began = str(int(time.time()))
     with broken(operator):
-        found = wait_for(lambda: operator.part(LOOK, BEGAN=began).removesuffix("[]\n"))
-    assert re.match(f"{why}.*\t{command}", found), found
+        # A first look may see what the function said of the fault before, in the same second.
+        wait_for(lambda: re.match(f"{why}.*\t{command}", operator.part(LOOK, BEGAN=began)))
