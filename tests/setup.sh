@@ -83,10 +83,16 @@ check() {
 }
 
 # As many at a time as there are processors: ShellCheck takes seconds for a long script. A part of others is checked where
-# it is sourced, as alone it does not show what uses its constants.
+# it is sourced, as alone it does not show what uses its constants. What has passed as it stands is not checked again.
 shellcheck_all() {
+  local passed="$CACHE/shellcheck" fingerprint
+  fingerprint=$({ shellcheck --version && cat "$@"; } | sha256sum)
+  if [[ -f $passed && $(<"$passed") == "$fingerprint" ]]; then
+    return 0
+  fi
   printf '%s\0' "$@" | grep -zvE '^(lib|local/machine)' \
-    | xargs -0 -n 1 -P "$(nproc)" shellcheck --external-sources --check-sourced
+    | xargs -0 -n 1 -P "$(nproc)" shellcheck --external-sources --check-sourced || return
+  printf '%s\n' "$fingerprint" >"$passed"
 }
 
 run_linters() {

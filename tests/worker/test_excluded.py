@@ -105,7 +105,6 @@ def test_of_mixed_messages_only_what_is_wanted_is_looked_at(
     assert {key: held[key]["size"] for key in held} == dict.fromkeys(WANTED, 1024) | dict.fromkeys(UNWANTED, 7)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("run", [run_task, run_function])
 def test_a_message_of_nothing_that_is_wanted_costs_no_request_to_s3(world: World, run: Callable[..., None]):
     for bodies in (classic, of_bridge, hints):
@@ -116,7 +115,6 @@ def test_a_message_of_nothing_that_is_wanted_costs_no_request_to_s3(world: World
     assert set(world.requests()) <= {"ReceiveMessage", "DeleteMessageBatch", "DeleteMessage"}
 
 
-@pytest.mark.fast
 def test_an_excluded_key_that_the_source_deletes_stays_in_the_destination(world: World):
     world.synced("data/a", "data/x.tmp", "old/a")
     for key in ("data/a", "data/x.tmp", "old/a"):
@@ -190,7 +188,6 @@ def test_the_first_line_says_what_is_done_with_which_keys(world: World, caplog, 
 # Markers
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("where", [SOURCE, MIRROR])
 def test_an_excluded_key_does_not_hold_a_marker(world: World, where: str):
     """Neither one that the destination lacks, nor one that only the destination has."""

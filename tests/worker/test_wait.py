@@ -71,7 +71,6 @@ def synced(world: World) -> World:
 # When it is complete
 
 
-@pytest.mark.fast
 def test_what_is_complete_ends_it_at_once(synced: World):
     run = wait(synced)
     assert run.status == 0
@@ -88,7 +87,6 @@ def test_nothing_under_the_prefix_is_complete_and_said(synced: World):
     assert 'WARNING the source has no key under "elsewhere/": is --prefix right?' in run.output
 
 
-@pytest.mark.fast
 def test_it_waits_until_a_worker_has_copied(synced: World):
     synced.put("data/new", 4096)
     run = start(synced)
@@ -181,7 +179,6 @@ def test_deep_looks_at_every_copy(synced: World):
 # When it is not
 
 
-@pytest.mark.fast
 def test_at_the_timeout_the_keys_are_named_with_the_reason(synced: World):
     for name in ("data/new key +&%€", 'data/"quoted"'):
         synced.put(name)

@@ -123,7 +123,6 @@ def bodies_of(world: World, key: str, bucket: str = "source") -> list[str]:
 # Lists
 
 
-@pytest.mark.fast
 def test_a_list_means_the_same_to_the_worker_and_to_the_scripts():
     printed = [json.loads(line) for line in of_bash(OF_BASH, *(text for text, _, _ in LISTS))]
     for (text, items, prefixes), in_bash in zip(LISTS, zip(printed[::2], printed[1::2], strict=True), strict=True):
@@ -276,7 +275,6 @@ def test_the_scripts_refuse_what_a_worker_would_end_for(world: World):
     assert refused == [text for text, line in zip(texts, by_bash, strict=True) if "refused" in line]
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("changed", [{"EXCLUDE": "*.tmp, *.bak"}, {"PREFIX_FILTER": "a,"}, {"KEEP_DAYS": "a year"}])
 @pytest.mark.parametrize("command", [[], ["wait"], ["reconcile"]])
 def test_a_worker_with_a_wrong_setting_says_so_in_one_line(world: World, changed: dict[str, str], command: list[str]):
