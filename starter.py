@@ -37,7 +37,7 @@ from launch.tasks import SHORTAGE
 
 # Now, and not in the first run that copies: it belongs to the cold start, which has more CPU. Otherwise the archive
 # does not hold it.
-first_responder: Any = import_module("mirror.first_responder") if os.environ.get("STARTER_COPIES") == "true" else None
+first_responder: Any = import_module("mirror.function") if os.environ.get("STARTER_COPIES") == "true" else None
 
 
 # A burst of events keeps the function busy for as long as it lasts and the minute after which Lambda drops what it had

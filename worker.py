@@ -25,25 +25,25 @@ from typing import Any, NoReturn, TypeIs
 
 from botocore.exceptions import BotoCoreError
 
-from mirror.announcer import Announcer
 from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
 from mirror.aws.crt_events import CrtEvents
 from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.http import CrtHttp
-from mirror.buckets import Buckets
-from mirror.key_sync import Interruption
-from mirror.log_lines import quoted, summary
+from mirror.concurrency import SideBySide
+from mirror.hooks.announcer import Announcer
 from mirror.log_writer import LogWriter
-from mirror.measure import MeasureOptions, measure
-from mirror.queue import Queue
-from mirror.reconcile import MAX_DELETE, Options, reconcile
+from mirror.loop import Worker
+from mirror.model.log_lines import quoted, summary
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.buckets import Buckets
+from mirror.queue.queue import Queue
+from mirror.readers.measure import MeasureOptions, measure
+from mirror.readers.reconcile import MAX_DELETE, Options, reconcile
+from mirror.readers.wait import EXAMPLES, WaitOptions, wait
 from mirror.settings import Settings, load_settings
-from mirror.side_by_side import SideBySide
 from mirror.signals import Signals
 from mirror.version import VERSION
-from mirror.wait import EXAMPLES, WaitOptions, wait
-from mirror.worker import Worker
 
 log = logging.getLogger("worker")
 writer = LogWriter()

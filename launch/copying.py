@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 FRESH_SECONDS = 20  # one long poll
 FEW_MESSAGES = 500  # more of them are started workers for at once
 MOST_SECONDS = 50  # of copying
-RESERVE_SECONDS = 15  # of the function's 60: ten for the end (mirror/first_responder.py), five for starting workers
+RESERVE_SECONDS = 15  # of the function's 60: ten for the end (mirror/function.py), five for starting workers
 LEAST_SECONDS = 5  # for less it is not begun
 
 

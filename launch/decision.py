@@ -35,8 +35,9 @@ class Decision(NamedTuple):
 
 
 def held_by_full_worker(settings: Mapping[str, Any]) -> int:
-    """Messages that a worker holds for sure before it receives no more (has_room() in mirror/jobs.py): 500 with the 256
-    keys of a process. It may hold many more: long copies, keys that pause and more messages on one key take no slot.
+    """Messages that a worker holds for sure before it receives no more (has_room() in mirror/queue/scheduler.py): 500
+    with the 256 keys of a process. It may hold many more: long copies, keys that pause and more messages on one key
+    take no slot.
     """
     keys = int(settings["MAX_CONCURRENT_KEYS"])
     return int(settings["PROCESSES"]) * max(2 * keys - RECEIVED_AT_ONCE - ROUNDING, keys - 1, 1)

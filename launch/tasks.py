@@ -15,7 +15,7 @@ REPLACED = "a worker of the newer task definition stays in its place"
 STAY = {"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}  # the variable of a worker that never ends by itself
 SPOT_SECONDS = 300  # a shortage of Spot that lasts so long is answered with on-demand capacity
 AT_ONCE_SECONDS = 60  # a worker that fails sooner after its start counts as one that never worked
-OUTAGE_STATUS = 3  # exit status of a worker that could sync no key, whichever it tried (mirror/worker.py)
+OUTAGE_STATUS = 3  # exit status of a worker that could sync no key, whichever it tried (mirror/loop.py)
 
 
 class Task(NamedTuple):

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What is synced: PREFIX_FILTER and EXCLUDE as lists. mirror/wanted.py reads them in the same way.
+# What is synced: PREFIX_FILTER and EXCLUDE as lists. mirror/model/selection.py reads them in the same way.
 
 readonly MOST_PREFIXES=20 # each has a notification of S3 and a line in two policies of IAM
 

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import Any
 
-from mirror.log_lines import visible
+from mirror.model.log_lines import visible
 
 HELD = 8 * 1024**2  # bytes that may wait to be written
 BATCH_SECONDS = 0.05  # for so long a line waits for others

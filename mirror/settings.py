@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mirror.limits import MAX_COPY_SIZE, MAX_SQS_DELAY, MAX_SQS_VISIBILITY, MIB, MIN_PART_SIZE
-from mirror.wanted import Wanted, items_of, wanted_of
+from mirror.model.limits import MAX_COPY_SIZE, MAX_SQS_DELAY, MAX_SQS_VISIBILITY, MIB, MIN_PART_SIZE
+from mirror.model.selection import Wanted, items_of, wanted_of
 
 EXCLUDE_MEANING = "at most 500 characters of patterns with commas between them, such as *.tmp,*/_temporary/*"
 HELD_PER_SLOT = 4  # messages, or keys, for each of MAX_CONCURRENT_KEYS, from which on a worker receives no more
@@ -17,7 +17,7 @@ HELD_PER_SLOT = 4  # messages, or keys, for each of MAX_CONCURRENT_KEYS, from wh
 @dataclass(frozen=True)
 class Settings:
     """The worker's settings, one field for each environment variable of the same name in upper case, and two that
-    mirror/first_responder.py sets."""
+    mirror/function.py sets."""
 
     region: str
     src_bucket: str

@@ -154,7 +154,7 @@ compared_bytes() {
   fi
 }
 
-# compared_metadata NAME: equal, or what differs. What a copy carries: mirror/objects.py.
+# compared_metadata NAME: equal, or what differs. What a copy carries: mirror/protocol/objects.py.
 compared_metadata() {
   cat "$VERIFY_DIR/in_source.$1.json" "$VERIFY_DIR/in_mirror.$1.json" | jq -rs '
     def carried: {ContentType, CacheControl, ContentDisposition, ContentEncoding, ContentLanguage}

@@ -18,7 +18,7 @@ from botocore.utils import parse_timestamp
 from mirror.aws import timeouts
 from mirror.aws.keys import RenewedKeys, find_keys, keys_of_session
 from mirror.aws.threads import in_thread
-from mirror.errors import REFUSED_CODES, error_code, is_change
+from mirror.model.errors import REFUSED_CODES, error_code, is_change
 from mirror.settings import Settings
 
 SESSION_STATUSES = (400, 401, 403)  # may be the answer to a session that S3 no longer accepts
@@ -102,8 +102,8 @@ async def once_more[T](session: RenewedKeys, send: Callable[[], Awaitable[T]]) -
 
 
 class Boto3S3:
-    """See mirror.calls.S3. A part may be copied twice, so it is repeated; what changes what a reader sees is not:
-    an unanswered call may still take effect, and botocore would not tell that there were two."""
+    """See mirror.model.services.S3. A part may be copied twice, so it is repeated; what changes what a reader sees is
+    not: an unanswered call may still take effect, and botocore would not say that there were two."""
 
     def __init__(self, session: boto3.Session, settings: Settings) -> None:
         def client(timeout: int, attempts: int) -> Any:
@@ -195,7 +195,7 @@ class Boto3S3:
 
 
 class Boto3Sqs:
-    """See mirror.calls.Sqs."""
+    """See mirror.model.services.Sqs."""
 
     def __init__(self, session: boto3.Session, settings: Settings) -> None:
         def client(timeout: int, attempts: int) -> Any:
@@ -225,7 +225,7 @@ class Boto3Sqs:
 
 
 class Boto3Events:
-    """See mirror.calls.Events. Few calls are under way at a time, one for each settler."""
+    """See mirror.model.services.Events. Few calls are under way at a time, one for each settler."""
 
     def __init__(
         self,

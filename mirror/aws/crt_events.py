@@ -21,7 +21,7 @@ HEADERS = [("Content-Type", "application/x-amz-json-1.1"), ("X-Amz-Target", "AWS
 
 
 class CrtEvents:
-    """See mirror.calls.Events."""
+    """See mirror.model.services.Events."""
 
     def __init__(self, http: CrtHttp, boto3: Boto3Events) -> None:
         self.http = http

@@ -25,14 +25,14 @@ from mirror.aws.wire import (
     read_answer,
     request_for,
 )
-from mirror.errors import describe, is_busy
+from mirror.model.errors import describe, is_busy
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
 
 
 class CrtS3:
-    """See mirror.calls.S3. boto3 finds the endpoints, and shares its S3 Express session."""
+    """See mirror.model.services.S3. boto3 finds the endpoints, and shares its S3 Express session."""
 
     def __init__(self, settings: Settings, http: CrtHttp, boto3: Boto3S3) -> None:
         self.settings = settings

@@ -18,7 +18,7 @@ log = logging.getLogger("worker")
 
 
 class CrtSqs:
-    """See mirror.calls.Sqs."""
+    """See mirror.model.services.Sqs."""
 
     def __init__(self, http: CrtHttp, boto3: Boto3Sqs, queue_url: str) -> None:
         self.http = http

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 from botocore.parsers import ResponseParserError
 
-from mirror.errors import describe
+from mirror.model.errors import describe
 
 log = logging.getLogger("worker")
 

@@ -41,7 +41,7 @@ import json, os, sys, time
 sys.modules["awscrt"] = None
 begun = time.process_time()
 import starter
-from mirror import first_responder
+from mirror import function as first_responder
 imported = time.process_time()
 first_responder.KEYS = int(sys.argv[1])
 first_responder.IDLE_SECONDS = float(sys.argv[2])

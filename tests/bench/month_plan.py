@@ -1,6 +1,6 @@
 """What is deployed in a month, what that wants of the source, and what happens to the source: with a seed, always so.
 
-What is wanted is reckoned here once more, in words of its own, and not by mirror/wanted.py, which is under test.
+What is selected is calculated here once more, in words of its own, as mirror/model/selection.py is under test.
 """
 
 import math

@@ -26,16 +26,16 @@ from standin import Standin
 from standin_xml import iso
 from world import DEAD_LETTERS, MIRROR, QUEUE, World
 
-import mirror.deliveries
+import mirror.queue.leases
 import worker as product
-from mirror.announcer import Announcer
-from mirror.buckets import Buckets
-from mirror.key_sync import Interruption
-from mirror.log_lines import SYNCED
-from mirror.queue import Queue
-from mirror.reconcile import Options, reconcile
+from mirror.hooks.announcer import Announcer
+from mirror.loop import Worker
+from mirror.model.log_lines import SYNCED
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.buckets import Buckets
+from mirror.queue.queue import Queue
+from mirror.readers.reconcile import Options, reconcile
 from mirror.settings import Settings, load_settings
-from mirror.worker import Worker
 
 PROJECT = Path(__file__).resolve().parents[2]
 OUTBOX = "outbox"  # where events wait until the script sends them
@@ -246,7 +246,7 @@ class Month:
 
     async def work(self) -> None:
         settings, buckets, queue, announcer = self.parts
-        with patch.object(mirror.deliveries, "SETTLE_SECONDS", SETTLE_SECONDS):
+        with patch.object(mirror.queue.leases, "SETTLE_SECONDS", SETTLE_SECONDS):
             status = await Worker(settings, buckets, queue, announcer=announcer).run()
         claim("a worker ends well", [status] * bool(status))
 

@@ -15,7 +15,11 @@ def test_every_path_it_names_is_there() -> None:
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
-@pytest.mark.parametrize("folder", ["mirror", "mirror/aws", "launch", "lib", "lib/resources", "lib/verify", "local"])
+FOLDERS = ("launch", "lib", "lib/resources", "lib/verify", "local", "mirror")
+FOLDERS += tuple(f"mirror/{name}" for name in ("aws", "hooks", "model", "protocol", "queue", "readers"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_its_picture_shows_every_file(folder: str) -> None:
     picture = re.findall(r"^```\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)[0]
     shown = set(re.findall(r"[\w.]+", picture))

@@ -6,7 +6,7 @@ import logging
 import pytest
 from histories import World
 
-from mirror.key_sync import Interruption
+from mirror.protocol.attempt import Interruption
 
 
 @pytest.fixture

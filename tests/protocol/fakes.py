@@ -1,4 +1,4 @@
-"""S3 as the protocol (mirror/sync.py) sees it, as pure functions: one key, in a source and in a directory bucket.
+"""S3 as mirror/protocol/ sees it, as pure functions: one key, in a source and in a directory bucket.
 
 A listing, which shows all keys, is answered by whoever knows them all.
 
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from mirror.first_responder import settings_from
-from mirror.limits import MIN_PART_SIZE
-from mirror.objects import PROVENANCE, source_from_head
+from mirror.function import settings_from
+from mirror.model.limits import MIN_PART_SIZE
+from mirror.protocol.objects import PROVENANCE, source_from_head
 from mirror.settings import load_settings
 
 SMALL, LARGE = 1, 2 * MIN_PART_SIZE  # bytes; a large object is copied in two parts
@@ -348,7 +348,7 @@ def refuse_prefix(operation: str, arguments: dict[str, Any]) -> None:
 
 
 class Client:
-    """A client of mirror.calls without waiting: answer(operation, arguments) answers all calls."""
+    """A client of mirror.model.services without waiting: answer(operation, arguments) answers all calls."""
 
     def __init__(self, answer: Callable[[str, dict[str, Any]], dict[str, Any]]) -> None:
         self.answer = answer

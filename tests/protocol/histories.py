@@ -34,17 +34,17 @@ from fakes import (
     source_head,
 )
 
-from mirror.buckets import Buckets
-from mirror.errors import error_code
-from mirror.jobs import Job
-from mirror.key_sync import Interruption
-from mirror.limits import MAX_SQS_VISIBILITY
-from mirror.messages import events_of, hint_body
-from mirror.queue import Queue as WorkersQueue
+from mirror.loop import Worker
+from mirror.model.errors import error_code
+from mirror.model.limits import MAX_SQS_VISIBILITY
+from mirror.model.selection import SECONDS_OF_DAY
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.buckets import Buckets
+from mirror.queue.bodies import events_of, hint_body
+from mirror.queue.queue import Queue as WorkersQueue
+from mirror.queue.scheduler import Job
+from mirror.readers.removal import Removal
 from mirror.settings import Settings
-from mirror.unwanted import Removal
-from mirror.wanted import SECONDS_OF_DAY
-from mirror.worker import Worker
 
 Plan = Iterable[tuple[str, tuple[Any, ...]]]  # at the next call of that operation, in this order
 

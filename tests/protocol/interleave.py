@@ -43,13 +43,13 @@ from fakes import (
     shaped,
 )
 
-from mirror.buckets import NOTHING, Buckets, LeftOut
-from mirror.errors import Changed, Interrupted, Postponed, Unfinished, describe
-from mirror.key_sync import Alone, Interruption, KeySync
-from mirror.parts import Upload
+from mirror.model.errors import Changed, Interrupted, Postponed, Unfinished, describe
+from mirror.model.selection import SECONDS_OF_DAY
+from mirror.protocol.attempt import Alone, Interruption, KeySync
+from mirror.protocol.buckets import NOTHING, Buckets, LeftOut
+from mirror.protocol.parts import Upload
+from mirror.protocol.sync import sync_key
 from mirror.settings import Settings
-from mirror.sync import sync_key
-from mirror.wanted import SECONDS_OF_DAY
 
 WAITED_FOR = {"copy_object", "delete_object", "complete_multipart_upload"}  # they change the destination
 LOSABLE = WAITED_FOR | {"upload_part_copy"}

@@ -20,11 +20,11 @@ from botocore.exceptions import ClientError
 from fakes import ENVIRONMENT, WRITES, Client, Running, call_from, shaped
 from histories import Ghost, World
 
-from mirror import first_responder
-from mirror.buckets import Buckets
-from mirror.key_sync import Interruption
-from mirror.queue import Queue
-from mirror.side_by_side import SideBySide
+from mirror import function as first_responder
+from mirror.concurrency import SideBySide
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.buckets import Buckets
+from mirror.queue.queue import Queue
 
 SQS_SECONDS = 0.02  # until it answers
 Meanwhile = Iterable[tuple[float, Callable[[], object]]]  # what happens so many seconds after the beginning

@@ -25,11 +25,11 @@ from fakes import SETTINGS, Copy, Running, Store, Version
 from interleave import CLOCK, DAY, Case, Message, Search, State, Step, Sync, Syncs, day_after, ordered
 from readers import Readers
 
-from mirror.buckets import NOTHING, Buckets, LeftOut
-from mirror.comparison import difference
-from mirror.key_sync import KeySync
-from mirror.unwanted import Removal
-from mirror.wanted import SECONDS_OF_DAY
+from mirror.model.selection import SECONDS_OF_DAY
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.buckets import NOTHING, Buckets, LeftOut
+from mirror.readers.comparison import difference
+from mirror.readers.removal import Removal
 
 REMOVAL = Message(is_removal=True)
 BEGINS_COPY = {"copy_object", "create_multipart_upload", "upload_part_copy"}

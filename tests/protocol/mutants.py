@@ -566,7 +566,7 @@ MUTANTS = (
     ),
     Mutant(
         "a marker waits for ever",
-        "    if time.time() - since < messages.MARKER_SECONDS:",
+        "    if time.time() - since < bodies.MARKER_SECONDS:",
         "    if True:",
         markers("a_marker_that_waits_for_too_long_is_parked_with_its_reason"),
     ),

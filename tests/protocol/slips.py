@@ -148,7 +148,7 @@ STARTER = (
 READERS = (
     Slip(
         "a copy has landed after five seconds",
-        "mirror/completeness.py",
+        "mirror/readers/completeness.py",
         "> self.buckets.settings.copy_timeout + LANDED_SECONDS",
         "> LANDED_SECONDS",
         (
@@ -157,7 +157,7 @@ READERS = (
     ),
     Slip(
         "a copy of the second in which its source was put is overlooked",
-        "mirror/completeness.py",
+        "mirror/readers/completeness.py",
         'if wanted and item["LastModified"] >= wanted.modified:',
         'if wanted and item["LastModified"] > wanted.modified:',
         (
@@ -166,14 +166,14 @@ READERS = (
     ),
     Slip(
         "what another tool put into the destination is waited for",
-        "mirror/completeness.py",
+        "mirror/readers/completeness.py",
         "if wanted is None and (destination is None or not destination.provenance):",
         "if wanted is None and destination is None:",
         ("worker/test_completeness.py::test_what_is_no_copy_of_ours_is_left_alone",),
     ),
     Slip(
         "the same keys are looked at on both sides each time",
-        "mirror/completeness.py",
+        "mirror/readers/completeness.py",
         "            self.lacking[key] = self.lacking.pop(key)\n",
         "            pass\n",
         (
@@ -182,77 +182,77 @@ READERS = (
     ),
     Slip(
         "a page that may not be listed is asked for again and again",
-        "mirror/completeness.py",
+        "mirror/readers/completeness.py",
         "if not (self.is_patient and is_busy(error)):",
         "if not self.is_patient:",
         ("worker/test_completeness.py::test_patience_is_for_s3_being_busy_and_not_for_a_refusal",),
     ),
     Slip(
         "a time that is over before both listings are read counts as complete",
-        "mirror/wait.py",
+        "mirror/readers/wait.py",
         'return self.report("complete" if self.is_complete() else "timeout")',
         'return self.report("timeout" if self.state.lacking else "complete")',
         ("worker/test_wait.py::test_the_timeout_bounds_the_listings_too",),
     ),
     Slip(
         "what stopped a wait is told as its timeout",
-        "mirror/wait.py",
+        "mirror/readers/wait.py",
         '"stopped": 3}',
         '"stopped": 1}',
         ("worker/test_wait.py::test_a_missing_bucket_stops_it",),
     ),
     Slip(
         "as many as may be deleted are too many",
-        "mirror/reconcile.py",
+        "mirror/readers/reconcile.py",
         "len(self.held) + len(self.removal.keys) > self.options.max_delete",
         "len(self.held) + len(self.removal.keys) >= self.options.max_delete",
         ("worker/test_reconcile.py::test_nothing_is_deleted_where_more_would_be_than_the_guard_allows",),
     ),
     Slip(
         "a dry run that found differences ends with 0",
-        "mirror/reconcile.py",
+        "mirror/readers/reconcile.py",
         'if name != "archived" and (dry_run or name not in MENDED)]',
         'if name != "archived" and name not in MENDED]',
         ("worker/test_audit.py::test_a_dry_run_of_it_only_tells",),
     ),
     Slip(
         "what an audit has no room for is dropped",
-        "mirror/reconcile.py",
+        "mirror/readers/reconcile.py",
         "            found = found[room:]\n",
         "            found = []\n",
         ("worker/test_audit.py::test_what_there_is_no_room_for_counts_at_once_and_is_told",),
     ),
     Slip(
         "an audit of the first thousand doubtful keys is all of it",
-        "mirror/reconcile.py",
+        "mirror/readers/reconcile.py",
         "range(0, len(keys), DOUBTFUL_AT_ONCE)",
         "range(0, min(len(keys), DOUBTFUL_AT_ONCE), DOUBTFUL_AT_ONCE)",
         ("worker/test_audit.py::test_all_that_still_differs_is_found_and_mended",),
     ),
     Slip(
         "one too many unwanted keys is not remembered",
-        "mirror/unwanted.py",
+        "mirror/readers/removal.py",
         "if len(self.keys) <= self.most:",
         "if len(self.keys) < self.most:",
         ("worker/test_unwanted.py::test_too_many_unwanted_alone_are_refused_too",),
     ),
     Slip(
         "a copy that changed before its removal counts as removed",
-        "mirror/unwanted.py",
+        "mirror/readers/removal.py",
         '                return ""\n',
         '                return "removed"\n',
         ("worker/test_unwanted.py::test_a_copy_that_is_replaced_meanwhile_stays",),
     ),
     Slip(
         "what is excluded counts as too old as well",
-        "mirror/measure.py",
+        "mirror/readers/measure.py",
         "        elif self.wanted.is_expired(modified, self.now):",
         "        if self.wanted.is_expired(modified, self.now):",
         ("worker/test_measure.py::test_copies_older_than_keep_days_are_told",),
     ),
     Slip(
         "what is under no prefix is measured",
-        "mirror/measure.py",
+        "mirror/readers/measure.py",
         'if item["Key"].startswith(self.wanted.prefixes):',
         "if item:",
         (

@@ -6,7 +6,7 @@ from histories import Process, World
 
 from launch.decision import RECEIVED_AT_ONCE, ROUNDING, held_by_full_worker
 from launch.settings import NUMBER_SETTINGS as OF_STARTER
-from mirror.limits import SQS_BATCH
+from mirror.model.limits import SQS_BATCH
 from mirror.settings import NUMBER_SETTINGS as OF_WORKER
 from mirror.settings import load_settings
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from invocations import Function, pause_in
 
-from mirror.key_sync import Interruption
-from mirror.sync import FOR_WORKER_SECONDS
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.sync import FOR_WORKER_SECONDS
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 LONG = 400.0  # seconds of a call that outlives the function

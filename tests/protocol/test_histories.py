@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mirror import completeness
-from mirror.key_sync import Interruption
+from mirror.protocol.attempt import Interruption
+from mirror.readers import completeness
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 OUTSIDE = "other/not ours"

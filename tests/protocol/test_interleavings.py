@@ -7,7 +7,9 @@ import pytest
 from fakes import LARGE
 from interleave import Case, Search
 
-from mirror import key_sync, s3, sync
+from mirror.protocol import attempt as key_sync
+from mirror.protocol import requests as s3
+from mirror.protocol import sync
 
 pytestmark = pytest.mark.usefixtures("quick")
 

@@ -10,8 +10,11 @@ from interleave import Case, day_after, told
 from keeping import Keeping, KeepingReaders, Removals, find_and_remove, with_days
 from readers import stand_in
 
-from mirror import completeness, sync, unwanted, wanted
-from mirror.comparison import difference, head_destination
+from mirror.model import selection as wanted
+from mirror.protocol import sync
+from mirror.readers import completeness
+from mirror.readers import removal as unwanted
+from mirror.readers.comparison import difference, head_destination
 
 pytestmark = pytest.mark.usefixtures("quick")
 

@@ -6,10 +6,10 @@ import pytest
 from botocore.exceptions import ClientError
 from fakes import SETTINGS, Client, SlotsForAll, run
 
-from mirror import sync
-from mirror.buckets import NOTHING, Buckets
-from mirror.key_sync import KeySync
-from mirror.objects import Source, source_from_head
+from mirror.protocol import sync
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.buckets import NOTHING, Buckets
+from mirror.protocol.objects import Source, source_from_head
 
 
 def source(**fields: str) -> Source:

@@ -8,9 +8,9 @@ from botocore.exceptions import ClientError
 from fakes import ENVIRONMENT, LARGE
 from histories import World
 
-from mirror.outage import Outage, Suspect, Verdict
+from mirror.loop import OUTAGE_STATUS
+from mirror.queue.outage import Outage, Suspect, Verdict
 from mirror.settings import load_settings
-from mirror.worker import OUTAGE_STATUS
 
 
 def put(world: World, count: int, prefix: str = "data/k") -> list[str]:

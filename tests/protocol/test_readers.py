@@ -1,4 +1,4 @@
-"""A reader never sees a marker before what it announced, and does if a step of mirror/markers.py is left out."""
+"""A reader never sees a marker before what it announced, and does if a step of mirror/hooks/markers.py is left out."""
 
 import os
 import time
@@ -7,8 +7,10 @@ import pytest
 from interleave import Answers, Case
 from readers import FILES, MARKERS, RETURNED, Readers, stand_in
 
-from mirror import completeness, markers, sync
-from mirror.completeness import Completeness
+from mirror.hooks import markers
+from mirror.protocol import sync
+from mirror.readers import completeness
+from mirror.readers.completeness import Completeness
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -83,7 +85,7 @@ NIGHTLY_CASES = {
         ("put s/a x", "put s/_SUCCESS", "put _SUCCESS"),
     ),
 }
-# What of the world is otherwise: the arguments of Readers, and constants of mirror/completeness.py.
+# What of the world is otherwise: the arguments of Readers, and constants of mirror/readers/completeness.py.
 VARIANTS = {
     "the folder is looked at twice": ({"patience": 1}, {}),
     "put again, the folder is looked at twice": ({"patience": 1}, {}),

@@ -15,7 +15,7 @@ from test_policies import grants, run_as_function, unused_grants
 from test_settings import PASSED, problems
 from test_starter_alarm import alarm_of, fires_at
 
-from mirror.log_lines import AUDITED, RECONCILED, SYNCED, quoted
+from mirror.model.log_lines import AUDITED, RECONCILED, SYNCED, quoted
 
 ROOT = Path(__file__).parents[2]
 WEEKLY = {"AUDIT_DAYS": "7"}

@@ -9,7 +9,7 @@ from sourced import bash, printed
 from test_sync import IDLE, NOON, gathered, status_of
 
 from launch.audit import newest_slot
-from mirror.log_lines import AUDITED
+from mirror.model.log_lines import AUDITED
 
 DAY = 86_400
 OF_AN_AUDIT = "listed=5 compared=3 missing=0 seconds=0.2 keys/s=25"

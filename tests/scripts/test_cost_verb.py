@@ -11,7 +11,7 @@ import cost
 import pytest
 import sourced
 
-from mirror import log_lines
+from mirror.model import log_lines
 
 ROOT = Path(__file__).parents[2]
 STAMP = "2026-11-25T01:02:03.456Z"

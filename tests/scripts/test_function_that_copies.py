@@ -66,7 +66,7 @@ def test_the_archive_alone_is_all_that_the_function_imports(archive: Path, tmp_p
     assert calls == ["s3", "sqs", "ecs", "sts", "events"]
     pins = dict(line.split("==") for line in (PROJECT / "requirements.txt").read_text().splitlines() if "==" in line)
     assert (boto3, botocore) == (pins["boto3[crt]"], pins["botocore"])
-    assert "mirror.first_responder" in modules
+    assert "mirror.function" in modules
     assert not [name for name in modules if name.startswith("awscrt")]
 
 

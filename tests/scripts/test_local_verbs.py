@@ -36,7 +36,7 @@ from local_operator import (
     wait_for,
 )
 
-from mirror.log_lines import OUTAGE, OUTAGE_ENDS
+from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS
 
 ROOT = Path(__file__).parents[2]
 WHY = "operation=CopyObject error=AccessDenied"

@@ -1,4 +1,4 @@
-"""What the worker writes (mirror/log_lines.py) is what the scripts read (lib/log_lines.sh)."""
+"""What the worker writes (mirror/model/log_lines.py) is what the scripts read (lib/log_lines.sh)."""
 
 import json
 import re
@@ -9,8 +9,8 @@ from botocore.exceptions import ClientError
 from insights import answer, widgets
 from sourced import printed
 
-from mirror.errors import describe
-from mirror.log_lines import (
+from mirror.model.errors import describe
+from mirror.model.log_lines import (
     AUDITED,
     FAILED,
     LACKING,

@@ -28,10 +28,10 @@ class Context:
 
 
 class Responder(ModuleType):
-    """In the place of mirror/first_responder.py. Notes what had been asked of AWS before it."""
+    """In the place of mirror/function.py. Notes what had been asked of AWS before it."""
 
     def __init__(self, cloud: Cloud) -> None:
-        super().__init__("mirror.first_responder")
+        super().__init__("mirror.function")
         self.cloud = cloud
         self.comes_to: dict[str, int] | Exception = {}
         self.seconds: list[float] = []
@@ -70,7 +70,7 @@ def test_its_part_of_the_worker_is_imported_with_the_starter_and_only_if_it_copi
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, value: str, has_it: bool
 ) -> None:
     stub = Responder(cloud)
-    monkeypatch.setitem(sys.modules, "mirror.first_responder", stub)
+    monkeypatch.setitem(sys.modules, "mirror.function", stub)
     with monkeypatch.context() as context:
         context.setenv("STARTER_COPIES", value)
         importlib.reload(starter)

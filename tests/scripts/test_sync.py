@@ -13,7 +13,7 @@ from insights import answer, titles, widgets
 from sourced import bash, printed
 from world import MIRROR, SOURCE, World
 
-from mirror.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
+from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 
 ROOT = Path(__file__).parents[2]
 APP = "s3-to-s3express-sync"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sourced
 
-from mirror.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
+from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 
 
 def bash(script: str, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:

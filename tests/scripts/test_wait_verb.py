@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sourced
 
-from mirror import log_lines
+from mirror.model import log_lines
 
 STAMP = "2026-11-25T01:02:03.456Z"
 FAILED = f'{STAMP} ERROR failed key="%s" attempt=2/3 operation=CopyObject error=%s'

@@ -18,8 +18,8 @@ from histories import World
 from standin import Standin
 from world import CREDENTIALS, wait_until
 
-from mirror.limits import MIN_PART_SIZE
-from mirror.objects import PROVENANCE
+from mirror.model.limits import MIN_PART_SIZE
+from mirror.protocol.objects import PROVENANCE
 
 KEY = "data/key"
 SOURCE, MIRROR = {"Bucket": SETTINGS.src_bucket}, {"Bucket": SETTINGS.dst_bucket}

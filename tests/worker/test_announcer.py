@@ -15,12 +15,12 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from test_first_responder import IN_TIME, Function, counts
 from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
-from mirror import announcer
-from mirror.announcer import PAUSE_SECONDS, Announcer
-from mirror.deliveries import SETTLERS_THAT_ANNOUNCE, Deliveries, Delivery
-from mirror.key_sync import KeySync
-from mirror.messages import hint_body
-from mirror.queue import Received
+from mirror.hooks import announcer
+from mirror.hooks.announcer import PAUSE_SECONDS, Announcer
+from mirror.protocol.attempt import KeySync
+from mirror.queue.bodies import hint_body
+from mirror.queue.leases import SETTLERS_THAT_ANNOUNCE, Deliveries, Delivery
+from mirror.queue.queue import Received
 from mirror.settings import load_settings
 
 ALL = {"ANNOUNCE": "all"}
@@ -438,7 +438,7 @@ def test_a_bus_that_is_slow_does_not_make_the_function_late(world):
 
 def test_a_connection_that_died_in_the_frozen_function_is_not_used(world):
     world.put("a")
-    function = Function(world, "from mirror import first_responder\nfirst_responder.IDLE_SECONDS = 0", **ALL)
+    function = Function(world, "from mirror import function\nfunction.IDLE_SECONDS = 0", **ALL)
     function.invoke(20)
     world.standin.freeze()
     world.put("b")

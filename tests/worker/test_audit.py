@@ -13,9 +13,9 @@ from test_reconcile import examples, plant, queued, reconcile, run_here
 from world import MIRROR, QUEUE, SOURCE, World
 
 import worker
-from mirror import reconcile as reconciling
-from mirror.key_sync import Interruption
-from mirror.messages import hint_body
+from mirror.protocol.attempt import Interruption
+from mirror.queue.bodies import hint_body
+from mirror.readers import reconcile as reconciling
 
 AUDITED = re.compile(r"^\S+ (INFO|ERROR) audited end=(\w+) status=(\d) found=(\d+) .*seconds=", re.MULTILINE)
 

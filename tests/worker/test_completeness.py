@@ -8,8 +8,8 @@ import pytest
 from botocore.exceptions import ClientError
 from world import MIRROR, SOURCE, World
 
-from mirror import completeness
-from mirror.completeness import Completeness
+from mirror.readers import completeness
+from mirror.readers.completeness import Completeness
 
 
 @pytest.fixture

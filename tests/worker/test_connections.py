@@ -12,13 +12,13 @@ from botocore.parsers import ResponseParserError
 from world import MIRROR, SOURCE
 
 from mirror.aws import crt_s3, http, timeouts
-from mirror.errors import Refused, outcome_unknown
-from mirror.key_sync import KeySync
-from mirror.limits import GIB, MIB
-from mirror.multipart import abort_orphans, xml_can_hold
-from mirror.objects import source_from_head
-from mirror.s3 import COPY_DIRECTIVES, copy_object, uploads_of
-from mirror.sync import sync_key
+from mirror.model.errors import Refused, outcome_unknown
+from mirror.model.limits import GIB, MIB
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.multipart import abort_orphans, xml_can_hold
+from mirror.protocol.objects import source_from_head
+from mirror.protocol.requests import COPY_DIRECTIVES, copy_object, uploads_of
+from mirror.protocol.sync import sync_key
 
 
 async def at_once(*calls) -> list:

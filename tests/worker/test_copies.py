@@ -8,7 +8,7 @@ import re
 import pytest
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
 
-from mirror.worker import OUTAGE_STATUS
+from mirror.loop import OUTAGE_STATUS
 
 GIB = 1024**3
 TIB = 1024**4

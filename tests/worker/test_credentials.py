@@ -13,7 +13,7 @@ from world import MIRROR, SOURCE, until, wait_until
 
 from mirror.aws.http import valid_keys
 from mirror.aws.keys import ROLE_MARGIN, YOUNG_SECONDS, Keys, RenewedKeys, keys_of_role
-from mirror.s3 import head
+from mirror.protocol.requests import head
 
 # --- Why a look was refused -------------------------------------------------------------------------------------------
 

@@ -23,12 +23,12 @@ from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.endpoints import Endpoint
 from mirror.aws.http import Answer, CrtHttp, valid_keys
-from mirror.buckets import Buckets
-from mirror.errors import is_busy, outcome_unknown
-from mirror.objects import source_from_head
-from mirror.s3 import COPY_DIRECTIVES, open_destination
+from mirror.concurrency import SideBySide
+from mirror.model.errors import is_busy, outcome_unknown
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import source_from_head
+from mirror.protocol.requests import COPY_DIRECTIVES, open_destination
 from mirror.settings import Settings, load_settings
-from mirror.side_by_side import SideBySide
 
 KEY = "a b+é/~(x)'*!?&=#%;,:@$.txt"
 ODD_KEYS = ["k", KEY, "/lead//trail/", "a/../b", "日本/\u00fc"]

@@ -13,9 +13,9 @@ import pytest
 from forks import Forked
 from world import DEAD_LETTERS, QUEUE, ROOT, World, until, wait_until
 
-from mirror import deliveries
-from mirror import worker as loop
-from mirror.worker import Worker
+from mirror import loop
+from mirror.loop import Worker
+from mirror.queue import leases as deliveries
 
 GIB = 1024**3
 
@@ -23,8 +23,10 @@ GIB = 1024**3
 SHORT = """
 import functools, os, signal, sys, time
 import worker
-from mirror import deliveries, reconcile, signals
-from mirror.worker import Bounds
+from mirror.queue import leases as deliveries
+from mirror.readers import reconcile
+from mirror import signals
+from mirror.loop import Bounds
 worker.Worker = functools.partial(worker.Worker, bounds=Bounds(receive=1, drain=4, cancel=1, hand_back=3, show=1))
 deliveries.SETTLE_AT_MOST, reconcile.STOP_SECONDS, signals.LAST_SECONDS = 2, 1, 100
 {before}

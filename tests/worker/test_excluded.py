@@ -17,8 +17,8 @@ from test_wait import lacking, wait
 from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
 import worker
-from mirror.completeness import Completeness
-from mirror.messages import hint_body
+from mirror.queue.bodies import hint_body
+from mirror.readers.completeness import Completeness
 from mirror.settings import load_settings
 from mirror.version import VERSION
 

@@ -17,8 +17,8 @@ from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, World, wait_until
 
 import worker
 from mirror.aws import keys
-from mirror.first_responder import OF_FUNCTION, QUIET_SECONDS, settings_from
-from mirror.messages import hint_body
+from mirror.function import OF_FUNCTION, QUIET_SECONDS, settings_from
+from mirror.queue.bodies import hint_body
 
 ROOT = Path(worker.__file__).parent
 MIB = 1024**2
@@ -31,7 +31,7 @@ SLOW_TO_RETURN = {"RETRY_BASE_SECONDS": "30", "COPY_TIMEOUT": "60", "VISIBILITY_
 FUNCTION = """
 import json, os, sys, time
 {before}
-from mirror import first_responder
+from mirror import function as first_responder
 for line in sys.stdin:
     began = time.monotonic()
     report = first_responder.respond(os.environ, float(line))
@@ -332,7 +332,7 @@ def test_after_an_invocation_that_was_cut_short_the_next_one_works(world):
 
 NOTHING_RUNS = """
 import threading
-from mirror import first_responder
+from mirror import function as first_responder
 ended = first_responder.work
 async def work(process, deadline):
     found = await ended(process, deadline)
@@ -374,7 +374,7 @@ def test_a_source_bucket_that_went_while_the_process_was_frozen_empties_nothing(
 
 
 def test_connections_that_died_while_the_process_was_frozen_keep_no_copy_waiting(world):
-    function = Function(world, "from mirror import first_responder\nfirst_responder.IDLE_SECONDS = 0")
+    function = Function(world, "from mirror import function as first_responder\nfirst_responder.IDLE_SECONDS = 0")
     for key in ("a", "b"):
         world.put(key)
         assert counts(function.invoke(10)) == {"copied": 1, "bytes": 1024}
@@ -410,7 +410,7 @@ def test_a_session_that_ended_while_its_renewal_was_frozen_is_not_used(monkeypat
 
 def test_a_mistake_in_the_code_is_told_and_the_next_invocation_works(world):
     before = """
-from mirror import worker
+from mirror import loop as worker
 extend = worker.Worker.extend
 def fails_once(self):
     worker.Worker.extend = extend

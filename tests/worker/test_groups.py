@@ -5,9 +5,9 @@ import json
 import pytest
 from world import MIRROR, QUEUE, SOURCE
 
-from mirror.deliveries import Delivery
-from mirror.messages import hint_body
-from mirror.queue import Received
+from mirror.queue.bodies import hint_body
+from mirror.queue.leases import Delivery
+from mirror.queue.queue import Received
 
 GROUP = "reconcile"
 

@@ -7,9 +7,9 @@ from test_reconcile import examples, found, numbers, queued, reconcile
 from world import MIRROR, QUEUE, SOURCE, World
 
 import worker
-from mirror.key_sync import Interruption
-from mirror.messages import hint_body
-from mirror.reconcile import reconcile as compare
+from mirror.protocol.attempt import Interruption
+from mirror.queue.bodies import hint_body
+from mirror.readers.reconcile import reconcile as compare
 
 DAY = 86_400
 NOW = int(time.time())
@@ -227,7 +227,7 @@ def test_an_audit_counts_it_raises_no_alarm_and_waits_for_nothing(
 ):
     equal_before(world, "old", "x.tmp", modified=days_ago(9))
     world.put("gone", modified=days_ago(9))
-    monkeypatch.setattr("mirror.reconcile.AUDIT_SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("mirror.readers.reconcile.AUDIT_SETTLE_SECONDS", 0.1)
     with caplog.at_level("INFO", "worker"):
         status, shown = at(world, NOW, "--audit", "--deep", EXCLUDE="*.tmp")
     assert (status, row(shown, "unwanted"), row(shown, "expired")) == (0, 2, 1)

@@ -16,14 +16,15 @@ from test_first_responder import Function, counts
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, World, wait_until
 
 import worker
-from mirror import markers, messages
-from mirror.key_sync import Interruption
-from mirror.limits import MIB
-from mirror.markers import is_marker, markers_above, patterns_of
-from mirror.messages import hint_body
-from mirror.reconcile import reconcile as compare
+from mirror.hooks import markers
+from mirror.hooks.markers import is_marker, markers_above, patterns_of
+from mirror.loop import Worker
+from mirror.model.limits import MIB
+from mirror.protocol.attempt import Interruption
+from mirror.queue import bodies
+from mirror.queue.bodies import hint_body
+from mirror.readers.reconcile import reconcile as compare
 from mirror.settings import load_settings
-from mirror.worker import Worker
 
 GIB = 1024 * MIB
 LAST = {"COPY_LAST": "_SUCCESS"}
@@ -383,7 +384,7 @@ def test_a_marker_that_waits_for_too_long_is_parked_with_its_reason(
 ):
     monkeypatch.setattr(markers, "SHORTEST_DELAY", 1)
     stuck.run(impatient(stuck, 0.1).run())
-    monkeypatch.setattr(messages, "MARKER_SECONDS", time.time() - since_of(stuck.standin.messages(QUEUE)[0]))
+    monkeypatch.setattr(bodies, "MARKER_SECONDS", time.time() - since_of(stuck.standin.messages(QUEUE)[0]))
     wait_until(lambda: stuck.standin.queue(QUEUE)["visible"] == 1)
 
     def is_parked() -> bool:
@@ -451,7 +452,7 @@ def test_the_function_waits_for_a_moment_and_hands_back(stuck: World):
 
 
 def test_the_function_hands_back_at_its_deadline(stuck: World):
-    patient = "from mirror import first_responder\nfirst_responder.MARKER_PATIENCE = 60"
+    patient = "from mirror import function as first_responder\nfirst_responder.MARKER_PATIENCE = 60"
     report = Function(stuck, patient, **LAST).invoke(2)
     assert counts(report)["handed_back"] >= 1
 

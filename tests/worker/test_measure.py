@@ -12,14 +12,14 @@ import pytest
 from reading import Reading
 from world import MIRROR, SOURCE, World, wait_until
 
-from mirror import measure
-from mirror.key_sync import Interruption
-from mirror.measure import Measure, MeasureOptions
+from mirror.protocol.attempt import Interruption
+from mirror.readers import measure
+from mirror.readers.measure import Measure, MeasureOptions
 
 DAY = 86_400
 HURRIED = """
 import sys
-from mirror import measure
+from mirror.readers import measure
 measure.PROGRESS_SECONDS = 0
 import worker
 worker.leave(worker.main())

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mirror.side_by_side import SideBySide
+from mirror.concurrency import SideBySide
 
 
 def test_two_that_share_the_slots_take_turns():

@@ -11,12 +11,13 @@ import pytest
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, until, wait_until
 
 import worker
-from mirror import deliveries, sync
-from mirror.limits import SQS_BATCH
-from mirror.messages import hint_body
+from mirror.loop import Worker
+from mirror.model.limits import SQS_BATCH
+from mirror.protocol import sync
+from mirror.queue import leases as deliveries
+from mirror.queue.bodies import hint_body
 from mirror.settings import load_settings
 from mirror.signals import Signals
-from mirror.worker import Worker
 
 GIB = 1024**3
 

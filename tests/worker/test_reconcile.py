@@ -16,12 +16,12 @@ from standin import Standin
 from world import MIRROR, QUEUE, SOURCE, WORKER, World
 
 import worker
-from mirror.comparison import difference
-from mirror.key_sync import Interruption
-from mirror.key_table import ENTRY, KeyTable
-from mirror.messages import hint_body
-from mirror.reconcile import DIFFERENCES, MAX_DELETE, Reconciliation
-from mirror.reconcile import reconcile as compare
+from mirror.protocol.attempt import Interruption
+from mirror.queue.bodies import hint_body
+from mirror.readers.comparison import difference
+from mirror.readers.key_table import ENTRY, KeyTable
+from mirror.readers.reconcile import DIFFERENCES, MAX_DELETE, Reconciliation
+from mirror.readers.reconcile import reconcile as compare
 
 SUMMARY = re.compile(r" reconciled end=(\w+) status=(\d) (.*)")
 KEYS = int(os.environ.get("RECONCILE_KEYS", "100000"))  # of the test of memory

@@ -11,11 +11,12 @@ import pytest
 from test_reconcile import examples, found, numbers, queued, reconcile, requests_of
 from world import MIRROR, SOURCE, World, until, wait_until
 
-import mirror.reconcile
+import mirror.readers.reconcile
 import worker
-from mirror import comparison, unwanted
-from mirror.key_sync import Interruption
-from mirror.reconcile import reconcile as compare
+from mirror.protocol.attempt import Interruption
+from mirror.readers import comparison
+from mirror.readers import removal as unwanted
+from mirror.readers.reconcile import reconcile as compare
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_what_is_excluded_is_removed_also_if_its_source_cannot_be_read(excluded:
 
 def remove_here(world: World, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None], when: str) -> list[str]:
     """What a removal shows, in this process; once, `meanwhile` is called before the first call of what `when` names in
-    mirror/unwanted.py."""
+    mirror/readers/removal.py."""
     called, first = getattr(unwanted, when), []
 
     async def call(*arguments: Any, **named: Any) -> Any:
@@ -264,7 +265,7 @@ def test_a_signal_ends_it_soon_and_the_next_run_removes_the_rest(world: World):
 
 def test_a_signal_ends_also_a_pause_for_s3(excluded: World, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(comparison, "BUSY_PAUSES", (3600,))
-    monkeypatch.setattr(mirror.reconcile, "STOP_SECONDS", 3600)
+    monkeypatch.setattr(mirror.readers.reconcile, "STOP_SECONDS", 3600)
     excluded.standin.fault("DeleteObject", "error", status=503, code="SlowDown", times=0)
     running, interruption = excluded.worker(**SETTINGS), Interruption()
     options = worker.parse_arguments(["reconcile", "--remove-unwanted"])

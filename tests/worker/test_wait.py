@@ -12,15 +12,15 @@ from reading import Reading
 from world import MIRROR, SOURCE, World, wait_until
 
 import worker
-from mirror.completeness import Completeness
-from mirror.wait import Wait, WaitOptions
+from mirror.readers.completeness import Completeness
+from mirror.readers.wait import Wait, WaitOptions
 
 LACKING = re.compile(r' lacking key=("(?:[^"\\]|\\.)*") why=(.*)')
 READS = {"ListObjectsV2", "HeadObject", "GetObject", "CreateSession"}
 # The command with shorter times, in a process of its own.
 HURRIED = """
 import sys
-from mirror import completeness, wait
+from mirror.readers import completeness, wait
 completeness.SOURCE_LOOK_SECONDS = 0.2
 wait.PROGRESS_SECONDS = 0.3
 import worker
@@ -36,7 +36,7 @@ class Datetime(datetime.datetime):
         return datetime.datetime.now(tz) - datetime.timedelta(seconds=60)
 seconds_now = time.time
 time.time = lambda: seconds_now() - 60
-from mirror import completeness
+from mirror.readers import completeness
 completeness.datetime = Datetime
 """
     + HURRIED

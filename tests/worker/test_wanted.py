@@ -13,9 +13,9 @@ import pytest
 from world import World
 
 import worker
-from mirror.messages import read_body
+from mirror.model.selection import items_of, wanted_of
+from mirror.queue.bodies import read_body
 from mirror.settings import load_settings
-from mirror.wanted import items_of, wanted_of
 
 ROOT = Path(worker.__file__).parent
 
@@ -190,7 +190,8 @@ def test_every_pattern_can_be_compiled():
 def test_a_key_is_decided_in_time_that_grows_with_its_length_only():
     """Without atomic groups the first of them would take for ever: where each "*" ends would be tried in all ways."""
     assert max(map(len, WORST)) <= 500
-    code = "import sys; from mirror.wanted import wanted_of; print(wanted_of('', sys.argv[1], 0).excludes('a' * 1024))"
+    imports = "import sys; from mirror.model.selection import wanted_of"
+    code = f"{imports}; print(wanted_of('', sys.argv[1], 0).excludes('a' * 1024))"
     for exclude in WORST:
         done = subprocess.run(
             [sys.executable, "-c", code, exclude], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60

@@ -13,8 +13,8 @@ from forks import Forked, forks_after
 from standin import Standin
 
 import worker
+from mirror.loop import Worker
 from mirror.settings import load_settings
-from mirror.worker import Worker
 
 SOURCE = "source"
 MIRROR = "mirror--use1-az4--x-s3"

@@ -13,12 +13,12 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.buckets import Buckets
-from mirror.comparison import folders_of, listed, size_and_time
-from mirror.errors import Interrupted, Unfinished, describe
-from mirror.key_sync import Interruption
-from mirror.log_lines import MEASURED
-from mirror.waiting import wait_unless
+from mirror.concurrency import wait_unless
+from mirror.model.errors import Interrupted, Unfinished, describe
+from mirror.model.log_lines import MEASURED
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.buckets import Buckets
+from mirror.readers.comparison import folders_of, listed, size_and_time
 
 log = logging.getLogger("worker")
 

@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.buckets import Buckets
-from mirror.comparison import folders_of, is_equal, is_expired, is_older_or_other, listed, size_and_time
-from mirror.errors import describe, is_busy, is_of_surroundings
-from mirror.key_sync import Interruption
-from mirror.key_table import KeyTable
-from mirror.limits import MAX_SQS_VISIBILITY
-from mirror.log_lines import quoted
-from mirror.objects import ARCHIVED_CLASSES, Destination, is_copy_of_later, is_copy_of_listed
-from mirror.s3 import head_destination, head_source
-from mirror.side_by_side import SideBySide
+from mirror.concurrency import SideBySide
+from mirror.model.errors import describe, is_busy, is_of_surroundings
+from mirror.model.limits import MAX_SQS_VISIBILITY
+from mirror.model.log_lines import quoted
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import ARCHIVED_CLASSES, Destination, is_copy_of_later, is_copy_of_listed
+from mirror.protocol.requests import head_destination, head_source
+from mirror.readers.comparison import folders_of, is_equal, is_expired, is_older_or_other, listed, size_and_time
+from mirror.readers.key_table import KeyTable
 
 log = logging.getLogger("worker")
 

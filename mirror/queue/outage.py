@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mirror.errors import GaveUp, describe, error_code, operation_of
-from mirror.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
+from mirror.model.errors import GaveUp, describe, error_code, operation_of
+from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 
 log = logging.getLogger("worker")
 

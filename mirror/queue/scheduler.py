@@ -9,10 +9,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mirror.announcer import Announcer
-from mirror.buckets import Buckets
-from mirror.deliveries import Deliveries, Delivery, one_of
-from mirror.errors import (
+from mirror.hooks.announcer import Announcer
+from mirror.model.errors import (
     EXPECTED,
     HANDED_BACK,
     Interrupted,
@@ -21,15 +19,17 @@ from mirror.errors import (
     is_of_surroundings,
     may_be_of_surroundings,
 )
-from mirror.key_sync import KeySync
-from mirror.limits import SQS_BATCH
-from mirror.log_lines import FAILED, LAG, SYNCED, quoted
-from mirror.messages import hint_body
-from mirror.multipart import drop_upload
-from mirror.outage import Outage, Suspect
-from mirror.s3 import answers_for_no_key
+from mirror.model.limits import SQS_BATCH
+from mirror.model.log_lines import FAILED, LAG, SYNCED, quoted
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.multipart import drop_upload
+from mirror.protocol.requests import answers_for_no_key
+from mirror.protocol.sync import sync_key
+from mirror.queue.bodies import hint_body
+from mirror.queue.leases import Deliveries, Delivery, one_of
+from mirror.queue.outage import Outage, Suspect
 from mirror.settings import HELD_PER_SLOT, Settings
-from mirror.sync import sync_key
 
 log = logging.getLogger("worker")
 
@@ -177,7 +177,7 @@ class Jobs:
     def begin(self, job: Job) -> None:
         job.task = asyncio.create_task(self.run(job))
 
-    # It runs: see Host in mirror/key_sync.py
+    # It runs: see Host in mirror/protocol/attempt.py
 
     async def run(self, job: Job) -> None:
         error: Exception | None = None
@@ -328,7 +328,7 @@ class Jobs:
         self.outage.add(job, suspect, is_general)
 
     def note_success(self, action: str, since: float) -> None:
-        """Others are cleared by it, see mirror/outage.py."""
+        """Others are cleared by it, see mirror/queue/outage.py."""
         cleared, at_fault = self.outage.note_success(action, since)
         for job, error in at_fault:
             self.conclude(job, error)

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.buckets import Buckets
-from mirror.comparison import look_at, when_not_busy
-from mirror.errors import describe, is_change, is_of_surroundings
-from mirror.key_sync import Interruption, KeySync
-from mirror.log_lines import REMOVED, quoted
-from mirror.s3 import delete_object
-from mirror.side_by_side import SideBySide
+from mirror.concurrency import SideBySide
+from mirror.model.errors import describe, is_change, is_of_surroundings
+from mirror.model.log_lines import REMOVED, quoted
+from mirror.protocol.attempt import Interruption, KeySync
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.requests import delete_object
+from mirror.readers.comparison import look_at, when_not_busy
 
 log = logging.getLogger("worker")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mirror.calls import Sqs
-from mirror.errors import LOST_RECEIPT_CODES, describe, error_code
-from mirror.limits import MAX_SQS_DELAY, SQS_BATCH
+from mirror.model.errors import LOST_RECEIPT_CODES, describe, error_code
+from mirror.model.limits import MAX_SQS_DELAY, SQS_BATCH
+from mirror.model.services import Sqs
 
 log = logging.getLogger("worker")
 

@@ -16,13 +16,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.exceptions import ConnectionError as NotConnected
 from botocore.parsers import ResponseParserError
 
-from mirror.calls import Events
-from mirror.errors import describe, error_code
-from mirror.key_sync import KeySync
-from mirror.limits import EVENTS_BATCH
-from mirror.log_lines import UNANNOUNCED
-from mirror.markers import is_marker
-from mirror.objects import Source
+from mirror.hooks.markers import is_marker
+from mirror.model.errors import describe, error_code
+from mirror.model.limits import EVENTS_BATCH
+from mirror.model.log_lines import UNANNOUNCED
+from mirror.model.services import Events
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.objects import Source
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")

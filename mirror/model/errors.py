@@ -15,7 +15,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NotConnected
 from botocore.parsers import ResponseParserError
 
-from mirror.log_lines import quoted, visible
+from mirror.model.log_lines import quoted, visible
 
 # What the error of an S3 call means for the key.
 CHANGED_CODES = {

@@ -8,13 +8,13 @@ import re
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.buckets import Buckets
-from mirror.errors import Refused, Unfinished, describe, error_code
-from mirror.key_sync import KeySync
-from mirror.log_lines import quoted
-from mirror.objects import Destination, Source
-from mirror.parts import Part, Upload, parts_of
-from mirror.s3 import abort_upload, complete_upload, copy_part, create_upload, finished_parts, uploads_of
+from mirror.model.errors import Refused, Unfinished, describe, error_code
+from mirror.model.log_lines import quoted
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import Destination, Source
+from mirror.protocol.parts import Part, Upload, parts_of
+from mirror.protocol.requests import abort_upload, complete_upload, copy_part, create_upload, finished_parts, uploads_of
 
 log = logging.getLogger("worker")
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus, unquote_plus
 
-from mirror.parts import Upload
+from mirror.model.selection import SECONDS_OF_DAY
+from mirror.protocol.parts import Upload
 from mirror.settings import Settings
-from mirror.wanted import SECONDS_OF_DAY
 
 # eventSource and eventName of a message of ours, by what is known of the destination.
 OF_MISSING = "sync", "Missing"

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mirror.calls import S3
+from mirror.concurrency import SideBySide
+from mirror.model.services import S3
 from mirror.settings import Settings
-from mirror.side_by_side import SideBySide
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from mirror.limits import MAX_USER_METADATA
+from mirror.model.limits import MAX_USER_METADATA
 
 # Of the source's metadata, what CopyObject with REPLACE and CreateMultipartUpload take. Both start from nothing, so
 # what is not listed here is not carried: tags, annotations, ACL, lock, storage class and encryption, which a directory

@@ -1,9 +1,10 @@
-"""Many small pieces of work side by side, so many at a time in the whole process."""
+"""Many calls at once up to a limit, and waits that end in time, as everything after SIGTERM has to."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 
 class SideBySide:
@@ -35,3 +36,28 @@ class SideBySide:
             failures.append(error)
         finally:
             self.slots.release()
+
+
+async def wait_at_most(condition: Coroutine[Any, Any, object], seconds: float) -> bool:
+    """True if it has ended in that time, else it is cancelled."""
+    try:
+        await asyncio.wait_for(condition, seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def wait_unless(stopping: asyncio.Event, work: Coroutine[Any, Any, object], seconds: float) -> bool:
+    """Waits for as long as it takes, but for `seconds` at most once `stopping` is set. True if it has ended, else it is
+    cancelled. Raises its error."""
+    task = asyncio.create_task(work)
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not task.done():
+        await asyncio.wait([task], timeout=max(0.0, seconds))
+    if not task.done():
+        task.cancel()
+        return False
+    task.result()
+    return True

@@ -21,15 +21,15 @@ from dataclasses import dataclass, replace
 
 from botocore.exceptions import BotoCoreError
 
-from mirror.announcer import Announcer
 from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
-from mirror.buckets import Buckets
-from mirror.log_lines import SUMMED_UP
+from mirror.concurrency import SideBySide
+from mirror.hooks.announcer import Announcer
 from mirror.log_writer import line_formatter
-from mirror.queue import Queue
+from mirror.loop import Bounds, Worker
+from mirror.model.log_lines import SUMMED_UP
+from mirror.protocol.buckets import Buckets
+from mirror.queue.queue import Queue
 from mirror.settings import Settings, load_settings
-from mirror.side_by_side import SideBySide
-from mirror.worker import Bounds, Worker
 
 log = logging.getLogger("worker")
 
@@ -39,7 +39,7 @@ KEYS = 16  # at a time
 # some dozens of messages, four at a time.
 OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_hasty=True)  # each second costs
 # After something was handed back a worker is needed, and is started when the invocation ends: before that message comes
-# back, or many of them would be handed back again and again (FOR_WORKER_SECONDS of mirror/sync.py).
+# back, or many of them would be handed back again and again (FOR_WORKER_SECONDS of mirror/protocol/sync.py).
 RECEIVE_ON_SECONDS = 3
 LOOK_SECONDS = 0.25
 QUIET_SECONDS = 1  # then, for calls that were left behind to end

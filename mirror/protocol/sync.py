@@ -13,9 +13,8 @@ from collections.abc import Awaitable, Callable
 
 from botocore.exceptions import ClientError
 
-from mirror.buckets import Buckets, LeftOut
-from mirror.comparison import is_equal, is_expired
-from mirror.errors import (
+from mirror.hooks.markers import remove_stale, wait_for_announced
+from mirror.model.errors import (
     HANDED_BACK,
     REFUSED_CODES,
     Changed,
@@ -29,13 +28,14 @@ from mirror.errors import (
     is_of_surroundings,
     is_refusal_for_now,
 )
-from mirror.key_sync import KeySync
-from mirror.limits import MIB
-from mirror.log_lines import quoted
-from mirror.markers import remove_stale, wait_for_announced
-from mirror.multipart import abort_orphans, copy_in_parts, drop_upload
-from mirror.objects import MOVED_CONTENT_ENCODING, Destination, Source, carries_provenance, is_copy_of
-from mirror.s3 import copy_object, delete_object, head_destination, head_source, open_destination
+from mirror.model.limits import MIB
+from mirror.model.log_lines import quoted
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.buckets import Buckets, LeftOut
+from mirror.protocol.multipart import abort_orphans, copy_in_parts, drop_upload
+from mirror.protocol.objects import MOVED_CONTENT_ENCODING, Destination, Source, carries_provenance, is_copy_of
+from mirror.protocol.requests import copy_object, delete_object, head_destination, head_source, open_destination
+from mirror.readers.comparison import is_equal, is_expired
 
 log = logging.getLogger("worker")
 

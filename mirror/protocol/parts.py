@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mirror.limits import MAX_COPY_SIZE, MAX_PARTS, MIB
+from mirror.model.limits import MAX_COPY_SIZE, MAX_PARTS, MIB
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mirror.buckets import NOTHING, Buckets, LeftOut
-from mirror.errors import Interrupted, outcome_unknown
-from mirror.parts import Upload
+from mirror.model.errors import Interrupted, outcome_unknown
+from mirror.protocol.buckets import NOTHING, Buckets, LeftOut
+from mirror.protocol.parts import Upload
 
 
 class Interruption:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.buckets import Buckets
-from mirror.comparison import chosen_prefixes
-from mirror.completeness import Completeness
-from mirror.errors import Interrupted, Unfinished, describe
-from mirror.key_sync import Interruption
-from mirror.log_lines import LACKING, WAITED, quoted
-from mirror.waiting import wait_at_most, wait_unless
+from mirror.concurrency import wait_at_most, wait_unless
+from mirror.model.errors import Interrupted, Unfinished, describe
+from mirror.model.log_lines import LACKING, WAITED, quoted
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.buckets import Buckets
+from mirror.readers.comparison import chosen_prefixes
+from mirror.readers.completeness import Completeness
 
 log = logging.getLogger("worker")
 

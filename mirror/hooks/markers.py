@@ -17,16 +17,16 @@ from datetime import UTC, datetime
 
 from botocore.exceptions import ClientError
 
-from mirror import messages
-from mirror.buckets import Buckets
-from mirror.completeness import Completeness
-from mirror.errors import Postponed, Refused, error_code, outcome_unknown
-from mirror.key_sync import KeySync
-from mirror.limits import MAX_SQS_DELAY
-from mirror.log_lines import MARKER_WAITS, REMOVED_FIRST, quoted
-from mirror.objects import Destination, utc_text
-from mirror.s3 import delete_object, head_destination, head_source
-from mirror.wanted import items_of
+from mirror.model.errors import Postponed, Refused, error_code, outcome_unknown
+from mirror.model.limits import MAX_SQS_DELAY
+from mirror.model.log_lines import MARKER_WAITS, REMOVED_FIRST, quoted
+from mirror.model.selection import items_of
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import Destination, utc_text
+from mirror.protocol.requests import delete_object, head_destination, head_source
+from mirror.queue import bodies
+from mirror.readers.completeness import Completeness
 
 log = logging.getLogger("worker")
 
@@ -136,7 +136,7 @@ async def wait_while_it_goes_on(buckets: Buckets, sync: KeySync, state: Complete
 
 def put_off(sync: KeySync, state: Completeness, since: float) -> Postponed | Refused:
     """Postponed, or Refused if it has waited for too long."""
-    if time.time() - since < messages.MARKER_SECONDS:
+    if time.time() - since < bodies.MARKER_SECONDS:
         return Postponed("what it announces is not complete", delay_of(sync), is_exact=True, waiting_since=since)
     key, why = example_of(state)
     return Refused(f"a marker waits for {len(state.lacking)} keys since {text_of(since)}, such as {key}: {why}")

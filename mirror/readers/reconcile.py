@@ -12,8 +12,16 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.buckets import Buckets
-from mirror.comparison import (
+from mirror.concurrency import SideBySide, wait_unless
+from mirror.hooks.markers import is_marker
+from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_of_surroundings
+from mirror.model.limits import SQS_BATCH
+from mirror.model.log_lines import AUDITED, RECONCILED, quoted
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.buckets import Buckets
+from mirror.queue.bodies import hint_body
+from mirror.queue.queue import Queue
+from mirror.readers.comparison import (
     OUTDATED,
     chosen_prefixes,
     difference,
@@ -24,17 +32,8 @@ from mirror.comparison import (
     size_and_time,
     when_not_busy,
 )
-from mirror.errors import Interrupted, Refused, Unfinished, describe, is_of_surroundings
-from mirror.key_sync import Interruption
-from mirror.key_table import KeyTable
-from mirror.limits import SQS_BATCH
-from mirror.log_lines import AUDITED, RECONCILED, quoted
-from mirror.markers import is_marker
-from mirror.messages import hint_body
-from mirror.queue import Queue
-from mirror.side_by_side import SideBySide
-from mirror.unwanted import Removal
-from mirror.waiting import wait_unless
+from mirror.readers.key_table import KeyTable
+from mirror.readers.removal import Removal
 
 log = logging.getLogger("worker")
 

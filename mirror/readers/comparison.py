@@ -10,14 +10,14 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.buckets import Buckets
-from mirror.errors import is_busy, is_of_surroundings
-from mirror.key_sync import Interruption
-from mirror.log_lines import quoted
-from mirror.objects import Destination, Source, carries_provenance, is_copy_of
-from mirror.s3 import head_destination, head_source, pages
+from mirror.model.errors import is_busy, is_of_surroundings
+from mirror.model.log_lines import quoted
+from mirror.model.selection import without_covered
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import Destination, Source, carries_provenance, is_copy_of
+from mirror.protocol.requests import head_destination, head_source, pages
 from mirror.settings import Settings
-from mirror.wanted import without_covered
 
 log = logging.getLogger("worker")
 

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mirror.announcer import Announcer
-from mirror.buckets import Buckets
-from mirror.deliveries import SETTLERS, SETTLERS_THAT_ANNOUNCE, Deliveries
-from mirror.errors import FATAL_QUEUE_CODES, OVER_LIMIT_CODES, describe, error_code
-from mirror.jobs import Jobs
-from mirror.queue import Queue
+from mirror.concurrency import wait_at_most, wait_unless
+from mirror.hooks.announcer import Announcer
+from mirror.model.errors import FATAL_QUEUE_CODES, OVER_LIMIT_CODES, describe, error_code
+from mirror.protocol.buckets import Buckets
+from mirror.queue.leases import SETTLERS, SETTLERS_THAT_ANNOUNCE, Deliveries
+from mirror.queue.queue import Queue
+from mirror.queue.scheduler import Jobs
 from mirror.settings import Settings
-from mirror.waiting import wait_at_most, wait_unless
 
 log = logging.getLogger("worker")
 

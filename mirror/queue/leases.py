@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mirror.errors import HANDED_BACK, LOST_RECEIPT_CODES, GaveUp, Interrupted, Postponed, describe
-from mirror.limits import MAX_SQS_VISIBILITY, SQS_BATCH
-from mirror.log_lines import quoted
-from mirror.messages import Content, handed_back_body, read_body, still_waiting_since
-from mirror.parts import Upload
-from mirror.queue import Queue, Received
+from mirror.model.errors import HANDED_BACK, LOST_RECEIPT_CODES, GaveUp, Interrupted, Postponed, describe
+from mirror.model.limits import MAX_SQS_VISIBILITY, SQS_BATCH
+from mirror.model.log_lines import quoted
+from mirror.protocol.parts import Upload
+from mirror.queue.bodies import Content, handed_back_body, read_body, still_waiting_since
+from mirror.queue.queue import Queue, Received
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")

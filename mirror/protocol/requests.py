@@ -10,12 +10,12 @@ from urllib.parse import unquote_plus
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.buckets import Buckets, LeftOut
-from mirror.errors import Unfinished, describe, error_code
-from mirror.key_sync import KeySync, write_call
-from mirror.limits import MIB
-from mirror.log_lines import quoted
-from mirror.objects import (
+from mirror.model.errors import Unfinished, describe, error_code
+from mirror.model.limits import MIB
+from mirror.model.log_lines import quoted
+from mirror.protocol.attempt import KeySync, write_call
+from mirror.protocol.buckets import Buckets, LeftOut
+from mirror.protocol.objects import (
     Destination,
     Source,
     carries_provenance,
@@ -23,7 +23,7 @@ from mirror.objects import (
     metadata_to_send,
     source_from_head,
 )
-from mirror.parts import Part, Upload, part_size_for, parts_of
+from mirror.protocol.parts import Part, Upload, part_size_for, parts_of
 
 log = logging.getLogger("worker")
 

@@ -1,0 +1,1 @@
+"""Options that stand around the sync of a key."""

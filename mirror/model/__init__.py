@@ -1,0 +1,1 @@
+"""Pure parts that all others use."""

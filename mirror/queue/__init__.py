@@ -1,0 +1,1 @@
+"""What SQS lends, and which key is synced when."""

@@ -1,0 +1,1 @@
+"""Commands that read many keys of both buckets."""
