@@ -34,7 +34,7 @@ refuse_second() {
   running=$(describe_tasks --started-by "$(reconcile_started_by)" | jq -r 'map(.id) | join(", ")')
   audits=$(starter_setting AUDIT_STARTED_BY)
   [[ -z $audits ]] || running+=$(describe_tasks --started-by "$audits" | jq -r 'map(.id) | join(", ")')
-  [[ -z $running ]] || die "task $running compares already: watch it with ./sync.sh logs --follow"
+  [[ -z $running ]] || die "task $running compares already: watch it with ./sync.sh$VIA logs --follow"
 }
 
 # report_task TASK JSON: prints the numbers if JSON is true, and returns the status.
@@ -54,7 +54,13 @@ verb_reconcile() {
   local arguments=() json=false audits=false removes=false task
   while (($#)); do
     case "$1" in
-      --prefix | --max-delete | --examples) need_value "$1" "$#" && arguments+=("$1" "$2") && shift ;;
+      --prefix) need_value "$1" "$#" && arguments+=("$1" "$2") && shift ;;
+      --max-delete | --examples)
+        need_value "$1" "$#"
+        need_number "reconcile: $1" "$2"
+        arguments+=("$1" "$2")
+        shift
+        ;;
       --dry-run | --deep) arguments+=("$1") ;;
       --audit) audits=true arguments+=("$1") ;;
       --remove-unwanted) removes=true arguments+=("$1") ;;
