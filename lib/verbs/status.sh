@@ -33,8 +33,8 @@ judge() {
     (.queue // {} | (.visible // 0) + (.in_flight // 0) + (.delayed // 0)) as $messages
     | (180 * (.rule.minutes // 1)) as $silence
     | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
-       (select(.queue == null) | "the queue \($queue) is gone: ./deploy.sh\($via)"),
-       (select(.dead_letters == null) | "the dead-letter queue \($dlq) is gone: ./deploy.sh\($via)"),
+       (select(.queue == null) | "there is no queue \($queue): ./deploy.sh\($via), or set REGION and APP_NAME"),
+       (select(.dead_letters == null) | "there is no dead-letter queue \($dlq): ./deploy.sh\($via), or set REGION and APP_NAME"),
        (.events | select(.source == "none")
          | "no event reaches the queue: there is neither a notification of the bucket nor a rule: ./deploy.sh\($via)"),
        (.events.problems[]? | "\(.): ./deploy.sh\($via)"),
