@@ -152,21 +152,27 @@ def start_workers(
 ) -> tuple[list[str], list[str]]:
     """(capacity provider of each started worker, failures): Spot first, then on demand, or the other way round.
 
-    The first `stay` of them are told to stay.
+    The first `stay` of them are told to stay. What ECS refuses for one of the two, such as Spot whose quota others have
+    used up, it may take for the other. Without an answer nothing more is asked: the function has 60 seconds.
     """
     started: list[str] = []
     failures: list[str] = []
     strategies = (ON_DEMAND, SPOT_FIRST) if on_demand else (SPOT_FIRST, ON_DEMAND)
     sizes = [(size, True) for size in batches(stay)] + [(size, False) for size in batches(count - stay)]
-    try:
-        for missing, stays in sizes:
-            for strategy in strategies:
-                if missing > 0:
-                    told = {"environment": [STAY]} if stays else {}
+    for missing, stays in sizes:
+        refused = 0
+        for strategy in strategies:
+            if missing > 0:
+                told = {"environment": [STAY]} if stays else {}
+                try:
                     providers, reasons = run_tasks(settings, missing, strategy, told, now)
-                    started += providers
-                    failures += reasons
-                    missing -= len(providers)
-    except (BotoCoreError, ClientError) as error:
-        failures.append(str(error))  # not the end: what was started before this call has to be in the report
+                except ClientError as error:
+                    providers, reasons, refused = [], [str(error)], refused + 1
+                except BotoCoreError as error:
+                    return started, [*failures, str(error)]
+                started += providers
+                failures += reasons
+                missing -= len(providers)
+        if refused == len(strategies):
+            break
     return started, failures

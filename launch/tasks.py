@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+QUOTA = "limit on the number of vCPUs"  # of the account, for Spot or on demand; as a failure or as an error
 SHORTAGE = "Capacity is unavailable at this time"  # re:Post, "Fargate RunTask: capacity is unavailable"
 INTERRUPTED = ("SpotInterruption", "TerminationNotice")  # stopCode of Spot, and its older name
 # What StopTask tells, and what stoppedReason says from then on.

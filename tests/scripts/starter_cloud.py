@@ -155,8 +155,9 @@ class Cloud:
         request = run_task_request(count, strategy or SPOT_FIRST) | ({"overrides": TO_STAY} if stay else {})
         self.ecs.add_response("run_task", {"tasks": tasks, "failures": list(failures)}, request)
 
-    def refuses(self, count: int, code: str) -> None:
-        self.ecs.add_client_error("run_task", code, "no", 400, expected_params=run_task_request(count, SPOT_FIRST))
+    def refuses(self, count: int, code: str, why: str = "no", strategy: Any = None) -> None:
+        request = run_task_request(count, strategy or SPOT_FIRST)
+        self.ecs.add_client_error("run_task", code, why, 400, expected_params=request)
 
 
 def run_task_request(count: int, strategy: list[dict[str, Any]]) -> dict[str, Any]:
