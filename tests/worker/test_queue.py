@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, until, wait_until
 
-import worker
+from mirror import cli
 from mirror.loop import Worker
 from mirror.model.limits import SQS_BATCH
 from mirror.protocol import sync
@@ -503,5 +503,5 @@ def test_a_mistake_in_a_side_task_ends_the_worker_with_status_1_instead_of_leavi
 ):
     monkeypatch.setattr(deliveries.Deliveries, "extend_due", lambda _: 1 / 0)
     settings = load_settings(world.environment(EMPTY_POLLS_BEFORE_EXIT="100"))
-    assert worker.run_in_loop(settings, None, Signals()) == (1, None)
+    assert cli.run(settings, None, Signals()) == (1, None)
     assert "ZeroDivisionError" in caplog.text
