@@ -35,9 +35,9 @@ class Decision(NamedTuple):
 
 
 def held_by_full_worker(settings: Mapping[str, Any]) -> int:
-    """Messages that a worker holds for sure before it receives no more (has_room() in mirror/queue/scheduler.py): 500
-    with the 256 keys of a process. It may hold many more: long copies, keys that pause and more messages on one key
-    take no slot.
+    """How many messages a worker holds at least before it receives no more (has_room() in mirror/queue/scheduler.py):
+    500 with the 256 keys of a process, so 1000 with the two processes of a task's two vCPUs. It may hold many more:
+    long copies, keys that pause and more messages on one key take no slot.
     """
     keys = int(settings["MAX_CONCURRENT_KEYS"])
     return int(settings["PROCESSES"]) * max(2 * keys - RECEIVED_AT_ONCE - ROUNDING, keys - 1, 1)
@@ -52,7 +52,7 @@ def wanted_workers(visible: int, in_flight: int, started: int, live: int, settin
     after their worker was killed. A worker that is starting, or runs and has room, stands for MESSAGES_PER_WORKER
     visible messages: it takes them within the second, but the count may be a minute old, and a worker started for each
     message seen in passing would never be idle long enough to end. A full worker stands for none, or what it has no
-    room for would wait for hours behind long copies. Which one is full is not known, so it is reckoned from the
+    room for would wait for hours behind long copies. Which one is full is not known, so it is calculated from the
     messages in flight; nobody is full below MESSAGES_PER_WORKER. tests/scripts/starter_simulation.py compares this
     with simpler rules.
     """

@@ -21,15 +21,12 @@ from dataclasses import dataclass, replace
 
 from botocore.exceptions import BotoCoreError
 
-from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
-from mirror.concurrency import SideBySide
-from mirror.hooks.announcer import Announcer
+from mirror.aws.boto3_clients import boto3_clients
 from mirror.log_writer import line_formatter
 from mirror.loop import Bounds, Worker
 from mirror.model.log_lines import SUMMED_UP
-from mirror.protocol.buckets import Buckets
-from mirror.queue.queue import Queue
 from mirror.settings import Settings, load_settings
+from mirror.wiring import Parts, make_parts, make_worker
 
 log = logging.getLogger("worker")
 
@@ -58,18 +55,15 @@ class Process:
 
     loop: asyncio.AbstractEventLoop
     settings: Settings
-    clients: tuple[Boto3S3 | Boto3Sqs | Boto3Events, ...]
-    buckets: Buckets
-    queue: Queue
+    parts: Parts
     rests_since: float  # seconds since the epoch: the monotonic clock may stand still while the process is frozen
-    events: Boto3Events | None = None
 
     def wake(self) -> None:
         """Forgets what may have changed meanwhile: a copy on a dead connection would get no answer."""
-        self.buckets.source_seen = -math.inf
-        self.buckets.markers.clear()
+        self.parts.buckets.source_seen = -math.inf
+        self.parts.buckets.markers.clear()
         if time.time() - self.rests_since > IDLE_SECONDS:
-            for client in self.clients:
+            for client in self.parts.clients():
                 client.close_connections()
 
 
@@ -143,13 +137,8 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
 def process_for(settings: Settings) -> Process:
     """Raises BotoCoreError, for want of credentials."""
     if not kept or kept[0].settings != settings:
-        session = make_session()
-        s3, sqs = Boto3S3(session, settings), Boto3Sqs(session, settings)
-        buckets = Buckets(settings, s3, SideBySide(settings.max_concurrent_parts))
-        queue = Queue(sqs, settings.queue_url)
-        events = Boto3Events(session, settings, **EVENTS_TIMEOUTS) if settings.announces else None
-        clients = (s3, sqs, events) if events else (s3, sqs)
-        kept[:] = [Process(asyncio.new_event_loop(), settings, clients, buckets, queue, time.time(), events)]
+        parts = make_parts(settings, boto3_clients(settings, **EVENTS_TIMEOUTS))
+        kept[:] = [Process(asyncio.new_event_loop(), settings, parts, time.time())]
     return kept[0]
 
 
@@ -174,9 +163,7 @@ def configure_logging(level: str) -> None:
 async def work(process: Process, deadline: float) -> dict[str, int]:
     """All of its tasks are over at the end."""
     process.wake()
-    settings = process.settings
-    announcer = Announcer(settings, process.events, EVENTS_SECONDS)
-    worker = Worker(settings, process.buckets, process.queue, bounds=OF_FUNCTION, announcer=announcer)
+    worker = make_worker(process.settings, process.parts, OF_FUNCTION, EVENTS_SECONDS)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
     ending = asyncio.create_task(end_when_a_worker_is_needed(worker))
     try:

@@ -5,6 +5,7 @@ A container's log driver may do so. Lines are then lost rather than waited for; 
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import select
@@ -146,3 +147,21 @@ class LogWriter(logging.Handler):
         if not self.failed:
             self.failed = True
             print(f"worker: the log cannot be written: {error}", file=sys.stderr, flush=True)
+
+
+writer = LogWriter()  # of this process
+
+
+def configure_logging(level: str, descriptor: int) -> None:
+    """Has the writer write the log of this process, with lines of this level and above.
+
+    What no line shows is not determined for each line either (Python, "Logging HOWTO", Optimization).
+    """
+    writer.descriptor = descriptor
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.logAsyncioTasks = False  # type: ignore[attr-defined]
+    logging.basicConfig(handlers=[writer], level=level)
+    for library in ("asyncio", "botocore"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    atexit.register(writer.drain)  # after an error that nobody expected

@@ -102,9 +102,7 @@ class Worker:
                 return
             idle = not self.deliveries.held
             try:
-                received = await self.deliveries.receive(
-                    self.settings.wait_time_seconds if idle else BUSY_WAIT_TIME_SECONDS
-                )
+                came = await self.step(self.settings.wait_time_seconds if idle else BUSY_WAIT_TIME_SECONDS)
             except (ClientError, BotoCoreError) as error:
                 if error_code(error) in OVER_LIMIT_CODES:
                     await self.wait_for_others()
@@ -114,8 +112,13 @@ class Worker:
                 continue
             failures = 0
             idle = idle or (self.bounds.is_hasty and not self.deliveries.held)
-            empty_polls = empty_polls + 1 if idle and not received else 0
-            self.jobs.accept(received)
+            empty_polls = empty_polls + 1 if idle and not came else 0
+
+    async def step(self, seconds: int) -> bool:
+        """Receives once, waiting for `seconds` at most, and begins to sync what came. Returns whether anything did."""
+        received = await self.deliveries.receive(seconds)
+        self.jobs.accept(received)
+        return bool(received)
 
     async def wait_for_others(self) -> None:
         """Workers hold all that SQS lends at a time (SQS Developer Guide, "In flight messages"): not a failure."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 import botocore.session
@@ -139,7 +139,6 @@ class Boto3S3:
         return await once_more(self.session, functools.partial(in_thread, call, **parameters))
 
     def close_connections(self) -> None:
-        """Between two requests. The next ones make new ones."""
         for client in self.clients:
             client.close()
 
@@ -243,3 +242,21 @@ class Boto3Events:
 
     async def put_events(self, **parameters: Any) -> Any:
         return await in_thread(self.events.put_events, **parameters)
+
+
+class Clients(NamedTuple):
+    """Makes the clients of one process, which share a session. A command makes only those that it uses."""
+
+    s3: Callable[[], Boto3S3]
+    sqs: Callable[[], Boto3Sqs]
+    events: Callable[[], Boto3Events]
+
+
+def boto3_clients(settings: Settings, **events_timeouts: int) -> Clients:
+    """Raises BotoCoreError if there are credentials that cannot be had."""
+    session = make_session()
+    return Clients(
+        functools.partial(Boto3S3, session, settings),
+        functools.partial(Boto3Sqs, session, settings),
+        functools.partial(Boto3Events, session, settings, **events_timeouts),
+    )

@@ -93,7 +93,7 @@ class CrtHttp:
     def __init__(self, region: str, credentials: Any) -> None:
         """`credentials`: those of a session that make_session() made."""
         self.region = region
-        self.keys: RenewedKeys = credentials
+        self.keys: RenewedKeys = credentials  # of the role, to sign with
         self.bootstrap = awscrt.io.ClientBootstrap.get_or_create_static_default()
         self.tls = tls_context()
         self.loop = asyncio.get_running_loop()
@@ -101,10 +101,6 @@ class CrtHttp:
         self.idle: dict[str, deque[tuple[Any, float]]] = {}  # host -> open connections, and since when they are idle
         self.deadlines: dict[Any, float] = {}  # connection that waits for an answer -> when that is given up
         self.watch: asyncio.TimerHandle | None = None
-
-    async def credentials(self) -> Keys:
-        """The IAM credentials of this process, to sign with. Raises botocore's error if there are none."""
-        return await valid_keys(self.keys)
 
     async def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
         """Sends the request and waits for its answer, `timeout` seconds at most.

@@ -215,7 +215,7 @@ class Process:
 
     def receive(self) -> None:
         try:
-            self.worker.jobs.accept(run(self.worker.deliveries.receive(0)))
+            run(self.worker.step(0))
         except (ClientError, BotoCoreError):
             return  # receive_until_idle() tries again
 

@@ -496,8 +496,8 @@ MUTANTS = (
     ),
     Mutant(
         "the function waits for its copies for as long as a task does",
-        "process.queue, bounds=OF_FUNCTION, announcer=announcer)",
-        "process.queue, announcer=announcer)",
+        "make_worker(process.settings, process.parts, OF_FUNCTION, EVENTS_SECONDS)",
+        "make_worker(process.settings, process.parts, events_seconds=EVENTS_SECONDS)",
         function("at_its_deadline_it_hands_back_what_is_not_begun_at_once_and_what_is_under_way_with_a_delay"),
     ),
     Mutant(
@@ -514,13 +514,13 @@ MUTANTS = (
     ),
     Mutant(
         "a thawed function takes the source bucket for seen",
-        "        self.buckets.source_seen = -math.inf\n",
+        "        self.parts.buckets.source_seen = -math.inf\n",
         "",
         function("after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there"),
     ),
     Mutant(
         "a thawed function takes a marker for absent",
-        "        self.buckets.markers.clear()\n        if time",
+        "        self.parts.buckets.markers.clear()\n        if time",
         "        if time",
         function("after_it_was_frozen_it_looks_anew_for_a_marker_that_was_not_there"),
     ),

@@ -33,7 +33,7 @@ def steps_of(world: World) -> list[Step]:
         return None
 
     async def one() -> None:
-        working.jobs.accept(await working.deliveries.receive(1))
+        await working.step(1)
         while working.jobs.by_key:
             await asyncio.sleep(0.01)
         await working.deliveries.settle(working.deliveries.take_batch())

@@ -17,6 +17,7 @@ from test_wait import lacking, wait
 from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
 import worker
+from mirror.cli import log_first_line, parse_arguments
 from mirror.queue.bodies import hint_body
 from mirror.readers.completeness import Completeness
 from mirror.settings import load_settings
@@ -181,7 +182,7 @@ def test_the_first_line_tells_what_is_left_out(world: World):
 def test_the_first_line_says_what_is_done_with_which_keys(world: World, caplog, arguments: list[str], first_line: str):
     caplog.set_level("INFO")
     settings = load_settings(world.environment(PREFIX_FILTER="data/"))
-    worker.log_first_line(settings, worker.parse_arguments(arguments))
+    log_first_line(settings, parse_arguments(arguments))
     assert caplog.messages == [first_line.replace("mirror", MIRROR) + f" version={VERSION}"]
 
 

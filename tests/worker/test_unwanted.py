@@ -13,6 +13,7 @@ from world import MIRROR, SOURCE, World, until, wait_until
 
 import mirror.readers.reconcile
 import worker
+from mirror.cli import parse_arguments
 from mirror.protocol.attempt import Interruption
 from mirror.readers import comparison
 from mirror.readers import removal as unwanted
@@ -133,7 +134,7 @@ def remove_here(world: World, monkeypatch: pytest.MonkeyPatch, meanwhile: Callab
 
     monkeypatch.setattr(unwanted, when, call)
     running, shown = world.worker(KEEP_DAYS="7"), []
-    options = worker.parse_arguments(["reconcile", "--remove-unwanted"])
+    options = parse_arguments(["reconcile", "--remove-unwanted"])
     status = world.run(compare(running.buckets, running.deliveries.queue, options, Interruption(), shown.append))
     assert status == 0
     assert first
@@ -268,7 +269,7 @@ def test_a_signal_ends_also_a_pause_for_s3(excluded: World, monkeypatch: pytest.
     monkeypatch.setattr(mirror.readers.reconcile, "STOP_SECONDS", 3600)
     excluded.standin.fault("DeleteObject", "error", status=503, code="SlowDown", times=0)
     running, interruption = excluded.worker(**SETTINGS), Interruption()
-    options = worker.parse_arguments(["reconcile", "--remove-unwanted"])
+    options = parse_arguments(["reconcile", "--remove-unwanted"])
 
     async def interrupted() -> int:
         task = asyncio.create_task(compare(running.buckets, running.deliveries.queue, options, interruption))

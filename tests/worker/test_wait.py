@@ -11,7 +11,7 @@ import pytest
 from reading import Reading
 from world import MIRROR, SOURCE, World, wait_until
 
-import worker
+from mirror.cli import parse_arguments
 from mirror.readers.completeness import Completeness
 from mirror.readers.wait import Wait, WaitOptions
 
@@ -260,7 +260,7 @@ def test_a_wrong_argument_ends_with_2_and_reads_nothing(synced: World, arguments
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h", 3600), ("2d", 172_800)])
 def test_a_time_is_a_number_and_a_unit(text: str, seconds: int):
-    assert worker.parse_arguments(["wait", "--timeout", text]).timeout == seconds
+    assert parse_arguments(["wait", "--timeout", text]).timeout == seconds
 
 
 def test_a_setting_that_lacks_is_named(synced: World):
