@@ -148,7 +148,8 @@ def carry_out(settings: Mapping[str, Any], decision: Decision) -> tuple[list[str
     failures = stop_tasks(settings, decision.stop)
     if failures:
         return [], failures
-    return start_workers(settings, decision.start, decision.on_demand, decision.stay, time())
+    only_spot = decision.only_spot
+    return start_workers(settings, decision.start, decision.on_demand, decision.stay, time(), only_spot)
 
 
 def audit(settings: Mapping[str, Any], event: object) -> dict[str, Any]:
