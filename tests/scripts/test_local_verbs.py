@@ -219,7 +219,7 @@ def test_logs_follows_until_it_is_stopped(operator: Operator) -> None:
     operator.put("followed.txt")
     seen += read_until('synced key="followed.txt"', process.stdout)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     lines = [line for line in seen.splitlines() if " synced key=" in line]
     assert len({*lines}) == len(lines)
 
