@@ -23,8 +23,9 @@ from mirror.model.log_lines import MARKER_WAITS, REMOVED_FIRST, quoted
 from mirror.model.selection import items_of
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
-from mirror.protocol.objects import Destination, utc_text
+from mirror.protocol.objects import Destination
 from mirror.protocol.requests import delete_object, head_destination, head_source
+from mirror.protocol.verdict import utc_text
 from mirror.queue import bodies
 from mirror.readers.completeness import Completeness
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from mirror.concurrency import SideBySide
 from mirror.model.services import S3
@@ -53,3 +54,10 @@ class Buckets:
 
 def bucket_arguments(bucket: str, owner: str) -> dict[str, str]:
     return {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
+
+
+def is_expired(buckets: Buckets, modified: datetime) -> bool:
+    """Whether KEEP_DAYS keeps a source of that time no longer. Each entry of a listing is asked for, so this costs next
+    to nothing where nothing can expire."""
+    wanted = buckets.settings.wanted
+    return wanted.keep_days > 0 and wanted.is_expired(modified.timestamp(), buckets.wall())

@@ -18,7 +18,6 @@ from mirror.protocol.buckets import Buckets, LeftOut
 from mirror.protocol.objects import (
     Destination,
     Source,
-    carries_provenance,
     destination_from_head,
     metadata_to_send,
     source_from_head,
@@ -175,7 +174,7 @@ def copy_source(buckets: Buckets, key: str, source: Source) -> dict[str, Any]:
 async def copy_object(buckets: Buckets, sync: KeySync, source: Source, existing: Destination | None) -> None:
     """One CopyObject, metadata replaced by what HeadObject showed plus the provenance, or copied if it cannot be."""
     metadata: dict[str, Any] = {"MetadataDirective": "COPY"}
-    if carries_provenance(source):
+    if source.carries_provenance:
         metadata = {"MetadataDirective": "REPLACE"} | metadata_for(source, sync.left_out)
     with write_call(buckets, sync):
         answer = await buckets.s3.copy_object(

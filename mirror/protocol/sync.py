@@ -31,11 +31,11 @@ from mirror.model.errors import (
 from mirror.model.limits import MIB
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import Buckets, LeftOut
+from mirror.protocol.buckets import Buckets, LeftOut, is_expired
 from mirror.protocol.multipart import abort_orphans, copy_in_parts, drop_upload
-from mirror.protocol.objects import MOVED_CONTENT_ENCODING, Destination, Source, carries_provenance, is_copy_of
+from mirror.protocol.objects import MOVED_CONTENT_ENCODING, Destination, Source
 from mirror.protocol.requests import copy_object, delete_object, head_destination, head_source, open_destination
-from mirror.readers.comparison import is_equal, is_expired
+from mirror.protocol.verdict import is_copy_of, is_equal
 
 log = logging.getLogger("worker")
 
@@ -251,7 +251,7 @@ async def write_once(buckets: Buckets, sync: KeySync, source: Source | None, exi
 def sends_encoding(buckets: Buckets, source: Source | None) -> bool:
     """Whether our request names the ContentEncoding; S3 itself copies metadata that cannot be sent back."""
     return source is not None and (
-        "ContentEncoding" in source.fields and (carries_provenance(source) or is_large(buckets, source))
+        "ContentEncoding" in source.fields and (source.carries_provenance or is_large(buckets, source))
     )
 
 
