@@ -109,7 +109,7 @@ async def compared(buckets: Buckets, sync: KeySync) -> Completeness:
     async with buckets.comparisons:  # each takes memory
         sync.interruption.check()
         prefixes = buckets.settings.wanted.under(folder)
-        state = Completeness(buckets, prefixes, sync.interruption, exact=True, mended=float("inf"), counts=counts)
+        state = Completeness(buckets, prefixes, sync.interruption, exact=True, settled=float("inf"), counts=counts)
         await state.compare()
         await state.look()
     return state
@@ -118,10 +118,10 @@ async def compared(buckets: Buckets, sync: KeySync) -> Completeness:
 async def wait_while_it_goes_on(buckets: Buckets, sync: KeySync, state: Completeness) -> None:
     """Looks again for as long as less and less lacks."""
     since = sync.waiting_since or time.time()
-    if state.lacking:
+    if state.missing:
         tell(logging.INFO, sync, state, since)
-    pause, least, progressed = FIRST_PAUSE, len(state.lacking), buckets.now()
-    while state.lacking:
+    pause, least, progressed = FIRST_PAUSE, len(state.missing), buckets.now()
+    while state.missing:
         if buckets.now() - progressed >= buckets.settings.marker_patience:
             tell(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state, since)
             raise put_off(sync, state, since)
@@ -130,8 +130,8 @@ async def wait_while_it_goes_on(buckets: Buckets, sync: KeySync, state: Complete
         async with buckets.comparisons:
             sync.interruption.check()
             await state.look()
-        if len(state.lacking) < least:
-            least, progressed = len(state.lacking), buckets.now()
+        if len(state.missing) < least:
+            least, progressed = len(state.missing), buckets.now()
         pause = max(min(2 * pause, LONGEST_PAUSE), min(LOOK_SHARE * (buckets.now() - began), LONGEST_SHARE))
 
 
@@ -140,7 +140,7 @@ def put_off(sync: KeySync, state: Completeness, since: float) -> Postponed | Ref
     if time.time() - since < bodies.MARKER_SECONDS:
         return Postponed("what it announces is not complete", delay_of(sync), is_exact=True, waiting_since=since)
     key, why = example_of(state)
-    return Refused(f"a marker waits for {len(state.lacking)} keys since {text_of(since)}, such as {key}: {why}")
+    return Refused(f"a marker waits for {len(state.missing)} keys since {text_of(since)}, such as {key}: {why}")
 
 
 def text_of(moment: float) -> str:
@@ -149,20 +149,20 @@ def text_of(moment: float) -> str:
 
 def tell(level: int, sync: KeySync, state: Completeness, since: float) -> None:
     (key, why), prefixes = example_of(state), ",".join(state.prefixes)
-    lacking = len(state.lacking)
-    log.log(level, MARKER_WAITS, quoted(sync.key), lacking, quoted(prefixes), quoted(key), why, text_of(since))
+    missing = len(state.missing)
+    log.log(level, MARKER_WAITS, quoted(sync.key), missing, quoted(prefixes), quoted(key), why, text_of(since))
 
 
 def example_of(state: Completeness) -> tuple[str, str]:
     """A key that lacks and why; rather one that will not come by itself."""
-    archived = (key for key, wanted in state.lacking.items() if wanted and wanted.archived)
-    key = next(iter(state.troubles), None) or next(archived, None) or next(iter(state.lacking))
-    wanted = state.lacking[key]
+    archived = (key for key, source in state.missing.items() if source and source.archived)
+    key = next(iter(state.troubles), None) or next(archived, None) or next(iter(state.missing))
+    source = state.missing[key]
     if key in state.troubles:
         return key, f"trouble: {state.troubles[key]}"
-    if wanted is None:
+    if source is None:
         return key, "only in the destination"
-    return key, "archived" if wanted.archived else "not equal yet"
+    return key, "archived" if source.archived else "not equal yet"
 
 
 def age_of(sync: KeySync) -> float:

@@ -18,7 +18,7 @@ from mirror.model.errors import Interrupted, Unfinished, describe
 from mirror.model.log_lines import MEASURED
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.readers.comparison import folders_of, listed, size_and_time
+from mirror.readers.listing import folders_of, listed, size_and_time
 
 log = logging.getLogger("worker")
 

@@ -371,8 +371,8 @@ MUTANTS = (
     ),
     Mutant(
         "a removal without a second look",
-        "existing, what = await look_at(self.buckets, sync.key, deep=False)",
-        'existing, what = (await look_at(self.buckets, sync.key, deep=False))[0], "unwanted"',
+        "existing, found = await look_at(self.buckets, sync.key, deep=False)",
+        "existing, found = (await look_at(self.buckets, sync.key, deep=False))[0], Finding(sync.key, 'unwanted')",
         keeping("touched, two removals"),
     ),
     Mutant(
@@ -384,14 +384,12 @@ MUTANTS = (
     Mutant(
         "a removal looks at the source first",
         """    destination = await head_destination(buckets, key)
-    if buckets.settings.wanted.excludes(key):
-        return destination, "unwanted" if destination else ""
-    source = await head_source(buckets, key)
-    if source is None:
+    excluded = buckets.settings.wanted.excludes(key)
+    source = None if excluded else await head_source(buckets, key)
 """,
-        """    source = await head_source(buckets, key)
+        """    excluded = buckets.settings.wanted.excludes(key)
+    source = None if excluded else await head_source(buckets, key)
     destination = await head_destination(buckets, key)
-    if source is None:
 """,
         keeping("no provenance, touched"),
     ),
@@ -617,8 +615,8 @@ MUTANTS = (
     # Reconcile
     Mutant(
         "a dry run changes something",
-        "        if self.options.dry_run:\n            return\n        for key, what",
-        "        for key, what",
+        "        if self.options.dry_run:\n            return\n        for key, row, action",
+        "        for key, row, action",
         reconcile("an_audit_names_exactly_what_differs_and_changes_nothing"),
     ),
     Mutant(
