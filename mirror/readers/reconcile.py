@@ -15,10 +15,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.concurrency import SideBySide, wait_unless
-from mirror.hooks.markers import is_marker
 from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_of_surroundings
 from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import AUDITED, RECONCILED, quoted
+from mirror.model.selection import is_marker
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets, is_expired
 from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, MISSING, NO_DOUBT, judge_listed

@@ -78,7 +78,7 @@ class Removal:
                 if not is_change(error):
                     raise
                 return Finding(sync.key, "")
-        elif existing or found.row or not sync.unsettled_until:
+        elif existing or found.row or not sync.result.unsettled_until:
             return found
         log.info(REMOVED, quoted(sync.key))
         return Finding(sync.key, "removed")
