@@ -57,7 +57,7 @@ class Completeness:
 
     A key has arrived once the destination has that version or one that was begun after the listing, or both sides have
     been seen equal since. compare() comes first, then look() as often as it takes. Both raise the S3 error if no key is
-    at fault, Unfinished for half a listing, Interrupted.
+    at fault, Unfinished for an incomplete listing, and Interrupted.
 
     The two listings decide where they can; see doubt_of(). Where they cannot, the copy is looked at, page by page.
     """
@@ -72,13 +72,13 @@ class Completeness:
     counts: Callable[[str], bool] = lambda _key: True  # whether a key of the source or destination is meant
     keys: int = 0  # of the source
     size: int = 0  # bytes of those
-    expired: int = 0  # others, that KEEP_DAYS keeps no longer: they are not waited for
+    expired: int = 0  # others, which KEEP_DAYS keeps no longer, so that they are not waited for
     only_in_destination: int = 0  # keys that the source did not have
     of_unknown_origin: int = 0  # of these, with `exact`, those that are not waited for
     listed: int = 0  # entries of both listings so far
     mirror_size: int = 0  # entries of the last listing of the destination
     missing: dict[str, Listed | None] = field(default_factory=dict)  # None: a ghost, whose deletion is missing
-    troubles: dict[str, str] = field(default_factory=dict)  # key -> why it could not be looked at, the last time
+    troubles: dict[str, str] = field(default_factory=dict)  # key -> why the latest look at it failed
     newest: datetime = FAR  # a version of a later time is newer than any that was listed
     answered: datetime = FAR  # when S3 sent the last page of the source, by its own clock, which dates the versions
     source_look_at: float = -math.inf
@@ -189,7 +189,7 @@ class Completeness:
             del self.missing[key]
 
     async def look_at_both(self, key: str) -> None:
-        """Its next turn is behind those of the others."""
+        """A key that is still missing has its next turn after all others."""
         self.interruption.check()
         if await self.has_arrived(key, with_source=True):
             del self.missing[key]
@@ -208,37 +208,38 @@ class Completeness:
             log.debug("cannot look at key=%s %s", quoted(key), self.troubles[key])
             return False
 
-    async def shows(self, key: str, listed: Listed | None, with_source: bool) -> bool:
-        """Whether a look shows that the key has arrived, or need not be waited for.
+    async def shows(self, key: str, version: Listed | None, with_source: bool) -> bool:
+        """Whether a look shows that the key has arrived in that version or a newer one, or need not be waited for.
 
-        The destination is looked at first: what the source still is after that, it was at that moment, too. Without
-        `with_source` the source is looked at only if the copy is young enough to be of what the source has become.
+        The destination is looked at first, so that the source, if it is equal to that afterwards, was equal to it at
+        that moment, too. Without `with_source` the source is looked at only if the copy is young enough to be one of a
+        newer version. Its time alone does not decide that: the time of a multipart upload is when the upload began.
         """
         destination = await head_destination(self.buckets, key)
-        found = judge(listed, destination)
-        if found.what in (EQUAL, ABSENT) or (listed and destination and is_copy_of_later(destination, self.newest)):
+        found = judge(version, destination)
+        if found.what in (EQUAL, ABSENT) or (version and destination and is_copy_of_later(destination, self.newest)):
             return True
         if found.what == GHOST and found.of_unknown_origin:
             self.of_unknown_origin += 1
             return True
-        if not (with_source or (listed and destination and destination.modified >= listed.modified)):
+        if not (with_source or (version and destination and destination.modified >= version.modified)):
             return False
         source = await head_source(self.buckets, key)
         expired = source is not None and is_expired(self.buckets, source.modified)
-        found = judge(source, destination, expired=expired)
-        if expired or found.what in (EQUAL, ABSENT) or (listed is None and found.what != GHOST):
+        found = judge(source, destination)
+        if expired or found.what in (EQUAL, ABSENT) or (version is None and found.what != GHOST):
             return True
-        if source and listed:
-            self.missing[key] = listed._replace(archived=source.archived)
+        if source and version:
+            self.missing[key] = version._replace(archived=source.archived)
         return False
 
 
 def time_of_answer(answer: dict[str, Any]) -> datetime:
-    """By the clock of S3, not by that of this machine, which may be behind; FAR if the answer does not say."""
+    """When S3 answered, by its own clock, as that of this machine may be behind. FAR if the answer does not say."""
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     return parsedate_to_datetime(date) if date else FAR
 
 
 def is_in_parts(etag: str) -> bool:
-    """Whether the object was uploaded so: then its ETag ends in the number of parts (S3 API Reference, Object)."""
+    """Whether the object was uploaded in parts: its ETag then ends in their number (S3 API Reference, Object)."""
     return "-" in etag

@@ -1,4 +1,4 @@
-"""Both buckets compared, and what differs put on the queue: backfill, audit, repair."""
+"""The command reconcile: compares both buckets and puts the keys that differ on the queue: backfill, audit, repair."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ log = logging.getLogger("worker")
 KEYS_PER_HINT = 8  # even of 1024 bytes each, form-urlencoded, ten messages of them stay below 256 KiB
 GROUP = "reconcile"  # of its messages, so that the events of S3 do not have to wait for all of them
 PROGRESS_SECONDS = 10
-AUDIT_SETTLE_SECONDS = 300  # what is on its way, or being written just now, is no difference after that
+AUDIT_SETTLE_SECONDS = 300  # by then changes that were on their way when the buckets were listed have arrived
 MOST_DOUBTFUL = 100_000  # keys that an audit remembers until then
 DOUBTFUL_AT_ONCE = 1000
-STOP_SECONDS = 20  # after SIGTERM, for a call that is under way
+STOP_SECONDS = 20  # that a call which is under way has left after SIGTERM
 MAX_DELETE = 1000
 # The rows of the report that are differences. The first three are put on the queue, the others only reported.
 DIFFERENCES = {
@@ -69,7 +69,7 @@ class Options:
     prefix: str = ""
     dry_run: bool = False
     deep: bool = False
-    audit: bool = False  # what differs is looked at again later, and counts only if it still does
+    audit: bool = False  # keys that differ are looked at again later, and count only if they still do
     remove_unwanted: bool = False
     max_delete: int = MAX_DELETE
     examples: int = 10  # keys to name of each kind
@@ -78,7 +78,8 @@ class Options:
 async def reconcile(
     buckets: Buckets, queue: Queue, options: Options, interruption: Interruption, show: Callable[[str], None] = print
 ) -> int:
-    """Compares the buckets; show(line) shows the result. Exit status: see Reconciliation.run, 2 for a wrong prefix."""
+    """Compares the buckets, and calls show() for each line of the result. Returns the exit status of
+    Reconciliation.run(), or 2 for a wrong prefix."""
     prefixes = chosen_prefixes(buckets.settings, options.prefix)
     if not prefixes:
         return 2
@@ -92,12 +93,13 @@ async def reconcile(
 class Reconciliation:
     """One comparison of the two buckets.
 
-    The destination, which lists in no order, is kept in a table; the source is then read past it, and what is left in
-    the table are ghosts, whose names a second listing of the destination tells. Every key that looks different is
-    looked at on both sides before it counts, so that what the workers do meanwhile is no difference. An audit, which
-    raises an alarm, remembers it instead and looks once more at the end, when what was on its way has arrived.
+    A directory bucket lists its keys in no order, so the destination is read into a table first. Then the source is
+    listed, and each of its keys is taken out of the table. The keys that remain there are ghosts; as the table holds no
+    names, the destination is listed once more to find them. Every key that seems to differ is looked at on both sides
+    before it counts, so that what the workers do meanwhile is no difference. An audit, which raises an alarm, only
+    remembers such keys, and looks at them at the end, when what was on its way has arrived.
 
-    What a worker would delete is put on the queue last, when it is known that it is not too much.
+    Keys that a worker would delete are put on the queue last, when it is known that they are not too many.
     """
 
     buckets: Buckets
@@ -125,9 +127,12 @@ class Reconciliation:
         self.removal = Removal(self.buckets, self.interruption, self.options.max_delete)
 
     async def run(self) -> int:
-        """Exit status: 0 equal or put on the queue, 1 differences are left, 3 it was stopped, by a signal, a listing
-        that failed, or too many keys to delete. Nothing is removed before all is listed and known not to be too much;
-        after that a stopped run reports how much it has removed."""
+        """Returns the exit status: 0 if both are equal or all differences are on the queue, 1 if differences are left,
+        3 if it was stopped: by a signal, a listing that failed, or too many keys to delete.
+
+        No object is removed before both buckets are listed and the number is known not to be too large. A run that is
+        stopped after that reports how many it has removed.
+        """
         if self.options.remove_unwanted and not self.leaves_out:
             log.warning("--remove-unwanted: nothing can be unwanted, as neither EXCLUDE nor KEEP_DAYS is set")
         try:
@@ -153,7 +158,7 @@ class Reconciliation:
         await self.remove_unwanted()
 
     async def listing(self, bucket: dict[str, str], prefixes: tuple[str, ...]) -> AsyncIterator[list[dict[str, Any]]]:
-        """The entries under self.prefixes, page by page. Raises the error of a page that botocore could not get."""
+        """The entries under self.prefixes, page by page. Raises the error of a page that S3 did not return."""
         async for page in listed(self.buckets.s3.list_objects_v2, bucket, prefixes):
             self.interruption.check()
             yield [item for item in page if item["Key"].startswith(self.prefixes)]
@@ -164,7 +169,7 @@ class Reconciliation:
         return self.listing(self.buckets.destination, folders_of(self.prefixes))
 
     async def list_destination(self) -> None:
-        """What EXCLUDE leaves out needs no place in the table: it is unwanted whatever the source has."""
+        """Fills the table, except with keys that EXCLUDE leaves out: they are unwanted whatever the source has."""
         excludes = self.buckets.settings.wanted.excludes
         async for page in self.list_mirror():
             for item in page:
@@ -184,8 +189,8 @@ class Reconciliation:
         self.refuse_too_many()
 
     def needs_look(self, item: dict[str, Any]) -> bool:
-        """Takes the copy of an entry of the source out of the table. False if the two listings tell enough: they are
-        equal, or the source has expired, which is counted, and so has a copy like it."""
+        """Takes the copy of an entry of the source out of the table. False if the two listings decide: both are equal,
+        or the source has expired, and it is counted as that or as unwanted."""
         mirrored = self.mirrored.take(item["Key"])
         expired = is_expired(self.buckets, item["LastModified"])
         what = judge_listed(size_and_time(item), mirrored, expired=expired, doubt=self.doubt)
@@ -201,7 +206,7 @@ class Reconciliation:
             self.removal.add(key)
 
     async def find_ghosts(self) -> None:
-        """Looks at the keys that only the destination had, and holds back what is wrong with them."""
+        """Looks at the keys that only the destination had, and holds all of them back that still differ."""
         if self.mirrored.count == 0:
             return
         async for page in self.list_mirror():
@@ -227,7 +232,8 @@ class Reconciliation:
             )
 
     async def look_again(self) -> None:
-        """At what an audit doubts: what is wrong with it still counts, and is put on the queue or held back.
+        """Looks at the keys that an audit has remembered. Those that still differ count, and are put on the queue or
+        held back.
 
         Raises Interrupted, also in the pause.
         """
@@ -244,7 +250,7 @@ class Reconciliation:
         self.refuse_too_many()
 
     async def remove_unwanted(self) -> None:
-        """A key that changed meanwhile is unwanted no more, and counts as what it is now."""
+        """Removes them. A key that has changed meanwhile is no longer unwanted, and counts as what it is now."""
         differing: list[Finding] = []
 
         def done(found: Finding) -> None:
@@ -262,9 +268,9 @@ class Reconciliation:
         await self.send(differing, last=True)
 
     async def check(self, keys: list[str]) -> list[Finding]:
-        """Those keys that still differ when they are looked at; counts them.
+        """Looks at the keys, counts those that still differ, and returns them.
 
-        An audit only remembers them, for as long as there is room.
+        An audit only remembers them, as long as there is room.
         """
         looked_at = await self.look(keys)
         found = [each for each in looked_at if each.row != "unwanted"]
@@ -282,7 +288,7 @@ class Reconciliation:
         return found
 
     async def look(self, keys: list[str]) -> list[Finding]:
-        """What is to be reported of the keys at this moment."""
+        """What a look at the keys finds that is to be reported."""
         looked_at: dict[str, Finding] = {}
 
         async def look(key: str) -> None:
@@ -299,7 +305,7 @@ class Reconciliation:
                 examples.append(found.key)
 
     async def check_key(self, key: str) -> Finding:
-        """Raises an error for which no key is at fault, such as that of a missing source bucket or of credentials."""
+        """Looks at one key. Raises an error for which no key is at fault: a missing source bucket, credentials."""
         look = functools.partial(look_at, self.buckets, key, self.options.deep)
         try:
             _, found = await when_not_busy(self.interruption, look)
@@ -313,8 +319,8 @@ class Reconciliation:
     async def send(self, findings: list[Finding], last: bool = False) -> None:
         """Puts the keys that a worker copies or deletes on the queue in full batches, at the `last` call all of them.
 
-        A message says of all its keys that they are missing, or of none. A marker, which may have to wait, is alone in
-        its message.
+        The keys of a message are all missing, which it says, or all present. A marker, which may have to wait, has a
+        message of its own.
         """
         if self.options.dry_run:
             return
@@ -346,7 +352,7 @@ class Reconciliation:
         return f"{counted} seconds={seconds:.1f} keys/s={self.counts['listed'] / seconds:.0f}"
 
     def report(self, end: str, status: int) -> int:
-        """The table for people, then all numbers as the last line of the log. Returns the exit status."""
+        """Shows the table, and logs all numbers as the last line. Returns the exit status."""
         self.show(f"{end}: {self.counts['compared']} keys of the source compared")
         for what, meaning in (DIFFERENCES | (LEFT_OUT if self.leaves_out else {})).items():
             self.show(f"{self.counts[what]:>12} {what:<10}  {meaning}")

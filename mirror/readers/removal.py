@@ -29,9 +29,9 @@ class Removal:
     """Keys of the destination that are to go. They are collected first, so that it is known whether they are too many
     before one of them is deleted.
 
-    Each is looked at once more right before, and S3 deletes only the copy that was looked at (IfMatch). So what a
-    worker copies meanwhile, because the source was touched, stays. There is no second look at the source as in sync.py:
-    no event is used up here, so a worker has that of the touch, and copies after the delete if it did not before.
+    Right before it is deleted, each key is looked at once more, and S3 deletes only the copy that was seen (IfMatch).
+    So a copy stays that a worker has made meanwhile because the source was touched. A second look at the source, as in
+    sync.py, is not needed: no event is consumed here, so a worker still has the one of the touch, and copies again.
     """
 
     buckets: Buckets
@@ -40,7 +40,7 @@ class Removal:
     keys: list[str] = field(default_factory=list)
 
     def add(self, key: str) -> None:
-        """One more than `most` are remembered, and show that there are too many."""
+        """Remembers the key, but one more than `most` at most, which shows that they are too many."""
         if len(self.keys) <= self.most:
             self.keys.append(key)
 

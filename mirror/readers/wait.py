@@ -1,4 +1,4 @@
-"""The command wait: until all that the source holds under a prefix is in the destination."""
+"""The command wait: ends when everything that the source holds under a prefix is in the destination."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class WaitOptions:
 
 
 async def wait(buckets: Buckets, options: WaitOptions, interruption: Interruption, show: Callable[[str], None]) -> int:
-    """Waits; show(line) shows the result. Exit status: see Wait.run, 2 for a wrong prefix."""
+    """Waits, and calls show() for each line of the result. Returns the exit status of Wait.run(), or 2 for a wrong
+    prefix."""
     prefixes = chosen_prefixes(buckets.settings, options.prefix)
     if not prefixes:
         return 2
@@ -67,7 +68,8 @@ class Wait:
     points: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=RATE_POINTS))
 
     async def run(self) -> int:
-        """Exit status: 0 all is there, 1 the time is over, 3 it cannot be found out, or SIGTERM."""
+        """Returns the exit status: 0 if nothing is missing, 1 at the timeout, 3 after SIGTERM or if it could not be
+        found out."""
         progress = asyncio.create_task(self.log_progress())
         in_time = wait_at_most(self.until_complete(), self.options.timeout)
         try:
@@ -95,7 +97,8 @@ class Wait:
                 await self.state.interruption.pause(self.pause_after(time.monotonic() - begun))
 
     def pause_after(self, round_seconds: float) -> float:
-        """As long as the round lasted, so that S3 has rest for half of the time, or a hundredth of what was waited."""
+        """As many seconds as the round lasted, so that S3 is asked for half of the time at most, or a hundredth of the
+        whole wait if that is more."""
         waited = (time.monotonic() - self.started) / PATIENCE
         return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, round_seconds, waited))
 
@@ -120,7 +123,7 @@ class Wait:
                 log.info("progress listed=%d", self.state.listed)
 
     def progress(self) -> str:
-        """How much is here, how fast the rest comes, and how long it takes if that goes on."""
+        """How much has arrived, how fast the rest arrives, and how long that takes at the same rate."""
         here, here_bytes = self.here()
         keys, size = self.state.keys - here, self.state.size - here_bytes  # that are missing
         self.points.append((time.monotonic(), keys, size))
@@ -180,7 +183,7 @@ class Wait:
         return ((key, self.why(key)) for key in missing[: self.options.examples])
 
     def report(self, end: str) -> int:
-        """The result for people or as JSON, then all numbers as the last line of the log. Returns the exit status."""
+        """Shows the result as a table or as JSON, and logs all numbers as the last line. Returns the exit status."""
         status, named = STATUS[end], list(self.named()) if self.is_compared else []
         if end == "timeout" and not self.is_compared:
             log.warning("the time was over before both buckets were listed: raise --timeout")
