@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import re
 import sys
@@ -60,8 +59,7 @@ class Process:
 
     def wake(self) -> None:
         """Forgets what may have changed meanwhile: a copy on a dead connection would get no answer."""
-        self.parts.buckets.source_seen = -math.inf
-        self.parts.buckets.markers.clear()
+        self.parts.buckets.answering.forget_source()
         if time.time() - self.rests_since > IDLE_SECONDS:
             for client in self.parts.clients():
                 client.close_connections()

@@ -13,9 +13,11 @@ from typing import NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mirror.concurrency import wait_at_most, wait_unless
+from mirror.hooks import hooks_for
 from mirror.hooks.announcer import Announcer
 from mirror.model.errors import FATAL_QUEUE_CODES, OVER_LIMIT_CODES, describe, error_code
 from mirror.protocol.buckets import Buckets
+from mirror.protocol.sync import Syncer
 from mirror.queue.leases import SETTLERS, SETTLERS_THAT_ANNOUNCE, Deliveries
 from mirror.queue.queue import Queue
 from mirror.queue.scheduler import Jobs
@@ -62,7 +64,8 @@ class Worker:
         self.bounds = bounds
         self.announcer = announcer or Announcer(settings)
         self.deliveries = Deliveries(settings, queue, now, self.announcer.announce)
-        self.jobs = Jobs(settings, buckets, self.deliveries, self.announcer, now)
+        self.syncer = Syncer(buckets, hooks_for(buckets))
+        self.jobs = Jobs(settings, self.syncer, self.deliveries, now)
         self.stopping = asyncio.Event()
         self.stopped_at = 0.0
         self.is_enough = False  # nothing more is received, what is held is finished

@@ -9,7 +9,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mirror.hooks.announcer import Announcer
 from mirror.model.errors import (
     EXPECTED,
     HANDED_BACK,
@@ -22,10 +21,8 @@ from mirror.model.errors import (
 from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import FAILED, LAG, SYNCED, quoted
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import Buckets
 from mirror.protocol.multipart import drop_upload
-from mirror.protocol.requests import answers_for_no_key
-from mirror.protocol.sync import sync_key
+from mirror.protocol.sync import Syncer
 from mirror.queue.bodies import hint_body
 from mirror.queue.leases import Deliveries, Delivery, one_of
 from mirror.queue.outage import Outage, Suspect
@@ -66,15 +63,14 @@ class Jobs:
     def __init__(
         self,
         settings: Settings,
-        buckets: Buckets,
+        syncer: Syncer,
         deliveries: Deliveries,
-        announcer: Announcer,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
-        self.buckets = buckets
+        self.syncer = syncer
+        self.buckets = syncer.buckets
         self.deliveries = deliveries
-        self.announcer = announcer
         self.now = now
         self.by_key: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()  # for a slot
@@ -182,7 +178,7 @@ class Jobs:
     async def run(self, job: Job) -> None:
         error: Exception | None = None
         try:
-            await sync_key(self.buckets, job.sync)
+            await self.syncer.sync(job.sync)
             await self.look_again_later(job.sync)
         except asyncio.CancelledError:
             error = Interrupted()
@@ -193,7 +189,7 @@ class Jobs:
         else:
             self.conclude(job, error)
             if error is None:
-                self.note_success(job.sync.action, job.looked)
+                self.note_success(job.sync.result.action, job.looked)
         self.begin_waiting()
 
     def has_place(self, sync: KeySync) -> bool:
@@ -243,7 +239,7 @@ class Jobs:
             self.log_success(job, done)
             job.deliveries, job.covered = job.deliveries[len(done) :], job.covered - len(done)
             self.tell(job, done, None)
-        self.note_success(sync.action, job.looked)
+        self.note_success(sync.result.action, job.looked)
 
     def progressed(self, _sync: KeySync, since: float) -> None:
         self.note_success("copied", since)
@@ -253,7 +249,7 @@ class Jobs:
 
         In no group, whatever the message was in: until then the destination may be wrong, so it waits for no backfill.
         """
-        delay = self.deliveries.seconds_until(sync.unsettled_until)
+        delay = self.deliveries.seconds_until(sync.result.unsettled_until)
         if delay:
             log.info("looking again in %d s at key=%s, a copy of it got no answer", delay, quoted(sync.key))
             await self.look_later(sync.key, delay)
@@ -273,7 +269,7 @@ class Jobs:
         done, late = job.deliveries[:covered], job.deliveries[covered:]
         if error is None:
             self.log_success(job, done)
-            done[-1].events += self.announcer.events_of(sync)
+            done[-1].events += sync.result.events
         else:
             self.log_end(job, error)
         if isinstance(error, Postponed) and error.waiting_since:
@@ -282,23 +278,23 @@ class Jobs:
         self.tell(job, done, error)
         for delivery in late:
             delivery.destination_first = True
-            self.deliveries.note_unsettled(delivery, sync.unsettled_until)
+            self.deliveries.note_unsettled(delivery, sync.result.unsettled_until)
             self.add(sync.key, delivery)
 
     def tell(self, job: Job, deliveries: list[Delivery], error: Exception | None) -> None:
         for delivery in deliveries:
             self.deliveries.note_outcome(delivery, job.sync.key, error, job.sync.upload)
-            self.deliveries.note_unsettled(delivery, job.sync.unsettled_until)
+            self.deliveries.note_unsettled(delivery, job.sync.result.unsettled_until)
             if not delivery.keys:
                 self.deliveries.finish(delivery)
 
     def log_success(self, job: Job, deliveries: list[Delivery]) -> None:
-        sync = job.sync
-        self.counts[sync.action] += 1
-        self.counts["bytes"] += sync.size
+        sync, result = job.sync, job.sync.result
+        self.counts[result.action] += 1
+        self.counts["bytes"] += result.size
         event_times = [delivery.event_time for delivery in deliveries if delivery.event_time]
         lag = LAG % (time.time() - min(event_times)) if event_times else ""
-        log.info(SYNCED, quoted(sync.key), sync.action, sync.size, self.now() - job.started, lag)
+        log.info(SYNCED, quoted(sync.key), result.action, result.size, self.now() - job.started, lag)
 
     def log_end(self, job: Job, error: Exception) -> None:
         """One line for an error; with its traceback if it is a mistake in the code."""
@@ -317,7 +313,7 @@ class Jobs:
         first_time = any(delivery.received.receive_count == 1 for delivery in job.deliveries)
         suspect = Suspect(error, self.now(), first_time, job.cleared)
         is_new = self.outage.began is None and is_of_surroundings(error)
-        is_general = is_new and not await answers_for_no_key(self.buckets, suspect.at)
+        is_general = is_new and not await self.buckets.answering.both_since(suspect.at)
         if is_new and not is_general:
             await drop_upload(self.buckets, job.sync)  # as after any error of its own, see sync_key()
         if self.stopping:
@@ -334,7 +330,6 @@ class Jobs:
             self.conclude(job, error)
         for job in reversed(cleared):
             job.cleared += 1
-            job.sync.busy = 0  # its patience begins anew
             self.waiting.appendleft(job)  # to be tried soon after that success
         if cleared or at_fault:
             self.deliveries.changed.set()
