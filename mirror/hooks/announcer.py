@@ -17,7 +17,7 @@ from botocore.exceptions import ConnectionError as NotConnected
 from botocore.parsers import ResponseParserError
 
 from mirror.hooks.markers import is_marker
-from mirror.model.errors import describe, error_code
+from mirror.model.errors import describe
 from mirror.model.limits import EVENTS_BATCH
 from mirror.model.log_lines import UNANNOUNCED
 from mirror.model.services import Events
@@ -31,10 +31,6 @@ SOURCE, DETAIL_TYPE = "s3-to-s3express-sync", "Object Synced"  # a rule's patter
 SEND_SECONDS = 6  # for all that a batch of messages announces
 AGAIN_AFTER = (0.2, 0.6)  # seconds: what EventBridge has not taken is sent again so often
 PAUSE_SECONDS = 30  # after a failure nothing is tried
-ADVICE = {
-    "AccessDeniedException": "run deploy.sh with ANNOUNCE set, so that the role may use events:PutEvents",
-    "ThrottlingException": "ask for a higher quota of PutEvents, or announce less: ANNOUNCE=markers",
-}
 NO_WAY = "a VPC without a way to events.%s.amazonaws.com needs an interface endpoint for it, or a NAT gateway"
 
 
@@ -122,8 +118,7 @@ class Announcer:
     def explain(self, error: Exception) -> str:
         text = describe(error) if str(error) else f'error=TimeoutError message="no answer within {self.seconds:g} s"'
         is_far = isinstance(error, (NotConnected, TimeoutError))
-        advice = NO_WAY % self.settings.region if is_far else ADVICE.get(error_code(error))
-        return f'{text} advice="{advice}"' if advice else text
+        return f'{text} advice="{NO_WAY % self.settings.region}"' if is_far else text
 
     async def beat(self) -> None:
         """Every second: when a pause is over."""

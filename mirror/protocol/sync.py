@@ -16,17 +16,18 @@ from botocore.exceptions import ClientError
 from mirror.hooks.markers import remove_stale, wait_for_announced
 from mirror.model.errors import (
     HANDED_BACK,
-    REFUSED_CODES,
     Changed,
     GaveUp,
+    Kind,
     Postponed,
     Refused,
     describe,
     error_code,
     is_busy,
     is_change,
-    is_of_surroundings,
+    is_environment,
     is_refusal_for_now,
+    meaning,
 )
 from mirror.model.limits import MIB
 from mirror.model.log_lines import quoted
@@ -60,7 +61,7 @@ async def sync_key(buckets: Buckets, sync: KeySync) -> None:
     except HANDED_BACK:
         raise
     except Exception as error:
-        if not is_of_surroundings(error):
+        if not is_environment(error):
             await drop_upload(buckets, sync)
         raise
     await drop_upload(buckets, sync)
@@ -257,7 +258,7 @@ def sends_encoding(buckets: Buckets, source: Source | None) -> bool:
 
 def leave_out_more(tried: LeftOut, known: LeftOut, encoding: bool, code: str) -> LeftOut | None:
     """What to leave out after a refusal: the ContentEncoding, then the conditions, then both; None for nothing more."""
-    if encoding and not tried.encoding and code in REFUSED_CODES:
+    if encoding and not tried.encoding and meaning(code).kind is Kind.REFUSED:
         return LeftOut(tried.conditions, encoding=True)
     if not tried.conditions and code == "NotImplemented":
         return LeftOut(conditions=True, encoding=known.encoding)

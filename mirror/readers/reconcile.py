@@ -14,7 +14,7 @@ from botocore.parsers import ResponseParserError
 
 from mirror.concurrency import SideBySide, wait_unless
 from mirror.hooks.markers import is_marker
-from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_of_surroundings
+from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_environment
 from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import AUDITED, RECONCILED, quoted
 from mirror.protocol.attempt import Interruption
@@ -304,7 +304,7 @@ class Reconciliation:
         try:
             return await when_not_busy(self.interruption, lambda: difference(self.buckets, key, self.options.deep))
         except (ClientError, BotoCoreError, ResponseParserError) as error:
-            if is_of_surroundings(error):
+            if is_environment(error):
                 raise
             log.warning("cannot look at key=%s %s", quoted(key), describe(error))
             return "unreadable"

@@ -41,8 +41,8 @@ from mirror.model.selection import SECONDS_OF_DAY
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.queue.bodies import events_of, hint_body
+from mirror.queue.job import Job
 from mirror.queue.queue import Queue as WorkersQueue
-from mirror.queue.scheduler import Job
 from mirror.readers.removal import Removal
 from mirror.settings import Settings
 
@@ -197,7 +197,7 @@ class Process:
         self.begun: list[Job] = []
         self.buckets = buckets = Buckets(world.settings, Client(self.call_s3), SlotsForAll(), world.now, wall=world.now)
         self.worker = Worker(world.settings, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
-        self.worker.jobs.begin = self.begun.append
+        self.worker.scheduler.begin = self.begun.append
 
     def work(self, plan: Plan = ()) -> None:
         """Receives once, and syncs what it got."""
@@ -215,18 +215,18 @@ class Process:
 
     def receive(self) -> None:
         try:
-            self.worker.jobs.accept(run(self.worker.deliveries.receive(0)))
+            self.worker.scheduler.accept(run(self.worker.leases.receive(0)))
         except (ClientError, BotoCoreError):
             return  # receive_until_idle() tries again
 
     def sync(self) -> None:
         while self.begun:
-            run(self.worker.jobs.run(self.begun.pop(0)))
+            run(self.worker.scheduler.run(self.begun.pop(0)))
 
     def acknowledge(self) -> None:
-        deliveries = self.worker.deliveries
-        while deliveries.finished:
-            run(deliveries.settle(deliveries.take_batch()))
+        leases = self.worker.leases
+        while leases.finished:
+            run(leases.settle(leases.take_batch()))
 
     def finish(self) -> None:
         """What its heartbeat has begun or ended."""

@@ -33,10 +33,10 @@ def steps_of(world: World) -> list[Step]:
         return None
 
     async def one() -> None:
-        working.jobs.accept(await working.deliveries.receive(1))
-        while working.jobs.by_key:
+        working.scheduler.accept(await working.leases.receive(1))
+        while working.scheduler.by_key:
             await asyncio.sleep(0.01)
-        await working.deliveries.settle(working.deliveries.take_batch())
+        await working.leases.settle(working.leases.take_batch())
 
     world.put("first")
     world.run(one())

@@ -1,0 +1,77 @@
+"""The sync of one key, and the messages on that key: which of them its looks at the source cover."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, field
+
+from mirror.model.errors import HANDED_BACK
+from mirror.protocol.attempt import KeySync
+from mirror.queue.leases import Lease
+
+
+@dataclass(eq=False)
+class Job:
+    """A sync with all messages on its key that this process holds, in the order in which they came."""
+
+    sync: KeySync
+    leases: list[Lease] = field(default_factory=list)
+    covered: int = 0  # so many of them came before the latest look at the source
+    joined_left_over: bool = False  # one of those that came since may have left an upload behind
+    running: bool = False
+    has_slot: bool = False
+    turn: asyncio.Future[None] | None = None  # set when it waits for a slot to go on
+    cleared: int = 0  # so often it failed in a way in which all may fail, and others got through
+    started: float = 0.0
+    looked: float = 0.0  # when its latest look began
+    task: asyncio.Task[None] | None = None
+
+    def join(self, lease: Lease) -> None:
+        """A message that comes while the sync runs is about its next look at the source."""
+        sync, content, came_before = self.sync, lease.content, lease.received.receive_count > 1
+        self.leases.append(lease)
+        sync.event_time = earlier(sync.event_time, content.event_time)
+        sync.waiting_since = earlier(sync.waiting_since, content.waiting_since)
+        if self.running:
+            self.joined_left_over = self.joined_left_over or came_before or sync.key in content.uploads
+            return
+        sync.destination_first = sync.destination_first or content.destination_first or came_before
+        sync.redelivered = sync.redelivered or came_before
+        sync.upload = sync.upload or content.uploads.get(sync.key)
+
+    def look_begins(self, now: float) -> None:
+        """It shows what all messages that have come are about.
+
+        One that came while the sync ran may be from a worker that died, whose upload has to be aborted.
+        """
+        self.covered, self.looked = len(self.leases), now
+        self.sync.redelivered = self.sync.redelivered or self.joined_left_over
+        self.joined_left_over = False
+
+    def take_overtaken(self) -> list[Lease]:
+        """The messages that came before the latest look, without the newest on the key: until the sync has ended
+        somebody has to look at the source again, and if this process dies, the one that gets that message does."""
+        done = self.leases[: min(self.covered, len(self.leases) - 1)]
+        self.leases, self.covered = self.leases[len(done) :], self.covered - len(done)
+        return done
+
+    def split(self, error: Exception | None) -> tuple[list[Lease], list[Lease]]:
+        """The messages for which the sync has ended, and those that came too late for its latest look."""
+        is_for_all = isinstance(error, HANDED_BACK) or not self.covered
+        covered = len(self.leases) if is_for_all else self.covered
+        return self.leases[:covered], self.leases[covered:]
+
+    def may_delete(self) -> bool:
+        """No event says that the key was created; an object that is copied now would be one more that fails."""
+        return self.sync.destination_first and self.turn is None
+
+
+def earlier(one: float | None, other: float | None) -> float | None:
+    return min((moment for moment in (one, other) if moment is not None), default=None)
+
+
+def one_of(leases: list[Lease]) -> tuple[list[Lease], list[Lease]]:
+    """The message with the oldest event, and the others, such as those of each reconcile."""
+    kept = min(leases, key=lambda lease: lease.content.event_time or math.inf)
+    return [kept], [lease for lease in leases if lease is not kept]
