@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum, auto
+from itertools import product
 from typing import NamedTuple
 
 from botocore.exceptions import (
@@ -33,8 +34,9 @@ class GaveUp(Exception):
 
 
 class Postponed(Exception):
-    """Not here or not now, it says why: the message is handed back, to come again in a while, `seconds` at most, or
-    with `is_exact` after just as many. `waiting_since`: of a marker that waits, which needs only one message."""
+    """The key is not to be synced here or not now, and the text says why. The message is handed back, and comes again
+    after `seconds` at most, or with `is_exact` after just as many. `waiting_since`: of a marker, which needs only one
+    message."""
 
     def __init__(
         self, why: str, seconds: float = math.inf, is_exact: bool = False, waiting_since: float | None = None
@@ -78,8 +80,8 @@ class Meaning(NamedTuple):
     kind: Kind
     codes: str = ""  # with spaces between them
     advice: str = ""
-    classes: tuple[type[Exception], ...] = ()
     operations: tuple[str, ...] = ("",)  # "" stands for any
+    classes: tuple[type[Exception], ...] = ()
     is_unknown: bool = False  # S3 may have done what it was asked, or may still be doing it
 
 
@@ -90,7 +92,10 @@ BOTH = (
     "and the KMS keys of both"
 )
 ENDED = "the credentials of the task role or the session have ended: look at the role"
+DEPLOY = "run deploy.sh with ANNOUNCE set, so that the role may use events:PutEvents"
+QUOTA = "ask for a higher quota of PutEvents, or announce less: ANNOUNCE=markers"
 NO_CREDENTIALS = CredentialRetrievalError, NoCredentialsError, PartialCredentialsError
+RECEIVE, ANNOUNCE = ("ReceiveMessage",), ("PutEvents",)
 ON_MESSAGES = "ChangeMessageVisibilityBatch", "DeleteMessageBatch"
 NAME_NO_KEY = "CreateSession", "ListObjectsV2"  # their errors are no key's fault
 
@@ -118,32 +123,15 @@ TABLE = (
     Meaning(Kind.REFUSED, "NotImplemented", "the directory bucket does not support something in this request"),
     Meaning(Kind.OWN, "InvalidObjectState", "the object is archived: restore it, its restore event copies it"),
     # The codes of SQS (SQS API Reference, ReceiveMessage, DeleteMessage and ChangeMessageVisibility).
-    Meaning(Kind.QUEUE_FULL, "OverLimit", operations=("ReceiveMessage",)),
-    Meaning(Kind.QUEUE_GONE, "AccessDenied AccessDeniedException InvalidClientTokenId", operations=("ReceiveMessage",)),
-    Meaning(Kind.QUEUE_GONE, "NonExistentQueue QueueDoesNotExist", operations=("ReceiveMessage",)),
-    Meaning(
-        Kind.RECEIPT_LOST, "InvalidParameterValue MessageNotInflight ReceiptHandleIsInvalid", operations=ON_MESSAGES
-    ),
+    Meaning(Kind.QUEUE_FULL, "OverLimit", "", RECEIVE),
+    Meaning(Kind.QUEUE_GONE, "AccessDenied AccessDeniedException InvalidClientTokenId", "", RECEIVE),
+    Meaning(Kind.QUEUE_GONE, "NonExistentQueue QueueDoesNotExist", "", RECEIVE),
+    Meaning(Kind.RECEIPT_LOST, "InvalidParameterValue MessageNotInflight ReceiptHandleIsInvalid", "", ON_MESSAGES),
     # The codes of EventBridge (EventBridge API Reference, PutEvents).
-    Meaning(
-        Kind.DENIED,
-        "AccessDeniedException",
-        "run deploy.sh with ANNOUNCE set, so that the role may use events:PutEvents",
-        operations=("PutEvents",),
-    ),
-    Meaning(
-        Kind.BUSY,
-        "ThrottlingException",
-        "ask for a higher quota of PutEvents, or announce less: ANNOUNCE=markers",
-        operations=("PutEvents",),
-    ),
+    Meaning(Kind.DENIED, "AccessDeniedException", DEPLOY, ANNOUNCE),
+    Meaning(Kind.BUSY, "ThrottlingException", QUOTA, ANNOUNCE),
 )
-MEANINGS = {
-    (code, operation): row
-    for row in TABLE
-    for code in (*row.codes.split(), *row.classes)
-    for operation in row.operations
-}
+MEANINGS = {pair: row for row in TABLE for pair in product((*row.codes.split(), *row.classes), row.operations)}
 OWN_FAULT = Meaning(Kind.OWN)  # of what is in no row
 
 
@@ -164,11 +152,6 @@ def meaning_of(error: BaseException) -> Meaning:
 def error_code(error: BaseException) -> str:
     """AWS's error code, or the status of an answer without a body, or the name of the exception."""
     return str(error.response["Error"].get("Code", "")) if isinstance(error, ClientError) else type(error).__name__
-
-
-def operation_of(error: BaseException) -> str:
-    """Its name, such as CopyObject; "" if it was not AWS that answered."""
-    return error.operation_name if isinstance(error, ClientError) else ""
 
 
 def is_change(error: Exception) -> bool:

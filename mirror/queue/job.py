@@ -1,14 +1,20 @@
-"""The sync of one key, and the messages on that key: which of them its looks at the source cover."""
+"""The sync of one key, and the messages on that key: which of them it covers, and what the log says of it."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+import time
+from collections import Counter
 from dataclasses import dataclass, field
 
-from mirror.model.errors import HANDED_BACK
+from mirror.model.errors import EXPECTED, HANDED_BACK, Interrupted, Postponed, describe
+from mirror.model.log_lines import FAILED, LAG, SYNCED, quoted
 from mirror.protocol.attempt import KeySync
 from mirror.queue.leases import Lease
+
+log = logging.getLogger("worker")
 
 
 @dataclass(eq=False)
@@ -62,6 +68,24 @@ class Job:
         covered = len(self.leases) if is_for_all else self.covered
         return self.leases[:covered], self.leases[covered:]
 
+    def log_success(self, leases: list[Lease], counts: Counter[str], now: float) -> None:
+        sync = self.sync
+        counts[sync.action] += 1
+        counts["bytes"] += sync.size
+        event_times = [lease.content.event_time for lease in leases if lease.content.event_time]
+        lag = LAG % (time.time() - min(event_times)) if event_times else ""
+        log.info(SYNCED, quoted(sync.key), sync.action, sync.size, now - self.started, lag)
+
+    def log_end(self, error: Exception, counts: Counter[str], max_receives: int) -> None:
+        """One line for an error; with its traceback if it is a mistake in the code."""
+        if isinstance(error, HANDED_BACK):
+            log.info("%s key=%s", describe_end(error), quoted(self.sync.key))
+            return
+        counts["failed"] += 1
+        attempt = max(lease.received.receive_count for lease in self.leases)
+        mistake = None if isinstance(error, EXPECTED) else error
+        log.error(FAILED, quoted(self.sync.key), attempt, max_receives, describe(error), exc_info=mistake)
+
     def may_delete(self) -> bool:
         """No event says that the key was created; an object that is copied now would be one more that fails."""
         return self.sync.destination_first and self.turn is None
@@ -75,3 +99,9 @@ def one_of(leases: list[Lease]) -> tuple[list[Lease], list[Lease]]:
     """The message with the oldest event, and the others, such as those of each reconcile."""
     kept = min(leases, key=lambda lease: lease.content.event_time or math.inf)
     return [kept], [lease for lease in leases if lease is not kept]
+
+
+def describe_end(error: Exception) -> str:
+    if isinstance(error, Postponed):
+        return f"{error}, handed back for later"
+    return "interrupted" if isinstance(error, Interrupted) else f"handed on, {describe(error)}"

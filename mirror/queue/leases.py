@@ -51,7 +51,7 @@ SETTLERS = 4
 SETTLERS_THAT_ANNOUNCE = 16  # each waits for EventBridge, too
 SETTLE_SECONDS = 0.2  # a finished message waits so long for others, as ten are deleted in one call
 DELETE_AGAIN_SECONDS = 10
-SETTLE_AT_MOST = 60  # seconds for a batch; less than a stopping worker has
+SETTLE_AT_MOST = 60  # seconds for a batch; less than a worker that stops has
 NEVER = float("inf")
 
 
@@ -83,12 +83,12 @@ class Lease:
     received: Received
     received_at: float
     visible_at: float  # when SQS gives it to another worker, unless it is extended
-    due_at: float  # when the heartbeat acts on it next
+    due_at: float  # when the heartbeat acts on it; NEVER while a settler does, or when SQS extends it no more
     content: Content = field(default_factory=Content)  # its keys are those that are not through yet
     state: State = State.HELD
     outcome: State = State.ACK  # what follows when its last key is through
     failed: str = ""  # the key that failed
-    tries: int = 0  # so many workers gave up on it and handed it on, this one included
+    tries: int = 0  # so many workers gave up on it, including this one, and handed it on
     postpone: int = 0  # seconds for which it stays hidden when it is sent anew
     unsettled_until: float = 0.0  # until then a write for it may still take effect
     show_at: float = 0.0  # of NACK
@@ -107,7 +107,7 @@ class Lease:
 
 @dataclass(eq=False)
 class Leases:
-    """All that this process holds."""
+    """All messages that this process holds."""
 
     settings: Settings
     queue: Queue
@@ -191,7 +191,7 @@ class Leases:
     # The settlers
 
     async def settle_for_ever(self) -> None:
-        """Settles full batches as they come, and what has not become one after a moment."""
+        """Settles full batches as they come, and smaller ones after a moment."""
         while True:
             await self.some_finished.wait()
             if len(self.finished) < SQS_BATCH:
@@ -209,7 +209,7 @@ class Leases:
         return batch
 
     async def settle(self, batch: list[Lease]) -> None:
-        """Does what the states ask for."""
+        """Does what the state of each message asks for."""
         for lease in batch:
             if lease.state is State.FAILED:
                 what = "goes to the dead-letter queue" if self.is_last(lease) else "is tried again"
@@ -221,11 +221,11 @@ class Leases:
         await self.ack([lease for lease in batch if lease.state is State.ACK])
 
     async def nack(self, lease: Lease) -> None:
-        self.show_after_pause(lease, NEVER)
+        self.show_after_pause(lease)
         await self.set_visibility([lease])
 
     async def requeue(self, lease: Lease) -> None:
-        """Sends the message anew, so that an interruption does not use up a receive; then the old one can go."""
+        """Sends the message anew, so that an interruption does not use up a receive. The old one is then deleted."""
         delay = max(lease.postpone, self.seconds_until(lease.unsettled_until))
         content = lease.content
         body = handed_back_body(lease.received.body, content.uploads, lease.tries, content.waiting_since)
@@ -240,7 +240,7 @@ class Leases:
             lease.become(State.ACK)
 
     async def announce_all(self, batch: list[Lease]) -> None:
-        """Before they are deleted: if this process dies now, they come again and are announced again."""
+        """Comes before they are deleted: if this process dies in between, they come again and are announced again."""
         events = [event for lease in batch for event in lease.events]
         if self.announce and events:
             await self.announce(events)
@@ -255,7 +255,7 @@ class Leases:
                 self.note_deleted(lease, lease.received.receipt_handle not in left)
 
     def note_deleted(self, lease: Lease, is_deleted: bool) -> None:
-        """Once its visibility timeout is over, the message comes again anyhow, and is found done."""
+        """When its visibility timeout is over, the message comes again anyway, and its keys are found equal."""
         if is_deleted:
             self.release(lease, State.DELETED)
         elif self.now() >= lease.visible_at:
@@ -264,13 +264,13 @@ class Leases:
             lease.due_at = self.now() + DELETE_AGAIN_SECONDS
 
     def release(self, lease: Lease, state: State) -> None:
-        """SQS lends it no longer."""
+        """The message is no longer ours."""
         lease.become(state)
         self.held.discard(lease)
         self.changed.set()
 
     def leave_to_heartbeat(self, batch: list[Lease]) -> None:
-        """It asks SQS for the same again."""
+        """After SETTLE_AT_MOST seconds without an answer the heartbeat asks SQS for the same again."""
         left = [lease for lease in batch if lease in self.held]
         log.warning("SQS does not answer, asking again for %d messages", len(left))
         for lease in left:
@@ -282,19 +282,18 @@ class Leases:
     # The heartbeat, and the visibility timeout
 
     async def extend_due(self) -> None:
-        """One beat: does what is due. If SQS takes nothing of a call, the rest is due at the next beat, too."""
+        """One beat of the heartbeat. If SQS takes nothing of a call, the rest is left to the next beat."""
         now = self.now()
         due = [lease for lease in self.held if lease.due_at <= now]
         for lease in due:
             if lease.state is State.ACK:
                 self.give_to_settlers(lease)
-        hidden = [lease for lease in due if lease.state is not State.ACK]
-        for start in range(0, len(hidden), SQS_BATCH):
-            if not await self.set_visibility(hidden[start : start + SQS_BATCH]):
+        for start in range(0, len(due), SQS_BATCH):
+            if not await self.set_visibility(due[start : start + SQS_BATCH]):
                 return
 
-    def show_after_pause(self, lease: Lease, due_at: float) -> None:
-        """`due_at`: when the heartbeat asks SQS for it; NEVER if the caller does, and it is only to be repeated."""
+    def show_after_pause(self, lease: Lease, due_at: float = NEVER) -> None:
+        """`due_at`: when the heartbeat asks SQS for it, unless the caller does."""
         lease.become(State.NACK)
         lease.show_at = self.now() + self.pause(lease)
         lease.due_at = due_at
@@ -314,19 +313,19 @@ class Leases:
         return max(0, math.ceil(moment - self.now()))
 
     def used_up(self) -> list[Lease]:
-        """Those that have used up the 12 hours of SQS, to be handed back: also one that came to that between this
-        question and its extension, and is therefore not due any more."""
+        """Messages that have used up the 12 hours of SQS, and have to be handed back. They need not be due, as one may
+        reach that limit between this question and its extension."""
         return [lease for lease in self.held if lease.state is State.HELD and self.is_used_up(lease)]
 
     def is_used_up(self, lease: Lease) -> bool:
         return self.visibility_left(lease) <= self.settings.visibility_extend_interval
 
     def visibility_left(self, lease: Lease) -> int:
-        """Seconds SQS still allows for this receive; it refuses more (SQS API Reference, ChangeMessageVisibility)."""
+        """In seconds. SQS refuses more than 12 hours a receive (SQS API Reference, ChangeMessageVisibility)."""
         return max(0, int(lease.received_at + MAX_SQS_VISIBILITY - self.now() - 5))
 
     async def set_visibility(self, leases: Iterable[Lease]) -> bool:
-        """Extends at most ten, or has them visible at their time. False if SQS took none of it."""
+        """Extends at most ten messages, or has them visible at their time. False if SQS took none of it."""
         asked = {lease: lease.state for lease in leases if lease.state in (State.HELD, State.NACK)}
         seconds = {lease.received.receipt_handle: self.seconds_hidden(lease) for lease in asked}
         refused = await self.queue.set_visibility(seconds) if asked else {}
@@ -374,13 +373,13 @@ class Leases:
             await self.changed.wait()
 
     async def show_all(self) -> None:
-        """The last step of an end: makes visible what could be neither settled nor sent anew; what is under way is
-        not to come back before it must have ended."""
+        """The last step of an end: makes visible what could be neither settled nor sent anew. A message whose key is
+        still being written comes back only when that write must have ended."""
         left = list(self.held)
         log.warning("making %d messages visible, as they could not be sent back", len(left))
         for lease in left:
             if lease.state is State.HELD:
                 lease.note_unsettled(self.now() + self.settings.copy_timeout)
-            self.show_after_pause(lease, NEVER)
+            self.show_after_pause(lease)
         batches = [left[start : start + SQS_BATCH] for start in range(0, len(left), SQS_BATCH)]
         await asyncio.gather(*map(self.set_visibility, batches))

@@ -19,13 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from botocore.exceptions import ClientError
+
 from mirror.model.errors import (
     GaveUp,
     Interrupted,
     describe,
     error_code,
     is_environment,
-    operation_of,
 )
 from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 from mirror.protocol.buckets import Buckets
@@ -53,16 +54,16 @@ class Suspect(NamedTuple):
     cleared: int  # so often it failed before, and others got through
 
     def is_sign(self) -> bool:
-        """Whether an outage may show in it. What failed before, while others did not, is none."""
+        """Whether it may be a sign of an outage. A key that failed before, while others did not, is no sign."""
         return self.first_time and not self.cleared
 
     def is_at_fault(self, tries: int) -> bool:
-        """It is cleared once more. One that S3 was too busy for has been tried for minutes already."""
+        """Of a key that is cleared once more. One that S3 was too busy for has been tried for minutes already."""
         return self.cleared >= tries or (tries == MORE_TRIES and isinstance(self.error, GaveUp))
 
 
 class Schedule(Protocol):
-    """What an outage asks of the scheduler, see there."""
+    """What an outage asks of the scheduler; Scheduler says what each of it does."""
 
     stopping: bool
 
@@ -70,13 +71,13 @@ class Schedule(Protocol):
     def let(self, job: Job) -> None: ...
     def begin_waiting(self) -> None: ...
     def put_first(self, jobs: list[Job]) -> None: ...
-    def set_aside(self, job: Job) -> None: ...
+    def free_slot(self, job: Job) -> None: ...
     def conclude(self, job: Job, error: Exception) -> None: ...
 
 
 @dataclass(eq=False)
 class Outage:
-    """One for all syncs of a process."""
+    """The one outage that a process may be in, and the jobs that failed as in an outage and wait for others."""
 
     base: int  # RETRY_BASE_SECONDS
     buckets: Buckets
@@ -104,7 +105,8 @@ class Outage:
         if self.schedule.stopping:
             self.schedule.conclude(job, Interrupted())
         else:
-            self.schedule.set_aside(job)
+            job.running = False
+            self.schedule.free_slot(job)
             self.add(job, suspect, is_general)
 
     def add(self, job: Job, suspect: Suspect, is_general: bool) -> None:
@@ -139,7 +141,7 @@ class Outage:
             self.clear(found, tries)
 
     def clear(self, found: list[tuple[Job, Suspect]], tries: int) -> None:
-        """Those that have had their tries are at fault; the others are tried soon after that success."""
+        """Jobs that have had their tries are at fault. The others are tried soon after that success."""
         cleared = []
         for job, suspect in found:
             if suspect.is_at_fault(tries):
@@ -190,7 +192,7 @@ class Outage:
             self.schedule.conclude(job, suspect.error)
 
     def try_one(self, job: Job) -> None:
-        """It begins although there is an outage. The next one does not wait for its end, which may be far off."""
+        """The job begins although there is an outage. The next try does not wait for its end, which may be far off."""
         self.suspects.pop(job, None)
         self.tried.add(job)
         self.pause = min(2 * self.pause, PAUSES[1])
@@ -217,7 +219,8 @@ class Outage:
 
 
 def is_of_copy(error: Exception) -> bool:
-    return operation_of(error.__cause__ or error) in COPYING
+    answer = error.__cause__ or error
+    return isinstance(answer, ClientError) and answer.operation_name in COPYING
 
 
 def clears(action: str, error: Exception) -> bool:

@@ -8,9 +8,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-from mirror.model.errors import EXPECTED, HANDED_BACK, Interrupted, Postponed, describe, may_be_environment
+from mirror.model.errors import Interrupted, Postponed, may_be_environment
 from mirror.model.limits import SQS_BATCH
-from mirror.model.log_lines import FAILED, LAG, SYNCED, quoted
+from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.sync import sync_key
@@ -46,7 +46,7 @@ class Scheduler:
         self.now = now
         self.by_key: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()  # for a slot
-        self.backfill: deque[Job] = deque()  # for a slot that those leave: messages of a group, see Queue.send
+        self.backfill: deque[Job] = deque()  # for a slot that none of those needs: messages of a group, see Queue.send
         self.slots = settings.max_concurrent_keys  # syncs that may begin now
         self.outage = Outage(settings.retry_base_seconds, buckets, self, now)
         self.counts: Counter[str] = Counter()
@@ -112,7 +112,7 @@ class Scheduler:
         job.join(lease)
 
     def begin_waiting(self) -> None:
-        """Lets jobs begin or go on for as long as there are slots; a worker that stops begins none."""
+        """Jobs begin or go on while there are slots. A worker that stops begins none."""
         while (self.stopping or self.slots > 0) and (job := self.next_to_begin()):
             if self.stopping and not job.running:
                 self.conclude(job, Interrupted())
@@ -120,7 +120,7 @@ class Scheduler:
                 self.let(job)
 
     def let(self, job: Job) -> None:
-        """It begins or goes on, in a slot."""
+        """Takes a slot for the job, which begins or goes on."""
         self.take_slot(job)
         if job.turn:
             job.turn.set_result(None)
@@ -130,15 +130,10 @@ class Scheduler:
         self.begin(job)
 
     def put_first(self, jobs: list[Job]) -> None:
-        """They begin before all that wait."""
+        """Has these jobs begin before all others that wait."""
         self.waiting.extendleft(reversed(jobs))
         self.leases.changed.set()
         self.begin_waiting()
-
-    def set_aside(self, job: Job) -> None:
-        """It has ended for now, and begins again later."""
-        job.running = False
-        self.free_slot(job)
 
     def take_slot(self, job: Job) -> None:
         self.slots -= 1
@@ -156,7 +151,7 @@ class Scheduler:
             await self.look_again_later(job.sync)
         except asyncio.CancelledError:
             error = Interrupted()
-        except Exception as failure:  # noqa: BLE001 whatever it is, the messages are told
+        except Exception as failure:  # noqa: BLE001 whatever it is, it ends the job and not the worker
             error = failure
         if error and may_be_environment(error) and not self.stopping:
             await self.outage.suspect(job, error)
@@ -197,10 +192,10 @@ class Scheduler:
         self.by_key[sync.key].look_begins(self.now())
 
     def overtaken(self, sync: KeySync) -> None:
-        """What came before the look is done with, as far as the job does not keep it."""
+        """The messages that came before the look at the source are done with, except for the newest on the key."""
         job = self.by_key[sync.key]
         if done := job.take_overtaken():
-            self.log_success(job, done)
+            job.log_success(done, self.counts, self.now())
             self.end_key(job, done, None)
         self.outage.note_success(sync.action, job.looked)
 
@@ -208,9 +203,11 @@ class Scheduler:
         self.outage.note_success("copied", since)
 
     async def look_again_later(self, sync: KeySync) -> None:
-        """A write that got no answer may still take effect, and nothing would tell: have the key looked at then.
+        """A write that got no answer may still take effect, and no event would say so. So the key is looked at again
+        when that write must have ended.
 
-        In no group, whatever the message was in: until then the destination may be wrong, so it waits for no backfill.
+        That message is in no group, even if the one of this sync was: the destination may be wrong until then, so it
+        does not wait for a backfill.
         """
         delay = self.leases.seconds_until(sync.unsettled_until)
         if delay:
@@ -229,10 +226,10 @@ class Scheduler:
         self.free_slot(job)
         done, late = job.split(error)
         if error is None:
-            self.log_success(job, done)
+            job.log_success(done, self.counts, self.now())
             done[-1].events += self.events_of(sync)
         else:
-            self.log_end(job, error)
+            job.log_end(error, self.counts, self.settings.max_receives)
         if isinstance(error, Postponed) and error.waiting_since:
             done, others = one_of(done)
             self.end_key(job, others, None)
@@ -246,28 +243,10 @@ class Scheduler:
         for lease in leases:
             self.leases.end_key(lease, job.sync.key, error, job.sync.upload, job.sync.unsettled_until)
 
-    def log_success(self, job: Job, leases: list[Lease]) -> None:
-        sync = job.sync
-        self.counts[sync.action] += 1
-        self.counts["bytes"] += sync.size
-        event_times = [lease.content.event_time for lease in leases if lease.content.event_time]
-        lag = LAG % (time.time() - min(event_times)) if event_times else ""
-        log.info(SYNCED, quoted(sync.key), sync.action, sync.size, self.now() - job.started, lag)
-
-    def log_end(self, job: Job, error: Exception) -> None:
-        """One line for an error; with its traceback if it is a mistake in the code."""
-        if isinstance(error, HANDED_BACK):
-            log.info("%s key=%s", describe_end(error), quoted(job.sync.key))
-            return
-        self.counts["failed"] += 1
-        attempt = max(lease.received.receive_count for lease in job.leases)
-        mistake = None if isinstance(error, EXPECTED) else error
-        log.error(FAILED, quoted(job.sync.key), attempt, self.settings.max_receives, describe(error), exc_info=mistake)
-
     # Interruptions
 
     def interrupt_all(self) -> None:
-        """Every sync ends at its next step, and no more room is waited for."""
+        """Every sync ends at its next step, and nothing more is received."""
         self.stopping = True
         self.outage.stop()
         for job in self.by_key.values():
@@ -283,7 +262,7 @@ class Scheduler:
                 job.sync.interruption.set()
 
     async def hand_back_all(self) -> None:
-        """What a stopping worker cannot wait for: ends every sync, wherever it is."""
+        """Ends every sync wherever it is, as a worker that stops cannot wait for it any longer."""
         for key in self.by_key:
             log.warning("handing back what has not ended key=%s", quoted(key))
         self.interrupt_all()
@@ -293,9 +272,3 @@ class Scheduler:
         await asyncio.gather(*tasks, return_exceptions=True)
         for job in list(self.by_key.values()):  # cancelled before its first step
             self.conclude(job, Interrupted())
-
-
-def describe_end(error: Exception) -> str:
-    if isinstance(error, Postponed):
-        return f"{error}, handed back for later"
-    return "interrupted" if isinstance(error, Interrupted) else f"handed on, {describe(error)}"

@@ -316,7 +316,7 @@ MUTANTS = (
     ),
     Mutant(
         "the visibility is not extended",
-        "            if not await self.set_visibility(hidden[start : start + SQS_BATCH]):\n",
+        "            if not await self.set_visibility(due[start : start + SQS_BATCH]):\n",
         "            if True:\n",
         faults("a_long_sync_keeps_its_message"),
     ),
