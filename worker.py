@@ -30,7 +30,6 @@ from mirror.aws.crt_events import CrtEvents
 from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.http import CrtHttp
-from mirror.concurrency import SideBySide
 from mirror.hooks.announcer import Announcer
 from mirror.log_writer import LogWriter
 from mirror.loop import Worker
@@ -82,7 +81,7 @@ def connect(settings: Settings) -> tuple[Any, CrtHttp | None]:
 
 def make_buckets(settings: Settings, session: Any, http: CrtHttp | None) -> Buckets:
     s3 = Boto3S3(session, settings)
-    return Buckets(settings, CrtS3(settings, http, s3) if http else s3, SideBySide(settings.max_concurrent_parts))
+    return Buckets(settings, CrtS3(settings, http, s3) if http else s3)
 
 
 async def work(settings: Settings, command: Command, signals: Signals) -> Outcome:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import re
 import sys
@@ -22,7 +21,6 @@ from dataclasses import dataclass, replace
 from botocore.exceptions import BotoCoreError
 
 from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
-from mirror.concurrency import SideBySide
 from mirror.hooks.announcer import Announcer
 from mirror.log_writer import line_formatter
 from mirror.loop import Bounds, Worker
@@ -66,8 +64,7 @@ class Process:
 
     def wake(self) -> None:
         """Forgets what may have changed meanwhile: a copy on a dead connection would get no answer."""
-        self.buckets.source_seen = -math.inf
-        self.buckets.markers.clear()
+        self.buckets.answering.forget_source()
         if time.time() - self.rests_since > IDLE_SECONDS:
             for client in self.clients:
                 client.close_connections()
@@ -145,7 +142,7 @@ def process_for(settings: Settings) -> Process:
     if not kept or kept[0].settings != settings:
         session = make_session()
         s3, sqs = Boto3S3(session, settings), Boto3Sqs(session, settings)
-        buckets = Buckets(settings, s3, SideBySide(settings.max_concurrent_parts))
+        buckets = Buckets(settings, s3)
         queue = Queue(sqs, settings.queue_url)
         events = Boto3Events(session, settings, **EVENTS_TIMEOUTS) if settings.announces else None
         clients = (s3, sqs, events) if events else (s3, sqs)

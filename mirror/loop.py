@@ -13,9 +13,11 @@ from typing import NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mirror.concurrency import wait_at_most, wait_unless
+from mirror.hooks import hooks_for
 from mirror.hooks.announcer import Announcer
 from mirror.model.errors import Kind, describe, meaning_of
 from mirror.protocol.buckets import Buckets
+from mirror.protocol.sync import Syncer
 from mirror.queue.leases import SETTLERS, SETTLERS_THAT_ANNOUNCE, Leases
 from mirror.queue.queue import Queue
 from mirror.queue.scheduler import Scheduler
@@ -62,7 +64,8 @@ class Worker:
         self.bounds = bounds
         self.announcer = announcer or Announcer(settings)
         self.leases = Leases(settings, queue, now, self.announcer.announce)
-        self.scheduler = Scheduler(settings, buckets, self.leases, self.announcer.events_of, now)
+        self.syncer = Syncer(buckets, hooks_for(buckets))
+        self.scheduler = Scheduler(settings, self.syncer, self.leases, now)
         self.outage = self.scheduler.outage
         self.stopping = asyncio.Event()
         self.stopped_at = 0.0

@@ -69,12 +69,12 @@ class Job:
         return self.leases[:covered], self.leases[covered:]
 
     def log_success(self, leases: list[Lease], counts: Counter[str], now: float) -> None:
-        sync = self.sync
-        counts[sync.action] += 1
-        counts["bytes"] += sync.size
+        result = self.sync.result
+        counts[result.action] += 1
+        counts["bytes"] += result.size
         event_times = [lease.content.event_time for lease in leases if lease.content.event_time]
         lag = LAG % (time.time() - min(event_times)) if event_times else ""
-        log.info(SYNCED, quoted(sync.key), sync.action, sync.size, now - self.started, lag)
+        log.info(SYNCED, quoted(self.sync.key), result.action, result.size, now - self.started, lag)
 
     def log_end(self, error: Exception, counts: Counter[str], max_receives: int) -> None:
         """One line for an error; with its traceback if it is a mistake in the code."""

@@ -31,7 +31,6 @@ from mirror.model.errors import (
 from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.multipart import drop_upload
-from mirror.protocol.requests import answers_for_no_key
 from mirror.queue.job import Job
 
 log = logging.getLogger("worker")
@@ -99,9 +98,9 @@ class Outage:
         first_time = any(lease.received.receive_count == 1 for lease in job.leases)
         suspect = Suspect(error, self.now(), first_time, job.cleared)
         is_new = self.began is None and is_environment(error)
-        is_general = is_new and not await answers_for_no_key(self.buckets, suspect.at)
+        is_general = is_new and not await self.buckets.answering.both_since(suspect.at)
         if is_new and not is_general:
-            await drop_upload(self.buckets, job.sync)  # as after any error of its own, see sync_key()
+            await drop_upload(self.buckets, job.sync)  # as after any error of its own, see Syncer.sync()
         if self.schedule.stopping:
             self.schedule.conclude(job, Interrupted())
         else:
@@ -149,7 +148,6 @@ class Outage:
             else:
                 cleared.append(job)
                 job.cleared += 1
-                job.sync.busy = 0  # its patience begins anew
         self.schedule.put_first(cleared)
 
     # The scheduler asks

@@ -12,8 +12,7 @@ from mirror.model.errors import Interrupted, Postponed, may_be_environment
 from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import Buckets
-from mirror.protocol.sync import sync_key
+from mirror.protocol.sync import Syncer
 from mirror.queue.bodies import hint_body
 from mirror.queue.job import Job, one_of
 from mirror.queue.leases import Lease, Leases
@@ -34,21 +33,19 @@ class Scheduler:
     def __init__(
         self,
         settings: Settings,
-        buckets: Buckets,
+        syncer: Syncer,
         leases: Leases,
-        events_of: Callable[[KeySync], list[str]],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
-        self.buckets = buckets
+        self.syncer = syncer
         self.leases = leases
-        self.events_of = events_of  # what is to be announced of a sync that has ended well
         self.now = now
         self.by_key: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()  # for a slot
         self.backfill: deque[Job] = deque()  # for a slot that none of those needs: messages of a group, see Queue.send
         self.slots = settings.max_concurrent_keys  # syncs that may begin now
-        self.outage = Outage(settings.retry_base_seconds, buckets, self, now)
+        self.outage = Outage(settings.retry_base_seconds, syncer.buckets, self, now)
         self.counts: Counter[str] = Counter()
         self.stopping = False
 
@@ -147,7 +144,7 @@ class Scheduler:
     async def run(self, job: Job) -> None:
         error: Exception | None = None
         try:
-            await sync_key(self.buckets, job.sync)
+            await self.syncer.sync(job.sync)
             await self.look_again_later(job.sync)
         except asyncio.CancelledError:
             error = Interrupted()
@@ -158,7 +155,7 @@ class Scheduler:
         else:
             self.conclude(job, error)
             if error is None:
-                self.outage.note_success(job.sync.action, job.looked)
+                self.outage.note_success(job.sync.result.action, job.looked)
         self.begin_waiting()
 
     def has_place(self, sync: KeySync) -> bool:
@@ -197,7 +194,7 @@ class Scheduler:
         if done := job.take_overtaken():
             job.log_success(done, self.counts, self.now())
             self.end_key(job, done, None)
-        self.outage.note_success(sync.action, job.looked)
+        self.outage.note_success(sync.result.action, job.looked)
 
     def progressed(self, _sync: KeySync, since: float) -> None:
         self.outage.note_success("copied", since)
@@ -209,7 +206,7 @@ class Scheduler:
         That message is in no group, even if the one of this sync was: the destination may be wrong until then, so it
         does not wait for a backfill.
         """
-        delay = self.leases.seconds_until(sync.unsettled_until)
+        delay = self.leases.seconds_until(sync.result.unsettled_until)
         if delay:
             log.info("looking again in %d s at key=%s, a copy of it got no answer", delay, quoted(sync.key))
             await self.look_later(sync.key, delay)
@@ -227,7 +224,7 @@ class Scheduler:
         done, late = job.split(error)
         if error is None:
             job.log_success(done, self.counts, self.now())
-            done[-1].events += self.events_of(sync)
+            done[-1].events += sync.result.events
         else:
             job.log_end(error, self.counts, self.settings.max_receives)
         if isinstance(error, Postponed) and error.waiting_since:
@@ -236,12 +233,12 @@ class Scheduler:
         self.end_key(job, done, error)
         for lease in late:
             lease.content.destination_first = True
-            lease.note_unsettled(sync.unsettled_until)
+            lease.note_unsettled(sync.result.unsettled_until)
             self.add(sync.key, lease)
 
     def end_key(self, job: Job, leases: list[Lease], error: Exception | None) -> None:
         for lease in leases:
-            self.leases.end_key(lease, job.sync.key, error, job.sync.upload, job.sync.unsettled_until)
+            self.leases.end_key(lease, job.sync.key, error, job.sync.upload, job.sync.result.unsettled_until)
 
     # Interruptions
 

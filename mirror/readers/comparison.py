@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -14,9 +13,10 @@ from mirror.model.errors import is_busy, is_environment
 from mirror.model.log_lines import quoted
 from mirror.model.selection import without_covered
 from mirror.protocol.attempt import Interruption
-from mirror.protocol.buckets import Buckets
-from mirror.protocol.objects import Destination, Source, carries_provenance, is_copy_of
+from mirror.protocol.buckets import Buckets, is_expired
+from mirror.protocol.objects import Destination, Source
 from mirror.protocol.requests import head_destination, head_source, pages
+from mirror.protocol.verdict import is_equal
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
@@ -92,19 +92,6 @@ async def when_not_busy[T](interruption: Interruption, call: Callable[[], Awaita
     return await call()
 
 
-def is_equal(destination: Destination, source: Source, deep: bool) -> bool:
-    """Provenance decides. An object without one, such as one that another tool copied, is judged by size and time, or
-    with `deep` counts as stale if it could have one."""
-    known = is_copy_of(destination, source)
-    if known is not None:
-        return known
-    if deep and carries_provenance(source):
-        return False
-    return not is_older_or_other(
-        (destination.size, int(destination.modified.timestamp())), (source.size, int(source.modified.timestamp()))
-    )
-
-
 def is_older_or_other(destination: tuple[int, int], source: tuple[int, int]) -> bool:
     """What sizes and times tell: True if the destination cannot be a copy of the source as it is now."""
     return destination[0] != source[0] or destination[1] < source[1]
@@ -118,9 +105,3 @@ def size_and_time(item: dict[str, Any]) -> tuple[int, int]:
 def folders_of(prefixes: tuple[str, ...]) -> tuple[str, ...]:
     """A directory bucket lists only prefixes that end in "/" (S3 API Reference, ListObjectsV2)."""
     return without_covered(prefix[: prefix.rfind("/") + 1] for prefix in prefixes)
-
-
-def is_expired(buckets: Buckets, modified: datetime) -> bool:
-    """Of a listing each entry is asked for, so that it costs next to nothing where nothing can expire."""
-    wanted = buckets.settings.wanted
-    return wanted.keep_days > 0 and wanted.is_expired(modified.timestamp(), buckets.wall())

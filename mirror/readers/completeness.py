@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -20,10 +20,11 @@ from mirror.model.errors import describe, is_busy, is_environment
 from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Interruption
-from mirror.protocol.buckets import Buckets
-from mirror.protocol.objects import ARCHIVED_CLASSES, Destination, is_copy_of_later, is_copy_of_listed
+from mirror.protocol.buckets import Buckets, is_expired
+from mirror.protocol.objects import ARCHIVED_CLASSES, Destination
 from mirror.protocol.requests import head_destination, head_source
-from mirror.readers.comparison import folders_of, is_equal, is_expired, is_older_or_other, listed, size_and_time
+from mirror.protocol.verdict import Listed, is_copy_of_later, is_equal
+from mirror.readers.comparison import folders_of, is_older_or_other, listed, size_and_time
 from mirror.readers.key_table import KeyTable
 
 log = logging.getLogger("worker")
@@ -38,15 +39,6 @@ SOURCE_LOOKS = 1000  # keys of each; the others have their turn later
 MANY = 10_000
 FAR = datetime.max.replace(tzinfo=UTC)
 BUSY_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between the tries of a page that S3 is too busy to list
-
-
-class Listed(NamedTuple):
-    """An object of the source as the listing showed it."""
-
-    etag: str
-    size: int
-    modified: datetime
-    archived: bool  # its copy has to wait until it is restored
 
 
 @dataclass(eq=False)
@@ -143,7 +135,7 @@ class Completeness:
         differs = mirrored is None or is_older_or_other(mirrored, source)
         if mirrored and not differs and not is_in_parts(item["ETag"]) and self.is_surely_here(mirrored, source):
             return False
-        archived = item.get("StorageClass") in ARCHIVED_CLASSES
+        archived = item["StorageClass"] if item.get("StorageClass") in ARCHIVED_CLASSES else ""
         self.lacking[item["Key"]] = Listed(item["ETag"], item["Size"], item["LastModified"], archived)
         return not differs
 
@@ -214,7 +206,11 @@ class Completeness:
     async def shows(self, key: str, wanted: Listed | None, with_source: bool) -> bool:
         """The destination is looked at first: what the source then still is, it was at that moment, too."""
         destination = await head_destination(self.buckets, key)
-        if wanted and destination and (is_that_copy(destination, wanted) or is_copy_of_later(destination, self.newest)):
+        if (
+            wanted
+            and destination
+            and (is_equal(destination, wanted, deep=False) or is_copy_of_later(destination, self.newest))
+        ):
             return True
         if wanted is None and (destination is None or not destination.provenance):
             return True  # gone, or never a copy of ours
@@ -227,7 +223,7 @@ class Completeness:
             return True
         if wanted is None or (destination and is_equal(destination, source, deep=False)):
             return True
-        self.lacking[key] = wanted._replace(archived=bool(source.archived))
+        self.lacking[key] = wanted._replace(archived=source.archived)
         return False
 
 
@@ -240,14 +236,6 @@ def time_of_answer(answer: dict[str, Any]) -> datetime:
 def is_in_parts(etag: str) -> bool:
     """Whether the object was uploaded so: then its ETag ends in the number of parts (S3 API Reference, Object)."""
     return "-" in etag
-
-
-def is_that_copy(destination: Destination, wanted: Listed) -> bool:
-    known = is_copy_of_listed(destination, wanted.etag, wanted.modified, wanted.size)
-    if known is not None:
-        return known
-    there = destination.size, int(destination.modified.timestamp())
-    return not is_older_or_other(there, (wanted.size, int(wanted.modified.timestamp())))
 
 
 def is_newer_copy(destination: Destination, wanted: Listed) -> bool:

@@ -13,12 +13,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.concurrency import SideBySide, wait_unless
-from mirror.hooks.markers import is_marker
 from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_environment
 from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import AUDITED, RECONCILED, quoted
+from mirror.model.selection import is_marker
 from mirror.protocol.attempt import Interruption
-from mirror.protocol.buckets import Buckets
+from mirror.protocol.buckets import Buckets, is_expired
 from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue
 from mirror.readers.comparison import (
@@ -26,7 +26,6 @@ from mirror.readers.comparison import (
     chosen_prefixes,
     difference,
     folders_of,
-    is_expired,
     is_older_or_other,
     listed,
     size_and_time,

@@ -78,7 +78,7 @@ class Removal:
                 if not is_change(error):
                     raise
                 return ""
-        elif existing or what or not sync.unsettled_until:
+        elif existing or what or not sync.result.unsettled_until:
             return what
         log.info(REMOVED, quoted(sync.key))
         return "removed"

@@ -20,7 +20,6 @@ from fakes import (
     Client,
     Copy,
     Running,
-    SlotsForAll,
     Source,
     Store,
     Version,
@@ -32,6 +31,7 @@ from fakes import (
     serve,
     shaped,
     source_head,
+    without_loop,
 )
 
 from mirror.loop import Worker
@@ -195,8 +195,9 @@ class Process:
         self.alive, self.busy, self.stopping = True, False, False
         self.plan: list[tuple[str, tuple[Any, ...]]] = []
         self.begun: list[Job] = []
-        self.buckets = buckets = Buckets(world.settings, Client(self.call_s3), SlotsForAll(), world.now, wall=world.now)
+        self.buckets = buckets = Buckets(world.settings, Client(self.call_s3), world.now, world.now)
         self.worker = Worker(world.settings, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
+        without_loop(self.worker.syncer)
         self.worker.scheduler.begin = self.begun.append
 
     def work(self, plan: Plan = ()) -> None:

@@ -21,7 +21,6 @@ from fakes import ENVIRONMENT, WRITES, Client, Running, call_from, shaped
 from histories import Ghost, World
 
 from mirror import function as first_responder
-from mirror.concurrency import SideBySide
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.queue.queue import Queue
@@ -73,7 +72,7 @@ class Function:
         settings = first_responder.settings_from(ENVIRONMENT | {"COPY_LAST": self.copy_last})
         self.loop = Loop(self.world)
         clients = LastingClient(self.call_s3), LastingClient(self.call_sqs)
-        buckets = Buckets(settings, clients[0], SideBySide(1), self.now)
+        buckets = Buckets(settings, clients[0], self.now)
         queue = Queue(clients[1], settings.queue_url)
         self.process = first_responder.Process(self.loop, settings, clients, buckets, queue, rests_since=time.time())
         self.frozen_at = self.world.clock

@@ -10,8 +10,10 @@ from interleave import Case, day_after, told
 from keeping import Keeping, KeepingReaders, Removals, find_and_remove, with_days
 from readers import stand_in
 
+from mirror.hooks import retention
 from mirror.model import selection as wanted
 from mirror.protocol import sync
+from mirror.protocol.verdict import EXPIRED, NOTHING
 from mirror.readers import completeness
 from mirror.readers import removal as unwanted
 from mirror.readers.comparison import difference, head_destination
@@ -153,12 +155,18 @@ def with_destination_looked_at_last(monkeypatch):
 
 
 def without_letting_go(monkeypatch):
-    is_expired = sync.is_expired
-    monkeypatch.setattr(sync, "is_expired", lambda *arguments: is_expired(*arguments) and False)
+    is_expired = retention.is_expired
+    monkeypatch.setattr(retention, "is_expired", lambda *arguments: is_expired(*arguments) and False)
 
 
 def with_stale_copies_left(monkeypatch):
-    monkeypatch.setattr(sync, "is_equal", lambda *_, **__: True)
+    judge = sync.judge
+
+    def changed(*sides, expired):
+        verdict = judge(*sides, expired=expired)
+        return verdict._replace(what=EXPIRED, action=NOTHING) if expired else verdict
+
+    monkeypatch.setattr(sync, "judge", changed)
 
 
 def with_days_more(monkeypatch, days):

@@ -16,8 +16,9 @@ from test_first_responder import IN_TIME, Function, counts
 from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
 from mirror.hooks import announcer
-from mirror.hooks.announcer import PAUSE_SECONDS, Announcer
-from mirror.protocol.attempt import KeySync
+from mirror.hooks.announcer import PAUSE_SECONDS, Announcer, events_of
+from mirror.protocol.attempt import KeySync, Result
+from mirror.protocol.verdict import ABSENT, EQUAL
 from mirror.queue.bodies import hint_body
 from mirror.queue.leases import SETTLERS_THAT_ANNOUNCE, Lease, Leases, State
 from mirror.queue.queue import Received
@@ -378,9 +379,11 @@ def test_after_a_failure_nothing_is_tried_for_a_while_and_then_by_one_alone(ours
         ("skipped", False, "skipped"),
     ],
 )
-def test_the_action_is_what_leads_to_what_is_there_now(ours, action, is_there, expected):
+def test_the_action_is_what_leads_to_what_is_there_now(world, action, is_there, expected):
     source = SimpleNamespace(size=5, identity="etag 2026-01-01T00:00:00Z 5 null digest") if is_there else None
-    (text,) = ours.events_of(KeySync("k", action=action, size=7, sight=(source, None)))
+    end = EQUAL if is_there else ABSENT
+    sync = KeySync("k", result=Result(action=action, end=end, size=7, sight=(source, None)))
+    (text,) = events_of(load_settings(world.environment(**ALL)), sync)
     detail = json.loads(text)
     assert (detail["action"], detail["size"]) == (expected, 5 if is_there else 0)
     assert (detail["source-version"] is not None) == is_there

@@ -18,7 +18,6 @@ from mirror.protocol.attempt import KeySync
 from mirror.protocol.multipart import abort_orphans, xml_can_hold
 from mirror.protocol.objects import source_from_head
 from mirror.protocol.requests import COPY_DIRECTIVES, copy_object, uploads_of
-from mirror.protocol.sync import sync_key
 
 
 async def at_once(*calls) -> list:
@@ -135,10 +134,10 @@ def test_a_small_copy_that_is_silent_is_given_up_sooner_and_may_still_land(world
         sync, began = KeySync(key), buckets.now()
         source = source_from_head(await buckets.s3.head_object(Bucket=SOURCE, Key=key))
         with pytest.raises(BotoCoreError) as error:
-            await copy_object(buckets, sync, source, None)
+            await copy_object(buckets, sync, source, None, buckets.left_out)
         assert outcome_unknown(error.value)
         took[key] = buckets.now() - began
-        assert sync.unsettled_until >= buckets.now() + 3.9
+        assert sync.result.unsettled_until >= buckets.now() + 3.9
 
     world.run(both(copy("small"), copy("large")))
     assert took["small"] < 2.6 < took["large"]
@@ -237,10 +236,10 @@ def test_uploads_that_cannot_be_listed_are_no_reason_to_fail_a_key(world, fault,
 def test_a_large_object_under_a_key_that_xml_cannot_hold_is_refused_before_an_upload_begins(world):
     world.put("in/\x01", 6 * GIB)
     with pytest.raises(Refused, match="rename it"):
-        world.run(sync_key(world.worker().buckets, KeySync("in/\x01")))
+        world.run(world.worker().syncer.sync(KeySync("in/\x01")))
     assert "CreateMultipartUpload" not in world.requests()
     world.put("in/\x01", 10)
-    world.run(sync_key(world.worker().buckets, KeySync("in/\x01")))
+    world.run(world.worker().syncer.sync(KeySync("in/\x01")))
     assert world.is_equal()
 
 

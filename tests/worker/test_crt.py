@@ -23,11 +23,10 @@ from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.endpoints import Endpoint
 from mirror.aws.http import Answer, CrtHttp, valid_keys
-from mirror.concurrency import SideBySide
 from mirror.model.errors import is_busy, outcome_unknown
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import source_from_head
-from mirror.protocol.requests import COPY_DIRECTIVES, open_destination
+from mirror.protocol.requests import COPY_DIRECTIVES
 from mirror.settings import Settings, load_settings
 
 KEY = "a b+é/~(x)'*!?&=#%;,:@$.txt"
@@ -267,7 +266,7 @@ def test_one_session_serves_the_crt_and_all_clients_of_boto3(real_aws):
     plain, key = real_aws.boto3_s3, {"Bucket": DIRECTORY, "Key": "k"}
 
     async def many() -> None:
-        await open_destination(Buckets(objects.settings, objects, SideBySide(1)))
+        await Buckets(objects.settings, objects).answering.open()
         await asyncio.gather(*(valid_keys(objects.session) for _ in range(20)))
         for call in (plain.head_object, plain.delete_object, plain.create_multipart_upload):
             await call(**key)

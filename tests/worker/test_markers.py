@@ -17,9 +17,10 @@ from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, World, wait_until
 
 import worker
 from mirror.hooks import markers
-from mirror.hooks.markers import is_marker, markers_above, patterns_of
+from mirror.hooks.markers import markers_above
 from mirror.loop import Worker
 from mirror.model.limits import MIB
+from mirror.model.selection import is_marker, marker_patterns
 from mirror.protocol.attempt import Interruption
 from mirror.queue import bodies
 from mirror.queue.bodies import hint_body
@@ -101,7 +102,7 @@ def test_what_is_a_marker(copy_last: str, markers: list[str], others: list[str])
 
 
 def test_patterns_are_compiled_once():
-    assert patterns_of("_SUCCESS,*.done") is patterns_of("_SUCCESS,*.done")
+    assert marker_patterns("_SUCCESS,*.done") is marker_patterns("_SUCCESS,*.done")
 
 
 @pytest.mark.parametrize(
