@@ -176,7 +176,7 @@ async def work(process: Process, deadline: float) -> dict[str, int]:
 
 
 async def end_when_a_worker_is_needed(worker: Worker) -> None:
-    while not worker.deliveries.handed_back:
+    while not worker.leases.handed_back:
         await asyncio.sleep(LOOK_SECONDS)
     await asyncio.sleep(RECEIVE_ON_SECONDS)
     worker.is_enough = True

@@ -15,12 +15,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mirror.concurrency import wait_at_most, wait_unless
 from mirror.hooks import hooks_for
 from mirror.hooks.announcer import Announcer
-from mirror.model.errors import FATAL_QUEUE_CODES, OVER_LIMIT_CODES, describe, error_code
+from mirror.model.errors import Kind, describe, meaning_of
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.sync import Syncer
-from mirror.queue.leases import SETTLERS, SETTLERS_THAT_ANNOUNCE, Deliveries
+from mirror.queue.leases import SETTLERS, SETTLERS_THAT_ANNOUNCE, Leases
 from mirror.queue.queue import Queue
-from mirror.queue.scheduler import Jobs
+from mirror.queue.scheduler import Scheduler
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
@@ -63,9 +63,10 @@ class Worker:
         self.buckets = buckets
         self.bounds = bounds
         self.announcer = announcer or Announcer(settings)
-        self.deliveries = Deliveries(settings, queue, now, self.announcer.announce)
+        self.leases = Leases(settings, queue, now, self.announcer.announce)
         self.syncer = Syncer(buckets, hooks_for(buckets))
-        self.jobs = Jobs(settings, self.syncer, self.deliveries, now)
+        self.scheduler = Scheduler(settings, self.syncer, self.leases, now)
+        self.outage = self.scheduler.outage
         self.stopping = asyncio.Event()
         self.stopped_at = 0.0
         self.is_enough = False  # nothing more is received, what is held is finished
@@ -76,7 +77,7 @@ class Worker:
         """Works until the queue stays empty or stop() is called. Returns the exit status."""
         work = asyncio.create_task(self.work())
         settlers = SETTLERS_THAT_ANNOUNCE if self.settings.announces else SETTLERS
-        sides = [asyncio.create_task(self.deliveries.settle_for_ever()) for _ in range(settlers)]
+        sides = [asyncio.create_task(self.leases.settle_for_ever()) for _ in range(settlers)]
         beats = (self.extend_at_most, self.watch_outage, self.buckets.s3.renew_session, self.announcer.beat)
         sides += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
         ended, _ = await asyncio.wait([work, *sides], return_when=asyncio.FIRST_COMPLETED)
@@ -100,27 +101,27 @@ class Worker:
         empty_polls = failures = 0
         patience = self.settings.empty_polls_before_exit or math.inf
         while empty_polls < patience and failures < RECEIVE_FAILURES_BEFORE_EXIT:
-            await self.jobs.until_room()
+            await self.scheduler.until_room()
             if self.stopping.is_set() or self.is_enough:
                 return
-            idle = not self.deliveries.held
+            idle = not self.leases.held
             try:
                 came = await self.step(self.settings.wait_time_seconds if idle else BUSY_WAIT_TIME_SECONDS)
             except (ClientError, BotoCoreError) as error:
-                if error_code(error) in OVER_LIMIT_CODES:
+                if meaning_of(error).kind is Kind.QUEUE_FULL:
                     await self.wait_for_others()
                     continue
                 failures += 1
                 await self.report_receive_failure(error, failures)
                 continue
             failures = 0
-            idle = idle or (self.bounds.is_hasty and not self.deliveries.held)
+            idle = idle or (self.bounds.is_hasty and not self.leases.held)
             empty_polls = empty_polls + 1 if idle and not came else 0
 
     async def step(self, seconds: int) -> bool:
         """Receives once, waiting for `seconds` at most, and begins to sync what came. Returns whether anything did."""
-        received = await self.deliveries.receive(seconds)
-        self.jobs.accept(received)
+        received = await self.leases.receive(seconds)
+        self.scheduler.accept(received)
         return bool(received)
 
     async def wait_for_others(self) -> None:
@@ -132,7 +133,7 @@ class Worker:
 
     async def report_receive_failure(self, error: Exception, failures: int) -> None:
         log.error("cannot receive from %s: %s", self.settings.queue_url, describe(error))
-        if error_code(error) in FATAL_QUEUE_CODES or failures == RECEIVE_FAILURES_BEFORE_EXIT:
+        if meaning_of(error).kind is Kind.QUEUE_GONE or failures == RECEIVE_FAILURES_BEFORE_EXIT:
             self.exit_status = 1
             self.begin_end()
         await wait_at_most(self.stopping.wait(), min(2**failures, 30))
@@ -149,17 +150,17 @@ class Worker:
 
     async def extend(self) -> None:
         """Keeps what we hold invisible. What one beat does not come to is due at the next."""
-        for delivery in self.deliveries.used_up():
-            self.jobs.interrupt(delivery)
-        await self.deliveries.extend_due()
+        for lease in self.leases.used_up():
+            self.scheduler.interrupt(lease)
+        await self.leases.extend_due()
 
     async def watch_outage(self) -> None:
-        self.jobs.beat()
-        if self.jobs.outage.is_too_long() and not self.stopping.is_set():
-            self.jobs.outage.give_up()
+        self.outage.beat()
+        if self.outage.is_too_long() and not self.stopping.is_set():
+            self.outage.give_up()
             self.exit_status = OUTAGE_STATUS
             self.begin_end()
-            self.jobs.interrupt_all()
+            self.scheduler.interrupt_all()
 
     # The end
 
@@ -168,7 +169,7 @@ class Worker:
         if not self.stopping.is_set():
             log.info("%s: handing back what is not finished", why)
             self.begin_end()
-            self.jobs.interrupt_all()
+            self.scheduler.interrupt_all()
 
     def begin_end(self) -> None:
         self.stopped_at = time.monotonic()
@@ -177,13 +178,13 @@ class Worker:
     async def drain(self) -> None:
         """Waits for what is in flight; what a stopping worker cannot wait for is handed back with a delay."""
         passed = time.monotonic() - self.stopped_at if self.stopping.is_set() else 0.0
-        await wait_unless(self.stopping, self.deliveries.until_none_is_held(), self.bounds.drain - passed)
-        if self.jobs.by_key:
-            await wait_at_most(self.jobs.hand_back_all(), self.bounds.cancel)
-        await wait_at_most(self.deliveries.until_none_is_held(), self.bounds.hand_back)
-        if self.deliveries.held:
-            await wait_at_most(self.deliveries.show_all(), self.bounds.show)
+        await wait_unless(self.stopping, self.leases.until_none_is_held(), self.bounds.drain - passed)
+        if self.scheduler.by_key:
+            await wait_at_most(self.scheduler.hand_back_all(), self.bounds.cancel)
+        await wait_at_most(self.leases.until_none_is_held(), self.bounds.hand_back)
+        if self.leases.held:
+            await wait_at_most(self.leases.show_all(), self.bounds.show)
 
     def counts(self) -> Counter[str]:
         """What was done: copied, deleted, skipped, failed, handed_back, bytes, announced, unannounced."""
-        return self.jobs.counts + Counter(handed_back=self.deliveries.handed_back) + self.announcer.counts
+        return self.scheduler.counts + Counter(handed_back=self.leases.handed_back) + self.announcer.counts

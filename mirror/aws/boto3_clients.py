@@ -18,7 +18,7 @@ from botocore.utils import parse_timestamp
 from mirror.aws import timeouts
 from mirror.aws.keys import RenewedKeys, find_keys, keys_of_session
 from mirror.aws.threads import in_thread
-from mirror.model.errors import REFUSED_CODES, error_code, is_change
+from mirror.model.errors import Kind, error_code, meaning
 from mirror.settings import Settings
 
 SESSION_STATUSES = (400, 401, 403)  # may be the answer to a session that S3 no longer accepts
@@ -87,7 +87,7 @@ def put_in_raw_headers(request: Any, **_: Any) -> None:
 def may_be_of_session(error: ClientError) -> bool:
     """Whether S3 may have refused the session that the request was signed with, and done nothing."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status in SESSION_STATUSES and not is_change(error) and error_code(error) not in REFUSED_CODES
+    return status in SESSION_STATUSES and meaning(error_code(error)).kind not in (Kind.CHANGED, Kind.REFUSED)
 
 
 async def once_more[T](session: RenewedKeys, send: Callable[[], Awaitable[T]]) -> T:

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.exceptions import ConnectionError as NotConnected
 from botocore.parsers import ResponseParserError
 
-from mirror.model.errors import describe, error_code
+from mirror.model.errors import describe
 from mirror.model.limits import EVENTS_BATCH
 from mirror.model.log_lines import UNANNOUNCED
 from mirror.model.selection import is_marker
@@ -32,10 +32,6 @@ SOURCE, DETAIL_TYPE = "s3-to-s3express-sync", "Object Synced"  # patterns of rul
 SEND_SECONDS = 6  # for all events of a batch of messages
 AGAIN_AFTER = (0.2, 0.6)  # seconds: events that EventBridge has not taken are sent again after these pauses
 PAUSE_SECONDS = 30  # after a failure, in which nothing is sent
-ADVICE = {
-    "AccessDeniedException": "run deploy.sh with ANNOUNCE set, so that the role may use events:PutEvents",
-    "ThrottlingException": "ask for a higher quota of PutEvents, or announce less: ANNOUNCE=markers",
-}
 LED_TO = {EQUAL: "copied", ABSENT: "deleted"}
 NO_WAY = "a VPC without a way to events.%s.amazonaws.com needs an interface endpoint for it, or a NAT gateway"
 
@@ -114,8 +110,7 @@ class Announcer:
     def explain(self, error: Exception) -> str:
         text = describe(error) if str(error) else f'error=TimeoutError message="no answer within {self.seconds:g} s"'
         is_far = isinstance(error, (NotConnected, TimeoutError))
-        advice = NO_WAY % self.settings.region if is_far else ADVICE.get(error_code(error))
-        return f'{text} advice="{advice}"' if advice else text
+        return f'{text} advice="{NO_WAY % self.settings.region}"' if is_far else text
 
     async def beat(self) -> None:
         """Called every second: logs what was not announced when a pause is over."""

@@ -13,13 +13,14 @@ from botocore.exceptions import ClientError
 
 from mirror.model.errors import (
     HANDED_BACK,
-    REFUSED_CODES,
     Changed,
+    Kind,
     Postponed,
     Refused,
     describe,
     error_code,
-    is_of_surroundings,
+    is_environment,
+    meaning,
 )
 from mirror.model.limits import MIB
 from mirror.model.log_lines import quoted
@@ -56,7 +57,7 @@ class Syncer:
         except HANDED_BACK:
             raise
         except Exception as error:
-            if not is_of_surroundings(error):
+            if not is_environment(error):
                 await drop_upload(self.buckets, sync)
             raise
         if sync.upload:
@@ -192,7 +193,7 @@ class Syncer:
 
 def leave_out_more(tried: LeftOut, known: LeftOut, encoding: bool, code: str) -> LeftOut | None:
     """What to leave out after a refusal: the ContentEncoding, then the conditions, then both. None if that is all."""
-    if encoding and not tried.encoding and code in REFUSED_CODES:
+    if encoding and not tried.encoding and meaning(code).kind is Kind.REFUSED:
         return LeftOut(tried.conditions, encoding=True)
     if not tried.conditions and code == "NotImplemented":
         return LeftOut(conditions=True, encoding=known.encoding)

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.concurrency import SideBySide
-from mirror.model.errors import describe, is_of_surroundings
+from mirror.model.errors import describe, is_environment
 from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Interruption
@@ -202,7 +202,7 @@ class Completeness:
             self.troubles.pop(key, None)
             return await self.shows(key, self.missing[key], with_source)
         except (ClientError, BotoCoreError, ResponseParserError) as error:
-            if is_of_surroundings(error):
+            if is_environment(error):
                 raise
             self.troubles[key] = describe(error)
             log.debug("cannot look at key=%s %s", quoted(key), self.troubles[key])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.model.errors import describe, is_busy, is_of_surroundings
+from mirror.model.errors import describe, is_busy, is_environment
 from mirror.model.log_lines import quoted
 from mirror.model.selection import without_covered
 from mirror.protocol.attempt import Interruption
@@ -87,7 +87,7 @@ async def when_not_busy[T](interruption: Interruption, call: Callable[[], Awaita
         try:
             return await call()
         except (ClientError, BotoCoreError, ResponseParserError) as error:
-            if is_of_surroundings(error) or not is_busy(error):
+            if is_environment(error) or not is_busy(error):
                 raise
             if listing_of:
                 log.warning("cannot list %s, again in %d s: %s", listing_of, pause, describe(error))

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.concurrency import SideBySide, wait_unless
-from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_of_surroundings
+from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_environment
 from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import AUDITED, RECONCILED, quoted
 from mirror.model.selection import is_marker
@@ -310,7 +310,7 @@ class Reconciliation:
         try:
             _, found = await when_not_busy(self.interruption, look)
         except (ClientError, BotoCoreError, ResponseParserError) as error:
-            if is_of_surroundings(error):
+            if is_environment(error):
                 raise
             log.warning("cannot look at key=%s %s", quoted(key), describe(error))
             return Finding(key, "unreadable")

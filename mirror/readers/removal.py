@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.concurrency import SideBySide
-from mirror.model.errors import describe, is_change, is_of_surroundings
+from mirror.model.errors import describe, is_change, is_environment
 from mirror.model.log_lines import REMOVED, quoted
 from mirror.protocol.attempt import Interruption, KeySync
 from mirror.protocol.buckets import Buckets
@@ -62,7 +62,7 @@ class Removal:
         try:
             return await when_not_busy(self.interruption, functools.partial(self.look_and_delete, sync))
         except (ClientError, BotoCoreError, ResponseParserError) as error:
-            if is_of_surroundings(error):
+            if is_environment(error):
                 raise
             log.warning("cannot remove key=%s %s", quoted(key), describe(error))
             return Finding(key, "unreadable")

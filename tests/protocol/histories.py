@@ -41,8 +41,8 @@ from mirror.model.selection import SECONDS_OF_DAY
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.queue.bodies import events_of, hint_body
+from mirror.queue.job import Job
 from mirror.queue.queue import Queue as WorkersQueue
-from mirror.queue.scheduler import Job
 from mirror.readers.removal import Removal
 from mirror.settings import Settings
 
@@ -198,7 +198,7 @@ class Process:
         self.buckets = buckets = Buckets(world.settings, Client(self.call_s3), world.now, world.now)
         self.worker = Worker(world.settings, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
         without_loop(self.worker.syncer)
-        self.worker.jobs.begin = self.begun.append
+        self.worker.scheduler.begin = self.begun.append
 
     def work(self, plan: Plan = ()) -> None:
         """Receives once, and syncs what it got."""
@@ -222,12 +222,12 @@ class Process:
 
     def sync(self) -> None:
         while self.begun:
-            run(self.worker.jobs.run(self.begun.pop(0)))
+            run(self.worker.scheduler.run(self.begun.pop(0)))
 
     def acknowledge(self) -> None:
-        deliveries = self.worker.deliveries
-        while deliveries.finished:
-            run(deliveries.settle(deliveries.take_batch()))
+        leases = self.worker.leases
+        while leases.finished:
+            run(leases.settle(leases.take_batch()))
 
     def finish(self) -> None:
         """What its heartbeat has begun or ended."""

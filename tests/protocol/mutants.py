@@ -139,8 +139,8 @@ MUTANTS = (
     ),
     Mutant(
         "a timeout is taken for nothing done",
-        "return isinstance(error, (HTTPClientError, ResponseParserError, Unfinished)) or error_code(error) in UNKNOWN",
-        "return error_code(error) in UNKNOWN",
+        "return meaning_of(error).is_unknown",
+        "return isinstance(error, ClientError) and meaning_of(error).is_unknown",
         schedules("no conditional writes, with a lost answer"),
     ),
     Mutant(
@@ -195,19 +195,19 @@ MUTANTS = (
     ),
     Mutant(
         "an upload that failed is left behind",
-        "            if not is_of_surroundings(error):\n                await drop_upload(self.buckets, sync)\n",
+        "            if not is_environment(error):\n                await drop_upload(self.buckets, sync)\n",
         "            del error\n",
         copies("an_upload_whose_part_cannot_be_copied_is_aborted_and_its_message_is_parked"),
     ),
     Mutant(
         "a part that lands late ends the upload",
-        '    "InvalidPart",',
-        "    #",
+        'Kind.CHANGED, "InvalidPart"',
+        'Kind.OWN, "InvalidPart"',
         schedules("two parts, with SIGTERM"),
     ),
     Mutant(
         "an upload is not handed on",
-        "                delivery.uploads[key] = upload\n",
+        "                content.uploads[key] = upload\n",
         "                pass\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
@@ -244,38 +244,38 @@ MUTANTS = (
     ),
     Mutant(
         "an unreadable message is deleted",
-        '            delivery.failed = "(unreadable)"\n',
+        '            lease.fail("(unreadable)")\n',
         "",
         queue("a_body_that_is_no_event_is_parked_after_three_receives_and_the_log_shows_it"),
     ),
     Mutant(
         "a message is deleted before its copy is done",
-        "                self.add(key, delivery)\n            if not delivery.keys:",
-        "                self.add(key, delivery)\n            if True:",
+        "                self.add(key, lease)\n            if not lease.content.keys:",
+        "                self.add(key, lease)\n            if True:",
         faults("a_message_is_not_deleted_before_its_copy_is_done_and_looked_at"),
     ),
     Mutant(
         "a message is deleted after its first key",
-        "unsettled_until)\n            if not delivery.keys:",
-        "unsettled_until)\n            if True:",
+        "unsettled_until)\n        if not content.keys:",
+        "unsettled_until)\n        if True:",
         faults("a_message_with_two_keys_of_which_one_fails_stays"),
     ),
     Mutant(
         "a failed message is deleted",
-        "[delivery for delivery in batch if delivery.show_at is None]",
-        "[delivery for delivery in batch if not delivery.interrupted]",
+        "[lease for lease in batch if lease.state is State.ACK]",
+        "[lease for lease in batch if lease.outcome is not State.REQUEUE]",
         faults("a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven"),
     ),
     Mutant(
         "a message that comes while its key is synced is taken for done",
-        "        job.covered = len(job.deliveries)\n",
-        "        job.covered = 1000\n",
+        "self.covered, self.looked = len(self.leases), now",
+        "self.covered, self.looked = 1000, now",
         faults("a_change_that_comes_while_its_key_is_synced_is_not_lost"),
     ),
     Mutant(
         "all messages on a key are acknowledged once their change is copied",
-        "job.deliveries[: min(job.covered, len(job.deliveries) - 1)]",
-        "job.deliveries[: job.covered]",
+        "self.leases[: min(self.covered, len(self.leases) - 1)]",
+        "self.leases[: self.covered]",
         faults("the_newest_message_stays_until_the_sync_has_ended_although_its_change_is_copied"),
     ),
     Mutant(
@@ -286,14 +286,14 @@ MUTANTS = (
     ),
     Mutant(
         "the uploads of a dead worker are left behind by a sync that its message joins",
-        "sync.redelivered or job.joined_left_over",
-        "sync.redelivered",
+        "self.sync.redelivered or self.joined_left_over",
+        "self.sync.redelivered",
         faults("the_upload_of_a_dead_worker_is_aborted_by_a_sync_that_its_message_joins"),
     ),
     Mutant(
         "an interruption uses up a receive",
-        "                await self.hand_back(delivery)\n",
-        "                await self.retry_later(delivery)\n",
+        "                await self.requeue(lease)\n",
+        "                await self.nack(lease)\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
     Mutant(
@@ -304,8 +304,8 @@ MUTANTS = (
     ),
     Mutant(
         "a message is handed on while its copy is under way",
-        "max(delivery.postpone, self.seconds_until(delivery.unsettled_until))",
-        "delivery.postpone",
+        "max(lease.postpone, self.seconds_until(lease.unsettled_until))",
+        "lease.postpone",
         faults("a_message_that_is_handed_on_does_not_come_back_before_its_copy_has_ended"),
     ),
     Mutant(
@@ -316,13 +316,13 @@ MUTANTS = (
     ),
     Mutant(
         "the visibility is not extended",
-        "            if not await self.tell(due[start : start + SQS_BATCH]):\n",
+        "            if not await self.set_visibility(due[start : start + SQS_BATCH]):\n",
         "            if True:\n",
         faults("a_long_sync_keeps_its_message"),
     ),
     Mutant(
         "the visibility is extended beyond 12 hours",
-        "        return self.visibility_left(delivery) <= self.settings.visibility_extend_interval\n",
+        "        return self.visibility_left(lease) <= self.settings.visibility_extend_interval\n",
         "        return False\n",
         faults("at_the_12_hour_cap_the_message_is_handed_back_and_not_delivered_twice"),
     ),
@@ -402,14 +402,14 @@ MUTANTS = (
     ),
     Mutant(
         "a copy of a key that keeps changing shows nothing",
-        "        self.note_success(sync.result.action, job.looked)\n\n    def progressed",
+        "        self.outage.note_success(sync.result.action, job.looked)\n\n    def progressed",
         "\n    def progressed",
         outage("a_key_that_is_always_changing_ends_the_outage_that_it_is_tried_in"),
     ),
     Mutant(
         "what was deleted waits for copies that fail",
-        "may_delete and self.is_of_copies()",
-        "may_delete and False",
+        "(self.is_of_copies() and job.may_delete())",
+        "False",
         outage("in_an_outage_of_copies_what_was_deleted_goes"),
     ),
     Mutant(
@@ -426,7 +426,7 @@ MUTANTS = (
     ),
     Mutant(
         "a part that was copied shows nothing",
-        'self.note_success("copied", since)',
+        'self.outage.note_success("copied", since)',
         "pass",
         fairness("ten_denied_keys_hold_up_neither_a_large_copy_nor_deletes"),
     ),
@@ -476,13 +476,13 @@ MUTANTS = (
     ),
     Mutant(
         "what the function hands back loses its upload",
-        "handed_back_body(delivery.received.body, delivery.uploads, ",
-        "handed_back_body(delivery.received.body, {}, ",
+        "handed_back_body(lease.received.body, content.uploads, ",
+        "handed_back_body(lease.received.body, {}, ",
         function("a_worker_goes_on_with_an_upload_that_was_handed_to_the_function"),
     ),
     Mutant(
         "what the function hands back comes back at once",
-        "delivery.postpone = max(delivery.postpone, pause)",
+        "lease.postpone = max(lease.postpone, pause)",
         "pass",
         function("what_is_large_does_not_come_back_before_the_function_has_ended"),
     ),
@@ -500,8 +500,8 @@ MUTANTS = (
     ),
     Mutant(
         "a copy that the function leaves at its deadline is forgotten",
-        "delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))",
-        "delay = delivery.postpone",
+        "delay = max(lease.postpone, self.seconds_until(lease.unsettled_until))",
+        "delay = lease.postpone",
         function("a_copy_that_it_leaves_at_its_deadline_lands_before_its_message_comes_back"),
     ),
     Mutant(
@@ -576,7 +576,7 @@ MUTANTS = (
     ),
     Mutant(
         "each message on a marker that waits is kept",
-        "            done, others = one_of(done)\n            self.tell(job, others, None)\n",
+        "            done, others = one_of(done)\n            self.end_key(job, others, None)\n",
         "            pass\n",
         markers("however_often_reconcile_finds_it_one_message_on_a_marker_is_left"),
     ),

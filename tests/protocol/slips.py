@@ -183,7 +183,7 @@ READERS = (
     Slip(
         "a page that may not be listed is asked for again and again",
         "mirror/readers/listing.py",
-        "if is_of_surroundings(error) or not is_busy(error):",
+        "if is_environment(error) or not is_busy(error):",
         "if False:",
         ("worker/test_completeness.py::test_patience_is_for_s3_being_busy_and_not_for_a_refusal",),
     ),

@@ -20,7 +20,7 @@ from mirror.hooks.announcer import PAUSE_SECONDS, Announcer, events_of
 from mirror.protocol.attempt import KeySync, Result
 from mirror.protocol.verdict import ABSENT, EQUAL
 from mirror.queue.bodies import hint_body
-from mirror.queue.leases import SETTLERS_THAT_ANNOUNCE, Deliveries, Delivery
+from mirror.queue.leases import SETTLERS_THAT_ANNOUNCE, Lease, Leases, State
 from mirror.queue.queue import Received
 from mirror.settings import load_settings
 
@@ -206,12 +206,15 @@ def test_what_cannot_be_deleted_is_told_once(world):
             return set(handles)
 
     settings = load_settings(world.environment(**ALL))
-    deliveries = Deliveries(settings, Queue(), announce=announce)
-    delivery = Delivery(Received("{}", "handle", 1), 0.0, math.inf, 0.0, events=["event"])
-    deliveries.held.add(delivery)
-    asyncio.run(deliveries.settle([delivery]))
-    assert deliveries.undeleted == [delivery]
-    asyncio.run(deliveries.settle([delivery]))
+    leases = Leases(settings, Queue(), announce=announce)
+    lease = Lease(Received("{}", "handle", 1), 0.0, math.inf, 0.0, events=["event"])
+    leases.held.add(lease)
+    leases.finish(lease)
+    asyncio.run(leases.settle(leases.take_batch()))
+    assert (leases.held, lease.state) == ({lease}, State.ACK)
+    lease.due_at = 0.0
+    asyncio.run(leases.extend_due())
+    asyncio.run(leases.settle(leases.take_batch()))
     assert told == ["event"]
 
 

@@ -40,7 +40,7 @@ def test_a_hanging_queue_answers_after_a_bound(world, client, monkeypatch):
     monkeypatch.setattr(timeouts, "QUEUE_TIMEOUT", 1)
     monkeypatch.setattr("mirror.aws.crt_sqs.QUEUE_TIMEOUT", 1)
     world.put("a")
-    sqs = world.worker(S3_CLIENT=client).deliveries.queue.sqs
+    sqs = world.worker(S3_CLIENT=client).leases.queue.sqs
     world.standin.fault("SQS", "hang", seconds=60, times=0)
     queue = {"QueueUrl": world.queue_url}
     entry = {"Id": "0", "ReceiptHandle": "r"}
@@ -58,7 +58,7 @@ def test_a_hanging_queue_answers_after_a_bound(world, client, monkeypatch):
 
 def test_a_hanging_receive_is_not_waited_for_twice(world, monkeypatch):
     monkeypatch.setattr("mirror.aws.crt_sqs.QUEUE_TIMEOUT", 1)
-    queue = world.worker().deliveries.queue
+    queue = world.worker().leases.queue
     world.standin.fault("ReceiveMessage", "hang", seconds=60, times=0)
     began = time.monotonic()
     with pytest.raises(HTTPClientError):
@@ -76,7 +76,7 @@ def test_a_receive_has_the_time_of_its_poll_and_that_of_an_answer(world, monkeyp
         return {}
 
     monkeypatch.setattr("mirror.aws.crt_sqs.json_answer", no_message)
-    assert world.run(world.worker().deliveries.queue.receive(poll, 30)) == []
+    assert world.run(world.worker().leases.queue.receive(poll, 30)) == []
     assert given == [seconds]
 
 

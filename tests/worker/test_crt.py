@@ -393,7 +393,7 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used_again(world):
 def test_the_host_of_a_request_has_the_port_of_its_endpoint(world):
     """Beside AWS's own host names, which have none: a server, or a proxy, may serve several."""
     made = world.worker(ANNOUNCE="all")
-    clients = [*made.buckets.s3.endpoints.values(), made.deliveries.queue.sqs.endpoint, made.announcer.client.endpoint]
+    clients = [*made.buckets.s3.endpoints.values(), made.leases.queue.sqs.endpoint, made.announcer.client.endpoint]
     assert [endpoint.host for endpoint in clients] == [world.standin.url.removeprefix("http://")] * 4
 
 
@@ -407,7 +407,7 @@ def test_the_host_of_a_request_has_the_port_of_its_endpoint(world):
 )
 def test_what_fails_on_the_queue_is_repeated_by_boto3(world, fault):
     world.put("a")
-    queue = world.worker().deliveries.queue
+    queue = world.worker().leases.queue
     world.standin.fault("ReceiveMessage", times=1, **fault)
     [message] = world.run(queue.receive(0, 30))
     world.standin.fault("DeleteMessageBatch", times=1, **fault)

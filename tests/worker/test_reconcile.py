@@ -248,7 +248,7 @@ def test_without_a_prefix_the_prefix_filter_is_the_limit(synced: World):
 def run_here(world: World, *arguments: str) -> tuple[int, Reconciliation]:
     """The command in this process, where a test can act between its steps."""
     options, running = parse_arguments(["reconcile", *arguments]), world.worker()
-    run = Reconciliation(running.buckets, running.deliveries.queue, ("",), options, Interruption())
+    run = Reconciliation(running.buckets, running.leases.queue, ("",), options, Interruption())
     return world.run(run.run()), run
 
 
@@ -343,7 +343,7 @@ def test_an_interrupted_run_says_so_and_the_next_one_finds_all(synced: World):
     options = parse_arguments(["reconcile"])
     running, interruption = synced.worker(), Interruption()
     interruption.set()
-    assert synced.run(compare(running.buckets, running.deliveries.queue, options, interruption)) == 3
+    assert synced.run(compare(running.buckets, running.leases.queue, options, interruption)) == 3
     assert queued(synced) == []
     assert reconcile(synced)[0] == 0
     assert len(queued(synced)) == 5

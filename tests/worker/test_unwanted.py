@@ -134,7 +134,7 @@ def remove_here(world: World, monkeypatch: pytest.MonkeyPatch, meanwhile: Callab
     monkeypatch.setattr(removal, when, call)
     running, shown = world.worker(KEEP_DAYS="7"), []
     options = parse_arguments(["reconcile", "--remove-unwanted"])
-    status = world.run(compare(running.buckets, running.deliveries.queue, options, Interruption(), shown.append))
+    status = world.run(compare(running.buckets, running.leases.queue, options, Interruption(), shown.append))
     assert status == 0
     assert first
     return shown
@@ -271,7 +271,7 @@ def test_a_signal_ends_also_a_pause_for_s3(excluded: World, monkeypatch: pytest.
     options = parse_arguments(["reconcile", "--remove-unwanted"])
 
     async def interrupted() -> int:
-        task = asyncio.create_task(compare(running.buckets, running.deliveries.queue, options, interruption))
+        task = asyncio.create_task(compare(running.buckets, running.leases.queue, options, interruption))
         await until(lambda: excluded.requests().get("DeleteObject") == 2)
         interruption.set()
         return await asyncio.wait_for(task, 60)
