@@ -1,4 +1,4 @@
-"""The loop of one process: receive until the queue stays empty, then end; on SIGTERM hand back what is not finished."""
+"""The loop of one process: receives until the queue stays empty, and on SIGTERM hands back what is not finished."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ log = logging.getLogger("worker")
 BUSY_WAIT_TIME_SECONDS = 5  # long poll while work is in flight, so that SIGTERM is not kept waiting for it
 RECEIVE_FAILURES_BEFORE_EXIT = 10
 HEARTBEAT_SECONDS = 1
-EXTEND_SECONDS = 45  # for so long a beat goes on at most
+EXTEND_SECONDS = 45  # that a heartbeat may last
 OVER_LIMIT_SECONDS = 5
 OUTAGE_STATUS = 3  # of a worker that ends because all keys have failed alike for too long
 
 
 class Bounds(NamedTuple):
-    """The end, in seconds: each step has its bound."""
+    """How many seconds each step of the end may last."""
 
-    receive: float  # after stop(), beside the long poll: a receive that still lasts is left behind
-    drain: float  # after stop(), for what is in flight
-    cancel: float  # then, for syncs to take note that they are ended wherever they are
-    hand_back: float  # then, to send anew what they held
-    show: float  # then, to make visible what could not be sent
-    is_hasty: bool = False  # a poll that ends empty, with nothing held, counts whatever was held when it began
+    receive: float  # after stop(), in addition to the long poll: a receive that lasts longer is given up
+    drain: float  # after stop(), for syncs to end by themselves
+    cancel: float  # then, for syncs to end when they are cancelled
+    hand_back: float  # then, to send their messages anew
+    show: float  # then, to make the messages visible that could not be sent
+    is_hasty: bool = False  # an empty poll counts if nothing is held at its end, even if something was at its beginning
 
 
 OF_TASK = Bounds(receive=5, drain=85, cancel=3, hand_back=10, show=5)  # below LAST_SECONDS of mirror/signals.py
 
 
 class Worker:
-    """All of it runs in one event loop; what blocks is in mirror/aws/, in threads."""
+    """All of it runs in one event loop. Calls that block are made in mirror/aws/, in threads."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Worker:
         sides += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
         ended, _ = await asyncio.wait([work, *sides], return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
-            task.result()  # a side task ends only by a mistake in the code: raised here, it ends the process
+            task.result()  # a side task ends only because of a mistake in the code, which ends the process
         for task in sides:
             task.cancel()
         self.announcer.say()
@@ -97,7 +97,7 @@ class Worker:
     # Receiving
 
     async def receive_until_idle(self) -> None:
-        """Receives until the queue stays empty, SIGTERM, or the queue cannot be read; then returns."""
+        """Receives until the queue stays empty or cannot be read, or until SIGTERM."""
         empty_polls = failures = 0
         patience = self.settings.empty_polls_before_exit or math.inf
         while empty_polls < patience and failures < RECEIVE_FAILURES_BEFORE_EXIT:
@@ -125,7 +125,7 @@ class Worker:
         return bool(received)
 
     async def wait_for_others(self) -> None:
-        """Workers hold all that SQS lends at a time (SQS Developer Guide, "In flight messages"): not a failure."""
+        """No failure: the workers hold as many messages as SQS allows (SQS Developer Guide, "In flight messages")."""
         if not self.is_over_limit:
             self.is_over_limit = True
             log.warning("120,000 messages are in flight, SQS lends no more until some of them are deleted")
@@ -138,7 +138,7 @@ class Worker:
             self.begin_end()
         await wait_at_most(self.stopping.wait(), min(2**failures, 30))
 
-    # At the side
+    # Side tasks
 
     async def for_ever(self, beat: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -149,7 +149,7 @@ class Worker:
         await wait_at_most(self.extend(), EXTEND_SECONDS)
 
     async def extend(self) -> None:
-        """Keeps what we hold invisible. What one beat does not come to is due at the next."""
+        """Keeps the messages that are held invisible. Those that one heartbeat has no time for are due at the next."""
         for lease in self.leases.used_up():
             self.scheduler.interrupt(lease)
         await self.leases.extend_due()
@@ -176,7 +176,7 @@ class Worker:
         self.stopping.set()
 
     async def drain(self) -> None:
-        """Waits for what is in flight; what a stopping worker cannot wait for is handed back with a delay."""
+        """Waits until nothing is held. A worker that stops hands back with a delay what it cannot wait for."""
         passed = time.monotonic() - self.stopped_at if self.stopping.is_set() else 0.0
         await wait_unless(self.stopping, self.leases.until_none_is_held(), self.bounds.drain - passed)
         if self.scheduler.by_key:
