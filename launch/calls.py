@@ -27,7 +27,7 @@ SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]  # of workers that st
 # ECS may not list a task at once that it has just answered to RunTask with (ECS API reference, RunTask, on eventual
 # consistency), and two runs may be less than a second apart: for so long a warm environment counts it all the same.
 JUST_STARTED_SECONDS = 30
-just_started: dict[str, tuple[float, Mapping[str, Any]]] = {}  # ARN -> when, the task as RunTask told it
+just_started: dict[str, tuple[float, Mapping[str, Any]]] = {}  # ARN -> when, the task as RunTask returned it
 
 FAILURE_FIELDS = ("arn", "reason", "detail")
 
@@ -100,11 +100,11 @@ def find_revision(settings: Mapping[str, Any]) -> str:
 
 
 def run_tasks(
-    settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]], told: Mapping[str, Any], now: float
+    settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]], changes: Mapping[str, Any], now: float
 ) -> tuple[list[str], list[str]]:
     """(capacity provider of each started task, reasons of the failures): a shortage is an answer with status 200.
 
-    `told`: what is other in the container than the task definition has it.
+    `changes`: what differs in the container from the task definition.
 
     botocore makes a client token for each call, which its retries share and the next call does not: the answer to a
     used token would be the old one (ECS API reference, "Ensuring idempotency").
@@ -122,7 +122,7 @@ def run_tasks(
         capacityProviderStrategy=strategy,
         networkConfiguration={"awsvpcConfiguration": network},
         startedBy=settings["STARTED_BY"],
-        **({"overrides": {"containerOverrides": [{"name": "worker", **told}]}} if told else {}),
+        **({"overrides": {"containerOverrides": [{"name": "worker", **changes}]}} if changes else {}),
     )
     just_started.update({task["taskArn"]: (now, task) for task in answer["tasks"]})
     providers = [task.get("capacityProviderName", "unknown") for task in answer["tasks"]]
@@ -153,7 +153,7 @@ def start_workers(
 ) -> tuple[list[str], list[str]]:
     """(capacity provider of each started worker, failures): Spot first, then on demand, or the other way round.
 
-    The first `stay` of them are told to stay; with `only_spot` they are not needed, and no failure if Spot has no room.
+    The first `stay` of them are started to stay; with `only_spot` these can wait, and it is no failure if Spot is short.
     What ECS refuses for one of the two, such as Spot whose quota others have used up, it may take for the other.
     Without an answer nothing more is asked: the function has 60 seconds.
     """
@@ -166,9 +166,9 @@ def start_workers(
         strategies = (spot,) if is_optional else (ON_DEMAND, spot) if on_demand else (spot, ON_DEMAND)
         for strategy in strategies:
             if missing > 0:
-                told = {"environment": [STAY]} if stays else {}
+                changes = {"environment": [STAY]} if stays else {}
                 try:
-                    providers, reasons = run_tasks(settings, missing, strategy, told, now)
+                    providers, reasons = run_tasks(settings, missing, strategy, changes, now)
                 except ClientError as error:
                     providers, reasons, refused = [], [str(error)], refused + 1
                 except BotoCoreError as error:

@@ -12,8 +12,8 @@ from launch.tasks import ON_SPOT, REPLACED, SURPLUS, Task
 ON_DEMAND_SECONDS = 3600
 
 
-class Plan(NamedTuple):
-    """What the workers that stay need. The starts of a roll-over come beside those that they replace."""
+class StayingPlan(NamedTuple):
+    """What the workers that stay need. Those that a roll-over starts run beside those that they replace for a while."""
 
     missing: int = 0  # to be started, as too few stay
     newer: int = 0  # to be started to replace those of an older task definition, or on demand
@@ -21,13 +21,15 @@ class Plan(NamedTuple):
     only_spot: bool = False  # `newer` are worth starting on Spot only
 
 
-def plan_staying(live: Sequence[Task], least: int, revision: str, now: float, is_spot_short: bool = False) -> Plan:
-    """One of an older task definition goes when one of the newest has got going, so that nobody is missing meanwhile.
-    So does one on demand, unless Spot is short.
+def plan_staying(
+    live: Sequence[Task], least: int, revision: str, now: float, is_spot_short: bool = False
+) -> StayingPlan:
+    """A worker of an older task definition is stopped once one of the newest has got going, so that none is missing
+    meanwhile; so is one on demand, unless Spot is short. Until then the roll-over waits.
 
-    Until then the roll-over does not go on. Who goes first are those that have not got going, among them what an
-    earlier deploy has just begun to roll over to, then the oldest. Which of them holds long copies is not known: what
-    is stopped hands back, and the parts that are done stay done.
+    Those that have not got going are stopped first, among them those to which an earlier deploy has just begun to roll
+    over, then the oldest. Which of them holds long copies is not known: a worker that is stopped hands its messages
+    back, and the parts that are done stay done.
     """
     staying = sorted((task for task in live if task.stays), key=lambda task: (task.has_got_going(now), task.created))
     outdated = [task for task in staying if revision and task.revision != revision]
@@ -43,4 +45,4 @@ def plan_staying(live: Sequence[Task], least: int, revision: str, now: float, is
     needed = max(0, least - len(newest))
     missing = max(0, least - len(stay))
     is_waiting = going < len(newest) or any(task.started is None for task in stay)
-    return Plan(missing, 0 if is_waiting else needed - missing, tuple(stop), not missing and not outdated)
+    return StayingPlan(missing, 0 if is_waiting else needed - missing, tuple(stop), not missing and not outdated)

@@ -27,7 +27,7 @@ from mirror.readers.wait import EXAMPLES, WaitOptions, wait
 from mirror.settings import Settings
 from mirror.signals import Signals
 from mirror.version import VERSION
-from mirror.wiring import make_buckets, make_parts, make_worker
+from mirror.wiring import make_parts, make_worker
 
 log = logging.getLogger("worker")
 
@@ -157,7 +157,7 @@ async def work(settings: Settings, command: Command, signals: Signals) -> Outcom
     try:
         clients = CLIENTS[settings.s3_client](settings)
         if is_reading(command):
-            return await read(make_buckets(settings, clients), command, signals), None
+            return await read(Buckets(settings, clients.s3()), command, signals), None
         parts = make_parts(settings, clients)
     except BotoCoreError as error:
         log.error("cannot start: %s", error)

@@ -2,14 +2,14 @@
 
 It is the same Worker on the same protocol, with boto3's clients, few keys at a time and a short end. Unlike a task's
 process, a function's is frozen by Lambda after an invocation and thawed minutes later, with all that was under way in
-it. So nothing may be: a copy that is sent only then could bring an object back that was deleted meanwhile.
+it. So nothing may be under way by then: a copy that is sent after that could bring back an object that was deleted
+meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import re
 import sys
@@ -39,11 +39,11 @@ OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_h
 # back, or many of them would be handed back again and again (FOR_WORKER_SECONDS of mirror/protocol/sync.py).
 RECEIVE_ON_SECONDS = 3
 LOOK_SECONDS = 0.25
-QUIET_SECONDS = 1  # then, for calls that were left behind to end
-# Events have to fit into the end, too; a call that is left behind then ends in QUIET_SECONDS.
+QUIET_SECONDS = 1  # after that, for calls without an answer to end
+# Events have to fit into the end as well; a call without an answer then ends in QUIET_SECONDS.
 EVENTS_SECONDS = 1.5
 EVENTS_TIMEOUTS = {"connect": 1, "answer": 1, "attempts": 1}
-IDLE_SECONDS = 5  # from then on a connection may be dead without our having been told
+IDLE_SECONDS = 5  # a connection that was idle for longer may be dead without a sign of it
 MARKER_PATIENCE = 5  # seconds that a marker waits in vain
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
 CALL = "call of the function"  # name of the threads in which boto3 waits
@@ -60,8 +60,7 @@ class Process:
 
     def wake(self) -> None:
         """Forgets what may have changed meanwhile: a copy on a dead connection would get no answer."""
-        self.parts.buckets.source_seen = -math.inf
-        self.parts.buckets.markers.clear()
+        self.parts.buckets.answering.forget_source()
         if time.time() - self.rests_since > IDLE_SECONDS:
             for client in self.parts.clients():
                 client.close_connections()
@@ -74,7 +73,7 @@ def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
     """Works through the queue until it is empty, for `seconds` and a short end at most. Returns the counts of a worker,
     its exit status as "status", and "unanswered": calls that have not ended, see end_process_if_unanswered().
 
-    Raises ValueError for wrong settings. Any other failure is logged, and status 1: the function has more to do.
+    Raises ValueError for wrong settings. Any other failure is logged and gives status 1: the function has more to do.
     """
     settings = settings_from(environment)
     configure_logging(settings.log_level)
@@ -93,8 +92,8 @@ def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
 
 
 def end_process_if_unanswered() -> None:
-    """To be called last in an invocation, however it ends, when its report is written. Lambda makes a new process for
-    the next one.
+    """To be called at the end of each invocation, after its report is written. Lambda makes a new process for the next
+    one.
 
     A thread that waits for S3 cannot be ended by itself. Frozen and thawed it might send its write again, or only now,
     long after COPY_TIMEOUT, when the message was worked on by another.
@@ -110,9 +109,9 @@ def end_process_if_unanswered() -> None:
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
-    """Those of a task, but for what a short life and little memory ask for. Nothing is copied in parts.
+    """The settings of a task, except for those that a short life and little memory change. Nothing is copied in parts.
 
-    The visibility of a message stays that of a task, too: VISIBILITY_EXTEND_INTERVAL + COPY_TIMEOUT, from the receive
+    The visibility timeout of a message is that of a task: VISIBILITY_EXTEND_INTERVAL + COPY_TIMEOUT, from the receive
     or the latest heartbeat on. So if this process is killed in the middle of a copy, its message comes back only after
     S3 must have ended that copy, as with a task that is killed. With the default interval an invocation is over before
     its first heartbeat is due.
@@ -135,7 +134,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
 
 
 def process_for(settings: Settings) -> Process:
-    """Raises BotoCoreError, for want of credentials."""
+    """Returns the process that was kept, or a new one. Raises BotoCoreError if there are no credentials."""
     if not kept or kept[0].settings != settings:
         parts = make_parts(settings, boto3_clients(settings, **EVENTS_TIMEOUTS))
         kept[:] = [Process(asyncio.new_event_loop(), settings, parts, time.time())]
@@ -161,7 +160,7 @@ def configure_logging(level: str) -> None:
 
 
 async def work(process: Process, deadline: float) -> dict[str, int]:
-    """All of its tasks are over at the end."""
+    """Works until the queue is empty or the deadline has come. Every task has ended when it returns."""
     process.wake()
     worker = make_worker(process.settings, process.parts, OF_FUNCTION, EVENTS_SECONDS)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
@@ -177,14 +176,14 @@ async def work(process: Process, deadline: float) -> dict[str, int]:
 
 
 async def end_when_a_worker_is_needed(worker: Worker) -> None:
-    while not worker.deliveries.handed_back:
+    while not worker.leases.handed_back:
         await asyncio.sleep(LOOK_SECONDS)
     await asyncio.sleep(RECEIVE_ON_SECONDS)
     worker.is_enough = True
 
 
 async def end_tasks() -> None:
-    """Those that the worker has left behind, its side tasks among them; and what these begin when they end."""
+    """Cancels the tasks that the worker has left, its side tasks among them, and those that they begin as they end."""
     while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
         for task in tasks:
             task.cancel()
@@ -192,7 +191,7 @@ async def end_tasks() -> None:
 
 
 def end_threads(pool: ThreadPoolExecutor) -> None:
-    """But for those that are in a call which does not end soon."""
+    """Ends the threads of the pool, except for those whose call does not end soon."""
     pool.shutdown(wait=False, cancel_futures=True)
     end = time.monotonic() + QUIET_SECONDS
     for thread in calling():

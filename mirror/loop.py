@@ -1,4 +1,4 @@
-"""The loop of one process: receive until the queue stays empty, then end; on SIGTERM hand back what is not finished."""
+"""The loop of one process: receives until the queue stays empty, and on SIGTERM hands back what is not finished."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mirror.concurrency import wait_at_most, wait_unless
+from mirror.hooks import hooks_for
 from mirror.hooks.announcer import Announcer
-from mirror.model.errors import FATAL_QUEUE_CODES, OVER_LIMIT_CODES, describe, error_code
+from mirror.model.errors import Kind, describe, meaning_of
 from mirror.protocol.buckets import Buckets
-from mirror.queue.leases import SETTLERS, SETTLERS_THAT_ANNOUNCE, Deliveries
+from mirror.protocol.sync import Syncer
+from mirror.queue.leases import SETTLERS, SETTLERS_THAT_ANNOUNCE, Leases
 from mirror.queue.queue import Queue
-from mirror.queue.scheduler import Jobs
+from mirror.queue.scheduler import Scheduler
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
@@ -26,27 +28,27 @@ log = logging.getLogger("worker")
 BUSY_WAIT_TIME_SECONDS = 5  # long poll while work is in flight, so that SIGTERM is not kept waiting for it
 RECEIVE_FAILURES_BEFORE_EXIT = 10
 HEARTBEAT_SECONDS = 1
-EXTEND_SECONDS = 45  # for so long a beat goes on at most
+EXTEND_SECONDS = 45  # that a heartbeat may last
 OVER_LIMIT_SECONDS = 5
 OUTAGE_STATUS = 3  # of a worker that ends because all keys have failed alike for too long
 
 
 class Bounds(NamedTuple):
-    """The end, in seconds: each step has its bound."""
+    """How many seconds each step of the end may last."""
 
-    receive: float  # after stop(), beside the long poll: a receive that still lasts is left behind
-    drain: float  # after stop(), for what is in flight
-    cancel: float  # then, for syncs to take note that they are ended wherever they are
-    hand_back: float  # then, to send anew what they held
-    show: float  # then, to make visible what could not be sent
-    is_hasty: bool = False  # a poll that ends empty, with nothing held, counts whatever was held when it began
+    receive: float  # after stop(), in addition to the long poll: a receive that lasts longer is given up
+    drain: float  # after stop(), for syncs to end by themselves
+    cancel: float  # then, for syncs to end when they are cancelled
+    hand_back: float  # then, to send their messages anew
+    show: float  # then, to make the messages visible that could not be sent
+    is_hasty: bool = False  # an empty poll counts if nothing is held at its end, even if something was at its beginning
 
 
 OF_TASK = Bounds(receive=5, drain=85, cancel=3, hand_back=10, show=5)  # below LAST_SECONDS of mirror/signals.py
 
 
 class Worker:
-    """All of it runs in one event loop; what blocks is in mirror/aws/, in threads."""
+    """All of it runs in one event loop. Calls that block are made in mirror/aws/, in threads."""
 
     def __init__(
         self,
@@ -61,8 +63,10 @@ class Worker:
         self.buckets = buckets
         self.bounds = bounds
         self.announcer = announcer or Announcer(settings)
-        self.deliveries = Deliveries(settings, queue, now, self.announcer.announce)
-        self.jobs = Jobs(settings, buckets, self.deliveries, self.announcer, now)
+        self.leases = Leases(settings, queue, now, self.announcer.announce)
+        self.syncer = Syncer(buckets, hooks_for(buckets))
+        self.scheduler = Scheduler(settings, self.syncer, self.leases, now)
+        self.outage = self.scheduler.outage
         self.stopping = asyncio.Event()
         self.stopped_at = 0.0
         self.is_enough = False  # nothing more is received, what is held is finished
@@ -73,12 +77,12 @@ class Worker:
         """Works until the queue stays empty or stop() is called. Returns the exit status."""
         work = asyncio.create_task(self.work())
         settlers = SETTLERS_THAT_ANNOUNCE if self.settings.announces else SETTLERS
-        sides = [asyncio.create_task(self.deliveries.settle_for_ever()) for _ in range(settlers)]
+        sides = [asyncio.create_task(self.leases.settle_for_ever()) for _ in range(settlers)]
         beats = (self.extend_at_most, self.watch_outage, self.buckets.s3.renew_session, self.announcer.beat)
         sides += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
         ended, _ = await asyncio.wait([work, *sides], return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
-            task.result()  # a side task ends only by a mistake in the code: raised here, it ends the process
+            task.result()  # a side task ends only because of a mistake in the code, which ends the process
         for task in sides:
             task.cancel()
         self.announcer.say()
@@ -93,35 +97,35 @@ class Worker:
     # Receiving
 
     async def receive_until_idle(self) -> None:
-        """Receives until the queue stays empty, SIGTERM, or the queue cannot be read; then returns."""
+        """Receives until the queue stays empty or cannot be read, or until SIGTERM."""
         empty_polls = failures = 0
         patience = self.settings.empty_polls_before_exit or math.inf
         while empty_polls < patience and failures < RECEIVE_FAILURES_BEFORE_EXIT:
-            await self.jobs.until_room()
+            await self.scheduler.until_room()
             if self.stopping.is_set() or self.is_enough:
                 return
-            idle = not self.deliveries.held
+            idle = not self.leases.held
             try:
                 came = await self.step(self.settings.wait_time_seconds if idle else BUSY_WAIT_TIME_SECONDS)
             except (ClientError, BotoCoreError) as error:
-                if error_code(error) in OVER_LIMIT_CODES:
+                if meaning_of(error).kind is Kind.QUEUE_FULL:
                     await self.wait_for_others()
                     continue
                 failures += 1
                 await self.report_receive_failure(error, failures)
                 continue
             failures = 0
-            idle = idle or (self.bounds.is_hasty and not self.deliveries.held)
+            idle = idle or (self.bounds.is_hasty and not self.leases.held)
             empty_polls = empty_polls + 1 if idle and not came else 0
 
     async def step(self, seconds: int) -> bool:
         """Receives once, waiting for `seconds` at most, and begins to sync what came. Returns whether anything did."""
-        received = await self.deliveries.receive(seconds)
-        self.jobs.accept(received)
+        received = await self.leases.receive(seconds)
+        self.scheduler.accept(received)
         return bool(received)
 
     async def wait_for_others(self) -> None:
-        """Workers hold all that SQS lends at a time (SQS Developer Guide, "In flight messages"): not a failure."""
+        """No failure: the workers hold as many messages as SQS allows (SQS Developer Guide, "In flight messages")."""
         if not self.is_over_limit:
             self.is_over_limit = True
             log.warning("120,000 messages are in flight, SQS lends no more until some of them are deleted")
@@ -129,12 +133,12 @@ class Worker:
 
     async def report_receive_failure(self, error: Exception, failures: int) -> None:
         log.error("cannot receive from %s: %s", self.settings.queue_url, describe(error))
-        if error_code(error) in FATAL_QUEUE_CODES or failures == RECEIVE_FAILURES_BEFORE_EXIT:
+        if meaning_of(error).kind is Kind.QUEUE_GONE or failures == RECEIVE_FAILURES_BEFORE_EXIT:
             self.exit_status = 1
             self.begin_end()
         await wait_at_most(self.stopping.wait(), min(2**failures, 30))
 
-    # At the side
+    # Side tasks
 
     async def for_ever(self, beat: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -145,18 +149,18 @@ class Worker:
         await wait_at_most(self.extend(), EXTEND_SECONDS)
 
     async def extend(self) -> None:
-        """Keeps what we hold invisible. What one beat does not come to is due at the next."""
-        for delivery in self.deliveries.used_up():
-            self.jobs.interrupt(delivery)
-        await self.deliveries.extend_due()
+        """Keeps the messages that are held invisible. Those that one heartbeat has no time for are due at the next."""
+        for lease in self.leases.used_up():
+            self.scheduler.interrupt(lease)
+        await self.leases.extend_due()
 
     async def watch_outage(self) -> None:
-        self.jobs.beat()
-        if self.jobs.outage.is_too_long() and not self.stopping.is_set():
-            self.jobs.outage.give_up()
+        self.outage.beat()
+        if self.outage.is_too_long() and not self.stopping.is_set():
+            self.outage.give_up()
             self.exit_status = OUTAGE_STATUS
             self.begin_end()
-            self.jobs.interrupt_all()
+            self.scheduler.interrupt_all()
 
     # The end
 
@@ -165,22 +169,22 @@ class Worker:
         if not self.stopping.is_set():
             log.info("%s: handing back what is not finished", why)
             self.begin_end()
-            self.jobs.interrupt_all()
+            self.scheduler.interrupt_all()
 
     def begin_end(self) -> None:
         self.stopped_at = time.monotonic()
         self.stopping.set()
 
     async def drain(self) -> None:
-        """Waits for what is in flight; what a stopping worker cannot wait for is handed back with a delay."""
+        """Waits until nothing is held. A worker that stops hands back with a delay what it cannot wait for."""
         passed = time.monotonic() - self.stopped_at if self.stopping.is_set() else 0.0
-        await wait_unless(self.stopping, self.deliveries.until_none_is_held(), self.bounds.drain - passed)
-        if self.jobs.by_key:
-            await wait_at_most(self.jobs.hand_back_all(), self.bounds.cancel)
-        await wait_at_most(self.deliveries.until_none_is_held(), self.bounds.hand_back)
-        if self.deliveries.held:
-            await wait_at_most(self.deliveries.show_all(), self.bounds.show)
+        await wait_unless(self.stopping, self.leases.until_none_is_held(), self.bounds.drain - passed)
+        if self.scheduler.by_key:
+            await wait_at_most(self.scheduler.hand_back_all(), self.bounds.cancel)
+        await wait_at_most(self.leases.until_none_is_held(), self.bounds.hand_back)
+        if self.leases.held:
+            await wait_at_most(self.leases.show_all(), self.bounds.show)
 
     def counts(self) -> Counter[str]:
         """What was done: copied, deleted, skipped, failed, handed_back, bytes, announced, unannounced."""
-        return self.jobs.counts + Counter(handed_back=self.deliveries.handed_back) + self.announcer.counts
+        return self.scheduler.counts + Counter(handed_back=self.leases.handed_back) + self.announcer.counts

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mirror.aws.boto3_clients import Clients
-from mirror.concurrency import SideBySide
 from mirror.hooks.announcer import SEND_SECONDS, Announcer
 from mirror.loop import OF_TASK, Bounds, Worker
 from mirror.model.services import Client, Events
@@ -25,14 +24,9 @@ class Parts(NamedTuple):
         return [client for client in (self.buckets.s3, self.queue.sqs, self.events) if client]
 
 
-def make_buckets(settings: Settings, clients: Clients) -> Buckets:
-    """All that a command needs which only reads."""
-    return Buckets(settings, clients.s3(), SideBySide(settings.max_concurrent_parts))
-
-
 def make_parts(settings: Settings, clients: Clients) -> Parts:
     queue = Queue(clients.sqs(), settings.queue_url)
-    return Parts(make_buckets(settings, clients), queue, clients.events() if settings.announces else None)
+    return Parts(Buckets(settings, clients.s3()), queue, clients.events() if settings.announces else None)
 
 
 def make_worker(

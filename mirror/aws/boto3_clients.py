@@ -18,7 +18,7 @@ from botocore.utils import parse_timestamp
 from mirror.aws import timeouts
 from mirror.aws.keys import RenewedKeys, find_keys, keys_of_session
 from mirror.aws.threads import in_thread
-from mirror.model.errors import REFUSED_CODES, error_code, is_change
+from mirror.model.errors import Kind, error_code, meaning
 from mirror.settings import Settings
 
 SESSION_STATUSES = (400, 401, 403)  # may be the answer to a session that S3 no longer accepts
@@ -35,7 +35,7 @@ def make_session() -> boto3.Session:
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
     keys = find_keys(session)
     session.register_component("credential_provider", SimpleNamespace(load_credentials=lambda: keys))
-    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)  # keys.py tells it, in one line
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)  # keys.py logs it in one line
     return boto3.Session(botocore_session=session)
 
 
@@ -59,8 +59,8 @@ def config_for(settings: Settings, timeout: int, attempts: int) -> Config:
 
 
 def as_utf8(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer with the texts of its headers as UTF-8, bytes that are none of it as surrogates (PEP 383). S3 gives
-    Content-Disposition and the like as the bytes that it was given; botocore reads them as ISO-8859-1."""
+    """Returns the answer with the texts of its headers decoded as UTF-8, and surrogates for other bytes (PEP 383). S3
+    sends Content-Disposition and the like as the bytes that it was given; botocore decodes them as ISO-8859-1."""
     texts = {name: decoded(value) for name, value in answer.items() if isinstance(value, str)}
     metadata = {decoded(name): decoded(value) for name, value in answer.get("Metadata", {}).items()}
     return answer | texts | {"Metadata": metadata}
@@ -71,15 +71,15 @@ def decoded(text: str) -> str:
 
 
 def take_out_raw_headers(params: dict[str, Any], **_: Any) -> None:
-    """Before a request is made: headers beyond ASCII, as the bytes that as_utf8() read, are kept from its signature.
-    S3 demands that of no header but Host and x-amz-*, and has at times found such signatures wrong."""
+    """Before a request is made: takes out the headers beyond ASCII, as the bytes that as_utf8() decoded, so that they
+    are not signed. S3 only requires Host and x-amz-* to be signed, and has at times refused such signatures."""
     headers = params["headers"]
     raw = [name for name, value in headers.items() if isinstance(value, str) and not value.isascii()]
     params["context"][UNSIGNED] = {name: headers.pop(name).encode(errors="surrogateescape") for name in raw}
 
 
 def put_in_raw_headers(request: Any, **_: Any) -> None:
-    """After the request was signed."""
+    """After the request was signed: puts them back."""
     for name, value in request.context.get(UNSIGNED, {}).items():
         request.headers[name] = value
 
@@ -87,11 +87,11 @@ def put_in_raw_headers(request: Any, **_: Any) -> None:
 def may_be_of_session(error: ClientError) -> bool:
     """Whether S3 may have refused the session that the request was signed with, and done nothing."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status in SESSION_STATUSES and not is_change(error) and error_code(error) not in REFUSED_CODES
+    return status in SESSION_STATUSES and meaning(error_code(error)).kind not in (Kind.CHANGED, Kind.REFUSED)
 
 
 async def once_more[T](session: RenewedKeys, send: Callable[[], Awaitable[T]]) -> T:
-    """send() once more with a new session, if S3 may have refused the one that was used: then it did nothing."""
+    """Calls send(), and once more with a new session if S3 may have refused the first one: then it did nothing."""
     used = session.keys
     try:
         return await send()
@@ -102,8 +102,8 @@ async def once_more[T](session: RenewedKeys, send: Callable[[], Awaitable[T]]) -
 
 
 class Boto3S3:
-    """See mirror.model.services.S3. A part may be copied twice, so it is repeated; what changes what a reader sees is
-    not: an unanswered call may still take effect, and botocore would not say that there were two."""
+    """See mirror.model.services.S3. A part may be copied twice, so it is repeated. A request that changes what a reader
+    sees is not: an unanswered call may still take effect, and botocore would not say that there were two."""
 
     def __init__(self, session: boto3.Session, settings: Settings) -> None:
         def client(timeout: int, attempts: int) -> Any:

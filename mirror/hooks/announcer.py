@@ -1,4 +1,4 @@
-"""ANNOUNCE: an event to EventBridge for each key that is equal, at least once, and never in the way of the sync."""
+"""ANNOUNCE: sends an event to EventBridge for each key that is equal, at least once, without holding up the sync."""
 
 from __future__ import annotations
 
@@ -16,53 +16,41 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.exceptions import ConnectionError as NotConnected
 from botocore.parsers import ResponseParserError
 
-from mirror.hooks.markers import is_marker
-from mirror.model.errors import describe, error_code
+from mirror.model.errors import describe
 from mirror.model.limits import EVENTS_BATCH
 from mirror.model.log_lines import UNANNOUNCED
+from mirror.model.selection import is_marker
 from mirror.model.services import Events
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.objects import Source
+from mirror.protocol.verdict import ABSENT, EQUAL, EXPIRED
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
 
-SOURCE, DETAIL_TYPE = "s3-to-s3express-sync", "Object Synced"  # a rule's pattern names them
-SEND_SECONDS = 6  # for all that a batch of messages announces
-AGAIN_AFTER = (0.2, 0.6)  # seconds: what EventBridge has not taken is sent again so often
-PAUSE_SECONDS = 30  # after a failure nothing is tried
-ADVICE = {
-    "AccessDeniedException": "run deploy.sh with ANNOUNCE set, so that the role may use events:PutEvents",
-    "ThrottlingException": "ask for a higher quota of PutEvents, or announce less: ANNOUNCE=markers",
-}
+SOURCE, DETAIL_TYPE = "s3-to-s3express-sync", "Object Synced"  # patterns of rules name them
+SEND_SECONDS = 6  # for all events of a batch of messages
+AGAIN_AFTER = (0.2, 0.6)  # seconds: events that EventBridge has not taken are sent again after these pauses
+PAUSE_SECONDS = 30  # after a failure, in which nothing is sent
+LED_TO = {EQUAL: "copied", ABSENT: "deleted"}
 NO_WAY = "a VPC without a way to events.%s.amazonaws.com needs an interface endpoint for it, or a NAT gateway"
 
 
 @dataclass(eq=False)
 class Announcer:
-    """What this process tells of keys that are equal; without a client it tells nothing."""
+    """Sends the events of this process. It needs no client if ANNOUNCE is none, as there are no events then."""
 
     settings: Settings
     client: Events | None = None
     seconds: float = SEND_SECONDS
     now: Callable[[], float] = time.monotonic
     counts: Counter[str] = field(default_factory=Counter)  # announced, unannounced
-    next_try: float = -math.inf  # later than that only after a failure
+    next_try: float = -math.inf  # after a failure; otherwise -inf
     why: str = ""
-    unsaid: int = 0  # keys that could not be announced, since the latest line that says so
-
-    def events_of(self, sync: KeySync) -> list[str]:
-        """What there is to tell of a sync that has just ended well. When it is sent the key may be another again, and
-        the next sync of it tells that."""
-        settings = self.settings
-        if sync.expired and sync.action == "skipped":
-            return []  # the destination need not have it
-        if self.client is None or (settings.announce == "markers" and not is_marker(sync.key, settings.copy_last)):
-            return []
-        return [json.dumps(detail_of(sync, settings), ensure_ascii=False)]
+    unsaid: int = 0  # keys that could not be announced since the latest line of the log about it
 
     async def announce(self, events: list[str]) -> None:
-        """Returns when they are sent or given up. What is counted as unannounced may have been sent all the same."""
+        """Returns when the events are sent or given up. One that is counted as unannounced may still have been sent."""
         left = list(events)
         if self.may_try():
             try:
@@ -75,7 +63,7 @@ class Announcer:
         self.unsaid += len(left)
 
     def may_try(self) -> bool:
-        """After a pause one tries alone: the others go on without until it has got through."""
+        """Whether to send now. After a pause a single caller tries; the others give up until it has succeeded."""
         now = self.now()
         if self.next_try <= now and self.next_try > -math.inf:
             self.say()
@@ -84,7 +72,7 @@ class Announcer:
         return self.next_try <= now
 
     async def send(self, left: list[str]) -> None:
-        """Takes out of the list what EventBridge has taken. Raises the error if it took nothing of a call."""
+        """Removes the events that EventBridge takes from the list. Raises the error of a call if it takes none."""
         done = 0
         while done < len(left):
             batch = left[done : done + EVENTS_BATCH]
@@ -93,7 +81,7 @@ class Announcer:
             done += len(refused)
 
     async def send_batch(self, batch: list[str]) -> list[str]:
-        """Those that EventBridge does not take, of ten at most: each is answered by itself."""
+        """Sends ten events at most. Returns those that EventBridge has not taken, as it answers for each of them."""
         left, error = await self.put(batch)
         for seconds in AGAIN_AFTER:
             if not left:
@@ -106,7 +94,7 @@ class Announcer:
         return left
 
     async def put(self, events: list[str]) -> tuple[list[str], ClientError | None]:
-        """Those that were not taken, and why the last of them was not."""
+        """Returns the events that were not taken, and the error of the last of them."""
         assert self.client
         entries = [{"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": event} for event in events]
         answer = await self.client.put_events(Entries=entries)
@@ -117,16 +105,15 @@ class Announcer:
         code, message = (left[-1][1].get(name, "") for name in ("ErrorCode", "ErrorMessage"))
         return [event for event, _ in left], ClientError({"Error": {"Code": code, "Message": message}}, "PutEvents")
 
-    # What is said of it
+    # What the log says
 
     def explain(self, error: Exception) -> str:
         text = describe(error) if str(error) else f'error=TimeoutError message="no answer within {self.seconds:g} s"'
         is_far = isinstance(error, (NotConnected, TimeoutError))
-        advice = NO_WAY % self.settings.region if is_far else ADVICE.get(error_code(error))
-        return f'{text} advice="{advice}"' if advice else text
+        return f'{text} advice="{NO_WAY % self.settings.region}"' if is_far else text
 
     async def beat(self) -> None:
-        """Every second: when a pause is over."""
+        """Called every second: logs what was not announced when a pause is over."""
         if self.next_try <= self.now():
             self.say()
 
@@ -136,11 +123,22 @@ class Announcer:
         self.unsaid = 0
 
 
-def detail_of(sync: KeySync, settings: Settings) -> dict[str, Any]:
-    """Of the latest look at both sides, when they were equal. What the sync wrote itself may have been changed by
-    another worker since: a key that is in the source was not deleted, and one that is not was not copied."""
-    source: Source | None = None if sync.expired and sync.action == "deleted" else sync.sight[0]
-    action = "skipped" if sync.action == "skipped" else "copied" if source else "deleted"
+def events_of(settings: Settings, sync: KeySync) -> list[str]:
+    """The events of a sync that has just succeeded. If the key changes before they are sent, its next sync announces
+    that."""
+    if sync.result.end == EXPIRED and sync.result.action == "skipped":
+        return []  # the destination need not have it
+    if settings.announce == "markers" and not is_marker(sync.key, settings.copy_last):
+        return []
+    return [json.dumps(detail_of(settings, sync), ensure_ascii=False)]
+
+
+def detail_of(settings: Settings, sync: KeySync) -> dict[str, Any]:
+    """The detail of the event. Another worker may have changed what this sync wrote before both sides were equal, so
+    the action is what has led to the end, whichever of them did it."""
+    result = sync.result
+    action = "skipped" if result.action == "skipped" else LED_TO.get(result.end, result.action)
+    source = None if action == "deleted" else result.sight[0]
     return {
         "bucket": settings.dst_bucket,
         "source-bucket": settings.src_bucket,

@@ -1,8 +1,11 @@
-"""What an error means for a key or a message, and what an operator can do about it."""
+"""What an error means for a key or a message, and what an operator can do about it: one table, and questions to it."""
 
 from __future__ import annotations
 
 import math
+from enum import Enum, auto
+from itertools import product
+from typing import NamedTuple
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -16,76 +19,6 @@ from botocore.exceptions import ConnectionError as NotConnected
 from botocore.parsers import ResponseParserError
 
 from mirror.model.log_lines import quoted, visible
-
-# What the error of an S3 call means for the key.
-CHANGED_CODES = {
-    "404",
-    "409",
-    "412",
-    "ConditionalRequestConflict",
-    "InvalidPart",  # a call still under way when the upload was handed on has copied the part once more
-    "NoSuchKey",
-    "NoSuchUpload",
-    "OperationAborted",
-    "PreconditionFailed",
-}
-UNKNOWN_CODES = {"500", "502", "504", "InternalError", "InternalServerError"}
-BUSY_CODES = UNKNOWN_CODES | {
-    "429",
-    "503",
-    "RequestTimeout",
-    "RequestTimeTooSkewed",
-    "ServiceUnavailable",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-}
-# What no key is at fault for: credentials, a session, or a bucket as a whole.
-SURROUNDINGS_CODES = {
-    "AccountProblem",
-    "AllAccessDisabled",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "NoSuchBucket",
-    "NotSignedUp",
-    "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
-}
-SURROUNDINGS_OPERATIONS = {"CreateSession", "ListObjectsV2"}  # those that name no key
-CREDENTIAL_ERRORS = (CredentialRetrievalError, NoCredentialsError, PartialCredentialsError)
-DENIED_CODES = {"400", "401", "403", "AccessDenied", "AccessDeniedException"}
-REFUSED_CODES = {"InvalidArgument", "InvalidRequest", "NotImplemented"}
-FATAL_QUEUE_CODES = {
-    "AccessDenied",
-    "AccessDeniedException",
-    "AWS.SimpleQueueService.NonExistentQueue",
-    "InvalidClientTokenId",
-    "QueueDoesNotExist",
-}
-OVER_LIMIT_CODES = {"OverLimit", "AWS.SimpleQueueService.OverLimit"}  # of messages in flight
-LOST_RECEIPT_CODES = {
-    "AWS.SimpleQueueService.MessageNotInflight",
-    "InvalidParameterValue",
-    "MessageNotInflight",
-    "ReceiptHandleIsInvalid",
-}
-
-SSE_C = "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker"
-ADVICE = {
-    "400": SSE_C,
-    "403": "let the task role use s3:GetObject on the object and s3:ListBucket on the source bucket, and the KMS key",
-    "AccessDenied": "let the task role use s3:GetObject on the source and s3:ListBucket, s3express:CreateSession on "
-    "the destination, and the KMS keys of both",
-    "ExpiredToken": "the credentials of the task role or the session have ended: look at the role",
-    "InvalidRequest": SSE_C,
-    "InvalidToken": "the credentials of the task role are not valid: look at the role",
-    "InvalidObjectState": "the object is archived: restore it, its restore event copies it",
-    "NoSuchBucket": "check SRC_BUCKET, DST_BUCKET and REGION",
-    "NotImplemented": "the directory bucket does not support something in this request",
-}
 
 
 class Interrupted(Exception):
@@ -101,8 +34,9 @@ class GaveUp(Exception):
 
 
 class Postponed(Exception):
-    """Not here or not now, it says why: the message is handed back, to come again in a while, `seconds` at most, or
-    with `is_exact` after just as many. `waiting_since`: of a marker that waits, for which one message is enough."""
+    """The key is not to be synced here or not now, and the text says why. The message is handed back, and comes again
+    after `seconds` at most, or with `is_exact` after just as many. `waiting_since`: of a marker, which needs only one
+    message."""
 
     def __init__(
         self, why: str, seconds: float = math.inf, is_exact: bool = False, waiting_since: float | None = None
@@ -123,7 +57,96 @@ class Refused(Exception):
 
 # Errors of AWS and of a key. Any other is a mistake in the code, and its traceback is worth seeing.
 EXPECTED = (ClientError, BotoCoreError, ResponseParserError, Refused, Unfinished, Changed, GaveUp, ValueError)
-HANDED_BACK = (Interrupted, GaveUp, Postponed)  # with the upload, for the next delivery to go on with
+HANDED_BACK = (Interrupted, GaveUp, Postponed)  # with the upload, for the next worker to go on with
+
+
+class Kind(Enum):
+    """What is at fault, which decides what is done."""
+
+    OWN = auto()  # the key or the message itself: it is tried a few times, and then parked
+    CHANGED = auto()  # nothing, as a bucket changed between two requests: look again
+    BUSY = auto()  # S3 or the network for the moment: send the request again
+    DENIED = auto()  # the key, or all keys alike: only other keys can show which
+    ENVIRONMENT = auto()  # credentials, a session or a whole bucket: no key can be synced
+    REFUSED = auto()  # something in the request that S3 does not take: do without it
+    QUEUE_GONE = auto()  # the queue, which cannot be read and will not be
+    QUEUE_FULL = auto()  # nothing, as SQS lends no more messages before some are deleted
+    RECEIPT_LOST = auto()  # the receipt handle: SQS no longer lends us that message
+
+
+class Meaning(NamedTuple):
+    """A row of the table: what errors with these codes, or of these classes, mean in these operations."""
+
+    kind: Kind
+    codes: str = ""  # with spaces between them
+    advice: str = ""
+    operations: tuple[str, ...] = ("",)  # "" stands for any
+    classes: tuple[type[Exception], ...] = ()
+    is_unknown: bool = False  # S3 may have done what it was asked, or may still be doing it
+
+
+SSE_C = "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker"
+READ = "let the task role use s3:GetObject on the object and s3:ListBucket on the source bucket, and the KMS key"
+BOTH = (
+    "let the task role use s3:GetObject on the source and s3:ListBucket, s3express:CreateSession on the destination, "
+    "and the KMS keys of both"
+)
+ENDED = "the credentials of the task role or the session have ended: look at the role"
+DEPLOY = "run deploy.sh with ANNOUNCE set, so that the role may use events:PutEvents"
+QUOTA = "ask for a higher quota of PutEvents, or announce less: ANNOUNCE=markers"
+NO_CREDENTIALS = CredentialRetrievalError, NoCredentialsError, PartialCredentialsError
+RECEIVE, ANNOUNCE = ("ReceiveMessage",), ("PutEvents",)
+ON_MESSAGES = "ChangeMessageVisibilityBatch", "DeleteMessageBatch"
+NAME_NO_KEY = "CreateSession", "ListObjectsV2"  # their errors are no key's fault
+
+TABLE = (
+    # The codes of S3 (S3 API Reference, "Error responses"). A number is the status of an answer without a body, which
+    # HeadObject always gives (there, HeadObject). Conditions: S3 User Guide, "Conditional requests".
+    Meaning(Kind.CHANGED, "404 NoSuchKey NoSuchUpload OperationAborted", classes=(Changed,)),
+    Meaning(Kind.CHANGED, "409 412 ConditionalRequestConflict PreconditionFailed"),
+    Meaning(Kind.CHANGED, "InvalidPart"),  # a call still under way when the upload was handed on copied the part again
+    Meaning(Kind.BUSY, "429 503 RequestTimeout RequestTimeTooSkewed ServiceUnavailable SlowDown"),
+    Meaning(Kind.BUSY, "Throttling ThrottlingException TooManyRequestsException", classes=(NotConnected,)),
+    Meaning(Kind.BUSY, "500 502 504 InternalError InternalServerError", is_unknown=True),
+    Meaning(Kind.BUSY, classes=(HTTPClientError, ResponseParserError, Unfinished), is_unknown=True),
+    Meaning(Kind.DENIED, "401 AccessDeniedException KMS"),
+    Meaning(Kind.DENIED, "400", SSE_C),
+    Meaning(Kind.DENIED, "403", READ),
+    Meaning(Kind.DENIED, "AccessDenied", BOTH),
+    Meaning(Kind.ENVIRONMENT, "AccountProblem AllAccessDisabled ExpiredTokenException", classes=NO_CREDENTIALS),
+    Meaning(Kind.ENVIRONMENT, "InvalidAccessKeyId NotSignedUp SignatureDoesNotMatch TokenRefreshRequired"),
+    Meaning(Kind.ENVIRONMENT, "ExpiredToken", ENDED),
+    Meaning(Kind.ENVIRONMENT, "InvalidToken", "the credentials of the task role are not valid: look at the role"),
+    Meaning(Kind.ENVIRONMENT, "NoSuchBucket", "check SRC_BUCKET, DST_BUCKET and REGION"),
+    Meaning(Kind.REFUSED, "InvalidArgument"),
+    Meaning(Kind.REFUSED, "InvalidRequest", SSE_C),
+    Meaning(Kind.REFUSED, "NotImplemented", "the directory bucket does not support something in this request"),
+    Meaning(Kind.OWN, "InvalidObjectState", "the object is archived: restore it, its restore event copies it"),
+    # The codes of SQS (SQS API Reference, ReceiveMessage, DeleteMessage and ChangeMessageVisibility).
+    Meaning(Kind.QUEUE_FULL, "OverLimit", "", RECEIVE),
+    Meaning(Kind.QUEUE_GONE, "AccessDenied AccessDeniedException InvalidClientTokenId", "", RECEIVE),
+    Meaning(Kind.QUEUE_GONE, "NonExistentQueue QueueDoesNotExist", "", RECEIVE),
+    Meaning(Kind.RECEIPT_LOST, "InvalidParameterValue MessageNotInflight ReceiptHandleIsInvalid", "", ON_MESSAGES),
+    # The codes of EventBridge (EventBridge API Reference, PutEvents).
+    Meaning(Kind.DENIED, "AccessDeniedException", DEPLOY, ANNOUNCE),
+    Meaning(Kind.BUSY, "ThrottlingException", QUOTA, ANNOUNCE),
+)
+MEANINGS = {pair: row for row in TABLE for pair in product((*row.codes.split(), *row.classes), row.operations)}
+OWN_FAULT = Meaning(Kind.OWN)  # of what is in no row
+
+
+def meaning(code: str, operation: str = "") -> Meaning:
+    """The codes of KMS all begin alike; those of SQS's older protocol have a prefix."""
+    code = "KMS" if code.startswith("KMS") else code.removeprefix("AWS.SimpleQueueService.")
+    found = MEANINGS.get((code, operation)) or MEANINGS.get((code, ""), OWN_FAULT)
+    is_general = operation in NAME_NO_KEY and found.kind is not Kind.BUSY
+    return found._replace(kind=Kind.ENVIRONMENT) if is_general else found
+
+
+def meaning_of(error: BaseException) -> Meaning:
+    if isinstance(error, ClientError):
+        return meaning(error_code(error), error.operation_name)
+    return next((MEANINGS[base, ""] for base in type(error).__mro__ if (base, "") in MEANINGS), OWN_FAULT)
 
 
 def error_code(error: BaseException) -> str:
@@ -131,44 +154,35 @@ def error_code(error: BaseException) -> str:
     return str(error.response["Error"].get("Code", "")) if isinstance(error, ClientError) else type(error).__name__
 
 
-def operation_of(error: BaseException) -> str:
-    """Its name, such as CopyObject; "" if it was not AWS that answered."""
-    return error.operation_name if isinstance(error, ClientError) else ""
-
-
 def is_change(error: Exception) -> bool:
-    """True if a bucket changed under our hands: to be looked at again."""
-    return isinstance(error, Changed) or error_code(error) in CHANGED_CODES
+    return meaning_of(error).kind is Kind.CHANGED
 
 
 def is_busy(error: Exception) -> bool:
-    """True if S3 or the network is at fault for the moment, and not the key."""
-    return isinstance(error, (NotConnected, HTTPClientError, ResponseParserError, Unfinished)) or (
-        error_code(error) in BUSY_CODES
-    )
+    return meaning_of(error).kind is Kind.BUSY
 
 
 def is_refusal_for_now(error: Exception) -> bool:
     """True if S3 is too busy, and has not done what it was asked."""
-    return error_code(error) in BUSY_CODES - UNKNOWN_CODES
+    return is_busy(error) and not outcome_unknown(error)
 
 
-def is_of_surroundings(error: Exception) -> bool:
-    """True if no key is at fault, so that all would fail alike."""
-    if operation_of(error) in SURROUNDINGS_OPERATIONS:
-        return not is_busy(error)
-    return isinstance(error, CREDENTIAL_ERRORS) or error_code(error) in SURROUNDINGS_CODES
+def is_environment(error: Exception) -> bool:
+    return meaning_of(error).kind is Kind.ENVIRONMENT
 
 
-def may_be_of_surroundings(error: Exception) -> bool:
-    """True if the key is at fault, or all fail alike: only others can tell."""
-    code = error_code(error)
-    return isinstance(error, GaveUp) or code in DENIED_CODES or code.startswith("KMS") or is_of_surroundings(error)
+def may_be_environment(error: Exception) -> bool:
+    """True if the key is at fault, or all fail alike: only other keys can show which."""
+    return isinstance(error, GaveUp) or meaning_of(error).kind in (Kind.DENIED, Kind.ENVIRONMENT)
 
 
 def outcome_unknown(error: Exception) -> bool:
-    """True if S3 may have done what it was asked, or may still be doing it."""
-    return isinstance(error, (HTTPClientError, ResponseParserError, Unfinished)) or error_code(error) in UNKNOWN_CODES
+    return meaning_of(error).is_unknown
+
+
+def receipt_is_lost(code: str) -> bool:
+    """Of a message in a batch that was to be deleted or extended."""
+    return meaning(code, "DeleteMessageBatch").kind is Kind.RECEIPT_LOST
 
 
 def describe(error: BaseException) -> str:
@@ -178,8 +192,8 @@ def describe(error: BaseException) -> str:
         return f"busy for too long: {describe(error.__cause__)}"
     if not isinstance(error, ClientError):
         return f"error={type(error).__name__} message={quoted(str(error))}"
-    code = error_code(error)
     message = quoted(str(error.response["Error"].get("Message", "")))
+    found = meaning_of(error)
     is_of_s3 = "Message" not in error.operation_name and error.operation_name != "PutEvents"
-    advice = f' advice="{ADVICE[code]}"' if code in ADVICE and is_of_s3 else ""
-    return f"operation={error.operation_name} error={visible(code)} message={message}{advice}"
+    advice = f' advice="{found.advice}"' if found.advice and (is_of_s3 or "" not in found.operations) else ""
+    return f"operation={error.operation_name} error={visible(error_code(error))} message={message}{advice}"

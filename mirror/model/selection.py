@@ -1,13 +1,15 @@
-"""What the destination is to hold: the keys that PREFIX_FILTER and EXCLUDE leave, and of them what KEEP_DAYS keeps."""
+"""Which keys and objects the settings mean: PREFIX_FILTER and EXCLUDE, KEEP_DAYS, COPY_LAST."""
 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 SECONDS_OF_DAY = 86_400
+WILDCARDS = frozenset("*?[")
 
 
 def items_of(text: str) -> tuple[str, ...]:
@@ -63,3 +65,38 @@ def wanted_of(prefix_filter: str, exclude: str, keep_days: int) -> Wanted:
         excluded=re.compile("|".join(patterns)) if patterns else None,
         keep_days=keep_days,
     )
+
+
+@dataclass(frozen=True)
+class MarkerPatterns:
+    """What COPY_LAST says. A pattern with "/" in it is for the whole key, any other for the last part of the key."""
+
+    of_keys: tuple[re.Pattern[str], ...]
+    of_names: tuple[re.Pattern[str], ...]
+    fixed_names: tuple[str, ...]  # last parts without wildcards: only markers with such a name can be looked for
+
+    def match(self, key: str) -> bool:
+        name = key[len(folder_of(key)) :]
+        return any(pattern.match(key) for pattern in self.of_keys) or any(
+            pattern.match(name) for pattern in self.of_names
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def marker_patterns(copy_last: str) -> MarkerPatterns:
+    texts = list(dict.fromkeys(text.strip() for text in items_of(copy_last) if text.strip()))
+    names = dict.fromkeys(text[len(folder_of(text)) :] for text in texts)
+    return MarkerPatterns(
+        of_keys=tuple(re.compile(fnmatch.translate(text)) for text in texts if "/" in text),
+        of_names=tuple(re.compile(fnmatch.translate(text)) for text in texts if "/" not in text),
+        fixed_names=tuple(name for name in names if not WILDCARDS & set(name)),
+    )
+
+
+def is_marker(key: str, copy_last: str) -> bool:
+    return marker_patterns(copy_last).match(key)
+
+
+def folder_of(key: str) -> str:
+    """The key up to its last "/", with that."""
+    return key[: key.rfind("/") + 1]

@@ -1,20 +1,22 @@
-"""One sync of one key: what it was asked, what it has come to, and how it is told to stop."""
+"""One sync of one key: what it is asked to do, what has come of it, and what it calls on the way."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 from mirror.model.errors import Interrupted, outcome_unknown
-from mirror.protocol.buckets import NOTHING, Buckets, LeftOut
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import Destination, Source
 from mirror.protocol.parts import Upload
+from mirror.protocol.verdict import EQUAL
 
 
 class Interruption:
-    """Tells a sync to stop before its next step; what it waits for in S3 is not cut short."""
+    """Stops a sync before its next step. A request that is already under way is not cut short."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
@@ -30,7 +32,7 @@ class Interruption:
             raise Interrupted
 
     async def pause(self, seconds: float) -> None:
-        """Raises Interrupted, at once if told so meanwhile."""
+        """Sleeps. Raises Interrupted as soon as the interruption is set."""
         try:
             await asyncio.wait_for(self.event.wait(), seconds)
         except TimeoutError:
@@ -38,33 +40,36 @@ class Interruption:
         raise Interrupted
 
 
+# --- What a sync calls ------------------------------------------------------------------------------------------------
+
+
 class Host(Protocol):
-    """Who runs a sync, and is told how it goes on."""
+    """Runs syncs, and is called by each of them as it goes on."""
 
     def look_begins(self, sync: KeySync) -> None:
-        """What is known now is in the look at the source that follows."""
+        """The source is read next, so whatever is known by now is covered by what that shows."""
 
     def overtaken(self, sync: KeySync) -> None:
-        """The destination is what that look showed, the source no longer."""
+        """The destination is what the latest look at the source showed, but the source has changed since."""
 
     def progressed(self, sync: KeySync, since: float) -> None:
-        """A part was copied by a request that began then."""
+        """A part was copied by a request that began at that time."""
 
     def has_place(self, sync: KeySync) -> bool:
-        """It is one of those that others wait for."""
+        """Whether the sync holds one of the places that other keys wait for."""
 
     def step_aside(self, sync: KeySync) -> bool:
-        """It will last, so others may begin in its place, if it has one. False if too many last already."""
+        """Gives the place of a sync that will last to another key, if it holds one. False if too many last already."""
 
     async def come_back(self, sync: KeySync) -> None:
-        """It goes on, and waits for a place: only for one that it had."""
+        """Waits for a place again. Only a sync that had one calls this."""
 
     async def look_later(self, key: str, delay: float) -> None:
-        """Another key that it touched is to be synced by somebody, after so many seconds."""
+        """Has another key, which this sync has changed, synced after that many seconds."""
 
 
 class Alone:
-    """The host of a sync that has nobody beside it."""
+    """The host of a sync that runs by itself."""
 
     def look_begins(self, sync: KeySync) -> None: ...
     def overtaken(self, sync: KeySync) -> None: ...
@@ -82,49 +87,58 @@ class Alone:
 ALONE = Alone()
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
+class Hooks:
+    """What options do around the sync of a key. An option that is not set is None, and costs nothing."""
+
+    is_expired: Callable[[Source], bool] | None = None  # whether the source is no longer to have a copy
+    log_expired: Callable[[str], None] | None = None  # for a key that is not copied because of that
+    before_copy: Callable[[KeySync], Awaitable[None]] | None = None  # may wait, or raise Postponed
+    before_write: Callable[[KeySync], Awaitable[None]] | None = None  # before a copy or a delete; may raise
+    when_done: Callable[[KeySync], Sequence[str]] | None = None  # the events to announce of a sync that has succeeded
+
+
+NO_HOOKS = Hooks()
+
+# --- The sync itself --------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False, slots=True)
+class Result:
+    """What has come of a sync so far."""
+
+    action: Literal["copied", "deleted", "skipped"] = "skipped"  # the latest write, if there was one
+    end: str = EQUAL  # what the latest attempt left: EQUAL, ABSENT, or EXPIRED, which allows for both
+    size: int = 0  # bytes that were copied
+    sight: tuple[Source | None, Destination | None] = (None, None)  # both sides as the latest attempt saw them
+    parts: int = 0  # of a large object, copied so far
+    unsettled_until: float = 0.0  # a write without an answer may take effect until then
+    events: Sequence[str] = ()  # to be announced
+
+
+@dataclass(eq=False, slots=True)
 class KeySync:
-    """The protocol knows of the rest of the worker only what stands here: no messages, no slots."""
+    """What a sync is asked to do. Of the worker it knows only its host: neither messages nor places in a queue."""
 
     key: str
-    # What it was asked
-    destination_first: bool = False  # the key is probably there already: begin with the destination
+    destination_first: bool = False  # the key is probably in the destination, so that is read before the source
     redelivered: bool = False  # an earlier delivery may have died half way
-    event_time: float | None = None  # seconds since the epoch, of the oldest event
-    waiting_since: float | None = None  # seconds since the epoch, of a marker that was put off before
+    event_time: float | None = None  # of the oldest event, in seconds since the epoch
+    waiting_since: float | None = None  # of a marker that was postponed before, in seconds since the epoch
+    upload: Upload | None = None  # begun by an earlier delivery; afterwards, the one to go on with in the next
     interruption: Interruption = field(default_factory=Interruption)
     host: Host = ALONE
-    # What it has come to
-    upload: Upload | None = None  # to go on with; given by an earlier delivery, and handed on to the next
-    action: str = "skipped"  # or "copied", "deleted": what was done at last
-    size: int = 0  # bytes that were copied
-    left_out: LeftOut = NOTHING  # what it tries to do without
-    refusal: str = ""  # why
-    unsettled_until: float = 0.0  # until then a write that got no answer may still take effect
-    # How often it had to begin again
-    sight: Any = None  # what both sides are
-    expired: bool = False  # KEEP_DAYS keeps that source no longer
-    misses: int = 0  # a change came between look and write
-    refused_sight: Any = None  # what both sides were then
-    stuck: int = 0  # and yet both sides were as before
-    changes: int = 0  # a change came after the write
-    busy: int = 0  # answers since the last progress
-    busy_since: float = 0.0
-
-    def progress(self, since: float) -> None:
-        """A part was copied by a request that began then."""
-        self.busy = 0
-        self.host.progressed(self, since)
+    result: Result = field(default_factory=Result)
 
 
 @contextmanager
 def write_call(buckets: Buckets, sync: KeySync) -> Iterator[None]:
-    """Around a call that changes what a reader sees: not begun after an interruption, and if no answer came, noted
-    until when it may still take effect."""
+    """Wraps a request that changes what a reader sees. It is not sent after an interruption, and if it gets no answer,
+    the time until which it may still take effect is recorded."""
     sync.interruption.check()
     try:
         yield
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):
-            sync.unsettled_until = buckets.now() + buckets.settings.copy_timeout
+            sync.result.unsettled_until = buckets.now() + buckets.settings.copy_timeout
         raise

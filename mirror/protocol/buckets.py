@@ -1,55 +1,113 @@
-"""The two buckets of this process: the client for them, and what was learned of them so far."""
+"""The two buckets: the client for them, and whether they answer at all."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 
-from mirror.concurrency import SideBySide
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from mirror.model.errors import describe
 from mirror.model.services import S3
 from mirror.settings import Settings
+
+log = logging.getLogger("worker")
+
+SOURCE_CHECK_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a request to the directory bucket does without, because it may not take it."""
+    """What requests to the directory bucket leave out because it refuses them otherwise."""
 
     conditions: bool = False  # IfMatch and IfNoneMatch
     encoding: bool = False  # ContentEncoding, which becomes user metadata
 
 
-NOTHING = LeftOut()
-COMPARISONS = 4  # of folders for COPY_LAST, at a time
-UPLOADS = 64  # at a time, so that few are finished soon instead of many late, and their parts fit into memory
+NOTHING_LEFT_OUT = LeftOut()
 
 
 @dataclass(eq=False)
 class Buckets:
-    """What all syncs of a process share. `source` and `destination` are arguments that name the bucket in a call."""
+    """What every request needs. `source` and `destination` are the arguments that name the bucket in a call."""
 
     settings: Settings
     s3: S3
-    part_slots: SideBySide  # MAX_CONCURRENT_PARTS, shared by all large objects
     now: Callable[[], float] = time.monotonic
-    left_out: LeftOut = NOTHING  # what the directory bucket turned out not to take
-    source_seen: float = float("-inf")  # when the source bucket itself answered
-    asked: float = float("-inf")  # when both were last asked for something that names no key
-    answers: bool = True  # whether they gave it
-    is_open: bool = False
-    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one asks for all
-    comparisons: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMPARISONS))
-    markers: dict[str, tuple[float, bool]] = field(default_factory=dict)  # when looked for, whether it was absent
-    marker_locks: list[asyncio.Lock] = field(default_factory=lambda: [asyncio.Lock() for _ in range(64)])
-    wall: Callable[[], float] = time.time  # seconds since the epoch: how old objects are
+    wall: Callable[[], float] = time.time  # seconds since the epoch, for the age of objects
+    left_out: LeftOut = NOTHING_LEFT_OUT  # what the destination has turned out to refuse
 
     def __post_init__(self) -> None:
         settings = self.settings
         self.source = bucket_arguments(settings.src_bucket, settings.src_bucket_owner)
         self.destination = bucket_arguments(settings.dst_bucket, settings.dst_bucket_owner)
+        self.answering = Answering(self.s3, self.source, self.destination, self.now)
 
 
 def bucket_arguments(bucket: str, owner: str) -> dict[str, str]:
     return {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
+
+
+def is_expired(buckets: Buckets, modified: datetime) -> bool:
+    """Whether KEEP_DAYS no longer keeps a source of that time. Every entry of a listing is checked, so this costs next
+    to nothing if nothing can expire."""
+    wanted = buckets.settings.wanted
+    return wanted.keep_days > 0 and wanted.is_expired(modified.timestamp(), buckets.wall())
+
+
+class Answering:
+    """Whether the buckets answer requests that name no key. One caller asks for all who want to know."""
+
+    def __init__(self, s3: S3, source: dict[str, str], destination: dict[str, str], now: Callable[[], float]) -> None:
+        self._s3 = s3
+        self._source = source
+        self._destination = destination
+        self._now = now
+        self._lock = asyncio.Lock()
+        self._source_seen = -math.inf
+        self._both_asked = -math.inf
+        self._both_answered = True
+        self.is_open = False
+
+    async def open(self) -> None:
+        """Has the client create its S3 Express sessions, before many requests would each create one."""
+        async with self._lock:
+            if not self.is_open:
+                await self._s3.list_objects_v2(MaxKeys=1, **self._destination)
+                await self._s3.open_session()
+                self.is_open = True
+
+    async def require_source(self) -> None:
+        """Raises the ClientError of ListObjectsV2 if the source bucket is missing or closed, having asked within the
+        last minute.
+
+        HeadObject answers 404 for a missing bucket, too, and a missing bucket must not empty the destination.
+        """
+        async with self._lock:
+            if self._now() - self._source_seen >= SOURCE_CHECK_SECONDS:
+                await self._s3.list_objects_v2(MaxKeys=1, **self._source)
+                self._source_seen = self._now()
+
+    async def both_since(self, moment: float) -> bool:
+        """Whether both buckets have answered after that moment: the source to the role, the destination to the session.
+        If they have not, no key is to blame for its error."""
+        async with self._lock:
+            if self._both_asked <= moment:
+                self._both_asked, self._both_answered = self._now(), True
+                try:
+                    for bucket in (self._source, self._destination):
+                        await self._s3.list_objects_v2(MaxKeys=1, **bucket)
+                except (ClientError, BotoCoreError, ResponseParserError) as error:
+                    log.debug("S3 does not answer for a bucket: %s", describe(error))
+                    self._both_answered = False
+            return self._both_answered
+
+    def forget_source(self) -> None:
+        """Has the source bucket checked again before the next missing object is believed."""
+        self._source_seen = -math.inf

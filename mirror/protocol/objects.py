@@ -1,4 +1,4 @@
-"""What the two buckets say of a key: its identity, its metadata, and whether one object is a copy of the other."""
+"""What the two buckets say of a key: its identity, and its metadata as a copy needs it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import hashlib
 import json
 import sys
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from mirror.model.limits import MAX_USER_METADATA
+from mirror.protocol.verdict import identity_of
 
 # Of the source's metadata, what CopyObject with REPLACE and CreateMultipartUpload take. Both start from nothing, so
 # what is not listed here is not carried: tags, annotations, ACL, lock, storage class and encryption, which a directory
@@ -41,6 +42,11 @@ class Source:
     resendable: bool = field(compare=False)  # all of the metadata can be sent back as it came
     archived: str = field(compare=False)  # the storage class, while it has to be restored before a copy
 
+    @property
+    def carries_provenance(self) -> bool:
+        """Whether a copy of it can say what it was copied from."""
+        return self.resendable and user_metadata_fits(self.metadata | {PROVENANCE: self.identity})
+
 
 @dataclass(frozen=True)
 class Destination:
@@ -56,29 +62,18 @@ def source_from_head(head: dict[str, Any]) -> Source:
     """A Source from the answer of HeadObject."""
     fields = {name: head[name] for name in REPLICATED_FIELDS if head.get(name)}
     metadata = dict(head.get("Metadata", {}))
-    identity = (
-        head["ETag"].strip('"'),
-        utc_text(head["LastModified"]),
-        str(head["ContentLength"]),
-        head.get("VersionId") or "null",
-        digest(tuple(fields.items()), head.get("ExpiresString"), tuple(metadata.items())),
-    )
+    described = digest(tuple(fields.items()), head.get("ExpiresString"), tuple(metadata.items()))
+    version = head.get("VersionId") or "null"
     return Source(
         etag=head["ETag"],
         size=head["ContentLength"],
-        identity=" ".join(identity),
+        identity=identity_of(head["ETag"], head["LastModified"], head["ContentLength"], version, described),
         modified=head["LastModified"],
         fields=fields,
         metadata=metadata,
         resendable=is_resendable(head),
         archived=archived_class(head),
     )
-
-
-@functools.lru_cache(maxsize=1024)
-def utc_text(moment: datetime) -> str:
-    """Many objects are of the same second, and each is looked at twice."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -96,24 +91,6 @@ def destination_from_head(head: dict[str, Any]) -> Destination:
         modified=head["LastModified"],
         provenance=head.get("Metadata", {}).get(PROVENANCE, ""),
     )
-
-
-def is_copy_of(destination: Destination, source: Source) -> bool | None:
-    """Whether the destination object is a copy of that source version; None if it has no provenance to tell by."""
-    return destination.provenance == source.identity if destination.provenance else None
-
-
-def is_copy_of_listed(destination: Destination, etag: str, modified: datetime, size: int) -> bool | None:
-    """As is_copy_of, of a source object as a listing shows it: without its version id and metadata, which do not change
-    without its time."""
-    if not destination.provenance:
-        return None
-    return destination.provenance.split(" ")[:3] == [etag.strip('"'), utc_text(modified), str(size)]
-
-
-def is_copy_of_later(destination: Destination, moment: datetime) -> bool:
-    """Whether it is a copy of a source version of a later time than that, as its provenance tells."""
-    return destination.provenance.split(" ")[1:2] > [utc_text(moment)]
 
 
 def is_resendable(head: dict[str, Any]) -> bool:
@@ -155,11 +132,6 @@ def metadata_to_send(source: Source, keep_encoding: bool) -> dict[str, Any]:
     if user_metadata_fits(with_provenance):
         metadata = with_provenance
     return fields | {"Metadata": {name: ascii_header(value) for name, value in metadata.items()}}
-
-
-def carries_provenance(source: Source) -> bool:
-    """Whether a copy of it can say what it was copied from."""
-    return source.resendable and user_metadata_fits(source.metadata | {PROVENANCE: source.identity})
 
 
 def ascii_header(value: str) -> str:

@@ -1,4 +1,4 @@
-"""One function for each S3 request of the protocol, in the protocol's words."""
+"""One function for each S3 request that names a key, and the pages of a listing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from mirror.model.errors import Unfinished, describe, error_code
 from mirror.model.limits import MIB
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import KeySync, write_call
-from mirror.protocol.buckets import Buckets, LeftOut
+from mirror.protocol.buckets import NOTHING_LEFT_OUT, Buckets, LeftOut
 from mirror.protocol.objects import (
     Destination,
     Source,
-    carries_provenance,
     destination_from_head,
     metadata_to_send,
     source_from_head,
@@ -27,15 +26,14 @@ from mirror.protocol.parts import Part, Upload, part_size_for, parts_of
 
 log = logging.getLogger("worker")
 
-# A directory bucket takes only the empty tag set and no annotations; the defaults of both directives answer 501 for a
-# source that has some (S3 API Reference, CopyObject).
+# A directory bucket takes only the empty tag set, and no annotations. With the defaults of both directives S3 answers
+# 501 for a source that has some (S3 API Reference, CopyObject).
 COPY_DIRECTIVES = {"TaggingDirective": "REPLACE", "AnnotationDirective": "EXCLUDE"}
-UNEXPLAINED_CODES = ("400", "403")  # of a HEAD, whose answer has no body
-SMALL_COPY_SIZE = 64 * MIB  # lasts seconds
-SOURCE_BUCKET_CHECK_SECONDS = 60
+UNEXPLAINED_CODES = ("400", "403")  # of a HEAD request, whose answer has no body
+SMALL_COPY_SIZE = 64 * MIB  # S3 copies this in seconds
 ABORTS = 3
 
-# Parameter that continues a listing -> field of the page before.
+# The parameter that continues a listing, and the field of the previous page that it takes.
 NEXT_PAGE = {
     "ContinuationToken": "NextContinuationToken",
     "PartNumberMarker": "NextPartNumberMarker",
@@ -48,7 +46,7 @@ NEXT_PAGE = {
 
 
 async def head(buckets: Buckets, bucket: dict[str, str], key: str) -> dict[str, Any] | None:
-    """The answer of HeadObject, None if there is no object (a delete marker counts as none) or no bucket."""
+    """The answer of HeadObject, or None if there is no object (a delete marker counts as none) or no bucket."""
     try:
         return await buckets.s3.head_object(Key=key, **bucket)
     except ClientError as error:
@@ -61,18 +59,19 @@ async def head(buckets: Buckets, bucket: dict[str, str], key: str) -> dict[str, 
 
 
 async def explained(buckets: Buckets, bucket: dict[str, str], key: str, error: ClientError) -> ClientError:
-    """HeadObject's error with a code and a message, if S3 gives any: ExpiredToken, AccessDenied and why, ...
+    """HeadObject's error with a code and a message if S3 gives any, such as ExpiredToken or the reason of AccessDenied.
 
-    The answer to a HEAD has no body, so its code is only "400" or "403". GetObject needs the same permission and has
-    one; the one byte that it may read is not kept. An error that says nothing about reading is returned as it is.
+    The answer to a HEAD has no body, so its code is only "400" or "403". GetObject needs the same permission, and its
+    answer has a body; the one byte that it may read is not kept. If GetObject explains nothing about reading, the error
+    is returned as it is.
     """
     if error_code(error) not in UNEXPLAINED_CODES:
         return error
     try:
         await buckets.s3.get_object(Key=key, Range="bytes=0-0", **bucket)
-    except ClientError as told:
-        if http_status(told) in UNEXPLAINED_CODES:
-            return ClientError(told.response, error.operation_name)
+    except ClientError as explanation:
+        if http_status(explanation) in UNEXPLAINED_CODES:
+            return ClientError(explanation.response, error.operation_name)
     except BotoCoreError as failure:
         log.debug("no reason found for the %s of key=%s: %s", error_code(error), quoted(key), describe(failure))
     return error
@@ -85,7 +84,7 @@ def http_status(error: ClientError) -> str:
 async def head_source(buckets: Buckets, key: str) -> Source | None:
     found = await head(buckets, buckets.source, key)
     if found is None:
-        await require_source_bucket(buckets)
+        await buckets.answering.require_source()
         return None
     return source_from_head(found)
 
@@ -95,46 +94,11 @@ async def head_destination(buckets: Buckets, key: str) -> Destination | None:
     return destination_from_head(found) if found else None
 
 
-async def require_source_bucket(buckets: Buckets) -> None:
-    """HeadObject answers 404 for a missing bucket too, and a missing bucket must not empty the destination.
-
-    Lists one key at most once a minute. Raises the ClientError of ListObjectsV2 (NoSuchBucket, AccessDenied).
-    """
-    async with buckets.lock:
-        if buckets.now() - buckets.source_seen >= SOURCE_BUCKET_CHECK_SECONDS:
-            await buckets.s3.list_objects_v2(MaxKeys=1, **buckets.source)
-            buckets.source_seen = buckets.now()
-
-
-async def open_destination(buckets: Buckets) -> None:
-    """Has the clients create their S3 Express sessions once, before many requests would each create one."""
-    async with buckets.lock:
-        if not buckets.is_open:
-            await buckets.s3.list_objects_v2(MaxKeys=1, **buckets.destination)
-            await buckets.s3.open_session()
-            buckets.is_open = True
-
-
-async def answers_for_no_key(buckets: Buckets, since: float) -> bool:
-    """Whether S3 has answered requests that name no key since then: for either bucket, signed with the role and with
-    the session. If not, no key is at fault for its error. One asks for all who want to know."""
-    async with buckets.lock:
-        if buckets.asked <= since:
-            buckets.asked, buckets.answers = buckets.now(), True
-            try:
-                for bucket in (buckets.source, buckets.destination):
-                    await buckets.s3.list_objects_v2(MaxKeys=1, **bucket)
-            except (ClientError, BotoCoreError, ResponseParserError) as error:
-                log.debug("S3 does not answer for a bucket: %s", describe(error))
-                buckets.answers = False
-        return buckets.answers
-
-
 async def pages(
     call: Callable[..., Awaitable[dict[str, Any]]], parameters: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
-    """The pages of a listing. Raises Unfinished for an answer that is none, such as an empty 200: S3 always says
-    whether more follows (S3 API Reference: ListObjectsV2, ListParts, ListMultipartUploads)."""
+    """The pages of a listing. Raises Unfinished for an answer that does not say whether more follows, such as an empty
+    200: S3 always says so (S3 API Reference: ListObjectsV2, ListParts, ListMultipartUploads)."""
     while True:
         page = await call(**parameters)
         if "IsTruncated" not in page:
@@ -149,7 +113,7 @@ async def pages(
 
 
 def condition_on(existing: Destination | None, left_out: LeftOut) -> dict[str, str]:
-    """Lets S3 refuse the write unless the destination still is what it was."""
+    """Has S3 refuse the write unless the destination is still what it was."""
     if left_out.conditions:
         return {}
     return {"IfMatch": existing.etag} if existing else {"IfNoneMatch": "*"}
@@ -160,7 +124,7 @@ def metadata_for(source: Source, left_out: LeftOut) -> dict[str, Any]:
 
 
 def copy_source(buckets: Buckets, key: str, source: Source) -> dict[str, Any]:
-    """Arguments common to CopyObject and UploadPartCopy: never another version than the one that was looked at."""
+    """Arguments common to CopyObject and UploadPartCopy, which copy no other version than the one that was seen."""
     settings = buckets.settings
     owner = {"ExpectedSourceBucketOwner": settings.src_bucket_owner} if settings.src_bucket_owner else {}
     return {
@@ -172,17 +136,20 @@ def copy_source(buckets: Buckets, key: str, source: Source) -> dict[str, Any]:
     }
 
 
-async def copy_object(buckets: Buckets, sync: KeySync, source: Source, existing: Destination | None) -> None:
-    """One CopyObject, metadata replaced by what HeadObject showed plus the provenance, or copied if it cannot be."""
+async def copy_object(
+    buckets: Buckets, sync: KeySync, source: Source, existing: Destination | None, left_out: LeftOut
+) -> None:
+    """One CopyObject. The metadata are replaced by what HeadObject showed and the provenance, or copied by S3 if they
+    cannot be sent back."""
     metadata: dict[str, Any] = {"MetadataDirective": "COPY"}
-    if carries_provenance(source):
-        metadata = {"MetadataDirective": "REPLACE"} | metadata_for(source, sync.left_out)
+    if source.carries_provenance:
+        metadata = {"MetadataDirective": "REPLACE"} | metadata_for(source, left_out)
     with write_call(buckets, sync):
         answer = await buckets.s3.copy_object(
             is_small=source.size <= SMALL_COPY_SIZE,
             **copy_source(buckets, sync.key, source),
             **COPY_DIRECTIVES,
-            **condition_on(existing, sync.left_out),
+            **condition_on(existing, left_out),
             **metadata,
         )
         # A 200 without a result raises nothing in botocore, and is no copy (S3 API Reference, CopyObject).
@@ -190,19 +157,21 @@ async def copy_object(buckets: Buckets, sync: KeySync, source: Source, existing:
             raise Unfinished("CopyObject answered 200 without an ETag")
 
 
-async def delete_object(buckets: Buckets, sync: KeySync, existing: Destination) -> None:
-    """Only the object that was looked at: a delete that arrives late must not take a newer one along."""
+async def delete_object(
+    buckets: Buckets, sync: KeySync, existing: Destination, left_out: LeftOut = NOTHING_LEFT_OUT
+) -> None:
+    """Deletes only the object that was seen, so that a delete that arrives late does not remove a newer one."""
     with write_call(buckets, sync):
-        await buckets.s3.delete_object(Key=sync.key, **buckets.destination, **condition_on(existing, sync.left_out))
+        await buckets.s3.delete_object(Key=sync.key, **buckets.destination, **condition_on(existing, left_out))
 
 
 # --- Multipart uploads ------------------------------------------------------------------------------------------------
 
 
-async def create_upload(buckets: Buckets, sync: KeySync, source: Source) -> Upload:
+async def create_upload(buckets: Buckets, key: str, source: Source, left_out: LeftOut) -> Upload:
     part_size = part_size_for(source.size, buckets.settings.part_size)
-    metadata = metadata_for(source, sync.left_out)
-    answer = await buckets.s3.create_multipart_upload(Key=sync.key, **buckets.destination, **metadata)
+    metadata = metadata_for(source, left_out)
+    answer = await buckets.s3.create_multipart_upload(Key=key, **buckets.destination, **metadata)
     return Upload(answer["UploadId"], source.identity, part_size)
 
 
@@ -222,7 +191,7 @@ async def copy_part(buckets: Buckets, key: str, source: Source, upload: Upload, 
 
 
 async def finished_parts(buckets: Buckets, key: str, source: Source, upload: Upload) -> dict[int, str]:
-    """Part number -> ETag of the parts that are there in full. Raises NoSuchUpload."""
+    """The ETags of the parts that are complete, by part number. Raises NoSuchUpload."""
     wanted = {part.number: part.size for part in parts_of(source.size, upload.part_size)}
     etags = {}
     parameters = {"Key": key, "UploadId": upload.upload_id, **buckets.destination}
@@ -240,8 +209,9 @@ async def complete_upload(
     existing: Destination | None,
     upload: Upload,
     etags: dict[int, str],
+    left_out: LeftOut,
 ) -> None:
-    """Raises the error of S3; after a conflict the upload cannot be completed any more (S3 API Reference)."""
+    """Makes the object visible. After a conflict the upload can no longer be completed (S3 API Reference)."""
     with write_call(buckets, sync):
         answer = await buckets.s3.complete_multipart_upload(
             Key=sync.key,
@@ -249,14 +219,14 @@ async def complete_upload(
             MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etags[n]} for n in sorted(etags)]},
             MpuObjectSize=source.size,
             **buckets.destination,
-            **condition_on(existing, sync.left_out),
+            **condition_on(existing, left_out),
         )
         if not answer.get("ETag"):
             raise Unfinished("CompleteMultipartUpload answered 200 without an ETag")
 
 
 async def abort_upload(buckets: Buckets, key: str, upload_id: str) -> None:
-    """Ends an upload and its parts. Parts that were under way may land after it, so it is asked until none is left."""
+    """Aborts an upload. Parts that were under way may arrive after that, so it is repeated until none is left."""
     arguments = {"Key": key, "UploadId": upload_id, **buckets.destination}
     for _ in range(ABORTS):
         try:
@@ -277,7 +247,7 @@ async def uploads_of(buckets: Buckets, key: str) -> list[str]:
     """
 
     async def list_decoded(**parameters: Any) -> dict[str, Any]:
-        """botocore decodes the keys of ListObjectsV2, not these. Encoded, as XML cannot hold every key."""
+        """Decodes the keys, which botocore does only for ListObjectsV2. XML cannot hold every key as it is."""
         page = await buckets.s3.list_multipart_uploads(EncodingType="url", **parameters)
         return decoded(page) if page.get("EncodingType") == "url" else page
 
@@ -287,7 +257,7 @@ async def uploads_of(buckets: Buckets, key: str) -> list[str]:
 
 
 def decoded(page: dict[str, Any]) -> dict[str, Any]:
-    """A page of ListMultipartUploads with its keys as they are, and the marker as it has to be sent."""
+    """A page of ListMultipartUploads with its keys decoded, and the marker in the form in which it has to be sent."""
     uploads = [upload | {"Key": unquote_plus(upload["Key"])} for upload in page.get("Uploads", [])]
     marker = {"NextKeyMarker": unquote_plus(page["NextKeyMarker"])} if "NextKeyMarker" in page else {}
     return page | {"Uploads": uploads} | marker

@@ -27,10 +27,10 @@ class Content:
 
     keys: set[str] = field(default_factory=set)
     uploads: dict[str, Upload] = field(default_factory=dict)  # key -> upload to go on with
-    tries: int = 0  # so many workers gave up on it and handed it on
+    tries: int = 0  # so many workers gave up on it, and handed it on
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
     destination_first: bool = False  # its keys are probably in the destination already
-    waiting_since: float | None = None  # seconds since the epoch: then it was first put off as a marker that waits
+    waiting_since: float | None = None  # seconds since the epoch, when it was first put off as a marker that waits
 
 
 class Event(NamedTuple):
@@ -61,7 +61,7 @@ def read_body(text: str, settings: Settings) -> Content:
 
 
 def still_waiting_since(content: Content, sent_at: float) -> float | None:
-    """Of a message that was sent when it had waited for too long already: None. It was in the dead-letter queue
+    """None for a message that had already waited for too long when it was sent: it was in the dead-letter queue
     meanwhile, and waits anew."""
     since = content.waiting_since
     return since if since is not None and sent_at < since + MARKER_SECONDS else None

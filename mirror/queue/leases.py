@@ -1,4 +1,29 @@
-"""What SQS lent us: each received message, until it is deleted, tried later, or handed back."""
+"""What SQS lends: each message, from its receive until it is deleted, visible to all again, or sent anew.
+
+A lease is one receive of a message, which SQS hides from all others for its visibility timeout. Its state says what is
+still to be done for it:
+
+                      receive
+                         |
+                         v <---+ extend, by the heartbeat
+                       HELD ---+
+                         |  finish: its last key is through
+         +---------------+----------------+
+         | all are equal | interrupted    | one failed
+         |               v                v
+         |            REQUEUE          FAILED
+         |    sent anew  |   |            | nack: it is to be visible after a pause
+         v               |   +---------> NACK <---+ again, by the heartbeat
+   +--> ACK <------------+    not sent    |  -----+
+   +-----| |                              | SQS has taken that
+    again| | its visibility timeout is    v
+         | |         over              VISIBLE
+         v +------------------------------^
+      DELETED
+
+Two transitions are not in it. A worker that can wait no longer has all that it holds made visible (to NACK). An
+extension that ends late may have hidden what is to be visible, so that is repeated (VISIBLE to NACK).
+"""
 
 from __future__ import annotations
 
@@ -8,10 +33,11 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mirror.model.errors import HANDED_BACK, LOST_RECEIPT_CODES, GaveUp, Interrupted, Postponed, describe
+from mirror.model.errors import HANDED_BACK, GaveUp, Interrupted, Postponed, describe, receipt_is_lost
 from mirror.model.limits import MAX_SQS_VISIBILITY, SQS_BATCH
 from mirror.model.log_lines import quoted
 from mirror.protocol.parts import Upload
@@ -23,122 +49,149 @@ log = logging.getLogger("worker")
 
 SETTLERS = 4
 SETTLERS_THAT_ANNOUNCE = 16  # each waits for EventBridge, too
-SETTLE_SECONDS = 0.2  # for so long a finished message waits for others, as ten are deleted in one call
+SETTLE_SECONDS = 0.2  # a finished message waits so long for others, as ten are deleted in one call
 DELETE_AGAIN_SECONDS = 10
-SETTLE_AT_MOST = 60  # seconds for a batch; less than a stopping worker has
+SETTLE_AT_MOST = 60  # seconds for a batch; less than a worker that stops has
 NEVER = float("inf")
 
 
+class State(Enum):
+    HELD = auto()  # its keys are being synced
+    ACK = auto()  # to be deleted
+    REQUEUE = auto()  # to be sent anew, which uses up no receive, and then to be deleted
+    FAILED = auto()  # to be made visible after a pause
+    NACK = auto()  # SQS is asked to have it visible at `show_at`
+    DELETED = auto()
+    VISIBLE = auto()  # to all workers, now or at a time that SQS knows
+
+
+NEXT = {
+    State.HELD: {State.ACK, State.REQUEUE, State.FAILED, State.NACK},
+    State.ACK: {State.DELETED, State.VISIBLE, State.NACK},
+    State.REQUEUE: {State.ACK, State.NACK},
+    State.FAILED: {State.NACK},
+    State.NACK: {State.NACK, State.VISIBLE},
+    State.DELETED: set(),
+    State.VISIBLE: {State.NACK},
+}
+
+
 @dataclass(eq=False)
-class Delivery:
+class Lease:
     """One receive of a message, and what is left to do for it."""
 
     received: Received
     received_at: float
-    visible_at: float  # then SQS gives it to another, if it is not told anything
-    due_at: float  # then it is told again, by the heartbeat
-    keys: set[str] = field(default_factory=set)  # not through yet
-    uploads: dict[str, Upload] = field(default_factory=dict)  # key -> upload to go on with
-    tries: int = 0  # so many workers gave up on it and handed it on
-    event_time: float | None = None  # seconds since the epoch, of the newest event in it
-    destination_first: bool = False  # its keys are probably in the destination already
-    waiting_since: float | None = None  # see Content
+    visible_at: float  # when SQS gives it to another worker, unless it is extended
+    due_at: float  # when the heartbeat acts on it; NEVER while a settler does, or when SQS extends it no more
+    content: Content = field(default_factory=Content)  # its keys are those that are not through yet
+    state: State = State.HELD
+    outcome: State = State.ACK  # what follows when its last key is through
     failed: str = ""  # the key that failed
-    interrupted: bool = False
-    gave_up: bool = False  # so does this one
-    postpone: int = 0  # seconds for which it stays out of sight when it is handed back
+    tries: int = 0  # so many workers gave up on it, including this one, and handed it on
+    postpone: int = 0  # seconds for which it stays hidden when it is sent anew
     unsettled_until: float = 0.0  # until then a write for it may still take effect
-    finished: bool = False  # all keys are through: no more extending
-    sent: bool = False  # anew: only to be deleted
-    show_at: float | None = None  # it is to be visible then; held until SQS has taken that
+    show_at: float = 0.0  # of NACK
     events: list[str] = field(default_factory=list)  # to be announced before it is deleted
+
+    def become(self, state: State) -> None:
+        assert state in NEXT[self.state], f"a lease in state {self.state.name} cannot become {state.name}"
+        self.state = state
+
+    def fail(self, key: str) -> None:
+        self.outcome, self.failed = State.FAILED, key
+
+    def note_unsettled(self, until: float) -> None:
+        self.unsettled_until = max(self.unsettled_until, until)
 
 
 @dataclass(eq=False)
-class Deliveries:
-    """All that this process holds."""
+class Leases:
+    """All messages that this process holds."""
 
     settings: Settings
     queue: Queue
     now: Callable[[], float] = time.monotonic
     announce: Callable[[list[str]], Awaitable[None]] | None = None
-    held: set[Delivery] = field(default_factory=set)
-    finished: list[Delivery] = field(default_factory=list)  # not settled yet
-    undeleted: list[Delivery] = field(default_factory=list)  # SQS was asked to delete them, and did not
+    held: set[Lease] = field(default_factory=set)
+    finished: list[Lease] = field(default_factory=list)  # they wait for a settler
     some_finished: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # set when there is less to do
     handed_back: int = 0
 
-    # A delivery begins
+    # HELD
 
-    async def receive(self, wait: int) -> list[Delivery]:
-        """Held from now on. Raises the error of ReceiveMessage."""
+    async def receive(self, wait: int) -> list[Lease]:
+        """Raises the error of ReceiveMessage."""
         settings, visibility = self.settings, self.settings.shortest_visibility
         received = await self.queue.receive(min(wait, settings.wait_time_seconds), visibility)
         now = self.now()
         first = now + settings.visibility_extend_interval / 2  # half, as SQS may not answer at once
-        deliveries = [Delivery(item, now, now + visibility, first) for item in received]
-        for delivery in deliveries:
-            self.read(delivery)
-        self.held.update(deliveries)
-        return deliveries
+        leases = [Lease(item, now, now + visibility, first) for item in received]
+        for lease in leases:
+            self.read(lease)
+        self.held.update(leases)
+        return leases
 
-    def read(self, delivery: Delivery) -> None:
+    def read(self, lease: Lease) -> None:
         """A message that is no event fails."""
-        content = Content()
         try:
-            content = read_body(delivery.received.body, self.settings)
+            lease.content = content = read_body(lease.received.body, self.settings)
         except ValueError as error:
             log.error("cannot read message: %s", error)
-            delivery.failed = "(unreadable)"
-        delivery.keys, delivery.uploads, delivery.tries = content.keys, content.uploads, content.tries
-        delivery.event_time, delivery.destination_first = content.event_time, content.destination_first
-        delivery.waiting_since = still_waiting_since(content, delivery.received.sent_at)
+            lease.fail("(unreadable)")
+            return
+        content.waiting_since = still_waiting_since(content, lease.received.sent_at)
+        lease.tries = content.tries
 
-    # It goes on
-
-    def note_outcome(self, delivery: Delivery, key: str, error: Exception | None, upload: Upload | None) -> None:
-        """The sync of one of its keys has ended; an upload is for the next delivery to go on with."""
-        delivery.keys.discard(key)
-        if isinstance(error, GaveUp) and delivery.tries + 1 >= self.settings.max_receives:
-            delivery.failed = key
+    def end_key(
+        self, lease: Lease, key: str, error: Exception | None, upload: Upload | None, unsettled_until: float
+    ) -> None:
+        """The sync of one of its keys has ended; an upload is for the next worker to go on with."""
+        content = lease.content
+        content.keys.discard(key)
+        if isinstance(error, GaveUp) and content.tries + 1 >= self.settings.max_receives:
+            lease.fail(key)
         elif isinstance(error, HANDED_BACK):
-            delivery.interrupted = True
-            self.postpone(delivery, error)
+            self.postpone(lease, error)
             if upload:
-                delivery.uploads[key] = upload
+                content.uploads[key] = upload
         elif error:
-            delivery.failed = key
+            lease.fail(key)
+        lease.note_unsettled(unsettled_until)
+        if not content.keys:
+            self.finish(lease)
 
-    def postpone(self, delivery: Delivery, error: Exception) -> None:
-        """An interruption is none of the message's; what is busy or too much comes back after a pause."""
-        pause = self.settings.retry_base_seconds * 4**delivery.tries
+    def postpone(self, lease: Lease, error: Exception) -> None:
+        """After an interruption the message comes back at once, as it is not at fault; what S3 is too busy for, or what
+        is too much for this worker, comes back after a pause."""
+        content = lease.content
+        pause = self.settings.retry_base_seconds * 4**content.tries
+        if lease.outcome is State.ACK:
+            lease.outcome = State.REQUEUE
         if isinstance(error, GaveUp):
-            delivery.gave_up = True
+            lease.tries = content.tries + 1
         if isinstance(error, Postponed):
             pause = int(error.seconds if error.is_exact else min(pause, error.seconds))
-            delivery.waiting_since = error.waiting_since or delivery.waiting_since
+            content.waiting_since = error.waiting_since or content.waiting_since
         if not isinstance(error, Interrupted):
-            delivery.postpone = max(delivery.postpone, pause)
+            lease.postpone = max(lease.postpone, pause)
 
-    def note_unsettled(self, delivery: Delivery, unsettled_until: float) -> None:
-        delivery.unsettled_until = max(delivery.unsettled_until, unsettled_until)
+    def finish(self, lease: Lease) -> None:
+        """All keys are through: a settler does the rest."""
+        if lease.state is State.HELD:  # unless the worker has ended without waiting for it
+            lease.become(lease.outcome)
+            self.give_to_settlers(lease)
 
-    def seconds_until(self, moment: float) -> int:
-        """Whole seconds, rounded up, 0 once it is over."""
-        return max(0, math.ceil(moment - self.now()))
+    def give_to_settlers(self, lease: Lease) -> None:
+        lease.due_at = NEVER
+        self.finished.append(lease)
+        self.some_finished.set()
 
-    # It ends
-
-    def finish(self, delivery: Delivery) -> None:
-        """All keys are through: the rest is for the settlers."""
-        if not delivery.finished:
-            delivery.finished = True
-            self.finished.append(delivery)
-            self.some_finished.set()
+    # The settlers
 
     async def settle_for_ever(self) -> None:
-        """Settles full batches as they come, and what has not become one after a moment."""
+        """Settles full batches as they come, and smaller ones after a moment."""
         while True:
             await self.some_finished.wait()
             if len(self.finished) < SQS_BATCH:
@@ -149,192 +202,184 @@ class Deliveries:
             except TimeoutError:
                 self.leave_to_heartbeat(batch)
 
-    def leave_to_heartbeat(self, batch: list[Delivery]) -> None:
-        """It asks SQS for the same again."""
-        left = [delivery for delivery in batch if delivery in self.held]
-        log.warning("SQS does not answer, asking again for %d messages", len(left))
-        for delivery in left:
-            if delivery.failed or (delivery.interrupted and not delivery.sent):
-                self.show_after_pause(delivery)
-                delivery.due_at = self.now()
-            else:
-                self.delete_later(delivery)
-
-    def delete_later(self, delivery: Delivery) -> None:
-        """Once it is visible it comes again anyhow, and is found done."""
-        if self.now() >= delivery.visible_at:
-            self.let_go(delivery)
-            return
-        delivery.due_at = self.now() + DELETE_AGAIN_SECONDS
-        self.undeleted.append(delivery)
-
-    def delete_again(self) -> None:
-        now = self.now()
-        again = [delivery for delivery in self.undeleted if delivery.due_at <= now]
-        if again:
-            self.undeleted = [delivery for delivery in self.undeleted if delivery.due_at > now]
-            self.finished += again
-            self.some_finished.set()
-
-    def take_batch(self) -> list[Delivery]:
+    def take_batch(self) -> list[Lease]:
         batch, self.finished = self.finished[:SQS_BATCH], self.finished[SQS_BATCH:]
         if not self.finished:
             self.some_finished.clear()
         return batch
 
-    async def settle(self, batch: list[Delivery]) -> None:
-        """Deletes the messages, has them tried later, or hands them back."""
-        for delivery in batch:
-            if delivery.failed:
-                await self.retry_later(delivery)
-            elif delivery.interrupted and not delivery.sent:
-                await self.hand_back(delivery)
+    async def settle(self, batch: list[Lease]) -> None:
+        """Does what the state of each message asks for."""
+        for lease in batch:
+            if lease.state is State.FAILED:
+                what = "goes to the dead-letter queue" if self.is_last(lease) else "is tried again"
+                log.info("message of key=%s %s in %d s", quoted(lease.failed), what, self.pause(lease))
+                await self.nack(lease)
+            elif lease.state is State.REQUEUE:
+                await self.requeue(lease)
         await self.announce_all(batch)
-        done = [delivery for delivery in batch if delivery.show_at is None]
-        left = await self.queue.delete([delivery.received.receipt_handle for delivery in done])
-        for delivery in done:
-            if delivery.received.receipt_handle in left:
-                self.delete_later(delivery)
-            else:
-                self.let_go(delivery)
+        await self.ack([lease for lease in batch if lease.state is State.ACK])
 
-    async def announce_all(self, batch: list[Delivery]) -> None:
-        """Before they are deleted: if this process dies now, they come again and are announced again."""
-        events = [event for delivery in batch for event in delivery.events]
-        if self.announce and events:
-            await self.announce(events)
-            for delivery in batch:
-                delivery.events = []
+    async def nack(self, lease: Lease) -> None:
+        self.show_after_pause(lease)
+        await self.set_visibility([lease])
 
-    def let_go(self, delivery: Delivery) -> None:
-        self.held.discard(delivery)
-        self.changed.set()
-
-    async def retry_later(self, delivery: Delivery) -> None:
-        what = "goes to the dead-letter queue" if self.is_last(delivery) else "is tried again"
-        log.info("message of key=%s %s in %d s", quoted(delivery.failed), what, self.pause(delivery))
-        self.show_after_pause(delivery)
-        await self.tell([delivery])
-
-    def is_last(self, delivery: Delivery) -> bool:
-        return delivery.received.receive_count >= self.settings.max_receives
-
-    def pause(self, delivery: Delivery) -> int:
-        """Seconds until it is tried again: growing, and not before a copy without an answer must have ended."""
-        receives = delivery.received.receive_count
-        grows = delivery.failed and not self.is_last(delivery)
-        pause = self.settings.retry_base_seconds * 4 ** (receives - 1) if grows else 0
-        pause = max(pause, delivery.postpone, self.seconds_until(delivery.unsettled_until))
-        return min(pause, self.visibility_left(delivery))
-
-    async def hand_back(self, delivery: Delivery) -> None:
-        """Sends the message anew, so that an interruption does not use up a receive; then the old one can go."""
-        delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))
-        tries = delivery.tries + delivery.gave_up
-        body = handed_back_body(delivery.received.body, delivery.uploads, tries, delivery.waiting_since)
+    async def requeue(self, lease: Lease) -> None:
+        """Sends the message anew, so that an interruption does not use up a receive. The old one is then deleted."""
+        delay = max(lease.postpone, self.seconds_until(lease.unsettled_until))
+        content = lease.content
+        body = handed_back_body(lease.received.body, content.uploads, lease.tries, content.waiting_since)
         try:
-            await self.queue.send(body, delay, delivery.received.group)
+            await self.queue.send(body, delay, lease.received.group)
         except (ClientError, BotoCoreError) as error:
             log.warning("could not send a message back, making it visible: %s", describe(error))
-            self.show_after_pause(delivery)
-            await self.tell([delivery])
+            await self.nack(lease)
             return
         self.handed_back += 1
-        delivery.sent = True
+        if lease.state is State.REQUEUE:
+            lease.become(State.ACK)
 
-    # Visibility
+    async def announce_all(self, batch: list[Lease]) -> None:
+        """Comes before they are deleted: if this process dies in between, they come again and are announced again."""
+        events = [event for lease in batch for event in lease.events]
+        if self.announce and events:
+            await self.announce(events)
+            for lease in batch:
+                lease.events = []
 
-    def show_after_pause(self, delivery: Delivery) -> None:
-        delivery.show_at = self.now() + self.pause(delivery)
-        delivery.due_at = NEVER  # told by who calls this; the heartbeat repeats it
+    async def ack(self, leases: list[Lease]) -> None:
+        """Deletes the messages. What SQS does not delete is deleted again later."""
+        left = await self.queue.delete([lease.received.receipt_handle for lease in leases])
+        for lease in leases:
+            if lease.state is State.ACK:
+                self.note_deleted(lease, lease.received.receipt_handle not in left)
 
-    def due(self) -> list[Delivery]:
-        now = self.now()
-        return [delivery for delivery in self.held if delivery.due_at <= now and self.is_to_tell(delivery)]
+    def note_deleted(self, lease: Lease, is_deleted: bool) -> None:
+        """When its visibility timeout is over, the message comes again anyway, and its keys are found equal."""
+        if is_deleted:
+            self.release(lease, State.DELETED)
+        elif self.now() >= lease.visible_at:
+            self.release(lease, State.VISIBLE)
+        else:
+            lease.due_at = self.now() + DELETE_AGAIN_SECONDS
 
-    def is_to_tell(self, delivery: Delivery) -> bool:
-        """Not those that have finished meanwhile: they are settled, some with a pause before their next delivery."""
-        return not delivery.finished or delivery.show_at is not None
+    def release(self, lease: Lease, state: State) -> None:
+        """The message is no longer ours."""
+        lease.become(state)
+        self.held.discard(lease)
+        self.changed.set()
 
-    def used_up(self) -> list[Delivery]:
-        """Those that have used up the 12 hours of SQS, to be handed back: also one that came to that between this
-        question and its extension, and is therefore not due any more."""
-        return [delivery for delivery in self.held if self.is_to_tell(delivery) and self.is_used_up(delivery)]
+    def leave_to_heartbeat(self, batch: list[Lease]) -> None:
+        """After SETTLE_AT_MOST seconds without an answer the heartbeat asks SQS for the same again."""
+        left = [lease for lease in batch if lease in self.held]
+        log.warning("SQS does not answer, asking again for %d messages", len(left))
+        for lease in left:
+            if lease.state is State.ACK:
+                self.note_deleted(lease, is_deleted=False)
+            else:
+                self.show_after_pause(lease, due_at=self.now())
 
-    def is_used_up(self, delivery: Delivery) -> bool:
-        return self.visibility_left(delivery) <= self.settings.visibility_extend_interval
+    # The heartbeat, and the visibility timeout
 
     async def extend_due(self) -> None:
-        """One beat: tells SQS what is due. If it does not take that, the rest is due at the next beat, too."""
-        self.delete_again()
-        due = self.due()
+        """One beat of the heartbeat. If SQS takes nothing of a call, the rest is left to the next beat."""
+        now = self.now()
+        due = [lease for lease in self.held if lease.due_at <= now]
+        for lease in due:
+            if lease.state is State.ACK:
+                self.give_to_settlers(lease)
         for start in range(0, len(due), SQS_BATCH):
-            if not await self.tell(due[start : start + SQS_BATCH]):
+            if not await self.set_visibility(due[start : start + SQS_BATCH]):
                 return
 
-    def visibility_left(self, delivery: Delivery) -> int:
-        """Seconds SQS still allows for this receive; it refuses more (SQS API Reference, ChangeMessageVisibility)."""
-        return max(0, int(delivery.received_at + MAX_SQS_VISIBILITY - self.now() - 5))
+    def show_after_pause(self, lease: Lease, due_at: float = NEVER) -> None:
+        """`due_at`: when the heartbeat asks SQS for it, unless the caller does."""
+        lease.become(State.NACK)
+        lease.show_at = self.now() + self.pause(lease)
+        lease.due_at = due_at
 
-    async def tell(self, deliveries: Iterable[Delivery]) -> bool:
-        """Extends the visibility of at most ten, or has them visible at their time. False if SQS took none of it."""
-        by_handle = {item.received.receipt_handle: item for item in deliveries if self.is_to_tell(item)}
-        if not by_handle:
-            return True
-        seconds = {handle: self.seconds_invisible(delivery) for handle, delivery in by_handle.items()}
-        shown = {handle for handle, delivery in by_handle.items() if delivery.show_at is not None}
-        refused = await self.queue.set_visibility(seconds)
-        for handle, delivery in by_handle.items():
-            if handle in shown:
-                self.note_shown(delivery, refused.get(handle, ""))
+    def pause(self, lease: Lease) -> int:
+        """Seconds until it is tried again: growing, and not before a copy without an answer must have ended."""
+        grows = lease.outcome is State.FAILED and not self.is_last(lease)
+        pause = self.settings.retry_base_seconds * 4 ** (lease.received.receive_count - 1) if grows else 0
+        pause = max(pause, lease.postpone, self.seconds_until(lease.unsettled_until))
+        return min(pause, self.visibility_left(lease))
+
+    def is_last(self, lease: Lease) -> bool:
+        return lease.received.receive_count >= self.settings.max_receives
+
+    def seconds_until(self, moment: float) -> int:
+        """Whole seconds, rounded up, 0 once it is over."""
+        return max(0, math.ceil(moment - self.now()))
+
+    def used_up(self) -> list[Lease]:
+        """Messages that have used up the 12 hours of SQS, and have to be handed back. They need not be due, as one may
+        reach that limit between this question and its extension."""
+        return [lease for lease in self.held if lease.state is State.HELD and self.is_used_up(lease)]
+
+    def is_used_up(self, lease: Lease) -> bool:
+        return self.visibility_left(lease) <= self.settings.visibility_extend_interval
+
+    def visibility_left(self, lease: Lease) -> int:
+        """In seconds. SQS refuses more than 12 hours a receive (SQS API Reference, ChangeMessageVisibility)."""
+        return max(0, int(lease.received_at + MAX_SQS_VISIBILITY - self.now() - 5))
+
+    async def set_visibility(self, leases: Iterable[Lease]) -> bool:
+        """Extends at most ten messages, or has them visible at their time. False if SQS took none of it."""
+        asked = {lease: lease.state for lease in leases if lease.state in (State.HELD, State.NACK)}
+        seconds = {lease.received.receipt_handle: self.seconds_hidden(lease) for lease in asked}
+        refused = await self.queue.set_visibility(seconds) if asked else {}
+        for lease, state in asked.items():
+            handle = lease.received.receipt_handle
+            if state is State.NACK:
+                self.note_shown(lease, refused.get(handle, ""))
             else:
-                self.note_extended(delivery, seconds[handle], refused.get(handle, ""))
-        return len(refused) < len(by_handle)
+                self.note_extended(lease, seconds[handle], refused.get(handle, ""))
+        return not asked or len(refused) < len(asked)
 
-    def seconds_invisible(self, delivery: Delivery) -> int:
+    def seconds_hidden(self, lease: Lease) -> int:
         """From now on."""
-        is_shown = delivery.show_at is not None
-        seconds = self.seconds_until(delivery.show_at or 0.0) if is_shown else self.settings.visibility_timeout
-        return min(seconds, self.visibility_left(delivery))
+        is_shown = lease.state is State.NACK
+        seconds = self.seconds_until(lease.show_at) if is_shown else self.settings.visibility_timeout
+        return min(seconds, self.visibility_left(lease))
 
-    def note_shown(self, delivery: Delivery, refusal: str) -> None:
-        delivery.due_at = self.now()
-        if not refusal or refusal in LOST_RECEIPT_CODES or self.now() >= delivery.visible_at:
-            self.let_go(delivery)
+    def note_shown(self, lease: Lease, refusal: str) -> None:
+        lease.due_at = self.now()
+        is_over = not refusal or receipt_is_lost(refusal) or self.now() >= lease.visible_at
+        if lease.state is State.NACK and is_over:
+            self.release(lease, State.VISIBLE)
 
-    def note_extended(self, delivery: Delivery, seconds: int, refusal: str) -> None:
+    def note_extended(self, lease: Lease, seconds: int, refusal: str) -> None:
+        """Its state may be another one by now."""
         now = self.now()
-        if refusal in LOST_RECEIPT_CODES and not delivery.finished:
-            delivery.due_at = NEVER
+        if lease.state is State.HELD and receipt_is_lost(refusal):
+            lease.due_at = NEVER
             log.warning("a message is no longer ours, another worker may get it: error=%s", refusal)
-        elif refusal:
-            delivery.due_at = now
-        elif delivery.show_at is not None:  # it is to be visible, and SQS may have taken this last
-            delivery.due_at = now
-            self.held.add(delivery)
-        elif not delivery.finished:
-            delivery.visible_at = now + seconds
-            delivery.due_at = NEVER if self.is_used_up(delivery) else now + self.settings.visibility_extend_interval
+        elif lease.state in (State.HELD, State.NACK) and refusal:
+            lease.due_at = now
+        elif lease.state is State.HELD:
+            lease.visible_at = now + seconds
+            lease.due_at = NEVER if self.is_used_up(lease) else now + self.settings.visibility_extend_interval
+        elif lease.state in (State.NACK, State.VISIBLE) and not refusal:  # SQS may have taken this last
+            lease.become(State.NACK)
+            lease.due_at = now
+            self.held.add(lease)
 
-    async def show_all(self) -> None:
-        """The last step of an end: makes visible what could be neither settled nor sent anew; what is under way is
-        not to come back before it must have ended."""
-        left = list(self.held)
-        log.warning("making %d messages visible, as they could not be sent back", len(left))
-        for delivery in left:
-            if not delivery.finished:
-                self.note_unsettled(delivery, self.now() + self.settings.copy_timeout)
-            self.show_after_pause(delivery)
-        batches = [left[start : start + SQS_BATCH] for start in range(0, len(left), SQS_BATCH)]
-        await asyncio.gather(*map(self.tell, batches))
+    # The end
 
     async def until_none_is_held(self) -> None:
         while self.held:
             self.changed.clear()
             await self.changed.wait()
 
-
-def one_of(deliveries: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
-    """The message with the oldest event, and the others, such as those of each reconcile."""
-    kept = min(deliveries, key=lambda delivery: delivery.event_time or math.inf)
-    return [kept], [delivery for delivery in deliveries if delivery is not kept]
+    async def show_all(self) -> None:
+        """The last step of an end: makes visible what could be neither settled nor sent anew. A message whose key is
+        still being written comes back only when that write must have ended."""
+        left = list(self.held)
+        log.warning("making %d messages visible, as they could not be sent back", len(left))
+        for lease in left:
+            if lease.state is State.HELD:
+                lease.note_unsettled(self.now() + self.settings.copy_timeout)
+            self.show_after_pause(lease)
+        batches = [left[start : start + SQS_BATCH] for start in range(0, len(left), SQS_BATCH)]
+        await asyncio.gather(*map(self.set_visibility, batches))

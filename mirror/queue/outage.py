@@ -1,13 +1,13 @@
-"""Who is at fault when a sync fails in a way in which all may fail: its key, or nobody's key, which is an outage.
+"""What is at fault when a sync fails in a way in which all may fail: its key, or no key, which is an outage.
 
 In an outage no key is at fault: it ends no sync and uses up no receive. One key after the other is tried, with growing
 pauses, until any sync gets farther than those that failed. All that decides is here:
 
 - If S3 fails alike for a request that names no key, that is an outage at once.
-- Any other is doubtful until others have ended. If seconds later many keys have failed alike and none got through, that
-  is an outage. If few have, they are at fault.
-- One that got through clears those that failed before it began. They are tried once more, at once: S3 may have been out
-  for a moment. One that fails again is at fault when it is cleared again, or when few others have joined it.
+- Any other failure is doubtful until other syncs have ended. If seconds later many keys have failed alike and none got
+  through, that is an outage. If few have, they are at fault.
+- A sync that got through clears the keys that failed before it began. They are tried once more, at once, as S3 may have
+  been out for a moment. A key that fails again is at fault when it is cleared again, or when few others have joined it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,26 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from mirror.model.errors import GaveUp, describe, error_code, operation_of
+from botocore.exceptions import ClientError
+
+from mirror.model.errors import (
+    GaveUp,
+    Interrupted,
+    describe,
+    error_code,
+    is_environment,
+)
 from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.multipart import drop_upload
+from mirror.queue.job import Job
 
 log = logging.getLogger("worker")
 
 ALIKE = 10  # keys that fail with the same error code, with none synced in between
-SUSPICION_BASES = 1 / 6  # for so long it is waited for others, in units of RETRY_BASE_SECONDS: 5 s
+SUSPICION_BASES = 1 / 6  # others may fail or get through for so long, in units of RETRY_BASE_SECONDS: 5 s
 OUTAGE_BASES = 20  # after so long the worker ends, in the same units: 10 minutes
 COPYING = {"CopyObject", "CreateMultipartUpload", "UploadPartCopy", "CompleteMultipartUpload"}
 PAUSES = (1, 15)  # seconds between two tries, the first and the longest
@@ -42,38 +53,62 @@ class Suspect(NamedTuple):
     cleared: int  # so often it failed before, and others got through
 
     def is_sign(self) -> bool:
-        """Whether an outage may show in it. What failed before, while others did not, is none."""
+        """Whether it may be a sign of an outage. A key that failed before, while others did not, is no sign."""
         return self.first_time and not self.cleared
 
     def is_at_fault(self, tries: int) -> bool:
-        """It is cleared once more. One that S3 was too busy for has been tried for minutes already."""
+        """Of a key that is cleared once more. One that S3 was too busy for has been tried for minutes already."""
         return self.cleared >= tries or (tries == MORE_TRIES and isinstance(self.error, GaveUp))
 
 
-class Verdict[J](NamedTuple):
-    """What a success says of those that failed before it began."""
+class Schedule(Protocol):
+    """What an outage asks of the scheduler; Scheduler says what each of it does."""
 
-    cleared: list[J]  # to be tried once more
-    at_fault: list[tuple[J, Exception]]
+    stopping: bool
+
+    def next_waiting(self) -> Job | None: ...
+    def let(self, job: Job) -> None: ...
+    def begin_waiting(self) -> None: ...
+    def put_first(self, jobs: list[Job]) -> None: ...
+    def free_slot(self, job: Job) -> None: ...
+    def conclude(self, job: Job, error: Exception) -> None: ...
 
 
 @dataclass(eq=False)
-class Outage[J]:
-    """J stands for a sync with its messages."""
+class Outage:
+    """The one outage that a process may be in, and the jobs that failed as in an outage and wait for others."""
 
     base: int  # RETRY_BASE_SECONDS
+    buckets: Buckets
+    schedule: Schedule
     now: Callable[[], float] = time.monotonic
-    suspects: dict[J, Suspect] = field(default_factory=dict)
+    suspects: dict[Job, Suspect] = field(default_factory=dict)
     latest: float = 0.0  # when the latest of them failed
     began: float | None = None
     error: Exception | None = None  # that of the latest try
-    tried: set[J] = field(default_factory=set)  # those that began in the outage to see whether it is over
+    tried: set[Job] = field(default_factory=set)  # those that began in the outage to see whether it is over
     pause: float = 0.0
     next_try: float = 0.0
+    wants_another: bool = False  # a key that has not failed yet, to be received for the next try
 
-    # Somebody failed
+    # A sync failed
 
-    def add(self, job: J, suspect: Suspect, is_general: bool) -> None:
+    async def suspect(self, job: Job, error: Exception) -> None:
+        """Keeps a job that failed in a way in which all may fail, until others show what is at fault."""
+        first_time = any(lease.received.receive_count == 1 for lease in job.leases)
+        suspect = Suspect(error, self.now(), first_time, job.cleared)
+        is_new = self.began is None and is_environment(error)
+        is_general = is_new and not await self.buckets.answering.both_since(suspect.at)
+        if is_new and not is_general:
+            await drop_upload(self.buckets, job.sync)  # as after any error of its own, see Syncer.sync()
+        if self.schedule.stopping:
+            self.schedule.conclude(job, Interrupted())
+        else:
+            job.running = False
+            self.schedule.free_slot(job)
+            self.add(job, suspect, is_general)
+
+    def add(self, job: Job, suspect: Suspect, is_general: bool) -> None:
         """`is_general`: S3 fails alike for requests that name no key."""
         self.suspects[job] = suspect
         self.latest = suspect.at
@@ -88,53 +123,79 @@ class Outage[J]:
         self.began, self.error, self.pause = self.now(), error, PAUSES[0]
         self.next_try = self.began + self.pause
 
-    def take_expired(self) -> list[tuple[J, Exception]]:
-        """Those that few others have joined for a while: it was only them. If many have, an outage begins."""
-        moment = self.now() - SUSPICION_BASES * self.base
-        alike = Counter(error_code(suspect.error) for suspect in self.suspects.values() if suspect.is_sign())
-        for suspect in self.suspects.values():
-            code = error_code(suspect.error)
-            if self.began is None and suspect.at < moment and alike[code] >= ALIKE:
-                self.begin(suspect.error, alike[code])
-        found = self.take(lambda suspect: self.began is None and suspect.at < moment)
-        return [(job, suspect.error) for job, suspect in found]
+    # A sync got through
 
-    # Somebody got through
-
-    def note_success(self, action: str, since: float) -> Verdict[J]:
+    def note_success(self, action: str, since: float) -> None:
         """A sync got as far as that action with requests that all began after `since`."""
         if self.began is None:
-            found = self.take(lambda suspect: suspect.at <= since and clears(action, suspect.error))
-            tries = MORE_TRIES
+            found, tries = self.take(lambda one: one.at <= since and clears(action, one.error)), MORE_TRIES
         elif self.latest <= since and self.error and clears(action, self.error):
             log.info(OUTAGE_OVER, self.now() - self.began)
             self.began = None
             self.tried.clear()
             found, tries = self.take(lambda _: True), MORE_TRIES_AFTER_OUTAGES
         else:
-            return Verdict([], [])
-        at_fault = [(job, suspect.error) for job, suspect in found if suspect.is_at_fault(tries)]
-        return Verdict([job for job, suspect in found if not suspect.is_at_fault(tries)], at_fault)
+            return
+        if found:
+            self.clear(found, tries)
 
-    # The outage
+    def clear(self, found: list[tuple[Job, Suspect]], tries: int) -> None:
+        """Jobs that have had their tries are at fault. The others are tried soon after that success."""
+        cleared = []
+        for job, suspect in found:
+            if suspect.is_at_fault(tries):
+                self.schedule.conclude(job, suspect.error)
+            else:
+                cleared.append(job)
+                job.cleared += 1
+        self.schedule.put_first(cleared)
 
-    def lets(self, may_delete: bool) -> bool:
-        """Whether a sync may begin now; one that probably deletes also while only copies fail."""
-        return self.began is None or (may_delete and self.is_of_copies())
+    # The scheduler asks
+
+    def may_begin(self, job: Job) -> bool:
+        """While only copies fail, those that probably delete go on."""
+        return self.began is None or (self.is_of_copies() and job.may_delete())
+
+    def may_receive(self, is_idle: bool, has_room: bool) -> bool:
+        """`is_idle`: no job waits for a slot. While all syncs fail, only a key for the next try is received."""
+        is_usual = self.began is None or self.is_of_copies()
+        return has_room if is_usual else self.wants_another and is_idle
 
     def is_of_copies(self) -> bool:
-        return self.began is not None and self.error is not None and is_of_copy(self.error)
+        return self.error is not None and is_of_copy(self.error)
 
-    def is_due(self) -> bool:
-        """Whether it is time to try one."""
-        return self.began is not None and self.now() >= self.next_try
+    # Time passes
 
-    def note_try(self, job: J) -> None:
-        """It begins although there is an outage. The next one does not wait for its end, which may be far off."""
+    def beat(self) -> None:
+        """Every second: decides on suspects that few others have joined, and in an outage tries one job."""
+        if self.schedule.stopping:
+            return
+        self.end_suspicions()
+        if self.began is not None and self.now() >= self.next_try:
+            self.wants_another = True
+            job = self.schedule.next_waiting() or next(iter(self.suspects), None)
+            if job:
+                self.try_one(job)
+        self.schedule.begin_waiting()
+
+    def end_suspicions(self) -> None:
+        """Of keys that failed a while ago: many that failed alike are an outage, otherwise each is at fault."""
+        moment = self.now() - SUSPICION_BASES * self.base
+        alike = Counter(error_code(suspect.error) for suspect in self.suspects.values() if suspect.is_sign())
+        for suspect in self.suspects.values():
+            code = error_code(suspect.error)
+            if self.began is None and suspect.at < moment and alike[code] >= ALIKE:
+                self.begin(suspect.error, alike[code])
+        for job, suspect in self.take(lambda suspect: self.began is None and suspect.at < moment):
+            self.schedule.conclude(job, suspect.error)
+
+    def try_one(self, job: Job) -> None:
+        """The job begins although there is an outage. The next try does not wait for its end, which may be far off."""
         self.suspects.pop(job, None)
         self.tried.add(job)
         self.pause = min(2 * self.pause, PAUSES[1])
         self.next_try = self.now() + self.pause
+        self.schedule.let(job)
 
     def is_too_long(self) -> bool:
         return self.began is not None and self.now() - self.began >= OUTAGE_BASES * self.base
@@ -143,16 +204,12 @@ class Outage[J]:
         if self.began is not None and self.error:
             log.error(OUTAGE_ENDS, self.now() - self.began, describe(self.error))
 
-    # Who is under suspicion
+    def stop(self) -> None:
+        """The worker has to stop, which is no fault of a key."""
+        for job, _ in self.take(lambda _: True):
+            self.schedule.conclude(job, Interrupted())
 
-    def oldest(self) -> J | None:
-        return next(iter(self.suspects), None)
-
-    def take_all(self) -> list[J]:
-        suspects, self.suspects = list(self.suspects), {}
-        return suspects
-
-    def take(self, is_meant: Callable[[Suspect], bool]) -> list[tuple[J, Suspect]]:
+    def take(self, is_meant: Callable[[Suspect], bool]) -> list[tuple[Job, Suspect]]:
         taken = [(job, suspect) for job, suspect in self.suspects.items() if is_meant(suspect)]
         for job, _ in taken:
             del self.suspects[job]
@@ -160,7 +217,8 @@ class Outage[J]:
 
 
 def is_of_copy(error: Exception) -> bool:
-    return operation_of(error.__cause__ or error) in COPYING
+    answer = error.__cause__ or error
+    return isinstance(answer, ClientError) and answer.operation_name in COPYING
 
 
 def clears(action: str, error: Exception) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mirror.model.errors import LOST_RECEIPT_CODES, describe, error_code
+from mirror.model.errors import describe, error_code, receipt_is_lost
 from mirror.model.limits import MAX_SQS_DELAY, SQS_BATCH
 from mirror.model.services import Sqs
 
@@ -77,7 +77,7 @@ class Queue:
         failed = answer.get("Failed") or []
         for entry in failed:
             log.warning("could not delete a message: error=%s", entry.get("Code"))
-        return {receipt_handles[int(entry["Id"])] for entry in failed if entry.get("Code") not in LOST_RECEIPT_CODES}
+        return {receipt_handles[int(entry["Id"])] for entry in failed if not receipt_is_lost(entry.get("Code", ""))}
 
     async def set_visibility(self, seconds: dict[str, int]) -> dict[str, str]:
         """Receipt handle -> seconds from now on, at most ten. Returns those that were refused, with the error code."""

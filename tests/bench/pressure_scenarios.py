@@ -1,11 +1,11 @@
-"""What pressure.py does to a worker: faults of the surroundings, keys that would starve others, and the end in time."""
+"""What pressure.py does to a worker: faults of the environment, keys that would starve others, and the end in time."""
 
 from typing import Any
 
 from movers import GIB, MIB
 from pressure_runs import Load, Scenario
 
-# The pauses of a failed message are 1/6 of the usual ones, and so is the time that the surroundings are at fault.
+# The pauses of a failed message are 1/6 of the usual ones, and so is the time that the environment is at fault.
 SIXTH = {"RETRY_BASE_SECONDS": "5"}
 THIRTIETH_OF_PAUSES = {"RETRY_BASE_SECONDS": "1"}
 # The visibility of messages and what follows from it, 1/30 of the usual.

@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from mirror.function import settings_from
+from mirror.hooks import hooks_for
 from mirror.model.limits import MIN_PART_SIZE
+from mirror.protocol.buckets import Buckets, LeftOut
 from mirror.protocol.objects import PROVENANCE, source_from_head
-from mirror.settings import load_settings
+from mirror.protocol.sync import Syncer
+from mirror.settings import Settings, load_settings
 
 SMALL, LARGE = 1, 2 * MIN_PART_SIZE  # bytes; a large object is copied in two parts
 ENVIRONMENT = {
@@ -378,6 +381,18 @@ class SlotsForAll:
                 failures.append(error)
         if failures:
             raise failures[0]
+
+
+def syncer_on(client: Client, settings: Settings = SETTINGS, left_out: LeftOut = LeftOut(), **clocks: Any) -> Syncer:  # noqa: B008 a value
+    """What syncs a key as in a worker, on these answers of S3. `clocks`: now, wall."""
+    buckets = Buckets(settings, client, left_out=left_out, **clocks)
+    return without_loop(Syncer(buckets, hooks_for(buckets)))
+
+
+def without_loop(syncer: Syncer) -> Syncer:
+    """The same, for run()."""
+    syncer.large_copies.parts = SlotsForAll()
+    return syncer
 
 
 def run[T](coroutine: Coroutine[Any, Any, T]) -> T:

@@ -20,7 +20,6 @@ from fakes import (
     Client,
     Copy,
     Running,
-    SlotsForAll,
     Source,
     Store,
     Version,
@@ -32,6 +31,7 @@ from fakes import (
     serve,
     shaped,
     source_head,
+    without_loop,
 )
 
 from mirror.loop import Worker
@@ -41,8 +41,8 @@ from mirror.model.selection import SECONDS_OF_DAY
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.queue.bodies import events_of, hint_body
+from mirror.queue.job import Job
 from mirror.queue.queue import Queue as WorkersQueue
-from mirror.queue.scheduler import Job
 from mirror.readers.removal import Removal
 from mirror.settings import Settings
 
@@ -195,9 +195,10 @@ class Process:
         self.alive, self.busy, self.stopping = True, False, False
         self.plan: list[tuple[str, tuple[Any, ...]]] = []
         self.begun: list[Job] = []
-        self.buckets = buckets = Buckets(world.settings, Client(self.call_s3), SlotsForAll(), world.now, wall=world.now)
+        self.buckets = buckets = Buckets(world.settings, Client(self.call_s3), world.now, world.now)
         self.worker = Worker(world.settings, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
-        self.worker.jobs.begin = self.begun.append
+        without_loop(self.worker.syncer)
+        self.worker.scheduler.begin = self.begun.append
 
     def work(self, plan: Plan = ()) -> None:
         """Receives once, and syncs what it got."""
@@ -221,12 +222,12 @@ class Process:
 
     def sync(self) -> None:
         while self.begun:
-            run(self.worker.jobs.run(self.begun.pop(0)))
+            run(self.worker.scheduler.run(self.begun.pop(0)))
 
     def acknowledge(self) -> None:
-        deliveries = self.worker.deliveries
-        while deliveries.finished:
-            run(deliveries.settle(deliveries.take_batch()))
+        leases = self.worker.leases
+        while leases.finished:
+            run(leases.settle(leases.take_batch()))
 
     def finish(self) -> None:
         """What its heartbeat has begun or ended."""

@@ -1,10 +1,10 @@
-"""Every interleaving of the real sync_key() with itself, source changes, crashes, stops and lost answers.
+"""Every interleaving of the real Syncer.sync() with itself, source changes, crashes, stops and lost answers.
 
 With KEEP_DAYS, which keeping.py searches, the clock is one more bucket: to look at it is a call that is answered.
 
 Each of the syncs is a worker's or the function's, which copies small objects only.
 
-All that sync_key() knows of the world are the answers of S3. So a running sync is known by the list of answers it got:
+All that a sync knows of the world are the answers of S3. So a running sync is known by the list of answers it got:
 `Syncs` runs the real code from its start with the answers that are known, up to the first call that is still to be
 answered. Therefore a state of the whole world is a plain value (`State`), no thread is needed, and each state is
 searched once, however many schedules lead to it.
@@ -32,7 +32,6 @@ from fakes import (
     Failure,
     OpenUpload,
     Running,
-    SlotsForAll,
     Source,
     Store,
     Version,
@@ -41,14 +40,15 @@ from fakes import (
     run,
     serve,
     shaped,
+    syncer_on,
 )
 
 from mirror.model.errors import Changed, Interrupted, Postponed, Unfinished, describe
 from mirror.model.selection import SECONDS_OF_DAY
 from mirror.protocol.attempt import Alone, Interruption, KeySync
-from mirror.protocol.buckets import NOTHING, Buckets, LeftOut
+from mirror.protocol.buckets import LeftOut
 from mirror.protocol.parts import Upload
-from mirror.protocol.sync import sync_key
+from mirror.protocol.sync import Syncer
 from mirror.settings import Settings
 
 WAITED_FOR = {"copy_object", "delete_object", "complete_multipart_upload"}  # they change the destination
@@ -111,7 +111,7 @@ class Held(NamedTuple):
 
 
 class Sync(NamedTuple):
-    """A running sync_key(): the answers it got (a number of Syncs), what S3 does for it, lost calls too, and the
+    """A running Syncer.sync(): the answers it got (a number of Syncs), what S3 does for it, lost calls too, and the
     messages that are not acknowledged, in the order they came."""
 
     position: int
@@ -321,8 +321,8 @@ class Syncs:
             self.numbers[key] = len(self.positions) - 1
         return self.numbers[key]
 
-    def work(self, buckets: Buckets, sync: KeySync, _message: Message) -> Coroutine[Any, Any, None]:
-        return sync_key(buckets, sync)
+    def work(self, syncer: Syncer, sync: KeySync, _message: Message) -> Coroutine[Any, Any, None]:
+        return syncer.sync(sync)
 
     def calls_of_function(self) -> set[str]:
         return {position.call.operation for position in self.positions if position.call and position.of_function}
@@ -336,13 +336,12 @@ class Syncs:
             interruption=Unhurried(),
         )
         answering = Answers(sync, answers)
-        client, parts = Client(answering.answer), SlotsForAll()
         settings = FUNCTION_SETTINGS if of_function else self.settings
-        buckets = Buckets(settings, client, parts, lambda: self.now(sync), self.refused)
-        buckets.wall = answering.wall if settings.keep_days else lambda: 0.0
+        wall = answering.wall if settings.keep_days else lambda: 0.0
+        syncer = syncer_on(Client(answering.answer), settings, self.refused, now=lambda: self.now(sync), wall=wall)
         call, end = None, "done"
         try:
-            run(self.work(buckets, sync, message))
+            run(self.work(syncer, sync, message))
         except Unanswered as unanswered:
             call, end = unanswered.call, ""
         except Interrupted:
@@ -351,7 +350,7 @@ class Syncs:
             end = "postponed"
         except (ClientError, BotoCoreError, Changed, Unfinished) as error:
             end = describe(error)
-        unsettled = sync.unsettled_until > 0
+        unsettled = sync.result.unsettled_until > 0
         looks, overtaken = answering.looks, answering.latest_overtaken
         asked = tuple(answering.asked)
         return Position(message, answers, call, end, sync.upload, unsettled, looks, overtaken, of_function, asked)
@@ -376,7 +375,7 @@ class Search:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.syncs = Syncs(LeftOut(conditions=True) if case.unconditional else NOTHING)
+        self.syncs = Syncs(LeftOut(conditions=case.unconditional))
         self.schedules: dict[State, int] = {}
         self.transitions = 0
 

@@ -27,8 +27,9 @@ from readers import Readers
 
 from mirror.model.selection import SECONDS_OF_DAY
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import NOTHING, Buckets, LeftOut
-from mirror.readers.comparison import difference
+from mirror.protocol.buckets import Buckets, LeftOut
+from mirror.protocol.sync import Syncer
+from mirror.readers.listing import look_at
 from mirror.readers.removal import Removal
 
 REMOVAL = Message(is_removal=True)
@@ -55,7 +56,8 @@ async def remove(buckets: Buckets, sync: KeySync) -> None:
 
 async def find_and_remove(buckets: Buckets, sync: KeySync) -> None:
     """With the look that found it, for a removal that might be wrong about the rest."""
-    if await difference(buckets, sync.key, deep=False) == "unwanted":
+    _, found = await look_at(buckets, sync.key, deep=False)
+    if found.row == "unwanted":
         await remove(buckets, sync)
 
 
@@ -64,8 +66,8 @@ class Removals(Syncs):
 
     remove = staticmethod(remove)
 
-    def work(self, buckets: Buckets, sync: KeySync, message: Message) -> Coroutine[Any, Any, None]:
-        return self.remove(buckets, sync) if message.is_removal else super().work(buckets, sync, message)
+    def work(self, syncer: Syncer, sync: KeySync, message: Message) -> Coroutine[Any, Any, None]:
+        return self.remove(syncer.buckets, sync) if message.is_removal else super().work(syncer, sync, message)
 
 
 class Keeping(Search):
@@ -74,7 +76,7 @@ class Keeping(Search):
         super().__init__(case)
         self.forgotten = forgotten
         settings = replace(SETTINGS, keep_days=case.keep_days)
-        self.syncs = Removals(LeftOut(conditions=True) if case.unconditional else NOTHING, settings)
+        self.syncs = Removals(LeftOut(conditions=case.unconditional), settings)
 
     def start(self) -> State:
         """What is there before was copied when it was put last, or at least before the search begins."""

@@ -76,19 +76,19 @@ MUTANTS = (
     # The protocol
     Mutant(
         "no second look",
-        "if wrote and await patiently(buckets, sync, head_source, sync.key) != source:",
+        "if wrote and await retries.patiently(head_source, buckets, sync.key) != source:",
         "if False:",
         schedules("new, deleted, created again"),
     ),
     Mutant(
         "the destination is looked at after the source",
-        """    existing = await patiently(buckets, sync, head_destination, sync.key) if sync.destination_first else None
-    sync.host.look_begins(sync)
-    source = await patiently(buckets, sync, head_source, sync.key)
+        """existing = await retries.patiently(head_destination, buckets, sync.key) if sync.destination_first else None
+        sync.host.look_begins(sync)
+        source = await retries.patiently(head_source, buckets, sync.key)
 """,
-        """    sync.host.look_begins(sync)
-    source = await patiently(buckets, sync, head_source, sync.key)
-    existing = await patiently(buckets, sync, head_destination, sync.key) if sync.destination_first else None
+        """sync.host.look_begins(sync)
+        source = await retries.patiently(head_source, buckets, sync.key)
+        existing = await retries.patiently(head_destination, buckets, sync.key) if sync.destination_first else None
 """,
         schedules("new, deleted, created again"),
     ),
@@ -97,7 +97,7 @@ MUTANTS = (
     Mutant("no CopySourceIfMatch", '        "CopySourceIfMatch": source.etag,\n', "", schedules("two parts")),
     Mutant(
         "an object of the same size is skipped",
-        "destination.provenance == source.identity",
+        'f"{destination.provenance} ".startswith(f"{source.identity} ")',
         "destination.provenance.split()[2:3] == [str(source.size)]",
         schedules("overwritten with the same size, then deleted"),
     ),
@@ -109,13 +109,13 @@ MUTANTS = (
     ),
     Mutant(
         "the identity leaves out LastModified",
-        'utc_text(head["LastModified"])',
-        '""',
+        "utc_text(modified), str(size), *more",
+        '"", str(size), *more',
         rules("every_change_of_a_source_object_changes_its_identity"),
     ),
     Mutant(
         "a missing source bucket counts as a missing object",
-        "        await require_source_bucket(buckets)\n        return None\n",
+        "        await buckets.answering.require_source()\n        return None\n",
         "        return None\n",
         copies("a_vanished_source_bucket_does_not_empty_the_destination"),
     ),
@@ -139,14 +139,14 @@ MUTANTS = (
     ),
     Mutant(
         "a timeout is taken for nothing done",
-        "return isinstance(error, (HTTPClientError, ResponseParserError, Unfinished)) or error_code(error) in UNKNOWN",
-        "return error_code(error) in UNKNOWN",
+        "return meaning_of(error).is_unknown",
+        "return isinstance(error, ClientError) and meaning_of(error).is_unknown",
         schedules("no conditional writes, with a lost answer"),
     ),
     Mutant(
         "an archived object is copied",
-        "    if source.archived:\n",
-        "    if False:\n",
+        "copy = REFUSE if source.archived else COPY",
+        "copy = COPY",
         copies("an_archived_object_fails_with_a_line_that_says_so_and_is_copied_once_restored"),
     ),
     # What a copy carries
@@ -164,8 +164,8 @@ MUTANTS = (
     ),
     Mutant(
         "a multipart copy loses the metadata",
-        "create_multipart_upload(Key=sync.key, **buckets.destination, **metadata)",
-        'create_multipart_upload(Key=sync.key, **buckets.destination, Metadata=metadata["Metadata"])',
+        "create_multipart_upload(Key=key, **buckets.destination, **metadata)",
+        'create_multipart_upload(Key=key, **buckets.destination, Metadata=metadata["Metadata"])',
         copies("all_metadata_comes_along_on_both_copy_paths"),
     ),
     # Parts
@@ -189,25 +189,25 @@ MUTANTS = (
     ),
     Mutant(
         "uploads of a dead worker are left behind",
-        "        await abort_orphans(buckets, sync)\n",
-        "        pass\n",
+        "            await abort_orphans(buckets, sync)\n",
+        "            pass\n",
         schedules("two parts"),
     ),
     Mutant(
         "an upload that failed is left behind",
-        "        if not is_of_surroundings(error):\n            await drop_upload(buckets, sync)\n",
-        "        del error\n",
+        "            if not is_environment(error):\n                await drop_upload(self.buckets, sync)\n",
+        "            del error\n",
         copies("an_upload_whose_part_cannot_be_copied_is_aborted_and_its_message_is_parked"),
     ),
     Mutant(
         "a part that lands late ends the upload",
-        '    "InvalidPart",',
-        "    #",
+        'Kind.CHANGED, "InvalidPart"',
+        'Kind.OWN, "InvalidPart"',
         schedules("two parts, with SIGTERM"),
     ),
     Mutant(
         "an upload is not handed on",
-        "                delivery.uploads[key] = upload\n",
+        "                content.uploads[key] = upload\n",
         "                pass\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
@@ -244,56 +244,56 @@ MUTANTS = (
     ),
     Mutant(
         "an unreadable message is deleted",
-        '            delivery.failed = "(unreadable)"\n',
+        '            lease.fail("(unreadable)")\n',
         "",
         queue("a_body_that_is_no_event_is_parked_after_three_receives_and_the_log_shows_it"),
     ),
     Mutant(
         "a message is deleted before its copy is done",
-        "                self.add(key, delivery)\n            if not delivery.keys:",
-        "                self.add(key, delivery)\n            if True:",
+        "                self.add(key, lease)\n            if not lease.content.keys:",
+        "                self.add(key, lease)\n            if True:",
         faults("a_message_is_not_deleted_before_its_copy_is_done_and_looked_at"),
     ),
     Mutant(
         "a message is deleted after its first key",
-        "unsettled_until)\n            if not delivery.keys:",
-        "unsettled_until)\n            if True:",
+        "unsettled_until)\n        if not content.keys:",
+        "unsettled_until)\n        if True:",
         faults("a_message_with_two_keys_of_which_one_fails_stays"),
     ),
     Mutant(
         "a failed message is deleted",
-        "[delivery for delivery in batch if delivery.show_at is None]",
-        "[delivery for delivery in batch if not delivery.interrupted]",
+        "[lease for lease in batch if lease.state is State.ACK]",
+        "[lease for lease in batch if lease.outcome is not State.REQUEUE]",
         faults("a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven"),
     ),
     Mutant(
         "a message that comes while its key is synced is taken for done",
-        "        job.covered = len(job.deliveries)\n",
-        "        job.covered = 1000\n",
+        "self.covered, self.looked = len(self.leases), now",
+        "self.covered, self.looked = 1000, now",
         faults("a_change_that_comes_while_its_key_is_synced_is_not_lost"),
     ),
     Mutant(
         "all messages on a key are acknowledged once their change is copied",
-        "job.deliveries[: min(job.covered, len(job.deliveries) - 1)]",
-        "job.deliveries[: job.covered]",
+        "self.leases[: min(self.covered, len(self.leases) - 1)]",
+        "self.leases[: self.covered]",
         faults("the_newest_message_stays_until_the_sync_has_ended_although_its_change_is_copied"),
     ),
     Mutant(
         "messages on a key that keeps changing are kept until it does not",
-        "        sync.host.overtaken(sync)\n",
+        "            sync.host.overtaken(sync)\n",
         "",
         faults("of_a_key_that_keeps_changing_few_messages_are_left_and_the_newest_is_enough"),
     ),
     Mutant(
         "the uploads of a dead worker are left behind by a sync that its message joins",
-        "sync.redelivered or job.joined_left_over",
-        "sync.redelivered",
+        "self.sync.redelivered or self.joined_left_over",
+        "self.sync.redelivered",
         faults("the_upload_of_a_dead_worker_is_aborted_by_a_sync_that_its_message_joins"),
     ),
     Mutant(
         "an interruption uses up a receive",
-        "                await self.hand_back(delivery)\n",
-        "                await self.retry_later(delivery)\n",
+        "                await self.requeue(lease)\n",
+        "                await self.nack(lease)\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
     Mutant(
@@ -304,8 +304,8 @@ MUTANTS = (
     ),
     Mutant(
         "a message is handed on while its copy is under way",
-        "max(delivery.postpone, self.seconds_until(delivery.unsettled_until))",
-        "delivery.postpone",
+        "max(lease.postpone, self.seconds_until(lease.unsettled_until))",
+        "lease.postpone",
         faults("a_message_that_is_handed_on_does_not_come_back_before_its_copy_has_ended"),
     ),
     Mutant(
@@ -316,13 +316,13 @@ MUTANTS = (
     ),
     Mutant(
         "the visibility is not extended",
-        "            if not await self.tell(due[start : start + SQS_BATCH]):\n",
+        "            if not await self.set_visibility(due[start : start + SQS_BATCH]):\n",
         "            if True:\n",
         faults("a_long_sync_keeps_its_message"),
     ),
     Mutant(
         "the visibility is extended beyond 12 hours",
-        "        return self.visibility_left(delivery) <= self.settings.visibility_extend_interval\n",
+        "        return self.visibility_left(lease) <= self.settings.visibility_extend_interval\n",
         "        return False\n",
         faults("at_the_12_hour_cap_the_message_is_handed_back_and_not_delivered_twice"),
     ),
@@ -335,19 +335,19 @@ MUTANTS = (
     # KEEP_DAYS
     Mutant(
         "an expired source is copied",
-        "    if sync.expired:\n        return await let_go",
-        "    if False:\n        return await let_go",
+        "judge(source, existing, expired=expired)",
+        "judge(source, existing)",
         keeping("new, with a crash"),
     ),
     Mutant(
         "a stale copy of an expired source stays",
-        "if existing is None or is_equal(existing, source, deep=False):",
+        "if destination is None or is_equal(destination, source, deep=False):",
         "if True:",
         keeping("overwritten, with a crash"),
     ),
     Mutant(
         "an expired source is done with before the destination is looked at",
-        "if not sync.destination_first and (may_have_uploads or sync.expired):",
+        "if not sync.destination_first and (may_have_uploads or expired):",
         "if not sync.destination_first and may_have_uploads:",
         keeping("overwritten, with a crash"),
     ),
@@ -371,8 +371,8 @@ MUTANTS = (
     ),
     Mutant(
         "a removal without a second look",
-        "existing, what = await look_at(self.buckets, sync.key, deep=False)",
-        'existing, what = (await look_at(self.buckets, sync.key, deep=False))[0], "unwanted"',
+        "existing, found = await look_at(self.buckets, sync.key, deep=False)",
+        "existing, found = (await look_at(self.buckets, sync.key, deep=False))[0], Finding(sync.key, 'unwanted')",
         keeping("touched, two removals"),
     ),
     Mutant(
@@ -384,34 +384,32 @@ MUTANTS = (
     Mutant(
         "a removal looks at the source first",
         """    destination = await head_destination(buckets, key)
-    if buckets.settings.wanted.excludes(key):
-        return destination, "unwanted" if destination else ""
-    source = await head_source(buckets, key)
-    if source is None:
+    excluded = buckets.settings.wanted.excludes(key)
+    source = None if excluded else await head_source(buckets, key)
 """,
-        """    source = await head_source(buckets, key)
+        """    excluded = buckets.settings.wanted.excludes(key)
+    source = None if excluded else await head_source(buckets, key)
     destination = await head_destination(buckets, key)
-    if source is None:
 """,
         keeping("no provenance, touched"),
     ),
     # Outages
     Mutant(
         "an error that all may have is an outage though S3 answers others",
-        "is_new and not await answers_for_no_key(self.buckets, suspect.at)",
+        "is_new and not await self.buckets.answering.both_since(suspect.at)",
         "is_new",
         outage("an_error_that_all_may_have_is_a_keys_own_if_s3_answers_others[40-ExpiredToken]"),
     ),
     Mutant(
         "a copy of a key that keeps changing shows nothing",
-        "        self.note_success(sync.action, job.looked)\n\n    def progressed",
+        "        self.outage.note_success(sync.result.action, job.looked)\n\n    def progressed",
         "\n    def progressed",
         outage("a_key_that_is_always_changing_ends_the_outage_that_it_is_tried_in"),
     ),
     Mutant(
         "what was deleted waits for copies that fail",
-        "may_delete and self.is_of_copies()",
-        "may_delete and False",
+        "(self.is_of_copies() and job.may_delete())",
+        "False",
         outage("in_an_outage_of_copies_what_was_deleted_goes"),
     ),
     Mutant(
@@ -428,7 +426,7 @@ MUTANTS = (
     ),
     Mutant(
         "a part that was copied shows nothing",
-        'self.note_success("copied", since)',
+        'self.outage.note_success("copied", since)',
         "pass",
         fairness("ten_denied_keys_hold_up_neither_a_large_copy_nor_deletes"),
     ),
@@ -466,8 +464,8 @@ MUTANTS = (
     ),
     Mutant(
         "the function copies nothing that is as large as it may be",
-        "source.size > (buckets.settings.largest or source.size)",
-        "source.size >= (buckets.settings.largest or source.size + 1)",
+        "source.size > (self.buckets.settings.largest or source.size)",
+        "source.size >= (self.buckets.settings.largest or source.size + 1)",
         function("what_is_just_small_enough_is_copied_and_a_byte_more_is_not"),
     ),
     Mutant(
@@ -478,13 +476,13 @@ MUTANTS = (
     ),
     Mutant(
         "what the function hands back loses its upload",
-        "handed_back_body(delivery.received.body, delivery.uploads, ",
-        "handed_back_body(delivery.received.body, {}, ",
+        "handed_back_body(lease.received.body, content.uploads, ",
+        "handed_back_body(lease.received.body, {}, ",
         function("a_worker_goes_on_with_an_upload_that_was_handed_to_the_function"),
     ),
     Mutant(
         "what the function hands back comes back at once",
-        "delivery.postpone = max(delivery.postpone, pause)",
+        "lease.postpone = max(lease.postpone, pause)",
         "pass",
         function("what_is_large_does_not_come_back_before_the_function_has_ended"),
     ),
@@ -502,8 +500,8 @@ MUTANTS = (
     ),
     Mutant(
         "a copy that the function leaves at its deadline is forgotten",
-        "delay = max(delivery.postpone, self.seconds_until(delivery.unsettled_until))",
-        "delay = delivery.postpone",
+        "delay = max(lease.postpone, self.seconds_until(lease.unsettled_until))",
+        "delay = lease.postpone",
         function("a_copy_that_it_leaves_at_its_deadline_lands_before_its_message_comes_back"),
     ),
     Mutant(
@@ -514,14 +512,14 @@ MUTANTS = (
     ),
     Mutant(
         "a thawed function takes the source bucket for seen",
-        "        self.parts.buckets.source_seen = -math.inf\n",
+        "        self.parts.buckets.answering.forget_source()\n",
         "",
         function("after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there"),
     ),
     Mutant(
         "a thawed function takes a marker for absent",
-        "        self.parts.buckets.markers.clear()\n        if time",
-        "        if time",
+        "self.known: dict[str, tuple[float, bool]] = {}",
+        'self.known = vars(buckets).setdefault("known", {})',
         function("after_it_was_frozen_it_looks_anew_for_a_marker_that_was_not_there"),
     ),
     # Markers
@@ -536,8 +534,8 @@ MUTANTS = (
     ),
     Mutant(
         "a marker waits for nothing",
-        "        await wait_for_announced(buckets, sync)\n",
-        "        pass\n",
+        "            await self.hooks.before_copy(sync)\n",
+        "            pass\n",
         markers("nested_markers_come_from_the_inside_out"),
     ),
     Mutant(
@@ -578,26 +576,26 @@ MUTANTS = (
     ),
     Mutant(
         "each message on a marker that waits is kept",
-        "            done, others = one_of(done)\n            self.tell(job, others, None)\n",
+        "            done, others = one_of(done)\n            self.end_key(job, others, None)\n",
         "            pass\n",
         markers("however_often_reconcile_finds_it_one_message_on_a_marker_is_left"),
     ),
     Mutant(
         "a deleted marker does not go first",
-        "        await remove_stale(buckets, sync)\n",
-        "        pass\n",
+        "            await self.hooks.before_write(sync)\n",
+        "            pass\n",
         markers("a_deleted_marker_goes_before_anything_of_its_folder_changes"),
     ),
     Mutant(
         "a marker goes although the source has it",
-        "if existing and await head_source(buckets, marker) is None:",
+        "if existing and await head_source(self.buckets, marker) is None:",
         "if existing:",
         markers("a_marker_that_the_source_still_has_stays"),
     ),
     Mutant(
         "a marker that is created again while it is removed is forgotten",
-        "    if await head_source(buckets, marker):\n",
-        "    if False:\n",
+        "        if await head_source(self.buckets, marker):\n",
+        "        if False:\n",
         markers("a_marker_that_is_created_again_meanwhile_is_looked_at_again"),
     ),
     # The log
@@ -617,8 +615,8 @@ MUTANTS = (
     # Reconcile
     Mutant(
         "a dry run changes something",
-        "        if self.options.dry_run:\n            return\n        for key, what",
-        "        for key, what",
+        "        if self.options.dry_run:\n            return\n        for key, row, action",
+        "        for key, row, action",
         reconcile("an_audit_names_exactly_what_differs_and_changes_nothing"),
     ),
     Mutant(

@@ -55,7 +55,7 @@ from interleave import (
 
 from mirror.hooks import markers
 from mirror.model.selection import SECONDS_OF_DAY
-from mirror.protocol.buckets import NOTHING, LeftOut
+from mirror.protocol.buckets import LeftOut
 from mirror.readers import completeness
 from mirror.settings import load_settings
 
@@ -97,7 +97,7 @@ class Readers(Search):
         self.names = {key: number for number, key in enumerate(self.keys)}
         settings = replace(load_settings(ENVIRONMENT | {"COPY_LAST": patterns}), marker_patience=patience)
         settings = replace(settings, keep_days=case.keep_days)
-        self.syncs = Syncs(LeftOut(conditions=True) if case.unconditional else NOTHING, settings)
+        self.syncs = Syncs(LeftOut(conditions=case.unconditional), settings)
         self.syncs.now = lambda sync: sync.interruption.paused
         self.held = [self.source_after(changes) for changes in range(len(case.changes) + 1)]
 

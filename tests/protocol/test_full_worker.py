@@ -22,9 +22,9 @@ def test_the_starter_takes_no_worker_for_full_before_it_is(keys, batch):
     for number in range(2 * keys + SQS_BATCH):
         world.change(f"data/{number}", "put x")
     process = Process(world)
-    while process.worker.jobs.has_room():
+    while process.worker.scheduler.has_room():
         process.receive()
-    held = len(process.worker.deliveries.held)
+    held = len(process.worker.leases.held)
     full = held_by_full_worker({"MAX_CONCURRENT_KEYS": keys, "PROCESSES": 1})
     assert 1 <= full <= held <= max(full + ROUNDING + batch, SQS_BATCH)
     assert held_by_full_worker({"MAX_CONCURRENT_KEYS": keys, "PROCESSES": 3}) == 3 * full

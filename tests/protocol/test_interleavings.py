@@ -166,13 +166,13 @@ def test_every_schedule_ends_with_a_destination_equal_to_the_source(name, show):
 
 def without_second_look(monkeypatch, after):
     """The sync ends after a "copy" or after a "delete" as if it had not written."""
-    make_equal = sync.make_equal
+    make_equal = sync.Syncer.make_equal
 
-    async def changed(buckets, key_sync, source, existing):
-        wrote = await make_equal(buckets, key_sync, source, existing)
+    async def changed(syncer, key_sync, retries, source, *others):
+        wrote = await make_equal(syncer, key_sync, retries, source, *others)
         return wrote and (source is None) != (after == "delete")
 
-    monkeypatch.setattr(sync, "make_equal", changed)
+    monkeypatch.setattr(sync.Syncer, "make_equal", changed)
 
 
 def without_conditions(monkeypatch):

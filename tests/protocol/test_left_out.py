@@ -4,12 +4,13 @@ from datetime import UTC, datetime
 
 import pytest
 from botocore.exceptions import ClientError
-from fakes import SETTINGS, Client, SlotsForAll, run
+from fakes import Client, run, syncer_on
 
-from mirror.protocol import sync
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import NOTHING, Buckets
+from mirror.protocol.buckets import LeftOut
 from mirror.protocol.objects import Source, source_from_head
+from mirror.protocol.retries import Retries
+from mirror.protocol.sync import Syncer
 
 
 def source(**fields: str) -> Source:
@@ -25,10 +26,11 @@ def test_a_refusal_of_one_version_teaches_nothing_about_the_next(monkeypatch: py
         if code := answers.pop(0):
             raise ClientError({"Error": {"Code": code}}, "CopyObject")
 
-    monkeypatch.setattr(sync, "write_once", write_once)
-    buckets, key = Buckets(SETTINGS, Client(lambda *_: {}), SlotsForAll()), KeySync("data/key")
+    monkeypatch.setattr(Syncer, "write_once", write_once)
+    syncer, key = syncer_on(Client(lambda *_: {})), KeySync("data/key")
+    retries = Retries(syncer.buckets, key)
     first = source(ContentEncoding="gzip") if refusal == "InvalidRequest" else source()
     with pytest.raises(ClientError, match="PreconditionFailed"):
-        run(sync.write(buckets, key, first, None))
-    run(sync.write(buckets, key, source(), None))
-    assert buckets.left_out == NOTHING
+        run(syncer.write(key, retries, first, None))
+    run(syncer.write(key, retries, source(), None))
+    assert syncer.buckets.left_out == LeftOut()

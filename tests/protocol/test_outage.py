@@ -1,6 +1,7 @@
-"""A fault of the surroundings costs no message a receive; a fault of a key costs that key alone its three."""
+"""A fault of the environment costs no message a receive; a fault of a key costs that key alone its three."""
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from fakes import ENVIRONMENT, LARGE
 from histories import World
 
 from mirror.loop import OUTAGE_STATUS
-from mirror.queue.outage import Outage, Suspect, Verdict
+from mirror.protocol.attempt import KeySync
+from mirror.queue.job import Job
+from mirror.queue.outage import Outage, Suspect
 from mirror.settings import load_settings
 
 
@@ -23,7 +26,7 @@ def put(world: World, count: int, prefix: str = "data/k") -> list[str]:
 def work_for(world: World, seconds: int) -> None:
     """One worker, that receives as long as it has room, with a heartbeat every second."""
     for _ in range(seconds):
-        if not world.processes or world.processes[0].worker.jobs.has_room():
+        if not world.processes or world.processes[0].worker.scheduler.has_room():
             world.work()
         world.pass_time(1)
 
@@ -151,7 +154,7 @@ def test_a_key_that_is_always_changing_ends_the_outage_that_it_is_tried_in(world
             return "403" if operation == "head_object" else ""
         if key == "data/hot":
             if operation == "copy_object":
-                copies.append(world.processes[0].worker.jobs.outage.began)
+                copies.append(world.processes[0].worker.outage.began)
             if (asked[-1], operation) == ("copy_object", "head_object") and len(copies) <= 10:
                 world.change(key, f"put {len(copies)}")
             asked.append(operation)
@@ -160,7 +163,7 @@ def test_a_key_that_is_always_changing_ends_the_outage_that_it_is_tried_in(world
     until = world.clock + 20
     world.denies = denies
     work_for(world, 18)
-    assert world.processes[0].worker.jobs.outage.began
+    assert world.processes[0].worker.outage.began
     world.change("data/hot", "put x")  # one that has not failed yet is tried first
     until = world.clock
     work_for(world, 20)
@@ -172,16 +175,20 @@ def test_a_key_that_is_always_changing_ends_the_outage_that_it_is_tried_in(world
 
 
 def test_a_success_from_before_the_latest_failure_ends_no_outage():
-    clock = [0.0]
-    outage: Outage[str] = Outage(30, lambda: clock[0])
-    outage.add("a", Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 0.0, True, 0), is_general=True)
+    clock, first = [0.0], []
+    schedule: Any = SimpleNamespace(put_first=first.extend)
+    outage = Outage(30, Any, schedule, lambda: clock[0])
+    one, other = Job(KeySync("a")), Job(KeySync("b"))
+    outage.add(one, Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 0.0, True, 0), is_general=True)
     clock[0] = 10.0
-    outage.add("b", Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 10.0, True, 0), is_general=True)
-    assert outage.note_success("copied", since=9.0) == Verdict([], [])
-    assert outage.note_success("deleted", since=11.0) == Verdict([], [])
+    outage.add(other, Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 10.0, True, 0), is_general=True)
+    outage.note_success("copied", since=9.0)
+    outage.note_success("deleted", since=11.0)
     assert outage.began is not None
-    assert outage.note_success("copied", since=11.0) == Verdict(["a", "b"], [])
+    assert first == []
+    outage.note_success("copied", since=11.0)
     assert outage.began is None
+    assert first == [one, other]
 
 
 @pytest.mark.parametrize("code", ["403", "AccessDenied", "ExpiredToken"])

@@ -163,23 +163,23 @@ async def nothing(*_):
 
 
 def without_gate(monkeypatch):
-    monkeypatch.setattr(sync, "wait_for_announced", nothing)
+    monkeypatch.setattr(markers.Markers, "wait_for_announced", nothing)
 
 
 def with_older_comparison(monkeypatch):
     """The folder is compared before the marker is looked at, instead of after it."""
-    attempt, compared, known = sync.attempt, markers.compared, []
+    attempt, compared, known = sync.Syncer.attempt, markers.Markers.compared, []
 
-    async def compare_and_attempt(buckets, key_sync):
-        if markers.is_marker(key_sync.key, buckets.settings.copy_last):
-            known[:] = [await compared(buckets, key_sync)]
-        return await attempt(buckets, key_sync)
+    async def compare_and_attempt(syncer, key_sync, retries):
+        if markers.is_marker(key_sync.key, syncer.buckets.settings.copy_last):
+            known[:] = [await compared(markers.Markers(syncer.buckets), key_sync)]
+        return await attempt(syncer, key_sync, retries)
 
     async def compared_before(*_):
         return known[0]
 
-    monkeypatch.setattr(sync, "attempt", compare_and_attempt)
-    monkeypatch.setattr(markers, "compared", compared_before)
+    monkeypatch.setattr(sync.Syncer, "attempt", compare_and_attempt)
+    monkeypatch.setattr(markers.Markers, "compared", compared_before)
 
 
 def with_comparison(monkeypatch, **otherwise):
@@ -190,18 +190,18 @@ def with_comparison(monkeypatch, **otherwise):
 
 
 def without_removal(monkeypatch):
-    monkeypatch.setattr(sync, "remove_stale", nothing)
+    monkeypatch.setattr(markers.Markers, "remove_stale", nothing)
 
 
 def with_older_removal(monkeypatch):
     """Old markers are looked for before the file is looked at, instead of after it."""
-    attempt, remove = sync.attempt, sync.remove_stale
+    attempt, remove = sync.Syncer.attempt, markers.Markers.remove_stale
 
-    async def remove_and_attempt(buckets, key_sync):
-        await remove(buckets, key_sync)
-        return await attempt(buckets, key_sync)
+    async def remove_and_attempt(syncer, key_sync, retries):
+        await remove(markers.Markers(syncer.buckets), key_sync)
+        return await attempt(syncer, key_sync, retries)
 
-    monkeypatch.setattr(sync, "attempt", remove_and_attempt)
+    monkeypatch.setattr(sync.Syncer, "attempt", remove_and_attempt)
     without_removal(monkeypatch)
 
 
@@ -219,7 +219,7 @@ LEFT_OUT = {
         "not complete",
     ),
     "a look at each young copy": (
-        lambda patch: with_comparison(patch, mended=0),
+        lambda patch: with_comparison(patch, settled=0),
         (Case(("put a x", "put a y", "put _SUCCESS")),),
         {},
         "not complete",

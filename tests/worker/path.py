@@ -34,9 +34,9 @@ def steps_of(world: World) -> list[Step]:
 
     async def one() -> None:
         await working.step(1)
-        while working.jobs.by_key:
+        while working.scheduler.by_key:
             await asyncio.sleep(0.01)
-        await working.deliveries.settle(working.deliveries.take_batch())
+        await working.leases.settle(working.leases.take_batch())
 
     world.put("first")
     world.run(one())

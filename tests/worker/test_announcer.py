@@ -16,10 +16,11 @@ from test_first_responder import IN_TIME, Function, counts
 from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
 from mirror.hooks import announcer
-from mirror.hooks.announcer import PAUSE_SECONDS, Announcer
-from mirror.protocol.attempt import KeySync
+from mirror.hooks.announcer import PAUSE_SECONDS, Announcer, events_of
+from mirror.protocol.attempt import KeySync, Result
+from mirror.protocol.verdict import ABSENT, EQUAL
 from mirror.queue.bodies import hint_body
-from mirror.queue.leases import SETTLERS_THAT_ANNOUNCE, Deliveries, Delivery
+from mirror.queue.leases import SETTLERS_THAT_ANNOUNCE, Lease, Leases, State
 from mirror.queue.queue import Received
 from mirror.settings import load_settings
 
@@ -205,12 +206,15 @@ def test_what_cannot_be_deleted_is_told_once(world):
             return set(handles)
 
     settings = load_settings(world.environment(**ALL))
-    deliveries = Deliveries(settings, Queue(), announce=announce)
-    delivery = Delivery(Received("{}", "handle", 1), 0.0, math.inf, 0.0, events=["event"])
-    deliveries.held.add(delivery)
-    asyncio.run(deliveries.settle([delivery]))
-    assert deliveries.undeleted == [delivery]
-    asyncio.run(deliveries.settle([delivery]))
+    leases = Leases(settings, Queue(), announce=announce)
+    lease = Lease(Received("{}", "handle", 1), 0.0, math.inf, 0.0, events=["event"])
+    leases.held.add(lease)
+    leases.finish(lease)
+    asyncio.run(leases.settle(leases.take_batch()))
+    assert (leases.held, lease.state) == ({lease}, State.ACK)
+    lease.due_at = 0.0
+    asyncio.run(leases.extend_due())
+    asyncio.run(leases.settle(leases.take_batch()))
     assert told == ["event"]
 
 
@@ -375,9 +379,11 @@ def test_after_a_failure_nothing_is_tried_for_a_while_and_then_by_one_alone(ours
         ("skipped", False, "skipped"),
     ],
 )
-def test_the_action_is_what_leads_to_what_is_there_now(ours, action, is_there, expected):
+def test_the_action_is_what_leads_to_what_is_there_now(world, action, is_there, expected):
     source = SimpleNamespace(size=5, identity="etag 2026-01-01T00:00:00Z 5 null digest") if is_there else None
-    (text,) = ours.events_of(KeySync("k", action=action, size=7, sight=(source, None)))
+    end = EQUAL if is_there else ABSENT
+    sync = KeySync("k", result=Result(action=action, end=end, size=7, sight=(source, None)))
+    (text,) = events_of(load_settings(world.environment(**ALL)), sync)
     detail = json.loads(text)
     assert (detail["action"], detail["size"]) == (expected, 5 if is_there else 0)
     assert (detail["source-version"] is not None) == is_there

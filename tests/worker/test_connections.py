@@ -18,7 +18,6 @@ from mirror.protocol.attempt import KeySync
 from mirror.protocol.multipart import abort_orphans, xml_can_hold
 from mirror.protocol.objects import source_from_head
 from mirror.protocol.requests import COPY_DIRECTIVES, copy_object, uploads_of
-from mirror.protocol.sync import sync_key
 
 
 async def at_once(*calls) -> list:
@@ -41,7 +40,7 @@ def test_a_hanging_queue_answers_after_a_bound(world, client, monkeypatch):
     monkeypatch.setattr(timeouts, "QUEUE_TIMEOUT", 1)
     monkeypatch.setattr("mirror.aws.crt_sqs.QUEUE_TIMEOUT", 1)
     world.put("a")
-    sqs = world.worker(S3_CLIENT=client).deliveries.queue.sqs
+    sqs = world.worker(S3_CLIENT=client).leases.queue.sqs
     world.standin.fault("SQS", "hang", seconds=60, times=0)
     queue = {"QueueUrl": world.queue_url}
     entry = {"Id": "0", "ReceiptHandle": "r"}
@@ -59,7 +58,7 @@ def test_a_hanging_queue_answers_after_a_bound(world, client, monkeypatch):
 
 def test_a_hanging_receive_is_not_waited_for_twice(world, monkeypatch):
     monkeypatch.setattr("mirror.aws.crt_sqs.QUEUE_TIMEOUT", 1)
-    queue = world.worker().deliveries.queue
+    queue = world.worker().leases.queue
     world.standin.fault("ReceiveMessage", "hang", seconds=60, times=0)
     began = time.monotonic()
     with pytest.raises(HTTPClientError):
@@ -77,7 +76,7 @@ def test_a_receive_has_the_time_of_its_poll_and_that_of_an_answer(world, monkeyp
         return {}
 
     monkeypatch.setattr("mirror.aws.crt_sqs.json_answer", no_message)
-    assert world.run(world.worker().deliveries.queue.receive(poll, 30)) == []
+    assert world.run(world.worker().leases.queue.receive(poll, 30)) == []
     assert given == [seconds]
 
 
@@ -135,10 +134,10 @@ def test_a_small_copy_that_is_silent_is_given_up_sooner_and_may_still_land(world
         sync, began = KeySync(key), buckets.now()
         source = source_from_head(await buckets.s3.head_object(Bucket=SOURCE, Key=key))
         with pytest.raises(BotoCoreError) as error:
-            await copy_object(buckets, sync, source, None)
+            await copy_object(buckets, sync, source, None, buckets.left_out)
         assert outcome_unknown(error.value)
         took[key] = buckets.now() - began
-        assert sync.unsettled_until >= buckets.now() + 3.9
+        assert sync.result.unsettled_until >= buckets.now() + 3.9
 
     world.run(both(copy("small"), copy("large")))
     assert took["small"] < 2.6 < took["large"]
@@ -237,10 +236,10 @@ def test_uploads_that_cannot_be_listed_are_no_reason_to_fail_a_key(world, fault,
 def test_a_large_object_under_a_key_that_xml_cannot_hold_is_refused_before_an_upload_begins(world):
     world.put("in/\x01", 6 * GIB)
     with pytest.raises(Refused, match="rename it"):
-        world.run(sync_key(world.worker().buckets, KeySync("in/\x01")))
+        world.run(world.worker().syncer.sync(KeySync("in/\x01")))
     assert "CreateMultipartUpload" not in world.requests()
     world.put("in/\x01", 10)
-    world.run(sync_key(world.worker().buckets, KeySync("in/\x01")))
+    world.run(world.worker().syncer.sync(KeySync("in/\x01")))
     assert world.is_equal()
 
 

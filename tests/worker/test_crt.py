@@ -24,11 +24,10 @@ from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.endpoints import Endpoint
 from mirror.aws.http import Answer, CrtHttp, valid_keys
-from mirror.concurrency import SideBySide
 from mirror.model.errors import is_busy, outcome_unknown
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import source_from_head
-from mirror.protocol.requests import COPY_DIRECTIVES, open_destination
+from mirror.protocol.requests import COPY_DIRECTIVES
 from mirror.settings import Settings, load_settings
 
 KEY = "a b+é/~(x)'*!?&=#%;,:@$.txt"
@@ -270,7 +269,7 @@ def test_one_session_serves_the_crt_and_all_clients_of_boto3(real_aws):
     key = {"Bucket": DIRECTORY, "Key": "k"}
 
     async def many() -> None:
-        await open_destination(Buckets(objects.settings, objects, SideBySide(1)))
+        await Buckets(objects.settings, objects).answering.open()
         await asyncio.gather(*(valid_keys(objects.session) for _ in range(20)))
         for call in (Boto3S3.head_object, Boto3S3.delete_object, Boto3S3.create_multipart_upload):
             await call(objects, **key)
@@ -394,7 +393,7 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used_again(world):
 def test_the_host_of_a_request_has_the_port_of_its_endpoint(world):
     """Beside AWS's own host names, which have none: a server, or a proxy, may serve several."""
     made = world.worker(ANNOUNCE="all")
-    clients = [*made.buckets.s3.endpoints.values(), made.deliveries.queue.sqs.endpoint, made.announcer.client.endpoint]
+    clients = [*made.buckets.s3.endpoints.values(), made.leases.queue.sqs.endpoint, made.announcer.client.endpoint]
     assert [endpoint.host for endpoint in clients] == [world.standin.url.removeprefix("http://")] * 4
 
 
@@ -408,7 +407,7 @@ def test_the_host_of_a_request_has_the_port_of_its_endpoint(world):
 )
 def test_what_fails_on_the_queue_is_repeated_by_boto3(world, fault):
     world.put("a")
-    queue = world.worker().deliveries.queue
+    queue = world.worker().leases.queue
     world.standin.fault("ReceiveMessage", times=1, **fault)
     [message] = world.run(queue.receive(0, 30))
     world.standin.fault("DeleteMessageBatch", times=1, **fault)

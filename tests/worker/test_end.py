@@ -15,7 +15,8 @@ from world import DEAD_LETTERS, QUEUE, ROOT, World, until, wait_until
 
 from mirror import loop
 from mirror.loop import Worker
-from mirror.queue import leases as deliveries
+from mirror.queue import leases
+from mirror.queue.leases import Lease, State
 
 GIB = 1024**3
 
@@ -23,13 +24,13 @@ GIB = 1024**3
 SHORT = """
 import functools, os, signal, sys, time
 import worker
-from mirror.queue import leases as deliveries
+from mirror.queue import leases
 from mirror.readers import reconcile
 from mirror import cli, signals
 from mirror.loop import Bounds
 bounds = Bounds(receive=1, drain=4, cancel=1, hand_back=3, show=1)
 cli.make_worker = functools.partial(cli.make_worker, bounds=bounds)
-deliveries.SETTLE_AT_MOST, reconcile.STOP_SECONDS, signals.LAST_SECONDS = 2, 1, 100
+leases.SETTLE_AT_MOST, reconcile.STOP_SECONDS, signals.LAST_SECONDS = 2, 1, 100
 {before}
 worker.leave(worker.main())
 """
@@ -265,7 +266,13 @@ def test_if_one_of_two_processes_is_killed_the_other_hands_back_and_the_worker_f
 
 
 async def received(running: Worker) -> list:
-    return await running.deliveries.receive(1)
+    return await running.leases.receive(1)
+
+
+async def fail(running: Worker, lease: Lease) -> None:
+    """Its only key fails."""
+    running.leases.end_key(lease, "a", ValueError(), None, 0.0)
+    await running.leases.settle(running.leases.take_batch())
 
 
 def test_a_message_is_received_with_the_shortest_visibility_that_is_safe(world):
@@ -282,13 +289,14 @@ def test_a_pause_that_sqs_did_not_take_is_told_once_more_by_the_heartbeat(world)
     world.standin.fault("ChangeMessageVisibilityBatch", "error", status=403, code="AccessDenied", times=2)
 
     async def is_repeated() -> None:
-        [delivery] = await received(running)
-        delivery.failed, delivery.finished = "a", True
-        await running.deliveries.settle([delivery])
+        [lease] = await received(running)
+        await fail(running, lease)
         await running.extend()
-        assert running.deliveries.held == {delivery}
+        assert running.leases.held == {lease}
+        assert lease.state is State.NACK
         await running.extend()
-        assert running.deliveries.held == set()
+        assert lease.state is State.VISIBLE
+        assert running.leases.held == set()
 
     world.run(is_repeated())
     wait_until(lambda: world.standin.queue(QUEUE)["visible"] == 1, 5)
@@ -300,12 +308,12 @@ def test_an_extension_that_sqs_did_not_take_is_due_at_the_next_beat(world):
     world.standin.fault("ChangeMessageVisibilityBatch", "error", status=403, code="AccessDenied", times=1)
 
     async def is_due() -> None:
-        [delivery] = await received(running)
-        delivery.due_at = 0.0
+        [lease] = await received(running)
+        lease.due_at = 0.0
         for _ in range(3):
             await running.extend()
         assert world.requests()["ChangeMessageVisibilityBatch"] == 2
-        assert delivery.visible_at > running.deliveries.now() + 90
+        assert lease.visible_at > running.leases.now() + 90
 
     world.run(is_due())
 
@@ -316,22 +324,23 @@ def test_an_extension_that_ends_late_does_not_hide_a_message_that_failed_meanwhi
     world.standin.fault("ChangeMessageVisibilityBatch", "delay", seconds=1, times=1)
 
     async def fails_meanwhile() -> None:
-        [delivery] = await received(running)
-        delivery.due_at = 0.0
+        [lease] = await received(running)
+        lease.due_at = 0.0
         late = asyncio.create_task(running.extend())
         await until(asked(world, "ChangeMessageVisibilityBatch"))
-        delivery.failed, delivery.finished = "a", True
-        await running.deliveries.settle([delivery])
+        await fail(running, lease)
+        assert lease.state is State.VISIBLE
         await late
+        assert lease.state is State.NACK
         await running.extend()
-        assert running.deliveries.held == set()
+        assert running.leases.held == set()
 
     world.run(fails_meanwhile())
     wait_until(lambda: world.standin.queue(QUEUE)["visible"] == 1, 8)
 
 
 def test_a_message_that_sqs_did_not_delete_is_deleted_later_and_uses_up_no_receive(world, monkeypatch):
-    monkeypatch.setattr(deliveries, "DELETE_AGAIN_SECONDS", 1)
+    monkeypatch.setattr(leases, "DELETE_AGAIN_SECONDS", 1)
     world.standin.fault("DeleteMessageBatch", "error", status=403, code="AccessDenied", times=4)
     world.put("a")
     assert world.run(world.worker(VISIBILITY_TIMEOUT="60", COPY_TIMEOUT="30").run()) == 0
@@ -377,7 +386,7 @@ def test_a_mistake_in_a_side_task_is_noticed_during_the_end_too(world, monkeypat
         await until(asked(world, "CopyObject"))
         running.stop()
         await asyncio.sleep(2.5)  # the last receive has ended
-        monkeypatch.setattr(running.deliveries, "used_up", lambda: 1 / 0)
+        monkeypatch.setattr(running.leases, "used_up", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(working, 10)
 

@@ -299,7 +299,7 @@ def test_what_expires_while_it_is_waited_for_is_waited_for_no_longer(world: Worl
     for now in (18 * DAY - 1, 18 * DAY):
         buckets.wall, state.source_look_at = (lambda now=now: now), -math.inf
         world.run(state.look() if lacking else state.compare())
-        lacking.append(set(state.lacking))
+        lacking.append(set(state.missing))
     assert lacking == [{"data/old"}, set()]
 
 

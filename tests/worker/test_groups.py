@@ -5,8 +5,9 @@ import json
 import pytest
 from world import MIRROR, QUEUE, SOURCE
 
-from mirror.queue.bodies import hint_body
-from mirror.queue.leases import Delivery
+from mirror.model.errors import Postponed
+from mirror.queue.bodies import Content, hint_body
+from mirror.queue.leases import Lease
 from mirror.queue.queue import Received
 
 GROUP = "reconcile"
@@ -24,13 +25,13 @@ def sent(world, operation: str) -> list[dict]:
 def test_a_message_says_its_group_and_an_event_has_none(world, client):
     world.standin.send(QUEUE, hint_body(SOURCE, ["a"]), group=GROUP)
     world.put("b")
-    received = world.run(world.worker(S3_CLIENT=client).deliveries.receive(0))
-    assert [delivery.received.group for delivery in received] == [GROUP, ""]
+    received = world.run(world.worker(S3_CLIENT=client).leases.receive(0))
+    assert [lease.received.group for lease in received] == [GROUP, ""]
 
 
 def test_a_message_without_a_group_is_sent_as_ever(world):
     world.standin.record()
-    queue = world.worker().deliveries.queue
+    queue = world.worker().leases.queue
     world.run(queue.send("body", 5))
     world.run(queue.send_batch(["one"]))
     assert [set(body) for body in sent(world, "SendMessage")] == [{"QueueUrl", "MessageBody", "DelaySeconds"}]
@@ -40,12 +41,12 @@ def test_a_message_without_a_group_is_sent_as_ever(world):
 @pytest.mark.parametrize("group", [GROUP, ""])
 def test_a_message_that_is_handed_back_keeps_its_group(world, group):
     world.standin.send(QUEUE, hint_body(SOURCE, ["a"]), group=group)
-    held = world.worker().deliveries
+    held = world.worker().leases
 
     async def hand_back() -> None:
-        [delivery] = await held.receive(0)
-        delivery.interrupted, delivery.postpone = True, 60
-        await held.settle([delivery])
+        [lease] = await held.receive(0)
+        held.end_key(lease, "a", Postponed("later", 60, is_exact=True), None, 0.0)
+        await held.settle(held.take_batch())
 
     world.run(hand_back())
     assert groups(world) == [group]
@@ -53,7 +54,7 @@ def test_a_message_that_is_handed_back_keeps_its_group(world, group):
 
 
 def test_what_a_batch_lost_is_sent_alone_in_its_group(world):
-    queue = world.worker().deliveries.queue
+    queue = world.worker().leases.queue
     answered = queue.sqs.send_message_batch
 
     async def refused(**parameters):
@@ -67,7 +68,7 @@ def test_what_a_batch_lost_is_sent_alone_in_its_group(world):
 
 def test_where_a_group_is_refused_the_message_goes_without(world):
     world.standin.fault("SendMessage", "error", status=400, code="InvalidParameterValue", times=1)
-    world.run(world.worker().deliveries.queue.send("a", 30, GROUP))
+    world.run(world.worker().leases.queue.send("a", 30, GROUP))
     assert groups(world) == [""]
     assert world.standin.queue(QUEUE)["delayed"] == 1
 
@@ -76,19 +77,19 @@ def test_where_a_group_is_refused_the_message_goes_without(world):
 def test_any_other_refusal_is_raised(world, code, group):
     world.standin.fault("SendMessage", "error", status=400, code=code, times=1)
     with pytest.raises(Exception, match=code):
-        world.run(world.worker().deliveries.queue.send("a", 0, group))
+        world.run(world.worker().leases.queue.send("a", 0, group))
     assert groups(world) == []
 
 
 def test_in_the_worker_an_event_waits_behind_no_backfill(world):
-    jobs = world.worker(MAX_CONCURRENT_KEYS="1").jobs
+    scheduler = world.worker(MAX_CONCURRENT_KEYS="1").scheduler
     messages = [(GROUP, "old/1"), (GROUP, "old/2"), ("", "new/1"), (GROUP, "old/3"), ("", "new/2")]
 
     async def order() -> list[str]:
         for group, key in messages:
-            jobs.add(key, Delivery(Received("", "", 1, group), 0.0, 0.0, 0.0, keys={key}))
-        assert jobs.at_work() == len(messages)
-        return [job.sync.key for job in iter(jobs.next_waiting, None)]
+            scheduler.add(key, Lease(Received("", "", 1, group), 0.0, 0.0, 0.0, Content({key})))
+        assert scheduler.at_work() == len(messages)
+        return [job.sync.key for job in iter(scheduler.next_waiting, None)]
 
     assert world.run(order()) == ["new/1", "new/2", "old/1", "old/2", "old/3"]
 

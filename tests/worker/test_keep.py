@@ -108,7 +108,7 @@ def at(world: World, now: int, *arguments: str, **settings: str) -> tuple[int, l
     running, shown = world.worker(KEEP_DAYS="7", **settings), []
     running.buckets.wall = lambda: now
     options = parse_arguments(["reconcile", *arguments])
-    return world.run(compare(running.buckets, running.deliveries.queue, options, Interruption(), shown.append)), shown
+    return world.run(compare(running.buckets, running.leases.queue, options, Interruption(), shown.append)), shown
 
 
 def row(shown: list[str], name: str) -> int:

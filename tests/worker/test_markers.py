@@ -17,9 +17,10 @@ from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, World, wait_until
 
 from mirror.cli import parse_arguments
 from mirror.hooks import markers
-from mirror.hooks.markers import is_marker, markers_above, patterns_of
+from mirror.hooks.markers import markers_above
 from mirror.loop import Worker
 from mirror.model.limits import MIB
+from mirror.model.selection import is_marker, marker_patterns
 from mirror.protocol.attempt import Interruption
 from mirror.queue import bodies
 from mirror.queue.bodies import hint_body
@@ -101,7 +102,7 @@ def test_what_is_a_marker(copy_last: str, markers: list[str], others: list[str])
 
 
 def test_patterns_are_compiled_once():
-    assert patterns_of("_SUCCESS,*.done") is patterns_of("_SUCCESS,*.done")
+    assert marker_patterns("_SUCCESS,*.done") is marker_patterns("_SUCCESS,*.done")
 
 
 @pytest.mark.parametrize(
@@ -340,13 +341,13 @@ def test_the_older_it_is_the_later_it_comes_back(stuck: World, caplog, monkeypat
     stuck.standin.send(QUEUE, json.dumps(body))
     running = impatient(stuck)
     delays = []
-    send = running.deliveries.queue.send
+    send = running.leases.queue.send
 
     async def noted(text: str, seconds: int = 0, group: str = "") -> None:
         delays.append(seconds)
         await send(text, seconds, group)
 
-    monkeypatch.setattr(running.deliveries.queue, "send", noted)
+    monkeypatch.setattr(running.leases.queue, "send", noted)
     stuck.run(running.run())
     if delay is None:  # in the next round, at a multiple of a quarter of an hour
         assert (time.time() + delays[0]) % 900 < 60 or delays == [900]
@@ -421,7 +422,7 @@ def test_however_often_reconcile_finds_it_one_message_on_a_marker_is_left(
     for _ in range(2):
         running = impatient(stuck)
         options = parse_arguments(["reconcile"])
-        assert stuck.run(compare(running.buckets, running.deliveries.queue, options, Interruption(), print)) == 0
+        assert stuck.run(compare(running.buckets, running.leases.queue, options, Interruption(), print)) == 0
     assert {len(json.loads(found["body"])["Records"]) for found in messages_on(stuck, "_SUCCESS")} == {1}
     assert len(messages_on(stuck, "_SUCCESS")) == 3
     stuck.run(impatient(stuck).run())

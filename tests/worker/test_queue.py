@@ -12,9 +12,10 @@ from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, until, wait_until
 
 from mirror import cli
 from mirror.loop import Worker
+from mirror.model.errors import Postponed
 from mirror.model.limits import SQS_BATCH
 from mirror.protocol import sync
-from mirror.queue import leases as deliveries
+from mirror.queue import leases
 from mirror.queue.bodies import hint_body
 from mirror.settings import load_settings
 from mirror.signals import Signals
@@ -140,7 +141,7 @@ def test_a_copy_longer_than_the_visibility_timeout_is_not_delivered_a_second_tim
 
 def test_at_the_12_hour_cap_the_message_is_handed_back_with_its_upload_and_finished(world, monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(deliveries, "MAX_SQS_VISIBILITY", 14)
+    monkeypatch.setattr(leases, "MAX_SQS_VISIBILITY", 14)
     world.build(max_visibility=14)
     world.standin.latency("UploadPartCopy", ms=1000)
     world.put("big", 6 * GIB)
@@ -291,12 +292,13 @@ def test_a_process_that_cannot_go_on_gives_the_worker_its_status(world):
 
 def test_a_message_that_is_postponed_is_sent_anew_with_that_delay_and_its_tries(world):
     world.put("a")
-    held = world.worker(WAIT_TIME_SECONDS="5").deliveries
+    held = world.worker(WAIT_TIME_SECONDS="5").leases
 
     async def is_postponed() -> None:
-        [delivery] = await held.receive(0)
-        delivery.interrupted, delivery.postpone, delivery.tries = True, 2, 3
-        await held.settle([delivery])
+        [lease] = await held.receive(0)
+        lease.tries = 3
+        held.end_key(lease, "a", Postponed("later", 2, is_exact=True), None, 0.0)
+        await held.settle(held.take_batch())
         assert world.standin.queue(QUEUE) == {"visible": 0, "in_flight": 0, "delayed": 1}
         [again] = await held.receive(5)
         assert (again.tries, again.received.receive_count) == (3, 1)
@@ -404,7 +406,7 @@ async def leave_at_once(running: Worker) -> None:
     """What a worker does after its last receive, without waiting for calls that do not end."""
     running.bounds = running.bounds._replace(drain=0)
     running.stopping.set()
-    settler = asyncio.create_task(running.deliveries.settle_for_ever())
+    settler = asyncio.create_task(running.leases.settle_for_ever())
     await running.drain()
     settler.cancel()
 
@@ -445,19 +447,19 @@ def test_a_message_that_came_while_its_key_was_copied_comes_back_after_that_copy
 
 def test_the_heartbeat_leaves_a_message_alone_that_has_failed_meanwhile(world):
     world.put("a")
-    held = world.worker().deliveries
+    held = world.worker().leases
 
     async def is_late() -> None:
-        [delivery] = await held.receive(0)
-        delivery.finished = True
-        await held.tell([delivery])
+        [lease] = await held.receive(0)
+        held.end_key(lease, "a", ValueError(), None, 0.0)
+        await held.set_visibility([lease])
 
     world.run(is_late())
     assert "ChangeMessageVisibilityBatch" not in world.requests()
 
 
 def test_lists_that_the_queue_answers_as_null_are_empty(world, monkeypatch):
-    queue = world.worker().deliveries.queue
+    queue = world.worker().leases.queue
 
     async def receive_message(**_):
         return {"Messages": None}
@@ -501,7 +503,7 @@ def test_a_mistake_in_the_code_shows_its_traceback_and_does_not_lose_the_message
 def test_a_mistake_in_a_side_task_ends_the_worker_with_status_1_instead_of_leaving_it_half_alive(
     world, monkeypatch, caplog
 ):
-    monkeypatch.setattr(deliveries.Deliveries, "extend_due", lambda _: 1 / 0)
+    monkeypatch.setattr(leases.Leases, "extend_due", lambda _: 1 / 0)
     settings = load_settings(world.environment(EMPTY_POLLS_BEFORE_EXIT="100"))
     assert cli.run(settings, None, Signals()) == (1, None)
     assert "ZeroDivisionError" in caplog.text

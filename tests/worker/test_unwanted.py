@@ -15,8 +15,7 @@ import mirror.readers.reconcile
 import worker
 from mirror.cli import parse_arguments
 from mirror.protocol.attempt import Interruption
-from mirror.readers import comparison
-from mirror.readers import removal as unwanted
+from mirror.readers import listing, removal
 from mirror.readers.reconcile import reconcile as compare
 
 
@@ -124,7 +123,7 @@ def test_what_is_excluded_is_removed_also_if_its_source_cannot_be_read(excluded:
 def remove_here(world: World, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None], when: str) -> list[str]:
     """What a removal shows, in this process; once, `meanwhile` is called before the first call of what `when` names in
     mirror/readers/removal.py."""
-    called, first = getattr(unwanted, when), []
+    called, first = getattr(removal, when), []
 
     async def call(*arguments: Any, **named: Any) -> Any:
         if not first:
@@ -132,10 +131,10 @@ def remove_here(world: World, monkeypatch: pytest.MonkeyPatch, meanwhile: Callab
             await asyncio.to_thread(meanwhile)
         return await called(*arguments, **named)
 
-    monkeypatch.setattr(unwanted, when, call)
+    monkeypatch.setattr(removal, when, call)
     running, shown = world.worker(KEEP_DAYS="7"), []
     options = parse_arguments(["reconcile", "--remove-unwanted"])
-    status = world.run(compare(running.buckets, running.deliveries.queue, options, Interruption(), shown.append))
+    status = world.run(compare(running.buckets, running.leases.queue, options, Interruption(), shown.append))
     assert status == 0
     assert first
     return shown
@@ -265,14 +264,14 @@ def test_a_signal_ends_it_soon_and_the_next_run_removes_the_rest(world: World):
 
 
 def test_a_signal_ends_also_a_pause_for_s3(excluded: World, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(comparison, "BUSY_PAUSES", (3600,))
+    monkeypatch.setattr(listing, "BUSY_PAUSES", (3600,))
     monkeypatch.setattr(mirror.readers.reconcile, "STOP_SECONDS", 3600)
     excluded.standin.fault("DeleteObject", "error", status=503, code="SlowDown", times=0)
     running, interruption = excluded.worker(**SETTINGS), Interruption()
     options = parse_arguments(["reconcile", "--remove-unwanted"])
 
     async def interrupted() -> int:
-        task = asyncio.create_task(compare(running.buckets, running.deliveries.queue, options, interruption))
+        task = asyncio.create_task(compare(running.buckets, running.leases.queue, options, interruption))
         await until(lambda: excluded.requests().get("DeleteObject") == 2)
         interruption.set()
         return await asyncio.wait_for(task, 60)

@@ -1,0 +1,187 @@
+"""One verdict on a key: what it is, and what a worker that is asked for it would do.
+
+The protocol asks before each write, the readers for what they count and report. The functions are pure, import only the
+standard library and use the syntax of Python 3.9, so that they also run on an operator's machine.
+
+judge() takes the two sides as HeadObject shows them: the Source and Destination of objects.py, or anything else with
+the attributes of SourceSide and DestinationSide. Its caller knows the settings, and says whether EXCLUDE and KEEP_DAYS
+leave the key out. The action of the Verdict is the write that makes both sides equal, or REFUSE if the source has to be
+restored before a copy. The actions of EXPIRED are NOTHING: the destination has no copy, or one that is left to the
+lifecycle of the directory bucket.
+
+A destination object without provenance is of unknown origin: another tool may have put it there, or it is our copy of a
+source whose metadata cannot be sent back, so that S3 copied them and no provenance could be added. Size and time decide
+whether such an object counts as equal. Only a worker does not rely on them: it is asked because something has changed,
+and copies again. If the source has no such key, a worker deletes the object as any other ghost; wait --exact counts it,
+and does not wait for that.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+# What a key is.
+EQUAL = "equal"  # the destination has a copy of the source as it is now
+MISSING = "missing"  # only the source has it
+STALE = "stale"  # the destination has something else than the source
+GHOST = "ghost"  # only the destination has it
+ABSENT = "absent"  # neither has it
+ARCHIVED = "archived"  # missing or stale, and the source has to be restored before it can be copied
+EXPIRED = "expired"  # KEEP_DAYS keeps the source no longer; the destination has no copy or one that is equal
+EXCLUDED = "excluded"  # EXCLUDE leaves it out, whatever the buckets have
+UNDECIDED = "undecided"  # of two listings: only a look at the destination can tell
+
+# What a worker does about it.
+NOTHING = "nothing"
+COPY = "copy"
+DELETE = "delete"
+REFUSE = "refuse"
+
+NO_DOUBT = -1.0  # no copy is too young for two listings to decide
+
+SizeAndTime = tuple[int, int]  # bytes, and seconds since the epoch
+
+
+class SourceSide(Protocol):
+    """What is compared of a source object. `archived` is the storage class while a copy has to wait for a restore, and
+    `carries_provenance` whether a copy can say what it was copied from."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def modified(self) -> datetime: ...
+    @property
+    def identity(self) -> str: ...  # of identity_of(); of a listing only its beginning, and only that is compared
+    @property
+    def archived(self) -> str: ...
+    @property
+    def carries_provenance(self) -> bool: ...
+
+
+class DestinationSide(Protocol):
+    """What is compared of a destination object. `provenance` is the identity of the source that it was copied from, ""
+    if it does not say so."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def modified(self) -> datetime: ...
+    @property
+    def provenance(self) -> str: ...
+
+
+class Listed(NamedTuple):
+    """A source object as a listing shows it: without its version id and metadata, which do not change without its time.
+
+    It says nothing of the metadata, so it demands no provenance of a copy.
+    """
+
+    etag: str
+    size: int
+    modified: datetime
+    archived: str
+
+    @property
+    def identity(self) -> str:
+        return identity_of(self.etag, self.modified, self.size)
+
+    @property
+    def carries_provenance(self) -> bool:
+        return False
+
+
+class Verdict(NamedTuple):
+    """What a key is, and what a worker that is asked for it does."""
+
+    what: str
+    action: str
+    of_unknown_origin: bool = False  # the destination has an object that does not say what it was copied from
+
+
+def judge(
+    source: SourceSide | None,
+    destination: DestinationSide | None,
+    *,
+    excluded: bool = False,
+    expired: bool = False,
+    deep: bool = False,
+) -> Verdict:
+    """The verdict on a key of which both sides were looked at.
+
+    With `deep` a copy of unknown origin counts as stale if it could have a provenance. This is not demanded of the copy
+    of an expired source, as no worker would make a better one.
+    """
+    unknown = destination is not None and not destination.provenance
+    if excluded:
+        return Verdict(EXCLUDED, NOTHING, unknown)
+    if source is None:
+        return Verdict(GHOST, DELETE, unknown) if destination else Verdict(ABSENT, NOTHING)
+    if expired:
+        if destination is None or is_equal(destination, source, deep=False):
+            return Verdict(EXPIRED, NOTHING, unknown)
+        return Verdict(STALE, DELETE, unknown)
+    copy = REFUSE if source.archived else COPY
+    if destination is None:
+        return Verdict(ARCHIVED if source.archived else MISSING, copy)
+    if is_equal(destination, source, deep):
+        return Verdict(EQUAL, copy if unknown else NOTHING, unknown)
+    return Verdict(ARCHIVED if source.archived else STALE, copy, unknown)
+
+
+def judge_listed(
+    source: SizeAndTime, destination: SizeAndTime | None, *, expired: bool = False, doubt: float = NO_DOUBT
+) -> str:
+    """What two listings tell of a key that the source has: EQUAL, MISSING, STALE, EXPIRED or UNDECIDED.
+
+    A copy that is at most `doubt` seconds younger than its source may be one of the version before, which was under way
+    when that was overwritten. Only a look can tell them apart.
+    """
+    if destination is None:
+        return EXPIRED if expired else MISSING
+    if not may_be_copy(destination, source):
+        return STALE
+    if destination[1] - source[1] <= doubt:
+        return UNDECIDED
+    return EXPIRED if expired else EQUAL
+
+
+def is_equal(destination: DestinationSide, source: SourceSide, deep: bool) -> bool:
+    """Provenance decides. Without one, size and time do, unless `deep` demands a provenance that could be there."""
+    if destination.provenance:
+        return is_copy_of(destination, source)
+    if deep and source.carries_provenance:
+        return False
+    return may_be_copy(size_and_time(destination), size_and_time(source))
+
+
+def is_copy_of(destination: DestinationSide, source: SourceSide) -> bool:
+    """Whether the destination says that it is a copy of that version of the source."""
+    return f"{destination.provenance} ".startswith(f"{source.identity} ")
+
+
+def is_copy_of_later(destination: DestinationSide, moment: datetime) -> bool:
+    """Whether the destination says that it is a copy of a version of a later time than that."""
+    return destination.provenance.split(" ")[1:2] > [utc_text(moment)]
+
+
+def may_be_copy(destination: SizeAndTime, source: SizeAndTime) -> bool:
+    """What sizes and times tell: False if the destination cannot be a copy of the source as it is now."""
+    return destination[0] == source[0] and destination[1] >= source[1]
+
+
+def size_and_time(side: SourceSide | DestinationSide) -> SizeAndTime:
+    return side.size, int(side.modified.timestamp())
+
+
+def identity_of(etag: str, modified: datetime, size: int, *more: str) -> str:
+    """Tells a version of a source object from every other; a listing knows only the first three words."""
+    return " ".join((etag.strip('"'), utc_text(modified), str(size), *more))
+
+
+@functools.lru_cache(maxsize=1024)
+def utc_text(moment: datetime) -> str:
+    """Many objects are of the same second, and each is looked at twice."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", moment.utctimetuple())

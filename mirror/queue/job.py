@@ -1,0 +1,107 @@
+"""The sync of one key, and the messages on that key: which of them it covers, and what the log says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from mirror.model.errors import EXPECTED, HANDED_BACK, Interrupted, Postponed, describe
+from mirror.model.log_lines import FAILED, LAG, SYNCED, quoted
+from mirror.protocol.attempt import KeySync
+from mirror.queue.leases import Lease
+
+log = logging.getLogger("worker")
+
+
+@dataclass(eq=False)
+class Job:
+    """A sync with all messages on its key that this process holds, in the order in which they came."""
+
+    sync: KeySync
+    leases: list[Lease] = field(default_factory=list)
+    covered: int = 0  # so many of them came before the latest look at the source
+    joined_left_over: bool = False  # one of those that came since may have left an upload behind
+    running: bool = False
+    has_slot: bool = False
+    turn: asyncio.Future[None] | None = None  # set when it waits for a slot to go on
+    cleared: int = 0  # so often it failed in a way in which all may fail, and others got through
+    started: float = 0.0
+    looked: float = 0.0  # when its latest look began
+    task: asyncio.Task[None] | None = None
+
+    def join(self, lease: Lease) -> None:
+        """A message that comes while the sync runs is about its next look at the source."""
+        sync, content, came_before = self.sync, lease.content, lease.received.receive_count > 1
+        self.leases.append(lease)
+        sync.event_time = earlier(sync.event_time, content.event_time)
+        sync.waiting_since = earlier(sync.waiting_since, content.waiting_since)
+        if self.running:
+            self.joined_left_over = self.joined_left_over or came_before or sync.key in content.uploads
+            return
+        sync.destination_first = sync.destination_first or content.destination_first or came_before
+        sync.redelivered = sync.redelivered or came_before
+        sync.upload = sync.upload or content.uploads.get(sync.key)
+
+    def look_begins(self, now: float) -> None:
+        """It shows what all messages that have come are about.
+
+        One that came while the sync ran may be from a worker that died, whose upload has to be aborted.
+        """
+        self.covered, self.looked = len(self.leases), now
+        self.sync.redelivered = self.sync.redelivered or self.joined_left_over
+        self.joined_left_over = False
+
+    def take_overtaken(self) -> list[Lease]:
+        """The messages that came before the latest look, without the newest on the key: until the sync has ended
+        somebody has to look at the source again, and if this process dies, the one that gets that message does."""
+        done = self.leases[: min(self.covered, len(self.leases) - 1)]
+        self.leases, self.covered = self.leases[len(done) :], self.covered - len(done)
+        return done
+
+    def split(self, error: Exception | None) -> tuple[list[Lease], list[Lease]]:
+        """The messages for which the sync has ended, and those that came too late for its latest look."""
+        is_for_all = isinstance(error, HANDED_BACK) or not self.covered
+        covered = len(self.leases) if is_for_all else self.covered
+        return self.leases[:covered], self.leases[covered:]
+
+    def log_success(self, leases: list[Lease], counts: Counter[str], now: float) -> None:
+        result = self.sync.result
+        counts[result.action] += 1
+        counts["bytes"] += result.size
+        event_times = [lease.content.event_time for lease in leases if lease.content.event_time]
+        lag = LAG % (time.time() - min(event_times)) if event_times else ""
+        log.info(SYNCED, quoted(self.sync.key), result.action, result.size, now - self.started, lag)
+
+    def log_end(self, error: Exception, counts: Counter[str], max_receives: int) -> None:
+        """One line for an error; with its traceback if it is a mistake in the code."""
+        if isinstance(error, HANDED_BACK):
+            log.info("%s key=%s", describe_end(error), quoted(self.sync.key))
+            return
+        counts["failed"] += 1
+        attempt = max(lease.received.receive_count for lease in self.leases)
+        mistake = None if isinstance(error, EXPECTED) else error
+        log.error(FAILED, quoted(self.sync.key), attempt, max_receives, describe(error), exc_info=mistake)
+
+    def may_delete(self) -> bool:
+        """No event says that the key was created; an object that is copied now would be one more that fails."""
+        return self.sync.destination_first and self.turn is None
+
+
+def earlier(one: float | None, other: float | None) -> float | None:
+    return min((moment for moment in (one, other) if moment is not None), default=None)
+
+
+def one_of(leases: list[Lease]) -> tuple[list[Lease], list[Lease]]:
+    """The message with the oldest event, and the others, such as those of each reconcile."""
+    kept = min(leases, key=lambda lease: lease.content.event_time or math.inf)
+    return [kept], [lease for lease in leases if lease is not kept]
+
+
+def describe_end(error: Exception) -> str:
+    if isinstance(error, Postponed):
+        return f"{error}, handed back for later"
+    return "interrupted" if isinstance(error, Interrupted) else f"handed on, {describe(error)}"

@@ -1,0 +1,164 @@
+"""The verdict on a key: every combination of two sides, and what makes the file fit for another machine."""
+
+import ast
+import math
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mirror.protocol import verdict
+from mirror.protocol.verdict import (
+    ABSENT,
+    ARCHIVED,
+    COPY,
+    DELETE,
+    EQUAL,
+    EXCLUDED,
+    EXPIRED,
+    GHOST,
+    MISSING,
+    NO_DOUBT,
+    NOTHING,
+    REFUSE,
+    STALE,
+    UNDECIDED,
+    Listed,
+    identity_of,
+    is_copy_of_later,
+    judge,
+    judge_listed,
+)
+
+pytestmark = pytest.mark.fast
+
+PUT = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
+BEFORE, AFTER = PUT - timedelta(seconds=1), PUT + timedelta(seconds=1)
+
+
+class Source(NamedTuple):
+    size: int = 3
+    modified: datetime = PUT
+    identity: str = identity_of('"etag"', PUT, 3, "null", "0123456789ab")
+    archived: str = ""
+    carries_provenance: bool = True
+
+
+class Copy(NamedTuple):
+    provenance: str = ""
+    size: int = 3
+    modified: datetime = AFTER
+
+
+SOURCE, ICE, SILENT = Source(), Source(archived="GLACIER"), Source(carries_provenance=False)
+OURS = Copy(SOURCE.identity)
+OTHER = Copy(identity_of('"other"', PUT, 3, "null", "0123456789ab"))
+OTHER_METADATA = Copy(identity_of('"etag"', PUT, 3, "null", "ba9876543210"))
+UNKNOWN, UNKNOWN_OLDER, UNKNOWN_LARGER = Copy(), Copy(modified=BEFORE), Copy(size=4)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "asked", "what", "action"),
+    [
+        (None, None, {}, ABSENT, NOTHING),
+        (None, OURS, {}, GHOST, DELETE),
+        (None, UNKNOWN, {}, GHOST, DELETE),
+        (None, OURS, {"deep": True}, GHOST, DELETE),
+        (SOURCE, None, {}, MISSING, COPY),
+        (SOURCE, OURS, {}, EQUAL, NOTHING),
+        (SOURCE, OURS, {"deep": True}, EQUAL, NOTHING),
+        (SOURCE, OURS._replace(modified=BEFORE), {}, EQUAL, NOTHING),  # provenance decides, not the time
+        (SOURCE, OTHER, {}, STALE, COPY),
+        (SOURCE, OTHER_METADATA, {}, STALE, COPY),
+        (SOURCE, Copy(SOURCE.identity[:-1]), {}, STALE, COPY),
+        (SOURCE, UNKNOWN, {}, EQUAL, COPY),  # size and time fit, and nothing proves more
+        (SOURCE, UNKNOWN, {"deep": True}, STALE, COPY),
+        (SILENT, UNKNOWN, {"deep": True}, EQUAL, COPY),
+        (SOURCE, UNKNOWN_OLDER, {}, STALE, COPY),
+        (SOURCE, UNKNOWN_LARGER, {}, STALE, COPY),
+        (SILENT, UNKNOWN_OLDER, {"deep": True}, STALE, COPY),
+        # archived
+        (ICE, None, {}, ARCHIVED, REFUSE),
+        (ICE, OURS, {}, EQUAL, NOTHING),
+        (ICE, OTHER, {}, ARCHIVED, REFUSE),
+        (ICE, UNKNOWN, {}, EQUAL, REFUSE),
+        (ICE, UNKNOWN, {"deep": True}, ARCHIVED, REFUSE),
+        # KEEP_DAYS
+        (SOURCE, None, {"expired": True}, EXPIRED, NOTHING),
+        (ICE, None, {"expired": True}, EXPIRED, NOTHING),
+        (SOURCE, OURS, {"expired": True}, EXPIRED, NOTHING),
+        (SOURCE, OTHER, {"expired": True}, STALE, DELETE),
+        (ICE, OTHER, {"expired": True}, STALE, DELETE),
+        (SOURCE, UNKNOWN, {"expired": True}, EXPIRED, NOTHING),
+        (SOURCE, UNKNOWN, {"expired": True, "deep": True}, EXPIRED, NOTHING),
+        (SOURCE, UNKNOWN_OLDER, {"expired": True}, STALE, DELETE),
+        # EXCLUDE
+        (None, None, {"excluded": True}, EXCLUDED, NOTHING),
+        (None, OURS, {"excluded": True}, EXCLUDED, NOTHING),
+        (None, UNKNOWN, {"excluded": True}, EXCLUDED, NOTHING),
+    ],
+)
+def test_what_a_look_at_both_sides_tells(source, destination, asked, what, action):
+    found = judge(source, destination, **asked)
+    assert found == (what, action, destination is not None and not destination.provenance)
+
+
+LISTED = Listed('"etag"', 3, PUT, "")
+
+
+@pytest.mark.parametrize(
+    ("destination", "what"),
+    [
+        (None, MISSING),
+        (OURS, EQUAL),
+        (OTHER_METADATA, EQUAL),  # which a listing does not show
+        (OTHER, STALE),
+        (Copy(identity_of('"etag"', AFTER, 3, "null", "0123456789ab")), STALE),
+        (Copy(identity_of('"etag"', PUT, 4, "null", "0123456789ab")), STALE),
+        (Copy(identity_of('"etag"', PUT, 33, "null", "0123456789ab")), STALE),
+        (UNKNOWN, EQUAL),
+        (UNKNOWN_OLDER, STALE),
+        (UNKNOWN_LARGER, STALE),
+    ],
+)
+def test_what_a_copy_tells_of_the_version_that_a_listing_showed(destination, what):
+    assert judge(LISTED, destination).what == what
+    assert judge(LISTED._replace(archived="GLACIER"), destination).what == (EQUAL if what == EQUAL else ARCHIVED)
+
+
+@pytest.mark.parametrize(
+    ("destination", "asked", "what"),
+    [
+        (None, {}, MISSING),
+        (None, {"expired": True}, EXPIRED),
+        ((3, 100), {}, EQUAL),
+        ((3, 100), {"expired": True}, EXPIRED),
+        ((3, 99), {}, STALE),
+        ((3, 99), {"expired": True}, STALE),
+        ((4, 100), {"doubt": math.inf}, STALE),
+        ((3, 100), {"doubt": NO_DOUBT}, EQUAL),
+        ((3, 100), {"doubt": 0.0}, UNDECIDED),
+        ((3, 110), {"doubt": 10.0}, UNDECIDED),
+        ((3, 110), {"doubt": 10.0, "expired": True}, UNDECIDED),
+        ((3, 111), {"doubt": 10.0}, EQUAL),
+        ((3, 10**9), {"doubt": math.inf}, UNDECIDED),
+    ],
+)
+def test_what_two_listings_tell(destination, asked, what):
+    assert judge_listed((3, 100), destination, **asked) == what
+
+
+def test_a_copy_of_a_later_version_is_known_by_its_provenance():
+    assert is_copy_of_later(OURS, BEFORE)
+    assert not is_copy_of_later(OURS, PUT)
+    assert not is_copy_of_later(UNKNOWN, BEFORE)
+
+
+def test_the_file_runs_on_the_machine_of_an_operator():
+    """The standard library only, and the syntax of Python 3.9."""
+    tree = ast.parse(Path(verdict.__file__).read_text(), feature_version=(3, 9))
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
