@@ -18,7 +18,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from launch.audit import COMMAND, Plan, of_audits, plan_audit, report_audit
+from launch.audit import COMMAND, AuditPlan, of_audits, plan_audit, report_audit
 from launch.calls import (
     ON_DEMAND,
     count_messages,
@@ -30,19 +30,19 @@ from launch.calls import (
     start_workers,
     stop_tasks,
 )
-from launch.copying import FEW_MESSAGES, is_from_bucket, left_over, seconds_to_copy, tells_of_message
+from launch.copying import FEW_MESSAGES, announces_message, is_from_bucket, left_over, seconds_to_copy
 from launch.decision import Decision, decide, wanted_workers
 from launch.settings import load_settings
 from launch.tasks import SHORTAGE
 
 # Now, and not in the first run that copies: it belongs to the cold start, which has more CPU. Otherwise the archive
 # does not hold it.
-first_responder: Any = import_module("mirror.function") if os.environ.get("STARTER_COPIES") == "true" else None
+copier: Any = import_module("mirror.function") if os.environ.get("STARTER_COPIES") == "true" else None
 
 
-# A burst of events keeps the function busy for as long as it lasts and the minute after which Lambda drops what it had
-# no turn for. Some milliseconds a run, thousands of runs: what they ask of ECS is the account's limit as well, so they
-# ask each other. And the minute's runs are dropped among them, so one of them looks at everything in their place.
+# During a burst of events, and for a minute after it, the function runs without a pause; then Lambda drops the events
+# that had no turn. Those are thousands of short runs whose calls to ECS count against the account's limit, so they
+# share an answer. The runs of the minute may be dropped as well, so one of these looks at everything in their place.
 LIST_AGAIN_SECONDS = 2
 LOOK_AGAIN_SECONDS = 75
 
@@ -63,7 +63,7 @@ memory = Memory()
 def look(settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequence[str], now: float) -> Decision:
     """Reads from ECS what the decision needs. `arns`: workers that run.
 
-    If nothing waits it is only whether one of them is there to stay and should not, as MIN_WORKERS was set to 0.
+    If no message waits, this is only whether one of them stays although MIN_WORKERS is 0 by now.
     """
     least, stopped = settings["MIN_WORKERS"], []
     if visible or least:
@@ -75,17 +75,17 @@ def look(settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequen
 
 
 def may_copy(waiting: int, decision: Decision) -> bool:
-    """Not beside workers, and not while those fail: what stops them would stop this, too."""
-    return bool(first_responder and waiting and not (decision.running or decision.failing or decision.trial))
+    """Not beside workers, and not while workers fail, as what stops them would stop the function as well."""
+    return bool(copier and waiting and not (decision.running or decision.failing or decision.trial))
 
 
 def copy(context: Any) -> dict[str, Any] | None:
-    """What the function did with messages itself; None if there was no time for it."""
+    """Returns what the function did with messages itself, or None if there was no time for it."""
     seconds = seconds_to_copy(context)
     if not seconds:
         return None
     try:
-        return dict(first_responder.respond(os.environ, seconds))
+        return dict(copier.respond(os.environ, seconds))
     except Exception as error:  # noqa: BLE001 a mistake in it must not keep workers from being started
         return {"error": repr(error)}
 
@@ -95,8 +95,8 @@ def handler(event: object, context: Any) -> dict[str, Any]:
     try:
         return run(event, context)
     finally:
-        if first_responder:
-            first_responder.end_process_if_unanswered()
+        if copier:
+            copier.end_process_if_unanswered()
 
 
 def run(event: object, context: Any) -> dict[str, Any]:
@@ -104,20 +104,20 @@ def run(event: object, context: Any) -> dict[str, Any]:
 
     Raises ValueError for wrong settings, botocore's error if the queue or the cluster cannot be read, and RuntimeError
     if ECS failed for another reason than a shortage of capacity, which the next run tries again, or if workers stop
-    before they work: in every run until one works, so that the metric Errors tells.
+    before they work. The latter is raised in every run until one works, so that the metric Errors shows it.
 
-    An event of the bucket is about getting going. If a worker runs or starts, one call or none is all: whether more
-    workers are needed the minute's run decides.
+    An event of the bucket is there to get the first worker going. If one runs or starts, it needs one call or none:
+    whether more workers are needed is decided by the run of the minute.
     """
     settings, now = load_settings(os.environ), time()
     is_hasty = is_from_bucket(event) and now - memory.looked_at < LOOK_AGAIN_SECONDS
     if not (is_hasty and memory.listed and now - memory.listed_at < LIST_AGAIN_SECONDS):
         memory.listed, memory.listed_at = list_running(settings, now), now
     if is_hasty and memory.listed:
-        return tell({"event": True, "running": len(memory.listed)})
+        return print_report({"event": True, "running": len(memory.listed)})
     memory.looked_at, arns = now, memory.listed
     visible, in_flight = count_messages(settings["QUEUE_URL"])
-    waiting = max(visible, int(tells_of_message(event, now)))
+    waiting = max(visible, int(announces_message(event, now)))
     decision = look(settings, waiting, in_flight, arns, now)
     copies, copied = may_copy(waiting, decision), None
     if copies and waiting <= FEW_MESSAGES and not decision.stay:
@@ -130,7 +130,7 @@ def run(event: object, context: Any) -> dict[str, Any]:
     report |= {"event": True} if is_from_bucket(event) else {}
     report |= {} if copied is None else {"copied": copied}
     report |= {} if not (audited := audit(settings, event)) else {"audit": audited}
-    tell(report)
+    print_report(report)
     complain(settings, report)
     return report
 
@@ -144,7 +144,7 @@ def look_again(settings: Mapping[str, Any], before: Decision, left: int, in_flig
 
 
 def carry_out(settings: Mapping[str, Any], decision: Decision) -> tuple[list[str], list[str]]:
-    """(capacity provider of each started worker, failures). What could not be stopped has no successor beside it."""
+    """(capacity provider of each started worker, failures). If a task cannot be stopped, no successor is started."""
     failures = stop_tasks(settings, decision.stop)
     if failures:
         return [], failures
@@ -152,15 +152,15 @@ def carry_out(settings: Mapping[str, Any], decision: Decision) -> tuple[list[str
 
 
 def audit(settings: Mapping[str, Any], event: object) -> dict[str, Any]:
-    """Starts one if it is time for it (AUDIT_DAYS); workers are seen to by then, whatever ECS answers here.
+    """Starts an audit if one is due (AUDIT_DAYS). This comes after the workers, which no answer of ECS here affects.
 
-    It belongs to the minute's run; one for an event of the bucket does it if there was none for too long.
+    It belongs to the run of the minute. A run for an event of the bucket does it if there was none for too long.
     """
     days, now = settings["AUDIT_DAYS"], time()
     if not days or (is_from_bucket(event) and now - memory.audited_at < LOOK_AGAIN_SECONDS):
         return {}
     memory.audited_at = now
-    theirs, plan = of_audits(settings), Plan()
+    theirs, plan = of_audits(settings), AuditPlan()
     started: list[str] = []
     failures: list[str] = []
     try:
@@ -188,7 +188,7 @@ def describe(decision: Decision, started: Sequence[str], failures: Sequence[str]
     return report
 
 
-def tell(report: dict[str, Any]) -> dict[str, Any]:
+def print_report(report: dict[str, Any]) -> dict[str, Any]:
     print(json.dumps(report))
     return report
 

@@ -1,7 +1,7 @@
-"""Whether an audit, a comparison of both buckets by itself, is to be started now (AUDIT_DAYS). All of it is pure.
+"""Decides whether an audit, a comparison of both buckets that starts by itself, is due (AUDIT_DAYS). All of it is pure.
 
 Nothing is remembered between two runs: the slots follow from the clock, and ECS shows a stopped task for about an hour,
-which is longer than the window in which one is started. What an audit finds it tells in its own log.
+which is longer than the window in which one is started. An audit reports what it finds in its own log.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ENDED_BY_ITSELF = (0, 1, 3)  # exit status of an audit that came to its end, and
 COMMAND = MappingProxyType({"command": ["reconcile", "--audit"]})  # of the container
 
 
-class Plan(NamedTuple):
+class AuditPlan(NamedTuple):
     """What to do about audits now."""
 
     start: bool = False
@@ -35,8 +35,8 @@ def newest_slot(now: float, days: int) -> float:
     return float((day - day % days) * DAY + SLOT_SECONDS)
 
 
-def describe_end(task: Task) -> str:
-    """Why an audit that is gone found nothing out, or not all; nothing if it came to its end."""
+def explain_end(task: Task) -> str:
+    """Returns why an audit that is gone did not finish, or nothing if it did."""
     if task.exit_code == 0:
         return ""
     if task.exit_code is None:
@@ -44,25 +44,27 @@ def describe_end(task: Task) -> str:
     return f"the last audit ended with exit status {task.exit_code}, its log says why: {task.stop_code}: {task.reason}"
 
 
-def plan_audit(tasks: Sequence[Task], days: int, now: float) -> Plan:
+def plan_audit(tasks: Sequence[Task], days: int, now: float) -> AuditPlan:
     """`tasks`: the audits that run or stopped within the last hour.
 
-    Beside one that runs none is started, not even beside that of the slot before. One that died, by whatever ended it,
-    is started again in the window; later it is told for as long as ECS shows it.
+    None is started while another one runs, even if that is the one of the slot before. An audit that died, for any
+    reason, is started again within the window; after that it is reported for as long as ECS shows it.
     """
     if any(not task.gone for task in tasks):
-        return Plan(running=True)
+        return AuditPlan(running=True)
     slot = newest_slot(now, days)
     tries = [task for task in tasks if task.created >= slot]
     has_ended = any(task.exit_code in ENDED_BY_ITSELF for task in tries)
     if now - slot < WINDOW_SECONDS and len(tries) < MOST_TRIES and not has_ended:
-        return Plan(start=True)
+        return AuditPlan(start=True)
     last = max(tasks, key=lambda task: task.created, default=None)
-    return Plan(problem=describe_end(last) if last else "")
+    return AuditPlan(problem=explain_end(last) if last else "")
 
 
-def report_audit(plan: Plan, started: Sequence[str], failures: Sequence[str], days: int, now: float) -> dict[str, Any]:
-    """What the line of the run says of audits: nothing if there is nothing to say."""
+def report_audit(
+    plan: AuditPlan, started: Sequence[str], failures: Sequence[str], days: int, now: float
+) -> dict[str, Any]:
+    """Returns what the line of the run says about audits, which may be nothing."""
     said = {"running": plan.running, "started": list(started), "failures": list(failures)}
     report = {name: value for name, value in said.items() if value}
     is_last_chance = LATE_SECONDS <= now - newest_slot(now, days) < WINDOW_SECONDS
@@ -71,5 +73,5 @@ def report_audit(plan: Plan, started: Sequence[str], failures: Sequence[str], da
 
 
 def of_audits(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with which calls.py asks for audits and starts one: they are no workers."""
+    """Returns the settings with which calls.py asks for audits and starts one, as they are not workers."""
     return {**settings, "STARTED_BY": settings["AUDIT_STARTED_BY"]}

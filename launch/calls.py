@@ -26,7 +26,7 @@ ON_DEMAND = [{"capacityProvider": "FARGATE", "weight": 1}]
 # ECS may not list a task at once that it has just answered to RunTask with (ECS API reference, RunTask, on eventual
 # consistency), and two runs may be less than a second apart: for so long a warm environment counts it all the same.
 JUST_STARTED_SECONDS = 30
-just_started: dict[str, tuple[float, Mapping[str, Any]]] = {}  # ARN -> when, the task as RunTask told it
+just_started: dict[str, tuple[float, Mapping[str, Any]]] = {}  # ARN -> when, the task as RunTask returned it
 
 FAILURE_FIELDS = ("arn", "reason", "detail")
 
@@ -99,11 +99,11 @@ def find_revision(settings: Mapping[str, Any]) -> str:
 
 
 def run_tasks(
-    settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]], told: Mapping[str, Any], now: float
+    settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]], changes: Mapping[str, Any], now: float
 ) -> tuple[list[str], list[str]]:
     """(capacity provider of each started task, reasons of the failures): a shortage is an answer with status 200.
 
-    `told`: what is other in the container than the task definition has it.
+    `changes`: what differs in the container from the task definition.
 
     botocore makes a client token for each call, which its retries share and the next call does not: the answer to a
     used token would be the old one (ECS API reference, "Ensuring idempotency").
@@ -121,7 +121,7 @@ def run_tasks(
         capacityProviderStrategy=strategy,
         networkConfiguration={"awsvpcConfiguration": network},
         startedBy=settings["STARTED_BY"],
-        **({"overrides": {"containerOverrides": [{"name": "worker", **told}]}} if told else {}),
+        **({"overrides": {"containerOverrides": [{"name": "worker", **changes}]}} if changes else {}),
     )
     just_started.update({task["taskArn"]: (now, task) for task in answer["tasks"]})
     providers = [task.get("capacityProviderName", "unknown") for task in answer["tasks"]]
@@ -152,7 +152,7 @@ def start_workers(
 ) -> tuple[list[str], list[str]]:
     """(capacity provider of each started worker, failures): Spot first, then on demand, or the other way round.
 
-    The first `stay` of them are told to stay.
+    The first `stay` of them are started to stay.
     """
     started: list[str] = []
     failures: list[str] = []
@@ -162,8 +162,8 @@ def start_workers(
         for missing, stays in sizes:
             for strategy in strategies:
                 if missing > 0:
-                    told = {"environment": [STAY]} if stays else {}
-                    providers, reasons = run_tasks(settings, missing, strategy, told, now)
+                    changes = {"environment": [STAY]} if stays else {}
+                    providers, reasons = run_tasks(settings, missing, strategy, changes, now)
                     started += providers
                     failures += reasons
                     missing -= len(providers)

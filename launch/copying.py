@@ -24,7 +24,7 @@ def is_from_bucket(event: object) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(event, Mapping) and event.get("source") == "aws.s3"
 
 
-def tells_of_message(event: object, now: float) -> bool:
+def announces_message(event: object, now: float) -> bool:
     if not is_from_bucket(event):
         return False
     at = event.get("time")
@@ -32,16 +32,16 @@ def tells_of_message(event: object, now: float) -> bool:
 
 
 def seconds_to_copy(context: Any) -> float:
-    """0 if it is not worth while. `context`: Lambda's, which knows what is left of the function's time."""
+    """Returns 0 if it is not worth while. `context`: Lambda's, which knows what is left of the function's time."""
     left = float(context.get_remaining_time_in_millis()) / 1000 - RESERVE_SECONDS
     return min(left, MOST_SECONDS) if left >= LEAST_SECONDS else 0
 
 
 def left_over(waiting: int, copied: Mapping[str, Any] | None) -> int:
-    """Messages that a worker is to be started for: none, if the function came to its end and handed nothing back.
+    """Returns how many messages a worker is to be started for: none if the function emptied the queue.
 
-    What it handed back comes back after seconds, so it is in no count. It did not come to the end of the queue then, or
-    left out what is large. What failed is tried again later, as in a worker.
+    Messages that it handed back, because they are large or its time was over, return after seconds and are in no count.
+    Those that failed are tried again later, as in a worker.
     """
     if copied is None or copied.get("status") or "error" in copied:
         return waiting

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launch.staying import Plan, plan_staying
+from launch.staying import StayingPlan, plan_staying
 from launch.tasks import GAVE_UP, OUTAGE_STATUS, SPOT_SECONDS, Task
 
 MOST_STOPS = 100  # StopTask takes one task; the others count as running and are stopped by the next run
@@ -17,7 +17,7 @@ PAUSE_SECONDS = (60, 900)  # shortest and longest pause between two attempts whi
 OUTAGE_SECONDS = 660  # one that runs for longer is in no outage: it would have ended after ten minutes
 
 RECEIVED_AT_ONCE = 10  # messages: a process receives no more once it has no room for so many
-ROUNDING = 2  # messages: what is counted is not exact
+ROUNDING = 2  # messages, as the counts are approximate
 
 
 class Decision(NamedTuple):
@@ -35,9 +35,9 @@ class Decision(NamedTuple):
 
 
 def held_by_full_worker(settings: Mapping[str, Any]) -> int:
-    """Messages that a worker holds for sure before it receives no more (has_room() in mirror/queue/scheduler.py): 500
-    with the 256 keys of a process. It may hold many more: long copies, keys that pause and more messages on one key
-    take no slot.
+    """How many messages a worker holds at least before it receives no more (has_room() in mirror/queue/scheduler.py):
+    500 with the 256 keys of a process, so 1000 with the two processes of a task's two vCPUs. It may hold many more:
+    long copies, keys that pause and more messages on one key take no slot.
     """
     keys = int(settings["MAX_CONCURRENT_KEYS"])
     return int(settings["PROCESSES"]) * max(2 * keys - RECEIVED_AT_ONCE - ROUNDING, keys - 1, 1)
@@ -46,15 +46,15 @@ def held_by_full_worker(settings: Mapping[str, Any]) -> int:
 def wanted_workers(visible: int, in_flight: int, started: int, live: int, settings: Mapping[str, Any]) -> int:
     """The running ones, and what the visible messages need beyond them: one for each MESSAGES_PER_WORKER.
 
-    An empty queue wants nobody; work under way wants those that do it.
+    An empty queue needs no worker; messages in flight need those that work on them.
 
-    Messages in flight start nobody: nobody could receive them. They are in work, or wait for their visibility timeout
-    after their worker was killed. A worker that is starting, or runs and has room, stands for MESSAGES_PER_WORKER
-    visible messages: it takes them within the second, but the count may be a minute old, and a worker started for each
-    message seen in passing would never be idle long enough to end. A full worker stands for none, or what it has no
-    room for would wait for hours behind long copies. Which one is full is not known, so it is reckoned from the
-    messages in flight; nobody is full below MESSAGES_PER_WORKER. tests/scripts/starter_simulation.py compares this
-    with simpler rules.
+    Messages in flight start no worker, as none could receive them: they are being worked on, or wait for their
+    visibility timeout after their worker was killed. A worker that is starting, or runs and has room, stands for
+    MESSAGES_PER_WORKER visible messages: it takes them within the second, but the count may be a minute old, and a
+    worker started for each message seen in passing would never be idle long enough to end. A full worker stands for
+    none, or what it has no room for would wait for hours behind long copies. Which one is full is not known, so it is
+    calculated from the messages in flight; none is full below MESSAGES_PER_WORKER.
+    tests/scripts/starter_simulation.py compares this with simpler rules.
     """
     share, most = int(settings["MESSAGES_PER_WORKER"]), int(settings["MAX_WORKERS"])
     if not visible:
@@ -103,7 +103,7 @@ def describe_failure(failed: Sequence[Task], outlook: str) -> str:
     return f"the last {number} {how}: {last.stop_code}: {last.reason}{code}; {outlook}"
 
 
-def count_missing(wanted: int, live: int, plan: Plan, settings: Mapping[str, Any]) -> tuple[int, int, int]:
+def count_missing(wanted: int, live: int, plan: StayingPlan, settings: Mapping[str, Any]) -> tuple[int, int, int]:
     """(workers wanted, to be started, to be started to stay): never more than MAX_WORKERS run, but for a roll-over.
 
     A roll-over may have one more, and only while there is no room: with MAX_WORKERS as MIN_WORKERS there never is any.
@@ -120,9 +120,9 @@ def decide(
 ) -> Decision:
     """What to start and stop, from the numbers of messages and the tasks of the last hour; nothing else decides.
 
-    A task that waits for Spot for too long is stopped, and not only left out of the count: when Spot returned it would
-    run beside its successor, above MAX_WORKERS. If it starts in this very moment it hands its messages back.
-    `revision`: the newest task definition; empty if nobody is to stay.
+    A task that waits for Spot for too long is stopped, and not only left out of the count: otherwise it would run
+    beside its successor when Spot returns, above MAX_WORKERS. If it starts at this very moment, it hands its messages
+    back. `revision`: the newest task definition; empty if no worker is to stay.
     """
     stuck = [task for task in tasks if task.waits_for_spot(now)][:MOST_STOPS]
     live = [task for task in tasks if task.wanted and task not in stuck]

@@ -27,7 +27,7 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
     "MAX_WORKERS": (2, 1, 1000),
     "MIN_WORKERS": (0, 0, 1000),
     "MESSAGES_PER_WORKER": (10, 1, 1_000_000),
-    # Of a worker, to know when it is full; PROCESSES of one that is not set is taken for the least that it may be.
+    # Of a worker, to know when it is full. deploy.sh passes the PROCESSES that its tasks get.
     "MAX_CONCURRENT_KEYS": (256, 1, 1024),
     "PROCESSES": (1, 1, 64),
     "STARTER_MAX_SIZE": (67_108_864, 1, 5_368_709_120),

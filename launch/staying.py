@@ -8,20 +8,21 @@ from typing import NamedTuple
 from launch.tasks import REPLACED, SURPLUS, Task
 
 
-class Plan(NamedTuple):
-    """What the workers that stay need. The starts of a roll-over come beside those that they replace."""
+class StayingPlan(NamedTuple):
+    """What the workers that stay need. Those that a roll-over starts run beside those that they replace for a while."""
 
     missing: int = 0  # to be started, as too few stay
     newer: int = 0  # to be started to replace those of an older task definition
     stop: tuple[tuple[Task, str], ...] = ()  # tasks, each with the reason
 
 
-def plan_staying(live: Sequence[Task], least: int, revision: str, now: float) -> Plan:
-    """One of an older task definition goes when one of the newest has got going, so that nobody is missing meanwhile.
+def plan_staying(live: Sequence[Task], least: int, revision: str, now: float) -> StayingPlan:
+    """A worker of an older task definition is stopped once one of the newest has got going, so that none is missing
+    meanwhile. Until then the roll-over waits.
 
-    Until then the roll-over does not go on. Who goes first are those that have not got going, among them what an
-    earlier deploy has just begun to roll over to, then the oldest. Which of them holds long copies is not known: what
-    is stopped hands back, and the parts that are done stay done.
+    Those that have not got going are stopped first, among them those to which an earlier deploy has just begun to roll
+    over, then the oldest. Which of them holds long copies is not known: a worker that is stopped hands its messages
+    back, and the parts that are done stay done.
     """
     staying = sorted((task for task in live if task.stays), key=lambda task: (task.has_got_going(now), task.created))
     newest = [task for task in staying if task.revision == revision or not revision]
@@ -34,4 +35,4 @@ def plan_staying(live: Sequence[Task], least: int, revision: str, now: float) ->
     needed = max(0, least - len(newest))
     missing = max(0, least - len(stay))
     is_waiting = going < len(newest) or any(task.started is None for task in stay)
-    return Plan(missing, 0 if is_waiting else needed - missing, tuple(stop))
+    return StayingPlan(missing, 0 if is_waiting else needed - missing, tuple(stop))

@@ -1,4 +1,4 @@
-"""The workers that the starter started, as ECS tells of them, and what each of them says of how things go."""
+"""A task that the starter started, as ECS describes it, and what that says about workers and about capacity."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 
 SHORTAGE = "Capacity is unavailable at this time"  # re:Post, "Fargate RunTask: capacity is unavailable"
 INTERRUPTED = ("SpotInterruption", "TerminationNotice")  # stopCode of Spot, and its older name
-# What StopTask tells, and what stoppedReason says from then on.
+# The reasons that StopTask is given, and that stoppedReason shows from then on.
 GAVE_UP = "the starter found no Spot capacity in time"
 SURPLUS = "more workers stay than MIN_WORKERS"
 REPLACED = "a worker of the newer task definition stays in its place"
 STAY = {"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}  # the variable of a worker that never ends by itself
 SPOT_SECONDS = 300  # a shortage of Spot that lasts so long is answered with on-demand capacity
 AT_ONCE_SECONDS = 60  # a worker that fails sooner after its start counts as one that never worked
-OUTAGE_STATUS = 3  # exit status of a worker that could sync no key, whichever it tried (mirror/loop.py)
+OUTAGE_STATUS = 3  # exit status of a worker that could sync no key at all (mirror/loop.py)
 
 
 class Task(NamedTuple):
-    """What counts of a task that the starter started. Times are Unix seconds."""
+    """What matters about a task that the starter started. Times are Unix seconds."""
 
     arn: str
     created: float
@@ -75,7 +75,7 @@ class Task(NamedTuple):
 
 
 def read_task(found: Mapping[str, Any], now: float) -> Task:
-    """A task as DescribeTasks tells it. Before it is PENDING it may have no createdAt (ECS API reference, Task)."""
+    """Reads a task of DescribeTasks. Before it is PENDING it may have no createdAt (ECS API reference, Task)."""
     times = {name: value.timestamp() for name, value in found.items() if isinstance(value, datetime)}
     ends = [times[name] for name in ("executionStoppedAt", "stoppingAt", "stoppedAt") if name in times]
     containers = [container for container in found.get("containers", []) if container.get("name") == "worker"]
@@ -91,11 +91,11 @@ def read_task(found: Mapping[str, Any], now: float) -> Task:
         stop_code=found.get("stopCode", ""),
         reason=found.get("stoppedReason", ""),
         exit_code=next((container.get("exitCode") for container in containers), None),
-        stays=is_told_to_stay(found),
+        stays=is_to_stay(found),
         revision=found.get("taskDefinitionArn", ""),
     )
 
 
-def is_told_to_stay(found: Mapping[str, Any]) -> bool:
+def is_to_stay(found: Mapping[str, Any]) -> bool:
     overrides = found.get("overrides", {}).get("containerOverrides", [])
     return any(STAY in container.get("environment", []) for container in overrides)

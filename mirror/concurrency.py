@@ -14,8 +14,8 @@ class SideBySide:
         self.slots = asyncio.Semaphore(slots)
 
     async def run[T](self, function: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
-        """function(item) for each item. After an error no further one is begun, and those under way are waited for:
-        then the first error is raised."""
+        """Calls function(item) for each item. After an error it begins no further call, waits for those under way, and
+        raises the first error."""
         failures: list[Exception] = []
         tasks = []
         for item in items:
@@ -32,14 +32,14 @@ class SideBySide:
         try:
             if not failures:
                 await function(item)
-        except Exception as error:  # noqa: BLE001 whatever it is, it is for the one who asked
+        except Exception as error:  # noqa: BLE001 whatever it is, run() raises it
             failures.append(error)
         finally:
             self.slots.release()
 
 
 async def wait_at_most(condition: Coroutine[Any, Any, object], seconds: float) -> bool:
-    """True if it has ended in that time, else it is cancelled."""
+    """Waits for the coroutine for `seconds` at most, then cancels it. Returns whether it has ended by itself."""
     try:
         await asyncio.wait_for(condition, seconds)
     except TimeoutError:
@@ -48,8 +48,8 @@ async def wait_at_most(condition: Coroutine[Any, Any, object], seconds: float) -
 
 
 async def wait_unless(stopping: asyncio.Event, work: Coroutine[Any, Any, object], seconds: float) -> bool:
-    """Waits for as long as it takes, but for `seconds` at most once `stopping` is set. True if it has ended, else it is
-    cancelled. Raises its error."""
+    """Waits for `work` for as long as it takes, and for `seconds` at most once `stopping` is set; then it is cancelled.
+    Returns whether it has ended by itself, and raises its error."""
     task = asyncio.create_task(work)
     stopped = asyncio.create_task(stopping.wait())
     await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)

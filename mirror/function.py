@@ -2,7 +2,8 @@
 
 It is the same Worker on the same protocol, with boto3's clients, few keys at a time and a short end. Unlike a task's
 process, a function's is frozen by Lambda after an invocation and thawed minutes later, with all that was under way in
-it. So nothing may be: a copy that is sent only then could bring an object back that was deleted meanwhile.
+it. So nothing may be under way by then: a copy that is sent after that could bring back an object that was deleted
+meanwhile.
 """
 
 from __future__ import annotations
@@ -20,14 +21,12 @@ from dataclasses import dataclass, replace
 
 from botocore.exceptions import BotoCoreError
 
-from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
-from mirror.hooks.announcer import Announcer
+from mirror.aws.boto3_clients import boto3_clients
 from mirror.log_writer import line_formatter
 from mirror.loop import Bounds, Worker
 from mirror.model.log_lines import SUMMED_UP
-from mirror.protocol.buckets import Buckets
-from mirror.queue.queue import Queue
 from mirror.settings import Settings, load_settings
+from mirror.wiring import Parts, make_parts, make_worker
 
 log = logging.getLogger("worker")
 
@@ -40,11 +39,11 @@ OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_h
 # back, or many of them would be handed back again and again (FOR_WORKER_SECONDS of mirror/protocol/sync.py).
 RECEIVE_ON_SECONDS = 3
 LOOK_SECONDS = 0.25
-QUIET_SECONDS = 1  # then, for calls that were left behind to end
-# Events have to fit into the end, too; a call that is left behind then ends in QUIET_SECONDS.
+QUIET_SECONDS = 1  # after that, for calls without an answer to end
+# Events have to fit into the end as well; a call without an answer then ends in QUIET_SECONDS.
 EVENTS_SECONDS = 1.5
 EVENTS_TIMEOUTS = {"connect": 1, "answer": 1, "attempts": 1}
-IDLE_SECONDS = 5  # from then on a connection may be dead without our having been told
+IDLE_SECONDS = 5  # a connection that was idle for longer may be dead without a sign of it
 MARKER_PATIENCE = 5  # seconds that a marker waits in vain
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
 CALL = "call of the function"  # name of the threads in which boto3 waits
@@ -56,17 +55,14 @@ class Process:
 
     loop: asyncio.AbstractEventLoop
     settings: Settings
-    clients: tuple[Boto3S3 | Boto3Sqs | Boto3Events, ...]
-    buckets: Buckets
-    queue: Queue
+    parts: Parts
     rests_since: float  # seconds since the epoch: the monotonic clock may stand still while the process is frozen
-    events: Boto3Events | None = None
 
     def wake(self) -> None:
         """Forgets what may have changed meanwhile: a copy on a dead connection would get no answer."""
-        self.buckets.answering.forget_source()
+        self.parts.buckets.answering.forget_source()
         if time.time() - self.rests_since > IDLE_SECONDS:
-            for client in self.clients:
+            for client in self.parts.clients():
                 client.close_connections()
 
 
@@ -77,7 +73,7 @@ def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
     """Works through the queue until it is empty, for `seconds` and a short end at most. Returns the counts of a worker,
     its exit status as "status", and "unanswered": calls that have not ended, see end_process_if_unanswered().
 
-    Raises ValueError for wrong settings. Any other failure is logged, and status 1: the function has more to do.
+    Raises ValueError for wrong settings. Any other failure is logged and gives status 1: the function has more to do.
     """
     settings = settings_from(environment)
     configure_logging(settings.log_level)
@@ -96,8 +92,8 @@ def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
 
 
 def end_process_if_unanswered() -> None:
-    """To be called last in an invocation, however it ends, when its report is written. Lambda makes a new process for
-    the next one.
+    """To be called at the end of each invocation, after its report is written. Lambda makes a new process for the next
+    one.
 
     A thread that waits for S3 cannot be ended by itself. Frozen and thawed it might send its write again, or only now,
     long after COPY_TIMEOUT, when the message was worked on by another.
@@ -113,9 +109,9 @@ def end_process_if_unanswered() -> None:
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
-    """Those of a task, but for what a short life and little memory ask for. Nothing is copied in parts.
+    """The settings of a task, except for those that a short life and little memory change. Nothing is copied in parts.
 
-    The visibility of a message stays that of a task, too: VISIBILITY_EXTEND_INTERVAL + COPY_TIMEOUT, from the receive
+    The visibility timeout of a message is that of a task: VISIBILITY_EXTEND_INTERVAL + COPY_TIMEOUT, from the receive
     or the latest heartbeat on. So if this process is killed in the middle of a copy, its message comes back only after
     S3 must have ended that copy, as with a task that is killed. With the default interval an invocation is over before
     its first heartbeat is due.
@@ -138,15 +134,10 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
 
 
 def process_for(settings: Settings) -> Process:
-    """Raises BotoCoreError, for want of credentials."""
+    """Returns the process that was kept, or a new one. Raises BotoCoreError if there are no credentials."""
     if not kept or kept[0].settings != settings:
-        session = make_session()
-        s3, sqs = Boto3S3(session, settings), Boto3Sqs(session, settings)
-        buckets = Buckets(settings, s3)
-        queue = Queue(sqs, settings.queue_url)
-        events = Boto3Events(session, settings, **EVENTS_TIMEOUTS) if settings.announces else None
-        clients = (s3, sqs, events) if events else (s3, sqs)
-        kept[:] = [Process(asyncio.new_event_loop(), settings, clients, buckets, queue, time.time(), events)]
+        parts = make_parts(settings, boto3_clients(settings, **EVENTS_TIMEOUTS))
+        kept[:] = [Process(asyncio.new_event_loop(), settings, parts, time.time())]
     return kept[0]
 
 
@@ -169,11 +160,9 @@ def configure_logging(level: str) -> None:
 
 
 async def work(process: Process, deadline: float) -> dict[str, int]:
-    """All of its tasks are over at the end."""
+    """Works until the queue is empty or the deadline has come. Every task has ended when it returns."""
     process.wake()
-    settings = process.settings
-    announcer = Announcer(settings, process.events, EVENTS_SECONDS)
-    worker = Worker(settings, process.buckets, process.queue, bounds=OF_FUNCTION, announcer=announcer)
+    worker = make_worker(process.settings, process.parts, OF_FUNCTION, EVENTS_SECONDS)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
     ending = asyncio.create_task(end_when_a_worker_is_needed(worker))
     try:
@@ -194,7 +183,7 @@ async def end_when_a_worker_is_needed(worker: Worker) -> None:
 
 
 async def end_tasks() -> None:
-    """Those that the worker has left behind, its side tasks among them; and what these begin when they end."""
+    """Cancels the tasks that the worker has left, its side tasks among them, and those that they begin as they end."""
     while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
         for task in tasks:
             task.cancel()
@@ -202,7 +191,7 @@ async def end_tasks() -> None:
 
 
 def end_threads(pool: ThreadPoolExecutor) -> None:
-    """But for those that are in a call which does not end soon."""
+    """Ends the threads of the pool, except for those whose call does not end soon."""
     pool.shutdown(wait=False, cancel_futures=True)
     end = time.monotonic() + QUIET_SECONDS
     for thread in calling():

@@ -1,10 +1,12 @@
-"""The log on standard output, written by a thread of its own: one who reads it slowly, or not at all, stops nothing.
+"""Writes the log in a thread of its own, so that a reader who is slow, or reads nothing at all, stops nothing.
 
-A container's log driver may do so. Lines are then lost rather than waited for; how many is told when they flow again.
+A container's log driver may be such a reader. Lines are then dropped rather than waited for, and once it reads again a
+line says how many.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import select
@@ -17,8 +19,8 @@ from typing import Any
 from mirror.model.log_lines import visible
 
 HELD = 8 * 1024**2  # bytes that may wait to be written
-BATCH_SECONDS = 0.05  # for so long a line waits for others
-DRAIN_SECONDS = 2.0  # for so long the end of the process waits for the last lines
+BATCH_SECONDS = 0.05  # that a line waits for others
+DRAIN_SECONDS = 2.0  # that the end of the process waits for the last lines
 SECOND = "%Y-%m-%dT%H:%M:%S"
 
 
@@ -46,13 +48,13 @@ class LogWriter(logging.Handler):
     def __init__(self, descriptor: int = 1) -> None:
         super().__init__()
         self.descriptor = descriptor
-        self.second = -1  # the last that a line was written for
-        self.text = ""  # it as text
+        self.second = -1  # of the latest line
+        self.text = ""  # that second as text
         self.whole = line_formatter()
         self.forget()
 
     def forget(self) -> None:
-        """In a child of fork(): the lines that wait are its parent's, and threads are not inherited."""
+        """Begins anew in a child of fork(): the lines that wait are its parent's, and it has inherited no thread."""
         self.lines: deque[bytes] = deque()
         self.size = 0  # bytes in them
         self.dropped = 0
@@ -79,13 +81,13 @@ class LogWriter(logging.Handler):
         return f"{self.text}.{milliseconds:03d}Z"
 
     def put(self, line: str) -> None:
-        """It is dropped while too much waits to be written, until half of that is."""
+        """Has the line written. Once too much waits to be written, lines are dropped until half of it is written."""
         with self.lock:  # type: ignore[union-attr]
             if self.size > (HELD // 2 if self.dropped else HELD):
                 self.dropped += 1
                 return
             if self.dropped:
-                self.tell_dropped()
+                self.report_dropped()
             self.add(line)
 
     def add(self, line: str) -> None:
@@ -96,13 +98,13 @@ class LogWriter(logging.Handler):
             self.written.clear()
             self.some.set()
 
-    def tell_dropped(self) -> None:
+    def report_dropped(self) -> None:
         now, dropped, self.dropped = time.time(), self.dropped, 0
         stamp = self.stamp(int(now), int(now % 1 * 1000))
         self.add(f"{stamp} WARNING {dropped} lines of the log were dropped, as nobody read them")
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Waits until all is written, for so long at most."""
+        """Waits until everything is written, or until the time is over."""
         self.written.wait(seconds)
 
     # In the thread
@@ -115,11 +117,11 @@ class LogWriter(logging.Handler):
                 self.write(lines)
 
     def take(self) -> bytes:
-        """Whole lines for one write; none if none wait. Not more than a pipe takes at once, so that the lines of
-        two processes do not mix (pipe(7), PIPE_BUF)."""
+        """Takes out whole lines for one write, not more than a pipe takes at once, so that the lines of two processes
+        do not mix (pipe(7), PIPE_BUF). Returns nothing if no line waits."""
         with self.lock:  # type: ignore[union-attr]
             if self.dropped and not self.lines:
-                self.tell_dropped()
+                self.report_dropped()
             taken: list[bytes] = []
             size = 0
             while self.lines and (not taken or size + len(self.lines[0]) <= select.PIPE_BUF):
@@ -142,7 +144,25 @@ class LogWriter(logging.Handler):
                 return
 
     def give_up(self, error: OSError) -> None:
-        """Nobody will read it any more: said once, elsewhere."""
+        """Says once, on standard error, that nobody will read the log any more."""
         if not self.failed:
             self.failed = True
             print(f"worker: the log cannot be written: {error}", file=sys.stderr, flush=True)
+
+
+writer = LogWriter()  # of this process
+
+
+def configure_logging(level: str, descriptor: int) -> None:
+    """Has the writer write the log of this process, with lines of this level and above.
+
+    What no line shows is not determined for each line either (Python, "Logging HOWTO", Optimization).
+    """
+    writer.descriptor = descriptor
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.logAsyncioTasks = False  # type: ignore[attr-defined]
+    logging.basicConfig(handlers=[writer], level=level)
+    for library in ("asyncio", "botocore"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    atexit.register(writer.drain)  # after an error that nobody expected

@@ -106,9 +106,7 @@ class Worker:
                 return
             idle = not self.leases.held
             try:
-                received = await self.leases.receive(
-                    self.settings.wait_time_seconds if idle else BUSY_WAIT_TIME_SECONDS
-                )
+                came = await self.step(self.settings.wait_time_seconds if idle else BUSY_WAIT_TIME_SECONDS)
             except (ClientError, BotoCoreError) as error:
                 if meaning_of(error).kind is Kind.QUEUE_FULL:
                     await self.wait_for_others()
@@ -118,8 +116,13 @@ class Worker:
                 continue
             failures = 0
             idle = idle or (self.bounds.is_hasty and not self.leases.held)
-            empty_polls = empty_polls + 1 if idle and not received else 0
-            self.scheduler.accept(received)
+            empty_polls = empty_polls + 1 if idle and not came else 0
+
+    async def step(self, seconds: int) -> bool:
+        """Receives once, waiting for `seconds` at most, and begins to sync what came. Returns whether anything did."""
+        received = await self.leases.receive(seconds)
+        self.scheduler.accept(received)
+        return bool(received)
 
     async def wait_for_others(self) -> None:
         """Workers hold all that SQS lends at a time (SQS Developer Guide, "In flight messages"): not a failure."""

@@ -11,7 +11,7 @@ from mirror.model.limits import MAX_COPY_SIZE, MAX_SQS_DELAY, MAX_SQS_VISIBILITY
 from mirror.model.selection import Wanted, items_of, wanted_of
 
 EXCLUDE_MEANING = "at most 500 characters of patterns with commas between them, such as *.tmp,*/_temporary/*"
-HELD_PER_SLOT = 4  # messages, or keys, for each of MAX_CONCURRENT_KEYS, from which on a worker receives no more
+HELD_PER_SLOT = 4  # a worker that holds so many messages, or keys, for each of MAX_CONCURRENT_KEYS receives no more
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Settings:
     max_concurrent_keys: int
     processes: int
     keep_days: int
-    largest: int = 0  # bytes; a larger object is handed back; 0: none is
-    marker_patience: int = 20  # seconds; so long a marker waits here although nothing that it announces arrives
+    largest: int = 0  # bytes; larger objects are handed back, with 0 none are
+    marker_patience: int = 20  # seconds that a marker waits here while nothing that it announces arrives
 
     @property
     def calls_at_once(self) -> int:
-        """All parts, and one call for each key that is held."""
+        """The threads that calls may need: one for each part, and one for each key that is held."""
         return self.max_concurrent_parts + HELD_PER_SLOT * self.max_concurrent_keys
 
     @property
@@ -102,8 +102,8 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
 
 
 def load_settings(environment: dict[str, str], unused: tuple[str, ...] = ()) -> Settings:
-    """Settings from environment variables. Raises ValueError that names every wrong one and what it has to be, but for
-    those texts that are `unused`."""
+    """Reads the settings from environment variables; the texts that are `unused` are not checked. Raises a ValueError
+    that names every wrong one and what it has to be."""
     values: dict[str, Any] = {}
     problems = []
     for name, (default, pattern, meaning) in TEXT_SETTINGS.items():
@@ -127,7 +127,7 @@ def load_settings(environment: dict[str, str], unused: tuple[str, ...] = ()) -> 
 
 
 def problems_together(settings: Settings) -> list[str]:
-    """Of settings that are right by themselves; see shortest_visibility."""
+    """Returns what is wrong between settings that are right by themselves; see shortest_visibility."""
     problems, lowest = [], settings.shortest_visibility
     if settings.visibility_timeout < lowest:
         problems.append(

@@ -1,8 +1,10 @@
-"""SIGTERM and SIGINT, from the first moment of a process on; and the last net: what has not ended in time is ended."""
+"""SIGTERM and SIGINT, from the first moment of a process on. A process that does not end in time is ended."""
 
 from __future__ import annotations
 
 import _thread  # as Thread.start() takes locks, which the code that a signal interrupts may hold
+import asyncio
+import functools
 import os
 import select
 import signal
@@ -11,16 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-LAST_SECONDS = 108  # after the signal; Fargate kills after 120 (stopTimeout), and then nothing is told
+LAST_SECONDS = 108  # after the signal; Fargate kills after 120 (stopTimeout), and then nothing is logged
 LAST_WORDS = b"worker: not ended in time after a signal, leaving; what is held comes back by its visibility timeout\n"
 
 
 @dataclass(eq=False)
 class Signals:
-    """Python's own handlers, as asyncio's are not run while the event loop stands still."""
+    """Python's own handlers, because asyncio does not run its handlers while the event loop stands still."""
 
     came: bool = False
-    tell: Callable[[], object] = lambda: None
+    notify: Callable[[], object] = lambda: None
     watched: int = 0  # the process that is ended in time; after a fork() it is another
 
     def catch(self) -> None:
@@ -32,13 +34,13 @@ class Signals:
         if self.watched != os.getpid():
             self.watched = os.getpid()
             _thread.start_new_thread(end_in_time, ())
-        self.tell()
+        self.notify()
 
-    def on_signal(self, tell: Callable[[], object]) -> None:
-        """tell() is called in the main thread, between any two steps of it; at once if a signal came already."""
-        self.tell = tell
+    def stop_with(self, stop: Callable[[], object]) -> None:
+        """Has a signal call stop() in the running event loop. If one came already, stop() is called soon."""
+        self.notify = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, stop)
         if self.came:
-            tell()
+            self.notify()
 
 
 def end_in_time() -> None:

@@ -18,19 +18,20 @@ copying_variables() {
 }
 
 starter_environment() {
-  local queue subnets group copying
+  local queue subnets group copying processes
   queue=$(queue_url "$QUEUE_NAME")
+  processes=$(worker_processes)
   subnets=$(task_subnets)
   group=$(security_group_id)
   copying=$(copying_variables)
-  settings_json ASSIGN_PUBLIC_IP MAX_WORKERS MESSAGES_PER_WORKER MIN_WORKERS AUDIT_DAYS MAX_CONCURRENT_KEYS PROCESSES \
+  settings_json ASSIGN_PUBLIC_IP MAX_WORKERS MESSAGES_PER_WORKER MIN_WORKERS AUDIT_DAYS MAX_CONCURRENT_KEYS \
     | jq --arg queue "$queue" --arg cluster "$CLUSTER_NAME" --arg family "$TASK_FAMILY" --arg subnets "$subnets" \
       --arg group "$group" --arg started_by "$STARTED_BY" --arg audits "$AUDIT_STARTED_BY" \
-      --argjson copying "$copying" '$copying + map_values(if . == "" then null else . end) + {
+      --arg processes "$processes" --argjson copying "$copying" '$copying + map_values(if . == "" then null else . end) + {
         MIN_WORKERS: (if .MIN_WORKERS == "0" then null else .MIN_WORKERS end),
         AUDIT_STARTED_BY: (if .AUDIT_DAYS == "" then null else $audits end),
         QUEUE_URL: $queue, CLUSTER: $cluster, TASK_DEFINITION: $family, SUBNETS: $subnets, SECURITY_GROUPS: $group,
-        STARTED_BY: $started_by}'
+        STARTED_BY: $started_by, PROCESSES: $processes}'
 }
 
 function_configuration() {

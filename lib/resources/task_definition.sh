@@ -9,15 +9,20 @@ readonly WORKER_SETTINGS=(
   RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT PROCESSES LOG_LEVEL COPY_LAST ANNOUNCE EXCLUDE KEEP_DAYS
 )
 
+# Prints how many processes a worker has: one for each vCPU, unless the setting says otherwise. The starter has to know.
+worker_processes() { printf '%s\n' "${PROCESSES:-$((TASK_CPU > 1024 ? TASK_CPU / 1024 : 1))}"; }
+
 # Prints the settings of a worker as a JSON object.
 worker_variables() {
-  local name names=() queue PROCESSES=${PROCESSES:-$((TASK_CPU > 1024 ? TASK_CPU / 1024 : 1))}
+  local name names=() queue processes
   queue=$(queue_url "$QUEUE_NAME")
+  processes=$(worker_processes)
   for name in "${WORKER_SETTINGS[@]}"; do
     [[ -z ${!name} ]] || names+=("$name")
   done
   settings_json "${names[@]}" \
-    | jq --arg queue "$queue" '. + {QUEUE_URL: $queue} | if .ANNOUNCE == "none" then del(.ANNOUNCE) else . end'
+    | jq --arg queue "$queue" --arg processes "$processes" '. + {QUEUE_URL: $queue, PROCESSES: $processes}
+      | if .ANNOUNCE == "none" then del(.ANNOUNCE) else . end'
 }
 
 worker_environment() { worker_variables | jq 'to_entries | map({name: .key, value}) | sort_by(.name)'; }

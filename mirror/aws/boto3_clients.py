@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 import botocore.session
@@ -35,7 +35,7 @@ def make_session() -> boto3.Session:
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
     keys = find_keys(session)
     session.register_component("credential_provider", SimpleNamespace(load_credentials=lambda: keys))
-    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)  # keys.py tells it, in one line
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)  # keys.py logs it in one line
     return boto3.Session(botocore_session=session)
 
 
@@ -59,8 +59,8 @@ def config_for(settings: Settings, timeout: int, attempts: int) -> Config:
 
 
 def as_utf8(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer with the texts of its headers as UTF-8, bytes that are none of it as surrogates (PEP 383). S3 gives
-    Content-Disposition and the like as the bytes that it was given; botocore reads them as ISO-8859-1."""
+    """Returns the answer with the texts of its headers decoded as UTF-8, and surrogates for other bytes (PEP 383). S3
+    sends Content-Disposition and the like as the bytes that it was given; botocore decodes them as ISO-8859-1."""
     texts = {name: decoded(value) for name, value in answer.items() if isinstance(value, str)}
     metadata = {decoded(name): decoded(value) for name, value in answer.get("Metadata", {}).items()}
     return answer | texts | {"Metadata": metadata}
@@ -71,15 +71,15 @@ def decoded(text: str) -> str:
 
 
 def take_out_raw_headers(params: dict[str, Any], **_: Any) -> None:
-    """Before a request is made: headers beyond ASCII, as the bytes that as_utf8() read, are kept from its signature.
-    S3 demands that of no header but Host and x-amz-*, and has at times found such signatures wrong."""
+    """Before a request is made: takes out the headers beyond ASCII, as the bytes that as_utf8() decoded, so that they
+    are not signed. S3 only requires Host and x-amz-* to be signed, and has at times refused such signatures."""
     headers = params["headers"]
     raw = [name for name, value in headers.items() if isinstance(value, str) and not value.isascii()]
     params["context"][UNSIGNED] = {name: headers.pop(name).encode(errors="surrogateescape") for name in raw}
 
 
 def put_in_raw_headers(request: Any, **_: Any) -> None:
-    """After the request was signed."""
+    """After the request was signed: puts them back."""
     for name, value in request.context.get(UNSIGNED, {}).items():
         request.headers[name] = value
 
@@ -91,7 +91,7 @@ def may_be_of_session(error: ClientError) -> bool:
 
 
 async def once_more[T](session: RenewedKeys, send: Callable[[], Awaitable[T]]) -> T:
-    """send() once more with a new session, if S3 may have refused the one that was used: then it did nothing."""
+    """Calls send(), and once more with a new session if S3 may have refused the first one: then it did nothing."""
     used = session.keys
     try:
         return await send()
@@ -102,8 +102,8 @@ async def once_more[T](session: RenewedKeys, send: Callable[[], Awaitable[T]]) -
 
 
 class Boto3S3:
-    """See mirror.model.services.S3. A part may be copied twice, so it is repeated; what changes what a reader sees is
-    not: an unanswered call may still take effect, and botocore would not say that there were two."""
+    """See mirror.model.services.S3. A part may be copied twice, so it is repeated. A request that changes what a reader
+    sees is not: an unanswered call may still take effect, and botocore would not say that there were two."""
 
     def __init__(self, session: boto3.Session, settings: Settings) -> None:
         def client(timeout: int, attempts: int) -> Any:
@@ -139,7 +139,6 @@ class Boto3S3:
         return await once_more(self.session, functools.partial(in_thread, call, **parameters))
 
     def close_connections(self) -> None:
-        """Between two requests. The next ones make new ones."""
         for client in self.clients:
             client.close()
 
@@ -243,3 +242,21 @@ class Boto3Events:
 
     async def put_events(self, **parameters: Any) -> Any:
         return await in_thread(self.events.put_events, **parameters)
+
+
+class Clients(NamedTuple):
+    """Makes the clients of one process, which share a session. A command makes only those that it uses."""
+
+    s3: Callable[[], Boto3S3]
+    sqs: Callable[[], Boto3Sqs]
+    events: Callable[[], Boto3Events]
+
+
+def boto3_clients(settings: Settings, **events_timeouts: int) -> Clients:
+    """Raises BotoCoreError if there are credentials that cannot be had."""
+    session = make_session()
+    return Clients(
+        functools.partial(Boto3S3, session, settings),
+        functools.partial(Boto3Sqs, session, settings),
+        functools.partial(Boto3Events, session, settings, **events_timeouts),
+    )

@@ -1,4 +1,4 @@
-"""S3 over the AWS CRT: HeadObject, CopyObject, UploadPartCopy and DeleteObject. What is rare stays with boto3."""
+"""S3 over the AWS CRT: HeadObject, CopyObject, UploadPartCopy and DeleteObject. Requests that are rare stay boto3's."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import logging
 import os
 from typing import Any
 
+import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.aws.boto3_clients import Boto3S3, once_more
 from mirror.aws.endpoints import Endpoint, bucket_endpoint
 from mirror.aws.http import CrtHttp, valid_keys
-from mirror.aws.keys import Keys
+from mirror.aws.keys import RenewedKeys
 from mirror.aws.signing import SESSION_HEADER, TOKEN_HEADER, sign
 from mirror.aws.timeouts import ANSWER_TIMEOUT, SMALL_COPY_TIMEOUT
 from mirror.aws.wire import (
@@ -31,110 +32,75 @@ from mirror.settings import Settings
 log = logging.getLogger("worker")
 
 
-class CrtS3:
-    """See mirror.model.services.S3. boto3 finds the endpoints, and shares its S3 Express session."""
+class CrtS3(Boto3S3):
+    """boto3's client, with the four frequent operations sent over the CRT. boto3 finds the endpoints, and both use one
+    session of S3 Express."""
 
-    def __init__(self, settings: Settings, http: CrtHttp, boto3: Boto3S3) -> None:
+    def __init__(self, session: boto3.Session, settings: Settings, http: CrtHttp) -> None:
+        super().__init__(session, settings)
         self.settings = settings
         self.http = http
-        self.boto3 = boto3
-        client = boto3.quick
+        source, destination, client = settings.src_bucket, settings.dst_bucket, self.quick
         self.endpoints = {
-            settings.src_bucket: bucket_endpoint(client, client.head_object, settings.src_bucket, "s3"),
-            settings.dst_bucket: bucket_endpoint(
-                client, client.copy_object, settings.dst_bucket, "s3express", CopySource="b/k"
-            ),
+            source: bucket_endpoint(client, client.head_object, source, "s3"),
+            destination: bucket_endpoint(client, client.copy_object, destination, "s3express", CopySource="b/k"),
         }
-        self.session = boto3.session
         self.short_timeout = min(settings.copy_timeout, SMALL_COPY_TIMEOUT)
-        # The switch of botocore for servers that know no sessions.
+        # botocore's own switch for servers that know no sessions.
         self.has_sessions = os.environ.get("AWS_S3_DISABLE_EXPRESS_SESSION_AUTH", "").lower() != "true"
 
-    # Over the CRT
-
     async def head_object(self, **parameters: Any) -> Any:
-        """With boto3 if the CRT cannot read the answer: it knows only headers in UTF-8."""
+        """Falls back on boto3 for an answer that the CRT cannot read, as the CRT knows only headers in UTF-8."""
         try:
             return await self.send(HEAD_OBJECT, parameters, ANSWER_TIMEOUT)
         except ResponseParserError as error:
             log.debug("once more with boto3: %s", error)
-        return await self.boto3.head_object(**parameters)
+        return await super().head_object(**parameters)
 
-    async def copy_object(self, is_small: bool = False, **parameters: Any) -> dict[str, Any]:
+    async def copy_object(self, is_small: bool = False, **parameters: Any) -> Any:
         return await self.send(COPY_OBJECT, parameters, self.copy_timeout(is_small))
 
-    async def delete_object(self, **parameters: Any) -> dict[str, Any]:
+    async def delete_object(self, **parameters: Any) -> Any:
         return await self.send(DELETE_OBJECT, parameters, self.short_timeout)
 
     async def upload_part_copy(self, is_small: bool = False, **parameters: Any) -> Any:
-        """Once over the CRT; what S3 is too busy for is repeated by boto3, as a part may be."""
+        """Sends it once over the CRT. If S3 is too busy, boto3 repeats it, as a part may be copied twice."""
         try:
             return await self.send(UPLOAD_PART_COPY, parameters, self.copy_timeout(is_small))
         except (ClientError, BotoCoreError) as error:
             if not is_busy(error):
                 raise
             log.debug("a part once more with boto3: %s", describe(error))
-        return await self.boto3.upload_part_copy(is_small, **parameters)
+        return await super().upload_part_copy(is_small, **parameters)
 
     def copy_timeout(self, is_small: bool) -> int:
         return self.short_timeout if is_small else self.settings.copy_timeout
 
     async def send(self, operation: Operation, parameters: dict[str, Any], timeout: int) -> dict[str, Any]:
+        """Signs copies with the role, and all else on a directory bucket with its session (S3 User Guide, "Authorizing
+        Zonal endpoint API operations with CreateSession")."""
         endpoint = self.endpoints[parameters["Bucket"]]
         send = functools.partial(self.send_once, endpoint, operation, parameters, timeout)
-        return await (once_more(self.session, send) if self.needs_session(endpoint, operation) else send())
+        is_copy = bool(operation.result)
+        if is_copy or endpoint.signing_name != "s3express" or not self.has_sessions:
+            return await send(self.http.keys, TOKEN_HEADER)
+        return await once_more(self.session, functools.partial(send, self.session, SESSION_HEADER))
 
     async def send_once(
-        self, endpoint: Endpoint, operation: Operation, parameters: dict[str, Any], timeout: int
+        self,
+        endpoint: Endpoint,
+        operation: Operation,
+        parameters: dict[str, Any],
+        timeout: int,
+        keys: RenewedKeys,
+        token_header: str,
     ) -> dict[str, Any]:
         request = request_for(endpoint, operation.method, parameters)
-        keys, token_header = await self.keys_for(endpoint, operation)
-        sign(request, self.settings.region, endpoint.signing_name, keys, token_header)
+        sign(request, self.settings.region, endpoint.signing_name, await valid_keys(keys), token_header)
         if operation.method != "HEAD":
             request.headers.append(("Content-Length", "0"))  # after signing: boto3 does not sign it
         return read_answer(operation, await self.http.send(endpoint, request, timeout))
 
-    def needs_session(self, endpoint: Endpoint, operation: Operation) -> bool:
-        """Copies are signed with IAM credentials, all else on a directory bucket with a session (S3 User Guide,
-        "Authorizing Zonal endpoint API operations with CreateSession").
-        """
-        return endpoint.signing_name == "s3express" and not operation.result and self.has_sessions
-
-    async def keys_for(self, endpoint: Endpoint, operation: Operation) -> tuple[Keys, str]:
-        """What to sign with, and the name of the header of its token."""
-        if self.needs_session(endpoint, operation):
-            return await valid_keys(self.session), SESSION_HEADER
-        return await self.http.credentials(), TOKEN_HEADER
-
-    # The session
-
     async def open_session(self) -> None:
         if self.has_sessions:
             await valid_keys(self.session)
-
-    async def renew_session(self) -> None:
-        """In a thread of its own, so that no request has to wait for it."""
-        self.session.valid()
-
-    # With boto3
-
-    async def get_object(self, **parameters: Any) -> Any:
-        return await self.boto3.get_object(**parameters)
-
-    async def create_multipart_upload(self, **parameters: Any) -> Any:
-        return await self.boto3.create_multipart_upload(**parameters)
-
-    async def complete_multipart_upload(self, **parameters: Any) -> Any:
-        return await self.boto3.complete_multipart_upload(**parameters)
-
-    async def abort_multipart_upload(self, **parameters: Any) -> Any:
-        return await self.boto3.abort_multipart_upload(**parameters)
-
-    async def list_parts(self, **parameters: Any) -> Any:
-        return await self.boto3.list_parts(**parameters)
-
-    async def list_multipart_uploads(self, **parameters: Any) -> Any:
-        return await self.boto3.list_multipart_uploads(**parameters)
-
-    async def list_objects_v2(self, **parameters: Any) -> Any:
-        return await self.boto3.list_objects_v2(**parameters)

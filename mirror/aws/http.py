@@ -25,8 +25,8 @@ from mirror.aws.signing import Request
 from mirror.aws.threads import in_thread
 from mirror.aws.timeouts import CONNECT_TIMEOUT
 
-IDLE_SECONDS = 20  # a connection that was silent for longer may be dead without a word, which costs a timeout
-UNREADABLE = "AWS_ERROR_UNKNOWN"  # what the CRT says when Python raised: it reads headers as UTF-8
+IDLE_SECONDS = 20  # a connection that was idle for longer may be dead without a sign of it, which costs a timeout
+UNREADABLE = "AWS_ERROR_UNKNOWN"  # the error of the CRT if Python raised one, which decodes headers as UTF-8
 
 
 @dataclass(eq=False)
@@ -54,9 +54,10 @@ class Inbox:
         self.is_expected = False
 
     def put(self, future: asyncio.Future[Any], ended: Any) -> None:
-        """In a thread of the CRT: `future` is to have the result or the error of `ended`, a future of the CRT.
+        """Called in a thread of the CRT. Gives `future` the result or the error of `ended`, a future of the CRT.
 
-        Not `ended` itself: it holds the callback, and that `future`, so each request would be garbage in a cycle.
+        `ended` itself is not kept: it holds its callback, which holds `future`, so that each request would become
+        garbage in a cycle.
         """
         keep_python_state()
         self.items.append((future, ended.exception() or ended.result()))
@@ -93,7 +94,7 @@ class CrtHttp:
     def __init__(self, region: str, credentials: Any) -> None:
         """`credentials`: those of a session that make_session() made."""
         self.region = region
-        self.keys: RenewedKeys = credentials
+        self.keys: RenewedKeys = credentials  # of the role, to sign with
         self.bootstrap = awscrt.io.ClientBootstrap.get_or_create_static_default()
         self.tls = tls_context()
         self.loop = asyncio.get_running_loop()
@@ -102,15 +103,11 @@ class CrtHttp:
         self.deadlines: dict[Any, float] = {}  # connection that waits for an answer -> when that is given up
         self.watch: asyncio.TimerHandle | None = None
 
-    async def credentials(self) -> Keys:
-        """The IAM credentials of this process, to sign with. Raises botocore's error if there are none."""
-        return await valid_keys(self.keys)
-
     async def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
         """Sends the request and waits for its answer, `timeout` seconds at most.
 
-        The errors are botocore's, for when no whole answer came: then AWS may have done its work all the same, but for
-        EndpointConnectionError, with which nothing was sent.
+        Raises botocore's errors if no whole answer came. AWS may have done its work all the same, except after an
+        EndpointConnectionError, which means that nothing was sent.
         """
         connection = self.take_idle(endpoint) or await self.open_connection(endpoint)
         answer = Answer()
@@ -138,16 +135,16 @@ class CrtHttp:
     def start(
         self, connection: Any, request: Request, answer: Answer, ended: asyncio.Future[Any], endpoint: Endpoint
     ) -> None:
-        """Has `ended` set when the whole answer is there, or none will come."""
+        """Sends the request. `ended` is set when the whole answer is there, or when none will come."""
         try:
             stream = connection.request(crt_request(request), answer.on_response, answer.on_body)
             stream.completion_future.add_done_callback(functools.partial(self.inbox.put, ended))
             stream.activate()
-        except Exception as error:  # closed in the meantime, in one of many words: nothing was sent
+        except Exception as error:  # closed in the meantime, for which the CRT has many errors: nothing was sent
             raise EndpointConnectionError(endpoint_url=endpoint.url, error=error) from error
 
     def take_idle(self, endpoint: Endpoint) -> Any:
-        """An open connection, the one that was used last; None if there is none. Drops those that are too old."""
+        """Returns the open connection that was used last, or None. Closes those that were idle for too long."""
         idle = self.idle.get(endpoint.host)
         oldest = self.loop.time() - IDLE_SECONDS
         while idle:
@@ -179,8 +176,8 @@ class CrtHttp:
         return awscrt.http.HttpClientConnection.new(parts.hostname, port, self.bootstrap, options, tls)
 
     def give_up(self) -> None:
-        """Closes the connections whose answer is overdue, which ends their requests with an error; every second while
-        answers are waited for."""
+        """Closes the connections whose answer is overdue, which ends their requests with an error. Called every second
+        while answers are awaited."""
         now = self.loop.time()
         for connection, deadline in self.deadlines.items():
             if now > deadline:
@@ -189,7 +186,7 @@ class CrtHttp:
 
 
 async def valid_keys(keys: RenewedKeys) -> Keys:
-    """To sign with. Raises ClientError or BotoCoreError if there are no valid keys."""
+    """Returns keys to sign with, once there are some. Raises ClientError or BotoCoreError if there can be none."""
     return keys.valid() or await in_thread(keys.get_frozen_credentials)
 
 

@@ -6,22 +6,22 @@ import json
 from typing import Any
 
 from mirror.aws.endpoints import Endpoint
-from mirror.aws.http import CrtHttp
+from mirror.aws.http import CrtHttp, valid_keys
 from mirror.aws.signing import Request, sign
 
 
 async def json_request(
     http: CrtHttp, endpoint: Endpoint, headers: list[tuple[str, str]], parameters: dict[str, Any]
 ) -> Request:
-    """Signed. `headers`: those that the service wants beside the host."""
+    """A signed request. `headers`: those that the service needs beside the host."""
     body = json.dumps(parameters).encode()
     request = Request("POST", endpoint.path, [("host", endpoint.host), *headers], body)
-    sign(request, http.region, endpoint.signing_name, await http.credentials())
+    sign(request, http.region, endpoint.signing_name, await valid_keys(http.keys))
     request.headers.append(("Content-Length", str(len(body))))  # after signing: boto3 does not sign it
     return request
 
 
 async def json_answer(http: CrtHttp, endpoint: Endpoint, request: Request, timeout: float) -> Any:
-    """None if it is no success. Raises BotoCoreError, ResponseParserError and ValueError."""
+    """The answer, or None if the service refused the call. Raises BotoCoreError, ResponseParserError and ValueError."""
     answer = await http.send(endpoint, request, timeout)
     return json.loads(answer.body) if answer.status == 200 else None

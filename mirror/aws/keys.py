@@ -19,7 +19,7 @@ log = logging.getLogger("worker")
 
 ROLE_MARGIN = 15 * 60  # seconds before their end from which on keys are renewed; botocore's own for a role
 SESSION_MARGIN = 2 * 60  # a session lasts five minutes
-RETRY_SECONDS = 5  # between two tries; for so long the failure of one is that of all who ask
+RETRY_SECONDS = 5  # between two attempts; all who ask in that time get the failure of the first
 YOUNG_SECONDS = 10  # a session that was made less than so long ago is not the reason for a refusal
 
 
@@ -34,9 +34,9 @@ class Keys(NamedTuple):
 
 
 @contextlib.contextmanager
-def told_by_botocore(provider: str) -> Iterator[None]:
-    """Has CredentialRetrievalError raised for what botocore raises bare: RuntimeError for keys that have ended already,
-    KeyError or ValueError for an odd answer of a credentials endpoint."""
+def as_retrieval_error(provider: str) -> Iterator[None]:
+    """Raises CredentialRetrievalError for the errors that botocore does not wrap: RuntimeError for keys that have ended
+    already, KeyError or ValueError for an odd answer of a credentials endpoint."""
     try:
         yield
     except (RuntimeError, KeyError, ValueError, ResponseParserError) as error:
@@ -65,7 +65,7 @@ class RenewedKeys:
         self.lock = threading.Lock()
 
     def valid(self) -> Keys | None:
-        """None if there are none; never waits. Has them renewed if they end soon."""
+        """Returns the keys, or None if there are no valid ones, and never waits. Has them renewed if they end soon."""
         keys = self.keys
         if keys is None:
             return None
@@ -80,23 +80,24 @@ class RenewedKeys:
         return self.valid() or self.instead_of(held)
 
     def get_deferred_property(self, name: str) -> Callable[[], Any]:
-        """botocore asks for the account so, where an endpoint depends on it."""
+        """botocore asks this way for the account, if an endpoint depends on it."""
         return lambda: getattr(self.get_frozen_credentials(), name, None)
 
     def instead_of(self, held: Keys | None) -> Keys:
-        """Other keys than these; one fetches them, and the others wait for that. Raises why there are none."""
+        """Returns other keys than these. One thread fetches them, and the others wait for it. Raises the error if there
+        are none."""
         with self.lock:
             if self.keys is held or self.keys is None:
                 return self.renew()
             return self.keys
 
     def after_refusal(self, used: Keys | None) -> Keys | None:
-        """Other keys than those that S3 refused, None if these are too young to be the reason."""
+        """Returns other keys than those that S3 refused, or None if these are too young to be the reason."""
         if self.keys is used and time.monotonic() - self.made < YOUNG_SECONDS:
             return None
         return self.instead_of(used)
 
-    # What may last
+    # Calls that take long
 
     def renew_early(self) -> None:
         if self.is_renewing or time.monotonic() < self.next_try:
@@ -106,7 +107,7 @@ class RenewedKeys:
 
     def renew_in_thread(self) -> None:
         try:
-            with self.lock, contextlib.suppress(ClientError, BotoCoreError):  # noted, and told
+            with self.lock, contextlib.suppress(ClientError, BotoCoreError):  # logged by then
                 self.renew()
         finally:
             self.is_renewing = False
@@ -119,7 +120,7 @@ class RenewedKeys:
             self.keys = self.fetch_valid()
             self.made = time.monotonic()
         except (ClientError, BotoCoreError) as error:
-            self.tell_failure(error)
+            self.log_failure(error)
             raise
         finally:
             self.next_try = time.monotonic() + RETRY_SECONDS
@@ -129,15 +130,15 @@ class RenewedKeys:
         return self.keys
 
     def fetch_valid(self) -> Keys:
-        """Raises CredentialRetrievalError also for a senseless answer, and for keys that have ended already."""
-        with told_by_botocore(self.name):
+        """Raises CredentialRetrievalError for a senseless answer as well, and for keys that have ended already."""
+        with as_retrieval_error(self.name):
             keys = self.fetch()
         if keys.ends <= time.time():
             raise CredentialRetrievalError(provider=self.name, error_msg="they have ended already")
         return keys
 
-    def tell_failure(self, error: Exception) -> None:
-        """Once, while the keys are valid; after that the requests tell."""
+    def log_failure(self, error: Exception) -> None:
+        """Logs it once, while the keys are valid; after that the requests fail, and that is logged."""
         left = self.keys.ends - time.time() if self.keys else 0
         if left > 0 and not self.failure:
             log.warning("could not renew the %s yet, they end in %d s: %s", self.name, left, describe(error))
@@ -148,11 +149,11 @@ class RenewedKeys:
 
 
 def find_keys(session: Any) -> RenewedKeys | None:
-    """Of the credentials that botocore finds for this process, of whichever kind; None if there are none.
+    """Returns the keys of the credentials that botocore finds for this process, or None if there are none.
 
     Raises BotoCoreError if there are some that cannot be had.
     """
-    with told_by_botocore("credentials"):
+    with as_retrieval_error("credentials"):
         found = session.get_component("credential_provider").load_credentials()
     return keys_of_role(found) if found else None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 async def in_thread(function: Callable[..., Any], **parameters: Any) -> Any:
-    """What function(**parameters) returns or raises, run in the pool of the event loop.
+    """Runs function(**parameters) in the event loop's pool of threads, and returns or raises what it does.
 
     asyncio.to_thread would copy the context for each call, which costs a tenth of boto3's own CPU time.
     """

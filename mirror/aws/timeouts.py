@@ -1,16 +1,16 @@
-"""For how long a call waits, in seconds. A large copy waits for COPY_TIMEOUT, as it is silent until it is done."""
+"""How long a call waits for its answer, in seconds. A large copy has COPY_TIMEOUT, as it is silent until it is done."""
 
 CONNECT_TIMEOUT = 5
-ANSWER_TIMEOUT = 20  # of what neither copies nor deletes
+ANSWER_TIMEOUT = 20  # of a request that neither copies nor deletes
 LISTING_TIMEOUT = 60  # a page of a bucket in which much was deleted takes long
 SMALL_COPY_TIMEOUT = 120  # of a copy that lasts seconds, and of a delete
-QUEUE_TIMEOUT = 5  # beside the long poll
+QUEUE_TIMEOUT = 5  # in addition to the long poll
 POLL_TIMEOUT = 20 + QUEUE_TIMEOUT  # of the longest poll
 SESSION_TIMEOUT = 5  # CreateSession: many requests may have to wait for it
-EVENT_CONNECT_TIMEOUT = 2  # of what may be left undone
+EVENT_CONNECT_TIMEOUT = 2  # of an event, which may be left unsent
 EVENT_TIMEOUT = 5
 
-# How often boto3 sends what may be repeated.
+# How many times boto3 sends a request that may be repeated.
 ATTEMPTS = 4  # all of them end within 100 seconds
 LISTING_ATTEMPTS = 5
 PART_ATTEMPTS = 3  # over the CRT it was sent once before

@@ -1,4 +1,4 @@
-"""What goes over the wire for an operation of S3, and what its answer means: as with boto3, for what we use of it."""
+"""Writes the requests of S3 and reads its answers as boto3 does, as far as the worker uses them."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Markers:
         async with self.comparisons:
             sync.interruption.check()
             prefixes = buckets.settings.wanted.under(folder)
-            state = Completeness(buckets, prefixes, sync.interruption, exact=True, mended=float("inf"), counts=counts)
+            state = Completeness(buckets, prefixes, sync.interruption, exact=True, settled=math.inf, counts=counts)
             await state.compare()
             await state.look()
         return state
@@ -86,10 +86,10 @@ class Markers:
         """Looks again for as long as less and less is missing."""
         now, patience = self.buckets.now, self.buckets.settings.marker_patience
         since = sync.waiting_since or time.time()
-        if state.lacking:
+        if state.missing:
             log_wait(logging.INFO, sync, state, since)
-        pause, least, progressed = FIRST_PAUSE, len(state.lacking), now()
-        while state.lacking:
+        pause, least, progressed = FIRST_PAUSE, len(state.missing), now()
+        while state.missing:
             if now() - progressed >= patience:
                 log_wait(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state, since)
                 raise end_of_wait(sync, state, since)
@@ -98,8 +98,8 @@ class Markers:
             async with self.comparisons:
                 sync.interruption.check()
                 await state.look()
-            if len(state.lacking) < least:
-                least, progressed = len(state.lacking), now()
+            if len(state.missing) < least:
+                least, progressed = len(state.missing), now()
             pause = max(min(2 * pause, LONGEST_PAUSE), min(LOOK_SHARE * (now() - began), LONGEST_SHARE))
 
     # A marker that was deleted goes first
@@ -164,12 +164,12 @@ def end_of_wait(sync: KeySync, state: Completeness, since: float) -> Postponed |
     if time.time() - since < bodies.MARKER_SECONDS:
         return Postponed("what it announces is not complete", delay_of(sync), is_exact=True, waiting_since=since)
     key, why = example_of(state)
-    return Refused(f"a marker waits for {len(state.lacking)} keys since {text_of(since)}, such as {key}: {why}")
+    return Refused(f"a marker waits for {len(state.missing)} keys since {text_of(since)}, such as {key}: {why}")
 
 
 def log_wait(level: int, sync: KeySync, state: Completeness, since: float) -> None:
     (key, why), prefixes = example_of(state), ",".join(state.prefixes)
-    missing = len(state.lacking)
+    missing = len(state.missing)
     log.log(level, MARKER_WAITS, quoted(sync.key), missing, quoted(prefixes), quoted(key), why, text_of(since))
 
 
@@ -179,14 +179,14 @@ def text_of(moment: float) -> str:
 
 def example_of(state: Completeness) -> tuple[str, str]:
     """A key that is missing, and why; if there is one, a key that will not arrive by itself."""
-    archived = (key for key, wanted in state.lacking.items() if wanted and wanted.archived)
-    key = next(iter(state.troubles), None) or next(archived, None) or next(iter(state.lacking))
-    wanted = state.lacking[key]
+    archived = (key for key, source in state.missing.items() if source and source.archived)
+    key = next(iter(state.troubles), None) or next(archived, None) or next(iter(state.missing))
+    source = state.missing[key]
     if key in state.troubles:
         return key, f"trouble: {state.troubles[key]}"
-    if wanted is None:
+    if source is None:
         return key, "only in the destination"
-    return key, "archived" if wanted.archived else "not equal yet"
+    return key, "archived" if source.archived else "not equal yet"
 
 
 def age_of(sync: KeySync) -> float:

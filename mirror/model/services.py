@@ -9,7 +9,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 
-class S3(Protocol):
+class Client(Protocol):
+    def close_connections(self) -> None:
+        """Closes the connections between two requests. The next requests open new ones."""
+
+
+class S3(Client, Protocol):
     """What changes what a reader of the destination sees is sent once: an unanswered call may still take effect."""
 
     async def head_object(self, **parameters: Any) -> dict[str, Any]: ...
@@ -31,7 +36,7 @@ class S3(Protocol):
         """Renews the session in use early, so that no request has to wait for that."""
 
 
-class Sqs(Protocol):
+class Sqs(Client, Protocol):
     async def receive_message(self, **parameters: Any) -> dict[str, Any]: ...
     async def send_message(self, **parameters: Any) -> dict[str, Any]: ...
     async def send_message_batch(self, **parameters: Any) -> dict[str, Any]: ...
@@ -39,5 +44,5 @@ class Sqs(Protocol):
     async def change_message_visibility_batch(self, **parameters: Any) -> dict[str, Any]: ...
 
 
-class Events(Protocol):
+class Events(Client, Protocol):
     async def put_events(self, **parameters: Any) -> dict[str, Any]: ...

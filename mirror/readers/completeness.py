@@ -1,7 +1,8 @@
-"""Whether all that the source holds under a prefix is in the destination: two listings, then only what lacks."""
+"""Whether everything that the source holds under a prefix is in the destination: two listings, then what is missing."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import math
@@ -16,62 +17,68 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.concurrency import SideBySide
-from mirror.model.errors import describe, is_busy, is_environment
+from mirror.model.errors import describe, is_environment
 from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets, is_expired
-from mirror.protocol.objects import ARCHIVED_CLASSES, Destination
+from mirror.protocol.objects import ARCHIVED_CLASSES
 from mirror.protocol.requests import head_destination, head_source
-from mirror.protocol.verdict import Listed, is_copy_of_later, is_equal
-from mirror.readers.comparison import folders_of, is_older_or_other, listed, size_and_time
+from mirror.protocol.verdict import (
+    ABSENT,
+    EQUAL,
+    GHOST,
+    NO_DOUBT,
+    UNDECIDED,
+    Listed,
+    is_copy_of_later,
+    judge,
+    judge_listed,
+)
 from mirror.readers.key_table import KeyTable
+from mirror.readers.listing import folders_of, listed, size_and_time, when_not_busy
 
 log = logging.getLogger("worker")
 
-LANDED_SECONDS = 5  # beside COPY_TIMEOUT, for the clocks of two buckets, and of the machines behind one
-# What a worker that died left to be mended has come back by then, twice over.
-MENDED_SECONDS = 2 * MAX_SQS_VISIBILITY
-SOURCE_LOOK_SECONDS = 30  # between two looks at the source for all that lacks; they cost twelve times as much
-SOURCE_LOOKS = 1000  # keys of each; the others have their turn later
-# If more keys lack, and more than a tenth of what the destination holds, then that is listed instead of a look at each:
-# a page of a thousand costs as much as 38 looks.
+LANDED_SECONDS = 5  # added to COPY_TIMEOUT for the clocks of two buckets, and of the machines behind one
+# By then the message that a worker which died left unfinished has come back, twice over.
+SETTLED_SECONDS = 2 * MAX_SQS_VISIBILITY
+SOURCE_LOOK_SECONDS = 30  # between two looks at the source for missing keys, which cost twelve times as much
+SOURCE_LOOKS = 1000  # keys of each such look; the others have their turn later
+# If more keys are missing, and more than a tenth of what the destination holds, the destination is listed instead of
+# looked at key by key: a page of a thousand costs as much as 38 looks.
 MANY = 10_000
 FAR = datetime.max.replace(tzinfo=UTC)
-BUSY_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between the tries of a page that S3 is too busy to list
 
 
 @dataclass(eq=False)
 class Completeness:
     """The state of the source under a prefix at one moment, and what of it the destination does not have yet.
 
-    A key is here once the destination has that version or one that was begun after the listing, or both sides have been
-    seen equal since. compare() comes first, then look() as often as it takes. Both raise the S3 error if no key is at
-    fault, Unfinished for half a listing, Interrupted.
+    A key has arrived once the destination has that version or one that was begun after the listing, or both sides have
+    been seen equal since. compare() comes first, then look() as often as it takes. Both raise the S3 error if no key is
+    at fault, Unfinished for an incomplete listing, and Interrupted.
 
-    The listings decide if they can. They cannot if the copy is hardly younger than the source: then it may be one of
-    the version before, which was under way when that was overwritten. So a copy that is that young is looked at, page
-    by page, unless the source has not changed for `mended` seconds. Nor can they if the source was uploaded in parts:
-    its time is that of the upload's begin (S3 User Guide, "Working with object metadata"), and the version before may
-    have been put and copied since.
+    The two listings decide where they can; see doubt_of(). Where they cannot, the copy is looked at, page by page.
     """
 
     buckets: Buckets
     prefixes: tuple[str, ...]  # of PREFIX_FILTER or inside
     interruption: Interruption = field(default_factory=Interruption)
     exact: bool = False  # also waits until what the source has no longer is gone
-    mended: float = MENDED_SECONDS  # math.inf: for ever
+    settled: float = SETTLED_SECONDS  # a source that has not changed for so long has no older copy under way
     deep: bool = False  # looks at every copy, as if no listing could decide
-    is_patient: bool = False  # a page that S3 is too busy to list is asked for again until it comes
+    is_patient: bool = False  # asks again for a page that S3 is too busy to list until it comes
     counts: Callable[[str], bool] = lambda _key: True  # whether a key of the source or destination is meant
     keys: int = 0  # of the source
     size: int = 0  # bytes of those
-    expired: int = 0  # others, that KEEP_DAYS keeps no longer: they are not waited for
+    expired: int = 0  # others, which KEEP_DAYS keeps no longer, so that they are not waited for
     only_in_destination: int = 0  # keys that the source did not have
+    of_unknown_origin: int = 0  # of these, with `exact`, those that are not waited for
     listed: int = 0  # entries of both listings so far
     mirror_size: int = 0  # entries of the last listing of the destination
-    lacking: dict[str, Listed | None] = field(default_factory=dict)  # None: the source has it no longer
-    troubles: dict[str, str] = field(default_factory=dict)  # key -> why it could not be looked at, the last time
+    missing: dict[str, Listed | None] = field(default_factory=dict)  # None: a ghost, whose deletion is missing
+    troubles: dict[str, str] = field(default_factory=dict)  # key -> why the latest look at it failed
     newest: datetime = FAR  # a version of a later time is newer than any that was listed
     answered: datetime = FAR  # when S3 sent the last page of the source, by its own clock, which dates the versions
     source_look_at: float = -math.inf
@@ -83,7 +90,7 @@ class Completeness:
     # Two listings
 
     async def compare(self) -> None:
-        """Fills `lacking` with what lacks, or may lack."""
+        """Fills `missing` with every key that is or may be missing."""
         async for page in self.list_mirror():
             for item in page:
                 self.mirrored.add(item["Key"], *size_and_time(item))
@@ -111,65 +118,66 @@ class Completeness:
         return self.listing(self.buckets.destination, folders_of(self.prefixes))
 
     async def list_page(self, **parameters: Any) -> dict[str, Any]:
-        for pause in itertools.chain(BUSY_PAUSES, itertools.repeat(BUSY_PAUSES[-1])):
-            try:
-                page = await self.buckets.s3.list_objects_v2(**parameters)
-                if parameters["Bucket"] == self.buckets.source["Bucket"]:
-                    self.answered = time_of_answer(page)
-                return page
-            except (ClientError, BotoCoreError, ResponseParserError) as error:
-                if not (self.is_patient and is_busy(error)):
-                    raise
-                log.warning("cannot list %s, again in %d s: %s", parameters["Bucket"], pause, describe(error))
-            await self.interruption.pause(pause)
-        raise AssertionError("pauses without end")
+        call = functools.partial(self.buckets.s3.list_objects_v2, **parameters)
+        bucket = parameters["Bucket"]
+        page = await (when_not_busy(self.interruption, call, listing_of=bucket) if self.is_patient else call())
+        if bucket == self.buckets.source["Bucket"]:
+            self.answered = time_of_answer(page)
+        return page
 
     def add(self, item: dict[str, Any]) -> bool:
-        """An entry of the source's listing. True if only a look at its copy can tell whether that is one."""
+        """Adds an entry of the source's listing. True if only a look at its copy can tell whether it is missing."""
         mirrored, source = self.mirrored.take(item["Key"]), size_and_time(item)
         if is_expired(self.buckets, item["LastModified"]):
             self.expired += 1
             return False
         self.keys += 1
         self.size += item["Size"]
-        differs = mirrored is None or is_older_or_other(mirrored, source)
-        if mirrored and not differs and not is_in_parts(item["ETag"]) and self.is_surely_here(mirrored, source):
+        what = judge_listed(source, mirrored, doubt=self.doubt_of(item))
+        if what == EQUAL:
             return False
         archived = item["StorageClass"] if item.get("StorageClass") in ARCHIVED_CLASSES else ""
-        self.lacking[item["Key"]] = Listed(item["ETag"], item["Size"], item["LastModified"], archived)
-        return not differs
+        self.missing[item["Key"]] = Listed(item["ETag"], item["Size"], item["LastModified"], archived)
+        return what == UNDECIDED
 
-    def is_surely_here(self, mirrored: tuple[int, int], source: tuple[int, int]) -> bool:
-        """Both as size_and_time gives them, and by that equal."""
-        landed = mirrored[1] - source[1] > self.buckets.settings.copy_timeout + LANDED_SECONDS
-        return not self.deep and (landed or time.time() - source[1] > self.mended)
+    def doubt_of(self, item: dict[str, Any]) -> float:
+        """For how many seconds after its source a copy may be one of the version before, which was under way when that
+        was overwritten.
+
+        The time of a source that was uploaded in parts decides nothing: it is when the upload began (S3 User Guide,
+        "Working with object metadata"), and the version before may have been put and copied since.
+        """
+        if self.deep or is_in_parts(item["ETag"]):
+            return math.inf
+        is_settled = time.time() - int(item["LastModified"].timestamp()) > self.settled
+        return NO_DOUBT if is_settled else self.buckets.settings.copy_timeout + LANDED_SECONDS
 
     async def find_ghosts(self) -> None:
         """The table knows no names, so the destination is listed once more."""
         async for page in self.list_mirror():
-            self.lacking |= {item["Key"]: None for item in page if self.mirrored.take(item["Key"])}
+            self.missing |= {item["Key"]: None for item in page if self.mirrored.take(item["Key"])}
 
-    # What lacks
+    # What is missing
 
     async def look(self) -> None:
-        """Once at each key that lacks; those that are here by now are no longer in `lacking`."""
-        is_many = len(self.lacking) > max(MANY, self.mirror_size / 10)
-        keys = await self.listed_anew() if is_many else list(self.lacking)
+        """Looks once at each missing key; those that have arrived are no longer in `missing`."""
+        is_many = len(self.missing) > max(MANY, self.mirror_size / 10)
+        keys = await self.listed_anew() if is_many else list(self.missing)
         for some in itertools.batched(keys, SOURCE_LOOKS, strict=False):
             await self.looks.run(self.look_at, some)  # which keeps a task for each until its end
-        if self.is_source_look_due():
+        if self.buckets.now() - self.source_look_at >= SOURCE_LOOK_SECONDS:
             self.source_look_at = self.buckets.now()
-            await self.looks.run(self.look_at_both, list(itertools.islice(self.lacking, SOURCE_LOOKS)))
+            await self.looks.run(self.look_at_both, list(itertools.islice(self.missing, SOURCE_LOOKS)))
 
     async def listed_anew(self) -> list[str]:
-        """Of the keys that lack those that may be here by now: which have a copy that is young enough, or are gone."""
-        changed = {key for key, wanted in self.lacking.items() if wanted is None}
+        """The missing keys that may have arrived: those with a copy that is young enough, and ghosts that are gone."""
+        changed = {key for key, source in self.missing.items() if source is None}
         self.mirror_size = 0
         async for page in self.list_mirror():
             self.mirror_size += len(page)
             for item in page:
-                wanted = self.lacking.get(item["Key"])
-                if wanted and item["LastModified"] >= wanted.modified:
+                source = self.missing.get(item["Key"])
+                if source and item["LastModified"] >= source.modified:
                     changed.add(item["Key"])
                 else:
                     changed.discard(item["Key"])
@@ -177,25 +185,22 @@ class Completeness:
 
     async def look_at(self, key: str) -> None:
         self.interruption.check()
-        if await self.is_here(key, with_source=False):
-            del self.lacking[key]
+        if await self.has_arrived(key, with_source=False):
+            del self.missing[key]
 
     async def look_at_both(self, key: str) -> None:
-        """Its next turn is behind those of the others."""
+        """A key that is still missing has its next turn after all others."""
         self.interruption.check()
-        if await self.is_here(key, with_source=True):
-            del self.lacking[key]
+        if await self.has_arrived(key, with_source=True):
+            del self.missing[key]
         else:
-            self.lacking[key] = self.lacking.pop(key)
+            self.missing[key] = self.missing.pop(key)
 
-    def is_source_look_due(self) -> bool:
-        return self.buckets.now() - self.source_look_at >= SOURCE_LOOK_SECONDS
-
-    async def is_here(self, key: str, with_source: bool) -> bool:
-        """A trouble with the key alone is noted, and it counts as lacking."""
+    async def has_arrived(self, key: str, with_source: bool) -> bool:
+        """A key that cannot be looked at counts as missing, and the reason is kept."""
         try:
             self.troubles.pop(key, None)
-            return await self.shows(key, self.lacking[key], with_source)
+            return await self.shows(key, self.missing[key], with_source)
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             if is_environment(error):
                 raise
@@ -203,42 +208,38 @@ class Completeness:
             log.debug("cannot look at key=%s %s", quoted(key), self.troubles[key])
             return False
 
-    async def shows(self, key: str, wanted: Listed | None, with_source: bool) -> bool:
-        """The destination is looked at first: what the source then still is, it was at that moment, too."""
+    async def shows(self, key: str, version: Listed | None, with_source: bool) -> bool:
+        """Whether a look shows that the key has arrived in that version or a newer one, or need not be waited for.
+
+        The destination is looked at first, so that the source, if it is equal to that afterwards, was equal to it at
+        that moment, too. Without `with_source` the source is looked at only if the copy is young enough to be one of a
+        newer version. Its time alone does not decide that: the time of a multipart upload is when the upload began.
+        """
         destination = await head_destination(self.buckets, key)
-        if (
-            wanted
-            and destination
-            and (is_equal(destination, wanted, deep=False) or is_copy_of_later(destination, self.newest))
-        ):
+        found = judge(version, destination)
+        if found.what in (EQUAL, ABSENT) or (version and destination and is_copy_of_later(destination, self.newest)):
             return True
-        if wanted is None and (destination is None or not destination.provenance):
-            return True  # gone, or never a copy of ours
-        if not (with_source or (wanted and destination and is_newer_copy(destination, wanted))):
+        if found.what == GHOST and found.of_unknown_origin:
+            self.of_unknown_origin += 1
+            return True
+        if not (with_source or (version and destination and destination.modified >= version.modified)):
             return False
         source = await head_source(self.buckets, key)
-        if source is None:
-            return destination is None
-        if is_expired(self.buckets, source.modified):
+        expired = source is not None and is_expired(self.buckets, source.modified)
+        found = judge(source, destination)
+        if expired or found.what in (EQUAL, ABSENT) or (version is None and found.what != GHOST):
             return True
-        if wanted is None or (destination and is_equal(destination, source, deep=False)):
-            return True
-        self.lacking[key] = wanted._replace(archived=source.archived)
+        if source and version:
+            self.missing[key] = version._replace(archived=source.archived)
         return False
 
 
 def time_of_answer(answer: dict[str, Any]) -> datetime:
-    """By the clock of S3, not by that of this machine, which may be behind; FAR if the answer does not say."""
+    """When S3 answered, by its own clock, as that of this machine may be behind. FAR if the answer does not say."""
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     return parsedate_to_datetime(date) if date else FAR
 
 
 def is_in_parts(etag: str) -> bool:
-    """Whether the object was uploaded so: then its ETag ends in the number of parts (S3 API Reference, Object)."""
+    """Whether the object was uploaded in parts: its ETag then ends in their number (S3 API Reference, Object)."""
     return "-" in etag
-
-
-def is_newer_copy(destination: Destination, wanted: Listed) -> bool:
-    """Whether it may be a copy of what the source has become since, so that a look at the source may show it equal. By
-    its time alone it may be one of before: the time of a multipart upload is that of its begin."""
-    return destination.modified >= wanted.modified

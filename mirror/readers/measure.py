@@ -18,12 +18,12 @@ from mirror.model.errors import Interrupted, Unfinished, describe
 from mirror.model.log_lines import MEASURED
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.readers.comparison import folders_of, listed, size_and_time
+from mirror.readers.listing import folders_of, listed, size_and_time
 
 log = logging.getLogger("worker")
 
 PROGRESS_SECONDS = 10
-DAYS = (7, 30, 90)  # of KEEP_DAYS, for which is told what it would keep
+DAYS = (7, 30, 90)  # values of KEEP_DAYS for which the measure reports what they would keep
 KINDS = {
     "source": "in the source: under PREFIX_FILTER, without what EXCLUDE leaves out",
     **{f"kept_{days}": f"of it KEEP_DAYS={days} would keep" for days in DAYS},
@@ -43,15 +43,15 @@ class MeasureOptions:
 async def measure(
     buckets: Buckets, options: MeasureOptions, interruption: Interruption, show: Callable[[str], None]
 ) -> int:
-    """Counts; show(line) shows the result. Exit status: see Measure.run."""
+    """Counts, and calls show() for each line of the result. Returns the exit status of Measure.run()."""
     return await Measure(buckets, options, interruption, show).run()
 
 
 @dataclass(eq=False)
 class Measure:
-    """One count of both buckets. It only lists, needs no queue, and keeps nothing of a key.
+    """One count of both buckets. It only lists, needs no queue, and remembers no key.
 
-    What is under no prefix is nobody's here and does not count. An object's age is that of the bucket which has it.
+    Keys under no prefix of PREFIX_FILTER do not count. The age of an object is its age in the bucket that lists it.
     """
 
     buckets: Buckets
@@ -71,7 +71,7 @@ class Measure:
         self.would_keep = {f"kept_{days}": replace(self.wanted, keep_days=days) for days in DAYS}
 
     async def run(self) -> int:
-        """Exit status: 0 both buckets are counted, 3 a listing failed, or SIGTERM."""
+        """Returns the exit status: 0 if both buckets are counted, 3 if a listing failed or after SIGTERM."""
         try:
             if not await wait_unless(self.interruption.event, self.count_all(), 0):
                 raise Interrupted
@@ -91,7 +91,7 @@ class Measure:
     async def listing(
         self, name: str, bucket: dict[str, str], prefixes: tuple[str, ...]
     ) -> AsyncIterator[dict[str, Any]]:
-        """The entries under the prefixes of PREFIX_FILTER. Raises the error of a page that botocore could not get."""
+        """The entries under the prefixes of PREFIX_FILTER. Raises the error of a page that S3 did not return."""
         async for page in listed(self.buckets.s3.list_objects_v2, bucket, prefixes):
             self.interruption.check()
             self.requests[name] += 1
@@ -136,7 +136,7 @@ class Measure:
         return " ".join(f"{name}={number}" for name, number in self.figures().items())
 
     def report(self, end: str, status: int) -> int:
-        """The result for people or as JSON, then all numbers as the last line of the log. Returns the exit status."""
+        """Shows the result as a table or as JSON, and logs all numbers as the last line. Returns the exit status."""
         if self.options.json:
             self.show(json.dumps({"end": end, "status": status, **self.figures()}))
         else:

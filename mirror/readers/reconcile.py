@@ -1,8 +1,10 @@
-"""Both buckets compared, and what differs put on the queue: backfill, audit, repair."""
+"""The command reconcile: compares both buckets and puts the keys that differ on the queue: backfill, audit, repair."""
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -19,19 +21,19 @@ from mirror.model.log_lines import AUDITED, RECONCILED, quoted
 from mirror.model.selection import is_marker
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets, is_expired
+from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, MISSING, NO_DOUBT, judge_listed
 from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue
-from mirror.readers.comparison import (
-    OUTDATED,
+from mirror.readers.key_table import KeyTable
+from mirror.readers.listing import (
+    Finding,
     chosen_prefixes,
-    difference,
     folders_of,
-    is_older_or_other,
     listed,
+    look_at,
     size_and_time,
     when_not_busy,
 )
-from mirror.readers.key_table import KeyTable
 from mirror.readers.removal import Removal
 
 log = logging.getLogger("worker")
@@ -39,12 +41,12 @@ log = logging.getLogger("worker")
 KEYS_PER_HINT = 8  # even of 1024 bytes each, form-urlencoded, ten messages of them stay below 256 KiB
 GROUP = "reconcile"  # of its messages, so that the events of S3 do not have to wait for all of them
 PROGRESS_SECONDS = 10
-AUDIT_SETTLE_SECONDS = 300  # what is on its way, or being written just now, is no difference after that
+AUDIT_SETTLE_SECONDS = 300  # by then changes that were on their way when the buckets were listed have arrived
 MOST_DOUBTFUL = 100_000  # keys that an audit remembers until then
 DOUBTFUL_AT_ONCE = 1000
-STOP_SECONDS = 20  # after SIGTERM, for a call that is under way
+STOP_SECONDS = 20  # that a call which is under way has left after SIGTERM
 MAX_DELETE = 1000
-# What can be wrong with a key; the first three are mended, the others are only told.
+# The rows of the report that are differences. The first three are put on the queue, the others only reported.
 DIFFERENCES = {
     "missing": "only in the source",
     "stale": "not what the source is now",
@@ -52,9 +54,8 @@ DIFFERENCES = {
     "unreadable": "could not be looked at, see the log",
     "archived": "archived in the source: restore it, its restore event copies it",
 }
-DELETED = ("ghost", OUTDATED)  # by the worker that gets the key; the second counts as stale
-MENDED = ("missing", "stale", *DELETED)
-# No differences; told if EXCLUDE or KEEP_DAYS is set.
+QUEUED = ("missing", "stale", "ghost")
+# The rows that are no differences, and are reported if EXCLUDE or KEEP_DAYS is set.
 LEFT_OUT = {
     "expired": "only in the source, older than KEEP_DAYS",
     "unwanted": "in the destination, excluded or older than KEEP_DAYS",
@@ -68,7 +69,7 @@ class Options:
     prefix: str = ""
     dry_run: bool = False
     deep: bool = False
-    audit: bool = False  # what differs is looked at again later, and counts only if it still does
+    audit: bool = False  # keys that differ are looked at again later, and count only if they still do
     remove_unwanted: bool = False
     max_delete: int = MAX_DELETE
     examples: int = 10  # keys to name of each kind
@@ -77,7 +78,8 @@ class Options:
 async def reconcile(
     buckets: Buckets, queue: Queue, options: Options, interruption: Interruption, show: Callable[[str], None] = print
 ) -> int:
-    """Compares the buckets; show(line) shows the result. Exit status: see Reconciliation.run, 2 for a wrong prefix."""
+    """Compares the buckets, and calls show() for each line of the result. Returns the exit status of
+    Reconciliation.run(), or 2 for a wrong prefix."""
     prefixes = chosen_prefixes(buckets.settings, options.prefix)
     if not prefixes:
         return 2
@@ -91,12 +93,13 @@ async def reconcile(
 class Reconciliation:
     """One comparison of the two buckets.
 
-    The destination, which lists in no order, is kept in a table; the source is then read past it, and what is left in
-    the table are ghosts, whose names a second listing of the destination tells. Every key that looks different is
-    looked at on both sides before it counts, so that what the workers do meanwhile is no difference. An audit, which
-    raises an alarm, remembers it instead and looks once more at the end, when what was on its way has arrived.
+    A directory bucket lists its keys in no order, so the destination is read into a table first. Then the source is
+    listed, and each of its keys is taken out of the table. The keys that remain there are ghosts; as the table holds no
+    names, the destination is listed once more to find them. Every key that seems to differ is looked at on both sides
+    before it counts, so that what the workers do meanwhile is no difference. An audit, which raises an alarm, only
+    remembers such keys, and looks at them at the end, when what was on its way has arrived.
 
-    What a worker would delete is put on the queue last, when it is known that it is not too much.
+    Keys that a worker would delete are put on the queue last, when it is known that they are not too many.
     """
 
     buckets: Buckets
@@ -109,7 +112,7 @@ class Reconciliation:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)  # keys that an audit looks at again
-    held: list[tuple[str, str]] = field(default_factory=list)  # (key, what): to be deleted, if they are not too many
+    held: list[Finding] = field(default_factory=list)  # to be deleted, if they are not too many
     # Keys by whether they are missing, and how many of them go into one message.
     unsent: defaultdict[tuple[bool, int], list[str]] = field(default_factory=lambda: defaultdict(list))
     started: float = field(default_factory=time.monotonic)
@@ -118,14 +121,18 @@ class Reconciliation:
     def __post_init__(self) -> None:
         settings = self.buckets.settings
         self.looks = SideBySide(settings.max_concurrent_keys)
+        self.doubt = math.inf if self.options.deep else NO_DOUBT
         self.leaves_out = bool(settings.exclude or settings.keep_days)
         self.removes = self.options.remove_unwanted and not self.options.dry_run
         self.removal = Removal(self.buckets, self.interruption, self.options.max_delete)
 
     async def run(self) -> int:
-        """Exit status: 0 equal or put on the queue, 1 differences are left, 3 it was stopped, by a signal, a listing
-        that failed, or too many keys to delete. Nothing is removed before all is listed and known not to be too much;
-        after that a stopped run reports how much it has removed."""
+        """Returns the exit status: 0 if both are equal or all differences are on the queue, 1 if differences are left,
+        3 if it was stopped: by a signal, a listing that failed, or too many keys to delete.
+
+        No object is removed before both buckets are listed and the number is known not to be too large. A run that is
+        stopped after that reports how many it has removed.
+        """
         if self.options.remove_unwanted and not self.leaves_out:
             log.warning("--remove-unwanted: nothing can be unwanted, as neither EXCLUDE nor KEEP_DAYS is set")
         try:
@@ -138,7 +145,7 @@ class Reconciliation:
                 log.error("%d of %d unwanted objects were removed by then", removed, len(self.removal.keys))
             return self.report("stopped", 3)
         dry_run = self.options.dry_run
-        left = [name for name in DIFFERENCES if name != "archived" and (dry_run or name not in MENDED)]
+        left = [name for name in DIFFERENCES if name != "archived" and (dry_run or name not in QUEUED)]
         return self.report("complete", int(any(self.counts[name] for name in left)))
 
     async def compare(self) -> None:
@@ -151,7 +158,7 @@ class Reconciliation:
         await self.remove_unwanted()
 
     async def listing(self, bucket: dict[str, str], prefixes: tuple[str, ...]) -> AsyncIterator[list[dict[str, Any]]]:
-        """The entries under self.prefixes, page by page. Raises the error of a page that botocore could not get."""
+        """The entries under self.prefixes, page by page. Raises the error of a page that S3 did not return."""
         async for page in listed(self.buckets.s3.list_objects_v2, bucket, prefixes):
             self.interruption.check()
             yield [item for item in page if item["Key"].startswith(self.prefixes)]
@@ -162,7 +169,7 @@ class Reconciliation:
         return self.listing(self.buckets.destination, folders_of(self.prefixes))
 
     async def list_destination(self) -> None:
-        """What EXCLUDE leaves out needs no place in the table: it is unwanted whatever the source has."""
+        """Fills the table, except with keys that EXCLUDE leaves out: they are unwanted whatever the source has."""
         excludes = self.buckets.settings.wanted.excludes
         async for page in self.list_mirror():
             for item in page:
@@ -182,41 +189,40 @@ class Reconciliation:
         self.refuse_too_many()
 
     def needs_look(self, item: dict[str, Any]) -> bool:
-        """Takes the copy of an entry of the source out of the table. False if the two listings tell enough: they are
-        equal, or the source has expired, which is counted, and so has a copy like it."""
+        """Takes the copy of an entry of the source out of the table. False if the two listings decide: both are equal,
+        or the source has expired, and it is counted as that or as unwanted."""
         mirrored = self.mirrored.take(item["Key"])
         expired = is_expired(self.buckets, item["LastModified"])
-        if mirrored is None:
-            self.counts["expired"] += expired
-            return not expired
-        if self.options.deep or is_older_or_other(mirrored, size_and_time(item)):
-            return True
-        if expired:
+        what = judge_listed(size_and_time(item), mirrored, expired=expired, doubt=self.doubt)
+        if what == EXPIRED and mirrored:
             self.add_unwanted(item["Key"])
-        return False
+        elif what == EXPIRED:
+            self.counts["expired"] += 1
+        return what not in (EQUAL, EXPIRED)
 
     def add_unwanted(self, key: str) -> None:
-        self.count([(key, "unwanted")])
+        self.count([Finding(key, "unwanted")])
         if self.removes:
             self.removal.add(key)
 
     async def find_ghosts(self) -> None:
-        """Looks at the keys that only the destination had, and holds back what is wrong with them."""
+        """Looks at the keys that only the destination had, and holds all of them back that still differ."""
         if self.mirrored.count == 0:
             return
         async for page in self.list_mirror():
-            self.hold_back(await self.check([item["Key"] for item in page if self.mirrored.take(item["Key"])]), MENDED)
+            found = await self.check([item["Key"] for item in page if self.mirrored.take(item["Key"])])
+            self.hold_back(found, (COPY, DELETE))
             self.refuse_too_many()
             if self.mirrored.count == 0:
                 break
 
-    def hold_back(self, differing: list[tuple[str, str]], kinds: tuple[str, ...] = DELETED) -> list[tuple[str, str]]:
-        """The others. Of what is held back one more than `max_delete` is remembered, and shows that it is too much; a
-        dry run, which only counts, remembers nothing."""
-        held = [pair for pair in differing if pair[1] in kinds]
+    def hold_back(self, findings: list[Finding], actions: tuple[str, ...] = (DELETE,)) -> list[Finding]:
+        """Holds back those with such an action, and returns the others. One more than `max_delete` is remembered, which
+        shows that they are too many; a dry run, which only counts, remembers none."""
         if not self.options.dry_run:
+            held = [found for found in findings if found.action in actions]
             self.held += held[: self.options.max_delete + 1 - len(self.held)]
-        return [pair for pair in differing if pair[1] not in kinds]
+        return [found for found in findings if found.action not in actions]
 
     def refuse_too_many(self) -> None:
         if len(self.held) + len(self.removal.keys) > self.options.max_delete:
@@ -226,7 +232,8 @@ class Reconciliation:
             )
 
     async def look_again(self) -> None:
-        """At what an audit doubts: what is wrong with it still counts, and is put on the queue or held back.
+        """Looks at the keys that an audit has remembered. Those that still differ count, and are put on the queue or
+        held back.
 
         Raises Interrupted, also in the pause.
         """
@@ -235,44 +242,44 @@ class Reconciliation:
         await self.interruption.pause(AUDIT_SETTLE_SECONDS)
         for start in range(0, len(keys), DOUBTFUL_AT_ONCE):
             self.interruption.check()
-            differing = await self.look(keys[start : start + DOUBTFUL_AT_ONCE])
-            self.count(differing)
-            await self.send(self.hold_back(differing))
+            found = await self.look(keys[start : start + DOUBTFUL_AT_ONCE])
+            self.count(found)
+            await self.send(self.hold_back(found))
             self.show_progress()
         await self.send([], last=True)
         self.refuse_too_many()
 
     async def remove_unwanted(self) -> None:
-        """A key that changed meanwhile is unwanted no more, and counts as what it is now."""
-        differing: list[tuple[str, str]] = []
+        """Removes them. A key that has changed meanwhile is no longer unwanted, and counts as what it is now."""
+        differing: list[Finding] = []
 
-        def done(key: str, end: str) -> None:
-            if end == "removed":
+        def done(found: Finding) -> None:
+            if found.row == "removed":
                 self.counts["removed"] += 1
-            elif end:
-                differing.append((key, end))
-            if end not in ("removed", "unreadable"):
+            elif found.row:
+                differing.append(found)
+            if found.row not in ("removed", "unreadable"):
                 self.counts["unwanted"] -= 1
-                self.examples["unwanted"] = [other for other in self.examples["unwanted"] if other != key]
+                self.examples["unwanted"] = [other for other in self.examples["unwanted"] if other != found.key]
             self.show_progress()
 
         await self.removal.run(self.looks, done)
         self.count(differing)
         await self.send(differing, last=True)
 
-    async def check(self, keys: list[str]) -> list[tuple[str, str]]:
-        """(key, what is wrong) of those keys that still differ when they are looked at; counts them.
+    async def check(self, keys: list[str]) -> list[Finding]:
+        """Looks at the keys, counts those that still differ, and returns them.
 
-        An audit only remembers them, for as long as there is room.
+        An audit only remembers them, as long as there is room.
         """
         looked_at = await self.look(keys)
-        found = [(key, what) for key, what in looked_at if what != "unwanted"]
-        for key, what in looked_at:
-            if what == "unwanted":
-                self.add_unwanted(key)
+        found = [each for each in looked_at if each.row != "unwanted"]
+        for each in looked_at:
+            if each.row == "unwanted":
+                self.add_unwanted(each.key)
         if self.options.audit:
             room = MOST_DOUBTFUL - len(self.doubtful)
-            self.doubtful += [key for key, _ in found[:room]]
+            self.doubtful += [each.key for each in found[:room]]
             if len(found) > room and not self.counts["at_once"]:
                 log.warning("more than %d keys differ: the others count without a second look", MOST_DOUBTFUL)
             found = found[room:]
@@ -280,46 +287,47 @@ class Reconciliation:
         self.count(found)
         return found
 
-    async def look(self, keys: list[str]) -> list[tuple[str, str]]:
-        """(key, what is wrong) of those keys that differ at this moment."""
-        looked_at: dict[str, str] = {}
+    async def look(self, keys: list[str]) -> list[Finding]:
+        """What a look at the keys finds that is to be reported."""
+        looked_at: dict[str, Finding] = {}
 
-        async def look_at(key: str) -> None:
+        async def look(key: str) -> None:
             looked_at[key] = await self.check_key(key)
 
-        await self.looks.run(look_at, keys)
-        return [(key, looked_at[key]) for key in keys if looked_at[key]]
+        await self.looks.run(look, keys)
+        return [looked_at[key] for key in keys if looked_at[key].row]
 
-    def count(self, differing: list[tuple[str, str]]) -> None:
-        for key, what in differing:
-            shown = "stale" if what == OUTDATED else what
-            self.counts[shown] += 1
-            examples = self.examples.setdefault(shown, [])
+    def count(self, findings: list[Finding]) -> None:
+        for found in findings:
+            self.counts[found.row] += 1
+            examples = self.examples.setdefault(found.row, [])
             if len(examples) < self.options.examples:
-                examples.append(key)
+                examples.append(found.key)
 
-    async def check_key(self, key: str) -> str:
-        """Raises an error for which no key is at fault, such as that of a missing source bucket or of credentials."""
+    async def check_key(self, key: str) -> Finding:
+        """Looks at one key. Raises an error for which no key is at fault: a missing source bucket, credentials."""
+        look = functools.partial(look_at, self.buckets, key, self.options.deep)
         try:
-            return await when_not_busy(self.interruption, lambda: difference(self.buckets, key, self.options.deep))
+            _, found = await when_not_busy(self.interruption, look)
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             if is_environment(error):
                 raise
             log.warning("cannot look at key=%s %s", quoted(key), describe(error))
-            return "unreadable"
+            return Finding(key, "unreadable")
+        return found
 
-    async def send(self, differing: list[tuple[str, str]], last: bool = False) -> None:
-        """Puts keys that can be mended on the queue in full batches, at the `last` call all of them.
+    async def send(self, findings: list[Finding], last: bool = False) -> None:
+        """Puts the keys that a worker copies or deletes on the queue in full batches, at the `last` call all of them.
 
-        A message says of all its keys that they are missing, or of none. A marker, which may have to wait, is alone in
-        its message.
+        The keys of a message are all missing, which it says, or all present. A marker, which may have to wait, has a
+        message of its own.
         """
         if self.options.dry_run:
             return
-        for key, what in differing:
-            if what in MENDED:
+        for key, row, action in findings:
+            if action in (COPY, DELETE):
                 size = 1 if is_marker(key, self.buckets.settings.copy_last) else KEYS_PER_HINT
-                self.unsent[what == "missing", size].append(key)
+                self.unsent[row == MISSING, size].append(key)
         for (are_missing, size), keys in self.unsent.items():
             full = size * SQS_BATCH
             while len(keys) >= full or (last and keys):
@@ -344,7 +352,7 @@ class Reconciliation:
         return f"{counted} seconds={seconds:.1f} keys/s={self.counts['listed'] / seconds:.0f}"
 
     def report(self, end: str, status: int) -> int:
-        """The table for people, then all numbers as the last line of the log. Returns the exit status."""
+        """Shows the table, and logs all numbers as the last line. Returns the exit status."""
         self.show(f"{end}: {self.counts['compared']} keys of the source compared")
         for what, meaning in (DIFFERENCES | (LEFT_OUT if self.leaves_out else {})).items():
             self.show(f"{self.counts[what]:>12} {what:<10}  {meaning}")

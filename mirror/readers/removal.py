@@ -1,4 +1,4 @@
-"""What the destination holds and is not to hold, removed when somebody asks for it: reconcile --remove-unwanted."""
+"""reconcile --remove-unwanted: deletes what the destination holds although EXCLUDE or KEEP_DAYS leaves it out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mirror.model.log_lines import REMOVED, quoted
 from mirror.protocol.attempt import Interruption, KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.requests import delete_object
-from mirror.readers.comparison import look_at, when_not_busy
+from mirror.readers.listing import Finding, look_at, when_not_busy
 
 log = logging.getLogger("worker")
 
@@ -26,12 +26,12 @@ AT_ONCE = 1000
 
 @dataclass(eq=False)
 class Removal:
-    """Keys of the destination that are unwanted: first collected, so that too many of them are known before one is
-    deleted, then removed.
+    """Keys of the destination that are to go. They are collected first, so that it is known whether they are too many
+    before one of them is deleted.
 
-    Each is looked at once more right before, and S3 deletes only the copy that was looked at (IfMatch). So what a
-    worker copies meanwhile, because the source was touched, stays. There is no second look at the source as in sync.py:
-    no event is used up here, so a worker has that of the touch, and copies after the delete if it did not before.
+    Right before it is deleted, each key is looked at once more, and S3 deletes only the copy that was seen (IfMatch).
+    So a copy stays that a worker has made meanwhile because the source was touched. A second look at the source, as in
+    sync.py, is not needed: no event is consumed here, so a worker still has the one of the touch, and copies again.
     """
 
     buckets: Buckets
@@ -40,24 +40,24 @@ class Removal:
     keys: list[str] = field(default_factory=list)
 
     def add(self, key: str) -> None:
-        """One more than `most` are remembered, and show that there are too many."""
+        """Remembers the key, but one more than `most` at most, which shows that they are too many."""
         if len(self.keys) <= self.most:
             self.keys.append(key)
 
-    async def run(self, looks: SideBySide, done: Callable[[str, str], None]) -> None:
-        """done(key, end) as soon as a key is done. Its end: "removed"; "unreadable", which is told; or else what is
-        wrong with it now, "" for nothing.
+    async def run(self, looks: SideBySide, done: Callable[[Finding], None]) -> None:
+        """Calls done() as soon as a key is done, with the row "removed", "unreadable", which is logged, or with what a
+        look at the key found instead.
 
         Raises Interrupted, and an error for which no key is at fault.
         """
 
         async def remove(key: str) -> None:
-            done(key, await self.remove(key))
+            done(await self.remove(key))
 
         for keys in itertools.batched(self.keys, AT_ONCE, strict=False):
             await looks.run(remove, keys)
 
-    async def remove(self, key: str) -> str:
+    async def remove(self, key: str) -> Finding:
         sync = KeySync(key, interruption=self.interruption)
         try:
             return await when_not_busy(self.interruption, functools.partial(self.look_and_delete, sync))
@@ -65,20 +65,20 @@ class Removal:
             if is_environment(error):
                 raise
             log.warning("cannot remove key=%s %s", quoted(key), describe(error))
-            return "unreadable"
+            return Finding(key, "unreadable")
 
-    async def look_and_delete(self, sync: KeySync) -> str:
-        """If it is gone after a delete that got no answer, then that delete removed it."""
+    async def look_and_delete(self, sync: KeySync) -> Finding:
+        """If the object is gone after a delete that got no answer, then that delete removed it."""
         self.interruption.check()
-        existing, what = await look_at(self.buckets, sync.key, deep=False)
-        if existing and what == "unwanted":
+        existing, found = await look_at(self.buckets, sync.key, deep=False)
+        if existing and found.row == "unwanted":
             try:
                 await delete_object(self.buckets, sync, existing)
             except ClientError as error:
                 if not is_change(error):
                     raise
-                return ""
-        elif existing or what or not sync.result.unsettled_until:
-            return what
+                return Finding(sync.key, "")
+        elif existing or found.row or not sync.result.unsettled_until:
+            return found
         log.info(REMOVED, quoted(sync.key))
-        return "removed"
+        return Finding(sync.key, "removed")

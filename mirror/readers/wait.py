@@ -1,4 +1,4 @@
-"""The command wait: until all that the source holds under a prefix is in the destination."""
+"""The command wait: ends when everything that the source holds under a prefix is in the destination."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from mirror.model.errors import Interrupted, Unfinished, describe
 from mirror.model.log_lines import LACKING, WAITED, quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.readers.comparison import chosen_prefixes
 from mirror.readers.completeness import Completeness
+from mirror.readers.listing import chosen_prefixes
 
 log = logging.getLogger("worker")
 
 PROGRESS_SECONDS = 10
 RATE_POINTS = 7  # of the progress: the rate is that of the last minute
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two rounds
-PATIENCE = 100  # who has waited so many seconds may wait one more: a key that lacks for an hour is asked for seldom
+PATIENCE = 100  # after so many seconds a pause may last one longer: what is missing for an hour is seldom looked at
 EXAMPLES = 100
 ARCHIVED = "archived: restore it"
 GHOST = "only in the destination: its deletion is waited for"
+UNKNOWN = "only in the destination, of unknown origin: not waited for; reconcile counts and deletes them as ghosts"
 STATUS = {"complete": 0, "timeout": 1, "stopped": 3}
 
 
@@ -46,7 +47,8 @@ class WaitOptions:
 
 
 async def wait(buckets: Buckets, options: WaitOptions, interruption: Interruption, show: Callable[[str], None]) -> int:
-    """Waits; show(line) shows the result. Exit status: see Wait.run, 2 for a wrong prefix."""
+    """Waits, and calls show() for each line of the result. Returns the exit status of Wait.run(), or 2 for a wrong
+    prefix."""
     prefixes = chosen_prefixes(buckets.settings, options.prefix)
     if not prefixes:
         return 2
@@ -66,8 +68,9 @@ class Wait:
     points: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=RATE_POINTS))
 
     async def run(self) -> int:
-        """Exit status: 0 all is there, 1 the time is over, 3 it cannot be told, or SIGTERM."""
-        progress = asyncio.create_task(self.tell_progress())
+        """Returns the exit status: 0 if nothing is missing, 1 at the timeout, 3 after SIGTERM or if it could not be
+        found out."""
+        progress = asyncio.create_task(self.log_progress())
         in_time = wait_at_most(self.until_complete(), self.options.timeout)
         try:
             if not await wait_unless(self.state.interruption.event, in_time, 0):
@@ -81,36 +84,37 @@ class Wait:
         return self.report("complete" if self.is_complete() else "timeout")
 
     def is_complete(self) -> bool:
-        return self.is_compared and not self.state.lacking
+        return self.is_compared and not self.state.missing
 
     async def until_complete(self) -> None:
         await self.state.compare()
         self.is_compared = True
-        self.tell_what_lacks()
-        while self.state.lacking:
+        self.log_what_is_missing()
+        while self.state.missing:
             begun = time.monotonic()
             await self.state.look()
-            if self.state.lacking:
+            if self.state.missing:
                 await self.state.interruption.pause(self.pause_after(time.monotonic() - begun))
 
     def pause_after(self, round_seconds: float) -> float:
-        """As long as the round lasted, so that S3 has rest for half of the time, or a hundredth of what was waited."""
+        """As many seconds as the round lasted, so that S3 is asked for half of the time at most, or a hundredth of the
+        whole wait if that is more."""
         waited = (time.monotonic() - self.started) / PATIENCE
         return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, round_seconds, waited))
 
     # On the way
 
-    def tell_what_lacks(self) -> None:
+    def log_what_is_missing(self) -> None:
         if not self.state.keys and not self.state.expired:
             log.warning("the source has no key under %s: is --prefix right?", quoted(",".join(self.state.prefixes)))
         if self.state.expired:
             log.info("not waited for: %d keys that have not changed for more than KEEP_DAYS", self.state.expired)
-        if self.state.lacking:
-            log.info("waiting for %d keys: %s", len(self.state.lacking), self.numbers())
+        if self.state.missing:
+            log.info("waiting for %d keys: %s", len(self.state.missing), self.numbers())
         if archived := self.archived():
             log.warning("%d of them are archived in the source: restore them, or they are waited for in vain", archived)
 
-    async def tell_progress(self) -> None:
+    async def log_progress(self) -> None:
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
             if self.is_compared:
@@ -119,9 +123,9 @@ class Wait:
                 log.info("progress listed=%d", self.state.listed)
 
     def progress(self) -> str:
-        """How much is here, how fast the rest comes, and how long it takes if that goes on."""
+        """How much has arrived, how fast the rest arrives, and how long that takes at the same rate."""
         here, here_bytes = self.here()
-        keys, size = self.state.keys - here, self.state.size - here_bytes  # that lack
+        keys, size = self.state.keys - here, self.state.size - here_bytes  # that are missing
         self.points.append((time.monotonic(), keys, size))
         then, keys_then, size_then = self.points[0]
         seconds = max(time.monotonic() - then, 0.001)
@@ -136,11 +140,11 @@ class Wait:
         """Keys and bytes of the source that are in the destination; not known before both listings were read."""
         if not self.is_compared:
             return 0, 0
-        wanted = [listed for listed in self.state.lacking.values() if listed]
-        return self.state.keys - len(wanted), self.state.size - sum(listed.size for listed in wanted)
+        missing = [source for source in self.state.missing.values() if source]
+        return self.state.keys - len(missing), self.state.size - sum(source.size for source in missing)
 
     def archived(self) -> int:
-        return sum(1 for listed in self.state.lacking.values() if listed and listed.archived)
+        return sum(1 for source in self.state.missing.values() if source and source.archived)
 
     def figures(self) -> dict[str, int | float]:
         here, here_bytes = self.here()
@@ -149,9 +153,10 @@ class Wait:
             "bytes": self.state.size,
             "here": here,
             "here_bytes": here_bytes,
-            "lacking": len(self.state.lacking),
+            "lacking": len(self.state.missing),
             "archived": self.archived(),
             "only_in_destination": self.state.only_in_destination,
+            **({"of_unknown_origin": self.state.of_unknown_origin} if self.state.exact else {}),
             **({"expired": self.state.expired} if self.keeps_days() else {}),
             "seconds": round(time.monotonic() - self.started, 1),
         }
@@ -165,20 +170,20 @@ class Wait:
     # The end
 
     def why(self, key: str) -> str:
-        listed = self.state.lacking[key]
+        source = self.state.missing[key]
         if trouble := self.state.troubles.get(key):
             return f"trouble: {trouble}"
-        if listed is None:
+        if source is None:
             return GHOST
-        return ARCHIVED if listed.archived else "waiting"
+        return ARCHIVED if source.archived else "waiting"
 
     def named(self) -> Iterator[tuple[str, str]]:
-        """Keys that lack, and why; those with a reason of their own first."""
-        told = sorted(self.state.lacking, key=lambda key: self.why(key) == "waiting")
-        return ((key, self.why(key)) for key in told[: self.options.examples])
+        """Missing keys and why they are missing; those with a reason of their own first."""
+        missing = sorted(self.state.missing, key=lambda key: self.why(key) == "waiting")
+        return ((key, self.why(key)) for key in missing[: self.options.examples])
 
     def report(self, end: str) -> int:
-        """The result for people or as JSON, then all numbers as the last line of the log. Returns the exit status."""
+        """Shows the result as a table or as JSON, and logs all numbers as the last line. Returns the exit status."""
         status, named = STATUS[end], list(self.named()) if self.is_compared else []
         if end == "timeout" and not self.is_compared:
             log.warning("the time was over before both buckets were listed: raise --timeout")
@@ -194,15 +199,17 @@ class Wait:
 
     def show_table(self, end: str) -> None:
         figures = self.figures()
-        ghosts = sum(1 for listed in self.state.lacking.values() if listed is None)
+        ghosts = sum(1 for source in self.state.missing.values() if source is None)
         rows = {
             "here": (figures["here"], "as it was at the start, or newer"),
-            "waiting": (len(self.state.lacking) - self.archived() - ghosts, "not there yet"),
+            "waiting": (len(self.state.missing) - self.archived() - ghosts, "not there yet"),
             "archived": (figures["archived"], "archived in the source: restore it, its restore event copies it"),
             "ghost": (ghosts, "only in the destination, and to be deleted there (--exact)"),
         }
         if self.keeps_days():
             rows["expired"] = figures["expired"], "unchanged in the source for more than KEEP_DAYS: not waited for"
+        if self.state.exact:
+            rows["unknown"] = figures["of_unknown_origin"], UNKNOWN
         self.show(f"{end}: {figures['keys']} keys of the source under {quoted(','.join(self.state.prefixes))}")
         for name, (number, meaning) in rows.items():
             self.show(f"{number:>12} {name:<10}  {meaning}")

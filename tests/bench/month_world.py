@@ -27,15 +27,12 @@ from standin_xml import iso
 from world import DEAD_LETTERS, MIRROR, QUEUE, World
 
 import mirror.queue.leases
-import worker as product
-from mirror.hooks.announcer import Announcer
-from mirror.loop import Worker
+from mirror.cli import CLIENTS
 from mirror.model.log_lines import SYNCED
 from mirror.protocol.attempt import Interruption
-from mirror.protocol.buckets import Buckets
-from mirror.queue.queue import Queue
 from mirror.readers.reconcile import Options, reconcile
 from mirror.settings import Settings, load_settings
+from mirror.wiring import Parts, make_parts, make_worker
 
 PROJECT = Path(__file__).resolve().parents[2]
 OUTBOX = "outbox"  # where events wait until the script sends them
@@ -173,12 +170,13 @@ class Month:
         self.expire(0)
         self.standin.lifecycle(MIRROR, rules)
         settings = load_settings(self.world.environment(**QUICK, **deployed.variables(), **self.settings))
+        self.worker_settings = dataclasses.replace(settings, wait_time_seconds=0)
         self.parts = self.world.run(self.make_parts(settings))
 
-    async def make_parts(self, settings: Settings) -> tuple[Settings, Buckets, Queue, Announcer]:
-        buckets, queue, announcer = product.make_parts(settings)
-        buckets.wall = lambda: float(self.now)
-        return dataclasses.replace(settings, wait_time_seconds=0), buckets, queue, announcer
+    async def make_parts(self, settings: Settings) -> Parts:
+        parts = make_parts(settings, CLIENTS[settings.s3_client](settings))
+        parts.buckets.wall = lambda: float(self.now)
+        return parts
 
     # What happens
 
@@ -245,9 +243,8 @@ class Month:
             self.note_copy(key, self.source[key])
 
     async def work(self) -> None:
-        settings, buckets, queue, announcer = self.parts
         with patch.object(mirror.queue.leases, "SETTLE_SECONDS", SETTLE_SECONDS):
-            status = await Worker(settings, buckets, queue, announcer=announcer).run()
+            status = await make_worker(self.worker_settings, self.parts).run()
         claim("a worker ends well", [status] * bool(status))
 
     def holds(self, name: str) -> bool:
@@ -277,9 +274,9 @@ class Month:
 
     def reconcile(self, remove: bool) -> dict[str, set[str]]:
         """{what is wrong: keys}"""
-        _, buckets, queue, _ = self.parts
         lines: list[str] = []
         options = Options(remove_unwanted=remove, max_delete=MANY, examples=MANY)
+        buckets, queue, _ = self.parts
         with listening():
             status = self.world.run(reconcile(buckets, queue, options, Interruption(), lines.append))
         claim("a reconcile ends well", [status] * bool(status))

@@ -216,7 +216,7 @@ class Process:
 
     def receive(self) -> None:
         try:
-            self.worker.scheduler.accept(run(self.worker.leases.receive(0)))
+            run(self.worker.step(0))
         except (ClientError, BotoCoreError):
             return  # receive_until_idle() tries again
 

@@ -21,9 +21,11 @@ from fakes import ENVIRONMENT, WRITES, Client, Running, call_from, shaped
 from histories import Ghost, World
 
 from mirror import function as first_responder
+from mirror import wiring
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.queue.queue import Queue
+from mirror.wiring import Parts
 
 SQS_SECONDS = 0.02  # until it answers
 Meanwhile = Iterable[tuple[float, Callable[[], object]]]  # what happens so many seconds after the beginning
@@ -74,7 +76,8 @@ class Function:
         clients = LastingClient(self.call_s3), LastingClient(self.call_sqs)
         buckets = Buckets(settings, clients[0], self.now)
         queue = Queue(clients[1], settings.queue_url)
-        self.process = first_responder.Process(self.loop, settings, clients, buckets, queue, rests_since=time.time())
+        parts = Parts(buckets, queue, None)
+        self.process = first_responder.Process(self.loop, settings, parts, rests_since=time.time())
         self.frozen_at = self.world.clock
 
     def now(self) -> float:
@@ -94,7 +97,7 @@ class Function:
         timers = [self.loop.call_later(after, happens) for after, happens in meanwhile]
         if dies_after is not None:
             timers.append(self.loop.call_later(dies_after, self.die))
-        with mock.patch.object(first_responder, "Worker", functools.partial(first_responder.Worker, now=self.now)):
+        with mock.patch.object(wiring, "Worker", functools.partial(wiring.Worker, now=self.now)):
             counts = self.run(seconds)
         for timer in timers:
             timer.cancel()

@@ -29,7 +29,7 @@ from mirror.model.selection import SECONDS_OF_DAY
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets, LeftOut
 from mirror.protocol.sync import Syncer
-from mirror.readers.comparison import difference
+from mirror.readers.listing import look_at
 from mirror.readers.removal import Removal
 
 REMOVAL = Message(is_removal=True)
@@ -56,7 +56,8 @@ async def remove(buckets: Buckets, sync: KeySync) -> None:
 
 async def find_and_remove(buckets: Buckets, sync: KeySync) -> None:
     """With the look that found it, for a removal that might be wrong about the rest."""
-    if await difference(buckets, sync.key, deep=False) == "unwanted":
+    _, found = await look_at(buckets, sync.key, deep=False)
+    if found.row == "unwanted":
         await remove(buckets, sync)
 
 

@@ -371,8 +371,8 @@ MUTANTS = (
     ),
     Mutant(
         "a removal without a second look",
-        "existing, what = await look_at(self.buckets, sync.key, deep=False)",
-        'existing, what = (await look_at(self.buckets, sync.key, deep=False))[0], "unwanted"',
+        "existing, found = await look_at(self.buckets, sync.key, deep=False)",
+        "existing, found = (await look_at(self.buckets, sync.key, deep=False))[0], Finding(sync.key, 'unwanted')",
         keeping("touched, two removals"),
     ),
     Mutant(
@@ -384,14 +384,12 @@ MUTANTS = (
     Mutant(
         "a removal looks at the source first",
         """    destination = await head_destination(buckets, key)
-    if buckets.settings.wanted.excludes(key):
-        return destination, "unwanted" if destination else ""
-    source = await head_source(buckets, key)
-    if source is None:
+    excluded = buckets.settings.wanted.excludes(key)
+    source = None if excluded else await head_source(buckets, key)
 """,
-        """    source = await head_source(buckets, key)
+        """    excluded = buckets.settings.wanted.excludes(key)
+    source = None if excluded else await head_source(buckets, key)
     destination = await head_destination(buckets, key)
-    if source is None:
 """,
         keeping("no provenance, touched"),
     ),
@@ -496,8 +494,8 @@ MUTANTS = (
     ),
     Mutant(
         "the function waits for its copies for as long as a task does",
-        "process.queue, bounds=OF_FUNCTION, announcer=announcer)",
-        "process.queue, announcer=announcer)",
+        "make_worker(process.settings, process.parts, OF_FUNCTION, EVENTS_SECONDS)",
+        "make_worker(process.settings, process.parts, events_seconds=EVENTS_SECONDS)",
         function("at_its_deadline_it_hands_back_what_is_not_begun_at_once_and_what_is_under_way_with_a_delay"),
     ),
     Mutant(
@@ -514,7 +512,7 @@ MUTANTS = (
     ),
     Mutant(
         "a thawed function takes the source bucket for seen",
-        "        self.buckets.answering.forget_source()\n",
+        "        self.parts.buckets.answering.forget_source()\n",
         "",
         function("after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there"),
     ),
@@ -617,8 +615,8 @@ MUTANTS = (
     # Reconcile
     Mutant(
         "a dry run changes something",
-        "        if self.options.dry_run:\n            return\n        for key, what",
-        "        for key, what",
+        "        if self.options.dry_run:\n            return\n        for key, row, action",
+        "        for key, row, action",
         reconcile("an_audit_names_exactly_what_differs_and_changes_nothing"),
     ),
     Mutant(

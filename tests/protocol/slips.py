@@ -149,8 +149,8 @@ READERS = (
     Slip(
         "a copy has landed after five seconds",
         "mirror/readers/completeness.py",
-        "> self.buckets.settings.copy_timeout + LANDED_SECONDS",
-        "> LANDED_SECONDS",
+        "else self.buckets.settings.copy_timeout + LANDED_SECONDS",
+        "else LANDED_SECONDS",
         (
             "worker/test_completeness.py::test_a_copy_decides_without_a_look_once_none_that_was_begun_before_the_source_changed_can_land",
         ),
@@ -158,8 +158,8 @@ READERS = (
     Slip(
         "a copy of the second in which its source was put is overlooked",
         "mirror/readers/completeness.py",
-        'if wanted and item["LastModified"] >= wanted.modified:',
-        'if wanted and item["LastModified"] > wanted.modified:',
+        'if source and item["LastModified"] >= source.modified:',
+        'if source and item["LastModified"] > source.modified:',
         (
             "worker/test_completeness.py::test_a_copy_that_was_made_in_the_second_of_its_source_is_looked_at_in_a_new_listing",
         ),
@@ -167,14 +167,14 @@ READERS = (
     Slip(
         "what another tool put into the destination is waited for",
         "mirror/readers/completeness.py",
-        "if wanted is None and (destination is None or not destination.provenance):",
-        "if wanted is None and destination is None:",
+        "if found.what == GHOST and found.of_unknown_origin:",
+        "if False:",
         ("worker/test_completeness.py::test_what_is_no_copy_of_ours_is_left_alone",),
     ),
     Slip(
         "the same keys are looked at on both sides each time",
         "mirror/readers/completeness.py",
-        "            self.lacking[key] = self.lacking.pop(key)\n",
+        "            self.missing[key] = self.missing.pop(key)\n",
         "            pass\n",
         (
             "worker/test_completeness.py::test_of_many_keys_that_lack_all_have_their_turn_to_be_looked_for_in_the_source",
@@ -182,16 +182,16 @@ READERS = (
     ),
     Slip(
         "a page that may not be listed is asked for again and again",
-        "mirror/readers/completeness.py",
-        "if not (self.is_patient and is_busy(error)):",
-        "if not self.is_patient:",
+        "mirror/readers/listing.py",
+        "if is_environment(error) or not is_busy(error):",
+        "if False:",
         ("worker/test_completeness.py::test_patience_is_for_s3_being_busy_and_not_for_a_refusal",),
     ),
     Slip(
         "a time that is over before both listings are read counts as complete",
         "mirror/readers/wait.py",
         'return self.report("complete" if self.is_complete() else "timeout")',
-        'return self.report("timeout" if self.state.lacking else "complete")',
+        'return self.report("timeout" if self.state.missing else "complete")',
         ("worker/test_wait.py::test_the_timeout_bounds_the_listings_too",),
     ),
     Slip(
@@ -211,8 +211,8 @@ READERS = (
     Slip(
         "a dry run that found differences ends with 0",
         "mirror/readers/reconcile.py",
-        'if name != "archived" and (dry_run or name not in MENDED)]',
-        'if name != "archived" and name not in MENDED]',
+        'if name != "archived" and (dry_run or name not in QUEUED)]',
+        'if name != "archived" and name not in QUEUED]',
         ("worker/test_audit.py::test_a_dry_run_of_it_only_tells",),
     ),
     Slip(
@@ -239,8 +239,8 @@ READERS = (
     Slip(
         "a copy that changed before its removal counts as removed",
         "mirror/readers/removal.py",
-        '                return ""\n',
-        '                return "removed"\n',
+        '                return Finding(sync.key, "")\n',
+        '                return Finding(sync.key, "removed")\n',
         ("worker/test_unwanted.py::test_a_copy_that_is_replaced_meanwhile_stays",),
     ),
     Slip(

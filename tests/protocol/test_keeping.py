@@ -14,9 +14,8 @@ from mirror.hooks import retention
 from mirror.model import selection as wanted
 from mirror.protocol import sync
 from mirror.protocol.verdict import EXPIRED, NOTHING
-from mirror.readers import completeness
-from mirror.readers import removal as unwanted
-from mirror.readers.comparison import difference, head_destination
+from mirror.readers import completeness, removal
+from mirror.readers.listing import Finding, head_destination, look_at
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -130,28 +129,28 @@ def test_without_a_look_at_the_age_a_marker_waits_for_ever(monkeypatch, show):
 
 def without_condition(monkeypatch):
     """Of the removal alone."""
-    delete = unwanted.delete_object
+    delete = removal.delete_object
 
     async def changed(buckets, key_sync, existing):
         await delete(buckets, key_sync, replace(existing, etag=""))
 
-    monkeypatch.setattr(unwanted, "delete_object", changed)
+    monkeypatch.setattr(removal, "delete_object", changed)
 
 
 def without_second_look(monkeypatch):
     async def changed(buckets, key, **_):
-        return await head_destination(buckets, key), "unwanted"
+        return await head_destination(buckets, key), Finding(key, "unwanted")
 
-    monkeypatch.setattr(unwanted, "look_at", changed)
+    monkeypatch.setattr(removal, "look_at", changed)
     monkeypatch.setattr(Removals, "remove", staticmethod(find_and_remove))
 
 
 def with_destination_looked_at_last(monkeypatch):
     async def changed(buckets, key, deep):
-        what = await difference(buckets, key, deep)
-        return await head_destination(buckets, key), what
+        _, found = await look_at(buckets, key, deep)
+        return await head_destination(buckets, key), found
 
-    monkeypatch.setattr(unwanted, "look_at", changed)
+    monkeypatch.setattr(removal, "look_at", changed)
 
 
 def without_letting_go(monkeypatch):

@@ -219,7 +219,7 @@ LEFT_OUT = {
         "not complete",
     ),
     "a look at each young copy": (
-        lambda patch: with_comparison(patch, mended=0),
+        lambda patch: with_comparison(patch, settled=0),
         (Case(("put a x", "put a y", "put _SUCCESS")),),
         {},
         "not complete",

@@ -18,6 +18,9 @@ from meaning import as_list, grants, matches, permits
 from paper_account import CONTENTS, HERE, NUMBER, VPC, PaperAccount, Refused, code_of, pairs
 from recorder import Call
 
+import launch.settings
+import mirror.settings
+from launch.decision import held_by_full_worker
 from mirror.version import VERSION
 
 QUEUE, DLQ = f"arn:aws:sqs:{HERE}:{APP}-q", f"arn:aws:sqs:{HERE}:{APP}-dlq"
@@ -795,6 +798,7 @@ STARTER_DEFAULTS = {
     "MAX_WORKERS": "2",
     "MESSAGES_PER_WORKER": "10",
     "STARTED_BY": f"{APP}-starter",
+    "PROCESSES": "2",
 }
 OF_STARTER = ("MAX_WORKERS", "MIN_WORKERS", "MESSAGES_PER_WORKER", "ASSIGN_PUBLIC_IP", "AUDIT_DAYS")
 STARTER_VARIABLES = {
@@ -832,7 +836,19 @@ def test_a_function_that_does_not_copy_has_only_what_status_asks_for(
     scripts.step("ensure_function", STARTER_MAX_SIZE="5", LOG_LEVEL="DEBUG", **asked)
     assert account.kept[f"function {APP}-starter"]["Environment"]["Variables"] == STARTER_DEFAULTS | asked
     second = {name: value.replace(APP, "second") for name, value in STARTER_DEFAULTS.items()}
-    assert starter(elsewhere)["Environment"]["Variables"] == second | {"SUBNETS": "subnet-3,subnet-4"}
+    assert starter(elsewhere)["Environment"]["Variables"] == second | {"SUBNETS": "subnet-3,subnet-4", "PROCESSES": "1"}
+
+
+@pytest.mark.parametrize(("deployment", "held"), [("plain", 1000), ("full", 24), ("elsewhere", 500)])
+def test_the_starter_takes_a_worker_for_full_by_what_the_task_is_given(
+    deployment: str, held: int, request: pytest.FixtureRequest
+) -> None:
+    found = by_name(deployment, request)
+    of_starter = launch.settings.load_settings(starter(found)["Environment"]["Variables"])
+    of_task = mirror.settings.load_settings({one["name"]: one["value"] for one in worker(found)["environment"]})
+    assert of_starter["PROCESSES"] == of_task.processes
+    assert of_starter["MAX_CONCURRENT_KEYS"] == of_task.max_concurrent_keys
+    assert held_by_full_worker(of_starter) == held
 
 
 @pytest.mark.parametrize(

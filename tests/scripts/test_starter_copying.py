@@ -53,7 +53,7 @@ class Responder(ModuleType):
 @pytest.fixture
 def responder(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Responder:
     stub = Responder(cloud)
-    monkeypatch.setattr(starter, "first_responder", stub)
+    monkeypatch.setattr(starter, "copier", stub)
     monkeypatch.setenv("STARTER_COPIES", "true")
     return stub
 
@@ -74,7 +74,7 @@ def test_its_part_of_the_worker_is_imported_with_the_starter_and_only_if_it_copi
     with monkeypatch.context() as context:
         context.setenv("STARTER_COPIES", value)
         importlib.reload(starter)
-        assert starter.first_responder is (stub if has_it else None)
+        assert starter.copier is (stub if has_it else None)
 
 
 @pytest.mark.parametrize(("name", "value"), [("STARTER_COPIES", "yes"), ("STARTER_MAX_SIZE", "0")])

@@ -33,7 +33,7 @@ def steps_of(world: World) -> list[Step]:
         return None
 
     async def one() -> None:
-        working.scheduler.accept(await working.leases.receive(1))
+        await working.step(1)
         while working.scheduler.by_key:
             await asyncio.sleep(0.01)
         await working.leases.settle(working.leases.take_batch())

@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 from world import MIRROR, SOURCE, World
 
-from mirror.readers import completeness
+from mirror.readers import completeness, listing
 from mirror.readers.completeness import Completeness
 
 
@@ -27,13 +27,13 @@ def compared(world: World, prefix: str = "data/", **options) -> Completeness:
 
 def test_what_is_synced_is_complete(synced: World):
     state = compared(synced)
-    assert (state.lacking, state.keys, state.size, state.only_in_destination) == ({}, 3, 3 * 1024, 0)
+    assert (state.missing, state.keys, state.size, state.only_in_destination) == ({}, 3, 3 * 1024, 0)
 
 
 def test_what_is_missing_or_stale_lacks_and_nothing_else(synced: World):
     synced.put("data/new")
     synced.put("data/b", size=2048)
-    assert set(compared(synced).lacking) == {"data/new", "data/b"}
+    assert set(compared(synced).missing) == {"data/new", "data/b"}
 
 
 def test_a_copy_of_the_version_before_is_not_taken_for_this_one_though_it_is_younger(synced: World):
@@ -41,18 +41,18 @@ def test_a_copy_of_the_version_before_is_not_taken_for_this_one_though_it_is_you
     old = synced.mirrored()["data/a"]
     synced.put("data/a")
     synced.standin.put(MIRROR, "data/a", 1024, metadata=old["metadata"])
-    assert set(compared(synced).lacking) == {"data/a"}
+    assert set(compared(synced).missing) == {"data/a"}
 
 
 def test_a_copy_of_another_size_lacks_however_young_it_is(synced: World):
     synced.put("data/a", 2048, modified=1_700_000_000)
-    assert set(compared(synced).lacking) == {"data/a"}
+    assert set(compared(synced).missing) == {"data/a"}
 
 
 def test_a_prefix_may_end_anywhere(synced: World):
     """A directory bucket lists only whole folders."""
     state = compared(synced, "data/b", exact=True)
-    assert (state.lacking, state.keys, state.only_in_destination) == ({}, 1, 0)
+    assert (state.missing, state.keys, state.only_in_destination) == ({}, 1, 0)
 
 
 def test_a_copy_that_is_much_younger_than_the_source_needs_no_look(synced: World, monkeypatch: pytest.MonkeyPatch):
@@ -92,7 +92,7 @@ def test_a_copy_that_was_made_in_the_second_of_its_source_is_looked_at_in_a_new_
     synced.run_worker()
     synced.standin.change(MIRROR, "data/b", modified=1_700_000_000)
     synced.run(state.look())
-    assert state.lacking == {}
+    assert state.missing == {}
 
 
 def test_what_is_overwritten_meanwhile_is_here_once_the_new_version_is(synced: World):
@@ -101,7 +101,7 @@ def test_what_is_overwritten_meanwhile_is_here_once_the_new_version_is(synced: W
     synced.put("data/b", size=4096)
     synced.run_worker()
     synced.run(state.look())
-    assert state.lacking == {}
+    assert state.missing == {}
 
 
 def test_what_is_deleted_meanwhile_lacks_until_it_is_gone(synced: World, monkeypatch: pytest.MonkeyPatch):
@@ -110,19 +110,19 @@ def test_what_is_deleted_meanwhile_lacks_until_it_is_gone(synced: World, monkeyp
     state = compared(synced)
     synced.standin.delete(SOURCE, "data/b")
     synced.run(state.look())
-    assert set(state.lacking) == {"data/b"}
+    assert set(state.missing) == {"data/b"}
     synced.run_worker()
     synced.run(state.look())
-    assert state.lacking == {}
+    assert state.missing == {}
 
 
 def test_only_exactly_what_the_source_has_no_longer_lacks_until_it_is_gone(synced: World):
     synced.standin.delete(SOURCE, "data/a")
     loose, exact = compared(synced), compared(synced, exact=True)
-    assert (loose.lacking, loose.only_in_destination, exact.lacking) == ({}, 1, {"data/a": None})
+    assert (loose.missing, loose.only_in_destination, exact.missing) == ({}, 1, {"data/a": None})
     synced.run_worker()
     synced.run(exact.look())
-    assert exact.lacking == {}
+    assert exact.missing == {}
 
 
 def test_a_key_that_the_destination_lists_twice_is_waited_for_in_its_new_version(
@@ -140,35 +140,36 @@ def test_a_key_that_the_destination_lists_twice_is_waited_for_in_its_new_version
     state.list_page = twice
     synced.run(state.compare())
     synced.run(state.look())
-    assert (set(state.lacking), state.only_in_destination) == ({"data/b"}, 0)
+    assert (set(state.missing), state.only_in_destination) == ({"data/b"}, 0)
 
 
 def test_what_is_no_copy_of_ours_is_left_alone(synced: World):
     synced.standin.put(MIRROR, "data/of-a-job", 10)
-    assert compared(synced, exact=True).lacking == {}
+    state = compared(synced, exact=True)
+    assert (state.missing, state.only_in_destination, state.of_unknown_origin) == ({}, 1, 1)
 
 
 def test_what_is_archived_is_told(synced: World):
     synced.put("data/ice", storage_class="GLACIER")
-    lacking = compared(synced).lacking
-    assert [(key, wanted.archived) for key, wanted in lacking.items() if wanted] == [("data/ice", True)]
+    missing = compared(synced).missing
+    assert [(key, source.archived) for key, source in missing.items() if source] == [("data/ice", "GLACIER")]
 
 
 def test_only_keys_that_count_are_compared(synced: World):
     synced.put("data/x")
     state = compared(synced, counts=lambda key: key != "data/x")
-    assert (state.lacking, state.keys) == ({}, 3)
+    assert (state.missing, state.keys) == ({}, 3)
 
 
 def test_what_has_not_changed_for_long_needs_no_look_unless_asked_for(synced: World):
     looks = []
-    for options in ({"mended": -1}, {"mended": float("inf")}, {"mended": -1, "deep": True}):
+    for options in ({"settled": -1}, {"settled": float("inf")}, {"settled": -1, "deep": True}):
         before = synced.requests().get("HeadObject", 0)
         state = Completeness(
             synced.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, ("data/",), **options
         )
         synced.run(state.compare())
-        assert state.lacking == {}
+        assert state.missing == {}
         looks.append(synced.requests().get("HeadObject", 0) - before)
     assert looks == [0, 3, 3]
 
@@ -185,13 +186,13 @@ def test_of_many_keys_that_lack_all_have_their_turn_to_be_looked_for_in_the_sour
         synced.standin.delete(SOURCE, f"data/new/{number}")
     for _ in range(4):
         synced.run(state.look())
-    assert set(state.lacking) == {"data/new/0", "data/new/2", "data/new/4"}
+    assert set(state.missing) == {"data/new/0", "data/new/2", "data/new/4"}
 
 
 def test_a_page_that_s3_is_too_busy_to_list_is_asked_for_again_if_there_is_time(
     synced: World, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(completeness, "BUSY_PAUSES", (0.01,))
+    monkeypatch.setattr(listing, "BUSY_PAUSES", (0.01,))
     for is_patient in (True, False):
         synced.standin.fault("ListObjectsV2", "error", status=503, code="SlowDown", times=6)
         state = Completeness(synced.worker().buckets, ("data/",), is_patient=is_patient)
@@ -203,7 +204,7 @@ def test_a_page_that_s3_is_too_busy_to_list_is_asked_for_again_if_there_is_time(
 
 
 def test_patience_is_for_s3_being_busy_and_not_for_a_refusal(synced: World, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(completeness, "BUSY_PAUSES", (0.01,))
+    monkeypatch.setattr(listing, "BUSY_PAUSES", (0.01,))
     synced.standin.fault("ListObjectsV2", "error", status=403, code="AccessDenied", times=3)
     state = Completeness(synced.worker().buckets, ("data/",), is_patient=True)
     with pytest.raises(ClientError, match="AccessDenied"):
@@ -221,13 +222,13 @@ def test_if_many_keys_lack_the_destination_is_listed_and_only_what_is_new_there_
     for number in range(3):
         synced.put(f"data/new/{number}")
     synced.run(state.compare())
-    assert len(state.lacking) == 5
+    assert len(state.missing) == 5
     synced.run(state.look())
     before = synced.requests()
     synced.run(state.look())
     made = {name: number - before[name] for name, number in synced.requests().items() if number - before[name]}
     assert made == {"ListObjectsV2": 1}
-    assert len(state.lacking) == 5
+    assert len(state.missing) == 5
     synced.run_worker()
     synced.run(state.look())
-    assert state.lacking == {}
+    assert state.missing == {}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import socketserver
 import ssl
@@ -103,6 +104,7 @@ def real_aws(monkeypatch, run):
     boto3_s3, boto3_sqs = Boto3S3(session, settings("source")), Boto3Sqs(session, settings("source"))
     boto3_events = Boto3Events(session, settings("source"))
     s3, sqs, events = boto3_s3.quick, boto3_sqs.sqs, boto3_events.events
+    clients_of_s3 = [*boto3_s3.clients]
 
     def keep(request, **_):
         sent.append(request)
@@ -113,15 +115,16 @@ def real_aws(monkeypatch, run):
         return CrtHttp("eu-north-1", session.get_credentials())
 
     def crt(source: str) -> CrtS3:
-        return CrtS3(settings(source), run(http()), boto3_s3)
+        made = CrtS3(session, settings(source), run(http()))
+        clients_of_s3.extend(made.clients)
+        return made
 
     def listen() -> None:
-        for client in [*vars(boto3_s3).values(), *vars(boto3_sqs).values(), events]:
-            if hasattr(client, "meta"):
-                client.meta.events.register("before-send", keep)
+        for client in [*clients_of_s3, *vars(boto3_sqs).values(), events]:
+            client.meta.events.register("before-send", keep)
 
     queue_url = "https://sqs.eu-north-1.amazonaws.com/111122223333/sync-q"
-    queue = CrtSqs(run(http()), boto3_sqs, queue_url)
+    queue = CrtSqs(session, dataclasses.replace(settings("source"), queue_url=queue_url), run(http()))
     return SimpleNamespace(
         s3=s3,
         boto3_s3=boto3_s3,
@@ -132,7 +135,7 @@ def real_aws(monkeypatch, run):
         queue=queue,
         queue_url=queue_url,
         events=events,
-        bus=CrtEvents(run(http()), boto3_events),
+        bus=CrtEvents(session, settings("source"), run(http())),
         run=run,
     )
 
@@ -263,13 +266,13 @@ def test_only_copies_are_signed_with_the_task_role_on_a_directory_bucket(real_aw
 def test_one_session_serves_the_crt_and_all_clients_of_boto3(real_aws):
     objects = real_aws.crt("source")
     real_aws.listen()
-    plain, key = real_aws.boto3_s3, {"Bucket": DIRECTORY, "Key": "k"}
+    key = {"Bucket": DIRECTORY, "Key": "k"}
 
     async def many() -> None:
         await Buckets(objects.settings, objects).answering.open()
         await asyncio.gather(*(valid_keys(objects.session) for _ in range(20)))
-        for call in (plain.head_object, plain.delete_object, plain.create_multipart_upload):
-            await call(**key)
+        for call in (Boto3S3.head_object, Boto3S3.delete_object, Boto3S3.create_multipart_upload):
+            await call(objects, **key)
 
     real_aws.run(many())
     assert len([request for request in real_aws.sent if request.url.endswith("?session")]) == 1

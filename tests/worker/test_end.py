@@ -26,9 +26,10 @@ import functools, os, signal, sys, time
 import worker
 from mirror.queue import leases
 from mirror.readers import reconcile
-from mirror import signals
+from mirror import cli, signals
 from mirror.loop import Bounds
-worker.Worker = functools.partial(worker.Worker, bounds=Bounds(receive=1, drain=4, cancel=1, hand_back=3, show=1))
+bounds = Bounds(receive=1, drain=4, cancel=1, hand_back=3, show=1)
+cli.make_worker = functools.partial(cli.make_worker, bounds=bounds)
 leases.SETTLE_AT_MOST, reconcile.STOP_SECONDS, signals.LAST_SECONDS = 2, 1, 100
 {before}
 worker.leave(worker.main())
@@ -181,10 +182,10 @@ def test_a_log_that_nobody_reads_stops_no_copy(world, full_pipe):
 def test_a_process_that_stands_still_is_ended_with_a_last_word(world, full_pipe, tmp_path):
     standing = tmp_path / "standing"
     before = f"""
-def stand_still(_):
+def stand_still(*_):
     open({str(standing)!r}, "w").close()
     os.write(1, b"nobody takes this")
-signals.LAST_SECONDS, worker.make_parts = 1, stand_still
+signals.LAST_SECONDS, cli.make_parts = 1, stand_still
 """
     process = start(world, before=before, stdout=full_pipe)
     wait_until(standing.exists)

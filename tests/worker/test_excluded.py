@@ -17,6 +17,7 @@ from test_wait import lacking, wait
 from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
 import worker
+from mirror.cli import log_first_line, parse_arguments
 from mirror.queue.bodies import hint_body
 from mirror.readers.completeness import Completeness
 from mirror.settings import load_settings
@@ -181,7 +182,7 @@ def test_the_first_line_tells_what_is_left_out(world: World):
 def test_the_first_line_says_what_is_done_with_which_keys(world: World, caplog, arguments: list[str], first_line: str):
     caplog.set_level("INFO")
     settings = load_settings(world.environment(PREFIX_FILTER="data/"))
-    worker.log_first_line(settings, worker.parse_arguments(arguments))
+    log_first_line(settings, parse_arguments(arguments))
     assert caplog.messages == [first_line.replace("mirror", MIRROR) + f" version={VERSION}"]
 
 
@@ -298,7 +299,7 @@ def test_what_expires_while_it_is_waited_for_is_waited_for_no_longer(world: Worl
     for now in (18 * DAY - 1, 18 * DAY):
         buckets.wall, state.source_look_at = (lambda now=now: now), -math.inf
         world.run(state.look() if lacking else state.compare())
-        lacking.append(set(state.lacking))
+        lacking.append(set(state.missing))
     assert lacking == [{"data/old"}, set()]
 
 

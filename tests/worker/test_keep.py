@@ -6,7 +6,7 @@ import pytest
 from test_reconcile import examples, found, numbers, queued, reconcile
 from world import MIRROR, QUEUE, SOURCE, World
 
-import worker
+from mirror.cli import parse_arguments
 from mirror.protocol.attempt import Interruption
 from mirror.queue.bodies import hint_body
 from mirror.readers.reconcile import reconcile as compare
@@ -107,7 +107,7 @@ def at(world: World, now: int, *arguments: str, **settings: str) -> tuple[int, l
     """Exit status and table of a reconcile at that time, in this process."""
     running, shown = world.worker(KEEP_DAYS="7", **settings), []
     running.buckets.wall = lambda: now
-    options = worker.parse_arguments(["reconcile", *arguments])
+    options = parse_arguments(["reconcile", *arguments])
     return world.run(compare(running.buckets, running.leases.queue, options, Interruption(), shown.append)), shown
 
 

@@ -15,7 +15,7 @@ import pytest
 from test_first_responder import Function, counts
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, World, wait_until
 
-import worker
+from mirror.cli import parse_arguments
 from mirror.hooks import markers
 from mirror.hooks.markers import markers_above
 from mirror.loop import Worker
@@ -421,7 +421,7 @@ def test_however_often_reconcile_finds_it_one_message_on_a_marker_is_left(
     stuck.standin.send(QUEUE, message["body"])
     for _ in range(2):
         running = impatient(stuck)
-        options = worker.parse_arguments(["reconcile"])
+        options = parse_arguments(["reconcile"])
         assert stuck.run(compare(running.buckets, running.leases.queue, options, Interruption(), print)) == 0
     assert {len(json.loads(found["body"])["Records"]) for found in messages_on(stuck, "_SUCCESS")} == {1}
     assert len(messages_on(stuck, "_SUCCESS")) == 3

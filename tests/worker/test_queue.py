@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, until, wait_until
 
-import worker
+from mirror import cli
 from mirror.loop import Worker
 from mirror.model.errors import Postponed
 from mirror.model.limits import SQS_BATCH
@@ -402,10 +402,6 @@ def test_the_worker_exits_after_the_queue_stayed_empty(world):
     assert "summary copied=0" in output
 
 
-async def accept(running: Worker) -> None:
-    running.scheduler.accept(await running.leases.receive(0))
-
-
 async def leave_at_once(running: Worker) -> None:
     """What a worker does after its last receive, without waiting for calls that do not end."""
     running.bounds = running.bounds._replace(drain=0)
@@ -422,7 +418,7 @@ def test_a_worker_that_cannot_receive_any_more_begins_no_copy_after_it_handed_th
     running = world.worker(MAX_CONCURRENT_KEYS="2")
 
     async def leaves() -> None:
-        await accept(running)
+        await running.step(0)
         await until(lambda: copies(world) == 2)
         world.standin.latency("HeadObject", ms=200)
         await leave_at_once(running)
@@ -439,10 +435,10 @@ def test_a_message_that_came_while_its_key_was_copied_comes_back_after_that_copy
     world.put("a")
 
     async def leaves() -> None:
-        await accept(running)
+        await running.step(0)
         await until(lambda: copies(world) == 1)
         world.put("a")
-        await accept(running)
+        await running.step(0)
         await leave_at_once(running)
 
     world.run(leaves())
@@ -509,5 +505,5 @@ def test_a_mistake_in_a_side_task_ends_the_worker_with_status_1_instead_of_leavi
 ):
     monkeypatch.setattr(leases.Leases, "extend_due", lambda _: 1 / 0)
     settings = load_settings(world.environment(EMPTY_POLLS_BEFORE_EXIT="100"))
-    assert worker.run_in_loop(settings, None, Signals()) == (1, None)
+    assert cli.run(settings, None, Signals()) == (1, None)
     assert "ZeroDivisionError" in caplog.text

@@ -16,10 +16,11 @@ from standin import Standin
 from world import MIRROR, QUEUE, SOURCE, WORKER, World
 
 import worker
+from mirror.cli import parse_arguments
 from mirror.protocol.attempt import Interruption
 from mirror.queue.bodies import hint_body
-from mirror.readers.comparison import difference
 from mirror.readers.key_table import ENTRY, KeyTable
+from mirror.readers.listing import look_at
 from mirror.readers.reconcile import DIFFERENCES, MAX_DELETE, Reconciliation
 from mirror.readers.reconcile import reconcile as compare
 
@@ -246,7 +247,7 @@ def test_without_a_prefix_the_prefix_filter_is_the_limit(synced: World):
 
 def run_here(world: World, *arguments: str) -> tuple[int, Reconciliation]:
     """The command in this process, where a test can act between its steps."""
-    options, running = worker.parse_arguments(["reconcile", *arguments]), world.worker()
+    options, running = parse_arguments(["reconcile", *arguments]), world.worker()
     run = Reconciliation(running.buckets, running.leases.queue, ("",), options, Interruption())
     return world.run(run.run()), run
 
@@ -283,7 +284,7 @@ def test_a_key_that_is_made_after_the_source_was_listed_is_no_ghost(synced: Worl
 
 def test_a_key_that_vanished_on_both_sides_is_no_difference(synced: World):
     buckets = synced.worker().buckets
-    assert synced.run(difference(buckets, "data/never", deep=False)) == ""
+    assert synced.run(look_at(buckets, "data/never", deep=False))[1].row == ""
 
 
 # What makes it stop
@@ -339,7 +340,7 @@ def test_a_source_that_was_emptied_stops_at_the_default_guard(world: World):
 
 def test_an_interrupted_run_says_so_and_the_next_one_finds_all(synced: World):
     plant(synced)
-    options = worker.parse_arguments(["reconcile"])
+    options = parse_arguments(["reconcile"])
     running, interruption = synced.worker(), Interruption()
     interruption.set()
     assert synced.run(compare(running.buckets, running.leases.queue, options, interruption)) == 3
@@ -391,8 +392,9 @@ MEASURED = """
 import os, re, sys
 from pathlib import Path
 import worker
+from mirror.log_writer import writer
 status = worker.main()
-worker.writer.drain()
+writer.drain()
 print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024, flush=True)
 os._exit(status)
 """

@@ -13,9 +13,9 @@ from world import MIRROR, SOURCE, World, until, wait_until
 
 import mirror.readers.reconcile
 import worker
+from mirror.cli import parse_arguments
 from mirror.protocol.attempt import Interruption
-from mirror.readers import comparison
-from mirror.readers import removal as unwanted
+from mirror.readers import listing, removal
 from mirror.readers.reconcile import reconcile as compare
 
 
@@ -123,7 +123,7 @@ def test_what_is_excluded_is_removed_also_if_its_source_cannot_be_read(excluded:
 def remove_here(world: World, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None], when: str) -> list[str]:
     """What a removal shows, in this process; once, `meanwhile` is called before the first call of what `when` names in
     mirror/readers/removal.py."""
-    called, first = getattr(unwanted, when), []
+    called, first = getattr(removal, when), []
 
     async def call(*arguments: Any, **named: Any) -> Any:
         if not first:
@@ -131,9 +131,9 @@ def remove_here(world: World, monkeypatch: pytest.MonkeyPatch, meanwhile: Callab
             await asyncio.to_thread(meanwhile)
         return await called(*arguments, **named)
 
-    monkeypatch.setattr(unwanted, when, call)
+    monkeypatch.setattr(removal, when, call)
     running, shown = world.worker(KEEP_DAYS="7"), []
-    options = worker.parse_arguments(["reconcile", "--remove-unwanted"])
+    options = parse_arguments(["reconcile", "--remove-unwanted"])
     status = world.run(compare(running.buckets, running.leases.queue, options, Interruption(), shown.append))
     assert status == 0
     assert first
@@ -264,11 +264,11 @@ def test_a_signal_ends_it_soon_and_the_next_run_removes_the_rest(world: World):
 
 
 def test_a_signal_ends_also_a_pause_for_s3(excluded: World, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(comparison, "BUSY_PAUSES", (3600,))
+    monkeypatch.setattr(listing, "BUSY_PAUSES", (3600,))
     monkeypatch.setattr(mirror.readers.reconcile, "STOP_SECONDS", 3600)
     excluded.standin.fault("DeleteObject", "error", status=503, code="SlowDown", times=0)
     running, interruption = excluded.worker(**SETTINGS), Interruption()
-    options = worker.parse_arguments(["reconcile", "--remove-unwanted"])
+    options = parse_arguments(["reconcile", "--remove-unwanted"])
 
     async def interrupted() -> int:
         task = asyncio.create_task(compare(running.buckets, running.leases.queue, options, interruption))

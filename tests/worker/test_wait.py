@@ -11,7 +11,7 @@ import pytest
 from reading import Reading
 from world import MIRROR, SOURCE, World, wait_until
 
-import worker
+from mirror.cli import parse_arguments
 from mirror.readers.completeness import Completeness
 from mirror.readers.wait import Wait, WaitOptions
 
@@ -167,6 +167,21 @@ def test_exactly_means_also_that_what_the_source_lost_is_gone(synced: World):
     assert run.end().status == 0
 
 
+def test_what_is_only_in_the_destination_and_no_copy_of_ours_for_sure_is_not_waited_for_but_counted(synced: World):
+    synced.standin.put(MIRROR, "data/of-a-job", 10)
+    run = wait(synced, "--exact", "--timeout", "5s")
+    assert (run.status, run.numbers("waited")["only_in_destination"], run.numbers("waited")["of_unknown_origin"]) == (
+        0,
+        1,
+        1,
+    )
+    assert (
+        "           1 unknown     only in the destination, of unknown origin: not waited for; reconcile" in run.output
+    )
+    assert json.loads(wait(synced, "--exact", "--json").output)["of_unknown_origin"] == 1
+    assert "of_unknown_origin" not in json.loads(wait(synced, "--json").output)
+
+
 def test_deep_looks_at_every_copy(synced: World):
     """Size and times tell nothing here."""
     for bucket, seconds in ((SOURCE, 1_700_000_000), (MIRROR, 1_700_100_000)):
@@ -260,7 +275,7 @@ def test_a_wrong_argument_ends_with_2_and_reads_nothing(synced: World, arguments
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h", 3600), ("2d", 172_800)])
 def test_a_time_is_a_number_and_a_unit(text: str, seconds: int):
-    assert worker.parse_arguments(["wait", "--timeout", text]).timeout == seconds
+    assert parse_arguments(["wait", "--timeout", text]).timeout == seconds
 
 
 def test_a_setting_that_lacks_is_named(synced: World):

@@ -13,8 +13,10 @@ from forks import Forked, forks_after
 from standin import Standin
 
 import worker
+from mirror.cli import CLIENTS
 from mirror.loop import Worker
 from mirror.settings import load_settings
+from mirror.wiring import make_parts, make_worker
 
 SOURCE = "source"
 MIRROR = "mirror--use1-az4--x-s3"
@@ -99,8 +101,7 @@ class World:
 
         async def make() -> Worker:
             settings = load_settings(self.environment(**changed))
-            buckets, queue, announcer = worker.make_parts(settings)
-            return Worker(settings, buckets, queue, announcer=announcer)
+            return make_worker(settings, make_parts(settings, CLIENTS[settings.s3_client](settings)))
 
         return self.run(make())
 

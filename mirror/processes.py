@@ -1,0 +1,90 @@
+"""Runs the worker in one process or in several, passes a signal on to them, and gathers their reports."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from mirror.log_writer import writer
+from mirror.signals import Signals
+
+log = logging.getLogger("worker")
+
+CHILD_LOOK_SECONDS = 0.2
+
+# The exit status, and what was done; None if no work was begun.
+type Outcome = tuple[int, Counter[str] | None]
+
+
+def run_processes(count: int, run: Callable[[], Outcome], signals: Signals) -> Outcome:
+    """Runs run() in this process, or in `count` children, because Python uses one vCPU in each process.
+
+    The children share one fate: if one fails, is killed or is stopped by a signal, the others hand back their messages
+    and end as well. The starter counts tasks, and a task with fewer processes would do a part of the work of a whole
+    one for as long as the queue is not empty. The exit status is 0, or the last that is not; 1 for a process that was
+    killed, whose messages come back by their visibility timeout.
+    """
+    if count == 1:
+        writer.start()
+        return run()
+    reports = dict(fork(run, signals) for _ in range(count))
+    writer.start()
+    exit_status, are_stopped = 0, False
+    counts: Counter[str] = Counter()
+    while reports:
+        if signals.came and not are_stopped:
+            are_stopped = True
+            for child in reports:
+                os.kill(child, signal.SIGTERM)
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if not child:
+            time.sleep(CHILD_LOOK_SECONDS)
+            continue
+        report = read_report(reports.pop(child))
+        counts += Counter(report.get("counts"))
+        if status:
+            exit_status = max(os.waitstatus_to_exitcode(status), 1)
+        if (status or report.get("stopped")) and not signals.came:
+            log.error("process %d of this worker %s, the others end, too", child, describe_end(status))
+            signals.came = True
+    return exit_status, counts
+
+
+def describe_end(status: int) -> str:
+    """`status`: of os.waitpid()."""
+    if os.WIFSIGNALED(status):
+        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"failed with status {os.waitstatus_to_exitcode(status)}" if status else "was told to stop"
+
+
+def fork(run: Callable[[], Outcome], signals: Signals) -> tuple[int, int]:
+    """Starts a child that runs run() and ends. Returns its process id, and the descriptor on which it reports."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        writer.forget()
+        writer.start()
+        status, counts = run()
+        os.write(writing, json.dumps({"counts": counts or {}, "stopped": signals.came}).encode())
+        leave(status)
+    os.close(writing)
+    return child, reading
+
+
+def read_report(descriptor: int) -> dict[str, Any]:
+    """Returns nothing for a child that was killed."""
+    with open(descriptor, "rb") as report:
+        return dict(json.loads(report.read() or b"{}"))
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process. sys.exit would wait for threads whose copy S3 has not answered, although the messages of those
+    copies were handed back."""
+    writer.drain()
+    os._exit(status)

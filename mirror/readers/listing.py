@@ -1,0 +1,95 @@
+"""What the readers ask both buckets for: their listings, and one key on both sides; again while S3 is too busy."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from mirror.model.errors import describe, is_busy, is_environment
+from mirror.model.log_lines import quoted
+from mirror.model.selection import without_covered
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.buckets import Buckets, is_expired
+from mirror.protocol.objects import Destination
+from mirror.protocol.requests import head_destination, head_source, pages
+from mirror.protocol.verdict import ABSENT, EQUAL, EXCLUDED, EXPIRED, NOTHING, SizeAndTime, judge
+from mirror.settings import Settings
+
+log = logging.getLogger("worker")
+
+BUSY_PAUSES = (1.0, 2.0, 5.0, 20.0)  # seconds between the attempts of a request that S3 is too busy for
+
+
+class Finding(NamedTuple):
+    """A key, the row of the report that it counts in, and what a worker that is asked for it does."""
+
+    key: str
+    row: str  # "" if nothing is to be reported
+    action: str = NOTHING
+
+
+def chosen_prefixes(settings: Settings, prefix: str) -> tuple[str, ...]:
+    """The prefixes of all synced keys that begin with `prefix`. None, which is logged, if it lies outside."""
+    prefixes = settings.wanted.under(prefix)
+    if not prefixes:
+        log.error("--prefix %s has to begin with PREFIX_FILTER, %s", quoted(prefix), quoted(settings.prefix_filter))
+    return prefixes
+
+
+def folders_of(prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    """A directory bucket lists only prefixes that end in "/" (S3 API Reference, ListObjectsV2)."""
+    return without_covered(prefix[: prefix.rfind("/") + 1] for prefix in prefixes)
+
+
+async def listed(
+    call: Callable[..., Awaitable[dict[str, Any]]], bucket: dict[str, str], prefixes: tuple[str, ...]
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """The entries of a bucket's listing under one prefix after the other, page by page."""
+    for prefix in prefixes:
+        async for page in pages(call, {"Prefix": prefix, **bucket}):
+            yield page.get("Contents", [])
+
+
+def size_and_time(entry: dict[str, Any]) -> SizeAndTime:
+    return entry["Size"], int(entry["LastModified"].timestamp())
+
+
+async def look_at(buckets: Buckets, key: str, deep: bool) -> tuple[Destination | None, Finding]:
+    """What the destination has, and the verdict on the key at this moment.
+
+    The source of a key that EXCLUDE leaves out is not looked at, as it may not be readable.
+    Raises the error of a missing or closed source bucket.
+    """
+    destination = await head_destination(buckets, key)
+    excluded = buckets.settings.wanted.excludes(key)
+    source = None if excluded else await head_source(buckets, key)
+    expired = source is not None and is_expired(buckets, source.modified)
+    what, action, _ = judge(source, destination, excluded=excluded, expired=expired, deep=deep)
+    if what in (EQUAL, ABSENT):
+        return destination, Finding(key, "")
+    if what in (EXCLUDED, EXPIRED):
+        return destination, Finding(key, "unwanted" if destination else "")
+    return destination, Finding(key, what, action)
+
+
+async def when_not_busy[T](interruption: Interruption, call: Callable[[], Awaitable[T]], listing_of: str = "") -> T:
+    """What the call returns. If S3 is too busy for it, it is made again after a pause, a few times; the listing of a
+    bucket, which is named in the log, until it comes.
+
+    Raises the last error, or Interrupted in a pause.
+    """
+    for pause in itertools.chain(BUSY_PAUSES, itertools.repeat(BUSY_PAUSES[-1]) if listing_of else ()):
+        try:
+            return await call()
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
+            if is_environment(error) or not is_busy(error):
+                raise
+            if listing_of:
+                log.warning("cannot list %s, again in %d s: %s", listing_of, pause, describe(error))
+        await interruption.pause(pause)
+    return await call()

@@ -1,0 +1,37 @@
+"""Puts the parts of one process together, for a task as for the function. All of them belong to one event loop."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mirror.aws.boto3_clients import Clients
+from mirror.hooks.announcer import SEND_SECONDS, Announcer
+from mirror.loop import OF_TASK, Bounds, Worker
+from mirror.model.services import Client, Events
+from mirror.protocol.buckets import Buckets
+from mirror.queue.queue import Queue
+from mirror.settings import Settings
+
+
+class Parts(NamedTuple):
+    """What a worker works on. The function keeps them from one invocation to the next."""
+
+    buckets: Buckets
+    queue: Queue
+    events: Events | None  # None if nothing is announced
+
+    def clients(self) -> list[Client]:
+        return [client for client in (self.buckets.s3, self.queue.sqs, self.events) if client]
+
+
+def make_parts(settings: Settings, clients: Clients) -> Parts:
+    queue = Queue(clients.sqs(), settings.queue_url)
+    return Parts(Buckets(settings, clients.s3()), queue, clients.events() if settings.announces else None)
+
+
+def make_worker(
+    settings: Settings, parts: Parts, bounds: Bounds = OF_TASK, events_seconds: float = SEND_SECONDS
+) -> Worker:
+    """`bounds`: of its end. `events_seconds`: how long a batch of messages may take to be announced."""
+    announcer = Announcer(settings, parts.events, events_seconds)
+    return Worker(settings, parts.buckets, parts.queue, bounds=bounds, announcer=announcer)
