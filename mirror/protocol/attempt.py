@@ -91,7 +91,8 @@ ALONE = Alone()
 class Hooks:
     """What options do around the sync of a key. An option that is not set is None, and costs nothing."""
 
-    why_expired: Callable[[Source], str] | None = None  # why the source is no longer to have a copy; "" if it is to
+    is_expired: Callable[[Source], bool] | None = None  # whether the source is no longer to have a copy
+    log_expired: Callable[[str], None] | None = None  # for a key that is not copied because of that
     before_copy: Callable[[KeySync], Awaitable[None]] | None = None  # may wait, or raise Postponed
     before_write: Callable[[KeySync], Awaitable[None]] | None = None  # before a copy or a delete; may raise
     when_done: Callable[[KeySync], Sequence[str]] | None = None  # the events to announce of a sync that has succeeded

@@ -97,27 +97,27 @@ class Syncer:
         source = await retries.patiently(head_source, buckets, sync.key)
         sync.result.sight = (source, existing)
         may_have_uploads = source is None or self.is_large(source)
-        why_expired = self.hooks.why_expired(source) if self.hooks.why_expired and source else ""
-        if not sync.destination_first and (may_have_uploads or why_expired):
+        expired = bool(source and self.hooks.is_expired and self.hooks.is_expired(source))
+        if not sync.destination_first and (may_have_uploads or expired):
             return False
         if sync.redelivered and may_have_uploads:
             await abort_orphans(buckets, sync)
             sync.redelivered = False
-        wrote = await self.make_equal(sync, retries, source, existing, why_expired)
+        wrote = await self.make_equal(sync, retries, source, existing, expired)
         if wrote and await retries.patiently(head_source, buckets, sync.key) != source:
             sync.host.overtaken(sync)
             raise Changed("the source changes faster than it can be copied")
         return True
 
     async def make_equal(
-        self, sync: KeySync, retries: Retries, source: Source | None, existing: Destination | None, why_expired: str
+        self, sync: KeySync, retries: Retries, source: Source | None, existing: Destination | None, expired: bool
     ) -> bool:
         """Makes one write at most. True if it did, so that the source has to be looked at again."""
-        result, verdict = sync.result, judge(source, existing, expired=bool(why_expired))
+        result, verdict = sync.result, judge(source, existing, expired=expired)
         if verdict.action == NOTHING:
             result.end = verdict.what
-            if verdict.what == EXPIRED and (existing is None or verdict.of_unknown_origin):
-                log.info("not copied key=%s as %s", quoted(sync.key), why_expired)
+            if expired and self.hooks.log_expired and (existing is None or verdict.of_unknown_origin):
+                self.hooks.log_expired(sync.key)
             return False
         if source is None or verdict.action == DELETE:
             await self.write(sync, retries, None, existing)

@@ -335,7 +335,7 @@ MUTANTS = (
     # KEEP_DAYS
     Mutant(
         "an expired source is copied",
-        "judge(source, existing, expired=bool(why_expired))",
+        "judge(source, existing, expired=expired)",
         "judge(source, existing)",
         keeping("new, with a crash"),
     ),
@@ -347,7 +347,7 @@ MUTANTS = (
     ),
     Mutant(
         "an expired source is done with before the destination is looked at",
-        "if not sync.destination_first and (may_have_uploads or why_expired):",
+        "if not sync.destination_first and (may_have_uploads or expired):",
         "if not sync.destination_first and may_have_uploads:",
         keeping("overwritten, with a crash"),
     ),
