@@ -3,17 +3,17 @@
 The protocol asks before each write, the readers for what they count and report. The functions are pure, import only the
 standard library and use the syntax of Python 3.9, so that they also run on an operator's machine.
 
-judge(source, destination, excluded=..., expired=..., deep=...) takes the two sides as HeadObject shows them, None for
-no object: the Source and Destination of objects.py, or anything with the attributes of SourceSide and DestinationSide.
-The caller knows the settings: `excluded` by EXCLUDE, `expired` by KEEP_DAYS. In the Verdict the protocol looks at the
-action: NOTHING, COPY and DELETE say which write makes both sides equal, and REFUSE that a copy has to wait until the
-source is restored. NOTHING with EXPIRED means that KEEP_DAYS keeps a worker from copying: the destination has no copy,
-or one that is left to the lifecycle of the directory bucket.
+judge() takes the two sides as HeadObject shows them: the Source and Destination of objects.py, or anything else with
+the attributes of SourceSide and DestinationSide. Its caller knows the settings, and says whether EXCLUDE and KEEP_DAYS
+leave the key out. The action of the Verdict is the write that makes both sides equal, or REFUSE if the source has to be
+restored before a copy. The actions of EXPIRED are NOTHING: the destination has no copy, or one that is left to the
+lifecycle of the directory bucket.
 
-A destination object without provenance is of unknown origin. It may be our copy, since metadata that cannot be sent
-back leaves no room for provenance, or somebody else may have put it there. Size and time decide whether it counts as
-equal; only a worker, which is asked because something changed, does not rely on them and copies again. Where the source
-has no such key, a worker that is asked for it deletes the object as it deletes any ghost.
+A destination object without provenance is of unknown origin: another tool may have put it there, or it is our copy of a
+source whose metadata cannot be sent back, so that S3 copied them and no provenance could be added. Size and time decide
+whether such an object counts as equal. Only a worker does not rely on them: it is asked because something has changed,
+and copies again. If the source has no such key, a worker deletes the object as any other ghost; wait --exact counts it,
+and does not wait for that.
 """
 
 from __future__ import annotations
@@ -46,35 +46,31 @@ SizeAndTime = tuple[int, int]  # bytes, and seconds since the epoch
 
 
 class SourceSide(Protocol):
-    """What is compared of a source object."""
+    """What is compared of a source object. `archived` is the storage class while a copy has to wait for a restore, and
+    `carries_provenance` whether a copy can say what it was copied from."""
 
     @property
     def size(self) -> int: ...
     @property
     def modified(self) -> datetime: ...
     @property
-    def identity(self) -> str:
-        """As identity_of() begins it. The more words it has, the more of the provenance is compared."""
-
+    def identity(self) -> str: ...  # of identity_of(); of a listing only its beginning, and only that is compared
     @property
-    def archived(self) -> str:
-        """The storage class, while the object has to be restored before a copy, else ""."""
-
+    def archived(self) -> str: ...
     @property
-    def carries_provenance(self) -> bool:
-        """Whether a copy can say what it was copied from."""
+    def carries_provenance(self) -> bool: ...
 
 
 class DestinationSide(Protocol):
-    """What is compared of a destination object."""
+    """What is compared of a destination object. `provenance` is the identity of the source that it was copied from, ""
+    if it does not say so."""
 
     @property
     def size(self) -> int: ...
     @property
     def modified(self) -> datetime: ...
     @property
-    def provenance(self) -> str:
-        """The identity of the source that it was copied from, "" if it does not say so."""
+    def provenance(self) -> str: ...
 
 
 class Listed(NamedTuple):
