@@ -72,6 +72,13 @@ carry_out() {
   done
 }
 
+confirm_and_carry_out() {
+  confirm
+  carry_out
+  [[ " ${PLAN[*]} " != *" queue "* ]] \
+    || say "SQS keeps a queue's name for 60 s: wait that long before you deploy again"
+}
+
 # Shows, asks, removes. A subshell, so that a caller keeps its own variables and traps. Status 1 if anything failed.
 cleanup_all() (
   FAILURES=0
@@ -81,12 +88,8 @@ cleanup_all() (
   make_plan
   if ((${#PLAN[@]})); then
     print_plan
-    if [[ $DRY_RUN == true ]]; then return; fi
-    confirm
-    carry_out
-    [[ " ${PLAN[*]} " != *" queue "* ]] \
-      || say "SQS keeps a queue's name for 60 s: wait that long before you deploy again"
-  else
+    [[ $DRY_RUN == true ]] || confirm_and_carry_out
+  elif ((FAILURES == 0)); then
     printf 'nothing of %s is left in account %s, Region %s\n' "$APP_NAME" "$ACCOUNT" "$REGION"
   fi
   ((FAILURES == 0)) || die "$FAILURES errors, see above: mend them and run this again"

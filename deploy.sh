@@ -276,22 +276,33 @@ HELP
 }
 
 main() {
-  case "${1:-}" in
-    --local)
-      [[ $DRY_RUN == false ]] || die "DRY_RUN=$DRY_RUN: a local cloud is either made or not; unset it for --local"
-      # shellcheck source=local/local.sh
-      source "$PROJECT_DIR/local/local.sh"
-      local_deploy "${@:2}"
-      ;;
-    --dry-run)
-      DRY_RUN=true
-      deploy_all
-      ;;
-    --help) print_help ;;
-    --version) printf 's3-to-s3express-sync %s\n' "$(project_version)" ;;
-    '') deploy_all ;;
-    *) die "unknown option: $1 (use --help)" ;;
-  esac
+  local option local=false once=()
+  for option in "$@"; do
+    case "$option" in
+      --local) local=true ;;
+      --once) once=("$option") ;;
+      --dry-run) DRY_RUN=true ;;
+      --help)
+        print_help
+        return
+        ;;
+      --version)
+        printf 's3-to-s3express-sync %s\n' "$(project_version)"
+        return
+        ;;
+      *) die "unknown option: $option (use --help)" ;;
+    esac
+  done
+  if [[ $local == true ]]; then
+    [[ $DRY_RUN == false ]] || die "nothing was made: a local cloud is either made or not, so --local has no dry run"
+    # shellcheck source=local/local.sh
+    source "$PROJECT_DIR/local/local.sh"
+    local_deploy ${once[@]+"${once[@]}"}
+  elif ((${#once[@]})); then
+    die "--once goes with --local only (use --help)"
+  else
+    deploy_all
+  fi
 }
 
 [[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

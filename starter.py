@@ -33,7 +33,7 @@ from launch.calls import (
 from launch.copying import FEW_MESSAGES, announces_message, is_from_bucket, left_over, seconds_to_copy
 from launch.decision import Decision, decide, wanted_workers
 from launch.settings import load_settings
-from launch.tasks import SHORTAGE
+from launch.tasks import QUOTA, SHORTAGE
 
 # Now, and not in the first run that copies: it belongs to the cold start, which has more CPU. Otherwise the archive
 # does not hold it.
@@ -131,7 +131,7 @@ def run(event: object, context: Any) -> dict[str, Any]:
     report |= {} if copied is None else {"copied": copied}
     report |= {} if not (audited := audit(settings, event)) else {"audit": audited}
     print_report(report)
-    complain(settings, report)
+    complain(settings, report, is_enough=0 < decision.start <= len(started))
     return report
 
 
@@ -148,7 +148,8 @@ def carry_out(settings: Mapping[str, Any], decision: Decision) -> tuple[list[str
     failures = stop_tasks(settings, decision.stop)
     if failures:
         return [], failures
-    return start_workers(settings, decision.start, decision.on_demand, decision.stay, time())
+    only_spot = decision.only_spot
+    return start_workers(settings, decision.start, decision.on_demand, decision.stay, time(), only_spot)
 
 
 def audit(settings: Mapping[str, Any], event: object) -> dict[str, Any]:
@@ -193,10 +194,12 @@ def print_report(report: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def complain(settings: Mapping[str, Any], report: Mapping[str, Any]) -> None:
-    """Raises one RuntimeError for everything that went wrong."""
+def complain(settings: Mapping[str, Any], report: Mapping[str, Any], is_enough: bool) -> None:
+    """Raises one RuntimeError for everything that went wrong. `is_enough`: all workers that were wanted have been
+    started, so that a quota of Spot or of on demand that others have used up is worth no alarm."""
     family = settings["TASK_DEFINITION"]
-    errors = [failure for failure in report["failures"] if SHORTAGE not in failure]
+    passing = (SHORTAGE, QUOTA) if is_enough else (SHORTAGE,)
+    errors = [failure for failure in report["failures"] if not any(words in failure for words in passing)]
     problems = [f"workers of {family} were not started: {'; '.join(errors)}"] if errors else []
     if report["failing"]:
         problems.append(f"workers of {family} do not get to work: {report['failing']}")

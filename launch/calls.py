@@ -22,6 +22,7 @@ MOST_STOPPED = 500  # stopped tasks that are looked at: ten calls, and the funct
 # Which of the two gets the task of a call for one is not documented, so the report says what ECS says.
 SPOT_FIRST = [{"capacityProvider": "FARGATE_SPOT", "weight": 4}, {"capacityProvider": "FARGATE", "weight": 1}]
 ON_DEMAND = [{"capacityProvider": "FARGATE", "weight": 1}]
+SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]  # of workers that stay: on demand they would stay, too
 
 # ECS may not list a task at once that it has just answered to RunTask with (ECS API reference, RunTask, on eventual
 # consistency), and two runs may be less than a second apart: for so long a warm environment counts it all the same.
@@ -148,25 +149,33 @@ def batches(count: int) -> Iterator[int]:
 
 
 def start_workers(
-    settings: Mapping[str, Any], count: int, on_demand: bool, stay: int, now: float
+    settings: Mapping[str, Any], count: int, on_demand: bool, stay: int, now: float, only_spot: bool = False
 ) -> tuple[list[str], list[str]]:
     """(capacity provider of each started worker, failures): Spot first, then on demand, or the other way round.
 
-    The first `stay` of them are started to stay.
+    The first `stay` of them are started to stay; with `only_spot` they are not needed, and no failure if Spot has no room.
+    What ECS refuses for one of the two, such as Spot whose quota others have used up, it may take for the other.
+    Without an answer nothing more is asked: the function has 60 seconds.
     """
     started: list[str] = []
     failures: list[str] = []
-    strategies = (ON_DEMAND, SPOT_FIRST) if on_demand else (SPOT_FIRST, ON_DEMAND)
     sizes = [(size, True) for size in batches(stay)] + [(size, False) for size in batches(count - stay)]
-    try:
-        for missing, stays in sizes:
-            for strategy in strategies:
-                if missing > 0:
-                    changes = {"environment": [STAY]} if stays else {}
+    for missing, stays in sizes:
+        refused, spot = 0, SPOT if stays else SPOT_FIRST
+        is_optional = stays and only_spot
+        strategies = (spot,) if is_optional else (ON_DEMAND, spot) if on_demand else (spot, ON_DEMAND)
+        for strategy in strategies:
+            if missing > 0:
+                changes = {"environment": [STAY]} if stays else {}
+                try:
                     providers, reasons = run_tasks(settings, missing, strategy, changes, now)
-                    started += providers
-                    failures += reasons
-                    missing -= len(providers)
-    except (BotoCoreError, ClientError) as error:
-        failures.append(str(error))  # not the end: what was started before this call has to be in the report
+                except ClientError as error:
+                    providers, reasons, refused = [], [str(error)], refused + 1
+                except BotoCoreError as error:
+                    return started, [*failures, str(error)]
+                started += providers
+                failures += [] if is_optional else reasons
+                missing -= len(providers)
+        if refused == len(strategies):
+            break
     return started, failures

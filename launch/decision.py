@@ -32,6 +32,7 @@ class Decision(NamedTuple):
     trial: str = ""  # why the others have to wait for one that runs
     stay: int = 0  # so many of `start` are started to stay (MIN_WORKERS)
     staying: int = 0  # so many of `running` were
+    only_spot: bool = False  # those to stay are started on Spot or not at all
 
 
 def held_by_full_worker(settings: Mapping[str, Any]) -> int:
@@ -126,7 +127,8 @@ def decide(
     """
     stuck = [task for task in tasks if task.waits_for_spot(now)][:MOST_STOPS]
     live = [task for task in tasks if task.wanted and task not in stuck]
-    plan = plan_staying(live, settings["MIN_WORKERS"], revision, now)
+    spot_is_short = is_spot_short(tasks, now)
+    plan = plan_staying(live, settings["MIN_WORKERS"], revision, now, spot_is_short)
     stop = {task.arn: GAVE_UP for task in stuck} | {task.arn: why for task, why in plan.stop[:MOST_STOPS]}
     live = [task for task in live if task.arn not in stop]
     started = sum(task.started is not None for task in live)
@@ -142,4 +144,4 @@ def decide(
         waits = f"the next one is started in {pause:.0f} s"
         failing = describe_failure(failed, "the next one is starting" if start or starting else waits)
     staying, stay = sum(task.stays for task in live), min(start, stay)
-    return Decision(len(live), wanted, start, is_spot_short(tasks, now), stop, failing, trial, stay, staying)
+    return Decision(len(live), wanted, start, spot_is_short, stop, failing, trial, stay, staying, plan.only_spot)

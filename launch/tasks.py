@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+QUOTA = "limit on the number of vCPUs"  # of the account, for Spot or on demand; as a failure or as an error
 SHORTAGE = "Capacity is unavailable at this time"  # re:Post, "Fargate RunTask: capacity is unavailable"
 INTERRUPTED = ("SpotInterruption", "TerminationNotice")  # stopCode of Spot, and its older name
 # The reasons that StopTask is given, and that stoppedReason shows from then on.
 GAVE_UP = "the starter found no Spot capacity in time"
 SURPLUS = "more workers stay than MIN_WORKERS"
 REPLACED = "a worker of the newer task definition stays in its place"
+ON_SPOT = "a worker on Spot stays in its place"
 STAY = {"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}  # the variable of a worker that never ends by itself
 SPOT_SECONDS = 300  # a shortage of Spot that lasts so long is answered with on-demand capacity
 AT_ONCE_SECONDS = 60  # a worker that fails sooner after its start counts as one that never worked

@@ -78,7 +78,8 @@ aws_failed() { die "${RESOURCE:+$RESOURCE: }aws $1 $2 failed: $(sed '/^$/d' <<<"
 
 is_not_found() { [[ " ${NOT_FOUND[*]} " == *" $(error_code) "* ]]; }
 
-is_denied() { [[ $(error_code) == AccessDenied* ]]; }
+# EC2 and SNS have codes of their own for it ("Common errors" of their API references).
+is_denied() { [[ $(error_code) =~ ^(AccessDenied.*|UnauthorizedOperation|AuthorizationError.*)$ ]]; }
 
 # Whether the error names a role that this run made; one that names no role is about the starter's.
 is_about_new_role() {

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Checks of PREFIX_FILTER and EXCLUDE, which need no account.
 
-readonly MOST_OF_PREFIX_FILTER=1024 MOST_OF_EXCLUDE=500 # bytes: all variables of a function have 4 KB
+# Bytes: all variables of a function have 4 KB, and COPY_LAST is one of them.
+readonly MOST_OF_PREFIX_FILTER=1024 MOST_OF_EXCLUDE=500 MOST_OF_ALL_PATTERNS=2024
 readonly MOST_OF_A_FILTER=1024                          # characters (S3 API reference, FilterRule)
 readonly MOST_OF_A_PATTERN=2048                         # characters (EventBridge User Guide, "Quotas")
 
@@ -87,6 +88,13 @@ check_exclude() {
     "$MOST_OF_EXCLUDE bytes in all, not $bytes"
   check_items EXCLUDE
   check_something_is_left
+}
+
+check_patterns_together() {
+  local bytes
+  bytes=$(bytes_of "$PREFIX_FILTER$EXCLUDE$COPY_LAST")
+  ((bytes <= MOST_OF_ALL_PATTERNS)) || problem "PREFIX_FILTER, EXCLUDE and COPY_LAST together have $bytes bytes: set" \
+    "fewer or shorter ones, of at most $MOST_OF_ALL_PATTERNS bytes, as all variables of a Lambda function have 4 KB"
 }
 
 # Each key has a character.

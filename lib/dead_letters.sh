@@ -3,6 +3,7 @@
 
 readonly DEAD_LETTER_LOOK_SECONDS=30 # for so long a message that is only looked at stays invisible
 readonly DEAD_LETTERS_SHOWN=100
+readonly NOT_IN_LOG="not in the log any more"
 
 # look_at_ten URL: takes up to 10 messages from the queue for a moment.
 look_at_ten() {
@@ -51,7 +52,7 @@ messages = json.load(sys.stdin)
 for message in messages:
     try:
         message["keys"] = keys_of(json.loads(message["body"]))
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         message["keys"] = []
 print(json.dumps(messages))'
 }
@@ -62,14 +63,20 @@ failures_since() {
     | failures_of
 }
 
-# Adds why and when each key failed last, from the log since the oldest of the messages was sent.
+# Adds why and when each key failed last, from the log since the oldest of the messages was sent. Without the log, which
+# may be slow or denied, the messages are still worth seeing and moving.
 with_reasons() {
-  local messages failures oldest
+  local messages oldest unknown="$NOT_IN_LOG"
   messages=$(cat)
   oldest=$(jq 'map(.sent) | min // now | floor' <<<"$messages")
-  failures=$(failures_since "$oldest")
-  printf '%s\n' "$messages" "$failures" | jq -cs '(.[1] | map(del(.attempt))) as $failures
+  run_apart "$TEMP_DIR/failures" failures_since "$oldest"
+  if has_failed "$TEMP_DIR/failures"; then
+    unknown="not known: the log could not be read"
+    printf '[]\n' >"$TEMP_DIR/failures"
+  fi
+  printf '%s\n' "$messages" | jq -cs --arg unknown "$unknown" --slurpfile failures "$TEMP_DIR/failures" '
+    ($failures[0] | map(del(.attempt))) as $failures
     | .[0] | map(.keys as $keys | {id, sent: (.sent | todate), keys: [$keys[] as $key
-      | ([$failures[] | select(.key == $key)][0] // {at: null, reason: "not in the log any more"}) + {key: $key}]}
+      | ([$failures[] | select(.key == $key)][0] // {at: null, reason: $unknown}) + {key: $key}]}
     + if $keys == [] then {body: .body[:200]} else {} end)'
 }

@@ -18,7 +18,8 @@ start_one_task() {
   local answer overrides definition network task
   definition=$(starter_setting TASK_DEFINITION)
   network=$(network_configuration)
-  overrides=$(printf '%s\n' "${@:2}" | jq -Rnc '{containerOverrides: [{name: "worker", command: [inputs]}]}')
+  overrides=$(printf '%s\0' "${@:2}" \
+    | jq -Rsc '{containerOverrides: [{name: "worker", command: split("\u0000")[:-1]}]}') # a prefix may hold newlines
   answer=$(aws_or_die ecs run-task --cluster "$CLUSTER_NAME" --task-definition "$definition" \
     --capacity-provider-strategy capacityProvider=FARGATE,weight=1 --started-by "$1" \
     --network-configuration "$network" --overrides "$overrides")

@@ -15,6 +15,18 @@ start_run() {
   set_names
 }
 
+# run_apart FILE COMMAND...: what the command prints goes to the file, and its exit status to FILE.status. An error ends
+# the command, and not the run. (Inside of a condition the shell would go on after it.)
+run_apart() {
+  set +e
+  (set -e && "${@:2}") >"$1"
+  printf '%s\n' "$?" >"$1.status"
+  set -e
+}
+
+# has_failed FILE: whether the command of run_apart did.
+has_failed() { (($(<"$1.status") != 0)); }
+
 # known_file NAME: the file for what is known under that name.
 known_file() { printf '%s\n' "$TEMP_DIR/known/${1//[^A-Za-z0-9._-]/_}"; }
 

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # What a person is told on stderr: progress, the end of a run that failed, all problems at once.
 
+VIA="" # what a command that a message names needs for the local cloud: " --local"
+
 say() { printf '%s\n' "$*" >&2; }
 
 die() {
@@ -43,6 +45,9 @@ usage() {
 
 # need_value OPTION COUNT: fails unless a value follows.
 need_value() { (($2 > 1)) || usage "$1 needs a value"; }
+
+# need_number OPTION VALUE: fails unless it is a whole number that the worker takes.
+need_number() { [[ $2 =~ ^[0-9]{1,12}$ ]] || usage "$1 $2 is no whole number"; }
 
 # Every check runs before the first write; what it finds is collected here, so that one run tells all of it.
 begin_checks() { PROBLEMS=(); }

@@ -149,6 +149,7 @@ check_settings() {
   check_words
   check_prefix
   check_exclude
+  check_patterns_together
   check_kms_keys SRC_KMS_KEY_ARN "$MOST_KMS_KEYS" "keys, a role's policy holds no more"
   check_kms_keys DST_KMS_KEY_ARN 1 "key, a directory bucket has one for its whole life"
   check_timeouts

@@ -84,36 +84,43 @@ describe_events() {
   have=$(aws_or_error s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
     --expected-bucket-owner "$SRC_BUCKET_OWNER") || { error=$have && have=""; }
   rule=$(find_event_rule)
-  if [[ -n $rule ]]; then
-    targets=$(ask_event_targets)
-    policy=$(find_queue_policy)
-  fi
+  [[ -z $rule ]] || targets=$(ask_event_targets)
+  policy=$(find_queue_policy)
   printf '%s\n' "${have:-"{}"}" "${rule:-null}" "${targets:-null}" "${policy:-null}" | jq -s --arg error "$error" \
     --argjson ours "$(our_notifications "${have:-"{}"}")" --arg queue "$QUEUE_ARN" --arg starter "$STARTER_ARN" \
     --argjson prefixes "$prefixes" --arg bucket "$SRC_BUCKET" --arg name "$EVENT_RULE_NAME" \
-    --arg sender "${EVENT_SENDERS[eventbridge]}" '
+    --arg s3 "${EVENT_SENDERS[sqs]}" --arg bridge "${EVENT_SENDERS[eventbridge]}" "$(jq_filters)"'
     . as [$have, $rule, $targets, $policy]
     | def has_target($arn): any($targets.Targets[]?; .Arn == $arn);
+    def shuts_out($sender): $policy != null and (any($policy.Statement[]?; .Sid == $sender) | not);
+    def filtered: [.[].Filter.Key.FilterRules[]?.Value] | sort;
     {error: $error, at_once: ($rule != null and has_target($starter)),
      source: (if $error != "" then "unknown" elif $ours != [] and $rule then "both" elif $ours != [] then "sqs"
        elif $rule then "eventbridge" else "none" end)}
     | .problems = if .source == "sqs" then [
-        select($prefixes[1:] != [] and ($ours | length) < ($prefixes | length))
-          | "the bucket has \($ours | length) of \($prefixes | length) notifications, one for each prefix"]
+        (select($prefixes != [""] and ($ours | filtered) != ($prefixes | map(filter_value) | sort))
+          | if ($ours | length) < ($prefixes | length)
+            then "the bucket has \($ours | length) of \($prefixes | length) notifications, one for each prefix"
+            else "the notifications of the bucket are for other prefixes than those that are synced" end),
+        (select(shuts_out($s3)) | "the policy of the queue does not let the bucket \($bucket) send to it")]
       elif .source != "eventbridge" then [] else [
-        (select($prefixes[1:] != [] and ([$rule.EventPattern | fromjson | .detail.object.key[]?.prefix] | sort) != $prefixes)
+        (select($prefixes != [""] and ([$rule.EventPattern | fromjson | .detail.object.key[]?.prefix] | sort) != $prefixes)
           | "the rule \($name) is for other prefixes than those that are synced"),
         ($rule | select(.State != "ENABLED") | "the rule \($name), which sends the events, is disabled"),
         (select(has_target($queue) | not) | "the rule \($name) does not send to the queue: its target is gone"),
-        (select(any($policy.Statement[]?; .Sid == $sender) | not) | "the queue does not let the rule \($name) send to it"),
+        (select(shuts_out($bridge)) | "the queue does not let the rule \($name) send to it"),
         ($have | select(has("EventBridgeConfiguration") | not)
           | "the bucket \($bucket) sends no events to EventBridge: it is switched off")] end'
 }
 
 # describe_audit DAYS: the last audit, as far as the log reaches, and when the next one is to start (launch/audit.py).
 describe_audit() {
-  local rows
-  rows=$(query worker $((($1 + 2) * 86400)) "fields @message | $(filter_audited) | sort @timestamp desc | limit 1")
+  local rows days
+  # A query costs by what it reads: first the two days in which the last audit of a daily one is.
+  for days in 2 $(($1 + 2)); do
+    rows=$(query worker $((days * 86400)) "fields @message | $(filter_audited) | sort @timestamp desc | limit 1")
+    [[ $rows == "[]" ]] || break
+  done
   audits_of <<<"$rows" | jq --argjson days "$1" --argjson now "$(now)" '
     (($now - 7200) / 86400 | floor) as $day
     | {days: $days, next: (($day - $day % $days + $days) * 86400 + 7200 | todate),

@@ -125,7 +125,8 @@ choose_settings() {
   COPY_TIMEOUT=60 VISIBILITY_EXTEND_INTERVAL=15
   TASK_ARCH=$(host_architecture)
   export REGION SRC_BUCKET DST_BUCKET MULTIPART_THRESHOLD PART_SIZE WAIT_TIME_SECONDS EMPTY_POLLS_BEFORE_EXIT TASK_ARCH
-  export COPY_TIMEOUT VISIBILITY_EXTEND_INTERVAL
+  VERIFY_LARGE_PARTS=3 VERIFY_LARGE_PART_BYTES=$PART_SIZE # of verify --large: more than MULTIPART_THRESHOLD
+  export COPY_TIMEOUT VISIBILITY_EXTEND_INTERVAL VERIFY_LARGE_PARTS VERIFY_LARGE_PART_BYTES
 }
 
 choose_image() {
@@ -280,12 +281,8 @@ find_cloud() {
 
 # local_deploy [--once]: exit status 0 only if all files are equal at the end.
 local_deploy() {
-  LOCAL_ONCE=false LOCAL_STARTED=$SECONDS LOCAL_ENGINE=none LOCAL_OWNER=true
-  case "$*" in
-    '') ;;
-    --once) LOCAL_ONCE=true ;;
-    *) local_fail "unknown option: $* (use --local or --local --once)" ;;
-  esac
+  LOCAL_ONCE=false LOCAL_STARTED=$SECONDS LOCAL_ENGINE=none LOCAL_OWNER=true VIA=" --local"
+  [[ -z ${1:-} ]] || LOCAL_ONCE=true
   trap 'exit 130' INT
   trap 'exit 143' TERM
   if cloud_is_up; then

@@ -53,15 +53,20 @@ ensure_event_switch() {
   finish
 }
 
-switch_stays() { say "      stays: the EventBridge switch of $SRC_BUCKET, because $1"; }
+switch_stays() { say "      stays: the EventBridge switch of $SRC_BUCKET, because $*"; }
 
 # Prints the bucket if deploy.sh turned its switch on and nobody else needs it.
 list_event_switch() {
   local tags have rules
   tags=$(find_event_rule_tags)
-  [[ -n $tags ]] || return 0
+  [[ -n $tags ]] || admits "${EVENT_SENDERS[eventbridge]}" || return 0
   have=$(find_notifications)
   has_switch "$have" || return 0
+  if [[ -z $tags ]]; then
+    switch_stays "$EVENT_RULE_NAME, whose tag said whether deploy.sh turned it on, is gone: if nobody else needs it," \
+      "turn it off in the properties of the bucket, as each of its events costs (Amazon EventBridge: off)"
+    return
+  fi
   if ! has_switch_tag "$tags"; then
     switch_stays "deploy.sh did not turn it on"
     return

@@ -7,12 +7,10 @@ readonly STARTER_TIMEOUT=60                    # seconds
 # Prints what the function copies with, or else what status is to find of the workers' settings, as a JSON object; null
 # stands for a variable that it is to have no longer.
 copying_variables() {
-  local variables prefixes
-  prefixes=$(synced_prefixes)
-  variables=$(worker_variables | jq --argjson copies "$STARTER_COPIES" --arg max_size "$STARTER_MAX_SIZE" \
-    --argjson prefixes "$prefixes" '
+  local variables
+  variables=$(worker_variables | jq --argjson copies "$STARTER_COPIES" --arg max_size "$STARTER_MAX_SIZE" '
     if $copies then del(.PROCESSES, .S3_CLIENT) + {STARTER_COPIES: "true", STARTER_MAX_SIZE: $max_size}
-    else {COPY_LAST, ANNOUNCE, EXCLUDE, KEEP_DAYS} + if $prefixes[1:] == [] then {} else {PREFIX_FILTER} end end')
+    else {COPY_LAST, ANNOUNCE, EXCLUDE, KEEP_DAYS, PREFIX_FILTER} end')
   printf '%s\n' STARTER_COPIES STARTER_MAX_SIZE "${WORKER_SETTINGS[@]}" \
     | jq -Rn --argjson variables "$variables" '[inputs | {key: ., value: $variables[.]}] | from_entries'
 }

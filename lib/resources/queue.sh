@@ -92,7 +92,7 @@ queue_url() {
 existing_queue_url() {
   local url
   url=$(find_queue "$1")
-  [[ -n $url ]] || die "there is no queue $1 in $REGION: run ./deploy.sh, or set REGION and APP_NAME"
+  [[ -n $url ]] || die "there is no queue $1 in $REGION: run ./deploy.sh$VIA, or set REGION and APP_NAME"
   printf '%s\n' "$url"
 }
 
@@ -172,11 +172,15 @@ remove_queue() {
   [[ -z $url ]] || aws_unless_gone sqs delete-queue --queue-url "$url"
 }
 
-# describe_queue NAME
-describe_queue() {
-  local url
-  url=$(existing_queue_url "$1")
-  aws_or_die sqs get-queue-attributes --queue-url "$url" --attribute-names All | jq '.Attributes | {
+# find_numbers NAME: prints how many messages a queue has, or null if there is no such queue.
+find_numbers() {
+  ask_queue_attributes "$1" | jq -n '[inputs][0] | if . then .Attributes | {
     visible: .ApproximateNumberOfMessages | tonumber, in_flight: .ApproximateNumberOfMessagesNotVisible | tonumber,
-    delayed: .ApproximateNumberOfMessagesDelayed | tonumber}'
+    delayed: .ApproximateNumberOfMessagesDelayed | tonumber} else . end'
+}
+
+# describe_queue NAME: ends the run if there is no such queue.
+describe_queue() {
+  existing_queue_url "$1" >/dev/null
+  find_numbers "$1"
 }

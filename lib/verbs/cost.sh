@@ -73,6 +73,8 @@ set_cost_seconds() {
   if (($(now) - made < COST_SECONDS)); then
     COST_SECONDS=$(($(now) - made + 1))
     say "the deployment is younger than $1 days: the figures are those of all its time"
+    ((COST_SECONDS >= 86400)) || say "WARNING: it is younger than a day: what its first hours cost, such as a first" \
+      "fill, is extrapolated to a whole month; ask again after a day or more"
   fi
 }
 

@@ -7,7 +7,7 @@ usage: ./sync.sh reconcile [--prefix P] [--dry-run] [--audit] [--deep] [--remove
                            [--examples N] [--json]
 
 Compares both buckets in a task of its own and puts the keys that differ on the queue. It is safe to interrupt and to
-run again. Ctrl-C ends only the view of its log, not the task.
+run again. Ctrl-C ends only the view of its log, not the task, and says how to stop that.
 
   --prefix P      only keys that begin with P (default: PREFIX_FILTER)
   --dry-run       only report
@@ -34,7 +34,7 @@ refuse_second() {
   running=$(describe_tasks --started-by "$(reconcile_started_by)" | jq -r 'map(.id) | join(", ")')
   audits=$(starter_setting AUDIT_STARTED_BY)
   [[ -z $audits ]] || running+=$(describe_tasks --started-by "$audits" | jq -r 'map(.id) | join(", ")')
-  [[ -z $running ]] || die "task $running compares already: watch it with ./sync.sh logs --follow"
+  [[ -z $running ]] || die "task $running compares already: watch it with ./sync.sh$VIA logs --follow"
 }
 
 # report_task TASK JSON: prints the numbers if JSON is true, and returns the status.
@@ -50,11 +50,23 @@ hint_at_waiting() {
     | "\($all) messages are in the queue: part of what differs may be on its way"' >&2
 }
 
+# say_it_goes_on TASK
+say_it_goes_on() {
+  say "task $1 goes on; see its end with ./sync.sh$VIA logs, or stop it with" \
+    "aws ecs stop-task --region $REGION --cluster $CLUSTER_NAME --task $1"
+}
+
 verb_reconcile() {
   local arguments=() json=false audits=false removes=false task
   while (($#)); do
     case "$1" in
-      --prefix | --max-delete | --examples) need_value "$1" "$#" && arguments+=("$1" "$2") && shift ;;
+      --prefix) need_value "$1" "$#" && arguments+=("$1" "$2") && shift ;;
+      --max-delete | --examples)
+        need_value "$1" "$#"
+        need_number "reconcile: $1" "$2"
+        arguments+=("$1" "$2")
+        shift
+        ;;
       --dry-run | --deep) arguments+=("$1") ;;
       --audit) audits=true arguments+=("$1") ;;
       --remove-unwanted) removes=true arguments+=("$1") ;;
@@ -68,7 +80,10 @@ verb_reconcile() {
   start_verb
   need_starter
   refuse_second
+  trap '' INT TERM # until the id is known by which the task can be stopped
   task=$(start_one_task "$(reconcile_started_by)" reconcile ${arguments[@]+"${arguments[@]}"})
+  trap 'say_it_goes_on "$task"; exit 130' INT
+  trap 'say_it_goes_on "$task"; exit 143' TERM
   say "task $task compares s3://$SRC_BUCKET and s3://$DST_BUCKET; its log:"
   if [[ $json == true ]]; then follow_task "$task" >&2; else follow_task "$task"; fi
   hint_at_waiting

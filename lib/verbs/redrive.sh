@@ -41,12 +41,21 @@ confirm_purge() {
   [[ $answer == [yY]* ]] || die "nothing was deleted"
 }
 
+# Reads messages; says how many more the queue holds, as SQS counts them: approximately.
+hint_at_more() {
+  local shown all
+  shown=$(jq length)
+  ((shown >= DEAD_LETTERS_SHOWN)) || return 0
+  all=$(find_numbers "$DLQ_NAME" | jq '. // {} | (.visible // 0) + (.in_flight // 0)')
+  ((all <= shown)) || say "these are the first $shown of about $all messages"
+}
+
 # Reads messages; says what a reason that is missing may mean.
 hint_at_missing() {
   local missing
-  missing=$(jq '[.[].keys[] | select(.at == null).key] | unique | length')
+  missing=$(jq --arg not_in_log "$NOT_IN_LOG" '[.[].keys[] | select(.reason == $not_in_log).key] | unique | length')
   ((missing == 0)) || say "the log has no failure of $missing keys: its lines expire (LOG_RETENTION_DAYS), may be" \
-    "dropped, and only the newest 10000 are read; ./sync.sh redrive tries these keys too"
+    "dropped, and only the newest 10000 are read; ./sync.sh$VIA redrive tries these keys too"
 }
 
 # act_on_messages list|move|purge ASSUME_YES: prints what was done.
@@ -61,7 +70,7 @@ act_on_messages() {
     purge)
       [[ $2 == true ]] || confirm_purge
       aws_or_die sqs purge-queue --queue-url "$(queue_url "$DLQ_NAME")"
-      printf 'all messages of %s are deleted; ./sync.sh reconcile finds what they stood for\n' "$DLQ_NAME"
+      printf 'all messages of %s are deleted; ./sync.sh%s reconcile finds what they stood for\n' "$DLQ_NAME" "$VIA"
       ;;
   esac
 }
@@ -83,6 +92,7 @@ verb_redrive() {
   url=$(existing_queue_url "$DLQ_NAME")
   messages=$(look_at_messages "$url" | with_keys | with_reasons)
   if [[ $json == true ]]; then visible_lines <<<"$messages"; else print_messages <<<"$messages"; fi
+  hint_at_more <<<"$messages"
   hint_at_missing <<<"$messages"
   [[ $messages != '[]' ]] || { say "the dead-letter queue is empty" && return; }
   act_on_messages "$action" "$yes" >&2

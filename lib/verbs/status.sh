@@ -28,17 +28,20 @@ choose_outage() {
 
 # Reads the parts and adds the one word and the reasons for it.
 judge() {
-  jq --argjson behind "$BEHIND_SECONDS" '
-    (.queue | .visible + .in_flight + .delayed) as $messages
+  jq --argjson behind "$BEHIND_SECONDS" --arg via "$VIA" --arg queue "$QUEUE_NAME" --arg dlq "$DLQ_NAME" '
+    def is_known($name): any(.not_known[]?; . == $name) | not;
+    (.queue // {} | (.visible // 0) + (.in_flight // 0) + (.delayed // 0)) as $messages
     | (180 * (.rule.minutes // 1)) as $silence
     | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
+       (select(.queue == null) | "there is no queue \($queue): ./deploy.sh\($via), or set REGION and APP_NAME"),
+       (select(.dead_letters == null) | "there is no dead-letter queue \($dlq): ./deploy.sh\($via), or set REGION and APP_NAME"),
        (.events | select(.source == "none")
-         | "no event reaches the queue: there is neither a notification of the bucket nor a rule: ./deploy.sh"),
-       (.events.problems[]? | "\(.): ./deploy.sh"),
-       (.rule | select(. == null) | "no rule runs the starter: ./deploy.sh"),
-       (.rule | select(. and (.enabled | not)) | "the rule that runs the starter is disabled: ./deploy.sh"),
-       (.function_age | select(. == null) | "there is no function that starts workers: ./deploy.sh"),
-       (select(.starter == null and $silence <= 3600 and (.function_age // 0) > $silence)
+         | "no event reaches the queue: there is neither a notification of the bucket nor a rule: ./deploy.sh\($via)"),
+       (.events.problems[]? | "\(.): ./deploy.sh\($via)"),
+       (.rule | select(. == null) | "no rule runs the starter: ./deploy.sh\($via)"),
+       (.rule | select(. and (.enabled | not)) | "the rule that runs the starter is disabled: ./deploy.sh\($via)"),
+       (.function_age | select(. == null) | "there is no function that starts workers: ./deploy.sh\($via)"),
+       (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
          | "the starter has not run for an hour"),
        (.starter | select(. and .error != "") | "the starter failed: \(.error | split("\n")[0])"),
        (.starter.decision | select(. and (.failing // "") != "") | "workers do not get to work: \(.failing)"),
@@ -46,11 +49,11 @@ judge() {
        (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))
          | "a worker ended in an outage, and none has synced a key since: \(.reason)"),
        (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
-       (.dead_letters.visible | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh redrive"),
+       (.dead_letters.visible // 0 | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh\($via) redrive"),
        (.function_age as $since | .audit | select(. and (.last.seconds_ago // $since) > (.days + 1) * 86400)
-         | "no audit came to its end for more than \(.days + 1) days: ./sync.sh logs starter says why none started"),
+         | "no audit came to its end for more than \(.days + 1) days: ./sync.sh\($via) logs starter says why none started"),
        (.audit.last | select(. and .status != 0) | "the last audit failed: \(if .end == "stopped" then "it was stopped"
-         else "it could not mend all that differs" end), ./sync.sh reconcile --audit makes up for it"),
+         else "it could not mend all that differs" end), ./sync.sh\($via) reconcile --audit makes up for it"),
        (.starter.decision | .audit.problem // empty | "an audit was to start or run: \(.)")]
       as $failing
     | [(.queue.oldest_seconds | select(. and . > $behind) | "the oldest message waits for \(.) s"),
@@ -64,31 +67,41 @@ judge() {
 # gather NAME COMMAND...: keeps what the command prints as the part NAME of the status.
 gather() { "${@:2}" | jq --arg name "$1" '{($name): .}' >"$TEMP_DIR/status.$1"; }
 
+# gather_log NAME WITHOUT COMMAND...: as gather, of a part that is read from a log. A query may be slow, throttled or
+# denied, which is printed: then the part is WITHOUT, and is not known.
+gather_log() {
+  run_apart "$TEMP_DIR/gathered.$1" gather "$1" "${@:3}"
+  ! has_failed "$TEMP_DIR/gathered.$1" \
+    || jq -n --arg name "$1" --argjson without "$2" '{($name): $without, not_known: [$name]}' >"$TEMP_DIR/status.$1"
+}
+
 # All parts at once, because each call of the AWS CLI takes about a second to begin. The last ones need to know first
 # what the starter is set to, which is asked for while the others run.
 collect_status() {
   local job audit_days
   gather source describe_bucket "$SRC_BUCKET" &
   gather destination describe_bucket "$DST_BUCKET" &
-  gather queue describe_queue "$QUEUE_NAME" &
-  gather dead_letters describe_queue "$DLQ_NAME" &
+  gather queue find_numbers "$QUEUE_NAME" &
+  gather dead_letters find_numbers "$DLQ_NAME" &
   gather oldest oldest_message &
   gather workers describe_tasks --desired-status RUNNING &
   gather rule describe_rule &
   find_starter >/dev/null
   gather events describe_events &
   audit_days=$(starter_setting AUDIT_DAYS)
-  [[ -z $audit_days ]] || gather audit describe_audit "$audit_days" &
+  [[ -z $audit_days ]] || gather_log audit null describe_audit "$audit_days" &
   gather options describe_options &
   gather version describe_version &
   gather function_age function_age &
-  gather starter last_start &
-  gather failures last_failures &
-  gather lag last_lags &
-  gather outages last_outages &
-  gather markers last_markers &
+  gather_log starter null last_start &
+  gather_log failures '{"count": 0, "newest": []}' last_failures &
+  gather_log lag '{"count": 0, "newest": ""}' last_lags &
+  gather_log outages [] last_outages &
+  gather_log markers null last_markers &
   for job in $(jobs -p); do wait "$job"; done
-  jq -s 'add | .queue.oldest_seconds = .oldest | del(.oldest) | if .markers then . else del(.markers) end' \
+  jq -s '(map(.not_known[]?)) as $not_known | add | if .queue then .queue.oldest_seconds = .oldest else . end
+    | del(.oldest, .not_known, (select(.markers == null) | .markers))
+    | if $not_known == [] then . else .not_known = $not_known end' \
     "$TEMP_DIR"/status.* | choose_outage | judge
 }
 
@@ -100,8 +113,8 @@ jq_status() {
   def size: if . % 1048576 == 0 then "\(. / 1048576) MiB" else "\(.) bytes" end;
   def events: {sqs: "sqs: a notification of the bucket",
       eventbridge: "eventbridge: a rule\(if .at_once then ", which also starts the starter at once" else "" end)",
-      both: "both (the source is being changed: run ./deploy.sh again)",
-      none: "none: run ./deploy.sh", unknown: "unknown: \(.error)"}[.source];
+      both: "both (the source is being changed: run ./deploy.sh\($via) again)",
+      none: "none: run ./deploy.sh\($via)", unknown: "unknown: \(.error)"}[.source];
   def options: [if .starter_copies then "the starter copies objects up to \(.starter_max_size | size) itself"
       else empty end, (.min_workers | select(. > 0) | if . == 1 then "1 worker is kept running"
       else "\(.) workers are kept running" end),
@@ -118,45 +131,47 @@ jq_status() {
     else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them mended" end)" end;
   def waiting: "at \(.at) \(.key | tojson) for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(
     .why)\(if .since then ", since \(.since)" else "" end)";
+  def if_known($part; text): if any(.not_known[]?; . == $part) then "not known: the log could not be read" else text end;
   def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
 JQ
 }
 
 print_status() {
-  jq -r "$JQ_VISIBLE$(jq_status)"'
+  jq -r --arg via "$VIA" "$JQ_VISIBLE$(jq_status)"'
     (.state, (.reasons[] | "  \(.)"), "",
     row("source"; .source | bucket), row("destination"; .destination | bucket),
     (.version | select(.error == "" ) | row("version"; .deployed + (if .older
-      then " is deployed, older than this checkout (\(.checkout)): run ./deploy.sh"
+      then " is deployed, older than this checkout (\(.checkout)): run ./deploy.sh\($via)"
       elif .deployed != .checkout then " is deployed, newer than this checkout (\(.checkout))" else "" end))),
     row("events"; .events | events),
     (.options | options | select(. != "") | row("options"; .)),
     (.options | wanted | select(. != "") | row("wanted"; .)),
-    row("queue"; .queue | "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed\(
+    row("queue"; .queue | if . == null then "gone" else "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed\(
       if .visible + .in_flight + .delayed == 0 then "" elif .oldest_seconds then ", the oldest for \(.oldest_seconds) s"
-      else "" end)"),
-    row("dead letters"; .dead_letters.visible),
+      else "" end)" end),
+    row("dead letters"; .dead_letters | if . == null then "gone" else .visible end),
     row("workers"; if .workers == [] then "none" else .workers | map("\(.capacity) \(.status)") | counted end),
-    row("starter"; .starter | if . == null then "no run in the last hour"
+    row("starter"; if_known("starter"; .starter | if . == null then "no run in the last hour"
       elif .decision == null then "\(.at): \(.error | split("\n")[0])"
       else "\(.seconds_ago) s ago: \(.decision | "saw \(.visible + .in_flight) messages and \(.running
         ) workers, wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")
         | if . == "" then "none" else . end)\([.copied | itself | ", " + .] | join("")
-        )\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end),
-    row("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
-      else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end),
+        )\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end)),
+    row("lag"; if_known("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
+      else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end)),
     (.markers | select(.) | row("markers"; "\(.count) wait\(if .count == 1 then "s" else "" end), \(.newest | waiting)"),
       (.others[]? | "  \(waiting)")),
-    row("outage"; .outage | if . == null then "none in the last hour" else "since \(.since), " + {
+    row("outage"; if_known("outages"; .outage | if . == null then "none in the last hour" else "since \(.since), " + {
         "goes on": "it goes on", over: "over after \(.seconds) s",
         ended: "after \(.seconds) s the worker ended (exit status 3)",
         "cut short": "its worker was stopped before the end",
-        "handed over": "the starter handed its messages to a worker"}[.state] + ": \(.reason)" end),
+        "handed over": "the starter handed its messages to a worker"}[.state] + ": \(.reason)" end)),
     (.outage | select(. and .state != "over") | "  nothing is lost: mend the reason, and workers go on by themselves\(
       if .state == "goes on" then "" else ", the next one within 15 minutes" end)"),
+    (select(any(.not_known[]?; . == "audit")) | row("audit"; if_known("audit"; ""))),
     (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"
       else "none in the log" end); the next one \(.next)")),
-    row("failures"; "\(.failures.count) in the last hour"),
+    row("failures"; if_known("failures"; "\(.failures.count) in the last hour")),
     (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")) | visible'
 }
 

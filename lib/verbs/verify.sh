@@ -35,7 +35,6 @@ name_run() {
   VERIFY_NAME=sync-verify-$made-$RANDOM
   VERIFY_FOLDER=$(first_prefix)$VERIFY_NAME/
   VERIFY_DIR=$TEMP_DIR/verify
-  VIA=${LOCAL_ROOT:+ --local}
   VERIFY_BEGAN=$(now) VERIFY_PUT_AT=0 VERIFY_PUT_ENDED=0 VERIFY_FIRST_EVENT_AT="" VERIFY_STARTED=$SECONDS
   VERIFY_TOUCHED=false VERIFY_WAS_BUSY=false
   mkdir "$VERIFY_DIR"
@@ -59,7 +58,7 @@ need_deployment() {
   need_starter
   existing_queue_url "$QUEUE_NAME" >/dev/null
   previous_task_definition >"$VERIFY_DIR/definition"
-  [[ -s $VERIFY_DIR/definition ]] || die "there is no task definition $TASK_FAMILY in $REGION: run ./deploy.sh"
+  [[ -s $VERIFY_DIR/definition ]] || die "there is no task definition $TASK_FAMILY in $REGION: run ./deploy.sh$VIA"
   for name in SRC_BUCKET DST_BUCKET PREFIX_FILTER; do
     [[ $(deployed_setting "$name") == "${!name}" ]] \
       || die "$name=${!name}, but what is deployed has $(deployed_setting "$name"): set what ./deploy.sh ran with"
@@ -76,7 +75,7 @@ refuse_excluded_objects() {
   IFS=$'\t' read -r key pattern <<<"$found"
   die "nothing was put: EXCLUDE=$exclude is deployed, and its pattern $pattern leaves out $key, one of the objects that" \
     "verify puts. Give the pattern the folder that it is for, as in models/*.tmp, or let PREFIX_FILTER begin with a" \
-    "prefix in which it leaves out nothing; then ./deploy.sh and this again"
+    "prefix in which it leaves out nothing; then ./deploy.sh$VIA and this again"
 }
 
 # ask_to_verify ASSUME_YES LARGE

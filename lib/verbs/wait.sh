@@ -39,23 +39,20 @@ with_failing() {
     'map(select(any(.keys[]; IN($lacking[0][].key))) | {keys, sent})')
   since=$(jq --argjson since $(($(now) - FAILING_SECONDS)) 'map(.sent) + [$since] | min' <<<"$parked")
   failures=$(failures_since "$since")
-  printf '%s\n' "$parked" "$failures" | cat "$1" - | jq -cs "$JQ_IS_ARCHIVED"'. as [$lacking, $parked, $failures]
+  printf '%s\n' "$parked" "$failures" | cat "$1" - | jq -cs --arg via "$VIA" "$JQ_IS_ARCHIVED"'
+    . as [$lacking, $parked, $failures]
     | ($failures | reverse | INDEX(.key)) as $newest | ([$parked[].keys[]] | INDEX(.)) as $in_queue
     | $lacking | map($newest[.key] as $failure | (.key | in($in_queue)) as $is_parked
       | if is_archived or ($failure or $is_parked | not) then . else
           .why = "failing: \($failure.reason // "not in the log any more")\(
-            if $is_parked then "; it is in the dead-letter queue: ./sync.sh redrive" else "" end)" end)'
+            if $is_parked then "; it is in the dead-letter queue: ./sync.sh\($via) redrive" else "" end)" end)'
 }
 
 # explain_lacking FILE: the keys that lack, as {key, why}. What cannot be found out of them costs neither the keys nor
-# the exit status. (The shell would go on after an error inside of a condition.)
+# the exit status.
 explain_lacking() {
-  local failed
-  set +e
-  (set -e && with_failing "$1") >"$TEMP_DIR/explained"
-  failed=$?
-  set -e
-  if ((failed)); then
+  run_apart "$TEMP_DIR/explained" with_failing "$1"
+  if has_failed "$TEMP_DIR/explained"; then
     say "wait: why keys fail is not known, see above"
     cat "$1"
   else
@@ -129,7 +126,7 @@ wait_for_all() {
 check_wait_value() {
   case "$1" in
     --timeout) seconds_of "$2" >/dev/null || usage "wait: --timeout $2 is no duration such as 1h" ;;
-    --examples) [[ $2 =~ ^[0-9]{1,12}$ ]] || usage "wait: --examples $2 is no whole number" ;;
+    --examples) need_number "wait: --examples" "$2" ;;
   esac
 }
 

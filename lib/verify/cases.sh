@@ -71,7 +71,10 @@ make_body() {
 put_case() {
   local options=()
   case "$1" in
-    large) make_large && return ;;
+    large)
+      make_large
+      return
+      ;;
     tagged) options=(--tagging 'colour=blue&run=verify') ;;
     encoded)
       options=(--content-encoding gzip --content-type 'text/plain; charset=utf-8' --cache-control max-age=60

@@ -32,7 +32,7 @@ find_break_of_event() {
   look="aws s3api get-bucket-notification-configuration --bucket $SRC_BUCKET"
   url=$(ask_queue_url "$QUEUE_NAME")
   if [[ -z $url ]]; then
-    broken "no event" "there is no queue $QUEUE_NAME: run ./deploy.sh" "aws sqs list-queues"
+    broken "no event" "there is no queue $QUEUE_NAME: run ./deploy.sh$VIA" "aws sqs list-queues"
     return
   fi
   configuration=$(find_notifications)
@@ -42,7 +42,7 @@ find_break_of_event() {
   if ((ours < wanted)); then
     rule=$(ask_event_rule)
     if [[ -z $rule ]]; then
-      broken "no event" "s3://$SRC_BUCKET has $lack to the queue: run ./deploy.sh" "$look"
+      broken "no event" "s3://$SRC_BUCKET has $lack to the queue: run ./deploy.sh$VIA" "$look"
       return
     fi
     found=$(find_break_of_rule "$configuration" "$rule")
@@ -71,27 +71,27 @@ is_for_other_keys() {
 find_break_of_rule() {
   local targets policy look="aws events describe-rule --name $EVENT_RULE_NAME"
   if ! has_switch "$1"; then
-    broken "no event" "s3://$SRC_BUCKET sends no events to EventBridge, it is switched off: run ./deploy.sh" \
+    broken "no event" "s3://$SRC_BUCKET sends no events to EventBridge, it is switched off: run ./deploy.sh$VIA" \
       "aws s3api get-bucket-notification-configuration --bucket $SRC_BUCKET"
     return
   fi
   if [[ $(jq -r .State <<<"$2") != ENABLED ]]; then
-    broken "no event" "the rule $EVENT_RULE_NAME is $(jq -r .State <<<"$2"): run ./deploy.sh" "$look"
+    broken "no event" "the rule $EVENT_RULE_NAME is $(jq -r .State <<<"$2"): run ./deploy.sh$VIA" "$look"
     return
   fi
   if is_for_other_keys "$2"; then
-    broken "no event" "the rule $EVENT_RULE_NAME is for other keys than those that are synced: run ./deploy.sh" "$look"
+    broken "no event" "the rule $EVENT_RULE_NAME is for other keys than those that are synced: run ./deploy.sh$VIA" "$look"
     return
   fi
   targets=$(ask_event_targets)
   if ! has_target "$targets" "$QUEUE_ARN"; then
-    broken "no event" "the rule $EVENT_RULE_NAME does not send to $QUEUE_NAME, its target is gone: run ./deploy.sh" \
+    broken "no event" "the rule $EVENT_RULE_NAME does not send to $QUEUE_NAME, its target is gone: run ./deploy.sh$VIA" \
       "aws events list-targets-by-rule --rule $EVENT_RULE_NAME"
     return
   fi
   policy=$(ask_queue_policy)
   has_statement "$policy" "${EVENT_SENDERS[eventbridge]}" || broken "no event" \
-    "the policy of $QUEUE_NAME does not let the rule $EVENT_RULE_NAME send to it: run ./deploy.sh" \
+    "the policy of $QUEUE_NAME does not let the rule $EVENT_RULE_NAME send to it: run ./deploy.sh$VIA" \
     "aws sqs get-queue-attributes --attribute-names Policy --queue-url $(ask_queue_url "$QUEUE_NAME")"
 }
 
@@ -105,7 +105,7 @@ find_break_of_start_at_once() {
   has_target "$targets" "$STARTER_ARN" || return 0 # deploy.sh says why
   statement=$(permission_statement "$EVENT_RULE_NAME")
   [[ -n $statement ]] || broken "no start at once" \
-    "the function $STARTER_NAME does not let the rule $EVENT_RULE_NAME run it, only the minute's rule does: run ./deploy.sh" \
+    "the function $STARTER_NAME does not let the rule $EVENT_RULE_NAME run it, only the minute's rule does: run ./deploy.sh$VIA" \
     "aws lambda get-policy --function-name $STARTER_NAME"
 }
 
@@ -146,11 +146,11 @@ find_break_of_starter() {
   local rule elapsed error look="aws events describe-rule --name $RULE_NAME"
   rule=$(aws_or_nothing events describe-rule --name "$RULE_NAME" | jq -r .State)
   if [[ $rule != ENABLED ]]; then
-    broken "no starter" "the rule $RULE_NAME is ${rule:-gone}: run ./deploy.sh" "$look"
+    broken "no starter" "the rule $RULE_NAME is ${rule:-gone}: run ./deploy.sh$VIA" "$look"
     return
   fi
   if [[ -z $(ask_starter) ]]; then
-    broken "no starter" "there is no function $STARTER_NAME: run ./deploy.sh" \
+    broken "no starter" "there is no function $STARTER_NAME: run ./deploy.sh$VIA" \
       "aws lambda get-function-configuration --function-name $STARTER_NAME"
     return
   fi

@@ -59,6 +59,7 @@ class Soak:
     worker: Path
     directory: Path
     rate: int
+    keys: int
     rows: list[tuple[float, str, str, float]] = field(default_factory=list)  # second, what, name, value
     workers: list[Watched] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
@@ -157,7 +158,7 @@ class Soak:
             return "put", [SOURCE, f"large/{self.chance.randrange(20)}", self.chance.randint(65, 320) * MIB], {}
         if dice < 0.056:
             return "put", [SOURCE, f"{REFUSED}/{self.chance.randrange(10)}"], {}
-        key = f"cold/{self.chance.randrange(3000)}"
+        key = f"cold/{self.chance.randrange(self.keys)}"
         if dice < 0.25:
             return "delete", [SOURCE, key], {}
         return "put", [SOURCE, key, self.chance.randint(0, 4096)], {}
@@ -267,6 +268,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--worker", type=Path, default=PROJECT / "worker.py")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate", type=int, default=200, help="changes a second")
+    parser.add_argument("--keys", type=int, default=3000, help="small objects that change")
     parser.add_argument(
         "--output", type=Path, default=PROJECT / ".cache/bench/soak", help="for table, picture and logs"
     )
@@ -278,7 +280,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through every finally: workers stop
     arguments.output.mkdir(parents=True, exist_ok=True)
     with running_standin() as standin:
-        soak = Soak(standin, arguments.worker.resolve(), arguments.output, arguments.rate)
+        soak = Soak(standin, arguments.worker.resolve(), arguments.output, arguments.rate, arguments.keys)
         try:
             soak.begin()
             is_empty = soak.run(60 * arguments.minutes)

@@ -45,7 +45,7 @@ DIRECTORY = {
 }
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     """Return the first true value of condition(), or fail."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -58,7 +58,7 @@ def healthy(url, server, log):
     """Tell whether the server answers; fail with its log if it ended."""
     assert server.poll() is None, log.read_text()
     try:
-        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=1):
+        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=10):
             return True
     except OSError:
         return False

@@ -75,3 +75,22 @@ def test_of_a_users_shell_nothing_about_aws_reaches_the_local_cloud(tmp_path: Pa
     assert found["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4567"
     assert (found["AWS_ACCESS_KEY_ID"], found["AWS_REGION"]) == ("test", "us-east-1")
     assert found.keys() & {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_SQS"} == set()
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--dry-run --local", "--local has no dry run"),
+        ("--local --dry-run --once", "--local has no dry run"),
+        ("--dry-run extra", "unknown option: extra"),
+        ("--local extra", "unknown option: extra"),
+        ("--once", "--once goes with --local only"),
+    ],
+)
+def test_what_is_not_understood_is_refused_before_anything_is_made(arguments: str, told: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", ROOT / "deploy.sh", *arguments.split()], env=machine(tmp_path), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert told in done.stderr

@@ -88,7 +88,7 @@ def running(command: list[str], log: Path, **environment: str) -> Iterator[subpr
         process.wait()
 
 
-def wait_for(condition: Any, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
+def wait_for(condition: Any, process: subprocess.Popen[bytes], log: Path, seconds: float = 300) -> None:
     """Wait until the condition holds; fail with the log when the process ends or the time is over."""
     end = time.monotonic() + seconds
     while not condition():
@@ -98,7 +98,7 @@ def wait_for(condition: Any, process: subprocess.Popen[bytes], log: Path, second
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with urllib.request.urlopen(url, timeout=30) as response:
             return response.status == 200
     except OSError:
         return False

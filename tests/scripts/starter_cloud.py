@@ -24,6 +24,7 @@ SETTINGS = {
 }
 SPOT_SHORTAGE = {"reason": "Capacity is unavailable at this time. Please try again later or in a different zone"}
 SPOT_FIRST = [{"capacityProvider": "FARGATE_SPOT", "weight": 4}, {"capacityProvider": "FARGATE", "weight": 1}]
+SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
 ON_DEMAND = [{"capacityProvider": "FARGATE", "weight": 1}]
 LIST_STOPPED = {"cluster": "sync-cluster", "family": "sync-task", "desiredStatus": "STOPPED"}
 TO_STAY = {
@@ -152,11 +153,13 @@ class Cloud:
         self, count: int, providers: list[str], *failures: dict[str, str], strategy: Any = None, stay: bool = False
     ) -> None:
         tasks = [starting(0, provider) for provider in providers]
-        request = run_task_request(count, strategy or SPOT_FIRST) | ({"overrides": TO_STAY} if stay else {})
+        strategy = strategy or (SPOT if stay else SPOT_FIRST)
+        request = run_task_request(count, strategy) | ({"overrides": TO_STAY} if stay else {})
         self.ecs.add_response("run_task", {"tasks": tasks, "failures": list(failures)}, request)
 
-    def refuses(self, count: int, code: str) -> None:
-        self.ecs.add_client_error("run_task", code, "no", 400, expected_params=run_task_request(count, SPOT_FIRST))
+    def refuses(self, count: int, code: str, why: str = "no", strategy: Any = None) -> None:
+        request = run_task_request(count, strategy or SPOT_FIRST)
+        self.ecs.add_client_error("run_task", code, why, 400, expected_params=request)
 
 
 def run_task_request(count: int, strategy: list[dict[str, Any]]) -> dict[str, Any]:

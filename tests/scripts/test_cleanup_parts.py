@@ -27,7 +27,7 @@ def bash(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProc
 TWO_KINDS = """
 for kind in "${KINDS[@]}"; do source /dev/stdin <<<"list_$kind() { :; }"; done
 list_queue() { [[ $BROKEN != list_queue ]] && echo q1 && echo q2; }
-list_topic() { echo t; }
+list_topic() { [[ $BROKEN != list_topic ]] && echo t; }
 remove_queue() { [[ $BROKEN != "remove $1" ]]; }
 remove_topic() { :; }
 BROKEN=$1
@@ -52,6 +52,42 @@ def test_what_fails_does_not_keep_the_rest_and_is_no_success(
     lines = [line.partition("] ")[2] for line in done.stdout.splitlines() if line.startswith("[")]
     assert sorted(line.removesuffix(": removed") for line in lines if line.endswith(": removed")) == removed
     assert ("1 errors, see above" in done.stderr) == bool(status)
+
+
+@pytest.mark.parametrize(("broken", "status"), [("", 0), ("list_queue", 1), ("list_topic", 1)])
+def test_a_dry_run_that_could_not_look_at_everything_is_no_success(broken: str, status: int, tmp_path: Path) -> None:
+    done = bash("DRY_RUN=true\n" + TWO_KINDS, tmp_path, broken)
+    assert done.returncode == status, done.stderr
+    assert "would remove" in done.stdout
+    assert "removed" not in done.stdout
+
+
+SWITCH = """
+SRC_BUCKET=source
+find_event_rule_tags() { printf '%s' "$TAGS"; }
+find_queue_policy() { printf '{"Statement": [{"Sid": "%s"}]}' "$SENDER"; }
+find_notifications() { echo '{"EventBridgeConfiguration": {}}'; }
+asking_rules() { :; }
+list_event_switch
+"""
+OURS = '[{"Key": "turned-on-events-of", "Value": "source"}]'
+
+
+@pytest.mark.parametrize(
+    ("tags", "sender", "listed", "said"),
+    [
+        (OURS, "eventbridge", "source\n", ""),
+        ("[]", "eventbridge", "", "deploy.sh did not turn it on"),
+        ("", "eventbridge", "", "is gone: if nobody else needs it, turn it off"),
+        ("", "s3-events", "", ""),
+    ],
+)
+def test_the_switch_of_a_rule_that_somebody_deleted_is_named(
+    tags: str, sender: str, listed: str, said: str, tmp_path: Path
+) -> None:
+    done = bash(f"TAGS='{tags}' SENDER={sender}\n{SWITCH}", tmp_path)
+    assert (done.returncode, done.stdout) == (0, listed), done.stderr
+    assert said in done.stderr and bool(done.stderr) == bool(said)
 
 
 MANY_TASKS = """

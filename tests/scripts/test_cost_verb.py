@@ -237,11 +237,14 @@ def test_the_first_line_tells_the_prices_date_and_region_and_how_to_give_ones_ow
     assert any(line.split()[:2] == ["KEEP_DAYS=30", "6.60"] for line in lines)
 
 
-def test_of_a_younger_deployment_all_its_time_counts(tmp_path: Path) -> None:
-    done = run("verb_cost --json", tmp_path, MADE=1_700_000_000 - 36 * HOUR)
+@pytest.mark.parametrize(("hours", "too_young"), [(36, False), (24, False), (23, True), (0.25, True)])
+def test_of_a_younger_deployment_all_its_time_counts(hours: float, too_young: bool, tmp_path: Path) -> None:
+    """A first fill of minutes would be hundreds of dollars a month."""
+    done = run("verb_cost --json", tmp_path, MADE=int(1_700_000_000 - hours * HOUR))
     assert "younger than 30 days" in done.stderr
-    assert f" {36 * HOUR + 1} " in calls(tmp_path)
-    assert json.loads(done.stdout)["rows"][0]["quantity"] == pytest.approx(30 * 730 / 36, rel=1e-4)
+    assert ("WARNING: it is younger than a day" in done.stderr) == too_young
+    assert f" {int(hours * HOUR) + 1} " in calls(tmp_path)
+    assert json.loads(done.stdout)["rows"][0]["quantity"] == pytest.approx(30 * 730 / hours, rel=2e-3)
 
 
 def test_a_quiet_month_is_reckoned_by_the_rule(tmp_path: Path) -> None:

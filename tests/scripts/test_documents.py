@@ -831,12 +831,12 @@ def test_the_function_runs_so(deployment: str, memory: int, request: pytest.Fixt
 def test_a_function_that_does_not_copy_has_only_what_status_asks_for(
     scripts: Scripts, account: PaperAccount, elsewhere: Deployed
 ) -> None:
-    """Of one prefix status asks nothing."""
-    asked = {"COPY_LAST": "_SUCCESS", "ANNOUNCE": "all", "EXCLUDE": "*.tmp", "KEEP_DAYS": "7", "PREFIX_FILTER": "a/,b/"}
+    asked = {"COPY_LAST": "_SUCCESS", "ANNOUNCE": "all", "EXCLUDE": "*.tmp", "KEEP_DAYS": "7", "PREFIX_FILTER": "a/"}
     scripts.step("ensure_function", STARTER_MAX_SIZE="5", LOG_LEVEL="DEBUG", **asked)
     assert account.kept[f"function {APP}-starter"]["Environment"]["Variables"] == STARTER_DEFAULTS | asked
     second = {name: value.replace(APP, "second") for name, value in STARTER_DEFAULTS.items()}
-    assert starter(elsewhere)["Environment"]["Variables"] == second | {"SUBNETS": "subnet-3,subnet-4", "PROCESSES": "1"}
+    theirs = {"SUBNETS": "subnet-3,subnet-4", "PREFIX_FILTER": "café models/模型/", "PROCESSES": "1"}
+    assert starter(elsewhere)["Environment"]["Variables"] == second | theirs
 
 
 @pytest.mark.parametrize(("deployment", "held"), [("plain", 1000), ("full", 24), ("elsewhere", 500)])

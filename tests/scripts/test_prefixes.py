@@ -77,6 +77,14 @@ def test_an_exclusion_may_leave_out_prefixes_but_not_all_of_them() -> None:
         assert problems(EXCLUDE=some, **both) == f"{PASSED}\n", some
 
 
+def test_all_patterns_together_fit_into_the_functions_variables() -> None:
+    """COPY_LAST has at most 500 characters, which may be 2,000 bytes."""
+    most = {"PREFIX_FILTER": "a" * 1024, "EXCLUDE": "x" * 500, "COPY_LAST": "é" * 250}
+    assert problems(**most) == f"{PASSED}\n"
+    found = problems(**most | {"COPY_LAST": "é" * 251})
+    assert found.startswith("PREFIX_FILTER, EXCLUDE and COPY_LAST together have 2026 bytes: set fewer or shorter ones")
+
+
 ALLOWED = [
     ("PREFIX_FILTER", TWENTY),
     ("PREFIX_FILTER", " a b/ "),

@@ -1,6 +1,7 @@
 """How many workers the starter starts, on what, and what it reports: every call is checked against botocore's model."""
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -233,11 +234,35 @@ def test_a_refused_call_fails_the_invocation_after_reporting_what_was_started_be
     cloud.has_tasks()
     cloud.starts(10, ["FARGATE_SPOT"] * 8 + ["FARGATE"] * 2)
     cloud.refuses(2, "AccessDeniedException")
+    cloud.refuses(2, "AccessDeniedException", strategy=ON_DEMAND)
     with pytest.raises(RuntimeError, match="AccessDeniedException"):
         starter.handler({}, None)
     report = json.loads(capsys.readouterr().out)
     assert report["started"] == {"FARGATE_SPOT": 8, "FARGATE": 2}
     assert "AccessDeniedException" in report["failures"][0]
+
+
+QUOTA = "You've reached the limit on the number of vCPUs you can run concurrently"
+
+
+@pytest.mark.parametrize("is_error", [False, True])
+@pytest.mark.parametrize("enough", [False, True])
+def test_a_quota_that_others_have_used_up_is_an_error_only_if_workers_are_missing(
+    enough: bool, is_error: bool, cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ECS says it as a failure in its answer or as an error; in both cases the other kind of capacity is asked, too."""
+    cloud.has_messages(1, 0)
+    cloud.has_tasks()
+    if is_error:
+        cloud.refuses(1, "ClientException", QUOTA)
+    else:
+        cloud.starts(1, [], {"reason": QUOTA})
+    cloud.starts(1, ["FARGATE"] if enough else [], *([] if enough else [{"reason": QUOTA}]), strategy=ON_DEMAND)
+    with nullcontext() if enough else pytest.raises(RuntimeError, match="limit on the number of vCPUs"):
+        starter.handler({}, None)
+    report = json.loads(capsys.readouterr().out)
+    assert report["started"] == ({"FARGATE": 1} if enough else {})
+    assert all(QUOTA in failure for failure in report["failures"]) and report["failures"]
 
 
 def test_a_queue_that_cannot_be_read_fails_the_invocation(cloud: Cloud) -> None:

@@ -9,6 +9,7 @@ from starter_cloud import (
     NOW,
     ON_DEMAND,
     SETTINGS,
+    SPOT_SHORTAGE,
     TO_STAY,
     Cloud,
     interrupted,
@@ -22,7 +23,7 @@ import starter
 from launch.copying import is_from_bucket
 from launch.decision import decide
 from launch.settings import load_settings
-from launch.tasks import GAVE_UP, REPLACED, SURPLUS, Task
+from launch.tasks import GAVE_UP, ON_SPOT, REPLACED, SURPLUS, Task
 
 OLD, NEW = (f"arn:aws:ecs:eu-north-1:111122223333:task-definition/sync-task:{revision}" for revision in (8, 9))
 
@@ -224,6 +225,40 @@ def test_tasks_that_spot_stops_before_they_start_lead_to_on_demand_here_too(clou
     least(1)
     cloud.starts(1, ["FARGATE"], strategy=ON_DEMAND, stay=True)
     run(cloud, *(staying(interrupted(age)) for age in (310, 250, 190, 130, 70)))
+
+
+# One that was started on demand, while Spot was short.
+
+
+@pytest.mark.parametrize(("age", "replaced"), [(3500, False), (3700, True)])
+def test_after_an_hour_one_on_demand_has_a_successor_on_spot(
+    cloud: Cloud, least: Any, age: float, replaced: bool
+) -> None:
+    least(1)
+    if replaced:
+        cloud.starts(1, ["FARGATE_SPOT"], stay=True)
+    report = run(cloud, staying(running(age, "FARGATE")))
+    assert (report["running"], report["stopped"], report["started_to_stay"]) == (1, 0, int(replaced))
+
+
+def test_it_goes_when_that_one_has_got_going(cloud: Cloud, least: Any) -> None:
+    least(1)
+    cloud.stops(dear := staying(running(4000, "FARGATE")), ON_SPOT)
+    report = run(cloud, dear, staying(running(106)))
+    assert (report["running"], report["stopped"], report["started"]) == (1, 1, {})
+
+
+def test_without_room_on_spot_it_stays_and_that_is_no_failure(cloud: Cloud, least: Any) -> None:
+    least(1)
+    cloud.starts(1, [], SPOT_SHORTAGE, stay=True)
+    report = run(cloud, staying(running(4000, "FARGATE")))
+    assert (report["running"], report["stopped"], report["started"], report["failures"]) == (1, 0, {}, [])
+
+
+def test_nor_is_spot_asked_while_it_is_short(cloud: Cloud, least: Any) -> None:
+    least(1)
+    waited = stopped(staying(starting(700)), "UserInitiated", GAVE_UP, 400)
+    assert run(cloud, staying(running(4000, "FARGATE")), waited)["started"] == {}
 
 
 # Settings, and what an event costs.

@@ -72,6 +72,8 @@ def test_every_verb_has_help() -> None:
         (["logs", "--since", "5x"], "--since 5x is no duration"),
         (["logs", "--since"], "--since needs a value"),
         (["reconcile", "--max-delete"], "--max-delete needs a value"),
+        (["reconcile", "--max-delete", "x"], "reconcile: --max-delete x is no whole number"),
+        (["reconcile", "--examples", "1e3"], "reconcile: --examples 1e3 is no whole number"),
         (["reconcile", "--audit", "--remove-unwanted"], "--audit removes nothing"),
         (["redrive", "everything"], "unknown option everything"),
         (["verify", "--timeout", "soon"], "--timeout soon is no duration"),
@@ -89,10 +91,44 @@ def test_thousands_of_failures_give_their_reasons(tmp_path: Path) -> None:
     lines.append('2025-12-31T00:00:00Z ERROR failed key="key 7" attempt=1/3 operation=X error=older')
     (tmp_path / "rows.json").write_text(json.dumps([{"@message": line} for line in lines]))
     messages = [{"id": str(n), "body": "", "sent": 1767225600, "keys": [f"key {n}"]} for n in (7, 5001)]
-    output = printed(f"query() {{ cat '{tmp_path}/rows.json'; }}; with_reasons", json.dumps(messages))
+    output = printed(f"start_run; query() {{ cat '{tmp_path}/rows.json'; }}; with_reasons", json.dumps(messages))
     first, second = json.loads(output)
     assert first["keys"] == [{"at": "2026-01-01T00:00:00Z", "key": "key 7", "reason": "operation=X error=403"}]
     assert second["keys"] == [{"at": None, "key": "key 5001", "reason": "not in the log any more"}]
+
+
+def test_messages_are_shown_and_moved_without_their_reasons_if_the_log_cannot_be_read() -> None:
+    """Slow, denied or throttled: what the query says of that is printed."""
+    messages = [{"id": "m", "body": "{}", "sent": 1767225600, "keys": ["a"]}]
+    slow = "start_run; query() { die 'a query did not end in 120 s'; }"
+    done = bash(f'{slow}; found=$(with_reasons); echo "$found"; hint_at_missing <<<$found', json.dumps(messages))
+    assert done.returncode == 0, done.stderr
+    (message,) = json.loads(done.stdout)
+    assert message["keys"] == [{"at": None, "key": "a", "reason": "not known: the log could not be read"}]
+    assert done.stderr == "main: a query did not end in 120 s\n"
+
+
+@pytest.mark.parametrize(("shown", "visible", "said"), [(99, 500, False), (100, 500, True), (100, 100, False)])
+def test_redrive_says_of_how_many_messages_it_shows_the_first(shown: int, visible: int, said: bool) -> None:
+    numbers = json.dumps({"visible": visible, "in_flight": 0, "delayed": 0})
+    done = bash(f"find_numbers() {{ echo '{numbers}'; }}; hint_at_more", json.dumps([{}] * shown))
+    assert done.stderr == ("these are the first 100 of about 500 messages\n" if said else "")
+
+
+def test_what_no_message_may_be_nested_like_is_shown_as_no_event() -> None:
+    body = "[" * 100_000
+    assert json.loads(printed("with_keys", json.dumps([{"body": body}]))) == [{"body": body, "keys": []}]
+
+
+def test_a_task_gets_each_argument_as_it_is() -> None:
+    prefix = "a\n--remove-unwanted"
+    script = """starter_setting() { :; }; network_configuration() { :; }
+        aws_or_die() {
+          while [[ $1 != --overrides ]]; do shift; done
+          jq '{tasks: [{taskArn: (.containerOverrides[0].command | @base64)}]}' <<<"$2"
+        }
+        start_one_task me reconcile --prefix "$PREFIX" | base64 -d"""
+    assert json.loads(printed(script, PREFIX=prefix)) == ["reconcile", "--prefix", prefix]
 
 
 # status
@@ -172,12 +208,65 @@ def status_of(parts: dict[str, Any], script: str = "", **variables: Any) -> tupl
         ({"rule": {"enabled": False, "minutes": 1}}, "failing"),
         ({"rule": None}, "failing"),
         ({"source": {"name": "a", "error": "NoSuchBucket"}}, "failing"),
+        ({"queue": None}, "failing"),
+        ({"dead_letters": None}, "failing"),
+        ({"starter": None, "not_known": ["starter"]}, "idle"),
     ],
 )
 def test_the_one_word_of_status(changed: dict[str, Any], state: str) -> None:
     found = judged(changed)
     assert found["state"] == state, found
     assert bool(found["reasons"]) == (state in ("behind", "failing"))
+
+
+COLLECTED = """
+start_run
+describe_bucket() { printf '{"name": "%s", "error": ""}' "$1"; }
+find_numbers() { printf '%s' "$QUEUES"; }
+oldest_message() { echo null; }
+describe_tasks() { echo '[]'; }
+describe_rule() { echo '{"enabled": true, "minutes": 1}'; }
+find_starter() { :; }
+starter_setting() { [[ $1 != AUDIT_DAYS ]] || echo 7; }
+describe_events() { echo '{"source": "sqs", "at_once": false, "problems": [], "error": ""}'; }
+describe_options() { echo '{}'; }
+describe_version() { echo '{"error": "not asked"}'; }
+function_age() { echo 7200; }
+query() { die "a query did not end"; }
+found=$(collect_status)
+echo "$found"
+print_status <<<"$found" >&2
+"""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "state", "said"),
+    [
+        ({"visible": 0, "in_flight": 0, "delayed": 0}, "idle", "queue         0 waiting"),
+        (None, "failing", "queue         gone"),
+    ],
+)
+def test_status_ends_with_what_it_knows(numbers: dict[str, int] | None, state: str, said: str) -> None:
+    """The log cannot be read; in the second case both queues are gone, too."""
+    done = bash("SRC_BUCKET=a DST_BUCKET=b\n" + COLLECTED, QUEUES=json.dumps(numbers))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["state"] == state, found
+    assert set(found["not_known"]) == {"starter", "failures", "lag", "outages", "audit"}
+    assert said in done.stderr
+    for row in ("starter", "lag", "outage", "failures", "audit"):
+        assert f"\n{row:<14}not known: the log could not be read\n" in done.stderr, done.stderr
+    assert "a query did not end" in done.stderr
+
+
+@pytest.mark.parametrize("via", ["", " --local"])
+def test_a_cure_names_the_cloud_that_it_is_for(via: str) -> None:
+    """Pasted, it would go to an account of AWS otherwise."""
+    parts = {"rule": None, "queue": None, "dead_letters": {"visible": 1}, "events": IDLE["events"] | {"source": "none"}}
+    said = "\n".join(json.loads(printed(f"VIA='{via}'; judge", json.dumps(IDLE | parts)))["reasons"])
+    cures = re.findall(r"\./(?:deploy|sync)\.sh( --local)?", said)
+    assert len(cures) > 3
+    assert {*cures} == {via}
 
 
 def log_row(task: str, clock: str, line: str) -> dict[str, str]:
@@ -340,7 +429,20 @@ find_starter() { jq -n '{Environment: {Variables: {PREFIX_FILTER: env.PREFIXES}}
 find_queue_policy() { printf '%s' "$POLICY"; }
 describe_events
 """
-TWO = {"QueueConfigurations": [{"Id": name, "QueueArn": TO_BOTH[0]} for name in (APP, f"{APP}-2")]}
+
+
+def notified(*prefixes: str) -> dict[str, Any]:
+    """What S3 shows of our notifications, one for each prefix."""
+    return {
+        "QueueConfigurations": [
+            {
+                "Id": f"{APP}-{number}",
+                "QueueArn": TO_BOTH[0],
+                "Filter": {"Key": {"FilterRules": [{"Name": "Prefix", "Value": prefix}]}},
+            }
+            for number, prefix in enumerate(prefixes, 1)
+        ]
+    }
 
 
 @pytest.mark.parametrize(
@@ -352,6 +454,7 @@ TWO = {"QueueConfigurations": [{"Id": name, "QueueArn": TO_BOTH[0]} for name in 
         (EVENTS_ON, EVENT_RULE, TO_BOTH[:1], "eventbridge", False, ""),
         (OURS | EVENTS_ON, EVENT_RULE, TO_BOTH, "both", True, ""),
         (OURS, {"State": "DISABLED"}, [], "both", False, ""),  # the notification is enough
+        (OURS, None, [], "sqs", False, "the policy of the queue does not let the bucket source send to it"),
         ({}, None, [], "none", False, ""),
         ({"QueueConfigurations": [{"Id": "x", "QueueArn": "others"}]}, None, [], "none", False, ""),
         (
@@ -384,14 +487,15 @@ def test_status_reads_which_way_the_events_take(
     problem: str,
     prefixes: str = "",
 ) -> None:
-    statement = {"Sid": "s3-events" if "let the rule" in problem else "eventbridge"}
+    senders = {"s3-events", "eventbridge"}
+    senders -= {"eventbridge"} if "let the rule" in problem else {"s3-events"} if "let the bucket" in problem else set()
     output = printed(
         WAY_OF_EVENTS,
         HAVE="denied" if have is None else have or "",
         RULE=rule,
         TARGETS={"Targets": [{"Arn": arn} for arn in targets]},
         PREFIXES=prefixes,
-        POLICY={"Statement": [statement]},
+        POLICY={"Statement": [{"Sid": sender} for sender in senders]},
     )
     found = json.loads(output)
     assert (found["source"], found["at_once"]) == (source, at_once)
@@ -403,10 +507,19 @@ def test_status_reads_which_way_the_events_take(
 @pytest.mark.parametrize(
     ("have", "filtered", "prefixes", "problem"),
     [
-        (OURS, None, "b/,a/", "the bucket has 1 of 2 notifications, one for each prefix"),
-        (TWO, None, "b/,a/", ""),
-        (TWO, None, "a/", ""),
-        (OURS, None, "a/,a/x", ""),
+        (notified("a/"), None, "b/,a/", "the bucket has 1 of 2 notifications, one for each prefix"),
+        (notified("a/", "b/"), None, "b/,a/", ""),
+        (notified("a+b/"), None, "a b/", ""),
+        (notified("a/"), None, "a/,a/x", ""),
+        (
+            notified("b/"),
+            None,
+            "a/",
+            "the notifications of the bucket are for other prefixes than those that are synced",
+        ),
+        (notified("a/", "c/"), None, "a/,b/", "the notifications of the bucket are for other prefixes"),
+        (OURS, None, "", ""),
+        (EVENTS_ON, [{"prefix": "b/"}], "a/", "-event-rule is for other prefixes than those that are synced"),
         (EVENTS_ON, [{"prefix": "b/"}, {"prefix": "a/"}], "b/,a/", ""),
         (EVENTS_ON, [{"prefix": "b/"}], "b/,a/", "-event-rule is for other prefixes than those that are synced"),
         (EVENTS_ON, [], "b/,a/", "-event-rule is for other prefixes than those that are synced"),

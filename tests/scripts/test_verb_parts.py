@@ -210,10 +210,13 @@ def test_the_rows_of_a_query_are_those_of_its_end(statuses: list[str], tmp_path:
     [
         ("AccessDenied", "aws_if_allowed", 0),
         ("AccessDeniedException", "aws_if_allowed", 0),
+        ("UnauthorizedOperation", "aws_if_allowed", 0),
+        ("AuthorizationError", "aws_if_allowed", 0),
         ("NoSuchEntity", "aws_if_allowed", 0),
         ("ValidationException", "aws_if_allowed", 1),
         ("NoSuchEntity", "aws_or_nothing", 0),
         ("AccessDenied", "aws_or_nothing", 1),
+        ("UnauthorizedOperation", "aws_or_nothing", 1),
         ("NoSuchEntity", "aws_unless_gone", 0),
         ("AccessDenied", "aws_unless_gone", 1),
         ("NoSuchEntity", "aws_or_die", 1),

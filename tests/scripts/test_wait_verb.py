@@ -215,6 +215,14 @@ def test_a_signal_stops_the_task_too_and_says_so(sent: signal.Signals, status: i
     assert any("stop-task" in line and "--task t1" in line for line in calls(tmp_path))
 
 
+def test_reconcile_says_how_to_stop_the_task_that_ctrl_c_leaves_running(tmp_path: Path) -> None:
+    script = f"refuse_second() {{ :; }}; print_new_lines() {{ kill -{signal.SIGINT.value} $BASHPID; }}; verb_reconcile"
+    done = bash(script, tmp_path)
+    assert done.returncode in (130, -signal.SIGINT), done.stderr
+    assert "task t1 goes on; see its end with ./sync.sh logs, or stop it with aws ecs stop-task" in done.stderr
+    assert not any("stop-task" in line for line in calls(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -17,7 +17,7 @@ class Reading:
         self.process = world.start(program, command, *arguments, errors_apart=True, **settings)
 
     def end(self) -> Reading:
-        self.output, self.errors = self.process.communicate(timeout=120)
+        self.output, self.errors = self.process.communicate(timeout=300)
         self.status = self.process.returncode
         assert "Traceback" not in self.output + self.errors, self.output + self.errors
         return self

@@ -190,7 +190,7 @@ def test_a_message_is_deleted_only_after_its_event(world):
     process = world.start_worker(**ALL)
     wait_until(lambda: puts(world) == 1)
     assert world.requests().get("DeleteMessageBatch", 0) == 0
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert world.requests()["DeleteMessageBatch"] == 1
     assert world.is_empty()
 
@@ -282,7 +282,7 @@ def test_what_is_refused_for_good_is_counted_and_the_others_go_on(world):
     process = world.start_worker(**ALL, EMPTY_POLLS_BEFORE_EXIT="3", WAIT_TIME_SECONDS="2")
     wait_until(lambda: puts(world) == 3)
     world.put("c")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert told(world) == {("a", "copied"), ("c", "copied")}
     assert unsaid(output) == [(1, 'operation=PutEvents error=MalformedDetail message="planted by a test"')]
     assert numbers(output) == (2, 1)

@@ -183,7 +183,7 @@ def test_a_signal_in_the_pause_ends_it_soon_and_nothing_is_put_on_the_queue(sync
         assert lines[-1], lines
     told = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=300)
     assert time.monotonic() - told < 60
     assert (process.returncode, audited("".join(lines) + rest)) == (3, ("ERROR", "stopped", 3, 0))
     assert "it is safe to run it again: SIGTERM" in rest

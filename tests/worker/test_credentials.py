@@ -192,7 +192,7 @@ def test_without_credentials_a_worker_says_so_in_one_line(world, answer):
     endpoint = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{world.standin.url}/_credentials"}
     world.standin.tokens(key_seconds=-5)
     process = world.start_worker(AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", **endpoint)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "ERROR cannot start: Error when retrieving credentials" in output
     assert "Traceback" not in output

@@ -173,7 +173,7 @@ def test_a_log_that_nobody_reads_stops_no_copy(world, full_pipe):
     for number in range(100):
         world.put(f"k{number}")
     process = start(world, stdout=full_pipe)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 0
     assert world.is_equal()
     assert world.is_empty()

@@ -27,7 +27,7 @@ def test_keys_that_s3_is_too_busy_for_do_not_hold_up_the_others(world):
         world.put(f"good{number}")
     wait_until(lambda: len(world.mirrored()) == 40, seconds=10)
     world.standin.clear_faults()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert world.is_equal()
 
 
@@ -38,7 +38,7 @@ def test_a_single_busy_answer_costs_less_than_half_a_second(world):
     wait_until(lambda: world.mirrored())
     world.put("a")
     wait_until(lambda: "a" in world.mirrored(), seconds=1)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
 
 
 def test_a_key_that_changes_all_the_time_is_copied_and_costs_neither_receives_nor_others_time(world):
@@ -55,7 +55,7 @@ def test_a_key_that_changes_all_the_time_is_copied_and_costs_neither_receives_no
         if number % 10 == 9:
             wait_until(lambda name=f"good{number}": name in world.mirrored(), seconds=5)
             lags.append(time.monotonic() - begun)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert 'failed key="hot"' not in output
     assert max(lags) < 3
     assert output.count('synced key="hot" action=copied') >= 3
@@ -119,7 +119,7 @@ def test_ten_denied_keys_hold_up_neither_a_large_copy_nor_deletes(world):
     wait_until(lambda: world.requests().get("CopyObject", 0) >= 60 + 10)
     for number in range(60):
         world.standin.delete(SOURCE, f"gone{number}")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert list(world.mirrored()) == ["large"]
     assert len(world.standin.messages(DEAD_LETTERS)) == 10

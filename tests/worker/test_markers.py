@@ -260,7 +260,7 @@ def test_a_marker_that_is_overwritten_while_it_waits_ends_as_its_newest_version(
     world.put("a/y")
     newest = world.put("a/_SUCCESS")
     with reading(world, lambda seen: "a/_SUCCESS" in seen and not {"a/x", "a/y"} <= seen):
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     assert world.is_equal()
     assert world.mirrored()["a/_SUCCESS"]["content"] == newest["content"]
     assert world.is_empty()
@@ -274,7 +274,7 @@ def test_a_marker_that_is_deleted_while_it_waits_does_not_come(world: World):
     wait_until(lambda: world.requests().get("CopyObject"))
     world.standin.delete(SOURCE, "a/_SUCCESS")
     with reading(world, lambda seen: "a/_SUCCESS" in seen):
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     assert set(world.mirrored()) == {"a/x"}
     assert world.is_empty()
 
@@ -538,7 +538,7 @@ def test_a_marker_that_is_created_again_meanwhile_is_looked_at_again(complete: W
     complete.standin.send(QUEUE, hint_body(SOURCE, ["a/_SUCCESS"]))
     wait_until(lambda: not messages_on(complete, "a/_SUCCESS"), seconds=2)
     assert "a/_SUCCESS" in complete.mirrored()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert set(complete.mirrored()) == set(complete.standin.objects(SOURCE))
 
 
@@ -550,7 +550,7 @@ def test_a_marker_that_changed_meanwhile_is_not_removed(complete: World):
     process = complete.start_worker(**LAST)
     wait_until(lambda: complete.standin.requests("DeleteObject"))
     complete.standin.put(MIRROR, "a/_SUCCESS", 1)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert complete.is_equal()
     assert complete.is_empty()
 

@@ -49,7 +49,7 @@ def test_a_message_stays_in_the_queue_until_its_copy_is_done(world):
     wait_until(lambda: copies(world) == 1)
     assert world.standin.queue(QUEUE) == {"visible": 0, "in_flight": 1, "delayed": 0}
     assert world.mirrored() == {}
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert world.is_equal()
     assert world.is_empty()
 
@@ -222,7 +222,7 @@ def test_four_sigterms_during_a_120_gib_copy_keep_the_parts_and_use_up_no_receiv
         process = world.start_worker()
         wait_for_parts(world, parts(world) + 300)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=15)
+        process.communicate(timeout=300)
         assert process.returncode == 0
         [upload] = world.standin.uploads(MIRROR)
         assert len(upload["parts"]) > finished
@@ -286,7 +286,7 @@ def test_two_processes_share_the_queue_and_end_when_it_stays_empty(world):
 
 def test_a_process_that_cannot_go_on_gives_the_worker_its_status(world):
     process = world.start_worker(PROCESSES="2", QUEUE_URL=world.queue_url + "-not")
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 1
 
 
@@ -371,7 +371,7 @@ def test_small_objects_do_not_wait_for_large_ones(world, client):
     wait_until(lambda: world.mirrored())
     wait_until(lambda: len(world.mirrored()) == len(small))
     assert sorted(world.mirrored()) == sorted(small)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert world.is_equal()
 
 
@@ -392,7 +392,7 @@ def test_a_key_that_has_to_wait_does_not_stop_the_others(world):
     process = world.start_worker(MAX_CONCURRENT_KEYS="11", RETRY_BASE_SECONDS="10")
     wait_until(lambda: sum(key.startswith("k") for key in world.mirrored()) == 10)
     assert not any(key.startswith("busy") for key in world.mirrored())
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert world.is_equal()
 
 
@@ -475,7 +475,7 @@ def test_lists_that_the_queue_answers_as_null_are_empty(world, monkeypatch):
 
 def test_a_wrong_setting_ends_the_worker_with_status_2_and_one_line(world):
     process = world.start_worker(PART_SIZE="1", DST_BUCKET="ordinary")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 2
     [line] = output.splitlines()
     assert "PART_SIZE='1'" in line
@@ -484,7 +484,7 @@ def test_a_wrong_setting_ends_the_worker_with_status_2_and_one_line(world):
 
 def test_a_queue_that_does_not_exist_ends_the_worker_with_status_1_and_no_traceback(world):
     process = world.start_worker(QUEUE_URL=world.queue_url + "-not")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "cannot receive from" in output
     assert "NonExistentQueue" in output or "QueueDoesNotExist" in output

@@ -194,7 +194,7 @@ def test_a_key_is_decided_in_time_that_grows_with_its_length_only():
     code = f"{imports}; print(wanted_of('', sys.argv[1], 0).excludes('a' * 1024))"
     for exclude in WORST:
         done = subprocess.run(
-            [sys.executable, "-c", code, exclude], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, "-c", code, exclude], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
         )
         assert done.stdout == "False\n"
 
@@ -280,6 +280,6 @@ def test_the_scripts_refuse_what_a_worker_would_end_for(world: World):
 @pytest.mark.parametrize("command", [[], ["wait"], ["reconcile"]])
 def test_a_worker_with_a_wrong_setting_says_so_in_one_line(world: World, changed: dict[str, str], command: list[str]):
     run = [sys.executable, worker.__file__, *command]
-    done = subprocess.run(run, env=world.environment(**changed), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(run, env=world.environment(**changed), capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(rf"worker: {next(iter(changed))}=.*\n", done.stderr)

@@ -137,7 +137,7 @@ def content(objects: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 300) -> None:
     """As wait_until, and meanwhile the event loop goes on."""
     end = time.monotonic() + seconds
     while not condition():
@@ -145,7 +145,7 @@ async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
         await asyncio.sleep(0.05)
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 300) -> None:
     """Raises where the condition does not become true in time."""
     end = time.monotonic() + seconds
     while not condition():
