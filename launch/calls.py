@@ -153,9 +153,9 @@ def start_workers(
 ) -> tuple[list[str], list[str]]:
     """(capacity provider of each started worker, failures): Spot first, then on demand, or the other way round.
 
-    The first `stay` of them are started to stay; with `only_spot` these can wait, and no room on Spot is no failure.
-    What ECS refuses for one of the two, such as Spot whose quota others have used up, it may take for the other.
-    Without an answer nothing more is asked: the function has 60 seconds.
+    The first `stay` of them are started to stay. With `only_spot` these could wait, and it is no failure if Spot has no
+    room for them. A call that ECS refuses for one of the two, such as Spot whose quota others have used up, may succeed
+    for the other. After a call without an answer no other one is made, as the function has 60 seconds.
     """
     started: list[str] = []
     failures: list[str] = []

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from launch.tasks import ON_SPOT, REPLACED, SURPLUS, Task
 
-# A worker that stays would stay on demand for good, at three times the price. So long after its start Spot, which was
-# short then, is asked for another in its place.
+# A worker that stays on demand, at three times the price, would do so for good. So long after its start, when Spot was
+# short, Spot is asked for one that takes its place.
 ON_DEMAND_SECONDS = 3600
 
 
@@ -25,7 +25,7 @@ def plan_staying(
     live: Sequence[Task], least: int, revision: str, now: float, is_spot_short: bool = False
 ) -> StayingPlan:
     """A worker of an older task definition is stopped once one of the newest has got going, so that none is missing
-    meanwhile; so is one on demand, unless Spot is short. Until then the roll-over waits.
+    meanwhile. So is one on demand, unless Spot is short. Until then the roll-over waits.
 
     Those that have not got going are stopped first, among them those to which an earlier deploy has just begun to roll
     over, then the oldest. Which of them holds long copies is not known: a worker that is stopped hands its messages

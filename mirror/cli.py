@@ -128,16 +128,13 @@ def add_measure(commands: Any) -> None:
 
 
 def log_first_line(settings: Settings, command: Command) -> None:
-    """What is done with which keys, what is left out of them, and the release."""
+    """Logs what is done with which keys, what is left out of them, and the release."""
     begins = BEGINS.get(type(command), "syncing %s to %s prefix=%s")
     prefix = getattr(command, "prefix", "") or settings.prefix_filter
-    log.info(begins, settings.src_bucket, settings.dst_bucket, quoted(prefix) + ending_of_first_line(settings))
-
-
-def ending_of_first_line(settings: Settings) -> str:
     exclude = f" exclude={quoted(settings.exclude)}" if settings.exclude else ""
     keep_days = f" keep_days={settings.keep_days}" if settings.keep_days else ""
-    return f"{exclude}{keep_days} version={VERSION}"
+    keys = f"{quoted(prefix)}{exclude}{keep_days} version={VERSION}"
+    log.info(begins, settings.src_bucket, settings.dst_bucket, keys)
 
 
 def run(settings: Settings, command: Command, signals: Signals) -> Outcome:
@@ -154,6 +151,7 @@ def run(settings: Settings, command: Command, signals: Signals) -> Outcome:
 
 
 async def work(settings: Settings, command: Command, signals: Signals) -> Outcome:
+    """Puts together the parts that the command needs, and has them do it until a signal comes."""
     try:
         clients = CLIENTS[settings.s3_client](settings)
         if is_reading(command):
@@ -183,7 +181,7 @@ def interruption_by(signals: Signals) -> Interruption:
 
 
 def show_apart(line: str) -> None:
-    """Prints what does not belong to the log. At once, as the end of the process writes nothing more."""
+    """Prints a line that does not belong to the log, at once, because nothing is flushed when the process ends."""
     print(line, flush=True)
 
 

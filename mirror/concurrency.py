@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 
-class SideBySide:
-    """Slots that all who use them share; they take turns."""
+class Slots:
+    """Limits how many calls are under way at a time. All who use the same slots share them and take turns."""
 
     def __init__(self, slots: int) -> None:
         self.slots = asyncio.Semaphore(slots)

@@ -9,7 +9,7 @@ import re
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.concurrency import SideBySide
+from mirror.concurrency import Slots
 from mirror.model.errors import Refused, Unfinished, describe, error_code
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import KeySync
@@ -30,7 +30,7 @@ class LargeCopies:
     def __init__(self, buckets: Buckets) -> None:
         self.buckets = buckets
         self.uploads = asyncio.Semaphore(UPLOADS)
-        self.parts = SideBySide(buckets.settings.max_concurrent_parts)
+        self.parts = Slots(buckets.settings.max_concurrent_parts)
 
     async def copy(self, sync: KeySync, source: Source, existing: Destination | None, left_out: LeftOut) -> None:
         """Copies an object as a multipart upload, going on with sync.upload if that was begun for this source."""

@@ -45,20 +45,11 @@ MORE_TRIES_AFTER_OUTAGES = 4  # in which others failed, too, so it may have been
 
 
 class Suspect(NamedTuple):
-    """How and when a sync failed, and what happened to it before."""
+    """How and when a sync failed."""
 
     error: Exception
     at: float
-    first_time: bool
-    cleared: int  # so often it failed before, and others got through
-
-    def is_sign(self) -> bool:
-        """Whether it may be a sign of an outage. A key that failed before, while others did not, is no sign."""
-        return self.first_time and not self.cleared
-
-    def is_at_fault(self, tries: int) -> bool:
-        """Of a key that is cleared once more. One that S3 was too busy for has been tried for minutes already."""
-        return self.cleared >= tries or (tries == MORE_TRIES and isinstance(self.error, GaveUp))
+    is_sign: bool  # of an outage; a key that failed before, while others did not, is no sign
 
 
 class Schedule(Protocol):
@@ -96,7 +87,7 @@ class Outage:
     async def suspect(self, job: Job, error: Exception) -> None:
         """Keeps a job that failed in a way in which all may fail, until others show what is at fault."""
         first_time = any(lease.received.receive_count == 1 for lease in job.leases)
-        suspect = Suspect(error, self.now(), first_time, job.cleared)
+        suspect = Suspect(error, self.now(), is_sign=first_time and not job.cleared)
         is_new = self.began is None and is_environment(error)
         is_general = is_new and not await self.buckets.answering.both_since(suspect.at)
         if is_new and not is_general:
@@ -140,10 +131,12 @@ class Outage:
             self.clear(found, tries)
 
     def clear(self, found: list[tuple[Job, Suspect]], tries: int) -> None:
-        """Jobs that have had their tries are at fault. The others are tried soon after that success."""
+        """Jobs that have had their tries are at fault. The others are tried soon after that success. A key that S3 was
+        too busy for has been tried for minutes already."""
         cleared = []
         for job, suspect in found:
-            if suspect.is_at_fault(tries):
+            was_busy = tries == MORE_TRIES and isinstance(suspect.error, GaveUp)
+            if job.cleared >= tries or was_busy:
                 self.schedule.conclude(job, suspect.error)
             else:
                 cleared.append(job)
@@ -181,7 +174,7 @@ class Outage:
     def end_suspicions(self) -> None:
         """Of keys that failed a while ago: many that failed alike are an outage, otherwise each is at fault."""
         moment = self.now() - SUSPICION_BASES * self.base
-        alike = Counter(error_code(suspect.error) for suspect in self.suspects.values() if suspect.is_sign())
+        alike = Counter(error_code(suspect.error) for suspect in self.suspects.values() if suspect.is_sign)
         for suspect in self.suspects.values():
             code = error_code(suspect.error)
             if self.began is None and suspect.at < moment and alike[code] >= ALIKE:

@@ -16,7 +16,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.concurrency import SideBySide
+from mirror.concurrency import Slots
 from mirror.model.errors import describe, is_environment
 from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.log_lines import quoted
@@ -84,7 +84,7 @@ class Completeness:
     source_look_at: float = -math.inf
 
     def __post_init__(self) -> None:
-        self.looks = SideBySide(self.buckets.settings.max_concurrent_keys)
+        self.looks = Slots(self.buckets.settings.max_concurrent_keys)
         self.mirrored = KeyTable()
 
     # Two listings

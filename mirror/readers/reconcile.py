@@ -14,7 +14,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.concurrency import SideBySide, wait_unless
+from mirror.concurrency import Slots, wait_unless
 from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_environment
 from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import AUDITED, RECONCILED, quoted
@@ -120,7 +120,7 @@ class Reconciliation:
 
     def __post_init__(self) -> None:
         settings = self.buckets.settings
-        self.looks = SideBySide(settings.max_concurrent_keys)
+        self.looks = Slots(settings.max_concurrent_keys)
         self.doubt = math.inf if self.options.deep else NO_DOUBT
         self.leaves_out = bool(settings.exclude or settings.keep_days)
         self.removes = self.options.remove_unwanted and not self.options.dry_run

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.concurrency import SideBySide
+from mirror.concurrency import Slots
 from mirror.model.errors import describe, is_change, is_environment
 from mirror.model.log_lines import REMOVED, quoted
 from mirror.protocol.attempt import Interruption, KeySync
@@ -44,7 +44,7 @@ class Removal:
         if len(self.keys) <= self.most:
             self.keys.append(key)
 
-    async def run(self, looks: SideBySide, done: Callable[[Finding], None]) -> None:
+    async def run(self, looks: Slots, done: Callable[[Finding], None]) -> None:
         """Calls done() as soon as a key is done, with the row "removed", "unreadable", which is logged, or with what a
         look at the key found instead.
 

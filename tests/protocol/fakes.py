@@ -370,14 +370,14 @@ class Client:
 
 
 class SlotsForAll:
-    """Stands for SideBySide: all have begun before the first ends, so an error of one keeps none from beginning."""
+    """Stands for Slots: all have begun before the first ends, so an error of one keeps none from beginning."""
 
     async def run(self, function: Callable[[Any], Coroutine[Any, Any, None]], items: Iterable[Any]) -> None:
         failures = []
         for item in items:
             try:
                 await function(item)
-            except Exception as error:  # noqa: BLE001 as in SideBySide
+            except Exception as error:  # noqa: BLE001 as in Slots
                 failures.append(error)
         if failures:
             raise failures[0]

@@ -68,7 +68,7 @@ Held = tuple[Version | None, ...]  # what the source holds, in the order of the 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """No event loop, and nothing is remembered while no time passes."""
-    monkeypatch.setattr(completeness, "SideBySide", lambda _slots: SlotsForAll())
+    monkeypatch.setattr(completeness, "Slots", lambda _slots: SlotsForAll())
     monkeypatch.setattr(markers, "ABSENT_SECONDS", 0)
 
 

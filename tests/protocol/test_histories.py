@@ -79,7 +79,7 @@ class Histories(RuleBasedStateMachine):
         logging.disable(logging.CRITICAL)
         self.patch = mock.patch.object(Interruption, "pause", self.pause)
         self.patch.start()
-        self.slots = mock.patch.object(completeness, "SideBySide", lambda _slots: SlotsForAll())
+        self.slots = mock.patch.object(completeness, "Slots", lambda _slots: SlotsForAll())
         self.slots.start()
 
     async def pause(self, seconds: float) -> None:

@@ -179,9 +179,9 @@ def test_a_success_from_before_the_latest_failure_ends_no_outage():
     schedule: Any = SimpleNamespace(put_first=first.extend)
     outage = Outage(30, Any, schedule, lambda: clock[0])
     one, other = Job(KeySync("a")), Job(KeySync("b"))
-    outage.add(one, Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 0.0, True, 0), is_general=True)
+    outage.add(one, Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 0.0, True), is_general=True)
     clock[0] = 10.0
-    outage.add(other, Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 10.0, True, 0), is_general=True)
+    outage.add(other, Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 10.0, True), is_general=True)
     outage.note_success("copied", since=9.0)
     outage.note_success("deleted", since=11.0)
     assert outage.began is not None

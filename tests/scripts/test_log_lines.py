@@ -31,7 +31,7 @@ STAMP = "2026-11-25T01:02:03.456Z"
 
 
 def line(level: str, form: str, *values: Any) -> str:
-    """As configure_logging() of worker.py has it written."""
+    """As configure_logging() of mirror/log_writer.py has it written."""
     return f"{STAMP} {level} {form % values}"
 
 

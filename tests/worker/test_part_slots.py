@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from mirror.concurrency import SideBySide
+from mirror.concurrency import Slots
 
 
 def test_two_that_share_the_slots_take_turns():
-    slots, begun = SideBySide(2), []
+    slots, begun = Slots(2), []
 
     async def copy(part: str) -> None:
         begun.append(part)
@@ -23,7 +23,7 @@ def test_two_that_share_the_slots_take_turns():
 
 
 def test_after_an_error_none_is_begun_and_those_under_way_are_waited_for():
-    slots, begun, ended = SideBySide(3), [], []
+    slots, begun, ended = Slots(3), [], []
 
     async def copy(part: int) -> None:
         begun.append(part)

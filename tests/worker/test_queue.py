@@ -492,7 +492,7 @@ def test_a_queue_that_does_not_exist_ends_the_worker_with_status_1_and_no_traceb
 
 
 def test_a_mistake_in_the_code_shows_its_traceback_and_does_not_lose_the_message(world, monkeypatch, caplog):
-    monkeypatch.setattr(sync, "make_equal", lambda *_: 1 / 0)
+    monkeypatch.setattr(sync.Syncer, "make_equal", lambda *_: 1 / 0)
     world.put("a")
     assert world.run(world.worker(EMPTY_POLLS_BEFORE_EXIT="6").run()) == 0
     assert "ZeroDivisionError" in caplog.text
