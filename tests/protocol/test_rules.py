@@ -327,6 +327,16 @@ def test_a_message_that_is_handed_back_carries_its_uploads_and_its_tries():
         assert again.tries == 2
 
 
+def test_what_a_worker_of_1_1_0_handed_back_is_gone_on_with():
+    """Its body as that release wrote it: an upgrade finds such messages in the queue."""
+    record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "source"}, "object": {"key": "big%2B1"}}}
+    upload = {"upload_id": "upload-1", "source": "identity", "part_size": 64 * MIB}
+    body = {"Records": [{"eventSource": "aws:s3", **record}], "sync": {"uploads": {"big+1": upload}, "tries": 3}}
+    got = read_body(json.dumps(body), settings())
+    assert got.uploads == {"big+1": Upload("upload-1", "identity", 64 * MIB)}
+    assert (got.keys, got.tries, got.waiting_since) == ({"big+1"}, 3, None)
+
+
 def test_a_message_that_was_never_handed_back_has_no_tries():
     assert read_body(event("big"), settings()).tries == 0
 

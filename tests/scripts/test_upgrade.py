@@ -1,4 +1,4 @@
-"""An upgrade in place: release 1.0.0, out of git's history, and then the scripts as they are."""
+"""An upgrade in place: an older release, out of git's history, and then the scripts as they are."""
 
 import io
 import json
@@ -12,15 +12,17 @@ from account import APP, PROJECT, SOURCE, Account
 from deployment import CHANGED, one_cli, one_cloud, states
 from recorder import Call
 
-RELEASE_1_0_0 = "edc5bab"
+COMMITS = {"1.0.0": "edc5bab", "1.1.0": "5d48ab7"}
+# What the release did not have, beside the image of the code as it is now.
+MADE = {"1.0.0": ["image", "metric", "alarm"], "1.1.0": ["image"]}
 
 
-def unpack_release(folder: Path, clone: Path = PROJECT) -> Path:
-    """The files of release 1.0.0. Without the whole history there is nothing to upgrade from, and the test fails."""
-    command = ["git", "-C", clone, "archive", RELEASE_1_0_0]
+def unpack_release(release: str, folder: Path, clone: Path = PROJECT) -> Path:
+    """Its files. Without the whole history there is nothing to upgrade from, and the test fails."""
+    command = ["git", "-C", clone, "archive", COMMITS[release]]
     done = subprocess.run(command, capture_output=True)
     assert done.returncode == 0, (
-        f"this test needs the commit {RELEASE_1_0_0}, so a clone with its whole history (git fetch --unshallow): "
+        f"this test needs the commit {COMMITS[release]}, so a clone with its whole history (git fetch --unshallow): "
         + done.stderr.decode()
     )
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
@@ -30,8 +32,8 @@ def unpack_release(folder: Path, clone: Path = PROJECT) -> Path:
 
 def test_a_clone_without_history_is_told_so(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    with pytest.raises(AssertionError, match=f"needs the commit {RELEASE_1_0_0}, so a clone with its whole history"):
-        unpack_release(tmp_path / "release", tmp_path)
+    with pytest.raises(AssertionError, match=f"needs the commit {COMMITS['1.0.0']}, so a clone with its whole history"):
+        unpack_release("1.0.0", tmp_path / "release", tmp_path)
 
 
 def our_notifications(call: Call) -> list[dict[str, Any]]:
@@ -41,12 +43,13 @@ def our_notifications(call: Call) -> list[dict[str, Any]]:
 
 @one_cloud
 @one_cli
-def test_a_deployment_of_1_0_0_is_brought_up_to_date_in_one_run_that_loses_nothing(
-    account: Account, tmp_path: Path
+@pytest.mark.parametrize("release", COMMITS)
+def test_an_older_deployment_is_brought_up_to_date_in_one_run_that_loses_nothing(
+    account: Account, tmp_path: Path, release: str
 ) -> None:
     before, now = account.inventory(), account.project
     settings = {"ALARM_EMAIL": "ops@example.com", "CREATE_VPC_ENDPOINTS": "true", "PREFIX_FILTER": "my models/"}
-    account.project = unpack_release(tmp_path / "release")
+    account.project = unpack_release(release, tmp_path / "release")
     account.run("deploy.sh", **settings)
     queue = account.starter_environment()["QUEUE_URL"]
     bodies = {f"event {number}" for number in range(12)}
@@ -56,9 +59,9 @@ def test_a_deployment_of_1_0_0_is_brought_up_to_date_in_one_run_that_loses_nothi
     account.project = now
     output, _ = account.run("deploy.sh", **settings)
     made = [line for line in output.splitlines() if line.endswith(": created")]
-    # The image of the code as it is now, and what 1.0.0 did not have.
-    assert [line.split()[1] for line in made] == ["image", "metric", "alarm"], output
-    assert dict(CHANGED.findall(output))[f"notification {SOURCE} {APP}"] == "events or filter"
+    assert [line.split()[1] for line in made] == MADE[release], output
+    if release == "1.0.0":
+        assert dict(CHANGED.findall(output))[f"notification {SOURCE} {APP}"] == "events or filter"
     for call in account.recorder.writes:
         assert "Delete" not in call.operation, call
         if call.operation == "PutBucketNotificationConfiguration":
