@@ -51,8 +51,9 @@ class Wanted:
     def is_expired(self, modified: float, now: float) -> bool:
         """Whether an object of the source that changed at `modified`, in seconds since the epoch, is kept no longer.
 
-        As S3 Lifecycle reckons: KEEP_DAYS after the change, and on to the next midnight UTC (S3 User Guide, "Lifecycle
-        rules: Based on an object's age"). It counts from the copy's own time, which is later: so no copy goes earlier.
+        S3 Lifecycle counts the same way: KEEP_DAYS after the change, and on to the next midnight UTC (S3 User Guide,
+        "Lifecycle rules: Based on an object's age"). It begins at the time of the copy, which is later, so it removes
+        no copy too early.
         """
         return self.keep_days > 0 and now >= (modified // SECONDS_OF_DAY + self.keep_days + 1) * SECONDS_OF_DAY
 

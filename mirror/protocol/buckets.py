@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -61,26 +61,26 @@ def is_expired(buckets: Buckets, modified: datetime) -> bool:
     return wanted.keep_days > 0 and wanted.is_expired(modified.timestamp(), buckets.wall())
 
 
+@dataclass(eq=False)
 class Answering:
     """Whether the buckets answer requests that name no key. One caller asks for all who want to know."""
 
-    def __init__(self, s3: S3, source: dict[str, str], destination: dict[str, str], now: Callable[[], float]) -> None:
-        self._s3 = s3
-        self._source = source
-        self._destination = destination
-        self._now = now
-        self._lock = asyncio.Lock()
-        self._source_seen = -math.inf
-        self._both_asked = -math.inf
-        self._both_answered = True
-        self.is_open = False
+    s3: S3
+    source: dict[str, str]
+    destination: dict[str, str]
+    now: Callable[[], float]
+    is_open: bool = False
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _source_seen: float = -math.inf  # when the source bucket answered
+    _both_asked: float = -math.inf  # when both were asked for the last time
+    _both_answered: bool = True  # whether they did
 
     async def open(self) -> None:
         """Has the client create its S3 Express sessions, before many requests would each create one."""
         async with self._lock:
             if not self.is_open:
-                await self._s3.list_objects_v2(MaxKeys=1, **self._destination)
-                await self._s3.open_session()
+                await self.s3.list_objects_v2(MaxKeys=1, **self.destination)
+                await self.s3.open_session()
                 self.is_open = True
 
     async def require_source(self) -> None:
@@ -90,19 +90,19 @@ class Answering:
         HeadObject answers 404 for a missing bucket, too, and a missing bucket must not empty the destination.
         """
         async with self._lock:
-            if self._now() - self._source_seen >= SOURCE_CHECK_SECONDS:
-                await self._s3.list_objects_v2(MaxKeys=1, **self._source)
-                self._source_seen = self._now()
+            if self.now() - self._source_seen >= SOURCE_CHECK_SECONDS:
+                await self.s3.list_objects_v2(MaxKeys=1, **self.source)
+                self._source_seen = self.now()
 
     async def both_since(self, moment: float) -> bool:
         """Whether both buckets have answered after that moment: the source to the role, the destination to the session.
         If they have not, no key is to blame for its error."""
         async with self._lock:
             if self._both_asked <= moment:
-                self._both_asked, self._both_answered = self._now(), True
+                self._both_asked, self._both_answered = self.now(), True
                 try:
-                    for bucket in (self._source, self._destination):
-                        await self._s3.list_objects_v2(MaxKeys=1, **bucket)
+                    for bucket in (self.source, self.destination):
+                        await self.s3.list_objects_v2(MaxKeys=1, **bucket)
                 except (ClientError, BotoCoreError, ResponseParserError) as error:
                     log.debug("S3 does not answer for a bucket: %s", describe(error))
                     self._both_answered = False
