@@ -154,7 +154,8 @@ source "$PROJECT_DIR/lib/resources/version_tag.sh"
 
 # Those that need an account.
 readonly RESOURCE_CHECKS=(
-  check_source_bucket check_destination_bucket check_previous_source check_roles check_network check_quota check_image
+  check_source_bucket check_destination_bucket check_previous_source check_release check_roles check_network check_quota
+  check_image
 )
 
 # What checks and steps need to know of what is there. What others may change at any time, and a step replaces as a

@@ -5,6 +5,18 @@
 # Reads the tags of the function, as lambda list-tags prints them; prints the release. 1.0.0 had no tag for it.
 version_of_tags() { jq -r '.Tags.version // "1.0.0"'; }
 
+# The workers of 1.0.0, which go on until the queue is empty, take an event of EventBridge for no event, and SQS parks it.
+check_release() {
+  local starter version
+  [[ $EVENT_SOURCE == eventbridge ]] || return 0
+  starter=$(find_starter)
+  [[ -n $starter ]] || return 0
+  version=$(aws_if_allowed lambda list-tags --resource "$STARTER_ARN" | version_of_tags)
+  [[ $version != 1.0.0 ]] || problem "EVENT_SOURCE=eventbridge: release 1.0.0 is deployed, whose workers cannot read" \
+    "events of EventBridge: run ./deploy.sh with EVENT_SOURCE=sqs first, and again with eventbridge when" \
+    "./sync.sh status says idle"
+}
+
 # Prints the calls that bring it to all but the function, one per line. The services write tags in three ways.
 version_tag_calls() {
   local queue dlq task found network alarms topic

@@ -600,8 +600,8 @@ VERBS = (
     Slip(
         "one dead letter is none",
         "lib/verbs/status.sh",
-        ".dead_letters.visible | select(. > 0)",
-        ".dead_letters.visible | select(. > 1)",
+        ".dead_letters.visible // 0 | select(. > 0)",
+        ".dead_letters.visible // 0 | select(. > 1)",
         ("scripts/test_sync.py::test_the_one_word_of_status",),
     ),
     Slip(
@@ -663,8 +663,8 @@ VERBS = (
     Slip(
         "AccessDeniedException is no denial",
         "lib/aws.sh",
-        "is_denied() { [[ $(error_code) == AccessDenied* ]]; }",
-        "is_denied() { [[ $(error_code) == AccessDenied ]]; }",
+        "^(AccessDenied.*|",
+        "^(AccessDenied|",
         ("scripts/test_verb_parts.py::test_what_each_kind_of_call_takes_for_an_answer",),
     ),
     Slip(

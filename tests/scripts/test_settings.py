@@ -219,3 +219,29 @@ def test_a_worker_never_waits_for_its_log() -> None:
     container = json.loads(bash("queue_url() { echo q; }; container_definition", IMAGE_URI="w:1"))
     options = container["logConfiguration"]["options"]
     assert (options["mode"], options["max-buffer-size"]) == ("non-blocking", "25m")
+
+
+OLD_RELEASE = """
+find_starter() { printf '%s' "$STARTER"; }
+aws_if_allowed() { printf '%s' "$TAGS"; }
+check_release
+printf '%s\\n' "${PROBLEMS[@]-PASSED}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "starter", "tags", "refused"),
+    [
+        ("eventbridge", "{}", '{"Tags": {}}', True),
+        ("eventbridge", "{}", '{"Tags": {"version": "1.1.0"}}', False),
+        ("eventbridge", "{}", "", False),  # denied: nothing is known
+        ("eventbridge", "", '{"Tags": {}}', False),
+        ("sqs", "{}", '{"Tags": {}}', False),
+    ],
+)
+def test_workers_that_cannot_read_events_of_eventbridge_get_none(
+    source: str, starter: str, tags: str, refused: bool
+) -> None:
+    output = bash(OLD_RELEASE, EVENT_SOURCE=source, STARTER=starter, TAGS=tags)
+    assert ("release 1.0.0 is deployed" in output) == refused, output
+    assert (output == "PASSED\n") != refused
