@@ -295,7 +295,7 @@ main() {
     esac
   done
   if [[ $local == true ]]; then
-    [[ $DRY_RUN == false ]] || die "nothing was made: a local cloud is either made or not, so --local has no dry run"
+    [[ $DRY_RUN == false ]] || die "nothing was made: a local cloud is either made or not, so --local has no dry run (DRY_RUN=$DRY_RUN)"
     # shellcheck source=local/local.sh
     source "$PROJECT_DIR/local/local.sh"
     local_deploy ${once[@]+"${once[@]}"}
