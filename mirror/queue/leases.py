@@ -251,14 +251,14 @@ class Leases:
         """Deletes the messages. What SQS does not delete is deleted again later."""
         left = await self.queue.delete([lease.received.receipt_handle for lease in leases])
         for lease in leases:
-            if lease.state is State.ACK:
-                self.note_deleted(lease, lease.received.receipt_handle not in left)
+            if lease.state is State.ACK and lease.received.receipt_handle in left:
+                self.ack_later(lease)
+            elif lease.state is State.ACK:
+                self.release(lease, State.DELETED)
 
-    def note_deleted(self, lease: Lease, is_deleted: bool) -> None:
+    def ack_later(self, lease: Lease) -> None:
         """When its visibility timeout is over, the message comes again anyway, and its keys are found equal."""
-        if is_deleted:
-            self.release(lease, State.DELETED)
-        elif self.now() >= lease.visible_at:
+        if self.now() >= lease.visible_at:
             self.release(lease, State.VISIBLE)
         else:
             lease.due_at = self.now() + DELETE_AGAIN_SECONDS
@@ -275,7 +275,7 @@ class Leases:
         log.warning("SQS does not answer, asking again for %d messages", len(left))
         for lease in left:
             if lease.state is State.ACK:
-                self.note_deleted(lease, is_deleted=False)
+                self.ack_later(lease)
             else:
                 self.show_after_pause(lease, due_at=self.now())
 

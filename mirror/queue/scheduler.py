@@ -118,7 +118,8 @@ class Scheduler:
 
     def let(self, job: Job) -> None:
         """Takes a slot for the job, which begins or goes on."""
-        self.take_slot(job)
+        self.slots -= 1
+        job.has_slot = True
         if job.turn:
             job.turn.set_result(None)
             return
@@ -131,10 +132,6 @@ class Scheduler:
         self.waiting.extendleft(reversed(jobs))
         self.leases.changed.set()
         self.begin_waiting()
-
-    def take_slot(self, job: Job) -> None:
-        self.slots -= 1
-        job.has_slot = True
 
     def begin(self, job: Job) -> None:
         job.task = asyncio.create_task(self.run(job))
@@ -174,7 +171,8 @@ class Scheduler:
         """Waits for a slot behind those that came before."""
         job = self.by_key[sync.key]
         if job in self.outage.tried or (self.slots > 0 and self.outage.began is None and not self.waiting):
-            self.take_slot(job)
+            self.slots -= 1
+            job.has_slot = True
             return
         job.turn = asyncio.get_running_loop().create_future()
         self.waiting.append(job)
