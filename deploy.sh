@@ -298,6 +298,7 @@ main() {
     [[ $DRY_RUN == false ]] || die "nothing was made: a local cloud is either made or not, so --local has no dry run (DRY_RUN=$DRY_RUN)"
     # shellcheck source=local/local.sh
     source "$PROJECT_DIR/local/local.sh"
+    VIA=" --local"
     local_deploy ${once[@]+"${once[@]}"}
   elif ((${#once[@]})); then
     die "--once goes with --local only (use --help)"

@@ -3,8 +3,8 @@
 
 # Bytes: all variables of a function have 4 KB, and COPY_LAST is one of them.
 readonly MOST_OF_PREFIX_FILTER=1024 MOST_OF_EXCLUDE=500 MOST_OF_ALL_PATTERNS=2024
-readonly MOST_OF_A_FILTER=1024                          # characters (S3 API reference, FilterRule)
-readonly MOST_OF_A_PATTERN=2048                         # characters (EventBridge User Guide, "Quotas")
+readonly MOST_OF_A_FILTER=1024  # characters (S3 API reference, FilterRule)
+readonly MOST_OF_A_PATTERN=2048 # characters (EventBridge User Guide, "Quotas")
 
 # bytes_of TEXT
 bytes_of() {

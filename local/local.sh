@@ -281,7 +281,7 @@ find_cloud() {
 
 # local_deploy [--once]: exit status 0 only if all files are equal at the end.
 local_deploy() {
-  LOCAL_ONCE=false LOCAL_STARTED=$SECONDS LOCAL_ENGINE=none LOCAL_OWNER=true VIA=" --local"
+  LOCAL_ONCE=false LOCAL_STARTED=$SECONDS LOCAL_ENGINE=none LOCAL_OWNER=true
   [[ -z ${1:-} ]] || LOCAL_ONCE=true
   trap 'exit 130' INT
   trap 'exit 143' TERM

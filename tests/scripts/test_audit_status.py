@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,10 +46,13 @@ def test_the_next_slot_is_that_of_the_starter(days: int, hour: int) -> None:
     assert json.loads(printed(script))["next"] == f"{datetime.fromtimestamp(slot, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def test_the_query_reaches_back_to_the_last_audit_but_one_day() -> None:
-    asked = printed("query() { printf '%s\\n' \"$*\" >&2; printf '[]'; }; describe_audit 7 2>&1")
-    assert asked.startswith(f"worker {9 * DAY} fields @message | filter @message like ")
-    assert "sort @timestamp desc | limit 1" in asked
+@pytest.mark.parametrize(("found", "days"), [("[]", [2, 9]), ('[{"@message": "x"}]', [2])])
+def test_the_query_reaches_back_to_the_last_audit_but_one_day(found: str, days: list[int], tmp_path: Path) -> None:
+    """First only as far as that of a daily one, as a query costs by what it reads."""
+    printed(f"query() {{ printf '%s\\n' \"$*\" >>'{tmp_path}/asked'; printf '%s' '{found}'; }}; describe_audit 7")
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.split(" fields ")[0] for line in asked] == [f"worker {day * DAY}" for day in days]
+    assert all("sort @timestamp desc | limit 1" in line for line in asked)
 
 
 @pytest.mark.parametrize(

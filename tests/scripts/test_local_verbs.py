@@ -340,7 +340,7 @@ def test_status_names_a_parked_key_with_its_reason(parked: Operator) -> None:
     assert (status, output.splitlines()[0]) == (1, "failing")
     wanted = rf'^  "{re.escape(PARKED)}" failed 3 times, the last at \S+Z: .*error=AccessDenied'
     assert re.search(wanted, output, re.MULTILINE), output
-    assert "./sync.sh redrive" in output
+    assert "./sync.sh --local redrive" in output
 
 
 def test_redrive_lists_a_parked_message_and_deletes_none_without_being_asked(parked: Operator) -> None:
@@ -366,7 +366,7 @@ def test_wait_names_a_key_that_fails_at_the_timeout(parked: Operator) -> None:
     (missing,) = json.loads(output)["missing_keys"]
     assert missing["key"] == PARKED
     assert missing["why"].startswith("failing: operation=HeadObject error=AccessDenied")
-    assert missing["why"].endswith("; it is in the dead-letter queue: ./sync.sh redrive")
+    assert missing["why"].endswith("; it is in the dead-letter queue: ./sync.sh --local redrive")
     assert json.loads(output) | {"end": "timeout", "keys": 2, "here": 1, "lacking": 1} == json.loads(output)
     assert parked.count(DEAD_LETTERS) == 1
 

@@ -169,7 +169,10 @@ def test_the_task_of_reconcile_is_given_its_options(given: list[str], passed: li
 
 
 def test_a_reason_that_the_log_does_not_have_is_said_to_be_missing(tmp_path: Path) -> None:
-    messages = [{"keys": [{"key": "a", "at": None}]}, {"keys": [{"key": "b", "at": "2026-01-01T00:00:00Z"}]}]
+    messages = [
+        {"keys": [{"key": "a", "at": None, "reason": "not in the log any more"}]},
+        {"keys": [{"key": "b", "at": "2026-01-01T00:00:00Z"}]},
+    ]
     (tmp_path / "messages").write_text(json.dumps(messages))
     done = bash('hint_at_missing <"$TEMP_DIR/messages"', tmp_path)
     assert "the log has no failure of 1 keys" in done.stderr

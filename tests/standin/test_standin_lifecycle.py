@@ -39,7 +39,7 @@ def s3(standin: Standin) -> Any:
 def left_at(mirror: Standin, now: int, late_days: float = 0.0) -> set[str]:
     mirror.clock(now)
     mirror.run_lifecycle(MIRROR, late_days)
-    return set(mirror.protocol.objects(MIRROR))
+    return set(mirror.objects(MIRROR))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_what_it_deleted_is_told_to_the_test_and_to_no_queue(mirror: Standin) ->
     mirror.clock(MIDNIGHT + 2 * DAY)
     gone = mirror.run_lifecycle(MIRROR)
     assert {key: found["size"] for key, found in gone.items()} == {"a": 7}
-    assert mirror.queue.bodies("events") == []
+    assert mirror.messages("events") == []
 
 
 def test_an_upload_that_was_left_is_aborted(mirror: Standin, s3: Any) -> None:
@@ -158,7 +158,7 @@ def test_the_clock_is_the_time_of_all_that_is_written(mirror: Standin, s3: Any) 
     at_two = datetime.fromtimestamp(MIDNIGHT + 2 * HOUR, UTC)
     looked_at = [(SOURCE, "a"), (MIRROR, "a"), (MIRROR, "b")]
     assert {s3.head_object(Bucket=bucket, Key=key)["LastModified"] for bucket, key in looked_at} == {at_two}
-    told = [message["body"] for message in mirror.queue.bodies("events")]
+    told = [message["body"] for message in mirror.messages("events")]
     assert ["2026-03-01T01:00:00" in told[0], "2026-03-01T02:00:00" in told[1]] == [True, True]
     mirror.clock(None)
     assert mirror.put(SOURCE, "c")["modified"] > MIDNIGHT + 100 * DAY
