@@ -117,13 +117,14 @@ def test_many_who_find_the_keys_ended_fetch_new_ones_once():
         time.sleep(0.05)
         return keys_that_end_in(600)
 
-    keys = renewed_by(fetch, keys_that_end_in(-1))
+    keys = renewed_by(fetch, ended := keys_that_end_in(-1))
 
-    async def many() -> None:
-        await asyncio.gather(*(valid_keys(keys) for _ in range(50)))
+    async def many() -> list[Keys]:
+        return await asyncio.gather(*(valid_keys(keys) for _ in range(50)))
 
-    asyncio.run(many())
+    found = asyncio.run(many())
     assert len(asked) == 1
+    assert ended not in found
 
 
 def botocores(seconds: float, refresh) -> RefreshableCredentials:
