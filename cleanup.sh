@@ -18,16 +18,10 @@ readonly KINDS=(
 
 # --- the plan and its execution -----------------------------------------------------------------------------------
 
-# Runs a command to its end or its first error, and leaves 0 or not in STATUS; what fails is told, and the rest goes on.
+# attempt FILE COMMAND...: as run_apart, and counts a command that fails. The rest goes on.
 attempt() {
-  set +e
-  (
-    set -e
-    "$@"
-  )
-  STATUS=$?
-  set -e
-  ((STATUS == 0)) || FAILURES=$((FAILURES + 1))
+  run_apart "$@"
+  ! has_failed "$1" || FAILURES=$((FAILURES + 1))
 }
 
 # Leaves "KIND NAME REMARK" lines in PLAN.
@@ -36,7 +30,7 @@ make_plan() {
   PLAN=()
   for kind in "${KINDS[@]}"; do
     RESOURCE=${kind//_/ }
-    attempt "list_$kind" >"$listing"
+    attempt "$listing" "list_$kind"
     mapfile -t -O "${#PLAN[@]}" PLAN < <(sed "s/^/$kind /" "$listing")
   done
 }
@@ -65,9 +59,9 @@ carry_out() {
     read -r kind name _ <<<"$row"
     step=$((step + 1))
     RESOURCE="${kind//_/ } $name"
-    attempt "remove_$kind" "$name" >"$TEMP_DIR/answer"
+    attempt "$TEMP_DIR/answer" "remove_$kind" "$name"
     result=removed
-    ((STATUS == 0)) || result="NOT removed, the error is above"
+    ! has_failed "$TEMP_DIR/answer" || result="NOT removed, the error is above"
     printf '[%d/%d] %s: %s\n' "$step" "${#PLAN[@]}" "$RESOURCE" "$result"
   done
 }

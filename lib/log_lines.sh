@@ -62,8 +62,8 @@ readonly DECISION_OR_FAILURE="^($DECISION|$RAISED|$TIMED_OUT|$ENDED_BY_LAMBDA)"
 readonly STARTED_LINE='^\{.*"started": \{"FARGATE'
 
 # For jq: the text on one line. What begins a line, and what a terminal or a viewer acts on instead of showing it, is
-# escaped as JSON does, and as the worker does in its lines (UNSEEN in mirror/model/log_lines.py), but for tabs. A text that is
-# JSON stays so.
+# escaped as JSON does, and as the worker does in its lines (UNSEEN in mirror/model/log_lines.py), but for tabs. A text
+# that is JSON stays so.
 readonly JQ_VISIBLE='def hex: [(. / 4096 | floor), (. / 256 | floor), (. / 16 | floor), .]
     | map("0123456789abcdef"[. % 16:. % 16 + 1]) | add;
   def visible: gsub("(?<sign>[\\x{0}-\\x{8}\\x{a}-\\x{1f}\\x{7f}-\\x{9f}\\x{2028}-\\x{202e}\\x{2066}-\\x{2069}])";

@@ -53,7 +53,7 @@ judge() {
        (.function_age as $since | .audit | select(. and (.last.seconds_ago // $since) > (.days + 1) * 86400)
          | "no audit came to its end for more than \(.days + 1) days: ./sync.sh\($via) logs starter says why none started"),
        (.audit.last | select(. and .status != 0) | "the last audit failed: \(if .end == "stopped" then "it was stopped"
-         else "it could not mend all that differs" end), ./sync.sh\($via) reconcile --audit makes up for it"),
+         else "it could not fix all differences" end); repeat it: ./sync.sh\($via) reconcile --audit"),
        (.starter.decision | .audit.problem // empty | "an audit was to start or run: \(.)")]
       as $failing
     | [(.queue.oldest_seconds | select(. and . > $behind) | "the oldest message waits for \(.) s"),

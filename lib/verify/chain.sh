@@ -28,7 +28,7 @@ worker_wrote() { [[ -s $VERIFY_DIR/worker.lines ]]; }
 # --- no event -------------------------------------------------------------------------------------------------------
 
 find_break_of_event() {
-  local url configuration ours wanted rule found look lack="no notification $NOTIFICATION_ID"
+  local url configuration ours wanted rule found look missing="no notification $NOTIFICATION_ID"
   look="aws s3api get-bucket-notification-configuration --bucket $SRC_BUCKET"
   url=$(ask_queue_url "$QUEUE_NAME")
   if [[ -z $url ]]; then
@@ -38,11 +38,11 @@ find_break_of_event() {
   configuration=$(find_notifications)
   ours=$(our_notifications "$configuration" | jq length)
   wanted=$(synced_prefixes | jq length)
-  ((ours == 0)) || lack="$ours of $wanted notifications, one for each prefix,"
+  ((ours == 0)) || missing="$ours of $wanted notifications, one for each prefix,"
   if ((ours < wanted)); then
     rule=$(ask_event_rule)
     if [[ -z $rule ]]; then
-      broken "no event" "s3://$SRC_BUCKET has $lack to the queue: run ./deploy.sh$VIA" "$look"
+      broken "no event" "s3://$SRC_BUCKET has $missing to the queue: run ./deploy.sh$VIA" "$look"
       return
     fi
     found=$(find_break_of_rule "$configuration" "$rule")

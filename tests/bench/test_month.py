@@ -124,7 +124,7 @@ FAULTS = {
     "expired a day late": (ONLY_WANTED, code_with(Wanted, "is_expired", other_days(1))),
     "the worker ignores KEEP_DAYS": (ONLY_WANTED, code_with(mirror.hooks.retention, "is_expired", lambda *_: False)),
     "reconcile ignores KEEP_DAYS": (NO_MORE, code_with(mirror.readers.reconcile, "is_expired", lambda *_: False)),
-    "reconcile reckons a day early": (NEVER_LESS, code_with(mirror.readers.reconcile, "is_expired", a_day_early)),
+    "reconcile counts a day too few": (NEVER_LESS, code_with(mirror.readers.reconcile, "is_expired", a_day_early)),
     "a copy is taken for none": (NOT_TWICE, code_with(mirror.protocol.verdict, "is_copy_of", lambda *_: False)),
     "EXCLUDE is ignored": (ONLY_WANTED, code_with(Wanted, "excludes", lambda *_: False)),
     "--remove-unwanted removes nothing": (NO_MORE, code_with(Removal, "run", nothing)),
