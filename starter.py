@@ -33,7 +33,7 @@ from launch.calls import (
 from launch.copying import FEW_MESSAGES, announces_message, is_from_bucket, left_over, seconds_to_copy
 from launch.decision import Decision, decide, wanted_workers
 from launch.settings import load_settings
-from launch.tasks import QUOTA, SHORTAGE
+from launch.tasks import SHORTAGE, is_shortage
 
 # Now, and not in the first run that copies: it belongs to the cold start, which has more CPU. Otherwise the archive
 # does not hold it.
@@ -198,8 +198,8 @@ def complain(settings: Mapping[str, Any], report: Mapping[str, Any], is_enough: 
     """Raises one RuntimeError for everything that went wrong. `is_enough`: all workers that were wanted have been
     started, so that a quota of Spot or of on demand that others have used up is worth no alarm."""
     family = settings["TASK_DEFINITION"]
-    passing = (SHORTAGE, QUOTA) if is_enough else (SHORTAGE,)
-    errors = [failure for failure in report["failures"] if not any(words in failure for words in passing)]
+    passes = is_shortage if is_enough else lambda failure: SHORTAGE in failure
+    errors = [failure for failure in report["failures"] if not passes(failure)]
     problems = [f"workers of {family} were not started: {'; '.join(errors)}"] if errors else []
     if report["failing"]:
         problems.append(f"workers of {family} do not get to work: {report['failing']}")

@@ -11,7 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from launch.tasks import STAY, Task, read_task
+from launch.tasks import STAY, Task, is_shortage, read_task
 
 TASKS_PER_CALL = 10  # ECS API reference, RunTask: count
 TASKS_PER_DESCRIBE = 100  # ECS API reference, DescribeTasks: tasks
@@ -174,7 +174,7 @@ def start_workers(
                 except BotoCoreError as error:
                     return started, [*failures, str(error)]
                 started += providers
-                failures += [] if is_optional else reasons
+                failures += [reason for reason in reasons if not (is_optional and is_shortage(reason))]
                 missing -= len(providers)
         if refused == len(strategies):
             break

@@ -76,6 +76,11 @@ class Task(NamedTuple):
         return stopped or self.waits_for_spot(now)
 
 
+def is_shortage(reason: str) -> bool:
+    """Whether a task was not started for want of capacity, which others use: that passes by itself."""
+    return SHORTAGE in reason or QUOTA in reason
+
+
 def read_task(found: Mapping[str, Any], now: float) -> Task:
     """Reads a task of DescribeTasks. Before it is PENDING it may have no createdAt (ECS API reference, Task)."""
     times = {name: value.timestamp() for name, value in found.items() if isinstance(value, datetime)}

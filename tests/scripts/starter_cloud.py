@@ -157,8 +157,9 @@ class Cloud:
         request = run_task_request(count, strategy) | ({"overrides": TO_STAY} if stay else {})
         self.ecs.add_response("run_task", {"tasks": tasks, "failures": list(failures)}, request)
 
-    def refuses(self, count: int, code: str, why: str = "no", strategy: Any = None) -> None:
-        request = run_task_request(count, strategy or SPOT_FIRST)
+    def refuses(self, count: int, code: str, why: str = "no", strategy: Any = None, stay: bool = False) -> None:
+        strategy = strategy or (SPOT if stay else SPOT_FIRST)
+        request = run_task_request(count, strategy) | ({"overrides": TO_STAY} if stay else {})
         self.ecs.add_client_error("run_task", code, why, 400, expected_params=request)
 
 

@@ -255,6 +255,13 @@ def test_without_room_on_spot_it_stays_and_that_is_no_failure(cloud: Cloud, leas
     assert (report["running"], report["stopped"], report["started"], report["failures"]) == (1, 0, {}, [])
 
 
+def test_a_refusal_of_the_successor_for_another_reason_is_reported(cloud: Cloud, least: Any) -> None:
+    least(1)
+    cloud.refuses(1, "AccessDeniedException", stay=True)
+    with pytest.raises(RuntimeError, match="AccessDeniedException"):
+        run(cloud, staying(running(4000, "FARGATE")))
+
+
 def test_nor_is_spot_asked_while_it_is_short(cloud: Cloud, least: Any) -> None:
     least(1)
     waited = stopped(staying(starting(700)), "UserInitiated", GAVE_UP, 400)
