@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -35,8 +34,8 @@ from mirror.protocol.verdict import (
     judge,
     judge_listed,
 )
-from mirror.readers.key_table import KeyTable
-from mirror.readers.listing import folders_of, listed, size_and_time, when_not_busy
+from mirror.readers.listing import page_lister, size_and_time
+from mirror.readers.walk import DESTINATION, SOURCE, Entry, Page, Walk
 
 log = logging.getLogger("worker")
 
@@ -48,7 +47,7 @@ SOURCE_LOOKS = 1000  # keys of each such look; the others have their turn later
 # If more keys are missing, and more than a tenth of what the destination holds, the destination is listed instead of
 # looked at key by key: a page of a thousand costs as much as 38 looks.
 MANY = 10_000
-FAR = datetime.max.replace(tzinfo=UTC)
+NEAR, FAR = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(eq=False)
@@ -76,86 +75,60 @@ class Completeness:
     only_in_destination: int = 0  # keys that the source did not have
     of_unknown_origin: int = 0  # of these, with `exact`, those that are not waited for
     listed: int = 0  # entries of both listings so far
-    mirror_size: int = 0  # entries of the last listing of the destination
+    mirror_size: int = 0  # keys of the last listing of the destination
     missing: dict[str, Listed | None] = field(default_factory=dict)  # None: a ghost, whose deletion is missing
     troubles: dict[str, str] = field(default_factory=dict)  # key -> why the latest look at it failed
     newest: datetime = FAR  # a version of a later time is newer than any that was listed
-    answered: datetime = FAR  # when S3 sent the last page of the source, by its own clock, which dates the versions
+    answered: datetime = NEAR  # when S3 sent the last page of the source, by its own clock, which dates the versions
     source_look_at: float = -math.inf
 
     def __post_init__(self) -> None:
         self.looks = Slots(self.buckets.settings.max_concurrent_keys)
-        self.mirrored = KeyTable()
 
     # Two listings
 
     async def compare(self) -> None:
         """Fills `missing` with every key that is or may be missing."""
-        async for page in self.list_mirror():
-            for item in page:
-                self.mirrored.add(item["Key"], *size_and_time(item))
-        self.mirror_size = self.mirrored.count
-        async for page in self.listing(self.buckets.source, self.prefixes):
-            await self.looks.run(self.look_at, [item["Key"] for item in page if self.add(item)])
-        self.only_in_destination = self.mirrored.count
-        if self.exact and self.mirrored.count:
-            await self.find_ghosts()
-        self.mirrored = KeyTable()
+        await Walk(self.prefixes, self.list_page, lambda: Compared(self), self.take).run()
         self.source_look_at = self.buckets.now()
         if self.answered < FAR:
             self.newest = self.answered + timedelta(seconds=LANDED_SECONDS)
 
-    async def listing(self, bucket: dict[str, str], prefixes: tuple[str, ...]) -> AsyncIterator[list[dict[str, Any]]]:
-        async for page in listed(self.list_page, bucket, prefixes):
-            self.interruption.check()
-            yield [item for item in page if self.is_meant(item["Key"])]
-            self.listed += len(page)
-
-    def is_meant(self, key: str) -> bool:
-        return key.startswith(self.prefixes) and not self.buckets.settings.wanted.excludes(key) and self.counts(key)
-
-    def list_mirror(self) -> AsyncIterator[list[dict[str, Any]]]:
-        return self.listing(self.buckets.destination, folders_of(self.prefixes))
-
-    async def list_page(self, **parameters: Any) -> dict[str, Any]:
-        call = functools.partial(self.buckets.s3.list_objects_v2, **parameters)
-        bucket = parameters["Bucket"]
-        page = await (when_not_busy(self.interruption, call, listing_of=bucket) if self.is_patient else call())
-        if bucket == self.buckets.source["Bucket"]:
-            self.answered = time_of_answer(page)
+    async def list_page(self, side: int, parameters: Page) -> Page:
+        page = await self.page_of(side, parameters)
+        if side == SOURCE:
+            self.answered = max(self.answered, time_of_answer(page))
+        self.listed += len(page.get("Contents", []))
         return page
 
-    def add(self, item: dict[str, Any]) -> bool:
-        """Adds an entry of the source's listing. True if only a look at its copy can tell whether it is missing."""
-        mirrored, source = self.mirrored.take(item["Key"]), size_and_time(item)
-        if is_expired(self.buckets, item["LastModified"]):
-            self.expired += 1
-            return False
-        self.keys += 1
-        self.size += item["Size"]
-        what = judge_listed(source, mirrored, doubt=self.doubt_of(item))
-        if what == EQUAL:
-            return False
-        archived = item["StorageClass"] if item.get("StorageClass") in ARCHIVED_CLASSES else ""
-        self.missing[item["Key"]] = Listed(item["ETag"], item["Size"], item["LastModified"], archived)
-        return what == UNDECIDED
+    async def page_of(self, side: int, parameters: Page) -> Page:
+        return await page_lister(self.buckets, self.interruption, self.is_patient)(side, parameters)
 
-    def doubt_of(self, item: dict[str, Any]) -> float:
+    async def take(self, part: Compared) -> None:
+        self.keys += part.keys
+        self.size += part.size
+        self.expired += part.expired
+        self.mirror_size += part.mirrored
+        self.missing |= part.missing
+        ghosts = [key for key in part.ghosts if key not in self.missing]  # which the destination may have listed twice
+        self.only_in_destination += len(ghosts)
+        self.missing |= dict.fromkeys(ghosts) if self.exact else {}
+        await self.looks.run(self.look_at, part.doubtful)
+
+    def is_meant(self, key: str) -> bool:
+        return not self.buckets.settings.wanted.excludes(key) and self.counts(key)
+
+    def doubt_of(self, source: Entry) -> float:
         """For how many seconds after its source a copy may be one of the version before, which was under way when that
         was overwritten.
 
         The time of a source that was uploaded in parts decides nothing: it is when the upload began (S3 User Guide,
         "Working with object metadata"), and the version before may have been put and copied since.
         """
-        if self.deep or is_in_parts(item["ETag"]):
+        if self.deep or is_in_parts(source.etag):
             return math.inf
-        is_settled = time.time() - int(item["LastModified"].timestamp()) > self.settled
+        is_settled = time.time() - source.modified > self.settled
         return NO_DOUBT if is_settled else self.buckets.settings.copy_timeout + LANDED_SECONDS
-
-    async def find_ghosts(self) -> None:
-        """The table knows no names, so the destination is listed once more."""
-        async for page in self.list_mirror():
-            self.missing |= {item["Key"]: None for item in page if self.mirrored.take(item["Key"])}
 
     # What is missing
 
@@ -170,18 +143,18 @@ class Completeness:
             await self.looks.run(self.look_at_both, list(itertools.islice(self.missing, SOURCE_LOOKS)))
 
     async def listed_anew(self) -> list[str]:
-        """The missing keys that may have arrived: those with a copy that is young enough, and ghosts that are gone."""
-        changed = {key for key, source in self.missing.items() if source is None}
-        self.mirror_size = 0
-        async for page in self.list_mirror():
-            self.mirror_size += len(page)
-            for item in page:
-                source = self.missing.get(item["Key"])
-                if source and item["LastModified"] >= source.modified:
-                    changed.add(item["Key"])
-                else:
-                    changed.discard(item["Key"])
-        return list(changed)
+        """The missing keys that may have arrived, by a listing of the destination alone."""
+        found = Renewed(self.missing)
+
+        async def list_page(side: int, parameters: Page) -> Page:
+            return await self.page_of(side, parameters) if side == DESTINATION else {"IsTruncated": False}
+
+        async def take(_: Renewed) -> None:
+            pass
+
+        await Walk(self.prefixes, list_page, lambda: found, take).run()
+        self.mirror_size = found.mirrored
+        return list(found.changed)
 
     async def look_at(self, key: str) -> None:
         self.interruption.check()
@@ -232,6 +205,59 @@ class Completeness:
         if source and version:
             self.missing[key] = version._replace(archived=source.archived)
         return False
+
+
+@dataclass(eq=False)
+class Compared:
+    """What two listings tell of a part of the buckets."""
+
+    state: Completeness
+    keys: int = 0  # of the source
+    size: int = 0  # bytes of those
+    expired: int = 0  # others
+    mirrored: int = 0  # keys of the destination
+    missing: dict[str, Listed | None] = field(default_factory=dict)
+    doubtful: list[str] = field(default_factory=list)  # of these, those that only a look at the copy can tell
+    ghosts: list[str] = field(default_factory=list)
+
+    def add(self, key: str, source: Entry | None, destination: Entry | None) -> None:
+        state = self.state
+        if not state.is_meant(key):
+            return
+        self.mirrored += destination is not None
+        if source is None:
+            self.ghosts.append(key)
+            return
+        if is_expired(state.buckets, source.moment):
+            self.expired += 1
+            return
+        self.keys += 1
+        self.size += source.size
+        mirrored = size_and_time(destination) if destination else None
+        what = judge_listed(size_and_time(source), mirrored, doubt=state.doubt_of(source))
+        if what == EQUAL:
+            return
+        archived = source.storage_class if source.storage_class in ARCHIVED_CLASSES else ""
+        self.missing[key] = Listed(source.etag, source.size, source.moment, archived)
+        if what == UNDECIDED:
+            self.doubtful.append(key)
+
+
+class Renewed:
+    """The missing keys that may have arrived: those with a copy that is young enough, and ghosts that are gone."""
+
+    def __init__(self, missing: dict[str, Listed | None]) -> None:
+        self.missing = missing
+        self.changed = {key for key, source in missing.items() if source is None}
+        self.mirrored = 0  # keys of the destination
+
+    def add(self, key: str, _: Entry | None, destination: Entry | None) -> None:
+        self.mirrored += 1
+        source = self.missing.get(key)
+        if source and destination and destination.moment >= source.modified:
+            self.changed.add(key)
+        else:
+            self.changed.discard(key)
 
 
 def time_of_answer(answer: dict[str, Any]) -> datetime:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.model.errors import describe, is_busy, is_environment
 from mirror.model.log_lines import quoted
-from mirror.model.selection import without_covered
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets, is_expired
 from mirror.protocol.objects import Destination
-from mirror.protocol.requests import head_destination, head_source, pages
+from mirror.protocol.requests import head_destination, head_source
 from mirror.protocol.verdict import ABSENT, EQUAL, EXCLUDED, EXPIRED, NOTHING, SizeAndTime, judge
+from mirror.readers.walk import SOURCE, Entry, Page
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
@@ -41,22 +42,23 @@ def chosen_prefixes(settings: Settings, prefix: str) -> tuple[str, ...]:
     return prefixes
 
 
-def folders_of(prefixes: tuple[str, ...]) -> tuple[str, ...]:
-    """A directory bucket lists only prefixes that end in "/" (S3 API Reference, ListObjectsV2)."""
-    return without_covered(prefix[: prefix.rfind("/") + 1] for prefix in prefixes)
+def page_lister(
+    buckets: Buckets, interruption: Interruption, is_patient: bool = False
+) -> Callable[[int, Page], Awaitable[Page]]:
+    """What a walk calls for a page of one side. It raises Interrupted. With `is_patient` it asks again, until it comes,
+    for a page that S3 is too busy to list; the client has tried a few times by then."""
+
+    async def list_page(side: int, parameters: Page) -> Page:
+        interruption.check()
+        bucket = buckets.source if side == SOURCE else buckets.destination
+        call = functools.partial(buckets.s3.list_objects_v2, **parameters, **bucket)
+        return await (when_not_busy(interruption, call, listing_of=bucket["Bucket"]) if is_patient else call())
+
+    return list_page
 
 
-async def listed(
-    call: Callable[..., Awaitable[dict[str, Any]]], bucket: dict[str, str], prefixes: tuple[str, ...]
-) -> AsyncIterator[list[dict[str, Any]]]:
-    """The entries of a bucket's listing under one prefix after the other, page by page."""
-    for prefix in prefixes:
-        async for page in pages(call, {"Prefix": prefix, **bucket}):
-            yield page.get("Contents", [])
-
-
-def size_and_time(entry: dict[str, Any]) -> SizeAndTime:
-    return entry["Size"], int(entry["LastModified"].timestamp())
+def size_and_time(entry: Entry) -> SizeAndTime:
+    return entry.size, entry.modified
 
 
 async def look_at(buckets: Buckets, key: str, deep: bool) -> tuple[Destination | None, Finding]:

@@ -1,14 +1,14 @@
-"""The command measure: what both buckets hold, and how much of it KEEP_DAYS would keep, by one listing of each."""
+"""The command measure: what both buckets hold, and how much of it KEEP_DAYS would keep, by listing them."""
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -16,9 +16,11 @@ from botocore.parsers import ResponseParserError
 from mirror.concurrency import wait_unless
 from mirror.model.errors import Interrupted, Unfinished, describe
 from mirror.model.log_lines import MEASURED
+from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.readers.listing import folders_of, listed, size_and_time
+from mirror.readers.listing import page_lister
+from mirror.readers.walk import SOURCE, Entry, Page, Walk
 
 log = logging.getLogger("worker")
 
@@ -48,6 +50,35 @@ async def measure(
 
 
 @dataclass(eq=False)
+class Counted:
+    """What a part of both buckets holds."""
+
+    wanted: Wanted
+    would_keep: dict[str, Wanted]  # by kind
+    now: float
+    objects: Counter[str] = field(default_factory=Counter)  # by kind
+    sizes: Counter[str] = field(default_factory=Counter)  # bytes by kind
+
+    def add(self, key: str, source: Entry | None, destination: Entry | None) -> None:
+        excluded = self.wanted.excludes(key)
+        if destination:
+            self.count("destination", destination.size)
+            if excluded:
+                self.count("excluded", destination.size)
+            elif self.wanted.is_expired(destination.modified, self.now):
+                self.count("aged", destination.size)
+        if source and not excluded:
+            self.count("source", source.size)
+            for kind, kept in self.would_keep.items():
+                if not kept.is_expired(source.modified, self.now):
+                    self.count(kind, source.size)
+
+    def count(self, kind: str, size: int) -> None:
+        self.objects[kind] += 1
+        self.sizes[kind] += size
+
+
+@dataclass(eq=False)
 class Measure:
     """One count of both buckets. It only lists, needs no queue, and remembers no key.
 
@@ -68,7 +99,6 @@ class Measure:
     def __post_init__(self) -> None:
         self.wanted = self.buckets.settings.wanted
         self.now = self.buckets.wall()
-        self.would_keep = {f"kept_{days}": replace(self.wanted, keep_days=days) for days in DAYS}
 
     async def run(self) -> int:
         """Returns the exit status: 0 if both buckets are counted, 3 if a listing failed or after SIGTERM."""
@@ -82,43 +112,20 @@ class Measure:
         return self.report("complete", 0)
 
     async def count_all(self) -> None:
-        prefixes = self.wanted.prefixes
-        async for item in self.listing("destination", self.buckets.destination, folders_of(prefixes)):
-            self.count_destination(item["Key"], *size_and_time(item))
-        async for item in self.listing("source", self.buckets.source, prefixes):
-            self.count_source(item["Key"], *size_and_time(item))
+        would_keep = {f"kept_{days}": replace(self.wanted, keep_days=days) for days in DAYS}
+        new_part = functools.partial(Counted, self.wanted, would_keep, self.now)
+        await Walk(self.wanted.prefixes, self.list_page, new_part, self.take).run()
 
-    async def listing(
-        self, name: str, bucket: dict[str, str], prefixes: tuple[str, ...]
-    ) -> AsyncIterator[dict[str, Any]]:
-        """The entries under the prefixes of PREFIX_FILTER. Raises the error of a page that S3 did not return."""
-        async for page in listed(self.buckets.s3.list_objects_v2, bucket, prefixes):
-            self.interruption.check()
-            self.requests[name] += 1
-            self.listed += len(page)
-            for item in page:
-                if item["Key"].startswith(self.wanted.prefixes):
-                    yield item
-            self.show_progress()
+    async def list_page(self, side: int, parameters: Page) -> Page:
+        page = await page_lister(self.buckets, self.interruption)(side, parameters)
+        self.requests["source" if side == SOURCE else "destination"] += 1
+        self.listed += len(page.get("Contents", []))
+        return page
 
-    def count_destination(self, key: str, size: int, modified: int) -> None:
-        self.count("destination", size)
-        if self.wanted.excludes(key):
-            self.count("excluded", size)
-        elif self.wanted.is_expired(modified, self.now):
-            self.count("aged", size)
-
-    def count_source(self, key: str, size: int, modified: int) -> None:
-        if self.wanted.excludes(key):
-            return
-        self.count("source", size)
-        for kind, kept in self.would_keep.items():
-            if not kept.is_expired(modified, self.now):
-                self.count(kind, size)
-
-    def count(self, kind: str, size: int) -> None:
-        self.objects[kind] += 1
-        self.sizes[kind] += size
+    async def take(self, part: Counted) -> None:
+        self.objects += part.objects
+        self.sizes += part.sizes
+        self.show_progress()
 
     def show_progress(self) -> None:
         if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:

@@ -7,9 +7,8 @@ import logging
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -24,17 +23,9 @@ from mirror.protocol.buckets import Buckets, is_expired
 from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, MISSING, NO_DOUBT, judge_listed
 from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue
-from mirror.readers.key_table import KeyTable
-from mirror.readers.listing import (
-    Finding,
-    chosen_prefixes,
-    folders_of,
-    listed,
-    look_at,
-    size_and_time,
-    when_not_busy,
-)
+from mirror.readers.listing import Finding, chosen_prefixes, look_at, page_lister, size_and_time, when_not_busy
 from mirror.readers.removal import Removal
+from mirror.readers.walk import Entry, Walk
 
 log = logging.getLogger("worker")
 
@@ -86,6 +77,40 @@ async def reconcile(
     return await Reconciliation(buckets, queue, prefixes, options, interruption, show).run()
 
 
+@dataclass(eq=False)
+class Compared:
+    """What two listings tell of a part of the buckets."""
+
+    buckets: Buckets
+    doubt: float  # see judge_listed()
+    compared: int = 0
+    expired: int = 0
+    suspects: list[str] = field(default_factory=list)  # keys of the source that seem to differ
+    ghosts: list[str] = field(default_factory=list)  # keys that the source does not seem to have
+    unwanted: list[str] = field(default_factory=list)
+
+    def add(self, key: str, source: Entry | None, destination: Entry | None) -> None:
+        """Both are equal, or the source has expired, if the listings decide. A key that EXCLUDE leaves out is unwanted
+        in the destination, whatever the source has."""
+        if self.buckets.settings.wanted.excludes(key):
+            if destination:
+                self.unwanted.append(key)
+            return
+        if source is None:
+            self.ghosts.append(key)
+            return
+        self.compared += 1
+        expired = is_expired(self.buckets, source.moment)
+        mirrored = size_and_time(destination) if destination else None
+        what = judge_listed(size_and_time(source), mirrored, expired=expired, doubt=self.doubt)
+        if what == EXPIRED and destination:
+            self.unwanted.append(key)
+        elif what == EXPIRED:
+            self.expired += 1
+        elif what != EQUAL:
+            self.suspects.append(key)
+
+
 # --- All keys ---------------------------------------------------------------------------------------------------------
 
 
@@ -93,11 +118,9 @@ async def reconcile(
 class Reconciliation:
     """One comparison of the two buckets.
 
-    A directory bucket lists its keys in no order, so the destination is read into a table first. Then the source is
-    listed, and each of its keys is taken out of the table. The keys that remain there are ghosts; as the table holds no
-    names, the destination is listed once more to find them. Every key that seems to differ is looked at on both sides
-    before it counts, so that what the workers do meanwhile is no difference. An audit, which raises an alarm, only
-    remembers such keys, and looks at them at the end, when what was on its way has arrived.
+    A walk through both shows which keys seem to differ. Each of them is looked at on both sides before it counts, so
+    that what the workers do meanwhile is no difference. An audit, which raises an alarm, only remembers such keys, and
+    looks at them at the end, when what was on its way has arrived.
 
     Keys that a worker would delete are put on the queue last, when it is known that they are not too many.
     """
@@ -108,7 +131,6 @@ class Reconciliation:
     options: Options
     interruption: Interruption
     show: Callable[[str], None] = print
-    mirrored: KeyTable = field(default_factory=KeyTable)
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)  # keys that an audit looks at again
@@ -121,10 +143,14 @@ class Reconciliation:
     def __post_init__(self) -> None:
         settings = self.buckets.settings
         self.looks = Slots(settings.max_concurrent_keys)
-        self.doubt = math.inf if self.options.deep else NO_DOUBT
+        list_page = page_lister(self.buckets, self.interruption)
+        self.walk = Walk(self.prefixes, list_page, self.new_part, self.take)
         self.leaves_out = bool(settings.exclude or settings.keep_days)
         self.removes = self.options.remove_unwanted and not self.options.dry_run
         self.removal = Removal(self.buckets, self.interruption, self.options.max_delete)
+
+    def new_part(self) -> Compared:
+        return Compared(self.buckets, math.inf if self.options.deep else NO_DOUBT)
 
     async def run(self) -> int:
         """Returns the exit status: 0 if both are equal or all differences are on the queue, 1 if differences are left,
@@ -149,83 +175,42 @@ class Reconciliation:
         return self.report("complete", int(any(self.counts[name] for name in left)))
 
     async def compare(self) -> None:
-        await self.list_destination()
-        await self.compare_source()
-        await self.find_ghosts()
+        await self.walk.run()
+        await self.send([], last=True)
+        self.refuse_too_many()
         if self.doubtful:
             await self.look_again()
         await self.send(self.held, last=True)
         await self.remove_unwanted()
 
-    async def listing(self, bucket: dict[str, str], prefixes: tuple[str, ...]) -> AsyncIterator[list[dict[str, Any]]]:
-        """The entries under self.prefixes, page by page. Raises the error of a page that S3 did not return."""
-        async for page in listed(self.buckets.s3.list_objects_v2, bucket, prefixes):
-            self.interruption.check()
-            yield [item for item in page if item["Key"].startswith(self.prefixes)]
-            self.counts["listed"] += len(page)
-            self.show_progress()
-
-    def list_mirror(self) -> AsyncIterator[list[dict[str, Any]]]:
-        return self.listing(self.buckets.destination, folders_of(self.prefixes))
-
-    async def list_destination(self) -> None:
-        """Fills the table, except with keys that EXCLUDE leaves out: they are unwanted whatever the source has."""
-        excludes = self.buckets.settings.wanted.excludes
-        async for page in self.list_mirror():
-            for item in page:
-                if excludes(item["Key"]):
-                    self.add_unwanted(item["Key"])
-                else:
-                    self.mirrored.add(item["Key"], *size_and_time(item))
-
-    async def compare_source(self) -> None:
-        excludes = self.buckets.settings.wanted.excludes
-        async for page in self.listing(self.buckets.source, self.prefixes):
-            items = [item for item in page if not excludes(item["Key"])]
-            suspects = [item["Key"] for item in items if self.needs_look(item)]
-            self.counts["compared"] += len(items)
-            await self.send(self.hold_back(await self.check(suspects)))
-        await self.send([], last=True)
-        self.refuse_too_many()
-
-    def needs_look(self, item: dict[str, Any]) -> bool:
-        """Takes the copy of an entry of the source out of the table. False if the two listings decide: both are equal,
-        or the source has expired, and it is counted as that or as unwanted."""
-        mirrored = self.mirrored.take(item["Key"])
-        expired = is_expired(self.buckets, item["LastModified"])
-        what = judge_listed(size_and_time(item), mirrored, expired=expired, doubt=self.doubt)
-        if what == EXPIRED and mirrored:
-            self.add_unwanted(item["Key"])
-        elif what == EXPIRED:
-            self.counts["expired"] += 1
-        return what not in (EQUAL, EXPIRED)
+    async def take(self, part: Compared) -> None:
+        """What the walk has found. Once too many keys would be deleted, no more ghosts are looked at."""
+        self.counts["compared"] += part.compared
+        self.counts["expired"] += part.expired
+        for key in part.unwanted:
+            self.add_unwanted(key)
+        ghosts = [] if self.are_too_many() else part.ghosts
+        await self.send(self.hold_back(await self.check(part.suspects + ghosts)))
+        self.show_progress()
 
     def add_unwanted(self, key: str) -> None:
         self.count([Finding(key, "unwanted")])
         if self.removes:
             self.removal.add(key)
 
-    async def find_ghosts(self) -> None:
-        """Looks at the keys that only the destination had, and holds all of them back that still differ."""
-        if self.mirrored.count == 0:
-            return
-        async for page in self.list_mirror():
-            found = await self.check([item["Key"] for item in page if self.mirrored.take(item["Key"])])
-            self.hold_back(found, (COPY, DELETE))
-            self.refuse_too_many()
-            if self.mirrored.count == 0:
-                break
-
-    def hold_back(self, findings: list[Finding], actions: tuple[str, ...] = (DELETE,)) -> list[Finding]:
-        """Holds back those with such an action, and returns the others. One more than `max_delete` is remembered, which
-        shows that they are too many; a dry run, which only counts, remembers none."""
+    def hold_back(self, findings: list[Finding]) -> list[Finding]:
+        """Holds back those that a worker would delete, and returns the others. One more than `max_delete` is
+        remembered, which shows that they are too many; a dry run, which only counts, remembers none."""
         if not self.options.dry_run:
-            held = [found for found in findings if found.action in actions]
+            held = [found for found in findings if found.action == DELETE]
             self.held += held[: self.options.max_delete + 1 - len(self.held)]
-        return [found for found in findings if found.action not in actions]
+        return [found for found in findings if found.action != DELETE]
+
+    def are_too_many(self) -> bool:
+        return len(self.held) + len(self.removal.keys) > self.options.max_delete
 
     def refuse_too_many(self) -> None:
-        if len(self.held) + len(self.removal.keys) > self.options.max_delete:
+        if self.are_too_many():
             raise Refused(
                 f"more than {self.options.max_delete} objects would be deleted: see them with --dry-run, and if "
                 "they have to go, raise --max-delete"
@@ -328,11 +313,12 @@ class Reconciliation:
             if action in (COPY, DELETE):
                 size = 1 if is_marker(key, self.buckets.settings.copy_last) else KEYS_PER_HINT
                 self.unsent[row == MISSING, size].append(key)
-        for (are_missing, size), keys in self.unsent.items():
+        for (are_missing, size), keys in list(self.unsent.items()):
             full = size * SQS_BATCH
             while len(keys) >= full or (last and keys):
-                await self.send_batch(keys[:full], are_missing, size)
-                del keys[:full]
+                batch = keys[:full]
+                del keys[:full]  # before another folder's keys are sent
+                await self.send_batch(batch, are_missing, size)
 
     async def send_batch(self, keys: list[str], are_missing: bool, size: int) -> None:
         bucket = self.buckets.settings.src_bucket
@@ -343,13 +329,14 @@ class Reconciliation:
     def show_progress(self) -> None:
         if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:
             self.progress_at = time.monotonic()
-            log.info("progress %s", self.numbers())
+            log.info("progress %s folders=%d/%d", self.numbers(), self.walk.done, self.walk.known)
 
     def numbers(self) -> str:
         seconds = max(time.monotonic() - self.started, 0.001)
         names = ("listed", "compared", *DIFFERENCES, "queued", *((*LEFT_OUT, "removed") if self.leaves_out else ()))
+        self.counts["listed"] = self.walk.listed
         counted = " ".join(f"{name}={self.counts[name]}" for name in names)
-        return f"{counted} seconds={seconds:.1f} keys/s={self.counts['listed'] / seconds:.0f}"
+        return f"{counted} seconds={seconds:.1f} keys/s={self.walk.listed / seconds:.0f}"
 
     def report(self, end: str, status: int) -> int:
         """Shows the table, and logs all numbers as the last line. Returns the exit status."""

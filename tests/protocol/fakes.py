@@ -383,6 +383,12 @@ class SlotsForAll:
             raise failures[0]
 
 
+async def one_by_one(jobs: list[Callable[[], Coroutine[Any, Any, None]]], _workers: int) -> None:
+    """Stands for work_off() of walk.py."""
+    while jobs:
+        await jobs.pop()()
+
+
 def syncer_on(client: Client, settings: Settings = SETTINGS, left_out: LeftOut = LeftOut(), **clocks: Any) -> Syncer:  # noqa: B008 a value
     """What syncs a key as in a worker, on these answers of S3. `clocks`: now, wall."""
     buckets = Buckets(settings, client, left_out=left_out, **clocks)

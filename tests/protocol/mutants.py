@@ -68,6 +68,9 @@ def markers(name: str) -> tuple[str, ...]:
     return (f"worker/test_markers.py::test_{name}",)
 
 
+WALK = ("worker/test_walk.py::test_it_finds_each_key_of_random_trees_once",)
+
+
 def reconcile(name: str) -> tuple[str, ...]:
     return (f"worker/test_reconcile.py::test_{name}",)
 
@@ -353,7 +356,7 @@ MUTANTS = (
     ),
     Mutant(
         "a marker waits for what has expired",
-        '        if is_expired(self.buckets, item["LastModified"]):\n            self.expired',
+        "        if is_expired(state.buckets, source.moment):\n            self.expired",
         "        if False:\n            self.expired",
         ("protocol/test_keeping.py::test_a_marker_waits_for_what_is_in_time_and_no_longer",),
     ),
@@ -627,27 +630,63 @@ MUTANTS = (
     ),
     Mutant(
         "the guard does not count what goes as stale",
-        "await self.send(self.hold_back(await self.check(suspects)))",
-        "await self.send(await self.check(suspects))",
+        "await self.send(self.hold_back(await self.check(part.suspects + ghosts)))",
+        "await self.send(await self.check(part.suspects + ghosts))",
         ("worker/test_keep.py::test_copies_that_a_worker_would_delete_as_stale_are_what_the_guard_counts",),
     ),
     Mutant(
         "a listing that failed counts as complete",
-        "        await self.list_destination()\n        await self.compare_source()\n",
-        '        with __import__("contextlib").suppress(ClientError):\n'
-        "            await self.list_destination()\n            await self.compare_source()\n",
+        "        await self.walk.run()\n",
+        '        with __import__("contextlib").suppress(ClientError):\n            await self.walk.run()\n',
         reconcile("nothing_is_deleted_where_a_listing_fails_midway"),
     ),
     Mutant(
         "the directory bucket is taken to list in order",
-        """                else:
-                    self.mirrored.add(item["Key"], *size_and_time(item))
-""",
-        """                elif item["Key"] >= getattr(self, "last", ""):
-                    self.last = item["Key"]
-                    self.mirrored.add(item["Key"], *size_and_time(item))
-""",
-        reconcile("an_audit_names_exactly_what_differs_and_changes_nothing"),
+        """        if text is not None:
+            self.pair""",
+        """        if side and key < getattr(self, "last", ""):
+            return
+        self.last = key if side else getattr(self, "last", "")
+        if text is not None:
+            self.pair""",
+        WALK,
+    ),
+    Mutant(
+        "a subfolder is left out after some were drawn",
+        "        else:\n            self.visit_all(folder.subfolders)",
+        "        else:\n            self.visit_all(folder.subfolders[1:])",
+        WALK,
+    ),
+    Mutant(
+        "only subfolders of the source are visited",
+        "subfolders.update(",
+        "side == SOURCE and subfolders.update(",
+        WALK,
+    ),
+    Mutant(
+        "a listing is taken for its first two pages",
+        "folder.pages[side] = await anext(folder.listings[side])",
+        'folder.pages[side] = await anext(folder.listings[side]) | {"IsTruncated": False}',
+        WALK,
+    ),
+    Mutant(
+        "subfolders that were drawn are compared twice",
+        "if subfolder and subfolder not in folder.drawn:",
+        "if subfolder:",
+        WALK,
+    ),
+    Mutant(
+        "what a listing has found is handed on and found again",
+        "                elif taken >= most:\n                    is_dropped = True",
+        "                elif taken >= most:\n                    is_dropped = True\n"
+        "                    await self.hand_on(join)",
+        WALK,
+    ),
+    Mutant(
+        "the guard counts each folder by itself",
+        "            self.held += held[",
+        "            self.held = held[",
+        reconcile("nothing_is_deleted_where_more_would_be_than_the_guard_allows"),
     ),
 )
 

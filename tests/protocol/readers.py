@@ -32,7 +32,20 @@ from functools import cache
 from typing import Any
 
 import pytest
-from fakes import ENVIRONMENT, LARGE, SMALL, Copy, Running, SlotsForAll, Source, Store, Version, identity, serve
+from fakes import (
+    ENVIRONMENT,
+    LARGE,
+    SMALL,
+    Copy,
+    Running,
+    SlotsForAll,
+    Source,
+    Store,
+    Version,
+    identity,
+    one_by_one,
+    serve,
+)
 from interleave import (
     CREATED,
     DAY,
@@ -56,7 +69,7 @@ from interleave import (
 from mirror.hooks import markers
 from mirror.model.selection import SECONDS_OF_DAY
 from mirror.protocol.buckets import LeftOut
-from mirror.readers import completeness
+from mirror.readers import completeness, walk
 from mirror.settings import load_settings
 
 FOLDER = "data/"
@@ -69,6 +82,7 @@ Held = tuple[Version | None, ...]  # what the source holds, in the order of the 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """No event loop, and nothing is remembered while no time passes."""
     monkeypatch.setattr(completeness, "Slots", lambda _slots: SlotsForAll())
+    monkeypatch.setattr(walk, "work_off", one_by_one)
     monkeypatch.setattr(markers, "ABSENT_SECONDS", 0)
 
 

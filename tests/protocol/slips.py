@@ -158,8 +158,8 @@ READERS = (
     Slip(
         "a copy of the second in which its source was put is overlooked",
         "mirror/readers/completeness.py",
-        'if source and item["LastModified"] >= source.modified:',
-        'if source and item["LastModified"] > source.modified:',
+        "if source and destination and destination.moment >= source.modified:",
+        "if source and destination and destination.moment > source.modified:",
         (
             "worker/test_completeness.py::test_a_copy_that_was_made_in_the_second_of_its_source_is_looked_at_in_a_new_listing",
         ),
@@ -252,8 +252,8 @@ READERS = (
     ),
     Slip(
         "what is under no prefix is measured",
-        "mirror/readers/measure.py",
-        'if item["Key"].startswith(self.wanted.prefixes):',
+        "mirror/readers/walk.py",
+        'if item["Key"].startswith(self.prefixes):',
         "if item:",
         (
             "worker/test_measure.py::test_what_excludes_leaves_out_counts_only_in_the_destination_and_what_no_prefix_has_nowhere",

@@ -5,14 +5,14 @@ import logging
 import os
 from unittest import mock
 
-from fakes import LARGE, SETTINGS, SMALL, WRITES, Copy, SlotsForAll, Store
+from fakes import LARGE, SETTINGS, SMALL, WRITES, Copy, SlotsForAll, Store, one_by_one
 from histories import ERRORS, World
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mirror.protocol.attempt import Interruption
-from mirror.readers import completeness
+from mirror.readers import completeness, walk
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 OUTSIDE = "other/not ours"
@@ -81,6 +81,8 @@ class Histories(RuleBasedStateMachine):
         self.patch.start()
         self.slots = mock.patch.object(completeness, "Slots", lambda _slots: SlotsForAll())
         self.slots.start()
+        self.jobs = mock.patch.object(walk, "work_off", one_by_one)
+        self.jobs.start()
 
     async def pause(self, seconds: float) -> None:
         self.world.pass_time(seconds)
@@ -140,6 +142,7 @@ class Histories(RuleBasedStateMachine):
         finally:
             self.patch.stop()
             self.slots.stop()
+            self.jobs.stop()
             logging.disable(logging.NOTSET)
         assert not self.world.faults
         assert not self.world.differences()

@@ -45,10 +45,13 @@ class Bucket:
             if self.is_directory:
                 self.chance.shuffle(found)
             if not delimiter:
-                below = ([name] if name == prefix or name not in self.names else self.rows(name, "") for name in found)
+                below = (self.rows(name, "") if self.is_folder(name, prefix) else [name] for name in found)
                 found = [name for names in below for name in names]
             self.answers[prefix, delimiter] = found if delimiter or self.is_directory else sorted(found)
         return self.answers[prefix, delimiter]
+
+    def is_folder(self, name: str, prefix: str) -> bool:
+        return name in self.names and name != prefix
 
     def list(self, parameters: dict[str, Any]) -> dict[str, Any]:
         self.requests += 1
@@ -56,8 +59,8 @@ class Bucket:
         rows = self.rows(prefix, parameters.get("Delimiter", ""))
         start = int(parameters.get("ContinuationToken", 0))
         end = start + (self.chance.randint(0, self.page) if self.page < 10 else self.page)
-        folders = [name for name in rows[start:end] if name in self.names and name != prefix]
-        keys = [name for name in rows[start:end] if name not in self.names or name == prefix]
+        folders = [name for name in rows[start:end] if parameters.get("Delimiter") and self.is_folder(name, prefix)]
+        keys = [name for name in rows[start:end] if name not in folders]
         return {
             "IsTruncated": end < len(rows),
             "NextContinuationToken": str(end),
