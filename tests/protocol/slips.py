@@ -246,8 +246,8 @@ READERS = (
     Slip(
         "what is excluded counts as too old as well",
         "mirror/readers/measure.py",
-        "        elif self.wanted.is_expired(modified, self.now):",
-        "        if self.wanted.is_expired(modified, self.now):",
+        "            elif self.wanted.is_expired(destination.modified, self.now):",
+        "            if self.wanted.is_expired(destination.modified, self.now):",
         ("worker/test_measure.py::test_copies_older_than_keep_days_are_told",),
     ),
     Slip(

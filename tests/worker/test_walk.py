@@ -103,20 +103,24 @@ def expected(buckets: tuple[Bucket, Bucket], prefixes: tuple[str, ...] = ("",)) 
 
 
 NAMES = st.lists(st.sampled_from(["", "a", "b", "ab", "x y", "ü", "\u2028", "\x7f"]), min_size=1, max_size=4)
-KEYS = st.lists(NAMES.map("/".join).filter(bool), max_size=60)
+KEYS = st.dictionaries(
+    NAMES.map("/".join).filter(bool), st.sampled_from(["both", "source", "destination"]), max_size=80
+)
+PREFIXES = st.sampled_from([("",), ("",), ("a",), ("a/",), ("a/b", "b"), ("x y/a",)])
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    KEYS, KEYS, st.integers(1, 5), st.integers(), st.sampled_from([("",), ("a",), ("a/",), ("a/b", "b"), ("x y/a",)])
-)
+@given(KEYS, st.integers(1, 8), st.integers(), PREFIXES, st.integers(1, 4))
 def test_it_finds_each_key_of_random_trees_once(
-    source: list[str], destination: list[str], page: int, seed: int, prefixes: tuple[str, ...]
+    keys: dict[str, str], page: int, seed: int, prefixes: tuple[str, ...], worth: int
 ) -> None:
-    small = {"PAGE_KEYS": page, "WORTH_A_VISIT": 2, "FEWEST_DRAWN": 1, "FEWEST_PAGES": 1, "DRAWN_SHARE": 2}
+    small = {"PAGE_KEYS": page, "WORTH_A_VISIT": worth, "FEWEST_DRAWN": 1, "FEWEST_PAGES": 2, "DRAWN_SHARE": 4}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in small.items():
             patch.setattr(walk, name, value)
+        source, destination = (
+            [key for key, where in keys.items() if where in ("both", side)] for side in ("source", "destination")
+        )
         buckets = Bucket(source, page, seed=seed), Bucket(destination, page, True, seed)
         found = walked(buckets, prefixes, seed)
     assert len(found) == len(set(found))
