@@ -145,7 +145,8 @@ TREES: dict[str, tuple[Callable[[], list[str]], float]] = {
     "one flat folder": (lambda: tree(1, keys=30_000), 1.02),
     "folders of one key": (lambda: tree(10_000, keys=1), 2.2),
     "three levels of one key": (lambda: tree(20, 20, 20, keys=1), 3.0),
-    "one large folder among many": (lambda: tree(1000, keys=1) + [f"z/{number}" for number in range(10_000)], 2.0),
+    "one large folder behind many": (lambda: tree(1000, keys=1) + [f"z/{number}" for number in range(10_000)], 2.0),
+    "one large folder before many": (lambda: tree(1000, keys=1) + [f"!/{number}" for number in range(10_000)], 2.0),
     "50 levels": (lambda: deep(50, 2000), 1.2),
 }
 
