@@ -190,7 +190,7 @@ class Reconciliation:
         for key in part.unwanted:
             self.add_unwanted(key)
         ghosts = [] if self.are_too_many() else part.ghosts
-        await self.send(self.hold_back(await self.check(part.suspects + ghosts)))
+        await self.send(self.hold_back(await self.check(sorted(part.suspects + ghosts))))
         self.show_progress()
 
     def add_unwanted(self, key: str) -> None:

@@ -201,7 +201,7 @@ def test_a_page_that_s3_is_too_busy_to_list_is_asked_for_again_if_there_is_time(
 ):
     monkeypatch.setattr(listing, "BUSY_PAUSES", (0.01,))
     for is_patient in (True, False):
-        synced.standin.fault("ListObjectsV2", "error", status=503, code="SlowDown", times=6)
+        synced.standin.fault("ListObjectsV2", "error", status=503, code="SlowDown", times=12)
         state = Completeness(synced.worker().buckets, ("data/",), is_patient=is_patient)
         if is_patient:
             synced.run(state.compare())
