@@ -6,7 +6,7 @@ which is longer than the window in which one is started. An audit reports what i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -70,8 +70,3 @@ def report_audit(
     is_last_chance = LATE_SECONDS <= now - newest_slot(now, days) < WINDOW_SECONDS
     problem = f"no audit could be started: {'; '.join(failures)}" if failures and is_last_chance else plan.problem
     return report | ({"problem": problem} if problem else {})
-
-
-def of_audits(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings with which calls.py asks for audits and starts one, as they are not workers."""
-    return {**settings, "STARTED_BY": settings["AUDIT_STARTED_BY"]}

@@ -24,8 +24,8 @@ SPOT_FIRST = [{"capacityProvider": "FARGATE_SPOT", "weight": 4}, {"capacityProvi
 ON_DEMAND = [{"capacityProvider": "FARGATE", "weight": 1}]
 SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]  # of workers that stay: on demand they would stay, too
 
-# ECS may not list a task at once that it has just answered to RunTask with (ECS API reference, RunTask, on eventual
-# consistency), and two runs may be less than a second apart: for so long a warm environment counts it all the same.
+# For a moment ECS may not list a task that RunTask has returned (ECS API reference, RunTask, on eventual consistency),
+# and two runs may be less than a second apart. So a warm environment counts it for this long, listed or not.
 JUST_STARTED_SECONDS = 30
 just_started: dict[str, tuple[float, Mapping[str, Any]]] = {}  # ARN -> when, the task as RunTask returned it
 

@@ -12,11 +12,11 @@ from launch.tasks import GAVE_UP, OUTAGE_STATUS, SPOT_SECONDS, Task
 
 MOST_STOPS = 100  # StopTask takes one task; the others count as running and are stopped by the next run
 
-SHORTAGE_SECONDS = 900  # so long after its last sign, Spot is tried again
+SHORTAGE_SECONDS = 900  # after the last sign of a shortage of Spot, until it is asked again
 PAUSE_SECONDS = (60, 900)  # shortest and longest pause between two attempts while workers do not get to work
 OUTAGE_SECONDS = 660  # one that runs for longer is in no outage: it would have ended after ten minutes
 
-RECEIVED_AT_ONCE = 10  # messages: a process receives no more once it has no room for so many
+RECEIVED_AT_ONCE = 10  # messages: a process receives no more once it has no room for that many
 ROUNDING = 2  # messages, as the counts are approximate
 
 
@@ -30,8 +30,8 @@ class Decision(NamedTuple):
     stop: Mapping[str, str] = MappingProxyType({})  # ARN of a task -> why it is not to run any more
     failing: str = ""  # why workers do not get to work
     trial: str = ""  # why the others have to wait for one that runs
-    stay: int = 0  # so many of `start` are started to stay (MIN_WORKERS)
-    staying: int = 0  # so many of `running` were
+    stay: int = 0  # how many of `start` are started to stay (MIN_WORKERS)
+    staying: int = 0  # how many of `running` were
     only_spot: bool = False  # those to stay are started on Spot or not at all
 
 

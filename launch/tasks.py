@@ -15,7 +15,7 @@ SURPLUS = "more workers stay than MIN_WORKERS"
 REPLACED = "a worker of the newer task definition stays in its place"
 ON_SPOT = "a worker on Spot stays in its place"
 STAY = {"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}  # the variable of a worker that never ends by itself
-SPOT_SECONDS = 300  # a shortage of Spot that lasts so long is answered with on-demand capacity
+SPOT_SECONDS = 300  # after which a shortage of Spot is answered with on-demand capacity
 AT_ONCE_SECONDS = 60  # a worker that fails sooner after its start counts as one that never worked
 OUTAGE_STATUS = 3  # exit status of a worker that could sync no key at all (mirror/loop.py)
 
@@ -57,7 +57,7 @@ class Task(NamedTuple):
         return self.started is not None and now - self.started >= AT_ONCE_SECONDS
 
     def worked(self, now: float, seconds: float) -> bool:
-        """It started, and did not fail: it ran for so long, or ended by itself, as nothing was left to do."""
+        """It started, and did not fail: it ran for that long, or ended by itself because nothing was left to do."""
         if self.started is None or self.never_worked:
             return False
         done = self.stop_code == "EssentialContainerExited" and self.exit_code == 0
@@ -85,6 +85,7 @@ def read_task(found: Mapping[str, Any], now: float) -> Task:
     """Reads a task of DescribeTasks. Before it is PENDING it may have no createdAt (ECS API reference, Task)."""
     times = {name: value.timestamp() for name, value in found.items() if isinstance(value, datetime)}
     ends = [times[name] for name in ("executionStoppedAt", "stoppingAt", "stoppedAt") if name in times]
+    overrides = found.get("overrides", {}).get("containerOverrides", [])
     containers = [container for container in found.get("containers", []) if container.get("name") == "worker"]
     return Task(
         arn=found["taskArn"],
@@ -98,11 +99,6 @@ def read_task(found: Mapping[str, Any], now: float) -> Task:
         stop_code=found.get("stopCode", ""),
         reason=found.get("stoppedReason", ""),
         exit_code=next((container.get("exitCode") for container in containers), None),
-        stays=is_to_stay(found),
+        stays=any(STAY in container.get("environment", []) for container in overrides),
         revision=found.get("taskDefinitionArn", ""),
     )
-
-
-def is_to_stay(found: Mapping[str, Any]) -> bool:
-    overrides = found.get("overrides", {}).get("containerOverrides", [])
-    return any(STAY in container.get("environment", []) for container in overrides)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from botocore.exceptions import BotoCoreError
 
 from mirror.aws.boto3_clients import boto3_clients
-from mirror.log_writer import line_formatter
+from mirror.log_writer import LineFormatter
 from mirror.loop import Bounds, Worker
 from mirror.model.log_lines import SUMMED_UP
 from mirror.settings import Settings, load_settings
@@ -62,8 +62,9 @@ class Process:
         """Forgets what may have changed meanwhile: a copy on a dead connection would get no answer."""
         self.parts.buckets.answering.forget_source()
         if time.time() - self.rests_since > IDLE_SECONDS:
-            for client in self.parts.clients():
-                client.close_connections()
+            for client in (self.parts.buckets.s3, self.parts.queue.sqs, self.parts.events):
+                if client:
+                    client.close_connections()
 
 
 kept: list[Process] = []  # one at most
@@ -143,17 +144,13 @@ def process_for(settings: Settings) -> Process:
 
 def configure_logging(level: str) -> None:
     """In the format of a task, without Lambda's own prefix. A thread that writes, as a task has, would be frozen."""
-    logger = logging.getLogger("worker")
-    logger.setLevel(level)
-    if logger.handlers:
-        return
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(line_formatter())
-    for name in ("worker", "botocore", "asyncio"):
-        logging.getLogger(name).addHandler(handler)
-        logging.getLogger(name).propagate = False
-    for library in ("botocore", "asyncio"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    handler.setFormatter(LineFormatter())
+    for name, lowest in {"worker": level, "botocore": "WARNING", "asyncio": "WARNING"}.items():
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(lowest)
 
 
 # --- One invocation ---------------------------------------------------------------------------------------------------

@@ -28,18 +28,19 @@ class LineFormatter(logging.Formatter):
     """Each message is one line, whatever text from outside is in it. The lines of a traceback are indented: none of
     them looks like one of ours."""
 
+    default_time_format = SECOND
+    default_msec_format = "%s.%03dZ"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        self.converter = time.gmtime
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         record.message = visible(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         return "\n".join(f"  {visible(line)}" for line in super().formatException(ei).split("\n"))
-
-
-def line_formatter() -> logging.Formatter:
-    formatter = LineFormatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", SECOND)
-    formatter.converter = time.gmtime
-    return formatter
 
 
 class LogWriter(logging.Handler):
@@ -50,7 +51,7 @@ class LogWriter(logging.Handler):
         self.descriptor = descriptor
         self.second = -1  # of the latest line
         self.text = ""  # that second as text
-        self.whole = line_formatter()
+        self.whole = LineFormatter()
         self.forget()
 
     def forget(self) -> None:
@@ -139,15 +140,11 @@ class LogWriter(logging.Handler):
                 text = text[os.write(self.descriptor, text) :]
             except BlockingIOError:
                 time.sleep(BATCH_SECONDS)
-            except OSError as error:
-                self.give_up(error)
+            except OSError as error:  # nobody will read the log any more, which is said once
+                if not self.failed:
+                    print(f"worker: the log cannot be written: {error}", file=sys.stderr, flush=True)
+                self.failed = True
                 return
-
-    def give_up(self, error: OSError) -> None:
-        """Says once, on standard error, that nobody will read the log any more."""
-        if not self.failed:
-            self.failed = True
-            print(f"worker: the log cannot be written: {error}", file=sys.stderr, flush=True)
 
 
 writer = LogWriter()  # of this process

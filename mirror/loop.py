@@ -7,8 +7,8 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -28,7 +28,7 @@ log = logging.getLogger("worker")
 BUSY_WAIT_TIME_SECONDS = 5  # long poll while work is in flight, so that SIGTERM is not kept waiting for it
 RECEIVE_FAILURES_BEFORE_EXIT = 10
 HEARTBEAT_SECONDS = 1
-EXTEND_SECONDS = 45  # that a heartbeat may last
+BEAT_SECONDS = 45  # that one beat may last
 OVER_LIMIT_SECONDS = 5
 OUTAGE_STATUS = 3  # of a worker that ends because all keys have failed alike for too long
 
@@ -78,7 +78,7 @@ class Worker:
         work = asyncio.create_task(self.work())
         settlers = SETTLERS_THAT_ANNOUNCE if self.settings.announces else SETTLERS
         sides = [asyncio.create_task(self.leases.settle_for_ever()) for _ in range(settlers)]
-        beats = (self.extend_at_most, self.watch_outage, self.buckets.s3.renew_session, self.announcer.beat)
+        beats = (self.extend, self.watch_outage, self.buckets.s3.renew_session, self.announcer.beat)
         sides += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
         ended, _ = await asyncio.wait([work, *sides], return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
@@ -140,13 +140,10 @@ class Worker:
 
     # Side tasks
 
-    async def for_ever(self, beat: Callable[[], Awaitable[object]]) -> None:
+    async def for_ever(self, beat: Callable[[], Coroutine[Any, Any, object]]) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await beat()
-
-    async def extend_at_most(self) -> None:
-        await wait_at_most(self.extend(), EXTEND_SECONDS)
+            await wait_at_most(beat(), BEAT_SECONDS)
 
     async def extend(self) -> None:
         """Keeps the messages that are held invisible. Those that one heartbeat has no time for are due at the next."""
@@ -156,8 +153,7 @@ class Worker:
 
     async def watch_outage(self) -> None:
         self.outage.beat()
-        if self.outage.is_too_long() and not self.stopping.is_set():
-            self.outage.give_up()
+        if not self.stopping.is_set() and self.outage.gives_up():
             self.exit_status = OUTAGE_STATUS
             self.begin_end()
             self.scheduler.interrupt_all()

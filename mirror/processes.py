@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from mirror.log_writer import writer
 from mirror.signals import Signals
@@ -46,21 +46,18 @@ def run_processes(count: int, run: Callable[[], Outcome], signals: Signals) -> O
         if not child:
             time.sleep(CHILD_LOOK_SECONDS)
             continue
-        report = read_report(reports.pop(child))
+        with os.fdopen(reports.pop(child), "rb") as file:
+            report = json.loads(file.read() or b"{}")  # nothing of a child that was killed
         counts += Counter(report.get("counts"))
         if status:
             exit_status = max(os.waitstatus_to_exitcode(status), 1)
         if (status or report.get("stopped")) and not signals.came:
-            log.error("process %d of this worker %s, the others end, too", child, describe_end(status))
+            how = f"failed with status {os.waitstatus_to_exitcode(status)}" if status else "was told to stop"
+            if os.WIFSIGNALED(status):
+                how = f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+            log.error("process %d of this worker %s, the others end, too", child, how)
             signals.came = True
     return exit_status, counts
-
-
-def describe_end(status: int) -> str:
-    """`status`: of os.waitpid()."""
-    if os.WIFSIGNALED(status):
-        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"failed with status {os.waitstatus_to_exitcode(status)}" if status else "was told to stop"
 
 
 def fork(run: Callable[[], Outcome], signals: Signals) -> tuple[int, int]:
@@ -75,12 +72,6 @@ def fork(run: Callable[[], Outcome], signals: Signals) -> tuple[int, int]:
         leave(status)
     os.close(writing)
     return child, reading
-
-
-def read_report(descriptor: int) -> dict[str, Any]:
-    """Returns nothing for a child that was killed."""
-    with open(descriptor, "rb") as report:
-        return dict(json.loads(report.read() or b"{}"))
 
 
 def leave(status: int) -> NoReturn:

@@ -60,7 +60,7 @@ class Settings:
     def wanted(self) -> Wanted:
         return wanted_of(self.prefix_filter, self.exclude, self.keep_days)
 
-    @property
+    @functools.cached_property
     def shortest_visibility(self) -> int:
         """Seconds. A message of a worker that died must not come back while a copy of that worker may still be running
         in S3: one that began when the message was to be extended next."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mirror.aws.boto3_clients import Clients
 from mirror.hooks.announcer import SEND_SECONDS, Announcer
 from mirror.loop import OF_TASK, Bounds, Worker
-from mirror.model.services import Client, Events
+from mirror.model.services import Events
 from mirror.protocol.buckets import Buckets
 from mirror.queue.queue import Queue
 from mirror.settings import Settings
@@ -19,9 +19,6 @@ class Parts(NamedTuple):
     buckets: Buckets
     queue: Queue
     events: Events | None  # None if nothing is announced
-
-    def clients(self) -> list[Client]:
-        return [client for client in (self.buckets.s3, self.queue.sqs, self.events) if client]
 
 
 def make_parts(settings: Settings, clients: Clients) -> Parts:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from botocore.utils import parse_timestamp
 
 from mirror.aws import timeouts
 from mirror.aws.keys import RenewedKeys, find_keys, keys_of_session
-from mirror.aws.threads import in_thread
+from mirror.concurrency import in_thread
 from mirror.model.errors import Kind, error_code, meaning
 from mirror.settings import Settings
 
@@ -84,19 +84,15 @@ def put_in_raw_headers(request: Any, **_: Any) -> None:
         request.headers[name] = value
 
 
-def may_be_of_session(error: ClientError) -> bool:
-    """Whether S3 may have refused the session that the request was signed with, and done nothing."""
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status in SESSION_STATUSES and meaning(error_code(error)).kind not in (Kind.CHANGED, Kind.REFUSED)
-
-
 async def once_more[T](session: RenewedKeys, send: Callable[[], Awaitable[T]]) -> T:
     """Calls send(), and once more with a new session if S3 may have refused the first one: then it did nothing."""
     used = session.keys
     try:
         return await send()
     except ClientError as error:
-        if not (used and may_be_of_session(error) and await in_thread(session.after_refusal, used=used)):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        is_other = status not in SESSION_STATUSES or meaning(error_code(error)).kind in (Kind.CHANGED, Kind.REFUSED)
+        if not used or is_other or not await in_thread(session.after_refusal, used=used):
             raise
     return await send()
 
@@ -124,6 +120,12 @@ class Boto3S3:
         self.for_session = client(timeouts.SESSION_TIMEOUT, timeouts.SESSION_ATTEMPTS)
         self.session = keys_of_session(self.for_session, self.bucket)
         self.sessions = SimpleNamespace(get_credentials=lambda _bucket: self.session)
+        self.create_multipart_upload = partial(self.with_session, self.quick.create_multipart_upload)
+        self.complete_multipart_upload = partial(self.with_session, self.writes.complete_multipart_upload)
+        self.abort_multipart_upload = partial(self.with_session, self.quick.abort_multipart_upload)
+        self.list_parts = partial(self.with_session, self.quick.list_parts)
+        self.list_multipart_uploads = partial(self.with_session, self.quick.list_multipart_uploads)
+        self.list_objects_v2 = partial(self.with_session, self.listings.list_objects_v2)
 
     def use_session(self, request: Any, **_: Any) -> None:
         """Before a request is signed: one session for all clients, which never waits for a new one while it is valid.
@@ -136,7 +138,7 @@ class Boto3S3:
         """See once_more; a request to the source is signed with the role."""
         if parameters["Bucket"] != self.bucket:
             return await in_thread(call, **parameters)
-        return await once_more(self.session, functools.partial(in_thread, call, **parameters))
+        return await once_more(self.session, partial(in_thread, call, **parameters))
 
     def close_connections(self) -> None:
         for client in self.clients:
@@ -157,24 +159,6 @@ class Boto3S3:
 
     async def delete_object(self, **parameters: Any) -> Any:
         return await self.with_session(self.small_writes.delete_object, **parameters)
-
-    async def create_multipart_upload(self, **parameters: Any) -> Any:
-        return await self.with_session(self.quick.create_multipart_upload, **parameters)
-
-    async def complete_multipart_upload(self, **parameters: Any) -> Any:
-        return await self.with_session(self.writes.complete_multipart_upload, **parameters)
-
-    async def abort_multipart_upload(self, **parameters: Any) -> Any:
-        return await self.with_session(self.quick.abort_multipart_upload, **parameters)
-
-    async def list_parts(self, **parameters: Any) -> Any:
-        return await self.with_session(self.quick.list_parts, **parameters)
-
-    async def list_multipart_uploads(self, **parameters: Any) -> Any:
-        return await self.with_session(self.quick.list_multipart_uploads, **parameters)
-
-    async def list_objects_v2(self, **parameters: Any) -> Any:
-        return await self.with_session(self.listings.list_objects_v2, **parameters)
 
     # Signed with the role
 
@@ -197,11 +181,13 @@ class Boto3Sqs:
     """See mirror.model.services.Sqs."""
 
     def __init__(self, session: boto3.Session, settings: Settings) -> None:
-        def client(timeout: int, attempts: int) -> Any:
-            return session.client("sqs", config=config_for(settings, timeout, attempts))
-
-        self.sqs = client(timeouts.QUEUE_TIMEOUT, timeouts.QUEUE_ATTEMPTS)
-        self.polls = client(timeouts.POLL_TIMEOUT, timeouts.POLL_ATTEMPTS)
+        config = config_for(settings, timeouts.QUEUE_TIMEOUT, timeouts.QUEUE_ATTEMPTS)
+        self.sqs = session.client("sqs", config=config)
+        config = config_for(settings, timeouts.POLL_TIMEOUT, timeouts.POLL_ATTEMPTS)
+        self.polls = session.client("sqs", config=config)
+        self.send_message = partial(in_thread, self.sqs.send_message)
+        self.send_message_batch = partial(in_thread, self.sqs.send_message_batch)
+        self.change_message_visibility_batch = partial(in_thread, self.sqs.change_message_visibility_batch)
 
     def close_connections(self) -> None:
         self.sqs.close()
@@ -210,17 +196,8 @@ class Boto3Sqs:
     async def receive_message(self, **parameters: Any) -> Any:
         return await in_thread(self.polls.receive_message, **parameters)
 
-    async def send_message(self, **parameters: Any) -> Any:
-        return await in_thread(self.sqs.send_message, **parameters)
-
-    async def send_message_batch(self, **parameters: Any) -> Any:
-        return await in_thread(self.sqs.send_message_batch, **parameters)
-
     async def delete_message_batch(self, **parameters: Any) -> Any:
         return await in_thread(self.sqs.delete_message_batch, **parameters)
-
-    async def change_message_visibility_batch(self, **parameters: Any) -> Any:
-        return await in_thread(self.sqs.change_message_visibility_batch, **parameters)
 
 
 class Boto3Events:
@@ -256,7 +233,7 @@ def boto3_clients(settings: Settings, **events_timeouts: int) -> Clients:
     """Raises BotoCoreError if there are credentials that cannot be had."""
     session = make_session()
     return Clients(
-        functools.partial(Boto3S3, session, settings),
-        functools.partial(Boto3Sqs, session, settings),
-        functools.partial(Boto3Events, session, settings, **events_timeouts),
+        partial(Boto3S3, session, settings),
+        partial(Boto3Sqs, session, settings),
+        partial(Boto3Events, session, settings, **events_timeouts),
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
+from functools import partial
 
 from mirror.aws.boto3_clients import Clients, make_session
-from mirror.aws.crt_events import CrtEvents
+from mirror.aws.crt_json import CrtEvents, CrtSqs
 from mirror.aws.crt_s3 import CrtS3
-from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.http import CrtHttp
 from mirror.settings import Settings
 
@@ -16,6 +15,4 @@ def crt_clients(settings: Settings) -> Clients:
     """To be called inside the event loop that uses them. Raises BotoCoreError if there are no credentials."""
     session = make_session()
     given = session, settings, CrtHttp(settings.region, session.get_credentials())
-    return Clients(
-        functools.partial(CrtS3, *given), functools.partial(CrtSqs, *given), functools.partial(CrtEvents, *given)
-    )
+    return Clients(partial(CrtS3, *given), partial(CrtSqs, *given), partial(CrtEvents, *given))

@@ -22,25 +22,8 @@ class Endpoint:
     signing_name: str
 
 
-def bucket_endpoint(
-    client: Any, call: Callable[..., Any], bucket: str, signing_name: str, **parameters: str
-) -> Endpoint:
-    url = url_of(client, call, Bucket=bucket, Key="k", **parameters)[: -len("k")]
-    return Endpoint(url, urlsplit(url).netloc, urlsplit(url).path, signing_name)
-
-
-def queue_endpoint(sqs: Any, queue_url: str) -> Endpoint:
-    url = url_of(sqs, sqs.receive_message, QueueUrl=queue_url)
-    return Endpoint(url, urlsplit(url).netloc, urlsplit(url).path, "sqs")
-
-
-def events_endpoint(events: Any) -> Endpoint:
-    url = url_of(events, events.put_events, Entries=[{}])
-    return Endpoint(url, urlsplit(url).netloc, urlsplit(url).path, "events")
-
-
-def url_of(client: Any, call: Callable[..., Any], **parameters: Any) -> str:
-    """Has boto3 prepare a request, and takes its URL instead of sending it."""
+def find_endpoint(signing_name: str, client: Any, call: Callable[..., Any], **parameters: Any) -> Endpoint:
+    """Has boto3 prepare a call of the client, and takes its URL instead of sending it."""
 
     def stop(request: Any, **_: Any) -> None:
         raise EndpointSeen(request.url)
@@ -49,7 +32,8 @@ def url_of(client: Any, call: Callable[..., Any], **parameters: Any) -> str:
     try:
         call(**parameters)
     except EndpointSeen as seen:
-        return str(seen)
+        url = str(seen).removesuffix(parameters.get("Key", ""))
+        return Endpoint(url, urlsplit(url).netloc, urlsplit(url).path, signing_name)
     finally:
         client.meta.events.unregister("before-send", stop)
     raise AssertionError("boto3 sent a request that should have been stopped")

@@ -20,13 +20,14 @@ from botocore.httpsession import where as certificates
 from botocore.parsers import ResponseParserError
 
 from mirror.aws.endpoints import Endpoint
-from mirror.aws.keys import Keys, RenewedKeys
-from mirror.aws.signing import Request
-from mirror.aws.threads import in_thread
+from mirror.aws.keys import RenewedKeys
+from mirror.aws.signing import TOKEN_HEADER, Request, sign
 from mirror.aws.timeouts import CONNECT_TIMEOUT
+from mirror.concurrency import in_thread
 
 IDLE_SECONDS = 20  # a connection that was idle for longer may be dead without a sign of it, which costs a timeout
 UNREADABLE = "AWS_ERROR_UNKNOWN"  # the error of the CRT if Python raised one, which decodes headers as UTF-8
+thread_of_crt = threading.local()
 
 
 @dataclass(eq=False)
@@ -59,7 +60,11 @@ class Inbox:
         `ended` itself is not kept: it holds its callback, which holds `future`, so that each request would become
         garbage in a cycle.
         """
-        keep_python_state()
+        if not hasattr(thread_of_crt, "keeps_state"):
+            # Otherwise Python makes and deletes a thread state, and memory for its frames, for each callback: a tenth
+            # of the CPU time (Python/C API, PyGILState_Ensure and PyGILState_Release).
+            thread_of_crt.keeps_state = True
+            ctypes.pythonapi.PyGILState_Ensure()
         self.items.append((future, ended.exception() or ended.result()))
         if not self.is_expected:
             self.is_expected = True
@@ -73,21 +78,6 @@ class Inbox:
                 future.set_result(outcome)
 
 
-class ThreadOfCrt(threading.local):
-    keeps_state = False
-
-
-thread_of_crt = ThreadOfCrt()
-
-
-def keep_python_state() -> None:
-    """Once in each thread of the CRT. Otherwise Python makes and deletes a thread state, and memory for its frames, for
-    each callback: a tenth of the CPU time (Python/C API, PyGILState_Ensure and PyGILState_Release)."""
-    if not thread_of_crt.keeps_state:
-        thread_of_crt.keeps_state = True
-        ctypes.pythonapi.PyGILState_Ensure()
-
-
 class CrtHttp:
     """Made inside the event loop that uses it."""
 
@@ -96,19 +86,28 @@ class CrtHttp:
         self.region = region
         self.keys: RenewedKeys = credentials  # of the role, to sign with
         self.bootstrap = awscrt.io.ClientBootstrap.get_or_create_static_default()
-        self.tls = tls_context()
+        # It trusts what boto3 trusts: AWS_CA_BUNDLE, else the certificates that botocore brings.
+        trusting = awscrt.io.TlsContextOptions()
+        trusting.override_default_trust_store_from_path(None, os.environ.get("AWS_CA_BUNDLE") or certificates())
+        self.tls = awscrt.io.ClientTlsContext(trusting)
         self.loop = asyncio.get_running_loop()
         self.inbox = Inbox(self.loop)
         self.idle: dict[str, deque[tuple[Any, float]]] = {}  # host -> open connections, and since when they are idle
         self.deadlines: dict[Any, float] = {}  # connection that waits for an answer -> when that is given up
         self.watch: asyncio.TimerHandle | None = None
 
-    async def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
-        """Sends the request and waits for its answer, `timeout` seconds at most.
+    async def send(
+        self, endpoint: Endpoint, request: Request, timeout: float, keys: RenewedKeys, token_header: str = TOKEN_HEADER
+    ) -> Answer:
+        """Signs the request and sends it, once there are valid keys. Waits `timeout` seconds for the answer at most.
 
-        Raises botocore's errors if no whole answer came. AWS may have done its work all the same, except after an
-        EndpointConnectionError, which means that nothing was sent.
+        Raises ClientError or BotoCoreError if there can be no keys, and botocore's errors if no whole answer came. AWS
+        may have done its work all the same, except after an EndpointConnectionError: then nothing was sent.
         """
+        valid = keys.valid() or await in_thread(keys.get_frozen_credentials)
+        sign(request, self.region, endpoint.signing_name, valid, token_header)
+        if request.method != "HEAD":
+            request.headers.append(("Content-Length", str(len(request.body))))  # boto3 does not sign it either
         connection = self.take_idle(endpoint) or await self.open_connection(endpoint)
         answer = Answer()
         ended = self.loop.create_future()
@@ -137,7 +136,10 @@ class CrtHttp:
     ) -> None:
         """Sends the request. `ended` is set when the whole answer is there, or when none will come."""
         try:
-            stream = connection.request(crt_request(request), answer.on_response, answer.on_body)
+            headers = awscrt.http.HttpHeaders(request.headers)
+            body = io.BytesIO(request.body) if request.body else None
+            sent = awscrt.http.HttpRequest(request.method, request.path, headers, body)
+            stream = connection.request(sent, answer.on_response, answer.on_body)
             stream.completion_future.add_done_callback(functools.partial(self.inbox.put, ended))
             stream.activate()
         except Exception as error:  # closed in the meantime, for which the CRT has many errors: nothing was sent
@@ -155,25 +157,22 @@ class CrtHttp:
         return None
 
     async def open_connection(self, endpoint: Endpoint) -> Any:
-        opened = self.loop.create_future()
-        self.begin_connection(endpoint).add_done_callback(functools.partial(self.inbox.put, opened))
-        outcome = await opened
-        if isinstance(outcome, BaseException):
-            raise EndpointConnectionError(endpoint_url=endpoint.url, error=outcome)
-        return outcome
-
-    def begin_connection(self, endpoint: Endpoint) -> Any:
         parts = urlsplit(endpoint.url)
-        is_tls = parts.scheme == "https"
-        tls = self.tls.new_connection_options() if is_tls else None
+        tls = self.tls.new_connection_options() if parts.scheme == "https" else None
         if tls:
             tls.set_server_name(parts.hostname)
         options = awscrt.io.SocketOptions()
         options.keep_alive = True  # a copy is silent for minutes, and a firewall may forget a silent connection
         options.keep_alive_timeout_secs = options.keep_alive_interval_secs = 60
         options.connect_timeout_ms = CONNECT_TIMEOUT * 1000
-        port = parts.port or (443 if is_tls else 80)
-        return awscrt.http.HttpClientConnection.new(parts.hostname, port, self.bootstrap, options, tls)
+        port = parts.port or (443 if tls else 80)
+        opened = self.loop.create_future()
+        opening = awscrt.http.HttpClientConnection.new(parts.hostname, port, self.bootstrap, options, tls)
+        opening.add_done_callback(functools.partial(self.inbox.put, opened))
+        outcome = await opened
+        if isinstance(outcome, BaseException):
+            raise EndpointConnectionError(endpoint_url=endpoint.url, error=outcome)
+        return outcome
 
     def give_up(self) -> None:
         """Closes the connections whose answer is overdue, which ends their requests with an error. Called every second
@@ -183,20 +182,3 @@ class CrtHttp:
             if now > deadline:
                 connection.close()
         self.watch = self.loop.call_later(1, self.give_up) if self.deadlines else None
-
-
-async def valid_keys(keys: RenewedKeys) -> Keys:
-    """Returns keys to sign with, once there are some. Raises ClientError or BotoCoreError if there can be none."""
-    return keys.valid() or await in_thread(keys.get_frozen_credentials)
-
-
-def crt_request(request: Request) -> Any:
-    body = io.BytesIO(request.body) if request.body else None
-    return awscrt.http.HttpRequest(request.method, request.path, awscrt.http.HttpHeaders(request.headers), body)
-
-
-def tls_context() -> Any:
-    """Trusts what boto3 trusts: AWS_CA_BUNDLE, else the certificates that botocore brings."""
-    options = awscrt.io.TlsContextOptions()
-    options.override_default_trust_store_from_path(None, os.environ.get("AWS_CA_BUNDLE") or certificates())
-    return awscrt.io.ClientTlsContext(options)

@@ -17,10 +17,10 @@ from mirror.model.errors import describe
 
 log = logging.getLogger("worker")
 
-ROLE_MARGIN = 15 * 60  # seconds before their end from which on keys are renewed; botocore's own for a role
+ROLE_MARGIN = 15 * 60  # seconds before their end, when keys are renewed; that of botocore for a role
 SESSION_MARGIN = 2 * 60  # a session lasts five minutes
-RETRY_SECONDS = 5  # between two attempts; all who ask in that time get the failure of the first
-YOUNG_SECONDS = 10  # a session that was made less than so long ago is not the reason for a refusal
+RETRY_SECONDS = 5  # between two attempts; in that time everybody gets the failure of the first
+YOUNG_SECONDS = 10  # a session that is younger is not the reason for a refusal
 
 
 class Keys(NamedTuple):
@@ -70,8 +70,9 @@ class RenewedKeys:
         if keys is None:
             return None
         left = keys.ends - time.time()
-        if left < self.margin:
-            self.renew_early()
+        if left < self.margin and not self.is_renewing and time.monotonic() >= self.next_try:
+            self.is_renewing = True
+            threading.Thread(target=self.renew_in_thread, name=f"renews the {self.name}", daemon=True).start()
         return keys if left > 0 else None
 
     def get_frozen_credentials(self) -> Keys:
@@ -99,12 +100,6 @@ class RenewedKeys:
 
     # Calls that take long
 
-    def renew_early(self) -> None:
-        if self.is_renewing or time.monotonic() < self.next_try:
-            return
-        self.is_renewing = True
-        threading.Thread(target=self.renew_in_thread, name=f"renews the {self.name}", daemon=True).start()
-
     def renew_in_thread(self) -> None:
         try:
             with self.lock, contextlib.suppress(ClientError, BotoCoreError):  # logged by then
@@ -117,10 +112,17 @@ class RenewedKeys:
         if self.failure and time.monotonic() < self.next_try:
             raise self.failure.with_traceback(None)
         try:
-            self.keys = self.fetch_valid()
-            self.made = time.monotonic()
+            with as_retrieval_error(self.name):
+                keys = self.fetch()
+            if keys.ends <= time.time():
+                raise CredentialRetrievalError(provider=self.name, error_msg="they have ended already")
+            self.keys, self.made = keys, time.monotonic()
         except (ClientError, BotoCoreError) as error:
-            self.log_failure(error)
+            # Once, while the old keys are valid. After that requests fail, which is logged there.
+            left = self.keys.ends - time.time() if self.keys else 0
+            if left > 0 and not self.failure:
+                log.warning("could not renew the %s yet, they end in %d s: %s", self.name, left, describe(error))
+            self.failure = error
             raise
         finally:
             self.next_try = time.monotonic() + RETRY_SECONDS
@@ -128,21 +130,6 @@ class RenewedKeys:
             log.info("renewed the %s", self.name)
         self.failure = None
         return self.keys
-
-    def fetch_valid(self) -> Keys:
-        """Raises CredentialRetrievalError for a senseless answer as well, and for keys that have ended already."""
-        with as_retrieval_error(self.name):
-            keys = self.fetch()
-        if keys.ends <= time.time():
-            raise CredentialRetrievalError(provider=self.name, error_msg="they have ended already")
-        return keys
-
-    def log_failure(self, error: Exception) -> None:
-        """Logs it once, while the keys are valid; after that the requests fail, and that is logged."""
-        left = self.keys.ends - time.time() if self.keys else 0
-        if left > 0 and not self.failure:
-            log.warning("could not renew the %s yet, they end in %d s: %s", self.name, left, describe(error))
-        self.failure = error
 
 
 # --- Where they come from ---------------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
@@ -52,6 +53,11 @@ ANSWER_FIELDS = {
 }
 METADATA_HEADER = "x-amz-meta-"
 
+# Each key is in three requests, in that of the copy twice. Many objects are of the same second, and each is looked at
+# twice.
+quoted_path = functools.lru_cache(maxsize=1024)(functools.partial(quote, safe="/~"))
+parse_date = functools.lru_cache(maxsize=1024)(parsedate_to_datetime)
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -87,12 +93,6 @@ def request_for(endpoint: Endpoint, method: str, parameters: dict[str, Any]) -> 
     return Request(method, path, headers)
 
 
-@functools.lru_cache(maxsize=1024)
-def quoted_path(key: str) -> str:
-    """Each key is in three requests, in that of the copy twice."""
-    return quote(key, safe="/~")
-
-
 # --- The answer -------------------------------------------------------------------------------------------------------
 
 
@@ -111,26 +111,13 @@ def head_answer(headers: dict[str, str]) -> dict[str, Any]:
     answer["ContentLength"] = int(headers["content-length"])
     answer["LastModified"] = parse_date(headers["last-modified"])
     answer["MissingMeta"] = int(headers.get("x-amz-missing-meta", 0))
-    if "expires" in headers and (expires := parse_expires(headers["expires"])):
-        answer["Expires"] = expires
+    if "expires" in headers:
+        with contextlib.suppress(ValueError, OverflowError):  # S3 keeps and shows whatever it was given
+            answer["Expires"] = parsedate_to_datetime(headers["expires"])
     answer["Metadata"] = {
         name[len(METADATA_HEADER) :]: value for name, value in headers.items() if name.startswith(METADATA_HEADER)
     }
     return answer
-
-
-@functools.lru_cache(maxsize=1024)
-def parse_date(text: str) -> datetime:
-    """Many objects are of the same second, and each is looked at twice."""
-    return parsedate_to_datetime(text)
-
-
-def parse_expires(text: str) -> datetime | None:
-    """None if the text is no date: S3 keeps and shows whatever it was given."""
-    try:
-        return parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
 
 
 def read_xml(operation: str, answer: Answer) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ class Content:
 
     keys: set[str] = field(default_factory=set)
     uploads: dict[str, Upload] = field(default_factory=dict)  # key -> upload to go on with
-    tries: int = 0  # so many workers gave up on it, and handed it on
+    tries: int = 0  # how many workers gave up on it, and handed it on
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
     destination_first: bool = False  # its keys are probably in the destination already
     waiting_since: float | None = None  # seconds since the epoch, when it was first put off as a marker that waits
@@ -42,7 +43,7 @@ class Event(NamedTuple):
     is_probably_new: bool  # the destination need not be looked at first; if it has the key, the first write is refused
 
 
-def read_body(text: str, settings: Settings) -> Content:
+def read_body(text: str, settings: Settings, sent_at: float = 0.0) -> Content:
     """Raises ValueError if the body is no S3 event, neither one of S3's own notifications nor one of EventBridge's."""
     content = Content()
     try:
@@ -50,53 +51,35 @@ def read_body(text: str, settings: Settings) -> Content:
         if body.get("Event") == "s3:TestEvent":
             return content
         for event in events_of(body):
-            add_event(content, event, settings)
+            if event.bucket != settings.src_bucket or not settings.wanted.takes(event.key):
+                continue
+            content.keys.add(event.key)
+            content.destination_first = content.destination_first or not event.is_probably_new
+            if event.time:
+                event_time = datetime.fromisoformat(event.time).timestamp()
+                content.event_time = max(content.event_time or 0.0, event_time)
         ours = body.get("sync", {})
         content.uploads = {key: Upload(**upload) for key, upload in ours.get("uploads", {}).items()}
         content.tries = int(ours.get("tries", 0))
-        content.waiting_since = float(ours["since"]) if "since" in ours else None
+        since = float(ours.get("since", -math.inf))
+        if sent_at < since + MARKER_SECONDS:  # otherwise it was in the dead-letter queue meanwhile, and waits anew
+            content.waiting_since = since
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"not an S3 event ({type(error).__name__}: {error}): {text[:200]!r}") from error
     return content
 
 
-def still_waiting_since(content: Content, sent_at: float) -> float | None:
-    """None for a message that had already waited for too long when it was sent: it was in the dead-letter queue
-    meanwhile, and waits anew."""
-    since = content.waiting_since
-    return since if since is not None and sent_at < since + MARKER_SECONDS else None
-
-
-def events_of(body: dict[str, Any]) -> list[Event]:
+def events_of(body: dict[str, Any]) -> Iterator[Event]:
     """S3 User Guide, "Event message structure" and "EventBridge event message structure"."""
     if body.get("source") == "aws.s3":
-        return [event_of_bridge(body)]
-    return [event_of_record(record) for record in body["Records"]]
-
-
-def event_of_record(record: dict[str, Any]) -> Event:
-    """Keys arrive form-urlencoded: a space is "+"."""
-    key = unquote_plus(record["s3"]["object"]["key"])
-    name = record.get("eventSource"), record.get("eventName", "")
-    is_probably_new = name == OF_MISSING or (name[0] == "aws:s3" and name[1].startswith("ObjectCreated"))
-    return Event(record["s3"]["bucket"]["name"], key, record.get("eventTime"), is_probably_new)
-
-
-def event_of_bridge(body: dict[str, Any]) -> Event:
-    """Keys arrive as they are."""
-    detail = body["detail"]
-    is_probably_new = body["detail-type"] == "Object Created"
-    return Event(detail["bucket"]["name"], detail["object"]["key"], body.get("time"), is_probably_new)
-
-
-def add_event(content: Content, event: Event, settings: Settings) -> None:
-    if event.bucket != settings.src_bucket or not settings.wanted.takes(event.key):
+        detail, is_probably_new = body["detail"], body["detail-type"] == "Object Created"
+        yield Event(detail["bucket"]["name"], detail["object"]["key"], body.get("time"), is_probably_new)
         return
-    content.keys.add(event.key)
-    content.destination_first = content.destination_first or not event.is_probably_new
-    if event.time:
-        event_time = datetime.fromisoformat(event.time.replace("Z", "+00:00")).timestamp()
-        content.event_time = max(content.event_time or 0.0, event_time)
+    for record in body["Records"]:
+        name = record.get("eventSource"), record.get("eventName", "")
+        is_probably_new = name == OF_MISSING or (name[0] == "aws:s3" and name[1].startswith("ObjectCreated"))
+        key = unquote_plus(record["s3"]["object"]["key"])  # form-urlencoded: a space is "+"
+        yield Event(record["s3"]["bucket"]["name"], key, record.get("eventTime"), is_probably_new)
 
 
 def hint_body(bucket: str, keys: Iterable[str], are_missing: bool = False) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,12 +22,12 @@ class Job:
 
     sync: KeySync
     leases: list[Lease] = field(default_factory=list)
-    covered: int = 0  # so many of them came before the latest look at the source
+    covered: int = 0  # how many of them came before the latest look at the source
     joined_left_over: bool = False  # one of those that came since may have left an upload behind
     running: bool = False
     has_slot: bool = False
     turn: asyncio.Future[None] | None = None  # set when it waits for a slot to go on
-    cleared: int = 0  # so often it failed in a way in which all may fail, and others got through
+    cleared: int = 0  # how often others got through after it had failed in a way in which all may fail
     started: float = 0.0
     looked: float = 0.0  # when its latest look began
     task: asyncio.Task[None] | None = None
@@ -45,15 +44,6 @@ class Job:
         sync.destination_first = sync.destination_first or content.destination_first or came_before
         sync.redelivered = sync.redelivered or came_before
         sync.upload = sync.upload or content.uploads.get(sync.key)
-
-    def look_begins(self, now: float) -> None:
-        """It shows what all messages that have come are about.
-
-        One that came while the sync ran may be from a worker that died, whose upload has to be aborted.
-        """
-        self.covered, self.looked = len(self.leases), now
-        self.sync.redelivered = self.sync.redelivered or self.joined_left_over
-        self.joined_left_over = False
 
     def take_overtaken(self) -> list[Lease]:
         """The messages that came before the latest look, without the newest on the key: until the sync has ended
@@ -86,19 +76,9 @@ class Job:
         mistake = None if isinstance(error, EXPECTED) else error
         log.error(FAILED, quoted(self.sync.key), attempt, max_receives, describe(error), exc_info=mistake)
 
-    def may_delete(self) -> bool:
-        """No event says that the key was created; an object that is copied now would be one more that fails."""
-        return self.sync.destination_first and self.turn is None
-
 
 def earlier(one: float | None, other: float | None) -> float | None:
     return min((moment for moment in (one, other) if moment is not None), default=None)
-
-
-def one_of(leases: list[Lease]) -> tuple[list[Lease], list[Lease]]:
-    """The message with the oldest event, and the others, such as those of each reconcile."""
-    kept = min(leases, key=lambda lease: lease.content.event_time or math.inf)
-    return [kept], [lease for lease in leases if lease is not kept]
 
 
 def describe_end(error: Exception) -> str:

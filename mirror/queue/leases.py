@@ -7,7 +7,7 @@ still to be done for it:
                          |
                          v <---+ extend, by the heartbeat
                        HELD ---+
-                         |  finish: its last key is through
+                         |  finish: its last key has ended
          +---------------+----------------+
          | all are equal | interrupted    | one failed
          |               v                v
@@ -40,8 +40,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mirror.model.errors import HANDED_BACK, GaveUp, Interrupted, Postponed, describe, receipt_is_lost
 from mirror.model.limits import MAX_SQS_VISIBILITY, SQS_BATCH
 from mirror.model.log_lines import quoted
-from mirror.protocol.parts import Upload
-from mirror.queue.bodies import Content, handed_back_body, read_body, still_waiting_since
+from mirror.protocol.attempt import KeySync
+from mirror.queue.bodies import Content, handed_back_body, read_body
 from mirror.queue.queue import Queue, Received
 from mirror.settings import Settings
 
@@ -49,9 +49,9 @@ log = logging.getLogger("worker")
 
 SETTLERS = 4
 SETTLERS_THAT_ANNOUNCE = 16  # each waits for EventBridge, too
-SETTLE_SECONDS = 0.2  # a finished message waits so long for others, as ten are deleted in one call
+SETTLE_SECONDS = 0.2  # for which a finished message waits for others, because ten are deleted in one call
 DELETE_AGAIN_SECONDS = 10
-SETTLE_AT_MOST = 60  # seconds for a batch; less than a worker that stops has
+SETTLE_AT_MOST = 60  # seconds for a batch, fewer than a worker that stops has left
 NEVER = float("inf")
 
 
@@ -84,11 +84,11 @@ class Lease:
     received_at: float
     visible_at: float  # when SQS gives it to another worker, unless it is extended
     due_at: float  # when the heartbeat acts on it; NEVER while a settler does, or when SQS extends it no more
-    content: Content = field(default_factory=Content)  # its keys are those that are not through yet
+    content: Content = field(default_factory=Content)  # its keys are those that have not ended yet
     state: State = State.HELD
-    outcome: State = State.ACK  # what follows when its last key is through
+    outcome: State = State.ACK  # what it becomes when its last key has ended
     failed: str = ""  # the key that failed
-    tries: int = 0  # so many workers gave up on it, including this one, and handed it on
+    gave_up: bool = False  # S3 was too busy for one of its keys for too long, see GaveUp
     postpone: int = 0  # seconds for which it stays hidden when it is sent anew
     unsettled_until: float = 0.0  # until then a write for it may still take effect
     show_at: float = 0.0  # of NACK
@@ -100,9 +100,6 @@ class Lease:
 
     def fail(self, key: str) -> None:
         self.outcome, self.failed = State.FAILED, key
-
-    def note_unsettled(self, until: float) -> None:
-        self.unsettled_until = max(self.unsettled_until, until)
 
 
 @dataclass(eq=False)
@@ -129,38 +126,30 @@ class Leases:
         first = now + settings.visibility_extend_interval / 2  # half, as SQS may not answer at once
         leases = [Lease(item, now, now + visibility, first) for item in received]
         for lease in leases:
-            self.read(lease)
+            try:
+                lease.content = read_body(lease.received.body, settings, lease.received.sent_at)
+            except ValueError as error:
+                log.error("cannot read message: %s", error)
+                lease.fail("(unreadable)")
         self.held.update(leases)
         return leases
 
-    def read(self, lease: Lease) -> None:
-        """A message that is no event fails."""
-        try:
-            lease.content = content = read_body(lease.received.body, self.settings)
-        except ValueError as error:
-            log.error("cannot read message: %s", error)
-            lease.fail("(unreadable)")
-            return
-        content.waiting_since = still_waiting_since(content, lease.received.sent_at)
-        lease.tries = content.tries
-
-    def end_key(
-        self, lease: Lease, key: str, error: Exception | None, upload: Upload | None, unsettled_until: float
-    ) -> None:
-        """The sync of one of its keys has ended; an upload is for the next worker to go on with."""
-        content = lease.content
-        content.keys.discard(key)
-        if isinstance(error, GaveUp) and content.tries + 1 >= self.settings.max_receives:
-            lease.fail(key)
-        elif isinstance(error, HANDED_BACK):
-            self.postpone(lease, error)
-            if upload:
-                content.uploads[key] = upload
-        elif error:
-            lease.fail(key)
-        lease.note_unsettled(unsettled_until)
-        if not content.keys:
-            self.finish(lease)
+    def end_key(self, leases: list[Lease], sync: KeySync, error: Exception | None) -> None:
+        """The sync of a key has ended for these messages. An upload is for the next worker to go on with."""
+        for lease in leases:
+            content = lease.content
+            content.keys.discard(sync.key)
+            if isinstance(error, GaveUp) and content.tries + 1 >= self.settings.max_receives:
+                lease.fail(sync.key)
+            elif isinstance(error, HANDED_BACK):
+                self.postpone(lease, error)
+                if sync.upload:
+                    content.uploads[sync.key] = sync.upload
+            elif error:
+                lease.fail(sync.key)
+            lease.unsettled_until = max(lease.unsettled_until, sync.result.unsettled_until)
+            if not content.keys:
+                self.finish(lease)
 
     def postpone(self, lease: Lease, error: Exception) -> None:
         """After an interruption the message comes back at once, as it is not at fault; what S3 is too busy for, or what
@@ -169,8 +158,7 @@ class Leases:
         pause = self.settings.retry_base_seconds * 4**content.tries
         if lease.outcome is State.ACK:
             lease.outcome = State.REQUEUE
-        if isinstance(error, GaveUp):
-            lease.tries = content.tries + 1
+        lease.gave_up = lease.gave_up or isinstance(error, GaveUp)
         if isinstance(error, Postponed):
             pause = int(error.seconds if error.is_exact else min(pause, error.seconds))
             content.waiting_since = error.waiting_since or content.waiting_since
@@ -178,7 +166,7 @@ class Leases:
             lease.postpone = max(lease.postpone, pause)
 
     def finish(self, lease: Lease) -> None:
-        """All keys are through: a settler does the rest."""
+        """Its last key has ended: a settler does the rest."""
         if lease.state is State.HELD:  # unless the worker has ended without waiting for it
             lease.become(lease.outcome)
             self.give_to_settlers(lease)
@@ -209,7 +197,8 @@ class Leases:
         return batch
 
     async def settle(self, batch: list[Lease]) -> None:
-        """Does what the state of each message asks for."""
+        """Does what the state of each message asks for. Events are announced before messages are deleted: if this
+        process dies in between, the messages come again, and their events are announced again."""
         for lease in batch:
             if lease.state is State.FAILED:
                 what = "goes to the dead-letter queue" if self.is_last(lease) else "is tried again"
@@ -217,7 +206,11 @@ class Leases:
                 await self.nack(lease)
             elif lease.state is State.REQUEUE:
                 await self.requeue(lease)
-        await self.announce_all(batch)
+        events = [event for lease in batch for event in lease.events]
+        if self.announce and events:
+            await self.announce(events)
+            for lease in batch:
+                lease.events = []
         await self.ack([lease for lease in batch if lease.state is State.ACK])
 
     async def nack(self, lease: Lease) -> None:
@@ -228,7 +221,8 @@ class Leases:
         """Sends the message anew, so that an interruption does not use up a receive. The old one is then deleted."""
         delay = max(lease.postpone, self.seconds_until(lease.unsettled_until))
         content = lease.content
-        body = handed_back_body(lease.received.body, content.uploads, lease.tries, content.waiting_since)
+        tries = content.tries + lease.gave_up
+        body = handed_back_body(lease.received.body, content.uploads, tries, content.waiting_since)
         try:
             await self.queue.send(body, delay, lease.received.group)
         except (ClientError, BotoCoreError) as error:
@@ -238,14 +232,6 @@ class Leases:
         self.handed_back += 1
         if lease.state is State.REQUEUE:
             lease.become(State.ACK)
-
-    async def announce_all(self, batch: list[Lease]) -> None:
-        """Comes before they are deleted: if this process dies in between, they come again and are announced again."""
-        events = [event for lease in batch for event in lease.events]
-        if self.announce and events:
-            await self.announce(events)
-            for lease in batch:
-                lease.events = []
 
     async def ack(self, leases: list[Lease]) -> None:
         """Deletes the messages. What SQS does not delete is deleted again later."""
@@ -327,7 +313,10 @@ class Leases:
     async def set_visibility(self, leases: Iterable[Lease]) -> bool:
         """Extends at most ten messages, or has them visible at their time. False if SQS took none of it."""
         asked = {lease: lease.state for lease in leases if lease.state in (State.HELD, State.NACK)}
-        seconds = {lease.received.receipt_handle: self.seconds_hidden(lease) for lease in asked}
+        seconds = {}
+        for lease, state in asked.items():
+            hidden = self.seconds_until(lease.show_at) if state is State.NACK else self.settings.visibility_timeout
+            seconds[lease.received.receipt_handle] = min(hidden, self.visibility_left(lease))
         refused = await self.queue.set_visibility(seconds) if asked else {}
         for lease, state in asked.items():
             handle = lease.received.receipt_handle
@@ -336,12 +325,6 @@ class Leases:
             else:
                 self.note_extended(lease, seconds[handle], refused.get(handle, ""))
         return not asked or len(refused) < len(asked)
-
-    def seconds_hidden(self, lease: Lease) -> int:
-        """From now on."""
-        is_shown = lease.state is State.NACK
-        seconds = self.seconds_until(lease.show_at) if is_shown else self.settings.visibility_timeout
-        return min(seconds, self.visibility_left(lease))
 
     def note_shown(self, lease: Lease, refusal: str) -> None:
         lease.due_at = self.now()
@@ -379,7 +362,7 @@ class Leases:
         log.warning("making %d messages visible, as they could not be sent back", len(left))
         for lease in left:
             if lease.state is State.HELD:
-                lease.note_unsettled(self.now() + self.settings.copy_timeout)
+                lease.unsettled_until = max(lease.unsettled_until, self.now() + self.settings.copy_timeout)
             self.show_after_pause(lease)
         batches = [left[start : start + SQS_BATCH] for start in range(0, len(left), SQS_BATCH)]
         await asyncio.gather(*map(self.set_visibility, batches))

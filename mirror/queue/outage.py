@@ -21,13 +21,7 @@ from typing import NamedTuple, Protocol
 
 from botocore.exceptions import ClientError
 
-from mirror.model.errors import (
-    GaveUp,
-    Interrupted,
-    describe,
-    error_code,
-    is_environment,
-)
+from mirror.model.errors import GaveUp, Interrupted, describe, error_code, is_environment
 from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.multipart import drop_upload
@@ -35,9 +29,9 @@ from mirror.queue.job import Job
 
 log = logging.getLogger("worker")
 
-ALIKE = 10  # keys that fail with the same error code, with none synced in between
-SUSPICION_BASES = 1 / 6  # others may fail or get through for so long, in units of RETRY_BASE_SECONDS: 5 s
-OUTAGE_BASES = 20  # after so long the worker ends, in the same units: 10 minutes
+ALIKE = 10  # keys that have failed with the same error code, with none synced in between
+SUSPICION_BASES = 1 / 6  # that others have to fail or get through, in units of RETRY_BASE_SECONDS: 5 s
+OUTAGE_BASES = 20  # after which the worker ends, in the same units: 10 minutes
 COPYING = {"CopyObject", "CreateMultipartUpload", "UploadPartCopy", "CompleteMultipartUpload"}
 PAUSES = (1, 15)  # seconds between two tries, the first and the longest
 MORE_TRIES = 1  # of a key that others have cleared, before it is at fault
@@ -97,17 +91,13 @@ class Outage:
         else:
             job.running = False
             self.schedule.free_slot(job)
-            self.add(job, suspect, is_general)
-
-    def add(self, job: Job, suspect: Suspect, is_general: bool) -> None:
-        """`is_general`: S3 fails alike for requests that name no key."""
-        self.suspects[job] = suspect
-        self.latest = suspect.at
-        if self.began is None and is_general:
-            self.begin(suspect.error, 1)
-        elif job in self.tried:
-            self.error = suspect.error
-        self.tried.discard(job)
+            self.suspects[job] = suspect
+            self.latest = suspect.at
+            if self.began is None and is_general:
+                self.begin(error, 1)
+            elif job in self.tried:
+                self.error = error
+            self.tried.discard(job)
 
     def begin(self, error: Exception, keys: int) -> None:
         log.error(OUTAGE, keys, describe(error))
@@ -146,8 +136,10 @@ class Outage:
     # The scheduler asks
 
     def may_begin(self, job: Job) -> bool:
-        """While only copies fail, those that probably delete go on."""
-        return self.began is None or (self.is_of_copies() and job.may_delete())
+        """While only copies fail, those go on that probably delete, as no event says that their key was created. An
+        object that is copied now would be one more that fails."""
+        probably_deletes = job.sync.destination_first and job.turn is None
+        return self.began is None or (self.is_of_copies() and probably_deletes)
 
     def may_receive(self, is_idle: bool, has_room: bool) -> bool:
         """`is_idle`: no job waits for a slot. While all syncs fail, only a key for the next try is received."""
@@ -190,12 +182,12 @@ class Outage:
         self.next_try = self.now() + self.pause
         self.schedule.let(job)
 
-    def is_too_long(self) -> bool:
-        return self.began is not None and self.now() - self.began >= OUTAGE_BASES * self.base
-
-    def give_up(self) -> None:
-        if self.began is not None and self.error:
-            log.error(OUTAGE_ENDS, self.now() - self.began, describe(self.error))
+    def gives_up(self) -> bool:
+        """Whether the outage has lasted for too long to go on waiting for its end, which is logged."""
+        if self.began is None or self.error is None or self.now() - self.began < OUTAGE_BASES * self.base:
+            return False
+        log.error(OUTAGE_ENDS, self.now() - self.began, describe(self.error))
+        return True
 
     def stop(self) -> None:
         """The worker has to stop, which is no fault of a key."""

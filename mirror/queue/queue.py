@@ -42,7 +42,14 @@ class Queue:
             VisibilityTimeout=visibility_timeout,
             MessageSystemAttributeNames=["ApproximateReceiveCount", "MessageGroupId", "SentTimestamp"],
         )
-        return [received(item) for item in answer.get("Messages") or []]
+        messages = []
+        for item in answer.get("Messages") or []:
+            attributes = item["Attributes"]
+            count = int(attributes["ApproximateReceiveCount"])
+            sent_at = int(attributes.get("SentTimestamp", 0)) / 1000
+            group = attributes.get("MessageGroupId", "")
+            messages.append(Received(item["Body"], item["ReceiptHandle"], count, group, sent_at))
+        return messages
 
     async def send(self, body: str, delay: int = 0, group: str = "") -> None:
         """Delayed by 15 minutes at most. While many messages of one group wait, those of no group, which S3's events
@@ -92,13 +99,6 @@ class Queue:
             log.warning("could not set the visibility of %d messages: %s", len(entries), describe(error))
             return dict.fromkeys(handles, error_code(error))
         return {handles[int(failed["Id"])]: str(failed.get("Code")) for failed in answer.get("Failed") or []}
-
-
-def received(item: dict[str, Any]) -> Received:
-    attributes = item["Attributes"]
-    count = int(attributes["ApproximateReceiveCount"])
-    sent_at = int(attributes.get("SentTimestamp", 0)) / 1000
-    return Received(item["Body"], item["ReceiptHandle"], count, attributes.get("MessageGroupId", ""), sent_at)
 
 
 def in_group(group: str) -> dict[str, str]:

@@ -1,9 +1,10 @@
-"""Which key is synced when: one sync per key, so many at a time, and once more for what came meanwhile."""
+"""Which key is synced when: one sync per key, a limited number at a time, and once more for what came meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -14,14 +15,14 @@ from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.sync import Syncer
 from mirror.queue.bodies import hint_body
-from mirror.queue.job import Job, one_of
+from mirror.queue.job import Job
 from mirror.queue.leases import Lease, Leases
 from mirror.queue.outage import Outage
 from mirror.settings import HELD_PER_SLOT, Settings
 
 log = logging.getLogger("worker")
 
-HELD_ON_FEW_KEYS = 10  # times the messages that are held if each is on a key of its own
+HELD_ON_FEW_KEYS = 10  # the messages on few keys may be so many times those that are each on a key of their own
 
 
 class Scheduler:
@@ -31,11 +32,7 @@ class Scheduler:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        syncer: Syncer,
-        leases: Leases,
-        now: Callable[[], float] = time.monotonic,
+        self, settings: Settings, syncer: Syncer, leases: Leases, now: Callable[[], float] = time.monotonic
     ) -> None:
         self.settings = settings
         self.syncer = syncer
@@ -142,7 +139,8 @@ class Scheduler:
         error: Exception | None = None
         try:
             await self.syncer.sync(job.sync)
-            await self.look_again_later(job.sync)
+            if job.sync.result.unsettled_until:
+                await self.look_again_later(job.sync)
         except asyncio.CancelledError:
             error = Interrupted()
         except Exception as failure:  # noqa: BLE001 whatever it is, it ends the job and not the worker
@@ -184,14 +182,19 @@ class Scheduler:
             job.turn = None
 
     def look_begins(self, sync: KeySync) -> None:
-        self.by_key[sync.key].look_begins(self.now())
+        """It shows what all messages that have come are about. One that came while the sync ran may be from a worker
+        that died, whose upload has to be aborted."""
+        job = self.by_key[sync.key]
+        job.covered, job.looked = len(job.leases), self.now()
+        sync.redelivered = sync.redelivered or job.joined_left_over
+        job.joined_left_over = False
 
     def overtaken(self, sync: KeySync) -> None:
         """The messages that came before the look at the source are done with, except for the newest on the key."""
         job = self.by_key[sync.key]
         if done := job.take_overtaken():
             job.log_success(done, self.counts, self.now())
-            self.end_key(job, done, None)
+            self.leases.end_key(done, sync, None)
         self.outage.note_success(sync.result.action, job.looked)
 
     def progressed(self, _sync: KeySync, since: float) -> None:
@@ -226,17 +229,15 @@ class Scheduler:
         else:
             job.log_end(error, self.counts, self.settings.max_receives)
         if isinstance(error, Postponed) and error.waiting_since:
-            done, others = one_of(done)
-            self.end_key(job, others, None)
-        self.end_key(job, done, error)
+            # A marker needs one message, that with the oldest event, and not those of each reconcile as well.
+            kept = min(done, key=lambda lease: lease.content.event_time or math.inf)
+            self.leases.end_key([lease for lease in done if lease is not kept], sync, None)
+            done = [kept]
+        self.leases.end_key(done, sync, error)
         for lease in late:
             lease.content.destination_first = True
-            lease.note_unsettled(sync.result.unsettled_until)
+            lease.unsettled_until = max(lease.unsettled_until, sync.result.unsettled_until)
             self.add(sync.key, lease)
-
-    def end_key(self, job: Job, leases: list[Lease], error: Exception | None) -> None:
-        for lease in leases:
-            self.leases.end_key(lease, job.sync.key, error, job.sync.upload, job.sync.result.unsettled_until)
 
     # Interruptions
 

@@ -210,8 +210,8 @@ MUTANTS = (
     ),
     Mutant(
         "an upload is not handed on",
-        "                content.uploads[key] = upload\n",
-        "                pass\n",
+        "                    content.uploads[sync.key] = sync.upload\n",
+        "                    pass\n",
         faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
     ),
     # Messages
@@ -247,7 +247,7 @@ MUTANTS = (
     ),
     Mutant(
         "an unreadable message is deleted",
-        '            lease.fail("(unreadable)")\n',
+        '                lease.fail("(unreadable)")\n',
         "",
         queue("a_body_that_is_no_event_is_parked_after_three_receives_and_the_log_shows_it"),
     ),
@@ -259,8 +259,8 @@ MUTANTS = (
     ),
     Mutant(
         "a message is deleted after its first key",
-        "unsettled_until)\n        if not content.keys:",
-        "unsettled_until)\n        if True:",
+        "unsettled_until)\n            if not content.keys:",
+        "unsettled_until)\n            if True:",
         faults("a_message_with_two_keys_of_which_one_fails_stays"),
     ),
     Mutant(
@@ -271,8 +271,8 @@ MUTANTS = (
     ),
     Mutant(
         "a message that comes while its key is synced is taken for done",
-        "self.covered, self.looked = len(self.leases), now",
-        "self.covered, self.looked = 1000, now",
+        "job.covered, job.looked = len(job.leases), self.now()",
+        "job.covered, job.looked = 1000, self.now()",
         faults("a_change_that_comes_while_its_key_is_synced_is_not_lost"),
     ),
     Mutant(
@@ -289,8 +289,8 @@ MUTANTS = (
     ),
     Mutant(
         "the uploads of a dead worker are left behind by a sync that its message joins",
-        "self.sync.redelivered or self.joined_left_over",
-        "self.sync.redelivered",
+        "sync.redelivered or job.joined_left_over",
+        "sync.redelivered",
         faults("the_upload_of_a_dead_worker_is_aborted_by_a_sync_that_its_message_joins"),
     ),
     Mutant(
@@ -313,8 +313,8 @@ MUTANTS = (
     ),
     Mutant(
         "a lost answer is forgotten",
-        "            await self.look_again_later(job.sync)\n",
-        "",
+        "                await self.look_again_later(job.sync)\n",
+        "                pass\n",
         faults("a_call_without_an_answer_is_looked_at_again_when_it_must_have_ended"),
     ),
     Mutant(
@@ -411,7 +411,7 @@ MUTANTS = (
     ),
     Mutant(
         "what was deleted waits for copies that fail",
-        "(self.is_of_copies() and job.may_delete())",
+        "(self.is_of_copies() and probably_deletes)",
         "False",
         outage("in_an_outage_of_copies_what_was_deleted_goes"),
     ),
@@ -570,14 +570,14 @@ MUTANTS = (
     ),
     Mutant(
         "a marker that is redriven is parked again at once",
-        "since is not None and sent_at < since + MARKER_SECONDS",
-        "since is not None",
+        "if sent_at < since + MARKER_SECONDS:",
+        "if since > 0:",
         markers("a_marker_that_waits_for_too_long_is_parked_with_its_reason"),
     ),
     Mutant(
         "each message on a marker that waits is kept",
-        "            done, others = one_of(done)\n            self.end_key(job, others, None)\n",
-        "            pass\n",
+        "if isinstance(error, Postponed) and error.waiting_since:",
+        "if False:",
         markers("however_often_reconcile_finds_it_one_message_on_a_marker_is_left"),
     ),
     Mutant(

@@ -96,9 +96,9 @@ STARTER = (
     ),
     Slip(
         "an audit is started as a worker",
-        "launch/audit.py",
-        'return {**settings, "STARTED_BY": settings["AUDIT_STARTED_BY"]}',
-        "return dict(settings)",
+        "starter.py",
+        '{**settings, "STARTED_BY": settings["AUDIT_STARTED_BY"]}',
+        "dict(settings)",
         ("scripts/test_starter_audit.py::test_an_audit_is_started_on_demand_with_its_command_and_is_no_worker",),
     ),
     Slip(
@@ -285,14 +285,14 @@ CLIENTS = (
     ),
     Slip(
         "a long poll is given up before it ends",
-        "mirror/aws/crt_sqs.py",
-        'parameters["WaitTimeSeconds"] + QUEUE_TIMEOUT)',
-        "QUEUE_TIMEOUT)",
+        "mirror/aws/crt_json.py",
+        'timeout = parameters["WaitTimeSeconds"] + QUEUE_TIMEOUT',
+        "timeout = QUEUE_TIMEOUT",
         ("worker/test_connections.py::test_a_receive_has_the_time_of_its_poll_and_that_of_an_answer",),
     ),
     Slip(
         "a refusal of SQS is taken for its answer",
-        "mirror/aws/json_calls.py",
+        "mirror/aws/crt_json.py",
         "if answer.status == 200 else None",
         "if answer.status < 500 else None",
         ("worker/test_crt.py::test_what_fails_on_the_queue_is_repeated_by_boto3",),
@@ -300,8 +300,8 @@ CLIENTS = (
     Slip(
         "a large copy is given as little time as a small one",
         "mirror/aws/crt_s3.py",
-        "return self.short_timeout if is_small else self.settings.copy_timeout",
-        "return self.short_timeout",
+        "self.send(COPY_OBJECT, parameters, timeout)",
+        "self.send(COPY_OBJECT, parameters, self.short_timeout)",
         ("worker/test_connections.py::test_a_small_copy_that_is_silent_is_given_up_sooner_and_may_still_land",),
     ),
     Slip(
@@ -321,8 +321,8 @@ CLIENTS = (
     Slip(
         "the port is left out of the Host header",
         "mirror/aws/endpoints.py",
-        'return Endpoint(url, urlsplit(url).netloc, urlsplit(url).path, "sqs")',
-        'return Endpoint(url, urlsplit(url).hostname or "", urlsplit(url).path, "sqs")',
+        "return Endpoint(url, urlsplit(url).netloc, ",
+        'return Endpoint(url, urlsplit(url).hostname or "", ',
         ("worker/test_crt.py::test_the_host_of_a_request_has_the_port_of_its_endpoint",),
     ),
 )

@@ -1,5 +1,6 @@
 """A fault of the environment costs no message a receive; a fault of a key costs that key alone its three."""
 
+import asyncio
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from histories import World
 from mirror.loop import OUTAGE_STATUS
 from mirror.protocol.attempt import KeySync
 from mirror.queue.job import Job
-from mirror.queue.outage import Outage, Suspect
+from mirror.queue.outage import Outage
 from mirror.settings import load_settings
 
 
@@ -176,12 +177,14 @@ def test_a_key_that_is_always_changing_ends_the_outage_that_it_is_tried_in(world
 
 def test_a_success_from_before_the_latest_failure_ends_no_outage():
     clock, first = [0.0], []
-    schedule: Any = SimpleNamespace(put_first=first.extend)
+    schedule: Any = SimpleNamespace(put_first=first.extend, free_slot=lambda _job: None, stopping=False)
     outage = Outage(30, Any, schedule, lambda: clock[0])
     one, other = Job(KeySync("a")), Job(KeySync("b"))
-    outage.add(one, Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 0.0, True), is_general=True)
+    denied = ClientError({"Error": {"Code": "403"}}, "CopyObject")
+    asyncio.run(outage.suspect(one, denied))
+    outage.begin(denied, 1)
     clock[0] = 10.0
-    outage.add(other, Suspect(ClientError({"Error": {"Code": "403"}}, "CopyObject"), 10.0, True), is_general=True)
+    asyncio.run(outage.suspect(other, denied))
     outage.note_success("copied", since=9.0)
     outage.note_success("deleted", since=11.0)
     assert outage.began is not None

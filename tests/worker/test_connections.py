@@ -38,7 +38,7 @@ def test_the_bounds_of_calls():
 @pytest.mark.parametrize("client", ["crt", "boto3"])
 def test_a_hanging_queue_answers_after_a_bound(world, client, monkeypatch):
     monkeypatch.setattr(timeouts, "QUEUE_TIMEOUT", 1)
-    monkeypatch.setattr("mirror.aws.crt_sqs.QUEUE_TIMEOUT", 1)
+    monkeypatch.setattr("mirror.aws.crt_json.QUEUE_TIMEOUT", 1)
     world.put("a")
     sqs = world.worker(S3_CLIENT=client).leases.queue.sqs
     world.standin.fault("SQS", "hang", seconds=60, times=0)
@@ -57,7 +57,7 @@ def test_a_hanging_queue_answers_after_a_bound(world, client, monkeypatch):
 
 
 def test_a_hanging_receive_is_not_waited_for_twice(world, monkeypatch):
-    monkeypatch.setattr("mirror.aws.crt_sqs.QUEUE_TIMEOUT", 1)
+    monkeypatch.setattr("mirror.aws.crt_json.QUEUE_TIMEOUT", 1)
     queue = world.worker().leases.queue
     world.standin.fault("ReceiveMessage", "hang", seconds=60, times=0)
     began = time.monotonic()
@@ -71,11 +71,11 @@ def test_a_hanging_receive_is_not_waited_for_twice(world, monkeypatch):
 def test_a_receive_has_the_time_of_its_poll_and_that_of_an_answer(world, monkeypatch, poll, seconds):
     given = []
 
-    async def no_message(_http, _endpoint, _request, timeout):
+    async def no_message(_http, _endpoint, _headers, _parameters, timeout, **_):
         given.append(timeout)
         return {}
 
-    monkeypatch.setattr("mirror.aws.crt_sqs.json_answer", no_message)
+    monkeypatch.setattr("mirror.aws.crt_json.call", no_message)
     assert world.run(world.worker().leases.queue.receive(poll, 30)) == []
     assert given == [seconds]
 

@@ -11,8 +11,8 @@ from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError, CredentialRetrievalError
 from world import MIRROR, SOURCE, until, wait_until
 
-from mirror.aws.http import valid_keys
 from mirror.aws.keys import ROLE_MARGIN, YOUNG_SECONDS, Keys, RenewedKeys, keys_of_role
+from mirror.concurrency import in_thread
 from mirror.protocol.requests import head
 
 # --- Why a look was refused -------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_many_who_find_the_keys_ended_fetch_new_ones_once():
     keys = renewed_by(fetch, ended := keys_that_end_in(-1))
 
     async def many() -> list[Keys]:
-        return await asyncio.gather(*(valid_keys(keys) for _ in range(50)))
+        return await asyncio.gather(*(in_thread(keys.get_frozen_credentials) for _ in range(50)))
 
     found = asyncio.run(many())
     assert len(asked) == 1

@@ -11,6 +11,7 @@ import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from botocore.awsrequest import AWSResponse
@@ -19,11 +20,10 @@ from world import MIRROR, SOURCE
 
 from mirror.aws import wire
 from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_session
-from mirror.aws.crt_events import CrtEvents
+from mirror.aws.crt_json import CrtEvents, CrtSqs
 from mirror.aws.crt_s3 import CrtS3
-from mirror.aws.crt_sqs import CrtSqs
 from mirror.aws.endpoints import Endpoint
-from mirror.aws.http import Answer, CrtHttp, valid_keys
+from mirror.aws.http import CrtHttp
 from mirror.model.errors import is_busy, outcome_unknown
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import source_from_head
@@ -120,7 +120,7 @@ def real_aws(monkeypatch, run):
         return made
 
     def listen() -> None:
-        for client in [*clients_of_s3, *vars(boto3_sqs).values(), events]:
+        for client in [*clients_of_s3, boto3_sqs.sqs, boto3_sqs.polls, events]:
             client.meta.events.register("before-send", keep)
 
     queue_url = "https://sqs.eu-north-1.amazonaws.com/111122223333/sync-q"
@@ -144,13 +144,17 @@ def sent_by_crt(real_aws, client: CrtS3 | CrtSqs | CrtEvents, name: str, paramet
     """(method, URL, headers) of the request that the CRT was given."""
     kept = {}
 
-    async def send(endpoint, request, _timeout):
+    async def open_connection(_endpoint):
+        return Mock()
+
+    def start(_connection, request, answer, ended, endpoint):
         kept.update(url=endpoint.url[: -len(endpoint.path)] + request.path, method=request.method)
         kept["headers"] = {header.lower(): value for header, value in request.headers}
-        answer_headers = {"content-length": "0", "last-modified": "Wed, 25 Nov 2026 01:02:03 GMT"}
-        return Answer(200, answer_headers, bytearray(b"" if isinstance(client, CrtS3) else b"{}"))
+        answer.status, answer.body = 200, bytearray(b"" if isinstance(client, CrtS3) else b"{}")
+        answer.headers = {"content-length": "0", "last-modified": "Wed, 25 Nov 2026 01:02:03 GMT"}
+        ended.set_result(None)
 
-    client.http.send = send
+    client.http.open_connection, client.http.start = open_connection, start
     real_aws.run(getattr(client, name)(**parameters))
     return kept["method"], kept["url"], kept["headers"]
 
@@ -270,9 +274,10 @@ def test_one_session_serves_the_crt_and_all_clients_of_boto3(real_aws):
 
     async def many() -> None:
         await Buckets(objects.settings, objects).answering.open()
-        await asyncio.gather(*(valid_keys(objects.session) for _ in range(20)))
-        for call in (Boto3S3.head_object, Boto3S3.delete_object, Boto3S3.create_multipart_upload):
+        await asyncio.gather(*(objects.open_session() for _ in range(20)))
+        for call in (Boto3S3.head_object, Boto3S3.delete_object):
             await call(objects, **key)
+        await objects.create_multipart_upload(**key)
 
     real_aws.run(many())
     assert len([request for request in real_aws.sent if request.url.endswith("?session")]) == 1

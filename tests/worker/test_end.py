@@ -15,6 +15,7 @@ from world import DEAD_LETTERS, QUEUE, ROOT, World, until, wait_until
 
 from mirror import loop
 from mirror.loop import Worker
+from mirror.protocol.attempt import KeySync
 from mirror.queue import leases
 from mirror.queue.leases import Lease, State
 
@@ -271,7 +272,7 @@ async def received(running: Worker) -> list:
 
 async def fail(running: Worker, lease: Lease) -> None:
     """Its only key fails."""
-    running.leases.end_key(lease, "a", ValueError(), None, 0.0)
+    running.leases.end_key([lease], KeySync("a"), ValueError())
     await running.leases.settle(running.leases.take_batch())
 
 

@@ -6,6 +6,7 @@ import pytest
 from world import MIRROR, QUEUE, SOURCE
 
 from mirror.model.errors import Postponed
+from mirror.protocol.attempt import KeySync
 from mirror.queue.bodies import Content, hint_body
 from mirror.queue.leases import Lease
 from mirror.queue.queue import Received
@@ -45,7 +46,7 @@ def test_a_message_that_is_handed_back_keeps_its_group(world, group):
 
     async def hand_back() -> None:
         [lease] = await held.receive(0)
-        held.end_key(lease, "a", Postponed("later", 60, is_exact=True), None, 0.0)
+        held.end_key([lease], KeySync("a"), Postponed("later", 60, is_exact=True))
         await held.settle(held.take_batch())
 
     world.run(hand_back())

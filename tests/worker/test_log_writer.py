@@ -25,7 +25,7 @@ def lines(reading: int) -> list[str]:
 
 def test_lines_are_those_of_the_formatter(log, capfd):
     plain = logging.StreamHandler(sys.stderr)
-    plain.setFormatter(log_writer.line_formatter())
+    plain.setFormatter(log_writer.LineFormatter())
     writer = LogWriter()
     log.handlers = [plain, writer]
     writer.start()

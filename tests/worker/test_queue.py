@@ -15,6 +15,7 @@ from mirror.loop import Worker
 from mirror.model.errors import Postponed
 from mirror.model.limits import SQS_BATCH
 from mirror.protocol import sync
+from mirror.protocol.attempt import KeySync
 from mirror.queue import leases
 from mirror.queue.bodies import hint_body
 from mirror.settings import load_settings
@@ -296,12 +297,12 @@ def test_a_message_that_is_postponed_is_sent_anew_with_that_delay_and_its_tries(
 
     async def is_postponed() -> None:
         [lease] = await held.receive(0)
-        lease.tries = 3
-        held.end_key(lease, "a", Postponed("later", 2, is_exact=True), None, 0.0)
+        lease.content.tries = 3
+        held.end_key([lease], KeySync("a"), Postponed("later", 2, is_exact=True))
         await held.settle(held.take_batch())
         assert world.standin.queue(QUEUE) == {"visible": 0, "in_flight": 0, "delayed": 1}
         [again] = await held.receive(5)
-        assert (again.tries, again.received.receive_count) == (3, 1)
+        assert (again.content.tries, again.received.receive_count) == (3, 1)
 
     world.run(is_postponed())
 
@@ -451,7 +452,7 @@ def test_the_heartbeat_leaves_a_message_alone_that_has_failed_meanwhile(world):
 
     async def is_late() -> None:
         [lease] = await held.receive(0)
-        held.end_key(lease, "a", ValueError(), None, 0.0)
+        held.end_key([lease], KeySync("a"), ValueError())
         await held.set_visibility([lease])
 
     world.run(is_late())
