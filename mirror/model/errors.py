@@ -162,11 +162,6 @@ def is_busy(error: Exception) -> bool:
     return meaning_of(error).kind is Kind.BUSY
 
 
-def is_refusal_for_now(error: Exception) -> bool:
-    """True if S3 is too busy, and has not done what it was asked."""
-    return is_busy(error) and not outcome_unknown(error)
-
-
 def is_environment(error: Exception) -> bool:
     return meaning_of(error).kind is Kind.ENVIRONMENT
 

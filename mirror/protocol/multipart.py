@@ -21,6 +21,8 @@ from mirror.protocol.requests import abort_upload, complete_upload, copy_part, c
 log = logging.getLogger("worker")
 
 UPLOADS = 64  # at a time, so that a few are finished soon rather than many late, and their parts fit into memory
+# What S3's answers to the requests of a multipart upload, which name the key, cannot hold if they are to be parsed (XML
+# 1.0, 2.2).
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -38,7 +40,7 @@ class LargeCopies:
             sync.interruption.check()
             etags = await resume_upload(self.buckets, sync, source)
             if sync.upload is None:
-                if not xml_can_hold(sync.key):
+                if NOT_IN_XML.search(sync.key):
                     raise Refused(
                         "S3 can copy an object in parts only if XML can hold every character of its key: rename it"
                     )
@@ -60,6 +62,7 @@ class LargeCopies:
         """
         parts, limit = parts_of(source.size, upload.part_size), self.buckets.settings.max_concurrent_parts
         missing = [part for part in parts if part.number not in etags]
+        parts_between_lines = max(20, len(parts) // 20)
         log.info(
             "Using multipart copy for large file key=%s size=%d parts=%d part_size=%d resumed=%d",
             quoted(sync.key),
@@ -76,7 +79,9 @@ class LargeCopies:
             etags[part.number] = await copy_part(self.buckets, sync.key, source, upload, part)
             sync.result.parts += 1
             sync.host.progressed(sync, began)
-            log_progress(sync.key, len(etags), len(parts))
+            if len(etags) % parts_between_lines == 0 or len(etags) == len(parts):
+                percent = 100 * len(etags) // len(parts)
+                log.info("Progress: %d/%d parts (%d%%) key=%s", len(etags), len(parts), percent, quoted(sync.key))
 
         await self.parts.run(copy, missing)
 
@@ -98,12 +103,6 @@ async def resume_upload(buckets: Buckets, sync: KeySync, source: Source) -> dict
         return {}
 
 
-def log_progress(key: str, done: int, total: int) -> None:
-    """Every 20 parts, for many parts every 5 %, and at the end."""
-    if done % max(20, total // 20) == 0 or done == total:
-        log.info("Progress: %d/%d parts (%d%%) key=%s", done, total, 100 * done // total, quoted(key))
-
-
 async def drop_upload(buckets: Buckets, sync: KeySync) -> None:
     if sync.upload:
         await abort_upload(buckets, sync.key, sync.upload.upload_id)
@@ -120,8 +119,3 @@ async def abort_orphans(buckets: Buckets, sync: KeySync) -> None:
                 await abort_upload(buckets, sync.key, upload_id)
     except (ClientError, BotoCoreError, ResponseParserError, Unfinished) as error:
         log.warning("could not look for uploads of earlier deliveries key=%s %s", quoted(sync.key), describe(error))
-
-
-def xml_can_hold(key: str) -> bool:
-    """Whether S3's answers to the requests of a multipart upload, which name the key, can be parsed (XML 1.0, 2.2)."""
-    return not NOT_IN_XML.search(key)

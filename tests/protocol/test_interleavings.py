@@ -2,12 +2,12 @@
 
 import os
 import time
+from contextlib import contextmanager
 
 import pytest
 from fakes import LARGE
 from interleave import Case, Search
 
-from mirror.protocol import attempt as key_sync
 from mirror.protocol import requests as s3
 from mirror.protocol import sync
 
@@ -176,7 +176,14 @@ def without_second_look(monkeypatch, after):
 
 
 def without_conditions(monkeypatch):
-    monkeypatch.setattr(s3, "condition_on", lambda *_: {})
+    write_call = s3.write_call
+
+    @contextmanager
+    def changed(*arguments):
+        with write_call(*arguments):
+            yield {}
+
+    monkeypatch.setattr(s3, "write_call", changed)
 
 
 def without_source_condition(monkeypatch):
@@ -191,7 +198,7 @@ def without_source_condition(monkeypatch):
 
 
 def without_recheck(monkeypatch):
-    monkeypatch.setattr(key_sync, "outcome_unknown", lambda _: False)
+    monkeypatch.setattr(s3, "outcome_unknown", lambda _: False)
 
 
 def without_abort_of_orphans(monkeypatch):
