@@ -35,7 +35,7 @@ LOOK_SHARE = 4  # but a pause lasts this many times as long as the look before i
 LONGEST_SHARE = 300.0  # ... or this many seconds
 SHORTEST_DELAY = 5  # seconds until a postponed marker is delivered again: a quarter of its age
 DELAY_OF_UNKNOWN_AGE = 60
-SHORTEST_ROUND = 60  # seconds; see until_next_round()
+SHORTEST_ROUND = 60  # seconds: a marker skips one of the moments in delay_of() that is nearer than this
 LATE_SECONDS = 3600  # a marker that has waited for longer is worth a warning
 ABSENT_SECONDS = 1  # it is remembered this long that the destination does not have a marker
 MARKERS_KEPT = 10_000
@@ -196,15 +196,12 @@ def age_of(sync: KeySync) -> float:
 
 def delay_of(sync: KeySync) -> float:
     """Seconds until the marker is delivered again: the longer it has waited, the longer. In the end all markers that
-    wait are delivered at the same moments, so that one worker handles all of them, and of several messages on one
-    marker a single one is left."""
+    wait are delivered at the same moments, every 15 minutes, so that one worker handles all of them, and of several
+    messages on one marker a single one is left."""
     if sync.event_time is None:
         return DELAY_OF_UNKNOWN_AGE
     delay = max(age_of(sync) / 4, SHORTEST_DELAY)
-    return delay if delay < MAX_SQS_DELAY else until_next_round()
-
-
-def until_next_round() -> float:
-    """Seconds until the next of these moments, or until the one after it if that is too soon for a look."""
-    seconds = math.ceil(MAX_SQS_DELAY - time.time() % MAX_SQS_DELAY)
-    return seconds if seconds > SHORTEST_ROUND else MAX_SQS_DELAY
+    if delay < MAX_SQS_DELAY:
+        return delay
+    until_next = math.ceil(MAX_SQS_DELAY - time.time() % MAX_SQS_DELAY)
+    return until_next if until_next > SHORTEST_ROUND else MAX_SQS_DELAY

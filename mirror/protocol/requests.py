@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.model.errors import Unfinished, describe, error_code, outcome_unknown
+from mirror.model.errors import Interrupted, Unfinished, describe, error_code, outcome_unknown
 from mirror.model.limits import MIB
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import KeySync
@@ -107,7 +107,8 @@ def write_call(
     """Wraps a request that changes what a reader sees, and yields its condition: S3 refuses the write unless the
     destination is still what it was. The request is not sent after an interruption. If it gets no answer, the time
     until which it may still take effect is recorded."""
-    sync.interruption.check()
+    if sync.interruption.is_set():
+        raise Interrupted
     condition = {"IfMatch": existing.etag} if existing else {"IfNoneMatch": "*"}
     try:
         yield {} if left_out.conditions else condition

@@ -78,8 +78,10 @@ class Retries:
         """Lets another key use the place during a long pause, unless too many do already. Raises Interrupted. A long
         copy holds no place, and goes on without one."""
         sync = self.sync
+        sync.interruption.check()
         gives_way = seconds > LONG_PAUSE and sync.host.has_place(sync) and sync.host.step_aside(sync)
-        await sync.interruption.pause(seconds)
+        if seconds:
+            await sync.interruption.pause(seconds)
         if gives_way:
             await sync.host.come_back(sync)
 

@@ -68,8 +68,7 @@ class Syncer:
                         await drop_upload(self.buckets, sync)
                     raise
                 log.debug("again in %.3f s key=%s %s", seconds, quoted(sync.key), describe(error))
-                if seconds:
-                    await retries.pause(seconds)
+                await retries.pause(seconds)
             sync.destination_first = True
         if sync.upload:
             await drop_upload(self.buckets, sync)
@@ -82,7 +81,6 @@ class Syncer:
         The destination is looked at before the source. Then the condition of the write fails if anything was written
         after that look, and what was written before it is not newer than the source that was seen.
         """
-        sync.interruption.check()
         buckets = self.buckets
         if not buckets.answering.is_open:
             await buckets.answering.open()

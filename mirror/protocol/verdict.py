@@ -74,23 +74,18 @@ class DestinationSide(Protocol):
 
 
 class Listed(NamedTuple):
-    """A source object as a listing shows it: without its version id and metadata, which do not change without its time.
-
-    It says nothing of the metadata, so it demands no provenance of a copy.
-    """
+    """A source object as a listing shows it: without its version id and metadata, which do not change without its
+    time."""
 
     etag: str
     size: int
     modified: datetime
     archived: str
+    carries_provenance: bool = False  # nothing is known of the metadata, so no provenance is demanded of a copy
 
     @property
     def identity(self) -> str:
         return identity_of(self.etag, self.modified, self.size)
-
-    @property
-    def carries_provenance(self) -> bool:
-        return False
 
 
 class Verdict(NamedTuple):
@@ -151,15 +146,10 @@ def judge_listed(
 def is_equal(destination: DestinationSide, source: SourceSide, deep: bool) -> bool:
     """Provenance decides. Without one, size and time do, unless `deep` demands a provenance that could be there."""
     if destination.provenance:
-        return is_copy_of(destination, source)
+        return f"{destination.provenance} ".startswith(f"{source.identity} ")
     if deep and source.carries_provenance:
         return False
     return may_be_copy(size_and_time(destination), size_and_time(source))
-
-
-def is_copy_of(destination: DestinationSide, source: SourceSide) -> bool:
-    """Whether the destination says that it is a copy of that version of the source."""
-    return f"{destination.provenance} ".startswith(f"{source.identity} ")
 
 
 def is_copy_of_later(destination: DestinationSide, moment: datetime) -> bool:
