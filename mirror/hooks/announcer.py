@@ -12,11 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from botocore.exceptions import ConnectionError as NotConnected
-from botocore.parsers import ResponseParserError
 
-from mirror.model.errors import describe
+from mirror.model.errors import AWS_ERRORS, describe
 from mirror.model.limits import EVENTS_BATCH
 from mirror.model.log_lines import UNANNOUNCED
 from mirror.model.selection import is_marker
@@ -27,7 +26,7 @@ from mirror.settings import Settings
 
 log = logging.getLogger("worker")
 
-SOURCE, DETAIL_TYPE = "s3-to-s3express-sync", "Object Synced"  # patterns of rules name them
+SOURCE, DETAIL_TYPE = "s3-to-s3express-sync", "Object Synced"  # users' rules match these
 SEND_SECONDS = 6  # for all events of a batch of messages
 AGAIN_AFTER = (0.2, 0.6)  # seconds: events that EventBridge has not taken are sent again after these pauses
 PAUSE_SECONDS = 30  # after a failure, in which nothing is sent
@@ -55,7 +54,7 @@ class Announcer:
             try:
                 await asyncio.wait_for(self.send(left), self.seconds)
                 self.next_try = -math.inf
-            except (ClientError, BotoCoreError, ResponseParserError, TimeoutError) as error:
+            except (*AWS_ERRORS, TimeoutError) as error:
                 self.next_try, self.why = self.now() + PAUSE_SECONDS, self.explain(error)
         self.counts["announced"] += len(events) - len(left)
         self.counts["unannounced"] += len(left)
@@ -124,15 +123,13 @@ class Announcer:
 
 
 def events_of(settings: Settings, sync: KeySync) -> list[str]:
-    """The events of a sync that has just succeeded. If the key changes before they are sent, its next sync announces
-    that."""
+    """The events of a sync that has just succeeded. A change of the key from now on is announced by its next sync."""
     result = sync.result
     if result.end == EXPIRED and result.action == "skipped":
         return []  # the destination need not have it
     if settings.announce == "markers" and not is_marker(sync.key, settings.copy_last):
         return []
-    # Another worker may have changed what this sync wrote before both sides were equal, so the action is what has led
-    # to the end, whichever of them did it.
+    # Another worker may have changed what this sync wrote, so the action is the one that made both sides equal at last.
     action = "skipped" if result.action == "skipped" else LED_TO.get(result.end, result.action)
     source = None if action == "deleted" else result.sight[0]
     version = None

@@ -54,8 +54,8 @@ class Markers:
     # A marker waits
 
     async def wait_for_announced(self, sync: KeySync) -> None:
-        """Returns at once unless the key is a marker; else when everything that the source holds under its folder now
-        is in the destination, in that version or a newer one. Other keys may use its place meanwhile.
+        """If the key is a marker, waits until everything that the source holds under its folder now is in the
+        destination, in that version or a newer one. Meanwhile other keys may use its place.
 
         Raises Postponed if that makes no progress, and Interrupted.
         """
@@ -105,8 +105,7 @@ class Markers:
     # A marker that was deleted goes first
 
     async def remove_stale(self, sync: KeySync) -> None:
-        """Before the key is written: deletes the markers of its folders, the outermost first, that the source no longer
-        has."""
+        """Before a write, deletes the markers above the key that the source no longer has, the outermost first."""
         for marker in markers_above(self.buckets, sync.key):
             await self.remove_if_stale(sync, marker)
 

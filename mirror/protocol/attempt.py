@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from mirror.concurrency import wait_at_most
 from mirror.model.errors import Interrupted
 from mirror.protocol.objects import Destination, Source
-from mirror.protocol.parts import Upload
 from mirror.protocol.verdict import EQUAL
 
 
@@ -23,14 +23,8 @@ class Interruption(asyncio.Event):
 
     async def pause(self, seconds: float) -> None:
         """Sleeps. Raises Interrupted as soon as the interruption is set."""
-        try:
-            await asyncio.wait_for(self.wait(), seconds)
-        except TimeoutError:
-            return
-        raise Interrupted
-
-
-# --- What a sync calls ------------------------------------------------------------------------------------------------
+        if await wait_at_most(self.wait(), seconds):
+            raise Interrupted
 
 
 class Host:
@@ -73,7 +67,14 @@ class Hooks:
 
 NO_HOOKS = Hooks()
 
-# --- The sync itself --------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Upload:
+    """A multipart upload under way, as it is handed on to the next worker."""
+
+    upload_id: str
+    source: str  # identity of the source version it was begun for
+    part_size: int
 
 
 @dataclass(eq=False, slots=True)

@@ -31,7 +31,7 @@ ARCHIVED_CLASSES = {"GLACIER", "DEEP_ARCHIVE"}
 
 @dataclass(frozen=True)
 class Source:
-    """One version of a source object. `identity` tells it from every other version, in-place metadata changes too."""
+    """One version of a source object. Its `identity` also changes if only metadata are changed in place."""
 
     etag: str
     size: int
@@ -86,7 +86,7 @@ def source_from_head(head: dict[str, Any]) -> Source:
 
 @functools.lru_cache(maxsize=1024)
 def digest(fields: tuple[tuple[str, Any], ...], expires: str | None, metadata: tuple[tuple[str, str], ...]) -> str:
-    """Tells metadata from any other. Many objects have the same, and each is looked at twice."""
+    """Differs for other metadata. Cached, as many objects have the same and each is looked at twice."""
     described = json.dumps([dict(fields), expires, dict(metadata)], sort_keys=True, default=str)
     return hashlib.sha256(described.encode()).hexdigest()[:12]
 

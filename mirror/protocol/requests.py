@@ -7,10 +7,8 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote_plus
 
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
 from mirror.model.errors import Interrupted, Unfinished, describe, error_code, outcome_unknown
 from mirror.model.limits import MIB
@@ -18,7 +16,6 @@ from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import NOTHING_LEFT_OUT, Buckets, LeftOut
 from mirror.protocol.objects import Destination, Source, destination_from_head, metadata_to_send, source_from_head
-from mirror.protocol.parts import Part, Upload, part_size_for, parts_of
 
 log = logging.getLogger("worker")
 
@@ -27,7 +24,6 @@ log = logging.getLogger("worker")
 COPY_DIRECTIVES = {"TaggingDirective": "REPLACE", "AnnotationDirective": "EXCLUDE"}
 UNEXPLAINED_CODES = ("400", "403")  # of a HEAD request, whose answer has no body
 SMALL_COPY_SIZE = 64 * MIB  # S3 copies this in seconds
-ABORTS = 3
 
 # The parameter that continues a listing, and the field of the previous page that it takes.
 NEXT_PAGE = {
@@ -134,8 +130,7 @@ def copy_source(buckets: Buckets, key: str, source: Source) -> dict[str, Any]:
 async def copy_object(
     buckets: Buckets, sync: KeySync, source: Source, existing: Destination | None, left_out: LeftOut
 ) -> None:
-    """One CopyObject. The metadata are replaced by what HeadObject showed and the provenance, or copied by S3 if they
-    cannot be sent back."""
+    """Sends the metadata that HeadObject showed, with the provenance. If they cannot be sent back, S3 copies them."""
     metadata: dict[str, Any] = {"MetadataDirective": "COPY"}
     if source.carries_provenance:
         metadata = {"MetadataDirective": "REPLACE"} | metadata_to_send(source, left_out.encoding)
@@ -158,98 +153,3 @@ async def delete_object(
     """Deletes only the object that was seen, so that a delete that arrives late does not remove a newer one."""
     with write_call(buckets, sync, existing, left_out) as condition:
         await buckets.s3.delete_object(Key=sync.key, **buckets.destination, **condition)
-
-
-# --- Multipart uploads ------------------------------------------------------------------------------------------------
-
-
-async def create_upload(buckets: Buckets, key: str, source: Source, left_out: LeftOut) -> Upload:
-    part_size = part_size_for(source.size, buckets.settings.part_size)
-    metadata = metadata_to_send(source, left_out.encoding)
-    answer = await buckets.s3.create_multipart_upload(Key=key, **buckets.destination, **metadata)
-    return Upload(answer["UploadId"], source.identity, part_size)
-
-
-async def copy_part(buckets: Buckets, key: str, source: Source, upload: Upload, part: Part) -> str:
-    """The part's ETag."""
-    answer = await buckets.s3.upload_part_copy(
-        is_small=part.size <= SMALL_COPY_SIZE,
-        UploadId=upload.upload_id,
-        PartNumber=part.number,
-        CopySourceRange=f"bytes={part.first}-{part.last}",
-        **copy_source(buckets, key, source),
-    )
-    etag = answer.get("CopyPartResult", {}).get("ETag")
-    if not etag:
-        raise Unfinished(f"UploadPartCopy of part {part.number} answered 200 without an ETag")
-    return str(etag)
-
-
-async def finished_parts(buckets: Buckets, key: str, source: Source, upload: Upload) -> dict[int, str]:
-    """The ETags of the parts that are complete, by part number. Raises NoSuchUpload."""
-    wanted = {part.number: part.size for part in parts_of(source.size, upload.part_size)}
-    etags = {}
-    parameters = {"Key": key, "UploadId": upload.upload_id, **buckets.destination}
-    async for page in pages(buckets.s3.list_parts, parameters):
-        for part in page.get("Parts", []):
-            if wanted.get(part["PartNumber"]) == part["Size"]:
-                etags[part["PartNumber"]] = part["ETag"]
-    return etags
-
-
-async def complete_upload(
-    buckets: Buckets,
-    sync: KeySync,
-    source: Source,
-    existing: Destination | None,
-    upload: Upload,
-    etags: dict[int, str],
-    left_out: LeftOut,
-) -> None:
-    """Makes the object visible. After a conflict the upload can no longer be completed (S3 API Reference)."""
-    with write_call(buckets, sync, existing, left_out) as condition:
-        answer = await buckets.s3.complete_multipart_upload(
-            Key=sync.key,
-            UploadId=upload.upload_id,
-            MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etags[n]} for n in sorted(etags)]},
-            MpuObjectSize=source.size,
-            **buckets.destination,
-            **condition,
-        )
-        if not answer.get("ETag"):
-            raise Unfinished("CompleteMultipartUpload answered 200 without an ETag")
-
-
-async def abort_upload(buckets: Buckets, key: str, upload_id: str) -> None:
-    """Aborts an upload. Parts that were under way may arrive after that, so it is repeated until none is left."""
-    arguments = {"Key": key, "UploadId": upload_id, **buckets.destination}
-    for _ in range(ABORTS):
-        try:
-            await buckets.s3.abort_multipart_upload(**arguments)
-            left = await buckets.s3.list_parts(MaxParts=1, **arguments)
-        except (ClientError, BotoCoreError, ResponseParserError) as error:
-            if error_code(error) != "NoSuchUpload":
-                log.warning("could not abort upload %s, the lifecycle rule will: %s", upload_id, describe(error))
-            return
-        if not left.get("Parts"):
-            return
-
-
-async def uploads_of(buckets: Buckets, key: str) -> list[str]:
-    """The ids of the uploads of a key.
-
-    A directory bucket lists uploads only by a prefix that ends in "/" (S3 API Reference, ListMultipartUploads).
-    """
-
-    async def list_decoded(**parameters: Any) -> dict[str, Any]:
-        """Decodes the keys, which botocore does only for ListObjectsV2. XML cannot hold every key as it is."""
-        page = await buckets.s3.list_multipart_uploads(EncodingType="url", **parameters)
-        if page.get("EncodingType") == "url":
-            for upload in page.get("Uploads", []):
-                upload["Key"] = unquote_plus(upload["Key"])
-            page["NextKeyMarker"] = unquote_plus(page.get("NextKeyMarker", ""))
-        return page
-
-    prefix = {"Prefix": key[: key.rfind("/") + 1], **buckets.destination}
-    found = [page.get("Uploads", []) async for page in pages(list_decoded, prefix)]
-    return [upload["UploadId"] for uploads in found for upload in uploads if upload["Key"] == key]

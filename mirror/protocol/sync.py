@@ -130,8 +130,7 @@ class Syncer:
     # What the directory bucket refuses
 
     async def write(self, sync: KeySync, retries: Retries, source: Source | None, existing: Destination | None) -> None:
-        """Copies the source, or deletes what exists. If the directory bucket refuses something in the request, it is
-        sent again without that."""
+        """Copies the source, or deletes what exists; again without what the directory bucket refuses in the request."""
         if self.hooks.before_write:
             await self.hooks.before_write(sync)
         left_out, refusal = self.buckets.left_out, ""
@@ -154,8 +153,7 @@ class Syncer:
                 return
 
     def leave_out_more(self, source: Source | None, tried: LeftOut, code: str) -> LeftOut | None:
-        """What to leave out after a refusal: the ContentEncoding, then the conditions, then both. None if that is
-        all."""
+        """What to leave out after a refusal: the ContentEncoding, then the conditions, then both; then None."""
         if self.sends_encoding(source) and not tried.encoding and meaning(code).kind is Kind.REFUSED:
             return LeftOut(tried.conditions, encoding=True)
         if not tried.conditions and code == "NotImplemented":
@@ -169,7 +167,7 @@ class Syncer:
         return source.carries_provenance or source.size > self.multipart_threshold
 
     def learn(self, key: str, source: Source | None, left_out: LeftOut, refusal: str) -> None:
-        """What a write has succeeded without is left out from now on."""
+        """Leaves out from now on what a write has succeeded without."""
         known = self.buckets.left_out
         if source and left_out.encoding and self.sends_encoding(source):
             encoding = source.fields["ContentEncoding"]

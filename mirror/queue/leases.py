@@ -40,7 +40,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mirror.model.errors import HANDED_BACK, GaveUp, Interrupted, Postponed, describe, receipt_is_lost
 from mirror.model.limits import MAX_SQS_VISIBILITY, SQS_BATCH
 from mirror.model.log_lines import quoted
-from mirror.protocol.parts import Upload
+from mirror.protocol.attempt import Upload
 from mirror.queue.bodies import Content, handed_back_body, read_body, still_waiting_since
 from mirror.queue.queue import Queue, Received
 from mirror.settings import Settings

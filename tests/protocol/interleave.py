@@ -45,9 +45,8 @@ from fakes import (
 
 from mirror.model.errors import Changed, Interrupted, Postponed, Unfinished, describe
 from mirror.model.selection import SECONDS_OF_DAY
-from mirror.protocol.attempt import Host, Interruption, KeySync
+from mirror.protocol.attempt import Host, Interruption, KeySync, Upload
 from mirror.protocol.buckets import LeftOut
-from mirror.protocol.parts import Upload
 from mirror.protocol.sync import Syncer
 from mirror.settings import Settings
 

@@ -12,8 +12,9 @@ from botocore.exceptions import ClientError
 from hypothesis import given, strategies
 
 from mirror.model.errors import describe
+from mirror.protocol.attempt import Upload
+from mirror.protocol.multipart import part_size_for, parts_of
 from mirror.protocol.objects import metadata_to_send, source_from_head
-from mirror.protocol.parts import Upload, part_size_for, parts_of
 from mirror.queue.bodies import handed_back_body, hint_body, read_body
 from mirror.queue.queue import Queue
 from mirror.settings import Settings, load_settings
