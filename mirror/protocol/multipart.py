@@ -105,13 +105,19 @@ async def resume_upload(buckets: Buckets, sync: KeySync, source: Source) -> dict
     if sync.upload.source != source.identity:
         await drop_upload(buckets, sync)
         return {}
+    sizes = {part.number: part.size for part in parts_of(source.size, sync.upload.part_size)}
+    parameters = {"Key": sync.key, "UploadId": sync.upload.upload_id, **buckets.destination}
+    etags = {}
     try:
-        return await finished_parts(buckets, sync.key, source, sync.upload)
+        async for page in pages(buckets.s3.list_parts, parameters):
+            for part in page.get("Parts", []):
+                if sizes.get(part["PartNumber"]) == part["Size"]:
+                    etags[part["PartNumber"]] = part["ETag"]
     except ClientError as error:
         if error_code(error) != "NoSuchUpload":
             raise
-        sync.upload = None
-        return {}
+        sync.upload, etags = None, {}
+    return etags
 
 
 async def drop_upload(buckets: Buckets, sync: KeySync) -> None:
@@ -155,18 +161,6 @@ async def copy_part(buckets: Buckets, key: str, source: Source, upload: Upload, 
     if not etag:
         raise Unfinished(f"UploadPartCopy of part {part.number} answered 200 without an ETag")
     return str(etag)
-
-
-async def finished_parts(buckets: Buckets, key: str, source: Source, upload: Upload) -> dict[int, str]:
-    """The ETags of the parts that are complete, by part number. Raises NoSuchUpload."""
-    wanted = {part.number: part.size for part in parts_of(source.size, upload.part_size)}
-    etags = {}
-    parameters = {"Key": key, "UploadId": upload.upload_id, **buckets.destination}
-    async for page in pages(buckets.s3.list_parts, parameters):
-        for part in page.get("Parts", []):
-            if wanted.get(part["PartNumber"]) == part["Size"]:
-                etags[part["PartNumber"]] = part["ETag"]
-    return etags
 
 
 async def abort_upload(buckets: Buckets, key: str, upload_id: str) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote_plus
 import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given, strategies
+from hypothesis import settings as hypothesis_settings
 
 from mirror.model.errors import describe
 from mirror.protocol.attempt import Upload
@@ -247,6 +248,7 @@ KINDS = {
 TEXT = strategies.text(alphabet=strategies.characters(exclude_categories=["Cs"]), min_size=1)
 
 
+@hypothesis_settings(deadline=None)  # which would measure how busy the machine is
 @given(TEXT | strategies.sampled_from(KEYS), strategies.sampled_from(sorted(KINDS)))
 def test_both_forms_of_an_event_ask_for_the_same(key, name):
     classic = event(quote_plus(key), name=name, time="2026-11-25T01:02:03.000Z")
