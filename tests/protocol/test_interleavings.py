@@ -8,8 +8,8 @@ import pytest
 from fakes import LARGE
 from interleave import Case, Search
 
+from mirror.protocol import multipart, sync
 from mirror.protocol import requests as s3
-from mirror.protocol import sync
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -183,7 +183,8 @@ def without_conditions(monkeypatch):
         with write_call(*arguments):
             yield {}
 
-    monkeypatch.setattr(s3, "write_call", changed)
+    for module in (s3, multipart):
+        monkeypatch.setattr(module, "write_call", changed)
 
 
 def without_source_condition(monkeypatch):
@@ -194,7 +195,8 @@ def without_source_condition(monkeypatch):
         del arguments["CopySourceIfMatch"]
         return arguments
 
-    monkeypatch.setattr(s3, "copy_source", changed)
+    for module in (s3, multipart):
+        monkeypatch.setattr(module, "copy_source", changed)
 
 
 def without_recheck(monkeypatch):
