@@ -12,23 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from botocore.exceptions import ConnectionError as NotConnected
-from botocore.parsers import ResponseParserError
 
-from mirror.model.errors import describe
+from mirror.model.errors import AWS_ERRORS, describe
 from mirror.model.limits import EVENTS_BATCH
 from mirror.model.log_lines import UNANNOUNCED
 from mirror.model.selection import is_marker
 from mirror.model.services import Events
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.objects import Source
 from mirror.protocol.verdict import ABSENT, EQUAL, EXPIRED
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
 
-SOURCE, DETAIL_TYPE = "s3-to-s3express-sync", "Object Synced"  # patterns of rules name them
+SOURCE, DETAIL_TYPE = "s3-to-s3express-sync", "Object Synced"  # users' rules match these
 SEND_SECONDS = 6  # for all events of a batch of messages
 AGAIN_AFTER = (0.2, 0.6)  # seconds: events that EventBridge has not taken are sent again after these pauses
 PAUSE_SECONDS = 30  # after a failure, in which nothing is sent
@@ -46,7 +44,7 @@ class Announcer:
     now: Callable[[], float] = time.monotonic
     counts: Counter[str] = field(default_factory=Counter)  # announced, unannounced
     next_try: float = -math.inf  # after a failure; otherwise -inf
-    why: str = ""
+    why: str = ""  # the latest event was not taken
     unsaid: int = 0  # keys that could not be announced since the latest line of the log about it
 
     async def announce(self, events: list[str]) -> None:
@@ -56,7 +54,7 @@ class Announcer:
             try:
                 await asyncio.wait_for(self.send(left), self.seconds)
                 self.next_try = -math.inf
-            except (ClientError, BotoCoreError, ResponseParserError, TimeoutError) as error:
+            except (*AWS_ERRORS, TimeoutError) as error:
                 self.next_try, self.why = self.now() + PAUSE_SECONDS, self.explain(error)
         self.counts["announced"] += len(events) - len(left)
         self.counts["unannounced"] += len(left)
@@ -65,11 +63,12 @@ class Announcer:
     def may_try(self) -> bool:
         """Whether to send now. After a pause a single caller tries; the others give up until it has succeeded."""
         now = self.now()
-        if self.next_try <= now and self.next_try > -math.inf:
+        if self.next_try > now:
+            return False
+        if self.next_try > -math.inf:
             self.say()
             self.next_try = now + PAUSE_SECONDS
-            return True
-        return self.next_try <= now
+        return True
 
     async def send(self, left: list[str]) -> None:
         """Removes the events that EventBridge takes from the list. Raises the error of a call if it takes none."""
@@ -124,31 +123,25 @@ class Announcer:
 
 
 def events_of(settings: Settings, sync: KeySync) -> list[str]:
-    """The events of a sync that has just succeeded. If the key changes before they are sent, its next sync announces
-    that."""
-    if sync.result.end == EXPIRED and sync.result.action == "skipped":
+    """The events of a sync that has just succeeded. A change of the key from now on is announced by its next sync."""
+    result = sync.result
+    if result.end == EXPIRED and result.action == "skipped":
         return []  # the destination need not have it
     if settings.announce == "markers" and not is_marker(sync.key, settings.copy_last):
         return []
-    return [json.dumps(detail_of(settings, sync), ensure_ascii=False)]
-
-
-def detail_of(settings: Settings, sync: KeySync) -> dict[str, Any]:
-    """The detail of the event. Another worker may have changed what this sync wrote before both sides were equal, so
-    the action is what has led to the end, whichever of them did it."""
-    result = sync.result
+    # Another worker may have changed what this sync wrote, so the action is the one that made both sides equal at last.
     action = "skipped" if result.action == "skipped" else LED_TO.get(result.end, result.action)
     source = None if action == "deleted" else result.sight[0]
-    return {
+    version = None
+    if source:
+        etag, modified, _, version_id, _ = source.identity.split(" ")
+        version = {"etag": etag, "version-id": version_id, "last-modified": modified, "size": source.size}
+    detail = {
         "bucket": settings.dst_bucket,
         "source-bucket": settings.src_bucket,
         "key": sync.key,
         "action": action,
         "size": source.size if source else 0,
-        "source-version": version_of(source) if source else None,
+        "source-version": version,
     }
-
-
-def version_of(source: Source) -> dict[str, Any]:
-    etag, modified, _, version_id, _ = source.identity.split(" ")
-    return {"etag": etag, "version-id": version_id, "last-modified": modified, "size": source.size}
+    return [json.dumps(detail, ensure_ascii=False)]

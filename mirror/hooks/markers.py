@@ -35,7 +35,7 @@ LOOK_SHARE = 4  # but a pause lasts this many times as long as the look before i
 LONGEST_SHARE = 300.0  # ... or this many seconds
 SHORTEST_DELAY = 5  # seconds until a postponed marker is delivered again: a quarter of its age
 DELAY_OF_UNKNOWN_AGE = 60
-SHORTEST_ROUND = 60  # seconds; see until_next_round()
+SHORTEST_ROUND = 60  # seconds: a marker skips one of the moments in delay_of() that is nearer than this
 LATE_SECONDS = 3600  # a marker that has waited for longer is worth a warning
 ABSENT_SECONDS = 1  # it is remembered this long that the destination does not have a marker
 MARKERS_KEPT = 10_000
@@ -54,8 +54,8 @@ class Markers:
     # A marker waits
 
     async def wait_for_announced(self, sync: KeySync) -> None:
-        """Returns at once unless the key is a marker; else when everything that the source holds under its folder now
-        is in the destination, in that version or a newer one. Other keys may use its place meanwhile.
+        """If the key is a marker, waits until everything that the source holds under its folder now is in the
+        destination, in that version or a newer one. Meanwhile other keys may use its place.
 
         Raises Postponed if that makes no progress, and Interrupted.
         """
@@ -105,8 +105,7 @@ class Markers:
     # A marker that was deleted goes first
 
     async def remove_stale(self, sync: KeySync) -> None:
-        """Before the key is written: deletes the markers of its folders, the outermost first, that the source no longer
-        has."""
+        """Before a write, deletes the markers above the key that the source no longer has, the outermost first."""
         for marker in markers_above(self.buckets, sync.key):
             await self.remove_if_stale(sync, marker)
 
@@ -196,15 +195,12 @@ def age_of(sync: KeySync) -> float:
 
 def delay_of(sync: KeySync) -> float:
     """Seconds until the marker is delivered again: the longer it has waited, the longer. In the end all markers that
-    wait are delivered at the same moments, so that one worker handles all of them, and of several messages on one
-    marker a single one is left."""
+    wait are delivered at the same moments, every 15 minutes, so that one worker handles all of them, and of several
+    messages on one marker a single one is left."""
     if sync.event_time is None:
         return DELAY_OF_UNKNOWN_AGE
     delay = max(age_of(sync) / 4, SHORTEST_DELAY)
-    return delay if delay < MAX_SQS_DELAY else until_next_round()
-
-
-def until_next_round() -> float:
-    """Seconds until the next of these moments, or until the one after it if that is too soon for a look."""
-    seconds = math.ceil(MAX_SQS_DELAY - time.time() % MAX_SQS_DELAY)
-    return seconds if seconds > SHORTEST_ROUND else MAX_SQS_DELAY
+    if delay < MAX_SQS_DELAY:
+        return delay
+    until_next = math.ceil(MAX_SQS_DELAY - time.time() % MAX_SQS_DELAY)
+    return until_next if until_next > SHORTEST_ROUND else MAX_SQS_DELAY

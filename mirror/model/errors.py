@@ -55,8 +55,9 @@ class Refused(Exception):
     """The key cannot be synced as it is now."""
 
 
+AWS_ERRORS = (ClientError, BotoCoreError, ResponseParserError)  # of a call to AWS
 # Errors of AWS and of a key. Any other is a mistake in the code, and its traceback is worth seeing.
-EXPECTED = (ClientError, BotoCoreError, ResponseParserError, Refused, Unfinished, Changed, GaveUp, ValueError)
+EXPECTED = (*AWS_ERRORS, Refused, Unfinished, Changed, GaveUp, ValueError)
 HANDED_BACK = (Interrupted, GaveUp, Postponed)  # with the upload, for the next worker to go on with
 
 
@@ -162,17 +163,12 @@ def is_busy(error: Exception) -> bool:
     return meaning_of(error).kind is Kind.BUSY
 
 
-def is_refusal_for_now(error: Exception) -> bool:
-    """True if S3 is too busy, and has not done what it was asked."""
-    return is_busy(error) and not outcome_unknown(error)
-
-
 def is_environment(error: Exception) -> bool:
     return meaning_of(error).kind is Kind.ENVIRONMENT
 
 
 def may_be_environment(error: Exception) -> bool:
-    """True if the key is at fault, or all fail alike: only other keys can show which."""
+    """Whether all keys may fail alike. Only other keys can show whether this one is at fault."""
     return isinstance(error, GaveUp) or meaning_of(error).kind in (Kind.DENIED, Kind.ENVIRONMENT)
 
 
@@ -186,8 +182,7 @@ def receipt_is_lost(code: str) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """One line: operation, error code, message and, if there is something to do, what. A message of AWS may hold a
-    key, which may hold whole lines of a log."""
+    """One line with operation, code, message and advice. A message of AWS may hold a key, so it is quoted."""
     if isinstance(error, GaveUp) and error.__cause__:
         return f"busy for too long: {describe(error.__cause__)}"
     if not isinstance(error, ClientError):

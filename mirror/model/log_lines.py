@@ -9,7 +9,7 @@ from collections.abc import Mapping
 SYNCED = "synced key=%s action=%s size=%d seconds=%.3f%s"  # the last is LAG or nothing
 LAG = " lag=%.3f"
 FAILED = "failed key=%s attempt=%d/%d %s"  # after the level ERROR; the last says why
-# The world fails and not a key: it begins; a key could be synced again; it lasted too long, and the worker ends.
+# An outage begins; a key could be synced again, so it is over; it has lasted too long, so the worker ends.
 OUTAGE = "outage: %d keys fail alike, nothing is begun until one can be synced again: %s"  # after the level ERROR
 OUTAGE_OVER = "outage over after %d s"
 OUTAGE_ENDS = "outage for %d s, the worker ends: %s"  # after the level ERROR
@@ -35,13 +35,12 @@ UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u
 
 
 def quoted(text: str) -> str:
-    """A key, or another text from outside, for a log line: quotes and what would not be seen escaped, other characters
-    as they are."""
+    """A key, or another text from outside, for a log line. Quotes and invisible characters are escaped."""
     return visible(json.dumps(text, ensure_ascii=False))
 
 
 def visible(text: str) -> str:
-    """The text on one line, with what would not be seen as JSON escapes it."""
+    """The text on one line, with invisible characters as JSON escapes them."""
     if text.isprintable():
         return text
     return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

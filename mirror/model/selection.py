@@ -13,13 +13,13 @@ WILDCARDS = frozenset("*?[")
 
 
 def items_of(text: str) -> tuple[str, ...]:
-    """Those of a list with commas between them, each once; `\\,` is a comma inside of one. None of an empty text."""
+    """The items of a comma-separated list, each once. `\\,` is a comma within an item. An empty text has no items."""
     items = re.split(r"(?<!\\),", text) if text else []
     return tuple(dict.fromkeys(item.replace("\\,", ",") for item in items))
 
 
 def without_covered(prefixes: Iterable[str]) -> tuple[str, ...]:
-    """Of prefixes those that no other one of them covers, sorted."""
+    """The prefixes without those that begin with another of them, sorted."""
     kept: list[str] = []
     for prefix in sorted(prefixes):
         if not kept or not prefix.startswith(kept[-1]):
@@ -29,21 +29,21 @@ def without_covered(prefixes: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What three settings leave of the source."""
+    """The part of the source that PREFIX_FILTER, EXCLUDE and KEEP_DAYS select."""
 
     prefixes: tuple[str, ...]  # none covers another; ("",) for all keys
     excluded: re.Pattern[str] | None
     keep_days: int  # 0: for ever
 
     def takes(self, key: str) -> bool:
-        """Whether the key is synced at all. What the destination has under another key is nobody's here."""
+        """Whether the key is synced at all. Objects of the destination under other keys are left alone."""
         return key.startswith(self.prefixes) and not self.excludes(key)
 
     def excludes(self, key: str) -> bool:
         return self.excluded is not None and self.excluded.match(key) is not None
 
     def under(self, prefix: str) -> tuple[str, ...]:
-        """The prefixes of all that begins with `prefix`; none if it lies outside."""
+        """The prefixes that cover all synced keys that begin with `prefix`; none if it lies outside."""
         if prefix.startswith(self.prefixes):
             return (prefix,)
         return tuple(kept for kept in self.prefixes if kept.startswith(prefix))

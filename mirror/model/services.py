@@ -15,7 +15,7 @@ class Client(Protocol):
 
 
 class S3(Client, Protocol):
-    """What changes what a reader of the destination sees is sent once: an unanswered call may still take effect."""
+    """A call that changes what a reader of the destination sees is sent once: unanswered, it may still take effect."""
 
     async def head_object(self, **parameters: Any) -> dict[str, Any]: ...
     async def get_object(self, **parameters: Any) -> dict[str, Any]: ...

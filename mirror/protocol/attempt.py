@@ -3,48 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from datetime import datetime
+from typing import Literal
 
-from mirror.model.errors import Interrupted, outcome_unknown
-from mirror.protocol.buckets import Buckets
+from mirror.concurrency import wait_at_most
+from mirror.model.errors import Interrupted
 from mirror.protocol.objects import Destination, Source
-from mirror.protocol.parts import Upload
 from mirror.protocol.verdict import EQUAL
 
 
-class Interruption:
-    """Stops a sync before its next step. A request that is already under way is not cut short."""
-
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
-
-    def set(self) -> None:
-        self.event.set()
-
-    def is_set(self) -> bool:
-        return self.event.is_set()
+class Interruption(asyncio.Event):
+    """Stops a sync before its next step once it is set. A request that is already under way is not cut short."""
 
     def check(self) -> None:
-        if self.event.is_set():
+        if self.is_set():
             raise Interrupted
 
     async def pause(self, seconds: float) -> None:
         """Sleeps. Raises Interrupted as soon as the interruption is set."""
-        try:
-            await asyncio.wait_for(self.event.wait(), seconds)
-        except TimeoutError:
-            return
-        raise Interrupted
+        if await wait_at_most(self.wait(), seconds):
+            raise Interrupted
 
 
-# --- What a sync calls ------------------------------------------------------------------------------------------------
-
-
-class Host(Protocol):
-    """Runs syncs, and is called by each of them as it goes on."""
+class Host:
+    """Runs syncs, and is called by each of them as it goes on. This one is for a sync that runs by itself."""
 
     def look_begins(self, sync: KeySync) -> None:
         """The source is read next, so whatever is known by now is covered by what that shows."""
@@ -55,11 +39,13 @@ class Host(Protocol):
     def progressed(self, sync: KeySync, since: float) -> None:
         """A part was copied by a request that began at that time."""
 
-    def has_place(self, sync: KeySync) -> bool:
+    def has_place(self, _sync: KeySync) -> bool:
         """Whether the sync holds one of the places that other keys wait for."""
+        return False
 
-    def step_aside(self, sync: KeySync) -> bool:
+    def step_aside(self, _sync: KeySync) -> bool:
         """Gives the place of a sync that will last to another key, if it holds one. False if too many last already."""
+        return True
 
     async def come_back(self, sync: KeySync) -> None:
         """Waits for a place again. Only a sync that had one calls this."""
@@ -68,30 +54,11 @@ class Host(Protocol):
         """Has another key, which this sync has changed, synced after that many seconds."""
 
 
-class Alone:
-    """The host of a sync that runs by itself."""
-
-    def look_begins(self, sync: KeySync) -> None: ...
-    def overtaken(self, sync: KeySync) -> None: ...
-    def progressed(self, sync: KeySync, since: float) -> None: ...
-    def has_place(self, _sync: KeySync) -> bool:
-        return False
-
-    def step_aside(self, _sync: KeySync) -> bool:
-        return True
-
-    async def come_back(self, sync: KeySync) -> None: ...
-    async def look_later(self, key: str, delay: float) -> None: ...
-
-
-ALONE = Alone()
-
-
 @dataclass(frozen=True)
 class Hooks:
     """What options do around the sync of a key. An option that is not set is None, and costs nothing."""
 
-    is_expired: Callable[[Source], bool] | None = None  # whether the source is no longer to have a copy
+    is_expired: Callable[[datetime], bool] | None = None  # whether a source of that time is to have no copy any more
     log_expired: Callable[[str], None] | None = None  # for a key that is not copied because of that
     before_copy: Callable[[KeySync], Awaitable[None]] | None = None  # may wait, or raise Postponed
     before_write: Callable[[KeySync], Awaitable[None]] | None = None  # before a copy or a delete; may raise
@@ -100,7 +67,14 @@ class Hooks:
 
 NO_HOOKS = Hooks()
 
-# --- The sync itself --------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Upload:
+    """A multipart upload under way, as it is handed on to the next worker."""
+
+    upload_id: str
+    source: str  # identity of the source version it was begun for
+    part_size: int
 
 
 @dataclass(eq=False, slots=True)
@@ -127,18 +101,5 @@ class KeySync:
     waiting_since: float | None = None  # of a marker that was postponed before, in seconds since the epoch
     upload: Upload | None = None  # begun by an earlier delivery; afterwards, the one to go on with in the next
     interruption: Interruption = field(default_factory=Interruption)
-    host: Host = ALONE
+    host: Host = field(default_factory=Host)
     result: Result = field(default_factory=Result)
-
-
-@contextmanager
-def write_call(buckets: Buckets, sync: KeySync) -> Iterator[None]:
-    """Wraps a request that changes what a reader sees. It is not sent after an interruption, and if it gets no answer,
-    the time until which it may still take effect is recorded."""
-    sync.interruption.check()
-    try:
-        yield
-    except (Exception, asyncio.CancelledError) as error:
-        if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):
-            sync.result.unsettled_until = buckets.now() + buckets.settings.copy_timeout
-        raise

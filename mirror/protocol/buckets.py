@@ -10,10 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-
-from mirror.model.errors import describe
+from mirror.model.errors import AWS_ERRORS, describe
 from mirror.model.services import S3
 from mirror.settings import Settings
 
@@ -55,15 +52,14 @@ def bucket_arguments(bucket: str, owner: str) -> dict[str, str]:
 
 
 def is_expired(buckets: Buckets, modified: datetime) -> bool:
-    """Whether KEEP_DAYS no longer keeps a source of that time. Every entry of a listing is checked, so this costs next
-    to nothing if nothing can expire."""
+    """Whether KEEP_DAYS no longer keeps a source of that time. If it is not set, this costs next to nothing."""
     wanted = buckets.settings.wanted
     return wanted.keep_days > 0 and wanted.is_expired(modified.timestamp(), buckets.wall())
 
 
 @dataclass(eq=False)
 class Answering:
-    """Whether the buckets answer requests that name no key. One caller asks for all who want to know."""
+    """Whether the buckets answer requests that name no key. Of many callers one asks, and all get its answer."""
 
     s3: S3
     source: dict[str, str]
@@ -84,8 +80,7 @@ class Answering:
                 self.is_open = True
 
     async def require_source(self) -> None:
-        """Raises the ClientError of ListObjectsV2 if the source bucket is missing or closed, having asked within the
-        last minute.
+        """Raises the ClientError of ListObjectsV2 if the source bucket is missing or closed. It is asked once a minute.
 
         HeadObject answers 404 for a missing bucket, too, and a missing bucket must not empty the destination.
         """
@@ -103,7 +98,7 @@ class Answering:
                 try:
                     for bucket in (self.source, self.destination):
                         await self.s3.list_objects_v2(MaxKeys=1, **bucket)
-                except (ClientError, BotoCoreError, ResponseParserError) as error:
+                except AWS_ERRORS as error:
                     log.debug("S3 does not answer for a bucket: %s", describe(error))
                     self._both_answered = False
             return self._both_answered

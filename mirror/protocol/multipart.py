@@ -1,31 +1,36 @@
-"""Copies a large object in parts, and goes on with an upload that an earlier delivery has begun."""
+"""A large object, which is copied in parts: the copy, its requests, and how the object is cut."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_plus
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 
 from mirror.concurrency import Slots
-from mirror.model.errors import Refused, Unfinished, describe, error_code
+from mirror.model.errors import AWS_ERRORS, Refused, Unfinished, describe, error_code
+from mirror.model.limits import MAX_COPY_SIZE, MAX_PARTS, MIB
 from mirror.model.log_lines import quoted
-from mirror.protocol.attempt import KeySync
+from mirror.protocol.attempt import KeySync, Upload
 from mirror.protocol.buckets import Buckets, LeftOut
-from mirror.protocol.objects import Destination, Source
-from mirror.protocol.parts import Part, Upload, parts_of
-from mirror.protocol.requests import abort_upload, complete_upload, copy_part, create_upload, finished_parts, uploads_of
+from mirror.protocol.objects import Destination, Source, metadata_to_send
+from mirror.protocol.requests import SMALL_COPY_SIZE, copy_source, pages, write_call
 
 log = logging.getLogger("worker")
 
-UPLOADS = 64  # at a time, so that a few are finished soon rather than many late, and their parts fit into memory
+UPLOADS = 64  # under way at once: a few are finished soon instead of many late, and their parts fit into memory
+ABORTS = 3
+BEGUN = "Using multipart copy for large file key=%s size=%d parts=%d part_size=%d resumed=%d"
+# The answers to the requests of a multipart upload name the key, and cannot be parsed with these characters (XML 1.0).
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class LargeCopies:
-    """Copies large objects. All of them together have so many uploads and parts under way at a time."""
+    """Copies large objects, which share one limit on uploads and one on parts under way."""
 
     def __init__(self, buckets: Buckets) -> None:
         self.buckets = buckets
@@ -38,18 +43,14 @@ class LargeCopies:
             sync.interruption.check()
             etags = await resume_upload(self.buckets, sync, source)
             if sync.upload is None:
-                if not xml_can_hold(sync.key):
+                if NOT_IN_XML.search(sync.key):
                     raise Refused(
                         "S3 can copy an object in parts only if XML can hold every character of its key: rename it"
                     )
                 sync.upload = await create_upload(self.buckets, sync.key, source, left_out)
             await self.copy_missing_parts(sync, source, sync.upload, etags)
-            try:
-                await complete_upload(self.buckets, sync, source, existing, sync.upload, etags, left_out)
-            except ClientError as error:
-                if error_code(error) in ("409", "ConditionalRequestConflict"):
-                    await drop_upload(self.buckets, sync)
-                raise
+            with write_call(self.buckets, sync, existing, left_out) as condition:
+                await self.complete_upload(sync, source, sync.upload, etags, condition)
             sync.upload = None
 
     async def copy_missing_parts(self, sync: KeySync, source: Source, upload: Upload, etags: dict[int, str]) -> None:
@@ -60,14 +61,8 @@ class LargeCopies:
         """
         parts, limit = parts_of(source.size, upload.part_size), self.buckets.settings.max_concurrent_parts
         missing = [part for part in parts if part.number not in etags]
-        log.info(
-            "Using multipart copy for large file key=%s size=%d parts=%d part_size=%d resumed=%d",
-            quoted(sync.key),
-            source.size,
-            len(parts),
-            upload.part_size,
-            len(etags),
-        )
+        parts_between_lines = max(20, len(parts) // 20)
+        log.info(BEGUN, quoted(sync.key), source.size, len(parts), upload.part_size, len(etags))
         log.info("Uploading %d parts in parallel (max %d concurrent)...", len(missing), limit)
 
         async def copy(part: Part) -> None:
@@ -76,32 +71,53 @@ class LargeCopies:
             etags[part.number] = await copy_part(self.buckets, sync.key, source, upload, part)
             sync.result.parts += 1
             sync.host.progressed(sync, began)
-            log_progress(sync.key, len(etags), len(parts))
+            if len(etags) % parts_between_lines == 0 or len(etags) == len(parts):
+                percent = 100 * len(etags) // len(parts)
+                log.info("Progress: %d/%d parts (%d%%) key=%s", len(etags), len(parts), percent, quoted(sync.key))
 
         await self.parts.run(copy, missing)
 
+    async def complete_upload(
+        self, sync: KeySync, source: Source, upload: Upload, etags: dict[int, str], condition: dict[str, str]
+    ) -> None:
+        """Makes the object visible. After a conflict the upload can no longer be completed (S3 API Reference)."""
+        try:
+            answer = await self.buckets.s3.complete_multipart_upload(
+                Key=sync.key,
+                UploadId=upload.upload_id,
+                MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etags[n]} for n in sorted(etags)]},
+                MpuObjectSize=source.size,
+                **self.buckets.destination,
+                **condition,
+            )
+        except ClientError as error:
+            if error_code(error) in ("409", "ConditionalRequestConflict"):
+                await drop_upload(self.buckets, sync)
+            raise
+        if not answer.get("ETag"):
+            raise Unfinished("CompleteMultipartUpload answered 200 without an ETag")
+
 
 async def resume_upload(buckets: Buckets, sync: KeySync, source: Source) -> dict[int, str]:
-    """The ETags of the parts that sync.upload already has, by part number. An upload that was begun for another version
-    of the source is aborted."""
+    """The ETags of the parts that sync.upload already has, by number. An upload of another version is aborted."""
     if sync.upload is None:
         return {}
     if sync.upload.source != source.identity:
         await drop_upload(buckets, sync)
         return {}
+    sizes = {part.number: part.size for part in parts_of(source.size, sync.upload.part_size)}
+    parameters = {"Key": sync.key, "UploadId": sync.upload.upload_id, **buckets.destination}
+    etags = {}
     try:
-        return await finished_parts(buckets, sync.key, source, sync.upload)
+        async for page in pages(buckets.s3.list_parts, parameters):
+            for part in page.get("Parts", []):
+                if sizes.get(part["PartNumber"]) == part["Size"]:
+                    etags[part["PartNumber"]] = part["ETag"]
     except ClientError as error:
         if error_code(error) != "NoSuchUpload":
             raise
-        sync.upload = None
-        return {}
-
-
-def log_progress(key: str, done: int, total: int) -> None:
-    """Every 20 parts, for many parts every 5 %, and at the end."""
-    if done % max(20, total // 20) == 0 or done == total:
-        log.info("Progress: %d/%d parts (%d%%) key=%s", done, total, 100 * done // total, quoted(key))
+        sync.upload, etags = None, {}
+    return etags
 
 
 async def drop_upload(buckets: Buckets, sync: KeySync) -> None:
@@ -111,17 +127,103 @@ async def drop_upload(buckets: Buckets, sync: KeySync) -> None:
 
 
 async def abort_orphans(buckets: Buckets, sync: KeySync) -> None:
-    """Aborts the uploads of this key that a worker which died has left behind. A live sync that loses its upload begins
-    another. An upload that cannot be aborted is removed by the lifecycle rule, so the key does not fail."""
+    """Aborts the uploads of this key that a dead worker has left behind. A live sync that loses its upload begins
+    another. The lifecycle rule removes an upload that cannot be aborted, so the key does not fail."""
     try:
         for upload_id in await uploads_of(buckets, sync.key):
             if sync.upload is None or upload_id != sync.upload.upload_id:
                 log.info("aborting the upload of an earlier delivery key=%s", quoted(sync.key))
                 await abort_upload(buckets, sync.key, upload_id)
-    except (ClientError, BotoCoreError, ResponseParserError, Unfinished) as error:
+    except (*AWS_ERRORS, Unfinished) as error:
         log.warning("could not look for uploads of earlier deliveries key=%s %s", quoted(sync.key), describe(error))
 
 
-def xml_can_hold(key: str) -> bool:
-    """Whether S3's answers to the requests of a multipart upload, which name the key, can be parsed (XML 1.0, 2.2)."""
-    return not NOT_IN_XML.search(key)
+# --- Requests ---------------------------------------------------------------------------------------------------------
+
+
+async def create_upload(buckets: Buckets, key: str, source: Source, left_out: LeftOut) -> Upload:
+    part_size = part_size_for(source.size, buckets.settings.part_size)
+    metadata = metadata_to_send(source, left_out.encoding)
+    answer = await buckets.s3.create_multipart_upload(Key=key, **buckets.destination, **metadata)
+    return Upload(answer["UploadId"], source.identity, part_size)
+
+
+async def copy_part(buckets: Buckets, key: str, source: Source, upload: Upload, part: Part) -> str:
+    """The part's ETag."""
+    answer = await buckets.s3.upload_part_copy(
+        is_small=part.size <= SMALL_COPY_SIZE,
+        UploadId=upload.upload_id,
+        PartNumber=part.number,
+        CopySourceRange=f"bytes={part.first}-{part.last}",
+        **copy_source(buckets, key, source),
+    )
+    etag = answer.get("CopyPartResult", {}).get("ETag")
+    if not etag:
+        raise Unfinished(f"UploadPartCopy of part {part.number} answered 200 without an ETag")
+    return str(etag)
+
+
+async def abort_upload(buckets: Buckets, key: str, upload_id: str) -> None:
+    """Aborts an upload. Parts that were under way may arrive after that, so it is repeated until none is left."""
+    arguments = {"Key": key, "UploadId": upload_id, **buckets.destination}
+    for _ in range(ABORTS):
+        try:
+            await buckets.s3.abort_multipart_upload(**arguments)
+            left = await buckets.s3.list_parts(MaxParts=1, **arguments)
+        except AWS_ERRORS as error:
+            if error_code(error) != "NoSuchUpload":
+                log.warning("could not abort upload %s, the lifecycle rule will: %s", upload_id, describe(error))
+            return
+        if not left.get("Parts"):
+            return
+
+
+async def uploads_of(buckets: Buckets, key: str) -> list[str]:
+    """The ids of the uploads of a key.
+
+    A directory bucket lists uploads only by a prefix that ends in "/" (S3 API Reference, ListMultipartUploads).
+    """
+
+    async def list_decoded(**parameters: Any) -> dict[str, Any]:
+        """Decodes the keys, which botocore does only for ListObjectsV2. XML cannot hold every key as it is."""
+        page = await buckets.s3.list_multipart_uploads(EncodingType="url", **parameters)
+        if page.get("EncodingType") == "url":
+            for upload in page.get("Uploads", []):
+                upload["Key"] = unquote_plus(upload["Key"])
+            page["NextKeyMarker"] = unquote_plus(page.get("NextKeyMarker", ""))
+        return page
+
+    prefix = {"Prefix": key[: key.rfind("/") + 1], **buckets.destination}
+    found = [page.get("Uploads", []) async for page in pages(list_decoded, prefix)]
+    return [upload["UploadId"] for uploads in found for upload in uploads if upload["Key"] == key]
+
+
+# --- Parts ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bytes first..last, both included, of the source; numbers begin at 1 while bytes begin at 0."""
+
+    number: int
+    first: int
+    last: int
+
+    @property
+    def size(self) -> int:
+        return self.last - self.first + 1
+
+
+def part_size_for(size: int, smallest: int) -> int:
+    """Bytes per part so that at most 10,000 parts are needed. Raises ValueError above 10,000 parts of 5 GiB."""
+    needed = -(-size // MAX_PARTS)
+    part_size = max(smallest, -(-needed // MIB) * MIB)
+    if part_size > MAX_COPY_SIZE:
+        raise ValueError(f"{size} bytes are more than {MAX_PARTS} parts of 5 GiB, the largest object of S3")
+    return part_size
+
+
+def parts_of(size: int, part_size: int) -> list[Part]:
+    """The parts of an object, numbered from 1 without gaps as a directory bucket demands."""
+    starts = range(0, size, part_size)
+    return [Part(number, start, min(start + part_size, size) - 1) for number, start in enumerate(starts, 1)]

@@ -31,7 +31,7 @@ ARCHIVED_CLASSES = {"GLACIER", "DEEP_ARCHIVE"}
 
 @dataclass(frozen=True)
 class Source:
-    """One version of a source object. `identity` tells it from every other version, in-place metadata changes too."""
+    """One version of a source object. Its `identity` also changes if only metadata are changed in place."""
 
     etag: str
     size: int
@@ -39,13 +39,19 @@ class Source:
     modified: datetime = field(compare=False)
     fields: dict[str, Any] = field(compare=False)  # REPLICATED_FIELDS that are set
     metadata: dict[str, str] = field(compare=False)  # user metadata
-    resendable: bool = field(compare=False)  # all of the metadata can be sent back as it came
+    complete: bool = field(compare=False)  # S3 shows all of the metadata
     archived: str = field(compare=False)  # the storage class, while it has to be restored before a copy
 
     @property
     def carries_provenance(self) -> bool:
-        """Whether a copy of it can say what it was copied from."""
-        return self.resendable and user_metadata_fits(self.metadata | {PROVENANCE: self.identity})
+        """Whether a copy of it can say what it was copied from. It cannot if there is no room for that, or if S3 shows
+        metadata in another form than they were sent in (undecodable, encoded by RFC 2047, not ASCII): then only S3
+        itself can copy them, and it adds nothing."""
+        texts = [*self.metadata, *self.metadata.values()]
+        texts += [value for value in self.fields.values() if isinstance(value, str)]
+        together = " ".join(texts)
+        can_be_sent = self.complete and together.isascii() and together.isprintable() and "=?" not in together
+        return can_be_sent and user_metadata_fits(self.metadata | {PROVENANCE: self.identity})
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ def source_from_head(head: dict[str, Any]) -> Source:
     metadata = dict(head.get("Metadata", {}))
     described = digest(tuple(fields.items()), head.get("ExpiresString"), tuple(metadata.items()))
     version = head.get("VersionId") or "null"
+    archived = head["StorageClass"] if head.get("StorageClass") in ARCHIVED_CLASSES else head.get("ArchiveStatus")
+    is_restored = 'ongoing-request="false"' in head.get("Restore", "")
     return Source(
         etag=head["ETag"],
         size=head["ContentLength"],
@@ -71,44 +79,22 @@ def source_from_head(head: dict[str, Any]) -> Source:
         modified=head["LastModified"],
         fields=fields,
         metadata=metadata,
-        resendable=is_resendable(head),
-        archived=archived_class(head),
+        complete=not head.get("MissingMeta") and bool(head.get("Expires") or not head.get("ExpiresString")),
+        archived="" if is_restored else str(archived or ""),
     )
 
 
 @functools.lru_cache(maxsize=1024)
 def digest(fields: tuple[tuple[str, Any], ...], expires: str | None, metadata: tuple[tuple[str, str], ...]) -> str:
-    """Tells metadata from any other. Many objects have the same, and each is looked at twice."""
+    """Differs for other metadata. Cached, as many objects have the same and each is looked at twice."""
     described = json.dumps([dict(fields), expires, dict(metadata)], sort_keys=True, default=str)
     return hashlib.sha256(described.encode()).hexdigest()[:12]
 
 
 def destination_from_head(head: dict[str, Any]) -> Destination:
     """A Destination from the answer of HeadObject."""
-    return Destination(
-        etag=head["ETag"],
-        size=head["ContentLength"],
-        modified=head["LastModified"],
-        provenance=head.get("Metadata", {}).get(PROVENANCE, ""),
-    )
-
-
-def is_resendable(head: dict[str, Any]) -> bool:
-    """False if S3 shows metadata in another form than it was sent: undecodable, encoded by RFC 2047, not ASCII."""
-    if head.get("MissingMeta") or (head.get("ExpiresString") and not head.get("Expires")):
-        return False
-    texts = [text for pair in head.get("Metadata", {}).items() for text in pair]
-    texts += [head[name] for name in REPLICATED_FIELDS if isinstance(head.get(name), str)]
-    together = " ".join(texts)
-    return together.isascii() and together.isprintable() and "=?" not in together
-
-
-def archived_class(head: dict[str, Any]) -> str:
-    """The storage class or archive status that keeps S3 from copying the object now, else ""."""
-    status = str(head.get("ArchiveStatus") or "")
-    if head.get("StorageClass") in ARCHIVED_CLASSES:
-        status = str(head["StorageClass"])
-    return "" if 'ongoing-request="false"' in head.get("Restore", "") else status
+    provenance = head.get("Metadata", {}).get(PROVENANCE, "")
+    return Destination(head["ETag"], head["ContentLength"], head["LastModified"], provenance)
 
 
 def user_metadata_fits(metadata: dict[str, str]) -> bool:
@@ -117,27 +103,25 @@ def user_metadata_fits(metadata: dict[str, str]) -> bool:
     return sum(len(header.encode(errors="surrogateescape")) for header in headers) <= MAX_USER_METADATA
 
 
-def metadata_to_send(source: Source, keep_encoding: bool) -> dict[str, Any]:
+def metadata_to_send(source: Source, without_encoding: bool) -> dict[str, Any]:
     """Metadata arguments for CopyObject (REPLACE) and CreateMultipartUpload, with the provenance if it fits.
 
-    All of it as S3 shows it: it reads its own RFC 2047 encoding of user metadata, and takes other headers as bytes.
-
-    A ContentEncoding that the directory bucket refuses is kept as user metadata: `keep_encoding` False.
+    They are sent as S3 shows them: it reads its own RFC 2047 encoding of user metadata, and takes other headers as
+    bytes. `without_encoding` sends a ContentEncoding, which the directory bucket refuses, as user metadata.
     """
-    fields = dict(source.fields)
-    metadata = dict(source.metadata)
-    if not keep_encoding:
+    fields, metadata = dict(source.fields), dict(source.metadata)
+    if without_encoding and "ContentEncoding" in fields:
         metadata[MOVED_CONTENT_ENCODING] = fields.pop("ContentEncoding")
     with_provenance = metadata | {PROVENANCE: source.identity}
     if user_metadata_fits(with_provenance):
         metadata = with_provenance
-    return fields | {"Metadata": {name: ascii_header(value) for name, value in metadata.items()}}
+    return fields | {
+        "Metadata": {name: value if value.isascii() else encoded_word(value) for name, value in metadata.items()}
+    }
 
 
-def ascii_header(value: str) -> str:
-    """The value; encoded as S3 itself shows it (RFC 2047) if it is not ASCII, which botocore refuses to send."""
-    if value.isascii():
-        return value
+def encoded_word(value: str) -> str:
+    """The value as S3 itself shows it (RFC 2047), because botocore refuses to send what is not ASCII."""
     from email.header import Header  # needed for very few objects, and slow to import
 
     readable = value.encode(errors="surrogateescape").decode(errors="replace")

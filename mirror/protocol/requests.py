@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote_plus
 
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
-from mirror.model.errors import Unfinished, describe, error_code
+from mirror.model.errors import Interrupted, Unfinished, describe, error_code, outcome_unknown
 from mirror.model.limits import MIB
 from mirror.model.log_lines import quoted
-from mirror.protocol.attempt import KeySync, write_call
+from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import NOTHING_LEFT_OUT, Buckets, LeftOut
-from mirror.protocol.objects import (
-    Destination,
-    Source,
-    destination_from_head,
-    metadata_to_send,
-    source_from_head,
-)
-from mirror.protocol.parts import Part, Upload, part_size_for, parts_of
+from mirror.protocol.objects import Destination, Source, destination_from_head, metadata_to_send, source_from_head
 
 log = logging.getLogger("worker")
 
@@ -31,7 +24,6 @@ log = logging.getLogger("worker")
 COPY_DIRECTIVES = {"TaggingDirective": "REPLACE", "AnnotationDirective": "EXCLUDE"}
 UNEXPLAINED_CODES = ("400", "403")  # of a HEAD request, whose answer has no body
 SMALL_COPY_SIZE = 64 * MIB  # S3 copies this in seconds
-ABORTS = 3
 
 # The parameter that continues a listing, and the field of the previous page that it takes.
 NEXT_PAGE = {
@@ -50,35 +42,27 @@ async def head(buckets: Buckets, bucket: dict[str, str], key: str) -> dict[str, 
     try:
         return await buckets.s3.head_object(Key=key, **bucket)
     except ClientError as error:
-        if error_code(error) not in ("404", "NoSuchKey"):
-            reason = await explained(buckets, bucket, key, error)
-            if reason is error:
-                raise
-            raise reason from error
-    return None
+        if error_code(error) in ("404", "NoSuchKey"):
+            return None
+        if error_code(error) in UNEXPLAINED_CODES:
+            await explain(buckets, bucket, key, error)
+        raise
 
 
-async def explained(buckets: Buckets, bucket: dict[str, str], key: str, error: ClientError) -> ClientError:
-    """HeadObject's error with a code and a message if S3 gives any, such as ExpiredToken or the reason of AccessDenied.
+async def explain(buckets: Buckets, bucket: dict[str, str], key: str, error: ClientError) -> None:
+    """Raises HeadObject's error with the code and the message that S3 gives for it, such as ExpiredToken or the reason
+    of AccessDenied. Returns if there is none.
 
     The answer to a HEAD has no body, so its code is only "400" or "403". GetObject needs the same permission, and its
-    answer has a body; the one byte that it may read is not kept. If GetObject explains nothing about reading, the error
-    is returned as it is.
+    answer has a body; the one byte that it may read is not kept.
     """
-    if error_code(error) not in UNEXPLAINED_CODES:
-        return error
     try:
         await buckets.s3.get_object(Key=key, Range="bytes=0-0", **bucket)
     except ClientError as explanation:
-        if http_status(explanation) in UNEXPLAINED_CODES:
-            return ClientError(explanation.response, error.operation_name)
+        if str(explanation.response.get("ResponseMetadata", {}).get("HTTPStatusCode")) in UNEXPLAINED_CODES:
+            raise ClientError(explanation.response, error.operation_name) from error
     except BotoCoreError as failure:
         log.debug("no reason found for the %s of key=%s: %s", error_code(error), quoted(key), describe(failure))
-    return error
-
-
-def http_status(error: ClientError) -> str:
-    return str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
 
 async def head_source(buckets: Buckets, key: str) -> Source | None:
@@ -112,15 +96,22 @@ async def pages(
 # --- Writing ----------------------------------------------------------------------------------------------------------
 
 
-def condition_on(existing: Destination | None, left_out: LeftOut) -> dict[str, str]:
-    """Has S3 refuse the write unless the destination is still what it was."""
-    if left_out.conditions:
-        return {}
-    return {"IfMatch": existing.etag} if existing else {"IfNoneMatch": "*"}
-
-
-def metadata_for(source: Source, left_out: LeftOut) -> dict[str, Any]:
-    return metadata_to_send(source, keep_encoding=not (left_out.encoding and "ContentEncoding" in source.fields))
+@contextmanager
+def write_call(
+    buckets: Buckets, sync: KeySync, existing: Destination | None, left_out: LeftOut
+) -> Iterator[dict[str, str]]:
+    """Wraps a request that changes what a reader sees, and yields its condition: S3 refuses the write unless the
+    destination is still what it was. The request is not sent after an interruption. If it gets no answer, the time
+    until which it may still take effect is recorded."""
+    if sync.interruption.is_set():
+        raise Interrupted
+    condition = {"IfMatch": existing.etag} if existing else {"IfNoneMatch": "*"}
+    try:
+        yield {} if left_out.conditions else condition
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):
+            sync.result.unsettled_until = buckets.now() + buckets.settings.copy_timeout
+        raise
 
 
 def copy_source(buckets: Buckets, key: str, source: Source) -> dict[str, Any]:
@@ -139,17 +130,16 @@ def copy_source(buckets: Buckets, key: str, source: Source) -> dict[str, Any]:
 async def copy_object(
     buckets: Buckets, sync: KeySync, source: Source, existing: Destination | None, left_out: LeftOut
 ) -> None:
-    """One CopyObject. The metadata are replaced by what HeadObject showed and the provenance, or copied by S3 if they
-    cannot be sent back."""
+    """Sends the metadata that HeadObject showed, with the provenance. If they cannot be sent back, S3 copies them."""
     metadata: dict[str, Any] = {"MetadataDirective": "COPY"}
     if source.carries_provenance:
-        metadata = {"MetadataDirective": "REPLACE"} | metadata_for(source, left_out)
-    with write_call(buckets, sync):
+        metadata = {"MetadataDirective": "REPLACE"} | metadata_to_send(source, left_out.encoding)
+    with write_call(buckets, sync, existing, left_out) as condition:
         answer = await buckets.s3.copy_object(
             is_small=source.size <= SMALL_COPY_SIZE,
             **copy_source(buckets, sync.key, source),
             **COPY_DIRECTIVES,
-            **condition_on(existing, left_out),
+            **condition,
             **metadata,
         )
         # A 200 without a result raises nothing in botocore, and is no copy (S3 API Reference, CopyObject).
@@ -161,103 +151,5 @@ async def delete_object(
     buckets: Buckets, sync: KeySync, existing: Destination, left_out: LeftOut = NOTHING_LEFT_OUT
 ) -> None:
     """Deletes only the object that was seen, so that a delete that arrives late does not remove a newer one."""
-    with write_call(buckets, sync):
-        await buckets.s3.delete_object(Key=sync.key, **buckets.destination, **condition_on(existing, left_out))
-
-
-# --- Multipart uploads ------------------------------------------------------------------------------------------------
-
-
-async def create_upload(buckets: Buckets, key: str, source: Source, left_out: LeftOut) -> Upload:
-    part_size = part_size_for(source.size, buckets.settings.part_size)
-    metadata = metadata_for(source, left_out)
-    answer = await buckets.s3.create_multipart_upload(Key=key, **buckets.destination, **metadata)
-    return Upload(answer["UploadId"], source.identity, part_size)
-
-
-async def copy_part(buckets: Buckets, key: str, source: Source, upload: Upload, part: Part) -> str:
-    """The part's ETag."""
-    answer = await buckets.s3.upload_part_copy(
-        is_small=part.size <= SMALL_COPY_SIZE,
-        UploadId=upload.upload_id,
-        PartNumber=part.number,
-        CopySourceRange=f"bytes={part.first}-{part.last}",
-        **copy_source(buckets, key, source),
-    )
-    etag = answer.get("CopyPartResult", {}).get("ETag")
-    if not etag:
-        raise Unfinished(f"UploadPartCopy of part {part.number} answered 200 without an ETag")
-    return str(etag)
-
-
-async def finished_parts(buckets: Buckets, key: str, source: Source, upload: Upload) -> dict[int, str]:
-    """The ETags of the parts that are complete, by part number. Raises NoSuchUpload."""
-    wanted = {part.number: part.size for part in parts_of(source.size, upload.part_size)}
-    etags = {}
-    parameters = {"Key": key, "UploadId": upload.upload_id, **buckets.destination}
-    async for page in pages(buckets.s3.list_parts, parameters):
-        for part in page.get("Parts", []):
-            if wanted.get(part["PartNumber"]) == part["Size"]:
-                etags[part["PartNumber"]] = part["ETag"]
-    return etags
-
-
-async def complete_upload(
-    buckets: Buckets,
-    sync: KeySync,
-    source: Source,
-    existing: Destination | None,
-    upload: Upload,
-    etags: dict[int, str],
-    left_out: LeftOut,
-) -> None:
-    """Makes the object visible. After a conflict the upload can no longer be completed (S3 API Reference)."""
-    with write_call(buckets, sync):
-        answer = await buckets.s3.complete_multipart_upload(
-            Key=sync.key,
-            UploadId=upload.upload_id,
-            MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etags[n]} for n in sorted(etags)]},
-            MpuObjectSize=source.size,
-            **buckets.destination,
-            **condition_on(existing, left_out),
-        )
-        if not answer.get("ETag"):
-            raise Unfinished("CompleteMultipartUpload answered 200 without an ETag")
-
-
-async def abort_upload(buckets: Buckets, key: str, upload_id: str) -> None:
-    """Aborts an upload. Parts that were under way may arrive after that, so it is repeated until none is left."""
-    arguments = {"Key": key, "UploadId": upload_id, **buckets.destination}
-    for _ in range(ABORTS):
-        try:
-            await buckets.s3.abort_multipart_upload(**arguments)
-            left = await buckets.s3.list_parts(MaxParts=1, **arguments)
-        except (ClientError, BotoCoreError, ResponseParserError) as error:
-            if error_code(error) != "NoSuchUpload":
-                log.warning("could not abort upload %s, the lifecycle rule will: %s", upload_id, describe(error))
-            return
-        if not left.get("Parts"):
-            return
-
-
-async def uploads_of(buckets: Buckets, key: str) -> list[str]:
-    """The ids of the uploads of a key.
-
-    A directory bucket lists uploads only by a prefix that ends in "/" (S3 API Reference, ListMultipartUploads).
-    """
-
-    async def list_decoded(**parameters: Any) -> dict[str, Any]:
-        """Decodes the keys, which botocore does only for ListObjectsV2. XML cannot hold every key as it is."""
-        page = await buckets.s3.list_multipart_uploads(EncodingType="url", **parameters)
-        return decoded(page) if page.get("EncodingType") == "url" else page
-
-    prefix = {"Prefix": key[: key.rfind("/") + 1], **buckets.destination}
-    found = [page.get("Uploads", []) async for page in pages(list_decoded, prefix)]
-    return [upload["UploadId"] for uploads in found for upload in uploads if upload["Key"] == key]
-
-
-def decoded(page: dict[str, Any]) -> dict[str, Any]:
-    """A page of ListMultipartUploads with its keys decoded, and the marker in the form in which it has to be sent."""
-    uploads = [upload | {"Key": unquote_plus(upload["Key"])} for upload in page.get("Uploads", [])]
-    marker = {"NextKeyMarker": unquote_plus(page["NextKeyMarker"])} if "NextKeyMarker" in page else {}
-    return page | {"Uploads": uploads} | marker
+    with write_call(buckets, sync, existing, left_out) as condition:
+        await buckets.s3.delete_object(Key=sync.key, **buckets.destination, **condition)

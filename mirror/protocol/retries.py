@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from mirror.model.errors import Changed, GaveUp, is_busy, is_change, is_refusal_for_now
+from mirror.model.errors import Changed, GaveUp, is_busy, is_change, outcome_unknown
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 
@@ -17,22 +18,22 @@ BUSY_BASES = 10  # "503 Slow Down" is waited through for this long without progr
 BUSY_PAUSES = (1 / 150, 0.15)  # the first and the longest, in the same units: 0.2 s and 4.5 s
 CHANGE_PAUSES = (0.02, 3.0)  # seconds: the second and the longest, between two copies of a key that keeps changing
 LONGEST_MISS_PAUSE = 0.5  # seconds, for a key that changed before it was copied
-LONG_PAUSE = 0.8  # seconds; from here on other keys may use the place. If S3 is too busy for all, that would not help
+LONG_PAUSE = 0.8  # seconds: only in a longer pause may other keys use the place, as S3 may be too busy for them as well
 
 
+@dataclass(eq=False)
 class Retries:
     """Counts what has failed in one run of a sync, and decides when to try again."""
 
-    def __init__(self, buckets: Buckets, sync: KeySync) -> None:
-        self._buckets = buckets
-        self._sync = sync
-        self._busy = 0  # answers since the latest progress
-        self._busy_since = 0.0
-        self._parts = 0  # that were copied by then
-        self._misses = 0  # changes between a look and its write
-        self._refused_sight: Any = None  # what both sides were at the latest of these
-        self._stuck = 0  # times that both sides were the same as then
-        self._changes = 0  # changes after a write
+    buckets: Buckets
+    sync: KeySync
+    busy: int = 0  # answers since the latest progress
+    busy_since: float = 0.0
+    parts: int = 0  # that were copied by then
+    misses: int = 0  # changes between a look and its write
+    refused_sight: Any = None  # what both sides were at the latest of these
+    stuck: int = 0  # times that both sides were the same as then
+    changes: int = 0  # changes after a write
 
     async def patiently[*A, T](self, call: Callable[[*A], Awaitable[T]], *arguments: *A) -> T:
         """Repeats a call that S3 is too busy for, and nothing else: a new attempt would ask even more of S3."""
@@ -40,47 +41,47 @@ class Retries:
             try:
                 return await call(*arguments)
             except ClientError as error:
-                seconds = self.pause_after(error) if is_refusal_for_now(error) else None
-                if seconds is None:
+                if outcome_unknown(error) or not is_busy(error):
                     raise
+                seconds = self.pause_of_busy(error)
             await self.pause(seconds)
 
     def pause_after(self, error: Exception) -> float | None:
         """The seconds until the next attempt, or None if there is to be none. Raises GaveUp if S3 has been busy for too
         long. A key that merely changes is copied again and again, after pauses that grow."""
         if is_busy(error):
-            return self._pause_of_busy(error)
+            return self.pause_of_busy(error)
         if not is_change(error):
             return None
-        self._busy = 0
+        self.busy = 0
         first, longest = CHANGE_PAUSES
         if isinstance(error, Changed):
-            self._misses, self._changes = 0, self._changes + 1
-            return growing(first, self._changes - 1, longest)
-        sight = self._sync.result.sight
-        self._misses += 1
-        self._stuck = self._stuck + 1 if sight == self._refused_sight else 0
-        self._refused_sight = sight
-        if self._stuck >= STUCK_TRIES:
-            return None
-        return growing(first, self._misses - 1, LONGEST_MISS_PAUSE)
+            self.misses, self.changes = 0, self.changes + 1
+            return growing(first, self.changes - 1, longest)
+        sight = self.sync.result.sight
+        self.misses += 1
+        self.stuck = self.stuck + 1 if sight == self.refused_sight else 0
+        self.refused_sight = sight
+        return None if self.stuck >= STUCK_TRIES else growing(first, self.misses - 1, LONGEST_MISS_PAUSE)
 
-    def _pause_of_busy(self, error: Exception) -> float:
-        base, now, parts = self._buckets.settings.retry_base_seconds, self._buckets.now(), self._sync.result.parts
-        if not self._busy or parts > self._parts:
-            self._busy, self._busy_since, self._parts = 0, now, parts
-        self._busy += 1
-        if now - self._busy_since > BUSY_BASES * base:
+    def pause_of_busy(self, error: Exception) -> float:
+        base, now, parts = self.buckets.settings.retry_base_seconds, self.buckets.now(), self.sync.result.parts
+        if not self.busy or parts > self.parts:
+            self.busy, self.busy_since, self.parts = 0, now, parts
+        self.busy += 1
+        if now - self.busy_since > BUSY_BASES * base:
             raise GaveUp from error
         first, longest = BUSY_PAUSES
-        return growing(first * base, self._busy, longest * base)
+        return growing(first * base, self.busy, longest * base)
 
     async def pause(self, seconds: float) -> None:
         """Lets another key use the place during a long pause, unless too many do already. Raises Interrupted. A long
         copy holds no place, and goes on without one."""
-        sync = self._sync
+        sync = self.sync
+        sync.interruption.check()
         gives_way = seconds > LONG_PAUSE and sync.host.has_place(sync) and sync.host.step_aside(sync)
-        await sync.interruption.pause(seconds)
+        if seconds:
+            await sync.interruption.pause(seconds)
         if gives_way:
             await sync.host.come_back(sync)
 

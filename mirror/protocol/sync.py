@@ -35,6 +35,7 @@ from mirror.protocol.verdict import ABSENT, DELETE, EQUAL, EXPIRED, NOTHING, REF
 log = logging.getLogger("worker")
 
 LONG_COPY_SIZE = 64 * MIB  # S3 copies what is larger for seconds
+ENCODING_MOVED = "the directory bucket refuses Content-Encoding %s, kept as user metadata %s key=%s"
 FOR_WORKER_SECONDS = 5  # what the function leaves to a worker comes back this soon, before that worker has ended again
 
 
@@ -45,43 +46,34 @@ class Syncer:
         self.buckets = buckets
         self.hooks = hooks
         self.large_copies = LargeCopies(buckets)
+        self.multipart_threshold = buckets.settings.multipart_threshold
 
     async def sync(self, sync: KeySync) -> None:
         """Makes the destination's object equal to the source's. What that took is in sync.result.
 
+        It is attempted until the source is the same before and after a write. Otherwise an object that is deleted while
+        it is copied, or created again while it is deleted, would stay wrong for ever.
+
         Raises one of HANDED_BACK, or Refused or the error of S3 if the key cannot be synced now. An upload that is open
         by then is aborted, unless the next delivery is to go on with it: in that case it is sync.upload.
         """
-        try:
-            await self.repeat_until_equal(sync)
-        except HANDED_BACK:
-            raise
-        except Exception as error:
-            if not is_environment(error):
-                await drop_upload(self.buckets, sync)
-            raise
+        retries, is_equal = Retries(self.buckets, sync), False
+        while not is_equal:
+            try:
+                is_equal = await self.attempt(sync, retries)
+            except Exception as error:
+                seconds = retries.pause_after(error)
+                if seconds is None:
+                    if not (isinstance(error, HANDED_BACK) or is_environment(error)):
+                        await drop_upload(self.buckets, sync)
+                    raise
+                log.debug("again in %.3f s key=%s %s", seconds, quoted(sync.key), describe(error))
+                await retries.pause(seconds)
+            sync.destination_first = True
         if sync.upload:
             await drop_upload(self.buckets, sync)
         if self.hooks.when_done:
             sync.result.events = self.hooks.when_done(sync)
-
-    async def repeat_until_equal(self, sync: KeySync) -> None:
-        """Attempts it until the source is the same before and after a write. Otherwise an object that is deleted while
-        it is copied, or created again while it is deleted, would stay wrong for ever."""
-        retries = Retries(self.buckets, sync)
-        while True:
-            sync.interruption.check()
-            try:
-                if await self.attempt(sync, retries):
-                    return
-            except Exception as error:
-                seconds = retries.pause_after(error)
-                if seconds is None:
-                    raise
-                log.debug("again in %.3f s key=%s %s", seconds, quoted(sync.key), describe(error))
-                if seconds:
-                    await retries.pause(seconds)
-            sync.destination_first = True
 
     async def attempt(self, sync: KeySync, retries: Retries) -> bool:
         """True when both sides are equal. False if the destination has to be looked at first. Raises Changed.
@@ -96,8 +88,8 @@ class Syncer:
         sync.host.look_begins(sync)
         source = await retries.patiently(head_source, buckets, sync.key)
         sync.result.sight = (source, existing)
-        may_have_uploads = source is None or self.is_large(source)
-        expired = bool(source and self.hooks.is_expired and self.hooks.is_expired(source))
+        may_have_uploads = source is None or source.size > self.multipart_threshold
+        expired = bool(source and self.hooks.is_expired and self.hooks.is_expired(source.modified))
         if not sync.destination_first and (may_have_uploads or expired):
             return False
         if sync.redelivered and may_have_uploads:
@@ -135,23 +127,23 @@ class Syncer:
         result.action, result.size, result.end = "copied", source.size, EQUAL
         return True
 
-    def is_large(self, source: Source) -> bool:
-        return source.size > self.buckets.settings.multipart_threshold
-
     # What the directory bucket refuses
 
     async def write(self, sync: KeySync, retries: Retries, source: Source | None, existing: Destination | None) -> None:
-        """Copies the source, or deletes what exists. If the directory bucket refuses something in the request, it is
-        sent again without that."""
+        """Copies the source, or deletes what exists; again without what the directory bucket refuses in the request."""
         if self.hooks.before_write:
             await self.hooks.before_write(sync)
         left_out, refusal = self.buckets.left_out, ""
         while True:
             try:
-                await retries.patiently(self.write_once, sync, source, existing, left_out)
+                if source and source.size > self.multipart_threshold:
+                    await retries.patiently(self.large_copies.copy, sync, source, existing, left_out)
+                elif source:
+                    await retries.patiently(copy_object, self.buckets, sync, source, existing, left_out)
+                elif existing:
+                    await retries.patiently(delete_object, self.buckets, sync, existing, left_out)
             except ClientError as error:
-                encoding = self.sends_encoding(source)
-                less = leave_out_more(left_out, self.buckets.left_out, encoding, error_code(error))
+                less = self.leave_out_more(source, left_out, error_code(error))
                 if less is None:
                     raise
                 left_out, refusal = less, describe(error)
@@ -160,41 +152,26 @@ class Syncer:
                     self.learn(sync.key, source, left_out, refusal)
                 return
 
-    async def write_once(
-        self, sync: KeySync, source: Source | None, existing: Destination | None, left_out: LeftOut
-    ) -> None:
-        if source and self.is_large(source):
-            await self.large_copies.copy(sync, source, existing, left_out)
-        elif source:
-            await copy_object(self.buckets, sync, source, existing, left_out)
-        elif existing:
-            await delete_object(self.buckets, sync, existing, left_out)
+    def leave_out_more(self, source: Source | None, tried: LeftOut, code: str) -> LeftOut | None:
+        """What to leave out after a refusal: the ContentEncoding, then the conditions, then both; then None."""
+        if self.sends_encoding(source) and not tried.encoding and meaning(code).kind is Kind.REFUSED:
+            return LeftOut(tried.conditions, encoding=True)
+        if not tried.conditions and code == "NotImplemented":
+            return LeftOut(conditions=True, encoding=self.buckets.left_out.encoding)
+        return None
 
     def sends_encoding(self, source: Source | None) -> bool:
         """Whether our request names the ContentEncoding. Metadata that cannot be sent back are copied by S3 itself."""
-        return source is not None and (
-            "ContentEncoding" in source.fields and (source.carries_provenance or self.is_large(source))
-        )
+        if source is None or "ContentEncoding" not in source.fields:
+            return False
+        return source.carries_provenance or source.size > self.multipart_threshold
 
     def learn(self, key: str, source: Source | None, left_out: LeftOut, refusal: str) -> None:
-        """What a write has succeeded without is left out from now on."""
+        """Leaves out from now on what a write has succeeded without."""
         known = self.buckets.left_out
         if source and left_out.encoding and self.sends_encoding(source):
-            log.warning(
-                "the directory bucket refuses Content-Encoding %s, kept as user metadata %s key=%s",
-                source.fields["ContentEncoding"],
-                MOVED_CONTENT_ENCODING,
-                quoted(key),
-            )
+            encoding = source.fields["ContentEncoding"]
+            log.warning(ENCODING_MOVED, encoding, MOVED_CONTENT_ENCODING, quoted(key))
         if left_out.conditions and not known.conditions:
             log.warning("the destination refuses conditional writes, going on without: %s", refusal)
         self.buckets.left_out = LeftOut(known.conditions or left_out.conditions, known.encoding or left_out.encoding)
-
-
-def leave_out_more(tried: LeftOut, known: LeftOut, encoding: bool, code: str) -> LeftOut | None:
-    """What to leave out after a refusal: the ContentEncoding, then the conditions, then both. None if that is all."""
-    if encoding and not tried.encoding and meaning(code).kind is Kind.REFUSED:
-        return LeftOut(tried.conditions, encoding=True)
-    if not tried.conditions and code == "NotImplemented":
-        return LeftOut(conditions=True, encoding=known.encoding)
-    return None

@@ -6,8 +6,7 @@ standard library and use the syntax of Python 3.9, so that they also run on an o
 judge() takes the two sides as HeadObject shows them: the Source and Destination of objects.py, or anything else with
 the attributes of SourceSide and DestinationSide. Its caller knows the settings, and says whether EXCLUDE and KEEP_DAYS
 leave the key out. The action of the Verdict is the write that makes both sides equal, or REFUSE if the source has to be
-restored before a copy. The actions of EXPIRED are NOTHING: the destination has no copy, or one that is left to the
-lifecycle of the directory bucket.
+restored before a copy.
 
 A destination object without provenance is of unknown origin: another tool may have put it there, or it is our copy of a
 source whose metadata cannot be sent back, so that S3 copied them and no provenance could be added. Size and time decide
@@ -30,7 +29,7 @@ STALE = "stale"  # the destination has something else than the source
 GHOST = "ghost"  # only the destination has it
 ABSENT = "absent"  # neither has it
 ARCHIVED = "archived"  # missing or stale, and the source has to be restored before it can be copied
-EXPIRED = "expired"  # KEEP_DAYS keeps the source no longer; the destination has no copy or one that is equal
+EXPIRED = "expired"  # KEEP_DAYS keeps the source no longer; an equal copy is left to the lifecycle of the bucket
 EXCLUDED = "excluded"  # EXCLUDE leaves it out, whatever the buckets have
 UNDECIDED = "undecided"  # of two listings: only a look at the destination can tell
 
@@ -62,8 +61,7 @@ class SourceSide(Protocol):
 
 
 class DestinationSide(Protocol):
-    """What is compared of a destination object. `provenance` is the identity of the source that it was copied from, ""
-    if it does not say so."""
+    """What is compared of a destination object. `provenance` is the identity of its source, "" if it has none."""
 
     @property
     def size(self) -> int: ...
@@ -74,23 +72,17 @@ class DestinationSide(Protocol):
 
 
 class Listed(NamedTuple):
-    """A source object as a listing shows it: without its version id and metadata, which do not change without its time.
-
-    It says nothing of the metadata, so it demands no provenance of a copy.
-    """
+    """A source object in a listing: without version id and metadata, which do not change unless its time does."""
 
     etag: str
     size: int
     modified: datetime
     archived: str
+    carries_provenance: bool = False  # nothing is known of the metadata, so no provenance is demanded of a copy
 
     @property
     def identity(self) -> str:
         return identity_of(self.etag, self.modified, self.size)
-
-    @property
-    def carries_provenance(self) -> bool:
-        return False
 
 
 class Verdict(NamedTuple):
@@ -134,7 +126,7 @@ def judge(
 def judge_listed(
     source: SizeAndTime, destination: SizeAndTime | None, *, expired: bool = False, doubt: float = NO_DOUBT
 ) -> str:
-    """What two listings tell of a key that the source has: EQUAL, MISSING, STALE, EXPIRED or UNDECIDED.
+    """What two listings show of a key that the source has: EQUAL, MISSING, STALE, EXPIRED or UNDECIDED.
 
     A copy that is at most `doubt` seconds younger than its source may be one of the version before, which was under way
     when that was overwritten. Only a look can tell them apart.
@@ -151,15 +143,10 @@ def judge_listed(
 def is_equal(destination: DestinationSide, source: SourceSide, deep: bool) -> bool:
     """Provenance decides. Without one, size and time do, unless `deep` demands a provenance that could be there."""
     if destination.provenance:
-        return is_copy_of(destination, source)
+        return f"{destination.provenance} ".startswith(f"{source.identity} ")
     if deep and source.carries_provenance:
         return False
     return may_be_copy(size_and_time(destination), size_and_time(source))
-
-
-def is_copy_of(destination: DestinationSide, source: SourceSide) -> bool:
-    """Whether the destination says that it is a copy of that version of the source."""
-    return f"{destination.provenance} ".startswith(f"{source.identity} ")
 
 
 def is_copy_of_later(destination: DestinationSide, moment: datetime) -> bool:
@@ -168,7 +155,7 @@ def is_copy_of_later(destination: DestinationSide, moment: datetime) -> bool:
 
 
 def may_be_copy(destination: SizeAndTime, source: SizeAndTime) -> bool:
-    """What sizes and times tell: False if the destination cannot be a copy of the source as it is now."""
+    """Whether size and time allow the destination to be a copy of the source as it is now."""
     return destination[0] == source[0] and destination[1] >= source[1]
 
 
@@ -177,11 +164,11 @@ def size_and_time(side: SourceSide | DestinationSide) -> SizeAndTime:
 
 
 def identity_of(etag: str, modified: datetime, size: int, *more: str) -> str:
-    """Tells a version of a source object from every other; a listing knows only the first three words."""
+    """Identifies a version of a source object. A listing shows only what the first three words hold."""
     return " ".join((etag.strip('"'), utc_text(modified), str(size), *more))
 
 
 @functools.lru_cache(maxsize=1024)
 def utc_text(moment: datetime) -> str:
-    """Many objects are of the same second, and each is looked at twice."""
+    """Cached, as many objects changed in the same second and each is looked at twice."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", moment.utctimetuple())

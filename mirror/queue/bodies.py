@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote_plus, unquote_plus
 
 from mirror.model.selection import SECONDS_OF_DAY
-from mirror.protocol.parts import Upload
+from mirror.protocol.attempt import Upload
 from mirror.settings import Settings
 
 # eventSource and eventName of a message of ours, by what is known of the destination.

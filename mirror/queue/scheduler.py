@@ -12,7 +12,7 @@ from collections.abc import Callable
 from mirror.model.errors import Interrupted, Postponed, may_be_environment
 from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import quoted
-from mirror.protocol.attempt import KeySync
+from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.sync import Syncer
 from mirror.queue.bodies import hint_body
 from mirror.queue.job import Job
@@ -25,7 +25,7 @@ log = logging.getLogger("worker")
 HELD_ON_FEW_KEYS = 10  # the messages on few keys may be so many times those that are each on a key of their own
 
 
-class Scheduler:
+class Scheduler(Host):
     """The syncs of this process, by key.
 
     A job is at work (it has a slot or waits for one), or aside: a long copy, a pause, a suspect of an outage.

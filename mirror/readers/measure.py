@@ -103,7 +103,7 @@ class Measure:
     async def run(self) -> int:
         """Returns the exit status: 0 if both buckets are counted, 3 if a listing failed or after SIGTERM."""
         try:
-            if not await wait_unless(self.interruption.event, self.count_all(), 0):
+            if not await wait_unless(self.interruption, self.count_all(), 0):
                 raise Interrupted
         except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Interrupted) as error:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)

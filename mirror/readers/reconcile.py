@@ -162,7 +162,7 @@ class Reconciliation:
         if self.options.remove_unwanted and not self.leaves_out:
             log.warning("--remove-unwanted: nothing can be unwanted, as neither EXCLUDE nor KEEP_DAYS is set")
         try:
-            if not await wait_unless(self.interruption.event, self.compare(), STOP_SECONDS):
+            if not await wait_unless(self.interruption, self.compare(), STOP_SECONDS):
                 raise Interrupted
         except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Refused, Interrupted) as error:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)

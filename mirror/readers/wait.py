@@ -73,7 +73,7 @@ class Wait:
         progress = asyncio.create_task(self.log_progress())
         in_time = wait_at_most(self.until_complete(), self.options.timeout)
         try:
-            if not await wait_unless(self.state.interruption.event, in_time, 0):
+            if not await wait_unless(self.state.interruption, in_time, 0):
                 raise Interrupted
         except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Interrupted) as error:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from world import World
 
-import mirror.hooks.retention
+import mirror.hooks
 import mirror.protocol.verdict
 import mirror.readers.reconcile
 from mirror.model.selection import Wanted
@@ -122,10 +122,10 @@ def prefix(text: str) -> Callable[[Any], None]:
 FAULTS = {
     "expired a day early": (NEVER_LESS, code_with(Wanted, "is_expired", other_days(-1))),
     "expired a day late": (ONLY_WANTED, code_with(Wanted, "is_expired", other_days(1))),
-    "the worker ignores KEEP_DAYS": (ONLY_WANTED, code_with(mirror.hooks.retention, "is_expired", lambda *_: False)),
+    "the worker ignores KEEP_DAYS": (ONLY_WANTED, code_with(mirror.hooks, "is_expired", lambda *_: False)),
     "reconcile ignores KEEP_DAYS": (NO_MORE, code_with(mirror.readers.reconcile, "is_expired", lambda *_: False)),
     "reconcile counts a day too few": (NEVER_LESS, code_with(mirror.readers.reconcile, "is_expired", a_day_early)),
-    "a copy is taken for none": (NOT_TWICE, code_with(mirror.protocol.verdict, "is_copy_of", lambda *_: False)),
+    "a copy is taken for none": (NOT_TWICE, code_with(mirror.protocol.verdict, "is_equal", lambda *_: False)),
     "EXCLUDE is ignored": (ONLY_WANTED, code_with(Wanted, "excludes", lambda *_: False)),
     "--remove-unwanted removes nothing": (NO_MORE, code_with(Removal, "run", nothing)),
     "rules for a day too few": (NOT_EARLY, rules_with(days_more(-1))),

@@ -45,9 +45,8 @@ from fakes import (
 
 from mirror.model.errors import Changed, Interrupted, Postponed, Unfinished, describe
 from mirror.model.selection import SECONDS_OF_DAY
-from mirror.protocol.attempt import Alone, Interruption, KeySync
+from mirror.protocol.attempt import Host, Interruption, KeySync, Upload
 from mirror.protocol.buckets import LeftOut
-from mirror.protocol.parts import Upload
 from mirror.protocol.sync import Syncer
 from mirror.settings import Settings
 
@@ -218,7 +217,7 @@ class Unanswered(BaseException):
         self.call = call
 
 
-class Answers(Alone):
+class Answers(Host):
     """Answers what is known, a call after the other; and is told how the sync goes on."""
 
     def __init__(self, sync: KeySync, known: tuple[Any, ...]) -> None:

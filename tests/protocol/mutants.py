@@ -124,8 +124,8 @@ MUTANTS = (
     ),
     Mutant(
         "a source that may not be read counts as absent",
-        'not in ("404", "NoSuchKey"):',
-        'not in ("404", "NoSuchKey", "403"):',
+        'in ("404", "NoSuchKey"):',
+        'in ("404", "NoSuchKey", "403"):',
         copies("a_source_that_may_not_be_read_does_not_count_as_absent"),
     ),
     Mutant(
@@ -198,8 +198,8 @@ MUTANTS = (
     ),
     Mutant(
         "an upload that failed is left behind",
-        "            if not is_environment(error):\n                await drop_upload(self.buckets, sync)\n",
-        "            del error\n",
+        "                        await drop_upload(self.buckets, sync)\n                    raise\n",
+        "                        pass\n                    raise\n",
         copies("an_upload_whose_part_cannot_be_copied_is_aborted_and_its_message_is_parked"),
     ),
     Mutant(

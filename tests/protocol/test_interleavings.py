@@ -2,14 +2,14 @@
 
 import os
 import time
+from contextlib import contextmanager
 
 import pytest
 from fakes import LARGE
 from interleave import Case, Search
 
-from mirror.protocol import attempt as key_sync
+from mirror.protocol import multipart, sync
 from mirror.protocol import requests as s3
-from mirror.protocol import sync
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -176,7 +176,15 @@ def without_second_look(monkeypatch, after):
 
 
 def without_conditions(monkeypatch):
-    monkeypatch.setattr(s3, "condition_on", lambda *_: {})
+    write_call = s3.write_call
+
+    @contextmanager
+    def changed(*arguments):
+        with write_call(*arguments):
+            yield {}
+
+    for module in (s3, multipart):
+        monkeypatch.setattr(module, "write_call", changed)
 
 
 def without_source_condition(monkeypatch):
@@ -187,11 +195,12 @@ def without_source_condition(monkeypatch):
         del arguments["CopySourceIfMatch"]
         return arguments
 
-    monkeypatch.setattr(s3, "copy_source", changed)
+    for module in (s3, multipart):
+        monkeypatch.setattr(module, "copy_source", changed)
 
 
 def without_recheck(monkeypatch):
-    monkeypatch.setattr(key_sync, "outcome_unknown", lambda _: False)
+    monkeypatch.setattr(s3, "outcome_unknown", lambda _: False)
 
 
 def without_abort_of_orphans(monkeypatch):

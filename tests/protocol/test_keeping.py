@@ -10,7 +10,7 @@ from interleave import Case, day_after, told
 from keeping import Keeping, KeepingReaders, Removals, find_and_remove, with_days
 from readers import stand_in
 
-from mirror.hooks import retention
+from mirror import hooks
 from mirror.model import selection as wanted
 from mirror.protocol import sync
 from mirror.protocol.verdict import EXPIRED, NOTHING
@@ -154,8 +154,8 @@ def with_destination_looked_at_last(monkeypatch):
 
 
 def without_letting_go(monkeypatch):
-    is_expired = retention.is_expired
-    monkeypatch.setattr(retention, "is_expired", lambda *arguments: is_expired(*arguments) and False)
+    is_expired = hooks.is_expired
+    monkeypatch.setattr(hooks, "is_expired", lambda *arguments: is_expired(*arguments) and False)
 
 
 def with_stale_copies_left(monkeypatch):

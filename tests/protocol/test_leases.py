@@ -17,7 +17,7 @@ from mirror.model.errors import (
     Changed,
     GaveUp,
     Kind,
-    is_refusal_for_now,
+    is_busy,
     may_be_environment,
     meaning_of,
     outcome_unknown,
@@ -104,7 +104,7 @@ def test_what_has_no_answer_may_still_take_effect():
     assert all(map(outcome_unknown, without))
     refused = [ConnectTimeoutError(endpoint_url="u"), of("SlowDown"), of("503")]
     assert not any(map(outcome_unknown, refused))
-    assert all(map(is_refusal_for_now, refused))
+    assert all(map(is_busy, refused))
 
 
 def test_only_others_can_show_whether_a_key_that_s3_was_too_busy_for_is_at_fault():

@@ -6,11 +6,11 @@ import pytest
 from botocore.exceptions import ClientError
 from fakes import Client, run, syncer_on
 
+from mirror.protocol import sync
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import LeftOut
 from mirror.protocol.objects import Source, source_from_head
 from mirror.protocol.retries import Retries
-from mirror.protocol.sync import Syncer
 
 
 def source(**fields: str) -> Source:
@@ -22,11 +22,11 @@ def source(**fields: str) -> Source:
 def test_a_refusal_of_one_version_teaches_nothing_about_the_next(monkeypatch: pytest.MonkeyPatch, refusal: str) -> None:
     answers = [refusal, "PreconditionFailed", ""]
 
-    async def write_once(*_: object) -> None:
+    async def copy(*_: object) -> None:
         if code := answers.pop(0):
             raise ClientError({"Error": {"Code": code}}, "CopyObject")
 
-    monkeypatch.setattr(Syncer, "write_once", write_once)
+    monkeypatch.setattr(sync, "copy_object", copy)
     syncer, key = syncer_on(Client(lambda *_: {})), KeySync("data/key")
     retries = Retries(syncer.buckets, key)
     first = source(ContentEncoding="gzip") if refusal == "InvalidRequest" else source()

@@ -325,10 +325,10 @@ def test_both_clients_see_the_same_source(world):
     for key in "abc":
         crt, plain = [source_from_head(world.run(client.head_object(Bucket=SOURCE, Key=key))) for client in both(world)]
         assert crt == plain
-        assert (crt.fields, crt.metadata, crt.resendable, crt.archived) == (
+        assert (crt.fields, crt.metadata, crt.carries_provenance, crt.archived) == (
             plain.fields,
             plain.metadata,
-            plain.resendable,
+            plain.carries_provenance,
             plain.archived,
         )
 
