@@ -125,7 +125,6 @@ class Boto3S3:
         self.abort_multipart_upload = partial(self.with_session, self.quick.abort_multipart_upload)
         self.list_parts = partial(self.with_session, self.quick.list_parts)
         self.list_multipart_uploads = partial(self.with_session, self.quick.list_multipart_uploads)
-        self.list_objects_v2 = partial(self.with_session, self.listings.list_objects_v2)
 
     def use_session(self, request: Any, **_: Any) -> None:
         """Before a request is signed: one session for all clients, which never waits for a new one while it is valid.
@@ -156,6 +155,9 @@ class Boto3S3:
         answer = self.quick.get_object(**parameters)
         answer["Body"].close()
         return answer
+
+    async def list_objects_v2(self, **parameters: Any) -> Any:
+        return await self.with_session(self.listings.list_objects_v2, **parameters)
 
     async def delete_object(self, **parameters: Any) -> Any:
         return await self.with_session(self.small_writes.delete_object, **parameters)

@@ -1,4 +1,4 @@
-"""S3 over the AWS CRT: HeadObject, CopyObject, UploadPartCopy and DeleteObject. Requests that are rare stay boto3's."""
+"""S3 over the AWS CRT: the frequent operations. Requests that are rare stay boto3's."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from mirror.aws.boto3_clients import Boto3S3, once_more
 from mirror.aws.endpoints import find_endpoint
 from mirror.aws.http import CrtHttp
 from mirror.aws.signing import SESSION_HEADER, TOKEN_HEADER
-from mirror.aws.timeouts import ANSWER_TIMEOUT, SMALL_COPY_TIMEOUT
+from mirror.aws.timeouts import ANSWER_TIMEOUT, LISTING_TIMEOUT, SMALL_COPY_TIMEOUT
 from mirror.aws.wire import (
     COPY_OBJECT,
     DELETE_OBJECT,
     HEAD_OBJECT,
+    LIST_OBJECTS,
     UPLOAD_PART_COPY,
     Operation,
     read_answer,
@@ -32,7 +33,7 @@ log = logging.getLogger("worker")
 
 
 class CrtS3(Boto3S3):
-    """boto3's client, with the four frequent operations sent over the CRT. boto3 finds the endpoints, and both use one
+    """boto3's client, with the frequent operations sent over the CRT. boto3 finds the endpoints, and both use one
     session of S3 Express."""
 
     def __init__(self, session: boto3.Session, settings: Settings, http: CrtHttp) -> None:
@@ -75,11 +76,21 @@ class CrtS3(Boto3S3):
             log.debug("a part once more with boto3: %s", describe(error))
         return await super().upload_part_copy(is_small, **parameters)
 
+    async def list_objects_v2(self, **parameters: Any) -> Any:
+        """Sends it once over the CRT. If S3 is too busy, or the answer cannot be read, boto3 repeats it."""
+        try:
+            return await self.send(LIST_OBJECTS, parameters, LISTING_TIMEOUT)
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
+            if not is_busy(error):
+                raise
+            log.debug("a page once more with boto3: %s", describe(error))
+        return await super().list_objects_v2(**parameters)
+
     async def send(self, operation: Operation, parameters: dict[str, Any], timeout: int) -> dict[str, Any]:
         """Signs copies with the role, and all else on a directory bucket with its session (S3 User Guide, "Authorizing
         Zonal endpoint API operations with CreateSession")."""
         endpoint = self.endpoints[parameters["Bucket"]]
-        is_copy = bool(operation.result)
+        is_copy = "CopySource" in parameters
         with_role = is_copy or endpoint.signing_name != "s3express" or not self.has_sessions
         keys, token_header = (self.http.keys, TOKEN_HEADER) if with_role else (self.session, SESSION_HEADER)
 

@@ -106,7 +106,7 @@ class CrtHttp:
         """
         valid = keys.valid() or await in_thread(keys.get_frozen_credentials)
         sign(request, self.region, endpoint.signing_name, valid, token_header)
-        if request.method != "HEAD":
+        if request.method not in ("GET", "HEAD"):
             request.headers.append(("Content-Length", str(len(request.body))))  # boto3 does not sign it either
         connection = self.take_idle(endpoint) or await self.open_connection(endpoint)
         answer = Answer()

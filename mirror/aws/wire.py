@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import html
 import http.client
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
 
 from botocore.exceptions import ClientError
@@ -52,6 +55,14 @@ ANSWER_FIELDS = {
     "x-amz-version-id": "VersionId",
 }
 METADATA_HEADER = "x-amz-meta-"
+# Parameter of a listing -> name in the query.
+QUERY = {
+    "ContinuationToken": "continuation-token",
+    "Delimiter": "delimiter",
+    "MaxKeys": "max-keys",
+    "Prefix": "prefix",
+}
+LISTED_FIELD = re.compile(r"<(ETag|Key|LastModified|Size|StorageClass)>([^<]*)<")
 
 # Each key is in three requests, in that of the copy twice. Many objects are of the same second, and each is looked at
 # twice.
@@ -72,6 +83,7 @@ HEAD_OBJECT = Operation("HeadObject", "HEAD")
 COPY_OBJECT = Operation("CopyObject", "PUT", "CopyObjectResult")
 UPLOAD_PART_COPY = Operation("UploadPartCopy", "PUT", "CopyPartResult")
 DELETE_OBJECT = Operation("DeleteObject", "DELETE")
+LIST_OBJECTS = Operation("ListObjectsV2", "GET")
 
 
 # --- The request ------------------------------------------------------------------------------------------------------
@@ -87,10 +99,20 @@ def request_for(endpoint: Endpoint, method: str, parameters: dict[str, Any]) -> 
     if "CopySource" in parameters:
         source = parameters["CopySource"]
         headers.append(("x-amz-copy-source", f"{source['Bucket']}/{quoted_path(source['Key'])}"))
+    if "Key" not in parameters:
+        return Request(method, listing_path(endpoint, parameters), headers)
     path = endpoint.path + quoted_path(parameters["Key"])
     if "UploadId" in parameters:
         path += f"?partNumber={parameters['PartNumber']}&uploadId={quote(parameters['UploadId'], safe='~')}"
     return Request(method, path, headers)
+
+
+def listing_path(endpoint: Endpoint, parameters: dict[str, Any]) -> str:
+    """The path and query of a request. XML cannot hold every key as it is, so S3 is asked to encode them."""
+    query = {"encoding-type": "url", "list-type": "2"}
+    query |= {QUERY[name]: str(value) for name, value in parameters.items() if name in QUERY}
+    path = endpoint.path.rstrip("/") or "/"
+    return path + "?" + "&".join(f"{name}={quote(query[name], safe='~')}" for name in sorted(query))
 
 
 # --- The answer -------------------------------------------------------------------------------------------------------
@@ -102,6 +124,8 @@ def read_answer(operation: Operation, answer: Answer) -> dict[str, Any]:
         raise client_error(operation.name, answer)
     if operation.method == "HEAD":
         return head_answer(answer.headers)
+    if operation is LIST_OBJECTS:
+        return read_page(answer)
     return {operation.result: read_xml(operation.name, answer)} if operation.result else {}
 
 
@@ -147,3 +171,58 @@ def client_error(operation: str, answer: Answer) -> ClientError:
         root = parse_xml(operation, answer)
         error |= {child.tag: child.text or "" for child in root if child.tag in error}
     return ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": answer.status}}, operation)  # type: ignore[typeddict-item]
+
+
+# --- The page of a listing, in a tenth of the CPU time that botocore takes --------------------------------------------
+
+
+def read_page(answer: Answer) -> dict[str, Any]:
+    """The fields of boto3's answer that the worker reads, {} of an empty one. Raises ResponseParserError for an answer
+    of another form.
+
+    Only what stands beside the objects is read as XML: that takes longer. As keys are encoded, no text in an object can
+    be taken for a tag, and the number of objects is compared with what S3 says of it.
+    """
+    if not answer.body.strip():
+        return {}
+    first, *blocks = answer.body.decode().split("<Contents>")
+    objects = [block.partition("</Contents>") for block in blocks]
+    rest = first + "".join(behind for _, _, behind in objects)
+    root = parse_xml(LIST_OBJECTS.name, Answer(answer.status, body=bytearray(rest.encode())))
+    fields = {child.tag.rpartition("}")[2]: child.text or "" for child in root}
+    decode = unquote_plus if fields.get("EncodingType") == "url" else str
+    prefixes = [text for child in root if child.tag.endswith("CommonPrefixes") for text in child.itertext()]
+    page: dict[str, Any] = {
+        "CommonPrefixes": [{"Prefix": decode(text)} for text in prefixes if text.strip()],
+        "ResponseMetadata": {"HTTPHeaders": answer.headers},
+    }
+    try:
+        page["Contents"] = [read_object(text, decode) for text, _, _ in objects]
+        is_whole = int(fields["KeyCount"]) == len(objects) + len(page["CommonPrefixes"])
+    except (KeyError, ValueError) as error:
+        raise ResponseParserError(f"ListObjectsV2 answered with a page that cannot be read: {error!r}") from error
+    if not is_whole:
+        raise ResponseParserError("ListObjectsV2 answered with another number of keys than it says")
+    if "IsTruncated" in fields:
+        page["IsTruncated"] = fields["IsTruncated"] == "true"
+    if "NextContinuationToken" in fields:
+        page["NextContinuationToken"] = fields["NextContinuationToken"]
+    return page
+
+
+def read_object(text: str, decode: Callable[[str], str]) -> dict[str, Any]:
+    found: dict[str, Any] = dict(LISTED_FIELD.findall(text))
+    key, etag = found["Key"], found["ETag"].replace("&quot;", '"')
+    return {
+        "Key": decode(html.unescape(key) if "&" in key else key),
+        "ETag": html.unescape(etag) if "&" in etag else etag,
+        "Size": int(found["Size"]),
+        "LastModified": read_time(found["LastModified"]),
+        "StorageClass": found.get("StorageClass", ""),
+    }
+
+
+@functools.lru_cache(maxsize=4096)
+def read_time(text: str) -> datetime:
+    """Many objects are of the same second."""
+    return datetime.fromisoformat(text)

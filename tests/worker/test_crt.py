@@ -16,6 +16,7 @@ from unittest.mock import Mock
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.parsers import ResponseParserError
 from world import MIRROR, SOURCE
 
 from mirror.aws import wire
@@ -23,7 +24,7 @@ from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, make_sessio
 from mirror.aws.crt_json import CrtEvents, CrtSqs
 from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.endpoints import Endpoint
-from mirror.aws.http import CrtHttp
+from mirror.aws.http import Answer, CrtHttp
 from mirror.model.errors import is_busy, outcome_unknown
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import source_from_head
@@ -178,6 +179,27 @@ def scope(headers: dict) -> tuple:
     return access_key, rest, signed
 
 
+LISTINGS = [
+    {"Bucket": "source", "Prefix": KEY, "Delimiter": "/", **OWNER},
+    {"Bucket": "source.with.dots", "Prefix": "", "MaxKeys": 1, "ContinuationToken": "1ueGc/+=~ x"},
+    {"Bucket": DIRECTORY, "Prefix": "日本/", "Delimiter": "/", **OWNER},
+]
+
+
+@pytest.mark.parametrize("parameters", LISTINGS)
+def test_a_request_for_a_page_equals_that_of_boto3(real_aws, parameters):
+    objects = real_aws.crt("source.with.dots" if "dots" in parameters["Bucket"] else "source")
+    real_aws.listen()
+    real_aws.s3.list_objects_v2(**parameters)
+    method, url, headers = sent_by_boto3(real_aws.sent[-1])
+    crt_method, crt_url, crt_headers = sent_by_crt(real_aws, objects, "list_objects_v2", parameters)
+    assert (crt_method, crt_url.split("?")[0]) == (method, url.split("?")[0])
+    assert sorted(crt_url.split("?")[1].split("&")) == sorted(url.split("?")[1].split("&"))
+    assert crt_url.split("?")[1].split("&") == sorted(crt_url.split("?")[1].split("&"))  # as it is signed
+    assert compared(crt_headers) == compared(headers)
+    assert scope(crt_headers) == scope(headers)
+
+
 @pytest.mark.parametrize("key", ODD_KEYS)
 @pytest.mark.parametrize(("name", "parameters"), CALLS)
 def test_every_request_equals_that_of_boto3_on_the_real_host_names(real_aws, name, parameters, key):
@@ -286,7 +308,7 @@ def test_one_session_serves_the_crt_and_all_clients_of_boto3(real_aws):
 
 def test_the_request_headers_are_those_of_the_service_model(real_aws):
     model = real_aws.s3.meta.service_model
-    operations = (wire.HEAD_OBJECT, wire.COPY_OBJECT, wire.UPLOAD_PART_COPY, wire.DELETE_OBJECT)
+    operations = (wire.HEAD_OBJECT, wire.COPY_OBJECT, wire.UPLOAD_PART_COPY, wire.DELETE_OBJECT, wire.LIST_OBJECTS)
     shapes = [model.operation_model(operation.name).input_shape.members for operation in operations]
     for parameter, header in wire.REQUEST_HEADERS.items():
         named = {members[parameter].serialization["name"] for members in shapes if parameter in members}
@@ -333,6 +355,38 @@ def test_both_clients_see_the_same_source(world):
         )
 
 
+def test_both_clients_read_the_same_page(world):
+    for key in ("a/b c", "a/+%25", "a/<&>\"'", "a/日本/x", "a/sub/\x01", "a//b"):
+        world.put(key, size=7, storage_class="GLACIER" if "+" in key else "STANDARD")
+    for parameters in ({"Prefix": "a/"}, {"Prefix": "a/", "Delimiter": "/"}, {"Prefix": "no/"}, {"MaxKeys": 2}):
+        pages = [world.run(client.list_objects_v2(Bucket=SOURCE, **parameters)) for client in both(world)]
+        crt, plain = ({name: page.get(name) or [] for name in PAGE} for page in pages)
+        assert crt == plain | {"Contents": [{name: item[name] for name in ITEM} for item in plain["Contents"]]}
+        assert pages[0]["ResponseMetadata"]["HTTPHeaders"]["date"]
+
+
+PAGE = "Contents", "CommonPrefixes", "IsTruncated", "NextContinuationToken"
+ITEM = "Key", "ETag", "Size", "LastModified", "StorageClass"
+LISTED = (
+    "<Contents><Key>k</Key><LastModified>2026-01-01T00:00:00Z</LastModified><ETag>e</ETag><Size>1</Size></Contents>"
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<R><KeyCount>2</KeyCount><IsTruncated>false</IsTruncated>{LISTED}</R>",
+        f"<R><IsTruncated>false</IsTruncated>{LISTED}</R>",
+        f"<R><KeyCount>1</KeyCount><IsTruncated>false</IsTruncated>{LISTED[:40]}",
+        f"<R><KeyCount>1</KeyCount><IsTruncated>false</IsTruncated>{LISTED.replace('ETag', 'Tag')}</R>",
+        f"<R><KeyCount>1</KeyCount><IsTruncated>false</IsTruncated>{LISTED.replace('>1<', '>x<')}</R>",
+    ],
+)
+def test_a_page_that_is_not_whole_is_none(body):
+    with pytest.raises(ResponseParserError):
+        wire.read_answer(wire.LIST_OBJECTS, Answer(200, body=bytearray(body.encode())))
+
+
 FAULTS = [
     {"kind": "error", "status": 500, "code": "InternalError"},
     {"kind": "error", "status": 503, "code": "SlowDown"},
@@ -346,14 +400,16 @@ SLOW_CALL_FAULTS = [{"kind": "error_in_200", "code": "InternalError"}, {"kind": 
 
 @pytest.mark.parametrize(
     ("name", "fault"),
-    [(name, fault) for name in ("head_object", "copy_object", "delete_object") for fault in FAULTS]
+    [(name, fault) for name in ("head_object", "copy_object", "delete_object", "list_objects_v2") for fault in FAULTS]
     + [("copy_object", fault) for fault in SLOW_CALL_FAULTS],
     ids=lambda value: value if isinstance(value, str) else f"{value['kind']}{value.get('status', '')}",
 )
 def test_both_clients_decide_alike_on_every_fault(world, name, fault):
     world.put("a")
-    operation = {"head_object": "HeadObject", "copy_object": "CopyObject", "delete_object": "DeleteObject"}[name]
-    parameters = {"Bucket": MIRROR if name != "head_object" else SOURCE, "Key": "a"}
+    operation = "ListObjectsV2" if name == "list_objects_v2" else name.title().replace("_", "")
+    parameters = {"Bucket": MIRROR if name != "head_object" else SOURCE}
+    if name != "list_objects_v2":
+        parameters["Key"] = "a"
     if name == "copy_object":
         parameters |= {"CopySource": {"Bucket": SOURCE, "Key": "a"}, **COPY_DIRECTIVES}
     outcomes = []
