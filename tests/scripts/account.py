@@ -117,9 +117,9 @@ def running_local_cloud(folder: Path, program: Path = LOCAL / "cloud.py", **sett
 
 
 @contextlib.contextmanager
-def running_ministack(folder: Path) -> Iterator[tuple[str, str]]:
+def running_ministack(folder: Path, **settings: str) -> Iterator[tuple[str, str]]:
     """(URL, URL of the reset) of the local cloud; no rule fires, and tasks are only written down."""
-    settings = {"LOCAL_TICK": "1000000", "DOCKER_HOST": "unix:///nonexistent.sock"}
+    settings |= {"LOCAL_TICK": "1000000", "DOCKER_HOST": "unix:///nonexistent.sock"}
     with running_local_cloud(folder, HERE / "kept_cloud.py", **settings) as url:
         yield url, f"{url}/_ministack/reset"
 
