@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 
-from ministack.core import iam_evaluator, sigv4
+from ministack.core import iam_actions, iam_evaluator, sigv4
 from ministack.core.responses import get_account_id
 from ministack.services import ecs
 
@@ -35,8 +35,20 @@ def enforce(original, access_key_id, action, service, region, resource_arn="*", 
             checks = run_task_checks(resource_arn, json.loads(request.body))
         if action in ("ecs:DescribeTasks", "ecs:StopTask") and (request := iam_evaluator._signed_request.get()):
             checks = task_checks(action, resource_arn, json.loads(request.body))
-    denials = (original(access_key_id, a, service, region, resource_arn=r, service_context=c) for a, r, c in checks)
-    return next(filter(None, denials), None)
+    for asked, resource, context in checks:
+        denied = original(access_key_id, asked, service, region, resource_arn=resource, service_context=context)
+        if denied:
+            return named_denial(denied, asked, resource) if service == "ecs" else denied
+    return None
+
+
+def named_denial(denied, action, resource):
+    """The denial of an action that is not the call's own names it, and what it was for, as AWS does."""
+    if not isinstance(denied, iam_evaluator.EvalResult):
+        return denied
+    is_explicit = denied.decision == "Deny"
+    message = iam_actions.identity_denial_message(action, denied.principal_arn, resource, is_explicit)
+    return iam_evaluator.AuthError("AccessDeniedException", message)
 
 
 def express_check(operation, bucket, region):

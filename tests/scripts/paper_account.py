@@ -309,7 +309,7 @@ class PaperAccount:
     def iam_get_role(self, given: Given) -> Any:
         role = self.get(f"role {given['RoleName']}", NO_ROLE)
         arn = f"arn:aws:iam::{NUMBER}:role{role['path']}{given['RoleName']}"
-        boundary = {"PermissionsBoundaryType": "Policy", "PermissionsBoundaryArn": role["boundary"]}
+        boundary = {"PermissionsBoundaryType": "PermissionsBoundaryPolicy", "PermissionsBoundaryArn": role["boundary"]}
         more = {"PermissionsBoundary": boundary} if role["boundary"] else {}
         return {
             "Role": {

@@ -126,7 +126,7 @@ REFUSED = (
     ("TAGS", f"k={'v' * 257}", "is no tag"),
     ("TAGS", "AWS:team=ml", "begins with aws:"),
     ("TAGS", "team=ml,Version=2", "the tag Version is set by deploy.sh itself"),
-    ("TAGS", "team=ml,Team=ai", "Team and team are one tag"),
+    ("TAGS", "team=ml,Team=ai", "team and Team are one tag"),
     ("TAGS", ",".join(f"k{number}=v" for number in range(48)), "at most 47 tags"),
     ("ROLE_PATH", "ml", "begins and ends with a slash"),
     ("ROLE_PATH", f"/{'a' * 511}/", "at most 512"),
