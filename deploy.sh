@@ -43,6 +43,9 @@
 : "${ALARM_EMAIL:=}"                  # the alarms write to this address; empty: they only show
 : "${ALARM_AGE_SECONDS:=3600}"        # older than that, the oldest message is an alarm
 : "${APP_NAME:=s3-to-s3express-sync}" # every resource's name begins with it
+: "${TAGS:=}"                         # on everything that is made, tasks too, such as team=ml,cost-center=42
+: "${ROLE_PATH:=/}"                   # of the three roles, such as /ml/; it cannot be changed later
+: "${ROLE_BOUNDARY_ARN:=}"            # a policy that limits what the three roles may do; empty: none
 
 # Worker settings that reach the task only when they are set here; worker.py says what they mean.
 : "${WAIT_TIME_SECONDS:=}"

@@ -99,6 +99,28 @@ def find_revision(settings: Mapping[str, Any]) -> str:
     return str(found["taskDefinition"]["taskDefinitionArn"])
 
 
+@functools.cache
+def say_untagged(why: str) -> None:
+    """Print it once for each environment that Lambda keeps."""
+    print(f"tasks are started without tags: {why}")
+
+
+def run_with_tags(request: Mapping[str, Any]) -> Any:
+    """The answer of RunTask, with the tags of the task definition if they may be given: a worker matters more.
+
+    A role that may not tag is one whose new policy IAM does not know yet, or one that a boundary or the account's
+    organization limits.
+    """
+    _, ecs = clients()
+    try:
+        return ecs.run_task(**request, propagateTags="TASK_DEFINITION")
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "AccessDeniedException" or "ecs:TagResource" not in str(error):
+            raise
+        say_untagged(str(error))
+        return ecs.run_task(**request)
+
+
 def run_tasks(
     settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]], changes: Mapping[str, Any], now: float
 ) -> tuple[list[str], list[str]]:
@@ -109,21 +131,21 @@ def run_tasks(
     botocore makes a client token for each call, which its retries share and the next call does not: the answer to a
     used token would be the old one (ECS API reference, "Ensuring idempotency").
     """
-    _, ecs = clients()
     network = {
         "subnets": settings["SUBNETS"].split(","),
         "securityGroups": [group for group in settings["SECURITY_GROUPS"].split(",") if group],
         "assignPublicIp": settings["ASSIGN_PUBLIC_IP"],
     }
-    answer = ecs.run_task(
-        cluster=settings["CLUSTER"],
-        taskDefinition=settings["TASK_DEFINITION"],
-        count=count,
-        capacityProviderStrategy=strategy,
-        networkConfiguration={"awsvpcConfiguration": network},
-        startedBy=settings["STARTED_BY"],
+    request = {
+        "cluster": settings["CLUSTER"],
+        "taskDefinition": settings["TASK_DEFINITION"],
+        "count": count,
+        "capacityProviderStrategy": strategy,
+        "networkConfiguration": {"awsvpcConfiguration": network},
+        "startedBy": settings["STARTED_BY"],
         **({"overrides": {"containerOverrides": [{"name": "worker", **changes}]}} if changes else {}),
-    )
+    }
+    answer = run_with_tags(request) if settings["TAG_TASKS"] == "true" else clients()[1].run_task(**request)
     just_started.update({task["taskArn"]: (now, task) for task in answer["tasks"]})
     providers = [task.get("capacityProviderName", "unknown") for task in answer["tasks"]]
     reasons = [" ".join(filter(None, map(failure.get, FAILURE_FIELDS))) for failure in answer["failures"]]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SUBNET, SECURITY_GROUP = r"subnet-\w+", r"sg-\w+"
+SWITCH, SWITCH_MEANING = r"true|false", "true or false"
 STARTED_BY, STARTED_BY_MEANING = r"[\w/-]{1,128}", "at most 128 letters, digits, hyphens, _ and /"
 
 # name -> (default or None when required, pattern, what it has to be); the limits are those of the ECS API reference.
@@ -17,7 +18,8 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "SUBNETS": (None, rf"{SUBNET}(,{SUBNET}){{0,15}}", "1 to 16 subnet ids with commas between them"),
     "SECURITY_GROUPS": ("", rf"({SECURITY_GROUP}(,{SECURITY_GROUP}){{0,4}})?", "at most 5 security group ids"),
     "ASSIGN_PUBLIC_IP": ("ENABLED", r"ENABLED|DISABLED", "ENABLED or DISABLED"),
-    "STARTER_COPIES": ("false", r"true|false", "true or false"),
+    "STARTER_COPIES": ("false", SWITCH, SWITCH_MEANING),
+    "TAG_TASKS": ("false", SWITCH, SWITCH_MEANING),
     "STARTED_BY": ("s3-to-s3express-sync-starter", STARTED_BY, STARTED_BY_MEANING),
     "AUDIT_STARTED_BY": ("s3-to-s3express-sync-audit", STARTED_BY, STARTED_BY_MEANING),
 }

@@ -85,7 +85,7 @@ is_denied() { [[ $(error_code) =~ ^(AccessDenied.*|UnauthorizedOperation|Authori
 is_about_new_role() {
   local role
   for role in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
-    if [[ $AWS_ERROR == *":role/$role"* || $AWS_ERROR != *:role/* && $role == "$STARTER_ROLE" ]]; then
+    if [[ $AWS_ERROR == *":role$ROLE_PATH$role"* || $AWS_ERROR != *:role/* && $role == "$STARTER_ROLE" ]]; then
       was_created role "$role" && return
     fi
   done

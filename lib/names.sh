@@ -31,11 +31,6 @@ set_names() {
   NOTIFICATION_ID=$APP_NAME
   LIFECYCLE_RULE_ID=$APP_NAME-abort-incomplete-uploads
   KEEP_RULE_ID=$APP_NAME-keep # the first one's
-  # Of everything that is made, in the ways in which AWS writes tags.
-  MAP_TAGS=app=$APP_NAME,version=$VERSION
-  UPPER_TAGS=("Key=app,Value=$APP_NAME" "Key=version,Value=$VERSION")
-  EC2_TAGS="Tags=[{Key=app,Value=$APP_NAME},{Key=version,Value=$VERSION}]"
-  LOWER_TAGS=("key=app,value=$APP_NAME" "key=version,value=$VERSION")
 }
 
 # ARNs are made of names and the account, so that a dry run and a clean-up know them without the resource.
@@ -48,9 +43,9 @@ set_account() {
   RULE_ARN=arn:aws:events:$REGION:$ACCOUNT:rule/$RULE_NAME
   EVENT_RULE_ARN=arn:aws:events:$REGION:$ACCOUNT:rule/$EVENT_RULE_NAME
   CLUSTER_ARN=arn:aws:ecs:$REGION:$ACCOUNT:cluster/$CLUSTER_NAME
-  TASK_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/$TASK_ROLE
-  EXEC_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/$EXEC_ROLE
-  STARTER_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/$STARTER_ROLE
+  TASK_ROLE_ARN=arn:aws:iam::$ACCOUNT:role$ROLE_PATH$TASK_ROLE
+  EXEC_ROLE_ARN=arn:aws:iam::$ACCOUNT:role$ROLE_PATH$EXEC_ROLE
+  STARTER_ROLE_ARN=arn:aws:iam::$ACCOUNT:role$ROLE_PATH$STARTER_ROLE
   TOPIC_ARN=arn:aws:sns:$REGION:$ACCOUNT:$TOPIC_NAME
   REPOSITORY_ARN=arn:aws:ecr:$REGION:$ACCOUNT:repository/$APP_NAME
   DST_BUCKET_ARN=arn:aws:s3express:$REGION:$DST_BUCKET_OWNER:bucket/$DST_BUCKET

@@ -12,15 +12,27 @@ network_configuration() {
       subnets: ($subnets | split(",")), securityGroups: ($groups | split(",")), assignPublicIp: $public}}'
 }
 
+# run_with_tags ARGUMENT...: runs a task with the tags of its task definition, or without them if the caller may not tag.
+run_with_tags() {
+  local answer
+  answer=$(aws_if_allowed ecs run-task --propagate-tags TASK_DEFINITION "$@")
+  if [[ -z $answer ]]; then
+    ! was_denied || [[ $(denial) != *ecs:TagResource* ]] || say "the task is started without tags: $(denial)"
+    answer=$(aws_or_die ecs run-task "$@")
+  fi
+  printf '%s\n' "$answer"
+}
+
 # start_one_task STARTED_BY COMMAND ARGUMENT...: prints the task's id. On demand, as an interruption would begin it all
 # over. The starter counts the tasks that it started itself: STARTED_BY is not its own.
 start_one_task() {
-  local answer overrides definition network task
+  local answer overrides definition network task run=(aws_or_die ecs run-task)
+  [[ $(starter_setting TAG_TASKS) != true ]] || run=(run_with_tags)
   definition=$(starter_setting TASK_DEFINITION)
   network=$(network_configuration)
   overrides=$(printf '%s\0' "${@:2}" \
     | jq -Rsc '{containerOverrides: [{name: "worker", command: split("\u0000")[:-1]}]}') # a prefix may hold newlines
-  answer=$(aws_or_die ecs run-task --cluster "$CLUSTER_NAME" --task-definition "$definition" \
+  answer=$("${run[@]}" --cluster "$CLUSTER_NAME" --task-definition "$definition" \
     --capacity-provider-strategy capacityProvider=FARGATE,weight=1 --started-by "$1" \
     --network-configuration "$network" --overrides "$overrides")
   task=$(jq -r '.tasks[0].taskArn // "" | split("/")[-1] // ""' <<<"$answer")

@@ -83,6 +83,29 @@ check_kms_keys() {
   done
 }
 
+# What a tag may be for all services alike (their API references, Tag), with the keys of roles, which differ by more than
+# case. "aws:" is AWS's own.
+check_tags() {
+  local given problems line
+  [[ -n $TAGS ]] || return 0
+  given=$(given_tags)
+  problems=$(jq -r --argjson most "$MOST_TAGS" --arg own "${OWN_TAG_KEYS[*]}" '
+    def is_written: test("\\A[\\p{L}\\p{Z}\\p{N}_.:/=+@-]*\\z");
+    (if length > $most then "set at most \($most) tags, as a resource takes 50 with our own" else empty end),
+    (group_by(.key | ascii_downcase)[] | select(length > 1)
+      | "\(map(.key) | join(" and ")) are one tag, as IAM does not tell upper from lower case: set one"),
+    (.[] | (.key | ascii_downcase) as $key |
+      if .value == null or .key == "" then "\(.key | tojson) is no tag: write KEY=VALUE, with commas between them"
+      elif (.key | is_written and length <= 128 | not) or (.value | is_written and length <= 256 | not)
+      then "\(.key)=\(.value) is no tag: a key has up to 128 and a value up to 256 letters, digits, spaces and _.:/=+@-"
+      elif $key | startswith("aws:") then "\(.key) begins with aws:, which AWS keeps for itself"
+      elif $key | IN($own | splits(" ")) then "the tag \(.key) is set by deploy.sh itself: leave it out"
+      else empty end)' <<<"$given")
+  while read -r line; do
+    [[ -z $line ]] || problem "TAGS=$TAGS: $line"
+  done <<<"$problems"
+}
+
 check_words() {
   check_pattern EVENT_SOURCE 'sqs|eventbridge' "sqs or eventbridge"
   check_pattern ANNOUNCE 'none|markers|all' "none, markers or all"
@@ -95,6 +118,11 @@ check_words() {
   check_pattern S3_CLIENT '(crt|boto3)?' "crt or boto3, or nothing"
   check_pattern LOG_LEVEL '(DEBUG|INFO|WARNING|ERROR)?' "DEBUG, INFO, WARNING or ERROR, or nothing"
   check_pattern ALARM_EMAIL '([^][@[:space:],;:<>()"\]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)?' "a mail address, or nothing"
+  # Of a path, what both IAM and Lambda take (their API references, CreateRole and CreateFunction).
+  check_pattern ROLE_PATH '/([A-Za-z0-9_+=,.@-]+/)*' "a path that begins and ends with a slash, such as /ml/"
+  ((${#ROLE_PATH} <= 512)) || problem "ROLE_PATH=$ROLE_PATH: set at most 512 characters"
+  check_pattern ROLE_BOUNDARY_ARN '(arn:aws:iam::(aws|[0-9]{12}):policy/[A-Za-z0-9_+=,.@/-]{1,512})?' \
+    "the ARN of a policy of IAM, or nothing"
   check_pattern RETRY_PAUSE '[0-9]+(\.[0-9]+)?' "seconds"
   if ! is_number "$LOG_RETENTION_DAYS" || [[ $RETENTION_DAYS != *" $LOG_RETENTION_DAYS "* ]]; then
     problem "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: set one of$RETENTION_DAYS"
@@ -150,6 +178,7 @@ check_settings() {
   check_prefix
   check_exclude
   check_patterns_together
+  check_tags
   check_kms_keys SRC_KMS_KEY_ARN "$MOST_KMS_KEYS" "keys, a role's policy holds no more"
   check_kms_keys DST_KMS_KEY_ARN 1 "key, a directory bucket has one for its whole life"
   check_timeouts

@@ -28,7 +28,7 @@ ensure_alarm() {
   have=$(known_or_ask alarms find_alarms | jq -c --arg name "$name" '.[] | select(.AlarmName == $name)')
   different=$(differing "$1" "$have")
   if [[ -z $have ]]; then
-    create aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1" --tags "${UPPER_TAGS[@]}"
+    create aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1" --tags "$(all_tags | as_upper)"
   elif [[ -n $different ]]; then
     change "$different" aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1"
   fi

@@ -25,9 +25,10 @@ starter_environment() {
   settings_json ASSIGN_PUBLIC_IP MAX_WORKERS MESSAGES_PER_WORKER MIN_WORKERS AUDIT_DAYS MAX_CONCURRENT_KEYS \
     | jq --arg queue "$queue" --arg cluster "$CLUSTER_NAME" --arg family "$TASK_FAMILY" --arg subnets "$subnets" \
       --arg group "$group" --arg started_by "$STARTED_BY" --arg audits "$AUDIT_STARTED_BY" \
-      --arg processes "$processes" --argjson copying "$copying" '$copying + map_values(if . == "" then null else . end) + {
+      --arg processes "$processes" --arg tags "$TAGS" --argjson copying "$copying" '$copying + map_values(if . == "" then null else . end) + {
         MIN_WORKERS: (if .MIN_WORKERS == "0" then null else .MIN_WORKERS end),
         AUDIT_STARTED_BY: (if .AUDIT_DAYS == "" then null else $audits end),
+        TAG_TASKS: (if $tags == "" then null else "true" end),
         QUEUE_URL: $queue, CLUSTER: $cluster, TASK_DEFINITION: $family, SUBNETS: $subnets, SECURITY_GROUPS: $group,
         STARTED_BY: $started_by, PROCESSES: $processes}'
 }
@@ -51,7 +52,7 @@ create_function() {
   local input state
   input=$(given_variables "$1")
   state=$(aws_or_die lambda create-function --cli-input-json "$input" --zip-file "fileb://$TEMP_DIR/starter.zip" \
-    --architectures arm64 --tags "$MAP_TAGS" | jq -r .State)
+    --architectures arm64 --tags "$(all_tags | as_map)" | jq -r .State)
   [[ $state == Active ]] || await_function function-active-v2
 }
 

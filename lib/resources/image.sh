@@ -94,7 +94,7 @@ ensure_repository() {
   repository=$(find_repository)
   if [[ -z $repository ]]; then
     create aws_or_die ecr create-repository --repository-name "$APP_NAME" --image-tag-mutability IMMUTABLE \
-      --image-scanning-configuration scanOnPush=true --tags "${UPPER_TAGS[@]}"
+      --image-scanning-configuration scanOnPush=true --tags "$(all_tags | as_upper)"
   else
     [[ $(jq '.repositories[0].imageScanningConfiguration.scanOnPush' <<<"$repository") == true ]] \
       || change "scan on push" aws_or_die ecr put-image-scanning-configuration --repository-name "$APP_NAME" \

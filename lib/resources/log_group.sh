@@ -11,7 +11,7 @@ ensure_log_group() {
   begin "log group" "$1"
   group=$(find_log_groups "$1")
   group=$(jq -c --arg name "$1" '.logGroups[] | select(.logGroupName == $name)' <<<"$group")
-  [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$MAP_TAGS"
+  [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$(all_tags | as_map)"
   [[ $(jq '.retentionInDays' <<<"${group:-null}") == "$LOG_RETENTION_DAYS" ]] \
     || change retention aws_or_die logs put-retention-policy --log-group-name "$1" \
       --retention-in-days "$LOG_RETENTION_DAYS"

@@ -116,7 +116,7 @@ check_previous_source() {
 
 # create_queue NAME ATTRIBUTES
 create_queue() {
-  aws_or_die sqs create-queue --queue-name "$1" --attributes "$2" --tags "$MAP_TAGS" \
+  aws_or_die sqs create-queue --queue-name "$1" --attributes "$2" --tags "$(all_tags | as_map)" \
     | jq -r .QueueUrl | keep "queue $1"
 }
 

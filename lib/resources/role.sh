@@ -25,6 +25,29 @@ check_roles() {
       || problem "APP_NAME=$APP_NAME: its role $name belongs to someone else or to another Region, where role names" \
         "are the same (it lacks the tags app=$APP_NAME region=$REGION): set another APP_NAME"
   done
+  check_role_path
+  check_boundary
+}
+
+# A role's path is a part of its ARN, and no call changes it (IAM API reference, UpdateRole).
+check_role_path() {
+  local name role path
+  for name in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
+    role=$(find_role "$name")
+    path=$(jq -r '.Role.Path' <<<"${role:-null}")
+    [[ $path != null && $path != "$ROLE_PATH" ]] || continue
+    problem "ROLE_PATH=$ROLE_PATH: the role $name is under $path, and IAM moves no role: set ROLE_PATH=$path, or" \
+      "run ./cleanup.sh first, which removes what is still queued as well"
+    return
+  done
+}
+
+# Without iam:GetPolicy nothing is known, and AWS says it when the first role is made.
+check_boundary() {
+  local answer
+  [[ -n $ROLE_BOUNDARY_ARN ]] || return 0
+  answer=$(aws_or_error iam get-policy --policy-arn "$ROLE_BOUNDARY_ARN") || [[ $answer != *NoSuchEntity* ]] \
+    || problem "ROLE_BOUNDARY_ARN=$ROLE_BOUNDARY_ARN: $answer"
 }
 
 lambda_trust() {
@@ -40,14 +63,16 @@ ecs_trust() {
 }
 
 # With STARTER_COPIES=true the function may do what a worker may. Which task definition is the newest counts only for
-# workers that stay (MIN_WORKERS); no resource can be named for it (Service Authorization Reference, Amazon ECS).
+# workers that stay (MIN_WORKERS); no resource can be named for it (Service Authorization Reference, Amazon ECS). With
+# TAGS, RunTask needs the right to tag, which this condition gives to no other call.
 starter_policy() {
   local copying="[]"
   [[ $STARTER_COPIES == false ]] || copying=$(worker_statements)
   jq -n --argjson copying "$copying" --arg queue "$QUEUE_ARN" --arg cluster "$CLUSTER_ARN" \
     --arg definition "arn:aws:ecs:$REGION:$ACCOUNT:task-definition/$TASK_FAMILY:*" \
     --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
-    --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" --argjson least "$MIN_WORKERS" '
+    --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" --argjson least "$MIN_WORKERS" \
+    --arg tags "$TAGS" '
     {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster | ($cluster | sub(":cluster/"; ":task/")) as $task |
     {Version: "2012-10-17", Statement: ([
       {Effect: "Allow", Action: "sqs:GetQueueAttributes", Resource: $queue},
@@ -55,6 +80,8 @@ starter_policy() {
       {Effect: "Allow", Action: "ecs:ListTasks", Resource: "*", Condition: $our_cluster},
       (if $least == 0 then empty else {Effect: "Allow", Action: "ecs:DescribeTaskDefinition", Resource: "*"} end),
       {Effect: "Allow", Action: ["ecs:DescribeTasks", "ecs:StopTask"], Resource: "\($task)/*"},
+      (if $tags == "" then empty else {Effect: "Allow", Action: "ecs:TagResource", Resource: "\($task)/*",
+        Condition: {StringEquals: {"ecs:CreateAction": "RunTask"}}} end),
       {Effect: "Allow", Action: "iam:PassRole", Resource: [$task_role, $exec_role],
        Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}},
       {Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs}]
@@ -117,16 +144,32 @@ keep_rights() {
 # role_date NAME: when a role was made that ensure_role found, as YYYY-MM-DDThh:mm:ss in UTC.
 role_date() { known_or_ask "date of $1" true; }
 
-# ensure_role NAME TRUST POLICY
+# create_role NAME TRUST
+create_role() {
+  local options=()
+  [[ $ROLE_PATH == / ]] || options+=(--path "$ROLE_PATH")
+  [[ -z $ROLE_BOUNDARY_ARN ]] || options+=(--permissions-boundary "$ROLE_BOUNDARY_ARN")
+  aws_or_die iam create-role --role-name "$1" --assume-role-policy-document "$2" ${options[@]+"${options[@]}"} \
+    --tags "$(all_tags region "$REGION" | as_upper)"
+}
+
+# has_boundary ROLE: whether it has the one that it is to have. Without the setting, one that somebody gave it stays.
+has_boundary() {
+  [[ -z $ROLE_BOUNDARY_ARN ]] || jq -e --arg boundary "$ROLE_BOUNDARY_ARN" \
+    '.Role.PermissionsBoundary.PermissionsBoundaryArn == $boundary' <<<"$1" >/dev/null
+}
+
+# ensure_role NAME TRUST POLICY: the boundary comes first, as an account with rules may let nobody change a role without.
 ensure_role() {
   local role policy
   begin role "$1"
   role=$(find_role "$1")
   if [[ -z $role ]]; then
-    create aws_or_die iam create-role --role-name "$1" --assume-role-policy-document "$2" \
-      --tags "${UPPER_TAGS[@]}" "Key=region,Value=$REGION"
+    create create_role "$1" "$2"
   else
     jq -r '.Role.CreateDate[:19]' <<<"$role" | keep "date of $1"
+    has_boundary "$role" || change boundary aws_or_die iam put-role-permissions-boundary --role-name "$1" \
+      --permissions-boundary "$ROLE_BOUNDARY_ARN"
     same_json "$2" "$(jq .Role.AssumeRolePolicyDocument <<<"$role")" \
       || change trust aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$2"
     policy=$(find_role_policy "$1")

@@ -66,7 +66,7 @@ ensure_rule() {
   have=$(find_rule)
   different=$(differing "$want" "$have")
   if [[ -z $have ]]; then
-    create aws_or_die events put-rule --cli-input-json "$want" --tags "${UPPER_TAGS[@]}"
+    create aws_or_die events put-rule --cli-input-json "$want" --tags "$(all_tags | as_upper)"
   elif [[ -n $different ]]; then
     change "$different" aws_or_die events put-rule --cli-input-json "$want"
   fi

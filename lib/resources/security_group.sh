@@ -25,7 +25,7 @@ create_security_group() {
   vpc=$(task_vpc)
   aws_or_die ec2 create-security-group --group-name "$SECURITY_GROUP_NAME" --vpc-id "$vpc" \
     --description "Workers of $APP_NAME: no way in" \
-    --tag-specifications "ResourceType=security-group,$EC2_TAGS" \
+    --tag-specifications "$(tag_specifications security-group)" \
     | jq -r .GroupId | keep "security group"
 }
 

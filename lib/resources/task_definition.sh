@@ -81,7 +81,7 @@ previous_setting() {
 }
 
 register_task_definition() {
-  aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "${LOWER_TAGS[@]}"
+  aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "$(all_tags)"
 }
 
 ensure_task_definition() {

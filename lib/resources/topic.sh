@@ -33,7 +33,7 @@ ensure_topic() {
   local subscriptions
   begin topic "$TOPIC_NAME"
   subscriptions=$(first_subscriptions)
-  [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "${UPPER_TAGS[@]}"
+  [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "$(all_tags | as_upper)"
   ensure_subscription "${subscriptions:-null}"
   finish
 }

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# The tag "version" of all that deploy.sh made: the release that last brought it to the wanted state. What is made gets
-# it then, so this has something to do only when the release has changed.
+# The tags of all that deploy.sh made: "version", the release that last brought it to the wanted state, and those of
+# TAGS. What is made gets them then, so this has something to do only when one of both has changed. A tag that TAGS does
+# not have any more stays, as it may be somebody else's by now.
 
 # Reads the tags of the function, as lambda list-tags prints them; prints the release. 1.0.0 had no tag for it.
 version_of_tags() { jq -r '.Tags.version // "1.0.0"'; }
@@ -17,8 +18,8 @@ check_release() {
     "./sync.sh status says idle"
 }
 
-# Prints the calls that bring it to all but the function, one per line. The services write tags in three ways.
-version_tag_calls() {
+# Prints the calls that bring them to all but the function, one per line, each after the notation of its service.
+tag_calls() {
   local queue dlq task found network alarms topic
   queue=$(queue_url "$QUEUE_NAME")
   dlq=$(queue_url "$DLQ_NAME")
@@ -28,10 +29,9 @@ version_tag_calls() {
   found=$(cut -d ' ' -f 1 <<<"$found")
   mapfile -t network <<<"$found"
   topic=$(find_our_topic)
-  printf "%s --tags version=$VERSION\n" "logs tag-log-group --log-group-name $STARTER_LOG_GROUP" \
-    "logs tag-log-group --log-group-name $WORKER_LOG_GROUP" "sqs tag-queue --queue-url $queue" \
-    "sqs tag-queue --queue-url $dlq"
-  printf "ecs tag-resource --resource-arn %s --tags key=version,value=$VERSION\n" "$CLUSTER_ARN" "${task%%$'\n'*}"
+  printf 'map logs tag-log-group --log-group-name %s\n' "$STARTER_LOG_GROUP" "$WORKER_LOG_GROUP"
+  printf 'map sqs tag-queue --queue-url %s\n' "$queue" "$dlq"
+  printf 'lower ecs tag-resource --resource-arn %s\n' "$CLUSTER_ARN" "${task%%$'\n'*}"
   {
     printf 'iam tag-role --role-name %s\n' "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"
     [[ -n $IMAGE_URI ]] || printf 'ecr tag-resource --resource-arn %s\n' "$REPOSITORY_ARN"
@@ -40,27 +40,40 @@ version_tag_calls() {
     printf 'ec2 create-tags --resources %s\n' "${network[@]}"
     printf '%s\n' "$alarms"
     [[ -z $topic ]] || printf 'sns tag-resource --resource-arn %s\n' "$topic"
-  } | sed "s/\$/ --tags Key=version,Value=$VERSION/"
+  } | sed 's/^/upper /'
 }
 
 # The function is the last: an interrupted run is completed by the next one. Without a right to tag, the sync works.
-tag_all_with_version() {
+tag_all() {
   local calls call
-  calls=$(version_tag_calls)
-  while read -ra call; do aws_if_allowed "${call[@]}"; done <<<"$calls"
-  aws_if_allowed lambda tag-resource --resource "$STARTER_ARN" --tags "version=$VERSION"
+  local -A tags
+  tags[lower]=$(all_tags | jq -c 'map(select(.key != "app"))')
+  tags[upper]=$(as_upper <<<"${tags[lower]}")
+  tags[map]=$(as_map <<<"${tags[lower]}")
+  calls=$(tag_calls)
+  while read -ra call; do aws_if_allowed "${call[@]:1}" --tags "${tags[${call[0]}]}"; done <<<"$calls"
+  aws_if_allowed lambda tag-resource --resource "$STARTER_ARN" --tags "${tags[map]}"
+}
+
+# Reads the tags of the function, as lambda list-tags prints them; prints what differs from the wanted ones.
+missing_tags() {
+  local given
+  given=$(given_tags)
+  jq -r --argjson given "$given" --arg version "$VERSION" '.Tags // {} | . as $have
+    | [(.version // "1.0.0") | select(. != $version) | "was \(.)"]
+      + [$given[] | select($have[.key] != .value) | "\(.key)=\(.value)"] | join(", ")'
 }
 
 ensure_version_tag() {
-  local version
+  local missing
   begin tag "version=$VERSION"
   if was_created function "$STARTER_NAME"; then
     CREATED=true
     finish
     return
   fi
-  version=$(aws_if_allowed lambda list-tags --resource "$STARTER_ARN" | version_of_tags)
-  [[ $version == "$VERSION" ]] || was_denied || change "was $version" tag_all_with_version
+  missing=$(aws_if_allowed lambda list-tags --resource "$STARTER_ARN" | missing_tags)
+  [[ -z $missing ]] || change "$missing" tag_all
   if was_denied; then
     leave "$RESOURCE, by which ./sync.sh status tells what is deployed. $(denial)"
     CHANGES=()

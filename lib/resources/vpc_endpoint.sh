@@ -29,7 +29,7 @@ create_endpoint() {
   local vpc
   vpc=$(task_vpc)
   aws_or_die ec2 create-vpc-endpoint --vpc-endpoint-type Gateway --vpc-id "$vpc" --service-name "$1" \
-    --route-table-ids "${@:2}" --tag-specifications "ResourceType=vpc-endpoint,$EC2_TAGS"
+    --route-table-ids "${@:2}" --tag-specifications "$(tag_specifications vpc-endpoint)"
 }
 
 # A route table takes one endpoint per service, so tables that have one already, of whomever, are left as they are.

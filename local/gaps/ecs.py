@@ -27,6 +27,18 @@ def resolve_task_definition(original, reference):
     return f"{family}:{max(revisions)}" if revisions else family
 
 
+@replaces(ecs, "_run_task")
+def run_task(original, data):
+    """A task has tags of its task definition only if it is asked for (ECS API Reference, RunTask, propagateTags)."""
+    if data.get("propagateTags") == "TASK_DEFINITION":
+        definition = ecs._task_defs.get(ecs._resolve_td_key(data.get("taskDefinition", ""))) or {}
+        data = {**data, "tags": [*ecs._tags.get(definition.get("taskDefinitionArn"), []), *data.get("tags", [])]}
+    return original(data)
+
+
+ecs._ACTION_MAP["RunTask"] = run_task
+
+
 @replaces(ecs, "_start_task_worker")
 def start_task(original, task, definition, overrides, engine):
     """Start on the host's network, where ministack is 127.0.0.1, the image coming from ministack's own registry."""

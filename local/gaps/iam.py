@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 
-from ministack.core import iam_evaluator, sigv4
+from ministack.core import iam_actions, iam_evaluator, sigv4
 from ministack.core.responses import get_account_id
 from ministack.services import ecs
 
@@ -32,11 +32,23 @@ def enforce(original, access_key_id, action, service, region, resource_arn="*", 
     elif service == "ecs" and ":cluster/" in resource_arn:
         checks = [(action, resource_arn, {"ecs:cluster": resource_arn})]
         if action == "ecs:RunTask" and (request := iam_evaluator._signed_request.get()):
-            checks = run_task_checks(resource_arn, json.loads(request.body).get("taskDefinition", ""))
+            checks = run_task_checks(resource_arn, json.loads(request.body))
         if action in ("ecs:DescribeTasks", "ecs:StopTask") and (request := iam_evaluator._signed_request.get()):
             checks = task_checks(action, resource_arn, json.loads(request.body))
-    denials = (original(access_key_id, a, service, region, resource_arn=r, service_context=c) for a, r, c in checks)
-    return next(filter(None, denials), None)
+    for asked, resource, context in checks:
+        denied = original(access_key_id, asked, service, region, resource_arn=resource, service_context=context)
+        if denied:
+            return named_denial(denied, asked, resource) if service == "ecs" else denied
+    return None
+
+
+def named_denial(denied, action, resource):
+    """The denial of an action that is not the call's own names it, and what it was for, as AWS does."""
+    if not isinstance(denied, iam_evaluator.EvalResult):
+        return denied
+    is_explicit = denied.decision == "Deny"
+    message = iam_actions.identity_denial_message(action, denied.principal_arn, resource, is_explicit)
+    return iam_evaluator.AuthError("AccessDeniedException", message)
 
 
 def express_check(operation, bucket, region):
@@ -52,13 +64,21 @@ def task_checks(action, cluster_arn, request):
     return [(action, f"{folder}/{task.rpartition('/')[2]}", {"ecs:cluster": cluster_arn}) for task in tasks]
 
 
-def run_task_checks(cluster_arn, reference):
-    """RunTask on the task definition, in that cluster, and PassRole on its roles (Service Authorization Reference)."""
-    definition = ecs._task_defs.get(ecs._resolve_td_key(reference)) or {}
+def run_task_checks(cluster_arn, request):
+    """RunTask on the task definition, in that cluster, and PassRole on its roles (Service Authorization Reference).
+
+    A task that is to have tags is authorized as TagResource, too (ECS Developer Guide, "Grant permission to tag
+    resources on creation").
+    """
+    definition = ecs._task_defs.get(ecs._resolve_td_key(request.get("taskDefinition", ""))) or {}
     checks = [("ecs:RunTask", definition.get("taskDefinitionArn", "*"), {"ecs:cluster": cluster_arn})]
     roles = [definition[field] for field in ("taskRoleArn", "executionRoleArn") if definition.get(field)]
     passed_to = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
-    return checks + [("iam:PassRole", role, passed_to) for role in roles]
+    checks += [("iam:PassRole", role, passed_to) for role in roles]
+    if request.get("tags") or request.get("propagateTags", "NONE") != "NONE":
+        tasks = f"{cluster_arn.replace(':cluster/', ':task/')}/*"
+        checks.append(("ecs:TagResource", tasks, {"ecs:createaction": "RunTask", "ecs:cluster": cluster_arn}))
+    return checks
 
 
 @replaces(iam_evaluator, "authenticate")

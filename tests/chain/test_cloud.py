@@ -10,6 +10,7 @@ import time
 import uuid
 
 import pytest
+from botocore.exceptions import ClientError
 from local_cloud import (
     ACCOUNT,
     DIRECTORY,
@@ -255,6 +256,27 @@ def test_starting_a_task_needs_run_task_in_its_cluster_and_pass_role_for_its_rol
     assert len(allowed.run_task(**start)["tasks"]) == 1
     for grants in ([("ecs:RunTask", definition, elsewhere), pass_role], [("ecs:RunTask", definition, here)]):
         assert error_of(as_role(cloud, *grants, service="ecs").run_task, **start)[1] == "AccessDeniedException"
+
+
+def test_a_task_gets_the_tags_of_its_definition_if_it_is_asked_for_by_who_may_tag_it(cloud):
+    ecs, task, role, _ = run_task(cloud, "fail")
+    definition, cluster = describe(ecs, task)["taskDefinitionArn"], describe(ecs, task)["clusterArn"]
+    ecs.tag_resource(resourceArn=definition, tags=[{"key": "team", "value": "ml"}])
+    pass_role = ("iam:PassRole", role, {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}})
+    start = {"cluster": cluster, "taskDefinition": definition.rpartition(":")[0], "propagateTags": "TASK_DEFINITION"}
+    tasks = f"{cluster.replace(':cluster/', ':task/')}/*"
+
+    def may_tag(action):
+        return "ecs:TagResource", tasks, {"StringEquals": {"ecs:CreateAction": action}}
+
+    run = ("ecs:RunTask", definition), pass_role
+    allowed = as_role(cloud, *run, may_tag("RunTask"), service="ecs")
+    (started,) = allowed.run_task(**start)["tasks"]
+    assert ecs.list_tags_for_resource(resourceArn=started["taskArn"])["tags"] == [{"key": "team", "value": "ml"}]
+    assert ecs.list_tags_for_resource(resourceArn=task)["tags"] == []
+    for grants in (run, (*run, may_tag("CreateCluster"))):
+        with pytest.raises(ClientError, match=r"AccessDeniedException.*ecs:TagResource"):
+            as_role(cloud, *grants, service="ecs").run_task(**start)
 
 
 def test_listing_tasks_is_granted_by_cluster(cloud):

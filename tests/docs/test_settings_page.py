@@ -116,6 +116,7 @@ OF_LENGTH = {
     ("prefixes", "个前缀"): lambda count: ",".join(f"p{number}/" for number in range(count)),
     ("ARNs", "个 ARN"): lambda count: ",".join([KEY] * count),
     ("digits", "位数字"): lambda count: "1" * count,
+    ("tags", "个标签"): lambda count: ",".join(f"key {number}=value" for number in range(count)),
 }
 # Other limits, in both languages -> values that are taken, and some that are not.
 SAID = {
@@ -128,6 +129,11 @@ SAID = {
     ("a host", "一个主机名"): (["proxy.example.com:5000"], ["https://proxy.example.com/"]),
     ("any words", "任意参数"): (["--build-arg PROXY=http://proxy:3128 --no-cache"], []),
     ("the ARN of a key", "一个密钥的 ARN"): ([KEY], ["alias/aws/s3", "1234-ab", KEY.replace("eu-west-1", "us-east-1")]),
+    ("a path", "一个路径"): (["/", "/ml/", "/ml/2026/"], ["ml/", "/ml", "//", "/m l/", f"/{'a' * 511}/"]),
+    ("the ARN of a policy", "一个策略的 ARN"): (
+        [f"arn:aws:iam::{ACCOUNT}:policy/a/b", "arn:aws:iam::aws:policy/ReadOnlyAccess"],
+        ["workloads", f"arn:aws:iam::{ACCOUNT}:role/a", f"arn:aws:iam::{ACCOUNT}:policy/"],
+    ),
     ("a mail address", "一个邮件地址"): (["you@example.com"], ["you", "you@example.com,me@example.com"]),
 }
 # What has to stand beside a value for its own limits to be the only ones.

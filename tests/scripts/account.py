@@ -117,9 +117,9 @@ def running_local_cloud(folder: Path, program: Path = LOCAL / "cloud.py", **sett
 
 
 @contextlib.contextmanager
-def running_ministack(folder: Path) -> Iterator[tuple[str, str]]:
+def running_ministack(folder: Path, **settings: str) -> Iterator[tuple[str, str]]:
     """(URL, URL of the reset) of the local cloud; no rule fires, and tasks are only written down."""
-    settings = {"LOCAL_TICK": "1000000", "DOCKER_HOST": "unix:///nonexistent.sock"}
+    settings |= {"LOCAL_TICK": "1000000", "DOCKER_HOST": "unix:///nonexistent.sock"}
     with running_local_cloud(folder, HERE / "kept_cloud.py", **settings) as url:
         yield url, f"{url}/_ministack/reset"
 
@@ -225,7 +225,8 @@ class Account:
         s3.create_bucket(Bucket=MIRROR, CreateBucketConfiguration=DIRECTORY)
         self.client("iam").create_service_linked_role(AWSServiceName="ecs.amazonaws.com")
         logs.create_log_group(logGroupName=f"/aws/lambda/{APP}-starter-2")
-        sqs.create_queue(QueueName=f"{APP}-q2")
+        policy = {"Version": "2012-10-17", "Statement": [LETS_S3_IN | {"Action": "sqs:SendMessage", "Resource": "*"}]}
+        sqs.create_queue(QueueName=f"{APP}-q2", Attributes={"Policy": json.dumps(policy)})
         ecs.create_cluster(clusterName=f"{APP}-cluster2")
         container = {"name": "theirs", "image": "theirs", "cpu": 256, "memory": 512}
         ecs.register_task_definition(family=f"{APP}-task2", containerDefinitions=[container])
@@ -276,6 +277,9 @@ class Account:
             Code={"ZipFile": archive.getvalue()},
         )
         functions.get_waiter("function_active_v2").wait(FunctionName="theirs")
+        functions.add_permission(
+            FunctionName="theirs", StatementId="s3", Action="lambda:InvokeFunction", Principal="s3.amazonaws.com"
+        )
         queue = f"arn:aws:sqs:{REGION}:{self.number}:{APP}-q2"
         rules = {"Key": {"FilterRules": [{"Name": "prefix", "Value": "other/"}]}}
         self.client("s3").put_bucket_notification_configuration(
@@ -481,6 +485,7 @@ class Account:
         return found["Environment"]["Variables"]
 
 
+LETS_S3_IN = {"Effect": "Allow", "Principal": {"Service": "s3.amazonaws.com"}}
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],

@@ -1,5 +1,6 @@
 """What the tests of deploy.sh and cleanup.sh share: the choice of stand-in and CLI, and reading what was printed."""
 
+import functools
 import json
 import re
 from typing import Any
@@ -9,6 +10,8 @@ from account import APP, Account, running_ministack, running_moto
 from recorder import MOTO_GAPS, violations_of
 
 CLOUDS = {"ministack": (running_ministack, {}), "moto": (running_moto, MOTO_GAPS)}
+# For tests that name it: it holds everybody but the account's root user to IAM.
+ENFORCING = {"enforcing": (functools.partial(running_ministack, AUTH="true"), {})}
 CLIS = {"v1": "AWS_CLI_V1", "v2": "AWS_CLI_V2"}
 STATES = (
     r"exists|created|none, .+|left to (?:you|its owner), .+|would create|(?:would )?removed?, .+"

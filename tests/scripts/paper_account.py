@@ -308,23 +308,36 @@ class PaperAccount:
 
     def iam_get_role(self, given: Given) -> Any:
         role = self.get(f"role {given['RoleName']}", NO_ROLE)
-        arn = f"arn:aws:iam::{NUMBER}:role/{given['RoleName']}"
+        arn = f"arn:aws:iam::{NUMBER}:role{role['path']}{given['RoleName']}"
+        boundary = {"PermissionsBoundaryType": "PermissionsBoundaryPolicy", "PermissionsBoundaryArn": role["boundary"]}
+        more = {"PermissionsBoundary": boundary} if role["boundary"] else {}
         return {
             "Role": {
                 "RoleName": given["RoleName"],
                 "RoleId": "AROA0123456789ABCDEF",
-                "Path": "/",
+                "Path": role["path"],
                 "Arn": arn,
                 "CreateDate": role["made"],
                 "AssumeRolePolicyDocument": reworded(role["trust"]),
                 "Tags": upper(role["tags"]),
             }
+            | more
         }
 
     def iam_create_role(self, given: Given) -> Any:
         role = {"trust": given["AssumeRolePolicyDocument"], "tags": pairs(given.get("Tags")), "policies": {}}
+        role |= {"path": given.get("Path", "/"), "boundary": given.get("PermissionsBoundary", "")}
         self.make(f"role {given['RoleName']}", role | {"made": MADE_AT}, "EntityAlreadyExists")
         return self.iam_get_role(given)
+
+    def iam_get_policy(self, given: Given) -> Any:
+        """All policies exist but for one."""
+        if given["PolicyArn"].endswith("/none"):
+            raise Refused("NoSuchEntity", f"Policy {given['PolicyArn']} was not found.")
+        return {"Policy": {"Arn": given["PolicyArn"]}}
+
+    def iam_put_role_permissions_boundary(self, given: Given) -> Any:
+        self.get(f"role {given['RoleName']}", NO_ROLE)["boundary"] = given["PermissionsBoundary"]
 
     def iam_update_assume_role_policy(self, given: Given) -> Any:
         self.get(f"role {given['RoleName']}", NO_ROLE)["trust"] = given["PolicyDocument"]

@@ -296,7 +296,8 @@ def outside_limits(shape: Shape, value: Any, where: str) -> Iterator[str]:
 
 def fits_pattern(pattern: str, value: str) -> bool:
     """Patterns of the models are Java's."""
-    python = re.sub(r"\\p\{[A-Z]\w*\}", r"\\w", pattern).replace(r"\p{IsAlphabetic}", r"\w").replace("\\u00", "\\x")
+    python = pattern.replace(r"\p{Z}", " \u00a0\u2000-\u200a\u3000")
+    python = re.sub(r"\\p\{[A-Z]\w*\}", r"\\w", python).replace(r"\p{IsAlphabetic}", r"\w").replace("\\u00", "\\x")
     return re.fullmatch(python, value) is not None
 
 

@@ -150,17 +150,29 @@ class Cloud:
         self.ecs.add_response("stop_task", {}, request)
 
     def starts(
-        self, count: int, providers: list[str], *failures: dict[str, str], strategy: Any = None, stay: bool = False
+        self,
+        count: int,
+        providers: list[str],
+        *failures: dict[str, str],
+        strategy: Any = None,
+        stay: bool = False,
+        tagged: bool = False,
     ) -> None:
         tasks = [starting(0, provider) for provider in providers]
         strategy = strategy or (SPOT if stay else SPOT_FIRST)
-        request = run_task_request(count, strategy) | ({"overrides": TO_STAY} if stay else {})
+        request = run_task_request(count, strategy) | ({"overrides": TO_STAY} if stay else {}) | tags(tagged)
         self.ecs.add_response("run_task", {"tasks": tasks, "failures": list(failures)}, request)
 
-    def refuses(self, count: int, code: str, why: str = "no", strategy: Any = None, stay: bool = False) -> None:
+    def refuses(
+        self, count: int, code: str, why: str = "no", strategy: Any = None, stay: bool = False, tagged: bool = False
+    ) -> None:
         strategy = strategy or (SPOT if stay else SPOT_FIRST)
-        request = run_task_request(count, strategy) | ({"overrides": TO_STAY} if stay else {})
+        request = run_task_request(count, strategy) | ({"overrides": TO_STAY} if stay else {}) | tags(tagged)
         self.ecs.add_client_error("run_task", code, why, 400, expected_params=request)
+
+
+def tags(tagged: bool) -> dict[str, str]:
+    return {"propagateTags": "TASK_DEFINITION"} if tagged else {}
 
 
 def run_task_request(count: int, strategy: list[dict[str, Any]]) -> dict[str, Any]:
@@ -186,6 +198,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.setattr(starter, "time", NOW.timestamp)
     calls.clients.cache_clear()
     calls.just_started.clear()
+    calls.say_untagged.cache_clear()
     monkeypatch.setattr(starter, "memory", starter.Memory(looked_at=NOW.timestamp() - 60))
     built = Cloud()
     with built.sqs, built.ecs:

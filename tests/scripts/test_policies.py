@@ -80,6 +80,9 @@ def ecs_needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str
     revision = f"arn:aws:ecs:{here}:task-definition/{parameters.get('taskDefinition')}:1"
     yield action, revision if call.operation == "RunTask" else "*", cluster
     if call.operation == "RunTask":
+        if parameters.get("propagateTags", "NONE") != "NONE":
+            tasks = f"arn:aws:ecs:{here}:task/{parameters['cluster']}/new"
+            yield "ecs:TagResource", tasks, {"ecs:CreateAction": "RunTask"}
         for role in ("task-role", "exec-role"):
             service = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
             yield "iam:PassRole", f"arn:aws:iam::{account.number}:role/{APP}-{role}", service
@@ -159,6 +162,26 @@ def test_with_min_workers_the_starter_may_read_the_task_definition_too(account: 
     account.steps(*PARTS)
     assert grants(account.role_policy("starter-role")) == plain
     assert "MIN_WORKERS" not in account.starter_environment()
+
+
+@one_cloud
+@one_cli
+def test_with_tags_the_starter_may_tag_the_tasks_that_it_starts(account: Account) -> None:
+    account.deployed()
+    plain = grants(account.role_policy("starter-role"))
+    account.steps(*PARTS, TAGS="team=ml")
+    policy = account.role_policy("starter-role")
+    added = {grant[1:] for grant in grants(policy)} - {grant[1:] for grant in plain}
+    assert added == {("ecs:TagResource", f"arn:aws:ecs:us-east-1:{account.number}:task/{APP}-cluster/*")}
+
+    starter = account.starter_environment()
+    account.client("sqs").send_message(QueueUrl=starter["QUEUE_URL"], MessageBody="work")
+    account.recorder.forget()
+    run_as_function(account, RUN_STARTER, starter)
+    (run,) = [call for call in account.recorder.calls if call.operation == "RunTask"]
+    assert run.parameters["propagateTags"] == "TASK_DEFINITION"
+    assert_conforming(account)
+    assert unused_grants(account, policy) == {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 
 def run_worker(account: Account, settings: dict[str, str], terminate_at: str = "") -> None:

@@ -117,6 +117,20 @@ REFUSED = (
     ("SRC_KMS_KEY_ARN", ",".join([KEY] * 51), "at most 50 keys"),
     ("DST_KMS_KEY_ARN", KEY.replace("key/", "alias/"), "is not the ARN of a KMS key"),
     ("DST_KMS_KEY_ARN", f"{KEY},{KEY}2", "at most 1 key, a directory bucket has one"),
+    ("TAGS", "team", '"team" is no tag: write KEY=VALUE'),
+    ("TAGS", "team=ml,", '"" is no tag'),
+    ("TAGS", "=ml", '"" is no tag'),
+    ("TAGS", "team=m&l", "team=m&l is no tag: a key has up to 128"),
+    ("TAGS", "team=m\tl", "is no tag"),
+    ("TAGS", f"{'k' * 129}=v", "is no tag"),
+    ("TAGS", f"k={'v' * 257}", "is no tag"),
+    ("TAGS", "AWS:team=ml", "begins with aws:"),
+    ("TAGS", "team=ml,Version=2", "the tag Version is set by deploy.sh itself"),
+    ("TAGS", "team=ml,Team=ai", "team and Team are one tag"),
+    ("TAGS", ",".join(f"k{number}=v" for number in range(48)), "at most 47 tags"),
+    ("ROLE_PATH", "ml", "begins and ends with a slash"),
+    ("ROLE_PATH", f"/{'a' * 511}/", "at most 512"),
+    ("ROLE_BOUNDARY_ARN", "arn:aws:iam::1:policy/a", "the ARN of a policy of IAM"),
     ("LOG_RETENTION_DAYS", "1 3", "set one of 1 3 5"),
     ("ALARM_EMAIL", "http://a@example.com", "a mail address"),
     ("ALARM_EMAIL", "ops@localhost", "a mail address"),
@@ -132,6 +146,10 @@ ALLOWED = (
     ("PREFIX_FILTER", "a" * 1024),
     ("SRC_KMS_KEY_ARN", KEY),
     ("SRC_KMS_KEY_ARN", f"{KEY}, {KEY}2"),
+    ("TAGS", " Cost Center = 4 2 , \u6a21=\u00e9=+-@_.:/,empty="),
+    ("TAGS", f"{'k' * 128}={'v' * 256}"),
+    ("TAGS", ",".join(f"k{number}=v" for number in range(47))),
+    ("ROLE_PATH", f"/{'a' * 510}/"),
     ("ALARM_EMAIL", "first.last+sync@mail.example.com"),
     ("IMAGE_URI", "123456789012.dkr.ecr.us-east-1.amazonaws.com/a/b@sha256:" + "0" * 64),
     ("ECR_REGISTRY", "127.0.0.1:4566"),
@@ -223,7 +241,7 @@ def test_a_worker_never_waits_for_its_log() -> None:
 
 OLD_RELEASE = """
 find_starter() { printf '%s' "$STARTER"; }
-aws_if_allowed() { printf '%s' "$TAGS"; }
+aws_if_allowed() { printf '%s' "$ANSWER"; }
 check_release
 printf '%s\\n' "${PROBLEMS[@]-PASSED}"
 """
@@ -242,6 +260,6 @@ printf '%s\\n' "${PROBLEMS[@]-PASSED}"
 def test_workers_that_cannot_read_events_of_eventbridge_get_none(
     source: str, starter: str, tags: str, refused: bool
 ) -> None:
-    output = bash(OLD_RELEASE, EVENT_SOURCE=source, STARTER=starter, TAGS=tags)
+    output = bash(OLD_RELEASE, EVENT_SOURCE=source, STARTER=starter, ANSWER=tags)
     assert ("release 1.0.0 is deployed" in output) == refused, output
     assert (output == "PASSED\n") != refused

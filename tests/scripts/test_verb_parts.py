@@ -263,6 +263,40 @@ def test_a_task_for_one_command_runs_on_demand_in_the_network_of_the_workers(tmp
     assert overrides == {"name": "worker", "command": ["wait", "--prefix", "a b/"]}
 
 
+RUN_TAGGED = """
+find_starter() { echo '{"Environment": {"Variables": {"TAG_TASKS": "true", "SUBNETS": "s", "SECURITY_GROUPS": "g"}}}'; }
+aws() {
+  printf '%s\\n' "${*//$'\\n'/ }" >>asked
+  if [[ -z $REFUSAL || $* != *propagate-tags* ]]; then
+    echo '{"tasks": [{"taskArn": "arn:aws:ecs:r:1:task/c/t1"}]}'
+  else
+    printf 'An error occurred (%s) when calling the RunTask operation: %s\\n' "${REFUSAL%% *}" "${REFUSAL#* }" >&2
+    return 254
+  fi
+}
+start_one_task app-wait wait
+"""
+
+
+@pytest.mark.parametrize(
+    ("refusal", "calls", "said"),
+    [
+        ("", 1, ""),
+        ("AccessDeniedException not authorized to perform: ecs:TagResource", 2, "the task is started without tags"),
+        ("AccessDeniedException not authorized to perform: ecs:RunTask", 2, ""),
+        ("InvalidParameterException no such subnet", 1, None),
+    ],
+)
+def test_a_task_has_the_tags_of_its_definition_if_the_caller_may_give_them(
+    refusal: str, calls: int, said: str | None, tmp_path: Path
+) -> None:
+    done = bash(f"REFUSAL=$1\n{RUN_TAGGED}", tmp_path, refusal)
+    assert done.stdout == ("" if said is None else "t1\n"), done.stderr
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert ["--propagate-tags TASK_DEFINITION" in call for call in asked] == [True, False][:calls]
+    assert ("without tags" in done.stderr) == bool(said)
+
+
 def test_a_task_that_ecs_has_no_room_for_is_not_started(tmp_path: Path) -> None:
     answer = {"tasks": [], "failures": [{"reason": "Capacity is unavailable"}]}
     done = bash(f"ANSWER=$1\n{RUN}", tmp_path, json.dumps(answer))
