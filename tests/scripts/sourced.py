@@ -18,6 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 SERVER = """
 source "$0/sync.sh"
+source_verbs "${VERBS[@]}"
 set_names
 set +e
 while read -r folder; do
