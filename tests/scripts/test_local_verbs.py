@@ -35,6 +35,7 @@ from local_operator import (
     read_until,
     wait_for,
 )
+from sourced import unfolded
 
 from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS
 
@@ -293,7 +294,7 @@ def test_an_audit_starts_in_its_slot_and_finds_what_no_event_told_of(operator: O
     wait_for(lambda: operator.lines(" audited end="))
     last = operator.status()["audit"]["last"]
     assert (last["end"], last["status"], last["found"]) == ("complete", 0, 1)
-    assert "1 differences, put on the queue; the next one " in " ".join(operator.sync("status")[1].split())
+    assert "1 differences, put on the queue; the next one " in unfolded(operator.sync("status")[1])
     wait_for(lambda: "missed.txt" in operator.keys(MIRROR) and operator.count(QUEUE) == 0)
 
     status, output, log = operator.sync("reconcile", "--audit", "--deep", "--json")
@@ -302,6 +303,7 @@ def test_an_audit_starts_in_its_slot_and_finds_what_no_event_told_of(operator: O
     assert " audited end=complete status=0 found=0 " in log
     operator.rest()
     status, output, _ = operator.sync("status")
+    output = unfolded(output)
     assert (status, output.splitlines()[0]) == (0, "idle")
     assert "both buckets equal; the next one " in output
     lag = r"^lag +from event to copy p50 [0-9.]+ s, p99 [0-9.]+ s of the newest \d+ keys$"
@@ -338,6 +340,7 @@ def parked(operator: Operator) -> Iterator[Operator]:
 
 def test_status_names_a_parked_key_with_its_reason(parked: Operator) -> None:
     status, output, _ = parked.sync("status")
+    output = unfolded(output)
     assert (status, output.splitlines()[0]) == (1, "failing")
     wanted = rf'^  "{re.escape(PARKED)}" failed 3 times, the last at \S+Z: .*error=AccessDenied'
     assert re.search(wanted, output, re.MULTILINE), output

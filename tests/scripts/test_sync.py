@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from insights import answer, titles, widgets
-from sourced import bash, printed
+from sourced import bash, printed, unfolded
 from world import MIRROR, SOURCE, World
 
 from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
@@ -245,11 +245,6 @@ def status_of(parts: dict[str, Any], script: str = "", **variables: Any) -> tupl
         judged=$(judge <<<"$parts"); jq -c . <<<"$judged"; print_status <<<"$judged\""""
     found, _, output = printed(piece, json.dumps(IDLE | parts), **variables).partition("\n")
     return json.loads(found), unfolded(output)
-
-
-def unfolded(output: str) -> str:
-    """Each line as it was before it was put into 80 columns."""
-    return re.sub(r"\n(?: {14}| {4})(?=\S)", " ", output)
 
 
 @pytest.mark.parametrize(
