@@ -1,6 +1,20 @@
 #!/usr/bin/env bash
-# Removes exactly what deploy.sh made. Buckets and their objects, notifications, policies and endpoints of others, and
-# the account's service-linked role for ECS stay.
+# usage: ./cleanup.sh [--yes] [--dry-run | --local]
+#        ./cleanup.sh --help, -h or help
+#        ./cleanup.sh --version
+#
+# Shows what deploy.sh made, asks, and removes exactly that. Buckets and their
+# objects, notifications, policies and endpoints of others, and the account's
+# service-linked role for ECS stay.
+#
+#   --yes      do not ask
+#   --dry-run  show it and remove nothing
+#   --local    end what ./deploy.sh --local started on this machine
+#   --version  print the release of this checkout
+#
+# It needs the settings that deploy.sh ran with: REGION, SRC_BUCKET, DST_BUCKET,
+# APP_NAME, and the owners of buckets of other accounts. Wrong usage, like a
+# wrong setting, ends with exit status 2.
 
 # shellcheck source=deploy.sh
 source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
@@ -79,30 +93,15 @@ cleanup_all() (
   start_verb
   check_previous_source
   stop_on_problems
-  make_plan
+  say_while "cleanup.sh: looking at what is there" make_plan
   if ((${#PLAN[@]})); then
     print_plan
     [[ $DRY_RUN == true ]] || confirm_and_carry_out
   elif ((FAILURES == 0)); then
     printf 'nothing of %s is left in account %s, Region %s\n' "$APP_NAME" "$ACCOUNT" "$REGION"
   fi
-  ((FAILURES == 0)) || die "$FAILURES errors, see above: mend them and run this again"
+  ((FAILURES == 0)) || die "$FAILURES errors, see above: fix them and run this again"
 )
-
-print_help() {
-  cat <<'HELP'
-usage: ./cleanup.sh [--yes] [--dry-run | --local | --help]
-
-Shows what deploy.sh made, asks, and removes it. Both buckets and all objects stay.
-
-  --yes      do not ask
-  --dry-run  show it and remove nothing
-  --local    end what ./deploy.sh --local started on this machine
-
-It needs the settings that deploy.sh ran with: REGION, SRC_BUCKET, DST_BUCKET, APP_NAME, and the owners of buckets of
-other accounts.
-HELP
-}
 
 main() {
   local option local=false
@@ -110,16 +109,20 @@ main() {
     case "$option" in
       --yes) ASSUME_YES=true ;;
       --dry-run) DRY_RUN=true ;;
-      --help)
-        print_help
+      -h | --help | help)
+        print_help "$PROJECT_DIR/cleanup.sh"
+        return
+        ;;
+      --version)
+        print_version
         return
         ;;
       --local) local=true ;;
-      *) die "unknown option: $option (use --help)" ;;
+      *) usage "unknown option: $option" ;;
     esac
   done
   if [[ $local == true ]]; then
-    [[ $DRY_RUN == false ]] || die "nothing was ended: --local does it, and no dry run (DRY_RUN=$DRY_RUN)"
+    [[ $DRY_RUN == false ]] || usage "nothing was ended: --local does it, and no dry run (DRY_RUN=$DRY_RUN)"
     # shellcheck source=local/local.sh
     source "$PROJECT_DIR/local/local.sh"
     local_cleanup

@@ -1,5 +1,23 @@
 #!/usr/bin/env bash
-# Brings every AWS resource of the sync to the wanted state. Safe to run again: the second run changes nothing.
+# usage: ./deploy.sh [--dry-run | --local [--once]]
+#        ./deploy.sh --help, -h or help
+#        ./deploy.sh --version
+#
+# Brings every AWS resource of the sync to the wanted state. Safe to run again:
+# the second run changes nothing.
+#
+#   --dry-run  print what exists, what would be created and what would be
+#              changed; write nothing
+#   --local    run the whole chain on this machine, without an AWS account;
+#              ./cleanup.sh --local ends it
+#   --once     with --local: clean up at the end
+#   --version  print the release of this checkout
+#
+# Wrong usage, like a wrong setting, ends with exit status 2.
+#
+# The settings are at the top of deploy.sh, and each can be set in the
+# environment instead:
+
 # cleanup.sh and sync.sh source this file for its settings and for lib/; main runs only when it is executed.
 
 # --- settings: edit here, or set the same name in the environment -----------------------------------------------
@@ -237,12 +255,13 @@ list_steps() {
 # --- deploying ----------------------------------------------------------------------------------------------------
 
 print_next_commands() {
-  printf '\nWhat goes into %s from now on arrives in s3://%s. Next:\n' "$(synced_part)" "$DST_BUCKET"
-  printf '  %s %-9s  %s\n' \
-    ./sync.sh reconcile "copies what was there before, and in the five minutes that S3 may take to begin" \
-    ./sync.sh status "says whether all is well" \
-    ./sync.sh logs "shows what the workers do"
-  printf 'Dashboard: https://%s.console.aws.amazon.com/cloudwatch/home?region=%s#dashboards:name=%s\n' \
+  printf '\nWhat goes into\n  %s\nfrom now on arrives in\n  s3://%s\nNext:\n' "$(synced_part)" "$DST_BUCKET"
+  printf '  %-19s  %s\n' \
+    "./sync.sh reconcile" "copies what was there before, and what comes in the five" \
+    "" "minutes that S3 may take to begin" \
+    "./sync.sh status" "says whether all is well" \
+    "./sync.sh logs" "shows what the workers do"
+  printf 'Dashboard:\nhttps://%s.console.aws.amazon.com/cloudwatch/home?region=%s#dashboards:name=%s\n' \
     "$REGION" "$REGION" "$DASHBOARD_NAME"
 }
 
@@ -261,22 +280,12 @@ deploy_all() (
   print_left
 )
 
-print_help() {
-  cat <<'HELP'
-usage: ./deploy.sh [--dry-run | --local [--once] | --version | --help]
-
-Brings every AWS resource of the sync to the wanted state; safe to run again.
-
-  --dry-run  print what exists, what would be created and what would be changed; write nothing
-  --local    run the whole chain on this machine, without an AWS account; ./cleanup.sh --local ends it
-  --once     with --local: clean up at the end
-  --version  print the release of this checkout
-
-The settings are at the top of deploy.sh, and each can be set in the environment instead:
-
-HELP
-  sed -En '/^# --- settings/,/^# --- end of settings/s/^: "\$\{(.*):=(.*)\}" *(.*)/  \1=\2  \3/p' "${BASH_SOURCE[0]}" \
-    | sed 's/ *$//'
+# The help of this script, and its settings. What is too long for a line has its end in the next one.
+print_deploy_help() {
+  print_help "$PROJECT_DIR/deploy.sh"
+  printf '\n'
+  sed -En '/^# --- settings/,/^# --- end of settings/s/^: "\$\{(.*):=(.*)\}" *(.*)/  \1=\2  \3/p' \
+    "$PROJECT_DIR/deploy.sh" | sed -E -e 's/ *$//' -e '/^.{81}/s/^(.{1,80}) +/\1\n      # /'
 }
 
 main() {
@@ -286,26 +295,28 @@ main() {
       --local) local=true ;;
       --once) once=("$option") ;;
       --dry-run) DRY_RUN=true ;;
-      --help)
-        print_help
+      -h | --help | help)
+        print_deploy_help
         return
         ;;
       --version)
-        printf 's3-to-s3express-sync %s\n' "$(project_version)"
+        print_version
         return
         ;;
-      *) die "unknown option: $option (use --help)" ;;
+      *) usage "unknown option: $option" ;;
     esac
   done
   if [[ $local == true ]]; then
-    [[ $DRY_RUN == false ]] || die "nothing was made: a local cloud is either made or not, so --local has no dry run (DRY_RUN=$DRY_RUN)"
+    [[ $DRY_RUN == false ]] || usage "nothing was made: a local cloud is either made or not, so --local has no dry run" \
+      "(DRY_RUN=$DRY_RUN)"
     # shellcheck source=local/local.sh
     source "$PROJECT_DIR/local/local.sh"
     VIA=" --local"
     local_deploy ${once[@]+"${once[@]}"}
   elif ((${#once[@]})); then
-    die "--once goes with --local only (use --help)"
+    usage "--once goes with --local only"
   else
+    say "deploy.sh: checking the settings, the account, and what is there"
     deploy_all
   fi
 }

@@ -1,40 +1,25 @@
 #!/usr/bin/env bash
-# The operator's verbs. Each is a file of lib/verbs/, which begins with its help.
+# usage: ./sync.sh [--local] VERB [options]
+#        ./sync.sh help [VERB], --help or -h, also after a verb
+#        ./sync.sh --version
+#
+# The operator's verbs; each is a file of lib/verbs/, whose head is its help.
+#
+#   --local    talk to the cloud that ./deploy.sh --local started on this machine
+#   --version  print the release of this checkout
+#
+# It needs the settings that deploy.sh ran with: REGION, APP_NAME, SRC_BUCKET,
+# DST_BUCKET, and the owners of buckets of other accounts (SRC_BUCKET_OWNER,
+# DST_BUCKET_OWNER). Wrong usage ends with exit status 2.
 
 # shellcheck source=deploy.sh
 source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
 # shellcheck source=lib/clock.sh
 source "$PROJECT_DIR/lib/clock.sh"
+# shellcheck source=lib/result.sh
+source "$PROJECT_DIR/lib/result.sh"
 # shellcheck source=lib/log_reader.sh
 source "$PROJECT_DIR/lib/log_reader.sh"
-# shellcheck source=lib/one_task.sh
-source "$PROJECT_DIR/lib/one_task.sh"
-# shellcheck source=lib/dead_letters.sh
-source "$PROJECT_DIR/lib/dead_letters.sh"
-# shellcheck source=lib/status_parts.sh
-source "$PROJECT_DIR/lib/status_parts.sh"
-# shellcheck source=lib/verbs/status.sh
-source "$PROJECT_DIR/lib/verbs/status.sh"
-# shellcheck source=lib/verbs/logs.sh
-source "$PROJECT_DIR/lib/verbs/logs.sh"
-# shellcheck source=lib/verbs/reconcile.sh
-source "$PROJECT_DIR/lib/verbs/reconcile.sh"
-# shellcheck source=lib/verbs/wait.sh
-source "$PROJECT_DIR/lib/verbs/wait.sh"
-# shellcheck source=lib/verbs/redrive.sh
-source "$PROJECT_DIR/lib/verbs/redrive.sh"
-# shellcheck source=lib/verbs/cost.sh
-source "$PROJECT_DIR/lib/verbs/cost.sh"
-# shellcheck source=lib/verify/cases.sh
-source "$PROJECT_DIR/lib/verify/cases.sh"
-# shellcheck source=lib/verify/watch.sh
-source "$PROJECT_DIR/lib/verify/watch.sh"
-# shellcheck source=lib/verify/chain.sh
-source "$PROJECT_DIR/lib/verify/chain.sh"
-# shellcheck source=lib/verify/table.sh
-source "$PROJECT_DIR/lib/verify/table.sh"
-# shellcheck source=lib/verbs/verify.sh
-source "$PROJECT_DIR/lib/verbs/verify.sh"
 
 # verb_NAME of lib/verbs/NAME.sh runs it.
 readonly VERBS=(status logs reconcile wait redrive verify cost)
@@ -42,23 +27,55 @@ readonly VERBS=(status logs reconcile wait redrive verify cost)
 # What DRY_RUN=true makes of a verb that writes.
 readonly -A DRY_OPTIONS=([reconcile]=--dry-run [redrive]=--list)
 
-print_help() {
-  cat <<'HELP'
-usage: ./sync.sh [--local] VERB [options]     (./sync.sh VERB --help)
+# Fails unless one of these verbs is among those that source_verbs was called for.
+is_for() {
+  local verb
+  for verb in "$@"; do
+    [[ $WANTED_VERBS != *" $verb "* ]] || return 0
+  done
+  return 1
+}
 
-  status     one word (idle, working, behind, failing), then what it is made of
-  logs       the log of the workers or of the starter
-  reconcile  compare both buckets and put the keys that differ on the queue: backfill, audit, repair
-  wait       until all that the source holds now under a prefix is in the destination
-  redrive    show what is in the dead-letter queue, and have it tried again
-  verify     the acceptance run: objects of its own through the whole chain, and what broke if it did
-  cost       what this deployment costs in a month, by its own figures, and what each setting would save
+# source_verbs VERB...: the files of these verbs, and what they need of lib/ beside what every verb needs.
+source_verbs() {
+  local WANTED_VERBS=" $* "
+  # shellcheck source=lib/one_task.sh
+  ! is_for reconcile wait cost || source "$PROJECT_DIR/lib/one_task.sh"
+  # shellcheck source=lib/dead_letters.sh
+  ! is_for wait redrive || source "$PROJECT_DIR/lib/dead_letters.sh"
+  # shellcheck source=lib/status_parts.sh
+  ! is_for status cost || source "$PROJECT_DIR/lib/status_parts.sh"
+  # shellcheck source=lib/verbs/status.sh
+  ! is_for status || source "$PROJECT_DIR/lib/verbs/status.sh"
+  # shellcheck source=lib/verbs/logs.sh
+  ! is_for logs || source "$PROJECT_DIR/lib/verbs/logs.sh"
+  # shellcheck source=lib/verbs/reconcile.sh
+  ! is_for reconcile || source "$PROJECT_DIR/lib/verbs/reconcile.sh"
+  # shellcheck source=lib/verbs/wait.sh
+  ! is_for wait || source "$PROJECT_DIR/lib/verbs/wait.sh"
+  # shellcheck source=lib/verbs/redrive.sh
+  ! is_for redrive || source "$PROJECT_DIR/lib/verbs/redrive.sh"
+  # shellcheck source=lib/verbs/cost.sh
+  ! is_for cost || source "$PROJECT_DIR/lib/verbs/cost.sh"
+  # shellcheck source=lib/verify/cases.sh
+  ! is_for verify || source "$PROJECT_DIR/lib/verify/cases.sh"
+  # shellcheck source=lib/verify/watch.sh
+  ! is_for verify || source "$PROJECT_DIR/lib/verify/watch.sh"
+  # shellcheck source=lib/verify/chain.sh
+  ! is_for verify || source "$PROJECT_DIR/lib/verify/chain.sh"
+  # shellcheck source=lib/verify/table.sh
+  ! is_for verify || source "$PROJECT_DIR/lib/verify/table.sh"
+  # shellcheck source=lib/verbs/verify.sh
+  ! is_for verify || source "$PROJECT_DIR/lib/verbs/verify.sh"
+}
 
-  --local    talk to the cloud that ./deploy.sh --local started on this machine
-
-It needs the settings that deploy.sh ran with: REGION, APP_NAME, SRC_BUCKET, DST_BUCKET, and the owners of buckets of
-other accounts (SRC_BUCKET_OWNER, DST_BUCKET_OWNER).
-HELP
+# The help of a verb says in its first sentence, which is a line, what the verb is for.
+print_verbs() {
+  local verb
+  printf '\n'
+  for verb in "${VERBS[@]}"; do
+    printf '  %-10s %s\n' "$verb" "$(print_help "$PROJECT_DIR/lib/verbs/$verb.sh" | sed -n '/^$/{n;p;q;}')"
+  done
 }
 
 use_local_cloud() {
@@ -71,20 +88,42 @@ use_local_cloud() {
   PATH="$LOCAL_DIR/bin:$PATH"
 }
 
-main() {
-  if [[ ${1:-} == --local ]]; then
-    use_local_cloud
-    shift
+is_verb() { [[ " ${VERBS[*]} " == *" $1 "* ]]; }
+
+# help_on VERB, or on all of them without one.
+help_on() {
+  if [[ -z $1 ]]; then
+    print_help "$PROJECT_DIR/sync.sh"
+    print_verbs
+  else
+    print_help "$PROJECT_DIR/lib/verbs/$1.sh"
   fi
-  case "${1:-}" in
-    --help) print_help ;;
-    '') usage "name a verb" ;;
-    *)
-      [[ " ${VERBS[*]} " == *" $1 "* ]] || usage "unknown verb $1"
-      if [[ $DRY_RUN == true && -n ${DRY_OPTIONS[$1]:-} ]]; then set -- "$@" "${DRY_OPTIONS[$1]}"; fi
-      "verb_$1" "${@:2}"
-      ;;
-  esac
+}
+
+main() {
+  local word verb="" words=() local=false help=false
+  for word in "$@"; do
+    case "$word" in
+      --local) local=true ;;
+      -h | --help) help=true ;;
+      --version)
+        print_version
+        return
+        ;;
+      *) if [[ -z $verb && $word != -* ]]; then verb=$word; else words+=("$word"); fi ;;
+    esac
+  done
+  if [[ $verb == help ]]; then help=true verb=${words[0]:-}; fi
+  [[ -z $verb ]] || is_verb "$verb" || usage "unknown verb $verb"
+  if [[ $help == true ]]; then
+    help_on "$verb"
+    return
+  fi
+  [[ -n $verb ]] || usage "name a verb"
+  [[ $local == false ]] || use_local_cloud
+  declare -F "verb_$verb" >/dev/null || source_verbs "$verb" # a script that sources this one may have them already
+  if [[ $DRY_RUN == true && -n ${DRY_OPTIONS[$verb]:-} ]]; then words+=("${DRY_OPTIONS[$verb]}"); fi
+  "verb_$verb" ${words[@]+"${words[@]}"}
 }
 
 [[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

@@ -116,7 +116,7 @@ def bill: .prices as $prices
 
 def digits_needed: digits(8) | sub("0+$"; "") | sub("[.]$"; "");
 def money: if . < 0 then "-\(-. | money)" elif . > 0 and . < 0.005 then "<0.01" else digits(2) end;
-def amount: if . == (. | floor) then digits(0) else digits(2) end;
+def amount: if . == (. | floor) or . >= 1000 then digits(0) else digits(2) end;
 def rounded: (.. | objects | select(has("usd")) | .usd) |= (. * 100 | round / 100)
   | .rows[].quantity |= (. * 100 | round / 100) | .storage.quantity |= (. * 100 | round / 100)
   | (.free_usd, .sync_usd, .total_usd) |= (. * 100 | round / 100);
@@ -124,19 +124,18 @@ def rounded: (.. | objects | select(has("usd")) | .usd) |= (. * 100 | round / 10
 def padded($width): . + " " * ([$width - length, 0] | max) // .;
 def right($width): (" " * ([$width - length, 0] | max) // "") + .;
 def line($item; $quantity; $price; $usd; $from):
-  "\($item | padded(34))\($quantity | right(16))\($price | right(20))\($usd | right(12))  \($from)";
+  "\($item | padded(33))\($quantity | right(11))\($price | right(16))\($usd | right(10))  \($from)";
 def unit: if .price == 0 or .price >= 0.0001 then .price | digits_needed
-  else "\(.price * 1000000 | digits_needed) a million" end;
-def table_line: line(.item; .quantity | amount; unit; .usd | money; .from);
+  else "\(.price * 1000000 | digits_needed)/million" end;
+def table_line: line(.item; .quantity | amount; unit; .usd | money; .from | ltrimstr("by the "));
 def sum_line($item; $usd): line($item; ""; ""; $usd | money; "");
 
-# Lines for people.
-def table: (.prices | "prices of \(.region) of \(.as_of) in \(.currency) without tax; \(
-      if .given then "\(.given) of them are yours"
-      else "your own: --prices FILE, of the shape of lib/prices.json" end)"),
-  .notes[], "", line("item"; "quantity"; "unit price"; "\(.prices.currency)/month"; "where from"),
+# Lines for people, in 80 columns but for the last column of the levers.
+def table: (.prices | "prices of \(.region) of \(.as_of) in \(.currency) without tax",
+      if .given then "\(.given) of them are yours" else "your own: --prices FILE, of the shape of lib/prices.json" end),
+  .notes[], "", line("item"; "quantity"; "unit price"; "\(.prices.currency)/month"; "from"),
   (.rows[] | table_line),
   sum_line("free tier, if it is unused"; .free_usd), sum_line("sync, a month"; .sync_usd),
   (.storage | table_line), sum_line("total, a month"; .total_usd),
   (select(.levers != []) | "", "levers, \(.prices.currency) a month saved:",
-    (.levers[] | "  \(.lever | padded(40))\(.usd | money | right(10))  \(.why)"));
+    (.levers[] | "  \(.lever | padded(38))\(.usd | money | right(9))  \(.why)"));

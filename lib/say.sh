@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What a person is told on stderr: progress, the end of a run that failed, all problems at once.
+# What a person is told: the help, and on stderr progress, the end of a run that failed, all problems at once.
 
 VIA="" # what a command that a message names needs for the local cloud: " --local"
 
@@ -32,10 +32,24 @@ say_while() {
   TICKER=""
 }
 
+# say_to_person_while WHAT COMMAND...: the same, from the beginning on, if a person looks. Who collects what a script
+# complains about, such as cron, does not get what is no complaint.
+say_to_person_while() {
+  if [[ ! -t 2 ]]; then
+    "${@:2}"
+    return
+  fi
+  say "$1"
+  say_while "$@"
+}
+
 # For a trap that comes within say_while and waits for jobs: Bash would wait for the ticking, too, and that for the pipe.
 stop_ticking() {
   if [[ -n $TICKER ]] && kill -0 "$TICKER" 2>/dev/null; then kill "$TICKER"; fi
 }
+
+# print_help FILE: the comment at the head of a script, or of a verb, is its help.
+print_help() { sed -n '/^# usage: /,/^$/s/^# \{0,1\}//p' "$1"; }
 
 # Wrong usage of a script.
 usage() {

@@ -4,6 +4,8 @@
 VERSION=$(sed -n 's/^VERSION = "\([0-9.]*\)"$/\1/p' "$PROJECT_DIR/mirror/version.py")
 readonly VERSION
 
+print_version() { printf 's3-to-s3express-sync %s\n' "$(project_version)"; }
+
 # Prints the release, and the commit of a checkout.
 project_version() {
   local commit=""

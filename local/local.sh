@@ -171,25 +171,28 @@ verify_chain() {
 print_seen() {
   printf '\nall files equal after %s s\n\nWhat this has shown:\n' "$((SECONDS - LOCAL_STARTED))"
   printf '  %s\n' \
-    "- deploy.sh made on a local cloud all that it makes on AWS; run again, it changes only what differs" \
-    "- files reached the destination by themselves: an event each to the queue, a function that starts a worker, a copy" \
-    "- overwritten, changed and deleted files followed in the same way, and both sides are equal in bytes and metadata"
+    "- deploy.sh made on a local cloud all that it makes on AWS; run again, it" \
+    "  changes only what differs" \
+    "- files reached the destination by themselves: an event each to the queue, a" \
+    "  function that starts a worker, a copy" \
+    "- overwritten, changed and deleted files followed in the same way, and both" \
+    "  sides are equal in bytes and metadata"
 }
 
 print_way_on() {
-  printf '\nNext: ./deploy.sh --local does the same and leaves the cloud up, to try it by hand; README.md, "Deploy to AWS",\n'
-  printf 'does it with buckets of your own. This cloud is removed now.\n'
+  printf '\nNext: ./deploy.sh --local does the same and leaves the cloud up, to try it by\n'
+  printf 'hand; README.md, "Deploy to AWS", does it with buckets of your own. This cloud is\nremoved now.\n'
 }
 
 print_further_lines() {
-  printf '\nThe cloud stays up. Next, by hand (a file takes some seconds, up to %s until the rule fires):\n\n' "$LOCAL_TICK"
+  printf '\nThe cloud stays up. Next, by hand (a file takes some seconds, up to %s until the\nrule fires):\n\n' "$LOCAL_TICK"
   cloud_environment | sed 's/^/  /'
   printf '  %s\n' "unset AWS_PROFILE AWS_SESSION_TOKEN" "aws() { command aws --endpoint-url \"\$AWS_ENDPOINT_URL\" \"\$@\"; }" \
     "aws s3 cp README.md s3://$SRC_BUCKET/" \
     "aws s3 ls --recursive s3://$DST_BUCKET/" \
     "./sync.sh --local status"
-  printf '\nAfter a change of a setting, ./deploy.sh --local deploys to it again. README.md, "Deploy to AWS", does all this with\n'
-  printf 'buckets of your own.\nEnd it with: ./cleanup.sh --local\n'
+  printf '\nAfter a change of a setting, ./deploy.sh --local deploys to it again. README.md,\n'
+  printf '"Deploy to AWS", does all this with buckets of your own.\nEnd it with: ./cleanup.sh --local\n'
 }
 
 show_log() {

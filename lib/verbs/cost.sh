@@ -1,25 +1,26 @@
 # shellcheck shell=bash
-# ./sync.sh cost: what the deployment costs in a month, by its own figures and list prices.
-
-print_cost_help() {
-  cat <<'HELP'
-usage: ./sync.sh cost [--prices FILE] [--days N] [--json]
-
-Prints what this deployment costs in a month, item by item, and what each setting would save. A task of its own lists
-both buckets once, which needs about a minute to start; meanwhile the logs are queried. That costs one list request for
-each 1,000 objects (0.005 USD for 1,000 requests of the source), a task of some minutes, and 0.005 USD for each GB of
-log, which is read four times. Nothing is changed.
-
-  --prices FILE  your own prices, of the shape of lib/prices.json, which may have only some; also PRICES_FILE
-  --days N       the figures of the last N days (default 30, at most LOG_RETENTION_DAYS)
-  --json         the same as JSON on stdout, all else on stderr
-
-Where a figure is from: measured, by the rule (reckoned from measured ones as in docs/costs.md), or assumed. A free
-tier is the account's: it is shown in a line of its own. Taxes, KMS, and requests of audits are left out.
-
-Exit status: 0 done; 1 AWS refused something; 2 wrong usage; 3 the buckets could not be counted.
-HELP
-}
+# usage: ./sync.sh cost [--prices FILE] [--days N] [--json]
+#
+# What this deployment costs a month, and what settings would save.
+#
+# Prints it item by item. A task of its own lists both buckets once, which needs
+# about a minute to start; meanwhile the logs are queried. That costs one list
+# request for each 1,000 objects (0.005 USD for 1,000 requests of the source), a
+# task of some minutes, and 0.005 USD for each GB of log, which is read four
+# times. Nothing is changed.
+#
+#   --prices FILE  your own prices, of the shape of lib/prices.json, which may
+#                  have only some; also PRICES_FILE
+#   --days N       the figures of the last N days (default 30, at most
+#                  LOG_RETENTION_DAYS)
+#   --json         the same as JSON on stdout, all else on stderr
+#
+# Where a figure is from: measured, rule (calculated from measured ones as in
+# docs/costs.md), or assumed. A free tier is the account's: it is shown in a
+# line of its own. Taxes, KMS, and requests of audits are left out.
+#
+# Exit status: 0 done; 1 AWS refused something; 2 wrong usage; 3 the buckets
+# could not be counted.
 
 readonly IMAGE_GB=0.06                                           # about what the image takes in ECR
 readonly DEFAULT_THRESHOLD=5368709120 DEFAULT_PART_SIZE=67108864 # of MULTIPART_THRESHOLD and PART_SIZE: settings.py
@@ -160,10 +161,10 @@ setup_of() {
 
 # print_cost PRICES FIGURES STORED JSON
 print_cost() {
-  local program form='bill | table'
+  local program form='bill | table | folded(51)'
   program=$(cat "$PROJECT_DIR/lib/cost.jq")
   [[ $4 == false ]] || form='bill | rounded'
-  printf '%s\n' "$1" "$2" "$3" | jq -s '.[1] + {prices: .[0], stored: .[2]}' | jq -r "$program $form"
+  printf '%s\n' "$1" "$2" "$3" | jq -s '.[1] + {prices: .[0], stored: .[2]}' | jq -r "$(jq_folded) $program $form"
 }
 
 # tell_cost DAYS PRICES_FILE JSON
@@ -201,7 +202,6 @@ verb_cost() {
       --days) need_value "$1" "$#" && days=$2 && check_days "$days" && shift ;;
       --prices) need_value "$1" "$#" && prices=$2 && shift ;;
       --json) json=true ;;
-      --help) print_cost_help && return ;;
       *) usage "cost: unknown option $1" ;;
     esac
     shift

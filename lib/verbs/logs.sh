@@ -1,18 +1,15 @@
 # shellcheck shell=bash
-# ./sync.sh logs: what was done with keys, or the log of the workers or of the starter.
-
-print_logs_help() {
-  cat <<'HELP'
-usage: ./sync.sh logs [worker|starter] [--since 15m] [--follow] [--json]
-
-  without a name: what the workers did, and the starter if it copies (STARTER_COPIES); worker: only the workers;
-  starter: all that the starter wrote: its decisions, its failures, and each of its runs
-
-  --since   how far back: a number and s, m, h or d (default 15m)
-  --follow  go on until Ctrl-C
-  --json    one JSON object per line: timestamp (ms), logStreamName, message
-HELP
-}
+# usage: ./sync.sh logs [worker|starter] [--since 15m] [--follow] [--json]
+#
+# The log of the workers or of the starter.
+#
+#   without a name: what the workers did, and the starter if it copies
+#   (STARTER_COPIES); worker: only the workers; starter: all that the starter
+#   wrote: its decisions, its failures, and each of its runs
+#
+#   --since   how far back: a number and s, m, h or d (default 15m)
+#   --follow  go on until Ctrl-C
+#   --json    one JSON object per line: timestamp (ms), logStreamName, message
 
 verb_logs() {
   local log=keys since=15m follow=false format=text seconds
@@ -22,7 +19,6 @@ verb_logs() {
       --since) need_value "$1" "$#" && since=$2 && shift ;;
       --follow) follow=true ;;
       --json) format=json ;;
-      --help) print_logs_help && return ;;
       *) usage "logs: unknown option $1" ;;
     esac
     shift

@@ -1,30 +1,33 @@
 # shellcheck shell=bash
-# ./sync.sh reconcile: a task of its own compares both buckets.
-
-print_reconcile_help() {
-  cat <<'HELP'
-usage: ./sync.sh reconcile [--prefix P] [--dry-run] [--audit] [--deep] [--remove-unwanted] [--max-delete N]
-                           [--examples N] [--json]
-
-Compares both buckets in a task of its own and puts the keys that differ on the queue. It is safe to interrupt and to
-run again. Ctrl-C ends only the view of its log, not the task, and says how to stop that.
-
-  --prefix P      only keys that begin with P (default: PREFIX_FILTER)
-  --dry-run       only report
-  --audit         as by AUDIT_DAYS: look again at what differs after five minutes, and raise its alarm if it still does
-  --deep          look at every object, not only at sizes and times: also finds changes within the second of the copy
-  --remove-unwanted
-                  delete from the destination what EXCLUDE or KEEP_DAYS leaves out now; not with --audit
-  --max-delete N  stop when more than N objects would be deleted from the destination, by this or by a worker
-                  (default 1000)
-  --examples N    keys to name of each kind (default 10)
-  --json          the numbers as JSON on stdout, the log on stderr
-
-Exit status: 0 equal, or all that differs is on the queue; 1 differences are left; 2 wrong usage; 3 a listing failed, too
-many would be deleted, or the task did not end by itself. Nothing is deleted before all is listed; if --remove-unwanted
-is stopped after that, the number "removed" says how many are gone, and the next run removes the rest.
-HELP
-}
+# usage: ./sync.sh reconcile [--prefix P] [--dry-run] [--audit] [--deep]
+#                            [--remove-unwanted] [--max-delete N] [--examples N]
+#                            [--json]
+#
+# Compare both buckets, and put the keys that differ on the queue.
+#
+# That is a backfill, an audit or a repair. It runs in a task of its own, and is
+# safe to interrupt and to run again. Ctrl-C ends only the view of its log, not
+# the task, and says how to stop that.
+#
+#   --prefix P      only keys that begin with P (default: PREFIX_FILTER)
+#   --dry-run       only report
+#   --audit         as by AUDIT_DAYS: look again at what differs after five
+#                   minutes, and raise its alarm if it still does
+#   --deep          look at every object, not only at sizes and times: also finds
+#                   changes within the second of the copy
+#   --remove-unwanted
+#                   delete from the destination what EXCLUDE or KEEP_DAYS leaves
+#                   out now; not with --audit
+#   --max-delete N  stop when more than N objects would be deleted from the
+#                   destination, by this or by a worker (default 1000)
+#   --examples N    keys to name of each kind (default 10)
+#   --json          the numbers as JSON on stdout, the log on stderr
+#
+# Exit status: 0 equal, or all that differs is on the queue; 1 differences are
+# left; 2 wrong usage; 3 a listing failed, too many would be deleted, or the task
+# did not end by itself. Nothing is deleted before all is listed; if
+# --remove-unwanted is stopped after that, the number "removed" says how many are
+# gone, and the next run removes the rest.
 
 reconcile_started_by() { printf '%s-reconcile\n' "$APP_NAME"; }
 
@@ -71,7 +74,6 @@ verb_reconcile() {
       --audit) audits=true arguments+=("$1") ;;
       --remove-unwanted) removes=true arguments+=("$1") ;;
       --json) json=true ;;
-      --help) print_reconcile_help && return ;;
       *) usage "reconcile: unknown option $1" ;;
     esac
     shift

@@ -1,24 +1,21 @@
 # shellcheck shell=bash
-# ./sync.sh redrive: what is in the dead-letter queue, and having it tried again.
-
-print_redrive_help() {
-  cat <<'HELP'
-usage: ./sync.sh redrive [--list] [--purge [--yes]] [--json]
-
-Shows the first 100 messages of the dead-letter queue: the key, when it failed last, and why. Then moves all back to
-the queue.
-
-  --list   only show
-  --purge  delete all instead; asks first
-  --yes    do not ask
-HELP
-}
+# usage: ./sync.sh redrive [--list] [--purge [--yes]] [--json]
+#
+# Show what is in the dead-letter queue, and have it tried again.
+#
+# Shows the first 100 messages: the key, when it failed last, and why. Then moves
+# all messages back to the queue.
+#
+#   --list   only show, also with --purge
+#   --purge  delete all instead; asks first
+#   --yes    do not ask
+#   --json   what is shown as JSON on stdout, all else on stderr
 
 print_messages() {
-  jq -r "$JQ_VISIBLE"'([.[].keys[]] | group_by(.key)[]
+  jq -r "$JQ_VISIBLE$(jq_folded)"'([.[].keys[]] | group_by(.key)[]
       | (if length > 1 then " (\(length) messages)" else "" end) as $many
       | .[0] | "\(.key | tojson)\($many)", "  \(if .at then "failed \(.at)" else "the failure is" end) \(.reason)"),
-    (.[] | select(.body) | "no S3 event, sent \(.sent): \(.body)") | visible'
+    (.[] | select(.body) | "no S3 event, sent \(.sent): \(.body)") | visible | folded(4)'
 }
 
 # move_back FROM_ARN TO_ARN: moves all messages; prints how many.
@@ -58,6 +55,14 @@ hint_at_missing() {
     "dropped, and only the newest 10000 are read; ./sync.sh$VIA redrive tries these keys too"
 }
 
+# Reads messages; says what to do with those that no try makes an event. A worker cannot tell which key they stand for.
+hint_at_unreadable() {
+  local unreadable
+  unreadable=$(jq 'map(select(.keys == [])) | length')
+  ((unreadable == 0)) || say "$unreadable of these are no event of S3: moved back, they fail again and return here." \
+    "Find out who sent them. When they are all that is left: ./sync.sh$VIA redrive --purge"
+}
+
 # act_on_messages list|move|purge ASSUME_YES: prints what was done.
 act_on_messages() {
   local moved
@@ -75,25 +80,30 @@ act_on_messages() {
   esac
 }
 
+# keep_messages URL: leaves what it holds in a file of the run.
+keep_messages() { look_at_messages "$1" | with_keys | with_reasons >"$TEMP_DIR/messages"; }
+
 verb_redrive() {
-  local action=move yes=false json=false url messages
+  local action=move list=false yes=false json=false url messages
   while (($#)); do
     case "$1" in
-      --list) action=list ;;
+      --list) list=true ;;
       --purge) action=purge ;;
       --yes) yes=true ;;
       --json) json=true ;;
-      --help) print_redrive_help && return ;;
       *) usage "redrive: unknown option $1" ;;
     esac
     shift
   done
+  [[ $list == false ]] || action=list
   start_verb
   url=$(existing_queue_url "$DLQ_NAME")
-  messages=$(look_at_messages "$url" | with_keys | with_reasons)
+  say_to_person_while "redrive: reading messages and the log" keep_messages "$url"
+  messages=$(<"$TEMP_DIR/messages")
   if [[ $json == true ]]; then visible_lines <<<"$messages"; else print_messages <<<"$messages"; fi
   hint_at_more <<<"$messages"
   hint_at_missing <<<"$messages"
+  hint_at_unreadable <<<"$messages"
   [[ $messages != '[]' ]] || { say "the dead-letter queue is empty" && return; }
   act_on_messages "$action" "$yes" >&2
 }

@@ -1,19 +1,21 @@
 # shellcheck shell=bash
-# ./sync.sh status: one word, then what it is made of.
-
-print_status_help() {
-  cat <<'HELP'
-usage: ./sync.sh status [--json]
-
-  idle     nothing is waiting and nobody works
-  working  messages are waiting or in work
-  behind   the oldest message waits for more than 15 minutes, or workers could not be started
-  failing  a bucket does not answer, the starter fails or does not run, workers stop before they work, no key can be
-           synced (an outage), the dead-letter queue is not empty, or the last audit failed or is too old (AUDIT_DAYS)
-
-Exit status 1 when failing. The age of the oldest message is a CloudWatch metric, about a minute old.
-HELP
-}
+# usage: ./sync.sh status [--json]
+#
+# One word (idle, working, behind, failing), then what it is made of.
+#
+#   idle     nothing is waiting and nobody works
+#   working  messages are waiting or in work
+#   behind   the oldest message waits for more than 15 minutes, or workers could
+#            not be started
+#   failing  a bucket does not answer, the starter fails or does not run, workers
+#            stop before they work, no key can be synced (an outage), the
+#            dead-letter queue is not empty, or the last audit failed or is too
+#            old (AUDIT_DAYS)
+#
+#   --json   the same as JSON on stdout
+#
+# Exit status 1 when failing. The age of the oldest message is a CloudWatch
+# metric, about a minute old.
 
 readonly BEHIND_SECONDS=900 # older than that, the oldest message says that the sync is behind
 
@@ -49,7 +51,7 @@ judge() {
        (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))
          | "a worker ended in an outage, and none has synced a key since: \(.reason)"),
        (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
-       (.dead_letters.visible // 0 | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh\($via) redrive"),
+       (.dead_letters.visible // 0 | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh\($via) redrive --list"),
        (.function_age as $since | .audit | select(. and (.last.seconds_ago // $since) > (.days + 1) * 86400)
          | "no audit came to its end for more than \(.days + 1) days: ./sync.sh\($via) logs starter says why none started"),
        (.audit.last | select(. and .status != 0) | "the last audit failed: \(if .end == "stopped" then "it was stopped"
@@ -74,6 +76,9 @@ gather_log() {
   ! has_failed "$TEMP_DIR/gathered.$1" \
     || jq -n --arg name "$1" --argjson without "$2" '{($name): $without, not_known: [$name]}' >"$TEMP_DIR/status.$1"
 }
+
+# Leaves the status in a file of the run. A subshell, which waits for its own jobs only.
+keep_status() { (collect_status) >"$TEMP_DIR/found"; }
 
 # All parts at once, because each call of the AWS CLI takes about a second to begin. The last ones need to know first
 # what the starter is set to, which is asked for while the others run.
@@ -105,7 +110,7 @@ collect_status() {
     "$TEMP_DIR"/status.* | choose_outage | judge
 }
 
-# For jq: parts of the status as text, and a row of it.
+# For jq: parts of the status as text, a row of it, and its lines in 80 columns.
 jq_status() {
   cat <<'JQ'
   def bucket: "s3://\(.name)  \(if .error == "" then "answers" else .error end)";
@@ -132,13 +137,25 @@ jq_status() {
   def waiting: "at \(.at) \(.key | tojson) for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(
     .why)\(if .since then ", since \(.since)" else "" end)";
   def if_known($part; text): if any(.not_known[]?; . == $part) then "not known: the log could not be read" else text end;
+  def lines: visible | folded(if startswith("  ") then 4 else 14 end);
   def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
 JQ
 }
 
+readonly -A STATE_COLOURS=([idle]=$GREEN [working]=$GREEN [behind]=$AMBER [failing]=$RED)
+
+# Reads the status: the one word, then all lines below it.
 print_status() {
-  jq -r --arg via "$VIA" "$JQ_VISIBLE$(jq_status)"'
-    (.state, (.reasons[] | "  \(.)"), "",
+  local found state
+  found=$(cat)
+  state=$(jq -r .state <<<"$found")
+  paint "${STATE_COLOURS[$state]}" "$state"
+  status_lines <<<"$found"
+}
+
+status_lines() {
+  jq -r --arg via "$VIA" "$JQ_VISIBLE$(jq_folded)$(jq_status)"'
+    ((.reasons[] | "  \(.)"), "",
     row("source"; .source | bucket), row("destination"; .destination | bucket),
     (.version | select(.error == "" ) | row("version"; .deployed + (if .older
       then " is deployed, older than this checkout (\(.checkout)): run ./deploy.sh\($via)"
@@ -172,7 +189,7 @@ print_status() {
     (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"
       else "none in the log" end); the next one \(.next)")),
     row("failures"; if_known("failures"; "\(.failures.count) in the last hour")),
-    (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")) | visible'
+    (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")) | lines'
 }
 
 verb_status() {
@@ -180,13 +197,13 @@ verb_status() {
   while (($#)); do
     case "$1" in
       --json) format=json ;;
-      --help) print_status_help && return ;;
       *) usage "status: unknown option $1" ;;
     esac
     shift
   done
   start_verb
-  found=$(collect_status)
+  say_to_person_while "status: asking AWS" keep_status
+  found=$(<"$TEMP_DIR/found")
   if [[ $format == json ]]; then visible_lines <<<"$found"; else print_status <<<"$found"; fi
   [[ $(jq -r .state <<<"$found") != failing ]]
 }

@@ -1,29 +1,30 @@
 # shellcheck shell=bash
-# ./sync.sh verify: the acceptance run of a deployment, with objects of its own.
-
-print_verify_help() {
-  cat <<'HELP'
-usage: ./sync.sh verify [--yes] [--large] [--report FILE] [--timeout 15m]
-
-Puts a handful of objects into a new folder sync-verify-TIME/ under PREFIX_FILTER (of several prefixes under the
-first), waits until they are in the destination, overwrites one, changes the metadata of one in place, deletes one,
-compares bytes and metadata on both sides, removes all of it, also after Ctrl-C, and prints a table. It touches nothing
-outside of that folder.
-
-  --yes          do not ask
-  --large        also 6 GiB, made inside S3 from a part of 64 MiB
-  --report FILE  write the table to FILE too, without account ids: Markdown for an issue
-  --timeout 15m  the longest wait of each round
-
-It needs what deploy.sh needs for reading, and on the source bucket s3:PutObject, s3:PutObjectTagging, s3:GetObject,
-s3:DeleteObject and s3:ListBucket (a versioned bucket: s3:ListBucketVersions, s3:DeleteObjectVersion; --large:
-s3:AbortMultipartUpload, s3:ListBucketMultipartUploads), on the destination s3express:CreateSession, on the workers'
-logs logs:FilterLogEvents. It costs a task of a few minutes and about 100 requests, less than 0.01 USD; --large
-about 0.03 USD more.
-
-Exit status: 0 all is well; 1 it is not, the link of the chain that broke is named; 2 wrong usage; 130 interrupted.
-HELP
-}
+# usage: ./sync.sh verify [--yes] [--large] [--report FILE] [--timeout 15m]
+#
+# The acceptance run: objects of its own through the whole chain.
+#
+# Puts a handful of objects into a new folder sync-verify-TIME/ under
+# PREFIX_FILTER (of several prefixes under the first), waits until they are in
+# the destination, overwrites one, changes the metadata of one in place, deletes
+# one, compares bytes and metadata on both sides, removes all of it, also after
+# Ctrl-C, and prints a table. It touches nothing outside of that folder.
+#
+#   --yes          do not ask
+#   --large        also 6 GiB, made inside S3 from a part of 64 MiB
+#   --report FILE  write the table to FILE too, without account ids: Markdown for
+#                  an issue
+#   --timeout 15m  the longest wait of each round
+#
+# It needs what deploy.sh needs for reading, and on the source bucket
+# s3:PutObject, s3:PutObjectTagging, s3:GetObject, s3:DeleteObject and
+# s3:ListBucket (a versioned bucket: s3:ListBucketVersions,
+# s3:DeleteObjectVersion; --large: s3:AbortMultipartUpload,
+# s3:ListBucketMultipartUploads), on the destination s3express:CreateSession, on
+# the workers' logs logs:FilterLogEvents. It costs a task of a few minutes and
+# about 100 requests, less than 0.01 USD; --large about 0.03 USD more.
+#
+# Exit status: 0 all is well; 1 it is not, the link of the chain that broke is
+# named; 2 wrong usage; 130 interrupted.
 
 : "${VERIFY_FOLLOW_SECONDS:=180}" # after a run that did not end well, the destination is given so long to follow
 
@@ -54,7 +55,8 @@ deployed_setting() {
 # Ends the run if there is no deployment for these settings.
 need_deployment() {
   local name
-  ask_ahead find_starter "find_queue $QUEUE_NAME" previous_task_definition find_event_rule
+  say_while "verify: looking at the deployment" \
+    ask_ahead find_starter "find_queue $QUEUE_NAME" previous_task_definition find_event_rule
   need_starter
   existing_queue_url "$QUEUE_NAME" >/dev/null
   previous_task_definition >"$VERIFY_DIR/definition"
@@ -81,10 +83,11 @@ refuse_excluded_objects() {
 # ask_to_verify ASSUME_YES LARGE
 ask_to_verify() {
   local answer name
-  say "This puts ${#CASES[@]} objects into s3://$SRC_BUCKET/$VERIFY_FOLDER:"
-  for name in "${CASES[@]}"; do say "  ${CASE_KEY[$name]#"$VERIFY_FOLDER"}  (${CASE_MEANING[$name]})"; done
-  say "and waits for their copies in s3://$DST_BUCKET/$VERIFY_FOLDER"
-  say "Nothing outside of this folder is touched, and all of it is removed afterwards, on both sides."
+  say "This puts ${#CASES[@]} objects into"$'\n'"  s3://$SRC_BUCKET/$VERIFY_FOLDER"
+  for name in "${CASES[@]}"; do say "    ${CASE_KEY[$name]#"$VERIFY_FOLDER"}  (${CASE_MEANING[$name]})"; done
+  say "and waits for their copies in"$'\n'"  s3://$DST_BUCKET/$VERIFY_FOLDER"
+  say "Nothing outside of this folder is touched, and all of it is removed afterwards,"
+  say "on both sides."
   say "Cost: less than 0.01 USD$([[ $2 == false ]] || printf ', and about 0.03 USD for 6 GiB')."
   [[ $1 == false ]] || return 0
   [[ -t 0 ]] || die "nothing was done: there is nobody to ask; use --yes"
@@ -183,7 +186,7 @@ run_rounds() {
   : >"$VERIFY_DIR/found"
   begin_jobs run_reader read_worker_lines read_tasks
   [[ $VERIFY_BROKEN == true ]] || begin_jobs run_reader read_start_at_once
-  need_jobs
+  say_while "verify: reading the logs" need_jobs
   note_found
 }
 
@@ -281,7 +284,8 @@ verify() {
   ask_to_verify "$1" "$2"
   run_rounds
   gather_result >"$VERIFY_DIR/result.json"
-  print_result "$VERIFY_DIR/result.json" | tee "$VERIFY_DIR/result"
+  print_result "$VERIFY_DIR/result.json" >"$VERIFY_DIR/result"
+  show_result <"$VERIFY_DIR/result"
   [[ -z $3 ]] || write_report "$3"
   is_all_well <"$VERIFY_DIR/result.json"
 }
@@ -294,7 +298,6 @@ verb_verify() {
       --large) large=true ;;
       --report) need_value "$1" "$#" && report=$2 && shift ;;
       --timeout) need_value "$1" "$#" && timeout=$2 && shift ;;
-      --help) print_verify_help && return ;;
       *) usage "verify: unknown option $1" ;;
     esac
     shift

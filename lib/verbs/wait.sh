@@ -1,28 +1,30 @@
 # shellcheck shell=bash
-# ./sync.sh wait: a task of its own waits until all that the source holds under a prefix is in the destination.
-
-print_wait_help() {
-  cat <<'HELP'
-usage: ./sync.sh wait [--prefix P] [--timeout 1h] [--exact] [--deep] [--examples N] [--json]
-
-Waits until every key that the source holds now is in the destination, in that version or a newer one, in a task of its
-own, which needs about a minute to start and costs what a worker does. The image's own command "wait" begins at once: a
-job runs it as its first step. Several may wait at once. Ctrl-C stops the task too.
-
-  --prefix P     only keys that begin with P (default: PREFIX_FILTER)
-  --timeout 1h   the longest wait from the moment when the task runs: a number and s, m, h or d
-  --exact        also wait until what the source has no longer is gone from the destination
-  --deep         look at every object, not only at sizes and times
-  --examples N   keys to name at the timeout (default 100)
-  --json         the numbers and the keys that lack ("missing_keys") as JSON on stdout, the log on stderr
-
-At the timeout the keys that lack are named, and why: waiting; archived; failing, with the reason from the log, and
-whether a message on them is in the dead-letter queue; trouble, if the key could not be looked at.
-
-Exit status: 0 complete; 1 keys lack at the timeout; 2 wrong usage; 3 it could not be found out, or the task did not end
-by itself; 130 interrupted.
-HELP
-}
+# usage: ./sync.sh wait [--prefix P] [--timeout 1h] [--exact] [--deep]
+#                       [--examples N] [--json]
+#
+# Wait until all that the source holds now is in the destination.
+#
+# Each key is waited for in the version that the source has now, or a newer one,
+# by a task of its own, which needs about a minute to start and costs what a
+# worker does. The image's own command "wait" begins at once: a job runs it as
+# its first step. Several may wait at once. Ctrl-C stops the task too.
+#
+#   --prefix P     only keys that begin with P (default: PREFIX_FILTER)
+#   --timeout 1h   the longest wait from the moment when the task runs: a number
+#                  and s, m, h or d
+#   --exact        also wait until what the source has no longer is gone from the
+#                  destination
+#   --deep         look at every object, not only at sizes and times
+#   --examples N   keys to name at the timeout (default 100)
+#   --json         the numbers and the missing keys ("missing_keys") as JSON on
+#                  stdout, the log on stderr
+#
+# At the timeout the missing keys are named, and why: waiting; archived;
+# failing, with the reason from the log, and whether a message on them is in the
+# dead-letter queue; trouble, if the key could not be looked at.
+#
+# Exit status: 0 complete; 1 keys are missing at the timeout; 2 wrong usage; 3 it
+# could not be found out, or the task did not end by itself; 130 interrupted.
 
 readonly FAILING_SECONDS=10800 # so far back the log is read for why keys fail; further if the dead-letter queue has them
 
@@ -72,8 +74,8 @@ find_lacking() {
 
 # print_lacking SUMMARY
 print_lacking() {
-  jq -r "$JQ_VISIBLE"'.missing_keys as $named | select($named != []) | ((.lacking // 0) - ($named | length)) as $more
-    | "", "lacking:", ($named[] | "  \(.key | tojson)  \(.why)" | visible),
+  jq -r "$JQ_VISIBLE$(jq_folded)"'.missing_keys as $named | select($named != []) | ((.lacking // 0) - ($named | length)) as $more
+    | "", "lacking:", ($named[] | "  \(.key | tojson)  \(.why)" | visible | folded(4)),
       if $more > 0 then "  and \($more) more: --examples names more of them" else empty end' <<<"$1"
 }
 
@@ -142,7 +144,6 @@ verb_wait() {
         ;;
       --exact | --deep) arguments+=("$1") ;;
       --json) json=true ;;
-      --help) print_wait_help && return ;;
       *) usage "wait: unknown option $1" ;;
     esac
     shift

@@ -5,7 +5,7 @@
 readonly VERIFY_OBJECTS=(
   'small|small.txt|a small object'
   'empty|empty.dat|an empty object'
-  'nested|nested/deeper/still/file.json|nested folders'
+  'nested|nested/deeper/file.json|nested folders'
   'name|with space/größe € +%.txt|a space and more than ASCII in the key'
   'encoded|encoded.txt|Content-Encoding: gzip, user metadata'
   'tagged|tagged.txt|object tags, which are not carried'
@@ -25,7 +25,7 @@ readonly VERIFY_UPLOAD_LIMIT=$((64 * 1024 * 1024)) # a MULTIPART_THRESHOLD below
 readonly VERIFY_PARTS_AT_ONCE=8
 
 # NAME -> its key, what it shows, how it went at last, and in this round: missing, arrived, failed.
-declare -A CASE_KEY=() CASE_MEANING=() CASE_RESULT=() CASE_STATE=()
+declare -gA CASE_KEY=() CASE_MEANING=() CASE_RESULT=() CASE_STATE=()
 CASES=()
 
 add_case() {

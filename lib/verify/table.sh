@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What ./sync.sh verify ends with, as Markdown: what was checked, how long it took, what is known now, what it ran on.
+# What ./sync.sh verify ends with, as Markdown in 80 columns: what was checked, how long it took, what is known now, what it ran on.
 
 # --- one JSON text per part -----------------------------------------------------------------------------------------
 
@@ -84,6 +84,8 @@ versions() {
   deployed_options
 }
 
+readonly VERIFY_WELL="# sync.sh verify: all is well" VERIFY_NOT_WELL="# sync.sh verify: not all is well"
+
 # --- rendering ------------------------------------------------------------------------------------------------------
 
 # For jq: rows as a table of Markdown, and seconds as text.
@@ -96,19 +98,22 @@ jq_table() {
 JQ
 }
 
-# Reads {results, synced, first: {source, mirror}}.
+# Reads {results, synced, copying}: a row for each object, then what differs. Each was described before it was put.
 print_objects() {
-  jq -r "$(jq_table)"'
+  jq -r "$(jq_folded)$(jq_table)"'
+    def object: "`" + (.key | sub("^.*sync-verify-[^/]*/"; "") | if . == "" then "*" else . end) + "`";
+    def result: split(":")[0] | if . == "different" then "differ" else . end;
     .synced as $synced | .copying as $copying
-    | [["object", "checked", "seen", "bytes", "metadata", "event to copy"] + if $copying then ["by"] else [] end]
+    | ([["object", "seen", "bytes", "metadata", "lag"] + if $copying then ["by"] else [] end]
     + (.results | map(. as $one
       | [$synced[] | select(.key == $one.key)] as $lines
       | (if $one.name == "deleted" then [$lines[] | select(.action == "deleted")][0]
          else [$lines[] | select(.action == "copied")] | last end) as $line
-      | [("`" + ($one.key | sub("^.*sync-verify-[^/]*/"; "") | if . == "" then "*" else . end) + "`"), .meaning,
-         ({arrived: "yes", failed: "no", missing: "no"}[.state] // .state), .bytes, .metadata,
+      | [object, ({arrived: "yes", failed: "no", missing: "no"}[.state] // "-"), (.bytes | result), (.metadata | result),
          (if .state == "arrived" and .name != "removed" then $line.lag | seconds else "-" end)]
-        + if $copying then [$line.by // "-"] else [] end)) | table'
+        + if $copying then [$line.by // "-"] else [] end)) | table),
+    ([.results[] | select(.metadata | startswith("different: "))] | select(. != [])
+      | "", (.[] | "- \(object): metadata \(.metadata)" | folded(2)))'
 }
 
 print_times() {
@@ -116,16 +121,16 @@ print_times() {
     | def of_task: if $by == "starter" then "none: the starter copied" elif . and . < 0 then "ran already"
         else seconds end;
     [["from the first upload to", "", "measured by"],
-    ["the first message in the queue",
-      (if .event then "at most \(.event) s" elif .busy then "unknown: others were there before"
+    ["the first message queued",
+      (if .event then "at most \(.event) s" elif .busy then "unknown: others waited"
         elif $by == "starter" then "before the first copy" elif .created and .created >= 0 then "before the task"
-        else "unknown" end), "looks at the queue, this clock"],
+        else "unknown" end), "this clock"],
     ["the task was asked for", (.created | of_task), "ECS, createdAt"],
     ["its image was there", (.pulled | of_task), "ECS, pullStoppedAt"],
     ["the worker was started", (.started | of_task), "ECS, startedAt"],
-    ["the first copy", (.first | seconds), "S3, LastModified, whole seconds"],
-    ["the last copy of the first round", (.last | seconds), "S3, LastModified, whole seconds"],
-    ["(this clock is ahead of that of S3 by)", (.clock | seconds), "end of the uploads, LastModified"]] | table'
+    ["the first copy", (.first | seconds), "S3, LastModified"],
+    ["the last copy before changes", (.last | seconds), "S3, LastModified"],
+    ["(this clock is ahead by)", (.clock | seconds), "S3, LastModified"]] | table'
 }
 
 # What docs/design.md, "What remains", does not know.
@@ -135,13 +140,13 @@ print_answers() {
     | def taken($name): $by[$name] | if .state == "arrived" then "taken" elif .state == "failed" then "not copied"
         else "unknown" end;
     ([$synced[] | select(.action == "copied")] | max_by(.size)) as $largest
-    | [["not known until a bucket was asked", "answer of s3://\(.mirror)"],
+    | [["only a bucket can tell", "answer of the destination"],
       ["`Content-Encoding: gzip`", (if $by.encoded.state != "arrived" then taken("encoded")
-        elif .encoding == "gzip" then "taken" else "refused, kept as user metadata sync-content-encoding" end)],
+        elif .encoding == "gzip" then "taken" else "refused, kept as sync-content-encoding" end)],
       ["a key with `//`", taken("double")], ["a key that ends in `/`", taken("trailing")],
-      ["a key that begins with `/`", "not asked: it would be outside of the folder"],
+      ["a key that begins with `/`", "not asked: outside of the folder"],
       ["how fast it copies", (if $largest == null then "unknown" else "\($largest.size) bytes in \($largest.seconds
-        ) s, by the worker\(if $largest.size > 1048576 then "" else "; --large asks with 6 GiB" end)" end)]] | table'
+        ) s\(if $largest.size > 1048576 then ", by the worker" else " (--large: 6 GiB)" end)" end)]] | table'
 }
 
 # gather_result: all parts as one JSON text.
@@ -170,18 +175,30 @@ is_all_well() {
 
 # print_result FILE
 print_result() {
-  local verdict="not all is well"
-  if is_all_well <"$1"; then verdict="all is well"; fi
-  printf '# sync.sh verify: %s\n\n' "$verdict"
-  jq -r '"s3://\(.source) to s3://\(.mirror)\n", (.breaks[]
-    | "- **\(.link)**: \(.why)\n  Look closer: `\(.command)`"), (select(.breaks != []) | "")' "$1"
+  local verdict=$VERIFY_NOT_WELL
+  if is_all_well <"$1"; then verdict=$VERIFY_WELL; fi
+  printf '%s\n\n' "$verdict"
+  jq -r "$(jq_folded)"'"s3://\(.source) to", "s3://\(.mirror)\n", (.breaks[]
+    | ("- **\(.link)**: \(.why)" | folded(2)), "  Look closer: `\(.command)`"), (select(.breaks != []) | "")' "$1"
   print_objects <"$1"
   printf '\n'
   print_times <"$1"
   printf '\n'
   print_answers <"$1"
   printf '\n'
-  jq -r "$(jq_table)"'[["what", "version"]] + .versions | table' "$1"
+  jq -r "$(jq_folded)"'.versions[] | "- \(.[0]): \(.[1])" | folded(2)' "$1"
+}
+
+# Reads what print_result printed: the verdict in colour, and the rows of what did not arrive or differs.
+show_result() {
+  local line
+  while IFS= read -r line; do
+    case "$line" in
+      "$VERIFY_WELL") paint "$GREEN" "$line" ;;
+      "$VERIFY_NOT_WELL" | '| `'*'| no '* | '| `'*'| differ '* | '- **'*) paint "$RED" "$line" ;;
+      *) printf '%s\n' "$line" ;;
+    esac
+  done
 }
 
 # Reads text, prints it without the ids of accounts.

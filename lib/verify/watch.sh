@@ -3,14 +3,14 @@
 # it is certain that it will not.
 
 readonly VERIFY_FIRST_DOUBT=15 # seconds without progress until the links of the chain are looked at, then each time
-: "${VERIFY_SHOW_SECONDS:=30}" # after which the same progress is printed again
+: "${VERIFY_SHOW_SECONDS:=10}" # after which the same progress is printed again
 
-declare -A SIZE_THERE=() # "in_source KEY" or "in_mirror KEY" -> bytes, of the last listings
-VERIFY_EVENT_AT=""       # when this machine saw a message first, seconds since the epoch
-VERIFY_BROKEN=false      # the chain is broken: no further round
-VERIFY_SHOWN=""          # the last progress that was printed
-VERIFY_SHOWN_AT=0        # and when
-MISSING=0 ARRIVED=0      # of CASE_STATE
+declare -gA SIZE_THERE=() # "in_source KEY" or "in_mirror KEY" -> bytes, of the last listings
+VERIFY_EVENT_AT=""        # when this machine saw a message first, seconds since the epoch
+VERIFY_BROKEN=false       # the chain is broken: no further round
+VERIFY_SHOWN=""           # the last progress that was printed
+VERIFY_SHOWN_AT=0         # and when
+MISSING=0 ARRIVED=0       # of CASE_STATE
 
 # --- what is there --------------------------------------------------------------------------------------------------
 
@@ -201,12 +201,12 @@ await_all() {
     if ((ARRIVED > arrived)); then arrived=$ARRIVED doubt=$((SECONDS + VERIFY_FIRST_DOUBT)); fi
     if ((SECONDS >= deadline)); then
       say "verify: $round: not all after $VERIFY_TIMEOUT s (--timeout)"
-      look_for_break true
+      say_while "verify: looking at each link" look_for_break true
       return
     fi
     if ((SECONDS >= doubt)); then
       doubt=$((SECONDS + VERIFY_FIRST_DOUBT))
-      look_for_break false
+      say_while "verify: looking at each link" look_for_break false
       [[ $VERIFY_BROKEN == false ]] || return 0
     fi
     sleep "$FOLLOW_PAUSE"

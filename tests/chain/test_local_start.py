@@ -92,5 +92,5 @@ def test_what_is_not_understood_is_refused_before_anything_is_made(arguments: st
     done = subprocess.run(
         ["bash", ROOT / "deploy.sh", *arguments.split()], env=machine(tmp_path), capture_output=True, text=True
     )
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr

@@ -7,6 +7,7 @@ its variables and traps are its own, and what it does not get on standard input 
 import functools
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 SERVER = """
 source "$0/sync.sh"
+source_verbs "${VERBS[@]}"
 set_names
 set +e
 while read -r folder; do
@@ -69,6 +71,11 @@ def as_text(value: Any) -> str:
     if value is None:
         return ""
     return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+def unfolded(output: str) -> str:
+    """Each line as it was before it was put into 80 columns."""
+    return re.sub(r"\n(?: {14}| {4})(?=\S)", " ", output)
 
 
 def bash(script: str, text: str = "", seconds: float = 300, **variables: Any) -> subprocess.CompletedProcess[str]:

@@ -221,15 +221,13 @@ def test_the_figures_come_from_the_logs_the_metrics_and_the_task(tmp_path: Path)
     assert STAMP in done.stderr
 
 
-def test_the_first_line_tells_the_prices_date_and_region_and_how_to_give_ones_own(tmp_path: Path) -> None:
+def test_the_first_lines_tell_the_prices_date_and_region_and_how_to_give_ones_own(tmp_path: Path) -> None:
     lines = run("verb_cost", tmp_path, TASK_ARCH="X86_64").stdout.splitlines()
-    assert lines[0] == (
-        f"prices of us-east-1 of {PRICES['as_of']} in USD without tax; your own: --prices FILE, of the shape of "
-        "lib/prices.json"
-    )
-    assert lines[1] == "this deployment is in eu-west-1, where prices may differ"
-    assert "X86_64 costs a quarter more" in lines[2]
-    assert lines[3] == "figures of the last 30.0 days, as for a month of 730 hours"
+    assert lines[0] == f"prices of us-east-1 of {PRICES['as_of']} in USD without tax"
+    assert lines[1] == "your own: --prices FILE, of the shape of lib/prices.json"
+    assert lines[2] == "this deployment is in eu-west-1, where prices may differ"
+    assert "X86_64 costs a quarter more" in lines[3]
+    assert lines[4] == "figures of the last 30.0 days, as for a month of 730 hours"
     cells = [line.split("  ") for line in lines]
     (stored,) = [line for line in lines if line.startswith("GB stored")]
     assert stored.split() == ["GB", "stored", "in", "the", "directory", "bucket", "100", "0.11", "11.00", "measured"]
@@ -286,8 +284,8 @@ def test_ones_own_prices_stand_above_ours(tmp_path: Path) -> None:
         '{"region": "eu-west-1", "prices": {"express_storage_gb_month": 0.2}, "free_a_month": {"logs_gb": 0}}'
     )
     lines = run(f"verb_cost --prices '{file}'", tmp_path).stdout.splitlines()
-    assert lines[0] == f"prices of eu-west-1 of {PRICES['as_of']} in USD without tax; 1 of them are yours"
-    assert "this deployment is in" not in lines[1]
+    assert lines[:2] == [f"prices of eu-west-1 of {PRICES['as_of']} in USD without tax", "1 of them are yours"]
+    assert "this deployment is in" not in lines[2]
     assert any(line.split()[-3:-1] == ["0.2", "20.00"] for line in lines)
     assert run("verb_cost", tmp_path, PRICES_FILE=file).stdout.splitlines() == lines
 

@@ -39,8 +39,7 @@ def functions(text: str) -> dict[str, int]:
 
 
 def code(text: str) -> str:
-    """The text without comments and without texts for people."""
-    text = re.sub(r"<<'HELP'\n.*?^HELP$", "", text, flags=re.MULTILINE | re.DOTALL)
+    """The text without comments, and so without its help."""
     return re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
 
 
@@ -68,7 +67,7 @@ def heads(files: dict[str, str]) -> Iterator[str]:
 def arrows(files: dict[str, str]) -> Iterator[str]:
     sourced: list[str] = []
     for name, text in files.items():
-        for target in re.findall(r'^ *source "\$[^"]*?/([\w/]+\.sh)"$', text, re.MULTILINE):
+        for target in re.findall(r'^ *(?:! is_for [\w ]+ \|\| )?source "\$[^"]*?/([\w/]+\.sh)"$', text, re.MULTILINE):
             sourced.append(target)
             if not re.fullmatch(MAY_SOURCE.get(name, "nothing"), target):
                 yield f"{name} may not source {target}"
@@ -117,10 +116,43 @@ def verbs(files: dict[str, str]) -> Iterator[str]:
     yield from (f"sync.sh does not know {verb}" for verb in sorted({*there} - {*known}))
     for verb in known:
         text = files.get(f"lib/verbs/{verb}.sh", "")
-        if not re.match(r"(#.*\n)+\nprint_" + verb + rf"_help\(\) \{{\n  cat <<'HELP'\nusage: ./sync.sh {verb}", text):
+        if not re.match(
+            rf"# shellcheck shell=bash\n# usage: ./sync.sh {verb}\b.*\n(#  .*\n)*#\n# \w.*\n#\n(#.*\n)+\n", text
+        ):
             yield f"lib/verbs/{verb}.sh does not begin with its help"
         if f"verb_{verb}" not in functions(text):
             yield f"lib/verbs/{verb}.sh has no verb_{verb}"
+
+
+def needs(files: dict[str, str]) -> Iterator[str]:
+    """What a verb calls is sourced for it, and what is sourced for it alone it needs."""
+    defined = {name: set(functions(text)) | one_liners(text) for name, text in files.items()}
+    sourced = re.findall(r"^ *! is_for ([\w ]+) \|\| source \S*?/(lib/\S+)\"$", files["sync.sh"], re.MULTILINE)
+    own = {name for _, name in sourced}
+    for verb in words_of_list(files["sync.sh"], "VERBS"):
+        mine = [name for of, name in sourced if verb in of.split()]
+        words = {name: words_of_code(files[name]) for name in mine if name in files}
+        used = set().union(*words.values())
+        for name in sorted(own - set(mine)):
+            for function in sorted(defined.get(name, set()) & used - set().union(*(defined[one] for one in words))):
+                yield f"{verb} calls {function} of {name}, which is not sourced for it"
+        for name in words:
+            others = set().union(*(found for other, found in words.items() if other != name))
+            if f"verb_{verb}" not in defined[name] and not (defined[name] | constants(files[name])) & others:
+                yield f"{verb} does not need {name}"
+
+
+def words_of_code(text: str) -> set[str]:
+    """But for functions of jq."""
+    return set(re.findall(r"\w+", code(text))) - set(re.findall(r"\bdef (\w+)", text))
+
+
+def one_liners(text: str) -> set[str]:
+    return set(re.findall(r"^(\w+)\(\)", text, re.MULTILINE))
+
+
+def constants(text: str) -> set[str]:
+    return set(re.findall(r"^(?:readonly )?(?:: \"\$\{)?([A-Z_]+)(?:=|:=)", text, re.MULTILINE))
 
 
 def log_patterns(files: dict[str, str]) -> Iterator[str]:
@@ -131,7 +163,7 @@ def log_patterns(files: dict[str, str]) -> Iterator[str]:
 
 def faults(root: Path) -> list[str]:
     files = scripts(root)
-    return [fault for rule in (lengths, heads, arrows, kinds, verbs, log_patterns) for fault in rule(files)]
+    return [fault for rule in (lengths, heads, arrows, kinds, verbs, needs, log_patterns) for fault in rule(files)]
 
 
 def test_the_scripts_are_laid_out_as_agreed() -> None:
@@ -160,8 +192,14 @@ PLANTED = {
     "cleanup.sh removes a kind twice": ("cleanup.sh", " alarm topic", " alarm alarm topic"),
     "lib/resources/ has no ensure_rule": ("lib/resources/rule.sh", r"ensure_rule\(\)", "make_rule()"),
     "sync.sh does not know logs": ("sync.sh", r"=\(status logs", "=(status"),
-    "lib/verbs/logs.sh does not begin with its help": ("lib/verbs/logs.sh", "^print_logs_help", "print_help_of_logs"),
+    "lib/verbs/logs.sh does not begin with its help": ("lib/verbs/logs.sh", "^# usage: ", "# how to: "),
     "lib/verbs/logs.sh has no verb_logs": ("lib/verbs/logs.sh", "^verb_logs", "show_logs"),
+    "wait calls stop_one_task of lib/one_task.sh, which is not sourced for it": (
+        "sync.sh",
+        "is_for reconcile wait cost",
+        "is_for reconcile cost",
+    ),
+    "logs does not need lib/dead_letters.sh": ("sync.sh", "is_for wait redrive", "is_for wait redrive logs"),
     "lib/status_parts.sh has the log pattern failed key= of its own": (
         "lib/status_parts.sh",
         r"\$\(filter_failed\)",

@@ -499,7 +499,7 @@ def test_prefixes_are_added_and_taken_away(account: Account) -> None:
         notification: "2 prefixes, not 1",
     }
     assert "PREFIX_FILTER: models/v1/ is a part of models/\n" in errors
-    assert f"What goes into s3://{SOURCE}/caf\u00e9 a/ or s3://{SOURCE}/models/ from now on arrives in" in output
+    assert f"What goes into\n  s3://{SOURCE}/caf\u00e9 a/ or s3://{SOURCE}/models/\nfrom now on arrives in\n" in output
     assert "- What the source has from before under caf\u00e9 a/ comes with: ./sync.sh reconcile\n" in output
     assert put_keys(account, "models/x", "caf\u00e9 a/x", "caf\u00e9 b", "x") == {"models/x", "caf\u00e9 a/x"}
     assert_conforming(account)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from insights import answer, titles, widgets
-from sourced import bash, printed
+from sourced import bash, printed, unfolded
 from world import MIRROR, SOURCE, World
 
 from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
@@ -54,36 +54,98 @@ def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World) ->
     assert 0 < lag["p50"] <= lag["p99"] < 60
 
 
-def test_every_verb_has_help() -> None:
-    done = subprocess.run([ROOT / "sync.sh", "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    verbs = re.findall(r"^  (\w+) ", done.stdout, re.MULTILINE)
-    assert verbs == printed('printf "%s\\n" "${VERBS[@]}"').split()
-    for verb in verbs:
-        assert printed(f"main {verb} --help").startswith(f"usage: ./sync.sh {verb}")
+ENTRY_POINTS = ("deploy.sh", "cleanup.sh", "sync.sh")
+VERBS = re.findall(r"\w+", re.findall(r"^readonly VERBS=\((.*)\)$", (ROOT / "sync.sh").read_text(), re.MULTILINE)[0])
+EVERY_HELP = [*((script, "--help") for script in ENTRY_POINTS), *(("sync.sh", verb, "--help") for verb in VERBS)]
+
+
+def called(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One of the scripts, where no call can reach AWS."""
+    command = [ROOT / script, *arguments]
+    environment = {"PATH": "/usr/bin:/bin", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("command", EVERY_HELP, ids=" ".join)
+def test_every_help_is_the_head_of_its_file_in_80_columns(command: tuple[str, ...]) -> None:
+    done = called(*command)
+    assert (done.returncode, done.stderr) == (0, "")
+    file = f"lib/verbs/{command[1]}.sh" if len(command) == 3 else command[0]
+    head = re.search(r"^# usage: .*?(?=\n\n)", (ROOT / file).read_text(), re.MULTILINE | re.DOTALL)
+    assert head and done.stdout.startswith(re.sub("^# ?", "", head[0], flags=re.MULTILINE))
+    assert done.stdout.startswith(f"usage: ./{' '.join(command[:-1])}")
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+
+
+def test_the_help_of_sync_names_every_verb() -> None:
+    assert re.findall(r"^  ([a-z]+)  +\w", called("sync.sh", "--help").stdout, re.MULTILINE) == VERBS
+
+
+@pytest.mark.parametrize("script", ENTRY_POINTS)
+def test_help_and_version_have_their_usual_names(script: str) -> None:
+    texts = {called(script, *words).stdout for words in (["--help"], ["-h"], ["help"], ["--local", "-h"])}
+    assert len(texts) == 1
+    assert re.fullmatch(r"s3-to-s3express-sync \d+\.\d+\.\d+(, commit \w+)?\n", called(script, "--version").stdout)
+
+
+def test_the_help_of_a_verb_has_all_of_its_names() -> None:
+    ways = [
+        "wait --help",
+        "wait -h",
+        "help wait",
+        "--help wait",
+        "--local wait --prefix a -h",
+        "wait --json --local -h",
+    ]
+    assert len({called("sync.sh", *way.split()).stdout for way in ways}) == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("command", "complaint"),
     [
-        ([], "name a verb"),
-        (["destroy"], "unknown verb destroy"),
-        (["status", "--wrong"], "unknown option --wrong"),
-        (["logs", "--since", "5x"], "--since 5x is no duration"),
-        (["logs", "--since"], "--since needs a value"),
-        (["reconcile", "--max-delete"], "--max-delete needs a value"),
-        (["reconcile", "--max-delete", "x"], "reconcile: --max-delete x is no whole number"),
-        (["reconcile", "--examples", "1e3"], "reconcile: --examples 1e3 is no whole number"),
-        (["reconcile", "--audit", "--remove-unwanted"], "--audit removes nothing"),
-        (["redrive", "everything"], "unknown option everything"),
-        (["verify", "--timeout", "soon"], "--timeout soon is no duration"),
-        (["verify", "--report", "/nowhere/report.md"], "there is no such folder"),
+        ("sync.sh", "name a verb"),
+        ("sync.sh --json", "name a verb"),
+        ("sync.sh destroy", "unknown verb destroy"),
+        ("sync.sh help destroy", "unknown verb destroy"),
+        ("sync.sh status --wrong", "unknown option --wrong"),
+        ("sync.sh --wrong status", "unknown option --wrong"),
+        ("sync.sh logs --since 5x", "--since 5x is no duration"),
+        ("sync.sh logs --since", "--since needs a value"),
+        ("sync.sh reconcile --max-delete", "--max-delete needs a value"),
+        ("sync.sh reconcile --max-delete x", "reconcile: --max-delete x is no whole number"),
+        ("sync.sh reconcile --examples 1e3", "reconcile: --examples 1e3 is no whole number"),
+        ("sync.sh reconcile --audit --remove-unwanted", "--audit removes nothing"),
+        ("sync.sh redrive everything", "unknown option everything"),
+        ("sync.sh verify --timeout soon", "--timeout soon is no duration"),
+        ("sync.sh verify --report /nowhere/report.md", "there is no such folder"),
+        ("deploy.sh extra", "unknown option: extra"),
+        ("deploy.sh --once", "--once goes with --local only"),
+        ("deploy.sh --once --dry-run --local", "--local has no dry run"),
+        ("cleanup.sh --once", "unknown option: --once"),
+        ("cleanup.sh --local --dry-run", "--local does it, and no dry run"),
     ],
 )
-def test_a_wrong_argument_ends_with_2_and_says_what_is_wrong(arguments: list[str], complaint: str) -> None:
-    done = bash(f"start_verb() {{ die 'begun'; }}\nmain {' '.join(arguments)}")
+def test_wrong_usage_ends_with_2_and_says_what_is_wrong(command: str, complaint: str) -> None:
+    done = called(*command.split())
     assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"\w+\.sh: .*\(use --help\)\n", done.stderr)
     assert complaint in done.stderr
+
+
+@pytest.mark.parametrize("words", ["status --json", "--json status", "--local --json status", "status --json --local"])
+def test_options_stand_in_any_order(words: str) -> None:
+    script = 'use_local_cloud() { echo local; }; verb_status() { echo "$@"; }\n'
+    assert printed(f"{script}main {words}").split() == [*(["local"] * ("--local" in words)), "--json"]
+
+
+@pytest.mark.parametrize("words", ["--list --purge --yes", "--purge --yes --list"])
+def test_redrive_that_is_to_list_only_lists(words: str) -> None:
+    script = """start_verb() { start_run; }; existing_queue_url() { :; }; look_at_messages() { echo '[1]'; }
+        with_keys() { cat; }; with_reasons() { cat; }; print_messages() { :; }; hint_at_missing() { :; }
+        hint_at_unreadable() { :; }
+        act_on_messages() { echo "$1"; }
+        """
+    assert bash(f"{script}verb_redrive {words}").stderr == "list\n"
 
 
 def test_thousands_of_failures_give_their_reasons(tmp_path: Path) -> None:
@@ -113,6 +175,22 @@ def test_redrive_says_of_how_many_messages_it_shows_the_first(shown: int, visibl
     numbers = json.dumps({"visible": visible, "in_flight": 0, "delayed": 0})
     done = bash(f"find_numbers() {{ echo '{numbers}'; }}; hint_at_more", json.dumps([{}] * shown))
     assert done.stderr == ("these are the first 100 of about 500 messages\n" if said else "")
+
+
+@pytest.mark.parametrize("via", ["", " --local"])
+@pytest.mark.parametrize("keys", [[["a"]], [[]], [["a"], [], []]])
+def test_redrive_says_that_what_is_no_event_would_come_back(keys: list[list[str]], via: str) -> None:
+    done = bash(f"VIA='{via}'; hint_at_unreadable", json.dumps([{"keys": found} for found in keys]))
+    poison = keys.count([])
+    assert done.returncode == 0
+    assert (f"{poison} of these are no event of S3" in done.stderr) == bool(poison)
+    assert (f"./sync.sh{via} redrive --purge" in done.stderr) == bool(poison)
+
+
+def test_status_has_nobody_redrive_what_comes_back() -> None:
+    """Whether a message is an event is seen when it is looked at, which status does not do: it would hide it."""
+    (reason,) = judged({"dead_letters": {"visible": 3}})["reasons"]
+    assert reason == "3 messages in the dead-letter queue: ./sync.sh redrive --list"
 
 
 def test_what_no_message_may_be_nested_like_is_shown_as_no_event() -> None:
@@ -166,7 +244,7 @@ def status_of(parts: dict[str, Any], script: str = "", **variables: Any) -> tupl
         {script}
         judged=$(judge <<<"$parts"); jq -c . <<<"$judged"; print_status <<<"$judged\""""
     found, _, output = printed(piece, json.dumps(IDLE | parts), **variables).partition("\n")
-    return json.loads(found), output
+    return json.loads(found), unfolded(output)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 START = """
 source "$0/sync.sh"
+source_verbs "${VERBS[@]}"
 set_names
 TEMP_DIR=$PWD VERIFY_DIR=$PWD VERIFY_FOLDER=F/ VIA='' RESOURCE=verify
 SRC_BUCKET=source DST_BUCKET=mirror SRC_BUCKET_OWNER=123456789012 DST_BUCKET_OWNER=123456789012

@@ -1,0 +1,238 @@
+"""What a terminal shows of the scripts: colours, tables in 80 columns, and that something goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cost_verb import SETUP, STORED, USED
+from test_sync import IDLE, NUMBERS, bash, judged, printed
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("say", "result", "log_lines", "verbs/status", "verbs/redrive", "verify/table")
+START = "set -euo pipefail\n" + "".join(f'source "$0/lib/{name}.sh"\n' for name in PARTS) + "TEMP_DIR=$1\n"
+GREEN, AMBER, RED = "\x1b[32m", "\x1b[33m", "\x1b[31m"
+CODES = re.compile("\x1b\\[[0-9]+m")
+
+
+def shown(script: str, folder: Path, shows: str = "", text: str = "", **settings: str) -> str:
+    """What comes to stdout and stderr of the script, of which a terminal shows those that are named."""
+    screen, terminal = pty.openpty()
+    try:
+        done = subprocess.run(
+            ["bash", "-c", START + script, ROOT, folder],
+            input=text.encode(),
+            stdout=terminal if "stdout" in shows else subprocess.PIPE,
+            stderr=terminal if "stderr" in shows else subprocess.PIPE,
+            env={"PATH": os.environ["PATH"]} | settings,
+            check=True,
+        )
+    finally:
+        os.close(terminal)
+    seen = b""
+    try:
+        while shows and (part := os.read(screen, 65536)):
+            seen += part
+    except OSError:  # all of it was read
+        pass
+    finally:
+        os.close(screen)
+    return ((done.stdout or b"") + seen + (done.stderr or b"")).decode().replace("\r\n", "\n")
+
+
+# Colour
+
+STATUS = """VIA=''; start_verb() { :; }; collect_status() { printf '{"state": "idle"}'; }; status_lines() { :; }
+verb_status"""
+VERIFIED = "show_result <<<'# sync.sh verify: all is well'"
+
+
+@pytest.mark.parametrize(
+    ("script", "shows", "settings", "is_coloured"),
+    [
+        (STATUS, "stdout", {}, True),
+        (STATUS, "stdout", {"NO_COLOR": ""}, True),
+        (STATUS, "stdout", {"NO_COLOR": "1"}, False),
+        (STATUS, "stderr", {}, False),
+        (STATUS, "", {}, False),
+        (STATUS + " --json", "stdout", {}, False),
+        (STATUS + " --json", "", {"NO_COLOR": "1"}, False),
+        (VERIFIED, "stdout", {}, True),
+        (VERIFIED, "stdout", {"NO_COLOR": "1"}, False),
+        (VERIFIED, "", {}, False),
+    ],
+)
+def test_results_have_colours_only_on_a_terminal_that_wants_them(
+    script: str, shows: str, settings: dict[str, str], is_coloured: bool, tmp_path: Path
+) -> None:
+    output = shown(script, tmp_path, shows, **settings)
+    assert bool(CODES.search(output)) == is_coloured, output
+    if script.endswith("--json"):
+        assert json.loads(output.replace("status: asking AWS\n", ""))["state"] == "idle"
+
+
+@pytest.mark.parametrize(
+    ("state", "colour"), [("idle", GREEN), ("working", GREEN), ("behind", AMBER), ("failing", RED)]
+)
+def test_the_word_of_status_has_the_colour_of_its_meaning(state: str, colour: str, tmp_path: Path) -> None:
+    script = STATUS.replace("idle", state) + " || true"
+    assert f"{colour}{state}\x1b[0m\n" in shown(script, tmp_path, "stdout")
+
+
+RESULT = """\
+# sync.sh verify: not all is well
+
+- **no copy**: because
+| object  | seen | bytes  | metadata | lag |
+| `a.txt` | yes  | equal  | equal    | 1 s |
+| `b.txt` | no   | -      | -        | -   |
+| `c.txt` | yes  | differ | equal    | 1 s |
+| `d.txt` | yes  | equal  | differ   | 1 s |
+"""
+
+
+def test_rows_that_differ_are_red(tmp_path: Path) -> None:
+    output = shown("show_result", tmp_path, "stdout", RESULT)
+    assert CODES.sub("", output) == RESULT
+    red = [CODES.sub("", line)[2:7] for line in output.splitlines() if line.startswith(RED)]
+    assert red == ["sync.", "**no ", "`b.tx", "`c.tx", "`d.tx"]
+
+
+# Something goes on
+
+SLOW = "say_to_person_while 'status: asking AWS' sleep 0"
+
+
+@pytest.mark.parametrize(("shows", "said"), [("stderr", True), ("stdout", False), ("", False)])
+def test_who_looks_learns_at_once_that_something_goes_on(shows: str, said: bool, tmp_path: Path) -> None:
+    assert (shown(SLOW, tmp_path, shows) == "status: asking AWS\n") == said
+
+
+# 80 columns. What may be longer: a line of one word, which nothing can break, as it is to be copied.
+
+BUCKETS = ("s" * 63, f"{'d' * 47}--euw1-az1--x-s3")
+TIME = "2026-11-26T02:14:07.212Z"
+KEY = f"datasets/2026/a long {'k' * 40}.parquet"
+WHY = f'operation=CopyObject error=AccessDenied message="Access Denied" advice="allow the role s3:GetObject" {"w" * 50}'
+DECISION = NUMBERS | {
+    "visible": 1234567,
+    "in_flight": 119_999,
+    "running": 100,
+    "wanted": 100,
+    "started": {"FARGATE_SPOT": 40, "FARGATE": 60},
+    "failures": ["Capacity is unavailable at this time. Please try again later or in a different availability zone"],
+    "copied": {"copied": 1000, "deleted": 100, "failed": 10, "handed_back": 100},
+    "trial": "one worker alone until it has shown that it works",
+}
+WAITING = {
+    "at": TIME,
+    "key": KEY,
+    "keys": 12345,
+    "prefix": "datasets/2026/",
+    "example": KEY,
+    "why": "failing",
+    "since": TIME,
+}
+LONG_STATUS: dict[str, Any] = IDLE | {
+    "source": {"name": BUCKETS[0], "error": "An error occurred (AccessDenied) when calling ListObjectsV2: no"},
+    "destination": {"name": BUCKETS[1], "error": ""},
+    "queue": {"visible": 12345678, "in_flight": 119999, "delayed": 119999, "oldest_seconds": 1209600},
+    "dead_letters": {"visible": 12345678},
+    "version": {"deployed": "1.0.0", "checkout": "1.10.10", "older": True, "error": ""},
+    "workers": [
+        {"id": f"{kind}{state}", "capacity": kind, "status": state}
+        for kind in ("FARGATE_SPOT", "FARGATE")
+        for state in ("PROVISIONING", "RUNNING", "DEPROVISIONING")
+    ],
+    "rule": None,
+    "events": IDLE["events"] | {"source": "both", "problems": [f"no policy lets the bucket {BUCKETS[0]} send"]},
+    "options": {
+        "starter_copies": True, "starter_max_size": 67108864, "min_workers": 12, "copy_last": "_SUCCESS,*.done",
+        "announce": "markers", "prefixes": ["datasets/2026/", "models/"] * 9, "keep_days": 365,
+        "exclude": ["*.tmp", "*/_temporary/*"] * 9,
+    },
+    "starter": {"at": TIME, "seconds_ago": 86399, "decision": DECISION, "error": ""},
+    "lag": {"count": 1000, "p50": 123.456, "p99": 123456.789, "newest": TIME},
+    "markers": {"count": 12, "newest": WAITING, "others": [WAITING]},
+    "outage": {"state": "goes on", "since": TIME, "at": TIME, "reason": WHY, "event": "began"},
+    "audit": {
+        "days": 9, "next": TIME, "last": {"at": TIME, "seconds_ago": 10**7, "end": "complete", "status": 1, "found": 9},
+    },
+    "failures": {"count": 1000, "newest": [{"key": KEY, "times": 999, "at": TIME, "reason": WHY}]},
+}  # fmt: skip
+MESSAGES = [
+    {"id": "1", "sent": TIME, "keys": [{"key": KEY, "at": TIME, "reason": WHY}] * 2},
+    {"id": "2", "sent": TIME, "keys": [], "body": "what somebody sent to it " * 8},
+]
+LACKING = {
+    "lacking": 999,
+    "missing_keys": [{"key": KEY, "why": f"failing: {WHY}; it is in the queue: ./sync.sh redrive"}],
+}
+CASES = ("with space/größe € +%.txt", "nested/deeper/file.json")
+VERIFY: dict[str, Any] = {
+    "results": [
+        {"name": name, "key": f"p/sync-verify-1/{name}", "state": state, "bytes": "different",
+         "metadata": "different: ContentType, CacheControl, ContentDisposition, ContentEncoding"}
+        for name, state in zip((*CASES, "encoded"), ("arrived", "not asked", "arrived"), strict=True)
+    ] + [{"name": name, "key": f"p/sync-verify-1/{name}", "state": "missing", "bytes": "-", "metadata": "-"}
+         for name in ("double", "trailing", "removed")],
+    "synced": [{"key": f"p/sync-verify-1/{name}", "action": "copied", "size": 6442450944, "seconds": 1234.567,
+                "lag": 999.999, "by": "starter"} for name in CASES],
+    "times": {"event": None, "busy": True, "by": "starter", "created": 1234.5, "first": 1234.5, "last": 12345.5},
+    "breaks": [{"link": "no event", "why": f"the bucket sends no events {WHY}", "command": "aws s3api x " + "y" * 90}],
+    "versions": [["image", f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/{'a' * 50}:{'0' * 40}"],
+                 ["function", f"python3.13, code 0123456789ab, changed {TIME}"],
+                 ["options", "EVENT_SOURCE=eventbridge, STARTER_COPIES=true, STARTER_MAX_SIZE=1048576, MIN_WORKERS=9"]],
+    "encoding": "", "mirror": BUCKETS[1], "source": BUCKETS[0], "copying": True,
+}  # fmt: skip
+
+
+def lines_of_cost() -> str:
+    prices = json.loads((ROOT / "lib/prices.json").read_text())
+    used = USED | {
+        "copies": 10**9, "large": 10**6, "parts": 10**8, "deletes": 10**8, "bytes": 10**15, "announced": 10**9,
+        "tasks": 10**5, "worker_seconds": 10**8, "runs": 10**6, "run_seconds": 10**7, "log_bytes": 10**13,
+        "spot_share": 0.75,
+    }  # fmt: skip
+    setup = SETUP | {"has_events": True, "endpoints": 2, "alarms": 6, "min_workers": 12, "region": "ap-southeast-2"}
+    stored = dict.fromkeys(STORED, 10**15) | {"kept_7_bytes": 1, "kept_30_bytes": 2, "kept_90_bytes": 3}
+    figures = {"prices": prices, "hours": 730, "setup": setup | {"arch": "X86_64"}, "used": used, "stored": stored}
+    program = '"$(jq_folded)$(cat "$PROJECT_DIR/lib/cost.jq") bill | table | folded(51)"'
+    return printed(f"jq -r {program}", json.dumps(figures))
+
+
+TABLES = {
+    "status": lambda: printed("print_status", json.dumps(judged(LONG_STATUS))),
+    "redrive": lambda: printed("print_messages", json.dumps(MESSAGES)),
+    "wait": lambda: printed(f"print_lacking '{json.dumps(LACKING)}'"),
+    "cost": lines_of_cost,
+    "verify": lambda: printed('start_run; cat >"$TEMP_DIR/r"; print_result "$TEMP_DIR/r"', json.dumps(VERIFY)),
+    "verify, asking": lambda: bash(
+        """SRC_BUCKET=$BUCKET DST_BUCKET=$BUCKET VERIFY_FOLDER=sync-verify-20261127T015124Z-26155/
+        choose_cases true 5368709; ask_to_verify true true""",
+        BUCKET="b" * 20,
+    ).stderr,
+    "deploy, at its end": lambda: printed(
+        "synced_part() { echo s3://b; }; DST_BUCKET=c; print_next_commands"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_80_columns(name: str) -> None:
+    lines = TABLES[name]().splitlines()
+    assert len(lines) > 4
+    too_long = [line for line in lines if len(line) > 80]
+    assert [line for line in too_long if not is_one_word(line)] == []
+
+
+def is_one_word(line: str) -> bool:
+    """After what introduces it."""
+    word = r'"[^"]*"|`[^`]*`|\S+'
+    return bool(re.fullmatch(rf"(?: *| *[a-z]+ {{2,}}|  Look closer: |- [a-z]+: )(?:{word})[:;,]?", line))
