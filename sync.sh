@@ -11,6 +11,8 @@ source "$PROJECT_DIR/lib/log_reader.sh"
 source "$PROJECT_DIR/lib/one_task.sh"
 # shellcheck source=lib/dead_letters.sh
 source "$PROJECT_DIR/lib/dead_letters.sh"
+# shellcheck source=lib/checks.sh
+source "$PROJECT_DIR/lib/checks.sh"
 # shellcheck source=lib/status_parts.sh
 source "$PROJECT_DIR/lib/status_parts.sh"
 # shellcheck source=lib/verbs/status.sh

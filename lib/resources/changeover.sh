@@ -55,8 +55,7 @@ drop_rule_and_switch() {
   bucket=$(list_event_switch)
   [[ -z $bucket ]] || remove_event_switch
   permission=$(permission_statement "$EVENT_RULE_NAME")
-  [[ -z $permission ]] \
-    || aws_unless_gone lambda remove-permission --function-name "$STARTER_NAME" --statement-id "$EVENT_RULE_NAME"
+  [[ -z $permission ]] || drop_permission "$EVENT_RULE_NAME"
   remove_event_rule "$EVENT_RULE_NAME"
 }
 

@@ -66,7 +66,7 @@ missing_targets() {
 }
 
 ensure_event_targets() {
-  local have missing
+  local have missing statement
   have=$(find_targets "event rule" "$EVENT_RULE_NAME" | jq -c '.Targets // []')
   missing=$(missing_targets "$(event_targets)" "${have:-[]}")
   [[ $missing == '[]' ]] \
@@ -76,6 +76,8 @@ ensure_event_targets() {
       "once"
     [[ $(jq 'any(.[]; .Id == "starter")' <<<"${have:-[]}") == false ]] \
       || change "no target starter" drop_targets "$EVENT_RULE_NAME" starter
+    statement=$(find_of_function permissions | statement_for "$EVENT_RULE_NAME")
+    [[ -z $statement ]] || change "no permission" drop_permission "$EVENT_RULE_NAME"
   fi
 }
 

@@ -172,12 +172,15 @@ remove_queue() {
   [[ -z $url ]] || aws_unless_gone sqs delete-queue --queue-url "$url"
 }
 
-# find_numbers NAME: prints how many messages a queue has, or null if there is no such queue.
-find_numbers() {
-  ask_queue_attributes "$1" | jq -n '[inputs][0] | if . then .Attributes | {
+# Reads the attributes of a queue, prints how many messages it has, or null if there is no such queue.
+numbers_of_queue() {
+  jq -n '[inputs][0] | if . then .Attributes | {
     visible: .ApproximateNumberOfMessages | tonumber, in_flight: .ApproximateNumberOfMessagesNotVisible | tonumber,
     delayed: .ApproximateNumberOfMessagesDelayed | tonumber} else . end'
 }
+
+# find_numbers NAME
+find_numbers() { ask_queue_attributes "$1" | numbers_of_queue; }
 
 # describe_queue NAME: ends the run if there is no such queue.
 describe_queue() {

@@ -26,6 +26,11 @@ ensure_permission() {
     --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$2"
 }
 
+# drop_permission RULE
+drop_permission() {
+  aws_unless_gone lambda remove-permission --function-name "$STARTER_NAME" --statement-id "$1"
+}
+
 # ask_targets RULE
 ask_targets() { aws_or_nothing events list-targets-by-rule --rule "$1"; }
 
