@@ -243,11 +243,15 @@ print_next_commands() {
     "$REGION" "$REGION" "$DASHBOARD_NAME"
 }
 
+PLAN_FORMAT=text        # or json: what a dry run prints on standard output
+DETAILED_EXITCODE=false # true: a dry run ends with 2 if something would be changed
+
 # All checks, then all steps. A subshell, so that a caller keeps its own variables and traps.
 deploy_all() (
   start_run
   STEP=0
   LEFT=()
+  [[ $PLAN_FORMAT == text ]] || exec {plan}>&1 >&2
   check_all
   tell_of_lists
   list_steps
@@ -256,15 +260,22 @@ deploy_all() (
   [[ $DRY_RUN == true || -n ${LOCAL_ENGINE:-} ]] || print_next_commands # a local run ends with its own
   tell_of_change
   print_left
+  [[ $PLAN_FORMAT == text ]] || print_plan >&"$plan"
+  [[ $DETAILED_EXITCODE == false || $(count_changes) == 0 ]] || exit 2
 )
 
 print_help() {
   cat <<'HELP'
-usage: ./deploy.sh [--dry-run | --local [--once] | --version | --help]
+usage: ./deploy.sh [--dry-run [--json] [--detailed-exitcode] | --local [--once] | --version | --help]
 
 Brings every AWS resource of the sync to the wanted state; safe to run again.
 
-  --dry-run  print what exists, what would be created and what would be changed; write nothing
+  --dry-run  print what exists, what would be created, and what would be
+             changed from what to what; write nothing
+  --json     with --dry-run: the same as JSON
+  --detailed-exitcode
+             with --dry-run: end with 0 if nothing would be changed, with 2 if
+             something would, with 1 on an error
   --local    run the whole chain on this machine, without an AWS account; ./cleanup.sh --local ends it
   --once     with --local: clean up at the end
   --version  print the release of this checkout
@@ -283,6 +294,8 @@ main() {
       --local) local=true ;;
       --once) once=("$option") ;;
       --dry-run) DRY_RUN=true ;;
+      --json) PLAN_FORMAT=json ;;
+      --detailed-exitcode) DETAILED_EXITCODE=true PROBLEMS_STATUS=1 ;;
       --help)
         print_help
         return
@@ -294,6 +307,8 @@ main() {
       *) die "unknown option: $option (use --help)" ;;
     esac
   done
+  [[ $DRY_RUN == true || $PLAN_FORMAT$DETAILED_EXITCODE == textfalse ]] \
+    || die "--json and --detailed-exitcode go with --dry-run only (use --help)"
   if [[ $local == true ]]; then
     [[ $DRY_RUN == false ]] || die "nothing was made: a local cloud is either made or not, so --local has no dry run (DRY_RUN=$DRY_RUN)"
     # shellcheck source=local/local.sh

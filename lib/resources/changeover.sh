@@ -34,19 +34,13 @@ replace_old_way() {
   "$@"
 }
 
-finish_removed() {
-  local removed=removed
-  [[ $DRY_RUN == false ]] || removed="would remove"
-  finish "$removed, as EVENT_SOURCE=$EVENT_SOURCE"
-}
-
 ensure_no_notification() {
   local ours
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
   ours=$(our_notifications "$(find_notifications)")
   [[ $ours == "[]" ]] || write replace_old_way remove_notification
   if admits "${EVENT_SENDERS[sqs]}"; then write admit_one_sender; fi
-  finish_removed
+  finish_removed "as EVENT_SOURCE=$EVENT_SOURCE"
 }
 
 # The rule goes last: without it the next run would not look for the rest.
@@ -65,5 +59,5 @@ ensure_no_event_rule() {
   ours=$(list_event_rule)
   [[ -z $ours ]] || write replace_old_way drop_rule_and_switch
   write admit_one_sender
-  finish_removed
+  finish_removed "as EVENT_SOURCE=$EVENT_SOURCE"
 }

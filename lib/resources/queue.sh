@@ -131,16 +131,15 @@ find_queue_attributes() { known_or_ask "attributes of $1" ask_queue_attributes "
 
 # ensure_queue KIND NAME ATTRIBUTES: a queue that was deleted a moment ago may still have a URL, but no attributes.
 ensure_queue() {
-  local url have different
+  local url have
   begin "$1" "$2"
   url=$(find_queue "$2")
   have=$(find_queue_attributes "$2")
   if [[ -z $have ]]; then
     create create_queue "$2" "$3"
   else
-    different=$(differing "$(parsed_attributes "$3")" "$(parsed_attributes "$have")")
-    [[ -z $different ]] \
-      || change "$different" aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$3"
+    change_members "$(parsed_attributes "$3")" "$(parsed_attributes "$have")" \
+      aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$3"
   fi
   finish
 }

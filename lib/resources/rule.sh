@@ -45,10 +45,10 @@ put_targets() {
 }
 
 ensure_target() {
-  local targets
-  targets=$(find_targets rule "$RULE_NAME")
-  [[ $(jq -r '.Targets[]? | select(.Id == "starter").Arn' <<<"$targets") == "$STARTER_ARN" ]] \
-    || change target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
+  local have
+  have=$(find_targets rule "$RULE_NAME" | jq '.Targets[]? | select(.Id == "starter").Arn')
+  [[ $have == "\"$STARTER_ARN\"" ]] \
+    || change_from "$have" "\"$STARTER_ARN\"" target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
 }
 
 ask_rule() { aws_or_nothing events describe-rule --name "$RULE_NAME"; }
@@ -64,16 +64,15 @@ find_rule_and_targets() {
 
 # put-rule resets what it is not given, and takes tags only for a new rule.
 ensure_rule() {
-  local want have different
+  local want have
   begin rule "$RULE_NAME"
   want=$(jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" '{
     Name: $name, ScheduleExpression: $rate, State: "ENABLED", Description: "Looks at the queue and starts workers"}')
   have=$(find_rule)
-  different=$(differing "$want" "$have")
   if [[ -z $have ]]; then
     create aws_or_die events put-rule --cli-input-json "$want" --tags "${UPPER_TAGS[@]}"
-  elif [[ -n $different ]]; then
-    change "$different" aws_or_die events put-rule --cli-input-json "$want"
+  else
+    change_members "$want" "$have" aws_or_die events put-rule --cli-input-json "$want"
   fi
   ensure_permission "$RULE_NAME" "$RULE_ARN"
   ensure_target

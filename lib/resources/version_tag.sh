@@ -60,7 +60,8 @@ ensure_version_tag() {
     return
   fi
   version=$(aws_if_allowed lambda list-tags --resource "$STARTER_ARN" | version_of_tags)
-  [[ $version == "$VERSION" ]] || was_denied || change "was $version" tag_all_with_version
+  [[ $version == "$VERSION" ]] || was_denied \
+    || change_from "\"$version\"" "\"$VERSION\"" "was $version" tag_all_with_version
   if was_denied; then
     leave "$RESOURCE, by which ./sync.sh status tells what is deployed. $(denial)"
     CHANGES=()
