@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# usage: ./deploy.sh [--dry-run | --local [--once]]
+# usage: ./deploy.sh [--dry-run [--json] [--detailed-exitcode]]
+#        ./deploy.sh --local [--once]
 #        ./deploy.sh --help, -h or help
 #        ./deploy.sh --version
 #
 # Brings every AWS resource of the sync to the wanted state. Safe to run again:
 # the second run changes nothing.
 #
-#   --dry-run  print what exists, what would be created and what would be
-#              changed; write nothing
+#   --dry-run  print what exists, what would be created, and what would be
+#              changed from what to what; write nothing
+#   --json     with --dry-run: the same as JSON
+#   --detailed-exitcode
+#              with --dry-run: end with 0 if nothing would be changed, with 2
+#              if something would, with 1 on an error
 #   --local    run the whole chain on this machine, without an AWS account;
 #              ./cleanup.sh --local ends it
 #   --once     with --local: clean up at the end
@@ -265,11 +270,15 @@ print_next_commands() {
     "$REGION" "$REGION" "$DASHBOARD_NAME"
 }
 
+PLAN_FORMAT=text        # or json: what a dry run prints on standard output
+DETAILED_EXITCODE=false # true: a dry run ends with 2 if something would be changed
+
 # All checks, then all steps. A subshell, so that a caller keeps its own variables and traps.
 deploy_all() (
   start_run
   STEP=0
   LEFT=()
+  [[ $PLAN_FORMAT == text ]] || exec {plan}>&1 >&2
   check_all
   tell_of_lists
   list_steps
@@ -278,6 +287,8 @@ deploy_all() (
   [[ $DRY_RUN == true || -n ${LOCAL_ENGINE:-} ]] || print_next_commands # a local run ends with its own
   tell_of_change
   print_left
+  [[ $PLAN_FORMAT == text ]] || print_plan >&"$plan"
+  [[ $DETAILED_EXITCODE == false || $(count_changes) == 0 ]] || exit 2
 )
 
 # The help of this script, and its settings. What is too long for a line has its end in the next one.
@@ -295,6 +306,8 @@ main() {
       --local) local=true ;;
       --once) once=("$option") ;;
       --dry-run) DRY_RUN=true ;;
+      --json) PLAN_FORMAT=json ;;
+      --detailed-exitcode) DETAILED_EXITCODE=true PROBLEMS_STATUS=1 ;;
       -h | --help | help)
         print_deploy_help
         return
@@ -306,6 +319,8 @@ main() {
       *) usage "unknown option: $option" ;;
     esac
   done
+  [[ $DRY_RUN == true || $PLAN_FORMAT$DETAILED_EXITCODE == textfalse ]] \
+    || usage "--json and --detailed-exitcode go with --dry-run only"
   if [[ $local == true ]]; then
     [[ $DRY_RUN == false ]] || usage "nothing was made: a local cloud is either made or not, so --local has no dry run" \
       "(DRY_RUN=$DRY_RUN)"

@@ -43,6 +43,8 @@ source_verbs() {
   ! is_for reconcile wait cost || source "$PROJECT_DIR/lib/one_task.sh"
   # shellcheck source=lib/dead_letters.sh
   ! is_for wait redrive || source "$PROJECT_DIR/lib/dead_letters.sh"
+  # shellcheck source=lib/checks.sh
+  ! is_for status verify || source "$PROJECT_DIR/lib/checks.sh"
   # shellcheck source=lib/status_parts.sh
   ! is_for status cost || source "$PROJECT_DIR/lib/status_parts.sh"
   # shellcheck source=lib/verbs/status.sh

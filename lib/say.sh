@@ -68,9 +68,11 @@ begin_checks() { PROBLEMS=(); }
 
 problem() { PROBLEMS+=("$*"); }
 
+PROBLEMS_STATUS=2 # what a run ends with then
+
 stop_on_problems() {
   ((${#PROBLEMS[@]})) || return 0
   say "${0##*/}: nothing was changed, because"
   printf -- '- %s\n' "${PROBLEMS[@]}" >&2
-  exit 2
+  exit "$PROBLEMS_STATUS"
 }

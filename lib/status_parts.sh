@@ -76,41 +76,26 @@ last_markers() {
     | if . == [] then null else {count: length, newest: .[0], others: .[1:$shown]} end' <<<"$told"
 }
 
-# Which way the bucket's events take to the queue, as it really is, and what is wrong with it. While the source is being
-# changed there are two ways, and one of them is enough.
+# Which way the bucket's events take to the queue, as it really is, and what is wrong with it; reads what find_faults
+# has found.
 describe_events() {
-  local have error="" rule targets="" policy="" prefixes
-  prefixes=$(prefixes_of "$(starter_setting PREFIX_FILTER)")
-  have=$(aws_or_error s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
-    --expected-bucket-owner "$SRC_BUCKET_OWNER") || { error=$have && have=""; }
-  rule=$(find_event_rule)
-  [[ -z $rule ]] || targets=$(ask_event_targets)
-  policy=$(find_queue_policy)
-  printf '%s\n' "${have:-"{}"}" "${rule:-null}" "${targets:-null}" "${policy:-null}" | jq -s --arg error "$error" \
-    --argjson ours "$(our_notifications "${have:-"{}"}")" --arg queue "$QUEUE_ARN" --arg starter "$STARTER_ARN" \
-    --argjson prefixes "$prefixes" --arg bucket "$SRC_BUCKET" --arg name "$EVENT_RULE_NAME" \
-    --arg s3 "${EVENT_SENDERS[sqs]}" --arg bridge "${EVENT_SENDERS[eventbridge]}" "$(jq_filters)"'
-    . as [$have, $rule, $targets, $policy]
-    | def has_target($arn): any($targets.Targets[]?; .Arn == $arn);
-    def shuts_out($sender): $policy != null and (any($policy.Statement[]?; .Sid == $sender) | not);
-    def filtered: [.[].Filter.Key.FilterRules[]?.Value] | sort;
-    {error: $error, at_once: ($rule != null and has_target($starter)),
-     source: (if $error != "" then "unknown" elif $ours != [] and $rule then "both" elif $ours != [] then "sqs"
-       elif $rule then "eventbridge" else "none" end)}
-    | .problems = if .source == "sqs" then [
-        (select($prefixes != [""] and ($ours | filtered) != ($prefixes | map(filter_value) | sort))
-          | if ($ours | length) < ($prefixes | length)
-            then "the bucket has \($ours | length) of \($prefixes | length) notifications, one for each prefix"
-            else "the notifications of the bucket are for other prefixes than those that are synced" end),
-        (select(shuts_out($s3)) | "the policy of the queue does not let the bucket \($bucket) send to it")]
-      elif .source != "eventbridge" then [] else [
-        (select($prefixes != [""] and ([$rule.EventPattern | fromjson | .detail.object.key[]?.prefix] | sort) != $prefixes)
-          | "the rule \($name) is for other prefixes than those that are synced"),
-        ($rule | select(.State != "ENABLED") | "the rule \($name), which sends the events, is disabled"),
-        (select(has_target($queue) | not) | "the rule \($name) does not send to the queue: its target is gone"),
-        (select(shuts_out($bridge)) | "the queue does not let the rule \($name) send to it"),
-        ($have | select(has("EventBridgeConfiguration") | not)
-          | "the bucket \($bucket) sends no events to EventBridge: it is switched off")] end'
+  jq '. as $path | (.bucket.error // "") as $error | {$error,
+    at_once: (.event_rule != null and any(.event_rule.Targets[]?; .Arn == $path.arn.starter)),
+    source: (if $error != "" then "unknown" elif .ours != [] and .event_rule then "both" elif .ours != [] then "sqs"
+      elif .event_rule then "eventbridge" else "none" end),
+    problems: [.faults[] | select(.link | IN("no event", "no start at once")).fault]}'
+}
+
+# The parts that the path of a change to the starter has, and what is wrong with it (lib/checks.sh).
+gather_path() {
+  read_path
+  find_faults >"$TEMP_DIR/path"
+  gather queue numbers_of_queue <"$TEMP_DIR/path.queue"
+  gather dead_letters numbers_of_queue <"$TEMP_DIR/path.dead_letters"
+  gather rule shown_rule <"$TEMP_DIR/path.rule"
+  gather events describe_events <"$TEMP_DIR/path"
+  gather faults jq .faults "$TEMP_DIR/path"
+  jq -r '.permissions.error // empty' "$TEMP_DIR/path" >&2
 }
 
 # describe_audit DAYS: the last audit, as far as the log reaches, and when the next one is to start (launch/audit.py).
@@ -150,11 +135,14 @@ describe_version() {
     | .older = (.error == "" and (.deployed | split(".") | map(tonumber)) < (.checkout | split(".") | map(tonumber)))'
 }
 
-# Whether the rule runs the starter, and how many minutes apart; null if there is none.
-describe_rule() {
-  aws_or_nothing events describe-rule --name "$RULE_NAME" | jq -s '.[0] | if . then {
+# Reads the minute's rule, prints whether it is enabled, and how many minutes apart it runs the starter; null if there is
+# none.
+shown_rule() {
+  jq -s '.[0] | if . then {
     enabled: (.State == "ENABLED"), minutes: (.ScheduleExpression | capture("(?<n>\\d+)").n | tonumber)} else . end'
 }
+
+describe_rule() { ask_rule | shown_rule; }
 
 # Seconds since deploy.sh made or changed the function that starts workers, or null if there is none.
 function_age() {

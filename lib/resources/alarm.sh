@@ -22,15 +22,14 @@ alarm() {
 
 # ensure_alarm ALARM: one call finds all of them.
 ensure_alarm() {
-  local have different name
+  local have name
   name=$(jq -r .AlarmName <<<"$1")
   begin alarm "$name"
   have=$(known_or_ask alarms find_alarms | jq -c --arg name "$name" '.[] | select(.AlarmName == $name)')
-  different=$(differing "$1" "$have")
   if [[ -z $have ]]; then
     create aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1" --tags "$(all_tags | as_upper)"
-  elif [[ -n $different ]]; then
-    change "$different" aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1"
+  else
+    change_members "$1" "$have" aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1"
   fi
   finish
 }
@@ -96,7 +95,7 @@ ensure_no_alarm() {
   local alarm
   begin alarm "$1"
   alarm=$(find_alarm "$1" | our_alarms)
-  [[ -z $alarm ]] || change "${@:2}"
+  [[ -z $alarm ]] || remove "${@:2}"
   finish "left to you, as it has no tag app=$APP_NAME"
 }
 

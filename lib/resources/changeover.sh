@@ -34,19 +34,13 @@ replace_old_way() {
   "$@"
 }
 
-finish_removed() {
-  local removed=removed
-  [[ $DRY_RUN == false ]] || removed="would remove"
-  finish "$removed, as EVENT_SOURCE=$EVENT_SOURCE"
-}
-
 ensure_no_notification() {
   local ours
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
   ours=$(our_notifications "$(find_notifications)")
   [[ $ours == "[]" ]] || write replace_old_way remove_notification
   if admits "${EVENT_SENDERS[sqs]}"; then write admit_one_sender; fi
-  finish_removed
+  finish_removed "as EVENT_SOURCE=$EVENT_SOURCE"
 }
 
 # The rule goes last: without it the next run would not look for the rest.
@@ -55,8 +49,7 @@ drop_rule_and_switch() {
   bucket=$(list_event_switch)
   [[ -z $bucket ]] || remove_event_switch
   permission=$(permission_statement "$EVENT_RULE_NAME")
-  [[ -z $permission ]] \
-    || aws_unless_gone lambda remove-permission --function-name "$STARTER_NAME" --statement-id "$EVENT_RULE_NAME"
+  [[ -z $permission ]] || drop_permission "$EVENT_RULE_NAME"
   remove_event_rule "$EVENT_RULE_NAME"
 }
 
@@ -66,5 +59,5 @@ ensure_no_event_rule() {
   ours=$(list_event_rule)
   [[ -z $ours ]] || write replace_old_way drop_rule_and_switch
   write admit_one_sender
-  finish_removed
+  finish_removed "as EVENT_SOURCE=$EVENT_SOURCE"
 }

@@ -75,7 +75,8 @@ ensure_cluster() {
   if [[ -z $cluster ]]; then
     create create_cluster
   elif ! jq -e '.capacityProviders | contains(["FARGATE", "FARGATE_SPOT"])' <<<"$cluster" >/dev/null; then
-    change "capacity providers" aws_or_die ecs put-cluster-capacity-providers --cluster "$CLUSTER_NAME" \
+    change_from "$(jq -c .capacityProviders <<<"$cluster")" '["FARGATE", "FARGATE_SPOT"]' "capacity providers" \
+      aws_or_die ecs put-cluster-capacity-providers --cluster "$CLUSTER_NAME" \
       --capacity-providers FARGATE FARGATE_SPOT --default-capacity-provider-strategy '[]'
   fi
   finish

@@ -84,7 +84,7 @@ ensure_dashboard() {
   if [[ -z $have ]]; then
     create put_dashboard "$want"
   else
-    same_json "$want" "$have" || change widgets put_dashboard "$want"
+    same_json "$want" "$have" || change_from "$have" "$want" widgets put_dashboard "$want"
   fi
   finish
 }

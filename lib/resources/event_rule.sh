@@ -66,16 +66,19 @@ missing_targets() {
 }
 
 ensure_event_targets() {
-  local have missing
+  local have missing statement
   have=$(find_targets "event rule" "$EVENT_RULE_NAME" | jq -c '.Targets // []')
   missing=$(missing_targets "$(event_targets)" "${have:-[]}")
   [[ $missing == '[]' ]] \
-    || change "target $(jq -r 'map(.Id) | join(" and ")' <<<"$missing")" put_targets "$EVENT_RULE_NAME" "$missing"
+    || change_from '[]' "$missing" "target $(jq -r 'map(.Id) | join(" and ")' <<<"$missing")" \
+      put_targets "$EVENT_RULE_NAME" "$missing"
   if ! starts_by_events; then
     say "      events do not start $STARTER_NAME, only its rule does: without reserved concurrency many would run at" \
       "once"
     [[ $(jq 'any(.[]; .Id == "starter")' <<<"${have:-[]}") == false ]] \
       || change "no target starter" drop_targets "$EVENT_RULE_NAME" starter
+    statement=$(find_of_function permissions | statement_for "$EVENT_RULE_NAME")
+    [[ -z $statement ]] || change "no permission" drop_permission "$EVENT_RULE_NAME"
   fi
 }
 
@@ -91,7 +94,7 @@ create_event_rule() {
 parsed_rule() { jq -c '.EventPattern |= (. // "null" | fromjson)' <<<"$1"; }
 
 ensure_event_rule() {
-  local want have different
+  local want have
   begin "event rule" "$EVENT_RULE_NAME"
   want=$(jq -n --arg name "$EVENT_RULE_NAME" --arg pattern "$(event_pattern)" '{Name: $name, EventPattern: $pattern,
     State: "ENABLED", Description: "Sends the events of the source bucket to the queue, and starts the starter"}')
@@ -99,8 +102,8 @@ ensure_event_rule() {
   if [[ -z $have ]]; then
     create create_event_rule "$want"
   else
-    different=$(differing "$(parsed_rule "$want")" "$(parsed_rule "$have")")
-    [[ -z $different ]] || change "$different" aws_or_die events put-rule --cli-input-json "$want"
+    change_members "$(parsed_rule "$want")" "$(parsed_rule "$have")" \
+      aws_or_die events put-rule --cli-input-json "$want"
   fi
   if starts_by_events; then ensure_permission "$EVENT_RULE_NAME" "$EVENT_RULE_ARN"; fi
   ensure_event_targets

@@ -73,17 +73,15 @@ update_configuration() {
 
 # ensure_code WANT HAVE
 ensure_code() {
-  local said
+  local said have want
   said=$(starter_archive)
-  [[ $(jq -r '"\(.CodeSha256) \(.Architectures[0])"' <<<"$2") == "${said%% *} arm64" ]] || change code update_code
+  want=$(jq -nc --arg sha "${said%% *}" '{CodeSha256: $sha, Architectures: ["arm64"]}')
+  have=$(jq -c '{CodeSha256, Architectures}' <<<"$2")
+  [[ $have == "$want" ]] || change_from "$have" "$want" code update_code
 }
 
 # ensure_configuration WANT HAVE
-ensure_configuration() {
-  local different
-  different=$(differing "$1" "$2")
-  [[ -z $different ]] || change "$different" update_configuration "$1"
-}
+ensure_configuration() { change_members "$1" "$2" update_configuration "$1"; }
 
 # update_function WANT HAVE: a run may come between the two updates, and the variables make it copy, for which it needs
 # its libraries: they come after the code, and go before it.
@@ -126,21 +124,22 @@ find_account_settings() { known_or_ask "account settings" aws_or_nothing lambda 
 
 # A start that failed is tried by the next minute's event anyway; a replayed one would start workers for a stale count.
 ensure_no_retries() {
-  local want='{"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}' have
-  have=$(find_of_function retries)
-  [[ -z $(differing "$want" "$have") ]] || change "async retries" aws_or_die lambda put-function-event-invoke-config \
-    --function-name "$STARTER_NAME" --maximum-retry-attempts 0 --maximum-event-age-in-seconds 60
+  local want='{"MaximumRetryAttempts":0,"MaximumEventAgeInSeconds":60}' have
+  have=$(find_of_function retries | jq -cn '[inputs][0] | {MaximumRetryAttempts, MaximumEventAgeInSeconds}')
+  [[ $have == "$want" ]] || change_from "$have" "$want" "async retries" \
+    aws_or_die lambda put-function-event-invoke-config --function-name "$STARTER_NAME" --maximum-retry-attempts 0 \
+    --maximum-event-age-in-seconds 60
 }
 
 # Two starters at once could both see no worker. An account must keep 100 executions unreserved (Lambda API
 # reference, PutFunctionConcurrency), so a new account with its limit of 10 goes without.
 ensure_concurrency() {
   local have unreserved
-  have=$(find_of_function concurrency)
-  [[ $(jq '.ReservedConcurrentExecutions' <<<"${have:-null}") != 1 ]] || return 0
+  have=$(find_of_function concurrency | jq -n '[inputs][0].ReservedConcurrentExecutions')
+  [[ $have != 1 ]] || return 0
   unreserved=$(find_account_settings | jq .AccountLimit.UnreservedConcurrentExecutions)
   if ((unreserved > 100)); then
-    change concurrency aws_or_die lambda put-function-concurrency --function-name "$STARTER_NAME" \
+    change_from "$have" 1 concurrency aws_or_die lambda put-function-concurrency --function-name "$STARTER_NAME" \
       --reserved-concurrent-executions 1
   else
     keep "many starters at once" <<<true

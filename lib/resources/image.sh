@@ -97,13 +97,13 @@ ensure_repository() {
       --image-scanning-configuration scanOnPush=true --tags "$(all_tags | as_upper)"
   else
     [[ $(jq '.repositories[0].imageScanningConfiguration.scanOnPush' <<<"$repository") == true ]] \
-      || change "scan on push" aws_or_die ecr put-image-scanning-configuration --repository-name "$APP_NAME" \
-        --image-scanning-configuration scanOnPush=true
+      || change_from false true "scan on push" aws_or_die ecr put-image-scanning-configuration \
+        --repository-name "$APP_NAME" --image-scanning-configuration scanOnPush=true
     lifecycle=$(aws_or_nothing ecr get-lifecycle-policy --repository-name "$APP_NAME" | jq -r .lifecyclePolicyText)
   fi
   same_json "$(repository_lifecycle)" "$lifecycle" \
-    || change lifecycle aws_or_die ecr put-lifecycle-policy --repository-name "$APP_NAME" \
-      --lifecycle-policy-text "$(repository_lifecycle)"
+    || change_from "$lifecycle" "$(repository_lifecycle)" lifecycle \
+      aws_or_die ecr put-lifecycle-policy --repository-name "$APP_NAME" --lifecycle-policy-text "$(repository_lifecycle)"
   finish
 }
 

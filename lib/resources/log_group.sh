@@ -7,14 +7,14 @@ ask_log_group() { aws_or_nothing logs describe-log-groups --log-group-name-prefi
 find_log_groups() { known_or_ask "log groups $1" ask_log_group "$1"; }
 
 ensure_log_group() {
-  local group
+  local group days
   begin "log group" "$1"
   group=$(find_log_groups "$1")
   group=$(jq -c --arg name "$1" '.logGroups[] | select(.logGroupName == $name)' <<<"$group")
   [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$(all_tags | as_map)"
-  [[ $(jq '.retentionInDays' <<<"${group:-null}") == "$LOG_RETENTION_DAYS" ]] \
-    || change retention aws_or_die logs put-retention-policy --log-group-name "$1" \
-      --retention-in-days "$LOG_RETENTION_DAYS"
+  days=$(jq '.retentionInDays' <<<"${group:-null}")
+  [[ $days == "$LOG_RETENTION_DAYS" ]] || change_from "$days" "$LOG_RETENTION_DAYS" retention \
+    aws_or_die logs put-retention-policy --log-group-name "$1" --retention-in-days "$LOG_RETENTION_DAYS"
   finish
 }
 

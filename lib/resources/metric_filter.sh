@@ -27,16 +27,15 @@ first_metric_filter() { known_or_ask "metric filter $1 $2" find_metric_filter "$
 
 # ensure_metric_filter FILTER
 ensure_metric_filter() {
-  local name group have different
+  local name group have
   name=$(jq -r .filterName <<<"$1")
   group=$(jq -r .logGroupName <<<"$1")
   begin "metric filter" "$name"
   have=$(first_metric_filter "$group" "$name")
-  different=$(differing "$1" "$have")
   if [[ -z $have ]]; then
     create aws_or_die logs put-metric-filter --cli-input-json "$1"
-  elif [[ -n $different ]]; then
-    change "$different" aws_or_die logs put-metric-filter --cli-input-json "$1"
+  else
+    change_members "$1" "$have" aws_or_die logs put-metric-filter --cli-input-json "$1"
   fi
   finish
 }

@@ -71,7 +71,7 @@ changed_notifications() {
 
 # The call replaces the bucket's whole configuration, so ours are put among those that are there.
 ensure_notification() {
-  local have ours want merged
+  local have ours want merged before after
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
   have=$(find_notifications)
   ours=$(our_notifications "$have")
@@ -80,8 +80,10 @@ ensure_notification() {
   if [[ $ours == "[]" ]]; then
     create put_notifications "$merged"
   else
-    same_json "$(comparable_notifications "$want")" "$(comparable_notifications "$ours")" \
-      || change "$(changed_notifications "$want" "$ours")" put_notifications "$merged"
+    before=$(comparable_notifications "$ours")
+    after=$(comparable_notifications "$want")
+    same_json "$after" "$before" \
+      || change_from "$before" "$after" "$(changed_notifications "$want" "$ours")" put_notifications "$merged"
   fi
   finish
 }

@@ -131,16 +131,15 @@ find_queue_attributes() { known_or_ask "attributes of $1" ask_queue_attributes "
 
 # ensure_queue KIND NAME ATTRIBUTES: a queue that was deleted a moment ago may still have a URL, but no attributes.
 ensure_queue() {
-  local url have different
+  local url have
   begin "$1" "$2"
   url=$(find_queue "$2")
   have=$(find_queue_attributes "$2")
   if [[ -z $have ]]; then
     create create_queue "$2" "$3"
   else
-    different=$(differing "$(parsed_attributes "$3")" "$(parsed_attributes "$have")")
-    [[ -z $different ]] \
-      || change "$different" aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$3"
+    change_members "$(parsed_attributes "$3")" "$(parsed_attributes "$have")" \
+      aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$3"
   fi
   finish
 }
@@ -172,12 +171,15 @@ remove_queue() {
   [[ -z $url ]] || aws_unless_gone sqs delete-queue --queue-url "$url"
 }
 
-# find_numbers NAME: prints how many messages a queue has, or null if there is no such queue.
-find_numbers() {
-  ask_queue_attributes "$1" | jq -n '[inputs][0] | if . then .Attributes | {
+# Reads the attributes of a queue, prints how many messages it has, or null if there is no such queue.
+numbers_of_queue() {
+  jq -n '[inputs][0] | if . then .Attributes | {
     visible: .ApproximateNumberOfMessages | tonumber, in_flight: .ApproximateNumberOfMessagesNotVisible | tonumber,
     delayed: .ApproximateNumberOfMessagesDelayed | tonumber} else . end'
 }
+
+# find_numbers NAME
+find_numbers() { ask_queue_attributes "$1" | numbers_of_queue; }
 
 # describe_queue NAME: ends the run if there is no such queue.
 describe_queue() {

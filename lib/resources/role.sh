@@ -161,7 +161,7 @@ has_boundary() {
 
 # ensure_role NAME TRUST POLICY: the boundary comes first, as an account with rules may let nobody change a role without.
 ensure_role() {
-  local role policy
+  local role trust policy
   begin role "$1"
   role=$(find_role "$1")
   if [[ -z $role ]]; then
@@ -170,12 +170,14 @@ ensure_role() {
     jq -r '.Role.CreateDate[:19]' <<<"$role" | keep "date of $1"
     has_boundary "$role" || change boundary aws_or_die iam put-role-permissions-boundary --role-name "$1" \
       --permissions-boundary "$ROLE_BOUNDARY_ARN"
-    same_json "$2" "$(jq .Role.AssumeRolePolicyDocument <<<"$role")" \
-      || change trust aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$2"
-    policy=$(find_role_policy "$1")
+    trust=$(jq -c .Role.AssumeRolePolicyDocument <<<"$role")
+    same_json "$2" "$trust" \
+      || change_from "$trust" "$2" trust \
+        aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$2"
+    policy=$(find_role_policy "$1" | jq -c .PolicyDocument)
   fi
-  same_json "$3" "$(jq .PolicyDocument <<<"${policy:-null}")" || keep_rights "$1" "${policy-}" \
-    || change policy put_policy "$1" "$3"
+  same_json "$3" "${policy-}" || keep_rights "$1" "${policy-}" \
+    || change_from "${policy-}" "$3" policy put_policy "$1" "$3"
   finish
 }
 

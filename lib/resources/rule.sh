@@ -26,6 +26,11 @@ ensure_permission() {
     --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$2"
 }
 
+# drop_permission RULE
+drop_permission() {
+  aws_unless_gone lambda remove-permission --function-name "$STARTER_NAME" --statement-id "$1"
+}
+
 # ask_targets RULE
 ask_targets() { aws_or_nothing events list-targets-by-rule --rule "$1"; }
 
@@ -40,10 +45,10 @@ put_targets() {
 }
 
 ensure_target() {
-  local targets
-  targets=$(find_targets rule "$RULE_NAME")
-  [[ $(jq -r '.Targets[]? | select(.Id == "starter").Arn' <<<"$targets") == "$STARTER_ARN" ]] \
-    || change target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
+  local have
+  have=$(find_targets rule "$RULE_NAME" | jq '.Targets[]? | select(.Id == "starter").Arn')
+  [[ $have == "\"$STARTER_ARN\"" ]] \
+    || change_from "$have" "\"$STARTER_ARN\"" target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
 }
 
 ask_rule() { aws_or_nothing events describe-rule --name "$RULE_NAME"; }
@@ -59,16 +64,15 @@ find_rule_and_targets() {
 
 # put-rule resets what it is not given, and takes tags only for a new rule.
 ensure_rule() {
-  local want have different
+  local want have
   begin rule "$RULE_NAME"
   want=$(jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" '{
     Name: $name, ScheduleExpression: $rate, State: "ENABLED", Description: "Looks at the queue and starts workers"}')
   have=$(find_rule)
-  different=$(differing "$want" "$have")
   if [[ -z $have ]]; then
     create aws_or_die events put-rule --cli-input-json "$want" --tags "$(all_tags | as_upper)"
-  elif [[ -n $different ]]; then
-    change "$different" aws_or_die events put-rule --cli-input-json "$want"
+  else
+    change_members "$want" "$have" aws_or_die events put-rule --cli-input-json "$want"
   fi
   ensure_permission "$RULE_NAME" "$RULE_ARN"
   ensure_target

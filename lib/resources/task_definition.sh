@@ -85,15 +85,14 @@ register_task_definition() {
 }
 
 ensure_task_definition() {
-  local have want different
+  local have want
   begin "task definition" "$TASK_FAMILY"
   want=$(task_definition)
   have=$(previous_task_definition)
-  different=$(differing "$want" "$have")
   if [[ -z $have ]]; then
     create register_task_definition "$want"
-  elif [[ -n $different ]]; then
-    change "$different" register_task_definition "$want"
+  else
+    change_members "$want" "$have" register_task_definition "$want"
   fi
   finish
 }

@@ -51,7 +51,7 @@ ensure_no_topic() {
   local topic
   begin topic "$TOPIC_NAME"
   topic=$(first_own_topic)
-  [[ -z $topic ]] || change "removed, as ALARM_EMAIL is empty" aws_or_die sns delete-topic --topic-arn "$topic"
+  [[ -z $topic ]] || remove "removed, as ALARM_EMAIL is empty" aws_or_die sns delete-topic --topic-arn "$topic"
   finish "none, as ALARM_EMAIL is empty"
 }
 

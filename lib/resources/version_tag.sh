@@ -65,15 +65,16 @@ missing_tags() {
 }
 
 ensure_version_tag() {
-  local missing
+  local tags missing
   begin tag "version=$VERSION"
   if was_created function "$STARTER_NAME"; then
     CREATED=true
     finish
     return
   fi
-  missing=$(aws_if_allowed lambda list-tags --resource "$STARTER_ARN" | missing_tags)
-  [[ -z $missing ]] || change "$missing" tag_all
+  tags=$(aws_if_allowed lambda list-tags --resource "$STARTER_ARN")
+  missing=$(missing_tags <<<"$tags")
+  [[ -z $missing ]] || change_from "$(jq -c .Tags <<<"$tags")" "$(all_tags | as_map)" "$missing" tag_all
   if was_denied; then
     leave "$RESOURCE, by which ./sync.sh status tells what is deployed. $(denial)"
     CHANGES=()

@@ -47,8 +47,8 @@ ensure_vpc_endpoint() {
     return
   fi
   if [[ -n $ours ]]; then
-    change "route tables" aws_or_die ec2 modify-vpc-endpoint --vpc-endpoint-id "$ours" \
-      --add-route-table-ids "${missing[@]}"
+    change_from '[]' "$(printf '%s\n' "${missing[@]}" | jq -Rn '[inputs]')" "route tables" \
+      aws_or_die ec2 modify-vpc-endpoint --vpc-endpoint-id "$ours" --add-route-table-ids "${missing[@]}"
   else
     create create_endpoint "$service" "${missing[@]}"
   fi

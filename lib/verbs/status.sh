@@ -28,21 +28,20 @@ choose_outage() {
     | ([.[] | select(.state == "goes on")] | min_by(.since)) // max_by(.at)) | del(.outages)'
 }
 
+# For jq: whether a part could be read.
+jq_known() {
+  cat <<'JQ'
+  def is_known($part): any(.not_known[]?; . == $part) | not;
+JQ
+}
+
 # Reads the parts and adds the one word and the reasons for it.
 judge() {
-  jq --argjson behind "$BEHIND_SECONDS" --arg via "$VIA" --arg queue "$QUEUE_NAME" --arg dlq "$DLQ_NAME" '
-    def is_known($name): any(.not_known[]?; . == $name) | not;
+  jq --argjson behind "$BEHIND_SECONDS" --arg via "$VIA" "$(jq_known)"'
     (.queue // {} | (.visible // 0) + (.in_flight // 0) + (.delayed // 0)) as $messages
     | (180 * (.rule.minutes // 1)) as $silence
     | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
-       (select(.queue == null) | "there is no queue \($queue): ./deploy.sh\($via), or set REGION and APP_NAME"),
-       (select(.dead_letters == null) | "there is no dead-letter queue \($dlq): ./deploy.sh\($via), or set REGION and APP_NAME"),
-       (.events | select(.source == "none")
-         | "no event reaches the queue: there is neither a notification of the bucket nor a rule: ./deploy.sh\($via)"),
-       (.events.problems[]? | "\(.): ./deploy.sh\($via)"),
-       (.rule | select(. == null) | "no rule runs the starter: ./deploy.sh\($via)"),
-       (.rule | select(. and (.enabled | not)) | "the rule that runs the starter is disabled: ./deploy.sh\($via)"),
-       (.function_age | select(. == null) | "there is no function that starts workers: ./deploy.sh\($via)"),
+       (.faults[] | "\(.fault): \(.cure)"),
        (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
          | "the starter has not run for an hour"),
        (.starter | select(. and .error != "") | "the starter failed: \(.error | split("\n")[0])"),
@@ -86,13 +85,10 @@ collect_status() {
   local job audit_days
   gather source describe_bucket "$SRC_BUCKET" &
   gather destination describe_bucket "$DST_BUCKET" &
-  gather queue find_numbers "$QUEUE_NAME" &
-  gather dead_letters find_numbers "$DLQ_NAME" &
   gather oldest oldest_message &
   gather workers describe_tasks --desired-status RUNNING &
-  gather rule describe_rule &
   find_starter >/dev/null
-  gather events describe_events &
+  gather_path &
   audit_days=$(starter_setting AUDIT_DAYS)
   [[ -z $audit_days ]] || gather_log audit null describe_audit "$audit_days" &
   gather options describe_options &
@@ -136,7 +132,7 @@ jq_status() {
     else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them mended" end)" end;
   def waiting: "at \(.at) \(.key | tojson) for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(
     .why)\(if .since then ", since \(.since)" else "" end)";
-  def if_known($part; text): if any(.not_known[]?; . == $part) then "not known: the log could not be read" else text end;
+  def if_known($part; text): if is_known($part) then text else "not known: the log could not be read" end;
   def lines: visible | folded(if startswith("  ") then 4 else 14 end);
   def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
 JQ
@@ -154,7 +150,7 @@ print_status() {
 }
 
 status_lines() {
-  jq -r --arg via "$VIA" "$JQ_VISIBLE$(jq_folded)$(jq_status)"'
+  jq -r --arg via "$VIA" "$JQ_VISIBLE$(jq_folded)$(jq_known)$(jq_status)"'
     ((.reasons[] | "  \(.)"), "",
     row("source"; .source | bucket), row("destination"; .destination | bucket),
     (.version | select(.error == "" ) | row("version"; .deployed + (if .older
@@ -185,7 +181,7 @@ status_lines() {
         "handed over": "the starter handed its messages to a worker"}[.state] + ": \(.reason)" end)),
     (.outage | select(. and .state != "over") | "  nothing is lost: mend the reason, and workers go on by themselves\(
       if .state == "goes on" then "" else ", the next one within 15 minutes" end)"),
-    (select(any(.not_known[]?; . == "audit")) | row("audit"; if_known("audit"; ""))),
+    (select(is_known("audit") | not) | row("audit"; if_known("audit"; ""))),
     (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"
       else "none in the log" end); the next one \(.next)")),
     row("failures"; if_known("failures"; "\(.failures.count) in the last hour")),

@@ -185,7 +185,7 @@ run_rounds() {
   await_jobs # of a chain that broke, what put_round began is not needed
   : >"$VERIFY_DIR/found"
   begin_jobs run_reader read_worker_lines read_tasks
-  [[ $VERIFY_BROKEN == true ]] || begin_jobs run_reader read_start_at_once
+  [[ $VERIFY_BROKEN == true ]] || begin_jobs run_reader read_faults
   say_while "verify: reading the logs" need_jobs
   note_found
 }
@@ -193,7 +193,11 @@ run_rounds() {
 # run_reader NAME: a function that reads into a file.
 run_reader() { "$1"; }
 
-read_start_at_once() { find_break_of_start_at_once >"$VERIFY_DIR/found"; }
+# What is wrong with the path although all has arrived, such as a dead-letter queue that is gone.
+read_faults() {
+  find_all_faults
+  print_faults >"$VERIFY_DIR/found"
+}
 
 # --- cleaning up ----------------------------------------------------------------------------------------------------
 

@@ -1,14 +1,15 @@
 # shellcheck shell=bash
 # Which link of the chain is broken, for ./sync.sh verify: asks AWS in the order in which a change goes through it.
 
-# Each function prints "LINK<tab>WHY<tab>COMMAND" and nothing else if its link is broken. With true as its argument the
-# time is over, and what is only likely counts too.
+# Each function prints "LINK<tab>WHY<tab>COMMAND" if its link is broken, a line for each reason, and nothing else. With
+# true as its argument the time is over, and what is only likely counts too.
 readonly VERIFY_LINKS=(event outage starter task copy)
 readonly VERIFY_OUTAGE=60 # an outage that has lasted for so many seconds is not waited out
 
 # find_broken_link IS_OVER: the first that is broken.
 find_broken_link() {
   local link found
+  find_all_faults
   read_starter_lines
   read_tasks
   for link in "${VERIFY_LINKS[@]}"; do
@@ -25,88 +26,31 @@ broken() { printf '%s\t%s\t%s\n' "$1" "$(tr '\t\n' '  ' <<<"$2" | sed 's/ *$//')
 
 worker_wrote() { [[ -s $VERIFY_DIR/worker.lines ]]; }
 
+# find_all_faults: looks at the path of a change anew, as what is known of it may have changed since.
+find_all_faults() {
+  ask_starter | keep starter
+  read_path
+  find_faults >"$VERIFY_DIR/path"
+}
+
+# print_faults [LINK]: those that break the link, or all.
+print_faults() {
+  jq -r --arg link "${1:-}" '.faults[] | select(.link == $link or $link == "")
+    | "\(.link)\t\(.fault): \(.cure)\t\(.look)"' "$VERIFY_DIR/path"
+}
+
 # --- no event -------------------------------------------------------------------------------------------------------
 
 find_break_of_event() {
-  local url configuration ours wanted rule found look missing="no notification $NOTIFICATION_ID"
-  look="aws s3api get-bucket-notification-configuration --bucket $SRC_BUCKET"
-  url=$(ask_queue_url "$QUEUE_NAME")
-  if [[ -z $url ]]; then
-    broken "no event" "there is no queue $QUEUE_NAME: run ./deploy.sh$VIA" "aws sqs list-queues"
-    return
-  fi
-  configuration=$(find_notifications)
-  ours=$(our_notifications "$configuration" | jq length)
-  wanted=$(synced_prefixes | jq length)
-  ((ours == 0)) || missing="$ours of $wanted notifications, one for each prefix,"
-  if ((ours < wanted)); then
-    rule=$(ask_event_rule)
-    if [[ -z $rule ]]; then
-      broken "no event" "s3://$SRC_BUCKET has $missing to the queue: run ./deploy.sh$VIA" "$look"
-      return
-    fi
-    found=$(find_break_of_rule "$configuration" "$rule")
-    [[ -z $found ]] || { printf '%s\n' "$found" && return; }
-  fi
-  if [[ $1 == true && -z $VERIFY_EVENT_AT ]] && ! worker_wrote; then
+  local found
+  found=$(print_faults "no event")
+  if [[ -n $found ]]; then
+    printf '%s\n' "$found"
+  elif [[ $1 == true && -z $VERIFY_EVENT_AT ]] && ! worker_wrote; then
     broken "no event" "the objects are in s3://$SRC_BUCKET, and no message came to $QUEUE_NAME: after a first \
-deployment S3 takes up to five minutes; else look at the queue's policy and the prefix of the notification or rule" "$look"
-  fi
-}
-
-# has_target TARGETS ARN
-has_target() { jq -e --arg arn "$2" 'any(.Targets[]?; .Arn == $arn)' <<<"${1:-null}" >/dev/null; }
-
-# is_for_other_keys RULE: whether it is not what deploy.sh makes of the settings that are deployed.
-is_for_other_keys() {
-  local have want EXCLUDE
-  have=$(jq -r '.EventPattern // ""' <<<"$1")
-  [[ -n $have ]] || return 1
-  EXCLUDE=$(deployed_setting EXCLUDE)
-  want=$(event_pattern)
-  ! same_json "$want" "$have"
-}
-
-# find_break_of_rule CONFIGURATION RULE: events that go through EventBridge.
-find_break_of_rule() {
-  local targets policy look="aws events describe-rule --name $EVENT_RULE_NAME"
-  if ! has_switch "$1"; then
-    broken "no event" "s3://$SRC_BUCKET sends no events to EventBridge, it is switched off: run ./deploy.sh$VIA" \
+deployment S3 takes up to five minutes; else look at the queue's policy and the prefix of the notification or rule" \
       "aws s3api get-bucket-notification-configuration --bucket $SRC_BUCKET"
-    return
   fi
-  if [[ $(jq -r .State <<<"$2") != ENABLED ]]; then
-    broken "no event" "the rule $EVENT_RULE_NAME is $(jq -r .State <<<"$2"): run ./deploy.sh$VIA" "$look"
-    return
-  fi
-  if is_for_other_keys "$2"; then
-    broken "no event" "the rule $EVENT_RULE_NAME is for other keys than those that are synced: run ./deploy.sh$VIA" "$look"
-    return
-  fi
-  targets=$(ask_event_targets)
-  if ! has_target "$targets" "$QUEUE_ARN"; then
-    broken "no event" "the rule $EVENT_RULE_NAME does not send to $QUEUE_NAME, its target is gone: run ./deploy.sh$VIA" \
-      "aws events list-targets-by-rule --rule $EVENT_RULE_NAME"
-    return
-  fi
-  policy=$(ask_queue_policy)
-  has_statement "$policy" "${EVENT_SENDERS[eventbridge]}" || broken "no event" \
-    "the policy of $QUEUE_NAME does not let the rule $EVENT_RULE_NAME send to it: run ./deploy.sh$VIA" \
-    "aws sqs get-queue-attributes --attribute-names Policy --queue-url $(ask_queue_url "$QUEUE_NAME")"
-}
-
-# The rule that sends the events starts the starter at once. Without that all goes on, but up to LAMBDA_POLL_RATE
-# minutes later, so it is told when the rounds are over.
-find_break_of_start_at_once() {
-  local rule targets statement
-  rule=$(ask_event_rule)
-  [[ -n $rule ]] || return 0
-  targets=$(ask_event_targets)
-  has_target "$targets" "$STARTER_ARN" || return 0 # deploy.sh says why
-  statement=$(permission_statement "$EVENT_RULE_NAME")
-  [[ -n $statement ]] || broken "no start at once" \
-    "the function $STARTER_NAME does not let the rule $EVENT_RULE_NAME run it, only the minute's rule does: run ./deploy.sh$VIA" \
-    "aws lambda get-policy --function-name $STARTER_NAME"
 }
 
 # --- no copy, of any key --------------------------------------------------------------------------------------------
@@ -143,15 +87,10 @@ read_starter_lines() {
 }
 
 find_break_of_starter() {
-  local rule elapsed error look="aws events describe-rule --name $RULE_NAME"
-  rule=$(aws_or_nothing events describe-rule --name "$RULE_NAME" | jq -r .State)
-  if [[ $rule != ENABLED ]]; then
-    broken "no starter" "the rule $RULE_NAME is ${rule:-gone}: run ./deploy.sh$VIA" "$look"
-    return
-  fi
-  if [[ -z $(ask_starter) ]]; then
-    broken "no starter" "there is no function $STARTER_NAME: run ./deploy.sh$VIA" \
-      "aws lambda get-function-configuration --function-name $STARTER_NAME"
+  local found elapsed error
+  found=$(print_faults "no starter")
+  if [[ -n $found ]]; then
+    printf '%s\n' "$found"
     return
   fi
   error=$(starter_error "$1")

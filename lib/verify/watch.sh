@@ -225,10 +225,8 @@ look_for_break() {
   note_found
 }
 
-# Notes the broken link that was found, if one was.
+# Notes what was found of broken links.
 note_found() {
   local link why command
-  [[ -s $VERIFY_DIR/found ]] || return 0
-  IFS=$'\t' read -r link why command <"$VERIFY_DIR/found"
-  note_break "$link" "$why" "$command"
+  while IFS=$'\t' read -r link why command; do note_break "$link" "$why" "$command"; done <"$VERIFY_DIR/found"
 }

@@ -605,6 +605,20 @@ VERBS = (
         ("scripts/test_sync.py::test_the_one_word_of_status",),
     ),
     Slip(
+        "one broken way of the events is a fault although the other is whole",
+        "lib/checks.jq",
+        "all($ways[]; . != [])",
+        "any($ways[]; . != [])",
+        ("scripts/test_path.py::test_of_two_ways_one_is_enough",),
+    ),
+    Slip(
+        "a permission that nobody may read is gone",
+        "lib/checks.jq",
+        '(.permissions | has("error")) or any(.permissions.Statement[]?; .Sid == $rule)',
+        "any(.permissions.Statement[]?; .Sid == $rule)",
+        ("scripts/test_path.py::test_what_may_not_be_read_is_said_and_is_no_fault",),
+    ),
+    Slip(
         "a starter that runs every 15 minutes is missed after three",
         "lib/verbs/status.sh",
         "(180 * (.rule.minutes // 1)) as $silence",

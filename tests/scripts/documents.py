@@ -30,7 +30,7 @@ OPTIONS = {("sns", "Subscribe"): {"notification-endpoint": "Endpoint"}}
 # Reads commands from its input, and runs each in a subshell of its own. The slow parts that have tests of their own are
 # replaced: the tools of this machine, the packing of libraries, and pauses.
 BASH = r"""
-source "$PROJECT/cleanup.sh"
+source "$PROJECT/$SCRIPT"
 ask_python() {
   local connection status answer
   exec {connection}<>"/dev/tcp/127.0.0.1/$PORT"
@@ -285,7 +285,9 @@ class Scripts:
 
 
 @contextlib.contextmanager
-def sourced_scripts(folder: Path) -> Iterator[Scripts]:
+def sourced_scripts(folder: Path, script: str = "cleanup.sh") -> Iterator[Scripts]:
+    """The Bash has read that script, and so deploy.sh."""
+
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             words = [self.word() for _ in range(int(self.word()))]
@@ -314,6 +316,7 @@ def sourced_scripts(folder: Path) -> Iterator[Scripts]:
             "LC_ALL": "C.UTF-8",
         }
         environment |= {"PROJECT": str(PROJECT), "FOLDER": str(folder), "PORT": str(server.server_address[1])}
+        environment |= {"SCRIPT": script}
         bash = subprocess.Popen(
             ["bash", "-c", f"declare -A ARCHIVES=({archives})\n{BASH}"],
             stdin=subprocess.PIPE,

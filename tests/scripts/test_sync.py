@@ -16,7 +16,6 @@ from world import MIRROR, SOURCE, World
 from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 
 ROOT = Path(__file__).parents[2]
-APP = "s3-to-s3express-sync"
 NOON = 1795608000  # 2026-11-25
 WHY = "operation=CopyObject error=AccessDenied"
 BEGAN = f"ERROR {OUTAGE % (10, WHY)}"
@@ -220,6 +219,7 @@ IDLE: dict[str, Any] = {
     "workers": [],
     "rule": {"enabled": True, "minutes": 1},
     "events": {"source": "sqs", "at_once": False, "problems": [], "error": ""},
+    "faults": [],
     "options": {"starter_copies": False, "starter_max_size": 0, "min_workers": 0},
     "function_age": 7200,
     "starter": {"at": "", "seconds_ago": 30, "decision": NUMBERS, "error": ""},
@@ -261,8 +261,7 @@ def status_of(parts: dict[str, Any], script: str = "", **variables: Any) -> tupl
         ({"events": {**IDLE["events"], "source": "eventbridge"}}, "idle"),
         ({"events": {**IDLE["events"], "source": "both"}}, "idle"),
         ({"events": {**IDLE["events"], "source": "unknown", "error": "AccessDenied"}}, "idle"),
-        ({"events": {**IDLE["events"], "source": "none"}}, "failing"),
-        ({"events": {**IDLE["events"], "source": "eventbridge", "problems": ["the rule is disabled"]}}, "failing"),
+        ({"faults": [{"link": "no event", "fault": "the rule is disabled", "cure": "./deploy.sh"}]}, "failing"),
         ({"queue": {**IDLE["queue"], "visible": 1, "oldest_seconds": 901}}, "behind"),
         ({"queue": {**IDLE["queue"], "oldest_seconds": 901}}, "idle"),
         (
@@ -276,18 +275,13 @@ def status_of(parts: dict[str, Any], script: str = "", **variables: Any) -> tupl
         ({"starter": None}, "failing"),
         ({"starter": None, "function_age": 179}, "idle"),
         ({"starter": None, "function_age": 181}, "failing"),
-        ({"function_age": None}, "failing"),
         ({"starter": {**IDLE["starter"], "error": "[ERROR] ValueError", "decision": None}}, "failing"),
         ({"starter": {**IDLE["starter"], "decision": {"failures": [], "failing": ""}}}, "idle"),
         ({"starter": {**IDLE["starter"], "decision": {"failures": [], "failing": "CannotPull"}}}, "failing"),
         ({"starter": {**IDLE["starter"], "seconds_ago": 200}}, "failing"),
         ({"rule": {"enabled": True, "minutes": 5}, "starter": {**IDLE["starter"], "seconds_ago": 200}}, "idle"),
         ({"rule": {"enabled": True, "minutes": 120}, "starter": None}, "idle"),
-        ({"rule": {"enabled": False, "minutes": 1}}, "failing"),
-        ({"rule": None}, "failing"),
         ({"source": {"name": "a", "error": "NoSuchBucket"}}, "failing"),
-        ({"queue": None}, "failing"),
-        ({"dead_letters": None}, "failing"),
         ({"starter": None, "not_known": ["starter"]}, "idle"),
     ],
 )
@@ -297,16 +291,20 @@ def test_the_one_word_of_status(changed: dict[str, Any], state: str) -> None:
     assert bool(found["reasons"]) == (state in ("behind", "failing"))
 
 
+NO_MESSAGES = {"Attributes": {f"ApproximateNumberOfMessages{which}": "0" for which in ("", "NotVisible", "Delayed")}}
 COLLECTED = """
 start_run
 describe_bucket() { printf '{"name": "%s", "error": ""}' "$1"; }
-find_numbers() { printf '%s' "$QUEUES"; }
+read_path() {
+  for part in queue dead_letters; do printf '%s' "$QUEUES" >"$TEMP_DIR/path.$part"; done
+  echo '{"State": "ENABLED", "ScheduleExpression": "rate(1 minute)"}' >"$TEMP_DIR/path.rule"
+}
 oldest_message() { echo null; }
 describe_tasks() { echo '[]'; }
-describe_rule() { echo '{"enabled": true, "minutes": 1}'; }
 find_starter() { :; }
 starter_setting() { [[ $1 != AUDIT_DAYS ]] || echo 7; }
-describe_events() { echo '{"source": "sqs", "at_once": false, "problems": [], "error": ""}'; }
+find_faults() { jq -n '{faults: (env.FAULTS | fromjson)}'; }
+describe_events() { echo '{"source": "sqs"}'; }
 describe_options() { echo '{}'; }
 describe_version() { echo '{"error": "not asked"}'; }
 function_age() { echo 7200; }
@@ -318,15 +316,17 @@ print_status <<<"$found" >&2
 
 
 @pytest.mark.parametrize(
-    ("numbers", "state", "said"),
+    ("numbers", "faults", "state", "said"),
     [
-        ({"visible": 0, "in_flight": 0, "delayed": 0}, "idle", "queue         0 waiting"),
-        (None, "failing", "queue         gone"),
+        (NO_MESSAGES, [], "idle", "queue         0 waiting"),
+        (None, [{"fault": "there is no queue q", "cure": "./deploy.sh"}], "failing", "queue         gone"),
     ],
 )
-def test_status_ends_with_what_it_knows(numbers: dict[str, int] | None, state: str, said: str) -> None:
+def test_status_ends_with_what_it_knows(
+    numbers: dict[str, Any] | None, faults: list[dict[str, str]], state: str, said: str
+) -> None:
     """The log cannot be read; in the second case both queues are gone, too."""
-    done = bash("SRC_BUCKET=a DST_BUCKET=b\n" + COLLECTED, QUEUES=json.dumps(numbers))
+    done = bash("SRC_BUCKET=a DST_BUCKET=b\n" + COLLECTED, QUEUES=numbers, FAULTS=json.dumps(faults))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["state"] == state, found
@@ -340,10 +340,10 @@ def test_status_ends_with_what_it_knows(numbers: dict[str, int] | None, state: s
 @pytest.mark.parametrize("via", ["", " --local"])
 def test_a_cure_names_the_cloud_that_it_is_for(via: str) -> None:
     """Pasted, it would go to an account of AWS otherwise."""
-    parts = {"rule": None, "queue": None, "dead_letters": {"visible": 1}, "events": IDLE["events"] | {"source": "none"}}
+    parts = {"dead_letters": {"visible": 1}, "function_age": 10 * 86_400, "audit": {"days": 1, "last": {"status": 1}}}
     said = "\n".join(json.loads(printed(f"VIA='{via}'; judge", json.dumps(IDLE | parts)))["reasons"])
     cures = re.findall(r"\./(?:deploy|sync)\.sh( --local)?", said)
-    assert len(cures) > 3
+    assert len(cures) == 3
     assert {*cures} == {via}
 
 
@@ -487,129 +487,6 @@ def test_status_shows_the_first_line_of_the_starter_s_error_only() -> None:
     found, output = status_of({"starter": IDLE["starter"] | {"decision": None, "error": error}})
     assert found["state"] == "failing"
     assert "[ERROR] AccessDeniedException: no\nlag " in output
-
-
-EVENT_RULE: dict[str, Any] = {"State": "ENABLED"}
-EVENTS_ON: dict[str, Any] = {"EventBridgeConfiguration": {}}
-TO_BOTH = [
-    "arn:aws:sqs:eu-west-1:123456789012:s3-to-s3express-sync-q",
-    "arn:aws:lambda:eu-west-1:123456789012:function:s3-to-s3express-sync-starter",
-]
-OURS = {"QueueConfigurations": [{"Id": APP, "QueueArn": TO_BOTH[0]}]}
-WAY_OF_EVENTS = """
-REGION=eu-west-1 SRC_BUCKET=source
-set_names
-set_account 123456789012
-aws_or_error() { printf '%s' "$HAVE"; [[ $HAVE != denied ]]; }
-find_event_rule() { printf '%s' "$RULE"; }
-aws_or_nothing() { printf '%s' "$TARGETS"; }
-find_starter() { jq -n '{Environment: {Variables: {PREFIX_FILTER: env.PREFIXES}}}'; }
-find_queue_policy() { printf '%s' "$POLICY"; }
-describe_events
-"""
-
-
-def notified(*prefixes: str) -> dict[str, Any]:
-    """What S3 shows of our notifications, one for each prefix."""
-    return {
-        "QueueConfigurations": [
-            {
-                "Id": f"{APP}-{number}",
-                "QueueArn": TO_BOTH[0],
-                "Filter": {"Key": {"FilterRules": [{"Name": "Prefix", "Value": prefix}]}},
-            }
-            for number, prefix in enumerate(prefixes, 1)
-        ]
-    }
-
-
-@pytest.mark.parametrize(
-    ("have", "rule", "targets", "source", "at_once", "problem"),
-    [
-        (OURS, None, [], "sqs", False, ""),
-        (OURS | EVENTS_ON, None, [], "sqs", False, ""),
-        (EVENTS_ON, EVENT_RULE, TO_BOTH, "eventbridge", True, ""),
-        (EVENTS_ON, EVENT_RULE, TO_BOTH[:1], "eventbridge", False, ""),
-        (OURS | EVENTS_ON, EVENT_RULE, TO_BOTH, "both", True, ""),
-        (OURS, {"State": "DISABLED"}, [], "both", False, ""),  # the notification is enough
-        (OURS, None, [], "sqs", False, "the policy of the queue does not let the bucket source send to it"),
-        ({}, None, [], "none", False, ""),
-        ({"QueueConfigurations": [{"Id": "x", "QueueArn": "others"}]}, None, [], "none", False, ""),
-        (
-            EVENTS_ON,
-            {"State": "DISABLED"},
-            TO_BOTH,
-            "eventbridge",
-            True,
-            "the rule .*-event-rule, which .* is disabled",
-        ),
-        (EVENTS_ON, EVENT_RULE, TO_BOTH[1:], "eventbridge", True, "-event-rule does not send to the queue"),
-        (
-            EVENTS_ON,
-            EVENT_RULE,
-            TO_BOTH,
-            "eventbridge",
-            True,
-            "the queue does not let the rule .*-event-rule send to it",
-        ),
-        ({}, EVENT_RULE, TO_BOTH, "eventbridge", True, "the bucket source sends no events to EventBridge"),
-        (None, EVENT_RULE, TO_BOTH, "unknown", True, ""),
-    ],
-)
-def test_status_reads_which_way_the_events_take(
-    have: dict[str, Any] | None,
-    rule: dict[str, Any] | None,
-    targets: list[str],
-    source: str,
-    at_once: bool,
-    problem: str,
-    prefixes: str = "",
-) -> None:
-    senders = {"s3-events", "eventbridge"}
-    senders -= {"eventbridge"} if "let the rule" in problem else {"s3-events"} if "let the bucket" in problem else set()
-    output = printed(
-        WAY_OF_EVENTS,
-        HAVE="denied" if have is None else have or "",
-        RULE=rule,
-        TARGETS={"Targets": [{"Arn": arn} for arn in targets]},
-        PREFIXES=prefixes,
-        POLICY={"Statement": [{"Sid": sender} for sender in senders]},
-    )
-    found = json.loads(output)
-    assert (found["source"], found["at_once"]) == (source, at_once)
-    assert found["error"] == ("denied" if have is None else "")
-    assert bool(found["problems"]) == bool(problem)
-    assert re.search(problem, " ".join(found["problems"]))
-
-
-@pytest.mark.parametrize(
-    ("have", "filtered", "prefixes", "problem"),
-    [
-        (notified("a/"), None, "b/,a/", "the bucket has 1 of 2 notifications, one for each prefix"),
-        (notified("a/", "b/"), None, "b/,a/", ""),
-        (notified("a+b/"), None, "a b/", ""),
-        (notified("a/"), None, "a/,a/x", ""),
-        (
-            notified("b/"),
-            None,
-            "a/",
-            "the notifications of the bucket are for other prefixes than those that are synced",
-        ),
-        (notified("a/", "c/"), None, "a/,b/", "the notifications of the bucket are for other prefixes"),
-        (OURS, None, "", ""),
-        (EVENTS_ON, [{"prefix": "b/"}], "a/", "-event-rule is for other prefixes than those that are synced"),
-        (EVENTS_ON, [{"prefix": "b/"}, {"prefix": "a/"}], "b/,a/", ""),
-        (EVENTS_ON, [{"prefix": "b/"}], "b/,a/", "-event-rule is for other prefixes than those that are synced"),
-        (EVENTS_ON, [], "b/,a/", "-event-rule is for other prefixes than those that are synced"),
-    ],
-)
-def test_status_tells_if_events_of_a_prefix_do_not_come(
-    have: dict[str, Any], filtered: list[dict[str, str]] | None, prefixes: str, problem: str
-) -> None:
-    pattern = json.dumps({"detail": {"object": {"key": filtered}}})
-    rule = None if filtered is None else EVENT_RULE | {"EventPattern": pattern}
-    source = "sqs" if rule is None else "eventbridge"
-    test_status_reads_which_way_the_events_take(have, rule, TO_BOTH, source, rule is not None, problem, prefixes)
 
 
 PULL = "TaskFailedToStart: CannotPullContainerError: i/o timeout"

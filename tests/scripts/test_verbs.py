@@ -272,39 +272,13 @@ def link(tmp_path: Path, is_over: bool, tasks: list[dict[str, Any]], starter: li
     (tmp_path / "starter.lines").write_text("".join(json.dumps(line) + "\n" for line in starter))
     (tmp_path / "worker.lines").write_text("")
     script = """
-    VERIFY_BEGAN=1000 VERIFY_STARTED=-60 VIA=''
-    aws_or_nothing() { echo '{"State": "ENABLED"}'; }
-    ask_starter() { echo '{}'; }
+    VERIFY_BEGAN=1000 VERIFY_STARTED=$((SECONDS - 60)) VIA=''
+    echo '{"faults": []}' >"$VERIFY_DIR/path"
     """
     over = str(is_over).lower()
     done = bash(f"{script}\nfind_break_of_starter {over}; find_break_of_task {over}", tmp_path)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@pytest.mark.parametrize(
-    ("rule", "function", "wanted"),
-    [
-        (
-            '{"State": "DISABLED"}',
-            "{}",
-            r"the rule \S+-starter-rule is DISABLED: run ./deploy.sh\taws events describe-rule",
-        ),
-        ("", "{}", r"the rule \S+-starter-rule is gone: run ./deploy.sh\taws events describe-rule"),
-        ('{"State": "ENABLED"}', "", r"there is no function \S+-starter: run ./deploy.sh\taws lambda get-function-c"),
-        ('{"State": "ENABLED"}', "{}", ""),
-    ],
-)
-def test_a_starter_that_nothing_runs_is_a_broken_link(rule: str, function: str, wanted: str, tmp_path: Path) -> None:
-    script = """
-    : >"$VERIFY_DIR/starter.lines"
-    VERIFY_STARTED=$SECONDS VIA=''
-    aws_or_nothing() { printf '%s' "$RULE"; }
-    ask_starter() { printf '%s' "$FUNCTION"; }
-    find_break_of_starter false"""
-    done = bash(script, tmp_path, RULE=rule, FUNCTION=function)
-    assert done.returncode == 0, done.stderr
-    assert re.match(f"no starter\t{wanted}" if wanted else "$", done.stdout), done.stdout
 
 
 DEAD = {"id": "t1", "status": "STOPPED", "created": 1010, "started": None, "exit": None, "container_reason": None}
@@ -343,7 +317,7 @@ VIA="" VERIFY_BEGAN={RUN_BEGAN}
 now() {{ echo {RUN_BEGAN + 150}; }}
 aws_or_nothing() {{ printf '%s' "$EVENTS"; }}
 printf '%s' '[{{"id": "a", "status": "RUNNING"}}, {{"id": "b", "status": "STOPPED"}}]' >"$VERIFY_DIR/tasks"
-for read in read_starter_lines read_tasks; do eval "$read() {{ :; }}"; done
+for read in find_all_faults read_starter_lines read_tasks; do eval "$read() {{ :; }}"; done
 for link in event starter task copy; do eval "find_break_of_$link() {{ :; }}"; done
 find_broken_link "$IS_OVER"
 """
@@ -373,92 +347,6 @@ def test_an_outage_of_the_workers_is_a_broken_link(
     done = bash(OUTAGE_LINK, tmp_path, EVENTS={"events": events}, IS_OVER=str(is_over).lower())
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(f"no copy\t{why}\t./sync.sh status\n" if why else "", done.stdout), done.stdout
-
-
-QUEUE = "arn:aws:sqs:eu-west-1:123456789012:s3-to-s3express-sync-q"
-STARTER = "arn:aws:lambda:eu-west-1:123456789012:function:s3-to-s3express-sync-starter"
-WELL = {
-    "CONFIGURATION": {"EventBridgeConfiguration": {}},
-    "RULE": {"State": "ENABLED"},
-    "TARGETS": {"Targets": [{"Arn": QUEUE}, {"Arn": STARTER}]},
-    "POLICY": {"Statement": [{"Sid": "eventbridge"}]},
-    "PERMISSION": {"Sid": "s3-to-s3express-sync-event-rule"},
-}
-OURS = {"QueueConfigurations": [{"Id": "s3-to-s3express-sync", "QueueArn": QUEUE}]}
-NO_TMP = {
-    "source": ["aws.s3"],
-    "detail-type": ["Object Created", "Object Deleted", "Object Restore Completed"],
-    "detail": {"bucket": {"name": ["source"]}, "object": {"key": [{"anything-but": {"wildcard": ["*.tmp"]}}]}},
-}
-EVENT_LINK = """PREFIX_FILTER=${PREFIXES-}; deployed_setting() { [[ $1 != EXCLUDE ]] || printf '%s' "${EXCLUDED-}"; }
-    REGION=eu-west-1 SRC_BUCKET=source; set_names; set_account 123456789012; VERIFY_EVENT_AT="" VIA=""
-    : >"$VERIFY_DIR/worker.lines"
-    ask_queue_url() { echo https://queue; }; find_notifications() { echo "$CONFIGURATION"; }
-    ask_event_rule() { printf '%s' "$RULE"; }; ask_event_targets() { printf '%s' "$TARGETS"; }
-    ask_queue_policy() { printf '%s' "$POLICY"; }; permission_statement() { printf '%s' "$PERMISSION"; }
-"""
-
-
-@pytest.mark.parametrize(
-    ("changed", "wanted"),
-    [
-        ({}, ""),
-        ({"RULE": None, "CONFIGURATION": OURS}, ""),
-        ({"RULE": {"State": "DISABLED"}, "CONFIGURATION": OURS}, ""),  # the notification is enough
-        (
-            {"RULE": None, "CONFIGURATION": OURS, "PREFIXES": "a/,b/"},
-            "s3://source has 1 of 2 notifications, one for each prefix, to the queue: run ./deploy.sh\taws s3api",
-        ),
-        ({"RULE": {"State": "ENABLED", "EventPattern": json.dumps(NO_TMP)}, "EXCLUDED": "*.tmp"}, ""),
-        (
-            {"RULE": {"State": "ENABLED", "EventPattern": json.dumps(NO_TMP)}},
-            "the rule s3-.*-event-rule is for other keys than those that are synced: run .*\taws events describe-rule",
-        ),
-        (
-            {"RULE": None},
-            "s3://source has no notification s3-to-s3express-sync to the queue: run ./deploy.sh\taws s3api",
-        ),
-        (
-            {"CONFIGURATION": {}},
-            "s3://source sends no events to EventBridge, it is switched off: run .*\taws s3api get-",
-        ),
-        (
-            {"RULE": {"State": "DISABLED"}},
-            "the rule s3-.*-event-rule is DISABLED: run ./deploy.sh\taws events describe-rule",
-        ),
-        (
-            {"TARGETS": {"Targets": [{"Arn": STARTER}]}},
-            "does not send to s3-.*-q, its target is gone: .*\taws events list-t",
-        ),
-        (
-            {"POLICY": {"Statement": [{"Sid": "s3-events"}]}},
-            "the policy of .* does not let the rule .* send to it: .*\taws sqs",
-        ),
-        ({"POLICY": None}, "the policy of .* does not let the rule .* send to it: .*\taws sqs get-queue-attributes"),
-    ],
-)
-def test_a_link_of_the_events_that_broke_is_named(changed: dict[str, Any], wanted: str, tmp_path: Path) -> None:
-    done = bash(f"{EVENT_LINK}\nfind_break_of_event false", tmp_path, **(WELL | changed))
-    assert done.returncode == 0, done.stderr
-    assert re.match(f"no event\t.*{wanted}" if wanted else "$", done.stdout), done.stdout
-
-
-@pytest.mark.parametrize(
-    ("changed", "is_told"),
-    [
-        ({}, False),
-        ({"PERMISSION": None}, True),
-        ({"PERMISSION": None, "RULE": None}, False),
-        ({"PERMISSION": None, "TARGETS": {"Targets": [{"Arn": QUEUE}]}}, False),  # deploy.sh has said why
-    ],
-)
-def test_a_function_that_the_event_rule_may_not_run_is_told(
-    changed: dict[str, Any], is_told: bool, tmp_path: Path
-) -> None:
-    done = bash(f"{EVENT_LINK}\nfind_break_of_start_at_once", tmp_path, **(WELL | changed))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("no start at once\tthe function s3-to-s3express-sync-starter does not let") == is_told
-    assert bool(done.stdout) == is_told
 
 
 def test_the_table_says_who_copied(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# The path of a change from the source bucket to the starter: what AWS is asked about it, for the checks of checks.jq.
+# ./sync.sh status and ./sync.sh verify both go by them.
+
+# Each is a file of that name in the folder of the run once read_path has asked.
+readonly PATH_PARTS=(bucket queue dead_letters event_rule rule starter permissions)
+
+# ask_rule_and_targets RULE: prints it with its .Targets, or nothing if there is none.
+ask_rule_and_targets() {
+  local rule targets
+  rule=$(aws_or_nothing events describe-rule --name "$1")
+  [[ -n $rule ]] || return 0
+  targets=$(ask_targets "$1")
+  printf '%s\n' "$rule" "${targets:-"{}"}" | jq -s add
+}
+
+# ask_or_say_why COMMAND...: prints what AWS answers, or an object with its .error: the owner of a bucket of another
+# account need not let us read it, and whoever looks may lack a right.
+ask_or_say_why() {
+  local answer
+  if answer=$(aws_or_error "$@"); then
+    printf '%s\n' "$answer"
+  elif [[ $answer != *ResourceNotFoundException* ]]; then
+    jq -n --arg error "$answer" '{$error}'
+  fi
+}
+
+# ask_part NAME: prints what AWS says of it, or nothing if there is none.
+ask_part() {
+  case "$1" in
+    bucket)
+      ask_or_say_why s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
+        --expected-bucket-owner "$SRC_BUCKET_OWNER" | jq -n '[inputs][0] // {}'
+      ;;
+    queue) ask_queue_attributes "$QUEUE_NAME" ;;
+    dead_letters) ask_queue_attributes "$DLQ_NAME" ;;
+    event_rule) ask_rule_and_targets "$EVENT_RULE_NAME" ;;
+    rule) ask_rule_and_targets "$RULE_NAME" ;;
+    starter) find_starter ;;
+    permissions) ask_or_say_why lambda get-policy --function-name "$STARTER_NAME" ;;
+  esac
+}
+
+read_part() { ask_part "$1" >"$TEMP_DIR/path.$1"; }
+
+# read_path: asks for all parts at once.
+read_path() { all_at_once read_part "${PATH_PARTS[@]}"; }
+
+# Prints what deploy.sh makes of the settings that are deployed. The starter of 1.1.0 does not know all of them.
+wanted_of_path() {
+  local PREFIX_FILTER EXCLUDE known
+  PREFIX_FILTER=$(starter_setting PREFIX_FILTER)
+  EXCLUDE=$(starter_setting EXCLUDE)
+  known=$(starter_setting PROCESSES)$PREFIX_FILTER
+  notifications
+  event_pattern
+  queue_policy "${EVENT_SENDERS[*]}"
+  jq -n --arg known "$known" '$known != ""'
+}
+
+# Prints what read_path has read, as one object, with all .faults.
+find_faults() {
+  local part want names
+  want=$(wanted_of_path | jq -s '{notifications: .[0], pattern: .[1], policy: .[2], is_known: .[3]}')
+  names=$(jq -n --arg via "$VIA" --arg bucket "$SRC_BUCKET" --arg queue "$QUEUE_NAME" --arg dlq "$DLQ_NAME" \
+    --arg url "$(queue_url "$QUEUE_NAME")" --arg event_rule "$EVENT_RULE_NAME" --arg rule "$RULE_NAME" \
+    --arg starter "$STARTER_NAME" --arg queue_arn "$QUEUE_ARN" --arg starter_arn "$STARTER_ARN" '{$via,
+      name: {$bucket, $queue, queue_url: $url, dead_letters: $dlq, $event_rule, $rule, $starter},
+      arn: {queue: $queue_arn, starter: $starter_arn}}')
+  for part in "${PATH_PARTS[@]}"; do
+    jq -n --arg part "$part" '{($part): [inputs][0]}' "$TEMP_DIR/path.$part"
+  done | jq -s --argjson want "$want" --argjson names "$names" --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" \
+    "$(jq_ours)$(<"$PROJECT_DIR/lib/checks.jq")"'
+    add + $names + {$want} | (.queue | select(.)) |= {Policy: (.Attributes.Policy // "{}" | fromjson)}
+    | (.event_rule | select(.)) |= (.EventPattern |= (. // "null" | fromjson))
+    | .permissions |= (. // {} | if has("error") then . else .Policy // "{}" | fromjson end)
+    | (.bucket.QueueConfigurations // []) as $have | .ours = [$have[] | select(is_ours)]
+    | .foreign = [$have | sort_by(.Id)[] | select((is_ours | not) and (.Id | IN($want.notifications[].Id)))]
+    | .faults = faults'
+}

@@ -1,0 +1,187 @@
+"""The path of a change to the starter (lib/checks.sh): what `status` and `verify` say when a link of it is broken."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+from account import APP
+from broken_links import (
+    BROKEN,
+    BUCKET,
+    EVENT_RULE,
+    FUNCTION,
+    IN_BUCKET,
+    MODES,
+    QUEUE,
+    SQS,
+    Kept,
+    no_notification,
+    other_pattern,
+)
+from documents import Scripts, sourced_scripts
+from paper_account import PaperAccount, Refused
+from test_sync import IDLE
+
+LOOK = """
+start_run
+check_account
+find_starter >/dev/null
+gather_path
+jq -cs 'add' "$TEMP_DIR"/status.*
+printf '%s' "$IDLE" | cat - "$TEMP_DIR"/status.* | jq -s 'add | (.queue, .dead_letters | select(.)).visible = 0' | judge
+VERIFY_DIR=$TEMP_DIR/verify
+mkdir "$VERIFY_DIR"
+read_faults
+jq -Rc 'split("\\t")' "$VERIFY_DIR/found"
+"""
+
+
+class Seen:
+    """What both verbs see of an account."""
+
+    def __init__(self, scripts: Scripts, kept: Kept, *refused: str, **settings: str) -> None:
+        scripts.account = PaperAccount()
+        scripts.account.kept = kept
+        scripts.account.refusals = [(call, Refused("AccessDeniedException", f"no {call}")) for call in refused * 2]
+        self.ran = scripts.run(LOOK, IDLE=json.dumps(IDLE), **settings)
+        found = [json.loads(line) for line in self.output()]
+        self.parts, self.status, self.verify = found[0], found[1], found[2:]
+
+        self.errors = self.ran.errors
+
+    def output(self) -> Iterator[str]:
+        decoder, text = json.JSONDecoder(), self.ran.output.strip()
+        while text:
+            _, end = decoder.raw_decode(text)
+            yield text[:end]
+            text = text[end:].strip()
+
+    def events(self) -> tuple[str, bool, list[str]]:
+        events = self.parts["events"]
+        return events["source"], events["at_once"], events["problems"]
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    with sourced_scripts(tmp_path_factory.mktemp("path"), "sync.sh") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def deployments(scripts: Scripts) -> dict[str, Kept]:
+    found = {}
+    for mode, settings in MODES.items():
+        scripts.account = PaperAccount()
+        scripts.deploy(**settings)
+        found[mode] = scripts.account.kept
+    return found
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_both_verbs_say_the_same_of_a_broken_link(scripts: Scripts, deployments: dict[str, Kept], name: str) -> None:
+    broken = BROKEN[name]
+    kept = copy.deepcopy(deployments[broken.mode])
+    broken.breaks(kept)
+    seen = Seen(scripts, kept)
+    said = f"{broken.fault}: {broken.cure}"
+    assert (seen.status["state"], seen.status["reasons"]) == ("failing", [said])
+    ((link, why, look),) = seen.verify
+    assert (link, why) == (broken.link, said)
+    assert look.startswith("aws ")
+    assert (seen.events()[2] == [broken.fault]) == (link in ("no event", "no start at once"))
+
+
+@pytest.mark.parametrize("name", ["the queue is gone", "the notifications are of another queue"])
+def test_a_cure_names_the_local_cloud(scripts: Scripts, deployments: dict[str, Kept], name: str) -> None:
+    kept = copy.deepcopy(deployments["sqs"])
+    BROKEN[name].breaks(kept)
+    seen = Seen(scripts, kept, VIA=" --local")
+    assert "./deploy.sh --local" in seen.status["reasons"][0]
+
+
+def test_what_may_not_be_read_is_said_and_is_no_fault(scripts: Scripts, deployments: dict[str, Kept]) -> None:
+    kept = copy.deepcopy(deployments["sqs"])
+    BROKEN["the minute's rule may not run the function"].breaks(kept)
+    no_notification(kept)
+    seen = Seen(scripts, kept, "GetBucketNotificationConfiguration", "GetPolicy")
+    assert (seen.status["reasons"], seen.verify) == ([], [])
+    assert seen.events()[0] == "unknown"
+    assert "no GetBucketNotificationConfiguration" in seen.parts["events"]["error"]
+    assert "no GetPolicy" in seen.errors
+
+
+def both_ways(deployments: dict[str, Kept]) -> Kept:
+    """While EVENT_SOURCE is being changed: the notifications beside a rule for the same prefixes."""
+    found = copy.deepcopy(deployments["eventbridge"])
+    found[FUNCTION]["Environment"]["Variables"] |= SQS | {"EXCLUDE": ""}
+    found[BUCKET] |= copy.deepcopy(deployments["sqs"][BUCKET])
+    other_pattern(detail=IN_BUCKET | {"object": {"key": [{"prefix": "a b/"}, {"prefix": "c/"}]}})(found)
+    policies = [json.loads(kept[QUEUE]["Attributes"]["Policy"]) for kept in deployments.values()]
+    statements = [statement for policy in policies for statement in policy["Statement"]]
+    found[QUEUE]["Attributes"]["Policy"] = json.dumps({"Statement": statements})
+    return found
+
+
+def without_settings(kept: Kept) -> None:
+    """The function of 1.1.0 knew some settings only if they were needed."""
+    for name in ("PROCESSES", "PREFIX_FILTER"):
+        kept[FUNCTION]["Environment"]["Variables"].pop(name)
+
+
+def in_another_order(kept: Kept) -> None:
+    kept[BUCKET]["QueueConfigurations"].reverse()
+
+
+def one_start_at_a_time(kept: Kept) -> None:
+    """An account that cannot reserve an execution has neither the target nor the permission."""
+    kept[EVENT_RULE]["targets"].pop("starter")
+    kept[FUNCTION]["statements"].pop(f"{APP}-event-rule")
+
+
+def switched_on(kept: Kept) -> None:
+    """By somebody else."""
+    kept[BUCKET]["EventBridgeConfiguration"] = {}
+
+
+def unchanged(_kept: Kept) -> None: ...
+
+
+# The deployment, what is different there, and the way of its events: its name, whether they start the starter at once.
+WHOLE: dict[str, tuple[str, Callable[[Kept], None], tuple[str, bool]]] = {
+    "a notification for each prefix": ("sqs", unchanged, ("sqs", False)),
+    "in another order": ("sqs", in_another_order, ("sqs", False)),
+    "beside a switch": ("sqs", switched_on, ("sqs", False)),
+    "by a release whose function did not know the prefixes": ("sqs", without_settings, ("sqs", False)),
+    "a rule": ("eventbridge", unchanged, ("eventbridge", True)),
+    "a rule that starts nobody": ("eventbridge", one_start_at_a_time, ("eventbridge", False)),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_nothing_is_said_of_a_path_that_is_whole(scripts: Scripts, deployments: dict[str, Kept], name: str) -> None:
+    mode, change, way = WHOLE[name]
+    kept = copy.deepcopy(deployments[mode])
+    change(kept)
+    seen = Seen(scripts, kept)
+    assert (seen.status["reasons"], seen.verify) == ([], [])
+    assert seen.events() == (*way, [])
+
+
+@pytest.mark.parametrize(
+    ("broken", "faults"),
+    [
+        (["a notification is gone"], 0),
+        (["the event rule is disabled"], 0),
+        (["a notification is gone", "the event rule is disabled"], 2),
+    ],
+)
+def test_of_two_ways_one_is_enough(
+    scripts: Scripts, deployments: dict[str, Kept], broken: list[str], faults: int
+) -> None:
+    kept = both_ways(deployments)
+    for name in broken:
+        BROKEN[name].breaks(kept)
+    seen = Seen(scripts, kept)
+    assert seen.events()[0] == "both"
+    assert len(seen.verify) == len(seen.status["reasons"]) == faults

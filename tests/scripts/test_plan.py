@@ -1,0 +1,135 @@
+"""The plan that a dry run prints: what would be made, changed or removed, from what to what, and how the run ends."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from account import APP, SOURCE
+from documents import Scripts, sourced_scripts
+from paper_account import PaperAccount
+
+Kept = dict[str, Any]
+DRY = {"DRY_RUN": "true"}
+
+
+class Case(NamedTuple):
+    """A step, what is different before it, by which settings it runs, and the values that it shows."""
+
+    step: str
+    changes: Callable[[Kept], Any]
+    settings: dict[str, str]
+    values: list[tuple[str, Any, Any]]
+
+
+def nothing(_kept: Kept) -> None: ...
+
+
+def other_policy(kept: Kept) -> None:
+    policies = kept[f"role {APP}-exec-role"]["policies"]
+    policies[APP] = policies[APP].replace("Allow", "Deny", 1)
+
+
+def other_event(kept: Kept) -> None:
+    kept[f"notifications {SOURCE}"]["QueueConfigurations"][0]["Events"][3] = "s3:ObjectTagging:*"
+
+
+VARIABLES = "Environment.Variables"
+CASES = {
+    "a setting of the queue": Case(
+        "ensure_source_queue", nothing, {"VISIBILITY_TIMEOUT": "3600"}, [("VisibilityTimeout", "7200", "3600")]
+    ),
+    "a setting of the workers": Case(
+        "ensure_task_definition",
+        nothing,
+        {"COPY_TIMEOUT": "60"},
+        [("containerDefinitions.worker.environment.COPY_TIMEOUT", None, "60")],
+    ),
+    "a setting of the function": Case(
+        "ensure_function", nothing, {"MAX_WORKERS": "3"}, [(f"{VARIABLES}.MAX_WORKERS", "2", "3")]
+    ),
+    "a variable that goes": Case(
+        "ensure_function",
+        lambda kept: kept[f"function {APP}-starter"]["Environment"]["Variables"].update(MIN_WORKERS="1"),
+        {},
+        [(f"{VARIABLES}.MIN_WORKERS", "1", None)],
+    ),
+    "a number beside the function": Case(
+        "ensure_function",
+        lambda kept: kept[f"function {APP}-starter"].update(concurrency=5),
+        {},
+        [("concurrency", 5, 1)],
+    ),
+    "a number of its own": Case(
+        "ensure_worker_log_group", nothing, {"LOG_RETENTION_DAYS": "7"}, [("retention", 30, 7)]
+    ),
+    "a policy": Case("ensure_exec_role", other_policy, {}, [("policy.Statement.0.Effect", "Deny", "Allow")]),
+    "an event type of a notification": Case(
+        "ensure_notification",
+        other_event,
+        {},
+        [(f"events or filter.{APP}.Events.3", "s3:ObjectTagging:*", "s3:ObjectRestore:Completed")],
+    ),
+    "a target": Case(
+        "ensure_rule",
+        lambda kept: kept[f"rule {APP}-starter-rule"]["targets"].clear(),
+        {},
+        [("target", None, f"arn:aws:lambda:us-east-1:123456789012:function:{APP}-starter")],
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    with sourced_scripts(tmp_path_factory.mktemp("plan"), "deploy.sh") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def deployed(scripts: Scripts) -> Kept:
+    scripts.account = PaperAccount()
+    scripts.deploy()
+    return scripts.account.kept
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_value_is_shown_as_it_is_and_as_it_would_be(scripts: Scripts, deployed: Kept, name: str) -> None:
+    case = CASES[name]
+    scripts.account.kept = copy.deepcopy(deployed)
+    case.changes(scripts.account.kept)
+    ran = scripts.run(f"one_step {case.step} >&2; print_plan", **DRY, **case.settings)
+    plan = json.loads(ran.output)
+    (resource,) = plan["resources"]
+    assert (resource["action"], plan["changes"], ran.writes) == ("change", 1, [])
+    assert [(one["path"], one["from"], one["to"]) for one in resource["values"]] == case.values
+    for path, have, want in case.values:
+        assert f"\n      {path}: {json.dumps(have)} -> {json.dumps(want)}\n" in ran.errors
+
+
+def plan_of(scripts: Scripts, options: str, status: int, **settings: str) -> dict[str, Any]:
+    ran = scripts.run(f"main --dry-run --json {options}", status, **settings)
+    assert [call for call in ran.writes if call.service != "docker"] == []
+    return json.loads(ran.output) if ran.output else {}
+
+
+def test_the_plan_is_all_json_and_its_exit_status_says_whether_there_is_something_to_do(scripts: Scripts) -> None:
+    scripts.account = PaperAccount()
+    plan = plan_of(scripts, "--detailed-exitcode", 2)
+    assert {resource["action"] for resource in plan["resources"]} == {"create", "none"}
+    assert {"kind": "queue", "name": f"{APP}-q", "action": "create"} in plan["resources"]
+    scripts.deploy()
+    plan = plan_of(scripts, "--detailed-exitcode", 0)
+    assert (plan["changes"], {resource["action"] for resource in plan["resources"]}) == (0, {"none"})
+    plan = plan_of(scripts, "--detailed-exitcode", 2, EVENT_SOURCE="eventbridge")
+    removed = [resource["name"] for resource in plan["resources"] if resource["action"] == "remove"]
+    assert removed == [f"{SOURCE} {APP}"]
+    assert plan_of(scripts, "--detailed-exitcode", 1, MAX_WORKERS="many") == {}
+    assert plan_of(scripts, "", 2, MAX_WORKERS="many") == {}
+
+
+@pytest.mark.parametrize("option", ["--json", "--detailed-exitcode"])
+def test_the_options_of_a_dry_run_are_refused_without_one(scripts: Scripts, option: str) -> None:
+    ran = scripts.run(f"main {option}", 1)
+    assert "--json and --detailed-exitcode go with --dry-run only" in ran.errors
+    assert ran.calls == []
