@@ -86,18 +86,6 @@ describe_events() {
     problems: [.faults[] | select(.link | IN("no event", "no start at once")).fault]}'
 }
 
-# The parts that the path of a change to the starter has, and what is wrong with it (lib/checks.sh).
-gather_path() {
-  read_path
-  find_faults >"$TEMP_DIR/path"
-  gather queue numbers_of_queue <"$TEMP_DIR/path.queue"
-  gather dead_letters numbers_of_queue <"$TEMP_DIR/path.dead_letters"
-  gather rule shown_rule <"$TEMP_DIR/path.rule"
-  gather events describe_events <"$TEMP_DIR/path"
-  gather faults jq .faults "$TEMP_DIR/path"
-  jq -r '.permissions.error // empty' "$TEMP_DIR/path" >&2
-}
-
 # describe_audit DAYS: the last audit, as far as the log reaches, and when the next one is to start (launch/audit.py).
 describe_audit() {
   local rows days

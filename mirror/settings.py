@@ -43,6 +43,7 @@ class Settings:
     max_concurrent_parts: int
     max_concurrent_keys: int
     processes: int
+    task_memory: int
     keep_days: int
     largest: int = 0  # bytes; larger objects are handed back, with 0 none are
     marker_patience: int = 20  # seconds that a marker waits here while nothing that it announces arrives
@@ -97,6 +98,7 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
     "MAX_CONCURRENT_PARTS": (256, 1, 1024),
     "MAX_CONCURRENT_KEYS": (256, 1, 1024),
     "PROCESSES": (1, 1, 64),
+    "TASK_MEMORY": (0, 0, 249_856),  # MiB; 0: not known
     "KEEP_DAYS": (0, 0, 3650),  # 0: for ever
 }
 

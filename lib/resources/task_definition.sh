@@ -25,7 +25,11 @@ worker_variables() {
       | if .ANNOUNCE == "none" then del(.ANNOUNCE) else . end'
 }
 
-worker_environment() { worker_variables | jq 'to_entries | map({name: .key, value}) | sort_by(.name)'; }
+# Those of a task, which is told how much memory it has.
+worker_environment() {
+  worker_variables | jq --arg memory "$TASK_MEMORY" '. + {TASK_MEMORY: $memory}
+    | to_entries | map({name: .key, value}) | sort_by(.name)'
+}
 
 # Lines are lost rather than waited for: a worker that stands still because CloudWatch Logs does not answer extends no
 # message and answers no SIGTERM, and nothing that it does to objects depends on the log. 25 MiB are 100,000 lines, a

@@ -68,6 +68,18 @@ judge() {
 # gather NAME COMMAND...: keeps what the command prints as the part NAME of the status.
 gather() { "${@:2}" | jq --arg name "$1" '{($name): .}' >"$TEMP_DIR/status.$1"; }
 
+# The parts that the path of a change to the starter has, and what is wrong with it (lib/checks.sh).
+gather_path() {
+  read_path
+  find_faults >"$TEMP_DIR/path"
+  gather queue numbers_of_queue <"$TEMP_DIR/path.queue"
+  gather dead_letters numbers_of_queue <"$TEMP_DIR/path.dead_letters"
+  gather rule shown_rule <"$TEMP_DIR/path.rule"
+  gather events describe_events <"$TEMP_DIR/path"
+  gather faults jq .faults "$TEMP_DIR/path"
+  jq -r '.permissions.error // empty' "$TEMP_DIR/path" >&2
+}
+
 # gather_log NAME WITHOUT COMMAND...: as gather, of a part that is read from a log. A query may be slow, throttled or
 # denied, which is printed: then the part is WITHOUT, and is not known.
 gather_log() {

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import resource
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.model.errors import describe, is_busy, is_environment
+from mirror.model.errors import Refused, describe, is_busy, is_environment
+from mirror.model.limits import MIB
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets, is_expired
@@ -23,6 +26,7 @@ from mirror.settings import Settings
 
 log = logging.getLogger("worker")
 
+MEMORY_SHARE = 0.85  # of the task's memory, which a command may use
 BUSY_PAUSES = (1.0, 2.0, 5.0, 20.0)  # seconds between the attempts of a request that S3 is too busy for
 
 
@@ -45,16 +49,30 @@ def chosen_prefixes(settings: Settings, prefix: str) -> tuple[str, ...]:
 def page_lister(
     buckets: Buckets, interruption: Interruption, is_patient: bool = False
 ) -> Callable[[int, Page], Awaitable[Page]]:
-    """What a walk calls for a page of one side. It raises Interrupted. With `is_patient` it asks again, until it comes,
-    for a page that S3 is too busy to list; the client has tried a few times by then."""
+    """What a walk of a command calls for a page of one side. It raises Interrupted, and Refused if the memory runs out.
+
+    With `is_patient` it asks again, until it comes, for a page that S3 is too busy to list; the client has tried a few
+    times by then.
+    """
 
     async def list_page(side: int, parameters: Page) -> Page:
         interruption.check()
+        require_memory(buckets.settings.task_memory)
         bucket = buckets.source if side == SOURCE else buckets.destination
         call = functools.partial(buckets.s3.list_objects_v2, **parameters, **bucket)
         return await (when_not_busy(interruption, call, listing_of=bucket["Bucket"]) if is_patient else call())
 
     return list_page
+
+
+def require_memory(task_memory: int) -> None:
+    """Raises Refused before the task is killed for its memory, which would tell nobody why."""
+    used = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // MIB
+    if 0 < MEMORY_SHARE * task_memory < used:
+        raise Refused(
+            f"{used} MiB of {task_memory} are used for keys that were not seen on both sides yet, or that are missing: "
+            "set TASK_MEMORY higher and run deploy.sh, or do one --prefix after the other"
+        )
 
 
 def size_and_time(entry: Entry) -> SizeAndTime:

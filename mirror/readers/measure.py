@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.concurrency import wait_unless
-from mirror.model.errors import Interrupted, Unfinished, describe
+from mirror.model.errors import Interrupted, Refused, Unfinished, describe
 from mirror.model.log_lines import MEASURED
 from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
@@ -105,7 +105,7 @@ class Measure:
         try:
             if not await wait_unless(self.interruption, self.count_all(), 0):
                 raise Interrupted
-        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Interrupted) as error:
+        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Refused, Interrupted) as error:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
             log.error("measure stopped, nothing was changed, it is safe to run it again: %s", reason)
             return self.report("stopped", 3)

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.concurrency import wait_at_most, wait_unless
-from mirror.model.errors import Interrupted, Unfinished, describe
+from mirror.model.errors import Interrupted, Refused, Unfinished, describe
 from mirror.model.log_lines import LACKING, WAITED, quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
@@ -75,7 +75,7 @@ class Wait:
         try:
             if not await wait_unless(self.state.interruption, in_time, 0):
                 raise Interrupted
-        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Interrupted) as error:
+        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Refused, Interrupted) as error:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
             log.error("wait stopped, nothing was changed, it is safe to run it again: %s", reason)
             return self.report("stopped")

@@ -735,9 +735,12 @@ VARIABLES = {
 def test_a_worker_gets_its_settings_and_those_that_are_not_set_are_left_to_it(
     deployment: str, request: pytest.FixtureRequest
 ) -> None:
-    environment = worker(by_name(deployment, request))["environment"]
-    assert len(environment) == len(VARIABLES[deployment])
-    assert {one["name"]: one["value"] for one in environment} == VARIABLES[deployment]
+    found = by_name(deployment, request)
+    environment = worker(found)["environment"]
+    ((_, task),) = found.kind("task").items()
+    wanted = VARIABLES[deployment] | {"TASK_MEMORY": task["memory"]}
+    assert len(environment) == len(wanted)
+    assert {one["name"]: one["value"] for one in environment} == wanted
 
 
 # --- the network --------------------------------------------------------------------------------------------------

@@ -130,6 +130,6 @@ def test_the_plan_is_all_json_and_its_exit_status_says_whether_there_is_somethin
 
 @pytest.mark.parametrize("option", ["--json", "--detailed-exitcode"])
 def test_the_options_of_a_dry_run_are_refused_without_one(scripts: Scripts, option: str) -> None:
-    ran = scripts.run(f"main {option}", 1)
+    ran = scripts.run(f"main {option}", 2)
     assert "--json and --detailed-exitcode go with --dry-run only" in ran.errors
     assert ran.calls == []

@@ -31,7 +31,11 @@ MEMORY_MIB = 60  # that 1,000,000 keys may take above what a run on few keys tak
 
 def reconcile(world: World, *arguments: str, **settings: str) -> tuple[int, str]:
     """(exit status, output) of the command."""
-    process = world.start(WORKER, "reconcile", *arguments, **settings)
+    return command_of(world, "reconcile", *arguments, **settings)
+
+
+def command_of(world: World, *arguments: str, **settings: str) -> tuple[int, str]:
+    process = world.start(WORKER, *arguments, **settings)
     output, _ = process.communicate()
     return process.returncode, output
 
@@ -253,10 +257,12 @@ def run_here(world: World, *arguments: str) -> tuple[int, Reconciliation]:
 
 
 def between_listings_and_looks(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
-    take = Reconciliation.take
+    take, changes = Reconciliation.take, [change]
 
     async def change_and_take(self: Reconciliation, part: Compared) -> None:
-        change()
+        if part.suspects or part.ghosts:
+            while changes:
+                changes.pop()()
         await take(self, part)
 
     monkeypatch.setattr(Reconciliation, "take", change_and_take)
@@ -303,6 +309,16 @@ def test_nothing_is_deleted_where_a_listing_fails_midway(world: World, bucket: s
     assert status == 3, output
     assert "AccessDenied" in output
     assert queued(world) == []
+
+
+@pytest.mark.parametrize("command", ["reconcile", "wait", "measure"])
+def test_what_needs_more_memory_than_the_task_has_is_refused_before_the_task_is_killed(synced: World, command: str):
+    plant(synced)
+    status, output = command_of(synced, command, TASK_MEMORY="1")
+    assert status == 3
+    assert "MiB of 1 are used" in output
+    assert "set TASK_MEMORY higher" in output
+    assert queued(synced) == []
 
 
 def test_nothing_is_deleted_where_the_source_bucket_is_gone(synced: World):
