@@ -90,11 +90,11 @@ class Join[P: Part]:
 
 
 def text_of(entry: Entry) -> str:
-    return f"{entry.size} {entry.modified} {entry.etag} {entry.storage_class}"
+    return f"{entry.size} {entry.modified} {entry.storage_class} {entry.etag}"
 
 
 def entry_of(text: str) -> Entry:
-    size, modified, etag, storage_class = text.split(" ")
+    size, modified, storage_class, etag = text.split(" ", 3)
     return Entry(int(size), int(modified), etag, storage_class)
 
 
