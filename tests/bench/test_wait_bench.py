@@ -15,7 +15,7 @@ def test_the_cases_cost_what_they_are_to_show(tmp_path: Path) -> None:
     cells = [re.split(r" *\| *", line.strip("| ")) for line in ended.stdout.splitlines() if "ListObjectsV2" in line]
     assert [row[:3] for row in cells] == [[case, "400", "0"] for case in ("listed", "young", "arriving", "nothing")]
     requests = [dict(reversed(part.split()) for part in row[-1].split(", ")) for row in cells]
-    assert requests[0] == {"CreateSession": "1", "ListObjectsV2": "2"}
-    assert requests[1] == {"CreateSession": "1", "ListObjectsV2": "2", "HeadObject": "400"}
+    assert requests[0] == {"CreateSession": "1", "ListObjectsV2": "4"}
+    assert requests[1] == {"CreateSession": "1", "ListObjectsV2": "4", "HeadObject": "400"}
     assert int(requests[2]["HeadObject"]) >= 400
     assert int(requests[3]["HeadObject"]) >= 400

@@ -135,7 +135,8 @@ def assert_all_equal(output):
     assert re.search(r"^all files equal after \d+ s$", output, re.MULTILINE), output
     seen, _, after = output.partition("What this has shown:\n")[2].partition("\n\n")
     assert re.fullmatch(r"(  - .+\n(    .+\n?)+){3}", seen), output
-    assert "./deploy.sh --local" in after and 'README.md, "Deploy to AWS"' in after, output
+    next_steps = " ".join(after.split())
+    assert "./deploy.sh --local" in next_steps and 'README.md, "Deploy to AWS"' in next_steps, output
     assert not re.search(r'^\s*([{}]|"\w+":)|console\.aws', output, re.MULTILINE), output
 
 
