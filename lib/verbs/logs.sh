@@ -34,6 +34,7 @@ show_log_of() {
   groups=$(log_groups "$1")
   mapfile -t groups <<<"$groups"
   open_log "$3" $((($(now) - $2) * 1000)) "${groups[@]}"
+  trap 'exit 130' INT # without it Bash goes on if the command that it waits for has just ended well
   while :; do
     print_new_lines
     [[ $4 == true ]] || return 0
