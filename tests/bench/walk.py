@@ -64,7 +64,7 @@ def run(name: str, command: str, worker: Path, page_seconds: float, directory: P
     running = start([sys.executable, str(worker), *COMMANDS[command]], environment, directory / f"{command}-{name}.log")
     usage = finish(running, TIMEOUT)
     server.process.terminate()
-    return Run(usage, finish(server, 60), json.loads(server.last_words()), running.last_words())
+    return Run(usage, finish(server, TIMEOUT), json.loads(server.last_words()), running.last_words())
 
 
 def differences(last_words: str, command: str, tree: Tree) -> list[str]:
