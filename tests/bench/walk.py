@@ -79,7 +79,7 @@ def row_of(name: str, command: str, page_seconds: float, run: Run) -> list[str]:
     tree = Tree(TREES[name], is_equal=command == "wait")
     totals = dict(zip((SOURCE, MIRROR), tree.root.totals, strict=True))
     pages = [run.requests.get(side, 0) for side in totals]
-    factors = [f"{made / -(-totals[side] // PAGE):.2f}" for side, made in zip(totals, pages, strict=True)]
+    factors = [f"{made / max(1, -(-totals[side] // PAGE)):.2f}" for side, made in zip(totals, pages, strict=True)]
     used = run.worker.cpu_seconds, run.server.cpu_seconds, run.worker.peak_mib
     wrong = differences(run.last_words, command, tree)
     return [
