@@ -64,7 +64,7 @@ def run(name: str, command: str, worker: Path, page_seconds: float, directory: P
     running = start([sys.executable, str(worker), *COMMANDS[command]], environment, directory / f"{command}-{name}.log")
     usage = finish(running, TIMEOUT)
     server.process.terminate()
-    return Run(usage, finish(server, 60), json.loads(server.last_words()), running.last_words())
+    return Run(usage, finish(server, TIMEOUT), json.loads(server.last_words()), running.last_words())
 
 
 def differences(last_words: str, command: str, tree: Tree) -> list[str]:
@@ -79,7 +79,7 @@ def row_of(name: str, command: str, page_seconds: float, run: Run) -> list[str]:
     tree = Tree(TREES[name], is_equal=command == "wait")
     totals = dict(zip((SOURCE, MIRROR), tree.root.totals, strict=True))
     pages = [run.requests.get(side, 0) for side in totals]
-    factors = [f"{made / -(-totals[side] // PAGE):.2f}" for side, made in zip(totals, pages, strict=True)]
+    factors = [f"{made / max(1, -(-totals[side] // PAGE)):.2f}" for side, made in zip(totals, pages, strict=True)]
     used = run.worker.cpu_seconds, run.server.cpu_seconds, run.worker.peak_mib
     wrong = differences(run.last_words, command, tree)
     return [
