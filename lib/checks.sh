@@ -14,8 +14,8 @@ ask_rule_and_targets() {
   printf '%s\n' "$rule" "${targets:-"{}"}" | jq -s add
 }
 
-# ask_or_say_why COMMAND...: prints what AWS answers, or an object with its .error: the owner of a bucket of another
-# account need not let us read it, and whoever looks may lack a right.
+# ask_or_say_why COMMAND...: prints what AWS answers, or an object with its .error: the owner of a bucket in another
+# account may not let us read it, and the caller may not have the permission.
 ask_or_say_why() {
   local answer
   if answer=$(aws_or_error "$@"); then
