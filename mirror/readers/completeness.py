@@ -84,6 +84,7 @@ class Completeness:
 
     def __post_init__(self) -> None:
         self.looks = Slots(self.buckets.settings.max_concurrent_keys)
+        self.page_of = page_lister(self.buckets, self.interruption, self.is_patient)
 
     # Two listings
 
@@ -94,15 +95,12 @@ class Completeness:
         if self.answered < FAR:
             self.newest = self.answered + timedelta(seconds=LANDED_SECONDS)
 
-    async def list_page(self, side: int, parameters: Page) -> Page:
-        page = await self.page_of(side, parameters)
+    async def list_page(self, side: int, **parameters: str) -> Page:
+        page = await self.page_of(side, **parameters)
         if side == SOURCE:
             self.answered = max(self.answered, time_of_answer(page))
         self.listed += len(page.get("Contents", []))
         return page
-
-    async def page_of(self, side: int, parameters: Page) -> Page:
-        return await page_lister(self.buckets, self.interruption, self.is_patient)(side, parameters)
 
     async def take(self, part: Compared) -> None:
         self.keys += part.keys
@@ -146,8 +144,8 @@ class Completeness:
         """The missing keys that may have arrived, by a listing of the destination alone."""
         found = Renewed(self.missing)
 
-        async def list_page(side: int, parameters: Page) -> Page:
-            return await self.page_of(side, parameters) if side == DESTINATION else {"IsTruncated": False}
+        async def list_page(side: int, **parameters: str) -> Page:
+            return await self.page_of(side, **parameters) if side == DESTINATION else {"IsTruncated": False}
 
         async def take(_: Renewed) -> None:
             pass

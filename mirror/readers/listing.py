@@ -48,14 +48,14 @@ def chosen_prefixes(settings: Settings, prefix: str) -> tuple[str, ...]:
 
 def page_lister(
     buckets: Buckets, interruption: Interruption, is_patient: bool = False
-) -> Callable[[int, Page], Awaitable[Page]]:
+) -> Callable[..., Awaitable[Page]]:
     """What a walk of a command calls for a page of one side. It raises Interrupted, and Refused if the memory runs out.
 
     With `is_patient` it asks again, until it comes, for a page that S3 is too busy to list; the client has tried a few
     times by then.
     """
 
-    async def list_page(side: int, parameters: Page) -> Page:
+    async def list_page(side: int, **parameters: str) -> Page:
         interruption.check()
         require_memory(buckets.settings.task_memory)
         bucket = buckets.source if side == SOURCE else buckets.destination

@@ -99,6 +99,7 @@ class Measure:
     def __post_init__(self) -> None:
         self.wanted = self.buckets.settings.wanted
         self.now = self.buckets.wall()
+        self.page_of = page_lister(self.buckets, self.interruption)
 
     async def run(self) -> int:
         """Returns the exit status: 0 if both buckets are counted, 3 if a listing failed or after SIGTERM."""
@@ -116,8 +117,8 @@ class Measure:
         new_part = functools.partial(Counted, self.wanted, would_keep, self.now)
         await Walk(self.wanted.prefixes, self.list_page, new_part, self.take).run()
 
-    async def list_page(self, side: int, parameters: Page) -> Page:
-        page = await page_lister(self.buckets, self.interruption)(side, parameters)
+    async def list_page(self, side: int, **parameters: str) -> Page:
+        page = await self.page_of(side, **parameters)
         self.requests["source" if side == SOURCE else "destination"] += 1
         self.listed += len(page.get("Contents", []))
         return page

@@ -114,14 +114,14 @@ class Folder:
 class Walk[P: Part]:
     """One walk through everything under the prefixes.
 
-    `list_page` returns a page of that side for parameters without a bucket. `commit` is awaited for each part that is
-    final, and meanwhile other folders are listed.
+    `list_page(side, **parameters)` returns a page; the parameters name no bucket. `commit` is awaited for each part that
+    is final, and meanwhile other folders are listed.
     """
 
     def __init__(
         self,
         prefixes: tuple[str, ...],
-        list_page: Callable[[int, Page], Awaitable[Page]],
+        list_page: Callable[..., Awaitable[Page]],
         new_part: Callable[[], P],
         commit: Callable[[P], Awaitable[None]],
     ) -> None:
@@ -178,12 +178,9 @@ class Walk[P: Part]:
         return folder.startswith(self.prefixes) or any(prefix.startswith(folder) for prefix in self.prefixes)
 
     async def pages_of(self, side: int, **parameters: str) -> Pages:
-        async for page in pages(functools.partial(self.list_side, side), parameters):
+        async for page in pages(functools.partial(self.list_page, side), parameters):
             self.listed += len(page.get("Contents", []))
             yield page
-
-    async def list_side(self, side: int, **parameters: str) -> Page:
-        return await self.list_page(side, parameters)
 
     def add_page(self, join: Join[P], side: int, page: Page) -> None:
         for item in page.get("Contents", []):

@@ -140,8 +140,8 @@ def test_a_key_that_the_destination_lists_twice_is_waited_for_in_its_new_version
     state = Completeness(synced.worker().buckets, ("data/",), exact=True)
     list_page = state.list_page
 
-    async def twice(side, parameters):
-        page = await list_page(side, parameters)
+    async def twice(side, **parameters):
+        page = await list_page(side, **parameters)
         return page | {"Contents": page["Contents"] * (2 if side == DESTINATION else 1)}
 
     state.list_page = twice

@@ -111,7 +111,7 @@ def test_it_keeps_nothing_of_a_key(world: World, monkeypatch: pytest.MonkeyPatch
     entry = {"Size": 1, "LastModified": datetime.now(UTC), "ETag": '"e"'}
     peaks = []
 
-    async def list_page(_side, parameters):  # one folder
+    async def list_page(_side, **parameters):  # one folder
         await asyncio.sleep(0)
         page = int(parameters.get("ContinuationToken", 0)) + 1
         keys = [{"Key": f"data/{page:03}-{number}", **entry} for number in range(1000)]

@@ -82,7 +82,7 @@ class Found:
 def walked(buckets: tuple[Bucket, Bucket], prefixes: tuple[str, ...] = ("",), seed: int = 0) -> list[Any]:
     found: list[tuple[str, bool, bool]] = []
 
-    async def list_page(side: int, parameters: dict[str, Any]) -> dict[str, Any]:
+    async def list_page(side: int, **parameters: Any) -> dict[str, Any]:
         await asyncio.sleep(0)
         return buckets[side].list(parameters)
 
