@@ -114,8 +114,8 @@ class Folder:
 class Walk[P: Part]:
     """One walk through everything under the prefixes.
 
-    `list_page(side, **parameters)` returns a page; the parameters name no bucket. `commit` is awaited for each part that
-    is final, and meanwhile other folders are listed.
+    `list_page(side, **parameters)` returns a page; the parameters name no bucket. `commit` is awaited for each part
+    that is final, and meanwhile other folders are listed.
     """
 
     def __init__(
