@@ -188,18 +188,16 @@ readonly RESOURCE_CHECKS=(
 # whole, is not among it: the step reads it just before: the bucket's notifications, the lifecycle and its policy.
 list_questions() {
   QUESTIONS=(
-    find_source_location find_first_notifications find_quota previous_task_definition find_all_of_function
-    known_security_group "known_or_ask alarms find_alarms"
-    "find_queue_attributes $QUEUE_NAME" "find_queue_attributes $DLQ_NAME"
-    "find_role_policy $STARTER_ROLE" "find_role_policy $TASK_ROLE" "find_role_policy $EXEC_ROLE"
-    "find_log_groups $STARTER_LOG_GROUP" "find_log_groups $WORKER_LOG_GROUP"
-    find_ecs_roles find_cluster find_rule_and_targets
-    "first_metric_filter $WORKER_LOG_GROUP $OUTAGE_ALARM" first_dashboard
+    source_location notifications quota task_definition all_of_function security_group alarms
+    "queue_attributes $QUEUE_NAME" "queue_attributes $DLQ_NAME"
+    "role_policy $STARTER_ROLE" "role_policy $TASK_ROLE" "role_policy $EXEC_ROLE"
+    "log_groups $STARTER_LOG_GROUP" "log_groups $WORKER_LOG_GROUP" ecs_roles cluster "targets $RULE_NAME"
+    "metric_filter $WORKER_LOG_GROUP $OUTAGE_ALARM" dashboard
   )
-  [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || QUESTIONS+=(find_directory_buckets)
-  [[ -n $IMAGE_URI ]] || QUESTIONS+=(find_image find_repository)
-  [[ $EVENT_SOURCE == sqs ]] || QUESTIONS+=(find_event_rule_and_targets)
-  if [[ -n $ALARM_EMAIL ]]; then QUESTIONS+=(first_subscriptions); else QUESTIONS+=(first_own_topic); fi
+  [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || QUESTIONS+=(directory_buckets)
+  [[ -n $IMAGE_URI ]] || QUESTIONS+=(image repository)
+  [[ $EVENT_SOURCE == sqs ]] || QUESTIONS+=("targets $EVENT_RULE_NAME")
+  if [[ -n $ALARM_EMAIL ]]; then QUESTIONS+=(subscriptions); else QUESTIONS+=(own_topic); fi
 }
 
 # All of them run before the first write, and all problems are told at once.

@@ -33,15 +33,16 @@ readonly TRANSIENT=(
   'iam delete-role|DeleteConflict|IAM does not see yet that the policies are gone'
 )
 
-# Those that pass only if this run made the role: of an older role, the same words are a refusal for good.
-readonly TRANSIENT_FOR_NEW_ROLE=(
-  'ecs register-task-definition|AccessDenied.*iam:PassRole|the new role cannot be given to ECS yet, or not by you'
-  'lambda create-function|AccessDenied.*iam:PassRole|the new role cannot be given to Lambda yet, or not by you'
-  'lambda create-function|invalid for CreateGrant.*not refer to a valid principal|KMS does not see the new role yet'
-)
+# Those that pass only while a condition holds, as "condition|call|error|what is waited for". The file that defines the
+# condition adds them.
+TRANSIENT_WHILE=()
 
-# What AWS says of something that came to be between our look at it and our making it.
-readonly MADE_MEANWHILE='AlreadyExists|QueueNameExists|InvalidGroup.Duplicate|(Function|provided) already exist'
+# What to do about an error, as "error|advice"; files of resources add theirs. The first is what AWS says of something
+# that came to be between our look at it and our making it.
+ADVICE=(
+  'AlreadyExists|QueueNameExists|InvalidGroup.Duplicate|(Function|provided) already exist|somebody made it in this moment: if that was another deploy.sh, run this again when it has ended'
+)
+RESOURCE_ADVICE="" # about any error of the resource at hand
 
 # CLI v1 ignores AWS_ENDPOINT_URL for SQS, and would use a legacy endpoint there, which gives queues other URLs than
 # CLI v2 does: an option says it to both. error_code() reads errors in the legacy format, whatever a user has chosen.
@@ -63,15 +64,16 @@ error_code() {
   if [[ $AWS_ERROR =~ $pattern ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; fi
 }
 
-# What to do about an error, if more is known than AWS says.
+# Prints what to do about the error, if more is known than AWS says.
 advice() {
-  if [[ $AWS_ERROR =~ $MADE_MEANWHILE ]]; then
-    printf '; somebody made it in this moment: if that was another deploy.sh, run this again when it has ended\n'
-  elif [[ $AWS_ERROR == *iam:PassRole* ]]; then
-    printf '; allow yourself iam:PassRole for that role\n'
-  elif is_known "advice $RESOURCE"; then
-    known_or_ask "advice $RESOURCE" true
-  fi
+  local row
+  for row in "${ADVICE[@]}"; do
+    if [[ $AWS_ERROR =~ ${row%|*} ]]; then
+      printf '; %s\n' "${row##*|}"
+      return
+    fi
+  done
+  [[ -z $RESOURCE_ADVICE ]] || printf '; %s\n' "$RESOURCE_ADVICE"
 }
 
 aws_failed() { die "${RESOURCE:+$RESOURCE: }aws $1 $2 failed: $(sed '/^$/d' <<<"$AWS_ERROR")$(advice)"; }
@@ -81,21 +83,12 @@ is_not_found() { [[ " ${NOT_FOUND[*]} " == *" $(error_code) "* ]]; }
 # EC2 and SNS have codes of their own for it ("Common errors" of their API references).
 is_denied() { [[ $(error_code) =~ ^(AccessDenied.*|UnauthorizedOperation|AuthorizationError.*)$ ]]; }
 
-# Whether the error names a role that this run made; one that names no role is about the starter's.
-is_about_new_role() {
-  local role
-  for role in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
-    if [[ $AWS_ERROR == *":role$ROLE_PATH$role"* || $AWS_ERROR != *:role/* && $role == "$STARTER_ROLE" ]]; then
-      was_created role "$role" && return
-    fi
-  done
-  return 1
-}
-
 # Prints what AWS is waited for, or nothing when the error of aws "$@" is final.
 transient_reason() {
   local row operation error reason rows=("${TRANSIENT[@]}")
-  if is_about_new_role; then rows+=("${TRANSIENT_FOR_NEW_ROLE[@]}"); fi
+  for row in "${TRANSIENT_WHILE[@]}"; do
+    if "${row%%|*}"; then rows+=("${row#*|}"); fi
+  done
   for row in "${rows[@]}"; do
     operation=${row%%|*} reason=${row##*|} error=${row#*|}
     error=${error%|*}
@@ -122,7 +115,7 @@ patient_aws() {
     if try_aws "${@:2}"; then return; fi
     if [[ $1 != missing-is-an-error ]] && is_not_found; then return; fi
     if [[ $1 == denied-is-fine ]] && is_denied; then
-      keep "denied $RESOURCE" <<<"$AWS_ERROR"
+      keep denied "$RESOURCE" <<<"$AWS_ERROR"
       return
     fi
     reason=$(transient_reason "${@:2}")
@@ -139,10 +132,10 @@ aws_unless_gone() { patient_aws missing-is-fine "$@"; }
 aws_if_allowed() { patient_aws denied-is-fine "$@"; }
 
 # Whether AWS denied something of this resource.
-was_denied() { is_known "denied $RESOURCE"; }
+was_denied() { is_known denied "$RESOURCE"; }
 
 # What AWS said then.
-denial() { known_or_ask "denied $RESOURCE" true | sed '/^$/d'; }
+denial() { fact denied "$RESOURCE" | sed '/^$/d'; }
 
 aws_or_error() {
   try_aws "$@" || {

@@ -8,9 +8,9 @@ readonly PATH_PARTS=(bucket queue dead_letters event_rule rule starter permissio
 # ask_rule_and_targets RULE: prints it with its .Targets, or nothing if there is none.
 ask_rule_and_targets() {
   local rule targets
-  rule=$(aws_or_nothing events describe-rule --name "$1")
+  rule=$(ask_rule "$1")
   [[ -n $rule ]] || return 0
-  targets=$(ask_targets "$1")
+  targets=$(list_targets "$1")
   printf '%s\n' "$rule" "${targets:-"{}"}" | jq -s add
 }
 
@@ -36,7 +36,7 @@ ask_part() {
     dead_letters) ask_queue_attributes "$DLQ_NAME" ;;
     event_rule) ask_rule_and_targets "$EVENT_RULE_NAME" ;;
     rule) ask_rule_and_targets "$RULE_NAME" ;;
-    starter) find_starter ;;
+    starter) fact starter ;;
     permissions) ask_or_say_why lambda get-policy --function-name "$STARTER_NAME" ;;
   esac
 }

@@ -5,6 +5,7 @@
 # begin KIND NAME
 begin() {
   RESOURCE="$1 $2" KIND=$1
+  RESOURCE_ADVICE=""
   CREATED=false REMOVED=false
   CHANGES=() VALUES=()
   STEP=$((STEP + 1))
@@ -19,12 +20,12 @@ write() {
 # create COMMAND...: the resource does not exist, the command makes it.
 create() {
   CREATED=true
-  keep "created $RESOURCE" <<<true
+  keep created "$RESOURCE" <<<true
   write "$@"
 }
 
 # was_created KIND NAME: whether this run made that resource, or would make it in a dry run.
-was_created() { is_known "created $1 $2"; }
+was_created() { is_known created "$1 $2"; }
 
 # change WHAT COMMAND...: the resource differs in WHAT, the command mends it.
 change() {

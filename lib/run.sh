@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# One run of a script: its own folder, and what it found out or made, kept there. A call of the AWS CLI takes about a
-# second, and a function in $(...) cannot set a variable, so answers that are needed again are kept in files.
+# One run of a script: its own folder, and the facts in it. A call of the AWS CLI takes about a second, and a function in
+# $(...) cannot set a variable, so answers that are needed again are kept in files.
 
 readonly MOST_AT_ONCE=8 # commands side by side: a call of the AWS CLI takes about 60 MB
 
@@ -9,7 +9,7 @@ start_run() {
   TEMP_DIR=$(mktemp -d)
   JOBS=()
   trap 'outlast_jobs; rm -rf "$TEMP_DIR"' EXIT
-  mkdir "$TEMP_DIR/known"
+  mkdir "$TEMP_DIR/facts"
   RESOURCE=""
   begin_checks
   set_names
@@ -27,8 +27,18 @@ run_apart() {
 # has_failed FILE: whether the command of run_apart did.
 has_failed() { (($(<"$1.status") != 0)); }
 
-# known_file NAME: the file for what is known under that name.
-known_file() { printf '%s\n' "$TEMP_DIR/known/${1//[^A-Za-z0-9._-]/_}"; }
+# --- facts -----------------------------------------------------------------------------------------------------------
+#
+# A fact is a name and, where there are several, what it is about: "fact role NAME" prints what ask_role NAME printed when
+# it was first asked for in this run. What a run finds out by itself it keeps, and whoever needs it asks for it:
+#   created KIND NAME   this run made that resource, or would make it (report.sh)
+#   denied RESOURCE     what AWS said when it denied a call that the run can do without (aws.sh)
+
+# fact_file NAME [OF...]
+fact_file() {
+  local IFS=.
+  printf '%s\n' "$TEMP_DIR/facts/${*//[^A-Za-z0-9._-]/_}"
+}
 
 # put_file FILE COMMAND...: the file is there only when all that the command prints is in it; several may run at once.
 put_file() {
@@ -37,39 +47,39 @@ put_file() {
   mv "$new" "$1"
 }
 
-# keep NAME: reads what is known under that name from now on.
+# keep NAME [OF...]: reads the fact, from now on.
 keep() {
   local file
-  file=$(known_file "$1")
+  file=$(fact_file "$@")
   put_file "$file" cat
 }
 
+# is_known NAME [OF...]
 is_known() {
   local file
-  file=$(known_file "$1")
+  file=$(fact_file "$@")
   [[ -e $file ]]
 }
 
-# known_or_ask NAME COMMAND...: prints what is known under that name. What is not known yet is what the command prints;
-# a command that fails ends the run.
-known_or_ask() {
+# fact NAME [OF...]: if it has to be asked for, and that fails, the run ends.
+fact() {
   local file
-  file=$(known_file "$1")
-  is_known "$1" || put_file "$file" "${@:2}"
+  file=$(fact_file "$@")
+  [[ -e $file ]] || put_file "$file" "ask_$1" "${@:2}"
   cat "$file"
 }
 
-# known_or_try NAME COMMAND...: the same of a command that may fail: what it prints then is the reason, and this fails in
-# the same way each time.
-known_or_try() {
-  local answer
-  if ! is_known "$1" && ! is_known "no $1"; then
-    if answer=$("${@:2}"); then keep "$1" <<<"$answer"; else keep "no $1" <<<"$answer"; fi
+# fact_or_reason NAME [OF...]: the same if ask_NAME may fail: what it prints then is the reason, and this fails in the
+# same way each time.
+fact_or_reason() {
+  local answer no=("no_$1" "${@:2}")
+  if ! is_known "$@" && ! is_known "${no[@]}"; then
+    if answer=$("ask_$1" "${@:2}"); then keep "$@" <<<"$answer"; else keep "${no[@]}" <<<"$answer"; fi
   fi
-  if is_known "$1"; then
-    known_or_ask "$1" true
+  if is_known "$@"; then
+    fact "$@"
   else
-    known_or_ask "no $1" true
+    fact "${no[@]}"
     return 1
   fi
 }
@@ -115,15 +125,15 @@ all_at_once() {
   need_jobs
 }
 
-# ask_one QUESTION: it has no patience here.
+# ask_one FACT: it has no patience here.
 ask_one() {
   local words RETRY_LIMIT=1
   read -ra words <<<"$1"
-  "${words[@]}" &>/dev/null
+  fact "${words[@]}" &>/dev/null
 }
 
-# ask_ahead QUESTION...: asks side by side what is needed later; a question is a function with its arguments that keeps
-# what it learns. One that got no answer is asked again where it is needed, and that is where its error is printed.
+# ask_ahead FACT...: asks side by side for what is needed later; each is a name, with what it is about. One that got no
+# answer is asked for again where it is needed, and that is where its error is printed.
 ask_ahead() {
   local JOBS=()
   begin_jobs ask_one "$@"

@@ -105,7 +105,7 @@ describe_options() {
   local prefixes exclude
   prefixes=$(prefixes_of "$(starter_setting PREFIX_FILTER)")
   exclude=$(items_of "$(starter_setting EXCLUDE)")
-  find_starter | jq -s --argjson prefixes "$prefixes" --argjson exclude "$exclude" '.[0].Environment.Variables // {}
+  fact starter | jq -s --argjson prefixes "$prefixes" --argjson exclude "$exclude" '.[0].Environment.Variables // {}
     | {starter_copies: (.STARTER_COPIES == "true"), starter_max_size: (.STARTER_MAX_SIZE // "0" | tonumber),
        min_workers: (.MIN_WORKERS // "0" | tonumber)}
     + if .COPY_LAST then {copy_last: .COPY_LAST} else {} end + if .ANNOUNCE then {announce: .ANNOUNCE} else {} end
@@ -134,6 +134,6 @@ describe_rule() { ask_rule | shown_rule; }
 
 # Seconds since deploy.sh made or changed the function that starts workers, or null if there is none.
 function_age() {
-  find_starter \
+  fact starter \
     | jq -s '.[0] | if . then now - (.LastModified | sub("[.+].*"; "Z") | fromdateiso8601) | floor else . end'
 }

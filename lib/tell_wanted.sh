@@ -49,7 +49,7 @@ changed_exclusions() {
 # After a change of the settings of a deployment, in a dry run, too.
 tell_of_change() {
   local old_prefixes old_exclusions prefixes exclusions told
-  [[ -n $(previous_task_definition) ]] || return 0
+  [[ -n $(fact task_definition) ]] || return 0
   old_prefixes=$(prefixes_of "$(previous_setting PREFIX_FILTER)")
   old_exclusions=$(items_of "$(previous_setting EXCLUDE)")
   prefixes=$(synced_prefixes)

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # The alarms: four, one more with EVENT_SOURCE=eventbridge, and one more with AUDIT_DAYS.
 
-find_alarms() {
+# Of all of them: one call finds them.
+ask_alarms() {
   aws_or_die cloudwatch describe-alarms --alarm-names "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" \
     "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM" | jq -c .MetricAlarms
 }
@@ -20,12 +21,12 @@ alarm() {
       Threshold: $threshold, ComparisonOperator: "GreaterThanThreshold", TreatMissingData: "notBreaching"}'
 }
 
-# ensure_alarm ALARM: one call finds all of them.
+# ensure_alarm ALARM
 ensure_alarm() {
   local have name
   name=$(jq -r .AlarmName <<<"$1")
   begin alarm "$name"
-  have=$(known_or_ask alarms find_alarms | jq -c --arg name "$name" '.[] | select(.AlarmName == $name)')
+  have=$(fact alarms | jq -c --arg name "$name" '.[] | select(.AlarmName == $name)')
   if [[ -z $have ]]; then
     create aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1" --tags "$(all_tags | as_upper)"
   else
@@ -87,7 +88,7 @@ ensure_events_alarm() {
 
 # find_alarm NAME: prints what is there of that alarm, or nothing.
 find_alarm() {
-  known_or_ask alarms find_alarms | jq -c --arg name "$1" 'map(select(.AlarmName == $name)) | select(. != [])'
+  fact alarms | jq -c --arg name "$1" 'map(select(.AlarmName == $name)) | select(. != [])'
 }
 
 # ensure_no_alarm NAME WHAT COMMAND...: the command removes it, if deploy.sh made it.
@@ -130,6 +131,6 @@ our_alarms() {
   done
 }
 
-list_alarm() { find_alarms | our_alarms; }
+list_alarm() { ask_alarms | our_alarms; }
 
 remove_alarm() { aws_unless_gone cloudwatch delete-alarms --alarm-names "$1"; }

@@ -12,7 +12,7 @@ readonly CHANGEOVER_OF_S3=300 CHANGEOVER_OF_LOCAL_CLOUD=3
 step_of_changeover() {
   if [[ $EVENT_SOURCE == sqs ]]; then
     if admits "${EVENT_SENDERS[eventbridge]}"; then printf 'ensure_no_event_rule\n'; fi
-  elif admits "${EVENT_SENDERS[sqs]}" || have_known_notifications; then
+  elif admits "${EVENT_SENDERS[sqs]}" || had_notifications; then
     printf 'ensure_no_notification\n'
   fi
 }

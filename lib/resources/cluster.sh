@@ -3,14 +3,12 @@
 
 readonly SPOT_VCPU_QUOTA=L-36FBB829 # Service Quotas, AWS Fargate: Fargate Spot vCPU resource count
 
-find_quota() {
-  known_or_try quota aws_or_error service-quotas get-service-quota --service-code fargate --quota-code "$SPOT_VCPU_QUOTA"
-}
+ask_quota() { aws_or_error service-quotas get-service-quota --service-code fargate --quota-code "$SPOT_VCPU_QUOTA"; }
 
 check_quota() {
   local answer quota
   is_number "$MAX_WORKERS" && is_number "$TASK_CPU" || return 0
-  if ! answer=$(find_quota); then
+  if ! answer=$(fact_or_reason quota); then
     say "      the Fargate Spot quota is not checked: $answer"
     return
   fi
@@ -30,13 +28,11 @@ create_ecs_role() {
 
 ask_ecs_roles() { aws_or_nothing iam list-roles --path-prefix /aws-service-role/ecs.amazonaws.com/; }
 
-find_ecs_roles() { known_or_ask "roles of ECS" ask_ecs_roles; }
-
 # The role is the account's, not ours: it has no tag and stays at clean-up.
 ensure_ecs_role() {
   local roles
   begin "service-linked role" AWSServiceRoleForECS
-  roles=$(find_ecs_roles)
+  roles=$(fact ecs_roles)
   [[ $(jq '.Roles | length' <<<"$roles") != 0 ]] \
     || create create_ecs_role
   finish
@@ -45,9 +41,6 @@ ensure_ecs_role() {
 ask_cluster() {
   aws_or_nothing ecs describe-clusters --clusters "$CLUSTER_NAME" | jq -c '.clusters[] | select(.status != "INACTIVE")'
 }
-
-# Prints the cluster as it was when this run began, or nothing.
-find_cluster() { known_or_ask cluster ask_cluster; }
 
 # settled_cluster CLUSTER: prints it, or nothing, as soon as it is neither being made nor being deleted.
 settled_cluster() {
@@ -71,7 +64,7 @@ create_cluster() {
 ensure_cluster() {
   local cluster
   begin cluster "$CLUSTER_NAME"
-  cluster=$(settled_cluster "$(find_cluster)")
+  cluster=$(settled_cluster "$(fact cluster)")
   if [[ -z $cluster ]]; then
     create create_cluster
   elif ! jq -e '.capacityProviders | contains(["FARGATE", "FARGATE_SPOT"])' <<<"$cluster" >/dev/null; then

@@ -71,16 +71,13 @@ put_dashboard() {
     || die "$RESOURCE: refused: $answer"
 }
 
-find_dashboard() { aws_or_nothing cloudwatch get-dashboard --dashboard-name "$DASHBOARD_NAME" | jq -r .DashboardBody; }
-
-# Prints it as it was when this run began, or nothing.
-first_dashboard() { known_or_ask dashboard find_dashboard; }
+ask_dashboard() { aws_or_nothing cloudwatch get-dashboard --dashboard-name "$DASHBOARD_NAME" | jq -r .DashboardBody; }
 
 ensure_dashboard() {
   local want have
   begin dashboard "$DASHBOARD_NAME"
   want=$(dashboard)
-  have=$(first_dashboard)
+  have=$(fact dashboard)
   if [[ -z $have ]]; then
     create put_dashboard "$want"
   else
@@ -91,7 +88,7 @@ ensure_dashboard() {
 
 # A dashboard has no tags in the older versions of the AWS CLI. Its name is the account's, whatever the Region.
 list_dashboard() {
-  find_dashboard | jq -r --arg region "$REGION" --arg name "$DASHBOARD_NAME" \
+  ask_dashboard | jq -r --arg region "$REGION" --arg name "$DASHBOARD_NAME" \
     'select(any(.widgets[]?; .properties.region? == $region)) | $name'
 }
 

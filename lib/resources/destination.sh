@@ -4,7 +4,7 @@
 # Zone ids begin with a short form of the Region: eu-north-1 has eun1-az1.
 zone_prefix() { sed -E 's/north/n/; s/south/s/; s/east/e/; s/west/w/; s/central/c/; s/-//g' <<<"$REGION"; }
 
-find_directory_buckets() { known_or_try "directory buckets" aws_or_error s3api list-directory-buckets; }
+ask_directory_buckets() { aws_or_error s3api list-directory-buckets; }
 
 check_destination_bucket() {
   local buckets
@@ -15,7 +15,7 @@ check_destination_bucket() {
       "have to be in one Region"
   elif [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]]; then
     say "      DST_BUCKET=$DST_BUCKET is not checked: it belongs to account $DST_BUCKET_OWNER"
-  elif ! buckets=$(find_directory_buckets); then
+  elif ! buckets=$(fact_or_reason directory_buckets); then
     problem "DST_BUCKET=$DST_BUCKET: $buckets"
   elif ! jq -e --arg name "$DST_BUCKET" 'any(.Buckets[]?; .Name == $name)' <<<"$buckets" >/dev/null; then
     problem "DST_BUCKET=$DST_BUCKET does not exist in account $ACCOUNT: create it, or set DST_BUCKET"

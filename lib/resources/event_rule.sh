@@ -31,32 +31,20 @@ event_pattern() {
         elif $excluded != [] then {object: {key: [{"anything-but": {wildcard: $excluded}}]}} else {} end)}'
 }
 
-# Two starters at once could both see no worker (function.sh), and a burst of events would run many.
-starts_by_events() { ! is_known "many starters at once"; }
-
-# A start that does not get through at once comes with the minute's rule anyway.
+# A start that does not get through at once comes with the minute's rule anyway. Without reserved concurrency, a burst of
+# events would run many starters.
 event_targets() {
-  local starter=""
-  if starts_by_events; then starter=$STARTER_ARN; fi
+  local starter="" too_few
+  too_few=$(too_few_executions)
+  [[ -n $too_few ]] || starter=$STARTER_ARN
   jq -nc --arg queue "$QUEUE_ARN" --arg starter "$starter" '[{Id: "queue", Arn: $queue}]
     + if $starter == "" then [] else
       [{Id: "starter", Arn: $starter, RetryPolicy: {MaximumEventAgeInSeconds: 60}}] end'
 }
 
-ask_event_rule() { aws_or_nothing events describe-rule --name "$EVENT_RULE_NAME"; }
-
-# Prints the rule, or nothing if there is none.
-find_event_rule() { known_or_ask "event rule" ask_event_rule; }
-
 # Prints the bucket whose events it takes.
-event_rule_source() { find_event_rule | jq -r '.EventPattern // "{}" | fromjson | .detail.bucket.name[0]? // empty'; }
-
-ask_event_targets() { ask_targets "$EVENT_RULE_NAME"; }
-
-find_event_rule_and_targets() {
-  local rule
-  rule=$(find_event_rule)
-  [[ -z $rule ]] || find_targets "event rule" "$EVENT_RULE_NAME"
+event_rule_source() {
+  fact rule "$EVENT_RULE_NAME" | jq -r '.EventPattern // "{}" | fromjson | .detail.bucket.name[0]? // empty'
 }
 
 # missing_targets WANT HAVE: AWS may print more of a target than it was given.
@@ -66,18 +54,19 @@ missing_targets() {
 }
 
 ensure_event_targets() {
-  local have missing statement
-  have=$(find_targets "event rule" "$EVENT_RULE_NAME" | jq -c '.Targets // []')
+  local have missing statement too_few
+  have=$(fact targets "$EVENT_RULE_NAME" | jq -c '.Targets // []')
   missing=$(missing_targets "$(event_targets)" "${have:-[]}")
   [[ $missing == '[]' ]] \
     || change_from '[]' "$missing" "target $(jq -r 'map(.Id) | join(" and ")' <<<"$missing")" \
       put_targets "$EVENT_RULE_NAME" "$missing"
-  if ! starts_by_events; then
+  too_few=$(too_few_executions)
+  if [[ -n $too_few ]]; then
     say "      events do not start $STARTER_NAME, only its rule does: without reserved concurrency many would run at" \
       "once"
     [[ $(jq 'any(.[]; .Id == "starter")' <<<"${have:-[]}") == false ]] \
       || change "no target starter" drop_targets "$EVENT_RULE_NAME" starter
-    statement=$(find_of_function permissions | statement_for "$EVENT_RULE_NAME")
+    statement=$(of_function permissions | statement_for "$EVENT_RULE_NAME")
     [[ -z $statement ]] || change "no permission" drop_permission "$EVENT_RULE_NAME"
   fi
 }
@@ -94,34 +83,33 @@ create_event_rule() {
 parsed_rule() { jq -c '.EventPattern |= (. // "null" | fromjson)' <<<"$1"; }
 
 ensure_event_rule() {
-  local want have
+  local want have too_few
   begin "event rule" "$EVENT_RULE_NAME"
   want=$(jq -n --arg name "$EVENT_RULE_NAME" --arg pattern "$(event_pattern)" '{Name: $name, EventPattern: $pattern,
     State: "ENABLED", Description: "Sends the events of the source bucket to the queue, and starts the starter"}')
-  have=$(find_event_rule)
+  have=$(fact rule "$EVENT_RULE_NAME")
   if [[ -z $have ]]; then
     create create_event_rule "$want"
   else
     change_members "$(parsed_rule "$want")" "$(parsed_rule "$have")" \
       aws_or_die events put-rule --cli-input-json "$want"
   fi
-  if starts_by_events; then ensure_permission "$EVENT_RULE_NAME" "$EVENT_RULE_ARN"; fi
+  too_few=$(too_few_executions)
+  [[ -n $too_few ]] || ensure_permission "$EVENT_RULE_NAME" "$EVENT_RULE_ARN"
   ensure_event_targets
   finish
 }
 
-ask_event_rule_tags() { aws_or_nothing events list-tags-for-resource --resource-arn "$EVENT_RULE_ARN" | jq .Tags; }
-
 # Prints the tags of the rule, or nothing if there is none.
-find_event_rule_tags() {
+ask_event_rule_tags() {
   local rule
-  rule=$(find_event_rule)
-  [[ -z $rule ]] || known_or_ask "event rule tags" ask_event_rule_tags
+  rule=$(fact rule "$EVENT_RULE_NAME")
+  [[ -z $rule ]] || aws_or_nothing events list-tags-for-resource --resource-arn "$EVENT_RULE_ARN" | jq .Tags
 }
 
 list_event_rule() {
   local tags
-  tags=$(find_event_rule_tags)
+  tags=$(fact event_rule_tags)
   [[ -z $tags ]] || ours "$EVENT_RULE_NAME" <<<"$tags"
 }
 

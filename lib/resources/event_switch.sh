@@ -38,7 +38,7 @@ switch_turned_on_by() {
 # queues and functions of others, of which some may be gone.
 turn_on_switch() {
   local tags
-  tags=$(find_event_rule_tags)
+  tags=$(fact event_rule_tags)
   has_switch_tag "$tags" \
     || aws_or_die events tag-resource --resource-arn "$EVENT_RULE_ARN" --tags "Key=$SWITCH_TAG,Value=$SRC_BUCKET"
   put_notifications "$(jq '.EventBridgeConfiguration = {}' <<<"$1")" --skip-destination-validation
@@ -58,7 +58,7 @@ switch_stays() { say "      stays: the EventBridge switch of $SRC_BUCKET, becaus
 # Prints the bucket if deploy.sh turned its switch on and nobody else needs it.
 list_event_switch() {
   local tags have rules
-  tags=$(find_event_rule_tags)
+  tags=$(fact event_rule_tags)
   [[ -n $tags ]] || admits "${EVENT_SENDERS[eventbridge]}" || return 0
   have=$(find_notifications)
   has_switch "$have" || return 0

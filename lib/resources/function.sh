@@ -74,7 +74,7 @@ update_configuration() {
 # ensure_code WANT HAVE
 ensure_code() {
   local said have want
-  said=$(starter_archive)
+  said=$(fact starter_archive)
   want=$(jq -nc --arg sha "${said%% *}" '{CodeSha256: $sha, Architectures: ["arm64"]}')
   have=$(jq -c '{CodeSha256, Architectures}' <<<"$2")
   [[ $have == "$want" ]] || change_from "$have" "$want" code update_code
@@ -100,50 +100,73 @@ end_rights() {
   put_policy "$STARTER_ROLE" "$1"
 }
 
-# See keep_rights.
 ensure_rights_ended() {
   local policy
-  is_known "rights to end" || return 0
+  policy=$(fact role_policy "$STARTER_ROLE")
+  keeps_rights "$STARTER_ROLE" "$policy" || return 0
   policy=$(starter_policy)
   change "policy of $STARTER_ROLE" end_rights "$policy"
 }
 
-# What AWS keeps beside a function, each with the call that reads it.
-readonly -A BESIDE_FUNCTION=(
-  [retries]=get-function-event-invoke-config [concurrency]=get-function-concurrency [permissions]=get-policy
-)
+# What AWS keeps beside a function.
+ask_retries() { ask_of_function get-function-event-invoke-config; }
 
-# find_of_function WHAT: prints what the function had of it when this run began, or nothing. One that this run made has
-# nothing of it yet.
-find_of_function() {
-  was_created function "$STARTER_NAME" \
-    || known_or_ask "$1 of the function" aws_or_nothing lambda "${BESIDE_FUNCTION[$1]}" --function-name "$STARTER_NAME"
+ask_concurrency() { ask_of_function get-function-concurrency; }
+
+ask_permissions() { ask_of_function get-policy; }
+
+# ask_of_function CALL: prints nothing if there is no function.
+ask_of_function() {
+  local have
+  have=$(fact function)
+  [[ -z $have ]] || aws_or_nothing lambda "$1" --function-name "$STARTER_NAME"
 }
 
-find_account_settings() { known_or_ask "account settings" aws_or_nothing lambda get-account-settings; }
+# of_function FACT: prints it. A function that this run made has nothing of it yet.
+of_function() { was_created function "$STARTER_NAME" || fact "$1"; }
+
+# Asks for what a run needs to know beside the function; prints nothing.
+ask_all_of_function() {
+  local have
+  have=$(fact function)
+  if [[ -n $have ]]; then
+    all_at_once fact retries concurrency permissions >/dev/null
+  else
+    fact account_settings >/dev/null
+  fi
+}
+
+ask_account_settings() { aws_or_nothing lambda get-account-settings; }
 
 # A start that failed is tried by the next minute's event anyway; a replayed one would start workers for a stale count.
 ensure_no_retries() {
   local want='{"MaximumRetryAttempts":0,"MaximumEventAgeInSeconds":60}' have
-  have=$(find_of_function retries | jq -cn '[inputs][0] | {MaximumRetryAttempts, MaximumEventAgeInSeconds}')
+  have=$(of_function retries | jq -cn '[inputs][0] | {MaximumRetryAttempts, MaximumEventAgeInSeconds}')
   [[ $have == "$want" ]] || change_from "$have" "$want" "async retries" \
     aws_or_die lambda put-function-event-invoke-config --function-name "$STARTER_NAME" --maximum-retry-attempts 0 \
     --maximum-event-age-in-seconds 60
 }
 
+# Prints how many runs at once were reserved for the function, or null.
+reserved_concurrency() { of_function concurrency | jq -n '[inputs][0].ReservedConcurrentExecutions'; }
+
 # Two starters at once could both see no worker. An account must keep 100 executions unreserved (Lambda API
-# reference, PutFunctionConcurrency), so a new account with its limit of 10 goes without.
+# reference, PutFunctionConcurrency), so a new account with its limit of 10 goes without: prints how many it has then.
+too_few_executions() {
+  local have
+  have=$(reserved_concurrency)
+  [[ $have == 1 ]] || fact account_settings | jq '.AccountLimit.UnreservedConcurrentExecutions | select(. <= 100)'
+}
+
 ensure_concurrency() {
-  local have unreserved
-  have=$(find_of_function concurrency | jq -n '[inputs][0].ReservedConcurrentExecutions')
-  [[ $have != 1 ]] || return 0
-  unreserved=$(find_account_settings | jq .AccountLimit.UnreservedConcurrentExecutions)
-  if ((unreserved > 100)); then
+  local have too_few
+  have=$(reserved_concurrency)
+  too_few=$(too_few_executions)
+  if [[ -n $too_few ]]; then
+    say "      no concurrency is reserved for $STARTER_NAME: the account has only $too_few unreserved executions"
+  elif [[ $have != 1 ]]; then
     change_from "$have" 1 concurrency aws_or_die lambda put-function-concurrency --function-name "$STARTER_NAME" \
       --reserved-concurrent-executions 1
-  else
-    keep "many starters at once" <<<true
-    say "      no concurrency is reserved for $STARTER_NAME: the account has only $unreserved unreserved executions"
   fi
 }
 
@@ -153,32 +176,18 @@ ensure_concurrency() {
 has_newer_role() {
   local made
   was_created role "$STARTER_ROLE" && return
-  made=$(role_date "$STARTER_ROLE")
+  made=$(fact role "$STARTER_ROLE" | jq -r '.Role.CreateDate[:19]')
   [[ $made > $(jq -r '.LastModified[:19]' <<<"$1") ]]
 }
 
 ask_function() { aws_or_nothing lambda get-function --function-name "$STARTER_NAME" | jq -c .Configuration; }
-
-# Prints the function's configuration as it was when this run began, or nothing.
-find_function() { known_or_ask function ask_function; }
-
-# What is read of a function that is there, or is needed for one that is to be made.
-find_all_of_function() {
-  local have
-  have=$(find_function)
-  if [[ -n $have ]]; then
-    all_at_once find_of_function "${!BESIDE_FUNCTION[@]}"
-  else
-    find_account_settings
-  fi
-}
 
 ensure_function() {
   local have want
   begin function "$STARTER_NAME"
   tell_of_bytecode
   want=$(function_configuration)
-  have=$(find_function)
+  have=$(fact function)
   if [[ -n $have ]] && has_newer_role "$have"; then
     change "made anew" aws_or_die lambda delete-function --function-name "$STARTER_NAME"
     have=""
@@ -196,17 +205,14 @@ ensure_function() {
 
 ask_starter() { aws_or_nothing lambda get-function-configuration --function-name "$STARTER_NAME"; }
 
-# Prints the function's configuration, or nothing if there is none.
-find_starter() { known_or_ask starter ask_starter; }
-
 need_starter() {
   local starter
-  starter=$(find_starter)
+  starter=$(fact starter)
   [[ -n $starter ]] || die "there is no function $STARTER_NAME in $REGION: run ./deploy.sh"
 }
 
 # starter_setting NAME: prints one variable of the starter, which is what the last deploy.sh decided.
-starter_setting() { find_starter | jq -r --arg name "$1" '.Environment.Variables[$name] // ""'; }
+starter_setting() { fact starter | jq -r --arg name "$1" '.Environment.Variables[$name] // ""'; }
 
 # Without lambda:ListTags, GetFunction shows no tags, as if there were none (Lambda API reference): ListTags tells.
 list_function() {

@@ -11,7 +11,7 @@ image_inputs() {
 }
 
 # Names are hashed too: text that moves from one file to another makes another image.
-hash_inputs() {
+ask_image_tag() {
   image_inputs | python3 -c '
 import hashlib, pathlib, sys
 
@@ -22,8 +22,6 @@ for name in sys.stdin.read().splitlines():
 print(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16])' "$PROJECT_DIR" "$TASK_ARCH" "$DOCKER_BUILD_FLAGS"
 }
 
-image_tag() { known_or_ask "image tag" hash_inputs; }
-
 image_registry() { printf '%s\n' "${ECR_REGISTRY:-$ACCOUNT.dkr.ecr.$REGION.amazonaws.com}"; }
 
 # Prints the image that tasks run.
@@ -32,7 +30,7 @@ worker_image() {
   if [[ -n $IMAGE_URI ]]; then
     printf '%s\n' "$IMAGE_URI"
   else
-    tag=$(image_tag)
+    tag=$(fact image_tag)
     printf '%s/%s:%s\n' "$(image_registry)" "$APP_NAME" "$tag"
   fi
 }
@@ -51,13 +49,10 @@ image_repository_arn() {
 # Prints the digest of the image, if it was pushed.
 ask_image() {
   local tag
-  tag=$(image_tag)
+  tag=$(fact image_tag)
   aws_or_nothing ecr describe-images --repository-name "$APP_NAME" --image-ids "imageTag=$tag" \
     | jq -r '.imageDetails[].imageDigest'
 }
-
-# Prints the digest that it had when this run began, or nothing.
-find_image() { known_or_ask image ask_image; }
 
 check_docker() {
   local version
@@ -74,7 +69,7 @@ check_docker() {
 check_image() {
   local image
   [[ -z $IMAGE_URI ]] || return 0
-  image=$(find_image)
+  image=$(fact image)
   [[ -n $image ]] || check_docker
 }
 
@@ -86,12 +81,10 @@ repository_lifecycle() {
 
 ask_repository() { aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME"; }
 
-find_repository() { known_or_ask repository ask_repository; }
-
 ensure_repository() {
   local repository lifecycle=""
   begin repository "$APP_NAME"
-  repository=$(find_repository)
+  repository=$(fact repository)
   if [[ -z $repository ]]; then
     create aws_or_die ecr create-repository --repository-name "$APP_NAME" --image-tag-mutability IMMUTABLE \
       --image-scanning-configuration scanOnPush=true --tags "$(all_tags | as_upper)"
@@ -144,7 +137,7 @@ ensure_image() {
   local name found
   name=$(worker_image)
   begin image "$name"
-  found=$(find_image)
+  found=$(fact image)
   [[ -n $found ]] || create push_image "$name"
   finish
 }

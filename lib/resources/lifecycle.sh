@@ -88,7 +88,7 @@ tell_of_foreign_lifecycle() {
 # What S3 may refuse of them is not documented: that a prefix of a listing has to end in a slash is (S3 API reference,
 # ListObjectsV2).
 lifecycle_advice() {
-  printf '; KEEP_DAYS=%s makes the rules %s: if S3 refuses one of them, set PREFIX_FILTER to prefixes that end in /, ' \
+  printf 'KEEP_DAYS=%s makes the rules %s: if S3 refuses one of them, set PREFIX_FILTER to prefixes that end in /, ' \
     "$KEEP_DAYS" "$(keep_rules)"
   printf 'leave KEEP_DAYS empty, or give the bucket a lifecycle of your own, which stays as it is. Until then, %s\n' \
     "$(stays_until_removed)"
@@ -120,13 +120,15 @@ step_of_loosening() {
   lifecycle_is has_just "$have" "$agreed" || printf 'ensure_loosened_lifecycle\n'
 }
 
+LOOSENED_LIFECYCLE="" # what a dry run takes the bucket to have after that step
+
 ensure_loosened_lifecycle() {
   local have agreed
   begin "bucket lifecycle" "$DST_BUCKET"
   have=$(find_lifecycle)
   agreed=$(ask_lifecycle agreed "$have" "$(keep_rules)")
   if ! was_denied; then change_keep_rules "keeps more" "$have" "$agreed"; fi
-  ask_lifecycle with_rules "$have" "$agreed" | keep "loosened lifecycle"
+  LOOSENED_LIFECYCLE=$(ask_lifecycle with_rules "$have" "$agreed")
   if was_denied; then
     CHANGES=()
     finish "left to you, see the end"
@@ -137,7 +139,7 @@ ensure_loosened_lifecycle() {
 
 # change_keep_rules WHAT LIFECYCLE RULES
 change_keep_rules() {
-  [[ -z $KEEP_DAYS ]] || lifecycle_advice | keep "advice $RESOURCE"
+  [[ -z $KEEP_DAYS ]] || RESOURCE_ADVICE=$(lifecycle_advice)
   change "$1" put_lifecycle aws_if_allowed "$(ask_lifecycle with_rules "$2" "$3")"
 }
 
@@ -146,7 +148,7 @@ ensure_rules() {
   local rules
   rules=$(keep_rules)
   if [[ -z $1 ]]; then
-    [[ -z $KEEP_DAYS ]] || lifecycle_advice | keep "advice $RESOURCE"
+    [[ -z $KEEP_DAYS ]] || RESOURCE_ADVICE=$(lifecycle_advice)
     create put_lifecycle aws_if_allowed "$(ask_lifecycle with_rules '' "$rules")"
   elif ! lifecycle_is has_ours "$1"; then
     tell_of_foreign_lifecycle
@@ -163,8 +165,8 @@ ensure_rules() {
 
 # A dry run has not loosened it.
 loosened_lifecycle() {
-  if [[ $DRY_RUN == true ]] && is_known "loosened lifecycle"; then
-    known_or_ask "loosened lifecycle" true
+  if [[ $DRY_RUN == true && -n $LOOSENED_LIFECYCLE ]]; then
+    printf '%s\n' "$LOOSENED_LIFECYCLE"
   else
     find_lifecycle
   fi

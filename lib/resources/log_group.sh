@@ -1,15 +1,13 @@
 # shellcheck shell=bash
 # The log groups of the starter and of the workers.
 
-ask_log_group() { aws_or_nothing logs describe-log-groups --log-group-name-prefix "$1"; }
-
-# find_log_groups NAME: those that begin so.
-find_log_groups() { known_or_ask "log groups $1" ask_log_group "$1"; }
+# ask_log_groups NAME: those that begin so.
+ask_log_groups() { aws_or_nothing logs describe-log-groups --log-group-name-prefix "$1"; }
 
 ensure_log_group() {
   local group days
   begin "log group" "$1"
-  group=$(find_log_groups "$1")
+  group=$(fact log_groups "$1")
   group=$(jq -c --arg name "$1" '.logGroups[] | select(.logGroupName == $name)' <<<"$group")
   [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$(all_tags | as_map)"
   days=$(jq '.retentionInDays' <<<"${group:-null}")

@@ -16,14 +16,11 @@ audit_filter() { metric_filter "$AUDIT_ALARM" "$WORKER_LOG_GROUP" "$AUDIT_FILTER
 
 audit_start_filter() { metric_filter "$AUDIT_ALARM" "$STARTER_LOG_GROUP" "$AUDIT_START_FILTER" "$AUDIT_METRIC"; }
 
-# find_metric_filter GROUP NAME
-find_metric_filter() {
+# ask_metric_filter GROUP NAME
+ask_metric_filter() {
   aws_or_nothing logs describe-metric-filters --log-group-name "$1" --filter-name-prefix "$2" \
     | jq -c --arg name "$2" '.metricFilters[] | select(.filterName == $name)'
 }
-
-# first_metric_filter GROUP NAME: prints it as it was when this run began, or nothing.
-first_metric_filter() { known_or_ask "metric filter $1 $2" find_metric_filter "$1" "$2"; }
 
 # ensure_metric_filter FILTER
 ensure_metric_filter() {
@@ -31,7 +28,7 @@ ensure_metric_filter() {
   name=$(jq -r .filterName <<<"$1")
   group=$(jq -r .logGroupName <<<"$1")
   begin "metric filter" "$name"
-  have=$(first_metric_filter "$group" "$name")
+  have=$(fact metric_filter "$group" "$name")
   if [[ -z $have ]]; then
     create aws_or_die logs put-metric-filter --cli-input-json "$1"
   else
@@ -48,9 +45,9 @@ ensure_audit_start_filter() { ensure_metric_filter "$(audit_start_filter)"; }
 
 list_metric_filter() {
   {
-    find_metric_filter "$WORKER_LOG_GROUP" "$OUTAGE_ALARM"
-    find_metric_filter "$WORKER_LOG_GROUP" "$AUDIT_ALARM"
-    find_metric_filter "$STARTER_LOG_GROUP" "$AUDIT_ALARM"
+    ask_metric_filter "$WORKER_LOG_GROUP" "$OUTAGE_ALARM"
+    ask_metric_filter "$WORKER_LOG_GROUP" "$AUDIT_ALARM"
+    ask_metric_filter "$STARTER_LOG_GROUP" "$AUDIT_ALARM"
   } | jq -rs 'map(.filterName) | unique[]'
 }
 
@@ -59,7 +56,7 @@ remove_metric_filter() {
   local group have groups=("$WORKER_LOG_GROUP")
   [[ $1 != "$AUDIT_ALARM" ]] || groups+=("$STARTER_LOG_GROUP")
   for group in "${groups[@]}"; do
-    have=$(find_metric_filter "$group" "$1")
+    have=$(ask_metric_filter "$group" "$1")
     [[ -n $have ]] || continue
     aws_unless_gone logs delete-metric-filter --log-group-name "$group" --filter-name "$1"
   done

@@ -4,7 +4,7 @@
 readonly NO_ARM64_ZONES='["use1-az3"]' # Amazon ECS Developer Guide, "64-bit ARM workloads": no Fargate there
 
 # Prints what AWS says of the subnets that may be chosen from; fails and prints why there are none.
-find_subnets() {
+ask_subnets() {
   local ids vpc
   if [[ -n $SUBNETS ]]; then
     IFS=', ' read -ra ids <<<"$SUBNETS"
@@ -19,7 +19,7 @@ find_subnets() {
 
 # Prints those that a task can run in as a JSON list.
 usable_subnets() {
-  known_or_ask subnets find_subnets | jq -c --argjson zones "$NO_ARM64_ZONES" --arg arch "$TASK_ARCH" \
+  fact subnets | jq -c --argjson zones "$NO_ARM64_ZONES" --arg arch "$TASK_ARCH" \
     --arg chosen "$SUBNETS" '[.Subnets[]
       | select($chosen != "" or .MapPublicIpOnLaunch)
       | select($arch != "ARM64" or ([.AvailabilityZoneId] | inside($zones) | not))]'
@@ -33,7 +33,7 @@ task_vpc() { usable_subnets | jq -r 'map(.VpcId) | unique | join(" ")'; }
 
 check_network() {
   local answer vpc
-  if ! answer=$(known_or_try subnets find_subnets); then
+  if ! answer=$(fact_or_reason subnets); then
     problem "SUBNETS=$SUBNETS: $answer; set SUBNETS to subnets that reach the internet or AWS's endpoints"
     return
   fi

@@ -54,8 +54,12 @@ our_notifications() {
     <<<"$1"
 }
 
-# Whether there were any when the settings were checked.
-have_known_notifications() { [[ $(known_or_ask "our notifications" false) != "[]" ]]; }
+# Whether there were any when the run began.
+had_notifications() {
+  local had
+  had=$(fact_or_reason notifications)
+  [[ $(our_notifications "${had:-"{}"}") != "[]" ]]
+}
 
 # Prints a bucket's configuration without our notifications.
 other_notifications() {

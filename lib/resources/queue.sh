@@ -26,15 +26,8 @@ queue_policy() {
     | select([.Sid] | inside($senders | split(" ")))]}'
 }
 
-ask_queue_policy() {
-  local url
-  url=$(find_queue "$QUEUE_NAME")
-  [[ -z $url ]] || aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names Policy \
-    | jq '.Attributes.Policy // "{}" | fromjson'
-}
-
 # Prints the policy that the queue had when this run began, or nothing.
-find_queue_policy() { find_queue_attributes "$QUEUE_NAME" | jq '.Attributes.Policy // "{}" | fromjson'; }
+find_queue_policy() { fact queue_attributes "$QUEUE_NAME" | jq '.Attributes.Policy // "{}" | fromjson'; }
 
 # has_statement POLICY SENDER
 has_statement() {
@@ -76,22 +69,20 @@ parsed_attributes() {
     | if .RedrivePolicy then .RedrivePolicy.maxReceiveCount |= tonumber else . end' <<<"$1"
 }
 
+# ask_queue_url NAME: prints nothing if there is no such queue.
 ask_queue_url() { aws_or_nothing sqs get-queue-url --queue-name "$1" | jq -r .QueueUrl; }
-
-# find_queue NAME: prints its URL, or nothing if there is no such queue.
-find_queue() { known_or_ask "queue $1" ask_queue_url "$1"; }
 
 # queue_url NAME: prints its URL, also of a queue that a dry run would make.
 queue_url() {
   local url
-  url=$(find_queue "$1")
+  url=$(fact queue_url "$1")
   printf '%s\n' "${url:-https://sqs.$REGION.amazonaws.com/$ACCOUNT/$1}"
 }
 
 # existing_queue_url NAME: ends the run if there is no such queue.
 existing_queue_url() {
   local url
-  url=$(find_queue "$1")
+  url=$(fact queue_url "$1")
   [[ -n $url ]] || die "there is no queue $1 in $REGION: run ./deploy.sh$VIA, or set REGION and APP_NAME"
   printf '%s\n' "$url"
 }
@@ -117,24 +108,22 @@ check_previous_source() {
 # create_queue NAME ATTRIBUTES
 create_queue() {
   aws_or_die sqs create-queue --queue-name "$1" --attributes "$2" --tags "$(all_tags | as_map)" \
-    | jq -r .QueueUrl | keep "queue $1"
+    | jq -r .QueueUrl | keep queue_url "$1"
 }
 
+# ask_queue_attributes NAME
 ask_queue_attributes() {
   local url
-  url=$(find_queue "$1")
+  url=$(fact queue_url "$1")
   [[ -z $url ]] || aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All
 }
-
-# find_queue_attributes NAME: prints those that it had when this run began, or nothing.
-find_queue_attributes() { known_or_ask "attributes of $1" ask_queue_attributes "$1"; }
 
 # ensure_queue KIND NAME ATTRIBUTES: a queue that was deleted a moment ago may still have a URL, but no attributes.
 ensure_queue() {
   local url have
   begin "$1" "$2"
-  url=$(find_queue "$2")
-  have=$(find_queue_attributes "$2")
+  url=$(fact queue_url "$2")
+  have=$(fact queue_attributes "$2")
   if [[ -z $have ]]; then
     create create_queue "$2" "$3"
   else
@@ -158,7 +147,7 @@ count_messages() {
 list_queue() {
   local name url count
   for name in "$QUEUE_NAME" "$DLQ_NAME"; do
-    url=$(find_queue "$name")
+    url=$(fact queue_url "$name")
     [[ -n $url ]] || continue
     count=$(count_messages "$url")
     aws_or_nothing sqs list-queue-tags --queue-url "$url" | jq '.Tags // {}' | ours "$name $count"
@@ -167,7 +156,7 @@ list_queue() {
 
 remove_queue() {
   local url
-  url=$(find_queue "$1")
+  url=$(fact queue_url "$1")
   [[ -z $url ]] || aws_unless_gone sqs delete-queue --queue-url "$url"
 }
 

@@ -1,25 +1,39 @@
 # shellcheck shell=bash
 # The roles of the starter, of the worker, and of ECS for starting it.
 
+# Refusals that pass only if this run made the role: of an older role, the same words are a refusal for good.
+TRANSIENT_WHILE+=(
+  'is_about_new_role|ecs register-task-definition|AccessDenied.*iam:PassRole|the new role cannot be given to ECS yet, or not by you'
+  'is_about_new_role|lambda create-function|AccessDenied.*iam:PassRole|the new role cannot be given to Lambda yet, or not by you'
+  'is_about_new_role|lambda create-function|invalid for CreateGrant.*not refer to a valid principal|KMS does not see the new role yet'
+)
+ADVICE+=('iam:PassRole|allow yourself iam:PassRole for that role')
+
+# Whether the error names a role that this run made; one that names no role is about the starter's.
+is_about_new_role() {
+  local role
+  for role in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
+    if [[ $AWS_ERROR == *":role$ROLE_PATH$role"* || $AWS_ERROR != *:role/* && $role == "$STARTER_ROLE" ]]; then
+      was_created role "$role" && return
+    fi
+  done
+  return 1
+}
+
 ask_role() { aws_or_nothing iam get-role --role-name "$1"; }
 
-# find_role NAME: prints the role as it was when this run began, or nothing.
-find_role() { known_or_ask "role $1" ask_role "$1"; }
-
-ask_role_policy() { aws_or_nothing iam get-role-policy --role-name "$1" --policy-name "$APP_NAME"; }
-
-# find_role_policy NAME: prints what it allowed then, if there was such a role.
-find_role_policy() {
+# ask_role_policy NAME: prints what it allows, if there is such a role.
+ask_role_policy() {
   local role
-  role=$(find_role "$1")
-  [[ -z $role ]] || known_or_ask "policy of $1" ask_role_policy "$1"
+  role=$(fact role "$1")
+  [[ -z $role ]] || aws_or_nothing iam get-role-policy --role-name "$1" --policy-name "$APP_NAME"
 }
 
 # Role names are the account's, all other names are the Region's.
 check_roles() {
   local name role
   for name in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
-    role=$(find_role "$name")
+    role=$(fact role "$name")
     [[ -z $role ]] || jq -e --arg app "$APP_NAME" --arg region "$REGION" \
       '.Role.Tags // [] | from_entries | .app == $app and .region == $region' <<<"$role" >/dev/null \
       || problem "APP_NAME=$APP_NAME: its role $name belongs to someone else or to another Region, where role names" \
@@ -33,7 +47,7 @@ check_roles() {
 check_role_path() {
   local name role path
   for name in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
-    role=$(find_role "$name")
+    role=$(fact role "$name")
     path=$(jq -r '.Role.Path' <<<"${role:-null}")
     [[ $path != null && $path != "$ROLE_PATH" ]] || continue
     problem "ROLE_PATH=$ROLE_PATH: the role $name is under $path, and IAM moves no role: set ROLE_PATH=$path, or" \
@@ -135,14 +149,11 @@ exec_policy() {
 # put_policy ROLE POLICY
 put_policy() { aws_or_die iam put-role-policy --role-name "$1" --policy-name "$APP_NAME" --policy-document "$2"; }
 
-# keep_rights ROLE POLICY: whether the role keeps its policy for now. A function that still copies loses the right to it
-# only after its last run: without it, that run could not hand its messages back, and they would be late by hours.
-keep_rights() {
-  [[ $1 == "$STARTER_ROLE" && $STARTER_COPIES == false && $2 == *sqs:ReceiveMessage* ]] && keep "rights to end" <<<true
+# keeps_rights ROLE POLICY: whether the role keeps its policy for now. A function that still copies loses the right to it only
+# after its last run: without it, that run could not hand its messages back, and they would be late by hours.
+keeps_rights() {
+  [[ $1 == "$STARTER_ROLE" && $STARTER_COPIES == false && $2 == *sqs:ReceiveMessage* ]]
 }
-
-# role_date NAME: when a role was made that ensure_role found, as YYYY-MM-DDThh:mm:ss in UTC.
-role_date() { known_or_ask "date of $1" true; }
 
 # create_role NAME TRUST
 create_role() {
@@ -163,20 +174,19 @@ has_boundary() {
 ensure_role() {
   local role trust policy
   begin role "$1"
-  role=$(find_role "$1")
+  role=$(fact role "$1")
   if [[ -z $role ]]; then
     create create_role "$1" "$2"
   else
-    jq -r '.Role.CreateDate[:19]' <<<"$role" | keep "date of $1"
     has_boundary "$role" || change boundary aws_or_die iam put-role-permissions-boundary --role-name "$1" \
       --permissions-boundary "$ROLE_BOUNDARY_ARN"
     trust=$(jq -c .Role.AssumeRolePolicyDocument <<<"$role")
     same_json "$2" "$trust" \
       || change_from "$trust" "$2" trust \
         aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$2"
-    policy=$(find_role_policy "$1" | jq -c .PolicyDocument)
+    policy=$(fact role_policy "$1" | jq -c .PolicyDocument)
   fi
-  same_json "$3" "${policy-}" || keep_rights "$1" "${policy-}" \
+  same_json "$3" "${policy-}" || keeps_rights "$1" "${policy-}" \
     || change_from "${policy-}" "$3" policy put_policy "$1" "$3"
   finish
 }

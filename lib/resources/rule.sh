@@ -20,7 +20,7 @@ permission_statement() {
 # ensure_permission RULE ARN
 ensure_permission() {
   local statement
-  statement=$(find_of_function permissions | statement_for "$1")
+  statement=$(of_function permissions | statement_for "$1")
   [[ -z $statement ]] || return 0
   change permission aws_or_die lambda add-permission --function-name "$STARTER_NAME" --statement-id "$1" \
     --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$2"
@@ -31,11 +31,15 @@ drop_permission() {
   aws_unless_gone lambda remove-permission --function-name "$STARTER_NAME" --statement-id "$1"
 }
 
-# ask_targets RULE
-ask_targets() { aws_or_nothing events list-targets-by-rule --rule "$1"; }
+# list_targets RULE
+list_targets() { aws_or_nothing events list-targets-by-rule --rule "$1"; }
 
-# find_targets KIND RULE: prints those that it had when this run began; a rule that this run made has none yet.
-find_targets() { was_created "$1" "$2" || known_or_ask "targets of $2" ask_targets "$2"; }
+# ask_targets RULE: prints nothing if there is no such rule.
+ask_targets() {
+  local rule
+  rule=$(fact rule "$1")
+  [[ -z $rule ]] || list_targets "$1"
+}
 
 # put_targets RULE TARGETS
 put_targets() {
@@ -46,21 +50,13 @@ put_targets() {
 
 ensure_target() {
   local have
-  have=$(find_targets rule "$RULE_NAME" | jq '.Targets[]? | select(.Id == "starter").Arn')
+  have=$(fact targets "$RULE_NAME" | jq '.Targets[]? | select(.Id == "starter").Arn')
   [[ $have == "\"$STARTER_ARN\"" ]] \
     || change_from "$have" "\"$STARTER_ARN\"" target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
 }
 
-ask_rule() { aws_or_nothing events describe-rule --name "$RULE_NAME"; }
-
-# Prints the rule as it was when this run began, or nothing.
-find_rule() { known_or_ask rule ask_rule; }
-
-find_rule_and_targets() {
-  local rule
-  rule=$(find_rule)
-  [[ -z $rule ]] || find_targets rule "$RULE_NAME"
-}
+# ask_rule NAME
+ask_rule() { aws_or_nothing events describe-rule --name "$1"; }
 
 # put-rule resets what it is not given, and takes tags only for a new rule.
 ensure_rule() {
@@ -68,7 +64,7 @@ ensure_rule() {
   begin rule "$RULE_NAME"
   want=$(jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" '{
     Name: $name, ScheduleExpression: $rate, State: "ENABLED", Description: "Looks at the queue and starts workers"}')
-  have=$(find_rule)
+  have=$(fact rule "$RULE_NAME")
   if [[ -z $have ]]; then
     create aws_or_die events put-rule --cli-input-json "$want" --tags "$(all_tags | as_upper)"
   else
@@ -94,7 +90,7 @@ drop_targets() {
 # A rule with targets cannot be deleted.
 remove_rule() {
   local targets ids
-  targets=$(ask_targets "$1" | jq -r '[.Targets[].Id] | join(" ")')
+  targets=$(list_targets "$1" | jq -r '[.Targets[].Id] | join(" ")')
   read -ra ids <<<"$targets"
   ((${#ids[@]} == 0)) || drop_targets "$1" "${ids[@]}"
   aws_unless_gone events delete-rule --name "$1"

@@ -2,7 +2,7 @@
 # The security group of the workers.
 
 # Prints its id, or nothing if the VPC for tasks has none of its name.
-find_security_group() {
+ask_security_group() {
   local vpc
   vpc=$(task_vpc)
   aws_or_nothing ec2 describe-security-groups \
@@ -10,13 +10,10 @@ find_security_group() {
     | jq -r '.SecurityGroups[0].GroupId // empty'
 }
 
-# Prints the id that it had when this run began, or that of the group that this run made.
-known_security_group() { known_or_ask "security group" find_security_group; }
-
 # Prints its id; a dry run knows none of a group that it would make.
 security_group_id() {
   local id
-  id=$(known_security_group)
+  id=$(fact security_group)
   printf '%s\n' "${id:-sg-made-later}"
 }
 
@@ -26,14 +23,14 @@ create_security_group() {
   aws_or_die ec2 create-security-group --group-name "$SECURITY_GROUP_NAME" --vpc-id "$vpc" \
     --description "Workers of $APP_NAME: no way in" \
     --tag-specifications "$(tag_specifications security-group)" \
-    | jq -r .GroupId | keep "security group"
+    | jq -r .GroupId | keep security_group
 }
 
 # A new security group lets nothing in and everything out, which is what a worker needs.
 ensure_security_group() {
   local id
   begin "security group" "$SECURITY_GROUP_NAME"
-  id=$(known_security_group)
+  id=$(fact security_group)
   [[ -n $id ]] || create create_security_group
   finish
 }

@@ -3,14 +3,13 @@
 
 readonly MOST_NOTIFICATIONS=100 # of a bucket (S3 User Guide, "Enabling and configuring event notifications")
 
-find_source_location() {
-  known_or_try "location of $SRC_BUCKET" aws_or_error s3api get-bucket-location --bucket "$SRC_BUCKET" \
-    --expected-bucket-owner "$SRC_BUCKET_OWNER"
+ask_source_location() {
+  aws_or_error s3api get-bucket-location --bucket "$SRC_BUCKET" --expected-bucket-owner "$SRC_BUCKET_OWNER"
 }
 
 check_source_bucket() {
   local answer region
-  if ! answer=$(find_source_location); then
+  if ! answer=$(fact_or_reason source_location); then
     problem "SRC_BUCKET=$SRC_BUCKET: $answer; set a bucket that exists and belongs to account $SRC_BUCKET_OWNER" \
       "(SRC_BUCKET_OWNER)"
     return
@@ -78,20 +77,19 @@ check_number_of_notifications() {
     "EVENT_SOURCE=eventbridge, or fewer prefixes"
 }
 
-# Prints what the bucket had when this run began. A step that puts a new configuration asks again.
-find_first_notifications() {
-  known_or_try "first notifications" aws_or_error s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
+# A step that puts a new configuration asks again.
+ask_notifications() {
+  aws_or_error s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
     --expected-bucket-owner "$SRC_BUCKET_OWNER"
 }
 
 check_notifications() {
   local have
-  if ! have=$(find_first_notifications); then
+  if ! have=$(fact_or_reason notifications); then
     problem "SRC_BUCKET=$SRC_BUCKET: $have"
     return
   fi
   have=${have:-"{}"}
-  our_notifications "$have" | keep "our notifications"
   [[ $EVENT_SOURCE != eventbridge ]] || return 0 # S3 may send an event to both
   check_names_of_notifications "$have"
   check_overlaps "$have"

@@ -66,7 +66,7 @@ list_revisions() {
 }
 
 # Prints the newest active revision, or nothing: describe-task-definition has no error code of its own for "none".
-find_task_definition() {
+ask_task_definition() {
   local arns
   arns=$(list_revisions ACTIVE)
   [[ -n $arns ]] || return 0
@@ -74,13 +74,9 @@ find_task_definition() {
     | jq '.taskDefinition | .containerDefinitions |= map(.environment |= sort_by(.name))'
 }
 
-# Prints what workers start with until this run registers another one: the newest revision as it was at first, or
-# nothing.
-previous_task_definition() { known_or_ask "previous task definition" find_task_definition; }
-
 # previous_setting NAME: prints what the last deploy.sh gave to the workers.
 previous_setting() {
-  previous_task_definition \
+  fact task_definition \
     | jq -r --arg name "$1" '.containerDefinitions[0].environment[]? | select(.name == $name).value'
 }
 
@@ -92,7 +88,7 @@ ensure_task_definition() {
   local have want
   begin "task definition" "$TASK_FAMILY"
   want=$(task_definition)
-  have=$(previous_task_definition)
+  have=$(fact task_definition)
   if [[ -z $have ]]; then
     create register_task_definition "$want"
   else

@@ -26,31 +26,25 @@ ensure_subscription() {
 
 ask_subscriptions() { aws_or_nothing sns list-subscriptions-by-topic --topic-arn "$TOPIC_ARN"; }
 
-# Prints those that the topic had when this run began, or nothing if there was none.
-first_subscriptions() { known_or_ask subscriptions ask_subscriptions; }
-
 ensure_topic() {
   local subscriptions
   begin topic "$TOPIC_NAME"
-  subscriptions=$(first_subscriptions)
+  subscriptions=$(fact subscriptions)
   [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "$(all_tags | as_upper)"
   ensure_subscription "${subscriptions:-null}"
   finish
 }
 
 # Prints the topic's ARN if it is there and deploy.sh made it.
-find_our_topic() {
+ask_own_topic() {
   aws_or_nothing sns list-tags-for-resource --resource-arn "$TOPIC_ARN" \
     | jq -r --arg app "$APP_NAME" --arg arn "$TOPIC_ARN" 'select(any(.Tags[]; .Key == "app" and .Value == $app)) | $arn'
 }
 
-# Prints its ARN if it was there when this run began.
-first_own_topic() { known_or_ask "own topic" find_our_topic; }
-
 ensure_no_topic() {
   local topic
   begin topic "$TOPIC_NAME"
-  topic=$(first_own_topic)
+  topic=$(fact own_topic)
   [[ -z $topic ]] || remove "removed, as ALARM_EMAIL is empty" aws_or_die sns delete-topic --topic-arn "$topic"
   finish "none, as ALARM_EMAIL is empty"
 }

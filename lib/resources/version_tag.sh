@@ -10,7 +10,7 @@ version_of_tags() { jq -r '.Tags.version // "1.0.0"'; }
 check_release() {
   local starter version
   [[ $EVENT_SOURCE == eventbridge ]] || return 0
-  starter=$(find_starter)
+  starter=$(fact starter)
   [[ -n $starter ]] || return 0
   version=$(aws_if_allowed lambda list-tags --resource "$STARTER_ARN" | version_of_tags)
   [[ $version != 1.0.0 ]] || problem "EVENT_SOURCE=eventbridge: release 1.0.0 is deployed, whose workers cannot read" \
@@ -24,11 +24,11 @@ tag_calls() {
   queue=$(queue_url "$QUEUE_NAME")
   dlq=$(queue_url "$DLQ_NAME")
   task=$(list_revisions ACTIVE)
-  alarms=$(find_alarms | jq -r '.[].AlarmArn | "cloudwatch tag-resource --resource-arn \(.)"')
+  alarms=$(ask_alarms | jq -r '.[].AlarmArn | "cloudwatch tag-resource --resource-arn \(.)"')
   found=$(list_security_group && list_vpc_endpoint)
   found=$(cut -d ' ' -f 1 <<<"$found")
   mapfile -t network <<<"$found"
-  topic=$(find_our_topic)
+  topic=$(ask_own_topic)
   printf 'map logs tag-log-group --log-group-name %s\n' "$STARTER_LOG_GROUP" "$WORKER_LOG_GROUP"
   printf 'map sqs tag-queue --queue-url %s\n' "$queue" "$dlq"
   printf 'lower ecs tag-resource --resource-arn %s\n' "$CLUSTER_ARN" "${task%%$'\n'*}"

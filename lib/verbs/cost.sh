@@ -142,9 +142,9 @@ used_figures() {
 # setup_of TASK: how the deployment is set up, by its resources and the task that runs.
 setup_of() {
   local rule poll starter task image=$IMAGE_GB endpoints=0
-  rule=$(find_event_rule)
+  rule=$(fact rule "$EVENT_RULE_NAME")
   poll=$(describe_rule)
-  starter=$(find_starter)
+  starter=$(fact starter)
   task=$(describe_task "$1")
   [[ -z $IMAGE_URI ]] || image=0
   [[ $CREATE_VPC_ENDPOINTS == false ]] || endpoints=2

@@ -99,7 +99,7 @@ collect_status() {
   gather destination describe_bucket "$DST_BUCKET" &
   gather oldest oldest_message &
   gather workers describe_tasks --desired-status RUNNING &
-  find_starter >/dev/null
+  fact starter >/dev/null
   gather_path &
   audit_days=$(starter_setting AUDIT_DAYS)
   [[ -z $audit_days ]] || gather_log audit null describe_audit "$audit_days" &

@@ -56,10 +56,10 @@ deployed_setting() {
 need_deployment() {
   local name
   say_while "verify: looking at the deployment" \
-    ask_ahead find_starter "find_queue $QUEUE_NAME" previous_task_definition find_event_rule
+    ask_ahead starter "queue_url $QUEUE_NAME" task_definition "rule $EVENT_RULE_NAME"
   need_starter
   existing_queue_url "$QUEUE_NAME" >/dev/null
-  previous_task_definition >"$VERIFY_DIR/definition"
+  fact task_definition >"$VERIFY_DIR/definition"
   [[ -s $VERIFY_DIR/definition ]] || die "there is no task definition $TASK_FAMILY in $REGION: run ./deploy.sh$VIA"
   for name in SRC_BUCKET DST_BUCKET PREFIX_FILTER; do
     [[ $(deployed_setting "$name") == "${!name}" ]] \

@@ -65,7 +65,7 @@ deployed_task() {
 # Prints what was chosen beyond the default, as NAME=VALUE with commas between them.
 deployed_options() {
   local rule name value options=()
-  rule=$(find_event_rule)
+  rule=$(fact rule "$EVENT_RULE_NAME")
   [[ -z $rule ]] || options+=(EVENT_SOURCE=eventbridge)
   for name in STARTER_COPIES STARTER_MAX_SIZE MIN_WORKERS; do
     value=$(starter_setting "$name")

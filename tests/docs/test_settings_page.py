@@ -248,7 +248,7 @@ aws_or_error() {
     "service-quotas get-service-quota") printf '{"Quota": {"Value": %s}}' "${QUOTA:-6}" ;;
   esac
 }
-find_subnets() {
+ask_subnets() {
   jq -n --arg ids "${SUBNETS:-subnet-1}" '{Subnets: [$ids | split(",")[]
     | {SubnetId: ., VpcId: ("vpc-" + .[7:8]), MapPublicIpOnLaunch: true, AvailabilityZoneId: "euw1-az1"}]}'
 }
@@ -261,7 +261,7 @@ check_line() {
     printf -v "${one%%=*}" %s "${one#*=}"
     names+=" ${one%%=*}"
   done
-  rm -f "$TEMP_DIR"/known/* # what was learned of another line
+  rm -f "$TEMP_DIR"/facts/* # what was learned of another line
   set_account 123456789012
   has PREFIX_FILTER || check_prefix() { :; }
   has EXCLUDE || check_exclude() { :; }

@@ -130,11 +130,11 @@ def test_money_has_two_digits_and_no_noise(amount: float, text: str) -> None:
 CLOUD = """
 FOLLOW_PAUSE=0
 start_verb() { start_run; set_account 123456789012; }
-find_starter() {
+ask_starter() {
   echo '{"MemorySize": 128, "Environment": {"Variables": {"ASSIGN_PUBLIC_IP": "ENABLED", "ANNOUNCE": "all",
     "AUDIT_DAYS": "1", "TASK_DEFINITION": "x"}}}'
 }
-find_event_rule() { :; }
+ask_rule() { :; }
 existing_queue_url() { echo https://queue; }
 now() { echo 1700000000; }
 print_new_lines() { printf '%s\\n' "$LOG"; LOG_LAST_LINE=${LOG##*$'\\n'}; }

@@ -472,7 +472,7 @@ def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
 LOOK = """
 name_run
 VERIFY_BEGAN=$BEGAN
-find_task_definition >"$VERIFY_DIR/definition"
+ask_task_definition >"$VERIFY_DIR/definition"
 look_at_queue
 find_broken_link false >"$VERIFY_DIR/found"
 cat "$VERIFY_DIR/found"

@@ -26,7 +26,7 @@ from test_sync import IDLE
 LOOK = """
 start_run
 check_account
-find_starter >/dev/null
+fact starter >/dev/null
 gather_path
 jq -cs 'add' "$TEMP_DIR"/status.*
 printf '%s' "$IDLE" | cat - "$TEMP_DIR"/status.* | jq -s 'add | (.queue, .dead_letters | select(.)).visible = 0' | judge

@@ -140,7 +140,7 @@ def change(old: dict[str, str], new: dict[str, str]) -> list[str]:
     """What deploy.sh says after a change of the settings of a deployment."""
     environment = [{"name": name, "value": value} for name, value in old.items()]
     definition = json.dumps({"containerDefinitions": [{"name": "worker", "environment": environment}]})
-    script = f"previous_task_definition() {{ printf '%s' {shlex.quote(definition)}; }}; tell_of_change"
+    script = f"ask_task_definition() {{ printf '%s' {shlex.quote(definition)}; }}; tell_of_change"
     lines = bash(script, **new).splitlines()
     assert lines[:2] in ([], ["", "Since the last ./deploy.sh PREFIX_FILTER or EXCLUDE changed:"])
     return lines[2:]
@@ -152,7 +152,7 @@ def test_a_change_says_what_a_reconcile_brings_and_what_stays() -> None:
     assert change(same, same) == []
     assert change(same, {"PREFIX_FILTER": "b/,a/,b/c/", "EXCLUDE": "*.tmp,*.tmp"}) == []
     assert change({}, {}) == []
-    assert bash("previous_task_definition() { :; }; tell_of_change", PREFIX_FILTER="a/") == ""  # the first deployment
+    assert bash("ask_task_definition() { :; }; tell_of_change", PREFIX_FILTER="a/") == ""  # the first deployment
     assert change({"PREFIX_FILTER": "a/"}, same) == [
         f"{brings} under b/ comes with: ./sync.sh reconcile",
         "- What the destination has like *.tmp is unwanted now. ./sync.sh reconcile counts it, and deletes it with: "

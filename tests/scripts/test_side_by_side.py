@@ -37,32 +37,31 @@ SCRIPTS = {
         None,
     ),
     "what is asked ahead is not asked again": (
-        "ask() { echo asked >>$TEMP_DIR/log; echo answer of $1; }; find() { known_or_ask $1 ask $1; }\n"
-        "ask_ahead 'find one' 'find two'; find one; find two; cat $TEMP_DIR/log",
+        "ask_it() { echo asked >>$TEMP_DIR/log; echo answer of $1; }\n"
+        "ask_ahead 'it one' 'it two'; fact it one; fact it two; cat $TEMP_DIR/log",
         0,
         "answer of one\nanswer of two\nasked\nasked\n",
         None,
     ),
     "what fails ahead is asked again where it is needed, and says why there": (
-        "ask() { echo half of it; die not today; }; find() { known_or_ask one ask; }\n"
-        "ask_ahead find; echo went on; find; echo never",
+        "ask_it() { echo half of it; die not today; }; ask_ahead it; echo went on; fact it; echo never",
         1,
         "went on\n",
         "not today",
     ),
     "no answer ahead is waited for": (
-        "RETRY_LIMIT=60 RETRY_PAUSE=60; ask() { pause 1 patience || die no patience; }\n"
-        "find() { known_or_ask one ask; }; ask_ahead find; echo $RETRY_LIMIT",
+        "RETRY_LIMIT=60 RETRY_PAUSE=60; ask_it() { pause 1 patience || die no patience; }\n"
+        "ask_ahead it; echo $RETRY_LIMIT",
         0,
         "60\n",
         None,
     ),
     "what may fail is asked once, and its reason is no answer": (
-        "good() { echo asked >>$TEMP_DIR/log; echo answer; }; bad() { good >/dev/null; echo reason; return 1; }\n"
-        "ask_ahead 'known_or_try one good' 'known_or_try two bad'\n"
-        "known_or_try one good; known_or_try two bad || echo failed; cat $TEMP_DIR/log",
+        "ask_one_thing() { echo asked >>$TEMP_DIR/log; echo answer; }; ask_two() { ask_one_thing >/dev/null; echo why; return 1; }\n"
+        "ask_ahead one_thing; fact_or_reason one_thing; for n in 1 2; do fact_or_reason two || echo failed; done\n"
+        "cat $TEMP_DIR/log",
         0,
-        "answer\nreason\nfailed\nasked\nasked\n",
+        "answer\nwhy\nfailed\nwhy\nfailed\nasked\nasked\n",
         None,
     ),
     "a command that takes long is told of": (

@@ -301,7 +301,7 @@ read_path() {
 }
 oldest_message() { echo null; }
 describe_tasks() { echo '[]'; }
-find_starter() { :; }
+ask_starter() { :; }
 starter_setting() { [[ $1 != AUDIT_DAYS ]] || echo 7; }
 find_faults() { jq -n '{faults: (env.FAULTS | fromjson)}'; }
 describe_events() { echo '{"source": "sqs"}'; }

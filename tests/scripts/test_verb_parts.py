@@ -265,7 +265,7 @@ def test_a_task_for_one_command_runs_on_demand_in_the_network_of_the_workers(tmp
 
 
 RUN_TAGGED = """
-find_starter() { echo '{"Environment": {"Variables": {"TAG_TASKS": "true", "SUBNETS": "s", "SECURITY_GROUPS": "g"}}}'; }
+ask_starter() { echo '{"Environment": {"Variables": {"TAG_TASKS": "true", "SUBNETS": "s", "SECURITY_GROUPS": "g"}}}'; }
 aws() {
   printf '%s\\n' "${*//$'\\n'/ }" >>asked
   if [[ -z $REFUSAL || $* != *propagate-tags* ]]; then
