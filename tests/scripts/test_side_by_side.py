@@ -57,7 +57,8 @@ SCRIPTS = {
         None,
     ),
     "what may fail is asked once, and its reason is no answer": (
-        "ask_one_thing() { echo asked >>$TEMP_DIR/log; echo answer; }; ask_two() { ask_one_thing >/dev/null; echo why; return 1; }\n"
+        "ask_one_thing() { echo asked >>$TEMP_DIR/log; echo answer; }\n"
+        "ask_two() { ask_one_thing >/dev/null; echo why; return 1; }\n"
         "ask_ahead one_thing; fact_or_reason one_thing; for n in 1 2; do fact_or_reason two || echo failed; done\n"
         "cat $TEMP_DIR/log",
         0,
