@@ -65,6 +65,8 @@
 : "${LOG_RETENTION_DAYS:=30}"
 : "${ALARM_EMAIL:=}"                  # the alarms write to this address; empty: they only show
 : "${ALARM_AGE_SECONDS:=3600}"        # older than that, the oldest message is an alarm
+: "${METRICS:=false}"                 # true: metrics of the sync, and an alarm on keys that are late
+: "${ALARM_LAG_SECONDS:=900}"         # a key is late so long after its event
 : "${APP_NAME:=s3-to-s3express-sync}" # every resource's name begins with it
 : "${TAGS:=}"                         # on everything that is made, tasks too, such as team=ml,cost-center=42
 : "${ROLE_PATH:=/}"                   # of the three roles, such as /ml/; it cannot be changed later
@@ -218,7 +220,7 @@ check_all() {
 }
 
 list_steps() {
-  local changeover events_alarm audit_alarm loosening lifecycle
+  local changeover events_alarm audit_alarm late_alarm loosening lifecycle
   STEPS=(
     ensure_starter_log_group ensure_worker_log_group
     ensure_dlq ensure_source_queue
@@ -241,6 +243,7 @@ list_steps() {
   STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_outage_filter ensure_outage_alarm)
   [[ $EVENT_SOURCE == sqs ]] || STEPS+=(ensure_events_alarm)
   [[ -z $AUDIT_DAYS ]] || STEPS+=(ensure_audit_alarm ensure_audit_filter ensure_audit_start_filter)
+  [[ $METRICS == false ]] || STEPS+=(ensure_late_alarm)
   [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
   STEPS+=(ensure_dashboard ensure_version_tag)
   # Housekeeping: the sync works without it.
@@ -250,6 +253,8 @@ list_steps() {
   [[ $EVENT_SOURCE != sqs || -z $events_alarm ]] || STEPS+=(ensure_no_events_alarm)
   audit_alarm=$(find_alarm "$AUDIT_ALARM")
   [[ -n $AUDIT_DAYS || -z $audit_alarm ]] || STEPS+=(ensure_no_audit_alarm)
+  late_alarm=$(find_alarm "$LATE_ALARM")
+  [[ $METRICS == true || -z $late_alarm ]] || STEPS+=(ensure_no_late_alarm)
   # The old way after a change of EVENT_SOURCE goes last, when the new one works.
   changeover=$(step_of_changeover)
   [[ -z $changeover ]] || STEPS+=("$changeover")

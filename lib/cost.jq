@@ -4,7 +4,7 @@
 #   used    {copies, large, parts, deletes, bytes, announced, tasks, worker_seconds} of that time, and what may be null,
 #           if nothing was measured: spot_share (0 to 1), runs and run_seconds of the starter, log_bytes
 #   setup   {vcpus, memory_gb, function_gb, poll_minutes, min_workers, alarms, dashboards, image_gb, has_public_ip,
-#           has_events, endpoints, region, arch}
+#           has_events, endpoints, metrics, function_copies, region, arch}
 #   stored  the numbers of worker.py measure
 
 def hours_a_month: 730;
@@ -32,6 +32,8 @@ def monthly: (hours_a_month / .hours) as $scale | .used as $used | .setup as $se
      runs: (if $used.runs then $used.runs * $scale else hours_a_month * 60 / $setup.poll_minutes end),
      announced: ($used.announced * $scale),
      log_gb: (($used.log_bytes // log_bytes_a_key * $used.copies) * $scale / gb)}
+  # A metric is paid for by the hour in which it has data: at most those that a task or a run that copies has part in.
+  | .busy_hours = .worker_hours + $used.tasks * $scale + (if $setup.function_copies then .keys else 0 end)
   | .gb_seconds = (if $used.run_seconds then $used.run_seconds * $setup.function_gb * $scale
       else .runs * run_gb_seconds end)
   | .events = (if $setup.has_events then $keys else 0 end) + .announced;
@@ -57,6 +59,8 @@ def items: monthly as $month | .used as $used | .setup as $setup
        if $used.run_seconds then "measured" else "by the rule" end),
      row("GB of logs"; "logs_gb"; $month.log_gb; if $used.log_bytes then "measured" else "by the rule" end),
      (row("GB of the image"; "image_gb_month"; $setup.image_gb; "assumed") | select(.quantity > 0)),
+     (row("metrics of METRICS"; "metric_month"; $setup.metrics * ([hours_a_month, $month.busy_hours] | min) / hours_a_month;
+       "by the rule") | select(.quantity > 0)),
      (row("alarms"; "alarm_month"; $setup.alarms; "by the rule") | select(.quantity > 0)),
      (row("dashboard"; "dashboard_month"; $setup.dashboards; "by the rule") | select(.quantity > 0)),
      (row("gateway endpoints"; ""; $setup.endpoints; "by the rule") | select(.quantity > 0))];

@@ -159,7 +159,7 @@ def configure_logging(level: str) -> None:
 async def work(process: Process, deadline: float) -> dict[str, int]:
     """Works until the queue is empty or the deadline has come. Every task has ended when it returns."""
     process.wake()
-    worker = make_worker(process.settings, process.parts, OF_FUNCTION, EVENTS_SECONDS)
+    worker = make_worker(process.settings, process.parts, OF_FUNCTION, EVENTS_SECONDS, print)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
     ending = asyncio.create_task(end_when_a_worker_is_needed(worker))
     try:

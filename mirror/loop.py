@@ -15,6 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mirror.concurrency import wait_at_most, wait_unless
 from mirror.hooks import hooks_for
 from mirror.hooks.announcer import Announcer
+from mirror.hooks.metrics import Metrics
+from mirror.log_writer import writer
 from mirror.model.errors import Kind, describe, meaning_of
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.sync import Syncer
@@ -58,7 +60,9 @@ class Worker:
         now: Callable[[], float] = time.monotonic,
         bounds: Bounds = OF_TASK,
         announcer: Announcer | None = None,
+        show: Callable[[str], None] = writer.put,
     ) -> None:
+        """`show`: writes a bare line into the log."""
         self.settings = settings
         self.buckets = buckets
         self.bounds = bounds
@@ -67,6 +71,8 @@ class Worker:
         self.syncer = Syncer(buckets, hooks_for(buckets))
         self.scheduler = Scheduler(settings, self.syncer, self.leases, now)
         self.outage = self.scheduler.outage
+        self.metrics = Metrics(settings, self.scheduler, show) if settings.has_metrics else None
+        self.scheduler.watch = self.metrics.note if self.metrics else None
         self.stopping = asyncio.Event()
         self.stopped_at = 0.0
         self.is_enough = False  # nothing more is received, what is held is finished
@@ -78,7 +84,8 @@ class Worker:
         work = asyncio.create_task(self.work())
         settlers = SETTLERS_THAT_ANNOUNCE if self.settings.announces else SETTLERS
         sides = [asyncio.create_task(self.leases.settle_for_ever()) for _ in range(settlers)]
-        beats = (self.extend, self.watch_outage, self.buckets.s3.renew_session, self.announcer.beat)
+        beats = [self.extend, self.watch_outage, self.buckets.s3.renew_session, self.announcer.beat]
+        beats += [self.metrics.beat] if self.metrics else []
         sides += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
         ended, _ = await asyncio.wait([work, *sides], return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
@@ -86,6 +93,8 @@ class Worker:
         for task in sides:
             task.cancel()
         self.announcer.say()
+        if self.metrics:
+            self.metrics.say()
         return self.exit_status
 
     async def work(self) -> None:

@@ -45,6 +45,9 @@ class Settings:
     processes: int
     task_memory: int
     keep_days: int
+    metrics: str
+    app_name: str
+    alarm_lag_seconds: int
     largest: int = 0  # bytes; larger objects are handed back, with 0 none are
     marker_patience: int = 20  # seconds that a marker waits here while nothing that it announces arrives
 
@@ -56,6 +59,10 @@ class Settings:
     @property
     def announces(self) -> bool:
         return self.announce != "none"
+
+    @property
+    def has_metrics(self) -> bool:
+        return self.metrics == "true"
 
     @functools.cached_property
     def wanted(self) -> Wanted:
@@ -81,6 +88,8 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "ANNOUNCE": ("none", r"none|markers|all", "none, markers or all"),
     "EXCLUDE": ("", r"[^\x00-\x1f\x7f\ud800-\udfff]{0,500}", EXCLUDE_MEANING),
     "S3_CLIENT": ("crt", r"crt|boto3", "crt, or boto3 for more CPU time and no code of ours"),
+    "METRICS": ("false", r"true|false", "true or false"),
+    "APP_NAME": ("s3-to-s3express-sync", r"[a-z][a-z0-9-]{1,49}", "2 to 50 lower-case letters, digits and hyphens"),
     "LOG_LEVEL": ("INFO", r"DEBUG|INFO|WARNING|ERROR", "DEBUG, INFO, WARNING or ERROR"),
 }
 
@@ -100,6 +109,7 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
     "PROCESSES": (1, 1, 64),
     "TASK_MEMORY": (0, 0, 249_856),  # MiB; 0: not known
     "KEEP_DAYS": (0, 0, 3650),  # 0: for ever
+    "ALARM_LAG_SECONDS": (900, 60, 1_209_600),
 }
 
 

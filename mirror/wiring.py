@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mirror.aws.boto3_clients import Clients
 from mirror.hooks.announcer import SEND_SECONDS, Announcer
+from mirror.log_writer import writer
 from mirror.loop import OF_TASK, Bounds, Worker
 from mirror.model.services import Events
 from mirror.protocol.buckets import Buckets
@@ -27,8 +29,13 @@ def make_parts(settings: Settings, clients: Clients) -> Parts:
 
 
 def make_worker(
-    settings: Settings, parts: Parts, bounds: Bounds = OF_TASK, events_seconds: float = SEND_SECONDS
+    settings: Settings,
+    parts: Parts,
+    bounds: Bounds = OF_TASK,
+    events_seconds: float = SEND_SECONDS,
+    show: Callable[[str], None] = writer.put,
 ) -> Worker:
-    """`bounds`: of its end. `events_seconds`: how long a batch of messages may take to be announced."""
+    """`bounds`: of its end. `events_seconds`: how long a batch of messages may take to be announced. `show`: writes a
+    bare line into the log."""
     announcer = Announcer(settings, parts.events, events_seconds)
-    return Worker(settings, parts.buckets, parts.queue, bounds=bounds, announcer=announcer)
+    return Worker(settings, parts.buckets, parts.queue, bounds=bounds, announcer=announcer, show=show)

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# The alarms: four, one more with EVENT_SOURCE=eventbridge, and one more with AUDIT_DAYS.
+# The alarms: four, and one more with each of EVENT_SOURCE=eventbridge, AUDIT_DAYS and METRICS=true.
 
 # Of all of them: one call finds them.
 ask_alarms() {
   aws_or_die cloudwatch describe-alarms --alarm-names "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" \
-    "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM" | jq -c .MetricAlarms
+    "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM" "$LATE_ALARM" | jq -c .MetricAlarms
 }
 
 # alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS DESCRIPTION: METRIC with its namespace before the last slash,
@@ -120,6 +120,25 @@ ensure_no_audit_alarm() {
 undo_audits() {
   remove_metric_filter "$AUDIT_ALARM"
   remove_alarm "$AUDIT_ALARM"
+}
+
+# As S3 Replication Time Control promises for 99.9 % of the objects. Late keys are known when they are copied, so half an
+# hour of them is one mail. Keys without a late one have no share above zero, and minutes without keys no share at all.
+late_alarm() {
+  local why="Why: more than 0.1 % of the keys came later than $ALARM_LAG_SECONDS s after their event."
+  local cure="What to do: the dashboard shows when; workers are missing, too few, or fail: see ./sync.sh status."
+  alarm "$LATE_ALARM" "$APP_NAME/LateKeys" "" Sum 0.1 6 "$why $cure" | jq '
+    def counted($id; $name): {Id: $id, ReturnData: false, MetricStat: {Period: 300, Stat: "Sum",
+      Metric: {Namespace: .Namespace, MetricName: $name}}};
+    . + {DatapointsToAlarm: 1, Metrics: [counted("late"; "LateKeys"), counted("keys"; "Keys"),
+      {Id: "share", Expression: "100 * late / keys", Label: "late keys (%)", ReturnData: true}]}
+    | del(.Namespace, .MetricName, .Dimensions, .Statistic, .Period)'
+}
+
+ensure_late_alarm() { ensure_alarm "$(late_alarm)"; }
+
+ensure_no_late_alarm() {
+  ensure_no_alarm "$LATE_ALARM" "removed, as METRICS is false" remove_alarm "$LATE_ALARM"
 }
 
 # Reads alarms, prints the names of those that deploy.sh made.

@@ -1,12 +1,14 @@
 # shellcheck shell=bash
 # The dashboard.
 
-# metric_widget X Y TITLE STATISTIC METRIC...: a metric is one word, NAMESPACE,NAME,DIMENSION,VALUE,LABEL.
+# metric_widget X Y TITLE STATISTIC METRIC...: a metric is one word, NAMESPACE,NAME,DIMENSION,VALUE,LABEL, without
+# DIMENSION,VALUE if it has none, and with ,STATISTIC if that is another one.
 metric_widget() {
   jq -nc --argjson x "$1" --argjson y "$2" --arg title "$3" --arg statistic "$4" --arg region "$REGION" \
     --arg metrics "${*:5}" '{type: "metric", x: $x, y: $y, width: 12, height: 6, properties: {
       title: $title, region: $region, view: "timeSeries", stat: $statistic, period: 60,
-      metrics: [$metrics | splits(" ") | split(",") | .[:4] + [{label: .[4]}]]}}'
+      metrics: [$metrics | splits(" ") | split(",") | (if .[2] == "" then 2 else 4 end) as $path
+        | .[:$path] + [{label: .[4]} + if .[5] then {stat: .[5]} else {} end]]}}'
 }
 
 # log_widget X Y VIEW TITLE QUERY [GROUP...]: a Logs Insights query on what the workers wrote, and on what these log
@@ -19,7 +21,7 @@ log_widget() {
       query: ([$groups | splits(" ") | select(. != "") | "SOURCE \u0027\(.)\u0027 | "] + [$query] | add)}}'
 }
 
-# What the starter does beyond starting workers: it is run by each event, or copies.
+# What the starter does beyond starting workers: it is run by each event, or copies. Then the metrics of METRICS.
 extra_widgets() {
   local y=30 events=AWS/Events,Invocations,RuleName,$EVENT_RULE_NAME of_starter=FunctionName,$STARTER_NAME
   if [[ $EVENT_SOURCE == eventbridge ]]; then
@@ -29,11 +31,23 @@ extra_widgets() {
       "AWS/Lambda,Throttles,$of_starter,waited" "AWS/Lambda,AsyncEventsDropped,$of_starter,dropped"
     y=36
   fi
-  [[ $STARTER_COPIES == false ]] \
-    || metric_widget 0 "$y" 'Starter: longest run (ms)' Maximum "AWS/Lambda,Duration,$of_starter,longest"
+  if [[ $STARTER_COPIES == true ]]; then
+    metric_widget 0 "$y" 'Starter: longest run (ms)' Maximum "AWS/Lambda,Duration,$of_starter,longest"
+    y=$((y + 6))
+  fi
+  [[ $METRICS == false ]] || metrics_widgets "$y"
 }
 
-# Metrics of AWS, and queries on the log: nothing of it is a custom metric. Three dashboards are free; a query costs by
+metrics_widgets() {
+  metric_widget 0 "$1" 'Metrics: keys a minute' Sum "$APP_NAME,CopiedKeys,,,copied" "$APP_NAME,DeletedKeys,,,deleted" \
+    "$APP_NAME,FailedKeys,,,failed"
+  metric_widget 12 "$1" 'Metrics: bytes a minute' Sum "$APP_NAME,CopiedBytes,,,copied"
+  metric_widget 0 "$(($1 + 6))" 'Metrics: lag from event to copy (s)' p50 "$APP_NAME,Lag,,,p50" "$APP_NAME,Lag,,,p99,p99"
+  metric_widget 12 "$(($1 + 6))" 'Metrics: keys that are late, or held by an outage or as markers' Sum \
+    "$APP_NAME,LateKeys,,,late" "$APP_NAME,HeldKeys,,,held"
+}
+
+# Metrics of AWS, and queries on the log: without METRICS nothing of it is a custom metric. Three dashboards are free; a query costs by
 # what it reads (0.005 USD a GB), and only while somebody looks.
 dashboard() {
   local synced troubles copying=() age=AWS/SQS,ApproximateAgeOfOldestMessage

@@ -10,7 +10,7 @@ copying_variables() {
   local variables
   variables=$(worker_variables | jq --argjson copies "$STARTER_COPIES" --arg max_size "$STARTER_MAX_SIZE" '
     if $copies then del(.PROCESSES, .S3_CLIENT) + {STARTER_COPIES: "true", STARTER_MAX_SIZE: $max_size}
-    else {COPY_LAST, ANNOUNCE, EXCLUDE, KEEP_DAYS, PREFIX_FILTER} end')
+    else {COPY_LAST, ANNOUNCE, EXCLUDE, KEEP_DAYS, PREFIX_FILTER, METRICS} end')
   printf '%s\n' STARTER_COPIES STARTER_MAX_SIZE "${WORKER_SETTINGS[@]}" \
     | jq -Rn --argjson variables "$variables" '[inputs | {key: ., value: $variables[.]}] | from_entries'
 }

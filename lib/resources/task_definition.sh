@@ -7,6 +7,7 @@ readonly WORKER_SETTINGS=(
   VISIBILITY_TIMEOUT VISIBILITY_EXTEND_INTERVAL EMPTY_POLLS_BEFORE_EXIT MAX_RECEIVES
   WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE MAX_CONCURRENT_PARTS MAX_CONCURRENT_KEYS
   RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT PROCESSES LOG_LEVEL COPY_LAST ANNOUNCE EXCLUDE KEEP_DAYS
+  METRICS ALARM_LAG_SECONDS APP_NAME
 )
 
 # Prints how many processes a worker has: one for each vCPU, unless the setting says otherwise. The starter has to know.
@@ -22,7 +23,8 @@ worker_variables() {
   done
   settings_json "${names[@]}" \
     | jq --arg queue "$queue" --arg processes "$processes" '. + {QUEUE_URL: $queue, PROCESSES: $processes}
-      | if .ANNOUNCE == "none" then del(.ANNOUNCE) else . end'
+      | if .ANNOUNCE == "none" then del(.ANNOUNCE) else . end
+      | if .METRICS == "false" then del(.METRICS, .ALARM_LAG_SECONDS, .APP_NAME) else . end'
 }
 
 # Those of a task, which is told how much memory it has.

@@ -155,7 +155,9 @@ setup_of() {
     | {vcpus: ($task.cpu // $cpu | tonumber / 1024), memory_gb: ($task.memory // $memory | tonumber / 1024),
        function_gb: ($starter.MemorySize / 1024), poll_minutes: ($poll.minutes // ($rate | tonumber)),
        min_workers: ($given.MIN_WORKERS // "0" | tonumber), has_events: ($rule != null),
-       alarms: (4 + (if $rule then 1 else 0 end) + (if $given.AUDIT_DAYS then 1 else 0 end)), dashboards: 1,
+       alarms: (4 + (if $rule then 1 else 0 end) + (if $given.AUDIT_DAYS then 1 else 0 end)
+         + (if $given.METRICS then 2 else 0 end)), dashboards: 1,
+       metrics: (if $given.METRICS then 8 else 0 end), function_copies: ($given.STARTER_COPIES == "true"),
        image_gb: $image, has_public_ip: ($given.ASSIGN_PUBLIC_IP == "ENABLED"), $endpoints, $region, $arch}'
 }
 

@@ -30,6 +30,7 @@ class Content:
     uploads: dict[str, Upload] = field(default_factory=dict)  # key -> upload to go on with
     tries: int = 0  # how many workers gave up on it, and handed it on
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
+    is_event: bool = False  # of S3, whose time is that of a change; a hint of ours has its own
     destination_first: bool = False  # its keys are probably in the destination already
     waiting_since: float | None = None  # seconds since the epoch, when it was first put off as a marker that waits
 
@@ -40,6 +41,7 @@ class Event(NamedTuple):
     bucket: str
     key: str
     time: str | None
+    is_of_s3: bool
     is_probably_new: bool  # the destination need not be looked at first; if it has the key, the first write is refused
 
 
@@ -55,6 +57,7 @@ def read_body(text: str, settings: Settings, sent_at: float = 0.0) -> Content:
                 continue
             content.keys.add(event.key)
             content.destination_first = content.destination_first or not event.is_probably_new
+            content.is_event = event.is_of_s3
             if event.time:
                 event_time = datetime.fromisoformat(event.time).timestamp()
                 content.event_time = max(content.event_time or 0.0, event_time)
@@ -73,13 +76,13 @@ def events_of(body: dict[str, Any]) -> Iterator[Event]:
     """S3 User Guide, "Event message structure" and "EventBridge event message structure"."""
     if body.get("source") == "aws.s3":
         detail, is_probably_new = body["detail"], body["detail-type"] == "Object Created"
-        yield Event(detail["bucket"]["name"], detail["object"]["key"], body.get("time"), is_probably_new)
+        yield Event(detail["bucket"]["name"], detail["object"]["key"], body.get("time"), True, is_probably_new)
         return
     for record in body["Records"]:
         name = record.get("eventSource"), record.get("eventName", "")
         is_probably_new = name == OF_MISSING or (name[0] == "aws:s3" and name[1].startswith("ObjectCreated"))
         key = unquote_plus(record["s3"]["object"]["key"])  # form-urlencoded: a space is "+"
-        yield Event(record["s3"]["bucket"]["name"], key, record.get("eventTime"), is_probably_new)
+        yield Event(record["s3"]["bucket"]["name"], key, record.get("eventTime"), name[0] == "aws:s3", is_probably_new)
 
 
 def hint_body(bucket: str, keys: Iterable[str], are_missing: bool = False) -> str:

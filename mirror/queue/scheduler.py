@@ -44,6 +44,7 @@ class Scheduler(Host):
         self.slots = settings.max_concurrent_keys  # syncs that may begin now
         self.outage = Outage(settings.retry_base_seconds, syncer.buckets, self, now)
         self.counts: Counter[str] = Counter()
+        self.watch: Callable[[KeySync, list[Lease], Exception | None], None] | None = None  # METRICS
         self.stopping = False
 
     # Room
@@ -193,7 +194,7 @@ class Scheduler(Host):
         """The messages that came before the look at the source are done with, except for the newest on the key."""
         job = self.by_key[sync.key]
         if done := job.take_overtaken():
-            job.log_success(done, self.counts, self.now())
+            self.log_end(job, done, None)
             self.leases.end_key(done, sync, None)
         self.outage.note_success(sync.result.action, job.looked)
 
@@ -223,11 +224,9 @@ class Scheduler(Host):
         del self.by_key[sync.key]
         self.free_slot(job)
         done, late = job.split(error)
+        self.log_end(job, done, error)
         if error is None:
-            job.log_success(done, self.counts, self.now())
             done[-1].events += sync.result.events
-        else:
-            job.log_end(error, self.counts, self.settings.max_receives)
         if isinstance(error, Postponed) and error.waiting_since:
             # A marker needs one message, that with the oldest event, and not those of each reconcile as well.
             kept = min(done, key=lambda lease: lease.content.event_time or math.inf)
@@ -238,6 +237,14 @@ class Scheduler(Host):
             lease.content.destination_first = True
             lease.unsettled_until = max(lease.unsettled_until, sync.result.unsettled_until)
             self.add(sync.key, lease)
+
+    def log_end(self, job: Job, done: list[Lease], error: Exception | None) -> None:
+        if error is None:
+            job.log_success(done, self.counts, self.now())
+        else:
+            job.log_end(error, self.counts, self.settings.max_receives)
+        if self.watch:
+            self.watch(job.sync, done, error)
 
     # Interruptions
 

@@ -20,7 +20,7 @@ PRICES = json.loads((ROOT / "lib/prices.json").read_text())
 SETUP: dict[str, Any] = {
     "vcpus": cost.VCPUS, "memory_gb": cost.MEMORY_GB, "function_gb": 0.125, "poll_minutes": 1, "min_workers": 0,
     "alarms": 0, "dashboards": 0, "image_gb": cost.IMAGE_GB, "has_public_ip": True, "has_events": False,
-    "endpoints": 0, "region": "us-east-1", "arch": "ARM64",
+    "endpoints": 0, "metrics": 0, "function_copies": False, "region": "us-east-1", "arch": "ARM64",
 }  # fmt: skip
 USED: dict[str, Any] = {
     "copies": 0, "large": 0, "parts": 0, "deletes": 0, "bytes": 0, "announced": 0, "tasks": 0, "worker_seconds": 0,
@@ -101,6 +101,18 @@ def test_events_are_paid_and_a_delete_writes_nothing() -> None:
     assert usd(bill(used=used, setup={"has_events": True}), "event") == pytest.approx(6)
     assert usd(bill(used=used), "event") == pytest.approx(3)
     assert usd(bill(used={"deletes": 1_000_000}), "express_put_request") == 0
+
+
+def test_metrics_are_paid_for_by_the_hour_of_work() -> None:
+    used = {"copies": 50, "tasks": 10, "worker_seconds": 10 * HOUR}
+    worked = cost.PRICE["metric_month"] * 8 / 730
+    assert usd(bill(used=used, setup={"metrics": 8}), "metric_month") == pytest.approx(
+        (10 + 10 + 10 * 40 / HOUR) * worked
+    )
+    copying = {"metrics": 8, "function_copies": True}
+    assert usd(bill(used={"copies": 50}, setup=copying), "metric_month") == pytest.approx(50 * worked)
+    assert usd(bill(used={"copies": 5000}, setup=copying), "metric_month") == pytest.approx(730 * worked)
+    assert usd(bill(used=used), "metric_month") == 0
 
 
 def test_levers_are_only_those_that_would_save_something() -> None:

@@ -55,6 +55,9 @@ WORKERS = {
     "EXCLUDE": "*.tmp,*/_temporary/*",
     "KEEP_DAYS": "30",
     "PREFIX_FILTER": "models/,data sets/",
+    "METRICS": "true",
+    "ALARM_LAG_SECONDS": "1200",
+    "APP_NAME": APP,
 }
 FULL = WORKERS | {
     "EVENT_SOURCE": "eventbridge",
@@ -487,12 +490,17 @@ FULL_ALARMS = ALARMS | {
 }
 
 
+def alarms_on_a_metric(found: Deployed) -> dict[str, Any]:
+    """All but that on late keys, which is on a share."""
+    return {name: alarm for name, alarm in found.kind("alarm").items() if "Metrics" not in alarm}
+
+
 @pytest.mark.parametrize(("deployment", "alarms"), [("plain", ALARMS), ("full", FULL_ALARMS)])
 def test_each_alarm_watches_what_its_name_says(
     deployment: str, alarms: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     found = by_name(deployment, request)
-    assert set(found.kind("alarm")) == {f"{APP}-{name}" for name in alarms}
+    assert set(alarms_on_a_metric(found)) == {f"{APP}-{name}" for name in alarms}
     for name, (metric, dimensions, statistic, threshold, (minutes, periods, bad)) in alarms.items():
         alarm = found[f"alarm {APP}-{name}"]
         assert f"{alarm['Namespace']}/{alarm['MetricName']}" == metric, name
@@ -507,9 +515,29 @@ def test_each_alarm_watches_what_its_name_says(
 def test_alarms_are_of_resources_that_are_made(plain: Deployed, full: Deployed) -> None:
     kinds = {"QueueName": "queue", "FunctionName": "function", "RuleName": "rule"}
     for found in (plain, full):
-        for alarm in found.kind("alarm").values():
+        for alarm in alarms_on_a_metric(found).values():
             for dimension in alarm["Dimensions"]:
                 assert dimension["Value"] in found.kind(kinds[dimension["Name"]])
+
+
+def test_one_alarm_watches_the_share_of_late_keys_if_there_are_metrics(plain: Deployed, full: Deployed) -> None:
+    """CloudWatch API reference, PutMetricAlarm: with Metrics there is no MetricName, and one of them returns data."""
+    alarm = full[f"alarm {APP}-late"]
+    assert f"alarm {APP}-late" not in plain
+    assert not {"MetricName", "Namespace", "Dimensions", "Period", "Statistic"} & alarm.keys()
+    late, keys, share = alarm["Metrics"]
+    for one, name in ((late, "LateKeys"), (keys, "Keys")):
+        assert one["MetricStat"] == {
+            "Metric": {"Namespace": APP, "MetricName": name},
+            "Period": 300,
+            "Stat": "Sum",
+        }
+    assert [one["ReturnData"] for one in alarm["Metrics"]] == [False, False, True]
+    assert eval(share["Expression"], {late["Id"]: 3, keys["Id"]: 2000}) == 0.15
+    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (0.1, "GreaterThanThreshold")
+    assert (alarm["EvaluationPeriods"], alarm["DatapointsToAlarm"]) == (6, 1)
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert "later than 1200 s after" in alarm["AlarmDescription"]
 
 
 def test_alarms_write_to_the_topic_of_the_address_that_is_set(plain: Deployed, full: Deployed) -> None:
@@ -545,8 +573,12 @@ FULL_METRICS = METRICS | {
         ("AWS/Lambda", "AsyncEventsDropped", "FunctionName", f"{APP}-starter"),
     },
     "Starter: longest run (ms)": {("AWS/Lambda", "Duration", "FunctionName", f"{APP}-starter")},
+    "Metrics: keys a minute": {(APP, name) for name in ("CopiedKeys", "DeletedKeys", "FailedKeys")},
+    "Metrics: bytes a minute": {(APP, "CopiedBytes")},
+    "Metrics: lag from event to copy (s)": {(APP, "Lag")},
+    "Metrics: keys that are late, or held by an outage or as markers": {(APP, "LateKeys"), (APP, "HeldKeys")},
 }
-SUMMED = ("Starter: runs", "Event rule")  # counters; all else are levels
+SUMMED = ("Starter: runs", "Event rule", "Metrics: keys", "Metrics: bytes")  # counters; all else are levels
 
 
 @pytest.mark.parametrize(("deployment", "metrics"), [("plain", METRICS), ("full", FULL_METRICS)])
@@ -556,10 +588,11 @@ def test_each_widget_shows_what_its_title_says(
     widgets = json.loads(by_name(deployment, request)[f"dashboard {APP}"])["widgets"]
     assert {widget["properties"]["region"] for widget in widgets} == {REGION}
     shown = {widget["properties"]["title"]: widget["properties"] for widget in widgets if widget["type"] == "metric"}
-    assert {title: {tuple(metric[:4]) for metric in one["metrics"]} for title, one in shown.items()} == metrics
+    assert {title: {tuple(metric[:-1]) for metric in one["metrics"]} for title, one in shown.items()} == metrics
     for title, one in shown.items():
-        assert one["stat"] == ("Sum" if title.startswith(SUMMED) else "Maximum"), title
-        assert len({metric[4]["label"] for metric in one["metrics"]}) == len(one["metrics"])
+        level = "p50" if title.startswith("Metrics: lag") else "Maximum"
+        assert one["stat"] == ("Sum" if title.startswith(SUMMED) else level), title
+        assert len({metric[-1]["label"] for metric in one["metrics"]}) == len(one["metrics"])
     places = [(widget["x"], widget["y"]) for widget in widgets]
     assert len(set(places)) == len(places)
     assert all(widget["x"] + widget["width"] <= 24 for widget in widgets)
@@ -1068,7 +1101,7 @@ def tags(document: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("deployment", "app", "number"), [("plain", APP, 17), ("full", APP, 23), ("elsewhere", "second", 16)]
+    ("deployment", "app", "number"), [("plain", APP, 17), ("full", APP, 24), ("elsewhere", "second", 16)]
 )
 def test_all_that_takes_tags_has_those_of_its_deployment(
     deployment: str, app: str, number: int, request: pytest.FixtureRequest
@@ -1156,6 +1189,7 @@ ALARM_FIELDS = {
     "ComparisonOperator": "LessThanThreshold",
     "TreatMissingData": "breaching",
 }
+LATE_FIELDS = {"Threshold": 7.0, "Metrics/1/MetricStat/Metric/MetricName": "old"}
 FUNCTION_FIELDS = {
     "Architectures": ["x86_64"],
     "Role": "arn:aws:iam::123456789012:role/old",
@@ -1267,6 +1301,11 @@ CHANGED_BY_HAND: list[tuple[str, str, dict[str, Any]]] = [
         )
         for name in FULL_ALARMS
     ],
+    (
+        f"alarm {APP}-late",
+        "Metrics, Threshold",
+        {f"alarm {APP}-late > {path}": value for path, value in LATE_FIELDS.items()},
+    ),
     *[
         (
             f"metric filter {name}",
@@ -1405,6 +1444,7 @@ SAID = {
     f"dashboard {APP}": "changed (widgets)",
     f"alarm {APP}-events": "changed (removed, as EVENT_SOURCE is sqs)",
     f"alarm {APP}-audit": "changed (removed with its filters, as AUDIT_DAYS is empty)",
+    f"alarm {APP}-late": "changed (removed, as METRICS is false)",
     f"event rule {EVENT_RULE}": "removed, as EVENT_SOURCE=sqs",
 }
 
