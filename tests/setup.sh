@@ -104,6 +104,8 @@ run_linters() {
   check .venv/bin/ruff format --check .
   check .venv/bin/mypy --strict worker.py starter.py mirror launch
   check .venv/bin/lint-imports --no-logo --cache-dir "$CACHE/imports"
+  check .venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+  check .venv/bin/zizmor --offline --quiet .github
 }
 
 finish() { ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"; }

@@ -1,0 +1,138 @@
+"""The workflows of .github: each step that runs commands is run here, in the order and with the rules of a runner."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from account import CREDENTIALS, PROJECT, REGION, copy_checkout, running_cli, running_local_cloud
+from ruamel.yaml import YAML
+
+WORKFLOWS = PROJECT / ".github/workflows"
+VALUES = {
+    "vars.AWS_REGION": REGION,
+    "inputs.zone": "use1-az4",
+    "inputs.large": "false",
+    "github.run_id": "1234",
+}
+# As ./deploy.sh --local sets them: a worker is a process, and nothing is waited for that only AWS needs.
+LOCAL_SETTINGS = {
+    "TASK_ARCH": "X86_64",
+    "RETRY_PAUSE": "1",
+    "FOLLOW_PAUSE": "1",
+    "MULTIPART_THRESHOLD": str(8 * 1024**2),
+    "PART_SIZE": str(5 * 1024**2),
+    "WAIT_TIME_SECONDS": "1",
+}
+
+
+def workflow(name: str) -> Any:
+    return YAML(typ="safe").load(WORKFLOWS / name)
+
+
+def job_of(name: str) -> Any:
+    [job] = workflow(name)["jobs"].values()
+    return job
+
+
+def filled(text: object) -> str:
+    """The text with the values of its expressions, as a runner fills them in."""
+    return re.sub(r"\$\{\{ (.+?) \}\}", lambda found: VALUES[found[1]], str(text))
+
+
+class Runner:
+    """Runs the steps of a job that run commands; the others use actions, which only GitHub has."""
+
+    def __init__(self, project: Path, environment: dict[str, str]) -> None:
+        self.project, self.environment = project, environment
+        self.failed = False
+        self.ran: list[str] = []
+        self.output = ""
+
+    def run(self, job: Any, break_at: str = "") -> None:
+        environment = self.environment | {name: filled(value) for name, value in job.get("env", {}).items()}
+        for step in job["steps"]:
+            condition = step.get("if", "success()")
+            if "run" not in step or condition == ("success()" if self.failed else "failure()"):
+                continue
+            script = "exit 1" if step["name"] == break_at else filled(step["run"])
+            done = subprocess.run(
+                ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
+                cwd=self.project,
+                env=environment,
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                timeout=900,
+            )
+            self.ran.append(step["name"])
+            self.output += f"--- {step['name']}: {done.returncode}\n{done.stdout}{done.stderr}"
+            self.failed |= done.returncode != 0
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of commands in a local cloud in which nothing is yet."""
+    folder = tmp_path_factory.mktemp("cloud")
+    settings = {"LOCAL_TICK": "2", "LOCAL_WORKER": str(PROJECT / "worker.py"), "COPY_MAX": str(8 * 1024**2)}
+    own = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    cli = Path(os.environ.get("AWS_CLI_V2") or "/usr/bin/aws")
+    with running_cli(cli, folder) as tools, running_local_cloud(folder, **settings) as url:
+        image = {"IMAGE_URI": f"{url.removeprefix('http://')}/worker.py:process"}
+        path = {"PATH": f"{tools}:{os.environ['PATH']}"}
+        yield kept | CREDENTIALS | LOCAL_SETTINGS | image | path | {"AWS_ENDPOINT_URL": url, "AWS_PAGER": ""}
+
+
+@pytest.fixture
+def runner(cloud: dict[str, str], tmp_path: Path) -> Runner:
+    summary = tmp_path / "summary.md"
+    return Runner(copy_checkout(tmp_path / "project"), cloud | {"GITHUB_STEP_SUMMARY": str(summary)})
+
+
+def left_over(runner: Runner) -> list[str]:
+    """What a clean-up with the settings of the workflow would still remove, and the buckets that are there."""
+    environment = runner.environment | {name: filled(value) for name, value in job_of("verify.yml")["env"].items()}
+    script = """
+    ./cleanup.sh --dry-run
+    for bucket in "$SRC_BUCKET" "$DST_BUCKET"; do
+      ! aws s3api head-bucket --bucket "$bucket" || echo "$bucket is there"
+    done
+    """
+    done = subprocess.run(["bash", "-c", script], cwd=runner.project, env=environment, capture_output=True, text=True)
+    assert "nothing of" in done.stdout or "would remove" in done.stdout, done.stderr
+    return [line for line in done.stdout.splitlines() if re.search(r"would remove|is there", line)]
+
+
+def test_verify_deploys_reports_and_leaves_nothing(runner: Runner) -> None:
+    runner.run(job_of("verify.yml"))
+    assert not runner.failed, runner.output
+    summary = Path(runner.environment["GITHUB_STEP_SUMMARY"]).read_text()
+    assert "all is well" in summary
+    assert not re.search(r"(?<!\d)\d{12}(?!\d)", summary)  # no account's id
+    assert left_over(runner) == []
+
+
+def test_verify_cleans_up_after_a_failure(runner: Runner) -> None:
+    runner.run(job_of("verify.yml"), break_at="Compare both buckets")
+    assert runner.failed
+    assert runner.ran[-3:] == ["Show the state of the deployment", "Clean up", "Add the report to the summary"]
+    assert "--- Clean up: 0" in runner.output, runner.output
+    assert left_over(runner) == []
+
+
+def test_ci_runs_the_command_of_the_readme() -> None:
+    assert job_of("ci.yml")["steps"][-1]["run"] == ".ci/run"
+    assert "tests/run" in (PROJECT / ".ci/run").read_text()
+    assert re.search(r"^tests/run ", (PROJECT / "README.md").read_text(), re.MULTILINE)
+
+
+def test_no_step_of_verify_needs_a_stored_key() -> None:
+    text = (WORKFLOWS / "verify.yml").read_text()
+    assert "secrets." not in text
+    assert job_of("verify.yml")["permissions"] == {"contents": "read", "id-token": "write"}
