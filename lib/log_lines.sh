@@ -49,6 +49,9 @@ readonly AUDITED_FIELDS='^(?<at>\S+) (INFO|ERROR) audited end=(?<end>\S+) status
 # Of metric filters: lines of the worker, and of the starter those whose "audit" has a "problem".
 readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.problem = "*" }'
 
+# Worker: TIME WARNING the destination refuses conditional writes, going on without: REASON.
+readonly REFUSED_LINE='^\S+ WARNING the destination refuses conditional writes'
+
 # Worker, and the function while it copies: each line.
 readonly WORKER_LINE='^\S+ (DEBUG|INFO|WARNING|ERROR) '
 

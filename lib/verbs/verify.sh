@@ -11,8 +11,8 @@
 #
 #   --yes          do not ask
 #   --large        also 6 GiB, made inside S3 from a part of 64 MiB
-#   --report FILE  write the table to FILE too, without account ids: Markdown for
-#                  an issue
+#   --report FILE  write the table to FILE too, as Markdown to publish: without
+#                  account ids and names of buckets
 #   --timeout 15m  the longest wait of each round
 #
 # It needs what deploy.sh needs for reading, and on the source bucket
@@ -269,7 +269,7 @@ end_verify() {
 
 # write_report FILE
 write_report() {
-  without_accounts <"$VERIFY_DIR/result" >"$1"
+  for_others <"$VERIFY_DIR/result" >"$1"
   say "verify: the report is in $1"
 }
 

@@ -133,20 +133,25 @@ print_times() {
     ["(this clock is ahead by)", (.clock | seconds), "S3, LastModified"]] | table'
 }
 
-# What docs/design.md, "What remains", does not know.
-print_answers() {
-  jq -r "$(jq_table)"'
-    .synced as $synced | (.results | map({key: .name, value: .}) | from_entries) as $by
-    | def taken($name): $by[$name] | if .state == "arrived" then "taken" elif .state == "failed" then "not copied"
-        else "unknown" end;
-    ([$synced[] | select(.action == "copied")] | max_by(.size)) as $largest
-    | [["only a bucket can tell", "answer of the destination"],
-      ["`Content-Encoding: gzip`", (if $by.encoded.state != "arrived" then taken("encoded")
-        elif .encoding == "gzip" then "taken" else "refused, kept as sync-content-encoding" end)],
-      ["a key with `//`", taken("double")], ["a key that ends in `/`", taken("trailing")],
-      ["a key that begins with `/`", "not asked: outside of the folder"],
-      ["how fast it copies", (if $largest == null then "unknown" else "\($largest.size) bytes in \($largest.seconds
-        ) s\(if $largest.size > 1048576 then ", by the worker" else " (--large: 6 GiB)" end)" end)]] | table'
+# What was seen of each thing that docs/assumptions.md says is believed of AWS.
+print_assumptions() {
+  jq --slurpfile assumptions "$PROJECT_DIR/lib/verify/assumptions.json" \
+    "$(<"$PROJECT_DIR/lib/verify/assumptions.jq")" | jq -rs "$(jq_table)"'[["assumption", "outcome"], (.[] | ["`\(.id)`", .outcome])] | table'
+}
+
+# The largest object that was copied, and how long that took.
+print_speed() {
+  jq -r '[.synced[] | select(.action == "copied")] | max_by(.size) | select(.)
+    | "- largest copy: \(.size) bytes in \(.seconds) s"'
+}
+
+# Prints true if a worker was refused a conditional write in the last day: each process tries once, and logs it.
+was_refused_conditions() {
+  local group
+  for group in $(log_groups keys); do
+    aws_or_nothing logs filter-log-events --log-group-name "$group" --start-time $(((VERIFY_BEGAN - 86400) * 1000)) \
+      --filter-pattern '"refuses conditional writes"'
+  done | jq -s --arg line "$REFUSED_LINE" 'any(.[].events[]?; .message | test($line))'
 }
 
 # gather_result: all parts as one JSON text.
@@ -161,10 +166,11 @@ gather_result() {
     measured_times
     jq -s . "$VERIFY_DIR/breaks"
     versions | jq -Rn '[inputs | split("\t")]'
+    was_refused_conditions
   } | jq -s --arg encoding "$encoding" --argjson copying "${copying:-false}" --arg mirror "$DST_BUCKET" \
     --arg source "$SRC_BUCKET" \
-    '{results: .[0], synced: .[1], times: .[2], breaks: .[3], versions: .[4], encoding: $encoding, mirror: $mirror,
-      source: $source, copying: $copying}'
+    '{results: .[0], synced: .[1], times: .[2], breaks: .[3], versions: .[4], refused: .[5], encoding: $encoding,
+      mirror: $mirror, source: $source, copying: $copying}'
 }
 
 # Reads what gather_result printed: all is well if every object was seen and nothing differs.
@@ -184,8 +190,9 @@ print_result() {
   printf '\n'
   print_times <"$1"
   printf '\n'
-  print_answers <"$1"
+  print_assumptions <"$1"
   printf '\n'
+  print_speed <"$1"
   jq -r "$(jq_folded)"'.versions[] | "- \(.[0]): \(.[1])" | folded(2)' "$1"
 }
 
@@ -201,5 +208,10 @@ show_result() {
   done
 }
 
-# Reads text, prints it without the ids of accounts.
-without_accounts() { jq -Rr 'gsub("(?<![0-9])[0-9]{12}(?![0-9])"; "************")'; }
+# Reads text, prints it without ids of accounts and without names that are the user's own.
+for_others() {
+  jq -Rr --arg source "$SRC_BUCKET" --arg mirror "$DST_BUCKET" --arg folder "$VERIFY_FOLDER" '
+    def named($own; $shown): split($own) | join($shown);
+    named($folder; "FOLDER/") | named($mirror; "DST_BUCKET") | named($source; "SRC_BUCKET")
+    | gsub("(?<![0-9])[0-9]{12}(?![0-9])"; "************")'
+}

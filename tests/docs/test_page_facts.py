@@ -88,7 +88,7 @@ def verbs() -> tuple[str, ...]:
 # Settings
 
 # Variables of the AWS CLI and of pip.
-NAMES_OF_OTHERS = {"AWS_PROFILE", "AWS_DEFAULT_REGION", "PIP_INDEX_URL"}
+NAMES_OF_OTHERS = {"AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN", "PIP_INDEX_URL"}
 
 
 @every_page

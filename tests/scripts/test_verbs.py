@@ -396,13 +396,14 @@ def test_a_failure_counts_from_its_second_time_on_and_is_told_once_for_each_reas
     assert told["why"].endswith(f" and 2 more: {reason}")
 
 
-def test_a_report_has_no_account_ids(tmp_path: Path) -> None:
+def test_a_report_has_no_account_ids_and_no_names_of_buckets(tmp_path: Path) -> None:
     text = (
-        "arn:aws:sqs:eu-west-1:123456789012:q https://sqs/123456789012/q 123456789012.dkr.ecr 20261125T010203Z 12582913"
+        "arn:aws:sqs:eu-west-1:123456789012:q s3://acme s3://acme--euw1-az1--x-s3 acme/run/a 20261125T010203Z 12582913"
     )
-    done = bash(f"without_accounts <<<'{text}'", tmp_path)
-    stars = "*" * 12
-    assert done.stdout == text.replace("123456789012", stars) + "\n"
+    names = "SRC_BUCKET=acme DST_BUCKET=acme--euw1-az1--x-s3 VERIFY_FOLDER=run/"
+    done = bash(f"{names}\nfor_others <<<'{text}'", tmp_path)
+    shown = "arn:aws:sqs:eu-west-1:************:q s3://SRC_BUCKET s3://DST_BUCKET SRC_BUCKET/FOLDER/a"
+    assert done.stdout == f"{shown} 20261125T010203Z 12582913\n"
 
 
 EXCLUDED_OBJECTS = """SRC_BUCKET=source DST_BUCKET=mirror PREFIX_FILTER=$PREFIXES; TEMP_DIR=$VERIFY_DIR

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+ASSUMPTIONS = json.loads((ROOT / "lib/verify/assumptions.json").read_text())
+CHECKS = ("small", "tagged", "encoded", "double", "trailing", "name", "changed", "multipart", "large")
+CONDITIONS = ("conditional-copy", "conditional-complete", "conditional-delete")
 START = """
 source "$0/sync.sh"
 source_verbs "${VERBS[@]}"
@@ -205,6 +208,66 @@ def test_all_is_well_only_if_nothing_differs(changed: dict[str, Any], is_well: b
     result = {"breaks": changed.pop("breaks", []), "results": [REMOVED, RESULT | changed]}
     (tmp_path / "result").write_text(json.dumps(result))
     assert bash("is_all_well <result", tmp_path).returncode == int(not is_well)
+
+
+# What it says of the things that are believed of AWS
+
+WELL: dict[str, Any] = {
+    "results": [{"name": name, "state": "arrived", "bytes": "equal", "metadata": "equal"} for name in CHECKS]
+    + [{"name": name, "state": "arrived", "bytes": "-", "metadata": "-"} for name in ("deleted", "removed")],
+    "times": {"started": 50},
+    "breaks": [],
+    "encoding": "gzip",
+    "refused": False,
+}
+
+
+def outcomes(folder: Path, result: dict[str, Any]) -> dict[str, str]:
+    (folder / "result").write_text(json.dumps(result))
+    done = bash("print_assumptions <result", folder)
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split("|") for line in done.stdout.splitlines()[2:]]
+    return {name.strip().strip("`"): outcome.strip() for name, outcome in rows}
+
+
+def test_a_run_that_went_well_confirms_all_that_it_can_test(tmp_path: Path) -> None:
+    found = outcomes(tmp_path, WELL)
+    assert found == {
+        row["id"]: "confirmed" if "check" in row else f"not tested: {row['untested']}" for row in ASSUMPTIONS
+    }
+
+
+def without(name: str, **changed: str) -> dict[str, Any]:
+    """The run that went well, but for one object."""
+    return {"results": [row | changed if row["name"] == name else row for row in WELL["results"]]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"encoding": ""}, {"gzip": "refuted: kept as sync-content-encoding"}),
+        ({"refused": True}, dict.fromkeys(CONDITIONS, "refuted: refused")),
+        (without("double", state="failed"), {"double-slash": "refuted: not copied"}),
+        (without("double", state="missing"), {"double-slash": "not tested"}),
+        (without("tagged", metadata="different: CacheControl"), {"directives": "refuted: the copy differs"}),
+        (without("multipart", state="not asked"), {}),
+        ({"times": {"started": None}}, dict.fromkeys(("task-roles", "image"), "not tested")),
+        (
+            {"times": {"started": None}, "breaks": [{"link": "no task"}]},
+            dict.fromkeys(("task-roles", "image"), "refuted: no task"),
+        ),
+    ],
+)
+def test_what_a_run_shows_is_said_of_each_assumption(
+    changed: dict[str, Any], expected: dict[str, str], tmp_path: Path
+) -> None:
+    assert outcomes(tmp_path, WELL | changed) == outcomes(tmp_path, WELL) | expected
+
+
+def test_what_did_not_arrive_refutes_nothing(tmp_path: Path) -> None:
+    results = [row | {"state": "missing"} for row in WELL["results"]]
+    found = outcomes(tmp_path, WELL | {"results": results, "times": {"started": None}})
+    assert {outcome.split(":")[0] for outcome in found.values()} == {"not tested"}
 
 
 REFUSED = '{"Errors": [{"Key": "F/small.txt", "Code": "AccessDenied"}]}'
