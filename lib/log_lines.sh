@@ -113,6 +113,9 @@ started_of() {
     FARGATE: (map(.FARGATE // 0) | add)}'
 }
 
+# Reads answers of FilterLogEvents, prints true if a worker was refused a conditional write.
+have_refused_line() { jq -s --arg line "$REFUSED_LINE" 'any(.[].events[]?; .message | test($line))'; }
+
 # Reads a page of events, drops those that no worker wrote.
 only_worker_lines() { jq -c --arg pattern "$WORKER_LINE" '.events |= map(select(.message | test($pattern)))'; }
 

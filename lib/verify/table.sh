@@ -151,7 +151,7 @@ was_refused_conditions() {
   for group in $(log_groups keys); do
     aws_or_nothing logs filter-log-events --log-group-name "$group" --start-time $(((VERIFY_BEGAN - 86400) * 1000)) \
       --filter-pattern '"refuses conditional writes"'
-  done | jq -s --arg line "$REFUSED_LINE" 'any(.[].events[]?; .message | test($line))'
+  done | have_refused_line
 }
 
 # gather_result: all parts as one JSON text.
