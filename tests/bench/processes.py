@@ -25,10 +25,9 @@ class Watched:
     mib: float = 0.0
     threads: int = 0
 
-    def look(self) -> dict[int, float]:
-        """Process id -> MiB now."""
-        mib: dict[int, float] = {}
-        threads = 0
+    def look(self) -> dict[int, tuple[float, int]]:
+        """Process id -> MiB and threads now."""
+        seen: dict[int, tuple[float, int]] = {}
         for pid in tree(self.process.pid):
             try:
                 status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
@@ -37,11 +36,11 @@ class Watched:
                 continue
             if "VmRSS" not in status:  # it has ended
                 continue
-            mib[pid] = int(status["VmRSS"].split()[0]) / 1024
-            threads += int(status.get("Threads", "0"))
+            seen[pid] = int(status["VmRSS"].split()[0]) / 1024, int(status.get("Threads", "0"))
             self.cpu[pid] = (int(times[11]) + int(times[12])) / TICKS
-        self.mib, self.threads = max(self.mib, sum(mib.values())), max(self.threads, threads)
-        return mib
+        self.mib = max(self.mib, sum(mib for mib, _ in seen.values()))
+        self.threads = max(self.threads, sum(threads for _, threads in seen.values()))
+        return seen
 
     def children(self) -> list[int]:
         return tree(self.process.pid)[1:]

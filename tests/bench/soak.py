@@ -2,11 +2,11 @@
 
     .venv/bin/python tests/bench/soak.py --worker worker.py --minutes 30
 
-200 changes a second: small objects, deletes, one hot key, large ones in parts, and keys that are refused for ever.
-Events come twice and late. A few requests of every kind fail at all times; one after the other whole faults come and
-go (soak_faults.py). One worker is killed or stopped again and again, the other lives through it all, for its memory.
-At the end the faults stop and the queue runs empty. Printed are the keys that differ, and the dead letters whose key
-did not deserve it: both have to be none. soak.csv is what was seen every two seconds, soak_plot.py draws it.
+Changes come at --rate a second: small objects, deletes, hot keys, large ones in parts, and keys that are refused for
+ever. Events come twice and late. A few requests of every kind fail at all times; one after the other whole faults come
+and go (soak_faults.py). One worker is killed or stopped again and again, the other lives through it all, for its
+memory. At the end the faults stop and the queue runs empty. Printed are the keys that differ, and the dead letters
+whose key did not deserve it: both have to be none. soak.csv is what was seen every two seconds, soak_plot.py draws it.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from urllib.parse import unquote_plus
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))  # the stand-in
 
+import soak_fit
 import soak_plot
 from movers import MIB, MIRROR, PROJECT, QUEUE, SOURCE, WORKER_SETTINGS
 from processes import Watched, inherited, kill_one, start
@@ -32,9 +33,9 @@ from standin import Standin, running_standin
 
 DEAD_LETTERS = "sync-dlq"
 LOOK_SECONDS = 2.0
-QUIET_SECONDS = (3.0, 8.0)  # between two events
-EMPTY_SECONDS = 600.0  # in which the queue has to run empty after the faults
+QUIET_SECONDS = (0.4, 1.6)  # between two events, times --quiet
 END_SECONDS = 130.0
+HOT_KEYS, HOT_SHARE = 3, 0.4  # of the changes
 # For ten minutes botocore renews keys that are still valid: here every half a minute.
 TOKENS = {"key_seconds": 630.0, "session_seconds": 150.0}
 LATENCY = {"HeadObject": 8.0, "CopyObject": 25.0, "UploadPartCopy": 300.0}
@@ -60,6 +61,11 @@ class Soak:
     directory: Path
     rate: int
     keys: int
+    quiet: float = 5.0
+    minutes_to_empty: float = 10.0
+    changes: int = 0  # given to the stand-in
+    made: int = 0  # small objects, each with a key of its own
+    held: list[str] = field(default_factory=list)  # those that the source has
     rows: list[tuple[float, str, str, float]] = field(default_factory=list)  # second, what, name, value
     workers: list[Watched] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
@@ -126,7 +132,7 @@ class Soak:
         self.standin.freeze()
 
     def happen(self, event: Event) -> None:
-        print(f"{self.seconds():6.0f} s: {event.name}", flush=True)
+        print(f"{self.seconds():6.0f} s, {self.changes} changes: {event.name}", flush=True)
         begun = self.seconds()
         self.standin.clear_faults()
         for fault in event.faults:
@@ -143,31 +149,46 @@ class Soak:
     # Time passes
 
     def pass_time(self, seconds: float) -> None:
-        """Changes are played a second ahead."""
-        if self.is_changing and self.standin.playing() < self.rate:
+        """Changes are played a second ahead, and made up for when the stand-in was too busy."""
+        is_due = self.is_changing and self.changes < self.rate * (self.seconds() + 1)
+        if is_due and self.standin.playing() < 2 * self.rate:
             self.standin.play([self.change() for _ in range(self.rate)], self.rate)
+            self.changes += self.rate
         time.sleep(seconds)
         if not self.rows or self.seconds() >= self.looked + LOOK_SECONDS:
             self.look()
 
     def change(self) -> tuple[str, list[Any], dict[str, Any]]:
         dice = self.chance.random()
-        if dice < 0.05:
-            return "put", [SOURCE, "hot/key"], {}
-        if dice < 0.055:
+        if dice < HOT_SHARE:
+            return "put", [SOURCE, f"hot/{self.chance.randrange(HOT_KEYS)}"], {}
+        if dice < HOT_SHARE + 0.005:
             return "put", [SOURCE, f"large/{self.chance.randrange(20)}", self.chance.randint(65, 320) * MIB], {}
-        if dice < 0.056:
+        if dice < HOT_SHARE + 0.006:
             return "put", [SOURCE, f"{REFUSED}/{self.chance.randrange(10)}"], {}
-        key = f"cold/{self.chance.randrange(self.keys)}"
-        if dice < 0.25:
-            return "delete", [SOURCE, key], {}
-        return "put", [SOURCE, key, self.chance.randint(0, 4096)], {}
+        return self.small_change()
+
+    def small_change(self) -> tuple[str, list[Any], dict[str, Any]]:
+        """Mostly a new key or a deletion, of one of those that were made before."""
+        dice, held = self.chance.random(), self.held
+        if held:
+            place = self.chance.randrange(len(held))
+            if dice < 0.1:
+                return "put", [SOURCE, held[place], self.chance.randint(0, 4096)], {}
+            if dice < 0.3 or len(held) >= self.keys:
+                held[place], held[-1] = held[-1], held[place]
+                return "delete", [SOURCE, held.pop()], {}
+        self.made += 1
+        held.append(f"cold/{self.made}")
+        return "put", [SOURCE, held[-1], self.chance.randint(0, 4096)], {}
 
     def look(self) -> None:
         self.looked = self.seconds()
         for number, watched in enumerate(self.workers):
-            for pid, mib in watched.look().items():
+            for pid, (mib, threads) in watched.look().items():
                 self.rows.append((self.looked, f"worker {number + 1}", str(pid), mib))
+                self.rows.append((self.looked, f"threads {number + 1}", str(pid), threads))
+        self.rows.append((self.looked, "changes", "", self.changes - self.standin.playing()))
         self.rows.append((self.looked, "queue", "", sum(self.standin.queue(QUEUE).values())))
         self.rows.append((self.looked, "behind", "", self.behind()))
         self.restart_ended()
@@ -181,14 +202,14 @@ class Soak:
         while self.seconds() < seconds:
             deck = deck or self.chance.sample(EVENTS, len(EVENTS))
             self.happen(deck.pop())
-            quiet = self.seconds() + self.chance.uniform(*QUIET_SECONDS)
+            quiet = self.seconds() + self.quiet * self.chance.uniform(*QUIET_SECONDS)
             while self.seconds() < quiet:
                 self.pass_time(0.5)
         self.is_changing = False
         self.standin.clear_faults()
         self.standin.fault("S3", "error", times=0, key=f"^{REFUSED}/", status=403, code="AccessDenied")
         print(f"{self.seconds():6.0f} s: the faults are over", flush=True)
-        end = self.seconds() + EMPTY_SECONDS
+        end = self.seconds() + 60 * self.minutes_to_empty
         while self.seconds() < end and (self.standin.playing() or any(self.standin.queue(QUEUE).values())):
             self.pass_time(0.5)
         return self.seconds() < end
@@ -236,31 +257,19 @@ def dead_letters(standin: Standin) -> list[str]:
     return [unquote_plus(record["s3"]["object"]["key"]) for body in bodies for record in body["Records"]]
 
 
-def verdict(soak: Soak, is_empty: bool, changes: int) -> list[str]:
+def verdict(soak: Soak, is_empty: bool) -> list[str]:
     keys = dead_letters(soak.standin)
     undeserved = [key for key in keys if not key.startswith(REFUSED)]
     differing = unequal(soak.standin)
     return [
-        f"changes {changes} in {soak.seconds():.0f} s, queue {'empty' if is_empty else 'NOT EMPTY'} at the end",
+        f"changes {soak.changes}, with {soak.made} small objects, in {soak.seconds():.0f} s",
+        f"queue {'empty' if is_empty else 'NOT EMPTY'} at the end",
         f"unequal {len(differing)} {differing[:10]}",
         f"dead letters {len(keys)}, undeserved {len(undeserved)} {Counter(undeserved).most_common(10)}",
         f"receives {soak.standin.receives(QUEUE)}",
         f"uploads left over {len(soak.standin.uploads(MIRROR))}",
         f"longest end after SIGTERM {soak.longest_end:.1f} s; {dict(soak.statuses)}",
-        f"MiB of worker 1: {memory(soak.rows)}",
     ]
-
-
-def memory(rows: list[tuple[float, str, str, float]]) -> str:
-    """Of the processes that lived longest: at a tenth of their life, at the middle, at the end, at most."""
-    series: dict[str, list[float]] = {}
-    for _, what, name, value in rows:
-        if what == "worker 1":
-            series.setdefault(name, []).append(value)
-    longest = sorted(series.values(), key=len, reverse=True)[:3]
-    return "; ".join(
-        f"{mib[len(mib) // 10]:.0f}, {mib[len(mib) // 2]:.0f}, {mib[-1]:.0f}, at most {max(mib):.0f}" for mib in longest
-    )
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -268,7 +277,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--worker", type=Path, default=PROJECT / "worker.py")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate", type=int, default=200, help="changes a second")
-    parser.add_argument("--keys", type=int, default=3000, help="small objects that change")
+    parser.add_argument("--keys", type=int, default=3000, help="small objects at a time")
+    parser.add_argument("--quiet", type=float, default=5.0, help="seconds between two faults, on average")
+    parser.add_argument(
+        "--minutes-to-empty", type=float, default=10.0, help="in which the queue has to run empty after the faults"
+    )
     parser.add_argument(
         "--output", type=Path, default=PROJECT / ".cache/bench/soak", help="for table, picture and logs"
     )
@@ -280,16 +293,24 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through every finally: workers stop
     arguments.output.mkdir(parents=True, exist_ok=True)
     with running_standin() as standin:
-        soak = Soak(standin, arguments.worker.resolve(), arguments.output, arguments.rate, arguments.keys)
+        soak = Soak(
+            standin,
+            arguments.worker.resolve(),
+            arguments.output,
+            arguments.rate,
+            arguments.keys,
+            quiet=arguments.quiet,
+            minutes_to_empty=arguments.minutes_to_empty,
+        )
         try:
             soak.begin()
             is_empty = soak.run(60 * arguments.minutes)
-            changes = sum(len(found["shown"]) + len(found["waiting"]) for found in standin.lags().values())
-            print("\n".join(verdict(soak, is_empty, changes)), flush=True)
+            print("\n".join(verdict(soak, is_empty)), flush=True)
         finally:
             table = soak.write()
             for watched in soak.workers:
                 watched.kill()
+    print("\n".join(f"memory of worker 1, {line}" for line in soak_fit.fit(table)))
     try:
         print(f"drawn: {soak_plot.draw(table)}")
     except ImportError:

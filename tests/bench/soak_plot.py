@@ -1,4 +1,4 @@
-"""Draws what soak.py saw: memory of each process, what waits, and when which fault was there.
+"""Draws what soak.py saw: memory and threads of each process, what waits, and when which fault was there.
 
 .cache/bench/venv/bin/python tests/bench/soak_plot.py .cache/bench/soak/soak.csv
 """
@@ -9,12 +9,22 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-COLOURS = {"worker 1": "#0072b2", "worker 2": "#d55e00", "queue": "#000000", "behind": "#009e73"}
+COLOURS = {
+    "worker 1": "#0072b2",
+    "worker 2": "#d55e00",
+    "threads 1": "#0072b2",
+    "threads 2": "#d55e00",
+    "queue": "#000000",
+    "behind": "#009e73",
+}
+PANELS = {"worker": "MiB of each process", "threads": "threads of each process", "": "number"}  # by how names begin
 LABELS = {
     "worker 1": "worker 1 lives through it all",
     "worker 2": "worker 2 is killed and stopped",
+    "threads 1": "worker 1",
+    "threads 2": "worker 2",
     "queue": "messages in the queue",
-    "behind": "changes the mirror does not show",
+    "behind": "changes the destination does not show",
 }
 
 Lines = dict[str, list[tuple[float, float]]]
@@ -42,20 +52,23 @@ def draw(path: Path) -> Path:
     from matplotlib import pyplot
 
     lines, faults = read(path)
-    figure, (memory, waiting) = pyplot.subplots(2, 1, figsize=(11, 7), sharex=True, layout="constrained")
+    figure, axes = pyplot.subplots(3, 1, figsize=(11, 9), sharex=True, layout="constrained", height_ratios=(4, 2, 3))
+    panels = dict(zip(PANELS, axes, strict=True))
+    changes = lines.pop("changes|", [(0.0, 0.0)])[-1][1]
     for name, points in lines.items():
         what = name.partition("|")[0]
-        draw_line(memory if what.startswith("worker") else waiting, what, points)
-    for axis in (memory, waiting):
+        draw_line(next(axis for begins, axis in panels.items() if what.startswith(begins)), what, points)
+    for begins, axis in panels.items():
         for minute, minutes, _ in faults:
             axis.axvspan(minute, minute + max(minutes, 0.02), color="#999999", alpha=0.25, linewidth=0)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-    memory.legend(loc="lower right")
-    waiting.legend(loc="upper right")
-    memory.set_ylabel("MiB of each process")
-    waiting.set_ylabel("number")
-    waiting.set_xlabel(f"minutes; grey: one of {len({name for _, _, name in faults})} faults beside those at all times")
+        axis.set_ylabel(PANELS[begins])
+        axis.legend(loc="upper right" if begins == "" else "lower right")
+    axes[-1].set_xlabel(
+        f"minutes, in which {changes:,.0f} changes are made; "
+        f"grey: one of {len({name for _, _, name in faults})} faults beside those at all times"
+    )
     picture = path.with_suffix(".png")
     figure.savefig(picture, dpi=90)
     return picture

@@ -50,3 +50,17 @@ def test_a_scenario_runs_and_tells_what_the_worker_suffered(tmp_path: Path) -> N
     assert figures["receives, most"] == 3
     assert figures["status"] == 0
     assert "| own-faults |" in ended.stdout
+
+
+def test_memory_that_follows_changes_is_told_from_memory_that_follows_threads(tmp_path: Path) -> None:
+    import soak_fit
+
+    table = tmp_path / "soak.csv"
+    lines = ["second,what,name,value"]
+    for second in range(0, 3600, 60):
+        threads, millions = 10 + second % 500 // 20, second / 1800
+        seen = {"worker 1,7": 60 + 0.2 * threads + 1.5 * millions, "threads 1,7": threads, "changes,": 1e6 * millions}
+        lines += [f"{second},{what},{value}" for what, value in seen.items()]
+    table.write_text("\n".join(lines))
+    (line,) = soak_fit.fit(table)
+    assert "0.20 MiB for each thread, +1.50 for a million changes" in line
