@@ -4,6 +4,7 @@
 """
 
 import sys
+from itertools import accumulate, pairwise
 from pathlib import Path
 from statistics import linear_regression, mean
 
@@ -12,7 +13,8 @@ from soak_plot import Lines, read
 WARM_MINUTES = 2.0  # in which a process loads what it needs
 MILLION = 1e6
 
-Columns = tuple[list[float], list[float], list[float]]  # MiB, threads, millions of changes: each time it was looked at
+# Each time that a process was looked at: MiB, the most threads so far (the pool keeps them), and millions of changes.
+Columns = tuple[list[float], list[float], list[float]]
 
 
 def left_after(values: list[float], of: list[float]) -> list[float]:
@@ -35,17 +37,29 @@ def columns_of(lines: Lines, process: str) -> Columns:
     rows = [(mib, threads[minute], changes[minute] / MILLION) for minute, mib in lines[f"worker 1|{process}"]
             if minute > WARM_MINUTES and minute in threads and minute in changes]  # fmt: skip
     mib, number, million = zip(*rows, strict=True) if rows else ((), (), ())
-    return list(mib), list(number), list(million)
+    return list(mib), list(accumulate(number, max)), list(million)
+
+
+def longest_stretch(columns: Columns) -> Columns:
+    """The most changes in a row without a new thread."""
+    mib, threads, millions = columns
+    ends = [place for place in range(1, len(mib)) if threads[place] != threads[place - 1]]
+    stretches = pairwise([0, *ends, len(mib)])
+    begin, end = max(stretches, key=lambda stretch: millions[stretch[1] - 1] - millions[stretch[0]])
+    return mib[begin:end], threads[begin:end], millions[begin:end]
 
 
 def describe(columns: Columns) -> str:
     mib, threads, millions = columns
-    later = [column[len(column) // 2 :] for column in columns]
+    quiet, (number, *_), played = longest_stretch(columns)
+    half = len(quiet) // 2
+    later = slope_of(quiet[half:], played[half:], [number] * (len(quiet) - half))
     return (
         f"{mib[0]:.0f} to {mib[-1]:.0f} MiB, {min(threads):.0f} to {max(threads):.0f} threads: "
         f"{slope_of(mib, threads, millions):.2f} MiB for each thread, "
-        f"{slope_of(mib, millions, threads):+.2f} for a million changes, "
-        f"{slope_of(later[0], later[2], later[1]):+.2f} in the second half"
+        f"{slope_of(mib, millions, threads):+.2f} for a million changes; "
+        f"{MILLION * (played[-1] - played[0]):,.0f} changes at {number:.0f} threads: "
+        f"{quiet[0]:.1f} to {quiet[-1]:.1f} MiB, in the second half {later:+.2f} for a million"
     )
 
 

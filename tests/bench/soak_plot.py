@@ -64,7 +64,7 @@ def draw(path: Path) -> Path:
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
         axis.set_ylabel(PANELS[begins])
-        axis.legend(loc="upper right" if begins == "" else "lower right")
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     axes[-1].set_xlabel(
         f"minutes, in which {changes:,.0f} changes are made; "
         f"grey: one of {len({name for _, _, name in faults})} faults beside those at all times"

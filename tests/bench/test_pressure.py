@@ -58,9 +58,10 @@ def test_memory_that_follows_changes_is_told_from_memory_that_follows_threads(tm
     table = tmp_path / "soak.csv"
     lines = ["second,what,name,value"]
     for second in range(0, 3600, 60):
-        threads, millions = 10 + second % 500 // 20, second / 1800
+        threads, millions = 50 if second > 1200 else 10, second / 1800
         seen = {"worker 1,7": 60 + 0.2 * threads + 1.5 * millions, "threads 1,7": threads, "changes,": 1e6 * millions}
         lines += [f"{second},{what},{value}" for what, value in seen.items()]
     table.write_text("\n".join(lines))
     (line,) = soak_fit.fit(table)
     assert "0.20 MiB for each thread, +1.50 for a million changes" in line
+    assert "at 50 threads: 71.0 to 73.0 MiB, in the second half +1.50 for a million" in line
