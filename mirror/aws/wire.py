@@ -7,7 +7,7 @@ import functools
 import html
 import http.client
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
@@ -62,7 +62,10 @@ QUERY = {
     "MaxKeys": "max-keys",
     "Prefix": "prefix",
 }
-LISTED_FIELD = re.compile(r"<(ETag|Key|LastModified|Size|StorageClass)>([^<]*)<")
+OBJECT, OBJECT_END = "<Contents>", "</Contents>"  # of a listing
+LISTED = "Key", "LastModified", "ETag", "Size", "StorageClass"
+LISTED_FIELD = re.compile(rf"<({'|'.join(LISTED)})>([^<]*)<")
+FIELD = re.compile("<([A-Za-z]+)>")
 
 # Each key is in three requests, in that of the copy twice. Many objects are of the same second, and each is looked at
 # twice.
@@ -185,10 +188,10 @@ def read_page(answer: Answer) -> dict[str, Any]:
     """
     if not answer.body.strip():
         return {}
-    first, *blocks = answer.body.decode().split("<Contents>")
-    objects = [block.partition("</Contents>") for block in blocks]
-    rest = first + "".join(behind for _, _, behind in objects)
-    root = parse_xml(LIST_OBJECTS.name, Answer(answer.status, body=bytearray(rest.encode())))
+    text = answer.body.decode()
+    begin = text.find(OBJECT)
+    end = text.rfind(OBJECT_END) + len(OBJECT_END) if begin >= 0 else begin
+    root = parse_xml(LIST_OBJECTS.name, Answer(answer.status, body=bytearray((text[:begin] + text[end:]).encode())))
     fields = {child.tag.rpartition("}")[2]: child.text or "" for child in root}
     decode = unquote_plus if fields.get("EncodingType") == "url" else str
     prefixes = [text for child in root if child.tag.endswith("CommonPrefixes") for text in child.itertext()]
@@ -197,8 +200,8 @@ def read_page(answer: Answer) -> dict[str, Any]:
         "ResponseMetadata": {"HTTPHeaders": answer.headers},
     }
     try:
-        page["Contents"] = [read_object(text, decode) for text, _, _ in objects]
-        is_whole = int(fields["KeyCount"]) == len(objects) + len(page["CommonPrefixes"])
+        page["Contents"] = read_objects(text[begin:end], decode) if begin >= 0 else []
+        is_whole = int(fields["KeyCount"]) == len(page["Contents"]) + len(page["CommonPrefixes"])
     except (KeyError, ValueError) as error:
         raise ResponseParserError(f"ListObjectsV2 answered with a page that cannot be read: {error!r}") from error
     if not is_whole:
@@ -210,19 +213,38 @@ def read_page(answer: Answer) -> dict[str, Any]:
     return page
 
 
-def read_object(text: str, decode: Callable[[str], str]) -> dict[str, Any]:
-    found: dict[str, Any] = dict(LISTED_FIELD.findall(text))
-    key, etag = found["Key"], found["ETag"].replace("&quot;", '"')
-    return {
-        "Key": decode(html.unescape(key) if "&" in key else key),
-        "ETag": html.unescape(etag) if "&" in etag else etag,
-        "Size": int(found["Size"]),
-        "LastModified": read_time(found["LastModified"]),
-        "StorageClass": found.get("StorageClass", ""),
-    }
+def read_objects(text: str, decode: Callable[[str], str]) -> list[dict[str, Any]]:
+    """The objects of a page at once, if all show what the first one shows, in the same order; otherwise one after the
+    other, which takes twice as long."""
+    order = tuple(FIELD.findall(text[len(OBJECT) : text.find(OBJECT_END)]))
+    names = tuple(name for name in order if name in LISTED)
+    rows = object_pattern(order).findall(text)
+    if len(rows) != text.count(OBJECT):
+        names, rows = LISTED, [fields_of(block) for block in text.split(OBJECT)[1:]]
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    keys = decoded(columns["Key"], "%+&", lambda key: decode(html.unescape(key)))
+    etags = decoded([etag.replace("&quot;", '"') for etag in columns["ETag"]], "&", html.unescape)
+    sizes, moments = map(int, columns["Size"]), map(datetime.fromisoformat, columns["LastModified"])
+    classes = columns.get("StorageClass", ("",) * len(rows))
+    return [
+        {"Key": key, "ETag": etag, "Size": size, "LastModified": moment, "StorageClass": storage_class}
+        for key, etag, size, moment, storage_class in zip(keys, etags, sizes, moments, classes, strict=True)
+    ]
 
 
-@functools.lru_cache(maxsize=4096)
-def read_time(text: str) -> datetime:
-    """Many objects are of the same second."""
-    return datetime.fromisoformat(text)
+@functools.lru_cache(maxsize=64)
+def object_pattern(order: tuple[str, ...]) -> re.Pattern[str]:
+    """Of an object that shows these fields in this order. Those that nobody reads may be absent."""
+    fields = (f"<{name}>([^<]*+)</{name}>" if name in LISTED else f"(?:<{name}>[^<]*+</{name}>)?+" for name in order)
+    return re.compile(OBJECT + "".join(fields) + OBJECT_END)
+
+
+def fields_of(block: str) -> tuple[str, ...]:
+    shown = {"StorageClass": ""} | dict(LISTED_FIELD.findall(block.partition(OBJECT_END)[0]))
+    return tuple(shown[name] for name in LISTED)
+
+
+def decoded(texts: Sequence[str], signs: str, decode: Callable[[str], str]) -> Iterable[str]:
+    """The texts, decoded only if one of them has one of the signs: most keys have none."""
+    joined = "".join(texts)
+    return map(decode, texts) if any(sign in joined for sign in signs) else texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,7 +80,7 @@ async def head_destination(buckets: Buckets, key: str) -> Destination | None:
 
 async def pages(
     call: Callable[..., Awaitable[dict[str, Any]]], parameters: dict[str, Any]
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any]]:
     """The pages of a listing. Raises Unfinished for an answer that does not say whether more follows, such as an empty
     200: S3 always says so (S3 API Reference: ListObjectsV2, ListParts, ListMultipartUploads)."""
     while True:

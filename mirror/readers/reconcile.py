@@ -17,9 +17,9 @@ from mirror.concurrency import Slots, wait_unless
 from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_environment
 from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import AUDITED, RECONCILED, quoted
-from mirror.model.selection import is_marker
+from mirror.model.selection import Wanted, is_marker
 from mirror.protocol.attempt import Interruption
-from mirror.protocol.buckets import Buckets, is_expired
+from mirror.protocol.buckets import Buckets
 from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, MISSING, NO_DOUBT, judge_listed
 from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue
@@ -81,7 +81,8 @@ async def reconcile(
 class Compared:
     """What two listings tell of a part of the buckets."""
 
-    buckets: Buckets
+    wanted: Wanted
+    now: float
     doubt: float  # see judge_listed()
     compared: int = 0
     expired: int = 0
@@ -92,7 +93,7 @@ class Compared:
     def add(self, key: str, source: Entry | None, destination: Entry | None) -> None:
         """Both are equal, or the source has expired, if the listings decide. A key that EXCLUDE leaves out is unwanted
         in the destination, whatever the source has."""
-        if self.buckets.settings.wanted.excludes(key):
+        if self.wanted.excludes(key):
             if destination:
                 self.unwanted.append(key)
             return
@@ -100,7 +101,7 @@ class Compared:
             self.ghosts.append(key)
             return
         self.compared += 1
-        expired = is_expired(self.buckets, source.moment)
+        expired = self.wanted.is_expired(source.modified, self.now)
         mirrored = size_and_time(destination) if destination else None
         what = judge_listed(size_and_time(source), mirrored, expired=expired, doubt=self.doubt)
         if what == EXPIRED and destination:
@@ -150,7 +151,8 @@ class Reconciliation:
         self.removal = Removal(self.buckets, self.interruption, self.options.max_delete)
 
     def new_part(self) -> Compared:
-        return Compared(self.buckets, math.inf if self.options.deep else NO_DOUBT)
+        doubt = math.inf if self.options.deep else NO_DOUBT
+        return Compared(self.buckets.settings.wanted, self.buckets.wall(), doubt)
 
     async def run(self) -> int:
         """Returns the exit status: 0 if both are equal or all differences are on the queue, 1 if differences are left,

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ FEWEST_DRAWN, MOST_DRAWN, DRAWN_SHARE = 4, 64, 16  # a sixteenth of the subfolde
 FEWEST_PAGES, PAGES_SHARE = 4, 4  # a page for each four subfolders
 
 Job = Callable[[], Coroutine[Any, Any, None]]
+Item = dict[str, Any]  # of an object, as boto3 gives it
 Page = dict[str, Any]
 Pages = AsyncGenerator[Page]
 
@@ -65,25 +67,27 @@ class Join[P: Part]:
 
     def __init__(self, part: P) -> None:
         self.part = part
-        self.unmatched = KeyTable(), KeyTable()
+        self.unmatched = KeyTable(text_of, entry_of), KeyTable(text_of, entry_of)
         self.has_ended = [False, False]
         self.keys = [0, 0]  # of each side
 
-    def add(self, side: int, key: str, entry: Entry) -> None:
-        self.keys[side] += 1
-        text = self.unmatched[1 - side].take(key)
-        if text is not None:
-            self.pair(side, key, entry, entry_of(text))
-        elif self.has_ended[1 - side]:
-            self.pair(side, key, entry, None)
-        else:
-            self.unmatched[side].put(key, text_of(entry))
+    def add(self, side: int, items: list[Item]) -> None:
+        self.keys[side] += len(items)
+        put, take = self.unmatched[side].put, self.unmatched[1 - side].take
+        is_last = self.has_ended[1 - side]
+        for item in items:
+            key, entry = item["Key"], entry_from(item)
+            other = take(key)
+            if other or is_last:
+                self.pair(side, key, entry, other)
+            else:
+                put(key, entry)
 
     def end(self, side: int) -> None:
         """All entries of that side have come."""
         self.has_ended[side] = True
-        for key, text in self.unmatched[1 - side].take_all():
-            self.pair(1 - side, key, entry_of(text), None)
+        for key, entry in self.unmatched[1 - side].take_all():
+            self.pair(1 - side, key, entry, None)
 
     def pair(self, side: int, key: str, entry: Entry, other: Entry | None) -> None:
         self.part.add(key, *((entry, other) if side == SOURCE else (other, entry)))
@@ -105,7 +109,7 @@ class Folder:
     name: str
     subfolders: list[str]  # that are not compared yet
     listings: tuple[Pages, Pages]  # of both sides, without the delimiter
-    pages: list[Page] = field(default_factory=lambda: [{}, {}])  # their latest
+    pages: list[Page] = field(default_factory=lambda: [{}, {}])  # their latest, {} if it is not known or was compared
     drawn: set[str] = field(default_factory=set)  # subfolders that are visited before the decision
     awaited: int = 0  # of them
     keys: int = 0  # of them, a page of each at most
@@ -155,7 +159,7 @@ class Walk[P: Part]:
             join.end(side)
             await self.hand_on(join)
 
-        await both(read(SOURCE), read(DESTINATION))
+        await both(read)
         self.done += 1
         keys = max(join.keys)
         if subfolders and name.startswith(self.prefixes):
@@ -177,15 +181,16 @@ class Walk[P: Part]:
     def leads_to_ours(self, folder: str) -> bool:
         return folder.startswith(self.prefixes) or any(prefix.startswith(folder) for prefix in self.prefixes)
 
-    async def pages_of(self, side: int, **parameters: str) -> Pages:
-        async for page in pages(functools.partial(self.list_page, side), parameters):
+    def pages_of(self, side: int, **parameters: str) -> Pages:
+        async def list_page(**parameters: str) -> Page:
+            page = await self.list_page(side, **parameters)
             self.listed += len(page.get("Contents", []))
-            yield page
+            return page
+
+        return pages(list_page, parameters)
 
     def add_page(self, join: Join[P], side: int, page: Page) -> None:
-        for item in page.get("Contents", []):
-            if item["Key"].startswith(self.prefixes):
-                join.add(side, item["Key"], entry_from(item))
+        join.add(side, [item for item in page.get("Contents", []) if item["Key"].startswith(self.prefixes)])
 
     async def hand_on(self, join: Join[P]) -> None:
         part, join.part = join.part, self.new_part()
@@ -196,21 +201,27 @@ class Walk[P: Part]:
     async def look_below(self, name: str, subfolders: set[str]) -> int:
         """Compares it if it is on one page, and decides what to do if it is not. The number of its keys, that of a page
         if there are more."""
-        listings = self.pages_of(SOURCE, Prefix=name), self.pages_of(DESTINATION, Prefix=name)
-        folder = Folder(name, sorted(subfolders, reverse=True), listings)
+        folder = Folder(name, sorted(subfolders, reverse=True), self.listings_of(name))
 
         async def read(side: int) -> None:
-            folder.pages[side] = await anext(listings[side])
+            folder.pages[side] = await anext(folder.listings[side])
 
-        await both(read(SOURCE), read(DESTINATION))
+        await both(read)
+        keys = max(len(page.get("Contents", [])) for page in folder.pages)
         is_all = not any(page["IsTruncated"] for page in folder.pages)
         if is_all or keys_per_subfolder(folder) < WORTH_A_VISIT:
             await self.list_below(folder)
         else:
-            self.draw(folder)
-        return max(len(page.get("Contents", [])) for page in folder.pages) if is_all else PAGE_KEYS
+            await self.draw(folder)
+        return keys if is_all else PAGE_KEYS
 
-    def draw(self, folder: Folder) -> None:
+    def listings_of(self, name: str) -> tuple[Pages, Pages]:
+        return self.pages_of(SOURCE, Prefix=name), self.pages_of(DESTINATION, Prefix=name)
+
+    async def draw(self, folder: Folder) -> None:
+        """Forgets the pages: many folders wait for a decision at a time, most of them for visits."""
+        await close(folder.listings)
+        folder.listings, folder.pages = self.listings_of(folder.name), [{}, {}]
         number = max(FEWEST_DRAWN, min(MOST_DRAWN, len(folder.subfolders) // DRAWN_SHARE))
         folder.drawn = set(self.lots.sample(folder.subfolders, min(number, len(folder.subfolders))))
         folder.subfolders = [name for name in folder.subfolders if name not in folder.drawn]
@@ -247,11 +258,13 @@ class Walk[P: Part]:
 
         async def read(side: int) -> None:
             nonlocal is_dropped
-            taken = 0
-            while not is_dropped:
-                self.add_below(join, side, folder)
-                taken += 1
-                if not folder.pages[side]["IsTruncated"]:
+            for taken in itertools.count(1):
+                page = folder.pages[side] or await anext(folder.listings[side])
+                if is_dropped:  # meanwhile
+                    return
+                folder.pages[side] = {}
+                self.add_below(join, side, folder, page)
+                if not page["IsTruncated"]:
                     join.end(side)
                 if any(join.has_ended):
                     await self.hand_on(join)
@@ -259,22 +272,20 @@ class Walk[P: Part]:
                     is_dropped = True
                 if join.has_ended[side] or is_dropped:
                     return
-                folder.pages[side] = await anext(folder.listings[side])
 
-        await both(read(SOURCE), read(DESTINATION))
+        await both(read)
         if is_dropped:
+            await close(folder.listings)
             self.visit_all(folder.subfolders)
 
-    def add_below(self, join: Join[P], side: int, folder: Folder) -> None:
-        """The latest page, but not what visit() has compared: the folder's own keys, and subfolders that were drawn."""
-        for item in folder.pages[side].get("Contents", []):
-            key = item["Key"]
-            subfolder = subfolder_of(key, folder.name)
-            if subfolder and subfolder not in folder.drawn:
-                join.add(side, key, entry_from(item))
+    def add_below(self, join: Join[P], side: int, folder: Folder, page: Page) -> None:
+        """Not what visit() has compared: the folder's own keys, and subfolders that were drawn."""
+        own = {"", *folder.drawn}
+        found = page.get("Contents", [])
+        join.add(side, [item for item in found if subfolder_of(item["Key"], folder.name) not in own])
 
 
-def entry_from(item: dict[str, Any]) -> Entry:
+def entry_from(item: Item) -> Entry:
     return Entry(item["Size"], int(item["LastModified"].timestamp()), item["ETag"], item.get("StorageClass", ""))
 
 
@@ -290,6 +301,12 @@ def keys_per_subfolder(folder: Folder) -> float:
     found = [subfolder_of(item["Key"], folder.name) for item in page.get("Contents", [])]
     below = [name for name in found if name]
     return len(below) / max(1, len(set(below)))
+
+
+async def close(listings: Iterable[Pages]) -> None:
+    """They are not read to their end."""
+    for listing in listings:
+        await listing.aclose()
 
 
 # --- At the same time -------------------------------------------------------------------------------------------------
@@ -310,9 +327,9 @@ async def work_off(jobs: list[Job], workers: int) -> None:
         await cancel(running)
 
 
-async def both(first: Coroutine[Any, Any, None], second: Coroutine[Any, Any, None]) -> None:
-    """Waits for both. After an error it cancels the other one, and raises it."""
-    await work_off([lambda: second, lambda: first], 2)
+async def both(read: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+    """Reads both sides. After an error of one it cancels the other, and raises it."""
+    await work_off([functools.partial(read, DESTINATION), functools.partial(read, SOURCE)], 2)
 
 
 async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
