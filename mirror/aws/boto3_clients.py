@@ -188,7 +188,6 @@ class Boto3Sqs:
         config = config_for(settings, timeouts.POLL_TIMEOUT, timeouts.POLL_ATTEMPTS)
         self.polls = session.client("sqs", config=config)
         self.send_message = partial(in_thread, self.sqs.send_message)
-        self.send_message_batch = partial(in_thread, self.sqs.send_message_batch)
         self.change_message_visibility_batch = partial(in_thread, self.sqs.change_message_visibility_batch)
 
     def close_connections(self) -> None:
@@ -197,6 +196,9 @@ class Boto3Sqs:
 
     async def receive_message(self, **parameters: Any) -> Any:
         return await in_thread(self.polls.receive_message, **parameters)
+
+    async def send_message_batch(self, **parameters: Any) -> Any:
+        return await in_thread(self.sqs.send_message_batch, **parameters)
 
     async def delete_message_batch(self, **parameters: Any) -> Any:
         return await in_thread(self.sqs.delete_message_batch, **parameters)

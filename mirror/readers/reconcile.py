@@ -20,6 +20,7 @@ from mirror.model.log_lines import AUDITED, RECONCILED, quoted
 from mirror.model.selection import Wanted, is_marker
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import ARCHIVED_CLASSES
 from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, MISSING, NO_DOUBT, judge_listed
 from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue
@@ -37,6 +38,8 @@ MOST_DOUBTFUL = 100_000  # keys that an audit remembers until then
 DOUBTFUL_AT_ONCE = 1000
 STOP_SECONDS = 20  # that a call which is under way has left after SIGTERM
 MAX_DELETE = 1000
+# Storage classes of which no listing says whether the object can be copied: it may have been restored, or archived.
+MAYBE_ARCHIVED = {*ARCHIVED_CLASSES, "INTELLIGENT_TIERING"}
 # The rows of the report that are differences. The first three are put on the queue, the others only reported.
 DIFFERENCES = {
     "missing": "only in the source",
@@ -86,7 +89,8 @@ class Compared:
     doubt: float  # see judge_listed()
     compared: int = 0
     expired: int = 0
-    suspects: list[str] = field(default_factory=list)  # keys of the source that seem to differ
+    missing: list[str] = field(default_factory=list)  # keys that the destination does not seem to have, to be copied
+    suspects: list[str] = field(default_factory=list)  # other keys of the source that seem to differ
     ghosts: list[str] = field(default_factory=list)  # keys that the source does not seem to have
     unwanted: list[str] = field(default_factory=list)
 
@@ -108,6 +112,8 @@ class Compared:
             self.unwanted.append(key)
         elif what == EXPIRED:
             self.expired += 1
+        elif what == MISSING and source.storage_class not in MAYBE_ARCHIVED:
+            self.missing.append(key)
         elif what != EQUAL:
             self.suspects.append(key)
 
@@ -120,8 +126,8 @@ class Reconciliation:
     """One comparison of the two buckets.
 
     A walk through both shows which keys seem to differ. Each of them is looked at on both sides before it counts, so
-    that what the workers do meanwhile is no difference. An audit, which raises an alarm, only remembers such keys, and
-    looks at them at the end, when what was on its way has arrived.
+    that what the workers do meanwhile is no difference; but see take(). An audit, which raises an alarm, only remembers
+    such keys, and looks at them at the end, when what was on its way has arrived.
 
     Keys that a worker would delete are put on the queue last, when it is known that they are not too many.
     """
@@ -186,13 +192,22 @@ class Reconciliation:
         await self.remove_unwanted()
 
     async def take(self, part: Compared) -> None:
-        """What the walk has found. Once too many keys would be deleted, no more ghosts are looked at."""
+        """What the walk has found. Once too many keys would be deleted, no more ghosts are looked at.
+
+        A missing key is given to the workers at once: they look at it anyway, and two looks cost more than its share of
+        a message. Only numbers that have to be exact are worth them.
+        """
         self.counts["compared"] += part.compared
         self.counts["expired"] += part.expired
         for key in part.unwanted:
             self.add_unwanted(key)
         ghosts = [] if self.are_too_many() else part.ghosts
-        await self.send(self.hold_back(await self.check(sorted(part.suspects + ghosts))))
+        is_exact = self.options.dry_run or self.options.audit
+        missing = [] if is_exact else [Finding(key, MISSING, COPY) for key in part.missing]
+        self.count(missing)
+        await self.send(missing)
+        doubtful = part.suspects + ghosts + (part.missing if is_exact else [])
+        await self.send(self.hold_back(await self.check(sorted(doubtful))))
         self.show_progress()
 
     def add_unwanted(self, key: str) -> None:

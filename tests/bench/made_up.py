@@ -1,4 +1,5 @@
-"""Two buckets of millions of keys, made up as they are asked for, and an HTTP server that lists them as S3 does.
+"""Two buckets of millions of keys, made up as they are asked for, and an HTTP server that lists them as S3 does, and
+takes messages as SQS does.
 
     .venv/bin/python tests/bench/made_up.py million 0.3    the tree, and the seconds that a page takes
 
@@ -11,6 +12,7 @@ import argparse
 import asyncio
 import functools
 import json
+import re
 import signal
 import time
 from collections import Counter
@@ -249,8 +251,11 @@ class Server:
         """One connection, for as long as the client keeps it."""
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                method, target, *_ = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ", 2)
-                writer.write(await self.answer(method, target))
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = re.search(r"(?i)\ncontent-length: *(\d+)", head)
+                body = await reader.readexactly(int(length[1])) if length else b""
+                method, target, _ = head.split(" ", 2)
+                writer.write(await (self.take(body) if method == "POST" else self.answer(method, target)))
                 await writer.drain()
         writer.close()
 
@@ -272,6 +277,15 @@ class Server:
         return answer_of(
             "501 Not Implemented", {}, f"<Error><Code>NotImplemented</Code><Message>{method}</Message></Error>"
         )
+
+    async def take(self, body: bytes) -> bytes:
+        """SendMessageBatch."""
+        entries = json.loads(body)["Entries"]
+        self.requests["SendMessageBatch"] += 1
+        self.requests["keys sent"] += sum(len(json.loads(entry["MessageBody"])["Records"]) for entry in entries)
+        await asyncio.sleep(min(LOOK_SECONDS, self.page_seconds))
+        taken = [{"Id": entry["Id"], "MessageId": "made-up"} for entry in entries]
+        return answer_of("200 OK", {}, json.dumps({"Successful": taken}))
 
     async def run(self) -> None:
         """Until SIGTERM. Prints its port at the beginning, and what it was asked for at the end."""

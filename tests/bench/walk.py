@@ -2,7 +2,9 @@
 
     .venv/bin/python tests/bench/walk.py                          all trees but the largest: half an hour
     .venv/bin/python tests/bench/walk.py --only "flat 20 million" --page-seconds 0
+    .venv/bin/python tests/bench/walk.py --only "flat 20 million" --page-seconds 0 --task-memory 1024     refused
     .venv/bin/python tests/bench/walk.py --only small --page-seconds 0
+    .venv/bin/python tests/bench/walk.py --only "none copied" --command backfill
     .venv/bin/python tests/bench/walk.py --only 100,000 --worker ../other/worker.py      of another checkout
 
 The server (made_up.py) is a process of its own. Its pages take as long as S3's, and its CPU time, which shares the
@@ -28,12 +30,14 @@ TIMEOUT = 3 * 3600
 LARGEST = "flat 20 million"  # whose pages come one after the other
 COMMANDS = {
     "reconcile": ["reconcile", "--dry-run"],
+    "backfill": ["reconcile"],
     "measure": ["measure"],
     "wait": ["wait", "--timeout", f"{TIMEOUT}s"],
 }
 # What a command's last line calls what the tree holds.
 TOLD = {
     "reconcile": {"compared": SOURCE, "missing": "missing", "stale": "stale", "ghost": "ghost"},
+    "backfill": {"compared": SOURCE, "missing": "missing", "stale": "stale", "ghost": "ghost"},
     "measure": {"source_objects": SOURCE, "destination_objects": MIRROR},
     "wait": {"keys": SOURCE, "here": SOURCE},
 }
@@ -51,7 +55,7 @@ class Run:
     last_words: str
 
 
-def run(name: str, command: str, worker: Path, page_seconds: float, directory: Path) -> Run:
+def run(name: str, command: str, worker: Path, page_seconds: float, task_memory: int, directory: Path) -> Run:
     """`wait` would never end if a key were missing for ever, so all keys are equal then."""
     equal = ["--equal"] if command == "wait" else []
     server = start(
@@ -61,6 +65,7 @@ def run(name: str, command: str, worker: Path, page_seconds: float, directory: P
     url = f"http://127.0.0.1:{json.loads(server.last_words())['port']}"
     environment = inherited() | CREDENTIALS | WORKER_SETTINGS
     environment |= {"AWS_ENDPOINT_URL": url, "QUEUE_URL": f"{url}/000000000000/sync-q"}
+    environment |= {"TASK_MEMORY": str(task_memory)}
     running = start([sys.executable, str(worker), *COMMANDS[command]], environment, directory / f"{command}-{name}.log")
     usage = finish(running, TIMEOUT)
     server.process.terminate()
@@ -95,6 +100,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=TREES, action="append", help=f"default: all but {LARGEST}")
     parser.add_argument("--command", choices=COMMANDS, default="reconcile", help="default: %(default)s")
     parser.add_argument("--page-seconds", type=float, default=0.3, help="default: %(default)s")
+    parser.add_argument("--task-memory", type=int, default=4096, help="MiB, above which it refuses (%(default)s)")
     parser.add_argument("--worker", type=Path, default=PROJECT / "worker.py", help="default: that of this checkout")
     parser.add_argument("--output", type=Path, default=PROJECT / ".cache/bench/walk", help="for the logs")
     return parser.parse_args()
@@ -108,7 +114,10 @@ def main() -> int:
         for name in arguments.only or [name for name in TREES if name != LARGEST]:
             if arguments.command == "wait" and Tree(TREES[name], is_equal=True).expected()["missing"]:
                 continue
-            ended = run(name, arguments.command, arguments.worker, arguments.page_seconds, arguments.output)
+            ended = run(
+                name, arguments.command, arguments.worker, arguments.page_seconds, arguments.task_memory,
+                arguments.output,
+            )  # fmt: skip
             rows.append(row_of(name, arguments.command, arguments.page_seconds, ended))
             print(*rows[-1], ended.last_words, sep="  ", file=sys.stderr, flush=True)
     finally:

@@ -227,6 +227,7 @@ QUEUE_CALLS = [
             "MessageSystemAttributeNames": ["ApproximateReceiveCount", "MessageGroupId"],
         },
     ),
+    ("send_message_batch", {"Entries": [{"Id": "0", "MessageBody": '{"key": "ü"}', "MessageGroupId": "reconcile"}]}),
     ("delete_message_batch", {"Entries": [{"Id": "0", "ReceiptHandle": "AQEB+/="}]}),
 ]
 
@@ -387,6 +388,48 @@ def test_a_page_that_is_not_whole_is_none(body):
         wire.read_answer(wire.LIST_OBJECTS, Answer(200, body=bytearray(body.encode())))
 
 
+FIELDS = {
+    name: f"<{name}>{text}</{name}>"
+    for name, text in {
+        "Key": "a%2Fb+c",
+        "LastModified": "2026-01-01T00:00:00.000Z",
+        "ETag": "&quot;e&amp;&quot;",
+        "ChecksumAlgorithm": "CRC64NVME",
+        "ChecksumType": "FULL_OBJECT",
+        "Size": "1",
+        "StorageClass": "STANDARD",
+        "Owner": "<ID>7</ID>",
+    }.items()
+}
+READ = {
+    "Key": "a/b c",
+    "LastModified": datetime(2026, 1, 1, tzinfo=UTC),
+    "ETag": '"e&"',
+    "Size": 1,
+    "StorageClass": "STANDARD",
+}
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        [[*FIELDS][:7]] * 2,
+        [sorted(FIELDS), sorted(FIELDS)],
+        [[*FIELDS][:7], [*FIELDS]],
+        [["Size", "Key", "StorageClass", "LastModified", "ETag"], [*FIELDS][:7]],
+        [[*FIELDS][:6], [*FIELDS][:7], [*FIELDS][:6]],
+        [[*FIELDS][:7], [*FIELDS][:6]],
+        [["Key", "LastModified", "ETag", "Size"]],
+    ],
+)
+def test_a_page_is_read_whatever_its_objects_show_in_whichever_order(objects):
+    listed = "".join(f"<Contents>{''.join(FIELDS[name] for name in names)}</Contents>" for names in objects)
+    beside = f"<KeyCount>{len(objects)}</KeyCount><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>"
+    page = wire.read_answer(wire.LIST_OBJECTS, Answer(200, body=bytearray(f"<R>{beside}{listed}</R>".encode())))
+    wanted = [READ if "StorageClass" in names else READ | {"StorageClass": ""} for names in objects]
+    assert page["Contents"] == wanted
+
+
 FAULTS = [
     {"kind": "error", "status": 500, "code": "InternalError"},
     {"kind": "error", "status": 503, "code": "SlowDown"},
@@ -467,15 +510,16 @@ def test_the_host_of_a_request_has_the_port_of_its_endpoint(world):
     ],
 )
 def test_what_fails_on_the_queue_is_repeated_by_boto3(world, fault):
-    world.put("a")
     queue = world.worker().leases.queue
+    world.standin.fault("SendMessageBatch", times=1, **fault)
+    world.run(queue.send_batch(["a"], "group"))
     world.standin.fault("ReceiveMessage", times=1, **fault)
     [message] = world.run(queue.receive(0, 30))
     world.standin.fault("DeleteMessageBatch", times=1, **fault)
     world.run(queue.delete([message.receipt_handle]))
     assert world.is_empty()
     requests = world.requests()
-    assert (requests["ReceiveMessage"], requests["DeleteMessageBatch"]) == (2, 2)
+    assert [requests[name] for name in ("SendMessageBatch", "ReceiveMessage", "DeleteMessageBatch")] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -375,7 +375,7 @@ def test_a_wrong_argument_ends_with_2_and_reads_nothing(synced: World, arguments
 
 
 def test_the_table_gives_back_what_was_put_in():
-    table, wanted = KeyTable(), {}
+    table, wanted = KeyTable(str, str), {}
     chosen = random.Random(6)
     for _ in range(20_000):
         key = "k/\u00fc" * chosen.randrange(3) + str(chosen.randrange(5000))
@@ -384,9 +384,10 @@ def test_the_table_gives_back_what_was_put_in():
             table.put(key, wanted[key])
         else:
             assert table.take(key) == wanted.pop(key, None)
-    assert table.count == len(wanted)
+    assert table.packed + len(table.loose) == len(wanted)
+    assert table.packed
     assert dict(table.take_all()) == wanted
-    assert (table.count, list(table.take_all())) == (0, [])
+    assert (table.packed, list(table.take_all())) == (0, [])
 
 
 # In a process of its own: prints the peak of its memory in MiB behind what reconcile prints.
