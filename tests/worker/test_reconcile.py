@@ -260,7 +260,7 @@ def between_listings_and_looks(monkeypatch: pytest.MonkeyPatch, change: Callable
     take, changes = Reconciliation.take, [change]
 
     async def change_and_take(self: Reconciliation, part: Compared) -> None:
-        if part.suspects or part.ghosts:
+        if part.missing or part.suspects or part.ghosts:
             while changes:
                 changes.pop()()
         await take(self, part)
