@@ -148,6 +148,8 @@ TREES: dict[str, tuple[Callable[[], list[str]], float]] = {
     "one large folder behind many": (lambda: tree(1000, keys=1) + [f"z/{number}" for number in range(10_000)], 2.0),
     "one large folder before many": (lambda: tree(1000, keys=1) + [f"!/{number}" for number in range(10_000)], 2.0),
     "50 levels": (lambda: deep(50, 2000), 1.2),
+    "folders just worth a visit": (lambda: tree(100, 2, keys=20), 6.0),
+    "a little more than a page behind five links": (lambda: tree(50, 1, 1, 1, 1, 1, keys=110), 11.5),
 }
 
 
