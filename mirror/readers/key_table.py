@@ -10,8 +10,8 @@ MOST_LOOSE = 2000  # keys that are kept as they are: a fifth of the time, ten ti
 
 
 class KeyTable[V]:
-    """Keys, each with a value. Takes the bytes of the key and of the value as a text, and about a fifth of that: 100 MiB
-    for a million objects whose keys have 26 bytes.
+    """Keys, each with a value. Takes the bytes of the key and of the value as a text, and about a fifth of that: 100
+    MiB for a million objects whose keys have 26 bytes.
 
     A record is BEGIN, the key, SEPARATOR, the text. The hash of a key says in which slot its record is, and the number
     of slots grows with that of the keys, so that each is found as fast. The latest few keys are not in slots yet.
