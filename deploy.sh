@@ -36,6 +36,7 @@
 : "${EVENT_SOURCE:=sqs}" # sqs: the bucket's notification; eventbridge: a rule, which starts the starter at once
 : "${COPY_LAST:=}"       # marker files, such as _SUCCESS,*.done: copied once all else in their folder is
 : "${ANNOUNCE:=none}"    # an event to EventBridge when a key is equal: none, markers or all
+: "${ROLLBACKS:=true}"   # false: no version of the source is ever deleted for good, so listings suffice
 : "${AUDIT_DAYS:=}"      # days between two comparisons of both buckets; empty: none by itself
 
 : "${LAMBDA_POLL_RATE:=1}" # minutes between two looks at the queue

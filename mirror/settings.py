@@ -30,6 +30,7 @@ class Settings:
     copy_last: str
     announce: str
     exclude: str
+    rollbacks: str
     s3_client: str
     visibility_timeout: int
     visibility_extend_interval: int
@@ -64,6 +65,11 @@ class Settings:
     def has_metrics(self) -> bool:
         return self.metrics == "true"
 
+    @property
+    def may_roll_back(self) -> bool:
+        """Whether an older version of a versioned source may be current again, as a newer one was deleted for good."""
+        return self.rollbacks == "true"
+
     @functools.cached_property
     def wanted(self) -> Wanted:
         return wanted_of(self.prefix_filter, self.exclude, self.keep_days)
@@ -87,6 +93,7 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "COPY_LAST": ("", r"[^\x00-\x1f\x7f]*", "patterns of keys with commas between them, such as _SUCCESS,*.done"),
     "ANNOUNCE": ("none", r"none|markers|all", "none, markers or all"),
     "EXCLUDE": ("", r"[^\x00-\x1f\x7f\ud800-\udfff]{0,500}", EXCLUDE_MEANING),
+    "ROLLBACKS": ("true", r"true|false", "true, or false if nobody deletes versions for good"),
     "S3_CLIENT": ("crt", r"crt|boto3", "crt, or boto3 for more CPU time and no code of ours"),
     "METRICS": ("false", r"true|false", "true or false"),
     "APP_NAME": ("s3-to-s3express-sync", r"[a-z][a-z0-9-]{1,49}", "2 to 50 lower-case letters, digits and hyphens"),

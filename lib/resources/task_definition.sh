@@ -7,7 +7,7 @@ readonly WORKER_SETTINGS=(
   VISIBILITY_TIMEOUT VISIBILITY_EXTEND_INTERVAL EMPTY_POLLS_BEFORE_EXIT MAX_RECEIVES
   WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE MAX_CONCURRENT_PARTS MAX_CONCURRENT_KEYS
   RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT PROCESSES LOG_LEVEL COPY_LAST ANNOUNCE EXCLUDE KEEP_DAYS
-  METRICS ALARM_LAG_SECONDS APP_NAME
+  ROLLBACKS METRICS ALARM_LAG_SECONDS APP_NAME
 )
 
 # Prints how many processes a worker has: one for each vCPU, unless the setting says otherwise. The starter has to know.
@@ -24,6 +24,7 @@ worker_variables() {
   settings_json "${names[@]}" \
     | jq --arg queue "$queue" --arg processes "$processes" '. + {QUEUE_URL: $queue, PROCESSES: $processes}
       | if .ANNOUNCE == "none" then del(.ANNOUNCE) else . end
+      | if .ROLLBACKS == "true" then del(.ROLLBACKS) else . end
       | if .METRICS == "false" then del(.METRICS, .ALARM_LAG_SECONDS, .APP_NAME) else . end'
 }
 

@@ -25,7 +25,7 @@ from mirror.protocol.objects import Destination
 from mirror.protocol.requests import delete_object, head_destination, head_source
 from mirror.protocol.verdict import utc_text
 from mirror.queue import bodies
-from mirror.readers.completeness import Completeness
+from mirror.readers.completeness import Completeness, budget_of
 
 log = logging.getLogger("worker")
 
@@ -33,6 +33,7 @@ COMPARISONS = 4  # of folders at a time, as each takes memory
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two looks at what is missing
 LOOK_SHARE = 4  # but a pause lasts this many times as long as the look before it ...
 LONGEST_SHARE = 300.0  # ... or this many seconds
+LOOKS_PER_SECOND = 50  # of all markers that wait, at what is missing
 SHORTEST_DELAY = 5  # seconds until a postponed marker is delivered again: a quarter of its age
 DELAY_OF_UNKNOWN_AGE = 60
 SHORTEST_ROUND = 60  # seconds: a marker skips one of the moments in delay_of() that is nearer than this
@@ -48,6 +49,7 @@ class Markers:
     def __init__(self, buckets: Buckets) -> None:
         self.buckets = buckets
         self.comparisons = asyncio.Semaphore(COMPARISONS)
+        self.budget = budget_of(buckets)
         self.known: dict[str, tuple[float, bool]] = {}  # marker -> when it was looked for, and whether it was absent
         self.locks = [asyncio.Lock() for _ in range(LOCKS)]
 
@@ -67,7 +69,7 @@ class Markers:
         await sync.host.come_back(sync)
 
     async def compared(self, sync: KeySync) -> Completeness:
-        """What is missing under the folder, after one look at each key that may be."""
+        """What is missing under the folder, after a look."""
         buckets = self.buckets
         patterns, folder = marker_patterns(buckets.settings.copy_last), folder_of(sync.key)
 
@@ -77,19 +79,26 @@ class Markers:
         async with self.comparisons:
             sync.interruption.check()
             prefixes = buckets.settings.wanted.under(folder)
-            state = Completeness(buckets, prefixes, sync.interruption, exact=True, settled=math.inf, counts=counts)
+            state = Completeness(
+                buckets,
+                prefixes,
+                sync.interruption,
+                exact=True,
+                settled=math.inf,
+                counts=counts,
+                shared=self.budget,
+            )
             await state.compare()
-            await state.look()
-        return state
+            return await state.look()
 
     async def wait_while_it_goes_on(self, sync: KeySync, state: Completeness) -> None:
         """Looks again for as long as less and less is missing."""
         now, patience = self.buckets.now, self.buckets.settings.marker_patience
         since = sync.waiting_since or time.time()
-        if state.missing:
+        if state.lacking:
             log_wait(logging.INFO, sync, state, since)
-        pause, least, progressed = FIRST_PAUSE, len(state.missing), now()
-        while state.missing:
+        pause, least, progressed = FIRST_PAUSE, state.lacking, now()
+        while state.lacking:
             if now() - progressed >= patience:
                 log_wait(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state, since)
                 raise end_of_wait(sync, state, since)
@@ -97,10 +106,11 @@ class Markers:
             began = now()
             async with self.comparisons:
                 sync.interruption.check()
-                await state.look()
-            if len(state.missing) < least:
-                least, progressed = len(state.missing), now()
+                state = await state.look()
+            if state.lacking < least:
+                least, progressed = state.lacking, now()
             pause = max(min(2 * pause, LONGEST_PAUSE), min(LOOK_SHARE * (now() - began), LONGEST_SHARE))
+            pause = max(pause, len(self.budget.states) / LOOKS_PER_SECOND)
 
     # A marker that was deleted goes first
 
@@ -163,13 +173,13 @@ def end_of_wait(sync: KeySync, state: Completeness, since: float) -> Postponed |
     if time.time() - since < bodies.MARKER_SECONDS:
         return Postponed("what it announces is not complete", delay_of(sync), is_exact=True, waiting_since=since)
     key, why = example_of(state)
-    return Refused(f"a marker waits for {len(state.missing)} keys since {text_of(since)}, such as {key}: {why}")
+    return Refused(f"a marker waits for {state.lacking} keys since {text_of(since)}, such as {key}: {why}")
 
 
 def log_wait(level: int, sync: KeySync, state: Completeness, since: float) -> None:
     (key, why), prefixes = example_of(state), ",".join(state.prefixes)
-    missing = len(state.missing)
-    log.log(level, MARKER_WAITS, quoted(sync.key), missing, quoted(prefixes), quoted(key), why, text_of(since))
+    values = quoted(sync.key), state.lacking, quoted(prefixes), quoted(key), why, text_of(since)
+    log.log(level, MARKER_WAITS, *values)
 
 
 def text_of(moment: float) -> str:

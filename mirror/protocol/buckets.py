@@ -39,6 +39,8 @@ class Buckets:
     now: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time  # seconds since the epoch, for the age of objects
     left_out: LeftOut = NOTHING_LEFT_OUT  # what the destination has turned out to refuse
+    # Whether the source has, or had, versions, as the latest look at one of its objects says; None before the first.
+    is_versioned: bool | None = None
 
     def __post_init__(self) -> None:
         settings = self.settings

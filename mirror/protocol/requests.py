@@ -70,6 +70,7 @@ async def head_source(buckets: Buckets, key: str) -> Source | None:
     if found is None:
         await buckets.answering.require_source()
         return None
+    buckets.is_versioned = "VersionId" in found
     return source_from_head(found)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
+import asyncio
 import logging
 import math
+import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
+from weakref import WeakSet
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -35,7 +37,7 @@ from mirror.protocol.verdict import (
     judge_listed,
 )
 from mirror.readers.listing import page_lister, size_and_time
-from mirror.readers.walk import DESTINATION, SOURCE, Entry, Page, Walk
+from mirror.readers.walk import SOURCE, Entry, Page, Walk
 
 log = logging.getLogger("worker")
 
@@ -43,11 +45,45 @@ LANDED_SECONDS = 5  # added to COPY_TIMEOUT for the clocks of two buckets, and o
 # By then the message that a worker which died left unfinished has come back, twice over.
 SETTLED_SECONDS = 2 * MAX_SQS_VISIBILITY
 SOURCE_LOOK_SECONDS = 30  # between two looks at the source for missing keys, which cost twelve times as much
-SOURCE_LOOKS = 1000  # keys of each such look; the others have their turn later
-# If more keys are missing, and more than a tenth of what the destination holds, the destination is listed instead of
-# looked at key by key: a page of a thousand costs as much as 38 looks.
-MANY = 10_000
+# Of all that wait in a process: the missing keys that are remembered, at some 430 bytes each, and those that are looked
+# at in a round, in the destination and in the source. And of each of them at least.
+NAMES, LOOKS, SOURCE_LOOKS = 50_000, 256, 1000
+LEAST_NAMES, LEAST_LOOKS = 20, 8
+MOST_LOOKS = 1000  # at a time, as each is a task until all have ended
+RELIST_SECONDS, RELIST_SHARE = 30, 4  # after so long, or so many times as long as it took, both sides are listed again
+MOST_PROBES = 8  # looks at the source that are to show whether it has versions
 NEAR, FAR = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(eq=False)
+class Budget:
+    """What all that wait in one process share."""
+
+    looks: Slots
+    names: int = NAMES
+    states: WeakSet[Completeness] = field(default_factory=WeakSet)
+
+    def names_of(self, state: Completeness) -> int:
+        """How many it may remember: half of what the others leave, so that the next one gets some, too."""
+        others = sum(len(other.missing) for other in self.states if other is not state)
+        return max(LEAST_NAMES, (self.names - others) // 2)
+
+    def share_of_one(self, looks: int) -> int:
+        return max(LEAST_LOOKS, looks // max(1, len(self.states)))
+
+
+def budget_of(buckets: Buckets, names: int = NAMES) -> Budget:
+    return Budget(Slots(buckets.settings.max_concurrent_keys), names)
+
+
+@dataclass
+class Counted:
+    """Missing keys beyond those that are remembered."""
+
+    keys: int = 0
+    size: int = 0
+    archived: int = 0
+    ghosts: int = 0
 
 
 @dataclass(eq=False)
@@ -59,6 +95,9 @@ class Completeness:
     at fault, Unfinished for an incomplete listing, and Interrupted.
 
     The two listings decide where they can; see doubt_of(). Where they cannot, the copy is looked at, page by page.
+
+    Not all missing keys are remembered if they are many. The others are counted, and what look() returns then is from
+    time to time the state at another moment, until it is small enough.
     """
 
     buckets: Buckets
@@ -69,29 +108,46 @@ class Completeness:
     deep: bool = False  # looks at every copy, as if no listing could decide
     is_patient: bool = False  # asks again for a page that S3 is too busy to list until it comes
     counts: Callable[[str], bool] = lambda _key: True  # whether a key of the source or destination is meant
-    keys: int = 0  # of the source
-    size: int = 0  # bytes of those
-    expired: int = 0  # others, which KEEP_DAYS keeps no longer, so that they are not waited for
-    only_in_destination: int = 0  # keys that the source did not have
-    of_unknown_origin: int = 0  # of these, with `exact`, those that are not waited for
-    listed: int = 0  # entries of both listings so far
-    mirror_size: int = 0  # keys of the last listing of the destination
-    missing: dict[str, Listed | None] = field(default_factory=dict)  # None: a ghost, whose deletion is missing
-    troubles: dict[str, str] = field(default_factory=dict)  # key -> why the latest look at it failed
-    newest: datetime = FAR  # a version of a later time is newer than any that was listed
-    answered: datetime = NEAR  # when S3 sent the last page of the source, by its own clock, which dates the versions
-    source_look_at: float = -math.inf
+    shared: Budget | None = None  # None: nothing else waits in this process
+
+    keys: int = field(default=0, init=False)  # of the source
+    size: int = field(default=0, init=False)  # bytes of those
+    expired: int = field(default=0, init=False)  # others, which KEEP_DAYS keeps no longer: they are not waited for
+    only_in_destination: int = field(default=0, init=False)  # keys that the source did not have
+    of_unknown_origin: int = field(default=0, init=False)  # of these, with `exact`, those that are not waited for
+    listed: int = field(default=0, init=False)  # entries of both listings so far
+    # What is remembered of the missing keys; None: a ghost, whose deletion is missing. And the others.
+    missing: dict[str, Listed | None] = field(default_factory=dict, init=False)
+    more: Counted = field(default_factory=Counted, init=False)
+    troubles: dict[str, str] = field(default_factory=dict, init=False)  # key -> why the latest look at it failed
+    newest: datetime = field(default=FAR, init=False)  # a version of a later time is newer than any that was listed
+    # When S3 sent the last page of the source, by its own clock, which dates the versions.
+    answered: datetime = field(default=NEAR, init=False)
+    source_look_at: float = field(default=-math.inf, init=False)
 
     def __post_init__(self) -> None:
-        self.looks = Slots(self.buckets.settings.max_concurrent_keys)
+        self.budget = self.shared or budget_of(self.buckets)
+        self.budget.states.add(self)
         self.page_of = page_lister(self.buckets, self.interruption, self.is_patient)
+        self.walk: Walk[Compared] | None = None  # while it is under way, as it holds this in turn
+        self.probing, self.probes = asyncio.Lock(), 0
+
+    @property
+    def lacking(self) -> int:
+        """How many keys are or may be missing."""
+        return len(self.missing) + self.more.keys
 
     # Two listings
 
     async def compare(self) -> None:
-        """Fills `missing` with every key that is or may be missing."""
-        await Walk(self.prefixes, self.list_page, lambda: Compared(self), self.take).run()
-        self.source_look_at = self.buckets.now()
+        """Finds every key that is or may be missing."""
+        began, self.walk = self.buckets.now(), Walk(self.prefixes, self.list_page, lambda: Compared(self), self.take)
+        try:
+            await self.walk.run()
+        finally:
+            self.walk = None
+        self.source_look_at = self.compared_at = self.buckets.now()
+        self.took, self.remembered = self.compared_at - began, len(self.missing)
         if self.answered < FAR:
             self.newest = self.answered + timedelta(seconds=LANDED_SECONDS)
 
@@ -99,19 +155,50 @@ class Completeness:
         page = await self.page_of(side, **parameters)
         if side == SOURCE:
             self.answered = max(self.answered, time_of_answer(page))
+            await self.learn_of_versions(page)
         self.listed += len(page.get("Contents", []))
         return page
+
+    async def learn_of_versions(self, page: Page) -> None:
+        """Looks at a key of the source, unless one was looked at already, as only the answer to that says whether the
+        source has versions. As long as it is not known, it counts as if it had some."""
+        async with self.probing:
+            keys = (item["Key"] for item in page.get("Contents", []) if item["Key"].startswith(self.prefixes))
+            key = next(filter(self.is_meant, keys), None)
+            is_needed = self.buckets.settings.may_roll_back and self.buckets.is_versioned is None and not self.deep
+            if key is None or not is_needed or self.probes == MOST_PROBES:
+                return
+            self.probes += 1
+            try:
+                await head_source(self.buckets, key)
+            except (ClientError, BotoCoreError, ResponseParserError) as error:
+                if is_environment(error):
+                    raise
+                log.debug("cannot look at key=%s of the source: %s", quoted(key), describe(error))
 
     async def take(self, part: Compared) -> None:
         self.keys += part.keys
         self.size += part.size
         self.expired += part.expired
-        self.mirror_size += part.mirrored
-        self.missing |= part.missing
-        ghosts = [key for key in part.ghosts if key not in self.missing]  # which the destination may have listed twice
+        self.room = self.budget.names_of(self)
+        for key, version in sorted(part.missing.items()):
+            self.note(key, version)
+        known = self.missing.keys() | part.doubtful.keys()  # as the destination may list a key twice
+        ghosts = [key for key in part.ghosts if key not in known]
         self.only_in_destination += len(ghosts)
-        self.missing |= dict.fromkeys(ghosts) if self.exact else {}
-        await self.looks.run(self.look_at, part.doubtful)
+        for key in ghosts if self.exact else ():
+            self.note(key, None)
+        await self.budget.looks.run(self.look_first, part.doubtful.items())
+
+    def note(self, key: str, version: Listed | None) -> None:
+        if key in self.missing or len(self.missing) < self.room:
+            self.missing[key] = version
+            return
+        self.troubles.pop(key, None)
+        self.more.keys += 1
+        self.more.size += version.size if version else 0
+        self.more.archived += bool(version and version.archived)
+        self.more.ghosts += version is None
 
     def is_meant(self, key: str) -> bool:
         return not self.buckets.settings.wanted.excludes(key) and self.counts(key)
@@ -121,57 +208,91 @@ class Completeness:
         was overwritten.
 
         The time of a source that was uploaded in parts decides nothing: it is when the upload began (S3 User Guide,
-        "Working with object metadata"), and the version before may have been put and copied since.
+        "Working with object metadata"), and the version before may have been put and copied since. Nor does that of a
+        version that may be current again, as a newer one was deleted for good.
         """
-        if self.deep or is_in_parts(source.etag):
+        if self.deep or is_in_parts(source.etag) or self.may_be_rolled_back():
             return math.inf
         is_settled = time.time() - source.modified > self.settled
         return NO_DOUBT if is_settled else self.buckets.settings.copy_timeout + LANDED_SECONDS
 
+    def may_be_rolled_back(self) -> bool:
+        return self.buckets.settings.may_roll_back and self.buckets.is_versioned is not False
+
     # What is missing
 
-    async def look(self) -> None:
-        """Looks once at each missing key; those that have arrived are no longer in `missing`."""
-        is_many = len(self.missing) > max(MANY, self.mirror_size / 10)
-        keys = await self.listed_anew() if is_many else list(self.missing)
-        for some in itertools.batched(keys, SOURCE_LOOKS, strict=False):
-            await self.looks.run(self.look_at, some)  # which keeps a task for each until its end
+    async def look(self) -> Completeness:
+        """Looks at missing keys; those that have arrived are no longer in `missing`. Returns itself, or what has become
+        of a new comparison."""
+        await self.look_in_destination()
         if self.buckets.now() - self.source_look_at >= SOURCE_LOOK_SECONDS:
             self.source_look_at = self.buckets.now()
-            await self.looks.run(self.look_at_both, list(itertools.islice(self.missing, SOURCE_LOOKS)))
+            await self.look_on_both_sides()
+        if not self.is_to_be_listed():
+            return self
+        anew = replace(self)
+        await anew.compare()
+        return anew
 
-    async def listed_anew(self) -> list[str]:
-        """The missing keys that may have arrived, by a listing of the destination alone."""
-        found = Renewed(self.missing)
+    def is_to_be_listed(self) -> bool:
+        """If there are more keys than are remembered, and of those half have arrived, or a while is over: they may be
+        just those that never arrive."""
+        since = self.buckets.now() - self.compared_at
+        if not self.missing or since >= max(RELIST_SECONDS, RELIST_SHARE * self.took):
+            return self.more.keys > 0
+        return self.more.keys > 0 and 2 * len(self.missing) <= self.remembered and since >= self.took
 
-        async def list_page(side: int, **parameters: str) -> Page:
-            return await self.page_of(side, **parameters) if side == DESTINATION else {"IsTruncated": False}
+    async def look_in_destination(self) -> None:
+        """Looks at some keys, drawn by lot. If most of them have arrived, it looks at all others; if not, at those that
+        come first, for as long as most of these have arrived, as keys often do so in their order. So as a rule two
+        looks are taken at a key, however often this is called."""
+        share = self.budget.share_of_one(LOOKS)
+        keys = list(self.missing)
+        drawn = set(keys if len(keys) <= share else random.sample(keys, share))
+        are_most_here = await self.have_most_arrived(self.look_at, [key for key in keys if key in drawn])
+        rest = [key for key in keys if key not in drawn]
+        while rest:
+            some, rest = rest[:share], rest[share:]
+            share = min(2 * share, MOST_LOOKS)
+            if not (await self.have_most_arrived(self.look_at, some) or are_most_here):
+                return
 
-        async def take(_: Renewed) -> None:
-            pass
+    async def look_on_both_sides(self) -> None:
+        share, keys = self.budget.share_of_one(SOURCE_LOOKS), list(self.missing)
+        while keys:
+            some, keys = keys[:share], keys[share:]
+            if not await self.have_most_arrived(self.look_at_both, some):
+                return
 
-        await Walk(self.prefixes, list_page, lambda: found, take).run()
-        self.mirror_size = found.mirrored
-        return list(found.changed)
+    async def have_most_arrived(self, look: Callable[[str], Awaitable[None]], keys: list[str]) -> bool:
+        await self.budget.looks.run(look, keys)
+        return 2 * sum(key not in self.missing for key in keys) >= len(keys)
+
+    async def look_first(self, entry: tuple[str, Listed]) -> None:
+        """At a key of which the listings could not say whether it is missing."""
+        self.interruption.check()
+        key, version = entry
+        if not await self.has_arrived(key, version, with_source=False):
+            self.note(key, version)
 
     async def look_at(self, key: str) -> None:
         self.interruption.check()
-        if await self.has_arrived(key, with_source=False):
+        if await self.has_arrived(key, self.missing[key], with_source=False):
             del self.missing[key]
 
     async def look_at_both(self, key: str) -> None:
         """A key that is still missing has its next turn after all others."""
         self.interruption.check()
-        if await self.has_arrived(key, with_source=True):
+        if await self.has_arrived(key, self.missing[key], with_source=True):
             del self.missing[key]
         else:
             self.missing[key] = self.missing.pop(key)
 
-    async def has_arrived(self, key: str, with_source: bool) -> bool:
+    async def has_arrived(self, key: str, version: Listed | None, with_source: bool) -> bool:
         """A key that cannot be looked at counts as missing, and the reason is kept."""
         try:
             self.troubles.pop(key, None)
-            return await self.shows(key, self.missing[key], with_source)
+            return await self.shows(key, version, with_source)
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             if is_environment(error):
                 raise
@@ -200,7 +321,7 @@ class Completeness:
         found = judge(source, destination)
         if expired or found.what in (EQUAL, ABSENT) or (version is None and found.what != GHOST):
             return True
-        if source and version:
+        if source and version and key in self.missing:
             self.missing[key] = version._replace(archived=source.archived)
         return False
 
@@ -213,16 +334,14 @@ class Compared:
     keys: int = 0  # of the source
     size: int = 0  # bytes of those
     expired: int = 0  # others
-    mirrored: int = 0  # keys of the destination
-    missing: dict[str, Listed | None] = field(default_factory=dict)
-    doubtful: list[str] = field(default_factory=list)  # of these, those that only a look at the copy can tell
+    missing: dict[str, Listed] = field(default_factory=dict)
+    doubtful: dict[str, Listed] = field(default_factory=dict)  # only a look at the copy can tell
     ghosts: list[str] = field(default_factory=list)
 
     def add(self, key: str, source: Entry | None, destination: Entry | None) -> None:
         state = self.state
         if not state.is_meant(key):
             return
-        self.mirrored += destination is not None
         if source is None:
             self.ghosts.append(key)
             return
@@ -236,26 +355,8 @@ class Compared:
         if what == EQUAL:
             return
         archived = source.storage_class if source.storage_class in ARCHIVED_CLASSES else ""
-        self.missing[key] = Listed(source.etag, source.size, source.moment, archived)
-        if what == UNDECIDED:
-            self.doubtful.append(key)
-
-
-class Renewed:
-    """The missing keys that may have arrived: those with a copy that is young enough, and ghosts that are gone."""
-
-    def __init__(self, missing: dict[str, Listed | None]) -> None:
-        self.missing = missing
-        self.changed = {key for key, source in missing.items() if source is None}
-        self.mirrored = 0  # keys of the destination
-
-    def add(self, key: str, _: Entry | None, destination: Entry | None) -> None:
-        self.mirrored += 1
-        source = self.missing.get(key)
-        if source and destination and destination.moment >= source.modified:
-            self.changed.add(key)
-        else:
-            self.changed.discard(key)
+        found = self.doubtful if what == UNDECIDED else self.missing
+        found[key] = Listed(source.etag, source.size, source.moment, archived)
 
 
 def time_of_answer(answer: dict[str, Any]) -> datetime:

@@ -18,7 +18,7 @@ from mirror.model.errors import Interrupted, Refused, Unfinished, describe
 from mirror.model.log_lines import LACKING, WAITED, quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.readers.completeness import Completeness
+from mirror.readers.completeness import NAMES, Completeness, budget_of
 from mirror.readers.listing import chosen_prefixes
 
 log = logging.getLogger("worker")
@@ -52,7 +52,15 @@ async def wait(buckets: Buckets, options: WaitOptions, interruption: Interruptio
     prefixes = chosen_prefixes(buckets.settings, options.prefix)
     if not prefixes:
         return 2
-    state = Completeness(buckets, prefixes, interruption, exact=options.exact, deep=options.deep, is_patient=True)
+    state = Completeness(
+        buckets,
+        prefixes,
+        interruption,
+        exact=options.exact,
+        deep=options.deep,
+        is_patient=True,
+        shared=budget_of(buckets, max(NAMES, 2 * options.examples)),
+    )
     return await Wait(state, options, show).run()
 
 
@@ -84,16 +92,16 @@ class Wait:
         return self.report("complete" if self.is_complete() else "timeout")
 
     def is_complete(self) -> bool:
-        return self.is_compared and not self.state.missing
+        return self.is_compared and not self.state.lacking
 
     async def until_complete(self) -> None:
         await self.state.compare()
         self.is_compared = True
         self.log_what_is_missing()
-        while self.state.missing:
+        while self.state.lacking:
             begun = time.monotonic()
-            await self.state.look()
-            if self.state.missing:
+            self.state = await self.state.look()
+            if self.state.lacking:
                 await self.state.interruption.pause(self.pause_after(time.monotonic() - begun))
 
     def pause_after(self, round_seconds: float) -> float:
@@ -109,8 +117,8 @@ class Wait:
             log.warning("the source has no key under %s: is --prefix right?", quoted(",".join(self.state.prefixes)))
         if self.state.expired:
             log.info("not waited for: %d keys that have not changed for more than KEEP_DAYS", self.state.expired)
-        if self.state.missing:
-            log.info("waiting for %d keys: %s", len(self.state.missing), self.numbers())
+        if self.state.lacking:
+            log.info("waiting for %d keys: %s", self.state.lacking, self.numbers())
         if archived := self.archived():
             log.warning("%d of them are archived in the source: restore them, or they are waited for in vain", archived)
 
@@ -140,11 +148,13 @@ class Wait:
         """Keys and bytes of the source that are in the destination; not known before both listings were read."""
         if not self.is_compared:
             return 0, 0
-        missing = [source for source in self.state.missing.values() if source]
-        return self.state.keys - len(missing), self.state.size - sum(source.size for source in missing)
+        missing, more = [source for source in self.state.missing.values() if source], self.state.more
+        keys, size = len(missing) + more.keys - more.ghosts, sum(source.size for source in missing) + more.size
+        return self.state.keys - keys, self.state.size - size
 
     def archived(self) -> int:
-        return sum(1 for source in self.state.missing.values() if source and source.archived)
+        named = sum(1 for source in self.state.missing.values() if source and source.archived)
+        return named + self.state.more.archived
 
     def figures(self) -> dict[str, int | float]:
         here, here_bytes = self.here()
@@ -153,7 +163,7 @@ class Wait:
             "bytes": self.state.size,
             "here": here,
             "here_bytes": here_bytes,
-            "lacking": len(self.state.missing),
+            "lacking": self.state.lacking,
             "archived": self.archived(),
             "only_in_destination": self.state.only_in_destination,
             **({"of_unknown_origin": self.state.of_unknown_origin} if self.state.exact else {}),
@@ -199,10 +209,10 @@ class Wait:
 
     def show_table(self, end: str) -> None:
         figures = self.figures()
-        ghosts = sum(1 for source in self.state.missing.values() if source is None)
+        ghosts = sum(1 for source in self.state.missing.values() if source is None) + self.state.more.ghosts
         rows = {
             "here": (figures["here"], "as it was at the start, or newer"),
-            "waiting": (len(self.state.missing) - self.archived() - ghosts, "not there yet"),
+            "waiting": (self.state.lacking - self.archived() - ghosts, "not there yet"),
             "archived": (figures["archived"], "archived in the source: restore it, its restore event copies it"),
             "ghost": (ghosts, "only in the destination, and to be deleted there (--exact)"),
         }

@@ -27,6 +27,7 @@ CHANGED_TWICE = Case(("put a y", "delete _SUCCESS", "put a z"), HELD)
 UPLOADED = Case(("put a x", "put b x", "put _SUCCESS"))
 NESTED = Case(("put s/a x", "put s/_SUCCESS", "put _SUCCESS"))
 ALIKE = Case(("delete _SUCCESS", "put a y", "delete-newest-version _SUCCESS"), HELD, versioned=True)
+ROLLED_BACK = Case(("delete-newest-version a", "put _SUCCESS"), ("put a x", "put a y"), versioned=True)
 SOME_AGAIN = ("delete _SUCCESS", "put a y", "put b y", "put _SUCCESS")
 
 CASES = {
@@ -45,6 +46,7 @@ CASES = {
     "a file deleted": GHOST._replace(crashes=1, losses=1),
     "a file put and deleted": SHORT_LIVED._replace(crashes=1),
     "the delete marker removed": ALIKE,
+    "a version deleted for good": ROLLED_BACK._replace(crashes=1),
     "no conditional writes, equal in the end": RENEWED._replace(unconditional=True),
     "a marker in a folder below": NESTED,
     "a file changed before and after the marker is deleted": CHANGED_TWICE,
@@ -221,6 +223,12 @@ LEFT_OUT = {
     "a look at each young copy": (
         lambda patch: with_comparison(patch, settled=0),
         (Case(("put a x", "put a y", "put _SUCCESS")),),
+        {},
+        "not complete",
+    ),
+    "a look at each copy of a source with versions": (
+        lambda patch: patch.setattr(Completeness, "may_be_rolled_back", lambda _: False),
+        (ROLLED_BACK,),
         {},
         "not complete",
     ),

@@ -9,10 +9,11 @@ from botocore.exceptions import ClientError
 from world import MIRROR, SOURCE, World
 
 from mirror.readers import completeness, listing
-from mirror.readers.completeness import Compared, Completeness
+from mirror.readers.completeness import LEAST_NAMES, Compared, Completeness, budget_of
 from mirror.readers.walk import DESTINATION, Entry
 
 HOUR = 3600
+SLOW = {"COPY_TIMEOUT": "900", "VISIBILITY_TIMEOUT": "7200", "ROLLBACKS": "false"}
 
 
 @pytest.fixture
@@ -24,8 +25,7 @@ def compared(world: World, prefix: str = "data/", **options) -> Completeness:
     """After compare() and one look()."""
     state = Completeness(world.worker().buckets, (prefix,), **options)
     world.run(state.compare())
-    world.run(state.look())
-    return state
+    return world.run(state.look())
 
 
 def test_what_is_synced_is_complete(synced: World):
@@ -62,19 +62,19 @@ def test_a_copy_that_is_much_younger_than_the_source_needs_no_look(synced: World
     monkeypatch.setattr(completeness, "LANDED_SECONDS", -1000)
     before = synced.requests()
     compared(synced)
-    assert synced.requests().get("HeadObject", 0) == before.get("HeadObject", 0)
+    assert synced.requests()["HeadObject"] - before["HeadObject"] == 1  # to learn whether the source has versions
 
 
 def needs_look(state: Completeness, source: Entry, copied: int) -> bool:
     part = Compared(state)
     part.add("data/a", source, Entry(source.size, copied, "", ""))
-    return part.doubtful == ["data/a"]
+    return list(part.doubtful) == ["data/a"]
 
 
 @pytest.mark.parametrize(("etag", "needs_a_look"), [('"0123456789abcdef"', False), ('"0123456789abcdef-12"', True)])
 def test_the_time_of_an_upload_in_parts_decides_nothing(world: World, etag: str, needs_a_look: bool):
     """It is that of its begin: the version before may have been put and copied since, with as many bytes."""
-    state = Completeness(world.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, ("data/",))
+    state = Completeness(world.worker(**SLOW).buckets, ("data/",))
     begun, copied = int(time.time()) - 3 * HOUR, int(time.time()) - 2 * HOUR
     assert needs_look(state, Entry(10, begun, etag, ""), copied) is needs_a_look
 
@@ -84,22 +84,9 @@ def test_a_copy_decides_without_a_look_once_none_that_was_begun_before_the_sourc
     world: World, age: int, needs_a_look: bool
 ):
     """A copy of the version before may take COPY_TIMEOUT, and the clocks of two buckets may differ by five seconds."""
-    state = Completeness(world.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, ("data/",))
+    state = Completeness(world.worker(**SLOW).buckets, ("data/",))
     changed = int(time.time()) - HOUR
     assert needs_look(state, Entry(10, changed, '"0123"', ""), changed + age) is needs_a_look
-
-
-def test_a_copy_that_was_made_in_the_second_of_its_source_is_looked_at_in_a_new_listing(
-    synced: World, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(completeness, "MANY", 0)
-    synced.put("data/b", 2048, modified=1_700_000_000)
-    state = Completeness(synced.worker().buckets, ("data/",))
-    synced.run(state.compare())
-    synced.run_worker()
-    synced.standin.change(MIRROR, "data/b", modified=1_700_000_000)
-    synced.run(state.look())
-    assert state.missing == {}
 
 
 def test_what_is_overwritten_meanwhile_is_here_once_the_new_version_is(synced: World):
@@ -172,9 +159,7 @@ def test_what_has_not_changed_for_long_needs_no_look_unless_asked_for(synced: Wo
     looks = []
     for options in ({"settled": -1}, {"settled": float("inf")}, {"settled": -1, "deep": True}):
         before = synced.requests().get("HeadObject", 0)
-        state = Completeness(
-            synced.worker(COPY_TIMEOUT="900", VISIBILITY_TIMEOUT="7200").buckets, ("data/",), **options
-        )
+        state = Completeness(synced.worker(**SLOW).buckets, ("data/",), **options)
         synced.run(state.compare())
         assert state.missing == {}
         looks.append(synced.requests().get("HeadObject", 0) - before)
@@ -218,24 +203,86 @@ def test_patience_is_for_s3_being_busy_and_not_for_a_refusal(synced: World, monk
         synced.run(state.compare())
 
 
-def test_if_many_keys_lack_the_destination_is_listed_and_only_what_is_new_there_is_looked_at(
+@pytest.mark.parametrize(("rollbacks", "missing"), [("true", {"data/a"}), ("false", set())])
+def test_a_version_that_is_current_again_lacks_until_its_copy_is_back(world: World, rollbacks: str, missing: set[str]):
+    """The copy of the version that was deleted for good is younger, and has as many bytes."""
+    world.standin.configure_bucket(SOURCE, versioning="Enabled")
+    world.synced("data/a", modified=int(time.time()) - HOUR)
+    world.synced("data/a", "data/b")
+    newest = world.standin.versions(SOURCE, "data/a")[-1]["version_id"]
+    world.standin.delete(SOURCE, "data/a", newest)
+    state = Completeness(world.worker(ROLLBACKS=rollbacks).buckets, ("data/",), settled=0)
+    world.run(state.compare())
+    assert set(state.missing) == missing
+    world.run_worker()
+    world.run(state.look())
+    assert (state.missing, world.is_equal()) == ({}, True)
+
+
+def test_a_source_that_does_not_say_whether_it_has_versions_counts_as_if_it_had(synced: World):
+    synced.standin.fault("HeadObject", "error", status=403, code="AccessDenied", times=3, bucket=SOURCE)
+    state = Completeness(synced.worker().buckets, ("data/",), settled=0)
+    before = synced.requests()["HeadObject"]
+    synced.run(state.compare())
+    assert (state.missing, state.may_be_rolled_back(), synced.requests()["HeadObject"] - before > 3) == ({}, True, True)
+
+
+def many_missing(world: World, keys: int) -> None:
+    world.standin.put_many(SOURCE, [f"data/new/{number:03}" for number in range(keys)])
+
+
+def test_of_more_missing_keys_than_may_be_remembered_the_others_are_counted(synced: World):
+    many_missing(synced, 60)
+    synced.standin.delete(SOURCE, "data/a")
+    buckets = synced.worker().buckets
+    budget = budget_of(buckets, names=0)
+    first, second = (Completeness(buckets, ("data/",), exact=True, shared=budget) for _ in range(2))
+    for state in (first, second):
+        synced.run(state.compare())
+        assert (len(state.missing), state.lacking, state.more.size) == (LEAST_NAMES, 61, (61 - LEAST_NAMES) * 1024)
+    synced.run_worker()
+    for state in (first, second):
+        assert synced.run(state.look()).lacking == 0
+
+
+def test_those_that_wait_leave_each_other_room(synced: World):
+    many_missing(synced, 100)
+    buckets = synced.worker().buckets
+    budget = budget_of(buckets, names=160)
+    states = [Completeness(buckets, ("data/new/",), shared=budget) for _ in range(3)]
+    for state in states:
+        synced.run(state.compare())
+    assert [len(state.missing) for state in states] == [80, 40, LEAST_NAMES]
+    del states[0], state
+    assert budget.names_of(states[0]) == 70
+
+
+def test_keys_that_never_arrive_do_not_hide_those_that_are_only_counted(synced: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(completeness, "RELIST_SECONDS", 0)
+    monkeypatch.setattr(completeness, "RELIST_SHARE", 0)
+    for number in range(LEAST_NAMES):
+        synced.put(f"data/ice/{number}", storage_class="GLACIER")
+    many_missing(synced, 30)
+    buckets = synced.worker().buckets
+    state = Completeness(buckets, ("data/",), shared=budget_of(buckets, names=0))
+    synced.run(state.compare())
+    assert state.lacking == LEAST_NAMES + 30
+    synced.standin.mirror_many(SOURCE, MIRROR, 10, [f"data/new/{number:03}" for number in range(30)])
+    assert set(synced.run(state.look()).missing) == {f"data/ice/{number}" for number in range(LEAST_NAMES)}
+
+
+def test_only_some_of_many_missing_keys_are_looked_at_until_they_have_arrived(
     synced: World, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(completeness, "MANY", 3)
-    synced.standin.delete(SOURCE, "data/a")
-    synced.put("data/b", 2048)
-    synced.standin.change(MIRROR, "data/b", modified=1_700_000_000)
-    state = Completeness(synced.worker().buckets, ("data/",), exact=True)
-    for number in range(3):
-        synced.put(f"data/new/{number}")
-    synced.run(state.compare())
-    assert len(state.missing) == 5
-    synced.run(state.look())
-    before = synced.requests()
-    synced.run(state.look())
-    made = {name: number - before[name] for name, number in synced.requests().items() if number - before[name]}
-    assert made == {"ListObjectsV2": 2}  # the folder, and what is below it
-    assert len(state.missing) == 5
-    synced.run_worker()
-    synced.run(state.look())
-    assert state.missing == {}
+    """They arrive in their order, and those that are drawn by lot are the last ones."""
+    monkeypatch.setattr(completeness, "LOOKS", 10)
+    monkeypatch.setattr(completeness.random, "sample", lambda keys, number: keys[-number:])
+    many_missing(synced, 100)
+    state = compared(synced)
+    rounds = []
+    for arrived in (0, 30, 100):
+        synced.standin.mirror_many(SOURCE, MIRROR, 10, [f"data/new/{number:03}" for number in range(arrived)])
+        before = synced.requests()["HeadObject"]
+        synced.run(state.look())
+        rounds.append((synced.requests()["HeadObject"] - before, state.lacking))
+    assert rounds == [(20, 100), (80, 70), (70, 0)]
