@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 BENCH = Path(__file__).with_name("wait.py")
+CASES = "listed", "young", "arriving", "nothing", "markers"
 
 
 def test_the_cases_cost_what_they_are_to_show(tmp_path: Path) -> None:
@@ -13,9 +14,10 @@ def test_the_cases_cost_what_they_are_to_show(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert ended.returncode == 0, ended.stderr
     cells = [re.split(r" *\| *", line.strip("| ")) for line in ended.stdout.splitlines() if "ListObjectsV2" in line]
-    assert [row[:3] for row in cells] == [[case, "400", "0"] for case in ("listed", "young", "arriving", "nothing")]
+    assert [row[:3] for row in cells] == [[case, "400", "0"] for case in CASES]
     requests = [dict(reversed(part.split()) for part in row[-1].split(", ")) for row in cells]
-    assert requests[0] == {"CreateSession": "1", "ListObjectsV2": "4"}
-    assert requests[1] == {"CreateSession": "1", "ListObjectsV2": "4", "HeadObject": "400"}
+    assert requests[0] == {"CreateSession": "1", "ListObjectsV2": "4", "HeadObject": "1"}
+    assert requests[1] == {"CreateSession": "1", "ListObjectsV2": "4", "HeadObject": "401"}
     assert int(requests[2]["HeadObject"]) >= 400
     assert int(requests[3]["HeadObject"]) >= 400
+    assert requests[4]["CopyObject"] == "412"

@@ -2,11 +2,15 @@
 
     .venv/bin/python tests/bench/wait.py                 about 20 minutes, and 3 GB for the stand-in
     .venv/bin/python tests/bench/wait.py --keys 20000    shows that all of it runs
+    .venv/bin/python tests/bench/wait.py --keys 24000 --only markers --worker ../other/worker.py    of another checkout
+
+A page of a listing takes `--page-seconds`, as S3's does.
 
 listed    all is here, an hour younger than the source: the listings decide
 young     all is here, a second younger than the source: one look at each copy
 arriving  a thousand of the keys lack at first, and arrive at a hundred a second
 nothing   none is here at first, and then all of them at once
+markers   none is here at first: a worker copies them all, in twelve folders, whose markers wait from the beginning
 """
 
 import argparse
@@ -17,9 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))  # the stand-in
 
-import movers
 from measure import Usage, finish, start, wait_for
-from movers import CREDENTIALS, MIRROR, PROJECT, SOURCE, WORKER_SETTINGS
+from movers import CREDENTIALS, MIRROR, PROJECT, QUEUE, SOURCE, WORKER_SETTINGS
 from processes import inherited
 from rows import aligned, number
 from standin import Standin, running_standin
@@ -28,6 +31,8 @@ AT_ONCE = 50_000
 LATE = 1000  # keys
 PER_SECOND = 100
 HOUR = 3600
+FOLDERS = 12
+QUEUE_URL = f"{{}}/000000000000/{QUEUE}"
 TIMEOUT = 2 * HOUR
 # What a copy of the worker says of its source; the end, which no listing shows, is not compared here.
 PROVENANCE = {"sync-source": "{etag} {time} {size} null 000000000000"}
@@ -61,21 +66,44 @@ def nothing(standin: Standin, keys: int) -> None:
     standin.create_bucket(MIRROR)
 
 
+def markers(standin: Standin, keys: int) -> None:
+    """A marker's event comes before those of its files, so that it waits for all of them."""
+    standin.reset()
+    for bucket in (SOURCE, MIRROR):
+        standin.create_bucket(bucket)
+    standin.create_queue(QUEUE)
+    standin.notify(SOURCE, QUEUE)
+    standin.put_many(SOURCE, [f"data/{folder:02d}/_SUCCESS" for folder in range(FOLDERS)])
+    for first in range(0, keys, AT_ONCE):
+        names = [f"data/{i % FOLDERS:02d}/object-{i:09d}" for i in range(first, min(first + AT_ONCE, keys))]
+        standin.put_many(SOURCE, names)
+
+
 def late(keys: int) -> list[str]:
     return [f"data/{i % 1000:04d}/object-{i:09d}" for i in range(0, keys, max(1, keys // LATE))][:LATE]
 
 
-CASES: dict[str, Callable[[Standin, int], None]] = {case.__name__: case for case in (listed, young, arriving, nothing)}
+CASES: dict[str, Callable[[Standin, int], None]] = {
+    case.__name__: case for case in (listed, young, arriving, nothing, markers)
+}
 
 
-def run(standin: Standin, case: str, keys: int, directory: Path) -> tuple[Usage, dict[str, int], str]:
-    """What the wait used, its requests, and its last line."""
+def run(
+    standin: Standin, case: str, keys: int, page_seconds: float, worker: Path, directory: Path
+) -> tuple[Usage, dict[str, int], str]:
+    """What the wait, or the worker, used, its requests, and its last line."""
     CASES[case](standin, keys)
+    if page_seconds:
+        standin.fault("ListObjectsV2", "delay", seconds=page_seconds, times=0)
     environment = inherited() | CREDENTIALS | WORKER_SETTINGS | {"AWS_ENDPOINT_URL": standin.url}
+    command = [sys.executable, str(worker), "wait", "--timeout", f"{TIMEOUT}s"]
+    if case == "markers":
+        environment |= {"QUEUE_URL": QUEUE_URL.format(standin.url), "COPY_LAST": "_SUCCESS", "EMPTY_POLLS_BEFORE_EXIT": "3"}
+        command = command[:2]
     before = requests(standin)
-    command = [*movers.worker_command(), "wait", "--timeout", f"{TIMEOUT}s"]
     running = start(command, environment, directory / f"wait-{case}.log")
-    wait_for(lambda: " waiting for " in running.log.read_text(), running, TIMEOUT, 0.1)
+    if case != "markers":
+        wait_for(lambda: " waiting for " in running.log.read_text(), running, TIMEOUT, 0.1)
     if case == "arriving":
         calls = [("mirror_many", [SOURCE, MIRROR, HOUR, [key]], PROVENANCE) for key in late(keys)]
         standin.play(calls, PER_SECOND)
@@ -93,6 +121,8 @@ def requests(standin: Standin) -> dict[str, int]:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--page-seconds", type=float, default=0.3, help="default: %(default)s")
+    parser.add_argument("--worker", type=Path, default=PROJECT / "worker.py", help="default: that of this checkout")
     parser.add_argument("--only", choices=CASES, action="append", help="default: all")
     parser.add_argument("--output", type=Path, default=PROJECT / ".cache/bench/wait", help="for the logs")
     return parser.parse_args()
@@ -104,7 +134,9 @@ def main() -> None:
     rows = [["case", "keys", "status", "seconds", "CPU s", "peak MiB", "requests"]]
     with running_standin() as standin:
         for case in arguments.only or CASES:
-            usage, made, last = run(standin, case, arguments.keys, arguments.output)
+            usage, made, last = run(
+                standin, case, arguments.keys, arguments.page_seconds, arguments.worker, arguments.output
+            )
             figures = [number(figure) for figure in (usage.seconds, usage.cpu_seconds, usage.peak_mib)]
             told = ", ".join(f"{count} {name}" for name, count in made.items())
             rows.append([case, str(arguments.keys), str(usage.status), *figures, told])
