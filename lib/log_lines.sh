@@ -43,6 +43,13 @@ readonly SUMMARY_FIELDS='([a-z0-9_/]+)=(\S+)'
 # Worker, before the summary of wait: TIME INFO lacking key=KEY why=WHY; the key is a JSON text.
 readonly LACKING_FIELDS="^\\S+ [A-Z]+ lacking key=$KEY_FIELD why=(?<why>.*)"
 
+# Worker, of reconcile, wait and measure on the way: TIME INFO progress NAME=VALUE... What a terminal shows of it.
+readonly PROGRESS_LINE='^[^ ]+ INFO progress ' PROGRESS_FIELD='^(listed|here|keys/s|folders|far|left)='
+
+# Worker, of reconcile --report: TIME INFO difference number=N what=WHAT key=KEY; the key is a JSON text.
+readonly DIFFERENCE_LINE='^[^ ]+ INFO difference number='
+readonly DIFFERENCE_FIELDS="^\S+ INFO difference number=(?<number>\d+) what=(?<what>\S+) key=$KEY_FIELD\$"
+
 # Worker, the summary of an audit: TIME INFO|ERROR audited end=complete status=0 found=0 NAME=VALUE...
 readonly AUDITED_LINE='^\S+ (INFO|ERROR) audited end='
 readonly AUDITED_FIELDS='^(?<at>\S+) (INFO|ERROR) audited end=(?<end>\S+) status=(?<status>\d+) found=(?<found>\d+)'
@@ -163,6 +170,12 @@ lags_of() { jq -c --arg fields "$LAG_FIELDS" '[.[]["@message"] | capture($fields
 
 # Reads the rows of a query, the newest first, prints the time of the first, or nothing if there is none.
 newest_of() { jq -r '.[:1][]["@message"] | split(" ")[0]'; }
+
+# Reads lines of a log, prints each difference once as {what, key}, on a line of its own and in the order of the numbers.
+differences_of() {
+  jq -Rnr --arg fields "$DIFFERENCE_FIELDS" "$JQ_VISIBLE"'[inputs | capture($fields) | .number |= tonumber]
+    | unique_by(.number)[] | {what, key: (.key | fromjson)} | tojson | visible'
+}
 
 is_summary() { [[ $1 =~ $SUMMARY_START ]]; }
 

@@ -57,10 +57,46 @@ describe_task() {
 # What follow_task and show_task_lines have printed.
 task_lines() { cat "$TEMP_DIR/task.lines"; }
 
+TASK_PROGRESS="" # what a terminal shows of the progress, until the next line takes its place
+
+# Ends the line with the progress, so that another one may follow.
+end_progress() {
+  [[ -z $TASK_PROGRESS ]] || printf '\r\e[K'
+  TASK_PROGRESS=""
+}
+
+# show_progress_of LINE: on one line of a terminal, over what is there.
+show_progress_of() {
+  local word words
+  read -ra words <<<"$1"
+  end_progress
+  TASK_PROGRESS=progress:
+  for word in "${words[@]}"; do
+    [[ ! $word =~ $PROGRESS_FIELD ]] || TASK_PROGRESS+=" $word"
+  done
+  TASK_PROGRESS=${TASK_PROGRESS:0:79}
+  printf '%s' "$TASK_PROGRESS"
+}
+
+# Reads lines of a task's log, prints those that are for a person: the differences of a report are many, and for a file.
+show_lines() {
+  local line
+  while IFS= read -r line; do
+    if [[ $line =~ $DIFFERENCE_LINE ]]; then continue; fi
+    if [[ -t 1 && $line =~ $PROGRESS_LINE ]]; then
+      show_progress_of "$line"
+    else
+      end_progress
+      printf '%s\n' "$line"
+    fi
+  done
+}
+
 # What came since the last look. Not through a pipe: print_new_lines remembers what it has printed.
 show_task_lines() {
   print_new_lines >"$TEMP_DIR/task.new"
-  tee -a "$TEMP_DIR/task.lines" <"$TEMP_DIR/task.new"
+  cat "$TEMP_DIR/task.new" >>"$TEMP_DIR/task.lines"
+  show_lines <"$TEMP_DIR/task.new"
 }
 
 # follow_task TASK: prints the task's log until its summary. The last lines of a task that has ended reach CloudWatch
@@ -76,6 +112,7 @@ follow_task() {
     show_task_lines
     sleep "$FOLLOW_PAUSE"
   done
+  end_progress
 }
 
 # worker_exit_code: reads what describe_task printed; null while it is not known. GuardDuty may add a container of its

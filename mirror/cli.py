@@ -96,6 +96,7 @@ def add_reconcile(commands: Any) -> None:
         "--max-delete", type=whole_number, default=MAX_DELETE, help="stop when more would be deleted (%(default)s)"
     )
     command.add_argument("--examples", type=whole_number, default=10, help="keys to name of each kind (%(default)s)")
+    command.add_argument("--report", action="store_true", help="log each difference as a line of its own, numbered")
 
 
 def add_wait(commands: Any) -> None:

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # usage: ./sync.sh reconcile [--prefix P] [--dry-run] [--audit] [--deep]
 #                            [--remove-unwanted] [--max-delete N] [--examples N]
-#                            [--json]
+#                            [--report FILE] [--json]
 #
 # Compare both buckets, and put the keys that differ on the queue.
 #
@@ -21,11 +21,14 @@
 #   --max-delete N  stop when more than N objects would be deleted from the
 #                   destination, by this or by a worker (default 1000)
 #   --examples N    keys to name of each kind (default 10)
+#   --report FILE   write each difference to the file (-: stdout) as a line of JSON,
+#                   {"what": ..., "key": ...}, 100,000 at most. If one is not there,
+#                   as the log may drop lines, the last line is {"incomplete": WHY}
 #   --json          the numbers as JSON on stdout, the log on stderr
 #
 # Exit status: 0 equal, or all that differs is on the queue; 1 differences are
-# left; 2 wrong usage; 3 a listing failed, too many would be deleted, or the task
-# did not end by itself. Nothing is deleted before all is listed; if
+# left; 2 wrong usage; 3 a listing failed, too many would be deleted, the task did
+# not end by itself, or the report is incomplete. Nothing is deleted before all is listed; if
 # --remove-unwanted is stopped after that, the number "removed" says how many are
 # gone, and the next run removes the rest.
 
@@ -40,12 +43,59 @@ refuse_second() {
   [[ -z $running ]] || die "task $running compares already: watch it with ./sync.sh$VIA logs --follow"
 }
 
-# report_task TASK JSON: prints the numbers if JSON is true, and returns the status.
+# report_task SUMMARY JSON: prints the numbers if JSON is true, and returns the status.
 report_task() {
-  local summary
+  [[ $2 == false ]] || printf '%s\n' "$1"
+  return "$(jq .status <<<"$1")"
+}
+
+# Until a report is whole, who reads it must not take it for that.
+begin_report() {
+  [[ -z $1 || $1 == - ]] || printf '{"incomplete": "reconcile has not ended"}\n' >"$1" \
+    || die "reconcile: --report $1 cannot be written"
+}
+
+# why_incomplete SUMMARY: prints what the report in task.report lacks; nothing if it has all differences.
+why_incomplete() {
+  local found
+  found=$(wc -l <"$TEMP_DIR/task.report")
+  jq -r --argjson found "$found" 'if .reported == null then "the summary did not reach the log"
+    elif $found < .reported then "\(.reported - $found) of \(.reported) lines did not reach the log: try it again"
+    elif .end != "complete" then "reconcile was stopped: see its log"
+    elif .reported < .differences then "the first \(.reported) of \(.differences): do one --prefix after the other"
+    else empty end' <<<"$1"
+}
+
+# collect_report SUMMARY: into task.report. A log may show its last line before those above it, so it is read again.
+collect_report() {
+  local tries=0
+  task_lines | differences_of >"$TEMP_DIR/task.report"
+  while ((tries++ < LAST_LINES_TRIES)) && [[ $(why_incomplete "$1") == *"did not reach the log: try"* ]]; do
+    sleep "$FOLLOW_PAUSE"
+    show_task_lines >&2
+    task_lines | differences_of >"$TEMP_DIR/task.report"
+  done
+}
+
+# print_report FILE WHY: WHY it is incomplete, or nothing.
+print_report() {
+  [[ -z $2 ]] || jq -nc --arg why "$2" '{incomplete: $why}' >>"$TEMP_DIR/task.report"
+  if [[ $1 == - ]]; then cat "$TEMP_DIR/task.report"; else cat "$TEMP_DIR/task.report" >"$1"; fi
+  [[ -z $2 ]] || say "the report is incomplete: $2"
+}
+
+# end_reconcile TASK REPORT JSON: with the worker's status, or with 3 if the report is incomplete.
+end_reconcile() {
+  local summary why=""
+  hint_at_waiting
   summary=$(summary_of_task "$1")
-  [[ $2 == false ]] || printf '%s\n' "$summary"
-  return "$(jq .status <<<"$summary")"
+  if [[ -n $2 ]]; then
+    collect_report "$summary"
+    why=$(why_incomplete "$summary")
+    print_report "$2" "$why"
+  fi
+  [[ -z $why ]] || summary=$(jq -c '.status = 3' <<<"$summary")
+  report_task "$summary" "$3"
 }
 
 hint_at_waiting() {
@@ -55,12 +105,13 @@ hint_at_waiting() {
 
 # say_it_goes_on TASK
 say_it_goes_on() {
+  end_progress >&2
   say "task $1 goes on; see its end with ./sync.sh$VIA logs, or stop it with" \
     "aws ecs stop-task --region $REGION --cluster $CLUSTER_NAME --task $1"
 }
 
 verb_reconcile() {
-  local arguments=() json=false audits=false removes=false task
+  local arguments=() json=false audits=false removes=false report="" task
   while (($#)); do
     case "$1" in
       --prefix) need_value "$1" "$#" && arguments+=("$1" "$2") && shift ;;
@@ -70,6 +121,7 @@ verb_reconcile() {
         arguments+=("$1" "$2")
         shift
         ;;
+      --report) need_value "$1" "$#" && report=$2 && arguments+=("$1") && shift ;;
       --dry-run | --deep) arguments+=("$1") ;;
       --audit) audits=true arguments+=("$1") ;;
       --remove-unwanted) removes=true arguments+=("$1") ;;
@@ -79,15 +131,16 @@ verb_reconcile() {
     shift
   done
   [[ $audits$removes != truetrue ]] || usage "reconcile: --audit removes nothing, leave out --remove-unwanted"
+  [[ $json$report != true- ]] || usage "reconcile: --json and --report - both print on stdout: name a file"
   start_verb
   need_starter
   refuse_second
+  begin_report "$report"
   trap '' INT TERM # until the id is known by which the task can be stopped
   task=$(start_one_task "$(reconcile_started_by)" reconcile ${arguments[@]+"${arguments[@]}"})
   trap 'say_it_goes_on "$task"; exit 130' INT
   trap 'say_it_goes_on "$task"; exit 143' TERM
   say "task $task compares s3://$SRC_BUCKET and s3://$DST_BUCKET; its log:"
-  if [[ $json == true ]]; then follow_task "$task" >&2; else follow_task "$task"; fi
-  hint_at_waiting
-  report_task "$task" "$json"
+  if [[ $json == true || $report == - ]]; then follow_task "$task" >&2; else follow_task "$task"; fi
+  end_reconcile "$task" "$report" "$json"
 }

@@ -21,6 +21,7 @@ SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
 MARKER_WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s since=%s"  # after INFO; WARNING if for long
 REMOVED_FIRST = "removed first key=%s as the source has it no longer"
 REMOVED = "removed key=%s as the destination is not to hold it"  # by reconcile --remove-unwanted
+DIFFERENCE = "difference number=%d what=%s key=%s"  # by reconcile --report
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
 # Before that line, of an audit; after the level ERROR if it found a difference or did not come to its end.
 AUDITED = "audited end=%s status=%d found=%d %s"

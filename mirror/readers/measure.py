@@ -20,11 +20,11 @@ from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.readers.listing import page_lister
+from mirror.readers.progress import PROGRESS_SECONDS, Progress
 from mirror.readers.walk import SOURCE, Entry, Page, Walk
 
 log = logging.getLogger("worker")
 
-PROGRESS_SECONDS = 10
 DAYS = (7, 30, 90)  # values of KEEP_DAYS for which the measure reports what they would keep
 KINDS = {
     "source": "in the source: under PREFIX_FILTER, without what EXCLUDE leaves out",
@@ -115,7 +115,8 @@ class Measure:
     async def count_all(self) -> None:
         would_keep = {f"kept_{days}": replace(self.wanted, keep_days=days) for days in DAYS}
         new_part = functools.partial(Counted, self.wanted, would_keep, self.now)
-        await Walk(self.wanted.prefixes, self.list_page, new_part, self.take).run()
+        self.walk, self.progress = Walk(self.wanted.prefixes, self.list_page, new_part, self.take), Progress()
+        await self.walk.run()
 
     async def list_page(self, side: int, **parameters: str) -> Page:
         page = await self.page_of(side, **parameters)
@@ -131,7 +132,8 @@ class Measure:
     def show_progress(self) -> None:
         if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:
             self.progress_at = time.monotonic()
-            log.info("progress listed=%d %s", self.listed, self.numbers())
+            far = self.progress.text(self.listed, self.walk.done, self.walk.known)
+            log.info("progress listed=%d %s %s", self.listed, self.numbers(), far)
 
     def figures(self) -> dict[str, int | float]:
         counted: dict[str, int | float] = {}

@@ -25,14 +25,15 @@ from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, MISSING, NO_DO
 from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue
 from mirror.readers.listing import Finding, chosen_prefixes, look_at, page_lister, size_and_time, when_not_busy
+from mirror.readers.progress import PROGRESS_SECONDS, Progress
 from mirror.readers.removal import Removal
+from mirror.readers.report import Report
 from mirror.readers.walk import Entry, Walk
 
 log = logging.getLogger("worker")
 
 KEYS_PER_HINT = 8  # even of 1024 bytes each, form-urlencoded, ten messages of them stay below 256 KiB
 GROUP = "reconcile"  # of its messages, so that the events of S3 do not have to wait for all of them
-PROGRESS_SECONDS = 10
 AUDIT_SETTLE_SECONDS = 300  # by then changes that were on their way when the buckets were listed have arrived
 MOST_DOUBTFUL = 100_000  # keys that an audit remembers until then
 DOUBTFUL_AT_ONCE = 1000
@@ -67,6 +68,7 @@ class Options:
     remove_unwanted: bool = False
     max_delete: int = MAX_DELETE
     examples: int = 10  # keys to name of each kind
+    report: bool = False  # each difference is a line of the log
 
 
 async def reconcile(
@@ -152,6 +154,8 @@ class Reconciliation:
         self.looks = Slots(settings.max_concurrent_keys)
         list_page = page_lister(self.buckets, self.interruption)
         self.walk = Walk(self.prefixes, list_page, self.new_part, self.take)
+        self.progress = Progress()
+        self.differences = Report() if self.options.report else None
         self.leaves_out = bool(settings.exclude or settings.keep_days)
         self.removes = self.options.remove_unwanted and not self.options.dry_run
         self.removal = Removal(self.buckets, self.interruption, self.options.max_delete)
@@ -302,6 +306,8 @@ class Reconciliation:
     def count(self, findings: list[Finding]) -> None:
         for found in findings:
             self.counts[found.row] += 1
+            if self.differences:
+                self.differences.add(found.row, found.key)
             examples = self.examples.setdefault(found.row, [])
             if len(examples) < self.options.examples:
                 examples.append(found.key)
@@ -346,14 +352,19 @@ class Reconciliation:
     def show_progress(self) -> None:
         if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:
             self.progress_at = time.monotonic()
-            log.info("progress %s folders=%d/%d", self.numbers(), self.walk.done, self.walk.known)
+            walk = self.walk
+            log.info("progress %s %s", self.found(), self.progress.text(walk.listed, walk.done, walk.known))
 
-    def numbers(self) -> str:
-        seconds = max(time.monotonic() - self.started, 0.001)
+    def found(self) -> str:
         names = ("listed", "compared", *DIFFERENCES, "queued", *((*LEFT_OUT, "removed") if self.leaves_out else ()))
         self.counts["listed"] = self.walk.listed
         counted = " ".join(f"{name}={self.counts[name]}" for name in names)
-        return f"{counted} seconds={seconds:.1f} keys/s={self.walk.listed / seconds:.0f}"
+        return f"{counted} seconds={time.monotonic() - self.started:.1f}"
+
+    def numbers(self) -> str:
+        seconds = max(time.monotonic() - self.started, 0.001)
+        reported = self.differences.numbers() if self.differences else ""
+        return f"{self.found()} keys/s={self.walk.listed / seconds:.0f}{reported}"
 
     def report(self, end: str, status: int) -> int:
         """Shows the table, and logs all numbers as the last line. Returns the exit status."""

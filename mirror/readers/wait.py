@@ -20,10 +20,10 @@ from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.readers.completeness import NAMES, Completeness, budget_of
 from mirror.readers.listing import chosen_prefixes
+from mirror.readers.progress import PROGRESS_SECONDS, Progress
 
 log = logging.getLogger("worker")
 
-PROGRESS_SECONDS = 10
 RATE_POINTS = 7  # of the progress: the rate is that of the last minute
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two rounds
 PATIENCE = 100  # after so many seconds a pause may last one longer: what is missing for an hour is seldom looked at
@@ -123,12 +123,14 @@ class Wait:
             log.warning("%d of them are archived in the source: restore them, or they are waited for in vain", archived)
 
     async def log_progress(self) -> None:
+        of_walk = Progress()
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
             if self.is_compared:
                 log.info("progress %s", self.progress())
-            else:
-                log.info("progress listed=%d", self.state.listed)
+            elif walk := self.state.walk:
+                far = of_walk.text(self.state.listed, walk.done, walk.known)
+                log.info("progress listed=%d %s", self.state.listed, far)
 
     def progress(self) -> str:
         """How much has arrived, how fast the rest arrives, and how long that takes at the same rate."""

@@ -98,7 +98,8 @@ def run(
     environment = inherited() | CREDENTIALS | WORKER_SETTINGS | {"AWS_ENDPOINT_URL": standin.url}
     command = [sys.executable, str(worker), "wait", "--timeout", f"{TIMEOUT}s"]
     if case == "markers":
-        environment |= {"QUEUE_URL": QUEUE_URL.format(standin.url), "COPY_LAST": "_SUCCESS", "EMPTY_POLLS_BEFORE_EXIT": "3"}
+        queue = {"QUEUE_URL": QUEUE_URL.format(standin.url), "EMPTY_POLLS_BEFORE_EXIT": "3"}
+        environment |= queue | {"COPY_LAST": "_SUCCESS"}
         command = command[:2]
     before = requests(standin)
     running = start(command, environment, directory / f"wait-{case}.log")

@@ -15,7 +15,7 @@ from test_cost_verb import SETUP, STORED, USED
 from test_sync import IDLE, NUMBERS, bash, judged, printed
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("say", "result", "log_lines", "verbs/status", "verbs/redrive", "verify/table")
+PARTS = ("say", "result", "log_lines", "one_task", "verbs/status", "verbs/redrive", "verify/table")
 START = "set -euo pipefail\n" + "".join(f'source "$0/lib/{name}.sh"\n' for name in PARTS) + "TEMP_DIR=$1\n"
 GREEN, AMBER, RED = "\x1b[32m", "\x1b[33m", "\x1b[31m"
 CODES = re.compile("\x1b\\[[0-9]+m")
@@ -236,3 +236,20 @@ def is_one_word(line: str) -> bool:
     """After what introduces it."""
     word = r'"[^"]*"|`[^`]*`|\S+'
     return bool(re.fullmatch(rf"(?: *| *[a-z]+ {{2,}}|  Look closer: |- [a-z]+: )(?:{word})[:;,]?", line))
+
+
+# The log of a task
+
+AT = "2026-11-25T01:02:03.456Z"
+PROGRESS = f"{AT} INFO progress listed=%d missing=0 seconds=9.0 keys/s=90 folders=2/9 left=estimating\n"
+DIFFERENCE = f'{AT} INFO difference number=1 what=stale key="a"\n'
+LOG = f"{AT} INFO comparing\n{PROGRESS % 1}{PROGRESS % 22}{DIFFERENCE}{AT} INFO end\n"
+SHORT = "progress: listed=%d keys/s=90 folders=2/9 left=estimating"
+
+
+def test_a_terminal_shows_the_progress_on_one_line_that_is_written_over(tmp_path: Path) -> None:
+    erased = "\r\x1b[K"
+    assert shown("show_lines; end_progress", tmp_path, "stdout", LOG) == (
+        f"{AT} INFO comparing\n{SHORT % 1}{erased}{SHORT % 22}{erased}{AT} INFO end\n"
+    )
+    assert shown("show_lines; end_progress", tmp_path, "", LOG) == LOG.replace(DIFFERENCE, "")

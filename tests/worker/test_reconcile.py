@@ -26,6 +26,7 @@ from mirror.readers.reconcile import reconcile as compare
 
 SUMMARY = re.compile(r" reconciled end=(\w+) status=(\d) (.*)")
 KEYS = int(os.environ.get("RECONCILE_KEYS", "100000"))  # of the test of memory
+REPORT = ("reconcile", "--dry-run", "--report")
 MEMORY_MIB = 60  # that 1,000,000 keys may take above what a run on few keys takes
 
 
@@ -89,6 +90,20 @@ def plant(world: World) -> set[tuple[str, str]]:
 
 
 # What it finds
+
+
+DIFFERENCE = re.compile(r" INFO difference number=(\d+) what=(\w+) key=(.*)")
+
+
+def test_a_report_names_each_difference_in_a_numbered_line_up_to_a_number(synced: World):
+    planted = plant(synced)
+    process = synced.start(f"from mirror.readers import report; report.MOST_REPORTED = 4\n{WORKER}", *REPORT)
+    output, _ = process.communicate()
+    lines = DIFFERENCE.findall(output)
+    assert [int(number) for number, _, _ in lines] == [1, 2, 3, 4]
+    reported = {(what, json.loads(key)) for _, what, key in lines}
+    assert len(reported) == 4 and reported <= planted
+    assert (process.returncode, numbers(output)["differences"], numbers(output)["reported"]) == (1, 5, 4)
 
 
 def test_equal_buckets_end_with_0_and_put_nothing_on_the_queue(synced: World):
