@@ -177,6 +177,20 @@ differences_of() {
     | unique_by(.number)[] | {what, key: (.key | fromjson)} | tojson | visible'
 }
 
+is_difference() { [[ $1 =~ $DIFFERENCE_LINE ]]; }
+
+is_progress() { [[ $1 =~ $PROGRESS_LINE ]]; }
+
+# progress_of LINE: what a terminal shows of it.
+progress_of() {
+  local word words shown=progress:
+  read -ra words <<<"$1"
+  for word in "${words[@]}"; do
+    [[ ! $word =~ $PROGRESS_FIELD ]] || shown+=" $word"
+  done
+  printf '%s' "${shown:0:79}"
+}
+
 is_summary() { [[ $1 =~ $SUMMARY_START ]]; }
 
 # summary_of LINE: the summary of reconcile, wait or measure as JSON.

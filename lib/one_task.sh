@@ -57,36 +57,24 @@ describe_task() {
 # What follow_task and show_task_lines have printed.
 task_lines() { cat "$TEMP_DIR/task.lines"; }
 
-TASK_PROGRESS="" # what a terminal shows of the progress, until the next line takes its place
+SHOWS_PROGRESS=false # on the last line of a terminal, until the next line takes its place
 
-# Ends the line with the progress, so that another one may follow.
+# Ends that line, so that another one may follow.
 end_progress() {
-  [[ -z $TASK_PROGRESS ]] || printf '\r\e[K'
-  TASK_PROGRESS=""
-}
-
-# show_progress_of LINE: on one line of a terminal, over what is there.
-show_progress_of() {
-  local word words
-  read -ra words <<<"$1"
-  end_progress
-  TASK_PROGRESS=progress:
-  for word in "${words[@]}"; do
-    [[ ! $word =~ $PROGRESS_FIELD ]] || TASK_PROGRESS+=" $word"
-  done
-  TASK_PROGRESS=${TASK_PROGRESS:0:79}
-  printf '%s' "$TASK_PROGRESS"
+  [[ $SHOWS_PROGRESS == false ]] || printf '\r\e[K'
+  SHOWS_PROGRESS=false
 }
 
 # Reads lines of a task's log, prints those that are for a person: the differences of a report are many, and for a file.
 show_lines() {
   local line
   while IFS= read -r line; do
-    if [[ $line =~ $DIFFERENCE_LINE ]]; then continue; fi
-    if [[ -t 1 && $line =~ $PROGRESS_LINE ]]; then
-      show_progress_of "$line"
+    if is_difference "$line"; then continue; fi
+    end_progress
+    if [[ -t 1 ]] && is_progress "$line"; then
+      progress_of "$line"
+      SHOWS_PROGRESS=true
     else
-      end_progress
       printf '%s\n' "$line"
     fi
   done

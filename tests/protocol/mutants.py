@@ -552,8 +552,8 @@ MUTANTS = (
     ),
     Mutant(
         "a marker comes though something is there that the source has no longer",
-        "sync.interruption, exact=True,",
-        "sync.interruption, exact=False,",
+        "                exact=True,\n",
+        "                exact=False,\n",
         markers("a_marker_waits_until_what_the_source_has_no_longer_is_gone"),
     ),
     Mutant(
@@ -633,8 +633,9 @@ MUTANTS = (
     ),
     Mutant(
         "a listing that failed counts as complete",
-        "        await self.walk.run()\n",
-        '        with __import__("contextlib").suppress(ClientError):\n            await self.walk.run()\n',
+        "        await self.walk.run()\n        await self.send([], last=True)\n",
+        '        with __import__("contextlib").suppress(ClientError):\n            await self.walk.run()\n'
+        "        await self.send([], last=True)\n",
         reconcile("nothing_is_deleted_where_a_listing_fails_midway"),
     ),
     Mutant(
