@@ -57,7 +57,7 @@ def wait(world: World, *arguments: str, **settings: str) -> Reading:
 
 def start(world: World, *arguments: str, **settings: str) -> Reading:
     """It has compared the buckets, and found that something lacks."""
-    run = begin(world, "--timeout", "60s", *arguments, **settings)
+    run = begin(world, "--timeout", "60s", *arguments, ROLLBACKS="false", **settings)
     before = world.requests().get("HeadObject", 0)
     wait_until(lambda: world.requests().get("HeadObject", 0) > before)
     return run
