@@ -57,6 +57,8 @@ source_verbs() {
   ! is_for wait || source "$PROJECT_DIR/lib/verbs/wait.sh"
   # shellcheck source=lib/verbs/redrive.sh
   ! is_for redrive || source "$PROJECT_DIR/lib/verbs/redrive.sh"
+  # shellcheck source=lib/estimate.sh
+  ! is_for cost || source "$PROJECT_DIR/lib/estimate.sh"
   # shellcheck source=lib/verbs/cost.sh
   ! is_for cost || source "$PROJECT_DIR/lib/verbs/cost.sh"
   # shellcheck source=lib/verify/cases.sh

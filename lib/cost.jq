@@ -13,7 +13,12 @@ def assumed_spot_share: 0.8;
 def polls_an_hour: 180; # of a worker that waits
 def run_gb_seconds: 0.125; # of the starter: a second of 128 MB, or a quarter of one with four times the memory
 def log_bytes_a_key: 300;
+def metrics: 8; # of METRICS
 def gb: 1e9;
+
+# How many alarms a deployment has; that on late keys (METRICS) watches two metrics, and is paid for twice.
+def alarms($has_events; $has_audits; $has_metrics):
+  4 + ([$has_events, $has_audits | select(.)] | length) + if $has_metrics then 2 else 0 end;
 
 # row($item; $name; $quantity; $from): $name is that of its price.
 def row($item; $name; $quantity; $from): {$item, price_name: $name, $quantity, $from};
@@ -29,6 +34,7 @@ def monthly: (hours_a_month / .hours) as $scale | .used as $used | .setup as $se
      reads: ((2 * $used.copies + ($used.copies - $used.large) + $used.parts + 2 * $used.deletes) * $scale),
      worker_hours: (($used.worker_seconds + start_seconds * $used.tasks) * $scale / 3600),
      spot_share: ($used.spot_share // assumed_spot_share),
+     polls: (hours_a_month * 60 / $setup.poll_minutes),
      runs: (if $used.runs then $used.runs * $scale else hours_a_month * 60 / $setup.poll_minutes end),
      announced: ($used.announced * $scale),
      log_gb: (($used.log_bytes // log_bytes_a_key * $used.copies) * $scale / gb)}
@@ -36,6 +42,8 @@ def monthly: (hours_a_month / .hours) as $scale | .used as $used | .setup as $se
   | .busy_hours = .worker_hours + $used.tasks * $scale + (if $setup.function_copies then .keys else 0 end)
   | .gb_seconds = (if $used.run_seconds then $used.run_seconds * $setup.function_gb * $scale
       else .runs * run_gb_seconds end)
+  # A run for an event asks the queue a second time.
+  | .event_runs = (if $setup.has_events then [.runs - .polls, 0] | max else 0 end)
   | .events = (if $setup.has_events then $keys else 0 end) + .announced;
 
 # The items of the sync, without those that this deployment does not have. A message is sent, received and deleted.
@@ -51,7 +59,8 @@ def items: monthly as $month | .used as $used | .setup as $setup
        | select(.quantity > 0)),
      (row("hours of a public IPv4 address"; "ipv4_hour"; $month.worker_hours; "measured")
        | select($setup.has_public_ip)),
-     row("requests to the queue"; "sqs_request"; 3 * $month.keys + $month.runs + polls_an_hour * $month.worker_hours;
+     row("requests to the queue"; "sqs_request";
+       3 * $month.keys + $month.runs + $month.event_runs + polls_an_hour * $month.worker_hours;
        "by the rule"),
      (row("events, also of ANNOUNCE"; "event"; $month.events; "by the rule") | select(.quantity > 0)),
      row("runs of the starter"; "lambda_request"; $month.runs; if $used.runs then "measured" else "by the rule" end),
@@ -59,8 +68,8 @@ def items: monthly as $month | .used as $used | .setup as $setup
        if $used.run_seconds then "measured" else "by the rule" end),
      row("GB of logs"; "logs_gb"; $month.log_gb; if $used.log_bytes then "measured" else "by the rule" end),
      (row("GB of the image"; "image_gb_month"; $setup.image_gb; "assumed") | select(.quantity > 0)),
-     (row("metrics of METRICS"; "metric_month"; $setup.metrics * ([hours_a_month, $month.busy_hours] | min) / hours_a_month;
-       "by the rule") | select(.quantity > 0)),
+     (row("metrics of METRICS"; "metric_month";
+       $setup.metrics * ([hours_a_month, $month.busy_hours] | min) / hours_a_month; "by the rule") | select(.quantity > 0)),
      (row("alarms"; "alarm_month"; $setup.alarms; "by the rule") | select(.quantity > 0)),
      (row("dashboard"; "dashboard_month"; $setup.dashboards; "by the rule") | select(.quantity > 0)),
      (row("gateway endpoints"; ""; $setup.endpoints; "by the rule") | select(.quantity > 0))];
@@ -107,7 +116,9 @@ def notes: [
   (.prices.region as $listed | .setup.region | select(. != $listed)
     | "this deployment is in \(.), where prices may differ"),
   (.setup.arch | select(. == "X86_64") | "ours for vCPUs and memory are those of ARM64: X86_64 costs a quarter more"),
-  "figures of the last \(.hours / 24 | digits(1)) days, as for a month of \(hours_a_month) hours"];
+  "figures of the last \(.hours / 24 | digits(1)) days, as for a month of \(hours_a_month) hours",
+  (select(.hours < 24) | "WARNING: less than a day of history: what its first hours cost, such as a",
+    "first fill, is taken for a whole month; ask again after a day or more")];
 
 def bill: .prices as $prices
   | row("GB stored in the directory bucket"; "express_storage_gb_month"; .stored.destination_bytes / gb; "measured")
@@ -115,6 +126,9 @@ def bill: .prices as $prices
   | {rows: (items | map(priced($prices.prices))), storage: ($storage | priced($prices.prices)), levers: levers, hours,
       notes: notes, prices: ($prices | del(.prices, .free_a_month))}
   | .free_usd = -free($prices)
+  | .rests_on = (.rows as $rows | ["measured", "by the rule", "assumed"]
+      | map(. as $from | {key: ltrimstr("by the "), value: ([$rows[] | select(.from == $from).usd] | add // 0)})
+      | from_entries)
   | .sync_usd = ([.rows[].usd] | add) + .free_usd
   | .total_usd = .sync_usd + .storage.usd;
 
@@ -123,7 +137,7 @@ def money: if . < 0 then "-\(-. | money)" elif . > 0 and . < 0.005 then "<0.01" 
 def amount: if . == (. | floor) or . >= 1000 then digits(0) else digits(2) end;
 def rounded: (.. | objects | select(has("usd")) | .usd) |= (. * 100 | round / 100)
   | .rows[].quantity |= (. * 100 | round / 100) | .storage.quantity |= (. * 100 | round / 100)
-  | (.free_usd, .sync_usd, .total_usd) |= (. * 100 | round / 100);
+  | (.free_usd, .sync_usd, .total_usd, .rests_on[]) |= (. * 100 | round / 100);
 
 def padded($width): . + " " * ([$width - length, 0] | max) // .;
 def right($width): (" " * ([$width - length, 0] | max) // "") + .;
@@ -141,5 +155,7 @@ def table: (.prices | "prices of \(.region) of \(.as_of) in \(.currency) without
   (.rows[] | table_line),
   sum_line("free tier, if it is unused"; .free_usd), sum_line("sync, a month"; .sync_usd),
   (.storage | table_line), sum_line("total, a month"; .total_usd),
+  "the sync before the free tier rests on: "
+    + (.rests_on | to_entries | map(select(.value > 0) | "\(.value | money) \(.key)") | join(", ")),
   (select(.levers != []) | "", "levers, \(.prices.currency) a month saved:",
     (.levers[] | "  \(.lever | padded(38))\(.usd | money | right(9))  \(.why)"));

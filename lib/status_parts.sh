@@ -130,8 +130,6 @@ shown_rule() {
     enabled: (.State == "ENABLED"), minutes: (.ScheduleExpression | capture("(?<n>\\d+)").n | tonumber)} else . end'
 }
 
-describe_rule() { ask_rule | shown_rule; }
-
 # Seconds since deploy.sh made or changed the function that starts workers, or null if there is none.
 function_age() {
   fact starter \

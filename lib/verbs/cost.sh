@@ -1,5 +1,8 @@
 # shellcheck shell=bash
 # usage: ./sync.sh cost [--prices FILE] [--days N] [--json]
+#        ./sync.sh cost --estimate [--files N] [--size SIZE]
+#                       [--arrival spread|burst|once] [--keep GB]
+#                       [--prices FILE] [--json]
 #
 # What this deployment costs a month, and what settings would save.
 #
@@ -14,6 +17,10 @@
 #   --days N       the figures of the last N days (default 30, at most
 #                  LOG_RETENTION_DAYS)
 #   --json         the same as JSON on stdout, all else on stderr
+#   --estimate     a month before anything is deployed, without AWS, from the
+#                  settings and from: files a day, the size of each (100KB, 1GB),
+#                  how they come (spread, burst; or once, as a backfill), GB kept
+#                  (default: what a month brings); asks for what is not given
 #
 # Where a figure is from: measured, rule (calculated from measured ones as in
 # docs/costs.md), or assumed. A free tier is the account's: it is shown in a
@@ -74,8 +81,6 @@ set_cost_seconds() {
   if (($(now) - made < COST_SECONDS)); then
     COST_SECONDS=$(($(now) - made + 1))
     say "the deployment is younger than $1 days: the figures are those of all its time"
-    ((COST_SECONDS >= 86400)) || say "WARNING: it is younger than a day: what its first hours cost, such as a first" \
-      "fill, is extrapolated to a whole month; ask again after a day or more"
   fi
 }
 
@@ -143,21 +148,21 @@ used_figures() {
 setup_of() {
   local rule poll starter task image=$IMAGE_GB endpoints=0
   rule=$(fact rule "$EVENT_RULE_NAME")
-  poll=$(describe_rule)
+  poll=$(fact rule "$RULE_NAME" | shown_rule)
   starter=$(fact starter)
   task=$(describe_task "$1")
   [[ -z $IMAGE_URI ]] || image=0
   [[ $CREATE_VPC_ENDPOINTS == false ]] || endpoints=2
   printf '%s\n' "${rule:-null}" "${poll:-null}" "$starter" "$task" \
     | jq -s --argjson image "$image" --argjson endpoints "$endpoints" --arg region "$REGION" --arg arch "$TASK_ARCH" \
-      --arg cpu "$TASK_CPU" --arg memory "$TASK_MEMORY" --arg rate "$LAMBDA_POLL_RATE" '
+      --arg cpu "$TASK_CPU" --arg memory "$TASK_MEMORY" --arg rate "$LAMBDA_POLL_RATE" \
+      "$(<"$PROJECT_DIR/lib/cost.jq")"'
     . as [$rule, $poll, $starter, $task] | ($starter.Environment.Variables // {}) as $given
     | {vcpus: ($task.cpu // $cpu | tonumber / 1024), memory_gb: ($task.memory // $memory | tonumber / 1024),
        function_gb: ($starter.MemorySize / 1024), poll_minutes: ($poll.minutes // ($rate | tonumber)),
        min_workers: ($given.MIN_WORKERS // "0" | tonumber), has_events: ($rule != null),
-       alarms: (4 + (if $rule then 1 else 0 end) + (if $given.AUDIT_DAYS then 1 else 0 end)
-         + (if $given.METRICS then 2 else 0 end)), dashboards: 1,
-       metrics: (if $given.METRICS then 8 else 0 end), function_copies: ($given.STARTER_COPIES == "true"),
+       alarms: alarms($rule != null; $given.AUDIT_DAYS != null; $given.METRICS != null), dashboards: 1,
+       metrics: (if $given.METRICS then metrics else 0 end), function_copies: ($given.STARTER_COPIES == "true"),
        image_gb: $image, has_public_ip: ($given.ASSIGN_PUBLIC_IP == "ENABLED"), $endpoints, $region, $arch}'
 }
 
@@ -198,6 +203,10 @@ check_days() {
 }
 
 verb_cost() {
+  if [[ " $* " == *" --estimate "* ]]; then
+    estimate_cost "$@"
+    return
+  fi
   local days="" prices=${PRICES_FILE:-} json=false
   while (($#)); do
     case "$1" in

@@ -44,7 +44,7 @@ SCENARIOS = (
     Scenario("10 files of 1 GB a day, one by one", 300, 1.0, 300, 15),
     Scenario("10,000 files of 10 MB a day, in one batch", 300_000, 0.01, 60, 30),
     Scenario("10,000 files of 10 MB a day, all day long", 300_000, 0.01, 1, HOURS_A_MONTH * 3600),
-    Scenario("backfill of 100 TB in files of 10 GB", 10_000, 10.0, 2, 7 * 3600, parts=160),
+    Scenario("backfill of 100 TB in files of 10 GB", 10_000, 10.0, 2, 25_000, parts=150),
 )
 
 
