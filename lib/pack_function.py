@@ -39,17 +39,17 @@ def write_archive(folder, files, archive):
             file.writestr(member, path.read_bytes())
 
 
-def pinned(requirements):
-    """The packages of the worker without the AWS CRT, which the function does not use."""
-    lines = [line.replace("[crt]", "") for line in requirements.read_text().splitlines()]
-    return [line for line in lines if line and not line.startswith(("#", "awscrt=="))]
+def without_crt(requirements):
+    """The packages of the worker, with their hashes, but for the AWS CRT, which the function does not use."""
+    lines = requirements.read_text().splitlines(keepends=True)
+    return "".join(line.replace("[crt]", "") for line in lines if not line.startswith("awscrt=="))
 
 
-def download(packages, folder):
-    """Wheels for the function's platform; pip keeps them in its cache."""
+def download(requirements, folder):
+    """Wheels for the function's platform, by their hashes; pip keeps them in its cache."""
     platform = ["--platform", PLATFORM, "--implementation", "cp", "--python-version", PYTHON, "--only-binary=:all:"]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
-    subprocess.run(command + platform + packages, check=True)
+    subprocess.run([*command, *platform, "--require-hashes", "--requirement", str(requirements)], check=True)
 
 
 def unpack(wheel, folder):
@@ -79,8 +79,9 @@ def compile_all(python, folder):
 def pack_copying(project, archive):
     """Whether the archive has bytecode."""
     with tempfile.TemporaryDirectory() as temporary:
-        wheels, folder = Path(temporary, "wheels"), Path(temporary, "function")
-        download(pinned(project / "requirements.txt"), wheels)
+        wheels, folder, packages = (Path(temporary, name) for name in ("wheels", "function", "requirements.txt"))
+        packages.write_text(without_crt(project / "requirements.txt"))
+        download(packages, wheels)
         for wheel in sorted(wheels.glob("*.whl")):
             unpack(wheel, folder)
         for path in own_files(project, True):

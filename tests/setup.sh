@@ -49,23 +49,24 @@ install_packages() {
   logged env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
-# ensure_venv DIRECTORY FINGERPRINT PIP_ARGUMENT...: made again if the fingerprint differs from the one inside.
+# ensure_venv DIRECTORY FINGERPRINT WHAT...: made again if the fingerprint differs from the one inside. Each of WHAT is
+# installed by a pip of its own: a package, or -rFILE.
 ensure_venv() {
-  local directory=$1 fingerprint=$2
+  local directory=$1 fingerprint=$2 what
   shift 2
   if [[ -f $directory/fingerprint && $(<"$directory/fingerprint") == "$fingerprint" ]]; then
     return 0
   fi
   say "making $directory (log: $LOG)"
   logged "$PYTHON" -m venv --clear "$directory"
-  logged "$directory/bin/pip" install "$@"
+  for what in "$@"; do logged "$directory/bin/pip" install "$what"; done
   printf '%s\n' "$fingerprint" >"$directory/fingerprint"
 }
 
 ensure_venvs() {
   local fingerprint
   fingerprint=$(cat requirements.txt tests/requirements.txt | sha256sum)
-  ensure_venv .venv "$fingerprint" -r tests/requirements.txt
+  ensure_venv .venv "$fingerprint" -rrequirements.txt -rtests/requirements.txt
   ensure_venv .venv-cli1 "$CLI_V1" "$CLI_V1"
   export AWS_CLI_V1="$PWD/.venv-cli1/bin/aws"
 }

@@ -134,7 +134,8 @@ def test_an_image_adds_at_most_60_mb_to_its_base(image: Image) -> None:
 
 def test_an_image_holds_exactly_the_packages_that_requirements_txt_pins(image: Image) -> None:
     lines = (PROJECT / "requirements.txt").read_text().splitlines()
-    pinned = {re.sub(r"\[.*\]", "", line).replace("-", "_") for line in lines if line and not line.startswith("#")}
+    pins = [line.split()[0] for line in lines if not line.startswith("#")]
+    pinned = {re.sub(r"\[.*\]", "", pin).replace("-", "_") for pin in pins}
     infos = {path.split("/")[1] for path in image.paths if re.match(r"app/[^/]+\.dist-info/", path)}
     assert {info.removesuffix(".dist-info").replace("-", "==") for info in infos} == pinned
 

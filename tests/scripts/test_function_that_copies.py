@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -64,7 +65,8 @@ def test_the_archive_alone_is_all_that_the_function_imports(archive: Path, tmp_p
     assert answer.returncode == 0, answer.stderr
     calls, boto3, botocore, modules = json.loads(answer.stdout)
     assert calls == ["s3", "sqs", "ecs", "sts", "events"]
-    pins = dict(line.split("==") for line in (PROJECT / "requirements.txt").read_text().splitlines() if "==" in line)
+    lines = (PROJECT / "requirements.txt").read_text().splitlines()
+    pins = dict(line.split()[0].split("==") for line in lines if "==" in line)
     assert (boto3, botocore) == (pins["boto3[crt]"], pins["botocore"])
     assert "mirror.function" in modules
     assert not [name for name in modules if name.startswith("awscrt")]
@@ -117,6 +119,19 @@ def test_libraries_that_cannot_be_had_are_a_problem_beside_the_others(account: A
     assert "let pip reach a package index, or set STARTER_COPIES=false" in errors
     assert "MAX_WORKERS=none" in errors
     assert account.recorder.writes == []
+
+
+def test_a_wheel_that_is_not_the_one_of_the_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PROJECT / "lib"))
+    import pack_function
+
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(
+        re.sub(r"(six==\S+ --hash=sha256:).{64}", r"\g<1>" + "0" * 64, (PROJECT / "requirements.txt").read_text())
+    )
+    with pytest.raises(subprocess.CalledProcessError):
+        pack_function.download(requirements, tmp_path / "wheels")
+    pack_function.download(PROJECT / "requirements.txt", tmp_path / "wheels")
 
 
 def test_pip_is_needed_only_for_copying(tmp_path: Path) -> None:
