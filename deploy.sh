@@ -35,7 +35,7 @@
 : "${KEEP_DAYS:=}"       # only what changed within so many days; empty: for ever
 : "${EVENT_SOURCE:=sqs}" # sqs: the bucket's notification; eventbridge: a rule, which starts the starter at once
 : "${COPY_LAST:=}"       # marker files, such as _SUCCESS,*.done: copied once all else in their folder is
-: "${ANNOUNCE:=none}"    # an event to EventBridge when a key is equal: none, markers or all
+: "${ANNOUNCE:=none}"    # events to EventBridge: none, markers or all that is equal; failures
 : "${ROLLBACKS:=true}"   # false: no version of the source is ever deleted for good, so listings suffice
 : "${AUDIT_DAYS:=}"      # days between two comparisons of both buckets; empty: none by itself
 
@@ -126,6 +126,8 @@ source "$PROJECT_DIR/lib/wanted.sh"
 source "$PROJECT_DIR/lib/check_wanted.sh"
 # shellcheck source=lib/tell_wanted.sh
 source "$PROJECT_DIR/lib/tell_wanted.sh"
+# shellcheck source=lib/path.sh
+source "$PROJECT_DIR/lib/path.sh"
 # shellcheck source=lib/settings.sh
 source "$PROJECT_DIR/lib/settings.sh"
 # shellcheck source=lib/log_lines.sh
@@ -241,7 +243,7 @@ list_steps() {
   fi
   # Alarms have to let go of a topic before it is removed.
   [[ -z $ALARM_EMAIL ]] || STEPS+=(ensure_topic)
-  STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_outage_filter ensure_outage_alarm)
+  STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_silent_alarm ensure_outage_filter ensure_outage_alarm)
   [[ $EVENT_SOURCE == sqs ]] || STEPS+=(ensure_events_alarm)
   [[ -z $AUDIT_DAYS ]] || STEPS+=(ensure_audit_alarm ensure_audit_filter ensure_audit_start_filter)
   [[ $METRICS == false ]] || STEPS+=(ensure_late_alarm)

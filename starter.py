@@ -32,6 +32,7 @@ from launch.calls import (
 )
 from launch.copying import FEW_MESSAGES, announces_message, is_from_bucket, left_over, seconds_to_copy
 from launch.decision import Decision, decide, wanted_workers
+from launch.guard import guard
 from launch.settings import load_settings
 from launch.tasks import SHORTAGE, is_shortage
 
@@ -103,8 +104,9 @@ def run(event: object, context: Any) -> dict[str, Any]:
     """Starts the workers that are missing; returns and logs the numbers it decided on.
 
     Raises ValueError for wrong settings, botocore's error if the queue or the cluster cannot be read, and RuntimeError
-    if ECS failed for another reason than a shortage of capacity, which the next run tries again, or if workers stop
-    before they work. The latter is raised in every run until one works, so that the metric Errors shows it.
+    if ECS failed for another reason than a shortage of capacity, which the next run tries again, if workers stop before
+    they work, or if a link of the path of events is broken. The last two are raised in every run until they are over,
+    so that the metric Errors shows them.
 
     An event of the bucket is there to get the first worker going. If one runs or starts, it needs one call or none:
     whether more workers are needed is decided by the run of the minute.
@@ -131,7 +133,8 @@ def run(event: object, context: Any) -> dict[str, Any]:
     report |= {} if copied is None else {"copied": copied}
     report |= {} if not (audited := audit(settings, event)) else {"audit": audited}
     print_report(report)
-    complain(settings, report, is_enough=0 < decision.start <= len(started))
+    faults = [] if is_from_bucket(event) else guard(settings, context)
+    complain(settings, report, faults, is_enough=0 < decision.start <= len(started))
     return report
 
 
@@ -194,9 +197,10 @@ def print_report(report: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def complain(settings: Mapping[str, Any], report: Mapping[str, Any], is_enough: bool) -> None:
-    """Raises one RuntimeError for everything that went wrong. `is_enough`: all workers that were wanted have been
-    started, so that a quota of Spot or of on demand that others have used up is worth no alarm."""
+def complain(settings: Mapping[str, Any], report: Mapping[str, Any], faults: Sequence[str], is_enough: bool) -> None:
+    """Raises one RuntimeError for everything that went wrong. `faults`: what the guard has found. `is_enough`: all
+    workers that were wanted have been started, so that a quota of Spot or of on demand that others have used up is
+    worth no alarm."""
     family = settings["TASK_DEFINITION"]
     passes = is_shortage if is_enough else lambda failure: SHORTAGE in failure
     errors = [failure for failure in report["failures"] if not passes(failure)]
@@ -206,5 +210,5 @@ def complain(settings: Mapping[str, Any], report: Mapping[str, Any], is_enough: 
     copied = report.get("copied", {})
     if copied.get("status") or "error" in copied:
         problems.append(f"the function could not copy: {copied.get('error', 'the log above says why')}")
-    if problems:
-        raise RuntimeError("; ".join(problems))
+    if problems or faults:
+        raise RuntimeError("; ".join([*problems, *faults]))

@@ -20,6 +20,7 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "ASSIGN_PUBLIC_IP": ("ENABLED", r"ENABLED|DISABLED", "ENABLED or DISABLED"),
     "STARTER_COPIES": ("false", SWITCH, SWITCH_MEANING),
     "TAG_TASKS": ("false", SWITCH, SWITCH_MEANING),
+    "GUARD": ("", r"(\{.*\})?", "what deploy.sh makes of it"),  # launch/guard.py
     "STARTED_BY": ("s3-to-s3express-sync-starter", STARTED_BY, STARTED_BY_MEANING),
     "AUDIT_STARTED_BY": ("s3-to-s3express-sync-audit", STARTED_BY, STARTED_BY_MEANING),
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The path of a change from the source bucket to the starter: what AWS is asked about it, for the checks of checks.jq.
-# ./sync.sh status and ./sync.sh verify both go by them.
+# The path of a change from the source bucket to the starter: what AWS is asked about it, for the checks of
+# launch/path.py. ./sync.sh status and ./sync.sh verify go by them, and so does the starter.
 
 # Each is a file of that name in the folder of the run once read_path has asked.
 readonly PATH_PARTS=(bucket queue dead_letters event_rule rule starter permissions)
@@ -52,29 +52,21 @@ wanted_of_path() {
   PREFIX_FILTER=$(starter_setting PREFIX_FILTER)
   EXCLUDE=$(starter_setting EXCLUDE)
   known=$(starter_setting PROCESSES)$PREFIX_FILTER
-  notifications
-  event_pattern
-  queue_policy "${EVENT_SENDERS[*]}"
-  jq -n --arg known "$known" '$known != ""'
+  path_of_settings | jq --arg known "$known" '.is_known = ($known != "")'
 }
 
 # Prints what read_path has read, as one object, with all .faults.
 find_faults() {
   local part want names
-  want=$(wanted_of_path | jq -s '{notifications: .[0], pattern: .[1], policy: .[2], is_known: .[3]}')
+  want=$(wanted_of_path)
   names=$(jq -n --arg via "$VIA" --arg bucket "$SRC_BUCKET" --arg queue "$QUEUE_NAME" --arg dlq "$DLQ_NAME" \
     --arg url "$(queue_url "$QUEUE_NAME")" --arg event_rule "$EVENT_RULE_NAME" --arg rule "$RULE_NAME" \
-    --arg starter "$STARTER_NAME" --arg queue_arn "$QUEUE_ARN" --arg starter_arn "$STARTER_ARN" '{$via,
+    --arg starter "$STARTER_NAME" --arg queue_arn "$QUEUE_ARN" --arg starter_arn "$STARTER_ARN" \
+    --arg id "$NOTIFICATION_ID" '{$via, $id,
       name: {$bucket, $queue, queue_url: $url, dead_letters: $dlq, $event_rule, $rule, $starter},
       arn: {queue: $queue_arn, starter: $starter_arn}}')
   for part in "${PATH_PARTS[@]}"; do
     jq -n --arg part "$part" '{($part): [inputs][0]}' "$TEMP_DIR/path.$part"
-  done | jq -s --argjson want "$want" --argjson names "$names" --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" \
-    "$(jq_ours)$(<"$PROJECT_DIR/lib/checks.jq")"'
-    add + $names + {$want} | (.queue | select(.)) |= {Policy: (.Attributes.Policy // "{}" | fromjson)}
-    | (.event_rule | select(.)) |= (.EventPattern |= (. // "null" | fromjson))
-    | .permissions |= (. // {} | if has("error") then . else .Policy // "{}" | fromjson end)
-    | (.bucket.QueueConfigurations // []) as $have | .ours = [$have[] | select(is_ours)]
-    | .foreign = [$have | sort_by(.Id)[] | select((is_ours | not) and (.Id | IN($want.notifications[].Id)))]
-    | .faults = faults'
+  done | jq -s --argjson want "$want" --argjson names "$names" 'add + $names + {$want}' \
+    | python3 "$PROJECT_DIR/launch/path.py" faults
 }

@@ -18,7 +18,7 @@ def gb: 1e9;
 
 # How many alarms a deployment has; that on late keys (METRICS) watches two metrics, and is paid for twice.
 def alarms($has_events; $has_audits; $has_metrics):
-  4 + ([$has_events, $has_audits | select(.)] | length) + if $has_metrics then 2 else 0 end;
+  5 + ([$has_events, $has_audits | select(.)] | length) + if $has_metrics then 2 else 0 end;
 
 # row($item; $name; $quantity; $from): $name is that of its price.
 def row($item; $name; $quantity; $from): {$item, price_name: $name, $quantity, $from};

@@ -17,6 +17,7 @@ set_names() {
   DLQ_ALARM=$APP_NAME-dead-letters
   AGE_ALARM=$APP_NAME-behind
   STARTER_ALARM=$APP_NAME-starter-fails
+  SILENT_ALARM=$APP_NAME-starter-silent
   OUTAGE_ALARM=$APP_NAME-outage
   OUTAGE_METRIC=Outages
   EVENTS_ALARM=$APP_NAME-events

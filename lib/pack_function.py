@@ -20,7 +20,7 @@ PYTHON, PLATFORM = "3.13", "manylinux2014_aarch64"
 FOLDER_IN_LAMBDA = "/var/task"
 # Most of botocore's size is the description of services that the function never calls.
 NOT_NEEDED = re.compile(
-    r"[^/]+\.(dist-info|data)/|bin/|boto3/examples/|(boto3|botocore)/data/(?!(s3|sqs|sts|ecs|events)/)[^/]+/"
+    r"[^/]+\.(dist-info|data)/|bin/|boto3/examples/|(boto3|botocore)/data/(?!(s3|sqs|sts|ecs|events|lambda)/)[^/]+/"
 )
 
 

@@ -109,9 +109,10 @@ check_tags() {
 
 check_words() {
   check_pattern EVENT_SOURCE 'sqs|eventbridge' "sqs or eventbridge"
-  check_pattern ANNOUNCE 'none|markers|all' "none, markers or all"
+  check_pattern ANNOUNCE '(none|markers|all|failures)(,failures)?' \
+    "none, markers, all or failures, or markers,failures or all,failures"
   check_pattern COPY_LAST '[^[:cntrl:]]{0,500}' "at most 500 characters of patterns with commas between them"
-  [[ $ANNOUNCE != markers || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
+  [[ $ANNOUNCE != markers* || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
   check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
   check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"
   check_pattern IMAGE_URI '[A-Za-z0-9._:/@-]{0,255}' "the name of an image, or nothing"

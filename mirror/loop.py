@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import time
@@ -14,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mirror.concurrency import wait_at_most, wait_unless
 from mirror.hooks import hooks_for
-from mirror.hooks.announcer import Announcer
+from mirror.hooks.announcer import Announcer, events_of_failure
 from mirror.hooks.metrics import Metrics
 from mirror.log_writer import writer
 from mirror.model.errors import Kind, describe, meaning_of
@@ -67,7 +68,8 @@ class Worker:
         self.buckets = buckets
         self.bounds = bounds
         self.announcer = announcer or Announcer(settings)
-        self.leases = Leases(settings, queue, now, self.announcer.announce)
+        when_failed = functools.partial(events_of_failure, settings) if settings.announces_failures else None
+        self.leases = Leases(settings, queue, now, self.announcer.announce, when_failed)
         self.syncer = Syncer(buckets, hooks_for(buckets))
         self.scheduler = Scheduler(settings, self.syncer, self.leases, now)
         self.outage = self.scheduler.outage

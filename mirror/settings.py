@@ -70,6 +70,14 @@ class Settings:
         """Whether an older version of a versioned source may be current again, as a newer one was deleted for good."""
         return self.rollbacks == "true"
 
+    @property
+    def announces_synced(self) -> bool:
+        return self.announce.startswith(("markers", "all"))
+
+    @property
+    def announces_failures(self) -> bool:
+        return self.announce.endswith("failures")
+
     @functools.cached_property
     def wanted(self) -> Wanted:
         return wanted_of(self.prefix_filter, self.exclude, self.keep_days)
@@ -81,6 +89,8 @@ class Settings:
         return self.visibility_extend_interval + self.copy_timeout
 
 
+ANNOUNCE_MEANING = "none, markers, all or failures, or markers,failures or all,failures"
+
 # name -> (default or None when required, pattern, what it has to be)
 TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "REGION": (None, r"[a-z]{2}(-[a-z]+)+-\d+", "a Region such as eu-north-1"),
@@ -91,7 +101,7 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "SRC_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
     "DST_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
     "COPY_LAST": ("", r"[^\x00-\x1f\x7f]*", "patterns of keys with commas between them, such as _SUCCESS,*.done"),
-    "ANNOUNCE": ("none", r"none|markers|all", "none, markers or all"),
+    "ANNOUNCE": ("none", r"(none|markers|all|failures)(,failures)?", ANNOUNCE_MEANING),
     "EXCLUDE": ("", r"[^\x00-\x1f\x7f\ud800-\udfff]{0,500}", EXCLUDE_MEANING),
     "ROLLBACKS": ("true", r"true|false", "true, or false if nobody deletes versions for good"),
     "S3_CLIENT": ("crt", r"crt|boto3", "crt, or boto3 for more CPU time and no code of ours"),
@@ -158,6 +168,6 @@ def problems_together(settings: Settings) -> list[str]:
             problems.append(f"{name}={text!r} has nothing between two commas, or at an end")
         if re.search(r" ,|(?<!\\), ", text):
             problems.append(f"{name}={text!r} has a space beside a comma: leave it out, it would be part of a key")
-    if settings.announce == "markers" and not settings.copy_last:
+    if settings.announce.startswith("markers") and not settings.copy_last:
         problems.append("ANNOUNCE=markers needs COPY_LAST, which says what a marker is")
     return problems

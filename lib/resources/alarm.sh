@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# The alarms: four, and one more with each of EVENT_SOURCE=eventbridge, AUDIT_DAYS and METRICS=true.
+# The alarms: five, and one more with each of EVENT_SOURCE=eventbridge, AUDIT_DAYS and METRICS=true.
 
 # Of all of them: one call finds them.
 ask_alarms() {
   aws_or_die cloudwatch describe-alarms --alarm-names "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" \
-    "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM" "$LATE_ALARM" | jq -c .MetricAlarms
+    "$SILENT_ALARM" "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM" "$LATE_ALARM" | jq -c .MetricAlarms
 }
 
 # alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS DESCRIPTION: METRIC with its namespace before the last slash,
@@ -64,6 +64,17 @@ ensure_starter_alarm() {
   alarm=$(alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 2 "$why $cure")
   periods=$(starter_alarm_periods)
   ensure_alarm "$(jq -c --argjson periods "$periods" '. + $periods' <<<"$alarm")"
+}
+
+# What does not run reports no error, so here no data is the alarm. Three of its periods are a day at most, or three if a
+# period is at least an hour (CloudWatch API reference, PutMetricAlarm, Period).
+ensure_silent_alarm() {
+  local alarm
+  local why="Why: the function that starts workers has not run for three times LAMBDA_POLL_RATE; nothing is synced."
+  local cure="What to do: ./sync.sh status tells which rule, function or permission is off; ./deploy.sh puts it right."
+  alarm=$(alarm "$SILENT_ALARM" AWS/Lambda/Invocations "FunctionName=$STARTER_NAME" Sum 1 3 "$why $cure")
+  ensure_alarm "$(jq -c --argjson rate "$LAMBDA_POLL_RATE" '. + {Period: ($rate * 60),
+    ComparisonOperator: "LessThanThreshold", TreatMissingData: "breaching"}' <<<"$alarm")"
 }
 
 # Lines on outages come less than half an hour apart until it is over: at most a quarter of an hour to the next worker,

@@ -16,21 +16,23 @@ copying_variables() {
 }
 
 starter_environment() {
-  local queue subnets group copying processes
+  local queue subnets group copying processes guard
   queue=$(queue_url "$QUEUE_NAME")
   processes=$(worker_processes)
   subnets=$(task_subnets)
   group=$(security_group_id)
   copying=$(copying_variables)
+  guard=$(guard_variable)
   settings_json ASSIGN_PUBLIC_IP MAX_WORKERS MESSAGES_PER_WORKER MIN_WORKERS AUDIT_DAYS MAX_CONCURRENT_KEYS \
     | jq --arg queue "$queue" --arg cluster "$CLUSTER_NAME" --arg family "$TASK_FAMILY" --arg subnets "$subnets" \
       --arg group "$group" --arg started_by "$STARTED_BY" --arg audits "$AUDIT_STARTED_BY" \
-      --arg processes "$processes" --arg tags "$TAGS" --argjson copying "$copying" '$copying + map_values(if . == "" then null else . end) + {
+      --arg processes "$processes" --arg tags "$TAGS" --arg guard "$guard" --argjson copying "$copying" '
+      $copying + map_values(if . == "" then null else . end) + {
         MIN_WORKERS: (if .MIN_WORKERS == "0" then null else .MIN_WORKERS end),
         AUDIT_STARTED_BY: (if .AUDIT_DAYS == "" then null else $audits end),
         TAG_TASKS: (if $tags == "" then null else "true" end),
         QUEUE_URL: $queue, CLUSTER: $cluster, TASK_DEFINITION: $family, SUBNETS: $subnets, SECURITY_GROUPS: $group,
-        STARTED_BY: $started_by, PROCESSES: $processes}'
+        STARTED_BY: $started_by, PROCESSES: $processes, GUARD: $guard}'
 }
 
 function_configuration() {

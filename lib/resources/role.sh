@@ -78,7 +78,7 @@ ecs_trust() {
 
 # With STARTER_COPIES=true the function may do what a worker may. Which task definition is the newest counts only for
 # workers that stay (MIN_WORKERS); no resource can be named for it (Service Authorization Reference, Amazon ECS). With
-# TAGS, RunTask needs the right to tag, which this condition gives to no other call.
+# TAGS, RunTask needs the right to tag, which this condition gives to no other call. The last three are the guard's.
 starter_policy() {
   local copying="[]"
   [[ $STARTER_COPIES == false ]] || copying=$(worker_statements)
@@ -86,7 +86,8 @@ starter_policy() {
     --arg definition "arn:aws:ecs:$REGION:$ACCOUNT:task-definition/$TASK_FAMILY:*" \
     --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
     --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" --argjson least "$MIN_WORKERS" \
-    --arg tags "$TAGS" '
+    --arg tags "$TAGS" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg event_rule "$EVENT_RULE_ARN" \
+    --arg starter "$STARTER_ARN" '
     {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster | ($cluster | sub(":cluster/"; ":task/")) as $task |
     {Version: "2012-10-17", Statement: ([
       {Effect: "Allow", Action: "sqs:GetQueueAttributes", Resource: $queue},
@@ -98,7 +99,10 @@ starter_policy() {
         Condition: {StringEquals: {"ecs:CreateAction": "RunTask"}}} end),
       {Effect: "Allow", Action: "iam:PassRole", Resource: [$task_role, $exec_role],
        Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}},
-      {Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs}]
+      {Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs},
+      {Effect: "Allow", Action: "s3:GetBucketNotification", Resource: $source},
+      {Effect: "Allow", Action: ["events:DescribeRule", "events:ListTargetsByRule"], Resource: $event_rule},
+      {Effect: "Allow", Action: "lambda:GetPolicy", Resource: $starter}]
       + $copying)}'
 }
 

@@ -141,7 +141,7 @@ used_figures() {
     starter_figures
     log_figures
     starter_setting ANNOUNCE | jq -R '{announce: .}'
-  } | jq -s 'add | .announced = (if .announce == "all" then .copies + .deletes else 0 end) | del(.announce)'
+  } | jq -s 'add | .announced = (if .announce // "" | startswith("all") then .copies + .deletes else 0 end) | del(.announce)'
 }
 
 # setup_of TASK: how the deployment is set up, by its resources and the task that runs.

@@ -28,10 +28,11 @@ choose_outage() {
     | ([.[] | select(.state == "goes on")] | min_by(.since)) // max_by(.at)) | del(.outages)'
 }
 
-# For jq: whether a part could be read.
+# For jq: whether a part could be read; whether all that the starter failed with is said here anyway, as its guard found it.
 jq_known() {
   cat <<'JQ'
   def is_known($part): any(.not_known[]?; . == $part) | not;
+  def is_said($faults): sub("^.*RuntimeError: "; "") | split("; ") - $faults == [];
 JQ
 }
 
@@ -40,11 +41,13 @@ judge() {
   jq --argjson behind "$BEHIND_SECONDS" --arg via "$VIA" "$(jq_known)"'
     (.queue // {} | (.visible // 0) + (.in_flight // 0) + (.delayed // 0)) as $messages
     | (180 * (.rule.minutes // 1)) as $silence
+    | [.faults[] | "\(.fault): \(.cure)"] as $faults
     | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
-       (.faults[] | "\(.fault): \(.cure)"),
+       $faults[],
        (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
          | "the starter has not run for an hour"),
-       (.starter | select(. and .error != "") | "the starter failed: \(.error | split("\n")[0])"),
+       (.starter | select(. and .error != "") | .error | split("\n")[0] | select(is_said($faults) | not)
+         | "the starter failed: \(.)"),
        (.starter.decision | select(. and (.failing // "") != "") | "workers do not get to work: \(.failing)"),
        (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason)"),
        (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))

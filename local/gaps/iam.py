@@ -29,6 +29,8 @@ def enforce(original, access_key_id, action, service, region, resource_arn="*", 
         checks = [express_check(action.partition(":")[2], bucket[1], region)]
     elif service == "sqs":
         checks = [(action.removesuffix("Batch"), resource_arn, service_context)]
+    elif service == "events" and (request := iam_evaluator._signed_request.get()):
+        checks = [(action, rule_arn(resource_arn, json.loads(request.body), region), service_context)]
     elif service == "ecs" and ":cluster/" in resource_arn:
         checks = [(action, resource_arn, {"ecs:cluster": resource_arn})]
         if action == "ecs:RunTask" and (request := iam_evaluator._signed_request.get()):
@@ -55,6 +57,14 @@ def express_check(operation, bucket, region):
     """One check, on the bucket: a directory bucket has no permissions per object."""
     action = operation if operation in EXPRESS_ACTIONS else "CreateSession"
     return f"s3express:{action}", f"arn:aws:s3express:{region}:{get_account_id()}:bucket/{bucket}", None
+
+
+def rule_arn(found, request, region):
+    """Return the ARN of a rule on the default bus, or else `found` (Service Authorization Reference, EventBridge)."""
+    name = request.get("Rule") or request.get("Name")
+    if not name or request.get("EventBusName", "default") != "default":
+        return found
+    return f"arn:aws:events:{region}:{get_account_id()}:rule/{name}"
 
 
 def task_checks(action, cluster_arn, request):

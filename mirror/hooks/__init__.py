@@ -23,7 +23,7 @@ def hooks_for(buckets: Buckets) -> Hooks:
         log_expired=functools.partial(log_expired, settings.keep_days),
         before_copy=markers.wait_for_announced if markers else None,
         before_write=markers.remove_stale if markers else None,
-        when_done=functools.partial(events_of, settings) if settings.announces else None,
+        when_done=functools.partial(events_of, settings) if settings.announces_synced else None,
     )
 
 

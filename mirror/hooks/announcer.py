@@ -1,4 +1,4 @@
-"""ANNOUNCE: sends an event to EventBridge for each key that is equal, at least once, without holding up the sync."""
+"""ANNOUNCE: sends events to EventBridge, of keys that are equal and of those that failed; no sync waits for it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from mirror.model.log_lines import UNANNOUNCED
 from mirror.model.selection import is_marker
 from mirror.model.services import Events
 from mirror.protocol.attempt import KeySync
+from mirror.protocol.objects import Source
 from mirror.protocol.verdict import ABSENT, EQUAL, EXPIRED
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
 
-SOURCE, DETAIL_TYPE = "s3-to-s3express-sync", "Object Synced"  # users' rules match these
+SOURCE, SYNCED, NOT_SYNCED = "s3-to-s3express-sync", "Object Synced", "Object Not Synced"  # users' rules match these
 SEND_SECONDS = 6  # for all events of a batch of messages
 AGAIN_AFTER = (0.2, 0.6)  # seconds: events that EventBridge has not taken are sent again after these pauses
 PAUSE_SECONDS = 30  # after a failure, in which nothing is sent
@@ -95,7 +96,7 @@ class Announcer:
     async def put(self, events: list[str]) -> tuple[list[str], ClientError | None]:
         """Returns the events that were not taken, and the error of the last of them."""
         assert self.client
-        entries = [{"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": event} for event in events]
+        entries = [{"Source": SOURCE, "DetailType": detail_type(event), "Detail": event} for event in events]
         answer = await self.client.put_events(Entries=entries)
         results: list[dict[str, Any]] = answer.get("Entries") or [{} for _ in events]
         left = [(event, result) for event, result in zip(events, results, strict=True) if not result.get("EventId")]
@@ -122,26 +123,41 @@ class Announcer:
         self.unsaid = 0
 
 
+def detail_type(event: str) -> str:
+    return NOT_SYNCED if json.loads(event).get("action") == "failed" else SYNCED
+
+
+def detail_of(settings: Settings, key: str | None, action: str, source: Source | None) -> dict[str, Any]:
+    """`source`: what is announced of it; None if it has no such object, or could not be looked at."""
+    version = None
+    if source:
+        etag, modified, _, version_id, _ = source.identity.split(" ")
+        version = {"etag": etag, "version-id": version_id, "last-modified": modified, "size": source.size}
+    return {
+        "bucket": settings.dst_bucket,
+        "source-bucket": settings.src_bucket,
+        "key": key,
+        "action": action,
+        "size": source.size if source else 0,
+        "source-version": version,
+    }
+
+
+def events_of_failure(settings: Settings, sync: KeySync | None, error: Exception) -> list[str]:
+    """The event of a message that has failed for the last time. Without a sync, nobody can read which key it names."""
+    source = sync.result.sight[0] if sync else None
+    detail = detail_of(settings, sync.key if sync else None, "failed", source) | {"reason": describe(error)}
+    return [json.dumps(detail, ensure_ascii=False)]
+
+
 def events_of(settings: Settings, sync: KeySync) -> list[str]:
     """The events of a sync that has just succeeded. A change of the key from now on is announced by its next sync."""
     result = sync.result
     if result.end == EXPIRED and result.action == "skipped":
         return []  # the destination need not have it
-    if settings.announce == "markers" and not is_marker(sync.key, settings.copy_last):
+    if settings.announce.startswith("markers") and not is_marker(sync.key, settings.copy_last):
         return []
     # Another worker may have changed what this sync wrote, so the action is the one that made both sides equal at last.
     action = "skipped" if result.action == "skipped" else LED_TO.get(result.end, result.action)
     source = None if action == "deleted" else result.sight[0]
-    version = None
-    if source:
-        etag, modified, _, version_id, _ = source.identity.split(" ")
-        version = {"etag": etag, "version-id": version_id, "last-modified": modified, "size": source.size}
-    detail = {
-        "bucket": settings.dst_bucket,
-        "source-bucket": settings.src_bucket,
-        "key": sync.key,
-        "action": action,
-        "size": source.size if source else 0,
-        "source-version": version,
-    }
-    return [json.dumps(detail, ensure_ascii=False)]
+    return [json.dumps(detail_of(settings, sync.key, action, source), ensure_ascii=False)]

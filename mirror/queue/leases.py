@@ -110,6 +110,7 @@ class Leases:
     queue: Queue
     now: Callable[[], float] = time.monotonic
     announce: Callable[[list[str]], Awaitable[None]] | None = None
+    when_failed: Callable[[KeySync | None, Exception], list[str]] | None = None  # the events of a last failure
     held: set[Lease] = field(default_factory=set)
     finished: list[Lease] = field(default_factory=list)  # they wait for a settler
     some_finished: asyncio.Event = field(default_factory=asyncio.Event)
@@ -131,6 +132,7 @@ class Leases:
             except ValueError as error:
                 log.error("cannot read message: %s", error)
                 lease.fail("(unreadable)")
+                self.note_last_failure(lease, None, error)
         self.held.update(leases)
         return leases
 
@@ -141,15 +143,22 @@ class Leases:
             content.keys.discard(sync.key)
             if isinstance(error, GaveUp) and content.tries + 1 >= self.settings.max_receives:
                 lease.fail(sync.key)
+                self.note_last_failure(lease, sync, error)
             elif isinstance(error, HANDED_BACK):
                 self.postpone(lease, error)
                 if sync.upload:
                     content.uploads[sync.key] = sync.upload
             elif error:
                 lease.fail(sync.key)
+                self.note_last_failure(lease, sync, error)
             lease.unsettled_until = max(lease.unsettled_until, sync.result.unsettled_until)
             if not content.keys:
                 self.finish(lease)
+
+    def note_last_failure(self, lease: Lease, sync: KeySync | None, error: Exception) -> None:
+        """SQS parks the message instead of giving it out once more (SQS Developer Guide, "Dead-letter queues")."""
+        if self.when_failed and self.is_last(lease):
+            lease.events += self.when_failed(sync, error)
 
     def postpone(self, lease: Lease, error: Exception) -> None:
         """After an interruption the message comes back at once, as it is not at fault; what S3 is too busy for, or what
@@ -197,8 +206,13 @@ class Leases:
         return batch
 
     async def settle(self, batch: list[Lease]) -> None:
-        """Does what the state of each message asks for. Events are announced before messages are deleted: if this
-        process dies in between, the messages come again, and their events are announced again."""
+        """Does what the state of each message asks for. Events are announced before that: if this process dies in
+        between, the messages come again, and their events are announced again."""
+        events = [event for lease in batch for event in lease.events]
+        if self.announce and events:
+            await self.announce(events)
+            for lease in batch:
+                lease.events = []
         for lease in batch:
             if lease.state is State.FAILED:
                 what = "goes to the dead-letter queue" if self.is_last(lease) else "is tried again"
@@ -206,11 +220,6 @@ class Leases:
                 await self.nack(lease)
             elif lease.state is State.REQUEUE:
                 await self.requeue(lease)
-        events = [event for lease in batch for event in lease.events]
-        if self.announce and events:
-            await self.announce(events)
-            for lease in batch:
-                lease.events = []
         await self.ack([lease for lease in batch if lease.state is State.ACK])
 
     async def nack(self, lease: Lease) -> None:

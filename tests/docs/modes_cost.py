@@ -3,7 +3,7 @@
     python tests/docs/modes_cost.py
 
 Prices, their date and what a worker costs are those of cost.py. All sums are at most: SQS requests are not batched, and
-a run of the function that only looks takes as long as the slowest kind. The four alarms that every deployment has and
+a run of the function that only looks takes as long as the slowest kind. The five alarms that every deployment has and
 its dashboard are left out, as in the first table.
 """
 
@@ -129,7 +129,7 @@ def daily(mode: Mode, load: Load) -> dict[str, float]:
 
 
 def standing(mode: Mode) -> dict[str, float]:
-    """Units of each price for a month in which nothing comes. The fifth alarm is that of the events' rule."""
+    """Units of each price for a month in which nothing comes. The sixth alarm is that of the events' rule."""
     worker_hours = mode.min_workers * HOURS_A_MONTH
     return {
         "sqs_request": STARTS_A_MONTH + worker_hours * POLLS_AN_HOUR,

@@ -160,7 +160,7 @@ def test_the_checks_take_what_is_within_the_limits_and_refuse_what_is_just_outsi
 def test_the_words_of_a_limit_are_all_that_the_checks_know(page: str) -> None:
     given = {row.name: set(words_of(row.limits)) for row in rows(page) if words_of(row.limits)}
     checks = text_of("lib/settings.sh")
-    known = re.findall(r"check_pattern ([A-Z_0-9]+) '\(?(\w+(?:\|\w+)+)\)?\??'", checks)
+    known = re.findall(r"check_pattern ([A-Z_0-9]+) '\(?(\w+(?:\|\w+)+)\)?(?:\(,\w+\))?\??'", checks)
     wanted = {name: set(words.split("|")) for name, words in known}
     wanted |= {name: {"true", "false"} for name in array("SWITCHES") if name not in NOT_FOR_USERS}
     wanted["TASK_CPU"] = {row.split()[0] for row in array("FARGATE_SIZES")}

@@ -219,7 +219,7 @@ def test_the_figures_come_from_the_logs_the_metrics_and_the_task(tmp_path: Path)
         "spot_memory_gb_hour": hours * 0.75 * 2, "vcpu_hour": hours * 0.25, "memory_gb_hour": hours * 0.25 * 2,
         "ipv4_hour": hours, "sqs_request": (960 + 144) * scale + 180 * hours, "event": 320 * scale,
         "lambda_request": 144 * scale, "lambda_gb_second": 8 * 0.125 * scale, "logs_gb": 2 * scale,
-        "image_gb_month": 0.06, "alarm_month": 5, "dashboard_month": 1,
+        "image_gb_month": 0.06, "alarm_month": 6, "dashboard_month": 1,
     }  # fmt: skip
     assert quantities == pytest.approx(wanted, abs=0.006)
     assert found["storage"]["quantity"] == 100

@@ -233,6 +233,9 @@ def of_starter(app: str = APP) -> set[tuple[Any, ...]]:
         ("iam:PassRole", f"arn:aws:iam::{NUMBER}:role/{app}-task-role", to_tasks),
         ("iam:PassRole", f"arn:aws:iam::{NUMBER}:role/{app}-exec-role", to_tasks),
         *on(f"arn:aws:logs:{HERE}:log-group:/aws/lambda/{app}-starter:*", *LOGS),
+        ("s3:GetBucketNotification", f"arn:aws:s3:::{SOURCE}"),
+        *on(f"arn:aws:events:{HERE}:rule/{app}-event-rule", "events:DescribeRule", "events:ListTargetsByRule"),
+        ("lambda:GetPolicy", f"arn:aws:lambda:{HERE}:function:{app}-starter"),
     }
 
 
@@ -480,11 +483,13 @@ ALARMS = {
     "dead-letters": (QUEUES, {"QueueName": f"{APP}-dlq"}, "Maximum", 0, (5, 1, 1)),
     "behind": ("AWS/SQS/ApproximateAgeOfOldestMessage", {"QueueName": f"{APP}-q"}, "Maximum", 3600, (5, 3, 3)),
     "starter-fails": (FUNCTIONS, {"FunctionName": f"{APP}-starter"}, "Sum", 0, (5, 2, 2)),
+    "starter-silent": ("AWS/Lambda/Invocations", {"FunctionName": f"{APP}-starter"}, "Sum", 1, (1, 3, 3)),
     "outage": (f"{APP}/Outages", {}, "Sum", 0, (5, 6, 1)),
 }
 FULL_ALARMS = ALARMS | {
     "behind": (*ALARMS["behind"][:3], 1800, (5, 3, 3)),
     "starter-fails": (*ALARMS["starter-fails"][:4], (5, 3, 2)),
+    "starter-silent": (*ALARMS["starter-silent"][:4], (5, 3, 3)),
     "events": ("AWS/Events/FailedInvocations", {"RuleName": EVENT_RULE}, "Sum", 0, (5, 1, 1)),
     "audit": (f"{APP}/Audits", {}, "Sum", 0, (5, 1, 1)),
 }
@@ -505,10 +510,13 @@ def test_each_alarm_watches_what_its_name_says(
         alarm = found[f"alarm {APP}-{name}"]
         assert f"{alarm['Namespace']}/{alarm['MetricName']}" == metric, name
         assert {one["Name"]: one["Value"] for one in alarm["Dimensions"]} == dimensions, name
-        assert (alarm["Statistic"], alarm["ComparisonOperator"]) == (statistic, "GreaterThanThreshold"), name
+        is_low = name == "starter-silent"  # what does not run reports nothing
+        comparison = "LessThanThreshold" if is_low else "GreaterThanThreshold"
+        assert (alarm["Statistic"], alarm["ComparisonOperator"]) == (statistic, comparison), name
         assert alarm["Threshold"] == threshold, name
         assert (alarm["Period"], alarm["EvaluationPeriods"], alarm["DatapointsToAlarm"]) == (60 * minutes, periods, bad)
-        assert alarm["TreatMissingData"] == "notBreaching", name  # an idle queue reports nothing
+        missing = "breaching" if is_low else "notBreaching"  # an idle queue reports nothing
+        assert alarm["TreatMissingData"] == missing, name
         assert re.match("Why: .+ What to do: ./sync.sh ", alarm["AlarmDescription"]), name
 
 
@@ -853,7 +861,7 @@ def test_the_function_runs_so(deployment: str, memory: int, request: pytest.Fixt
     """Lambda's own defaults would be x86_64 and 3 s."""
     found = by_name(deployment, request)
     function = starter(found)
-    assert function["Environment"]["Variables"] == STARTER_VARIABLES[deployment]
+    assert variables(function) == STARTER_VARIABLES[deployment]
     assert (function["MemorySize"], function["Timeout"], function["Architectures"]) == (memory, 60, ["arm64"])
     assert (function["Runtime"], function["Handler"]) == ("python3.13", "starter.handler")
     assert function["Role"] == f"arn:aws:iam::{NUMBER}:role/{APP}-starter-role"
@@ -864,15 +872,22 @@ def test_the_function_runs_so(deployment: str, memory: int, request: pytest.Fixt
     assert function["concurrency"] == 1
 
 
+def variables(function: dict[str, Any]) -> dict[str, str]:
+    """Without what the guard compares the path of events with, which test_path.py is about."""
+    found = dict(function["Environment"]["Variables"])
+    assert len(found.pop("GUARD")) < 250  # all variables together have 4 KB
+    return found
+
+
 def test_a_function_that_does_not_copy_has_only_what_status_asks_for(
     scripts: Scripts, account: PaperAccount, elsewhere: Deployed
 ) -> None:
     asked = {"COPY_LAST": "_SUCCESS", "ANNOUNCE": "all", "EXCLUDE": "*.tmp", "KEEP_DAYS": "7", "PREFIX_FILTER": "a/"}
     scripts.step("ensure_function", STARTER_MAX_SIZE="5", LOG_LEVEL="DEBUG", **asked)
-    assert account.kept[f"function {APP}-starter"]["Environment"]["Variables"] == STARTER_DEFAULTS | asked
+    assert variables(account.kept[f"function {APP}-starter"]) == STARTER_DEFAULTS | asked
     second = {name: value.replace(APP, "second") for name, value in STARTER_DEFAULTS.items()}
     theirs = {"SUBNETS": "subnet-3,subnet-4", "PREFIX_FILTER": "café models/模型/", "PROCESSES": "1"}
-    assert starter(elsewhere)["Environment"]["Variables"] == second | theirs
+    assert variables(starter(elsewhere)) == second | theirs
 
 
 @pytest.mark.parametrize(("deployment", "held"), [("plain", 1000), ("full", 24), ("elsewhere", 500)])
@@ -1101,7 +1116,7 @@ def tags(document: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("deployment", "app", "number"), [("plain", APP, 17), ("full", APP, 24), ("elsewhere", "second", 16)]
+    ("deployment", "app", "number"), [("plain", APP, 18), ("full", APP, 25), ("elsewhere", "second", 17)]
 )
 def test_all_that_takes_tags_has_those_of_its_deployment(
     deployment: str, app: str, number: int, request: pytest.FixtureRequest
@@ -1186,8 +1201,8 @@ ALARM_FIELDS = {
     "EvaluationPeriods": 9,
     "DatapointsToAlarm": 8,
     "Threshold": 7.0,
-    "ComparisonOperator": "LessThanThreshold",
-    "TreatMissingData": "breaching",
+    "ComparisonOperator": "LessThanOrEqualToThreshold",
+    "TreatMissingData": "missing",
 }
 LATE_FIELDS = {"Threshold": 7.0, "Metrics/1/MetricStat/Metric/MetricName": "old"}
 FUNCTION_FIELDS = {
@@ -1439,6 +1454,7 @@ SAID = {
     f"alarm {APP}-dead-letters": "changed (AlarmActions, AlarmDescription)",
     f"alarm {APP}-behind": "changed (AlarmActions, AlarmDescription, Threshold)",
     f"alarm {APP}-starter-fails": "changed (AlarmActions, EvaluationPeriods)",
+    f"alarm {APP}-starter-silent": "changed (AlarmActions, Period)",
     f"alarm {APP}-outage": "changed (AlarmActions)",
     f"topic {APP}-alarms": "changed (removed, as ALARM_EMAIL is empty)",
     f"dashboard {APP}": "changed (widgets)",

@@ -463,7 +463,7 @@ def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
     assert {row["from"] for row in found["rows"] if row["price_name"] in ("lambda_request", "spot_vcpu_hour")} == {
         "measured"
     }
-    assert (quantities["alarm_month"], quantities["dashboard_month"]) == (6, 1)
+    assert (quantities["alarm_month"], quantities["dashboard_month"]) == (7, 1)
     assert "younger than 30 days" in log
     listed = operator.client("s3").list_objects_v2(Bucket=MIRROR)["Contents"]
     size = sum(item["Size"] for item in listed)
@@ -482,6 +482,22 @@ find_broken_link false >"$VERIFY_DIR/found"
 cat "$VERIFY_DIR/found"
 jq -c .faults "$VERIFY_DIR/path"
 """
+
+
+EVENT_RULE = f"{APP}-event-rule"
+DISABLED = f"the rule {EVENT_RULE}, which sends the events, is disabled: ./deploy.sh"
+
+
+@contextmanager
+def disabled_rule(operator: Operator) -> Iterator[None]:
+    """The guard says it in a new process, until the rule is enabled again."""
+    groups = (f"/aws/lambda/{APP}-starter",)
+    operator.client("events").disable_rule(Name=EVENT_RULE)
+    operator.client("lambda").update_function_configuration(**FUNCTION, Description="a new process")
+    wait_for(lambda: operator.lines(f"RuntimeError: {DISABLED}", groups))
+    yield
+    operator.client("events").enable_rule(Name=EVENT_RULE)
+    wait_for(lambda: '"visible"' in operator.lines("", groups)[-1])
 
 
 @contextmanager
@@ -522,6 +538,7 @@ def failing_task(operator: Operator) -> Iterator[None]:
 
 
 BROKEN: dict[str, tuple[Callable[[Operator], AbstractContextManager[None]], str, str]] = {
+    "disabled-rule": (disabled_rule, f"no event\t{re.escape(DISABLED)}", "aws events describe-rule"),
     "failing-starter": (
         failing_starter,
         r"no starter\tthe function s3-to-s3express-sync-starter fails: .*MAX_WORKERS",

@@ -1,4 +1,4 @@
-"""The path of a change to the starter (lib/checks.sh): what `status` and `verify` say when a link of it is broken."""
+"""The path of a change to the starter: what `status`, `verify` and the guard say when a link of it is broken."""
 
 import copy
 import json
@@ -20,8 +20,11 @@ from broken_links import (
     other_pattern,
 )
 from documents import Scripts, sourced_scripts
+from guarded import Guarded
 from paper_account import PaperAccount, Refused
 from test_sync import IDLE
+
+from launch import guard, path
 
 LOOK = """
 start_run
@@ -92,6 +95,52 @@ def test_both_verbs_say_the_same_of_a_broken_link(scripts: Scripts, deployments:
     assert (seen.events()[2] == [broken.fault]) == (link in ("no event", "no start at once"))
 
 
+# The function does not look whether it is run: an alarm says that it is not. What it works with fails by itself.
+NOT_GUARDED = ("the queue is gone", "the dead-letter queue is gone")
+
+
+def guarded(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> Guarded:
+    account = PaperAccount()
+    account.kept = kept
+    return Guarded(account, kept[FUNCTION], monkeypatch)
+
+
+@pytest.mark.parametrize("name", [name for name in BROKEN if BROKEN[name].link != "no starter"])
+def test_the_guard_says_the_same_until_the_run_after_the_cure(
+    deployments: dict[str, Kept], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = BROKEN[name]
+    kept = copy.deepcopy(deployments[broken.mode])
+    found = guarded(kept, monkeypatch)
+    assert found.run() == []
+    broken.breaks(kept)
+    found.at += guard.LOOK_AGAIN_SECONDS
+    said = [] if name in NOT_GUARDED else [f"{broken.fault}: {broken.cure}"]
+    assert [found.run(), found.run()] == [said, said]
+    kept.update(copy.deepcopy(deployments[broken.mode]))
+    assert found.run() == []
+
+
+def test_what_the_guard_may_not_read_is_said_once_and_is_no_fault(
+    deployments: dict[str, Kept], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = copy.deepcopy(deployments["sqs"])
+    no_notification(kept)
+    found = guarded(kept, monkeypatch)
+    refused = Refused("AccessDenied", "no right for it")
+    found.account.refusals = [("GetBucketNotificationConfiguration", refused)] * 2
+    assert [found.run(), found.run()] == [[], []]
+    found.at += guard.LOOK_AGAIN_SECONDS
+    assert found.run() == []
+    assert found.account.refusals == []
+    assert capsys.readouterr().out.count("no right for it") == 1
+
+
+def test_the_guard_knows_the_event_types_of_a_notification(deployments: dict[str, Kept]) -> None:
+    made = {event for one in deployments["sqs"][BUCKET]["QueueConfigurations"] for event in one["Events"]}
+    assert made == set(path.EVENT_TYPES)
+
+
 @pytest.mark.parametrize("name", ["the queue is gone", "the notifications are of another queue"])
 def test_a_cure_names_the_local_cloud(scripts: Scripts, deployments: dict[str, Kept], name: str) -> None:
     kept = copy.deepcopy(deployments["sqs"])
@@ -159,13 +208,16 @@ WHOLE: dict[str, tuple[str, Callable[[Kept], None], tuple[str, bool]]] = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_nothing_is_said_of_a_path_that_is_whole(scripts: Scripts, deployments: dict[str, Kept], name: str) -> None:
+def test_nothing_is_said_of_a_path_that_is_whole(
+    scripts: Scripts, deployments: dict[str, Kept], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mode, change, way = WHOLE[name]
     kept = copy.deepcopy(deployments[mode])
     change(kept)
     seen = Seen(scripts, kept)
     assert (seen.status["reasons"], seen.verify) == ([], [])
     assert seen.events() == (*way, [])
+    assert guarded(kept, monkeypatch).run() == []
 
 
 @pytest.mark.parametrize(

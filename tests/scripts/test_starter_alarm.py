@@ -1,4 +1,4 @@
-"""When the alarms on the starter, on outages and on events fire, and for how long; when there is one on events."""
+"""When the alarms on the starter, its silence, outages and events fire, and for how long."""
 
 import json
 import os
@@ -53,13 +53,29 @@ def test_a_single_failed_run_is_no_alarm(rate: int) -> None:
         fires_at(starter_alarm(rate), [100])
 
 
-@pytest.mark.parametrize("rate", [1, 15, 16, 1440])
-def test_the_periods_are_ones_that_cloudwatch_takes(rate: int) -> None:
+@pytest.mark.parametrize("function", ["ensure_starter_alarm", "ensure_silent_alarm"])
+@pytest.mark.parametrize("rate", [1, 15, 16, 59, 60, 1440])
+def test_the_periods_are_ones_that_cloudwatch_takes(function: str, rate: int) -> None:
     """CloudWatch API reference, PutMetricAlarm: Period, EvaluationPeriods."""
-    alarm = starter_alarm(rate)
+    alarm = alarm_of(function, rate)
     assert alarm["Period"] % 60 == 0
-    assert alarm["Period"] * alarm["EvaluationPeriods"] <= 86_400
+    assert alarm["Period"] * alarm["EvaluationPeriods"] <= (86_400 if alarm["Period"] < 3600 else 604_800)
     assert 1 <= alarm["DatapointsToAlarm"] <= alarm["EvaluationPeriods"]
+
+
+@pytest.mark.parametrize("rate", [1, 5, 1440])
+def test_the_alarm_on_silence_fires_after_three_runs_that_did_not_come(rate: int) -> None:
+    """It counts whole periods, so it is at most one late, and no run that is late by less than one makes it fire."""
+    alarm, seconds = alarm_of("ensure_silent_alarm", rate), rate * MINUTE
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("AWS/Lambda", "Invocations", "Sum")
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
+    assert alarm["TreatMissingData"] == "breaching"  # what does not run reports nothing
+    for first in (0, seconds // 2, seconds - 1):
+        for missed in range(5):
+            ran = {run // alarm["Period"] for run in (first, first + (missed + 1) * seconds)}
+            empty = max(ran) - min(ran) - 1
+            fires = min(empty, alarm["EvaluationPeriods"]) >= alarm["DatapointsToAlarm"]
+            assert fires == (missed >= 3), (first, missed)
 
 
 def test_the_alarm_on_outages_fires_at_the_first_line_and_does_not_rest_between_two_workers() -> None:

@@ -233,6 +233,15 @@ def judged(parts: dict[str, Any]) -> dict[str, Any]:
     return json.loads(printed("judge", json.dumps(IDLE | parts)))
 
 
+def test_what_the_guard_failed_with_is_said_once() -> None:
+    fault = {"link": "no event", "fault": "the rule x is disabled", "cure": "./deploy.sh"}
+    said = f"{fault['fault']}: {fault['cure']}"
+    for error, more in ((said, []), (f"no workers; {said}", [f"the starter failed: no workers; {said}"])):
+        failed = {**IDLE["starter"], "error": f"[ERROR] RuntimeError: {error}\nTraceback", "decision": None}
+        reasons = judged({"faults": [fault], "starter": failed})["reasons"]
+        assert [reason.replace("[ERROR] RuntimeError: ", "") for reason in reasons] == [said, *more]
+
+
 def gathered(name: str, command: str) -> str:
     """What adds a part of the status that a command prints."""
     return f"parts=$({command} | jq --argjson parts \"$parts\" '$parts + {{{name}: .}}')\n"

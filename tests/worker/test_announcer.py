@@ -121,6 +121,36 @@ def test_what_fails_is_not_told(world):
     assert told(world) == {("good", "copied")}
 
 
+@pytest.mark.parametrize(
+    ("announce", "synced", "failed"),
+    [("failures", set(), 2), ("all,failures", {("good", "copied")}, 2), ("all", {("good", "copied")}, 0)],
+)
+def test_what_goes_to_the_dead_letter_queue_is_told_only_if_that_is_asked(world, announce, synced, failed):
+    """With the last try of its message: the first one of "late" is none."""
+    world.standin.configure_bucket(SOURCE, versioning="Enabled")
+    source = world.put("bad ü", 1000)
+    world.put("good")
+    world.put("late")
+    for key, times in (("bad ü", 0), ("late", 1)):
+        world.standin.fault("CopyObject", "error", key=key, status=400, code="KMS.DisabledException", times=times)
+    world.standin.send(QUEUE, "no event")
+    quick = {"MAX_RECEIVES": "2", "RETRY_BASE_SECONDS": "1"}
+    world.run_worker(ANNOUNCE=announce, **quick)
+    events = world.standin.events()
+    assert {
+        (one["detail"]["key"], one["detail"]["action"]) for one in events if one["detail_type"] == "Object Synced"
+    } == (synced | {("late", "copied")} if synced else set())
+    found = {one["detail"]["key"]: one["detail"] for one in events if one["detail_type"] == "Object Not Synced"}
+    assert len(found) == failed
+    if failed:
+        detail = found["bad ü"]
+        assert (detail["action"], detail["size"], detail["bucket"]) == ("failed", 1000, MIRROR)
+        assert detail["source-version"]["version-id"] == source["version_id"]
+        assert "error=KMS.DisabledException" in detail["reason"]
+        assert "not an S3 event" in found[None]["reason"]
+        assert found[None]["source-version"] is None
+
+
 def test_ten_are_told_in_one_call(world):
     keys = [str(number) for number in range(100)]
     world.standin.put_many(SOURCE, keys)

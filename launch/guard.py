@@ -1,0 +1,138 @@
+"""The guard: checks the path of events (launch/path.py) after the work of a run, so that no broken link goes unnoticed.
+
+It looks in a minute's run of a new process, then once an hour, and in every minute's run while something is wrong. What
+it finds for the first time has to be there twice, a moment apart: deploy.sh changes one thing after another. What it
+may not read, or what AWS does not answer for the moment, is no fault.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from launch.path import Fault, Path, faults_of_events, is_unknown
+
+LOOK_AGAIN_SECONDS = 3600
+CONFIRM_SECONDS = 15  # longer than deploy.sh takes from the function's variables to the notification or rule
+LOOK_SECONDS = 25  # that a look may take: five calls without an answer
+DENIED = ("AccessDenied", "AccessDeniedException", "AllAccessDisabled", "AuthorizationError")
+NOT_FOUND = "ResourceNotFoundException"
+CLIENT_CONFIG = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 1})
+
+
+@dataclass
+class Memory:
+    """Of the earlier looks in this process."""
+
+    next_look: float = 0
+    is_wrong: bool = False
+    said: set[str] = field(default_factory=set)  # what could not be read
+
+
+memory = Memory()
+
+
+@functools.cache
+def clients() -> tuple[Any, ...]:
+    """(S3, SQS, EventBridge, Lambda), made at the first look only: they cost a second of a small function."""
+    more: dict[str, Any] = {"region_name": os.environ["AWS_REGION"], "config": CLIENT_CONFIG}
+    return (
+        boto3.client("s3", **more),
+        boto3.client("sqs", **more),
+        boto3.client("events", **more),
+        boto3.client("lambda", **more),
+    )
+
+
+def ask(call: Callable[..., Any], **parameters: Any) -> Any:
+    """The answer; None if there is no such thing; or why it could not be read."""
+    try:
+        return call(**parameters)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        return None if code == NOT_FOUND else {"error": str(error), "is_denied": code in DENIED}
+    except BotoCoreError as error:
+        return {"error": str(error), "is_denied": False}
+
+
+def read_rule(events: Any, name: str) -> Any:
+    rule = ask(events.describe_rule, Name=name)
+    if rule is None or is_unknown(rule):
+        return rule
+    targets = ask(events.list_targets_by_rule, Rule=name)
+    return targets if is_unknown(targets) else {**rule, **(targets or {})}
+
+
+def read_path(settings: Mapping[str, Any], starter: str) -> Path:
+    """`starter`: the function's own ARN."""
+    want, name = json.loads(settings["GUARD"]), starter.split(":")[6]
+    app = name.removesuffix("-starter")
+    s3, sqs, events, functions = clients()
+    queue = ask(sqs.get_queue_attributes, QueueUrl=settings["QUEUE_URL"], AttributeNames=["Policy"])
+    bucket = ask(s3.get_bucket_notification_configuration, Bucket=want["bucket"], ExpectedBucketOwner=want["owner"])
+    rule = read_rule(events, f"{app}-event-rule")
+    permissions = ask(functions.get_policy, FunctionName=name) if rule and not is_unknown(rule) else None
+    names = {
+        "bucket": want["bucket"],
+        "queue_url": settings["QUEUE_URL"],
+        "event_rule": f"{app}-event-rule",
+        "starter": name,
+    }
+    queue_arn = starter.replace(":lambda:", ":sqs:").replace(f":function:{name}", f":{app}-q")
+    given = {"id": app, "via": want.get("via", ""), "want": want, "name": names}
+    arns = {"queue": queue_arn, "starter": starter}
+    parts = {"bucket": bucket, "queue": queue, "event_rule": rule, "starter": {}, "permissions": permissions}
+    return {**given, "arn": arns, **parts}
+
+
+def plan_next(now: float, faults: list[Fault], is_complete: bool) -> float:
+    """When to look again: an hour later only if nothing is wrong and nothing was left open."""
+    return now if faults or not is_complete else now + LOOK_AGAIN_SECONDS
+
+
+def guard(
+    settings: Mapping[str, Any],
+    context: Any,
+    read: Callable[[Mapping[str, Any], str], Path] = read_path,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[str]:
+    """Returns what is wrong, a line for each fault with its cure, if it is time for a look."""
+    if not settings["GUARD"] or clock() < memory.next_look or not has_time(context, LOOK_SECONDS):
+        return []
+    faults, is_complete = look(settings, context, read)
+    if faults and not memory.is_wrong:
+        if not has_time(context, CONFIRM_SECONDS + LOOK_SECONDS):
+            return []
+        sleep(CONFIRM_SECONDS)
+        again, is_complete = look(settings, context, read)
+        faults = [fault for fault in faults if fault in again]
+    memory.next_look, memory.is_wrong = plan_next(clock(), faults, is_complete), bool(faults)
+    return [f"{fault.fault}: {fault.cure}" for fault in faults]
+
+
+def has_time(context: Any, seconds: float) -> bool:
+    """Whether the function has so long left, and some seconds for its end."""
+    return float(context.get_remaining_time_in_millis()) / 1000 > seconds + 5
+
+
+def look(
+    settings: Mapping[str, Any], context: Any, read: Callable[[Mapping[str, Any], str], Path]
+) -> tuple[list[Fault], bool]:
+    """(faults, whether all that may be read was). Says once for each process what could not be read."""
+    path = read(settings, ":".join(context.invoked_function_arn.split(":")[:7]))
+    unread = {name: part for name, part in path.items() if isinstance(part, Mapping) and is_unknown(part)}
+    for part in unread.values():
+        if part["error"] not in memory.said:
+            memory.said.add(part["error"])
+            print(f"not checked, which is no fault: {part['error']}")
+    return faults_of_events(path), all(part["is_denied"] for part in unread.values())

@@ -1,0 +1,240 @@
+"""The path of a change from the source bucket to the starter: what must hold, and what is said and done if it does not.
+
+One list of checks, for the guard in the starter (launch/guard.py) and for ./sync.sh status and verify, which run this
+file with the operator's Python, 3.7 or newer (lib/checks.sh). All of it is pure. A part of the path is as AWS prints
+it, None if there is none, and has an "error" if it could not be read: what would need it holds then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+Path = Mapping[str, Any]
+
+# Of a notification (lib/resources/notification.sh).
+EVENT_TYPES = ("s3:LifecycleExpiration:*", "s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:ObjectRestore:Completed")
+NO_EVENT, NO_STARTER, NO_START_AT_ONCE = "no event", "no starter", "no start at once"
+NO_DEAD_LETTERS = "no dead-letter queue"
+
+
+class Fault(NamedTuple):
+    """What is missing because of it, the sentence about it, the cure, and the command to look closer."""
+
+    link: str
+    fault: str
+    cure: str
+    look: str
+
+
+def digest(document: Any) -> str:
+    """A few characters for a document of any size, as all variables of a function together have 4 KB."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def values_of_filters(notifications: Iterable[Mapping[str, Any]]) -> list[str]:
+    rules = [one.get("Filter", {}).get("Key", {}).get("FilterRules", []) for one in notifications]
+    return sorted(rule["Value"] for rule in chain.from_iterable(rules))
+
+
+def condense(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What deploy.sh makes, in short. A function of 1.1.0 does not know the prefixes, so they are not compared."""
+    statements = {one["Sid"]: {**one, "Sid": ""} for one in wanted["policy"]["Statement"]}
+    is_known = wanted.get("is_known", True)
+    return {
+        "notifications": len(wanted["notifications"]),
+        "filters": digest(values_of_filters(wanted["notifications"])) if is_known else None,
+        "pattern": digest(wanted["pattern"]) if is_known else None,
+        "policies": {name: digest(statement) for name, statement in statements.items()},
+    }
+
+
+# --- parts of the path ------------------------------------------------------------------------------------------------
+
+
+def is_unknown(part: Any) -> bool:
+    return part is not None and "error" in part
+
+
+def split_notifications(path: Path) -> tuple[list[Any], list[Any]]:
+    """(ours, those that have the name of one of ours, but another queue)."""
+    found = (path["bucket"] or {}).get("QueueConfigurations", [])
+    name, queue = path["id"], path["arn"]["queue"]
+    ours = [one for one in found if one["QueueArn"] == queue and re.fullmatch(f"{name}(-[0-9]+)?", one.get("Id", ""))]
+    names = {name, *(f"{name}-{number + 1}" for number in range(1, path["want"]["notifications"]))}
+    foreign = [one for one in found if one not in ours and one.get("Id") in names]
+    return ours, sorted(foreign, key=lambda one: str(one["Id"]))
+
+
+def statements_of(document: Any) -> list[Any]:
+    """`document`: an answer with a policy, which is JSON in a string."""
+    policy = ((document or {}).get("Attributes") or document or {}).get("Policy")
+    return list(json.loads(policy).get("Statement", [])) if policy else []
+
+
+def admits(path: Path, sender: str) -> bool:
+    """Whether the queue takes what the sender sends."""
+    queue, want = path["queue"], path["want"]["policies"][sender]
+    found = [digest({**statement, "Sid": ""}) for statement in statements_of(queue)]
+    return queue is None or is_unknown(queue) or want in found
+
+
+def has_target(rule: Any, arn: str) -> bool:
+    return any(target["Arn"] == arn for target in (rule or {}).get("Targets", []))
+
+
+def permits(path: Path, rule: str) -> bool:
+    """Whether the function lets the rule run it."""
+    permissions = path["permissions"]
+    return is_unknown(permissions) or any(one.get("Sid") == rule for one in statements_of(permissions))
+
+
+def deploy(path: Path) -> str:
+    return f"./deploy.sh{path['via']}"
+
+
+def look_bucket(path: Path) -> str:
+    return f"aws s3api get-bucket-notification-configuration --bucket {path['name']['bucket']}"
+
+
+def look_queue(path: Path) -> str:
+    return f"aws sqs get-queue-attributes --attribute-names Policy --queue-url {path['name']['queue_url']}"
+
+
+def look_rule(name: str) -> str:
+    return f"aws events describe-rule --name {name}"
+
+
+def look_targets(name: str) -> str:
+    return f"aws events list-targets-by-rule --rule {name}"
+
+
+def look_permissions(path: Path) -> str:
+    return f"aws lambda get-policy --function-name {path['name']['starter']}"
+
+
+# --- the checks, in the order of the path -----------------------------------------------------------------------------
+
+
+def of_queues(path: Path) -> Iterator[Fault]:
+    cure, look = f"{deploy(path)}, or set REGION and APP_NAME", "aws sqs list-queues"
+    if path["queue"] is None:
+        yield Fault(NO_EVENT, f"there is no queue {path['name']['queue']}", cure, look)
+    if path["dead_letters"] is None:
+        yield Fault(NO_DEAD_LETTERS, f"there is no dead-letter queue {path['name']['dead_letters']}", cure, look)
+
+
+def of_no_way(path: Path, foreign: Sequence[Any]) -> Iterator[Fault]:
+    if foreign:
+        said = f"the notification {foreign[0]['Id']} of the bucket sends to another queue, {foreign[0]['QueueArn']}"
+        yield Fault(NO_EVENT, said, f"remove it, then {deploy(path)}", look_bucket(path))
+    else:
+        said = "no event reaches the queue: there is neither a notification of the bucket nor a rule"
+        yield Fault(NO_EVENT, said, deploy(path), look_bucket(path))
+
+
+def of_notification(path: Path, ours: Sequence[Any]) -> Iterator[Fault]:
+    want, cure, look = path["want"], deploy(path), look_bucket(path)
+    missing = sorted({event for one in ours for event in EVENT_TYPES if event not in one["Events"]})
+    if len(ours) < want["notifications"]:
+        said = f"the bucket has {len(ours)} of {want['notifications']} notifications, one for each prefix"
+        yield Fault(NO_EVENT, said, cure, look)
+    elif want["filters"] not in (None, digest(values_of_filters(ours))):
+        said = "the notifications of the bucket are for other prefixes than those that are synced"
+        yield Fault(NO_EVENT, said, cure, look)
+    if missing:
+        yield Fault(NO_EVENT, f"the notifications of the bucket are without {', '.join(missing)}", cure, look)
+    if not admits(path, "s3-events"):
+        said = f"the policy of the queue does not let the bucket {path['name']['bucket']} send to it"
+        yield Fault(NO_EVENT, said, cure, look_queue(path))
+
+
+def of_event_rule(path: Path) -> Iterator[Fault]:
+    rule, name, cure = path["event_rule"], path["name"]["event_rule"], deploy(path)
+    if "EventBridgeConfiguration" not in path["bucket"]:
+        said = f"the bucket {path['name']['bucket']} sends no events to EventBridge: it is switched off"
+        yield Fault(NO_EVENT, said, cure, look_bucket(path))
+    if rule["State"] != "ENABLED":
+        yield Fault(NO_EVENT, f"the rule {name}, which sends the events, is disabled", cure, look_rule(name))
+    if path["want"]["pattern"] not in (None, digest(json.loads(rule.get("EventPattern") or "null"))):
+        said = f"the rule {name} is for other events than those that are synced"
+        yield Fault(NO_EVENT, said, cure, look_rule(name))
+    if not has_target(rule, path["arn"]["queue"]):
+        said = f"the rule {name} does not send to the queue: its target is gone"
+        yield Fault(NO_EVENT, said, cure, look_targets(name))
+    if not admits(path, "eventbridge"):
+        said = f"the policy of the queue does not let the rule {name} send to it"
+        yield Fault(NO_EVENT, said, cure, look_queue(path))
+
+
+def of_events(path: Path) -> list[Fault]:
+    """While the source of events is being changed there are two ways, and one that is whole is enough."""
+    if is_unknown(path["bucket"]) or is_unknown(path["event_rule"]):
+        return []
+    ours, foreign = split_notifications(path)
+    ways = [list(of_notification(path, ours))] if ours else []
+    ways += [list(of_event_rule(path))] if path["event_rule"] else []
+    if not ways:
+        return list(of_no_way(path, foreign))
+    return [fault for way in ways for fault in way] if all(ways) else []
+
+
+def of_starter(path: Path) -> Iterator[Fault]:
+    rule, name, starter, cure = path["rule"], path["name"]["rule"], path["name"]["starter"], deploy(path)
+    if rule is None:
+        yield Fault(NO_STARTER, "no rule runs the starter", cure, look_rule(name))
+    elif rule["State"] != "ENABLED":
+        yield Fault(NO_STARTER, "the rule that runs the starter is disabled", cure, look_rule(name))
+    if rule and not has_target(rule, path["arn"]["starter"]):
+        said = f"the rule {name} does not run the starter: its target is gone"
+        yield Fault(NO_STARTER, said, cure, look_targets(name))
+    if path["starter"] is None:
+        look = f"aws lambda get-function-configuration --function-name {starter}"
+        yield Fault(NO_STARTER, "there is no function that starts workers", cure, look)
+    elif not permits(path, name):
+        said = f"the function {starter} does not let the rule {name} run it"
+        yield Fault(NO_STARTER, said, cure, look_permissions(path))
+
+
+def of_start_at_once(path: Path) -> Iterator[Fault]:
+    """Without these all goes on, up to LAMBDA_POLL_RATE minutes later. Of an account with too few executions to reserve
+    one deploy.sh makes neither the target nor the permission."""
+    rule, name, starter = path["event_rule"], path["name"]["event_rule"], path["name"]["starter"]
+    if rule is None or is_unknown(rule) or path["starter"] is None or is_unknown(path["permissions"]):
+        return
+    is_target, is_permitted = has_target(rule, path["arn"]["starter"]), permits(path, name)
+    if is_permitted and not is_target:
+        said = f"the rule {name} does not start the starter at once: its target is gone"
+        yield Fault(NO_START_AT_ONCE, said, deploy(path), look_targets(name))
+    if is_target and not is_permitted:
+        said = f"the function {starter} does not let the rule {name} run it"
+        yield Fault(NO_START_AT_ONCE, said, deploy(path), look_permissions(path))
+
+
+def faults_of_events(path: Path) -> list[Fault]:
+    """What the guard looks for. It does not look whether something runs it, as it is run."""
+    return [*of_events(path), *of_start_at_once(path)]
+
+
+def find_faults(path: Path) -> list[Fault]:
+    return [*of_queues(path), *of_events(path), *of_starter(path), *of_start_at_once(path)]
+
+
+def main() -> None:
+    """Reads JSON. "want": prints what deploy.sh makes, in short; "faults": prints the path with its faults."""
+    given = json.load(sys.stdin)
+    if sys.argv[1] == "want":
+        print(json.dumps(condense(given), separators=(",", ":")))
+        return
+    path = {**given, "want": condense(given["want"])}
+    faults = [fault._asdict() for fault in find_faults(path)]
+    print(json.dumps({**given, "ours": split_notifications(path)[0], "faults": faults}))
+
+
+if __name__ == "__main__":
+    main()

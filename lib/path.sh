@@ -1,0 +1,17 @@
+# shellcheck shell=bash
+# What deploy.sh makes on the path of events, as launch/path.py compares it with what is there.
+
+path_of_settings() {
+  {
+    notifications
+    event_pattern
+    queue_policy "${EVENT_SENDERS[*]}"
+  } | jq -s '{notifications: .[0], pattern: .[1], policy: .[2]}'
+}
+
+# Prints the variable by which the starter knows it, in short.
+guard_variable() {
+  path_of_settings | python3 "$PROJECT_DIR/launch/path.py" want \
+    | jq -c --arg bucket "$SRC_BUCKET" --arg owner "$SRC_BUCKET_OWNER" --arg via "$VIA" \
+      '{$bucket, $owner} + (if $via == "" then {} else {$via} end) + .'
+}

@@ -1,0 +1,58 @@
+"""The guard of the starter on an account on paper, and the moments of its day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from paper_account import PaperAccount, Refused
+from recorder import Call
+
+from launch import guard
+
+Kept = dict[str, Any]
+
+
+class Client:
+    """What boto3 would ask of AWS is asked of the account."""
+
+    def __init__(self, account: PaperAccount, service: str) -> None:
+        self.account, self.service = account, service
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        operation = "".join(part.capitalize() for part in name.split("_"))
+        return lambda **given: self.ask(operation, given)
+
+    def ask(self, operation: str, given: dict[str, Any]) -> Any:
+        try:
+            return self.account.answer(Call(self.service, operation, given, 200)) or {}
+        except Refused as refused:
+            raise ClientError({"Error": {"Code": refused.code, "Message": str(refused)}}, operation) from refused
+
+
+class Guarded:
+    """A process of the function in that account; `at`: its clock, which a pause moves on."""
+
+    def __init__(self, account: PaperAccount, function: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.at, self.account, self.function, self.pauses = 1_000_000.0, account, function, 0
+        self.during_pause: Callable[[], Any] = lambda: None
+        services = ("s3", "sqs", "events", "lambda")
+        monkeypatch.setattr(guard, "clients", lambda: tuple(Client(account, name) for name in services))
+        monkeypatch.setattr(guard, "memory", guard.Memory())
+
+    def sleep(self, seconds: float) -> None:
+        self.at, self.pauses = self.at + seconds, self.pauses + 1
+        self.during_pause()
+
+    def run(self, left: float = 60) -> list[str]:
+        """What a minute's run with so many seconds left fails with."""
+        ends = self.at + left
+        context = SimpleNamespace(
+            invoked_function_arn=self.function["FunctionArn"],
+            get_remaining_time_in_millis=lambda: (ends - self.at) * 1000,
+        )
+        settings = self.function["Environment"]["Variables"]
+        return guard.guard(settings, context, clock=lambda: self.at, sleep=self.sleep)
