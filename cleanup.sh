@@ -30,7 +30,7 @@ readonly KINDS=(
   queue metric_filter log_group role bucket_policy bucket_lifecycle alarm topic dashboard
 )
 
-# --- the plan and its execution -----------------------------------------------------------------------------------
+# --- what is there, and its removal -----------------------------------------------------------------------------------
 
 # attempt FILE COMMAND...: as run_apart, and counts a command that fails. The rest goes on.
 attempt() {
@@ -39,7 +39,7 @@ attempt() {
 }
 
 # Leaves "KIND NAME REMARK" lines in PLAN.
-make_plan() {
+list_all() {
   local kind listing=$TEMP_DIR/listing
   PLAN=()
   for kind in "${KINDS[@]}"; do
@@ -49,7 +49,7 @@ make_plan() {
   done
 }
 
-print_plan() {
+print_all() {
   local row kind name would="to remove:"
   [[ $DRY_RUN == false ]] || would="would remove"
   printf 'In account %s, Region %s:\n' "$ACCOUNT" "$REGION"
@@ -67,7 +67,7 @@ confirm() {
   [[ $answer == [yY]* ]] || die "nothing was removed"
 }
 
-carry_out() {
+remove_all() {
   local row kind name step=0 result
   for row in "${PLAN[@]}"; do
     read -r kind name _ <<<"$row"
@@ -80,9 +80,9 @@ carry_out() {
   done
 }
 
-confirm_and_carry_out() {
+confirm_and_remove() {
   confirm
-  carry_out
+  remove_all
   [[ " ${PLAN[*]} " != *" queue "* ]] \
     || say "SQS keeps a queue's name for 60 s: wait that long before you deploy again"
 }
@@ -93,10 +93,10 @@ cleanup_all() (
   start_verb
   check_previous_source
   stop_on_problems
-  say_while "cleanup.sh: looking at what is there" make_plan
+  say_while "cleanup.sh: looking at what is there" list_all
   if ((${#PLAN[@]})); then
-    print_plan
-    [[ $DRY_RUN == true ]] || confirm_and_carry_out
+    print_all
+    [[ $DRY_RUN == true ]] || confirm_and_remove
   elif ((FAILURES == 0)); then
     printf 'nothing of %s is left in account %s, Region %s\n' "$APP_NAME" "$ACCOUNT" "$REGION"
   fi

@@ -181,32 +181,48 @@ source "$PROJECT_DIR/lib/resources/dashboard.sh"
 # shellcheck source=lib/resources/version_tag.sh
 source "$PROJECT_DIR/lib/resources/version_tag.sh"
 
-# --- the order of checking and of making ---------------------------------------------------------------------------
+# --- what is asked, checked and made, in this order ---------------------------------------------------------------------------
 
-# Those that need an account.
+# Steps and checks go by these facts. What others may change at any time, and a step replaces as a whole, the step asks
+# for again just before: the bucket's notifications, the lifecycle and its policy.
+list_questions() {
+  QUESTIONS=(
+    source_location notifications directory_buckets bucket_lifecycle bucket_policy quota task_definition
+    all_of_function security_group alarms dashboard ecs_roles cluster "targets $RULE_NAME"
+    "queue_attributes $QUEUE_NAME" "queue_attributes $DLQ_NAME"
+    "role_policy $STARTER_ROLE" "role_policy $TASK_ROLE" "role_policy $EXEC_ROLE"
+    "log_groups $STARTER_LOG_GROUP" "log_groups $WORKER_LOG_GROUP" "metric_filter $WORKER_LOG_GROUP $OUTAGE_ALARM"
+  )
+  [[ -n $IMAGE_URI ]] || QUESTIONS+=(image repository_lifecycle)
+  [[ $EVENT_SOURCE == sqs ]] || QUESTIONS+=("targets $EVENT_RULE_NAME")
+  [[ -z $AUDIT_DAYS ]] \
+    || QUESTIONS+=("metric_filter $WORKER_LOG_GROUP $AUDIT_ALARM" "metric_filter $STARTER_LOG_GROUP $AUDIT_ALARM")
+  if [[ -n $ALARM_EMAIL ]]; then QUESTIONS+=(subscriptions); else QUESTIONS+=(own_topic); fi
+}
+
+# Those that go by the facts; the others need no account.
 readonly RESOURCE_CHECKS=(
   check_source_bucket check_destination_bucket check_previous_source check_release check_roles check_network check_quota
   check_image
 )
 
-# What checks and steps need to know of what is there. What others may change at any time, and a step replaces as a
-# whole, is not among it: the step reads it just before: the bucket's notifications, the lifecycle and its policy.
-list_questions() {
-  QUESTIONS=(
-    source_location notifications quota task_definition all_of_function security_group alarms
-    "queue_attributes $QUEUE_NAME" "queue_attributes $DLQ_NAME"
-    "role_policy $STARTER_ROLE" "role_policy $TASK_ROLE" "role_policy $EXEC_ROLE"
-    "log_groups $STARTER_LOG_GROUP" "log_groups $WORKER_LOG_GROUP" ecs_roles cluster "targets $RULE_NAME"
-    "metric_filter $WORKER_LOG_GROUP $OUTAGE_ALARM" dashboard
-  )
-  [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || QUESTIONS+=(directory_buckets)
-  [[ -n $IMAGE_URI ]] || QUESTIONS+=(image repository)
-  [[ $EVENT_SOURCE == sqs ]] || QUESTIONS+=("targets $EVENT_RULE_NAME")
-  if [[ -n $ALARM_EMAIL ]]; then QUESTIONS+=(subscriptions); else QUESTIONS+=(own_topic); fi
-}
+# In this order; each finds out for itself whether it is for this deployment. Alarms stop using a topic before it is
+# removed. The sync works without what comes after the dashboard. The old way after a change of EVENT_SOURCE goes last,
+# when the new one works.
+readonly STEPS=(
+  ensure_starter_log_group ensure_worker_log_group ensure_dlq ensure_source_queue
+  ensure_starter_role ensure_task_role ensure_exec_role ensure_repository ensure_image ensure_ecs_role ensure_cluster
+  ensure_loosened_lifecycle ensure_task_definition ensure_security_group ensure_s3_endpoint ensure_s3express_endpoint
+  ensure_function ensure_rule ensure_notification ensure_event_rule ensure_event_switch
+  ensure_topic ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_silent_alarm
+  ensure_outage_filter ensure_outage_alarm ensure_events_alarm ensure_audit_alarm
+  ensure_audit_filter ensure_audit_start_filter ensure_late_alarm
+  ensure_no_topic ensure_dashboard ensure_version_tag ensure_lifecycle ensure_no_events_alarm ensure_no_audit_alarm
+  ensure_no_late_alarm ensure_no_event_rule ensure_no_notification
+)
 
-# All of them run before the first write, and all problems are told at once.
-check_all() {
+# All problems are told at once, before anything is written.
+look_and_check() {
   local check
   check_before_calls
   stop_on_problems
@@ -220,47 +236,6 @@ check_all() {
   check_settings
   check_archive
   stop_on_problems
-}
-
-list_steps() {
-  local changeover events_alarm audit_alarm late_alarm loosening lifecycle
-  STEPS=(
-    ensure_starter_log_group ensure_worker_log_group
-    ensure_dlq ensure_source_queue
-    ensure_starter_role ensure_task_role ensure_exec_role
-  )
-  [[ -n $IMAGE_URI ]] || STEPS+=(ensure_repository ensure_image)
-  STEPS+=(ensure_ecs_role ensure_cluster)
-  loosening=$(step_of_loosening)
-  [[ -z $loosening ]] || STEPS+=("$loosening")
-  STEPS+=(ensure_task_definition ensure_security_group)
-  [[ $CREATE_VPC_ENDPOINTS == false ]] || STEPS+=(ensure_s3_endpoint ensure_s3express_endpoint)
-  STEPS+=(ensure_function ensure_rule)
-  if [[ $EVENT_SOURCE == sqs ]]; then
-    STEPS+=(ensure_notification)
-  else
-    STEPS+=(ensure_event_rule ensure_event_switch)
-  fi
-  # Alarms have to let go of a topic before it is removed.
-  [[ -z $ALARM_EMAIL ]] || STEPS+=(ensure_topic)
-  STEPS+=(ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_silent_alarm ensure_outage_filter ensure_outage_alarm)
-  [[ $EVENT_SOURCE == sqs ]] || STEPS+=(ensure_events_alarm)
-  [[ -z $AUDIT_DAYS ]] || STEPS+=(ensure_audit_alarm ensure_audit_filter ensure_audit_start_filter)
-  [[ $METRICS == false ]] || STEPS+=(ensure_late_alarm)
-  [[ -n $ALARM_EMAIL ]] || STEPS+=(ensure_no_topic)
-  STEPS+=(ensure_dashboard ensure_version_tag)
-  # Housekeeping: the sync works without it.
-  lifecycle=$(step_of_lifecycle)
-  [[ -z $lifecycle ]] || STEPS+=("$lifecycle")
-  events_alarm=$(find_alarm "$EVENTS_ALARM")
-  [[ $EVENT_SOURCE != sqs || -z $events_alarm ]] || STEPS+=(ensure_no_events_alarm)
-  audit_alarm=$(find_alarm "$AUDIT_ALARM")
-  [[ -n $AUDIT_DAYS || -z $audit_alarm ]] || STEPS+=(ensure_no_audit_alarm)
-  late_alarm=$(find_alarm "$LATE_ALARM")
-  [[ $METRICS == true || -z $late_alarm ]] || STEPS+=(ensure_no_late_alarm)
-  # The old way after a change of EVENT_SOURCE goes last, when the new one works.
-  changeover=$(step_of_changeover)
-  [[ -z $changeover ]] || STEPS+=("$changeover")
 }
 
 # --- deploying ----------------------------------------------------------------------------------------------------
@@ -279,17 +254,15 @@ print_next_commands() {
 PLAN_FORMAT=text        # or json: what a dry run prints on standard output
 DETAILED_EXITCODE=false # true: a dry run ends with 2 if something would be changed
 
-# All checks, then all steps. A subshell, so that a caller keeps its own variables and traps.
+# Looks, plans, and carries the plan out. A subshell, so that a caller keeps its own variables and traps.
 deploy_all() (
   start_run
-  STEP=0
   LEFT=()
   [[ $PLAN_FORMAT == text ]] || exec {plan}>&1 >&2
-  check_all
+  look_and_check
   tell_of_lists
-  list_steps
-  STEPS_TOTAL=${#STEPS[@]}
-  for step in "${STEPS[@]}"; do "$step"; done
+  make_plan "${STEPS[@]}"
+  carry_out
   [[ $DRY_RUN == true || -n ${LOCAL_ENGINE:-} ]] || print_next_commands # a local run ends with its own
   tell_of_change
   print_left

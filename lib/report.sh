@@ -1,17 +1,15 @@
 # shellcheck shell=bash
-# One line per resource of a deployment: begin, then create or change, then finish. A dry run also has a plan: what
-# would be done to each, and each value as it is and as it would be.
+# The plan of a deployment, a row for each resource, and how it is carried out. A step compares what is wanted with the
+# facts: begin, then create, change or remove, then finish. In a plan it writes nothing and adds its row.
 
 # begin KIND NAME
 begin() {
-  RESOURCE="$1 $2" KIND=$1
-  RESOURCE_ADVICE=""
-  CREATED=false REMOVED=false
-  CHANGES=() VALUES=()
-  STEP=$((STEP + 1))
+  RESOURCE="$1 $2" KIND=$1 RESOURCE_ADVICE=""
+  CREATED=false REMOVED=false LEAVES=false
+  CHANGES=() VALUES=() NOTES=()
 }
 
-# Every write goes through here; a dry run makes none. What the command prints goes nowhere: a command that learns
+# Every write goes through here; a plan makes none. What the command prints goes nowhere: a command that learns
 # something keeps it.
 write() {
   [[ $DRY_RUN == true ]] || "$@" >/dev/null
@@ -24,7 +22,7 @@ create() {
   write "$@"
 }
 
-# was_created KIND NAME: whether this run made that resource, or would make it in a dry run.
+# was_created KIND NAME: whether this run makes that resource, or would in a dry run.
 was_created() { is_known created "$1 $2"; }
 
 # change WHAT COMMAND...: the resource differs in WHAT, the command mends it.
@@ -54,17 +52,22 @@ remove() {
   change "$@"
 }
 
-# finish [STATE]: prints the line; STATE is what it says of a resource that was neither created nor changed.
+# finish [STATE]: adds the row to the plan, or prints that it was carried out; STATE is what it says of a resource that is
+# neither created nor changed.
 finish() {
-  local state=${1:-exists} created=created changed=changed
+  local state=${1:-exists} action=none created=created changed=changed
   [[ $DRY_RUN == false ]] || created="would create" changed="would change"
   if [[ $CREATED == true ]]; then
-    state=$created
+    state=$created action=create
   elif ((${#CHANGES[@]})); then
-    state="$changed ($(join ', ' "${CHANGES[@]}"))"
+    state="$changed ($(join ', ' "${CHANGES[@]}"))" action=change
   fi
-  printf '[%d/%d] %s: %s\n' "$STEP" "$STEPS_TOTAL" "$RESOURCE" "$state"
-  [[ $DRY_RUN == false ]] || note_plan
+  [[ $REMOVED == false ]] || action=remove
+  if [[ $DRY_RUN == true ]]; then
+    add_row "$action" "$state"
+  else
+    printf '[%d/%d] %s: %s\n' "$ROW" "$ROWS" "$RESOURCE" "$state"
+  fi
   RESOURCE=""
 }
 
@@ -76,8 +79,14 @@ finish_removed() {
   finish "$removed, $1"
 }
 
+# note WHAT: a remark on the resource, above its line.
+note() { if [[ $DRY_RUN == true ]]; then NOTES+=("      $*"); else say "      $*"; fi; }
+
 # leave WHAT: something that a run could not do and can do without; told at its end, by print_left.
-leave() { LEFT+=("$*"); }
+leave() {
+  LEFT+=("$*")
+  LEAVES=true
+}
 
 print_left() {
   ((${#LEFT[@]})) || return 0
@@ -92,27 +101,60 @@ join() {
   printf '%s\n' "$joined"
 }
 
-# --- the plan of a dry run ------------------------------------------------------------------------------------------
+# --- the plan -------------------------------------------------------------------------------------------------------
 
-# Adds the resource to the plan, and prints its values below its line.
-note_plan() {
-  local action=none differs
-  if [[ $CREATED == true ]]; then
-    action=create
-  elif [[ $REMOVED == true ]]; then
-    action=remove
-  elif ((${#CHANGES[@]})); then
-    action=change
-  fi
+# make_plan STEP...: a step that is not for this deployment adds no row.
+make_plan() {
+  local step DRY_RUN=true
+  : >"$TEMP_DIR/plan"
+  for step in "$@"; do "$step"; done
+}
+
+# add_row ACTION STATE: .step carries the row out, .values are those that would change.
+add_row() {
+  local differs notes
   differs=$(printf '%s\n' "${CHANGES[@]-}" | jq -Rn '[inputs | select(. != "")]')
-  printf '%s\n' "${VALUES[@]-}" | jq -cn --arg kind "$KIND" --arg name "${RESOURCE#"$KIND "}" --arg action "$action" \
-    --argjson differs "$differs" '[inputs[]] as $values | {$kind, $name, $action}
-    + if $action == "change" then {$differs, $values} else {} end' \
-    | tee -a "$TEMP_DIR/plan" | jq -r '.values[]? | "      \(.path): \(.from | tojson) -> \(.to | tojson)"'
+  notes=$(printf '%s\n' "${NOTES[@]-}" | jq -Rn '[inputs | select(. != "")]')
+  printf '%s\n' "${VALUES[@]-}" | jq -cn --arg step "${step:-}" --arg kind "$KIND" --arg name "${RESOURCE#"$KIND "}" \
+    --arg action "$1" --arg state "$2" --argjson leaves "$LEAVES" --argjson differs "$differs" --argjson notes "$notes" '
+    {$step, $kind, $name, $action, $state, $leaves, $differs, $notes, values: [inputs[]]}' >>"$TEMP_DIR/plan"
+}
+
+# Prints "STEP<tab>WRITES<tab>LINE<tab>NOTES" for each row; the last two as printf %b takes them.
+list_rows() {
+  jq -rs 'length as $of | to_entries[] | .key as $n | .value
+    | [.step, .action != "none" or .leaves,
+      ([ "[\($n + 1)/\($of)] \(.kind) \(.name): \(.state)",
+        (.values[] | "      \(.path): \(.from | tojson) -> \(.to | tojson)")] | join("\n")), (.notes | join("\n"))]
+    | @tsv' "$TEMP_DIR/plan"
+}
+
+# Prints each row of the plan; one that is to be written, after its step has done so. What was denied may be allowed by
+# now, or in part.
+carry_out() {
+  local listed rows row step writes line notes
+  listed=$(list_rows)
+  mapfile -t rows <<<"$listed"
+  ROW=0 ROWS=${#rows[@]}
+  [[ $DRY_RUN == true ]] || LEFT=()
+  forget denied
+  for row in "${rows[@]}"; do
+    IFS=$'\t' read -r step writes line notes <<<"$row"
+    ROW=$((ROW + 1))
+    if [[ $writes == true && $DRY_RUN == false ]]; then
+      "$step"
+    else
+      [[ -z $notes ]] || say "$(printf '%b' "$notes")"
+      printf '%b\n' "$line"
+    fi
+  done
 }
 
 # Prints how many resources a run would create, change or remove.
 count_changes() { jq -s 'map(select(.action != "none")) | length' "$TEMP_DIR/plan"; }
 
 # Prints the plan as JSON.
-print_plan() { jq -s --argjson changes "$(count_changes)" '{$changes, resources: .}' "$TEMP_DIR/plan"; }
+print_plan() {
+  jq -s --argjson changes "$(count_changes)" '{$changes, resources: map({kind, name, action}
+    + if .action == "change" then {differs, values} else {} end)}' "$TEMP_DIR/plan"
+}

@@ -54,6 +54,12 @@ keep() {
   put_file "$file" cat
 }
 
+# forget NAME: whatever it is about.
+forget() { rm -f "$TEMP_DIR/facts/$1".*; }
+
+# latest NAME [OF...]: of what others may change at any time, a plan goes by the fact; before a write it is asked for anew.
+latest() { if [[ $DRY_RUN == true ]]; then fact "$@"; else "ask_$1" "${@:2}"; fi; }
+
 # is_known NAME [OF...]
 is_known() {
   local file

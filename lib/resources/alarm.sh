@@ -92,6 +92,7 @@ ensure_outage_alarm() {
 # starter that Lambda puts off is none: the call has succeeded when Lambda has queued it (Lambda Developer Guide,
 # "Asynchronous invocation").
 ensure_events_alarm() {
+  [[ $EVENT_SOURCE == eventbridge ]] || return 0
   local why="Why: the rule $EVENT_RULE_NAME could not hand on events of the bucket: those to the queue are lost."
   local cure="What to do: ./sync.sh status and ./deploy.sh mend the rule, then ./sync.sh reconcile finds what was missed."
   ensure_alarm "$(alarm "$EVENTS_ALARM" AWS/Events/FailedInvocations "RuleName=$EVENT_RULE_NAME" Sum 0 1 "$why $cure")"
@@ -104,19 +105,23 @@ find_alarm() {
 
 # ensure_no_alarm NAME WHAT COMMAND...: the command removes it, if deploy.sh made it.
 ensure_no_alarm() {
-  local alarm
+  local alarm ours
+  alarm=$(find_alarm "$1")
+  [[ -n $alarm ]] || return 0
   begin alarm "$1"
-  alarm=$(find_alarm "$1" | our_alarms)
-  [[ -z $alarm ]] || remove "${@:2}"
+  ours=$(our_alarms <<<"$alarm")
+  [[ -z $ours ]] || remove "${@:2}"
   finish "left to you, as it has no tag app=$APP_NAME"
 }
 
 ensure_no_events_alarm() {
+  [[ $EVENT_SOURCE == sqs ]] || return 0
   ensure_no_alarm "$EVENTS_ALARM" "removed, as EVENT_SOURCE is sqs" remove_alarm "$EVENTS_ALARM"
 }
 
 # What an audit found is told once, at its end; what became of its start, in each run of the starter for an hour.
 ensure_audit_alarm() {
+  [[ -n $AUDIT_DAYS ]] || return 0
   local why="Why: an audit found that the buckets differ, did not come to its end, or could not be started."
   local cure="What to do: ./sync.sh status tells which; what differed is on the queue, and after a failure"
   cure+=" ./sync.sh reconcile makes up for it."
@@ -125,6 +130,7 @@ ensure_audit_alarm() {
 
 # The alarm tells that there is something to remove: it is made before its filters, and goes after them.
 ensure_no_audit_alarm() {
+  [[ -z $AUDIT_DAYS ]] || return 0
   ensure_no_alarm "$AUDIT_ALARM" "removed with its filters, as AUDIT_DAYS is empty" undo_audits
 }
 

@@ -7,13 +7,13 @@
 readonly CHANGEOVER_OF_S3=300 CHANGEOVER_OF_LOCAL_CLOUD=3
 : "${CHANGEOVER_SECONDS:=}" # another number than these
 
-# Prints the step that removes the old way, if there is one. Its statement in the queue's policy is made before it and
-# removed after it, so that tells; the notification is known anyway.
-step_of_changeover() {
+# Whether the old way is there. Its statement in the queue's policy is made before it and removed after it, so that tells;
+# the notification is known anyway.
+has_old_way() {
   if [[ $EVENT_SOURCE == sqs ]]; then
-    if admits "${EVENT_SENDERS[eventbridge]}"; then printf 'ensure_no_event_rule\n'; fi
-  elif admits "${EVENT_SENDERS[sqs]}" || had_notifications; then
-    printf 'ensure_no_notification\n'
+    admits "${EVENT_SENDERS[eventbridge]}"
+  else
+    admits "${EVENT_SENDERS[sqs]}" || had_notifications
   fi
 }
 
@@ -36,8 +36,9 @@ replace_old_way() {
 
 ensure_no_notification() {
   local ours
+  [[ $EVENT_SOURCE == eventbridge ]] && has_old_way || return 0
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
-  ours=$(our_notifications "$(find_notifications)")
+  ours=$(our_notifications "$(latest_notifications)")
   [[ $ours == "[]" ]] || write replace_old_way remove_notification
   if admits "${EVENT_SENDERS[sqs]}"; then write admit_one_sender; fi
   finish_removed "as EVENT_SOURCE=$EVENT_SOURCE"
@@ -55,6 +56,7 @@ drop_rule_and_switch() {
 
 ensure_no_event_rule() {
   local ours
+  [[ $EVENT_SOURCE == sqs ]] && has_old_way || return 0
   begin "event rule" "$EVENT_RULE_NAME"
   ours=$(list_event_rule)
   [[ -z $ours ]] || write replace_old_way drop_rule_and_switch

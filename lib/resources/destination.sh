@@ -4,7 +4,8 @@
 # Zone ids begin with a short form of the Region: eu-north-1 has eun1-az1.
 zone_prefix() { sed -E 's/north/n/; s/south/s/; s/east/e/; s/west/w/; s/central/c/; s/-//g' <<<"$REGION"; }
 
-ask_directory_buckets() { aws_or_error s3api list-directory-buckets; }
+# Those of another account cannot be listed.
+ask_directory_buckets() { [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || aws_or_error s3api list-directory-buckets; }
 
 check_destination_bucket() {
   local buckets
@@ -30,16 +31,19 @@ lifecycle_policy() {
     Condition: {StringEquals: {"s3express:SessionMode": "ReadWrite"}}}]}'
 }
 
-find_bucket_policy() { aws_if_allowed s3api get-bucket-policy --bucket "$DST_BUCKET" | jq -r .Policy; }
+ask_bucket_policy() {
+  local RESOURCE=${RESOURCE:-"bucket lifecycle $DST_BUCKET"}
+  [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || aws_if_allowed s3api get-bucket-policy --bucket "$DST_BUCKET" | jq -r .Policy
+}
 
 ensure_bucket_policy() {
   local have
-  have=$(find_bucket_policy)
+  have=$(latest bucket_policy)
   if was_denied; then return; fi
   if [[ -z $have ]]; then
     change "policy for it" aws_if_allowed s3api put-bucket-policy --bucket "$DST_BUCKET" --policy "$(lifecycle_policy)"
   elif [[ $have != *lifecycle.s3.amazonaws.com* ]]; then
-    say "      the policy of $DST_BUCKET is someone else's and stays as it is;" \
+    note "the policy of $DST_BUCKET is someone else's and stays as it is;" \
       "incomplete uploads are aborted${KEEP_DAYS:+, and what is older than KEEP_DAYS=$KEEP_DAYS days goes,}" \
       "only once it also has the statement of $(lifecycle_policy)"
   fi
@@ -56,8 +60,8 @@ lifecycle_rights() {
 list_bucket_policy() {
   local policy lifecycle
   [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
-  policy=$(find_bucket_policy)
-  lifecycle=$(find_lifecycle)
+  policy=$(ask_bucket_policy)
+  lifecycle=$(ask_bucket_lifecycle)
   if was_denied; then
     tell_denied
   elif same_json "$policy" "$(lifecycle_policy)" && { [[ -z $lifecycle ]] || is_our_lifecycle "$lifecycle"; }; then

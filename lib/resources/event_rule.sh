@@ -62,7 +62,7 @@ ensure_event_targets() {
       put_targets "$EVENT_RULE_NAME" "$missing"
   too_few=$(too_few_executions)
   if [[ -n $too_few ]]; then
-    say "      events do not start $STARTER_NAME, only its rule does: without reserved concurrency many would run at" \
+    note "events do not start $STARTER_NAME, only its rule does: without reserved concurrency many would run at" \
       "once"
     [[ $(jq 'any(.[]; .Id == "starter")' <<<"${have:-[]}") == false ]] \
       || change "no target starter" drop_targets "$EVENT_RULE_NAME" starter
@@ -84,6 +84,7 @@ parsed_rule() { jq -c '.EventPattern |= (. // "null" | fromjson)' <<<"$1"; }
 
 ensure_event_rule() {
   local want have too_few
+  [[ $EVENT_SOURCE == eventbridge ]] || return 0
   begin "event rule" "$EVENT_RULE_NAME"
   want=$(jq -n --arg name "$EVENT_RULE_NAME" --arg pattern "$(event_pattern)" '{Name: $name, EventPattern: $pattern,
     State: "ENABLED", Description: "Sends the events of the source bucket to the queue, and starts the starter"}')

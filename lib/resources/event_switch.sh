@@ -47,8 +47,9 @@ turn_on_switch() {
 # The call replaces the bucket's whole configuration, so the switch is put among what is there.
 ensure_event_switch() {
   local have
+  [[ $EVENT_SOURCE == eventbridge ]] || return 0
   begin "event switch" "$SRC_BUCKET"
-  have=$(find_notifications)
+  have=$(latest_notifications)
   has_switch "$have" || create turn_on_switch "$have"
   finish
 }

@@ -132,7 +132,7 @@ ask_all_of_function() {
   local have
   have=$(fact function)
   if [[ -n $have ]]; then
-    all_at_once fact retries concurrency permissions >/dev/null
+    all_at_once fact retries concurrency permissions starter_tags >/dev/null
   else
     fact account_settings >/dev/null
   fi
@@ -165,7 +165,7 @@ ensure_concurrency() {
   have=$(reserved_concurrency)
   too_few=$(too_few_executions)
   if [[ -n $too_few ]]; then
-    say "      no concurrency is reserved for $STARTER_NAME: the account has only $too_few unreserved executions"
+    note "no concurrency is reserved for $STARTER_NAME: the account has only $too_few unreserved executions"
   elif [[ $have != 1 ]]; then
     change_from "$have" 1 concurrency aws_or_die lambda put-function-concurrency --function-name "$STARTER_NAME" \
       --reserved-concurrent-executions 1

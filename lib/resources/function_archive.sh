@@ -25,6 +25,6 @@ check_archive() {
 tell_of_bytecode() {
   local said
   said=$(fact starter_archive)
-  [[ $said != *" plain" ]] || say "      no python3.13 is here to compile the libraries: each cold start of" \
+  [[ $said != *" plain" ]] || note "no python3.13 is here to compile the libraries: each cold start of" \
     "$STARTER_NAME takes up to a second longer"
 }

@@ -81,8 +81,16 @@ repository_lifecycle() {
 
 ask_repository() { aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME"; }
 
+ask_repository_lifecycle() {
+  local repository
+  repository=$(fact repository)
+  [[ -z $repository ]] \
+    || aws_or_nothing ecr get-lifecycle-policy --repository-name "$APP_NAME" | jq -r .lifecyclePolicyText
+}
+
 ensure_repository() {
-  local repository lifecycle=""
+  local repository lifecycle
+  [[ -z $IMAGE_URI ]] || return 0
   begin repository "$APP_NAME"
   repository=$(fact repository)
   if [[ -z $repository ]]; then
@@ -92,8 +100,8 @@ ensure_repository() {
     [[ $(jq '.repositories[0].imageScanningConfiguration.scanOnPush' <<<"$repository") == true ]] \
       || change_from false true "scan on push" aws_or_die ecr put-image-scanning-configuration \
         --repository-name "$APP_NAME" --image-scanning-configuration scanOnPush=true
-    lifecycle=$(aws_or_nothing ecr get-lifecycle-policy --repository-name "$APP_NAME" | jq -r .lifecyclePolicyText)
   fi
+  lifecycle=$(fact repository_lifecycle)
   same_json "$(repository_lifecycle)" "$lifecycle" \
     || change_from "$lifecycle" "$(repository_lifecycle)" lifecycle \
       aws_or_die ecr put-lifecycle-policy --repository-name "$APP_NAME" --lifecycle-policy-text "$(repository_lifecycle)"
@@ -135,6 +143,7 @@ is_there_now() {
 
 ensure_image() {
   local name found
+  [[ -z $IMAGE_URI ]] || return 0
   name=$(worker_image)
   begin image "$name"
   found=$(fact image)

@@ -23,7 +23,11 @@ keep_rules() {
   ask_lifecycle numbered "$places"
 }
 
-find_lifecycle() { aws_if_allowed s3api get-bucket-lifecycle-configuration --bucket "$DST_BUCKET"; }
+# A lifecycle cannot be set from another account (S3 API reference, PutBucketLifecycleConfiguration).
+ask_bucket_lifecycle() {
+  local RESOURCE=${RESOURCE:-"bucket lifecycle $DST_BUCKET"}
+  [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]] || aws_if_allowed s3api get-bucket-lifecycle-configuration --bucket "$DST_BUCKET"
+}
 
 # lifecycle_is WHAT LIFECYCLE [RULES]
 lifecycle_is() { [[ $(ask_lifecycle "$@") == true ]]; }
@@ -52,7 +56,7 @@ stays_until_removed() {
 # S3 Lifecycle adds the days to an object's time, rounds up to midnight UTC and removes it some time after (S3 User
 # Guide, "Setting lifecycle configuration on a bucket" and "Expiring objects").
 tell_of_expiry() {
-  say "      KEEP_DAYS=$KEEP_DAYS: what is older than $KEEP_DAYS days in $(kept_places) goes within two days or so by" \
+  note "KEEP_DAYS=$KEEP_DAYS: what is older than $KEEP_DAYS days in $(kept_places) goes within two days or so by" \
     "S3's lifecycle, whoever put it there, also before this; nothing is deleted in the source. Copies go at once with" \
     "$(removal_command)"
 }
@@ -62,9 +66,9 @@ tell_of_longer() {
   local reconcile
   reconcile=$(removal_command)
   if [[ -z $KEEP_DAYS ]]; then
-    say "      KEEP_DAYS=$1 is not set any more: ${reconcile% *} brings back what is older"
+    note "KEEP_DAYS=$1 is not set any more: ${reconcile% *} brings back what is older"
   elif ((KEEP_DAYS > $1)); then
-    say "      KEEP_DAYS=$KEEP_DAYS was $1: ${reconcile% *} brings back what is between the two ages"
+    note "KEEP_DAYS=$KEEP_DAYS was $1: ${reconcile% *} brings back what is between the two ages"
   fi
 }
 
@@ -75,13 +79,13 @@ tell_of_keep_days() {
   [[ -n $before ]] || return 0
   tell_of_longer "$before"
   bucket=$(previous_setting DST_BUCKET)
-  [[ $bucket == "$DST_BUCKET" ]] || say "      DST_BUCKET was $bucket: the rules $KEEP_RULE_ID... in its lifecycle" \
+  [[ $bucket == "$DST_BUCKET" ]] || note "DST_BUCKET was $bucket: the rules $KEEP_RULE_ID... in its lifecycle" \
     "stay and go on; remove them if what is there is to stay"
 }
 
 tell_of_foreign_lifecycle() {
   [[ -n $KEEP_DAYS ]] || return 0
-  say "      the lifecycle of $DST_BUCKET is someone else's and stays as it is: $(stays_until_removed), or until that" \
+  note "the lifecycle of $DST_BUCKET is someone else's and stays as it is: $(stays_until_removed), or until that" \
     "lifecycle also has the rules $(keep_rules), and the bucket's policy the statement of $(lifecycle_policy)"
 }
 
@@ -107,30 +111,22 @@ leave_lifecycle() {
 
 # --- the steps ----------------------------------------------------------------------------------------------------
 
-# Prints the step that expires less, if there is one to make: before a worker copies what would go at once. A
-# deployment without KEEP_DAYS has no rule to ask for.
-step_of_loosening() {
-  local before have agreed
-  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
-  before=$(previous_setting KEEP_DAYS)
-  [[ -n $before ]] || return 0
-  RESOURCE="bucket lifecycle $DST_BUCKET"
-  have=$(find_lifecycle)
-  agreed=$(ask_lifecycle agreed "$have" "$(keep_rules)")
-  lifecycle_is has_just "$have" "$agreed" || printf 'ensure_loosened_lifecycle\n'
-}
+LOOSENED_LIFECYCLE="" # what a plan takes the bucket to have after the first step
 
-LOOSENED_LIFECYCLE="" # what a dry run takes the bucket to have after that step
-
+# Expires less, if there is less to expire: before a worker copies what would go at once. A deployment without KEEP_DAYS
+# has no rule to ask for.
 ensure_loosened_lifecycle() {
-  local have agreed
+  local before have agreed
+  before=$(previous_setting KEEP_DAYS)
+  [[ -n $before && $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   begin "bucket lifecycle" "$DST_BUCKET"
-  have=$(find_lifecycle)
+  have=$(latest bucket_lifecycle)
   agreed=$(ask_lifecycle agreed "$have" "$(keep_rules)")
+  if lifecycle_is has_just "$have" "$agreed"; then return; fi
   if ! was_denied; then change_keep_rules "keeps more" "$have" "$agreed"; fi
   LOOSENED_LIFECYCLE=$(ask_lifecycle with_rules "$have" "$agreed")
   if was_denied; then
-    CHANGES=()
+    CHANGES=() LEAVES=true
     finish "left to you, see the end"
   else
     finish
@@ -163,19 +159,14 @@ ensure_rules() {
   ensure_bucket_policy
 }
 
-# A dry run has not loosened it.
-loosened_lifecycle() {
-  if [[ $DRY_RUN == true && -n $LOOSENED_LIFECYCLE ]]; then
-    printf '%s\n' "$LOOSENED_LIFECYCLE"
-  else
-    find_lifecycle
-  fi
-}
-
 ensure_lifecycle() {
-  local have
+  local have=$LOOSENED_LIFECYCLE
+  if [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]]; then
+    ensure_owner_is_told
+    return
+  fi
   begin "bucket lifecycle" "$DST_BUCKET"
-  have=$(loosened_lifecycle)
+  [[ $DRY_RUN == true && -n $have ]] || have=$(latest bucket_lifecycle)
   if ! was_denied; then ensure_rules "$have"; fi
   tell_of_keep_days
   if was_denied; then
@@ -186,19 +177,11 @@ ensure_lifecycle() {
   fi
 }
 
-# Prints the step for it. Lifecycle cannot be set from another account (S3 API reference,
-# PutBucketLifecycleConfiguration): the owner is told what KEEP_DAYS needs.
-step_of_lifecycle() {
-  local before
-  if [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]]; then
-    printf 'ensure_lifecycle\n'
-  else
-    before=$(previous_setting KEEP_DAYS)
-    [[ -z $KEEP_DAYS$before ]] || printf 'ensure_owner_is_told\n'
-  fi
-}
-
+# The owner is told what KEEP_DAYS needs.
 ensure_owner_is_told() {
+  local before
+  before=$(previous_setting KEEP_DAYS)
+  [[ -n $KEEP_DAYS$before ]] || return 0
   begin "bucket lifecycle" "$DST_BUCKET"
   if [[ -n $KEEP_DAYS ]]; then
     leave "$RESOURCE: S3 takes it only from the bucket's own account. $DST_BUCKET_OWNER has to give it the rules" \
@@ -226,7 +209,7 @@ tell_denied() {
 list_bucket_lifecycle() {
   local lifecycle ids
   [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
-  lifecycle=$(find_lifecycle)
+  lifecycle=$(ask_bucket_lifecycle)
   ids=$(ask_lifecycle ids "$lifecycle")
   if was_denied; then
     tell_denied

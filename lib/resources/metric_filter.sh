@@ -39,9 +39,9 @@ ensure_metric_filter() {
 
 ensure_outage_filter() { ensure_metric_filter "$(outage_filter)"; }
 
-ensure_audit_filter() { ensure_metric_filter "$(audit_filter)"; }
+ensure_audit_filter() { [[ -z $AUDIT_DAYS ]] || ensure_metric_filter "$(audit_filter)"; }
 
-ensure_audit_start_filter() { ensure_metric_filter "$(audit_start_filter)"; }
+ensure_audit_start_filter() { [[ -z $AUDIT_DAYS ]] || ensure_metric_filter "$(audit_start_filter)"; }
 
 list_metric_filter() {
   {

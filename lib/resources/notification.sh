@@ -27,6 +27,17 @@ find_notifications() {
   jq 'del(.ResponseMetadata)' <<<"${have:-"{}"}"
 }
 
+# Prints what a step goes by.
+latest_notifications() {
+  local have
+  if [[ $DRY_RUN == true ]]; then
+    have=$(fact_or_reason notifications)
+    jq 'del(.ResponseMetadata)' <<<"${have:-"{}"}"
+  else
+    find_notifications
+  fi
+}
+
 # put_notifications CONFIGURATION OPTION...: through a file, as others may have many.
 put_notifications() {
   printf '%s\n' "$1" >"$TEMP_DIR/notifications.json"
@@ -76,8 +87,9 @@ changed_notifications() {
 # The call replaces the bucket's whole configuration, so ours are put among those that are there.
 ensure_notification() {
   local have ours want merged before after
+  [[ $EVENT_SOURCE == sqs ]] || return 0
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
-  have=$(find_notifications)
+  have=$(latest_notifications)
   ours=$(our_notifications "$have")
   want=$(notifications)
   merged=$(other_notifications "$have" | jq --argjson ours "$want" '.QueueConfigurations += $ours')

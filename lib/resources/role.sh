@@ -201,7 +201,7 @@ ensure_task_role() {
   local prefixes synced
   prefixes=$(readable_prefixes)
   synced=$(synced_prefixes)
-  [[ $prefixes == "$synced" ]] || say "      $TASK_ROLE may read" \
+  [[ $prefixes == "$synced" ]] || note "$TASK_ROLE may read" \
     "$(jq -r --arg bucket "$SRC_BUCKET" 'map("s3://\($bucket)/\(.)*") | join(", ")' <<<"$prefixes"), as a policy of IAM" \
     "cannot hold the rest of PREFIX_FILTER"
   ensure_role "$TASK_ROLE" "$(ecs_trust)" "$(task_policy)"

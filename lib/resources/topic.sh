@@ -28,6 +28,7 @@ ask_subscriptions() { aws_or_nothing sns list-subscriptions-by-topic --topic-arn
 
 ensure_topic() {
   local subscriptions
+  [[ -n $ALARM_EMAIL ]] || return 0
   begin topic "$TOPIC_NAME"
   subscriptions=$(fact subscriptions)
   [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "$(all_tags | as_upper)"
@@ -43,6 +44,7 @@ ask_own_topic() {
 
 ensure_no_topic() {
   local topic
+  [[ -z $ALARM_EMAIL ]] || return 0
   begin topic "$TOPIC_NAME"
   topic=$(fact own_topic)
   [[ -z $topic ]] || remove "removed, as ALARM_EMAIL is empty" aws_or_die sns delete-topic --topic-arn "$topic"

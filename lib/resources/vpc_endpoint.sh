@@ -35,6 +35,7 @@ create_endpoint() {
 # A route table takes one endpoint per service, so tables that have one already, of whomever, are left as they are.
 ensure_vpc_endpoint() {
   local service=com.amazonaws.$REGION.$1 endpoints tables missing ours
+  [[ $CREATE_VPC_ENDPOINTS == true ]] || return 0
   begin "gateway endpoint" "$service"
   endpoints=$(find_endpoints "$service")
   tables=$(task_route_tables)

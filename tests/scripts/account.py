@@ -350,7 +350,7 @@ class Account:
 
     def start_step(self, name: str, **settings: str) -> subprocess.Popen[str]:
         """One step of deploy.sh by its name, whether or not a run would take it now."""
-        program = 'source "$0/deploy.sh"; start_run; set_account "$NUMBER"; STEP=0 STEPS_TOTAL=1 LEFT=(); "$1"'
+        program = 'source "$0/deploy.sh"; start_run; set_account "$NUMBER"; ROW=1 ROWS=1 LEFT=(); "$1"'
         return self.start_part(program, name, **settings)
 
     def start_removal(self, *kinds: str, **settings: str) -> subprocess.Popen[str]:
@@ -496,16 +496,14 @@ STEPS = """
 source "$0/deploy.sh"
 start_run
 set_account "$NUMBER"
-check_notifications  # on what it finds, the order depends
-list_steps
-chosen=() STEP=0 LEFT=()
+chosen=() LEFT=()
 for step in "${STEPS[@]}"; do
   for pattern in "$@"; do
     if [[ $step == $pattern ]]; then chosen+=("$step"); break; fi
   done
 done
-STEPS_TOTAL=${#chosen[@]}
-for step in "${chosen[@]}"; do "$step"; done
+make_plan "${chosen[@]}"
+carry_out
 print_left
 """
 

@@ -54,9 +54,12 @@ sleep() { ask_python sleep "$@"; }
 one_step() {
   start_run
   check_account
-  STEP=0 STEPS_TOTAL=1 LEFT=()
+  local step=$1
+  ROW=1 ROWS=1 LEFT=()
+  : >"$TEMP_DIR/plan"
   check_network
   "$@"
+  [[ $DRY_RUN == false ]] || carry_out
   print_left
 }
 several() {
@@ -64,14 +67,12 @@ several() {
   for step in "$@"; do "$step"; done
 }
 changed_lifecycle() {
-  several $(step_of_loosening)
+  ensure_loosened_lifecycle
   sleep 0 # the workers get their settings here
   ensure_lifecycle
 }
 changed_events() {
-  local last
-  last=$(step_of_changeover)
-  several ensure_source_queue "$@" "$last"
+  several ensure_source_queue "$@" ensure_no_event_rule ensure_no_notification
 }
 set +e
 while IFS= read -r -d '' command; do
