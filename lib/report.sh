@@ -5,7 +5,7 @@
 # begin KIND NAME
 begin() {
   RESOURCE="$1 $2" KIND=$1 RESOURCE_ADVICE=""
-  CREATED=false REMOVED=false LEAVES=false
+  CREATED=false REMOVED=false AGAIN=false
   CHANGES=() VALUES=() NOTES=()
 }
 
@@ -85,7 +85,7 @@ note() { if [[ $DRY_RUN == true ]]; then NOTES+=("      $*"); else say "      $*
 # leave WHAT: something that a run could not do and can do without; told at its end, by print_left.
 leave() {
   LEFT+=("$*")
-  LEAVES=true
+  AGAIN=true
 }
 
 print_left() {
@@ -110,27 +110,27 @@ make_plan() {
   for step in "$@"; do "$step"; done
 }
 
-# add_row ACTION STATE: .step carries the row out, .values are those that would change.
+# add_row ACTION STATE: .step carries the row out; .values are those that would change.
 add_row() {
   local differs notes
   differs=$(printf '%s\n' "${CHANGES[@]-}" | jq -Rn '[inputs | select(. != "")]')
   notes=$(printf '%s\n' "${NOTES[@]-}" | jq -Rn '[inputs | select(. != "")]')
   printf '%s\n' "${VALUES[@]-}" | jq -cn --arg step "${step:-}" --arg kind "$KIND" --arg name "${RESOURCE#"$KIND "}" \
-    --arg action "$1" --arg state "$2" --argjson leaves "$LEAVES" --argjson differs "$differs" --argjson notes "$notes" '
-    {$step, $kind, $name, $action, $state, $leaves, $differs, $notes, values: [inputs[]]}' >>"$TEMP_DIR/plan"
+    --arg action "$1" --arg state "$2" --argjson again "$AGAIN" --argjson differs "$differs" --argjson notes "$notes" '
+    {$step, $kind, $name, $action, $state, $again, $differs, $notes, values: [inputs[]]}' >>"$TEMP_DIR/plan"
 }
 
 # Prints "STEP<tab>WRITES<tab>LINE<tab>NOTES" for each row; the last two as printf %b takes them.
 list_rows() {
   jq -rs 'length as $of | to_entries[] | .key as $n | .value
-    | [.step, .action != "none" or .leaves,
+    | [.step, .action != "none" or .again,
       ([ "[\($n + 1)/\($of)] \(.kind) \(.name): \(.state)",
         (.values[] | "      \(.path): \(.from | tojson) -> \(.to | tojson)")] | join("\n")), (.notes | join("\n"))]
     | @tsv' "$TEMP_DIR/plan"
 }
 
-# Prints each row of the plan; one that is to be written, after its step has done so. What was denied may be allowed by
-# now, or in part.
+# Prints each row of the plan; one that is to be written, after its step has done so. A step that set AGAIN looks again:
+# what was denied may be allowed by now, or in part, and what it goes by may not have become true.
 carry_out() {
   local listed rows row step writes line notes
   listed=$(list_rows)

@@ -3,7 +3,27 @@
 
 VIA="" # what a command that a message names needs for the local cloud: " --local"
 
-say() { printf '%s\n' "$*" >&2; }
+# For jq: a line in 80 columns. What does not fit goes into further lines, which are indented. A line is broken between
+# words; a text in quotes or backticks counts as one, and so does a command of ours, which is to be copied as a whole.
+jq_folded() {
+  cat <<'JQ'
+def folded($indent):
+  reduce scan(" *(?:(?:\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`|\\./\\w+\\.sh(?: --local)?(?: [a-z]+)?(?: --[a-z-]+)*)[^ ]*|[^ ]+)")
+    as $word ([""]; if (.[-1] | length) < $indent or (.[-1] + $word | length) <= 80 then .[-1] += $word
+      else . + [" " * $indent + ($word | sub("^ +"; ""))] end) | .[];
+JQ
+}
+
+# On a terminal in 80 columns. Elsewhere each line of a message stays one, for logs and for grep.
+say() {
+  local message="$*"
+  if [[ -t 2 ]] && ((${#message} > 80)) && type -P jq >/dev/null; then
+    jq -Rr "$(jq_folded)"'(match("^ *(- )?").length) as $indent | folded(if $indent == 0 then 2 else $indent end)' \
+      <<<"$message" >&2
+  else
+    printf '%s\n' "$message" >&2
+  fi
+}
 
 die() {
   say "${0##*/}: $*"
@@ -71,8 +91,9 @@ problem() { PROBLEMS+=("$*"); }
 PROBLEMS_STATUS=2 # what a run ends with then
 
 stop_on_problems() {
+  local found
   ((${#PROBLEMS[@]})) || return 0
   say "${0##*/}: nothing was changed, because"
-  printf -- '- %s\n' "${PROBLEMS[@]}" >&2
+  for found in "${PROBLEMS[@]}"; do say "- $found"; done
   exit "$PROBLEMS_STATUS"
 }

@@ -31,6 +31,14 @@ readonly OTHER_PARTITIONS='(cn|us-gov|us-iso[a-z]?|eu-iso[a-z]?|eusc)-.*'
 # An inline policy of a role holds 10,240 characters (IAM User Guide, "IAM and AWS STS quotas"), a key's ARN has 75.
 readonly MOST_KMS_KEYS=50
 
+# ask_settings FILE: prints the settings of the worker, or of the starter, that deploy.sh has, too.
+ask_settings() {
+  {
+    sed -En 's/^: "\$\{([A-Z_0-9]+):=.*/\1/p' "$PROJECT_DIR/deploy.sh"
+    sed -En 's/^    "([A-Z_0-9]+)": \(.*/\1/p' "$PROJECT_DIR/$1"
+  } | sort | uniq -d
+}
+
 is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,11})$ ]]; }
 
 check_numbers() {

@@ -152,9 +152,10 @@ late_alarm() {
     | del(.Namespace, .MetricName, .Dimensions, .Statistic, .Period)'
 }
 
-ensure_late_alarm() { ensure_alarm "$(late_alarm)"; }
+ensure_late_alarm() { [[ $METRICS == false ]] || ensure_alarm "$(late_alarm)"; }
 
 ensure_no_late_alarm() {
+  [[ $METRICS == false ]] || return 0
   ensure_no_alarm "$LATE_ALARM" "removed, as METRICS is false" remove_alarm "$LATE_ALARM"
 }
 

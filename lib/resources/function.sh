@@ -7,27 +7,30 @@ readonly STARTER_TIMEOUT=60                    # seconds
 # Prints what the function copies with, or else what status is to find of the workers' settings, as a JSON object; null
 # stands for a variable that it is to have no longer.
 copying_variables() {
-  local variables
+  local variables names
+  names=$(fact settings mirror/settings.py)
   variables=$(worker_variables | jq --argjson copies "$STARTER_COPIES" --arg max_size "$STARTER_MAX_SIZE" '
-    if $copies then del(.PROCESSES, .S3_CLIENT) + {STARTER_COPIES: "true", STARTER_MAX_SIZE: $max_size}
+    if $copies then del(.PROCESSES, .S3_CLIENT, .TASK_MEMORY) + {STARTER_COPIES: "true", STARTER_MAX_SIZE: $max_size}
     else {COPY_LAST, ANNOUNCE, EXCLUDE, KEEP_DAYS, PREFIX_FILTER, METRICS} end')
-  printf '%s\n' STARTER_COPIES STARTER_MAX_SIZE "${WORKER_SETTINGS[@]}" \
+  printf '%s\n' STARTER_COPIES STARTER_MAX_SIZE "$names" \
     | jq -Rn --argjson variables "$variables" '[inputs | {key: ., value: $variables[.]}] | from_entries'
 }
 
 starter_environment() {
-  local queue subnets group copying processes guard
+  local listed names queue subnets group copying processes guard
+  listed=$(fact settings launch/settings.py)
+  mapfile -t names <<<"$listed"
   queue=$(queue_url "$QUEUE_NAME")
   processes=$(worker_processes)
   subnets=$(task_subnets)
   group=$(security_group_id)
   copying=$(copying_variables)
   guard=$(guard_variable)
-  settings_json ASSIGN_PUBLIC_IP MAX_WORKERS MESSAGES_PER_WORKER MIN_WORKERS AUDIT_DAYS MAX_CONCURRENT_KEYS \
+  settings_json "${names[@]}" \
     | jq --arg queue "$queue" --arg cluster "$CLUSTER_NAME" --arg family "$TASK_FAMILY" --arg subnets "$subnets" \
       --arg group "$group" --arg started_by "$STARTED_BY" --arg audits "$AUDIT_STARTED_BY" \
-      --arg processes "$processes" --arg tags "$TAGS" --arg guard "$guard" --argjson copying "$copying" '
-      $copying + map_values(if . == "" then null else . end) + {
+      --arg processes "$processes" --arg tags "$TAGS" --arg guard "$guard" --argjson copying "$copying" '$copying
+      + (del(.STARTER_COPIES, .STARTER_MAX_SIZE) | map_values(if . == "" then null else . end)) + {
         MIN_WORKERS: (if .MIN_WORKERS == "0" then null else .MIN_WORKERS end),
         AUDIT_STARTED_BY: (if .AUDIT_DAYS == "" then null else $audits end),
         TAG_TASKS: (if $tags == "" then null else "true" end),

@@ -126,7 +126,7 @@ ensure_loosened_lifecycle() {
   if ! was_denied; then change_keep_rules "keeps more" "$have" "$agreed"; fi
   LOOSENED_LIFECYCLE=$(ask_lifecycle with_rules "$have" "$agreed")
   if was_denied; then
-    CHANGES=() LEAVES=true
+    CHANGES=() AGAIN=true
     finish "left to you, see the end"
   else
     finish
@@ -166,7 +166,7 @@ ensure_lifecycle() {
     return
   fi
   begin "bucket lifecycle" "$DST_BUCKET"
-  [[ $DRY_RUN == true && -n $have ]] || have=$(latest bucket_lifecycle)
+  if [[ $DRY_RUN == true && -n $have ]]; then AGAIN=true; else have=$(latest bucket_lifecycle); fi
   if ! was_denied; then ensure_rules "$have"; fi
   tell_of_keep_days
   if was_denied; then

@@ -1,38 +1,24 @@
 # shellcheck shell=bash
 # The task definition: what a worker is started with.
 
-# Those that are set reach the task, beside QUEUE_URL.
-readonly WORKER_SETTINGS=(
-  REGION SRC_BUCKET DST_BUCKET PREFIX_FILTER SRC_BUCKET_OWNER DST_BUCKET_OWNER
-  VISIBILITY_TIMEOUT VISIBILITY_EXTEND_INTERVAL EMPTY_POLLS_BEFORE_EXIT MAX_RECEIVES
-  WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE MAX_CONCURRENT_PARTS MAX_CONCURRENT_KEYS
-  RETRY_BASE_SECONDS COPY_TIMEOUT S3_CLIENT PROCESSES LOG_LEVEL COPY_LAST ANNOUNCE EXCLUDE KEEP_DAYS
-  ROLLBACKS METRICS ALARM_LAG_SECONDS APP_NAME
-)
-
 # Prints how many processes a worker has: one for each vCPU, unless the setting says otherwise. The starter has to know.
 worker_processes() { printf '%s\n' "${PROCESSES:-$((TASK_CPU > 1024 ? TASK_CPU / 1024 : 1))}"; }
 
-# Prints the settings of a worker as a JSON object.
+# Prints the settings of a worker as a JSON object: those of mirror/settings.py that are set, and QUEUE_URL.
 worker_variables() {
-  local name names=() queue processes
+  local names settings queue processes
+  names=$(fact settings mirror/settings.py)
+  mapfile -t settings <<<"$names"
   queue=$(queue_url "$QUEUE_NAME")
   processes=$(worker_processes)
-  for name in "${WORKER_SETTINGS[@]}"; do
-    [[ -z ${!name} ]] || names+=("$name")
-  done
-  settings_json "${names[@]}" \
-    | jq --arg queue "$queue" --arg processes "$processes" '. + {QUEUE_URL: $queue, PROCESSES: $processes}
-      | if .ANNOUNCE == "none" then del(.ANNOUNCE) else . end
-      | if .ROLLBACKS == "true" then del(.ROLLBACKS) else . end
-      | if .METRICS == "false" then del(.METRICS, .ALARM_LAG_SECONDS, .APP_NAME) else . end'
+  settings_json "${settings[@]}" | jq --arg queue "$queue" --arg processes "$processes" '
+    with_entries(select(.value != "")) + {QUEUE_URL: $queue, PROCESSES: $processes}
+    | if .ANNOUNCE == "none" then del(.ANNOUNCE) else . end
+    | if .ROLLBACKS == "true" then del(.ROLLBACKS) else . end
+    | if .METRICS == "false" then del(.METRICS, .ALARM_LAG_SECONDS, .APP_NAME) else . end'
 }
 
-# Those of a task, which is told how much memory it has.
-worker_environment() {
-  worker_variables | jq --arg memory "$TASK_MEMORY" '. + {TASK_MEMORY: $memory}
-    | to_entries | map({name: .key, value}) | sort_by(.name)'
-}
+worker_environment() { worker_variables | jq 'to_entries | map({name: .key, value}) | sort_by(.name)'; }
 
 # Lines are lost rather than waited for: a worker that stands still because CloudWatch Logs does not answer extends no
 # message and answers no SIGTERM, and nothing that it does to objects depends on the log. 25 MiB are 100,000 lines, a

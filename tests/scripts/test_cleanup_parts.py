@@ -64,7 +64,7 @@ def test_a_dry_run_that_could_not_look_at_everything_is_no_success(broken: str, 
 
 SWITCH = """
 SRC_BUCKET=source
-ask_event_rule_tags() { printf '%s' "$TAGS"; }
+fact() { printf '%s' "$TAGS"; } # of the rule
 find_queue_policy() { printf '{"Statement": [{"Sid": "%s"}]}' "$SENDER"; }
 find_notifications() { echo '{"EventBridgeConfiguration": {}}'; }
 asking_rules() { :; }

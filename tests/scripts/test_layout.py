@@ -155,6 +155,21 @@ def constants(text: str) -> set[str]:
     return set(re.findall(r"^(?:readonly )?(?:: \"\$\{)?([A-Z_]+)(?:=|:=)", text, re.MULTILINE))
 
 
+def asked_facts(files: dict[str, str]) -> Iterator[str]:
+    """Each fact has the function that asks for it, or is kept by somebody."""
+    text = "\n".join(map(code, files.values()))
+    asked = set(re.findall(r"\b(?:fact|fact_or_reason|latest) ([a-z]\w*)", text))
+    asked |= set(re.findall(r"[a-z]\w*", re.sub(r"\$\w+", "", questions(files))))
+    kept = set(re.findall(r"\bkeep ([a-z]\w*)(?= \"| <<<|$)", text, re.MULTILINE))
+    defined = set(re.findall(r"^ask_(\w+)\(\)", text, re.MULTILINE))
+    yield from (f"nothing says what the fact {name} is" for name in sorted(asked - kept - defined))
+    yield from (f"nobody asks for the fact {name}" for name in sorted(kept - asked - {"created"}))
+
+
+def questions(files: dict[str, str]) -> str:
+    return " ".join(re.findall(r"QUESTIONS\+?=\((.*?)\)", code(files["deploy.sh"]), re.DOTALL))
+
+
 def log_patterns(files: dict[str, str]) -> Iterator[str]:
     for name, text in files.items():
         if name.startswith(("lib/", *ENTRY_POINTS)) and name != "lib/log_lines.sh":
@@ -163,7 +178,11 @@ def log_patterns(files: dict[str, str]) -> Iterator[str]:
 
 def faults(root: Path) -> list[str]:
     files = scripts(root)
-    return [fault for rule in (lengths, heads, arrows, kinds, verbs, needs, log_patterns) for fault in rule(files)]
+    return [
+        fault
+        for rule in (lengths, heads, arrows, kinds, verbs, needs, asked_facts, log_patterns)
+        for fault in rule(files)
+    ]
 
 
 def test_the_scripts_are_laid_out_as_agreed() -> None:
@@ -200,6 +219,8 @@ PLANTED = {
         "is_for reconcile cost",
     ),
     "logs does not need lib/dead_letters.sh": ("sync.sh", "is_for wait redrive", "is_for wait redrive logs"),
+    "nothing says what the fact cluster is": ("lib/resources/cluster.sh", r"ask_cluster\(\)", "find_cluster()"),
+    "nothing says what the fact quotas is": ("deploy.sh", " quota ", " quotas "),
     "lib/status_parts.sh has the log pattern failed key= of its own": (
         "lib/status_parts.sh",
         r"\$\(filter_failed\)",

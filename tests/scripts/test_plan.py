@@ -107,6 +107,28 @@ def test_a_value_is_shown_as_it_is_and_as_it_would_be(scripts: Scripts, deployed
         assert f"\n      {path}: {json.dumps(have)} -> {json.dumps(want)}\n" in ran.errors
 
 
+# Marks the beginning and the end of the plan among the calls.
+MARKED = """eval "really_$(declare -f make_plan)"
+make_plan() { sleep before; really_make_plan "$@"; sleep after; }
+deploy_all"""
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"AUDIT_DAYS": "1", "ALARM_EMAIL": "ops@example.com"}, {"EVENT_SOURCE": "eventbridge"}]
+)
+def test_all_is_asked_before_the_plan_and_only_what_it_would_change_is_done_after_it(
+    scripts: Scripts, settings: dict[str, str]
+) -> None:
+    scripts.account = PaperAccount()
+    for is_made in (False, True):
+        ran = scripts.run(MARKED, **settings)
+        marks = [call.parameters.get("seconds") for call in ran.calls]
+        begin, end = marks.index("before"), marks.index("after")
+        asked, planned, done = ran.calls[:begin], ran.calls[begin + 1 : end], ran.calls[end + 1 :]
+        assert [call for call in asked if call.is_write and call.service != "docker"] == []
+        assert (planned, done == []) == ([], is_made)
+
+
 def plan_of(scripts: Scripts, options: str, status: int, **settings: str) -> dict[str, Any]:
     ran = scripts.run(f"main --dry-run --json {options}", status, **settings)
     assert [call for call in ran.writes if call.service != "docker"] == []

@@ -240,7 +240,7 @@ def test_a_worker_never_waits_for_its_log() -> None:
 
 
 OLD_RELEASE = """
-ask_starter() { printf '%s' "$STARTER"; }
+ask_function() { printf '%s' "$STARTER"; }
 aws_if_allowed() { printf '%s' "$ANSWER"; }
 check_release
 printf '%s\\n' "${PROBLEMS[@]-PASSED}"

@@ -23,6 +23,7 @@ def alarm_of(function: str, rate: int = 1) -> dict[str, Any]:
     script = f"set_names; TOPIC_ARN=arn; ensure_alarm() {{ printf '%s' \"$1\"; }}; {function}"
     command = ["bash", "-c", f"source '{ROOT}/deploy.sh'; {script}"]
     environment = {"PATH": os.environ["PATH"], "LAMBDA_POLL_RATE": str(rate)}
+    environment |= {"EVENT_SOURCE": "eventbridge", "AUDIT_DAYS": "1"}  # with these, all of them are wanted
     return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
 

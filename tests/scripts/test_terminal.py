@@ -114,6 +114,25 @@ def test_who_looks_learns_at_once_that_something_goes_on(shows: str, said: bool,
     assert (shown(SLOW, tmp_path, shows) == "status: asking AWS\n") == said
 
 
+# Messages
+
+REFUSED = (
+    "SUBNETS=subnet-1: " + "AWS says of it that it does not exist, and more " * 3 + "run ./sync.sh --local reconcile"
+)
+
+
+@pytest.mark.parametrize("shows", ["stderr", ""])
+def test_a_message_has_80_columns_on_a_terminal_and_is_one_line_elsewhere(shows: str, tmp_path: Path) -> None:
+    script = f"begin_checks; problem '{REFUSED}'; (stop_on_problems) || say '      {REFUSED}'"
+    lines = shown(script, tmp_path, shows).splitlines()
+    if shows:
+        assert max(map(len, lines)) <= 80
+        assert [len(line) - len(line.lstrip()) for line in lines] == [0, 0, 2, 2, 6, 6, 6]
+        assert " ".join(map(str.strip, lines[1:])) == f"- {REFUSED} {REFUSED}"
+    else:
+        assert lines[1:] == [f"- {REFUSED}", f"      {REFUSED}"]
+
+
 # 80 columns. What may be longer: a line of one word, which nothing can break, as it is to be copied.
 
 BUCKETS = ("s" * 63, f"{'d' * 47}--euw1-az1--x-s3")
