@@ -113,11 +113,11 @@ make_plan() {
 # add_row ACTION STATE: .step carries the row out; .values are those that would change.
 add_row() {
   local differs notes
-  differs=$(printf '%s\n' "${CHANGES[@]-}" | jq -Rn '[inputs | select(. != "")]')
-  notes=$(printf '%s\n' "${NOTES[@]-}" | jq -Rn '[inputs | select(. != "")]')
+  differs=$(printf '%s\n' "${CHANGES[@]-}")
+  notes=$(printf '%s\n' "${NOTES[@]-}")
   printf '%s\n' "${VALUES[@]-}" | jq -cn --arg step "${step:-}" --arg kind "$KIND" --arg name "${RESOURCE#"$KIND "}" \
-    --arg action "$1" --arg state "$2" --argjson again "$AGAIN" --argjson differs "$differs" --argjson notes "$notes" '
-    {$step, $kind, $name, $action, $state, $again, $differs, $notes, values: [inputs[]]}' >>"$TEMP_DIR/plan"
+    --arg action "$1" --arg state "$2" --argjson again "$AGAIN" --arg differs "$differs" --arg notes "$notes" '
+    {$step, $kind, $name, $action, $state, $again, differs: ($differs | split("\n")), $notes, values: [inputs[]]}' >>"$TEMP_DIR/plan"
 }
 
 # Prints "STEP<tab>WRITES<tab>LINE<tab>NOTES" for each row; the last two as printf %b takes them.
@@ -125,7 +125,7 @@ list_rows() {
   jq -rs 'length as $of | to_entries[] | .key as $n | .value
     | [.step, .action != "none" or .again,
       ([ "[\($n + 1)/\($of)] \(.kind) \(.name): \(.state)",
-        (.values[] | "      \(.path): \(.from | tojson) -> \(.to | tojson)")] | join("\n")), (.notes | join("\n"))]
+        (.values[] | "      \(.path): \(.from | tojson) -> \(.to | tojson)")] | join("\n")), .notes]
     | @tsv' "$TEMP_DIR/plan"
 }
 

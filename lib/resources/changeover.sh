@@ -7,16 +7,6 @@
 readonly CHANGEOVER_OF_S3=300 CHANGEOVER_OF_LOCAL_CLOUD=3
 : "${CHANGEOVER_SECONDS:=}" # another number than these
 
-# Whether the old way is there. Its statement in the queue's policy is made before it and removed after it, so that tells;
-# the notification is known anyway.
-has_old_way() {
-  if [[ $EVENT_SOURCE == sqs ]]; then
-    admits "${EVENT_SENDERS[eventbridge]}"
-  else
-    admits "${EVENT_SENDERS[sqs]}" || had_notifications
-  fi
-}
-
 await_changeover() {
   local part left=${CHANGEOVER_SECONDS:-$CHANGEOVER_OF_S3}
   [[ -z ${LOCAL_ENGINE:-} ]] || left=${CHANGEOVER_SECONDS:-$CHANGEOVER_OF_LOCAL_CLOUD}
@@ -34,9 +24,11 @@ replace_old_way() {
   "$@"
 }
 
+# Whether the old way is there, its statement in the queue's policy tells, which is made before it and removed after it.
 ensure_no_notification() {
   local ours
-  [[ $EVENT_SOURCE == eventbridge ]] && has_old_way || return 0
+  [[ $EVENT_SOURCE == eventbridge ]] || return 0
+  admits "${EVENT_SENDERS[sqs]}" || had_notifications || return 0
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
   ours=$(our_notifications "$(latest_notifications)")
   [[ $ours == "[]" ]] || write replace_old_way remove_notification
@@ -56,7 +48,7 @@ drop_rule_and_switch() {
 
 ensure_no_event_rule() {
   local ours
-  [[ $EVENT_SOURCE == sqs ]] && has_old_way || return 0
+  [[ $EVENT_SOURCE == sqs ]] && admits "${EVENT_SENDERS[eventbridge]}" || return 0
   begin "event rule" "$EVENT_RULE_NAME"
   ours=$(list_event_rule)
   [[ -z $ours ]] || write replace_old_way drop_rule_and_switch

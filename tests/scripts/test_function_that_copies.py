@@ -181,6 +181,8 @@ LARGEST = {
     "SRC_KMS_KEY_ARN": ",".join([f"arn:aws:kms:ap-southeast-1:123456789012:key/mrk-{'e' * 32}"] * 50),
     "DST_KMS_KEY_ARN": f"arn:aws:kms:ap-southeast-1:123456789012:key/mrk-{'f' * 32}",
     "STARTER_COPIES": "true",
+    "METRICS": "true",
+    "ALARM_LAG_SECONDS": "1209600",
 }
 
 
