@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 BEGIN, SEPARATOR = b"\xff", b"\xfe"  # no byte of a text in UTF-8
-KEYS_PER_SLOT = 64  # on average, before their number doubles
+KEYS_PER_SLOT = 32  # on average, before their number doubles
 MOST_LOOSE = 2000  # keys that are kept as they are: a fifth of the time, ten times the memory
 
 
@@ -22,15 +22,13 @@ class KeyTable[V]:
         self.from_text = from_text
         self.loose: dict[str, V] = {}
         self.slots = [bytearray()]
-        self.packed = 0  # keys
+        self.packed = 0  # records in them
 
     def slot_of(self, key: bytes) -> bytearray:
         return self.slots[hash(key) & len(self.slots) - 1]
 
     def put(self, key: str, value: V) -> None:
-        """A key that is there already gets the new value."""
-        if self.packed:
-            self.unpack(key)
+        """A key that is there already gets the new value, and may have several records until it is taken."""
         self.loose[key] = value
         if len(self.loose) > MOST_LOOSE:
             self.pack()
@@ -38,15 +36,18 @@ class KeyTable[V]:
     def take(self, key: str) -> V | None:
         """Removes the key, and returns its value; None if it is not there."""
         value = self.loose.pop(key, None)
-        return self.unpack(key) if value is None and self.packed else value
+        older = self.unpack(key) if self.packed else None
+        return older if value is None else value
 
     def take_all(self) -> Iterator[tuple[str, V]]:
         """Removes all keys one by one."""
+        if self.packed:
+            self.pack()
         while self.loose:
             yield self.loose.popitem()
         while self.slots:
-            for record in self.slots.pop().split(BEGIN)[1:]:
-                key, _, text = record.partition(SEPARATOR)
+            latest = dict(record.split(SEPARATOR) for record in bytes(self.slots.pop()).split(BEGIN)[1:])
+            for key, text in latest.items():
                 yield key.decode(), self.from_text(text.decode())
         self.slots, self.packed = [bytearray()], 0
 
@@ -62,18 +63,17 @@ class KeyTable[V]:
         self.loose.clear()
 
     def unpack(self, key: str) -> V | None:
-        """Like take(), from the slots."""
+        """Like take(), from the slots: removes all records of the key, and returns the value of the latest."""
         encoded = key.encode()
         slot = self.slot_of(encoded)
-        start = slot.find(BEGIN + encoded + SEPARATOR)
-        if start < 0:
-            return None
-        end = slot.find(BEGIN, start + 1)
-        end = len(slot) if end < 0 else end
-        text = slot[start + len(encoded) + 2 : end].decode()
-        del slot[start:end]
-        self.packed -= 1
-        return self.from_text(text)
+        beginning, text, start = BEGIN + encoded + SEPARATOR, None, 0
+        while (start := slot.find(beginning, start)) >= 0:
+            end = slot.find(BEGIN, start + 1)
+            end = len(slot) if end < 0 else end
+            text = slot[start + len(beginning) : end].decode()
+            del slot[start:end]
+            self.packed -= 1
+        return None if text is None else self.from_text(text)
 
     def grow(self) -> None:
         """The keys of a slot go into that slot and a new one, which is as far behind it as there were slots."""

@@ -528,8 +528,8 @@ MUTANTS = (
     # Markers
     Mutant(
         "a key that is listed twice is two",
-        "        if self.packed:\n            self.unpack(key)\n",
-        "",
+        "while (start := slot.find(beginning, start)) >= 0:",
+        "if (start := slot.find(beginning, start)) >= 0:",
         reconcile("the_table_gives_back_what_was_put_in"),
     ),
     Mutant(
