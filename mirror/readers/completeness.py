@@ -183,8 +183,8 @@ class Completeness:
         self.room = self.budget.names_of(self)
         for key, version in sorted(part.missing.items()):
             self.note(key, version)
-        known = self.missing.keys() | part.doubtful.keys()  # as the destination may list a key twice
-        ghosts = [key for key in part.ghosts if key not in known]
+        # The destination may list a key twice.
+        ghosts = [key for key in part.ghosts if key not in self.missing and key not in part.doubtful]
         self.only_in_destination += len(ghosts)
         for key in ghosts if self.exact else ():
             self.note(key, None)
