@@ -659,6 +659,27 @@ VERBS = (
         ("scripts/test_path.py::test_of_two_ways_one_is_enough",),
     ),
     Slip(
+        "a fault that is seen once fails the run",
+        "launch/guard.py",
+        "[fault for fault in faults if fault in again]",
+        "faults",
+        ("scripts/test_guard.py::test_no_false_alarm_in_a_day_of_deployments_pauses_and_refused_reads",),
+    ),
+    Slip(
+        "the guard looks an hour later although something is wrong",
+        "launch/guard.py",
+        "return now if faults or not is_complete else",
+        "return now if not is_complete else",
+        ("scripts/test_path.py::test_the_guard_says_the_same_until_the_run_after_the_cure",),
+    ),
+    Slip(
+        "each failure of a message is announced as its last",
+        "mirror/queue/leases.py",
+        "if self.when_failed and self.is_last(lease):",
+        "if self.when_failed:",
+        ("worker/test_announcer.py::test_what_goes_to_the_dead_letter_queue_is_told_only_if_that_is_asked",),
+    ),
+    Slip(
         "a permission that nobody may read is gone",
         "launch/path.py",
         "return is_unknown(permissions) or any(",
