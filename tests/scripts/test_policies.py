@@ -43,6 +43,15 @@ def allowing(policy: dict[str, Any], need: tuple[str, str, dict[str, str]]) -> s
     }
 
 
+S3_ACTIONS = {
+    "HeadObject": "s3:GetObject",
+    "ListObjectsV2": "s3:ListBucket",
+    "GetBucketNotificationConfiguration": "s3:GetBucketNotification",
+}
+# Lambda itself writes the log with the function's role. The guard reads the rest if there is an event rule.
+UNUSED = {"logs:CreateLogStream", "logs:PutLogEvents", "events:ListTargetsByRule", "lambda:GetPolicy"}
+
+
 def needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str, str]]]:
     """(action, resource, condition keys) that AWS checks for a call of the worker or the starter.
 
@@ -58,10 +67,12 @@ def needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str, st
     if call.service == "s3" and parameters["Bucket"] == MIRROR:
         yield "s3express:CreateSession", f"arn:aws:s3express:{here}:bucket/{MIRROR}", {}
     if call.service == "s3" and parameters["Bucket"] == SOURCE:
-        action = {"HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket"}[call.operation]
+        action = S3_ACTIONS[call.operation]
         yield action, "/".join(filter(None, (f"arn:aws:s3:::{SOURCE}", parameters.get("Key")))), {}
     if "CopySource" in parameters:
         yield "s3:GetObject", f"arn:aws:s3:::{unquote(parameters['CopySource']).lstrip('/')}", {}
+    if call.service == "events" and call.operation == "DescribeRule":
+        yield "events:DescribeRule", f"arn:aws:events:{here}:rule/{parameters['Name']}", {}
     if call.service == "ecs":
         yield from ecs_needs(account, call)
 
@@ -109,16 +120,18 @@ PARTS = ("ensure_starter_role", "ensure_task_role", "ensure_task_definition", "e
 
 
 def run_as_function(account: Account, program: str, settings: dict[str, str]) -> None:
-    environment = process_environment(account, settings)
+    environment = process_environment(account, settings) | {"ACCOUNT": account.number}
     subprocess.run([sys.executable, "-c", program], cwd=account.project, env=environment, check=True)
 
 
 # The second run looks at the task of the first; it waits for Spot in no stand-in, so it is stopped by hand.
 RUN_STARTER = """
-import os, starter, time
+import os, starter, time, types
 from launch import calls
 from launch.settings import load_settings
-print(starter.handler({}, None), starter.handler({}, None))
+arn = "arn:aws:lambda:us-east-1:%s:function:%s" % (os.environ["ACCOUNT"], os.environ["STARTED_BY"])
+context = types.SimpleNamespace(invoked_function_arn=arn, get_remaining_time_in_millis=lambda: 60_000)
+print(starter.handler({}, context), starter.handler({}, context))
 settings = load_settings(os.environ)
 print(calls.stop_tasks(settings, dict.fromkeys(calls.list_running(settings, time.time()), "by hand")))
 """
@@ -134,9 +147,8 @@ def test_the_starter_may_do_what_it_does_and_no_more(account: Account) -> None:
     run_as_function(account, RUN_STARTER, starter)
     assert {"RunTask", "StopTask"} == {call.operation for call in account.recorder.writes}
     assert_conforming(account)
-    # Lambda itself writes the log with the function's role.
     unused = unused_grants(account, account.role_policy("starter-role"))
-    assert unused == {"logs:CreateLogStream", "logs:PutLogEvents"}
+    assert unused == UNUSED
 
 
 @one_cloud
@@ -157,7 +169,7 @@ def test_with_min_workers_the_starter_may_read_the_task_definition_too(account: 
     (container,) = run.parameters["overrides"]["containerOverrides"]
     assert container["environment"] == [{"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}]
     assert_conforming(account)
-    assert unused_grants(account, policy) == {"logs:CreateLogStream", "logs:PutLogEvents"}
+    assert unused_grants(account, policy) == UNUSED
 
     account.steps(*PARTS)
     assert grants(account.role_policy("starter-role")) == plain
@@ -181,7 +193,7 @@ def test_with_tags_the_starter_may_tag_the_tasks_that_it_starts(account: Account
     (run,) = [call for call in account.recorder.calls if call.operation == "RunTask"]
     assert run.parameters["propagateTags"] == "TASK_DEFINITION"
     assert_conforming(account)
-    assert unused_grants(account, policy) == {"logs:CreateLogStream", "logs:PutLogEvents"}
+    assert unused_grants(account, policy) == UNUSED
 
 
 def run_worker(account: Account, settings: dict[str, str], terminate_at: str = "") -> None:
@@ -226,24 +238,10 @@ def test_the_worker_may_do_what_it_does_and_no_more(account: Account) -> None:
     assert unused_grants(account, account.role_policy("task-role")) == set()
 
 
-# The first run copies and starts a worker for what is too large; the second, without messages, looks at its task.
-RUN_COPYING = """
-import os, starter, time
-from launch import calls
-from launch.settings import load_settings
-
-class Context:
-    get_remaining_time_in_millis = lambda self: 60_000
-
-print(starter.handler({}, Context()), starter.handler({}, Context()))
-settings = load_settings(os.environ)
-print(calls.stop_tasks(settings, dict.fromkeys(calls.list_running(settings, time.time()), "by hand")))
-"""
-
-
 @one_cloud
 @one_cli
 def test_the_function_that_copies_may_do_what_it_does_and_no_more(account: Account) -> None:
+    """The first run copies and starts a worker for what is too large; the second, without messages, looks at its task."""
     account.deployed()
     account.steps(*PARTS, STARTER_COPIES="true", STARTER_MAX_SIZE="100")
     starter, s3 = account.starter_environment(), account.client("s3")
@@ -253,11 +251,11 @@ def test_the_function_that_copies_may_do_what_it_does_and_no_more(account: Accou
     s3.delete_object(Bucket=SOURCE, Key=f"{PREFIX}gone")
     account.client("sqs").send_message(QueueUrl=starter["QUEUE_URL"], MessageBody="not an event")  # put off
     account.recorder.forget()
-    run_as_function(account, RUN_COPYING, starter)
+    run_as_function(account, RUN_STARTER, starter)
     assert s3.head_object(Bucket=MIRROR, Key=f"{PREFIX}small")["ContentLength"] == 5
     assert_conforming(account)
     unused = unused_grants(account, account.role_policy("starter-role"))
-    assert unused == {"logs:CreateLogStream", "logs:PutLogEvents"}
+    assert unused == UNUSED
 
 
 @one_cloud
@@ -273,7 +271,7 @@ def test_the_worker_and_the_function_that_announce_may_do_so_on_the_default_bus_
     s3, roles = account.client("s3"), ("task-role", "starter-role")
     run_one = (
         lambda: run_worker(account, account.worker_environment()),
-        lambda: run_as_function(account, RUN_COPYING, account.starter_environment()),
+        lambda: run_as_function(account, RUN_STARTER, account.starter_environment()),
     )
     for role, run in zip(roles, run_one, strict=True):
         account.recorder.forget()
