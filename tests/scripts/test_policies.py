@@ -241,7 +241,7 @@ def test_the_worker_may_do_what_it_does_and_no_more(account: Account) -> None:
 @one_cloud
 @one_cli
 def test_the_function_that_copies_may_do_what_it_does_and_no_more(account: Account) -> None:
-    """The first run copies and starts a worker for what is too large; the second, without messages, looks at its task."""
+    """The first run copies and starts a worker for what is too large; the second one looks at its task."""
     account.deployed()
     account.steps(*PARTS, STARTER_COPIES="true", STARTER_MAX_SIZE="100")
     starter, s3 = account.starter_environment(), account.client("s3")
