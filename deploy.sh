@@ -35,6 +35,7 @@
 : "${KEEP_DAYS:=}"       # only what changed within so many days; empty: for ever
 : "${EVENT_SOURCE:=sqs}" # sqs: the bucket's notification; eventbridge: a rule, which starts the starter at once
 : "${COPY_LAST:=}"       # marker files, such as _SUCCESS,*.done: copied once all else in their folder is
+: "${TABLES:=}"          # delta: a commit of a Delta table is copied after its files and the commit before it
 : "${ANNOUNCE:=none}"    # events to EventBridge: none, markers or all that is equal; failures
 : "${ROLLBACKS:=true}"   # false: no version of the source is ever deleted for good, so listings suffice
 : "${AUDIT_DAYS:=}"      # days between two comparisons of both buckets; empty: none by itself

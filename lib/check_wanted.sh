@@ -90,6 +90,27 @@ check_exclude() {
   check_something_is_left
 }
 
+# check_tables: nothing may cut through a table (mirror/settings.py checks the same).
+check_tables() {
+  local name cut
+  [[ -n $TABLES ]] && type -P jq >/dev/null || return 0
+  [[ -z $KEEP_DAYS || $KEEP_DAYS == 0 ]] || problem "KEEP_DAYS=$KEEP_DAYS with TABLES=$TABLES: leave KEEP_DAYS empty," \
+    "as a table needs its files at any age"
+  for name in EXCLUDE COPY_LAST; do
+    cut=$(table_log_keys "$name" | patterns_for "${!name}" | jq -Rrn 'first(inputs) | split("\t")[1]')
+    [[ -z $cut ]] || problem "$name=${!name} with TABLES=$TABLES: take $cut out, as it is for files of a table's log"
+  done
+}
+
+# table_log_keys NAME: prints keys that a table's log has. A pattern of COPY_LAST may be for the last part of a key.
+table_log_keys() {
+  local file
+  for file in 00000000000000000000.json 00000000000000000000.checkpoint.parquet _last_checkpoint; do
+    printf 'table/_delta_log/%s\n' "$file"
+    [[ $1 != COPY_LAST ]] || printf '%s\n' "$file"
+  done
+}
+
 check_patterns_together() {
   local bytes
   bytes=$(bytes_of "$PREFIX_FILTER$EXCLUDE$COPY_LAST")

@@ -121,6 +121,7 @@ check_words() {
     "none, markers, all or failures, or markers,failures or all,failures"
   check_pattern COPY_LAST '[^[:cntrl:]]{0,500}' "at most 500 characters of patterns with commas between them"
   [[ $ANNOUNCE != markers* || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
+  check_pattern TABLES '(delta)?' "delta, or nothing"
   check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
   check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"
   check_pattern IMAGE_URI '[A-Za-z0-9._:/@-]{0,255}' "the name of an image, or nothing"
@@ -187,6 +188,7 @@ check_settings() {
   check_words
   check_prefix
   check_exclude
+  check_tables
   check_patterns_together
   check_tags
   check_kms_keys SRC_KMS_KEY_ARN "$MOST_KMS_KEYS" "keys, a role's policy holds no more"

@@ -61,11 +61,11 @@ last_outages() {
             reason: ($last.reason // $first.reason)} | select(.at >= $hour or .event == "began"))'
 }
 
-# The marker files that wait by the log of the last hour: how many, the newest line on one with what it waits for since
-# when, and those on some others; null if there is nothing that waits (COPY_LAST).
+# The keys that wait for others by the log of the last hour: how many, the newest line on one with what it waits for
+# since when, and those on some others; null if there is nothing that waits (COPY_LAST, TABLES).
 last_markers() {
   local told keys synced="[]"
-  [[ -n $(starter_setting COPY_LAST) ]] || { printf 'null\n' && return; }
+  [[ -n $(starter_setting COPY_LAST)$(starter_setting TABLES) ]] || { printf 'null\n' && return; }
   told=$(query keys 3600 "fields @message | $(filter_markers) | sort @timestamp desc | limit 1000" | markers_of \
     | jq -c 'group_by(.key) | map(max_by(.at)) | sort_by(.at) | reverse')
   keys=$(jq -c 'map(.key)' <<<"$told")
@@ -108,7 +108,8 @@ describe_options() {
   fact starter | jq -s --argjson prefixes "$prefixes" --argjson exclude "$exclude" '.[0].Environment.Variables // {}
     | {starter_copies: (.STARTER_COPIES == "true"), starter_max_size: (.STARTER_MAX_SIZE // "0" | tonumber),
        min_workers: (.MIN_WORKERS // "0" | tonumber)}
-    + if .COPY_LAST then {copy_last: .COPY_LAST} else {} end + if .ANNOUNCE then {announce: .ANNOUNCE} else {} end
+    + if .COPY_LAST then {copy_last: .COPY_LAST} else {} end + if .TABLES then {tables: .TABLES} else {} end
+    + if .ANNOUNCE then {announce: .ANNOUNCE} else {} end
     + if $prefixes[1:] != [] then {$prefixes} else {} end + if $exclude != [] then {$exclude} else {} end
     + if .KEEP_DAYS then {keep_days: (.KEEP_DAYS | tonumber)} else {} end'
 }

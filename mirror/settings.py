@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from mirror.model.delta import LOG_EXAMPLES
 from mirror.model.limits import MAX_COPY_SIZE, MAX_SQS_DELAY, MAX_SQS_VISIBILITY, MIB, MIN_PART_SIZE
-from mirror.model.selection import Wanted, items_of, wanted_of
+from mirror.model.selection import Wanted, is_marker, items_of, wanted_of
 
 EXCLUDE_MEANING = "at most 500 characters of patterns with commas between them, such as *.tmp,*/_temporary/*"
 HELD_PER_SLOT = 4  # a worker that holds so many messages, or keys, for each of MAX_CONCURRENT_KEYS receives no more
@@ -28,6 +29,7 @@ class Settings:
     dst_bucket_owner: str
     log_level: str
     copy_last: str
+    tables: str
     announce: str
     exclude: str
     rollbacks: str
@@ -101,6 +103,7 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "SRC_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
     "DST_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account id"),
     "COPY_LAST": ("", r"[^\x00-\x1f\x7f]*", "patterns of keys with commas between them, such as _SUCCESS,*.done"),
+    "TABLES": ("", r"(delta)?", "delta, or nothing"),
     "ANNOUNCE": ("none", r"(none|markers|all|failures)(,failures)?", ANNOUNCE_MEANING),
     "EXCLUDE": ("", r"[^\x00-\x1f\x7f\ud800-\udfff]{0,500}", EXCLUDE_MEANING),
     "ROLLBACKS": ("true", r"true|false", "true, or false if nobody deletes versions for good"),
@@ -170,4 +173,16 @@ def problems_together(settings: Settings) -> list[str]:
             problems.append(f"{name}={text!r} has a space beside a comma: leave it out, it would be part of a key")
     if settings.announce.startswith("markers") and not settings.copy_last:
         problems.append("ANNOUNCE=markers needs COPY_LAST, which says what a marker is")
+    return problems + (problems_of_tables(settings) if settings.tables else [])
+
+
+def problems_of_tables(settings: Settings) -> list[str]:
+    """Returns what cuts through a table."""
+    problems = []
+    if settings.keep_days:
+        problems.append(f"KEEP_DAYS={settings.keep_days} has to be 0 with TABLES: a table needs its files at any age")
+    if any(map(settings.wanted.excludes, LOG_EXAMPLES)):
+        problems.append(f"EXCLUDE={settings.exclude!r} may not leave out files of a table's log with TABLES")
+    if any(is_marker(key, settings.copy_last) for key in LOG_EXAMPLES):
+        problems.append(f"COPY_LAST={settings.copy_last!r} may not be for files of a table's log with TABLES")
     return problems

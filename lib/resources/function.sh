@@ -11,7 +11,7 @@ copying_variables() {
   names=$(fact settings mirror/settings.py)
   variables=$(worker_variables | jq --argjson copies "$STARTER_COPIES" --arg max_size "$STARTER_MAX_SIZE" '
     if $copies then del(.PROCESSES, .S3_CLIENT, .TASK_MEMORY) + {STARTER_COPIES: "true", STARTER_MAX_SIZE: $max_size}
-    else {COPY_LAST, ANNOUNCE, EXCLUDE, KEEP_DAYS, PREFIX_FILTER, METRICS} end')
+    else {COPY_LAST, TABLES, ANNOUNCE, EXCLUDE, KEEP_DAYS, PREFIX_FILTER, METRICS} end')
   printf '%s\n' STARTER_COPIES STARTER_MAX_SIZE "$names" \
     | jq -Rn --argjson variables "$variables" '[inputs | {key: ., value: $variables[.]}] | from_entries'
 }

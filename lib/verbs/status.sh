@@ -134,7 +134,8 @@ jq_status() {
   def options: [if .starter_copies then "the starter copies objects up to \(.starter_max_size | size) itself"
       else empty end, (.min_workers | select(. > 0) | if . == 1 then "1 worker is kept running"
       else "\(.) workers are kept running" end),
-      (.copy_last | select(.) | "\(.) are copied last"), (.announce | select(.) | "events announce \(.)")] | join(", ");
+      (.copy_last | select(.) | "\(.) are copied last"), (.tables | select(.) | "\(.) tables are copied in order"),
+      (.announce | select(.) | "events announce \(.)")] | join(", ");
   def wanted: [(.prefixes | select(.) | "\(length) prefixes: \(join(", "))"),
       (.exclude | select(.) | "nothing like \(join(", "))"),
       (.keep_days | select(.) | "what changed within \(.) day\(if . == 1 then "" else "s" end)")] | join("; ");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -153,8 +154,8 @@ class Boto3S3:
 
     def answer_of_get_object(self, **parameters: Any) -> Any:
         answer = self.quick.get_object(**parameters)
-        answer["Body"].close()
-        return answer
+        with contextlib.closing(answer["Body"]) as body:
+            return answer | {"Body": body.read()}
 
     async def list_objects_v2(self, **parameters: Any) -> Any:
         return await self.with_session(self.listings.list_objects_v2, **parameters)

@@ -9,35 +9,22 @@ import asyncio
 import logging
 import math
 import re
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from botocore.exceptions import ClientError
 
-from mirror.model.errors import Postponed, Refused, error_code, outcome_unknown
-from mirror.model.limits import MAX_SQS_DELAY
-from mirror.model.log_lines import MARKER_WAITS, REMOVED_FIRST, quoted
+from mirror.hooks.waiting import Waits, delay_of, end_of_wait
+from mirror.model.errors import Postponed, error_code, outcome_unknown
+from mirror.model.log_lines import REMOVED_FIRST, quoted
 from mirror.model.selection import folder_of, is_marker, marker_patterns
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Destination
 from mirror.protocol.requests import delete_object, head_destination, head_source
-from mirror.protocol.verdict import utc_text
-from mirror.queue import bodies
-from mirror.readers.completeness import Completeness, budget_of
+from mirror.readers.completeness import Completeness
 
 log = logging.getLogger("worker")
 
-COMPARISONS = 4  # of folders at a time, as each takes memory
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two looks at what is missing
-LOOK_SHARE = 4  # but a pause lasts this many times as long as the look before it ...
-LONGEST_SHARE = 300.0  # ... or this many seconds
-LOOKS_PER_SECOND = 50  # of all markers that wait, at what is missing
-SHORTEST_DELAY = 5  # seconds until a postponed marker is delivered again: a quarter of its age
-DELAY_OF_UNKNOWN_AGE = 60
-SHORTEST_ROUND = 60  # seconds: a marker skips one of the moments in delay_of() that is nearer than this
-LATE_SECONDS = 3600  # a marker that has waited for longer is worth a warning
 ABSENT_SECONDS = 1  # it is remembered this long that the destination does not have a marker
 MARKERS_KEPT = 10_000
 LOCKS = 64
@@ -48,8 +35,7 @@ class Markers:
 
     def __init__(self, buckets: Buckets) -> None:
         self.buckets = buckets
-        self.comparisons = asyncio.Semaphore(COMPARISONS)
-        self.budget = budget_of(buckets)
+        self.waits = Waits(buckets)
         self.known: dict[str, tuple[float, bool]] = {}  # marker -> when it was looked for, and whether it was absent
         self.locks = [asyncio.Lock() for _ in range(LOCKS)]
 
@@ -65,7 +51,8 @@ class Markers:
             return
         if not sync.host.step_aside(sync):
             raise Postponed("too many wait at once", delay_of(sync), is_exact=True)
-        await self.wait_while_it_goes_on(sync, await self.compared(sync))
+        if lacking := await self.waits.what_lacks(sync, await self.compared(sync)):
+            raise end_of_wait(sync, lacking)
         await sync.host.come_back(sync)
 
     async def compared(self, sync: KeySync) -> Completeness:
@@ -76,41 +63,7 @@ class Markers:
         def counts(key: str) -> bool:
             return key != sync.key and not (folder_of(key) == folder and patterns.match(key))
 
-        async with self.comparisons:
-            sync.interruption.check()
-            prefixes = buckets.settings.wanted.under(folder)
-            state = Completeness(
-                buckets,
-                prefixes,
-                sync.interruption,
-                exact=True,
-                settled=math.inf,
-                counts=counts,
-                shared=self.budget,
-            )
-            await state.compare()
-            return await state.look()
-
-    async def wait_while_it_goes_on(self, sync: KeySync, state: Completeness) -> None:
-        """Looks again for as long as less and less is missing."""
-        now, patience = self.buckets.now, self.buckets.settings.marker_patience
-        since = sync.waiting_since or time.time()
-        if state.lacking:
-            log_wait(logging.INFO, sync, state, since)
-        pause, least, progressed = FIRST_PAUSE, state.lacking, now()
-        while state.lacking:
-            if now() - progressed >= patience:
-                log_wait(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state, since)
-                raise end_of_wait(sync, state, since)
-            await sync.interruption.pause(pause)
-            began = now()
-            async with self.comparisons:
-                sync.interruption.check()
-                state = await state.look()
-            if state.lacking < least:
-                least, progressed = state.lacking, now()
-            pause = max(min(2 * pause, LONGEST_PAUSE), min(LOOK_SHARE * (now() - began), LONGEST_SHARE))
-            pause = max(pause, len(self.budget.states) / LOOKS_PER_SECOND)
+        return await self.waits.compared(sync, folder, counts, exact=True, settled=math.inf)
 
     # A marker that was deleted goes first
 
@@ -163,54 +116,3 @@ def markers_above(buckets: Buckets, key: str) -> Iterator[str]:
             marker = key[:end] + name
             if marker != key and wanted.takes(marker) and patterns.match(marker):
                 yield marker
-
-
-# --- How long a marker waits ------------------------------------------------------------------------------------------
-
-
-def end_of_wait(sync: KeySync, state: Completeness, since: float) -> Postponed | Refused:
-    """Postponed, or Refused if the marker has waited for too long."""
-    if time.time() - since < bodies.MARKER_SECONDS:
-        return Postponed("what it announces is not complete", delay_of(sync), is_exact=True, waiting_since=since)
-    key, why = example_of(state)
-    return Refused(f"a marker waits for {state.lacking} keys since {text_of(since)}, such as {key}: {why}")
-
-
-def log_wait(level: int, sync: KeySync, state: Completeness, since: float) -> None:
-    (key, why), prefixes = example_of(state), ",".join(state.prefixes)
-    values = quoted(sync.key), state.lacking, quoted(prefixes), quoted(key), why, text_of(since)
-    log.log(level, MARKER_WAITS, *values)
-
-
-def text_of(moment: float) -> str:
-    return utc_text(datetime.fromtimestamp(moment, UTC))
-
-
-def example_of(state: Completeness) -> tuple[str, str]:
-    """A key that is missing, and why; if there is one, a key that will not arrive by itself."""
-    archived = (key for key, source in state.missing.items() if source and source.archived)
-    key = next(iter(state.troubles), None) or next(archived, None) or next(iter(state.missing))
-    source = state.missing[key]
-    if key in state.troubles:
-        return key, f"trouble: {state.troubles[key]}"
-    if source is None:
-        return key, "only in the destination"
-    return key, "archived" if source.archived else "not equal yet"
-
-
-def age_of(sync: KeySync) -> float:
-    """Seconds since the event; 0 if the message does not say when that was."""
-    return time.time() - sync.event_time if sync.event_time else 0.0
-
-
-def delay_of(sync: KeySync) -> float:
-    """Seconds until the marker is delivered again: the longer it has waited, the longer. In the end all markers that
-    wait are delivered at the same moments, every 15 minutes, so that one worker handles all of them, and of several
-    messages on one marker a single one is left."""
-    if sync.event_time is None:
-        return DELAY_OF_UNKNOWN_AGE
-    delay = max(age_of(sync) / 4, SHORTEST_DELAY)
-    if delay < MAX_SQS_DELAY:
-        return delay
-    until_next = math.ceil(MAX_SQS_DELAY - time.time() % MAX_SQS_DELAY)
-    return until_next if until_next > SHORTEST_ROUND else MAX_SQS_DELAY

@@ -1,7 +1,7 @@
 """The calls to AWS that the worker is written against: what the clients in mirror/aws/ implement, and the tests fake.
 
-Parameters, answers and errors are those of the boto3 methods of the same names; with `is_small` a copy has to answer
-sooner, as it lasts seconds.
+Parameters, answers and errors are those of the boto3 methods of the same names, but for the Body of get_object(), which
+is bytes. With `is_small` a copy has to answer sooner, as it lasts seconds.
 """
 
 from __future__ import annotations

@@ -79,6 +79,13 @@ async def head_destination(buckets: Buckets, key: str) -> Destination | None:
     return destination_from_head(found) if found else None
 
 
+async def read_source(buckets: Buckets, key: str, source: Source) -> bytes:
+    """The bytes of that version of a small object, for what only its content tells. Any other is never read."""
+    answer = await buckets.s3.get_object(Key=key, IfMatch=source.etag, **buckets.source)
+    body: bytes = answer["Body"]
+    return body
+
+
 async def pages(
     call: Callable[..., Awaitable[dict[str, Any]]], parameters: dict[str, Any]
 ) -> AsyncGenerator[dict[str, Any]]:

@@ -129,6 +129,7 @@ SAID = {
     ("a host", "一个主机名"): (["proxy.example.com:5000"], ["https://proxy.example.com/"]),
     ("any words", "任意参数"): (["--build-arg PROXY=http://proxy:3128 --no-cache"], []),
     ("the ARN of a key", "一个密钥的 ARN"): ([KEY], ["alias/aws/s3", "1234-ab", KEY.replace("eu-west-1", "us-east-1")]),
+    ("delta, or empty", "delta 或空"): (["delta"], ["DELTA", "lance", "delta,"]),
     ("a path", "一个路径"): (["/", "/ml/", "/ml/2026/"], ["ml/", "/ml", "//", "/m l/", f"/{'a' * 511}/"]),
     ("the ARN of a policy", "一个策略的 ARN"): (
         [f"arn:aws:iam::{ACCOUNT}:policy/a/b", "arn:aws:iam::aws:policy/ReadOnlyAccess"],

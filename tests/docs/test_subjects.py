@@ -49,6 +49,7 @@ SUBJECTS = {
     "only what is new": "docs/recipes.md#keep-seven-days",
     "lifecycle and versions of the source": "docs/recipes.md#good-practice",
     "rights and roles": "docs/design.md#security",
+    "tables that queries read": "docs/recipes.md#tables-for-analytics",
     "a job that waits for its data": "docs/recipes.md#a-training-job-that-waits",
     "an upgrade": "docs/operations.md#upgrade",
     "which file does what": "CONTRIBUTING.md#the-house",

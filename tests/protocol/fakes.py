@@ -7,6 +7,8 @@ A call is served in one step, a copy in two: S3 reads the source, and later the 
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from functools import cache
@@ -293,9 +295,18 @@ def listed(key: str, found: Version | Copy) -> dict[str, Any]:
     return {"Key": key, "ETag": head["ETag"], "Size": head["ContentLength"], "LastModified": head["LastModified"]}
 
 
+def body_of(content: str) -> bytes:
+    """What a file of a Delta log says: "a3+f+g-e" is a commit that adds f and g, and removes e; "@3" a pointer."""
+    if content.startswith("@"):
+        return json.dumps({"version": int(content[1:])}).encode()
+    names = re.findall(r"([+-])([^+-]+)", content)
+    actions = [{"add" if sign == "+" else "remove": {"path": name}} for sign, name in names]
+    return "\n".join(json.dumps(action) for action in [{"commitInfo": {}}, *actions]).encode()
+
+
 SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "head_object": head_of,
-    "get_object": lambda _: {},
+    "get_object": lambda found: {"Body": body_of(found.content)},
     "copy_object": lambda etag: {"CopyObjectResult": {"ETag": etag}},
     "delete_object": lambda _: {},
     "create_multipart_upload": lambda upload_id: {"UploadId": upload_id},

@@ -240,7 +240,7 @@ class Answers(Host):
         self.asked.append((key, delay > 0))
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        if "MaxKeys" in arguments:
+        if "MaxKeys" in arguments and "Prefix" not in arguments:
             return {}  # only whether the bucket is there
         answer = self.next_known()
         if answer is None:

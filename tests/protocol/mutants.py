@@ -552,14 +552,14 @@ MUTANTS = (
     ),
     Mutant(
         "a marker comes though something is there that the source has no longer",
-        "                exact=True,\n",
-        "                exact=False,\n",
+        "counts, exact=True, settled",
+        "counts, exact=False, settled",
         markers("a_marker_waits_until_what_the_source_has_no_longer_is_gone"),
     ),
     Mutant(
         "a marker that waits uses up receives",
-        'return Postponed("what it announces is not complete", delay_of(sync), is_exact=True, waiting_since=since)',
-        'return ValueError("what it announces is not complete")',
+        'return Postponed("what it needs is not there yet", delay_of(sync), is_exact=True, waiting_since=since)',
+        'return ValueError("what it needs is not there yet")',
         markers("a_worker_ends_although_a_marker_waits_and_no_receive_is_used_up"),
     ),
     Mutant(

@@ -7,7 +7,7 @@ import pytest
 from interleave import Answers, Case
 from readers import FILES, MARKERS, RETURNED, Readers, stand_in
 
-from mirror.hooks import markers
+from mirror.hooks import markers, waiting
 from mirror.protocol import sync
 from mirror.readers import completeness
 from mirror.readers.completeness import Completeness
@@ -188,7 +188,7 @@ def with_comparison(monkeypatch, **otherwise):
     def changed(*arguments, **named):
         return Completeness(*arguments, **(named | otherwise))
 
-    monkeypatch.setattr(markers, "Completeness", changed)
+    monkeypatch.setattr(waiting, "Completeness", changed)
 
 
 def without_removal(monkeypatch):

@@ -883,6 +883,7 @@ def test_a_function_that_does_not_copy_has_only_what_status_asks_for(
     scripts: Scripts, account: PaperAccount, elsewhere: Deployed
 ) -> None:
     asked = {"COPY_LAST": "_SUCCESS", "ANNOUNCE": "all", "EXCLUDE": "*.tmp", "KEEP_DAYS": "7", "PREFIX_FILTER": "a/"}
+    asked |= {"TABLES": "delta"}
     scripts.step("ensure_function", STARTER_MAX_SIZE="5", LOG_LEVEL="DEBUG", **asked)
     assert variables(account.kept[f"function {APP}-starter"]) == STARTER_DEFAULTS | asked
     second = {name: value.replace(APP, "second") for name, value in STARTER_DEFAULTS.items()}

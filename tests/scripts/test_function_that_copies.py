@@ -173,6 +173,7 @@ LARGEST = {
     "COPY_TIMEOUT": "900",
     "LOG_LEVEL": "WARNING",
     "COPY_LAST": "g" * 500,
+    "TABLES": "delta",
     "ANNOUNCE": "markers",
     "EXCLUDE": "h" * 500,
     "KEEP_DAYS": "3650",

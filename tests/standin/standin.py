@@ -18,6 +18,7 @@ EventBridge in standin_events.py. What can go wrong on demand is in standin_faul
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import email.utils
@@ -25,6 +26,7 @@ import functools
 import hashlib
 import inspect
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -63,6 +65,7 @@ CONTROL = "/_standin/"
 class Latency:
     ms: float = 0.0
     ms_per_gib: float = 0.0
+    most_ms: float = 0.0
 
 
 @dataclass
@@ -162,7 +165,8 @@ class Server:
         if gate := self.gates.get(operation):
             await gate.wait()
         if latency := self.latency.get(operation):
-            await asyncio.sleep((latency.ms + latency.ms_per_gib * moved / GIB) / 1000)
+            ms = random.uniform(latency.ms, max(latency.ms, latency.most_ms))
+            await asyncio.sleep((ms + latency.ms_per_gib * moved / GIB) / 1000)
 
     def find_fault(self, operation: str, request: Request) -> Fault | None:
         bucket, service = request.bucket, "S3"
@@ -288,17 +292,27 @@ def delete_bucket(server: Server, name: str) -> None:
 
 
 def put(
-    server: Server, bucket: str, key: str, size: int = 1024, metadata: dict[str, str] | None = None, **fields: Any
+    server: Server,
+    bucket: str,
+    key: str,
+    size: int = 1024,
+    metadata: dict[str, str] | None = None,
+    data: str | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
-    """Write an object as a client would, with an event. `metadata` is user metadata, as it is stored; other fields
-    are those of Object (etag, modified, tags, has_annotations, storage_class, restore, archive_status, missing_meta;
-    `headers` for Content-Type and the like, names in lower case). Returns it as objects() does."""
+    """Write an object as a client would, with an event. `metadata` is user metadata, as it is stored; `data` its bytes,
+    in base64, which are kept; other fields are those of Object (etag, modified, tags, has_annotations, storage_class,
+    restore, archive_status, missing_meta; `headers` for Content-Type and the like, names in lower case). Returns it as
+    objects() does."""
     if size > MAX_OBJECT:
         raise ValueError(f"{size} bytes is more than the largest object, {MAX_OBJECT}")
     headers = {"content-type": "binary/octet-stream", **fields.pop("headers", {})}
     headers |= {f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()}
     held = server.s3.buckets[bucket]
     generation = server.s3.next_generation()
+    if data is not None:
+        server.s3.kept[generation] = base64.b64decode(data)
+        size = len(server.s3.kept[generation])
     etag = hashlib.md5(f"generation {generation}".encode()).hexdigest()
     new = standin_objects.new_object(server.s3, held, [(generation, 0, size)], etag, headers)
     for name, value in fields.items():
@@ -413,6 +427,15 @@ def objects(server: Server, bucket: str) -> dict[str, Any]:
     return {key: describe(found) for key in held.objects if (found := held.current(key))}
 
 
+def read(server: Server, bucket: str) -> dict[str, str]:
+    """{key: the bytes of the current object, in base64}, of those that have some."""
+    held = server.s3.buckets[bucket]
+    found = {
+        key: standin_objects.bytes_of(server.s3, held.objects[key][-1]) for key in held.objects if held.current(key)
+    }
+    return {key: base64.b64encode(data).decode() for key, data in found.items() if data is not None}
+
+
 def versions(server: Server, bucket: str, key: str) -> list[dict[str, Any]]:
     """Every version and delete marker of a key, the current one last."""
     return [describe(found) for found in server.s3.buckets[bucket].objects.get(key, [])]
@@ -517,8 +540,9 @@ def behind(server: Server) -> dict[str, int]:
     return dict(server.lags.behind) if server.lags else {}
 
 
-def latency(server: Server, operation: str, ms: float = 0.0, ms_per_gib: float = 0.0) -> None:
-    server.latency[operation] = Latency(ms, ms_per_gib)
+def latency(server: Server, operation: str, ms: float = 0.0, ms_per_gib: float = 0.0, most_ms: float = 0.0) -> None:
+    """Each request takes so long; with `most_ms`, a random time up to that."""
+    server.latency[operation] = Latency(ms, ms_per_gib, most_ms)
 
 
 def hold(server: Server, operation: str) -> None:
@@ -566,7 +590,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
         reset, create_bucket, configure_bucket, delete_bucket, put, put_many, mirror_many, change, delete, expire,
-        restore, objects, versions, uploads, notify, create_queue, send, messages, queue, receives, shorten_empty_polls,
+        restore, objects, read, versions, uploads, notify, create_queue, send, messages, queue, receives,
+        shorten_empty_polls,
         fault, faults, freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record,
         requests, together, play, playing, events, refuse_events, look_at_events, clock, lifecycle, run_lifecycle, hold,
         release,

@@ -1,7 +1,7 @@
 """What the stand-in keeps of S3: buckets, objects and uploads, and the events that follow from their changes.
 
 Both kinds of bucket are modelled: a general purpose bucket, and a directory bucket (S3 Express One Zone, a name that
-ends in --x-s3). An object has a size and a history, but no bytes.
+ends in --x-s3). An object has a size and a history, but bytes only if the control API has put some.
 """
 
 import itertools
@@ -181,6 +181,7 @@ class S3:
         self.send_event = send_event
         self.now: Callable[[], float] = time.time
         self.generation = 0
+        self.kept: dict[int, bytes] = {}  # generation -> the bytes of that write, of the few that are read
         self.sequencer = 0
         self.random = random.Random(0)
         self.tokens = Tokens()

@@ -16,7 +16,7 @@ from test_first_responder import Function, counts
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, World, wait_until
 
 from mirror.cli import parse_arguments
-from mirror.hooks import markers
+from mirror.hooks import waiting
 from mirror.hooks.markers import markers_above
 from mirror.loop import Worker
 from mirror.model.limits import MIB
@@ -313,11 +313,11 @@ def test_a_worker_ends_although_a_marker_waits_and_no_receive_is_used_up(stuck: 
     assert [message["receive_count"] for message in stuck.standin.messages(QUEUE)] == [0]
     lines = [line.partition(" since=")[0] for line in caplog.messages if "waits for" in line]
     assert lines == ['marker key="a/_SUCCESS" waits for 1 keys under "a/", such as "a/ice": archived'] * 2
-    assert 'what it announces is not complete, handed back for later key="a/_SUCCESS"' in caplog.messages
+    assert 'what it needs is not there yet, handed back for later key="a/_SUCCESS"' in caplog.messages
 
 
 def test_it_comes_back_again_and_again_until_all_is_there(stuck: World, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(markers, "SHORTEST_DELAY", 1)
+    monkeypatch.setattr(waiting, "SHORTEST_DELAY", 1)
     for _ in range(4):  # more than MAX_RECEIVES
         stuck.run(impatient(stuck, 0.1).run())
         wait_until(lambda: stuck.standin.queue(QUEUE)["visible"] == 1, seconds=10)
@@ -364,7 +364,7 @@ def since_of(message: dict[str, Any]) -> float:
 def test_it_remembers_since_when_it_waits(stuck: World, caplog, monkeypatch: pytest.MonkeyPatch):
     """Messages of 1.1.0 do not say so: theirs begins now."""
     caplog.set_level("INFO")
-    monkeypatch.setattr(markers, "SHORTEST_DELAY", 1)
+    monkeypatch.setattr(waiting, "SHORTEST_DELAY", 1)
     before = time.time()
     stuck.run(impatient(stuck, 0.1).run())
     [message] = stuck.standin.messages(QUEUE)
@@ -383,7 +383,7 @@ def test_it_remembers_since_when_it_waits(stuck: World, caplog, monkeypatch: pyt
 def test_a_marker_that_waits_for_too_long_is_parked_with_its_reason(
     stuck: World, caplog, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(markers, "SHORTEST_DELAY", 1)
+    monkeypatch.setattr(waiting, "SHORTEST_DELAY", 1)
     stuck.run(impatient(stuck, 0.1).run())
     monkeypatch.setattr(bodies, "MARKER_SECONDS", time.time() - since_of(stuck.standin.messages(QUEUE)[0]))
     wait_until(lambda: stuck.standin.queue(QUEUE)["visible"] == 1)
@@ -411,7 +411,7 @@ def test_however_often_reconcile_finds_it_one_message_on_a_marker_is_left(
     stuck: World, monkeypatch: pytest.MonkeyPatch
 ):
     """The oldest, so that it is known since when it waits."""
-    monkeypatch.setattr(markers, "SHORTEST_DELAY", 1)
+    monkeypatch.setattr(waiting, "SHORTEST_DELAY", 1)
     stuck.run(impatient(stuck, 0.1).run())
     [message] = stuck.standin.messages(QUEUE)
     since = since_of(message)

@@ -1,0 +1,174 @@
+"""How a key waits for others: markers (COPY_LAST) and tables (TABLES) alike."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from mirror.model.errors import Postponed, Refused
+from mirror.model.limits import MAX_SQS_DELAY
+from mirror.model.log_lines import MARKER_WAITS, quoted
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.verdict import SourceSide, utc_text
+from mirror.queue import bodies
+from mirror.readers.completeness import SETTLED_SECONDS, Completeness, budget_of
+
+log = logging.getLogger("worker")
+
+COMPARISONS = 4  # of folders at a time, as each takes memory
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two looks at what is missing
+LOOK_SHARE = 4  # but a pause lasts this many times as long as the look before it ...
+LONGEST_SHARE = 300.0  # ... or this many seconds
+LOOKS_PER_SECOND = 50  # of all keys that wait, at what is missing
+SHORTEST_DELAY = 5  # seconds until a postponed key is delivered again: a quarter of its age
+DELAY_OF_UNKNOWN_AGE = 60
+SHORTEST_ROUND = 60  # seconds: a key skips one of the moments in delay_of() that is nearer than this
+LATE_SECONDS = 3600  # a key that has waited for longer is worth a warning
+
+
+class Awaited(Protocol):
+    """What a key waits for: Completeness, or Blocked."""
+
+    @property
+    def prefixes(self) -> tuple[str, ...]: ...
+    @property
+    def lacking(self) -> int: ...  # how many keys are missing, of which some are in `missing`
+    @property
+    def missing(self) -> Mapping[str, SourceSide | None]: ...
+    @property
+    def troubles(self) -> Mapping[str, str]: ...
+    async def look(self) -> Awaited: ...
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A single key that does not arrive, and why."""
+
+    key: str
+    why: str
+    lacking: int = 1
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return (self.key,)
+
+    @property
+    def missing(self) -> Mapping[str, SourceSide | None]:
+        return {self.key: None}
+
+    @property
+    def troubles(self) -> Mapping[str, str]:
+        return {self.key: self.why}
+
+    async def look(self) -> Blocked:
+        """It is looked at when the key that waits is delivered again."""
+        return self
+
+
+class Waits:
+    """What waits in one worker, and shares the looks."""
+
+    def __init__(self, buckets: Buckets) -> None:
+        self.buckets = buckets
+        self.comparisons = asyncio.Semaphore(COMPARISONS)
+        self.budget = budget_of(buckets)
+
+    async def compared(
+        self, sync: KeySync, folder: str, counts: Callable[[str], bool], exact: bool, settled: float = SETTLED_SECONDS
+    ) -> Completeness:
+        """What is missing under the folder, after a look."""
+        async with self.comparisons:
+            sync.interruption.check()
+            state = Completeness(
+                self.buckets,
+                self.buckets.settings.wanted.under(folder),
+                sync.interruption,
+                exact=exact,
+                settled=settled,
+                counts=counts,
+                shared=self.budget,
+            )
+            await state.compare()
+            return await state.look()
+
+    async def what_lacks(self, sync: KeySync, state: Awaited) -> Awaited | None:
+        """Looks again for as long as less and less is missing. Returns None once nothing is; raises Interrupted."""
+        now, patience = self.buckets.now, self.buckets.settings.marker_patience
+        sync.waiting_since = since_of(sync)
+        if state.lacking:
+            log_wait(logging.INFO, sync, state)
+        pause, least, progressed = FIRST_PAUSE, state.lacking, now()
+        while state.lacking:
+            if now() - progressed >= patience:
+                return state
+            await sync.interruption.pause(pause)
+            began = now()
+            async with self.comparisons:
+                sync.interruption.check()
+                state = await state.look()
+            if state.lacking < least:
+                least, progressed = state.lacking, now()
+            pause = max(min(2 * pause, LONGEST_PAUSE), min(LOOK_SHARE * (now() - began), LONGEST_SHARE))
+            pause = max(pause, len(self.budget.states) / LOOKS_PER_SECOND)
+        return None
+
+
+def end_of_wait(sync: KeySync, state: Awaited) -> Postponed | Refused:
+    """What to raise: Postponed, or Refused if the key has waited for too long."""
+    log_wait(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state)
+    since = since_of(sync)
+    if time.time() - since < bodies.MARKER_SECONDS:
+        return Postponed("what it needs is not there yet", delay_of(sync), is_exact=True, waiting_since=since)
+    key, why = example_of(state)
+    return Refused(f"a marker waits for {state.lacking} keys since {text_of(since)}, such as {key}: {why}")
+
+
+def log_wait(level: int, sync: KeySync, state: Awaited) -> None:
+    (key, why), prefixes = example_of(state), ",".join(state.prefixes)
+    values = quoted(sync.key), state.lacking, quoted(prefixes), quoted(key), why, text_of(since_of(sync))
+    log.log(level, MARKER_WAITS, *values)
+
+
+def since_of(sync: KeySync) -> float:
+    return sync.waiting_since or time.time()
+
+
+def text_of(moment: float) -> str:
+    return utc_text(datetime.fromtimestamp(moment, UTC))
+
+
+def example_of(state: Awaited) -> tuple[str, str]:
+    """A key that is missing, and why; if there is one, a key that will not arrive by itself."""
+    archived = (key for key, source in state.missing.items() if source and source.archived)
+    key = next(iter(state.troubles), None) or next(archived, None) or next(iter(state.missing))
+    source = state.missing[key]
+    if key in state.troubles:
+        return key, f"trouble: {state.troubles[key]}"
+    if source is None:
+        return key, "only in the destination"
+    return key, "archived" if source.archived else "not equal yet"
+
+
+def age_of(sync: KeySync) -> float:
+    """Seconds since the event; 0 if the message does not say when that was."""
+    return time.time() - sync.event_time if sync.event_time else 0.0
+
+
+def delay_of(sync: KeySync) -> float:
+    """Seconds until the key is delivered again: the longer it has waited, the longer. In the end all markers that
+    wait are delivered at the same moments, every 15 minutes, so that one worker handles all of them, and of several
+    messages on one marker a single one is left."""
+    if sync.event_time is None:
+        return DELAY_OF_UNKNOWN_AGE
+    delay = max(age_of(sync) / 4, SHORTEST_DELAY)
+    if delay < MAX_SQS_DELAY:
+        return delay
+    until_next = math.ceil(MAX_SQS_DELAY - time.time() % MAX_SQS_DELAY)
+    return until_next if until_next > SHORTEST_ROUND else MAX_SQS_DELAY

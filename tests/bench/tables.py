@@ -1,0 +1,125 @@
+"""TABLES=delta beside a worker without it: how often a reader finds a version that is not whole, and what order costs.
+
+    .venv/bin/python tests/bench/tables.py               about 5 minutes
+    .venv/bin/python tests/bench/tables.py --commits 5   shows that all of it runs
+
+Commits of five files each are put into the stand-in at so many a second, with an event for each file. Meanwhile the
+mirror is looked at: the newest commit that is there has to have all before it, and all files that these name. In the
+table: looks, and those that found it otherwise; seconds from the put of a commit until the mirror has it; requests and
+USD for each commit with its files.
+"""
+
+import argparse
+import base64
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import quantiles
+from tempfile import TemporaryDirectory
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))  # the stand-in
+
+from measure import finish, stop_all, wait_for
+from movers import MIRROR, SOURCE
+from rows import aligned
+from runs import TIMEOUT, clear, is_receiving, start_worker
+from standin import Standin, running_standin
+
+FILES = 5  # of a commit
+LOOKS = 300
+LOG = "_delta_log/"
+# milliseconds, from and to
+SLOW = {"HeadObject": (8, 0), "GetObject": (15, 0), "CopyObject": (20, 600), "ListObjectsV2": (50, 0)}
+FAST = SLOW | {"CopyObject": (20, 60)}
+# USD for a request, by the bucket that it is for (S3 pricing, us-east-1)
+PRICES = {
+    ("HeadObject", SOURCE): 4e-7,
+    ("HeadObject", MIRROR): 3e-8,
+    ("GetObject", SOURCE): 4e-7,
+    ("ListObjectsV2", SOURCE): 5e-6,
+    ("ListObjectsV2", MIRROR): 1.13e-6,
+    ("CopyObject", MIRROR): 1.13e-6,
+}
+HEADINGS = ("case", "looks", "broken", "p50 s", "p99 s", "all s", "requests", "USD a million", "CPU ms/object")
+# name -> TABLES, commits a second, how many commits, latencies
+CASES = {
+    "off, ten a second": ("", 10, 60, SLOW),
+    "on, ten a second": ("delta", 10, 60, SLOW),
+    "on, ten a second, copies of 20 to 60 ms": ("delta", 10, 300, FAST),
+    "on, one a second, copies of 20 to 60 ms": ("delta", 1, 60, FAST),
+    "off, a burst": ("", 100_000, 1000, FAST),
+    "on, a burst": ("delta", 100_000, 1000, FAST),
+}
+
+
+def names(version: int) -> list[str]:
+    return [f"data/part-{version:06}-{number}.parquet" for number in range(FILES)]
+
+
+def calls(commits: int) -> list[tuple[str, list, dict]]:
+    """Each puts the files of a commit, and the commit."""
+    made: list[tuple[str, list, dict]] = []
+    for version in range(commits):
+        actions = [json.dumps({"add": {"path": name}}) for name in names(version)]
+        data = base64.b64encode("\n".join(actions).encode()).decode()
+        puts = [("put", [SOURCE, name], {}) for name in names(version)]
+        puts.append(("put", [SOURCE, f"{LOG}{version:020}.json"], {"data": data}))
+        made.append(("together", [puts], {}))
+    return made
+
+
+def is_whole(mirrored: dict) -> bool:
+    """Whether a reader finds the newest version as it should be."""
+    versions = sorted(int(key[-25:-5]) for key in mirrored if key.startswith(LOG))
+    files = (name for version in versions for name in names(version))
+    return versions == list(range(len(versions))) and all(name in mirrored for name in files)
+
+
+def measure(standin: Standin, directory: Path, case: str, most: int) -> list[str]:
+    tables, per_second, commits, latencies = CASES[case]
+    commits = min(commits, most)
+    place = clear(standin, directory)
+    for operation, (ms, most_ms) in latencies.items():
+        standin.latency(operation, ms=ms, most_ms=most_ms)
+    running = start_worker(place, "crt", TABLES=tables, EMPTY_POLLS_BEFORE_EXIT="5")
+    if not wait_for(lambda: is_receiving(standin), running, TIMEOUT):
+        raise RuntimeError(running.last_words())
+    standin.watch(SOURCE, MIRROR)
+    standin.record()
+    standin.play(calls(commits), per_second)
+    looks = Counter()
+    while looks.total() < LOOKS and len(standin.objects(MIRROR)) < commits * (FILES + 1):
+        looks[is_whole(standin.objects(MIRROR))] += 1
+        time.sleep(0.02)
+    if not wait_for(lambda: len(standin.objects(MIRROR)) == commits * (FILES + 1), running, TIMEOUT, 0.1):
+        raise RuntimeError(running.last_words())
+    lags = standin.lags()[LOG.strip("/")]["shown"]
+    cuts = quantiles(lags, n=100, method="inclusive")
+    usage = finish(running, TIMEOUT)
+    asked = Counter((entry["operation"], entry["bucket"]) for entry in standin.requests())
+    of_s3 = {what: count for what, count in asked.items() if what in PRICES}
+    usd = sum(PRICES[what] * count for what, count in of_s3.items()) / commits
+    cpu = 1000 * usage.cpu_seconds / commits / (FILES + 1)
+    figures = [looks.total(), looks[False], f"{cuts[49]:.2f}", f"{cuts[98]:.2f}", f"{max(lags):.1f}"]
+    return [case, *map(str, figures), f"{sum(of_s3.values()) / commits:.1f}", f"{1e6 * usd:.1f}", f"{cpu:.2f}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--commits", type=int, default=1000, help="at most so many of each case")
+    parser.add_argument("--case", action="append", choices=[*CASES], help="only this one")
+    arguments = parser.parse_args()
+    rows = [list(HEADINGS)]
+    try:
+        with running_standin() as standin, TemporaryDirectory() as directory:
+            for case in arguments.case or CASES:
+                rows.append(measure(standin, Path(directory), case, arguments.commits))
+                print(aligned(rows), flush=True)
+    finally:
+        stop_all()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Every interleaving of the syncs of a Delta table's files, for a reader who opens the table after every step.
+
+As readers.py, with TABLES. A change is "put" or "delete" of a file of data/, or one of these:
+
+    commit 3 a3+f-e     the commit 3, which adds f and removes e. The letter says which table it is: one that was
+                        made anew in the same folder has another
+    checkpoint 3 a3+f   which names all files of that version
+    point 3 @3          the pointer to it
+    drop, drop-checkpoint, drop-pointer 3: deletes them
+
+What is promised to a reader, who opens what the pointer or the newest checkpoint and the commits after it say:
+
+1. Whole. Each file that the version names is there, unless the source no longer has it. No commit lacks the one before
+   it, and a pointer names a checkpoint that is there.
+2. The version never goes back.
+3. A file that the source has deleted goes only when no visible version names it, if the source's own log did not.
+4. At the end both sides are equal, and nothing waits although nothing lacks.
+
+A table that is made anew has a time in which it cannot be opened. Then 1 is that no version is visible, or one that is
+whole and of one table only, and 2 is not asked.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+from typing import NamedTuple
+
+import pytest
+import readers
+from fakes import SlotsForAll, Version
+from interleave import Case, State
+from readers import FOLDER, Readers
+
+from mirror.hooks import tables
+from mirror.protocol.buckets import LeftOut
+
+LOG = "_delta_log/"
+NAMES = {
+    "commit": "put {log}{version:020}.json {content}",
+    "checkpoint": "put {log}{version:020}.checkpoint.parquet {content}",
+    "point": "put {log}_last_checkpoint {content}",
+    "drop": "delete {log}{version:020}.json",
+    "drop-checkpoint": "delete {log}{version:020}.checkpoint.parquet",
+    "drop-pointer": "delete {log}_last_checkpoint",
+}
+BROKEN = "broken"
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers.stand_in(monkeypatch)
+    monkeypatch.setattr(tables, "Slots", lambda _slots: SlotsForAll())
+    monkeypatch.setattr(tables, "PAUSES", ())
+    monkeypatch.setattr(tables, "YOUNG_SECONDS", -1e9)  # listings decide where they can
+
+
+def written(change: str) -> str:
+    name, *rest = change.split(" ")
+    if name not in NAMES:
+        return change
+    return NAMES[name].format(log=LOG, version=int(rest[0]), content=rest[1] if rest[1:] else "")
+
+
+class Seen(NamedTuple):
+    """What a reader finds in a bucket: a version with its files, or why there is none."""
+
+    version: int = -1
+    table: str = ""
+    files: frozenset[str] = frozenset()
+    problem: str = ""
+
+
+class TableReaders(Readers):
+    def __init__(self, case: Case, is_anew: bool = False, **arguments) -> None:
+        case = case._replace(changes=tuple(map(written, case.changes)), before=tuple(map(written, case.before)))
+        super().__init__(case, patterns="", **arguments)
+        self.is_anew = is_anew
+        self.syncs.settings = replace(self.syncs.settings, tables="delta")
+        self.syncs.refused = LeftOut(conditions=case.unconditional)
+
+    # What a reader finds
+
+    @cache  # noqa: B019 few are alive
+    def seen(self, contents: tuple[str | None, ...]) -> Seen:
+        log = {
+            key.removeprefix(FOLDER + LOG): content
+            for key, content in zip(self.keys, contents, strict=True)
+            if content and key.startswith(FOLDER + LOG)
+        }
+        commits = {int(name[:20]): content for name, content in log.items() if name.endswith(".json")}
+        checkpoints = {int(name[:20]): content for name, content in log.items() if name.endswith(".parquet")}
+        if not commits and not checkpoints:
+            return Seen()
+        pointer = log.get("_last_checkpoint")
+        if pointer and int(pointer[1:]) not in checkpoints:
+            return Seen(problem=f"the pointer {pointer} names a checkpoint that is not there")
+        begin = max(checkpoints, default=-1)
+        newest = max([begin, *commits])
+        chain = [checkpoints[begin]] if begin >= 0 else []
+        for version in range(begin + 1, newest + 1):
+            if version not in commits:
+                return Seen(problem=f"version {newest} is there, and {version} is not")
+            chain.append(commits[version])
+        files: set[str] = set()
+        for content in chain:
+            files |= set(re.findall(r"\+([^+-]+)", content))
+            files -= set(re.findall(r"-([^+-]+)", content))
+        names = {content[0] for content in chain}
+        if len(names) > 1:
+            return Seen(problem=f"a version of two tables: {chain}")
+        return Seen(newest, names.pop(), frozenset(files))
+
+    def in_destination(self, state: State) -> tuple[str | None, ...]:
+        return tuple(store.copy.content[0] if store.copy else None for store in state.store)
+
+    def in_source(self, changes: int) -> tuple[str | None, ...]:
+        return tuple(version.content if version else None for version in self.held[changes])
+
+    # What must not happen
+
+    def fault(self, before: State, state: State) -> str | None:
+        if state.store is not before.store and not self.case.unconditional:
+            old, new = self.seen(self.in_destination(before)), self.seen(self.in_destination(state))
+            fault = self.fault_between(old, new, before, state)
+            if fault:
+                return fault
+        return super().fault(before, state)
+
+    def fault_for_a_reader(self, *_) -> None:
+        """See fault_between()."""
+
+    def fault_between(self, old: Seen, new: Seen, before: State, state: State) -> str | None:
+        if new.problem:
+            is_excused = self.is_anew and not new.problem.startswith("a version of two")
+            return None if is_excused or not self.can_be_opened(state.changes) else new.problem
+        if new.version < old.version and not self.is_anew and self.can_be_opened(state.changes):
+            return f"version {new.version} after {old.version}"
+        for name in new.files:
+            number = self.names[FOLDER + name]
+            if state.store[number].copy:
+                continue
+            if self.held[state.changes][number]:
+                return f"version {new.version} lacks {name}"
+            at = self.deleted_at(number, state)
+            if before.store[number].copy and self.can_be_opened(at) and name not in self.seen(self.in_source(at)).files:
+                return f"{name} is deleted before version {new.version} that names it has gone"
+        return None
+
+    def can_be_opened(self, changes: int) -> bool:
+        """Whether the source's own table can."""
+        found = self.seen(self.in_source(changes))
+        return not found.problem and found.version >= 0
+
+    def deleted_at(self, number: int, state: State) -> int:
+        versions: list[Version | None] = [held[number] for held in self.held[: state.changes + 1]]
+        return max(at for at, version in enumerate(versions) if version is None and at and versions[at - 1])

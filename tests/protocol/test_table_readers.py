@@ -1,0 +1,221 @@
+"""A reader of a Delta table finds each version whole, and does not if a step of mirror/hooks/tables.py is left out."""
+
+import os
+import time
+from dataclasses import replace
+
+import pytest
+from fakes import FUNCTION_SETTINGS, Client, Failure, Version, run, shaped, syncer_on
+from interleave import Case
+from table_readers import LOG, TableReaders, stand_in
+
+from mirror.hooks import tables
+from mirror.model import delta
+from mirror.model.errors import Postponed
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.sync import Syncer
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+NIGHTLY = os.environ.get("NIGHTLY") == "1"
+HELD = ("put f x", "commit 0 a0+f")  # before
+ANEW = {"is_anew": True}
+YOUNG = {"are_young": True}
+MADE = Case(("put f x", "commit 0 a0+f"))
+ADDED = Case(("put g x", "commit 1 a1+g"), HELD)
+REPLACED = Case(("put g x", "commit 1 a1+g-f", "delete f"), HELD)
+REMOVED = Case(("commit 1 a1-f", "delete f"), HELD)
+TOUCHED = Case(("touch f new", "commit 1 a1-f", "delete f"), HELD, workers=1)
+SHORT_LIVED = Case(("put g x", "commit 1 a1+g", "commit 2 a2-g", "delete g"), HELD, workers=1)
+POINTED = Case(("checkpoint 1 a1+f", "point 1 @1"), (*HELD, "commit 1 a1"))
+CLEANED = Case(("checkpoint 1 a1+f", "drop 0"), (*HELD, "commit 1 a1"))
+CLEANED_TWICE = Case(("checkpoint 2 a2+f", "drop 0", "drop 1"), (*HELD, "commit 1 a1", "commit 2 a2"), workers=1)
+MOVED = Case(
+    ("point 1 @1", "drop-checkpoint 0"), (*HELD, "commit 1 a1", "checkpoint 0 a0+f", "point 0 @0", "checkpoint 1 a1+f")
+)
+POINTS_BACK = Case(("checkpoint 0 a0+f", "point 0 @0", "checkpoint 1 a1+f"), (*HELD, "commit 1 a1"))
+BEGUN = Case(("put f x", "checkpoint 1 a1+f", "commit 2 a2"), workers=1)
+OVER_OLD = Case(("drop 1", "put g x", "commit 0 b0+g"), ("commit 0 a0", "commit 1 a1"), workers=1)
+SAME_LENGTH = Case(("drop 1", "commit 0 b0", "commit 1 b1"), ("commit 0 a0", "commit 1 a1"), workers=1)
+AFTER_DROP = Case(("drop 1", "drop 0", "delete f", "put g x", "commit 0 b0+g"), (*HELD, "commit 1 a1"), workers=1)
+
+# name -> what is searched, and what else is given
+CASES = {
+    "a table is made": (MADE._replace(crashes=1), {}),
+    "a commit": (ADDED, {}),
+    "two commits": (Case(("commit 1 a1", "commit 2 a2"), HELD), {}),
+    "a file is replaced and vacuumed": (REPLACED, {}),
+    "a file is vacuumed, with a crash": (REMOVED._replace(crashes=1), {}),
+    "a file is vacuumed before it was mirrored": (SHORT_LIVED, {}),
+    "a checkpoint and a pointer": (POINTED._replace(crashes=1), {}),
+    "the log is cleaned": (CLEANED._replace(crashes=1), {}),
+    "the log is cleaned while it is looked at": (CLEANED_TWICE, YOUNG),
+    "the pointer moves": (MOVED, {}),
+    "the pointer names an older checkpoint": (POINTS_BACK._replace(workers=1), {}),
+    "a table whose log was cleaned is filled in": (BEGUN, {}),
+    "a table is made over another": (OVER_OLD, ANEW),
+    "a table is made over another, as long as that": (SAME_LENGTH, ANEW),
+    "a table is made after another was dropped": (AFTER_DROP, ANEW),
+}
+NIGHTLY_CASES = {
+    "a table is made, with a lost answer": (MADE._replace(losses=1), {}),
+    "a table is made, with a crash and a lost answer": (MADE._replace(crashes=1, losses=1), {}),
+    "a commit, with a crash": (ADDED._replace(crashes=1), {}),
+    "a commit, three syncs": (ADDED._replace(workers=3), {}),
+    "two commits with a file": (Case(("put g x", "commit 1 a1+g", "commit 2 a2"), HELD), {}),
+    "a file is replaced and vacuumed, with a crash": (REPLACED._replace(crashes=1), {}),
+    "vacuumed before it was mirrored, two syncs": (SHORT_LIVED._replace(workers=2), {}),
+    "a commit, a checkpoint and a pointer": (
+        Case(("commit 1 a1", "checkpoint 1 a1+f", "point 1 @1"), HELD),
+        {},
+    ),
+    "the log is cleaned, with a pointer": (POINTED._replace(changes=(*POINTED.changes, "drop 0")), {}),
+    "filled in, two syncs": (BEGUN._replace(workers=2), {}),
+    "made over another, with a crash": (OVER_OLD._replace(crashes=1), ANEW),
+}
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch):
+    stand_in(monkeypatch)
+
+
+@pytest.mark.parametrize("name", CASES | (NIGHTLY_CASES if NIGHTLY else {}))
+def test_a_reader_finds_each_version_whole(name, monkeypatch, show):
+    case, arguments = (CASES | NIGHTLY_CASES)[name]
+    if arguments == YOUNG:
+        monkeypatch.setattr(tables, "YOUNG_SECONDS", 3600)
+        arguments = {}
+    began, readers = time.monotonic(), TableReaders(case, **arguments)
+    schedules = readers.run()
+    show(
+        f"{name}: {schedules:.2g} schedules, {len(readers.schedules)} states, {readers.transitions} steps, "
+        f"{time.monotonic() - began:.1f} s"
+    )
+
+
+# What each step is for: the real code without it.
+
+
+async def nothing(*_, **__):
+    return None
+
+
+def without(name):
+    return lambda patch: patch.setattr(tables.Tables, name, nothing)
+
+
+def with_existence_alone(patch):
+    patch.setattr(tables, "is_same", lambda _source, _copy: True)
+
+
+def with_files_awaited_without_end(patch):
+    async def look_at(files, key):
+        if await tables.head_destination(files.buckets, key):
+            del files.missing[key]
+
+    patch.setattr(tables.Files, "look_at", look_at)
+
+
+def with_any_order(patch):
+    async def arrived(*_):
+        return True
+
+    patch.setattr(tables.Tables, "has_arrived", arrived)
+
+
+def with_pointer_unread(patch):
+    patch.setattr(tables.Tables, "bring_checkpoint", nothing)
+
+
+def with_deletes_first(patch):
+    without("before_write")(patch)
+
+
+def with_old_log_left(patch):
+    patch.setattr(tables, "is_anew", lambda *_: False)
+
+
+def with_log_before_the_look(patch):
+    """The log is brought before the key is looked at, instead of after it."""
+    attempt, before = Syncer.attempt, tables.Tables.before_write
+
+    async def bring_and_attempt(syncer, sync, retries):
+        if delta.log_file(sync.key) is None:
+            hooks = tables.Tables(syncer.buckets, Syncer(syncer.buckets))
+            sync.result.sight = (None, None)
+            await before(hooks, sync)
+        return await attempt(syncer, sync, retries)
+
+    patch.setattr(Syncer, "attempt", bring_and_attempt)
+    without("before_write")(patch)
+
+
+def with_what_has_gone_taken_for_stale(patch):
+    differing = tables.Tables.differing
+
+    async def with_what_has_gone(hooks, source, mirrored):
+        missing, stale = await differing(hooks, source, mirrored)
+        both = [key for key in source if key in mirrored]
+        gone = {key for key in both if await tables.head_source(hooks.buckets, key) is None}
+        return missing | gone, stale | gone
+
+    patch.setattr(tables.Tables, "differing", with_what_has_gone)
+
+
+def without_comparison(patch):
+    patch.setattr(tables.Tables, "compared", nothing)
+
+
+# what is left out -> how, what the search is given, the fault that is found
+LEFT_OUT = {
+    "all of it": (without("before_copy"), (MADE,), {}, "version 0 lacks f"),
+    "a look at the names": (without("bring_named"), (MADE,), {}, "version 0 lacks f"),
+    "the order": (
+        with_any_order,
+        (Case(("commit 1 a1", "commit 2 a2"), HELD),),
+        {},
+        "version 2 is there, and 1 is not",
+    ),
+    "the wait of deletes": (with_deletes_first, (REMOVED,), {}, "f is deleted before version 0"),
+    "a look at the key before the log": (with_log_before_the_look, (TOUCHED,), {}, "f is deleted before version 0"),
+    "a look at whether the source has a file still": (
+        with_files_awaited_without_end,
+        (SHORT_LIVED,),
+        {},
+        "at rest data/_delta_log/00000000000000000001.json is absent",
+    ),
+    "a look at which commit is there": (with_existence_alone, (SAME_LENGTH,), ANEW, "a version of two tables"),
+    "the removal of an old log": (with_old_log_left, (OVER_OLD,), ANEW, "a version of two tables"),
+    "a look at whether the source has what seems stale": (
+        with_what_has_gone_taken_for_stale,
+        (CLEANED_TWICE,),
+        {},
+        "version 2 is there, and 0 is not",
+    ),
+    "a look at what the pointer names": (with_pointer_unread, (POINTS_BACK,), {}, "the pointer @0"),
+    "the comparison of a table without a beginning": (without_comparison, (BEGUN,), {}, "version 1 lacks f"),
+}
+
+
+@pytest.mark.parametrize("left_out", LEFT_OUT)
+def test_the_search_finds_what_goes_wrong_without(left_out, monkeypatch, show):
+    change, case, arguments, expected = LEFT_OUT[left_out]
+    change(monkeypatch)
+    found = TableReaders(*case, **arguments).first_fault()
+    assert found, "no schedule shows it"
+    show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
+    assert found[1].startswith(expected)
+
+
+def test_the_function_leaves_the_files_of_a_log_to_a_worker():
+    source = Version("a0", 1, 1)
+
+    def answer(operation, arguments):
+        is_look = operation == "head_object" and arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket
+        return shaped(operation, source if is_look else Failure("404"))
+
+    syncer = syncer_on(Client(answer), replace(FUNCTION_SETTINGS, tables="delta"))
+    syncer.buckets.answering.is_open = True
+    with pytest.raises(Postponed, match="whose order a worker keeps"):
+        run(syncer.sync(KeySync(f"data/{LOG}{0:020}.json")))
