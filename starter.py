@@ -31,7 +31,7 @@ from launch.calls import (
     stop_tasks,
 )
 from launch.copying import FEW_MESSAGES, announces_message, is_from_bucket, left_over, seconds_to_copy
-from launch.decision import Decision, decide, wanted_workers
+from launch.decision import Decision, decide, decide_paused, wanted_workers
 from launch.guard import guard
 from launch.settings import load_settings
 from launch.tasks import SHORTAGE, is_shortage
@@ -66,6 +66,8 @@ def look(settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequen
 
     If no message waits, this is only whether one of them stays although MIN_WORKERS is 0 by now.
     """
+    if settings["PAUSED_SINCE"]:
+        return decide_paused(describe_tasks(settings, arns, now), settings["PAUSED_SINCE"])
     least, stopped = settings["MIN_WORKERS"], []
     if visible or least:
         stopped = [arn for arn in list_stopped(settings) if arn not in arns]
@@ -76,8 +78,10 @@ def look(settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequen
 
 
 def may_copy(waiting: int, decision: Decision) -> bool:
-    """Not beside workers, and not while workers fail, as what stops them would stop the function as well."""
-    return bool(copier and waiting and not (decision.running or decision.failing or decision.trial))
+    """Not beside workers, not while workers fail, as what stops them would stop the function as well, and not while the
+    sync is paused."""
+    hindered = decision.running or decision.failing or decision.trial or decision.paused_since
+    return bool(copier and waiting and not hindered)
 
 
 def copy(context: Any) -> dict[str, Any] | None:
@@ -113,6 +117,8 @@ def run(event: object, context: Any) -> dict[str, Any]:
     """
     settings, now = load_settings(os.environ), time()
     is_hasty = is_from_bucket(event) and now - memory.looked_at < LOOK_AGAIN_SECONDS
+    if is_hasty and settings["PAUSED_SINCE"]:
+        return print_report({"event": True, "paused_since": settings["PAUSED_SINCE"]})
     if not (is_hasty and memory.listed and now - memory.listed_at < LIST_AGAIN_SECONDS):
         memory.listed, memory.listed_at = list_running(settings, now), now
     if is_hasty and memory.listed:
@@ -158,10 +164,11 @@ def carry_out(settings: Mapping[str, Any], decision: Decision) -> tuple[list[str
 def audit(settings: Mapping[str, Any], event: object) -> dict[str, Any]:
     """Starts an audit if one is due (AUDIT_DAYS). This comes after the workers, which no answer of ECS here affects.
 
-    It belongs to the run of the minute. A run for an event of the bucket does it if there was none for too long.
+    It belongs to the run of the minute. A run for an event of the bucket does it if there was none for too long. While
+    the sync is paused, an audit would only find what waits.
     """
     days, now = settings["AUDIT_DAYS"], time()
-    if not days or (is_from_bucket(event) and now - memory.audited_at < LOOK_AGAIN_SECONDS):
+    if not days or settings["PAUSED_SINCE"] or (is_from_bucket(event) and now - memory.audited_at < LOOK_AGAIN_SECONDS):
         return {}
     memory.audited_at = now
     theirs, plan = {**settings, "STARTED_BY": settings["AUDIT_STARTED_BY"]}, AuditPlan()
@@ -189,6 +196,8 @@ def describe(decision: Decision, started: Sequence[str], failures: Sequence[str]
     }
     if decision.staying or decision.stay:
         report |= {"staying": decision.staying, "started_to_stay": decision.stay}
+    if decision.paused_since:
+        report |= {"paused_since": decision.paused_since}
     return report
 
 

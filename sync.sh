@@ -22,7 +22,7 @@ source "$PROJECT_DIR/lib/result.sh"
 source "$PROJECT_DIR/lib/log_reader.sh"
 
 # verb_NAME of lib/verbs/NAME.sh runs it.
-readonly VERBS=(status logs reconcile wait redrive verify cost)
+readonly VERBS=(status logs explain reconcile wait redrive pause resume verify cost)
 
 # What DRY_RUN=true makes of a verb that writes.
 readonly -A DRY_OPTIONS=([reconcile]=--dry-run [redrive]=--list)
@@ -36,31 +36,18 @@ is_for() {
   return 1
 }
 
-# source_verbs VERB...: the files of these verbs, and what they need of lib/ beside what every verb needs.
-source_verbs() {
-  local WANTED_VERBS=" $* "
+# What these verbs need of lib/ beside what every verb needs.
+source_parts() {
   # shellcheck source=lib/one_task.sh
   ! is_for reconcile wait cost || source "$PROJECT_DIR/lib/one_task.sh"
   # shellcheck source=lib/dead_letters.sh
-  ! is_for wait redrive || source "$PROJECT_DIR/lib/dead_letters.sh"
+  ! is_for wait redrive explain || source "$PROJECT_DIR/lib/dead_letters.sh"
   # shellcheck source=lib/checks.sh
   ! is_for status verify || source "$PROJECT_DIR/lib/checks.sh"
   # shellcheck source=lib/status_parts.sh
   ! is_for status cost || source "$PROJECT_DIR/lib/status_parts.sh"
-  # shellcheck source=lib/verbs/status.sh
-  ! is_for status || source "$PROJECT_DIR/lib/verbs/status.sh"
-  # shellcheck source=lib/verbs/logs.sh
-  ! is_for logs || source "$PROJECT_DIR/lib/verbs/logs.sh"
-  # shellcheck source=lib/verbs/reconcile.sh
-  ! is_for reconcile || source "$PROJECT_DIR/lib/verbs/reconcile.sh"
-  # shellcheck source=lib/verbs/wait.sh
-  ! is_for wait || source "$PROJECT_DIR/lib/verbs/wait.sh"
-  # shellcheck source=lib/verbs/redrive.sh
-  ! is_for redrive || source "$PROJECT_DIR/lib/verbs/redrive.sh"
   # shellcheck source=lib/estimate.sh
   ! is_for cost || source "$PROJECT_DIR/lib/estimate.sh"
-  # shellcheck source=lib/verbs/cost.sh
-  ! is_for cost || source "$PROJECT_DIR/lib/verbs/cost.sh"
   # shellcheck source=lib/verify/cases.sh
   ! is_for verify || source "$PROJECT_DIR/lib/verify/cases.sh"
   # shellcheck source=lib/verify/watch.sh
@@ -69,6 +56,30 @@ source_verbs() {
   ! is_for verify || source "$PROJECT_DIR/lib/verify/chain.sh"
   # shellcheck source=lib/verify/table.sh
   ! is_for verify || source "$PROJECT_DIR/lib/verify/table.sh"
+}
+
+# source_verbs VERB...: the files of these verbs, and what they need.
+source_verbs() {
+  local WANTED_VERBS=" $* "
+  source_parts
+  # shellcheck source=lib/verbs/status.sh
+  ! is_for status || source "$PROJECT_DIR/lib/verbs/status.sh"
+  # shellcheck source=lib/verbs/logs.sh
+  ! is_for logs || source "$PROJECT_DIR/lib/verbs/logs.sh"
+  # shellcheck source=lib/verbs/explain.sh
+  ! is_for explain || source "$PROJECT_DIR/lib/verbs/explain.sh"
+  # shellcheck source=lib/verbs/reconcile.sh
+  ! is_for reconcile || source "$PROJECT_DIR/lib/verbs/reconcile.sh"
+  # shellcheck source=lib/verbs/wait.sh
+  ! is_for wait || source "$PROJECT_DIR/lib/verbs/wait.sh"
+  # shellcheck source=lib/verbs/redrive.sh
+  ! is_for redrive || source "$PROJECT_DIR/lib/verbs/redrive.sh"
+  # shellcheck source=lib/verbs/pause.sh
+  ! is_for pause || source "$PROJECT_DIR/lib/verbs/pause.sh"
+  # shellcheck source=lib/verbs/resume.sh
+  ! is_for resume || source "$PROJECT_DIR/lib/verbs/resume.sh"
+  # shellcheck source=lib/verbs/cost.sh
+  ! is_for cost || source "$PROJECT_DIR/lib/verbs/cost.sh"
   # shellcheck source=lib/verbs/verify.sh
   ! is_for verify || source "$PROJECT_DIR/lib/verbs/verify.sh"
 }
@@ -106,8 +117,10 @@ help_on() {
 
 main() {
   local word verb="" words=() local=false help=false
-  for word in "$@"; do
+  while (($#)); do
+    word=$1
     case "$word" in
+      --) words+=("$@") && break ;; # what follows is no option, whatever it looks like
       --local) local=true ;;
       -h | --help) help=true ;;
       --version)
@@ -116,6 +129,7 @@ main() {
         ;;
       *) if [[ -z $verb && $word != -* ]]; then verb=$word; else words+=("$word"); fi ;;
     esac
+    shift
   done
   if [[ $verb == help ]]; then help=true verb=${words[0]:-}; fi
   [[ -z $verb ]] || is_verb "$verb" || usage "unknown verb $verb"

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from launch.staying import StayingPlan, plan_staying
-from launch.tasks import GAVE_UP, OUTAGE_STATUS, SPOT_SECONDS, Task
+from launch.tasks import GAVE_UP, OUTAGE_STATUS, PAUSED, SPOT_SECONDS, Task
 
 MOST_STOPS = 100  # StopTask takes one task; the others count as running and are stopped by the next run
 
@@ -33,6 +33,7 @@ class Decision(NamedTuple):
     stay: int = 0  # how many of `start` are started to stay (MIN_WORKERS)
     staying: int = 0  # how many of `running` were
     only_spot: bool = False  # those to stay are started on Spot or not at all
+    paused_since: str = ""  # when the sync was paused, if it is
 
 
 def held_by_full_worker(settings: Mapping[str, Any]) -> int:
@@ -114,6 +115,13 @@ def count_missing(wanted: int, live: int, plan: StayingPlan, settings: Mapping[s
     start = max(0, wanted - live)
     newer = min(plan.newer, max(1, most - live - start))
     return wanted, start + newer, min(start, plan.missing) + newer
+
+
+def decide_paused(tasks: Sequence[Task], since: str) -> Decision:
+    """While the sync is paused nothing is started, and what runs or starts is stopped: it hands its
+    messages back, and the parts of large copies that are done stay done. `tasks`: workers, not audits."""
+    live = [task for task in tasks if task.wanted]
+    return Decision(len(live), wanted=0, stop={task.arn: PAUSED for task in live[:MOST_STOPS]}, paused_since=since)
 
 
 def decide(

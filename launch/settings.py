@@ -8,6 +8,7 @@ from typing import Any
 
 SUBNET, SECURITY_GROUP = r"subnet-\w+", r"sg-\w+"
 SWITCH, SWITCH_MEANING = r"true|false", "true or false"
+MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 STARTED_BY, STARTED_BY_MEANING = r"[\w/-]{1,128}", "at most 128 letters, digits, hyphens, _ and /"
 
 # name -> (default or None when required, pattern, what it has to be); the limits are those of the ECS API reference.
@@ -21,6 +22,7 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "STARTER_COPIES": ("false", SWITCH, SWITCH_MEANING),
     "TAG_TASKS": ("false", SWITCH, SWITCH_MEANING),
     "GUARD": ("", r"(\{.*\})?", "what deploy.sh makes of it"),  # launch/guard.py
+    "PAUSED_SINCE": ("", rf"({MOMENT})?", "when ./sync.sh pause was run, such as 2026-11-27T12:00:00Z"),
     "STARTED_BY": ("s3-to-s3express-sync-starter", STARTED_BY, STARTED_BY_MEANING),
     "AUDIT_STARTED_BY": ("s3-to-s3express-sync-audit", STARTED_BY, STARTED_BY_MEANING),
 }

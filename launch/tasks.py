@@ -14,6 +14,7 @@ GAVE_UP = "the starter found no Spot capacity in time"
 SURPLUS = "more workers stay than MIN_WORKERS"
 REPLACED = "a worker of the newer task definition stays in its place"
 ON_SPOT = "a worker on Spot stays in its place"
+PAUSED = "the sync is paused"
 STAY = {"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}  # the variable of a worker that never ends by itself
 SPOT_SECONDS = 300  # after which a shortage of Spot is answered with on-demand capacity
 AT_ONCE_SECONDS = 60  # a worker that fails sooner after its start counts as one that never worked

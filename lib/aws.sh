@@ -26,6 +26,7 @@ readonly TRANSIENT=(
   'ecs delete-cluster|ClusterContainsTasksException|the last tasks are still ending'
   'lambda .*-function.*|cannot be assumed by Lambda|Lambda cannot assume the new role yet'
   'lambda .*|ResourceConflictException.*(in progress|Pending)|the function is being changed'
+  'lambda update-function-configuration|PreconditionFailed|the function was changed in this moment'
   's3api put-bucket-notification.*|Unable to validate the following destination|S3 does not see the queue policy yet, or another notification goes to a queue, topic or function that is gone'
   's3api put-bucket-.*|OperationAborted|another change of the bucket is in progress'
   'ec2 delete-security-group|DependencyViolation|the network interfaces of the last tasks are still there'

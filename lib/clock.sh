@@ -5,6 +5,9 @@ now() { printf '%(%s)T\n' -1; }
 
 iso() { TZ=UTC printf '%(%Y-%m-%dT%H:%M:%SZ)T\n' "$1"; }
 
+# epoch_of TIME: as iso prints it.
+epoch_of() { jq -n --arg time "$1" '$time | fromdateiso8601'; }
+
 # Prints the seconds that a duration such as 15m has.
 seconds_of() {
   local -A units=([s]=1 [m]=60 [h]=3600 [d]=86400)

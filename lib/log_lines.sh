@@ -94,9 +94,15 @@ filter_audited() { printf 'filter @message like /%s/\n' "$AUDITED_LINE"; }
 
 filter_markers() { printf 'filter @message like /%s/\n' "$MARKER_LINE"; }
 
+# For jq: a key as the worker writes it, as a regular expression.
+readonly JQ_KEY_PATTERN="$JQ_VISIBLE"'def pattern: tojson | visible | gsub("(?<sign>[^\\w\" -])"; "\\\(.sign)"); '
+
+# Reads a key as JSON.
+key_pattern() { jq -r "$JQ_KEY_PATTERN pattern"; }
+
 # Reads a JSON list of keys: the filter for the lines on them, for as many as a query of 10,000 characters can name.
 filter_synced_of() {
-  jq -r --arg line "$SYNCED_LINE" "$JQ_VISIBLE"'map(tojson | visible | gsub("(?<sign>[^\\w\" -])"; "\\\(.sign)"))
+  jq -r --arg line "$SYNCED_LINE" "$JQ_KEY_PATTERN"'map(pattern)
     | reduce .[] as $key (""; if length + ($key | length) < 8000 then . + "|" + $key else . end)
     | "filter @message like /\($line)(\(.[1:])) /"'
 }

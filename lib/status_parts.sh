@@ -100,6 +100,9 @@ describe_audit() {
        last: (.[0] | if . then . + {seconds_ago: ($now - (.at | sub("[.]\\d+"; "") | fromdateiso8601))} else . end)}'
 }
 
+# When the sync was paused, or null.
+describe_pause() { jq -n --arg since "$(paused_since)" 'if $since == "" then null else {$since} end'; }
+
 # What was chosen beyond the default, as the starter knows it.
 describe_options() {
   local prefixes exclude

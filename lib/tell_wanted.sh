@@ -50,8 +50,8 @@ changed_exclusions() {
 tell_of_change() {
   local old_prefixes old_exclusions prefixes exclusions told
   [[ -n $(fact task_definition) ]] || return 0
-  old_prefixes=$(prefixes_of "$(previous_setting PREFIX_FILTER)")
-  old_exclusions=$(items_of "$(previous_setting EXCLUDE)")
+  old_prefixes=$(prefixes_of "$(deployed_setting PREFIX_FILTER)")
+  old_exclusions=$(items_of "$(deployed_setting EXCLUDE)")
   prefixes=$(synced_prefixes)
   exclusions=$(items_of "$EXCLUDE")
   told=$(changed_prefixes "$old_prefixes" "$prefixes" && changed_exclusions "$old_exclusions" "$exclusions")

@@ -75,7 +75,8 @@ ensure_cluster() {
   finish
 }
 
-# Prints the ids of the cluster's tasks that have not ended. A task that is being stopped is wanted STOPPED already.
+# unfinished_tasks [STARTED_BY]: prints the ids of the cluster's tasks that have not ended, or of those that were started
+# so. A task that is being stopped is wanted STOPPED already.
 unfinished_tasks() {
   local wanted listed arns
   for wanted in RUNNING STOPPED; do
@@ -83,7 +84,8 @@ unfinished_tasks() {
     mapfile -t arns < <(printf '%s' "$listed")
     while ((${#arns[@]})); do # DescribeTasks takes 100
       aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]:0:100}" \
-        | jq -r '.tasks[] | select(.lastStatus != "STOPPED").taskArn | split("/")[-1]'
+        | jq -r --arg by "${1:-}" '.tasks[] | select(.lastStatus != "STOPPED" and ($by == "" or .startedBy == $by))
+          | .taskArn | split("/")[-1]'
       arns=("${arns[@]:100}")
     done
   done
@@ -111,20 +113,21 @@ list_cluster() {
   jq .tags <<<"$cluster" | ours "$CLUSTER_NAME ($(wc -w <<<"$tasks") tasks)"
 }
 
-# A starter that was still at work may start one more task, so the list is read again until it is empty.
+# end_tasks REASON [STARTED_BY]: stops them and waits until they have ended. A starter that was still at work may start
+# one more task, so the list is read again until it is empty.
 end_tasks() {
   local try tasks task
   for ((try = 1; ; try++)); do
-    tasks=$(unfinished_tasks)
+    tasks=$(unfinished_tasks "${2:-}")
     [[ -n $tasks ]] || return 0
     for task in $tasks; do
-      aws_unless_gone ecs stop-task --cluster "$CLUSTER_NAME" --task "$task" --reason "cleanup.sh of $APP_NAME"
+      aws_unless_gone ecs stop-task --cluster "$CLUSTER_NAME" --task "$task" --reason "$1"
     done
-    pause "$try" "$(wc -w <<<"$tasks") tasks are ending" || die "$RESOURCE: tasks that do not end: $tasks"
+    pause "$try" "$(wc -w <<<"$tasks") tasks are ending" || die "${RESOURCE:+$RESOURCE: }tasks that do not end: $tasks"
   done
 }
 
 remove_cluster() {
-  end_tasks
+  end_tasks "cleanup.sh of $APP_NAME"
   aws_unless_gone ecs delete-cluster --cluster "$1"
 }

@@ -48,14 +48,18 @@ function_configuration() {
       Timeout: $timeout, Environment: {Variables: $variables}}'
 }
 
-# given_variables CONFIGURATION: prints it without the variables that it is not to have.
-given_variables() { jq '.Environment.Variables |= with_entries(select(.value != null))' <<<"$1"; }
+# with_pause CONFIGURATION: reads the function that is there, or nothing; prints the configuration with its pause, which
+# belongs to ./sync.sh pause and resume, and without the variables that it is not to have.
+with_pause() {
+  jq -s --argjson want "$1" '.[0].Environment.Variables.PAUSED_SINCE as $paused | $want
+    | .Environment.Variables |= (.PAUSED_SINCE = $paused | with_entries(select(.value != null)))'
+}
 
 await_function() { aws_or_die lambda wait "$1" --function-name "$STARTER_NAME"; }
 
 create_function() {
   local input state
-  input=$(given_variables "$1")
+  input=$(fact function | with_pause "$1")
   state=$(aws_or_die lambda create-function --cli-input-json "$input" --zip-file "fileb://$TEMP_DIR/starter.zip" \
     --architectures arm64 --tags "$(all_tags | as_map)" | jq -r .State)
   [[ $state == Active ]] || await_function function-active-v2
@@ -68,12 +72,42 @@ update_code() {
   await_function function-updated-v2
 }
 
-# The variables that are not named go.
-update_configuration() {
-  local input
-  input=$(given_variables "$1")
-  aws_or_die lambda update-function-configuration --cli-input-json "$input"
+# change_function COMMAND...: sends what the command makes of the configuration that the function has at this moment. The
+# variables that it does not name go. If anybody else, such as ./sync.sh pause or another deploy.sh, changes the function
+# after it was read, Lambda refuses the older RevisionId, and it is read again.
+change_function() {
+  local try have input reason update=(lambda update-function-configuration)
+  for ((try = 1; ; try++)); do
+    have=$(aws_or_die lambda get-function-configuration --function-name "$STARTER_NAME")
+    jq -e '.Environment.Error | not' <<<"$have" >/dev/null || die "function $STARTER_NAME: nothing was changed, as its" \
+      "variables cannot be read: $(jq -r .Environment.Error.Message <<<"$have"); allow yourself kms:Decrypt"
+    input=$("$@" <<<"$have")
+    input=$(jq -c --argjson have "$have" '($have | {FunctionName, RevisionId} | with_entries(select(.value))) + .' \
+      <<<"$input")
+    if try_aws "${update[@]}" --cli-input-json "$input" >/dev/null; then break; fi
+    reason=$(transient_reason "${update[@]}")
+    if [[ -z $reason ]] || ! pause "$try" "$reason"; then aws_failed "${update[@]}"; fi
+  done
   await_function function-updated-v2
+}
+
+update_configuration() { change_function with_pause "$1"; }
+
+# paused_since: prints when the sync was paused, or nothing.
+paused_since() { starter_setting PAUSED_SINCE; }
+
+# say_if_paused WHAT: what a pause means for what this run does.
+say_if_paused() {
+  local since
+  since=$(paused_since)
+  [[ -z $since ]] || say "the sync is paused since $since: $1 ./sync.sh$VIA resume"
+}
+
+# refuse_if_paused WHAT: ends a run that could not come to its end.
+refuse_if_paused() {
+  local since
+  since=$(paused_since)
+  [[ -z $since ]] || die "the sync is paused since $since: $1 ./sync.sh$VIA resume"
 }
 
 # ensure_code WANT HAVE
@@ -188,11 +222,13 @@ has_newer_role() {
 ask_function() { aws_or_nothing lambda get-function --function-name "$STARTER_NAME" | jq -c .Configuration; }
 
 ensure_function() {
-  local have want
+  local have want paused
   begin function "$STARTER_NAME"
   tell_of_bytecode
-  want=$(function_configuration)
   have=$(fact function)
+  want=$(function_configuration)
+  paused=$(jq -r '.Environment.Variables.PAUSED_SINCE // empty' <<<"$have")
+  [[ -z $paused ]] || note "the sync is paused since $paused, and stays so until ./sync.sh$VIA resume"
   if [[ -n $have ]] && has_newer_role "$have"; then
     change "made anew" aws_or_die lambda delete-function --function-name "$STARTER_NAME"
     have=""

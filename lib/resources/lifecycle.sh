@@ -75,10 +75,10 @@ tell_of_longer() {
 # What a change of KEEP_DAYS or of the bucket leaves to be done.
 tell_of_keep_days() {
   local before bucket
-  before=$(previous_setting KEEP_DAYS)
+  before=$(deployed_setting KEEP_DAYS)
   [[ -n $before ]] || return 0
   tell_of_longer "$before"
-  bucket=$(previous_setting DST_BUCKET)
+  bucket=$(deployed_setting DST_BUCKET)
   [[ $bucket == "$DST_BUCKET" ]] || note "DST_BUCKET was $bucket: the rules $KEEP_RULE_ID... in its lifecycle" \
     "stay and go on; remove them if what is there is to stay"
 }
@@ -102,7 +102,7 @@ lifecycle_advice() {
 leave_lifecycle() {
   local before without="parts of copies that were given up stay in the bucket and are paid for"
   CREATED=false CHANGES=()
-  before=$(previous_setting KEEP_DAYS)
+  before=$(deployed_setting KEEP_DAYS)
   [[ -z $KEEP_DAYS ]] || without+=", and $(stays_until_removed)"
   [[ -z $before || $before == "$KEEP_DAYS" ]] || without+="; rules of KEEP_DAYS=$before, if they are there, go on"
   leave "$RESOURCE, with the policy for it. Without them, $without. $(denial). Add this statement to a policy of your" \
@@ -117,7 +117,7 @@ LOOSENED_LIFECYCLE="" # what a plan takes the bucket to have after the first ste
 # has no rule to ask for.
 ensure_loosened_lifecycle() {
   local before have agreed
-  before=$(previous_setting KEEP_DAYS)
+  before=$(deployed_setting KEEP_DAYS)
   [[ -n $before && $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   begin "bucket lifecycle" "$DST_BUCKET"
   have=$(latest bucket_lifecycle)
@@ -180,7 +180,7 @@ ensure_lifecycle() {
 # The owner is told what KEEP_DAYS needs.
 ensure_owner_is_told() {
   local before
-  before=$(previous_setting KEEP_DAYS)
+  before=$(deployed_setting KEEP_DAYS)
   [[ -n $KEEP_DAYS$before ]] || return 0
   begin "bucket lifecycle" "$DST_BUCKET"
   if [[ -n $KEEP_DAYS ]]; then

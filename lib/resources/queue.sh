@@ -2,8 +2,10 @@
 # The queue that gets the events, and its dead-letter queue.
 
 # An expiring message is counted from its first queue on, so both queues keep messages for the 14 days that SQS allows.
+readonly QUEUE_SECONDS=1209600
+
 dlq_attributes() {
-  jq -n '{MessageRetentionPeriod: "1209600", ReceiveMessageWaitTimeSeconds: "20", SqsManagedSseEnabled: "true"}'
+  jq -n --arg keep "$QUEUE_SECONDS" '{MessageRetentionPeriod: $keep, ReceiveMessageWaitTimeSeconds: "20", SqsManagedSseEnabled: "true"}'
 }
 
 # Who sends the events, by EVENT_SOURCE, as their statements are named.

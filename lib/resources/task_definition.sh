@@ -63,10 +63,21 @@ ask_task_definition() {
     | jq '.taskDefinition | .containerDefinitions |= map(.environment |= sort_by(.name))'
 }
 
-# previous_setting NAME: prints what the last deploy.sh gave to the workers.
-previous_setting() {
-  fact task_definition \
-    | jq -r --arg name "$1" '.containerDefinitions[0].environment[]? | select(.name == $name).value'
+# deployed_setting NAME: prints what the last deploy.sh gave to the workers, not what this shell has set.
+deployed_setting() {
+  fact task_definition | jq -r --arg name "$1" '[.containerDefinitions[] | select(.name == "worker")][0].environment
+    | map(select(.name == $name).value)[0] // ""'
+}
+
+# need_deployed NAME...: ends the run if nothing is deployed, or if one of these settings has another value there.
+need_deployed() {
+  local name definition
+  definition=$(fact task_definition)
+  [[ -n $definition ]] || die "there is no task definition $TASK_FAMILY in $REGION: run ./deploy.sh$VIA"
+  for name in "$@"; do
+    [[ $(deployed_setting "$name") == "${!name}" ]] \
+      || die "$name=${!name}, but what is deployed has $(deployed_setting "$name"): set what ./deploy.sh ran with"
+  done
 }
 
 register_task_definition() {

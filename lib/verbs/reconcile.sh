@@ -21,16 +21,17 @@
 #   --max-delete N  stop when more than N objects would be deleted from the
 #                   destination, by this or by a worker (default 1000)
 #   --examples N    keys to name of each kind (default 10)
-#   --report FILE   write each difference to the file (-: stdout) as a line of JSON,
-#                   {"what": ..., "key": ...}, 100,000 at most. If one is not there,
-#                   as the log may drop lines, the last line is {"incomplete": WHY}
+#   --report FILE   write each difference to the file (-: stdout) as a line of
+#                   JSON, {"what": ..., "key": ...}, 100,000 at most. If one is not
+#                   there, as the log may drop lines, the last line is
+#                   {"incomplete": WHY}
 #   --json          the numbers as JSON on stdout, the log on stderr
 #
 # Exit status: 0 equal, or all that differs is on the queue; 1 differences are
 # left; 2 wrong usage; 3 a listing failed, too many would be deleted, the task did
-# not end by itself, or the report is incomplete. Nothing is deleted before all is listed; if
-# --remove-unwanted is stopped after that, the number "removed" says how many are
-# gone, and the next run removes the rest.
+# not end by itself, or the report is incomplete. Nothing is deleted before all is
+# listed; if --remove-unwanted is stopped after that, the number "removed" says
+# how many are gone, and the next run removes the rest.
 
 reconcile_started_by() { printf '%s-reconcile\n' "$APP_NAME"; }
 
@@ -134,6 +135,7 @@ verb_reconcile() {
   [[ $json$report != true- ]] || usage "reconcile: --json and --report - both print on stdout: name a file"
   start_verb
   need_starter
+  say_if_paused "what differs is put on the queue, and copied after"
   refuse_second
   begin_report "$report"
   trap '' INT TERM # until the id is known by which the task can be stopped

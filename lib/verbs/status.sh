@@ -1,12 +1,13 @@
 # shellcheck shell=bash
 # usage: ./sync.sh status [--json]
 #
-# One word (idle, working, behind, failing), then what it is made of.
+# One word, from idle to failing, then what it is made of.
 #
 #   idle     nothing is waiting and nobody works
 #   working  messages are waiting or in work
 #   behind   the oldest message waits for more than 15 minutes, or workers could
 #            not be started
+#   paused   by ./sync.sh pause, since when, and until when events wait
 #   failing  a bucket does not answer, the starter fails or does not run, workers
 #            stop before they work, no key can be synced (an outage), the
 #            dead-letter queue is not empty, or the last audit failed or is too
@@ -38,10 +39,12 @@ JQ
 
 # Reads the parts and adds the one word and the reasons for it.
 judge() {
-  jq --argjson behind "$BEHIND_SECONDS" --arg via "$VIA" "$(jq_known)"'
+  jq --argjson behind "$BEHIND_SECONDS" --argjson keep "$QUEUE_SECONDS" --arg via "$VIA" "$(jq_known)"'
     (.queue // {} | (.visible // 0) + (.in_flight // 0) + (.delayed // 0)) as $messages
     | (180 * (.rule.minutes // 1)) as $silence
     | [.faults[] | "\(.fault): \(.cure)"] as $faults
+    | if .paused then .paused.events_until = ([now - (.queue.oldest_seconds // 0), (.paused.since | fromdateiso8601)] | min
+        + $keep | floor | todate) else . end
     | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
        $faults[],
        (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
@@ -54,7 +57,7 @@ judge() {
          | "a worker ended in an outage, and none has synced a key since: \(.reason)"),
        (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
        (.dead_letters.visible // 0 | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh\($via) redrive --list"),
-       (.function_age as $since | .audit | select(. and (.last.seconds_ago // $since) > (.days + 1) * 86400)
+       (.function_age as $since | select(.paused | not) | .audit | select(. and (.last.seconds_ago // $since) > (.days + 1) * 86400)
          | "no audit came to its end for more than \(.days + 1) days: ./sync.sh\($via) logs starter says why none started"),
        (.audit.last | select(. and .status != 0) | "the last audit failed: \(if .end == "stopped" then "it was stopped"
          else "it could not fix all differences" end); repeat it: ./sync.sh\($via) reconcile --audit"),
@@ -62,7 +65,10 @@ judge() {
       as $failing
     | [(.queue.oldest_seconds | select(. and . > $behind) | "the oldest message waits for \(.) s"),
        (.starter.decision | select(.) | .failures[] | "a worker was not started: \(.)")] as $late
-    | if $failing != [] then {state: "failing", reasons: ($failing + $late)}
+    | [.paused | select(.) | "since \(.since) nothing is copied, until ./sync.sh\($via) resume; events wait in the queue \(
+        "")until \(.events_until)"] as $paused
+    | if $failing != [] then {state: "failing", reasons: ($failing + if $paused == [] then $late else $paused end)}
+      elif $paused != [] then {state: "paused", reasons: $paused}
       elif $late != [] and $messages > 0 then {state: "behind", reasons: $late}
       elif $messages > 0 or any(.workers[]; .stays | not) then {state: "working", reasons: []}
       else {state: "idle", reasons: []} end + .'
@@ -109,6 +115,7 @@ collect_status() {
   gather options describe_options &
   gather version describe_version &
   gather function_age function_age &
+  gather paused describe_pause &
   gather_log starter null last_start &
   gather_log failures '{"count": 0, "newest": []}' last_failures &
   gather_log lag '{"count": 0, "newest": ""}' last_lags &
@@ -116,7 +123,7 @@ collect_status() {
   gather_log markers null last_markers &
   for job in $(jobs -p); do wait "$job"; done
   jq -s '(map(.not_known[]?)) as $not_known | add | if .queue then .queue.oldest_seconds = .oldest else . end
-    | del(.oldest, .not_known, (select(.markers == null) | .markers))
+    | del(.oldest, .not_known, (.markers, .paused | select(. == null)))
     | if $not_known == [] then . else .not_known = $not_known end' \
     "$TEMP_DIR"/status.* | choose_outage | judge
 }
@@ -154,7 +161,7 @@ jq_status() {
 JQ
 }
 
-readonly -A STATE_COLOURS=([idle]=$GREEN [working]=$GREEN [behind]=$AMBER [failing]=$RED)
+readonly -A STATE_COLOURS=([idle]=$GREEN [working]=$GREEN [behind]=$AMBER [paused]=$AMBER [failing]=$RED)
 
 # Reads the status: the one word, then all lines below it.
 print_status() {
@@ -166,8 +173,8 @@ print_status() {
 }
 
 status_lines() {
-  jq -r --arg via "$VIA" "$JQ_VISIBLE$(jq_folded)$(jq_known)$(jq_status)"'
-    ((.reasons[] | "  \(.)"), "",
+  jq -r --arg via "$VIA" "$JQ_VISIBLE$(jq_folded)$(jq_known)$(jq_status)"'.paused as $paused
+    | ((.reasons[] | "  \(.)"), "",
     row("source"; .source | bucket), row("destination"; .destination | bucket),
     (.version | select(.error == "" ) | row("version"; .deployed + (if .older
       then " is deployed, older than this checkout (\(.checkout)): run ./deploy.sh\($via)"
@@ -199,7 +206,7 @@ status_lines() {
       if .state == "goes on" then "" else ", the next one within 15 minutes" end)"),
     (select(is_known("audit") | not) | row("audit"; if_known("audit"; ""))),
     (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"
-      else "none in the log" end); the next one \(.next)")),
+      else "none in the log" end); the next one \(if $paused then "after the pause" else .next end)")),
     row("failures"; if_known("failures"; "\(.failures.count) in the last hour")),
     (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")) | lines'
 }

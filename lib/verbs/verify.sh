@@ -46,25 +46,15 @@ name_run() {
     "$VERIFY_DIR/in_source.list" "$VERIFY_DIR/in_mirror.list" >/dev/null
 }
 
-# What the deployment runs with, not what this shell has set.
-deployed_setting() {
-  jq -r --arg name "$1" '[.containerDefinitions[] | select(.name == "worker")][0].environment
-    | map(select(.name == $name).value)[0] // ""' "$VERIFY_DIR/definition"
-}
-
 # Ends the run if there is no deployment for these settings.
 need_deployment() {
-  local name
   say_while "verify: looking at the deployment" \
     ask_ahead starter "queue_url $QUEUE_NAME" task_definition "rule $EVENT_RULE_NAME"
   need_starter
+  refuse_if_paused "nothing was put, as nothing would arrive before"
   existing_queue_url "$QUEUE_NAME" >/dev/null
   fact task_definition >"$VERIFY_DIR/definition"
-  [[ -s $VERIFY_DIR/definition ]] || die "there is no task definition $TASK_FAMILY in $REGION: run ./deploy.sh$VIA"
-  for name in SRC_BUCKET DST_BUCKET PREFIX_FILTER; do
-    [[ $(deployed_setting "$name") == "${!name}" ]] \
-      || die "$name=${!name}, but what is deployed has $(deployed_setting "$name"): set what ./deploy.sh ran with"
-  done
+  need_deployed SRC_BUCKET DST_BUCKET PREFIX_FILTER
 }
 
 # Ends the run if the workers would leave out what it puts.

@@ -95,6 +95,7 @@ begin_wait() {
   WAIT_TASK="" WAIT_STATUS=""
   trap end_wait EXIT
   need_starter
+  refuse_if_paused "nothing would arrive before"
   trap '' INT TERM
   WAIT_TASK=$(start_one_task "$(wait_started_by)" wait "$@")
   trap 'exit 130' INT

@@ -75,7 +75,7 @@ deployed_options() {
 }
 
 # Prints NAME<tab>VERSION lines.
-versions() {
+list_versions() {
   local task
   mapfile -t task < <(deployed_task)
   printf '%s\t%s\n' "project" "$(project_version)" "Region" "$REGION" "AWS CLI" "$CLI_VERSION" \
@@ -165,7 +165,7 @@ gather_result() {
     synced_lines
     measured_times
     jq -s . "$VERIFY_DIR/breaks"
-    versions | jq -Rn '[inputs | split("\t")]'
+    list_versions | jq -Rn '[inputs | split("\t")]'
     was_refused_conditions
   } | jq -s --arg encoding "$encoding" --argjson copying "${copying:-false}" --arg mirror "$DST_BUCKET" \
     --arg source "$SRC_BUCKET" \

@@ -20,6 +20,7 @@ from mirror.aws import timeouts
 from mirror.aws.keys import RenewedKeys, find_keys, keys_of_session
 from mirror.concurrency import in_thread
 from mirror.model.errors import Kind, error_code, meaning
+from mirror.model.headers import as_utf8
 from mirror.settings import Settings
 
 SESSION_STATUSES = (400, 401, 403)  # may be the answer to a session that S3 no longer accepts
@@ -57,18 +58,6 @@ def config_for(settings: Settings, timeout: int, attempts: int) -> Config:
         max_pool_connections=settings.calls_at_once,
         tcp_keepalive=True,
     )
-
-
-def as_utf8(answer: dict[str, Any]) -> dict[str, Any]:
-    """Returns the answer with the texts of its headers decoded as UTF-8, and surrogates for other bytes (PEP 383). S3
-    sends Content-Disposition and the like as the bytes that it was given; botocore decodes them as ISO-8859-1."""
-    texts = {name: decoded(value) for name, value in answer.items() if isinstance(value, str)}
-    metadata = {decoded(name): decoded(value) for name, value in answer.get("Metadata", {}).items()}
-    return answer | texts | {"Metadata": metadata}
-
-
-def decoded(text: str) -> str:
-    return text if text.isascii() else text.encode("iso-8859-1").decode(errors="surrogateescape")
 
 
 def take_out_raw_headers(params: dict[str, Any], **_: Any) -> None:

@@ -135,8 +135,9 @@ class Operator:
         self.client("s3").put_object(Bucket=bucket, Key=key, Body=body, **more)
 
     def keys(self, bucket: str, prefix: str = "") -> set[str]:
-        found = self.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])
-        return {item["Key"] for item in found if item["Key"].startswith(prefix)}
+        pages = self.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        found = {item["Key"] for page in pages for item in page.get("Contents", [])}
+        return {key for key in found if key.startswith(prefix)}
 
     def status(self) -> dict[str, Any]:
         return json.loads(self.sync("status", "--json")[1])

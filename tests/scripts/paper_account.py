@@ -593,7 +593,8 @@ class PaperAccount:
 
     def lambda_get_function_configuration(self, given: Given) -> Any:
         kept = self.get(f"function {given['FunctionName']}")
-        return without(kept, "tags", "statements", "concurrency", "invoke") | {"State": "Active"}
+        shown = without(kept, "tags", "statements", "concurrency", "invoke")
+        return shown | {"State": "Active", "RevisionId": hashlib.sha256(repr(shown).encode()).hexdigest()}
 
     def lambda_get_function(self, given: Given) -> Any:
         tags = self.get(f"function {given['FunctionName']}")["tags"]
@@ -616,7 +617,9 @@ class PaperAccount:
         function["Architectures"] = given.get("Architectures", ["x86_64"])
 
     def lambda_update_function_configuration(self, given: Given) -> Any:
-        self.get(f"function {given['FunctionName']}").update(given)
+        if given.get("RevisionId") not in (None, self.lambda_get_function_configuration(given)["RevisionId"]):
+            raise Refused("PreconditionFailedException")
+        self.get(f"function {given['FunctionName']}").update(without(given, "RevisionId"))
 
     def lambda_get_function_event_invoke_config(self, given: Given) -> Any:
         function = self.get(f"function {given['FunctionName']}")

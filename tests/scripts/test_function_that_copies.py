@@ -197,7 +197,7 @@ def without_account(function: str, **settings: str) -> Any:
 def test_the_largest_settings_fit_into_the_functions_variables_and_its_role() -> None:
     names = bash("fact settings mirror/settings.py").split()
     assert set(names) - LARGEST.keys() == {"S3_CLIENT", "TASK_MEMORY"}  # a function has boto3, and is no task
-    configuration = without_account('given_variables "$(function_configuration)"', **LARGEST)
+    configuration = without_account('with_pause "$(function_configuration)"', **LARGEST)
     variables = configuration["Environment"]["Variables"]
     assert (
         LARGEST.items() - variables.items()
@@ -209,15 +209,11 @@ def test_the_largest_settings_fit_into_the_functions_variables_and_its_role() ->
 
 
 def test_a_variable_that_the_function_is_to_have_no_longer_is_a_difference() -> None:
-    script = (
-        'differing "$(function_configuration)" "$(given_variables "$(LOG_LEVEL=DEBUG function_configuration)")" | jq -R'
-    )
+    script = 'differing "$(function_configuration)" "$(with_pause "$(LOG_LEVEL=DEBUG function_configuration)")" | jq -R'
     assert without_account(script, STARTER_COPIES="true", LOG_LEVEL="") == "Environment"
-    script = (
-        'differing "$(function_configuration)" "$(given_variables "$(MIN_WORKERS=1 function_configuration)")" | jq -R'
-    )
+    script = 'differing "$(function_configuration)" "$(with_pause "$(MIN_WORKERS=1 function_configuration)")" | jq -R'
     assert without_account(script) == "Environment"
-    script = 'differing "$(function_configuration)" "$(given_variables "$(function_configuration)")" | jq -Rs'
+    script = 'differing "$(function_configuration)" "$(with_pause "$(function_configuration)")" | jq -Rs'
     assert without_account(script) == "\n"
 
 

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -351,6 +352,16 @@ def test_status_names_a_parked_key_with_its_reason(parked: Operator) -> None:
     assert "./sync.sh --local redrive" in output
 
 
+def test_explain_says_why_the_message_of_a_key_is_parked(parked: Operator) -> None:
+    status, output, log = parked.sync("explain", "--json", PARKED, cli=CLIS[0])
+    assert status == 1, log
+    found = json.loads(output)
+    assert (found["verdict"], found["destination"]) == ("missing", None)
+    assert ["error=AccessDenied" in letter["reason"] for letter in found["dead_letters"]] == [True]
+    assert any(" ERROR failed key=" in line for line in found["log"])
+    assert found["advice"] == "remove the reason, then ./sync.sh --local redrive"
+
+
 def test_redrive_lists_a_parked_message_and_deletes_none_without_being_asked(parked: Operator) -> None:
     status, output, log = parked.sync("redrive", "--list", "--json", cli=CLIS[0])
     assert status == 0, log
@@ -568,3 +579,96 @@ def test_a_broken_link_is_named_with_the_command_to_look_closer(operator: Operat
     with broken(operator):
         # A first look may see what the function said of the fault before, in the same second.
         wait_for(lambda: re.match(f"{why}.*\t{command}", operator.part(LOOK, BEGAN=began)))
+
+
+# explain and pause, the latter in the two modes that differ most; the second is deployed during the pause of the first
+
+KEYS = ("a b/größe €+%25 %.txt", "two\nlines", "-x", "file://etc/passwd")
+
+
+def test_explain_takes_any_key(operator: Operator) -> None:
+    for key in KEYS:
+        operator.put(key)
+    wait_for(lambda: operator.keys(MIRROR).issuperset(KEYS))
+    for number, key in enumerate((*KEYS, "nowhere")):
+        status, output, log = operator.sync("explain", "--json", "--", key, cli=CLIS[number % len(CLIS)])
+        assert status == 0, output + log
+        found = json.loads(output)
+        assert (found["key"], found["verdict"]) == (key, "absent" if key == "nowhere" else "equal")
+        assert [" synced key=" in line for line in found["log"]] == [True] * (key != "nowhere")
+
+
+OTHER_MODE = {"EVENT_SOURCE": "sqs", "STARTER_COPIES": "false", "MIN_WORKERS": "1", "CHANGEOVER_SECONDS": "1"}
+DEPLOY_ALL = """
+source ./sync.sh
+use_local_cloud
+LOCAL_ENGINE=none
+use_known_engine
+choose_image
+deploy_all
+"""
+
+
+@contextmanager
+def burst(operator: Operator, folder: str) -> Iterator[list[str]]:
+    """Puts objects until the end; yields the list of their keys, which grows."""
+    keys: list[str] = []
+    is_over = threading.Event()
+
+    def put() -> None:
+        while not is_over.wait(0.2):
+            operator.put(f"{folder}/{len(keys)}")
+            keys.append(f"{folder}/{len(keys)}")
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    try:
+        yield keys
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def pause_in_a_burst(operator: Operator, folder: str) -> None:
+    """Returns when the starter has run twice after it, while objects were put."""
+
+    def runs() -> int:
+        lines = operator.lines('"paused_since"', (f"/aws/lambda/{APP}-starter",))
+        return sum(line.startswith('{"visible"') for line in lines)
+
+    with burst(operator, folder) as keys:
+        wait_for(lambda: any(key.startswith(folder) for key in operator.keys(MIRROR)))
+        status, _, log = operator.sync("pause")
+        assert status == 0, log
+        assert operator.running() == []
+        copied, before, put = operator.keys(MIRROR), runs(), len(keys)
+        wait_for(lambda: runs() > before + 1 and len(keys) > put + 9)
+    assert operator.keys(MIRROR) == copied
+    assert operator.running() == []
+    assert operator.count(QUEUE) >= 10
+
+
+def resume(operator: Operator) -> None:
+    status, _, log = operator.sync("resume")
+    assert (status, "the sync goes on, after a pause since 20" in log) == (0, True), log
+    wait_for(lambda: operator.keys(SOURCE) == operator.keys(MIRROR) and operator.count(QUEUE) == 0)
+
+
+def test_a_pause_in_a_burst_copies_nothing_and_loses_nothing_in_any_mode(operator: Operator) -> None:
+    operator.rest()
+    pause_in_a_burst(operator, "at-once")
+    status, output, _ = operator.sync("status")
+    assert (status, output.split("\n")[0]) == (0, "paused"), output
+    since = operator.status()["paused"]["since"]
+    for verb, ends_with in (("wait", 3), ("verify", 1)):
+        status, _, log = operator.sync(verb)
+        assert (status, f"the sync is paused since {since}: " in log) == (ends_with, True), log
+    status, _, log = operator.sync("pause", cli=CLIS[0])
+    assert (status, f"the sync is paused since {since} already" in log) == (0, True), log
+    status, output, log = operator.run("bash", "-c", DEPLOY_ALL, **OPTIONS | OTHER_MODE)
+    assert status == 0, output + log
+    assert f"the sync is paused since {since}, and stays so until ./sync.sh --local resume" in log
+    resume(operator)
+    pause_in_a_burst(operator, "by-workers-that-stay")
+    resume(operator)
+    assert operator.sync("resume")[::2] == (0, "the sync is not paused\n")

@@ -383,7 +383,7 @@ def test_the_policy_has_room_for_the_most_prefixes(prefixes: str) -> None:
 @pytest.mark.parametrize("copies", ["true", "false"])
 def test_the_variables_have_room_for_the_most_prefixes(copies: str) -> None:
     settings = LARGEST | {"PREFIX_FILTER": TWENTY, "STARTER_COPIES": copies}
-    variables = without_account('given_variables "$(function_configuration)"', **settings)["Environment"]["Variables"]
+    variables = without_account('with_pause "$(function_configuration)"', **settings)["Environment"]["Variables"]
     assert variables["PREFIX_FILTER"] == TWENTY
     assert len(json.dumps(variables, separators=(",", ":"))) < MOST_VARIABLES
 

@@ -18,7 +18,7 @@ set_names
 REGION=eu-west-1
 set_account 123456789012
 TEMP_DIR=$PWD RESOURCE=verb
-mkdir -p known
+mkdir -p facts
 sleep() { :; }
 """
 
@@ -40,6 +40,7 @@ def printed(script: str, folder: Path, *arguments: str, text: str = "") -> Any:
 # redrive
 
 MOVE = """
+say_if_paused() { :; }
 aws_or_die() {
   local status
   [[ $2 == list-message-move-tasks ]] || return 0

@@ -144,7 +144,12 @@ def test_a_summary_that_the_log_dropped_does_not_decide_the_result(
 ) -> None:
     task = TASK | {"containers": [SIDECAR, {"name": "worker", "exitCode": code}]}
     (tmp_path / "task").write_text(json.dumps(task))
-    done = bash('describe_task() { cat "$TEMP_DIR/task"; }\nreport_task some-task true', tmp_path)
+    script = """
+    describe_task() { cat "$TEMP_DIR/task"; }
+    hint_at_waiting() { :; }
+    end_reconcile some-task "" true
+    """
+    done = bash(script, tmp_path)
     assert done.returncode == status, done.stderr
     assert json.loads(done.stdout) == {"end": "without summary", "status": status}
     assert why in done.stderr
@@ -159,8 +164,9 @@ def test_a_summary_that_the_log_dropped_does_not_decide_the_result(
 )
 def test_the_task_of_reconcile_is_given_its_options(given: list[str], passed: list[str], tmp_path: Path) -> None:
     script = """
-    start_verb() { :; }; need_starter() { :; }; refuse_second() { :; }; follow_task() { :; }; hint_at_waiting() { :; }
-    report_task() { :; }
+    start_verb() { :; }; need_starter() { :; }; say_if_paused() { :; }; refuse_second() { :; }
+    follow_task() { :; }; hint_at_waiting() { :; }
+    end_reconcile() { :; }
     start_one_task() { printf '%s\n' "$@" >"$TEMP_DIR/started"; }
     """
     done = bash(f"{script}\nverb_reconcile {' '.join(given)}", tmp_path)
@@ -409,7 +415,8 @@ def test_a_report_has_no_account_ids_and_no_names_of_buckets(tmp_path: Path) -> 
 EXCLUDED_OBJECTS = """SRC_BUCKET=source DST_BUCKET=mirror PREFIX_FILTER=$PREFIXES; TEMP_DIR=$VERIFY_DIR
     printf '{"containerDefinitions": [{"name": "worker", "environment": [{"name": "EXCLUDE", "value": "%s"}]}]}' \
       "$EXCLUDED" >"$TEMP_DIR/found"
-    name_run; mv "$TEMP_DIR/found" "$VERIFY_DIR/definition"; choose_cases false 5368709120; refuse_excluded_objects
+    mkdir "$TEMP_DIR/facts"
+    name_run; keep task_definition <"$TEMP_DIR/found"; choose_cases false 5368709120; refuse_excluded_objects
     printf '%s\\n' "${CASE_KEY[small]}"
 """
 

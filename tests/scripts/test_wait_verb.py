@@ -24,6 +24,7 @@ CLOUD = """
 FOLLOW_PAUSE=0
 start_verb() { start_run; set_account 123456789012; trap - INT TERM; }
 need_starter() { :; }
+refuse_if_paused() { :; }
 starter_setting() { echo x; }
 existing_queue_url() { echo https://queue; }
 look_at_messages() { printf '%s\\n' "$MESSAGES"; }

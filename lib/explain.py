@@ -1,0 +1,163 @@
+"""What ./sync.sh explain says of one key: reads what was asked of AWS, prints it with the verdict, as JSON.
+
+The verdict is the one of the workers, by their own modules. It runs on what users have: Python 3.9 or newer, without
+boto3. What stands beside the verdict is a table: for each verdict what it means, and what to do.
+"""
+
+import json
+import sys
+import time
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+
+from mirror.model.headers import as_utf8
+from mirror.model.selection import is_marker, items_of, wanted_of
+from mirror.protocol.objects import destination_from_head, source_from_head
+from mirror.protocol.verdict import ABSENT, ARCHIVED, EQUAL, EXCLUDED, EXPIRED, GHOST, MISSING, STALE, judge
+
+WAITS, UNKNOWN = "waits", "unknown"  # a marker (COPY_LAST) that is missing or stale; a side that could not be read
+RIGHTLY = (EQUAL, ABSENT, EXCLUDED, EXPIRED)  # nothing is to be done
+FRESH_SECONDS = 300  # a change that is younger may be on its way: an event takes seconds, a worker a minute to start
+
+MEANINGS = {
+    EQUAL: "the destination has a copy of the source as it is now",
+    MISSING: "only the source has it",
+    STALE: "the destination has something else than the source",
+    GHOST: "only the destination has it: the source has it no longer",
+    ABSENT: "neither bucket has it",
+    ARCHIVED: "the source has to be restored before it can be copied",
+    EXPIRED: "it changed longer ago than KEEP_DAYS, so it is not to be in the destination",
+    EXCLUDED: "it is not synced, by PREFIX_FILTER or EXCLUDE",
+    WAITS: "it is a marker, which is copied when all else in its folder is",
+    UNKNOWN: "a bucket could not be read",
+}
+# Whatever else is known.
+STANDING_ADVICE = {
+    EQUAL: "nothing",
+    ABSENT: "nothing; if it should be there, compare the spelling: a key is exact",
+    EXPIRED: "nothing",
+    EXCLUDED: "nothing",
+    ARCHIVED: "restore it (aws s3api restore-object): S3 then sends an event, and it is copied",
+    UNKNOWN: "give the rights that are named, and run this again",
+}
+
+
+def main():
+    facts = json.load(sys.stdin)
+    print(json.dumps(explain(facts, time.time())))
+
+
+def explain(facts, now):
+    """`facts`: the key, the settings, each side as the AWS CLI shows it or its error, and what else is known."""
+    key, settings, sides = facts["key"], facts["settings"], facts["sides"]
+    wanted = wanted_of(settings["PREFIX_FILTER"], settings["EXCLUDE"], int(settings["KEEP_DAYS"] or 0))
+    heads = {name: read_head(side["head"]) for name, side in sides.items() if side.get("head")}
+    source = source_from_head(heads["source"]) if "source" in heads else None
+    destination = destination_from_head(heads["destination"]) if "destination" in heads else None
+    verdict = judge(
+        source,
+        destination,
+        excluded=not wanted.takes(key),
+        expired=source is not None and wanted.is_expired(source.modified.timestamp(), now),
+    )
+    marks = is_marker(key, settings["COPY_LAST"])
+    what, waits = verdict.what, waiting_marker(facts["markers"], facts["synced"]) if marks else None
+    if any(side.get("problem") for side in sides.values()) and what != EXCLUDED:
+        what = UNKNOWN
+    elif marks and waits and what in (MISSING, STALE):
+        what = WAITS
+    found = {
+        "key": key,
+        "verdict": what,
+        "meaning": MEANINGS[what],
+        "source": describe(heads.get("source"), source, sides["source"]),
+        "destination": describe(heads.get("destination"), destination, sides["destination"]),
+        "of_unknown_origin": verdict.of_unknown_origin,
+        "settings": about_settings(key, settings, wanted, marks),
+        "waits": waits,
+        **{name: facts[name] for name in ("queue", "paused_since", "dead_letters", "log", "not_known")},
+    }
+    return {**found, "advice": advice(found, facts, source, now), "is_right": what in RIGHTLY}
+
+
+def read_head(head):
+    """The answer of the AWS CLI as boto3 gives it to a worker. Each generation of the CLI writes times in its own way,
+    and older ones do not show ExpiresString."""
+    head = as_utf8(dict(head))
+    if "Expires" in head and "ExpiresString" not in head:
+        head["ExpiresString"] = http_date(head["Expires"])
+    for name in ("LastModified", "Expires"):
+        if name in head:
+            head[name] = read_time(head[name])
+    return {name: value for name, value in head.items() if value is not None}
+
+
+def read_time(text):
+    """None for what is no time: S3 keeps and shows whatever was given as Expires."""
+    for read in (lambda: datetime.fromisoformat(text.replace("Z", "+00:00")), lambda: parsedate_to_datetime(text)):
+        try:
+            return read().astimezone(timezone.utc)  # noqa: UP017 Python 3.9 has no datetime.UTC
+        except (ValueError, TypeError):
+            continue
+    return None
+
+
+def http_date(text):
+    moment = read_time(text)
+    return moment.strftime("%a, %d %b %Y %H:%M:%S GMT") if moment and "GMT" not in text else text
+
+
+def waiting_marker(markers, synced):
+    """The newest line on the marker, unless it was synced after that."""
+    newest = max(markers, key=lambda line: line["at"], default=None)
+    return newest if newest and newest["at"] > synced else None
+
+
+def describe(head, side, asked):
+    """What is told of one side; None if it has no such object."""
+    if side is None:
+        told = {name: asked[name] for name in ("problem", "listed", "delete_marker") if asked.get(name)}
+        return told or None
+    told = {"size": side.size, "modified": side.modified.strftime("%Y-%m-%dT%H:%M:%SZ"), "etag": side.etag.strip('"')}
+    if "VersionId" in head:
+        told["version"] = head["VersionId"]
+    if getattr(side, "archived", ""):
+        told["archived"] = side.archived
+    return {**told, **({"copy_of": side.provenance} if hasattr(side, "provenance") else {"identity": side.identity})}
+
+
+def about_settings(key, settings, wanted, marks):
+    """Each setting that is set, with what it says of the key."""
+    prefixes = [prefix for prefix in wanted.prefixes if key.startswith(prefix)]
+    patterns = [one for one in items_of(settings["EXCLUDE"]) if wanted_of("", one.replace(",", "\\,"), 0).excludes(key)]
+    says = {
+        "PREFIX_FILTER": f"takes it, by {prefixes[0]}" if prefixes else "has no prefix that it begins with",
+        "EXCLUDE": f"leaves it out, by {patterns[0]}" if patterns else "does not leave it out",
+        "KEEP_DAYS": f"keeps what changed within {settings['KEEP_DAYS']} days",
+        "COPY_LAST": "makes it a marker" if marks else "does not make it a marker",
+    }
+    return {name: said for name, said in says.items() if settings[name]}
+
+
+def advice(found, facts, source, now):
+    """What to do, the most likely cause first."""
+    what, via, quoted = found["verdict"], facts["via"], facts["quoted"]
+    if what == EXCLUDED and found["destination"]:
+        return f"nothing; ./sync.sh{via} reconcile --remove-unwanted removes the copies of what EXCLUDE leaves out"
+    if what in STANDING_ADVICE:
+        return STANDING_ADVICE[what]
+    is_fresh = source is not None and now - source.modified.timestamp() < FRESH_SECONDS
+    reconcile = f"./sync.sh{via} reconcile --prefix {quoted}"
+    rows = (
+        (found["paused_since"], f"the sync is paused: ./sync.sh{via} resume"),
+        (found["dead_letters"], f"remove the reason, then ./sync.sh{via} redrive"),
+        (what == WAITS, f"wait, or look at what it waits for: ./sync.sh{via} explain {facts['quoted_example']}"),
+        (is_fresh, "wait: it changed within the last five minutes"),
+        (any((found["queue"] or {}).values()), f"wait, as an event of it may be in the queue; then {reconcile}"),
+        (True, f"{reconcile} has it synced; ./sync.sh{via} status says whether events arrive"),
+    )
+    return next(text for holds, text in rows if holds)
+
+
+if __name__ == "__main__":
+    main()

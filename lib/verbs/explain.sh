@@ -1,0 +1,253 @@
+# shellcheck shell=bash
+# usage: ./sync.sh explain [--since 1d] [--json] [--] KEY
+#
+# Why one key is in the destination or not, and what to do.
+#
+# Prints one word, then what both buckets hold of the key, what the settings say
+# of it, its last lines of the log, and why a message of it is in the dead-letter
+# queue. The words are equal, missing, stale, ghost (only the destination has it),
+# absent (neither has it), archived, expired (KEEP_DAYS), excluded (EXCLUDE,
+# PREFIX_FILTER), waits (a marker of COPY_LAST), unknown (a bucket could not be
+# read; the missing right is named).
+#
+#   KEY         as it is, in quotes for the shell, such as 'a b/größe %.txt' or
+#               $'two\nlines'; after -- if it begins with a hyphen
+#   --since 1d  how far back the log is read: a number and s, m, h or d
+#   --json      the same as JSON on stdout
+#
+# The workers' own rules give the word, in Python 3.9 or newer (python3). What is
+# needed is s3:GetObject and s3:ListBucket on the source, on the destination
+# s3express:CreateSession; if the source is versioned, s3:ListBucketVersions.
+#
+# Exit status: 0 equal, absent, expired or excluded; 1 anything else, or an error;
+# 2 wrong usage.
+
+readonly EXPLAIN_PARTS=(source destination log dead_letters queue)
+readonly EXPLAIN_LINES=5     # of the log
+readonly MOST_KEY_BYTES=1024 # S3 User Guide, "Naming Amazon S3 objects"
+
+check_python() {
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' \
+    || problem "explain needs Python 3.9 or newer as python3, and this is $(python3 --version)"
+}
+
+is_text() {
+  printf '%s' "$EXPLAIN_KEY" | python3 -c '
+import sys
+try:
+    sys.stdin.buffer.read().decode()
+except UnicodeDecodeError:
+    sys.exit(1)'
+}
+
+# --- both buckets ---------------------------------------------------------------------------------------------------
+
+# in_bucket source|destination OPERATION Key|Prefix OPTION...: asks for the key, or for what begins with it. Not as an
+# option of its own: the CLI takes the value file://x for the content of a file.
+in_bucket() {
+  local input bucket=$SRC_BUCKET owner=$SRC_BUCKET_OWNER
+  [[ $1 == source ]] || bucket=$DST_BUCKET owner=$DST_BUCKET_OWNER
+  input=$(jq -nc --arg bucket "$bucket" --arg owner "$owner" --arg key "$EXPLAIN_KEY" --arg member "$3" '
+    {Bucket: $bucket, ExpectedBucketOwner: $owner, ($member): $key}
+    + if $member == "Prefix" then {MaxKeys: 1} else {} end')
+  try_aws s3api "$2" --cli-input-json "$input" "${@:4}"
+}
+
+# as_object NAME VALUE: prints an object of these.
+as_object() { jq -n --arg name "$1" --arg value "$2" '{($name): $value}'; }
+
+shown_error() { sed '/^$/d' <<<"$AWS_ERROR"; }
+
+# A missing bucket answers a look with 404, too, and a deleted object of a versioned bucket has a marker.
+explain_missing_source() {
+  if in_bucket source list-object-versions Prefix --no-paginate >"$TEMP_DIR/explain.all"; then
+    jq -s --arg key "$EXPLAIN_KEY" '[.[].DeleteMarkers[]? | select(.Key == $key and .IsLatest)][0]
+      | if . then {delete_marker: {version: .VersionId, at: .LastModified}} else {} end' "$TEMP_DIR/explain.all"
+  elif is_denied; then
+    as_object note "whether it was deleted is not known: allow yourself s3:ListBucketVersions on arn:aws:s3:::$SRC_BUCKET"
+  else
+    as_object problem "$(shown_error)"
+  fi
+}
+
+explain_denied_source() {
+  local object="arn:aws:s3:::$SRC_BUCKET/*"
+  if ! in_bucket source list-objects-v2 Prefix --no-paginate >"$TEMP_DIR/listed"; then
+    as_object problem "denied: allow yourself s3:ListBucket on arn:aws:s3:::$SRC_BUCKET, without which a missing key is \
+denied, too, and s3:GetObject on $object"
+    return
+  fi
+  jq -s --arg key "$EXPLAIN_KEY" --arg object "$object" '{
+    problem: "denied: allow yourself s3:GetObject on \($object), and kms:Decrypt if a key of KMS encrypts it"}
+    + ([.[].Contents[]? | select(.Key == $key)][0] | if . then {listed: {size: .Size, modified: .LastModified}}
+      else {} end)' "$TEMP_DIR/listed"
+}
+
+explain_no_source() {
+  case "$(error_code)" in
+    404) explain_missing_source ;;
+    403) explain_denied_source ;;
+    400) as_object problem "S3 shows it to nobody without its key: it is encrypted with SSE-C, which the sync cannot read" ;;
+    *) as_object problem "$(shown_error)" ;;
+  esac
+}
+
+explain_no_destination() {
+  case "$(error_code)" in
+    404) printf '{}\n' ;;
+    403 | AccessDenied) as_object problem "denied: allow yourself s3express:CreateSession on $DST_BUCKET_ARN: $(shown_error)" ;;
+    *) as_object problem "$(shown_error)" ;;
+  esac
+}
+
+# look_at source|destination: prints {head}, what S3 shows; {} if there is no such object; or {problem}.
+look_at() {
+  if in_bucket "$1" head-object Key >"$TEMP_DIR/head.$1"; then
+    jq '{head: .}' "$TEMP_DIR/head.$1"
+  else
+    "explain_no_$1"
+  fi
+}
+
+# --- the log and the queues -----------------------------------------------------------------------------------------
+
+last_lines() {
+  local pattern
+  pattern=$(jq -Rs . < <(printf '%s' "$EXPLAIN_KEY") | key_pattern)
+  query keys "$EXPLAIN_SECONDS" \
+    "fields @message | filter @message like / key=$pattern( |\$)/ | sort @timestamp desc | limit $EXPLAIN_LINES"
+}
+
+parked_messages() {
+  local url messages
+  url=$(existing_queue_url "$DLQ_NAME")
+  messages=$(look_at_messages "$url" | with_keys \
+    | jq -c --arg key "$EXPLAIN_KEY" 'map(select(any(.keys[]; . == $key)) | .keys = [$key])')
+  if [[ $messages == "[]" ]]; then printf '[]\n'; else with_reasons <<<"$messages"; fi
+}
+
+ask_for() {
+  case "$1" in
+    source | destination) look_at "$1" ;;
+    log) last_lines ;;
+    dead_letters) parked_messages ;;
+    queue) describe_queue "$QUEUE_NAME" ;;
+  esac
+}
+
+# What cannot be read costs that part, and not the answer.
+ask_for_part() { run_apart "$TEMP_DIR/explain.$1" ask_for "$1"; }
+
+# --- the answer -----------------------------------------------------------------------------------------------------
+
+# known_part NAME WITHOUT: prints what was learned of it as {NAME: ...}, or that it is not known.
+known_part() {
+  local file=$TEMP_DIR/explain.$1
+  if has_failed "$file"; then
+    jq -n --arg name "$1" --argjson without "$2" '{($name): $without, not_known: [$name]}'
+  else
+    jq -n --arg name "$1" '{($name): [inputs][0]}' "$file"
+  fi
+}
+
+worker_settings() {
+  local name
+  for name in PREFIX_FILTER EXCLUDE KEEP_DAYS COPY_LAST; do as_object "$name" "$(deployed_setting "$name")"; done | jq -s add
+}
+
+# Prints what lib/explain.py reads.
+gather_facts() {
+  local quoted markers synced example
+  known_part log "[]" >"$TEMP_DIR/log"
+  markers=$(jq -c .log "$TEMP_DIR/log" | markers_of)
+  synced=$(jq -c .log "$TEMP_DIR/log" | synced_of | jq -r '[.[]] | max // ""')
+  example=$(jq -r 'max_by(.at).example // empty | @json' <<<"$markers")
+  printf -v quoted %q "$EXPLAIN_KEY"
+  [[ -z $example ]] || printf -v example %q "$(jq -r . <<<"$example")"
+  {
+    known_part source "{}"
+    known_part destination "{}"
+    known_part queue null
+    known_part dead_letters "[]"
+    jq '.log |= map(."@message" | rtrimstr("\n")) | .log |= reverse' "$TEMP_DIR/log"
+    worker_settings | jq '{settings: .}'
+    jq -n --arg key "$EXPLAIN_KEY" --arg quoted "$quoted" --arg example "$example" --arg via "$VIA" \
+      --arg paused "$(paused_since)" --arg synced "$synced" --argjson markers "$markers" '
+      {$key, $quoted, quoted_example: $example, $via, paused_since: $paused, $synced, $markers}'
+  } | jq -s '(map(.not_known[]?)) as $not_known | add + {$not_known}
+    | .sides = {source, destination} | del(.source, .destination)
+    | .dead_letters |= map(.keys[0] + {sent})'
+}
+
+# Leaves the answer in a file of the run.
+keep_explanation() {
+  fact starter >/dev/null
+  begin_jobs ask_for_part "${EXPLAIN_PARTS[@]}"
+  need_deployed SRC_BUCKET DST_BUCKET
+  need_jobs
+  gather_facts >"$TEMP_DIR/explain.facts"
+  PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/lib/explain.py" <"$TEMP_DIR/explain.facts" >"$TEMP_DIR/explanation"
+}
+
+readonly -A VERDICT_COLOURS=(
+  [equal]=$GREEN [absent]=$GREEN [expired]=$GREEN [excluded]=$GREEN [waits]=$AMBER [archived]=$AMBER
+)
+
+# Reads the answer.
+print_explanation() {
+  local found verdict
+  found=$(cat)
+  verdict=$(jq -r .verdict <<<"$found")
+  paint "${VERDICT_COLOURS[$verdict]:-$RED}" "$verdict"
+  jq -r "$JQ_VISIBLE$(jq_folded)"'
+    def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
+    def shown: if . == null then "no such object" elif .problem then .problem + (.listed // null
+        | if . then "; it is listed with \(.size) bytes, of \(.modified)" else "" end)
+      elif .delete_marker then "deleted at \(.delete_marker.at): the newest version is a delete marker, \(
+        .delete_marker.version)"
+      elif .note then "no such object; \(.note)"
+      else "\(.size) bytes, of \(.modified), ETag \(.etag)\(if .version then ", version \(.version)" else "" end
+        )\(if .archived then ", archived: \(.archived)" else "" end)" end;
+    ("  \(.meaning)", (select(.not_known != []) | "  not known: \(.not_known | join(", ")), the error is above"), "",
+    row("key"; .key | tojson), row("source"; .source | shown), row("destination"; .destination | shown),
+    (.source.identity | select(.) | row("identity"; .)),
+    (.destination | select(. and has("copy_of")) | row("copy of"; if .copy_of != "" then .copy_of
+      else "unknown: it does not say what it was copied from, so size and time decide" end)),
+    (.settings | to_entries[] | row(.key; .value)),
+    (.waits | select(.) | row("waits"; "for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(.why
+      )\(if .since then ", since \(.since)" else "" end)")),
+    (.queue | select(.) | row("queue"; "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed, of all keys")),
+    (select(.paused_since != "") | row("paused"; "since \(.paused_since)")),
+    (.dead_letters[] | row("dead letter"; "sent \(.sent), \(if .at then "failed \(.at)" else "the failure is" end
+      ) \(.reason)")),
+    (.log[] | row("log"; .)), row("to do"; .advice)) | visible | folded(if startswith("  ") then 4 else 14 end)' \
+    <<<"$found"
+}
+
+verb_explain() {
+  local keys=() since=1d format=text bytes
+  while (($#)); do
+    case "$1" in
+      --json) format=json ;;
+      --since) need_value "$1" "$#" && since=$2 && shift ;;
+      --) keys+=("${@:2}") && break ;;
+      -*) usage "explain: unknown option $1; a key that begins with a hyphen goes after --" ;;
+      *) keys+=("$1") ;;
+    esac
+    shift
+  done
+  ((${#keys[@]} == 1)) || usage "explain: name one key, in quotes if it has spaces"
+  EXPLAIN_SECONDS=$(seconds_of "$since") || usage "explain: --since $since is no duration such as 1d"
+  EXPLAIN_KEY=${keys[0]}
+  bytes=$(printf '%s' "$EXPLAIN_KEY" | wc -c)
+  ((bytes > 0 && bytes <= MOST_KEY_BYTES)) || usage "explain: a key has 1 to $MOST_KEY_BYTES bytes, and this has $bytes"
+  begin_checks
+  check_python
+  stop_on_problems
+  is_text || usage "explain: the key is no text in UTF-8"
+  start_verb
+  need_starter
+  say_to_person_while "explain: asking AWS" keep_explanation
+  if [[ $format == json ]]; then visible_lines <"$TEMP_DIR/explanation"; else print_explanation <"$TEMP_DIR/explanation"; fi
+  [[ $(jq .is_right "$TEMP_DIR/explanation") == true ]]
+}

@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# usage: ./sync.sh pause
+#
+# Copy nothing until ./sync.sh resume, and lose no event.
+#
+# No worker is started, those that run hand back their messages and end, also
+# those of MIN_WORKERS, and the function copies nothing. This returns when all of
+# them have ended, usually within two minutes. From then on nothing of the sync
+# writes to the destination. Rules, alarms and ./deploy.sh go on, and ./deploy.sh
+# keeps the pause.
+#
+# Events wait in the queue, for 14 days at most. The alarm for the oldest message
+# comes during a pause of an hour (ALARM_AGE_SECONDS).
+#
+# To pause twice keeps the first time. After Ctrl-C the sync is paused, too; the
+# next run of the starter stops the workers.
+
+readonly SETTLE_SECONDS=30 # from the time of a pause until no run begins with the old variables, at most
+
+# Those of 1.1.0 and before would not know the variable; the newer ones are always given PROCESSES.
+need_pausable() {
+  need_starter
+  [[ -n $(starter_setting PROCESSES) ]] || die "what is deployed is too old to be paused: run ./deploy.sh$VIA first"
+}
+
+# variables_of_pause TIME: reads the function.
+variables_of_pause() {
+  jq --arg now "$1" '.Environment.Variables | .PAUSED_SINCE //= $now | {Environment: {Variables: .}}'
+}
+
+# set_pause TIME: unless it is paused already. Leaves the time that counts in SINCE.
+set_pause() {
+  RESOURCE="function $STARTER_NAME"
+  change_function variables_of_pause "$1"
+  ask_starter | keep starter
+  SINCE=$(paused_since)
+}
+
+# Whether a run of the function has just begun and ended: as there is only one at a time, none of before goes on.
+has_run() {
+  [[ $(fact concurrency | jq -n '[inputs][0].ReservedConcurrentExecutions') == 1 ]] || return 1
+  printf '{}\n' >"$TEMP_DIR/event"
+  try_aws lambda invoke --function-name "$STARTER_NAME" --payload "fileb://$TEMP_DIR/event" "$TEMP_DIR/answer" >/dev/null
+}
+
+# await_last_run UNTIL: the last run that may still copy, or start a worker, is over by then, or when another one has run.
+await_last_run() {
+  while (($(now) < $1)) && ! has_run; do
+    say "pause: waiting for the last run of $STARTER_NAME, at most $(($1 - $(now))) s"
+    sleep "$RETRY_PAUSE"
+  done
+}
+
+end_workers() { end_tasks "./sync.sh pause of $APP_NAME" "$STARTED_BY"; }
+
+say_paused() {
+  local until
+  until=$(iso $(($(now) + QUEUE_SECONDS)))
+  say "paused since $SINCE: no worker runs, and nothing is copied. What changes now" \
+    "waits in the queue until $until. Then: ./sync.sh$VIA resume"
+}
+
+verb_pause() {
+  (($# == 0)) || usage "pause: unknown option $1"
+  [[ $DRY_RUN == false ]] || usage "pause: it stops workers, and has no dry run; set DRY_RUN=false"
+  local until
+  start_verb
+  need_pausable
+  SINCE=$(paused_since)
+  if [[ -n $SINCE ]]; then
+    say "the sync is paused since $SINCE already"
+    until=$(($(epoch_of "$SINCE") + SETTLE_SECONDS + STARTER_TIMEOUT))
+  else
+    set_pause "$(iso "$(now)")"
+    say "pause: nothing is started any more; workers hand back what they hold"
+    until=$(($(now) + STARTER_TIMEOUT))
+  fi
+  end_workers
+  await_last_run "$until"
+  end_workers
+  say_paused
+}

@@ -1,0 +1,27 @@
+# shellcheck shell=bash
+# usage: ./sync.sh resume
+#
+# End a pause: the sync goes on with what has waited.
+#
+# The next run of the starter, within LAMBDA_POLL_RATE minutes, starts workers for
+# the messages that wait. If the sync is not paused, this says so and changes
+# nothing.
+
+verb_resume() {
+  (($# == 0)) || usage "resume: unknown option $1"
+  [[ $DRY_RUN == false ]] || usage "resume: it lets workers start, and has no dry run; set DRY_RUN=false"
+  local since waiting
+  start_verb
+  need_starter
+  since=$(paused_since)
+  if [[ -z $since ]]; then
+    say "the sync is not paused"
+    return
+  fi
+  RESOURCE="function $STARTER_NAME"
+  change_function jq '.Environment.Variables | del(.PAUSED_SINCE) | {Environment: {Variables: .}}'
+  waiting=$(describe_queue "$QUEUE_NAME" | jq '.visible + .in_flight + .delayed')
+  say "the sync goes on, after a pause since $since: $waiting messages wait, and the next run of the starter acts on them"
+  (($(now) - $(epoch_of "$since") < QUEUE_SECONDS)) \
+    || say "that is longer than the 14 days for which the queue keeps a message: run ./sync.sh$VIA reconcile, too"
+}

@@ -1,0 +1,226 @@
+"""What ./sync.sh explain says of a key: the answer to facts, and what it asks AWS for."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sourced import bash, printed
+
+from mirror.model.headers import as_utf8
+from mirror.protocol.objects import PROVENANCE, source_from_head
+
+ROOT = Path(__file__).parents[2]
+ETAG, DAY = '"0123456789abcdef0123456789abcdef"', 86_400
+NOW = int(time.time())
+OLD = NOW - 30 * DAY
+SETTINGS = {"PREFIX_FILTER": "", "EXCLUDE": "", "KEEP_DAYS": "", "COPY_LAST": ""}
+MARKER = {"at": "2026-11-27T10:00:00.000Z", "key": "d/_DONE", "keys": 3, "prefix": "d/", "example": "d/a", "why": "no"}
+PARKED = {"at": "2026-11-27T10:00:00Z", "reason": "AccessDenied", "key": "d/a", "sent": "2026-11-27T09:00:00Z"}
+
+
+def head(at: int = OLD, size: int = 3, **more: Any) -> dict[str, Any]:
+    """As the AWS CLI prints it."""
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(at))
+    return {"ETag": ETAG, "ContentLength": size, "LastModified": moment, "ContentType": "text/plain", **more}
+
+
+def copy_of(source: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The copy that a worker makes, which reads the time as boto3 does."""
+    from dateutil.parser import parse
+
+    asked = as_utf8(source) | {"LastModified": parse(source["LastModified"])}
+    if "Expires" in asked:
+        asked |= {
+            "ExpiresString": asked.get("ExpiresString", "Tue, 01 Jan 2030 00:00:00 GMT"),
+            "Expires": parse(asked["Expires"]),
+        }
+    return head(OLD + 60) | {"Metadata": {PROVENANCE: source_from_head(asked).identity}} | more
+
+
+def explain(key: str = "d/a", source: Any = None, destination: Any = None, **facts: Any) -> dict[str, Any]:
+    """The answer to these facts, by the Python that stands in PATH."""
+    sides = {
+        name: {"head": side} if side and "ETag" in side else side or {}
+        for name, side in (("source", source), ("destination", destination))
+    }
+    given: dict[str, Any] = (
+        {
+            "key": key,
+            "quoted": key,
+            "quoted_example": "d/a",
+            "via": "",
+            "sides": sides,
+            "markers": [],
+            "synced": "",
+            "queue": {"visible": 0},
+            "paused_since": "",
+            "dead_letters": [],
+            "log": [],
+            "not_known": [],
+        }
+        | facts
+        | {"settings": SETTINGS | facts.get("settings", {})}
+    )
+    done = subprocess.run(
+        ["python3", "-B", "lib/explain.py"],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/local/bin:/usr/bin:/bin"},
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+FRESH = head(NOW - 10)
+PLAIN = head()
+EXPIRES = head(Expires="2030-01-01T00:00:00+00:00", CacheControl="gr\u00c3\u00b6n")
+DELETED = {"delete_marker": {"version": "v2", "at": "2026-11-27T10:00:00+00:00"}}
+# Facts -> the verdict, whether all is right, and a part of what is to be done.
+CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
+    "a copy": ({"source": PLAIN, "destination": copy_of(PLAIN)}, "equal", True, "nothing"),
+    "a copy of special headers": ({"source": EXPIRES, "destination": copy_of(EXPIRES)}, "equal", True, "nothing"),
+    "of unknown origin": ({"source": PLAIN, "destination": head(OLD + 1)}, "equal", True, "nothing"),
+    "missing": ({"source": PLAIN}, "missing", False, "./sync.sh reconcile --prefix d/a"),
+    "just put": ({"source": FRESH}, "missing", False, "wait: it changed"),
+    "in the queue perhaps": ({"source": PLAIN, "queue": {"visible": 4}}, "missing", False, "in the queue"),
+    "parked": ({"source": PLAIN, "dead_letters": [PARKED]}, "missing", False, "./sync.sh redrive"),
+    "paused": ({"source": FRESH, "paused_since": "2026-11-27T09:00:00Z"}, "missing", False, "./sync.sh resume"),
+    "stale": ({"source": head(OLD + 9), "destination": copy_of(PLAIN)}, "stale", False, "reconcile"),
+    "ghost": ({"source": DELETED, "destination": copy_of(PLAIN)}, "ghost", False, "reconcile"),
+    "absent": ({}, "absent", True, "spelling"),
+    "archived": ({"source": head(StorageClass="GLACIER")}, "archived", False, "restore-object"),
+    "restored": (
+        {"source": head(StorageClass="GLACIER", Restore='ongoing-request="false", expiry-date="x"')},
+        "missing", False, "reconcile",
+    ),
+    "expired": ({"source": PLAIN, "settings": {"KEEP_DAYS": "7"}}, "expired", True, "nothing"),
+    "a pattern": ({"source": PLAIN, "settings": {"EXCLUDE": "*.tmp,d/*"}}, "excluded", True, "nothing"),
+    "another prefix": ({"source": PLAIN, "settings": {"PREFIX_FILTER": "e/"}}, "excluded", True, "nothing"),
+    "a copy of before": (
+        {"source": PLAIN, "destination": copy_of(PLAIN), "settings": {"EXCLUDE": "d/*"}},
+        "excluded", True, "--remove-unwanted",
+    ),
+    "a marker": (
+        {"key": "d/_DONE", "source": PLAIN, "settings": {"COPY_LAST": "_DONE"}, "markers": [MARKER]},
+        "waits", False, "./sync.sh explain d/a",
+    ),
+    "a marker that was synced since": (
+        {"key": "d/_DONE", "source": PLAIN, "settings": {"COPY_LAST": "_DONE"}, "markers": [MARKER],
+         "synced": "2026-11-27T11:00:00.000Z"},
+        "missing", False, "reconcile",
+    ),
+    "denied": ({"source": {"problem": "denied: allow yourself s3:GetObject"}}, "unknown", False, "rights"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_verdict_and_what_to_do_follow_from_what_both_sides_hold(case: str) -> None:
+    facts, verdict, is_right, advice = CASES[case]
+    found = explain(**facts)
+    assert (found["verdict"], found["is_right"]) == (verdict, is_right), found
+    assert advice in found["advice"], found
+
+
+def test_each_setting_that_is_set_says_what_it_does_with_the_key() -> None:
+    settings = {"PREFIX_FILTER": "x/,d/", "EXCLUDE": "*.tmp,d/?", "KEEP_DAYS": "7"}
+    assert explain(source=PLAIN, settings=settings)["settings"] == {
+        "PREFIX_FILTER": "takes it, by d/",
+        "EXCLUDE": "leaves it out, by d/?",
+        "KEEP_DAYS": "keeps what changed within 7 days",
+    }
+
+
+def test_it_runs_with_the_standard_library_of_python_3_9() -> None:
+    """What macOS and CloudShell have. -S: without boto3."""
+    script = (
+        "import sys, lib.explain\n"
+        "print(*(found.__file__ for name, found in sys.modules.items() if name.startswith(('mirror', 'lib.'))))"
+    )
+    command = [sys.executable, "-S", "-B", "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    files = done.stdout.split()
+    assert any(file.endswith("verdict.py") for file in files)
+    for file in files:
+        ast.parse(Path(file).read_text(), feature_version=(3, 9))
+
+
+# What is asked of AWS: the answers of S3, by call; a text is an error of that code.
+ASKED = """
+aws() {
+  printf '%s\\n' "$*" >>"$TEMP_DIR/calls"
+  local answer
+  answer=$(jq -c --arg call "$2" '.[$call]' <<<"$ANSWERS")
+  if [[ $answer == '"'* ]]; then
+    printf 'An error occurred (%s) when calling the X operation: Forbidden\\n' "$(jq -r . <<<"$answer")" >&2
+    return 254
+  fi
+  printf '%s\\n' "$answer"
+}
+start_run
+SRC_BUCKET_OWNER=111122223333 DST_BUCKET_OWNER=111122223333 DST_BUCKET_ARN=arn:aws:s3express:here:bucket/dst
+EXPLAIN_KEY=$KEY
+look_at "$SIDE"
+cat "$TEMP_DIR/calls" >&2
+"""
+LISTED = {"Contents": [{"Key": "file://a", "Size": 3, "LastModified": "2026-11-27T10:00:00+00:00"}]}
+MARKED = {"DeleteMarkers": [{"Key": "file://a", "IsLatest": True, "VersionId": "v2", "LastModified": "now"}]}
+# Side, answers of S3 -> what is learned.
+LOOKS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "there": ("source", {"head-object": {"ETag": "x"}}, '"head":{"ETag":"x"}'),
+    "nowhere": ("source", {"head-object": "404", "list-object-versions": {}}, "{}"),
+    "deleted": ("source", {"head-object": "404", "list-object-versions": MARKED}, '"version":"v2"'),
+    "no bucket": ("source", {"head-object": "404", "list-object-versions": "NoSuchBucket"}, '"problem":"An error'),
+    "no versions": ("source", {"head-object": "404", "list-object-versions": "AccessDenied"}, "s3:ListBucketVersions"),
+    "no list": ("source", {"head-object": "403", "list-objects-v2": "AccessDenied"}, "s3:ListBucket on arn"),
+    "no object": ("source", {"head-object": "403", "list-objects-v2": LISTED}, '"listed":{"size":3'),
+    "SSE-C": ("source", {"head-object": "400"}, "SSE-C"),
+    "no copy": ("destination", {"head-object": "404"}, "{}"),
+    "no session": ("destination", {"head-object": "AccessDenied"}, "s3express:CreateSession"),
+}
+
+
+@pytest.mark.parametrize("case", LOOKS)
+def test_a_look_that_s3_refuses_says_which_right_is_missing(case: str) -> None:
+    side, answers, learned = LOOKS[case]
+    done = bash(ASKED, KEY="file://a", SIDE=side, ANSWERS=answers)
+    assert done.returncode == 0, done.stderr
+    assert learned in json.dumps(json.loads(done.stdout), separators=(",", ":"))
+    assert "--key" not in done.stderr  # the CLI would read the file
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("", "name one key"),
+        ("a b", "name one key"),
+        ("-x", "goes after --"),
+        ("--since 3x a", "no duration"),
+        ("''", "1 to 1024 bytes, and this has 0"),
+        ("$(printf 'ü%.0s' {1..513})", "and this has 1026"),
+        ("$'\\xff'", "no text in UTF-8"),
+    ],
+)
+def test_wrong_usage_ends_with_2(words: str, why: str) -> None:
+    done = bash(f"verb_explain {words}")
+    assert (done.returncode, why in done.stderr) == (2, True), done.stderr
+
+
+def test_a_python_that_is_too_old_is_named() -> None:
+    done = bash("python3() { [[ $1 == --version ]] && echo Python 3.8.2; }\nverb_explain a")
+    assert done.returncode == 2
+    assert "explain needs Python 3.9 or newer as python3, and this is Python 3.8.2" in done.stderr
+
+
+def test_the_lines_on_a_key_are_found_by_the_key_as_a_worker_writes_it() -> None:
+    pattern = printed("key_pattern", json.dumps('a "b" (1).c\n%ü'))
+    assert pattern == r'"a \\"b\\" \(1\)\.c\\n\%ü"' + "\n"

@@ -1,0 +1,60 @@
+"""Runs of the starter while the sync is paused (PAUSED_SINCE)."""
+
+import json
+
+import pytest
+from starter_cloud import Cloud, running, starting
+from test_starter_events import MINUTE, event
+
+import starter
+from launch.tasks import PAUSED
+
+SINCE = "2026-11-25T11:00:00Z"
+# What would start workers or an audit, or copy, by settings; each with messages that wait.
+MODES: list[dict[str, str]] = [{}, {"MIN_WORKERS": "2"}, {"AUDIT_DAYS": "1"}]
+
+
+@pytest.fixture(autouse=True)
+def paused(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cloud  # which removes the variables that this shell has
+    monkeypatch.setenv("PAUSED_SINCE", SINCE)
+
+
+class Copier:
+    """Instead of mirror.function: it is not to be asked."""
+
+    @staticmethod
+    def end_process_if_unanswered() -> None:
+        pass
+
+
+@pytest.mark.parametrize("settings", MODES)
+def test_nothing_is_started_or_copied_and_what_runs_is_stopped(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(starter, "copier", Copier)
+    tasks = [running(), starting()]
+    cloud.has_messages(50, 0)
+    cloud.has_tasks_listed([task["taskArn"] for task in tasks])
+    cloud.ecs.add_response("describe_tasks", {"tasks": tasks})
+    for task in tasks:
+        cloud.stops(task, PAUSED)
+    report = starter.handler(MINUTE, None)
+    said = [report[name] for name in ("paused_since", "wanted", "started", "stopped", "failing")]
+    assert said == [SINCE, 0, {}, 2, ""]
+    cloud.has_messages(50, 0)
+    cloud.has_tasks_listed([])
+    assert "copied" not in starter.handler(MINUTE, None)
+
+
+def test_a_burst_of_events_costs_no_call_in_a_pause(capsys: pytest.CaptureFixture[str]) -> None:
+    assert starter.handler(event(), None) == {"event": True, "paused_since": SINCE}
+    assert json.loads(capsys.readouterr().out) == {"event": True, "paused_since": SINCE}
+
+
+def test_a_time_that_is_none_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAUSED_SINCE", "yesterday")
+    with pytest.raises(ValueError, match=r"PAUSED_SINCE='yesterday' has to be when \./sync\.sh pause was run"):
+        starter.handler(MINUTE, None)
