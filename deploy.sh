@@ -182,7 +182,7 @@ source "$PROJECT_DIR/lib/resources/dashboard.sh"
 # shellcheck source=lib/resources/version_tag.sh
 source "$PROJECT_DIR/lib/resources/version_tag.sh"
 
-# --- what is asked, checked and made, in this order ---------------------------------------------------------------------------
+# --- what is asked, checked and made, in this order ------------------------------------------------------------------
 
 # Steps and checks go by these facts. What others may change at any time, and a step replaces as a whole, the step asks
 # for again just before: the bucket's notifications, the lifecycle and its policy.

@@ -20,23 +20,19 @@ notifications() {
       {Filter: {Key: {FilterRules: [{Name: "prefix", Value: (.value | filter_value)}]}}} end]'
 }
 
+# Reads what S3 answers, which is nothing if there are none.
+notifications_of() { jq -n '[inputs][0] // {} | del(.ResponseMetadata)'; }
+
 find_notifications() {
-  local have
-  have=$(aws_or_nothing s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
-    --expected-bucket-owner "$SRC_BUCKET_OWNER")
-  jq 'del(.ResponseMetadata)' <<<"${have:-"{}"}"
+  aws_or_nothing s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
+    --expected-bucket-owner "$SRC_BUCKET_OWNER" | notifications_of
 }
 
+# Prints those that the bucket had when the run began.
+first_notifications() { fact_or_reason notifications | notifications_of; }
+
 # Prints what a step goes by.
-latest_notifications() {
-  local have
-  if [[ $DRY_RUN == true ]]; then
-    have=$(fact_or_reason notifications)
-    jq 'del(.ResponseMetadata)' <<<"${have:-"{}"}"
-  else
-    find_notifications
-  fi
-}
+latest_notifications() { if [[ $DRY_RUN == true ]]; then first_notifications; else find_notifications; fi; }
 
 # put_notifications CONFIGURATION OPTION...: through a file, as others may have many.
 put_notifications() {
@@ -65,12 +61,8 @@ our_notifications() {
     <<<"$1"
 }
 
-# Whether there were any when the run began.
-had_notifications() {
-  local had
-  had=$(fact_or_reason notifications)
-  [[ $(our_notifications "${had:-"{}"}") != "[]" ]]
-}
+# Whether there were any of ours then.
+had_notifications() { [[ $(our_notifications "$(first_notifications)") != "[]" ]]; }
 
 # Prints a bucket's configuration without our notifications.
 other_notifications() {

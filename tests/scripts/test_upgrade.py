@@ -14,7 +14,7 @@ from recorder import Call
 
 COMMITS = {"1.0.0": "edc5bab", "1.1.0": "5d48ab7"}
 # What the release did not have, beside the image of the code as it is now.
-MADE = {"1.0.0": ["image", "metric", "alarm"], "1.1.0": ["image"]}
+MADE = {"1.0.0": ["image", "alarm", "metric", "alarm"], "1.1.0": ["image", "alarm"]}
 
 
 def unpack_release(release: str, folder: Path, clone: Path = PROJECT) -> Path:
