@@ -27,7 +27,7 @@ ASSUME_YES=false
 # a space; remove_KIND NAME removes it.
 readonly KINDS=(
   notification event_switch event_rule rule function cluster task_definition vpc_endpoint security_group repository
-  queue metric_filter log_group role bucket_policy bucket_lifecycle alarm topic dashboard
+  queue metric_filter log_group role bucket_policy bucket_lifecycle request_metrics alarm topic dashboard
 )
 
 # --- what is there, and its removal -----------------------------------------------------------------------------------

@@ -179,6 +179,8 @@ source "$PROJECT_DIR/lib/resources/metric_filter.sh"
 source "$PROJECT_DIR/lib/resources/alarm.sh"
 # shellcheck source=lib/resources/dashboard.sh
 source "$PROJECT_DIR/lib/resources/dashboard.sh"
+# shellcheck source=lib/resources/request_metrics.sh
+source "$PROJECT_DIR/lib/resources/request_metrics.sh"
 # shellcheck source=lib/resources/version_tag.sh
 source "$PROJECT_DIR/lib/resources/version_tag.sh"
 

@@ -48,6 +48,8 @@ source_parts() {
   ! is_for status cost || source "$PROJECT_DIR/lib/status_parts.sh"
   # shellcheck source=lib/estimate.sh
   ! is_for cost || source "$PROJECT_DIR/lib/estimate.sh"
+  # shellcheck source=lib/reads.sh
+  ! is_for cost || source "$PROJECT_DIR/lib/reads.sh"
   # shellcheck source=lib/verify/cases.sh
   ! is_for verify || source "$PROJECT_DIR/lib/verify/cases.sh"
   # shellcheck source=lib/verify/watch.sh

@@ -3,6 +3,8 @@
 #        ./sync.sh cost --estimate [--files N] [--size SIZE]
 #                       [--arrival spread|burst|once] [--keep GB]
 #                       [--prices FILE] [--json]
+#        ./sync.sh cost --reads DAYS [--top N | --folders LIST] [--yes]
+#                       [--stop] [--prices FILE] [--json]
 #
 # What this deployment costs a month, and what settings would save.
 #
@@ -21,6 +23,11 @@
 #                  settings and from: files a day, the size of each (100KB, 1GB),
 #                  how they come (spread, burst; or once, as a backfill), GB kept
 #                  (default: what a month brings); asks for what is not given
+#   --reads DAYS   turns on S3's request metrics of the ten largest folders of the
+#                  destination (--top N, or --folders a/,b/) for so many days,
+#                  after it has said what that costs and has asked (--yes: does
+#                  not ask); while they are on: reports what of it is read, and
+#                  turns them off when the days are over, or at once with --stop
 #
 # Where a figure is from: measured, rule (calculated from measured ones as in
 # docs/costs.md), or assumed. A free tier is the account's: it is shown in a
@@ -203,10 +210,16 @@ check_days() {
 }
 
 verb_cost() {
-  if [[ " $* " == *" --estimate "* ]]; then
-    estimate_cost "$@"
-    return
-  fi
+  case " $* " in
+    *" --estimate "*)
+      estimate_cost "$@"
+      return
+      ;;
+    *" --reads "*)
+      reads_cost "$@"
+      return
+      ;;
+  esac
   local days="" prices=${PRICES_FILE:-} json=false
   while (($#)); do
     case "$1" in

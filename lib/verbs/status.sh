@@ -113,6 +113,7 @@ collect_status() {
   audit_days=$(starter_setting AUDIT_DAYS)
   [[ -z $audit_days ]] || gather_log audit null describe_audit "$audit_days" &
   gather options describe_options &
+  gather reads describe_request_metrics &
   gather version describe_version &
   gather function_age function_age &
   gather paused describe_pause &
@@ -123,7 +124,7 @@ collect_status() {
   gather_log markers null last_markers &
   for job in $(jobs -p); do wait "$job"; done
   jq -s '(map(.not_known[]?)) as $not_known | add | if .queue then .queue.oldest_seconds = .oldest else . end
-    | del(.oldest, .not_known, (.markers, .paused | select(. == null)))
+    | del(.oldest, .not_known, (.markers, .paused, .reads | select(. == null)))
     | if $not_known == [] then . else .not_known = $not_known end' \
     "$TEMP_DIR"/status.* | choose_outage | judge
 }
@@ -207,6 +208,8 @@ status_lines() {
     (select(is_known("audit") | not) | row("audit"; if_known("audit"; ""))),
     (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"
       else "none in the log" end); the next one \(if $paused then "after the pause" else .next end)")),
+    (.reads | select(.) | row("reads"; "request metrics of \(.folders) folders are on until \(.until): \(
+      "./sync.sh\($via) cost --reads 1 --stop") turns them off")),
     row("failures"; if_known("failures"; "\(.failures.count) in the last hour")),
     (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")) | lines'
 }

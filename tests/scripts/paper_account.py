@@ -272,6 +272,14 @@ class PaperAccount:
     def s3_get_bucket_lifecycle_configuration(self, given: Given) -> Any:
         return {"Rules": self.get(f"lifecycle {given['Bucket']}", "NoSuchLifecycleConfiguration")}
 
+    def s3_list_bucket_metrics_configurations(self, given: Given) -> Any:
+        names = self.kept.get(f"request-metrics {given['Bucket']}", {})
+        found = [{"Id": name, "Filter": {"Prefix": prefix}} for name, prefix in names.items()]
+        return {"IsTruncated": False, "MetricsConfigurationList": found}
+
+    def s3_delete_bucket_metrics_configuration(self, given: Given) -> Any:
+        del self.kept[f"request-metrics {given['Bucket']}"][given["Id"]]
+
     def s3_put_bucket_lifecycle_configuration(self, given: Given) -> Any:
         self.kept[f"lifecycle {given['Bucket']}"] = given["LifecycleConfiguration"]["Rules"]
 

@@ -1,0 +1,152 @@
+# shellcheck shell=bash
+# ./sync.sh cost --reads: which folders of the destination are read, and what the others cost.
+
+readonly METRICS_OF_A_FILTER=13 TOP_FOLDERS=10
+
+# price_of_reads PRICES DAYS FOLDERS: at most, as a metric costs only in hours in which it has data.
+price_of_reads() {
+  jq -r --argjson days "$2" --argjson folders "$3" --argjson metrics "$METRICS_OF_A_FILTER" \
+    "$(<"$PROJECT_DIR/lib/cost.jq")"'($folders * $metrics * .prices.metric_month * $days * 24 / hours_a_month | money)' <<<"$1"
+}
+
+# Prints size, time and key of each object of the destination, a line each; what a key has after a line break is left
+# out. One list request for each 1,000 of them.
+list_stored() {
+  aws_or_die s3api list-objects-v2 --bucket "$DST_BUCKET" --output text \
+    --query 'Contents[].[Size,LastModified,Key]'
+}
+
+# largest_folders COUNT: reads that list, prints the top folders with most bytes.
+largest_folders() {
+  awk -F '\t' -v OFS='\t' '$1 ~ /^[0-9]+$/ && (at = index($3, "/")) { sizes[substr($3, 1, at)] += $1 }
+    END { for (folder in sizes) printf "%.0f\t%s\n", sizes[folder], folder }' | sort -rn | head -n "$1" | cut -f 2-
+}
+
+# stored_by FOLDERS: reads that list, prints {bytes, objects, old_bytes, folder} of each folder of the file, and of all.
+stored_by() {
+  local month_ago
+  month_ago=$(iso "$(($(now) - 30 * 86400))")
+  awk -F '\t' -v month_ago="${month_ago%Z}" '
+    NR == FNR { folders[++count] = $0; next }
+    $1 ~ /^[0-9]+$/ { add(0); for (n = 1; n <= count; n++) if (index($3, folders[n]) == 1) add(n) }
+    function add(n) { bytes[n] += $1; objects[n]++; if (substr($2, 1, 19) < month_ago) old[n] += $1 }
+    END { for (n = 0; n <= count; n++) printf "%.0f\t%d\t%.0f\t%s\n", bytes[n], objects[n], old[n], folders[n] }' "$1" - \
+    | jq -Rn '[inputs | split("\t") | {bytes: (.[0] | tonumber), objects: (.[1] | tonumber),
+      old_bytes: (.[2] | tonumber), folder: (.[3:] | join("\t"))}]'
+}
+
+# need_request_metrics: ends the run if they cannot be had.
+need_request_metrics() {
+  local problem
+  [[ -z $VIA ]] || die "cost: the local cloud has no request metrics, so --reads is for AWS only"
+  problem=$(problem_with_cli_of_metrics)
+  [[ -z $problem ]] || die "cost: $problem"
+  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] \
+    || die "cost: --reads has to run in the account of the destination, $DST_BUCKET_OWNER"
+}
+
+confirm_reads() {
+  local answer
+  [[ $1 == false ]] || return 0
+  [[ -t 0 ]] || die "nothing was turned on: there is nobody to ask; use --yes"
+  read -r -p 'Turn them on? [y/N] ' answer || answer=""
+  [[ $answer == [yY]* ]] || die "nothing was turned on"
+}
+
+# turn_on_reads PRICES DAYS FOLDERS TOP YES: FOLDERS with commas between them, or nothing for the largest.
+turn_on_reads() {
+  local folders=() folder count=$4 id began number=0
+  [[ -z $3 ]] || IFS=',' read -ra folders <<<"$3"
+  [[ -z $3 ]] || count=${#folders[@]}
+  say "request metrics of $count folders for $2 days cost at most $(price_of_reads "$1" "$2" "$count") USD" \
+    "($METRICS_OF_A_FILTER metrics each, by the hour); to list the bucket is a request for each 1,000 objects"
+  confirm_reads "$5"
+  if [[ -z $3 ]]; then
+    list_stored >"$TEMP_DIR/stored"
+    mapfile -t folders < <(largest_folders "$count" <"$TEMP_DIR/stored")
+    ((${#folders[@]})) || die "s3://$DST_BUCKET has no folders: name prefixes by --folders"
+  fi
+  began=$(now)
+  for folder in "${folders[@]}"; do
+    number=$((number + 1))
+    id=$READS_ID$began-$2-$number
+    aws_or_die s3api put-bucket-metrics-configuration --bucket "$DST_BUCKET" --id "$id" \
+      --metrics-configuration "$(jq -nc --arg id "$id" --arg folder "$folder" '{Id: $id, Filter: {Prefix: $folder}}')"
+    say "turned on: $(jq -n --arg folder "$folder" '$folder')"
+  done
+  say "the first figures come after about 15 minutes; the same command reports, and in $2 days turns them off again;" \
+    "--stop does so at once"
+}
+
+# read_by FILTERS: what CloudWatch has counted since they were turned on.
+read_by() {
+  jq --arg bucket "$DST_BUCKET" --arg end "$(iso "$(now)")" '{EndTime: $end, StartTime: (map(.began) | min | todate),
+    MetricDataQueries: [to_entries[] | .key as $number | .value.id as $filter
+      | ["gets", "GetRequests"], ["bytes", "BytesDownloaded"] | {Id: "\(.[0])\($number)", ReturnData: true,
+          MetricStat: {Period: 3600, Stat: "Sum", Metric: {Namespace: "AWS/S3", MetricName: .[1],
+            Dimensions: [{Name: "BucketName", Value: $bucket}, {Name: "FilterId", Value: $filter}]}}}]}' \
+    <<<"$1" >"$TEMP_DIR/queries.json"
+  aws_or_die cloudwatch get-metric-data --cli-input-json "file://$TEMP_DIR/queries.json"
+}
+
+# report_reads PRICES FILTERS JSON: prints it; leaves the report in a file of the run.
+report_reads() {
+  local form='reads_table'
+  [[ $3 == false ]] || form='rounded_report'
+  jq -r '.[].folder' <<<"$2" >"$TEMP_DIR/folders"
+  list_stored >"$TEMP_DIR/listed"
+  stored_by "$TEMP_DIR/folders" <"$TEMP_DIR/listed" >"$TEMP_DIR/stored.json"
+  read_by "$2" >"$TEMP_DIR/read.json"
+  jq -n --argjson prices "$1" --argjson filters "$2" --argjson now "$(now)" --slurpfile stored "$TEMP_DIR/stored.json" \
+    --slurpfile read "$TEMP_DIR/read.json" '{$prices, $filters, $now, stored: $stored[0], read: $read[0]}' \
+    | jq "$(<"$PROJECT_DIR/lib/cost.jq") $(<"$PROJECT_DIR/lib/reads.jq") report" >"$TEMP_DIR/report"
+  jq -r "$(<"$PROJECT_DIR/lib/cost.jq") $(<"$PROJECT_DIR/lib/reads.jq") $form" "$TEMP_DIR/report"
+}
+
+turn_off_reads() {
+  local id
+  for id in $(jq -r '.[].id' <<<"$1"); do remove_request_metrics "$id"; done
+  say "the request metrics are turned off"
+}
+
+check_reads() {
+  [[ $1 =~ ^[1-9][0-9]?$ ]] || usage "cost: --reads $1 is no number of days from 1 to 99"
+  [[ $2 =~ ^[1-9][0-9]{0,2}$ ]] || usage "cost: --top $2 is no number of folders from 1 to 999"
+  [[ ,$3, != *,,* || -z $3 ]] || usage "cost: --folders $3 has nothing between two commas, or at an end"
+}
+
+# reads_cost OPTION...
+reads_cost() {
+  local file=${PRICES_FILE:-} json=false yes=false stop=false days="" named="" top=$TOP_FOLDERS prices filters
+  while (($#)); do
+    case "$1" in
+      --reads) need_value "$1" "$#" && days=$2 && shift ;;
+      --folders) need_value "$1" "$#" && named=$2 && shift ;;
+      --top) need_value "$1" "$#" && top=$2 && shift ;;
+      --prices) need_value "$1" "$#" && file=$2 && shift ;;
+      --yes) yes=true ;;
+      --stop) stop=true ;;
+      --json) json=true ;;
+      *) usage "cost: --reads does not go with $1" ;;
+    esac
+    shift
+  done
+  check_reads "$days" "$top" "$named"
+  prices=$(merged_prices "$file")
+  start_verb
+  need_request_metrics
+  RESOURCE="request metrics of $DST_BUCKET"
+  filters=$(fact request_metrics)
+  if was_denied; then die "cost: $(denial)"; fi
+  if [[ $(jq length <<<"$filters") == 0 ]]; then
+    [[ $stop == false ]] || die "no request metrics of ours are on"
+    turn_on_reads "$prices" "$days" "$named" "$top" "$yes"
+    return
+  fi
+  report_reads "$prices" "$filters" "$json"
+  if [[ $stop == true || $(jq .is_over "$TEMP_DIR/report") == true ]]; then
+    turn_off_reads "$filters"
+  else
+    say "they stay on until $(jq -r .until "$TEMP_DIR/report"); --stop turns them off"
+  fi
+}

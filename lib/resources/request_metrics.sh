@@ -1,0 +1,55 @@
+# shellcheck shell=bash
+# The request metrics of folders of the destination, which ./sync.sh cost --reads turns on for a while: filters of the
+# bucket, each with an id that says when it was turned on, and for how many days. Those of others have other ids.
+
+readonly READS_ID=s3-to-s3express-sync-reads-
+
+# The oldest AWS CLI of each generation that sends these calls of a directory bucket to the right endpoint.
+readonly OLDEST_CLI_OF_METRICS=('1 1.44.70' '2 2.35.0')
+
+# Prints what is wrong with the AWS CLI, or nothing.
+problem_with_cli_of_metrics() {
+  local version row generation oldest
+  [[ $CLI_VERSION =~ aws-cli/([0-9.]+) ]] || return 0
+  version=${BASH_REMATCH[1]}
+  for row in "${OLDEST_CLI_OF_METRICS[@]}"; do
+    read -r generation oldest <<<"$row"
+    [[ ${version%%.*} != "$generation" ]] || is_at_least "$version" "$oldest" \
+      || printf 'AWS CLI %s does not know request metrics of directory buckets: install %s or newer\n' "$version" "$oldest"
+  done
+}
+
+# Prints {id, folder, began, days} of each filter of ours as a JSON list. They can only be read in the bucket's account.
+ask_request_metrics() {
+  local page token="" problem
+  problem=$(problem_with_cli_of_metrics)
+  [[ -z $problem && $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
+  while :; do
+    page=$(aws_if_allowed s3api list-bucket-metrics-configurations --bucket "$DST_BUCKET" \
+      ${token:+--continuation-token "$token"})
+    jq -c --arg prefix "$READS_ID" '.MetricsConfigurationList[]? | select(.Id | startswith($prefix))
+      | {id: .Id, folder: (.Filter.Prefix // "")}
+        + (.Id | ltrimstr($prefix) | capture("^(?<began>\\d+)-(?<days>\\d+)-") | map_values(tonumber))' <<<"${page:-null}"
+    token=$(jq -r '.NextContinuationToken // ""' <<<"${page:-null}")
+    [[ -n $token ]] || return 0
+  done | jq -s .
+}
+
+# What could not be looked for is said: it goes on costing.
+list_request_metrics() {
+  local problem
+  fact request_metrics | jq -r '.[]? | "\(.id) \(.folder | tojson)"'
+  problem=$(problem_with_cli_of_metrics)
+  if was_denied; then problem=$(denial); fi
+  [[ -z $problem ]] || say "request metrics of $DST_BUCKET, if ./sync.sh cost --reads has turned any on, stay: $problem"
+}
+
+# Prints {folders, until} as JSON; null if there are none of ours.
+describe_request_metrics() {
+  fact request_metrics | jq -s '.[0] // [] | if . == [] then null
+    else {folders: length, until: (map(.began + .days * 86400) | max | todate)} end'
+}
+
+remove_request_metrics() {
+  aws_unless_gone s3api delete-bucket-metrics-configuration --bucket "$DST_BUCKET" --id "$1"
+}

@@ -1,0 +1,182 @@
+"""./sync.sh cost --reads: what it reports beside the requests that were made, what it turns on, off and leaves."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MIRROR = "mirror--use1-az4--x-s3"
+GB, DAY, BEGAN = 10**9, 86_400, 1_795_000_000
+OURS = "s3-to-s3express-sync-reads-"
+OLD, NEW = "2026-01-01T00:00:00+00:00", "2026-11-17T00:00:00+00:00"
+OBJECTS = {
+    "models/v1/a": (60 * GB, OLD),
+    "models/v2/a b": (40 * GB, NEW),
+    "logs, old/x": (300 * GB, OLD),
+    "tmp/y": (GB, NEW),
+    "top": (2 * GB, NEW),
+}
+SCRIPT = r"""
+source "$0/sync.sh"
+source_verbs cost status
+now() { printf '%s\n' "$NOW"; }
+eval "$1"
+"""
+
+
+class Mirror:
+    """A destination with filters, on paper, and the requests of its readers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "state.json"
+        (folder / "bin").mkdir()
+        (folder / "bin/aws").symlink_to(ROOT / "tests/scripts/reads_aws.py")
+        self.path = f"{folder}/bin:{os.environ['PATH']}"
+        self.now = BEGAN
+        theirs = {"EntireBucket": ""}
+        self.change(
+            bucket=MIRROR, version="1.46.3", objects=OBJECTS, filters=theirs, ever={}, requests=[], denied=[],
+            puts_left=1000,
+        )  # fmt: skip
+
+    def state(self) -> dict[str, Any]:
+        return json.loads(self.file.read_text()) if self.file.exists() else {}
+
+    def change(self, **fields: Any) -> None:
+        self.file.write_text(json.dumps(self.state() | fields))
+
+    def read(self, key: str, times: int = 1) -> None:
+        self.change(requests=[*self.state()["requests"], *([key, OBJECTS[key][0]] for _ in range(times))])
+
+    def run(self, command: str, status: int = 0, **settings: str) -> tuple[str, str]:
+        given = {"REGION": "us-east-1", "SRC_BUCKET": "source", "DST_BUCKET": MIRROR, "NOW": str(self.now)}
+        done = subprocess.run(
+            ["bash", "-c", SCRIPT, ROOT, command],
+            env={"PATH": self.path, "READS_STATE": str(self.file), **given, **settings},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+        return done.stdout, done.stderr
+
+    def report(self, options: str = "") -> dict[str, Any]:
+        return json.loads(self.run(f"verb_cost --reads 7 --json {options}")[0])
+
+    def ours(self) -> set[str]:
+        return {folder for name, folder in self.state()["filters"].items() if name.startswith(OURS)}
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Mirror:
+    return Mirror(tmp_path)
+
+
+def test_it_says_what_was_read_and_what_the_rest_costs_and_turns_itself_off(mirror: Mirror) -> None:
+    mirror.read("logs, old/x")  # before it was turned on
+    _, said = mirror.run("verb_cost --reads 7 --top 2 --yes")
+    assert "request metrics of 2 folders for 7 days cost at most 1.80 USD" in said
+    assert mirror.ours() == {"logs, old/", "models/"}
+    mirror.read("models/v1/a", 3)
+    mirror.read("models/v2/a b")
+    mirror.read("top")
+    mirror.now += 6 * DAY
+    found = mirror.report()
+    assert found["hours"] == 6 * 24
+    rows = [(row["folder"], row["stored_gb"], row["read_gb"], row["gets"], row["usd"]) for row in found["rows"]]
+    assert rows == [("logs, old/", 300, 0, 0, 33), ("models/", 100, 220, 4, 11)]
+    assert [row["lever"] for row in found["rows"]] == ["EXCLUDE=logs\\, old/*", None]
+    assert {one["lever"]: one["saves_usd"] for one in found["levers"]} == {
+        "PREFIX_FILTER=models/": pytest.approx(303 * 0.11),
+        "KEEP_DAYS=30": pytest.approx(360 * 0.11),
+    }
+    assert len(mirror.ours()) == 2
+    mirror.now += DAY
+    text, said = mirror.run("verb_cost --reads 7")
+    assert "turned off" in said
+    assert max(map(len, text.splitlines())) <= 80
+    assert '300.00        0.00          0      33.00  "logs, old/"' in text
+    assert mirror.state()["filters"] == {"EntireBucket": ""}
+
+
+def test_folders_that_overlap_are_each_counted_and_saved_once(mirror: Mirror) -> None:
+    mirror.run("verb_cost --reads 3 --folders models/,models/v1/,tmp/ --yes")
+    mirror.read("models/v1/a", 2)
+    mirror.read("models/v2/a b")
+    mirror.now += DAY
+    found = mirror.report()
+    assert {row["folder"]: (row["read_gb"], row["gets"]) for row in found["rows"]} == {
+        "models/": (160, 3),
+        "models/v1/": (120, 2),
+        "tmp/": (0, 0),
+    }
+    (prefixes,) = (one for one in found["levers"] if one["lever"].startswith("PREFIX_FILTER"))
+    assert (prefixes["lever"], prefixes["saves_usd"]) == ("PREFIX_FILTER=models/", pytest.approx(303 * 0.11))
+
+
+def test_a_run_that_was_cut_short_leaves_what_is_seen_reported_and_turned_off(mirror: Mirror) -> None:
+    mirror.change(puts_left=1)
+    mirror.run("verb_cost --reads 7 --yes", 1)
+    assert mirror.ours() == {"logs, old/"}
+    found, _ = mirror.run("start_verb; describe_request_metrics")
+    assert json.loads(found) == {"folders": 1, "until": "2026-11-25T11:06:40Z"}
+    assert [row["folder"] for row in mirror.report("--stop")["rows"]] == ["logs, old/"]
+    assert mirror.ours() == set()
+
+
+def test_cleaning_up_meanwhile_removes_ours_only(mirror: Mirror) -> None:
+    mirror.run("verb_cost --reads 7 --yes")
+    assert len(mirror.ours()) == 3
+    kinds = mirror.run('source "$0/cleanup.sh"; printf "%s\\n" "${KINDS[@]}"')[0].split()
+    assert "request_metrics" in kinds
+    mirror.run("start_verb; for id in $(list_request_metrics | cut -d ' ' -f 1); do remove_request_metrics $id; done")
+    assert mirror.state()["filters"] == {"EntireBucket": ""}
+    mirror.run("verb_cost --reads 7 --stop", 1)
+
+
+def test_nothing_is_turned_on_without_a_yes(mirror: Mirror) -> None:
+    _, said = mirror.run("verb_cost --reads 30", 1)
+    assert "10 folders for 30 days cost at most 38.47 USD" in said
+    assert "nothing was turned on" in said
+    assert mirror.ours() == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "complaint"),
+    [
+        (
+            {"version": "2.23.6"},
+            {},
+            "AWS CLI 2.23.6 does not know request metrics of directory buckets: install 2.35.0",
+        ),
+        ({"version": "1.44.69"}, {}, "install 1.44.70 or newer"),
+        ({"denied": ["list-bucket-metrics-configurations"]}, {}, "AccessDenied"),
+        ({}, {"DST_BUCKET_OWNER": "222222222222"}, "in the account of the destination, 222222222222"),
+    ],
+)
+def test_why_it_cannot_is_said(
+    changes: dict[str, Any], settings: dict[str, str], complaint: str, mirror: Mirror
+) -> None:
+    mirror.change(**changes)
+    _, said = mirror.run("verb_cost --reads 7 --yes", 1, **settings)
+    assert complaint in said
+    assert mirror.ours() == set()
+    if not settings:
+        _, said = mirror.run("start_verb; list_request_metrics")
+        assert complaint.split(":")[0] in said
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("--reads 0", "--reads 0 is no number of days from 1 to 99"),
+        ("--reads 7 --top 0", "--top 0 is no number of folders"),
+        ("--reads 7 --folders a/,,b/", "has nothing between two commas"),
+        ("--reads 7 --days 3", "--reads does not go with --days"),
+    ],
+)
+def test_wrong_usage_is_refused(options: str, complaint: str, mirror: Mirror) -> None:
+    _, said = mirror.run(f"verb_cost {options}", 2)
+    assert complaint in said
