@@ -1,6 +1,7 @@
 # The worker's image. It is built on any host without emulation: the build stage runs on the host's own
-# platform and downloads wheels for the target, the final stage only copies.
-FROM --platform=$BUILDPLATFORM python:3.13-slim AS build
+# platform and downloads wheels for the target, the final stage only copies. deploy.sh sets BASE_IMAGE.
+ARG BASE_IMAGE=python:3.13-slim
+FROM --platform=$BUILDPLATFORM $BASE_IMAGE AS build
 ARG TARGETARCH
 COPY requirements.txt /
 RUN set -eu; \
@@ -21,7 +22,7 @@ COPY worker.py /own/
 COPY mirror /own/mirror
 RUN python -m compileall -q --invalidation-mode unchecked-hash -s /own -p /app /own/mirror && chmod -R a=rX /own
 
-FROM python:3.13-slim
+FROM $BASE_IMAGE
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 COPY --from=build /app /app
 # A layer of its own, as it changes more often.

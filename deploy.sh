@@ -56,13 +56,14 @@
 
 : "${SUBNETS:=}" # subnet ids, comma separated; empty: the public subnets of the default VPC
 : "${ASSIGN_PUBLIC_IP:=ENABLED}"
-: "${CREATE_VPC_ENDPOINTS:=false}" # true: gateway endpoints for s3 and s3express in the subnets' route tables
-: "${IMAGE_URI:=}"                 # a worker image that exists already; empty: build and push one
-: "${ECR_REGISTRY:=}"              # empty: the account's own registry
-: "${DOCKER_BUILD_FLAGS:=}"        # more words for docker buildx build
-: "${SRC_KMS_KEY_ARN:=}"           # the keys of an SSE-KMS source bucket, comma separated
-: "${DST_KMS_KEY_ARN:=}"           # the key of an SSE-KMS destination bucket
-: "${SRC_BUCKET_OWNER:=}"          # account id; empty: the account that deploys
+: "${CREATE_VPC_ENDPOINTS:=false}"  # true: gateway endpoints for s3 and s3express in the subnets' route tables
+: "${IMAGE_URI:=}"                  # a worker image that exists already; empty: build and push one
+: "${BASE_IMAGE:=python:3.13-slim}" # what the image is built on; it is built anew when this has a new digest
+: "${ECR_REGISTRY:=}"               # empty: the account's own registry
+: "${DOCKER_BUILD_FLAGS:=}"         # more words for docker buildx build
+: "${SRC_KMS_KEY_ARN:=}"            # the keys of an SSE-KMS source bucket, comma separated
+: "${DST_KMS_KEY_ARN:=}"            # the key of an SSE-KMS destination bucket
+: "${SRC_BUCKET_OWNER:=}"           # account id; empty: the account that deploys
 : "${DST_BUCKET_OWNER:=}"
 : "${LOG_RETENTION_DAYS:=30}"
 : "${ALARM_EMAIL:=}"                  # the alarms write to this address; empty: they only show
@@ -117,6 +118,8 @@ source "$PROJECT_DIR/lib/names.sh"
 source "$PROJECT_DIR/lib/json.sh"
 # shellcheck source=lib/report.sh
 source "$PROJECT_DIR/lib/report.sh"
+# shellcheck source=lib/clock.sh
+source "$PROJECT_DIR/lib/clock.sh"
 # shellcheck source=lib/tags.sh
 source "$PROJECT_DIR/lib/tags.sh"
 # shellcheck source=lib/tools.sh

@@ -14,8 +14,6 @@
 
 # shellcheck source=deploy.sh
 source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
-# shellcheck source=lib/clock.sh
-source "$PROJECT_DIR/lib/clock.sh"
 # shellcheck source=lib/result.sh
 source "$PROJECT_DIR/lib/result.sh"
 # shellcheck source=lib/log_reader.sh

@@ -125,6 +125,7 @@ check_words() {
   check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
   check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"
   check_pattern IMAGE_URI '[A-Za-z0-9._:/@-]{0,255}' "the name of an image, or nothing"
+  check_pattern BASE_IMAGE '[a-z0-9][A-Za-z0-9._:/-]{0,150}(@sha256:[0-9a-f]{64})?' "the name of an image with Python 3.13"
   check_pattern ECR_REGISTRY '[A-Za-z0-9.:-]*' "the host of a registry, or nothing"
   check_pattern S3_CLIENT '(crt|boto3)?' "crt or boto3, or nothing"
   check_pattern LOG_LEVEL '(DEBUG|INFO|WARNING|ERROR)?' "DEBUG, INFO, WARNING or ERROR, or nothing"

@@ -1,18 +1,19 @@
 # shellcheck shell=bash
 # The worker's image and the repository that holds it.
 
-readonly OLDEST_BUILDX=0.10.0                                 # the first that can leave out attestations
-readonly IMAGE_INPUTS=(Dockerfile requirements.txt worker.py) # and every module of mirror/
+readonly OLDEST_BUILDX=0.10.0                                # the first that can leave out attestations
+readonly IMAGE_FILES=(Dockerfile requirements.txt worker.py) # and every module of mirror/
+readonly OLD_IMAGE_DAYS=90
 
 # Prints the files that the image is built from.
-image_inputs() {
-  printf '%s\n' "${IMAGE_INPUTS[@]}"
+image_files() {
+  printf '%s\n' "${IMAGE_FILES[@]}"
   (cd "$PROJECT_DIR" && find mirror -name '*.py') | LC_ALL=C sort
 }
 
 # Names are hashed too: text that moves from one file to another makes another image.
-ask_image_tag() {
-  image_inputs | python3 -c '
+ask_image_inputs() {
+  image_files | python3 -c '
 import hashlib, pathlib, sys
 
 folder, *words = sys.argv[1:]
@@ -20,6 +21,42 @@ lines = [*words]
 for name in sys.stdin.read().splitlines():
     lines.append(name + " " + hashlib.sha256(pathlib.Path(folder, name).read_bytes()).hexdigest())
 print(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16])' "$PROJECT_DIR" "$TASK_ARCH" "$DOCKER_BUILD_FLAGS"
+}
+
+# Prints the digest that BASE_IMAGE has now, or fails with the reason. An engine that answers is needed first: without one
+# nothing could be built on a newer base.
+ask_base_digest() {
+  local answer
+  if [[ $BASE_IMAGE == *@* ]]; then
+    answer=${BASE_IMAGE##*@}
+  else
+    answer=$(docker version --format '{{.Server.Version}}' 2>&1 \
+      && docker buildx imagetools inspect "$BASE_IMAGE" --format '{{.Manifest.Digest}}' 2>&1) || :
+    answer=${answer##*$'\n'}
+  fi
+  printf '%s\n' "$answer"
+  [[ $answer =~ ^sha256:[0-9a-f]{64}$ ]]
+}
+
+# newest_tag INPUTS: of the images that were built from these inputs, whatever their base was.
+newest_tag() {
+  aws_or_nothing ecr describe-images --repository-name "$APP_NAME" | jq -r --arg inputs "$1" '
+    [.imageDetails[]? | {at: .imagePushedAt, tag: (.imageTags // [])[] | select(startswith($inputs))}]
+    | sort_by(.at) | last | .tag // empty'
+}
+
+# A base with a new digest makes another tag, so that the image is built anew. If the digest cannot be looked up, the
+# image that is there stays.
+ask_image_tag() {
+  local inputs base found
+  inputs=$(fact image_inputs)
+  if base=$(fact_or_reason base_digest); then
+    base=${base#sha256:}
+    printf '%s-%s\n' "$inputs" "${base:0:12}"
+  else
+    found=$(newest_tag "$inputs")
+    printf '%s\n' "${found:-$inputs}"
+  fi
 }
 
 image_registry() { printf '%s\n' "${ECR_REGISTRY:-$ACCOUNT.dkr.ecr.$REGION.amazonaws.com}"; }
@@ -46,12 +83,12 @@ image_repository_arn() {
   fi
 }
 
-# Prints the digest of the image, if it was pushed.
+# Prints the digest of the image, if it was pushed, and when that was, in seconds since 1970.
 ask_image() {
   local tag
   tag=$(fact image_tag)
   aws_or_nothing ecr describe-images --repository-name "$APP_NAME" --image-ids "imageTag=$tag" \
-    | jq -r '.imageDetails[].imageDigest'
+    | jq -r "$(jq_epoch)"'.imageDetails[] | "\(.imageDigest) \(.imagePushedAt | epoch | if . then floor else "" end)"'
 }
 
 check_docker() {
@@ -119,9 +156,16 @@ docker_platform() {
 # HTTP. Attestations would leave manifests in the repository that its lifecycle policy cannot expire.
 # build_image IMAGE
 build_image() {
-  local flags
+  local flags base digest
+  base=${BASE_IMAGE%%@*}
+  if digest=$(fact_or_reason base_digest); then
+    base+=@$digest
+  else
+    say "      the digest of BASE_IMAGE=$BASE_IMAGE could not be looked up: $digest"
+  fi
   read -ra flags <<<"$DOCKER_BUILD_FLAGS"
   docker buildx build --load --provenance=false --sbom=false --platform "$(docker_platform)" --tag "$1" \
+    --build-arg "BASE_IMAGE=$base" \
     ${flags[@]+"${flags[@]}"} "$PROJECT_DIR" >&2
 }
 
@@ -141,6 +185,15 @@ is_there_now() {
   [[ -n $image ]] || die "image $1: docker push failed, see above"
 }
 
+# Security fixes reach the workers with a newer base. A pinned one, or one that nobody renews, has none.
+tell_of_old_image() {
+  local digest pushed days
+  read -r digest pushed <<<"$1"
+  [[ -n $pushed ]] || return 0
+  days=$((($(now) - pushed) / 86400))
+  ((days <= OLD_IMAGE_DAYS)) || say "      the image $digest is $days days old: set BASE_IMAGE to a newer one"
+}
+
 ensure_image() {
   local name found
   [[ -z $IMAGE_URI ]] || return 0
@@ -148,6 +201,7 @@ ensure_image() {
   begin image "$name"
   found=$(fact image)
   [[ -n $found ]] || create push_image "$name"
+  tell_of_old_image "$found"
   finish
 }
 

@@ -9,7 +9,7 @@ readonly SUITE=trixie # the Debian release whose python3 is 3.13
 readonly STAND_IN_PACKAGES=base-files,ca-certificates,coreutils,dash,findutils,python-is-python3,python3,python3-pip
 readonly CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
 
-base_name() { sed -n 's/^FROM \([^ ]*\)$/\1/p' "$DOCKERFILE"; }
+base_name() { sed -n 's/^ARG BASE_IMAGE=//p' "$DOCKERFILE"; }
 
 unpack_debian() {
   local context=$1 architecture

@@ -127,6 +127,10 @@ SAID = {
     ("NAME--ZONE--x-s3",) * 2: (["mirror--euw1-az3--x-s3"], ["mirror", "mirror--x-s3", "mirror--use1-az4--x-s3"]),
     ("subnet ids of one VPC", "同一 VPC 的子网 ID"): (["subnet-1", "subnet-1,subnet-1b"], ["subnet-1,subnet-2"]),
     ("a host", "一个主机名"): (["proxy.example.com:5000"], ["https://proxy.example.com/"]),
+    ("an image", "一个镜像"): (
+        ["python:3.13-slim", "mirror.example:5000/python:3.13", f"python:3.13@sha256:{'a' * 64}"],
+        ["", "python:3.13@sha256:12", "two words", "-x"],
+    ),
     ("any words", "任意参数"): (["--build-arg PROXY=http://proxy:3128 --no-cache"], []),
     ("the ARN of a key", "一个密钥的 ARN"): ([KEY], ["alias/aws/s3", "1234-ab", KEY.replace("eu-west-1", "us-east-1")]),
     ("delta, or empty", "delta 或空"): (["delta"], ["DELTA", "lance", "delta,"]),

@@ -47,6 +47,7 @@ VOLATILE = re.compile(
 FAKE_DOCKER = """#!/bin/sh
 case "$1 $2" in
   "buildx version") echo "github.com/docker/buildx v0.13.1" ;;
+  "buildx imagetools") echo sha256:{digest} ;;
   "version --format") echo 26.1.5 ;;
   "push "*) exec {python} {account} push "$2" ;;
   "login "*) cat >/dev/null ;;
@@ -523,7 +524,7 @@ done
 
 def make_fake_docker(tools: Path) -> None:
     docker = tools / "docker"
-    docker.write_text(FAKE_DOCKER.format(python=sys.executable, account=__file__))
+    docker.write_text(FAKE_DOCKER.format(python=sys.executable, account=__file__, digest="a" * 64))
     docker.chmod(0o755)
 
 

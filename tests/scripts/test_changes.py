@@ -63,18 +63,18 @@ def ask_script(project: Path, *command: str) -> str:
 def test_the_tag_of_the_image_depends_on_what_stands_in_which_file(tmp_path: Path) -> None:
     project = copy_project(tmp_path)
     worker, module = project / "worker.py", project / "mirror/extra/module.py"
-    tags = [ask_script(project, "fact", "image_tag")]
+    tags = [ask_script(project, "fact", "image_inputs")]
     worker.write_text("# first\n# second\n")
-    tags.append(ask_script(project, "fact", "image_tag"))
+    tags.append(ask_script(project, "fact", "image_inputs"))
     module.parent.mkdir()
     module.write_text("# second\n")
     worker.write_text("# first\n")
-    tags.append(ask_script(project, "fact", "image_tag"))
+    tags.append(ask_script(project, "fact", "image_inputs"))
     module.rename(module.with_name("renamed.py"))
-    tags.append(ask_script(project, "fact", "image_tag"))
+    tags.append(ask_script(project, "fact", "image_inputs"))
     assert len(set(tags)) == len(tags)
     (project / "mirror/extra/notes.txt").write_text("is not in the image's inputs")
-    assert ask_script(project, "fact", "image_tag") == tags[-1]
+    assert ask_script(project, "fact", "image_inputs") == tags[-1]
 
 
 def test_the_archive_of_the_starter_holds_its_files_and_is_the_same_everywhere(tmp_path: Path) -> None:

@@ -640,7 +640,7 @@ def images(ran: Ran) -> list[list[str]]:
     return [
         call.parameters["words"]
         for call in ran.calls
-        if call.service == "docker" and "version" not in call.parameters["words"]
+        if call.service == "docker" and not {"version", "imagetools"} & set(call.parameters["words"])
     ]
 
 
@@ -667,7 +667,8 @@ def test_the_image_is_built_for_the_task_pushed_and_run(
     assert [word for word in flags if word not in given] == []
     assert login == ["login", "--username", "AWS", "--password-stdin", registry]
     assert push == ["push", image]
-    assert re.fullmatch(rf"{re.escape(registry)}/{APP}:[0-9a-f]{{16}}", image)
+    assert re.fullmatch(rf"{re.escape(registry)}/{APP}:[0-9a-f]{{16}}-b{{12}}", image)
+    assert given[given.index(f"BASE_IMAGE=python:3.13-slim@sha256:{'b' * 64}") - 1] == "--build-arg"
 
 
 @pytest.mark.usefixtures("account")
