@@ -22,8 +22,8 @@
 #                   destination, by this or by a worker (default 1000)
 #   --examples N    keys to name of each kind (default 10)
 #   --report FILE   write each difference to the file (-: stdout) as a line of
-#                   JSON, {"what": ..., "key": ...}, 100,000 at most. If one is not
-#                   there, as the log may drop lines, the last line is
+#                   JSON, {"what": ..., "key": ...}, 100,000 at most. If one is
+#                   not there, as the log may drop lines, the last line is
 #                   {"incomplete": WHY}
 #   --json          the numbers as JSON on stdout, the log on stderr
 #
