@@ -129,7 +129,8 @@ def test_a_run_that_was_cut_short_leaves_what_is_seen_reported_and_turned_off(mi
 def test_cleaning_up_meanwhile_removes_ours_only(mirror: Mirror) -> None:
     mirror.run("verb_cost --reads 7 --yes")
     assert len(mirror.ours()) == 3
-    kinds = mirror.run('source "$0/cleanup.sh"; printf "%s\\n" "${KINDS[@]}"')[0].split()
+    listed = r"""bash -c 'source "$0/cleanup.sh"; printf "%s\n" "${KINDS[@]}"' "$0" """
+    kinds = mirror.run(listed)[0].split()
     assert "request_metrics" in kinds
     mirror.run("start_verb; for id in $(list_request_metrics | cut -d ' ' -f 1); do remove_request_metrics $id; done")
     assert mirror.state()["filters"] == {"EntireBucket": ""}
