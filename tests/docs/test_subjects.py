@@ -14,6 +14,7 @@ SUBJECTS = {
     "the way of one message, step by step": "docs/design.md#the-way-of-one-message",
     "why a copy is right whatever happens": "docs/design.md#how-it-stays-right",
     "what was proven, and what was not": "docs/design.md#what-was-proven",
+    "what is assumed of AWS, and who has seen it": "docs/evidence.md",
     "limits": "docs/design.md#what-remains",
     "a try without AWS": "#try-it-on-one-machine",
     "what must be there first": "#what-you-need",

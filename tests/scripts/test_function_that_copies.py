@@ -27,7 +27,8 @@ sys.path.append(sys.argv[1])
 import boto3, starter
 from botocore import __version__
 keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
-calls = [boto3.client(name, **keys).meta.service_model.service_name for name in ("s3", "sqs", "ecs", "sts", "events")]
+names = "s3", "sqs", "ecs", "sts", "events", "lambda"
+calls = [boto3.client(name, **keys).meta.service_model.service_name for name in names]
 print(json.dumps([calls, boto3.__version__, __version__, [*sys.modules]]))
 """
 
@@ -64,7 +65,7 @@ def test_the_archive_alone_is_all_that_the_function_imports(archive: Path, tmp_p
     answer = subprocess.run(command, env={"STARTER_COPIES": "true"}, cwd="/", capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     calls, boto3, botocore, modules = json.loads(answer.stdout)
-    assert calls == ["s3", "sqs", "ecs", "sts", "events"]
+    assert calls == ["s3", "sqs", "ecs", "sts", "events", "lambda"]
     lines = (PROJECT / "requirements.txt").read_text().splitlines()
     pins = dict(line.split()[0].split("==") for line in lines if "==" in line)
     assert (boto3, botocore) == (pins["boto3[crt]"], pins["botocore"])
@@ -81,7 +82,7 @@ def test_the_archive_has_bytecode_that_is_taken_as_it_is_and_no_library_that_not
                 compiled = f"{folder}/__pycache__/{module[:-3]}.cpython-313.pyc".lstrip("/")
                 assert file.read(compiled)[4:8] == b"\x01\x00\x00\x00", name  # unchecked hash: PEP 552
     data = {name.split("/")[2] for name in names if name.startswith("botocore/data/") and name.count("/") > 2}
-    assert data == {"s3", "sqs", "sts", "ecs", "events"}
+    assert data == {"s3", "sqs", "sts", "ecs", "events", "lambda"}
     assert "botocore/data/endpoints.json" in names
     assert not [name for name in names if "dist-info" in name or name.startswith(("bin/", "awscrt", "boto3/examples"))]
     own = {
