@@ -23,7 +23,6 @@ NAME = f"{APP}-audit"
 GROUPS = {f"/ecs/{APP}-task": "worker", f"/aws/lambda/{APP}-starter": "starter"}
 # The steps that audits have part in.
 PARTS = ("ensure_starter_role", "ensure_function", "ensure_*audit*")
-LATE = ("ensure_*late*",)
 STEPS = [f"alarm {NAME}", f"metric filter {NAME}", f"metric filter {NAME}"]
 
 
@@ -46,31 +45,28 @@ def lines(output: str) -> dict[str, str]:
 @one_cloud
 @one_cli
 def test_it_is_made_once_and_removed_when_it_is_not_set_any_more(account: Account) -> None:
-    """So is the alarm of METRICS, which is on two metrics."""
     account.deployed()
     deployed = nameless(account.inventory())
     assert not {"AUDIT_DAYS", "AUDIT_STARTED_BY"} & account.starter_environment().keys()
-    output, _ = account.steps(*PARTS, *LATE, **WEEKLY, METRICS="true")
+    output, _ = account.steps(*PARTS, **WEEKLY)
     assert_conforming(account)
     assert lines(output) == dict.fromkeys(STEPS, "created")
     assert filters(account).keys() == {"worker", "starter"}
     assert account.alarms()[NAME][0]["Namespace"] == APP
-    assert f"{APP}-late" in account.alarms()
     variables = account.starter_environment()
     assert (variables["AUDIT_DAYS"], variables["AUDIT_STARTED_BY"]) == ("7", NAME)
-    output, _ = account.steps(*PARTS, *LATE, **WEEKLY, METRICS="true")
+    output, _ = account.steps(*PARTS, **WEEKLY)
     assert set(states(output)) == {"exists"}, output
     assert account.recorder.writes == []
     output, _ = account.run("cleanup.sh", "--dry-run")
     assert f"would remove alarm {NAME}" in output
-    assert f"would remove alarm {APP}-late" in output
     assert f"would remove metric filter {NAME}" in output
 
-    output, _ = account.steps(*PARTS, *LATE)
+    output, _ = account.steps(*PARTS)
     assert_conforming(account)
     assert lines(output) == {f"alarm {NAME}": "changed (removed with its filters, as AUDIT_DAYS is empty)"}
     assert nameless(account.inventory()) == deployed
-    output, _ = account.steps(*PARTS, *LATE)
+    output, _ = account.steps(*PARTS)
     assert (lines(output), account.recorder.writes) == ({}, [])
 
 
