@@ -119,6 +119,13 @@ def test_what_is_kept_goes_by_the_settings_or_by_what_is_said() -> None:
     assert saved["KEEP_DAYS=7"] == pytest.approx((900 - 70 * 1.073741824) * 0.11, abs=0.01)
 
 
+def test_announced_keys_cost_the_same_beside_failures() -> None:
+    none, with_all, both = estimates(
+        [f"ANNOUNCE={value} estimate --files 100000 --size 1MB" for value in ("failures", "all", "all,failures")]
+    )
+    assert none["sync_usd"] < with_all["sync_usd"] == both["sync_usd"]
+
+
 def ask(words: list[str], answers: str | None) -> tuple[int, str]:
     """Exit status and output of `./sync.sh cost --estimate`; with answers on a terminal."""
     command = [ROOT / "sync.sh", "cost", "--estimate", *words]

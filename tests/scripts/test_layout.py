@@ -142,6 +142,13 @@ def needs(files: dict[str, str]) -> Iterator[str]:
                 yield f"{verb} does not need {name}"
 
 
+def names(files: dict[str, str]) -> Iterator[str]:
+    """Of two functions of the same name the one that is sourced last takes the place of the other."""
+    defined = [(found, name) for name, text in files.items() for found in sorted(one_liners(text)) if found != "main"]
+    first = dict(reversed(defined))
+    yield from (f"{first[found]} and {name} both have {found}" for found, name in defined if first[found] != name)
+
+
 def words_of_code(text: str) -> set[str]:
     """But for functions of jq."""
     return set(re.findall(r"\w+", code(text))) - set(re.findall(r"\bdef (\w+)", text))
@@ -180,7 +187,7 @@ def faults(root: Path) -> list[str]:
     files = scripts(root)
     return [
         fault
-        for rule in (lengths, heads, arrows, kinds, verbs, needs, asked_facts, log_patterns)
+        for rule in (lengths, heads, arrows, kinds, verbs, needs, names, asked_facts, log_patterns)
         for fault in rule(files)
     ]
 
@@ -219,6 +226,7 @@ PLANTED = {
         "is_for reconcile cost",
     ),
     "logs does not need lib/dead_letters.sh": ("sync.sh", "is_for wait redrive", "is_for wait redrive logs"),
+    "lib/check_wanted.sh and lib/verbs/logs.sh both have bytes_of": ("lib/verbs/logs.sh", "$", "bytes_of() { :; }\n"),
     "nothing says what the fact cluster is": ("lib/resources/cluster.sh", r"ask_cluster\(\)", "find_cluster()"),
     "nothing says what the fact quotas is": ("deploy.sh", " quota ", " quotas "),
     "lib/status_parts.sh has the log pattern failed key= of its own": (
