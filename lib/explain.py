@@ -15,7 +15,7 @@ from mirror.model.selection import is_marker, items_of, wanted_of
 from mirror.protocol.objects import destination_from_head, source_from_head
 from mirror.protocol.verdict import ABSENT, ARCHIVED, EQUAL, EXCLUDED, EXPIRED, GHOST, MISSING, STALE, judge
 
-WAITS, UNKNOWN = "waits", "unknown"  # a marker (COPY_LAST) that is missing or stale; a side that could not be read
+WAITS, UNKNOWN = "waits", "unknown"  # for other keys (COPY_LAST, TABLES); a side that could not be read
 RIGHTLY = (EQUAL, ABSENT, EXCLUDED, EXPIRED)  # nothing is to be done
 FRESH_SECONDS = 300  # a change that is younger may be on its way: an event takes seconds, a worker a minute to start
 
@@ -28,7 +28,7 @@ MEANINGS = {
     ARCHIVED: "the source has to be restored before it can be copied",
     EXPIRED: "it changed longer ago than KEEP_DAYS, so it is not to be in the destination",
     EXCLUDED: "it is not synced, by PREFIX_FILTER or EXCLUDE",
-    WAITS: "it is a marker, which is copied when all else in its folder is",
+    WAITS: "its turn comes after other keys, by COPY_LAST or TABLES",
     UNKNOWN: "a bucket could not be read",
 }
 # Whatever else is known.
@@ -38,7 +38,7 @@ STANDING_ADVICE = {
     EXPIRED: "nothing",
     EXCLUDED: "nothing",
     ARCHIVED: "restore it (aws s3api restore-object): S3 then sends an event, and it is copied",
-    UNKNOWN: "give the rights that are named, and run this again",
+    UNKNOWN: "give the rights, if any are named, and run this again",
 }
 
 
@@ -61,10 +61,10 @@ def explain(facts, now):
         expired=source is not None and wanted.is_expired(source.modified.timestamp(), now),
     )
     marks = is_marker(key, settings["COPY_LAST"])
-    what, waits = verdict.what, waiting_marker(facts["markers"], facts["synced"]) if marks else None
+    what, waits = verdict.what, newest_wait(facts["markers"], facts["synced"])
     if any(side.get("problem") for side in sides.values()) and what != EXCLUDED:
         what = UNKNOWN
-    elif marks and waits and what in (MISSING, STALE):
+    elif waits and (what in (MISSING, STALE) or (what == GHOST and not marks)):  # with TABLES deletes wait, too
         what = WAITS
     found = {
         "key": key,
@@ -107,8 +107,8 @@ def http_date(text):
     return moment.strftime("%a, %d %b %Y %H:%M:%S GMT") if moment and "GMT" not in text else text
 
 
-def waiting_marker(markers, synced):
-    """The newest line on the marker, unless it was synced after that."""
+def newest_wait(markers, synced):
+    """The newest line that says what the key waits for, unless it was synced after that."""
     newest = max(markers, key=lambda line: line["at"], default=None)
     return newest if newest and newest["at"] > synced else None
 

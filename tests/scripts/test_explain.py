@@ -119,6 +119,17 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
          "synced": "2026-11-27T11:00:00.000Z"},
         "missing", False, "reconcile",
     ),
+    "a commit": (
+        {"key": "t/_delta_log/00000000000000000001.json", "source": PLAIN, "markers": [MARKER]},
+        "waits", False, "./sync.sh explain d/a",
+    ),
+    "a file of a table whose commit comes first": (
+        {"destination": copy_of(PLAIN), "markers": [MARKER]}, "waits", False, "./sync.sh explain d/a",
+    ),
+    "a marker that is deleted": (
+        {"key": "d/_DONE", "destination": copy_of(PLAIN), "settings": {"COPY_LAST": "_DONE"}, "markers": [MARKER]},
+        "ghost", False, "reconcile",
+    ),
     "denied": ({"source": {"problem": "denied: allow yourself s3:GetObject"}}, "unknown", False, "rights"),
 }  # fmt: skip
 
