@@ -21,13 +21,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
 
 ASSUME_YES=false
 
-# In the order of removal: nothing new arrives, nothing new is started, what runs is ended, then what it used goes, and
-# what watched it. An alarm goes before the topic that it writes to.
+# In the order of removal: nothing new arrives, nothing new is started, what runs is ended, then what it used goes.
+# Alarms go before the rule, as a starter that does not run is one, and the rest takes minutes.
 # Each kind has two functions in lib/resources/: list_KIND prints what is there, one name per line, with a remark after
 # a space; remove_KIND NAME removes it.
 readonly KINDS=(
-  notification event_switch event_rule rule function cluster task_definition vpc_endpoint security_group repository
-  queue metric_filter log_group role bucket_policy bucket_lifecycle request_metrics alarm topic dashboard
+  notification event_switch event_rule alarm rule function cluster task_definition vpc_endpoint security_group
+  repository queue metric_filter log_group role bucket_policy bucket_lifecycle request_metrics topic dashboard
 )
 
 # --- what is there, and its removal -----------------------------------------------------------------------------------

@@ -54,6 +54,11 @@ def test_what_fails_does_not_keep_the_rest_and_is_no_success(
     assert ("1 errors, see above" in done.stderr) == bool(status)
 
 
+def test_alarms_go_before_what_is_silent_then_and_before_their_topic(tmp_path: Path) -> None:
+    kinds = bash('printf "%s\\n" "${KINDS[@]}"', tmp_path).stdout.split()
+    assert kinds.index("notification") < kinds.index("alarm") < kinds.index("rule") < kinds.index("topic")
+
+
 @pytest.mark.parametrize(("broken", "status"), [("", 0), ("list_queue", 1), ("list_topic", 1)])
 def test_a_dry_run_that_could_not_look_at_everything_is_no_success(broken: str, status: int, tmp_path: Path) -> None:
     done = bash("DRY_RUN=true\n" + TWO_KINDS, tmp_path, broken)
