@@ -164,9 +164,13 @@ def of_notification(path: Path, ours: Sequence[Any]) -> Iterator[Fault]:
         yield Fault(NO_EVENT, said, cure, look)
     if missing:
         yield Fault(NO_EVENT, f"the notifications of the bucket are without {', '.join(missing)}", cure, look)
+    yield from of_policy_for_bucket(path)
+
+
+def of_policy_for_bucket(path: Path) -> Iterator[Fault]:
     if not admits(path, "s3-events"):
         said = f"the policy of the queue does not let the bucket {path['name']['bucket']} send to it"
-        yield Fault(NO_EVENT, said, cure, look_queue(path))
+        yield Fault(NO_EVENT, said, deploy(path), look_queue(path))
 
 
 def of_event_rule(path: Path) -> Iterator[Fault]:
@@ -188,7 +192,10 @@ def of_event_rule(path: Path) -> Iterator[Fault]:
 
 
 def of_events(path: Path) -> list[Fault]:
-    """While the source of events is being changed there are two ways, and one that is whole is enough."""
+    """While the source of events is being changed there are two ways, and one that is whole is enough. Of a bucket that
+    may not be read there are notifications if there is no rule."""
+    if is_unknown(path["bucket"]) and path["event_rule"] is None:
+        return list(of_policy_for_bucket(path))
     if is_unknown(path["bucket"]) or is_unknown(path["event_rule"]):
         return []
     ours, foreign = split_notifications(path)

@@ -184,6 +184,17 @@ def test_what_may_not_be_read_is_said_and_is_no_fault(scripts: Scripts, deployme
     assert "no GetPolicy" in seen.errors
 
 
+def test_the_policy_of_the_queue_is_checked_although_the_bucket_may_not_be_read(
+    scripts: Scripts, deployments: dict[str, Kept]
+) -> None:
+    broken = BROKEN["the queue has no policy"]
+    kept = copy.deepcopy(deployments["sqs"])
+    broken.breaks(kept)
+    seen = Seen(scripts, kept, "GetBucketNotificationConfiguration")
+    assert seen.status["reasons"] == [f"{broken.fault}: {broken.cure}"]
+    assert len(seen.verify) == 1
+
+
 def both_ways(deployments: dict[str, Kept]) -> Kept:
     """While EVENT_SOURCE is being changed: the notifications beside a rule for the same prefixes."""
     found = copy.deepcopy(deployments["eventbridge"])
