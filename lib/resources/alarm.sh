@@ -60,7 +60,7 @@ starter_alarm_periods() {
 ensure_starter_alarm() {
   local alarm periods
   local why="Why: the function that starts workers fails, as it cannot start them, as they stop before they work or in an"
-  why+=" outage, or as its guard sees that no event reaches the queue; nothing is synced."
+  why+=" outage, or as its guard sees a broken link on the way of the events; little or nothing is synced."
   local cure="What to do: ./sync.sh status and ./sync.sh logs starter tell the error; mend it, or run ./deploy.sh again."
   alarm=$(alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 2 "$why $cure")
   periods=$(starter_alarm_periods)
