@@ -116,7 +116,7 @@ def waiting_marker(markers, synced):
 def describe(head, side, asked):
     """What is told of one side; None if it has no such object."""
     if side is None:
-        told = {name: asked[name] for name in ("problem", "listed", "delete_marker") if asked.get(name)}
+        told = {name: asked[name] for name in ("problem", "listed", "delete_marker", "note") if asked.get(name)}
         return told or None
     told = {"size": side.size, "modified": side.modified.strftime("%Y-%m-%dT%H:%M:%SZ"), "etag": side.etag.strip('"')}
     if "VersionId" in head:

@@ -98,6 +98,7 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
     "stale": ({"source": head(OLD + 9), "destination": copy_of(PLAIN)}, "stale", False, "reconcile"),
     "ghost": ({"source": DELETED, "destination": copy_of(PLAIN)}, "ghost", False, "reconcile"),
     "absent": ({}, "absent", True, "spelling"),
+    "not known whether deleted": ({"source": {"note": "allow yourself"}}, "absent", True, "spelling"),
     "archived": ({"source": head(StorageClass="GLACIER")}, "archived", False, "restore-object"),
     "restored": (
         {"source": head(StorageClass="GLACIER", Restore='ongoing-request="false", expiry-date="x"')},
@@ -129,6 +130,7 @@ def test_the_verdict_and_what_to_do_follow_from_what_both_sides_hold(case: str) 
     found = explain(**facts)
     assert (found["verdict"], found["is_right"]) == (verdict, is_right), found
     assert advice in found["advice"], found
+    assert found["source"] or "source" not in facts, found
 
 
 def test_each_setting_that_is_set_says_what_it_does_with_the_key() -> None:
