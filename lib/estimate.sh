@@ -9,8 +9,8 @@ readonly ESTIMATE_QUESTIONS=(
   'keep;([0-9]{1,12}([.][0-9]{1,6})?)?;a number of GB;GB kept in the directory bucket [what a month of them brings]'
 )
 
-# bytes_of SIZE
-bytes_of() {
+# size_in_bytes SIZE
+size_in_bytes() {
   jq -n --arg size "$1" '$size | ascii_upcase | capture("^(?<number>[0-9.]+)(?<prefix>[KMGT]?)(?<binary>I?)")
     | (.number | tonumber) * pow(if .binary == "I" then 1024 else 1000 end; ["", "K", "M", "G", "T"] as $all
       | .prefix as $one | $all | index($one)) | floor'
@@ -69,13 +69,14 @@ estimated_setup() {
          has_public_ip: (.ASSIGN_PUBLIC_IP == "ENABLED"), endpoints: (if .CREATE_VPC_ENDPOINTS == "true" then 2 else 0 end),
          region: .REGION, arch: .TASK_ARCH, max_workers: .MAX_WORKERS, messages_per_worker: .MESSAGES_PER_WORKER,
          idle_seconds: (.EMPTY_POLLS_BEFORE_EXIT * (if .WAIT_TIME_SECONDS == "" then 20 else .WAIT_TIME_SECONDS end)),
-         largest_copy: $largest, part_bytes: $part, function_most: .STARTER_MAX_SIZE, announces: (.ANNOUNCE == "all")}'
+         largest_copy: $largest, part_bytes: $part, function_most: .STARTER_MAX_SIZE,
+         announces: (.ANNOUNCE | startswith("all"))}'
 }
 
 # print_estimate PRICES JSON: of `given` of the caller.
 print_estimate() {
   local bytes setup form='estimate | estimate_table | folded(51)'
-  bytes=$(bytes_of "${given[size]}")
+  bytes=$(size_in_bytes "${given[size]}")
   setup=$(estimated_setup)
   [[ $2 == false ]] || form='estimate | rounded | .modes[].usd |= (. * 100 | round / 100)'
   jq -n --argjson prices "$1" --argjson setup "$setup" --argjson bytes "$bytes" --argjson files "${given[files]}" \

@@ -31,7 +31,7 @@ check_python() {
     || problem "explain needs Python 3.9 or newer as python3, and this is $(python3 --version)"
 }
 
-is_text() {
+is_key_in_utf8() {
   printf '%s' "$EXPLAIN_KEY" | python3 -c '
 import sys
 try:
@@ -244,7 +244,7 @@ verb_explain() {
   begin_checks
   check_python
   stop_on_problems
-  is_text || usage "explain: the key is no text in UTF-8"
+  is_key_in_utf8 || usage "explain: the key is no text in UTF-8"
   start_verb
   need_starter
   say_to_person_while "explain: asking AWS" keep_explanation
