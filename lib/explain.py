@@ -15,7 +15,7 @@ from mirror.model.selection import is_marker, items_of, wanted_of
 from mirror.protocol.objects import destination_from_head, source_from_head
 from mirror.protocol.verdict import ABSENT, ARCHIVED, EQUAL, EXCLUDED, EXPIRED, GHOST, MISSING, STALE, judge
 
-WAITS, UNKNOWN = "waits", "unknown"  # a marker (COPY_LAST) that is missing or stale; a side that could not be read
+WAITS, UNKNOWN = "waits", "unknown"  # missing or stale, as it is copied after others; a side that could not be read
 RIGHTLY = (EQUAL, ABSENT, EXCLUDED, EXPIRED)  # nothing is to be done
 FRESH_SECONDS = 300  # a change that is younger may be on its way: an event takes seconds, a worker a minute to start
 
@@ -28,7 +28,7 @@ MEANINGS = {
     ARCHIVED: "the source has to be restored before it can be copied",
     EXPIRED: "it changed longer ago than KEEP_DAYS, so it is not to be in the destination",
     EXCLUDED: "it is not synced, by PREFIX_FILTER or EXCLUDE",
-    WAITS: "it is a marker, which is copied when all else in its folder is",
+    WAITS: "it is copied after other keys, by COPY_LAST or TABLES",
     UNKNOWN: "a bucket could not be read",
 }
 # Whatever else is known.
@@ -61,10 +61,12 @@ def explain(facts, now):
         expired=source is not None and wanted.is_expired(source.modified.timestamp(), now),
     )
     marks = is_marker(key, settings["COPY_LAST"])
-    what, waits = verdict.what, waiting_marker(facts["markers"], facts["synced"]) if marks else None
+    what, waits = verdict.what, None
+    if marks or settings["TABLES"]:
+        waits = waiting_marker(facts["markers"], facts["synced"])
     if any(side.get("problem") for side in sides.values()) and what != EXCLUDED:
         what = UNKNOWN
-    elif marks and waits and what in (MISSING, STALE):
+    elif waits and what in (MISSING, STALE):
         what = WAITS
     found = {
         "key": key,
@@ -135,6 +137,7 @@ def about_settings(key, settings, wanted, marks):
         "EXCLUDE": f"leaves it out, by {patterns[0]}" if patterns else "does not leave it out",
         "KEEP_DAYS": f"keeps what changed within {settings['KEEP_DAYS']} days",
         "COPY_LAST": "makes it a marker" if marks else "does not make it a marker",
+        "TABLES": "has the commits of a table copied in order",
     }
     return {name: said for name, said in says.items() if settings[name]}
 

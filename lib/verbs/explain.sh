@@ -7,8 +7,8 @@
 # of it, its last lines of the log, and why a message of it is in the dead-letter
 # queue. The words are equal, missing, stale, ghost (only the destination has it),
 # absent (neither has it), archived, expired (KEEP_DAYS), excluded (EXCLUDE,
-# PREFIX_FILTER), waits (a marker of COPY_LAST), unknown (a bucket could not be
-# read; the missing right is named).
+# PREFIX_FILTER), waits (for others, by COPY_LAST or TABLES), unknown (a bucket
+# could not be read; the missing right is named).
 #
 #   KEY         as it is, in quotes for the shell, such as 'a b/größe %.txt' or
 #               $'two\nlines'; after -- if it begins with a hyphen
@@ -152,7 +152,9 @@ known_part() {
 
 worker_settings() {
   local name
-  for name in PREFIX_FILTER EXCLUDE KEEP_DAYS COPY_LAST; do as_object "$name" "$(deployed_setting "$name")"; done | jq -s add
+  for name in PREFIX_FILTER EXCLUDE KEEP_DAYS COPY_LAST TABLES; do
+    as_object "$name" "$(deployed_setting "$name")"
+  done | jq -s add
 }
 
 # Prints what lib/explain.py reads.

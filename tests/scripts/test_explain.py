@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 ETAG, DAY = '"0123456789abcdef0123456789abcdef"', 86_400
 NOW = int(time.time())
 OLD = NOW - 30 * DAY
-SETTINGS = {"PREFIX_FILTER": "", "EXCLUDE": "", "KEEP_DAYS": "", "COPY_LAST": ""}
+SETTINGS = {"PREFIX_FILTER": "", "EXCLUDE": "", "KEEP_DAYS": "", "COPY_LAST": "", "TABLES": ""}
 MARKER = {"at": "2026-11-27T10:00:00.000Z", "key": "d/_DONE", "keys": 3, "prefix": "d/", "example": "d/a", "why": "no"}
 PARKED = {"at": "2026-11-27T10:00:00Z", "reason": "AccessDenied", "key": "d/a", "sent": "2026-11-27T09:00:00Z"}
 
@@ -113,6 +113,10 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
     ),
     "a marker": (
         {"key": "d/_DONE", "source": PLAIN, "settings": {"COPY_LAST": "_DONE"}, "markers": [MARKER]},
+        "waits", False, "./sync.sh explain d/a",
+    ),
+    "a commit": (
+        {"source": PLAIN, "settings": {"TABLES": "delta"}, "markers": [MARKER | {"key": "d/a"}]},
         "waits", False, "./sync.sh explain d/a",
     ),
     "a marker that was synced since": (
