@@ -12,8 +12,8 @@
 readonly NOT_FOUND=(
   ResourceNotFoundException NoSuchEntity AWS.SimpleQueueService.NonExistentQueue QueueDoesNotExist
   RepositoryNotFoundException ImageNotFoundException LifecyclePolicyNotFoundException ClusterNotFoundException
-  NoSuchBucket NoSuchLifecycleConfiguration NoSuchBucketPolicy InvalidGroup.NotFound InvalidVpcEndpointId.NotFound
-  DashboardNotFoundError ResourceNotFound NotFound
+  NoSuchBucket NoSuchLifecycleConfiguration NoSuchConfiguration NoSuchBucketPolicy InvalidGroup.NotFound
+  InvalidVpcEndpointId.NotFound DashboardNotFoundError ResourceNotFound NotFound
 )
 
 # Refusals that pass by themselves, as "call|error|what is waited for"; call and error are regular expressions.

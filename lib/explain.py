@@ -116,7 +116,7 @@ def newest_wait(markers, synced):
 def describe(head, side, asked):
     """What is told of one side; None if it has no such object."""
     if side is None:
-        told = {name: asked[name] for name in ("problem", "listed", "delete_marker") if asked.get(name)}
+        told = {name: asked[name] for name in ("problem", "listed", "delete_marker", "note") if asked.get(name)}
         return told or None
     told = {"size": side.size, "modified": side.modified.strftime("%Y-%m-%dT%H:%M:%SZ"), "etag": side.etag.strip('"')}
     if "VersionId" in head:
@@ -135,6 +135,7 @@ def about_settings(key, settings, wanted, marks):
         "EXCLUDE": f"leaves it out, by {patterns[0]}" if patterns else "does not leave it out",
         "KEEP_DAYS": f"keeps what changed within {settings['KEEP_DAYS']} days",
         "COPY_LAST": "makes it a marker" if marks else "does not make it a marker",
+        "TABLES": "has the commits of a table copied in order",
     }
     return {name: said for name, said in says.items() if settings[name]}
 

@@ -6,8 +6,8 @@
 
 def sum_of($id): [.read.MetricDataResults[]? | select(.Id == $id) | .Values[]?] | add // 0;
 
-# EXCLUDE is a list of patterns of whole keys: its signs are escaped, if that is possible.
-def pattern: gsub(","; "\\,") + "*";
+# EXCLUDE is a list of patterns of whole keys: its signs are escaped.
+def pattern: gsub("(?<sign>[*?\\[])"; "[\(.sign)]") | gsub(","; "\\,") + "*";
 
 def rows: . as $all | .prices.prices.express_storage_gb_month as $price | [.filters | to_entries[]
   | .key as $number | .value.folder as $folder

@@ -2,6 +2,7 @@
 # ./sync.sh cost --reads: which folders of the destination are read, and what the others cost.
 
 readonly METRICS_OF_A_FILTER=13 TOP_FOLDERS=10
+readonly MOST_FOLDERS=250 # GetMetricData takes 500 queries (CloudWatch API reference), and each folder has two
 
 # price_of_reads PRICES DAYS FOLDERS: at most, as a metric costs only in hours in which it has data.
 price_of_reads() {
@@ -93,14 +94,16 @@ read_by() {
 report_reads() {
   local form='reads_table'
   [[ $3 == false ]] || form='rounded_report'
+  printf '%s\n' "$2" >"$TEMP_DIR/filters.json"
   jq -r '.[].folder' <<<"$2" >"$TEMP_DIR/folders"
   list_stored >"$TEMP_DIR/listed"
   stored_by "$TEMP_DIR/folders" <"$TEMP_DIR/listed" >"$TEMP_DIR/stored.json"
   read_by "$2" >"$TEMP_DIR/read.json"
-  jq -n --argjson prices "$1" --argjson filters "$2" --argjson now "$(now)" --slurpfile stored "$TEMP_DIR/stored.json" \
-    --slurpfile read "$TEMP_DIR/read.json" '{$prices, $filters, $now, stored: $stored[0], read: $read[0]}' \
+  jq -n --argjson prices "$1" --argjson now "$(now)" --slurpfile filters "$TEMP_DIR/filters.json" \
+    --slurpfile stored "$TEMP_DIR/stored.json" --slurpfile read "$TEMP_DIR/read.json" \
+    '{$prices, filters: $filters[0], $now, stored: $stored[0], read: $read[0]}' \
     | jq "$(<"$PROJECT_DIR/lib/cost.jq") $(<"$PROJECT_DIR/lib/reads.jq") report" >"$TEMP_DIR/report"
-  jq -r "$(<"$PROJECT_DIR/lib/cost.jq") $(<"$PROJECT_DIR/lib/reads.jq") $form" "$TEMP_DIR/report"
+  jq -r "$(<"$PROJECT_DIR/lib/cost.jq") $(<"$PROJECT_DIR/lib/reads.jq") $form" "$TEMP_DIR/report" | visible_lines
 }
 
 turn_off_reads() {
@@ -110,9 +113,13 @@ turn_off_reads() {
 }
 
 check_reads() {
+  local commas=${3//[^,]/}
   [[ $1 =~ ^[1-9][0-9]?$ ]] || usage "cost: --reads $1 is no number of days from 1 to 99"
-  [[ $2 =~ ^[1-9][0-9]{0,2}$ ]] || usage "cost: --top $2 is no number of folders from 1 to 999"
+  [[ $2 =~ ^[1-9][0-9]{0,2}$ && $2 -le $MOST_FOLDERS ]] \
+    || usage "cost: --top $2 is no number of folders from 1 to $MOST_FOLDERS"
   [[ ,$3, != *,,* || -z $3 ]] || usage "cost: --folders $3 has nothing between two commas, or at an end"
+  ((${#commas} < MOST_FOLDERS)) || usage "cost: --folders names more than $MOST_FOLDERS folders"
+  [[ $DRY_RUN == false ]] || usage "cost: --reads turns request metrics on or off, and has no dry run; set DRY_RUN=false"
 }
 
 # reads_cost OPTION...
@@ -143,7 +150,12 @@ reads_cost() {
     turn_on_reads "$prices" "$days" "$named" "$top" "$yes"
     return
   fi
-  report_reads "$prices" "$filters" "$json"
+  run_apart "$TEMP_DIR/shown" report_reads "$prices" "$filters" "$json"
+  cat "$TEMP_DIR/shown"
+  if has_failed "$TEMP_DIR/shown"; then
+    [[ $stop == false ]] || turn_off_reads "$filters" # they cost
+    return 1
+  fi
   if [[ $stop == true || $(jq .is_over "$TEMP_DIR/report") == true ]]; then
     turn_off_reads "$filters"
   else

@@ -122,10 +122,9 @@ add_row() {
 
 # Prints "STEP<tab>WRITES<tab>LINE<tab>NOTES" for each row; the last two as printf %b takes them.
 list_rows() {
-  jq -rs 'length as $of | to_entries[] | .key as $n | .value
-    | [.step, .action != "none" or .again,
-      ([ "[\($n + 1)/\($of)] \(.kind) \(.name): \(.state)",
-        (.values[] | "      \(.path): \(.from | tojson) -> \(.to | tojson)")] | join("\n")), .notes]
+  jq -rs "$JQ_VISIBLE"'length as $of | to_entries[] | .key as $n | .value
+    | [.step, .action != "none" or .again, (["[\($n + 1)/\($of)] \(.kind) \(.name): \(.state)", (select(.action == "change")
+      | .values[] | "      \(.path): \(.from | tojson) -> \(.to | tojson)" | visible)] | join("\n")), .notes]
     | @tsv' "$TEMP_DIR/plan"
 }
 

@@ -191,7 +191,7 @@ tell_of_old_image() {
   read -r digest pushed <<<"$1"
   [[ -n $pushed ]] || return 0
   days=$((($(now) - pushed) / 86400))
-  ((days <= OLD_IMAGE_DAYS)) || say "      the image $digest is $days days old: set BASE_IMAGE to a newer one"
+  ((days <= OLD_IMAGE_DAYS)) || note "the image $digest is $days days old: set BASE_IMAGE to a newer one"
 }
 
 ensure_image() {

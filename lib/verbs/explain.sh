@@ -152,7 +152,9 @@ known_part() {
 
 worker_settings() {
   local name
-  for name in PREFIX_FILTER EXCLUDE KEEP_DAYS COPY_LAST; do as_object "$name" "$(deployed_setting "$name")"; done | jq -s add
+  for name in PREFIX_FILTER EXCLUDE KEEP_DAYS COPY_LAST TABLES; do
+    as_object "$name" "$(deployed_setting "$name")"
+  done | jq -s add
 }
 
 # Prints what lib/explain.py reads.

@@ -89,8 +89,8 @@ gather_path() {
   jq -r '.permissions.error // empty' "$TEMP_DIR/path" >&2
 }
 
-# gather_log NAME WITHOUT COMMAND...: as gather, of a part that is read from a log. A query may be slow, throttled or
-# denied, which is printed: then the part is WITHOUT, and is not known.
+# gather_log NAME WITHOUT COMMAND...: as gather, of a part that is read from a log, or that few have. What goes wrong, such
+# as a query that is slow, throttled or denied, is printed: then the part is WITHOUT, and is not known.
 gather_log() {
   run_apart "$TEMP_DIR/gathered.$1" gather "$1" "${@:3}"
   ! has_failed "$TEMP_DIR/gathered.$1" \
@@ -113,7 +113,7 @@ collect_status() {
   audit_days=$(starter_setting AUDIT_DAYS)
   [[ -z $audit_days ]] || gather_log audit null describe_audit "$audit_days" &
   gather options describe_options &
-  gather reads describe_request_metrics &
+  gather_log reads null describe_request_metrics &
   gather version describe_version &
   gather function_age function_age &
   gather paused describe_pause &

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 ETAG, DAY = '"0123456789abcdef0123456789abcdef"', 86_400
 NOW = int(time.time())
 OLD = NOW - 30 * DAY
-SETTINGS = {"PREFIX_FILTER": "", "EXCLUDE": "", "KEEP_DAYS": "", "COPY_LAST": ""}
+SETTINGS = {"PREFIX_FILTER": "", "EXCLUDE": "", "KEEP_DAYS": "", "COPY_LAST": "", "TABLES": ""}
 MARKER = {"at": "2026-11-27T10:00:00.000Z", "key": "d/_DONE", "keys": 3, "prefix": "d/", "example": "d/a", "why": "no"}
 PARKED = {"at": "2026-11-27T10:00:00Z", "reason": "AccessDenied", "key": "d/a", "sent": "2026-11-27T09:00:00Z"}
 
@@ -98,6 +98,7 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
     "stale": ({"source": head(OLD + 9), "destination": copy_of(PLAIN)}, "stale", False, "reconcile"),
     "ghost": ({"source": DELETED, "destination": copy_of(PLAIN)}, "ghost", False, "reconcile"),
     "absent": ({}, "absent", True, "spelling"),
+    "not known whether deleted": ({"source": {"note": "allow yourself"}}, "absent", True, "spelling"),
     "archived": ({"source": head(StorageClass="GLACIER")}, "archived", False, "restore-object"),
     "restored": (
         {"source": head(StorageClass="GLACIER", Restore='ongoing-request="false", expiry-date="x"')},
@@ -112,6 +113,10 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
     ),
     "a marker": (
         {"key": "d/_DONE", "source": PLAIN, "settings": {"COPY_LAST": "_DONE"}, "markers": [MARKER]},
+        "waits", False, "./sync.sh explain d/a",
+    ),
+    "a commit": (
+        {"source": PLAIN, "settings": {"TABLES": "delta"}, "markers": [MARKER | {"key": "d/a"}]},
         "waits", False, "./sync.sh explain d/a",
     ),
     "a marker that was synced since": (
@@ -140,6 +145,7 @@ def test_the_verdict_and_what_to_do_follow_from_what_both_sides_hold(case: str) 
     found = explain(**facts)
     assert (found["verdict"], found["is_right"]) == (verdict, is_right), found
     assert advice in found["advice"], found
+    assert found["source"] or "source" not in facts, found
 
 
 def test_each_setting_that_is_set_says_what_it_does_with_the_key() -> None:

@@ -16,7 +16,7 @@ OLD, NEW = "2026-01-01T00:00:00+00:00", "2026-11-17T00:00:00+00:00"
 OBJECTS = {
     "models/v1/a": (60 * GB, OLD),
     "models/v2/a b": (40 * GB, NEW),
-    "logs, old/x": (300 * GB, OLD),
+    "logs[1], old/x": (300 * GB, OLD),
     "tmp/y": (GB, NEW),
     "top": (2 * GB, NEW),
 }
@@ -75,10 +75,10 @@ def mirror(tmp_path: Path) -> Mirror:
 
 
 def test_it_says_what_was_read_and_what_the_rest_costs_and_turns_itself_off(mirror: Mirror) -> None:
-    mirror.read("logs, old/x")  # before it was turned on
+    mirror.read("logs[1], old/x")  # before it was turned on
     _, said = mirror.run("verb_cost --reads 7 --top 2 --yes")
     assert "request metrics of 2 folders for 7 days cost at most 1.80 USD" in said
-    assert mirror.ours() == {"logs, old/", "models/"}
+    assert mirror.ours() == {"logs[1], old/", "models/"}
     mirror.read("models/v1/a", 3)
     mirror.read("models/v2/a b")
     mirror.read("top")
@@ -86,8 +86,8 @@ def test_it_says_what_was_read_and_what_the_rest_costs_and_turns_itself_off(mirr
     found = mirror.report()
     assert found["hours"] == 6 * 24
     rows = [(row["folder"], row["stored_gb"], row["read_gb"], row["gets"], row["usd"]) for row in found["rows"]]
-    assert rows == [("logs, old/", 300, 0, 0, 33), ("models/", 100, 220, 4, 11)]
-    assert [row["lever"] for row in found["rows"]] == ["EXCLUDE=logs\\, old/*", None]
+    assert rows == [("logs[1], old/", 300, 0, 0, 33), ("models/", 100, 220, 4, 11)]
+    assert [row["lever"] for row in found["rows"]] == ["EXCLUDE=logs[[]1]\\, old/*", None]
     assert {one["lever"]: one["saves_usd"] for one in found["levers"]} == {
         "PREFIX_FILTER=models/": pytest.approx(303 * 0.11),
         "KEEP_DAYS=30": pytest.approx(360 * 0.11),
@@ -97,7 +97,7 @@ def test_it_says_what_was_read_and_what_the_rest_costs_and_turns_itself_off(mirr
     text, said = mirror.run("verb_cost --reads 7")
     assert "turned off" in said
     assert max(map(len, text.splitlines())) <= 80
-    assert '300.00        0.00          0      33.00  "logs, old/"' in text
+    assert '300.00        0.00          0      33.00  "logs[1], old/"' in text
     assert mirror.state()["filters"] == {"EntireBucket": ""}
 
 
@@ -119,10 +119,10 @@ def test_folders_that_overlap_are_each_counted_and_saved_once(mirror: Mirror) ->
 def test_a_run_that_was_cut_short_leaves_what_is_seen_reported_and_turned_off(mirror: Mirror) -> None:
     mirror.change(puts_left=1)
     mirror.run("verb_cost --reads 7 --yes", 1)
-    assert mirror.ours() == {"logs, old/"}
+    assert mirror.ours() == {"logs[1], old/"}
     found, _ = mirror.run("start_verb; describe_request_metrics")
     assert json.loads(found) == {"folders": 1, "until": "2026-11-25T11:06:40Z"}
-    assert [row["folder"] for row in mirror.report("--stop")["rows"]] == ["logs, old/"]
+    assert [row["folder"] for row in mirror.report("--stop")["rows"]] == ["logs[1], old/"]
     assert mirror.ours() == set()
 
 
@@ -174,7 +174,9 @@ def test_why_it_cannot_is_said(
     [
         ("--reads 0", "--reads 0 is no number of days from 1 to 99"),
         ("--reads 7 --top 0", "--top 0 is no number of folders"),
+        ("--reads 7 --top 251", "--top 251 is no number of folders from 1 to 250"),
         ("--reads 7 --folders a/,,b/", "has nothing between two commas"),
+        (f"--reads 7 --folders {'a/,' * 250}b/", "--folders names more than 250 folders"),
         ("--reads 7 --days 3", "--reads does not go with --days"),
     ],
 )
