@@ -160,7 +160,7 @@ class Tables:
             if is_next and await self.has_arrived(sync, commit_key(file.table, before)):
                 return None
         lacking = await self.bring_log(sync, file.table)
-        if not lacking and await self.is_there(file.key):
+        if not lacking and await head_destination(self.buckets, file.key) != existing:
             raise Changed("it was copied with the log")
         return lacking
 

@@ -41,6 +41,8 @@ NAMES = {
     "commit": "put {log}{version:020}.json {content}",
     "checkpoint": "put {log}{version:020}.checkpoint.parquet {content}",
     "point": "put {log}_last_checkpoint {content}",
+    "touch-commit": "touch {log}{version:020}.json {content}",
+    "touch-pointer": "touch {log}_last_checkpoint {content}",
     "drop": "delete {log}{version:020}.json",
     "drop-checkpoint": "delete {log}{version:020}.checkpoint.parquet",
     "drop-pointer": "delete {log}_last_checkpoint",

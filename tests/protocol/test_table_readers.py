@@ -37,6 +37,7 @@ POINTS_BACK = Case(("checkpoint 0 a0+f", "point 0 @0", "checkpoint 1 a1+f"), (*H
 BEGUN = Case(("put f x", "checkpoint 1 a1+f", "commit 2 a2"), workers=1)
 OVER_OLD = Case(("drop 1", "put g x", "commit 0 b0+g"), ("commit 0 a0", "commit 1 a1"), workers=1)
 SAME_LENGTH = Case(("drop 1", "commit 0 b0", "commit 1 b1"), ("commit 0 a0", "commit 1 a1"), workers=1)
+AGAIN = Case(("touch-commit 0 new", "touch-pointer 0 new"), (*HELD, "checkpoint 0 a0+f", "point 0 @0"), workers=1)
 AFTER_DROP = Case(("drop 1", "drop 0", "delete f", "put g x", "commit 0 b0+g"), (*HELD, "commit 1 a1"), workers=1)
 
 # name -> what is searched, and what else is given
@@ -53,6 +54,7 @@ CASES = {
     "the pointer moves": (MOVED, {}),
     "the pointer names an older checkpoint": (POINTS_BACK._replace(workers=1), {}),
     "a table whose log was cleaned is filled in": (BEGUN, {}),
+    "a commit and a pointer are touched": (AGAIN, {}),
     "a table is made over another": (OVER_OLD, ANEW),
     "a table is made over another, as long as that": (SAME_LENGTH, ANEW),
     "a table is made after another was dropped": (AFTER_DROP, ANEW),
