@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from botocore.exceptions import ClientError
 
 from mirror.concurrency import Slots
-from mirror.hooks.others import Others
+from mirror.hooks.others import copy_other, remove_other
 from mirror.hooks.waiting import Awaited, Blocked, Waits, delay_of, end_of_wait
 from mirror.model.delta import (
     COMMIT,
@@ -115,7 +115,7 @@ class Tables:
     def __init__(self, buckets: Buckets, syncer: Syncer) -> None:
         """`syncer`: writes other keys, without these hooks."""
         self.buckets = buckets
-        self.others = Others(buckets, syncer)
+        self.syncer = syncer
         self.waits = Waits(buckets)
         self.reads = asyncio.Semaphore(READS)
         self.slots = Slots(LOOKS)
@@ -206,7 +206,7 @@ class Tables:
         async def bring(key: str) -> None:
             found = state.missing[key]
             if found and found.size <= largest and not found.archived:
-                lacking = await self.others.copy(sync, key, found, None)
+                lacking = await copy_other(self.syncer, sync, key, found, None)
                 state.troubles |= lacking.troubles if lacking else {}
 
         await self.slots.run(bring, list(state.missing))
@@ -278,7 +278,7 @@ class Tables:
         if source:
             sync.interruption.check()
             try:
-                return await self.others.copy(sync, key, source, None)
+                return await copy_other(self.syncer, sync, key, source, None)
             except ClientError as error:
                 if not is_change(error):
                     raise
@@ -328,7 +328,7 @@ class Tables:
             else:
                 lacking = await self.bring_named(sync, file, source)
             try:
-                return lacking or await self.others.copy(sync, key, source, existing)
+                return lacking or await copy_other(self.syncer, sync, key, source, existing)
             except ClientError as error:
                 if not is_change(error):
                     raise
@@ -357,7 +357,7 @@ class Tables:
             existing = await head_destination(self.buckets, key)
             source = await head_source(self.buckets, key) if existing else None
             if existing and not (source and is_same(source, existing)):
-                await self.others.delete(sync, key, existing)
+                await remove_other(self.buckets, sync, key, source, existing)
 
     # Which table
 

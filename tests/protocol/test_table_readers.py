@@ -9,7 +9,7 @@ from fakes import FUNCTION_SETTINGS, Client, Failure, Version, run, shaped, sync
 from interleave import Case
 from table_readers import LOG, TableReaders, stand_in
 
-from mirror.hooks import tables
+from mirror.hooks import others, tables
 from mirror.model import delta
 from mirror.model.errors import Postponed
 from mirror.protocol.attempt import KeySync
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 HELD = ("put f x", "commit 0 a0+f")  # before
+GHOST = "at rest data/g is x label in the destination, absent in the source"
 ANEW = {"is_anew": True}
 YOUNG = {"are_young": True}
 MADE = Case(("put f x", "commit 0 a0+f"))
@@ -37,6 +38,7 @@ POINTS_BACK = Case(("checkpoint 0 a0+f", "point 0 @0", "checkpoint 1 a1+f"), (*H
 BEGUN = Case(("put f x", "checkpoint 1 a1+f", "commit 2 a2"), workers=1)
 OVER_OLD = Case(("drop 1", "put g x", "commit 0 b0+g"), ("commit 0 a0", "commit 1 a1"), workers=1)
 SAME_LENGTH = Case(("drop 1", "commit 0 b0", "commit 1 b1"), ("commit 0 a0", "commit 1 a1"), workers=1)
+GONE = Case(("put g x", "commit 1 a1+g", "delete g"), HELD)
 AGAIN = Case(("touch-commit 0 new", "touch-pointer 0 new"), (*HELD, "checkpoint 0 a0+f", "point 0 @0"), workers=1)
 AFTER_DROP = Case(("drop 1", "drop 0", "delete f", "put g x", "commit 0 b0+g"), (*HELD, "commit 1 a1"), workers=1)
 
@@ -48,6 +50,7 @@ CASES = {
     "a file is replaced and vacuumed": (REPLACED, {}),
     "a file is vacuumed, with a crash": (REMOVED._replace(crashes=1), {}),
     "a file is vacuumed before it was mirrored": (SHORT_LIVED, {}),
+    "a file is deleted while it is copied for its commit": (GONE, {}),
     "a checkpoint and a pointer": (POINTED._replace(crashes=1), {}),
     "the log is cleaned": (CLEANED._replace(crashes=1), {}),
     "the log is cleaned while it is looked at": (CLEANED_TWICE, YOUNG),
@@ -169,6 +172,10 @@ def without_comparison(patch):
     patch.setattr(tables.Tables, "compared", nothing)
 
 
+def with_no_look_after_a_copy(patch):
+    patch.setattr(others, "look_again", nothing)
+
+
 # what is left out -> how, what the search is given, the fault that is found
 LEFT_OUT = {
     "all of it": (without("before_copy"), (MADE,), {}, "version 0 lacks f"),
@@ -187,6 +194,7 @@ LEFT_OUT = {
         {},
         "at rest data/_delta_log/00000000000000000001.json is absent",
     ),
+    "a look at the source after a copy for another key": (with_no_look_after_a_copy, (GONE,), {}, GHOST),
     "a look at which commit is there": (with_existence_alone, (SAME_LENGTH,), ANEW, "a version of two tables"),
     "the removal of an old log": (with_old_log_left, (OVER_OLD,), ANEW, "a version of two tables"),
     "a look at whether the source has what seems stale": (
@@ -208,6 +216,13 @@ def test_the_search_finds_what_goes_wrong_without(left_out, monkeypatch, show):
     assert found, "no schedule shows it"
     show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
     assert found[1].startswith(expected)
+
+
+def test_not_promised_is_what_a_worker_copies_for_another_key_when_it_dies(show):
+    found = TableReaders(GONE._replace(crashes=1, workers=1)).first_fault()
+    assert found, "no schedule shows it, so it could be promised"
+    show(f"not promised is that a copy goes whose worker dies:\n{found[0]}\n  => {found[1]}")
+    assert found[1] == GHOST
 
 
 def test_the_function_leaves_the_files_of_a_log_to_a_worker():
