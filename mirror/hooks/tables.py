@@ -54,10 +54,18 @@ LARGEST_POINTER = MIB
 READS = 8  # commits at a time, as each takes memory
 COMMITS_AHEAD = 64  # of a log whose files are looked for before the first of them is copied
 LOOKS = 64  # at files that commits name, and copies of them, at a time
-PAUSES = (0.1,) * 20  # seconds: what is being copied already is looked for again before it is copied once more
+# What is being copied already is looked for again, for so many seconds, before it is copied once more.
+UNDER_WAY_SECONDS, PAUSE_OF_LOOKS = 2.0, 0.1
 PAUSE_OF_CHANGE = 0.05
 YOUNG_SECONDS = 3600  # a log file of this age may still be one of the table that was in this folder before
-KNOWN_KEPT = 10_000
+
+
+@dataclass(eq=False)
+class Latest[T]:
+    """The latest look at something, as long as somebody waits for it: when it began, and what it showed."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    shown: tuple[float, T] | None = None
 
 
 class Shared[T]:
@@ -65,21 +73,16 @@ class Shared[T]:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
-        self.locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self.known: dict[str, tuple[float, T]] = {}  # what was looked at -> when that began, and what it showed
+        self.latest: WeakValueDictionary[str, Latest[T]] = WeakValueDictionary()
 
     async def get(self, sync: KeySync, what: str, look: Callable[[], Awaitable[T]]) -> T:
-        asked, lock = self.now(), self.locks.setdefault(what, asyncio.Lock())
-        async with lock:
+        asked, latest = self.now(), self.latest.setdefault(what, Latest())
+        async with latest.lock:
             sync.interruption.check()
-            if what in self.known and self.known[what][0] > asked:
-                return self.known[what][1]
-            began = self.now()
-            found = await look()
-            if len(self.known) >= KNOWN_KEPT:
-                self.known.clear()
-            self.known[what] = began, found
-            return found
+            if latest.shown is None or latest.shown[0] <= asked:
+                began = self.now()
+                latest.shown = began, await look()
+            return latest.shown[1]
 
 
 @dataclass(eq=False)
@@ -107,16 +110,17 @@ class Files:
             if self.missing[key]:
                 return
         del self.missing[key]
+        self.troubles.pop(key, None)
 
 
 class Tables:
     """The hooks of TABLES in one worker."""
 
-    def __init__(self, buckets: Buckets, syncer: Syncer) -> None:
+    def __init__(self, buckets: Buckets, syncer: Syncer, waits: Waits | None = None) -> None:
         """`syncer`: writes other keys, without these hooks."""
         self.buckets = buckets
         self.syncer = syncer
-        self.waits = Waits(buckets)
+        self.waits = waits or Waits(buckets)
         self.reads = asyncio.Semaphore(READS)
         self.slots = Slots(LOOKS)
         self.ahead = Slots(READS)
@@ -165,12 +169,16 @@ class Tables:
         return lacking
 
     async def has_arrived(self, sync: KeySync, key: str) -> bool:
-        """Waits a moment for a log file that may be under way."""
-        for pause in PAUSES:
-            if await self.is_there(key):
-                return True
-            await sync.interruption.pause(pause)
-        return await self.is_there(key)
+        return await self.soon(sync, functools.partial(self.is_there, key))
+
+    async def soon(self, sync: KeySync, is_so: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether it is so within a moment, in which what is under way may arrive."""
+        until = self.buckets.now() + UNDER_WAY_SECONDS
+        while not await is_so():
+            if self.buckets.now() >= until:
+                return False
+            await sync.interruption.pause(PAUSE_OF_LOOKS)
+        return True
 
     async def is_there(self, key: str) -> bool:
         """Whether the destination has the log file as the source has it now."""
@@ -195,12 +203,12 @@ class Tables:
         """Waits a moment for what may be under way, then copies it. What is large is left to its own message."""
         taken: dict[str, Source | None] = dict.fromkeys(filter(self.buckets.settings.wanted.takes, sorted(keys)))
         state = Files(self.buckets, self.slots, (table,), taken)
-        await state.look()
-        for pause in PAUSES:
-            if not state.missing:
-                return None
-            await sync.interruption.pause(pause)
-            await state.look()
+
+        async def are_there() -> bool:
+            return not (await state.look()).missing
+
+        if await self.soon(sync, are_there):
+            return None
         largest = min(SMALL_COPY_SIZE, self.buckets.settings.multipart_threshold)
 
         async def bring(key: str) -> None:
@@ -257,6 +265,8 @@ class Tables:
         blocked: dict[str, Awaited] = {}
 
         async def prepare(key: str) -> None:
+            if blocked:
+                return  # it comes after one of them
             file, source = log_file(key), await head_source(self.buckets, key)
             if file and source and not source.archived:
                 if lacking := await self.bring_named(sync, file, source):

@@ -53,7 +53,7 @@ BROKEN = "broken"
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     readers.stand_in(monkeypatch)
     monkeypatch.setattr(tables, "Slots", lambda _slots: SlotsForAll())
-    monkeypatch.setattr(tables, "PAUSES", ())
+    monkeypatch.setattr(tables, "UNDER_WAY_SECONDS", 0)
     monkeypatch.setattr(tables, "YOUNG_SECONDS", -1e9)  # listings decide where they can
 
 
