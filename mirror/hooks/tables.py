@@ -34,6 +34,7 @@ from mirror.model.delta import (
 )
 from mirror.model.errors import Changed, Postponed, is_change
 from mirror.model.limits import MIB
+from mirror.model.selection import is_marker
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Destination, Source
@@ -222,10 +223,12 @@ class Tables:
         return await self.waits.what_lacks(sync, state)
 
     async def compared(self, sync: KeySync, table: str) -> Awaited | None:
-        """Waits until the destination has all that the source holds of the table now, but for its log."""
+        """Waits until the destination has all that the source holds of the table now, but for its log, and for markers,
+        which wait for that."""
+        copy_last = self.buckets.settings.copy_last
 
         def counts(key: str) -> bool:
-            return not key.startswith(table + LOG)
+            return not (key.startswith(table + LOG) or is_marker(key, copy_last))
 
         return await self.waits.what_lacks(sync, await self.waits.compared(sync, table, counts, exact=False))
 

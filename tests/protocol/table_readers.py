@@ -74,9 +74,9 @@ class Seen(NamedTuple):
 
 
 class TableReaders(Readers):
-    def __init__(self, case: Case, is_anew: bool = False, **arguments) -> None:
+    def __init__(self, case: Case, is_anew: bool = False, patterns: str = "", **arguments) -> None:
         case = case._replace(changes=tuple(map(written, case.changes)), before=tuple(map(written, case.before)))
-        super().__init__(case, patterns="", **arguments)
+        super().__init__(case, patterns=patterns, **arguments)
         self.is_anew = is_anew
         self.syncs.settings = replace(self.syncs.settings, tables="delta")
         self.syncs.refused = LeftOut(conditions=case.unconditional)

@@ -36,6 +36,7 @@ MOVED = Case(
 )
 POINTS_BACK = Case(("checkpoint 0 a0+f", "point 0 @0", "checkpoint 1 a1+f"), (*HELD, "commit 1 a1"))
 BEGUN = Case(("put f x", "checkpoint 1 a1+f", "commit 2 a2"), workers=1)
+MARKED = BEGUN._replace(changes=("put _SUCCESS", *BEGUN.changes))
 OVER_OLD = Case(("drop 1", "put g x", "commit 0 b0+g"), ("commit 0 a0", "commit 1 a1"), workers=1)
 SAME_LENGTH = Case(("drop 1", "commit 0 b0", "commit 1 b1"), ("commit 0 a0", "commit 1 a1"), workers=1)
 GONE = Case(("put g x", "commit 1 a1+g", "delete g"), HELD)
@@ -57,6 +58,7 @@ CASES = {
     "the pointer moves": (MOVED, {}),
     "the pointer names an older checkpoint": (POINTS_BACK._replace(workers=1), {}),
     "a table whose log was cleaned is filled in": (BEGUN, {}),
+    "a table with a marker is filled in": (MARKED, {"patterns": "_SUCCESS"}),
     "a commit and a pointer are touched": (AGAIN, {}),
     "a table is made over another": (OVER_OLD, ANEW),
     "a table is made over another, as long as that": (SAME_LENGTH, ANEW),
