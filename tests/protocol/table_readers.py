@@ -33,7 +33,7 @@ from fakes import SlotsForAll, Version
 from interleave import Case, State
 from readers import FOLDER, Readers
 
-from mirror.hooks import tables
+from mirror.hooks import table_files, table_log, waiting
 from mirror.protocol.buckets import LeftOut
 
 LOG = "_delta_log/"
@@ -52,9 +52,10 @@ BROKEN = "broken"
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     readers.stand_in(monkeypatch)
-    monkeypatch.setattr(tables, "Slots", lambda _slots: SlotsForAll())
-    monkeypatch.setattr(tables, "UNDER_WAY_SECONDS", 0)
-    monkeypatch.setattr(tables, "YOUNG_SECONDS", -1e9)  # listings decide where they can
+    for module in (table_files, table_log):
+        monkeypatch.setattr(module, "Slots", lambda _slots: SlotsForAll())
+    monkeypatch.setattr(waiting, "UNDER_WAY_SECONDS", 0)
+    monkeypatch.setattr(table_log, "YOUNG_SECONDS", -1e9)  # listings decide where they can
 
 
 def written(change: str) -> str:

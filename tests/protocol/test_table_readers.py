@@ -1,4 +1,4 @@
-"""A reader of a Delta table finds each version whole, and does not if a step of mirror/hooks/tables.py is left out."""
+"""A reader of a Delta table finds each version whole, and does not if a step of mirror/hooks/table*.py is left out."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from fakes import FUNCTION_SETTINGS, Client, Failure, Version, run, shaped, sync
 from interleave import Case
 from table_readers import LOG, TableReaders, stand_in
 
-from mirror.hooks import others, tables
+from mirror.hooks import others, table_files, table_log, tables
 from mirror.model import delta
 from mirror.model.errors import Postponed
 from mirror.protocol.attempt import KeySync
@@ -91,7 +91,7 @@ def stand_ins(monkeypatch):
 def test_a_reader_finds_each_version_whole(name, monkeypatch, show):
     case, arguments = (CASES | NIGHTLY_CASES)[name]
     if arguments == YOUNG:
-        monkeypatch.setattr(tables, "YOUNG_SECONDS", 3600)
+        monkeypatch.setattr(table_log, "YOUNG_SECONDS", 3600)
         arguments = {}
     began, readers = time.monotonic(), TableReaders(case, **arguments)
     schedules = readers.run()
@@ -108,20 +108,21 @@ async def nothing(*_, **__):
     return None
 
 
-def without(name):
-    return lambda patch: patch.setattr(tables.Tables, name, nothing)
+def without(name, of=tables.Tables):
+    return lambda patch: patch.setattr(of, name, nothing)
 
 
 def with_existence_alone(patch):
-    patch.setattr(tables, "is_same", lambda _source, _copy: True)
+    for module in (tables, table_log):
+        patch.setattr(module, "is_same", lambda _source, _copy: True)
 
 
 def with_files_awaited_without_end(patch):
     async def look_at(files, key):
-        if await tables.head_destination(files.buckets, key):
+        if await table_files.head_destination(files.buckets, key):
             del files.missing[key]
 
-    patch.setattr(tables.Files, "look_at", look_at)
+    patch.setattr(table_files.Files, "look_at", look_at)
 
 
 def with_any_order(patch):
@@ -131,16 +132,8 @@ def with_any_order(patch):
     patch.setattr(tables.Tables, "has_arrived", arrived)
 
 
-def with_pointer_unread(patch):
-    patch.setattr(tables.Tables, "bring_checkpoint", nothing)
-
-
-def with_deletes_first(patch):
-    without("before_write")(patch)
-
-
 def with_old_log_left(patch):
-    patch.setattr(tables, "is_anew", lambda *_: False)
+    patch.setattr(table_log, "is_anew", lambda *_: False)
 
 
 def with_log_before_the_look(patch):
@@ -159,36 +152,28 @@ def with_log_before_the_look(patch):
 
 
 def with_what_has_gone_taken_for_stale(patch):
-    differing = tables.Tables.differing
+    differing = table_log.TableLogs.differing
 
-    async def with_what_has_gone(hooks, source, mirrored):
-        missing, stale = await differing(hooks, source, mirrored)
+    async def with_what_has_gone(logs, source, mirrored):
+        missing, stale = await differing(logs, source, mirrored)
         both = [key for key in source if key in mirrored]
-        gone = {key for key in both if await tables.head_source(hooks.buckets, key) is None}
+        gone = {key for key in both if await table_log.head_source(logs.buckets, key) is None}
         return missing | gone, stale | gone
 
-    patch.setattr(tables.Tables, "differing", with_what_has_gone)
-
-
-def without_comparison(patch):
-    patch.setattr(tables.Tables, "compared", nothing)
-
-
-def with_no_look_after_a_copy(patch):
-    patch.setattr(others, "look_again", nothing)
+    patch.setattr(table_log.TableLogs, "differing", with_what_has_gone)
 
 
 # what is left out -> how, what the search is given, the fault that is found
 LEFT_OUT = {
     "all of it": (without("before_copy"), (MADE,), {}, "version 0 lacks f"),
-    "a look at the names": (without("bring_named"), (MADE,), {}, "version 0 lacks f"),
+    "a look at the names": (without("bring_named", table_files.TableFiles), (MADE,), {}, "version 0 lacks f"),
     "the order": (
         with_any_order,
         (Case(("commit 1 a1", "commit 2 a2"), HELD),),
         {},
         "version 2 is there, and 1 is not",
     ),
-    "the wait of deletes": (with_deletes_first, (REMOVED,), {}, "f is deleted before version 0"),
+    "the wait of deletes": (without("before_write"), (REMOVED,), {}, "f is deleted before version 0"),
     "a look at the key before the log": (with_log_before_the_look, (TOUCHED,), {}, "f is deleted before version 0"),
     "a look at whether the source has a file still": (
         with_files_awaited_without_end,
@@ -196,7 +181,7 @@ LEFT_OUT = {
         {},
         "at rest data/_delta_log/00000000000000000001.json is absent",
     ),
-    "a look at the source after a copy for another key": (with_no_look_after_a_copy, (GONE,), {}, GHOST),
+    "a look at the source after a copy for another key": (without("look_again", others), (GONE,), {}, GHOST),
     "a look at which commit is there": (with_existence_alone, (SAME_LENGTH,), ANEW, "a version of two tables"),
     "the removal of an old log": (with_old_log_left, (OVER_OLD,), ANEW, "a version of two tables"),
     "a look at whether the source has what seems stale": (
@@ -205,8 +190,18 @@ LEFT_OUT = {
         {},
         "version 2 is there, and 0 is not",
     ),
-    "a look at what the pointer names": (with_pointer_unread, (POINTS_BACK,), {}, "the pointer @0"),
-    "the comparison of a table without a beginning": (without_comparison, (BEGUN,), {}, "version 1 lacks f"),
+    "a look at what the pointer names": (
+        without("bring_checkpoint", table_log.TableLogs),
+        (POINTS_BACK,),
+        {},
+        "the pointer @0",
+    ),
+    "the comparison of a table without a beginning": (
+        without("compared", table_files.TableFiles),
+        (BEGUN,),
+        {},
+        "version 1 lacks f",
+    ),
 }
 
 
