@@ -188,7 +188,10 @@ def read_page(answer: Answer) -> dict[str, Any]:
     """
     if not answer.body.strip():
         return {}
-    text = answer.body.decode()
+    try:
+        text = answer.body.decode()
+    except UnicodeDecodeError as error:
+        raise ResponseParserError(f"ListObjectsV2 answered with a page that is no UTF-8: {error}") from error
     begin = text.find(OBJECT)
     end = text.rfind(OBJECT_END) + len(OBJECT_END) if begin >= 0 else begin
     root = parse_xml(LIST_OBJECTS.name, Answer(answer.status, body=bytearray((text[:begin] + text[end:]).encode())))

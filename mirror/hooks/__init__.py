@@ -10,6 +10,7 @@ from dataclasses import replace
 from mirror.hooks.announcer import events_of
 from mirror.hooks.markers import Markers
 from mirror.hooks.tables import Tables
+from mirror.hooks.waiting import Waits
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Hooks, KeySync
 from mirror.protocol.buckets import Buckets, is_expired
@@ -20,8 +21,8 @@ log = logging.getLogger("worker")
 
 def hooks_for(buckets: Buckets) -> Hooks:
     """The hooks of those options that are set, for one worker."""
-    settings = buckets.settings
-    markers = Markers(buckets) if settings.copy_last else None
+    settings, waits = buckets.settings, Waits(buckets)
+    markers = Markers(buckets, waits) if settings.copy_last else None
     hooks = Hooks(
         is_expired=functools.partial(is_expired, buckets) if settings.keep_days else None,
         log_expired=functools.partial(log_expired, settings.keep_days),
@@ -29,11 +30,11 @@ def hooks_for(buckets: Buckets) -> Hooks:
         before_write=markers.remove_stale if markers else None,
         when_done=functools.partial(events_of, settings) if settings.announces_synced else None,
     )
-    return with_tables(buckets, hooks) if settings.tables else hooks
+    return with_tables(buckets, hooks, waits) if settings.tables else hooks
 
 
-def with_tables(buckets: Buckets, hooks: Hooks) -> Hooks:
-    tables = Tables(buckets, Syncer(buckets, replace(hooks, before_copy=None, when_done=None)))
+def with_tables(buckets: Buckets, hooks: Hooks, waits: Waits) -> Hooks:
+    tables = Tables(buckets, Syncer(buckets, replace(hooks, before_copy=None, when_done=None)), waits)
     return replace(
         hooks,
         before_copy=both(hooks.before_copy, tables.before_copy),

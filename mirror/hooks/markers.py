@@ -6,24 +6,18 @@ A marker announces everything under its folder, including deeper markers, but no
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import re
 from collections.abc import Iterator
 
-from botocore.exceptions import ClientError
-
+from mirror.hooks.others import remove_other
 from mirror.hooks.waiting import Waits, delay_of, end_of_wait
-from mirror.model.errors import Postponed, error_code, outcome_unknown
-from mirror.model.log_lines import REMOVED_FIRST, quoted
+from mirror.model.errors import Postponed
 from mirror.model.selection import folder_of, is_marker, marker_patterns
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
-from mirror.protocol.objects import Destination
-from mirror.protocol.requests import delete_object, head_destination, head_source
+from mirror.protocol.requests import head_destination, head_source
 from mirror.readers.completeness import Completeness
-
-log = logging.getLogger("worker")
 
 ABSENT_SECONDS = 1  # it is remembered this long that the destination does not have a marker
 MARKERS_KEPT = 10_000
@@ -33,9 +27,9 @@ LOCKS = 64
 class Markers:
     """The hooks of COPY_LAST in one worker."""
 
-    def __init__(self, buckets: Buckets) -> None:
+    def __init__(self, buckets: Buckets, waits: Waits | None = None) -> None:
         self.buckets = buckets
-        self.waits = Waits(buckets)
+        self.waits = waits or Waits(buckets)
         self.known: dict[str, tuple[float, bool]] = {}  # marker -> when it was looked for, and whether it was absent
         self.locks = [asyncio.Lock() for _ in range(LOCKS)]
 
@@ -82,30 +76,10 @@ class Markers:
             looked = self.buckets.now()
             existing = await head_destination(self.buckets, marker)
             if existing and await head_source(self.buckets, marker) is None:
-                await self.remove_first(sync, marker, existing)
+                await remove_other(self.buckets, sync, marker, None, existing)
             if len(self.known) >= MARKERS_KEPT:
                 self.known.clear()
             self.known[marker] = looked, existing is None
-
-    async def remove_first(self, sync: KeySync, marker: str, existing: Destination) -> None:
-        """Deletes only the object that was seen. Raises the error of a marker that changed meanwhile.
-
-        The marker's own message may be done by now. So if the marker was created again, or the delete got no answer,
-        the marker is to be synced once more.
-        """
-        if self.buckets.left_out.conditions:
-            return  # an unconditional delete might remove a newer one; the marker's own message deletes it
-        try:
-            await delete_object(self.buckets, KeySync(marker, interruption=sync.interruption), existing)
-        except Exception as error:
-            if isinstance(error, ClientError) and error_code(error) == "NotImplemented":
-                return
-            if outcome_unknown(error):
-                await sync.host.look_later(marker, self.buckets.settings.copy_timeout)
-            raise
-        log.info(REMOVED_FIRST, quoted(marker))
-        if await head_source(self.buckets, marker):
-            await sync.host.look_later(marker, 0)
 
 
 def markers_above(buckets: Buckets, key: str) -> Iterator[str]:

@@ -1,22 +1,25 @@
-"""Writes of a key's sync on other keys: a file that a commit names, a commit before it, an old log."""
+"""Writes of a key's sync on other keys: a file that a commit names, a commit before it, an old log, an old marker.
+
+Each is made on condition that the destination is what was seen. The other key's own message may be done with before it
+lands: so the source is looked at once more afterwards, as after any write.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
 from mirror.hooks.waiting import Blocked
-from mirror.model.errors import Refused, describe, is_busy, is_change, may_be_environment
+from mirror.model.errors import Refused, describe, error_code, is_busy, is_change, may_be_environment
 from mirror.model.log_lines import REMOVED_FIRST, quoted
 from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.multipart import drop_upload
 from mirror.protocol.objects import Destination, Source
-from mirror.protocol.requests import delete_object
+from mirror.protocol.requests import delete_object, head_source
 from mirror.protocol.retries import Retries
 from mirror.protocol.sync import Syncer
 
@@ -36,39 +39,55 @@ class Aside(Host):
         await self.host.look_later(key, delay)
 
 
-@dataclass(frozen=True)
-class Others:
-    """Makes them, each on condition that the destination is what was seen. `syncer`: without the hooks that ask."""
-
-    buckets: Buckets
-    syncer: Syncer
-
-    async def copy(self, sync: KeySync, key: str, source: Source, existing: Destination | None) -> Blocked | None:
-        """Copies the version that was seen. Raises the error of a change, or of what is not the key's own fault."""
-        async with self.on(sync, key) as inner:
-            try:
-                await self.syncer.write(inner, Retries(self.buckets, inner), source, existing)
-            except (ClientError, Refused) as error:
-                if is_change(error) or is_busy(error) or may_be_environment(error):
-                    raise
-                return Blocked(key, describe(error))
-        return None
-
-    async def delete(self, sync: KeySync, key: str, existing: Destination) -> None:
-        if self.buckets.left_out.conditions:
-            return  # an unconditional delete might remove a newer one
-        async with self.on(sync, key) as inner:
-            await delete_object(self.buckets, inner, existing)
-            log.info(REMOVED_FIRST, quoted(key))
-
-    @asynccontextmanager
-    async def on(self, sync: KeySync, key: str) -> AsyncIterator[KeySync]:
-        """What a write has left is seen to: it got no answer, or not all parts of it were copied."""
-        inner = KeySync(key, interruption=sync.interruption, host=Aside(sync.host))
+async def copy_other(
+    syncer: Syncer, sync: KeySync, key: str, source: Source, existing: Destination | None
+) -> Blocked | None:
+    """Copies the version that was seen. `syncer`: without the hooks that ask. Raises the error of a change, or of what
+    is not the key's own fault."""
+    async with writing(syncer.buckets, sync, key) as inner:
         try:
-            yield inner
-        finally:
-            if inner.upload:
-                await drop_upload(self.buckets, inner)
-            if inner.result.unsettled_until:
-                await sync.host.look_later(key, self.buckets.settings.copy_timeout)
+            await syncer.write(inner, Retries(syncer.buckets, inner), source, existing)
+        except (ClientError, Refused) as error:
+            if is_change(error) or is_busy(error) or may_be_environment(error):
+                raise
+            return Blocked(key, describe(error))
+    await look_again(syncer.buckets, sync, key, source)
+    return None
+
+
+async def remove_other(buckets: Buckets, sync: KeySync, key: str, source: Source | None, existing: Destination) -> None:
+    """Deletes what is not what the source had. Raises the error of an object that changed meanwhile."""
+    if buckets.left_out.conditions:
+        return  # an unconditional delete might remove a newer one; the key's own message sees to it
+    async with writing(buckets, sync, key) as inner:
+        try:
+            await delete_object(buckets, inner, existing)
+        except ClientError as error:
+            if error_code(error) == "NotImplemented":
+                return
+            raise
+    log.info(REMOVED_FIRST, quoted(key))
+    await look_again(buckets, sync, key, source)
+
+
+@asynccontextmanager
+async def writing(buckets: Buckets, sync: KeySync, key: str) -> AsyncIterator[KeySync]:
+    """What a write has left is seen to: it got no answer, or not all parts of it were copied."""
+    inner = KeySync(key, interruption=sync.interruption, host=Aside(sync.host))
+    try:
+        yield inner
+    finally:
+        if inner.upload:
+            await drop_upload(buckets, inner)
+        if inner.result.unsettled_until:
+            await sync.host.look_later(key, buckets.settings.copy_timeout)
+
+
+async def look_again(buckets: Buckets, sync: KeySync, key: str, seen: Source | None) -> None:
+    """If the source is another by now, or cannot be looked at, the key is to be synced once more."""
+    is_as_seen = False
+    try:
+        is_as_seen = await head_source(buckets, key) == seen
+    finally:
+        if not is_as_seen:
+            await sync.host.look_later(key, 0)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -31,6 +31,8 @@ SHORTEST_DELAY = 5  # seconds until a postponed key is delivered again: a quarte
 DELAY_OF_UNKNOWN_AGE = 60
 SHORTEST_ROUND = 60  # seconds: a key skips one of the moments in delay_of() that is nearer than this
 LATE_SECONDS = 3600  # a key that has waited for longer is worth a warning
+# What is being copied already is looked for again, for so many seconds, before it is copied once more.
+UNDER_WAY_SECONDS, PAUSE_OF_LOOKS = 2.0, 0.1
 
 
 class Awaited(Protocol):
@@ -118,6 +120,16 @@ class Waits:
             pause = max(min(2 * pause, LONGEST_PAUSE), min(LOOK_SHARE * (now() - began), LONGEST_SHARE))
             pause = max(pause, len(self.budget.states) / LOOKS_PER_SECOND)
         return None
+
+
+async def soon(buckets: Buckets, sync: KeySync, is_so: Callable[[], Awaitable[bool]]) -> bool:
+    """Whether it is so within a moment, in which what is under way may arrive."""
+    until = buckets.now() + UNDER_WAY_SECONDS
+    while not await is_so():
+        if buckets.now() >= until:
+            return False
+        await sync.interruption.pause(PAUSE_OF_LOOKS)
+    return True
 
 
 def end_of_wait(sync: KeySync, state: Awaited) -> Postponed | Refused:

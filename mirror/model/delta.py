@@ -25,7 +25,7 @@ LOG_KEY = re.compile(
     r"(?P<table>(?:.*/)?)_delta_log/(?:(?P<pointer>_last_checkpoint)"
     r"|(?P<version>\d{20})\.(?:(?P<commit>json)|crc|checkpoint\.(?:parquet|(?P<part>\d{10})\.(?P<parts>\d{10})\.parquet"
     r"|(?P<uuid>[0-9a-fA-F-]{36})\.(?:json|parquet))|(?P<last>\d{20})\.compacted\.json))",
-    re.DOTALL,
+    re.DOTALL | re.ASCII,
 )
 LOG_EXAMPLES = tuple(
     f"table/{LOG}{name}" for name in (f"{0:020}.json", f"{0:020}.checkpoint.parquet", "_last_checkpoint")
@@ -85,9 +85,9 @@ def names_of(commit: bytes, table: str) -> set[str] | None:
                 return None
             for added in (action[name] for name in NAMING if action.get(name)):
                 keys.update(table + path for path in paths_of(added))
+        return keys if all(len(key.encode()) <= LONGEST_KEY for key in keys) else None
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return None
-    return keys if all(0 < len(key.encode()) <= LONGEST_KEY for key in keys) else None
 
 
 def paths_of(added: dict[str, Any]) -> Iterator[str]:
@@ -134,6 +134,8 @@ def plan_for(log: Collection[LogFile], missing: Collection[str]) -> Plan:
     A reader needs the newest checkpoint, or the commit 0, and each commit after that. So the destination may get
     commits after a checkpoint that it has, or from 0 on. If it has no such checkpoint, it gets the newest one first.
     """
+    if not missing:
+        return Plan()
     commits = {file.version: file.key for file in log if file.kind == COMMIT}
     checkpoints = complete_checkpoints(log)
     newest = max(commits, default=max(checkpoints, default=-1))
@@ -143,11 +145,12 @@ def plan_for(log: Collection[LogFile], missing: Collection[str]) -> Plan:
     begins = max([-1] * (first == 0) + there, default=None)
     last = max(useful, default=-1)
     base: tuple[str, ...] = ()
-    if begins is None or sum(commits.get(v) in missing for v in range(begins + 1, last)) > MANY_COMMITS:
+    lacking = sorted(version for version, key in commits.items() if key in missing)
+    if begins is None or sum(begins < version < last for version in lacking) > MANY_COMMITS:
         if not useful:
             return Plan(f"the source has neither the commit before {commits.get(first, LOG)} nor a checkpoint after it")
         begins, base = last, useful[last]
-    chain = [commits[v] for v in range(begins + 1, newest + 1) if commits.get(v) in missing]
+    chain = [commits[version] for version in lacking if version > begins]
     pointers = [file.key for file in log if file.kind == POINTER]
     after = [key for key in (*useful.get(last, ()), *pointers) if key in missing and key not in base]
     return Plan(base=tuple(key for key in base if key in missing), commits=tuple(chain), after=tuple(after))

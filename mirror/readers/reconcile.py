@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.concurrency import Slots, wait_unless
+from mirror.model.delta import log_file
 from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_environment
 from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import AUDITED, RECONCILED, quoted
@@ -327,14 +328,16 @@ class Reconciliation:
     async def send(self, findings: list[Finding], last: bool = False) -> None:
         """Puts the keys that a worker copies or deletes on the queue in full batches, at the `last` call all of them.
 
-        The keys of a message are all missing, which it says, or all present. A marker, which may have to wait, has a
-        message of its own.
+        The keys of a message are all missing, which it says, or all present. A marker or a file of a table's log, which
+        may have to wait, has a message of its own.
         """
         if self.options.dry_run:
             return
+        settings = self.buckets.settings
         for key, row, action in findings:
             if action in (COPY, DELETE):
-                size = 1 if is_marker(key, self.buckets.settings.copy_last) else KEYS_PER_HINT
+                may_wait = is_marker(key, settings.copy_last) or (settings.tables and log_file(key))
+                size = 1 if may_wait else KEYS_PER_HINT
                 self.unsent[row == MISSING, size].append(key)
         for (are_missing, size), keys in list(self.unsent.items()):
             full = size * SQS_BATCH

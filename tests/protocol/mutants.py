@@ -594,7 +594,7 @@ MUTANTS = (
     ),
     Mutant(
         "a marker that is created again while it is removed is forgotten",
-        "        if await head_source(self.buckets, marker):\n",
+        "        if not is_as_seen:\n",
         "        if False:\n",
         markers("a_marker_that_is_created_again_meanwhile_is_looked_at_again"),
     ),

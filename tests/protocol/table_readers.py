@@ -33,7 +33,7 @@ from fakes import SlotsForAll, Version
 from interleave import Case, State
 from readers import FOLDER, Readers
 
-from mirror.hooks import tables
+from mirror.hooks import table_files, table_log, waiting
 from mirror.protocol.buckets import LeftOut
 
 LOG = "_delta_log/"
@@ -41,6 +41,8 @@ NAMES = {
     "commit": "put {log}{version:020}.json {content}",
     "checkpoint": "put {log}{version:020}.checkpoint.parquet {content}",
     "point": "put {log}_last_checkpoint {content}",
+    "touch-commit": "touch {log}{version:020}.json {content}",
+    "touch-pointer": "touch {log}_last_checkpoint {content}",
     "drop": "delete {log}{version:020}.json",
     "drop-checkpoint": "delete {log}{version:020}.checkpoint.parquet",
     "drop-pointer": "delete {log}_last_checkpoint",
@@ -50,9 +52,10 @@ BROKEN = "broken"
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     readers.stand_in(monkeypatch)
-    monkeypatch.setattr(tables, "Slots", lambda _slots: SlotsForAll())
-    monkeypatch.setattr(tables, "PAUSES", ())
-    monkeypatch.setattr(tables, "YOUNG_SECONDS", -1e9)  # listings decide where they can
+    for module in (table_files, table_log):
+        monkeypatch.setattr(module, "Slots", lambda _slots: SlotsForAll())
+    monkeypatch.setattr(waiting, "UNDER_WAY_SECONDS", 0)
+    monkeypatch.setattr(table_log, "YOUNG_SECONDS", -1e9)  # listings decide where they can
 
 
 def written(change: str) -> str:
@@ -72,9 +75,9 @@ class Seen(NamedTuple):
 
 
 class TableReaders(Readers):
-    def __init__(self, case: Case, is_anew: bool = False, **arguments) -> None:
+    def __init__(self, case: Case, is_anew: bool = False, patterns: str = "", **arguments) -> None:
         case = case._replace(changes=tuple(map(written, case.changes)), before=tuple(map(written, case.before)))
-        super().__init__(case, patterns="", **arguments)
+        super().__init__(case, patterns=patterns, **arguments)
         self.is_anew = is_anew
         self.syncs.settings = replace(self.syncs.settings, tables="delta")
         self.syncs.refused = LeftOut(conditions=case.unconditional)

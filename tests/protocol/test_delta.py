@@ -47,6 +47,7 @@ OTHERS = (
     f"{LOG}_sidecars/{IDENTIFIER}.parquet",
     f"t/my_delta_log/{SEVEN}.json",
     f"{LOG}\n{SEVEN}.json",
+    f"{LOG}{SEVEN.replace('0', '\u0660')}.json",
 )
 
 
@@ -105,7 +106,9 @@ def test_a_commit_names_what_it_adds(actions, keys):
     assert names_of(commit, "t/") == (None if keys is None else {f"t/{key}" for key in keys})
 
 
-@pytest.mark.parametrize("commit", [b"{", b"\xff", b"[" * 100_000, b'{"add": {"path": "f"}} x'])
+@pytest.mark.parametrize(
+    "commit", [b"{", b"\xff", b"[" * 100_000, b'{"add": {"path": "f"}} x', b'{"add": {"path": "\\ud800"}}']
+)
 def test_what_is_no_commit_names_nothing_that_can_be_known(commit):
     assert names_of(commit, "t/") is None
 
@@ -146,6 +149,7 @@ def files(*names):
     return [log_file(key) for key in keys(*names)]
 
 
+NEVER = f"c{10**20 - 1}"
 GAP = "the source has neither the commit before t/_delta_log/00000000000000000003.json nor a checkpoint after it"
 
 # what the source holds, what of that is missing in the destination -> the base, the commits, what comes after
@@ -168,6 +172,8 @@ PLANS = {
     "incomplete": ([1, 2, "c1", "c2.1.2"], [2], Plan(commits=keys(2))),
     "a gap in the source": ([0, 1, 3, 4], [3, 4], Plan(GAP)),
     "a gap below a checkpoint": ([0, 2, 3, "c1"], [2, 3], Plan(commits=keys(2, 3))),
+    "a gap in the source that was mirrored": ([1, 2], [], Plan()),
+    "a checkpoint of a version that never was": ([0, 1, NEVER], [1, NEVER], Plan(commits=keys(1), after=keys(NEVER))),
     "only a checkpoint": (["c5"], ["c5"], Plan(base=keys("c5"))),
     "a few commits before a checkpoint": ([*range(200), "c199"], [*range(200), "c199"], None),
     "many commits before a checkpoint": (

@@ -381,11 +381,12 @@ LISTED = (
         f"<R><KeyCount>1</KeyCount><IsTruncated>false</IsTruncated>{LISTED[:40]}",
         f"<R><KeyCount>1</KeyCount><IsTruncated>false</IsTruncated>{LISTED.replace('ETag', 'Tag')}</R>",
         f"<R><KeyCount>1</KeyCount><IsTruncated>false</IsTruncated>{LISTED.replace('>1<', '>x<')}</R>",
+        f"<R><KeyCount>1</KeyCount><IsTruncated>false</IsTruncated>{LISTED.replace('k', chr(0xDCFF))}</R>",
     ],
 )
 def test_a_page_that_is_not_whole_is_none(body):
     with pytest.raises(ResponseParserError):
-        wire.read_answer(wire.LIST_OBJECTS, Answer(200, body=bytearray(body.encode())))
+        wire.read_answer(wire.LIST_OBJECTS, Answer(200, body=bytearray(body.encode(errors="surrogateescape"))))
 
 
 FIELDS = {

@@ -147,6 +147,14 @@ def test_objects_from_before_the_deployment_are_all_copied_once(world: World):
     assert world.requests()["CopyObject"] == 1234
 
 
+def test_a_file_of_a_tables_log_has_a_message_of_its_own(world: World):
+    world.standin.configure_bucket(SOURCE, notification=None)
+    world.standin.put_many(SOURCE, ["t/a", "t/b", *(f"t/_delta_log/{version:020}.json" for version in range(3))])
+    assert reconcile(world, TABLES="delta")[0] == 0
+    messages = [json.loads(message["body"])["Records"] for message in world.standin.messages(QUEUE)]
+    assert sorted(map(len, messages)) == [1, 1, 1, 2]
+
+
 def requests_of(world: World, act: Callable[[], object]) -> Counter[str]:
     before = Counter(world.requests())
     act()

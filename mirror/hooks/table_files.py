@@ -1,0 +1,119 @@
+"""TABLES: the files that a commit or a checkpoint names are in the destination before it.
+
+A commit is read for those names, which is the only object that a worker reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from mirror.concurrency import Slots
+from mirror.hooks.others import copy_other
+from mirror.hooks.waiting import Awaited, Waits, soon
+from mirror.model.delta import COMMIT, LOG, LogFile, names_of
+from mirror.model.limits import MIB
+from mirror.model.selection import is_marker
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import Source
+from mirror.protocol.requests import SMALL_COPY_SIZE, head_destination, head_source, pages, read_source
+from mirror.protocol.sync import Syncer
+from mirror.protocol.verdict import SizeAndTime
+
+LARGEST_READ = 16 * MIB  # a commit of some 40,000 files; of a larger one the whole table is compared
+READS = 8  # commits at a time, as each takes memory
+LOOKS = 64  # at files that commits name, and copies of them, at a time
+
+
+@dataclass(eq=False)
+class Files:
+    """Files that the destination does not have yet, as far as the source has them: they have unique names, and are
+    never overwritten."""
+
+    buckets: Buckets
+    slots: Slots
+    prefixes: tuple[str, ...]
+    missing: dict[str, Source | None]
+    troubles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lacking(self) -> int:
+        return len(self.missing)
+
+    async def look(self) -> Files:
+        await self.slots.run(self.look_at, list(self.missing))
+        return self
+
+    async def look_at(self, key: str) -> None:
+        if not await head_destination(self.buckets, key):
+            self.missing[key] = await head_source(self.buckets, key)
+            if self.missing[key]:
+                return
+        del self.missing[key]
+        self.troubles.pop(key, None)
+
+
+class TableFiles:
+    """Of all tables of one worker."""
+
+    def __init__(self, buckets: Buckets, syncer: Syncer, waits: Waits) -> None:
+        self.buckets = buckets
+        self.syncer = syncer
+        self.waits = waits
+        self.reads = asyncio.Semaphore(READS)
+        self.slots = Slots(LOOKS)
+
+    async def bring_named(self, sync: KeySync, file: LogFile, source: Source) -> Awaited | None:
+        """Has the destination hold the files that a commit adds, or the sidecars of a checkpoint."""
+        keys: set[str] | None = set()
+        if file.kind == COMMIT:
+            keys = await self.names_in(file, source) if source.size <= LARGEST_READ else None
+        elif file.has_sidecars:
+            keys = set(await listed(self.buckets, self.buckets.source, f"{file.table}{LOG}_sidecars/"))
+        return await self.compared(sync, file.table) if keys is None else await self.bring_files(sync, file.table, keys)
+
+    async def names_in(self, file: LogFile, source: Source) -> set[str] | None:
+        async with self.reads:
+            return names_of(await read_source(self.buckets, file.key, source), file.table)
+
+    async def bring_files(self, sync: KeySync, table: str, keys: set[str]) -> Awaited | None:
+        """Waits a moment for what may be under way, then copies it. What is large is left to its own message."""
+        taken: dict[str, Source | None] = dict.fromkeys(filter(self.buckets.settings.wanted.takes, sorted(keys)))
+        state = Files(self.buckets, self.slots, (table,), taken)
+
+        async def are_there() -> bool:
+            return not (await state.look()).missing
+
+        if await soon(self.buckets, sync, are_there):
+            return None
+        largest = min(SMALL_COPY_SIZE, self.buckets.settings.multipart_threshold)
+
+        async def bring(key: str) -> None:
+            found = state.missing[key]
+            if found and found.size <= largest and not found.archived:
+                lacking = await copy_other(self.syncer, sync, key, found, None)
+                state.troubles |= lacking.troubles if lacking else {}
+
+        await self.slots.run(bring, list(state.missing))
+        await state.look()
+        return await self.waits.what_lacks(sync, state)
+
+    async def compared(self, sync: KeySync, table: str) -> Awaited | None:
+        """Waits until the destination has all that the source holds of the table now, but for its log, and for markers,
+        which wait for that."""
+        copy_last = self.buckets.settings.copy_last
+
+        def counts(key: str) -> bool:
+            return not (key.startswith(table + LOG) or is_marker(key, copy_last))
+
+        return await self.waits.what_lacks(sync, await self.waits.compared(sync, table, counts, exact=False))
+
+
+async def listed(buckets: Buckets, bucket: dict[str, str], folder: str) -> dict[str, SizeAndTime]:
+    found: dict[str, SizeAndTime] = {}
+    async for page in pages(buckets.s3.list_objects_v2, {"Prefix": folder, "Delimiter": "/", **bucket}):
+        for item in page.get("Contents", []):
+            if buckets.settings.wanted.takes(item["Key"]):
+                found[item["Key"]] = item["Size"], int(item["LastModified"].timestamp())
+    return found
