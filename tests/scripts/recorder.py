@@ -48,6 +48,8 @@ class Call(NamedTuple):
 
     @property
     def is_write(self) -> bool:
+        if self.service == "docker":
+            return not {"version", "imagetools"} & set(self.parameters["words"])
         return not READ.match(self.operation)
 
     @property
