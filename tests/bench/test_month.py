@@ -5,7 +5,6 @@ import importlib
 import os
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import mirror.hooks
 import mirror.protocol.verdict
 import mirror.readers.reconcile
 from mirror.model.selection import Wanted
-from mirror.protocol.buckets import Buckets
 from mirror.readers.removal import Removal
 
 BENCH = Path(__file__).parent
@@ -93,8 +91,12 @@ def code_with(owner: Any, name: str, wrong: Any) -> Plant:
     return lambda monkeypatch: monkeypatch.setattr(owner, name, wrong)
 
 
-def a_day_early(buckets: Buckets, modified: datetime) -> bool:
-    return buckets.settings.wanted.is_expired(modified.timestamp(), buckets.wall() + DAY)
+def reconcile_at(other: Callable[[float], float]) -> Plant:
+    """Reconcile takes the time for another one as it compares the listings."""
+    compared = mirror.readers.reconcile.Compared
+    return code_with(
+        mirror.readers.reconcile, "Compared", lambda wanted, now, doubt: compared(wanted, other(now), doubt)
+    )
 
 
 async def nothing(*_: Any) -> None:
@@ -123,8 +125,8 @@ FAULTS = {
     "expired a day early": (NEVER_LESS, code_with(Wanted, "is_expired", other_days(-1))),
     "expired a day late": (ONLY_WANTED, code_with(Wanted, "is_expired", other_days(1))),
     "the worker ignores KEEP_DAYS": (ONLY_WANTED, code_with(mirror.hooks, "is_expired", lambda *_: False)),
-    "reconcile ignores KEEP_DAYS": (NO_MORE, code_with(mirror.readers.reconcile, "is_expired", lambda *_: False)),
-    "reconcile counts a day too few": (NEVER_LESS, code_with(mirror.readers.reconcile, "is_expired", a_day_early)),
+    "reconcile ignores KEEP_DAYS": (NO_MORE, reconcile_at(lambda _: 0)),
+    "reconcile counts a day too few": (NEVER_LESS, reconcile_at(lambda now: now + DAY)),
     "a copy is taken for none": (NOT_TWICE, code_with(mirror.protocol.verdict, "is_equal", lambda *_: False)),
     "EXCLUDE is ignored": (ONLY_WANTED, code_with(Wanted, "excludes", lambda *_: False)),
     "--remove-unwanted removes nothing": (NO_MORE, code_with(Removal, "run", nothing)),

@@ -46,6 +46,7 @@ def copy_of(source: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def explain(key: str = "d/a", source: Any = None, destination: Any = None, **facts: Any) -> dict[str, Any]:
     """The answer to these facts, by the Python that stands in PATH."""
+    source = source() if callable(source) else source
     sides = {
         name: {"head": side} if side and "ETag" in side else side or {}
         for name, side in (("source", source), ("destination", destination))
@@ -81,7 +82,11 @@ def explain(key: str = "d/a", source: Any = None, destination: Any = None, **fac
     return dict(json.loads(done.stdout))
 
 
-FRESH = head(NOW - 10)
+def fresh() -> dict[str, Any]:
+    """Not fresh any more some minutes after it is made."""
+    return head(int(time.time()) - 10)
+
+
 PLAIN = head()
 EXPIRES = head(Expires="2030-01-01T00:00:00+00:00", CacheControl="gr\u00c3\u00b6n")
 DELETED = {"delete_marker": {"version": "v2", "at": "2026-11-27T10:00:00+00:00"}}
@@ -91,10 +96,10 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
     "a copy of special headers": ({"source": EXPIRES, "destination": copy_of(EXPIRES)}, "equal", True, "nothing"),
     "of unknown origin": ({"source": PLAIN, "destination": head(OLD + 1)}, "equal", True, "nothing"),
     "missing": ({"source": PLAIN}, "missing", False, "./sync.sh reconcile --prefix d/a"),
-    "just put": ({"source": FRESH}, "missing", False, "wait: it changed"),
+    "just put": ({"source": fresh}, "missing", False, "wait: it changed"),
     "in the queue perhaps": ({"source": PLAIN, "queue": {"visible": 4}}, "missing", False, "in the queue"),
     "parked": ({"source": PLAIN, "dead_letters": [PARKED]}, "missing", False, "./sync.sh redrive"),
-    "paused": ({"source": FRESH, "paused_since": "2026-11-27T09:00:00Z"}, "missing", False, "./sync.sh resume"),
+    "paused": ({"source": fresh, "paused_since": "2026-11-27T09:00:00Z"}, "missing", False, "./sync.sh resume"),
     "stale": ({"source": head(OLD + 9), "destination": copy_of(PLAIN)}, "stale", False, "reconcile"),
     "ghost": ({"source": DELETED, "destination": copy_of(PLAIN)}, "ghost", False, "reconcile"),
     "absent": ({}, "absent", True, "spelling"),

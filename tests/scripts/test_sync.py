@@ -316,6 +316,7 @@ find_faults() { jq -n '{faults: (env.FAULTS | fromjson)}'; }
 describe_events() { echo '{"source": "sqs"}'; }
 describe_options() { echo '{}'; }
 describe_version() { echo '{"error": "not asked"}'; }
+describe_request_metrics() { echo null; }
 function_age() { echo 7200; }
 query() { die "a query did not end"; }
 found=$(collect_status)
