@@ -81,7 +81,10 @@ ensure_version_tag() {
   fi
   tags=$(latest starter_tags)
   missing=$(missing_tags <<<"$tags")
-  [[ -z $missing ]] || change_from "$(jq -c .Tags <<<"$tags")" "$(all_tags | as_map)" "$missing" tag_all
+  if [[ -n $missing ]]; then
+    [[ $DRY_RUN == false ]] || VALUES+=("$(differences "$(all_tags | as_map)" "$(jq -c .Tags <<<"$tags")" false)")
+    change "$missing" tag_all
+  fi
   if was_denied; then
     leave "$RESOURCE, by which ./sync.sh status tells what is deployed. $(denial)"
     CHANGES=()
