@@ -7,8 +7,8 @@ abort_rule() {
     ID: $id, Status: "Enabled", Filter: {Prefix: ""}, AbortIncompleteMultipartUpload: {DaysAfterInitiation: 1}}'
 }
 
-# ask_lifecycle WHAT LIFECYCLE [RULES]: reads a lifecycle, or nothing, by a function of lifecycle.jq.
-ask_lifecycle() {
+# of_lifecycle WHAT LIFECYCLE [RULES]: reads a lifecycle, or nothing, by a function of lifecycle.jq.
+of_lifecycle() {
   local programs
   programs=$(<"$PROJECT_DIR/lib/resources/lifecycle.jq")
   jq -rc --arg keep "$KEEP_RULE_ID" --argjson abort "$(abort_rule)" --argjson rules "${3:-null}" "$programs $1" \
@@ -20,7 +20,7 @@ ask_lifecycle() {
 keep_rules() {
   local places='[]'
   [[ -z $KEEP_DAYS ]] || places=$(synced_prefixes | jq -c --argjson days "$KEEP_DAYS" 'map({prefix: ., $days})')
-  ask_lifecycle numbered "$places"
+  of_lifecycle numbered "$places"
 }
 
 # A lifecycle cannot be set from another account (S3 API reference, PutBucketLifecycleConfiguration).
@@ -30,10 +30,10 @@ ask_bucket_lifecycle() {
 }
 
 # lifecycle_is WHAT LIFECYCLE [RULES]
-lifecycle_is() { [[ $(ask_lifecycle "$@") == true ]]; }
+lifecycle_is() { [[ $(of_lifecycle "$@") == true ]]; }
 
 # is_our_lifecycle LIFECYCLE: true if it has our rules and no other.
-is_our_lifecycle() { [[ -n $1 && $(ask_lifecycle others "$1") == '[]' ]]; }
+is_our_lifecycle() { [[ -n $1 && $(of_lifecycle others "$1") == '[]' ]]; }
 
 # put_lifecycle COMMAND LIFECYCLE: through a file, as others may have many rules.
 put_lifecycle() {
@@ -121,10 +121,10 @@ ensure_loosened_lifecycle() {
   [[ -n $before && $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   begin "bucket lifecycle" "$DST_BUCKET"
   have=$(latest bucket_lifecycle)
-  agreed=$(ask_lifecycle agreed "$have" "$(keep_rules)")
+  agreed=$(of_lifecycle agreed "$have" "$(keep_rules)")
   if lifecycle_is has_just "$have" "$agreed"; then return; fi
   if ! was_denied; then change_keep_rules "keeps more" "$have" "$agreed"; fi
-  LOOSENED_LIFECYCLE=$(ask_lifecycle with_rules "$have" "$agreed")
+  LOOSENED_LIFECYCLE=$(of_lifecycle with_rules "$have" "$agreed")
   if was_denied; then
     CHANGES=() AGAIN=true
     finish "left to you, see the end"
@@ -136,7 +136,7 @@ ensure_loosened_lifecycle() {
 # change_keep_rules WHAT LIFECYCLE RULES
 change_keep_rules() {
   [[ -z $KEEP_DAYS ]] || RESOURCE_ADVICE=$(lifecycle_advice)
-  change "$1" put_lifecycle aws_if_allowed "$(ask_lifecycle with_rules "$2" "$3")"
+  change "$1" put_lifecycle aws_if_allowed "$(of_lifecycle with_rules "$2" "$3")"
 }
 
 # ensure_rules LIFECYCLE: someone else's stays as it is.
@@ -145,7 +145,7 @@ ensure_rules() {
   rules=$(keep_rules)
   if [[ -z $1 ]]; then
     [[ -z $KEEP_DAYS ]] || RESOURCE_ADVICE=$(lifecycle_advice)
-    create put_lifecycle aws_if_allowed "$(ask_lifecycle with_rules '' "$rules")"
+    create put_lifecycle aws_if_allowed "$(of_lifecycle with_rules '' "$rules")"
   elif ! lifecycle_is has_ours "$1"; then
     tell_of_foreign_lifecycle
     return
@@ -210,7 +210,7 @@ list_bucket_lifecycle() {
   local lifecycle ids
   [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   lifecycle=$(ask_bucket_lifecycle)
-  ids=$(ask_lifecycle ids "$lifecycle")
+  ids=$(of_lifecycle ids "$lifecycle")
   if was_denied; then
     tell_denied
   elif is_our_lifecycle "$lifecycle"; then
@@ -225,7 +225,7 @@ list_bucket_lifecycle() {
 remove_bucket_lifecycle() {
   local lifecycle rest
   lifecycle=$(aws_or_nothing s3api get-bucket-lifecycle-configuration --bucket "$1")
-  rest=$(ask_lifecycle others "$lifecycle")
+  rest=$(of_lifecycle others "$lifecycle")
   if [[ $rest == '[]' ]]; then
     aws_unless_gone s3api delete-bucket-lifecycle --bucket "$1"
   else

@@ -38,7 +38,7 @@ set_pause() {
 
 # Whether a run of the function has just begun and ended: as there is only one at a time, none of before goes on.
 has_run() {
-  [[ $(fact concurrency | jq -n '[inputs][0].ReservedConcurrentExecutions') == 1 ]] || return 1
+  [[ $(reserved_concurrency) == 1 ]] || return 1
   printf '{}\n' >"$TEMP_DIR/event"
   try_aws lambda invoke --function-name "$STARTER_NAME" --payload "fileb://$TEMP_DIR/event" "$TEMP_DIR/answer" >/dev/null
 }

@@ -52,8 +52,8 @@ shopt -s inherit_errexit
 source "$PROJECT_DIR/lib/wanted.sh"
 source "$PROJECT_DIR/lib/resources/lifecycle.sh"
 rules=$(keep_rules)
-ask_lifecycle with_rules "$HAVE" "$(ask_lifecycle agreed "$HAVE" "$rules")"
-ask_lifecycle with_rules "$HAVE" "$rules"
+of_lifecycle with_rules "$HAVE" "$(of_lifecycle agreed "$HAVE" "$rules")"
+of_lifecycle with_rules "$HAVE" "$rules"
 """
 
 

@@ -268,7 +268,8 @@ class Scripts:
             self.calls.append(Call("bash", "CheckClock", {"seconds": words[0]}, 200))
             return ""
         if program == "docker":
-            self.calls.append(Call("docker", " ".join(words[:1]), {"words": words}, 200))
+            looks = not {"version", "imagetools"}.isdisjoint(words)
+            self.calls.append(Call("docker", f"Get {words[0]}" if looks else words[0], {"words": words}, 200))
             return self.account.docker(words)
         if words[:2] == ["ecr", "get-login-password"]:
             return "password"
