@@ -45,7 +45,7 @@ class Tables:
         """Other keys use its place meanwhile. `work` returns what does not arrive."""
         if self.buckets.settings.largest:
             raise Postponed("of a table, whose order a worker keeps", FOR_WORKER_SECONDS)
-        if not sync.host.step_aside(sync):
+        if not sync.host.wait_aside(sync):
             raise Postponed("too many wait at once", delay_of(sync), is_exact=True)
         if lacking := await work():
             raise end_of_wait(sync, lacking)
