@@ -1,6 +1,6 @@
 """TABLES: the files that a commit or a checkpoint names are in the destination before it.
 
-A commit is read for those names, which is the only object that a worker reads.
+A commit is read for those names. Beside _last_checkpoint it is the only object that a worker reads.
 """
 
 from __future__ import annotations
