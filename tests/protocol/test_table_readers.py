@@ -10,7 +10,7 @@ from interleave import Case
 from table_readers import LOG, TableReaders, stand_in
 
 from mirror.hooks import others, table_files, table_log, tables
-from mirror.hooks.table_files import Files
+from mirror.hooks.table_files import AwaitedFiles
 from mirror.hooks.waiting import example_of
 from mirror.model import delta
 from mirror.model.errors import Postponed
@@ -124,7 +124,7 @@ def with_files_awaited_without_end(patch):
         if await table_files.head_destination(files.buckets, key):
             del files.missing[key]
 
-    patch.setattr(table_files.Files, "look_at", look_at)
+    patch.setattr(table_files.AwaitedFiles, "look_at", look_at)
 
 
 def with_any_order(patch):
@@ -230,7 +230,9 @@ def test_a_file_that_has_arrived_is_no_example_of_those_that_are_waited_for():
         return shaped(operation, Failure("404") if is_missing else Version("x", 1, 1))
 
     buckets = syncer_on(Client(answer)).buckets
-    state = Files(buckets, SlotsForAll(), ("t/",), {"t/here": None, "t/missing": None}, {"t/here": "it was denied"})
+    state = AwaitedFiles(
+        buckets, SlotsForAll(), ("t/",), {"t/here": None, "t/missing": None}, {"t/here": "it was denied"}
+    )
     run(state.look())
     assert example_of(state) == ("t/missing", "not equal yet")
 
