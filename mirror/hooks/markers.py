@@ -43,7 +43,7 @@ class Markers:
         """
         if not is_marker(sync.key, self.buckets.settings.copy_last):
             return
-        if not sync.host.step_aside(sync):
+        if not sync.host.wait_aside(sync):
             raise Postponed("too many wait at once", delay_of(sync), is_exact=True)
         if lacking := await self.waits.what_lacks(sync, await self.compared(sync)):
             raise end_of_wait(sync, lacking)

@@ -1,6 +1,6 @@
 """TABLES: the files that a commit or a checkpoint names are in the destination before it.
 
-A commit is read for those names, which is the only object that a worker reads.
+A commit is read for those names. Beside _last_checkpoint it is the only object that a worker reads.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOOKS = 64  # at files that commits name, and copies of them, at a time
 
 
 @dataclass(eq=False)
-class Files:
+class AwaitedFiles:
     """Files that the destination does not have yet, as far as the source has them: they have unique names, and are
     never overwritten."""
 
@@ -41,7 +41,7 @@ class Files:
     def lacking(self) -> int:
         return len(self.missing)
 
-    async def look(self) -> Files:
+    async def look(self) -> AwaitedFiles:
         await self.slots.run(self.look_at, list(self.missing))
         return self
 
@@ -80,7 +80,7 @@ class TableFiles:
     async def bring_files(self, sync: KeySync, table: str, keys: set[str]) -> Awaited | None:
         """Waits a moment for what may be under way, then copies it. What is large is left to its own message."""
         taken: dict[str, Source | None] = dict.fromkeys(filter(self.buckets.settings.wanted.takes, sorted(keys)))
-        state = Files(self.buckets, self.slots, (table,), taken)
+        state = AwaitedFiles(self.buckets, self.slots, (table,), taken)
 
         async def are_there() -> bool:
             return not (await state.look()).missing

@@ -11,7 +11,7 @@ from mirror.hooks.shared import Shared
 from mirror.hooks.table_files import TableFiles
 from mirror.hooks.table_log import TableLogs, is_same
 from mirror.hooks.waiting import Awaited, Waits, delay_of, end_of_wait, soon
-from mirror.model.delta import COMMIT, LOG, POINTER, LogFile, commit_key, log_file
+from mirror.model.delta import COMMIT, LOG, POINTER, LogFile, commit_key, is_in_log, log_file
 from mirror.model.errors import Changed, Postponed
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
@@ -45,7 +45,7 @@ class Tables:
         """Other keys use its place meanwhile. `work` returns what does not arrive."""
         if self.buckets.settings.largest:
             raise Postponed("of a table, whose order a worker keeps", FOR_WORKER_SECONDS)
-        if not sync.host.step_aside(sync):
+        if not sync.host.wait_aside(sync):
             raise Postponed("too many wait at once", delay_of(sync), is_exact=True)
         if lacking := await work():
             raise end_of_wait(sync, lacking)
@@ -89,7 +89,7 @@ class Tables:
         return None
 
     async def has_log(self, folder: str) -> bool:
-        if LOG in folder or not self.buckets.settings.wanted.takes(commit_key(folder, 0)):
+        if is_in_log(folder) or not self.buckets.settings.wanted.takes(commit_key(folder, 0)):
             return False
         page = await self.buckets.s3.list_objects_v2(Prefix=folder + LOG, MaxKeys=1, **self.buckets.source)
         return bool(page.get("Contents"))

@@ -67,6 +67,10 @@ def log_file(key: str) -> LogFile | None:
     return LogFile(key, table, CHECKPOINT, version, part, parts, has_sidecars=bool(found["uuid"]))
 
 
+def is_in_log(folder: str) -> bool:
+    return f"/{LOG}" in f"/{folder}"
+
+
 def commit_key(table: str, version: int) -> str:
     return f"{table}{LOG}{version:020}.json"
 

@@ -47,6 +47,10 @@ class Host:
         """Gives the place of a sync that will last to another key, if it holds one. False if too many last already."""
         return True
 
+    def wait_aside(self, _sync: KeySync) -> bool:
+        """The same of a sync that waits for other keys, which leaves room for those to step aside."""
+        return True
+
     async def come_back(self, sync: KeySync) -> None:
         """Waits for a place again. Only a sync that had one calls this."""
 

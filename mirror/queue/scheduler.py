@@ -22,6 +22,7 @@ from mirror.settings import HELD_PER_SLOT, Settings
 
 log = logging.getLogger("worker")
 
+WAITING_PER_SLOT = HELD_PER_SLOT // 2
 HELD_ON_FEW_KEYS = 10  # the messages on few keys may be so many times those that are each on a key of their own
 
 
@@ -158,9 +159,16 @@ class Scheduler(Host):
         return self.by_key[sync.key].has_slot
 
     def step_aside(self, sync: KeySync) -> bool:
+        return self.leave_slot(sync, HELD_PER_SLOT)
+
+    def wait_aside(self, sync: KeySync) -> bool:
+        return self.leave_slot(sync, WAITING_PER_SLOT)
+
+    def leave_slot(self, sync: KeySync, most: int) -> bool:
+        """`most`: so many aside for each slot."""
         job = self.by_key[sync.key]
         if job.has_slot:
-            if len(self.by_key) - self.at_work() >= HELD_PER_SLOT * self.settings.max_concurrent_keys:
+            if len(self.by_key) - self.at_work() >= most * self.settings.max_concurrent_keys:
                 return False
             self.free_slot(job)
             self.begin_waiting()

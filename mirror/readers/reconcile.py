@@ -333,11 +333,9 @@ class Reconciliation:
         """
         if self.options.dry_run:
             return
-        settings = self.buckets.settings
         for key, row, action in findings:
             if action in (COPY, DELETE):
-                may_wait = is_marker(key, settings.copy_last) or (settings.tables and log_file(key))
-                size = 1 if may_wait else KEYS_PER_HINT
+                size = 1 if self.may_wait(key) else KEYS_PER_HINT
                 self.unsent[row == MISSING, size].append(key)
         for (are_missing, size), keys in list(self.unsent.items()):
             full = size * SQS_BATCH
@@ -345,6 +343,10 @@ class Reconciliation:
                 batch = keys[:full]
                 del keys[:full]  # before another folder's keys are sent
                 await self.send_batch(batch, are_missing, size)
+
+    def may_wait(self, key: str) -> bool:
+        settings = self.buckets.settings
+        return is_marker(key, settings.copy_last) or (settings.tables != "" and log_file(key) is not None)
 
     async def send_batch(self, keys: list[str], are_missing: bool, size: int) -> None:
         bucket = self.buckets.settings.src_bucket

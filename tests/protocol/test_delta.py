@@ -15,6 +15,7 @@ from mirror.model.delta import (
     Plan,
     in_order_of_removal,
     is_anew,
+    is_in_log,
     log_file,
     names_of,
     plan_for,
@@ -60,6 +61,13 @@ def test_a_file_of_a_log_is_known_by_its_name(name):
 @pytest.mark.parametrize("key", OTHERS)
 def test_any_other_key_is_no_file_of_a_log(key):
     assert log_file(key) is None
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_inside"), [("t/_delta_log/", True), ("_delta_log/a/", True), ("my_delta_log/t/", False), ("", False)]
+)
+def test_a_folder_is_inside_a_log_or_not(folder, is_inside):
+    assert is_in_log(folder) is is_inside
 
 
 def vector(storage, name):

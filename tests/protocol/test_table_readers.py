@@ -5,11 +5,13 @@ import time
 from dataclasses import replace
 
 import pytest
-from fakes import FUNCTION_SETTINGS, Client, Failure, Version, run, shaped, syncer_on
+from fakes import FUNCTION_SETTINGS, Client, Failure, SlotsForAll, Version, run, shaped, syncer_on
 from interleave import Case
 from table_readers import LOG, TableReaders, stand_in
 
 from mirror.hooks import others, table_files, table_log, tables
+from mirror.hooks.table_files import AwaitedFiles
+from mirror.hooks.waiting import example_of
 from mirror.model import delta
 from mirror.model.errors import Postponed
 from mirror.protocol.attempt import KeySync
@@ -122,7 +124,7 @@ def with_files_awaited_without_end(patch):
         if await table_files.head_destination(files.buckets, key):
             del files.missing[key]
 
-    patch.setattr(table_files.Files, "look_at", look_at)
+    patch.setattr(table_files.AwaitedFiles, "look_at", look_at)
 
 
 def with_any_order(patch):
@@ -220,6 +222,19 @@ def test_not_promised_is_what_a_worker_copies_for_another_key_when_it_dies(show)
     assert found, "no schedule shows it, so it could be promised"
     show(f"not promised is that a copy goes whose worker dies:\n{found[0]}\n  => {found[1]}")
     assert found[1] == GHOST
+
+
+def test_a_file_that_has_arrived_is_no_example_of_those_that_are_waited_for():
+    def answer(operation, arguments):
+        is_missing = arguments["Bucket"] == FUNCTION_SETTINGS.dst_bucket and arguments["Key"] == "t/missing"
+        return shaped(operation, Failure("404") if is_missing else Version("x", 1, 1))
+
+    buckets = syncer_on(Client(answer)).buckets
+    state = AwaitedFiles(
+        buckets, SlotsForAll(), ("t/",), {"t/here": None, "t/missing": None}, {"t/here": "it was denied"}
+    )
+    run(state.look())
+    assert example_of(state) == ("t/missing", "not equal yet")
 
 
 def test_the_function_leaves_the_files_of_a_log_to_a_worker():

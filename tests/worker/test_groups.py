@@ -1,6 +1,7 @@
 """Message groups: reconcile's messages let the events of S3 go first, in SQS and in the worker."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from world import MIRROR, QUEUE, SOURCE
@@ -8,6 +9,7 @@ from world import MIRROR, QUEUE, SOURCE
 from mirror.model.errors import Postponed
 from mirror.protocol.attempt import KeySync
 from mirror.queue.bodies import Content, hint_body
+from mirror.queue.job import Job
 from mirror.queue.leases import Lease
 from mirror.queue.queue import Received
 
@@ -93,6 +95,22 @@ def test_in_the_worker_an_event_waits_behind_no_backfill(world):
         return [job.sync.key for job in iter(scheduler.next_waiting, None)]
 
     assert world.run(order()) == ["new/1", "new/2", "old/1", "old/2", "old/3"]
+
+
+def test_keys_that_wait_for_others_leave_half_of_the_room_beside_the_slots_to_long_copies(world):
+    scheduler = world.worker(MAX_CONCURRENT_KEYS="2").scheduler
+
+    def goes_aside(number: int, step: Callable[[KeySync], bool]) -> bool:
+        sync = KeySync(str(number), host=scheduler)
+        scheduler.by_key[sync.key] = Job(sync, has_slot=True)
+        scheduler.slots -= 1
+        is_aside = step(sync)
+        if not is_aside:
+            scheduler.free_slot(scheduler.by_key.pop(sync.key))
+        return is_aside
+
+    assert sum(goes_aside(number, scheduler.wait_aside) for number in range(20)) == 4
+    assert sum(goes_aside(number, scheduler.step_aside) for number in range(20, 40)) == 4
 
 
 def test_a_stopping_worker_hands_back_what_waits_of_the_backfill(world):
