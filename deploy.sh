@@ -32,7 +32,7 @@
 : "${DST_BUCKET:=your-express-bucket--euw1-az1--x-s3}"
 : "${PREFIX_FILTER:=}"   # only keys under these prefixes, comma separated; empty: all
 : "${EXCLUDE:=}"         # but no keys like these, such as *.tmp,*/_temporary/*
-: "${KEEP_DAYS:=}"       # only what changed within so many days; empty: for ever
+: "${KEEP_DAYS:=}"       # only what changed within this many days; empty: keep all
 : "${EVENT_SOURCE:=sqs}" # sqs: the bucket's notification; eventbridge: a rule, which starts the starter at once
 : "${COPY_LAST:=}"       # marker files, such as _SUCCESS,*.done: copied once all else in their folder is
 : "${TABLES:=}"          # delta: a commit of a Delta table is copied after its files and the commit before it
@@ -58,7 +58,7 @@
 : "${ASSIGN_PUBLIC_IP:=ENABLED}"
 : "${CREATE_VPC_ENDPOINTS:=false}"  # true: gateway endpoints for s3 and s3express in the subnets' route tables
 : "${IMAGE_URI:=}"                  # a worker image that exists already; empty: build and push one
-: "${BASE_IMAGE:=python:3.13-slim}" # what the image is built on; it is built anew when this has a new digest
+: "${BASE_IMAGE:=python:3.13-slim}" # what the image is built on; built again if this has a new digest
 : "${ECR_REGISTRY:=}"               # empty: the account's own registry
 : "${DOCKER_BUILD_FLAGS:=}"         # more words for docker buildx build
 : "${SRC_KMS_KEY_ARN:=}"            # the keys of an SSE-KMS source bucket, comma separated
