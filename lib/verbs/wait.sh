@@ -2,7 +2,7 @@
 # usage: ./sync.sh wait [--prefix P] [--timeout 1h] [--exact] [--deep]
 #                       [--examples N] [--json]
 #
-# Wait until everything that is in the source now is in the destination.
+# Wait until everything now in the source is in the destination.
 #
 # Each key is waited for in the version that the source has now, or a newer one,
 # by a task of its own, which needs about a minute to start and costs what a
