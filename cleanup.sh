@@ -3,7 +3,7 @@
 #        ./cleanup.sh --help, -h or help
 #        ./cleanup.sh --version
 #
-# Shows what deploy.sh made, asks, and removes exactly that. Buckets and their
+# Shows what deploy.sh created, asks, and removes exactly that. Buckets and their
 # objects, notifications, policies and endpoints of others, and the account's
 # service-linked role for ECS stay.
 #

@@ -4,7 +4,7 @@
 #        ./deploy.sh --help, -h or help
 #        ./deploy.sh --version
 #
-# Brings every AWS resource of the sync to the wanted state. Safe to run again:
+# Brings every AWS resource of the sync to the desired state. Safe to run again:
 # the second run changes nothing.
 #
 #   --dry-run  print what exists, what would be created, and what would be
@@ -31,23 +31,23 @@
 : "${SRC_BUCKET:=your-standard-bucket}"
 : "${DST_BUCKET:=your-express-bucket--euw1-az1--x-s3}"
 : "${PREFIX_FILTER:=}"   # only keys under these prefixes, comma separated; empty: all
-: "${EXCLUDE:=}"         # but no keys like these, such as *.tmp,*/_temporary/*
-: "${KEEP_DAYS:=}"       # only what changed within so many days; empty: for ever
+: "${EXCLUDE:=}"         # no keys that match these, such as *.tmp,*/_temporary/*
+: "${KEEP_DAYS:=}"       # only what changed within this many days; empty: keep all
 : "${EVENT_SOURCE:=sqs}" # sqs: the bucket's notification; eventbridge: a rule, which starts the starter at once
-: "${COPY_LAST:=}"       # marker files, such as _SUCCESS,*.done: copied once all else in their folder is
+: "${COPY_LAST:=}"       # marker files, such as _SUCCESS,*.done: copied when everything else in their folder has been
 : "${TABLES:=}"          # delta: a commit of a Delta table is copied after its files and the commit before it
-: "${ANNOUNCE:=none}"    # events to EventBridge: none, markers or all that is equal; failures
-: "${ROLLBACKS:=true}"   # false: no version of the source is ever deleted for good, so listings suffice
-: "${AUDIT_DAYS:=}"      # days between two comparisons of both buckets; empty: none by itself
+: "${ANNOUNCE:=none}"    # events to EventBridge: none; markers or all, when equal; failures
+: "${ROLLBACKS:=true}"   # false: source versions are never permanently deleted, so listings are enough
+: "${AUDIT_DAYS:=}"      # days between two comparisons of both buckets; empty: no automatic audits
 
-: "${LAMBDA_POLL_RATE:=1}" # minutes between two looks at the queue
+: "${LAMBDA_POLL_RATE:=1}" # minutes between two checks of the queue
 : "${MAX_WORKERS:=2}"
-: "${MIN_WORKERS:=0}"          # so many workers run always, whatever the queue says
-: "${MESSAGES_PER_WORKER:=10}" # one worker is started per so many messages
+: "${MIN_WORKERS:=0}"          # this many workers always run, even if the queue is empty
+: "${MESSAGES_PER_WORKER:=10}" # one worker is started for this many waiting messages
 : "${EMPTY_POLLS_BEFORE_EXIT:=3}"
 : "${VISIBILITY_TIMEOUT:=7200}"        # seconds
 : "${VISIBILITY_EXTEND_INTERVAL:=300}" # seconds
-: "${MAX_RECEIVES:=3}"                 # failures of a message before it goes to the dead-letter queue
+: "${MAX_RECEIVES:=3}"                 # failed attempts before a message goes to the dead-letter queue
 : "${TASK_CPU:=2048}"                  # 1024 is one vCPU
 : "${TASK_MEMORY:=4096}"               # MiB
 : "${TASK_ARCH:=ARM64}"                # ARM64 or X86_64
@@ -57,21 +57,21 @@
 : "${SUBNETS:=}" # subnet ids, comma separated; empty: the public subnets of the default VPC
 : "${ASSIGN_PUBLIC_IP:=ENABLED}"
 : "${CREATE_VPC_ENDPOINTS:=false}"  # true: gateway endpoints for s3 and s3express in the subnets' route tables
-: "${IMAGE_URI:=}"                  # a worker image that exists already; empty: build and push one
-: "${BASE_IMAGE:=python:3.13-slim}" # what the image is built on; it is built anew when this has a new digest
+: "${IMAGE_URI:=}"                  # an existing worker image; empty: build and push one
+: "${BASE_IMAGE:=python:3.13-slim}" # what the image is built on; built again if this has a new digest
 : "${ECR_REGISTRY:=}"               # empty: the account's own registry
-: "${DOCKER_BUILD_FLAGS:=}"         # more words for docker buildx build
+: "${DOCKER_BUILD_FLAGS:=}"         # additional arguments for docker buildx build
 : "${SRC_KMS_KEY_ARN:=}"            # the keys of an SSE-KMS source bucket, comma separated
 : "${DST_KMS_KEY_ARN:=}"            # the key of an SSE-KMS destination bucket
 : "${SRC_BUCKET_OWNER:=}"           # account id; empty: the account that deploys
 : "${DST_BUCKET_OWNER:=}"
 : "${LOG_RETENTION_DAYS:=30}"
-: "${ALARM_EMAIL:=}"                  # the alarms write to this address; empty: they only show
-: "${ALARM_AGE_SECONDS:=3600}"        # older than that, the oldest message is an alarm
+: "${ALARM_EMAIL:=}"                  # alarms are sent to this address; empty: they are only displayed
+: "${ALARM_AGE_SECONDS:=3600}"        # an alarm goes off if the oldest message is older
 : "${METRICS:=false}"                 # true: metrics of the sync, and an alarm on keys that are late
-: "${ALARM_LAG_SECONDS:=900}"         # a key is late so long after its event
+: "${ALARM_LAG_SECONDS:=900}"         # a key is late if it is copied more than this long after its event
 : "${APP_NAME:=s3-to-s3express-sync}" # every resource's name begins with it
-: "${TAGS:=}"                         # on everything that is made, tasks too, such as team=ml,cost-center=42
+: "${TAGS:=}"                         # on every resource, including tasks, such as team=ml,cost-center=42
 : "${ROLE_PATH:=/}"                   # of the three roles, such as /ml/; it cannot be changed later
 : "${ROLE_BOUNDARY_ARN:=}"            # a policy that limits what the three roles may do; empty: none
 
@@ -87,8 +87,8 @@
 : "${PROCESSES:=}" # empty: one for each vCPU of TASK_CPU
 : "${LOG_LEVEL:=}"
 
-: "${RETRY_PAUSE:=5}"  # seconds between two tries of a call that AWS refuses for the moment
-: "${RETRY_LIMIT:=60}" # tries before giving up
+: "${RETRY_PAUSE:=5}"  # seconds between two attempts of a call that AWS refuses temporarily
+: "${RETRY_LIMIT:=60}" # attempts before giving up
 : "${DRY_RUN:=false}"
 
 # --- end of settings ----------------------------------------------------------------------------------------------

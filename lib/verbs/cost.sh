@@ -14,24 +14,24 @@
 # task of some minutes, and 0.005 USD for each GB of log, which is read four
 # times. Nothing is changed.
 #
-#   --prices FILE  your own prices, of the shape of lib/prices.json, which may
-#                  have only some; also PRICES_FILE
+#   --prices FILE  your own prices, all or some, in the format of
+#                  lib/prices.json; also PRICES_FILE
 #   --days N       the figures of the last N days (default 30, at most
 #                  LOG_RETENTION_DAYS)
-#   --json         the same as JSON on stdout, all else on stderr
+#   --json         the same as JSON on stdout, everything else on stderr
 #   --estimate     a month before anything is deployed, without AWS, from the
 #                  settings and from: files a day, the size of each (100KB, 1GB),
-#                  how they come (spread, burst; or once, as a backfill), GB kept
-#                  (default: what a month brings); asks for what is not given
+#                  how they arrive (spread, burst; or once, as a backfill), GB
+#                  kept (default: those of a month); asks for missing values
 #   --reads DAYS   turns on S3's request metrics of the ten largest folders of the
-#                  destination (--top N, or --folders a/,b/) for so many days,
-#                  after it has said what that costs and has asked (--yes: does
-#                  not ask); while they are on: reports what of it is read, and
-#                  turns them off when the days are over, or at once with --stop
+#                  destination (--top N, or --folders a/,b/) for DAYS days, after
+#                  it has shown the price and asked (--yes: without asking);
+#                  while they are on: reports what is read, and turns them off
+#                  after those days, or at once with --stop
 #
-# Where a figure is from: measured, rule (calculated from measured ones as in
-# docs/costs.md), or assumed. A free tier is the account's: it is shown in a
-# line of its own. Taxes, KMS, and requests of audits are left out.
+# Each figure is marked: measured, rule (calculated from measured ones as in
+# docs/costs.md), or assumed. The free tier belongs to the account, so it is
+# shown in a line of its own. Taxes, KMS, and requests of audits are left out.
 #
 # Exit status: 0 done; 1 AWS refused something; 2 wrong usage; 3 the buckets
 # could not be counted.

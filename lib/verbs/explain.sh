@@ -3,8 +3,8 @@
 #
 # Why one key is in the destination or not, and what to do.
 #
-# Prints one word, then what both buckets hold of the key, what the settings say
-# of it, its last lines of the log, and why a message of it is in the dead-letter
+# Prints one word, then what both buckets have under the key, what the settings
+# say about it, its last log lines, and why a message on it is in the dead-letter
 # queue. The words are equal, missing, stale, ghost (only the destination has it),
 # absent (neither has it), archived, expired (KEEP_DAYS), excluded (EXCLUDE,
 # PREFIX_FILTER), waits (for other keys, by COPY_LAST or TABLES), unknown (a

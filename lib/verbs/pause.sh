@@ -3,17 +3,17 @@
 #
 # Copy nothing until ./sync.sh resume, and lose no event.
 #
-# No worker is started, those that run hand back their messages and end, also
-# those of MIN_WORKERS, and the function copies nothing. This returns when all of
-# them have ended, usually within two minutes. From then on nothing of the sync
-# writes to the destination. Rules, alarms and ./deploy.sh go on, and ./deploy.sh
-# keeps the pause.
+# No worker is started. Running workers, including those of MIN_WORKERS, return
+# their messages to the queue and end, and the function copies nothing. This
+# command returns when all of them have ended, usually within two minutes. From
+# then on the sync writes nothing to the destination. Rules, alarms and
+# ./deploy.sh go on, and ./deploy.sh keeps the pause.
 #
 # Events wait in the queue, for 14 days at most. The alarm for the oldest message
-# comes during a pause of an hour (ALARM_AGE_SECONDS).
+# goes off after a pause of an hour (ALARM_AGE_SECONDS).
 #
-# To pause twice keeps the first time. After Ctrl-C the sync is paused, too; the
-# next run of the starter stops the workers.
+# A second pause keeps the time of the first. After Ctrl-C the sync is paused,
+# too; the next run of the starter stops the workers.
 
 readonly SETTLE_SECONDS=30 # from the time of a pause until no run begins with the old variables, at most
 

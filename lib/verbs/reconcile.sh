@@ -5,14 +5,14 @@
 #
 # Compare both buckets, and put the keys that differ on the queue.
 #
-# That is a backfill, an audit or a repair. It runs in a task of its own, and is
+# Use it as a backfill, an audit or a repair. It runs in a task of its own, and is
 # safe to interrupt and to run again. Ctrl-C ends only the view of its log, not
-# the task, and says how to stop that.
+# the task, and shows how to stop the task.
 #
 #   --prefix P      only keys that begin with P (default: PREFIX_FILTER)
 #   --dry-run       only report
-#   --audit         as by AUDIT_DAYS: look again at what differs after five
-#                   minutes, and raise its alarm if it still does
+#   --audit         as with AUDIT_DAYS: look again at what differs after five
+#                   minutes, and raise the alarm if it still differs
 #   --deep          look at every object, not only at sizes and times: also finds
 #                   changes within the second of the copy
 #   --remove-unwanted

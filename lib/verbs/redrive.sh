@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # usage: ./sync.sh redrive [--list] [--purge [--yes]] [--json]
 #
-# Show what is in the dead-letter queue, and have it tried again.
+# Show what is in the dead-letter queue, and retry it.
 #
 # Shows the first 100 messages: the key, when it failed last, and why. Then moves
 # all messages back to the queue.
@@ -9,7 +9,7 @@
 #   --list   only show, also with --purge
 #   --purge  delete all instead; asks first
 #   --yes    do not ask
-#   --json   what is shown as JSON on stdout, all else on stderr
+#   --json   what is shown as JSON on stdout, everything else on stderr
 
 print_messages() {
   jq -r "$JQ_VISIBLE$(jq_folded)"'([.[].keys[]] | group_by(.key)[]

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # usage: ./sync.sh resume
 #
-# End a pause: the sync goes on with what has waited.
+# End a pause: the sync continues with the waiting messages.
 #
 # The next run of the starter, within LAMBDA_POLL_RATE minutes, starts workers for
-# the messages that wait. If the sync is not paused, this says so and changes
+# the waiting messages. If the sync is not paused, this says so and changes
 # nothing.
 
 verb_resume() {

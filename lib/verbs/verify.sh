@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # usage: ./sync.sh verify [--yes] [--large] [--report FILE] [--timeout 15m]
 #
-# The acceptance run: objects of its own through the whole chain.
+# The acceptance test: sends its own objects through the whole chain.
 #
 # Puts a handful of objects into a new folder sync-verify-TIME/ under
 # PREFIX_FILTER (of several prefixes under the first), waits until they are in
@@ -23,7 +23,7 @@
 # the workers' logs logs:FilterLogEvents. It costs a task of a few minutes and
 # about 100 requests, less than 0.01 USD; --large about 0.03 USD more.
 #
-# Exit status: 0 all is well; 1 it is not, the link of the chain that broke is
+# Exit status: 0 all is well; 1 it is not, and the broken link of the chain is
 # named; 2 wrong usage; 130 interrupted.
 
 : "${VERIFY_FOLLOW_SECONDS:=180}" # after a run that did not end well, the destination is given so long to follow

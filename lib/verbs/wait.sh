@@ -2,7 +2,7 @@
 # usage: ./sync.sh wait [--prefix P] [--timeout 1h] [--exact] [--deep]
 #                       [--examples N] [--json]
 #
-# Wait until all that the source holds now is in the destination.
+# Wait until everything now in the source is in the destination.
 #
 # Each key is waited for in the version that the source has now, or a newer one,
 # by a task of its own, which needs about a minute to start and costs what a
@@ -12,19 +12,19 @@
 #   --prefix P     only keys that begin with P (default: PREFIX_FILTER)
 #   --timeout 1h   the longest wait from the moment when the task runs: a number
 #                  and s, m, h or d
-#   --exact        also wait until what the source has no longer is gone from the
-#                  destination
+#   --exact        also wait until objects that the source no longer has are gone
+#                  from the destination
 #   --deep         look at every object, not only at sizes and times
 #   --examples N   keys to name at the timeout (default 100)
 #   --json         the numbers and the missing keys ("missing_keys") as JSON on
 #                  stdout, the log on stderr
 #
-# At the timeout the missing keys are named, and why: waiting; archived;
+# At the timeout the missing keys are listed, and why: waiting; archived;
 # failing, with the reason from the log, and whether a message on them is in the
 # dead-letter queue; trouble, if the key could not be looked at.
 #
 # Exit status: 0 complete; 1 keys are missing at the timeout; 2 wrong usage; 3 it
-# could not be found out, or the task did not end by itself; 130 interrupted.
+# could not be determined, or the task did not end by itself; 130 interrupted.
 
 readonly FAILING_SECONDS=10800 # so far back the log is read for why keys fail; further if the dead-letter queue has them
 
