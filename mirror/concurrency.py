@@ -26,7 +26,7 @@ class Slots:
 
     async def run[T](self, function: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
         """Calls function(item) for each item. After an error it begins no further call, waits for those under way, and
-        raises the first error."""
+        raises the first error. If it is cancelled, so are they."""
         failures: list[Exception] = []
         tasks = []
 
@@ -36,16 +36,19 @@ class Slots:
                     await function(item)
             except Exception as error:  # noqa: BLE001 whatever it is, it is raised below
                 failures.append(error)
-            finally:
-                self.slots.release()
 
-        for item in items:
-            await self.slots.acquire()
-            if failures:
-                self.slots.release()
-                break
-            tasks.append(asyncio.create_task(run_one(item)))
-        await asyncio.gather(*tasks)
+        try:
+            for item in items:
+                await self.slots.acquire()
+                if failures:
+                    self.slots.release()
+                    break
+                tasks.append(asyncio.create_task(run_one(item)))
+                tasks[-1].add_done_callback(lambda _: self.slots.release())  # even of one that never began
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
         if failures:
             raise failures[0]
 

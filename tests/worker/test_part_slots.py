@@ -37,3 +37,23 @@ def test_after_an_error_none_is_begun_and_those_under_way_are_waited_for():
     assert begun == [0, 1]
     assert ended == [0]
     assert slots.slots._value == 3
+
+
+def test_when_it_is_cancelled_while_it_waits_for_a_slot_so_are_those_under_way():
+    slots, ended = Slots(2), []
+
+    async def copy(part: int) -> None:
+        await asyncio.sleep(0.05)
+        ended.append(part)
+
+    async def cancel() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(slots.run(copy, range(10)), 0.01)
+        slow = asyncio.create_task(slots.run(copy, range(10)))
+        await asyncio.sleep(0)
+        slow.cancel()  # before the first of them has begun
+        await asyncio.sleep(0.1)
+
+    asyncio.run(cancel())
+    assert ended == []
+    assert slots.slots._value == 2
