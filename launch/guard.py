@@ -8,18 +8,20 @@ may not read, or what AWS does not answer for the moment, is no fault.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from launch.path import Fault, Path, faults_of_events, is_unknown
+from launch.path import Fault, faults_of_events, from_words, is_unknown
+
+if TYPE_CHECKING:
+    from launch.path import Path
 
 LOOK_AGAIN_SECONDS = 3600
 CONFIRM_SECONDS = 15  # longer than deploy.sh takes from the function's variables to the notification or rule
@@ -74,21 +76,22 @@ def read_rule(events: Any, name: str) -> Any:
 
 def read_path(settings: Mapping[str, Any], starter: str) -> Path:
     """`starter`: the function's own ARN."""
-    want, name = json.loads(settings["GUARD"]), starter.split(":")[6]
+    bucket_name, owner, name = settings["SRC_BUCKET"], settings["SRC_BUCKET_OWNER"], starter.split(":")[6]
     app = name.removesuffix("-starter")
     s3, sqs, events, functions = clients()
     queue = ask(sqs.get_queue_attributes, QueueUrl=settings["QUEUE_URL"], AttributeNames=["Policy"])
-    bucket = ask(s3.get_bucket_notification_configuration, Bucket=want["bucket"], ExpectedBucketOwner=want["owner"])
+    bucket = ask(s3.get_bucket_notification_configuration, Bucket=bucket_name, ExpectedBucketOwner=owner)
     rule = read_rule(events, f"{app}-event-rule")
     permissions = ask(functions.get_policy, FunctionName=name) if rule and not is_unknown(rule) else None
     names = {
-        "bucket": want["bucket"],
+        "bucket": bucket_name,
         "queue_url": settings["QUEUE_URL"],
         "event_rule": f"{app}-event-rule",
         "starter": name,
     }
     queue_arn = starter.replace(":lambda:", ":sqs:").replace(f":function:{name}", f":{app}-q")
-    given = {"id": app, "via": want.get("via", ""), "want": want, "name": names}
+    via = " --local" if settings["GUARD"].endswith("--local") else ""
+    given = {"id": app, "via": via, "want": from_words(settings["GUARD"]), "name": names}
     arns = {"queue": queue_arn, "starter": starter}
     parts = {"bucket": bucket, "queue": queue, "event_rule": rule, "starter": {}, "permissions": permissions}
     return {**given, "arn": arns, **parts}

@@ -11,7 +11,7 @@ path_of_settings() {
 
 # Prints the variable by which the starter knows it, in short.
 guard_variable() {
-  path_of_settings | python3 "$PROJECT_DIR/launch/path.py" want \
-    | jq -c --arg bucket "$SRC_BUCKET" --arg owner "$SRC_BUCKET_OWNER" --arg via "$VIA" \
-      '{$bucket, $owner} + (if $via == "" then {} else {$via} end) + .'
+  local words
+  words=$(path_of_settings | python3 "$PROJECT_DIR/launch/path.py" want)
+  printf '%s%s\n' "$words" "$VIA"
 }

@@ -175,9 +175,10 @@ LARGEST = {
     "LOG_LEVEL": "WARNING",
     "COPY_LAST": "g" * 500,
     "TABLES": "delta",
-    "ANNOUNCE": "markers",
+    "ANNOUNCE": "markers,failures",
     "EXCLUDE": "h" * 500,
     "KEEP_DAYS": "3650",
+    "ROLLBACKS": "false",
     "AUDIT_DAYS": "29",
     "ASSIGN_PUBLIC_IP": "DISABLED",
     "SRC_KMS_KEY_ARN": ",".join([f"arn:aws:kms:ap-southeast-1:123456789012:key/mrk-{'e' * 32}"] * 50),
@@ -198,12 +199,14 @@ def without_account(function: str, **settings: str) -> Any:
 def test_the_largest_settings_fit_into_the_functions_variables_and_its_role() -> None:
     names = bash("fact settings mirror/settings.py").split()
     assert set(names) - LARGEST.keys() == {"S3_CLIENT", "TASK_MEMORY"}  # a function has boto3, and is no task
-    configuration = without_account('with_pause "$(function_configuration)"', **LARGEST)
+    paused = '{"Environment": {"Variables": {"PAUSED_SINCE": "2026-11-27T12:00:00Z"}}}'
+    configuration = without_account(f"with_pause \"$(function_configuration)\" <<<'{paused}'", **LARGEST)
     variables = configuration["Environment"]["Variables"]
     assert (
         LARGEST.items() - variables.items()
         <= LARGEST.items() - {name: LARGEST[name] for name in names if name in LARGEST}.items()
     )
+    assert variables["PAUSED_SINCE"]
     assert len(json.dumps(variables, ensure_ascii=False, separators=(",", ":")).encode()) < MOST_VARIABLES
     policy = without_account("starter_policy", **LARGEST)
     assert len(json.dumps(policy, separators=(",", ":"))) < MOST_OF_A_POLICY

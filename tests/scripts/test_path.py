@@ -1,11 +1,14 @@
 """The path of a change to the starter: what `status`, `verify` and the guard say when a link of it is broken."""
 
+import ast
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-from account import APP
+from account import APP, PROJECT
 from broken_links import (
     BROKEN,
     BUCKET,
@@ -141,6 +144,27 @@ def test_the_guard_knows_the_event_types_of_a_notification(deployments: dict[str
     assert made == set(path.EVENT_TYPES)
 
 
+# Before Python 3.9 no type of collections.abc could be subscripted.
+OLDER = """
+import collections.abc, hashlib, itertools, json, re, runpy, sys, typing
+for kind in (collections.abc.Container, collections.abc.Iterable):
+    del kind.__class_getitem__
+sys.argv = ["path.py", "want"]
+runpy.run_path("launch/path.py", run_name="__main__")
+"""
+
+
+def test_the_checks_run_on_python_3_7() -> None:
+    """The operator's, which deploy.sh needs, too."""
+    ast.parse((PROJECT / "launch/path.py").read_text(), feature_version=(3, 7))
+    given = json.dumps(
+        {"notifications": [], "pattern": {}, "policy": {"Statement": [{"Sid": "s3-events"}, {"Sid": "eventbridge"}]}}
+    )
+    command = [sys.executable, "-B", "-c", OLDER]
+    done = subprocess.run(command, cwd=PROJECT, input=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", ["the queue is gone", "the notifications are of another queue"])
 def test_a_cure_names_the_local_cloud(scripts: Scripts, deployments: dict[str, Kept], name: str) -> None:
     kept = copy.deepcopy(deployments["sqs"])
@@ -188,6 +212,13 @@ def one_start_at_a_time(kept: Kept) -> None:
     kept[FUNCTION]["statements"].pop(f"{APP}-event-rule")
 
 
+def one_statement(kept: Kept) -> None:
+    """A policy may have one that is in no list (IAM User Guide, "Grammar of the IAM JSON policy language")."""
+    policy = json.loads(kept[QUEUE]["Attributes"]["Policy"])
+    (policy["Statement"],) = policy["Statement"]
+    kept[QUEUE]["Attributes"]["Policy"] = json.dumps(policy)
+
+
 def switched_on(kept: Kept) -> None:
     """By somebody else."""
     kept[BUCKET]["EventBridgeConfiguration"] = {}
@@ -201,6 +232,7 @@ WHOLE: dict[str, tuple[str, Callable[[Kept], None], tuple[str, bool]]] = {
     "a notification for each prefix": ("sqs", unchanged, ("sqs", False)),
     "in another order": ("sqs", in_another_order, ("sqs", False)),
     "beside a switch": ("sqs", switched_on, ("sqs", False)),
+    "a policy that is no list": ("sqs", one_statement, ("sqs", False)),
     "by a release whose function did not know the prefixes": ("sqs", without_settings, ("sqs", False)),
     "a rule": ("eventbridge", unchanged, ("eventbridge", True)),
     "a rule that starts nobody": ("eventbridge", one_start_at_a_time, ("eventbridge", False)),
