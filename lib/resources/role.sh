@@ -174,10 +174,12 @@ has_boundary() {
     '.Role.PermissionsBoundary.PermissionsBoundaryArn == $boundary' <<<"$1" >/dev/null
 }
 
-# ensure_role NAME TRUST POLICY: the boundary comes first, as an account with rules may let nobody change a role without.
+# ensure_role NAME TRUST POLICY [NOTE]: the boundary comes first, as an account with rules may let nobody change a role
+# without.
 ensure_role() {
   local role trust policy
   begin role "$1"
+  [[ -z ${4-} ]] || note "$4"
   role=$(fact role "$1")
   if [[ -z $role ]]; then
     create create_role "$1" "$2"
@@ -198,13 +200,13 @@ ensure_role() {
 ensure_starter_role() { ensure_role "$STARTER_ROLE" "$(lambda_trust)" "$(starter_policy)"; }
 
 ensure_task_role() {
-  local prefixes synced
+  local prefixes synced wider=""
   prefixes=$(readable_prefixes)
   synced=$(synced_prefixes)
-  [[ $prefixes == "$synced" ]] || note "$TASK_ROLE may read" \
-    "$(jq -r --arg bucket "$SRC_BUCKET" 'map("s3://\($bucket)/\(.)*") | join(", ")' <<<"$prefixes"), as a policy of IAM" \
-    "cannot hold the rest of PREFIX_FILTER"
-  ensure_role "$TASK_ROLE" "$(ecs_trust)" "$(task_policy)"
+  [[ $prefixes == "$synced" ]] || wider=$(jq -r --arg bucket "$SRC_BUCKET" --arg role "$TASK_ROLE" '
+    "\($role) may read \(map("s3://\($bucket)/\(.)*") | join(", ")), as a policy of IAM cannot hold the rest of "
+    + "PREFIX_FILTER"' <<<"$prefixes")
+  ensure_role "$TASK_ROLE" "$(ecs_trust)" "$(task_policy)" "$wider"
 }
 
 ensure_exec_role() { ensure_role "$EXEC_ROLE" "$(ecs_trust)" "$(exec_policy)"; }
