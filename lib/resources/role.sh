@@ -78,7 +78,9 @@ ecs_trust() {
 
 # With STARTER_COPIES=true the function may do what a worker may. Which task definition is the newest counts only for
 # workers that stay (MIN_WORKERS); no resource can be named for it (Service Authorization Reference, Amazon ECS). With
-# TAGS, RunTask needs the right to tag, which this condition gives to no other call. The last three are the guard's.
+# TAGS, RunTask needs the right to tag, which this condition gives to no other call. The first statement has what needs
+# no condition, on one resource of each service: no action is for a resource of another service, and a statement for
+# each would not fit with the most prefixes and keys (MOST_KMS_KEYS). The last three of its rows are the guard's.
 starter_policy() {
   local copying="[]"
   [[ $STARTER_COPIES == false ]] || copying=$(worker_statements)
@@ -87,23 +89,25 @@ starter_policy() {
     --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
     --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" --argjson least "$MIN_WORKERS" \
     --arg tags "$TAGS" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg event_rule "$EVENT_RULE_ARN" \
-    --arg starter "$STARTER_ARN" '
+    --arg starter "$STARTER_ARN" --arg destination "$DST_BUCKET_ARN" '
+    def as_one: {Effect: "Allow", Action: (map(.Action) | flatten), Resource: (map(.Resource) | unique)};
     {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster | ($cluster | sub(":cluster/"; ":task/")) as $task |
+    ($copying | map(select(.Resource == ($queue, $source, $destination)))) as $copying_plainly |
     {Version: "2012-10-17", Statement: ([
-      {Effect: "Allow", Action: "sqs:GetQueueAttributes", Resource: $queue},
+      ([{Action: "sqs:GetQueueAttributes", Resource: $queue},
+        {Action: ["ecs:DescribeTasks", "ecs:StopTask"], Resource: "\($task)/*"},
+        {Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs},
+        {Action: "s3:GetBucketNotification", Resource: $source},
+        {Action: ["events:DescribeRule", "events:ListTargetsByRule"], Resource: $event_rule},
+        {Action: "lambda:GetPolicy", Resource: $starter}] + $copying_plainly | as_one),
       {Effect: "Allow", Action: "ecs:RunTask", Resource: $definition, Condition: $our_cluster},
       {Effect: "Allow", Action: "ecs:ListTasks", Resource: "*", Condition: $our_cluster},
       (if $least == 0 then empty else {Effect: "Allow", Action: "ecs:DescribeTaskDefinition", Resource: "*"} end),
-      {Effect: "Allow", Action: ["ecs:DescribeTasks", "ecs:StopTask"], Resource: "\($task)/*"},
       (if $tags == "" then empty else {Effect: "Allow", Action: "ecs:TagResource", Resource: "\($task)/*",
         Condition: {StringEquals: {"ecs:CreateAction": "RunTask"}}} end),
       {Effect: "Allow", Action: "iam:PassRole", Resource: [$task_role, $exec_role],
-       Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}},
-      {Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs},
-      {Effect: "Allow", Action: "s3:GetBucketNotification", Resource: $source},
-      {Effect: "Allow", Action: ["events:DescribeRule", "events:ListTargetsByRule"], Resource: $event_rule},
-      {Effect: "Allow", Action: "lambda:GetPolicy", Resource: $starter}]
-      + $copying)}'
+       Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}}]
+      + ($copying - $copying_plainly))}'
 }
 
 # Prints the synced prefixes up to their first character that no policy may hold (IAM API reference, PutRolePolicy: U+0020

@@ -24,8 +24,14 @@ def grants(policy: str) -> set[tuple[Any, ...]]:
             for value in as_list(values)
         )
         for action in as_list(statement["Action"]):
-            found |= {(action, resource, *conditions) for resource in as_list(statement.get("Resource", ""))}
+            resources = [one for one in as_list(statement.get("Resource", "")) if is_for(action, one)]
+            found |= {(action, resource, *conditions) for resource in resources}
     return found
+
+
+def is_for(action: str, resource: str) -> bool:
+    """A statement may name resources of several services; an action is only for those of its own."""
+    return resource in ("", "*") or resource.split(":")[2] == action.split(":")[0]
 
 
 def permits(policy: str, service: str, action: str, resource: str, context: dict[str, str]) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from account import APP, Account
 from deployment import assert_conforming, nameless, one_cli, one_cloud, states
 from killing import complete_after_kills
-from test_policies import grants, run_as_function, unused_grants
+from test_policies import CONTEXT, UNUSED, grants, run_as_function, unused_grants
 from test_settings import PASSED, problems
 from test_starter_alarm import alarm_of, fires_at
 
@@ -102,12 +102,12 @@ def test_an_alarm_of_somebody_else_with_that_name_stays(account: Account) -> Non
 
 
 # The time of an audit has come; the second run looks at its task.
-RUN_AUDIT = """
+RUN_AUDIT = f"""{CONTEXT}
 import starter
 from launch.audit import newest_slot
 slot = newest_slot(starter.time(), 1)
 starter.time = lambda: slot + 60
-print(starter.handler({}, None), starter.handler({}, None))
+print(starter.handler({{}}, context), starter.handler({{}}, context))
 """
 
 
@@ -129,7 +129,7 @@ def test_the_starter_may_do_that_with_the_rights_that_it_has(account: Account) -
         assert run["capacityProviderStrategy"] == [{"capacityProvider": "FARGATE", "weight": 1}]
         assert run["overrides"]["containerOverrides"] == [{"name": "worker", "command": ["reconcile", "--audit"]}]
     assert_conforming(account)
-    assert unused_grants(account, policy) == {"ecs:StopTask", "logs:CreateLogStream", "logs:PutLogEvents"}
+    assert unused_grants(account, policy) == UNUSED | {"ecs:StopTask"}
 
 
 # Settings

@@ -10,11 +10,8 @@ from urllib.parse import unquote
 
 from account import APP, CREDENTIALS, MIRROR, PREFIX, SOURCE, Account, wait_for
 from deployment import assert_conforming, one_cli, one_cloud
+from meaning import as_list, is_for
 from recorder import Call
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def grants(policy: dict[str, Any]) -> set[tuple[int, str, str]]:
@@ -24,6 +21,7 @@ def grants(policy: dict[str, Any]) -> set[tuple[int, str, str]]:
         for number, statement in enumerate(policy["Statement"])
         for action in as_list(statement["Action"])
         for resource in as_list(statement["Resource"])
+        if is_for(action, resource)
     }
 
 
@@ -124,14 +122,19 @@ def run_as_function(account: Account, program: str, settings: dict[str, str]) ->
     subprocess.run([sys.executable, "-c", program], cwd=account.project, env=environment, check=True)
 
 
-# The second run looks at the task of the first; it waits for Spot in no stand-in, so it is stopped by hand.
-RUN_STARTER = """
-import os, starter, time, types
-from launch import calls
-from launch.settings import load_settings
+# What Lambda gives the function beside the event.
+CONTEXT = """
+import os, types
 arn = "arn:aws:lambda:us-east-1:%s:function:%s" % (os.environ["ACCOUNT"], os.environ["STARTED_BY"])
 context = types.SimpleNamespace(invoked_function_arn=arn, get_remaining_time_in_millis=lambda: 60_000)
-print(starter.handler({}, context), starter.handler({}, context))
+"""
+
+# The second run looks at the task of the first; it waits for Spot in no stand-in, so it is stopped by hand.
+RUN_STARTER = f"""{CONTEXT}
+import starter, time
+from launch import calls
+from launch.settings import load_settings
+print(starter.handler({{}}, context), starter.handler({{}}, context))
 settings = load_settings(os.environ)
 print(calls.stop_tasks(settings, dict.fromkeys(calls.list_running(settings, time.time()), "by hand")))
 """

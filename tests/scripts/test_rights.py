@@ -20,9 +20,10 @@ HOUSEKEEPING = (
 def test_without_rights_on_the_lifecycle_of_the_destination_the_sync_works_and_the_rest_is_told(
     account: Account,
 ) -> None:
+    """The plan reads, and so does the step before it writes, as what was denied may be allowed by then."""
     account.steps("ensure_dlq", "ensure_source_queue")
     for operation in HOUSEKEEPING:
-        account.recorder.refusals = [Refusal(operation, 1, "AccessDenied", f"no right for {operation}", 403)]
+        account.recorder.refusals = [Refusal(operation, 2, "AccessDenied", f"no right for {operation}", 403)]
         output, _ = account.steps("ensure_notification", "ensure_lifecycle")
         assert states(output)[-1] == "left to you, see the end", output
         _, told = output.split("\nLeft, as your credentials may not do it:\n")
@@ -34,6 +35,7 @@ def test_without_rights_on_the_lifecycle_of_the_destination_the_sync_works_and_t
         notification = account.client("s3").get_bucket_notification_configuration(Bucket=SOURCE)
         assert APP in {found["Id"] for found in notification["QueueConfigurations"]}
 
+    account.recorder.refusals = []
     output, _ = account.steps("ensure_lifecycle")
     assert states(output)[-1] == "changed"
     assert "Left, " not in output
