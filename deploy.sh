@@ -32,7 +32,7 @@
 : "${DST_BUCKET:=your-express-bucket--euw1-az1--x-s3}"
 : "${PREFIX_FILTER:=}"   # only keys under these prefixes, comma separated; empty: all
 : "${EXCLUDE:=}"         # no keys that match these, such as *.tmp,*/_temporary/*
-: "${KEEP_DAYS:=}"       # only what changed within this many days; empty: keep all
+: "${KEEP_DAYS:=}"       # only what changed within this many days; empty: everything
 : "${EVENT_SOURCE:=sqs}" # sqs: the bucket's notification; eventbridge: a rule, which starts the starter at once
 : "${COPY_LAST:=}"       # marker files, such as _SUCCESS,*.done: copied when everything else in their folder has been
 : "${TABLES:=}"          # delta: a commit of a Delta table is copied after its files and the commit before it

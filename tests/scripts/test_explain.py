@@ -120,10 +120,6 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
         {"key": "d/_DONE", "source": PLAIN, "settings": {"COPY_LAST": "_DONE"}, "markers": [MARKER]},
         "waits", False, "./sync.sh explain d/a",
     ),
-    "a commit": (
-        {"source": PLAIN, "settings": {"TABLES": "delta"}, "markers": [MARKER | {"key": "d/a"}]},
-        "waits", False, "./sync.sh explain d/a",
-    ),
     "a marker that was synced since": (
         {"key": "d/_DONE", "source": PLAIN, "settings": {"COPY_LAST": "_DONE"}, "markers": [MARKER],
          "synced": "2026-11-27T11:00:00.000Z"},
