@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from botocore.exceptions import ClientError
 
 from mirror.hooks.waiting import Blocked
-from mirror.model.errors import Refused, describe, error_code, is_busy, is_change, may_be_environment
+from mirror.model.errors import Refused, describe, error_code, is_busy, is_change, is_environment
 from mirror.model.log_lines import REMOVED_FIRST, quoted
 from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.buckets import Buckets
@@ -48,7 +48,7 @@ async def copy_other(
         try:
             await syncer.write(inner, Retries(syncer.buckets, inner), source, existing)
         except (ClientError, Refused) as error:
-            if is_change(error) or is_busy(error) or may_be_environment(error):
+            if is_change(error) or is_busy(error) or is_environment(error):
                 raise
             return Blocked(key, describe(error))
     await look_again(syncer.buckets, sync, key, source)

@@ -12,6 +12,7 @@ from mirror.concurrency import Slots
 from mirror.hooks.others import copy_other
 from mirror.hooks.waiting import Awaited, Waits, soon
 from mirror.model.delta import COMMIT, LOG, LogFile, names_of
+from mirror.model.errors import AWS_ERRORS, describe, is_environment
 from mirror.model.limits import MIB
 from mirror.model.selection import is_marker
 from mirror.protocol.attempt import KeySync
@@ -46,10 +47,17 @@ class AwaitedFiles:
         return self
 
     async def look_at(self, key: str) -> None:
-        if not await head_destination(self.buckets, key):
-            self.missing[key] = await head_source(self.buckets, key)
-            if self.missing[key]:
-                return
+        """A key that cannot be looked at is awaited, and the reason is kept: its own message finds out what it is."""
+        try:
+            if not await head_destination(self.buckets, key):
+                self.missing[key] = await head_source(self.buckets, key)
+                if self.missing[key]:
+                    return
+        except AWS_ERRORS as error:
+            if is_environment(error):
+                raise
+            self.troubles[key] = describe(error)
+            return
         del self.missing[key]
         self.troubles.pop(key, None)
 

@@ -224,15 +224,24 @@ def test_not_promised_is_what_a_worker_copies_for_another_key_when_it_dies(show)
     assert found[1] == GHOST
 
 
-def test_a_file_that_has_arrived_is_no_example_of_those_that_are_waited_for():
-    def answer(operation, arguments):
-        is_missing = arguments["Bucket"] == FUNCTION_SETTINGS.dst_bucket and arguments["Key"] == "t/missing"
-        return shaped(operation, Failure("404") if is_missing else Version("x", 1, 1))
+def test_of_the_files_that_are_waited_for_one_that_is_in_trouble_is_named():
+    failures = {"t/missing": "404", "t/denied": "403"}
 
-    buckets = syncer_on(Client(answer)).buckets
+    def answer(operation, arguments):
+        is_copy = arguments["Bucket"] == FUNCTION_SETTINGS.dst_bucket
+        failure = failures.get(arguments["Key"]) if is_copy else None
+        return shaped(operation, Failure(failure) if failure else Version("x", 1, 1))
+
+    missing = dict.fromkeys(("t/here", *failures))
     state = AwaitedFiles(
-        buckets, SlotsForAll(), ("t/",), {"t/here": None, "t/missing": None}, {"t/here": "it was denied"}
+        syncer_on(Client(answer)).buckets, SlotsForAll(), ("t/",), missing, {"t/here": "it was denied"}
     )
+    run(state.look())
+    key, why = example_of(state)
+    assert (key, state.lacking) == ("t/denied", 2)
+    assert why.startswith("trouble: ")
+    assert "error=403" in why
+    failures["t/denied"] = ""
     run(state.look())
     assert example_of(state) == ("t/missing", "not equal yet")
 
