@@ -30,7 +30,7 @@ has_failed() { (($(<"$1.status") != 0)); }
 # --- facts -----------------------------------------------------------------------------------------------------------
 #
 # A fact is a name and, where there are several, what it is about: "fact role NAME" prints what ask_role NAME printed when
-# it was first asked for in this run. What a run finds out by itself it keeps, and whoever needs it asks for it:
+# it was first asked for in this run. What a run finds out by itself is kept in the same way:
 #   created KIND NAME   this run made that resource, or would make it (report.sh)
 #   denied RESOURCE     what AWS said when it denied a call that the run can do without (aws.sh)
 

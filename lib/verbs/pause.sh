@@ -36,7 +36,7 @@ set_pause() {
   SINCE=$(paused_since)
 }
 
-# Whether a run of the function has just begun and ended: as there is only one at a time, none of before goes on.
+# Whether a run of the function has just begun and ended: as only one runs at a time, no earlier run is still going on.
 has_run() {
   [[ $(reserved_concurrency) == 1 ]] || return 1
   printf '{}\n' >"$TEMP_DIR/event"

@@ -56,7 +56,7 @@ begin_report() {
     || die "reconcile: --report $1 cannot be written"
 }
 
-# why_incomplete SUMMARY: prints what the report in task.report lacks; nothing if it has all differences.
+# why_incomplete SUMMARY: prints what is missing in task.report; nothing if it has all differences.
 why_incomplete() {
   local found
   found=$(wc -l <"$TEMP_DIR/task.report")

@@ -10,8 +10,8 @@ As readers.py, with TABLES. A change is "put" or "delete" of a file of data/, or
 
 What is promised to a reader, who opens what the pointer or the newest checkpoint and the commits after it say:
 
-1. Whole. Each file that the version names is there, unless the source no longer has it. No commit lacks the one before
-   it, and a pointer names a checkpoint that is there.
+1. Whole. Each file that the version names is there, unless the source no longer has it. No commit is there
+   without the one before it, and a pointer names a checkpoint that is there.
 2. The version never goes back.
 3. A file that the source has deleted goes only when no visible version names it, if the source's own log did not.
 4. At the end both sides are equal, and nothing waits although nothing lacks.

@@ -11,7 +11,7 @@ import pytest
 from account import APP, Account
 from deployment import assert_conforming, nameless, one_cli, one_cloud, states
 from killing import complete_after_kills
-from test_policies import CONTEXT, UNUSED, grants, run_as_function, unused_grants
+from test_policies import CONTEXT, UNUSED, grants, run_as_function, starter_rights, unused_grants
 from test_settings import PASSED, problems
 from test_starter_alarm import alarm_of, fires_at
 
@@ -114,10 +114,7 @@ print(starter.handler({{}}, context), starter.handler({{}}, context))
 @one_cloud
 @one_cli
 def test_the_starter_may_do_that_with_the_rights_that_it_has(account: Account) -> None:
-    account.deployed()
-    plain = grants(account.role_policy("starter-role"))
-    account.steps(*PARTS, AUDIT_DAYS="1")
-    policy = account.role_policy("starter-role")
+    plain, policy = starter_rights(account, *PARTS, AUDIT_DAYS="1")
     assert grants(policy) == plain
     account.recorder.forget()
     run_as_function(account, RUN_AUDIT, account.starter_environment())

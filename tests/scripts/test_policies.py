@@ -154,13 +154,18 @@ def test_the_starter_may_do_what_it_does_and_no_more(account: Account) -> None:
     assert unused == UNUSED
 
 
+def starter_rights(account: Account, *parts: str, **settings: str) -> tuple[set[tuple[int, str, str]], Any]:
+    """(grants of the starter's role as deployed, its policy after these parts of a deployment with more settings)."""
+    account.deployed()
+    plain = grants(account.role_policy("starter-role"))
+    account.steps(*parts, **settings)
+    return plain, account.role_policy("starter-role")
+
+
 @one_cloud
 @one_cli
 def test_with_min_workers_the_starter_may_read_the_task_definition_too(account: Account) -> None:
-    account.deployed()
-    plain = grants(account.role_policy("starter-role"))
-    account.steps(*PARTS, MIN_WORKERS="1")
-    policy = account.role_policy("starter-role")
+    plain, policy = starter_rights(account, *PARTS, MIN_WORKERS="1")
     added = {grant[1:] for grant in grants(policy)} - {grant[1:] for grant in plain}
     assert added == {("ecs:DescribeTaskDefinition", "*")}
 
@@ -182,10 +187,7 @@ def test_with_min_workers_the_starter_may_read_the_task_definition_too(account: 
 @one_cloud
 @one_cli
 def test_with_tags_the_starter_may_tag_the_tasks_that_it_starts(account: Account) -> None:
-    account.deployed()
-    plain = grants(account.role_policy("starter-role"))
-    account.steps(*PARTS, TAGS="team=ml")
-    policy = account.role_policy("starter-role")
+    plain, policy = starter_rights(account, *PARTS, TAGS="team=ml")
     added = {grant[1:] for grant in grants(policy)} - {grant[1:] for grant in plain}
     assert added == {("ecs:TagResource", f"arn:aws:ecs:us-east-1:{account.number}:task/{APP}-cluster/*")}
 
