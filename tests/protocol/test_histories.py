@@ -158,7 +158,7 @@ class Histories(RuleBasedStateMachine):
 
 class HistoriesWithAMarker(Histories):
     """data/b waits for data/a, and goes first. A worker that dies while it removes data/b for data/a leaves that call
-    to reconcile (docs/design.md)."""
+    to reconcile (docs/guarantees.md)."""
 
     settings = dataclasses.replace(SETTINGS, copy_last="b")
 
