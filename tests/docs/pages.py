@@ -168,7 +168,8 @@ def in_chinese(page: str, target: str) -> str:
         return target
     file, section = file_and_section(page, target)
     if file not in PAGES:
-        return f"{file}#{section}"
+        translated = Path(file).with_suffix(f".zh-CN{Path(file).suffix}")  # a picture with words in it
+        return f"{translated if (ROOT / translated).exists() else file}#{section}"
     if section not in anchors(file):
         return f"{chinese_of(file)}#{section}"
     return f"{chinese_of(file)}#{dict(zip(anchors(file), anchors(chinese_of(file)), strict=False)).get(section)}"

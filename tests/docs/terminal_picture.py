@@ -3,9 +3,10 @@
     python tests/docs/terminal_picture.py run >transcript.txt
     python tests/docs/terminal_picture.py draw <transcript.txt docs/terminal.svg
 
-The first runs the commands of SCENES in a copy of the project, without Docker, in four minutes on an idle machine; it
-needs the AWS CLI and what deploy.sh --local needs. The second leaves out what SCENES does not show, marks how many
-lines that is, and draws the rest, which needs the package `rich` of tests/requirements.txt.
+The first runs the commands of SCENES on a terminal of 80 columns in a copy of the project, without Docker, in three
+minutes on an idle machine; it needs the AWS CLI, `script`, and what deploy.sh --local needs. The second leaves out what
+SCENES does not show, puts CUT in its place, and draws the rest in the colours that were printed, which needs the
+package `rich` of tests/requirements.txt.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -32,6 +34,7 @@ from rich.text import Text
 
 FOREIGN = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME", "DRY_RUN")  # settings that the run is not to have
 NO_ENGINE = "unix:///nonexistent/docker.sock"
+COLUMNS = 80
 IDLE_SECONDS = 1800  # until all is synced and no worker runs
 TRY_BY_HAND = """
 source local/local.sh
@@ -40,6 +43,7 @@ use_cloud
 aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }
 """
 EVERYTHING = r"^"
+CUT = "⋮"
 SOURCE = "s3://local-source"
 MIRROR = "s3://local-destination--use1-az4--x-s3"
 
@@ -49,35 +53,45 @@ class Scene:
     """A command, and regular expressions of the lines that the picture shows of its output, each once if `once`."""
 
     command: str
-    shown: tuple[str, ...]
-    once: bool = True
+    shown: tuple[str, ...] = (EVERYTHING,)
+    once: bool = False
     then_idle: bool = False  # what it began has ended before the next command
 
 
 SCENES = (
     Scene(
-        "./deploy.sh --local --once",
+        "./deploy.sh --local",
         (
             r"^\[1/",
             r"^\[2/",
             r"\] bucket lifecycle ",
-            "^This puts",
             "^verify: .* put: 12 of 12",
             "^verify: .* change: 3 of 3",
             "^# sync.sh verify",
             "^all files equal",
-            "^local: removed",
+            "^End it with",
         ),
+        once=True,
     ),
-    Scene("./deploy.sh --local", ("^all files equal", "^End it with")),
-    Scene(f"aws s3 cp --recursive docs {SOURCE}/docs", (), then_idle=True),
-    Scene("./sync.sh --local status", (EVERYTHING,), once=False),
-    Scene(f"aws s3 rm --recursive {MIRROR}/docs  # no event tells it", ()),
-    Scene("./sync.sh --local reconcile", ("^complete: ", r"^ +\d+ "), once=False),
-    Scene("./cleanup.sh --local", (EVERYTHING,), once=False),
+    Scene(f"aws s3 cp README.md {SOURCE}/", then_idle=True),
+    Scene("./sync.sh --local explain README.md"),
+    Scene("./sync.sh --local status"),
+    Scene("./cleanup.sh --local"),
 )
 
 # --- the run ------------------------------------------------------------------------------------------------------
+
+Way = Callable[[str], list[str]]
+
+
+def through_pipe(command: str) -> list[str]:
+    return ["bash", "-c", command]
+
+
+def on_terminal(command: str) -> list[str]:
+    """As a person sees it: in colour, and in 80 columns."""
+    on_screen = f"stty cols {COLUMNS} rows 40; exec bash -c {shlex.quote(command)}"
+    return ["script", "--quiet", "--return", "--command", on_screen, "/dev/null"]
 
 
 def run(output: TextIO) -> None:
@@ -85,24 +99,25 @@ def run(output: TextIO) -> None:
         project = copy_checkout(Path(folder) / "project")
         try:
             for scene in SCENES:
-                play(scene, project, output)
+                play(scene, project, output, on_terminal)
         finally:
             subprocess.run(["./cleanup.sh", "--local"], cwd=project, env=environment(), capture_output=True)
 
 
-def play(scene: Scene, project: Path, output: TextIO, **settings: str) -> None:
+def play(scene: Scene, project: Path, output: TextIO, way: Way = through_pipe, **settings: str) -> None:
     """Write the command after a prompt, and what it prints."""
-    print(f"$ {scene.command}\n{printed_by(scene.command, project, **settings)}", file=output, flush=True)
+    printed = printed_by(scene.command, project, way, **settings)
+    print(f"$ {scene.command}\n{printed}", file=output, flush=True)
     if scene.then_idle:
         await_idle(project, **settings)
 
 
-def printed_by(command: str, project: Path, **settings: str) -> str:
+def printed_by(command: str, project: Path, way: Way = through_pipe, **settings: str) -> str:
     """Raises CalledProcessError if it fails. The exports are those that deploy.sh --local prints."""
     if command.startswith("aws "):
         command = TRY_BY_HAND + command.replace(" s3 cp ", " s3 cp --no-progress ")
     return subprocess.run(
-        ["bash", "-c", command],
+        way(command),
         cwd=project,
         env=environment() | settings,
         stdin=subprocess.DEVNULL,
@@ -151,24 +166,22 @@ def shortened(transcript: str) -> list[str]:
 
 
 def shown_of(scene: Scene, printed: list[str]) -> Iterator[str]:
-    left, hidden = list(scene.shown), 0
+    left, cut = list(scene.shown), False
     for line in printed:
-        found = next((pattern for pattern in left if re.search(pattern, line)), None)
-        if not found:
-            hidden += 1
-            continue
-        yield from mark(hidden)
-        yield line.rstrip()
-        hidden = 0
-        if scene.once:
-            left.remove(found)
-    yield from mark(hidden)
+        found = next((pattern for pattern in left if re.search(pattern, plain(line))), None)
+        if found:
+            yield line.rstrip()
+            if scene.once:
+                left.remove(found)
+        elif not cut:
+            yield CUT
+        cut = not found
     if scene.once and left:
         raise ValueError(f"{scene.command} did not print {left}")
 
 
-def mark(hidden: int) -> list[str]:
-    return [f"... {hidden} line{'' if hidden == 1 else 's'} ..."] if hidden else []
+def plain(line: str) -> str:
+    return Text.from_ansi(line).plain
 
 
 # --- the picture --------------------------------------------------------------------------------------------------
@@ -196,31 +209,16 @@ FRAME = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg
 </g>
 </svg>
 """.replace("FONTS", FONTS)
-COLOURS = TerminalTheme((13, 17, 23), (201, 209, 217), [(0, 0, 0)] * 8, [(0, 0, 0)] * 8)
-GREEN, GREY, WHITE, YELLOW = "#3fb950", "#8b949e", "#ffffff", "#d29922"
+DARK = [(72, 79, 88), (255, 123, 114), (63, 185, 80), (210, 153, 34)]  # black, red, green and yellow
+COLOURS = TerminalTheme((13, 17, 23), (201, 209, 217), [*DARK, *[(201, 209, 217)] * 4])
 LINE_HEIGHT, FIRST_LINE, CHARACTER = 24.4, 20.0, 12.2  # of rich's pictures
-
-
-def styled(line: str) -> Text:
-    text = Text(line)
-    if line.startswith("$ "):
-        text.stylize(f"bold {WHITE}")
-        text.stylize(f"bold {GREEN}", 0, 1)
-        text.highlight_regex(r"  # .*", f"not bold {GREY}")
-    elif re.fullmatch(r"\.\.\. \d+ lines? \.\.\.", line):
-        text.stylize(GREY)
-    elif re.match("idle$|all files equal|# sync.sh verify: all is well", line):
-        text.stylize(GREEN)
-    elif re.match(r" +[1-9]\d* (missing|stale|ghost|unreadable|archived) ", line):
-        text.stylize(YELLOW)
-    return text
 
 
 def draw(lines: list[str]) -> str:
     """The picture's SVG."""
-    console = Console(record=True, width=max(map(len, lines)) + 1, file=io.StringIO(), color_system="truecolor")
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="truecolor")
     for line in lines:
-        console.print(styled(line), no_wrap=True, crop=False, highlight=False)
+        console.print(Text.from_ansi(line), no_wrap=True, crop=False, highlight=False)
     svg = console.export_svg(title="s3-to-s3express-sync", theme=COLOURS, code_format=FRAME, unique_id="t")
     svg = re.sub(r"<text [^>]*>\s*</text>", "", svg)  # the ends of lines
     svg = re.sub(r"<text [^>]*>[^<]*</text>", without_spaces_around, svg)
@@ -251,17 +249,17 @@ def lines_of(svg: str) -> list[str]:
 
 
 def masked(line: str) -> str:
-    """What the line has in common with that of a run on another day."""
-    return re.sub(r" +", " ", re.sub(r"\d+", "0", line)).replace("... 0 line ...", "... 0 lines ...")
+    """What the line has in common with that of a run on another day: no figures, and no ETag."""
+    return re.sub(r" +", " ", re.sub(r"[0-9a-f]{32}|\d+", "0", line))
 
 
 def main(command: str, picture: str = "docs/terminal.svg") -> None:
     if command == "run":
         run(sys.stdout)
     else:
-        lines = shortened(sys.stdin.read())
+        lines = shortened(sys.stdin.read().replace("\r\n", "\n"))
         Path(picture).write_text(draw(lines))
-        print(f"{picture}: {len(lines)} lines of at most {max(map(len, lines))} characters")
+        print(f"{picture}: {len(lines)} lines of at most {max(len(plain(line)) for line in lines)} characters")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
+import architecture_picture
 import cost
 import modes_cost
 import pytest
-from pages import PAGES, ROOT, blocks, chinese_of, code_in, fenced, links, prose, section, text_of
+from pages import PAGES, ROOT, blocks, chinese_of, code_in, fenced, prose, section, text_of
 
 ALL_PAGES = [*PAGES, *map(chinese_of, PAGES)]
 BENCHMARK = "tests/bench/run"
@@ -184,10 +185,13 @@ def quotes(chapter: str, sources: list[str]) -> bool:
 # Pictures
 
 
-def test_the_picture_is_drawn_from_its_source() -> None:
-    labels = re.findall(r'label="([^"]*)"', text_of("docs/architecture.dot"))
-    words = [word for label in labels for word in re.split(r"\\[nl]| {2,}", label) if word.strip()]
-    drawn = " ".join(re.findall(r">([^<]+)</text>", text_of("docs/architecture.svg"))).replace("&#45;", "-")
-    drawn = re.sub(r"&#160;|\xa0", " ", drawn)
-    assert [word for word in words if word.strip() not in drawn] == []
-    assert any(link.target == "docs/architecture.svg" for link in links("README.md"))
+def test_the_pictures_of_the_parts_are_drawn_from_their_tables() -> None:
+    assert [path.name for path, svg in architecture_picture.files() if path.read_text() != svg] == []
+
+
+def test_the_pictures_of_the_parts_name_what_is_deployed() -> None:
+    names = 'printf "%s\\n" "$QUEUE_NAME" "$DLQ_NAME" "$LAMBDA_POLL_RATE"'
+    command = ["bash", "-c", f"source '{ROOT}/deploy.sh'; set_names; {names}"]
+    queue, dead_letters, rate = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    svg = text_of("docs/architecture.svg")
+    assert (queue in svg, dead_letters in svg, "every minute" in svg, rate) == (True, True, True, "1")

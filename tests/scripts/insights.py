@@ -19,11 +19,6 @@ def widgets() -> list[dict[str, Any]]:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["widgets"]
 
 
-def titles(found: list[dict[str, Any]]) -> str:
-    """What the picture of the dashboard says of itself, so that a test can tell whether it is an old one."""
-    return ", ".join(widget["properties"]["title"] for widget in found)
-
-
 def answer(query: str, rows: list[Row], seconds: int = 60) -> list[Row]:
     """The rows of a query on rows with @timestamp (seconds), @logStream and @message; bins have that many seconds."""
     for command in query.split(" | "):

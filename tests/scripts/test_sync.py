@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from insights import answer, titles, widgets
+from insights import answer, widgets
 from sourced import bash, printed, unfolded
 from world import MIRROR, SOURCE, World
 
@@ -20,10 +20,6 @@ NOON = 1795608000  # 2026-11-25
 WHY = "operation=CopyObject error=AccessDenied"
 BEGAN = f"ERROR {OUTAGE % (10, WHY)}"
 OVER, ENDED = f"INFO {OUTAGE_OVER % 90}", f"ERROR {OUTAGE_ENDS % (600, WHY)}"
-
-
-def test_the_picture_shows_the_dashboard_that_is_deployed() -> None:
-    assert titles(widgets()).encode() in (ROOT / "docs" / "dashboard.png").read_bytes()
 
 
 def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World) -> None:
