@@ -65,7 +65,7 @@ PICTURES: dict[str, tuple[dict[str, Box], list[Arrow]]] = {
             "source": SOURCE,
             "destination": DESTINATION,
             "queue": Box(0, 1, "queue", Label("SQS queue", "SQS 队列"), Label.same("s3-to-s3express-sync-q")),
-            "worker": Box(2, 1, "code", TASKS, Label("worker.py: 0 to MAX_WORKERS", "worker.py：0 到 MAX_WORKERS 个")),
+            "worker": Box(2, 1, "code", TASKS, Label("worker.py: 0 to MAX_WORKERS", "0 到 MAX_WORKERS 个 Worker")),
             "dead": Box(0, 2, "queue", Label("dead-letter queue", "死信队列"), Label.same("s3-to-s3express-sync-dlq")),
             "starter": Box(1, 2, "code", LAMBDA, Label.same("starter.py")),
             "rule": Box(2, 2, "rule", RULE, EVERY_MINUTE),
