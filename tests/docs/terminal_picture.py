@@ -42,7 +42,6 @@ REGION=us-east-1
 use_cloud
 aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }
 """
-EVERYTHING = r"^"
 CUT = "⋮"
 SOURCE = "s3://local-source"
 MIRROR = "s3://local-destination--use1-az4--x-s3"
@@ -53,8 +52,8 @@ class Scene:
     """A command, and regular expressions of the lines that the picture shows of its output, each once if `once`."""
 
     command: str
-    shown: tuple[str, ...] = (EVERYTHING,)
-    once: bool = False
+    shown: tuple[str, ...]
+    once: bool = True
     then_idle: bool = False  # what it began has ended before the next command
 
 
@@ -65,18 +64,15 @@ SCENES = (
             r"^\[1/",
             r"^\[2/",
             r"\] bucket lifecycle ",
-            "^verify: .* put: 12 of 12",
-            "^verify: .* change: 3 of 3",
             "^# sync.sh verify",
             "^all files equal",
             "^End it with",
         ),
-        once=True,
     ),
-    Scene(f"aws s3 cp README.md {SOURCE}/", then_idle=True),
-    Scene("./sync.sh --local explain README.md"),
-    Scene("./sync.sh --local status"),
-    Scene("./cleanup.sh --local"),
+    Scene(f"aws s3 cp README.md {SOURCE}/", ("^upload: ",), then_idle=True),
+    Scene("./sync.sh --local explain README.md", ("^equal$", "^  the destination ", "^log ", "^ +size=", "^to do ")),
+    Scene("./sync.sh --local status", ("^(?!status: asking AWS)",), once=False),
+    Scene("./cleanup.sh --local", ("^local: removed",)),
 )
 
 # --- the run ------------------------------------------------------------------------------------------------------
@@ -161,8 +157,8 @@ def shortened(transcript: str) -> list[str]:
     if [command for command, _ in given] != [scene.command for scene in SCENES]:
         raise ValueError("the transcript is one of other commands: run them again")
     for scene, (command, printed) in zip(SCENES, given, strict=True):
-        lines += [f"$ {command}", *shown_of(scene, printed.rstrip().splitlines()), ""]
-    return lines[:-1]
+        lines += [f"$ {command}", *shown_of(scene, printed.rstrip().splitlines())]
+    return lines
 
 
 def shown_of(scene: Scene, printed: list[str]) -> Iterator[str]:
@@ -218,7 +214,7 @@ def draw(lines: list[str]) -> str:
     """The picture's SVG."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="truecolor")
     for line in lines:
-        console.print(Text.from_ansi(line), no_wrap=True, crop=False, highlight=False)
+        console.print(Text.from_ansi(line, style="bold" if line.startswith("$ ") else ""), no_wrap=True, crop=False, highlight=False)
     svg = console.export_svg(title="s3-to-s3express-sync", theme=COLOURS, code_format=FRAME, unique_id="t")
     svg = re.sub(r"<text [^>]*>\s*</text>", "", svg)  # the ends of lines
     svg = re.sub(r"<text [^>]*>[^<]*</text>", without_spaces_around, svg)
