@@ -53,7 +53,7 @@ check_account() {
   local identity partition
   ((${#PROBLEMS[@]} == 0)) || return 0 # a tool is missing
   if ! identity=$(aws_or_error sts get-caller-identity); then
-    problem "no usable AWS credentials: $identity; run aws configure, or set AWS_PROFILE"
+    problem "no usable AWS credentials (run aws configure, or set AWS_PROFILE): $identity"
     return
   fi
   partition=$(jq -r '.Arn | split(":")[1]' <<<"$identity")
