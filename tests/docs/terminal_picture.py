@@ -214,7 +214,12 @@ def draw(lines: list[str]) -> str:
     """The picture's SVG."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="truecolor")
     for line in lines:
-        console.print(Text.from_ansi(line, style="bold" if line.startswith("$ ") else ""), no_wrap=True, crop=False, highlight=False)
+        console.print(
+            Text.from_ansi(line, style="bold" if line.startswith("$ ") else ""),
+            no_wrap=True,
+            crop=False,
+            highlight=False,
+        )
     svg = console.export_svg(title="s3-to-s3express-sync", theme=COLOURS, code_format=FRAME, unique_id="t")
     svg = re.sub(r"<text [^>]*>\s*</text>", "", svg)  # the ends of lines
     svg = re.sub(r"<text [^>]*>[^<]*</text>", without_spaces_around, svg)
