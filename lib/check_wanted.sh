@@ -5,6 +5,10 @@
 readonly MOST_OF_PREFIX_FILTER=1024 MOST_OF_EXCLUDE=500 MOST_OF_ALL_PATTERNS=2024
 readonly MOST_OF_A_FILTER=1024  # characters (S3 API reference, FilterRule)
 readonly MOST_OF_A_PATTERN=2048 # characters (EventBridge User Guide, "Quotas")
+# For jq: the names of the files of a table's log, the three first that every table has.
+readonly TABLE_LOG='["V.json", "V.checkpoint.parquet", "_last_checkpoint", "V.crc", "V.checkpoint.P.P.parquet",
+  "V.checkpoint.U.json", "V.checkpoint.U.parquet", "V.V.compacted.json"]
+  | map(gsub("V"; "0" * 20) | gsub("P"; "0" * 10) | gsub("U"; "00000000-0000-0000-0000-000000000000"))'
 
 # bytes_of TEXT
 bytes_of() {
@@ -92,23 +96,32 @@ check_exclude() {
 
 # check_tables: nothing may cut through a table (mirror/settings.py checks the same).
 check_tables() {
-  local name cut
+  local cut
   [[ -n $TABLES ]] && type -P jq >/dev/null || return 0
   [[ -z $KEEP_DAYS || $KEEP_DAYS == 0 ]] || problem "KEEP_DAYS=$KEEP_DAYS with TABLES=$TABLES: leave KEEP_DAYS empty," \
     "as a table needs its files at any age"
-  for name in EXCLUDE COPY_LAST; do
-    cut=$(table_log_keys "$name" | patterns_for "${!name}" | jq -Rrn 'first(inputs) | split("\t")[1]')
-    [[ -z $cut ]] || problem "$name=${!name} with TABLES=$TABLES: take $cut out, as it is for files of a table's log"
-  done
+  cut=$(exclusion_of_logs)
+  [[ -z $cut ]] || problem "EXCLUDE=$EXCLUDE with TABLES=$TABLES: take $cut out, as it is for files of a table's log"
+  cut=$(marker_of_logs)
+  [[ -z $cut ]] || problem "COPY_LAST=$COPY_LAST with TABLES=$TABLES: take $cut out, as it can be for files of a" \
+    "table's log"
 }
 
-# table_log_keys NAME: prints keys that a table's log has. A pattern of COPY_LAST may be for the last part of a key.
-table_log_keys() {
-  local file
-  for file in 00000000000000000000.json 00000000000000000000.checkpoint.parquet _last_checkpoint; do
-    printf 'table/_delta_log/%s\n' "$file"
-    [[ $1 != COPY_LAST ]] || printf '%s\n' "$file"
-  done
+# Prints a pattern of EXCLUDE that is for what every table has.
+exclusion_of_logs() {
+  jq -nr "$TABLE_LOG"' | .[:3][] | "table/_delta_log/\(.)"' \
+    | patterns_for "$EXCLUDE" | jq -Rrn 'first(inputs) | split("\t")[1]'
+}
+
+# Prints a pattern of COPY_LAST that can be for a file of a log in any folder (may_be_in_log() in mirror/model/delta.py).
+marker_of_logs() {
+  items_of "$COPY_LAST" | jq -r "$(jq_globs) ($TABLE_LOG) as \$names |"'
+    def alike: gsub("[0-9a-fA-F]"; "0");
+    def folded: sub("^\\s+"; "") | sub("\\s+$"; "") | gsub("\\[!?\\]?[^\\]]*\\]"; "?") | alike;
+    first(.[] | select(folded as $glob | any($names[] | alike; . as $name
+      | if $glob | contains("/") | not then $name | test($glob | glob)
+        else "/\($glob)" as $glob | any(range($glob | length); $glob[.:] as $end
+          | ($end | test("^[/*?]")) and ("/_delta_log/\($name)" | alike | test($end | glob))) end)))'
 }
 
 check_patterns_together() {

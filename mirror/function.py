@@ -44,7 +44,7 @@ QUIET_SECONDS = 1  # after that, for calls without an answer to end
 EVENTS_SECONDS = 1.5
 EVENTS_TIMEOUTS = {"connect": 1, "answer": 1, "attempts": 1}
 IDLE_SECONDS = 5  # a connection that was idle for longer may be dead without a sign of it
-MARKER_PATIENCE = 5  # seconds that a marker waits in vain
+PATIENCE = 5  # seconds that a key waits for others in vain
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
 CALL = "call of the function"  # name of the threads in which boto3 waits
 
@@ -130,7 +130,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         max_concurrent_keys=min(KEYS, settings.max_concurrent_keys),
         processes=1,
         largest=min(int(text), settings.multipart_threshold),
-        marker_patience=min(MARKER_PATIENCE, settings.marker_patience),
+        patience=min(PATIENCE, settings.patience),
     )
 
 

@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mirror.model.delta import LOG_EXAMPLES
+from mirror.model.delta import LOG_EXAMPLES, may_be_in_log
 from mirror.model.limits import MAX_COPY_SIZE, MAX_SQS_DELAY, MAX_SQS_VISIBILITY, MIB, MIN_PART_SIZE
-from mirror.model.selection import Wanted, is_marker, items_of, wanted_of
+from mirror.model.selection import Wanted, items_of, wanted_of
 
 EXCLUDE_MEANING = "at most 500 characters of patterns with commas between them, such as *.tmp,*/_temporary/*"
 HELD_PER_SLOT = 4  # a worker that holds so many messages, or keys, for each of MAX_CONCURRENT_KEYS receives no more
@@ -52,7 +52,7 @@ class Settings:
     app_name: str
     alarm_lag_seconds: int
     largest: int = 0  # bytes; larger objects are handed back, with 0 none are
-    marker_patience: int = 20  # seconds that a marker waits here while nothing that it announces arrives
+    patience: int = 20  # seconds that a key waits here while nothing of what it needs arrives
 
     @property
     def calls_at_once(self) -> int:
@@ -183,6 +183,6 @@ def problems_of_tables(settings: Settings) -> list[str]:
         problems.append(f"KEEP_DAYS={settings.keep_days} has to be 0 with TABLES: a table needs its files at any age")
     if any(map(settings.wanted.excludes, LOG_EXAMPLES)):
         problems.append(f"EXCLUDE={settings.exclude!r} may not leave out files of a table's log with TABLES")
-    if any(is_marker(key, settings.copy_last) for key in LOG_EXAMPLES):
-        problems.append(f"COPY_LAST={settings.copy_last!r} may not be for files of a table's log with TABLES")
+    if cut := next((item for item in items_of(settings.copy_last) if may_be_in_log(item.strip())), None):
+        problems.append(f"COPY_LAST has {cut!r}, which may not be for files of a table's log with TABLES: take it out")
     return problems

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mirror.concurrency import Slots
 from mirror.hooks.others import copy_other
@@ -20,11 +21,18 @@ from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Source
 from mirror.protocol.requests import SMALL_COPY_SIZE, head_destination, head_source, pages, read_source
 from mirror.protocol.sync import Syncer
-from mirror.protocol.verdict import SizeAndTime
 
 LARGEST_READ = 16 * MIB  # a commit of some 40,000 files; of a larger one the whole table is compared
 READS = 8  # commits at a time, as each takes memory
 LOOKS = 64  # at files that commits name, and copies of them, at a time
+
+
+class Item(NamedTuple):
+    """An object in a listing: its SizeAndTime, and more."""
+
+    size: int
+    modified: int  # seconds since the epoch
+    etag: str
 
 
 @dataclass(eq=False)
@@ -118,10 +126,11 @@ class TableFiles:
         return await self.waits.what_lacks(sync, await self.waits.compared(sync, table, counts, exact=False))
 
 
-async def listed(buckets: Buckets, bucket: dict[str, str], folder: str) -> dict[str, SizeAndTime]:
-    found: dict[str, SizeAndTime] = {}
-    async for page in pages(buckets.s3.list_objects_v2, {"Prefix": folder, "Delimiter": "/", **bucket}):
+async def listed(buckets: Buckets, bucket: dict[str, str], prefix: str) -> dict[str, Item]:
+    """What is directly under a folder, or of the source also under another prefix."""
+    found: dict[str, Item] = {}
+    async for page in pages(buckets.s3.list_objects_v2, {"Prefix": prefix, "Delimiter": "/", **bucket}):
         for item in page.get("Contents", []):
             if buckets.settings.wanted.takes(item["Key"]):
-                found[item["Key"]] = item["Size"], int(item["LastModified"].timestamp())
+                found[item["Key"]] = Item(item["Size"], int(item["LastModified"].timestamp()), item["ETag"])
     return found

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from botocore.exceptions import ClientError
 
 from mirror.concurrency import Slots
 from mirror.hooks.others import copy_other, remove_other
 from mirror.hooks.shared import Shared
-from mirror.hooks.table_files import READS, TableFiles, listed
+from mirror.hooks.table_files import READS, Item, TableFiles, listed
 from mirror.hooks.waiting import Awaited, Blocked
 from mirror.model.delta import (
     LOG,
     POINTER,
     LogFile,
+    Plan,
     in_order_of_removal,
     is_anew,
     log_file,
     plan_for,
     version_of_pointer,
 )
-from mirror.model.errors import is_change
+from mirror.model.errors import Changed, is_change
 from mirror.model.limits import MIB
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
@@ -31,13 +33,16 @@ from mirror.protocol.objects import Destination, Source
 from mirror.protocol.requests import head_destination, head_source, read_source
 from mirror.protocol.retries import STUCK_TRIES
 from mirror.protocol.sync import Syncer
-from mirror.protocol.verdict import EQUAL, MISSING, NO_DOUBT, STALE, UNDECIDED, SizeAndTime, judge, judge_listed
+from mirror.protocol.verdict import EQUAL, NO_DOUBT, STALE, UNDECIDED, judge, judge_listed
 from mirror.readers.completeness import LANDED_SECONDS
 
+CHANGES = "it changes all the time"
 LARGEST_POINTER = MIB
+PLANS = 2  # of logs at a time, as the listings of each take memory
 COMMITS_AHEAD = 64  # of a log whose files are looked for before the first of them is copied
 PAUSE_OF_CHANGE = 0.05
 YOUNG_SECONDS = 3600  # a log file of this age may still be one of the table that was in this folder before
+SAME_KEPT = 20_000  # log files that were looked at and are the same, at some 400 bytes each
 
 
 class TableLogs:
@@ -48,7 +53,9 @@ class TableLogs:
         self.syncer = syncer
         self.files = files
         self.ahead = Slots(READS)
+        self.plans = asyncio.Semaphore(PLANS)
         self.shared: Shared[Awaited | None] = Shared(buckets.now)
+        self.same: dict[str, tuple[str, str]] = {}  # log file -> both ETags when a look showed that it is the same
 
     async def bring_log(self, sync: KeySync, table: str) -> Awaited | None:
         """Has the destination hold the log as the source holds it by now, as far as a reader of the newest version
@@ -56,29 +63,46 @@ class TableLogs:
         return await self.shared.get(sync, table, functools.partial(self.bring_what_lacks, sync, table))
 
     async def bring_what_lacks(self, sync: KeySync, table: str) -> Awaited | None:
-        mirrored = await listed(self.buckets, self.buckets.destination, table + LOG)
-        source = await listed(self.buckets, self.buckets.source, table + LOG)
-        missing, stale = await self.differing(source, mirrored)
-        files, copies = files_of(source), files_of(mirrored)
-        if not files:
-            return None
-        if is_anew(files, copies, stale):
-            await self.clear(sync, [file for file in copies if file.key in stale or file.key not in source])
-        plan = plan_for(files, missing)
+        """Plans anew when something of the plan has gone from the source, or is another: a writer cleans the log from
+        its begin, so that to go on with what comes next would leave a gap."""
+        for _ in range(STUCK_TRIES):
+            try:
+                return await self.bring_planned(sync, table)
+            except (Changed, ClientError) as error:
+                if not is_change(error):
+                    raise
+        return Blocked(table + LOG, CHANGES)
+
+    async def bring_planned(self, sync: KeySync, table: str) -> Awaited | None:
+        old, plan, etags = await self.planned(sync, table)
+        await self.clear(sync, old)
         if plan.problem:
             return Blocked(table + LOG, plan.problem)
         lacking = await self.files.compared(sync, table) if plan.base else None
         for key in plan.base:
-            lacking = lacking or await self.copy(sync, key, source)
+            lacking = lacking or await self.copy(sync, key, etags[key])
         for some in itertools.batched(plan.commits, COMMITS_AHEAD, strict=False):
-            lacking = lacking or await self.copy_commits(sync, some, source)
+            lacking = lacking or await self.copy_commits(sync, some, etags)
         for key in plan.after:
-            lacking = lacking or await self.copy(sync, key, source)
+            lacking = lacking or await self.copy(sync, key, etags[key])
         return lacking
 
-    async def copy_commits(
-        self, sync: KeySync, commits: Sequence[str], log_of_source: Collection[str]
-    ) -> Awaited | None:
+    async def planned(self, sync: KeySync, table: str) -> tuple[list[LogFile], Plan, dict[str, str]]:
+        """What is to be deleted, what is to be copied, and the ETag of each file of that."""
+        async with self.plans:
+            sync.interruption.check()
+            mirrored = await listed(self.buckets, self.buckets.destination, table + LOG)
+            source = await listed(self.buckets, self.buckets.source, table + LOG)
+            missing, stale = await self.differing(source, mirrored)
+            files, copies = files_of(source), files_of(mirrored)
+            if not files:
+                return [], Plan(), {}
+            anew = is_anew(files, copies, stale)
+            old = [file for file in copies if file.key in stale or file.key not in source] if anew else []
+            plan = plan_for(files, missing)
+            return old, plan, {key: source[key].etag for key in (*plan.base, *plan.commits, *plan.after)}
+
+    async def copy_commits(self, sync: KeySync, commits: Sequence[str], etags: Mapping[str, str]) -> Awaited | None:
         """Copies commits one after the other, once the files of all of them are there."""
         ready: dict[str, Source] = {}
         blocked: dict[str, Awaited] = {}
@@ -87,89 +111,92 @@ class TableLogs:
             if blocked:
                 return  # it comes after one of them
             file, source = log_file(key), await head_source(self.buckets, key)
-            if file and source and not source.archived:
-                if lacking := await self.files.bring_named(sync, file, source):
-                    blocked[key] = lacking
-                else:
-                    ready[key] = source
+            assert file
+            source = as_listed(source, etags[key])
+            if lacking := archived(key, source) or await self.files.bring_named(sync, file, source):
+                blocked[key] = lacking
+            else:
+                ready[key] = source
 
         await self.ahead.run(prepare, commits)
         for key in commits:
-            lacking = blocked.get(key) or await self.copy_ready(sync, key, ready.get(key), log_of_source)
+            lacking = blocked.get(key) or await self.copy_ready(sync, key, ready[key])
             if lacking:
                 return lacking
         return None
 
-    async def copy_ready(
-        self, sync: KeySync, key: str, source: Source | None, log_of_source: Collection[str]
-    ) -> Awaited | None:
+    async def copy_ready(self, sync: KeySync, key: str, source: Source) -> Awaited | None:
         """With one request as a rule: the destination has no such commit, unless another worker has copied it since."""
-        if source:
-            sync.interruption.check()
-            try:
-                return await copy_other(self.syncer, sync, key, source, None)
-            except ClientError as error:
-                if not is_change(error):
-                    raise
-        return await self.copy(sync, key, log_of_source)
+        sync.interruption.check()
+        try:
+            return await copy_other(self.syncer, sync, key, source, None)
+        except ClientError as error:
+            if not is_change(error):
+                raise
+        return await self.copy(sync, key, source.etag)
 
-    async def differing(
-        self, source: dict[str, SizeAndTime], mirrored: dict[str, SizeAndTime]
-    ) -> tuple[set[str], set[str]]:
+    async def differing(self, source: dict[str, Item], mirrored: dict[str, Item]) -> tuple[set[str], set[str]]:
         """What of the source's log the destination does not have, and what of that it has otherwise."""
         young, doubt = self.buckets.wall() - YOUNG_SECONDS, self.buckets.settings.copy_timeout + LANDED_SECONDS
-        found = {
-            key: judge_listed(seen, mirrored.get(key), doubt=doubt if seen[1] > young else NO_DOUBT)
-            for key, seen in source.items()
-        }
-        missing = {key for key, what in found.items() if what == MISSING}
-        stale: set[str] = set()
+        missing, stale, unclear = source.keys() - mirrored.keys(), set[str](), list[str]()
+        for key in source.keys() & mirrored.keys():
+            seen, copy = source[key], mirrored[key]
+            what = judge_listed(seen[:2], copy[:2], doubt=doubt if seen.modified > young else NO_DOUBT)
+            if what in (STALE, UNDECIDED) and self.same.get(key) != (seen.etag, copy.etag):
+                unclear.append(key)
 
         async def look(key: str) -> None:
             existing, current = await head_destination(self.buckets, key), await head_source(self.buckets, key)
-            if current and not (existing and is_same(current, existing)):
+            if current and existing and is_same(current, existing):
+                self.remember(key, current, existing)
+            elif current:
                 (stale if existing else missing).add(key)
 
-        await self.files.slots.run(look, [key for key, what in found.items() if what in (STALE, UNDECIDED)])
+        await self.files.slots.run(look, sorted(unclear))
         return missing | stale, stale
 
-    async def copy(self, sync: KeySync, key: str, log_of_source: Collection[str]) -> Awaited | None:
-        """Copies a file of a log after what it names. What it names in turn is there by now."""
+    def remember(self, key: str, source: Source, copy: Destination) -> None:
+        if len(self.same) >= SAME_KEPT:
+            del self.same[next(iter(self.same))]
+        self.same[key] = source.etag, copy.etag
+
+    async def copy(self, sync: KeySync, key: str, etag: str) -> Awaited | None:
+        """Copies a file of a log as it was listed, after what it names. What it names in turn is there by now."""
         file = log_file(key)
         assert file
         for _ in range(STUCK_TRIES):
             sync.interruption.check()
-            existing, source = await head_destination(self.buckets, key), await head_source(self.buckets, key)
-            if source is None or (existing and is_same(source, existing)):
+            existing = await head_destination(self.buckets, key)
+            source = as_listed(await head_source(self.buckets, key), etag)
+            if existing and is_same(source, existing):
                 return None
-            if source.archived:
-                return Blocked(key, f"archived in {source.archived}")
-            if file.kind == POINTER:
-                lacking = await self.bring_checkpoint(sync, file, source, log_of_source)
-            else:
-                lacking = await self.files.bring_named(sync, file, source)
+            lacking = archived(key, source) or await self.bring_needed(sync, file, source)
             try:
                 return lacking or await copy_other(self.syncer, sync, key, source, existing)
             except ClientError as error:
                 if not is_change(error):
                     raise
             await sync.interruption.pause(PAUSE_OF_CHANGE)  # another worker copies it as well
-        return Blocked(key, "it changes all the time")
+        return Blocked(key, CHANGES)
 
-    async def bring_checkpoint(
-        self, sync: KeySync, file: LogFile, source: Source, log_of_source: Collection[str]
-    ) -> Awaited | None:
-        """Has the destination hold the checkpoint that a pointer names."""
+    async def bring_needed(self, sync: KeySync, file: LogFile, source: Source) -> Awaited | None:
+        """Has the destination hold what the file names: of a pointer, the checkpoint."""
+        if file.kind != POINTER:
+            return await self.files.bring_named(sync, file, source)
+        checkpoint = await self.checkpoint_of(file, source)
+        lacking: Awaited | None = None if checkpoint else Blocked(file.key, "it names no checkpoint that is there")
+        for key, item in checkpoint.items():
+            lacking = lacking or await self.copy(sync, key, item.etag)
+        return lacking
+
+    async def checkpoint_of(self, pointer: LogFile, source: Source) -> dict[str, Item]:
+        """The files of the checkpoint that a pointer names, as far as the source has them."""
         version = None
         if source.size <= LARGEST_POINTER:
-            version = version_of_pointer(await read_source(self.buckets, file.key, source))
+            version = version_of_pointer(await read_source(self.buckets, pointer.key, source))
         if version is None:
-            return Blocked(file.key, "it names no version")
-        keys = [key for key in log_of_source if key.startswith(f"{file.table}{LOG}{version:020}.checkpoint.")]
-        lacking: Awaited | None = None if keys else Blocked(file.key, f"version {version} has no checkpoint")
-        for key in keys:
-            lacking = lacking or await self.copy(sync, key, log_of_source)
-        return lacking
+            return {}
+        return await listed(self.buckets, self.buckets.source, f"{pointer.table}{LOG}{version:020}.checkpoint.")
 
     async def clear(self, sync: KeySync, files: list[LogFile]) -> None:
         """Deletes what the destination still has of the log of a table that was in this folder before."""
@@ -179,6 +206,16 @@ class TableLogs:
             source = await head_source(self.buckets, key) if existing else None
             if existing and not (source and is_same(source, existing)):
                 await remove_other(self.buckets, sync, key, source, existing)
+
+
+def as_listed(source: Source | None, etag: str) -> Source:
+    if source is None or source.etag != etag:
+        raise Changed("the source's log is not what was listed")
+    return source
+
+
+def archived(key: str, source: Source) -> Blocked | None:
+    return Blocked(key, f"archived in {source.archived}") if source.archived else None
 
 
 def files_of(listed: Iterable[str]) -> list[LogFile]:

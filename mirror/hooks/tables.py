@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from mirror.hooks.shared import Shared
 from mirror.hooks.table_files import TableFiles
@@ -15,6 +15,7 @@ from mirror.model.delta import COMMIT, LOG, POINTER, LogFile, commit_key, is_in_
 from mirror.model.errors import Changed, Postponed
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import Destination, Source
 from mirror.protocol.requests import head_destination, head_source
 from mirror.protocol.sync import FOR_WORKER_SECONDS, Syncer
 
@@ -54,20 +55,29 @@ class Tables:
     async def complete(self, sync: KeySync, file: LogFile) -> Awaited | None:
         source, existing = sync.result.sight
         assert source
-        if file.kind != POINTER:
-            if lacking := await self.files.bring_named(sync, file, source):
-                return lacking
-            before = file.version - 1 if file.kind == COMMIT else file.version
-            is_next = before >= 0 and not (existing and file.kind == COMMIT)
-            if is_next and await self.has_arrived(sync, commit_key(file.table, before)):
-                return None
+        if file.kind != POINTER and (lacking := await self.files.bring_named(sync, file, source)):
+            return lacking
+        needed = await self.needed_in_log(file, source, existing)
+        if needed and await soon(self.buckets, sync, functools.partial(self.are_there, needed)):
+            return None
         lacking = await self.logs.bring_log(sync, file.table)
         if not lacking and await head_destination(self.buckets, file.key) != existing:
             raise Changed("it was copied with the log")
         return lacking
 
-    async def has_arrived(self, sync: KeySync, key: str) -> bool:
-        return await soon(self.buckets, sync, functools.partial(self.is_there, key))
+    async def needed_in_log(self, file: LogFile, source: Source, existing: Destination | None) -> Collection[str]:
+        """The log files that allow for a copy of this one if they are there. Empty if only the whole log tells."""
+        if file.kind == POINTER:
+            return await self.logs.checkpoint_of(file, source)
+        if file.kind != COMMIT:
+            return [commit_key(file.table, file.version)]
+        return [] if existing or not file.version else [commit_key(file.table, file.version - 1)]
+
+    async def are_there(self, keys: Collection[str]) -> bool:
+        for key in keys:
+            if not await self.is_there(key):
+                return False
+        return True
 
     async def is_there(self, key: str) -> bool:
         """Whether the destination has the log file as the source has it now."""

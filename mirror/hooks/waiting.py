@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mirror.model.errors import Postponed, Refused
 from mirror.model.limits import MAX_SQS_DELAY
-from mirror.model.log_lines import MARKER_WAITS, quoted
+from mirror.model.log_lines import WAITS, quoted
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.verdict import SourceSide, utc_text
@@ -102,7 +102,7 @@ class Waits:
 
     async def what_lacks(self, sync: KeySync, state: Awaited) -> Awaited | None:
         """Looks again for as long as less and less is missing. Returns None once nothing is; raises Interrupted."""
-        now, patience = self.buckets.now, self.buckets.settings.marker_patience
+        now, patience = self.buckets.now, self.buckets.settings.patience
         sync.waiting_since = since_of(sync)
         if state.lacking:
             log_wait(logging.INFO, sync, state)
@@ -136,16 +136,16 @@ def end_of_wait(sync: KeySync, state: Awaited) -> Postponed | Refused:
     """What to raise: Postponed, or Refused if the key has waited for too long."""
     log_wait(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state)
     since = since_of(sync)
-    if time.time() - since < bodies.MARKER_SECONDS:
+    if time.time() - since < bodies.LONGEST_WAIT:
         return Postponed("what it needs is not there yet", delay_of(sync), is_exact=True, waiting_since=since)
     key, why = example_of(state)
-    return Refused(f"a marker waits for {state.lacking} keys since {text_of(since)}, such as {key}: {why}")
+    return Refused(f"it waits for {state.lacking} keys since {text_of(since)}, such as {key}: {why}")
 
 
 def log_wait(level: int, sync: KeySync, state: Awaited) -> None:
     (key, why), prefixes = example_of(state), ",".join(state.prefixes)
     values = quoted(sync.key), state.lacking, quoted(prefixes), quoted(key), why, text_of(since_of(sync))
-    log.log(level, MARKER_WAITS, *values)
+    log.log(level, WAITS, *values)
 
 
 def since_of(sync: KeySync) -> float:
@@ -174,9 +174,9 @@ def age_of(sync: KeySync) -> float:
 
 
 def delay_of(sync: KeySync) -> float:
-    """Seconds until the key is delivered again: the longer it has waited, the longer. In the end all markers that
-    wait are delivered at the same moments, every 15 minutes, so that one worker handles all of them, and of several
-    messages on one marker a single one is left."""
+    """Seconds until the key is delivered again: the longer it has waited, the longer. In the end all that wait are
+    delivered at the same moments, every 15 minutes, so that one worker handles all of them, and of several messages on
+    one key a single one is left."""
     if sync.event_time is None:
         return DELAY_OF_UNKNOWN_AGE
     delay = max(age_of(sync) / 4, SHORTEST_DELAY)

@@ -12,6 +12,7 @@ import re
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -27,9 +28,22 @@ LOG_KEY = re.compile(
     r"|(?P<uuid>[0-9a-fA-F-]{36})\.(?:json|parquet))|(?P<last>\d{20})\.compacted\.json))",
     re.DOTALL | re.ASCII,
 )
-LOG_EXAMPLES = tuple(
-    f"table/{LOG}{name}" for name in (f"{0:020}.json", f"{0:020}.checkpoint.parquet", "_last_checkpoint")
+NAMES = tuple(
+    name.replace("V", "0" * 20).replace("P", "0" * 10).replace("U", "00000000-0000-0000-0000-000000000000")
+    for name in (
+        "V.json",
+        "V.checkpoint.parquet",
+        "_last_checkpoint",
+        "V.crc",
+        "V.checkpoint.P.P.parquet",
+        "V.checkpoint.U.json",
+        "V.checkpoint.U.parquet",
+        "V.V.compacted.json",
+    )
 )
+LOG_EXAMPLES = tuple(f"table/{LOG}{name}" for name in NAMES[:3])  # without which no reader finds a table
+CLASS = re.compile(r"\[!?\]?[^\]]*\]")  # in a glob
+HEX = re.compile("[0-9a-fA-F]")
 ACTIONS = {"add", "cdc", "commitInfo", "domainMetadata", "metaData", "protocol", "remove", "txn"}
 NAMING = ("add", "cdc")  # the actions that name a file which a reader may need
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/|/")
@@ -69,6 +83,22 @@ def log_file(key: str) -> LogFile | None:
 
 def is_in_log(folder: str) -> bool:
     return f"/{LOG}" in f"/{folder}"
+
+
+def may_be_in_log(pattern: str) -> bool:
+    """Whether a pattern of COPY_LAST can be for a file of a log, in any folder. One with "/" in it is for the whole key,
+    so that an end of it may be for the end of one. Any two hexadecimal digits count as the same, and a class of
+    characters as any of them (lib/check_wanted.sh does the same)."""
+
+    def alike(text: str) -> str:
+        return HEX.sub("0", text)
+
+    glob = alike(CLASS.sub("?", pattern))
+    if "/" not in glob:
+        return any(fnmatchcase(alike(name), glob) for name in NAMES)
+    glob = f"/{glob}"
+    ends = [glob[start:] for start, character in enumerate(glob) if character in "/*?"]
+    return any(fnmatchcase(alike(f"/{LOG}{name}"), end) for name in NAMES for end in ends)
 
 
 def commit_key(table: str, version: int) -> str:

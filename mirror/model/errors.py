@@ -35,8 +35,8 @@ class GaveUp(Exception):
 
 class Postponed(Exception):
     """The key is not to be synced here or not now, and the text says why. The message is handed back, and comes again
-    after `seconds` at most, or with `is_exact` after just as many. `waiting_since`: of a marker, which needs only one
-    message."""
+    after `seconds` at most, or with `is_exact` after just as many. `waiting_since`: of a key that waits for others,
+    which needs only one message."""
 
     def __init__(
         self, why: str, seconds: float = math.inf, is_exact: bool = False, waiting_since: float | None = None

@@ -17,8 +17,9 @@ SUMMARY = "summary copied=%d deleted=%d skipped=%d failed=%d handed_back=%d byte
 SUMMARY_OF_EVENTS = " announced=%d unannounced=%d"  # after it, unless ANNOUNCE is none
 UNANNOUNCED = "could not announce %d keys: %s"  # after the level ERROR; the last says why
 SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
-# A marker (COPY_LAST) waits: for how many keys under which prefix, one of them and why, and since when it waits.
-MARKER_WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s since=%s"  # after INFO; WARNING if for long
+# A marker (COPY_LAST) or a file of a table (TABLES) waits: for how many keys under which prefix, one of them and why,
+# and since when it waits.
+WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s since=%s"  # after INFO; WARNING if for long
 REMOVED_FIRST = "removed first key=%s as the source has it no longer"
 REMOVED = "removed key=%s as the destination is not to hold it"  # by reconcile --remove-unwanted
 DIFFERENCE = "difference number=%d what=%s key=%s"  # by reconcile --report

@@ -102,7 +102,7 @@ class KeySync:
     destination_first: bool = False  # the key is probably in the destination, so that is read before the source
     redelivered: bool = False  # an earlier delivery may have died half way
     event_time: float | None = None  # of the oldest event, in seconds since the epoch
-    waiting_since: float | None = None  # of a marker that was postponed before, in seconds since the epoch
+    waiting_since: float | None = None  # of a key that was put off as it waits for others, in seconds since the epoch
     upload: Upload | None = None  # begun by an earlier delivery; afterwards, the one to go on with in the next
     interruption: Interruption = field(default_factory=Interruption)
     host: Host = field(default_factory=Host)

@@ -17,9 +17,9 @@ from mirror.settings import Settings
 # eventSource and eventName of a message of ours, by what is known of the destination.
 OF_MISSING = "sync", "Missing"
 OF_ANY = "sync", "Look"
-# A marker (COPY_LAST) that waits for longer fails, and its message is parked: what it announces will hardly come by
-# itself. A bulk restore from Deep Archive takes 48 hours (S3 User Guide, "Archive retrieval options").
-MARKER_SECONDS = 3 * SECONDS_OF_DAY
+# A key that waits for others for longer (COPY_LAST, TABLES) fails, and its message is parked: they will hardly come by
+# themselves. A bulk restore from Deep Archive takes 48 hours (S3 User Guide, "Archive retrieval options").
+LONGEST_WAIT = 3 * SECONDS_OF_DAY
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Content:
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
     is_event: bool = False  # of S3, whose time is that of a change; a hint of ours has its own
     destination_first: bool = False  # its keys are probably in the destination already
-    waiting_since: float | None = None  # seconds since the epoch, when it was first put off as a marker that waits
+    waiting_since: float | None = None  # seconds since the epoch, when it was first put off as it waits for others
 
 
 class Event(NamedTuple):
@@ -65,7 +65,7 @@ def read_body(text: str, settings: Settings, sent_at: float = 0.0) -> Content:
         content.uploads = {key: Upload(**upload) for key, upload in ours.get("uploads", {}).items()}
         content.tries = int(ours.get("tries", 0))
         since = float(ours.get("since", -math.inf))
-        if sent_at < since + MARKER_SECONDS:  # otherwise it was in the dead-letter queue meanwhile, and waits anew
+        if sent_at < since + LONGEST_WAIT:  # otherwise it was in the dead-letter queue meanwhile, and waits anew
             content.waiting_since = since
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"not an S3 event ({type(error).__name__}: {error}): {text[:200]!r}") from error

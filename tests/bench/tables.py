@@ -43,14 +43,15 @@ PRICES = {
     ("CopyObject", MIRROR): 1.13e-6,
 }
 HEADINGS = ("case", "looks", "broken", "p50 s", "p99 s", "all s", "requests", "USD a million", "CPU ms/object")
-# name -> TABLES, commits a second, how many commits, latencies
+# name -> TABLES, commits a second, how many commits, latencies, commits from one checkpoint to the next
 CASES = {
-    "off, ten a second": ("", 10, 60, SLOW),
-    "on, ten a second": ("delta", 10, 60, SLOW),
-    "on, ten a second, copies of 20 to 60 ms": ("delta", 10, 300, FAST),
-    "on, one a second, copies of 20 to 60 ms": ("delta", 1, 60, FAST),
-    "off, a burst": ("", 100_000, 1000, FAST),
-    "on, a burst": ("delta", 100_000, 1000, FAST),
+    "off, ten a second": ("", 10, 60, SLOW, 0),
+    "on, ten a second": ("delta", 10, 60, SLOW, 0),
+    "on, ten a second, copies of 20 to 60 ms": ("delta", 10, 300, FAST, 0),
+    "on, one a second, copies of 20 to 60 ms": ("delta", 1, 60, FAST, 0),
+    "on, one a second, with checkpoints and deletes": ("delta", 1, 120, FAST, 10),
+    "off, a burst": ("", 100_000, 1000, FAST, 0),
+    "on, a burst": ("delta", 100_000, 1000, FAST, 0),
 }
 
 
@@ -58,28 +59,40 @@ def names(version: int) -> list[str]:
     return [f"data/part-{version:06}-{number}.parquet" for number in range(FILES)]
 
 
-def calls(commits: int) -> list[tuple[str, list, dict]]:
-    """Each puts the files of a commit, and the commit."""
+def old_file(version: int) -> str:
+    """One that no commit names: it is there from one checkpoint to the next."""
+    return f"data/old-{version:06}.parquet"
+
+
+def calls(commits: int, tidy: int) -> list[tuple[str, list, dict]]:
+    """Each puts the files of a commit, and the commit; some also a checkpoint and the pointer, and delete a file."""
     made: list[tuple[str, list, dict]] = []
     for version in range(commits):
         actions = [json.dumps({"add": {"path": name}}) for name in names(version)]
         data = base64.b64encode("\n".join(actions).encode()).decode()
         puts = [("put", [SOURCE, name], {}) for name in names(version)]
         puts.append(("put", [SOURCE, f"{LOG}{version:020}.json"], {"data": data}))
+        if tidy and version % tidy == tidy - 1:
+            pointer = base64.b64encode(json.dumps({"version": version}).encode()).decode()
+            puts.append(("put", [SOURCE, f"{LOG}{version:020}.checkpoint.parquet"], {}))
+            puts.append(("put", [SOURCE, f"{LOG}_last_checkpoint"], {"data": pointer}))
+            puts.append(("put", [SOURCE, old_file(version)], {}))
+            puts += [("delete", [SOURCE, old_file(version - tidy)], {})] if version > tidy else []
         made.append(("together", [puts], {}))
     return made
 
 
 def is_whole(mirrored: dict) -> bool:
     """Whether a reader finds the newest version as it should be."""
-    versions = sorted(int(key[-25:-5]) for key in mirrored if key.startswith(LOG))
+    versions = sorted(int(key[-25:-5]) for key in mirrored if key.startswith(LOG) and key.endswith(".json"))
     files = (name for version in versions for name in names(version))
     return versions == list(range(len(versions))) and all(name in mirrored for name in files)
 
 
 def measure(standin: Standin, directory: Path, case: str, most: int) -> list[str]:
-    tables, per_second, commits, latencies = CASES[case]
+    tables, per_second, commits, latencies, tidy = CASES[case]
     commits = min(commits, most)
+    objects = commits * (FILES + 1) + (commits // tidy + 2 if tidy else 0)
     place = clear(standin, directory)
     for operation, (ms, most_ms) in latencies.items():
         standin.latency(operation, ms=ms, most_ms=most_ms)
@@ -88,12 +101,12 @@ def measure(standin: Standin, directory: Path, case: str, most: int) -> list[str
         raise RuntimeError(running.last_words())
     standin.watch(SOURCE, MIRROR)
     standin.record()
-    standin.play(calls(commits), per_second)
+    standin.play(calls(commits, tidy), per_second)
     looks = Counter()
-    while looks.total() < LOOKS and len(standin.objects(MIRROR)) < commits * (FILES + 1):
+    while looks.total() < LOOKS and len(standin.objects(MIRROR)) < objects:
         looks[is_whole(standin.objects(MIRROR))] += 1
-        time.sleep(0.02)
-    if not wait_for(lambda: len(standin.objects(MIRROR)) == commits * (FILES + 1), running, TIMEOUT, 0.1):
+        time.sleep(max(0.02, commits / per_second / LOOKS))
+    if not wait_for(lambda: len(standin.objects(MIRROR)) == objects, running, TIMEOUT, 0.1):
         raise RuntimeError(running.last_words())
     lags = standin.lags()[LOG.strip("/")]["shown"]
     cuts = quantiles(lags, n=100, method="inclusive")
@@ -101,7 +114,7 @@ def measure(standin: Standin, directory: Path, case: str, most: int) -> list[str
     asked = Counter((entry["operation"], entry["bucket"]) for entry in standin.requests())
     of_s3 = {what: count for what, count in asked.items() if what in PRICES}
     usd = sum(PRICES[what] * count for what, count in of_s3.items()) / commits
-    cpu = 1000 * usage.cpu_seconds / commits / (FILES + 1)
+    cpu = 1000 * usage.cpu_seconds / objects
     figures = [looks.total(), looks[False], f"{cuts[49]:.2f}", f"{cuts[98]:.2f}", f"{max(lags):.1f}"]
     return [case, *map(str, figures), f"{sum(of_s3.values()) / commits:.1f}", f"{1e6 * usd:.1f}", f"{cpu:.2f}"]
 

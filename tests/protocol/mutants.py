@@ -564,13 +564,13 @@ MUTANTS = (
     ),
     Mutant(
         "a marker waits for ever",
-        "    if time.time() - since < bodies.MARKER_SECONDS:",
+        "    if time.time() - since < bodies.LONGEST_WAIT:",
         "    if True:",
         markers("a_marker_that_waits_for_too_long_is_parked_with_its_reason"),
     ),
     Mutant(
         "a marker that is redriven is parked again at once",
-        "if sent_at < since + MARKER_SECONDS:",
+        "if sent_at < since + LONGEST_WAIT:",
         "if since > 0:",
         markers("a_marker_that_waits_for_too_long_is_parked_with_its_reason"),
     ),

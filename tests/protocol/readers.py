@@ -109,7 +109,7 @@ class Readers(Search):
         script = (*case.before, *case.changes)
         self.keys = sorted({FOLDER + change.split(" ")[1] for change in script if change != DAY})
         self.names = {key: number for number, key in enumerate(self.keys)}
-        settings = replace(load_settings(ENVIRONMENT | {"COPY_LAST": patterns}), marker_patience=patience)
+        settings = replace(load_settings(ENVIRONMENT | {"COPY_LAST": patterns}), patience=patience)
         settings = replace(settings, keep_days=case.keep_days)
         self.syncs = Syncs(LeftOut(conditions=case.unconditional), settings)
         self.syncs.now = lambda sync: sync.interruption.paused

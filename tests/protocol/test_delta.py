@@ -17,6 +17,7 @@ from mirror.model.delta import (
     is_anew,
     is_in_log,
     log_file,
+    may_be_in_log,
     names_of,
     plan_for,
     version_of_pointer,
@@ -220,11 +221,38 @@ def test_of_an_old_log_the_pointer_goes_first_and_then_what_it_begins_with():
     assert in_order_of_removal(files(2, 0, "c1", "p", 1)) == list(keys("p", "c1", 0, 1, 2))
 
 
+# a pattern of COPY_LAST -> whether it can be for a file of a log in any folder
+PATTERNS = {
+    "sales/_delta_log/*.json": True,
+    "sales/*.json": True,
+    "s*s/?delta_log/*17.json": True,
+    "x[0-9]/_delta_log/[!0]*": True,
+    "_delta_log/_last_checkpoint": True,
+    "*.json": True,
+    "_last_*": True,
+    "*.crc": True,
+    "*.compacted.json": True,
+    "*.checkpoint.80a083e8-*.parquet": True,
+    "*.0000000002.parquet": True,
+    "_SUCCESS": False,
+    "*.done": False,
+    "manifest.json": False,
+    "data/*/manifest.json": False,
+    "_delta_log/*.done": False,
+    "*_delta_log*": False,
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_can_be_for_a_file_of_a_log_or_not(pattern):
+    assert may_be_in_log(pattern) is PATTERNS[pattern]
+
+
 # what cuts through a table
 CUTS = [
     ({"KEEP_DAYS": "7"}, "KEEP_DAYS=7 has to be 0"),
     ({"EXCLUDE": "*.json"}, "EXCLUDE='*.json' may not leave out"),
-    ({"COPY_LAST": "_SUCCESS,*_delta_log/*.json"}, "COPY_LAST='_SUCCESS,*_delta_log/*.json' may not be for"),
+    ({"COPY_LAST": "_SUCCESS,*_delta_log/*.json"}, "COPY_LAST has '*_delta_log/*.json', which may not be for"),
 ]
 
 

@@ -5,7 +5,18 @@ import time
 from dataclasses import replace
 
 import pytest
-from fakes import FUNCTION_SETTINGS, Client, Failure, SlotsForAll, Version, run, shaped, syncer_on
+from fakes import (
+    FUNCTION_SETTINGS,
+    Client,
+    Copy,
+    Failure,
+    SlotsForAll,
+    Version,
+    identity,
+    run,
+    shaped,
+    syncer_on,
+)
 from interleave import Case
 from table_readers import LOG, TableReaders, stand_in
 
@@ -13,7 +24,7 @@ from mirror.hooks import others, table_files, table_log, tables
 from mirror.hooks.table_files import AwaitedFiles
 from mirror.hooks.waiting import example_of
 from mirror.model import delta
-from mirror.model.errors import Postponed
+from mirror.model.errors import Changed, Postponed
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.sync import Syncer
 
@@ -24,6 +35,7 @@ HELD = ("put f x", "commit 0 a0+f")  # before
 GHOST = "at rest data/g is x label in the destination, absent in the source"
 ANEW = {"is_anew": True}
 YOUNG = {"are_young": True}
+COMMIT_KEY = f"data/{LOG}{0:020}.json"
 MADE = Case(("put f x", "commit 0 a0+f"))
 ADDED = Case(("put g x", "commit 1 a1+g"), HELD)
 REPLACED = Case(("put g x", "commit 1 a1+g-f", "delete f"), HELD)
@@ -42,6 +54,16 @@ MARKED = BEGUN._replace(changes=("put _SUCCESS", *BEGUN.changes))
 OVER_OLD = Case(("drop 1", "put g x", "commit 0 b0+g"), ("commit 0 a0", "commit 1 a1"), workers=1)
 SAME_LENGTH = Case(("drop 1", "commit 0 b0", "commit 1 b1"), ("commit 0 a0", "commit 1 a1"), workers=1)
 GONE = Case(("put g x", "commit 1 a1+g", "delete g"), HELD)
+# Of a writer that has committed more than the mirror has, and cleans its log up to its checkpoint.
+OVERTAKEN = Case(("commit 1 a1", "commit 2 a2", "checkpoint 2 a2+f", "drop 1"), HELD, workers=1)
+POINTED_TWICE = Case(
+    ("checkpoint 1 a1+f", "point 1 @1", "drop-checkpoint 0"),
+    (*HELD, "checkpoint 0 a0+f", "commit 1 a1"),
+    workers=1,
+)
+REMADE = Case(
+    ("delete g", "commit 1 a1", "drop 1", "drop 0", "commit 0 b0", "commit 1 b1"), (*HELD, "put g x"), workers=1
+)
 AGAIN = Case(("touch-commit 0 new", "touch-pointer 0 new"), (*HELD, "checkpoint 0 a0+f", "point 0 @0"), workers=1)
 AFTER_DROP = Case(("drop 1", "drop 0", "delete f", "put g x", "commit 0 b0+g"), (*HELD, "commit 1 a1"), workers=1)
 
@@ -57,7 +79,9 @@ CASES = {
     "a checkpoint and a pointer": (POINTED._replace(crashes=1), {}),
     "the log is cleaned": (CLEANED._replace(crashes=1), {}),
     "the log is cleaned while it is looked at": (CLEANED_TWICE, YOUNG),
+    "the log is cleaned while commits of it are copied": (OVERTAKEN, {}),
     "the pointer moves": (MOVED, {}),
+    "a pointer comes, and an older checkpoint goes": (POINTED_TWICE, {}),
     "the pointer names an older checkpoint": (POINTS_BACK._replace(workers=1), {}),
     "a table whose log was cleaned is filled in": (BEGUN, {}),
     "a table with a marker is filled in": (MARKED, {"patterns": "_SUCCESS"}),
@@ -65,6 +89,7 @@ CASES = {
     "a table is made over another": (OVER_OLD, ANEW),
     "a table is made over another, as long as that": (SAME_LENGTH, ANEW),
     "a table is made after another was dropped": (AFTER_DROP, ANEW),
+    "a table is made over another of which a commit is not copied yet": (REMADE, ANEW | YOUNG),
 }
 NIGHTLY_CASES = {
     "a table is made, with a lost answer": (MADE._replace(losses=1), {}),
@@ -79,6 +104,8 @@ NIGHTLY_CASES = {
         {},
     ),
     "the log is cleaned, with a pointer": (POINTED._replace(changes=(*POINTED.changes, "drop 0")), {}),
+    "the log is cleaned while commits of it are copied, two syncs": (OVERTAKEN._replace(workers=2), {}),
+    "the log is cleaned while commits of it are copied, with a crash": (OVERTAKEN._replace(crashes=1), {}),
     "filled in, two syncs": (BEGUN._replace(workers=2), {}),
     "made over another, with a crash": (OVER_OLD._replace(crashes=1), ANEW),
 }
@@ -89,13 +116,16 @@ def stand_ins(monkeypatch):
     stand_in(monkeypatch)
 
 
+def readers_of(monkeypatch, case, are_young=False, **arguments):
+    if are_young:
+        monkeypatch.setattr(table_log, "YOUNG_SECONDS", 3600)
+    return TableReaders(case, **arguments)
+
+
 @pytest.mark.parametrize("name", CASES | (NIGHTLY_CASES if NIGHTLY else {}))
 def test_a_reader_finds_each_version_whole(name, monkeypatch, show):
     case, arguments = (CASES | NIGHTLY_CASES)[name]
-    if arguments == YOUNG:
-        monkeypatch.setattr(table_log, "YOUNG_SECONDS", 3600)
-        arguments = {}
-    began, readers = time.monotonic(), TableReaders(case, **arguments)
+    began, readers = time.monotonic(), readers_of(monkeypatch, case, **arguments)
     schedules = readers.run()
     show(
         f"{name}: {schedules:.2g} schedules, {len(readers.schedules)} states, {readers.transitions} steps, "
@@ -131,7 +161,7 @@ def with_any_order(patch):
     async def arrived(*_):
         return True
 
-    patch.setattr(tables.Tables, "has_arrived", arrived)
+    patch.setattr(tables.Tables, "are_there", arrived)
 
 
 def with_old_log_left(patch):
@@ -165,6 +195,25 @@ def with_what_has_gone_taken_for_stale(patch):
     patch.setattr(table_log.TableLogs, "differing", with_what_has_gone)
 
 
+def with_one_plan(patch):
+    async def bring(logs, sync, table):
+        try:
+            return await logs.bring_planned(sync, table)
+        except Changed:
+            return None
+
+    patch.setattr(table_log.TableLogs, "bring_what_lacks", bring)
+
+
+def with_any_version_copied(patch):
+    def as_found(source, _etag):
+        if source is None:
+            raise Changed
+        return source
+
+    patch.setattr(table_log, "as_listed", as_found)
+
+
 # what is left out -> how, what the search is given, the fault that is found
 LEFT_OUT = {
     "all of it": (without("before_copy"), (MADE,), {}, "version 0 lacks f"),
@@ -193,10 +242,17 @@ LEFT_OUT = {
         "version 2 is there, and 0 is not",
     ),
     "a look at what the pointer names": (
-        without("bring_checkpoint", table_log.TableLogs),
+        without("bring_needed", table_log.TableLogs),
         (POINTS_BACK,),
         {},
         "the pointer @0",
+    ),
+    "a new plan once something of it has gone": (with_one_plan, (OVERTAKEN,), {}, "version 2 is there, and 1 is not"),
+    "a look at whether it is still what was listed": (
+        with_any_version_copied,
+        (REMADE,),
+        ANEW | YOUNG,
+        "a version of two tables",
     ),
     "the comparison of a table without a beginning": (
         without("compared", table_files.TableFiles),
@@ -211,7 +267,7 @@ LEFT_OUT = {
 def test_the_search_finds_what_goes_wrong_without(left_out, monkeypatch, show):
     change, case, arguments, expected = LEFT_OUT[left_out]
     change(monkeypatch)
-    found = TableReaders(*case, **arguments).first_fault()
+    found = readers_of(monkeypatch, *case, **arguments).first_fault()
     assert found, "no schedule shows it"
     show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
     assert found[1].startswith(expected)
@@ -246,6 +302,28 @@ def test_of_the_files_that_are_waited_for_one_that_is_in_trouble_is_named():
     assert example_of(state) == ("t/missing", "not equal yet")
 
 
+def test_a_log_file_that_is_the_same_is_looked_at_once_until_it_is_another(monkeypatch):
+    monkeypatch.setattr(table_log, "YOUNG_SECONDS", 3600)
+    commit = Version("a0", 1, 1)
+    copy = Copy('"d1"', ("a0",), "label", identity(commit), 0, 1)
+    held, looks = {"source": commit, "mirror": copy}, []
+
+    def answer(operation, arguments):
+        found = held["source" if arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket else "mirror"]
+        if operation == "head_object":
+            looks.append(arguments["Bucket"])
+        return shaped(operation, [(COMMIT_KEY, found)] if operation == "list_objects_v2" else found)
+
+    buckets = syncer_on(Client(answer), wall=lambda: 0.0).buckets
+    hooks = tables.Tables(buckets, Syncer(buckets))
+    for expected in (2, 0, 2):
+        looks.clear()
+        assert run(hooks.logs.bring_log(KeySync(COMMIT_KEY), "data/")) is None
+        assert len(looks) == expected
+        if not expected:
+            held["mirror"] = copy._replace(etag='"d2"')
+
+
 def test_the_function_leaves_the_files_of_a_log_to_a_worker():
     source = Version("a0", 1, 1)
 
@@ -256,4 +334,4 @@ def test_the_function_leaves_the_files_of_a_log_to_a_worker():
     syncer = syncer_on(Client(answer), replace(FUNCTION_SETTINGS, tables="delta"))
     syncer.buckets.answering.is_open = True
     with pytest.raises(Postponed, match="whose order a worker keeps"):
-        run(syncer.sync(KeySync(f"data/{LOG}{0:020}.json")))
+        run(syncer.sync(KeySync(COMMIT_KEY)))

@@ -15,7 +15,6 @@ from mirror.model.log_lines import (
     FAILED,
     LACKING,
     LAG,
-    MARKER_WAITS,
     OUTAGE,
     OUTAGE_ENDS,
     OUTAGE_OVER,
@@ -23,6 +22,7 @@ from mirror.model.log_lines import (
     REMOVED_FIRST,
     SYNCED,
     WAITED,
+    WAITS,
     quoted,
 )
 
@@ -54,7 +54,7 @@ OUTAGE_LINES = [
 WHY = 'trouble: operation=HeadObject error=403 message="no: never"'
 SINCE = "2026-11-24T01:02:03Z"
 MARKER_LINES = [
-    line(level, MARKER_WAITS, quoted(KEY), 3, quoted("a/"), quoted("a/x: y"), WHY, SINCE)
+    line(level, WAITS, quoted(KEY), 3, quoted("a/"), quoted("a/x: y"), WHY, SINCE)
     for level in ("INFO", "WARNING")
 ]
 REMOVED_LINE = line("INFO", REMOVED_FIRST, quoted("x INFO marker key="))

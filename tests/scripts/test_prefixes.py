@@ -17,6 +17,8 @@ from test_function_that_copies import LARGEST, MOST_OF_A_POLICY, MOST_VARIABLES,
 from test_prefix import keys_in_queue
 from test_settings import PASSED, bash, problems, task_policy
 
+from mirror.model.delta import may_be_in_log
+
 QUEUE = f"arn:aws:sqs:us-east-1:123456789012:{APP}-q"
 TWENTY = ",".join(f"{'p' * 47}{number:03}" for number in range(20))  # 1,019 bytes
 QUOTES = ",".join(f"{number:02}{'"' * 48}" for number in range(20))  # 1,019 bytes, and twice as many in JSON
@@ -83,6 +85,16 @@ def test_all_patterns_together_fit_into_the_functions_variables() -> None:
     assert problems(**most) == f"{PASSED}\n"
     found = problems(**most | {"COPY_LAST": "é" * 251})
     assert found.startswith("PREFIX_FILTER, EXCLUDE and COPY_LAST together have 2026 bytes: set fewer or shorter ones")
+
+
+def test_a_marker_is_no_file_of_a_tables_log() -> None:
+    """The worker refuses the same."""
+    for pattern in ("a/*.json", "x[0-9]/_delta_log/[!0]*7.crc", "*.0000000002.parquet", "a/*/_SUCCESS", "*_delta_log*"):
+        found = problems(TABLES="delta", COPY_LAST=f"_DONE,{pattern}")
+        is_refused = f"take {pattern} out, as it can be for files of a table's log" in found
+        assert is_refused is may_be_in_log(pattern), found
+        assert is_refused or found == f"{PASSED}\n"
+    assert problems(COPY_LAST="a/*.json") == f"{PASSED}\n"
 
 
 ALLOWED = [

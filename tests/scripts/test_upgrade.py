@@ -57,7 +57,9 @@ def test_an_older_deployment_is_brought_up_to_date_in_one_run_that_loses_nothing
         account.client("sqs").send_message(QueueUrl=queue, MessageBody=body)
 
     account.project = now
+    settings["TABLES"] = "delta"  # which no older release knows
     output, _ = account.run("deploy.sh", **settings)
+    assert account.worker_environment()["TABLES"] == account.starter_environment()["TABLES"] == "delta"
     made = [line for line in output.splitlines() if line.endswith(": created")]
     assert [line.split()[1] for line in made] == MADE[release], output
     if release == "1.0.0":

@@ -54,7 +54,7 @@ def looks_at(world: World, key: str) -> int:
 def impatient(world: World, seconds: float = 0.5, **changed: str) -> Worker:
     """The worker's parts in this process; a marker waits there for so long in vain."""
     running = world.worker(**LAST | changed)
-    running.buckets.settings = replace(running.buckets.settings, marker_patience=seconds)
+    running.buckets.settings = replace(running.buckets.settings, patience=seconds)
     return running
 
 
@@ -385,7 +385,7 @@ def test_a_marker_that_waits_for_too_long_is_parked_with_its_reason(
 ):
     monkeypatch.setattr(waiting, "SHORTEST_DELAY", 1)
     stuck.run(impatient(stuck, 0.1).run())
-    monkeypatch.setattr(bodies, "MARKER_SECONDS", time.time() - since_of(stuck.standin.messages(QUEUE)[0]))
+    monkeypatch.setattr(bodies, "LONGEST_WAIT", time.time() - since_of(stuck.standin.messages(QUEUE)[0]))
     wait_until(lambda: stuck.standin.queue(QUEUE)["visible"] == 1)
 
     def is_parked() -> bool:
@@ -395,7 +395,7 @@ def test_a_marker_that_waits_for_too_long_is_parked_with_its_reason(
     wait_until(is_parked)
     failures = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert len(failures) == 3
-    why = r'error=Refused message="a marker waits for 1 keys since \S+Z, such as a/ice: archived"'
+    why = r'error=Refused message="it waits for 1 keys since \S+Z, such as a/ice: archived"'
     assert re.fullmatch(f'failed key="a/_SUCCESS" attempt=3/3 {why}', failures[2])
     [parked] = stuck.standin.messages(DEAD_LETTERS)
     # Redriven it waits anew, though its body is what it was.
@@ -453,7 +453,7 @@ def test_the_function_waits_for_a_moment_and_hands_back(stuck: World):
 
 
 def test_the_function_hands_back_at_its_deadline(stuck: World):
-    patient = "from mirror import function as first_responder\nfirst_responder.MARKER_PATIENCE = 60"
+    patient = "from mirror import function as first_responder\nfirst_responder.PATIENCE = 60"
     report = Function(stuck, patient, **LAST).invoke(2)
     assert counts(report)["handed_back"] >= 1
 
