@@ -54,8 +54,7 @@ OUTAGE_LINES = [
 WHY = 'trouble: operation=HeadObject error=403 message="no: never"'
 SINCE = "2026-11-24T01:02:03Z"
 MARKER_LINES = [
-    line(level, WAITS, quoted(KEY), 3, quoted("a/"), quoted("a/x: y"), WHY, SINCE)
-    for level in ("INFO", "WARNING")
+    line(level, WAITS, quoted(KEY), 3, quoted("a/"), quoted("a/x: y"), WHY, SINCE) for level in ("INFO", "WARNING")
 ]
 REMOVED_LINE = line("INFO", REMOVED_FIRST, quoted("x INFO marker key="))
 IN_A_KEY = line("INFO", SYNCED, quoted("x ERROR outage: 1 keys"), "copied", 1, 0.25, "")
