@@ -6,7 +6,7 @@ import functools
 import logging
 import math
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,17 +14,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.concurrency import Slots, wait_unless
-from mirror.model.delta import log_file
 from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_environment
-from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import AUDITED, RECONCILED, quoted
-from mirror.model.selection import Wanted, is_marker
+from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import ARCHIVED_CLASSES
 from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, MISSING, NO_DOUBT, judge_listed
-from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue
+from mirror.readers.hints import Hints
 from mirror.readers.listing import Finding, chosen_prefixes, look_at, page_lister, size_and_time, when_not_busy
 from mirror.readers.progress import PROGRESS_SECONDS, Progress
 from mirror.readers.removal import Removal
@@ -33,8 +31,6 @@ from mirror.readers.walk import Entry, Walk
 
 log = logging.getLogger("worker")
 
-KEYS_PER_HINT = 8  # even of 1024 bytes each, form-urlencoded, ten messages of them stay below 256 KiB
-GROUP = "reconcile"  # of its messages, so that the events of S3 do not have to wait for all of them
 AUDIT_SETTLE_SECONDS = 300  # by then changes that were on their way when the buckets were listed have arrived
 MOST_DOUBTFUL = 100_000  # keys that an audit remembers until then
 DOUBTFUL_AT_ONCE = 1000
@@ -145,14 +141,13 @@ class Reconciliation:
     examples: dict[str, list[str]] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)  # keys that an audit looks at again
     held: list[Finding] = field(default_factory=list)  # to be deleted, if they are not too many
-    # Keys by whether they are missing, and how many of them go into one message.
-    unsent: defaultdict[tuple[bool, int], list[str]] = field(default_factory=lambda: defaultdict(list))
     started: float = field(default_factory=time.monotonic)
     progress_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         settings = self.buckets.settings
         self.looks = Slots(settings.max_concurrent_keys)
+        self.hints = Hints(settings, self.queue)
         list_page = page_lister(self.buckets, self.interruption)
         self.walk = Walk(self.prefixes, list_page, self.new_part, self.take)
         self.progress = Progress()
@@ -326,33 +321,8 @@ class Reconciliation:
         return found
 
     async def send(self, findings: list[Finding], last: bool = False) -> None:
-        """Puts the keys that a worker copies or deletes on the queue in full batches, at the `last` call all of them.
-
-        The keys of a message are all missing, which it says, or all present. A marker or a file of a table's log, which
-        may have to wait, has a message of its own.
-        """
-        if self.options.dry_run:
-            return
-        for key, row, action in findings:
-            if action in (COPY, DELETE):
-                size = 1 if self.may_wait(key) else KEYS_PER_HINT
-                self.unsent[row == MISSING, size].append(key)
-        for (are_missing, size), keys in list(self.unsent.items()):
-            full = size * SQS_BATCH
-            while len(keys) >= full or (last and keys):
-                batch = keys[:full]
-                del keys[:full]  # before another folder's keys are sent
-                await self.send_batch(batch, are_missing, size)
-
-    def may_wait(self, key: str) -> bool:
-        settings = self.buckets.settings
-        return is_marker(key, settings.copy_last) or (settings.tables != "" and log_file(key) is not None)
-
-    async def send_batch(self, keys: list[str], are_missing: bool, size: int) -> None:
-        bucket = self.buckets.settings.src_bucket
-        groups = [keys[start : start + size] for start in range(0, len(keys), size)]
-        await self.queue.send_batch([hint_body(bucket, group, are_missing) for group in groups], GROUP)
-        self.counts["queued"] += len(keys)
+        if not self.options.dry_run:
+            await self.hints.send(findings, last)
 
     def show_progress(self) -> None:
         if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:
@@ -362,7 +332,7 @@ class Reconciliation:
 
     def found(self) -> str:
         names = ("listed", "compared", *DIFFERENCES, "queued", *((*LEFT_OUT, "removed") if self.leaves_out else ()))
-        self.counts["listed"] = self.walk.listed
+        self.counts["listed"], self.counts["queued"] = self.walk.listed, self.hints.sent
         counted = " ".join(f"{name}={self.counts[name]}" for name in names)
         return f"{counted} seconds={time.monotonic() - self.started:.1f}"
 
@@ -376,7 +346,7 @@ class Reconciliation:
         self.show(f"{end}: {self.counts['compared']} keys of the source compared")
         for what, meaning in (DIFFERENCES | (LEFT_OUT if self.leaves_out else {})).items():
             self.show(f"{self.counts[what]:>12} {what:<10}  {meaning}")
-        self.show(f"{self.counts['queued']:>12} {'queued':<10}  for the workers, who look at each key again")
+        self.show(f"{self.hints.sent:>12} {'queued':<10}  for the workers, who look at each key again")
         if self.leaves_out and self.options.remove_unwanted:
             self.show(f"{self.counts['removed']:>12} {'removed':<10}  of those that are unwanted")
         for what, keys in self.examples.items():
