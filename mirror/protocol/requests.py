@@ -90,7 +90,7 @@ async def pages(
     call: Callable[..., Awaitable[dict[str, Any]]], parameters: dict[str, Any]
 ) -> AsyncGenerator[dict[str, Any]]:
     """The pages of a listing. Raises Unfinished for an answer that does not say whether more follows, such as an empty
-    200: S3 always says so (S3 API Reference: ListObjectsV2, ListParts, ListMultipartUploads)."""
+    200, or where: S3 always says so (S3 API Reference: ListObjectsV2, ListParts, ListMultipartUploads)."""
     while True:
         page = await call(**parameters)
         if "IsTruncated" not in page:
@@ -98,7 +98,10 @@ async def pages(
         yield page
         if not page["IsTruncated"]:
             return
-        parameters = parameters | {name: page[found] for name, found in NEXT_PAGE.items() if page.get(found)}
+        following = {name: page[found] for name, found in NEXT_PAGE.items() if page.get(found)}
+        if not following:
+            raise Unfinished("an answer to a listing does not say where the next page begins")
+        parameters = parameters | following
 
 
 # --- Writing ----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import asyncio
 import functools
 import itertools
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
@@ -83,11 +83,12 @@ class Join[P: Part]:
             else:
                 put(key, entry)
 
-    def end(self, side: int) -> None:
-        """All entries of that side have come."""
+    def end(self, side: int) -> Iterator[str]:
+        """All entries of that side have come. Adds what waits for them one by one, and yields its keys."""
         self.has_ended[side] = True
         for key, entry in self.unmatched[1 - side].take_all():
             self.pair(1 - side, key, entry, None)
+            yield key
 
     def pair(self, side: int, key: str, entry: Entry, other: Entry | None) -> None:
         self.part.add(key, *((entry, other) if side == SOURCE else (other, entry)))
@@ -133,14 +134,14 @@ class Walk[P: Part]:
         self.list_page = list_page
         self.new_part = new_part
         self.commit = commit
-        self.jobs: list[Job] = []
+        self.jobs: list[Iterator[Job]] = []
         self.lots = random.Random()
         self.listed = 0  # entries so far
         self.known, self.done = 1, 0  # folders
 
     async def run(self) -> None:
         """Raises the first error of list_page() or commit(), and Unfinished for an incomplete page."""
-        self.jobs.append(functools.partial(self.visit, ""))
+        self.jobs.append(iter([functools.partial(self.visit, "")]))
         await work_off(self.jobs, WORKERS)
 
     # A folder by itself: rule 1
@@ -156,8 +157,7 @@ class Walk[P: Part]:
                     subfolders.update(folder for folder in found if self.leads_to_ours(folder))
                     self.add_page(join, side, page)
                     await self.hand_on(join)
-            join.end(side)
-            await self.hand_on(join)
+            await self.end(join, side)
 
         await both(read)
         self.done += 1
@@ -191,6 +191,12 @@ class Walk[P: Part]:
 
     def add_page(self, join: Join[P], side: int, page: Page) -> None:
         join.add(side, [item for item in page.get("Contents", []) if item["Key"].startswith(self.prefixes)])
+
+    async def end(self, join: Join[P], side: int) -> None:
+        """Hands on what only the other side has in pieces, as it may be millions of keys."""
+        for _ in itertools.batched(join.end(side), PAGE_KEYS, strict=False):
+            await self.hand_on(join)
+        await self.hand_on(join)
 
     async def hand_on(self, join: Join[P]) -> None:
         part, join.part = join.part, self.new_part()
@@ -227,7 +233,7 @@ class Walk[P: Part]:
         folder.subfolders = [name for name in folder.subfolders if name not in folder.drawn]
         folder.awaited = len(folder.drawn)
         self.known += folder.awaited
-        self.jobs += [functools.partial(self.visit, name, folder) for name in folder.drawn]
+        self.jobs.append(functools.partial(self.visit, name, folder) for name in folder.drawn)
 
     def add_drawn(self, folder: Folder, keys: int) -> None:
         folder.keys += min(keys, PAGE_KEYS)
@@ -235,20 +241,14 @@ class Walk[P: Part]:
         if folder.awaited or not folder.subfolders:
             return
         if folder.keys < WORTH_A_VISIT * len(folder.drawn):
-            self.jobs.append(functools.partial(self.list_below, folder))
+            self.jobs.append(iter([functools.partial(self.list_below, folder)]))
         else:
             self.visit_all(folder.subfolders)
 
     def visit_all(self, subfolders: list[str]) -> None:
-        """One job for all of them, as they may be many."""
+        """The last one first. Each is forgotten when its visit begins, as they may be many."""
         self.known += len(subfolders)
-        self.jobs.append(functools.partial(self.visit_next, subfolders))
-
-    async def visit_next(self, subfolders: list[str]) -> None:
-        name = subfolders.pop()
-        if subfolders:
-            self.jobs.append(functools.partial(self.visit_next, subfolders))
-        await self.visit(name)
+        self.jobs.append(functools.partial(self.visit, subfolders.pop()) for _ in range(len(subfolders)))
 
     # Without the delimiter: rule 4
 
@@ -265,12 +265,12 @@ class Walk[P: Part]:
                 folder.pages[side] = {}
                 self.add_below(join, side, folder, page)
                 if not page["IsTruncated"]:
-                    join.end(side)
+                    await self.end(join, side)
+                    return
                 if any(join.has_ended):
                     await self.hand_on(join)
                 elif taken >= most:
                     is_dropped = True
-                if join.has_ended[side] or is_dropped:
                     return
 
         await both(read)
@@ -312,24 +312,35 @@ async def close(listings: Iterable[Pages]) -> None:
 # --- At the same time -------------------------------------------------------------------------------------------------
 
 
-async def work_off(jobs: list[Job], workers: int) -> None:
-    """Does all jobs and those that they add, the latest first, so many at a time. After an error it begins no further
-    job, cancels those under way, and raises it."""
+async def work_off(jobs: list[Iterator[Job]], workers: int) -> None:
+    """Does all jobs, those that were added last first, so many at a time. A job may add others right before it ends.
+    After an error it begins no further job, cancels those under way, and raises it."""
     running: set[asyncio.Task[None]] = set()
     try:
-        while jobs or running:
-            while jobs and len(running) < workers:
-                running.add(asyncio.create_task(jobs.pop()()))
+        while True:
+            while len(running) < workers and (job := next_of(jobs)):
+                running.add(asyncio.create_task(job()))
+            if not running:
+                return
             ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                task.result()
+            # Each is asked for its error, as asyncio logs the traceback of one that nobody asked for.
+            if errors := [error for task in ended if (error := task.exception())]:
+                raise errors[0]
     finally:
         await cancel(running)
 
 
+def next_of(jobs: list[Iterator[Job]]) -> Job | None:
+    while jobs:
+        if job := next(jobs[-1], None):
+            return job
+        jobs.pop()
+    return None
+
+
 async def both(read: Callable[[int], Coroutine[Any, Any, None]]) -> None:
     """Reads both sides. After an error of one it cancels the other, and raises it."""
-    await work_off([functools.partial(read, DESTINATION), functools.partial(read, SOURCE)], 2)
+    await work_off([iter([functools.partial(read, SOURCE), functools.partial(read, DESTINATION)])], 2)
 
 
 async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -615,8 +615,8 @@ MUTANTS = (
     # Reconcile
     Mutant(
         "a dry run changes something",
-        "        if self.options.dry_run:\n            return\n        for key, row, action",
-        "        for key, row, action",
+        "        if not self.options.dry_run:\n            await self.hints",
+        "        if True:\n            await self.hints",
         reconcile("an_audit_names_exactly_what_differs_and_changes_nothing"),
     ),
     Mutant(
@@ -659,6 +659,32 @@ MUTANTS = (
         "only subfolders of the source are visited",
         "subfolders.update(",
         "side == SOURCE and subfolders.update(",
+        WALK,
+    ),
+    Mutant(
+        "only subfolders that both sides have are visited",
+        "subfolders.update(",
+        "(subfolders.intersection_update if side == SOURCE and subfolders else subfolders.update)(",
+        WALK,
+    ),
+    Mutant(
+        "the token of a second page is lost, and with it the rest",
+        '        if not page["IsTruncated"]:\n            return\n        following',
+        '        if not page["IsTruncated"] or "ContinuationToken" in parameters:\n            return\n'
+        "        following",
+        WALK,
+    ),
+    Mutant(
+        "an empty page is taken for the last one",
+        '        if not page["IsTruncated"]:\n            return\n        following',
+        '        if not page["IsTruncated"] or not (page["Contents"] or page["CommonPrefixes"]):\n            return\n'
+        "        following",
+        WALK,
+    ),
+    Mutant(
+        "what a walk has found when a page fails is all of it",
+        "                raise errors[0]\n",
+        "                jobs.clear()\n",
         WALK,
     ),
     Mutant(
