@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from dataclasses import replace
 
 from mirror.cli import is_reading, log_first_line, parse_arguments, run
 from mirror.log_writer import configure_logging
@@ -35,7 +36,8 @@ def main() -> int:
     configure_logging(settings.log_level, descriptor=2 if is_reading(command) and command.json else 1)
     log_first_line(settings, command)
     count = 1 if command else settings.processes
-    status, counts = run_processes(count, functools.partial(run, settings, command, signals), signals)
+    share = replace(settings, task_memory=settings.task_memory // count)  # of a process
+    status, counts = run_processes(count, functools.partial(run, share, command, signals), signals)
     if counts is not None:
         logging.getLogger("worker").info(summary(counts, time.monotonic() - started, settings.announces))
     return status

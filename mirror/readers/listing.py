@@ -26,6 +26,7 @@ from mirror.settings import Settings
 
 log = logging.getLogger("worker")
 
+STATM = Path("/proc/self/statm")  # proc_pid_statm(5)
 MEMORY_SHARE = 0.85  # of the task's memory, which a command may use
 BUSY_PAUSES = (1.0, 2.0, 5.0, 20.0)  # seconds between the attempts of a request that S3 is too busy for
 
@@ -51,8 +52,8 @@ def page_lister(
 ) -> Callable[..., Awaitable[Page]]:
     """What a walk of a command calls for a page of one side. It raises Interrupted, and Refused if the memory runs out.
 
-    With `is_patient` it asks again, until it comes, for a page that S3 is too busy to list; the client has tried a few
-    times by then.
+    A page that S3 is too busy to list is asked for again a few times, and with `is_patient` until it comes. The client
+    has tried a few times by then, but a walk that lasts for hours is not to end because of a moment.
     """
 
     async def list_page(side: int, **parameters: str) -> Page:
@@ -60,14 +61,15 @@ def page_lister(
         require_memory(buckets.settings.task_memory)
         bucket = buckets.source if side == SOURCE else buckets.destination
         call = functools.partial(buckets.s3.list_objects_v2, **parameters, **bucket)
-        return await (when_not_busy(interruption, call, listing_of=bucket["Bucket"]) if is_patient else call())
+        return await when_not_busy(interruption, call, f"list {bucket['Bucket']}", is_patient)
 
     return list_page
 
 
 def require_memory(task_memory: int) -> None:
-    """Raises Refused before the task is killed for its memory, which would tell nobody why."""
-    used = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // MIB
+    """Raises Refused before the task is killed for its memory, which would tell nobody why. Only Linux, as in a task,
+    says how much is used."""
+    used = int(STATM.read_text().split()[1]) * resource.getpagesize() // MIB if STATM.exists() else 0
     if 0 < MEMORY_SHARE * task_memory < used:
         raise Refused(
             f"{used} MiB of {task_memory} are used for keys that were not seen on both sides yet, or that are missing: "
@@ -97,19 +99,21 @@ async def look_at(buckets: Buckets, key: str, deep: bool) -> tuple[Destination |
     return destination, Finding(key, what, action)
 
 
-async def when_not_busy[T](interruption: Interruption, call: Callable[[], Awaitable[T]], listing_of: str = "") -> T:
-    """What the call returns. If S3 is too busy for it, it is made again after a pause, a few times; the listing of a
-    bucket, which is named in the log, until it comes.
+async def when_not_busy[T](
+    interruption: Interruption, call: Callable[[], Awaitable[T]], what: str = "", is_patient: bool = False
+) -> T:
+    """What the call returns. If S3 is too busy for it, it is made again after a pause, a few times, and with
+    `is_patient` until S3 is not; the log says so if it is given a name.
 
     Raises the last error, or Interrupted in a pause.
     """
-    for pause in itertools.chain(BUSY_PAUSES, itertools.repeat(BUSY_PAUSES[-1]) if listing_of else ()):
+    for pause in itertools.chain(BUSY_PAUSES, itertools.repeat(BUSY_PAUSES[-1]) if is_patient else ()):
         try:
             return await call()
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             if is_environment(error) or not is_busy(error):
                 raise
-            if listing_of:
-                log.warning("cannot list %s, again in %d s: %s", listing_of, pause, describe(error))
+            if what:
+                log.warning("cannot %s, again in %d s: %s", what, pause, describe(error))
         await interruption.pause(pause)
     return await call()

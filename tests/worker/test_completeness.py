@@ -134,7 +134,7 @@ def test_a_key_that_the_destination_lists_twice_is_waited_for_in_its_new_version
     state.list_page = twice
     synced.run(state.compare())
     synced.run(state.look())
-    assert (set(state.missing), state.only_in_destination) == ({"data/b"}, 0)
+    assert set(state.missing) == {"data/b"}
 
 
 def test_what_is_no_copy_of_ours_is_left_alone(synced: World):
@@ -184,8 +184,8 @@ def test_of_many_keys_that_lack_all_have_their_turn_to_be_looked_for_in_the_sour
 def test_a_page_that_s3_is_too_busy_to_list_is_asked_for_again_if_there_is_time(
     synced: World, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(listing, "BUSY_PAUSES", (0.01,))
     for is_patient in (True, False):
+        monkeypatch.setattr(listing, "BUSY_PAUSES", (0.01,) if is_patient else ())
         synced.standin.fault("ListObjectsV2", "error", status=503, code="SlowDown", times=12)
         state = Completeness(synced.worker().buckets, ("data/",), is_patient=is_patient)
         if is_patient:

@@ -12,13 +12,16 @@ from pathlib import Path
 from urllib.parse import unquote_plus
 
 import pytest
+from botocore.exceptions import ClientError
 from standin import Standin
 from world import MIRROR, QUEUE, SOURCE, WORKER, World
 
 import worker
+from mirror.aws.crt_s3 import CrtS3
 from mirror.cli import parse_arguments
 from mirror.protocol.attempt import Interruption
 from mirror.queue.bodies import hint_body
+from mirror.readers import listing
 from mirror.readers.key_table import KeyTable
 from mirror.readers.listing import look_at
 from mirror.readers.reconcile import DIFFERENCES, MAX_DELETE, Compared, Reconciliation
@@ -38,6 +41,7 @@ def reconcile(world: World, *arguments: str, **settings: str) -> tuple[int, str]
 def command_of(world: World, *arguments: str, **settings: str) -> tuple[int, str]:
     process = world.start(WORKER, *arguments, **settings)
     output, _ = process.communicate()
+    assert "Traceback" not in output, output
     return process.returncode, output
 
 
@@ -226,12 +230,14 @@ def test_a_key_that_cannot_be_looked_at_is_named_and_the_others_are_queued(synce
 
 
 @pytest.mark.parametrize("bucket", [SOURCE, MIRROR])
-def test_an_empty_answer_to_a_listing_is_no_end_of_it(synced: World, bucket: str):
+@pytest.mark.parametrize("command", ["reconcile", "wait", "measure"])
+def test_an_empty_answer_to_a_listing_is_no_end_of_it(synced: World, command: str, bucket: str):
     plant(synced)
     synced.standin.fault("ListObjectsV2", "empty_200", bucket=bucket, times=0)
-    status, output = reconcile(synced)
-    assert status == 3
-    assert "reconcile stopped, it is safe to run it again: error=Unfinished" in output
+    status, output = command_of(synced, command)
+    assert (status, "end=stopped" in output) == (3, True)
+    assert f"{command} stopped, " in output
+    assert "it is safe to run it again: error=Unfinished" in output
     assert queued(synced) == []
 
 
@@ -334,6 +340,45 @@ def test_nothing_is_deleted_where_a_listing_fails_midway(world: World, bucket: s
     assert queued(world) == []
 
 
+@pytest.mark.parametrize(("busy", "ended"), [(2, (0, 5)), (1000, (3, 0))])
+def test_a_storm_of_503_is_waited_through_or_ends_it(
+    synced: World, monkeypatch: pytest.MonkeyPatch, busy: int, ended: tuple[int, int]
+):
+    """The client has tried a few times by then."""
+    plant(synced)
+    list_page, storm = CrtS3.list_objects_v2, [ClientError({"Error": {"Code": "SlowDown"}}, "ListObjectsV2")] * busy
+
+    async def stormy(self: CrtS3, **parameters: object) -> object:
+        if storm:
+            raise storm.pop()
+        return await list_page(self, **parameters)
+
+    monkeypatch.setattr(CrtS3, "list_objects_v2", stormy)
+    monkeypatch.setattr(listing, "BUSY_PAUSES", (0.01, 0.01))
+    status, _ = run_here(synced)
+    assert (status, len(queued(synced))) == ended
+
+
+def test_a_signal_between_two_pages_ends_it_and_nothing_is_deleted(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.standin.configure_bucket(SOURCE, notification=None)
+    for bucket, names in ((SOURCE, "k/{}"), (MIRROR, "k/ghost-{}")):
+        world.standin.put_many(bucket, [names.format(number) for number in range(2500)])
+    running, interruption, pages = world.worker(), Interruption(), []
+    list_page = running.buckets.s3.list_objects_v2
+
+    async def signalled(**parameters: object) -> object:
+        pages.append(parameters)
+        if len(pages) == 4:
+            interruption.set()
+        return await list_page(**parameters)
+
+    monkeypatch.setattr(running.buckets.s3, "list_objects_v2", signalled)
+    options = parse_arguments(["reconcile", "--max-delete", "10000"])
+    assert world.run(compare(running.buckets, running.leases.queue, options, interruption)) == 3
+    assert len(pages) == 4
+    assert queued(world) == []
+
+
 @pytest.mark.parametrize("command", ["reconcile", "wait", "measure"])
 def test_what_needs_more_memory_than_the_task_has_is_refused_before_the_task_is_killed(synced: World, command: str):
     plant(synced)
@@ -342,6 +387,26 @@ def test_what_needs_more_memory_than_the_task_has_is_refused_before_the_task_is_
     assert "MiB of 1 are used" in output
     assert "set TASK_MEMORY higher" in output
     assert queued(synced) == []
+
+
+SHOWS_SHARE = """
+import worker
+from mirror.log_writer import writer
+def run_processes(count, run, signals):
+    writer.start()
+    print(count, run.args[0].task_memory, flush=True)
+    return 0, None
+worker.run_processes = run_processes
+worker.leave(worker.main())
+"""
+
+
+@pytest.mark.parametrize(("command", "share"), [([], "2 2048"), (["reconcile"], "1 4096")])
+def test_each_process_has_its_share_of_the_memory(world: World, command: list[str], share: str):
+    """The markers of two processes may wait for large folders at the same time."""
+    process = world.start(SHOWS_SHARE, *command, PROCESSES="2", TASK_MEMORY="4096")
+    output, _ = process.communicate()
+    assert (process.returncode, share in output.splitlines()) == (0, True), output
 
 
 def test_nothing_is_deleted_where_the_source_bucket_is_gone(synced: World):
