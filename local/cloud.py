@@ -10,6 +10,7 @@ environment too:
                         engine
     LOCAL_TICK          seconds between two firings of every rate() rule (default: what the rule says; local.sh sets 5)
     LOCAL_TASK_SECONDS  seconds from RunTask to the start of the task's container (default: 0; Fargate takes 30 to 60)
+    LOCAL_PAGE_SECONDS  seconds that a page of a listing takes, as 0.3 or 0.1-0.3 (default: 0; S3 takes 0.1 to 0.3)
     COPY_MAX            bytes one CopyObject or UploadPartCopy may copy (default: 5 GiB, as S3)
 """
 

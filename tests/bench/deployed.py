@@ -56,10 +56,11 @@ class Cloud:
 
 
 @contextmanager
-def running_cloud(folder: Path, task_seconds: int) -> Iterator[Cloud]:
+def running_cloud(folder: Path, task_seconds: int, page_seconds: str = "0") -> Iterator[Cloud]:
     """Its log is `cloud.log` in the folder."""
     cli = Path(os.environ.get("AWS_CLI_V2") or "/usr/bin/aws")
     settings = {"LOCAL_WORKER": str(PROJECT / "worker.py"), "LOCAL_TASK_SECONDS": str(task_seconds), "AUTH": "true"}
+    settings["LOCAL_PAGE_SECONDS"] = page_seconds
     with running_cli(cli, folder) as tools, running_local_cloud(folder, **settings) as url:
         cloud = Cloud(url, tools)
         # Deployments that run at the same time would all find it missing.

@@ -4,7 +4,8 @@
 
 Files and a marker are uploaded, a large file last but one. Meanwhile the job runs the image's command `wait` with
 rights to read and nothing else, somebody looks at the destination again and again for a marker without its files, and
-a queue gets the event that announces the marker. What happened when is printed as a transcript.
+a queue gets the event that announces the marker. A page of a listing takes as long as S3's. What happened when is
+printed as a transcript.
 """
 
 import argparse
@@ -32,6 +33,7 @@ READERS = {
 }
 PATTERN = {"source": ["s3-to-s3express-sync"], "detail": {"key": [{"suffix": "/_SUCCESS"}]}}
 ACCOUNT = "000000000000"
+PAGE_SECONDS = "0.1-0.3"
 PUTS_AT_ONCE = 8
 LOOK_SECONDS = 0.05
 
@@ -184,8 +186,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--files", type=int, default=200, help="beside the marker (%(default)s)")
     parser.add_argument("--task-seconds", type=int, default=40, help="that a task takes to start (%(default)s)")
+    parser.add_argument("--page-seconds", default=PAGE_SECONDS, help="that a page of a listing takes (%(default)s)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, running_cloud(Path(folder), options.task_seconds) as cloud:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_cloud(Path(folder), options.task_seconds, options.page_seconds) as cloud,
+    ):
         status, seen, detail = first_step(cloud, options.files)
     print(f"\nwait ended with {status}; {seen}; announced {detail.get('action')}\n{describe_machine()}")
 

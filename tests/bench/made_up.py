@@ -2,6 +2,7 @@
 takes messages as SQS does.
 
     .venv/bin/python tests/bench/made_up.py million 0.3    the tree, and the seconds that a page takes
+    .venv/bin/python tests/bench/made_up.py million 0.3 --equal --marker    a worker is sent the event of MARKER
 
 It keeps no keys: which ones lie below a folder, and all that a listing shows of them, follows from their numbers. The
 source is listed in order. The destination goes through the same folders, depth first, from the last to the first, and
@@ -34,6 +35,7 @@ DAY = 86_400
 FIRST = 1_700_000_000  # when the oldest source was put, in seconds since the epoch
 KINDS = ("missing", "stale", "ghost")
 EACH = 5  # keys of each kind
+MARKER = "_SUCCESS"  # above all keys; no listing shows it
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,11 +138,16 @@ def runs(folder: Folder, side: int, name: str, first: int, last: int, deep: bool
         start += count * each
 
 
+def of_both_sides(folder: Folder) -> Folder:
+    kept = (group for group in folder.groups if group.sides == (0, 1))
+    return Folder(folder.keys, tuple(Group(group.name, group.count, of_both_sides(group.folder)) for group in kept))
+
+
 class Tree:
-    """Both buckets, with EACH keys of each kind at even distances, unless all are to be equal."""
+    """Both buckets, with EACH keys of each kind at even distances, and folders of one side. With `is_equal` neither."""
 
     def __init__(self, root: Folder, is_equal: bool = False) -> None:
-        self.root = root
+        self.root = root = of_both_sides(root) if is_equal else root
         total = root.totals[0]
         self.kinds: dict[str, dict[int, str]] = {}  # folder -> number of a key -> its kind
         for place, kind in zip(range(0 if is_equal else EACH * len(KINDS)), cycle(KINDS), strict=False):
@@ -241,10 +248,32 @@ SESSION = (
 )
 
 
+class Marker:
+    """An object of the source that may be copied, and the message on it: headers of both sides."""
+
+    def __init__(self, is_sent: bool) -> None:
+        self.source = {"content-length": "1", "etag": '"1"', "last-modified": formatdate(FIRST, usegmt=True)}
+        self.copy: dict[str, str] | None = None
+        what = {"bucket": {"name": SOURCE}, "object": {"key": MARKER}}
+        event = {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": what}]}
+        attributes = {"ApproximateReceiveCount": "1"}
+        message = {"MessageId": "made-up", "ReceiptHandle": "made-up", "Attributes": attributes}
+        self.messages = [message | {"Body": json.dumps(event)}] if is_sent else []
+
+    def put(self, head: str) -> str:
+        provenance = re.search(r"(?i)\nx-amz-meta-sync-source: *([^\r]*)", head)
+        self.copy = self.source | ({"x-amz-meta-sync-source": provenance[1]} if provenance else {})
+        return f"<CopyObjectResult><ETag>&quot;1&quot;</ETag><LastModified>{TIMES[0]}</LastModified></CopyObjectResult>"
+
+    def shown(self, side: int) -> dict[str, str] | None:
+        return self.copy if side else self.source
+
+
 class Server:
-    def __init__(self, tree: Tree, page_seconds: float) -> None:
+    def __init__(self, tree: Tree, page_seconds: float, has_marker: bool = False) -> None:
         self.tree = tree
         self.page_seconds = page_seconds
+        self.marker = Marker(has_marker)
         self.requests: Counter[str] = Counter()  # pages by bucket, and other operations
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -255,18 +284,18 @@ class Server:
                 length = re.search(r"(?i)\ncontent-length: *(\d+)", head)
                 body = await reader.readexactly(int(length[1])) if length else b""
                 method, target, _ = head.split(" ", 2)
-                writer.write(await (self.take(body) if method == "POST" else self.answer(method, target)))
+                writer.write(await (self.take(head, body) if method == "POST" else self.answer(head, method, target)))
                 await writer.drain()
         writer.close()
 
-    async def answer(self, method: str, target: str) -> bytes:
+    async def answer(self, head: str, method: str, target: str) -> bytes:
         url = urlsplit(target)
         bucket, _, key = unquote(url.path).lstrip("/").partition("/")
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         if method == "HEAD" and key:
             self.requests["HeadObject"] += 1
             await asyncio.sleep(min(LOOK_SECONDS, self.page_seconds))
-            shown = head_object(self.tree, SIDES[bucket], key)
+            shown = self.marker.shown(SIDES[bucket]) if key == MARKER else head_object(self.tree, SIDES[bucket], key)
             return answer_of("200 OK", shown) if shown else answer_of("404 Not Found", {"content-length": "0"})
         if method == "GET" and "session" in query:
             return answer_of("200 OK", {}, SESSION)
@@ -274,14 +303,25 @@ class Server:
             self.requests[bucket if query.get("max-keys") != "1" else "probe"] += 1
             await asyncio.sleep(self.page_seconds)
             return answer_of("200 OK", {}, list_page(self.tree, SIDES[bucket], query))
+        if method == "PUT" and key == MARKER:
+            self.requests["CopyObject"] += 1
+            return answer_of("200 OK", {}, self.marker.put(head))
         return answer_of(
             "501 Not Implemented", {}, f"<Error><Code>NotImplemented</Code><Message>{method}</Message></Error>"
         )
 
-    async def take(self, body: bytes) -> bytes:
-        """SendMessageBatch."""
-        entries = json.loads(body)["Entries"]
-        self.requests["SendMessageBatch"] += 1
+    async def take(self, head: str, body: bytes) -> bytes:
+        """SendMessageBatch, or what a worker asks for about the one message that there is."""
+        operation = re.search(r"(?i)\nx-amz-target: *AmazonSQS\.(\w+)", head)
+        name, call = operation[1] if operation else "", json.loads(body)
+        self.requests[name] += 1
+        if name == "ReceiveMessage":
+            messages, self.marker.messages = self.marker.messages, []
+            await asyncio.sleep(0 if messages else call["WaitTimeSeconds"])
+            return answer_of("200 OK", {}, json.dumps({"Messages": messages}))
+        entries = call["Entries"]
+        if name != "SendMessageBatch":
+            return answer_of("200 OK", {}, json.dumps({"Successful": [{"Id": entry["Id"]} for entry in entries]}))
         self.requests["keys sent"] += sum(len(json.loads(entry["MessageBody"])["Records"]) for entry in entries)
         await asyncio.sleep(min(LOOK_SECONDS, self.page_seconds))
         taken = [{"Id": entry["Id"], "MessageId": "made-up"} for entry in entries]
@@ -310,8 +350,10 @@ def main() -> None:
     parser.add_argument("tree", choices=TREES)
     parser.add_argument("page_seconds", type=float)
     parser.add_argument("--equal", action="store_true", help="no key is missing, stale or a ghost")
+    parser.add_argument("--marker", action="store_true", help="a message of the queue is about a marker above all keys")
     arguments = parser.parse_args()
-    asyncio.run(Server(Tree(TREES[arguments.tree], arguments.equal), arguments.page_seconds).run())
+    tree = Tree(TREES[arguments.tree], arguments.equal)
+    asyncio.run(Server(tree, arguments.page_seconds, arguments.marker).run())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def test_a_job_that_waits_begins_when_all_is_there_and_the_marker_comes_last(
     first_step: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOCAL_TICK", "5")
-    with first_step.running_cloud(tmp_path, 1) as cloud:
+    with first_step.running_cloud(tmp_path, 1, first_step.PAGE_SECONDS) as cloud:
         status, seen, detail = first_step.first_step(cloud, files=20)
     lines = capfd.readouterr().out
     assert status == 0, lines

@@ -5,22 +5,33 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from made_up import TREES, Tree
 from walk import COMMANDS, differences
 
 BENCH = Path(__file__).with_name("walk.py")
 
 
-def test_a_small_tree_is_compared_as_it_is(tmp_path: Path) -> None:
-    command = [sys.executable, BENCH, "--only", "small", "--page-seconds", "0", "--output", tmp_path]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=600)
+def walked(directory: Path, command: str) -> dict[str, str]:
+    """The figures of a small tree, by their headings."""
+    arguments = ["--only", "small", "--page-seconds", "0", "--command", command, "--output", directory]
+    ended = subprocess.run([sys.executable, BENCH, *arguments], capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     heading, _, row = [re.split(r" *\| *", line.strip("| ")) for line in ended.stdout.splitlines()]
-    shown = dict(zip(heading, row, strict=True))
-    assert (shown["keys"], shown["told"]) == ("1777", "as it is")
-    # The folder itself, and what is below it on two pages of each side. Of what differs each key is looked at on both
-    # sides: 12 missing ones, 5 stale ones and 5 ghosts.
-    assert [shown[name] for name in ("source pages", "destination pages", "looks")] == ["3", "3", "44"]
+    return dict(zip(heading, row, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("command", "keys", "looks"),
+    [("reconcile", "1777", "44"), ("wait", "1770", "1"), ("marker", "1770", "2")],
+)
+def test_a_small_tree_is_compared_as_it_is(tmp_path: Path, command: str, keys: str, looks: str) -> None:
+    """The folder itself, and what is below it on two pages of each side. Of what differs each key is looked at on both
+    sides: 12 missing ones, 5 stale ones and 5 ghosts. `wait` looks whether the source has versions; a marker knows that
+    from the look at it before its copy, and there is one after it."""
+    shown = walked(tmp_path, command)
+    assert (shown["keys"], shown["told"], shown["looks"]) == (keys, "as it is", looks)
+    assert [shown[name] for name in ("source pages", "destination pages")] == ["3", "3"]
 
 
 def test_a_wrong_number_is_told() -> None:

@@ -1,10 +1,12 @@
-"""worker.py reconcile, wait or measure on buckets of millions of keys that a server makes up: time, memory, requests.
+"""worker.py reconcile, wait or measure, or a marker, on buckets of millions of keys that a server makes up: time,
+memory, requests.
 
     .venv/bin/python tests/bench/walk.py                          all trees but the largest: half an hour
     .venv/bin/python tests/bench/walk.py --only "flat 20 million" --page-seconds 0
     .venv/bin/python tests/bench/walk.py --only "flat 20 million" --page-seconds 0 --task-memory 1024     refused
     .venv/bin/python tests/bench/walk.py --only small --page-seconds 0
     .venv/bin/python tests/bench/walk.py --only "none copied" --command backfill
+    .venv/bin/python tests/bench/walk.py --only "single keys" --command marker      of all keys
     .venv/bin/python tests/bench/walk.py --only 100,000 --worker ../other/worker.py      of another checkout
 
 The server (made_up.py) is a process of its own. Its pages take as long as S3's, and its CPU time, which shares the
@@ -16,10 +18,11 @@ import argparse
 import json
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from made_up import PAGE, TREES, Tree
+from made_up import MARKER, PAGE, TREES, Tree
 from measure import Usage, finish, start, stop_all, wait_for
 from movers import CREDENTIALS, MIRROR, PROJECT, SOURCE, WORKER_SETTINGS
 from processes import inherited
@@ -33,13 +36,19 @@ COMMANDS = {
     "backfill": ["reconcile"],
     "measure": ["measure"],
     "wait": ["wait", "--timeout", f"{TIMEOUT}s"],
+    "deep": ["wait", "--deep", "--timeout", f"{TIMEOUT}s"],
+    "marker": [],
 }
+# All keys are equal, as it would never end if one were missing for ever.
+OF_EQUAL = ("wait", "deep", "marker")
 # What a command's last line calls what the tree holds.
 TOLD = {
     "reconcile": {"compared": SOURCE, "missing": "missing", "stale": "stale", "ghost": "ghost"},
     "backfill": {"compared": SOURCE, "missing": "missing", "stale": "stale", "ghost": "ghost"},
     "measure": {"source_objects": SOURCE, "destination_objects": MIRROR},
     "wait": {"keys": SOURCE, "here": SOURCE},
+    "deep": {"keys": SOURCE, "here": SOURCE},
+    "marker": {"copied": MARKER},
 }
 HEADINGS = [
     "tree", "keys", "page s", "seconds", "keys/s", "CPU s", "server CPU s", "peak MiB",
@@ -56,16 +65,15 @@ class Run:
 
 
 def run(name: str, command: str, worker: Path, page_seconds: float, task_memory: int, directory: Path) -> Run:
-    """`wait` would never end if a key were missing for ever, so all keys are equal then."""
-    equal = ["--equal"] if command == "wait" else []
+    settings = (["--equal"] if command in OF_EQUAL else []) + (["--marker"] if command == "marker" else [])
     server = start(
-        [sys.executable, str(SERVER), name, str(page_seconds), *equal], inherited(), directory / "server.log"
+        [sys.executable, str(SERVER), name, str(page_seconds), *settings], inherited(), directory / "server.log"
     )
     assert wait_for(lambda: "port" in server.last_words(), server, 60), server.last_words()
     url = f"http://127.0.0.1:{json.loads(server.last_words())['port']}"
     environment = inherited() | CREDENTIALS | WORKER_SETTINGS
     environment |= {"AWS_ENDPOINT_URL": url, "QUEUE_URL": f"{url}/000000000000/sync-q"}
-    environment |= {"TASK_MEMORY": str(task_memory)}
+    environment |= {"TASK_MEMORY": str(task_memory)} | ({"COPY_LAST": MARKER} if command == "marker" else {})
     running = start([sys.executable, str(worker), *COMMANDS[command]], environment, directory / f"{command}-{name}.log")
     usage = finish(running, TIMEOUT)
     server.process.terminate()
@@ -74,14 +82,14 @@ def run(name: str, command: str, worker: Path, page_seconds: float, task_memory:
 
 def differences(last_words: str, command: str, tree: Tree) -> list[str]:
     """What the worker told that the tree does not hold."""
-    expected = tree.expected()
+    expected = tree.expected() + Counter({MARKER: 1})
     told = dict(re.findall(r"(\w+)=(\d+)", last_words))
     wrong = {name: expected[what] for name, what in TOLD[command].items() if told.get(name) != str(expected[what])}
     return [f"{name}={told.get(name)} instead of {right}" for name, right in wrong.items()]
 
 
 def row_of(name: str, command: str, page_seconds: float, run: Run) -> list[str]:
-    tree = Tree(TREES[name], is_equal=command == "wait")
+    tree = Tree(TREES[name], is_equal=command in OF_EQUAL)
     totals = dict(zip((SOURCE, MIRROR), tree.root.totals, strict=True))
     pages = [run.requests.get(side, 0) for side in totals]
     factors = [f"{made / max(1, -(-totals[side] // PAGE)):.2f}" for side, made in zip(totals, pages, strict=True)]
@@ -112,8 +120,6 @@ def main() -> int:
     rows = [HEADINGS]
     try:
         for name in arguments.only or [name for name in TREES if name != LARGEST]:
-            if arguments.command == "wait" and Tree(TREES[name], is_equal=True).expected()["missing"]:
-                continue
             ended = run(
                 name, arguments.command, arguments.worker, arguments.page_seconds, arguments.task_memory,
                 arguments.output,
