@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from mirror.concurrency import Slots
 from mirror.model.delta import log_file
 from mirror.model.limits import SQS_BATCH
 from mirror.model.selection import is_marker
@@ -17,6 +18,7 @@ from mirror.settings import Settings
 # Ten messages of so many keys of 500 bytes are one request on the bill, 64 KiB. SQS takes 1 MiB at once, and keys of
 # 1024 bytes, form-urlencoded, need a quarter of that (SQS Developer Guide, "Amazon SQS message quotas").
 KEYS_PER_HINT = 8
+SENDS = 32  # requests at a time: SQS takes 20 to 60 ms for one, and an empty bucket needs one for each 80 keys
 GROUP = "reconcile"  # of the messages, so that the events of S3 do not have to wait for all of them
 
 
@@ -27,6 +29,7 @@ class Hints:
         self.settings = settings
         self.queue = queue
         self.sent = 0  # keys
+        self.slots = Slots(SENDS)
         # Keys by whether they are missing, and how many of them go into one message.
         self.unsent: defaultdict[tuple[bool, int], list[str]] = defaultdict(list)
 
@@ -40,18 +43,23 @@ class Hints:
             if action in (COPY, DELETE):
                 size = 1 if self.may_wait(key) else KEYS_PER_HINT
                 self.unsent[row == MISSING, size].append(key)
+        await self.slots.run(self.send_batch, self.batches(last))
+
+    def batches(self, last: bool) -> Iterator[tuple[bool, int, list[str]]]:
+        """Takes full batches off what is unsent, before another folder's keys are sent."""
         for (are_missing, size), keys in list(self.unsent.items()):
             full = size * SQS_BATCH
             while len(keys) >= full or (last and keys):
                 batch = keys[:full]
-                del keys[:full]  # before another folder's keys are sent
-                await self.send_batch(batch, are_missing, size)
+                del keys[:full]
+                yield are_missing, size, batch
 
     def may_wait(self, key: str) -> bool:
         settings = self.settings
         return is_marker(key, settings.copy_last) or (settings.tables != "" and log_file(key) is not None)
 
-    async def send_batch(self, keys: list[str], are_missing: bool, size: int) -> None:
+    async def send_batch(self, batch: tuple[bool, int, list[str]]) -> None:
+        are_missing, size, keys = batch
         bucket = self.settings.src_bucket
         groups = [keys[start : start + size] for start in range(0, len(keys), size)]
         await self.queue.send_batch([hint_body(bucket, group, are_missing) for group in groups], GROUP)

@@ -1,17 +1,22 @@
 """Message groups: reconcile's messages let the events of S3 go first, in SQS and in the worker."""
 
+import asyncio
 import json
 from collections.abc import Callable
 
 import pytest
+from fakes import FUNCTION_SETTINGS
 from world import MIRROR, QUEUE, SOURCE
 
 from mirror.model.errors import Postponed
 from mirror.protocol.attempt import KeySync
-from mirror.queue.bodies import Content, hint_body
+from mirror.protocol.verdict import COPY, MISSING
+from mirror.queue.bodies import Content, hint_body, read_body
 from mirror.queue.job import Job
 from mirror.queue.leases import Lease
 from mirror.queue.queue import Received
+from mirror.readers.hints import Hints
+from mirror.readers.listing import Finding
 
 GROUP = "reconcile"
 
@@ -129,3 +134,34 @@ def test_a_stopping_worker_hands_back_what_waits_of_the_backfill(world):
     left = world.standin.messages(QUEUE)
     assert len(left) + len(world.standin.objects(MIRROR)) == 12
     assert {(message["group"], message["receive_count"]) for message in left} == {(GROUP, 0)}
+
+
+class QueueOfSends:
+    """Counts the requests that are under way at a time."""
+
+    def __init__(self) -> None:
+        self.bodies: list[str] = []
+        self.under_way = self.most = 0
+
+    async def send_batch(self, bodies: list[str], _group: str) -> None:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(0)
+        self.bodies += bodies
+        self.under_way -= 1
+
+
+def test_the_keys_of_a_comparison_are_sent_side_by_side_and_each_once():
+    queue, keys = QueueOfSends(), [f"data/{number}" for number in range(5 * 80 + 3)]
+    hints = Hints(FUNCTION_SETTINGS, queue)
+
+    async def send_all() -> None:
+        await hints.send([Finding(key, MISSING, COPY) for key in keys])
+        assert hints.sent == 5 * 80  # the rest waits for a full batch
+        await hints.send([], last=True)
+
+    asyncio.run(send_all())
+    sent = [list(read_body(body, FUNCTION_SETTINGS).keys) for body in queue.bodies]
+    assert sorted(key for some in sent for key in some) == sorted(keys)
+    assert queue.most == 5
+    assert hints.sent == len(keys)
