@@ -1,0 +1,91 @@
+"""What TABLES asks of S3 for a commit does not grow with the log: a worker that has all in order, no time passes."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from fakes import SETTINGS, Client, Copy, Failure, Version, identity, run, shaped, syncer_on
+from table_readers import LOG, stand_in
+
+from mirror.hooks import table_log
+from mirror.protocol.attempt import KeySync
+
+pytestmark = pytest.mark.fast
+FILES = 5  # of a commit
+TIDY = 10  # commits until a checkpoint, a pointer and a delete
+COMMITS = 4 * TIDY
+# USD for a request to the source and to the destination (S3 pricing, us-east-1), as in tests/bench/tables.py
+PRICES = {
+    "head_object": (4e-7, 3e-8),
+    "get_object": (4e-7, 3e-8),
+    "list_objects_v2": (5e-6, 1.13e-6),
+    "copy_object": (0, 1.13e-6),
+    "delete_object": (0, 0),
+}
+
+
+class World:
+    """Both buckets, which a worker looks at as soon as the source changes."""
+
+    def __init__(self) -> None:
+        self.source: dict[str, Version] = {}
+        self.mirror: dict[str, Copy] = {}
+        self.asked: Counter[tuple[str, bool]] = Counter()
+        self.second = 0
+        self.syncer = syncer_on(
+            Client(self.answer), replace(SETTINGS, tables="delta"), now=lambda: 0.0, wall=lambda: self.second
+        )
+        self.syncer.buckets.answering.is_open = True
+
+    def answer(self, operation, arguments):
+        is_source = arguments["Bucket"] == SETTINGS.src_bucket
+        held, key = self.source if is_source else self.mirror, arguments.get("Key")
+        self.asked[operation, is_source] += 1
+        if operation == "list_objects_v2":
+            return shaped(
+                operation, [found for found in held.items() if found[0].startswith(arguments.get("Prefix", ""))]
+            )
+        if operation == "copy_object":
+            read, etag = self.source[key], f'"d{self.asked.total()}"'
+            self.mirror[key] = Copy(etag, (read.content,), read.label, identity(read), 0, self.second)
+            return shaped(operation, etag)
+        if operation == "delete_object":
+            return shaped(operation, self.mirror.pop(key))
+        return shaped(operation, held.get(key, Failure("404")))
+
+    def put(self, name, content):
+        self.source[f"data/{name}"] = Version(content, 1, self.second)
+        run(self.syncer.sync(KeySync(f"data/{name}")))
+
+    def delete(self, name):
+        del self.source[f"data/{name}"]
+        run(self.syncer.sync(KeySync(f"data/{name}", destination_first=True)))
+
+    def commit(self, version):
+        self.second += 1
+        files = [f"f{version}x{number}" for number in range(FILES)]
+        for name in files:
+            self.put(name, "x")
+        self.put(f"{LOG}{version:020}.json", "+".join([f"a{version}", *files]))
+        if version % TIDY == TIDY - 1:
+            self.put(f"{LOG}{version:020}.checkpoint.parquet", f"a{version}")
+            self.put(f"{LOG}_last_checkpoint", f"@{version}")
+            self.put("old", "x")
+            self.delete("old")
+
+
+def test_what_a_commit_asks_for_does_not_grow_with_the_log(monkeypatch, show):
+    young = table_log.YOUNG_SECONDS
+    stand_in(monkeypatch)
+    monkeypatch.setattr(table_log, "YOUNG_SECONDS", young)
+    world, asked = World(), []
+    for version in range(COMMITS):
+        if version % TIDY == 0:
+            world.asked.clear()
+        world.commit(version)
+        if version % TIDY == TIDY - 1:
+            asked.append(dict(world.asked))
+    usd = sum(PRICES[operation][not of_source] * count for (operation, of_source), count in asked[-1].items())
+    show(f"{sum(asked[-1].values()) / TIDY:.1f} requests a commit, {1e6 * usd / TIDY:.1f} USD a million")
+    assert asked[1] == asked[2] == asked[3]
+    assert world.source.keys() == world.mirror.keys()
