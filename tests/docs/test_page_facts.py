@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import architecture_picture
 import cost
 import modes_cost
 import pytest
+from mutants import MUTANTS
 from pages import PAGES, ROOT, blocks, chinese_of, code_in, fenced, prose, section, text_of
 
 ALL_PAGES = [*PAGES, *map(chinese_of, PAGES)]
@@ -195,3 +197,31 @@ def test_the_pictures_of_the_parts_name_what_is_deployed() -> None:
     queue, dead_letters, rate = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     svg = text_of("docs/architecture.svg")
     assert (queue in svg, dead_letters in svg, "every minute" in svg, rate) == (True, True, True, "1")
+
+
+# What was proven
+
+
+SEARCHES = {
+    "test_interleavings": ("CASES", "NIGHTLY_CASES"),
+    "test_readers": ("CASES", "NIGHTLY_CASES"),
+    "test_table_readers": ("CASES", "NIGHTLY_CASES"),
+    "test_keeping": ("CASES", "MARKERS", "NIGHTLY_CASES", "NIGHTLY_MARKERS"),
+}
+
+
+@pytest.mark.parametrize("page", ["docs/guarantees.md", chinese_of("docs/guarantees.md")])
+def test_the_cases_and_planted_faults_are_counted(page: str) -> None:
+    searches = {name: importlib.import_module(name) for name in SEARCHES}
+    lines = text_of(page).splitlines()
+    for name, tables in SEARCHES.items():
+        row = next(line for line in lines if f"`{name}.py`" in line)
+        assert whole_numbers(row.split("|")[-2]) == [len(getattr(searches[name], table)) for table in tables], name
+    left_out = sum(len(search.LEFT_OUT) for search in searches.values())
+    planted = {number for line in lines if line.startswith("- ") for number in whole_numbers(line)}
+    assert {left_out, len(MUTANTS)} <= planted
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Without those of code, and without figures such as 4e16."""
+    return [int(number) for number in re.findall(r"\d+", re.sub(r"`[^`]*`|\d+e\d+", "", text))]
