@@ -42,13 +42,16 @@ def report: . as $all | {since: (.filters | map(.began) | min | todate),
 def rounded_report: (.rows[] | .stored_gb, .read_gb, .usd, .saves_usd) |= (. * 100 | round / 100)
   | .levers[].saves_usd |= (. * 100 | round / 100) | .hours |= (. * 10 | round / 10);
 
-def reads_line($stored; $read; $gets; $usd; $folder):
-  "\($stored | right(12))\($read | right(12))\($gets | right(11))\($usd | right(11))  \($folder)";
+# In 80 columns, unless a name or setting is longer by itself: it is to be copied, so it is not broken.
+def beside($last): if (. + $last | length) <= 80 then . + $last else ., $last end;
 
-def reads_table: "reads since \(.since), \(.hours | digits(1)) hours" + (if .hours < 1 then
-    " (the first figures come after about 15 minutes)" else "" end), "",
+def reads_line($stored; $read; $gets; $usd; $folder):
+  "\($stored | right(12))\($read | right(12))\($gets | right(11))\($usd | right(11))" | beside("  " + $folder);
+
+def reads_table: "reads since \(.since), \(.hours | digits(1)) hours",
+  (select(.hours < 1) | "the first figures come after about 15 minutes"), "",
   reads_line("GB stored"; "GB read"; "GETs"; "USD/month"; "folder"),
   (.rows[] | reads_line(.stored_gb | digits(2); .read_gb | digits(2); .gets | digits(0); .usd | money; .folder | tojson),
-    (select(.lever) | "  not read: \(.lever) saves \(.saves_usd | money)")),
+    (select(.lever) | .lever as $lever | "  not read, saves \(.saves_usd | money):" | beside("  " + $lever))),
   (select(.levers != []) | "", "levers for all of it, USD a month saved:",
-    (.levers[] | "  \(.saves_usd | money | right(9))  \(.lever)", "             \(.why)"));
+    (.levers[] | .lever as $lever | ("  \(.saves_usd | money | right(9))" | beside("  " + $lever)), "    \(.why)"));

@@ -56,7 +56,7 @@ confirm_reads() {
 
 # turn_on_reads PRICES DAYS FOLDERS TOP YES: FOLDERS with commas between them, or nothing for the largest.
 turn_on_reads() {
-  local folders=() folder count=$4 id began number=0
+  local folders=() ids=() folder count=${4:-$TOP_FOLDERS} id began
   [[ -z $3 ]] || IFS=',' read -ra folders <<<"$3"
   [[ -z $3 ]] || count=${#folders[@]}
   say "request metrics of $count folders for $2 days cost at most $(price_of_reads "$1" "$2" "$count") USD" \
@@ -69,14 +69,24 @@ turn_on_reads() {
   fi
   began=$(now)
   for folder in "${folders[@]}"; do
-    number=$((number + 1))
-    id=$READS_ID$began-$2-$number
+    id=$(request_metrics_id "$began" "$2" "$((${#ids[@]} + 1))")
+    ids+=("$id")
     aws_or_die s3api put-bucket-metrics-configuration --bucket "$DST_BUCKET" --id "$id" \
       --metrics-configuration "$(jq -nc --arg id "$id" --arg folder "$folder" '{Id: $id, Filter: {Prefix: $folder}}')"
     say "turned on: $(jq -n --arg folder "$folder" '$folder')"
   done
+  turn_off_if_removed "${ids[@]}"
   say "the first figures come after about 15 minutes; the same command reports, and in $2 days turns them off again;" \
     "--stop does so at once"
+}
+
+# turn_off_if_removed ID...: a run of cleanup.sh in the meantime may not have seen them, and nobody else looks for them.
+turn_off_if_removed() {
+  local starter
+  starter=$(ask_starter)
+  [[ -z $starter ]] || return 0
+  turn_off_reads "$@"
+  die "cost: the deployment $APP_NAME was removed in the meantime"
 }
 
 # read_by FILTERS: what CloudWatch has counted since they were turned on.
@@ -106,16 +116,45 @@ report_reads() {
   jq -r "$(<"$PROJECT_DIR/lib/cost.jq") $(<"$PROJECT_DIR/lib/reads.jq") $form" "$TEMP_DIR/report" | visible_lines
 }
 
+# turn_off_reads ID...
 turn_off_reads() {
   local id
-  for id in $(jq -r '.[].id' <<<"$1"); do remove_request_metrics "$id"; done
+  for id in "$@"; do remove_request_metrics "$id"; done
   say "the request metrics are turned off"
+}
+
+# end_reads STOP FILTERS: what becomes of them after the report.
+end_reads() {
+  local ids left
+  ids=$(jq -r '.[].id' <<<"$2")
+  if [[ $1 == true || $(jq .is_over "$TEMP_DIR/report") == true ]]; then
+    mapfile -t ids <<<"$ids"
+    turn_off_reads "${ids[@]}"
+    return
+  fi
+  left=$(ask_request_metrics)
+  if [[ $(jq length <<<"$left") == 0 ]]; then
+    say "the request metrics were turned off in the meantime, by ./cleanup.sh or another run of cost"
+  else
+    say "they stay on until $(jq -r .until "$TEMP_DIR/report"); --stop turns them off"
+  fi
+}
+
+# say_ignored FILTERS DAYS NAMED TOP: which options count only when the metrics are turned on.
+say_ignored() {
+  local days ignored=()
+  days=$(jq -r '.[0].days' <<<"$1")
+  [[ $2 == "$days" ]] || ignored+=("--reads $2, as they were turned on for $days days")
+  [[ -z $3 ]] || ignored+=(--folders)
+  [[ -z $4 ]] || ignored+=(--top)
+  ((${#ignored[@]} == 0)) || say "the request metrics of $(jq length <<<"$1") folders are on already, so this has no" \
+    "effect until --stop: $(join '; ' "${ignored[@]}")"
 }
 
 check_reads() {
   local commas=${3//[^,]/}
   [[ $1 =~ ^[1-9][0-9]?$ ]] || usage "cost: --reads $1 is no number of days from 1 to 99"
-  [[ $2 =~ ^[1-9][0-9]{0,2}$ && $2 -le $MOST_FOLDERS ]] \
+  [[ -z $2 || $2 =~ ^[1-9][0-9]{0,2}$ && $2 -le $MOST_FOLDERS ]] \
     || usage "cost: --top $2 is no number of folders from 1 to $MOST_FOLDERS"
   [[ ,$3, != *,,* || -z $3 ]] || usage "cost: --folders $3 has nothing between two commas, or at an end"
   ((${#commas} < MOST_FOLDERS)) || usage "cost: --folders names more than $MOST_FOLDERS folders"
@@ -124,7 +163,7 @@ check_reads() {
 
 # reads_cost OPTION...
 reads_cost() {
-  local file=${PRICES_FILE:-} json=false yes=false stop=false days="" named="" top=$TOP_FOLDERS prices filters
+  local file=${PRICES_FILE:-} json=false yes=false stop=false days="" named="" top="" prices filters
   while (($#)); do
     case "$1" in
       --reads) need_value "$1" "$#" && days=$2 && shift ;;
@@ -147,18 +186,16 @@ reads_cost() {
   if was_denied; then die "cost: $(denial)"; fi
   if [[ $(jq length <<<"$filters") == 0 ]]; then
     [[ $stop == false ]] || die "no request metrics of ours are on"
+    need_starter
     turn_on_reads "$prices" "$days" "$named" "$top" "$yes"
     return
   fi
+  say_ignored "$filters" "$days" "$named" "$top"
   run_apart "$TEMP_DIR/shown" report_reads "$prices" "$filters" "$json"
   cat "$TEMP_DIR/shown"
   if has_failed "$TEMP_DIR/shown"; then
-    [[ $stop == false ]] || turn_off_reads "$filters" # they cost
+    [[ $stop == false ]] || end_reads true "$filters" # they cost
     return 1
   fi
-  if [[ $stop == true || $(jq .is_over "$TEMP_DIR/report") == true ]]; then
-    turn_off_reads "$filters"
-  else
-    say "they stay on until $(jq -r .until "$TEMP_DIR/report"); --stop turns them off"
-  fi
+  end_reads "$stop" "$filters"
 }

@@ -1,11 +1,23 @@
 # shellcheck shell=bash
 # The request metrics of folders of the destination, which ./sync.sh cost --reads turns on for a while: filters of the
-# bucket, each with an id that says when it was turned on, and for how many days. Those of others have other ids.
+# bucket, each with an id that says when it was turned on, for how many days, and of which APP_NAME it is, as several
+# deployments may have one destination. Those of others have other ids.
 
 readonly READS_ID=s3-to-s3express-sync-reads-
 
-# The oldest AWS CLI of each generation that sends these calls of a directory bucket to the right endpoint.
-readonly OLDEST_CLI_OF_METRICS=('1 1.44.70' '2 2.35.0')
+# The oldest AWS CLI of each generation that sends these calls of a directory bucket to the right endpoint: both have it
+# from botocore 1.42.80 ("Add Bucket Metrics configuration support to directory buckets" in the change logs of all three).
+readonly OLDEST_CLI_OF_METRICS=('1 1.44.70' '2 2.34.21')
+
+# Prints APP_NAME as a number: an id has 64 characters at most.
+number_of_app() { cksum <<<"$APP_NAME" | cut -d ' ' -f 1; }
+
+# request_metrics_id BEGAN DAYS NUMBER
+request_metrics_id() {
+  local app
+  app=$(number_of_app)
+  printf '%s%s-%s-%s-%s\n' "$READS_ID" "$1" "$2" "$3" "$app"
+}
 
 # Prints what is wrong with the AWS CLI, or nothing.
 problem_with_cli_of_metrics() {
@@ -20,16 +32,20 @@ problem_with_cli_of_metrics() {
 }
 
 # Prints {id, folder, began, days} of each filter of ours as a JSON list. They can only be read in the bucket's account.
+# One without the number of an APP_NAME was turned on before ids had it, and counts as ours.
 ask_request_metrics() {
-  local page token="" problem
+  local page token="" problem app
+  app=$(number_of_app)
   problem=$(problem_with_cli_of_metrics)
   [[ -z $problem && $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   while :; do
     page=$(aws_if_allowed s3api list-bucket-metrics-configurations --bucket "$DST_BUCKET" \
       ${token:+--continuation-token "$token"})
-    jq -c --arg prefix "$READS_ID" '.MetricsConfigurationList[]? | select(.Id | startswith($prefix))
-      | {id: .Id, folder: (.Filter.Prefix // "")}
-        + (.Id | ltrimstr($prefix) | capture("^(?<began>\\d+)-(?<days>\\d+)-") | map_values(tonumber))' <<<"${page:-null}"
+    jq -c --arg prefix "$READS_ID" --arg app "$app" '.MetricsConfigurationList[]?
+      | select(.Id | test("^\($prefix)\\d+-\\d+-\\d+(-\($app))?$"))
+      | (.Id | ltrimstr($prefix) | split("-")) as $parts
+      | {id: .Id, folder: (.Filter.Prefix // ""), began: ($parts[0] | tonumber), days: ($parts[1] | tonumber)}' \
+      <<<"${page:-null}"
     token=$(jq -r '.NextContinuationToken // ""' <<<"${page:-null}")
     [[ -n $token ]] || return 0
   done | jq -s .

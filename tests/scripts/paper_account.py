@@ -216,9 +216,12 @@ class PaperAccount:
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
         self.refusals: list[tuple[str, Refused]] = []  # the first of an operation is what its next call answers
+        self.before: dict[str, list[Callable[[], Any]]] = {}  # the first of an operation happens before its next call
         self.kept["role-of-ecs AWSServiceRoleForECS"] = {}
 
     def answer(self, call: Call) -> Any:
+        if happens := self.before.get(call.operation):
+            happens.pop(0)()
         for number, (operation, refused) in enumerate(self.refusals):
             if operation == call.operation:
                 del self.refusals[number]
@@ -279,7 +282,13 @@ class PaperAccount:
         found = [{"Id": name, "Filter": {"Prefix": prefix}} for name, prefix in names.items()]
         return {"IsTruncated": False, "MetricsConfigurationList": found}
 
+    def s3_put_bucket_metrics_configuration(self, given: Given) -> Any:
+        prefix = given["MetricsConfiguration"]["Filter"]["Prefix"]
+        self.kept.setdefault(f"request-metrics {given['Bucket']}", {})[given["Id"]] = prefix
+
     def s3_delete_bucket_metrics_configuration(self, given: Given) -> Any:
+        if given["Id"] not in self.kept.get(f"request-metrics {given['Bucket']}", {}):
+            raise Refused("NoSuchConfiguration")
         del self.kept[f"request-metrics {given['Bucket']}"][given["Id"]]
 
     def s3_put_bucket_lifecycle_configuration(self, given: Given) -> Any:

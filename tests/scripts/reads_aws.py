@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 STATE = Path(os.environ["READS_STATE"])
+ALWAYS = {
+    "get-caller-identity": {"Account": "123456789012", "Arn": "arn:aws:iam::123456789012:user/u"},
+    "get-function-configuration": {"FunctionName": "s3-to-s3express-sync-starter"},
+}
 COUNTED = {"GetRequests": lambda _: 1, "BytesDownloaded": lambda size: size}
 
 
@@ -42,8 +46,8 @@ def metric_data(state: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 def answer(state: dict[str, Any], words: list[str]) -> Any:
     service, call = words[:2]
-    if call == "get-caller-identity":
-        return {"Account": "123456789012", "Arn": "arn:aws:iam::123456789012:user/u"}
+    if call in ALWAYS:
+        return ALWAYS[call]
     if call == "get-metric-data":
         return metric_data(
             state, json.loads(Path(option(words, "--cli-input-json").removeprefix("file://")).read_text())
@@ -69,6 +73,8 @@ def answer(state: dict[str, Any], words: list[str]) -> Any:
         state["ever"][identity] = given["Filter"]["Prefix"], len(state["requests"])
         return None
     if call == "delete-bucket-metrics-configuration":
+        if identity not in state["filters"]:
+            refuse("NoSuchConfiguration", "DeleteBucketMetricsConfiguration", "there is no such configuration")
         del state["filters"][identity]
         return None
     assert call == "list-objects-v2", words
@@ -85,6 +91,8 @@ def main() -> None:
         return
     while words[0].startswith("--"):
         del words[:2]
+    if state["cleaned_up_at"] == words[1]:
+        state["filters"] = state["theirs"]
     if found := answer(state, words):
         print(json.dumps(found))
     STATE.write_text(json.dumps(state))

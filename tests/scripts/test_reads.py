@@ -3,13 +3,16 @@
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from account import APP, MIRROR
+from documents import Scripts, sourced_scripts
+from paper_account import PaperAccount
 
 ROOT = Path(__file__).parents[2]
-MIRROR = "mirror--use1-az4--x-s3"
 GB, DAY, BEGAN = 10**9, 86_400, 1_795_000_000
 OURS = "s3-to-s3express-sync-reads-"
 OLD, NEW = "2026-01-01T00:00:00+00:00", "2026-11-17T00:00:00+00:00"
@@ -40,7 +43,7 @@ class Mirror:
         theirs = {"EntireBucket": ""}
         self.change(
             bucket=MIRROR, version="1.46.3", objects=OBJECTS, filters=theirs, ever={}, requests=[], denied=[],
-            puts_left=1000,
+            puts_left=1000, theirs=theirs, cleaned_up_at="",
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
@@ -126,15 +129,88 @@ def test_a_run_that_was_cut_short_leaves_what_is_seen_reported_and_turned_off(mi
     assert mirror.ours() == set()
 
 
-def test_cleaning_up_meanwhile_removes_ours_only(mirror: Mirror) -> None:
+# What cost says if somebody has turned the metrics off since it has read which are on.
+MEANWHILE = {"": "were turned off in the meantime, by ./cleanup.sh or another run of cost", "--stop": "are turned off"}
+
+
+@pytest.mark.parametrize("option", MEANWHILE)
+def test_a_report_during_which_they_are_removed_says_so(mirror: Mirror, option: str) -> None:
     mirror.run("verb_cost --reads 7 --yes")
-    assert len(mirror.ours()) == 3
-    listed = r"""bash -c 'source "$0/cleanup.sh"; printf "%s\n" "${KINDS[@]}"' "$0" """
-    kinds = mirror.run(listed)[0].split()
-    assert "request_metrics" in kinds
-    mirror.run("start_verb; for id in $(list_request_metrics | cut -d ' ' -f 1); do remove_request_metrics $id; done")
+    mirror.change(cleaned_up_at="get-metric-data")
+    text, said = mirror.run(f"verb_cost --reads 7 {option}")
+    assert "GB stored" in text
+    assert f"the request metrics {MEANWHILE[option]}\n" in said
     assert mirror.state()["filters"] == {"EntireBucket": ""}
-    mirror.run("verb_cost --reads 7 --stop", 1)
+    _, said = mirror.run("verb_cost --reads 7 --stop", 1)
+    assert "no request metrics of ours are on" in said
+
+
+SECOND = {"APP_NAME": "second-sync"}
+OLD_ID = f"{OURS}{BEGAN - DAY}-7-1"  # without APP_NAME
+
+
+def test_two_deployments_with_one_destination_are_kept_apart_and_old_ids_are_found(mirror: Mirror) -> None:
+    mirror.run("verb_cost --reads 7 --folders models/ --yes")
+    mirror.run("verb_cost --reads 5 --folders tmp/,models/ --yes", **SECOND)
+    assert len(mirror.state()["filters"]) == 1 + 3
+    first, second = (json.loads(mirror.run("verb_cost --reads 7 --json", **app)[0]) for app in ({}, SECOND))
+    assert [[row["folder"] for row in one["rows"]] for one in (first, second)] == [["models/"], ["models/", "tmp/"]]
+    state = mirror.state()
+    mirror.change(filters=state["filters"] | {OLD_ID: "old/"}, ever=state["ever"] | {OLD_ID: ["old/", 0]})
+    mirror.run("verb_cost --reads 7 --stop", **SECOND)
+    assert sorted(mirror.state()["filters"].values()) == ["", "models/"]
+
+
+def test_options_without_an_effect_while_they_are_on_are_named(mirror: Mirror) -> None:
+    mirror.run("verb_cost --reads 7 --yes")
+    _, said = mirror.run("verb_cost --reads 9 --top 3 --folders a/")
+    assert (
+        "the request metrics of 3 folders are on already, so this has no effect until --stop: "
+        "--reads 9, as they were turned on for 7 days; --folders; --top\n"
+    ) in said
+    _, said = mirror.run("verb_cost --reads 7")
+    assert "no effect" not in said
+
+
+def test_a_long_folder_has_a_line_of_its_own(mirror: Mirror) -> None:
+    names = [f"{'folder ' * count}/" for count in (4, 9)]
+    mirror.change(objects={f"{name}a": (GB, OLD) for name in names})
+    mirror.run("verb_cost --reads 7 --yes")
+    text, _ = mirror.run("verb_cost --reads 7")
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(f"  {json.dumps(name)}\n" in text and f"  EXCLUDE={name}*\n" in text for name in names), text
+
+
+@pytest.fixture
+def cleaning(tmp_path: Path) -> Iterator[tuple[Scripts, Scripts]]:
+    """Two shells in one account: for cost, and for cleanup.sh."""
+    for name in ("cost", "cleanup"):
+        (tmp_path / name).mkdir()
+    with sourced_scripts(tmp_path / "cost", "sync.sh") as cost, sourced_scripts(tmp_path / "cleanup") as cleanup:
+        cost.account = cleanup.account
+        cleanup.deploy()
+        yield cost, cleanup
+
+
+def test_a_whole_run_of_cleanup_while_they_are_turned_on_leaves_nothing(cleaning: tuple[Scripts, Scripts]) -> None:
+    cost, cleanup = cleaning
+    account = cost.account
+
+    def clean_up() -> None:
+        assert len(filters(account)) == 1
+        cleanup.run("ASSUME_YES=true; cleanup_all")
+
+    account.before = {"PutBucketMetricsConfiguration": [lambda: None, clean_up]}
+    ran = cost.run("verb_cost --reads 7 --folders a/,b/,c/ --yes", 1)
+    assert len(ran.sent("PutBucketMetricsConfiguration")) == 3
+    assert "the request metrics are turned off\n" in ran.errors
+    assert f"the deployment {APP} was removed in the meantime\n" in ran.errors
+    assert filters(account) == {}
+    assert "nothing of" in cleanup.run("ASSUME_YES=true; cleanup_all").output
+
+
+def filters(account: PaperAccount) -> dict[str, str]:
+    return account.kept.get(f"request-metrics {MIRROR}", {})
 
 
 def test_nothing_is_turned_on_without_a_yes(mirror: Mirror) -> None:
@@ -150,7 +226,7 @@ def test_nothing_is_turned_on_without_a_yes(mirror: Mirror) -> None:
         (
             {"version": "2.23.6"},
             {},
-            "AWS CLI 2.23.6 does not know request metrics of directory buckets: install 2.35.0",
+            "AWS CLI 2.23.6 does not know request metrics of directory buckets: install 2.34.21",
         ),
         ({"version": "1.44.69"}, {}, "install 1.44.70 or newer"),
         ({"denied": ["list-bucket-metrics-configurations"]}, {}, "AccessDenied"),
