@@ -19,7 +19,7 @@ from mirror.model.errors import AWS_ERRORS, describe
 from mirror.model.limits import EVENTS_BATCH
 from mirror.model.log_lines import UNANNOUNCED
 from mirror.model.selection import is_marker
-from mirror.model.services import Events
+from mirror.model.services import Announcement, Events
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.objects import Source
 from mirror.protocol.verdict import ABSENT, EQUAL, EXPIRED
@@ -48,7 +48,7 @@ class Announcer:
     why: str = ""  # the latest event was not taken
     unsaid: int = 0  # keys that could not be announced since the latest line of the log about it
 
-    async def announce(self, events: list[str]) -> None:
+    async def announce(self, events: list[Announcement]) -> None:
         """Returns when the events are sent or given up. One that is counted as unannounced may still have been sent."""
         left = list(events)
         if self.may_try():
@@ -71,7 +71,7 @@ class Announcer:
             self.next_try = now + PAUSE_SECONDS
         return True
 
-    async def send(self, left: list[str]) -> None:
+    async def send(self, left: list[Announcement]) -> None:
         """Removes the events that EventBridge takes from the list. Raises the error of a call if it takes none."""
         done = 0
         while done < len(left):
@@ -80,7 +80,7 @@ class Announcer:
             left[done : done + len(batch)] = refused
             done += len(refused)
 
-    async def send_batch(self, batch: list[str]) -> list[str]:
+    async def send_batch(self, batch: list[Announcement]) -> list[Announcement]:
         """Sends ten events at most. Returns those that EventBridge has not taken, as it answers for each of them."""
         left, error = await self.put(batch)
         for seconds in AGAIN_AFTER:
@@ -93,10 +93,10 @@ class Announcer:
         self.why = self.explain(error) if error else self.why
         return left
 
-    async def put(self, events: list[str]) -> tuple[list[str], ClientError | None]:
+    async def put(self, events: list[Announcement]) -> tuple[list[Announcement], ClientError | None]:
         """Returns the events that were not taken, and the error of the last of them."""
         assert self.client
-        entries = [{"Source": SOURCE, "DetailType": detail_type(event), "Detail": event} for event in events]
+        entries = [{"Source": SOURCE, "DetailType": event.detail_type, "Detail": event.detail} for event in events]
         answer = await self.client.put_events(Entries=entries)
         results: list[dict[str, Any]] = answer.get("Entries") or [{} for _ in events]
         left = [(event, result) for event, result in zip(events, results, strict=True) if not result.get("EventId")]
@@ -123,10 +123,6 @@ class Announcer:
         self.unsaid = 0
 
 
-def detail_type(event: str) -> str:
-    return NOT_SYNCED if json.loads(event).get("action") == "failed" else SYNCED
-
-
 def detail_of(settings: Settings, key: str | None, action: str, source: Source | None) -> dict[str, Any]:
     """`source`: what is announced of it; None if it has no such object, or could not be looked at."""
     version = None
@@ -143,14 +139,14 @@ def detail_of(settings: Settings, key: str | None, action: str, source: Source |
     }
 
 
-def events_of_failure(settings: Settings, sync: KeySync | None, error: Exception) -> list[str]:
+def events_of_failure(settings: Settings, sync: KeySync | None, error: Exception) -> list[Announcement]:
     """The event of a message that has failed for the last time. Without a sync, nobody can read which key it names."""
     source = sync.result.sight[0] if sync else None
     detail = detail_of(settings, sync.key if sync else None, "failed", source) | {"reason": describe(error)}
-    return [json.dumps(detail, ensure_ascii=False)]
+    return [Announcement(NOT_SYNCED, json.dumps(detail, ensure_ascii=False))]
 
 
-def events_of(settings: Settings, sync: KeySync) -> list[str]:
+def events_of(settings: Settings, sync: KeySync) -> list[Announcement]:
     """The events of a sync that has just succeeded. A change of the key from now on is announced by its next sync."""
     result = sync.result
     if result.end == EXPIRED and result.action == "skipped":
@@ -160,4 +156,4 @@ def events_of(settings: Settings, sync: KeySync) -> list[str]:
     # Another worker may have changed what this sync wrote, so the action is the one that made both sides equal at last.
     action = "skipped" if result.action == "skipped" else LED_TO.get(result.end, result.action)
     source = None if action == "deleted" else result.sight[0]
-    return [json.dumps(detail_of(settings, sync.key, action, source), ensure_ascii=False)]
+    return [Announcement(SYNCED, json.dumps(detail_of(settings, sync.key, action, source), ensure_ascii=False))]

@@ -6,7 +6,7 @@ is bytes. With `is_small` a copy has to answer sooner, as it lasts seconds.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Client(Protocol):
@@ -42,6 +42,13 @@ class Sqs(Client, Protocol):
     async def send_message_batch(self, **parameters: Any) -> dict[str, Any]: ...
     async def delete_message_batch(self, **parameters: Any) -> dict[str, Any]: ...
     async def change_message_visibility_batch(self, **parameters: Any) -> dict[str, Any]: ...
+
+
+class Announcement(NamedTuple):
+    """An event of ours for EventBridge; its detail is JSON."""
+
+    detail_type: str
+    detail: str
 
 
 class Events(Client, Protocol):

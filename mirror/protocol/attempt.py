@@ -10,6 +10,7 @@ from typing import Literal
 
 from mirror.concurrency import wait_at_most
 from mirror.model.errors import Interrupted
+from mirror.model.services import Announcement
 from mirror.protocol.objects import Destination, Source
 from mirror.protocol.verdict import EQUAL
 
@@ -66,7 +67,7 @@ class Hooks:
     log_expired: Callable[[str], None] | None = None  # for a key that is not copied because of that
     before_copy: Callable[[KeySync], Awaitable[None]] | None = None  # may wait, or raise Postponed
     before_write: Callable[[KeySync], Awaitable[None]] | None = None  # before a copy or a delete; may raise
-    when_done: Callable[[KeySync], Sequence[str]] | None = None  # the events to announce of a sync that has succeeded
+    when_done: Callable[[KeySync], Sequence[Announcement]] | None = None  # what to announce after a success
 
 
 NO_HOOKS = Hooks()
@@ -91,7 +92,7 @@ class Result:
     sight: tuple[Source | None, Destination | None] = (None, None)  # both sides as the latest attempt saw them
     parts: int = 0  # of a large object, copied so far
     unsettled_until: float = 0.0  # a write without an answer may take effect until then
-    events: Sequence[str] = ()  # to be announced
+    events: Sequence[Announcement] = ()  # to be announced
 
 
 @dataclass(eq=False, slots=True)

@@ -40,6 +40,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mirror.model.errors import HANDED_BACK, GaveUp, Interrupted, Postponed, describe, receipt_is_lost
 from mirror.model.limits import MAX_SQS_VISIBILITY, SQS_BATCH
 from mirror.model.log_lines import quoted
+from mirror.model.services import Announcement
 from mirror.protocol.attempt import KeySync
 from mirror.queue.bodies import Content, handed_back_body, read_body
 from mirror.queue.queue import Queue, Received
@@ -92,7 +93,7 @@ class Lease:
     postpone: int = 0  # seconds for which it stays hidden when it is sent anew
     unsettled_until: float = 0.0  # until then a write for it may still take effect
     show_at: float = 0.0  # of NACK
-    events: list[str] = field(default_factory=list)  # to be announced before it is deleted
+    events: list[Announcement] = field(default_factory=list)  # to be announced before it is deleted
 
     def become(self, state: State) -> None:
         assert state in NEXT[self.state], f"a lease in state {self.state.name} cannot become {state.name}"
@@ -109,8 +110,8 @@ class Leases:
     settings: Settings
     queue: Queue
     now: Callable[[], float] = time.monotonic
-    announce: Callable[[list[str]], Awaitable[None]] | None = None
-    when_failed: Callable[[KeySync | None, Exception], list[str]] | None = None  # the events of a last failure
+    announce: Callable[[list[Announcement]], Awaitable[None]] | None = None
+    when_failed: Callable[[KeySync | None, Exception], list[Announcement]] | None = None  # the events of a last failure
     held: set[Lease] = field(default_factory=set)
     finished: list[Lease] = field(default_factory=list)  # they wait for a settler
     some_finished: asyncio.Event = field(default_factory=asyncio.Event)

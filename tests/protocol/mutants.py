@@ -75,6 +75,10 @@ def reconcile(name: str) -> tuple[str, ...]:
     return (f"worker/test_reconcile.py::test_{name}",)
 
 
+def metrics(name: str) -> tuple[str, ...]:
+    return (f"worker/test_metrics.py::test_{name}",)
+
+
 MUTANTS = (
     # The protocol
     Mutant(
@@ -711,6 +715,49 @@ MUTANTS = (
         "            self.held += held[",
         "            self.held = held[",
         reconcile("nothing_is_deleted_where_more_would_be_than_the_guard_allows"),
+    ),
+    # Metrics
+    Mutant(
+        "a key that was found equal has a lag",
+        'if error or sync.result.action == "skipped":',
+        "if error:",
+        metrics("a_key_that_was_found_equal_says_nothing_of_the_lag"),
+    ),
+    Mutant(
+        "a message of ours has a lag",
+        "for lease in leases if lease.content.is_event]",
+        "for lease in leases]",
+        metrics("they_are_the_figures_of_the_log_and_cost_no_call"),
+    ),
+    Mutant(
+        "each line has what the lines before it had",
+        "counts[count] - self.said[count]",
+        "counts[count]",
+        metrics("there_is_a_line_a_minute_if_anything_happened"),
+    ),
+    Mutant(
+        "a minute without anything has a line, which costs",
+        "if any(values.values()):",
+        "if values:",
+        metrics("there_is_a_line_a_minute_if_anything_happened"),
+    ),
+    Mutant(
+        "the first lags of a minute are its sample",
+        "random.randrange(self.keys)) < SAMPLE",
+        "self.keys) < SAMPLE",
+        metrics("many_lags_are_a_fair_sample_and_counted_to_the_last"),
+    ),
+    Mutant(
+        "what waits for an outage to end is not held",
+        "len(scheduler.waiting) + len(scheduler.backfill) if",
+        "0 if",
+        metrics("what_an_outage_or_a_marker_holds_is_counted_each_minute"),
+    ),
+    Mutant(
+        "the function never writes its line",
+        "        if self.metrics:\n            self.metrics.say()\n",
+        "",
+        metrics("the_function_writes_a_line_for_each_run_that_did_something"),
     ),
 )
 

@@ -17,6 +17,7 @@ from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
 from mirror.hooks import announcer
 from mirror.hooks.announcer import PAUSE_SECONDS, Announcer, events_of
+from mirror.model.services import Announcement
 from mirror.protocol.attempt import KeySync, Result
 from mirror.protocol.verdict import ABSENT, EQUAL
 from mirror.queue.bodies import hint_body
@@ -25,6 +26,7 @@ from mirror.queue.queue import Received
 from mirror.settings import load_settings
 
 ALL = {"ANNOUNCE": "all"}
+EVENT = Announcement("Object Synced", "{}")
 MARKERS = {"ANNOUNCE": "markers", "COPY_LAST": "_SUCCESS,*.done,*/manifest.json"}
 
 
@@ -226,9 +228,9 @@ def test_a_message_is_deleted_only_after_its_event(world):
 
 
 def test_what_cannot_be_deleted_is_told_once(world):
-    told: list[str] = []
+    told: list[Announcement] = []
 
-    async def announce(events: list[str]) -> None:
+    async def announce(events: list[Announcement]) -> None:
         told.extend(events)
 
     class Queue:
@@ -237,7 +239,7 @@ def test_what_cannot_be_deleted_is_told_once(world):
 
     settings = load_settings(world.environment(**ALL))
     leases = Leases(settings, Queue(), announce=announce)
-    lease = Lease(Received("{}", "handle", 1), 0.0, math.inf, 0.0, events=["event"])
+    lease = Lease(Received("{}", "handle", 1), 0.0, math.inf, 0.0, events=[EVENT])
     leases.held.add(lease)
     leases.finish(lease)
     asyncio.run(leases.settle(leases.take_batch()))
@@ -245,7 +247,7 @@ def test_what_cannot_be_deleted_is_told_once(world):
     lease.due_at = 0.0
     asyncio.run(leases.extend_due())
     asyncio.run(leases.settle(leases.take_batch()))
-    assert told == ["event"]
+    assert told == [EVENT]
 
 
 # In nobody's way
@@ -368,29 +370,29 @@ DENIED = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"
 def test_after_a_failure_nothing_is_tried_for_a_while_and_then_by_one_alone(ours, bus, clock, caplog):
     async def run() -> None:
         bus.error = DENIED
-        await ours.announce(["{}"] * 3)
+        await ours.announce([EVENT] * 3)
         clock.now += PAUSE_SECONDS - 1
-        await ours.announce(["{}"] * 4)
+        await ours.announce([EVENT] * 4)
         await ours.beat()
         assert (bus.calls, caplog.messages) == (1, [])
         clock.now += 1
         bus.gate = asyncio.Event()
-        trying = asyncio.create_task(ours.announce(["{}"]))
+        trying = asyncio.create_task(ours.announce([EVENT]))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert "could not announce 7 keys: " in caplog.text
-        await ours.announce(["{}"] * 2)  # others do not wait
+        await ours.announce([EVENT] * 2)  # others do not wait
         assert bus.calls == 2
         bus.gate.set()
         await trying
-        await ours.announce(["{}"])
+        await ours.announce([EVENT])
         assert bus.calls == 2
         clock.now += PAUSE_SECONDS
         bus.error = None
         await ours.beat()
         assert "could not announce 4 keys: " in caplog.messages[-1]
         for _ in range(2):
-            await ours.announce(["{}"])
+            await ours.announce([EVENT])
         await ours.beat()
 
     asyncio.run(run())
@@ -413,8 +415,8 @@ def test_the_action_is_what_leads_to_what_is_there_now(world, action, is_there, 
     source = SimpleNamespace(size=5, identity="etag 2026-01-01T00:00:00Z 5 null digest") if is_there else None
     end = EQUAL if is_there else ABSENT
     sync = KeySync("k", result=Result(action=action, end=end, size=7, sight=(source, None)))
-    (text,) = events_of(load_settings(world.environment(**ALL)), sync)
-    detail = json.loads(text)
+    (event,) = events_of(load_settings(world.environment(**ALL)), sync)
+    detail = json.loads(event.detail)
     assert (detail["action"], detail["size"]) == (expected, 5 if is_there else 0)
     assert (detail["source-version"] is not None) == is_there
 

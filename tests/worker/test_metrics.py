@@ -4,6 +4,7 @@ import json
 import re
 import statistics
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from world import MIRROR, QUEUE, SOURCE, World
 
 from mirror.hooks.metrics import SAMPLE, Metrics
 from mirror.model.errors import Postponed
-from mirror.protocol.attempt import KeySync
+from mirror.protocol.attempt import KeySync, Result
 from mirror.queue.bodies import hint_body
 
 APP = "second-sync"
@@ -161,6 +162,14 @@ def test_there_is_a_line_a_minute_if_anything_happened(world):
     minutes.worker.scheduler.counts.update(copied=1, failed=1)
     (line,) = minutes.pass_by(120)
     assert (line["CopiedKeys"], line["CopiedBytes"], line["FailedKeys"]) == (1, 0, 1)
+
+
+def test_a_key_that_was_found_equal_says_nothing_of_the_lag(world):
+    minutes = Minutes(world)
+    event = SimpleNamespace(content=SimpleNamespace(is_event=True, event_time=minutes.clock.seconds - 5))
+    for action in ("skipped", "copied"):
+        minutes.metrics.note(KeySync(action, result=Result(action=action)), [event], None)
+    assert minutes.metrics.lags == [5]
 
 
 def test_many_lags_are_a_fair_sample_and_counted_to_the_last(world):
