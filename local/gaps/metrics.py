@@ -21,6 +21,35 @@ def describe_alarms(original, params, data, is_cbor, is_json=False):
     return cloudwatch._xml(200, "DescribeAlarmsResponse", as_xml({"DescribeAlarmsResult": json.loads(body)}))
 
 
+@replaces(cloudwatch, "_put_metric_alarm")
+def put_metric_alarm(original, params, data, is_cbor, is_json=False):
+    """Keep what an alarm on several metrics watches. Its state stays what it was made with."""
+    answer = original(params, data, is_cbor, is_json)
+    name = data.get("AlarmName") if is_cbor or is_json else cloudwatch._p(params, "AlarmName")
+    watched = data.get("Metrics") if is_cbor or is_json else structures(params, "Metrics.member.")
+    if answer[0] == 200 and watched:
+        alarm = {part: value for part, value in cloudwatch._alarms[name].items() if part not in OF_ONE_METRIC}
+        cloudwatch._alarms[name] = alarm | {"Metrics": watched}
+    return answer
+
+
+OF_ONE_METRIC = ("MetricName", "Namespace", "Dimensions", "Statistic", "ExtendedStatistic", "Period", "Unit")
+
+
+def structures(params, prefix):
+    """Read a list of structures as the Query protocol writes it: Metrics.member.1.MetricStat.Period=300."""
+    found = {}
+    for name in params:
+        if name.startswith(prefix):
+            *path, last = name.removeprefix(prefix).split(".")
+            value = cloudwatch._p(params, name)
+            place = found
+            for part in path:
+                place = place.setdefault(part, {})
+            place[last] = {"true": True, "false": False}.get(value, int(value) if value.isdigit() else value)
+    return [found[number] for number in sorted(found, key=int)]
+
+
 @replaces(cloudwatch, "_get_dashboard")
 def get_dashboard(original, params, data, is_cbor, is_json=False):
     """Escape the body of a dashboard in the Query protocol: its queries hold signs that XML has for itself."""

@@ -27,6 +27,7 @@ from local_cloud import (
 )
 
 MIB = 1024**2
+CLIS = [path for name in ("AWS_CLI_V1", "AWS_CLI_V2") if (path := os.environ.get(name))] or ["aws"]
 
 
 @pytest.fixture
@@ -463,6 +464,31 @@ def test_a_dead_letter_queue_is_moved_back_to_its_source(queues):
 def test_a_dead_letter_queue_names_the_queues_it_serves(queues):
     sqs, url, dead = queues
     assert sqs.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"] == [url]
+
+
+@pytest.mark.parametrize("cli", CLIS)
+def test_an_alarm_on_several_metrics_is_kept_as_it_was_put(cloud, cli):
+    metric = {"Namespace": "n", "MetricName": "m"}
+    alarm = {
+        "AlarmName": f"alarm-{uuid.uuid4().hex[:8]}",
+        "Metrics": [
+            {"Id": "m", "ReturnData": False, "MetricStat": {"Period": 300, "Stat": "Sum", "Metric": metric}},
+            {"Id": "e", "ReturnData": True, "Expression": "100 * m", "Label": "a <b> (%)"},
+        ],
+        "EvaluationPeriods": 6,
+        "Threshold": 0.1,
+        "ComparisonOperator": "GreaterThanThreshold",
+    }
+
+    def run(*words):
+        command = [cli, "--endpoint-url", cloud, "--region", REGION, "--output", "json", "cloudwatch", *words]
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        return subprocess.run(command, env=os.environ | keys, check=True, capture_output=True, text=True).stdout
+
+    run("put-metric-alarm", "--cli-input-json", json.dumps(alarm))
+    [found] = json.loads(run("describe-alarms", "--alarm-names", alarm["AlarmName"]))["MetricAlarms"]
+    assert {name: found[name] for name in alarm} == alarm
+    assert "Period" not in found
 
 
 def test_a_new_account_has_six_vcpus_on_fargate_spot(cloud):
