@@ -3,7 +3,7 @@
 #   load   {files (a day, or of all time if they come once), bytes (of each), arrival (spread, burst or once),
 #          keep_gb (null: what a month brings), keep_days (null: all)}
 #   setup  as in cost.jq, and {max_workers, messages_per_worker, idle_seconds, largest_copy, part_bytes, function_most,
-#          announces}
+#          announces, copying_gb, starter_gb (of the function if it copies, and if not)}
 
 def days_a_month: 30;
 def day_seconds: hours_a_month * 3600 / days_a_month;
@@ -71,7 +71,7 @@ def estimated: . + {hours: hours_a_month, used: used, stored: stored} | bill;
 
 # mode($events; $copies; $min_workers): the same with other settings.
 def mode($events; $copies; $min_workers): .setup |= (. + {has_events: $events, function_copies: $copies,
-  min_workers: $min_workers, function_gb: (if $copies then 0.5 else 0.125 end),
+  min_workers: $min_workers, function_gb: (if $copies then .copying_gb else .starter_gb end),
   alarms: (.alarms - (if .has_events then 1 else 0 end) + (if $events then 1 else 0 end))});
 
 def modes: [

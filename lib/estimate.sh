@@ -62,7 +62,7 @@ estimated_setup() {
       --argjson memory "$STARTER_MEMORY" "$(<"$PROJECT_DIR/lib/cost.jq")"'
       map_values(if test("^[0-9]+$") then tonumber else . end) | (.EVENT_SOURCE == "eventbridge") as $has_events
       | {vcpus: (.TASK_CPU / 1024), memory_gb: (.TASK_MEMORY / 1024), poll_minutes: .LAMBDA_POLL_RATE,
-         function_gb: (if .STARTER_COPIES == "true" then $copying else $memory end / 1024), min_workers: .MIN_WORKERS,
+         copying_gb: ($copying / 1024), starter_gb: ($memory / 1024), min_workers: .MIN_WORKERS,
          $has_events, function_copies: (.STARTER_COPIES == "true"), dashboards: 1,
          alarms: alarms($has_events; .AUDIT_DAYS != ""; .METRICS == "true"),
          metrics: (if .METRICS == "true" then metrics else 0 end), image_gb: (if .IMAGE_URI == "" then $image else 0 end),
@@ -70,7 +70,8 @@ estimated_setup() {
          region: .REGION, arch: .TASK_ARCH, max_workers: .MAX_WORKERS, messages_per_worker: .MESSAGES_PER_WORKER,
          idle_seconds: (.EMPTY_POLLS_BEFORE_EXIT * (if .WAIT_TIME_SECONDS == "" then 20 else .WAIT_TIME_SECONDS end)),
          largest_copy: $largest, part_bytes: $part, function_most: .STARTER_MAX_SIZE,
-         announces: (.ANNOUNCE | startswith("all"))}'
+         announces: (.ANNOUNCE | startswith("all"))}
+      | .function_gb = (if .function_copies then .copying_gb else .starter_gb end)'
 }
 
 # print_estimate PRICES JSON: of `given` of the caller.

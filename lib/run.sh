@@ -42,8 +42,10 @@ fact_file() {
 
 # put_file FILE COMMAND...: the file is there only when all that the command prints is in it; several may run at once.
 put_file() {
-  local new=$1.$BASHPID
+  local new=$1.$BASHPID status
   "${@:2}" >"$new"
+  status=$? # inside of a condition the shell goes on after a failure
+  ((status == 0)) || return "$status"
   mv "$new" "$1"
 }
 

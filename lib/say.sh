@@ -71,10 +71,12 @@ stop_ticking() {
 # print_help FILE: the comment at the head of a script, or of a verb, is its help.
 print_help() { sed -n '/^# usage: /,/^$/s/^# \{0,1\}//p' "$1"; }
 
+PROBLEMS_STATUS=2 # what a run ends with because of wrong usage or settings
+
 # Wrong usage of a script.
 usage() {
   say "${0##*/}: $* (use --help)"
-  exit 2
+  exit "$PROBLEMS_STATUS"
 }
 
 # need_value OPTION COUNT: fails unless a value follows.
@@ -87,8 +89,6 @@ need_number() { [[ $2 =~ ^[0-9]{1,12}$ ]] || usage "$1 $2 is no whole number"; }
 begin_checks() { PROBLEMS=(); }
 
 problem() { PROBLEMS+=("$*"); }
-
-PROBLEMS_STATUS=2 # what a run ends with then
 
 stop_on_problems() {
   local found

@@ -23,15 +23,23 @@ for name in sys.stdin.read().splitlines():
 print(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16])' "$PROJECT_DIR" "$TASK_ARCH" "$DOCKER_BUILD_FLAGS"
 }
 
-# Prints the digest that BASE_IMAGE has now, or fails with the reason. An engine that answers is needed first: without one
-# nothing could be built on a newer base.
+# An engine that answers is needed first: without one nothing could be built on a newer base.
+inspect_base() {
+  docker version --format '{{.Server.Version}}' \
+    && docker buildx imagetools inspect "$BASE_IMAGE" --format '{{.Manifest.Digest}}'
+}
+
+BASE_DIGEST_SECONDS=30 # for the registry of BASE_IMAGE to answer
+
+# Prints the digest that BASE_IMAGE has now, or fails with the reason.
 ask_base_digest() {
   local answer
   if [[ $BASE_IMAGE == *@* ]]; then
     answer=${BASE_IMAGE##*@}
   else
-    answer=$(docker version --format '{{.Server.Version}}' 2>&1 \
-      && docker buildx imagetools inspect "$BASE_IMAGE" --format '{{.Manifest.Digest}}' 2>&1) || :
+    IFS= read -rd '' -t "$BASE_DIGEST_SECONDS" answer < <(inspect_base 2>&1) \
+      || (($? <= 128)) || answer="no answer within $BASE_DIGEST_SECONDS s" # more: the time is over; 1: the output is
+    answer=${answer%$'\n'}
     answer=${answer##*$'\n'}
   fi
   printf '%s\n' "$answer"
@@ -74,8 +82,7 @@ worker_image() {
 
 # Prints the ARN of the repository that the worker's image is pulled from, or nothing for an image outside ECR.
 image_repository_arn() {
-  local image
-  image=$(worker_image)
+  local image=${IMAGE_URI:-$(image_registry)/$APP_NAME}
   if [[ $image =~ ^([0-9]{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com/([^:@]+) ]]; then
     printf 'arn:aws:ecr:%s:%s:repository/%s\n' "${BASH_REMATCH[2]}" "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]}"
   elif [[ -z $IMAGE_URI ]]; then

@@ -1,12 +1,17 @@
 # shellcheck shell=bash
 # The gateway endpoints for S3, which CREATE_VPC_ENDPOINTS asks for.
 
+ask_route_tables() {
+  local vpc
+  vpc=$(task_vpc)
+  aws_or_die ec2 describe-route-tables --filters "Name=vpc-id,Values=$vpc"
+}
+
 # Prints the route tables of the subnets for tasks as a JSON list of ids: their own, else the main one of the VPC.
 task_route_tables() {
-  local vpc subnets tables
-  vpc=$(task_vpc)
+  local subnets tables
   subnets=$(task_subnets)
-  tables=$(aws_or_die ec2 describe-route-tables --filters "Name=vpc-id,Values=$vpc")
+  tables=$(fact route_tables)
   jq -c --arg subnets "$subnets" '.RouteTables as $tables
     | [$subnets | split(",")[] as $subnet
       | [$tables[] | select(any(.Associations[]; .SubnetId == $subnet))] as $own
@@ -14,11 +19,15 @@ task_route_tables() {
     | unique' <<<"$tables"
 }
 
-# find_endpoints SERVICE: the gateway endpoints for it in the VPC, of whomever, as a JSON list.
-find_endpoints() {
+ask_vpc_endpoints() {
   local vpc
   vpc=$(task_vpc)
-  aws_or_die ec2 describe-vpc-endpoints --filters "Name=vpc-id,Values=$vpc" \
+  aws_or_die ec2 describe-vpc-endpoints --filters "Name=vpc-id,Values=$vpc"
+}
+
+# find_endpoints SERVICE: the gateway endpoints for it in the VPC, of whomever, as a JSON list.
+find_endpoints() {
+  fact vpc_endpoints \
     | jq -c --arg service "$1" '[.VpcEndpoints[]
       | select(.ServiceName == $service and .VpcEndpointType == "Gateway")
       | select(.State | ascii_downcase | IN("available", "pending"))]'

@@ -36,16 +36,19 @@ set_pause() {
   SINCE=$(paused_since)
 }
 
-# Whether a run of the function has just begun and ended: as only one runs at a time, no earlier run is still going on.
+# has_run RESERVED: whether a run of the function has just begun and ended. If only one runs at a time, no earlier run is
+# still going on then.
 has_run() {
-  [[ $(reserved_concurrency) == 1 ]] || return 1
+  [[ $1 == 1 ]] || return 1
   printf '{}\n' >"$TEMP_DIR/event"
   try_aws lambda invoke --function-name "$STARTER_NAME" --payload "fileb://$TEMP_DIR/event" "$TEMP_DIR/answer" >/dev/null
 }
 
 # await_last_run UNTIL: the last run that may still copy, or start a worker, is over by then, or when another one has run.
 await_last_run() {
-  while (($(now) < $1)) && ! has_run; do
+  local reserved
+  reserved=$(reserved_concurrency)
+  while (($(now) < $1)) && ! has_run "$reserved"; do
     say "pause: waiting for the last run of $STARTER_NAME, at most $(($1 - $(now))) s"
     sleep "$RETRY_PAUSE"
   done

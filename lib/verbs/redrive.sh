@@ -69,9 +69,9 @@ act_on_messages() {
   case "$1" in
     list) printf 'nothing was moved\n' ;;
     move)
+      say_if_paused "no worker runs before"
       moved=$(move_back "$DLQ_ARN" "$QUEUE_ARN") # a failure inside of an argument would not end the run
       printf '%s messages are back in the queue; the next worker tries them\n' "$moved"
-      say_if_paused "no worker runs before"
       ;;
     purge)
       [[ $2 == true ]] || confirm_purge

@@ -20,7 +20,9 @@ IMAGES = {
 }
 # The answers of Docker and of ECR.
 ANSWERS = """
+[[ $FOUND != hangs ]] || BASE_DIGEST_SECONDS=1
 docker() {
+  [[ $FOUND != hangs ]] || sleep 5
   if [[ $1 == version ]]; then [[ $ENGINE == up ]] && echo 26.1.5; else echo "$FOUND"; [[ $FOUND == sha256:* ]]; fi
 }
 aws_or_nothing() { printf '%s' "$IMAGES"; }
@@ -34,11 +36,12 @@ ask_image_inputs() { echo 0123456789abcdef; }
         ({"ENGINE": "up", "FOUND": DIGEST}, f"{INPUTS}-abababababab"),
         ({"ENGINE": "up", "FOUND": f"sha256:{'cd' * 32}"}, f"{INPUTS}-cdcdcdcdcdcd"),
         ({"ENGINE": "up", "FOUND": "ERROR: no such host"}, f"{INPUTS}-222222222222"),
+        ({"ENGINE": "up", "FOUND": "hangs"}, f"{INPUTS}-222222222222"),
         ({"ENGINE": "down", "FOUND": DIGEST}, f"{INPUTS}-222222222222"),
         ({"ENGINE": "down", "FOUND": DIGEST, "IMAGES": ""}, INPUTS),
         ({"ENGINE": "down", "FOUND": "", "BASE_IMAGE": f"python:3.13-slim@{DIGEST}"}, f"{INPUTS}-abababababab"),
     ],
-    ids=["looked up", "renewed", "no registry", "no engine", "no engine and no image", "pinned"],
+    ids=["looked up", "renewed", "no registry", "no answer", "no engine", "no engine and no image", "pinned"],
 )
 def test_the_tag_of_the_image_has_the_digest_of_its_base(settings: dict[str, str], tag: str) -> None:
     given = {"IMAGES": json.dumps(IMAGES), **settings}

@@ -113,9 +113,10 @@ make_plan() { sleep before; really_make_plan "$@"; sleep after; }
 deploy_all"""
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"AUDIT_DAYS": "1", "ALARM_EMAIL": "ops@example.com"}, {"EVENT_SOURCE": "eventbridge"}]
-)
+MORE = {"AUDIT_DAYS": "1", "ALARM_EMAIL": "ops@example.com", "CREATE_VPC_ENDPOINTS": "true"}
+
+
+@pytest.mark.parametrize("settings", [{}, MORE, {"EVENT_SOURCE": "eventbridge"}])
 def test_all_is_asked_before_the_plan_and_only_what_it_would_change_is_done_after_it(
     scripts: Scripts, settings: dict[str, str]
 ) -> None:
@@ -150,8 +151,16 @@ def test_the_plan_is_all_json_and_its_exit_status_says_whether_there_is_somethin
     assert plan_of(scripts, "", 2, MAX_WORKERS="many") == {}
 
 
-@pytest.mark.parametrize("option", ["--json", "--detailed-exitcode"])
-def test_the_options_of_a_dry_run_are_refused_without_one(scripts: Scripts, option: str) -> None:
-    ran = scripts.run(f"main {option}", 2)
-    assert "--json and --detailed-exitcode go with --dry-run only" in ran.errors
+WRONG_USAGE = {
+    "--json": (2, "--json and --detailed-exitcode go with --dry-run only"),
+    "--detailed-exitcode": (1, "--json and --detailed-exitcode go with --dry-run only"),
+    "--dry-run --jsn --detailed-exitcode": (1, "unknown option: --jsn"),  # 2 would mean changes
+}
+
+
+@pytest.mark.parametrize("options", WRONG_USAGE)
+def test_wrong_usage_is_refused_and_never_means_that_there_are_changes(scripts: Scripts, options: str) -> None:
+    status, complaint = WRONG_USAGE[options]
+    ran = scripts.run(f"main {options}", status)
+    assert complaint in ran.errors
     assert ran.calls == []
