@@ -18,7 +18,8 @@
 #   --once     with --local: clean up at the end
 #   --version  print the release of this checkout
 #
-# Wrong usage, like a wrong setting, ends with exit status 2.
+# Wrong usage, like a wrong setting, ends with exit status 2, or with 1 if
+# --detailed-exitcode is given.
 #
 # The settings are at the top of deploy.sh, and each can be set in the
 # environment instead:
@@ -201,6 +202,7 @@ list_questions() {
   )
   [[ -n $IMAGE_URI ]] || QUESTIONS+=(image repository_lifecycle)
   [[ $EVENT_SOURCE == sqs ]] || QUESTIONS+=("targets $EVENT_RULE_NAME")
+  [[ $CREATE_VPC_ENDPOINTS == false ]] || QUESTIONS+=(vpc_endpoints route_tables)
   [[ -z $AUDIT_DAYS ]] \
     || QUESTIONS+=("metric_filter $WORKER_LOG_GROUP $AUDIT_ALARM" "metric_filter $STARTER_LOG_GROUP $AUDIT_ALARM")
   if [[ -n $ALARM_EMAIL ]]; then QUESTIONS+=(subscriptions); else QUESTIONS+=(own_topic); fi
@@ -220,6 +222,7 @@ readonly STEPS=(
   ensure_starter_role ensure_task_role ensure_exec_role ensure_repository ensure_image ensure_ecs_role ensure_cluster
   ensure_loosened_lifecycle ensure_task_definition ensure_security_group ensure_s3_endpoint ensure_s3express_endpoint
   ensure_function ensure_rule ensure_notification ensure_event_rule ensure_event_switch
+  ensure_rights_ended
   ensure_topic ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_silent_alarm
   ensure_outage_filter ensure_outage_alarm ensure_events_alarm ensure_audit_alarm
   ensure_audit_filter ensure_audit_start_filter ensure_late_alarm
@@ -286,13 +289,14 @@ print_deploy_help() {
 
 main() {
   local option local=false once=()
+  [[ " $* " != *" --detailed-exitcode "* ]] || PROBLEMS_STATUS=1 # 2 means changes
   for option in "$@"; do
     case "$option" in
       --local) local=true ;;
       --once) once=("$option") ;;
       --dry-run) DRY_RUN=true ;;
       --json) PLAN_FORMAT=json ;;
-      --detailed-exitcode) DETAILED_EXITCODE=true PROBLEMS_STATUS=1 ;;
+      --detailed-exitcode) DETAILED_EXITCODE=true ;;
       -h | --help | help)
         print_deploy_help
         return

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Of a notification (lib/resources/notification.sh).
 EVENT_TYPES = ("s3:LifecycleExpiration:*", "s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:ObjectRestore:Completed")
+# Of a rule's target (EventBridge API reference, Target).
+INSTEAD_OF_EVENT = ("Input", "InputPath", "InputTransformer")
 NO_EVENT, NO_STARTER, NO_START_AT_ONCE = "no event", "no starter", "no start at once"
 NO_DEAD_LETTERS = "no dead-letter queue"
 
@@ -101,6 +103,12 @@ def admits(path: Path, sender: str) -> bool:
 
 def has_target(rule: Any, arn: str) -> bool:
     return any(target["Arn"] == arn for target in (rule or {}).get("Targets", []))
+
+
+def sends_events(rule: Any, arn: str) -> bool:
+    """Whether what the rule's target gets is the event, and not what somebody has it sent instead."""
+    targets = [target for target in rule["Targets"] if target["Arn"] == arn]
+    return any(not any(target.get(name) for name in INSTEAD_OF_EVENT) for target in targets)
 
 
 def permits(path: Path, rule: str) -> bool:
@@ -185,6 +193,9 @@ def of_event_rule(path: Path) -> Iterator[Fault]:
         yield Fault(NO_EVENT, said, cure, look_rule(name))
     if not has_target(rule, path["arn"]["queue"]):
         said = f"the rule {name} does not send to the queue: its target is gone"
+        yield Fault(NO_EVENT, said, cure, look_targets(name))
+    elif not sends_events(rule, path["arn"]["queue"]):
+        said = f"the rule {name} sends something else than the event to the queue: its target has an input of its own"
         yield Fault(NO_EVENT, said, cure, look_targets(name))
     if not admits(path, "eventbridge"):
         said = f"the policy of the queue does not let the rule {name} send to it"

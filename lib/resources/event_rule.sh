@@ -47,9 +47,10 @@ event_rule_source() {
   fact rule "$EVENT_RULE_NAME" | jq -r '.EventPattern // "{}" | fromjson | .detail.bucket.name[0]? // empty'
 }
 
-# missing_targets WANT HAVE: AWS may print more of a target than it was given.
+# missing_targets WANT HAVE: AWS may print more of a target than it was given. What replaces the event is none of ours.
 missing_targets() {
-  jq -nc --argjson want "$1" --argjson have "$2" 'def compared: [.Id, .Arn, .RetryPolicy.MaximumEventAgeInSeconds];
+  jq -nc --argjson want "$1" --argjson have "$2" '
+    def compared: [.Id, .Arn, .RetryPolicy.MaximumEventAgeInSeconds, .Input, .InputPath, .InputTransformer];
     [$want[] | select(compared as $one | any($have[]; compared == $one) | not)]'
 }
 

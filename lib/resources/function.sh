@@ -139,12 +139,16 @@ end_rights() {
   put_policy "$STARTER_ROLE" "$1"
 }
 
+# A step of its own, after those of the path of events: until they have followed the function's variables, its guard sees
+# a difference (launch/guard.py), and confirms it before this wait is over.
 ensure_rights_ended() {
-  local policy
-  policy=$(fact role_policy "$STARTER_ROLE")
-  keeps_rights "$STARTER_ROLE" "$policy" || return 0
-  policy=$(starter_policy)
-  change "policy of $STARTER_ROLE" end_rights "$policy"
+  local have want
+  have=$(fact role_policy "$STARTER_ROLE" | jq -c .PolicyDocument)
+  keeps_rights "$STARTER_ROLE" "$have" || return 0
+  begin role "$STARTER_ROLE"
+  want=$(starter_policy)
+  change_from "$have" "$want" policy end_rights "$want"
+  finish
 }
 
 # What AWS keeps beside a function.
@@ -238,7 +242,6 @@ ensure_function() {
   else
     update_function "$want" "$have"
   fi
-  ensure_rights_ended
   ensure_no_retries
   ensure_concurrency
   finish

@@ -71,6 +71,9 @@ NO_QUEUE = f"there is no queue {APP}-q"
 NO_DEAD_LETTERS = f"there is no dead-letter queue {APP}-dlq"
 OR_SET = "./deploy.sh, or set REGION and APP_NAME"
 OTHER_EVENTS = f"the rule {APP}-event-rule is for other events than those that are synced"
+OTHER_THAN_EVENT = (
+    f"the rule {APP}-event-rule sends something else than the event to the queue: its target has an input of its own"
+)
 RULE_SHUT_OUT = f"the policy of the queue does not let the rule {APP}-event-rule send to it"
 BUCKET_SHUT_OUT = f"the policy of the queue does not let the bucket {SOURCE} send to it"
 
@@ -143,6 +146,12 @@ BROKEN = {
         lambda kept: kept[EVENT_RULE]["targets"].pop("queue"),
         "no event",
         f"the rule {APP}-event-rule does not send to the queue: its target is gone",
+    ),
+    "the rule sends a text of its own to the queue": Broken(
+        "eventbridge",
+        lambda kept: kept[EVENT_RULE]["targets"]["queue"].update(Input='{"news": true}'),
+        "no event",
+        OTHER_THAN_EVENT,
     ),
     "the queue takes nothing of the rule": Broken(
         "eventbridge", other_policy(Effect="Deny"), "no event", RULE_SHUT_OUT

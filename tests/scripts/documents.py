@@ -12,7 +12,7 @@ import shlex
 import socketserver
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -230,6 +230,7 @@ class Scripts:
         self.calls: list[Call] = []
         self.wrong: list[str] = []
         self.lock = threading.Lock()
+        self.while_asleep: Callable[[], Any] = lambda: None
 
     def run(self, command: str, status: int = 0, **settings: str) -> Ran:
         """Run a command of the scripts in a subshell with these settings, to an end with that status."""
@@ -266,6 +267,7 @@ class Scripts:
         program, *words = words
         if program == "sleep":
             self.calls.append(Call("bash", "CheckClock", {"seconds": words[0]}, 200))
+            self.while_asleep()
             return ""
         if program == "docker":
             looks = not {"version", "imagetools"}.isdisjoint(words)

@@ -124,6 +124,20 @@ def test_the_guard_says_the_same_until_the_run_after_the_cure(
     assert found.run() == []
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_guard_finds_nothing_while_a_deployment_waits(
+    scripts: Scripts, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If copying is turned off, this is for the last copies, and longer than the guard takes to confirm."""
+    scripts.account = PaperAccount()
+    scripts.deploy(**MODES[mode], STARTER_COPIES="true")
+    said: list[list[str]] = []
+    monkeypatch.setattr(scripts, "while_asleep", lambda: said.append(guarded(scripts.account.kept, monkeypatch).run()))
+    ran = scripts.deploy(**MODES[mode] | {"PREFIX_FILTER": "d/"})
+    assert [int(one["seconds"]) > guard.CONFIRM_SECONDS for one in ran.sent("CheckClock")] == [True]
+    assert said == [[]]
+
+
 def test_what_the_guard_may_not_read_is_said_once_and_is_no_fault(
     deployments: dict[str, Kept], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

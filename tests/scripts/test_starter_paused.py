@@ -1,6 +1,7 @@
 """Runs of the starter while the sync is paused (PAUSED_SINCE)."""
 
 import json
+from typing import Any
 
 import pytest
 from starter_cloud import Cloud, running, starting
@@ -10,8 +11,6 @@ import starter
 from launch.tasks import PAUSED
 
 SINCE = "2026-11-25T11:00:00Z"
-# What would start workers or an audit, or copy, by settings; each with messages that wait.
-MODES: list[dict[str, str]] = [{}, {"MIN_WORKERS": "2"}, {"AUDIT_DAYS": "1"}]
 
 
 @pytest.fixture(autouse=True)
@@ -28,20 +27,32 @@ class Copier:
         pass
 
 
-@pytest.mark.parametrize("settings", MODES)
+# What would start workers or an audit, or copy: settings, the run, and who copies; each with messages that wait. With
+# EVENT_SOURCE=eventbridge an event has everything looked at if no run of the minute came for a while.
+RUNS: dict[str, tuple[dict[str, str], dict[str, Any], type[Copier] | None]] = {
+    "the function copies": ({}, MINUTE, Copier),
+    "workers stay": ({"MIN_WORKERS": "2"}, MINUTE, Copier),
+    "an audit is due": ({"AUDIT_DAYS": "1"}, MINUTE, Copier),
+    "by an event of the bucket, and the function does not copy": ({}, event(), None),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_nothing_is_started_or_copied_and_what_runs_is_stopped(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(starter, "copier", Copier)
+    settings, begun_by, copier = RUNS[name]
+    monkeypatch.setattr(starter, "memory", starter.Memory())
+    for setting, value in settings.items():
+        monkeypatch.setenv(setting, value)
+    monkeypatch.setattr(starter, "copier", copier)
     tasks = [running(), starting()]
     cloud.has_messages(50, 0)
     cloud.has_tasks_listed([task["taskArn"] for task in tasks])
     cloud.ecs.add_response("describe_tasks", {"tasks": tasks})
     for task in tasks:
         cloud.stops(task, PAUSED)
-    report = starter.handler(MINUTE, None)
+    report = starter.handler(begun_by, None)
     said = [report[name] for name in ("paused_since", "wanted", "started", "stopped", "failing")]
     assert said == [SINCE, 0, {}, 2, ""]
     cloud.has_messages(50, 0)
