@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # usage: ./deploy.sh [--dry-run [--json] [--detailed-exitcode]]
 #        ./deploy.sh --local [--once]
+#        ./deploy.sh --policy ROLE [--account ID]
 #        ./deploy.sh --help, -h or help
 #        ./deploy.sh --version
 #
@@ -16,6 +17,11 @@
 #   --local    run the whole chain on this machine, without an AWS account;
 #              ./cleanup.sh --local ends it
 #   --once     with --local: clean up at the end
+#   --policy ROLE
+#              print what IAM has to allow a deployer, an operator or a reader;
+#              write nothing
+#   --account ID
+#              with --policy: the account, instead of that of your credentials
 #   --version  print the release of this checkout
 #
 # Wrong usage, like a wrong setting, ends with exit status 2, or with 1 if
@@ -135,6 +141,8 @@ source "$PROJECT_DIR/lib/tell_wanted.sh"
 source "$PROJECT_DIR/lib/path.sh"
 # shellcheck source=lib/settings.sh
 source "$PROJECT_DIR/lib/settings.sh"
+# shellcheck source=lib/policy.sh
+source "$PROJECT_DIR/lib/policy.sh"
 # shellcheck source=lib/log_lines.sh
 source "$PROJECT_DIR/lib/log_lines.sh"
 # shellcheck source=lib/resources/log_group.sh
@@ -297,6 +305,10 @@ main() {
       --dry-run) DRY_RUN=true ;;
       --json) PLAN_FORMAT=json ;;
       --detailed-exitcode) DETAILED_EXITCODE=true ;;
+      --policy | --account)
+        print_policy_of "$@"
+        return
+        ;;
       -h | --help | help)
         print_deploy_help
         return
@@ -317,9 +329,8 @@ main() {
     source "$PROJECT_DIR/local/local.sh"
     VIA=" --local"
     local_deploy ${once[@]+"${once[@]}"}
-  elif ((${#once[@]})); then
-    usage "--once goes with --local only"
   else
+    ((${#once[@]} == 0)) || usage "--once goes with --local only"
     say "deploy.sh: checking the settings, the account, and what is there"
     deploy_all
   fi

@@ -115,14 +115,23 @@ def read_call(words: list[str]) -> Call:
     members |= OPTIONS.get((service, operation), {})
     parameters: dict[str, Any] = {}
     for option, values in options(words):
+        if option in ("no-paginate", "output"):
+            continue  # what the CLI does with the answer
         if option == "cli-input-json":
-            parameters = json.loads(values[0]) | parameters
+            parameters = json.loads(content(values[0])) | parameters
         elif option == "zip-file" and "ZipFile" not in shape.members:
             parameters["Code"] = {"ZipFile": content(values[0])}
         else:
             name = members[option]
             parameters[name] = converted(shape.members[name], values)
     return Call(service, operation, parameters, 200)
+
+
+def without_file(words: list[str]) -> tuple[list[str], Path | None]:
+    """The words without the name of the file that the answer's body goes to, which is the last of these calls."""
+    if words[:2] in (["lambda", "invoke"], ["s3api", "get-object"]):
+        return words[:-1], Path(words[-1])
+    return words, None
 
 
 def options(words: list[str]) -> Iterator[tuple[str, list[str]]]:
@@ -271,26 +280,34 @@ class Scripts:
             return ""
         if program == "docker":
             looks = not {"version", "imagetools"}.isdisjoint(words)
-            self.calls.append(Call("docker", f"Get {words[0]}" if looks else words[0], {"words": words}, 200))
+            self.made(Call("docker", f"Get {words[0]}" if looks else words[0], {"words": words}, 200))
             return self.account.docker(words)
         if words[:2] == ["ecr", "get-login-password"]:
+            self.account.authorize(Call("ecr", "GetAuthorizationToken", {}, 200))
             return "password"
         if words[:2] == ["lambda", "wait"]:
-            self.calls.append(Call("lambda", f"GetFunction until {words[2]}", {"FunctionName": words[4]}, 200))
+            self.made(Call("lambda", f"GetFunction until {words[2]}", {"FunctionName": words[4]}, 200))
             return ""
+        words, file = without_file(words)
         call = read_call(words)
-        self.calls.append(call)
+        self.made(call)
         self.wrong += [
             found for found in violations_of(call) if "'Prefix' is none of" not in found
         ]  # as S3 answered it
         given = self.account.answer(call)
         known = {name: value for name, value in (given or {}).items() if value is not None}
         self.wrong += spoken(violations(call.model.output_shape, known, f"answer of {call.operation}"))
+        if file:
+            file.write_bytes(given.pop("Body", given.pop("Payload", b"")))
         return "" if given is None else json.dumps(decoded(given))
+
+    def made(self, call: Call) -> None:
+        self.calls.append(call)
+        self.account.authorize(call)
 
 
 @contextlib.contextmanager
-def sourced_scripts(folder: Path, script: str = "cleanup.sh") -> Iterator[Scripts]:
+def sourced_scripts(folder: Path, script: str = "cleanup.sh", project: Path = PROJECT) -> Iterator[Scripts]:
     """The Bash has read that script, and so deploy.sh."""
 
     class Handler(socketserver.StreamRequestHandler):
@@ -320,7 +337,7 @@ def sourced_scripts(folder: Path, script: str = "cleanup.sh") -> Iterator[Script
             "TMPDIR": str(folder),
             "LC_ALL": "C.UTF-8",
         }
-        environment |= {"PROJECT": str(PROJECT), "FOLDER": str(folder), "PORT": str(server.server_address[1])}
+        environment |= {"PROJECT": str(project), "FOLDER": str(folder), "PORT": str(server.server_address[1])}
         environment |= {"SCRIPT": script}
         bash = subprocess.Popen(
             ["bash", "-c", f"declare -A ARCHIVES=({archives})\n{BASH}"],

@@ -219,6 +219,9 @@ class PaperAccount:
         self.before: dict[str, list[Callable[[], Any]]] = {}  # the first of an operation happens before its next call
         self.kept["role-of-ecs AWSServiceRoleForECS"] = {}
 
+    def authorize(self, call: Call) -> None:
+        """Raise Refused for what the caller may not do: here nothing."""
+
     def answer(self, call: Call) -> Any:
         if happens := self.before.get(call.operation):
             happens.pop(0)()

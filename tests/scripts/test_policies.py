@@ -1,107 +1,24 @@
 """The roles that deploy.sh makes allow what the worker and the starter do, and no more."""
 
-import fnmatch
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote
 
 from account import APP, CREDENTIALS, MIRROR, PREFIX, SOURCE, Account, wait_for
+from authorized import Authorizing, allowing, grants
 from deployment import assert_conforming, one_cli, one_cloud
-from meaning import as_list, is_for
 from recorder import Call
 
-
-def grants(policy: dict[str, Any]) -> set[tuple[int, str, str]]:
-    """(statement, action, resource) of everything that the policy allows."""
-    return {
-        (number, action, resource)
-        for number, statement in enumerate(policy["Statement"])
-        for action in as_list(statement["Action"])
-        for resource in as_list(statement["Resource"])
-        if is_for(action, resource)
-    }
-
-
-def allowing(policy: dict[str, Any], need: tuple[str, str, dict[str, str]]) -> set[tuple[int, str, str]]:
-    """The grants that allow an action on a resource, with the keys that the request has for conditions."""
-    action, resource, context = need
-    return {
-        (number, granted, pattern)
-        for number, granted, pattern in grants(policy)
-        if granted == action
-        and fnmatch.fnmatchcase(resource, pattern)
-        and all(
-            key in context and fnmatch.fnmatchcase(context[key], wanted)
-            for keys in policy["Statement"][number].get("Condition", {}).values()
-            for key, wanted in keys.items()
-        )
-    }
-
-
-S3_ACTIONS = {
-    "HeadObject": "s3:GetObject",
-    "ListObjectsV2": "s3:ListBucket",
-    "GetBucketNotificationConfiguration": "s3:GetBucketNotification",
-}
 # Lambda itself writes the log with the function's role. The guard reads the rest if there is an event rule.
 UNUSED = {"logs:CreateLogStream", "logs:PutLogEvents", "events:ListTargetsByRule", "lambda:GetPolicy"}
 
 
-def needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """(action, resource, condition keys) that AWS checks for a call of the worker or the starter.
-
-    Source: Service Authorization Reference; for directory buckets S3 User Guide, "Authorizing Regional endpoint API
-    operations with IAM": everything on objects is s3express:CreateSession.
-    """
-    parameters, here = call.parameters, f"us-east-1:{account.number}"
-    if call.service == "sqs":
-        queue = f"arn:aws:sqs:{here}:{parameters['QueueUrl'].split('/')[-1]}"
-        yield f"sqs:{call.operation.removesuffix('Batch')}", queue, {}
-    if call.operation == "PutEvents":
-        yield "events:PutEvents", f"arn:aws:events:{here}:event-bus/default", {}
-    if call.service == "s3" and parameters["Bucket"] == MIRROR:
-        yield "s3express:CreateSession", f"arn:aws:s3express:{here}:bucket/{MIRROR}", {}
-    if call.service == "s3" and parameters["Bucket"] == SOURCE:
-        action = S3_ACTIONS[call.operation]
-        yield action, "/".join(filter(None, (f"arn:aws:s3:::{SOURCE}", parameters.get("Key")))), {}
-    if "CopySource" in parameters:
-        yield "s3:GetObject", f"arn:aws:s3:::{unquote(parameters['CopySource']).lstrip('/')}", {}
-    if call.service == "events" and call.operation == "DescribeRule":
-        yield "events:DescribeRule", f"arn:aws:events:{here}:rule/{parameters['Name']}", {}
-    if call.service == "ecs":
-        yield from ecs_needs(account, call)
-
-
-def ecs_needs(account: Account, call: Call) -> Iterator[tuple[str, str, dict[str, str]]]:
-    parameters, here, action = call.parameters, f"us-east-1:{account.number}", f"ecs:{call.operation}"
-    if call.operation in ("DescribeTasks", "StopTask"):
-        for task in as_list(parameters.get("tasks") or parameters["task"]):
-            name = task.rpartition("/")[2]
-            yield action, f"arn:aws:ecs:{here}:task/{parameters['cluster']}/{name}", {}
-        return
-    if call.operation == "DescribeTaskDefinition":
-        yield action, "*", {}
-        return
-    cluster = {"ecs:cluster": f"arn:aws:ecs:{here}:cluster/{parameters['cluster']}"}
-    revision = f"arn:aws:ecs:{here}:task-definition/{parameters.get('taskDefinition')}:1"
-    yield action, revision if call.operation == "RunTask" else "*", cluster
-    if call.operation == "RunTask":
-        if parameters.get("propagateTags", "NONE") != "NONE":
-            tasks = f"arn:aws:ecs:{here}:task/{parameters['cluster']}/new"
-            yield "ecs:TagResource", tasks, {"ecs:CreateAction": "RunTask"}
-        for role in ("task-role", "exec-role"):
-            service = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
-            yield "iam:PassRole", f"arn:aws:iam::{account.number}:role/{APP}-{role}", service
-
-
 def unused_grants(account: Account, policy: dict[str, Any]) -> set[str]:
     """The granted actions that no recorded call needed; every recorded call has to be allowed."""
-    used = set()
+    used, authorizing = set(), Authorizing(account.number, {})
     for call in account.recorder.calls:
-        for need in needs(account, call):
+        for need in authorizing.needs(call):
             found = allowing(policy, need)
             assert found, f"{call.service} {call.operation} is not allowed: {need}"
             used |= found

@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# ./deploy.sh --policy ROLE: what a person or a pipeline needs to be allowed, as a policy for an administrator of IAM.
+
+# Each is a file of docs/policies/. What stands in braces there is a setting, or a variable of lib/names.sh.
+readonly POLICY_ROLES='deployer|operator|reader'
+
+# Characters that IAM takes, without white space (IAM User Guide, "IAM and AWS STS quotas"): as a managed policy, and in
+# all inline policies of one role together.
+readonly MANAGED_POLICY=6144 INLINE_POLICY=10240
+
+# filled_policy FILE: a text that is one variable alone stands for each item of a list, such as that of SRC_KMS_KEY_ARN.
+# What an empty setting leaves without a value goes: a condition, or a statement without a resource.
+filled_policy() {
+  local names
+  mapfile -t names < <(grep -oE '\{[A-Z_]+\}' "$1" | tr -d '{}' | sort -u)
+  settings_json "${names[@]}" | jq --slurpfile policies "$1" '. as $values
+    | def filled: [.] | flatten | map(if test("^\\{\\w+\\}$") then $values[.[1:-1]] | splits("[, ]+")
+        else gsub("\\{(?<name>[A-Z_]+)\\}"; $values[.name]) end | select(. != ""))
+        | if length == 1 then .[0] else . end;
+      def filled_members: with_entries(.value |= filled | select(.value != []));
+      $policies[0] | .Statement |= [.[] | .Resource |= filled | select(.Resource != [])
+        | .Condition |= (. // {} | with_entries(.value |= filled_members | select(.value != {})))
+        | if .Condition == {} then del(.Condition) else . end]'
+}
+
+# tell_of_policy ROLE POLICY: how it may be given, as IAM counts it.
+tell_of_policy() {
+  local size kinds="an inline policy of a role (at most $INLINE_POLICY)"
+  size=$(tr -d '[:space:]' <<<"$2" | wc -m)
+  ((size <= INLINE_POLICY)) || die "--policy $1: it has $((size)) characters, and IAM takes at most $INLINE_POLICY: set a" \
+    "shorter ROLE_PATH, or fewer keys of KMS"
+  ((size > MANAGED_POLICY)) || kinds="a managed policy (at most $MANAGED_POLICY), or $kinds"
+  say "$1: $((size)) characters without white space: $kinds"
+}
+
+# print_policy ROLE ACCOUNT: without an account, for that of the credentials. A subshell, as deploy_all.
+print_policy() (
+  local policy
+  start_run
+  check_before_calls
+  if [[ -n $2 ]]; then
+    check_tool jq "install the package jq"
+    set_account "$2"
+  else
+    check_tools
+    check_account
+    ((${#PROBLEMS[@]} == 0)) || problem "or name the account, for which no call is made: --account 111122223333"
+  fi
+  stop_on_problems
+  check_settings
+  stop_on_problems
+  policy=$(filled_policy "$PROJECT_DIR/docs/policies/$1.json")
+  tell_of_policy "$1" "$policy"
+  printf '%s\n' "$policy"
+)
+
+# print_policy_of ARGUMENT...: of deploy.sh.
+print_policy_of() {
+  local role="" account=""
+  while (($#)); do
+    case "$1" in
+      --policy) need_value "$1" "$#" && role=$2 ;;
+      --account) need_value "$1" "$#" && account=$2 ;;
+      *) usage "$1 does not go with --policy" ;;
+    esac
+    shift 2
+  done
+  [[ $role =~ ^($POLICY_ROLES)$ ]] || usage "--policy needs a role: ${POLICY_ROLES//|/, }"
+  [[ $account =~ ^([0-9]{12})?$ ]] || usage "--account $account is not the 12 digits of an AWS account"
+  print_policy "$role" "$account"
+}

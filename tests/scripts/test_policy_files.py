@@ -1,0 +1,319 @@
+"""docs/policies/: a principal with exactly one of them can do what its role does, and its policy allows nothing more.
+
+The scripts run against an account on paper that authorizes each call as AWS does (authorized.py).
+"""
+
+import copy
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from account import APP, MIRROR, PROJECT, SOURCE
+from authorized import Authorizing, Grant, allowing, grants
+from documents import Scripts, sourced_scripts
+from meaning import as_list
+from operated import Operated
+from paper_account import HERE, NUMBER, PaperAccount, Refused
+from recorder import Call
+from test_account_rules import RULES
+from test_documents import FULL, KEYS
+from test_upgrade import unpack_release
+
+ROLES = ("deployer", "operator", "reader")
+MANAGED, INLINE = 6144, 10240  # characters without white space (IAM User Guide, "IAM and AWS STS quotas")
+ALL = FULL | RULES
+VERIFY = {"VERIFY_LARGE_PARTS": "2", "VERIFY_LARGE_PART_BYTES": "2048", "MULTIPART_THRESHOLD": "6000000"}
+DENIED = "is not authorized to perform: {}"
+
+
+class Held:
+    """What a policy was asked for, and what of it was needed."""
+
+    def __init__(self, policy: dict[str, Any]) -> None:
+        self.policy = policy
+        self.used: set[Grant] = set()
+        self.denied: list[str] = []
+
+    def ask(self, account: PaperAccount, call: Call) -> None:
+        for need in Authorizing(NUMBER, account.kept).needs(call):
+            found = allowing(self.policy, need)
+            self.used |= found
+            if not found:
+                self.denied.append(f"{need.action} on {need.resource} with {need.context}, for {call.operation}")
+                raise Refused("AccessDenied", f"User: u {DENIED.format(need.action)} on resource: {need.resource}")
+
+    def unused(self) -> set[str]:
+        """Actions and resources that no call needed."""
+        actions = {action for _, action, _ in grants(self.policy)} - {grant.action for grant in self.used}
+        resources = {(number, resource) for number, _, resource in grants(self.policy)}
+        resources -= {(grant.statement, grant.resource) for grant in self.used}
+        return actions | {f"{self.policy['Statement'][number]['Sid']}: {resource}" for number, resource in resources}
+
+
+class Principal(Operated):
+    """The account, as somebody sees it who has that policy alone."""
+
+    def __init__(self, held: Held, kept: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.held = held
+        self.kept = self.kept if kept is None else copy.deepcopy(kept)
+
+    def authorize(self, call: Call) -> None:
+        self.held.ask(self, call)
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    with sourced_scripts(tmp_path_factory.mktemp("deployer")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    with sourced_scripts(tmp_path_factory.mktemp("verbs"), "sync.sh") as found:
+        yield found
+
+
+def policy_of(scripts: Scripts, role: str, **settings: str) -> dict[str, Any]:
+    """As ./deploy.sh --policy ROLE prints it."""
+    return json.loads(scripts.run(f"print_policy_of --policy {role} --account {NUMBER}", **settings).output)
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What 1.1.0 leaves in an account, with some of its options."""
+    project = unpack_release("1.1.0", tmp_path_factory.mktemp("release"))
+    with sourced_scripts(tmp_path_factory.mktemp("old"), project=project) as found:
+        found.deploy(**OLD)
+        return found.account.kept
+
+
+# Of another deployment, which may have turned on the bucket's switch.
+PATTERN = json.dumps({"source": ["aws.s3"], "detail": {"bucket": {"name": [SOURCE]}}})
+OTHER_RULE = {"Name": "other-event-rule", "EventPattern": PATTERN, "State": "ENABLED", "targets": {}, "tags": {}}
+OLD = {"ALARM_EMAIL": "ops@example.com", "CREATE_VPC_ENDPOINTS": "true", "PREFIX_FILTER": "models/"}
+
+
+TASK = {"taskArn": f"arn:aws:ecs:{HERE}:task/{APP}-cluster/t1", "lastStatus": "RUNNING", "desiredStatus": "RUNNING"}
+
+
+def differ(kept: dict[str, Any]) -> None:
+    """What somebody changed by hand: each has a call of its own that puts it right."""
+    kept[f"cluster {APP}-cluster"]["capacityProviders"] = []
+    kept[f"repository {APP}"]["imageScanningConfiguration"]["scanOnPush"] = False
+    kept[f"role {APP}-exec-role"] |= {"trust": "{}", "boundary": f"arn:aws:iam::{NUMBER}:policy/other"}
+    for name in ("vpce-s3", "vpce-s3express"):
+        kept[f"endpoint {name}"]["RouteTableIds"].pop()
+
+
+def leave_behind(kept: dict[str, Any]) -> None:
+    """What a clean-up finds beside what was deployed."""
+    kept["running t1"] = dict(TASK)
+    kept[f"request-metrics {MIRROR}"] = {"s3-to-s3express-sync-reads-1700000000-1-1": "models/"}
+    kept[f"role {APP}-task-role"]["attached"] = ["arn:aws:iam::aws:policy/ReadOnlyAccess"]
+
+
+def test_a_deployer_deploys_changes_upgrades_and_cleans_up_and_may_do_nothing_else(
+    scripts: Scripts, old: dict[str, Any]
+) -> None:
+    held = Held(policy_of(scripts, "deployer", **ALL))
+    account = scripts.account = Principal(held)
+    del account.kept["role-of-ecs AWSServiceRoleForECS"]
+    account.kept["rule other-event-rule"] = OTHER_RULE
+    scripts.deploy(**ALL)
+    differ(account.kept)
+    scripts.deploy(**ALL | {"TAGS": "team=ai"})
+    for source in ("sqs", "eventbridge"):
+        scripts.deploy(**RULES | {"EVENT_SOURCE": source, "ALARM_EMAIL": "dev@example.com", "PREFIX_FILTER": "a/"})
+    scripts.deploy(**RULES)
+    leave_behind(account.kept)
+    scripts.run("ASSUME_YES=true; cleanup_all", **RULES)
+    assert [name for name in account.kept if APP in name and not name.startswith("image")] == []
+
+    plain = Held(policy_of(scripts, "deployer", **OLD))
+    upgraded = scripts.account = Principal(plain, old)
+    scripts.deploy(**OLD)
+    assert scripts.deploy(**OLD).writes == []
+    scripts.run("ASSUME_YES=true; cleanup_all", **OLD)
+    assert [name for name in upgraded.kept if APP in name and not name.startswith("image")] == []
+    assert held.denied + plain.denied == []
+    assert held.unused() == set()
+
+
+class Verb(NamedTuple):
+    """A command of sync.sh and its exit status, or that for a reader, who may not do it."""
+
+    words: str
+    status: int = 0
+    refused: int | None = None
+
+
+# The starter has not run on paper, so status is not 0. The order is that of a tour: what is paused is resumed.
+TOUR = (
+    Verb("status", 1),
+    Verb("status --json", 1),
+    Verb("logs"),
+    Verb("logs starter --since 1d"),
+    Verb("explain models/parked", 1),
+    Verb("explain models/gone"),
+    Verb("redrive --list"),
+    Verb("cost --estimate --files 1 --size 1MB"),
+    Verb("redrive", 0, 1),
+    Verb("redrive --purge --yes", 0, 1),
+    Verb("reconcile", 0, 1),
+    Verb("wait", 0, 3),
+    Verb("cost", 0, 1),
+    Verb("cost --reads 1 --folders a/ --yes", 0, 1),
+    Verb("cost --reads 1 --stop"),
+    Verb("pause", 0, 1),
+    Verb("resume"),
+    Verb("verify --yes --large", 0, 1),
+)
+# What a reader runs; the rest needs more rights, or that something else was run before.
+READING = TOUR[: next(place for place, verb in enumerate(TOUR) if verb.refused)]
+# The account on paper does not know the CLI's own queries.
+LISTED = """list_stored() { aws s3api list-objects-v2 --bucket "$DST_BUCKET" >/dev/null; }"""
+
+
+@pytest.fixture(scope="module")
+def deployed(verbs: Scripts) -> dict[str, Any]:
+    """With tags and keys, a function that copies, and a worker: for these the verbs need more."""
+    verbs.account = PaperAccount()
+    verbs.deploy(**ALL)
+    more = {f"key {SOURCE}": KEYS[:2], f"key {MIRROR}": KEYS[2], "running t1": TASK | {"startedBy": f"{APP}-starter"}}
+    return copy.deepcopy(verbs.account.kept | more)
+
+
+def tour(verbs: Scripts, account: Principal, *commands: Verb) -> str:
+    """What is printed, all of it."""
+    verbs.account = account
+    said = ""
+    for verb in commands:
+        ran = verbs.run(f"{LISTED}\nmain {verb.words}", verb.status, **ALL | VERIFY)
+        said += ran.output + ran.errors
+    return said
+
+
+@pytest.mark.parametrize(("role", "commands"), [("operator", TOUR), ("reader", READING)])
+def test_an_operator_and_a_reader_run_their_verbs_and_may_do_nothing_else(
+    verbs: Scripts, deployed: dict[str, Any], role: str, commands: tuple[Verb, ...]
+) -> None:
+    held = Held(policy_of(verbs, role, **ALL))
+    tour(verbs, Principal(held, deployed), *commands)
+    assert held.denied == []
+    assert held.unused() == set()
+
+
+def test_a_reader_may_not_run_what_changes_anything(verbs: Scripts, deployed: dict[str, Any]) -> None:
+    policy = policy_of(verbs, "reader", **ALL)
+    for verb in TOUR:
+        if verb.refused:
+            account = Principal(Held(policy), deployed)
+            assert DENIED.format("") in tour(verbs, account, verb._replace(status=verb.refused)), verb
+            assert (account.kept, account.objects) == (deployed, {}), verb
+
+
+class Removed(NamedTuple):
+    """An action that is taken away, what is run then, and its exit status: a run does without some of them."""
+
+    role: str
+    action: str
+    run: str
+    status: int = 1
+
+
+REMOVED = (
+    Removed("deployer", "sqs:CreateQueue", "ensure_dlq"),
+    Removed("deployer", "sqs:TagQueue", "ensure_dlq"),
+    Removed("deployer", "iam:PassRole", "ensure_task_definition"),
+    Removed("deployer", "iam:PutRolePolicy", "ensure_exec_role"),
+    Removed("deployer", "events:PutRule", "ensure_rule"),
+    Removed("deployer", "ecr:UploadLayerPart", "several ensure_repository ensure_image"),
+    Removed("deployer", "s3:PutBucketNotification", "ensure_notification"),
+    Removed("deployer", "s3express:PutLifecycleConfiguration", "ensure_lifecycle", 0),
+    Removed("operator", "sqs:SendMessage", "redrive"),
+    Removed("operator", "lambda:UpdateFunctionConfiguration", "pause"),
+    Removed("operator", "s3:PutObjectTagging", "verify --yes"),
+    Removed("reader", "logs:StartQuery", "status", 0),
+)
+
+
+@pytest.mark.parametrize("removed", REMOVED, ids=lambda removed: removed.action)
+def test_without_one_of_its_actions_the_error_names_it(
+    scripts: Scripts, verbs: Scripts, deployed: dict[str, Any], removed: Removed
+) -> None:
+    policy = policy_of(scripts, removed.role, **ALL)
+    for statement in policy["Statement"]:
+        statement["Action"] = [one for one in as_list(statement["Action"]) if one != removed.action]
+    held = Held(policy)
+    if removed.role == "deployer":
+        scripts.account = Principal(held)
+        ran = scripts.step(*removed.run.split(), status=removed.status, **RULES)
+        said = ran.output + ran.errors
+    else:
+        said = tour(verbs, Principal(held, deployed), Verb(removed.run, removed.status))
+    assert DENIED.format(removed.action) in said
+    assert {one.partition(" ")[0] for one in held.denied} == {removed.action}
+
+
+# --- what is printed ------------------------------------------------------------------------------------------------
+
+
+def printed(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **settings}
+    return subprocess.run([PROJECT / "deploy.sh", *words], env=environment, capture_output=True, text=True)
+
+
+def test_an_administrator_gets_a_policy_without_a_cli_or_credentials() -> None:
+    done = printed("--policy", "reader", "--account", "111122223333", APP_NAME="second", DST_BUCKET=MIRROR)
+    assert done.returncode == 0, done.stderr
+    assert "arn:aws:sqs:eu-west-1:111122223333:second-q" in done.stdout
+    assert "{" not in "".join(str(one) for grant in grants(json.loads(done.stdout)) for one in grant)
+    assert done.stderr.startswith("reader: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--policy", "--policy needs a value"),
+        ("--policy admin", "--policy needs a role: deployer, operator, reader"),
+        ("--account 111122223333", "--policy needs a role"),
+        ("--policy reader --account 1", "--account 1 is not the 12 digits"),
+        ("--policy reader --local", "--local does not go with --policy"),
+        ("--local --policy reader", "--local does not go with --policy"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_deploys_nothing(words: str, said: str) -> None:
+    done = printed(*words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_without_an_account_the_one_of_the_credentials_counts(scripts: Scripts) -> None:
+    scripts.account = PaperAccount()
+    ran = scripts.run("print_policy_of --policy reader")
+    assert [call.operation for call in ran.calls] == ["GetCallerIdentity"]
+    assert f":{NUMBER}:" in ran.output
+
+
+def test_a_policy_has_room_where_it_is_said_to_have_it(scripts: Scripts) -> None:
+    """With the longest names, a path, a boundary, and keys."""
+    long = ALL | {"APP_NAME": "a" * 50, "SRC_BUCKET": "b" * 63, "DST_BUCKET": f"{'c' * 44}--use1-az4--x-s3"}
+    for role in ROLES:
+        for settings, most in (({}, INLINE if role == "deployer" else MANAGED), (long, INLINE)):
+            policy = json.dumps(policy_of(scripts, role, **settings), ensure_ascii=False, separators=(",", ":"))
+            assert len(policy) <= most, (role, len(policy))
+    far = scripts.run(f"print_policy_of --policy deployer --account {NUMBER}", 1, ROLE_PATH=f"/{'p' * 500}/")
+    assert "IAM takes at most 10240" in far.errors
+
+
+def test_what_an_empty_setting_is_for_is_left_out(scripts: Scripts) -> None:
+    plain, full = policy_of(scripts, "deployer"), policy_of(scripts, "deployer", **ALL)
+    more = {one["Sid"] for one in full["Statement"]} - {one["Sid"] for one in plain["Statement"]}
+    assert more == {"Boundary"}
+    (rights,) = [one for one in full["Statement"] if "iam:CreateRole" in one["Action"]]
+    assert rights["Condition"] == {"StringEquals": {"iam:PermissionsBoundary": RULES["ROLE_BOUNDARY_ARN"]}}
+    keys = policy_of(scripts, "reader", **ALL)["Statement"][-2:]
+    assert [one["Resource"] for one in keys] == [KEYS, KEYS[2]]
