@@ -1,6 +1,6 @@
 """TABLES=delta beside a worker without it: how often a reader finds a version that is not whole, and what order costs.
 
-    .venv/bin/python tests/bench/tables.py               about 5 minutes
+    .venv/bin/python tests/bench/tables.py               about 8 minutes
     .venv/bin/python tests/bench/tables.py --commits 5   shows that all of it runs
 
 Commits of five files each are put into the stand-in at so many a second, with an event for each file. Meanwhile the
