@@ -62,8 +62,8 @@ print_all() {
 confirm() {
   local answer
   [[ $ASSUME_YES == false ]] || return 0
-  [[ -t 0 ]] || die "nothing was removed: there is nobody to ask; use --yes"
-  read -r -p 'Remove all of this, with the messages that are still queued? [y/N] ' answer
+  [[ -t 0 ]] || die "nothing was removed: there is no terminal to ask on; use --yes"
+  read -r -p 'Remove all of this, including the messages that are still queued? [y/N] ' answer
   [[ $answer == [yY]* ]] || die "nothing was removed"
 }
 
@@ -93,7 +93,7 @@ cleanup_all() (
   start_verb
   check_previous_source
   stop_on_problems
-  say_while "cleanup.sh: looking at what is there" list_all
+  say_while "cleanup.sh: looking at what exists" list_all
   if ((${#PLAN[@]})); then
     print_all
     [[ $DRY_RUN == true ]] || confirm_and_remove
@@ -122,7 +122,7 @@ main() {
     esac
   done
   if [[ $local == true ]]; then
-    [[ $DRY_RUN == false ]] || usage "nothing was ended: --local does it, and no dry run (DRY_RUN=$DRY_RUN)"
+    [[ $DRY_RUN == false ]] || usage "--local has no dry run: leave out --dry-run, and unset DRY_RUN or set it to false"
     # shellcheck source=local/local.sh
     source "$PROJECT_DIR/local/local.sh"
     local_cleanup

@@ -247,7 +247,7 @@ look_and_check() {
   check_account
   if ((${#PROBLEMS[@]} == 0)); then
     list_questions
-    say_while "      looking at what is there" ask_ahead "${QUESTIONS[@]}"
+    say_while "      looking at what exists" ask_ahead "${QUESTIONS[@]}"
     for check in "${RESOURCE_CHECKS[@]}"; do "$check"; done
   fi
   check_settings
@@ -258,11 +258,11 @@ look_and_check() {
 # --- deploying ----------------------------------------------------------------------------------------------------
 
 print_next_commands() {
-  printf '\nWhat goes into\n  %s\nfrom now on arrives in\n  s3://%s\nNext:\n' "$(synced_part)" "$DST_BUCKET"
+  printf '\nFrom now on, changes in\n  %s\nare copied to\n  s3://%s\nNext:\n' "$(synced_part)" "$DST_BUCKET"
   printf '  %-19s  %s\n' \
-    "./sync.sh reconcile" "copies what was there before, and what comes in the five" \
-    "" "minutes that S3 may take to begin" \
-    "./sync.sh status" "says whether all is well" \
+    "./sync.sh reconcile" "copies existing objects, and those that change in the first" \
+    "" "five minutes, in which S3 may not send events yet" \
+    "./sync.sh status" "shows whether everything works" \
     "./sync.sh logs" "shows what the workers do"
   printf 'Dashboard:\nhttps://%s.console.aws.amazon.com/cloudwatch/home?region=%s#dashboards:name=%s\n' \
     "$REGION" "$REGION" "$DASHBOARD_NAME"
@@ -321,17 +321,16 @@ main() {
     esac
   done
   [[ $DRY_RUN == true || $PLAN_FORMAT$DETAILED_EXITCODE == textfalse ]] \
-    || usage "--json and --detailed-exitcode go with --dry-run only"
+    || usage "--json and --detailed-exitcode need --dry-run"
   if [[ $local == true ]]; then
-    [[ $DRY_RUN == false ]] || usage "nothing was made: a local cloud is either made or not, so --local has no dry run" \
-      "(DRY_RUN=$DRY_RUN)"
+    [[ $DRY_RUN == false ]] || usage "--local has no dry run: leave out --dry-run, and unset DRY_RUN or set it to false"
     # shellcheck source=local/local.sh
     source "$PROJECT_DIR/local/local.sh"
     VIA=" --local"
     local_deploy ${once[@]+"${once[@]}"}
   else
-    ((${#once[@]} == 0)) || usage "--once goes with --local only"
-    say "deploy.sh: checking the settings, the account, and what is there"
+    ((${#once[@]} == 0)) || usage "--once needs --local"
+    say "deploy.sh: checking the settings, the account, and what exists"
     deploy_all
   fi
 }

@@ -26,7 +26,7 @@ readonly TRANSIENT=(
   'ecs delete-cluster|ClusterContainsTasksException|the last tasks are still ending'
   'lambda .*-function.*|cannot be assumed by Lambda|Lambda cannot assume the new role yet'
   'lambda .*|ResourceConflictException.*(in progress|Pending)|the function is being changed'
-  'lambda update-function-configuration|PreconditionFailed|the function was changed in this moment'
+  'lambda update-function-configuration|PreconditionFailed|the function has just been changed'
   's3api put-bucket-notification.*|Unable to validate the following destination|S3 does not see the queue policy yet, or another notification goes to a queue, topic or function that is gone'
   's3api put-bucket-.*|OperationAborted|another change of the bucket is in progress'
   'ec2 delete-security-group|DependencyViolation|the network interfaces of the last tasks are still there'
@@ -41,7 +41,7 @@ TRANSIENT_WHILE=()
 # What to do about an error, as "error|advice"; files of resources add theirs. The first is what AWS says of something
 # that came to be between our look at it and our making it.
 ADVICE=(
-  'AlreadyExists|QueueNameExists|InvalidGroup.Duplicate|(Function|provided) already exist|somebody made it in this moment: if that was another deploy.sh, run this again when it has ended'
+  'AlreadyExists|QueueNameExists|InvalidGroup.Duplicate|(Function|provided) already exist|somebody has just created it: if that was another deploy.sh, run this again when it has ended'
 )
 RESOURCE_ADVICE="" # about any error of the resource at hand
 

@@ -35,7 +35,7 @@ check_items() {
   found=$(written_items "${!1}" | unclean_item)
   [[ -n $found ]] || return 0
   IFS=$'\t' read -r number item instead <<<"$found"
-  problem "$1=${!1}: its item $number, $item, is empty or has a space beside a comma: set $instead"
+  problem "$1=${!1}: item $number, $item, is empty or has a space next to a comma: set $instead"
 }
 
 # check_prefix_item PREFIX LENGTH: the length is that of its filter. S3 compares prefixes as its events write them, and
@@ -45,8 +45,8 @@ check_prefix_item() {
   [[ $1 == "$PREFIX_FILTER" ]] || of=" instead of \"$1\""
   [[ $1 != *[*?$]* ]] \
     || problem "$name: set a prefix without * ? and \$$of, which IAM would read as wildcards"
-  (($2 <= MOST_OF_A_FILTER)) || problem "$name: set a shorter prefix$of, S3 takes $MOST_OF_A_FILTER characters" \
-    "and it has $2 in the encoded form of S3's events"
+  (($2 <= MOST_OF_A_FILTER)) || problem "$name: set a shorter prefix$of, because it has $2 characters in the encoded" \
+    "form of S3's events, and S3 takes $MOST_OF_A_FILTER"
 }
 
 # Of a filter, XML and S3 take so many characters in their encoded form, which is never shorter than the prefix. So one
@@ -69,15 +69,15 @@ check_prefix() {
 # check_prefixes_together COUNT
 check_prefixes_together() {
   local bytes
-  (($1 <= MOST_PREFIXES)) || problem "PREFIX_FILTER=$PREFIX_FILTER: set at most $MOST_PREFIXES prefixes, not $1, such" \
-    "as one that several of them begin with"
+  (($1 <= MOST_PREFIXES)) || problem "PREFIX_FILTER=$PREFIX_FILTER: set at most $MOST_PREFIXES prefixes, not $1; a" \
+    "common beginning can replace several of them"
   bytes=$(bytes_of "$PREFIX_FILTER")
   ((bytes <= MOST_OF_PREFIX_FILTER)) || problem "PREFIX_FILTER=$PREFIX_FILTER: set fewer or shorter prefixes, of at" \
     "most $MOST_OF_PREFIX_FILTER bytes in all, not $bytes"
   [[ $EVENT_SOURCE == eventbridge ]] || return 0
   bytes=$(bytes_of "$(event_pattern)")
-  ((bytes <= MOST_OF_A_PATTERN)) || problem "PREFIX_FILTER=$PREFIX_FILTER: set fewer or shorter prefixes, as" \
-    "EventBridge takes a pattern of $MOST_OF_A_PATTERN characters, and this would be one of $bytes"
+  ((bytes <= MOST_OF_A_PATTERN)) || problem "PREFIX_FILTER=$PREFIX_FILTER: set fewer or shorter prefixes, because" \
+    "EventBridge takes a pattern of $MOST_OF_A_PATTERN characters, and this one would have $bytes"
 }
 
 check_exclude() {
@@ -99,21 +99,21 @@ check_tables() {
   local cut
   [[ -n $TABLES ]] && type -P jq >/dev/null || return 0
   [[ -z $KEEP_DAYS || $KEEP_DAYS == 0 ]] || problem "KEEP_DAYS=$KEEP_DAYS with TABLES=$TABLES: leave KEEP_DAYS empty," \
-    "as a table needs its files at any age"
+    "because a table needs its files at any age"
   cut=$(exclusion_of_logs)
-  [[ -z $cut ]] || problem "EXCLUDE=$EXCLUDE with TABLES=$TABLES: take $cut out, as it is for files of a table's log"
+  [[ -z $cut ]] || problem "EXCLUDE=$EXCLUDE with TABLES=$TABLES: remove $cut, which matches files of a table's log"
   cut=$(marker_of_logs)
-  [[ -z $cut ]] || problem "COPY_LAST=$COPY_LAST with TABLES=$TABLES: take $cut out, as it can be for files of a" \
-    "table's log"
+  [[ -z $cut ]] || problem "COPY_LAST=$COPY_LAST with TABLES=$TABLES: remove $cut, which can match files of a table's" \
+    "log"
 }
 
-# Prints a pattern of EXCLUDE that is for what every table has.
+# Prints a pattern of EXCLUDE that matches a file that every table has.
 exclusion_of_logs() {
   jq -nr "$TABLE_LOG"' | .[:3][] | "table/_delta_log/\(.)"' \
     | patterns_for "$EXCLUDE" | jq -Rrn 'first(inputs) | split("\t")[1]'
 }
 
-# Prints a pattern of COPY_LAST that can be for a file of a log in any folder (may_be_in_log() in mirror/model/delta.py).
+# Prints a pattern of COPY_LAST that can match a file of a log in any folder (may_be_in_log() in mirror/model/delta.py).
 marker_of_logs() {
   items_of "$COPY_LAST" | jq -r "$(jq_globs) ($TABLE_LOG) as \$names |"'
     def alike: gsub("[0-9a-fA-F]"; "0");
@@ -128,7 +128,8 @@ check_patterns_together() {
   local bytes
   bytes=$(bytes_of "$PREFIX_FILTER$EXCLUDE$COPY_LAST")
   ((bytes <= MOST_OF_ALL_PATTERNS)) || problem "PREFIX_FILTER, EXCLUDE and COPY_LAST together have $bytes bytes: set" \
-    "fewer or shorter ones, of at most $MOST_OF_ALL_PATTERNS bytes, as all variables of a Lambda function have 4 KB"
+    "fewer or shorter ones, of at most $MOST_OF_ALL_PATTERNS bytes, because all variables of a Lambda function" \
+    "together have 4 KB"
 }
 
 # Each key has a character.
@@ -136,12 +137,12 @@ check_something_is_left() {
   local everything left
   everything=$(items_of "$EXCLUDE" | jq -r 'first(.[] | select(test("^[*?]*[*][*?]*$") and (gsub("[*]"; "") | length < 2)))')
   if [[ -n $everything ]]; then
-    problem "EXCLUDE=$EXCLUDE: $everything leaves out every key, so that nothing would be synced: take it out"
+    problem "EXCLUDE=$EXCLUDE: $everything leaves out every key, so that nothing would be synced: remove it"
     return
   fi
   left=$(excluded_prefixes | jq -Rn --argjson all "$(synced_prefixes)" '$all - [inputs | split("\t")[0]] | length')
   [[ $left != 0 ]] || problem "EXCLUDE=$EXCLUDE leaves out every key of PREFIX_FILTER=$PREFIX_FILTER, so that nothing" \
-    "would be synced: take patterns out of the one, or add prefixes to the other"
+    "would be synced: remove patterns, or add prefixes"
 }
 
 # Prints "PREFIX<tab>PATTERN" for each prefix that a pattern leaves out as a whole: it ends in *, and takes the prefix.

@@ -5,8 +5,8 @@
 readonly ESTIMATE_QUESTIONS=(
   'files;[0-9]{1,12};a whole number;Files a day (or in all, if they come once)'
   'size;[0-9]{1,15}([.][0-9]{1,6})?([KMGTkmgt]?i?[Bb])?;a size such as 100KB, 10MB or 1GB;Size of a file, such as 100KB, 10MB or 1GB'
-  'arrival;(spread|burst|once)?;spread, burst or once;They come: spread (over the day), burst or once [spread]'
-  'keep;([0-9]{1,12}([.][0-9]{1,6})?)?;a number of GB;GB kept in the directory bucket [what a month of them brings]'
+  'arrival;(spread|burst|once)?;spread, burst or once;They arrive: spread (over the day), burst or once [spread]'
+  'keep;([0-9]{1,12}([.][0-9]{1,6})?)?;a number of GB;GB kept in the directory bucket [those of one month]'
 )
 
 # size_in_bytes SIZE
@@ -22,12 +22,12 @@ ask_for_estimate() {
   for row in "${ESTIMATE_QUESTIONS[@]}"; do
     IFS=';' read -r name pattern meaning question <<<"$row"
     if [[ ! -v given[$name] && ! -t 0 ]]; then
-      [[ "" =~ ^($pattern)$ ]] || usage "cost: --estimate needs --$name, $meaning, as there is nobody to ask"
+      [[ "" =~ ^($pattern)$ ]] || usage "cost: --estimate needs --$name, $meaning: there is no terminal to ask on"
       given[$name]=""
     fi
     until [[ -v given[$name] && ${given[$name]} =~ ^($pattern)$ ]]; do
       [[ ! -v given[$name] ]] || say "that is not $meaning"
-      read -r -p "$question: " "given[$name]" || die "nothing was estimated, as there was no answer"
+      read -r -p "$question: " "given[$name]" || die "nothing was estimated, because there was no answer"
     done
   done
 }
@@ -102,7 +102,7 @@ estimate_cost() {
         ;;
       --prices) need_value "$1" "$#" && file=$2 && shift ;;
       --json) json=true ;;
-      *) usage "cost: --estimate does not go with $1" ;;
+      *) usage "cost: --estimate cannot be combined with $1" ;;
     esac
     shift
   done

@@ -22,13 +22,13 @@ FRESH_SECONDS = 300  # a change that is younger may be on its way: an event take
 MEANINGS = {
     EQUAL: "the destination has a copy of the source as it is now",
     MISSING: "only the source has it",
-    STALE: "the destination has something else than the source",
-    GHOST: "only the destination has it: the source has it no longer",
+    STALE: "the destination has something other than the source",
+    GHOST: "only the destination has it: it is no longer in the source",
     ABSENT: "neither bucket has it",
     ARCHIVED: "the source has to be restored before it can be copied",
-    EXPIRED: "it changed longer ago than KEEP_DAYS, so it is not to be in the destination",
+    EXPIRED: "it changed longer ago than KEEP_DAYS, so it does not belong in the destination",
     EXCLUDED: "it is not synced, by PREFIX_FILTER or EXCLUDE",
-    WAITS: "its turn comes after other keys, by COPY_LAST or TABLES",
+    WAITS: "it waits for other keys (COPY_LAST or TABLES)",
     UNKNOWN: "a bucket could not be read",
 }
 # Whatever else is known.
@@ -38,7 +38,7 @@ STANDING_ADVICE = {
     EXPIRED: "nothing",
     EXCLUDED: "nothing",
     ARCHIVED: "restore it (aws s3api restore-object): S3 then sends an event, and it is copied",
-    UNKNOWN: "give the rights, if any are named, and run this again",
+    UNKNOWN: "grant the permissions that are named, if any, and run this again",
 }
 
 
@@ -131,11 +131,11 @@ def about_settings(key, settings, wanted, marks):
     prefixes = [prefix for prefix in wanted.prefixes if key.startswith(prefix)]
     patterns = [one for one in items_of(settings["EXCLUDE"]) if wanted_of("", one.replace(",", "\\,"), 0).excludes(key)]
     says = {
-        "PREFIX_FILTER": f"takes it, by {prefixes[0]}" if prefixes else "has no prefix that it begins with",
+        "PREFIX_FILTER": f"takes it, by {prefixes[0]}" if prefixes else "leaves it out: it has none of the prefixes",
         "EXCLUDE": f"leaves it out, by {patterns[0]}" if patterns else "does not leave it out",
         "KEEP_DAYS": f"keeps what changed within {settings['KEEP_DAYS']} days",
         "COPY_LAST": "makes it a marker" if marks else "does not make it a marker",
-        "TABLES": "has the commits of a table copied in order",
+        "TABLES": "copies the commits of a table in order",
     }
     return {name: said for name, said in says.items() if settings[name]}
 
@@ -154,8 +154,8 @@ def advice(found, facts, source, now):
         (found["dead_letters"], f"remove the reason, then ./sync.sh{via} redrive"),
         (what == WAITS, f"wait, or look at what it waits for: ./sync.sh{via} explain {facts['quoted_example']}"),
         (is_fresh, "wait: it changed within the last five minutes"),
-        (any((found["queue"] or {}).values()), f"wait, as an event of it may be in the queue; then {reconcile}"),
-        (True, f"{reconcile} has it synced; ./sync.sh{via} status says whether events arrive"),
+        (any((found["queue"] or {}).values()), f"wait, because its event may be in the queue; then {reconcile}"),
+        (True, f"{reconcile} syncs it; ./sync.sh{via} status shows whether events arrive"),
     )
     return next(text for holds, text in rows if holds)
 

@@ -38,7 +38,7 @@ query() {
     fi
     sleep 1
   done
-  die "log group ${groups[*]}: a query did not end in 120 s; try it again"
+  die "log group ${groups[*]}: a query did not end in 120 s; try again"
 }
 
 # What is read at a time is one log, or two as one. What is known of them stays in this file: others call its functions.

@@ -45,7 +45,8 @@ stop_one_task() {
   if (aws_or_die ecs stop-task --cluster "$CLUSTER_NAME" --task "$1" --reason "$2" >/dev/null); then
     say "task $1 is being stopped"
   else
-    say "task $1 may go on and cost: aws ecs stop-task --region $REGION --cluster $CLUSTER_NAME --task $1"
+    say "task $1 may still be running, and costs money. To stop it:" \
+      "aws ecs stop-task --region $REGION --cluster $CLUSTER_NAME --task $1"
   fi
 }
 

@@ -49,7 +49,7 @@ need_request_metrics() {
 confirm_reads() {
   local answer
   [[ $1 == false ]] || return 0
-  [[ -t 0 ]] || die "nothing was turned on: there is nobody to ask; use --yes"
+  [[ -t 0 ]] || die "nothing was turned on: there is no terminal to ask on; use --yes"
   read -r -p 'Turn them on? [y/N] ' answer || answer=""
   [[ $answer == [yY]* ]] || die "nothing was turned on"
 }
@@ -60,12 +60,12 @@ turn_on_reads() {
   [[ -z $3 ]] || IFS=',' read -ra folders <<<"$3"
   [[ -z $3 ]] || count=${#folders[@]}
   say "request metrics of $count folders for $2 days cost at most $(price_of_reads "$1" "$2" "$count") USD" \
-    "($METRICS_OF_A_FILTER metrics each, by the hour); to list the bucket is a request for each 1,000 objects"
+    "($METRICS_OF_A_FILTER metrics each, by the hour); listing the bucket takes a request for each 1,000 objects"
   confirm_reads "$5"
   if [[ -z $3 ]]; then
     list_stored >"$TEMP_DIR/stored"
     mapfile -t folders < <(largest_folders "$count" <"$TEMP_DIR/stored")
-    ((${#folders[@]})) || die "s3://$DST_BUCKET has no folders: name prefixes by --folders"
+    ((${#folders[@]})) || die "s3://$DST_BUCKET has no folders: name prefixes with --folders"
   fi
   began=$(now)
   for folder in "${folders[@]}"; do
@@ -76,8 +76,8 @@ turn_on_reads() {
     say "turned on: $(jq -n --arg folder "$folder" '$folder')"
   done
   turn_off_if_removed "${ids[@]}"
-  say "the first figures come after about 15 minutes; the same command reports, and in $2 days turns them off again;" \
-    "--stop does so at once"
+  say "the first figures arrive after about 15 minutes. Run the same command for a report; after $2 days, it also" \
+    "turns them off, and with --stop at once"
 }
 
 # turn_off_if_removed ID...: a run of cleanup.sh in the meantime may not have seen them, and nobody else looks for them.
@@ -144,7 +144,7 @@ end_reads() {
 say_ignored() {
   local days ignored=()
   days=$(jq -r '.[0].days' <<<"$1")
-  [[ $2 == "$days" ]] || ignored+=("--reads $2, as they were turned on for $days days")
+  [[ $2 == "$days" ]] || ignored+=("--reads $2, because they were turned on for $days days")
   [[ -z $3 ]] || ignored+=(--folders)
   [[ -z $4 ]] || ignored+=(--top)
   ((${#ignored[@]} == 0)) || say "the request metrics of $(jq length <<<"$1") folders are on already, so this has no" \
@@ -153,10 +153,10 @@ say_ignored() {
 
 check_reads() {
   local commas=${3//[^,]/}
-  [[ $1 =~ ^[1-9][0-9]?$ ]] || usage "cost: --reads $1 is no number of days from 1 to 99"
+  [[ $1 =~ ^[1-9][0-9]?$ ]] || usage "cost: --reads $1 is not a number of days from 1 to 99"
   [[ -z $2 || $2 =~ ^[1-9][0-9]{0,2}$ && $2 -le $MOST_FOLDERS ]] \
-    || usage "cost: --top $2 is no number of folders from 1 to $MOST_FOLDERS"
-  [[ ,$3, != *,,* || -z $3 ]] || usage "cost: --folders $3 has nothing between two commas, or at an end"
+    || usage "cost: --top $2 is not a number of folders from 1 to $MOST_FOLDERS"
+  [[ ,$3, != *,,* || -z $3 ]] || usage "cost: --folders $3 has an empty item"
   ((${#commas} < MOST_FOLDERS)) || usage "cost: --folders names more than $MOST_FOLDERS folders"
   [[ $DRY_RUN == false ]] || usage "cost: --reads turns request metrics on or off, and has no dry run; set DRY_RUN=false"
 }
@@ -173,7 +173,7 @@ reads_cost() {
       --yes) yes=true ;;
       --stop) stop=true ;;
       --json) json=true ;;
-      *) usage "cost: --reads does not go with $1" ;;
+      *) usage "cost: --reads cannot be combined with $1" ;;
     esac
     shift
   done
@@ -185,7 +185,7 @@ reads_cost() {
   filters=$(fact request_metrics)
   if was_denied; then die "cost: $(denial)"; fi
   if [[ $(jq length <<<"$filters") == 0 ]]; then
-    [[ $stop == false ]] || die "no request metrics of ours are on"
+    [[ $stop == false ]] || die "nothing to stop: ./sync.sh cost --reads has turned on no request metrics"
     need_starter
     turn_on_reads "$prices" "$days" "$named" "$top" "$yes"
     return

@@ -90,7 +90,7 @@ leave() {
 
 print_left() {
   ((${#LEFT[@]})) || return 0
-  printf '\nLeft, as your credentials may not do it:\n'
+  printf '\nNot done, because your credentials do not allow it:\n'
   printf -- '- %s\n' "${LEFT[@]}"
 }
 

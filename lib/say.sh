@@ -83,7 +83,7 @@ usage() {
 need_value() { (($2 > 1)) || usage "$1 needs a value"; }
 
 # need_number OPTION VALUE: fails unless it is a whole number that the worker takes.
-need_number() { [[ $2 =~ ^[0-9]{1,12}$ ]] || usage "$1 $2 is no whole number"; }
+need_number() { [[ $2 =~ ^[0-9]{1,12}$ ]] || usage "$1 $2 is not a whole number"; }
 
 # Every check runs before the first write; what it finds is collected here, so that one run tells all of it.
 begin_checks() { PROBLEMS=(); }

@@ -60,7 +60,7 @@ check_before_calls() {
   local switch
   for switch in "${SWITCHES[@]}"; do check_pattern "$switch" 'true|false' "true or false"; done
   [[ ! $REGION =~ ^$OTHER_PARTITIONS$ ]] || problem "REGION=$REGION: S3 Express One Zone exists only in the partition" \
-    "aws, not in China, in GovCloud or in a sovereign cloud: set a Region such as eu-west-1"
+    "aws, not in China, GovCloud or a sovereign cloud: set a Region such as eu-west-1"
 }
 
 # By these, cleanup.sh and sync.sh find a deployment. They take each name that an older deploy.sh took.
@@ -76,9 +76,9 @@ check_identity() {
 # the security group begins with it, and "sg-" is for ids (EC2 API reference, CreateSecurityGroup). With the longest
 # ending, -starter-rule, 50 characters keep within the 64 of a role, a rule and a function.
 check_new_name() {
-  [[ $APP_NAME != *- ]] || problem "APP_NAME=$APP_NAME: set a name that does not end in a hyphen, as ECR takes none"
-  [[ $APP_NAME != sg-* ]] || problem "APP_NAME=$APP_NAME: set a name that does not begin with sg-, as a security" \
-    "group's may not"
+  [[ $APP_NAME != *- ]] || problem "APP_NAME=$APP_NAME: set a name that does not end in a hyphen, which ECR refuses"
+  [[ $APP_NAME != sg-* ]] || problem "APP_NAME=$APP_NAME: set a name that does not begin with sg-, which EC2 refuses" \
+    "for a security group"
 }
 
 # check_kms_keys NAME MOST WHAT: a comma list of ARNs, or nothing. S3 takes keys of the bucket's own Region.
@@ -100,14 +100,14 @@ check_tags() {
   given=$(given_tags)
   problems=$(jq -r --argjson most "$MOST_TAGS" --arg own "${OWN_TAG_KEYS[*]}" '
     def is_written: test("\\A[\\p{L}\\p{Z}\\p{N}_.:/=+@-]*\\z");
-    (if length > $most then "set at most \($most) tags, as a resource takes 50 with our own" else empty end),
+    (if length > $most then "set at most \($most) tags, because a resource can have 50 in all" else empty end),
     (group_by(.key | ascii_downcase)[] | select(length > 1)
-      | "\(map(.key) | join(" and ")) are one tag, as IAM does not tell upper from lower case: set one"),
+      | "\(map(.key) | join(" and ")) are the same tag for IAM, which ignores case: set only one"),
     (.[] | (.key | ascii_downcase) as $key |
-      if .value == null or .key == "" then "\(.key | tojson) is no tag: write KEY=VALUE, with commas between them"
+      if .value == null or .key == "" then "\(.key | tojson) is not a tag: write KEY=VALUE, separated by commas"
       elif (.key | is_written and length <= 128 | not) or (.value | is_written and length <= 256 | not)
-      then "\(.key)=\(.value) is no tag: a key has up to 128 and a value up to 256 letters, digits, spaces and _.:/=+@-"
-      elif $key | startswith("aws:") then "\(.key) begins with aws:, which AWS keeps for itself"
+      then "\(.key)=\(.value) is not a tag: a key has up to 128 and a value up to 256 letters, digits, spaces and _.:/=+@-"
+      elif $key | startswith("aws:") then "\(.key) begins with aws:, which is reserved for AWS"
       elif $key | IN($own | splits(" ")) then "the tag \(.key) is set by deploy.sh itself: leave it out"
       else empty end)' <<<"$given")
   while read -r line; do
@@ -119,7 +119,7 @@ check_words() {
   check_pattern EVENT_SOURCE 'sqs|eventbridge' "sqs or eventbridge"
   check_pattern ANNOUNCE '(none|markers|all|failures)(,failures)?' \
     "none, markers, all or failures, or markers,failures or all,failures"
-  check_pattern COPY_LAST '[^[:cntrl:]]{0,500}' "at most 500 characters of patterns with commas between them"
+  check_pattern COPY_LAST '[^[:cntrl:]]{0,500}' "at most 500 characters of patterns, separated by commas"
   [[ $ANNOUNCE != markers* || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
   check_pattern TABLES '(delta)?' "delta, or nothing"
   check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
@@ -134,7 +134,7 @@ check_words() {
   check_pattern ROLE_PATH '/([A-Za-z0-9_+=,.@-]+/)*' "a path that begins and ends with a slash, such as /ml/"
   ((${#ROLE_PATH} <= 512)) || problem "ROLE_PATH=$ROLE_PATH: set at most 512 characters"
   check_pattern ROLE_BOUNDARY_ARN '(arn:aws:iam::(aws|[0-9]{12}):policy/[A-Za-z0-9_+=,.@/-]{1,512})?' \
-    "the ARN of a policy of IAM, or nothing"
+    "the ARN of an IAM policy, or nothing"
   check_pattern RETRY_PAUSE '[0-9]+(\.[0-9]+)?' "seconds"
   if ! is_number "$LOG_RETENTION_DAYS" || [[ $RETENTION_DAYS != *" $LOG_RETENTION_DAYS "* ]]; then
     problem "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: set one of$RETENTION_DAYS"
@@ -148,7 +148,7 @@ check_timeouts() {
   is_number "$VISIBILITY_TIMEOUT" && is_number "$VISIBILITY_EXTEND_INTERVAL" && is_number "$lowest" || return 0
   lowest=$((lowest + VISIBILITY_EXTEND_INTERVAL))
   ((lowest <= VISIBILITY_TIMEOUT)) || problem "VISIBILITY_TIMEOUT=$VISIBILITY_TIMEOUT: set at least $lowest," \
-    "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT, or messages come back while their copies still run"
+    "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT, or messages come back while their copies are still running"
 }
 
 # The starter refuses the same.
@@ -177,7 +177,7 @@ check_task_size() {
     ((TASK_MEMORY < from || TASK_MEMORY > to || (TASK_MEMORY - from) % step)) || return 0
     sizes+=("$from to $to in steps of $step")
   done
-  problem "TASK_CPU=$TASK_CPU with TASK_MEMORY=$TASK_MEMORY is no Fargate size: for this CPU set TASK_MEMORY to" \
+  problem "TASK_CPU=$TASK_CPU with TASK_MEMORY=$TASK_MEMORY is not a size of Fargate: for this CPU, set TASK_MEMORY to" \
     "${sizes[*]:-nothing; TASK_CPU has to be 256, 512, 1024, 2048, 4096, 8192, 16384 or 32768}"
 }
 
@@ -192,8 +192,8 @@ check_settings() {
   check_tables
   check_patterns_together
   check_tags
-  check_kms_keys SRC_KMS_KEY_ARN "$MOST_KMS_KEYS" "keys, a role's policy holds no more"
-  check_kms_keys DST_KMS_KEY_ARN 1 "key, a directory bucket has one for its whole life"
+  check_kms_keys SRC_KMS_KEY_ARN "$MOST_KMS_KEYS" "keys, because the policy of a role cannot hold more"
+  check_kms_keys DST_KMS_KEY_ARN 1 "key, because a directory bucket keeps one for its whole life"
   check_timeouts
   check_min_workers
   check_audit_days

@@ -9,7 +9,7 @@ tell_of_lists() {
   merged=$(merged_prefixes)
   [[ -z $merged ]] || say "PREFIX_FILTER: ${merged//$'\n'/$'\n'PREFIX_FILTER: }"
   while IFS=$'\t' read -r prefix pattern; do
-    say "EXCLUDE: $pattern leaves out all of the prefix $prefix"
+    say "EXCLUDE: $pattern leaves out everything under the prefix $prefix"
   done < <(excluded_prefixes)
 }
 
@@ -17,7 +17,7 @@ tell_of_lists() {
 synced_part() {
   synced_prefixes | jq -r --arg bucket "$SRC_BUCKET" --argjson excluded "$(items_of "$EXCLUDE")" '
     (map("s3://\($bucket)/\(.)") | join(" or "))
-    + if $excluded == [] then "" else " (but not like \($excluded | join(", ")))" end'
+    + if $excluded == [] then "" else " (except for \($excluded | join(", ")))" end'
 }
 
 # changed_prefixes OLD NEW: of two JSON lists prints what a reconcile brings, and how to delete what stays. The AWS CLI
@@ -32,18 +32,18 @@ changed_prefixes() {
       + if $prefix == $folder then "" else " --exclude \("*" | @sh) --include \(under($folder))" end
       + ([$new[] | select(startswith($prefix)) | " --exclude \(under($folder))"] | join(""));
     ($new | beyond($old) | select(. != [])
-      | "What the source has from before\(of) comes with: \($sync) reconcile"),
-    ($old | beyond($new)[] | "What was copied\(of) and is synced no longer stays in the destination, and nothing "
-      + "looks at it any more. To delete it (first with --dryrun): \(removal)")'
+      | "Existing objects\(of) are not copied yet. To copy them: \($sync) reconcile"),
+    ($old | beyond($new)[] | "Copies\(of) that are no longer synced stay in the destination, and nothing looks at "
+      + "them any more. To delete them (first with --dryrun): \(removal)")'
 }
 
 # changed_exclusions OLD NEW: of two JSON lists.
 changed_exclusions() {
   jq -nr --argjson old "$1" --argjson new "$2" --arg sync "./sync.sh${LOCAL_ENGINE:+ --local}" '
     ($old - $new | select(. != [])
-      | "What the source has like \(join(", ")) is left out no longer, and comes with: \($sync) reconcile"),
-    ($new - $old | select(. != []) | "What the destination has like \(join(", ")) is unwanted now. "
-      + "\($sync) reconcile counts it, and deletes it with: --remove-unwanted")'
+      | "Keys like \(join(", ")) are no longer left out. To copy them: \($sync) reconcile"),
+    ($new - $old | select(. != []) | "Copies like \(join(", ")) are unwanted now. "
+      + "\($sync) reconcile counts them, and deletes them with: --remove-unwanted")'
 }
 
 # After a change of the settings of a deployment, in a dry run, too.
@@ -55,5 +55,5 @@ tell_of_change() {
   prefixes=$(synced_prefixes)
   exclusions=$(items_of "$EXCLUDE")
   told=$(changed_prefixes "$old_prefixes" "$prefixes" && changed_exclusions "$old_exclusions" "$exclusions")
-  [[ -z $told ]] || printf '\nSince the last ./deploy.sh PREFIX_FILTER or EXCLUDE changed:\n- %s\n' "${told//$'\n'/$'\n'- }"
+  [[ -z $told ]] || printf '\nSince the last ./deploy.sh, PREFIX_FILTER or EXCLUDE has changed:\n- %s\n' "${told//$'\n'/$'\n'- }"
 }

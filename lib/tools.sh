@@ -21,7 +21,7 @@ check_aws_cli() {
   version=$CLI_VERSION
   if { [[ -z $version ]] && ! version=$(command aws --version 2>&1); } \
     || [[ ! $version =~ aws-cli/([0-9]+\.[0-9.]+) ]]; then
-    problem "aws --version says \"$version\": not an AWS CLI that works"
+    problem "aws --version says \"$version\", which is not a working AWS CLI"
     return
   fi
   CLI_VERSION=$version
@@ -57,7 +57,7 @@ check_account() {
     return
   fi
   partition=$(jq -r '.Arn | split(":")[1]' <<<"$identity")
-  [[ $partition == aws ]] || problem "the AWS credentials are of the partition $partition, which has no S3 Express" \
+  [[ $partition == aws ]] || problem "the AWS credentials belong to the partition $partition, which has no S3 Express" \
     "One Zone: use those of an account in the partition aws"
   set_account "$(jq -r .Account <<<"$identity")"
 }

@@ -36,7 +36,7 @@ merged_prefixes() {
   kept=$(synced_prefixes)
   written_items "$PREFIX_FILTER" | jq -r --argjson kept "$kept" 'group_by(.)[] | length as $times | .[0] as $one
     | first($kept[] | select(. as $by | $one | startswith($by))) as $by
-    | if $by != $one then "\($one) is a part of \($by)" elif $times > 1 then "\($one) is there \($times) times"
+    | if $by != $one then "\($one) is covered by \($by)" elif $times > 1 then "\($one) is listed \($times) times"
       else empty end'
 }
 

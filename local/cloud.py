@@ -42,7 +42,7 @@ def main():
     """Serve on loopback only, without the listeners that this chain does not use."""
     os.environ.update(BIND_HOST="127.0.0.1", IOT_MTLS_ENABLED="0", SFTP_ENABLED="0")
     if os.environ.get("LOCAL_WORKER"):
-        print("no Docker engine: a task is worker.py as a process", flush=True)
+        print("no Docker engine: each task runs worker.py as a process", flush=True)
         processes.replace_docker()
     app.main()
 

@@ -58,7 +58,7 @@ start_cloud() {
   launch_cloud "$port"
   say_while "local: the cloud is starting" await_cloud "$port"
   local_say "the cloud listens on http://127.0.0.1:$port, IAM is enforced"
-  local_say "its rule fires every $LOCAL_TICK s, on AWS every minute (LOCAL_TICK=60 in front: so here, too)"
+  local_say "its rule fires every $LOCAL_TICK s; on AWS it fires every minute (LOCAL_TICK=60 does the same here)"
 }
 
 # await_cloud PORT
@@ -133,9 +133,9 @@ choose_image() {
   ECR_REGISTRY="127.0.0.1:$(<"$LOCAL_DIR/port")"
   export ECR_REGISTRY
   if [[ $LOCAL_ENGINE == docker ]]; then
-    local_say "a Docker engine answers: a task is the real image in a container"
+    local_say "a Docker engine responds: each task runs the real image in a container"
   else
-    local_say "no Docker engine answers: a task is the same worker.py as a process"
+    local_say "no Docker engine responds: each task runs the same worker.py as a process"
     export IMAGE_URI="$ECR_REGISTRY/worker.py:process"
   fi
 }
@@ -151,7 +151,7 @@ make_buckets() {
     'Location={Type=AvailabilityZone,Name=use1-az4},Bucket={DataRedundancy=SingleAvailabilityZone,Type=Directory}' &
   jobs+=("$!")
   for job in "${jobs[@]}"; do wait "$job"; done
-  local_say "made the buckets $SRC_BUCKET and $DST_BUCKET in it"
+  local_say "created the buckets $SRC_BUCKET and $DST_BUCKET in it"
 }
 
 # --- objects through the chain ------------------------------------------------------------------------------------
@@ -171,27 +171,28 @@ verify_chain() {
 print_seen() {
   printf '\nall files equal after %s s\n\nWhat this has shown:\n' "$((SECONDS - LOCAL_STARTED))"
   printf '  %s\n' \
-    "- deploy.sh made on a local cloud all that it makes on AWS; run again, it" \
-    "  changes only what differs" \
-    "- files reached the destination by themselves: an event each to the queue, a" \
-    "  function that starts a worker, a copy" \
+    "- deploy.sh created everything on a local cloud that it creates on AWS; if you" \
+    "  run it again, it changes only what differs" \
+    "- files reached the destination by themselves: each sent an event to the" \
+    "  queue, a function started a worker, and the worker copied it" \
     "- overwritten, changed and deleted files followed in the same way, and both" \
     "  sides are equal in bytes and metadata"
 }
 
 print_way_on() {
-  printf '\nNext: ./deploy.sh --local does the same and leaves the cloud up, to try it by\n'
-  printf 'hand; README.md, "Deploy to AWS", does it with buckets of your own. This cloud is\nremoved now.\n'
+  printf '\nNext: ./deploy.sh --local does the same and keeps the cloud running, so that you\n'
+  printf 'can try it by hand; README.md, "Deploy to AWS", uses buckets of your own. This\ncloud is removed now.\n'
 }
 
 print_further_lines() {
-  printf '\nThe cloud stays up. Next, by hand (a file takes some seconds, up to %s until the\nrule fires):\n\n' "$LOCAL_TICK"
+  printf '\nThe cloud keeps running. Next, by hand (a file takes some seconds, up to %s until\n' "$LOCAL_TICK"
+  printf 'the rule fires):\n\n'
   cloud_environment | sed 's/^/  /'
   printf '  %s\n' "unset AWS_PROFILE AWS_SESSION_TOKEN" "aws() { command aws --endpoint-url \"\$AWS_ENDPOINT_URL\" \"\$@\"; }" \
     "aws s3 cp README.md s3://$SRC_BUCKET/" \
     "aws s3 ls --recursive s3://$DST_BUCKET/" \
     "./sync.sh --local status"
-  printf '\nAfter a change of a setting, ./deploy.sh --local deploys to it again. README.md,\n'
+  printf '\nAfter you change a setting, ./deploy.sh --local deploys to it again. README.md,\n'
   printf '"Deploy to AWS", does all this with buckets of your own.\nEnd it with: ./cleanup.sh --local\n'
 }
 
@@ -271,7 +272,7 @@ find_cloud() {
       "./deploy.sh --local, or end it with ./cleanup.sh --local first"
   fi
   [[ -e $LOCAL_DIR/ready ]] || local_fail "a local cloud is up already on port $port, but the ./deploy.sh --local that" \
-    "started it has not ended well yet: wait for it, or end the cloud with ./cleanup.sh --local"
+    "started it has not finished yet: wait for it, or end the cloud with ./cleanup.sh --local"
   begin_checks
   check_aws_cli
   stop_on_problems

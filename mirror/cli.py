@@ -53,7 +53,7 @@ def is_reading(command: Command) -> TypeIs[Reading]:
 
 def whole_number(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,12}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 
@@ -61,7 +61,7 @@ def duration(text: str) -> int:
     """In seconds."""
     found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s, 30m, 1h or 2d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write 90s, 30m, 1h or 2d")
     return int(found[1]) * SECONDS_OF[found[2]]
 
 
@@ -102,14 +102,14 @@ def add_reconcile(commands: Any) -> None:
 def add_wait(commands: Any) -> None:
     command = commands.add_parser(
         "wait",
-        help="wait until all that the source holds now is in the destination",
-        description="Ends when all that the source holds now is in the destination, in that version or a newer one. "
-        "Only reads, and needs no QUEUE_URL. Exit status: 0 all is there, 1 the time is over, 2 a wrong argument or "
-        "setting, 3 a bucket cannot be read, or a signal.",
+        help="wait until everything that is in the source now is in the destination",
+        description="Ends when everything that is in the source now is in the destination, in that version or a newer "
+        "one. It only reads, and needs no QUEUE_URL. Exit status: 0 everything has arrived, 1 timeout, 2 a wrong "
+        "argument or setting, 3 a bucket cannot be read, or a signal.",
     )
     command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")
     command.add_argument("--timeout", type=duration, default="1h", help="such as 90s, 30m, 1h, 2d (%(default)s)")
-    command.add_argument("--exact", action="store_true", help="also until what the source has no longer is gone")
+    command.add_argument("--exact", action="store_true", help="also wait for deletions in the destination")
     command.add_argument("--deep", action="store_true", help="look at every copy, not only at the listings")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout, the log on stderr")
     command.add_argument("--examples", type=whole_number, default=EXAMPLES, help="keys to name at most (%(default)s)")
@@ -119,7 +119,7 @@ def add_measure(commands: Any) -> None:
     command = commands.add_parser(
         "measure",
         help="count what both buckets hold, and what KEEP_DAYS would keep",
-        description="Lists both buckets once. Only lists, and needs no QUEUE_URL. Exit status: 0 counted, 2 a wrong "
+        description="Lists both buckets once. It needs no QUEUE_URL. Exit status: 0 counted, 2 a wrong "
         "argument or setting, 3 a bucket cannot be listed, or a signal.",
     )
     command.add_argument("--json", action="store_true", help="one JSON object on stdout, the log on stderr")

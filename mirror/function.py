@@ -120,7 +120,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     settings = load_settings(dict(environment))
     text = environment.get("STARTER_MAX_SIZE") or str(MAX_SIZE)
     if not re.fullmatch(r"[0-9]+", text) or int(text) == 0:
-        raise ValueError(f"STARTER_MAX_SIZE={text!r} has to be a whole number of bytes from 1 on")
+        raise ValueError(f"STARTER_MAX_SIZE={text!r} has to be a whole number of bytes, at least 1")
     return replace(
         settings,
         s3_client="boto3",

@@ -102,7 +102,7 @@ class Worker:
     async def work(self) -> None:
         patience = self.settings.wait_time_seconds + self.bounds.receive
         if not await wait_unless(self.stopping, self.receive_until_idle(), patience):
-            log.warning("a receive does not end, what it was lent comes back by its visibility timeout")
+            log.warning("a receive does not end; its messages return after their visibility timeout")
         await self.drain()
 
     # Receiving

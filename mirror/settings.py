@@ -106,8 +106,8 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "TABLES": ("", r"(delta)?", "delta, or nothing"),
     "ANNOUNCE": ("none", r"(none|markers|all|failures)(,failures)?", ANNOUNCE_MEANING),
     "EXCLUDE": ("", r"[^\x00-\x1f\x7f\ud800-\udfff]{0,500}", EXCLUDE_MEANING),
-    "ROLLBACKS": ("true", r"true|false", "true, or false if nobody deletes versions for good"),
-    "S3_CLIENT": ("crt", r"crt|boto3", "crt, or boto3 for more CPU time and no code of ours"),
+    "ROLLBACKS": ("true", r"true|false", "true, or false if versions are never permanently deleted"),
+    "S3_CLIENT": ("crt", r"crt|boto3", "crt or boto3"),
     "METRICS": ("false", r"true|false", "true or false"),
     "APP_NAME": ("s3-to-s3express-sync", r"[a-z][a-z0-9-]{1,49}", "2 to 50 lower-case letters, digits and hyphens"),
     "LOG_LEVEL": ("INFO", r"DEBUG|INFO|WARNING|ERROR", "DEBUG, INFO, WARNING or ERROR"),
@@ -168,9 +168,9 @@ def problems_together(settings: Settings) -> list[str]:
         )
     for name, text in (("PREFIX_FILTER", settings.prefix_filter), ("EXCLUDE", settings.exclude)):
         if "" in items_of(text):
-            problems.append(f"{name}={text!r} has nothing between two commas, or at an end")
+            problems.append(f"{name}={text!r} has an empty item")
         if re.search(r" ,|(?<!\\), ", text):
-            problems.append(f"{name}={text!r} has a space beside a comma: leave it out, it would be part of a key")
+            problems.append(f"{name}={text!r} has a space next to a comma: remove it, or it becomes part of a key")
     if settings.announce.startswith("markers") and not settings.copy_last:
         problems.append("ANNOUNCE=markers needs COPY_LAST, which says what a marker is")
     return problems + (problems_of_tables(settings) if settings.tables else [])

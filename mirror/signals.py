@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LAST_SECONDS = 108  # after the signal; Fargate kills after 120 (stopTimeout), and then nothing is logged
-LAST_WORDS = b"worker: not ended in time after a signal, leaving; what is held comes back by its visibility timeout\n"
+LAST_WORDS = b"worker: did not end in time after a signal; its messages return after their visibility timeout\n"
 
 
 @dataclass(eq=False)

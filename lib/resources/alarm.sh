@@ -36,15 +36,15 @@ ensure_alarm() {
 }
 
 ensure_dlq_alarm() {
-  local why="Why: messages failed $MAX_RECEIVES times and were given up, so their keys are not in step."
-  local cure="What to do: ./sync.sh redrive --list tells the keys and reasons; mend those, then ./sync.sh redrive."
+  local why="Why: messages failed $MAX_RECEIVES times and were given up, so their keys may differ."
+  local cure="What to do: ./sync.sh redrive --list shows keys and reasons; fix those, then run ./sync.sh redrive."
   ensure_alarm "$(alarm "$DLQ_ALARM" AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$DLQ_NAME" \
     Maximum 0 1 "$why $cure")"
 }
 
 ensure_age_alarm() {
-  local why="Why: the sync is more than $ALARM_AGE_SECONDS s behind, as workers are missing, too few, or fail."
-  local cure="What to do: ./sync.sh status tells which; if all of them work, raise MAX_WORKERS."
+  local why="Why: the sync is more than $ALARM_AGE_SECONDS s behind: no workers run, there are too few, or they fail."
+  local cure="What to do: ./sync.sh status shows which; if all of them work, raise MAX_WORKERS."
   ensure_alarm "$(alarm "$AGE_ALARM" AWS/SQS/ApproximateAgeOfOldestMessage "QueueName=$QUEUE_NAME" \
     Maximum "$ALARM_AGE_SECONDS" 3 "$why $cure")"
 }
@@ -59,9 +59,9 @@ starter_alarm_periods() {
 
 ensure_starter_alarm() {
   local alarm periods
-  local why="Why: the function that starts workers fails, as it cannot start them, as they stop before they work or in an"
-  why+=" outage, or as its guard sees a broken link on the way of the events; little or nothing is synced."
-  local cure="What to do: ./sync.sh status and ./sync.sh logs starter tell the error; mend it, or run ./deploy.sh again."
+  local why="Why: the function that starts workers fails: it cannot start them, they stop before they work or in an"
+  why+=" outage, or its guard has found that events do not arrive; little or nothing is synced."
+  local cure="What to do: ./sync.sh status and ./sync.sh logs starter show the error; fix it, or run ./deploy.sh again."
   alarm=$(alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 2 "$why $cure")
   periods=$(starter_alarm_periods)
   ensure_alarm "$(jq -c --argjson periods "$periods" '. + $periods' <<<"$alarm")"
@@ -72,7 +72,7 @@ ensure_starter_alarm() {
 ensure_silent_alarm() {
   local alarm
   local why="Why: the function that starts workers has not run for three times LAMBDA_POLL_RATE; nothing is synced."
-  local cure="What to do: ./sync.sh status tells which rule, function or permission is off; ./deploy.sh puts it right."
+  local cure="What to do: ./sync.sh status shows which rule, function or permission is missing; ./deploy.sh fixes it."
   alarm=$(alarm "$SILENT_ALARM" AWS/Lambda/Invocations "FunctionName=$STARTER_NAME" Sum 1 3 "$why $cure")
   ensure_alarm "$(jq -c --argjson rate "$LAMBDA_POLL_RATE" '. + {Period: ($rate * 60),
     ComparisonOperator: "LessThanThreshold", TreatMissingData: "breaching"}' <<<"$alarm")"
@@ -82,8 +82,8 @@ ensure_silent_alarm() {
 # a minute to its start, five to its line. So long one line is the alarm, and an outage of days sends one mail.
 ensure_outage_alarm() {
   local alarm
-  local why="Why: workers can sync no key, whichever they try; they hold or hand back all messages, and lose none."
-  local cure="What to do: ./sync.sh status tells the error; mend it, and the workers go on by themselves."
+  local why="Why: the workers cannot sync any key; they keep or return all messages, and lose none."
+  local cure="What to do: ./sync.sh status shows the error; fix it, and the workers resume by themselves."
   alarm=$(alarm "$OUTAGE_ALARM" "$APP_NAME/$OUTAGE_METRIC" "" Sum 0 6 "$why $cure")
   ensure_alarm "$(jq -c '. + {DatapointsToAlarm: 1}' <<<"$alarm")"
 }
@@ -94,8 +94,8 @@ ensure_outage_alarm() {
 # "Asynchronous invocation").
 ensure_events_alarm() {
   [[ $EVENT_SOURCE == eventbridge ]] || return 0
-  local why="Why: the rule $EVENT_RULE_NAME could not hand on events of the bucket: those to the queue are lost."
-  local cure="What to do: ./sync.sh status and ./deploy.sh mend the rule, then ./sync.sh reconcile finds what was missed."
+  local why="Why: the rule $EVENT_RULE_NAME could not deliver events of the bucket: those for the queue are lost."
+  local cure="What to do: ./sync.sh status shows why, ./deploy.sh fixes it, ./sync.sh reconcile finds what was missed."
   ensure_alarm "$(alarm "$EVENTS_ALARM" AWS/Events/FailedInvocations "RuleName=$EVENT_RULE_NAME" Sum 0 1 "$why $cure")"
 }
 
@@ -112,27 +112,27 @@ ensure_no_alarm() {
   begin alarm "$1"
   ours=$(our_alarms <<<"$alarm")
   [[ -z $ours ]] || remove "${@:2}"
-  finish "left to you, as it has no tag app=$APP_NAME"
+  finish "left to you, because it has no tag app=$APP_NAME"
 }
 
 ensure_no_events_alarm() {
   [[ $EVENT_SOURCE == sqs ]] || return 0
-  ensure_no_alarm "$EVENTS_ALARM" "removed, as EVENT_SOURCE is sqs" remove_alarm "$EVENTS_ALARM"
+  ensure_no_alarm "$EVENTS_ALARM" "removed, because EVENT_SOURCE is sqs" remove_alarm "$EVENTS_ALARM"
 }
 
 # What an audit found is told once, at its end; what became of its start, in each run of the starter for an hour.
 ensure_audit_alarm() {
   [[ -n $AUDIT_DAYS ]] || return 0
   local why="Why: an audit found that the buckets differ, did not come to its end, or could not be started."
-  local cure="What to do: ./sync.sh status tells which; what differed is on the queue, and after a failure"
-  cure+=" ./sync.sh reconcile makes up for it."
+  local cure="What to do: ./sync.sh status shows which; the differences are on the queue, and after a failure"
+  cure+=" ./sync.sh reconcile takes the place of the audit."
   ensure_alarm "$(alarm "$AUDIT_ALARM" "$APP_NAME/$AUDIT_METRIC" "" Sum 0 1 "$why $cure")"
 }
 
 # The alarm tells that there is something to remove: it is made before its filters, and goes after them.
 ensure_no_audit_alarm() {
   [[ -z $AUDIT_DAYS ]] || return 0
-  ensure_no_alarm "$AUDIT_ALARM" "removed with its filters, as AUDIT_DAYS is empty" undo_audits
+  ensure_no_alarm "$AUDIT_ALARM" "removed with its filters, because AUDIT_DAYS is empty" undo_audits
 }
 
 undo_audits() {
@@ -143,8 +143,8 @@ undo_audits() {
 # As S3 Replication Time Control promises for 99.9 % of the objects. Late keys are known when they are copied, so half an
 # hour of them is one mail. Keys without a late one have no share above zero, and minutes without keys no share at all.
 late_alarm() {
-  local why="Why: more than 0.1 % of the keys came later than $ALARM_LAG_SECONDS s after their event."
-  local cure="What to do: the dashboard shows when; workers are missing, too few, or fail: see ./sync.sh status."
+  local why="Why: more than 0.1 % of the keys arrived later than $ALARM_LAG_SECONDS s after their event."
+  local cure="What to do: the dashboard shows when, ./sync.sh status whether workers are missing, too few, or fail."
   alarm "$LATE_ALARM" "$APP_NAME/LateKeys" "" Sum 0.1 6 "$why $cure" | jq '
     def counted($id; $name): {Id: $id, ReturnData: false, MetricStat: {Period: 300, Stat: "Sum",
       Metric: {Namespace: .Namespace, MetricName: $name}}};
@@ -157,7 +157,7 @@ ensure_late_alarm() { [[ $METRICS == false ]] || ensure_alarm "$(late_alarm)"; }
 
 ensure_no_late_alarm() {
   [[ $METRICS == false ]] || return 0
-  ensure_no_alarm "$LATE_ALARM" "removed, as METRICS is false" remove_alarm "$LATE_ALARM"
+  ensure_no_alarm "$LATE_ALARM" "removed, because METRICS is false" remove_alarm "$LATE_ALARM"
 }
 
 # Reads alarms, prints the names of those that deploy.sh made.

@@ -33,7 +33,7 @@ ensure_no_notification() {
   ours=$(our_notifications "$(latest_notifications)")
   [[ $ours == "[]" ]] || write replace_old_way remove_notification
   if admits "${EVENT_SENDERS[sqs]}"; then write admit_one_sender; fi
-  finish_removed "as EVENT_SOURCE=$EVENT_SOURCE"
+  finish_removed "because EVENT_SOURCE=$EVENT_SOURCE"
 }
 
 # The rule goes last: without it the next run would not look for the rest.
@@ -53,5 +53,5 @@ ensure_no_event_rule() {
   ours=$(list_event_rule)
   [[ -z $ours ]] || write replace_old_way drop_rule_and_switch
   write admit_one_sender
-  finish_removed "as EVENT_SOURCE=$EVENT_SOURCE"
+  finish_removed "because EVENT_SOURCE=$EVENT_SOURCE"
 }

@@ -44,8 +44,8 @@ ensure_bucket_policy() {
     change "policy for it" aws_if_allowed s3api put-bucket-policy --bucket "$DST_BUCKET" --policy "$(lifecycle_policy)"
   elif [[ $have != *lifecycle.s3.amazonaws.com* ]]; then
     note "the policy of $DST_BUCKET is someone else's and stays as it is;" \
-      "incomplete uploads are aborted${KEEP_DAYS:+, and what is older than KEEP_DAYS=$KEEP_DAYS days goes,}" \
-      "only once it also has the statement of $(lifecycle_policy)"
+      "incomplete uploads are aborted${KEEP_DAYS:+, and objects older than KEEP_DAYS=$KEEP_DAYS days deleted,}" \
+      "only when it also has the statement of $(lifecycle_policy)"
   fi
 }
 

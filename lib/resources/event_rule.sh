@@ -63,8 +63,8 @@ ensure_event_targets() {
       put_targets "$EVENT_RULE_NAME" "$missing"
   too_few=$(too_few_executions)
   if [[ -n $too_few ]]; then
-    note "events do not start $STARTER_NAME, only its rule does: without reserved concurrency many would run at" \
-      "once"
+    note "events do not start $STARTER_NAME, only its rule does: without reserved concurrency, many runs would start" \
+      "at once"
     [[ $(jq 'any(.[]; .Id == "starter")' <<<"${have:-[]}") == false ]] \
       || change "no target starter" drop_targets "$EVENT_RULE_NAME" starter
     statement=$(of_function permissions | statement_for "$EVENT_RULE_NAME")

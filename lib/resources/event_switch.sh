@@ -65,7 +65,7 @@ list_event_switch() {
   has_switch "$have" || return 0
   if [[ -z $tags ]]; then
     switch_stays "$EVENT_RULE_NAME, whose tag said whether deploy.sh turned it on, is gone: if nobody else needs it," \
-      "turn it off in the properties of the bucket, as each of its events costs (Amazon EventBridge: off)"
+      "turn it off in the properties of the bucket (Amazon EventBridge: off), because each of its events costs money"
     return
   fi
   if ! has_switch_tag "$tags"; then

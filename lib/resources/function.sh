@@ -79,8 +79,8 @@ change_function() {
   local try have input reason update=(lambda update-function-configuration)
   for ((try = 1; ; try++)); do
     have=$(aws_or_die lambda get-function-configuration --function-name "$STARTER_NAME")
-    jq -e '.Environment.Error | not' <<<"$have" >/dev/null || die "function $STARTER_NAME: nothing was changed, as its" \
-      "variables cannot be read: $(jq -r .Environment.Error.Message <<<"$have"); allow yourself kms:Decrypt"
+    jq -e '.Environment.Error | not' <<<"$have" >/dev/null || die "function $STARTER_NAME: nothing was changed, because" \
+      "its variables cannot be read: $(jq -r .Environment.Error.Message <<<"$have"); grant yourself kms:Decrypt"
     input=$("$@" <<<"$have")
     input=$(jq -c --argjson have "$have" '($have | {FunctionName, RevisionId} | with_entries(select(.value))) + .' \
       <<<"$input")
@@ -100,14 +100,14 @@ paused_since() { starter_setting PAUSED_SINCE; }
 say_if_paused() {
   local since
   since=$(paused_since)
-  [[ -z $since ]] || say "the sync is paused since $since: $1 ./sync.sh$VIA resume"
+  [[ -z $since ]] || say "the sync has been paused since $since: $1 ./sync.sh$VIA resume"
 }
 
 # refuse_if_paused WHAT: ends a run that could not come to its end.
 refuse_if_paused() {
   local since
   since=$(paused_since)
-  [[ -z $since ]] || die "the sync is paused since $since: $1 ./sync.sh$VIA resume"
+  [[ -z $since ]] || die "the sync has been paused since $since: $1 ./sync.sh$VIA resume"
 }
 
 # ensure_code WANT HAVE
@@ -232,9 +232,9 @@ ensure_function() {
   have=$(fact function)
   want=$(function_configuration)
   paused=$(jq -r '.Environment.Variables.PAUSED_SINCE // empty' <<<"$have")
-  [[ -z $paused ]] || note "the sync is paused since $paused, and stays so until ./sync.sh$VIA resume"
+  [[ -z $paused ]] || note "the sync has been paused since $paused, and stays paused until ./sync.sh$VIA resume"
   if [[ -n $have ]] && has_newer_role "$have"; then
-    change "made anew" aws_or_die lambda delete-function --function-name "$STARTER_NAME"
+    change "created again" aws_or_die lambda delete-function --function-name "$STARTER_NAME"
     have=""
   fi
   if [[ -z $have ]]; then
@@ -266,7 +266,7 @@ list_function() {
   tags=$(jq -c '.Tags // empty' <<<"$function")
   if [[ -z $tags ]]; then
     tags=$(aws_or_error lambda list-tags --resource "$STARTER_ARN") || die "function $STARTER_NAME stays, because" \
-      "its tags could not be read: $tags; allow yourself lambda:ListTags and run this again"
+      "its tags could not be read: $tags; grant yourself lambda:ListTags and run this again"
     tags=$(jq -c '.Tags // {}' <<<"$tags")
   fi
   ours "$STARTER_NAME" <<<"$tags"

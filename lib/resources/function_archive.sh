@@ -25,6 +25,6 @@ check_archive() {
 tell_of_bytecode() {
   local said
   said=$(fact starter_archive)
-  [[ $said != *" plain" ]] || note "no python3.13 is here to compile the libraries: each cold start of" \
+  [[ $said != *" plain" ]] || note "this machine has no python3.13 to compile the libraries: each cold start of" \
     "$STARTER_NAME takes up to a second longer"
 }

@@ -56,9 +56,9 @@ stays_until_removed() {
 # S3 Lifecycle adds the days to an object's time, rounds up to midnight UTC and removes it some time after (S3 User
 # Guide, "Setting lifecycle configuration on a bucket" and "Expiring objects").
 tell_of_expiry() {
-  note "KEEP_DAYS=$KEEP_DAYS: what is older than $KEEP_DAYS days in $(kept_places) goes within two days or so by" \
-    "S3's lifecycle, whoever put it there, also before this; nothing is deleted in the source. Copies go at once with" \
-    "$(removal_command)"
+  note "KEEP_DAYS=$KEEP_DAYS: S3's lifecycle deletes everything in $(kept_places) that is older than $KEEP_DAYS days" \
+    "within about two days, also objects of other programs and earlier ones; nothing is deleted in the source." \
+    "$(removal_command) deletes old copies at once"
 }
 
 # tell_of_longer BEFORE
@@ -66,9 +66,9 @@ tell_of_longer() {
   local reconcile
   reconcile=$(removal_command)
   if [[ -z $KEEP_DAYS ]]; then
-    note "KEEP_DAYS=$1 is not set any more: ${reconcile% *} brings back what is older"
+    note "KEEP_DAYS=$1 is no longer set: ${reconcile% *} brings back older objects"
   elif ((KEEP_DAYS > $1)); then
-    note "KEEP_DAYS=$KEEP_DAYS was $1: ${reconcile% *} brings back what is between the two ages"
+    note "KEEP_DAYS=$KEEP_DAYS was $1: ${reconcile% *} brings back the objects between the two ages"
   fi
 }
 
@@ -80,7 +80,7 @@ tell_of_keep_days() {
   tell_of_longer "$before"
   bucket=$(deployed_setting DST_BUCKET)
   [[ $bucket == "$DST_BUCKET" ]] || note "DST_BUCKET was $bucket: the rules $KEEP_RULE_ID... in its lifecycle" \
-    "stay and go on; remove them if what is there is to stay"
+    "keep deleting there; remove them if you want to keep its objects"
 }
 
 tell_of_foreign_lifecycle() {
@@ -100,11 +100,11 @@ lifecycle_advice() {
 
 # The sync works without the lifecycle, so a denial does not end a deployment.
 leave_lifecycle() {
-  local before without="parts of copies that were given up stay in the bucket and are paid for"
+  local before without="parts of abandoned copies stay in the bucket and cost money"
   CREATED=false CHANGES=()
   before=$(deployed_setting KEEP_DAYS)
   [[ -z $KEEP_DAYS ]] || without+=", and $(stays_until_removed)"
-  [[ -z $before || $before == "$KEEP_DAYS" ]] || without+="; rules of KEEP_DAYS=$before, if they are there, go on"
+  [[ -z $before || $before == "$KEEP_DAYS" ]] || without+="; any rules of KEEP_DAYS=$before keep deleting"
   leave "$RESOURCE, with the policy for it. Without them, $without. $(denial). Add this statement to a policy of your" \
     "own identity and run this again: $(lifecycle_rights)"
 }
@@ -184,12 +184,12 @@ ensure_owner_is_told() {
   [[ -n $KEEP_DAYS$before ]] || return 0
   begin "bucket lifecycle" "$DST_BUCKET"
   if [[ -n $KEEP_DAYS ]]; then
-    leave "$RESOURCE: S3 takes it only from the bucket's own account. $DST_BUCKET_OWNER has to give it the rules" \
-      "$(keep_rules), in the place of those of these ids, and its policy the statement of $(lifecycle_policy)." \
-      "Until then, $(stays_until_removed)"
+    leave "$RESOURCE: S3 accepts it only from the bucket's own account. $DST_BUCKET_OWNER has to set the rules" \
+      "$(keep_rules), in place of any with the same IDs, and add the statement of $(lifecycle_policy) to the policy" \
+      "of the bucket. Until then, $(stays_until_removed)"
   else
-    leave "$RESOURCE: S3 takes it only from the bucket's own account. $DST_BUCKET_OWNER has to remove its rules" \
-      "$KEEP_RULE_ID..., if it has them: they go on"
+    leave "$RESOURCE: S3 accepts it only from the bucket's own account. $DST_BUCKET_OWNER has to remove the rules" \
+      "$KEEP_RULE_ID..., if there are any: they keep deleting"
   fi
   tell_of_keep_days
   finish "left to its owner, see the end"

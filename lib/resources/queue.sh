@@ -103,7 +103,8 @@ check_previous_source() {
   buckets=$(previous_sources)
   while read -r bucket; do
     [[ -z $bucket || $bucket == "$SRC_BUCKET" ]] || problem "SRC_BUCKET=$SRC_BUCKET, but the queue $QUEUE_NAME gets" \
-      "the events of $bucket: to leave that, run cleanup.sh with SRC_BUCKET=$bucket first; or set another APP_NAME"
+      "the events of $bucket: to stop syncing that one, run cleanup.sh with SRC_BUCKET=$bucket first; or set another" \
+      "APP_NAME"
   done <<<"$buckets"
 }
 

@@ -3,11 +3,11 @@
 
 # Refusals that pass only if this run made the role: of an older role, the same words are a refusal for good.
 TRANSIENT_WHILE+=(
-  'is_about_new_role|ecs register-task-definition|AccessDenied.*iam:PassRole|the new role cannot be given to ECS yet, or not by you'
-  'is_about_new_role|lambda create-function|AccessDenied.*iam:PassRole|the new role cannot be given to Lambda yet, or not by you'
+  'is_about_new_role|ecs register-task-definition|AccessDenied.*iam:PassRole|the new role cannot be passed to ECS yet, or you may not pass it'
+  'is_about_new_role|lambda create-function|AccessDenied.*iam:PassRole|the new role cannot be passed to Lambda yet, or you may not pass it'
   'is_about_new_role|lambda create-function|invalid for CreateGrant.*not refer to a valid principal|KMS does not see the new role yet'
 )
-ADVICE+=('iam:PassRole|allow yourself iam:PassRole for that role')
+ADVICE+=('iam:PassRole|grant yourself iam:PassRole for that role')
 
 # Whether the error names a role that this run made; one that names no role is about the starter's.
 is_about_new_role() {
@@ -36,8 +36,8 @@ check_roles() {
     role=$(fact role "$name")
     [[ -z $role ]] || jq -e --arg app "$APP_NAME" --arg region "$REGION" \
       '.Role.Tags // [] | from_entries | .app == $app and .region == $region' <<<"$role" >/dev/null \
-      || problem "APP_NAME=$APP_NAME: its role $name belongs to someone else or to another Region, where role names" \
-        "are the same (it lacks the tags app=$APP_NAME region=$REGION): set another APP_NAME"
+      || problem "APP_NAME=$APP_NAME: its role $name belongs to someone else or to another Region (it does not have" \
+        "the tags app=$APP_NAME region=$REGION), and all Regions share role names: set another APP_NAME"
   done
   check_role_path
   check_boundary
@@ -50,8 +50,8 @@ check_role_path() {
     role=$(fact role "$name")
     path=$(jq -r '.Role.Path' <<<"${role:-null}")
     [[ $path != null && $path != "$ROLE_PATH" ]] || continue
-    problem "ROLE_PATH=$ROLE_PATH: the role $name is under $path, and IAM moves no role: set ROLE_PATH=$path, or" \
-      "run ./cleanup.sh first, which removes what is still queued as well"
+    problem "ROLE_PATH=$ROLE_PATH: the role $name is under $path, and IAM cannot move a role: set ROLE_PATH=$path, or" \
+      "run ./cleanup.sh first, which also removes the messages that are still queued"
     return
   done
 }
@@ -208,7 +208,7 @@ ensure_task_role() {
   prefixes=$(readable_prefixes)
   synced=$(synced_prefixes)
   [[ $prefixes == "$synced" ]] || more=$(jq -r --arg role "$TASK_ROLE" --arg bucket "$SRC_BUCKET" '
-    "\($role) may read \(map("s3://\($bucket)/\(.)*") | join(", ")), as a policy of IAM cannot hold the rest of "
+    "\($role) may read \(map("s3://\($bucket)/\(.)*") | join(", ")), because an IAM policy cannot contain the rest of "
     + "PREFIX_FILTER"' <<<"$prefixes")
   ensure_role "$TASK_ROLE" "$(ecs_trust)" "$(task_policy)" "$more"
 }

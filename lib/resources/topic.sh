@@ -3,7 +3,7 @@
 
 subscribe_email() {
   aws_or_die sns subscribe --topic-arn "$TOPIC_ARN" --protocol email --notification-endpoint "$ALARM_EMAIL"
-  say "      $ALARM_EMAIL gets a mail from AWS now, and no alarm until it has confirmed that"
+  say "      $ALARM_EMAIL gets a mail from AWS now, and alarms once it has confirmed that"
 }
 
 unsubscribe() {
@@ -47,8 +47,8 @@ ensure_no_topic() {
   [[ -z $ALARM_EMAIL ]] || return 0
   begin topic "$TOPIC_NAME"
   topic=$(fact own_topic)
-  [[ -z $topic ]] || remove "removed, as ALARM_EMAIL is empty" aws_or_die sns delete-topic --topic-arn "$topic"
-  finish "none, as ALARM_EMAIL is empty"
+  [[ -z $topic ]] || remove "removed, because ALARM_EMAIL is empty" aws_or_die sns delete-topic --topic-arn "$topic"
+  finish "none, because ALARM_EMAIL is empty"
 }
 
 list_topic() {

@@ -86,7 +86,7 @@ ensure_version_tag() {
     change "$missing" tag_all
   fi
   if was_denied; then
-    leave "$RESOURCE, by which ./sync.sh status tells what is deployed. $(denial)"
+    leave "$RESOURCE, which ./sync.sh status needs to show what is deployed. $(denial)"
     CHANGES=()
     finish "left to you, see the end"
   else

@@ -45,12 +45,12 @@ cost_started_by() { printf '%s-cost\n' "$APP_NAME"; }
 
 # Reads ours and a user's as a list of two: what is wrong with the user's, a line each.
 price_problems() {
-  jq -r '. as [$ours, $theirs] | if ($theirs | type) != "object" then "it is no object of the shape of it" else
-    ($theirs | keys - ($ours | keys) | .[] | "\(.) is no field of it"),
-    ("prices", "free_a_month") as $part | $theirs[$part] // {} | if type != "object" then "\($part) is no object" else
-      (keys - ($ours[$part] | keys) | .[] | "\(.) is no name in its \($part)"),
+  jq -r '. as [$ours, $theirs] | if ($theirs | type) != "object" then "it is not an object with the same fields" else
+    ($theirs | keys - ($ours | keys) | .[] | "\(.) is not a field of it"),
+    ("prices", "free_a_month") as $part | $theirs[$part] // {} | if type != "object" then "\($part) is not an object" else
+      (keys - ($ours[$part] | keys) | .[] | "\(.) is not a name in its \($part)"),
       (to_entries[] | select(.value | type != "number" or . < 0)
-        | "\(.key) is no number, such as 0.01: \(.value | tojson)")
+        | "\(.key) is not a number such as 0.01: \(.value | tojson)")
     end end'
 }
 
@@ -60,9 +60,9 @@ merged_prices() {
   [[ -n $1 ]] || { cat "$ours" && return; }
   [[ -r $1 && ! -d $1 ]] || usage "cost: the prices cannot be read: there is no file $1"
   said=$(jq -s 'if length == 1 then empty else error("it has \(length) values instead of one") end' "$1" 2>&1) \
-    || usage "cost: the prices in $1 are no JSON: $said"
+    || usage "cost: the prices in $1 are not JSON: $said"
   problems=$(jq -s . "$ours" "$1" | price_problems)
-  [[ -z $problems ]] || usage "cost: the prices in $1, held against lib/prices.json: ${problems//$'\n'/; }"
+  [[ -z $problems ]] || usage "cost: the prices in $1 do not match lib/prices.json: ${problems//$'\n'/; }"
   jq -s '. as [$ours, $theirs] | $ours * $theirs | .given = ($theirs.prices // {} | length)' "$ours" "$1"
 }
 
@@ -87,7 +87,7 @@ set_cost_seconds() {
   COST_SECONDS=$(($1 * 86400))
   if (($(now) - made < COST_SECONDS)); then
     COST_SECONDS=$(($(now) - made + 1))
-    say "the deployment is younger than $1 days: the figures are those of all its time"
+    say "the deployment is younger than $1 days: the figures cover its whole time"
   fi
 }
 
@@ -107,7 +107,7 @@ synced_figures() {
 task_figures() {
   local spans
   spans=$(query worker "$COST_SECONDS" "$(spans_of_tasks)")
-  [[ $(jq length <<<"$spans") != 10000 ]] || say "there were more than 10,000 tasks: only so many are counted"
+  [[ $(jq length <<<"$spans") != 10000 ]] || say "there were more than 10,000 tasks: only 10,000 are counted"
   jq '
     def seconds: if test("^[0-9.Ee+]+$") then tonumber / 1000 else
       capture("^(?<day>\\S+)[ T](?<time>[0-9:]+)(?<part>[.][0-9]+)?")
@@ -204,7 +204,7 @@ tell_cost() {
 }
 
 check_days() {
-  [[ $1 =~ ^[1-9][0-9]{0,3}$ ]] || usage "cost: --days $1 is no number of days such as 30"
+  [[ $1 =~ ^[1-9][0-9]{0,3}$ ]] || usage "cost: --days $1 is not a number of days such as 30"
   (($1 <= LOG_RETENTION_DAYS)) \
     || usage "cost: --days $1 is more than LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: older lines are gone"
 }

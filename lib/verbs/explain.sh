@@ -28,7 +28,7 @@ readonly MOST_KEY_BYTES=1024 # S3 User Guide, "Naming Amazon S3 objects"
 
 check_python() {
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' \
-    || problem "explain needs Python 3.9 or newer as python3, and this is $(python3 --version)"
+    || problem "explain needs Python 3.9 or newer as python3, but this is $(python3 --version)"
 }
 
 is_utf8() {
@@ -64,7 +64,7 @@ explain_missing_source() {
     jq -s --arg key "$EXPLAIN_KEY" '[.[].DeleteMarkers[]? | select(.Key == $key and .IsLatest)][0]
       | if . then {delete_marker: {version: .VersionId, at: .LastModified}} else {} end' "$TEMP_DIR/explain.all"
   elif is_denied; then
-    as_object note "whether it was deleted is not known: allow yourself s3:ListBucketVersions on arn:aws:s3:::$SRC_BUCKET"
+    as_object note "whether it was deleted is not known: grant yourself s3:ListBucketVersions on arn:aws:s3:::$SRC_BUCKET"
   else
     as_object problem "$(shown_error)"
   fi
@@ -73,12 +73,12 @@ explain_missing_source() {
 explain_denied_source() {
   local object="arn:aws:s3:::$SRC_BUCKET/*"
   if ! in_bucket source list-objects-v2 Prefix --no-paginate >"$TEMP_DIR/listed"; then
-    as_object problem "denied: allow yourself s3:ListBucket on arn:aws:s3:::$SRC_BUCKET, without which a missing key is \
-denied, too, and s3:GetObject on $object"
+    as_object problem "denied: grant yourself s3:GetObject on $object, and s3:ListBucket on arn:aws:s3:::$SRC_BUCKET, \
+without which S3 also denies a key that does not exist"
     return
   fi
   jq -s --arg key "$EXPLAIN_KEY" --arg object "$object" '{
-    problem: "denied: allow yourself s3:GetObject on \($object), and kms:Decrypt if a key of KMS encrypts it"}
+    problem: "denied: grant yourself s3:GetObject on \($object), and kms:Decrypt if it is encrypted with a KMS key"}
     + ([.[].Contents[]? | select(.Key == $key)][0] | if . then {listed: {size: .Size, modified: .LastModified}}
       else {} end)' "$TEMP_DIR/listed"
 }
@@ -87,7 +87,7 @@ explain_no_source() {
   case "$(error_code)" in
     404) explain_missing_source ;;
     403) explain_denied_source ;;
-    400) as_object problem "S3 shows it to nobody without its key: it is encrypted with SSE-C, which the sync cannot read" ;;
+    400) as_object problem "it is encrypted with SSE-C: S3 shows it only with its key, which the sync does not have" ;;
     *) as_object problem "$(shown_error)" ;;
   esac
 }
@@ -95,7 +95,7 @@ explain_no_source() {
 explain_no_destination() {
   case "$(error_code)" in
     404) printf '{}\n' ;;
-    403 | AccessDenied) as_object problem "denied: allow yourself s3express:CreateSession on $DST_BUCKET_ARN: $(shown_error)" ;;
+    403 | AccessDenied) as_object problem "denied: grant yourself s3express:CreateSession on $DST_BUCKET_ARN: $(shown_error)" ;;
     *) as_object problem "$(shown_error)" ;;
   esac
 }
@@ -239,14 +239,14 @@ verb_explain() {
     shift
   done
   ((${#keys[@]} == 1)) || usage "explain: name one key, in quotes if it has spaces"
-  EXPLAIN_SECONDS=$(seconds_of "$since") || usage "explain: --since $since is no duration such as 1d"
+  EXPLAIN_SECONDS=$(seconds_of "$since") || usage "explain: --since $since is not a duration such as 1d"
   EXPLAIN_KEY=${keys[0]}
   bytes=$(printf '%s' "$EXPLAIN_KEY" | wc -c)
-  ((bytes > 0 && bytes <= MOST_KEY_BYTES)) || usage "explain: a key has 1 to $MOST_KEY_BYTES bytes, and this has $bytes"
+  ((bytes > 0 && bytes <= MOST_KEY_BYTES)) || usage "explain: a key has 1 to $MOST_KEY_BYTES bytes, and this one has $bytes"
   begin_checks
   check_python
   stop_on_problems
-  is_utf8 || usage "explain: the key is no text in UTF-8"
+  is_utf8 || usage "explain: the key is not UTF-8"
   start_verb
   need_starter
   say_to_person_while "explain: asking AWS" keep_explanation

@@ -23,7 +23,7 @@ verb_logs() {
     esac
     shift
   done
-  seconds=$(seconds_of "$since") || usage "logs: --since $since is no duration such as 15m"
+  seconds=$(seconds_of "$since") || usage "logs: --since $since is not a duration such as 15m"
   start_verb
   show_log_of "$log" "$seconds" "$format" "$follow"
 }

@@ -59,23 +59,23 @@ end_workers() { end_tasks "./sync.sh pause of $APP_NAME" "$STARTED_BY"; }
 say_paused() {
   local until
   until=$(iso $(($(now) + QUEUE_SECONDS)))
-  say "paused since $SINCE: no worker runs, and nothing is copied. What changes now" \
-    "waits in the queue until $until. Then: ./sync.sh$VIA resume"
+  say "paused since $SINCE: no worker runs, and nothing is copied. New events" \
+    "wait in the queue, until $until at most. To continue: ./sync.sh$VIA resume"
 }
 
 verb_pause() {
   (($# == 0)) || usage "pause: unknown option $1"
-  [[ $DRY_RUN == false ]] || usage "pause: it stops workers, and has no dry run; set DRY_RUN=false"
+  [[ $DRY_RUN == false ]] || usage "pause: it stops workers and has no dry run; set DRY_RUN=false"
   local until
   start_verb
   need_pausable
   SINCE=$(paused_since)
   if [[ -n $SINCE ]]; then
-    say "the sync is paused since $SINCE already"
+    say "the sync has been paused since $SINCE"
     until=$(($(epoch_of "$SINCE") + SETTLE_SECONDS + STARTER_TIMEOUT))
   else
     set_pause "$(iso "$(now)")"
-    say "pause: nothing is started any more; workers hand back what they hold"
+    say "pause: nothing new is started; the workers return their messages to the queue"
     until=$(($(now) + STARTER_TIMEOUT))
   fi
   end_workers

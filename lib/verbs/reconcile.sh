@@ -41,7 +41,7 @@ refuse_second() {
   running=$(describe_tasks --started-by "$(reconcile_started_by)" | jq -r 'map(.id) | join(", ")')
   audits=$(starter_setting AUDIT_STARTED_BY)
   [[ -z $audits ]] || running+=$(describe_tasks --started-by "$audits" | jq -r 'map(.id) | join(", ")')
-  [[ -z $running ]] || die "task $running compares already: watch it with ./sync.sh$VIA logs --follow"
+  [[ -z $running ]] || die "task $running is already comparing the buckets: watch it with ./sync.sh$VIA logs --follow"
 }
 
 # report_task SUMMARY JSON: prints the numbers if JSON is true, and returns the status.
@@ -63,7 +63,7 @@ why_incomplete() {
   jq -r --argjson found "$found" 'if .reported == null then "the summary did not reach the log"
     elif $found < .reported then "\(.reported - $found) of \(.reported) lines did not reach the log: try it again"
     elif .end != "complete" then "reconcile was stopped: see its log"
-    elif .reported < .differences then "the first \(.reported) of \(.differences): do one --prefix after the other"
+    elif .reported < .differences then "the first \(.reported) of \(.differences): run one --prefix after the other"
     else empty end' <<<"$1"
 }
 
@@ -101,13 +101,13 @@ end_reconcile() {
 
 hint_at_waiting() {
   describe_queue "$QUEUE_NAME" | jq -r '(.visible + .in_flight + .delayed) as $all | select($all > 0)
-    | "\($all) messages are in the queue: part of what differs may be on its way"' >&2
+    | "\($all) messages are in the queue: some of the differences may be on their way already"' >&2
 }
 
 # say_it_goes_on TASK
 say_it_goes_on() {
   end_progress >&2
-  say "task $1 goes on; see its end with ./sync.sh$VIA logs, or stop it with" \
+  say "task $1 keeps running; see its end with ./sync.sh$VIA logs, or stop it with" \
     "aws ecs stop-task --region $REGION --cluster $CLUSTER_NAME --task $1"
 }
 
@@ -131,11 +131,11 @@ verb_reconcile() {
     esac
     shift
   done
-  [[ $audits$removes != truetrue ]] || usage "reconcile: --audit removes nothing, leave out --remove-unwanted"
+  [[ $audits$removes != truetrue ]] || usage "reconcile: --audit removes nothing: leave out --remove-unwanted"
   [[ $json$report != true- ]] || usage "reconcile: --json and --report - both print on stdout: name a file"
   start_verb
   need_starter
-  say_if_paused "what differs is put on the queue, and copied after"
+  say_if_paused "differences are put on the queue, and copied after"
   refuse_second
   begin_report "$report"
   trap '' INT TERM # until the id is known by which the task can be stopped

@@ -27,13 +27,13 @@ move_back() {
     [[ $(jq -r .Status <<<"$move") == RUNNING ]] || break
     sleep 1
   done
-  [[ $(jq -r .Status <<<"$move") == COMPLETED ]] || die "moving the messages back did not end well: $move"
+  [[ $(jq -r .Status <<<"$move") == COMPLETED ]] || die "not all messages could be moved back: $move"
   jq '.ApproximateNumberOfMessagesMoved' <<<"$move"
 }
 
 confirm_purge() {
   local answer
-  [[ -t 0 ]] || die "nothing was deleted: there is nobody to ask; use --yes"
+  [[ -t 0 ]] || die "nothing was deleted: there is no terminal to ask on; use --yes"
   read -r -p "Delete all messages of $DLQ_NAME? Their keys stay as they are until they change again. [y/N] " answer
   [[ $answer == [yY]* ]] || die "nothing was deleted"
 }
@@ -52,15 +52,15 @@ hint_at_missing() {
   local missing
   missing=$(jq --arg not_in_log "$NOT_IN_LOG" '[.[].keys[] | select(.reason == $not_in_log).key] | unique | length')
   ((missing == 0)) || say "the log has no failure of $missing keys: its lines expire (LOG_RETENTION_DAYS), may be" \
-    "dropped, and only the newest 10000 are read; ./sync.sh$VIA redrive tries these keys too"
+    "dropped, and only the newest 10000 are read; ./sync.sh$VIA redrive retries these keys as well"
 }
 
 # Reads messages; says what to do with those that no try makes an event. A worker cannot tell which key they stand for.
 hint_at_unreadable() {
   local unreadable
   unreadable=$(jq 'map(select(.keys == [])) | length')
-  ((unreadable == 0)) || say "$unreadable of these are no event of S3: moved back, they fail again and return here." \
-    "Find out who sent them. When they are all that is left: ./sync.sh$VIA redrive --purge"
+  ((unreadable == 0)) || say "$unreadable of these are not S3 events: if you move them back, they fail again and return" \
+    "here. Find out who sent them. When nothing else is left: ./sync.sh$VIA redrive --purge"
 }
 
 # act_on_messages list|move|purge ASSUME_YES: prints what was done.
@@ -71,12 +71,12 @@ act_on_messages() {
     move)
       say_if_paused "no worker runs before"
       moved=$(move_back "$DLQ_ARN" "$QUEUE_ARN") # a failure inside of an argument would not end the run
-      printf '%s messages are back in the queue; the next worker tries them\n' "$moved"
+      printf '%s messages are back in the queue; the next worker retries them\n' "$moved"
       ;;
     purge)
       [[ $2 == true ]] || confirm_purge
       aws_or_die sqs purge-queue --queue-url "$(queue_url "$DLQ_NAME")"
-      printf 'all messages of %s are deleted; ./sync.sh%s reconcile finds what they stood for\n' "$DLQ_NAME" "$VIA"
+      printf 'all messages of %s are deleted; ./sync.sh%s reconcile finds the keys that they named\n' "$DLQ_NAME" "$VIA"
       ;;
   esac
 }

@@ -9,7 +9,7 @@
 
 verb_resume() {
   (($# == 0)) || usage "resume: unknown option $1"
-  [[ $DRY_RUN == false ]] || usage "resume: it lets workers start, and has no dry run; set DRY_RUN=false"
+  [[ $DRY_RUN == false ]] || usage "resume: it lets workers start and has no dry run; set DRY_RUN=false"
   local since waiting
   start_verb
   need_starter
@@ -21,7 +21,8 @@ verb_resume() {
   RESOURCE="function $STARTER_NAME"
   change_function jq '.Environment.Variables | del(.PAUSED_SINCE) | {Environment: {Variables: .}}'
   waiting=$(describe_queue "$QUEUE_NAME" | jq '.visible + .in_flight + .delayed')
-  say "the sync goes on, after a pause since $since: $waiting messages wait, and the next run of the starter acts on them"
+  say "the sync continues, after a pause since $since: $waiting messages are waiting, and the next run of the starter" \
+    "handles them"
   (($(now) - $(epoch_of "$since") < QUEUE_SECONDS)) \
     || say "that is longer than the 14 days for which the queue keeps a message: run ./sync.sh$VIA reconcile, too"
 }

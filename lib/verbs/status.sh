@@ -153,7 +153,7 @@ jq_status() {
   def age: if . < 86400 then "\(. / 3600 | floor) h ago" else "\(. / 86400 | floor) days ago" end;
   def audited: if .end == "stopped" then "it was stopped (exit status \(.status)), its log says why"
     elif .found == 0 then "both buckets equal"
-    else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them mended" end)" end;
+    else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them fixed" end)" end;
   def waiting: "at \(.at) \(.key | tojson) for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(
     .why)\(if .since then ", since \(.since)" else "" end)";
   def if_known($part; text): if is_known($part) then text else "not known: the log could not be read" end;
@@ -203,7 +203,7 @@ status_lines() {
         ended: "after \(.seconds) s the worker ended (exit status 3)",
         "cut short": "its worker was stopped before the end",
         "handed over": "the starter handed its messages to a worker"}[.state] + ": \(.reason)" end)),
-    (.outage | select(. and .state != "over") | "  nothing is lost: mend the reason, and workers go on by themselves\(
+    (.outage | select(. and .state != "over") | "  nothing is lost: fix the reason, and the workers resume by themselves\(
       if .state == "goes on" then "" else ", the next one within 15 minutes" end)"),
     (select(is_known("audit") | not) | row("audit"; if_known("audit"; ""))),
     (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"

@@ -48,10 +48,10 @@ name_run() {
 
 # Ends the run if there is no deployment for these settings.
 need_deployment() {
-  say_while "verify: looking at the deployment" \
+  say_while "verify: reading the deployment" \
     ask_ahead starter "queue_url $QUEUE_NAME" task_definition "rule $EVENT_RULE_NAME"
   need_starter
-  refuse_if_paused "nothing was put, as nothing would arrive before"
+  refuse_if_paused "nothing was uploaded, because nothing would arrive before"
   existing_queue_url "$QUEUE_NAME" >/dev/null
   fact task_definition >"$VERIFY_DIR/definition"
   need_deployed SRC_BUCKET DST_BUCKET PREFIX_FILTER
@@ -65,9 +65,9 @@ refuse_excluded_objects() {
   found=$(printf '%s\n' "${CASE_KEY[@]}" | patterns_for "$exclude")
   [[ -n $found ]] || return 0
   IFS=$'\t' read -r key pattern <<<"$found"
-  die "nothing was put: EXCLUDE=$exclude is deployed, and its pattern $pattern leaves out $key, one of the objects that" \
-    "verify puts. Give the pattern the folder that it is for, as in models/*.tmp, or let PREFIX_FILTER begin with a" \
-    "prefix in which it leaves out nothing; then ./deploy.sh$VIA and this again"
+  die "nothing was uploaded: EXCLUDE=$exclude is deployed, and its pattern $pattern leaves out $key, one of the objects" \
+    "that verify uploads. Limit the pattern to its folder, as in models/*.tmp, or put a prefix first in PREFIX_FILTER" \
+    "in which the pattern leaves out nothing; then run ./deploy.sh$VIA and this again"
 }
 
 # ask_to_verify ASSUME_YES LARGE
@@ -80,8 +80,8 @@ ask_to_verify() {
   say "on both sides."
   say "Cost: less than 0.01 USD$([[ $2 == false ]] || printf ', and about 0.03 USD for 6 GiB')."
   [[ $1 == false ]] || return 0
-  [[ -t 0 ]] || die "nothing was done: there is nobody to ask; use --yes"
-  read -r -p "Go on? [y/N] " answer
+  [[ -t 0 ]] || die "nothing was done: there is no terminal to ask on; use --yes"
+  read -r -p "Continue? [y/N] " answer
   [[ $answer == [yY]* ]] || die "nothing was done"
 }
 
@@ -94,10 +94,10 @@ put_objects() {
   look_at_queue
   [[ -z $VERIFY_EVENT_AT ]] || VERIFY_WAS_BUSY=true
   VERIFY_TOUCHED=true VERIFY_PUT_AT=$(now)
-  say_while "verify: putting" all_at_once put_case "${CASES[@]}"
+  say_while "verify: uploading" all_at_once put_case "${CASES[@]}"
   VERIFY_PUT_ENDED=$(now)
   list_folder in_source
-  say "verify: ${#CASES[@]} objects put"
+  say "verify: ${#CASES[@]} objects uploaded"
 }
 
 # The objects that stay as they are put.
@@ -241,13 +241,13 @@ end_verify() {
   trap '' INT TERM
   outlast_jobs
   if [[ $VERIFY_TOUCHED == true ]]; then
-    say "verify: removing what was put"
+    say "verify: removing what was uploaded"
     set +e
     (set -e && clean_up_objects)
     cleaned=$?
   fi
   if ((cleaned)); then
-    say "verify: objects may be left: aws s3 rm --recursive 's3://$SRC_BUCKET/$VERIFY_FOLDER', then the same of" \
+    say "verify: objects may be left: aws s3 rm --recursive 's3://$SRC_BUCKET/$VERIFY_FOLDER', then the same for" \
       "'s3://$DST_BUCKET/$VERIFY_FOLDER'"
     status=1
   fi
@@ -297,7 +297,7 @@ verb_verify() {
     shift
   done
   [[ $DRY_RUN == false ]] || usage "verify: it puts and removes objects of its own; set DRY_RUN=false"
-  VERIFY_TIMEOUT=$(seconds_of "$timeout") || usage "verify: --timeout $timeout is no duration such as 15m"
+  VERIFY_TIMEOUT=$(seconds_of "$timeout") || usage "verify: --timeout $timeout is not a duration such as 15m"
   [[ -z $report || -d $(dirname "$report") ]] || usage "verify: --report $report: there is no such folder"
   verify "$yes" "$large" "$report"
 }

@@ -55,7 +55,7 @@ with_failing() {
 explain_lacking() {
   run_apart "$TEMP_DIR/explained" with_failing "$1"
   if has_failed "$TEMP_DIR/explained"; then
-    say "wait: why keys fail is not known, see above"
+    say "wait: the reasons why keys fail could not be read, see above"
     cat "$1"
   else
     cat "$TEMP_DIR/explained"
@@ -75,7 +75,7 @@ find_lacking() {
 # print_lacking SUMMARY
 print_lacking() {
   jq -r "$JQ_VISIBLE$(jq_folded)"'.missing_keys as $named | select($named != []) | ((.lacking // 0) - ($named | length)) as $more
-    | "", "lacking:", ($named[] | "  \(.key | tojson)  \(.why)" | visible | folded(4)),
+    | "", "missing:", ($named[] | "  \(.key | tojson)  \(.why)" | visible | folded(4)),
       if $more > 0 then "  and \($more) more: --examples names more of them" else empty end' <<<"$1"
 }
 
@@ -100,8 +100,8 @@ begin_wait() {
   WAIT_TASK=$(start_one_task "$(wait_started_by)" wait "$@")
   trap 'exit 130' INT
   trap 'exit 143' TERM
-  say "task $WAIT_TASK waits for s3://$DST_BUCKET to have what s3://$SRC_BUCKET has; in about a minute it runs (the" \
-    "image's own command wait begins at once); its log:"
+  say "task $WAIT_TASK waits until s3://$DST_BUCKET has everything that s3://$SRC_BUCKET has; it starts in about a" \
+    "minute (the image's own command wait starts at once); its log:"
 }
 
 # Leaves the summary in WAIT_SUMMARY. A log may show its last line before those above it, so it is read once more.
@@ -128,7 +128,7 @@ wait_for_all() {
 # check_wait_value OPTION VALUE: before a task is started for it.
 check_wait_value() {
   case "$1" in
-    --timeout) seconds_of "$2" >/dev/null || usage "wait: --timeout $2 is no duration such as 1h" ;;
+    --timeout) seconds_of "$2" >/dev/null || usage "wait: --timeout $2 is not a duration such as 1h" ;;
     --examples) need_number "wait: --examples" "$2" ;;
   esac
 }

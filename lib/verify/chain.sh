@@ -47,8 +47,8 @@ find_break_of_event() {
   if [[ -n $found ]]; then
     printf '%s\n' "$found"
   elif [[ $1 == true && -z $VERIFY_EVENT_AT ]] && ! worker_wrote; then
-    broken "no event" "the objects are in s3://$SRC_BUCKET, and no message came to $QUEUE_NAME: after a first \
-deployment S3 takes up to five minutes; else look at the queue's policy and the prefix of the notification or rule" \
+    broken "no event" "the objects are in s3://$SRC_BUCKET, but no message reached $QUEUE_NAME: after a first \
+deployment, S3 takes up to five minutes; otherwise check the queue's policy and the prefix of the notification or rule" \
       "aws s3api get-bucket-notification-configuration --bucket $SRC_BUCKET"
   fi
 }
@@ -100,7 +100,7 @@ find_break_of_starter() {
   fi
   elapsed=$((SECONDS - VERIFY_STARTED))
   if [[ ! -s $VERIFY_DIR/starter.lines ]] && { [[ $1 == true ]] || ((elapsed > LAMBDA_POLL_RATE * 60 + 150)); }; then
-    broken "no starter" "the rule is enabled, but $STARTER_NAME has not run for $elapsed s: its target or permission" \
+    broken "no starter" "the rule is enabled, but $STARTER_NAME has not run for $elapsed s: check its target and permission" \
       "aws events list-targets-by-rule --rule $RULE_NAME; aws lambda get-policy --function-name $STARTER_NAME"
   fi
 }
@@ -173,7 +173,7 @@ find_waiting_task() {
   if [[ -n $found ]]; then
     broken "no task" "${found#*$'\t'}" "aws ecs describe-tasks --cluster $CLUSTER_NAME --tasks ${found%%$'\t'*}"
   elif ! worker_wrote && [[ $(jq length "$VERIFY_DIR/tasks") == 0 ]]; then
-    broken "no task" "messages wait, and the starter has started no worker" "./sync.sh$VIA logs starter"
+    broken "no task" "messages are waiting, but the starter has not started a worker" "./sync.sh$VIA logs starter"
   fi
 }
 
@@ -185,7 +185,7 @@ find_break_of_copy() {
   [[ $1 == true ]] || return 0
   left=$(names_in_state missing | tr '\n' ' ')
   if [[ $(jq '.visible + .in_flight + .delayed' "$VERIFY_DIR/queue") == 0 ]]; then
-    broken "no event" "the queue is empty, and no message told of: $left" "./sync.sh$VIA logs worker"
+    broken "no event" "the queue is empty, and no message named: $left" "./sync.sh$VIA logs worker"
   else
     broken "no copy" "messages are waiting or in work, and these did not arrive in time: $left" \
       "./sync.sh$VIA logs worker"

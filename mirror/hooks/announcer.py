@@ -32,7 +32,7 @@ SEND_SECONDS = 6  # for all events of a batch of messages
 AGAIN_AFTER = (0.2, 0.6)  # seconds: events that EventBridge has not taken are sent again after these pauses
 PAUSE_SECONDS = 30  # after a failure, in which nothing is sent
 LED_TO = {EQUAL: "copied", ABSENT: "deleted"}
-NO_WAY = "a VPC without a way to events.%s.amazonaws.com needs an interface endpoint for it, or a NAT gateway"
+NO_WAY = "a VPC without a route to events.%s.amazonaws.com needs an interface endpoint for it, or a NAT gateway"
 
 
 @dataclass(eq=False)

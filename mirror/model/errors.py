@@ -92,9 +92,9 @@ BOTH = (
     "let the task role use s3:GetObject on the source and s3:ListBucket, s3express:CreateSession on the destination, "
     "and the KMS keys of both"
 )
-ENDED = "the credentials of the task role or the session have ended: look at the role"
+ENDED = "the credentials of the task role or the session have expired: check the role"
 DEPLOY = "run deploy.sh with ANNOUNCE set, so that the role may use events:PutEvents"
-QUOTA = "ask for a higher quota of PutEvents, or announce less: ANNOUNCE=markers"
+QUOTA = "request a higher quota of PutEvents, or announce less: ANNOUNCE=markers"
 NO_CREDENTIALS = CredentialRetrievalError, NoCredentialsError, PartialCredentialsError
 RECEIVE, ANNOUNCE = ("ReceiveMessage",), ("PutEvents",)
 ON_MESSAGES = "ChangeMessageVisibilityBatch", "DeleteMessageBatch"
@@ -117,7 +117,7 @@ TABLE = (
     Meaning(Kind.ENVIRONMENT, "AccountProblem AllAccessDisabled ExpiredTokenException", classes=NO_CREDENTIALS),
     Meaning(Kind.ENVIRONMENT, "InvalidAccessKeyId NotSignedUp SignatureDoesNotMatch TokenRefreshRequired"),
     Meaning(Kind.ENVIRONMENT, "ExpiredToken", ENDED),
-    Meaning(Kind.ENVIRONMENT, "InvalidToken", "the credentials of the task role are not valid: look at the role"),
+    Meaning(Kind.ENVIRONMENT, "InvalidToken", "the credentials of the task role are not valid: check the role"),
     Meaning(Kind.ENVIRONMENT, "NoSuchBucket", "check SRC_BUCKET, DST_BUCKET and REGION"),
     Meaning(Kind.REFUSED, "InvalidArgument"),
     Meaning(Kind.REFUSED, "InvalidRequest", SSE_C),

@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 # What a key is.
 EQUAL = "equal"  # the destination has a copy of the source as it is now
 MISSING = "missing"  # only the source has it
-STALE = "stale"  # the destination has something else than the source
+STALE = "stale"  # the destination has something other than the source
 GHOST = "ghost"  # only the destination has it
 ABSENT = "absent"  # neither has it
 ARCHIVED = "archived"  # missing or stale, and the source has to be restored before it can be copied

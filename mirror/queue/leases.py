@@ -369,7 +369,7 @@ class Leases:
         """The last step of an end: makes visible what could be neither settled nor sent anew. A message whose key is
         still being written comes back only when that write must have ended."""
         left = list(self.held)
-        log.warning("making %d messages visible, as they could not be sent back", len(left))
+        log.warning("making %d messages visible, because they could not be sent back", len(left))
         for lease in left:
             if lease.state is State.HELD:
                 lease.unsettled_until = max(lease.unsettled_until, self.now() + self.settings.copy_timeout)

@@ -73,7 +73,7 @@ def require_memory(task_memory: int) -> None:
     if 0 < MEMORY_SHARE * task_memory < used:
         raise Refused(
             f"{used} MiB of {task_memory} are used for keys that were not seen on both sides yet, or that are missing: "
-            "set TASK_MEMORY higher and run deploy.sh, or do one --prefix after the other"
+            "raise TASK_MEMORY and run deploy.sh, or run one --prefix after the other"
         )
 
 

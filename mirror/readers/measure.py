@@ -27,11 +27,11 @@ log = logging.getLogger("worker")
 
 DAYS = (7, 30, 90)  # values of KEEP_DAYS for which the measure reports what they would keep
 KINDS = {
-    "source": "in the source: under PREFIX_FILTER, without what EXCLUDE leaves out",
-    **{f"kept_{days}": f"of it KEEP_DAYS={days} would keep" for days in DAYS},
+    "source": "in the source, under PREFIX_FILTER and not left out by EXCLUDE",
+    **{f"kept_{days}": f"of these would be kept by KEEP_DAYS={days}" for days in DAYS},
     "destination": "in the destination, under PREFIX_FILTER",
-    "excluded": "of it EXCLUDE leaves out: nobody needs it",
-    "aged": "of it is older than KEEP_DAYS",
+    "excluded": "of these are left out by EXCLUDE",
+    "aged": "of these are older than KEEP_DAYS",
 }
 
 

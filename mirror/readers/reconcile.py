@@ -168,7 +168,7 @@ class Reconciliation:
         stopped after that reports how many it has removed.
         """
         if self.options.remove_unwanted and not self.leaves_out:
-            log.warning("--remove-unwanted: nothing can be unwanted, as neither EXCLUDE nor KEEP_DAYS is set")
+            log.warning("--remove-unwanted: nothing can be unwanted, because neither EXCLUDE nor KEEP_DAYS is set")
         try:
             if not await wait_unless(self.interruption, self.compare(), STOP_SECONDS):
                 raise Interrupted
@@ -229,8 +229,8 @@ class Reconciliation:
     def refuse_too_many(self) -> None:
         if self.are_too_many():
             raise Refused(
-                f"more than {self.options.max_delete} objects would be deleted: see them with --dry-run, and if "
-                "they have to go, raise --max-delete"
+                f"more than {self.options.max_delete} objects would be deleted: list them with --dry-run, and if "
+                "they should be deleted, raise --max-delete"
             )
 
     async def look_again(self) -> None:

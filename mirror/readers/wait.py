@@ -120,7 +120,7 @@ class Wait:
         if self.state.lacking:
             log.info("waiting for %d keys: %s", self.state.lacking, self.numbers())
         if archived := self.archived():
-            log.warning("%d of them are archived in the source: restore them, or they are waited for in vain", archived)
+            log.warning("%d of them are archived in the source: restore them, or they never arrive", archived)
 
     async def log_progress(self) -> None:
         of_walk = Progress()

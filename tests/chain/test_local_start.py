@@ -85,7 +85,7 @@ def test_of_a_users_shell_nothing_about_aws_reaches_the_local_cloud(tmp_path: Pa
         ("--local --dry-run --once", "--local has no dry run"),
         ("--dry-run extra", "unknown option: extra"),
         ("--local extra", "unknown option: extra"),
-        ("--once", "--once goes with --local only"),
+        ("--once", "--once needs --local"),
     ],
 )
 def test_what_is_not_understood_is_refused_before_anything_is_made(arguments: str, told: str, tmp_path: Path) -> None:

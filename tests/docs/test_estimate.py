@@ -151,7 +151,7 @@ def test_it_asks_a_person_for_what_it_does_not_know() -> None:
 @pytest.mark.parametrize(
     ("words", "status", "complaint"),
     [
-        ([], 2, "--estimate needs --files, a whole number, as there is nobody to ask"),
+        ([], 2, "--estimate needs --files, a whole number, because there is no terminal to ask on"),
         (["--files", "3"], 2, "--estimate needs --size, a size such as 100KB"),
         (["--files", "3", "--size", "big"], 2, "--size big is not a size such as 100KB, 10MB or 1GB"),
         (["--files", "3", "--size", "1MB", "--arrival", "late"], 2, "--arrival late is not spread, burst or once"),

@@ -150,7 +150,7 @@ def test_another_path_is_refused_before_the_first_write(
     for kept, path, had in ((plain[1], "/ml/2026/", "/"), (ruled[1], "/", "/ml/2026/")):
         scripts.account.kept = copy.deepcopy(kept)
         ran = scripts.run("deploy_all", status=2, ROLE_PATH=path)
-        assert f"- ROLE_PATH={path}: the role {ROLES[0]} is under {had}, and IAM moves no role" in ran.errors
+        assert f"- ROLE_PATH={path}: the role {ROLES[0]} is under {had}, and IAM cannot move a role" in ran.errors
         assert f"set ROLE_PATH={had}, or run ./cleanup.sh first" in ran.errors
         assert ran.errors.count("ROLE_PATH=") == 2
         assert sent_to_aws(ran) == []
@@ -230,7 +230,7 @@ def test_a_deployment_of_1_1_0_gets_tags_and_boundary_in_one_run_and_one_under_a
     account.run("deploy.sh")
     account.project = now
     _, errors = account.run("deploy.sh", status=2, ROLE_PATH="/ml/")
-    assert "and IAM moves no role: set ROLE_PATH=/" in errors
+    assert "and IAM cannot move a role: set ROLE_PATH=/" in errors
 
     rules = {"TAGS": "team=ml,Cost Center=4 2", "ROLE_BOUNDARY_ARN": boundary}
     account.run("deploy.sh", **rules)

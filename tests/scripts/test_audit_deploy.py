@@ -64,7 +64,7 @@ def test_it_is_made_once_and_removed_when_it_is_not_set_any_more(account: Accoun
 
     output, _ = account.steps(*PARTS)
     assert_conforming(account)
-    assert lines(output) == {f"alarm {NAME}": "changed (removed with its filters, as AUDIT_DAYS is empty)"}
+    assert lines(output) == {f"alarm {NAME}": "changed (removed with its filters, because AUDIT_DAYS is empty)"}
     assert nameless(account.inventory()) == deployed
     output, _ = account.steps(*PARTS)
     assert (lines(output), account.recorder.writes) == ({}, [])
@@ -97,7 +97,7 @@ def test_a_run_that_was_killed_before_the_filters_is_undone_by_one_without_audit
 def test_an_alarm_of_somebody_else_with_that_name_stays(account: Account) -> None:
     account.put_alarm(NAME)
     output, _ = account.steps("ensure_no_audit_alarm")
-    assert lines(output) == {f"alarm {NAME}": f"left to you, as it has no tag app={APP}"}
+    assert lines(output) == {f"alarm {NAME}": f"left to you, because it has no tag app={APP}"}
     assert NAME in account.alarms()
 
 

@@ -61,7 +61,7 @@ def test_the_query_reaches_back_to_the_last_audit_but_one_day(found: str, days: 
         (EQUAL, "idle", "2 days ago: both buckets equal; the next one 20"),
         (line(0.5, "ERROR", "complete", 0, 3), "idle", "12 h ago: 3 differences, put on the queue; "),
         (line(2, "ERROR", "stopped", 3, 0), "failing", "it was stopped (exit status 3), its log says why; "),
-        (line(2, "ERROR", "complete", 1, 2), "failing", "2 differences, not all of them mended; "),
+        (line(2, "ERROR", "complete", 1, 2), "failing", "2 differences, not all of them fixed; "),
         (line(7.9, "INFO", "complete", 0, 0), "idle", "7 days ago: both buckets equal; "),
         (line(8.1, "INFO", "complete", 0, 0), "failing", "8 days ago: both buckets equal; "),
     ],
@@ -106,7 +106,7 @@ refuse_second 2>&1
 def test_a_reconcile_is_refused_beside_an_audit() -> None:
     done = bash(BESIDE, AUDITS="s3-to-s3express-sync-audit")
     assert done.returncode == 1
-    assert "task a1 compares already" in done.stdout
+    assert "task a1 is already comparing the buckets" in done.stdout
 
 
 def test_by_default_nobody_asks_for_audits() -> None:

@@ -22,7 +22,7 @@ WRONG_SETTINGS = {
     "VISIBILITY_EXTEND_INTERVAL": ("soon", "whole number from 1 to 43200"),
     "COPY_TIMEOUT": ("1000", "whole number from 1 to 900"),
     "PART_SIZE": ("64MiB", "whole number from 5242880 to 5368709120"),
-    "TASK_CPU": ("512", "TASK_MEMORY=8192 is no Fargate size"),
+    "TASK_CPU": ("512", "TASK_MEMORY=8192 is not a size of Fargate"),
     "TASK_MEMORY": ("8192", "512 with"),
     "TASK_ARCH": ("arm", "set ARM64 or X86_64"),
     "PREFIX_FILTER": ("a*/", "wildcards"),

@@ -44,7 +44,7 @@ def test_cleanup_ends_running_tasks_and_asks_before_it_removes_queued_messages(a
     output, errors = account.run("cleanup.sh", status=1)
     assert f"queue {APP}-q ({waiting['Attributes']['ApproximateNumberOfMessages']} messages)" in output
     assert f"cluster {APP}-cluster (2 tasks)" in output
-    assert "nothing was removed: there is nobody to ask; use --yes" in errors
+    assert "nothing was removed: there is no terminal to ask on; use --yes" in errors
     assert account.recorder.writes == []
 
     account.run("cleanup.sh", "--dry-run")

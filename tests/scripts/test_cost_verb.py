@@ -305,10 +305,10 @@ def test_ones_own_prices_stand_above_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "are no JSON"),
+        ("{", "are not JSON"),
         ("", "0 values instead of one"),
-        ("[]", "it is no object"),
-        ('{"price": {}}', "price is no field of it"),
+        ("[]", "it is not an object"),
+        ('{"price": {}}', "price is not a field of it"),
         ('{"prices": {"sqs": 1, "logs_gb": "0.5"}}', 'sqs is no name in its prices; logs_gb is no number, such as'),
         ('{"prices": {"logs_gb": -1}}', "logs_gb is no number"),
         ('{"free_a_month": {"vcpu_hour": 1}}', "vcpu_hour is no name in its free_a_month"),
@@ -328,7 +328,7 @@ def test_wrong_prices_are_told_before_anything_is_called(text: str, complaint: s
     [
         ("--wrong", "unknown option --wrong"),
         ("--days", "--days needs a value"),
-        ("--days 0", "--days 0 is no number of days such as 30"),
+        ("--days 0", "--days 0 is not a number of days such as 30"),
         ("--prices /nowhere", "there is no file /nowhere"),
     ],
 )

@@ -1462,12 +1462,12 @@ SAID = {
     f"alarm {APP}-starter-fails": "changed (AlarmActions, EvaluationPeriods)",
     f"alarm {APP}-starter-silent": "changed (AlarmActions, Period)",
     f"alarm {APP}-outage": "changed (AlarmActions)",
-    f"topic {APP}-alarms": "changed (removed, as ALARM_EMAIL is empty)",
+    f"topic {APP}-alarms": "changed (removed, because ALARM_EMAIL is empty)",
     f"dashboard {APP}": "changed (widgets)",
-    f"alarm {APP}-events": "changed (removed, as EVENT_SOURCE is sqs)",
-    f"alarm {APP}-audit": "changed (removed with its filters, as AUDIT_DAYS is empty)",
-    f"alarm {APP}-late": "changed (removed, as METRICS is false)",
-    f"event rule {EVENT_RULE}": "removed, as EVENT_SOURCE=sqs",
+    f"alarm {APP}-events": "changed (removed, because EVENT_SOURCE is sqs)",
+    f"alarm {APP}-audit": "changed (removed with its filters, because AUDIT_DAYS is empty)",
+    f"alarm {APP}-late": "changed (removed, because METRICS is false)",
+    f"event rule {EVENT_RULE}": "removed, because EVENT_SOURCE=sqs",
 }
 
 
@@ -1645,7 +1645,7 @@ FOR_GOOD = [
         "CreateFunction",
         "AccessDeniedException",
         no_pass("starter-role"),
-        "allow yourself iam:PassRole",
+        "grant yourself iam:PassRole",
     ),
     (["ensure_function"], "CreateFunction", "InvalidParameterValueException", NO_PRINCIPAL, "CreateGrant"),
     (

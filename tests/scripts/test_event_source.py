@@ -139,7 +139,8 @@ def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account
     deployed, theirs = nameless(account.inventory()), configuration(account)
 
     output, _ = account.steps(*CHANGING, DRY_RUN="true", **BRIDGE)
-    assert output.splitlines()[-1].endswith(f"notification {SOURCE} {APP}: would remove, as EVENT_SOURCE=eventbridge")
+    last = f"notification {SOURCE} {APP}: would remove, because EVENT_SOURCE=eventbridge"
+    assert output.splitlines()[-1].endswith(last)
     assert account.recorder.writes == []
     output, errors = account.steps(*CHANGING, **BRIDGE)
     assert_conforming(account)
@@ -147,13 +148,13 @@ def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account
     made += ["TagResource", "bucket notification switch"]
     assert told(account) == [*made, "bucket switch", "policy eventbridge"]
     assert "both event sources are on: the old one is removed when the new one has taken effect, in 1 s" in errors
-    assert f"notification {SOURCE} {APP}: removed, as EVENT_SOURCE=eventbridge" in output
+    assert f"notification {SOURCE} {APP}: removed, because EVENT_SOURCE=eventbridge" in output
     output, _ = account.steps(*CHANGING, **BRIDGE)
     assert set(states(output)) == {"exists"}
     assert account.recorder.writes == []
 
     output, _ = account.steps(*CHANGING, DRY_RUN="true", **QUEUE_WAY)
-    assert output.splitlines()[-1].endswith(f"event rule {RULE}: would remove, as EVENT_SOURCE=sqs")
+    assert output.splitlines()[-1].endswith(f"event rule {RULE}: would remove, because EVENT_SOURCE=sqs")
     assert account.recorder.writes == []
     output, errors = account.steps(*CHANGING, **QUEUE_WAY)
     assert_conforming(account)
@@ -200,7 +201,7 @@ def test_there_is_an_alarm_on_events_only_while_eventbridge_is_the_source(accoun
         assert f"{APP}-events" in account.alarms()
     assert EVENTS_ALARM in account.run("cleanup.sh", "--dry-run")[0]
     output, _ = account.steps("*_events_alarm")
-    assert f"{EVENTS_ALARM}: changed (removed, as EVENT_SOURCE is sqs)" in output
+    assert f"{EVENTS_ALARM}: changed (removed, because EVENT_SOURCE is sqs)" in output
     assert f"{APP}-events" not in account.alarms()
     assert EVENTS_ALARM not in account.steps("*_events_alarm")[0]
 
@@ -210,7 +211,7 @@ def test_there_is_an_alarm_on_events_only_while_eventbridge_is_the_source(accoun
 def test_an_alarm_on_events_of_somebody_else_stays(account: Account) -> None:
     account.put_alarm(f"{APP}-events")
     output, _ = account.steps("*_events_alarm")
-    assert f"{EVENTS_ALARM}: left to you, as it has no tag app={APP}" in output
+    assert f"{EVENTS_ALARM}: left to you, because it has no tag app={APP}" in output
     assert f"{APP}-events" in account.alarms()
 
 

@@ -136,7 +136,7 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
         {"key": "d/_DONE", "destination": copy_of(PLAIN), "settings": {"COPY_LAST": "_DONE"}, "markers": [MARKER]},
         "ghost", False, "reconcile",
     ),
-    "denied": ({"source": {"problem": "denied: allow yourself s3:GetObject"}}, "unknown", False, "rights"),
+    "denied": ({"source": {"problem": "denied: grant yourself s3:GetObject"}}, "unknown", False, "rights"),
 }  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def test_a_look_that_s3_refuses_says_which_right_is_missing(case: str) -> None:
         ("--since 3x a", "no duration"),
         ("''", "1 to 1024 bytes, and this has 0"),
         ("$(printf 'ü%.0s' {1..513})", "and this has 1026"),
-        ("$'\\xff'", "no text in UTF-8"),
+        ("$'\\xff'", "the key is not UTF-8"),
     ],
 )
 def test_wrong_usage_ends_with_2(words: str, why: str) -> None:

@@ -84,11 +84,11 @@ def test_keep_days_is_one_rule_for_each_prefix_and_changes_with_it(account: Acco
     output, errors = deploy(account, KEEP_DAYS="7", PREFIX_FILTER="b & c/,a,a/x/")
     assert rules(account) == [ABORT, *kept(("a", 7), ("b & c/", 7))]
     assert steps(output) == [f"{TASKS}: changed (containerDefinitions)", f"{LIFECYCLE}: changed (rules of KEEP_DAYS)"]
-    told = f"KEEP_DAYS=7: what is older than 7 days in s3://{MIRROR}/a, s3://{MIRROR}/b & c/ goes within two days or so"
+    told = f"KEEP_DAYS=7: S3's lifecycle deletes everything in s3://{MIRROR}/a, s3://{MIRROR}/b & c/ that is older"
     assert told in errors
-    assert "whoever put it there" in errors
+    assert "objects of other programs" in errors
     assert "nothing is deleted in the source" in errors
-    assert "at once with ./sync.sh reconcile --remove-unwanted" in errors
+    assert "./sync.sh reconcile --remove-unwanted deletes old copies at once" in errors
 
     output, errors = deploy(account, KEEP_DAYS="7", PREFIX_FILTER="b & c/,a,a/x/")
     assert states(output) == ["exists", "exists"]
@@ -107,13 +107,13 @@ def test_a_longer_keep_days_loosens_the_rules_before_a_worker_copies_more(accoun
     assert steps(output)[0] == f"{LIFECYCLE}: changed (keeps more)"
     assert steps(output)[1:] == [f"{TASKS}: changed (containerDefinitions)", f"{LIFECYCLE}: exists"]
     assert rules(account) == [ABORT, *kept(("a/", 30), ("b/", 30))]
-    assert "KEEP_DAYS=30 was 7: ./sync.sh reconcile brings back what is between the two ages" in errors
-    assert "goes within" not in errors
+    assert "KEEP_DAYS=30 was 7: ./sync.sh reconcile brings back the objects between the two ages" in errors
+    assert "lifecycle deletes" not in errors
 
     output, errors = deploy(account)
     assert writes(account) == [PUT, "RegisterTaskDefinition"]
     assert rules(account) == [ABORT]
-    assert "KEEP_DAYS=30 is not set any more: ./sync.sh reconcile brings back what is older" in errors
+    assert "KEEP_DAYS=30 is no longer set: ./sync.sh reconcile brings back older objects" in errors
     output, errors = deploy(account)
     assert (errors, states(output), writes(account)) == ("", ["exists", "exists"], [])
 
@@ -185,9 +185,9 @@ def test_a_policy_of_somebody_else_stays_and_what_it_means_for_keep_days_is_told
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     account.client("s3").put_bucket_policy(Bucket=MIRROR, Policy=policy)
     _, errors = deploy(account)
-    assert "stays as it is; incomplete uploads are aborted only once it also has the statement of {" in errors
+    assert "stays as it is; incomplete uploads are aborted only when it also has the statement of {" in errors
     _, errors = deploy(account, **DAYS)
-    assert "aborted, and what is older than KEEP_DAYS=7 days goes, only once it also has the statement of {" in errors
+    assert "and objects older than KEEP_DAYS=7 days deleted, only when it also has the statement of {" in errors
     assert json.loads(account.buckets()[1]) == json.loads(policy)
 
 
@@ -200,9 +200,9 @@ def test_a_denial_tells_what_it_means_for_keep_days(account: Account) -> None:
         output, errors = deploy(account, KEEP_DAYS="30")
         account.recorder.refusals = []
         assert states(output)[-1] == "left to you, see the end"
-        told = output[output.index("\nLeft, as your credentials may not do it:\n") :]
+        told = output[output.index("\nNot done, because your credentials do not allow it:\n") :]
         assert "copies older than KEEP_DAYS=30 days stay until ./sync.sh reconcile --remove-unwanted removes" in told
-        assert "rules of KEEP_DAYS=7, if they are there, go on" in told
+        assert "any rules of KEEP_DAYS=7 keep deleting" in told
         assert "KEEP_DAYS=30 was 7: ./sync.sh reconcile brings back" in errors
         assert told.count("- bucket lifecycle") == 1
         assert rules(account) == [ABORT, *kept(("models/", 7))]
@@ -240,14 +240,14 @@ def test_the_owner_in_another_account_is_told_what_to_set(account: Account) -> N
     assert LIFECYCLE not in output
     output, errors = deploy(account, **theirs, **DAYS)
     assert states(output)[-1] == "left to its owner, see the end"
-    told = output[output.index("\nLeft, as") :]
-    assert "S3 takes it only from the bucket's own account. 999999999999 has to give it the rules" in told
+    told = output[output.index("\nNot done, because") :]
+    assert "S3 accepts it only from the bucket's own account. 999999999999 has to set the rules" in told
     assert found_rules(told) == kept(("models/", 7))
     assert '"s3express:CreateSession"' in told
     assert "Until then, copies older than KEEP_DAYS=7 days stay until ./sync.sh reconcile --remove-unwanted" in told
     output, errors = deploy(account, **theirs)
-    assert f"999999999999 has to remove its rules {APP}-keep..., if it has them: they go on" in output
-    assert "KEEP_DAYS=7 is not set any more: ./sync.sh reconcile brings back what is older" in errors
+    assert f"999999999999 has to remove the rules {APP}-keep..., if there are any: they keep deleting" in output
+    assert "KEEP_DAYS=7 is no longer set: ./sync.sh reconcile brings back older objects" in errors
     output, errors = deploy(account, **theirs)
     assert LIFECYCLE not in output
     assert [call.operation for call in account.recorder.calls if call.parameters.get("Bucket") == MIRROR] == []
@@ -276,7 +276,7 @@ def test_a_dry_run_says_what_would_go_and_another_destination_what_stays(account
         },
     )
     _, errors = deploy(account, DST_BUCKET=other, **DAYS)
-    assert f"DST_BUCKET was {MIRROR}: the rules {APP}-keep... in its lifecycle stay and go on" in errors
+    assert f"DST_BUCKET was {MIRROR}: the rules {APP}-keep... in its lifecycle keep deleting there" in errors
 
 
 @one_cloud

@@ -136,7 +136,7 @@ def test_an_interrupted_run_leaves_nothing_on_both_sides(operator: Operator) -> 
     os.killpg(process.pid, signal.SIGINT)
     seen += process.communicate(timeout=900)[1]
     assert process.returncode == 128 + signal.SIGINT, seen
-    assert "verify: removing what was put" in seen
+    assert "verify: removing what was uploaded" in seen
     assert_no_trace(operator)
     assert (operator.keys(SOURCE), operator.keys(MIRROR)) == before
 
@@ -651,7 +651,7 @@ def pause_in_a_burst(operator: Operator, folder: str) -> None:
 
 def resume(operator: Operator) -> None:
     status, _, log = operator.sync("resume")
-    assert (status, "the sync goes on, after a pause since 20" in log) == (0, True), log
+    assert (status, "the sync continues, after a pause since 20" in log) == (0, True), log
     wait_for(lambda: operator.keys(SOURCE) == operator.keys(MIRROR) and operator.count(QUEUE) == 0)
 
 
@@ -663,12 +663,12 @@ def test_a_pause_in_a_burst_copies_nothing_and_loses_nothing_in_any_mode(operato
     since = operator.status()["paused"]["since"]
     for verb, ends_with in (("wait", 3), ("verify", 1)):
         status, _, log = operator.sync(verb)
-        assert (status, f"the sync is paused since {since}: " in log) == (ends_with, True), log
+        assert (status, f"the sync has been paused since {since}: " in log) == (ends_with, True), log
     status, _, log = operator.sync("pause", cli=CLIS[0])
-    assert (status, f"the sync is paused since {since} already" in log) == (0, True), log
+    assert (status, f"the sync has been paused since {since}\n" in log) == (0, True), log
     status, output, log = operator.run("bash", "-c", DEPLOY_ALL, **OPTIONS | OTHER_MODE)
     assert status == 0, output + log
-    assert f"the sync is paused since {since}, and stays so until ./sync.sh --local resume" in log
+    assert f"the sync has been paused since {since}, and stays paused until ./sync.sh --local resume" in log
     resume(operator)
     pause_in_a_burst(operator, "by-workers-that-stay")
     resume(operator)

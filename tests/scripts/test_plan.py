@@ -152,8 +152,8 @@ def test_the_plan_is_all_json_and_its_exit_status_says_whether_there_is_somethin
 
 
 WRONG_USAGE = {
-    "--json": (2, "--json and --detailed-exitcode go with --dry-run only"),
-    "--detailed-exitcode": (1, "--json and --detailed-exitcode go with --dry-run only"),
+    "--json": (2, "--json and --detailed-exitcode need --dry-run"),
+    "--detailed-exitcode": (1, "--json and --detailed-exitcode need --dry-run"),
     "--dry-run --jsn --detailed-exitcode": (1, "unknown option: --jsn"),  # 2 would mean changes
 }
 

@@ -32,21 +32,21 @@ def listed(text: str) -> list[str]:
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 REFUSED = [
-    ("PREFIX_FILTER", "a/,,b/", 'its item 2, "", is empty or has a space beside a comma: set a/,b/'),
-    ("PREFIX_FILTER", "a/,", 'its item 2, "", is empty or has a space beside a comma: set a/\n'),
+    ("PREFIX_FILTER", "a/,,b/", 'item 2, "", is empty or has a space next to a comma: set a/,b/'),
+    ("PREFIX_FILTER", "a/,", 'item 2, "", is empty or has a space next to a comma: set a/\n'),
     ("PREFIX_FILTER", ",", ": set nothing\n"),
-    ("PREFIX_FILTER", "a/, b/", 'its item 2, " b/", is empty or has a space beside a comma: set a/,b/'),
-    ("PREFIX_FILTER", "a\\,/ ,b/", 'its item 1, "a,/ ", is empty or has a space beside a comma: set a\\,/,b/'),
+    ("PREFIX_FILTER", "a/, b/", 'item 2, " b/", is empty or has a space next to a comma: set a/,b/'),
+    ("PREFIX_FILTER", "a\\,/ ,b/", 'item 1, "a,/ ", is empty or has a space next to a comma: set a\\,/,b/'),
     ("PREFIX_FILTER", "a/,b?/", 'without * ? and $ instead of "b?/", which IAM would read as wildcards'),
     ("PREFIX_FILTER", f"a/,{'é' * 200}", f'a shorter prefix instead of "{"é" * 200}", S3 takes 1024 characters'),
     ("PREFIX_FILTER", f"{'a' * 512},{'b' * 512}", "of at most 1024 bytes in all, not 1025"),
     ("PREFIX_FILTER", ",".join("abcdefghijklmnopqrstu"), "set at most 20 prefixes, not 21"),
-    ("EXCLUDE", "*.tmp,,*.bak", 'its item 2, "", is empty or has a space beside a comma: set *.tmp,*.bak'),
+    ("EXCLUDE", "*.tmp,,*.bak", 'item 2, "", is empty or has a space next to a comma: set *.tmp,*.bak'),
     ("EXCLUDE", "*.tmp, *.bak", ": set *.tmp,*.bak\n"),
     ("EXCLUDE", "*.t\tmp", "set patterns of UTF-8 without control characters"),
     ("EXCLUDE", "*.\udcff", "set patterns of UTF-8 without control characters"),
     ("EXCLUDE", "é" * 251, "of at most 500 bytes in all, not 502"),
-    ("EXCLUDE", "*", "* leaves out every key, so that nothing would be synced: take it out"),
+    ("EXCLUDE", "*", "* leaves out every key, so that nothing would be synced: remove it"),
     ("EXCLUDE", "*.tmp,**", "** leaves out every key"),
     ("EXCLUDE", "?*", "?* leaves out every key"),
 ]
@@ -64,7 +64,7 @@ def test_a_pattern_of_a_rule_that_would_be_too_long_is_refused_only_where_there_
     assert problems(PREFIX_FILTER=QUOTES) == f"{PASSED}\n"
     found = problems(PREFIX_FILTER=QUOTES, EVENT_SOURCE="eventbridge")
     assert re.search(
-        "set fewer or shorter prefixes, as EventBridge takes a pattern of 2048 characters, .* of 2[0-9]{3}", found
+        "set fewer or shorter prefixes, because EventBridge takes a pattern of 2048 characters, .* 2[0-9]{3}", found
     )
     assert problems(PREFIX_FILTER=TWENTY, EVENT_SOURCE="eventbridge") == f"{PASSED}\n"
 
@@ -91,7 +91,7 @@ def test_a_marker_is_no_file_of_a_tables_log() -> None:
     """The worker refuses the same."""
     for pattern in ("a/*.json", "x[0-9]/_delta_log/[!0]*7.crc", "*.0000000002.parquet", "a/*/_SUCCESS", "*_delta_log*"):
         found = problems(TABLES="delta", COPY_LAST=f"_DONE,{pattern}")
-        is_refused = f"take {pattern} out, as it can be for files of a table's log" in found
+        is_refused = f"remove {pattern}, which can match files of a table's log" in found
         assert is_refused is may_be_in_log(pattern), found
         assert is_refused or found == f"{PASSED}\n"
     assert problems(COPY_LAST="a/*.json") == f"{PASSED}\n"
@@ -128,9 +128,9 @@ def test_deploy_tells_how_many_prefixes_there_are_and_which_are_merged() -> None
     assert told("tell_of_lists", PREFIX_FILTER="a\\,b/") == ""
     assert told("tell_of_lists", PREFIX_FILTER="b,a/,a/x/,b", EXCLUDE="*.tmp,a/*") == (
         "PREFIX_FILTER: 2 prefixes are synced: a/, b\n"
-        "PREFIX_FILTER: a/x/ is a part of a/\n"
-        "PREFIX_FILTER: b is there 2 times\n"
-        "EXCLUDE: a/* leaves out all of the prefix a/\n"
+        "PREFIX_FILTER: a/x/ is covered by a/\n"
+        "PREFIX_FILTER: b is listed 2 times\n"
+        "EXCLUDE: a/* leaves out everything under the prefix a/\n"
     )
 
 
@@ -141,7 +141,7 @@ def test_the_last_lines_name_the_part_of_the_source_that_is_synced() -> None:
         ({"PREFIX_FILTER": "a\\,b/"}, "s3://their-source/a,b/"),
         (
             {"PREFIX_FILTER": "b/,a/", "EXCLUDE": "*.tmp,c\\,*"},
-            "s3://their-source/a/ or s3://their-source/b/ (but not like *.tmp, c,*)",
+            "s3://their-source/a/ or s3://their-source/b/ (except for *.tmp, c,*)",
         ),
     ):
         assert bash("synced_part", PREFIX_FILTER="", EXCLUDE="", **settings) == f"{part}\n" if not settings else True
@@ -154,29 +154,29 @@ def change(old: dict[str, str], new: dict[str, str]) -> list[str]:
     definition = json.dumps({"containerDefinitions": [{"name": "worker", "environment": environment}]})
     script = f"ask_task_definition() {{ printf '%s' {shlex.quote(definition)}; }}; tell_of_change"
     lines = bash(script, **new).splitlines()
-    assert lines[:2] in ([], ["", "Since the last ./deploy.sh PREFIX_FILTER or EXCLUDE changed:"])
+    assert lines[:2] in ([], ["", "Since the last ./deploy.sh, PREFIX_FILTER or EXCLUDE has changed:"])
     return lines[2:]
 
 
 def test_a_change_says_what_a_reconcile_brings_and_what_stays() -> None:
-    brings, stays = "- What the source has from before", "- What was copied"
+    brings, stays = "- Existing objects", "- Copies"
     same = {"PREFIX_FILTER": "a/,b/", "EXCLUDE": "*.tmp"}
     assert change(same, same) == []
     assert change(same, {"PREFIX_FILTER": "b/,a/,b/c/", "EXCLUDE": "*.tmp,*.tmp"}) == []
     assert change({}, {}) == []
     assert bash("ask_task_definition() { :; }; tell_of_change", PREFIX_FILTER="a/") == ""  # the first deployment
     assert change({"PREFIX_FILTER": "a/"}, same) == [
-        f"{brings} under b/ comes with: ./sync.sh reconcile",
-        "- What the destination has like *.tmp is unwanted now. ./sync.sh reconcile counts it, and deletes it with: "
+        f"{brings} under b/ are not copied yet. To copy them: ./sync.sh reconcile",
+        "- Copies like *.tmp are unwanted now. ./sync.sh reconcile counts them, and deletes them with: "
         "--remove-unwanted",
     ]
     assert change(same, {}) == [
-        f"{brings} comes with: ./sync.sh reconcile",
-        "- What the source has like *.tmp is left out no longer, and comes with: ./sync.sh reconcile",
+        f"{brings} are not copied yet. To copy them: ./sync.sh reconcile",
+        "- Keys like *.tmp are no longer left out. To copy them: ./sync.sh reconcile",
     ]
     (line,) = change({}, {"PREFIX_FILTER": "a/"})
     assert line.startswith(
-        f"{stays} and is synced no longer stays in the destination, and nothing looks at it any more"
+        f"{stays} that are no longer synced stay in the destination, and nothing looks at them any more"
     )
     assert line.endswith("aws s3 rm --recursive 's3://mirror--use1-az4--x-s3/' --exclude 'a/*'")
 
@@ -501,7 +501,7 @@ def test_prefixes_are_added_and_taken_away(account: Account) -> None:
     notification = f"notification {SOURCE} {APP}"
     output, errors = account.run("deploy.sh", "--dry-run", **several)
     assert f"{notification}: would change (2 prefixes, not 1)" in output
-    assert "- What the source has from before under caf\u00e9 a/ comes with: ./sync.sh reconcile\n" in output
+    assert "- Existing objects under caf\u00e9 a/ are not copied yet. To copy them: ./sync.sh reconcile\n" in output
     assert account.recorder.writes == []
     output, errors = account.run("deploy.sh", **several)
     assert dict(re.findall(CHANGED, output)) == {
@@ -510,9 +510,10 @@ def test_prefixes_are_added_and_taken_away(account: Account) -> None:
         f"function {APP}-starter": "Environment",
         notification: "2 prefixes, not 1",
     }
-    assert "PREFIX_FILTER: models/v1/ is a part of models/\n" in errors
-    assert f"What goes into\n  s3://{SOURCE}/caf\u00e9 a/ or s3://{SOURCE}/models/\nfrom now on arrives in\n" in output
-    assert "- What the source has from before under caf\u00e9 a/ comes with: ./sync.sh reconcile\n" in output
+    assert "PREFIX_FILTER: models/v1/ is covered by models/\n" in errors
+    part = f"s3://{SOURCE}/caf\u00e9 a/ or s3://{SOURCE}/models/"
+    assert f"From now on, changes in\n  {part}\nare copied to\n" in output
+    assert "- Existing objects under caf\u00e9 a/ are not copied yet. To copy them: ./sync.sh reconcile\n" in output
     assert put_keys(account, "models/x", "caf\u00e9 a/x", "caf\u00e9 b", "x") == {"models/x", "caf\u00e9 a/x"}
     assert_conforming(account)
     output, _ = account.steps("ensure_notification", "ensure_function", "ensure_task_role", **several)

@@ -248,9 +248,9 @@ def test_why_it_cannot_is_said(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ("--reads 0", "--reads 0 is no number of days from 1 to 99"),
+        ("--reads 0", "--reads 0 is not a number of days from 1 to 99"),
         ("--reads 7 --top 0", "--top 0 is no number of folders"),
-        ("--reads 7 --top 251", "--top 251 is no number of folders from 1 to 250"),
+        ("--reads 7 --top 251", "--top 251 is not a number of folders from 1 to 250"),
         ("--reads 7 --folders a/,,b/", "has nothing between two commas"),
         (f"--reads 7 --folders {'a/,' * 250}b/", "--folders names more than 250 folders"),
         ("--reads 7 --days 3", "--reads does not go with --days"),

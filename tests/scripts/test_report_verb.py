@@ -33,7 +33,7 @@ WHOLE = [{"what": "missing", "key": key} for key in KEYS]
         ([*ALL, summary()], "", 1, WHOLE),
         ([ALL[2], *ALL[:2], ALL[1], ALL[3], summary()], ALL[4], 1, WHOLE),
         ([*ALL[:2], *ALL[3:], summary()], "", 3, "1 of 5 lines did not reach the log: try it again"),
-        ([*ALL, summary(differences=7)], "", 3, "the first 5 of 7: do one --prefix after the other"),
+        ([*ALL, summary(differences=7)], "", 3, "the first 5 of 7: run one --prefix after the other"),
         ([*ALL, summary("stopped", 3)], "", 3, "reconcile was stopped: see its log"),
         (ALL, "", 3, "the summary did not reach the log"),
         ([summary(status=0, reported=0, differences=0)], "", 0, []),

@@ -26,7 +26,7 @@ def test_without_rights_on_the_lifecycle_of_the_destination_the_sync_works_and_t
         account.recorder.refusals = [Refusal(operation, 2, "AccessDenied", f"no right for {operation}", 403)]
         output, _ = account.steps("ensure_notification", "ensure_lifecycle")
         assert states(output)[-1] == "left to you, see the end", output
-        _, told = output.split("\nLeft, as your credentials may not do it:\n")
+        _, told = output.split("\nNot done, because your credentials do not allow it:\n")
         assert told.startswith(f"- bucket lifecycle {MIRROR}, with the policy for it.")
         assert f"no right for {operation}" in told
         statement = json.loads(told[told.index("{") :])
@@ -78,7 +78,7 @@ def test_a_function_whose_tags_may_not_be_read_is_not_taken_for_that_of_somebody
         patch.setitem(account.recorder.answers, ("lambda", "GetFunction"), answer)
         output, errors = account.result_of(account.start_removal("function"), status=1)
         assert f"function {APP}-starter stays, because its tags could not be read" in errors
-        assert "no lambda:ListTags; allow yourself lambda:ListTags" in errors
+        assert "no lambda:ListTags; grant yourself lambda:ListTags" in errors
         assert f"function {APP}-starter" not in output
         assert f"{APP}-starter" in account.functions()
 

@@ -67,7 +67,7 @@ def test_a_region_of_another_partition_is_refused_before_the_first_call(
 def test_credentials_of_another_partition_are_refused() -> None:
     identity = json.dumps({"Account": "123456789012", "Arn": "arn:aws-cn:iam::123456789012:user/u"})
     found = bash(f"aws_or_error() {{ echo '{identity}'; }}; check_account; printf '%s\\n' \"${{PROBLEMS[@]}}\"")
-    assert "the AWS credentials are of the partition aws-cn" in found
+    assert "the AWS credentials belong to the partition aws-cn" in found
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_message_may_come_back_once_the_copy_of_a_dead_worker_has_ended(
     copy: str, extend: str, visibility: str, is_safe: bool
 ) -> None:
     found = problems(COPY_TIMEOUT=copy, VISIBILITY_EXTEND_INTERVAL=extend, VISIBILITY_TIMEOUT=visibility)
-    assert ("or messages come back while their copies still run" not in found) == is_safe
+    assert ("or messages come back while their copies are still running" not in found) == is_safe
 
 
 def test_a_dry_run_of_a_verb_only_looks() -> None:

@@ -134,7 +134,7 @@ def test_what_somebody_made_in_the_meantime_is_told_so_and_the_next_run_complete
         account.recorder.refusals = [refusal]
         _, errors = account.steps(*steps, status=1, IMAGE_URI="")
         assert refusal.code in errors
-        assert "somebody made it in this moment: if that was another deploy.sh, run this again" in errors
+        assert "somebody has just created it: if that was another deploy.sh, run this again" in errors
     account.run("deploy.sh")
     completed = nameless(account.inventory())
     account.deployed()
@@ -160,7 +160,7 @@ def test_two_deployments_at_once_end_well_or_with_one_clear_error(account: Accou
     statuses = [first.returncode, second.returncode]
     assert 0 in statuses, ends
     for status, errors in zip(statuses, ends, strict=True):
-        assert status == 0 or "somebody made it in this moment" in errors, errors
+        assert status == 0 or "somebody has just created it" in errors, errors
 
     account.run("deploy.sh")
     assert account.recorder.writes == []

@@ -107,17 +107,17 @@ def test_the_help_of_a_verb_has_all_of_its_names() -> None:
         ("sync.sh logs --since 5x", "--since 5x is no duration"),
         ("sync.sh logs --since", "--since needs a value"),
         ("sync.sh reconcile --max-delete", "--max-delete needs a value"),
-        ("sync.sh reconcile --max-delete x", "reconcile: --max-delete x is no whole number"),
-        ("sync.sh reconcile --examples 1e3", "reconcile: --examples 1e3 is no whole number"),
+        ("sync.sh reconcile --max-delete x", "reconcile: --max-delete x is not a whole number"),
+        ("sync.sh reconcile --examples 1e3", "reconcile: --examples 1e3 is not a whole number"),
         ("sync.sh reconcile --audit --remove-unwanted", "--audit removes nothing"),
         ("sync.sh redrive everything", "unknown option everything"),
         ("sync.sh verify --timeout soon", "--timeout soon is no duration"),
         ("sync.sh verify --report /nowhere/report.md", "there is no such folder"),
         ("deploy.sh extra", "unknown option: extra"),
-        ("deploy.sh --once", "--once goes with --local only"),
+        ("deploy.sh --once", "--once needs --local"),
         ("deploy.sh --once --dry-run --local", "--local has no dry run"),
         ("cleanup.sh --once", "unknown option: --once"),
-        ("cleanup.sh --local --dry-run", "--local does it, and no dry run"),
+        ("cleanup.sh --local --dry-run", "--local has no dry run"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_wrong(command: str, complaint: str) -> None:
@@ -178,7 +178,7 @@ def test_redrive_says_that_what_is_no_event_would_come_back(keys: list[list[str]
     done = bash(f"VIA='{via}'; hint_at_unreadable", json.dumps([{"keys": found} for found in keys]))
     poison = keys.count([])
     assert done.returncode == 0
-    assert (f"{poison} of these are no event of S3" in done.stderr) == bool(poison)
+    assert (f"{poison} of these are not S3 events" in done.stderr) == bool(poison)
     assert (f"./sync.sh{via} redrive --purge" in done.stderr) == bool(poison)
 
 

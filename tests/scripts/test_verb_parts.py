@@ -68,7 +68,7 @@ def test_messages_are_back_only_when_their_move_has_completed(statuses: list[str
     assert done.returncode == status, done.stderr
     assert ("3 messages are back in the queue" in done.stdout) == (status == 0)
     assert ("messages are back" in done.stdout) == (status == 0)
-    assert ("did not end well" in done.stderr) == (status == 1)
+    assert ("could be moved back" in done.stderr) == (status == 1)
 
 
 LOOK = """

@@ -220,7 +220,7 @@ def test_ctrl_c_removes_what_was_put_also_in_this_moment(moment: str, cleaned: i
     done = bash(f"{VERIFY}{moment}\nMAIN=$BASHPID\nverb_verify --yes", tmp_path, PUT=tmp_path / "put", CLEANED=found)
     assert done.returncode == 130, done.stderr
     assert (len(found.read_text().split()) if found.exists() else None) == cleaned
-    assert ("verify: removing what was put" in done.stderr) == bool(cleaned)
+    assert ("verify: removing what was uploaded" in done.stderr) == bool(cleaned)
 
 
 # verify: waiting, by a clock that goes on ten seconds with each look

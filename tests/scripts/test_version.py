@@ -49,7 +49,7 @@ def test_without_the_right_to_tag_the_rest_is_done_and_it_is_told(account: Accou
     account.recorder.refusals = [Refusal("TagRole", 9, "AccessDenied", "no iam:TagRole", 403)]
     output, _ = account.steps("ensure_version_tag")
     assert f"tag version={VERSION}: left to you, see the end" in output
-    _, told = output.split("\nLeft, as your credentials may not do it:\n")
+    _, told = output.split("\nNot done, because your credentials do not allow it:\n")
     assert "no iam:TagRole" in told
 
 

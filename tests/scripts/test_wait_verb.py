@@ -134,7 +134,7 @@ def test_a_timeout_names_the_keys_and_why_and_ends_with_1(tmp_path: Path) -> Non
     )
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith(LACKING[0])
-    assert done.stdout.endswith(f'\nlacking:\n  "a b"  failing: {WHY}\n  "old"  archived\n')
+    assert done.stdout.endswith(f'\nmissing:\n  "a b"  failing: {WHY}\n  "old"  archived\n')
     assert "about a minute" in done.stderr
     assert "begins at once" in done.stderr
     run = (tmp_path / "calls").read_text()
@@ -201,7 +201,7 @@ def test_what_goes_wrong_is_never_taken_for_a_timeout_and_leaves_no_task(fault: 
 
 def test_a_task_that_cannot_be_stopped_is_told(tmp_path: Path) -> None:
     done = bash("aws_or_die() { die 'AccessDenied'; }\nstop_one_task t1 why", tmp_path)
-    assert "may go on and cost: aws ecs stop-task --region" in done.stderr
+    assert "costs money. To stop it: aws ecs stop-task --region" in done.stderr
     assert done.returncode == 0
 
 
@@ -220,7 +220,7 @@ def test_reconcile_says_how_to_stop_the_task_that_ctrl_c_leaves_running(tmp_path
     script = f"refuse_second() {{ :; }}; print_new_lines() {{ kill -{signal.SIGINT.value} $BASHPID; }}; verb_reconcile"
     done = bash(script, tmp_path)
     assert done.returncode in (130, -signal.SIGINT), done.stderr
-    assert "task t1 goes on; see its end with ./sync.sh logs, or stop it with aws ecs stop-task" in done.stderr
+    assert "task t1 keeps running; see its end with ./sync.sh logs, or stop it with aws ecs stop-task" in done.stderr
     assert not any("stop-task" in line for line in calls(tmp_path))
 
 
@@ -229,8 +229,8 @@ def test_reconcile_says_how_to_stop_the_task_that_ctrl_c_leaves_running(tmp_path
     [
         ("--wrong", "unknown option --wrong"),
         ("--timeout", "--timeout needs a value"),
-        ("--timeout soon", "--timeout soon is no duration such as 1h"),
-        ("--examples many", "--examples many is no whole number"),
+        ("--timeout soon", "--timeout soon is not a duration such as 1h"),
+        ("--examples many", "--examples many is not a whole number"),
     ],
 )
 def test_wrong_usage_starts_nothing(arguments: str, complaint: str, tmp_path: Path) -> None:

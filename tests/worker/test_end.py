@@ -193,7 +193,7 @@ signals.LAST_SECONDS, cli.make_parts = 1, stand_still
     process.send_signal(signal.SIGTERM)
     _, words = process.communicate(timeout=IN_TIME)
     assert process.returncode == 1
-    assert "not ended in time" in words
+    assert "did not end in time" in words
 
 
 # When the signal comes, and to whom

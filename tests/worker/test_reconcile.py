@@ -385,7 +385,7 @@ def test_what_needs_more_memory_than_the_task_has_is_refused_before_the_task_is_
     status, output = command_of(synced, command, TASK_MEMORY="1")
     assert status == 3
     assert "MiB of 1 are used" in output
-    assert "set TASK_MEMORY higher" in output
+    assert "raise TASK_MEMORY" in output
     assert queued(synced) == []
 
 

@@ -228,14 +228,14 @@ def test_patterns_are_for_the_key_as_it_is_not_as_an_event_writes_it(
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"EXCLUDE": "*.tmp,"}, "EXCLUDE='*.tmp,' has nothing between two commas, or at an end"),
+        ({"EXCLUDE": "*.tmp,"}, "EXCLUDE='*.tmp,' has an empty item"),
         ({"EXCLUDE": ","}, "EXCLUDE=',' has nothing between two commas"),
-        ({"EXCLUDE": "*.tmp, *.bak"}, "EXCLUDE='*.tmp, *.bak' has a space beside a comma: leave it out"),
+        ({"EXCLUDE": "*.tmp, *.bak"}, "EXCLUDE='*.tmp, *.bak' has a space next to a comma: remove it"),
         ({"EXCLUDE": "*.tmp\n"}, r"EXCLUDE='*.tmp\n' has to be"),
-        ({"EXCLUDE": "x" * 501}, "has to be at most 500 characters of patterns with commas between them"),
+        ({"EXCLUDE": "x" * 501}, "has to be at most 500 characters of patterns, separated by commas"),
         ({"EXCLUDE": "\udcff"}, r"EXCLUDE='\udcff' has to be"),
         ({"PREFIX_FILTER": "a/,,b/"}, "PREFIX_FILTER='a/,,b/' has nothing between two commas"),
-        ({"PREFIX_FILTER": "a/ ,b/"}, "PREFIX_FILTER='a/ ,b/' has a space beside a comma: leave it out"),
+        ({"PREFIX_FILTER": "a/ ,b/"}, "PREFIX_FILTER='a/ ,b/' has a space next to a comma: remove it"),
         ({"PREFIX_FILTER": "\udcff/"}, r"PREFIX_FILTER='\udcff/' has to be"),
         ({"KEEP_DAYS": "-1"}, "KEEP_DAYS='-1' has to be a whole number from 0 to 3650"),
         ({"KEEP_DAYS": "3651"}, "KEEP_DAYS='3651' has to be a whole number from 0 to 3650"),
