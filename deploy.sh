@@ -238,7 +238,7 @@ readonly STEPS=(
   ensure_no_late_alarm ensure_no_event_rule ensure_no_notification
 )
 
-# All problems are told at once, before anything is written.
+# All problems are reported at once, before anything is written.
 look_and_check() {
   local check
   check_before_calls

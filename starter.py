@@ -1,8 +1,8 @@
 """The Lambda function that decides how many workers to start now: messages, tasks -> decide() -> started.
 
-It keeps next to nothing between two runs. What it has to know of earlier ones it reads from ECS, which shows a stopped
-task for about an hour. Its parts are in launch/; with STARTER_COPIES it has the worker's parts (mirror/) as well, and
-while no worker runs it copies small objects itself.
+It keeps almost nothing between two runs. What it needs to know about earlier runs, it reads from ECS, which shows a
+stopped task for about an hour. Its parts are in launch/. With STARTER_COPIES, it also has the worker's parts (mirror/),
+and copies small objects itself while no worker runs.
 """
 
 from __future__ import annotations

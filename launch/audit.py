@@ -15,7 +15,7 @@ from launch.tasks import Task
 DAY = 86_400
 SLOT_SECONDS = 2 * 3600  # after midnight, UTC
 WINDOW_SECONDS = 2700  # in which one is started; three runs of a starter that runs every 15 minutes
-LATE_SECONDS = 1500  # one of those runs is later than that, and its failure a problem: before, the next one tries again
+LATE_SECONDS = 1500  # a failure is a problem only after this long, when no later run in the window tries again
 MOST_TRIES = 3  # in a slot
 ENDED_BY_ITSELF = (0, 1, 3)  # exit status of an audit that came to its end, and would come to the same again
 COMMAND = MappingProxyType({"command": ["reconcile", "--audit"]})  # of the container

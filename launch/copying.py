@@ -20,7 +20,7 @@ LEAST_SECONDS = 5  # for less it is not begun
 
 
 def is_from_bucket(event: object) -> TypeGuard[Mapping[str, Any]]:
-    """The minute's rule sends aws.events."""
+    """The rule that fires every minute sends aws.events."""
     return isinstance(event, Mapping) and event.get("source") == "aws.s3"
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from launch.tasks import ON_SPOT, REPLACED, SURPLUS, Task
 
-# A worker that stays on demand, at three times the price, would do so for good. So long after its start, when Spot was
-# short, Spot is asked for one that takes its place.
+# A worker that stays would stay on demand permanently, at three times the price. This long
+# after such a start, which a shortage of Spot has caused, Spot is asked for one that takes its place.
 ON_DEMAND_SECONDS = 3600
 
 

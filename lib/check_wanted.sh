@@ -49,7 +49,7 @@ check_prefix_item() {
     "form of S3's events, and S3 takes $MOST_OF_A_FILTER"
 }
 
-# Of a filter, XML and S3 take so many characters in their encoded form, which is never shorter than the prefix. So one
+# S3 limits a filter in its encoded form, which is never shorter than the prefix. So one
 # prefix alone has no other limit.
 check_prefix() {
   local items item length

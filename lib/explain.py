@@ -114,7 +114,7 @@ def newest_wait(markers, synced):
 
 
 def describe(head, side, asked):
-    """What is told of one side; None if it has no such object."""
+    """What is known of one side; None if it has no such object."""
     if side is None:
         told = {name: asked[name] for name in ("problem", "listed", "delete_marker", "note") if asked.get(name)}
         return told or None

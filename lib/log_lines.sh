@@ -109,8 +109,8 @@ filter_synced_of() {
 
 filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"; }
 
-# Queries of Logs Insights on a whole time: keys and bytes by action, of all or of objects above so many bytes; the first
-# and the last line of each task, with the time in ms or as a text.
+# Queries of Logs Insights on a whole time: keys and bytes by action, of all objects or of those above this many bytes;
+# the first and the last line of each task, with the time in ms or as a text.
 count_synced() {
   printf '%s | parse @message /%s/%s | stats count(*) as keys, sum(size) as bytes by action\n' \
     "$(filter_synced)" "$PARSED_SIZE" "${1:+ | filter size > $1}"
@@ -206,5 +206,5 @@ summary_of() {
     <<<"end=${1#* end=}"
 }
 
-# Reads lines of a log, prints {key, why} of each key that lacks as a JSON list.
+# Reads lines of a log, prints {key, why} of each missing key as a JSON list.
 lacking_of() { jq -Rnc --arg fields "$LACKING_FIELDS" '[inputs | capture($fields) | .key |= fromjson]'; }

@@ -25,7 +25,7 @@ create() {
 # was_created KIND NAME: whether this run makes that resource, or would in a dry run.
 was_created() { is_known created "$1 $2"; }
 
-# change WHAT COMMAND...: the resource differs in WHAT, the command mends it.
+# change WHAT COMMAND...: the resource differs in WHAT, the command fixes it.
 change() {
   CHANGES+=("$1")
   write "${@:2}"
@@ -82,7 +82,7 @@ finish_removed() {
 # note WHAT: a remark on the resource, above its line.
 note() { if [[ $DRY_RUN == true ]]; then NOTES+=("      $*"); else say "      $*"; fi; }
 
-# leave WHAT: something that a run could not do and can do without; told at its end, by print_left.
+# leave WHAT: something that a run could not do and can do without; print_left reports it at the end.
 leave() {
   LEFT+=("$*")
   AGAIN=true

@@ -59,7 +59,7 @@ keep() {
 # forget NAME: whatever it is about.
 forget() { rm -f "$TEMP_DIR/facts/$1".*; }
 
-# latest NAME [OF...]: of what others may change at any time, a plan goes by the fact; before a write it is asked for anew.
+# latest NAME [OF...]: others may change this at any time, so a plan uses the fact, and a write asks again first.
 latest() { if [[ $DRY_RUN == true ]]; then fact "$@"; else "ask_$1" "${@:2}"; fi; }
 
 # is_known NAME [OF...]

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What a person is told: the help, and on stderr progress, the end of a run that failed, all problems at once.
+# What the scripts print for people: the help, and on stderr progress, the error of a failed run, all problems at once.
 
 VIA="" # what a command that a message names needs for the local cloud: " --local"
 
@@ -85,7 +85,7 @@ need_value() { (($2 > 1)) || usage "$1 needs a value"; }
 # need_number OPTION VALUE: fails unless it is a whole number that the worker takes.
 need_number() { [[ $2 =~ ^[0-9]{1,12}$ ]] || usage "$1 $2 is not a whole number"; }
 
-# Every check runs before the first write; what it finds is collected here, so that one run tells all of it.
+# Every check runs before the first write; what it finds is collected here, so that one run reports all of it.
 begin_checks() { PROBLEMS=(); }
 
 problem() { PROBLEMS+=("$*"); }

@@ -117,7 +117,7 @@ describe_options() {
     + if .KEEP_DAYS then {keep_days: (.KEEP_DAYS | tonumber)} else {} end'
 }
 
-# The release that is deployed, and that of this checkout; what AWS said if it did not tell.
+# The release that is deployed, and that of this checkout; AWS's error if it refuses.
 describe_version() {
   local tags deployed error=""
   tags=$(aws_or_error lambda list-tags --resource "$STARTER_ARN") || { error=$tags && tags="{}"; }
@@ -127,8 +127,8 @@ describe_version() {
     | .older = (.error == "" and (.deployed | split(".") | map(tonumber)) < (.checkout | split(".") | map(tonumber)))'
 }
 
-# Reads the minute's rule, prints whether it is enabled, and how many minutes apart it runs the starter; null if there is
-# none.
+# Reads the rule that runs the starter, prints whether it is enabled, and how many minutes apart it fires; null if there
+# is none.
 shown_rule() {
   jq -s '.[0] | if . then {
     enabled: (.State == "ENABLED"), minutes: (.ScheduleExpression | capture("(?<n>\\d+)").n | tonumber)} else . end'

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What deploy.sh tells of PREFIX_FILTER and EXCLUDE: how it reads them, and what a change of them leaves to be done.
+# What deploy.sh says about PREFIX_FILTER and EXCLUDE: how it reads them, and what is left to do after a change of them.
 
-# Before the first step. Of one prefix, as most have, there is nothing to tell.
+# Before the first step. A single prefix, which is the usual case, needs no explanation.
 tell_of_lists() {
   local prefixes merged prefix pattern
   prefixes=$(synced_prefixes | jq -r 'select(length > 1) | "\(length) prefixes are synced: \(join(", "))"')

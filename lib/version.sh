@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The release of this checkout. It stands in mirror/version.py, as the worker tells it, too.
+# The release of this checkout. It is in mirror/version.py, because the worker reports it as well.
 
 VERSION=$(sed -n 's/^VERSION = "\([0-9.]*\)"$/\1/p' "$PROJECT_DIR/mirror/version.py")
 readonly VERSION

@@ -41,7 +41,7 @@ merged_prefixes() {
 }
 
 # For jq: a glob as a regular expression for the whole key, as Python's fnmatch reads it: * and ? stand for "/", too, and
-# \ for itself. A * takes as little as will do, for good, so that no pattern takes long.
+# \ for itself. A * takes as little as will do, permanently, so that no pattern takes long.
 jq_globs() {
   cat <<'JQ'
   def literal: if test("[\\\\^$.|?*+()\\[\\]{}&-]") then "\\" + . else . end;

@@ -1,4 +1,4 @@
-"""Run ministack 1.5.33, an AWS stand-in in one process, with what this project's chain needs and ministack lacks.
+"""Run ministack 1.5.33, an AWS stand-in in one process, with what is missing in it for this project's chain.
 
     GATEWAY_PORT=4566 AUTH=true python local/cloud.py
 

@@ -225,8 +225,8 @@ end_local() {
   exit "$status"
 }
 
-# EXIT trap of a run that found the cloud: it is not this run's, and stays. Of what a check refuses (2), and of Ctrl-C,
-# the logs tell nothing.
+# EXIT trap of a run that found the cloud: it is not this run's, and stays. If a check refuses something (2), or after
+# Ctrl-C, the logs have nothing to show.
 leave_local() {
   local status=$?
   trap - EXIT

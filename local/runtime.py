@@ -2,8 +2,8 @@
 
     runtime.py REQUESTS ANSWERS
 
-Both are file descriptors with one JSON document per line. What the function prints is its log; a line of the request's
-id in it tells that all lines of that run are through.
+Both are file descriptors with one JSON document per line. What the function prints is its log; a line with the ID of
+the request in it shows that all lines of that run have been written.
 """
 
 import importlib

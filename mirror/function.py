@@ -44,7 +44,7 @@ QUIET_SECONDS = 1  # after that, for calls without an answer to end
 EVENTS_SECONDS = 1.5
 EVENTS_TIMEOUTS = {"connect": 1, "answer": 1, "attempts": 1}
 IDLE_SECONDS = 5  # a connection that was idle for longer may be dead without a sign of it
-PATIENCE = 5  # seconds that a key waits for others in vain
+PATIENCE = 5  # seconds that a key waits for others without progress
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
 CALL = "call of the function"  # name of the threads in which boto3 waits
 

@@ -55,7 +55,7 @@ class LogWriter(logging.Handler):
         self.forget()
 
     def forget(self) -> None:
-        """Begins anew in a child of fork(): the lines that wait are its parent's, and it has inherited no thread."""
+        """Begins again in a child of fork(): the lines that wait are its parent's, and it has inherited no thread."""
         self.lines: deque[bytes] = deque()
         self.size = 0  # bytes in them
         self.dropped = 0

@@ -42,7 +42,7 @@ class Bounds(NamedTuple):
     receive: float  # after stop(), in addition to the long poll: a receive that lasts longer is given up
     drain: float  # after stop(), for syncs to end by themselves
     cancel: float  # then, for syncs to end when they are cancelled
-    hand_back: float  # then, to send their messages anew
+    hand_back: float  # then, to send their messages again
     show: float  # then, to make the messages visible that could not be sent
     is_hasty: bool = False  # an empty poll counts if nothing is held at its end, even if something was at its beginning
 

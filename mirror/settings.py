@@ -12,7 +12,7 @@ from mirror.model.limits import MAX_COPY_SIZE, MAX_SQS_DELAY, MAX_SQS_VISIBILITY
 from mirror.model.selection import Wanted, items_of, wanted_of
 
 EXCLUDE_MEANING = "at most 500 characters of patterns with commas between them, such as *.tmp,*/_temporary/*"
-HELD_PER_SLOT = 4  # a worker that holds so many messages, or keys, for each of MAX_CONCURRENT_KEYS receives no more
+HELD_PER_SLOT = 4  # a worker that holds this many messages, or keys, for each of MAX_CONCURRENT_KEYS receives no more
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Settings:
 
     @property
     def may_roll_back(self) -> bool:
-        """Whether an older version of a versioned source may be current again, as a newer one was deleted for good."""
+        """Whether an older version in a versioned source may be current again because a newer one was deleted."""
         return self.rollbacks == "true"
 
     @property
@@ -128,7 +128,7 @@ NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
     "MAX_CONCURRENT_KEYS": (256, 1, 1024),
     "PROCESSES": (1, 1, 64),
     "TASK_MEMORY": (0, 0, 249_856),  # MiB; 0: not known
-    "KEEP_DAYS": (0, 0, 3650),  # 0: for ever
+    "KEEP_DAYS": (0, 0, 3650),  # 0: forever
     "ALARM_LAG_SECONDS": (900, 60, 1_209_600),
 }
 

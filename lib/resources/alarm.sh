@@ -88,10 +88,10 @@ ensure_outage_alarm() {
   ensure_alarm "$(jq -c '. + {DatapointsToAlarm: 1}' <<<"$alarm")"
 }
 
-# A call of a target that failed for good: denied, or its queue or function gone, at once; else after 24 hours of trying
-# (EventBridge User Guide, "Monitoring Amazon EventBridge"; re:Post, "How do I set up EventBridge retries"). A run of the
-# starter that Lambda puts off is none: the call has succeeded when Lambda has queued it (Lambda Developer Guide,
-# "Asynchronous invocation").
+# Counts calls of a target that have failed permanently: at once if they are denied or the target is gone, and otherwise
+# after 24 hours of retries (EventBridge User Guide, "Monitoring Amazon EventBridge"; re:Post, "How do I set up EventBridge
+# retries"). A run of the starter that Lambda delays is not one of them, because the call has succeeded when Lambda has
+# queued it (Lambda Developer Guide, "Asynchronous invocation").
 ensure_events_alarm() {
   [[ $EVENT_SOURCE == eventbridge ]] || return 0
   local why="Why: the rule $EVENT_RULE_NAME could not deliver events of the bucket: those for the queue are lost."
@@ -120,7 +120,7 @@ ensure_no_events_alarm() {
   ensure_no_alarm "$EVENTS_ALARM" "removed, because EVENT_SOURCE is sqs" remove_alarm "$EVENTS_ALARM"
 }
 
-# What an audit found is told once, at its end; what became of its start, in each run of the starter for an hour.
+# An audit reports its result once, at its end; the starter reports the result of a start in each run for an hour.
 ensure_audit_alarm() {
   [[ -n $AUDIT_DAYS ]] || return 0
   local why="Why: an audit found that the buckets differ, did not come to its end, or could not be started."
@@ -129,7 +129,7 @@ ensure_audit_alarm() {
   ensure_alarm "$(alarm "$AUDIT_ALARM" "$APP_NAME/$AUDIT_METRIC" "" Sum 0 1 "$why $cure")"
 }
 
-# The alarm tells that there is something to remove: it is made before its filters, and goes after them.
+# The alarm shows that there is something to remove, so it is created before its filters and removed after them.
 ensure_no_audit_alarm() {
   [[ -z $AUDIT_DAYS ]] || return 0
   ensure_no_alarm "$AUDIT_ALARM" "removed with its filters, because AUDIT_DAYS is empty" undo_audits

@@ -24,7 +24,7 @@ replace_old_way() {
   "$@"
 }
 
-# Whether the old way is there, its statement in the queue's policy tells, which is made before it and removed after it.
+# The statement in the queue's policy shows whether the old way exists: it is added before it and removed after it.
 ensure_no_notification() {
   local ours
   [[ $EVENT_SOURCE == eventbridge ]] || return 0

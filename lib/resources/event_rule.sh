@@ -31,8 +31,8 @@ event_pattern() {
         elif $excluded != [] then {object: {key: [{"anything-but": {wildcard: $excluded}}]}} else {} end)}'
 }
 
-# A start that does not get through at once comes with the minute's rule anyway. Without reserved concurrency, a burst of
-# events would run many starters.
+# A start that does not get through at once is not needed: the rule that fires every minute starts the starter anyway.
+# Without reserved concurrency, a burst of events would run many starters.
 event_targets() {
   local starter="" too_few
   too_few=$(too_few_executions)

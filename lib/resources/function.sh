@@ -258,7 +258,7 @@ need_starter() {
 # starter_setting NAME: prints one variable of the starter, which is what the last deploy.sh decided.
 starter_setting() { fact starter | jq -r --arg name "$1" '.Environment.Variables[$name] // ""'; }
 
-# Without lambda:ListTags, GetFunction shows no tags, as if there were none (Lambda API reference): ListTags tells.
+# Without lambda:ListTags, GetFunction shows no tags, as if there were none (Lambda API reference): so ListTags decides.
 list_function() {
   local function tags
   function=$(aws_or_nothing lambda get-function --function-name "$STARTER_NAME")

@@ -53,7 +53,7 @@ newest_tag() {
     | sort_by(.at) | last | .tag // empty'
 }
 
-# A base with a new digest makes another tag, so that the image is built anew. If the digest cannot be looked up, the
+# A base with a new digest makes another tag, so that the image is built again. If the digest cannot be looked up, the
 # image that is there stays.
 ask_image_tag() {
   local inputs base found

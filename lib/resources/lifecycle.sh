@@ -177,7 +177,7 @@ ensure_lifecycle() {
   fi
 }
 
-# The owner is told what KEEP_DAYS needs.
+# Reports what the owner has to set for KEEP_DAYS.
 ensure_owner_is_told() {
   local before
   before=$(deployed_setting KEEP_DAYS)
@@ -197,7 +197,7 @@ ensure_owner_is_told() {
 
 # --- its removal --------------------------------------------------------------------------------------------------
 
-# What nobody may read stays, and is told.
+# What may not be read stays, and is reported.
 tell_denied() {
   if was_denied; then
     say "      stays, if deploy.sh made it: the ${RESOURCE#bucket } of $DST_BUCKET. $(denial). To have it removed," \

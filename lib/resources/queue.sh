@@ -8,7 +8,7 @@ dlq_attributes() {
   jq -n --arg keep "$QUEUE_SECONDS" '{MessageRetentionPeriod: $keep, ReceiveMessageWaitTimeSeconds: "20", SqsManagedSseEnabled: "true"}'
 }
 
-# Who sends the events, by EVENT_SOURCE, as their statements are named.
+# The names of the statements for those that send the events, by EVENT_SOURCE.
 declare -Ar EVENT_SENDERS=([sqs]=s3-events [eventbridge]=eventbridge)
 
 # queue_policy SENDERS: with a statement for each of them.

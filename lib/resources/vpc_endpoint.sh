@@ -25,7 +25,7 @@ ask_vpc_endpoints() {
   aws_or_die ec2 describe-vpc-endpoints --filters "Name=vpc-id,Values=$vpc"
 }
 
-# find_endpoints SERVICE: the gateway endpoints for it in the VPC, of whomever, as a JSON list.
+# find_endpoints SERVICE: the gateway endpoints for it in the VPC, no matter who made them, as a JSON list.
 find_endpoints() {
   fact vpc_endpoints \
     | jq -c --arg service "$1" '[.VpcEndpoints[]
@@ -41,7 +41,7 @@ create_endpoint() {
     --route-table-ids "${@:2}" --tag-specifications "$(tag_specifications vpc-endpoint)"
 }
 
-# A route table takes one endpoint per service, so tables that have one already, of whomever, are left as they are.
+# A route table takes one endpoint per service, so tables that have one already, no matter whose, are left as they are.
 ensure_vpc_endpoint() {
   local service=com.amazonaws.$REGION.$1 endpoints tables missing ours
   [[ $CREATE_VPC_ENDPOINTS == true ]] || return 0

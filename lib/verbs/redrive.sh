@@ -55,7 +55,7 @@ hint_at_missing() {
     "dropped, and only the newest 10000 are read; ./sync.sh$VIA redrive retries these keys as well"
 }
 
-# Reads messages; says what to do with those that no try makes an event. A worker cannot tell which key they stand for.
+# Reads messages; says what to do with those that no retry turns into events. A worker cannot know which key they name.
 hint_at_unreadable() {
   local unreadable
   unreadable=$(jq 'map(select(.keys == [])) | length')

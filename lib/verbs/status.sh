@@ -20,8 +20,8 @@
 
 readonly BEHIND_SECONDS=900 # older than that, the oldest message says that the sync is behind
 
-# Reads the parts, and chooses the outage that is told: one that goes on, else the newest. The starter hands over what
-# it cannot sync to a worker, which then tells of an outage of its own.
+# Reads the parts, and chooses the outage to report: one that continues, otherwise the newest. What the starter cannot
+# sync, it hands over to a worker, which then reports an outage of its own.
 choose_outage() {
   jq '[.workers[].id] as $running | .outage = (.outages | map(. + {state: (if .event != "began" then .event
       elif .task | IN($running[]) then "goes on" elif .task | startswith("[$LATEST]") then "handed over"

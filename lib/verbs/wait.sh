@@ -50,8 +50,8 @@ with_failing() {
             if $is_parked then "; it is in the dead-letter queue: ./sync.sh\($via) redrive" else "" end)" end)'
 }
 
-# explain_lacking FILE: the keys that lack, as {key, why}. What cannot be found out of them costs neither the keys nor
-# the exit status.
+# explain_lacking FILE: the missing keys, as {key, why}. If the reasons cannot be found, the keys are still listed, and the
+# exit status does not change.
 explain_lacking() {
   run_apart "$TEMP_DIR/explained" with_failing "$1"
   if has_failed "$TEMP_DIR/explained"; then
@@ -62,7 +62,7 @@ explain_lacking() {
   fi
 }
 
-# The keys that lack by the log that was followed, as {key, why}.
+# The missing keys according to the log that was followed, as {key, why}.
 find_lacking() {
   task_lines | lacking_of >"$TEMP_DIR/lacking"
   if [[ $(jq "$JQ_IS_ARCHIVED"'all(.[]; is_archived)' "$TEMP_DIR/lacking") == true ]]; then

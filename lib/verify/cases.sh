@@ -19,7 +19,7 @@ readonly VERIFY_MULTIPART='multipart|multipart.bin|copied in parts'
 readonly VERIFY_LARGE='large|large.bin|copied in parts, made in S3'
 readonly VERIFY_COPY_LIMIT=5368709120              # bytes of one CopyObject, the worker's default threshold
 readonly VERIFY_UPLOAD_LIMIT=$((64 * 1024 * 1024)) # a MULTIPART_THRESHOLD below it is passed with an upload
-# An object of --large: so many copies of one part. 6 GiB is more than one CopyObject may copy.
+# An object of --large: this many copies of one part. 6 GiB is more than one CopyObject may copy.
 : "${VERIFY_LARGE_PARTS:=96}"
 : "${VERIFY_LARGE_PART_BYTES:=67108864}"
 readonly VERIFY_PARTS_AT_ONCE=8

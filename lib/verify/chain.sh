@@ -26,7 +26,7 @@ broken() { printf '%s\t%s\t%s\n' "$1" "$(tr '\t\n' '  ' <<<"$2" | sed 's/ *$//')
 
 worker_wrote() { [[ -s $VERIFY_DIR/worker.lines ]]; }
 
-# find_all_faults: looks at the path of a change anew, as what is known of it may have changed since.
+# find_all_faults: looks at the path of a change again, as what is known of it may have changed since.
 find_all_faults() {
   ask_starter | keep starter
   read_path

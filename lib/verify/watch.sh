@@ -55,8 +55,8 @@ read_worker_lines() {
     | {stream: .logStreamName, message: (.message | rtrimstr("\n"))}' >"$VERIFY_DIR/worker.lines"
 }
 
-# Failures that count, one JSON object per key: the last try, or the second and later ones. A first one may be a role
-# that IAM does not know everywhere yet.
+# Failures that count, one JSON object per key: the last attempt, or the second and later ones. The cause of a first one
+# may be a role that IAM does not know everywhere yet.
 lasting_failures() {
   jq -s 'map({"@message": .message})' "$VERIFY_DIR/worker.lines" | failures_of \
     | jq -c --argjson since "$VERIFY_ROUND_AT" 'map(select((.at | sub("[.].*"; "Z") | fromdateiso8601) >= $since)
@@ -213,7 +213,7 @@ await_all() {
   done
 }
 
-# look_for_break IS_OVER: ends the round if the chain cannot work. Keys that failed for good are not waited for.
+# look_for_break IS_OVER: ends the round if the chain cannot work. Keys that failed permanently are not waited for.
 look_for_break() {
   read_worker_lines
   note_failures

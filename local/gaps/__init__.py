@@ -1,4 +1,4 @@
-"""What this project's chain needs and ministack lacks, one file per service; importing a file puts it in place."""
+"""What is missing in ministack for this project's chain, one file per service; importing a file puts it in place."""
 
 import sys
 from importlib.metadata import version

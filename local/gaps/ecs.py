@@ -117,7 +117,7 @@ ecs._ACTION_MAP["StopTask"] = stop_task
 
 @replaces(ecs, "_task_is_active")
 def task_is_active(original, task_arn, task):
-    """A task that was told to stop is watched until its containers are gone, so that their exit codes are known."""
+    """A task that is to stop is watched until its containers are gone, so that their exit codes are known."""
     stopping = task.get("desiredStatus") == "STOPPED" and task.get("lastStatus") == "RUNNING"
     return original(task_arn, task) or (stopping and ecs._tasks.get(task_arn) is task)
 

@@ -71,7 +71,7 @@ def as_xml(value):
 
 @replaces(eventbridge, "_tick_scheduled_rules")
 def publish_queue_metrics(original):
-    """Publish what SQS tells CloudWatch of each queue, every second instead of every minute."""
+    """Publish what SQS reports to CloudWatch about each queue, every second instead of every minute."""
     now = time.time()
     for (_, _, url), queue in sqs._queues.all_items():
         messages = list(queue["messages"])

@@ -13,7 +13,7 @@ from gaps.replace import replaces
 
 
 def measure(name, **values):
-    """Publish what Lambda tells CloudWatch."""
+    """Publish what Lambda reports to CloudWatch."""
     for metric, value in values.items():
         unit = "Milliseconds" if metric == "Duration" else "Count"
         cloudwatch.record_metric("AWS/Lambda", metric, value, unit, {"FunctionName": name})
@@ -21,7 +21,7 @@ def measure(name, **values):
 
 @replaces(lambda_svc, "_emit_lambda_metrics")
 def publish_throttle(_original, function_name, *, error, throttle, **_):
-    """Publish what was throttled, once; all else is in run(): ministack measures only what an Invoke request runs."""
+    """Publish what was throttled, once. run() does the rest: ministack measures only what an Invoke request runs."""
     if throttle and not error:
         measure(function_name, Throttles=1)
 

@@ -16,7 +16,7 @@ known = ContextVar("known")
 
 @replaces(s3, "_fire_s3_event")
 def fire(original, *event, **options):
-    """Keep for complete() what the event is told with."""
+    """Keep what complete() needs for the event."""
     known.set(options)
     return original(*event, **options)
 
@@ -28,7 +28,7 @@ def dispatch(original, event, view=None):
 
 
 def complete(event):
-    """Return an event of S3 with its version, without what S3 does not tell, and with its time in whole seconds."""
+    """Return an event of S3 with its version, without what S3 leaves out, and with its time in whole seconds."""
     detail, options = json.loads(event["Detail"]), known.get()
     told = detail["object"]
     if options.get("version_id"):

@@ -87,8 +87,8 @@ class CrtS3(Boto3S3):
         return await super().list_objects_v2(**parameters)
 
     async def send(self, operation: Operation, parameters: dict[str, Any], timeout: int) -> dict[str, Any]:
-        """Signs copies with the role, and all else on a directory bucket with its session (S3 User Guide, "Authorizing
-        Zonal endpoint API operations with CreateSession")."""
+        """Signs copies with the role, and everything else on a directory bucket with its session (S3 User Guide,
+        "Authorizing Zonal endpoint API operations with CreateSession")."""
         endpoint = self.endpoints[parameters["Bucket"]]
         is_copy = "CopySource" in parameters
         with_role = is_copy or endpoint.signing_name != "s3express" or not self.has_sessions

@@ -60,7 +60,7 @@ class RenewedKeys:
         self.keys: Keys | None = None
         self.made = -math.inf  # by the monotonic clock
         self.next_try = -math.inf
-        self.failure: Exception | None = None  # of the last try
+        self.failure: Exception | None = None  # of the last attempt
         self.is_renewing = False
         self.lock = threading.Lock()
 

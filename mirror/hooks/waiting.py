@@ -31,7 +31,7 @@ SHORTEST_DELAY = 5  # seconds until a postponed key is delivered again: a quarte
 DELAY_OF_UNKNOWN_AGE = 60
 SHORTEST_ROUND = 60  # seconds: a key skips one of the moments in delay_of() that is nearer than this
 LATE_SECONDS = 3600  # a key that has waited for longer is worth a warning
-# What is being copied already is looked for again, for so many seconds, before it is copied once more.
+# What is being copied already is looked for again, for this many seconds, before it is copied once more.
 UNDER_WAY_SECONDS, PAUSE_OF_LOOKS = 2.0, 0.1
 
 

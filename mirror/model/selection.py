@@ -33,7 +33,7 @@ class Wanted:
 
     prefixes: tuple[str, ...]  # none covers another; ("",) for all keys
     excluded: re.Pattern[str] | None
-    keep_days: int  # 0: for ever
+    keep_days: int  # 0: forever
 
     def takes(self, key: str) -> bool:
         """Whether the key is synced at all. Objects of the destination under other keys are left alone."""

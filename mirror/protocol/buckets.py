@@ -54,7 +54,7 @@ def bucket_arguments(bucket: str, owner: str) -> dict[str, str]:
 
 
 def is_expired(buckets: Buckets, modified: datetime) -> bool:
-    """Whether KEEP_DAYS no longer keeps a source of that time. If it is not set, this costs next to nothing."""
+    """Whether KEEP_DAYS no longer keeps a source of that time. If it is not set, this costs almost nothing."""
     wanted = buckets.settings.wanted
     return wanted.keep_days > 0 and wanted.is_expired(modified.timestamp(), buckets.wall())
 

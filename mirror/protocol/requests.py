@@ -80,7 +80,7 @@ async def head_destination(buckets: Buckets, key: str) -> Destination | None:
 
 
 async def read_source(buckets: Buckets, key: str, source: Source) -> bytes:
-    """The bytes of that version of a small object, for what only its content tells. Any other is never read."""
+    """The bytes of that version of a small object, for what only its content shows. No other object is ever read."""
     answer = await buckets.s3.get_object(Key=key, IfMatch=source.etag, **buckets.source)
     body: bytes = answer["Body"]
     return body

@@ -52,7 +52,7 @@ class Syncer:
         """Makes the destination's object equal to the source's. What that took is in sync.result.
 
         It is attempted until the source is the same before and after a write. Otherwise an object that is deleted while
-        it is copied, or created again while it is deleted, would stay wrong for ever.
+        it is copied, or created again while it is deleted, would stay wrong forever.
 
         Raises one of HANDED_BACK, or Refused or the error of S3 if the key cannot be synced now. An upload that is open
         by then is aborted, unless the next delivery is to go on with it: in that case it is sync.upload.

@@ -31,7 +31,7 @@ ABSENT = "absent"  # neither has it
 ARCHIVED = "archived"  # missing or stale, and the source has to be restored before it can be copied
 EXPIRED = "expired"  # KEEP_DAYS keeps the source no longer; an equal copy is left to the lifecycle of the bucket
 EXCLUDED = "excluded"  # EXCLUDE leaves it out, whatever the buckets have
-UNDECIDED = "undecided"  # of two listings: only a look at the destination can tell
+UNDECIDED = "undecided"  # of two listings: only a look at the destination can show it
 
 # What a worker does about it.
 NOTHING = "nothing"
@@ -129,7 +129,7 @@ def judge_listed(
     """What two listings show of a key that the source has: EQUAL, MISSING, STALE, EXPIRED or UNDECIDED.
 
     A copy that is at most `doubt` seconds younger than its source may be one of the version before, which was under way
-    when that was overwritten. Only a look can tell them apart.
+    when that was overwritten. Only a look can distinguish them.
     """
     if destination is None:
         return EXPIRED if expired else MISSING

@@ -65,7 +65,7 @@ def read_body(text: str, settings: Settings, sent_at: float = 0.0) -> Content:
         content.uploads = {key: Upload(**upload) for key, upload in ours.get("uploads", {}).items()}
         content.tries = int(ours.get("tries", 0))
         since = float(ours.get("since", -math.inf))
-        if sent_at < since + LONGEST_WAIT:  # otherwise it was in the dead-letter queue meanwhile, and waits anew
+        if sent_at < since + LONGEST_WAIT:  # otherwise it was in the dead-letter queue, and its wait starts again
             content.waiting_since = since
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"not an S3 event ({type(error).__name__}: {error}): {text[:200]!r}") from error
@@ -105,7 +105,7 @@ def hint_body(bucket: str, keys: Iterable[str], are_missing: bool = False) -> st
 
 
 def handed_back_body(text: str, uploads: dict[str, Upload], tries: int, waiting_since: float | None = None) -> str:
-    """The message once more, with the uploads to go on with, the count of tries, and since when it waits if it does."""
+    """The message once more, with the uploads to continue, the number of attempts and, if it waits, since when."""
     body = json.loads(text)
     body["sync"] = {"uploads": {key: asdict(upload) for key, upload in uploads.items()}, "tries": tries}
     if waiting_since is not None:

@@ -1,4 +1,4 @@
-"""What SQS lends: each message, from its receive until it is deleted, visible to all again, or sent anew.
+"""What SQS lends: each message, from its receive until it is deleted, visible to all again, or sent again.
 
 A lease is one receive of a message, which SQS hides from all others for its visibility timeout. Its state says what is
 still to be done for it:
@@ -12,7 +12,7 @@ still to be done for it:
          | all are equal | interrupted    | one failed
          |               v                v
          |            REQUEUE          FAILED
-         |    sent anew  |   |            | nack: it is to be visible after a pause
+         |    sent again |   |            | nack: it is to be visible after a pause
          v               |   +---------> NACK <---+ again, by the heartbeat
    +--> ACK <------------+    not sent    |  -----+
    +-----| |                              | SQS has taken that
@@ -59,7 +59,7 @@ NEVER = float("inf")
 class State(Enum):
     HELD = auto()  # its keys are being synced
     ACK = auto()  # to be deleted
-    REQUEUE = auto()  # to be sent anew, which uses up no receive, and then to be deleted
+    REQUEUE = auto()  # to be sent again, which uses up no receive, and then to be deleted
     FAILED = auto()  # to be made visible after a pause
     NACK = auto()  # SQS is asked to have it visible at `show_at`
     DELETED = auto()
@@ -90,7 +90,7 @@ class Lease:
     outcome: State = State.ACK  # what it becomes when its last key has ended
     failed: str = ""  # the key that failed
     gave_up: bool = False  # S3 was too busy for one of its keys for too long, see GaveUp
-    postpone: int = 0  # seconds for which it stays hidden when it is sent anew
+    postpone: int = 0  # seconds for which it stays hidden when it is sent again
     unsettled_until: float = 0.0  # until then a write for it may still take effect
     show_at: float = 0.0  # of NACK
     events: list[Announcement] = field(default_factory=list)  # to be announced before it is deleted
@@ -189,7 +189,7 @@ class Leases:
     # The settlers
 
     async def settle_for_ever(self) -> None:
-        """Settles full batches as they come, and smaller ones after a moment."""
+        """Settles full batches at once, and smaller ones after a moment."""
         while True:
             await self.some_finished.wait()
             if len(self.finished) < SQS_BATCH:
@@ -228,7 +228,7 @@ class Leases:
         await self.set_visibility([lease])
 
     async def requeue(self, lease: Lease) -> None:
-        """Sends the message anew, so that an interruption does not use up a receive. The old one is then deleted."""
+        """Sends the message again, so that an interruption does not use up a receive. The old one is then deleted."""
         delay = max(lease.postpone, self.seconds_until(lease.unsettled_until))
         content = lease.content
         tries = content.tries + lease.gave_up
@@ -366,7 +366,7 @@ class Leases:
             await self.changed.wait()
 
     async def show_all(self) -> None:
-        """The last step of an end: makes visible what could be neither settled nor sent anew. A message whose key is
+        """The last step of an end: makes visible what could be neither settled nor sent again. A message whose key is
         still being written comes back only when that write must have ended."""
         left = list(self.held)
         log.warning("making %d messages visible, because they could not be sent back", len(left))

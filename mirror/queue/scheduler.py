@@ -23,7 +23,7 @@ from mirror.settings import HELD_PER_SLOT, Settings
 log = logging.getLogger("worker")
 
 WAITING_PER_SLOT = HELD_PER_SLOT // 2
-HELD_ON_FEW_KEYS = 10  # the messages on few keys may be so many times those that are each on a key of their own
+HELD_ON_FEW_KEYS = 10  # the messages on few keys may be this many times those that are each on a key of their own
 
 
 class Scheduler(Host):
@@ -165,7 +165,7 @@ class Scheduler(Host):
         return self.leave_slot(sync, WAITING_PER_SLOT)
 
     def leave_slot(self, sync: KeySync, most: int) -> bool:
-        """`most`: so many aside for each slot."""
+        """`most`: this many aside for each slot."""
         job = self.by_key[sync.key]
         if job.has_slot:
             if len(self.by_key) - self.at_work() >= most * self.settings.max_concurrent_keys:

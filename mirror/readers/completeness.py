@@ -50,7 +50,7 @@ SOURCE_LOOK_SECONDS = 30  # between two looks at the source for missing keys, wh
 NAMES, LOOKS, SOURCE_LOOKS = 50_000, 256, 1000
 LEAST_NAMES, LEAST_LOOKS = 20, 8
 MOST_LOOKS = 1000  # at a time, as each is a task until all have ended
-RELIST_SECONDS, RELIST_SHARE = 30, 4  # after so long, or so many times as long as it took, both sides are listed again
+RELIST_SECONDS, RELIST_SHARE = 30, 4  # both sides are listed again after this long, or this many times the listing
 MOST_PROBES = 8  # looks at the source that are to show whether it has versions
 NEAR, FAR = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -209,7 +209,7 @@ class Completeness:
 
         The time of a source that was uploaded in parts decides nothing: it is when the upload began (S3 User Guide,
         "Working with object metadata"), and the version before may have been put and copied since. Nor does that of a
-        version that may be current again, as a newer one was deleted for good.
+        version that may be current again, as a newer one was deleted permanently.
         """
         if self.deep or is_in_parts(source.etag) or self.may_be_rolled_back():
             return math.inf
@@ -328,14 +328,14 @@ class Completeness:
 
 @dataclass(eq=False)
 class Compared:
-    """What two listings tell of a part of the buckets."""
+    """What two listings show of a part of the buckets."""
 
     state: Completeness
     keys: int = 0  # of the source
     size: int = 0  # bytes of those
     expired: int = 0  # others
     missing: dict[str, Listed] = field(default_factory=dict)
-    doubtful: dict[str, Listed] = field(default_factory=dict)  # only a look at the copy can tell
+    doubtful: dict[str, Listed] = field(default_factory=dict)  # only a look at the copy can show it
     ghosts: list[str] = field(default_factory=list)
 
     def add(self, key: str, source: Entry | None, destination: Entry | None) -> None:

@@ -67,8 +67,8 @@ def page_lister(
 
 
 def require_memory(task_memory: int) -> None:
-    """Raises Refused before the task is killed for its memory, which would tell nobody why. Only Linux, as in a task,
-    says how much is used."""
+    """Raises Refused before the task is killed for its memory, which would not say why. Only Linux, as in a task, says
+    how much is used."""
     used = int(STATM.read_text().split()[1]) * resource.getpagesize() // MIB if STATM.exists() else 0
     if 0 < MEMORY_SHARE * task_memory < used:
         raise Refused(

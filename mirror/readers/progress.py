@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 PROGRESS_SECONDS = 10
 # Before it is said how long the rest takes: so long, and for this share of the time so far, no new folder was found
-# while so many were done.
+# while this many were done.
 QUIET_SECONDS, QUIET_SHARE, QUIET_FOLDERS = 20.0, 0.25, 10
 STALLED_SECONDS = 30.0  # a walk that has done no folder for so long is in a large one, which hides the rest
 

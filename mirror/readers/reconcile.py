@@ -81,7 +81,7 @@ async def reconcile(
 
 @dataclass(eq=False)
 class Compared:
-    """What two listings tell of a part of the buckets."""
+    """What two listings show of a part of the buckets."""
 
     wanted: Wanted
     now: float

@@ -26,7 +26,7 @@ log = logging.getLogger("worker")
 
 RATE_POINTS = 7  # of the progress: the rate is that of the last minute
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two rounds
-PATIENCE = 100  # after so many seconds a pause may last one longer: what is missing for an hour is seldom looked at
+PATIENCE = 100  # after this many seconds a pause may last one longer: what is missing for an hour is seldom looked at
 EXAMPLES = 100
 ARCHIVED = "archived: restore it"
 GHOST = "only in the destination: its deletion is waited for"

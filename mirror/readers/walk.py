@@ -8,7 +8,7 @@ that holds a handful of keys costs as much as a page of a thousand. The rules ar
    are final; they are never listed again for a comparison.
 2. If it has subfolders, a page without the delimiter shows whether everything below fits on it. Then this is compared.
 3. Otherwise the subfolders are visited in the same way, each by itself, if they hold WORTH_A_VISIT keys on average.
-   That page tells at once if they do not. If it says that they do, a few of them, drawn by lot, are visited first, as
+   That page shows at once if they do not. If it says that they do, a few of them, drawn by lot, are visited first, as
    the keys of a page lie side by side and may say little about the others.
 4. Otherwise what lies below is listed without the delimiter to its end. What this finds is kept apart as long as
    neither side has ended: if it takes as many pages as visits are worth, it is dropped, and the subfolders are visited.
@@ -296,7 +296,7 @@ def subfolder_of(key: str, folder: str) -> str:
 
 
 def keys_per_subfolder(folder: Folder) -> float:
-    """On average, as far as a page tells that is not the last one; the source's, as its keys come in order."""
+    """On average, as far as a page shows that is not the last one; the source's, because its keys come in order."""
     page = next(page for page in folder.pages if page["IsTruncated"])
     found = [subfolder_of(item["Key"], folder.name) for item in page.get("Contents", [])]
     below = [name for name in found if name]
@@ -313,7 +313,7 @@ async def close(listings: Iterable[Pages]) -> None:
 
 
 async def work_off(jobs: list[Iterator[Job]], workers: int) -> None:
-    """Does all jobs, those that were added last first, so many at a time. A job may add others right before it ends.
+    """Does all jobs, those that were added last first, this many at a time. A job may add others right before it ends.
     After an error it begins no further job, cancels those under way, and raises it."""
     running: set[asyncio.Task[None]] = set()
     try:

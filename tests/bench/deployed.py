@@ -146,7 +146,7 @@ class Deployment:
         return sum(int(found[name]) for name in names)
 
     def tasks(self, *, stopped: bool = False) -> list[dict[str, Any]]:
-        """As DescribeTasks tells them."""
+        """As DescribeTasks reports them."""
         cluster, status = f"{self.app}-cluster", "STOPPED" if stopped else "RUNNING"
         arns = self.ecs.list_tasks(cluster=cluster, desiredStatus=status)["taskArns"]
         return self.ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else []
@@ -198,7 +198,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Runs:
-    """What the function's log tells."""
+    """What the function's log shows."""
 
     runs: int
     seconds: float

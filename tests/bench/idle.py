@@ -2,10 +2,10 @@
 
     .venv/bin/python tests/bench/idle.py --uploads 50
 
-Idle is: nothing in the queue, no task but those that always run, and a random pause, so that an upload meets the
-minute's rule at any moment of its minute. Several deployments of a mode are measured side by side, because one would
-take an hour. Workers end early, so that the next upload finds none. A function that is cold has its configuration
-changed before each upload, as that ends the process which Lambda keeps.
+Idle means that nothing is in the queue and only tasks that always run are running, followed by a random pause, so that
+an upload comes at any moment between two runs of the rule. Several deployments of a mode are measured side by side,
+because one would take an hour. Workers end early, so that the next upload finds none. For a cold function, the
+configuration is changed before each upload, which ends the process that Lambda keeps.
 """
 
 import argparse
@@ -33,7 +33,7 @@ COPIES = EVENTS | {"STARTER_COPIES": "true"}
 
 @dataclass(frozen=True)
 class Mode:
-    """`side_by_side`: so many deployments share the uploads."""
+    """`side_by_side`: this many deployments share the uploads."""
 
     name: str
     settings: dict[str, str]

@@ -83,7 +83,7 @@ def small_seconds(standin: Standin, directory: Path, mover: str, small: int, lar
     begun = time.time()
     seconds, _, problem = run_mover(standin, place, mover, small + large)
     mirror = standin.objects(MIRROR if mover in WORKERS else PEER_MIRROR)
-    # S3 tells times to the second, here as well.
+    # S3 gives times in whole seconds, here as well.
     last = max((held["modified"] for key, held in mirror.items() if key.endswith(SMALL)), default=begun)
     return {"small": min(last + 1 - begun, seconds), "all": seconds, "problem": problem}
 

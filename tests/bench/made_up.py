@@ -55,7 +55,7 @@ class Folder:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """So many subfolders that look alike."""
+    """This many subfolders that look alike."""
 
     name: str
     count: int
@@ -64,7 +64,7 @@ class Group:
 
 
 def nested(counts: list[int], keys: int) -> Folder:
-    """So many folders in each folder of every level, and keys in those of the last."""
+    """This many folders in each folder of every level, and keys in those of the last."""
     return Folder(0, (Group("d", counts[0], nested(counts[1:], keys)),)) if counts else Folder(keys)
 
 

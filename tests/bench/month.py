@@ -1,4 +1,4 @@
-"""A month on the stand-in in fast motion: what KEEP_DAYS, EXCLUDE and prefixes leave in the destination, and its cost.
+"""A simulated month on the stand-in: what KEEP_DAYS, EXCLUDE and prefixes leave in the destination, and its cost.
 
     .venv/bin/python tests/bench/month.py                           a few minutes
     .venv/bin/python tests/bench/month.py --days 10 --objects-a-day 20
@@ -80,7 +80,7 @@ def days_of(rests: list[Rest]) -> list[tuple[Rest, Counter[str]]]:
 
 
 def of_objects(count: int, gigabytes: float) -> cost.Scenario:
-    """So many of that size; what workers cost is left out, as it is the same for all."""
+    """This many of that size; what workers cost is left out, as it is the same for all."""
     return cost.Scenario("", count, gigabytes, runs=0, busy_seconds=0)
 
 

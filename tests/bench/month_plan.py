@@ -48,7 +48,7 @@ class Deployed:
         return self.takes(key) and day_of(now) <= self.last_day(modified)
 
     def is_wider_than(self, other: "Deployed") -> bool:
-        """Whether something that was let go may come back."""
+        """Whether something that was removed may come back."""
         return (
             (self.keep_days or math.inf) > (other.keep_days or math.inf)
             or not set(other.exclude) <= set(self.exclude)
@@ -70,11 +70,11 @@ def matches(key: str, pattern: str) -> bool:
 
 @dataclass
 class Script:
-    """The changes of the source, so many new objects a day, and what becomes of their events."""
+    """The changes of the source, this many new objects a day, and what becomes of their events."""
 
     seed: int
     objects_a_day: int
-    churn: float = 0.1  # of so many again each is overwritten, deleted, touched and archived
+    churn: float = 0.1  # of this many again each is overwritten, deleted, touched and archived
     lost: float = 0.1  # part of the events that never come, which is far more than S3 loses
 
     def __post_init__(self) -> None:
@@ -132,7 +132,7 @@ class Choice:
     source: dict[str, Any]
 
     def take(self, count: int, days: tuple[int, int] = EVER, are_archived: bool = False) -> list[str]:
-        """Keys of objects that changed so many days ago."""
+        """Keys of objects that changed this many days ago."""
         youngest, oldest = (self.now - some * DAY for some in days)
         suiting = [
             key

@@ -1,4 +1,4 @@
-"""A month in fast motion on the stand-in: its clock is set, and the product's own parts work on it and are held to it.
+"""A simulated month on the stand-in: its clock is set, and the product's own parts work on it and are held to it.
 
 The worker and reconcile are those of the product, in this process, with their clients on the stand-in's port; only
 Buckets.wall is given the stand-in's clock. What has to be true is claimed at rest: after a reconcile, with an empty
@@ -82,7 +82,7 @@ class Rest:
 
     now: int
     keep_days: int
-    removed: bool  # reconcile was told to remove what is unwanted
+    removed: bool  # reconcile was run to remove what is unwanted
     in_source: int
     wanted: int
     in_destination: int  # all that is under the prefixes
@@ -92,7 +92,7 @@ class Rest:
 
 
 class Heard(logging.Handler):
-    """What the worker says: the keys that it has copied, and how many it let go for KEEP_DAYS."""
+    """What the worker says: the keys that it has copied, and how many it left out because of KEEP_DAYS."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class Month:
     settings: dict[str, str] = field(default_factory=dict)  # further variables of the worker
     copies: dict[tuple[str, str], int] = field(default_factory=dict)  # key and version -> when
     since: Counter[str] = field(default_factory=Counter)
-    seen: Counter[str] = field(default_factory=Counter)  # what reconcile found, and what workers let go
+    seen: Counter[str] = field(default_factory=Counter)  # what reconcile found, and what workers left out
     held: list[tuple[int, str]] = field(default_factory=list)  # events: when they arrive, their bodies
     rules: list[dict[str, Any]] = field(default_factory=list)  # of the lifecycle
     outside: dict[str, str] = field(default_factory=dict)  # key -> ETag, of the destination

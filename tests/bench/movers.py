@@ -87,7 +87,7 @@ def worker_command() -> list[str]:
 
 
 def peer_command(peer: str, place: Place, is_in_parts: bool = False) -> list[str]:
-    """`is_in_parts`: in the worker's part size, where the peer can be told so."""
+    """`is_in_parts`: in the worker's part size, if the peer has a setting for it."""
     return {"s5cmd": s5cmd, "rclone": rclone, "aws": aws}[peer](place, is_in_parts)
 
 

@@ -49,8 +49,8 @@ Step = tuple[float, str, dict[str, Any]]  # seconds after the start, a verb of t
 @dataclass(frozen=True)
 class Scenario:
     """What is done to a worker. `goal`: the group of which the mirror has to show every change; "queue": all groups,
-    and the queue is empty; "end": the worker has ended. `dead`: so many dead letters are then waited for. Seconds, but
-    for latencies, which are milliseconds."""
+    and the queue is empty; "end": the worker has ended. `dead`: this many dead letters are awaited after that. Times are
+    seconds, latencies milliseconds."""
 
     name: str
     about: str
@@ -249,7 +249,7 @@ class Run:
         self.current.process.send_signal(signal.SIGTERM)
 
     def finish(self) -> None:
-        """Ends the worker, if it has not been told yet with all faults gone."""
+        """Ends the worker, if that has not been asked for yet with all faults gone."""
         if self.terminated:
             if self.current.is_running():
                 self.seconds_to_end = math.inf

@@ -1,4 +1,4 @@
-"""A worker with its children, looked at while it runs: CPU time, memory, threads; and how it is told to end."""
+"""A worker with its children, looked at while it runs: CPU time, memory, threads; and how it is ended."""
 
 import fcntl
 import os

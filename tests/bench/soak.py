@@ -2,9 +2,9 @@
 
     .venv/bin/python tests/bench/soak.py --worker worker.py --minutes 30
 
-Changes come at --rate a second: small objects, deletes, hot keys, large ones in parts, and keys that are refused for
-ever. Events come twice and late. A few requests of every kind fail at all times; one after the other whole faults come
-and go (soak_faults.py). One worker is killed or stopped again and again, the other lives through it all, for its
+Changes come at --rate a second: small objects, deletes, hot keys, large ones in parts, and keys that are always
+refused. Events come twice and late. A few requests of every kind fail at all times; one after the other, whole faults
+come and go (soak_faults.py). One worker is killed or stopped again and again, the other lives through it all, for its
 memory. At the end the faults stop and the queue runs empty. Printed are the keys that differ, and the dead letters
 whose key did not deserve it: both have to be none. soak.csv is what was seen every two seconds, soak_plot.py draws it.
 """

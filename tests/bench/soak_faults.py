@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-REFUSED = "refused"  # keys of this group are refused for ever: their messages belong into the dead-letter queue
+REFUSED = "refused"  # keys of this group are refused forever: their messages belong into the dead-letter queue
 
 SLOW_DOWN = {"kind": "error", "status": 503, "code": "SlowDown"}
 DENIED = {"kind": "error", "status": 403, "code": "AccessDenied"}
@@ -27,7 +27,7 @@ ALWAYS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Event:
-    """Lasts so many seconds, with these faults; `action` is a method of Soak."""
+    """Lasts this many seconds, with these faults; `action` is a method of Soak."""
 
     name: str
     seconds: float = 0.0

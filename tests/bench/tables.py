@@ -3,7 +3,7 @@
     .venv/bin/python tests/bench/tables.py               about 8 minutes
     .venv/bin/python tests/bench/tables.py --commits 5   shows that all of it runs
 
-Commits of five files each are put into the stand-in at so many a second, with an event for each file. Meanwhile the
+Commits of five files each are put into the stand-in at this many a second, with an event for each file. Meanwhile the
 mirror is looked at: the newest commit that is there has to have all before it, and all files that these name. In the
 table: looks, and those that found it otherwise; seconds from the put of a commit until the mirror has it; requests and
 USD for each commit with its files.

@@ -8,7 +8,7 @@ A page of a listing takes `--page-seconds`, as S3's does.
 
 listed    all is here, an hour younger than the source: the listings decide
 young     all is here, a second younger than the source: one look at each copy
-arriving  a thousand of the keys lack at first, and arrive at a hundred a second
+arriving  a thousand of the keys are missing at first, and arrive at a hundred a second
 nothing   none is here at first, and then all of them at once
 markers   none is here at first: a worker copies them all, in twelve folders, whose markers wait from the beginning
 """

@@ -11,7 +11,7 @@ memory, requests.
 
 The server (made_up.py) is a process of its own. Its pages take as long as S3's, and its CPU time, which shares the
 machine with the worker, is shown beside. A plain listing takes a page for each thousand keys: `times plain` is the
-factor of that. Status 1 if a number that the worker tells is not what the tree holds.
+factor of that. Status 1 if a number that the worker reports is not what the tree holds.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def run(name: str, command: str, worker: Path, page_seconds: float, task_memory:
 
 
 def differences(last_words: str, command: str, tree: Tree) -> list[str]:
-    """What the worker told that the tree does not hold."""
+    """What the worker reported that the tree does not hold."""
     expected = tree.expected() + Counter({MARKER: 1})
     told = dict(re.findall(r"(\w+)=(\d+)", last_words))
     wrong = {name: expected[what] for name, what in TOLD[command].items() if told.get(name) != str(expected[what])}

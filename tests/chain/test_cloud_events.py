@@ -72,7 +72,7 @@ def receive(sqs, queue):
     return json.loads(message["Body"])
 
 
-# --- what S3 tells ------------------------------------------------------------------------------------------------
+# --- what S3 sends ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cli", CLIS)
@@ -182,7 +182,7 @@ def test_a_rule_takes_keys_by_their_prefix_as_it_is(events, s3, sqs, bucket, que
     assert "Messages" not in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1)
 
 
-# --- who may be told ----------------------------------------------------------------------------------------------
+# --- who may get it ----------------------------------------------------------------------------------------------
 
 
 def test_a_queue_gets_nothing_unless_its_policy_names_the_rule(cloud, events, s3, sqs, bucket, queue):

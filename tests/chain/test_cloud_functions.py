@@ -224,7 +224,7 @@ def test_all_that_is_printed_is_in_the_log_between_start_and_end(cloud, function
     assert log[-2].startswith("END RequestId: ")
     assert "Init Duration: " in log[-1]
     memory = int(re.search(r"Max Memory Used: (\d+) MB", log[-1])[1])
-    assert 5 < memory < 60  # of Python with next to nothing, not of the cloud
+    assert 5 < memory < 60  # of Python with almost nothing, not of the cloud
 
 
 def test_between_two_runs_a_process_is_frozen(cloud, functions, name, gate):

@@ -1,4 +1,4 @@
-"""deploy.sh --local on a machine that lacks something: all of it is told at once, before anything is made."""
+"""deploy.sh --local on a machine where something is missing: it reports all of it at once, before it makes anything."""
 
 import os
 import shutil

@@ -27,7 +27,7 @@ REPLACED = {
     r"^\./cleanup\.sh$": "./cleanup.sh --yes",  # there is nobody to ask
     r"\bsleep 5\b": "sleep 0.5",
 }
-# Their exit status tells what they found.
+# Their exit status says what they found.
 ONE_IS_FINE = ("./sync.sh reconcile --dry-run", "./sync.sh status", "| grep ")
 
 # The blocks that have to be the last, by their first command, in this order.

@@ -47,7 +47,7 @@ LOG_BYTES_PER_RUN = 600  # START, the report, END, REPORT
 
 @dataclass(frozen=True)
 class Load:
-    """Small files, each day anew: at even intervals, or all at once."""
+    """Small files, each day again: at even intervals, or all at once."""
 
     name: str
     files: int
@@ -101,7 +101,7 @@ def worker_seconds(mode: Mode, load: Load) -> float:
 def event_runs(mode: Mode, load: Load) -> tuple[float, float]:
     """(runs, seconds) of the function for the events of one day.
 
-    One runs at a time, so a burst is cut off: by one run that copies at the end, and by so many as only look.
+    One runs at a time, so a burst is cut off: by one run that copies at the end, and by this many as only look.
     """
     if not mode.has_events:
         return 0, 0

@@ -13,7 +13,7 @@ from account import CREDENTIALS, copy_checkout, running_cli, running_local_cloud
 from commands import EXPECTED, Script, output_by_page, place_of, script_of, tour
 from pages import ROOT
 
-MOST_SECONDS = 3000  # a command that waits for ever is reported then
+MOST_SECONDS = 3000  # a command that waits forever is reported then
 SHOWN = 4000
 
 

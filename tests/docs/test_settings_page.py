@@ -234,7 +234,7 @@ def sizes(page: str) -> dict[str, set[int]]:
 
 
 def is_refused(one: Try, said: Sequence[str]) -> bool:
-    """By its own limits: what is told of others is left out."""
+    """By its own limits: messages about other settings are left out."""
     name = one.setting.partition("=")[0]
     return any(re.match(rf"{name}[=:]", problem) for problem in said)
 
@@ -314,7 +314,7 @@ def test_of_settings_together_the_checks_refuse_and_take_what_the_page_says(page
 def test_the_table_of_who_has_which_setting_is_right(page: str) -> None:
     cells = re.findall(r"^\| (`[A-Z_0-9]+`(?:, `[A-Z_0-9]+`)+) \|", prose(page), re.MULTILINE)
     workers, tasks, starters = ([name.strip("`") for name in cell.split(", ")] for cell in cells)
-    of_task = {"TASK_MEMORY"}  # which also tells its worker
+    of_task = {"TASK_MEMORY"}  # which the worker also gets
     assert sorted(workers) == sorted(worker_settings().keys() - of_task)
     assert sorted(starters) == sorted((STARTER_NUMBERS.keys() | STARTER_TEXTS.keys()) & script_settings().keys())
     files = text_of("lib/resources/task_definition.sh"), text_of("lib/resources/image.sh")

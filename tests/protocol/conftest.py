@@ -1,4 +1,4 @@
-"""The world of histories.py for a test that tells one history step by step, and what the searches share."""
+"""The world of histories.py for a test of one history, step by step, and what the searches share."""
 
 import gc
 import logging
@@ -34,7 +34,7 @@ def quick():
 
 @pytest.fixture
 def show(capsys, record_property):
-    """Shows figures and schedules as they come; a run with several processes has them as properties of the test."""
+    """Shows figures and schedules at once; a run with several processes has them as properties of the test."""
 
     def shown(text):
         record_property("shown", text)

@@ -1,6 +1,6 @@
 """S3 as mirror/protocol/ sees it, as pure functions: one key, in a source and in a directory bucket.
 
-A listing, which shows all keys, is answered by whoever knows them all.
+A listing, which shows all keys, is answered by the one that knows them all.
 
 A call is served in one step, a copy in two: S3 reads the source, and later the object appears.
 """

@@ -48,7 +48,7 @@ from mirror.settings import Settings
 
 Plan = Iterable[tuple[str, tuple[Any, ...]]]  # at the next call of that operation, in this order
 
-# Error codes that S3 answers without having done anything, as far as the worker can tell.
+# Error codes that S3 answers without having done anything, as far as the worker knows.
 ERRORS = ("503", "SlowDown", "InternalError", "ExpiredToken", "RequestTimeTooSkewed", "AccessDenied")
 COPIES = {"copy_object", "upload_part_copy", "complete_multipart_upload"}
 CONDITIONAL = {"copy_object", "complete_multipart_upload", "delete_object"}
@@ -531,7 +531,7 @@ class World:
     def note_unprotected(self) -> None:
         """Keys with a call under way that no sync waits for, and no message that is invisible until it has ended.
 
-        An upload may be aborted at any time: who goes on with it begins anew, and nobody reads it.
+        An upload may be aborted at any time: who goes on with it begins again, and nobody reads it.
         """
         for ghost in self.ghosts:
             is_waited_for = ghost.owner.alive and ghost.owner.busy

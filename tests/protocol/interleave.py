@@ -54,7 +54,7 @@ WAITED_FOR = {"copy_object", "delete_object", "complete_multipart_upload"}  # th
 LOSABLE = WAITED_FOR | {"upload_part_copy"}
 TIMEOUT = "timeout"
 INTERRUPT = "interrupt"
-HANDED_BACK = ("interrupted", "postponed")  # ends of a sync whose messages are sent anew
+HANDED_BACK = ("interrupted", "postponed")  # ends of a sync whose messages are sent again
 OF_FUNCTION = {"crashes": "kills", "stops": "deadlines"}  # what workers and the function have each of their own
 LEFT_OVER = "left over"  # a message joins that an earlier worker may have left an upload with
 DAY = "day"
@@ -176,7 +176,7 @@ def changed(versions: Versions, change: str, new: Version, versioned: bool) -> V
 
 @cache
 def source_after(case: Case, changes: int) -> Version | None:
-    """The current version after so many of the changes; a delete marker is None too."""
+    """The current version after this many of the changes; a delete marker is None too."""
     versions: Versions = ()
     script = [*case.before, *case.changes][: len(case.before) + changes]
     for number, change in enumerate(script, 1):
@@ -202,7 +202,7 @@ def current_since(case: Case, changes: int) -> int:
 
 @cache
 def day_after(case: Case, changes: int) -> int:
-    """Midnights until after so many of the changes."""
+    """Midnights until after this many of the changes."""
     return [*case.before, *case.changes][: len(case.before) + changes].count(DAY)
 
 
@@ -218,7 +218,7 @@ class Unanswered(BaseException):
 
 
 class Answers(Host):
-    """Answers what is known, a call after the other; and is told how the sync goes on."""
+    """Answers what is known, one call after the other, and gets the progress of the sync."""
 
     def __init__(self, sync: KeySync, known: tuple[Any, ...]) -> None:
         self.sync = sync
@@ -267,7 +267,7 @@ class Answers(Host):
 
 
 class Unhurried(Interruption):
-    """The schedule says how long anything takes; `paused` is for whoever wants these seconds to pass."""
+    """The schedule says how long anything takes; `paused` is for callers that want these seconds to pass."""
 
     paused = 0.0
 

@@ -28,7 +28,7 @@ from mirror.queue.queue import Queue
 from mirror.wiring import Parts
 
 SQS_SECONDS = 0.02  # until it answers
-Meanwhile = Iterable[tuple[float, Callable[[], object]]]  # what happens so many seconds after the beginning
+Meanwhile = Iterable[tuple[float, Callable[[], object]]]  # what happens this many seconds after the beginning
 
 
 class Selector(selectors.DefaultSelector):

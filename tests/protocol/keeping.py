@@ -9,7 +9,7 @@ after it ("expired"):
 
 1. At the end, when all messages are handled: of a source in time an equal copy, though the lifecycle and removals took
    what they could; of an expired one an equal copy or none, of no source none.
-2. At no step does a copy of the current version of a source in time disappear, whoever takes it.
+2. At no step does a copy of the current version of a source in time disappear, no matter who removes it.
 3. No copy is begun of what a sync knows to be expired.
 """
 
@@ -37,7 +37,7 @@ BEGINS_COPY = {"copy_object", "create_multipart_upload", "upload_part_copy"}
 
 
 def with_days(changes: tuple[str, ...], days: int) -> Iterator[tuple[str, ...]]:
-    """The changes, with so many midnights wherever they may be among them."""
+    """The changes, with this many midnights wherever they may be among them."""
     places = range(len(changes) + days)
     for chosen in combinations(places, days):
         rest = iter(changes)
@@ -45,7 +45,7 @@ def with_days(changes: tuple[str, ...], days: int) -> Iterator[tuple[str, ...]]:
 
 
 def is_over(case: Case, modified: int, day: int) -> bool:
-    """Whether what changed in that second is kept no longer, reckoned in days."""
+    """Whether what changed in that second is kept no longer, counted in days."""
     return day > modified // SECONDS_OF_DAY + case.keep_days
 
 

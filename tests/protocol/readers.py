@@ -14,12 +14,12 @@ without provenance counts as one of what S3 read.
 3. Deleted first. If m was deleted in the source as change d, then no change of a file that came after d is visible
    while m's copy is there. But for a copy of m that S3 had under way at d, and but for a marker that was in the source
    again between the file's change and its copy.
-4. At the end both sides are equal, markers too, and no marker waits although nothing lacks.
+4. At the end both sides are equal, markers too, and no marker waits although nothing is missing.
 
 So 1 and 4 are asserted always, 2 if the copies of files take no time, 3 if those of markers take none; or both if there
 is one sync at a time, and no crash, stop or lost answer leaves a copy under way.
 
-Time does not pass. What a gate finds lacking is handed back, and delivered again once a bucket has changed.
+Time does not pass. What a gate finds missing is handed back, and delivered again once a bucket has changed.
 No message joins a running sync here, and no function copies: interleave.py has that.
 """
 

@@ -3,7 +3,7 @@
 As readers.py, with TABLES. A change is "put" or "delete" of a file of data/, or one of these:
 
     commit 3 a3+f-e     the commit 3, which adds f and removes e. The letter says which table it is: one that was
-                        made anew in the same folder has another
+                        made again in the same folder has another
     checkpoint 3 a3+f   which names all files of that version
     point 3 @3          the pointer to it
     drop, drop-checkpoint, drop-pointer 3: deletes them
@@ -14,9 +14,9 @@ What is promised to a reader, who opens what the pointer or the newest checkpoin
    without the one before it, and a pointer names a checkpoint that is there.
 2. The version never goes back.
 3. A file that the source has deleted goes only when no visible version names it, if the source's own log did not.
-4. At the end both sides are equal, and nothing waits although nothing lacks.
+4. At the end both sides are equal, and nothing waits although nothing is missing.
 
-A table that is made anew has a time in which it cannot be opened. Then 1 is that no version is visible, or one that is
+A table that is made again has a time in which it cannot be opened. Then 1 is that no version is visible, or one that is
 whole and of one table only, and 2 is not asked.
 """
 

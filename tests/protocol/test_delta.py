@@ -201,7 +201,7 @@ def test_a_log_is_copied_in_such_an_order_that_each_version_can_be_opened(what):
     assert plan_for(files(*log), keys(*missing)) == plan
 
 
-# what the source's log holds, what the destination's, what of that is another -> whether the table was made anew
+# what the source's log holds, what the destination's, what of that is another -> whether the table was made again
 ANEW = [
     ([0, 1], [0, 1], [], False),
     ([1, 2, "c1"], [0, 1, "c1"], [], False),

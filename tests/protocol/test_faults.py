@@ -256,7 +256,7 @@ def test_a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriv
 
 
 def overwritten(times: int) -> list[tuple[str, tuple[str, ...]]]:
-    """At each of so many copies the key changes once more; the worker receives that, and deletes what it may."""
+    """At each of this many copies the key changes once more; the worker receives that, and deletes what it may."""
     return [("copy_object", ("overwritten", f"put {number}")) for number in range(times)]
 
 

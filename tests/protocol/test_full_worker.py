@@ -16,7 +16,7 @@ NAMES = ("MAX_CONCURRENT_KEYS", "PROCESSES")
 @pytest.mark.parametrize("batch", [1, SQS_BATCH])
 @pytest.mark.parametrize("keys", [1, 2, 9, 10, 11, 12, 13, 16, 256, 1024])
 def test_the_starter_takes_no_worker_for_full_before_it_is(keys, batch):
-    """`batch`: so many messages come at once, each on a key of its own."""
+    """`batch`: this many messages come at once, each on a key of its own."""
     world = World(load_settings(ENVIRONMENT | {"MAX_CONCURRENT_KEYS": str(keys)}))
     world.queue.limit = batch
     for number in range(2 * keys + SQS_BATCH):

@@ -103,7 +103,7 @@ def warm_up():
     # The module of the loader in use: version 2 has a copy of botocore that can be imported by two names.
     loaders = sys.modules[type(loader).__module__]
     hooks = sys.modules[type(loader).__module__.replace("loaders", "hooks")]
-    # The CLI reads its service models, and the names of all folders with models, anew in every process, and looks at
+    # The CLI reads its service models, and the names of all folders with models, again in every process, and looks at
     # the signature of each of its 370 handlers.
     remember(loaders.JSONFileLoader, "load_file")
     remember(loaders.Loader, "list_available_services")

@@ -48,7 +48,7 @@ class Guarded:
         self.during_pause()
 
     def run(self, left: float = 60) -> list[str]:
-        """What a minute's run with so many seconds left fails with."""
+        """What a minute's run with this many seconds left fails with."""
         ends = self.at + left
         context = SimpleNamespace(
             invoked_function_arn=self.function["FunctionArn"],

@@ -1,6 +1,6 @@
 """A proxy in front of an AWS stand-in that writes down every call, in the terms of botocore's service models.
 
-It can also refuse calls with an AWS error, answer what the stand-in does not know, and tell when a call was made.
+It can also refuse calls with an AWS error, answer what the stand-in does not know, and report when a call was made.
 """
 
 import contextlib
@@ -326,7 +326,7 @@ class Recorder:
     """The proxy on a port of its own; `calls` are the calls so far.
 
     answers: (service, operation) -> body, for what the stand-in does not know.
-    after_call: is told of each call, and returns whether its run goes on; no later call of that run is answered.
+    after_call: is called after each call, and returns whether its run goes on; no later call of that run is answered.
     """
 
     def __init__(self, upstream: str, answers: dict[tuple[str, str], bytes]) -> None:
@@ -352,7 +352,7 @@ class Recorder:
         self.after_call = lambda _call: True
 
     def new_run(self) -> str:
-        """A name for a run, to be its AWS_SDK_UA_APP_ID: it tells the calls that a killed run leaves behind."""
+        """A name for a run, to be its AWS_SDK_UA_APP_ID: it marks the calls that a killed run leaves behind."""
         return f"run-{next(self.runs)}"
 
     @property

@@ -67,7 +67,7 @@ def server() -> Server:
 
 
 def as_text(value: Any) -> str:
-    """Text as it is, "" for None, and JSON for all else: what AWS answers."""
+    """Text as it is, "" for None, and JSON for everything else: what AWS answers."""
     if value is None:
         return ""
     return json.dumps(value) if isinstance(value, (dict, list)) else str(value)

@@ -1,4 +1,4 @@
-"""The starter's AWS as a stub: tasks as ECS tells them, and answers with the request that must come for each."""
+"""The starter's AWS as a stub: tasks as ECS describes them, and answers with the request that must come for each."""
 
 import itertools
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def seconds_ago(seconds: float) -> datetime:
 
 
 def starting(age: float = 30, provider: str = "FARGATE_SPOT") -> dict[str, Any]:
-    """A task as DescribeTasks tells it, which has asked for capacity so many seconds ago."""
+    """A task as DescribeTasks returns it, which has asked for capacity this many seconds ago."""
     return {
         "taskArn": f"arn:aws:ecs:eu-north-1:111122223333:task/sync-cluster/{next(NUMBERS):032}",
         "startedBy": "s3-to-s3express-sync-starter",
@@ -56,7 +56,7 @@ def running(age: float = 600, provider: str = "FARGATE_SPOT") -> dict[str, Any]:
 
 
 def stopped(task: dict[str, Any], code: str, reason: str, ended: float = 0, exit_code: int | None = None) -> Any:
-    """That task, stopped so many seconds ago."""
+    """That task, stopped this many seconds ago."""
     end = {"desiredStatus": "STOPPED", "lastStatus": "STOPPED", "stopCode": code, "stoppedReason": reason}
     sidecar, worker = {"name": "aws-guardduty-agent", "exitCode": 0}, {"name": "worker"}
     containers = [sidecar, worker if exit_code is None else worker | {"exitCode": exit_code}]

@@ -29,7 +29,7 @@ START_SECONDS = 45  # docs/performance.md: the start of a task takes 30 to 60 s
 IDLE_SECONDS = 60  # EMPTY_POLLS_BEFORE_EXIT times WAIT_TIME_SECONDS
 RECEIVED_A_SECOND = 1_000
 SMALL_HELD, MOST_HELD = 2 * 256 - 10, 4 * 256  # has_room() of mirror/queue/scheduler.py, one process
-LONG_SECONDS = 10  # a copy of so many seconds has given its slot back
+LONG_SECONDS = 10  # a copy of this many seconds has given its slot back
 OUTAGE_LIMIT = 600  # a worker that can sync no key for so long hands back all and ends (mirror/queue/outage.py)
 REMEMBERED_SECONDS = HOUR  # ECS shows a stopped task for about an hour
 FAIL_SECONDS = 20
@@ -39,7 +39,7 @@ HAND_BACK_SECONDS = 5  # SIGTERM to the messages of long copies being visible ag
 @dataclass(order=True)
 class Message:
     sent: int
-    seconds: float  # that its copy takes; less than one: so many of them fit into a second of one worker
+    seconds: float  # that its copy takes; less than one: this many of them fit into a second of one worker
     left: float = 0  # of those, after an interruption
     lag: int = -1  # from the event to the copy, without the seconds of the copy itself
 
@@ -101,7 +101,7 @@ Formula = Callable[[Counts, list[Task], int], int | Decision]
 
 
 def count_everything(counts: Counts, tasks: list[Task], _now: int) -> int:
-    """Release 1.0.0: messages in flight count, whoever holds them."""
+    """Release 1.0.0: messages in flight count, no matter who holds them."""
     wanted = math.ceil(sum(counts) / SETTINGS["MESSAGES_PER_WORKER"])
     return max(0, min(SETTINGS["MAX_WORKERS"], wanted) - len(running(tasks)))
 

@@ -17,7 +17,7 @@ OF_AN_AUDIT = "listed=5 compared=3 missing=0 seconds=0.2 keys/s=25"
 
 
 def line(age: float, level: str, end: str, status: int, found: int) -> str:
-    """Of an audit that ended so many days ago."""
+    """Of an audit that ended this many days ago."""
     at = datetime.fromtimestamp(NOON - age * DAY, UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.500Z {level} {AUDITED % (end, status, found, OF_AN_AUDIT)}"
 

@@ -1,4 +1,4 @@
-"""BASE_IMAGE: the worker's image is built anew when its base has a new digest, and stays if nobody can say so."""
+"""BASE_IMAGE: the worker's image is built again when its base has a new digest, and stays if nobody can say so."""
 
 from __future__ import annotations
 

@@ -44,9 +44,9 @@ def test_the_limits_of_settings_are_those_of_the_worker_and_the_starter() -> Non
     assert rows
     limits = {name: (int(low), int(high)) for name, low, high in re.findall(r"'(\w+) (\d+) (\d+)'", rows[1])}
     theirs = NUMBER_SETTINGS | STARTER_SETTINGS
-    theirs["EMPTY_POLLS_BEFORE_EXIT"] = (3, 1, 1000)  # 0, to stay for ever, is the starter's to give
+    theirs["EMPTY_POLLS_BEFORE_EXIT"] = (3, 1, 1000)  # 0, to stay forever, is the starter's to give
     theirs["AUDIT_DAYS"] = (0, 1, 90)  # 0, never, is the empty setting
-    theirs["KEEP_DAYS"] = (0, 1, 3650)  # 0, for ever, likewise
+    theirs["KEEP_DAYS"] = (0, 1, 3650)  # 0, forever, likewise
     theirs["TASK_MEMORY"] = (4096, 512, 249856)  # 0, not known, is of a worker that runs by itself
     assert {name: numbers[1:] for name, numbers in theirs.items()}.items() <= limits.items()
     given = dict(re.findall(r'^: "\$\{(\w+):=(\d+)\}"', (PROJECT / "deploy.sh").read_text(), re.MULTILINE))

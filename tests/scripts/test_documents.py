@@ -586,7 +586,7 @@ FULL_METRICS = METRICS | {
     "Metrics: lag from event to copy (s)": {(APP, "Lag")},
     "Metrics: keys that are late, or held by an outage or as markers": {(APP, "LateKeys"), (APP, "HeldKeys")},
 }
-SUMMED = ("Starter: runs", "Event rule", "Metrics: keys", "Metrics: bytes")  # counters; all else are levels
+SUMMED = ("Starter: runs", "Event rule", "Metrics: keys", "Metrics: bytes")  # counters; everything else are levels
 
 
 @pytest.mark.parametrize(("deployment", "metrics"), [("plain", METRICS), ("full", FULL_METRICS)])
@@ -912,7 +912,7 @@ def test_the_starter_takes_a_worker_for_full_by_what_the_task_is_given(
     [("plain", APP, "rate(1 minute)"), ("full", APP, "rate(5 minutes)"), ("elsewhere", "second", "rate(60 minutes)")],
 )
 def test_the_rule_runs_the_starter(deployment: str, app: str, rate: str, request: pytest.FixtureRequest) -> None:
-    """EventBridge: 1 minute is singular, all else plural. A function lets only those rules run it that it names."""
+    """EventBridge: 1 minute is singular, all others are plural. A function lets only the rules run it that it names."""
     found = by_name(deployment, request)
     rule, function = found[f"rule {app}-starter-rule"], f"arn:aws:lambda:{HERE}:function:{app}-starter"
     assert (rule["ScheduleExpression"], rule["State"]) == (rate, "ENABLED")
@@ -1030,8 +1030,8 @@ def test_the_event_rule_takes_the_events_of_what_is_synced(
 
 
 def test_an_event_goes_to_the_queue_and_starts_the_starter_while_it_is_new(full: Deployed) -> None:
-    """A start that fails is made up for by the minute's rule; a message to the queue is tried as long as EventBridge
-    does, 24 hours."""
+    """The rule that fires every minute makes up for a start that fails; EventBridge retries a message to the queue for as
+    long as it can, 24 hours."""
     rule = full[f"rule {EVENT_RULE}"]
     assert {target["Arn"]: target.get("RetryPolicy") for target in rule["targets"].values()} == {
         QUEUE: None,
@@ -1638,7 +1638,7 @@ PASSING = [
     ),
     (["ensure_starter_role"], "PutRolePolicy", "NoSuchEntity", "cannot be found", "IAM does not see the new role yet"),
 ]
-# Of roles that are older than the run, the same words are a refusal for good.
+# Of roles that are older than the run, the same words are a refusal permanently.
 FOR_GOOD = [
     (
         ["ensure_function"],

@@ -43,7 +43,7 @@ class Day:
     bucket: dict[str, Any] = field(default_factory=lambda: {"QueueConfigurations": [notification("a/")]})
     rule: dict[str, Any] | None = None
     permissions: list[str] = field(default_factory=list)
-    refused: float = 0.0  # so many of the reads
+    refused: float = 0.0  # this many of the reads
     is_denied: bool = False
     to_come: list[tuple[float, int, Callable[[], Any]]] = field(default_factory=list)
 

@@ -66,7 +66,7 @@ def steps(output: str) -> list[str]:
 
 
 def found_rules(text: str) -> list[dict[str, Any]]:
-    """The rules that a text tells somebody to add."""
+    """The rules that a text asks somebody to add."""
     return list(json.JSONDecoder().raw_decode(text[text.index('[{"ID"') :])[0])
 
 
@@ -171,7 +171,7 @@ def test_a_lifecycle_of_somebody_else_stays_and_what_it_lacks_is_told(account: A
     assert "lifecycle.s3.amazonaws.com" in errors
     assert "goes within" not in errors
 
-    put(account, THEIRS, *found_rules(errors))  # as they were told
+    put(account, THEIRS, *found_rules(errors))  # as they were shown
     deploy(account, **DAYS)
     assert rules(account) == [THEIRS, *kept(("models/", 7))]
     deploy(account)

@@ -233,7 +233,7 @@ def test_logs_follows_until_it_is_stopped(operator: Operator) -> None:
 
 # reconcile, also by itself (AUDIT_DAYS)
 
-# The function's code and variables, at another time than it is: so many seconds after the newest slot.
+# The function's code and variables, at another time than it is: this many seconds after the newest slot.
 AT_ANOTHER_TIME = """
 import sys, time, starter
 from launch.audit import newest_slot

@@ -1,4 +1,4 @@
-"""Several prefixes and EXCLUDE: what is refused, told and made of them: notifications, rule, policies, variables."""
+"""Several prefixes and EXCLUDE: what is refused, said and made of them: notifications, rule, policies, variables."""
 
 import fnmatch
 import itertools
@@ -115,7 +115,7 @@ def test_what_is_a_list_is_taken() -> None:
         assert problems(**{name: value}) == f"{PASSED}\n", (name, value)
 
 
-# --- what is told ---------------------------------------------------------------------------------------------------
+# --- what is said ---------------------------------------------------------------------------------------------------
 
 
 def told(script: str, **settings: str) -> str:

@@ -142,7 +142,7 @@ def test_a_report_during_which_they_are_removed_says_so(mirror: Mirror, option: 
     assert f"the request metrics {MEANWHILE[option]}\n" in said
     assert mirror.state()["filters"] == {"EntireBucket": ""}
     _, said = mirror.run("verb_cost --reads 7 --stop", 1)
-    assert "no request metrics of ours are on" in said
+    assert "nothing to stop: ./sync.sh cost --reads has turned on no request metrics" in said
 
 
 SECOND = {"APP_NAME": "second-sync"}
@@ -166,7 +166,7 @@ def test_options_without_an_effect_while_they_are_on_are_named(mirror: Mirror) -
     _, said = mirror.run("verb_cost --reads 9 --top 3 --folders a/")
     assert (
         "the request metrics of 3 folders are on already, so this has no effect until --stop: "
-        "--reads 9, as they were turned on for 7 days; --folders; --top\n"
+        "--reads 9, because they were turned on for 7 days; --folders; --top\n"
     ) in said
     _, said = mirror.run("verb_cost --reads 7")
     assert "no effect" not in said

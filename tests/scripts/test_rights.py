@@ -1,4 +1,4 @@
-"""deploy.sh and cleanup.sh with credentials that lack a right: what they do without, and what they say."""
+"""deploy.sh and cleanup.sh with credentials without some permission: what they do without, and what they say."""
 
 import json
 

@@ -43,7 +43,7 @@ def fires_at(alarm: dict[str, Any], failed_runs: list[int]) -> int:
 def test_the_alarm_fires_within_a_quarter_of_an_hour_of_the_first_failed_run(rate: int) -> None:
     alarm = starter_alarm(rate)
     for first in (0, 1, 2 * MINUTE, 4 * MINUTE + 59, 7 * MINUTE + 30):
-        for late in (0, 50):  # every second run comes so many seconds late
+        for late in (0, 50):  # every second run comes this many seconds late
             runs = [first + number * rate * MINUTE + number % 2 * late for number in range(20)]
             assert fires_at(alarm, runs) - first <= 15 * MINUTE + late
 

@@ -138,7 +138,7 @@ def test_each_allowed_rate_has_a_run_that_tells_and_one_before() -> None:
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Sets the clock to so many seconds after the slot, with AUDIT_DAYS=1."""
+    """Sets the clock to this many seconds after the slot, with AUDIT_DAYS=1."""
     monkeypatch.setenv("AUDIT_DAYS", "1")
 
     def set_clock(seconds: float) -> None:

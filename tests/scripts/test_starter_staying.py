@@ -42,7 +42,7 @@ def least(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def run(cloud: Cloud, *tasks: dict[str, Any], visible: int = 0, in_flight: int = 0) -> dict[str, Any]:
-    """The answers of what it does are told already, those of what it asks come before them."""
+    """The answers to what it does are given already; those to what it asks come before them."""
     acts = list(cloud.ecs._queue)
     cloud.ecs._queue.clear()
     cloud.has_messages(visible, in_flight)

@@ -90,9 +90,9 @@ def done_on_demand(age: float) -> dict[str, Any]:
     ("tasks", "strategy"),
     [
         ([interrupted(240), interrupted(60)], SPOT_FIRST),  # not for long
-        ([interrupted(2000), interrupted(950), done_on_demand(930)], SPOT_FIRST),  # worth a try again
+        ([interrupted(2000), interrupted(950), done_on_demand(930)], SPOT_FIRST),  # worth another attempt
         ([interrupted(2000), interrupted(600), done_on_demand(580)], ON_DEMAND),  # too soon
-        ([interrupted(2000), done_on_demand(1900), interrupted(60)], ON_DEMAND),  # the try went wrong
+        ([interrupted(2000), done_on_demand(1900), interrupted(60)], ON_DEMAND),  # the attempt went wrong
         ([interrupted(1800)], ON_DEMAND),  # the starter runs every half an hour
         ([interrupted(900), running(400)], SPOT_FIRST),  # Spot is back
         ([interrupted(900), running(400, "FARGATE")], ON_DEMAND),

@@ -506,7 +506,7 @@ PULL = "TaskFailedToStart: CannotPullContainerError: i/o timeout"
     ],
 )
 def test_status_says_why_workers_do_not_get_to_work(starter: dict[str, Any]) -> None:
-    """The decision and the error come in the same second: whichever is the newest line tells it."""
+    """The decision and the error come in the same second: the newest line says so."""
     found = judged({"starter": IDLE["starter"] | starter, "queue": IDLE["queue"] | {"visible": 1}})
     assert found["state"] == "failing"
     assert PULL in found["reasons"][0]

@@ -252,7 +252,7 @@ FAILED_EMPTY = {"stream": "s", "message": '2026-01-01T00:00:00Z ERROR failed key
         (20, 40, 9999, "", "arrived arrived false early", r"(false )?"),
         (20, 9999, 60, "", "arrived missing true early", r"(false )+"),
         (20, 9999, 9999, "", "arrived missing false late", r"(false ){20,}true "),
-        (20, 9999, 9999, FAILED_EMPTY, "arrived failed false early", r""),  # a key that failed for good
+        (20, 9999, 9999, FAILED_EMPTY, "arrived failed false early", r""),  # a key that failed permanently
         (9999, 9999, 9999, FAILED_EMPTY, "missing failed false late", r"(false ){20,}true "),
     ],
 )

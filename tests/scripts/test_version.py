@@ -1,4 +1,4 @@
-"""The release: told by deploy.sh, in the tags of all that it makes, and held against the checkout by status."""
+"""The release: shown by deploy.sh, in the tags of all that it makes, and held against the checkout by status."""
 
 import json
 import os

@@ -73,7 +73,7 @@ def message(key: str, sent: int = 1_700_000_000) -> dict[str, Any]:
     return {"id": "1", "handle": "h", "sent": sent, "body": json.dumps(body)}
 
 
-# Why keys lack
+# Why keys are missing
 
 
 @pytest.mark.parametrize(

@@ -328,7 +328,7 @@ def together(server: Server, calls: list[tuple[str, list[Any], dict[str, Any]]])
 
 
 def play(server: Server, calls: list[tuple[str, list[Any], dict[str, Any]]], per_second: float) -> None:
-    """As together(), but one after the other, evenly, so many a second; playing() says how many are still to come."""
+    """As together(), but one after the other, evenly, this many a second; playing() says how many are still to come."""
     task = asyncio.get_running_loop().create_task(play_all(server, calls, per_second))
     server.players.add(task)
     task.add_done_callback(server.players.discard)
@@ -355,8 +355,8 @@ def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024, **f
 def mirror_many(
     server: Server, source: str, mirror: str, seconds: int = 0, keys: list[str] | None = None, **metadata: str
 ) -> None:
-    """All or those objects of the source also in the mirror, so many seconds younger. A value of the user metadata is a
-    pattern of what it tells of the source: {etag}, {time}, {size}."""
+    """All or those objects of the source also in the mirror, this many seconds younger. A value of the user metadata is
+    a pattern for facts of the source: {etag}, {time}, {size}."""
     for key in keys if keys is not None else list(server.s3.buckets[source].objects):
         found = standin_checks.find(server.s3.buckets[source], key)
         time_of_it = iso(found.modified).replace(".000Z", "Z")
@@ -577,7 +577,7 @@ def events(server: Server) -> list[dict[str, Any]]:
 
 
 def refuse_events(server: Server, pattern: str, times: int = 1, code: str = "InternalFailure") -> None:
-    """PutEvents answers so many entries whose detail the regular expression finds with an error; 0: all."""
+    """PutEvents answers this many entries whose detail the regular expression finds with an error; 0: all."""
     server.bus.refusals.append(standin_events.Refusal(pattern, times, code))
 
 

@@ -26,7 +26,7 @@ def find_bucket(s3: S3, request: Request) -> Bucket:
 
 
 def refuse_headers(bucket: Bucket, request: Request) -> None:
-    """What a directory bucket refuses to be told (S3 API reference, the directory bucket notes of every operation)."""
+    """What a directory bucket refuses (S3 API reference, the directory bucket notes of every operation)."""
     headers = request.headers
     for name in REFUSED_BY_DIRECTORY_BUCKETS.keys() & headers.keys():
         raise S3Error(*REFUSED_BY_DIRECTORY_BUCKETS[name])

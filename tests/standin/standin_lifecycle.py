@@ -2,7 +2,7 @@
 
 As documented (S3 User Guide, "Working with S3 Lifecycle for directory buckets" and "Lifecycle rules: Based on an
 object's age"; S3 API reference, PutBucketLifecycleConfiguration): S3 adds the days to the object's own LastModified and
-rounds up to the next midnight UTC. What is due then goes later, when S3 comes to it, and no event tells of it.
+rounds up to the next midnight UTC. What is due then goes later, when S3 comes to it, and no event is sent.
 """
 
 import zlib

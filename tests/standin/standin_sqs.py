@@ -223,7 +223,7 @@ def is_full(queue: Queue) -> bool:
 
 
 def over_limit(queue: Queue, wait: int) -> Arguments:
-    """With so many in flight short polling is refused, long polling finds nothing (SQS Guide, visibility timeout)."""
+    """With this many in flight short polling is refused, long polling finds nothing (SQS Guide, visibility timeout)."""
     if wait:
         return {}
     raise SQSError("OverLimit", f"{queue.max_in_flight} messages are in flight.", status=403)

@@ -219,7 +219,7 @@ class S3:
         return None
 
     def delete_version(self, bucket: Bucket, key: str, version_id: str) -> Object | None:
-        """Remove one version for good; returns it. Removing a delete marker brings back the object without an event
+        """Remove one version permanently; returns it. Removing a delete marker brings back the object without an event
         that says so (S3 User Guide, notification-how-to-event-types-and-destinations)."""
         versions = bucket.objects.get(key, [])
         gone = next((version for version in versions if version.version_id == version_id), None)

@@ -64,7 +64,7 @@ def test_a_fault_is_for_several_operations_or_for_a_whole_service(standin, s3):
 
 
 def fails_at(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Callable[[float], bool]:
-    """Whether a request fails so many seconds after the fault was planted."""
+    """Whether a request fails this many seconds after the fault was planted."""
     passed = [0.0]
     monkeypatch.setattr(standin_faults, "time", SimpleNamespace(monotonic=lambda: passed[0]))
     fault = Fault("HeadObject", "error", times=0, **settings)

@@ -23,7 +23,7 @@ class Reading:
         return self
 
     def numbers(self, what: str) -> dict[str, float]:
-        """Those of the last line of the log, which begins with `what` and has to tell the exit status."""
+        """Those of the last line of the log, which begins with `what` and has to give the exit status."""
         found = LAST_LINE.search((self.errors or self.output).splitlines()[-1])
         assert found, self.output + self.errors
         assert (found[1], int(found[3])) == (what, self.status)

@@ -59,7 +59,7 @@ def unsaid(output: str) -> list[tuple[int, str]]:
     return [(int(number), why) for number, why in found]
 
 
-# What is told
+# What is announced
 
 
 def test_by_default_nothing_is_told_and_nothing_is_said_of_it(world):
@@ -128,7 +128,7 @@ def test_what_fails_is_not_told(world):
     [("failures", set(), 2), ("all,failures", {("good", "copied")}, 2), ("all", {("good", "copied")}, 0)],
 )
 def test_what_goes_to_the_dead_letter_queue_is_told_only_if_that_is_asked(world, announce, synced, failed):
-    """With the last try of its message: the first one of "late" is none."""
+    """With the last attempt for its message: the first one for "late" is not the last."""
     world.standin.configure_bucket(SOURCE, versioning="Enabled")
     source = world.put("bad ü", 1000)
     world.put("good")
@@ -191,7 +191,7 @@ def test_nothing_is_told_before_the_destination_is_equal(world, size):
 
 
 def test_a_key_that_changes_meanwhile_is_told_in_its_latest_version(world):
-    """It is copied twice by one sync, and told once, in the version that is there."""
+    """It is copied twice by one sync, and announced once, in the version that is there."""
     world.standin.latency("CopyObject", ms=500)
     world.put("a", 1000)
     world.start_worker(**ALL)
@@ -250,7 +250,7 @@ def test_what_cannot_be_deleted_is_told_once(world):
     assert told == [EVENT]
 
 
-# In nobody's way
+# Nothing waits for it
 
 
 def test_without_the_right_the_sync_goes_on_and_one_line_says_so(world):
@@ -333,7 +333,7 @@ def test_an_answer_that_says_nothing_is_no_success(world):
 
 
 class Bus:
-    """Fails while it is told to; waits for `gate` before it answers, if there is one."""
+    """Fails as long as it is set to; waits for `gate` before it answers, if there is one."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -406,7 +406,7 @@ def test_after_a_failure_nothing_is_tried_for_a_while_and_then_by_one_alone(ours
         ("copied", True, "copied"),
         ("copied", False, "deleted"),  # another worker deleted it
         ("deleted", False, "deleted"),
-        ("deleted", True, "copied"),  # another worker copied it anew
+        ("deleted", True, "copied"),  # another worker copied it again
         ("skipped", True, "skipped"),
         ("skipped", False, "skipped"),
     ],

@@ -1,4 +1,4 @@
-"""worker.py reconcile --audit on the stand-in: only what still differs later counts, is told and put on the queue."""
+"""worker.py reconcile --audit on the stand-in: only what still differs later counts, is reported and queued."""
 
 import logging
 import re
@@ -37,7 +37,7 @@ def synced(world: World) -> World:
 
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], list[float]]:
-    """Has something done in the pause of an audit in this process, which takes no time; the pauses are told."""
+    """Has something done in the pause of an audit in this process, which takes no time; the pauses are recorded."""
 
     def act_in_pause(act: Callable[[], object]) -> list[float]:
         pauses: list[float] = []
@@ -196,7 +196,7 @@ def test_a_signal_in_the_pause_ends_it_soon_and_nothing_is_put_on_the_queue(sync
 def test_what_there_is_no_room_for_counts_at_once_and_is_told(
     synced: World, meanwhile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    """30 of 50 are remembered, arrive in the pause and do not count; the other 20 do, and are told once."""
+    """30 of 50 are remembered, arrive in the pause and do not count; the other 20 do, and are reported once."""
 
     def arrive() -> None:
         before.extend(queued(synced))

@@ -205,7 +205,7 @@ def test_patience_is_for_s3_being_busy_and_not_for_a_refusal(synced: World, monk
 
 @pytest.mark.parametrize(("rollbacks", "missing"), [("true", {"data/a"}), ("false", set())])
 def test_a_version_that_is_current_again_lacks_until_its_copy_is_back(world: World, rollbacks: str, missing: set[str]):
-    """The copy of the version that was deleted for good is younger, and has as many bytes."""
+    """The copy of the version that was deleted permanently is younger, and has as many bytes."""
     world.standin.configure_bucket(SOURCE, versioning="Enabled")
     world.synced("data/a", modified=int(time.time()) - HOUR)
     world.synced("data/a", "data/b")

@@ -28,7 +28,7 @@ async def at_once(*calls) -> list:
 
 
 def test_the_bounds_of_calls():
-    """Within these a call has ended, with pauses of at most 7 seconds between the tries of boto3."""
+    """Within these a call has ended, with pauses of at most 7 seconds between the attempts of boto3."""
     assert timeouts.ATTEMPTS * timeouts.ANSWER_TIMEOUT <= 90
     assert (1 + timeouts.QUEUE_ATTEMPTS) * timeouts.QUEUE_TIMEOUT <= 20
     assert timeouts.SESSION_ATTEMPTS * timeouts.SESSION_TIMEOUT <= 10

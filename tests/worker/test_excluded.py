@@ -1,5 +1,4 @@
-"""What several prefixes and EXCLUDE leave out is nobody's: not looked at, not copied, not deleted, not told, not waited
-for."""
+"""What several prefixes and EXCLUDE leave out is not looked at, copied, deleted, announced or waited for."""
 
 from __future__ import annotations
 
@@ -145,7 +144,7 @@ def test_what_is_excluded_is_not_announced(world: World):
     assert sorted(event["detail"]["key"] for event in world.standin.events()) == sorted(WANTED)
 
 
-# A deployment of before these settings
+# A deployment from before these settings
 
 RELEASE_1_0_0 = {
     "PREFIX_FILTER": "data/", "SRC_BUCKET_OWNER": "", "DST_BUCKET_OWNER": "", "MAX_RECEIVES": "3",
@@ -191,7 +190,7 @@ def test_the_first_line_says_what_is_done_with_which_keys(world: World, caplog, 
 
 @pytest.mark.parametrize("where", [SOURCE, MIRROR])
 def test_an_excluded_key_does_not_hold_a_marker(world: World, where: str):
-    """Neither one that the destination lacks, nor one that only the destination has."""
+    """Neither one that only the source has, nor one that only the destination has."""
     world.put("data/_SUCCESS")
     world.standin.put(where, "data/x.tmp")
     world.run_worker(**LAST, EXCLUDE="*.tmp")

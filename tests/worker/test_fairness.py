@@ -99,7 +99,7 @@ def test_one_key_with_an_error_that_all_may_have_holds_up_no_other(world):
     world.put("bad", 6 * GIB)
     for number in range(300):
         world.put(f"good{number}")
-    output = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="10")  # its third try is after a pause
+    output = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="10")  # its third attempt comes after a pause
     assert "outage" not in output
     assert len(world.mirrored()) == 300
     assert len(world.standin.messages(DEAD_LETTERS)) == 1

@@ -21,14 +21,14 @@ def days_ago(days: float) -> int:
 
 
 def equal_before(world: World, *keys: str, **fields) -> None:
-    """In both buckets by a worker's own doing before KEEP_DAYS was set, and nobody is told of what changes from now
+    """In both buckets by a worker's own doing before KEEP_DAYS was set, and no event is sent for what changes from now
     on."""
     world.synced(*keys, **fields)
     world.standin.configure_bucket(SOURCE, notification=None)
 
 
 def touch(world: World, key: str) -> None:
-    """The source is copied onto itself, which S3 tells as any change."""
+    """The source is copied onto itself, for which S3 sends an event as for any change."""
     world.standin.notify(SOURCE, QUEUE)
     s3 = world.worker().buckets.s3
     copy = {"Bucket": SOURCE, "Key": key, "CopySource": {"Bucket": SOURCE, "Key": key}}
@@ -214,7 +214,7 @@ def test_the_listings_tell_what_has_expired_without_a_look_at_each(world: World)
 
 
 def test_an_expired_copy_of_another_tool_is_unwanted_also_to_a_deep_look(world: World):
-    """A worker would not copy it anew, so to call it stale would never end."""
+    """A worker would not copy it again, so to call it stale would never end."""
     world.standin.configure_bucket(SOURCE, notification=None)
     world.put("old", modified=days_ago(9))
     world.standin.put(MIRROR, "old")

@@ -52,7 +52,7 @@ def looks_at(world: World, key: str) -> int:
 
 
 def impatient(world: World, seconds: float = 0.5, **changed: str) -> Worker:
-    """The worker's parts in this process; a marker waits there for so long in vain."""
+    """The worker's parts in this process; a marker waits there for so long without progress."""
     running = world.worker(**LAST | changed)
     running.buckets.settings = replace(running.buckets.settings, patience=seconds)
     return running
@@ -292,7 +292,7 @@ def test_markers_that_wait_take_no_slots(world: World):
     assert world.is_empty()
 
 
-# --- It does not wait for ever ----------------------------------------------------------------------------------------
+# --- It does not wait forever ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -398,7 +398,7 @@ def test_a_marker_that_waits_for_too_long_is_parked_with_its_reason(
     why = r'error=Refused message="it waits for 1 keys since \S+Z, such as a/ice: archived"'
     assert re.fullmatch(f'failed key="a/_SUCCESS" attempt=3/3 {why}', failures[2])
     [parked] = stuck.standin.messages(DEAD_LETTERS)
-    # Redriven it waits anew, though its body is what it was.
+    # Redriven it waits again from the beginning, though its body is what it was.
     forget_messages(stuck)
     stuck.standin.send(QUEUE, parked["body"])
     before = time.time()

@@ -41,7 +41,7 @@ def counted(found: Reading, kind: str) -> tuple[float, float]:
 
 @pytest.fixture
 def aged(world: World) -> World:
-    """Objects that changed before so many days, the last second of the last day that is kept among them."""
+    """Objects that changed before this many days, the last second of the last day that is kept among them."""
     midnight = time.time() // DAY * DAY
     for days in (0, 7, 8, 30, 31, 90, 91):
         world.put(f"data/{days}", 10**days if days < 9 else days, modified=int(midnight - days * DAY))

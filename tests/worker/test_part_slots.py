@@ -1,4 +1,4 @@
-"""Parts side by side: so many at a time in all, keys take turns, and an error ends what was not begun."""
+"""Parts side by side: this many at a time in all, keys take turns, and an error ends what was not begun."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A worker that the starter tells to stay (MIN_WORKERS): EMPTY_POLLS_BEFORE_EXIT=0."""
+"""A worker that the starter starts to stay (MIN_WORKERS): EMPTY_POLLS_BEFORE_EXIT=0."""
 
 from world import wait_until
 

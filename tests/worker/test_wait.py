@@ -27,7 +27,7 @@ wait.PROGRESS_SECONDS = 0.3
 import worker
 worker.leave(worker.main())
 """
-# The same on a machine whose clock is a minute behind.
+# The same on a machine with a clock that is a minute behind.
 BEHIND = (
     """
 import datetime, time
@@ -57,7 +57,7 @@ def wait(world: World, *arguments: str, **settings: str) -> Reading:
 
 
 def start(world: World, *arguments: str, **settings: str) -> Reading:
-    """It has compared the buckets, and found that something lacks."""
+    """It has compared the buckets, and found that something is missing."""
     run = begin(world, "--timeout", "60s", *arguments, ROLLBACKS="false", **settings)
     before = world.requests().get("HeadObject", 0)
     wait_until(lambda: world.requests().get("HeadObject", 0) > before + SYNCED)  # those are looked at on the way
@@ -184,7 +184,7 @@ def test_what_is_only_in_the_destination_and_no_copy_of_ours_for_sure_is_not_wai
 
 
 def test_deep_looks_at_every_copy(synced: World):
-    """Size and times tell nothing here."""
+    """Size and times show nothing here."""
     for bucket, seconds in ((SOURCE, 1_700_000_000), (MIRROR, 1_700_100_000)):
         synced.standin.change(bucket, "data/a", modified=seconds)
     assert wait(synced).status == 0
@@ -360,7 +360,7 @@ def test_a_signal_ends_it_also_while_a_listing_hangs(synced: World):
 
 @pytest.mark.parametrize("client", ["crt", "boto3"])
 def test_it_only_reads_and_asks_no_queue(synced: World, client: str):
-    """Whatever lacks, and why: new, gone from the source, not to be looked at."""
+    """Everything that is missing, and why: new, gone from the source, not to be looked at."""
     synced.put("data/new")
     synced.standin.delete(SOURCE, "data/c/d")
     synced.put("data/odd")

@@ -113,7 +113,7 @@ def of_bash(script: str, *texts: str) -> list[str]:
 
 
 def bodies_of(world: World, key: str, bucket: str = "source") -> list[str]:
-    """Of an event of the key as S3's own notification and as EventBridge tell it."""
+    """Of an event of the key as S3's own notification and as EventBridge's."""
     world.put(key)
     classic = world.standin.messages("sync-q")[-1]["body"]
     detail = {"bucket": {"name": bucket}, "object": {"key": key}}
@@ -160,7 +160,7 @@ def test_what_exclude_matches(exclude: str, matched: list[str], others: list[str
 
 
 def test_what_exclude_matches_by_the_scripts():
-    """They tell of a pattern that leaves out a whole prefix. A key with a line break is none of theirs."""
+    """They report a pattern that leaves out a whole prefix. A key with a line break is none of theirs."""
     rows = [
         (exclude, [key for key in keys if "\n" not in key and key], set(matched))
         for exclude, matched, others in GLOBS
@@ -188,7 +188,7 @@ def test_every_pattern_can_be_compiled():
 
 
 def test_a_key_is_decided_in_time_that_grows_with_its_length_only():
-    """Without atomic groups the first of them would take for ever: where each "*" ends would be tried in all ways."""
+    """Without atomic groups the first of them would take forever: where each "*" ends would be tried in all ways."""
     assert max(map(len, WORST)) <= 500
     imports = "import sys; from mirror.model.selection import wanted_of"
     code = f"{imports}; print(wanted_of('', sys.argv[1], 0).excludes('a' * 1024))"
