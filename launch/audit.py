@@ -1,7 +1,7 @@
-"""Decides whether an audit, a comparison of both buckets that starts by itself, is due (AUDIT_DAYS). All of it is pure.
+"""Decides whether an audit is due (AUDIT_DAYS): a comparison of both buckets that starts by itself. All of it is pure.
 
-Nothing is remembered between two runs: the slots follow from the clock, and ECS shows a stopped task for about an hour,
-which is longer than the window in which one is started. An audit reports what it finds in its own log.
+Nothing is remembered between two runs: the clock gives the times of audits, and ECS shows a stopped task for about an
+hour, which is longer than the window in which an audit is started. An audit reports its result in its own log.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from launch.tasks import Task
 
 DAY = 86_400
 SLOT_SECONDS = 2 * 3600  # after midnight, UTC
-WINDOW_SECONDS = 2700  # in which one is started; three runs of a starter that runs every 15 minutes
+WINDOW_SECONDS = 2700  # in which an audit is started: three runs of a starter that runs every 15 minutes
 LATE_SECONDS = 1500  # a failure is a problem only after this long, when no later run in the window tries again
 MOST_TRIES = 3  # in a slot
-ENDED_BY_ITSELF = (0, 1, 3)  # exit status of an audit that came to its end, and would come to the same again
+ENDED_BY_ITSELF = (0, 1, 3)  # exit status of an audit that ended by itself; another one would end in the same way
 COMMAND = MappingProxyType({"command": ["reconcile", "--audit"]})  # of the container
 
 
@@ -36,7 +36,7 @@ def newest_slot(now: float, days: int) -> float:
 
 
 def explain_end(task: Task) -> str:
-    """Returns why an audit that is gone did not finish, or nothing if it did."""
+    """Returns why an audit that has ended did not finish, or nothing if it did."""
     if task.exit_code == 0:
         return ""
     if task.exit_code is None:
@@ -47,8 +47,8 @@ def explain_end(task: Task) -> str:
 def plan_audit(tasks: Sequence[Task], days: int, now: float) -> AuditPlan:
     """`tasks`: the audits that run or stopped within the last hour.
 
-    None is started while another one runs, even if that is the one of the slot before. An audit that died, for any
-    reason, is started again within the window; after that it is reported for as long as ECS shows it.
+    No audit is started while another one runs, even if that belongs to the previous slot. An audit that died, for any
+    reason, is started again within the window; after that, it is reported for as long as ECS shows it.
     """
     if any(not task.gone for task in tasks):
         return AuditPlan(running=True)

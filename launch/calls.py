@@ -1,4 +1,4 @@
-"""What the starter asks of SQS and ECS: one function for each request."""
+"""The requests of the starter to SQS and ECS: one function for each."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def list_running(settings: Mapping[str, Any], now: float) -> list[str]:
     """Workers of ours that are starting or running.
 
     startedBy "must be the only filter" (ECS API reference, ListTasks), and the default then is what we want: tasks that
-    ECS means to keep running. A worker that drains after a Spot interruption is not among them: it receives no more and
-    hands its messages back, so its successor has to start now and not when it is gone.
+    ECS means to keep running. A worker that drains after a Spot interruption is not among them: it receives no more
+    messages and returns its own, so its replacement has to start now, not when it has ended.
     """
     for arn in [arn for arn, (at, _) in just_started.items() if now - at >= JUST_STARTED_SECONDS]:
         del just_started[arn]
@@ -75,7 +75,7 @@ def list_running(settings: Mapping[str, Any], now: float) -> list[str]:
 
 
 def list_stopped(settings: Mapping[str, Any]) -> list[str]:
-    """Tasks of the last hour that are stopped or about to; others' too, as startedBy cannot be asked for here."""
+    """Tasks of the last hour that are stopped or stopping; also of others, because startedBy is no filter here."""
     return list_tasks(cluster=settings["CLUSTER"], family=settings["TASK_DEFINITION"], desiredStatus="STOPPED")
 
 
@@ -106,10 +106,10 @@ def say_untagged(why: str) -> None:
 
 
 def run_with_tags(request: Mapping[str, Any]) -> Any:
-    """The answer of RunTask, with the tags of the task definition if they may be given: a worker matters more.
+    """The answer of RunTask, with the tags of the task definition; without them if the role may not tag, because a
+    worker matters more.
 
-    A role that may not tag is one whose new policy IAM does not know yet, or one that a boundary or the account's
-    organization limits.
+    Such a role has a new policy that IAM does not apply everywhere yet, or a boundary or the organization limits it.
     """
     _, ecs = clients()
     try:

@@ -1,9 +1,9 @@
-"""When the function copies by itself (STARTER_COPIES), and what its run leaves to a worker. All of it is pure.
+"""Decides when the function copies by itself (STARTER_COPIES), and what it leaves to a worker. All of it is pure.
 
-An event of the bucket's rule says that there is a message; its count may follow seconds later. A burst keeps the
-function busy, so events of it come late, by up to 60 s (the greatest age that deploy.sh sets). A worker that has dealt
-with a message stays for its empty polls, one of 20 s by default and three of them, and is seen by a run within that
-time. A later event is taken as a hint to count, no more.
+An event from the bucket's rule announces a message, which the queue may count only seconds later. A burst keeps the
+function busy, so its events arrive up to 60 s late (the maximum age that deploy.sh sets). A worker that has handled the
+message still runs by then, because it waits for its empty polls (three of 20 s by default). So an event that is older
+than one poll is only a hint to count again.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any, TypeGuard
 
 FRESH_SECONDS = 20  # one long poll
-FEW_MESSAGES = 500  # more of them are started workers for at once
+FEW_MESSAGES = 500  # if there are more, workers are started first
 MOST_SECONDS = 50  # of copying
 RESERVE_SECONDS = 15  # of the function's 60: ten for the end (mirror/function.py), five for starting workers
-LEAST_SECONDS = 5  # for less it is not begun
+LEAST_SECONDS = 5  # with less time, it does not begin
 
 
 def is_from_bucket(event: object) -> TypeGuard[Mapping[str, Any]]:
@@ -32,16 +32,16 @@ def announces_message(event: object, now: float) -> bool:
 
 
 def seconds_to_copy(context: Any) -> float:
-    """Returns 0 if it is not worth while. `context`: Lambda's, which knows what is left of the function's time."""
+    """Returns 0 if too little time is left. `context`: Lambda's, which knows how much time the function has left."""
     left = float(context.get_remaining_time_in_millis()) / 1000 - RESERVE_SECONDS
     return min(left, MOST_SECONDS) if left >= LEAST_SECONDS else 0
 
 
 def left_over(waiting: int, copied: Mapping[str, Any] | None) -> int:
-    """Returns how many messages a worker is to be started for: none if the function emptied the queue.
+    """Returns for how many messages workers are needed: none if the function emptied the queue.
 
-    Messages that it handed back, because they are large or its time was over, return after seconds and are in no count.
-    Those that failed are tried again later, as in a worker.
+    Messages that it returned, because they are large or its time was over, are visible again after seconds, and are not
+    counted until then. Those that failed are retried later, as in a worker.
     """
     if copied is None or copied.get("status") or "error" in copied:
         return waiting

@@ -46,7 +46,7 @@ def held_by_full_worker(settings: Mapping[str, Any]) -> int:
 
 
 def wanted_workers(visible: int, in_flight: int, started: int, live: int, settings: Mapping[str, Any]) -> int:
-    """The running ones, and what the visible messages need beyond them: one for each MESSAGES_PER_WORKER.
+    """The running workers, and those that the visible messages need beyond them: one for each MESSAGES_PER_WORKER.
 
     An empty queue needs no worker; messages in flight need those that work on them.
 
@@ -83,7 +83,8 @@ def is_spot_short(tasks: Sequence[Task], now: float) -> bool:
 
 
 def failed_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
-    """Those that never worked since one did, the oldest first. After an outage, to have started is not to work."""
+    """The tasks that never worked since the last one that did, the oldest first. After an outage, a task that has only
+    started has not worked yet."""
     failed = sorted((task for task in tasks if task.never_worked), key=lambda task: task.created)
     proof = OUTAGE_SECONDS if any(task.exit_code == OUTAGE_STATUS for task in failed) else 0
     last_good = max((task.created for task in tasks if task.worked(now, proof)), default=0.0)

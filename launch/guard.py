@@ -1,8 +1,8 @@
 """The guard: checks the path of events (launch/path.py) after the work of a run, so that no broken link goes unnoticed.
 
-It looks in a minute's run of a new process, then once an hour, and in every minute's run while something is wrong. What
-it finds for the first time has to be there twice, a moment apart: deploy.sh changes one thing after another. What it
-may not read, or what AWS does not answer for the moment, is no fault.
+It looks in the first scheduled run of a new process, then once an hour, and in every scheduled run while something is
+wrong. A new fault counts only if it is still there a moment later, because deploy.sh changes one thing after another.
+If something may not be read, or AWS does not answer at the moment, that is not a fault.
 """
 
 from __future__ import annotations

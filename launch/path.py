@@ -1,8 +1,8 @@
-"""The path of a change from the source bucket to the starter: what must hold, and what is said and done if it does not.
+"""The path of a change from the source bucket to the starter: the checks, and what to say and do if one of them fails.
 
-One list of checks, for the guard in the starter (launch/guard.py) and for ./sync.sh status and verify, which run this
-file with the operator's Python, 3.7 or newer (lib/checks.sh). All of it is pure. A part of the path is as AWS prints
-it, None if there is none, and has an "error" if it could not be read: what would need it holds then.
+It is one list of checks, for the guard in the starter (launch/guard.py) and for ./sync.sh status and verify, which run
+this file with the operator's Python, 3.7 or newer (lib/checks.sh). All of it is pure. A part of the path is what AWS
+prints: None if it does not exist, and with an "error" if it could not be read; then the checks that need it pass.
 """
 
 from __future__ import annotations
@@ -203,8 +203,8 @@ def of_event_rule(path: Path) -> Iterator[Fault]:
 
 
 def of_events(path: Path) -> list[Fault]:
-    """While the source of events is being changed there are two ways, and one that is whole is enough. Of a bucket that
-    may not be read there are notifications if there is no rule."""
+    """While the source of events is being changed, there are two ways, and one that is intact is enough. If the bucket
+    may not be read and there is no rule, it is assumed to have notifications."""
     if is_unknown(path["bucket"]) and path["event_rule"] is None:
         return list(of_policy_for_bucket(path))
     if is_unknown(path["bucket"]) or is_unknown(path["event_rule"]):
@@ -235,8 +235,8 @@ def of_starter(path: Path) -> Iterator[Fault]:
 
 
 def of_start_at_once(path: Path) -> Iterator[Fault]:
-    """Without these all goes on, up to LAMBDA_POLL_RATE minutes later. Of an account with too few executions to reserve
-    one deploy.sh makes neither the target nor the permission."""
+    """Without these, everything works, up to LAMBDA_POLL_RATE minutes later. If an account has too few executions to
+    reserve one, deploy.sh creates neither the target nor the permission."""
     rule, name, starter = path["event_rule"], path["name"]["event_rule"], path["name"]["starter"]
     if rule is None or is_unknown(rule) or path["starter"] is None or is_unknown(path["permissions"]):
         return
@@ -250,7 +250,7 @@ def of_start_at_once(path: Path) -> Iterator[Fault]:
 
 
 def faults_of_events(path: Path) -> list[Fault]:
-    """What the guard looks for. It does not look whether something runs it, as it is run."""
+    """What the guard checks. It need not check that something runs it."""
     return [*of_events(path), *of_start_at_once(path)]
 
 

@@ -1,4 +1,4 @@
-"""The starter's settings: environment variables of the function, their defaults and what each has to be."""
+"""The starter's settings: the environment variables of the function, their defaults and their valid values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which workers are started to stay (MIN_WORKERS), and which of them are to go."""
+"""Decides which workers are started to stay (MIN_WORKERS), and which of them are stopped."""
 
 from __future__ import annotations
 

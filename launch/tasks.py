@@ -78,7 +78,7 @@ class Task(NamedTuple):
 
 
 def is_shortage(reason: str) -> bool:
-    """Whether a task was not started for want of capacity, which others use: that passes by itself."""
+    """Whether a task was not started because others use the capacity, which passes by itself."""
     return SHORTAGE in reason or QUOTA in reason
 
 

@@ -6,7 +6,7 @@
 # aws_if_allowed   for what a run can do without: prints nothing if it does not exist, or if AWS denies it (was_denied
 #                  knows then); any other error ends the run
 # aws_or_error     prints the error instead of the answer, and fails
-# All but the last wait for refusals that pass by themselves.
+# All but the last one wait if AWS refuses something only temporarily.
 
 # Error codes by which AWS says that a resource does not exist.
 readonly NOT_FOUND=(
@@ -38,15 +38,16 @@ readonly TRANSIENT=(
 # condition adds them.
 TRANSIENT_WHILE=()
 
-# What to do about an error, as "error|advice"; files of resources add theirs. The first is what AWS says of something
-# that came to be between our look at it and our making it.
+# What to do about an error, as "error|advice"; the files of resources add theirs. The first one is the error for
+# something that was created after we looked for it and before we created it.
 ADVICE=(
   'AlreadyExists|QueueNameExists|InvalidGroup.Duplicate|(Function|provided) already exist|somebody has just created it: if that was another deploy.sh, run this again when it has ended'
 )
 RESOURCE_ADVICE="" # about any error of the resource at hand
 
-# CLI v1 ignores AWS_ENDPOINT_URL for SQS, and would use a legacy endpoint there, which gives queues other URLs than
-# CLI v2 does: an option says it to both. error_code() reads errors in the legacy format, whatever a user has chosen.
+# CLI v1 ignores AWS_ENDPOINT_URL for SQS and would use a legacy endpoint, where queues have other URLs than with CLI
+# v2. So both get the endpoint as an option. error_code() reads errors in the legacy format, whatever format a user has
+# chosen.
 aws() {
   local url=${AWS_ENDPOINT_URL:-}
   if [[ -z $url && $1 == sqs ]]; then url=${AWS_ENDPOINT_URL_SQS:-https://sqs.$REGION.amazonaws.com}; fi
@@ -54,7 +55,7 @@ aws() {
     command aws ${url:+--endpoint-url "$url"} --region "$REGION" --output json "$@"
 }
 
-# Runs aws "$@": what it prints goes through, what it complains about is kept in AWS_ERROR.
+# Runs aws "$@": its output is passed on, and its error is kept in AWS_ERROR.
 try_aws() {
   AWS_ERROR=""
   { AWS_ERROR=$(aws "$@" 2>&1 >&3); } 3>&1
@@ -84,7 +85,7 @@ is_not_found() { [[ " ${NOT_FOUND[*]} " == *" $(error_code) "* ]]; }
 # EC2 and SNS have codes of their own for it ("Common errors" of their API references).
 is_denied() { [[ $(error_code) =~ ^(AccessDenied.*|UnauthorizedOperation|AuthorizationError.*)$ ]]; }
 
-# Prints what AWS is waited for, or nothing when the error of aws "$@" is final.
+# Prints what the run waits for, or nothing if the error of aws "$@" is final.
 transient_reason() {
   local row operation error reason rows=("${TRANSIENT[@]}")
   for row in "${TRANSIENT_WHILE[@]}"; do
@@ -100,16 +101,16 @@ transient_reason() {
   done
 }
 
-# pause TRY REASON: the visible wait between two tries; fails after the last one.
+# pause TRY REASON: waits between two attempts, and says so; fails after the last one.
 pause() {
   (($1 < RETRY_LIMIT)) || return 1
   say "      waiting: $2 (try $1 of $RETRY_LIMIT, next in $RETRY_PAUSE s)"
   sleep "$RETRY_PAUSE"
 }
 
-# patient_aws missing-is-an-error|missing-is-fine|denied-is-fine ARGUMENT...: runs aws until it succeeds; only the
-# refusals in TRANSIENT are tried again. With missing-is-fine, the answer that the resource does not exist is a success
-# without output; with denied-is-fine, the answer that the caller may not do it is one too, and is kept.
+# patient_aws missing-is-an-error|missing-is-fine|denied-is-fine ARGUMENT...: runs aws until it succeeds; it retries
+# only the refusals in TRANSIENT. With missing-is-fine, it succeeds without output if the resource does not exist; with
+# denied-is-fine, it also does so if the caller may not make the call, and keeps the error.
 patient_aws() {
   local reason try
   for ((try = 1; ; try++)); do

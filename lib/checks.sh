@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The path of a change from the source bucket to the starter: what AWS is asked about it, for the checks of
-# launch/path.py. ./sync.sh status and ./sync.sh verify go by them, and so does the starter.
+# The path of a change from the source bucket to the starter: reads it from AWS for the checks of launch/path.py, which
+# ./sync.sh status, ./sync.sh verify and the starter share.
 
 # Each is a file of that name in the folder of the run once read_path has asked.
 readonly PATH_PARTS=(bucket queue dead_letters event_rule rule starter permissions)

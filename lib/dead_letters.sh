@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Looking at the dead-letter queue, which changes nothing in it; why and when its keys failed.
+# Reads the dead-letter queue without changing it, and finds out why and when its keys failed.
 
-readonly DEAD_LETTER_LOOK_SECONDS=30 # for so long a message that is only looked at stays invisible
+readonly DEAD_LETTER_LOOK_SECONDS=30 # a message that is only looked at stays invisible for this long
 readonly DEAD_LETTERS_SHOWN=100
 readonly NOT_IN_LOG="not in the log any more"
 

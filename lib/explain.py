@@ -1,7 +1,7 @@
-"""What ./sync.sh explain says of one key: reads what was asked of AWS, prints it with the verdict, as JSON.
+"""What ./sync.sh explain says about a key: reads the answers of AWS, and prints them with the verdict as JSON.
 
-The verdict is the one of the workers, by their own modules. It runs on what users have: Python 3.9 or newer, without
-boto3. What stands beside the verdict is a table: for each verdict what it means, and what to do.
+The verdict comes from the workers' own modules. This file runs on what users have: Python 3.9 or newer, without boto3.
+For each verdict, a table says what it means and what to do.
 """
 
 import json

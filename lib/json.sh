@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Comparing what is wanted with what is there, as JSON.
+# Compares what is wanted with what exists, as JSON.
 
 # same_json ONE TWO
 same_json() { printf '%s\n' "${1:-null}" "${2:-null}" | jq -es '.[0] == .[1]' >/dev/null; }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Reading CloudWatch Logs: a query, and one or more logs from some time on, again and again.
+# Reads CloudWatch Logs: runs a query, and follows one or more logs from some time on.
 
 readonly OVERLAP_MS=30000 # events reach CloudWatch Logs out of order: what is followed is read again for so long
 : "${FOLLOW_PAUSE:=3}"    # seconds between two looks at a log
@@ -41,7 +41,7 @@ query() {
   die "log group ${groups[*]}: a query did not end in 120 s; try again"
 }
 
-# What is read at a time is one log, or two as one. What is known of them stays in this file: others call its functions.
+# Only one log is read at a time, or two as one. Other files do not use these variables, they call the functions below.
 LOG_FORMAT="" LOG_GROUPS=() LOG_STREAMS=() LOG_FROM_MS=0 LOG_LAST_LINE=""
 declare -A LOG_SEEN=() # id -> time (ms) of the events that a next look would show again
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A task of its own for one command of the image: it is started on demand, and its log is followed until its summary.
+# Runs one command of the image in a task of its own: starts it on demand, and follows its log until its summary.
 
 readonly LAST_LINES_TRIES=10 # looks at the log of a task that has ended, until its last line is there
 
@@ -12,7 +12,7 @@ network_configuration() {
       subnets: ($subnets | split(",")), securityGroups: ($groups | split(",")), assignPublicIp: $public}}'
 }
 
-# run_with_tags ARGUMENT...: runs a task with the tags of its task definition, or without them if the caller may not tag.
+# run_with_tags ARGUMENT...: runs a task with the tags of its task definition, or without if the caller may not tag.
 run_with_tags() {
   local answer
   answer=$(aws_if_allowed ecs run-task --propagate-tags TASK_DEFINITION "$@")
@@ -23,8 +23,8 @@ run_with_tags() {
   printf '%s\n' "$answer"
 }
 
-# start_one_task STARTED_BY COMMAND ARGUMENT...: prints the task's id. On demand, as an interruption would begin it all
-# over. The starter counts the tasks that it started itself: STARTED_BY is not its own.
+# start_one_task STARTED_BY COMMAND ARGUMENT...: prints the task's id. It runs on demand, because after an interruption
+# it would have to start again. STARTED_BY is not the starter's own, so that the starter does not count the task.
 start_one_task() {
   local answer overrides definition network task run=(aws_or_die ecs run-task)
   [[ $(starter_setting TAG_TASKS) != true ]] || run=(run_with_tags)
@@ -108,8 +108,8 @@ follow_task() {
 # own beside the worker.
 worker_exit_code() { jq '[.containers[]? | select(.name == "worker")][0].exitCode'; }
 
-# exit_status_of TASK: without a summary, which a log may have dropped or which was never written, ECS knows how the
-# worker ended; what no worker ends with is a task that something else ended.
+# exit_status_of TASK: if there is no summary, because the log dropped it or it was never written, ECS knows how the
+# worker ended. Any other exit status means that something else ended the task.
 exit_status_of() {
   local state code
   state=$(describe_task "$1")

@@ -1,7 +1,7 @@
 """Packs the starter for Lambda and prints what Lambda calls the archive's CodeSha256.
 
-Usage: pack_function.py PROJECT ARCHIVE true|false; true: with mirror/, boto3 and bytecode, for STARTER_COPIES=true.
-Then "compiled" or "plain" follows the sum. It runs on what users have: Python 3.7 or newer.
+Usage: pack_function.py PROJECT ARCHIVE true|false. With true, the archive also has mirror/, boto3 and bytecode, for
+STARTER_COPIES=true, and "compiled" or "plain" follows the sum. This runs on what users have: Python 3.7 or newer.
 """
 
 import base64

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What deploy.sh makes on the path of events, as launch/path.py compares it with what is there.
+# What deploy.sh creates on the path of events, in the form that launch/path.py compares with what exists.
 
 path_of_settings() {
   {

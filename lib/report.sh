@@ -9,8 +9,8 @@ begin() {
   CHANGES=() VALUES=() NOTES=()
 }
 
-# Every write goes through here; a plan makes none. What the command prints goes nowhere: a command that learns
-# something keeps it.
+# Every write goes through here; a plan makes none. The output of the command is dropped: a command that learns
+# something keeps it as a fact.
 write() {
   [[ $DRY_RUN == true ]] || "$@" >/dev/null
 }
@@ -52,8 +52,8 @@ remove() {
   change "$@"
 }
 
-# finish [STATE]: adds the row to the plan, or prints that it was carried out; STATE is what it says of a resource that is
-# neither created nor changed.
+# finish [STATE]: adds the row to the plan, or prints that it was carried out; STATE is what it says of a resource that
+# is neither created nor changed.
 finish() {
   local state=${1:-exists} action=none created=created changed=changed
   [[ $DRY_RUN == false ]] || created="would create" changed="would change"
@@ -79,7 +79,7 @@ finish_removed() {
   finish "$removed, $1"
 }
 
-# note WHAT: a remark on the resource, above its line.
+# note WHAT: a remark about the resource, printed above its line.
 note() { if [[ $DRY_RUN == true ]]; then NOTES+=("      $*"); else say "      $*"; fi; }
 
 # leave WHAT: something that a run could not do and can do without; print_left reports it at the end.
@@ -128,8 +128,8 @@ list_rows() {
     | @tsv' "$TEMP_DIR/plan"
 }
 
-# Prints each row of the plan; one that is to be written, after its step has done so. A step that set AGAIN looks again:
-# what was denied may be allowed by now, or in part, and what it goes by may not have become true.
+# Prints each row of the plan, after its step has carried it out if there is something to do. A step that set AGAIN runs
+# again: what was denied may be allowed by now, at least in part, and what the plan assumed may not have come true.
 carry_out() {
   local listed rows row step writes line notes
   listed=$(list_rows)

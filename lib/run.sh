@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# One run of a script: its own folder, and the facts in it. A call of the AWS CLI takes about a second, and a function in
-# $(...) cannot set a variable, so answers that are needed again are kept in files.
+# One run of a script: its own folder, and the facts in it. A call of the AWS CLI takes about a second, and a function
+# in $(...) cannot set a variable, so answers that are needed again are kept in files.
 
 readonly MOST_AT_ONCE=8 # commands side by side: a call of the AWS CLI takes about 60 MB
 
@@ -15,8 +15,8 @@ start_run() {
   set_names
 }
 
-# run_apart FILE COMMAND...: what the command prints goes to the file, and its exit status to FILE.status. An error ends
-# the command, and not the run. (Inside of a condition the shell would go on after it.)
+# run_apart FILE COMMAND...: writes the output of the command to the file, and its exit status to FILE.status. An error
+# ends the command, but not the run. (In a condition, the shell would continue the command after an error.)
 run_apart() {
   set +e
   (set -e && "${@:2}") >"$1"
@@ -29,8 +29,8 @@ has_failed() { (($(<"$1.status") != 0)); }
 
 # --- facts -----------------------------------------------------------------------------------------------------------
 #
-# A fact is a name and, where there are several, what it is about: "fact role NAME" prints what ask_role NAME printed when
-# it was first asked for in this run. What a run finds out by itself is kept in the same way:
+# A fact has a name and, if there are several of its kind, what it is about: "fact role NAME" prints what ask_role NAME
+# printed the first time in this run. What a run finds out by itself is kept in the same way:
 #   created KIND NAME   this run made that resource, or would make it (report.sh)
 #   denied RESOURCE     what AWS said when it denied a call that the run can do without (aws.sh)
 
@@ -77,8 +77,7 @@ fact() {
   cat "$file"
 }
 
-# fact_or_reason NAME [OF...]: the same if ask_NAME may fail: what it prints then is the reason, and this fails in the
-# same way each time.
+# fact_or_reason NAME [OF...]: the same if ask_NAME may fail. Its output is the reason then, and this fails as well.
 fact_or_reason() {
   local answer no=("no_$1" "${@:2}")
   if ! is_known "$@" && ! is_known "${no[@]}"; then
@@ -118,30 +117,30 @@ need_jobs() {
   ((FAILED == 0)) || exit 1
 }
 
-# Waits for whatever still runs: it may write into the folder of the run.
+# Waits for everything that still runs, because it may write into the folder of the run.
 outlast_jobs() {
   local job
   stop_ticking
   for job in $(jobs -p); do wait "$job" || FAILED=1; done
 }
 
-# all_at_once COMMAND NAME...: the command for each name at the same time; the run ends if it fails for one of them. Jobs
-# that were begun before go on.
+# all_at_once COMMAND NAME...: the command for each name at the same time; the run ends if it fails for one of them.
+# Jobs that were begun before go on.
 all_at_once() {
   local JOBS=()
   begin_jobs "$@"
   need_jobs
 }
 
-# ask_one FACT: it has no patience here.
+# ask_one FACT: without waiting for temporary refusals.
 ask_one() {
   local words RETRY_LIMIT=1
   read -ra words <<<"$1"
   fact "${words[@]}" &>/dev/null
 }
 
-# ask_ahead FACT...: asks side by side for what is needed later; each is a name, with what it is about. One that got no
-# answer is asked for again where it is needed, and that is where its error is printed.
+# ask_ahead FACT...: asks in parallel for what is needed later; each is a name, with what it is about. If one gets no
+# answer, the code that needs it asks again, and prints the error.
 ask_ahead() {
   local JOBS=()
   begin_jobs ask_one "$@"

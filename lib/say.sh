@@ -3,8 +3,8 @@
 
 VIA="" # what a command that a message names needs for the local cloud: " --local"
 
-# For jq: a line in 80 columns. What does not fit goes into further lines, which are indented. A line is broken between
-# words; a text in quotes or backticks counts as one, and so does a command of ours, which is to be copied as a whole.
+# For jq: a line in 80 columns, followed by indented lines for the rest. A line is broken between words; a text in
+# quotes or backticks counts as one word, and so does a command of ours, so that it can be copied as a whole.
 jq_folded() {
   cat <<'JQ'
 def folded($indent):
@@ -41,8 +41,8 @@ tick() {
 
 TICKER="" # the process that ticks, while one does
 
-# say_while WHAT COMMAND...: runs the command, and says now and then that it takes its time. The ticking ends with the
-# pipe that it reads from, so also when this process is killed.
+# say_while WHAT COMMAND...: runs the command, and says now and then that it is still running. The ticking ends with the
+# pipe that it reads from, so it also ends when this process is killed.
 say_while() {
   local ticking
   exec {ticking}> >(tick "$1")
@@ -52,8 +52,8 @@ say_while() {
   TICKER=""
 }
 
-# say_to_person_while WHAT COMMAND...: the same, from the beginning on, if a person looks. Who collects what a script
-# complains about, such as cron, does not get what is no complaint.
+# say_to_person_while WHAT COMMAND...: the same, and a first line at once, but only on a terminal. Programs that collect
+# the errors of a script, such as cron, get no lines that are not errors.
 say_to_person_while() {
   if [[ ! -t 2 ]]; then
     "${@:2}"
@@ -63,7 +63,7 @@ say_to_person_while() {
   say_while "$@"
 }
 
-# For a trap that comes within say_while and waits for jobs: Bash would wait for the ticking, too, and that for the pipe.
+# For a trap that runs during say_while and waits for jobs: Bash would also wait for the ticking, and that for the pipe.
 stop_ticking() {
   if [[ -n $TICKER ]] && kill -0 "$TICKER" 2>/dev/null; then kill "$TICKER"; fi
 }

@@ -55,7 +55,8 @@ check_numbers() {
 # check_pattern NAME PATTERN MEANING
 check_pattern() { [[ ${!1} =~ ^($2)$ ]] || problem "$1=${!1}: set $3"; }
 
-# What decides whether anything is written, and whom AWS is asked: all three scripts check it before their first call.
+# The settings that decide whether anything is written, and which AWS is called: all three scripts check them before
+# their first call.
 check_before_calls() {
   local switch
   for switch in "${SWITCHES[@]}"; do check_pattern "$switch" 'true|false' "true or false"; done
@@ -63,7 +64,7 @@ check_before_calls() {
     "aws, not in China, GovCloud or a sovereign cloud: set a Region such as eu-west-1"
 }
 
-# By these, cleanup.sh and sync.sh find a deployment. They take each name that an older deploy.sh took.
+# With these, cleanup.sh and sync.sh find a deployment. They accept every name that an older deploy.sh accepted.
 check_identity() {
   check_pattern REGION '[a-z]{2}(-[a-z]+)+-[0-9]' "a Region such as eu-west-1"
   check_pattern SRC_BUCKET '[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]' "the name of a standard bucket"
@@ -92,8 +93,8 @@ check_kms_keys() {
   done
 }
 
-# What a tag may be for all services alike (their API references, Tag), with the keys of roles, which differ by more than
-# case. "aws:" is AWS's own.
+# What all services accept as a tag (their API references, Tag). Keys of roles have to differ by more than case, and
+# "aws:" is reserved.
 check_tags() {
   local given problems line
   [[ -n $TAGS ]] || return 0

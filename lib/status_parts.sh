@@ -76,8 +76,7 @@ last_markers() {
     | if . == [] then null else {count: length, newest: .[0], others: .[1:$shown]} end' <<<"$told"
 }
 
-# Which way the bucket's events take to the queue, as it really is, and what is wrong with it; reads what find_faults
-# has found.
+# Which way the bucket's events really take to the queue, and what is wrong with it; reads the output of find_faults.
 describe_events() {
   jq '. as $path | (.bucket.error // "") as $error | {$error,
     at_once: (.event_rule != null and any(.event_rule.Targets[]?; .Arn == $path.arn.starter)),

@@ -40,8 +40,8 @@ merged_prefixes() {
       else empty end'
 }
 
-# For jq: a glob as a regular expression for the whole key, as Python's fnmatch reads it: * and ? stand for "/", too, and
-# \ for itself. A * takes as little as will do, permanently, so that no pattern takes long.
+# For jq: a glob as a regular expression for the whole key, as Python's fnmatch reads it: * and ? also match "/", and \
+# matches itself. A * takes as little as possible and is never tried again, so that no pattern takes long.
 jq_globs() {
   cat <<'JQ'
   def literal: if test("[\\\\^$.|?*+()\\[\\]{}&-]") then "\\" + . else . end;

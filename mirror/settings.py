@@ -1,4 +1,4 @@
-"""The worker's settings: environment variables, their defaults and what each has to be."""
+"""The worker's settings: environment variables, their defaults and their valid values."""
 
 from __future__ import annotations
 

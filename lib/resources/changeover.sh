@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# A change of EVENT_SOURCE: the new way is made first, and the old one removed as the last step of the run. In between
-# both are on, so that no event is lost; the worker takes one that comes twice as one.
+# A change of EVENT_SOURCE: the new way is created first, and the old one removed in the last step of the run. In
+# between, both are on, so that no event is lost; an event that arrives twice does no harm.
 
-# So long until a change of a bucket's notifications takes effect (S3 User Guide, "Enabling and configuring event
-# notifications" and "Enabling Amazon EventBridge": about five minutes).
+# How long it takes until a change of a bucket's notifications takes effect (S3 User Guide, "Enabling and configuring
+# event notifications" and "Enabling Amazon EventBridge": about five minutes).
 readonly CHANGEOVER_OF_S3=300 CHANGEOVER_OF_LOCAL_CLOUD=3
 : "${CHANGEOVER_SECONDS:=}" # another number than these
 

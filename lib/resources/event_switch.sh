@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The source bucket's EventBridge switch, which is one for everybody: whether S3 sends the bucket's events to the
+# The source bucket's EventBridge switch, which all users of the bucket share: whether S3 sends its events to the
 # default event bus of the account.
 
 # The tag of our rule that says that deploy.sh turned the switch on: with the bucket as its value.

@@ -11,7 +11,7 @@ image_files() {
   (cd "$PROJECT_DIR" && find mirror -name '*.py') | LC_ALL=C sort
 }
 
-# Names are hashed too: text that moves from one file to another makes another image.
+# Names are hashed as well, so that text which moves from one file to another makes another image.
 ask_image_inputs() {
   image_files | python3 -c '
 import hashlib, pathlib, sys

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The roles of the starter, of the worker, and of ECS for starting it.
 
-# Refusals that pass only if this run made the role: of an older role, the same words are a refusal permanently.
+# Refusals that pass by themselves only if this run made the role: for an older role, the same error is final.
 TRANSIENT_WHILE+=(
   'is_about_new_role|ecs register-task-definition|AccessDenied.*iam:PassRole|the new role cannot be passed to ECS yet, or you may not pass it'
   'is_about_new_role|lambda create-function|AccessDenied.*iam:PassRole|the new role cannot be passed to Lambda yet, or you may not pass it'

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The rule that fires every minute that runs the starter, with its target and its permission; and what each rule has.
+# The rule that runs the starter every LAMBDA_POLL_RATE minutes, its target and permission; what all rules share.
 
 rate_expression() {
   if ((LAMBDA_POLL_RATE == 1)); then

@@ -20,9 +20,9 @@ worker_variables() {
 
 worker_environment() { worker_variables | jq 'to_entries | map({name: .key, value}) | sort_by(.name)'; }
 
-# Lines are lost rather than waited for: a worker that stands still because CloudWatch Logs does not answer extends no
-# message and answers no SIGTERM, and nothing that it does to objects depends on the log. 25 MiB are 100,000 lines, a
-# minute at full speed; ECS's own default is 10 MiB, and another one is an account's choice (Amazon ECS API reference,
+# The driver drops lines instead of blocking: a worker that is blocked because CloudWatch Logs does not answer extends
+# no message and ignores SIGTERM, and nothing that it does to objects depends on the log. 25 MiB are 100,000 lines, a
+# minute at full speed. ECS's own default is 10 MiB, which an account can change (Amazon ECS API reference,
 # LogConfiguration).
 container_definition() {
   local image environment

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# The tags of all that deploy.sh made: "version", the release that last brought it to the wanted state, and those of
-# TAGS. What is made gets them then, so this has something to do only when one of both has changed. A tag that TAGS does
-# not have any more stays, as it may be somebody else's by now.
+# The tags of everything that deploy.sh created: "version", the release that last brought it to the wanted state, and
+# those of TAGS. New resources get them at once, so this has something to do only if one of the two has changed. A tag
+# that is no longer in TAGS stays, because it may be somebody else's by now.
 
 # Reads the tags of the function, as lambda list-tags prints them; prints the release. 1.0.0 had no tag for it.
 version_of_tags() { jq -r '.Tags.version // "1.0.0"'; }
@@ -13,7 +13,7 @@ ask_starter_tags() {
   [[ -z $starter ]] || aws_if_allowed lambda list-tags --resource "$STARTER_ARN"
 }
 
-# The workers of 1.0.0, which go on until the queue is empty, take an event of EventBridge for no event, and SQS parks it.
+# The workers of 1.0.0, which continue until the queue is empty, cannot read an event of EventBridge, so SQS parks it.
 check_release() {
   local starter version
   [[ $EVENT_SOURCE == eventbridge ]] || return 0

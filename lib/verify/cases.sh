@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The objects of ./sync.sh verify: what each is called, how it is put, how it is changed, what its copy has to be like.
+# The objects of ./sync.sh verify: names, how they are uploaded and changed, and what their copies have to be like.
 
 # NAME|KEY in the folder of the run|what it is
 readonly VERIFY_OBJECTS=(

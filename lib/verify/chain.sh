@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Which link of the chain is broken, for ./sync.sh verify: asks AWS in the order in which a change goes through it.
+# Finds the broken link of the chain for ./sync.sh verify: asks AWS in the order in which a change passes the links.
 
 # Each function prints "LINK<tab>WHY<tab>COMMAND" if its link is broken, a line for each reason, and nothing else. With
 # true as its argument the time is over, and what is only likely counts too.
 readonly VERIFY_LINKS=(event outage starter task copy)
-readonly VERIFY_OUTAGE=60 # an outage that has lasted for so many seconds is not waited out
+readonly VERIFY_OUTAGE=60 # verify does not wait for the end of an outage that has lasted this many seconds
 
 # find_broken_link IS_OVER: the first that is broken.
 find_broken_link() {

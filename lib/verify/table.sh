@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What ./sync.sh verify ends with, as Markdown in 80 columns: what was checked, how long it took, what is known now, what it ran on.
+# The result of ./sync.sh verify as Markdown in 80 columns: what was checked, how long it took, which assumptions hold,
+# and what it ran on.
 
 # --- one JSON text per part -----------------------------------------------------------------------------------------
 
@@ -133,7 +134,7 @@ print_times() {
     ["(this clock is ahead by)", (.clock | seconds), "S3, LastModified"]] | table'
 }
 
-# What was seen of each thing that docs/assumptions.md says is believed of AWS.
+# What this run has shown about each assumption of lib/verify/assumptions.json.
 print_assumptions() {
   jq --slurpfile assumptions "$PROJECT_DIR/lib/verify/assumptions.json" \
     "$(<"$PROJECT_DIR/lib/verify/assumptions.jq")" | jq -rs "$(jq_table)"'[["assumption", "outcome"], (.[] | ["`\(.id)`", .outcome])] | table'

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Waiting in ./sync.sh verify: look at the destination, the queue and the worker's log until all has arrived, or until
-# it is certain that it will not.
+# Waits for ./sync.sh verify: looks at the destination, the queue and the worker's log until everything has arrived, or
+# until it is certain that it will not.
 
 readonly VERIFY_FIRST_DOUBT=15 # seconds without progress until the links of the chain are looked at, then each time
 : "${VERIFY_SHOW_SECONDS:=10}" # after which the same progress is printed again
