@@ -49,8 +49,8 @@ Step = tuple[float, str, dict[str, Any]]  # seconds after the start, a verb of t
 @dataclass(frozen=True)
 class Scenario:
     """What is done to a worker. `goal`: the group of which the mirror has to show every change; "queue": all groups,
-    and the queue is empty; "end": the worker has ended. `dead`: this many dead letters are awaited after that. Times are
-    seconds, latencies milliseconds."""
+    and the queue is empty; "end": the worker has ended. `dead`: this many dead letters are awaited after that. Times
+    are in seconds, latencies in milliseconds."""
 
     name: str
     about: str

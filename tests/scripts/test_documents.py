@@ -1030,8 +1030,8 @@ def test_the_event_rule_takes_the_events_of_what_is_synced(
 
 
 def test_an_event_goes_to_the_queue_and_starts_the_starter_while_it_is_new(full: Deployed) -> None:
-    """The rule that fires every minute makes up for a start that fails; EventBridge retries a message to the queue for as
-    long as it can, 24 hours."""
+    """The rule that fires every minute makes up for a start that fails; EventBridge retries a message to the queue as
+    long as it can, for 24 hours."""
     rule = full[f"rule {EVENT_RULE}"]
     assert {target["Arn"]: target.get("RetryPolicy") for target in rule["targets"].values()} == {
         QUEUE: None,
