@@ -101,7 +101,7 @@ def levers: .prices.prices as $prices | monthly as $month | .setup as $setup | .
             * ($prices.lambda_request + $prices.sqs_request
                + (if $month.runs > 0 then $month.gb_seconds / $month.runs else 0 end) * $prices.lambda_gb_second)),
           why: "a worker starts up to five minutes later"}),
-     {lever: "ANNOUNCE=none", usd: ($month.announced * $prices.event), why: "no event tells of a copy"},
+     {lever: "ANNOUNCE=none", usd: ($month.announced * $prices.event), why: "no event announces a copy"},
      {lever: "EVENT_SOURCE=sqs", usd: (($month.events - $month.announced) * $prices.event),
         why: "a worker starts up to a minute later"}]
   | map(select(.usd > 0));

@@ -79,7 +79,7 @@ def parse_arguments(arguments: list[str]) -> Command:
     if name == "measure":
         return MeasureOptions(**found)
     if name and found["audit"] and found["remove_unwanted"]:
-        parser.error("reconcile: --audit removes nothing, so it cannot go with --remove-unwanted")
+        parser.error("reconcile: --audit removes nothing: leave out --remove-unwanted")
     return Options(**found) if name else None
 
 

@@ -102,7 +102,7 @@ class LogWriter(logging.Handler):
     def report_dropped(self) -> None:
         now, dropped, self.dropped = time.time(), self.dropped, 0
         stamp = self.stamp(int(now), int(now % 1 * 1000))
-        self.add(f"{stamp} WARNING {dropped} lines of the log were dropped, as nobody read them")
+        self.add(f"{stamp} WARNING {dropped} lines of the log were dropped, because nothing read them")
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Waits until everything is written, or until the time is over."""

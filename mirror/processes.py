@@ -52,7 +52,7 @@ def run_processes(count: int, run: Callable[[], Outcome], signals: Signals) -> O
         if status:
             exit_status = max(os.waitstatus_to_exitcode(status), 1)
         if (status or report.get("stopped")) and not signals.came:
-            how = f"failed with status {os.waitstatus_to_exitcode(status)}" if status else "was told to stop"
+            how = f"failed with status {os.waitstatus_to_exitcode(status)}" if status else "was stopped"
             if os.WIFSIGNALED(status):
                 how = f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
             log.error("process %d of this worker %s, the others end, too", child, how)

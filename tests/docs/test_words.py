@@ -1,13 +1,18 @@
 """Words that the project does not use, each with the word to use instead: see "Words" in CONTRIBUTING.md.
 
-What stands in backticks or between fences is left out: log lines, JSON fields and commands are an interface."""
+They are looked for on the pages, in help texts, in the messages of the product, and in all comments and docstrings. What
+stands in backticks or between fences is left out: log lines, JSON fields and commands are an interface."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
-from pages import CHINESE_ENDING, PAGES, ROOT, chinese_of, prose, text_of
+from pages import CHINESE_ENDING, PAGES, ROOT, chinese_of, line_of, prose, text_of
 
 # Pages that are rewritten elsewhere at this moment: empty this list when they are merged.
 NOT_YET: tuple[str, ...] = ()
@@ -43,6 +48,13 @@ ENGLISH = {
     r"Who (?!has|is)\w+s(?= [^.?]*[.:])": "you, anyone who, the caller",
 }
 
+# Of messages, which have to be understood at once.
+OF_MESSAGES = {
+    r"(?<!here )(is|are) no (?!longer|such|more|event)": "is not a",
+    r"(?<=,) as (an?|it|its|others?|the|there|they|their|we|nobody|nothing|AWS|EventBridge|IAM|S3|SQS)": "because",
+    r"(allow|allows) yourself": "grant yourself",
+}
+
 CHINESE = {
     r"整体故障": "服务中断",
     r"替身|仿真|模拟的 S3|模拟环境": "模拟服务",
@@ -56,6 +68,11 @@ CHINESE = {
     r"快进": "模拟的一个月",
     r"清不空": "积压无法消除",
     r"谁的时钟": "由哪个时钟测得",
+    r"拉取请求": "Pull Request",
+    r"启动器": "Starter",
+    r"账户号": "账户 ID",
+    r"读取者": "读取方",
+    r"开发者指南": "开发人员指南",
     r"(?<![\w.-])reconcile(?![\w.-])": "对账",
     r"(?<![*\w])\*[^*\s|][^*\n|]*\*(?![*\w])": "**加粗** instead of slanted letters",
 }
@@ -95,26 +112,105 @@ SCRIPTS = [
 ALL = [*PAGES, *map(chinese_of, PAGES), "CONTRIBUTING.md", *SCRIPTS]
 
 
-def wrong_words(text: str, *, chinese: bool) -> list[str]:
-    patterns = CHINESE if chinese else {rf"(?<![\w-])(?:{word})(?![\w-])": use for word, use in ENGLISH.items()}
+@cache
+def patterns_of(*tables: str) -> dict[str, str]:
+    words = {word: use for table in tables for word, use in globals()[table].items()}
+    if tables == ("CHINESE",):
+        return words
+    return {rf"(?<![\w-])(?:{re.sub('(?<!here) ', r'\\s+', word)})(?![\w-])": use for word, use in words.items()}
+
+
+def wrong_words(text: str, *tables: str) -> list[str]:
     found = [
-        (use, text.count("\n", 0, hit.start()) + 1, hit[0])
-        for word, use in patterns.items()
-        for hit in re.finditer(re.sub(" ", r"\\s+", word) if not chinese else word, text)
+        (use, line_of(text, hit.start()), hit[0])
+        for word, use in patterns_of(*tables).items()
+        for hit in re.finditer(word, text)
     ]
     return [f"line {line}: {hit!r}: use {use}" for use, line, hit in sorted(found, key=lambda one: one[1])]
 
 
 @pytest.mark.parametrize("page", [page for page in ALL if page not in NOT_YET])
 def test_only_words_of_the_table_are_used(page: str) -> None:
-    assert wrong_words(words_of(page), chinese=page.endswith(CHINESE_ENDING)) == []
+    assert wrong_words(words_of(page), "CHINESE" if page.endswith(CHINESE_ENDING) else "ENGLISH") == []
 
 
 @pytest.mark.parametrize(
-    ("text", "chinese"), [("the keys\nthat lack", False), ("costs it a\ntry", False), ("5 美元", True)]
+    ("text", "table"), [("the keys\nthat lack", "ENGLISH"), ("costs it a\ntry", "ENGLISH"), ("5 美元", "CHINESE")]
 )
-def test_a_wrong_word_is_found(text: str, chinese: bool) -> None:
-    assert len(wrong_words(text, chinese=chinese)) == 1
+def test_a_wrong_word_is_found(text: str, table: str) -> None:
+    assert len(wrong_words(text, table)) == 1
+
+
+# Messages, comments and docstrings
+
+INTERFACE = r"\blacking key=|\$\w+|\w+\(\)"  # a log line, variables and functions
+SOURCES = ("*.py", "*.sh", "launch", "lib", "local", "mirror", "tests")
+Texts = Iterator[tuple[int, str]]
+
+
+def files_of(names: Iterable[str]) -> list[Path]:
+    found = (path for name in names for path in ([*ROOT.glob(name)] if "*" in name else (ROOT / name).rglob("*")))
+    return sorted(path for path in found if path.suffix in (".py", ".sh", ".jq") and path != Path(__file__))
+
+
+def comments_of(file: Path) -> Texts:
+    """(line, text) of each, docstrings among them. A "#" inside a string of Python is no comment, but as good as one."""
+    text = file.read_text()
+    yield from ((line_of(text, found.start()), found[0]) for found in re.finditer(r"(?:^|(?<=\s))#.*", text, re.MULTILINE))
+    if file.suffix == ".py":
+        yield from ((line, text) for line, text, is_docstring in strings_of(text) if is_docstring)
+
+
+def messages_of(file: Path) -> Texts:
+    """(line, text) of each string of a few words; in Bash and jq those in quotes on one line."""
+    text = file.read_text()
+    if file.suffix == ".py":
+        yield from ((line, said) for line, said, is_docstring in strings_of(text) if not is_docstring)
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
+        quoted = [] if line.lstrip().startswith("#") else re.findall(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'', line)
+        yield from ((number, double or single) for double, single in quoted if (double or single).count(" ") > 2)
+
+
+def strings_of(text: str) -> Iterator[tuple[int, str, bool]]:
+    """(line, string, whether it is a docstring) of each string of a few words."""
+    tree = ast.parse(text)
+    bodies = [node.body[0] for node in ast.walk(tree) if isinstance(getattr(node, "body", None), list) and node.body]
+    docstrings = {id(first.value) for first in bodies if isinstance(first, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") > 2:
+            yield node.lineno, node.value, id(node) in docstrings
+
+
+def wrong_texts(file: Path, texts: Texts, *tables: str) -> list[str]:
+    found = ((line, wrong_words(without_code(re.sub(INTERFACE, "", text)), *tables)) for line, text in texts)
+    return [f"{file.relative_to(ROOT)}, near line {line}: {wrong}" for line, all_wrong in found for wrong in all_wrong]
+
+
+def test_comments_and_docstrings_use_only_words_of_the_table() -> None:
+    files = files_of(SOURCES)
+    assert len(files) > 300
+    assert [wrong for file in files for wrong in wrong_texts(file, comments_of(file), "ENGLISH")] == []
+
+
+def test_messages_use_only_words_of_the_table() -> None:
+    files = files_of(name for name in SOURCES if name != "tests")
+    assert [wrong for file in files for wrong in wrong_texts(file, messages_of(file), "ENGLISH", "OF_MESSAGES")] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "number"),
+    [
+        ("a.sh", '# told once\nsay "it is no number" # anew', 3),
+        ("a.py", '"""What it tells."""\nx = f"{y} has to be so, as it lacks z"  # for ever', 4),
+        ("a.jq", 'def why: "the reason is no longer known";', 0),
+    ],
+)
+def test_wrong_words_of_a_file_are_found(name: str, text: str, number: int, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    both = [*comments_of(file), *messages_of(file)]
+    assert sum(len(wrong_words(said, "ENGLISH", "OF_MESSAGES")) for _, said in both) == number
 
 
 def test_help_and_settings_are_read() -> None:

@@ -246,7 +246,7 @@ def test_a_signal_to_one_of_two_processes_ends_both(world):
     os.kill(child, signal.SIGTERM)
     output, _ = process.communicate(timeout=IN_TIME)
     assert process.returncode == 0
-    assert f"process {child} of this worker was told to stop, the others end, too" in output
+    assert f"process {child} of this worker was stopped, the others end, too" in output
 
 
 def test_if_one_of_two_processes_is_killed_the_other_hands_back_and_the_worker_fails(world):
