@@ -162,7 +162,7 @@ def parse_xml(operation: str, answer: Answer) -> ElementTree.Element:
         return ElementTree.fromstring(bytes(answer.body).strip())
     except ElementTree.ParseError as error:
         raise ResponseParserError(
-            f"{operation} answered {answer.status} with a body that is no XML: {error}"
+            f"{operation} answered {answer.status} with a body that is not XML: {error}"
         ) from error
 
 

@@ -151,11 +151,11 @@ def test_it_asks_a_person_for_what_it_does_not_know() -> None:
 @pytest.mark.parametrize(
     ("words", "status", "complaint"),
     [
-        ([], 2, "--estimate needs --files, a whole number, because there is no terminal to ask on"),
+        ([], 2, "--estimate needs --files, a whole number: there is no terminal to ask on"),
         (["--files", "3"], 2, "--estimate needs --size, a size such as 100KB"),
         (["--files", "3", "--size", "big"], 2, "--size big is not a size such as 100KB, 10MB or 1GB"),
         (["--files", "3", "--size", "1MB", "--arrival", "late"], 2, "--arrival late is not spread, burst or once"),
-        (["--files", "3", "--size", "1MB", "--days", "3"], 2, "--estimate does not go with --days"),
+        (["--files", "3", "--size", "1MB", "--days", "3"], 2, "--estimate cannot be combined with --days"),
         (["--files", "3", "--size", "1MB", "--keep", "all"], 2, "--keep all is not a number of GB"),
     ],
 )

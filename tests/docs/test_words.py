@@ -1,7 +1,7 @@
 """Words that the project does not use, each with the word to use instead: see "Words" in CONTRIBUTING.md.
 
-They are looked for on the pages, in help texts, in the messages of the product, and in all comments and docstrings. What
-stands in backticks or between fences is left out: log lines, JSON fields and commands are an interface."""
+They are looked for on the pages, in help texts, in the messages of the product, and in all comments and docstrings.
+Text in backticks or between fences is left out: log lines, JSON fields and commands are an interface."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ENGLISH = {
 
 # Of messages, which have to be understood at once.
 OF_MESSAGES = {
-    r"(?<!here )(is|are) no (?!longer|such|more|event)": "is not a",
+    r"(?<!here\s)(is|are) no (?!longer|such|more|event)\w+": "is not a",
     r"(?<=,) as (an?|it|its|others?|the|there|they|their|we|nobody|nothing|AWS|EventBridge|IAM|S3|SQS)": "because",
     r"(allow|allows) yourself": "grant yourself",
 }
@@ -117,7 +117,7 @@ def patterns_of(*tables: str) -> dict[str, str]:
     words = {word: use for table in tables for word, use in globals()[table].items()}
     if tables == ("CHINESE",):
         return words
-    return {rf"(?<![\w-])(?:{re.sub('(?<!here) ', r'\\s+', word)})(?![\w-])": use for word, use in words.items()}
+    return {rf"(?<![\w-])(?:{word.replace(' ', r'\s+')})(?![\w-])": use for word, use in words.items()}
 
 
 def wrong_words(text: str, *tables: str) -> list[str]:
@@ -143,7 +143,7 @@ def test_a_wrong_word_is_found(text: str, table: str) -> None:
 
 # Messages, comments and docstrings
 
-INTERFACE = r"\blacking key=|\$\w+|\w+\(\)"  # a log line, variables and functions
+INTERFACE = r"\blacking key=|which is no fault|\$\w+|\w+\(\)"  # log lines, variables and functions
 SOURCES = ("*.py", "*.sh", "launch", "lib", "local", "mirror", "tests")
 Texts = Iterator[tuple[int, str]]
 
@@ -154,9 +154,11 @@ def files_of(names: Iterable[str]) -> list[Path]:
 
 
 def comments_of(file: Path) -> Texts:
-    """(line, text) of each, docstrings among them. A "#" inside a string of Python is no comment, but as good as one."""
+    """(line, text) of each, with docstrings. A "#" inside a string of Python counts as a comment too."""
     text = file.read_text()
-    yield from ((line_of(text, found.start()), found[0]) for found in re.finditer(r"(?:^|(?<=\s))#.*", text, re.MULTILINE))
+    yield from (
+        (line_of(text, found.start()), found[0]) for found in re.finditer(r"(?:^|(?<=\s))#.*", text, re.MULTILINE)
+    )
     if file.suffix == ".py":
         yield from ((line, text) for line, text, is_docstring in strings_of(text) if is_docstring)
 
@@ -202,7 +204,7 @@ def test_messages_use_only_words_of_the_table() -> None:
     ("name", "text", "number"),
     [
         ("a.sh", '# told once\nsay "it is no number" # anew', 3),
-        ("a.py", '"""What it tells."""\nx = f"{y} has to be so, as it lacks z"  # for ever', 4),
+        ("a.py", '"""What it tells its readers."""\nx = f"{y} has to be so, as it lacks z"  # for ever', 4),
         ("a.jq", 'def why: "the reason is no longer known";', 0),
     ],
 )

@@ -174,7 +174,7 @@ def test_a_new_role_under_a_path_is_known_by_its_arn(scripts: Scripts, path: str
     scripts.account.refusals = [("RegisterTaskDefinition", Refused("AccessDeniedException", words))]
     steps = ("several", "ensure_exec_role", "ensure_task_definition")
     ran = scripts.step(*steps, status=0 if waits else 1, ROLE_PATH="/ml/2026/")
-    assert ("the new role cannot be given to ECS yet" in ran.errors) == waits
+    assert ("the new role cannot be passed to ECS yet" in ran.errors) == waits
 
 
 # --- under IAM ----------------------------------------------------------------------------------------------------

@@ -1613,7 +1613,7 @@ PASSING = [
         "cannot be assumed by Lambda.",
         "Lambda cannot assume",
     ),
-    (NEW_STARTER, "CreateFunction", "AccessDeniedException", no_pass("starter-role"), "cannot be given to Lambda yet"),
+    (NEW_STARTER, "CreateFunction", "AccessDeniedException", no_pass("starter-role"), "cannot be passed to Lambda yet"),
     (
         NEW_STARTER,
         "CreateFunction",
@@ -1621,7 +1621,7 @@ PASSING = [
         NO_PRINCIPAL,
         "KMS does not see the new role yet",
     ),
-    (NEW_EXEC, "RegisterTaskDefinition", "AccessDeniedException", no_pass("exec-role"), "cannot be given to ECS yet"),
+    (NEW_EXEC, "RegisterTaskDefinition", "AccessDeniedException", no_pass("exec-role"), "cannot be passed to ECS yet"),
     (
         ["ensure_function"],
         "PutFunctionConcurrency",
