@@ -66,7 +66,7 @@ class Tables:
         return lacking
 
     async def needed_in_log(self, file: LogFile, source: Source, existing: Destination | None) -> Collection[str]:
-        """The log files that allow for a copy of this one if they are there. Empty if only the whole log tells."""
+        """The log files that allow for a copy of this one if they are there. Empty if only the whole log shows it."""
         if file.kind == POINTER:
             return await self.logs.checkpoint_of(file, source)
         if file.kind != COMMIT:

@@ -15,7 +15,7 @@ from mirror.queue.queue import Queue
 from mirror.readers.listing import Finding
 from mirror.settings import Settings
 
-# Ten messages of so many keys of 500 bytes are one request on the bill, 64 KiB. SQS takes 1 MiB at once, and keys of
+# Ten messages of this many keys of 500 bytes are one request on the bill, 64 KiB. SQS takes 1 MiB at once, and keys of
 # 1024 bytes, form-urlencoded, need a quarter of that (SQS Developer Guide, "Amazon SQS message quotas").
 KEYS_PER_HINT = 8
 SENDS = 32  # requests at a time: SQS takes 20 to 60 ms for one, and an empty bucket needs one for each 80 keys

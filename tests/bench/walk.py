@@ -39,7 +39,7 @@ COMMANDS = {
     "deep": ["wait", "--deep", "--timeout", f"{TIMEOUT}s"],
     "marker": [],
 }
-# All keys are equal, as it would never end if one were missing for ever.
+# All keys are equal, because it would never end if one stayed missing.
 OF_EQUAL = ("wait", "deep", "marker")
 # What a command's last line calls what the tree holds.
 TOLD = {

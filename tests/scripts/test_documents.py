@@ -1638,7 +1638,7 @@ PASSING = [
     ),
     (["ensure_starter_role"], "PutRolePolicy", "NoSuchEntity", "cannot be found", "IAM does not see the new role yet"),
 ]
-# Of roles that are older than the run, the same words are a refusal permanently.
+# Of roles that are older than the run, the same words are a final refusal.
 FOR_GOOD = [
     (
         ["ensure_function"],

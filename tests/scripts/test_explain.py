@@ -222,9 +222,9 @@ def test_a_look_that_s3_refuses_says_which_right_is_missing(case: str) -> None:
         ("", "name one key"),
         ("a b", "name one key"),
         ("-x", "goes after --"),
-        ("--since 3x a", "no duration"),
-        ("''", "1 to 1024 bytes, and this has 0"),
-        ("$(printf 'ü%.0s' {1..513})", "and this has 1026"),
+        ("--since 3x a", "not a duration"),
+        ("''", "1 to 1024 bytes, and this one has 0"),
+        ("$(printf 'ü%.0s' {1..513})", "and this one has 1026"),
         ("$'\\xff'", "the key is not UTF-8"),
     ],
 )
@@ -236,7 +236,7 @@ def test_wrong_usage_ends_with_2(words: str, why: str) -> None:
 def test_a_python_that_is_too_old_is_named() -> None:
     done = bash("python3() { [[ $1 == --version ]] && echo Python 3.8.2; }\nverb_explain a")
     assert done.returncode == 2
-    assert "explain needs Python 3.9 or newer as python3, and this is Python 3.8.2" in done.stderr
+    assert "explain needs Python 3.9 or newer as python3, but this is Python 3.8.2" in done.stderr
 
 
 def test_the_lines_on_a_key_are_found_by_the_key_as_a_worker_writes_it() -> None:

@@ -169,7 +169,7 @@ def test_a_lifecycle_of_somebody_else_stays_and_what_it_lacks_is_told(account: A
     assert f"the lifecycle of {MIRROR} is someone else's and stays as it is" in errors
     assert "days stay until ./sync.sh reconcile --remove-unwanted removes them" in errors
     assert "lifecycle.s3.amazonaws.com" in errors
-    assert "goes within" not in errors
+    assert "lifecycle deletes" not in errors
 
     put(account, THEIRS, *found_rules(errors))  # as they were shown
     deploy(account, **DAYS)
@@ -265,7 +265,7 @@ def test_a_dry_run_says_what_would_go_and_another_destination_what_stays(account
     assert writes(account) == []
     assert steps(output)[0] == f"{LIFECYCLE}: would change (keeps more)"
     assert steps(output)[-1] == f"{LIFECYCLE}: exists"
-    assert "goes within" not in errors
+    assert "lifecycle deletes" not in errors
 
     other = MIRROR.replace("mirror", "other")
     account.client("s3").create_bucket(

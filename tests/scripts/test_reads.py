@@ -249,11 +249,11 @@ def test_why_it_cannot_is_said(
     ("options", "complaint"),
     [
         ("--reads 0", "--reads 0 is not a number of days from 1 to 99"),
-        ("--reads 7 --top 0", "--top 0 is no number of folders"),
+        ("--reads 7 --top 0", "--top 0 is not a number of folders"),
         ("--reads 7 --top 251", "--top 251 is not a number of folders from 1 to 250"),
-        ("--reads 7 --folders a/,,b/", "has nothing between two commas"),
+        ("--reads 7 --folders a/,,b/", "has an empty item"),
         (f"--reads 7 --folders {'a/,' * 250}b/", "--folders names more than 250 folders"),
-        ("--reads 7 --days 3", "--reads does not go with --days"),
+        ("--reads 7 --days 3", "--reads cannot be combined with --days"),
     ],
 )
 def test_wrong_usage_is_refused(options: str, complaint: str, mirror: Mirror) -> None:

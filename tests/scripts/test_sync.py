@@ -104,14 +104,14 @@ def test_the_help_of_a_verb_has_all_of_its_names() -> None:
         ("sync.sh help destroy", "unknown verb destroy"),
         ("sync.sh status --wrong", "unknown option --wrong"),
         ("sync.sh --wrong status", "unknown option --wrong"),
-        ("sync.sh logs --since 5x", "--since 5x is no duration"),
+        ("sync.sh logs --since 5x", "--since 5x is not a duration"),
         ("sync.sh logs --since", "--since needs a value"),
         ("sync.sh reconcile --max-delete", "--max-delete needs a value"),
         ("sync.sh reconcile --max-delete x", "reconcile: --max-delete x is not a whole number"),
         ("sync.sh reconcile --examples 1e3", "reconcile: --examples 1e3 is not a whole number"),
         ("sync.sh reconcile --audit --remove-unwanted", "--audit removes nothing"),
         ("sync.sh redrive everything", "unknown option everything"),
-        ("sync.sh verify --timeout soon", "--timeout soon is no duration"),
+        ("sync.sh verify --timeout soon", "--timeout soon is not a duration"),
         ("sync.sh verify --report /nowhere/report.md", "there is no such folder"),
         ("deploy.sh extra", "unknown option: extra"),
         ("deploy.sh --once", "--once needs --local"),
@@ -417,7 +417,7 @@ def test_status_tells_an_outage_since_when_why_and_how_it_ended(
     found, output = status_with(newest_first, parts)
     assert (found, told in output) == (word, True), output
     assert ("no key can be synced since" in output) == ("it goes on" in told)
-    assert ("mend the reason" in output) == ("none in" not in told and "over after" not in told)
+    assert ("fix the reason" in output) == ("none in" not in told and "over after" not in told)
 
 
 def decided(copied: dict[str, int]) -> dict[str, Any]:

@@ -436,4 +436,4 @@ def test_verify_puts_under_the_first_prefix_and_nothing_that_is_excluded(
     done = bash(EXCLUDED_OBJECTS, tmp_path, PREFIXES="b c/,a/", EXCLUDED=excluded)
     assert (done.returncode, told in done.stderr) == (1 if told else 0, True), done.stderr
     assert re.match("b c/sync-verify-[^/]*/small.txt$" if not told else "$", done.stdout)
-    assert ("nothing was put: EXCLUDE=" in done.stderr) == bool(told)
+    assert ("nothing was uploaded: EXCLUDE=" in done.stderr) == bool(told)
