@@ -63,8 +63,8 @@ class TableLogs:
         return await self.shared.get(sync, table, functools.partial(self.bring_what_lacks, sync, table))
 
     async def bring_what_lacks(self, sync: KeySync, table: str) -> Awaited | None:
-        """Plans again if something in the plan has gone from the source or has changed: a writer cleans the log from the
-        beginning, so going on with the next file would leave a gap."""
+        """Plans again if something in the plan has gone from the source or has changed: a writer cleans the log from
+        its beginning, so going on with the next file would leave a gap."""
         for _ in range(STUCK_TRIES):
             try:
                 return await self.bring_planned(sync, table)

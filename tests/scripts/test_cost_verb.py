@@ -309,7 +309,7 @@ def test_ones_own_prices_stand_above_ours(tmp_path: Path) -> None:
         ("", "0 values instead of one"),
         ("[]", "it is not an object"),
         ('{"price": {}}', "price is not a field of it"),
-        ('{"prices": {"sqs": 1, "logs_gb": "0.5"}}', 'sqs is not a name in its prices; logs_gb is not a number such as'),
+        ('{"prices": {"sqs": 1, "logs_gb": "0.5"}}', 'sqs is not a name in its prices; logs_gb is not a number'),
         ('{"prices": {"logs_gb": -1}}', "logs_gb is not a number"),
         ('{"free_a_month": {"vcpu_hour": 1}}', "vcpu_hour is not a name in its free_a_month"),
     ],
