@@ -9,11 +9,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from botocore.exceptions import ClientError
+
 from mirror.concurrency import Slots
 from mirror.hooks.others import copy_other
 from mirror.hooks.waiting import Awaited, Waits, soon
 from mirror.model.delta import COMMIT, LOG, LogFile, names_of
-from mirror.model.errors import AWS_ERRORS, describe, is_environment
+from mirror.model.errors import AWS_ERRORS, describe, is_change, is_environment
 from mirror.model.limits import MIB
 from mirror.model.selection import is_marker
 from mirror.protocol.attempt import KeySync
@@ -107,9 +109,15 @@ class TableFiles:
 
         async def bring(key: str) -> None:
             found = state.missing[key]
-            if found and found.size <= largest and not found.archived:
+            if not found or found.size > largest or found.archived:
+                return
+            try:
                 lacking = await copy_other(self.syncer, sync, key, found, None)
-                state.troubles |= lacking.troubles if lacking else {}
+            except ClientError as error:
+                if not is_change(error):
+                    raise
+                return  # another worker copies it as well, or the source has it no longer
+            state.troubles |= lacking.troubles if lacking else {}
 
         await self.slots.run(bring, list(state.missing))
         await state.look()

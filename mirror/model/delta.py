@@ -168,6 +168,7 @@ def plan_for(log: Collection[LogFile], missing: Collection[str]) -> Plan:
 
     A reader needs the newest checkpoint, or the commit 0, and each commit after that. So the destination may get
     commits after a checkpoint that it has, or from 0 on. If it has no such checkpoint, it gets the newest one first.
+    The commit of that version comes next: Delta's readers do not open a log of a checkpoint and no commit.
     """
     if not missing:
         return Plan()
@@ -185,7 +186,7 @@ def plan_for(log: Collection[LogFile], missing: Collection[str]) -> Plan:
         if not useful:
             return Plan(f"the source has neither the commit before {commits.get(first, LOG)} nor a checkpoint after it")
         begins, base = last, useful[last]
-    chain = [commits[version] for version in lacking if version > begins]
+    chain = [commits[version] for version in lacking if version >= begins]
     pointers = [file.key for file in log if file.kind == POINTER]
     after = [key for key in (*useful.get(last, ()), *pointers) if key in missing and key not in base]
     return Plan(base=tuple(key for key in base if key in missing), commits=tuple(chain), after=tuple(after))

@@ -169,15 +169,16 @@ PLANS = {
     "a gap in the destination": ([0, 1, 2, 3], [1, 3], Plan(commits=keys(1, 3))),
     "a pointer last": ([0, 1, "c1", "p"], [1, "p", "c1"], Plan(commits=keys(1), after=keys("c1", "p"))),
     "the newest checkpoint": ([0, 1, 2, "c0", "c1"], ["c0", "c1"], Plan(after=keys("c1"))),
-    "no beginning": ([2, 3, "c2", "p"], [2, 3, "c2", "p"], Plan(base=keys("c2"), commits=keys(3), after=keys("p"))),
+    "no beginning": ([2, 3, "c2", "p"], [2, 3, "c2", "p"], Plan(base=keys("c2"), commits=keys(2, 3), after=keys("p"))),
     "begun": ([2, 3, "c2", "p"], [3, "p"], Plan(commits=keys(3), after=keys("p"))),
+    "begun with a checkpoint alone": ([2, "c2", "p"], [2, "p"], Plan(commits=keys(2), after=keys("p"))),
     "after an older checkpoint that is there": (
         [2, 3, 4, "c2", "c4"],
         [4, "c4"],
         Plan(commits=keys(4), after=keys("c4")),
     ),
-    "an older one that is not": ([2, 3, 4, "c2", "c4"], [3, 4, "c2", "c4"], Plan(base=keys("c4"))),
-    "in parts": ([2, "c2.1.2", "c2.2.2"], [2, "c2.1.2"], Plan(base=keys("c2.1.2"))),
+    "an older one that is not": ([2, 3, 4, "c2", "c4"], [3, 4, "c2", "c4"], Plan(base=keys("c4"), commits=keys(4))),
+    "in parts": ([2, "c2.1.2", "c2.2.2"], [2, "c2.1.2"], Plan(base=keys("c2.1.2"), commits=keys(2))),
     "incomplete": ([1, 2, "c1", "c2.1.2"], [2], Plan(commits=keys(2))),
     "a gap in the source": ([0, 1, 3, 4], [3, 4], Plan(GAP)),
     "a gap below a checkpoint": ([0, 2, 3, "c1"], [2, 3], Plan(commits=keys(2, 3))),
@@ -188,7 +189,7 @@ PLANS = {
     "many commits before a checkpoint": (
         [*range(203), "c201"],
         [*range(203), "c201"],
-        Plan(base=keys("c201"), commits=keys(202)),
+        Plan(base=keys("c201"), commits=keys(201, 202)),
     ),
 }
 

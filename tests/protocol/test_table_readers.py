@@ -302,6 +302,24 @@ def test_of_the_files_that_are_waited_for_one_that_is_in_trouble_is_named():
     assert example_of(state) == ("t/missing", "not equal yet")
 
 
+def test_a_file_that_another_worker_copies_at_the_same_moment_is_there_and_no_failure():
+    held, asked = set(), []
+
+    def answer(operation, arguments):
+        key = arguments["Key"]
+        asked.append((operation, key))
+        if operation == "copy_object":
+            held.add(key)
+            return shaped(operation, Failure("412") if key == "data/f" else '"d"')
+        is_there = arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket or key in held
+        return shaped(operation, Version("x", 1, 1) if is_there else Failure("404"))
+
+    buckets = syncer_on(Client(answer)).buckets
+    files = tables.Tables(buckets, Syncer(buckets)).files
+    assert run(files.bring_files(KeySync(COMMIT_KEY), "data/", {"data/f", "data/g"})) is None
+    assert [key for operation, key in asked if operation == "copy_object"] == ["data/f", "data/g"]
+
+
 def test_a_log_file_that_is_the_same_is_looked_at_once_until_it_is_another(monkeypatch):
     monkeypatch.setattr(table_log, "YOUNG_SECONDS", 3600)
     commit = Version("a0", 1, 1)
