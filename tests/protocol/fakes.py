@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from mirror.model.limits import MIN_PART_SIZE
 from mirror.protocol.buckets import Buckets, LeftOut
 from mirror.protocol.objects import PROVENANCE, source_from_head
 from mirror.protocol.sync import Syncer
+from mirror.readers.walk import Job, next_of
 from mirror.settings import Settings, load_settings
 
 SMALL, LARGE = 1, 2 * MIN_PART_SIZE  # bytes; a large object is copied in two parts
@@ -394,10 +395,10 @@ class SlotsForAll:
             raise failures[0]
 
 
-async def one_by_one(jobs: list[Callable[[], Coroutine[Any, Any, None]]], _workers: int) -> None:
+async def one_by_one(jobs: list[Iterator[Job]], _workers: int) -> None:
     """Stands for work_off() of walk.py."""
-    while jobs:
-        await jobs.pop()()
+    while job := next_of(jobs):
+        await job()
 
 
 def syncer_on(client: Client, settings: Settings = SETTINGS, left_out: LeftOut = LeftOut(), **clocks: Any) -> Syncer:  # noqa: B008 a value
