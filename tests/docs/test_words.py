@@ -84,6 +84,8 @@ def words_of(page: str) -> str:
     """What readers of the page read as text; lines keep their numbers."""
     if page == "CONTRIBUTING.md":  # its pictures are text
         return without_code(re.sub(CHAPTER, same_lines, text_of(page), flags=re.MULTILINE | re.DOTALL))
+    if page == "CHANGELOG.md":  # older releases stay as they were announced
+        return without_code(text_of(page).partition("\n## 1.1.0")[0])
     if page.endswith(".sh"):
         return help_of(page)
     return without_code(re.sub(r"\]\([^)]*\)", same_lines, prose(page)))
@@ -109,7 +111,7 @@ SCRIPTS = [
     "deploy.sh",
     "cleanup.sh",
 ]
-ALL = [*PAGES, *map(chinese_of, PAGES), "CONTRIBUTING.md", *SCRIPTS]
+ALL = [*PAGES, *map(chinese_of, PAGES), "CONTRIBUTING.md", "CHANGELOG.md", *SCRIPTS]
 
 
 @cache
