@@ -56,6 +56,8 @@ source_parts() {
   ! is_for verify || source "$PROJECT_DIR/lib/verify/chain.sh"
   # shellcheck source=lib/verify/table.sh
   ! is_for verify || source "$PROJECT_DIR/lib/verify/table.sh"
+  # shellcheck source=lib/verify/bench.sh
+  ! is_for verify || source "$PROJECT_DIR/lib/verify/bench.sh"
 }
 
 # source_verbs VERB...: the files of these verbs, and what they need.
@@ -75,9 +77,9 @@ source_verbs() {
   # shellcheck source=lib/verbs/redrive.sh
   ! is_for redrive || source "$PROJECT_DIR/lib/verbs/redrive.sh"
   # shellcheck source=lib/verbs/pause.sh
-  ! is_for pause || source "$PROJECT_DIR/lib/verbs/pause.sh"
+  ! is_for pause verify || source "$PROJECT_DIR/lib/verbs/pause.sh"
   # shellcheck source=lib/verbs/resume.sh
-  ! is_for resume || source "$PROJECT_DIR/lib/verbs/resume.sh"
+  ! is_for resume verify || source "$PROJECT_DIR/lib/verbs/resume.sh"
   # shellcheck source=lib/verbs/cost.sh
   ! is_for cost || source "$PROJECT_DIR/lib/verbs/cost.sh"
   # shellcheck source=lib/verbs/verify.sh

@@ -24,7 +24,7 @@ from mirror.signals import Signals
 def main() -> int:
     """Exit status: 0 queue empty or stopped by a signal, 1 the queue cannot be read, 2 a wrong setting or argument, 3
     an outage. Of reconcile, wait and measure: see there."""
-    started = time.monotonic()
+    started, used = time.monotonic(), cpu_seconds()
     command = parse_arguments(sys.argv[1:])
     signals = Signals()
     signals.catch()
@@ -39,8 +39,14 @@ def main() -> int:
     share = replace(settings, task_memory=settings.task_memory // count)  # of a process
     status, counts = run_processes(count, functools.partial(run, share, command, signals), signals)
     if counts is not None:
-        logging.getLogger("worker").info(summary(counts, time.monotonic() - started, settings.announces))
+        seconds, cpu = time.monotonic() - started, cpu_seconds() - used
+        logging.getLogger("worker").info(summary(counts, seconds, cpu, settings.announces))
     return status
+
+
+def cpu_seconds() -> float:
+    """Of this process, and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 if __name__ == "__main__":

@@ -35,6 +35,14 @@ readonly PREFIX_FIELD=${KEY_FIELD/key/prefix} EXAMPLE_FIELD=${KEY_FIELD/key/exam
 readonly MARKER_FIELDS="^(?<at>\\S+) \\S+ marker key=$KEY_FIELD waits for (?<keys>\\d+) keys under $PREFIX_FIELD, such as \
 $EXAMPLE_FIELD: (?<why>.*?)( since=(?<since>\\S+))?\$"
 
+# Worker, of a large object: its parts are begun; all of them are copied.
+readonly PARTS_BEGUN='^\S+ INFO Using multipart copy .* size=(?<size>\d+) parts=(?<parts>\d+) '
+readonly PARTS_ENDED='^\S+ INFO Progress: \d+/\d+ parts \(100%\)'
+
+# Worker, at its end: TIME INFO summary copied=N deleted=N skipped=N NAME=VALUE... busy=N cpu=SECONDS
+readonly LOAD_FIELDS="^\\S+ INFO summary copied=(?<copied>\\d+) deleted=(?<deleted>\\d+) skipped=(?<skipped>\\d+) .*\
+ busy=(?<busy>\\d+) cpu=(?<cpu>[0-9.]+)\$"
+
 # Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...; and of wait and measure,
 # likewise.
 readonly SUMMARY_START='^[^ ]+ [A-Z]+ (reconciled|waited|measured) end='
@@ -164,6 +172,15 @@ synced_of() {
     | select(test($line)) | capture("^(?<at>\\S+) .*? key=\($key) ") | {(.key | fromjson): .at}]
     | sort_by(.[]) | add // {}'
 }
+
+# Reads answers of FilterLogEvents, prints {stream, copied, deleted, skipped, busy, cpu} for each summary of a worker.
+summaries_of() {
+  jq -c --arg line "$LOAD_FIELDS" '.events[]? | .logStreamName as $stream | .message | rtrimstr("\n") | capture($line)
+    | map_values(tonumber) | {$stream} + .'
+}
+
+# The regular expressions of the lines on parts, of which the first has the groups size and parts, as a JSON object.
+fields_of_parts() { jq -nc --arg begun "$PARTS_BEGUN" --arg ended "$PARTS_ENDED" '{$begun, $ended}'; }
 
 # The regular expression of a synced line, whose groups are key, action, size, seconds and lag.
 synced_fields() { printf '%s%s %s\n' "$SYNCED_LINE" "$KEY_FIELD" "$OUTCOME_FIELDS"; }

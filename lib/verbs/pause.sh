@@ -56,6 +56,13 @@ await_last_run() {
 
 end_workers() { end_tasks "./sync.sh pause of $APP_NAME" "$STARTED_BY"; }
 
+# end_work UNTIL: what runs when the sync is paused; as await_last_run.
+end_work() {
+  end_workers
+  await_last_run "$1"
+  end_workers
+}
+
 say_paused() {
   local until
   until=$(iso $(($(now) + QUEUE_SECONDS)))
@@ -78,8 +85,6 @@ verb_pause() {
     say "pause: nothing new is started; the workers return their messages to the queue"
     until=$(($(now) + STARTER_TIMEOUT))
   fi
-  end_workers
-  await_last_run "$until"
-  end_workers
+  end_work "$until"
   say_paused
 }

@@ -7,6 +7,11 @@
 # the waiting messages. If the sync is not paused, this says so and changes
 # nothing.
 
+end_pause() {
+  RESOURCE="function $STARTER_NAME"
+  change_function jq '.Environment.Variables | del(.PAUSED_SINCE) | {Environment: {Variables: .}}'
+}
+
 verb_resume() {
   (($# == 0)) || usage "resume: unknown option $1"
   [[ $DRY_RUN == false ]] || usage "resume: it lets workers start and has no dry run; set DRY_RUN=false"
@@ -18,8 +23,7 @@ verb_resume() {
     say "the sync is not paused"
     return
   fi
-  RESOURCE="function $STARTER_NAME"
-  change_function jq '.Environment.Variables | del(.PAUSED_SINCE) | {Environment: {Variables: .}}'
+  end_pause
   waiting=$(describe_queue "$QUEUE_NAME" | jq '.visible + .in_flight + .delayed')
   say "the sync continues, after a pause since $since: $waiting messages are waiting, and the next run of the starter" \
     "handles them"

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# usage: ./sync.sh verify [--yes] [--large] [--report FILE] [--timeout 15m]
+# usage: ./sync.sh verify [--yes] [--large] [--bench] [--report FILE]
+#                         [--timeout 15m]
 #
 # The acceptance test: sends its own objects through the whole chain.
 #
@@ -11,6 +12,10 @@
 #
 #   --yes          do not ask
 #   --large        also 6 GiB, made inside S3 from a part of 64 MiB
+#   --bench        the same, and measures: pauses the sync for one or two minutes,
+#                  puts 3,000 small objects, resumes it, and reports how many are
+#                  copied and deleted in a second, CPU time, parts in a second,
+#                  pages of both listings, and how often S3 was too busy
 #   --report FILE  write the table to FILE too, as Markdown to publish: without
 #                  account ids and names of buckets
 #   --timeout 15m  the longest wait of each round
@@ -20,13 +25,17 @@
 # s3:ListBucket (a versioned bucket: s3:ListBucketVersions,
 # s3:DeleteObjectVersion; --large: s3:AbortMultipartUpload,
 # s3:ListBucketMultipartUploads), on the destination s3express:CreateSession, on
-# the workers' logs logs:FilterLogEvents. It costs a task of a few minutes and
-# about 100 requests, less than 0.01 USD; --large about 0.03 USD more.
+# the workers' logs logs:FilterLogEvents; --bench what --large and pause need. It
+# costs a task of a few minutes and about 100 requests, less than 0.01 USD;
+# --large about 0.03 USD more, --bench, of ten minutes, about 0.08 USD more.
 #
 # Exit status: 0 all is well; 1 it is not, and the broken link of the chain is
 # named; 2 wrong usage; 130 interrupted.
 
 : "${VERIFY_FOLLOW_SECONDS:=180}" # after a run that did not end well, the destination is given so long to follow
+# What a run costs: an estimate at the prices of us-east-1. Of --bench, most of it is for 3,000 uploads, 6 GiB and two
+# workers.
+declare -grA VERIFY_COSTS=([plain]="less than 0.01 USD" [large]="about 0.04 USD" [bench]="about 0.09 USD")
 
 # --- beginning ------------------------------------------------------------------------------------------------------
 
@@ -46,23 +55,24 @@ name_run() {
     "$VERIFY_DIR/in_source.list" "$VERIFY_DIR/in_mirror.list" >/dev/null
 }
 
-# Ends the run if there is no deployment for these settings.
+# need_deployment WHAT: ends the run if there is no deployment for these settings.
 need_deployment() {
   say_while "verify: reading the deployment" \
     ask_ahead starter "queue_url $QUEUE_NAME" task_definition "rule $EVENT_RULE_NAME"
   need_starter
+  [[ $1 != bench ]] || need_pausable
   refuse_if_paused "nothing was uploaded, because nothing would arrive before"
   existing_queue_url "$QUEUE_NAME" >/dev/null
   fact task_definition >"$VERIFY_DIR/definition"
   need_deployed SRC_BUCKET DST_BUCKET PREFIX_FILTER
 }
 
-# Ends the run if the workers would leave out what it puts.
+# refuse_excluded_objects [KEY]: ends the run if the workers would leave out what it puts, which has that key, too.
 refuse_excluded_objects() {
   local exclude found key pattern
   exclude=$(deployed_setting EXCLUDE)
   [[ -n $exclude ]] || return 0
-  found=$(printf '%s\n' "${CASE_KEY[@]}" | patterns_for "$exclude")
+  found=$(printf '%s\n' "${CASE_KEY[@]}" ${1:+"$1"} | patterns_for "$exclude")
   [[ -n $found ]] || return 0
   IFS=$'\t' read -r key pattern <<<"$found"
   die "nothing was uploaded: EXCLUDE=$exclude is deployed, and its pattern $pattern leaves out $key, one of the objects" \
@@ -70,15 +80,19 @@ refuse_excluded_objects() {
     "in which the pattern leaves out nothing; then run ./deploy.sh$VIA and this again"
 }
 
-# ask_to_verify ASSUME_YES LARGE
+# ask_to_verify ASSUME_YES WHAT
 ask_to_verify() {
   local answer name
   say "This puts ${#CASES[@]} objects into"$'\n'"  s3://$SRC_BUCKET/$VERIFY_FOLDER"
   for name in "${CASES[@]}"; do say "    ${CASE_KEY[$name]#"$VERIFY_FOLDER"}  (${CASE_MEANING[$name]})"; done
   say "and waits for their copies in"$'\n'"  s3://$DST_BUCKET/$VERIFY_FOLDER"
+  if [[ $2 == bench ]]; then
+    say "Then it pauses the sync for one or two minutes, puts $VERIFY_SMALL_OBJECTS small objects,"
+    say "and resumes the sync."
+  fi
   say "Nothing outside of this folder is touched, and all of it is removed afterwards,"
   say "on both sides."
-  say "Cost: less than 0.01 USD$([[ $2 == false ]] || printf ', and about 0.03 USD for 6 GiB')."
+  say "Cost: ${VERIFY_COSTS[$2]}."
   [[ $1 == false ]] || return 0
   [[ -t 0 ]] || die "nothing was done: there is no terminal to ask on; use --yes"
   read -r -p "Continue? [y/N] " answer
@@ -167,9 +181,10 @@ remove_round() {
   ((ARRIVED == ${#there[@]})) || CASE_RESULT[removed]=missing
 }
 
+# run_rounds [ROUND]: a last one, beside the usual ones.
 run_rounds() {
   local round
-  for round in put_round change_round remove_round; do
+  for round in put_round change_round remove_round "$@"; do
     [[ $VERIFY_BROKEN == true ]] || "$round"
   done
   await_jobs # of a chain that broke, what put_round began is not needed
@@ -191,20 +206,27 @@ read_faults() {
 
 # --- cleaning up ----------------------------------------------------------------------------------------------------
 
+# delete_listed in_source|in_mirror: reads a JSON list of {Key, VersionId}. S3 takes a thousand of them at a time.
+delete_listed() {
+  local some
+  jq -c 'range(0; length; 1000) as $n | {Objects: .[$n:$n + 1000], Quiet: true}' >"$VERIFY_DIR/removals"
+  while read -r some; do
+    printf '%s\n' "$some" >"$VERIFY_DIR/remove.json"
+    "$1" delete-objects --delete "file://$VERIFY_DIR/remove.json" | must_be_zero '.Errors | length'
+  done <"$VERIFY_DIR/removals"
+}
+
 # remove_folder in_source|in_mirror: the objects of this run, and nothing else.
 remove_folder() {
   list_folder "$1"
-  [[ $(jq length "$VERIFY_DIR/$1.list") != 0 ]] || return 0
-  jq '{Objects: map({Key: .key}), Quiet: true}' "$VERIFY_DIR/$1.list" >"$VERIFY_DIR/remove.json"
-  "$1" delete-objects --delete "file://$VERIFY_DIR/remove.json" | must_be_zero '.Errors | length'
+  jq -c 'map({Key: .key})' "$VERIFY_DIR/$1.list" | delete_listed "$1"
 }
 
 # Old versions and delete markers of a versioned source; without versioning, asking would need one more right.
 remove_versions() {
   [[ $(cat "$VERIFY_DIR"/put.* | jq -s 'any(.[]; (.VersionId // "null") != "null")') == true ]] || return 0
-  in_source list-object-versions --prefix "$VERIFY_FOLDER" | jq '{Quiet: true,
-    Objects: [.Versions[]?, .DeleteMarkers[]? | {Key, VersionId}]}' >"$VERIFY_DIR/remove.json"
-  in_source delete-objects --delete "file://$VERIFY_DIR/remove.json" | must_be_zero '.Errors | length'
+  in_source list-object-versions --prefix "$VERIFY_FOLDER" \
+    | jq -c '[.Versions[]?, .DeleteMarkers[]? | {Key, VersionId}]' | delete_listed in_source
 }
 
 abort_uploads() {
@@ -246,6 +268,13 @@ end_verify() {
     (set -e && clean_up_objects)
     cleaned=$?
   fi
+  if [[ -n $BENCH_PAUSE ]]; then # what was put is gone by now, so that it is not copied any more
+    run_apart "$TEMP_DIR/resumed" end_bench_pause
+    if has_failed "$TEMP_DIR/resumed"; then
+      say "verify: the sync is still paused: ./sync.sh$VIA resume"
+      status=1
+    fi
+  fi
   if ((cleaned)); then
     say "verify: objects may be left: aws s3 rm --recursive 's3://$SRC_BUCKET/$VERIFY_FOLDER', then the same for" \
       "'s3://$DST_BUCKET/$VERIFY_FOLDER'"
@@ -263,20 +292,22 @@ write_report() {
   say "verify: the report is in $1"
 }
 
-# verify ASSUME_YES LARGE REPORT
+# verify ASSUME_YES WHAT REPORT; WHAT is plain, large or bench.
 verify() {
-  local threshold
+  local threshold large=true rounds=()
   start_verb
   name_run
-  need_deployment
+  need_deployment "$2"
   threshold=$(deployed_setting MULTIPART_THRESHOLD)
-  choose_cases "$2" "${threshold:-$VERIFY_COPY_LIMIT}"
-  refuse_excluded_objects
+  [[ $2 != plain ]] || large=false
+  [[ $2 != bench ]] || rounds=(bench_round)
+  choose_cases "$large" "${threshold:-$VERIFY_COPY_LIMIT}"
+  refuse_excluded_objects ${rounds[@]+"$(bench_folder)0/small-aaa"}
   trap end_verify EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
   ask_to_verify "$1" "$2"
-  run_rounds
+  run_rounds ${rounds[@]+"${rounds[@]}"}
   gather_result >"$VERIFY_DIR/result.json"
   print_result "$VERIFY_DIR/result.json" >"$VERIFY_DIR/result"
   show_result <"$VERIFY_DIR/result"
@@ -285,11 +316,12 @@ verify() {
 }
 
 verb_verify() {
-  local yes=false large=false report="" timeout=15m
+  local yes=false what=plain report="" timeout=15m
   while (($#)); do
     case "$1" in
       --yes) yes=true ;;
-      --large) large=true ;;
+      --large) [[ $what == bench ]] || what=large ;;
+      --bench) what=bench ;;
       --report) need_value "$1" "$#" && report=$2 && shift ;;
       --timeout) need_value "$1" "$#" && timeout=$2 && shift ;;
       *) usage "verify: unknown option $1" ;;
@@ -299,5 +331,5 @@ verb_verify() {
   [[ $DRY_RUN == false ]] || usage "verify: it puts and removes objects of its own; set DRY_RUN=false"
   VERIFY_TIMEOUT=$(seconds_of "$timeout") || usage "verify: --timeout $timeout is not a duration such as 15m"
   [[ -z $report || -d $(dirname "$report") ]] || usage "verify: --report $report: there is no such folder"
-  verify "$yes" "$large" "$report"
+  verify "$yes" "$what" "$report"
 }

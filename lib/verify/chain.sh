@@ -128,9 +128,10 @@ read_tasks() {
   printf '[]\n' >"$VERIFY_DIR/tasks"
   ((${#arns[@]})) || return 0
   aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]}" | jq -c "$(jq_epoch)"'
-    [.tasks[] | select(.startedBy == $by) | {
+    def times: {created: .createdAt, connected: .connectivityAt, pulling: .pullStartedAt, pulled: .pullStoppedAt,
+      started: .startedAt} | map_values(epoch);
+    [.tasks[] | select(.startedBy == $by) | times + {
       id: (.taskArn | split("/")[-1]), status: .lastStatus, code: .stopCode, reason: .stoppedReason,
-      created: (.createdAt | epoch), pulled: (.pullStoppedAt | epoch), started: (.startedAt | epoch),
       capacity: (.capacityProviderName // .launchType),
       exit: ([.containers[]? | select(.name == "worker")][0].exitCode),
       container_reason: ([.containers[]? | select(.name == "worker")][0].reason)}]' --arg by "$STARTED_BY" \

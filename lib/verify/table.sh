@@ -4,11 +4,13 @@
 
 # --- one JSON text per part -----------------------------------------------------------------------------------------
 
-# The synced lines of this run, as a JSON list {task, by, key, action, size, seconds, lag}; lag may be null. The log
-# streams of a function have its version in their name.
+# The synced lines of this run, without those of --bench, as a JSON list {at, task, by, key, action, size, seconds, lag};
+# lag may be null. The log streams of a function have its version in their name.
 synced_lines() {
-  jq -cs --arg fields "$(synced_fields)" 'map(.stream as $stream | .message | capture($fields)
-    | {task: ($stream | split("/")[-1]), by: (if $stream | contains("[$LATEST]") then "starter" else "task" end),
+  jq -cs --arg fields "$(synced_fields)" --arg bench "$VERIFY_NAME/bench/" "$(jq_epoch)"'
+    map(select(.message | contains($bench) | not) | .stream as $stream | (.message | split(" ")[0] | epoch) as $at
+    | .message | capture($fields)
+    | {$at, task: ($stream | split("/")[-1]), by: (if $stream | contains("[$LATEST]") then "starter" else "task" end),
        key: (.key | fromjson), action, size: (.size | tonumber),
        seconds: (.seconds | tonumber), lag: (.lag // null | if . then tonumber else . end)})' "$VERIFY_DIR/worker.lines"
 }
@@ -46,8 +48,10 @@ measured_times() {
     . as [$source, $mirror, $tasks, $synced] | ($source | map(.at) | min) as $from | $synced[0].by as $by
     | ([$tasks[] | select(.id == ($synced[0].task // ""))][0]) as $task
     | def since: if . and $from then (. - $from) * 10 | round / 10 else null end;
-    {event: $event, busy: $busy, by: $by, created: ($task.created | since), pulled: ($task.pulled | since),
-     started: ($task.started | since), capacity: $task.capacity, first: ($mirror | map(.at) | min | since), last: ($mirror | map(.at) | max | since),
+    {event: $event, busy: $busy, by: $by, created: ($task.created | since), connected: ($task.connected | since),
+     pulling: ($task.pulling | since), pulled: ($task.pulled | since), started: ($task.started | since),
+     received: ([$synced[] | select($task and .task == $task.id) | .at - .seconds] | min | since),
+     capacity: $task.capacity, first: ($mirror | map(.at) | min | since), last: ($mirror | map(.at) | max | since),
      clock: (if $from then $put_ended - ($source | map(.at) | max) | floor else null end)}'
 }
 
@@ -126,12 +130,15 @@ print_times() {
       (if .event then "at most \(.event) s" elif .busy then "unknown: others waited"
         elif $by == "starter" then "before the first copy" elif .created and .created >= 0 then "before the task"
         else "unknown" end), "this clock"],
-    ["the task was asked for", (.created | of_task), "ECS, createdAt"],
-    ["its image was there", (.pulled | of_task), "ECS, pullStoppedAt"],
-    ["the worker was started", (.started | of_task), "ECS, startedAt"],
-    ["the first copy", (.first | seconds), "S3, LastModified"],
-    ["the last copy before changes", (.last | seconds), "S3, LastModified"],
-    ["(this clock is ahead by)", (.clock | seconds), "S3, LastModified"]] | table'
+    ["the task was asked for", (.created | of_task), "ECS createdAt"],
+    ["its network was there", (.connected | of_task), "ECS connectivityAt"],
+    ["the pull of its image began", (.pulling | of_task), "ECS pullStartedAt"],
+    ["its image was there", (.pulled | of_task), "ECS pullStoppedAt"],
+    ["the worker was started", (.started | of_task), "ECS startedAt"],
+    ["it had received a message", (.received | of_task), "the worker'"'"'s log"],
+    ["the first copy", (.first | seconds), "S3 LastModified"],
+    ["the last copy before changes", (.last | seconds), "S3 LastModified"],
+    ["(this clock is ahead by)", (.clock | seconds), "S3 LastModified"]] | table'
 }
 
 # What this run has shown about each assumption of lib/verify/assumptions.json.
@@ -168,10 +175,11 @@ gather_result() {
     jq -s . "$VERIFY_DIR/breaks"
     list_versions | jq -Rn '[inputs | split("\t")]'
     was_refused_conditions
+    gather_bench
   } | jq -s --arg encoding "$encoding" --argjson copying "${copying:-false}" --arg mirror "$DST_BUCKET" \
     --arg source "$SRC_BUCKET" \
-    '{results: .[0], synced: .[1], times: .[2], breaks: .[3], versions: .[4], refused: .[5], encoding: $encoding,
-      mirror: $mirror, source: $source, copying: $copying}'
+    '{results: .[0], synced: .[1], times: .[2], breaks: .[3], versions: .[4], refused: .[5], bench: .[6],
+      encoding: $encoding, mirror: $mirror, source: $source, copying: $copying}'
 }
 
 # Reads what gather_result printed: all is well if every object was seen and nothing differs.
@@ -191,6 +199,7 @@ print_result() {
   printf '\n'
   print_times <"$1"
   printf '\n'
+  print_bench <"$1"
   print_assumptions <"$1"
   printf '\n'
   print_speed <"$1"

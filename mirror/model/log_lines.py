@@ -15,6 +15,7 @@ OUTAGE_OVER = "outage over after %d s"
 OUTAGE_ENDS = "outage for %d s, the worker ends: %s"  # after the level ERROR
 SUMMARY = "summary copied=%d deleted=%d skipped=%d failed=%d handed_back=%d bytes=%d seconds=%.1f objects/s=%.1f"
 SUMMARY_OF_EVENTS = " announced=%d unannounced=%d"  # after it, unless ANNOUNCE is none
+SUMMARY_OF_LOAD = " busy=%d cpu=%.2f"  # at its end: answers of S3 such as 503, and CPU seconds of all processes
 UNANNOUNCED = "could not announce %d keys: %s"  # after the level ERROR; the last says why
 SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
 # A marker (COPY_LAST) or a file of a table (TABLES) waits: for how many keys under which prefix, one of them and why,
@@ -48,9 +49,10 @@ def visible(text: str) -> str:
     return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def summary(counts: Mapping[str, int], seconds: float, announces: bool) -> str:
-    """The line at the end of a task: what was done, and how fast."""
+def summary(counts: Mapping[str, int], seconds: float, cpu: float, announces: bool) -> str:
+    """The line at the end of a task: what was done, how fast, and what it took."""
     seconds = max(seconds, 0.001)
     numbers = [counts.get(name, 0) for name in SUMMED_UP]
     events = SUMMARY_OF_EVENTS % (counts.get("announced", 0), counts.get("unannounced", 0)) if announces else ""
-    return SUMMARY % (*numbers, seconds, sum(numbers[:3]) / seconds) + events
+    load = SUMMARY_OF_LOAD % (counts.get("busy", 0), cpu)
+    return SUMMARY % (*numbers, seconds, sum(numbers[:3]) / seconds) + events + load

@@ -91,6 +91,7 @@ class Result:
     size: int = 0  # bytes that were copied
     sight: tuple[Source | None, Destination | None] = (None, None)  # both sides as the latest attempt saw them
     parts: int = 0  # of a large object, copied so far
+    busy: int = 0  # answers that S3 is too busy, or none in time
     unsettled_until: float = 0.0  # a write without an answer may take effect until then
     events: Sequence[Announcement] = ()  # to be announced
 

@@ -69,6 +69,7 @@ class Retries:
         if not self.busy or parts > self.parts:
             self.busy, self.busy_since, self.parts = 0, now, parts
         self.busy += 1
+        self.sync.result.busy += 1
         if now - self.busy_since > BUSY_BASES * base:
             raise GaveUp from error
         first, longest = BUSY_PAUSES

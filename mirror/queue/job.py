@@ -62,12 +62,14 @@ class Job:
         result = self.sync.result
         counts[result.action] += 1
         counts["bytes"] += result.size
+        counts["busy"] += result.busy
         event_times = [lease.content.event_time for lease in leases if lease.content.event_time]
         lag = LAG % (time.time() - min(event_times)) if event_times else ""
         log.info(SYNCED, quoted(self.sync.key), result.action, result.size, now - self.started, lag)
 
     def log_end(self, error: Exception, counts: Counter[str], max_receives: int) -> None:
         """One line for an error; with its traceback if it is a mistake in the code."""
+        counts["busy"] += self.sync.result.busy
         if isinstance(error, HANDED_BACK):
             log.info("%s key=%s", describe_end(error), quoted(self.sync.key))
             return

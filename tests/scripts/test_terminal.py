@@ -209,6 +209,12 @@ VERIFY: dict[str, Any] = {
                  ["function", f"python3.13, code 0123456789ab, changed {TIME}"],
                  ["options", "EVENT_SOURCE=eventbridge, STARTER_COPIES=true, STARTER_MAX_SIZE=1048576, MIN_WORKERS=9"]],
     "encoding": "", "mirror": BUCKETS[1], "source": BUCKETS[0], "copying": True,
+    "bench": {
+        "bytes": 1024, "copied": {"count": 99999, "workers": 99, "rate": 99999.9, "one": 0.04},
+        "deleted": {"count": 99999, "rate": None}, "cpu_ms": 1234.5, "busy": 99999, "events": 30,
+        "large": {"size": 6442450944, "parts": 96, "rate": 12345.6, "gb_s": 123.45},
+        "pages": {side: {"count": 3, "median": 12.3456, "keys": 1000} for side in ("source", "destination")},
+    },
 }  # fmt: skip
 
 
@@ -234,7 +240,7 @@ TABLES = {
     "verify": lambda: printed('start_run; cat >"$TEMP_DIR/r"; print_result "$TEMP_DIR/r"', json.dumps(VERIFY)),
     "verify, asking": lambda: bash(
         """SRC_BUCKET=$BUCKET DST_BUCKET=$BUCKET VERIFY_FOLDER=sync-verify-20261127T015124Z-26155/
-        choose_cases true 5368709; ask_to_verify true true""",
+        choose_cases true 5368709; ask_to_verify true bench""",
         BUCKET="b" * 20,
     ).stderr,
     "deploy, at its end": lambda: printed(

@@ -362,7 +362,7 @@ def test_the_table_says_who_copied(tmp_path: Path) -> None:
     ]
     rows = [{"stream": stream, "message": f"2026-11-25T01:02:03Z INFO {line}"} for stream, line in lines]
     (tmp_path / "worker.lines").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    script = """synced_lines | jq '{synced: ., copying: true, results: [
+    script = """VERIFY_NAME=sync-verify-1; synced_lines | jq '{synced: ., copying: true, results: [
           {name: "a", key: "F/a"}, {name: "b", key: "F/b"}, {name: "c", key: "F/c"} | . + {
             meaning: "m", state: "arrived", bytes: "equal", metadata: "equal"}],
         times: {by: .[0].by, event: null, created: null}}' >"$TEMP_DIR/result"
@@ -375,7 +375,7 @@ def test_the_table_says_who_copied(tmp_path: Path) -> None:
         *("1.125 s", "starter", "40.125 s", "task", "unknown", "-"),
         *("equal", "1.125 s", "equal", "40.125 s", "equal", "unknown"),
     ]
-    assert len(re.findall("none: the starter copied", done.stdout)) == 3
+    assert len(re.findall("none: the starter copied", done.stdout)) == 6
     assert "before the first copy" in done.stdout
 
 

@@ -281,7 +281,8 @@ in_mirror() { answer "$@"; }
 @pytest.mark.parametrize("removal", ["remove_folder in_source", "remove_folder in_mirror", "remove_versions"])
 @pytest.mark.parametrize(("answer", "status"), [("", 0), ("{}", 0), ('{"Errors": []}', 0), (REFUSED, 1)])
 def test_a_removal_that_s3_refuses_is_a_failure(removal: str, answer: str, status: int, tmp_path: Path) -> None:
-    (tmp_path / "listing").write_text(listing(SMALL))
+    versions = {"Versions": [{"Key": "F/small.txt", "VersionId": "v1"}]}
+    (tmp_path / "listing").write_text(json.dumps(json.loads(listing(SMALL)) | versions))
     (tmp_path / "put.small").write_text('{"VersionId": "v1"}')
     done = bash(f"ANSWER=$1\n{REMOVALS}{removal}", tmp_path, answer)
     assert done.returncode == status, done.stderr

@@ -17,8 +17,12 @@ WORKFLOWS = PROJECT / ".github/workflows"
 VALUES = {
     "vars.AWS_REGION": REGION,
     "inputs.zone": "use1-az4",
-    "inputs.large": "false",
     "github.run_id": "1234",
+}
+MEASURED = {
+    *("small objects copied", "by one worker", "small objects deleted", "CPU time of a worker", "S3 was too busy"),
+    *("large object", "its parts", "page of the source", "page of the destination"),
+    *("its network was there", "the pull of its image began", "it had received a message", "the first copy"),
 }
 # As ./deploy.sh --local sets them: a worker is a process, and nothing is waited for that only AWS needs.
 LOCAL_SETTINGS = {
@@ -28,6 +32,11 @@ LOCAL_SETTINGS = {
     "MULTIPART_THRESHOLD": str(8 * 1024**2),
     "PART_SIZE": str(5 * 1024**2),
     "WAIT_TIME_SECONDS": "1",
+    "COPY_TIMEOUT": "60",
+    "VISIBILITY_EXTEND_INTERVAL": "15",
+    "VERIFY_LARGE_PARTS": "3",
+    "VERIFY_LARGE_PART_BYTES": str(5 * 1024**2),
+    "VERIFY_SMALL_OBJECTS": "300",
 }
 
 
@@ -114,6 +123,8 @@ def test_verify_deploys_reports_and_leaves_nothing(runner: Runner) -> None:
     assert not runner.failed, runner.output
     summary = Path(runner.environment["GITHUB_STEP_SUMMARY"]).read_text()
     assert "all is well" in summary
+    figures = dict(re.findall(r"^\| ([^|]+?) +\| +(\d[^|]*?|at most \d+ s) +\| ", summary, re.MULTILINE))
+    assert figures.keys() >= MEASURED, summary
     assert not re.search(r"(?<!\d)\d{12}(?!\d)", summary)  # no account's id
     assert left_over(runner) == []
 

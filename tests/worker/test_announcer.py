@@ -49,7 +49,9 @@ def puts(world: World) -> int:
 
 def numbers(output: str) -> tuple[int, int]:
     """Of the summary: announced, unannounced."""
-    announced, unannounced = re.search(r"summary .* objects/s=\S+ announced=(\d+) unannounced=(\d+)$", output).groups()
+    announced, unannounced = re.search(
+        r"summary .* objects/s=\S+ announced=(\d+) unannounced=(\d+) busy=", output
+    ).groups()
     return int(announced), int(unannounced)
 
 

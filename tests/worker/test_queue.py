@@ -342,6 +342,7 @@ def test_a_directory_bucket_that_answers_503_for_a_while_is_waited_for(world):
     output = world.run_worker()
     assert world.is_equal()
     assert "failed=0" in output
+    assert re.search(r" busy=[1-9]\d* cpu=[0-9.]+$", output, re.MULTILINE)
 
 
 # Start and end

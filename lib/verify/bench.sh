@@ -1,0 +1,193 @@
+# shellcheck shell=bash
+# What ./sync.sh verify --bench does beside the rounds: many small objects, put during a pause so that the speed of the
+# CLI is not measured, the pages of both listings, and the figures, most of which the workers' log has.
+
+: "${VERIFY_SMALL_OBJECTS:=3000}" # local.sh has fewer
+readonly BENCH_BYTES=1024         # of each
+readonly BENCH_GROUP=500          # of them are put by one aws s3 cp; several run at the same time
+readonly BENCH_PAGES=3            # of each listing; a page has 1,000 keys at most
+readonly BENCH_EVENTS=30          # seconds after the last upload within which the queue is to have all events
+readonly BENCH_PATIENCE=240       # seconds beside LAMBDA_POLL_RATE until workers have started and all is copied
+readonly BENCH_END=150            # seconds until workers that have nothing to do have ended, and their log is there
+
+BENCH_PAUSE=""    # since when this run has paused the sync
+BENCH_EVENTS_IN=0 # seconds from the last upload until the queue had all events, or null
+BENCH_DONE=false
+
+bench_folder() { printf '%sbench/\n' "$VERIFY_FOLDER"; }
+
+# --- the pause ------------------------------------------------------------------------------------------------------
+
+# A pause that somebody else made since this run began is theirs.
+begin_bench_pause() {
+  local until
+  BENCH_PAUSE=$(iso "$(now)")
+  set_pause "$BENCH_PAUSE"
+  if [[ $SINCE != "$BENCH_PAUSE" ]]; then
+    BENCH_PAUSE=""
+    die "somebody has paused the sync since $SINCE, and it stays so: the rest was not measured"
+  fi
+  say "verify: the sync is paused"
+  until=$(now)
+  end_work $((until + STARTER_TIMEOUT))
+}
+
+end_bench_pause() {
+  [[ -n $BENCH_PAUSE ]] || return 0
+  ask_starter | keep starter
+  [[ $(paused_since) != "$BENCH_PAUSE" ]] || end_pause
+  BENCH_PAUSE=""
+  say "verify: the sync goes on"
+}
+
+# --- small objects --------------------------------------------------------------------------------------------------
+
+# Prints a number for each group.
+make_small_objects() {
+  local group first size
+  for ((first = 0; first < VERIFY_SMALL_OBJECTS; first += BENCH_GROUP)); do
+    group=$((first / BENCH_GROUP)) size=$((VERIFY_SMALL_OBJECTS - first))
+    ((size <= BENCH_GROUP)) || size=$BENCH_GROUP
+    mkdir -p "$VERIFY_DIR/bench/$group"
+    random_bytes $((size * BENCH_BYTES)) | split -a 3 -b "$BENCH_BYTES" - "$VERIFY_DIR/bench/$group/small-"
+    printf '%d\n' "$group"
+  done
+}
+
+put_group() {
+  aws_or_die s3 cp --recursive --only-show-errors "$VERIFY_DIR/bench/$1" "s3://$SRC_BUCKET/$(bench_folder)$1/"
+}
+
+# count_small in_mirror|in_source
+count_small() { "$1" list-objects-v2 --prefix "$(bench_folder)" | jq -s '.[0].Contents // [] | length'; }
+
+put_small_objects() {
+  local groups
+  mapfile -t groups < <(make_small_objects)
+  say_while "verify: uploading $VERIFY_SMALL_OBJECTS small objects" all_at_once put_group "${groups[@]}"
+  await_events
+}
+
+# If a worker began before all events are in the queue, their delay would be measured as its speed.
+await_events() {
+  local began=$SECONDS events
+  BENCH_EVENTS_IN=null
+  while :; do
+    read_queue
+    events=$(jq '.visible + .delayed' "$VERIFY_DIR/queue")
+    ((events < VERIFY_SMALL_OBJECTS)) || break
+    ((SECONDS - began < BENCH_EVENTS)) || return 0
+    sleep "$FOLLOW_PAUSE"
+  done
+  BENCH_EVENTS_IN=$((SECONDS - began + 1)) # by whole seconds
+}
+
+# await_small COUNT WHAT: until the destination has so many.
+await_small() {
+  local have shown="" deadline=$((SECONDS + LAMBDA_POLL_RATE * 60 + BENCH_PATIENCE))
+  while :; do
+    have=$(count_small in_mirror)
+    [[ $have == "$shown" ]] || say "verify: $((SECONDS - VERIFY_STARTED)) s: $2: $have small objects in the destination"
+    shown=$have
+    ((have != $1)) || return 0
+    ((SECONDS < deadline)) || break
+    sleep "$FOLLOW_PAUSE"
+  done
+  VERIFY_BROKEN=true
+  note_break "no copy" "$2: the destination has $have small objects instead of $1 after \
+$((LAMBDA_POLL_RATE * 60 + BENCH_PATIENCE)) s" "./sync.sh$VIA logs worker"
+}
+
+# --- pages of the listings ------------------------------------------------------------------------------------------
+
+# time_pages in_source|in_mirror: the seconds of each page, as a JSON list in a file. They are between two lines of the
+# CLI's log, because the CLI itself takes longer to start than S3 takes for a page. Nothing else of that log is kept: it
+# has the credentials of the session.
+time_pages() {
+  local bucket=$SRC_BUCKET owner=$SRC_BUCKET_OWNER
+  [[ $1 == in_source ]] || bucket=$DST_BUCKET owner=$DST_BUCKET_OWNER
+  aws s3api list-objects-v2 --debug --page-size "$(bench_page)" --bucket "$bucket" --expected-bucket-owner "$owner" \
+    --prefix "$(bench_folder)" 2>&1 >/dev/null | jq -Rnc "$(jq_epoch)"'
+    def at: [capture("^(?<day>[0-9-]{10}) (?<time>[0-9:]{8}),(?<ms>[0-9]{3}) ")
+      | "\(.day)T\(.time).\(.ms)Z" | epoch][0];
+    reduce inputs as $line ({sent: null, pages: []};
+      if ($line | contains(" - Sending http request")) and ($line | contains("list-type=2")) then .sent = ($line | at)
+      elif .sent and ($line | contains(" - Response headers")) then .pages += [($line | at) - .sent] | .sent = null
+      else . end) | .pages' >"$VERIFY_DIR/$1.pages" || die "s3://$bucket could not be listed: run this again"
+}
+
+bench_page() {
+  local keys=$(((VERIFY_SMALL_OBJECTS + BENCH_PAGES - 1) / BENCH_PAGES))
+  printf '%d\n' $((keys < 1000 ? keys : 1000))
+}
+
+# --- what the log says ----------------------------------------------------------------------------------------------
+
+# The summaries of workers that have ended since the run began, as JSON lines in a file.
+read_summaries() {
+  aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" --start-time $((VERIFY_BEGAN * 1000)) \
+    --filter-pattern '"summary copied"' | summaries_of >"$VERIFY_DIR/summaries"
+}
+
+# Until those that worked on small objects have ended. Workers of MIN_WORKERS do not, so their CPU time stays unknown.
+await_summaries() {
+  local running deadline=$((SECONDS + BENCH_END))
+  [[ -z $(starter_setting MIN_WORKERS) ]] || deadline=0
+  while :; do
+    read_summaries
+    running=$(bench_figures | jq .running)
+    ((running && SECONDS < deadline)) || return 0
+    sleep "$FOLLOW_PAUSE"
+  done
+}
+
+bench_figures() {
+  {
+    jq -s . "$VERIFY_DIR/worker.lines"
+    jq -s . "$VERIFY_DIR/summaries"
+    cat "$VERIFY_DIR/in_source.pages" "$VERIFY_DIR/in_mirror.pages"
+  } | jq -s --arg synced "$(synced_fields)" --argjson parts "$(fields_of_parts)" \
+    --arg folder "$VERIFY_NAME/bench/" --arg large "$VERIFY_NAME/large.bin\"" --argjson events "$BENCH_EVENTS_IN" \
+    --argjson page "$(bench_page)" --argjson bytes "$BENCH_BYTES" \
+    "$(jq_epoch)$(<"$PROJECT_DIR/lib/verify/bench.jq")"
+}
+
+# Prints the figures as JSON, or null.
+gather_bench() { if [[ $BENCH_DONE == true ]]; then bench_figures; else printf 'null\n'; fi; }
+
+# --- the round ------------------------------------------------------------------------------------------------------
+
+bench_round() {
+  begin_bench_pause
+  put_small_objects
+  end_bench_pause
+  await_small "$VERIFY_SMALL_OBJECTS" put
+  say_while "verify: listing pages" time_pages in_source
+  say_while "verify: listing pages" time_pages in_mirror
+  remove_folder in_source
+  [[ $VERIFY_BROKEN == true ]] || await_small 0 remove
+  read_worker_lines
+  say_while "verify: waiting for the last lines of the workers" await_summaries
+  BENCH_DONE=true
+}
+
+# Reads what gather_result printed.
+print_bench() {
+  jq -r "$(jq_table)"'.bench | select(.)
+    | def known(text): if . == null then "unknown" else text end;
+    def short: if . >= 100 then round else . * 10 | round / 10 end;
+    def rate: known("\(short) a second");
+    def bytes_a_second: if . < 0.1 then "\(. * 1000 | short) MB/s" else "\(short) GB/s" end;
+    def page($name; $side): ["page of the \($name)", ($side.median | known("\(. * 1000 | round) ms")),
+      "median of \($side.count), \($side.keys) keys each"];
+    [["measured", "figure", "of what"],
+    ["small objects copied", (.copied.rate | rate), "\(.copied.count) of \(.bytes) bytes; workers: \(.copied.workers)"],
+    ["by one worker", (.copied.one | rate), "the one that copied most"],
+    ["small objects deleted", (.deleted.rate | rate), "\(.deleted.count) of them"],
+    ["CPU time of a worker", (.cpu_ms | known("\(short) ms")), "for each copy or delete"],
+    ["large object", (.large.gb_s | known(bytes_a_second)), (.large.size | known("\(.) bytes"))],
+    ["its parts", (.large.rate | rate), (.large.parts | known("\(.) parts"))],
+    page("source"; .pages.source), page("destination"; .pages.destination),
+    ["events in the queue", (.events | known("at most \(.) s")), "after the last small object"],
+    ["S3 was too busy", (.busy | known("\(.) times")), "beyond a client'"'"'s own retries"]] | table, ""'
+}
