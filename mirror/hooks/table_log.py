@@ -15,6 +15,7 @@ from mirror.hooks.shared import Shared
 from mirror.hooks.table_files import READS, Item, TableFiles, listed
 from mirror.hooks.waiting import Awaited, Blocked
 from mirror.model.delta import (
+    CHECKPOINT,
     LOG,
     POINTER,
     LogFile,
@@ -80,15 +81,15 @@ class TableLogs:
             return Blocked(table + LOG, plan.problem)
         lacking = await self.files.compared(sync, table) if plan.base else None
         for key in plan.base:
-            lacking = lacking or await self.copy(sync, key, etags[key])
+            lacking = lacking or await self.copy(sync, key, etags)
         for some in itertools.batched(plan.commits, COMMITS_AHEAD, strict=False):
             lacking = lacking or await self.copy_commits(sync, some, etags)
         for key in plan.after:
-            lacking = lacking or await self.copy(sync, key, etags[key])
+            lacking = lacking or await self.copy(sync, key, etags)
         return lacking
 
     async def planned(self, sync: KeySync, table: str) -> tuple[list[LogFile], Plan, dict[str, str]]:
-        """What is to be deleted, what is to be copied, and the ETag of each file of that."""
+        """What is to be deleted, what is to be copied, and the ETag of each file of that, and of each checkpoint."""
         async with self.plans:
             sync.interruption.check()
             mirrored = await listed(self.buckets, self.buckets.destination, table + LOG)
@@ -100,7 +101,9 @@ class TableLogs:
             anew = is_anew(files, copies, stale)
             old = [file for file in copies if file.key in stale or file.key not in source] if anew else []
             plan = plan_for(files, missing)
-            return old, plan, {key: source[key].etag for key in (*plan.base, *plan.commits, *plan.after)}
+            checkpoints = (file.key for file in files if file.kind == CHECKPOINT)
+            planned = (*plan.base, *plan.commits, *plan.after, *checkpoints)
+            return old, plan, {key: source[key].etag for key in planned}
 
     async def copy_commits(self, sync: KeySync, commits: Sequence[str], etags: Mapping[str, str]) -> Awaited | None:
         """Copies commits one after the other, once the files of all of them are there."""
@@ -133,7 +136,7 @@ class TableLogs:
         except ClientError as error:
             if not is_change(error):
                 raise
-        return await self.copy(sync, key, source.etag)
+        return await self.copy(sync, key, {key: source.etag})
 
     async def differing(self, source: dict[str, Item], mirrored: dict[str, Item]) -> tuple[set[str], set[str]]:
         """What of the source's log the destination does not have, and what of that it has otherwise."""
@@ -160,17 +163,17 @@ class TableLogs:
             del self.same[next(iter(self.same))]
         self.same[key] = source.etag, copy.etag
 
-    async def copy(self, sync: KeySync, key: str, etag: str) -> Awaited | None:
+    async def copy(self, sync: KeySync, key: str, etags: Mapping[str, str]) -> Awaited | None:
         """Copies a file of a log as it was listed, after what it names. What it names in turn is there by now."""
         file = log_file(key)
         assert file
         for _ in range(STUCK_TRIES):
             sync.interruption.check()
             existing = await head_destination(self.buckets, key)
-            source = as_listed(await head_source(self.buckets, key), etag)
+            source = as_listed(await head_source(self.buckets, key), etags[key])
             if existing and is_same(source, existing):
                 return None
-            lacking = archived(key, source) or await self.bring_needed(sync, file, source)
+            lacking = archived(key, source) or await self.bring_needed(sync, file, source, etags)
             try:
                 return lacking or await copy_other(self.syncer, sync, key, source, existing)
             except ClientError as error:
@@ -179,14 +182,20 @@ class TableLogs:
             await sync.interruption.pause(PAUSE_OF_CHANGE)  # another worker copies it as well
         return Blocked(key, CHANGES)
 
-    async def bring_needed(self, sync: KeySync, file: LogFile, source: Source) -> Awaited | None:
-        """Has the destination hold what the file names: of a pointer, the checkpoint."""
+    async def bring_needed(
+        self, sync: KeySync, file: LogFile, source: Source, etags: Mapping[str, str]
+    ) -> Awaited | None:
+        """Has the destination hold what the file names: of a pointer, the checkpoint. If that was not listed, it was
+        written meanwhile, as a long log is listed page by page, and commits before it may not have been listed, either.
+        """
         if file.kind != POINTER:
             return await self.files.bring_named(sync, file, source)
-        checkpoint = await self.checkpoint_of(file, source)
+        checkpoint = files_of(await self.checkpoint_of(file, source))
         lacking: Awaited | None = None if checkpoint else Blocked(file.key, "it names no checkpoint that is there")
-        for key, item in checkpoint.items():
-            lacking = lacking or await self.copy(sync, key, item.etag)
+        for part in checkpoint:
+            if part.key not in etags:
+                raise Changed("the checkpoint that the pointer names was not listed")
+            lacking = lacking or await self.copy(sync, part.key, etags)
         return lacking
 
     async def checkpoint_of(self, pointer: LogFile, source: Source) -> dict[str, Item]:

@@ -320,6 +320,30 @@ def test_a_file_that_another_worker_copies_at_the_same_moment_is_there_and_no_fa
     assert [key for operation, key in asked if operation == "copy_object"] == ["data/f", "data/g"]
 
 
+def test_a_checkpoint_that_came_while_the_log_was_listed_waits_for_its_commits():
+    commits = [(f"data/{LOG}{version:020}.json", Version(f"a{version}", 1, 1)) for version in range(2)]
+    checkpoint, pointer = f"data/{LOG}{1:020}.checkpoint.parquet", f"data/{LOG}_last_checkpoint"
+    source = dict([*commits, (checkpoint, Version("a1", 1, 1)), (pointer, Version("@1", 1, 1))])
+    pages, held, copied = [[commits[0][0], pointer]], {}, []  # the first listing ended before the commit 1 came
+
+    def answer(operation, arguments):
+        key, here = arguments.get("Key", ""), source if arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket else held
+        if operation == "list_objects_v2":
+            is_log = arguments["Prefix"] == f"data/{LOG}" and here is source
+            keys = pages.pop() if is_log and pages else [key for key in here if key.startswith(arguments["Prefix"])]
+            return shaped(operation, [(key, here[key]) for key in keys])
+        if operation == "copy_object":
+            copied.append(key)
+            held[key] = Copy('"d"', (key,), "label", identity(source[key]), source[key].size, 1)
+            return shaped(operation, '"d"')
+        return shaped(operation, here.get(key, Failure("404")))
+
+    buckets = syncer_on(Client(answer), wall=lambda: 0.0).buckets
+    hooks = tables.Tables(buckets, Syncer(buckets))
+    assert run(hooks.logs.bring_log(KeySync(COMMIT_KEY), "data/")) is None
+    assert copied == [commits[0][0], commits[1][0], checkpoint, pointer]
+
+
 def test_a_log_file_that_is_the_same_is_looked_at_once_until_it_is_another(monkeypatch):
     monkeypatch.setattr(table_log, "YOUNG_SECONDS", 3600)
     commit = Version("a0", 1, 1)
