@@ -1,3 +1,3 @@
 """The release. lib/version.sh reads it for the scripts, and the first line of the worker's log shows it."""
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
