@@ -38,7 +38,7 @@ REFUSED = [
     ("PREFIX_FILTER", "a/, b/", 'item 2, " b/", is empty or has a space next to a comma: set a/,b/'),
     ("PREFIX_FILTER", "a\\,/ ,b/", 'item 1, "a,/ ", is empty or has a space next to a comma: set a\\,/,b/'),
     ("PREFIX_FILTER", "a/,b?/", 'without * ? and $ instead of "b?/", which IAM would read as wildcards'),
-    ("PREFIX_FILTER", f"a/,{'é' * 200}", f'a shorter prefix instead of "{"é" * 200}", S3 takes 1024 characters'),
+    ("PREFIX_FILTER", f"a/,{'é' * 200}", f'a shorter prefix instead of "{"é" * 200}", because it has 1200'),
     ("PREFIX_FILTER", f"{'a' * 512},{'b' * 512}", "of at most 1024 bytes in all, not 1025"),
     ("PREFIX_FILTER", ",".join("abcdefghijklmnopqrstu"), "set at most 20 prefixes, not 21"),
     ("EXCLUDE", "*.tmp,,*.bak", 'item 2, "", is empty or has a space next to a comma: set *.tmp,*.bak'),

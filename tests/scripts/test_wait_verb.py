@@ -136,7 +136,7 @@ def test_a_timeout_names_the_keys_and_why_and_ends_with_1(tmp_path: Path) -> Non
     assert done.stdout.startswith(LACKING[0])
     assert done.stdout.endswith(f'\nmissing:\n  "a b"  failing: {WHY}\n  "old"  archived\n')
     assert "about a minute" in done.stderr
-    assert "begins at once" in done.stderr
+    assert "starts at once" in done.stderr
     run = (tmp_path / "calls").read_text()
     assert '"command":["wait","--prefix","p q","--timeout","5m","--exact"]' in run
     assert "--started-by s3-to-s3express-sync-wait " in run

@@ -258,9 +258,9 @@ def test_json_is_one_object_on_stdout_and_the_log_is_on_stderr(synced: World):
     ("arguments", "told"),
     [
         (["--timeout", "90"], "'90' is not a duration: write 90s, 30m, 1h or 2d"),
-        (["--timeout", "0s"], "'0s' is no time"),
+        (["--timeout", "0s"], "'0s' is not a duration"),
         (["--timeout", "-5m"], "--timeout"),
-        (["--timeout", "1h30m"], "'1h30m' is no time"),
+        (["--timeout", "1h30m"], "'1h30m' is not a duration"),
         (["--examples", "many"], "'many' is not a whole number"),
         (["--prefix", "elsewhere/"], '--prefix "elsewhere/" has to begin with PREFIX_FILTER, "data/"'),
         (["--wrong"], "--wrong"),
