@@ -260,10 +260,11 @@ clean_up_objects() {
 end_verify() {
   local status=$? cleaned=0
   trap - EXIT
-  trap '' INT TERM
+  trap '' HUP INT PIPE TERM
   outlast_jobs
   if [[ $VERIFY_TOUCHED == true ]]; then
-    say "verify: removing what was uploaded"
+    # Ctrl-C also ends a tee that reads stderr, and a terminal may be closed.
+    say "verify: removing what was uploaded" || exec 2>/dev/null
     set +e
     (set -e && clean_up_objects)
     cleaned=$?

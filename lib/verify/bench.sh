@@ -63,7 +63,8 @@ count_small() { "$1" list-objects-v2 --prefix "$(bench_folder)" | jq -s '.[0].Co
 
 put_small_objects() {
   local groups
-  mapfile -t groups < <(make_small_objects)
+  make_small_objects >"$VERIFY_DIR/groups" # its failure, such as a full disk, ends the run
+  mapfile -t groups <"$VERIFY_DIR/groups"
   say_while "verify: uploading $VERIFY_SMALL_OBJECTS small objects" all_at_once put_group "${groups[@]}"
   await_events
 }

@@ -306,3 +306,16 @@ def test_objects_that_may_be_left_are_told_and_no_success(
     done = bash(script, tmp_path, str(ended))
     assert done.returncode == status, done.stderr
     assert ("objects may be left: aws s3 rm --recursive 's3://source/F/'" in done.stderr) == bool(cleaning)
+
+
+def test_what_was_put_is_removed_if_nothing_reads_the_messages_any_more(tmp_path: Path) -> None:
+    script = """
+    clean_up_objects() { say "verify: 1 copies are still in the destination" && : >cleaned; }
+    VERIFY_TOUCHED=true TEMP_DIR=$PWD/none
+    trap end_verify EXIT
+    exec 2> >(:)
+    wait $!
+    exit 130
+    """
+    assert bash(script, tmp_path).returncode == 130
+    assert (tmp_path / "cleaned").exists()
