@@ -10,12 +10,12 @@ def sum_of($id): [.read.MetricDataResults[]? | select(.Id == $id) | .Values[]?] 
 def pattern: gsub("(?<sign>[*?\\[])"; "[\(.sign)]") | gsub(","; "\\,") + "*";
 
 def rows: . as $all | .prices.prices.express_storage_gb_month as $price | [.filters | to_entries[]
-  | .key as $number | .value.folder as $folder
+  | .key as $number | .value.folder as $folder | ($all.now - .value.began >= 3600) as $has_figures
   | ([$all.stored[] | select(.folder == $folder)][0] // {bytes: 0, objects: 0}) as $stored
   | {$folder, stored_gb: ($stored.bytes / gb), objects: $stored.objects,
      read_gb: ($all | sum_of("bytes\($number)") / gb), gets: ($all | sum_of("gets\($number)")),
      usd: ($stored.bytes / gb * $price)}
-  | . + if .gets == 0 and .usd > 0 then {lever: "EXCLUDE=\($folder | pattern)", saves_usd: .usd}
+  | . + if .gets == 0 and .usd > 0 and $has_figures then {lever: "EXCLUDE=\($folder | pattern)", saves_usd: .usd}
         else {lever: null, saves_usd: 0} end]
   # What costs and is not read comes first.
   | sort_by([-.saves_usd, -.usd, .folder]);
