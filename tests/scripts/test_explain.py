@@ -136,7 +136,7 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
         {"key": "d/_DONE", "destination": copy_of(PLAIN), "settings": {"COPY_LAST": "_DONE"}, "markers": [MARKER]},
         "ghost", False, "reconcile",
     ),
-    "denied": ({"source": {"problem": "denied: grant yourself s3:GetObject"}}, "unknown", False, "rights"),
+    "denied": ({"source": {"problem": "denied: grant yourself s3:GetObject"}}, "unknown", False, "permissions"),
 }  # fmt: skip
 
 
