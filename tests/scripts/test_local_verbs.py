@@ -413,7 +413,7 @@ def test_several_wait_at_once_until_all_that_failed_is_there_but_for_one_that_is
     seen += stopped.communicate(timeout=300)[1]
     assert stopped.returncode == 130, seen
     assert "is being stopped" in seen
-    task = re.search(r"^.*task (\S+) waits for", seen, re.MULTILINE)[1]
+    task = re.search(r"^.*task (\S+) waits until", seen, re.MULTILINE)[1]
     ecs, asked = parked.client("ecs"), {"cluster": f"{APP}-cluster", "tasks": [task]}
     state = wait_for(lambda: (t := ecs.describe_tasks(**asked)["tasks"][0])["lastStatus"] == "STOPPED" and t)
     assert state["containers"][0]["exitCode"] == 3
