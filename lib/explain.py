@@ -154,7 +154,11 @@ def advice(found, facts, source, now):
         (found["dead_letters"], f"remove the reason, then ./sync.sh{via} redrive"),
         (what == WAITS, f"wait, or look at what it waits for: ./sync.sh{via} explain {facts['quoted_example']}"),
         (is_fresh, "wait: it changed within the last five minutes"),
-        (any((found["queue"] or {}).values()), f"wait, because its event may be in the queue; then {reconcile}"),
+        ("queue" in found["not_known"], f"fix what ./sync.sh{via} status shows about the queue, then {reconcile}"),
+        (
+            any((found["queue"] or {}).values()),
+            f"wait, because its event may be in the queue: ./sync.sh{via} status shows whether it moves; then {reconcile}",
+        ),
         (True, f"{reconcile} syncs it; ./sync.sh{via} status shows whether events arrive"),
     )
     return next(text for holds, text in rows if holds)
