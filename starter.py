@@ -213,7 +213,7 @@ def complain(settings: Mapping[str, Any], report: Mapping[str, Any], faults: Seq
     family = settings["TASK_DEFINITION"]
     passes = is_shortage if is_enough else lambda failure: SHORTAGE in failure
     errors = [failure for failure in report["failures"] if not passes(failure)]
-    problems = [f"workers of {family} were not started: {'; '.join(errors)}"] if errors else []
+    problems = [f"workers of {family} were not started: {'; '.join(dict.fromkeys(errors))}"] if errors else []
     if report["failing"]:
         problems.append(f"workers of {family} do not get to work: {report['failing']}")
     copied = report.get("copied", {})

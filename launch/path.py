@@ -121,6 +121,11 @@ def deploy(path: Path) -> str:
     return f"./deploy.sh{path['via']}"
 
 
+def deploy_and_reconcile(path: Path) -> str:
+    """Of what loses events or messages: no deployment brings these back."""
+    return f"{deploy(path)}, then ./sync.sh{path['via']} reconcile"
+
+
 def look_bucket(path: Path) -> str:
     return f"aws s3api get-bucket-notification-configuration --bucket {path['name']['bucket']}"
 
@@ -145,7 +150,7 @@ def look_permissions(path: Path) -> str:
 
 
 def of_queues(path: Path) -> Iterator[Fault]:
-    cure, look = f"{deploy(path)}, or set REGION and APP_NAME", "aws sqs list-queues"
+    cure, look = f"{deploy_and_reconcile(path)}, or set REGION and APP_NAME", "aws sqs list-queues"
     if path["queue"] is None:
         yield Fault(NO_EVENT, f"there is no queue {path['name']['queue']}", cure, look)
     if path["dead_letters"] is None:
@@ -155,14 +160,14 @@ def of_queues(path: Path) -> Iterator[Fault]:
 def of_no_way(path: Path, foreign: Sequence[Any]) -> Iterator[Fault]:
     if foreign:
         said = f"the notification {foreign[0]['Id']} of the bucket sends to another queue, {foreign[0]['QueueArn']}"
-        yield Fault(NO_EVENT, said, f"remove it, then {deploy(path)}", look_bucket(path))
+        yield Fault(NO_EVENT, said, f"remove it, then {deploy_and_reconcile(path)}", look_bucket(path))
     else:
         said = "no event reaches the queue: there is neither a notification of the bucket nor a rule"
-        yield Fault(NO_EVENT, said, deploy(path), look_bucket(path))
+        yield Fault(NO_EVENT, said, deploy_and_reconcile(path), look_bucket(path))
 
 
 def of_notification(path: Path, ours: Sequence[Any]) -> Iterator[Fault]:
-    want, cure, look = path["want"], deploy(path), look_bucket(path)
+    want, cure, look = path["want"], deploy_and_reconcile(path), look_bucket(path)
     missing = sorted({event for one in ours for event in EVENT_TYPES if event not in one["Events"]})
     if len(ours) < want["notifications"]:
         said = f"the bucket has {len(ours)} of {want['notifications']} notifications, one for each prefix"
@@ -178,11 +183,11 @@ def of_notification(path: Path, ours: Sequence[Any]) -> Iterator[Fault]:
 def of_policy_for_bucket(path: Path) -> Iterator[Fault]:
     if not admits(path, "s3-events"):
         said = f"the policy of the queue does not let the bucket {path['name']['bucket']} send to it"
-        yield Fault(NO_EVENT, said, deploy(path), look_queue(path))
+        yield Fault(NO_EVENT, said, deploy_and_reconcile(path), look_queue(path))
 
 
 def of_event_rule(path: Path) -> Iterator[Fault]:
-    rule, name, cure = path["event_rule"], path["name"]["event_rule"], deploy(path)
+    rule, name, cure = path["event_rule"], path["name"]["event_rule"], deploy_and_reconcile(path)
     if "EventBridgeConfiguration" not in path["bucket"]:
         said = f"the bucket {path['name']['bucket']} sends no events to EventBridge: it is switched off"
         yield Fault(NO_EVENT, said, cure, look_bucket(path))

@@ -149,13 +149,18 @@ def advice(found, facts, source, now):
         return STANDING_ADVICE[what]
     is_fresh = source is not None and now - source.modified.timestamp() < FRESH_SECONDS
     reconcile = f"./sync.sh{via} reconcile --prefix {quoted}"
+    status = f"./sync.sh{via} status"
     rows = (
         (found["paused_since"], f"the sync is paused: ./sync.sh{via} resume"),
         (found["dead_letters"], f"remove the reason, then ./sync.sh{via} redrive"),
         (what == WAITS, f"wait, or look at what it waits for: ./sync.sh{via} explain {facts['quoted_example']}"),
         (is_fresh, "wait: it changed within the last five minutes"),
-        (any((found["queue"] or {}).values()), f"wait, because its event may be in the queue; then {reconcile}"),
-        (True, f"{reconcile} syncs it; ./sync.sh{via} status shows whether events arrive"),
+        ("queue" in found["not_known"], f"fix what {status} shows about the queue, then {reconcile}"),
+        (
+            any((found["queue"] or {}).values()),
+            f"wait, because its event may be in the queue: {status} shows whether it moves; then {reconcile}",
+        ),
+        (True, f"{reconcile} syncs it; {status} shows whether events arrive"),
     )
     return next(text for holds, text in rows if holds)
 

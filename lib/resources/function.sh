@@ -252,7 +252,7 @@ ask_starter() { aws_or_nothing lambda get-function-configuration --function-name
 need_starter() {
   local starter
   starter=$(fact starter)
-  [[ -n $starter ]] || die "there is no function $STARTER_NAME in $REGION: run ./deploy.sh"
+  [[ -n $starter ]] || die "there is no function $STARTER_NAME in $REGION: run ./deploy.sh$VIA, or set REGION and APP_NAME"
 }
 
 # starter_setting NAME: prints one variable of the starter, which is what the last deploy.sh decided.

@@ -67,7 +67,7 @@ hint_at_unreadable() {
 act_on_messages() {
   local moved
   case "$1" in
-    list) printf 'nothing was moved\n' ;;
+    list) printf 'nothing was moved; when the reasons are fixed: ./sync.sh%s redrive\n' "$VIA" ;;
     move)
       say_if_paused "no worker runs before"
       moved=$(move_back "$DLQ_ARN" "$QUEUE_ARN") # a failure inside of an argument would not end the run

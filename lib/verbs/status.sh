@@ -29,11 +29,16 @@ choose_outage() {
     | ([.[] | select(.state == "goes on")] | min_by(.since)) // max_by(.at)) | del(.outages)'
 }
 
-# For jq: whether a part could be read; whether all that the starter failed with is said here anyway, as its guard found it.
+# For jq: whether a part could be read; whether all that the starter failed with is said here anyway, as its guard found it;
+# what to do about the error of a starter that was denied or changed.
 jq_known() {
   cat <<'JQ'
   def is_known($part): any(.not_known[]?; . == $part) | not;
   def is_said($faults): sub("^.*RuntimeError: "; "") | split("; ") - $faults == [];
+  def with_cure: . + if test("AccessDenied|not authorized")
+      then ": ./deploy.sh\($via) restores its role; for other policies see \"Denied\" in docs/troubleshooting.md"
+    elif test("^\\[ERROR\\] (Runtime[.]|(Attribute|Import|Key|ModuleNotFound|Name|Syntax|Type|Value)Error: )")
+      then ": ./deploy.sh\($via) restores the function" else "" end;
 JQ
 }
 
@@ -50,7 +55,7 @@ judge() {
        (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
          | "the starter has not run for an hour"),
        (.starter | select(. and .error != "") | .error | split("\n")[0] | select(is_said($faults) | not)
-         | "the starter failed: \(.)"),
+         | "the starter failed: \(with_cure)"),
        (.starter.decision | select(. and (.failing // "") != "") | "workers do not get to work: \(.failing)"),
        (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason)"),
        (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))
@@ -227,5 +232,7 @@ verb_status() {
   say_to_person_while "status: asking AWS" keep_status
   found=$(<"$TEMP_DIR/found")
   if [[ $format == json ]]; then visible_lines <<<"$found"; else print_status <<<"$found"; fi
-  [[ $(jq -r .state <<<"$found") != failing ]]
+  [[ $(jq -r .state <<<"$found") == failing ]] || return 0
+  [[ $format == json ]] || say 'what to do about each reason: docs/operations.md, "Status"'
+  return 1
 }

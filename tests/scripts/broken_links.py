@@ -27,7 +27,7 @@ class Broken(NamedTuple):
     breaks: Callable[[Kept], Any]
     link: str
     fault: str
-    cure: str = "./deploy.sh"
+    cure: str = "./deploy.sh, then ./sync.sh reconcile"
 
 
 def no_notification(kept: Kept) -> None:
@@ -67,9 +67,10 @@ def other_pattern(**changed: Any) -> Callable[[Kept], None]:
 
 OF_ANOTHER = {"ArnEquals": {"aws:SourceArn": f"arn:aws:events:{REGION}:{NUMBER}:rule/another"}}
 IN_BUCKET = {"bucket": {"name": [SOURCE]}}
+DEPLOY = "./deploy.sh"
 NO_QUEUE = f"there is no queue {APP}-q"
 NO_DEAD_LETTERS = f"there is no dead-letter queue {APP}-dlq"
-OR_SET = "./deploy.sh, or set REGION and APP_NAME"
+OR_SET = "./deploy.sh, then ./sync.sh reconcile, or set REGION and APP_NAME"
 OTHER_EVENTS = f"the rule {APP}-event-rule is for other events than those that are synced"
 OTHER_THAN_EVENT = (
     f"the rule {APP}-event-rule sends something else than the event to the queue: its target has an input of its own"
@@ -93,7 +94,7 @@ BROKEN = {
         to_another_queue,
         "no event",
         f"the notification {APP} of the bucket sends to another queue, arn:aws:sqs:{REGION}:{NUMBER}:{APP}-q2",
-        "remove it, then ./deploy.sh",
+        "remove it, then ./deploy.sh, then ./sync.sh reconcile",
     ),
     "a notification is gone": Broken(
         "sqs",
@@ -161,35 +162,40 @@ BROKEN = {
         lambda kept: kept[EVENT_RULE]["targets"].pop("starter"),
         "no start at once",
         f"the rule {APP}-event-rule does not start the starter at once: its target is gone",
+        DEPLOY,
     ),
     "the event rule may not run the function": Broken(
         "eventbridge",
         lambda kept: kept[FUNCTION]["statements"].pop(f"{APP}-event-rule"),
         "no start at once",
         f"the function {APP}-starter does not let the rule {APP}-event-rule run it",
+        DEPLOY,
     ),
     "the minute's rule is gone": Broken(
-        "sqs", lambda kept: kept.pop(RULE), "no starter", "no rule runs the starter"
+        "sqs", lambda kept: kept.pop(RULE), "no starter", "no rule runs the starter", DEPLOY
     ),
     "the minute's rule is disabled": Broken(
         "eventbridge",
         lambda kept: kept[RULE].update(State="DISABLED"),
         "no starter",
         "the rule that runs the starter is disabled",
+        DEPLOY,
     ),
     "the minute's rule has no target": Broken(
         "sqs",
         lambda kept: kept[RULE]["targets"].clear(),
         "no starter",
         f"the rule {APP}-starter-rule does not run the starter: its target is gone",
+        DEPLOY,
     ),
     "the function is gone": Broken(
-        "sqs", lambda kept: kept.pop(FUNCTION), "no starter", "there is no function that starts workers"
+        "sqs", lambda kept: kept.pop(FUNCTION), "no starter", "there is no function that starts workers", DEPLOY
     ),
     "the minute's rule may not run the function": Broken(
         "sqs",
         lambda kept: kept[FUNCTION]["statements"].clear(),
         "no starter",
         f"the function {APP}-starter does not let the rule {APP}-starter-rule run it",
+        DEPLOY,
     ),
 }  # fmt: skip

@@ -98,6 +98,9 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
     "missing": ({"source": PLAIN}, "missing", False, "./sync.sh reconcile --prefix d/a"),
     "just put": ({"source": fresh}, "missing", False, "wait: it changed"),
     "in the queue perhaps": ({"source": PLAIN, "queue": {"visible": 4}}, "missing", False, "in the queue"),
+    "the queue is gone": (
+        {"source": PLAIN, "queue": None, "not_known": ["queue"]}, "missing", False, "./sync.sh status shows about",
+    ),
     "parked": ({"source": PLAIN, "dead_letters": [PARKED]}, "missing", False, "./sync.sh redrive"),
     "paused": ({"source": fresh, "paused_since": "2026-11-27T09:00:00Z"}, "missing", False, "./sync.sh resume"),
     "stale": ({"source": head(OLD + 9), "destination": copy_of(PLAIN)}, "stale", False, "reconcile"),

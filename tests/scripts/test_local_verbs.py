@@ -148,7 +148,8 @@ def test_a_broken_link_is_named_before_the_time_is_over(operator: Operator, tmp_
         status, output, log = operator.sync("verify", "--yes", "--timeout", "30m", "--report", str(report))
     assert status == 1, output + log
     assert output.startswith("# sync.sh verify: not all is well\n")
-    fault = f"the bucket {SOURCE} sends no events to EventBridge: it is switched off: ./deploy.sh --local"
+    fault = f"the bucket {SOURCE} sends no events to EventBridge: it is switched off"
+    fault += ": ./deploy.sh --local, then ./sync.sh --local reconcile"
     assert f"**no event**: {fault}" in output.replace("\n  ", " ")
     assert f"Look closer: `aws s3api get-bucket-notification-configuration --bucket {SOURCE}`" in output
     assert "--timeout" not in log

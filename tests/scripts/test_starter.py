@@ -235,8 +235,9 @@ def test_a_refused_call_fails_the_invocation_after_reporting_what_was_started_be
     cloud.starts(10, ["FARGATE_SPOT"] * 8 + ["FARGATE"] * 2)
     cloud.refuses(2, "AccessDeniedException")
     cloud.refuses(2, "AccessDeniedException", strategy=ON_DEMAND)
-    with pytest.raises(RuntimeError, match="AccessDeniedException"):
+    with pytest.raises(RuntimeError) as raised:
         starter.handler({}, None)
+    assert str(raised.value).count("AccessDeniedException") == 1  # of both strategies
     report = json.loads(capsys.readouterr().out)
     assert report["started"] == {"FARGATE_SPOT": 8, "FARGATE": 2}
     assert "AccessDeniedException" in report["failures"][0]

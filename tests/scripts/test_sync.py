@@ -18,6 +18,7 @@ from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 ROOT = Path(__file__).parents[2]
 NOON = 1795608000  # 2026-11-25
 WHY = "operation=CopyObject error=AccessDenied"
+DENIED_STARTER = "An error occurred (AccessDeniedException): it is not authorized to perform: ecs:RunTask"
 BEGAN = f"ERROR {OUTAGE % (10, WHY)}"
 OVER, ENDED = f"INFO {OUTAGE_OVER % 90}", f"ERROR {OUTAGE_ENDS % (600, WHY)}"
 
@@ -236,6 +237,25 @@ def test_what_the_guard_failed_with_is_said_once() -> None:
         failed = {**IDLE["starter"], "error": f"[ERROR] RuntimeError: {error}\nTraceback", "decision": None}
         reasons = judged({"faults": [fault], "starter": failed})["reasons"]
         assert [reason.replace("[ERROR] RuntimeError: ", "") for reason in reasons] == [said, *more]
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (f"RuntimeError: workers of x were not started: {DENIED_STARTER}", "./deploy.sh restores its role"),
+        (f"ClientError: {DENIED_STARTER}", '"Denied" in docs/troubleshooting.md'),
+        ("Runtime.ImportModuleError: Unable to import module 'starter'", "./deploy.sh restores the function"),
+        ("KeyError: 'QUEUE_URL'", "./deploy.sh restores the function"),
+        ("EndpointConnectionError: Could not connect", ""),
+    ],
+)
+def test_a_starter_that_was_denied_or_changed_has_its_cure(error: str, cure: str) -> None:
+    failed = {**IDLE["starter"], "error": f"[ERROR] {error}\nTraceback", "decision": None}
+    (reason,) = judged({"starter": failed})["reasons"]
+    said = f"the starter failed: [ERROR] {error}"
+    assert reason.startswith(said)
+    assert cure in reason
+    assert (reason == said) == (cure == "")
 
 
 def gathered(name: str, command: str) -> str:
