@@ -11,7 +11,7 @@ from mirror.model.delta import LOG_EXAMPLES, may_be_in_log
 from mirror.model.limits import MAX_COPY_SIZE, MAX_SQS_DELAY, MAX_SQS_VISIBILITY, MIB, MIN_PART_SIZE
 from mirror.model.selection import Wanted, items_of, wanted_of
 
-EXCLUDE_MEANING = "at most 500 characters of patterns with commas between them, such as *.tmp,*/_temporary/*"
+EXCLUDE_MEANING = "at most 500 characters of patterns, separated by commas, such as *.tmp,*/_temporary/*"
 HELD_PER_SLOT = 4  # a worker that holds this many messages, or keys, for each of MAX_CONCURRENT_KEYS receives no more
 
 

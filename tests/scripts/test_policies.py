@@ -31,7 +31,7 @@ def process_environment(account: Account, settings: dict[str, str]) -> dict[str,
 
 
 # The steps that give the worker and the starter their settings and their rights.
-PARTS = ("ensure_starter_role", "ensure_task_role", "ensure_task_definition", "ensure_function")
+PARTS = ("ensure_starter_role", "ensure_task_role", "ensure_task_definition", "ensure_function", "ensure_rights_ended")
 
 
 def run_as_function(account: Account, program: str, settings: dict[str, str]) -> None:

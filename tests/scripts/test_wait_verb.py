@@ -174,7 +174,7 @@ def test_what_cannot_be_said_of_the_reasons_costs_neither_the_keys_nor_the_statu
     assert done.returncode == 1
     assert json.loads(done.stdout)["missing_keys"][0] == {"key": "a b", "why": "waiting"}
     assert "AccessDenied" in done.stderr
-    assert "not known" in done.stderr
+    assert "could not be read" in done.stderr
 
 
 @pytest.mark.parametrize(("code", "status"), [(1, 1), (137, 3)])
