@@ -287,4 +287,4 @@ def test_only_some_of_many_missing_keys_are_looked_at_until_they_have_arrived(
         before = synced.requests()["HeadObject"]
         synced.run(state.look())
         rounds.append((synced.requests()["HeadObject"] - before, state.lacking))
-    assert rounds == [(20, 100), (80, 70), (70, 0)]
+    assert rounds == [(20, 100), (50, 70), (70, 0)]
