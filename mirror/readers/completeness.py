@@ -245,7 +245,7 @@ class Completeness:
     async def look_in_destination(self) -> None:
         """Looks at some keys, drawn by lot. If most of them have arrived, it looks at all others; if not, at those that
         come first, for as long as most of these have arrived, as keys often do so in their order. It goes on by a
-        quarter of those at a time, so that few of the looks are in vain, however often this is called."""
+        quarter of those at a time, so that most looks find a key that has arrived, however often this is called."""
         share = self.budget.share_of_one(LOOKS)
         keys = list(self.missing)
         drawn = set(keys if len(keys) <= share else random.sample(keys, share))
