@@ -27,9 +27,9 @@ LOCKS = 64
 class Markers:
     """The hooks of COPY_LAST in one worker."""
 
-    def __init__(self, buckets: Buckets, waits: Waits | None = None) -> None:
+    def __init__(self, buckets: Buckets, waits: Waits) -> None:
         self.buckets = buckets
-        self.waits = waits or Waits(buckets)
+        self.waits = waits
         self.known: dict[str, tuple[float, bool]] = {}  # marker -> when it was looked for, and whether it was absent
         self.locks = [asyncio.Lock() for _ in range(LOCKS)]
 

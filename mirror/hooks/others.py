@@ -48,11 +48,17 @@ async def copy_other(
         try:
             await syncer.write(inner, Retries(syncer.buckets, inner), source, existing)
         except (ClientError, Refused) as error:
-            if is_change(error) or is_busy(error) or is_environment(error):
-                raise
-            return Blocked(key, describe(error))
+            return fault_of(key, error)
     await look_again(syncer.buckets, sync, key, source)
     return None
+
+
+def fault_of(key: str, error: Exception) -> Blocked:
+    """What is waited for if the key cannot be looked at, read or copied. Raises the error if it is no fault of that
+    key, such as a change."""
+    if is_change(error) or is_busy(error) or is_environment(error):
+        raise error
+    return Blocked(key, describe(error))
 
 
 async def remove_other(buckets: Buckets, sync: KeySync, key: str, source: Source | None, existing: Destination) -> None:

@@ -83,19 +83,25 @@ class TableFiles:
         self.slots = Slots(LOOKS)
 
     async def bring_named(self, sync: KeySync, file: LogFile, source: Source) -> Awaited | None:
-        """Has the destination hold the files that a commit adds, or the sidecars of a checkpoint."""
+        """Has the destination hold what the file names, and waits for that. Returns what does not arrive."""
+        return await self.waits.what_lacks(sync, await self.begin_named(sync, file, source))
+
+    async def begin_named(self, sync: KeySync, file: LogFile, source: Source) -> Awaited:
+        """Copies the files that a commit adds, or the sidecars of a checkpoint. Returns what has not arrived yet."""
         keys: set[str] | None = set()
         if file.kind == COMMIT:
             keys = await self.names_in(file, source) if source.size <= LARGEST_READ else None
         elif file.has_sidecars:
             keys = set(await listed(self.buckets, self.buckets.source, f"{file.table}{LOG}_sidecars/"))
-        return await self.compared(sync, file.table) if keys is None else await self.bring_files(sync, file.table, keys)
+        if keys is None:
+            return await self.compare(sync, file.table)
+        return await self.begin_files(sync, file.table, keys)
 
     async def names_in(self, file: LogFile, source: Source) -> set[str] | None:
         async with self.reads:
             return names_of(await read_source(self.buckets, file.key, source), file.table)
 
-    async def bring_files(self, sync: KeySync, table: str, keys: set[str]) -> Awaited | None:
+    async def begin_files(self, sync: KeySync, table: str, keys: set[str]) -> Awaited:
         """Waits a moment for what may be under way, then copies it. What is large is left to its own message."""
         taken: dict[str, Source | None] = dict.fromkeys(filter(self.buckets.settings.wanted.takes, sorted(keys)))
         state = AwaitedFiles(self.buckets, self.slots, (table,), taken)
@@ -104,7 +110,7 @@ class TableFiles:
             return not (await state.look()).missing
 
         if await soon(self.buckets, sync, are_there):
-            return None
+            return state
         largest = min(SMALL_COPY_SIZE, self.buckets.settings.multipart_threshold)
 
         async def bring(key: str) -> None:
@@ -120,18 +126,20 @@ class TableFiles:
             state.troubles |= lacking.troubles if lacking else {}
 
         await self.slots.run(bring, list(state.missing))
-        await state.look()
-        return await self.waits.what_lacks(sync, state)
+        return await state.look()
 
     async def compared(self, sync: KeySync, table: str) -> Awaited | None:
-        """Waits until the destination has all that the source holds of the table now, but for its log, and for markers,
-        which wait for that."""
+        """Waits until the destination has all that the source holds of the table now."""
+        return await self.waits.what_lacks(sync, await self.compare(sync, table))
+
+    async def compare(self, sync: KeySync, table: str) -> Awaited:
+        """What it does not have yet of that, but for the log, and for markers, which wait for that."""
         copy_last = self.buckets.settings.copy_last
 
         def counts(key: str) -> bool:
             return not (key.startswith(table + LOG) or is_marker(key, copy_last))
 
-        return await self.waits.what_lacks(sync, await self.waits.compared(sync, table, counts, exact=False))
+        return await self.waits.compared(sync, table, counts, exact=False)
 
 
 async def listed(buckets: Buckets, bucket: dict[str, str], prefix: str) -> dict[str, Item]:

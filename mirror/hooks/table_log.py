@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from botocore.exceptions import ClientError
 
 from mirror.concurrency import Slots
-from mirror.hooks.others import copy_other, remove_other
+from mirror.hooks.others import copy_other, fault_of, remove_other
 from mirror.hooks.shared import Shared
 from mirror.hooks.table_files import READS, Item, TableFiles, listed
 from mirror.hooks.waiting import Awaited, Blocked
@@ -26,7 +26,7 @@ from mirror.model.delta import (
     plan_for,
     version_of_pointer,
 )
-from mirror.model.errors import Changed, is_change
+from mirror.model.errors import AWS_ERRORS, Changed, is_change
 from mirror.model.limits import MIB
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
@@ -34,7 +34,7 @@ from mirror.protocol.objects import Destination, Source
 from mirror.protocol.requests import head_destination, head_source, read_source
 from mirror.protocol.retries import STUCK_TRIES
 from mirror.protocol.sync import Syncer
-from mirror.protocol.verdict import EQUAL, NO_DOUBT, STALE, UNDECIDED, judge, judge_listed
+from mirror.protocol.verdict import EQUAL, MISSING, NO_DOUBT, STALE, UNDECIDED, judge, judge_listed
 from mirror.readers.completeness import LANDED_SECONDS
 
 CHANGES = "it changes all the time"
@@ -76,7 +76,8 @@ class TableLogs:
 
     async def bring_planned(self, sync: KeySync, table: str) -> Awaited | None:
         old, plan, etags = await self.planned(sync, table)
-        await self.clear(sync, old)
+        if lacking := await self.clear(sync, old):
+            return lacking
         if plan.problem:
             return Blocked(table + LOG, plan.problem)
         lacking = await self.files.compared(sync, table) if plan.base else None
@@ -106,30 +107,38 @@ class TableLogs:
             return old, plan, {key: source[key].etag for key in planned}
 
     async def copy_commits(self, sync: KeySync, commits: Sequence[str], etags: Mapping[str, str]) -> Awaited | None:
-        """Copies commits one after the other, once the files of all of them are there."""
-        ready: dict[str, Source] = {}
+        """Copies commits one after the other, each once its files are there, which are copied for all of them ahead."""
+        ready: dict[str, tuple[Source, Awaited]] = {}
         blocked: dict[str, Awaited] = {}
 
         async def prepare(key: str) -> None:
+            """Waits for nothing that may take long: the logs of all tables share the slots."""
             if blocked:
                 return  # it comes after one of them
-            file, source = log_file(key), await head_source(self.buckets, key)
+            file = log_file(key)
             assert file
-            source = as_listed(source, etags[key])
-            if lacking := archived(key, source) or await self.files.bring_named(sync, file, source):
-                blocked[key] = lacking
-            else:
-                ready[key] = source
+            try:
+                source = as_listed(await head_source(self.buckets, key), etags[key])
+                if lacking := archived(key, source):
+                    blocked[key] = lacking
+                else:
+                    ready[key] = source, await self.files.begin_named(sync, file, source)
+            except AWS_ERRORS as error:
+                blocked[key] = fault_of(key, error)
 
         await self.ahead.run(prepare, commits)
         for key in commits:
-            lacking = blocked.get(key) or await self.copy_ready(sync, key, ready[key])
+            lacking = blocked.get(key) or await self.copy_ready(sync, key, *ready[key])
             if lacking:
                 return lacking
         return None
 
-    async def copy_ready(self, sync: KeySync, key: str, source: Source) -> Awaited | None:
+    async def copy_ready(self, sync: KeySync, key: str, source: Source, state: Awaited) -> Awaited | None:
         """With one request as a rule: the destination has no such commit, unless another worker has copied it since."""
+        if state.lacking:
+            waits = self.files.waits
+            if lacking := await waits.what_lacks(sync, await waits.look(sync, state)):
+                return lacking
         sync.interruption.check()
         try:
             return await copy_other(self.syncer, sync, key, source, None)
@@ -149,14 +158,28 @@ class TableLogs:
                 unclear.append(key)
 
         async def look(key: str) -> None:
-            existing, current = await head_destination(self.buckets, key), await head_source(self.buckets, key)
-            if current and existing and is_same(current, existing):
-                self.remember(key, current, existing)
-            elif current:
-                (stale if existing else missing).add(key)
+            found = await self.look_at(key)
+            if found != EQUAL:
+                (stale if found == STALE else missing).add(key)
 
         await self.files.slots.run(look, sorted(unclear))
         return missing | stale, stale
+
+    async def look_at(self, key: str) -> str:
+        """EQUAL, STALE or MISSING: a log file of which listings do not show that it is the same."""
+        try:
+            existing, current = await head_destination(self.buckets, key), await head_source(self.buckets, key)
+        except AWS_ERRORS as error:
+            fault_of(key, error)
+            return MISSING  # if it is needed, its copy shows what is wrong
+        if current is None:
+            raise Changed("a file of the source's log has gone since it was listed")
+        if existing is None:
+            return MISSING
+        if not is_same(current, existing):
+            return STALE
+        self.remember(key, current, existing)
+        return EQUAL
 
     def remember(self, key: str, source: Source, copy: Destination) -> None:
         if len(self.same) >= SAME_KEPT:
@@ -169,16 +192,16 @@ class TableLogs:
         assert file
         for _ in range(STUCK_TRIES):
             sync.interruption.check()
-            existing = await head_destination(self.buckets, key)
-            source = as_listed(await head_source(self.buckets, key), etags[key])
-            if existing and is_same(source, existing):
-                return None
-            lacking = archived(key, source) or await self.bring_needed(sync, file, source, etags)
             try:
+                existing = await head_destination(self.buckets, key)
+                source = as_listed(await head_source(self.buckets, key), etags[key])
+                if existing and is_same(source, existing):
+                    return None
+                lacking = archived(key, source) or await self.bring_needed(sync, file, source, etags)
                 return lacking or await copy_other(self.syncer, sync, key, source, existing)
-            except ClientError as error:
+            except AWS_ERRORS as error:
                 if not is_change(error):
-                    raise
+                    return fault_of(key, error)
             await sync.interruption.pause(PAUSE_OF_CHANGE)  # another worker copies it as well
         return Blocked(key, CHANGES)
 
@@ -207,14 +230,18 @@ class TableLogs:
             return {}
         return await listed(self.buckets, self.buckets.source, f"{pointer.table}{LOG}{version:020}.checkpoint.")
 
-    async def clear(self, sync: KeySync, files: list[LogFile]) -> None:
+    async def clear(self, sync: KeySync, files: list[LogFile]) -> Awaited | None:
         """Deletes what the destination still has of the log of a table that was in this folder before."""
         for key in in_order_of_removal(files):
             sync.interruption.check()
-            existing = await head_destination(self.buckets, key)
-            source = await head_source(self.buckets, key) if existing else None
-            if existing and not (source and is_same(source, existing)):
-                await remove_other(self.buckets, sync, key, source, existing)
+            try:
+                existing = await head_destination(self.buckets, key)
+                source = await head_source(self.buckets, key) if existing else None
+                if existing and not (source and is_same(source, existing)):
+                    await remove_other(self.buckets, sync, key, source, existing)
+            except AWS_ERRORS as error:
+                return fault_of(key, error)
+        return None
 
 
 def as_listed(source: Source | None, etag: str) -> Source:

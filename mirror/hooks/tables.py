@@ -7,12 +7,13 @@ import functools
 import re
 from collections.abc import Awaitable, Callable, Collection
 
+from mirror.hooks.others import fault_of
 from mirror.hooks.shared import Shared
 from mirror.hooks.table_files import TableFiles
 from mirror.hooks.table_log import TableLogs, is_same
 from mirror.hooks.waiting import Awaited, Waits, delay_of, end_of_wait, soon
 from mirror.model.delta import COMMIT, LOG, POINTER, LogFile, commit_key, is_in_log, log_file
-from mirror.model.errors import Changed, Postponed
+from mirror.model.errors import AWS_ERRORS, Changed, Postponed
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Destination, Source
@@ -23,10 +24,10 @@ from mirror.protocol.sync import FOR_WORKER_SECONDS, Syncer
 class Tables:
     """The hooks of TABLES in one worker."""
 
-    def __init__(self, buckets: Buckets, syncer: Syncer, waits: Waits | None = None) -> None:
+    def __init__(self, buckets: Buckets, syncer: Syncer, waits: Waits) -> None:
         """`syncer`: writes other keys, without these hooks."""
         self.buckets = buckets
-        self.files = TableFiles(buckets, syncer, waits or Waits(buckets))
+        self.files = TableFiles(buckets, syncer, waits)
         self.logs = TableLogs(buckets, syncer, self.files)
         self.folders: Shared[bool] = Shared(buckets.now)
 
@@ -80,9 +81,13 @@ class Tables:
         return True
 
     async def is_there(self, key: str) -> bool:
-        """Whether the destination has the log file as the source has it now."""
-        existing = await head_destination(self.buckets, key)
-        source = await head_source(self.buckets, key) if existing else None
+        """Whether the destination has the log file as the source has it now. A look that fails does not show it."""
+        try:
+            existing = await head_destination(self.buckets, key)
+            source = await head_source(self.buckets, key) if existing else None
+        except AWS_ERRORS as error:
+            fault_of(key, error)
+            return False
         return bool(existing and source and is_same(source, existing))
 
     # Which table

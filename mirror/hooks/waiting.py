@@ -112,14 +112,17 @@ class Waits:
                 return state
             await sync.interruption.pause(pause)
             began = now()
-            async with self.comparisons:
-                sync.interruption.check()
-                state = await state.look()
+            state = await self.look(sync, state)
             if state.lacking < least:
                 least, progressed = state.lacking, now()
             pause = max(min(2 * pause, LONGEST_PAUSE), min(LOOK_SHARE * (now() - began), LONGEST_SHARE))
             pause = max(pause, len(self.budget.states) / LOOKS_PER_SECOND)
         return None
+
+    async def look(self, sync: KeySync, state: Awaited) -> Awaited:
+        async with self.comparisons:
+            sync.interruption.check()
+            return await state.look()
 
 
 async def soon(buckets: Buckets, sync: KeySync, is_so: Callable[[], Awaitable[bool]]) -> bool:

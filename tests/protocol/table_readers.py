@@ -144,7 +144,7 @@ class TableReaders(Readers):
             if state.store[number].copy:
                 continue
             if self.held[state.changes][number]:
-                return f"version {new.version} lacks {name}"
+                return f"{name} of version {new.version} is missing"
             at = self.deleted_at(number, state)
             if before.store[number].copy and self.can_be_opened(at) and name not in self.seen(self.in_source(at)).files:
                 return f"{name} is deleted before version {new.version} that names it has gone"

@@ -174,7 +174,7 @@ def with_older_comparison(monkeypatch):
 
     async def compare_and_attempt(syncer, key_sync, retries):
         if markers.is_marker(key_sync.key, syncer.buckets.settings.copy_last):
-            known[:] = [await compared(markers.Markers(syncer.buckets), key_sync)]
+            known[:] = [await compared(markers.Markers(syncer.buckets, waiting.Waits(syncer.buckets)), key_sync)]
         return await attempt(syncer, key_sync, retries)
 
     async def compared_before(*_):
@@ -200,7 +200,7 @@ def with_older_removal(monkeypatch):
     attempt, remove = sync.Syncer.attempt, markers.Markers.remove_stale
 
     async def remove_and_attempt(syncer, key_sync, retries):
-        await remove(markers.Markers(syncer.buckets), key_sync)
+        await remove(markers.Markers(syncer.buckets, waiting.Waits(syncer.buckets)), key_sync)
         return await attempt(syncer, key_sync, retries)
 
     monkeypatch.setattr(sync.Syncer, "attempt", remove_and_attempt)

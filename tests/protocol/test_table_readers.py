@@ -2,31 +2,17 @@
 
 import os
 import time
-from dataclasses import replace
 
 import pytest
-from fakes import (
-    FUNCTION_SETTINGS,
-    Client,
-    Copy,
-    Failure,
-    SlotsForAll,
-    Version,
-    identity,
-    run,
-    shaped,
-    syncer_on,
-)
 from interleave import Case
 from table_readers import LOG, TableReaders, stand_in
 
 from mirror.hooks import others, table_files, table_log, tables
-from mirror.hooks.table_files import AwaitedFiles
-from mirror.hooks.waiting import example_of
+from mirror.hooks.waiting import Waits
 from mirror.model import delta
-from mirror.model.errors import Changed, Postponed
-from mirror.protocol.attempt import KeySync
+from mirror.model.errors import Changed
 from mirror.protocol.sync import Syncer
+from mirror.protocol.verdict import EQUAL, STALE
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -35,6 +21,7 @@ HELD = ("put f x", "commit 0 a0+f")  # before
 GHOST = "at rest data/g is x label in the destination, absent in the source"
 ANEW = {"is_anew": True}
 YOUNG = {"are_young": True}
+RECENT = YOUNG | {"is_recent": True}  # listings do not show whether what is there before is equal
 COMMIT_KEY = f"data/{LOG}{0:020}.json"
 MADE = Case(("put f x", "commit 0 a0+f"))
 ADDED = Case(("put g x", "commit 1 a1+g"), HELD)
@@ -65,6 +52,7 @@ REMADE = Case(
     ("delete g", "commit 1 a1", "drop 1", "drop 0", "commit 0 b0", "commit 1 b1"), (*HELD, "put g x"), workers=1
 )
 AGAIN = Case(("touch-commit 0 new", "touch-pointer 0 new"), (*HELD, "checkpoint 0 a0+f", "point 0 @0"), workers=1)
+CLEANED_ANEW = Case(("commit 0 b0", "commit 1 b1", "checkpoint 1 b1", "drop 0"), ("commit 0 a0",), workers=1)
 AFTER_DROP = Case(("drop 1", "drop 0", "delete f", "put g x", "commit 0 b0+g"), (*HELD, "commit 1 a1"), workers=1)
 
 # name -> what is searched, and what else is given
@@ -78,7 +66,7 @@ CASES = {
     "a file is deleted while it is copied for its commit": (GONE, {}),
     "a checkpoint and a pointer": (POINTED._replace(crashes=1), {}),
     "the log is cleaned": (CLEANED._replace(crashes=1), {}),
-    "the log is cleaned while it is looked at": (CLEANED_TWICE, YOUNG),
+    "the log is cleaned while it is looked at": (CLEANED_TWICE, RECENT),
     "the log is cleaned while commits of it are copied": (OVERTAKEN, {}),
     "the pointer moves": (MOVED, {}),
     "a pointer comes, and an older checkpoint goes": (POINTED_TWICE, {}),
@@ -88,6 +76,7 @@ CASES = {
     "a commit and a pointer are touched": (AGAIN, {}),
     "a table is made over another": (OVER_OLD, ANEW),
     "a table is made over another, as long as that": (SAME_LENGTH, ANEW),
+    "a table is made over another, and its log is cleaned while it is looked at": (CLEANED_ANEW, ANEW | YOUNG),
     "a table is made after another was dropped": (AFTER_DROP, ANEW),
     "a table is made over another of which a commit is not copied yet": (REMADE, ANEW | YOUNG),
 }
@@ -174,7 +163,7 @@ def with_log_before_the_look(patch):
 
     async def bring_and_attempt(syncer, sync, retries):
         if delta.log_file(sync.key) is None:
-            hooks = tables.Tables(syncer.buckets, Syncer(syncer.buckets))
+            hooks = tables.Tables(syncer.buckets, Syncer(syncer.buckets), Waits(syncer.buckets))
             sync.result.sight = (None, None)
             await before(hooks, sync)
         return await attempt(syncer, sync, retries)
@@ -183,16 +172,26 @@ def with_log_before_the_look(patch):
     without("before_write")(patch)
 
 
-def with_what_has_gone_taken_for_stale(patch):
-    differing = table_log.TableLogs.differing
+def with_what_has_gone_taken_for(what):
+    def change(patch):
+        look_at = table_log.TableLogs.look_at
 
-    async def with_what_has_gone(logs, source, mirrored):
-        missing, stale = await differing(logs, source, mirrored)
-        both = [key for key in source if key in mirrored]
-        gone = {key for key in both if await table_log.head_source(logs.buckets, key) is None}
-        return missing | gone, stale | gone
+        async def with_what_has_gone(logs, key):
+            try:
+                return await look_at(logs, key)
+            except Changed:
+                return what
 
-    patch.setattr(table_log.TableLogs, "differing", with_what_has_gone)
+        patch.setattr(table_log.TableLogs, "look_at", with_what_has_gone)
+
+    return change
+
+
+def with_no_names(patch):
+    async def no_names(*_):
+        return set()
+
+    patch.setattr(table_files.TableFiles, "names_in", no_names)
 
 
 def with_one_plan(patch):
@@ -216,8 +215,8 @@ def with_any_version_copied(patch):
 
 # what is left out -> how, what the search is given, the fault that is found
 LEFT_OUT = {
-    "all of it": (without("before_copy"), (MADE,), {}, "version 0 lacks f"),
-    "a look at the names": (without("bring_named", table_files.TableFiles), (MADE,), {}, "version 0 lacks f"),
+    "all of it": (without("before_copy"), (MADE,), {}, "f of version 0 is missing"),
+    "a look at the names": (with_no_names, (MADE,), {}, "f of version 0 is missing"),
     "the order": (
         with_any_order,
         (Case(("commit 1 a1", "commit 2 a2"), HELD),),
@@ -236,10 +235,16 @@ LEFT_OUT = {
     "a look at which commit is there": (with_existence_alone, (SAME_LENGTH,), ANEW, "a version of two tables"),
     "the removal of an old log": (with_old_log_left, (OVER_OLD,), ANEW, "a version of two tables"),
     "a look at whether the source has what seems stale": (
-        with_what_has_gone_taken_for_stale,
+        with_what_has_gone_taken_for(STALE),
         (CLEANED_TWICE,),
-        {},
+        RECENT,
         "version 2 is there, and 0 is not",
+    ),
+    "a new plan once something that was listed has gone": (
+        with_what_has_gone_taken_for(EQUAL),
+        (CLEANED_ANEW,),
+        ANEW | YOUNG,
+        "a version of two tables",
     ),
     "a look at what the pointer names": (
         without("bring_needed", table_log.TableLogs),
@@ -258,7 +263,7 @@ LEFT_OUT = {
         without("compared", table_files.TableFiles),
         (BEGUN,),
         {},
-        "version 1 lacks f",
+        "f of version 1 is missing",
     ),
 }
 
@@ -278,102 +283,3 @@ def test_not_promised_is_what_a_worker_copies_for_another_key_when_it_dies(show)
     assert found, "no schedule shows it, so it could be promised"
     show(f"not promised is that a copy goes whose worker dies:\n{found[0]}\n  => {found[1]}")
     assert found[1] == GHOST
-
-
-def test_of_the_files_that_are_waited_for_one_that_is_in_trouble_is_named():
-    failures = {"t/missing": "404", "t/denied": "403"}
-
-    def answer(operation, arguments):
-        is_copy = arguments["Bucket"] == FUNCTION_SETTINGS.dst_bucket
-        failure = failures.get(arguments["Key"]) if is_copy else None
-        return shaped(operation, Failure(failure) if failure else Version("x", 1, 1))
-
-    missing = dict.fromkeys(("t/here", *failures))
-    state = AwaitedFiles(
-        syncer_on(Client(answer)).buckets, SlotsForAll(), ("t/",), missing, {"t/here": "it was denied"}
-    )
-    run(state.look())
-    key, why = example_of(state)
-    assert (key, state.lacking) == ("t/denied", 2)
-    assert why.startswith("trouble: ")
-    assert "error=403" in why
-    failures["t/denied"] = ""
-    run(state.look())
-    assert example_of(state) == ("t/missing", "not equal yet")
-
-
-def test_a_file_that_another_worker_copies_at_the_same_moment_is_there_and_no_failure():
-    held, asked = set(), []
-
-    def answer(operation, arguments):
-        key = arguments["Key"]
-        asked.append((operation, key))
-        if operation == "copy_object":
-            held.add(key)
-            return shaped(operation, Failure("412") if key == "data/f" else '"d"')
-        is_there = arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket or key in held
-        return shaped(operation, Version("x", 1, 1) if is_there else Failure("404"))
-
-    buckets = syncer_on(Client(answer)).buckets
-    files = tables.Tables(buckets, Syncer(buckets)).files
-    assert run(files.bring_files(KeySync(COMMIT_KEY), "data/", {"data/f", "data/g"})) is None
-    assert [key for operation, key in asked if operation == "copy_object"] == ["data/f", "data/g"]
-
-
-def test_a_checkpoint_that_came_while_the_log_was_listed_waits_for_its_commits():
-    commits = [(f"data/{LOG}{version:020}.json", Version(f"a{version}", 1, 1)) for version in range(2)]
-    checkpoint, pointer = f"data/{LOG}{1:020}.checkpoint.parquet", f"data/{LOG}_last_checkpoint"
-    source = dict([*commits, (checkpoint, Version("a1", 1, 1)), (pointer, Version("@1", 1, 1))])
-    pages, held, copied = [[commits[0][0], pointer]], {}, []  # the first listing ended before the commit 1 came
-
-    def answer(operation, arguments):
-        key, here = arguments.get("Key", ""), source if arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket else held
-        if operation == "list_objects_v2":
-            is_log = arguments["Prefix"] == f"data/{LOG}" and here is source
-            keys = pages.pop() if is_log and pages else [key for key in here if key.startswith(arguments["Prefix"])]
-            return shaped(operation, [(key, here[key]) for key in keys])
-        if operation == "copy_object":
-            copied.append(key)
-            held[key] = Copy('"d"', (key,), "label", identity(source[key]), source[key].size, 1)
-            return shaped(operation, '"d"')
-        return shaped(operation, here.get(key, Failure("404")))
-
-    buckets = syncer_on(Client(answer), wall=lambda: 0.0).buckets
-    hooks = tables.Tables(buckets, Syncer(buckets))
-    assert run(hooks.logs.bring_log(KeySync(COMMIT_KEY), "data/")) is None
-    assert copied == [commits[0][0], commits[1][0], checkpoint, pointer]
-
-
-def test_a_log_file_that_is_the_same_is_looked_at_once_until_it_is_another(monkeypatch):
-    monkeypatch.setattr(table_log, "YOUNG_SECONDS", 3600)
-    commit = Version("a0", 1, 1)
-    copy = Copy('"d1"', ("a0",), "label", identity(commit), 0, 1)
-    held, looks = {"source": commit, "mirror": copy}, []
-
-    def answer(operation, arguments):
-        found = held["source" if arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket else "mirror"]
-        if operation == "head_object":
-            looks.append(arguments["Bucket"])
-        return shaped(operation, [(COMMIT_KEY, found)] if operation == "list_objects_v2" else found)
-
-    buckets = syncer_on(Client(answer), wall=lambda: 0.0).buckets
-    hooks = tables.Tables(buckets, Syncer(buckets))
-    for expected in (2, 0, 2):
-        looks.clear()
-        assert run(hooks.logs.bring_log(KeySync(COMMIT_KEY), "data/")) is None
-        assert len(looks) == expected
-        if not expected:
-            held["mirror"] = copy._replace(etag='"d2"')
-
-
-def test_the_function_leaves_the_files_of_a_log_to_a_worker():
-    source = Version("a0", 1, 1)
-
-    def answer(operation, arguments):
-        is_look = operation == "head_object" and arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket
-        return shaped(operation, source if is_look else Failure("404"))
-
-    syncer = syncer_on(Client(answer), replace(FUNCTION_SETTINGS, tables="delta"))
-    syncer.buckets.answering.is_open = True
-    with pytest.raises(Postponed, match="whose order a worker keeps"):
-        run(syncer.sync(KeySync(COMMIT_KEY)))

@@ -133,7 +133,7 @@ class Reader:
         self.looks["versions"] += version > self.newest
         self.newest = version
         if lacking := [name for name in missing if f"t{name}" in source]:
-            self.faults.append(f"version {version} lacks {lacking}")
+            self.faults.append(f"{lacking} of version {version} is missing")
         elif missing:
             self.looks["vacuumed before"] += 1
         elif version in self.table.known and rows != self.table.known[version]:

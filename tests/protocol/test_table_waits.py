@@ -1,0 +1,206 @@
+"""What a table's files wait for: what is named if it does not arrive, and what waits for nothing."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from fakes import (
+    FUNCTION_SETTINGS,
+    SETTINGS,
+    Client,
+    Copy,
+    Failure,
+    SlotsForAll,
+    Version,
+    identity,
+    run,
+    shaped,
+    syncer_on,
+)
+from table_readers import LOG, stand_in
+
+from mirror.concurrency import Slots
+from mirror.hooks import table_files, table_log, tables
+from mirror.hooks.table_files import AwaitedFiles
+from mirror.hooks.waiting import Waits, example_of
+from mirror.model.errors import Postponed
+from mirror.protocol.attempt import KeySync
+from mirror.protocol.sync import LONG_COPY_SIZE, Syncer
+
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.fast]
+COMMIT_KEY, NEXT_KEY = (f"data/{LOG}{version:020}.json" for version in range(2))
+SOURCE = {COMMIT_KEY: Version("a0", 1, 1), NEXT_KEY: Version("a1", 1, 1)}
+OLD_KEY = f"data/{LOG}{7:020}.json"  # of a table that was in the folder before
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch):
+    stand_in(monkeypatch)
+
+
+def tables_on(answer):
+    buckets = syncer_on(Client(answer), wall=lambda: 0.0).buckets
+    buckets.answering.is_open = True
+    return tables.Tables(buckets, Syncer(buckets), Waits(buckets))
+
+
+def copy_of(key, source):
+    return Copy('"d"', (key,), "label", identity(source), 0, 1, source.size)
+
+
+def answers(source, mirror, denied=()):
+    """Of both buckets; `denied`: an operation, whether it is on the source, and a key."""
+
+    def answer(operation, arguments):
+        key, is_source = arguments.get("Key", ""), arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket
+        here = source if is_source else mirror
+        if (operation, is_source, key) == denied:
+            return shaped(operation, Failure("AccessDenied"))
+        if operation == "list_objects_v2":
+            return shaped(
+                operation, [entry for entry in here.items() if entry[0].startswith(arguments.get("Prefix", ""))]
+            )
+        if operation == "copy_object":
+            mirror[key] = copy_of(key, source[key])
+            return shaped(operation, '"d"')
+        return shaped(operation, mirror.pop(key) if operation == "delete_object" else here.get(key, Failure("404")))
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("denied", "mirror"),
+    [
+        (("head_object", True, COMMIT_KEY), {}),
+        (("get_object", True, COMMIT_KEY), {}),
+        (("copy_object", False, COMMIT_KEY), {}),
+        (("head_object", True, COMMIT_KEY), {COMMIT_KEY: copy_of(COMMIT_KEY, Version("x", 2, 1))}),
+        (("delete_object", False, OLD_KEY), {OLD_KEY: copy_of(OLD_KEY, Version("x", 1, 1))}),
+    ],
+)
+def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_theirs(denied, mirror):
+    answer = answers(SOURCE, dict(mirror), denied)
+    syncer = syncer_on(Client(answer), replace(SETTINGS, tables="delta"), now=lambda: 0.0, wall=lambda: 0.0)
+    syncer.buckets.answering.is_open = True
+    with pytest.raises(Postponed, match="what it needs is not there yet"):
+        run(syncer.sync(KeySync(NEXT_KEY)))
+    key, why = example_of(run(tables_on(answer).logs.bring_log(KeySync(NEXT_KEY), "data/")))
+    assert key == denied[2]
+    assert why.startswith("trouble: operation=")
+    assert "error=AccessDenied" in why
+
+
+def test_a_table_that_waits_holds_up_no_other(monkeypatch):
+    for module in (table_files, table_log):
+        monkeypatch.setattr(module, "Slots", Slots)
+    large = {"data/a/large": Version("x", LONG_COPY_SIZE + 1, 1)}  # which is left to its own message
+    waiting = {f"data/a/{LOG}{version:020}.json": Version(f"a{version}+large", 1, 1) for version in range(20)}
+    other = {f"data/b/{LOG}{0:020}.json": Version("b0", 1, 1)}
+    mirror = {}
+    logs = tables_on(answers(large | waiting | other, mirror)).logs
+
+    async def both():
+        tasks = [asyncio.create_task(logs.bring_log(KeySync(COMMIT_KEY), table)) for table in ("data/a/", "data/b/")]
+        await asyncio.wait(tasks, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.done() for task in tasks] == [False, True]
+        tasks[0].cancel()
+        assert await tasks[1] is None
+
+    asyncio.run(both())
+    assert mirror.keys() == other.keys()
+
+
+def test_of_the_files_that_are_waited_for_one_that_is_in_trouble_is_named():
+    failures = {"t/missing": "404", "t/denied": "403"}
+
+    def answer(operation, arguments):
+        is_copy = arguments["Bucket"] == FUNCTION_SETTINGS.dst_bucket
+        failure = failures.get(arguments["Key"]) if is_copy else None
+        return shaped(operation, Failure(failure) if failure else Version("x", 1, 1))
+
+    missing = dict.fromkeys(("t/here", *failures))
+    state = AwaitedFiles(
+        syncer_on(Client(answer)).buckets, SlotsForAll(), ("t/",), missing, {"t/here": "it was denied"}
+    )
+    run(state.look())
+    key, why = example_of(state)
+    assert (key, state.lacking) == ("t/denied", 2)
+    assert why.startswith("trouble: ")
+    assert "error=403" in why
+    failures["t/denied"] = ""
+    run(state.look())
+    assert example_of(state) == ("t/missing", "not equal yet")
+
+
+def test_a_file_that_another_worker_copies_at_the_same_moment_is_there_and_no_failure():
+    held, asked = set(), []
+
+    def answer(operation, arguments):
+        key = arguments["Key"]
+        asked.append((operation, key))
+        if operation == "copy_object":
+            held.add(key)
+            return shaped(operation, Failure("412") if key == "data/f" else '"d"')
+        is_there = arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket or key in held
+        return shaped(operation, Version("x", 1, 1) if is_there else Failure("404"))
+
+    files = tables_on(answer).files
+    assert run(files.begin_files(KeySync(COMMIT_KEY), "data/", {"data/f", "data/g"})).lacking == 0
+    assert [key for operation, key in asked if operation == "copy_object"] == ["data/f", "data/g"]
+
+
+def test_a_checkpoint_that_came_while_the_log_was_listed_waits_for_its_commits():
+    commits = [(f"data/{LOG}{version:020}.json", Version(f"a{version}", 1, 1)) for version in range(2)]
+    checkpoint, pointer = f"data/{LOG}{1:020}.checkpoint.parquet", f"data/{LOG}_last_checkpoint"
+    source = dict([*commits, (checkpoint, Version("a1", 1, 1)), (pointer, Version("@1", 1, 1))])
+    pages, held, copied = [[commits[0][0], pointer]], {}, []  # the first listing ended before the commit 1 came
+
+    def answer(operation, arguments):
+        key, here = arguments.get("Key", ""), source if arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket else held
+        if operation == "list_objects_v2":
+            is_log = arguments["Prefix"] == f"data/{LOG}" and here is source
+            keys = pages.pop() if is_log and pages else [key for key in here if key.startswith(arguments["Prefix"])]
+            return shaped(operation, [(key, here[key]) for key in keys])
+        if operation == "copy_object":
+            copied.append(key)
+            held[key] = Copy('"d"', (key,), "label", identity(source[key]), source[key].size, 1)
+            return shaped(operation, '"d"')
+        return shaped(operation, here.get(key, Failure("404")))
+
+    hooks = tables_on(answer)
+    assert run(hooks.logs.bring_log(KeySync(COMMIT_KEY), "data/")) is None
+    assert copied == [commits[0][0], commits[1][0], checkpoint, pointer]
+
+
+def test_a_log_file_that_is_the_same_is_looked_at_once_until_it_is_another(monkeypatch):
+    monkeypatch.setattr(table_log, "YOUNG_SECONDS", 3600)
+    commit = Version("a0", 1, 1)
+    copy = Copy('"d1"', ("a0",), "label", identity(commit), 0, 1)
+    held, looks = {"source": commit, "mirror": copy}, []
+
+    def answer(operation, arguments):
+        found = held["source" if arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket else "mirror"]
+        if operation == "head_object":
+            looks.append(arguments["Bucket"])
+        return shaped(operation, [(COMMIT_KEY, found)] if operation == "list_objects_v2" else found)
+
+    hooks = tables_on(answer)
+    for expected in (2, 0, 2):
+        looks.clear()
+        assert run(hooks.logs.bring_log(KeySync(COMMIT_KEY), "data/")) is None
+        assert len(looks) == expected
+        if not expected:
+            held["mirror"] = copy._replace(etag='"d2"')
+
+
+def test_the_function_leaves_the_files_of_a_log_to_a_worker():
+    source = Version("a0", 1, 1)
+
+    def answer(operation, arguments):
+        is_look = operation == "head_object" and arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket
+        return shaped(operation, source if is_look else Failure("404"))
+
+    syncer = syncer_on(Client(answer), replace(FUNCTION_SETTINGS, tables="delta"))
+    syncer.buckets.answering.is_open = True
+    with pytest.raises(Postponed, match="whose order a worker keeps"):
+        run(syncer.sync(KeySync(COMMIT_KEY)))
