@@ -184,7 +184,8 @@ def plan_for(log: Collection[LogFile], missing: Collection[str]) -> Plan:
     lacking = sorted(version for version, key in commits.items() if key in missing)
     if begins is None or sum(begins < version < last for version in lacking) > MANY_COMMITS:
         if not useful:
-            return Plan(f"the source has neither the commit before {commits.get(first, LOG)} nor a checkpoint after it")
+            before = commits.get(first, LOG)
+            return Plan(f"the source's log has a gap before {before} and no checkpoint after it, or EXCLUDE has them")
         begins, base = last, useful[last]
     chain = [commits[version] for version in lacking if version >= begins]
     pointers = [file.key for file in log if file.kind == POINTER]

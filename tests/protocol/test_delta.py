@@ -159,7 +159,8 @@ def files(*names):
 
 
 NEVER = f"c{10**20 - 1}"
-GAP = "the source has neither the commit before t/_delta_log/00000000000000000003.json nor a checkpoint after it"
+THIRD = "t/_delta_log/00000000000000000003.json"
+GAP = f"the source's log has a gap before {THIRD} and no checkpoint after it, or EXCLUDE has them"
 
 # what the source holds, what of that is missing in the destination -> the base, the commits, what comes after
 PLANS = {

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from fakes import (
+    ENVIRONMENT,
     FUNCTION_SETTINGS,
     SETTINGS,
     Client,
@@ -26,9 +27,10 @@ from mirror.hooks.waiting import Waits, example_of
 from mirror.model.errors import Postponed
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.sync import LONG_COPY_SIZE, Syncer
+from mirror.settings import load_settings
 
 pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.fast]
-COMMIT_KEY, NEXT_KEY = (f"data/{LOG}{version:020}.json" for version in range(2))
+COMMIT_KEY, NEXT_KEY, LATER_KEY = (f"data/{LOG}{version:020}.json" for version in range(3))
 SOURCE = {COMMIT_KEY: Version("a0", 1, 1), NEXT_KEY: Version("a1", 1, 1)}
 OLD_KEY = f"data/{LOG}{7:020}.json"  # of a table that was in the folder before
 
@@ -38,8 +40,8 @@ def stand_ins(monkeypatch):
     stand_in(monkeypatch)
 
 
-def tables_on(answer):
-    buckets = syncer_on(Client(answer), wall=lambda: 0.0).buckets
+def tables_on(answer, settings=SETTINGS):
+    buckets = syncer_on(Client(answer), settings, wall=lambda: 0.0).buckets
     buckets.answering.is_open = True
     return tables.Tables(buckets, Syncer(buckets), Waits(buckets))
 
@@ -88,6 +90,23 @@ def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_the
     assert key == denied[2]
     assert why.startswith("trouble: operation=")
     assert "error=AccessDenied" in why
+
+
+@pytest.mark.parametrize(
+    ("exclude", "copied", "why"),
+    [
+        ("data/f", {COMMIT_KEY, NEXT_KEY, LATER_KEY}, None),
+        (COMMIT_KEY, set(), f"trouble: the source's log has a gap before {NEXT_KEY} and no checkpoint"),
+        ("data/*.json", set(), None),
+    ],
+)
+def test_what_exclude_leaves_out_of_a_table_counts_as_gone(exclude, copied, why):
+    source = {key: Version("a0+f", 1, 1) for key in (COMMIT_KEY, NEXT_KEY, LATER_KEY)} | {"data/f": Version("x", 1, 1)}
+    mirror = {}
+    hooks = tables_on(answers(source, mirror), load_settings(ENVIRONMENT | {"EXCLUDE": exclude}))
+    found = run(hooks.logs.bring_log(KeySync(LATER_KEY), "data/"))
+    assert mirror.keys() == copied
+    assert example_of(found)[1].startswith(why) if why else found is None
 
 
 def test_a_table_that_waits_holds_up_no_other(monkeypatch):
