@@ -25,8 +25,14 @@ def more_rows() -> pyarrow.Table:
     return pyarrow.table({"id": ids, "p": [PARTITIONS[number % 3] for number in ids], "v": [0] * 6})
 
 
-def append(folder: str, _number: int = 0) -> None:
-    write_deltalake(folder, more_rows(), mode="append", partition_by=["p"])
+def append(folder: str, tries_left: int = WRITERS) -> None:
+    """Again if another writer has just cleaned the part of the log that this one was about to read."""
+    try:
+        write_deltalake(folder, more_rows(), mode="append", partition_by=["p"])
+    except FileNotFoundError:
+        if not tries_left:
+            raise
+        append(folder, tries_left - 1)
 
 
 def change(folder: str) -> str:
@@ -37,7 +43,7 @@ def change(folder: str) -> str:
         append(folder)
     elif what == "appends":
         with ThreadPoolExecutor(WRITERS) as pool:
-            list(pool.map(append, [folder] * WRITERS, range(WRITERS)))
+            list(pool.map(append, [folder] * WRITERS))
     elif what == "merge":
         source = pyarrow.table({"id": [chance.randrange(60)], "p": [PARTITIONS[0]], "v": [chance.randrange(100)]})
         merge = table.merge(source, "t.id = s.id", source_alias="s", target_alias="t")
