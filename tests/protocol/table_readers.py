@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import pytest
 import readers
-from fakes import SlotsForAll, Version
+from fakes import Copy, SlotsForAll, Version
 from interleave import Case, State
 from readers import FOLDER, Readers
 
@@ -75,10 +75,18 @@ class Seen(NamedTuple):
 
 
 class TableReaders(Readers):
-    def __init__(self, case: Case, is_anew: bool = False, patterns: str = "", **arguments) -> None:
+    def __init__(
+        self,
+        case: Case,
+        is_anew: bool = False,
+        may_stay: bool = False,  # what a worker that dies copies for another key while the source deletes it
+        patterns: str = "",
+        **arguments,
+    ) -> None:
         case = case._replace(changes=tuple(map(written, case.changes)), before=tuple(map(written, case.before)))
         super().__init__(case, patterns=patterns, **arguments)
         self.is_anew = is_anew
+        self.may_stay = may_stay
         self.syncs.settings = replace(self.syncs.settings, tables="delta")
         self.syncs.refused = LeftOut(conditions=case.unconditional)
 
@@ -149,6 +157,9 @@ class TableReaders(Readers):
             if before.store[number].copy and self.can_be_opened(at) and name not in self.seen(self.in_source(at)).files:
                 return f"{name} is deleted before version {new.version} that names it has gone"
         return None
+
+    def is_let_go(self, _copy: Copy | None, version: Version | None, _state: State) -> bool:
+        return self.may_stay and version is None
 
     def can_be_opened(self, changes: int) -> bool:
         """Whether the source's own table can."""
