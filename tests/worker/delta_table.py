@@ -29,7 +29,7 @@ def append(folder: str, tries_left: int = WRITERS) -> None:
     """Again if another writer has just cleaned the part of the log that this one was about to read."""
     try:
         write_deltalake(folder, more_rows(), mode="append", partition_by=["p"])
-    except FileNotFoundError:
+    except (DeltaError, FileNotFoundError):
         if not tries_left:
             raise
         append(folder, tries_left - 1)
