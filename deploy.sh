@@ -37,7 +37,7 @@
 : "${REGION:=eu-west-1}"
 : "${SRC_BUCKET:=your-standard-bucket}"
 : "${DST_BUCKET:=your-express-bucket--euw1-az1--x-s3}"
-: "${PREFIX_FILTER:=}"   # only keys under these prefixes, comma separated; empty: all
+: "${PREFIX_FILTER:=}"   # only keys under these prefixes, separated by commas; empty: all
 : "${EXCLUDE:=}"         # no keys that match these, such as *.tmp,*/_temporary/*
 : "${KEEP_DAYS:=}"       # only what changed within this many days; empty: everything
 : "${EVENT_SOURCE:=sqs}" # sqs: the bucket's notification; eventbridge: a rule, which starts the starter at once
@@ -61,16 +61,16 @@
 : "${STARTER_COPIES:=false}"           # true: while no worker runs, the function copies small objects itself
 : "${STARTER_MAX_SIZE:=67108864}"      # bytes; larger objects are left to a worker
 
-: "${SUBNETS:=}" # subnet ids, comma separated; empty: the public subnets of the default VPC
+: "${SUBNETS:=}" # subnet IDs, separated by commas; empty: the public subnets of the default VPC
 : "${ASSIGN_PUBLIC_IP:=ENABLED}"
 : "${CREATE_VPC_ENDPOINTS:=false}"  # true: gateway endpoints for s3 and s3express in the subnets' route tables
 : "${IMAGE_URI:=}"                  # an existing worker image; empty: build and push one
 : "${BASE_IMAGE:=python:3.13-slim}" # what the image is built on; built again if this has a new digest
 : "${ECR_REGISTRY:=}"               # empty: the account's own registry
 : "${DOCKER_BUILD_FLAGS:=}"         # additional arguments for docker buildx build
-: "${SRC_KMS_KEY_ARN:=}"            # the keys of an SSE-KMS source bucket, comma separated
+: "${SRC_KMS_KEY_ARN:=}"            # the keys of an SSE-KMS source bucket, separated by commas
 : "${DST_KMS_KEY_ARN:=}"            # the key of an SSE-KMS destination bucket
-: "${SRC_BUCKET_OWNER:=}"           # account id; empty: the account that deploys
+: "${SRC_BUCKET_OWNER:=}"           # account ID; empty: the account that deploys
 : "${DST_BUCKET_OWNER:=}"
 : "${LOG_RETENTION_DAYS:=30}"
 : "${ALARM_EMAIL:=}"                  # alarms are sent to this address; empty: they are only displayed

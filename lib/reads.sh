@@ -54,7 +54,7 @@ confirm_reads() {
   [[ $answer == [yY]* ]] || die "nothing was turned on"
 }
 
-# turn_on_reads PRICES DAYS FOLDERS TOP YES: FOLDERS with commas between them, or nothing for the largest.
+# turn_on_reads PRICES DAYS FOLDERS TOP YES: FOLDERS separated by commas, or nothing for the largest.
 turn_on_reads() {
   local folders=() ids=() folder count=${4:-$TOP_FOLDERS} id began
   [[ -z $3 ]] || IFS=',' read -ra folders <<<"$3"

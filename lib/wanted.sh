@@ -3,7 +3,7 @@
 
 readonly MOST_PREFIXES=20 # each has a notification of S3 and a line in two policies of IAM
 
-# written_items TEXT: prints the items of a list with commas between them as a JSON list; "\," is a comma inside of an
+# written_items TEXT: prints the items of a list, which commas separate, as a JSON list; "\," is a comma inside of an
 # item.
 written_items() {
   jq -nc --arg text "$1" 'if $text == "" then [] else

@@ -25,7 +25,7 @@ usable_subnets() {
       | select($arch != "ARM64" or ([.AvailabilityZoneId] | inside($zones) | not))]'
 }
 
-# Prints the ids of the subnets for tasks, comma separated: ECS takes 16.
+# Prints the IDs of the subnets for tasks, separated by commas: ECS takes 16.
 task_subnets() { usable_subnets | jq -r 'map(.SubnetId) | sort | .[:16] | join(",")'; }
 
 # Prints the VPC that they are in.

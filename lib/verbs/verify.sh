@@ -17,7 +17,7 @@
 #                  copied and deleted in a second, CPU time, parts in a second,
 #                  pages of both listings, and how often S3 was too busy
 #   --report FILE  write the table to FILE too, as Markdown to publish: without
-#                  account ids and names of buckets
+#                  account IDs and names of buckets
 #   --timeout 15m  the longest wait of each round
 #
 # It needs what deploy.sh needs for reading, and on the source bucket

@@ -67,7 +67,7 @@ deployed_task() {
 \(.cpu) CPU units, \(.memory) MiB, \(.runtimePlatform.cpuArchitecture // "X86_64")"' "$VERIFY_DIR/definition"
 }
 
-# Prints what was chosen beyond the default, as NAME=VALUE with commas between them.
+# Prints what was chosen beyond the default, as NAME=VALUE, separated by commas.
 deployed_options() {
   local rule name value options=()
   rule=$(fact rule "$EVENT_RULE_NAME")

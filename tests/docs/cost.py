@@ -102,7 +102,7 @@ def money(amount: float) -> str:
 
 def table() -> str:
     """Markdown: a row for each kind of cost, a column for each scenario."""
-    columns = [costs(scenario) | {"Storage of it, a month": storage(scenario)} for scenario in SCENARIOS]
+    columns = [costs(scenario) | {"Storage of these files, a month": storage(scenario)} for scenario in SCENARIOS]
     lines = [["USD", *(scenario.name for scenario in SCENARIOS)], ["---", *("---:" for _ in SCENARIOS)]]
     lines += [["Worker hours", *(f"{scenario.worker_hours:,.1f}" for scenario in SCENARIOS)]]
     lines += [[name, *(money(column[name]) for column in columns)] for name in columns[0]]

@@ -184,6 +184,17 @@ def quotes(chapter: str, sources: list[str]) -> bool:
     return any(f"]({source}" in chapter for source in sources)
 
 
+# The release
+
+
+@pytest.mark.parametrize("words", ["README.md: [Release {}](CHANGELOG.md)", "README.zh-CN.md: [版本 {}](CHANGELOG.md)"])
+def test_the_release_of_the_code_is_the_one_that_the_readme_links_to_the_changelog(words: str) -> None:
+    page, link = words.split(": ")
+    (release,) = re.findall(r'^VERSION = "(.*)"$', text_of("mirror/version.py"), re.MULTILINE)
+    assert link.format(release) in text_of(page)
+    assert f"\n## {release} - " in text_of("CHANGELOG.md")
+
+
 # Pictures
 
 

@@ -125,7 +125,7 @@ SAID = {
         ["Ireland", "cn-north-1", "us-gov-west-1", "eusc-de-east-1"],
     ),
     ("NAME--ZONE--x-s3",) * 2: (["mirror--euw1-az3--x-s3"], ["mirror", "mirror--x-s3", "mirror--use1-az4--x-s3"]),
-    ("subnet ids of one VPC", "同一 VPC 的子网 ID"): (["subnet-1", "subnet-1,subnet-1b"], ["subnet-1,subnet-2"]),
+    ("subnet IDs of one VPC", "同一 VPC 的子网 ID"): (["subnet-1", "subnet-1,subnet-1b"], ["subnet-1,subnet-2"]),
     ("a host", "一个主机名"): (["proxy.example.com:5000"], ["https://proxy.example.com/"]),
     ("an image", "一个镜像"): (
         ["python:3.13-slim", "mirror.example:5000/python:3.13", f"python:3.13@sha256:{'a' * 64}"],

@@ -46,6 +46,7 @@ ENGLISH = {
     r"in a hurry": "urgent",
     r"For who (?!has)": "this page is for you if",
     r"Who (?!has|is)\w+s(?= [^.?]*[.:])": "you, anyone who, the caller",
+    r"commas between them|comma separated": "separated by commas",
 }
 
 # Of messages, which have to be understood at once.
@@ -72,6 +73,7 @@ CHINESE = {
     r"启动器": "Starter",
     r"账户号": "账户 ID",
     r"读取者": "读取方",
+    r"目录桶|标准桶": "目录存储桶、标准存储桶",
     r"开发者指南": "开发人员指南",
     r"(?<![\w.-])reconcile(?![\w.-])": "对账",
     r"(?<![*\w])\*[^*\s|][^*\n|]*\*(?![*\w])": "**加粗** instead of slanted letters",

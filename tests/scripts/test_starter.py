@@ -313,7 +313,7 @@ def test_every_wrong_setting_is_named_in_one_error() -> None:
 
 def test_a_subnet_list_longer_than_ecs_takes_is_refused() -> None:
     load_settings(SETTINGS | {"SUBNETS": ",".join(["subnet-0a1"] * 16)})
-    with pytest.raises(ValueError, match="1 to 16 subnet ids"):
+    with pytest.raises(ValueError, match="1 to 16 subnet IDs"):
         load_settings(SETTINGS | {"SUBNETS": ",".join(["subnet-0a1"] * 17)})
 
 

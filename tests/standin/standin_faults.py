@@ -16,7 +16,7 @@ class Disconnect(Exception):
 
 @dataclass
 class Fault:
-    """A rule that makes requests fail. It applies to requests of one operation, of several (with commas between them)
+    """A rule that makes requests fail. It applies to requests of one operation, of several (separated by commas)
     or of all of "S3", "SQS" or "Events"; and of one bucket (or queue) and of keys that a regular expression finds, if
     given; from `after` seconds on until `until` (0: forever), counted from now; after the first `skip` of them;
     `times` times (0: always), each time with `probability`. With `rate` it applies only to requests beyond that many a
