@@ -8,11 +8,11 @@
 #
 # What this deployment costs a month, and what settings would save.
 #
-# Prints it item by item. A task of its own lists both buckets once, which needs
-# about a minute to start; meanwhile the logs are queried. That costs one list
-# request for each 1,000 objects (0.005 USD for 1,000 requests of the source), a
-# task of some minutes, and 0.005 USD for each GB of log, which is read four
-# times. Nothing is changed.
+# Prints it item by item. A task, which needs about a minute to start, lists both
+# buckets once; meanwhile the logs are queried. That costs one list request for
+# each 1,000 objects (0.005 USD for 1,000 requests to the source), a task of some
+# minutes, and 0.005 USD for each GB of log, which is read four times. Nothing is
+# changed.
 #
 #   --prices FILE  your own prices, all or some, in the format of
 #                  lib/prices.json; also PRICES_FILE

@@ -8,16 +8,16 @@
 # queue. The words are equal, missing, stale, ghost (only the destination has it),
 # absent (neither has it), archived, expired (KEEP_DAYS), excluded (EXCLUDE,
 # PREFIX_FILTER), waits (for other keys, by COPY_LAST or TABLES), unknown (a
-# bucket could not be read; the missing right is named).
+# bucket could not be read; the output names the missing permission).
 #
 #   KEY         as it is, in quotes for the shell, such as 'a b/größe %.txt' or
 #               $'two\nlines'; after -- if it begins with a hyphen
 #   --since 1d  how far back the log is read: a number and s, m, h or d
 #   --json      the same as JSON on stdout
 #
-# The workers' own rules give the word, in Python 3.9 or newer (python3). What is
-# needed is s3:GetObject and s3:ListBucket on the source, on the destination
-# s3express:CreateSession; if the source is versioned, s3:ListBucketVersions.
+# The word comes from the workers' own rules, which need Python 3.9 or newer
+# (python3). You need s3:GetObject and s3:ListBucket on the source (if it is
+# versioned, s3:ListBucketVersions), s3express:CreateSession on the destination.
 #
 # Exit status: 0 equal, absent, expired or excluded; 1 anything else, or an error;
 # 2 wrong usage.

@@ -8,7 +8,7 @@
 #   wrote: its decisions, its failures, and each of its runs
 #
 #   --since   how far back: a number and s, m, h or d (default 15m)
-#   --follow  go on until Ctrl-C
+#   --follow  continue until Ctrl-C
 #   --json    one JSON object per line: timestamp (ms), logStreamName, message
 
 verb_logs() {

@@ -6,8 +6,8 @@
 # No worker is started. Running workers, including those of MIN_WORKERS, return
 # their messages to the queue and end, and the function copies nothing. This
 # command returns when all of them have ended, usually within two minutes. From
-# then on the sync writes nothing to the destination. Rules, alarms and
-# ./deploy.sh go on, and ./deploy.sh keeps the pause.
+# then on the sync writes nothing to the destination. Rules and alarms continue,
+# and ./deploy.sh keeps the pause.
 #
 # Events wait in the queue, for 14 days at most. The alarm for the oldest message
 # goes off after a pause of an hour (ALARM_AGE_SECONDS).

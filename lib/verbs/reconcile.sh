@@ -23,15 +23,15 @@
 #   --examples N    keys to name of each kind (default 10)
 #   --report FILE   write each difference to the file (-: stdout) as a line of
 #                   JSON, {"what": ..., "key": ...}, 100,000 at most. If one is
-#                   not there, as the log may drop lines, the last line is
+#                   missing, because the log may drop lines, the last line is
 #                   {"incomplete": WHY}
 #   --json          the numbers as JSON on stdout, the log on stderr
 #
 # Exit status: 0 equal, or all that differs is on the queue; 1 differences are
 # left; 2 wrong usage; 3 a listing failed, too many would be deleted, the task did
-# not end by itself, or the report is incomplete. Nothing is deleted before all is
-# listed; if --remove-unwanted is stopped after that, the number "removed" says
-# how many are gone, and the next run removes the rest.
+# not end by itself, or the report is incomplete. Nothing is deleted before both
+# buckets are listed; if --remove-unwanted is stopped after that, the number
+# "removed" says how many are gone, and the next run removes the rest.
 
 reconcile_started_by() { printf '%s-reconcile\n' "$APP_NAME"; }
 

@@ -4,10 +4,11 @@
 # One word, from idle to failing, and then the details.
 #
 #   idle     nothing is waiting and no worker is running
-#   working  messages are waiting or in work
+#   working  messages are waiting or in progress
 #   behind   the oldest message has waited for more than 15 minutes, or workers
 #            could not be started
-#   paused   by ./sync.sh pause, since when, and until when events wait
+#   paused   somebody ran ./sync.sh pause; shows since when, and until when events
+#            wait
 #   failing  a bucket does not respond, the starter fails or does not run, workers
 #            stop before they work, no key can be synced (an outage), the
 #            dead-letter queue is not empty, or the last audit failed or is too

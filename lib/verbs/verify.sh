@@ -5,16 +5,17 @@
 # The acceptance test: sends its own objects through the whole chain.
 #
 # Puts a handful of objects into a new folder sync-verify-TIME/ under
-# PREFIX_FILTER (of several prefixes under the first), waits until they are in
-# the destination, overwrites one, changes the metadata of one in place, deletes
-# one, compares bytes and metadata on both sides, removes all of it, also after
-# Ctrl-C, and prints a table. It touches nothing outside of that folder.
+# PREFIX_FILTER (under the first prefix if there are several), waits until they
+# are in the destination, overwrites one, changes the metadata of one in place,
+# deletes one, and compares bytes and metadata on both sides. Then it removes all
+# of it, even after Ctrl-C, and prints a table. It touches nothing outside of that
+# folder.
 #
 #   --yes          do not ask
 #   --large        also 6 GiB, made inside S3 from a part of 64 MiB
 #   --bench        the same, and measures: pauses the sync for one or two minutes,
 #                  puts 3,000 small objects, resumes it, and reports how many are
-#                  copied and deleted in a second, CPU time, parts in a second,
+#                  copied and deleted per second, CPU time, parts per second,
 #                  pages of both listings, and how often S3 was too busy
 #   --report FILE  write the table to FILE too, as Markdown to publish: without
 #                  account IDs and names of buckets
@@ -27,7 +28,7 @@
 # s3:ListBucketMultipartUploads), on the destination s3express:CreateSession, on
 # the workers' logs logs:FilterLogEvents; --bench what --large and pause need. It
 # costs a task of a few minutes and about 100 requests, less than 0.01 USD;
-# --large about 0.03 USD more, --bench, of ten minutes, about 0.08 USD more.
+# --large about 0.03 USD more, --bench, which takes ten minutes, about 0.08 more.
 #
 # Exit status: 0 all is well; 1 it is not, and the broken link of the chain is
 # named; 2 wrong usage; 130 interrupted.

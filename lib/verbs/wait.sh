@@ -7,7 +7,7 @@
 # Each key is waited for in the version that the source has now, or a newer one,
 # by a task of its own, which needs about a minute to start and costs what a
 # worker does. The image's own command "wait" begins at once: a job runs it as
-# its first step. Several may wait at once. Ctrl-C stops the task too.
+# its first step. Several can wait at once. Ctrl-C also stops the task.
 #
 #   --prefix P     only keys that begin with P (default: PREFIX_FILTER)
 #   --timeout 1h   the longest wait from the moment when the task runs: a number
