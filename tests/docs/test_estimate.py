@@ -83,7 +83,9 @@ def test_it_says_what_the_page_says_of_a_month() -> None:
     assert rows["Sync, a month"].keys() == ARRIVALS.keys()
     for name, estimate in zip(ARRIVALS, found, strict=True):
         assert estimate["sync_usd"] == pytest.approx(usd(rows["Sync, a month"][name]), abs=0.0051), name
-        assert estimate["storage"]["usd"] == pytest.approx(usd(rows["Storage of these files, a month"][name]), abs=0.0051)
+        assert estimate["storage"]["usd"] == pytest.approx(
+            usd(rows["Storage of these files, a month"][name]), abs=0.0051
+        )
         hours = sum(row["quantity"] for row in estimate["rows"] if row["price_name"] == "ipv4_hour")
         assert hours == pytest.approx(usd(rows["Worker hours"][name]), abs=0.051), name
 
