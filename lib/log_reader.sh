@@ -22,7 +22,7 @@ log_groups() {
 # query worker|starter|keys SECONDS QUERY: the rows of a Logs Insights query on the last seconds, as a JSON list of
 # objects.
 query() {
-  local id answer end try groups option=--log-group-name
+  local id answer status end try groups option=--log-group-name
   end=$(now)
   groups=$(log_groups "$1")
   mapfile -t groups <<<"$groups"
@@ -32,10 +32,14 @@ query() {
   [[ -n $id ]] || { printf '[]\n' && return; }
   for ((try = 0; try < 120; try++)); do
     answer=$(aws_or_die logs get-query-results --query-id "$id")
-    if [[ $(jq -r .status <<<"$answer") == Complete ]]; then
-      jq -c '[.results[] | map({key: .field, value}) | from_entries]' <<<"$answer"
-      return
-    fi
+    status=$(jq -r .status <<<"$answer")
+    case "$status" in
+      Complete)
+        jq -c '[.results[] | map({key: .field, value}) | from_entries]' <<<"$answer"
+        return
+        ;;
+      Failed | Cancelled | Timeout) die "log group ${groups[*]}: a query ended as $status; try again" ;;
+    esac
     sleep 1
   done
   die "log group ${groups[*]}: a query did not end in 120 s; try again"

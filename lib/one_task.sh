@@ -50,6 +50,25 @@ stop_one_task() {
   fi
 }
 
+OWN_TASK="" # the task that ends with this run: after it, nobody would learn what the task finds
+
+# start_own_task STARTED_BY COMMAND ARGUMENT...: a signal that comes while the task's id is not known yet would leave a
+# task behind.
+start_own_task() {
+  trap '' INT TERM
+  OWN_TASK=$(start_one_task "$@")
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+
+# stop_own_task VERB: of an EXIT trap.
+stop_own_task() {
+  trap - EXIT
+  trap '' INT TERM
+  [[ -z $OWN_TASK ]] || stop_one_task "$OWN_TASK" "./sync.sh $1 of $APP_NAME ended"
+  rm -rf "$TEMP_DIR"
+}
+
 # describe_task TASK: what ECS says of it; after an hour it does not know an ended task any more.
 describe_task() {
   aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "$1" | jq '.tasks[0] // {lastStatus: "STOPPED"}'

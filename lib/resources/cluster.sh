@@ -67,7 +67,7 @@ ensure_cluster() {
   cluster=$(settled_cluster "$(fact cluster)")
   if [[ -z $cluster ]]; then
     create create_cluster
-  elif ! jq -e '.capacityProviders | contains(["FARGATE", "FARGATE_SPOT"])' <<<"$cluster" >/dev/null; then
+  elif ! jq -e '["FARGATE", "FARGATE_SPOT"] - .capacityProviders == []' <<<"$cluster" >/dev/null; then
     change_from "$(jq -c .capacityProviders <<<"$cluster")" '["FARGATE", "FARGATE_SPOT"]' "capacity providers" \
       aws_or_die ecs put-cluster-capacity-providers --cluster "$CLUSTER_NAME" \
       --capacity-providers FARGATE FARGATE_SPOT --default-capacity-provider-strategy '[]'
@@ -75,30 +75,35 @@ ensure_cluster() {
   finish
 }
 
-# unfinished_tasks [STARTED_BY]: prints the ids of the cluster's tasks that have not ended, or of those that were started
-# so. A task that is being stopped is wanted STOPPED already.
-unfinished_tasks() {
-  local wanted listed arns
-  for wanted in RUNNING STOPPED; do
-    listed=$(aws_or_nothing ecs list-tasks --cluster "$CLUSTER_NAME" --desired-status "$wanted" | jq -r '.taskArns[]')
-    mapfile -t arns < <(printf '%s' "$listed")
-    while ((${#arns[@]})); do # DescribeTasks takes 100
-      aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]:0:100}" \
-        | jq -r --arg by "${1:-}" '.tasks[] | select(.lastStatus != "STOPPED" and ($by == "" or .startedBy == $by))
-          | .taskArn | split("/")[-1]'
-      arns=("${arns[@]:100}")
-    done
+# listed_tasks OPTION...: what DescribeTasks says of the cluster's tasks that ListTasks finds, an answer for each 100,
+# as it takes no more.
+listed_tasks() {
+  local listed arns
+  listed=$(aws_or_nothing ecs list-tasks --cluster "$CLUSTER_NAME" "$@" | jq -r '.taskArns[]')
+  mapfile -t arns < <(printf '%s' "$listed")
+  while ((${#arns[@]})); do
+    aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]:0:100}"
+    arns=("${arns[@]:100}")
   done
 }
 
-# describe_tasks OPTION...: running tasks as a JSON list. DescribeTasks takes 100. One that stays is a worker of
-# MIN_WORKERS: the starter lets it ignore empty polls.
+# Those that run and those that have ended: a task that is being stopped is wanted STOPPED already.
+all_tasks() {
+  listed_tasks --desired-status RUNNING
+  listed_tasks --desired-status STOPPED
+}
+
+# unfinished_tasks [STARTED_BY]: prints the ids of the cluster's tasks that have not ended, or of those that were started
+# so.
+unfinished_tasks() {
+  all_tasks | jq -r --arg by "${1:-}" '.tasks[]
+    | select(.lastStatus != "STOPPED" and ($by == "" or .startedBy == $by)) | .taskArn | split("/")[-1]'
+}
+
+# describe_tasks OPTION...: running tasks as a JSON list. One that stays is a worker of MIN_WORKERS: the starter lets it
+# ignore empty polls.
 describe_tasks() {
-  local arns
-  arns=$(aws_or_nothing ecs list-tasks --cluster "$CLUSTER_NAME" "$@" | jq -r '.taskArns[:100][]')
-  [[ -n $arns ]] || { printf '[]\n' && return; }
-  mapfile -t arns <<<"$arns"
-  aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]}" | jq '[.tasks[] | {
+  listed_tasks "$@" | jq -s '[.[].tasks[] | {
     id: (.taskArn | split("/")[-1]), status: .lastStatus, started_by: .startedBy,
     capacity: (.capacityProviderName // .launchType)} + (if any(.overrides.containerOverrides[]?.environment[]?;
       .name == "EMPTY_POLLS_BEFORE_EXIT" and .value == "0") then {stays: true} else {} end)]'

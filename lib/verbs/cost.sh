@@ -12,12 +12,12 @@
 # buckets once; meanwhile the logs are queried. That costs one list request for
 # each 1,000 objects (0.005 USD for 1,000 requests to the source), a task of some
 # minutes, and 0.005 USD for each GB of log, which is read four times. Nothing is
-# changed.
+# changed. Ctrl-C stops the task, too.
 #
 #   --prices FILE  your own prices, all or some, in the format of
 #                  lib/prices.json; also PRICES_FILE
 #   --days N       the figures of the last N days (default 30, at most
-#                  LOG_RETENTION_DAYS)
+#                  LOG_RETENTION_DAYS and 455)
 #   --json         the same as JSON on stdout, everything else on stderr
 #   --estimate     a month before anything is deployed, without AWS, from the
 #                  settings and from: files a day, the size of each (100KB, 1GB),
@@ -38,6 +38,8 @@
 
 readonly IMAGE_GB=0.06                                           # about what the image takes in ECR
 readonly DEFAULT_THRESHOLD=5368709120 DEFAULT_PART_SIZE=67108864 # of MULTIPART_THRESHOLD and PART_SIZE: settings.py
+
+readonly METRIC_DAYS=455 # for which CloudWatch keeps figures (CloudWatch User Guide, "Metrics retention")
 
 cost_started_by() { printf '%s-cost\n' "$APP_NAME"; }
 
@@ -183,17 +185,19 @@ print_cost() {
 
 # tell_cost DAYS PRICES_FILE JSON
 tell_cost() {
-  local prices task setup used stored figures
+  local prices setup used stored figures
   prices=$(merged_prices "$2")
   start_verb
   need_starter
   set_cost_seconds "$1"
-  task=$(start_one_task "$(cost_started_by)" measure)
-  say "task $task lists s3://$SRC_BUCKET and s3://$DST_BUCKET once; meanwhile the logs are read; its log:"
-  setup=$(setup_of "$task")
+  trap 'stop_own_task cost' EXIT
+  start_own_task "$(cost_started_by)" measure
+  say "task $OWN_TASK lists s3://$SRC_BUCKET and s3://$DST_BUCKET once; meanwhile the logs are read; its log:"
+  setup=$(setup_of "$OWN_TASK")
   used=$(used_figures)
-  follow_task "$task" >&2
-  stored=$(summary_of_task "$task")
+  follow_task "$OWN_TASK" >&2
+  stored=$(summary_of_task "$OWN_TASK")
+  OWN_TASK=""
   if [[ $(jq .status <<<"$stored") != 0 ]]; then
     say "cost: the buckets could not be counted, see above"
     return 3
@@ -207,6 +211,7 @@ check_days() {
   [[ $1 =~ ^[1-9][0-9]{0,3}$ ]] || usage "cost: --days $1 is not a number of days such as 30"
   (($1 <= LOG_RETENTION_DAYS)) \
     || usage "cost: --days $1 is more than LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: older lines are gone"
+  (($1 <= METRIC_DAYS)) || usage "cost: --days $1 is more than $METRIC_DAYS: CloudWatch has no older figures"
 }
 
 verb_cost() {

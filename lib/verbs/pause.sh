@@ -30,7 +30,7 @@ variables_of_pause() {
 
 # set_pause TIME: unless it is paused already. Leaves the time that counts in SINCE.
 set_pause() {
-  RESOURCE="function $STARTER_NAME"
+  local RESOURCE="function $STARTER_NAME"
   change_function variables_of_pause "$1"
   ask_starter | keep starter
   SINCE=$(paused_since)

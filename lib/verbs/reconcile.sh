@@ -37,11 +37,12 @@ reconcile_started_by() { printf '%s-reconcile\n' "$APP_NAME"; }
 
 # Two at once would do no harm, and all the work twice. An audit is one, too.
 refuse_second() {
-  local running audits
-  running=$(describe_tasks --started-by "$(reconcile_started_by)" | jq -r 'map(.id) | join(", ")')
+  local running="" audits by
   audits=$(starter_setting AUDIT_STARTED_BY)
-  [[ -z $audits ]] || running+=$(describe_tasks --started-by "$audits" | jq -r 'map(.id) | join(", ")')
-  [[ -z $running ]] || die "task $running is already comparing the buckets: watch it with ./sync.sh$VIA logs --follow"
+  for by in "$(reconcile_started_by)" ${audits:+"$audits"}; do
+    running+=$(describe_tasks --started-by "$by" | jq -r '.[] | " \(.id)"')
+  done
+  [[ -z $running ]] || die "task$running is already comparing the buckets: watch it with ./sync.sh$VIA logs --follow"
 }
 
 # report_task SUMMARY JSON: prints the numbers if JSON is true, and returns the status.

@@ -8,7 +8,7 @@
 # nothing.
 
 end_pause() {
-  RESOURCE="function $STARTER_NAME"
+  local RESOURCE="function $STARTER_NAME"
   change_function jq '.Environment.Variables | del(.PAUSED_SINCE) | {Environment: {Variables: .}}'
 }
 

@@ -288,6 +288,14 @@ end_verify() {
 
 # --- the verb -------------------------------------------------------------------------------------------------------
 
+# check_report_file FILE: before ten minutes of measuring.
+check_report_file() {
+  local place=$1
+  [[ -e $1 ]] || place=$(dirname -- "$1")
+  [[ -e $1 || -d $place ]] || usage "verify: --report $1: there is no such folder"
+  [[ ! -d $1 && -w $place ]] || usage "verify: --report $1: this file cannot be written"
+}
+
 # write_report FILE
 write_report() {
   for_others <"$VERIFY_DIR/result" >"$1"
@@ -332,6 +340,6 @@ verb_verify() {
   done
   [[ $DRY_RUN == false ]] || usage "verify: it puts and removes objects of its own; set DRY_RUN=false"
   VERIFY_TIMEOUT=$(seconds_of "$timeout") || usage "verify: --timeout $timeout is not a duration such as 15m"
-  [[ -z $report || -d $(dirname "$report") ]] || usage "verify: --report $report: there is no such folder"
+  [[ -z $report ]] || check_report_file "$report"
   verify "$yes" "$what" "$report"
 }

@@ -79,37 +79,30 @@ print_lacking() {
       if $more > 0 then "  and \($more) more: --examples names more of them" else empty end' <<<"$1"
 }
 
-# EXIT trap. Nobody would learn what a task finds that goes on. Of the statuses, 1 is the timeout's alone.
+# EXIT trap. Of the statuses, 1 is the timeout's alone.
 end_wait() {
   local status=$?
-  trap - EXIT
-  trap '' INT TERM
-  [[ -z $WAIT_TASK ]] || stop_one_task "$WAIT_TASK" "./sync.sh wait of $APP_NAME ended"
-  rm -rf "$TEMP_DIR"
+  stop_own_task wait
   ((status != 1)) || status=${WAIT_STATUS:-3}
   exit "$status"
 }
 
-# begin_wait ARGUMENT...: a signal that comes while the task's id is not known yet would leave a task behind.
 begin_wait() {
-  WAIT_TASK="" WAIT_STATUS=""
+  WAIT_STATUS=""
   trap end_wait EXIT
   need_starter
   refuse_if_paused "nothing would arrive before"
-  trap '' INT TERM
-  WAIT_TASK=$(start_one_task "$(wait_started_by)" wait "$@")
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  say "task $WAIT_TASK waits until s3://$DST_BUCKET has everything that s3://$SRC_BUCKET has; it starts in about a" \
+  start_own_task "$(wait_started_by)" wait "$@"
+  say "task $OWN_TASK waits until s3://$DST_BUCKET has everything that s3://$SRC_BUCKET has; it starts in about a" \
     "minute (the image's own command wait starts at once); its log:"
 }
 
 # Leaves the summary in WAIT_SUMMARY. A log may show its last line before those above it, so it is read once more.
 follow_wait() {
-  follow_task "$WAIT_TASK"
-  WAIT_SUMMARY=$(summary_of_task "$WAIT_TASK")
+  follow_task "$OWN_TASK"
+  WAIT_SUMMARY=$(summary_of_task "$OWN_TASK")
   WAIT_STATUS=$(jq .status <<<"$WAIT_SUMMARY")
-  WAIT_TASK=""
+  OWN_TASK=""
   ((WAIT_STATUS == 0)) || show_task_lines
 }
 

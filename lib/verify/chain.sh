@@ -67,13 +67,13 @@ read_outages() {
 # An outage that goes on in a task that runs, or that a worker ended in since the run began.
 find_break_of_outage() {
   local found
-  found=$(read_outages | jq -r "$(jq_epoch)"'($tasks | map(select(.status == "RUNNING").id)) as $running
+  found=$(read_outages | jq -r "$(jq_epoch)"'($tasks[0] | map(select(.status == "RUNNING").id)) as $running
     | max_by(.at) | select(. and ((.event == "ended" and (.at | epoch) >= $began)
         or (.event == "began" and (.stream | split("/")[-1] | IN($running[])) and ($over or (.at | epoch) <= $lasted))))
     | if .event == "began" then "since \(.at) no key can be synced: \(.reason)"
       else "for \(.seconds) s no key could be synced, and the worker ended: \(.reason)" end' \
     --argjson began "$VERIFY_BEGAN" --argjson over "$1" --argjson lasted $(($(now) - VERIFY_OUTAGE)) \
-    --argjson tasks "$(cat "$VERIFY_DIR/tasks")")
+    --slurpfile tasks "$VERIFY_DIR/tasks")
   [[ -z $found ]] || broken "no copy" "$found" "./sync.sh$VIA status"
 }
 
@@ -119,18 +119,10 @@ starter_error() {
 
 # The tasks that the starter started since the run began, as a JSON list in a file.
 read_tasks() {
-  local wanted listed arns=()
-  for wanted in RUNNING STOPPED; do
-    listed=$(aws_or_nothing ecs list-tasks --cluster "$CLUSTER_NAME" --desired-status "$wanted" \
-      | jq -r '.taskArns[:50][]')
-    [[ -z $listed ]] || mapfile -t -O "${#arns[@]}" arns <<<"$listed"
-  done
-  printf '[]\n' >"$VERIFY_DIR/tasks"
-  ((${#arns[@]})) || return 0
-  aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]}" | jq -c "$(jq_epoch)"'
+  all_tasks | jq -cs "$(jq_epoch)"'
     def times: {created: .createdAt, connected: .connectivityAt, pulling: .pullStartedAt, pulled: .pullStoppedAt,
       started: .startedAt} | map_values(epoch);
-    [.tasks[] | select(.startedBy == $by) | times + {
+    [.[].tasks[] | select(.startedBy == $by) | times + {
       id: (.taskArn | split("/")[-1]), status: .lastStatus, code: .stopCode, reason: .stoppedReason,
       capacity: (.capacityProviderName // .launchType),
       exit: ([.containers[]? | select(.name == "worker")][0].exitCode),

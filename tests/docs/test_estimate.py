@@ -173,6 +173,13 @@ def test_a_setting_that_deploy_would_refuse_is_refused() -> None:
     assert "MIN_WORKERS=3 is more than MAX_WORKERS=2" in done.stderr
 
 
+def test_without_jq_it_asks_nothing_and_says_what_to_install() -> None:
+    script = 'source "$0/sync.sh"; source_verbs cost; type() { [[ $2 != jq ]]; }; estimate_cost --estimate'
+    done = subprocess.run(["bash", "-c", script, ROOT], env=PLAIN, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "- jq is not installed: install the package jq" in done.stderr
+
+
 def test_the_rules_behind_it_are_those_of_the_tables() -> None:
     text = (ROOT / "lib/estimate.jq").read_text()
     given = {name: float(value) for name, value in re.findall(r"^def (\w+): ([0-9.]+);", text, re.MULTILINE)}

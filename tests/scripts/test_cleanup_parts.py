@@ -109,12 +109,18 @@ aws_or_die() { # describe-tasks
     | {taskArn: ., lastStatus: (if endswith("/ended") then "STOPPED" else "RUNNING" end)}]}'
 }
 COUNT=$1
-unfinished_tasks
+eval "$2"
 """
 
 
 @pytest.mark.parametrize("count", [0, 1, 100, 101, 250])
 def test_every_task_that_has_not_ended_is_waited_for(count: int, tmp_path: Path) -> None:
-    done = bash(MANY_TASKS, tmp_path, str(count))
+    done = bash(MANY_TASKS, tmp_path, str(count), "unfinished_tasks")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [*(f"t{number}" for number in range(count)), "ending"]
+
+
+@pytest.mark.parametrize("count", [0, 100, 250])
+def test_status_shows_every_task_that_runs(count: int, tmp_path: Path) -> None:
+    done = bash(MANY_TASKS, tmp_path, str(count), "describe_tasks --desired-status RUNNING | jq length")
+    assert (done.returncode, done.stdout) == (0, f"{count}\n"), done.stderr

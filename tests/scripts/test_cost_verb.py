@@ -228,6 +228,7 @@ def test_the_figures_come_from_the_logs_the_metrics_and_the_task(tmp_path: Path)
     )
     assert '"command":["measure"]' in calls(tmp_path)
     assert "--started-by s3-to-s3express-sync-cost " in calls(tmp_path)
+    assert "stop-task" not in calls(tmp_path)
     assert calls(tmp_path).count(" 2592000 ") == 4
     assert STAMP in done.stderr
 
@@ -273,6 +274,8 @@ def test_days_reach_as_far_as_the_logs_do(tmp_path: Path) -> None:
     run("verb_cost", tmp_path, LOG_RETENTION_DAYS=7)
     assert f" {7 * DAY} " in calls(tmp_path)
     assert "--days 31 is more than LOG_RETENTION_DAYS=30" in run("verb_cost --days 31", tmp_path).stderr
+    told = run("verb_cost --days 456", tmp_path, LOG_RETENTION_DAYS=545)
+    assert "--days 456 is more than 455: CloudWatch has no older figures" in told.stderr
 
 
 def test_buckets_that_cannot_be_counted_end_it_with_3(tmp_path: Path) -> None:
@@ -281,10 +284,14 @@ def test_buckets_that_cannot_be_counted_end_it_with_3(tmp_path: Path) -> None:
     assert "the buckets could not be counted" in done.stderr
 
 
-def test_a_query_that_is_denied_ends_it_and_prints_no_sum(tmp_path: Path) -> None:
-    done = run("query() { die 'AccessDenied: logs:StartQuery'; }\nverb_cost", tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "AccessDenied" in done.stderr
+@pytest.mark.parametrize(
+    ("fault", "status"), [("die 'AccessDenied: logs:StartQuery'", 1), ("kill -INT $MAIN; sleep 1", 130)]
+)
+def test_what_ends_it_before_its_task_prints_no_sum_and_stops_the_task(fault: str, status: int, tmp_path: Path) -> None:
+    done = run(f"MAIN=$BASHPID; query() {{ {fault}; }}\nverb_cost", tmp_path)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert "AccessDenied" in done.stderr or status == 130
+    assert "stop-task --cluster s3-to-s3express-sync-cluster --task t1 " in calls(tmp_path)
 
 
 # Prices

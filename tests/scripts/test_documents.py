@@ -1268,7 +1268,7 @@ CHANGED_BY_HAND: list[tuple[str, str, dict[str, Any]]] = [
             f"repository {APP} > lifecycle": ('"countNumber":5', '"countNumber":500'),
         },
     ),
-    (f"cluster {APP}-cluster", "capacity providers", {f"cluster {APP}-cluster > capacityProviders": ["FARGATE"]}),
+    (f"cluster {APP}-cluster", "capacity providers", {f"cluster {APP}-cluster > capacityProviders": ["FARGATE_SPOT"]}),
     (
         f"task definition {APP}-task",
         "containerDefinitions, cpu, executionRoleArn, memory, networkMode, requiresCompatibilities, runtimePlatform, "

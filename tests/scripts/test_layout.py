@@ -220,7 +220,7 @@ PLANTED = {
     "sync.sh does not know logs": ("sync.sh", r"=\(status logs", "=(status"),
     "lib/verbs/logs.sh does not begin with its help": ("lib/verbs/logs.sh", "^# usage: ", "# how to: "),
     "lib/verbs/logs.sh has no verb_logs": ("lib/verbs/logs.sh", "^verb_logs", "show_logs"),
-    "wait calls stop_one_task of lib/one_task.sh, which is not sourced for it": (
+    "wait calls stop_own_task of lib/one_task.sh, which is not sourced for it": (
         "sync.sh",
         "is_for reconcile wait cost",
         "is_for reconcile cost",

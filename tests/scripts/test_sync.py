@@ -114,6 +114,7 @@ def test_the_help_of_a_verb_has_all_of_its_names() -> None:
         ("sync.sh redrive everything", "unknown option everything"),
         ("sync.sh verify --timeout soon", "--timeout soon is not a duration"),
         ("sync.sh verify --report /nowhere/report.md", "there is no such folder"),
+        ("sync.sh verify --report .", "--report .: this file cannot be written"),
         ("deploy.sh extra", "unknown option: extra"),
         ("deploy.sh --once", "--once needs --local"),
         ("deploy.sh --once --dry-run --local", "--local has no dry run"),

@@ -204,6 +204,14 @@ def test_the_rows_of_a_query_are_those_of_its_end(statuses: list[str], tmp_path:
     assert printed(QUERY, tmp_path) == [{"a": "1"}]
 
 
+@pytest.mark.parametrize("status", ["Failed", "Cancelled", "Timeout"])
+def test_a_query_that_has_ended_without_rows_is_not_waited_for(status: str, tmp_path: Path) -> None:
+    (tmp_path / "statuses").write_text(f"Running\n{status}\n")
+    done = bash(QUERY, tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"log group group: a query ended as {status}; try again" in done.stderr
+
+
 # Calls
 
 
