@@ -107,7 +107,7 @@ fi
 set -euo pipefail
 shopt -s inherit_errexit
 
-PROJECT_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+PROJECT_DIR=$(CDPATH="" cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly PROJECT_DIR
 
 # Each file of lib/ only defines functions and constants; lib/ sources nothing, so all arrows go down from here.
@@ -270,10 +270,22 @@ print_next_commands() {
 
 PLAN_FORMAT=text        # or json: what a dry run prints on standard output
 DETAILED_EXITCODE=false # true: a dry run ends with 2 if something would be changed
+CHANGES_FOUND=false     # in such a run
+
+# EXIT trap of such a run: 2 is not the status of a tool that failed, such as jq on a full disk.
+end_in_detail() {
+  local status=$?
+  outlast_jobs
+  rm -rf "$TEMP_DIR"
+  ((status == 0)) || [[ $CHANGES_FOUND == true ]] || status=1
+  exit "$status"
+}
 
 # Looks, plans, and carries the plan out. A subshell, so that a caller keeps its own variables and traps.
 deploy_all() (
+  local changes
   start_run
+  [[ $DETAILED_EXITCODE == false ]] || trap end_in_detail EXIT
   LEFT=()
   [[ $PLAN_FORMAT == text ]] || exec {plan}>&1 >&2
   look_and_check
@@ -284,7 +296,8 @@ deploy_all() (
   tell_of_change
   print_left
   [[ $PLAN_FORMAT == text ]] || print_plan >&"$plan"
-  [[ $DETAILED_EXITCODE == false || $(count_changes) == 0 ]] || exit 2
+  changes=$(count_changes)
+  [[ $DETAILED_EXITCODE == false || $changes == 0 ]] || { CHANGES_FOUND=true && exit 2; }
 )
 
 # The help of this script, and its settings. What is too long for a line has its end in the next one.

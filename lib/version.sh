@@ -10,7 +10,7 @@ print_version() { printf 's3-to-s3express-sync %s\n' "$(project_version)"; }
 project_version() {
   local commit=""
   if [[ -e $PROJECT_DIR/.git ]] && type -P git >/dev/null; then
-    commit=$(git -C "$PROJECT_DIR" rev-parse --short HEAD)
+    commit=$(git -C "$PROJECT_DIR" rev-parse --short HEAD) || commit="" # it says why, such as that somebody else owns it
   fi
   printf '%s%s\n' "$VERSION" "${commit:+, commit $commit}"
 }

@@ -3,7 +3,7 @@
 # Everything it makes is in .local/, in the process group whose id is in .local/pid, and in containers and images named
 # after the registry 127.0.0.1:PORT; local_cleanup removes all of it.
 
-LOCAL_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+LOCAL_ROOT=$(CDPATH="" cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly LOCAL_ROOT
 readonly LOCAL_DIR="$LOCAL_ROOT/.local"
 readonly LOCAL_START_SECONDS=120

@@ -93,7 +93,8 @@ existing_queue_url() {
 previous_sources() {
   local policy
   policy=$(find_queue_policy)
-  jq -r '.Statement[0].Condition.ArnLike["aws:SourceArn"] // empty | split(":")[-1]' <<<"${policy:-null}"
+  jq -r --arg sender "${EVENT_SENDERS[sqs]}" '.Statement[]? | select(.Sid == $sender)
+    | .Condition.ArnLike["aws:SourceArn"] | strings | split(":")[-1]' <<<"${policy:-null}"
   if admits "${EVENT_SENDERS[eventbridge]}"; then event_rule_source; fi
 }
 

@@ -44,7 +44,7 @@ tag_calls() {
     [[ -n $IMAGE_URI ]] || printf 'ecr tag-resource --resource-arn %s\n' "$REPOSITORY_ARN"
     printf 'events tag-resource --resource-arn %s\n' "$RULE_ARN"
     [[ $EVENT_SOURCE == sqs ]] || printf 'events tag-resource --resource-arn %s\n' "$EVENT_RULE_ARN"
-    printf 'ec2 create-tags --resources %s\n' "${network[@]}"
+    [[ -z $found ]] || printf 'ec2 create-tags --resources %s\n' "${network[@]}"
     printf '%s\n' "$alarms"
     [[ -z $topic ]] || printf 'sns tag-resource --resource-arn %s\n' "$topic"
   } | sed 's/^/upper /'

@@ -144,6 +144,17 @@ def test_who_may_not_tag_is_told_so_and_has_the_rest(scripts: Scripts, plain: tu
     assert "no iam:TagRole" in ran.output
 
 
+def test_a_security_group_of_somebody_else_gets_no_tags_and_has_no_effect_on_the_rest(
+    scripts: Scripts, plain: tuple[Ran, dict[str, Any]]
+) -> None:
+    scripts.account.kept = copy.deepcopy(plain[1])
+    (group,) = [one for name, one in scripts.account.kept.items() if name.startswith("security-group ")]
+    group["Tags"] = []
+    ran = scripts.deploy(TAGS="team=ml")
+    assert "CreateTags" not in sent_to_aws(ran)
+    assert f"tag version={VERSION}: changed (team=ml)" in ran.output
+
+
 def test_another_path_is_refused_before_the_first_write(
     scripts: Scripts, plain: tuple[Ran, dict[str, Any]], ruled: tuple[Ran, dict[str, Any]]
 ) -> None:

@@ -156,7 +156,13 @@ def test_cleanup_removes_our_notification_also_if_the_queue_of_another_one_does_
 @one_cloud
 @one_cli
 def test_cleanup_with_another_source_than_that_of_the_queue_removes_nothing(account: Account) -> None:
+    """Also if somebody has put a statement of his own before ours."""
     account.deployed()
+    sqs, url = account.client("sqs"), account.worker_environment()["QUEUE_URL"]
+    policy = json.loads(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]["Policy"])
+    bare = {"Sid": "theirs", "Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}
+    policy["Statement"].insert(0, bare | {"Condition": {"Bool": {"aws:SecureTransport": "false"}}})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
     _, errors = account.run("cleanup.sh", "--yes", status=2, SRC_BUCKET="forgotten")
     assert f"SRC_BUCKET=forgotten, but the queue {APP}-q gets the events of {SOURCE}" in errors
     assert account.recorder.writes == []

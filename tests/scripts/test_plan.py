@@ -151,6 +151,13 @@ def test_the_plan_is_all_json_and_its_exit_status_says_whether_there_is_somethin
     assert plan_of(scripts, "", 2, MAX_WORKERS="many") == {}
 
 
+# jq ends so on a full disk.
+@pytest.mark.parametrize("broken", ["look_and_check", "count_changes"])
+def test_a_tool_that_fails_never_means_that_there_are_changes(scripts: Scripts, broken: str) -> None:
+    scripts.account = PaperAccount()
+    scripts.run(f"{broken}() {{ sh -c 'exit 2'; }}; main --dry-run --detailed-exitcode", 1)
+
+
 WRONG_USAGE = {
     "--json": (2, "--json and --detailed-exitcode need --dry-run"),
     "--detailed-exitcode": (1, "--json and --detailed-exitcode need --dry-run"),

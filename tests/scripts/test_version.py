@@ -36,6 +36,28 @@ def test_the_version_is_told(account: Account) -> None:
 
 
 @pytest.mark.fast
+def test_it_is_told_from_a_folder_that_cdpath_has_another_one_of(tmp_path: Path) -> None:
+    (tmp_path / ROOT.name).mkdir()
+    command = ["bash", f"{ROOT.name}/deploy.sh", "--version"]
+    environment = os.environ | {"CDPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT.parent, env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith(f"s3-to-s3express-sync {VERSION}"), done.stderr
+
+
+@pytest.mark.fast
+def test_it_is_told_without_a_commit_if_git_refuses_the_checkout(tmp_path: Path) -> None:
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\necho fatal: detected dubious ownership >&2\nexit 128\n")
+    git.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [ROOT / "deploy.sh", "--version"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"s3-to-s3express-sync {VERSION}\n"
+    assert "dubious ownership" in done.stderr or not (ROOT / ".git").exists()
+
+
+@pytest.mark.fast
 def test_the_newest_release_in_the_changelog_is_this_one() -> None:
     headings = re.findall(r"^## (?!Unreleased$)(.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert re.fullmatch(rf"{re.escape(VERSION)} - \d{{4}}-\d\d-\d\d", headings[0])
