@@ -60,11 +60,8 @@ print_all() {
 }
 
 confirm() {
-  local answer
-  [[ $ASSUME_YES == false ]] || return 0
-  [[ -t 0 ]] || die "nothing was removed: there is no terminal to ask on; use --yes"
-  read -r -p 'Remove all of this, including the messages that are still queued? [y/N] ' answer
-  [[ $answer == [yY]* ]] || die "nothing was removed"
+  [[ $ASSUME_YES == true ]] \
+    || need_yes "Remove all of this, including the messages that are still queued?" "nothing was removed"
 }
 
 remove_all() {

@@ -46,14 +46,6 @@ need_request_metrics() {
     || die "cost: --reads has to run in the account of the destination, $DST_BUCKET_OWNER"
 }
 
-confirm_reads() {
-  local answer
-  [[ $1 == false ]] || return 0
-  [[ -t 0 ]] || die "nothing was turned on: there is no terminal to ask on; use --yes"
-  read -r -p 'Turn them on? [y/N] ' answer || answer=""
-  [[ $answer == [yY]* ]] || die "nothing was turned on"
-}
-
 # turn_on_reads PRICES DAYS FOLDERS TOP YES: FOLDERS separated by commas, or nothing for the largest.
 turn_on_reads() {
   local folders=() ids=() folder count=${4:-$TOP_FOLDERS} id began
@@ -61,7 +53,7 @@ turn_on_reads() {
   [[ -z $3 ]] || count=${#folders[@]}
   say "request metrics of $count folders for $2 days cost at most $(price_of_reads "$1" "$2" "$count") USD" \
     "($METRICS_OF_A_FILTER metrics each, by the hour); listing the bucket takes a request for each 1,000 objects"
-  confirm_reads "$5"
+  [[ $5 == true ]] || need_yes "Turn them on?" "nothing was turned on"
   if [[ -z $3 ]]; then
     list_stored >"$TEMP_DIR/stored"
     mapfile -t folders < <(largest_folders "$count" <"$TEMP_DIR/stored")
@@ -133,6 +125,7 @@ end_reads() {
     return
   fi
   left=$(ask_request_metrics)
+  if was_denied; then die "cost: the request metrics may still be on: $(denial)"; fi
   if [[ $(jq length <<<"$left") == 0 ]]; then
     say "the request metrics were turned off in the meantime, by ./cleanup.sh or another run of cost"
   else

@@ -25,6 +25,9 @@ say() {
   fi
 }
 
+# counted NUMBER WHAT: "1 message", "2 messages".
+counted() { if [[ $1 == 1 ]]; then printf '1 %s\n' "$2"; else printf '%s %ss\n' "$1" "$2"; fi; }
+
 die() {
   say "${0##*/}: $*"
   exit 1
@@ -81,6 +84,14 @@ usage() {
 
 # need_value OPTION COUNT: fails unless a value follows.
 need_value() { (($2 > 1)) || usage "$1 needs a value"; }
+
+# need_yes QUESTION REFUSAL: ends the run with the second one unless a person says yes. Ctrl-D, too, is an answer.
+need_yes() {
+  local answer
+  [[ -t 0 ]] || die "$2: there is no terminal to ask on; use --yes"
+  read -r -p "$1 [y/N] " answer || printf '\n' >&2
+  [[ $answer == [yY]* ]] || die "$2"
+}
 
 # need_number OPTION VALUE: fails unless it is a whole number that the worker takes.
 need_number() { [[ $2 =~ ^[0-9]{1,12}$ ]] || usage "$1 $2 is not a whole number"; }

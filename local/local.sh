@@ -216,12 +216,16 @@ show_logs() {
   show_warnings
 }
 
-# EXIT trap of a run that made the cloud: after a failure, Ctrl-C or --once nothing may stay.
+# EXIT trap of a run that made the cloud: after a failure, Ctrl-C or --once nothing may stay, even if nobody reads what
+# is printed any more.
 end_local() {
   local status=$?
   trap - EXIT
-  trap '' INT TERM
+  trap '' HUP INT PIPE TERM
+  if ((status)); then local_say "this run ends with exit status $status" || exec 2>/dev/null; fi
+  set +e # a log that cannot be shown keeps nothing from being removed
   if ((status)) && cloud_is_up; then show_logs; fi
+  set -e
   if ((status)) || [[ $LOCAL_ONCE == true ]]; then local_cleanup; fi
   exit "$status"
 }

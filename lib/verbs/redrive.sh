@@ -32,10 +32,7 @@ move_back() {
 }
 
 confirm_purge() {
-  local answer
-  [[ -t 0 ]] || die "nothing was deleted: there is no terminal to ask on; use --yes"
-  read -r -p "Delete all messages of $DLQ_NAME? Their keys stay as they are until they change again. [y/N] " answer
-  [[ $answer == [yY]* ]] || die "nothing was deleted"
+  need_yes "Delete all messages of $DLQ_NAME? Their keys stay as they are until they change again." "nothing was deleted"
 }
 
 # Reads messages; says how many more the queue holds, as SQS counts them: approximately.
@@ -71,7 +68,7 @@ act_on_messages() {
     move)
       say_if_paused "no worker runs before"
       moved=$(move_back "$DLQ_ARN" "$QUEUE_ARN") # a failure inside of an argument would not end the run
-      printf '%s messages are back in the queue; the next worker retries them\n' "$moved"
+      printf '%s moved back to the queue, for the next worker to retry\n' "$(counted "$moved" message)"
       ;;
     purge)
       [[ $2 == true ]] || confirm_purge

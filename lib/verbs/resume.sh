@@ -25,8 +25,8 @@ verb_resume() {
   fi
   end_pause
   waiting=$(describe_queue "$QUEUE_NAME" | jq '.visible + .in_flight + .delayed')
-  say "the sync continues, after a pause since $since: $waiting messages are waiting, and the next run of the starter" \
-    "handles them"
+  say "the sync continues, after a pause since $since, with $(counted "$waiting" message) in the queue for the next run" \
+    "of the starter"
   (($(now) - $(epoch_of "$since") < QUEUE_SECONDS)) \
     || say "that is longer than the 14 days for which the queue keeps a message: run ./sync.sh$VIA reconcile, too"
 }

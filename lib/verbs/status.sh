@@ -30,10 +30,11 @@ choose_outage() {
     | ([.[] | select(.state == "goes on")] | min_by(.since)) // max_by(.at)) | del(.outages)'
 }
 
-# For jq: whether a part could be read; whether all that the starter failed with is said here anyway, as its guard found it;
+# For jq: a number of things; whether a part could be read; whether all that the starter failed with is said here anyway, as its guard found it;
 # what to do about the error of a starter that was denied or changed.
 jq_known() {
   cat <<'JQ'
+  def amount($number; $what): "\($number) \($what)\(if $number == 1 then "" else "s" end)";
   def is_known($part): any(.not_known[]?; . == $part) | not;
   def is_said($faults): sub("^.*RuntimeError: "; "") | split("; ") - $faults == [];
   def with_cure: . + if test("AccessDenied|not authorized")
@@ -62,7 +63,7 @@ judge() {
        (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))
          | "a worker ended in an outage, and none has synced a key since: \(.reason)"),
        (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
-       (.dead_letters.visible // 0 | select(. > 0) | "\(.) messages in the dead-letter queue: ./sync.sh\($via) redrive --list"),
+       (.dead_letters.visible // 0 | select(. > 0) | "\(amount(.; "message")) in the dead-letter queue: ./sync.sh\($via) redrive --list"),
        (.function_age as $since | select(.paused | not) | .audit | select(. and (.last.seconds_ago // $since) > (.days + 1) * 86400)
          | "no audit came to its end for more than \(.days + 1) days: ./sync.sh\($via) logs starter says why none started"),
        (.audit.last | select(. and .status != 0) | "the last audit failed: \(if .end == "stopped" then "it was stopped"
@@ -146,13 +147,12 @@ jq_status() {
       both: "both (the source is being changed: run ./deploy.sh\($via) again)",
       none: "none: run ./deploy.sh\($via)", unknown: "unknown: \(.error)"}[.source];
   def options: [if .starter_copies then "the starter copies objects up to \(.starter_max_size | size) itself"
-      else empty end, (.min_workers | select(. > 0) | if . == 1 then "1 worker is kept running"
-      else "\(.) workers are kept running" end),
+      else empty end, (.min_workers | select(. > 0) | "\(amount(.; "worker")) \(if . == 1 then "is" else "are" end) kept running"),
       (.copy_last | select(.) | "\(.) are copied last"), (.tables | select(.) | "\(.) tables are copied in order"),
       (.announce | select(.) | "events announce \(.)")] | join(", ");
   def wanted: [(.prefixes | select(.) | "\(length) prefixes: \(join(", "))"),
       (.exclude | select(.) | "nothing like \(join(", "))"),
-      (.keep_days | select(.) | "what changed within \(.) day\(if . == 1 then "" else "s" end)")] | join("; ");
+      (.keep_days | select(.) | "what changed within \(amount(.; "day"))")] | join("; ");
   def counts($names): . as $all | [$names[] | select(($all[.] // 0) > 0) | "\(gsub("_"; " ")) \($all[.])"];
   def itself: select(.) | (counts(["copied", "deleted"]) | if . == [] then ["copied nothing"] else . end | join(", "))
     + " itself", counts(["failed", "handed_back"])[], (.error | select(.) | "could not copy: \(.)");
@@ -162,6 +162,7 @@ jq_status() {
     else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them fixed" end)" end;
   def waiting: "at \(.at) \(.key | tojson) for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(
     .why)\(if .since then ", since \(.since)" else "" end)";
+  def times: if .times == 1 then "at \(.at)" else "\(.times) times, the last at \(.at)" end;
   def if_known($part; text): if is_known($part) then text else "not known: the log could not be read" end;
   def lines: visible | folded(if startswith("  ") then 4 else 14 end);
   def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
@@ -195,9 +196,9 @@ status_lines() {
     row("dead letters"; .dead_letters | if . == null then "gone" else .visible end),
     row("workers"; if .workers == [] then "none" else .workers | map("\(.capacity) \(.status)") | counted end),
     row("starter"; if_known("starter"; .starter | if . == null then "no run in the last hour"
-      elif .decision == null then "\(.at): \(.error | split("\n")[0])"
-      else "\(.seconds_ago) s ago: \(.decision | "saw \(.visible + .in_flight) messages and \(.running
-        ) workers, wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")
+      elif .decision == null then "\(.at): failed, as said above"
+      else "\(.seconds_ago) s ago: \(.decision | "saw \(amount(.visible + .in_flight; "message")) and \(
+        amount(.running; "worker")), wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")
         | if . == "" then "none" else . end)\([.copied | itself | ", " + .] | join("")
         )\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end)),
     row("lag"; if_known("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
@@ -217,7 +218,7 @@ status_lines() {
     (.reads | select(.) | row("reads"; "request metrics of \(.folders) folders are on until \(.until): \(
       "./sync.sh\($via) cost --reads 1 --stop") turns them off")),
     row("failures"; if_known("failures"; "\(.failures.count) in the last hour")),
-    (.failures.newest[] | "  \(.key | tojson) failed \(.times) times, the last at \(.at): \(.reason)")) | lines'
+    (.failures.newest[] | "  \(.key | tojson) failed \(times): \(.reason)")) | lines'
 }
 
 verb_status() {

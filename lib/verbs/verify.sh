@@ -83,7 +83,7 @@ refuse_excluded_objects() {
 
 # ask_to_verify ASSUME_YES WHAT
 ask_to_verify() {
-  local answer name
+  local name
   say "This puts ${#CASES[@]} objects into"$'\n'"  s3://$SRC_BUCKET/$VERIFY_FOLDER"
   for name in "${CASES[@]}"; do say "    ${CASE_KEY[$name]#"$VERIFY_FOLDER"}  (${CASE_MEANING[$name]})"; done
   say "and waits for their copies in"$'\n'"  s3://$DST_BUCKET/$VERIFY_FOLDER"
@@ -95,9 +95,7 @@ ask_to_verify() {
   say "on both sides."
   say "Cost: ${VERIFY_COSTS[$2]}."
   [[ $1 == false ]] || return 0
-  [[ -t 0 ]] || die "nothing was done: there is no terminal to ask on; use --yes"
-  read -r -p "Continue? [y/N] " answer
-  [[ $answer == [yY]* ]] || die "nothing was done"
+  need_yes "Continue?" "nothing was done"
 }
 
 # --- the rounds -----------------------------------------------------------------------------------------------------
@@ -233,15 +231,15 @@ remove_versions() {
 abort_uploads() {
   local upload
   [[ -n ${CASE_KEY[large]:-} ]] || return 0
+  in_source list-multipart-uploads --prefix "$VERIFY_FOLDER" | jq -r '.Uploads[]?.UploadId' >"$VERIFY_DIR/uploads"
   while read -r upload; do
-    [[ -z $upload ]] || in_source abort-multipart-upload --key "${CASE_KEY[large]}" --upload-id "$upload"
-  done < <(in_source list-multipart-uploads --prefix "$VERIFY_FOLDER" | jq -r '.Uploads[]?.UploadId')
+    in_source abort-multipart-upload --key "${CASE_KEY[large]}" --upload-id "$upload"
+  done <"$VERIFY_DIR/uploads"
 }
 
 # The destination follows the source by itself; if it does not, its copies are deleted directly.
 clean_up_objects() {
   local deadline=$((SECONDS + VERIFY_FOLLOW_SECONDS)) left
-  abort_uploads
   remove_folder in_source
   remove_versions
   [[ $VERIFY_BROKEN == false ]] || deadline=0
@@ -259,7 +257,7 @@ clean_up_objects() {
 
 # EXIT trap. What was being put when Ctrl-C came is waited for, so that it is removed too.
 end_verify() {
-  local status=$? cleaned=0
+  local status=$? cleaned=0 aborted=0
   trap - EXIT
   trap '' HUP INT PIPE TERM
   outlast_jobs
@@ -269,6 +267,8 @@ end_verify() {
     set +e
     (set -e && clean_up_objects)
     cleaned=$?
+    (set -e && abort_uploads)
+    aborted=$?
   fi
   if [[ -n $BENCH_PAUSE ]]; then # what was put is gone by now, so that it is not copied any more
     run_apart "$TEMP_DIR/resumed" end_bench_pause
@@ -280,6 +280,11 @@ end_verify() {
   if ((cleaned)); then
     say "verify: objects may be left: aws s3 rm --recursive 's3://$SRC_BUCKET/$VERIFY_FOLDER', then the same for" \
       "'s3://$DST_BUCKET/$VERIFY_FOLDER'"
+    status=1
+  fi
+  if ((aborted)); then
+    say "verify: an upload may be left, which costs as an object does:" \
+      "aws s3api list-multipart-uploads --bucket $SRC_BUCKET --prefix $VERIFY_FOLDER"
     status=1
   fi
   rm -rf "$TEMP_DIR"

@@ -94,3 +94,23 @@ def test_what_is_not_understood_is_refused_before_anything_is_made(arguments: st
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
+
+
+END = """
+source local/local.sh
+LOCAL_ONCE=false APP_NAME=app
+cloud_is_up() { :; }
+local_cleanup() { : >removed; }
+trap end_local EXIT
+exec 2> >(:)
+wait $!
+exit 3
+"""
+
+
+@pytest.mark.fast
+def test_a_cloud_that_failed_is_removed_although_nobody_reads_what_is_said(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "local", tmp_path / "local", ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", END], cwd=tmp_path, env=machine(tmp_path))
+    assert done.returncode == 3
+    assert (tmp_path / "removed").exists()

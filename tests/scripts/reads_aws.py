@@ -91,8 +91,7 @@ def main() -> None:
         return
     while words[0].startswith("--"):
         del words[:2]
-    if state["cleaned_up_at"] == words[1]:
-        state["filters"] = state["theirs"]
+    state |= state["changes"].get(words[1], {})
     if found := answer(state, words):
         print(json.dumps(found))
     STATE.write_text(json.dumps(state))

@@ -425,7 +425,7 @@ def test_several_wait_at_once_until_all_that_failed_is_there_but_for_one_that_is
     status, output, log = parked.sync("redrive")
     assert status == 0, log
     assert f'"{PARKED}"\n  failed 20' in output
-    assert " messages are back" in log
+    assert " moved back to the queue" in log
     wait_for(lambda: all_are_tried_again(parked) and len(parked.keys(MIRROR, "run/")) == 32)
     for process, keys in zip(others, (32, 1), strict=True):
         output, log = process.communicate(timeout=900)

@@ -23,6 +23,7 @@ OBJECTS = {
     "tmp/y": (GB, NEW),
     "top": (2 * GB, NEW),
 }
+THEIRS = {"EntireBucket": ""}
 SCRIPT = r"""
 source "$0/sync.sh"
 source_verbs cost status
@@ -40,10 +41,9 @@ class Mirror:
         (folder / "bin/aws").symlink_to(ROOT / "tests/scripts/reads_aws.py")
         self.path = f"{folder}/bin:{os.environ['PATH']}"
         self.now = BEGAN
-        theirs = {"EntireBucket": ""}
         self.change(
-            bucket=MIRROR, version="1.46.3", objects=OBJECTS, filters=theirs, ever={}, requests=[], denied=[],
-            puts_left=1000, theirs=theirs, cleaned_up_at="",
+            bucket=MIRROR, version="1.46.3", objects=OBJECTS, filters=THEIRS, ever={}, requests=[], denied=[],
+            puts_left=1000, changes={},
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ MEANWHILE = {"": "were turned off in the meantime, by ./cleanup.sh or another ru
 @pytest.mark.parametrize("option", MEANWHILE)
 def test_a_report_during_which_they_are_removed_says_so(mirror: Mirror, option: str) -> None:
     mirror.run("verb_cost --reads 7 --yes")
-    mirror.change(cleaned_up_at="get-metric-data")
+    mirror.change(changes={"get-metric-data": {"filters": THEIRS}})
     text, said = mirror.run(f"verb_cost --reads 7 {option}")
     assert "GB stored" in text
     assert f"the request metrics {MEANWHILE[option]}\n" in said
@@ -192,6 +192,15 @@ def cleaning(tmp_path: Path) -> Iterator[tuple[Scripts, Scripts]]:
         cost.account = cleanup.account
         cleanup.deploy()
         yield cost, cleanup
+
+
+def test_a_report_after_which_they_cannot_be_listed_says_that_they_may_be_on(mirror: Mirror) -> None:
+    mirror.run("verb_cost --reads 7 --yes")
+    mirror.change(changes={"get-metric-data": {"denied": ["list-bucket-metrics-configurations"]}})
+    text, said = mirror.run("verb_cost --reads 7", 1)
+    assert "GB stored" in text
+    assert "the request metrics may still be on: " in said
+    assert "Access Denied" in said
 
 
 def test_a_whole_run_of_cleanup_while_they_are_turned_on_leaves_nothing(cleaning: tuple[Scripts, Scripts]) -> None:

@@ -186,8 +186,10 @@ def test_redrive_says_that_what_is_no_event_would_come_back(keys: list[list[str]
 
 def test_status_has_nobody_redrive_what_comes_back() -> None:
     """Whether a message is an event is seen when it is looked at, which status does not do: it would hide it."""
-    (reason,) = judged({"dead_letters": {"visible": 3}})["reasons"]
-    assert reason == "3 messages in the dead-letter queue: ./sync.sh redrive --list"
+    reasons = [judged({"dead_letters": {"visible": count}})["reasons"] for count in (1, 3)]
+    assert reasons == [
+        [f"{count} in the dead-letter queue: ./sync.sh redrive --list"] for count in ("1 message", "3 messages")
+    ]
 
 
 def test_what_no_message_may_be_nested_like_is_shown_as_no_event() -> None:
@@ -491,7 +493,7 @@ def test_status_names_the_newest_failure_of_each_key() -> None:
     _, output = status_of({}, gathered("failures", "last_failures"), ROWS=rows)
     assert output.endswith("""
 failures      3 in the last hour
-  "b" failed 1 times, the last at 2026-11-25T11:59:00.000Z: attempt=3/3 operation=X
+  "b" failed at 2026-11-25T11:59:00.000Z: attempt=3/3 operation=X
   "a" failed 2 times, the last at 2026-11-25T11:58:00.000Z: attempt=2/3 operation=new
 """)
 
@@ -509,11 +511,14 @@ def test_a_bucket_that_answers_has_no_error_and_one_that_does_not_has_what_it_sa
     assert errors == ["", "said"]
 
 
-def test_status_shows_the_first_line_of_the_starter_s_error_only() -> None:
+def test_status_shows_the_first_line_of_the_starter_s_error_once() -> None:
     error = "[ERROR] AccessDeniedException: no\nTraceback (most recent call last):\n  File"
     found, output = status_of({"starter": IDLE["starter"] | {"decision": None, "error": error}})
     assert found["state"] == "failing"
-    assert "[ERROR] AccessDeniedException: no\nlag " in output
+    assert output.count("AccessDeniedException") == 1
+    assert "the starter failed: [ERROR] AccessDeniedException: no: ./deploy.sh" in output
+    assert ": failed, as said above\nlag " in output
+    assert "Traceback" not in output
 
 
 PULL = "TaskFailedToStart: CannotPullContainerError: i/o timeout"

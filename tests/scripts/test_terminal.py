@@ -114,6 +114,25 @@ def test_who_looks_learns_at_once_that_something_goes_on(shows: str, said: bool,
     assert (shown(SLOW, tmp_path, shows) == "status: asking AWS\n") == said
 
 
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "said"),
+    [("y\n", 0, ""), ("n\n", 1, f"{ROOT.name}: nothing was done\n"), ("\x04", 1, f"\n{ROOT.name}: nothing was done\n")],
+)
+def test_a_question_takes_a_yes_and_after_any_other_answer_says_that_nothing_was_done(
+    typed: str, status: int, said: str
+) -> None:
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, typed.encode())
+    command = ["bash", "-c", START + "need_yes 'Continue?' 'nothing was done'", ROOT, "."]
+    done = subprocess.run(command, stdin=terminal, capture_output=True, text=True)
+    os.close(keyboard)
+    os.close(terminal)
+    assert (done.returncode, done.stderr.endswith(said)) == (status, True), done.stderr
+
+
 # Messages
 
 REFUSED = (

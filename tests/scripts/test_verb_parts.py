@@ -66,8 +66,8 @@ def test_messages_are_back_only_when_their_move_has_completed(statuses: list[str
     (tmp_path / "statuses").write_text("".join(f"{one}\n" for one in statuses))
     done = bash(MOVE, tmp_path)
     assert done.returncode == status, done.stderr
-    assert ("3 messages are back in the queue" in done.stdout) == (status == 0)
-    assert ("messages are back" in done.stdout) == (status == 0)
+    assert ("3 messages moved back to the queue" in done.stdout) == (status == 0)
+    assert ("moved back to the queue" in done.stdout) == (status == 0)
     assert ("could be moved back" in done.stderr) == (status == 1)
 
 
