@@ -64,8 +64,8 @@ readonly AUDITED_FIELDS='^(?<at>\S+) (INFO|ERROR) audited end=(?<end>\S+) status
 # Of metric filters: lines of the worker, and of the starter those whose "audit" has a "problem".
 readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.problem = "*" }'
 
-# Worker: TIME WARNING the destination refuses conditional writes, going on without: REASON.
-readonly REFUSED_LINE='^\S+ WARNING the destination refuses conditional writes'
+# Worker: TIME WARNING the destination refuses conditional writes, going on without: operation=WRITE REASON.
+readonly REFUSED_FIELDS='^\S+ WARNING the destination refuses conditional writes, going on without: operation=(?<write>\S+)'
 
 # Worker, and the function while it copies: each line.
 readonly WORKER_LINE='^\S+ (DEBUG|INFO|WARNING|ERROR) '
@@ -134,8 +134,8 @@ started_of() {
     FARGATE: (map(.FARGATE // 0) | add)}'
 }
 
-# Reads answers of FilterLogEvents, prints true if a worker was refused a conditional write.
-have_refused_line() { jq -s --arg line "$REFUSED_LINE" 'any(.[].events[]?; .message | test($line))'; }
+# Reads answers of FilterLogEvents, prints the writes that a worker was refused with a condition, as a JSON list.
+refused_writes() { jq -cs --arg fields "$REFUSED_FIELDS" '[.[].events[]?.message | capture($fields).write] | unique'; }
 
 # Reads a page of events, drops those that no worker wrote.
 only_worker_lines() { jq -c --arg pattern "$WORKER_LINE" '.events |= map(select(.message | test($pattern)))'; }

@@ -21,14 +21,12 @@
 #                  account IDs and names of buckets
 #   --timeout 15m  the longest wait of each round
 #
-# It needs what deploy.sh needs for reading, and on the source bucket
-# s3:PutObject, s3:PutObjectTagging, s3:GetObject, s3:DeleteObject and
-# s3:ListBucket (a versioned bucket: s3:ListBucketVersions,
-# s3:DeleteObjectVersion; --large: s3:AbortMultipartUpload,
-# s3:ListBucketMultipartUploads), on the destination s3express:CreateSession, on
-# the workers' logs logs:FilterLogEvents; --bench what --large and pause need. It
-# costs a task of a few minutes and about 100 requests, less than 0.01 USD;
-# --large about 0.03 USD more, --bench, which takes ten minutes, about 0.08 more.
+# It needs the rights that ./deploy.sh --policy operator prints. It costs a task
+# of a few minutes and about 100 requests, less than 0.01 USD; --large about 0.03
+# USD more, --bench, which takes ten minutes, about 0.08 more.
+#
+# --bench refuses to begin if the sync is paused, and ends its own pause, even if
+# ./sync.sh pause was run meanwhile: then pause again afterwards.
 #
 # Exit status: 0 all is well; 1 it is not, and the broken link of the chain is
 # named; 2 wrong usage; 130 interrupted.
@@ -51,6 +49,7 @@ name_run() {
   mkdir "$VERIFY_DIR"
   : >"$VERIFY_DIR/breaks"
   : >"$VERIFY_DIR/worker.lines"
+  printf 'null\n' >"$VERIFY_DIR/page"
   : >"$VERIFY_DIR/put.none" # so that there is one, whenever Ctrl-C comes
   printf '[]\n' | tee "$VERIFY_DIR/tasks" "$VERIFY_DIR/first.source" "$VERIFY_DIR/first.mirror" \
     "$VERIFY_DIR/in_source.list" "$VERIFY_DIR/in_mirror.list" >/dev/null
@@ -162,6 +161,7 @@ change_round() {
   mapfile -t changing < <(changing)
   mapfile -t staying < <(staying)
   need_jobs # those that put_round began
+  begin_jobs run_reader read_first_page
   all_at_once change_case "${changing[@]}"
   list_folder in_source
   say_while "verify: comparing" all_at_once get_mirror "${staying[@]}"
@@ -169,6 +169,7 @@ change_round() {
   note_results
   mapfile -t changing < <(changing | sed '/^deleted$/d')
   all_at_once get_source "${changing[@]}" # has_arrived has read the copy
+  need_jobs
 }
 
 remove_round() {

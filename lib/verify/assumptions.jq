@@ -3,6 +3,7 @@
 
 (.results | map({key: .name, value: .}) | from_entries) as $by
 | .refused as $refused | .encoding as $encoding | .times as $times | .breaks as $breaks
+| .page as $page | (.bench // {} | .pages.destination) as $pages
 
 | def equal: IN("equal", "-");
   def copied($name): $by[$name] // {state: "not asked"}
@@ -11,16 +12,20 @@
       elif (.bytes | equal) and (.metadata | equal) then "confirmed"
       else "refuted: the copy differs" end;
   def in_parts: [copied("multipart"), copied("large")] | map(select(. != "not tested")) | .[0] // "not tested";
-  def unless_refused: if $refused and . == "confirmed" then "refuted: refused" else . end;
+  def unless_refused($write): if . == "confirmed" and any($refused[]; . == $write) then "refuted: refused" else . end;
   def task: if $times.started then "confirmed"
     elif any($breaks[]; .link == "no task") then "refuted: no task" else "not tested" end;
   def gzip: if . == "confirmed" and $encoding != "gzip" then "refuted: kept as sync-content-encoding" else . end;
+  def full_pages: if $page.more then "refuted: \($page.keys) keys in a page"
+    elif ($pages.count // 0) == 0 then "not tested"
+    elif $pages.count > $pages.least then "refuted: \($pages.keys) keys in a page" else "confirmed" end;
   def outcome: if . == "encoded" then copied("encoded") | gzip
-    elif . == "conditions" then copied("small") | unless_refused
-    elif . == "conditional-delete" then copied("deleted") | unless_refused
-    elif . == "conditions-in-parts" then in_parts | unless_refused
+    elif . == "conditions" then copied("small") | unless_refused("CopyObject")
+    elif . == "conditional-delete" then copied("deleted") | unless_refused("DeleteObject")
+    elif . == "conditions-in-parts" then in_parts | unless_refused("CompleteMultipartUpload")
     elif . == "parts" then in_parts
     elif . == "task" then task
+    elif . == "pages" then full_pages
     else copied(.) end;
 
 $assumptions[0][] | {id, outcome: (if .check then .check | outcome else "not tested: no run can show it" end)}

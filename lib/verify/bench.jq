@@ -8,7 +8,9 @@
   def rate: if length > 1 and span > 0 then (length - 1) / span else null end;
   def by_worker: group_by(.stream);
   def median: if . == [] then null else sort | .[length / 2 | floor] end;
-  def page: {count: length, median: median, keys: $page};
+  def page: ($objects / $page | ceil) as $least
+    | {count: length, least: $least, median: median,
+       keys: (if length > $least then $objects / length | ceil else $page end)};
   def synced: . as $line | .message | capture($synced) | $line + .;
   [$lines[] | select(.message | contains($folder)) | synced] as $small
 | ($small | map(select(.action == "copied"))) as $copied

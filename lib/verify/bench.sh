@@ -149,7 +149,7 @@ bench_figures() {
     cat "$VERIFY_DIR/in_source.pages" "$VERIFY_DIR/in_mirror.pages"
   } | jq -s --arg synced "$(synced_fields)" --argjson parts "$(fields_of_parts)" \
     --arg folder "$VERIFY_NAME/bench/" --arg large "$VERIFY_NAME/large.bin\"" --argjson events "$BENCH_EVENTS_IN" \
-    --argjson page "$(bench_page)" --argjson bytes "$BENCH_BYTES" \
+    --argjson page "$(bench_page)" --argjson objects "$VERIFY_SMALL_OBJECTS" --argjson bytes "$BENCH_BYTES" \
     "$(jq_epoch)$(<"$PROJECT_DIR/lib/verify/bench.jq")"
 }
 

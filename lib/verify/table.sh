@@ -47,7 +47,7 @@ measured_times() {
     --argjson busy "$VERIFY_WAS_BUSY" '
     . as [$source, $mirror, $tasks, $synced] | ($source | map(.at) | min) as $from | $synced[0].by as $by
     | ([$tasks[] | select(.id == ($synced[0].task // ""))][0]) as $task
-    | def since: if . and $from then (. - $from) * 10 | round / 10 else null end;
+    | def since: if . and $from then (. - $from) * 10 | round / 10 + 0 else null end;
     {event: $event, busy: $busy, by: $by, created: ($task.created | since), connected: ($task.connected | since),
      pulling: ($task.pulling | since), pulled: ($task.pulled | since), started: ($task.started | since),
      received: ([$synced[] | select($task and .task == $task.id) | .at - .seconds] | min | since),
@@ -153,13 +153,14 @@ print_speed() {
     | "- largest copy: \(.size) bytes in \(.seconds) s"'
 }
 
-# Prints true if a worker was refused a conditional write in the last day: each process tries once, and logs it.
-was_refused_conditions() {
+# Prints the writes that a worker was refused with a condition in the last day, as a JSON list: each process tries each of
+# them once, and logs it.
+refused_conditions() {
   local group
   for group in $(log_groups keys); do
     aws_or_nothing logs filter-log-events --log-group-name "$group" --start-time $(((VERIFY_BEGAN - 86400) * 1000)) \
       --filter-pattern '"refuses conditional writes"'
-  done | have_refused_line
+  done | refused_writes
 }
 
 # gather_result: all parts as one JSON text.
@@ -174,11 +175,12 @@ gather_result() {
     measured_times
     jq -s . "$VERIFY_DIR/breaks"
     list_versions | jq -Rn '[inputs | split("\t")]'
-    was_refused_conditions
+    refused_conditions
     gather_bench
+    cat "$VERIFY_DIR/page"
   } | jq -s --arg encoding "$encoding" --argjson copying "${copying:-false}" --arg mirror "$DST_BUCKET" \
     --arg source "$SRC_BUCKET" \
-    '{results: .[0], synced: .[1], times: .[2], breaks: .[3], versions: .[4], refused: .[5], bench: .[6],
+    '{results: .[0], synced: .[1], times: .[2], breaks: .[3], versions: .[4], refused: .[5], bench: .[6], page: .[7],
       encoding: $encoding, mirror: $mirror, source: $source, copying: $copying}'
 }
 

@@ -21,6 +21,12 @@ read_folder() {
     >"$VERIFY_DIR/$1.list"
 }
 
+# The first page of the copies, in a file: they are few, so that S3 need not end it before the last.
+read_first_page() {
+  in_mirror list-objects-v2 --no-paginate --prefix "$VERIFY_FOLDER" \
+    | jq -c '{keys: (.Contents // [] | length), more: (.IsTruncated // false)}' >"$VERIFY_DIR/page"
+}
+
 list_folder() {
   read_folder "$1"
   note_sizes "$1"

@@ -71,6 +71,8 @@ def answer_s3(original, *request):
         if refusal := refusal_of(r):
             return refusal
     response = original(*request)
+    if response[0] == 200:
+        drop_old_encoding(r)
     return hide_missing_key(r, response) if r.bucket else list_one_kind(r, response)
 
 
@@ -123,6 +125,12 @@ def bad_copy(r):
     if is_directory(r.bucket) and tags and r.headers.get("x-amz-tagging-directive", "COPY").upper() == "COPY":
         return s3._error("NotImplemented", "A directory bucket does not implement object tags.", 501, r.key)
     return s3._check_put_preconditions(r.headers, stored(r.bucket, r.key))
+
+
+def drop_old_encoding(r):
+    """A copy with MetadataDirective REPLACE has none of the source's metadata (S3 API Reference, CopyObject)."""
+    if r.headers.get("x-amz-metadata-directive") == "REPLACE" and not r.headers.get("content-encoding"):
+        stored(r.bucket, r.key)["content_encoding"] = None
 
 
 def bad_completion(r):

@@ -63,7 +63,7 @@ def fault_of(key: str, error: Exception) -> Blocked:
 
 async def remove_other(buckets: Buckets, sync: KeySync, key: str, source: Source | None, existing: Destination) -> None:
     """Deletes what is not what the source had. Raises the error of an object that changed meanwhile."""
-    if buckets.left_out.conditions:
+    if "DeleteObject" in buckets.left_out.conditions:
         return  # an unconditional delete might remove a newer one; the key's own message sees to it
     async with writing(buckets, sync, key) as inner:
         try:

@@ -28,6 +28,7 @@ RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
 # Before that line, of an audit; after the level ERROR if it found a difference or did not come to its end.
 AUDITED = "audited end=%s status=%d found=%d %s"
 LACKING = "lacking key=%s why=%s"  # a key that a wait ended without
+UNCONDITIONAL = "the destination refuses conditional writes, going on without: %s"  # the last says which, and why
 WAITED = "waited end=%s status=%d %s"  # the last line of a wait
 MEASURED = "measured end=%s status=%d %s"  # the last line of a measure
 

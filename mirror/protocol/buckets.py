@@ -17,13 +17,14 @@ from mirror.settings import Settings
 log = logging.getLogger("worker")
 
 SOURCE_CHECK_SECONDS = 60
+CONDITIONAL_WRITES = frozenset({"CopyObject", "CompleteMultipartUpload", "DeleteObject"})
 
 
 @dataclass(frozen=True)
 class LeftOut:
     """What requests to the directory bucket leave out because it refuses them otherwise."""
 
-    conditions: bool = False  # IfMatch and IfNoneMatch
+    conditions: frozenset[str] = frozenset()  # IfMatch and IfNoneMatch, of those of the CONDITIONAL_WRITES
     encoding: bool = False  # ContentEncoding, which becomes user metadata
 
 

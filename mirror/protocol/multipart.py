@@ -49,7 +49,7 @@ class LargeCopies:
                     )
                 sync.upload = await create_upload(self.buckets, sync.key, source, left_out)
             await self.copy_missing_parts(sync, source, sync.upload, etags)
-            with write_call(self.buckets, sync, existing, left_out) as condition:
+            with write_call(self.buckets, sync, existing, left_out, "CompleteMultipartUpload") as condition:
                 await self.complete_upload(sync, source, sync.upload, etags, condition)
             sync.upload = None
 

@@ -109,7 +109,7 @@ async def pages(
 
 @contextmanager
 def write_call(
-    buckets: Buckets, sync: KeySync, existing: Destination | None, left_out: LeftOut
+    buckets: Buckets, sync: KeySync, existing: Destination | None, left_out: LeftOut, operation: str
 ) -> Iterator[dict[str, str]]:
     """Wraps a request that changes what a reader sees, and yields its condition: S3 refuses the write unless the
     destination is still what it was. The request is not sent after an interruption. If it gets no answer, the time
@@ -118,7 +118,7 @@ def write_call(
         raise Interrupted
     condition = {"IfMatch": existing.etag} if existing else {"IfNoneMatch": "*"}
     try:
-        yield {} if left_out.conditions else condition
+        yield {} if operation in left_out.conditions else condition
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):
             sync.result.unsettled_until = buckets.now() + buckets.settings.copy_timeout
@@ -145,7 +145,7 @@ async def copy_object(
     metadata: dict[str, Any] = {"MetadataDirective": "COPY"}
     if source.carries_provenance:
         metadata = {"MetadataDirective": "REPLACE"} | metadata_to_send(source, left_out.encoding)
-    with write_call(buckets, sync, existing, left_out) as condition:
+    with write_call(buckets, sync, existing, left_out, "CopyObject") as condition:
         answer = await buckets.s3.copy_object(
             is_small=source.size <= SMALL_COPY_SIZE,
             **copy_source(buckets, sync.key, source),
@@ -162,5 +162,5 @@ async def delete_object(
     buckets: Buckets, sync: KeySync, existing: Destination, left_out: LeftOut = NOTHING_LEFT_OUT
 ) -> None:
     """Deletes only the object that was seen, so that a delete that arrives late does not remove a newer one."""
-    with write_call(buckets, sync, existing, left_out) as condition:
+    with write_call(buckets, sync, existing, left_out, "DeleteObject") as condition:
         await buckets.s3.delete_object(Key=sync.key, **buckets.destination, **condition)

@@ -23,9 +23,9 @@ from mirror.model.errors import (
     meaning,
 )
 from mirror.model.limits import MIB
-from mirror.model.log_lines import quoted
+from mirror.model.log_lines import UNCONDITIONAL, quoted
 from mirror.protocol.attempt import NO_HOOKS, Hooks, KeySync
-from mirror.protocol.buckets import NOTHING_LEFT_OUT, Buckets, LeftOut
+from mirror.protocol.buckets import CONDITIONAL_WRITES, NOTHING_LEFT_OUT, Buckets, LeftOut
 from mirror.protocol.multipart import LargeCopies, abort_orphans, drop_upload
 from mirror.protocol.objects import MOVED_CONTENT_ENCODING, Destination, Source
 from mirror.protocol.requests import copy_object, delete_object, head_destination, head_source
@@ -36,6 +36,7 @@ log = logging.getLogger("worker")
 
 LONG_COPY_SIZE = 64 * MIB  # S3 copies what is larger for seconds
 ENCODING_MOVED = "the directory bucket refuses Content-Encoding %s, kept as user metadata %s key=%s"
+ENCODED = ("CopyObject", "CreateMultipartUpload")  # the requests that name the ContentEncoding
 FOR_WORKER_SECONDS = 5  # what the function leaves to a worker comes back this soon, before that worker has ended again
 
 
@@ -143,7 +144,7 @@ class Syncer:
                 elif existing:
                     await retries.patiently(delete_object, self.buckets, sync, existing, left_out)
             except ClientError as error:
-                less = self.leave_out_more(source, left_out, error_code(error))
+                less = self.leave_out_more(source, left_out, error)
                 if less is None:
                     raise
                 left_out, refusal = less, describe(error)
@@ -152,12 +153,16 @@ class Syncer:
                     self.learn(sync.key, source, left_out, refusal)
                 return
 
-    def leave_out_more(self, source: Source | None, tried: LeftOut, code: str) -> LeftOut | None:
-        """What to leave out after a refusal: the ContentEncoding, then the conditions, then both; then None."""
-        if self.sends_encoding(source) and not tried.encoding and meaning(code).kind is Kind.REFUSED:
+    def leave_out_more(self, source: Source | None, tried: LeftOut, error: ClientError) -> LeftOut | None:
+        """What to leave out after a refusal: the ContentEncoding, then the condition, then both; then None. What is
+        refused of one operation may be accepted of another."""
+        code, operation = error_code(error), error.operation_name
+        sent_encoding = operation in ENCODED and self.sends_encoding(source) and not tried.encoding
+        if sent_encoding and meaning(code).kind is Kind.REFUSED:
             return LeftOut(tried.conditions, encoding=True)
-        if not tried.conditions and code == "NotImplemented":
-            return LeftOut(conditions=True, encoding=self.buckets.left_out.encoding)
+        if code == "NotImplemented" and operation in CONDITIONAL_WRITES - tried.conditions:
+            encoding = self.buckets.left_out.encoding if operation in ENCODED else tried.encoding
+            return LeftOut(tried.conditions | {operation}, encoding)
         return None
 
     def sends_encoding(self, source: Source | None) -> bool:
@@ -172,6 +177,6 @@ class Syncer:
         if source and left_out.encoding and self.sends_encoding(source):
             encoding = source.fields["ContentEncoding"]
             log.warning(ENCODING_MOVED, encoding, MOVED_CONTENT_ENCODING, quoted(key))
-        if left_out.conditions and not known.conditions:
-            log.warning("the destination refuses conditional writes, going on without: %s", refusal)
-        self.buckets.left_out = LeftOut(known.conditions or left_out.conditions, known.encoding or left_out.encoding)
+        if left_out.conditions - known.conditions:
+            log.warning(UNCONDITIONAL, refusal)
+        self.buckets.left_out = LeftOut(known.conditions | left_out.conditions, known.encoding or left_out.encoding)

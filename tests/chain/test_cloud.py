@@ -146,6 +146,14 @@ def test_a_copy_keeps_the_conditions_on_its_destination(s3, source, directory):
     s3.copy_object(**copy, IfMatch=s3.head_object(Bucket=directory, Key="k")["ETag"])
 
 
+def test_a_copy_that_replaces_the_metadata_has_none_of_the_source(s3, source, directory):
+    s3.put_object(Bucket=source, Key="k", Body=b"x", ContentEncoding="gzip")
+    copy = {"Bucket": directory, "Key": "k", "CopySource": {"Bucket": source, "Key": "k"}}
+    for directive, encoding in (("COPY", "gzip"), ("REPLACE", None)):
+        s3.copy_object(**copy, MetadataDirective=directive)
+        assert s3.head_object(Bucket=directory, Key="k").get("ContentEncoding") == encoding
+
+
 def test_one_copy_call_has_a_size_limit(s3, source, directory):
     s3.put_object(Bucket=source, Key="k", Body=bytes(6 * MIB + 1))
     place, copied = {"Bucket": directory, "Key": "k"}, {"Bucket": source, "Key": "k"}

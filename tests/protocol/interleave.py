@@ -78,7 +78,7 @@ class Case(NamedTuple):
     versioned: bool = False
     same_second: bool = False  # all changes have the same LastModified
     opaque: bool = False  # metadata that cannot be sent back: copied by S3, without provenance
-    unconditional: bool = False  # the directory bucket refuses conditional writes
+    unconditional: frozenset[str] = frozenset()  # writes whose conditions the directory bucket refuses
     functions: int = 0  # invocations of the function that copies, one after the other; the workers are beside it
     kills: int = 0  # of the function, at any step
     deadlines: int = 0  # at which it hands back, at any step

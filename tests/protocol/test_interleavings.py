@@ -10,6 +10,7 @@ from interleave import Case, Search
 
 from mirror.protocol import multipart, sync
 from mirror.protocol import requests as s3
+from mirror.protocol.buckets import CONDITIONAL_WRITES
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -31,8 +32,10 @@ CASES = {
     "deleted and created again within one second": Case(("put a", "delete", "put a"), same_second=True, losses=1),
     "every fault": Case(("put a", "put b"), crashes=1, losses=1, stops=1),
     "no provenance": Case(("touch", "delete"), ("put a",), opaque=True, crashes=1, losses=1),
-    "no conditional writes": Case(PUT_DELETE_PUT, unconditional=True, crashes=1),
-    "no conditional writes, with a lost answer": Case(("put a", "delete"), unconditional=True, losses=1),
+    "no conditional writes": Case(PUT_DELETE_PUT, unconditional=CONDITIONAL_WRITES, crashes=1),
+    "no conditional deletes": Case(PUT_DELETE_PUT, unconditional=frozenset({"DeleteObject"}), crashes=1),
+    "only conditional deletes": Case(PUT_DELETE_PUT, unconditional=CONDITIONAL_WRITES - {"DeleteObject"}, crashes=1),
+    "no conditional writes, with a lost answer": Case(("put a", "delete"), unconditional=CONDITIONAL_WRITES, losses=1),
     "delete marker removed": Case(("put b", "delete", "delete-newest-version"), ("put a",), versioned=True),
     "newest version removed": Case(("put b", "delete-newest-version", "delete"), ("put a",), versioned=True, crashes=1),
     "oldest version removed": Case(("put b", "delete-oldest-version"), ("put a",), versioned=True, crashes=1),
@@ -54,7 +57,7 @@ NIGHTLY_CASES = {
     "joined, with a lost answer": Case(PUT_DELETE_PUT, losses=1, joins=2),
     "joined, with SIGTERM": Case(PUT_DELETE_PUT, stops=1, joins=2),
     "joined, with a message delivered twice": Case(PUT_DELETE_PUT, duplicates=1, joins=2),
-    "joined, no conditional writes": Case(PUT_DELETE_PUT, unconditional=True, crashes=1, joins=1),
+    "joined, no conditional writes": Case(PUT_DELETE_PUT, unconditional=CONDITIONAL_WRITES, crashes=1, joins=1),
     "joined, no provenance": Case(("touch", "delete"), ("put a",), opaque=True, crashes=1, losses=1, joins=1),
     "joined, newest version removed": Case(
         ("put b", "delete-newest-version", "delete"), ("put a",), versioned=True, crashes=1, joins=1
@@ -96,7 +99,9 @@ FUNCTION_CASES = {
     "the function's message is delivered twice": BESIDE._replace(
         changes=("put b", "delete"), before=("put a",), duplicates=1
     ),
-    "the function without conditional writes": BESIDE._replace(changes=PUT_DELETE_PUT, unconditional=True, kills=1),
+    "the function without conditional writes": BESIDE._replace(
+        changes=PUT_DELETE_PUT, unconditional=CONDITIONAL_WRITES, kills=1
+    ),
     "the function, metadata changed in place": BESIDE._replace(
         changes=("touch", "delete"), before=("put a",), kills=1, deadlines=1
     ),
@@ -223,7 +228,7 @@ LEFT_OUT = {
     ),
     "the second look after deletes": (
         lambda patch: without_second_look(patch, "delete"),
-        Case(("delete", "put b"), ("put a",), unconditional=True),
+        Case(("delete", "put b"), ("put a",), unconditional=CONDITIONAL_WRITES),
         "at rest the destination is None, the source b",
     ),
     "the conditions on the destination": (
@@ -294,7 +299,9 @@ LEFT_OUT = {
     ),
     "the end of a process that would send a delete late, without conditional writes": (
         nothing,
-        BESIDE._replace(changes=("delete", "put b"), before=("put a",), unconditional=True, deadlines=1, frozen=DELETE),
+        BESIDE._replace(
+            changes=("delete", "put b"), before=("put a",), unconditional=CONDITIONAL_WRITES, deadlines=1, frozen=DELETE
+        ),
         "at rest the destination is None, the source b",
     ),
     "the upload in what the function hands back": (

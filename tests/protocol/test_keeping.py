@@ -13,6 +13,7 @@ from readers import stand_in
 from mirror import hooks
 from mirror.model import selection as wanted
 from mirror.protocol import sync
+from mirror.protocol.buckets import CONDITIONAL_WRITES
 from mirror.protocol.verdict import EXPIRED, NOTHING
 from mirror.readers import completeness, removal
 from mirror.readers.listing import Finding, head_destination, look_at
@@ -39,7 +40,10 @@ CASES = {
     "deleted, with a crash": (HELD._replace(changes=("delete",), crashes=1), 3),
     "an old version restored": (RESTORED._replace(crashes=1, losses=1), 2),
     "a delete marker removed": (HELD._replace(changes=("delete", "delete-newest-version"), versioned=True), 2),
-    "no conditional writes": (HELD._replace(changes=("put b",), unconditional=True, removals=0, crashes=1), 2),
+    "no conditional writes": (
+        HELD._replace(changes=("put b",), unconditional=CONDITIONAL_WRITES, removals=0, crashes=1),
+        2,
+    ),
     "no provenance, touched": (HELD._replace(changes=("touch",), opaque=True), 2),
     "two parts, with a crash": (NEW._replace(size=LARGE, crashes=1), 3),
     "two parts, overwritten": (HELD._replace(changes=("put b",), size=LARGE, losses=1), 2),

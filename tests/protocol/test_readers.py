@@ -9,6 +9,7 @@ from readers import FILES, MARKERS, RETURNED, Readers, stand_in
 
 from mirror.hooks import markers, waiting
 from mirror.protocol import sync
+from mirror.protocol.buckets import CONDITIONAL_WRITES
 from mirror.readers import completeness
 from mirror.readers.completeness import Completeness
 
@@ -47,7 +48,7 @@ CASES = {
     "a file put and deleted": SHORT_LIVED._replace(crashes=1),
     "the delete marker removed": ALIKE,
     "a version deleted for good": ROLLED_BACK._replace(crashes=1),
-    "no conditional writes, equal in the end": RENEWED._replace(unconditional=True),
+    "no conditional writes, equal in the end": RENEWED._replace(unconditional=CONDITIONAL_WRITES),
     "a marker in a folder below": NESTED,
     "a file changed before and after the marker is deleted": CHANGED_TWICE,
     "one sync at a time, with every fault but one": OVERWRITTEN._replace(workers=1, crashes=1, losses=1),

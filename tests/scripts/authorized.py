@@ -255,6 +255,8 @@ class Authorizing:
         yield Need(f"s3:{action}", on)
         if "Tagging" in given:
             yield Need("s3:PutObjectTagging", on)
+        if operation == "CopyObject" and given.get("TaggingDirective", "COPY") == "COPY":
+            yield from (Need(f"s3:{one}", on) for one in ("GetObjectTagging", "PutObjectTagging"))
         if action in ("GetObject", "PutObject"):
             yield from self.keys(bucket, *(["Decrypt"] if action == "GetObject" else ["GenerateDataKey", "Decrypt"]))
 

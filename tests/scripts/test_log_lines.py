@@ -21,6 +21,7 @@ from mirror.model.log_lines import (
     RECONCILED,
     REMOVED_FIRST,
     SYNCED,
+    UNCONDITIONAL,
     WAITED,
     WAITS,
     quoted,
@@ -120,6 +121,23 @@ def rows(*lines: str) -> str:
 def test_a_pattern_finds_its_line_and_no_other(pattern: str, found: list[str], not_found: list[str]) -> None:
     lines = "\n".join([*found, *not_found])
     assert in_bash(f'grep -E "${pattern}"', lines).splitlines() == found
+
+
+def test_each_write_that_is_refused_with_a_condition_is_read_once() -> None:
+    refused = [
+        line(
+            "WARNING",
+            UNCONDITIONAL,
+            describe(ClientError({"Error": {"Code": "NotImplemented", "Message": KEY}}, write)),
+        )
+        for write in ("DeleteObject", "CopyObject", "CopyObject")
+    ]
+    events = [
+        {"message": text + "\n"} for text in (*refused, line("INFO", SYNCED, quoted(refused[0]), "copied", 1, 1, ""))
+    ]
+    assert (
+        in_bash("refused_writes", json.dumps({"events": events}) + '{"events": []}') == '["CopyObject","DeleteObject"]'
+    )
 
 
 def test_what_is_not_seen_is_escaped_in_a_key_and_comes_back_from_there() -> None:

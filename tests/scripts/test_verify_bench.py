@@ -78,7 +78,7 @@ def test_the_figures_are_those_of_the_log(tmp_path: Path) -> None:
     assert found["cpu_ms"] == pytest.approx(20)  # of the two that copied small objects
     assert found["busy"] == 6  # of all three
     assert found["large"] == {"size": 6442450944, "parts": 96, "rate": 48, "gb_s": pytest.approx(2.684, abs=0.001)}
-    assert found["pages"]["source"] == {"count": 3, "median": 0.2, "keys": 100}
+    assert found["pages"]["source"] == {"count": 3, "least": 3, "median": 0.2, "keys": 100}
     assert found["running"] == 0
 
 

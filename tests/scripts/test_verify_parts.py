@@ -16,7 +16,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ASSUMPTIONS = json.loads((ROOT / "lib/verify/assumptions.json").read_text())
 CHECKS = ("small", "tagged", "encoded", "double", "trailing", "name", "changed", "multipart", "large")
-CONDITIONS = ("conditional-copy", "conditional-complete", "conditional-delete")
+CONDITIONS = {
+    "CopyObject": "conditional-copy",
+    "CompleteMultipartUpload": "conditional-complete",
+    "DeleteObject": "conditional-delete",
+}
 START = """
 source "$0/sync.sh"
 source_verbs "${VERBS[@]}"
@@ -218,7 +222,9 @@ WELL: dict[str, Any] = {
     "times": {"started": 50},
     "breaks": [],
     "encoding": "gzip",
-    "refused": False,
+    "refused": [],
+    "page": {"keys": 12, "more": False},
+    "bench": {"pages": {"destination": {"count": 3, "least": 3, "keys": 1000}}},
 }
 
 
@@ -246,7 +252,14 @@ def without(name: str, **changed: str) -> dict[str, Any]:
     ("changed", "expected"),
     [
         ({"encoding": ""}, {"gzip": "refuted: kept as sync-content-encoding"}),
-        ({"refused": True}, dict.fromkeys(CONDITIONS, "refuted: refused")),
+        ({"refused": [*CONDITIONS]}, dict.fromkeys(CONDITIONS.values(), "refuted: refused")),
+        *(({"refused": [write]}, {CONDITIONS[write]: "refuted: refused"}) for write in CONDITIONS),
+        ({"page": {"keys": 10, "more": True}}, {"pages": "refuted: 10 keys in a page"}),
+        (
+            {"bench": {"pages": {"destination": {"count": 30, "least": 3, "keys": 100}}}},
+            {"pages": "refuted: 100 keys in a page"},
+        ),
+        ({"bench": None}, {"pages": "not tested"}),
         (without("double", state="failed"), {"double-slash": "refuted: not copied"}),
         (without("double", state="missing"), {"double-slash": "not tested"}),
         (without("tagged", metadata="different: CacheControl"), {"directives": "refuted: the copy differs"}),
@@ -266,7 +279,7 @@ def test_what_a_run_shows_is_said_of_each_assumption(
 
 def test_what_did_not_arrive_refutes_nothing(tmp_path: Path) -> None:
     results = [row | {"state": "missing"} for row in WELL["results"]]
-    found = outcomes(tmp_path, WELL | {"results": results, "times": {"started": None}})
+    found = outcomes(tmp_path, WELL | {"results": results, "times": {"started": None}, "bench": None})
     assert {outcome.split(":")[0] for outcome in found.values()} == {"not tested"}
 
 

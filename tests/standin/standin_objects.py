@@ -174,6 +174,7 @@ def refuse_directives(bucket: Bucket, request: Request, source: Object) -> None:
 def delete_object(s3: S3, request: Request) -> Steps:
     bucket = find_bucket(s3, request)
     yield 0
+    check_condition_support(bucket, request, "DeleteObject")
     version_id = request.query.get("versionId")
     if version_id and bucket.versioning:
         gone = s3.delete_version(bucket, request.key, version_id)

@@ -430,12 +430,15 @@ def test_a_put_can_depend_on_the_object_it_replaces(s3, bucket):
     s3.put_object(Bucket=bucket, Key="a", IfMatch="*")
 
 
-def test_a_bucket_can_refuse_conditional_copies(standin, s3):
+def test_a_bucket_can_refuse_conditional_copies_and_deletes(standin, s3):
     """API, CopyObject, IfMatch: supported since October 2025, so an older answer can be planted"""
     standin.put(SOURCE, "a")
-    standin.configure_bucket(MIRROR, refused_conditions=["CopyObject"])
+    standin.configure_bucket(MIRROR, refused_conditions=["CopyObject", "DeleteObject"])
     assert copy_refusal(s3, IfNoneMatch="*") == copy_refusal(s3, IfMatch="x") == (501, "NotImplemented")
     copy(s3)
+    delete = {"operation": s3.delete_object, "Bucket": MIRROR, "Key": "a"}
+    assert refusal(**delete, IfMatch="x") == (501, "NotImplemented")
+    s3.delete_object(Bucket=MIRROR, Key="a")
 
 
 def test_a_copy_ends_although_its_client_has_gone(standin):

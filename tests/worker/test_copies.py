@@ -180,13 +180,34 @@ def test_a_second_delivery_of_the_same_event_copies_nothing(world):
 
 @with_both_clients
 @pytest.mark.parametrize("size", [1024, 6 * GIB])
-def test_a_destination_that_refuses_conditional_writes_gets_them_without_and_says_so_once(world, size):
-    world.standin.configure_bucket(MIRROR, refused_conditions=["CopyObject", "CompleteMultipartUpload", "DeleteObject"])
+def test_a_destination_that_refuses_conditional_writes_gets_them_without_and_says_so_once_of_each(world, size):
+    writes = ["CopyObject", "CompleteMultipartUpload", "DeleteObject"]
+    for key in ("gone", "too"):
+        world.put(key)
+    world.run_worker()
+    world.standin.configure_bucket(MIRROR, refused_conditions=writes)
     for key in ("a", "b", "c"):
         world.put(key, size)
+    for key in ("gone", "too"):
+        world.standin.delete(SOURCE, key)
     output = world.run_worker(MAX_CONCURRENT_KEYS="1")
     assert world.is_equal()
-    assert output.count("refuses conditional writes") == 1
+    copy = writes[size > GIB]
+    assert sorted(re.findall(r"refuses conditional writes.*: operation=(\S+) ", output)) == sorted(
+        [copy, "DeleteObject"]
+    )
+
+
+@with_both_clients
+def test_a_large_object_loses_its_encoding_and_its_condition_at_different_requests(world):
+    """And both are logged: the encoding is refused when the upload begins, the condition when it ends."""
+    world.standin.configure_bucket(MIRROR, content_encoding="refuse", refused_conditions=["CompleteMultipartUpload"])
+    world.put("big", 6 * GIB, headers={"content-encoding": "gzip"})
+    output = world.run_worker()
+    assert world.mirrored()["big"]["metadata"]["sync-content-encoding"] == "gzip"
+    assert "refuses Content-Encoding gzip" in output
+    assert "going on without: operation=CompleteMultipartUpload " in output
+    assert world.requests()["CreateMultipartUpload"] == 2
 
 
 def test_an_object_of_exactly_5_gib_is_one_copy_and_one_byte_more_is_a_multipart_copy(world):
