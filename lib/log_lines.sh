@@ -166,6 +166,14 @@ markers_of() {
     | (.key, .prefix, .example) |= fromjson | .keys |= tonumber]'
 }
 
+# For jq: what a marker waits for, as markers_of reads it.
+jq_waiting() {
+  cat <<'JQ'
+def waiting: "for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(.why)\(
+  if .since then ", since \(.since)" else "" end)";
+JQ
+}
+
 # Reads the rows of a query on synced keys, prints when each was synced last as a JSON object.
 synced_of() {
   jq -c --arg line "$SYNCED_LINE" --arg key "$KEY_FIELD" '[.[]["@message"]

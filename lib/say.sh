@@ -14,6 +14,14 @@ def folded($indent):
 JQ
 }
 
+# For jq: a row of a result, and its lines in 80 columns. A detail of a row is indented.
+jq_rows() {
+  cat <<'JQ'
+def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
+def folded_row: folded(if startswith("  ") then 4 else 14 end);
+JQ
+}
+
 # On a terminal in 80 columns. Elsewhere each line of a message stays one, for logs and for grep.
 say() {
   local message="$*"

@@ -201,8 +201,7 @@ print_explanation() {
   found=$(cat)
   verdict=$(jq -r .verdict <<<"$found")
   paint "${VERDICT_COLOURS[$verdict]:-$RED}" "$verdict"
-  jq -r "$JQ_VISIBLE$(jq_folded)"'
-    def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
+  jq -r "$JQ_VISIBLE$(jq_folded)$(jq_rows)$(jq_waiting)"'
     def shown: if . == null then "no such object" elif .problem then .problem + (.listed // null
         | if . then "; it is listed with \(.size) bytes, of \(.modified)" else "" end)
       elif .delete_marker then "deleted at \(.delete_marker.at): the newest version is a delete marker, \(
@@ -216,14 +215,12 @@ print_explanation() {
     (.destination | select(. and has("copy_of")) | row("copy of"; if .copy_of != "" then .copy_of
       else "unknown: it does not say what it was copied from, so size and time decide" end)),
     (.settings | to_entries[] | row(.key; .value)),
-    (.waits | select(.) | row("waits"; "for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(.why
-      )\(if .since then ", since \(.since)" else "" end)")),
+    (.waits | select(.) | row("waits"; waiting)),
     (.queue | select(.) | row("queue"; "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed, of all keys")),
     (select(.paused_since != "") | row("paused"; "since \(.paused_since)")),
     (.dead_letters[] | row("dead letter"; "sent \(.sent), \(if .at then "failed \(.at)" else "the failure is" end
       ) \(.reason)")),
-    (.log[] | row("log"; .)), row("to do"; .advice)) | visible | folded(if startswith("  ") then 4 else 14 end)' \
-    <<<"$found"
+    (.log[] | row("log"; .)), row("to do"; .advice)) | visible | folded_row' <<<"$found"
 }
 
 verb_explain() {

@@ -136,7 +136,7 @@ collect_status() {
     "$TEMP_DIR"/status.* | choose_outage | judge
 }
 
-# For jq: parts of the status as text, a row of it, and its lines in 80 columns.
+# For jq: parts of the status as text.
 jq_status() {
   cat <<'JQ'
   def bucket: "s3://\(.name)  \(if .error == "" then "answers" else .error end)";
@@ -160,12 +160,9 @@ jq_status() {
   def audited: if .end == "stopped" then "it was stopped (exit status \(.status)), its log says why"
     elif .found == 0 then "both buckets equal"
     else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them fixed" end)" end;
-  def waiting: "at \(.at) \(.key | tojson) for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(
-    .why)\(if .since then ", since \(.since)" else "" end)";
+  def key_waiting: "at \(.at) \(.key | tojson) \(waiting)";
   def times: if .times == 1 then "at \(.at)" else "\(.times) times, the last at \(.at)" end;
   def if_known($part; text): if is_known($part) then text else "not known: the log could not be read" end;
-  def lines: visible | folded(if startswith("  ") then 4 else 14 end);
-  def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
 JQ
 }
 
@@ -181,7 +178,7 @@ print_status() {
 }
 
 status_lines() {
-  jq -r --arg via "$VIA" "$JQ_VISIBLE$(jq_folded)$(jq_known)$(jq_status)"'.paused as $paused
+  jq -r --arg via "$VIA" "$JQ_VISIBLE$(jq_folded)$(jq_rows)$(jq_waiting)$(jq_known)$(jq_status)"'.paused as $paused
     | ((.reasons[] | "  \(.)"), "",
     row("source"; .source | bucket), row("destination"; .destination | bucket),
     (.version | select(.error == "" ) | row("version"; .deployed + (if .older
@@ -203,8 +200,8 @@ status_lines() {
         )\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end)),
     row("lag"; if_known("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
       else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end)),
-    (.markers | select(.) | row("markers"; "\(.count) wait\(if .count == 1 then "s" else "" end), \(.newest | waiting)"),
-      (.others[]? | "  \(waiting)")),
+    (.markers | select(.) | row("markers"; "\(.count) wait\(if .count == 1 then "s" else "" end), \(.newest | key_waiting)"),
+      (.others[]? | "  \(key_waiting)")),
     row("outage"; if_known("outages"; .outage | if . == null then "none in the last hour" else "since \(.since), " + {
         "goes on": "it goes on", over: "over after \(.seconds) s",
         ended: "after \(.seconds) s the worker ended (exit status 3)",
@@ -218,7 +215,7 @@ status_lines() {
     (.reads | select(.) | row("reads"; "request metrics of \(.folders) folders are on until \(.until): \(
       "./sync.sh\($via) cost --reads 1 --stop") turns them off")),
     row("failures"; if_known("failures"; "\(.failures.count) in the last hour")),
-    (.failures.newest[] | "  \(.key | tojson) failed \(times): \(.reason)")) | lines'
+    (.failures.newest[] | "  \(.key | tojson) failed \(times): \(.reason)")) | visible | folded_row'
 }
 
 verb_status() {
