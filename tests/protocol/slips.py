@@ -878,7 +878,7 @@ VERIFY = (
         "lib/verbs/verify.sh",
         "    status=1\n  fi\n  rm -rf",
         "  fi\n  rm -rf",
-        ("scripts/test_verify_parts.py::test_objects_that_may_be_left_are_told_and_no_success",),
+        ("scripts/test_verify_parts.py::test_what_may_be_left_is_told_and_no_success",),
     ),
     Slip(
         "all is well though metadata differ",
