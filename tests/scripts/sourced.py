@@ -84,6 +84,13 @@ def bash(script: str, text: str = "", seconds: float = 300, **variables: Any) ->
     return server().run("".join(exports) + "set_names\n" + script, text, seconds)
 
 
+def alone(start: str, script: str, folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """A piece in a Bash of its own, in the folder of its files, after a start that sources what it needs from $0."""
+    environment = {name: value for name, value in os.environ.items() if name != "DRY_RUN"}
+    command = ["bash", "-c", start + script, str(ROOT), *arguments]
+    return subprocess.run(command, input=text, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
 def printed(script: str, text: str = "", **variables: Any) -> str:
     """What a piece that succeeds prints."""
     done = bash(script, text, **variables)

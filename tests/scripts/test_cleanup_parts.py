@@ -1,12 +1,11 @@
 """The parts of cleanup.sh, each alone: what it ends with, and what it reads page by page."""
 
-import os
-import subprocess
+import functools
 from pathlib import Path
 
 import pytest
+import sourced
 
-ROOT = Path(__file__).parents[2]
 START = """
 source "$0/cleanup.sh"
 set_names
@@ -18,10 +17,7 @@ check_previous_source() { :; }
 """
 
 
-def bash(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["bash", "-c", START + script, str(ROOT), *arguments]
-    environment = {name: text for name, text in os.environ.items() if name != "DRY_RUN"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+bash = functools.partial(sourced.alone, START)
 
 
 TWO_KINDS = """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sourced
 
 ROOT = Path(__file__).parents[2]
 START = """
@@ -23,11 +24,7 @@ sleep() { :; }
 """
 
 
-def bash(script: str, folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    """A piece of Bash that knows all functions of sync.sh, run in the folder of its files."""
-    command = ["bash", "-c", START + script, str(ROOT), *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "DRY_RUN"}
-    return subprocess.run(command, input=text, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+bash = functools.partial(sourced.alone, START)
 
 
 def printed(script: str, folder: Path, *arguments: str, text: str = "") -> Any:

@@ -5,13 +5,13 @@ Each is called alone, with what AWS would answer. A whole run is in test_verify.
 
 from __future__ import annotations
 
+import functools
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sourced
 
 ROOT = Path(__file__).parents[2]
 ASSUMPTIONS = json.loads((ROOT / "lib/verify/assumptions.json").read_text())
@@ -35,11 +35,7 @@ in_mirror() { cat mirror; }
 """
 
 
-def bash(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A piece of Bash that knows all functions of verify, run in the folder that they keep their files in."""
-    command = ["bash", "-c", START + script, str(ROOT), *arguments]
-    environment = {name: text for name, text in os.environ.items() if name != "DRY_RUN"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+bash = functools.partial(sourced.alone, START)
 
 
 def listing(*objects: tuple[str, str, int]) -> str:
