@@ -277,7 +277,7 @@ end_in_detail() {
   local status=$?
   outlast_jobs
   rm -rf "$TEMP_DIR"
-  ((status == 0)) || [[ $CHANGES_FOUND == true ]] || status=1
+  ((status == 0 || status > 128)) || [[ $CHANGES_FOUND == true ]] || status=1
   exit "$status"
 }
 

@@ -65,7 +65,7 @@ turn_on_reads() {
     ids+=("$id")
     aws_or_die s3api put-bucket-metrics-configuration --bucket "$DST_BUCKET" --id "$id" \
       --metrics-configuration "$(jq -nc --arg id "$id" --arg folder "$folder" '{Id: $id, Filter: {Prefix: $folder}}')"
-    say "turned on: $(jq -n --arg folder "$folder" '$folder')"
+    say "turned on: $(jq -nr --arg folder "$folder" "$JQ_VISIBLE"'$folder | tojson | visible')"
   done
   turn_off_if_removed "${ids[@]}"
   say "the first figures arrive after about 15 minutes. Run the same command for a report; after $2 days, it also" \

@@ -67,7 +67,7 @@ ensure_cluster() {
   cluster=$(settled_cluster "$(fact cluster)")
   if [[ -z $cluster ]]; then
     create create_cluster
-  elif ! jq -e '["FARGATE", "FARGATE_SPOT"] - .capacityProviders == []' <<<"$cluster" >/dev/null; then
+  elif ! jq -e '["FARGATE", "FARGATE_SPOT"] - (.capacityProviders // []) == []' <<<"$cluster" >/dev/null; then
     change_from "$(jq -c .capacityProviders <<<"$cluster")" '["FARGATE", "FARGATE_SPOT"]' "capacity providers" \
       aws_or_die ecs put-cluster-capacity-providers --cluster "$CLUSTER_NAME" \
       --capacity-providers FARGATE FARGATE_SPOT --default-capacity-provider-strategy '[]'

@@ -104,6 +104,15 @@ def test_it_says_what_was_read_and_what_the_rest_costs_and_turns_itself_off(mirr
     assert mirror.state()["filters"] == {"EntireBucket": ""}
 
 
+def test_what_is_not_seen_in_the_name_of_a_folder_reaches_no_terminal(mirror: Mirror) -> None:
+    mirror.change(objects={"a\u202e\u009bb/x": (GB, OLD)})
+    _, turned_on = mirror.run("verb_cost --reads 7 --yes")
+    assert mirror.ours() == {"a\u202e\u009bb/"}
+    found, _ = mirror.run("start_verb; list_request_metrics")
+    for said in (turned_on, found):
+        assert '"a\\u202e\\u009bb/"' in said
+
+
 def test_folders_that_overlap_are_each_counted_and_saved_once(mirror: Mirror) -> None:
     mirror.run("verb_cost --reads 3 --folders models/,models/v1/,tmp/ --yes")
     mirror.read("models/v1/a", 2)
