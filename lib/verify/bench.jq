@@ -19,8 +19,9 @@
 | [$summaries[] | select(.stream | IN($tasks[]))] as $ended
 | ($ended | map(.copied + .deleted + .skipped) | add) as $changes
 | [$lines[] | select(.message | contains($large))] as $of_large
-| ([$of_large[] | select(.message | test($parts.begun))] | last) as $began
 | ([$of_large[] | select(.message | test($parts.ended))] | last) as $parts_end
+| ([$of_large[] | select(.message | test($parts.begun)) # the last one has no parts left if its completion was refused
+    | select($parts_end and at <= ($parts_end | at))] | last) as $began
 | ([$of_large[] | synced | select(.action == "copied")] | last) as $large_copy
 | {
     bytes: $bytes,
