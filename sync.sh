@@ -105,7 +105,7 @@ use_local_cloud() {
   PATH="$LOCAL_DIR/bin:$PATH"
 }
 
-is_verb() { [[ " ${VERBS[*]} " == *" $1 "* ]]; }
+is_verb() { [[ $1 != *" "* && " ${VERBS[*]} " == *" $1 "* ]]; }
 
 # help_on VERB, or on all of them without one.
 help_on() {

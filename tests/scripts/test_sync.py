@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def test_the_help_of_a_verb_has_all_of_its_names() -> None:
         ("sync.sh --json", "name a verb"),
         ("sync.sh destroy", "unknown verb destroy"),
         ("sync.sh help destroy", "unknown verb destroy"),
+        ("sync.sh 'status logs'", "unknown verb status logs"),
         ("sync.sh status --wrong", "unknown option --wrong"),
         ("sync.sh --wrong status", "unknown option --wrong"),
         ("sync.sh logs --since 5x", "--since 5x is not a duration"),
@@ -123,7 +125,7 @@ def test_the_help_of_a_verb_has_all_of_its_names() -> None:
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_wrong(command: str, complaint: str) -> None:
-    done = called(*command.split())
+    done = called(*shlex.split(command))
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"\w+\.sh: .*\(use --help\)\n", done.stderr)
     assert complaint in done.stderr
