@@ -275,8 +275,7 @@ CHANGES_FOUND=false     # in such a run
 # EXIT trap of such a run: 2 is not the status of a tool that failed, such as jq on a full disk.
 end_in_detail() {
   local status=$?
-  outlast_jobs
-  rm -rf "$TEMP_DIR"
+  end_run
   ((status == 0 || status > 128)) || [[ $CHANGES_FOUND == true ]] || status=1
   exit "$status"
 }

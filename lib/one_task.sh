@@ -66,7 +66,7 @@ stop_own_task() {
   trap - EXIT
   trap '' INT TERM
   [[ -z $OWN_TASK ]] || stop_one_task "$OWN_TASK" "./sync.sh $1 of $APP_NAME ended"
-  rm -rf "$TEMP_DIR"
+  end_run
 }
 
 # describe_task TASK: what ECS says of it; after an hour it does not know an ended task any more.

@@ -8,7 +8,7 @@ readonly MOST_AT_ONCE=8 # commands side by side: a call of the AWS CLI takes abo
 start_run() {
   TEMP_DIR=$(mktemp -d)
   JOBS=()
-  trap 'outlast_jobs; rm -rf "$TEMP_DIR"' EXIT
+  trap end_run EXIT
   mkdir "$TEMP_DIR/facts"
   RESOURCE=""
   begin_checks
@@ -122,6 +122,12 @@ outlast_jobs() {
   local job
   stop_ticking
   for job in $(jobs -p); do wait "$job" || FAILED=1; done
+}
+
+# EXIT trap, also as a part of another one.
+end_run() {
+  outlast_jobs
+  rm -rf "$TEMP_DIR"
 }
 
 # all_at_once COMMAND NAME...: the command for each name at the same time; the run ends if it fails for one of them.

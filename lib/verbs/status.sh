@@ -30,8 +30,8 @@ choose_outage() {
     | ([.[] | select(.state == "goes on")] | min_by(.since)) // max_by(.at)) | del(.outages)'
 }
 
-# For jq: a number of things; whether a part could be read; whether all that the starter failed with is said here anyway, as its guard found it;
-# what to do about the error of a starter that was denied or changed.
+# For jq: a number of things; whether a part could be read; whether all that the starter failed with is said here anyway,
+# as its guard found it; what to do about the error of a starter that was denied or changed.
 jq_known() {
   cat <<'JQ'
   def amount($number; $what): "\($number) \($what)\(if $number == 1 then "" else "s" end)";
