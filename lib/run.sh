@@ -124,10 +124,12 @@ outlast_jobs() {
   for job in $(jobs -p); do wait "$job" || FAILED=1; done
 }
 
-# EXIT trap, also as a part of another one.
+# EXIT trap, also as a part of another one. After Ctrl-C, what runs in a $(...) may go on for a moment, and a file that it
+# makes meanwhile would keep its folder from being removed: under the new name it finds none.
 end_run() {
   outlast_jobs
-  rm -rf "$TEMP_DIR"
+  mv "$TEMP_DIR" "$TEMP_DIR.ended"
+  rm -rf "$TEMP_DIR.ended"
 }
 
 # all_at_once COMMAND NAME...: the command for each name at the same time; the run ends if it fails for one of them.
