@@ -66,6 +66,7 @@ class Worker:
         """`show`: writes a bare line into the log."""
         self.settings = settings
         self.buckets = buckets
+        self.now = now
         self.bounds = bounds
         self.announcer = announcer or Announcer(settings)
         when_failed = functools.partial(events_of_failure, settings) if settings.announces_failures else None
@@ -179,12 +180,12 @@ class Worker:
             self.scheduler.interrupt_all()
 
     def begin_end(self) -> None:
-        self.stopped_at = time.monotonic()
+        self.stopped_at = self.now()
         self.stopping.set()
 
     async def drain(self) -> None:
         """Waits until nothing is held. A worker that stops hands back with a delay what it cannot wait for."""
-        passed = time.monotonic() - self.stopped_at if self.stopping.is_set() else 0.0
+        passed = self.now() - self.stopped_at if self.stopping.is_set() else 0.0
         await wait_unless(self.stopping, self.leases.until_none_is_held(), self.bounds.drain - passed)
         if self.scheduler.by_key:
             await wait_at_most(self.scheduler.hand_back_all(), self.bounds.cancel)

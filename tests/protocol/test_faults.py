@@ -1,10 +1,19 @@
 """Faults that AWS really has, one at a time, as short histories: the destination ends equal, and at what price."""
 
+import asyncio
 import json
+from contextlib import closing
+from typing import Any
 
 import pytest
-from fakes import LARGE
+from fakes import LARGE, SETTINGS
 from histories import World
+from invocations import LastingClient, Loop
+
+from mirror.loop import Worker
+from mirror.protocol.buckets import Buckets
+from mirror.queue.queue import Queue
+from mirror.signals import LAST_SECONDS
 
 
 def settle(world: World) -> None:
@@ -238,6 +247,32 @@ def test_a_message_with_two_keys_of_which_one_fails_stays(world):
     world.work(plan=[*syncs_the_first, *fails_on_the_second])
     assert receives(world) == [1]
     settle(world)
+
+
+def test_a_worker_that_is_stopped_ends_before_it_is_killed_although_nothing_answers(world):
+    """Its receive, its copies and its hand-back each use up their time."""
+    world.change("data/a", "put x")
+
+    async def call_sqs(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        if operation == "receive_message" and not world.queue.handles:
+            return world.queue.receive_message(**arguments)
+        return await asyncio.get_running_loop().create_future()
+
+    async def call_s3(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        return await asyncio.get_running_loop().create_future() if operation == "head_object" else world.listing(arguments)
+
+    async def stopped_after() -> float:
+        buckets = Buckets(SETTINGS, LastingClient(call_s3), world.now)
+        worker = Worker(SETTINGS, buckets, Queue(LastingClient(call_sqs), SETTINGS.queue_url), world.now)
+        running = asyncio.create_task(worker.run())
+        await asyncio.sleep(10)
+        begin = world.clock
+        worker.stop()
+        await running
+        return world.clock - begin
+
+    with closing(Loop(world)) as loop:
+        assert 90 < loop.run_until_complete(stopped_after()) < LAST_SECONDS
 
 
 def test_a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven(world):
