@@ -51,12 +51,7 @@ class CrtS3(Boto3S3):
         self.has_sessions = os.environ.get("AWS_S3_DISABLE_EXPRESS_SESSION_AUTH", "").lower() != "true"
 
     async def head_object(self, **parameters: Any) -> Any:
-        """Falls back on boto3 for an answer that the CRT cannot read, as the CRT knows only headers in UTF-8."""
-        try:
-            return await self.send(HEAD_OBJECT, parameters, ANSWER_TIMEOUT)
-        except ResponseParserError as error:
-            log.debug("once more with boto3: %s", error)
-        return await super().head_object(**parameters)
+        return await self.send(HEAD_OBJECT, parameters, ANSWER_TIMEOUT)
 
     async def copy_object(self, is_small: bool = False, **parameters: Any) -> Any:
         timeout = self.short_timeout if is_small else self.settings.copy_timeout

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import ctypes
 import functools
+import inspect
 import io
 import os
 import threading
@@ -17,7 +19,6 @@ import awscrt.http
 import awscrt.io
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 from botocore.httpsession import where as certificates
-from botocore.parsers import ResponseParserError
 
 from mirror.aws.endpoints import Endpoint
 from mirror.aws.keys import RenewedKeys
@@ -26,8 +27,21 @@ from mirror.aws.timeouts import CONNECT_TIMEOUT
 from mirror.concurrency import in_thread
 
 IDLE_SECONDS = 20  # a connection that was idle for longer may be dead without a sign of it, which costs a timeout
-UNREADABLE = "AWS_ERROR_UNKNOWN"  # the error of the CRT if Python raised one, which decodes headers as UTF-8
 thread_of_crt = threading.local()
+
+
+def decode_headers(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Stands for Python's "strict" error handler, with which the CRT decodes headers as UTF-8. S3 sends headers such as
+    Content-Disposition as the bytes that it was given. For other bytes the CRT would drop the answer and print a
+    traceback, and it has no setting for that. Here they become surrogates (PEP 383), as in as_utf8(): nothing is lost.
+
+    Whatever Python code decodes is as strict as before: only the CRT's own threads call this outside of any Python
+    function.
+    """
+    frame = inspect.currentframe()
+    if isinstance(error, UnicodeDecodeError) and frame and frame.f_back is None:
+        return codecs.lookup_error("surrogateescape")(error)
+    raise error
 
 
 @dataclass(eq=False)
@@ -83,6 +97,7 @@ class CrtHttp:
 
     def __init__(self, region: str, credentials: Any) -> None:
         """`credentials`: those of a session that make_session() made."""
+        codecs.register_error("strict", decode_headers)
         self.region = region
         self.keys: RenewedKeys = credentials  # of the role, to sign with
         self.bootstrap = awscrt.io.ClientBootstrap.get_or_create_static_default()
@@ -126,8 +141,6 @@ class CrtHttp:
             self.idle.setdefault(endpoint.host, deque()).append((connection, now))
             return answer
         connection.close()
-        if getattr(outcome, "name", "") == UNREADABLE:
-            raise ResponseParserError(f"{endpoint.url} answered with headers that cannot be read")
         broken = ReadTimeoutError if is_late else ConnectionClosedError
         raise broken(endpoint_url=endpoint.url, error=outcome)
 

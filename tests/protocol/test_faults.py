@@ -259,7 +259,9 @@ def test_a_worker_that_is_stopped_ends_before_it_is_killed_although_nothing_answ
         return await asyncio.get_running_loop().create_future()
 
     async def call_s3(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        return await asyncio.get_running_loop().create_future() if operation == "head_object" else world.listing(arguments)
+        return (
+            await asyncio.get_running_loop().create_future() if operation == "head_object" else world.listing(arguments)
+        )
 
     async def stopped_after() -> float:
         buckets = Buckets(SETTINGS, LastingClient(call_s3), world.now)

@@ -1,4 +1,4 @@
-"""Answers that hang or cannot be read, connections that died: how long a request waits, and what it comes to."""
+"""Answers that hang, connections that died, headers in any bytes: how long a request waits, and what it comes to."""
 
 import asyncio
 import contextlib
@@ -8,10 +8,10 @@ import time
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.parsers import ResponseParserError
 from world import MIRROR, SOURCE
 
 from mirror.aws import crt_s3, http, timeouts
+from mirror.concurrency import in_thread
 from mirror.model.errors import Refused, outcome_unknown
 from mirror.model.limits import GIB, MIB
 from mirror.protocol.attempt import KeySync
@@ -165,7 +165,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(world, monkeypatc
     assert not any(connection.is_open() for connection in old)
 
 
-# --- Answers that cannot be read --------------------------------------------------------------------------------------
+# --- Headers that are no text in UTF-8 --------------------------------------------------------------------------------
 
 IN_LATIN_1 = (
     b'HTTP/1.1 200 OK\r\nx-amz-meta-name: caf\xe9\r\nContent-Length: 0\r\nETag: "e"\r\n'
@@ -190,22 +190,23 @@ def server_that_answers(answer: bytes):
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_headers_that_are_not_utf_8_are_read_by_boto3(world, monkeypatch):
+@pytest.mark.parametrize("client", ["crt", "boto3"])
+def test_headers_that_are_not_utf_8_are_read_and_nothing_is_printed(world, monkeypatch, capfd, client):
     with server_that_answers(IN_LATIN_1) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        found = world.run(world.worker().buckets.s3.head_object(Bucket=SOURCE, Key="a"))
+        found = world.run(world.worker(S3_CLIENT=client).buckets.s3.head_object(Bucket=SOURCE, Key="a"))
     source = source_from_head(found)
     assert (source.metadata, source.carries_provenance) == ({"name": "caf\udce9"}, False)
     assert source.identity.isascii()
+    assert capfd.readouterr().err == ""
 
 
-def test_a_copy_whose_answer_cannot_be_read_may_have_been_made(world, monkeypatch):
-    copy = {"Bucket": MIRROR, "Key": "a", "CopySource": {"Bucket": SOURCE, "Key": "a"}, **COPY_DIRECTIVES}
-    with server_that_answers(IN_LATIN_1) as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        with pytest.raises(ResponseParserError) as error:
-            world.run(world.worker().buckets.s3.copy_object(**copy))
-    assert outcome_unknown(error.value)
+def test_what_is_no_text_is_still_an_error_to_python(world):
+    world.worker()
+    with pytest.raises(UnicodeDecodeError):
+        b"caf\xe9".decode()
+    with pytest.raises(UnicodeDecodeError):
+        world.run(in_thread(b"caf\xe9".decode))
 
 
 # --- Uploads of keys that XML cannot hold -----------------------------------------------------------------------------
