@@ -19,7 +19,7 @@ from botocore.utils import parse_timestamp
 from mirror.aws import timeouts
 from mirror.aws.keys import RenewedKeys, find_keys, keys_of_session
 from mirror.concurrency import in_thread
-from mirror.model.errors import Kind, error_code, meaning
+from mirror.model.errors import Kind, error_code, meaning, of_session
 from mirror.model.headers import as_utf8
 from mirror.settings import Settings
 
@@ -77,14 +77,15 @@ def put_in_raw_headers(request: Any, **_: Any) -> None:
 async def once_more[T](session: RenewedKeys, send: Callable[[], Awaitable[T]]) -> T:
     """Calls send(), and once more with a new session if S3 may have refused the first one: then it did nothing."""
     used = session.keys
-    try:
+    with of_session():
+        try:
+            return await send()
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            is_other = status not in SESSION_STATUSES or meaning(error_code(error)).kind in (Kind.CHANGED, Kind.REFUSED)
+            if not used or is_other or not await in_thread(session.after_refusal, used=used):
+                raise
         return await send()
-    except ClientError as error:
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        is_other = status not in SESSION_STATUSES or meaning(error_code(error)).kind in (Kind.CHANGED, Kind.REFUSED)
-        if not used or is_other or not await in_thread(session.after_refusal, used=used):
-            raise
-    return await send()
 
 
 class Boto3S3:

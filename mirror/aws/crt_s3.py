@@ -26,7 +26,7 @@ from mirror.aws.wire import (
     request_for,
 )
 from mirror.concurrency import in_thread
-from mirror.model.errors import describe, is_busy
+from mirror.model.errors import describe, is_busy, of_session
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
@@ -97,4 +97,5 @@ class CrtS3(Boto3S3):
 
     async def open_session(self) -> None:
         if self.has_sessions:
-            await in_thread(self.session.get_frozen_credentials)
+            with of_session():
+                await in_thread(self.session.get_frozen_credentials)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from enum import Enum, auto
 from itertools import product
 from typing import NamedTuple
@@ -99,6 +101,7 @@ NO_CREDENTIALS = CredentialRetrievalError, NoCredentialsError, PartialCredential
 RECEIVE, ANNOUNCE = ("ReceiveMessage",), ("PutEvents",)
 ON_MESSAGES = "ChangeMessageVisibilityBatch", "DeleteMessageBatch"
 NAME_NO_KEY = "CreateSession", "ListObjectsV2"  # their errors are no key's fault
+OF_SESSION = "the request was signed with a session of S3 Express"
 
 TABLE = (
     # The codes of S3 (S3 API Reference, "Error responses"). A number is the status of an answer without a body, which
@@ -170,6 +173,22 @@ def is_environment(error: Exception) -> bool:
 def may_be_environment(error: Exception) -> bool:
     """Whether all keys may fail alike. Only other keys can show whether this one is at fault."""
     return isinstance(error, GaveUp) or meaning_of(error).kind in (Kind.DENIED, Kind.ENVIRONMENT)
+
+
+@contextlib.contextmanager
+def of_session() -> Iterator[None]:
+    """Wraps a request that is signed with a session of S3 Express, and marks its error for is_of_session()."""
+    try:
+        yield
+    except Exception as error:
+        if not is_of_session(error):  # the failure to make a session is raised again and again
+            error.add_note(OF_SESSION)
+        raise
+
+
+def is_of_session(error: BaseException | None) -> bool:
+    """Whether the request that failed was signed with a session. No other request shows whether sessions work."""
+    return error is not None and (OF_SESSION in getattr(error, "__notes__", ()) or is_of_session(error.__cause__))
 
 
 def outcome_unknown(error: Exception) -> bool:

@@ -15,7 +15,11 @@ class Client(Protocol):
 
 
 class S3(Client, Protocol):
-    """A call that changes what a reader of the destination sees is sent once: unanswered, it may still take effect."""
+    """A call that changes what a reader of the destination sees is sent once: unanswered, it may still take effect.
+
+    CopyObject and UploadPartCopy are signed with the role. All other requests to the destination are signed with a
+    session of S3 Express, and their errors are marked by of_session() of errors.py.
+    """
 
     async def head_object(self, **parameters: Any) -> dict[str, Any]: ...
     async def get_object(self, **parameters: Any) -> dict[str, Any]: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -93,6 +94,7 @@ class Result:
     parts: int = 0  # of a large object, copied so far
     busy: int = 0  # answers that S3 is too busy, or none in time
     unsettled_until: float = 0.0  # a write without an answer may take effect until then
+    with_session: float = -math.inf  # when the latest look at the destination began, which a session was accepted for
     events: Sequence[Announcement] = ()  # to be announced
 
 
@@ -102,6 +104,7 @@ class KeySync:
 
     key: str
     destination_first: bool = False  # the key is probably in the destination, so that is read before the source
+    is_creation: bool = False  # an event says so, and it is not known yet whether the destination had the key before
     redelivered: bool = False  # an earlier delivery may have died half way
     event_time: float | None = None  # of the oldest event, in seconds since the epoch
     waiting_since: float | None = None  # of a key that was put off as it waits for others, in seconds since the epoch

@@ -59,6 +59,8 @@ class Syncer:
         by then is aborted, unless the next delivery is to go on with it: in that case it is sync.upload.
         """
         retries, is_equal = Retries(self.buckets, sync), False
+        sync.is_creation = sync.is_creation and not sync.destination_first
+        sync.destination_first = sync.destination_first or (sync.is_creation and self.buckets.expects_overwriting())
         while not is_equal:
             try:
                 is_equal = await self.attempt(sync, retries)
@@ -85,7 +87,7 @@ class Syncer:
         buckets = self.buckets
         if not buckets.answering.is_open:
             await buckets.answering.open()
-        existing = await retries.patiently(head_destination, buckets, sync.key) if sync.destination_first else None
+        existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
         sync.host.look_begins(sync)
         source = await retries.patiently(head_source, buckets, sync.key)
         sync.result.sight = (source, existing)
@@ -97,10 +99,25 @@ class Syncer:
             await abort_orphans(buckets, sync)
             sync.redelivered = False
         wrote = await self.make_equal(sync, retries, source, existing, expired)
+        if wrote:
+            self.note_creation(sync, was_there=False)
         if wrote and await retries.patiently(head_source, buckets, sync.key) != source:
             sync.host.overtaken(sync)
             raise Changed("the source changes faster than it can be copied")
         return True
+
+    async def look_at_destination(self, sync: KeySync, retries: Retries) -> Destination | None:
+        began = self.buckets.now()
+        existing = await retries.patiently(head_destination, self.buckets, sync.key)
+        sync.result.with_session = began
+        self.note_creation(sync, was_there=existing is not None)
+        return existing
+
+    def note_creation(self, sync: KeySync, was_there: bool) -> None:
+        """Only the first that is known of the destination counts: later it may be what this sync has written."""
+        if sync.is_creation:
+            sync.is_creation = False
+            self.buckets.note_creation(was_there)
 
     async def make_equal(
         self, sync: KeySync, retries: Retries, source: Source | None, existing: Destination | None, expired: bool

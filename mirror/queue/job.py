@@ -42,6 +42,7 @@ class Job:
             self.joined_left_over = self.joined_left_over or came_before or sync.key in content.uploads
             return
         sync.destination_first = sync.destination_first or content.destination_first or came_before
+        sync.is_creation = sync.is_creation or content.is_event
         sync.redelivered = sync.redelivered or came_before
         sync.upload = sync.upload or content.uploads.get(sync.key)
 

@@ -3,16 +3,20 @@
 In an outage no key is at fault: it ends no sync and uses up no receive. One key after the other is tried, with growing
 pauses, until any sync gets farther than those that failed. All that decides is here:
 
-- If S3 fails alike for a request that names no key, that is an outage at once.
+- If a request that names no key fails as well, that is an outage at once. It is made after the failure of credentials,
+  of a bucket, or of a request with a session of S3 Express.
 - Any other failure is doubtful until other syncs have ended. If seconds later many keys have failed alike and none got
   through, that is an outage. If few have, they are at fault.
 - A sync that got through clears the keys that failed before it began. They are tried once more, at once, as S3 may have
   been out for a moment. A key that fails again is at fault when it is cleared again, or when few others have joined it.
+- Copies are signed with the role. So a copy clears nothing that failed with a session, unless the destination was
+  looked at before it.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +25,7 @@ from typing import NamedTuple, Protocol
 
 from botocore.exceptions import ClientError
 
-from mirror.model.errors import GaveUp, Interrupted, describe, error_code, is_environment
+from mirror.model.errors import GaveUp, Interrupted, describe, error_code, is_environment, is_of_session
 from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.multipart import drop_upload
@@ -82,9 +86,10 @@ class Outage:
         """Keeps a job that failed in a way in which all may fail, until others show what is at fault."""
         first_time = any(lease.received.receive_count == 1 for lease in job.leases)
         suspect = Suspect(error, self.now(), is_sign=first_time and not job.cleared)
-        is_new = self.began is None and is_environment(error)
+        may_be_general = is_environment(error) or (is_of_session(error) and not isinstance(error, GaveUp))
+        is_new = self.began is None and may_be_general
         is_general = is_new and not await self.buckets.answering.both_since(suspect.at)
-        if is_new and not is_general:
+        if is_new and is_environment(error) and not is_general:
             await drop_upload(self.buckets, job.sync)  # as after any error of its own, see Syncer.sync()
         if self.schedule.stopping:
             self.schedule.conclude(job, Interrupted())
@@ -106,11 +111,18 @@ class Outage:
 
     # A sync got through
 
-    def note_success(self, action: str, since: float) -> None:
-        """A sync got as far as that action with requests that all began after `since`."""
+    def note_success(self, action: str, since: float, with_session: float = -math.inf) -> None:
+        """A sync got as far as that action with requests that all began after `since`, but for its look at the
+        destination, which began at `with_session`."""
+
+        def clears(error: Exception, at: float) -> bool:
+            """A delete does not show that copies are allowed, nor does a request of the role that sessions work."""
+            is_shown = action == "copied" or not is_of_copy(error)
+            return is_shown and at <= (with_session if is_of_session(error) else since)
+
         if self.began is None:
-            found, tries = self.take(lambda one: one.at <= since and clears(action, one.error)), MORE_TRIES
-        elif self.latest <= since and self.error and clears(action, self.error):
+            found, tries = self.take(lambda one: clears(one.error, one.at)), MORE_TRIES
+        elif self.error and clears(self.error, self.latest):
             log.info(OUTAGE_OVER, self.now() - self.began)
             self.began = None
             self.tried.clear()
@@ -137,17 +149,23 @@ class Outage:
 
     def may_begin(self, job: Job) -> bool:
         """While only copies fail, those go on that probably delete, as no event says that their key was created. An
-        object that is copied now would be one more that fails."""
-        probably_deletes = job.sync.destination_first and job.turn is None
-        return self.began is None or (self.is_of_copies() and probably_deletes)
+        object that is copied now would be one more that fails. While only sessions fail, new objects go on."""
+        if self.began is None:
+            return True
+        is_new = not (job.sync.destination_first or self.buckets.expects_overwriting())
+        goes_on = is_new if self.is_of_sessions() else self.is_of_copies() and job.sync.destination_first
+        return goes_on and job.turn is None
 
     def may_receive(self, is_idle: bool, has_room: bool) -> bool:
         """`is_idle`: no job waits for a slot. While all syncs fail, only a key for the next try is received."""
-        is_usual = self.began is None or self.is_of_copies()
+        is_usual = self.began is None or self.is_of_copies() or self.is_of_sessions()
         return has_room if is_usual else self.wants_another and is_idle
 
     def is_of_copies(self) -> bool:
         return self.error is not None and is_of_copy(self.error)
+
+    def is_of_sessions(self) -> bool:
+        return is_of_session(self.error)
 
     # Time passes
 
@@ -158,8 +176,7 @@ class Outage:
         self.end_suspicions()
         if self.began is not None and self.now() >= self.next_try:
             self.wants_another = True
-            job = self.schedule.next_waiting() or next(iter(self.suspects), None)
-            if job:
+            if job := self.next_to_try():
                 self.try_one(job)
         self.schedule.begin_waiting()
 
@@ -173,6 +190,11 @@ class Outage:
                 self.begin(suspect.error, alike[code])
         for job, suspect in self.take(lambda suspect: self.began is None and suspect.at < moment):
             self.schedule.conclude(job, suspect.error)
+
+    def next_to_try(self) -> Job | None:
+        """A new object would not show whether sessions work again."""
+        failed = next(iter(self.suspects), None)
+        return (failed if self.is_of_sessions() else None) or self.schedule.next_waiting() or failed
 
     def try_one(self, job: Job) -> None:
         """The job begins although there is an outage. The next try does not wait for its end, which may be far off."""
@@ -204,9 +226,3 @@ class Outage:
 def is_of_copy(error: Exception) -> bool:
     answer = error.__cause__ or error
     return isinstance(answer, ClientError) and answer.operation_name in COPYING
-
-
-def clears(action: str, error: Exception) -> bool:
-    """Whether a sync that got as far as that action shows that the error is no general one: a delete does not show that
-    copies are allowed."""
-    return action == "copied" or not is_of_copy(error)

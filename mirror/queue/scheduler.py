@@ -152,7 +152,7 @@ class Scheduler(Host):
         else:
             self.conclude(job, error)
             if error is None:
-                self.outage.note_success(job.sync.result.action, job.looked)
+                self.note_success(job)
         self.begin_waiting()
 
     def has_place(self, sync: KeySync) -> bool:
@@ -204,7 +204,11 @@ class Scheduler(Host):
         if done := job.take_overtaken():
             self.log_end(job, done, None)
             self.leases.end_key(done, sync, None)
-        self.outage.note_success(sync.result.action, job.looked)
+        self.note_success(job)
+
+    def note_success(self, job: Job) -> None:
+        result = job.sync.result
+        self.outage.note_success(result.action, job.looked, result.with_session)
 
     def progressed(self, _sync: KeySync, since: float) -> None:
         self.outage.note_success("copied", since)

@@ -35,7 +35,7 @@ from fakes import (
 )
 
 from mirror.loop import Worker
-from mirror.model.errors import error_code
+from mirror.model.errors import error_code, of_session
 from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.selection import SECONDS_OF_DAY
 from mirror.protocol.attempt import Interruption
@@ -52,6 +52,7 @@ Plan = Iterable[tuple[str, tuple[Any, ...]]]  # at the next call of that operati
 ERRORS = ("503", "SlowDown", "InternalError", "ExpiredToken", "RequestTimeTooSkewed", "AccessDenied")
 COPIES = {"copy_object", "upload_part_copy", "complete_multipart_upload"}
 CONDITIONAL = {"copy_object", "complete_multipart_upload", "delete_object"}
+WITH_ROLE = {"copy_object", "upload_part_copy"}  # all else on the destination uses a session
 
 
 class Killed(BaseException):
@@ -263,6 +264,8 @@ class Process:
         return answer
 
     def call_s3(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        if arguments["Bucket"] == SETTINGS.dst_bucket and operation not in WITH_ROLE:
+            self.use_session()
         if operation == "list_objects_v2":
             self.deny(operation, arguments.get("Prefix", ""))
             return self.world.listing(arguments)
@@ -315,6 +318,12 @@ class Process:
             raise ClientError({"Error": {"Code": happens[1]}}, operation)
         if happens[:1] == ("conflict",) and operation in CONDITIONAL:
             raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, operation)
+
+    def use_session(self) -> None:
+        if self.world.clock < self.world.no_session_until:
+            code, operation = self.world.session_refusal
+            with of_session():
+                raise ClientError({"Error": {"Code": code}}, operation)
 
     def deny(self, operation: str, key: str) -> None:
         """As botocore names the operation."""
@@ -371,7 +380,8 @@ class World:
         self.queue = Queue(self.now)
         self.processes: list[Process] = []
         self.ghosts: list[Ghost] = []
-        self.slow_until = self.throttled_until = 0.0
+        self.slow_until = self.throttled_until = self.no_session_until = 0.0
+        self.session_refusal = "AccessDenied", "CreateSession"  # the code and operation of the error meanwhile
         self.denies: Callable[[str, str], str] = lambda _operation, _key: ""  # the error code for an operation and key
         self.beating = False
         self.seen: set[str] = set()  # what was planned and came to pass

@@ -91,6 +91,25 @@ def test_in_an_outage_of_copies_what_was_deleted_goes(world, caplog):
     assert (most_receives(world), len(world.queue.dead)) == (1, 0)
 
 
+@pytest.mark.parametrize("refusal", [("AccessDenied", "CreateSession"), ("403", "HeadObject")])
+def test_an_outage_of_sessions_alone_parks_no_delete_although_new_objects_are_copied(world, refusal, caplog):
+    gone = put(world, 60, "data/gone")
+    work_for(world, 20)
+    world.session_refusal, world.no_session_until = refusal, world.clock + 240
+    for number in range(40):
+        put(world, 2, f"data/new{number}-")
+        if number >= 20:
+            for key in gone[3 * number - 60 : 3 * number - 57]:
+                world.change(key, "delete")
+        work_for(world, 5)
+    assert "outage: " in caplog.text
+    assert synced_since(world, "new")
+    assert (most_receives(world), len(world.queue.dead)) == (1, 0)
+    work_for(world, 120)
+    assert world.differences() == world.queue.messages == world.queue.dead == []
+    assert caplog.text.count("outage: ") == 1
+
+
 # --- One key ----------------------------------------------------------------------------------------------------------
 
 
