@@ -74,6 +74,7 @@ class Case(NamedTuple):
     joins: int = 0  # messages that a worker receives while it syncs their key
     keep_days: int = 0  # then a change may be DAY: a midnight passes
     removals: int = 0  # of reconcile --remove-unwanted, that may begin at any step
+    guesses: bool = False  # a creation's sync may look at the destination first, as most keys were there already
     size: int = SMALL
     versioned: bool = False
     same_second: bool = False  # all changes have the same LastModified
@@ -416,6 +417,8 @@ class Search:
         for of_function in self.free(state):
             for message in set(state.queue):
                 yield from self.deliver(state, message, of_function)
+                if self.case.guesses and not message.destination_first:
+                    yield from self.guess(state, message, of_function)
         for sync in set(state.syncs):
             yield from self.go_on(state, sync)
             if state.joins:
@@ -447,6 +450,11 @@ class Search:
         functions = sum(map(self.is_of_function, state.syncs))
         workers = len(state.syncs) - functions
         return [False] * (workers < self.case.workers) + [True] * (state.functions > 0 and not functions)
+
+    def guess(self, state: State, message: Message, of_function: bool) -> Iterator[Step]:
+        guessed = message._replace(destination_first=True)
+        queue = ordered([*replaced(state.queue, message), guessed])
+        yield from self.deliver(state._replace(queue=queue), guessed, of_function)
 
     def deliver(self, state: State, message: Message, of_function: bool) -> Iterator[Step]:
         left = state._replace(queue=replaced(state.queue, message), functions=state.functions - of_function)

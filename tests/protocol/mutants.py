@@ -89,13 +89,13 @@ MUTANTS = (
     ),
     Mutant(
         "the destination is looked at after the source",
-        """existing = await retries.patiently(head_destination, buckets, sync.key) if sync.destination_first else None
+        """existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
         sync.host.look_begins(sync)
         source = await retries.patiently(head_source, buckets, sync.key)
 """,
         """sync.host.look_begins(sync)
         source = await retries.patiently(head_source, buckets, sync.key)
-        existing = await retries.patiently(head_destination, buckets, sync.key) if sync.destination_first else None
+        existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
 """,
         schedules("new, deleted, created again"),
     ),
@@ -274,6 +274,24 @@ MUTANTS = (
         faults("a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven"),
     ),
     Mutant(
+        "the end lasts as if no time had passed since the signal",
+        "self.bounds.drain - passed",
+        "self.bounds.drain",
+        faults("a_worker_that_is_stopped_ends_before_it_is_killed_although_nothing_answers"),
+    ),
+    Mutant(
+        "overwriting is not expected however often it happens",
+        "return self.overwritten > OVERWRITTEN_SHARE",
+        "return False",
+        faults("once_most_keys_are_overwritten_the_destination_is_looked_at_first"),
+    ),
+    Mutant(
+        "what is asked for without an event counts as a creation",
+        "sync.is_creation or content.is_event",
+        "True",
+        faults("a_key_that_reconcile_found_missing_is_not_looked_for_however_many_are_overwritten"),
+    ),
+    Mutant(
         "a message that comes while its key is synced is taken for done",
         "job.covered, job.looked = len(job.leases), self.now()",
         "job.covered, job.looked = 1000, self.now()",
@@ -409,13 +427,13 @@ MUTANTS = (
     ),
     Mutant(
         "a copy of a key that keeps changing shows nothing",
-        "        self.outage.note_success(sync.result.action, job.looked)\n\n    def progressed",
-        "\n    def progressed",
+        "        self.note_success(job)\n\n    def note_success",
+        "\n    def note_success",
         outage("a_key_that_is_always_changing_ends_the_outage_that_it_is_tried_in"),
     ),
     Mutant(
         "what was deleted waits for copies that fail",
-        "(self.is_of_copies() and probably_deletes)",
+        "self.is_of_copies() and job.sync.destination_first",
         "False",
         outage("in_an_outage_of_copies_what_was_deleted_goes"),
     ),
@@ -427,9 +445,21 @@ MUTANTS = (
     ),
     Mutant(
         "a success that began before the latest failure ends an outage",
-        "elif self.latest <= since and self.error",
-        "elif self.error",
+        "is_shown and at <= (with_session if is_of_session(error) else since)",
+        "is_shown",
         outage("a_success_from_before_the_latest_failure_ends_no_outage"),
+    ),
+    Mutant(
+        "a copy shows that sessions work",
+        "(with_session if is_of_session(error) else since)",
+        "since",
+        outage("an_outage_of_sessions_alone_parks_no_delete_although_new_objects_are_copied"),
+    ),
+    Mutant(
+        "new objects wait for sessions that fail",
+        "goes_on = is_new if self.is_of_sessions()",
+        "goes_on = False if self.is_of_sessions()",
+        outage("an_outage_of_sessions_alone_parks_no_delete_although_new_objects_are_copied"),
     ),
     Mutant(
         "a part that was copied shows nothing",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import closing
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from invocations import LastingClient, Loop
 
 from mirror.loop import Worker
 from mirror.protocol.buckets import Buckets
+from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue
 from mirror.signals import LAST_SECONDS
 
@@ -321,4 +323,58 @@ def test_the_newest_message_stays_until_the_sync_has_ended_although_its_change_i
     looks = [("head_object", ("nothing",))] * 2 + [("head_object", ("acknowledges",))]
     world.work(plan=[*looks, ("copy_object", ("change", "delete")), ("delete_object", ("dies",))])
     assert sorted(receives(world)) == [0, 1]
+    settle(world)
+
+
+# What a creation costs
+
+
+def requests_for(world: World, keys: list[str], change: str = "put x") -> int:
+    """Each is changed and synced, one after the other."""
+    asked: list[str] = []
+    world.denies = lambda operation, key: asked.append(operation) if key else ""
+    for key in keys:
+        world.change(key, change)
+        world.work()
+    return len(asked)
+
+
+def some(prefix: str, count: int) -> list[str]:
+    return [f"data/{prefix}{number}" for number in range(count)]
+
+
+def test_once_most_keys_are_overwritten_the_destination_is_looked_at_first(world):
+    assert requests_for(world, some("a", 100)) == 300
+    assert 400 < requests_for(world, some("a", 100), "put y") < 460
+    assert requests_for(world, some("a", 100), "put z") == 400
+    assert 300 < requests_for(world, some("b", 100)) < 380
+    assert requests_for(world, some("c", 100)) == 300
+    settle(world)
+
+
+@pytest.mark.parametrize("run", [1, 10, 100])
+@pytest.mark.parametrize("share", [0.2, 0.35, 0.5])
+def test_a_mix_of_new_and_overwritten_keys_costs_no_more_than_without_that(world, share, run):
+    """`run`: this many of one kind come one after the other, as prefixes do."""
+    requests_for(world, old := some("old", 100))
+    random = Random(f"{share} {run}")
+    spent = overwritten = 0
+    for start in range(0, 1000, run):
+        is_overwritten = random.random() < share
+        keys = random.sample(old, run) if is_overwritten else [f"data/{start + number}" for number in range(run)]
+        spent += requests_for(world, keys, f"put {start}")
+        overwritten += run * is_overwritten
+    assert spent <= (3 * (1000 - overwritten) + 6 * overwritten) * 1.01
+    settle(world)
+
+
+def test_a_key_that_reconcile_found_missing_is_not_looked_for_however_many_are_overwritten(world):
+    requests_for(world, some("a", 100))
+    requests_for(world, some("a", 100), "put y")
+    missing = some("b", 100)
+    for key in missing:
+        world.change(key, "put x")
+    world.queue.messages.clear()
+    world.queue.send_message(hint_body(SETTINGS.src_bucket, missing, are_missing=True))
+    assert requests_for(world, some("a", 1), "put z") == 3 * len(missing) + 4
     settle(world)
