@@ -85,6 +85,14 @@ SECTIONS = {
         ratio=Ratio("objects/s", "s5cmd"),
         hidden=frozenset({"objects", "head_ms", "copy_ms"}),
     ),
+    "overwritten": Section(
+        "Small objects whose keys the destination has already",
+        lambda standin, directory, workers, sizes: small.measure(
+            standin, directory, workers, [case for case in sizes.small if case[1:] == USUAL], "overwritten"
+        ),
+        is_workers_only=True,
+        hidden=frozenset({"objects", "head_ms", "copy_ms"}),
+    ),
     "large": Section(
         "Large objects: ideal is waves of 256 parts x time of a part; a worker waits for the event, a peer is started",
         lambda standin, directory, movers, sizes: large.measure(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from movers import MIRROR, SOURCE
 from rows import Row
 from runs import clear, copied, requests, run_mover, set_latency
 from standin import Standin
@@ -16,23 +17,33 @@ def case_name(objects: int, head_ms: float, copy_ms: float) -> str:
 
 
 def measure(
-    standin: Standin, directory: Path, movers: list[str], cases: list[tuple[int, float, float]]
+    standin: Standin,
+    directory: Path,
+    movers: list[str],
+    cases: list[tuple[int, float, float]],
+    section: str = "small",
 ) -> Iterator[Row]:
-    """A case is (objects, milliseconds of HeadObject, milliseconds of CopyObject)."""
+    """A case is (objects, milliseconds of HeadObject, milliseconds of CopyObject). In the section "overwritten" the
+    destination has another object under each key."""
     for case in cases:
         for mover in movers:
-            yield measure_one(standin, directory, mover, *case)
+            yield measure_one(standin, directory, section, mover, *case)
 
 
-def measure_one(standin: Standin, directory: Path, mover: str, objects: int, head_ms: float, copy_ms: float) -> Row:
+def measure_one(
+    standin: Standin, directory: Path, section: str, mover: str, objects: int, head_ms: float, copy_ms: float
+) -> Row:
     place = clear(standin, directory)
-    standin.put_many("source", [f"directory/{number}" for number in range(objects)], KIB)
+    keys = [f"directory/{number}" for number in range(objects)]
+    if section == "overwritten":
+        standin.put_many(MIRROR, keys, KIB)
+    standin.put_many(SOURCE, keys, KIB)
     set_latency(standin, head_ms, copy_ms)
     server_before = standin.stats()["cpu_seconds"]
     seconds, usage, problem = run_mover(standin, place, mover, objects)
     case = case_name(objects, head_ms, copy_ms)
     if problem or copied(standin) < objects:
-        return Row("small", case, mover, note=problem or f"cannot: copied {copied(standin)} of {objects}")
+        return Row(section, case, mover, note=problem or f"cannot: copied {copied(standin)} of {objects}")
     figures = {
         "objects/s": objects / seconds,
         "CPU ms/object": 1000 * usage.cpu_seconds / objects,
@@ -41,4 +52,4 @@ def measure_one(standin: Standin, directory: Path, mover: str, objects: int, hea
         "stand-in CPU ms/object": 1000 * (standin.stats()["cpu_seconds"] - server_before) / objects,
     }
     axes = {"objects": objects, "head_ms": head_ms, "copy_ms": copy_ms}
-    return Row("small", case, mover, figures | axes)
+    return Row(section, case, mover, figures | axes)

@@ -52,7 +52,7 @@ Plan = Iterable[tuple[str, tuple[Any, ...]]]  # at the next call of that operati
 ERRORS = ("503", "SlowDown", "InternalError", "ExpiredToken", "RequestTimeTooSkewed", "AccessDenied")
 COPIES = {"copy_object", "upload_part_copy", "complete_multipart_upload"}
 CONDITIONAL = {"copy_object", "complete_multipart_upload", "delete_object"}
-WITH_ROLE = {"copy_object", "upload_part_copy"}  # all else on the destination uses a session
+WITH_ROLE = {"copy_object", "upload_part_copy"}  # other requests to the destination use a session
 
 
 class Killed(BaseException):
