@@ -13,7 +13,8 @@ from world import MIRROR, SOURCE, until, wait_until
 
 from mirror.aws.keys import ROLE_MARGIN, YOUNG_SECONDS, Keys, RenewedKeys, keys_of_role
 from mirror.concurrency import in_thread
-from mirror.protocol.requests import head
+from mirror.model.errors import OF_SESSION, is_of_session
+from mirror.protocol.requests import COPY_DIRECTIVES, head
 
 # --- Why a look was refused -------------------------------------------------------------------------------------------
 
@@ -235,13 +236,26 @@ def test_a_refusal_with_a_young_session_makes_no_new_one(world, client):
     assert world.requests()["CreateSession"] == 1
 
 
+@pytest.mark.parametrize("client", ["crt", "boto3"])
+def test_the_error_of_a_request_says_whether_it_was_signed_with_a_session(world, client):
+    s3 = worker_with_session(world, client)
+    for operation in ("HeadObject", "CopyObject", "DeleteObject", "ListObjectsV2"):
+        world.standin.fault(operation, "error", status=403, code="AccessDenied", times=0)
+    copy = {"Bucket": MIRROR, "Key": "a", "CopySource": {"Bucket": SOURCE, "Key": "a"}, **COPY_DIRECTIVES}
+    looks = [s3.head_object(Bucket=bucket, Key="a") for bucket in (SOURCE, MIRROR)]
+    listings = [s3.list_objects_v2(Bucket=bucket) for bucket in (SOURCE, MIRROR)]
+    others = [s3.copy_object(**copy), s3.delete_object(Bucket=MIRROR, Key="a")]
+    answers = world.run(at_once(*looks, *listings, *others))
+    assert [is_of_session(answer) for answer in answers] == [False, True] * 3
+
+
 def test_when_no_session_can_be_had_all_are_told_and_one_asked(world):
     s3 = worker_with_session(world, "crt")
     world.standin.expire_tokens("session")
     world.standin.fault("CreateSession", "error", status=403, code="AccessDenied", times=0)
     s3.session.made -= YOUNG_SECONDS
     answers = world.run(at_once(*(s3.head_object(Bucket=MIRROR, Key="a") for _ in range(50))))
-    assert {answer.operation_name for answer in answers} == {"CreateSession"}
+    assert {(answer.operation_name, *answer.__notes__) for answer in answers} == {("CreateSession", OF_SESSION)}
     assert world.requests()["CreateSession"] == 2
 
 
