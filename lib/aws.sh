@@ -104,8 +104,9 @@ transient_reason() {
 # pause TRY REASON: waits between two attempts, and says so; fails after the last one.
 pause() {
   (($1 < RETRY_LIMIT)) || return 1
-  say "      waiting: $2 (try $1 of $RETRY_LIMIT, next in $RETRY_PAUSE s)"
+  say_for_now "      waiting: $2 (try $1 of $RETRY_LIMIT, next in $RETRY_PAUSE s)"
   sleep "$RETRY_PAUSE"
+  end_progress >&2
 }
 
 # patient_aws missing-is-an-error|missing-is-fine|denied-is-fine ARGUMENT...: runs aws until it succeeds; it retries

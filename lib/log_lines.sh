@@ -219,7 +219,7 @@ progress_of() {
   for word in "${words[@]}"; do
     [[ ! $word =~ $PROGRESS_FIELD ]] || shown+=" $word"
   done
-  printf '%s' "${shown:0:79}"
+  printf '%s\n' "$shown"
 }
 
 is_summary() { [[ $1 =~ $SUMMARY_START ]]; }

@@ -77,24 +77,15 @@ describe_task() {
 # What follow_task and show_task_lines have printed.
 task_lines() { cat "$TEMP_DIR/task.lines"; }
 
-SHOWS_PROGRESS=false # on the last line of a terminal, until the next line takes its place
-
-# Ends that line, so that another one may follow.
-end_progress() {
-  [[ $SHOWS_PROGRESS == false ]] || printf '\r\e[K'
-  SHOWS_PROGRESS=false
-}
-
 # Reads lines of a task's log, prints those that are for a person: the differences of a report are many, and for a file.
 show_lines() {
   local line
   while IFS= read -r line; do
     if is_difference "$line"; then continue; fi
-    end_progress
     if [[ -t 1 ]] && is_progress "$line"; then
-      progress_of "$line"
-      SHOWS_PROGRESS=true
+      show_progress "$(progress_of "$line")"
     else
+      end_progress
       printf '%s\n' "$line"
     fi
   done

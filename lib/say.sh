@@ -25,6 +25,7 @@ JQ
 # On a terminal in 80 columns. Elsewhere each line of a message stays one, for logs and for grep.
 say() {
   local message="$*"
+  end_progress >&2
   if [[ -t 2 ]] && ((${#message} > 80)) && type -P jq >/dev/null; then
     jq -Rr "$(jq_folded)"'(match("^ *(- )?").length) as $indent | folded(if $indent == 0 then 2 else $indent end)' \
       <<<"$message" >&2
@@ -41,42 +42,63 @@ die() {
   exit 1
 }
 
-# tick WHAT: says every few seconds that it is not over, until its input ends.
-tick() {
-  local began=$SECONDS
-  while :; do
-    if read -rt 4 || (($? <= 128)); then return; fi # more than 128: nothing came in time
-    say "$1: $((SECONDS - began)) s"
-  done
+# --- progress --------------------------------------------------------------------------------------------------------
+#
+# Long work is one line of a terminal, which the next line takes the place of. Elsewhere, such as in the log of a CI
+# job or in the mail of cron, it is nothing.
+
+SHOWS_PROGRESS=false # whether the last line is such a line
+TICKER=""            # the process that prints such lines during say_while
+
+# show_progress TEXT: on stdout, which is a terminal. The terminal cuts it off at its width (?7l: no wrapping), because
+# only one line can be replaced.
+show_progress() {
+  printf '\r\e[K\e[?7l%s\e[?7h' "$1"
+  SHOWS_PROGRESS=true
 }
 
-TICKER="" # the process that ticks, while one does
+# Erases it, so that another line may follow.
+end_progress() {
+  [[ -z $TICKER && $SHOWS_PROGRESS == false ]] || printf '\r\e[K'
+  SHOWS_PROGRESS=false
+}
 
-# say_while WHAT COMMAND...: runs the command, and says now and then that it is still running. The ticking ends with the
-# pipe that it reads from, so it also ends when this process is killed.
+# say_for_now MESSAGE: what the next message makes obsolete. Elsewhere than on a terminal it is a message like others.
+say_for_now() { if [[ -t 2 ]]; then show_progress "$*" >&2; else say "$*"; fi; }
+
+# tick WHAT: shows that it goes on, until its input ends.
+tick() {
+  local began=$SECONDS text=$1
+  while :; do
+    show_progress "$text" >&2
+    if read -rt 1 || (($? <= 128)); then break; fi # more than 128: nothing came in time
+    text="$1: $((SECONDS - began)) s"
+  done
+  end_progress >&2
+}
+
+# say_while WHAT COMMAND...: runs the command, and shows a terminal for how long. The ticking ends with the pipe that it
+# reads from, so it also ends when this process is killed.
 say_while() {
   local ticking
-  exec {ticking}> >(tick "$1")
-  TICKER=$!
-  "${@:2}" {ticking}>&-
-  exec {ticking}>&-
-  TICKER=""
-}
-
-# say_to_person_while WHAT COMMAND...: the same, and a first line at once, but only on a terminal. Programs that collect
-# the errors of a script, such as cron, get no lines that are not errors.
-say_to_person_while() {
   if [[ ! -t 2 ]]; then
     "${@:2}"
     return
   fi
-  say "$1"
-  say_while "$@"
+  exec {ticking}> >(tick "$1")
+  TICKER=$!
+  "${@:2}" {ticking}>&-
+  exec {ticking}>&-
+  wait "$TICKER" # it must not erase what comes next
+  TICKER=""
 }
 
 # For a trap that runs during say_while and waits for jobs: Bash would also wait for the ticking, and that for the pipe.
 stop_ticking() {
-  if [[ -n $TICKER ]] && kill -0 "$TICKER" 2>/dev/null; then kill "$TICKER"; fi
+  [[ -n $TICKER ]] || return 0
+  if kill -0 "$TICKER" 2>/dev/null; then kill "$TICKER"; fi
+  end_progress >&2
+  TICKER=""
 }
 
 # print_help FILE: the comment at the head of a script, or of a verb, is its help.

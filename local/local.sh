@@ -10,7 +10,7 @@ readonly LOCAL_START_SECONDS=120
 readonly LOCAL_WAIT_SECONDS=${LOCAL_WAIT_SECONDS:-240}
 readonly LOCAL_TICK=${LOCAL_TICK:-5}
 
-local_say() { printf 'local: %s\n' "$*" >&2; }
+local_say() { say "local: $*"; }
 
 local_fail() {
   local_say "$@"
@@ -163,7 +163,7 @@ verify_chain() {
   local follow=0
   [[ $LOCAL_OWNER == true ]] || follow=${VERIFY_FOLLOW_SECONDS:-30}
   local_say "now ./sync.sh verify: the rule starts the starter, the starter starts a worker"
-  FOLLOW_PAUSE=${FOLLOW_PAUSE:-1} VERIFY_SHOW_SECONDS=${VERIFY_SHOW_SECONDS:-3} VERIFY_FOLLOW_SECONDS=$follow \
+  FOLLOW_PAUSE=${FOLLOW_PAUSE:-1} VERIFY_FOLLOW_SECONDS=$follow \
     "$LOCAL_ROOT/sync.sh" --local verify --yes --timeout "${LOCAL_WAIT_SECONDS}s"
 }
 

@@ -14,8 +14,9 @@ await_changeover() {
   for (( ; left > 0; left -= part)); do
     part=$((left < 30 ? left : 30))
     sleep "$part"
-    ((left == part)) || say "      waiting: $((left - part)) s"
+    ((left == part)) || say_for_now "      waiting: $((left - part)) s"
   done
+  end_progress >&2
 }
 
 # replace_old_way COMMAND...: the command removes it.

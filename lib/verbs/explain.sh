@@ -246,7 +246,7 @@ verb_explain() {
   is_utf8 || usage "explain: the key is not UTF-8"
   start_verb
   need_starter
-  say_to_person_while "explain: asking AWS" keep_explanation
+  say_while "explain: asking AWS" keep_explanation
   if [[ $format == json ]]; then visible_lines <"$TEMP_DIR/explanation"; else print_explanation <"$TEMP_DIR/explanation"; fi
   [[ $(jq .is_right "$TEMP_DIR/explanation") == true ]]
 }

@@ -107,7 +107,6 @@ hint_at_waiting() {
 
 # say_it_goes_on TASK
 say_it_goes_on() {
-  end_progress >&2
   say "task $1 keeps running; see its end with ./sync.sh$VIA logs, or stop it with" \
     "aws ecs stop-task --region $REGION --cluster $CLUSTER_NAME --task $1"
 }

@@ -96,7 +96,7 @@ verb_redrive() {
   [[ $list == false ]] || action=list
   start_verb
   url=$(existing_queue_url "$DLQ_NAME")
-  say_to_person_while "redrive: reading messages and the log" keep_messages "$url"
+  say_while "redrive: reading messages and the log" keep_messages "$url"
   messages=$(<"$TEMP_DIR/messages")
   if [[ $json == true ]]; then visible_lines <<<"$messages"; else print_messages <<<"$messages"; fi
   hint_at_more <<<"$messages"

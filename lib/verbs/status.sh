@@ -228,7 +228,7 @@ verb_status() {
     shift
   done
   start_verb
-  say_to_person_while "status: asking AWS" keep_status
+  say_while "status: asking AWS" keep_status
   found=$(<"$TEMP_DIR/found")
   if [[ $format == json ]]; then visible_lines <<<"$found"; else print_status <<<"$found"; fi
   [[ $(jq -r .state <<<"$found") == failing ]] || return 0

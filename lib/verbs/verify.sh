@@ -249,7 +249,7 @@ clean_up_objects() {
     left=$(jq length "$VERIFY_DIR/in_mirror.list")
     ((left)) || return 0
     ((SECONDS < deadline)) || break
-    say "verify: $left copies are still in the destination"
+    say_for_now "verify: $left copies are still in the destination"
     sleep "$FOLLOW_PAUSE"
   done
   remove_folder in_mirror

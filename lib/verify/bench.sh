@@ -88,7 +88,7 @@ await_small() {
   local have shown="" deadline=$((SECONDS + LAMBDA_POLL_RATE * 60 + BENCH_PATIENCE))
   while :; do
     have=$(count_small in_mirror)
-    [[ $have == "$shown" ]] || say "verify: $((SECONDS - VERIFY_STARTED)) s: $2: $have small objects in the destination"
+    [[ $have == "$shown" ]] || say_for_now "verify: $((SECONDS - VERIFY_STARTED)) s: $2: $have small objects in the destination"
     shown=$have
     ((have != $1)) || return 0
     ((SECONDS < deadline)) || break

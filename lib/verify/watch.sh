@@ -3,13 +3,11 @@
 # until it is certain that it will not.
 
 readonly VERIFY_FIRST_DOUBT=15 # seconds without progress until the links of the chain are looked at, then each time
-: "${VERIFY_SHOW_SECONDS:=10}" # after which the same progress is printed again
 
 declare -gA SIZE_THERE=() # "in_source KEY" or "in_mirror KEY" -> bytes, of the last listings
 VERIFY_EVENT_AT=""        # when this machine saw a message first, seconds since the epoch
 VERIFY_BROKEN=false       # the chain is broken: no further round
 VERIFY_SHOWN=""           # the last progress that was printed
-VERIFY_SHOWN_AT=0         # and when
 MISSING=0 ARRIVED=0       # of CASE_STATE
 
 # --- what is there --------------------------------------------------------------------------------------------------
@@ -158,14 +156,14 @@ look_at_queue() {
   note_event
 }
 
-# show_progress ROUND COUNT: when it has changed, and now and then when it has not.
-show_progress() {
+# say_progress ROUND COUNT: if it has changed. On a terminal, the time goes on.
+say_progress() {
   local text
   text=$(jq -r '"\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed"' "$VERIFY_DIR/queue")
   text="$1: $ARRIVED of $2; messages: $text"
-  [[ $text != "$VERIFY_SHOWN" ]] || ((SECONDS >= VERIFY_SHOWN_AT + VERIFY_SHOW_SECONDS)) || return 0
-  say "verify: $((SECONDS - VERIFY_STARTED)) s: $text"
-  VERIFY_SHOWN=$text VERIFY_SHOWN_AT=$SECONDS
+  [[ $text != "$VERIFY_SHOWN" || -t 2 ]] || return 0
+  say_for_now "verify: $((SECONDS - VERIFY_STARTED)) s: $text"
+  VERIFY_SHOWN=$text
 }
 
 # read_look queue|mirror|NAME: one part of a look, in a file.
@@ -202,7 +200,7 @@ await_all() {
   for name in "$@"; do CASE_STATE["$name"]=missing; done
   while :; do
     look_at_all "$want"
-    show_progress "$round" "$#"
+    say_progress "$round" "$#"
     if ((MISSING == 0)); then return; fi
     if ((ARRIVED > arrived)); then arrived=$ARRIVED doubt=$((SECONDS + VERIFY_FIRST_DOUBT)); fi
     if ((SECONDS >= deadline)); then

@@ -65,15 +65,7 @@ SCRIPTS = {
         "answer\nwhy\nfailed\nwhy\nfailed\nasked\nasked\n",
         None,
     ),
-    "a command that takes long is told of": (
-        MEET + "exec 2>$TEMP_DIR/said; work() { local end=$((SECONDS + 60))\n"
-        "until grep -q 'at work: [0-9]* s' $TEMP_DIR/said || ((SECONDS > end)); do read -rt 0.1 <> <(:) || :; done\n"
-        "DONE=true; }; say_while 'at work' work; echo $DONE; grep -c 'at work' $TEMP_DIR/said >/dev/null && echo told",
-        0,
-        "true\ntold\n",
-        None,
-    ),
-    "a command that fails ends the run with its status, told of or not": (
+    "a command that fails ends the run with its status, whether a terminal shows its progress or not": (
         "work() { return 3; }; say_while 'at work' work; echo went on",
         3,
         "",

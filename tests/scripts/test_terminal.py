@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -15,7 +16,7 @@ from test_cost_verb import SETUP, STORED, USED
 from test_sync import IDLE, NUMBERS, bash, judged, printed
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("say", "result", "log_lines", "one_task", "verbs/status", "verbs/redrive", "verify/table")
+PARTS = ("say", "aws", "result", "log_lines", "one_task", "verbs/status", "verbs/redrive", "verify/table")
 START = "set -euo pipefail\n" + "".join(f'source "$0/lib/{name}.sh"\n' for name in PARTS) + "TEMP_DIR=$1\n"
 GREEN, AMBER, RED = "\x1b[32m", "\x1b[33m", "\x1b[31m"
 CODES = re.compile("\x1b\\[[0-9]+m")
@@ -74,7 +75,7 @@ def test_results_have_colours_only_on_a_terminal_that_wants_them(
     output = shown(script, tmp_path, shows, **settings)
     assert bool(CODES.search(output)) == is_coloured, output
     if script.endswith("--json"):
-        assert json.loads(output.replace("status: asking AWS\n", ""))["state"] == "idle"
+        assert json.loads(output)["state"] == "idle"
 
 
 @pytest.mark.parametrize(
@@ -106,12 +107,42 @@ def test_rows_that_differ_are_red(tmp_path: Path) -> None:
 
 # Something goes on
 
-SLOW = "say_to_person_while 'status: asking AWS' sleep 0"
+ERASED = "\r\x1b[K"
+SLOW = "work() { read -r; say 'a message'; }; say_while 'status: asking AWS' work; say done"
 
 
-@pytest.mark.parametrize(("shows", "said"), [("stderr", True), ("stdout", False), ("", False)])
-def test_who_looks_learns_at_once_that_something_goes_on(shows: str, said: bool, tmp_path: Path) -> None:
-    assert (shown(SLOW, tmp_path, shows) == "status: asking AWS\n") == said
+def on_one_line(text: str) -> str:
+    return f"{ERASED}\x1b[?7l{text}\x1b[?7h"
+
+
+def test_a_terminal_shows_long_work_on_one_line_and_nothing_else_shows_it(tmp_path: Path) -> None:
+    screen, terminal = pty.openpty()
+    command, pipe = ["bash", "-c", START + SLOW, ROOT, tmp_path], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stderr=terminal) as process:
+        os.close(terminal)
+        seen = b""
+        while not re.search(b"[0-9] s", seen):
+            seen += os.read(screen, 65536)
+        process.communicate(b"\n")
+    with contextlib.suppress(OSError):  # all of it was read
+        while part := os.read(screen, 65536):
+            seen += part
+    os.close(screen)
+    text = seen.decode().replace("\r\n", "\n")
+    first, second = on_one_line("status: asking AWS"), on_one_line("status: asking AWS: 1 s")
+    assert text.startswith(first + second), repr(text)
+    assert f"{ERASED}a message\n" in text, repr(text)
+    assert text.endswith(f"{ERASED}done\n"), repr(text)
+    assert text.count("\n") == 2
+    for shows in ("stdout", ""):
+        assert shown(SLOW, tmp_path, shows, "\n") == "a message\ndone\n"
+
+
+def test_of_what_is_waited_for_a_terminal_shows_the_last_line_and_a_log_has_all(tmp_path: Path) -> None:
+    script = "RETRY_LIMIT=9 RETRY_PAUSE=0; pause 1 'SQS is late'; pause 2 'SQS is late'; say done"
+    first, second = (f"      waiting: SQS is late (try {number} of 9, next in 0 s)" for number in (1, 2))
+    assert shown(script, tmp_path, "stderr") == f"{on_one_line(first)}{ERASED}{on_one_line(second)}{ERASED}done\n"
+    assert shown(script, tmp_path) == f"{first}\n{second}\ndone\n"
 
 
 # Answers
@@ -292,8 +323,7 @@ SHORT = "progress: listed=%d keys/s=90 folders=2/9 left=estimating"
 
 
 def test_a_terminal_shows_the_progress_on_one_line_that_is_written_over(tmp_path: Path) -> None:
-    erased = "\r\x1b[K"
     assert shown("show_lines; end_progress", tmp_path, "stdout", LOG) == (
-        f"{AT} INFO comparing\n{SHORT % 1}{erased}{SHORT % 22}{erased}{AT} INFO end\n"
+        f"{AT} INFO comparing\n{on_one_line(SHORT % 1)}{on_one_line(SHORT % 22)}{ERASED}{AT} INFO end\n"
     )
     assert shown("show_lines; end_progress", tmp_path, "", LOG) == LOG.replace(DIFFERENCE, "")
