@@ -93,11 +93,11 @@ all_tasks() {
   listed_tasks --desired-status STOPPED
 }
 
-# unfinished_tasks [STARTED_BY]: prints the ids of the cluster's tasks that have not ended, or of those that were started
-# so.
+# unfinished_tasks [CONDITION]: prints the ids of the cluster's tasks that have not ended, or of those for which the
+# condition holds, in jq.
 unfinished_tasks() {
-  all_tasks | jq -r --arg by "${1:-}" '.tasks[]
-    | select(.lastStatus != "STOPPED" and ($by == "" or .startedBy == $by)) | .taskArn | split("/")[-1]'
+  all_tasks | jq -r --arg by "$STARTED_BY" '.tasks[] | select(.lastStatus != "STOPPED" and ('"${1:-true}"'))
+    | .taskArn | split("/")[-1]'
 }
 
 # describe_tasks OPTION...: running tasks as a JSON list. One that stays is a worker of MIN_WORKERS: the starter lets it
@@ -118,7 +118,7 @@ list_cluster() {
   jq .tags <<<"$cluster" | ours "$CLUSTER_NAME ($(wc -w <<<"$tasks") tasks)"
 }
 
-# end_tasks REASON [STARTED_BY]: stops them and waits until they have ended. A starter that was still at work may start
+# end_tasks REASON [CONDITION]: stops them and waits until they have ended. A starter that was still at work may start
 # one more task, so the list is read again until it is empty.
 end_tasks() {
   local try tasks task
@@ -126,7 +126,7 @@ end_tasks() {
     tasks=$(unfinished_tasks "${2:-}")
     [[ -n $tasks ]] || return 0
     for task in $tasks; do
-      aws_unless_gone ecs stop-task --cluster "$CLUSTER_NAME" --task "$task" --reason "$1"
+      aws_unless_gone ecs stop-task --cluster "$CLUSTER_NAME" --task "$task" --reason "$1" >/dev/null
     done
     pause "$try" "$(wc -w <<<"$tasks") tasks are ending" || die "${RESOURCE:+$RESOURCE: }tasks that do not end: $tasks"
   done

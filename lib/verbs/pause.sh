@@ -4,10 +4,11 @@
 # Copy nothing until ./sync.sh resume, and lose no event.
 #
 # No worker is started. Running workers, including those of MIN_WORKERS, return
-# their messages to the queue and end, and the function copies nothing. This
-# command returns when all of them have ended, usually within two minutes. From
-# then on the sync writes nothing to the destination. Rules and alarms continue,
-# and ./deploy.sh keeps the pause.
+# their messages to the queue and end, and the function copies nothing. A
+# reconcile that removes objects (--remove-unwanted) is ended, too; others go on,
+# because they only put keys on the queue. This command returns when all of them
+# have ended, usually within two minutes. From then on the sync writes nothing to
+# the destination. Rules and alarms continue, and ./deploy.sh keeps the pause.
 #
 # Events wait in the queue, for 14 days at most. The alarm for the oldest message
 # goes off after a pause of an hour (ALARM_AGE_SECONDS).
@@ -16,6 +17,11 @@
 # too; the next run of the starter stops the workers.
 
 readonly SETTLE_SECONDS=30 # from the time of a pause until no run begins with the old variables, at most
+
+# For jq: of a task, whether it is a worker; whether it deletes objects of the destination by itself.
+readonly IS_WORKER='.startedBy == $by'
+readonly IS_REMOVAL='([.overrides.containerOverrides[]?.command[]?] | any(.[]; startswith("--remove-"))
+  and all(.[]; . != "--dry-run"))'
 
 # Those of 1.1.0 and before would not know the variable; the newer ones are always given PROCESSES.
 need_pausable() {
@@ -49,18 +55,38 @@ await_last_run() {
   local reserved
   reserved=$(reserved_concurrency)
   while (($(now) < $1)) && ! has_run "$reserved"; do
-    say "pause: waiting for the last run of $STARTER_NAME, at most $(($1 - $(now))) s"
+    say_for_now "pause: waiting for the last run of $STARTER_NAME, at most $(($1 - $(now))) s"
     sleep "$RETRY_PAUSE"
+  done
+  end_progress >&2
+}
+
+# end_work UNTIL CONDITION: the tasks that are not to run during a pause; UNTIL as for await_last_run.
+end_work() {
+  local why="./sync.sh pause of $APP_NAME"
+  end_tasks "$why" "$2"
+  await_last_run "$1"
+  end_tasks "$why" "$2"
+}
+
+say_removals() {
+  local tasks task
+  tasks=$(unfinished_tasks "$IS_REMOVAL")
+  for task in $tasks; do
+    say "pause: task $task removes objects from the destination (reconcile --remove-unwanted): it is ended, and the" \
+      "next such run after the pause removes the rest"
   done
 }
 
-end_workers() { end_tasks "./sync.sh pause of $APP_NAME" "$STARTED_BY"; }
-
-# end_work UNTIL: what runs when the sync is paused; as await_last_run.
-end_work() {
-  end_workers
-  await_last_run "$1"
-  end_workers
+# For a trap. SINCE is empty until the function has been changed.
+say_interrupted() {
+  if [[ -n $SINCE ]]; then
+    say "pause: interrupted: the sync stays paused since $SINCE. What still runs may write until it ends: the next run of" \
+      "the starter stops workers, but no reconcile --remove-unwanted. To end both and wait: ./sync.sh$VIA pause. To" \
+      "continue: ./sync.sh$VIA resume"
+  else
+    say "pause: interrupted while the sync was being paused: ./sync.sh$VIA status shows whether it is"
+  fi
 }
 
 say_paused() {
@@ -77,6 +103,8 @@ verb_pause() {
   start_verb
   need_pausable
   SINCE=$(paused_since)
+  trap 'say_interrupted; exit 130' INT
+  trap 'say_interrupted; exit 143' TERM
   if [[ -n $SINCE ]]; then
     say "the sync has been paused since $SINCE"
     until=$(($(epoch_of "$SINCE") + SETTLE_SECONDS + STARTER_TIMEOUT))
@@ -85,6 +113,7 @@ verb_pause() {
     say "pause: nothing new is started; the workers return their messages to the queue"
     until=$(($(now) + STARTER_TIMEOUT))
   fi
-  end_work "$until"
+  say_removals
+  end_work "$until" "$IS_WORKER or $IS_REMOVAL"
   say_paused
 }

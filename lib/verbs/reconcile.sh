@@ -135,7 +135,11 @@ verb_reconcile() {
   [[ $json$report != true- ]] || usage "reconcile: --json and --report - both print on stdout: name a file"
   start_verb
   need_starter
-  say_if_paused "differences are put on the queue, and copied after"
+  if [[ $removes == true && " ${arguments[*]} " != *" --dry-run "* ]]; then
+    refuse_if_paused "nothing is removed before"
+  else
+    say_if_paused "differences are put on the queue, and copied after"
+  fi
   refuse_second
   begin_report "$report"
   trap '' INT TERM # until the id is known by which the task can be stopped

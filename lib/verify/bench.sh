@@ -29,7 +29,7 @@ begin_bench_pause() {
   fi
   say "verify: the sync is paused"
   until=$(now)
-  end_work $((until + STARTER_TIMEOUT))
+  end_work $((until + STARTER_TIMEOUT)) "$IS_WORKER"
 }
 
 end_bench_pause() {

@@ -560,9 +560,10 @@ class PaperAccount:
 
     def ecs_stop_task(self, given: Given) -> Any:
         """It has stopped when somebody looks again."""
-        self.get(f"running {given['task']}", "InvalidParameterException").update(
-            lastStatus="STOPPED", desiredStatus="STOPPED"
-        )
+        task = self.get(f"running {given['task']}", "InvalidParameterException")
+        before = dict(task)
+        task.update(lastStatus="STOPPED", desiredStatus="STOPPED")
+        return {"task": before}
 
     # --- EC2 ----------------------------------------------------------------------------------------------------------
 
