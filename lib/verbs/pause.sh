@@ -19,7 +19,7 @@
 readonly SETTLE_SECONDS=30 # from the time of a pause until no run begins with the old variables, at most
 
 # For jq: of a task, whether it is a worker; whether it deletes objects of the destination by itself.
-readonly IS_WORKER='.startedBy == $by'
+readonly IS_WORKER=".startedBy == \$by"
 readonly IS_REMOVAL='([.overrides.containerOverrides[]?.command[]?] | any(.[]; startswith("--remove-"))
   and all(.[]; . != "--dry-run"))'
 
