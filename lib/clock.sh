@@ -5,8 +5,8 @@ now() { printf '%(%s)T\n' -1; }
 
 iso() { TZ=UTC printf '%(%Y-%m-%dT%H:%M:%SZ)T\n' "$1"; }
 
-# epoch_of TIME: as iso prints it.
-epoch_of() { jq -n --arg time "$1" '$time | fromdateiso8601'; }
+# epoch_of TIME: as iso prints it; prints nothing if it is something else.
+epoch_of() { jq -n --arg time "$1" '$time | try fromdateiso8601 catch empty'; }
 
 # Prints the seconds that a duration such as 15m has.
 seconds_of() {

@@ -14,17 +14,38 @@ look_at_ten() {
     sent: (.Attributes.SentTimestamp | tonumber / 1000 | floor)}' <<<"${answer:-null}"
 }
 
-# look_at_messages URL: the queue's first messages as a JSON list. None is seen twice, because those already seen stay
-# invisible meanwhile.
+ask_dead_letters() { find_numbers "$DLQ_NAME"; }
+
+# count_dead_letters: how many messages the queue held before this run looked at it, as SQS counts them: approximately.
+count_dead_letters() { fact dead_letters | jq '[.[]?] | add // 0'; }
+
+# Prints the queue's first messages as a JSON list. None is seen twice, because those already seen stay invisible
+# meanwhile, as do those that somebody else is looking at.
 look_at_messages() {
-  local found=() ten
+  local found=() ten url
+  url=$(existing_queue_url "$DLQ_NAME")
+  fact dead_letters >/dev/null
   while ((${#found[@]} < DEAD_LETTERS_SHOWN)); do
-    ten=$(look_at_ten "$1")
+    ten=$(look_at_ten "$url")
     [[ -n $ten ]] || break
     mapfile -t -O "${#found[@]}" found <<<"$ten"
   done
-  show_again "$1" <<<"$(printf '%s\n' ${found[@]+"${found[@]}"})"
+  show_again "$url" <<<"$(printf '%s\n' ${found[@]+"${found[@]}"})"
   printf '%s\n' ${found[@]+"${found[@]}"} | jq -s .
+}
+
+# hint_at_more SEEN: says how many messages were not seen, and why.
+hint_at_more() {
+  local all
+  all=$(count_dead_letters)
+  if ((all <= $1)); then
+    return
+  elif (($1 >= DEAD_LETTERS_SHOWN)); then
+    say "these are the first $1 of about $all messages in the dead-letter queue"
+  else
+    say "$(counted $((all - $1)) message) cannot be seen, because somebody else is looking at the dead-letter queue, for" \
+      "example in the console of SQS: try again in a minute"
+  fi
 }
 
 # show_again URL: reads messages and makes them visible again, ten at a time.

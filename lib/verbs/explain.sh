@@ -119,10 +119,11 @@ last_lines() {
 }
 
 parked_messages() {
-  local url messages
-  url=$(existing_queue_url "$DLQ_NAME")
-  messages=$(look_at_messages "$url" | with_keys \
-    | jq -c --arg key "$EXPLAIN_KEY" 'map(select(any(.keys[]; . == $key)) | .keys = [$key])')
+  local seen messages
+  seen=$(look_at_messages)
+  hint_at_more "$(jq length <<<"$seen")"
+  messages=$(with_keys <<<"$seen" | jq -c --arg key "$EXPLAIN_KEY" \
+    'map(select(any(.keys[]; . == $key)) | .keys = [$key])')
   if [[ $messages == "[]" ]]; then printf '[]\n'; else with_reasons <<<"$messages"; fi
 }
 

@@ -31,10 +31,13 @@ need_pausable() {
 
 # variables_of_pause TIME: reads the function.
 variables_of_pause() {
-  jq --arg now "$1" '.Environment.Variables | .PAUSED_SINCE //= $now | {Environment: {Variables: .}}'
+  jq --arg now "$1" '.Environment.Variables
+    | .PAUSED_SINCE |= if (. // "" | try fromdateiso8601 catch null) then . else $now end
+    | {Environment: {Variables: .}}'
 }
 
-# set_pause TIME: unless it is paused already. Leaves the time that counts in SINCE.
+# set_pause TIME: unless it is paused already; what somebody else wrote there, and is no time, is replaced. Leaves the
+# time that counts in SINCE.
 set_pause() {
   local RESOURCE="function $STARTER_NAME"
   change_function variables_of_pause "$1"
@@ -103,6 +106,7 @@ verb_pause() {
   start_verb
   need_pausable
   SINCE=$(paused_since)
+  [[ -n $(epoch_of "$SINCE") ]] || SINCE=""
   trap 'say_interrupted; exit 130' INT
   trap 'say_interrupted; exit 143' TERM
   if [[ -n $SINCE ]]; then

@@ -35,21 +35,12 @@ confirm_purge() {
   need_yes "Delete all messages of $DLQ_NAME? Their keys stay as they are until they change again." "nothing was deleted"
 }
 
-# Reads messages; says how many more the queue holds, as SQS counts them: approximately.
-hint_at_more() {
-  local shown all
-  shown=$(jq length)
-  ((shown >= DEAD_LETTERS_SHOWN)) || return 0
-  all=$(find_numbers "$DLQ_NAME" | jq '. // {} | (.visible // 0) + (.in_flight // 0)')
-  ((all <= shown)) || say "these are the first $shown of about $all messages"
-}
-
 # Reads messages; says what a reason that is missing may mean.
 hint_at_missing() {
   local missing
   missing=$(jq --arg not_in_log "$NOT_IN_LOG" '[.[].keys[] | select(.reason == $not_in_log).key] | unique | length')
-  ((missing == 0)) || say "the log has no failure of $missing keys: its lines expire (LOG_RETENTION_DAYS), may be" \
-    "dropped, and only the newest 10000 are read; ./sync.sh$VIA redrive retries these keys as well"
+  ((missing == 0)) || say "the log has no failure of $(counted "$missing" key): its lines expire (LOG_RETENTION_DAYS), may be" \
+    "dropped, and only the newest 10000 are read; ./sync.sh$VIA redrive retries them as well"
 }
 
 # Reads messages; says what to do with those that no retry turns into events. A worker cannot know which key they name.
@@ -78,11 +69,11 @@ act_on_messages() {
   esac
 }
 
-# keep_messages URL: leaves what it holds in a file of the run.
-keep_messages() { look_at_messages "$1" | with_keys | with_reasons >"$TEMP_DIR/messages"; }
+# Leaves what the queue holds in a file of the run.
+keep_messages() { look_at_messages | with_keys | with_reasons >"$TEMP_DIR/messages"; }
 
 verb_redrive() {
-  local action=move list=false yes=false json=false url messages
+  local action=move list=false yes=false json=false messages seen all
   while (($#)); do
     case "$1" in
       --list) list=true ;;
@@ -95,13 +86,17 @@ verb_redrive() {
   done
   [[ $list == false ]] || action=list
   start_verb
-  url=$(existing_queue_url "$DLQ_NAME")
-  say_while "redrive: reading messages and the log" keep_messages "$url"
+  say_while "redrive: reading messages and the log" keep_messages
   messages=$(<"$TEMP_DIR/messages")
   if [[ $json == true ]]; then visible_lines <<<"$messages"; else print_messages <<<"$messages"; fi
-  hint_at_more <<<"$messages"
+  seen=$(jq length <<<"$messages") all=$(count_dead_letters)
+  hint_at_more "$seen"
   hint_at_missing <<<"$messages"
   hint_at_unreadable <<<"$messages"
-  [[ $messages != '[]' ]] || { say "the dead-letter queue is empty" && return; }
+  if ((seen + all == 0)); then
+    say "the dead-letter queue is empty"
+    return
+  fi
+  ((seen)) || [[ $action != move ]] || die "nothing was moved"
   act_on_messages "$action" "$yes" >&2
 }

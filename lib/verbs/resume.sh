@@ -15,7 +15,7 @@ end_pause() {
 verb_resume() {
   (($# == 0)) || usage "resume: unknown option $1"
   [[ $DRY_RUN == false ]] || usage "resume: it lets workers start and has no dry run; set DRY_RUN=false"
-  local since waiting
+  local since began waiting
   start_verb
   need_starter
   since=$(paused_since)
@@ -27,6 +27,11 @@ verb_resume() {
   waiting=$(describe_queue "$QUEUE_NAME" | jq '.visible + .in_flight + .delayed')
   say "the sync continues, after a pause since $since, with $(counted "$waiting" message) in the queue for the next run" \
     "of the starter"
-  (($(now) - $(epoch_of "$since") < QUEUE_SECONDS)) \
-    || say "that is longer than the 14 days for which the queue keeps a message: run ./sync.sh$VIA reconcile, too"
+  began=$(epoch_of "$since")
+  if [[ -z $began ]]; then
+    say "when the pause began is not known, because PAUSED_SINCE was no time: if it lasted longer than the 14 days for" \
+      "which the queue keeps a message, run ./sync.sh$VIA reconcile, too"
+  elif (($(now) - began >= QUEUE_SECONDS)); then
+    say "that is longer than the 14 days for which the queue keeps a message: run ./sync.sh$VIA reconcile, too"
+  fi
 }

@@ -30,11 +30,12 @@ choose_outage() {
     | ([.[] | select(.state == "goes on")] | min_by(.since)) // max_by(.at)) | del(.outages)'
 }
 
-# For jq: a number of things; whether a part could be read; whether all that the starter failed with is said here anyway,
-# as its guard found it; what to do about the error of a starter that was denied or changed.
+# For jq: a number of things; all messages of a queue; whether a part could be read; whether all that the starter failed
+# with is said here anyway, as its guard found it; what to do about the error of a starter that was denied or changed.
 jq_known() {
   cat <<'JQ'
   def amount($number; $what): "\($number) \($what)\(if $number == 1 then "" else "s" end)";
+  def all_messages: . // {} | (.visible // 0) + (.in_flight // 0) + (.delayed // 0);
   def is_known($part): any(.not_known[]?; . == $part) | not;
   def is_said($faults): sub("^.*RuntimeError: "; "") | split("; ") - $faults == [];
   def with_cure: . + if test("AccessDenied|not authorized")
@@ -47,23 +48,26 @@ JQ
 # Reads the parts and adds the one word and the reasons for it.
 judge() {
   jq --argjson behind "$BEHIND_SECONDS" --argjson keep "$QUEUE_SECONDS" --arg via "$VIA" "$(jq_known)"'
-    (.queue // {} | (.visible // 0) + (.in_flight // 0) + (.delayed // 0)) as $messages
+    (.queue | all_messages) as $messages
     | (180 * (.rule.minutes // 1)) as $silence
     | [.faults[] | "\(.fault): \(.cure)"] as $faults
-    | if .paused then .paused.events_until = ([now - (.queue.oldest_seconds // 0), (.paused.since | fromdateiso8601)] | min
-        + $keep | floor | todate) else . end
+    | ([.paused.since | strings | try fromdateiso8601 catch null][0]) as $since
+    | if $since then .paused.events_until = ([now - (.queue.oldest_seconds // 0), $since] | min + $keep | floor | todate)
+      else . end
+    | [select(.paused and ($since | not)) | "PAUSED_SINCE=\(.paused.since | tojson) of the function is no time, so that "
+        + "no worker is started or stopped: ./sync.sh\($via) resume"] as $no_time
     | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
-       $faults[],
+       $faults[], $no_time[],
        (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
          | "the starter has not run for an hour"),
-       (.starter | select(. and .error != "") | .error | split("\n")[0] | select(is_said($faults) | not)
+       (.starter | select(. and .error != "") | .error | split("\n")[0] | select((is_said($faults) or ($no_time != [] and contains("PAUSED_SINCE="))) | not)
          | "the starter failed: \(with_cure)"),
        (.starter.decision | select(. and (.failing // "") != "") | "workers do not get to work: \(.failing)"),
        (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason)"),
        (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))
          | "a worker ended in an outage, and none has synced a key since: \(.reason)"),
        (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
-       (.dead_letters.visible // 0 | select(. > 0) | "\(amount(.; "message")) in the dead-letter queue: ./sync.sh\($via) redrive --list"),
+       (.dead_letters | all_messages | select(. > 0) | "\(amount(.; "message")) in the dead-letter queue: ./sync.sh\($via) redrive --list"),
        (.function_age as $since | select(.paused | not) | .audit | select(. and (.last.seconds_ago // $since) > (.days + 1) * 86400)
          | "no audit came to its end for more than \(.days + 1) days: ./sync.sh\($via) logs starter says why none started"),
        (.audit.last | select(. and .status != 0) | "the last audit failed: \(if .end == "stopped" then "it was stopped"
@@ -72,7 +76,7 @@ judge() {
       as $failing
     | [(.queue.oldest_seconds | select(. and . > $behind) | "the oldest message waits for \(.) s"),
        (.starter.decision | select(.) | .failures[] | "a worker was not started: \(.)")] as $late
-    | [.paused | select(.) | "since \(.since) nothing is copied, until ./sync.sh\($via) resume; events wait in the queue \(
+    | [.paused | select($since) | "since \(.since) nothing is copied, until ./sync.sh\($via) resume; events wait in the queue \(
         "")until \(.events_until)"] as $paused
     | if $failing != [] then {state: "failing", reasons: ($failing + if $paused == [] then $late else $paused end)}
       elif $paused != [] then {state: "paused", reasons: $paused}
@@ -190,7 +194,8 @@ status_lines() {
     row("queue"; .queue | if . == null then "gone" else "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed\(
       if .visible + .in_flight + .delayed == 0 then "" elif .oldest_seconds then ", the oldest for \(.oldest_seconds) s"
       else "" end)" end),
-    row("dead letters"; .dead_letters | if . == null then "gone" else .visible end),
+    row("dead letters"; .dead_letters | if . == null then "gone" else (all_messages - .visible) as $hidden
+      | "\(all_messages)\(if $hidden > 0 then ", \($hidden) of them in flight: somebody is looking at them" else "" end)" end),
     row("workers"; if .workers == [] then "none" else .workers | map("\(.capacity) \(.status)") | counted end),
     row("starter"; if_known("starter"; .starter | if . == null then "no run in the last hour"
       elif .decision == null then "\(.at): failed, as said above"

@@ -35,9 +35,10 @@ wait_started_by() { printf '%s-wait\n' "$APP_NAME"; }
 
 # with_failing FILE: prints the file's {key, why}; of keys that failed lately, why becomes the worker's reason.
 with_failing() {
-  local url parked since failures
-  url=$(existing_queue_url "$DLQ_NAME")
-  parked=$(look_at_messages "$url" | with_keys | jq -c --slurpfile lacking "$1" \
+  local seen parked since failures
+  seen=$(look_at_messages)
+  hint_at_more "$(jq length <<<"$seen")"
+  parked=$(with_keys <<<"$seen" | jq -c --slurpfile lacking "$1" \
     'map(select(any(.keys[]; IN($lacking[0][].key))) | {keys, sent})')
   since=$(jq --argjson since $(($(now) - FAILING_SECONDS)) 'map(.sent) + [$since] | min' <<<"$parked")
   failures=$(failures_since "$since")

@@ -1,7 +1,7 @@
 """The account on paper, as the verbs of sync.sh meet it: logs, metrics, tasks that end, and objects on both sides.
 
 What is put into the source is in the destination at once. A log has the summary of a task, a dead-letter queue one
-message, and a query no rows.
+message, of which a look takes ten at most, and a query no rows.
 """
 
 import json
@@ -21,7 +21,9 @@ class Operated(PaperAccount):
     def __init__(self) -> None:
         super().__init__()
         self.objects: dict[str, dict[str, Any]] = {}
-        self.parked = [json.dumps(PARKED)]
+        self.parked = [json.dumps(PARKED)]  # the bodies of messages in the dead-letter queue
+        self.taken: list[str] = []  # those that were received
+        self.hidden = 0  # messages that somebody else has received
 
     # --- logs and metrics -------------------------------------------------------------------------------------------
 
@@ -50,15 +52,19 @@ class Operated(PaperAccount):
         if found:
             found["Attributes"]["CreatedTimestamp"] = "1600000000"
             found["Attributes"] |= dict.fromkeys((name for name in found["Attributes"] if "ApproximateN" in name), "0")
+            if given["QueueUrl"].endswith("-dlq"):
+                found["Attributes"]["ApproximateNumberOfMessages"] = str(len(self.parked))
+                found["Attributes"]["ApproximateNumberOfMessagesNotVisible"] = str(len(self.taken) + self.hidden)
         return found or {"Attributes": {"CreatedTimestamp": "1600000000"}}
 
     def sqs_receive_message(self, _given: Given) -> Any:
-        found, self.parked = self.parked, []
+        found, self.parked = self.parked[:10], self.parked[10:]
+        self.taken += found
         common = {"MessageId": "m", "ReceiptHandle": "r", "Attributes": {"SentTimestamp": "1700000000000"}}
         return {"Messages": [{"Body": one} | common for one in found]}
 
     def sqs_change_message_visibility_batch(self, given: Given) -> Any:
-        self.parked = [json.dumps(PARKED)]
+        self.parked += [self.taken.pop(0) for one in given["Entries"] if one["VisibilityTimeout"] == 0]
         return {"Successful": [{"Id": one["Id"]} for one in given["Entries"]], "Failed": []}
 
     def sqs_start_message_move_task(self, _given: Given) -> Any:
@@ -68,7 +74,8 @@ class Operated(PaperAccount):
         return {"Results": [{"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 1}]}
 
     def sqs_purge_queue(self, _given: Given) -> Any:
-        return None
+        """Those in flight, too (SQS API reference, PurgeQueue)."""
+        self.parked, self.hidden = [], 0
 
     def ecs_list_tasks(self, given: Given) -> Any:
         found = super().ecs_list_tasks(given)["taskArns"]

@@ -1,6 +1,7 @@
 """What the verbs of sync.sh say and do while something else goes on in the deployment, on an account on paper."""
 
 import copy
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 from account import APP
 from documents import Ran, Scripts, sourced_scripts
-from operated import Operated
+from operated import PARKED, Operated
 from paper_account import HERE, Given
 from sourced import unfolded
 
 ARN = f"arn:aws:ecs:{HERE}:task/{APP}-cluster/"
+BODY = json.dumps(PARKED)
 DEPLOYED: dict[str, Any] = {}
 
 
@@ -115,3 +117,80 @@ def test_an_interrupted_pause_says_that_the_sync_stays_paused(
     ran = sync(scripts, "pause", 128 + signal.SIGTERM)
     variables = account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
     assert said.format(variables["PAUSED_SINCE"]) in ran.errors
+
+
+# The dead-letter queue, while somebody else is looking at it
+
+HIDDEN = "{} cannot be seen, because somebody else is looking at the dead-letter queue"
+
+
+@pytest.mark.parametrize(("shown", "hidden", "row"), [(0, 1, "1, 1 of them in flight: somebody"), (2, 0, "2")])
+def test_status_fails_although_a_dead_letter_is_hidden(
+    scripts: Scripts, account: Operated, shown: int, hidden: int, row: str
+) -> None:
+    account.parked, account.hidden = [BODY] * shown, hidden
+    ran = sync(scripts, "status", 1)
+    number = "1 message" if shown + hidden == 1 else "2 messages"
+    assert f"\n  {number} in the dead-letter queue: ./sync.sh redrive --list\n" in ran.output
+    assert f"\ndead letters  {row}" in ran.output
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [("--list", 0, "nothing was moved; when"), ("", 1, "nothing was moved\n"), ("--purge --yes", 0, "all messages of")],
+)
+def test_redrive_knows_of_messages_that_it_cannot_see(
+    scripts: Scripts, account: Operated, words: str, status: int, said: str
+) -> None:
+    account.hidden = 3
+    ran = sync(scripts, f"redrive {words}", status)
+    assert HIDDEN.format("3 messages") in ran.errors
+    assert said in ran.errors
+    assert account.hidden == (0 if "purge" in words else 3)
+    assert ran.sent("StartMessageMoveTask") == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "hidden", "said"),
+    [
+        (0, 0, "the dead-letter queue is empty\n"),
+        (23, 0, ""),
+        (23, 2, HIDDEN.format("2 messages")),
+        (250, 0, "these are the first 100 of about 250 messages"),
+    ],
+)
+def test_redrive_shows_what_it_sees_says_what_it_does_not_and_hides_nothing(
+    scripts: Scripts, account: Operated, shown: int, hidden: int, said: str
+) -> None:
+    account.parked, account.hidden = [BODY] * shown, hidden
+    for words in ("--list --purge --yes", "--purge --yes --list --json"):
+        ran = sync(scripts, f"redrive {words}")
+        assert said in ran.errors
+        assert all((hint in ran.errors) == (hint in said) for hint in ("cannot be seen", "first 100")), ran.errors
+        assert (account.parked, account.hidden) == ([BODY] * shown, hidden)
+    assert len(json.loads(ran.output)) == min(shown, 100)
+
+
+def test_explain_says_which_dead_letters_it_could_not_see(scripts: Scripts, account: Operated) -> None:
+    account.hidden = 1
+    assert HIDDEN.format("1 message") in sync(scripts, "explain models/gone").errors
+
+
+# A PAUSED_SINCE that somebody has edited by hand
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2026-11-27", "2026-13-45T00:00:00Z"])
+def test_a_time_of_a_pause_that_is_none_is_a_fault_which_resume_and_pause_remove(
+    scripts: Scripts, account: Operated, time: str
+) -> None:
+    variables = account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
+    for verb, said in (("resume", "when the pause began is not known"), ("pause", "nothing new is started")):
+        variables["PAUSED_SINCE"] = time
+        ran = sync(scripts, "status", 1)
+        assert ran.output.startswith("failing\n"), ran.output
+        assert f'\n  PAUSED_SINCE="{time}" of the function is no time' in ran.output
+        assert "no worker is started or stopped: ./sync.sh resume\n" in ran.output
+        assert said in sync(scripts, verb).errors
+        variables = account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
+        assert variables.get("PAUSED_SINCE") != time
+    assert variables["PAUSED_SINCE"].startswith("20")

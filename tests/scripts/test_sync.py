@@ -137,16 +137,6 @@ def test_options_stand_in_any_order(words: str) -> None:
     assert printed(f"{script}main {words}").split() == [*(["local"] * ("--local" in words)), "--json"]
 
 
-@pytest.mark.parametrize("words", ["--list --purge --yes", "--purge --yes --list"])
-def test_redrive_that_is_to_list_only_lists(words: str) -> None:
-    script = """start_verb() { start_run; }; existing_queue_url() { :; }; look_at_messages() { echo '[1]'; }
-        with_keys() { cat; }; with_reasons() { cat; }; print_messages() { :; }; hint_at_missing() { :; }
-        hint_at_unreadable() { :; }
-        act_on_messages() { echo "$1"; }
-        """
-    assert bash(f"{script}verb_redrive {words}").stderr == "list\n"
-
-
 def test_thousands_of_failures_give_their_reasons(tmp_path: Path) -> None:
     lines = [f'2026-01-01T00:00:00Z ERROR failed key="key {n}" attempt=1/3 operation=X error=403' for n in range(5000)]
     lines.append('2025-12-31T00:00:00Z ERROR failed key="key 7" attempt=1/3 operation=X error=older')
@@ -167,13 +157,6 @@ def test_messages_are_shown_and_moved_without_their_reasons_if_the_log_cannot_be
     (message,) = json.loads(done.stdout)
     assert message["keys"] == [{"at": None, "key": "a", "reason": "not known: the log could not be read"}]
     assert re.fullmatch("[^:]+: a query did not end in 120 s\n", done.stderr)
-
-
-@pytest.mark.parametrize(("shown", "visible", "said"), [(99, 500, False), (100, 500, True), (100, 100, False)])
-def test_redrive_says_of_how_many_messages_it_shows_the_first(shown: int, visible: int, said: bool) -> None:
-    numbers = json.dumps({"visible": visible, "in_flight": 0, "delayed": 0})
-    done = bash(f"find_numbers() {{ echo '{numbers}'; }}; hint_at_more", json.dumps([{}] * shown))
-    assert done.stderr == ("these are the first 100 of about 500 messages\n" if said else "")
 
 
 @pytest.mark.parametrize("via", ["", " --local"])

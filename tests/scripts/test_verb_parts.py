@@ -68,43 +68,6 @@ def test_messages_are_back_only_when_their_move_has_completed(statuses: list[str
     assert ("could be moved back" in done.stderr) == (status == 1)
 
 
-LOOK = """
-aws_or_die() {
-  case "$2" in
-    receive-message)
-      jq '.[:10]' left >ten
-      jq '.[10:]' left >rest
-      mv rest left
-      jq 'if . == [] then {} else {Messages: .} end' ten
-      ;;
-    change-message-visibility-batch)
-      [[ $3 == --queue-url && $5 == --entries ]]
-      printf '%s\\n' "$6" >>shown
-      ;;
-  esac
-}
-look_at_messages https://queue
-"""
-
-
-@pytest.mark.parametrize("count", [0, 1, 10, 23])
-def test_each_dead_letter_that_is_looked_at_is_made_visible_again(count: int, tmp_path: Path) -> None:
-    messages = [
-        {"MessageId": f"m{n}", "ReceiptHandle": f"h{n}", "Body": "b", "Attributes": {"SentTimestamp": "1764000000500"}}
-        for n in range(count)
-    ]
-    (tmp_path / "left").write_text(json.dumps(messages))
-    (tmp_path / "shown").touch()
-    found = printed(LOOK, tmp_path)
-    assert [one["id"] for one in found] == [f"m{n}" for n in range(count)]
-    assert {one["sent"] for one in found} <= {1764000000}
-    batches = [json.loads(line) for line in (tmp_path / "shown").read_text().splitlines()]
-    assert all(1 <= len(batch) <= 10 for batch in batches)
-    assert [(one["ReceiptHandle"], one["VisibilityTimeout"]) for batch in batches for one in batch] == [
-        (f"h{n}", 0) for n in range(count)
-    ]
-
-
 # status
 
 

@@ -28,6 +28,8 @@ refuse_if_paused() { :; }
 starter_setting() { echo x; }
 existing_queue_url() { echo https://queue; }
 look_at_messages() { printf '%s\\n' "$MESSAGES"; }
+ask_dead_letters() { printf '{"in_flight": %d}\\n' "$NUMBER"; }
+mkdir -p "$TEMP_DIR/facts"
 query() { printf '%s\\n' "$2" >>"$CALLS"; printf '%s\\n' "$FAILURES"; }
 print_new_lines() { # $LOG at the first look, $LATE after that
   printf '%s\\n' "$LOG"
@@ -52,6 +54,7 @@ def bash(script: str, folder: Path, **variables: Any) -> subprocess.CompletedPro
         "LATE": "",
         "CODE": "null",
         "MESSAGES": [],
+        "NUMBER": 0,
         "FAILURES": [],
         "CALLS": folder / "calls",
     }
@@ -96,6 +99,12 @@ def test_a_key_that_failed_or_is_parked_says_so(
     (tmp_path / "lacking").write_text(json.dumps([{"key": "a b", "why": why}]))
     done = bash('with_failing "$TEMP_DIR/lacking"', tmp_path, FAILURES=rows(*failed), MESSAGES=[*map(message, parked)])
     assert json.loads(done.stdout) == [{"key": "a b", "why": wanted}], done.stderr
+
+
+def test_dead_letters_that_somebody_else_is_looking_at_are_not_hidden(tmp_path: Path) -> None:
+    (tmp_path / "lacking").write_text('[{"key": "a b", "why": "waiting"}]')
+    done = bash('with_failing "$TEMP_DIR/lacking"', tmp_path, MESSAGES=[message("x")], NUMBER=2)
+    assert "1 message cannot be seen, because somebody else is looking at the dead-letter queue" in done.stderr
 
 
 def test_the_log_is_read_as_far_back_as_the_dead_letters_of_these_keys_go(tmp_path: Path) -> None:
