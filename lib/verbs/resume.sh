@@ -29,7 +29,7 @@ verb_resume() {
     "of the starter"
   began=$(epoch_of "$since")
   if [[ -z $began ]]; then
-    say "when the pause began is not known, because PAUSED_SINCE was no time: if it lasted longer than the 14 days for" \
+    say "when the pause began is not known, because PAUSED_SINCE was not a time: if it lasted longer than the 14 days for" \
       "which the queue keeps a message, run ./sync.sh$VIA reconcile, too"
   elif (($(now) - began >= QUEUE_SECONDS)); then
     say "that is longer than the 14 days for which the queue keeps a message: run ./sync.sh$VIA reconcile, too"

@@ -54,7 +54,7 @@ judge() {
     | ([.paused.since | strings | try fromdateiso8601 catch null][0]) as $since
     | if $since then .paused.events_until = ([now - (.queue.oldest_seconds // 0), $since] | min + $keep | floor | todate)
       else . end
-    | [select(.paused and ($since | not)) | "PAUSED_SINCE=\(.paused.since | tojson) of the function is no time, so that "
+    | [select(.paused and ($since | not)) | "PAUSED_SINCE=\(.paused.since | tojson) of the function is not a time, so that "
         + "no worker is started or stopped: ./sync.sh\($via) resume"] as $no_time
     | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
        $faults[], $no_time[],
@@ -150,6 +150,8 @@ jq_status() {
       eventbridge: "eventbridge: a rule\(if .at_once then ", which also starts the starter at once" else "" end)",
       both: "both (the source is being changed: run ./deploy.sh\($via) again)",
       none: "none: run ./deploy.sh\($via)", unknown: "unknown: \(.error)"}[.source];
+  def dead_letters: if . == null then "gone" else (all_messages - .visible) as $hidden | "\(all_messages)\(
+    if $hidden > 0 then ", \($hidden) of them in flight: somebody is looking at them" else "" end)" end;
   def options: [if .starter_copies then "the starter copies objects up to \(.starter_max_size | size) itself"
       else empty end, (.min_workers | select(. > 0) | "\(amount(.; "worker")) \(if . == 1 then "is" else "are" end) kept running"),
       (.copy_last | select(.) | "\(.) are copied last"), (.tables | select(.) | "\(.) tables are copied in order"),
@@ -194,8 +196,7 @@ status_lines() {
     row("queue"; .queue | if . == null then "gone" else "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed\(
       if .visible + .in_flight + .delayed == 0 then "" elif .oldest_seconds then ", the oldest for \(.oldest_seconds) s"
       else "" end)" end),
-    row("dead letters"; .dead_letters | if . == null then "gone" else (all_messages - .visible) as $hidden
-      | "\(all_messages)\(if $hidden > 0 then ", \($hidden) of them in flight: somebody is looking at them" else "" end)" end),
+    row("dead letters"; .dead_letters | dead_letters),
     row("workers"; if .workers == [] then "none" else .workers | map("\(.capacity) \(.status)") | counted end),
     row("starter"; if_known("starter"; .starter | if . == null then "no run in the last hour"
       elif .decision == null then "\(.at): failed, as said above"

@@ -188,7 +188,7 @@ def test_a_time_of_a_pause_that_is_none_is_a_fault_which_resume_and_pause_remove
         variables["PAUSED_SINCE"] = time
         ran = sync(scripts, "status", 1)
         assert ran.output.startswith("failing\n"), ran.output
-        assert f'\n  PAUSED_SINCE="{time}" of the function is no time' in ran.output
+        assert f'\n  PAUSED_SINCE="{time}" of the function is not a time' in ran.output
         assert "no worker is started or stopped: ./sync.sh resume\n" in ran.output
         assert said in sync(scripts, verb).errors
         variables = account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
