@@ -40,8 +40,9 @@ OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_h
 RECEIVE_ON_SECONDS = 3
 LOOK_SECONDS = 0.25
 QUIET_SECONDS = 1  # after that, for calls without an answer to end
-# Events have to fit into the end as well; a call without an answer then ends in QUIET_SECONDS.
-EVENTS_SECONDS = 1.5
+# Events have to fit into the end as well; a call without an answer then ends in QUIET_SECONDS. The pause after one that
+# was slow is short, because the events of a pause are lost, and an invocation has few seconds.
+EVENTS_SECONDS, EVENTS_PAUSE = 1.5, 0.1
 EVENTS_TIMEOUTS = {"connect": 1, "answer": 1, "attempts": 1}
 IDLE_SECONDS = 5  # a connection that was idle for longer may be dead without a sign of it
 PATIENCE = 5  # seconds that a key waits for others without progress
@@ -72,7 +73,8 @@ kept: list[Process] = []  # one at most
 
 def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
     """Works through the queue until it is empty, for `seconds` and a short end at most. Returns the counts of a worker,
-    its exit status as "status", and "unanswered": calls that have not ended, see end_process_if_unanswered().
+    its exit status as "status", "emptied": 1 if it ended because the queue was empty, and "unanswered": calls that have
+    not ended, see end_process_if_unanswered().
 
     Raises ValueError for wrong settings. Any other failure is logged and gives status 1: the function has more to do.
     """
@@ -159,7 +161,7 @@ def configure_logging(level: str) -> None:
 async def work(process: Process, deadline: float) -> dict[str, int]:
     """Works until the queue is empty or the deadline has come. Every task has ended when it returns."""
     process.wake()
-    worker = make_worker(process.settings, process.parts, OF_FUNCTION, EVENTS_SECONDS, print)
+    worker = make_worker(process.settings, process.parts, OF_FUNCTION, (EVENTS_SECONDS, EVENTS_PAUSE), print)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
     ending = asyncio.create_task(end_when_a_worker_is_needed(worker))
     try:
@@ -169,7 +171,7 @@ async def work(process: Process, deadline: float) -> dict[str, int]:
         ending.cancel()
         await end_tasks()
         process.rests_since = time.time()
-    return dict(worker.counts()) | {"status": status}
+    return dict(worker.counts()) | {"status": status, "emptied": int(worker.saw_empty)}
 
 
 async def end_when_a_worker_is_needed(worker: Worker) -> None:

@@ -79,6 +79,7 @@ class Worker:
         self.stopping = asyncio.Event()
         self.stopped_at = 0.0
         self.is_enough = False  # nothing more is received, what is held is finished
+        self.saw_empty = False  # it ends because the queue stayed empty
         self.is_over_limit = False
         self.exit_status = 0
 
@@ -129,6 +130,7 @@ class Worker:
             failures = 0
             idle = idle or (self.bounds.is_hasty and not self.leases.held)
             empty_polls = empty_polls + 1 if idle and not came else 0
+        self.saw_empty = empty_polls >= patience
 
     async def step(self, seconds: int) -> bool:
         """Receives once, waiting for `seconds` at most, and begins to sync what came. Returns whether anything did."""

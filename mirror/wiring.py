@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mirror.aws.boto3_clients import Clients
-from mirror.hooks.announcer import SEND_SECONDS, Announcer
+from mirror.hooks.announcer import PAUSE_SECONDS, SEND_SECONDS, Announcer
 from mirror.log_writer import writer
 from mirror.loop import OF_TASK, Bounds, Worker
 from mirror.model.services import Events
@@ -32,10 +32,10 @@ def make_worker(
     settings: Settings,
     parts: Parts,
     bounds: Bounds = OF_TASK,
-    events_seconds: float = SEND_SECONDS,
+    events: tuple[float, float] = (SEND_SECONDS, PAUSE_SECONDS),
     show: Callable[[str], None] = writer.put,
 ) -> Worker:
-    """`bounds`: of its end. `events_seconds`: how long a batch of messages may take to be announced. `show`: writes a
-    bare line into the log."""
-    announcer = Announcer(settings, parts.events, events_seconds)
+    """`bounds`: of its end. `events`: how many seconds a batch of messages may take to be announced, and for how many
+    nothing is announced after a failure. `show`: writes a bare line into the log."""
+    announcer = Announcer(settings, parts.events, *events)
     return Worker(settings, parts.buckets, parts.queue, bounds=bounds, announcer=announcer, show=show)

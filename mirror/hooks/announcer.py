@@ -31,6 +31,7 @@ SOURCE, SYNCED, NOT_SYNCED = "s3-to-s3express-sync", "Object Synced", "Object No
 SEND_SECONDS = 6  # for all events of a batch of messages
 AGAIN_AFTER = (0.2, 0.6)  # seconds: events that EventBridge has not taken are sent again after these pauses
 PAUSE_SECONDS = 30  # after a failure, in which nothing is sent
+REASON_CHARACTERS = 2000  # AWS may answer with 250,000, and one call takes 256 KB for its ten events
 LED_TO = {EQUAL: "copied", ABSENT: "deleted"}
 NO_WAY = "a VPC without a route to events.%s.amazonaws.com needs an interface endpoint for it, or a NAT gateway"
 
@@ -42,24 +43,26 @@ class Announcer:
     settings: Settings
     client: Events | None = None
     seconds: float = SEND_SECONDS
+    pause: float = PAUSE_SECONDS
     now: Callable[[], float] = time.monotonic
     counts: Counter[str] = field(default_factory=Counter)  # announced, unannounced
     next_try: float = -math.inf  # after a failure; otherwise -inf
     why: str = ""  # the latest event was not taken
     unsaid: int = 0  # keys that could not be announced since the latest line of the log about it
 
-    async def announce(self, events: list[Announcement]) -> None:
-        """Returns when the events are sent or given up. One that is counted as unannounced may still have been sent."""
+    async def announce(self, events: list[Announcement]) -> list[Announcement]:
+        """Returns the events that it gave up, which are counted as unannounced. They may still have been sent."""
         left = list(events)
         if self.may_try():
             try:
                 await asyncio.wait_for(self.send(left), self.seconds)
                 self.next_try = -math.inf
             except (*AWS_ERRORS, TimeoutError) as error:
-                self.next_try, self.why = self.now() + PAUSE_SECONDS, self.explain(error)
+                self.next_try, self.why = self.now() + self.pause, self.explain(error)
         self.counts["announced"] += len(events) - len(left)
         self.counts["unannounced"] += len(left)
         self.unsaid += len(left)
+        return left
 
     def may_try(self) -> bool:
         """Whether to send now. After a pause a single caller tries; the others give up until it has succeeded."""
@@ -68,7 +71,7 @@ class Announcer:
             return False
         if self.next_try > -math.inf:
             self.say()
-            self.next_try = now + PAUSE_SECONDS
+            self.next_try = now + self.pause
         return True
 
     async def send(self, left: list[Announcement]) -> None:
@@ -142,7 +145,9 @@ def detail_of(settings: Settings, key: str | None, action: str, source: Source |
 def events_of_failure(settings: Settings, sync: KeySync | None, error: Exception) -> list[Announcement]:
     """The event of a message that has failed for the last time. Without a sync, nobody can read which key it names."""
     source = sync.result.sight[0] if sync else None
-    detail = detail_of(settings, sync.key if sync else None, "failed", source) | {"reason": describe(error)}
+    detail = detail_of(settings, sync.key if sync else None, "failed", source) | {
+        "reason": describe(error)[:REASON_CHARACTERS]
+    }
     return [Announcement(NOT_SYNCED, json.dumps(detail, ensure_ascii=False))]
 
 
@@ -151,9 +156,11 @@ def events_of(settings: Settings, sync: KeySync) -> list[Announcement]:
     result = sync.result
     if result.end == EXPIRED and result.action == "skipped":
         return []  # the destination need not have it
-    if settings.announce.startswith("markers") and not is_marker(sync.key, settings.copy_last):
+    is_awaited = is_marker(sync.key, settings.copy_last)
+    if settings.announce.startswith("markers") and not is_awaited:
         return []
     # Another worker may have changed what this sync wrote, so the action is the one that made both sides equal at last.
     action = "skipped" if result.action == "skipped" else LED_TO.get(result.end, result.action)
     source = None if action == "deleted" else result.sight[0]
-    return [Announcement(SYNCED, json.dumps(detail_of(settings, sync.key, action, source), ensure_ascii=False))]
+    detail = json.dumps(detail_of(settings, sync.key, action, source), ensure_ascii=False)
+    return [Announcement(SYNCED, detail, is_awaited)]

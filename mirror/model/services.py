@@ -53,6 +53,7 @@ class Announcement(NamedTuple):
 
     detail_type: str
     detail: str
+    is_awaited: bool = False  # a job waits for it: if EventBridge does not take it, its message comes again
 
 
 class Events(Client, Protocol):

@@ -21,7 +21,7 @@ still to be done for it:
          v +------------------------------^
       DELETED
 
-Two transitions are not in it. A worker that can wait no longer has all that it holds made visible (to NACK). An
+Three transitions are not in it. The message of a marker whose event was not taken comes again (ACK to REQUEUE). A worker that can wait no longer has all that it holds made visible (to NACK). An
 extension that ends late may have hidden what is to be visible, so that is repeated (VISIBLE to NACK).
 """
 
@@ -68,7 +68,7 @@ class State(Enum):
 
 NEXT = {
     State.HELD: {State.ACK, State.REQUEUE, State.FAILED, State.NACK},
-    State.ACK: {State.DELETED, State.VISIBLE, State.NACK},
+    State.ACK: {State.DELETED, State.VISIBLE, State.NACK, State.REQUEUE},
     State.REQUEUE: {State.ACK, State.NACK},
     State.FAILED: {State.NACK},
     State.NACK: {State.NACK, State.VISIBLE},
@@ -89,7 +89,7 @@ class Lease:
     state: State = State.HELD
     outcome: State = State.ACK  # what it becomes when its last key has ended
     failed: str = ""  # the key that failed
-    gave_up: bool = False  # S3 was too busy for one of its keys for too long, see GaveUp
+    gave_up: bool = False  # S3 was too busy for one of its keys for too long, see GaveUp, or an event was not taken
     postpone: int = 0  # seconds for which it stays hidden when it is sent again
     unsettled_until: float = 0.0  # until then a write for it may still take effect
     show_at: float = 0.0  # of NACK
@@ -110,7 +110,7 @@ class Leases:
     settings: Settings
     queue: Queue
     now: Callable[[], float] = time.monotonic
-    announce: Callable[[list[Announcement]], Awaitable[None]] | None = None
+    announce: Callable[[list[Announcement]], Awaitable[list[Announcement]]] | None = None  # returns what was not taken
     when_failed: Callable[[KeySync | None, Exception], list[Announcement]] | None = None  # the events of a last failure
     held: set[Lease] = field(default_factory=set)
     finished: list[Lease] = field(default_factory=list)  # they wait for a settler
@@ -211,8 +211,10 @@ class Leases:
         between, the messages come again, and their events are announced again."""
         events = [event for lease in batch for event in lease.events]
         if self.announce and events:
-            await self.announce(events)
+            left = await self.announce(events)
             for lease in batch:
+                if any(event.is_awaited and event in left for event in lease.events):
+                    self.come_again(lease)
                 lease.events = []
         for lease in batch:
             if lease.state is State.FAILED:
@@ -222,6 +224,14 @@ class Leases:
             elif lease.state is State.REQUEUE:
                 await self.requeue(lease)
         await self.ack([lease for lease in batch if lease.state is State.ACK])
+
+    def come_again(self, lease: Lease) -> None:
+        """A job waits for the event of a marker, so its message is sent again after a pause, as often as one that S3
+        is too busy for."""
+        tries = lease.content.tries
+        if lease.state is State.ACK and tries + 1 < self.settings.max_receives:
+            lease.become(State.REQUEUE)
+            lease.gave_up, lease.postpone = True, self.settings.retry_base_seconds * 4**tries
 
     async def nack(self, lease: Lease) -> None:
         self.show_after_pause(lease)

@@ -531,8 +531,8 @@ MUTANTS = (
     ),
     Mutant(
         "the function waits for its copies for as long as a task does",
-        "make_worker(process.settings, process.parts, OF_FUNCTION, EVENTS_SECONDS, print)",
-        "make_worker(process.settings, process.parts, events_seconds=EVENTS_SECONDS, show=print)",
+        "make_worker(process.settings, process.parts, OF_FUNCTION, (EVENTS_SECONDS, EVENTS_PAUSE), print)",
+        "make_worker(process.settings, process.parts, events=(EVENTS_SECONDS, EVENTS_PAUSE), show=print)",
         function("at_its_deadline_it_hands_back_what_is_not_begun_at_once_and_what_is_under_way_with_a_delay"),
     ),
     Mutant(

@@ -104,6 +104,16 @@ def test_an_object_that_grows_while_it_is_copied_is_handed_back(world, function)
     settle(world)
 
 
+def test_it_says_whether_it_saw_the_queue_empty(world, function):
+    """Only then nothing is left for a worker: a receive that does not end has seen no message, either."""
+    assert function.invoke(30)["emptied"] == 1
+    world.change("data/small", "put x")
+    assert function.invoke(30)["emptied"] == 1
+    for number in range(40):
+        world.change(f"data/{number}", "put x")
+    assert function.invoke(3, lasts=[2])["emptied"] == 0
+
+
 def test_at_its_deadline_it_hands_back_what_is_not_begun_at_once_and_what_is_under_way_with_a_delay(world, function):
     for number in range(2 * FUNCTION_SETTINGS.max_concurrent_keys - 6):
         world.change(f"data/{number}", "put x")

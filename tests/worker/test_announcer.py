@@ -229,15 +229,47 @@ def test_a_message_is_deleted_only_after_its_event(world):
     assert world.is_empty()
 
 
+class Queue:
+    """Takes what is sent, and deletes nothing but `deletes`."""
+
+    def __init__(self, deletes: str = "") -> None:
+        self.deletes = deletes
+        self.sent: list[tuple[dict[str, Any], int]] = []
+
+    async def delete(self, handles: list[str]) -> set[str]:
+        return set(handles) - {self.deletes}
+
+    async def send(self, body: str, delay: int, _group: str | None) -> None:
+        self.sent.append((json.loads(body), delay))
+
+
+@pytest.mark.parametrize(
+    ("tries", "key", "delays"), [(0, "a/_SUCCESS", [30]), (1, "a/_SUCCESS", [120]), (2, "a/_SUCCESS", []), (0, "a", [])]
+)
+def test_the_message_of_a_marker_whose_event_was_not_taken_comes_again_and_not_for_ever(world, tries, key, delays):
+    async def refuse(events: list[Announcement]) -> list[Announcement]:
+        return events
+
+    settings = load_settings(world.environment(ANNOUNCE="all", COPY_LAST="_SUCCESS", RETRY_BASE_SECONDS="30"))
+    queue = Queue(deletes="handle")
+    leases = Leases(settings, queue, announce=refuse)
+    found = SimpleNamespace(size=5, identity="etag 2026-01-01T00:00:00Z 5 null digest")
+    events = events_of(settings, KeySync(key, result=Result(action="copied", end=EQUAL, size=5, sight=(found, None))))
+    lease = Lease(Received(hint_body(SOURCE, [key]), "handle", 1), 0.0, math.inf, 0.0, events=[*events])
+    lease.content.tries = tries
+    leases.held.add(lease)
+    leases.finish(lease)
+    asyncio.run(leases.settle(leases.take_batch()))
+    assert [(body["sync"]["tries"], delay) for body, delay in queue.sent] == [(tries + 1, delay) for delay in delays]
+    assert (leases.held, lease.state, leases.handed_back) == (set(), State.DELETED, len(delays))
+
+
 def test_what_cannot_be_deleted_is_told_once(world):
     told: list[Announcement] = []
 
-    async def announce(events: list[Announcement]) -> None:
+    async def announce(events: list[Announcement]) -> list[Announcement]:
         told.extend(events)
-
-    class Queue:
-        async def delete(self, handles: list[str]) -> set[str]:
-            return set(handles)
+        return []
 
     settings = load_settings(world.environment(**ALL))
     leases = Leases(settings, Queue(), announce=announce)
@@ -474,6 +506,22 @@ def test_a_bus_that_is_slow_does_not_make_the_function_late(world):
     assert report["announced"] + report["unannounced"] == report["skipped"] == 25
     assert report["unannounced"] >= 5  # three calls of 650 ms do not fit
     assert world.is_empty()
+
+
+def test_one_slow_answer_of_the_bus_costs_the_function_the_events_of_a_moment(world):
+    """All of the next half a minute, before, which is most of what an invocation has."""
+    world.standin.put_many(SOURCE, [str(number) for number in range(200)])
+    world.standin.latency("CopyObject", ms=300)
+    world.standin.fault("PutEvents", "hang", times=1)
+    report = Function(world, **ALL).invoke(20)
+    assert report["announced"] + report["unannounced"] == report["copied"] == 200
+    assert report["unannounced"] < 60
+
+
+def test_a_reason_of_a_quarter_of_a_megabyte_is_cut(ours):
+    error = ClientError({"Error": {"Code": "AccessDenied", "Message": "\x07" * 250_000}}, "CopyObject")
+    (event,) = announcer.events_of_failure(ours.settings, None, error)
+    assert 2000 <= len(event.detail) < 20_000
 
 
 def test_a_connection_that_died_in_the_frozen_function_is_not_used(world):

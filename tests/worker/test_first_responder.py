@@ -90,7 +90,7 @@ def receive_counts(world: World) -> list[int]:
 
 
 def counts(report: dict[str, Any]) -> dict[str, int]:
-    return {name: number for name, number in report.items() if number and name != "seconds"}
+    return {name: number for name, number in report.items() if number and name not in ("seconds", "emptied")}
 
 
 # What it does
