@@ -67,11 +67,11 @@ def look(settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequen
     If no message waits, this is only whether one of them stays although MIN_WORKERS is 0 by now.
     """
     if settings["PAUSED_SINCE"]:
-        return decide_paused(describe_tasks(settings, arns, now), settings["PAUSED_SINCE"])
+        return decide_paused(describe_tasks(settings, arns, now, arns), settings["PAUSED_SINCE"])
     least, stopped = settings["MIN_WORKERS"], []
     if visible or least:
         stopped = [arn for arn in list_stopped(settings) if arn not in arns]
-    tasks = describe_tasks(settings, [*arns, *stopped], now)
+    tasks = describe_tasks(settings, [*arns, *stopped], now, arns)
     if visible or least or any(task.stays for task in tasks):
         return decide(visible, in_flight, tasks, now, settings, find_revision(settings) if least else "")
     return Decision(len(arns), wanted_workers(visible, in_flight, 0, len(arns), settings))
@@ -175,8 +175,9 @@ def audit(settings: Mapping[str, Any], event: object) -> dict[str, Any]:
     started: list[str] = []
     failures: list[str] = []
     try:
-        arns = list(dict.fromkeys([*list_running(theirs, now), *list_stopped(theirs)]))
-        plan = plan_audit(describe_tasks(theirs, arns, now) if arns else [], days, now)
+        live = list_running(theirs, now)
+        arns = list(dict.fromkeys([*live, *list_stopped(theirs)]))
+        plan = plan_audit(describe_tasks(theirs, arns, now, live) if arns else [], days, now)
         if plan.start:
             started, failures = run_tasks(theirs, 1, ON_DEMAND, COMMAND, now)
     except (BotoCoreError, ClientError) as error:

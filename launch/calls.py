@@ -79,16 +79,23 @@ def list_stopped(settings: Mapping[str, Any]) -> list[str]:
     return list_tasks(cluster=settings["CLUSTER"], family=settings["TASK_DEFINITION"], desiredStatus="STOPPED")
 
 
-def describe_tasks(settings: Mapping[str, Any], arns: Sequence[str], now: float) -> list[Task]:
-    """The tasks among them that the starter started. One that ECS does not know any more is left out."""
+def describe_tasks(
+    settings: Mapping[str, Any], arns: Sequence[str], now: float, listed: Sequence[str] = ()
+) -> list[Task]:
+    """The tasks among them that the starter started. One that ECS does not know any more is left out.
+
+    `listed`: those among them that ListTasks has just shown as running. DescribeTasks may not know one of them yet (ECS
+    API reference, RunTask, on eventual consistency), and it counts as one that is starting.
+    """
     _, ecs = clients()
     found: list[Mapping[str, Any]] = []
     for first in range(0, len(arns), TASKS_PER_DESCRIBE):
         answer = ecs.describe_tasks(cluster=settings["CLUSTER"], tasks=list(arns[first : first + TASKS_PER_DESCRIBE]))
         found += answer["tasks"]
-    known = {task["taskArn"] for task in found}
-    found += [task for arn, (_, task) in just_started.items() if arn in arns and arn not in known]
-    return [read_task(task, now) for task in found if task.get("startedBy") == settings["STARTED_BY"]]
+    known = {arn: task for arn, (_, task) in just_started.items() if arn in arns}
+    known |= {task["taskArn"]: task for task in found}
+    tasks = [read_task(task, now) for task in known.values() if task.get("startedBy") == settings["STARTED_BY"]]
+    return tasks + [Task(arn, now, stays=settings["MIN_WORKERS"] > 0) for arn in listed if arn not in known]
 
 
 def find_revision(settings: Mapping[str, Any]) -> str:

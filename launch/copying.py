@@ -38,13 +38,16 @@ def seconds_to_copy(context: Any) -> float:
 
 
 def left_over(waiting: int, copied: Mapping[str, Any] | None) -> int:
-    """Returns for how many messages workers are needed: none if the function emptied the queue.
+    """Returns for how many messages workers are needed: none if the function saw the queue empty.
 
     Messages that it returned, because they are large or its time was over, are visible again after seconds, and are not
-    counted until then. Those that failed are retried later, as in a worker.
+    counted until then. Those that failed are retried later, as in a worker. If it saw no end of the queue, there is at
+    least one more, even if it has done more than were counted.
     """
     if copied is None or copied.get("status") or "error" in copied:
         return waiting
     handed_back = int(copied.get("handed_back", 0))
     done = sum(int(copied.get(name, 0)) for name in ("copied", "deleted", "skipped"))
-    return max(waiting - done, handed_back) if handed_back else 0
+    if copied.get("emptied") and not handed_back:
+        return 0
+    return max(waiting - done, handed_back, 1)

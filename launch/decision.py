@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from launch.staying import StayingPlan, plan_staying
-from launch.tasks import GAVE_UP, OUTAGE_STATUS, PAUSED, SPOT_SECONDS, Task
+from launch.tasks import AT_ONCE_SECONDS, GAVE_UP, OUTAGE_STATUS, PAUSED, SPOT_SECONDS, Task
 
 MOST_STOPS = 100  # StopTask takes one task; the others count as running and are stopped by the next run
 
@@ -82,11 +82,19 @@ def is_spot_short(tasks: Sequence[Task], now: float) -> bool:
     return now - begin >= SPOT_SECONDS and not (helped and now - end >= SHORTAGE_SECONDS)
 
 
+def seconds_of_proof(failed: Sequence[Task]) -> float:
+    """How long a task has to run until it counts as one that works: twice as long as any of these did, because those
+    that fail after a while look as if they worked until then. In an outage that is as long as a worker waits for it."""
+    if any(task.exit_code == OUTAGE_STATUS for task in failed):
+        return OUTAGE_SECONDS
+    longest = max((task.seconds for task in failed), default=0.0)
+    return min(OUTAGE_SECONDS, max(AT_ONCE_SECONDS, 2 * longest))
+
+
 def failed_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
-    """The tasks that never worked since the last one that did, the oldest first. After an outage, a task that has only
-    started has not worked yet."""
-    failed = sorted((task for task in tasks if task.never_worked), key=lambda task: task.created)
-    proof = OUTAGE_SECONDS if any(task.exit_code == OUTAGE_STATUS for task in failed) else 0
+    """The tasks that failed since the last one that worked, the oldest first."""
+    failed = sorted((task for task in tasks if task.failed), key=lambda task: task.created)
+    proof = seconds_of_proof(failed)
     last_good = max((task.created for task in tasks if task.worked(now, proof)), default=0.0)
     return [task for task in failed if task.created > last_good]
 
@@ -103,6 +111,8 @@ def describe_failure(failed: Sequence[Task], outlook: str) -> str:
     code = "" if last.exit_code is None else f" (exit code {last.exit_code})"
     number = "task" if len(failed) == 1 else f"{len(failed)} tasks"
     how = "ended in an outage" if last.exit_code == OUTAGE_STATUS else "stopped before working"
+    if last.exit_code != OUTAGE_STATUS and last.seconds >= AT_ONCE_SECONDS:
+        how = f"failed after {max(task.seconds for task in failed):.0f} s at most"
     return f"the last {number} {how}: {last.stop_code}: {last.reason}{code}; {outlook}"
 
 
@@ -114,8 +124,32 @@ def count_missing(wanted: int, live: int, plan: StayingPlan, settings: Mapping[s
     most, least = int(settings["MAX_WORKERS"]), int(settings["MIN_WORKERS"])
     wanted = min(most, max(wanted, least, live + plan.missing if plan.missing else 0))
     start = max(0, wanted - live)
-    newer = min(plan.newer, max(1, most - live - start))
+    room = most - live - start
+    newer = min(plan.newer, max(room, int(room == 0)))
     return wanted, start + newer, min(start, plan.missing) + newer
+
+
+def after_failures(failed: Sequence[Task], live: Sequence[Task], start: int, now: float) -> tuple[int, str, str]:
+    """(how many to start, why workers do not get to work, why others wait for one that runs): after a failure workers
+    are tried one at a time, with pauses.
+
+    If it happens again, each run fails until a worker works, so that it is an alarm. A worker that fails once, after
+    minutes, makes a single run fail, which is none.
+    """
+    last = failed[-1]
+    is_outage, is_late = last.exit_code == OUTAGE_STATUS, last.seconds >= AT_ONCE_SECONDS
+    if any(task.started is None for task in live):
+        failing = describe_failure(failed, "the next one is starting")
+        return 0, failing if is_outage or not is_late or len(failed) > 1 else "", ""
+    if any(task.created > last.created for task in live):
+        text = describe_failure(failed, f"one is tried alone, until it has run for {seconds_of_proof(failed):.0f} s")
+        return (0, text, "") if len(failed) > 1 and not is_outage else (0, "", text if start else "")
+    if not start:
+        return 0, "", ""
+    pause = next_attempt(failed) - now
+    if pause > 0:
+        return 0, describe_failure(failed, f"the next one is started in {pause:.0f} s"), ""
+    return 1, describe_failure(failed, "the next one is starting"), ""
 
 
 def decide_paused(tasks: Sequence[Task], since: str) -> Decision:
@@ -137,20 +171,14 @@ def decide(
     stuck = [task for task in tasks if task.waits_for_spot(now)][:MOST_STOPS]
     live = [task for task in tasks if task.wanted and task not in stuck]
     spot_is_short = is_spot_short(tasks, now)
-    plan = plan_staying(live, settings["MIN_WORKERS"], revision, now, spot_is_short)
+    plan = plan_staying(live, settings["MIN_WORKERS"], settings["MAX_WORKERS"], revision, now, spot_is_short)
     stop = {task.arn: GAVE_UP for task in stuck} | {task.arn: why for task, why in plan.stop[:MOST_STOPS]}
     live = [task for task in live if task.arn not in stop]
     started = sum(task.started is not None for task in live)
     wanted = wanted_workers(visible, in_flight, started, len(live), settings)
     wanted, start, stay = count_missing(wanted, len(live), plan, settings)
     failing, trial = "", ""
-    failed, starting = failed_tasks(tasks, now), started < len(live)
-    if failed and start and not starting and any(task.created > failed[-1].created for task in live):
-        start, trial = 0, describe_failure(failed, f"one is tried alone, until it has run for {OUTAGE_SECONDS} s")
-    elif failed and (start or starting):
-        pause = next_attempt(failed) - now
-        start = 0 if starting or pause > 0 else 1
-        waits = f"the next one is started in {pause:.0f} s"
-        failing = describe_failure(failed, "the next one is starting" if start or starting else waits)
+    if failed := failed_tasks(tasks, now):
+        start, failing, trial = after_failures(failed, live, start, now)
     staying, stay = sum(task.stays for task in live), min(start, stay)
     return Decision(len(live), wanted, start, spot_is_short, stop, failing, trial, stay, staying, plan.only_spot)

@@ -17,7 +17,7 @@ ON_SPOT = "a worker on Spot stays in its place"
 PAUSED = "the sync is paused"
 STAY = {"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}  # the variable of a worker that never ends by itself
 SPOT_SECONDS = 300  # after which a shortage of Spot is answered with on-demand capacity
-AT_ONCE_SECONDS = 60  # a worker that fails sooner after its start counts as one that never worked
+AT_ONCE_SECONDS = 60  # a worker that fails sooner after its start has failed at once
 OUTAGE_STATUS = 3  # exit status of a worker that could sync no key at all (mirror/loop.py)
 
 
@@ -39,8 +39,9 @@ class Task(NamedTuple):
     revision: str = ""  # ARN of its task definition
 
     @property
-    def never_worked(self) -> bool:
-        """It stopped without having started, failed at once (no such image; a wrong setting), or ended in an outage.
+    def failed(self) -> bool:
+        """It stopped without having started (no such image), ended with another exit status than 0 (a wrong setting, a
+        queue that cannot be read, memory), or ended in an outage.
 
         Neither a shortage of capacity nor a stop by somebody is such a failure. A task that starts and ends again has
         startedAt and, beside a stop code, an exit code (ECS developer guide, "Stopped tasks error codes").
@@ -49,9 +50,12 @@ class Task(NamedTuple):
             return True
         if self.wanted or self.stop_code in ("", "UserInitiated", *INTERRUPTED) or SHORTAGE in self.reason:
             return False
-        if self.started is None:
-            return True
-        return self.exit_code not in (None, 0) and (self.ended or self.started) - self.started < AT_ONCE_SECONDS
+        return self.started is None or self.exit_code not in (None, 0)
+
+    @property
+    def seconds(self) -> float:
+        """For how long it ran, of one that has ended."""
+        return (self.ended or self.started or 0.0) - self.started if self.started is not None else 0.0
 
     def has_got_going(self, now: float) -> bool:
         """It has run for longer than one does that fails at once."""
@@ -59,7 +63,7 @@ class Task(NamedTuple):
 
     def worked(self, now: float, seconds: float) -> bool:
         """It started, and did not fail: it ran for that long, or ended by itself because nothing was left to do."""
-        if self.started is None or self.never_worked:
+        if self.started is None or self.failed:
             return False
         done = self.stop_code == "EssentialContainerExited" and self.exit_code == 0
         return done or (self.ended or now) - self.started >= seconds

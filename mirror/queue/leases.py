@@ -21,8 +21,9 @@ still to be done for it:
          v +------------------------------^
       DELETED
 
-Three transitions are not in it. The message of a marker whose event was not taken comes again (ACK to REQUEUE). A worker that can wait no longer has all that it holds made visible (to NACK). An
-extension that ends late may have hidden what is to be visible, so that is repeated (VISIBLE to NACK).
+Three transitions are not in it. A worker that can wait no longer has all that it holds made visible (to NACK). An
+extension that ends late may have hidden what is to be visible, so that is repeated (VISIBLE to NACK). The message of a
+marker is sent again if its event was not taken (ACK to REQUEUE).
 """
 
 from __future__ import annotations
