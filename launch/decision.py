@@ -136,14 +136,14 @@ def after_failures(failed: Sequence[Task], live: Sequence[Task], start: int, now
     If it happens again, each run fails until a worker works, so that it is an alarm. A worker that fails once, after
     minutes, makes a single run fail, which is none.
     """
-    last = failed[-1]
-    is_outage, is_late = last.exit_code == OUTAGE_STATUS, last.seconds >= AT_ONCE_SECONDS
+    last, is_again = failed[-1], len(failed) > 1
     if any(task.started is None for task in live):
-        failing = describe_failure(failed, "the next one is starting")
-        return 0, failing if is_outage or not is_late or len(failed) > 1 else "", ""
+        is_late = last.exit_code != OUTAGE_STATUS and last.seconds >= AT_ONCE_SECONDS
+        text = describe_failure(failed, "the next one is starting")
+        return (0, text, "") if is_again or not is_late else (0, "", text if start else "")
     if any(task.created > last.created for task in live):
         text = describe_failure(failed, f"one is tried alone, until it has run for {seconds_of_proof(failed):.0f} s")
-        return (0, text, "") if len(failed) > 1 and not is_outage else (0, "", text if start else "")
+        return (0, text, "") if is_again else (0, "", text if start else "")
     if not start:
         return 0, "", ""
     pause = next_attempt(failed) - now

@@ -89,14 +89,14 @@ def is_shortage(reason: str) -> bool:
 def read_task(found: Mapping[str, Any], now: float) -> Task:
     """Reads a task of DescribeTasks. Before it is PENDING it may have no createdAt (ECS API reference, Task)."""
     times = {name: value.timestamp() for name, value in found.items() if isinstance(value, datetime)}
-    ends = [times[name] for name in ("executionStoppedAt", "stoppingAt", "stoppedAt") if name in times]
+    ends = [times[name] for name in ("executionStoppedAt", "stoppingAt", "stoppedAt") if name in times]  # not its drain
     overrides = found.get("overrides", {}).get("containerOverrides", [])
     containers = [container for container in found.get("containers", []) if container.get("name") == "worker"]
     return Task(
         arn=found["taskArn"],
         created=times.get("createdAt", now),
         started=times.get("startedAt"),
-        ended=ends[0] if ends else None,
+        ended=min(ends, default=None),
         wanted=found.get("desiredStatus") == "RUNNING",
         gone=found.get("lastStatus") == "STOPPED",
         spot=found.get("capacityProviderName") == "FARGATE_SPOT",

@@ -60,7 +60,7 @@ PLANS: list[tuple[str, float, Sequence[tuple[float, int | None, bool]], str]] = 
     ("the window is over", 2700, [], ""),
     ("one is starting", 60, [(30, None, False)], "running"),
     ("one runs for hours", 9000, [(30, None, False)], "running"),
-    ("that of the slot before still runs", 60, [(-80_000, None, False)], "running"),
+    ("that of the slot before still runs", 60, [(-80_000, None, False)], "has not started for 22 hours"),
     ("one has ended well", 600, [(30, 0, True)], ""),
     ("one has ended in the hour before the slot", 60, [(-1800, 0, True)], "start"),
     ("one has found what it cannot mend", 600, [(30, 1, True)], "exit status 1"),
@@ -85,9 +85,18 @@ def made(seconds: float, code: int | None, is_gone: bool) -> Task:
 @pytest.mark.parametrize(("seconds", "tasks", "wanted"), [row[1:] for row in PLANS], ids=[row[0] for row in PLANS])
 def test_the_plan(seconds: float, tasks: Sequence[tuple[float, int | None, bool]], wanted: str) -> None:
     plan = plan_audit([made(*task) for task in tasks], 1, SLOT + seconds)
-    assert (plan.start, plan.running) == (wanted == "start", wanted == "running")
+    assert (plan.start, plan.running) == (wanted == "start", any(not is_gone for _, _, is_gone in tasks))
     assert bool(plan.problem) == (wanted not in ("", "start", "running"))
     assert plan.problem == "" or wanted in plan.problem
+
+
+@pytest.mark.parametrize(("days", "hours", "is_told"), [(1, 23, False), (1, 24, True), (7, 23, False), (7, 25, True)])
+def test_one_that_hangs_is_told_in_the_next_slot_or_after_a_day(days: int, hours: int, is_told: bool) -> None:
+    slot = newest_slot(SLOT, days)
+    task = Task(arn="arn:it", created=slot + 60, started=slot + 90)
+    plan = plan_audit([task], days, slot + 3600 * hours)
+    told = f"has not ended for {hours} hours, and no other one is started: if its log does not go on, stop it"
+    assert (told in plan.problem, bool(plan.problem)) == (is_told, is_told)
 
 
 def test_one_whose_end_ecs_has_not_told_yet_is_not_dead() -> None:

@@ -33,7 +33,7 @@ class Responder(ModuleType):
     def __init__(self, cloud: Cloud) -> None:
         super().__init__("mirror.function")
         self.cloud = cloud
-        self.comes_to: dict[str, int] | Exception = {}
+        self.comes_to: dict[str, int] | Exception = {"emptied": 1}
         self.seconds: list[float] = []
         self.before: list[str] = []
         self.ends = 0
@@ -87,7 +87,7 @@ def test_a_wrong_setting_is_refused(name: str, value: str) -> None:
 def test_from_idle_it_copies_and_starts_nobody(
     cloud: Cloud, responder: Responder, capsys: pytest.CaptureFixture[str], counted: int
 ) -> None:
-    responder.comes_to = {"copied": 3, "deleted": 0, "handed_back": 0, "bytes": 30, "status": 0}
+    responder.comes_to = {"copied": 3, "deleted": 0, "handed_back": 0, "bytes": 30, "status": 0, "emptied": 1}
     cloud.has_messages(counted, 0)
     cloud.has_tasks()
     report = starter.handler(event(), Context())
@@ -97,10 +97,10 @@ def test_from_idle_it_copies_and_starts_nobody(
 
 
 def test_the_minutes_run_does_so_if_messages_wait(cloud: Cloud, responder: Responder) -> None:
-    responder.comes_to = {"copied": 1}
+    responder.comes_to = {"copied": 1, "emptied": 1}
     cloud.has_messages(1, 0)
     cloud.has_tasks()
-    assert starter.handler(MINUTE, Context())["copied"] == {"copied": 1}
+    assert starter.handler(MINUTE, Context())["copied"] == responder.comes_to
 
 
 def test_a_failure_after_it_leaves_no_call_behind(cloud: Cloud, responder: Responder) -> None:
@@ -151,11 +151,13 @@ def test_no_worker_is_started_beside_those_that_have_come_meanwhile(cloud: Cloud
 @pytest.mark.parametrize(
     ("waiting", "copied", "left"),
     [
-        (400, {"copied": 400}, 0),
+        (400, {"copied": 400, "emptied": 1}, 0),
+        (400, {"copied": 500, "emptied": 0}, 1),  # more have come
+        (380, {"emptied": 0}, 380),  # a receive did not end
         (400, {"copied": 300, "deleted": 5, "skipped": 5, "handed_back": 3}, 90),  # its time was over
         (1, {"handed_back": 7}, 7),  # the count was late
-        (9, {"failed": 9}, 0),  # they are tried again later
-        (9, {}, 0),  # somebody else had them
+        (9, {"failed": 9, "emptied": 1}, 0),  # they are tried again later
+        (9, {"emptied": 1}, 0),  # somebody else had them
         (9, {"status": 1}, 9),
         (9, {"error": "a mistake"}, 9),
         (9, None, 9),
@@ -183,7 +185,7 @@ def test_what_is_to_stay_is_started_first(cloud: Cloud, responder: Responder, mo
     cloud.starts(1, ["FARGATE_SPOT"], stay=True)
     report = starter.handler(event(), Context())
     assert "RunTask" in responder.before
-    assert report["copied"] == {}
+    assert report["copied"] == {"emptied": 1}
 
 
 def test_beside_a_worker_it_does_not_copy(cloud: Cloud, responder: Responder) -> None:

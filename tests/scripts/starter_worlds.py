@@ -1,0 +1,410 @@
+"""Worlds for the starter: a model of ECS, SQS and Lambda on a clock of its own, for the real handler().
+
+A number draws a world. In it ECS lists and describes late, answers in part, refuses, loses answers, has no room on Spot
+or at all; tasks fail in each of the ways that a task can; Spot takes workers back, somebody deploys, pauses, changes
+MIN_WORKERS. Every third world ends with forty calm minutes. test_starter_worlds.py says what has to hold in all.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+BEGIN = 1_795_564_800.0  # midnight of a day, UTC
+CALM = 40 * MINUTE  # at the end of every third world
+TASKS_ON_A_PAGE = 7
+REMEMBERED = HOUR  # a stopped task is shown for about an hour
+HELD = 502  # messages that a worker holds at most
+IDLE = 60  # seconds until a worker ends
+STEP = 15  # seconds of the model
+VISIBILITY = 20 * MINUTE  # of the messages of a worker that was killed
+SHORTAGE = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
+EXITED, OUT_OF_MEMORY = "Essential container in task exited", "OutOfMemoryError: Container killed due to memory usage"
+STAY = {"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}
+WORKERS, AUDITS = "s3-to-s3express-sync-starter", "s3-to-s3express-sync-audit"
+OPERATIONS = ("ListTasks", "DescribeTasks", "RunTask", "StopTask", "GetQueueAttributes", "DescribeTaskDefinition")
+
+
+class Span(NamedTuple):
+    """Of seconds; `how` is what goes on in it."""
+
+    begin: float = math.inf
+    end: float = math.inf
+    how: str = ""
+
+    def holds(self, now: float) -> bool:
+        return self.begin <= now < self.end
+
+
+class Fate(NamedTuple):
+    """How a task fails: after so many seconds, with which status; without one it never starts."""
+
+    seconds: float
+    code: int | None
+
+
+class Plan(NamedTuple):
+    """What happens in a world, in seconds since its beginning."""
+
+    seconds: float
+    rate: int
+    most: int
+    least: list[tuple[float, int]]  # MIN_WORKERS from then on
+    deploys: list[float]
+    arrivals: list[tuple[float, int]]  # messages
+    speed: int  # messages that a worker works on in a step
+    doom: Span
+    fate: Fate
+    crash: float  # when one worker is killed
+    no_spot: Span
+    no_demand: Span
+    refusals: list[Span]
+    interruptions: list[float]
+    paused: Span
+    late: tuple[float, float]  # seconds until a task is listed, and until it can be described, at most
+    loses: float  # share of the answers of RunTask that are lost
+    partial: float  # share of them that start fewer
+    bursts: list[float]  # events of the bucket
+    audit: Fate | None = None  # of those of AUDIT_DAYS=1; without an exit status they hang
+
+    def min_workers(self, now: float) -> int:
+        return [least for at, least in self.least if at <= now][-1]
+
+
+def some(chance: random.Random, share: float, value: Callable[[], Any], otherwise: Any) -> Any:
+    return value() if chance.random() < share else otherwise
+
+
+def draw(number: int) -> Plan:
+    chance = random.Random(number)
+    rate = chance.choice([60, 60, 60, 120, 300])
+    busy = chance.choice([25, 40, 50, 80]) * MINUTE
+    most = chance.choice([1, 2, 2, 2, 3, 5, 20])
+
+    def span(longest: float) -> tuple[float, float]:
+        at = chance.uniform(0, busy)
+        return at, min(busy, at + chance.uniform(60, longest))
+
+    def moments(count: int) -> list[float]:
+        return sorted(chance.uniform(0, busy) for _ in range(count))
+
+    stays = chance.random() < 0.45
+    least = [(0.0, chance.randint(1, most) if stays else 0)]
+    least += [(at, chance.randint(0, most)) for at in moments(chance.choice([0, 0, 1, 2]) if stays else 0)]
+    doomed = chance.random() < 0.4
+    begin = chance.choice([0.0, 0.0, chance.uniform(0, busy / 2)])
+    code = chance.choice([None, 1, 2, 3, 137, 137, 139])
+    life = 600.0 if code == 3 else chance.choice([5, 20, 40, 55, 70, 120, 240, 400])
+    fate = Fate(min(life, 240) if code is None else life, code)
+    bursts = moments(chance.choice([0, 0, 3]))
+    every = chance.choice([20, 60, 300, 900])
+    amount = chance.choice([1, 1, 9, 30, 200])
+    arrivals = [(at, chance.randint(1, amount)) for at in range(0, int(busy), every)]
+    if doomed or chance.random() < 0.3:
+        arrivals.insert(0, (0.0, chance.choice([50, 600, 1500])))
+    return Plan(
+        seconds=busy + (0 if number % 3 else CALM),
+        rate=rate,
+        most=most,
+        least=least,
+        deploys=moments(chance.choice([0, 1, 1, 2]) if stays else 0),
+        arrivals=arrivals,
+        speed=chance.choice([1, 10, 200]),
+        doom=Span(begin, busy) if doomed else Span(),
+        fate=fate,
+        crash=some(chance, 0.15, lambda: chance.uniform(0, busy), math.inf) if not doomed else math.inf,
+        no_spot=some(chance, 0.25, lambda: Span(*span(busy), chance.choice(["refuses", "waits", "stops"])), Span()),
+        no_demand=some(chance, 0.1, lambda: Span(*span(1200)), Span()),
+        refusals=[Span(*span(400), chance.choice(OPERATIONS)) for _ in range(chance.choice([0, 0, 0, 1, 2]))],
+        interruptions=moments(chance.choice([0, 0, 1, 3])),
+        paused=some(chance, 0.05, lambda: Span(*span(1800)), Span()),
+        late=(chance.choice([0, 3, 25]), chance.choice([0, 3, 40])),
+        loses=chance.choice([0, 0, 0.2]) if not bursts else 0,
+        partial=chance.choice([0, 0, 0.2]),
+        bursts=bursts,
+    )
+
+
+def draw_audits(number: int) -> Plan:
+    """Three quiet days with an audit each."""
+    chance = random.Random(number)
+    code = chance.choice([0, 0, 1, 2, 3, 137, None])
+    seconds = chance.choice([90, 600, 3 * HOUR, 23 * HOUR]) if code is not None else math.inf
+    refused = [Span(at := chance.uniform(0, 3 * DAY), at + chance.uniform(600, 4 * HOUR), chance.choice(OPERATIONS))]
+    return draw(number)._replace(
+        seconds=3 * DAY,
+        rate=chance.choice([600, 900]),
+        least=[(0.0, 0)],
+        deploys=[],
+        arrivals=[(float(at), 3) for at in range(HOUR, 3 * DAY, 6 * HOUR)],
+        doom=Span(),
+        crash=math.inf,
+        no_spot=Span(),
+        no_demand=some(
+            chance, 0.3, lambda: Span(DAY + 1.5 * HOUR, DAY + 1.5 * HOUR + chance.uniform(0, 2 * HOUR)), Span()
+        ),
+        refusals=some(chance, 0.3, lambda: refused, []),
+        interruptions=[],
+        paused=Span(),
+        audit=Fate(seconds, code),
+    )
+
+
+@dataclass(eq=False)
+class Run:
+    """A task. It is to run until `ends`, and gone at `gone`."""
+
+    arn: str
+    created: float
+    spot: bool
+    started_by: str
+    stays: bool
+    revision: int
+    listed_at: float
+    known_at: float
+    pulls: float = math.inf
+    starts: float = math.inf
+    ends: float = math.inf
+    gone: float = math.inf
+    end: tuple[str, str, int | None] = ("", "", None)  # stop code, reason, exit status
+    dies: bool = False  # it works on no message, and fails
+    held: int = 0
+    idle: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        code, reason, status = self.end
+        by_itself = code in ("EssentialContainerExited", "TaskFailedToStart") and SHORTAGE not in reason
+        return by_itself and (self.starts == math.inf or status != 0)
+
+    def is_live(self, now: float) -> bool:
+        return now < self.ends
+
+    def runs(self, now: float) -> bool:
+        return self.starts <= now < self.ends
+
+    def described(self, now: float) -> dict[str, Any]:
+        times = {"createdAt": self.created, "pullStartedAt": self.pulls, "startedAt": self.starts}
+        times |= {"stoppingAt": self.ends, "executionStoppedAt": self.gone, "stoppedAt": self.gone}
+        code, reason, status = self.end if now >= self.ends else ("", "", None)
+        started = "RUNNING" if self.starts <= now else "PROVISIONING"
+        return {
+            "taskArn": self.arn,
+            "startedBy": self.started_by,
+            "capacityProviderName": "FARGATE_SPOT" if self.spot else "FARGATE",
+            "taskDefinitionArn": f"arn:{self.revision}",
+            "desiredStatus": "RUNNING" if self.is_live(now) else "STOPPED",
+            "lastStatus": "STOPPED" if self.gone <= now else "STOPPING" if self.ends <= now else started,
+            "overrides": {"containerOverrides": [{"name": "worker", "environment": [STAY] if self.stays else []}]},
+            "containers": [
+                {"name": "worker"} | ({"exitCode": status} if status is not None and self.gone <= now else {})
+            ],
+            **{name: datetime.fromtimestamp(BEGIN + at, UTC) for name, at in times.items() if at <= now},
+            **({"stopCode": code, "stoppedReason": reason} if code else {}),
+        }
+
+
+@dataclass
+class World:
+    """The clock, the queue and the tasks of a world; what its clients answer is in Client."""
+
+    number: int
+    plan: Plan
+    now: float = 0.0
+    visible: int = 0
+    returning: list[tuple[float, int]] = field(default_factory=list)
+    tasks: list[Run] = field(default_factory=list)
+    was_clear: bool = True  # nothing was refused, lost or without room in this run
+    told: tuple[int, int] = (0, 0)  # messages, in this run
+    stops: list[tuple[Run, str, float]] = field(default_factory=list)
+    diary: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(f"world {self.number}")
+        self.arriving = list(reversed(self.plan.arrivals))
+        self.interrupting = list(reversed(self.plan.interruptions))
+        self.before = (0, 0)
+
+    def note(self, text: str) -> None:
+        self.diary.append(f"{self.now:8.0f} s  {text}")
+
+    def workers(self) -> Iterator[Run]:
+        return (task for task in self.tasks if task.started_by == WORKERS)
+
+    def live(self) -> list[Run]:
+        return [task for task in self.workers() if task.is_live(self.now)]
+
+    def revision(self) -> int:
+        return sum(at <= self.now for at in self.plan.deploys)
+
+    def counts(self) -> tuple[int, int]:
+        held = sum(task.held for task in self.workers() if task.gone > self.now)
+        return self.visible, held + sum(count for _, count in self.returning)
+
+    def pass_time(self, until: float) -> None:
+        while self.now < until:
+            self.now = min(until, self.now + STEP)
+            while self.arriving and self.arriving[-1][0] <= self.now:
+                self.visible += self.arriving.pop()[1]
+            self.visible += sum(count for at, count in self.returning if at <= self.now)
+            self.returning = [(at, count) for at, count in self.returning if at > self.now]
+            if self.interrupting and self.interrupting[-1] <= self.now:
+                self.interrupting.pop()
+                for task in self.live():
+                    if task.spot and task.runs(self.now):
+                        self.end(task, self.now, ("SpotInterruption", "Your Spot Task was interrupted.", 0), drains=90)
+            for task in self.workers():
+                if task.held or task.runs(self.now):
+                    self.work(task)
+
+    def work(self, task: Run) -> None:
+        if task.ends <= self.now:  # its messages come back: at once, unless it was killed
+            killed = task.end[2] not in (0, 1, 3)
+            self.returning.append((self.now + (VISIBILITY if killed else STEP), task.held))
+            task.held = 0
+            return
+        if task.dies:
+            return
+        taken = min(self.visible, HELD - task.held)
+        self.visible -= taken
+        task.held = max(0, task.held + taken - self.plan.speed)
+        task.idle = 0 if task.held or taken else task.idle + STEP
+        if max(self.plan.crash, task.starts + 2 * MINUTE) <= self.now and not any(other.failed for other in self.tasks):
+            self.end(task, self.now, ("EssentialContainerExited", OUT_OF_MEMORY, 137))
+        elif task.idle >= IDLE and not task.stays:
+            self.end(task, self.now, ("EssentialContainerExited", EXITED, 0))
+
+    def end(self, task: Run, at: float, end: tuple[str, str, int | None], drains: float = 5) -> None:
+        self.note(f"{task.arn} ends at {at:.0f} s: {end}")
+        task.ends, task.gone, task.end = at, at + drains, end
+
+    def begin(self, spot: bool, started_by: str, stays: bool) -> Run:
+        """The task is made, and all that will happen to it by itself is settled."""
+        listed, known = (self.chance.uniform(0, late) for late in self.plan.late)
+        task = Run(
+            f"arn:{len(self.tasks)}",
+            self.now,
+            spot,
+            started_by,
+            stays,
+            self.revision(),
+            self.now + listed,
+            self.now + known,
+        )
+        self.tasks.append(task)
+        self.note(f"{task.arn} is made: spot={spot} stays={stays} {started_by}")
+        short = self.plan.no_spot
+        starts = self.now + self.chance.uniform(25, 70)
+        if spot and short.holds(self.now) and short.how == "stops":
+            self.end(task, self.now + 40, ("SpotInterruption", "no capacity", None))
+            return task
+        if spot and short.holds(self.now) and short.how == "waits":
+            starts = short.end + 30
+        self.settle(task, starts)
+        return task
+
+    def settle(self, task: Run, starts: float) -> None:
+        task.pulls, task.starts = starts - 15, starts
+        fate = self.plan.audit if task.started_by == AUDITS else self.plan.fate
+        if task.started_by == WORKERS and not self.plan.doom.holds(self.now):
+            return
+        assert fate
+        task.dies = True
+        seconds = fate.seconds * (self.chance.uniform(0.7, 1.3) if fate.code not in (3, None) else 1)
+        if task.started_by == AUDITS:
+            ends = starts + fate.seconds
+            self.end(task, ends, ("EssentialContainerExited", EXITED, fate.code))
+        elif fate.code is None:
+            task.starts = math.inf
+            self.end(task, starts + seconds, ("TaskFailedToStart", "CannotPullContainerError: no", None))
+        else:
+            self.end(task, starts + seconds, ("EssentialContainerExited", EXITED, fate.code))
+
+
+class Client:
+    """SQS and ECS as the starter asks them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def asked(self, operation: str) -> None:
+        if any(span.holds(self.world.now) and span.how == operation for span in self.world.plan.refusals):
+            self.world.was_clear = False
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, operation)
+
+    def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
+        """The counts of now, or of the run before."""
+        self.asked("GetQueueAttributes")
+        world = self.world
+        world.before, found = world.counts(), world.chance.choice([world.before, world.counts(), world.counts()])
+        world.told = found
+        names = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
+        return {"Attributes": dict(zip(names, map(str, found), strict=True))}
+
+    def get_paginator(self, name: str) -> Client:
+        assert name == "list_tasks"
+        return self
+
+    def paginate(self, **selection: Any) -> Iterator[dict[str, Any]]:
+        self.asked("ListTasks")
+        now = self.world.now
+        del selection["cluster"], selection["PaginationConfig"]
+        if "startedBy" in selection:
+            assert set(selection) == {"startedBy"}
+            ours = [task for task in self.world.tasks if task.started_by == selection["startedBy"]]
+            found = [
+                task for task in ours if now < task.ends + self.world.plan.late[0] / 3
+            ]  # "recently stopped" ones, too
+        else:
+            found = [task for task in self.world.tasks if task.ends <= now < task.gone + REMEMBERED]
+        arns = [task.arn for task in found if task.listed_at <= now]
+        for first in range(0, len(arns) + 1, TASKS_ON_A_PAGE):
+            yield {"taskArns": arns[first : first + TASKS_ON_A_PAGE]}
+
+    def describe_tasks(self, tasks: list[str], **_: Any) -> dict[str, Any]:
+        self.asked("DescribeTasks")
+        now, wanted = self.world.now, set(tasks)
+        assert 0 < len(tasks) <= 100
+        found = [
+            task for task in self.world.tasks if task.arn in wanted and task.known_at <= now < task.gone + REMEMBERED
+        ]
+        return {"tasks": [task.described(now) for task in found]}
+
+    def run_task(self, **request: Any) -> dict[str, Any]:
+        self.asked("RunTask")
+        world, plan = self.world, self.world.plan
+        count, (first, *_) = request["count"], request["capacityProviderStrategy"]
+        assert 0 < count <= 10
+        spot, started_by = first["capacityProvider"] == "FARGATE_SPOT", request["startedBy"]
+        short = (
+            plan.no_spot.how == "refuses" and plan.no_spot.holds(world.now) if spot else plan.no_demand.holds(world.now)
+        )
+        room = 0 if short else world.chance.randint(0, count) if world.chance.random() < plan.partial else count
+        stays = any("environment" in changes for changes in request.get("overrides", {}).get("containerOverrides", []))
+        made = [world.begin(spot, started_by, stays) for _ in range(room)]
+        world.was_clear &= room == count
+        if world.chance.random() < plan.loses:
+            world.was_clear = False
+            raise ReadTimeoutError(endpoint_url="ecs")
+        failures = [{"reason": SHORTAGE}] * (count - room)
+        return {"tasks": [task.described(world.now) for task in made], "failures": failures}
+
+    def stop_task(self, task: str, reason: str, **_: Any) -> None:
+        self.asked("StopTask")
+        world = self.world
+        (found,) = (one for one in world.tasks if one.arn == task)
+        if found.is_live(world.now):
+            world.stops.append((found, reason, world.now))
+            world.end(found, world.now, ("UserInitiated", reason, 0 if found.starts <= world.now else None), drains=30)
+            found.pulls, found.starts = (at if at <= world.now else math.inf for at in (found.pulls, found.starts))
+
+    def describe_task_definition(self, **_: Any) -> dict[str, Any]:
+        self.asked("DescribeTaskDefinition")
+        return {"taskDefinition": {"taskDefinitionArn": f"arn:{self.world.revision()}"}}

@@ -1,0 +1,283 @@
+"""What has to hold in every world of starter_worlds.py: the real handler(), some thousands of runs, and an oracle.
+
+.venv/bin/python tests/scripts/test_starter_worlds.py 17 prints what happened in world 17.
+"""
+
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import boto3
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+from starter_cloud import SETTINGS
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from starter_worlds import AUDITS, BEGIN, CALM, DAY, HOUR, MINUTE, Client, Plan, Run, World, draw, draw_audits
+
+import starter
+from launch import calls
+from launch.tasks import GAVE_UP, ON_SPOT, PAUSED, REPLACED, SURPLUS
+
+NIGHTLY = os.environ.get("NIGHTLY") == "1"
+SHARE = 10  # MESSAGES_PER_WORKER
+FULL = 500  # messages that a worker has in flight before it takes no more
+LONGEST_PAUSE = 15 * MINUTE
+TOLD = 10 * MINUTE
+SLOT, WINDOW = 2 * HOUR, 45 * MINUTE
+NEEDS_CONTEXT = None  # of Lambda: nothing here copies or guards
+
+
+class Watch:
+    """Runs the starter through a world, and notes every breach of what has to hold."""
+
+    def __init__(self, number: int, plan: Plan) -> None:
+        self.world, self.plan = World(number, plan), plan
+        self.faults: list[str] = []
+        self.nobody_since = self.untold_since = math.inf  # at clear runs in a row
+        self.failing_runs = self.nothing_since = 0.0
+        self.is_held_back = False  # in the last run
+
+    def fault(self, text: str) -> None:
+        self.faults.append(f"at {self.world.now:.0f} s: {text}")
+        self.world.note(f"FAULT {text}")
+
+    # The runs
+
+    def play(self) -> None:
+        chance, last_start = self.world.chance, -math.inf
+        moments = [(at + chance.uniform(0, 5), False) for at in range(0, int(self.plan.seconds), self.plan.rate)]
+        moments += [(at + delay, True) for at in self.plan.bursts for delay in (0, 1, 4, 30)]
+        for at, is_event in sorted(moments):
+            self.world.pass_time(at)
+            if not is_event and at - last_start > MINUTE and chance.random() < 0.1:
+                starter.memory = starter.Memory()  # another process
+                calls.just_started.clear()
+            made = len(self.world.tasks)
+            self.run(is_event)
+            last_start = at if len(self.world.tasks) > made else last_start
+        self.check_end()
+
+    def run(self, is_event: bool) -> None:
+        world, plan = self.world, self.plan
+        world.was_clear, before = True, world.live()
+        world.told = (-1, -1)
+        values = {
+            "MAX_WORKERS": plan.most,
+            "MIN_WORKERS": plan.min_workers(world.now),
+            "AUDIT_DAYS": int(plan.audit is not None),
+        }
+        os.environ.update({name: str(value) for name, value in values.items()})
+        os.environ["PAUSED_SINCE"] = "2026-11-25T11:00:00Z" if plan.paused.holds(world.now) else ""
+        event = {"source": "aws.s3"} if is_event else {"source": "aws.events"}
+        out, error = io.StringIO(), ""
+        try:
+            with redirect_stdout(out):
+                starter.handler(event, NEEDS_CONTEXT)
+        except RuntimeError as raised:
+            error = str(raised)
+        except (ClientError, BotoCoreError) as raised:
+            if world.was_clear:
+                self.fault(f"raises {raised!r}")
+            return
+        report = json.loads(out.getvalue().splitlines()[-1])
+        world.note(f"{report} {error and 'RAISES'}")
+        self.check_most()
+        if "visible" in report:
+            self.check(report, error, before)
+
+    # What has to hold
+
+    def check_most(self) -> None:
+        live, least = self.world.live(), max(least for _, least in self.plan.least)
+        if len(live) > self.plan.most + bool(least):
+            self.fault(f"{len(live)} run, MAX_WORKERS={self.plan.most}")
+
+    def check(self, report: dict[str, Any], error: str, before: list[Run]) -> None:
+        self.check_stops()
+        if self.plan.paused.holds(self.world.now):
+            self.nobody_since = self.untold_since = math.inf
+            if self.world.was_clear and self.world.live():
+                self.fault("workers run in a pause")
+            return
+        self.check_alarm(report, error)
+        self.check_told(report)
+        self.check_enough(report, before)
+        if self.plan.audit:
+            self.check_audits(report)
+
+    def bad(self) -> list[Run]:
+        """Workers that have failed by now."""
+        return [task for task in self.world.workers() if task.failed and task.ends <= self.world.now]
+
+    def check_alarm(self, report: dict[str, Any], error: str) -> None:
+        """Nothing is told that is not so, and a single crash makes one run fail at most."""
+        bad = self.bad()
+        self.failing_runs += bool(report["failing"])
+        self.is_held_back = bool(report["failing"] or report["trial"])
+        if (report["failing"] or report["trial"]) and not any(task.gone > self.world.now - 75 * MINUTE for task in bad):
+            self.fault("tells of failures, and there are none")
+        if bool(report["failing"]) != ("do not get to work" in error):
+            self.fault("its report and its error differ")
+        if error and not report["failing"] and self.world.was_clear:
+            self.fault(f"raises without a reason: {error}")
+        plan = self.plan
+        is_replaced = not (plan.refusals or plan.partial or plan.loses or plan.no_spot.how)
+        allowed = 1 + len(plan.interruptions) + len(self.world.stops)
+        if plan.crash < math.inf and is_replaced and self.failing_runs > allowed:
+            self.fault("one crash makes more than one run fail")
+
+    def check_told(self, report: dict[str, Any]) -> None:
+        """Workers that get nothing done are told within ten minutes, or when the next one has failed, and they do not
+        cost a task a minute."""
+        world, plan = self.world, self.plan
+        live = world.live()
+        hopeless = plan.doom.holds(world.now) and all(task.dies for task in live) and world.told[0] > 0
+        bad = [task for task in self.bad() if task.created >= plan.doom.begin]
+        if report["failing"] or not (hopeless and bad and world.was_clear):
+            self.untold_since = world.now if hopeless and bad and world.was_clear else math.inf
+        elif world.now - self.untold_since > max(TOLD, 2 * plan.rate, 1.3 * plan.fate.seconds + 2 * MINUTE):
+            self.fault(f"for {world.now - self.untold_since:.0f} s nothing was told of workers that fail")
+        self.nothing_since = world.now if not hopeless else self.nothing_since
+        ours = [
+            task for task in world.workers() if task.created > self.nothing_since and not task.end[0].startswith("Spot")
+        ]
+        seconds = world.now - self.nothing_since
+        if hopeless and len(ours) > plan.most + 8 + seconds / (LONGEST_PAUSE - MINUTE) and not world.stops:
+            self.fault(f"{len(ours)} tasks in {seconds:.0f} s, though all of them fail")
+
+    def check_enough(self, report: dict[str, Any], before: list[Run]) -> None:
+        """A message that waits gets a worker, MIN_WORKERS run, and no more than are needed are started."""
+        world, plan = self.world, self.plan
+        live, (visible, in_flight), least = world.live(), world.told, plan.min_workers(world.now)
+        waits = visible > 0 or least > 0 or bool(report.get("event"))
+        self.nobody_since = math.inf if live or not waits or not world.was_clear else min(self.nobody_since, world.now)
+        if world.now - self.nobody_since > LONGEST_PAUSE + plan.rate:
+            self.fault(f"for {world.now - self.nobody_since:.0f} s nobody runs though messages wait")
+        if not world.was_clear:
+            return
+        needed = min(plan.most, max(least, math.ceil(visible / SHARE)))
+        ready = sum(task.runs(world.now) for task in before)
+        if visible > 0 and in_flight >= (FULL + 2) * max(1, ready) and ready == len(before):
+            needed = max(needed, min(plan.most, ready + 1))
+        if len(live) < needed and not report["failing"] and not report["trial"]:
+            self.fault(f"{len(live)} run, {needed} are needed")
+        roll_over = any(task.stays for task in live)
+        most = max(len(before), math.ceil(max(visible, bool(report.get("event"))) / SHARE) + in_flight // FULL)
+        if len(live) > max(most, least) + (least if roll_over else 0):
+            self.fault(f"{len(live)} run, {most} are enough")
+
+    def check_stops(self) -> None:
+        """Nobody is stopped without a reason."""
+        for task, reason, at in self.world.stops:
+            waited = at - task.created
+            if reason == GAVE_UP and not (task.spot and task.starts > at and task.pulls > at and waited >= 300):
+                self.fault(f"{task.arn} did not wait for Spot")
+            if reason == PAUSED and not self.plan.paused.holds(at):
+                self.fault(f"{task.arn} is stopped for no pause")
+            if reason in (SURPLUS, REPLACED, ON_SPOT) and not task.stays:
+                self.fault(f"{task.arn} was not started to stay")
+
+    def check_audits(self, report: dict[str, Any]) -> None:
+        world = self.world
+        audits = [task for task in world.tasks if task.started_by == AUDITS]
+        live = [task for task in audits if task.gone > world.now]
+        if len(live) > 1:
+            self.fault("two audits at once")
+        since = (world.now - SLOT) % DAY
+        slot = world.now - since
+        here = [task for task in audits if task.created >= slot]
+        if any((task.created - SLOT) % DAY > WINDOW for task in audits) or len(here) > 3:
+            self.fault("an audit at the wrong time, or too many")
+        problem = report.get("audit", {}).get("problem", "")
+        hangs = bool(live) and live[0].created < slot
+        if hangs != ("has not ended for" in problem) and (world.was_clear or not hangs):
+            self.fault(f"an audit hangs: {hangs}, told: {problem}")
+        if since > WINDOW and world.was_clear and not here and not live and slot > 0 and not self.hindered(slot):
+            self.fault("a slot had no audit")
+        ended = [task for task in here if task.end[2] in (0, 1, 3) and task.gone <= world.now]
+        if len(here) > 1 and ended and ended[0] is not here[-1]:
+            self.fault("an audit is started again though the last one ended by itself")
+
+    def hindered(self, slot: float) -> bool:
+        """Whether an audit of that slot could not be started, or another one still ran."""
+        spans = [*self.plan.refusals, self.plan.no_demand]
+        older = any(task.created < slot < task.gone for task in self.world.tasks if task.started_by == AUDITS)
+        return older or any(span.begin < slot + WINDOW and span.end > slot for span in spans)
+
+    def check_end(self) -> None:
+        """After calm, the queue is empty, those stay that are to, and not more were stopped than need be."""
+        world, plan = self.world, self.plan
+        if plan.audit or world.number % 3:
+            return
+        if world.visible and not world.live():
+            self.fault(f"{world.visible} messages are left")
+        stays = [task for task in world.live() if task.stays]
+        least = plan.min_workers(world.now)
+        is_settled = (
+            not self.is_held_back and max((task.created for task in stays), default=0) < world.now - 2 * plan.rate
+        )
+        if is_settled and len(stays) != least and len(world.live()) < plan.most:
+            self.fault(f"{len(stays)} stay, MIN_WORKERS={least}")
+        if is_settled and any(task.revision != world.revision() for task in stays) and plan.rate * 3 * least < CALM:
+            self.fault("one of an older task definition stays")
+        stopped = [reason for _, reason, _ in world.stops if reason in (SURPLUS, REPLACED, ON_SPOT)]
+        changes = len(plan.deploys) + len(plan.least) - 1
+        dear = sum(not task.spot and task.stays for task in world.workers())
+        if len(stopped) > changes * (max(least for _, least in plan.least) + 1) + dear:
+            self.fault(f"{len(stopped)} were stopped for {changes} changes")
+
+
+@contextmanager
+def in_place(watch: Watch) -> Iterator[None]:
+    """The world in the place of AWS and of the clock."""
+    environment = SETTINGS | {"AWS_REGION": "eu-north-1"}
+    client = Client(watch.world)
+    with (
+        mock.patch.dict(os.environ, environment, clear=True),
+        mock.patch.object(boto3, "client", lambda *_, **__: client),
+        mock.patch.object(starter, "time", lambda: BEGIN + watch.world.now),
+        mock.patch.object(starter, "memory", starter.Memory()),
+    ):
+        calls.clients.cache_clear()
+        calls.just_started.clear()
+        yield
+    calls.clients.cache_clear()
+    calls.just_started.clear()
+
+
+def faults_in(number: int, drawn: Callable[[int], Plan]) -> list[str]:
+    watch = Watch(number, drawn(number))
+    with in_place(watch):
+        watch.play()
+    return [f"world {number} {fault}" for fault in watch.faults]
+
+
+BLOCKS, WORLDS, OF_AUDITS = 8, 10_000 if NIGHTLY else 250, 1_000 if NIGHTLY else 15
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_in_no_world_the_starter_breaks_its_word(block: int) -> None:
+    numbers = range(block * WORLDS, (block + 1) * WORLDS)
+    assert [fault for number in numbers for fault in faults_in(number, draw)[:1]] == []
+
+
+@pytest.mark.parametrize("block", range(2))
+def test_in_no_world_an_audit_is_missed_or_started_twice(block: int) -> None:
+    numbers = range(block * OF_AUDITS, (block + 1) * OF_AUDITS)
+    assert [fault for number in numbers for fault in faults_in(number, draw_audits)[:1]] == []
+
+
+if __name__ == "__main__":
+    played = Watch(int(sys.argv[1]), (draw_audits if "audits" in sys.argv else draw)(int(sys.argv[1])))
+    with in_place(played):
+        played.play()
+    print(played.plan, *played.world.diary, sep="\n")
