@@ -44,7 +44,7 @@ class Span(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """How a task fails: after so many seconds, with which status; without one it never starts."""
+    """How a task fails: after how many seconds, with which status; without one it never starts."""
 
     seconds: float
     code: int | None

@@ -119,7 +119,7 @@ class Watch:
         return [task for task in self.world.workers() if task.failed and task.ends <= self.world.now]
 
     def check_alarm(self, report: dict[str, Any], error: str) -> None:
-        """Nothing is told that is not so, and a single crash makes one run fail at most."""
+        """Nothing is reported that is not so, and a single crash makes one run fail at most."""
         bad = self.bad()
         self.failing_runs += bool(report["failing"])
         self.is_held_back = bool(report["failing"] or report["trial"])
@@ -136,8 +136,8 @@ class Watch:
             self.fault("one crash makes more than one run fail")
 
     def check_told(self, report: dict[str, Any]) -> None:
-        """Workers that get nothing done are told within ten minutes, or when the next one has failed, and they do not
-        cost a task a minute."""
+        """Workers that get nothing done are reported within ten minutes, or when the next one has failed, and they do
+        not cost a task a minute."""
         world, plan = self.world, self.plan
         live = world.live()
         hopeless = plan.doom.holds(world.now) and all(task.dies for task in live) and world.told[0] > 0
