@@ -28,7 +28,7 @@ class Slots:
         """Calls function(item) for each item. After an error it begins no further call, waits for those under way, and
         raises the first error. If it is cancelled, so are they."""
         failures: list[Exception] = []
-        tasks = []
+        running: set[asyncio.Task[None]] = set()  # and not all, as the items may be millions
 
         async def run_one(item: T) -> None:
             try:
@@ -37,17 +37,23 @@ class Slots:
             except Exception as error:  # noqa: BLE001 whatever it is, it is raised below
                 failures.append(error)
 
+        def end(task: asyncio.Task[None]) -> None:
+            """Is called even for a task that never began."""
+            running.discard(task)
+            self.slots.release()
+
         try:
             for item in items:
                 await self.slots.acquire()
                 if failures:
                     self.slots.release()
                     break
-                tasks.append(asyncio.create_task(run_one(item)))
-                tasks[-1].add_done_callback(lambda _: self.slots.release())  # even of one that never began
-            await asyncio.gather(*tasks)
+                task = asyncio.create_task(run_one(item))
+                running.add(task)
+                task.add_done_callback(end)
+            await asyncio.gather(*running)
         finally:
-            for task in tasks:
+            for task in running:
                 task.cancel()
         if failures:
             raise failures[0]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -36,8 +37,9 @@ from mirror.protocol.verdict import (
     judge,
     judge_listed,
 )
-from mirror.readers.listing import page_lister, size_and_time
-from mirror.readers.walk import SOURCE, Entry, Page, Walk
+from mirror.readers.key_table import KeyTable
+from mirror.readers.listing import look_at, page_lister, require_memory, size_and_time
+from mirror.readers.walk import PAGE_KEYS, SOURCE, Entry, Page, Walk, entry_table
 
 log = logging.getLogger("worker")
 
@@ -49,7 +51,7 @@ SOURCE_LOOK_SECONDS = 30  # between two looks at the source for missing keys, wh
 # at in a round, in the destination and in the source. And of each of them at least.
 NAMES, LOOKS, SOURCE_LOOKS = 50_000, 256, 1000
 LEAST_NAMES, LEAST_LOOKS = 20, 8
-MOST_LOOKS = 1000  # at a time, as each is a task until all have ended
+MOST_LOOKS = 1000  # before it is decided again whether to go on
 RELIST_SECONDS, RELIST_SHARE = 30, 4  # both sides are listed again after this long, or this many times the listing
 MOST_PROBES = 8  # looks at the source that are to show whether it has versions
 NEAR, FAR = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -94,7 +96,7 @@ class Completeness:
     been seen equal since. compare() comes first, then look() as often as it takes. Both raise the S3 error if no key is
     at fault, Unfinished for an incomplete listing, and Interrupted.
 
-    The two listings decide where they can; see doubt_of(). Where they cannot, the copy is looked at, page by page.
+    The two listings decide where they can; see doubt_of(). Where they cannot, the copy is looked at.
 
     Not all missing keys are remembered if they are many. The others are counted, and what look() returns then is from
     time to time the state at another moment, until it is small enough.
@@ -180,19 +182,25 @@ class Completeness:
         self.keys += part.keys
         self.size += part.size
         self.expired += part.expired
-        self.room = self.budget.names_of(self)
-        for key, version in sorted(part.missing.items()):
-            self.note(key, version)
-        # The destination may list a key twice.
-        ghosts = [key for key in part.ghosts if key not in self.missing and key not in part.doubtful]
-        self.only_in_destination += len(ghosts)
-        for key in ghosts if self.exact else ():
-            self.note(key, None)
-        await self.budget.looks.run(self.look_first, part.doubtful.items())
+        for key, entry in self.drain(part.missing):
+            self.note(key, version_of(entry))
+        await self.budget.looks.run(self.look_first, self.drain(part.doubtful))
+        if self.exact:
+            await self.budget.looks.run(self.look_at_ghost, self.drain(part.ghosts))
+        else:  # nobody waits for them, so the number is that of the listings
+            self.only_in_destination += sum(key not in self.missing for key, _ in self.drain(part.ghosts))
+
+    def drain(self, table: KeyTable[Entry]) -> Iterator[tuple[str, Entry]]:
+        """Removes all keys, which may be millions, a thousand at a time in their order. Raises Refused if the memory
+        runs out: looks take long, and meanwhile no page is listed."""
+        for some in itertools.batched(table.take_all(), PAGE_KEYS, strict=False):
+            require_memory(self.buckets.settings.task_memory)
+            self.room = self.budget.names_of(self)
+            yield from sorted(some)
 
     def note(self, key: str, version: Listed | None) -> None:
         if key in self.missing or len(self.missing) < self.room:
-            self.missing[key] = version
+            self.missing[key] = version or self.missing.get(key)
             return
         self.troubles.pop(key, None)
         self.more.keys += 1
@@ -269,31 +277,44 @@ class Completeness:
         await self.budget.looks.run(look, keys)
         return 2 * sum(key not in self.missing for key in keys) >= len(keys)
 
-    async def look_first(self, entry: tuple[str, Listed]) -> None:
+    async def look_first(self, found: tuple[str, Entry]) -> None:
         """At a key of which the listings could not say whether it is missing."""
         self.interruption.check()
-        key, version = entry
-        if not await self.has_arrived(key, version, with_source=False):
+        key, version = found[0], version_of(found[1])
+        if not await self.has_arrived(key, self.shows(key, version, with_source=False)):
             self.note(key, version)
+
+    async def look_at_ghost(self, found: tuple[str, Entry]) -> None:
+        """At a key that only the destination has, as far as the listings show. A listing may show a key twice, and then
+        this is one that both sides have. Those that are only counted are not looked at."""
+        self.interruption.check()
+        key = found[0]
+        if key in self.missing:
+            return
+        if len(self.missing) >= self.room:
+            self.only_in_destination += 1
+            self.note(key, None)
+        elif not await self.has_arrived(key, self.shows_no_ghost(key)):
+            self.note(key, None)
 
     async def look_at(self, key: str) -> None:
         self.interruption.check()
-        if await self.has_arrived(key, self.missing[key], with_source=False):
+        if await self.has_arrived(key, self.shows(key, self.missing[key], with_source=False)):
             del self.missing[key]
 
     async def look_at_both(self, key: str) -> None:
         """A key that is still missing has its next turn after all others."""
         self.interruption.check()
-        if await self.has_arrived(key, self.missing[key], with_source=True):
+        if await self.has_arrived(key, self.shows(key, self.missing[key], with_source=True)):
             del self.missing[key]
         else:
             self.missing[key] = self.missing.pop(key)
 
-    async def has_arrived(self, key: str, version: Listed | None, with_source: bool) -> bool:
+    async def has_arrived(self, key: str, shows: Awaitable[bool]) -> bool:
         """A key that cannot be looked at counts as missing, and the reason is kept."""
         try:
             self.troubles.pop(key, None)
-            return await self.shows(key, version, with_source)
+            return await shows
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             if is_environment(error):
                 raise
@@ -310,7 +331,7 @@ class Completeness:
         """
         destination = await head_destination(self.buckets, key)
         found = judge(version, destination)
-        if found.what in (EQUAL, ABSENT) or (version and destination and is_copy_of_later(destination, self.newest)):
+        if found.what in (EQUAL, ABSENT) or (destination and is_copy_of_later(destination, self.newest)):
             return True
         if found.what == GHOST and found.of_unknown_origin:
             self.of_unknown_origin += 1
@@ -320,11 +341,19 @@ class Completeness:
         source = await head_source(self.buckets, key)
         expired = source is not None and is_expired(self.buckets, source.modified)
         found = judge(source, destination)
-        if expired or found.what in (EQUAL, ABSENT) or (version is None and found.what != GHOST):
+        if expired or found.what in (EQUAL, ABSENT):
             return True
         if source and version and key in self.missing:
             self.missing[key] = version._replace(archived=source.archived)
         return False
+
+    async def shows_no_ghost(self, key: str) -> bool:
+        """Whether a look shows that both sides are equal, or that the copy is of unknown origin."""
+        destination, found = await look_at(self.buckets, key, deep=False)
+        is_unknown = found.row == GHOST and not (destination and destination.provenance)
+        self.only_in_destination += found.row == GHOST
+        self.of_unknown_origin += is_unknown
+        return is_unknown or found.row in ("", "unwanted")
 
 
 @dataclass(eq=False)
@@ -335,16 +364,18 @@ class Compared:
     keys: int = 0  # of the source
     size: int = 0  # bytes of those
     expired: int = 0  # others
-    missing: dict[str, Listed] = field(default_factory=dict)
-    doubtful: dict[str, Listed] = field(default_factory=dict)  # only a look at the copy can show it
-    ghosts: list[str] = field(default_factory=list)
+    # What the source has of keys that are missing, or may be, which only a look can show; and the ghosts.
+    missing: KeyTable[Entry] = field(default_factory=entry_table)
+    doubtful: KeyTable[Entry] = field(default_factory=entry_table)
+    ghosts: KeyTable[Entry] = field(default_factory=entry_table)
 
     def add(self, key: str, source: Entry | None, destination: Entry | None) -> None:
         state = self.state
         if not state.is_meant(key):
             return
         if source is None:
-            self.ghosts.append(key)
+            if destination:
+                self.ghosts.put(key, destination)
             return
         if is_expired(state.buckets, source.moment):
             self.expired += 1
@@ -353,11 +384,13 @@ class Compared:
         self.size += source.size
         mirrored = size_and_time(destination) if destination else None
         what = judge_listed(size_and_time(source), mirrored, doubt=state.doubt_of(source))
-        if what == EQUAL:
-            return
-        archived = source.storage_class if source.storage_class in ARCHIVED_CLASSES else ""
-        found = self.doubtful if what == UNDECIDED else self.missing
-        found[key] = Listed(source.etag, source.size, source.moment, archived)
+        if what != EQUAL:
+            (self.doubtful if what == UNDECIDED else self.missing).put(key, source)
+
+
+def version_of(entry: Entry) -> Listed:
+    archived = entry.storage_class if entry.storage_class in ARCHIVED_CLASSES else ""
+    return Listed(entry.etag, entry.size, entry.moment, archived)
 
 
 def time_of_answer(answer: dict[str, Any]) -> datetime:

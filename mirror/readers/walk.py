@@ -67,7 +67,7 @@ class Join[P: Part]:
 
     def __init__(self, part: P) -> None:
         self.part = part
-        self.unmatched = KeyTable(text_of, entry_of), KeyTable(text_of, entry_of)
+        self.unmatched = entry_table(), entry_table()
         self.has_ended = [False, False]
         self.keys = [0, 0]  # of each side
 
@@ -92,6 +92,10 @@ class Join[P: Part]:
 
     def pair(self, side: int, key: str, entry: Entry, other: Entry | None) -> None:
         self.part.add(key, *((entry, other) if side == SOURCE else (other, entry)))
+
+
+def entry_table() -> KeyTable[Entry]:
+    return KeyTable(text_of, entry_of)
 
 
 def text_of(entry: Entry) -> str:

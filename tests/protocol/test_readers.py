@@ -21,6 +21,7 @@ RENEWED = Case(("delete _SUCCESS", "put a y", "put _SUCCESS"), HELD)
 OVERWRITTEN = Case(("put a y", "put _SUCCESS"), HELD)
 REMOVED = Case(("delete _SUCCESS", "delete a"), HELD)
 GHOST = Case(("delete b", "put _SUCCESS"), ("put a x", "put b x"))
+PUT_AGAIN = Case(("delete a", "put _SUCCESS", "put a y"), ("put a x",))
 SHORT_LIVED = Case(("put b y", "delete b", "put _SUCCESS"), ("put a x",))
 WITHDRAWN = Case(("put _SUCCESS", "delete _SUCCESS", "put a y"), ("put a x",))
 PUT_TWICE = Case(("put _SUCCESS", "put a y", "put _SUCCESS two"), ("put a x",))
@@ -54,7 +55,9 @@ CASES = {
     "one sync at a time, with every fault but one": OVERWRITTEN._replace(workers=1, crashes=1, losses=1),
     "the folder is looked at twice": OVERWRITTEN._replace(crashes=1),
     "with looks at the source": SHORT_LIVED,
+    "listed twice": Case(("put b y", "put _SUCCESS"), ("put a x",)),
     "listed twice, with looks at the source": OVERWRITTEN,
+    "a file deleted and put again, with looks at the source": PUT_AGAIN,
     "a listing does not show what was copied lately": GHOST._replace(losses=1),
     "two markers of one folder": Case(("put a x", "put b.done", "put _SUCCESS")),
     "a pattern of whole keys": Case(("put s/m", "delete s/m", "put s/a y"), ("put s/a x",)),
@@ -94,6 +97,8 @@ VARIANTS = {
     "put again, the folder is looked at twice": ({"patience": 1}, {}),
     "with looks at the source": ({}, {"SOURCE_LOOK_SECONDS": 0}),
     "put again, with looks at the source": ({}, {"SOURCE_LOOK_SECONDS": 0}),
+    "listed twice": ({"lists_twice": True}, {}),
+    "a file deleted and put again, with looks at the source": ({}, {"SOURCE_LOOK_SECONDS": 0}),
     "listed twice, with looks at the source": ({"lists_twice": True}, {"SOURCE_LOOK_SECONDS": 0}),
     "a listing does not show what was copied lately": ({"is_recent": True}, {}),
     "two markers of one folder": ({"patterns": "_SUCCESS,*.done"}, {}),

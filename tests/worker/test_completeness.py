@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from world import MIRROR, SOURCE, World
+from test_walk import MOMENT, Bucket, tree
+from world import MIRROR, SOURCE, World, until
 
+from mirror.model.errors import Refused
+from mirror.protocol.buckets import Buckets
 from mirror.readers import completeness, listing
 from mirror.readers.completeness import LEAST_NAMES, Compared, Completeness, budget_of
 from mirror.readers.walk import DESTINATION, Entry
+from mirror.settings import load_settings
 
 HOUR = 3600
 SLOW = {"COPY_TIMEOUT": "900", "VISIBILITY_TIMEOUT": "7200", "ROLLBACKS": "false"}
@@ -68,7 +76,7 @@ def test_a_copy_that_is_much_younger_than_the_source_needs_no_look(synced: World
 def needs_look(state: Completeness, source: Entry, copied: int) -> bool:
     part = Compared(state)
     part.add("data/a", source, Entry(source.size, copied, "", ""))
-    return list(part.doubtful) == ["data/a"]
+    return [key for key, _ in part.doubtful.take_all()] == ["data/a"]
 
 
 @pytest.mark.parametrize(("etag", "needs_a_look"), [('"0123456789abcdef"', False), ('"0123456789abcdef-12"', True)])
@@ -119,22 +127,26 @@ def test_only_exactly_what_the_source_has_no_longer_lacks_until_it_is_gone(synce
     assert exact.missing == {}
 
 
-def test_a_key_that_the_destination_lists_twice_is_waited_for_in_its_new_version(
-    synced: World, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(completeness, "SOURCE_LOOK_SECONDS", 0)
-    synced.put("data/b", size=2048)
+@pytest.mark.parametrize("missing", [set(), {"data/b"}])
+def test_a_key_that_the_destination_lists_twice_is_no_ghost(synced: World, missing: set[str]):
+    """It is waited for in its new version if it has one, and otherwise not at all."""
+    for key in missing:
+        synced.put(key, size=2048)
     state = Completeness(synced.worker().buckets, ("data/",), exact=True)
     list_page = state.list_page
 
     async def twice(side, **parameters):
+        if parameters.pop("ContinuationToken", None):
+            await until(lambda: state.keys >= 2)  # those of the folder itself have both been seen
+            return await list_page(side, **parameters)
         page = await list_page(side, **parameters)
-        return page | {"Contents": page["Contents"] * (2 if side == DESTINATION else 1)}
+        is_first = {"IsTruncated": True, "NextContinuationToken": "the same once more"}
+        return page | (is_first if side == DESTINATION else {})
 
     state.list_page = twice
     synced.run(state.compare())
-    synced.run(state.look())
-    assert set(state.missing) == {"data/b"}
+    assert ({key for key, version in state.missing.items() if version}, state.lacking) == (missing, len(missing))
+    assert state.only_in_destination == 0
 
 
 def test_what_is_no_copy_of_ours_is_left_alone(synced: World):
@@ -289,3 +301,65 @@ def test_only_some_of_many_missing_keys_are_looked_at_until_they_have_arrived(
         synced.run(state.look())
         rounds.append((synced.requests()["HeadObject"] - before, state.lacking))
     assert rounds == [(20, 100), (50, 70), (70, 0)]
+
+
+# Memory
+
+
+class Versioned:
+    """The client of S3 for two equal buckets, of which the source has versions, so that each copy is looked at."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self.buckets = {SOURCE: Bucket(keys, 1000), MIRROR: Bucket(keys, 1000, is_directory=True)}
+        for bucket in self.buckets.values():
+            bucket.rows("", "")
+        self.looks = 0
+
+    async def list_objects_v2(self, **parameters: Any) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return self.buckets[parameters["Bucket"]].list({"Prefix": ""} | parameters)
+
+    async def head_object(self, **parameters: Any) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        self.looks += 1
+        version = {"VersionId": "v"} if parameters["Bucket"] == SOURCE else {}
+        return {"ETag": '"e"', "ContentLength": len(parameters["Key"]), "LastModified": MOMENT, **version}
+
+
+def of_small_folders(keys: int, **environment: str) -> tuple[Versioned, Completeness]:
+    client = Versioned(tree(keys // 20, keys=20))
+    named = {"SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "REGION": "us-east-1", "QUEUE_URL": "https://none"}
+    return client, Completeness(Buckets(load_settings(named | environment), client), ("",))
+
+
+def test_what_two_listings_leave_open_of_many_small_folders_takes_little_memory():
+    peaks = []
+    for keys in (5000, 15_000):
+        client, state = of_small_folders(keys)
+        tracemalloc.start()
+        asyncio.run(state.compare())
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (state.keys, state.lacking, client.looks) == (keys, 0, keys + 1)
+    assert (peaks[1] - peaks[0]) / 10_000 < 150
+
+
+def test_memory_that_runs_out_is_noticed_also_while_copies_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """By then both buckets are listed."""
+    client, state = of_small_folders(5000, TASK_MEMORY="1024")
+    used = tmp_path / "statm"
+    used.write_text("0 1000 0 0 0 0 0")  # pages
+    monkeypatch.setattr(listing, "STATM", used)
+    look = client.head_object
+
+    async def look_and_use_memory(**parameters: Any) -> dict[str, Any]:
+        if client.looks == 1500:
+            used.write_text("0 1000000 0 0 0 0 0")
+        return await look(**parameters)
+
+    client.head_object = look_and_use_memory
+    with pytest.raises(Refused, match="raise TASK_MEMORY"):
+        asyncio.run(state.compare())
+    assert client.looks < 2500
