@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -185,10 +185,11 @@ class Completeness:
         for key, entry in self.drain(part.missing):
             self.note(key, version_of(entry))
         await self.budget.looks.run(self.look_first, self.drain(part.doubtful))
+        ghosts = (key for key, _ in self.drain(part.ghosts) if key not in self.missing)
         if self.exact:
-            await self.budget.looks.run(self.look_at_ghost, self.drain(part.ghosts))
+            await self.budget.looks.run(self.look_at_ghost, ghosts)
         else:  # nobody waits for them, so the number is that of the listings
-            self.only_in_destination += sum(key not in self.missing for key, _ in self.drain(part.ghosts))
+            self.only_in_destination += sum(1 for _ in ghosts)
 
     def drain(self, table: KeyTable[Entry]) -> Iterator[tuple[str, Entry]]:
         """Removes all keys, which may be millions, a thousand at a time in their order. Raises Refused if the memory
@@ -267,13 +268,11 @@ class Completeness:
                 return
 
     async def look_on_both_sides(self) -> None:
-        share, keys = self.budget.share_of_one(SOURCE_LOOKS), list(self.missing)
-        while keys:
-            some, keys = keys[:share], keys[share:]
+        for some in itertools.batched(list(self.missing), self.budget.share_of_one(SOURCE_LOOKS), strict=False):
             if not await self.have_most_arrived(self.look_at_both, some):
                 return
 
-    async def have_most_arrived(self, look: Callable[[str], Awaitable[None]], keys: list[str]) -> bool:
+    async def have_most_arrived(self, look: Callable[[str], Awaitable[None]], keys: Sequence[str]) -> bool:
         await self.budget.looks.run(look, keys)
         return 2 * sum(key not in self.missing for key in keys) >= len(keys)
 
@@ -284,17 +283,13 @@ class Completeness:
         if not await self.has_arrived(key, self.shows(key, version, with_source=False)):
             self.note(key, version)
 
-    async def look_at_ghost(self, found: tuple[str, Entry]) -> None:
+    async def look_at_ghost(self, key: str) -> None:
         """At a key that only the destination has, as far as the listings show. A listing may show a key twice, and then
         this is one that both sides have. Those that are only counted are not looked at."""
         self.interruption.check()
-        key = found[0]
-        if key in self.missing:
-            return
-        if len(self.missing) >= self.room:
-            self.only_in_destination += 1
-            self.note(key, None)
-        elif not await self.has_arrived(key, self.shows_no_ghost(key)):
+        is_only_counted = len(self.missing) >= self.room
+        self.only_in_destination += is_only_counted
+        if is_only_counted or not await self.has_arrived(key, self.shows_no_ghost(key)):
             self.note(key, None)
 
     async def look_at(self, key: str) -> None:
