@@ -10,9 +10,8 @@
 #   paused   somebody ran ./sync.sh pause; shows since when, and until when events
 #            wait
 #   failing  a bucket does not respond, the starter fails or does not run, workers
-#            stop before they work, no key can be synced (an outage), the
-#            dead-letter queue is not empty, or the last audit failed or is too
-#            old (AUDIT_DAYS)
+#            fail, no key can be synced (an outage), the dead-letter queue is
+#            not empty, or the last audit failed or is too old (AUDIT_DAYS)
 #
 #   --json   the same as JSON on stdout
 #
