@@ -12,6 +12,7 @@ from datetime import datetime
 
 from mirror.model.errors import AWS_ERRORS, describe
 from mirror.model.services import S3
+from mirror.protocol.attempt import KeySync
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
@@ -55,8 +56,11 @@ class Buckets:
         self.destination = bucket_arguments(settings.dst_bucket, settings.dst_bucket_owner)
         self.answering = Answering(self.s3, self.source, self.destination, self.now)
 
-    def note_creation(self, was_there: bool) -> None:
-        self.overwritten += (was_there - self.overwritten) / CREATIONS
+    def note_creation(self, sync: KeySync, was_there: bool) -> None:
+        """Only what the sync learns first of the destination counts: later it may be what the sync itself has made."""
+        if sync.is_creation:
+            sync.is_creation = False
+            self.overwritten += (was_there - self.overwritten) / CREATIONS
 
     def expects_overwriting(self) -> bool:
         """Whether the next creation probably finds its key in the destination."""

@@ -100,7 +100,7 @@ class Syncer:
             sync.redelivered = False
         wrote = await self.make_equal(sync, retries, source, existing, expired)
         if wrote:
-            self.note_creation(sync, was_there=False)
+            buckets.note_creation(sync, was_there=False)
         if wrote and await retries.patiently(head_source, buckets, sync.key) != source:
             sync.host.overtaken(sync)
             raise Changed("the source changes faster than it can be copied")
@@ -110,14 +110,8 @@ class Syncer:
         began = self.buckets.now()
         existing = await retries.patiently(head_destination, self.buckets, sync.key)
         sync.result.with_session = began
-        self.note_creation(sync, was_there=existing is not None)
+        self.buckets.note_creation(sync, was_there=existing is not None)
         return existing
-
-    def note_creation(self, sync: KeySync, was_there: bool) -> None:
-        """Only the first that is known of the destination counts: later it may be what this sync has written."""
-        if sync.is_creation:
-            sync.is_creation = False
-            self.buckets.note_creation(was_there)
 
     async def make_equal(
         self, sync: KeySync, retries: Retries, source: Source | None, existing: Destination | None, expired: bool
