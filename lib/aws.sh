@@ -47,11 +47,11 @@ RESOURCE_ADVICE="" # about any error of the resource at hand
 
 # CLI v1 ignores AWS_ENDPOINT_URL for SQS and would use a legacy endpoint, where queues have other URLs than with CLI
 # v2. So both get the endpoint as an option. error_code() reads errors in the legacy format, whatever format a user has
-# chosen.
+# chosen. Nobody is to answer a prompt.
 aws() {
   local url=${AWS_ENDPOINT_URL:-}
   if [[ -z $url && $1 == sqs ]]; then url=${AWS_ENDPOINT_URL_SQS:-https://sqs.$REGION.amazonaws.com}; fi
-  AWS_PAGER="" AWS_CLI_ERROR_FORMAT=legacy \
+  AWS_PAGER="" AWS_CLI_AUTO_PROMPT=off AWS_CLI_ERROR_FORMAT=legacy \
     command aws ${url:+--endpoint-url "$url"} --region "$REGION" --output json "$@"
 }
 

@@ -19,7 +19,7 @@ check_aws_cli() {
     return
   fi
   version=$CLI_VERSION
-  if { [[ -z $version ]] && ! version=$(command aws --version 2>&1); } \
+  if { [[ -z $version ]] && ! version=$(AWS_CLI_AUTO_PROMPT=off command aws --version 2>&1); } \
     || [[ ! $version =~ aws-cli/([0-9]+\.[0-9.]+) ]]; then
     problem "aws --version says \"$version\", which is not a working AWS CLI"
     return
@@ -48,12 +48,34 @@ check_tools() {
   check_tool python3 "install Python 3 (it packs starter.py)"
 }
 
+# Why the account is not known, as "what either generation of the CLI says|what is wrong, and what to do": the first that
+# fits.
+readonly ACCOUNT_PROBLEMS=(
+  'to proxy URL|the proxy does not respond: check HTTPS_PROXY and NO_PROXY'
+  'SSL validation failed|the certificate of AWS is not trusted: if a proxy reads the traffic, set AWS_CA_BUNDLE to its certificate'
+  'endpoint URL|AWS does not respond: check the network and REGION, and set HTTPS_PROXY if AWS is behind a proxy'
+  'Signature expired|the clock of this machine is wrong, so that AWS refuses its signatures: set the clock'
+  '[Ee]xpired|SSO [Tt]oken|the AWS credentials have expired: sign in again, for example with aws sso login'
+  'InvalidClientTokenId|SignatureDoesNotMatch|AWS does not know these credentials: run aws configure, or set AWS_PROFILE'
+  'credentials|profile|no usable AWS credentials (run aws configure, or set AWS_PROFILE)'
+  '|the account of the AWS credentials could not be asked for'
+)
+
+# account_problem ERROR
+account_problem() {
+  local row
+  for row in "${ACCOUNT_PROBLEMS[@]}"; do
+    [[ ! $1 =~ ${row%|*} ]] || break
+  done
+  problem "${row##*|}: $1"
+}
+
 # Leaves the account in ACCOUNT and all ARNs.
 check_account() {
   local identity partition
   ((${#PROBLEMS[@]} == 0)) || return 0 # a tool is missing
   if ! identity=$(aws_or_error sts get-caller-identity); then
-    problem "no usable AWS credentials (run aws configure, or set AWS_PROFILE): $identity"
+    account_problem "$identity"
     return
   fi
   partition=$(jq -r '.Arn | split(":")[1]' <<<"$identity")

@@ -5,9 +5,12 @@ readonly NO_ARM64_ZONES='["use1-az3"]' # Amazon ECS Developer Guide, "64-bit ARM
 
 # Prints what AWS says of the subnets that may be chosen from; fails and prints why there are none.
 ask_subnets() {
-  local ids vpc
+  local id ids vpc
   if [[ -n $SUBNETS ]]; then
     IFS=', ' read -ra ids <<<"$SUBNETS"
+    for id in "${ids[@]}"; do # otherwise it could be an option of the CLI
+      [[ $id =~ ^subnet-[A-Za-z0-9]+$ ]] || { printf '%s is not the ID of a subnet\n' "$id" && return 1; }
+    done
     aws_or_error ec2 describe-subnets --subnet-ids "${ids[@]}"
   else
     vpc=$(aws_or_error ec2 describe-vpcs --filters Name=is-default,Values=true) || { printf '%s\n' "$vpc" && return 1; }

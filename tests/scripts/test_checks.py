@@ -3,11 +3,15 @@
 import os
 import re
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from account import PROJECT, SOURCE, Account
 from deployment import one_cli, one_cloud
+from local_operator import CLIS
 from recorder import Refusal
 
 from launch.settings import NUMBER_SETTINGS as STARTER_SETTINGS
@@ -89,12 +93,99 @@ def broken_cli(folder: Path) -> Path:
     return folder
 
 
-def test_errors_are_asked_for_in_the_format_that_is_read(tmp_path: Path) -> None:
-    (tmp_path / "aws").write_text('#!/bin/sh\necho "$AWS_CLI_ERROR_FORMAT"\n')
-    (tmp_path / "aws").chmod(0o755)
-    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "AWS_CLI_ERROR_FORMAT": "json"}
-    command = ["bash", "-c", f"source '{PROJECT}/deploy.sh'; aws sts get-caller-identity"]
-    assert subprocess.run(command, env=settings, capture_output=True, text=True).stdout == "legacy\n"
+def own_cli(folder: Path, script: str) -> str:
+    """A PATH with an `aws` that is this shell script."""
+    (folder / "aws").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "aws").chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def piece(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A piece of deploy.sh, in an environment with nothing else but PATH."""
+    command = ["bash", "-c", f"source '{PROJECT}/deploy.sh'; start_run; {script}"]
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_the_cli_is_to_prompt_nobody_and_to_say_errors_in_the_format_that_is_read(tmp_path: Path) -> None:
+    path = own_cli(tmp_path, 'echo "aws-cli/2.30.0 $AWS_CLI_ERROR_FORMAT $AWS_CLI_AUTO_PROMPT"')
+    settings = {"PATH": path, "AWS_CLI_ERROR_FORMAT": "json", "AWS_CLI_AUTO_PROMPT": "on"}
+    done = piece('aws sts get-caller-identity; check_aws_cli; printf "%s\\n" "$CLI_VERSION"', **settings)
+    asked, version = done.stdout.splitlines()
+    assert asked == "aws-cli/2.30.0 legacy off", done.stderr
+    assert version.endswith(" off")
+
+
+@pytest.mark.parametrize("wrong", ["--debug", "subnet-2;subnet-3", "--query=x", "vpc-1", "subnet-2/"])
+def test_only_ids_of_subnets_reach_the_cli(wrong: str, tmp_path: Path) -> None:
+    path = own_cli(tmp_path, f"echo \"$@\" >>'{tmp_path}/called'")
+    done = piece("check_network; stop_on_problems", PATH=path, SUBNETS=f"subnet-1, {wrong}")
+    assert done.returncode == 2
+    assert f"- SUBNETS=subnet-1, {wrong}: {wrong} is not the ID of a subnet; set SUBNETS to " in done.stderr
+    assert not (tmp_path / "called").exists()
+
+
+# What is wrong -> the environment that shows it to the CLI, and what the script says. {port} has a server that answers
+# with the path's last part as the error code; nothing listens on port 9.
+KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+NO_ACCOUNT = {
+    "no keys": ({}, "no usable AWS credentials (run aws configure, or set AWS_PROFILE): Unable to locate"),
+    "half a key": ({"AWS_ACCESS_KEY_ID": "a"}, "no usable AWS credentials (run aws configure"),
+    "no profile": ({"AWS_PROFILE": "nobody"}, "no usable AWS credentials (run aws configure"),
+    "no network": (KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not respond: check the network and "),
+    "no answer": (KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:{port}/hang-up"}, "AWS does not respond: check the "),
+    "no proxy": (KEYS | {"HTTPS_PROXY": "http://127.0.0.1:9"}, "the proxy does not respond: check HTTPS_PROXY"),
+    "no TLS": (KEYS | {"AWS_ENDPOINT_URL": "https://127.0.0.1:{port}"}, "the certificate of AWS is not trusted: "),
+    "expired": (
+        KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:{port}/ExpiredToken"},
+        "the AWS credentials have expired: sign in again, for example with aws sso login: An error occurred",
+    ),
+    "unknown": (
+        KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:{port}/InvalidClientTokenId"},
+        "AWS does not know these credentials: run aws configure, or set AWS_PROFILE: An error occurred",
+    ),
+    "denied": (
+        KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:{port}/AccessDenied"},
+        "the account of the AWS credentials could not be asked for: An error occurred (AccessDenied)",
+    ),
+}
+
+
+class Refusing(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        code = self.path.strip("/")
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if code == "hang-up":
+            return
+        self.send_response(403)
+        self.end_headers()
+        self.wfile.write(
+            f"<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>".encode()
+        )
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.mark.parametrize("trouble", NO_ACCOUNT)
+@pytest.mark.parametrize("cli", CLIS)
+def test_why_the_account_is_not_known_is_named_for_what_it_is(
+    cli: str, trouble: str, port: int, tmp_path: Path
+) -> None:
+    environment, said = NO_ACCOUNT[trouble]
+    environment = {name: value.format(port=port) for name, value in environment.items()}
+    (tmp_path / "aws").symlink_to(cli)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}
+    done = piece("check_account; stop_on_problems", **path | environment)
+    assert (done.returncode, f"\n- {said}" in done.stderr) == (2, True), done.stderr
 
 
 @one_cloud
