@@ -53,7 +53,7 @@ check_prefix_item() {
 # prefix alone has no other limit.
 check_prefix() {
   local items item length
-  type -P jq >/dev/null || return 0 # a problem of its own
+  has_jq || return 0 # a problem of its own
   if ! is_text "$PREFIX_FILTER"; then
     problem "PREFIX_FILTER=$(printf '%q' "$PREFIX_FILTER"): set a prefix of UTF-8 without control characters"
     return
@@ -82,7 +82,7 @@ check_prefixes_together() {
 
 check_exclude() {
   local bytes
-  type -P jq >/dev/null || return 0
+  has_jq || return 0
   if ! is_text "$EXCLUDE"; then
     problem "EXCLUDE=$(printf '%q' "$EXCLUDE"): set patterns of UTF-8 without control characters"
     return
@@ -97,7 +97,7 @@ check_exclude() {
 # check_tables: nothing may cut through a table (mirror/settings.py checks the same).
 check_tables() {
   local cut
-  [[ -n $TABLES ]] && type -P jq >/dev/null || return 0
+  [[ -n $TABLES ]] && has_jq || return 0
   [[ -z $KEEP_DAYS || $KEEP_DAYS == 0 ]] || problem "KEEP_DAYS=$KEEP_DAYS with TABLES=$TABLES: leave KEEP_DAYS empty," \
     "because a table needs its files at any age"
   cut=$(exclusion_of_logs)
@@ -120,8 +120,8 @@ marker_of_logs() {
     def folded: sub("^\\s+"; "") | sub("\\s+$"; "") | gsub("\\[!?\\]?[^\\]]*\\]"; "?") | alike;
     first(.[] | select(folded as $glob | any($names[] | alike; . as $name
       | if $glob | contains("/") | not then $name | test($glob | glob)
-        else "/\($glob)" as $glob | any(range($glob | length); $glob[.:] as $end
-          | ($end | test("^[/*?]")) and ("/_delta_log/\($name)" | alike | test($end | glob))) end)))'
+        else "/\($glob)" as $glob | any(range($glob | length); $glob[.:] as $rest
+          | ($rest | test("^[/*?]")) and ("/_delta_log/\($name)" | alike | test($rest | glob))) end)))'
 }
 
 check_patterns_together() {

@@ -1,9 +1,12 @@
 # shellcheck shell=bash
 # Times and durations.
 
+# In local time, jq 1.6 takes an hour too much from a time in summer (fromdateiso8601), though it is written in UTC.
+export TZ=UTC
+
 now() { printf '%(%s)T\n' -1; }
 
-iso() { TZ=UTC printf '%(%Y-%m-%dT%H:%M:%SZ)T\n' "$1"; }
+iso() { printf '%(%Y-%m-%dT%H:%M:%SZ)T\n' "$1"; }
 
 # epoch_of TIME: as iso prints it; prints nothing if it is something else.
 epoch_of() { jq -n --arg time "$1" '$time | try fromdateiso8601 catch empty'; }

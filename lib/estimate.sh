@@ -44,7 +44,7 @@ check_of_estimate() {
 # The settings that the costs depend on, as deploy.sh would take them.
 check_settings_of_estimate() {
   begin_checks
-  check_tool jq "install the package jq"
+  check_jq
   check_before_calls
   check_numbers
   check_words

@@ -30,8 +30,11 @@ start_one_task() {
   [[ $(starter_setting TAG_TASKS) != true ]] || run=(run_with_tags)
   definition=$(starter_setting TASK_DEFINITION)
   network=$(network_configuration)
-  overrides=$(printf '%s\0' "${@:2}" \
-    | jq -Rsc '{containerOverrides: [{name: "worker", command: split("\u0000")[:-1]}]}') # a prefix may hold newlines
+  # A prefix may hold newlines. A NUL at the end would be lost in jq 1.6, and with it the last word: the image without
+  # a command is a worker.
+  overrides=$({ printf '%s\0' "${@:2}" && echo; } | jq -Rsc --argjson words $(($# - 1)) 'split("\u0000")[:-1]
+    | if length == $words then {containerOverrides: [{name: "worker", command: .}]}
+      else error("the command of the task has \(length) words instead of \($words)") end')
   answer=$("${run[@]}" --cluster "$CLUSTER_NAME" --task-definition "$definition" \
     --capacity-provider-strategy capacityProvider=FARGATE,weight=1 --started-by "$1" \
     --network-configuration "$network" --overrides "$overrides")

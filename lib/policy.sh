@@ -39,7 +39,7 @@ print_policy() (
   start_run
   check_before_calls
   if [[ -n $2 ]]; then
-    check_tool jq "install the package jq"
+    check_jq
     set_account "$2"
   else
     check_tools

@@ -83,7 +83,7 @@ turn_off_if_removed() {
 
 # read_by FILTERS: what CloudWatch has counted since they were turned on.
 read_by() {
-  jq --arg bucket "$DST_BUCKET" --arg end "$(iso "$(now)")" '{EndTime: $end, StartTime: (map(.began) | min | todate),
+  jq --arg bucket "$DST_BUCKET" --arg until "$(iso "$(now)")" '{EndTime: $until, StartTime: (map(.began) | min | todate),
     MetricDataQueries: [to_entries[] | .key as $number | .value.id as $filter
       | ["gets", "GetRequests"], ["bytes", "BytesDownloaded"] | {Id: "\(.[0])\($number)", ReturnData: true,
           MetricStat: {Period: 3600, Stat: "Sum", Metric: {Namespace: "AWS/S3", MetricName: .[1],

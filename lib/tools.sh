@@ -10,6 +10,16 @@ is_at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; 
 # "command -v" would find the function aws.
 check_tool() { type -P "$1" >/dev/null || problem "$1 is not installed: $2"; }
 
+# IN came with jq 1.6. The version that jq prints is no sign: one of Amazon Linux 2023 is "jq-".
+has_jq() { jq -ne '1 | IN(1)' >/dev/null 2>&1; }
+
+check_jq() {
+  check_tool jq "install the package jq"
+  ! type -P jq >/dev/null || has_jq || problem "jq is older than 1.6 (jq --version says \"$(jq --version 2>&1)\"):" \
+    "Amazon Linux 2 has no newer one, but Amazon Linux 2023, CloudShell, Debian 11, Ubuntu 20.04 and Homebrew have;" \
+    "elsewhere put the program from https://jqlang.org/download/ into your PATH, as jq"
+}
+
 CLI_VERSION="" # what aws --version said, once it was asked
 
 check_aws_cli() {
@@ -44,7 +54,7 @@ check_pip() {
 
 check_tools() {
   check_aws_cli
-  check_tool jq "install the package jq"
+  check_jq
   check_tool python3 "install Python 3 (it packs starter.py)"
 }
 

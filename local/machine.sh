@@ -50,13 +50,13 @@ fill_venv() {
 make_venv() {
   local python packages=(-r "$LOCAL_ROOT/local/requirements.txt")
   python=$(find_python)
-  command -v jq >/dev/null || packages+=(-r "$LOCAL_ROOT/local/jq-requirements.txt")
+  has_jq || packages+=(-r "$LOCAL_ROOT/local/jq-requirements.txt")
   local_say "making a venv in .local with $("$python" --version)"
   say_while "local: installing the local cloud into it" fill_venv "$python" "${packages[@]}"
 }
 
 provide_jq() {
-  if command -v jq >/dev/null; then return; fi
+  if has_jq; then return; fi
   mkdir "$LOCAL_DIR/bin"
   printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$LOCAL_DIR/venv/bin/python" "$LOCAL_ROOT/local/jq" >"$LOCAL_DIR/bin/jq"
   chmod +x "$LOCAL_DIR/bin/jq"

@@ -5,6 +5,7 @@ shopt -s inherit_errexit
 
 readonly PYTHON=/usr/bin/python3.13
 readonly CLI_V1="awscli==1.46.3"
+readonly OLDEST_JQ="jq==1.4.1" # the sources of this package hold those of the program jq 1.6 and of its library
 readonly CACHE="$PWD/.cache"
 readonly LOG="$CACHE/install.log"
 failed=()
@@ -76,6 +77,35 @@ ensure_venvs() {
 ensure_stand_in() {
   logged env PYTHONPATH=tests/scripts .venv/bin/python -c \
     'import account, pathlib, sys; account.python_with(sys.argv[1], pathlib.Path(sys.argv[2]))' "$@"
+}
+
+# Builds the program in a folder from the sources that pip has put there.
+build_jq() {
+  local jobs
+  jobs=$(nproc)
+  (
+    cd "$1"
+    tar -xzf jq-*.tar.gz --strip-components 1
+    for archive in deps/*.tar.gz; do tar -xzf "$archive"; done
+    (cd onig-*/ && ./configure --disable-shared --prefix="$1/onig" && make -j "$jobs" install)
+    (cd jq-*/ && ./configure --disable-shared --disable-maintainer-mode --with-oniguruma="$1/onig" && make -j "$jobs")
+    mkdir bin
+    cp jq-*/jq bin
+  )
+}
+
+# The oldest jq that the scripts are for, for the tests that run with it.
+ensure_oldest_jq() {
+  local folder="$CACHE/oldest-jq" fingerprint
+  fingerprint=$({ printf '%s\n' "$OLDEST_JQ" && declare -f build_jq; } | sha256sum)
+  if [[ -f $folder/fingerprint && $(<"$folder/fingerprint") == "$fingerprint" ]]; then
+    return 0
+  fi
+  say "building the oldest jq in $folder (log: $LOG)"
+  rm -rf "$folder"
+  logged .venv/bin/pip download --no-deps --no-binary :all: --dest "$folder" "$OLDEST_JQ"
+  logged build_jq "$folder"
+  printf '%s\n' "$fingerprint" >"$folder/fingerprint"
 }
 
 check() {

@@ -18,7 +18,7 @@ check_destination_bucket() {
     say "      DST_BUCKET=$DST_BUCKET is not checked: it belongs to account $DST_BUCKET_OWNER"
   elif ! buckets=$(fact_or_reason directory_buckets); then
     problem "DST_BUCKET=$DST_BUCKET: $buckets"
-  elif ! jq -e --arg name "$DST_BUCKET" 'any(.Buckets[]?; .Name == $name)' <<<"$buckets" >/dev/null; then
+  elif ! jq -e --arg name "$DST_BUCKET" 'any(.Buckets[]?; .Name == $name)' <<<"${buckets:-null}" >/dev/null; then
     problem "DST_BUCKET=$DST_BUCKET does not exist in account $ACCOUNT: create it, or set DST_BUCKET"
   fi
 }

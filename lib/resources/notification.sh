@@ -3,9 +3,11 @@
 
 # For jq: a prefix as S3's events write keys, and with them its filters: a space is +, other special characters are
 # encoded (S3 User Guide, "Configuring event notifications using object key name filtering", and reports from the field).
+# In jq 1.6, @uri leaves five of them as they are.
 jq_filters() {
   cat <<'JQ'
-  def filter_value: split("/") | map(@uri | gsub("%20"; "+")) | join("/");
+  def url_encoded: @uri | gsub("(?<sign>[!*'()])"; {"!": "%21", "*": "%2A", "'": "%27", "(": "%28", ")": "%29"}[.sign]);
+  def filter_value: split("/") | map(url_encoded | gsub("%20"; "+")) | join("/");
 JQ
 }
 

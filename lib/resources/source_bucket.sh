@@ -27,10 +27,10 @@ check_source_bucket() {
 # using object key name filtering"); S3 would refuse ours as the last step. Others may have written their prefix as it
 # is or encoded: both are compared in the encoded form.
 overlapping_notifications() {
-  jq -r --argjson ours "$(notifications)" --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" "$(jq_ours)"'
+  jq -r --argjson ours "$(notifications)" --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" "$(jq_filters)$(jq_ours)"'
     def filters($name): [.Filter.Key.FilterRules[]? | select(.Name | ascii_downcase == $name).Value][0] // "";
     def encoded: [scan("%[0-9A-Fa-f]{2}|[^%]|%")] | map(if test("^%..") then ascii_upcase
-      elif . == "/" or . == "+" then . else @uri end) | join("") | gsub("%20"; "+") | gsub("%2F"; "/");
+      elif . == "/" or . == "+" then . else url_encoded end) | join("") | gsub("%20"; "+") | gsub("%2F"; "/");
     def meet($one; $two): ($one | startswith($two)) or ($two | startswith($one));
     def same_event($one; $two): ($one == $two)
       or (($one | split(":")[1]) == ($two | split(":")[1]) and any($one, $two; endswith(":*")));

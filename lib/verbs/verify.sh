@@ -40,7 +40,7 @@ declare -grA VERIFY_COSTS=([plain]="less than 0.01 USD" [large]="about 0.04 USD"
 
 name_run() {
   local made
-  TZ=UTC printf -v made '%(%Y%m%dT%H%M%SZ)T' -1
+  printf -v made '%(%Y%m%dT%H%M%SZ)T' -1
   VERIFY_NAME=sync-verify-$made-$RANDOM
   VERIFY_FOLDER=$(first_prefix)$VERIFY_NAME/
   VERIFY_DIR=$TEMP_DIR/verify

@@ -175,6 +175,6 @@ compared_metadata() {
 has_source_of() {
   local wanted
   wanted=$(source_identity "$1")
-  jq -e --arg wanted "$wanted" '.Metadata["sync-source"] // "" | startswith($wanted)' \
+  jq -es --arg wanted "$wanted" '$wanted != "" and (.[0].Metadata["sync-source"] // "" | startswith($wanted))' \
     "$VERIFY_DIR/in_mirror.$1.json" >/dev/null
 }

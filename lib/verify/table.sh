@@ -184,9 +184,10 @@ gather_result() {
       encoding: $encoding, mirror: $mirror, source: $source, copying: $copying}'
 }
 
-# Reads what gather_result printed: all is well if every object was seen and nothing differs.
+# Reads what gather_result printed: all is well if every object was seen and nothing differs. For no input at all, jq -e
+# of 1.6 succeeds.
 is_all_well() {
-  jq -e '.breaks == [] and all(.results[]; .state == "arrived" and (.bytes | IN("equal", "-"))
+  jq -es '.[0] | .breaks == [] and all(.results[]; .state == "arrived" and (.bytes | IN("equal", "-"))
     and (.metadata | IN("equal", "-")))' >/dev/null
 }
 

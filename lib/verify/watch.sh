@@ -64,8 +64,8 @@ read_worker_lines() {
 lasting_failures() {
   jq -s 'map({"@message": .message})' "$VERIFY_DIR/worker.lines" | failures_of \
     | jq -c --argjson since "$VERIFY_ROUND_AT" 'map(select((.at | sub("[.].*"; "Z") | fromdateiso8601) >= $since)
-      | (.attempt // "attempt=1/1 " | capture("=(?<n>\\d+)/(?<of>\\d+)")) as $try
-      | select(($try.n | tonumber) >= 2 or $try.n == $try.of)) | group_by(.key)[] | last'
+      | (.attempt // "attempt=1/1 " | capture("=(?<n>\\d+)/(?<of>\\d+)")) as $attempt
+      | select(($attempt.n | tonumber) >= 2 or $attempt.n == $attempt.of)) | group_by(.key)[] | last'
 }
 
 # Names each reason once, with a key that has it.

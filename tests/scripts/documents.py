@@ -25,6 +25,8 @@ from recorder import Call, service_model, violations, violations_of
 
 # Named by the CLI otherwise than by the service.
 SERVICES = {"s3api": "s3"}
+# The folder of the oldest jq that the scripts are for, which tests/run builds.
+OLDEST_JQ = PROJECT / ".cache/oldest-jq/bin"
 OPTIONS = {("sns", "Subscribe"): {"notification-endpoint": "Endpoint"}}
 
 # Reads commands from its input, and runs each in a subshell of its own. The slow parts that have tests of their own are
@@ -307,8 +309,11 @@ class Scripts:
 
 
 @contextlib.contextmanager
-def sourced_scripts(folder: Path, script: str = "cleanup.sh", project: Path = PROJECT) -> Iterator[Scripts]:
-    """The Bash has read that script, and so deploy.sh."""
+def sourced_scripts(
+    folder: Path, script: str = "cleanup.sh", project: Path = PROJECT, tools: Path | None = None
+) -> Iterator[Scripts]:
+    """The Bash has read that script, and so deploy.sh; tools in that folder come before those of the machine."""
+    assert not tools or (tools / "jq").exists(), f"tests/run makes {tools}"
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -332,7 +337,7 @@ def sourced_scripts(folder: Path, script: str = "cleanup.sh", project: Path = PR
         threading.Thread(target=server.serve_forever, daemon=True).start()
         archives = " ".join(f"[{name}]={shlex.quote(said)}" for name, said in ARCHIVES.items())
         environment = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{tools or '/usr/local/bin'}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(folder),
             "TMPDIR": str(folder),
             "LC_ALL": "C.UTF-8",

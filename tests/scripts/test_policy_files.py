@@ -1,6 +1,7 @@
 """docs/policies/: a principal with exactly one of them can do what its role does, and its policy allows nothing more.
 
-The scripts run against an account on paper that authorizes each call as AWS does (authorized.py).
+The scripts run against an account on paper that authorizes each call as AWS does (authorized.py). As this is one pass
+of everything that they do, they do it with the oldest jq.
 """
 
 import copy
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from account import APP, MIRROR, PROJECT, SOURCE
 from authorized import Authorizing, Grant, allowing, grants
-from documents import Scripts, sourced_scripts
+from documents import OLDEST_JQ, Scripts, sourced_scripts
 from meaning import as_list
 from operated import Operated
 from paper_account import HERE, NUMBER, PaperAccount, Refused
@@ -66,13 +67,13 @@ class Principal(Operated):
 
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("deployer")) as found:
+    with sourced_scripts(tmp_path_factory.mktemp("deployer"), tools=OLDEST_JQ) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("verbs"), "sync.sh") as found:
+    with sourced_scripts(tmp_path_factory.mktemp("verbs"), "sync.sh", tools=OLDEST_JQ) as found:
         yield found
 
 
