@@ -25,8 +25,6 @@ from recorder import Call, service_model, violations, violations_of
 
 # Named by the CLI otherwise than by the service.
 SERVICES = {"s3api": "s3"}
-# The folder of the oldest jq that the scripts are for, which tests/run builds.
-OLDEST_JQ = PROJECT / ".cache/oldest-jq/bin"
 OPTIONS = {("sns", "Subscribe"): {"notification-endpoint": "Endpoint"}}
 
 # Reads commands from its input, and runs each in a subshell of its own. The slow parts that have tests of their own are

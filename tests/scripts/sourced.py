@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+# The oldest jq that the scripts are for. tests/run builds it; where it is not, the pieces run with the machine's.
+OLDEST_JQ = ROOT / ".cache/oldest-jq/bin"
+ENVIRONMENT = os.environ | {"PATH": f"{OLDEST_JQ}:{os.environ['PATH']}"}
 SERVER = """
 source "$0/sync.sh"
 source_verbs "${VERBS[@]}"
@@ -40,6 +43,7 @@ class Server:
             ["bash", "-c", SERVER, ROOT],
             stdin=pipe,
             stdout=pipe,
+            env=ENVIRONMENT,
             text=True,
             bufsize=1,
             start_new_session=True,
@@ -86,7 +90,7 @@ def bash(script: str, text: str = "", seconds: float = 300, **variables: Any) ->
 
 def alone(start: str, script: str, folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
     """A piece in a Bash of its own, in the folder of its files, after a start that sources what it needs from $0."""
-    environment = {name: value for name, value in os.environ.items() if name != "DRY_RUN"}
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "DRY_RUN"}
     command = ["bash", "-c", start + script, str(ROOT), *arguments]
     return subprocess.run(command, input=text, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 

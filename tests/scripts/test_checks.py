@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -82,6 +83,16 @@ def path_without(tool: str, folder: Path) -> Path:
     for command in Path("/usr/bin").iterdir():
         if command.name not in (tool, "aws", "docker"):
             (folder / command.name).symlink_to(command)
+    return folder
+
+
+def old_jq(folder: Path) -> Path:
+    """A folder with a jq that knows what 1.5 does, but for what came with 1.6."""
+    folder.mkdir()
+    program = """[[ $* != *'IN('* ]] || { echo 'jq: error: IN/1 is not defined' >&2; exit 3; }
+[[ $* != --version ]] || { echo jq-1.5; exit; }"""
+    (folder / "jq").write_text(f'#!/bin/bash\n{program}\nexec {shutil.which("jq")} "$@"\n')
+    (folder / "jq").chmod(0o755)
     return folder
 
 
@@ -212,6 +223,10 @@ def test_checks_of_the_account_name_the_setting_and_what_to_do(
             ],
         ),
         ({"PATH": f"{account.tools}:{path_without('jq', account.project / 'bin')}"}, ["jq is not installed"]),
+        (
+            {"PATH": f"{account.tools}:{old_jq(account.project / 'old')}:{os.environ['PATH']}", "TABLES": "delta"},
+            ['jq is older than 1.6 (jq --version says "jq-1.5")', "Amazon Linux 2 has no newer one"],
+        ),
         ({"PATH": str(account.project / "bin")}, ["the AWS CLI (aws) is not installed"]),
         ({"PATH": f"{broken_cli(account.project / 'broken')}:{os.environ['PATH']}"}, ["aws: command not found in any"]),
     ):

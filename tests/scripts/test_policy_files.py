@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import pytest
 from account import APP, MIRROR, PROJECT, SOURCE
 from authorized import Authorizing, Grant, allowing, grants
-from documents import OLDEST_JQ, Scripts, sourced_scripts
+from documents import Scripts, sourced_scripts
 from meaning import as_list
 from operated import Operated
 from paper_account import HERE, NUMBER, PaperAccount, Refused
 from recorder import Call
+from sourced import OLDEST_JQ
 from test_account_rules import RULES
 from test_documents import FULL, KEYS
 from test_upgrade import unpack_release

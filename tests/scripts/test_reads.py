@@ -11,6 +11,7 @@ import pytest
 from account import APP, MIRROR
 from documents import Scripts, sourced_scripts
 from paper_account import PaperAccount
+from sourced import OLDEST_JQ
 
 ROOT = Path(__file__).parents[2]
 GB, DAY, BEGAN = 10**9, 86_400, 1_795_000_000
@@ -39,7 +40,7 @@ class Mirror:
         self.file = folder / "state.json"
         (folder / "bin").mkdir()
         (folder / "bin/aws").symlink_to(ROOT / "tests/scripts/reads_aws.py")
-        self.path = f"{folder}/bin:{os.environ['PATH']}"
+        self.path = f"{folder}/bin:{OLDEST_JQ}:{os.environ['PATH']}"
         self.now = BEGAN
         self.change(
             bucket=MIRROR, version="1.46.3", objects=OBJECTS, filters=THEIRS, ever={}, requests=[], denied=[],
