@@ -47,6 +47,29 @@ def listing(*objects: tuple[str, str, int]) -> str:
     return json.dumps({"Contents": found} if found else {})
 
 
+# What has failed for good
+
+FAILURES = r"""
+VERIFY_ROUND_AT=1782864000 CASES=(small name tagged)
+CASE_KEY=([small]=small.txt [name]=name.txt [tagged]=tagged.txt)
+CASE_STATE=([small]=missing [name]=missing [tagged]=missing)
+cat >worker.lines
+note_failures
+jq -r '"\(.link): \(.why)"' breaks
+"""
+
+
+def test_a_failure_counts_from_its_second_attempt_on_or_if_it_is_the_only_one(tmp_path: Path) -> None:
+    failed = {"small.txt": "attempt=2/3 ", "tagged.txt": "attempt=1/3 ", "name.txt": ""}
+    lines = [
+        {"stream": "s", "message": f'2026-07-01T00:00:01.5Z ERROR failed key="{key}" {attempt}denied {key[0]}'}
+        for key, attempt in failed.items()
+    ]
+    done = bash(FAILURES, tmp_path, text="".join(json.dumps(line) + "\n" for line in lines))
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["no copy: name.txt: denied n", "no copy: small.txt: denied s"]
+
+
 # What has arrived
 
 SMALL = ("small.txt", "aa", 7)
