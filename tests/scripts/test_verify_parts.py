@@ -47,7 +47,7 @@ def listing(*objects: tuple[str, str, int]) -> str:
     return json.dumps({"Contents": found} if found else {})
 
 
-# What has failed for good
+# What has failed permanently
 
 FAILURES = r"""
 VERIFY_ROUND_AT=1782864000 CASES=(small name tagged)
