@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from mirror.hooks.waiting import Blocked
 from mirror.model.errors import Refused, describe, error_code, is_busy, is_change, is_environment
-from mirror.model.log_lines import REMOVED_FIRST, quoted
+from mirror.model.log_lines import ANOTHER, IT_NO_LONGER, REMOVED_FIRST, quoted
 from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.multipart import drop_upload
@@ -72,7 +72,7 @@ async def remove_other(buckets: Buckets, sync: KeySync, key: str, source: Source
             if error_code(error) == "NotImplemented":
                 return
             raise
-    log.info(REMOVED_FIRST, quoted(key))
+    log.info(REMOVED_FIRST, quoted(key), ANOTHER if source else IT_NO_LONGER)
     await look_again(buckets, sync, key, source)
 
 

@@ -1,6 +1,6 @@
 """TABLES: the files that a commit or a checkpoint names are in the destination before it.
 
-A commit is read for those names. Beside _last_checkpoint it is the only object that a worker reads.
+A commit is read for those names. Beside _last_checkpoint, commits are the only objects that a worker reads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mirror.model.selection import is_marker
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Source
-from mirror.protocol.requests import SMALL_COPY_SIZE, head_destination, head_source, pages, read_source
+from mirror.protocol.requests import SMALL_COPY_SIZE, head_destination, head_source, pages, read
 from mirror.protocol.sync import Syncer
 
 LARGEST_READ = 16 * MIB  # a commit of some 40,000 files; of a larger one the whole table is compared
@@ -99,7 +99,7 @@ class TableFiles:
 
     async def names_in(self, file: LogFile, source: Source) -> set[str] | None:
         async with self.reads:
-            return names_of(await read_source(self.buckets, file.key, source), file.table)
+            return names_of(await read(self.buckets, self.buckets.source, file.key, source.etag), file.table)
 
     async def begin_files(self, sync: KeySync, table: str, keys: set[str]) -> Awaited:
         """Waits a moment for what may be under way, then copies it. What is large is left to its own message."""

@@ -6,16 +6,18 @@ import asyncio
 import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from botocore.exceptions import ClientError
 
 from mirror.concurrency import Slots
 from mirror.hooks.others import copy_other, fault_of, remove_other
 from mirror.hooks.shared import Shared
-from mirror.hooks.table_files import READS, Item, TableFiles, listed
+from mirror.hooks.table_files import LARGEST_READ, READS, Item, TableFiles, listed
 from mirror.hooks.waiting import Awaited, Blocked
 from mirror.model.delta import (
     CHECKPOINT,
+    COMMIT,
     LOG,
     POINTER,
     LogFile,
@@ -31,7 +33,7 @@ from mirror.model.limits import MIB
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Destination, Source
-from mirror.protocol.requests import head_destination, head_source, read_source
+from mirror.protocol.requests import head_destination, head_source, read
 from mirror.protocol.retries import STUCK_TRIES
 from mirror.protocol.sync import Syncer
 from mirror.protocol.verdict import EQUAL, MISSING, NO_DOUBT, STALE, UNDECIDED, judge, judge_listed
@@ -43,7 +45,19 @@ PLANS = 2  # of logs at a time, as the listings of each take memory
 COMMITS_AHEAD = 64  # of a log whose files are looked for before the first of them is copied
 PAUSE_OF_CHANGE = 0.05
 YOUNG_SECONDS = 3600  # a log file of this age may still be one of the table that was in this folder before
+# So long after a log was found in the source its first commit is copied. By then no worker remembers any more that the
+# folder had none (NO_LOG_SECONDS in tables.py), and the deletes that rely on that have been sent.
+FIRST_SHOWN_SECONDS = 5.0
 SAME_KEPT = 20_000  # log files that were looked at and are the same, at some 400 bytes each
+
+
+class Planned(NamedTuple):
+    """What is to be deleted and copied, and the ETag of each file that is copied, and of each checkpoint."""
+
+    old: list[LogFile]
+    plan: Plan
+    etags: dict[str, str]
+    is_first: bool = False  # the destination has no commit of this table yet
 
 
 class TableLogs:
@@ -75,11 +89,13 @@ class TableLogs:
         return Blocked(table + LOG, CHANGES)
 
     async def bring_planned(self, sync: KeySync, table: str) -> Awaited | None:
-        old, plan, etags = await self.planned(sync, table)
+        old, plan, etags, is_first = await self.planned(sync, table)
         if lacking := await self.clear(sync, old):
             return lacking
         if plan.problem:
             return Blocked(table + LOG, plan.problem)
+        if is_first:
+            await sync.interruption.pause(FIRST_SHOWN_SECONDS)
         lacking = await self.files.compared(sync, table) if plan.base else None
         for key in plan.base:
             lacking = lacking or await self.copy(sync, key, etags)
@@ -89,8 +105,7 @@ class TableLogs:
             lacking = lacking or await self.copy(sync, key, etags)
         return lacking
 
-    async def planned(self, sync: KeySync, table: str) -> tuple[list[LogFile], Plan, dict[str, str]]:
-        """What is to be deleted, what is to be copied, and the ETag of each file of that, and of each checkpoint."""
+    async def planned(self, sync: KeySync, table: str) -> Planned:
         async with self.plans:
             sync.interruption.check()
             mirrored = await listed(self.buckets, self.buckets.destination, table + LOG)
@@ -98,13 +113,41 @@ class TableLogs:
             missing, stale = await self.differing(source, mirrored)
             files, copies = files_of(source), files_of(mirrored)
             if not files:
-                return [], Plan(), {}
-            anew = is_anew(files, copies, stale)
+                return Planned([], Plan(), {})
+            others = await self.with_other_bytes([file for file in files if file.key in stale], source, mirrored)
+            if isinstance(others, Blocked):
+                return Planned([], Plan(f"{others.key}: {others.why}"), {})
+            anew = is_anew(files, copies, others)
             old = [file for file in copies if file.key in stale or file.key not in source] if anew else []
             plan = plan_for(files, missing)
             checkpoints = (file.key for file in files if file.kind == CHECKPOINT)
             planned = (*plan.base, *plan.commits, *plan.after, *checkpoints)
-            return old, plan, {key: source[key].etag for key in planned}
+            is_first = anew or not any(file.kind == COMMIT and file.key in mirrored for file in files)
+            return Planned(old, plan, {key: source[key].etag for key in planned}, is_first)
+
+    async def with_other_bytes(
+        self, stale: Sequence[LogFile], source: dict[str, Item], mirrored: dict[str, Item]
+    ) -> set[str] | Blocked:
+        """Commits that are not what the destination has, if there are any: a few are read where the sizes are the same.
+
+        A commit of another ETag may have the same bytes: an ETag is no hash of them if a KMS key encrypts the object or
+        if it was uploaded in parts (S3 API Reference, Object), so it changes once the object is copied onto itself.
+        """
+        commits = sorted(file.key for file in stale if file.kind == COMMIT)
+        others = {key for key in commits if source[key].size != mirrored[key].size}
+        small = [key for key in commits if source[key].size <= LARGEST_READ]
+        if others or not small:
+            return others or set(commits)
+        for key in sorted({small[0], small[len(small) // 2], small[-1]}):
+            try:
+                async with self.files.reads:
+                    now = await read(self.buckets, self.buckets.source, key, source[key].etag)
+                    before = await read(self.buckets, self.buckets.destination, key, mirrored[key].etag)
+            except AWS_ERRORS as error:
+                return fault_of(key, error)
+            if now != before:
+                others.add(key)
+        return others
 
     async def copy_commits(self, sync: KeySync, commits: Sequence[str], etags: Mapping[str, str]) -> Awaited | None:
         """Copies commits one after the other, each once its files are there, which are copied for all of them ahead."""
@@ -225,7 +268,7 @@ class TableLogs:
         """The files of the checkpoint that a pointer names, as far as the source has them."""
         version = None
         if source.size <= LARGEST_POINTER:
-            version = version_of_pointer(await read_source(self.buckets, pointer.key, source))
+            version = version_of_pointer(await read(self.buckets, self.buckets.source, pointer.key, source.etag))
         if version is None:
             return {}
         return await listed(self.buckets, self.buckets.source, f"{pointer.table}{LOG}{version:020}.checkpoint.")

@@ -4,12 +4,14 @@ source has deleted of a table goes after all of its commits."""
 from __future__ import annotations
 
 import functools
+import math
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
+from mirror.concurrency import Slots
 from mirror.hooks.others import fault_of
 from mirror.hooks.shared import Shared
-from mirror.hooks.table_files import TableFiles
+from mirror.hooks.table_files import LOOKS, TableFiles
 from mirror.hooks.table_log import TableLogs, is_same
 from mirror.hooks.waiting import Awaited, Waits, delay_of, end_of_wait, soon
 from mirror.model.delta import COMMIT, LOG, POINTER, LogFile, commit_key, is_in_log, log_file
@@ -17,8 +19,12 @@ from mirror.model.errors import AWS_ERRORS, Changed, Postponed
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Destination, Source
-from mirror.protocol.requests import head_destination, head_source
+from mirror.protocol.requests import head_destination, head_source, holds_any
 from mirror.protocol.sync import FOR_WORKER_SECONDS, Syncer
+
+# A worker remembers for this long that a folder of the source has no log. See FIRST_SHOWN_SECONDS.
+NO_LOG_SECONDS = 2.0
+FOLDERS_KEPT = 20_000  # at some 300 bytes each
 
 
 class Tables:
@@ -29,7 +35,9 @@ class Tables:
         self.buckets = buckets
         self.files = TableFiles(buckets, syncer, waits)
         self.logs = TableLogs(buckets, syncer, self.files)
-        self.folders: Shared[bool] = Shared(buckets.now)
+        self.folders: Shared[float | None] = Shared(buckets.now)
+        self.looks = Slots(LOOKS)
+        self.without_log: dict[str, float] = {}  # folder of the source -> when the look began that showed no log
 
     async def before_copy(self, sync: KeySync) -> None:
         """If the key is of a table's log, has the destination hold all that it needs. Raises Postponed and others."""
@@ -93,18 +101,64 @@ class Tables:
     # Which table
 
     async def table_of(self, sync: KeySync) -> str | None:
-        """The innermost folder above the key that has a log in the source, and None if there is none."""
-        key = sync.key
-        if file := log_file(key):
+        """The innermost folder above a key that the source no longer has which has a log in the source, or None.
+
+        Other keys use the slot while folders are looked at. When the slot is there again, what was remembered meanwhile
+        may be too old, but not what was seen after the key was found to be gone.
+        """
+        if file := log_file(sync.key):
             return file.table
-        ends = [match.end() for match in re.finditer("/", key)]
-        for folder in [key[:end] for end in (*reversed(ends), 0)]:
-            if await self.folders.get(sync, folder, functools.partial(self.has_log, folder)):
-                return folder
+        asked, seen = self.buckets.now(), set[str]()
+        while unknown := [folder for folder in self.folders_above(sync.key) if not self.has_none(folder, seen)]:
+            sync.host.wait_aside(sync)  # if too many wait, it looks in its slot
+            for folders in in_growing_groups(unknown):
+                if table := await self.innermost(sync, folders, asked, seen):
+                    return table
+            if not sync.host.has_place(sync):
+                await sync.host.come_back(sync)
         return None
 
-    async def has_log(self, folder: str) -> bool:
-        if is_in_log(folder) or not self.buckets.settings.wanted.takes(commit_key(folder, 0)):
-            return False
-        page = await self.buckets.s3.list_objects_v2(Prefix=folder + LOG, MaxKeys=1, **self.buckets.source)
-        return bool(page.get("Contents"))
+    def folders_above(self, key: str) -> list[str]:
+        """Those that may have a log, the innermost first."""
+        ends = [0, *(match.end() for match in re.finditer("/", key))]
+        takes = self.buckets.settings.wanted.takes
+        folders = (key[:end] for end in reversed(ends))
+        return [folder for folder in folders if not is_in_log(folder) and takes(commit_key(folder, 0))]
+
+    def has_none(self, folder: str, seen: Collection[str]) -> bool:
+        return folder in seen or self.buckets.now() - self.without_log.get(folder, -math.inf) < NO_LOG_SECONDS
+
+    async def innermost(self, sync: KeySync, folders: Sequence[str], asked: float, seen: set[str]) -> str | None:
+        """Looks at all of them at the same time; adds to `seen` what had no log after the moment `asked`."""
+        tables: list[str] = []
+
+        async def look(folder: str) -> None:
+            looked = await self.folders.get(sync, folder, functools.partial(self.look_for_log, folder))
+            if looked is None:
+                tables.append(folder)
+            elif looked >= asked:
+                seen.add(folder)
+
+        await self.looks.run(look, folders)
+        return max(tables, key=len, default=None)
+
+    async def look_for_log(self, folder: str) -> float | None:
+        """Since when the folder is known to have no log; None if it has one."""
+        if self.has_none(folder, ()):
+            return self.without_log[folder]
+        began, parameters = self.buckets.now(), {"Prefix": folder + LOG, "MaxKeys": 1, **self.buckets.source}
+        self.without_log.pop(folder, None)
+        if await holds_any(self.buckets.s3.list_objects_v2, "Contents", parameters):
+            return None
+        if len(self.without_log) >= FOLDERS_KEPT:
+            del self.without_log[next(iter(self.without_log))]
+        self.without_log[folder] = began
+        return began
+
+
+def in_growing_groups(folders: Sequence[str]) -> Iterator[Sequence[str]]:
+    """One, one, two, four, ...: a table is rarely far above its files, and a path may be hundreds of folders deep."""
+    begin, end = 0, 1
+    while begin < len(folders):
+        yield folders[begin:end]
+        begin, end = end, 2 * end

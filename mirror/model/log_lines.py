@@ -21,7 +21,8 @@ SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
 # A marker (COPY_LAST) or a file of a table (TABLES) waits: for how many keys under which prefix, one of them and why,
 # and since when it waits.
 WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s since=%s"  # after INFO; WARNING if for long
-REMOVED_FIRST = "removed first key=%s as the source has it no longer"
+REMOVED_FIRST = "removed first key=%s as the source has %s"  # IT_NO_LONGER or ANOTHER
+IT_NO_LONGER, ANOTHER = "it no longer", "another in its place"
 REMOVED = "removed key=%s as the destination is not to hold it"  # by reconcile --remove-unwanted
 DIFFERENCE = "difference number=%d what=%s key=%s"  # by reconcile --report
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile

@@ -18,7 +18,7 @@ from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import KeySync, Upload
 from mirror.protocol.buckets import Buckets, LeftOut
 from mirror.protocol.objects import Destination, Source, metadata_to_send
-from mirror.protocol.requests import SMALL_COPY_SIZE, copy_source, pages, write_call
+from mirror.protocol.requests import SMALL_COPY_SIZE, copy_source, holds_any, pages, write_call
 
 log = logging.getLogger("worker")
 
@@ -169,12 +169,12 @@ async def abort_upload(buckets: Buckets, key: str, upload_id: str) -> None:
     for _ in range(ABORTS):
         try:
             await buckets.s3.abort_multipart_upload(**arguments)
-            left = await buckets.s3.list_parts(MaxParts=1, **arguments)
-        except AWS_ERRORS as error:
+            has_parts = await holds_any(buckets.s3.list_parts, "Parts", {"MaxParts": 1, **arguments})
+        except (*AWS_ERRORS, Unfinished) as error:
             if error_code(error) != "NoSuchUpload":
                 log.warning("could not abort upload %s, the lifecycle rule will: %s", upload_id, describe(error))
             return
-        if not left.get("Parts"):
+        if not has_parts:
             return
 
 

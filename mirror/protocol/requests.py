@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -79,9 +79,9 @@ async def head_destination(buckets: Buckets, key: str) -> Destination | None:
     return destination_from_head(found) if found else None
 
 
-async def read_source(buckets: Buckets, key: str, source: Source) -> bytes:
-    """The bytes of that version of a small object, for what only its content shows. No other object is ever read."""
-    answer = await buckets.s3.get_object(Key=key, IfMatch=source.etag, **buckets.source)
+async def read(buckets: Buckets, bucket: dict[str, str], key: str, etag: str) -> bytes:
+    """The bytes of that version of a small object, for what only its content shows. Workers read nothing else."""
+    answer = await buckets.s3.get_object(Key=key, IfMatch=etag, **bucket)
     body: bytes = answer["Body"]
     return body
 
@@ -102,6 +102,16 @@ async def pages(
         if not following:
             raise Unfinished("an answer to a listing does not say where the next page begins")
         parameters = parameters | following
+
+
+async def holds_any(call: Callable[..., Awaitable[dict[str, Any]]], member: str, parameters: dict[str, Any]) -> bool:
+    """Whether a listing has an entry under that member of its pages. Its first page may be empty although more follow:
+    S3 counts what it has looked at, such as delete markers, and not only what it shows."""
+    async with aclosing(pages(call, parameters)) as found:
+        async for page in found:
+            if page.get(member):
+                return True
+    return False
 
 
 # --- Writing ----------------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ class Call(NamedTuple):
     etags: tuple[tuple[int, str], ...]
     metadata: tuple[str, str] | None  # label and provenance, None if S3 copies the metadata
     key: str  # of a listing: the prefix
-    size: int = 0  # that the parts have to have together
+    size: int = 0  # that the parts have to have together; of a listing the most keys
 
 
 class Running(NamedTuple):
@@ -134,6 +134,12 @@ def serve(source: Source, store: Store, running: Running) -> Served:
 def serve_head(source: Source, store: Store, running: Running) -> Served:
     found = source.version if running.call.on_source else store.copy
     return store, None, found or Failure("404" if running.call.operation == "head_object" else "NoSuchKey")
+
+
+def serve_get(source: Source, store: Store, running: Running) -> Served:
+    found, condition = serve_head(source, store, running)[2], running.call.condition
+    is_other = not isinstance(found, Failure) and condition not in ("", head_of(found)["ETag"])
+    return store, None, Failure("PreconditionFailed") if is_other else found
 
 
 def read_source(source: Source, running: Running) -> Copy | Failure:
@@ -245,7 +251,7 @@ def serve_list_uploads(_: Source, store: Store, __: Running) -> Served:
 
 SERVE: dict[str, Callable[[Source, Store, Running], Served]] = {
     "head_object": serve_head,
-    "get_object": serve_head,
+    "get_object": serve_get,
     "copy_object": serve_copy,
     "delete_object": serve_delete,
     "create_multipart_upload": serve_create,
@@ -297,17 +303,19 @@ def listed(key: str, found: Version | Copy) -> dict[str, Any]:
 
 
 def body_of(content: str) -> bytes:
-    """What a file of a Delta log says: "a3+f+g-e" is a commit that adds f and g, and removes e; "@3" a pointer."""
+    """What a file of a Delta log says: "a3+f+g-e" is a commit that adds f and g, and removes e; "@3" a pointer. "~" at
+    its end stands for another ETag."""
+    content = content.rstrip("~")
     if content.startswith("@"):
         return json.dumps({"version": int(content[1:])}).encode()
     names = re.findall(r"([+-])([^+-]+)", content)
     actions = [{"add" if sign == "+" else "remove": {"path": name}} for sign, name in names]
-    return "\n".join(json.dumps(action) for action in [{"commitInfo": {}}, *actions]).encode()
+    return "\n".join(json.dumps(action) for action in [{"commitInfo": {"of": content}}, *actions]).encode()
 
 
 SHAPES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "head_object": head_of,
-    "get_object": lambda found: {"Body": body_of(found.content)},
+    "get_object": lambda found: {"Body": body_of(found.content if isinstance(found, Version) else found.content[0])},
     "copy_object": lambda etag: {"CopyObjectResult": {"ETag": etag}},
     "delete_object": lambda _: {},
     "create_multipart_upload": lambda upload_id: {"UploadId": upload_id},
@@ -351,7 +359,7 @@ def call_from(operation: str, arguments: dict[str, Any]) -> Call:
         etags=tuple((part["PartNumber"], part["ETag"]) for part in parts),
         metadata=None if metadata is None else (metadata["label"], metadata.get(PROVENANCE, "")),
         key=arguments.get("Key") or arguments.get("Prefix", ""),
-        size=arguments.get("MpuObjectSize", 0),
+        size=arguments.get("MpuObjectSize") or arguments.get("MaxKeys", 0),
     )
 
 

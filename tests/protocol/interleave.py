@@ -59,6 +59,7 @@ OF_FUNCTION = {"crashes": "kills", "stops": "deadlines"}  # what workers and the
 LEFT_OVER = "left over"  # a message joins that an earlier worker may have left an upload with
 DAY = "day"
 CLOCK = Call("clock", False, "", "", "", 0, (), None, "")
+PAUSE = Call("pause", False, "", "", "", 0, (), None, "")
 
 
 class Case(NamedTuple):
@@ -144,6 +145,7 @@ class State(NamedTuple):
     functions: int = 0
     kills: int = 0
     deadlines: int = 0
+    forgotten: int = 0  # no worker remembers what was before so many changes; only table_readers.py asks
 
 
 class Step(NamedTuple):
@@ -266,14 +268,22 @@ class Answers(Host):
             raise Unanswered(CLOCK)
         return float(answer)
 
+    def pause(self) -> None:
+        if self.next_known() is None:
+            raise Unanswered(PAUSE)
+
 
 class Unhurried(Interruption):
-    """The schedule says how long anything takes; `paused` is for callers that want these seconds to pass."""
+    """The schedule says how long anything takes; `paused` is for callers that want these seconds to pass. A pause that
+    others rely on is a call that is answered."""
 
-    paused = 0.0
+    paused, relied_on = 0.0, 0.0
+    answers: Answers
 
     async def pause(self, seconds: float) -> None:
         self.paused += seconds
+        if seconds and seconds == self.relied_on:
+            self.answers.pause()
         self.check()
 
 
@@ -301,6 +311,7 @@ class Syncs:
         self.refused = refused
         self.settings = settings  # of a worker
         self.now: Callable[[KeySync], float] = lambda _: 0.0
+        self.relied_on = 0.0  # seconds of a pause
         self.positions: list[Position] = []
         self.numbers: dict[Any, int] = {}
 
@@ -333,9 +344,10 @@ class Syncs:
             destination_first=message.destination_first,
             redelivered=message.redelivered,
             upload=message.upload,
-            interruption=Unhurried(),
+            interruption=(interruption := Unhurried()),
         )
-        answering = Answers(sync, answers)
+        answering = interruption.answers = Answers(sync, answers)
+        interruption.relied_on = self.relied_on
         settings = FUNCTION_SETTINGS if of_function else self.settings
         wall = answering.wall if settings.keep_days else lambda: 0.0
         syncer = syncer_on(Client(answering.answer), settings, self.refused, now=lambda: self.now(sync), wall=wall)

@@ -8,6 +8,8 @@ As readers.py, with TABLES. A change is "put" or "delete" of a file of data/, or
     point 3 @3          the pointer to it
     drop, drop-checkpoint, drop-pointer 3: deletes them
 
+A commit "a3+f~" has the bytes of "a3+f" and another ETag, as one that was copied onto itself.
+
 What is promised to a reader, who opens what the pointer or the newest checkpoint and the commits after it say:
 
 1. Whole. Each file that the version names is there, unless the source no longer has it. No commit is there
@@ -16,6 +18,10 @@ What is promised to a reader, who opens what the pointer or the newest checkpoin
 3. A file that the source has deleted goes only when no visible version names it, if the source's own log did not.
 4. At the end both sides are equal, and nothing waits although nothing is missing.
 
+With `remembers`, whether a folder has a log may be answered with what was there before, at any time: a worker remembers
+that for some seconds. The first commit of a table waits until nobody does any more; that pause is a step. It ends after
+the syncs that have relied on what was before it, as these send their delete at once.
+
 A table that is made again has a time in which it cannot be opened. Then 1 is that no version is visible, or one that is
 whole and of one table only, and 2 is not asked.
 """
@@ -23,17 +29,19 @@ whole and of one table only, and 2 is not asked.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import readers
-from fakes import Copy, SlotsForAll, Version
-from interleave import Case, State
+from fakes import Copy, Running, SlotsForAll, Version
+from interleave import PAUSE, Case, State, Step, Sync, Unhurried
 from readers import FOLDER, Readers
 
-from mirror.hooks import table_files, table_log, waiting
+from mirror.hooks import table_files, table_log, tables, waiting
+from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import LeftOut
 
 LOG = "_delta_log/"
@@ -52,10 +60,15 @@ BROKEN = "broken"
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     readers.stand_in(monkeypatch)
-    for module in (table_files, table_log):
+    monkeypatch.setattr(tables, "NO_LOG_SECONDS", 0)
+    for module in (table_files, table_log, tables):
         monkeypatch.setattr(module, "Slots", lambda _slots: SlotsForAll())
     monkeypatch.setattr(waiting, "UNDER_WAY_SECONDS", 0)
     monkeypatch.setattr(table_log, "YOUNG_SECONDS", -1e9)  # listings decide where they can
+
+
+def key_sync(key: str, **asked: Any) -> KeySync:
+    return KeySync(key, interruption=Unhurried(), **asked)
 
 
 def written(change: str) -> str:
@@ -74,12 +87,23 @@ class Seen(NamedTuple):
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """A listing that was empty after so many changes."""
+
+    changes: int
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
 class TableReaders(Readers):
     def __init__(
         self,
         case: Case,
         is_anew: bool = False,
         may_stay: bool = False,  # what a worker that dies copies for another key while the source deletes it
+        remembers: bool = False,
         patterns: str = "",
         **arguments,
     ) -> None:
@@ -89,13 +113,44 @@ class TableReaders(Readers):
         self.may_stay = may_stay
         self.syncs.settings = replace(self.syncs.settings, tables="delta")
         self.syncs.refused = LeftOut(conditions=case.unconditional)
+        self.remembers = remembers
+        self.syncs.relied_on = table_log.FIRST_SHOWN_SECONDS if remembers else 0.0
+
+    # What workers remember
+
+    def go_on(self, state: State, sync: Sync) -> Iterator[Step]:
+        call = self.syncs.positions[sync.position].call
+        assert call
+        if call == PAUSE and sync.running and sync.running.read and self.relies_on(state) < sync.running.read.stamp:
+            return
+        yield from super().go_on(state, sync)
+        if self.remembers and call.operation == "list_objects_v2" and call.size == 1 and call.on_source:
+            held = self.held[state.forgotten : state.changes]
+            without = [at for at, versions in enumerate(held, state.forgotten) if not self.has_any(versions, call.key)]
+            if without and self.has_any(self.held[state.changes], call.key):
+                yield self.answer(state, sync, Remembered(without[-1]), (Running(call), "is remembered as empty"))
+
+    def has_any(self, versions: tuple[Version | None, ...], prefix: str) -> bool:
+        return any(version and key.startswith(prefix) for key, version in zip(self.keys, versions, strict=True))
+
+    def relies_on(self, state: State) -> int:
+        """The oldest state of the source that a sync has taken for the present one."""
+        answers = (answer for sync in state.syncs for answer in self.syncs.positions[sync.position].answers)
+        return min((answer.changes for answer in answers if isinstance(answer, Remembered)), default=state.changes)
+
+    def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
+        if running.call != PAUSE:
+            return super().serve(state, running)
+        if running.read is None:
+            return state, running._replace(read=Copy("", (), "", "", state.changes)), None
+        return state._replace(forgotten=max(state.forgotten, running.read.stamp)), None, "over"
 
     # What a reader finds
 
     @cache  # noqa: B019 few are alive
     def seen(self, contents: tuple[str | None, ...]) -> Seen:
         log = {
-            key.removeprefix(FOLDER + LOG): content
+            key.removeprefix(FOLDER + LOG): content.rstrip("~")
             for key, content in zip(self.keys, contents, strict=True)
             if content and key.startswith(FOLDER + LOG)
         }

@@ -12,7 +12,7 @@ from mirror.hooks.waiting import Waits
 from mirror.model import delta
 from mirror.model.errors import Changed
 from mirror.protocol.sync import Syncer
-from mirror.protocol.verdict import EQUAL, STALE
+from mirror.protocol.verdict import EQUAL
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -52,6 +52,11 @@ REMADE = Case(
     ("delete g", "commit 1 a1", "drop 1", "drop 0", "commit 0 b0", "commit 1 b1"), (*HELD, "put g x"), workers=1
 )
 AGAIN = Case(("touch-commit 0 new", "touch-pointer 0 new"), (*HELD, "checkpoint 0 a0+f", "point 0 @0"), workers=1)
+CONVERTED = Case(("commit 0 a0+f", "commit 1 a1-f", "delete f"), ("put f x",))  # a table is made of what is there
+MADE_TWICE = Case(("drop 0", "put g x", "commit 0 b0+g", "commit 1 b1-g", "delete g"), HELD, workers=1)
+REWRITTEN = Case(("commit 0 a0+f~", "commit 1 a1~"), (*HELD, "commit 1 a1"), workers=1)
+    ("commit 0 a0+f~", "commit 1 a1~", "point 1 @1~"), (*HELD, "commit 1 a1", "checkpoint 1 a1+f", "point 1 @1")
+)
 CLEANED_ANEW = Case(("commit 0 b0", "commit 1 b1", "checkpoint 1 b1", "drop 0"), ("commit 0 a0",), workers=1)
 AFTER_DROP = Case(("drop 1", "drop 0", "delete f", "put g x", "commit 0 b0+g"), (*HELD, "commit 1 a1"), workers=1)
 
@@ -74,6 +79,8 @@ CASES = {
     "a table whose log was cleaned is filled in": (BEGUN, {}),
     "a table with a marker is filled in": (MARKED, {"patterns": "_SUCCESS"}),
     "a commit and a pointer are touched": (AGAIN, {}),
+    "a table is made while others remember that there is none": (CONVERTED, {"remembers": True}),
+    "a table is copied onto itself": (REWRITTEN, RECENT),
     "a table is made over another": (OVER_OLD, ANEW),
     "a table is made over another, as long as that": (SAME_LENGTH, ANEW),
     "a table is made over another, and its log is cleaned while it is looked at": (CLEANED_ANEW, ANEW | YOUNG),
@@ -100,6 +107,8 @@ NIGHTLY_CASES = {
     ),
     "the log is cleaned while commits of it are copied, with a lost answer": (OVERTAKEN._replace(losses=1), {}),
     "filled in, two syncs": (BEGUN._replace(workers=2), {}),
+    "a table is made again while others remember that there is none": (MADE_TWICE, ANEW | {"remembers": True}),
+    "copied onto itself, two syncs": (REWRITTEN._replace(workers=2), RECENT),
     "made over another, with a crash": (OVER_OLD._replace(crashes=1), ANEW),
 }
 
@@ -129,17 +138,20 @@ def test_a_reader_finds_each_version_whole(name, monkeypatch, show):
 # What each step is for: the real code without it.
 
 
-async def nothing(*_, **__):
-    return None
+def without(name, of=tables.Tables, answer=None):
+    async def nothing(*_, **__):
+        return answer
 
-
-def without(name, of=tables.Tables):
     return lambda patch: patch.setattr(of, name, nothing)
 
 
 def with_existence_alone(patch):
     for module in (tables, table_log):
         patch.setattr(module, "is_same", lambda _source, _copy: True)
+
+
+def with_nothing_before_the_first_commit(patch):
+    patch.setattr(table_log, "FIRST_SHOWN_SECONDS", 0)
 
 
 def with_files_awaited_without_end(patch):
@@ -176,19 +188,16 @@ def with_log_before_the_look(patch):
     without("before_write")(patch)
 
 
-def with_what_has_gone_taken_for(what):
-    def change(patch):
-        look_at = table_log.TableLogs.look_at
+def with_what_has_gone_taken_for_equal(patch):
+    look_at = table_log.TableLogs.look_at
 
-        async def with_what_has_gone(logs, key):
-            try:
-                return await look_at(logs, key)
-            except Changed:
-                return what
+    async def with_what_has_gone(logs, key):
+        try:
+            return await look_at(logs, key)
+        except Changed:
+            return EQUAL
 
-        patch.setattr(table_log.TableLogs, "look_at", with_what_has_gone)
-
-    return change
+    patch.setattr(table_log.TableLogs, "look_at", with_what_has_gone)
 
 
 def with_no_names(patch):
@@ -237,15 +246,27 @@ LEFT_OUT = {
     ),
     "a look at the source after a copy for another key": (without("look_again", others), (GONE,), {}, GHOST),
     "a look at which commit is there": (with_existence_alone, (SAME_LENGTH,), ANEW, "a version of two tables"),
-    "the removal of an old log": (with_old_log_left, (OVER_OLD,), ANEW, "a version of two tables"),
-    "a look at whether the source has what seems stale": (
-        with_what_has_gone_taken_for(STALE),
-        (CLEANED_TWICE,),
-        RECENT,
-        "version 2 is there, and 0 is not",
+    "the pause before the first commit": (
+        with_nothing_before_the_first_commit,
+        (CONVERTED,),
+        {"remembers": True},
+        "f is deleted before version 0",
     ),
+    "the pause before the first commit of a table that is made again": (
+        with_nothing_before_the_first_commit,
+        (MADE_TWICE,),
+        ANEW | {"remembers": True},
+        "g is deleted before version 0",
+    ),
+    "a look at the bytes of a commit of another ETag": (
+        without("with_other_bytes", table_log.TableLogs, set()),
+        (SAME_LENGTH,),
+        ANEW,
+        "a version of two tables",
+    ),
+    "the removal of an old log": (with_old_log_left, (OVER_OLD,), ANEW, "a version of two tables"),
     "a new plan once something that was listed has gone": (
-        with_what_has_gone_taken_for(EQUAL),
+        with_what_has_gone_taken_for_equal,
         (CLEANED_ANEW,),
         ANEW | YOUNG,
         "a version of two tables",

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import pytest
 from fakes import SETTINGS, Client, Copy, Failure, Version, identity, run, shaped, syncer_on
-from table_readers import LOG, stand_in
+from table_readers import LOG, key_sync, stand_in
 
 from mirror.hooks import table_log
-from mirror.protocol.attempt import KeySync
 
 pytestmark = pytest.mark.fast
 FILES = 5  # of a commit
@@ -55,11 +54,11 @@ class World:
 
     def put(self, name, content):
         self.source[f"data/{name}"] = Version(content, 1, self.second)
-        run(self.syncer.sync(KeySync(f"data/{name}")))
+        run(self.syncer.sync(key_sync(f"data/{name}")))
 
     def delete(self, name):
         del self.source[f"data/{name}"]
-        run(self.syncer.sync(KeySync(f"data/{name}", destination_first=True)))
+        run(self.syncer.sync(key_sync(f"data/{name}", destination_first=True)))
 
     def commit(self, version):
         self.second += 1

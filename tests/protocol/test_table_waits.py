@@ -18,14 +18,13 @@ from fakes import (
     shaped,
     syncer_on,
 )
-from table_readers import LOG, stand_in
+from table_readers import LOG, key_sync, stand_in
 
 from mirror.concurrency import Slots
 from mirror.hooks import table_files, table_log, tables
 from mirror.hooks.table_files import AwaitedFiles
 from mirror.hooks.waiting import Waits, example_of
 from mirror.model.errors import Postponed
-from mirror.protocol.attempt import KeySync
 from mirror.protocol.sync import LONG_COPY_SIZE, Syncer
 from mirror.settings import load_settings
 
@@ -85,8 +84,8 @@ def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_the
     syncer = syncer_on(Client(answer), replace(SETTINGS, tables="delta"), now=lambda: 0.0, wall=lambda: 0.0)
     syncer.buckets.answering.is_open = True
     with pytest.raises(Postponed, match="what it needs is not there yet"):
-        run(syncer.sync(KeySync(NEXT_KEY)))
-    key, why = example_of(run(tables_on(answer).logs.bring_log(KeySync(NEXT_KEY), "data/")))
+        run(syncer.sync(key_sync(NEXT_KEY)))
+    key, why = example_of(run(tables_on(answer).logs.bring_log(key_sync(NEXT_KEY), "data/")))
     assert key == denied[2]
     assert why.startswith("trouble: operation=")
     assert "error=AccessDenied" in why
@@ -104,7 +103,7 @@ def test_what_exclude_leaves_out_of_a_table_counts_as_gone(exclude, copied, why)
     source = {key: Version("a0+f", 1, 1) for key in (COMMIT_KEY, NEXT_KEY, LATER_KEY)} | {"data/f": Version("x", 1, 1)}
     mirror = {}
     hooks = tables_on(answers(source, mirror), load_settings(ENVIRONMENT | {"EXCLUDE": exclude}))
-    found = run(hooks.logs.bring_log(KeySync(LATER_KEY), "data/"))
+    found = run(hooks.logs.bring_log(key_sync(LATER_KEY), "data/"))
     assert mirror.keys() == copied
     assert example_of(found)[1].startswith(why) if why else found is None
 
@@ -119,7 +118,7 @@ def test_a_table_that_waits_holds_up_no_other(monkeypatch):
     logs = tables_on(answers(large | waiting | other, mirror)).logs
 
     async def both():
-        tasks = [asyncio.create_task(logs.bring_log(KeySync(COMMIT_KEY), table)) for table in ("data/a/", "data/b/")]
+        tasks = [asyncio.create_task(logs.bring_log(key_sync(COMMIT_KEY), table)) for table in ("data/a/", "data/b/")]
         await asyncio.wait(tasks, timeout=10, return_when=asyncio.FIRST_COMPLETED)
         assert [task.done() for task in tasks] == [False, True]
         tasks[0].cancel()
@@ -164,7 +163,7 @@ def test_a_file_that_another_worker_copies_at_the_same_moment_is_there_and_no_fa
         return shaped(operation, Version("x", 1, 1) if is_there else Failure("404"))
 
     files = tables_on(answer).files
-    assert run(files.begin_files(KeySync(COMMIT_KEY), "data/", {"data/f", "data/g"})).lacking == 0
+    assert run(files.begin_files(key_sync(COMMIT_KEY), "data/", {"data/f", "data/g"})).lacking == 0
     assert [key for operation, key in asked if operation == "copy_object"] == ["data/f", "data/g"]
 
 
@@ -187,7 +186,7 @@ def test_a_checkpoint_that_came_while_the_log_was_listed_waits_for_its_commits()
         return shaped(operation, here.get(key, Failure("404")))
 
     hooks = tables_on(answer)
-    assert run(hooks.logs.bring_log(KeySync(COMMIT_KEY), "data/")) is None
+    assert run(hooks.logs.bring_log(key_sync(COMMIT_KEY), "data/")) is None
     assert copied == [commits[0][0], commits[1][0], checkpoint, pointer]
 
 
@@ -206,7 +205,7 @@ def test_a_log_file_that_is_the_same_is_looked_at_once_until_it_is_another(monke
     hooks = tables_on(answer)
     for expected in (2, 0, 2):
         looks.clear()
-        assert run(hooks.logs.bring_log(KeySync(COMMIT_KEY), "data/")) is None
+        assert run(hooks.logs.bring_log(key_sync(COMMIT_KEY), "data/")) is None
         assert len(looks) == expected
         if not expected:
             held["mirror"] = copy._replace(etag='"d2"')
@@ -222,4 +221,4 @@ def test_the_function_leaves_the_files_of_a_log_to_a_worker():
     syncer = syncer_on(Client(answer), replace(FUNCTION_SETTINGS, tables="delta"))
     syncer.buckets.answering.is_open = True
     with pytest.raises(Postponed, match="whose order a worker keeps"):
-        run(syncer.sync(KeySync(COMMIT_KEY)))
+        run(syncer.sync(key_sync(COMMIT_KEY)))
