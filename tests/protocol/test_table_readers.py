@@ -55,8 +55,6 @@ AGAIN = Case(("touch-commit 0 new", "touch-pointer 0 new"), (*HELD, "checkpoint 
 CONVERTED = Case(("commit 0 a0+f", "commit 1 a1-f", "delete f"), ("put f x",))  # a table is made of what is there
 MADE_TWICE = Case(("drop 0", "put g x", "commit 0 b0+g", "commit 1 b1-g", "delete g"), HELD, workers=1)
 REWRITTEN = Case(("commit 0 a0+f~", "commit 1 a1~"), (*HELD, "commit 1 a1"), workers=1)
-    ("commit 0 a0+f~", "commit 1 a1~", "point 1 @1~"), (*HELD, "commit 1 a1", "checkpoint 1 a1+f", "point 1 @1")
-)
 CLEANED_ANEW = Case(("commit 0 b0", "commit 1 b1", "checkpoint 1 b1", "drop 0"), ("commit 0 a0",), workers=1)
 AFTER_DROP = Case(("drop 1", "drop 0", "delete f", "put g x", "commit 0 b0+g"), (*HELD, "commit 1 a1"), workers=1)
 
