@@ -6,8 +6,10 @@ A commit is read for those names. Beside _last_checkpoint, commits are the only 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -51,6 +53,10 @@ class AwaitedFiles:
     @property
     def lacking(self) -> int:
         return len(self.missing)
+
+    @property
+    def may_arrive(self) -> bool:
+        return not all(source and source.archived for source in self.missing.values())
 
     async def look(self) -> AwaitedFiles:
         await self.slots.run(self.look_at, list(self.missing))
@@ -107,7 +113,7 @@ class TableFiles:
         state = AwaitedFiles(self.buckets, self.slots, (table,), taken)
 
         async def are_there() -> bool:
-            return not (await state.look()).missing
+            return not (await state.look()).may_arrive
 
         if await soon(self.buckets, sync, are_there):
             return state
@@ -142,10 +148,20 @@ class TableFiles:
         return await self.waits.compared(sync, table, counts, exact=False)
 
 
-async def listed(buckets: Buckets, bucket: dict[str, str], prefix: str) -> dict[str, Item]:
-    """What is directly under a folder, or of the source also under another prefix."""
+async def listed(
+    buckets: Buckets,
+    bucket: dict[str, str],
+    prefix: str,
+    page_slot: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> dict[str, Item]:
+    """What is directly under a folder, or of the source also under another prefix. `page_slot` wraps each request."""
     found: dict[str, Item] = {}
-    async for page in pages(buckets.s3.list_objects_v2, {"Prefix": prefix, "Delimiter": "/", **bucket}):
+
+    async def list_page(**parameters: Any) -> dict[str, Any]:
+        async with page_slot():
+            return await buckets.s3.list_objects_v2(**parameters)
+
+    async for page in pages(list_page, {"Prefix": prefix, "Delimiter": "/", **bucket}):
         for item in page.get("Contents", []):
             if buckets.settings.wanted.takes(item["Key"]):
                 found[item["Key"]] = Item(item["Size"], int(item["LastModified"].timestamp()), item["ETag"])

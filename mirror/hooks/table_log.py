@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from mirror.concurrency import Slots
 from mirror.hooks.others import copy_other, fault_of, remove_other
 from mirror.hooks.shared import Shared
 from mirror.hooks.table_files import LARGEST_READ, READS, Item, TableFiles, listed
-from mirror.hooks.waiting import Awaited, Blocked
+from mirror.hooks.waiting import ARCHIVED_SECONDS, Awaited, Blocked
 from mirror.model.delta import (
     CHECKPOINT,
     COMMIT,
@@ -41,13 +41,14 @@ from mirror.readers.completeness import LANDED_SECONDS
 
 CHANGES = "it changes all the time"
 LARGEST_POINTER = MIB
-PLANS = 2  # of logs at a time, as the listings of each take memory
 COMMITS_AHEAD = 64  # of a log whose files are looked for before the first of them is copied
 PAUSE_OF_CHANGE = 0.05
 YOUNG_SECONDS = 3600  # a log file of this age may still be one of the table that was in this folder before
 # So long after a log was found in the source its first commit is copied. By then no worker remembers any more that the
 # folder had none (NO_LOG_SECONDS in tables.py), and the deletes that rely on that have been sent.
 FIRST_SHOWN_SECONDS = 5.0
+TABLES_KEPT = 1000  # that wait for archived files
+NOT_BLOCKED = -math.inf, 0, None  # as in TableLogs.blocked
 SAME_KEPT = 20_000  # log files that were looked at and are the same, at some 400 bytes each
 
 
@@ -68,8 +69,9 @@ class TableLogs:
         self.syncer = syncer
         self.files = files
         self.ahead = Slots(READS)
-        self.plans = asyncio.Semaphore(PLANS)
+        self.listings = files.waits.budget.listings
         self.shared: Shared[Awaited | None] = Shared(buckets.now)
+        self.blocked: dict[str, tuple[float, int, Awaited]] = {}  # table -> since when, which commit, what it waits for
         self.same: dict[str, tuple[str, str]] = {}  # log file -> both ETags when a look showed that it is the same
 
     async def bring_log(self, sync: KeySync, table: str) -> Awaited | None:
@@ -106,10 +108,12 @@ class TableLogs:
         return lacking
 
     async def planned(self, sync: KeySync, table: str) -> Planned:
-        async with self.plans:
-            sync.interruption.check()
-            mirrored = await listed(self.buckets, self.buckets.destination, table + LOG)
-            source = await listed(self.buckets, self.buckets.source, table + LOG)
+        sync.interruption.check()
+        plan = object()
+        with self.listings.begun(plan):
+            page = functools.partial(self.listings.page, plan, sync.interruption)
+            mirrored = await listed(self.buckets, self.buckets.destination, table + LOG, page)
+            source = await listed(self.buckets, self.buckets.source, table + LOG, page)
             missing, stale = await self.differing(source, mirrored)
             files, copies = files_of(source), files_of(mirrored)
             if not files:
@@ -173,15 +177,35 @@ class TableLogs:
         for key in commits:
             lacking = blocked.get(key) or await self.copy_ready(sync, key, *ready[key])
             if lacking:
-                return lacking
+                return self.note_blocked(key, lacking)
+            self.note_copied(key)
         return None
+
+    def note_blocked(self, key: str, lacking: Awaited) -> Awaited:
+        """Remembers for a while which commit waits for archived files: those after it need not find that out as well,
+        each for seconds."""
+        file = log_file(key)
+        if file and file.kind == COMMIT and not lacking.may_arrive:
+            if len(self.blocked) >= TABLES_KEPT:
+                del self.blocked[next(iter(self.blocked))]
+            self.blocked[file.table] = self.buckets.now(), file.version, lacking
+        return lacking
+
+    def note_copied(self, key: str) -> None:
+        file = log_file(key)
+        if file and self.blocked.get(file.table, NOT_BLOCKED)[1] <= file.version:
+            self.blocked.pop(file.table, None)
+
+    def blocked_by(self, file: LogFile) -> Awaited | None:
+        """What a commit waits for if that was found out a moment ago."""
+        since, version, lacking = self.blocked.get(file.table, NOT_BLOCKED)
+        is_known = file.kind == COMMIT and file.version > version and self.buckets.now() - since < ARCHIVED_SECONDS
+        return lacking if is_known else None
 
     async def copy_ready(self, sync: KeySync, key: str, source: Source, state: Awaited) -> Awaited | None:
         """With one request as a rule: the destination has no such commit, unless another worker has copied it since."""
-        if state.lacking:
-            waits = self.files.waits
-            if lacking := await waits.what_lacks(sync, await waits.look(sync, state)):
-                return lacking
+        if state.lacking and (lacking := await self.files.waits.what_lacks(sync, await state.look())):
+            return lacking
         sync.interruption.check()
         try:
             return await copy_other(self.syncer, sync, key, source, None)
@@ -294,7 +318,7 @@ def as_listed(source: Source | None, etag: str) -> Source:
 
 
 def archived(key: str, source: Source) -> Blocked | None:
-    return Blocked(key, f"archived in {source.archived}") if source.archived else None
+    return Blocked(key, f"archived in {source.archived}", may_arrive=False) if source.archived else None
 
 
 def files_of(listed: Iterable[str]) -> list[LogFile]:

@@ -6,12 +6,11 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection
 
-from mirror.concurrency import Slots
 from mirror.hooks.others import fault_of
 from mirror.hooks.shared import Shared
-from mirror.hooks.table_files import LOOKS, TableFiles
+from mirror.hooks.table_files import TableFiles
 from mirror.hooks.table_log import TableLogs, is_same
 from mirror.hooks.waiting import Awaited, Waits, delay_of, end_of_wait, soon
 from mirror.model.delta import COMMIT, LOG, POINTER, LogFile, commit_key, is_in_log, log_file
@@ -36,13 +35,14 @@ class Tables:
         self.files = TableFiles(buckets, syncer, waits)
         self.logs = TableLogs(buckets, syncer, self.files)
         self.folders: Shared[float | None] = Shared(buckets.now)
-        self.looks = Slots(LOOKS)
         self.without_log: dict[str, float] = {}  # folder of the source -> when the look began that showed no log
 
     async def before_copy(self, sync: KeySync) -> None:
         """If the key is of a table's log, has the destination hold all that it needs. Raises Postponed and others."""
         file = log_file(sync.key)
         if file:
+            if lacking := self.logs.blocked_by(file):
+                raise end_of_wait(sync, lacking)
             await self.aside(sync, functools.partial(self.complete, sync, file))
 
     async def before_write(self, sync: KeySync) -> None:
@@ -65,10 +65,14 @@ class Tables:
         source, existing = sync.result.sight
         assert source
         if file.kind != POINTER and (lacking := await self.files.bring_named(sync, file, source)):
-            return lacking
+            return self.logs.note_blocked(file.key, lacking)
         needed = await self.needed_in_log(file, source, existing)
-        if needed and await soon(self.buckets, sync, functools.partial(self.are_there, needed)):
-            return None
+
+        async def is_known() -> bool:
+            return bool(self.logs.blocked_by(file)) or await self.are_there(needed)
+
+        if needed and await soon(self.buckets, sync, is_known):
+            return self.logs.blocked_by(file)
         lacking = await self.logs.bring_log(sync, file.table)
         if not lacking and await head_destination(self.buckets, file.key) != existing:
             raise Changed("it was copied with the log")
@@ -103,17 +107,20 @@ class Tables:
     async def table_of(self, sync: KeySync) -> str | None:
         """The innermost folder above a key that the source no longer has which has a log in the source, or None.
 
-        Other keys use the slot while folders are looked at. When the slot is there again, what was remembered meanwhile
-        may be too old, but not what was seen after the key was found to be gone.
+        Other keys use the slot while folders are looked at. When the sync has a slot again, what others had seen may be
+        too old by then. What was seen after the key was found to be gone never is: a commit made later cannot name it.
         """
         if file := log_file(sync.key):
             return file.table
         asked, seen = self.buckets.now(), set[str]()
         while unknown := [folder for folder in self.folders_above(sync.key) if not self.has_none(folder, seen)]:
             sync.host.wait_aside(sync)  # if too many wait, it looks in its slot
-            for folders in in_growing_groups(unknown):
-                if table := await self.innermost(sync, folders, asked, seen):
-                    return table
+            for folder in unknown:
+                looked = await self.folders.get(sync, folder, functools.partial(self.look_for_log, folder))
+                if looked is None:
+                    return folder
+                if looked >= asked:
+                    seen.add(folder)
             if not sync.host.has_place(sync):
                 await sync.host.come_back(sync)
         return None
@@ -128,20 +135,6 @@ class Tables:
     def has_none(self, folder: str, seen: Collection[str]) -> bool:
         return folder in seen or self.buckets.now() - self.without_log.get(folder, -math.inf) < NO_LOG_SECONDS
 
-    async def innermost(self, sync: KeySync, folders: Sequence[str], asked: float, seen: set[str]) -> str | None:
-        """Looks at all of them at the same time; adds to `seen` what had no log after the moment `asked`."""
-        tables: list[str] = []
-
-        async def look(folder: str) -> None:
-            looked = await self.folders.get(sync, folder, functools.partial(self.look_for_log, folder))
-            if looked is None:
-                tables.append(folder)
-            elif looked >= asked:
-                seen.add(folder)
-
-        await self.looks.run(look, folders)
-        return max(tables, key=len, default=None)
-
     async def look_for_log(self, folder: str) -> float | None:
         """Since when the folder is known to have no log; None if it has one."""
         if self.has_none(folder, ()):
@@ -154,11 +147,3 @@ class Tables:
             del self.without_log[next(iter(self.without_log))]
         self.without_log[folder] = began
         return began
-
-
-def in_growing_groups(folders: Sequence[str]) -> Iterator[Sequence[str]]:
-    """One, one, two, four, ...: a table is rarely far above its files, and a path may be hundreds of folders deep."""
-    begin, end = 0, 1
-    while begin < len(folders):
-        yield folders[begin:end]
-        begin, end = end, 2 * end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
@@ -22,13 +21,13 @@ from mirror.readers.completeness import SETTLED_SECONDS, Completeness, budget_of
 
 log = logging.getLogger("worker")
 
-COMPARISONS = 4  # of folders at a time, as each takes memory
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two looks at what is missing
 LOOK_SHARE = 4  # but a pause lasts this many times as long as the look before it ...
 LONGEST_SHARE = 300.0  # ... or this many seconds
 LOOKS_PER_SECOND = 50  # of all keys that wait, at what is missing
 SHORTEST_DELAY = 5  # seconds until a postponed key is delivered again: a quarter of its age
 DELAY_OF_UNKNOWN_AGE = 60
+ARCHIVED_SECONDS = 60  # a restore takes minutes at least (S3 User Guide, "Archive retrieval options")
 SHORTEST_ROUND = 60  # seconds: a key skips one of the moments in delay_of() that is nearer than this
 LATE_SECONDS = 3600  # a key that has waited for longer is worth a warning
 # What is being copied already is looked for again, for this many seconds, before it is copied once more.
@@ -46,6 +45,8 @@ class Awaited(Protocol):
     def missing(self) -> Mapping[str, SourceSide | None]: ...
     @property
     def troubles(self) -> Mapping[str, str]: ...
+    @property
+    def may_arrive(self) -> bool: ...  # False if all that is missing is archived
     async def look(self) -> Awaited: ...
 
 
@@ -56,6 +57,7 @@ class Blocked:
     key: str
     why: str
     lacking: int = 1
+    may_arrive: bool = True
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -79,50 +81,44 @@ class Waits:
 
     def __init__(self, buckets: Buckets) -> None:
         self.buckets = buckets
-        self.comparisons = asyncio.Semaphore(COMPARISONS)
         self.budget = budget_of(buckets)
 
     async def compared(
         self, sync: KeySync, folder: str, counts: Callable[[str], bool], exact: bool, settled: float = SETTLED_SECONDS
     ) -> Completeness:
         """What is missing under the folder, after a look."""
-        async with self.comparisons:
-            sync.interruption.check()
-            state = Completeness(
-                self.buckets,
-                self.buckets.settings.wanted.under(folder),
-                sync.interruption,
-                exact=exact,
-                settled=settled,
-                counts=counts,
-                shared=self.budget,
-            )
-            await state.compare()
-            return await state.look()
+        sync.interruption.check()
+        state = Completeness(
+            self.buckets,
+            self.buckets.settings.wanted.under(folder),
+            sync.interruption,
+            exact=exact,
+            settled=settled,
+            counts=counts,
+            shared=self.budget,
+        )
+        await state.compare()
+        return await state.look()
 
     async def what_lacks(self, sync: KeySync, state: Awaited) -> Awaited | None:
-        """Looks again for as long as less and less is missing. Returns None once nothing is; raises Interrupted."""
+        """Looks again while less and less is missing and more may arrive. Returns None once nothing is missing. Raises
+        Interrupted."""
         now, patience = self.buckets.now, self.buckets.settings.patience
         sync.waiting_since = since_of(sync)
-        if state.lacking:
+        if state.lacking and state.may_arrive:
             log_wait(logging.INFO, sync, state)
         pause, least, progressed = FIRST_PAUSE, state.lacking, now()
         while state.lacking:
-            if now() - progressed >= patience:
+            if now() - progressed >= patience or not state.may_arrive:
                 return state
             await sync.interruption.pause(pause)
             began = now()
-            state = await self.look(sync, state)
+            state = await state.look()
             if state.lacking < least:
                 least, progressed = state.lacking, now()
             pause = max(min(2 * pause, LONGEST_PAUSE), min(LOOK_SHARE * (now() - began), LONGEST_SHARE))
             pause = max(pause, len(self.budget.states) / LOOKS_PER_SECOND)
         return None
-
-    async def look(self, sync: KeySync, state: Awaited) -> Awaited:
-        async with self.comparisons:
-            sync.interruption.check()
-            return await state.look()
 
 
 async def soon(buckets: Buckets, sync: KeySync, is_so: Callable[[], Awaitable[bool]]) -> bool:
@@ -140,7 +136,8 @@ def end_of_wait(sync: KeySync, state: Awaited) -> Postponed | Refused:
     log_wait(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state)
     since = since_of(sync)
     if time.time() - since < bodies.LONGEST_WAIT:
-        return Postponed("what it needs is not there yet", delay_of(sync), is_exact=True, waiting_since=since)
+        delay = max(delay_of(sync), SHORTEST_DELAY if state.may_arrive else ARCHIVED_SECONDS)
+        return Postponed("what it needs is not there yet", delay, is_exact=True, waiting_since=since)
     key, why = example_of(state)
     return Refused(f"it waits for {state.lacking} keys since {text_of(since)}, such as {key}: {why}")
 

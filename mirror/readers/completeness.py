@@ -38,7 +38,7 @@ from mirror.protocol.verdict import (
     judge_listed,
 )
 from mirror.readers.key_table import KeyTable
-from mirror.readers.listing import look_at, page_lister, require_memory, size_and_time
+from mirror.readers.listing import Listings, look_at, page_lister, require_memory, size_and_time
 from mirror.readers.walk import PAGE_KEYS, SOURCE, Entry, Page, Walk, entry_table
 
 log = logging.getLogger("worker")
@@ -62,6 +62,7 @@ class Budget:
     """What all that wait in one process share."""
 
     looks: Slots
+    listings: Listings
     names: int = NAMES
     states: WeakSet[Completeness] = field(default_factory=WeakSet)
 
@@ -75,7 +76,8 @@ class Budget:
 
 
 def budget_of(buckets: Buckets, names: int = NAMES) -> Budget:
-    return Budget(Slots(buckets.settings.max_concurrent_keys), names)
+    settings = buckets.settings
+    return Budget(Slots(settings.max_concurrent_keys), Listings(settings.task_memory), names)
 
 
 @dataclass
@@ -108,6 +110,7 @@ class Completeness:
     exact: bool = False  # also waits until what the source has no longer is gone
     settled: float = SETTLED_SECONDS  # a source that has not changed for so long has no older copy under way
     deep: bool = False  # looks at every copy, as if no listing could decide
+    may_arrive = True  # what is missing
     is_patient: bool = False  # asks again for a page that S3 is too busy to list until it comes
     counts: Callable[[str], bool] = lambda _key: True  # whether a key of the source or destination is meant
     shared: Budget | None = None  # None: nothing else waits in this process
@@ -145,7 +148,8 @@ class Completeness:
         """Finds every key that is or may be missing."""
         began, self.walk = self.buckets.now(), Walk(self.prefixes, self.list_page, lambda: Compared(self), self.take)
         try:
-            await self.walk.run()
+            with self.budget.listings.begun(self):
+                await self.walk.run()
         finally:
             self.walk = None
         self.source_look_at = self.compared_at = self.buckets.now()
@@ -154,7 +158,8 @@ class Completeness:
             self.newest = self.answered + timedelta(seconds=LANDED_SECONDS)
 
     async def list_page(self, side: int, **parameters: str) -> Page:
-        page = await self.page_of(side, **parameters)
+        async with self.budget.listings.page(self, self.interruption):
+            page = await self.page_of(side, **parameters)
         if side == SOURCE:
             self.answered = max(self.answered, time_of_answer(page))
             await self.learn_of_versions(page)

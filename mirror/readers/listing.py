@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
 import logging
 import resource
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +31,9 @@ log = logging.getLogger("worker")
 
 STATM = Path("/proc/self/statm")  # proc_pid_statm(5)
 MEMORY_SHARE = 0.85  # of the task's memory, which a command may use
+# Of the task's memory: if more is used, one comparison goes on, and the others look again after this many seconds.
+SHARE_OF_MANY, PAUSE_OF_MANY = 0.6, 1.0
+PAGES = 96  # requests for pages at a time, of all comparisons: those of two walks over many folders
 BUSY_PAUSES = (1.0, 2.0, 5.0, 20.0)  # seconds between the attempts of a request that S3 is too busy for
 
 
@@ -66,10 +72,43 @@ def page_lister(
     return list_page
 
 
+@dataclass(eq=False)
+class Listings:
+    """The comparisons of one process, each of which keeps in memory what it has listed until it is compared.
+
+    As many go on at the same time as there is memory for. If that is short, only the one that began first does, and the
+    others have their pages listed once others have ended. So a small folder does not wait for four large ones.
+    """
+
+    task_memory: int  # MiB; 0: not known, so that it is never short
+    under_way: list[object] = field(default_factory=list)  # the first one first
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PAGES))
+
+    @contextmanager
+    def begun(self, comparison: object) -> Iterator[None]:
+        self.under_way.append(comparison)
+        try:
+            yield
+        finally:
+            self.under_way.remove(comparison)
+
+    @asynccontextmanager
+    async def page(self, comparison: object, interruption: Interruption) -> AsyncIterator[None]:
+        """Wraps the request for a page."""
+        while self.under_way[0] is not comparison and 0 < SHARE_OF_MANY * self.task_memory < used_memory():
+            await interruption.pause(PAUSE_OF_MANY)
+        async with self.slots:
+            yield
+
+
+def used_memory() -> int:
+    """MiB of this process; 0 if that is not known, as only Linux says it."""
+    return int(STATM.read_text().split()[1]) * resource.getpagesize() // MIB if STATM.exists() else 0
+
+
 def require_memory(task_memory: int) -> None:
-    """Raises Refused before the task is killed for its memory, which would not say why. Only Linux, as in a task, says
-    how much is used."""
-    used = int(STATM.read_text().split()[1]) * resource.getpagesize() // MIB if STATM.exists() else 0
+    """Raises Refused before the task is killed for its memory, which would not say why."""
+    used = used_memory()
     if 0 < MEMORY_SHARE * task_memory < used:
         raise Refused(
             f"{used} MiB of {task_memory} are used for keys that were not seen on both sides yet, or that are missing: "

@@ -58,6 +58,7 @@ class Version(NamedTuple):
     version_id: str = ""
     label: str = "label"  # stands for all metadata
     opaque: bool = False  # metadata that cannot be sent back
+    archived: str = ""  # the storage class then
 
 
 class Copy(NamedTuple):
@@ -275,7 +276,8 @@ def source_head(version: Version) -> dict[str, Any]:
         "Metadata": {"label": version.label},
         "MissingMeta": int(version.opaque),
     }
-    return head | ({"VersionId": version.version_id} if version.version_id else {})
+    shown = {"VersionId": version.version_id, "StorageClass": version.archived}
+    return head | {name: value for name, value in shown.items() if value}
 
 
 @cache

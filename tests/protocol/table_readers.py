@@ -61,7 +61,7 @@ BROKEN = "broken"
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     readers.stand_in(monkeypatch)
     monkeypatch.setattr(tables, "NO_LOG_SECONDS", 0)
-    for module in (table_files, table_log, tables):
+    for module in (table_files, table_log):
         monkeypatch.setattr(module, "Slots", lambda _slots: SlotsForAll())
     monkeypatch.setattr(waiting, "UNDER_WAY_SECONDS", 0)
     monkeypatch.setattr(table_log, "YOUNG_SECONDS", -1e9)  # listings decide where they can

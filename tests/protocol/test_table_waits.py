@@ -1,6 +1,7 @@
 """What a table's files wait for: what is named if it does not arrive, and what waits for nothing."""
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -23,7 +24,7 @@ from table_readers import LOG, key_sync, stand_in
 from mirror.concurrency import Slots
 from mirror.hooks import table_files, table_log, tables
 from mirror.hooks.table_files import AwaitedFiles
-from mirror.hooks.waiting import Waits, example_of
+from mirror.hooks.waiting import ARCHIVED_SECONDS, Waits, example_of
 from mirror.model.errors import Postponed
 from mirror.protocol.sync import LONG_COPY_SIZE, Syncer
 from mirror.settings import load_settings
@@ -222,3 +223,64 @@ def test_the_function_leaves_the_files_of_a_log_to_a_worker():
     syncer.buckets.answering.is_open = True
     with pytest.raises(Postponed, match="whose order a worker keeps"):
         run(syncer.sync(key_sync(COMMIT_KEY)))
+
+
+def test_a_table_is_found_although_the_first_page_of_its_log_is_empty():
+    """As S3 counts the delete markers of a log in a page, of which only one key was asked for."""
+    source = {COMMIT_KEY: Version("a0+f", 1, 1)}
+    mirror = {"data/f": Copy('"d"', ("x",), "label", "", 0, 1)}
+
+    def answer(operation, arguments):
+        if arguments.get("MaxKeys") == 1 and "ContinuationToken" not in arguments:
+            return {"IsTruncated": True, "NextContinuationToken": "behind the delete markers"}
+        return answers(source, mirror)(operation, arguments)
+
+    sync = key_sync("data/f")
+    assert run(tables_on(answer).table_of(sync)) == "data/"
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "denied", "removed", "why"),
+    [
+        ("a0~", 1, (), [], None),
+        ("a0~", 2, (), [COMMIT_KEY], None),
+        ("b0", 1, (), [COMMIT_KEY], None),
+        ("a0~", 1, ("get_object", False, COMMIT_KEY), [], "error=AccessDenied"),
+    ],
+)
+def test_a_log_goes_only_if_its_bytes_are_others(name, size, denied, removed, why, caplog):
+    caplog.set_level("INFO", "worker")
+    source, asked = {COMMIT_KEY: Version(name, size, 2)}, []
+    mirror = {COMMIT_KEY: Copy('"d"', ("a0",), "label", identity(Version("a0", 1, 1)), 0, 1)}
+
+    def answer(operation, arguments):
+        asked.append((operation, arguments.get("Key")))
+        return answers(source, mirror, denied)(operation, arguments)
+
+    found = run(tables_on(answer).logs.bring_log(key_sync(COMMIT_KEY), "data/"))
+    assert [key for operation, key in asked if operation == "delete_object"] == removed
+    assert [line for line in caplog.messages if line.startswith("removed first")] == [
+        f'removed first key="{key}" as the source has another in its place' for key in removed
+    ]
+    assert why in example_of(found)[1] if why else found is None
+
+
+def test_what_waits_for_archived_files_alone_is_put_off_at_once_and_for_longer():
+    archived = {f"data/f{version}": Version("x", 1, 1, archived="GLACIER") for version in range(2)}
+    commits = {f"data/{LOG}{version:020}.json": Version(f"a{version}+f{version}", 1, 1) for version in range(3)}
+    mirror, asked = {COMMIT_KEY: copy_of(COMMIT_KEY, commits[COMMIT_KEY])}, []
+
+    def answer(operation, arguments):
+        asked.append(operation)
+        return answers(archived | commits, mirror)(operation, arguments)
+
+    syncer = syncer_on(Client(answer), replace(SETTINGS, tables="delta"), now=lambda: 0.0, wall=lambda: 0.0)
+    syncer.buckets.answering.is_open = True
+    for key, most in ((NEXT_KEY, 20), (LATER_KEY, 2)):
+        sync = key_sync(key, event_time=time.time())
+        asked.clear()
+        with pytest.raises(Postponed, match="not there yet") as put_off:
+            run(syncer.sync(sync))
+        assert sync.interruption.paused == 0
+        assert put_off.value.seconds >= ARCHIVED_SECONDS
+        assert len(asked) <= most
