@@ -6,7 +6,8 @@
 Commits of five files each are put into the stand-in at this many a second, with an event for each file. Meanwhile the
 mirror is looked at: the newest commit that is there has to have all before it, and all files that these name. In the
 table: looks, and those that found it otherwise; seconds from the put of a commit until the mirror has it; requests and
-USD for each commit with its files.
+USD for each commit with its files; messages that were put back on the queue. In the last rows, other keys are at work
+beside it: tables whose commits name archived files, and deletes far below the nearest folder that others are in.
 """
 
 import argparse
@@ -42,8 +43,32 @@ PRICES = {
     ("ListObjectsV2", MIRROR): 1.13e-6,
     ("CopyObject", MIRROR): 1.13e-6,
 }
-HEADINGS = ("case", "looks", "broken", "p50 s", "p99 s", "all s", "requests", "USD a million", "CPU ms/object")
-# name -> TABLES, commits a second, how many commits, latencies, commits from one checkpoint to the next
+HEADINGS = "case", "looks", "broken", "p50 s", "p99 s", "all s", "requests", "USD a million", "CPU ms/object", "sent"
+ARCHIVED_TABLES, ARCHIVED_COMMITS = 20, 50
+DELETES, DEPTH = 400, 200
+
+
+def archived_tables(_standin: Standin) -> list[tuple[str, list, dict]]:
+    """Puts them: each commit of each of these tables names an archived file."""
+    made: list[tuple[str, list, dict]] = []
+    for table in range(ARCHIVED_TABLES):
+        for version in range(ARCHIVED_COMMITS):
+            action = json.dumps({"add": {"path": f"f{version}"}}).encode()
+            made.append(("put", [SOURCE, f"archived{table}/f{version}"], {"storage_class": "GLACIER"}))
+            named = {"data": base64.b64encode(action).decode()}
+            made.append(("put", [SOURCE, f"archived{table}/{LOG}{version:020}.json"], named))
+    return made
+
+
+def deep_deletes(standin: Standin) -> list[tuple[str, list, dict]]:
+    """Puts files in both buckets, without an event, and deletes them from the source."""
+    keys = [f"deep/{'d/' * DEPTH}{number}/f" for number in range(DELETES)]
+    standin.put_many(SOURCE, keys)
+    standin.mirror_many(SOURCE, MIRROR, keys=keys)
+    return [("delete", [SOURCE, key], {}) for key in keys]
+
+
+# name -> TABLES, commits a second, how many commits, latencies, commits from one checkpoint to the next; what is beside
 CASES = {
     "off, ten a second": ("", 10, 60, SLOW, 0),
     "on, ten a second": ("delta", 10, 60, SLOW, 0),
@@ -52,6 +77,8 @@ CASES = {
     "on, one a second, with checkpoints and deletes": ("delta", 1, 120, FAST, 10),
     "off, a burst": ("", 100_000, 1000, FAST, 0),
     "on, a burst": ("delta", 100_000, 1000, FAST, 0),
+    "on, one a second, beside tables with archived files": ("delta", 1, 30, FAST, 0, archived_tables),
+    "on, one a second, beside deep deletes": ("delta", 1, 30, FAST, 0, deep_deletes),
 }
 
 
@@ -89,8 +116,13 @@ def is_whole(mirrored: dict) -> bool:
     return versions == list(range(len(versions))) and all(name in mirrored for name in files)
 
 
+def mirrored(standin: Standin) -> dict:
+    """What the mirror has of the table."""
+    return {key: found for key, found in standin.objects(MIRROR).items() if key.startswith(("data/", LOG))}
+
+
 def measure(standin: Standin, directory: Path, case: str, most: int) -> list[str]:
-    tables, per_second, commits, latencies, tidy = CASES[case]
+    tables, per_second, commits, latencies, tidy, *beside = CASES[case]
     commits = min(commits, most)
     objects = commits * (FILES + 1) + (commits // tidy + 2 if tidy else 0)
     place = clear(standin, directory)
@@ -99,15 +131,24 @@ def measure(standin: Standin, directory: Path, case: str, most: int) -> list[str
     running = start_worker(place, "crt", TABLES=tables, EMPTY_POLLS_BEFORE_EXIT="5")
     if not wait_for(lambda: is_receiving(standin), running, TIMEOUT):
         raise RuntimeError(running.last_words())
+    others = [call for put in beside for call in put(standin)]
+    first, *rest = calls(commits, tidy)
+    standin.together([first])  # a new table is shown some seconds later, which is no matter of load
+    if not wait_for(lambda: len(mirrored(standin)) == FILES + 1, running, TIMEOUT):
+        raise RuntimeError(running.last_words())
     standin.watch(SOURCE, MIRROR)
     standin.record()
-    standin.play(calls(commits, tidy), per_second)
+    standin.play([("together", [others], {})] * bool(others) + rest, per_second)
     looks = Counter()
-    while looks.total() < LOOKS and len(standin.objects(MIRROR)) < objects:
-        looks[is_whole(standin.objects(MIRROR))] += 1
+    while looks.total() < LOOKS and len(mirrored(standin)) < objects:
+        looks[is_whole(mirrored(standin))] += 1
         time.sleep(max(0.02, commits / per_second / LOOKS))
-    if not wait_for(lambda: len(standin.objects(MIRROR)) == objects, running, TIMEOUT, 0.1):
+    if not wait_for(lambda: len(mirrored(standin)) == objects, running, TIMEOUT, 0.1):
         raise RuntimeError(running.last_words())
+    if not wait_for(lambda: not any(key.startswith("deep/") for key in standin.objects(MIRROR)), running, TIMEOUT, 0.5):
+        raise RuntimeError(running.last_words())
+    if beside:
+        running.process.terminate()  # what waits for archived files does so for days
     lags = standin.lags()[LOG.strip("/")]["shown"]
     cuts = quantiles(lags, n=100, method="inclusive")
     usage = finish(running, TIMEOUT)
@@ -116,7 +157,9 @@ def measure(standin: Standin, directory: Path, case: str, most: int) -> list[str
     usd = sum(PRICES[what] * count for what, count in of_s3.items()) / commits
     cpu = 1000 * usage.cpu_seconds / objects
     figures = [looks.total(), looks[False], f"{cuts[49]:.2f}", f"{cuts[98]:.2f}", f"{max(lags):.1f}"]
-    return [case, *map(str, figures), f"{sum(of_s3.values()) / commits:.1f}", f"{1e6 * usd:.1f}", f"{cpu:.2f}"]
+    sent = sum(count for (operation, _), count in asked.items() if operation.startswith("SendMessage"))
+    per_commit = [f"{sum(of_s3.values()) / commits:.1f}", f"{1e6 * usd:.1f}", f"{cpu:.2f}"]
+    return [case, *map(str, figures), *per_commit, str(sent)]
 
 
 def main() -> None:

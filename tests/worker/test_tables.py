@@ -20,6 +20,7 @@ from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
 HERE = Path(__file__).parent
 CHANGES = 300 if os.environ.get("NIGHTLY") == "1" else 30
 CHANGES_BEFORE_KILL = 5
+COPIED_ONTO_ITSELF = 8  # once in so many changes
 LOOKS = 2  # after each change
 
 
@@ -66,6 +67,13 @@ class Table:
         assert not what.startswith("error"), what
         self.carry_over()
         return what
+
+    def copy_onto_itself(self) -> None:
+        """The log, as with another key for its encryption: the same bytes, and other ETags."""
+        for name in sorted(self.put, key=in_order_of_writing):
+            if name.startswith("_delta_log/"):
+                data = base64.b64encode((self.folder / name).read_bytes()).decode()
+                self.world.standin.put(SOURCE, f"t/{name}", data=data)
 
     def carry_over(self) -> None:
         files = {str(path.relative_to(self.folder)): path.stat().st_mtime_ns for path in self.folder.rglob("*.*")}
@@ -152,6 +160,9 @@ def run(world: Any, deltalake: Deltalake, folder: Path, changes: int, **settings
     workers = [world.start_worker(**settings) for _ in range(2)]
     for number in range(1, changes + 1):
         done[table.change()] += 1
+        if number % COPIED_ONTO_ITSELF == 0:
+            table.copy_onto_itself()
+            done["copied onto itself"] += 1
         for _ in range(LOOKS):
             reader.look()
         if number % CHANGES_BEFORE_KILL == 0:
