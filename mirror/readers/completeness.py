@@ -38,7 +38,7 @@ from mirror.protocol.verdict import (
     judge_listed,
 )
 from mirror.readers.key_table import KeyTable
-from mirror.readers.listing import Listings, look_at, page_lister, require_memory, size_and_time
+from mirror.readers.listing import Listings, is_in_parts, look_at, page_lister, require_memory, size_and_time
 from mirror.readers.walk import PAGE_KEYS, SOURCE, Entry, Page, Walk, entry_table
 
 log = logging.getLogger("worker")
@@ -76,8 +76,7 @@ class Budget:
 
 
 def budget_of(buckets: Buckets, names: int = NAMES) -> Budget:
-    settings = buckets.settings
-    return Budget(Slots(settings.max_concurrent_keys), Listings(settings.task_memory), names)
+    return Budget(Slots(buckets.settings.max_concurrent_keys), Listings(buckets.settings.task_memory), names)
 
 
 @dataclass
@@ -397,8 +396,3 @@ def time_of_answer(answer: dict[str, Any]) -> datetime:
     """When S3 answered, by its own clock, as that of this machine may be behind. FAR if the answer does not say."""
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     return parsedate_to_datetime(date) if date else FAR
-
-
-def is_in_parts(etag: str) -> bool:
-    """Whether the object was uploaded in parts: its ETag then ends in their number (S3 API Reference, Object)."""
-    return "-" in etag

@@ -120,6 +120,11 @@ def size_and_time(entry: Entry) -> SizeAndTime:
     return entry.size, entry.modified
 
 
+def is_in_parts(etag: str) -> bool:
+    """Whether the object was uploaded in parts: its ETag then ends in their number (S3 API Reference, Object)."""
+    return "-" in etag
+
+
 async def look_at(buckets: Buckets, key: str, deep: bool) -> tuple[Destination | None, Finding]:
     """What the destination has, and the verdict on the key at this moment.
 
