@@ -274,10 +274,13 @@ def test_what_waits_for_archived_files_alone_is_put_off_at_once_and_for_longer()
         asked.append(operation)
         return answers(archived | commits, mirror)(operation, arguments)
 
-    syncer = syncer_on(Client(answer), replace(SETTINGS, tables="delta"), now=lambda: 0.0, wall=lambda: 0.0)
+    syncs = [key_sync(key, event_time=time.time()) for key in (NEXT_KEY, LATER_KEY)]
+    settings = replace(SETTINGS, tables="delta")
+    syncer = syncer_on(
+        Client(answer), settings, now=lambda: max(sync.interruption.paused for sync in syncs), wall=lambda: 0.0
+    )
     syncer.buckets.answering.is_open = True
-    for key, most in ((NEXT_KEY, 20), (LATER_KEY, 2)):
-        sync = key_sync(key, event_time=time.time())
+    for sync, most in zip(syncs, (20, 2), strict=True):
         asked.clear()
         with pytest.raises(Postponed, match="not there yet") as put_off:
             run(syncer.sync(sync))
