@@ -136,7 +136,7 @@ def end_of_wait(sync: KeySync, state: Awaited) -> Postponed | Refused:
     log_wait(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state)
     since = since_of(sync)
     if time.time() - since < bodies.LONGEST_WAIT:
-        delay = max(delay_of(sync), SHORTEST_DELAY if state.may_arrive else ARCHIVED_SECONDS)
+        delay = delay_of(sync) if state.may_arrive else max(delay_of(sync), ARCHIVED_SECONDS)
         return Postponed("what it needs is not there yet", delay, is_exact=True, waiting_since=since)
     key, why = example_of(state)
     return Refused(f"it waits for {state.lacking} keys since {text_of(since)}, such as {key}: {why}")

@@ -592,7 +592,7 @@ MUTANTS = (
     ),
     Mutant(
         "a marker that waits uses up receives",
-        'return Postponed("what it needs is not there yet", delay_of(sync), is_exact=True, waiting_since=since)',
+        'return Postponed("what it needs is not there yet", delay, is_exact=True, waiting_since=since)',
         'return ValueError("what it needs is not there yet")',
         markers("a_worker_ends_although_a_marker_waits_and_no_receive_is_used_up"),
     ),
