@@ -84,6 +84,8 @@ TREES = {
     "flat 20 million": nested([1], 20_000_000),
     "50 levels": chain(50, 20_000),
     "single keys": nested([100_000], 1),
+    "folders of 20": nested([20_000], 20),
+    "folders of 200": nested([1250], 200),
     "none copied": Folder(0, (Group("here", 100, Folder(1000), (0,)),)),
     "one side": Folder(
         0, (Group("d", 98, Folder(1000)), Group("here", 1, Folder(1000), (0,)), Group("there", 1, Folder(1000), (1,)))

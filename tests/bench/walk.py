@@ -7,6 +7,7 @@ memory, requests.
     .venv/bin/python tests/bench/walk.py --only small --page-seconds 0
     .venv/bin/python tests/bench/walk.py --only "none copied" --command backfill
     .venv/bin/python tests/bench/walk.py --only "single keys" --command marker      of all keys
+    .venv/bin/python tests/bench/walk.py --only "folders of 20" --command deep --task-memory 300
     .venv/bin/python tests/bench/walk.py --only 100,000 --worker ../other/worker.py      of another checkout
 
 The server (made_up.py) is a process of its own. Its pages take as long as S3's, and its CPU time, which shares the
