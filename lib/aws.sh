@@ -57,8 +57,11 @@ aws() {
 
 # Runs aws "$@": its output is passed on, and its error is kept in AWS_ERROR.
 try_aws() {
+  local status=0
   AWS_ERROR=""
-  { AWS_ERROR=$(aws "$@" 2>&1 >&3); } 3>&1
+  { AWS_ERROR=$(aws "$@" 2>&1 >&3) || status=$?; } 3>&1
+  ((status != 130)) || exit 130 # after Ctrl-C, which the CLI keeps to itself, there is no error to report
+  return "$status"
 }
 
 error_code() {

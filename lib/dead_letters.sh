@@ -61,6 +61,8 @@ show_again() {
 # User Guide, "Event message structure" and "EventBridge event message structure").
 with_keys() {
   python3 -c '
+import signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
 import json, sys
 from urllib.parse import unquote_plus
 

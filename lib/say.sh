@@ -47,8 +47,8 @@ die() {
 # Long work is one line of a terminal, which the next line takes the place of. Elsewhere, such as in the log of a CI
 # job or in the mail of cron, it is nothing.
 
-SHOWS_PROGRESS=false # whether the last line is such a line
-TICKER=""            # the process that prints such lines during say_while
+SHOWS_PROGRESS=false   # whether the last line is such a line
+TICKER="" TICKED_BY="" # the process that prints such lines during say_while, and the one that it does so for
 
 # show_progress TEXT: on stdout, which is a terminal. The terminal cuts it off at its width (?7l: no wrapping), because
 # only one line can be replaced.
@@ -86,16 +86,17 @@ say_while() {
     return
   fi
   exec {ticking}> >(tick "$1")
-  TICKER=$!
+  TICKER=$! TICKED_BY=$BASHPID
   "${@:2}" {ticking}>&-
   exec {ticking}>&-
   wait "$TICKER" # it must not erase what comes next
   TICKER=""
 }
 
-# For a trap that runs during say_while and waits for jobs: Bash would also wait for the ticking, and that for the pipe.
+# For a trap that runs during say_while and waits for jobs: Bash would also wait for the ticking, and that for the pipe. A
+# run that is a part of another one, in a subshell, leaves it alone.
 stop_ticking() {
-  [[ -n $TICKER ]] || return 0
+  [[ -n $TICKER && $TICKED_BY == "$BASHPID" ]] || return 0
   if kill -0 "$TICKER" 2>/dev/null; then kill "$TICKER"; fi
   end_progress >&2
   TICKER=""

@@ -82,9 +82,11 @@ account_problem() {
 
 # Leaves the account in ACCOUNT and all ARNs.
 check_account() {
-  local identity partition
+  local identity partition status=0
   ((${#PROBLEMS[@]} == 0)) || return 0 # a tool is missing
-  if ! identity=$(aws_or_error sts get-caller-identity); then
+  identity=$(aws_or_error sts get-caller-identity) || status=$?
+  ((status != 130)) || exit 130
+  if ((status)); then
     account_problem "$identity"
     return
   fi

@@ -182,6 +182,12 @@ gather_facts() {
     | .dead_letters |= map(.keys[0] + {sent})'
 }
 
+# Reads what gather_facts prints. Python would answer Ctrl-C with a traceback, and is done in a moment.
+judge_facts() (
+  trap '' INT
+  PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/lib/explain.py"
+)
+
 # Leaves the answer in a file of the run.
 keep_explanation() {
   fact starter >/dev/null
@@ -189,7 +195,7 @@ keep_explanation() {
   need_deployed SRC_BUCKET DST_BUCKET
   need_jobs
   gather_facts >"$TEMP_DIR/explain.facts"
-  PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/lib/explain.py" <"$TEMP_DIR/explain.facts" >"$TEMP_DIR/explanation"
+  judge_facts <"$TEMP_DIR/explain.facts" >"$TEMP_DIR/explanation"
 }
 
 readonly -A VERDICT_COLOURS=(

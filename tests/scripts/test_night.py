@@ -4,11 +4,13 @@ import copy
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from account import APP
+from account import APP, PROJECT
 from documents import Ran, Scripts, sourced_scripts
 from operated import PARKED, Operated
 from paper_account import HERE, Given
@@ -194,3 +196,32 @@ def test_a_time_of_a_pause_that_is_none_is_a_fault_which_resume_and_pause_remove
         variables = account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
         assert variables.get("PAUSED_SINCE") != time
     assert variables["PAUSED_SINCE"].startswith("20")
+
+
+# Ctrl-C
+
+READERS = {
+    "explain": f"PROJECT_DIR='{PROJECT}'; source '{PROJECT}/lib/verbs/explain.sh'; judge_facts",
+    "redrive": f"source '{PROJECT}/lib/dead_letters.sh'; with_keys",
+}
+
+
+@pytest.mark.parametrize("script", READERS.values(), ids=READERS)
+def test_ctrl_c_ends_what_is_written_in_python_without_a_traceback(script: str) -> None:
+    pipe, default = subprocess.PIPE, lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    command = ["bash", "-c", script]
+    with subprocess.Popen(command, stdin=pipe, stderr=pipe, process_group=0, preexec_fn=default) as process:
+        assert process.stdin and process.stderr
+        process.stdin.write(b" " * 2**20)  # more than a pipe holds: all of it is taken only when the process reads
+        os.killpg(process.pid, signal.SIGINT)
+        process.stdin.close()
+        assert b"KeyboardInterrupt" not in process.stderr.read()
+
+
+def test_what_ctrl_c_ended_is_no_error_of_aws(tmp_path: Path) -> None:
+    """The CLI catches it, prints an empty line, and ends with 130: as it does here, for whatever reason."""
+    (tmp_path / "aws").write_text("#!/bin/sh\n[ $1 = --version ] && echo aws-cli/2.30.0 && exit\necho >&2\nexit 130\n")
+    (tmp_path / "aws").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SRC_BUCKET": "source"}
+    done = subprocess.run([PROJECT / "sync.sh", "status"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

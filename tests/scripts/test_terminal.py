@@ -108,7 +108,15 @@ def test_rows_that_differ_are_red(tmp_path: Path) -> None:
 # Something goes on
 
 ERASED = "\r\x1b[K"
-SLOW = "work() { read -r; say 'a message'; }; say_while 'status: asking AWS' work; say done"
+# The work is a run of its own, as that of deploy.sh is within the run of --local.
+SLOW = """
+source "$0/lib/run.sh"
+source "$0/lib/names.sh"
+APP_NAME=app
+work() (start_run; read -r; say 'a message')
+say_while 'status: asking AWS' work
+say done
+"""
 
 
 def on_one_line(text: str) -> str:
