@@ -95,7 +95,7 @@ def draw(number: int) -> Plan:
     def moments(count: int) -> list[float]:
         return sorted(chance.uniform(0, busy) for _ in range(count))
 
-    stays = chance.random() < 0.45
+    stays = chance.random() < 0.5
     least = [(0.0, chance.randint(1, most) if stays else 0)]
     least += [(at, chance.randint(0, most)) for at in moments(chance.choice([0, 0, 1, 2]) if stays else 0)]
     doomed = chance.random() < 0.4
@@ -107,14 +107,16 @@ def draw(number: int) -> Plan:
     every = chance.choice([20, 60, 300, 900])
     amount = chance.choice([1, 1, 9, 30, 200])
     arrivals = [(at, chance.randint(1, amount)) for at in range(0, int(busy), every)]
-    if doomed or chance.random() < 0.3:
+    if stays and chance.random() < 0.3:  # more than can be done
+        arrivals.insert(0, (0.0, 10**6))
+    elif doomed or chance.random() < 0.3:
         arrivals.insert(0, (0.0, chance.choice([50, 600, 1500])))
     return Plan(
         seconds=busy + (0 if number % 3 else CALM),
         rate=rate,
         most=most,
         least=least,
-        deploys=moments(chance.choice([0, 1, 1, 2]) if stays else 0),
+        deploys=moments(chance.choice([0, 1, 2, 3]) if stays else 0),
         arrivals=arrivals,
         speed=chance.choice([1, 10, 200]),
         doom=Span(begin, busy) if doomed else Span(),
@@ -223,6 +225,7 @@ class World:
     tasks: list[Run] = field(default_factory=list)
     was_clear: bool = True  # nothing was refused, lost or without room in this run
     told: tuple[int, int] = (0, 0)  # messages, in this run
+    asks_demand: bool = False  # before Spot, in this run
     stops: list[tuple[Run, str, float]] = field(default_factory=list)
     diary: list[str] = field(default_factory=list)
 
@@ -387,6 +390,7 @@ class Client:
             plan.no_spot.how == "refuses" and plan.no_spot.holds(world.now) if spot else plan.no_demand.holds(world.now)
         )
         room = 0 if short else world.chance.randint(0, count) if world.chance.random() < plan.partial else count
+        world.asks_demand |= not spot and started_by == WORKERS and world.was_clear
         stays = any("environment" in changes for changes in request.get("overrides", {}).get("containerOverrides", []))
         made = [world.begin(spot, started_by, stays) for _ in range(room)]
         world.was_clear &= room == count

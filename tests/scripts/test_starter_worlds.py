@@ -45,6 +45,7 @@ class Watch:
         self.nobody_since = self.untold_since = math.inf  # at clear runs in a row
         self.failing_runs = self.nothing_since = 0.0
         self.is_held_back = False  # in the last run
+        self.demand_runs, self.short_since = 0, math.inf
 
     def fault(self, text: str) -> None:
         self.faults.append(f"at {self.world.now:.0f} s: {text}")
@@ -69,7 +70,7 @@ class Watch:
     def run(self, is_event: bool) -> None:
         world, plan = self.world, self.plan
         world.was_clear, before = True, world.live()
-        world.told = (-1, -1)
+        world.told, world.asks_demand = (-1, -1), False
         values = {
             "MAX_WORKERS": plan.most,
             "MIN_WORKERS": plan.min_workers(world.now),
@@ -111,6 +112,8 @@ class Watch:
         self.check_alarm(report, error)
         self.check_told(report)
         self.check_enough(report, before)
+        self.check_spot(report)
+        self.check_replaced(before)
         if self.plan.audit:
             self.check_audits(report)
 
@@ -174,6 +177,34 @@ class Watch:
         most = max(len(before), math.ceil(max(visible, bool(report.get("event"))) / SHARE) + in_flight // FULL)
         if len(live) > max(most, least) + (least if roll_over else 0):
             self.fault(f"{len(live)} run, {most} are enough")
+
+    def check_spot(self, report: dict[str, Any]) -> None:
+        """On demand is asked first only after five minutes without Spot, and soon then; Spot is asked again after it."""
+        world, short = self.world, self.plan.no_spot
+        made = [task for task in world.workers() if task.created > short.begin + 5 * MINUTE]
+        if world.asks_demand:
+            self.demand_runs += world.now > short.end + 20 * MINUTE
+            if not short.begin + 5 * MINUTE <= world.now < short.end + 75 * MINUTE:
+                self.fault("on demand is asked first, and Spot has room")
+            if self.demand_runs > 2:
+                self.fault("Spot is not asked again")
+        waits = world.told[0] > 0 and world.was_clear and not report["failing"] and not report["trial"]
+        waits &= short.how != "refuses" and short.holds(world.now) and not self.plan.no_demand.holds(world.now)
+        nobody = not any(task.starts <= world.now + MINUTE for task in world.live())
+        self.short_since = min(self.short_since, world.now) if waits and nobody else math.inf
+        if world.now - self.short_since > 10 * MINUTE + 2 * self.plan.rate:
+            self.fault("nobody works, Spot has no room, and on demand is not asked")
+        tries = len({task.created for task in made if task.spot and task.created < short.end})
+        if short.how == "stops" and short.holds(world.now) and tries > 6 + (world.now - short.begin) / (5 * MINUTE):
+            self.fault(f"Spot is asked {tries} times though it has no room")
+
+    def check_replaced(self, before: list[Run]) -> None:
+        """One that stays goes only for another that has run for a minute, unless too many run."""
+        world, least = self.world, self.plan.min_workers(self.world.now)
+        replaced = [task for task, reason, at in world.stops if at == world.now and reason in (REPLACED, ON_SPOT)]
+        kept = [task for task in before if task.stays and task.is_live(world.now) and world.now - task.starts >= MINUTE]
+        if replaced and len(kept) < least and len(before) <= self.plan.most:
+            self.fault(f"{len(replaced)} are replaced, and {len(kept)} are left")
 
     def check_stops(self) -> None:
         """Nobody is stopped without a reason."""
