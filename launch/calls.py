@@ -25,8 +25,9 @@ ON_DEMAND = [{"capacityProvider": "FARGATE", "weight": 1}]
 SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]  # of workers that stay: on demand they would stay, too
 
 # For a moment ECS may not list a task that RunTask has returned (ECS API reference, RunTask, on eventual consistency),
-# and two runs may be less than a second apart. So a warm environment counts it for this long, listed or not.
-JUST_STARTED_SECONDS = 30
+# and two runs may be less than a second apart. So a warm environment counts it for this long, listed or not. If ECS
+# lists it and cannot describe it yet, what RunTask has returned describes it.
+JUST_STARTED_SECONDS, DESCRIBED_SECONDS = 30, 600
 just_started: dict[str, tuple[float, Mapping[str, Any]]] = {}  # ARN -> when, the task as RunTask returned it
 
 FAILURE_FIELDS = ("arn", "reason", "detail")
@@ -66,12 +67,12 @@ def list_running(settings: Mapping[str, Any], now: float) -> list[str]:
     ECS means to keep running. A worker that drains after a Spot interruption is not among them: it receives no more
     messages and returns its own, so its replacement has to start now, not when it has ended.
     """
-    for arn in [arn for arn, (at, _) in just_started.items() if now - at >= JUST_STARTED_SECONDS]:
+    for arn in [arn for arn, (at, _) in just_started.items() if now - at >= DESCRIBED_SECONDS]:
         del just_started[arn]
     started_by = settings["STARTED_BY"]
     arns = list_tasks(cluster=settings["CLUSTER"], startedBy=started_by)
-    ours = [arn for arn, (_, task) in just_started.items() if task.get("startedBy") == started_by]
-    return arns + [arn for arn in ours if arn not in arns]
+    newest = {arn: task for arn, (at, task) in just_started.items() if now - at < JUST_STARTED_SECONDS}
+    return arns + [arn for arn, task in newest.items() if task.get("startedBy") == started_by and arn not in arns]
 
 
 def list_stopped(settings: Mapping[str, Any]) -> list[str]:
@@ -95,7 +96,7 @@ def describe_tasks(
     known = {arn: task for arn, (_, task) in just_started.items() if arn in arns}
     known |= {task["taskArn"]: task for task in found}
     tasks = [read_task(task, now) for task in known.values() if task.get("startedBy") == settings["STARTED_BY"]]
-    return tasks + [Task(arn, now, stays=settings["MIN_WORKERS"] > 0) for arn in listed if arn not in known]
+    return tasks + [Task(arn, now) for arn in listed if arn not in known]
 
 
 def find_revision(settings: Mapping[str, Any]) -> str:

@@ -98,6 +98,8 @@ def draw(number: int) -> Plan:
     stays = chance.random() < 0.5
     least = [(0.0, chance.randint(1, most) if stays else 0)]
     least += [(at, chance.randint(0, most)) for at in moments(chance.choice([0, 0, 1, 2]) if stays else 0)]
+    if number % 5 == 0:  # MIN_WORKERS is raised while there is more than can be done
+        stays, least = True, [(0.0, chance.randint(0, most)), (busy / 4, chance.randint(1, most))]
     doomed = chance.random() < 0.4
     begin = chance.choice([0.0, 0.0, chance.uniform(0, busy / 2)])
     code = chance.choice([None, 1, 2, 3, 137, 137, 139])
@@ -107,10 +109,10 @@ def draw(number: int) -> Plan:
     every = chance.choice([20, 60, 300, 900])
     amount = chance.choice([1, 1, 9, 30, 200])
     arrivals = [(at, chance.randint(1, amount)) for at in range(0, int(busy), every)]
-    if stays and chance.random() < 0.3:  # more than can be done
+    if stays and (number % 5 == 0 or chance.random() < 0.3):  # more than can be done
         arrivals.insert(0, (0.0, 10**6))
     elif doomed or chance.random() < 0.3:
-        arrivals.insert(0, (0.0, chance.choice([50, 600, 1500])))
+        arrivals.insert(0, (0.0, chance.choice([50, 510, 600, 1500])))
     return Plan(
         seconds=busy + (0 if number % 3 else CALM),
         rate=rate,
@@ -127,7 +129,7 @@ def draw(number: int) -> Plan:
         refusals=[Span(*span(400), chance.choice(OPERATIONS)) for _ in range(chance.choice([0, 0, 0, 1, 2]))],
         interruptions=moments(chance.choice([0, 0, 1, 3])),
         paused=some(chance, 0.05, lambda: Span(*span(1800)), Span()),
-        late=(chance.choice([0, 3, 25]), chance.choice([0, 3, 40])),
+        late=(chance.choice([0, 3, 25]), chance.choice([0, 3, 40, 100])),
         loses=chance.choice([0, 0, 0.2]) if not bursts else 0,
         partial=chance.choice([0, 0, 0.2]),
         bursts=bursts,

@@ -48,13 +48,6 @@ def test_one_worker_is_started_for_each_ten_messages_up_to_the_most(
     assert starter.handler({}, None)["started"] == {"FARGATE_SPOT": started}
 
 
-@pytest.mark.parametrize(("visible", "workers"), [(1, 1), (10, 1), (10, 2), (20, 2), (10_000, 2), (10_000, 3)])
-def test_nothing_is_started_where_enough_workers_run(cloud: Cloud, visible: int, workers: int) -> None:
-    cloud.has_messages(visible, 0)
-    cloud.has_tasks(*(running() for _ in range(workers)))
-    assert starter.handler({}, None)["started"] == {}
-
-
 @pytest.mark.parametrize(("workers", "more"), [(0, []), (2, ["DescribeTasks"])])
 def test_if_nothing_waits_and_nobody_runs_two_calls_are_all(cloud: Cloud, workers: int, more: list[str]) -> None:
     cloud.has_messages(0, 0)
@@ -62,20 +55,6 @@ def test_if_nothing_waits_and_nobody_runs_two_calls_are_all(cloud: Cloud, worker
     report = starter.handler({}, None)
     assert (report["running"], report["wanted"], report["started"]) == (workers, 0, {})
     assert [name for name, _ in cloud.requests] == ["ListTasks", "GetQueueAttributes", *more]
-
-
-@pytest.mark.parametrize("in_flight", [1, 11, 500])
-def test_messages_that_nobody_could_receive_start_no_worker(cloud: Cloud, in_flight: int) -> None:
-    cloud.has_messages(0, in_flight)
-    cloud.has_running(1)
-    report = starter.handler({}, None)
-    assert (report["wanted"], report["started"]) == (1, {})
-
-
-def test_a_worker_that_is_starting_is_not_started_again(cloud: Cloud) -> None:
-    cloud.has_messages(10, 0)
-    cloud.has_tasks(starting())
-    assert starter.handler({}, None)["started"] == {}
 
 
 def test_a_full_worker_does_not_hold_up_what_it_has_no_room_for(cloud: Cloud) -> None:
@@ -164,17 +143,6 @@ def test_tasks_of_others_do_not_count(cloud: Cloud) -> None:
     cloud.has_tasks(*others)
     cloud.starts(1, ["FARGATE_SPOT"])
     assert starter.handler({}, None)["failing"] == ""
-
-
-def test_more_than_ten_workers_are_asked_for_in_calls_of_at_most_ten(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MAX_WORKERS", "23")
-    cloud.has_messages(10_000, 0)
-    cloud.has_tasks()
-    for count in (10, 10, 3):
-        cloud.starts(count, ["FARGATE_SPOT"] * count)
-    assert starter.handler({}, None)["started"] == {"FARGATE_SPOT": 23}
 
 
 def test_what_spot_has_no_room_for_is_started_on_demand(cloud: Cloud) -> None:

@@ -86,12 +86,6 @@ def test_a_worker_that_runs_when_min_workers_is_raised_does_not_stay(cloud: Clou
     assert run(cloud, running())["wanted"] == 2
 
 
-def test_never_more_than_max_workers_for_those_that_are_missing(cloud: Cloud, least: Any) -> None:
-    least(2)
-    report = run(cloud, running(), running(), visible=100)
-    assert (report["wanted"], report["started"]) == (2, {})
-
-
 def test_after_an_interruption_the_next_run_replaces_it(cloud: Cloud, least: Any) -> None:
     """One that drains has two minutes, and receives no more."""
     least(1)
@@ -108,14 +102,6 @@ def test_one_that_waits_for_spot_for_too_long_is_replaced_on_demand(cloud: Cloud
 
 
 # Fewer of them.
-
-
-def test_when_min_workers_is_lowered_those_too_many_are_stopped(cloud: Cloud, least: Any) -> None:
-    least(1)
-    tasks = [staying(running(900)), staying(running(600))]
-    cloud.stops(tasks[0], SURPLUS)
-    report = run(cloud, *tasks, running())
-    assert (report["running"], report["stopped"], report["started"], report["staying"]) == (2, 1, {}, 1)
 
 
 def test_one_that_has_not_started_goes_before_one_that_works(cloud: Cloud, least: Any) -> None:
@@ -183,12 +169,6 @@ def test_if_max_workers_run_a_roll_over_has_one_more(cloud: Cloud, least: Any, o
     least(1, 1 + others)
     cloud.starts(1, ["FARGATE_SPOT"], stay=True)
     run(cloud, *(running() for _ in range(others)), staying(running(), OLD))
-
-
-def test_and_no_second_one_beside_it(cloud: Cloud, least: Any) -> None:
-    least(2)
-    old = [staying(running(), OLD) for _ in range(2)]
-    assert run(cloud, *old, staying(running(100)))["started"] == {}
 
 
 @pytest.mark.parametrize("first", [starting(), running(100)])

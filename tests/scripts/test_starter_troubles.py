@@ -239,11 +239,6 @@ def test_pauses_between_attempts_grow_to_a_quarter_of_an_hour() -> None:
     assert minutes == [0, 0, 1, 2, 4, 8, 16, 31, 46, 61, 76, 91, 106, 121, 136, 151, 166]
 
 
-def test_tasks_that_take_minutes_to_fail_are_tried_one_at_a_time_too() -> None:
-    created = attempts_in(86_400, seconds_to_fail=240, tasks_at_first=100)
-    assert len(created) - 100 == len({*created[100:]}) < 100
-
-
 # A worker that ended with exit status 3 could sync no key, whichever it tried, for ten minutes.
 
 

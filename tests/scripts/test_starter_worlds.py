@@ -45,7 +45,7 @@ class Watch:
         self.nobody_since = self.untold_since = math.inf  # at clear runs in a row
         self.failing_runs = self.nothing_since = 0.0
         self.is_held_back = False  # in the last run
-        self.demand_runs, self.short_since = 0, math.inf
+        self.demand_runs, self.short_since, self.colds = 0, math.inf, 0
 
     def fault(self, text: str) -> None:
         self.faults.append(f"at {self.world.now:.0f} s: {text}")
@@ -62,6 +62,7 @@ class Watch:
             if not is_event and at - last_start > MINUTE and chance.random() < 0.1:
                 starter.memory = starter.Memory()  # another process
                 calls.just_started.clear()
+                self.colds += 1
             made = len(self.world.tasks)
             self.run(is_event)
             last_start = at if len(self.world.tasks) > made else last_start
@@ -145,9 +146,11 @@ class Watch:
         live = world.live()
         hopeless = plan.doom.holds(world.now) and all(task.dies for task in live) and world.told[0] > 0
         bad = [task for task in self.bad() if task.created >= plan.doom.begin]
+        first = max(TOLD, 2 * plan.rate, 1.3 * plan.fate.seconds + 2 * MINUTE)
+        limit = first if len(bad) == 1 else 2 * plan.rate
         if report["failing"] or not (hopeless and bad and world.was_clear):
             self.untold_since = world.now if hopeless and bad and world.was_clear else math.inf
-        elif world.now - self.untold_since > max(TOLD, 2 * plan.rate, 1.3 * plan.fate.seconds + 2 * MINUTE):
+        elif world.now - self.untold_since > limit:
             self.fault(f"for {world.now - self.untold_since:.0f} s nothing was told of workers that fail")
         self.nothing_since = world.now if not hopeless else self.nothing_since
         ours = [
@@ -171,7 +174,8 @@ class Watch:
         ready = sum(task.runs(world.now) for task in before)
         if visible > 0 and in_flight >= (FULL + 2) * max(1, ready) and ready == len(before):
             needed = max(needed, min(plan.most, ready + 1))
-        if len(live) < needed and not report["failing"] and not report["trial"]:
+        unknown = [task for task in world.workers() if not task.is_live(world.now) and task.known_at > world.now]
+        if len(live) + len(unknown) < needed and not report["failing"] and not report["trial"]:
             self.fault(f"{len(live)} run, {needed} are needed")
         roll_over = any(task.stays for task in live)
         most = max(len(before), math.ceil(max(visible, bool(report.get("event"))) / SHARE) + in_flight // FULL)
@@ -179,7 +183,7 @@ class Watch:
             self.fault(f"{len(live)} run, {most} are enough")
 
     def check_spot(self, report: dict[str, Any]) -> None:
-        """On demand is asked first only after five minutes without Spot, and soon then; Spot is asked again after it."""
+        """On demand is asked first only after five minutes without Spot, and soon then; Spot is asked again later."""
         world, short = self.world, self.plan.no_spot
         made = [task for task in world.workers() if task.created > short.begin + 5 * MINUTE]
         if world.asks_demand:
@@ -195,7 +199,7 @@ class Watch:
         if world.now - self.short_since > 10 * MINUTE + 2 * self.plan.rate:
             self.fault("nobody works, Spot has no room, and on demand is not asked")
         tries = len({task.created for task in made if task.spot and task.created < short.end})
-        if short.how == "stops" and short.holds(world.now) and tries > 6 + (world.now - short.begin) / (5 * MINUTE):
+        if short.how == "stops" and short.holds(world.now) and tries > 8 + (world.now - short.begin) / (4 * MINUTE):
             self.fault(f"Spot is asked {tries} times though it has no room")
 
     def check_replaced(self, before: list[Run]) -> None:
@@ -258,12 +262,12 @@ class Watch:
         )
         if is_settled and len(stays) != least and len(world.live()) < plan.most:
             self.fault(f"{len(stays)} stay, MIN_WORKERS={least}")
-        if is_settled and any(task.revision != world.revision() for task in stays) and plan.rate * 3 * least < CALM:
+        if is_settled and any(task.revision != world.revision() for task in stays) and plan.rate * 5 * least < CALM:
             self.fault("one of an older task definition stays")
         stopped = [reason for _, reason, _ in world.stops if reason in (SURPLUS, REPLACED, ON_SPOT)]
         changes = len(plan.deploys) + len(plan.least) - 1
         dear = sum(not task.spot and task.stays for task in world.workers())
-        if len(stopped) > changes * (max(least for _, least in plan.least) + 1) + dear:
+        if len(stopped) > changes * (max(least for _, least in plan.least) + 1) + dear + self.colds:
             self.fault(f"{len(stopped)} were stopped for {changes} changes")
 
 
