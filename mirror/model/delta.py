@@ -203,13 +203,13 @@ def complete_checkpoints(log: Iterable[LogFile]) -> dict[int, tuple[str, ...]]:
     return {version: tuple(keys.values()) for (version, _), keys in sorted(complete.items(), reverse=True)}
 
 
-def is_anew(log: Collection[LogFile], mirrored: Collection[LogFile], stale: Collection[str]) -> bool:
-    """Whether the table was deleted and made again since: the destination has a commit that the source has otherwise,
-    or one of a later version. `mirrored` has to be listed before `log`."""
+def is_anew(log: Collection[LogFile], mirrored: Collection[LogFile], others: Collection[str]) -> bool:
+    """Whether the table was deleted and made again since: the destination has a commit whose bytes are others,
+    or one of a later version. `others`: the keys of the former. `mirrored` has to be listed before `log`."""
     newest = max((file.version for file in log if file.kind == COMMIT), default=None)
     if newest is None:
         return False
-    return any(file.kind == COMMIT and (file.version > newest or file.key in stale) for file in mirrored)
+    return any(file.kind == COMMIT and (file.version > newest or file.key in others) for file in mirrored)
 
 
 def in_order_of_removal(files: Iterable[LogFile]) -> list[str]:
