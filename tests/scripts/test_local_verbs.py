@@ -149,7 +149,7 @@ def test_a_broken_link_is_named_before_the_time_is_over(operator: Operator, tmp_
     assert status == 1, output + log
     assert output.startswith("# sync.sh verify: not all is well\n")
     fault = f"the bucket {SOURCE} sends no events to EventBridge: it is switched off"
-    fault += ": ./deploy.sh --local, then ./sync.sh --local reconcile"
+    fault += ": ./deploy.sh --local, then ./sync.sh --local reconcile (look at what it calls foreign)"
     assert f"**no event**: {fault}" in output.replace("\n  ", " ")
     assert f"Look closer: `aws s3api get-bucket-notification-configuration --bucket {SOURCE}`" in output
     assert "--timeout" not in log
