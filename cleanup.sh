@@ -123,6 +123,7 @@ main() {
     # shellcheck source=local/local.sh
     source "$PROJECT_DIR/local/local.sh"
     local_cleanup
+    rm -f "$LOCAL_LOG"
   else
     cleanup_all
   fi

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The whole chain on one machine, without an AWS account: deploy.sh and cleanup.sh source this file for --local.
 # Everything it makes is in .local/, in the process group whose id is in .local/pid, and in containers and images named
-# after the registry 127.0.0.1:PORT; local_cleanup removes all of it.
+# after the registry 127.0.0.1:PORT; local_cleanup removes all of it. What a run does in detail is in .local.log, which
+# stays until the next run or ./cleanup.sh --local.
 
 LOCAL_ROOT=$(CDPATH="" cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly LOCAL_ROOT
-readonly LOCAL_DIR="$LOCAL_ROOT/.local"
+readonly LOCAL_DIR="$LOCAL_ROOT/.local" LOCAL_LOG="$LOCAL_ROOT/.local.log"
 readonly LOCAL_START_SECONDS=120
 readonly LOCAL_WAIT_SECONDS=${LOCAL_WAIT_SECONDS:-240}
 readonly LOCAL_TICK=${LOCAL_TICK:-5}
@@ -15,6 +16,22 @@ local_say() { say "local: $*"; }
 local_fail() {
   local_say "$@"
   return 1
+}
+
+# quietly WHAT COMMAND...: a terminal shows WHAT meanwhile. What the command prints goes to the log, and is printed only
+# if it fails.
+quietly() { say_while "local: $1" keep_log "${@:2}"; }
+
+keep_log() {
+  local from status
+  from=$(wc -c <"$LOCAL_LOG")
+  set +e
+  (set -e && "$@") >>"$LOCAL_LOG" 2>&1
+  status=$?
+  set -e
+  end_progress >&2
+  ((status == 0)) || tail -c "+$((from + 1))" "$LOCAL_LOG" >&2
+  return "$status"
 }
 
 # shellcheck source=local/machine.sh
@@ -163,21 +180,24 @@ verify_chain() {
   local follow=0
   [[ $LOCAL_OWNER == true ]] || follow=${VERIFY_FOLLOW_SECONDS:-30}
   local_say "now ./sync.sh verify: the rule starts the starter, the starter starts a worker"
-  FOLLOW_PAUSE=${FOLLOW_PAUSE:-1} VERIFY_FOLLOW_SECONDS=$follow \
+  quietly "waiting for the objects" env FOLLOW_PAUSE="${FOLLOW_PAUSE:-1}" VERIFY_FOLLOW_SECONDS="$follow" \
     "$LOCAL_ROOT/sync.sh" --local verify --yes --timeout "${LOCAL_WAIT_SECONDS}s"
 }
 
 # --- the result ---------------------------------------------------------------------------------------------------
 
+# Of the rows of deploy.sh, those that were changed, and how many there are of each kind.
+say_deployed() {
+  jq -Rnr '[inputs | select(test("^\\[\\d+/\\d+\\] ")) | sub("^\\S+ "; "")]
+    | map(select(test(": (changed|removed)"))) as $changed | (map(select(test(": created"))) | length) as $created
+    | ($changed[] | "  " + .), "local: deployed \(length) resources as on AWS: \($created) created, \(
+      $changed | length) changed, \(length - $created - ($changed | length)) unchanged"' "$LOCAL_LOG" >&2
+}
+
+# The verdict of verify and its table of objects.
 print_seen() {
-  printf '\nall files equal after %s s\n\nWhat this has shown:\n' "$((SECONDS - LOCAL_STARTED))"
-  printf '  %s\n' \
-    "- deploy.sh created everything on a local cloud that it creates on AWS; if you" \
-    "  run it again, it changes only what differs" \
-    "- files reached the destination by themselves: each sent an event to the" \
-    "  queue, a function started a worker, and the worker copied it" \
-    "- overwritten, changed and deleted files followed in the same way, and both" \
-    "  sides are equal in bytes and metadata"
+  sed -n '/^# sync.sh verify:/,/^| from /{/^| from /!p;}' "$LOCAL_LOG"
+  printf 'all files equal after %s s; the details are in .local.log\n' "$((SECONDS - LOCAL_STARTED))"
 }
 
 print_way_on() {
@@ -222,7 +242,9 @@ end_local() {
   local status=$?
   trap - EXIT
   trap '' HUP INT PIPE TERM
-  if ((status)); then local_say "this run ends with exit status $status" || exec 2>/dev/null; fi
+  if ((status)); then
+    local_say "this run ends with exit status $status; its log is .local.log" || exec 2>/dev/null
+  fi
   set +e # a log that cannot be shown keeps nothing from being removed
   if ((status)) && cloud_is_up; then show_logs; fi
   set -e
@@ -246,7 +268,8 @@ run_chain() {
   choose_image
   use_cloud
   [[ $LOCAL_OWNER == false ]] || make_buckets
-  deploy_all
+  quietly "deploying" deploy_all
+  say_deployed
   verify_chain
   print_seen
 }
@@ -257,6 +280,7 @@ make_cloud() {
   if [[ -d $LOCAL_DIR ]]; then local_cleanup; fi
   mkdir "$LOCAL_DIR"
   trap end_local EXIT
+  : >"$LOCAL_LOG"
   if engine_is_usable; then
     LOCAL_ENGINE=docker
     use_engine
@@ -283,6 +307,7 @@ find_cloud() {
   stop_on_problems
   local_say "a local cloud is up already on port $port: deploying to it again"
   trap leave_local EXIT
+  : >"$LOCAL_LOG"
   use_known_engine
   choose_settings
   PATH="$LOCAL_DIR/bin:$PATH"

@@ -121,10 +121,10 @@ remove_from_engine() {
     return 0
   fi
   for name in $(docker ps --all --quiet --filter "label=ministack.instance=$(uname -n):$port"); do
-    docker rm --force --volumes "$name" >&2
+    docker rm --force --volumes "$name" >/dev/null
   done
   for name in $(docker image ls --format '{{.Repository}}:{{.Tag}}' "127.0.0.1:$port/*"); do
-    docker image rm "$name" >&2
+    docker image rm "$name" >/dev/null
   done
-  docker logout "127.0.0.1:$port" >&2
+  docker logout "127.0.0.1:$port" >/dev/null
 }

@@ -61,9 +61,7 @@ SCENES = (
     Scene(
         "./deploy.sh --local",
         (
-            r"^\[1/",
-            r"^\[2/",
-            r"\] bucket lifecycle ",
+            "^local: deployed ",
             "^# sync.sh verify",
             "^all files equal",
             "^End it with",
@@ -71,7 +69,7 @@ SCENES = (
     ),
     Scene(f"aws s3 cp README.md {SOURCE}/", ("^upload: ",), then_idle=True),
     Scene("./sync.sh --local explain README.md", ("^equal$", "^  the destination ", "^log ", "^ +size=", "^to do ")),
-    Scene("./sync.sh --local status", ("^(?!status: asking AWS)",), once=False),
+    Scene("./sync.sh --local status", (r"^",), once=False),
     Scene("./cleanup.sh --local", ("^local: removed",)),
 )
 
@@ -152,6 +150,8 @@ def are_equal(project: Path, **settings: str) -> bool:
 def shortened(transcript: str) -> list[str]:
     """The lines of the picture."""
     lines: list[str] = []
+    # Progress, over which the next line was written. What was a carriage return is a newline here.
+    transcript = re.sub(r"\n?\x1b\[K(?:\x1b\[\?7l.*?\x1b\[\?7h)?", "", transcript)
     parts = re.split(r"^\$ (.*)\n", transcript, flags=re.MULTILINE)[1:]
     given = list(zip(parts[::2], parts[1::2], strict=True))
     if [command for command, _ in given] != [scene.command for scene in SCENES]:

@@ -538,7 +538,7 @@ def make_tools(cli_folder: Path, folder: Path) -> Path:
 
 def copy_checkout(to: Path) -> Path:
     """All files, but for what tests and the local cloud have made beside them."""
-    made = (".git", ".venv*", ".local", ".cache", "*_cache", "__pycache__", ".hypothesis")
+    made = (".git", ".venv*", ".local*", ".cache", "*_cache", "__pycache__", ".hypothesis")
     return shutil.copytree(PROJECT, to, ignore=shutil.ignore_patterns(*made))
 
 
