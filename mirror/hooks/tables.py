@@ -105,10 +105,11 @@ class Tables:
     # Which table
 
     async def table_of(self, sync: KeySync) -> str | None:
-        """The innermost folder above a key that the source no longer has which has a log in the source, or None.
+        """The innermost folder above the key that has a log in the source, or None. The key has been found to be gone.
 
-        Other keys use the slot while folders are looked at. When the sync has a slot again, what others had seen may be
-        too old by then. What was seen after the key was found to be gone never is: a commit made later cannot name it.
+        Other keys use the slot while folders are looked at. What was seen after the key had gone stays true, as a
+        commit that is made later does not name it. What was remembered from before may be too old by the time the sync
+        has a slot again.
         """
         if file := log_file(sync.key):
             return file.table
