@@ -12,9 +12,8 @@
 #   --local    end what ./deploy.sh --local started on this machine
 #   --version  print the release of this checkout
 #
-# It needs the settings that deploy.sh ran with: REGION, SRC_BUCKET, DST_BUCKET,
-# APP_NAME, and the owners of buckets of other accounts. Wrong usage, like a
-# wrong setting, ends with exit status 2.
+# REGION and APP_NAME say which deployment; it knows its buckets itself. Wrong
+# usage, like a wrong setting or another bucket, ends with exit status 2.
 
 # shellcheck source=deploy.sh
 source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
@@ -22,12 +21,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
 ASSUME_YES=false
 
 # In the order of removal: nothing new arrives, nothing new is started, what runs is ended, then what it used goes.
-# Alarms go before the rule, as a starter that does not run is one, and the rest takes minutes.
+# Alarms go before the rule, as a starter that does not run is one, and the rest takes minutes. The task definition is the
+# last, as the next run learns from it which buckets there are (lib/record.sh).
 # Each kind has two functions in lib/resources/: list_KIND prints what is there, one name per line, with a remark after
 # a space; remove_KIND NAME removes it.
 readonly KINDS=(
-  notification event_switch event_rule alarm rule function cluster task_definition vpc_endpoint security_group
-  repository queue metric_filter log_group role bucket_policy bucket_lifecycle request_metrics topic dashboard
+  notification event_switch event_rule alarm rule function cluster vpc_endpoint security_group repository queue
+  metric_filter log_group role bucket_policy bucket_lifecycle request_metrics topic dashboard task_definition
 )
 
 # --- what is there, and its removal -----------------------------------------------------------------------------------
@@ -57,6 +57,7 @@ print_all() {
     read -r kind name <<<"$row"
     printf '  %s %s %s\n' "$would" "${kind//_/ }" "$name"
   done
+  if [[ -v RECORDED[VERSION] ]]; then printf 'To deploy the same again:\n  %s\n' "$(deploy_command)"; fi
 }
 
 confirm() {
@@ -70,9 +71,13 @@ remove_all() {
     read -r kind name _ <<<"$row"
     step=$((step + 1))
     RESOURCE="${kind//_/ } $name"
-    attempt "$TEMP_DIR/answer" "remove_$kind" "$name"
-    result=removed
-    ! has_failed "$TEMP_DIR/answer" || result="NOT removed, the error is above"
+    if [[ $kind == task_definition ]] && ((FAILURES)); then
+      result="NOT removed, because a next run needs it to remove the rest"
+    else
+      attempt "$TEMP_DIR/answer" "remove_$kind" "$name"
+      result=removed
+      ! has_failed "$TEMP_DIR/answer" || result="NOT removed, the error is above"
+    fi
     printf '[%d/%d] %s: %s\n' "$step" "${#PLAN[@]}" "$RESOURCE" "$result"
   done
 }

@@ -28,9 +28,13 @@
 # --detailed-exitcode is given.
 #
 # The settings are at the top of deploy.sh, and each can be set in the
-# environment instead:
+# environment instead. A deployment keeps them: the next run needs only REGION
+# and APP_NAME, and NAME= ./deploy.sh takes the value of deploy.sh again.
 
 # cleanup.sh and sync.sh source this file for its settings and for lib/; main runs only when it is executed.
+
+# What is set already, as NAME=set, or NAME= for nothing: an empty name takes the value below (lib/record.sh).
+NAMED=$(compgen -v | while read -r name; do printf '%s=%s\n' "$name" "${!name:+set}"; done)
 
 # --- settings: edit here, or set the same name in the environment -----------------------------------------------
 
@@ -123,6 +127,10 @@ source "$PROJECT_DIR/lib/version.sh"
 source "$PROJECT_DIR/lib/names.sh"
 # shellcheck source=lib/json.sh
 source "$PROJECT_DIR/lib/json.sh"
+# shellcheck source=lib/record.sh
+source "$PROJECT_DIR/lib/record.sh"
+# shellcheck source=lib/shown.sh
+source "$PROJECT_DIR/lib/shown.sh"
 # shellcheck source=lib/report.sh
 source "$PROJECT_DIR/lib/report.sh"
 # shellcheck source=lib/clock.sh
@@ -218,7 +226,7 @@ list_questions() {
 
 # Those that go by the facts; the others need no account.
 readonly RESOURCE_CHECKS=(
-  check_source_bucket check_destination_bucket check_previous_source check_release check_roles check_network check_quota
+  check_source_bucket check_destination_bucket check_previous_source check_previous_destination check_release check_roles check_network check_quota
   check_image
 )
 
@@ -244,7 +252,7 @@ look_and_check() {
   check_before_calls
   stop_on_problems
   check_tools
-  check_account
+  check_account deploys
   if ((${#PROBLEMS[@]} == 0)); then
     list_questions
     say_while "      looking at what exists" ask_ahead "${QUESTIONS[@]}"
@@ -261,9 +269,7 @@ print_next_commands() {
   printf '\nFrom now on, changes in\n  %s\nare copied to\n  s3://%s\nNext:\n' "$(synced_part)" "$DST_BUCKET"
   printf '  %-19s  %s\n' \
     "./sync.sh reconcile" "copies existing objects, and those that change in the" \
-    "" "first five minutes: S3 may not send events yet; deletes" \
-    "" "copies of ours that the source no longer has, and lists" \
-    "" "what others wrote there" \
+    "" "first five minutes: S3 may not send events yet" \
     "./sync.sh status" "shows whether everything works" \
     "./sync.sh logs" "shows what the workers do"
   printf 'Dashboard:\nhttps://%s.console.aws.amazon.com/cloudwatch/home?region=%s#dashboards:name=%s\n' \
@@ -290,6 +296,7 @@ deploy_all() (
   LEFT=()
   [[ $PLAN_FORMAT == text ]] || exec {plan}>&1 >&2
   look_and_check
+  tell_of_kept
   tell_of_lists
   make_plan "${STEPS[@]}"
   carry_out

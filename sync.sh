@@ -8,9 +8,8 @@
 #   --local    talk to the cloud that ./deploy.sh --local started on this machine
 #   --version  print the release of this checkout
 #
-# It needs the settings that deploy.sh ran with: REGION, APP_NAME, SRC_BUCKET,
-# DST_BUCKET, and the owners of buckets of other accounts (SRC_BUCKET_OWNER,
-# DST_BUCKET_OWNER). Wrong usage ends with exit status 2.
+# REGION and APP_NAME say which deployment; it knows its buckets itself. Wrong
+# usage, such as another bucket than is deployed, ends with exit status 2.
 
 # shellcheck source=deploy.sh
 source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"

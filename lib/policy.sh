@@ -45,6 +45,7 @@ print_policy() (
     check_tools
     check_account
     ((${#PROBLEMS[@]} == 0)) || problem "or name the account, for which no call is made: --account 111122223333"
+    ((${#PROBLEMS[@]})) || check_buckets
   fi
   stop_on_problems
   check_settings

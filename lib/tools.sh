@@ -80,10 +80,12 @@ account_problem() {
   problem "${row##*|}: $1"
 }
 
-# Leaves the account in ACCOUNT and all ARNs.
+# check_account [deploys]: leaves the account in ACCOUNT and all ARNs, and the settings of what is deployed there in
+# those that this run does not name (learn_settings).
 check_account() {
-  local identity partition status=0
+  local identity partition status=0 JOBS=()
   ((${#PROBLEMS[@]} == 0)) || return 0 # a tool is missing
+  begin_jobs ask_one task_definition
   identity=$(aws_or_error sts get-caller-identity) || status=$?
   ((status != 130)) || exit 130
   if ((status)); then
@@ -93,7 +95,11 @@ check_account() {
   partition=$(jq -r '.Arn | split(":")[1]' <<<"$identity")
   [[ $partition == aws ]] || problem "the AWS credentials belong to the partition $partition, which has no S3 Express" \
     "One Zone: use those of an account in the partition aws"
+  await_jobs
+  ((${#PROBLEMS[@]} == 0)) || return 0
   set_account "$(jq -r .Account <<<"$identity")"
+  learn_settings "$@"
+  set_account "$ACCOUNT"
 }
 
 # What a verb of sync.sh, and cleanup.sh, begin with once their options are right.
@@ -104,5 +110,7 @@ start_verb() {
   stop_on_problems
   check_tools
   check_account
+  stop_on_problems
+  check_buckets
   stop_on_problems
 }

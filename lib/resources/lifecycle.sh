@@ -72,15 +72,11 @@ tell_of_longer() {
   fi
 }
 
-# What a change of KEEP_DAYS or of the bucket leaves to be done.
+# What a change of KEEP_DAYS leaves to be done.
 tell_of_keep_days() {
-  local before bucket
+  local before
   before=$(deployed_setting KEEP_DAYS)
-  [[ -n $before ]] || return 0
-  tell_of_longer "$before"
-  bucket=$(deployed_setting DST_BUCKET)
-  [[ $bucket == "$DST_BUCKET" ]] || note "DST_BUCKET was $bucket: the rules $KEEP_RULE_ID... in its lifecycle" \
-    "keep deleting there; remove them if you want to keep its objects"
+  [[ -z $before ]] || tell_of_longer "$before"
 }
 
 tell_of_foreign_lifecycle() {

@@ -22,7 +22,7 @@ ask_subnets() {
 
 # Prints those that a task can run in as a JSON list.
 usable_subnets() {
-  fact subnets | jq -c --argjson zones "$NO_ARM64_ZONES" --arg arch "$TASK_ARCH" \
+  fact subnets "$SUBNETS" | jq -c --argjson zones "$NO_ARM64_ZONES" --arg arch "$TASK_ARCH" \
     --arg chosen "$SUBNETS" '[.Subnets[]
       | select($chosen != "" or .MapPublicIpOnLaunch)
       | select($arch != "ARM64" or ([.AvailabilityZoneId] | inside($zones) | not))]'
@@ -36,7 +36,7 @@ task_vpc() { usable_subnets | jq -r 'map(.VpcId) | unique | join(" ")'; }
 
 check_network() {
   local answer vpc
-  if ! answer=$(fact_or_reason subnets); then
+  if ! answer=$(fact_or_reason subnets "$SUBNETS"); then
     problem "SUBNETS=$SUBNETS: $answer; set SUBNETS to subnets that reach the internet or AWS's endpoints"
     return
   fi

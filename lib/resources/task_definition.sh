@@ -25,12 +25,13 @@ worker_environment() { worker_variables | jq 'to_entries | map({name: .key, valu
 # minute at full speed. ECS's own default is 10 MiB, which an account can change (Amazon ECS API reference,
 # LogConfiguration).
 container_definition() {
-  local image environment
+  local image environment record
   image=$(worker_image)
   environment=$(worker_environment)
+  record=$(settings_record)
   jq -n --arg image "$image" --arg group "$WORKER_LOG_GROUP" --arg region "$REGION" \
-    --argjson environment "$environment" '{
-      name: "worker", image: $image, essential: true, environment: $environment,
+    --argjson environment "$environment" --arg record_label "$RECORD_LABEL" --arg record "$record" '{
+      name: "worker", image: $image, essential: true, environment: $environment, dockerLabels: {($record_label): $record},
       stopTimeout: 120, readonlyRootFilesystem: true, linuxParameters: {initProcessEnabled: true},
       logConfiguration: {logDriver: "awslogs", options: {
         "awslogs-group": $group, "awslogs-region": $region, "awslogs-stream-prefix": "worker",
@@ -80,6 +81,14 @@ need_deployed() {
   done
 }
 
+# parsed_definition DEFINITION OTHER SETTINGS: the record as settings, and of those that only the other one has what these
+# say; null stands for nothing.
+parsed_definition() {
+  printf '%s\n' "$@" | jq -cs "$(jq_record)"'.[2] as $settings | (.[1] | worker | record // {}) as $other | .[0]
+    | .containerDefinitions |= map(if .name == "worker" then .settings = ($other | with_entries(.value = $settings[.key]))
+        + (record // {}) | del(.dockerLabels) else . end)'
+}
+
 register_task_definition() {
   aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "$(all_tags)"
 }
@@ -92,9 +101,19 @@ ensure_task_definition() {
   if [[ -z $have ]]; then
     create register_task_definition "$want"
   else
-    change_members "$want" "$have" register_task_definition "$want"
+    change_members "$(parsed_definition "$want" "$have" "$(settings_json "${SETTINGS[@]}")")" \
+      "$(parsed_definition "$have" "$want" null)" register_task_definition "$want"
   fi
   finish
+}
+
+# The bucket that is left would keep its copies, its lifecycle and a policy, and nobody would remove them.
+check_previous_destination() {
+  local was
+  was=$(deployed_setting DST_BUCKET)
+  [[ -z $was || $was == "$DST_BUCKET" ]] || problem "DST_BUCKET=$DST_BUCKET, but what is deployed copies to $was: leave" \
+    "DST_BUCKET out; or, to move to $DST_BUCKET, run ./cleanup.sh, then ./deploy.sh with the new DST_BUCKET, then" \
+    "./sync.sh reconcile, which finds everything again. The objects in $was stay"
 }
 
 list_task_definition() {

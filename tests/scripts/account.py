@@ -296,8 +296,9 @@ class Account:
             },
         )
 
-    def environment(self, **settings: str) -> dict[str, str]:
-        return {
+    def environment(self, **settings: str | None) -> dict[str, str]:
+        """That of a script; a setting that is None is not named in it."""
+        named: dict[str, str | None] = {
             "PATH": f"{self.tools}:{os.environ['PATH']}",
             "HOME": str(self.tools),
             "AWS_ENDPOINT_URL": self.recorder.url,
@@ -311,10 +312,11 @@ class Account:
             **CREDENTIALS,
             **settings,
         }
+        return {name: value for name, value in named.items() if value is not None}
 
     # --- the scripts ------------------------------------------------------------------------------------------------
 
-    def start(self, script: str | Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+    def start(self, script: str | Path, *arguments: str, **settings: str | None) -> subprocess.Popen[str]:
         """The script as it runs; the recorder has only its calls."""
         self.recorder.calls = []
         return subprocess.Popen(
@@ -327,7 +329,7 @@ class Account:
             start_new_session=True,
         )
 
-    def run(self, script: str, *arguments: str, status: int = 0, **settings: str) -> tuple[str, str]:
+    def run(self, script: str, *arguments: str, status: int = 0, **settings: str | None) -> tuple[str, str]:
         """(stdout, stderr) of a script that ends with the status."""
         return self.result_of(self.start(script, *arguments, **settings), status)
 

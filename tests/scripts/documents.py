@@ -242,9 +242,11 @@ class Scripts:
         self.while_asleep: Callable[[], Any] = lambda: None
 
     def run(self, command: str, status: int = 0, **settings: str) -> Ran:
-        """Run a command of the scripts in a subshell with these settings, to an end with that status."""
+        """Run a command of the scripts in a subshell with these settings, named as in its environment, to an end with
+        that status."""
         given = {"REGION": REGION, "SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "RETRY_LIMIT": "3"} | settings
-        lines = [f"{name}={shlex.quote(value)}" for name, value in given.items()]
+        lines = [f"{name}={shlex.quote(value)}" for name, value in given.items() if value]
+        lines += [f"NAMED+=$'\\n{name}={'set' if value else ''}'" for name, value in given.items()]
         self.calls, self.wrong = [], []
         assert self.bash.stdin and self.bash.stdout
         self.bash.stdin.write("\n".join([*lines, command]).encode() + b"\0")

@@ -5,7 +5,7 @@ import subprocess
 import zipfile
 from pathlib import Path
 
-from account import APP, PROJECT, SOURCE, Account, copy_project
+from account import APP, PREFIX, PROJECT, SOURCE, Account, copy_project
 from deployment import CHANGED, one_cli, one_cloud, states
 
 IMAGE = ("ensure_repository", "ensure_image", "ensure_task_definition")
@@ -98,7 +98,8 @@ def test_a_changed_setting_changes_only_what_depends_on_it(account: Account) -> 
             wanted.setdefault(resource, set()).update(what.split(", "))
     assert {resource: set(what.split(", ")) for resource, what in re.findall(CHANGED, output)} == wanted
 
-    output, _ = account.run("deploy.sh", "--dry-run")
+    back = dict.fromkeys(dict(CHANGED_SETTINGS.keys()), "") | {"PREFIX_FILTER": PREFIX}
+    output, _ = account.run("deploy.sh", "--dry-run", **back)
     assert dict(re.findall(CHANGED, output.replace("would change", "changed"))).keys() == wanted.keys()
     assert account.recorder.writes == []
     notification = account.client("s3").get_bucket_notification_configuration(Bucket=SOURCE)["QueueConfigurations"]

@@ -751,7 +751,7 @@ def test_a_worker_runs_so(
     }
     assert container.keys() == {
         *("name", "image", "essential", "environment", "stopTimeout", "readonlyRootFilesystem", "linuxParameters"),
-        "logConfiguration",
+        *("logConfiguration", "dockerLabels"),
     }
 
 
@@ -1418,10 +1418,10 @@ def test_what_is_as_it_should_be_is_not_written(full: Deployed, repaired: Deploy
 
 @pytest.fixture(scope="module")
 def back(scripts: Scripts, full: Deployed) -> Deployed:
-    """A deployment with every option on, and then with every default."""
+    """A deployment with every option on, and then with every default, which an empty setting takes."""
     scripts.account = PaperAccount()
     scripts.account.kept = copy.deepcopy(full.kept)
-    ran = scripts.deploy()
+    ran = scripts.deploy(**dict.fromkeys(FULL, "") | {"APP_NAME": APP})
     return Deployed(ran, copy.deepcopy(scripts.account.kept))
 
 
@@ -1800,7 +1800,7 @@ def test_what_does_not_have_our_tag_stays(scripts: Scripts, full: Deployed) -> N
     scripts.account = PaperAccount()
     scripts.account.kept = kept
     ran = scripts.run("DRY_RUN=true cleanup_all", **FULL)
-    planned = {line.split(" would remove ")[1] for line in ran.output.splitlines()[1:]}
+    planned = set(re.findall(r"^  would remove (.*)$", ran.output, re.MULTILINE))
     # These have no tags, and are known by their names, their queue or their Region.
     assert planned == {
         f"task definition {APP}-task (1 revisions)",

@@ -281,9 +281,12 @@ def test_a_bucket_of_another_account_is_refused_with_eventbridge(account: Accoun
 def test_another_source_than_that_of_the_rule_is_refused(account: Account) -> None:
     account.deployed()
     account.steps(*CHANGING, **BRIDGE)
-    for script, arguments in (("cleanup.sh", ["--yes"]), ("deploy.sh", [])):
-        _, errors = account.run(script, *arguments, status=2, SRC_BUCKET="forgotten", **BRIDGE)
-        assert f"SRC_BUCKET=forgotten, but the queue {APP}-q gets the events of {SOURCE}" in errors
+    for script, argument, why in (
+        ("cleanup.sh", "--yes", f"what is deployed has {SOURCE}"),
+        ("deploy.sh", "--dry-run", f"the queue {APP}-q gets the events of {SOURCE}"),
+    ):
+        _, errors = account.run(script, argument, status=2, SRC_BUCKET="forgotten", **BRIDGE)
+        assert f"SRC_BUCKET=forgotten, but {why}" in errors
         assert account.recorder.writes == []
 
 

@@ -214,7 +214,7 @@ PLANTED = {
     "no file has both list_topic and remove_topic": ("lib/resources/topic.sh", r"list_topic\(\)", "show_topic()"),
     "cleanup.sh never calls remove_alarm": ("cleanup.sh", " alarm rule", " rule"),
     "nothing removes what is made as alarm": ("cleanup.sh", " alarm rule", " rule"),
-    "nothing removes what is made as dead-letter queue": ("cleanup.sh", " queue metric_filter", " metric_filter"),
+    "nothing removes what is made as dead-letter queue": ("cleanup.sh", " queue\n  metric_filter", "\n  metric_filter"),
     "cleanup.sh removes a kind twice": ("cleanup.sh", " alarm rule", " alarm alarm rule"),
     "lib/resources/ has no ensure_rule": ("lib/resources/rule.sh", r"ensure_rule\(\)", "make_rule()"),
     "sync.sh does not know logs": ("sync.sh", r"=\(status logs", "=(status"),

@@ -1,0 +1,160 @@
+# shellcheck shell=bash
+# The settings of a deployment, which it keeps: each ./deploy.sh records what is named in the environment or edited in
+# deploy.sh, and what it kept of the record before, so that nobody has to name everything again. A setting is, in this
+# order, what the environment names, what deploy.sh has been edited to, what is recorded, or the shipped default.
+
+# One entry of dockerLabels of the worker's container: whoever may read the task definition may read it, and it goes with
+# it. ECS sets no limit to it but that of a task definition, 64 KiB (Amazon ECS Developer Guide, "Service quotas").
+readonly RECORD_LABEL=s3-to-s3express-sync.settings
+
+# Of lib/settings.table, by the name of a setting.
+SETTINGS=()
+declare -A KEPT_FOR=() SHIPPED=()
+
+read_settings_table() {
+  local name kept_for shipped
+  while read -r name kept_for shipped; do
+    [[ $name != "#" ]] || continue
+    SETTINGS+=("$name")
+    KEPT_FOR[$name]=$kept_for SHIPPED[$name]=$shipped
+  done <"$PROJECT_DIR/lib/settings.table"
+}
+read_settings_table
+
+RECORD=""              # what the deployment says of its settings, as JSON
+declare -A RECORDED=() # the same
+declare -A KEPT=()     # what deploy.sh says of those for which this run goes by RECORDED
+KNOWS_DEPLOYMENT=true  # whether the task definition could be read
+
+# name_settings NAME...: what a script assigns counts as named in the environment.
+name_settings() { NAMED+=$(printf '\n%s=set' "$@"); }
+
+# names set|empty NAME: whether the environment names it, with a value or with none. No bucket is set to none.
+names() {
+  [[ $1 == set || $2 != ???_BUCKET ]] && [[ $'\n'$NAMED$'\n' == *$'\n'"$2=${1#empty}"$'\n'* ]]
+}
+
+# is_chosen NAME: whether it has its value from the environment, from an edited deploy.sh, or from the record.
+is_chosen() {
+  names set "$1" || [[ -v KEPT[$1] ]] || [[ ${!1} != "${SHIPPED[$1]}" && $1=${!1} != ???_BUCKET_OWNER=${ACCOUNT-} ]]
+}
+
+# is_kept NAME: not by another release, and not what belongs to another bucket.
+is_kept() {
+  local bucket=${1%%_*}_BUCKET
+  case "${KEPT_FOR[$1]}" in
+    deployment) ;;
+    release) [[ ${RECORDED[VERSION]-} == "$VERSION" ]] || return ;;
+    *) return 1 ;;
+  esac
+  [[ $1 != @(SRC|DST)_* || $1 == "$bucket" || ${RECORDED[$bucket]-} == "${!bucket}" ]]
+}
+
+# Prints what a run records, as JSON on one line, with the release.
+settings_record() {
+  local name chosen=()
+  for name in "${SETTINGS[@]}"; do
+    [[ ${KEPT_FOR[$name]} == @(target|run) ]] || ! is_chosen "$name" || chosen+=("$name")
+  done
+  settings_json VERSION ${chosen[@]+"${chosen[@]}"} | jq -cS .
+}
+
+# For jq: the record of a container, as an object; null if there is none, or one that somebody has broken.
+jq_record() {
+  cat <<JQ
+  def record: (.dockerLabels // {})["$RECORD_LABEL"] | (try fromjson catch null) | if type == "object"
+    then map_values(tostring) else null end;
+  def worker: [.containerDefinitions[] | select(.name == "worker")][0];
+JQ
+}
+
+# Reads RECORD into RECORDED.
+read_record() {
+  local lines name value
+  lines=$(jq -r 'to_entries[] | [.key, .value] | @tsv' <<<"$RECORD")
+  while IFS=$'\t' read -r name value; do
+    [[ " VERSION ${SETTINGS[*]} " == *" $name "* ]] || continue
+    printf -v value %b "$value"
+    RECORDED[$name]=$value
+  done <<<"$lines"
+}
+
+# Gives this run the values in RECORDED of all settings that it does not name. Buckets come before what belongs to them.
+keep_settings() {
+  local name
+  for name in "${SETTINGS[@]}"; do
+    if [[ -v RECORDED[$name] ]] && ! is_chosen "$name" && ! names empty "$name" && is_kept "$name"; then
+      KEPT[$name]=${!name}
+      printf -v "$name" %s "${RECORDED[$name]}"
+    fi
+  done
+}
+
+# learn_settings [deploys]: asks for the deployment of APP_NAME, and keeps its settings. What may not be read is no
+# deployment with defaults: a deployment ends then, and any other run goes on with what its environment names.
+learn_settings() {
+  local definition
+  if [[ ${1-} == deploys ]]; then
+    definition=$(fact task_definition)
+  else
+    run_apart "$TEMP_DIR/definition" fact task_definition
+    ! has_failed "$TEMP_DIR/definition" || KNOWS_DEPLOYMENT=false
+    definition=$(<"$TEMP_DIR/definition")
+  fi
+  [[ -n $definition ]] || return 0
+  RECORD=$(jq -c "$(jq_record)"'worker | record // empty' <<<"$definition")
+  [[ -n $RECORD ]] || RECORD=$(shown_settings "$@")
+  read_record
+  keep_settings
+}
+
+# Prints a line for each setting that has another value than deploy.sh gives it.
+kept_lines() {
+  local name
+  for name in "${SETTINGS[@]}"; do
+    [[ -v KEPT[$name] && ${KEPT[$name]-} != "${!name}" ]] || continue
+    if [[ $name == ???_BUCKET ]]; then
+      printf 'kept: %s=%s\n' "$name" "${!name}"
+    else
+      printf 'kept: %s=%s (deploy.sh says %s; %s= ./deploy.sh%s takes it)\n' \
+        "$name" "${!name}" "${KEPT[$name]:-nothing}" "$name" "$VIA"
+    fi
+  done
+}
+
+# Says what a deployment keeps, and what it does not.
+tell_of_kept() {
+  local line
+  while IFS= read -r line; do say "$line"; done < <(
+    {
+      if [[ -n $RECORD && ! -v RECORDED[VERSION] ]]; then shown_lines; else kept_lines; fi
+      if [[ -n ${RECORDED[IMAGE_URI]-} && -z $IMAGE_URI && ${RECORDED[VERSION]} != "$VERSION" ]]; then
+        printf 'not kept: IMAGE_URI=%s, because release %s was deployed: %s\n' "${RECORDED[IMAGE_URI]}" \
+          "${RECORDED[VERSION]}" "an image of this release is built, unless IMAGE_URI names one"
+      fi
+    } | visible_lines
+  )
+}
+
+# Prints the command that deploys the same again.
+deploy_command() {
+  settings_json REGION APP_NAME | jq -r --argjson record "$RECORD" --arg app "${SHIPPED[APP_NAME]}" "$JQ_VISIBLE"'
+    with_entries(select(.key != "APP_NAME" or .value != $app)) + $record | del(.VERSION) | to_entries
+    | map("\(.key)=\(.value | if test("\\A[\\w@%+=:,./-]+\\z") then . else @sh end) ") | add + "./deploy.sh" | visible'
+}
+
+# Buckets are what a run is about. One that this run names has to be that of the deployment; without a deployment, both
+# have to be named.
+check_buckets() {
+  local name was
+  if [[ $KNOWS_DEPLOYMENT == false || -z $(fact task_definition) ]]; then
+    [[ $SRC_BUCKET != "${SHIPPED[SRC_BUCKET]}" && $DST_BUCKET != "${SHIPPED[DST_BUCKET]}" ]] \
+      || problem "no task definition $TASK_FAMILY was found in account $ACCOUNT, $REGION, which would say what SRC_BUCKET" \
+        "and DST_BUCKET are: run ./deploy.sh$VIA first, or set REGION and APP_NAME, or both buckets"
+    return
+  fi
+  for name in SRC_BUCKET DST_BUCKET; do
+    was=$(deployed_setting "$name")
+    [[ $was == "${!name}" ]] || problem "$name=${!name}, but what is deployed has $was: leave $name out"
+  done
+}

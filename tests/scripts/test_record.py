@@ -1,0 +1,342 @@
+"""A deployment keeps its settings: a run that names none of them changes none, and nothing else has to be known.
+
+On an account on paper (documents.py), where a setting that is given to a run counts as named in its environment, and
+one that is assigned counts as edited in deploy.sh. The oldest jq is the one that reads the record.
+"""
+
+import copy
+import json
+import random
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from account import APP, MIRROR, PROJECT, REGION, SOURCE
+from authorized import grants
+from documents import Ran, Scripts, sourced_scripts
+from operated import Operated
+from paper_account import NUMBER, PaperAccount, Refused
+from recorder import Call
+from sourced import OLDEST_JQ
+from test_account_rules import RULES
+from test_documents import ELSEWHERE, FULL
+from test_settings import bash
+
+from mirror.version import VERSION
+
+LABEL = "s3-to-s3express-sync.settings"
+# As in a new shell and a fresh clone, where deploy.sh has the buckets of its template.
+NOTHING = {"SRC_BUCKET": "", "DST_BUCKET": ""}
+BUCKETS = {"SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR}
+ALL = FULL | RULES
+# What nothing shows of a deployment without a record.
+NOT_SHOWN = {"DOCKER_BUILD_FLAGS", "CREATE_VPC_ENDPOINTS", "ROLE_BOUNDARY_ARN", "IMAGE_URI"}
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    with sourced_scripts(tmp_path_factory.mktemp("record"), tools=OLDEST_JQ) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    with sourced_scripts(tmp_path_factory.mktemp("verbs"), "sync.sh") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def kept(scripts: Scripts) -> dict[str, Any]:
+    """What an account has after a deployment with every option."""
+    scripts.account = PaperAccount()
+    scripts.deploy(**ALL)
+    return scripts.account.kept
+
+
+def worker(kept: dict[str, Any], app: str = APP) -> dict[str, Any]:
+    """The container of the newest task definition."""
+    names = [name for name in kept if name.startswith(f"task {app}-task:")]
+    (container,) = kept[max(names, key=lambda name: int(name.rpartition(":")[2]))]["containerDefinitions"]
+    return container  # type: ignore[no-any-return]
+
+
+def record(kept: dict[str, Any], app: str = APP) -> dict[str, str]:
+    found = json.loads(worker(kept, app)["dockerLabels"][LABEL])
+    assert found.pop("VERSION") == VERSION
+    return found  # type: ignore[no-any-return]
+
+
+def having(kept: dict[str, Any], account: PaperAccount | None = None) -> PaperAccount:
+    found = account or PaperAccount()
+    found.kept = copy.deepcopy(kept)
+    return found
+
+
+def changes(ran: Ran) -> list[str]:
+    return [line for line in ran.output.splitlines() if re.search(": (would )?(change|create|remove)", line)]
+
+
+def test_the_table_has_every_setting_with_the_default_that_deploy_sh_is_shipped_with() -> None:
+    block = re.findall(r'^: "\$\{([A-Z_0-9]+):=([^}]*)\}"', (PROJECT / "deploy.sh").read_text(), re.MULTILINE)
+    lines = (PROJECT / "lib/settings.table").read_text().splitlines()
+    rows = [line.split(" ", 2) for line in lines if not line.startswith("#")]
+    assert [(name, default[0] if default else "") for name, _, *default in rows] == block
+    assert {kept for _, kept, *_ in rows} == {"deployment", "release", "target", "run"}
+    never = {name for name, kept, *_ in rows if kept in ("target", "run")}
+    assert never == {"REGION", "APP_NAME", "DRY_RUN", "RETRY_PAUSE", "RETRY_LIMIT"}
+
+
+def test_an_empty_name_is_told_from_none_before_deploy_sh_gives_defaults() -> None:
+    """The environment names a default, which is recorded, and nothing, which is not."""
+    found = json.loads(bash("settings_record", LAMBDA_POLL_RATE="1", EXCLUDE="", KEEP_DAYS="7", RETRY_LIMIT="3"))
+    named = {"SRC_BUCKET": "their-source", "DST_BUCKET": MIRROR, "LAMBDA_POLL_RATE": "1", "KEEP_DAYS": "7"}
+    assert found == named | {"VERSION": VERSION}
+    assert (
+        bash("names empty EXCLUDE && ! names set EXCLUDE && ! names empty TABLES && echo told", EXCLUDE="") == "told\n"
+    )
+
+
+def test_a_run_that_names_nothing_changes_nothing(scripts: Scripts, kept: dict[str, Any]) -> None:
+    scripts.account = having(kept)
+    assert record(kept) == {name: value for name, value in ALL.items() if name != "APP_NAME"} | BUCKETS
+    ran = scripts.deploy(**NOTHING)
+    assert (ran.writes, changes(ran), scripts.account.kept) == ([], [], kept)
+    told = dict(re.findall(r"^kept: (\w+)=(.*?)(?: \(deploy.sh says .*)?$", ran.errors, re.MULTILINE))
+    assert told == record(kept)
+    assert "kept: LAMBDA_POLL_RATE=5 (deploy.sh says 1; LAMBDA_POLL_RATE= ./deploy.sh takes it)\n" in ran.errors
+    assert scripts.deploy(**ALL).writes == []  # nor does one that names all of it again
+    ran = scripts.run("PLAN_FORMAT=json DETAILED_EXITCODE=true DRY_RUN=true; deploy_all", **NOTHING)
+    assert json.loads(ran.output)["changes"] == 0
+
+
+def test_a_cure_changes_what_is_broken_and_no_setting(scripts: Scripts, kept: dict[str, Any]) -> None:
+    account = scripts.account = having(kept)
+    account.kept[f"rule {APP}-starter-rule"]["State"] = "DISABLED"
+    ran = scripts.deploy(**NOTHING)
+    assert [line.partition("] ")[2] for line in changes(ran)] == [f"rule {APP}-starter-rule: changed (State)"]
+    assert scripts.account.kept == kept
+
+
+# --- which value counts ---------------------------------------------------------------------------------------------
+
+DEFAULTS = {"LAMBDA_POLL_RATE": "1", "EXCLUDE": "", "MAX_RECEIVES": "3", "ALARM_EMAIL": "", "TASK_ARCH": "ARM64"}
+VALUES = {
+    "LAMBDA_POLL_RATE": ("1", "5", "15"),
+    "EXCLUDE": ("*.tmp", "a b,$x'\"\\,é"),
+    "MAX_RECEIVES": ("3", "9"),
+    "ALARM_EMAIL": ("a@example.com", "b@example.com"),
+    "TASK_ARCH": ("ARM64", "X86_64"),
+}
+
+
+def test_any_runs_one_after_another_end_with_what_was_said_last(scripts: Scripts) -> None:
+    """Several people, each with what the shell names, what it empties, and what deploy.sh was edited to."""
+    said = random.Random(39)
+    scripts.account = PaperAccount()
+    want: dict[str, str] = {}
+    for _ in range(40):
+        named, edited = {}, {}
+        for name, values in VALUES.items():
+            match said.choice(("named", "emptied", "edited", "left", "left", "left")):
+                case "named":
+                    named[name] = want[name] = said.choice(values)
+                case "emptied":
+                    named[name] = ""
+                    want.pop(name, None)
+                case "edited":
+                    edited[name] = said.choice(values)
+                    if edited[name] != DEFAULTS[name]:
+                        want[name] = edited[name]
+        assigned = " ".join(f"{name}={shlex.quote(value)}" for name, value in edited.items())
+        scripts.run(f"IMAGE_URI=worker:1 {assigned}; one_step ensure_task_definition", **named)
+        found = record(scripts.account.kept)
+        # A default that was named and is emptied changes nothing, so its record may stay.
+        assert found.items() >= (want | BUCKETS).items(), (named, edited)
+        more = {name: value for name, value in found.items() if name not in want | BUCKETS | {"IMAGE_URI": ""}}
+        assert more.items() <= DEFAULTS.items(), (named, edited)
+
+
+def test_an_emptied_setting_takes_its_default_and_the_plan_shows_from_what(
+    scripts: Scripts, kept: dict[str, Any]
+) -> None:
+    scripts.account = having(kept)
+    ran = scripts.run(
+        "DRY_RUN=true; deploy_all", **NOTHING, KEEP_DAYS="", LAMBDA_POLL_RATE="", ALARM_EMAIL="new@example.com"
+    )
+    shown = "containerDefinitions.worker.settings."
+    assert f'{shown}KEEP_DAYS: "30" -> ""' in ran.output
+    assert f'{shown}LAMBDA_POLL_RATE: "5" -> "1"' in ran.output
+    assert f'{shown}ALARM_EMAIL: "ops@example.com" -> "new@example.com"' in ran.output
+    assert "kept: KEEP_DAYS" not in ran.errors
+
+
+def test_an_image_is_kept_by_its_own_release_only(scripts: Scripts) -> None:
+    """An old worker does not go with a new starter."""
+    scripts.account = PaperAccount()
+    scripts.deploy(IMAGE_URI="worker:1")
+    assert scripts.deploy(**NOTHING).writes == []
+    container = worker(scripts.account.kept)
+    container["dockerLabels"][LABEL] = container["dockerLabels"][LABEL].replace(VERSION, "1.0.9")
+    ran = scripts.deploy(**NOTHING)
+    assert "not kept: IMAGE_URI=worker:1, because release 1.0.9 was deployed: an image of this release" in ran.errors
+    assert worker(scripts.account.kept)["image"] != "worker:1"
+    assert "IMAGE_URI" not in record(scripts.account.kept)
+
+
+# --- the buckets ----------------------------------------------------------------------------------------------------
+
+OTHER = MIRROR.replace("mirror", "other")
+
+
+def test_another_destination_is_refused_with_the_way_to_move(scripts: Scripts, kept: dict[str, Any]) -> None:
+    scripts.account = having(kept)
+    ran = scripts.run("deploy_all", 2, DST_BUCKET=OTHER)
+    assert (
+        f"DST_BUCKET={OTHER}, but what is deployed copies to {MIRROR}: leave DST_BUCKET out; or, to move" in ran.errors
+    )
+    assert "run ./cleanup.sh, then ./deploy.sh with the new DST_BUCKET, then ./sync.sh reconcile" in ran.errors
+    assert ran.writes == []
+
+
+def test_the_keys_and_the_owner_of_a_bucket_are_not_those_of_another_one(scripts: Scripts) -> None:
+    scripts.account = PaperAccount()
+    scripts.deploy(**ELSEWHERE | {"APP_NAME": APP, "SRC_KMS_KEY_ARN": FULL["SRC_KMS_KEY_ARN"]})
+    script = 'start_run; check_account; printf "%s\\n" "$SRC_BUCKET_OWNER" "$SRC_KMS_KEY_ARN" "$DST_BUCKET_OWNER"'
+    ran = scripts.run(script, **NOTHING | {"SRC_BUCKET": "new-source"})
+    assert ran.output.split("\n") == [NUMBER, "", ELSEWHERE["DST_BUCKET_OWNER"], ""]
+
+
+class Denied(Operated):
+    """The account, as somebody sees it who may not read task definitions."""
+
+    def authorize(self, call: Call) -> None:
+        if call.operation == "ListTaskDefinitions":
+            raise Refused("AccessDeniedException", "not authorized to perform: ecs:ListTaskDefinitions")
+
+
+def test_without_the_right_to_read_the_record_nothing_is_deployed(scripts: Scripts, kept: dict[str, Any]) -> None:
+    scripts.account = having(kept, Denied())
+    ran = scripts.run("deploy_all", 1)
+    assert "aws ecs list-task-definitions failed" in ran.errors
+    assert ran.writes == []
+
+
+# Settings, exit status, what is said: status is 1 in an account whose starter has never run.
+VERBS = {
+    "nothing is named": (NOTHING, 1, f"s3://{SOURCE} "),
+    "the same is named": (BUCKETS, 1, f"s3://{MIRROR} "),
+    "another source": ({**NOTHING, "SRC_BUCKET": "other"}, 2, f"SRC_BUCKET=other, but what is deployed has {SOURCE}"),
+    "another destination": ({**NOTHING, "DST_BUCKET": OTHER}, 2, f"DST_BUCKET={OTHER}, but what is deployed has"),
+    "nothing is there": ({**NOTHING, "APP_NAME": "other"}, 2, "no task definition other-task was found in account"),
+}
+
+
+@pytest.mark.parametrize("case", VERBS)
+def test_a_verb_knows_the_buckets_of_its_deployment(verbs: Scripts, kept: dict[str, Any], case: str) -> None:
+    settings, status, said = VERBS[case]
+    verbs.account = having(kept, Operated())
+    ran = verbs.run("main status", status, **settings)
+    assert said in re.sub(r"\s+", " ", ran.output + ran.errors)
+    assert "your-standard-bucket" not in ran.output + ran.errors
+    assert len(ran.errors.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(("settings", "status"), [(BUCKETS, 1), (NOTHING, 2)])
+def test_a_verb_that_may_not_read_the_record_goes_by_what_is_named(
+    verbs: Scripts, kept: dict[str, Any], settings: dict[str, str], status: int
+) -> None:
+    verbs.account = having(kept, Denied())
+    ran = verbs.run("main status", status, **settings)
+    assert "aws ecs list-task-definitions failed: " in ran.errors
+    assert (f"s3://{SOURCE} " in ran.output) == (status == 1)
+
+
+def test_a_policy_is_that_of_the_deployment(scripts: Scripts, kept: dict[str, Any]) -> None:
+    scripts.account = having(kept)
+    said = {
+        name: scripts.run("print_policy_of --policy operator", **NOTHING if name else ALL).output for name in (0, 1)
+    }
+    assert grants(json.loads(said[0])) == grants(json.loads(said[1]))
+
+
+def test_cleaning_up_needs_no_more_and_says_how_to_deploy_the_same_again(
+    scripts: Scripts, kept: dict[str, Any]
+) -> None:
+    scripts.account = having(kept)
+    ran = scripts.run("ASSUME_YES=true; cleanup_all", **NOTHING)
+    assert [name for name in scripts.account.kept if APP in name and not name.startswith("image")] == []
+    (command,) = re.findall(r"^To deploy the same again:\n  (.*)$", ran.output, re.MULTILINE)
+    *settings, script = shlex.split(command)
+    assert script == "./deploy.sh"
+    assert dict(word.split("=", 1) for word in settings) == record(kept) | {"REGION": REGION}
+
+
+def test_an_interrupted_clean_up_goes_on_without_settings(scripts: Scripts, kept: dict[str, Any]) -> None:
+    """Until the rest is gone, the record stays."""
+    account = scripts.account = Stubborn()
+    account.kept = copy.deepcopy(kept)
+    ran = scripts.run("ASSUME_YES=true; cleanup_all", 1, **NOTHING)
+    assert f"task definition {APP}-task: NOT removed, because a next run needs it to remove the rest" in ran.output
+    account.patience = True
+    scripts.run("ASSUME_YES=true; cleanup_all", **NOTHING)
+    assert [name for name in account.kept if APP in name and not name.startswith("image")] == []
+
+
+class Stubborn(PaperAccount):
+    patience = False
+
+    def authorize(self, call: Call) -> None:
+        if call.operation == "DeleteBucketPolicy" and not self.patience:
+            raise Refused("AccessDenied", "not now")
+
+
+# --- a deployment without a record ----------------------------------------------------------------------------------
+
+
+def without_record(kept: dict[str, Any]) -> dict[str, Any]:
+    found = copy.deepcopy(kept)
+    for name, document in found.items():
+        if name.startswith("task "):
+            del document["containerDefinitions"][0]["dockerLabels"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, ALL, ELSEWHERE | {"SUBNETS": "subnet-3,subnet-4"}], ids=["plain", "every option", "elsewhere"]
+)
+def test_what_a_deployment_without_a_record_shows_is_taken_in_one_run(
+    scripts: Scripts, settings: dict[str, str]
+) -> None:
+    settings = {name: value for name, value in settings.items() if name not in NOT_SHOWN}
+    app = settings.get("APP_NAME", APP)
+    scripts.account = PaperAccount()
+    scripts.deploy(**settings)
+    want = record(scripts.account.kept, app)
+    scripts.account = having(without_record(scripts.account.kept))
+    ran = scripts.deploy(APP_NAME=app, **NOTHING)
+    assert [line.partition("] ")[2] for line in changes(ran)] == [
+        f"task definition {app}-task: changed (containerDefinitions)"
+    ]
+    found = record(scripts.account.kept, app)
+    if "TAGS" in want:  # as a tag has it, without blanks
+        want["TAGS"] = ",".join("=".join(part.strip() for part in tag.split("=")) for tag in want["TAGS"].split(","))
+    assert found == {name: value for name, value in want.items() if value != DEFAULTS.get(name)}
+    assert "nothing shows BASE_IMAGE, IMAGE_URI, ECR_REGISTRY, DOCKER_BUILD_FLAGS, CREATE_VPC_ENDPOINTS" in ran.errors
+    assert scripts.deploy(APP_NAME=app, **NOTHING).writes == []
+
+
+def test_what_somebody_may_have_broken_is_no_setting(scripts: Scripts, kept: dict[str, Any]) -> None:
+    account = scripts.account = having(without_record(kept))
+    account.kept[f"queue {APP}-q"]["Attributes"]["VisibilityTimeout"] = "50"
+    scripts.deploy(**NOTHING)
+    assert account.kept[f"queue {APP}-q"]["Attributes"]["VisibilityTimeout"] == FULL["VISIBILITY_TIMEOUT"]
+
+
+def test_a_broken_record_is_none(scripts: Scripts, kept: dict[str, Any]) -> None:
+    scripts.account = having(kept)
+    worker(scripts.account.kept)["dockerLabels"][LABEL] = '["no", {"record"'
+    ran = scripts.deploy(**NOTHING)
+    assert "the deployment has no record of its settings yet" in ran.errors
+    assert record(scripts.account.kept).keys() >= FULL.keys() - NOT_SHOWN - {"APP_NAME"}
