@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from spread import Groups, is_fast, rank
+from spread import Groups, is_fast, most_seconds, rank
 from standin import Standin, running_standin
 from world import CREDENTIALS, World
 
@@ -35,6 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_fast(item):
             item.add_marker(pytest.mark.fast)
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(most_seconds(item)))
     items.sort(key=rank)
 
 

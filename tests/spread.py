@@ -1,5 +1,6 @@
-"""How tests are spread over processes: which are fast, which stay together, which begin first."""
+"""How tests are spread over processes: which are fast, stay together, or begin first, and how long each may take."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,16 @@ SHARED_ENGINE = "chain/"
 SHARED_CLOUD = ("scripts/", "docs/")
 CLOUDS = ("ministack", "moto")
 
-# Several processes take tests in this order: what lasts long comes first, so that none is left alone with it.
-LONGEST_FIRST = ("worker/test_chaos", "docs/test_commands", "chain/test_chain", "chain/test_image")
-LONGEST_FIRST += ("scripts/test_local_verbs",)
-LONGEST_FIRST += ("scripts/", "chain/", "bench/", "worker/", "protocol/")
+# Several processes take tests in this order: what lasts long, and mostly waits, comes first,
+# so that none is left alone with it.
+LONGEST_FIRST = ("docs/test_commands", "scripts/test_local_verbs", "chain/test_chain", "chain/test_image", "chain/")
+LONGEST_FIRST += ("worker/test_chaos", "scripts/", "bench/", "worker/", "protocol/")
+
+# Seconds after which a test fails by name, its fixtures included. No measure of speed: beside other work, a test may
+# need ten times as long as alone. What deploys, builds images or waits for several workers has more.
+MOST_SECONDS = 600
+MOST_SECONDS_OF = {"scripts/": 1800, "docs/": 1800, "chain/": 1800, "protocol/test_mutants": 1800}
+NIGHTLY_SECONDS = 14_400
 
 
 def name_of(item: pytest.Item) -> str:
@@ -69,6 +76,13 @@ def group_of(name: str) -> str:
     file, _, test = name.partition("::")
     parameters = sorted(test.partition("[")[2].rstrip("]").split("-"))
     return "-".join([file, *parameters]) if set(CLOUDS) & set(parameters) else file
+
+
+def most_seconds(item: pytest.Item) -> int:
+    if os.environ.get("NIGHTLY") == "1":
+        return NIGHTLY_SECONDS
+    name = name_of(item)
+    return next((seconds for start, seconds in MOST_SECONDS_OF.items() if name.startswith(start)), MOST_SECONDS)
 
 
 def rank(item: pytest.Item) -> int:
