@@ -13,6 +13,7 @@ from mirror.model.errors import describe
 from mirror.model.log_lines import (
     AUDITED,
     FAILED,
+    IT_NO_LONGER,
     LACKING,
     LAG,
     OUTAGE,
@@ -57,7 +58,7 @@ SINCE = "2026-11-24T01:02:03Z"
 MARKER_LINES = [
     line(level, WAITS, quoted(KEY), 3, quoted("a/"), quoted("a/x: y"), WHY, SINCE) for level in ("INFO", "WARNING")
 ]
-REMOVED_LINE = line("INFO", REMOVED_FIRST, quoted("x INFO marker key="))
+REMOVED_LINE = line("INFO", REMOVED_FIRST, quoted("x INFO marker key="), IT_NO_LONGER)
 IN_A_KEY = line("INFO", SYNCED, quoted("x ERROR outage: 1 keys"), "copied", 1, 0.25, "")
 AUDITED_IN_A_KEY = line("INFO", SYNCED, quoted("2026 ERROR audited end="), "copied", 1, 0.25, "")
 # What Lambda writes, in the text format: the runtime of Python (awslambdaric, bootstrap.py: log_error), Lambda itself.
