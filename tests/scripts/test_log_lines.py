@@ -85,7 +85,7 @@ ODD_KEYS = [
 STARTED = json.dumps({"visible": 3, "started": {"FARGATE_SPOT": 1}})
 # Lines on keys that hold other lines, or what is looked for in them.
 FORGED = [
-    line("INFO", REMOVED_FIRST, quoted(text))
+    line("INFO", REMOVED_FIRST, quoted(text), IT_NO_LONGER)
     for text in (SYNCED_LINE, FAILED_LINE, " ERROR failed key=", " synced key=x lag=1", STARTED, '"started": {"FARGATE')
 ]
 UNSEEN = "\x00\t\n\x1b\x7f\x80\x85\x9b\x9f\u2028\u2029\u202a\u202e\u2066\u2069"

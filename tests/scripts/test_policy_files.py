@@ -238,7 +238,7 @@ REMOVED = (
     Removed("operator", "sqs:SendMessage", "redrive"),
     Removed("operator", "lambda:UpdateFunctionConfiguration", "pause"),
     Removed("operator", "s3:PutObjectTagging", "verify --yes"),
-    Removed("reader", "logs:StartQuery", "status", 0),
+    Removed("reader", "logs:StartQuery", "status"),  # which also finds the dead letter
 )
 
 
