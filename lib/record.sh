@@ -3,8 +3,8 @@
 # deploy.sh, and what it kept of the record before, so that nobody has to name everything again. A setting is, in this
 # order, what the environment names, what deploy.sh has been edited to, what is recorded, or the shipped default.
 
-# One entry of dockerLabels of the worker's container: whoever may read the task definition may read it, and it goes with
-# it. ECS sets no limit to it but that of a task definition, 64 KiB (Amazon ECS Developer Guide, "Service quotas").
+# One entry of dockerLabels of the worker's container: it is read and removed with the task definition, so that it needs no
+# right or resource of its own.
 readonly RECORD_LABEL=s3-to-s3express-sync.settings
 
 # Of lib/settings.table, by the name of a setting.
