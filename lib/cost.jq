@@ -1,7 +1,8 @@
 # What ./sync.sh cost adds up. bill: {prices, hours, used, setup, stored} -> {rows, levers, sums}, in USD a month.
 #   prices  lib/prices.json, with what a user gave (`given`: how many)
 #   hours   how long `used` was gathered
-#   used    {copies, large, parts, deletes, bytes, announced, tasks, worker_seconds} of that time, and what may be null,
+#   used    {copies, large, parts, deletes, skipped (keys that were equal already), bytes, announced, tasks,
+#           worker_seconds} of that time, and what may be null,
 #           if nothing was measured: spot_share (0 to 1), runs and run_seconds of the starter, log_bytes
 #   setup   {vcpus, memory_gb, function_gb, poll_minutes, min_workers, alarms, dashboards, image_gb, has_public_ip,
 #           has_events, endpoints, metrics, function_copies, region, arch}
@@ -20,18 +21,33 @@ def gb: 1e9;
 def alarms($has_events; $has_audits; $has_metrics):
   5 + ([$has_events, $has_audits | select(.)] | length) + if $has_metrics then 2 else 0 end;
 
+# Requests to S3 for a key, as in "What a key costs" of docs/design.md: writes, and HeadObjects of both sides. A copy
+# costs what the destination charges for a write, and nothing at the source (S3 API Reference, CopyObject, "Charge").
+# One that is refused (412) is charged as well (S3 User Guide, "conditional requests"; not said of directory buckets).
+def of_new: {writes: 1, source: 2, destination: 0};
+def of_large: {writes: 2, source: 3, destination: 1}; # and a write for each part
+def of_deleted: {writes: 0, source: 2, destination: 1}; # S3 charges nothing for a DELETE
+def of_skipped: {writes: 1, source: 2, destination: 1}; # at most: its copy is refused, because it is there already
+
+def config_items_a_task: 2; # at least, if AWS Config records network interfaces: it comes, and it goes
+
 # row($item; $name; $quantity; $from): $name is that of its price.
 def row($item; $name; $quantity; $from): {$item, price_name: $name, $quantity, $from};
 
+def requests: [[.copies - .large, of_new], [.large, of_large], [.deletes, of_deleted], [.skipped, of_skipped]]
+  | map(.[0] as $keys | .[1] | map_values(. * $keys))
+  | {writes: (map(.writes) | add), source: (map(.source) | add), destination: (map(.destination) | add)};
+
 # The figures of a month.
 def monthly: (hours_a_month / .hours) as $scale | .used as $used | .setup as $setup
-  | (($used.copies + $used.deletes) * $scale) as $keys
+  | (($used.copies + $used.deletes + $used.skipped) * $scale) as $keys
+  | ($used | requests) as $requests
   | {$keys,
      gb: ($used.bytes * $scale / gb),
-     # A copy is one write; in parts one for each part and two more. A delete is free.
-     writes: ((($used.copies - $used.large) + $used.parts + 2 * $used.large) * $scale),
-     # HeadObject on both sides, and what the copy itself reads.
-     reads: ((2 * $used.copies + ($used.copies - $used.large) + $used.parts + 2 * $used.deletes) * $scale),
+     writes: (($requests.writes + $used.parts) * $scale),
+     source: ($requests.source * $scale),
+     destination: ($requests.destination * $scale),
+     tasks: ($used.tasks * $scale),
      worker_hours: (($used.worker_seconds + start_seconds * $used.tasks) * $scale / 3600),
      spot_share: ($used.spot_share // assumed_spot_share),
      polls: (hours_a_month * 60 / $setup.poll_minutes),
@@ -39,7 +55,7 @@ def monthly: (hours_a_month / .hours) as $scale | .used as $used | .setup as $se
      announced: ($used.announced * $scale),
      log_gb: (($used.log_bytes // log_bytes_a_key * $used.copies) * $scale / gb)}
   # A metric is paid for by the hour in which it has data: at most those that a task or a run that copies has part in.
-  | .busy_hours = .worker_hours + $used.tasks * $scale + (if $setup.function_copies then .keys else 0 end)
+  | .busy_hours = .worker_hours + .tasks + (if $setup.function_copies then .keys else 0 end)
   | .gb_seconds = (if $used.run_seconds then $used.run_seconds * $setup.function_gb * $scale
       else .runs * run_gb_seconds end)
   # A run for an event asks the queue a second time.
@@ -51,7 +67,8 @@ def items: monthly as $month | .used as $used | .setup as $setup
   | (if $used.spot_share then "measured" else "assumed" end) as $share
   | [row("GB into the directory bucket"; "express_upload_gb"; $month.gb; "measured"),
      row("S3 writes"; "express_put_request"; $month.writes; "by the rule"),
-     row("S3 reads"; "standard_get_request"; $month.reads; "by the rule"),
+     row("looks at the source"; "standard_get_request"; $month.source; "by the rule"),
+     row("looks at the destination"; "express_get_request"; $month.destination; "by the rule"),
      (([["Spot", "spot_", $month.spot_share], ["on demand", "", 1 - $month.spot_share]][]
        | . as [$kind, $prefix, $part] | ($month.worker_hours * $part) as $hours
        | row("vCPU hours of workers, \($kind)"; "\($prefix)vcpu_hour"; $hours * $setup.vcpus; $share),
@@ -111,11 +128,15 @@ def digits($count): (. * pow(10; $count) | round | tostring) as $text
   | ("0" * ([$count + 1 - ($text | length), 0] | max) // "") + $text
   | if $count == 0 then . else .[:-$count] + "." + .[-$count:] end;
 
+def money: if . < 0 then "-\(-. | money)" elif . > 0 and . < 0.005 then "<0.01" else digits(2) end;
+
 # What a reader has to know of the figures.
-def notes: [
+def notes: monthly.tasks as $tasks | ($tasks * config_items_a_task * .prices.prices.config_item) as $config | [
   (.prices.region as $listed | .setup.region | select(. != $listed)
     | "this deployment is in \(.), where prices may differ"),
   (.setup.arch | select(. == "X86_64") | "ours for vCPUs and memory are those of ARM64: X86_64 costs a quarter more"),
+  ($tasks | select(. > 0) | "not in the sum: \($config | money) more if AWS Config continuously records network",
+    "interfaces, of which each of the \(. | round) tasks has one"),
   "figures of the last \(.hours / 24 | digits(1)) days, as for a month of \(hours_a_month) hours",
   (select(.hours < 24) | "WARNING: less than a day of history: what its first hours cost, such as a",
     "first fill, is taken for a whole month; ask again after a day or more")];
@@ -129,15 +150,15 @@ def bill: .prices as $prices
   | .rests_on = (.rows as $rows | ["measured", "by the rule", "assumed"]
       | map(. as $from | {key: ltrimstr("by the "), value: ([$rows[] | select(.from == $from).usd] | add // 0)})
       | from_entries)
-  | .sync_usd = ([.rows[].usd] | add) + .free_usd
+  | .before_free_usd = ([.rows[].usd] | add)
+  | .sync_usd = .before_free_usd + .free_usd
   | .total_usd = .sync_usd + .storage.usd;
 
 def digits_needed: digits(8) | sub("0+$"; "") | sub("[.]$"; "");
-def money: if . < 0 then "-\(-. | money)" elif . > 0 and . < 0.005 then "<0.01" else digits(2) end;
 def amount: if . == (. | floor) or . >= 1000 then digits(0) else digits(2) end;
 def rounded: (.. | objects | select(has("usd")) | .usd) |= (. * 100 | round / 100)
   | .rows[].quantity |= (. * 100 | round / 100) | .storage.quantity |= (. * 100 | round / 100)
-  | (.free_usd, .sync_usd, .total_usd, .rests_on[]) |= (. * 100 | round / 100);
+  | (.free_usd, .before_free_usd, .sync_usd, .total_usd, .rests_on[]) |= (. * 100 | round / 100);
 
 def padded($width): . + " " * ([$width - length, 0] | max) // .;
 def right($width): (" " * ([$width - length, 0] | max) // "") + .;
@@ -153,6 +174,7 @@ def table: (.prices | "prices of \(.region) of \(.as_of) in \(.currency) without
       if .given then "\(.given) of them are yours" else "your own: --prices FILE, of the shape of lib/prices.json" end),
   .notes[], "", line("item"; "quantity"; "unit price"; "\(.prices.currency)/month"; "from"),
   (.rows[] | table_line),
+  sum_line("sync, if the free tier is used up"; .before_free_usd),
   sum_line("free tier, if it is unused"; .free_usd), sum_line("sync, a month"; .sync_usd),
   (.storage | table_line), sum_line("total, a month"; .total_usd),
   "the sync before the free tier rests on: "

@@ -52,7 +52,7 @@ def event_runs: .load as $load | .setup as $setup
 def used: batches as $batches | workers as $workers | event_runs as $events | .load as $load | .setup as $setup
   | ($load.files * $batches) as $copies | (if $load.bytes > $setup.largest_copy then $copies else 0 end) as $large
   | (hours_a_month * 60 / $setup.poll_minutes) as $minutes
-  | {$copies, deletes: 0, bytes: ($copies * $load.bytes), $large,
+  | {$copies, deletes: 0, skipped: 0, bytes: ($copies * $load.bytes), $large,
      parts: ($large * ($load.bytes / $setup.part_bytes + 1 | floor)),
      announced: (if $setup.announces then $copies else 0 end), tasks: ($batches * $workers.tasks),
      worker_seconds: ($batches * $workers.seconds + $setup.min_workers * hours_a_month * 3600), spot_share: null,

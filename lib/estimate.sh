@@ -75,22 +75,21 @@ estimated_setup() {
       | .function_gb = (if .function_copies then .copying_gb else .starter_gb end)'
 }
 
-# print_estimate PRICES JSON: of `given` of the caller.
+# print_estimate PRICES PROGRAM: of `given` of the caller, as this program of jq has it.
 print_estimate() {
-  local bytes setup form='estimate | estimate_table | folded(51)'
+  local bytes setup
   bytes=$(size_in_bytes "${given[size]}")
   setup=$(estimated_setup)
-  [[ $2 == false ]] || form='estimate | rounded | .modes[].usd |= (. * 100 | round / 100)'
   jq -n --argjson prices "$1" --argjson setup "$setup" --argjson bytes "$bytes" --argjson files "${given[files]}" \
     --arg arrival "${given[arrival]:-spread}" --argjson keep_gb "${given[keep]:-null}" \
     --argjson keep_days "${KEEP_DAYS:-null}" \
     '{$prices, $setup, load: {$files, $bytes, $arrival, $keep_gb, $keep_days}}' \
-    | jq -r "$(jq_folded) $(<"$PROJECT_DIR/lib/cost.jq") $(<"$PROJECT_DIR/lib/estimate.jq") $form"
+    | jq -r "$(jq_folded) $(<"$PROJECT_DIR/lib/cost.jq") $(<"$PROJECT_DIR/lib/estimate.jq") $2"
 }
 
 # estimate_cost OPTION...
 estimate_cost() {
-  local file=${PRICES_FILE:-} json=false prices
+  local file=${PRICES_FILE:-} form='estimate | estimate_table | folded(51)' prices
   local -A given=()
   while (($#)); do
     case "$1" in
@@ -102,7 +101,7 @@ estimate_cost() {
         shift
         ;;
       --prices) need_value "$1" "$#" && file=$2 && shift ;;
-      --json) json=true ;;
+      --json) form='estimate | rounded | .modes[].usd |= (. * 100 | round / 100)' ;;
       *) usage "cost: --estimate cannot be combined with $1" ;;
     esac
     shift
@@ -110,5 +109,5 @@ estimate_cost() {
   prices=$(merged_prices "$file")
   check_settings_of_estimate
   ask_for_estimate
-  print_estimate "$prices" "$json"
+  print_estimate "$prices" "$form"
 }

@@ -100,7 +100,8 @@ synced_figures() {
   large=$(query keys "$COST_SECONDS" "$(count_synced "${MULTIPART_THRESHOLD:-$DEFAULT_THRESHOLD}")")
   printf '%s\n' "$all" "$large" | jq -s --argjson part "${PART_SIZE:-$DEFAULT_PART_SIZE}" '
     def of($action; $field): [.[] | select(.action == $action)[$field] | tonumber] | add // 0;
-    .[1] as $large | .[0] | {copies: of("copied"; "keys"), deletes: of("deleted"; "keys"), bytes: of("copied"; "bytes")}
+    .[1] as $large | .[0] | {copies: of("copied"; "keys"), deletes: of("deleted"; "keys"),
+      skipped: of("skipped"; "keys"), bytes: of("copied"; "bytes")}
     + ($large | of("copied"; "keys") as $count | {large: $count,
         parts: (of("copied"; "bytes") / $part + $count | floor)})'
 }

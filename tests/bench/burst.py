@@ -3,7 +3,7 @@
     .venv/bin/python tests/bench/burst.py --objects 20000
 
 Printed is whether both buckets are equal, who copied how much, what the function did and was spared, which tasks were
-started, and what it would cost by the prices of tests/docs/modes_cost.py. Objects are put as fast as the cloud takes
+started, and what it would cost by the formula of ./sync.sh cost. Objects are put as fast as the cloud takes
 them, which shares this machine with the workers: the seconds are those of the machine, not of AWS.
 """
 
@@ -17,8 +17,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "docs"))  # the prices
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "docs"))  # the formula
 
+import cost
 from cost import money
 from deployed import (
     Deployment,
@@ -30,7 +31,6 @@ from deployed import (
     running_cloud,
     wait_until,
 )
-from modes_cost import items, spent
 
 ALL_ON = {"EVENT_SOURCE": "eventbridge", "STARTER_COPIES": "true"}
 PUTS_AT_ONCE = 16
@@ -136,22 +136,23 @@ def is_done(deployment: Deployment) -> bool:
     return not waiting and not unequal(deployment)
 
 
-def used(figures: Figures) -> dict[str, float]:
-    """Units of each price. SQS as in the table: a message is sent, received and deleted, nothing of it in batches."""
-    return {
-        "express_upload_gb": figures.objects * FILE_BYTES / 1e9,
-        "express_put_request": figures.objects,
-        "standard_get_request": 3 * figures.objects,
-        "sqs_request": 3 * figures.objects,
-        "event": figures.objects if figures.has_events else 0,
-        "lambda_request": figures.runs.runs,
-        "lambda_gb_second": figures.runs.gb_seconds,
-        "worker_hour": sum(figures.task_seconds) / 3600,
+def priced(figures: Figures) -> dict[str, float]:
+    """USD by what it is for."""
+    function_gb = figures.runs.gb_seconds / figures.runs.seconds if figures.runs.seconds else 0
+    used = {
+        "copies": figures.objects,
+        "bytes": figures.objects * FILE_BYTES,
+        "worker_seconds": sum(figures.task_seconds),  # with their start
+        "runs": figures.runs.runs,
+        "run_seconds": figures.runs.seconds,
+        "log_bytes": 0,
     }
+    bill = cost.bill(used=used, setup={"has_events": figures.has_events, "function_gb": function_gb})
+    return {name: cost.usd(bill, *names) for name, names in cost.ITEMS.items()}
 
 
 def report(figures: Figures) -> str:
-    runs, prices = figures.runs, items(used(figures))
+    runs, prices = figures.runs, priced(figures)
     rows = {
         "objects": f"{figures.objects:,}, put in {figures.put_seconds:.0f} s",
         "all equal after": f"{figures.seconds:.0f} s from the first put",
@@ -163,7 +164,7 @@ def report(figures: Figures) -> str:
         "its metrics": ", ".join(f"{name} {value:.0f}" for name, value in figures.metrics.items()) or "none",
         "tasks": f"{len(figures.task_seconds)} for {sum(figures.task_seconds):.0f} s, {runs.started} by the log",
         "lines of trouble": ", ".join(f"{level} {count}" for level, count in figures.levels.items()) or "none",
-        "USD": f"{money(sum(spent(used(figures)).values()))}: "
+        "USD": f"{money(sum(prices.values()))}: "
         + ", ".join(f"{name} {money(price)}" for name, price in prices.items() if price),
     }
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])

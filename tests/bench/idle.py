@@ -21,7 +21,7 @@ from statistics import median, quantiles
 
 from deployed import Cloud, Deployment, Runs, count_copies, describe_machine, read_runs, running_cloud, wait_until
 
-TASK_SECONDS = 40  # the README's 30 to 60 s; what START_SECONDS of tests/docs/cost.py is
+TASK_SECONDS = 40  # the README's 30 to 60 s; start_seconds of lib/cost.jq
 DEPLOYS_AT_ONCE = 2
 SETTLE_SECONDS = 2.0  # for a run of the function that nobody sees
 MINUTE = 60.0

@@ -79,22 +79,15 @@ def days_of(rests: list[Rest]) -> list[tuple[Rest, Counter[str]]]:
     ]
 
 
-def of_objects(count: int, gigabytes: float) -> cost.Scenario:
-    """This many of that size; what workers cost is left out, as it is the same for all."""
-    return cost.Scenario("", count, gigabytes, runs=0, busy_seconds=0)
-
-
 def of_storage(rest: Rest) -> float:
     """USD of one day."""
-    return cost.storage(of_objects(1, rest.gigabytes)) * 24 / cost.HOURS_A_MONTH
+    return rest.gigabytes * float(cost.PRICE["express_storage_gb_month"]) * 24 / cost.HOURS_A_MONTH
 
 
 def of_copies(since: Counter[str]) -> float:
-    """USD."""
-    if not since["copied"]:
-        return 0.0
-    spent = cost.costs(of_objects(since["copied"], since["bytes"] / since["copied"] / 1e9))
-    return spent["Bytes into the directory bucket"] + spent["S3 requests"]
+    """USD for bytes and requests. What workers cost is left out, as it is the same for all."""
+    bill = cost.bill(used={"copies": since["copied"], "bytes": since["bytes"]})
+    return cost.usd(bill, *cost.ITEMS["bytes and S3 requests"])
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------------

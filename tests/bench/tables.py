@@ -21,7 +21,9 @@ from statistics import quantiles
 from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))  # the stand-in
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "docs"))  # the prices
 
+from cost import PRICE
 from measure import finish, stop_all, wait_for
 from movers import MIRROR, SOURCE
 from rows import aligned
@@ -34,14 +36,14 @@ LOG = "_delta_log/"
 # milliseconds, from and to
 SLOW = {"HeadObject": (8, 0), "GetObject": (15, 0), "CopyObject": (20, 600), "ListObjectsV2": (50, 0)}
 FAST = SLOW | {"CopyObject": (20, 60)}
-# USD for a request, by the bucket that it is for (S3 pricing, us-east-1)
+# USD for a request, by the bucket that it is for
 PRICES = {
-    ("HeadObject", SOURCE): 4e-7,
-    ("HeadObject", MIRROR): 3e-8,
-    ("GetObject", SOURCE): 4e-7,
-    ("ListObjectsV2", SOURCE): 5e-6,
-    ("ListObjectsV2", MIRROR): 1.13e-6,
-    ("CopyObject", MIRROR): 1.13e-6,
+    ("HeadObject", SOURCE): PRICE["standard_get_request"],
+    ("HeadObject", MIRROR): PRICE["express_get_request"],
+    ("GetObject", SOURCE): PRICE["standard_get_request"],
+    ("ListObjectsV2", SOURCE): PRICE["standard_list_request"],
+    ("ListObjectsV2", MIRROR): PRICE["express_put_request"],
+    ("CopyObject", MIRROR): PRICE["express_put_request"],
 }
 HEADINGS = "case", "looks", "broken", "p50 s", "p99 s", "all s", "requests", "USD a million", "CPU ms/object", "sent"
 ARCHIVED_TABLES, ARCHIVED_COMMITS = 20, 50

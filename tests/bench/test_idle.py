@@ -83,10 +83,12 @@ def figures(**different: Any) -> Any:
 
 
 def test_a_burst_is_paid_for_as_in_the_cost_table() -> None:
-    used = module("burst").used(figures())
-    assert (used["event"], used["sqs_request"], used["lambda_gb_second"]) == (1000, 3000, 50)
-    assert used["worker_hour"] == pytest.approx(0.05)
-    assert module("burst").used(figures(has_events=False))["event"] == 0
+    found = module("burst").priced(figures())
+    assert found["events and their alarm"] == pytest.approx(1000 * 1e-6)
+    assert found["function"] == pytest.approx(50 * 0.2e-6 + 50 * 13.3334e-6)
+    assert found["workers"] == pytest.approx(0.05 * 0.0409, rel=1e-3)
+    assert found["bytes and S3 requests"] == pytest.approx(0.001 * 0.0032 + 1000 * 1.93e-6)
+    assert module("burst").priced(figures(has_events=False))["events and their alarm"] == 0
 
 
 def test_the_report_tells_who_copied_what_and_what_the_function_was_spared() -> None:

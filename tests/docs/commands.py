@@ -40,7 +40,7 @@ EXPECTED = {
         "role s3-to-s3express-sync-exec-role: removed",
         "remove_bucket: your-standard-bucket",
     ),
-    "docs/costs.md": ("0.0409 USD an hour", "100,000 in one burst: 0.51", "vCPU hours of workers, Spot"),
+    "docs/costs.md": ("0.0409 USD an hour", "100,000 in one burst: 0.47", "vCPU hours of workers, Spot"),
     "docs/operations.md": (
         "all is well",
         "the dead-letter queue is empty",

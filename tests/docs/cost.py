@@ -1,118 +1,185 @@
-"""What the sync costs in a month, by scenario: the sums behind the table in docs/costs.md.
+"""The tables of docs/costs.md, by the formula of `./sync.sh cost --estimate`: lib/cost.jq and lib/estimate.jq.
 
     python tests/docs/cost.py
 
-Prices are those of lib/prices.json: public list prices in USD without tax for us-east-1, as they were on PRICES_OF.
-Look them up again before you rely on them. The free tier is shown as a row of its own, because it is the account's and
-others may have used it up.
+Prices are those of lib/prices.json: public list prices in USD without tax for us-east-1, as they were on PRICES_OF. The
+five alarms that every deployment has and its dashboard are left out. The free tier is shown apart, because it is the
+account's and others may have used it up.
 """
 
 import json
-from dataclasses import dataclass
+import os
+import subprocess
+from functools import cache
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-LISTED = json.loads((Path(__file__).parents[2] / "lib/prices.json").read_text())
+ROOT = Path(__file__).parents[2]
+LISTED: dict[str, Any] = json.loads((ROOT / "lib/prices.json").read_text())
 PRICES_OF, PRICE = LISTED["as_of"], LISTED["prices"]
 HOURS_A_MONTH = 730
-VCPUS, MEMORY_GB = 2, 4  # of a worker
-SPOT_SHARE = 0.8
-IMAGE_GB = 0.06
-START_SECONDS = 40  # from the start of the image pull, which is where Fargate begins to count
-IDLE_SECONDS = 60  # three empty long polls before a worker ends
-LOG_BYTES_PER_OBJECT = 300
-STARTS_A_MONTH = HOURS_A_MONTH * 60  # of the starter, which takes about a second of 128 MB
-FREE = {name: LISTED["free_a_month"][name] for name in ("sqs_request", "lambda_request", "lambda_gb_second", "logs_gb")}
+# One Bash for all: settings and options of each estimate on a line, its figures unrounded on a line.
+MANY = r"""
+source "$0/sync.sh"
+source_verbs cost
+while IFS=';' read -r settings files size arrival; do
+  (
+    eval "$settings"
+    declare -A given=([files]=$files [size]=$size [arrival]=$arrival)
+    print_estimate "$(<"$0/lib/prices.json")" 'estimate | tojson'
+  )
+done
+"""
+# A deployment with nothing that is paid for by the month, and what it did. As in lib/cost.jq.
+SETUP: dict[str, Any] = {
+    "vcpus": 2, "memory_gb": 4, "function_gb": 0.125, "poll_minutes": 1, "min_workers": 0, "alarms": 0,
+    "dashboards": 0, "image_gb": 0, "has_public_ip": True, "has_events": False, "endpoints": 0, "metrics": 0,
+    "function_copies": False, "region": "us-east-1", "arch": "ARM64",
+}  # fmt: skip
+USED: dict[str, Any] = {
+    "copies": 0, "large": 0, "parts": 0, "deletes": 0, "skipped": 0, "bytes": 0, "announced": 0, "tasks": 0,
+    "worker_seconds": 0, "spot_share": None, "runs": None, "run_seconds": None, "log_bytes": None,
+}  # fmt: skip
+STORED = {
+    f"{name}_{unit}": 0
+    for name in ("source", "kept_7", "kept_30", "kept_90", "destination", "excluded", "aged")
+    for unit in ("objects", "bytes")
+}
+
+WORKERS = ("vcpu_hour", "memory_gb_hour", "spot_vcpu_hour", "spot_memory_gb_hour", "ipv4_hour")
+REQUESTS = ("express_put_request", "standard_get_request", "express_get_request")
+FUNCTION = ("lambda_request", "lambda_gb_second")
+PAGE_ROWS = {
+    "Bytes into the directory bucket": ("express_upload_gb",),
+    "S3 requests": REQUESTS,
+    "Workers (Fargate, 80 % Spot)": WORKERS,
+    "Queue, starter, logs, image": ("sqs_request", *FUNCTION, "logs_gb", "image_gb_month"),
+}
+ITEMS = {
+    "bytes and S3 requests": ("express_upload_gb", *REQUESTS),
+    "events and their alarm": ("event", "alarm_month"),
+    "queue": ("sqs_request",),
+    "function": FUNCTION,
+    "logs, image": ("logs_gb", "image_gb_month"),
+    "workers": WORKERS,
+}
+
+# settings; files (a day, or of all time), size of each, how they arrive
+SCENARIOS = {
+    "10 files of 1 GB a day, one by one": ";10;1GB;spread",
+    "10,000 files of 10 MB a day, in one batch": ";10000;10MB;burst",
+    "10,000 files of 10 MB a day, all day long": ";10000;10MB;spread",
+    "backfill of 100 TB in files of 10 GB": ";10000;10GB;once",
+}
+LOADS = {
+    "no file": "0;100KB;spread",
+    "1 file a day": "1;100KB;spread",
+    "100, spread out": "100;100KB;spread",
+    "100, in one burst": "100;100KB;burst",
+    "10,000, spread out": "10000;100KB;spread",
+    "10,000, in one burst": "10000;100KB;burst",
+}
+COPYING = "EVENT_SOURCE=eventbridge STARTER_COPIES=true"
+MODES = {
+    "the defaults": "",
+    "`EVENT_SOURCE=eventbridge`": "EVENT_SOURCE=eventbridge",
+    f"`{COPYING}`": COPYING,
+    "`MIN_WORKERS=1`": "MIN_WORKERS=1",
+    "all three": f"{COPYING} MIN_WORKERS=1",
+}
+BURST = "100000;100KB;burst"
+DAYS_A_MONTH = 30
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """A month of work. `runs` workers start (of a batch two at once), and each copies for `busy_seconds` in all."""
-
-    name: str
-    objects: int
-    object_gb: float
-    runs: int
-    busy_seconds: float
-    parts: int = 0  # of an object above 5 GiB
-
-    @property
-    def worker_hours(self) -> float:
-        return self.runs * (START_SECONDS + self.busy_seconds + IDLE_SECONDS) / 3600
+@cache
+def estimates(*cases: str) -> tuple[dict[str, Any], ...]:
+    """What `./sync.sh cost --estimate` finds in each case: settings;files;size;arrival."""
+    given, plain = "\n".join(cases) + "\n", {"PATH": os.environ["PATH"], "REGION": LISTED["region"]}
+    command = ["bash", "-euo", "pipefail", "-c", MANY, str(ROOT)]
+    done = subprocess.run(command, env=plain, input=given, stdout=subprocess.PIPE, text=True, check=True)
+    found = tuple(json.loads(line) for line in done.stdout.splitlines())
+    assert len(found) == len(cases)
+    return found
 
 
-SCENARIOS = (
-    Scenario("10 files of 1 GB a day, one by one", 300, 1.0, 300, 15),
-    Scenario("10,000 files of 10 MB a day, in one batch", 300_000, 0.01, 60, 30),
-    Scenario("10,000 files of 10 MB a day, all day long", 300_000, 0.01, 1, HOURS_A_MONTH * 3600),
-    Scenario("backfill of 100 TB in files of 10 GB", 10_000, 10.0, 2, 25_000, parts=150),
-)
+def bill(
+    *, hours: float = HOURS_A_MONTH, setup: Any = (), used: Any = (), stored: Any = (), program: str = "bill"
+) -> Any:
+    """What lib/cost.jq adds up, in USD a month, of what was used in these hours; the rest as in SETUP, USED, STORED."""
+    figures = {"setup": SETUP | dict(setup), "used": USED | dict(used), "stored": STORED | dict(stored)}
+    given = json.dumps({"prices": LISTED, "hours": hours} | figures)
+    command = ["jq", "-c", (ROOT / "lib/cost.jq").read_text() + program]
+    return json.loads(subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def usd(found: dict[str, Any], *names: str) -> float:
+    """Of the rows with these prices."""
+    return sum(row["usd"] for row in found["rows"] if row["price_name"] in names)
+
+
+def quantity(found: dict[str, Any], *names: str) -> float:
+    return sum(row["quantity"] for row in found["rows"] if row["price_name"] in names)
 
 
 def worker_hour() -> float:
     """A worker for an hour at the mix of Spot and on demand, with its public address."""
-    on_demand = VCPUS * PRICE["vcpu_hour"] + MEMORY_GB * PRICE["memory_gb_hour"]
-    spot = VCPUS * PRICE["spot_vcpu_hour"] + MEMORY_GB * PRICE["spot_memory_gb_hour"]
-    return SPOT_SHARE * spot + (1 - SPOT_SHARE) * on_demand + PRICE["ipv4_hour"]
-
-
-def usage(scenario: Scenario) -> dict[str, float]:
-    """Units of each price in a month.
-
-    A copy is one write and three reads (HeadObject, the copy's own, HeadObject); one in parts a write and a read for
-    each part and two writes more. A message is sent, received and deleted.
-    """
-    count = scenario.objects
-    return {
-        "express_upload_gb": count * scenario.object_gb,
-        "express_put_request": count * (scenario.parts + 2 if scenario.parts else 1),
-        "standard_get_request": count * (2 + max(scenario.parts, 1)),
-        "sqs_request": 3 * count + STARTS_A_MONTH + scenario.worker_hours * 180,
-        "lambda_request": STARTS_A_MONTH,
-        "lambda_gb_second": STARTS_A_MONTH * 0.125,
-        "logs_gb": count * LOG_BYTES_PER_OBJECT / 1e9,
-        "image_gb_month": IMAGE_GB,
-    }
-
-
-def costs(scenario: Scenario) -> dict[str, float]:
-    """USD a month by row of the table."""
-    used = usage(scenario)
-    spent = {name: units * PRICE[name] for name, units in used.items()}
-    free = sum(min(used[name], units) * PRICE[name] for name, units in FREE.items())
-    rows = {
-        "Bytes into the directory bucket": spent["express_upload_gb"],
-        "S3 requests": spent["express_put_request"] + spent["standard_get_request"],
-        "Workers (Fargate, 80 % Spot)": scenario.worker_hours * worker_hour(),
-        "Queue, starter, logs, image": sum(
-            spent[name] for name in ("sqs_request", "lambda_request", "lambda_gb_second", "logs_gb", "image_gb_month")
-        ),
-        "Free tier": -free,
-    }
-    return {**rows, "**Sync, a month**": sum(rows.values())}
-
-
-def storage(scenario: Scenario) -> float:
-    """USD for keeping what one month brought in the directory bucket for a month."""
-    return scenario.objects * scenario.object_gb * PRICE["express_storage_gb_month"]
+    return usd(bill(used={"worker_seconds": 3600}), *WORKERS)
 
 
 def money(amount: float) -> str:
     return f"{'-' if amount < 0 else ''}{abs(amount):,.2f}" if abs(amount) >= 0.005 or amount == 0 else "< 0.01"
 
 
-def table() -> str:
-    """Markdown: a row for each kind of cost, a column for each scenario."""
-    columns = [costs(scenario) | {"Storage of these files, a month": storage(scenario)} for scenario in SCENARIOS]
-    lines = [["USD", *(scenario.name for scenario in SCENARIOS)], ["---", *("---:" for _ in SCENARIOS)]]
-    lines += [["Worker hours", *(f"{scenario.worker_hours:,.1f}" for scenario in SCENARIOS)]]
-    lines += [[name, *(money(column[name]) for column in columns)] for name in columns[0]]
+def aligned(lines: list[list[str]]) -> str:
+    lines = [lines[0], ["---", *("---:" for _ in lines[0][1:])], *lines[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def column(found: dict[str, Any]) -> dict[str, str]:
+    rows = {name: usd(found, *names) for name, names in PAGE_ROWS.items()}
+    rows["Free tier"] = found["sync_usd"] - sum(rows.values())
+    rows["**Sync, a month**"] = found["sync_usd"]
+    rows["Storage of these files, a month"] = found["storage"]["usd"]
+    hours = f"{quantity(found, 'ipv4_hour'):,.1f}"
+    return {"Worker hours": hours} | {name: money(amount) for name, amount in rows.items()}
+
+
+def table() -> str:
+    """Markdown: a row for each kind of cost, a column for each scenario."""
+    columns = [column(found) for found in estimates(*SCENARIOS.values())]
+    return aligned([["USD", *SCENARIOS], *([name, *(one[name] for one in columns)] for name in columns[0])])
+
+
+def before_free(found: dict[str, Any]) -> float:
+    """Without what every deployment has of alarms and dashboards."""
+    (idle,) = estimates(f";{LOADS['no file']}")
+    return float(found["before_free_usd"]) - usd(idle, "alarm_month", "dashboard_month")
+
+
+def table_of_modes() -> str:
+    """Markdown: a row for each mode, a column for each load, USD a month and in brackets what the free tier leaves."""
+    found = estimates(*(f"{settings};{load}" for settings in MODES.values() for load in LOADS.values()))
+    cells = (f"{money(before_free(one))} ({money(one['sync_usd'])})" for one in found)
+    return aligned([["USD", *LOADS], *([name, *islice(cells, len(LOADS))] for name in MODES)])
+
+
+def line_of_burst() -> str:
+    """What one burst costs with EVENT_SOURCE=eventbridge and STARTER_COPIES=true, before the free tier."""
+    burst, idle = estimates(f"{COPYING};{BURST}", f"{COPYING};{LOADS['no file']}")
+    items = {name: (usd(burst, *names) - usd(idle, *names)) / DAYS_A_MONTH for name, names in ITEMS.items()}
+    runs, seconds = ((quantity(burst, name) - quantity(idle, name)) / DAYS_A_MONTH for name in FUNCTION)
+    return (
+        f"100,000 in one burst: {money(sum(items.values()))} ("
+        + ", ".join(f"{name} {money(amount)}" for name, amount in items.items())
+        + f"); at most {runs:.0f} runs of the function for {seconds / 0.5:.0f} s"
+    )
+
+
 def main() -> None:
-    print(f"List prices of us-east-1, {PRICES_OF}; a worker of {VCPUS} vCPUs and {MEMORY_GB} GB: ", end="")
+    print(f"List prices of us-east-1, {PRICES_OF}; a worker of 2 vCPUs and 4 GB: ", end="")
     print(f"{worker_hour():.4f} USD an hour with its public address\n")
-    print(table())
+    print(table(), "In brackets after the free tier:", table_of_modes(), line_of_burst(), sep="\n\n")
 
 
 if __name__ == "__main__":

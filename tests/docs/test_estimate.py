@@ -1,4 +1,4 @@
-"""`./sync.sh cost --estimate`: the figures of docs/costs.md, without AWS; what it asks for, and what it refuses."""
+"""`./sync.sh cost --estimate`: sums by hand, without AWS; what it asks for, and what it refuses."""
 
 import json
 import os
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import cost
-import modes_cost
 import pytest
+
+from launch.copying import FEW_MESSAGES, MOST_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {"PATH": os.environ["PATH"], "REGION": "us-east-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
@@ -22,28 +23,6 @@ while read -r line; do
   (eval "$line --json")
 done
 """
-PAGE = (ROOT / "docs/costs.md").read_text()
-ARRIVALS = {
-    "10 files of 1 GB a day, one by one": "--files 10 --size 1GB",
-    "10,000 files of 10 MB a day, in one batch": "--files 10000 --size 10MB --arrival burst",
-    "10,000 files of 10 MB a day, all day long": "--files 10000 --size 10MB --arrival spread",
-    "backfill of 100 TB in files of 10 GB": "--files 10000 --size 10GB --arrival once",
-}
-LOADS = {
-    "no file": "--files 0",
-    "1 file a day": "--files 1",
-    "100, spread out": "--files 100",
-    "100, in one burst": "--files 100 --arrival burst",
-    "10,000, spread out": "--files 10000",
-    "10,000, in one burst": "--files 10000 --arrival burst",
-}
-MODES = {
-    "the defaults": "",
-    "`EVENT_SOURCE=eventbridge`": "EVENT_SOURCE=eventbridge",
-    "`EVENT_SOURCE=eventbridge STARTER_COPIES=true`": "EVENT_SOURCE=eventbridge STARTER_COPIES=true",
-    "`MIN_WORKERS=1`": "MIN_WORKERS=1",
-    "all three": "EVENT_SOURCE=eventbridge STARTER_COPIES=true MIN_WORKERS=1",
-}
 
 
 def estimates(lines: list[str]) -> list[dict[str, Any]]:
@@ -63,48 +42,115 @@ def estimates(lines: list[str]) -> list[dict[str, Any]]:
     return found
 
 
-def table_of(page: str, first_cell: str) -> dict[str, dict[str, str]]:
-    """Of the table with this first column's title and this many others: row -> column -> cell."""
-    header, *rows = next(
-        [[cell.strip(" *") for cell in line.strip("|").split(" | ")] for line in block.splitlines()]
-        for block in page.split("\n\n")
-        if block.startswith("| USD |") and first_cell in block.splitlines()[0]
-    )
-    return {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in rows[1:]}
+# Months that are added up by hand, in USD: list prices of us-east-1.
+PUT, LOOK_AT_SOURCE, LOOK_AT_DESTINATION = 1.13e-6, 0.4e-6, 0.03e-6
+NEW = PUT + 2 * LOOK_AT_SOURCE
+SQS, EVENT, RUN, GB_SECOND = 0.4e-6, 1e-6, 0.2e-6, 13.3334e-6
+WORKER_HOUR = 0.8 * (2 * 0.01030969 + 4 * 0.00113349) + 0.2 * (2 * 0.03238 + 4 * 0.00356) + 0.005
+MINUTES, POLLS_AN_HOUR = 43_800, 180
+OF_MINUTES = MINUTES * RUN + MINUTES * 0.125 * GB_SECOND
+IMAGE, ALARM, DASHBOARD = 0.006, 0.10, 3.00
+MONTHS: dict[str, tuple[dict[str, float], float]] = {
+    # Nothing comes: the starter looks each minute.
+    ";0;1KB;spread": (
+        {"function": OF_MINUTES, "queue": MINUTES * SQS, "image": IMAGE, "fixed": 5 * ALARM + DASHBOARD},
+        0,
+    ),
+    # 300 tasks: 40 s to start, 15 s of copying, 60 s of empty polls.
+    ";10;1GB;spread": (
+        {
+            "bytes": 300 * 0.0032, "requests": 300 * NEW, "workers": 300 * 115 / 3600 * WORKER_HOUR,
+            "queue": (3 * 300 + MINUTES + 300 * 115 / 3600 * POLLS_AN_HOUR) * SQS, "function": OF_MINUTES,
+            "logs": 300 * 300e-9 * 0.5, "image": IMAGE, "fixed": 5 * ALARM + DASHBOARD,
+        },
+        300 * 0.11,
+    ),
+    # Two tasks a day that share 60 s of work.
+    ";10000;10MB;burst": (
+        {
+            "bytes": 3000 * 0.0032, "requests": 300_000 * NEW, "workers": 30 * 260 / 3600 * WORKER_HOUR,
+            "queue": (900_000 + MINUTES + 30 * 260 / 3600 * POLLS_AN_HOUR) * SQS, "function": OF_MINUTES,
+            "logs": 0.09 * 0.5, "image": IMAGE, "fixed": 5 * ALARM + DASHBOARD,
+        },
+        3000 * 0.11,
+    ),
+    # 150 parts each, between a request that begins them and one that ends them; the destination is looked at, too.
+    ";10000;10GB;once": (
+        {
+            "bytes": 100_000 * 0.0032,
+            "requests": 10_000 * (152 * PUT + 3 * LOOK_AT_SOURCE + LOOK_AT_DESTINATION),
+            "workers": (2 * 100 + 10_000 * 5) / 3600 * WORKER_HOUR,
+            "queue": (30_000 + MINUTES + (2 * 100 + 10_000 * 5) / 3600 * POLLS_AN_HOUR) * SQS, "function": OF_MINUTES,
+            "logs": 0.003 * 0.5, "image": IMAGE, "fixed": 5 * ALARM + DASHBOARD,
+        },
+        100_000 * 0.11,
+    ),
+    # The function copies: 3,000 runs of 2 s with half a GB, each of which asks the queue twice.
+    "EVENT_SOURCE=eventbridge STARTER_COPIES=true;100;100KB;spread": (
+        {
+            "bytes": 0.3 * 0.0032, "requests": 3000 * NEW, "events": 3000 * EVENT,
+            "queue": (3 * 3000 + MINUTES + 2 * 3000) * SQS, "function": OF_MINUTES + 3000 * (RUN + 2 * 0.5 * GB_SECOND),
+            "logs": 3000 * (300e-9 + 600e-9) * 0.5, "image": IMAGE, "fixed": 6 * ALARM + DASHBOARD,
+        },
+        0.3 * 0.11,
+    ),
+    # A worker that always runs; a run for each event looks for 0.15 s; an event for each copy.
+    "EVENT_SOURCE=eventbridge MIN_WORKERS=1 ANNOUNCE=all;10000;100KB;spread": (
+        {
+            "bytes": 30 * 0.0032, "requests": 300_000 * NEW, "events": 600_000 * EVENT, "workers": 730 * WORKER_HOUR,
+            "queue": (900_000 + MINUTES + 2 * 300_000 + 730 * POLLS_AN_HOUR) * SQS,
+            "function": OF_MINUTES + 300_000 * (RUN + 0.15 * 0.125 * GB_SECOND),
+            "logs": 300_000 * (300e-9 + 600e-9) * 0.5, "image": IMAGE, "fixed": 6 * ALARM + DASHBOARD,
+        },
+        30 * 0.11,
+    ),
+}  # fmt: skip
+ITEMS = {
+    "bytes": ("express_upload_gb",),
+    "requests": cost.REQUESTS,
+    "events": ("event",),
+    "workers": cost.WORKERS,
+    "queue": ("sqs_request",),
+    "function": cost.FUNCTION,
+    "logs": ("logs_gb",),
+    "image": ("image_gb_month",),
+    "fixed": ("alarm_month", "dashboard_month"),
+}
+FREE = {"queue": 1_000_000 * SQS, "function": 1_000_000 * RUN + 400_000 * GB_SECOND, "logs": 5 * 0.5, "fixed": 10}
 
 
-def usd(text: str) -> float:
-    return float(text.replace(",", ""))
+def test_it_says_of_a_month_what_one_adds_up_by_hand() -> None:
+    for (month, (items, storage)), found in zip(MONTHS.items(), cost.estimates(*MONTHS), strict=True):
+        all_of_it = sum(items.values())
+        free = sum(min(items.get(name, 0), most) for name, most in FREE.items())
+        for name, prices in ITEMS.items():
+            assert cost.usd(found, *prices) == pytest.approx(items.get(name, 0)), (month, name)
+        assert found["before_free_usd"] == pytest.approx(all_of_it), month
+        assert found["free_usd"] == pytest.approx(-free), month
+        assert found["sync_usd"] == pytest.approx(all_of_it - free), month
+        assert found["storage"]["usd"] == pytest.approx(storage), month
 
 
-def test_it_says_what_the_page_says_of_a_month() -> None:
-    rows = table_of(PAGE, "10 files of 1 GB")
-    found = estimates([f"estimate {options}" for options in ARRIVALS.values()])
-    assert rows["Sync, a month"].keys() == ARRIVALS.keys()
-    for name, estimate in zip(ARRIVALS, found, strict=True):
-        assert estimate["sync_usd"] == pytest.approx(usd(rows["Sync, a month"][name]), abs=0.0051), name
-        assert estimate["storage"]["usd"] == pytest.approx(
-            usd(rows["Storage of these files, a month"][name]), abs=0.0051
-        )
-        hours = sum(row["quantity"] for row in estimate["rows"] if row["price_name"] == "ipv4_hour")
-        assert hours == pytest.approx(usd(rows["Worker hours"][name]), abs=0.051), name
+def test_an_idle_deployment_costs_more_where_the_free_tier_is_used_up() -> None:
+    status, output = ask(["--files", "0", "--size", "1KB"], None)
+    sums = dict(re.findall(r"^(sync, \D+?) +([0-9.]+) *$", output, re.MULTILINE))
+    assert (status, sums) == (0, {"sync, if the free tier is used up": "3.61", "sync, a month": "0.01"})
+    assert "AWS Config" not in output
 
 
-def test_it_says_what_the_page_says_of_each_mode() -> None:
-    """Before the free tier the page leaves out the alarms and the dashboard that every deployment has."""
-    rows = table_of(PAGE, "1 file a day")
-    cases = [(mode, load) for mode in MODES for load in LOADS]
-    lines = [f"{MODES[mode]} estimate {LOADS[load]} --size 100KB" for mode, load in cases]
-    (plain,) = estimates(["estimate --files 0 --size 1"])
-    common = sum(row["usd"] for row in plain["rows"] if row["price_name"] in ("alarm_month", "dashboard_month"))
-    assert rows.keys() == MODES.keys()
-    for (mode, load), found in zip(cases, estimates(lines), strict=True):
-        before, after = map(usd, re.fullmatch(r"(\S+) \((\S+)\)", rows[mode][load]).groups())
-        assert found["sync_usd"] == pytest.approx(after, abs=0.0101), (mode, load)
-        assert found["sync_usd"] - found["free_usd"] - common == pytest.approx(before, abs=0.0101), (mode, load)
-        by_mode = {one["settings"]: one["usd"] for one in found["modes"]}
-        if mode.strip("`") in by_mode:
-            assert by_mode[mode.strip("`")] == pytest.approx(found["sync_usd"], abs=0.0101)
+def test_what_aws_config_would_add_for_each_task_is_said() -> None:
+    """Two items at 0.003 for the network interface of each of 9,000 tasks."""
+    status, output = ask(["--files", "300", "--size", "1KB"], None)
+    assert status == 0
+    assert "not in the sum: 54.00 more if AWS Config continuously records" in output
+
+
+def test_the_modes_below_it_are_what_it_says_with_their_settings() -> None:
+    lines = [f"{settings} estimate --files 100 --size 100KB" for settings in cost.MODES.values()]
+    found = estimates(lines)
+    by_mode = {name.strip("`"): one["sync_usd"] for name, one in zip(cost.MODES, found, strict=True)}
+    for one in found:
+        assert {mode["settings"]: mode["usd"] for mode in one["modes"]}.items() <= by_mode.items()
 
 
 def test_what_is_kept_goes_by_the_settings_or_by_what_is_said() -> None:
@@ -180,18 +226,9 @@ def test_without_jq_it_asks_nothing_and_says_what_to_install() -> None:
     assert "- jq is not installed: install the package jq" in done.stderr
 
 
-def test_the_rules_behind_it_are_those_of_the_tables() -> None:
+def test_the_rules_of_the_function_are_those_of_the_product() -> None:
     text = (ROOT / "lib/estimate.jq").read_text()
     given = {name: float(value) for name, value in re.findall(r"^def (\w+): ([0-9.]+);", text, re.MULTILINE)}
-    assert given == {
-        "days_a_month": modes_cost.DAYS_A_MONTH,
-        "busy_seconds": modes_cost.BUSY_SECONDS_PER_OBJECT,
-        "gb_a_second": 2,
-        "seconds_a_gb": cost.SCENARIOS[0].busy_seconds,
-        "look_seconds": modes_cost.LOOK_SECONDS,
-        "copy_seconds": modes_cost.COPY_RUN_SECONDS,
-        "copy_most_seconds": modes_cost.COPY_MOST_SECONDS,
-        "event_age_seconds": modes_cost.EVENT_AGE_SECONDS,
-        "copies_alone": modes_cost.COPIES_ALONE,
-        "run_log_bytes": modes_cost.LOG_BYTES_PER_RUN,
-    }
+    assert (given["copies_alone"], given["copy_most_seconds"]) == (FEW_MESSAGES, MOST_SECONDS)
+    function = (ROOT / "lib/resources/function.sh").read_text()
+    assert f"--maximum-event-age-in-seconds {given['event_age_seconds']:.0f}" in function

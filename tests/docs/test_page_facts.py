@@ -11,7 +11,6 @@ from functools import cache
 
 import architecture_picture
 import cost
-import modes_cost
 import pytest
 from mutants import MUTANTS
 from pages import PAGES, ROOT, blocks, chinese_of, code_in, fenced, prose, section, text_of
@@ -155,18 +154,36 @@ def is_written(line: str, writers: tuple[str, ...]) -> bool:
 # Money and time
 
 
-def test_the_cost_table_is_the_one_that_is_computed() -> None:
-    assert cost.table() in text_of("docs/costs.md")
-    assert cost.PRICES_OF in text_of("docs/costs.md")
-    assert f"{cost.worker_hour():.4f}" in text_of("docs/costs.md")
-
-
-def test_the_cost_table_of_the_modes_and_of_a_burst_are_those_that_are_computed() -> None:
-    page = text_of("docs/costs.md")
-    assert modes_cost.table_of_modes() in page
-    paragraph = next(part for part in page.split("\n\n") if part.startswith("A burst of 100,000 files"))
-    computed = set(re.findall(r"[\d.,]*\d", modes_cost.line_of_burst()))
+@pytest.mark.parametrize("page", ["docs/costs.md", chinese_of("docs/costs.md")])
+def test_the_tables_of_costs_are_those_that_are_computed(page: str) -> None:
+    text = text_of(page)
+    tables = {cells_of(part) for part in text.split("\n\n") if part.startswith("| USD |")}
+    assert {cells_of(cost.table()), cells_of(cost.table_of_modes())} == tables
+    assert f"{cost.worker_hour():.4f}" in text
+    assert cost.PRICES_OF in text
+    (paragraph,) = (part for part in text.split("\n\n") if "100,000" in part and "733" in part)
+    computed = set(re.findall(r"[\d.,]*\d", cost.line_of_burst()))
     assert computed <= set(re.findall(r"[\d.,]*\d", paragraph))
+
+
+def cells_of(table: str) -> tuple[tuple[str, ...], ...]:
+    """Without the words, which differ by language."""
+    return tuple(tuple(line.split(" | ")[1:]) for line in table.splitlines()[2:])
+
+
+def test_what_a_million_small_objects_cost_is_the_same_everywhere() -> None:
+    """New ones; those that are looked at first; those that overwrite others and are not, so that a copy is refused."""
+    price = {name: cost.PRICE[name] * 1e6 for name in cost.REQUESTS}
+    new = cost.usd(cost.bill(used={"copies": 10**6}), *cost.REQUESTS)
+    looked_at = new + price["express_get_request"]
+    overwritten = looked_at + price["express_put_request"] + price["standard_get_request"]
+    design = text_of("docs/design.md")
+    assert f"cost {looked_at:.2f} instead of {overwritten:.2f}, and new ones {looked_at:.2f} instead of {new:.2f}" in (
+        design.replace("\n", " ")
+    )
+    assert f"{new * 1000:,.0f} USD" in text_of("docs/performance.md")  # of a billion
+    for page in ("docs/costs.md", chinese_of("docs/costs.md")):
+        assert {f"{looked_at - new:.2f}", f"{overwritten - new:.2f}"} <= set(re.findall(FIGURE, text_of(page)))
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])

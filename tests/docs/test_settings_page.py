@@ -9,7 +9,6 @@ from functools import cache
 from typing import NamedTuple
 
 import cost
-import modes_cost
 import pytest
 from pages import ROOT, chinese_of, code_in, fenced, prose, text_of
 
@@ -329,14 +328,12 @@ def test_the_table_of_who_has_which_setting_is_right(page: str) -> None:
 @both_languages
 def test_the_costs_of_settings_are_those_that_are_computed(page: str) -> None:
     run = cost.PRICE["lambda_request"] + 0.125 * cost.PRICE["lambda_gb_second"]
-    starters = [f"{cost.STARTS_A_MONTH / minutes * run:.2f}" for minutes in (1, 5)]
-    one_by_one = next(load for load in modes_cost.LOADS if load.name == "10,000, spread out")
-    default, events = (
-        sum(modes_cost.spent(modes_cost.usage(mode, one_by_one)).values()) for mode in modes_cost.MODES[:2]
-    )
-    of_events = events - default - cost.PRICE["alarm_month"]
+    starters = [f"{cost.HOURS_A_MONTH * 60 / minutes * run:.2f}" for minutes in (1, 5)]
+    one_by_one = cost.LOADS["10,000, spread out"]
+    default, events = cost.estimates(f";{one_by_one}", f"EVENT_SOURCE=eventbridge;{one_by_one}")
+    of_events = events["before_free_usd"] - default["before_free_usd"] - cost.PRICE["alarm_month"]
     wanted = {
-        "EVENT_SOURCE": [f"{of_events / one_by_one.files / modes_cost.DAYS_A_MONTH * 1e6:.2f}"],
+        "EVENT_SOURCE": [f"{of_events / 10_000 / cost.DAYS_A_MONTH * 1e6:.2f}"],
         "DST_BUCKET": [f"{cost.PRICE['express_storage_gb_month']:.2f}"],
         "LAMBDA_POLL_RATE": starters,
         "MIN_WORKERS": [f"{cost.HOURS_A_MONTH * cost.worker_hour():.2f}"],

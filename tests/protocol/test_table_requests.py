@@ -1,7 +1,9 @@
 """What TABLES asks of S3 for a commit does not grow with the log: a worker that has all in order, no time passes."""
 
+import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fakes import SETTINGS, Client, Copy, Failure, Version, identity, run, shaped, syncer_on
@@ -13,12 +15,13 @@ pytestmark = pytest.mark.fast
 FILES = 5  # of a commit
 TIDY = 10  # commits until a checkpoint, a pointer and a delete
 COMMITS = 4 * TIDY
-# USD for a request to the source and to the destination (S3 pricing, us-east-1), as in tests/bench/tables.py
+# USD for a request to the source and to the destination
+PRICE = json.loads((Path(__file__).parents[2] / "lib/prices.json").read_text())["prices"]
 PRICES = {
-    "head_object": (4e-7, 3e-8),
-    "get_object": (4e-7, 3e-8),
-    "list_objects_v2": (5e-6, 1.13e-6),
-    "copy_object": (0, 1.13e-6),
+    "head_object": (PRICE["standard_get_request"], PRICE["express_get_request"]),
+    "get_object": (PRICE["standard_get_request"], PRICE["express_get_request"]),
+    "list_objects_v2": (PRICE["standard_list_request"], PRICE["express_put_request"]),
+    "copy_object": (0, PRICE["express_put_request"]),
     "delete_object": (0, 0),
 }
 

@@ -1,4 +1,4 @@
-"""./sync.sh cost: its sums beside those of tests/docs/cost.py, its prices, and what it makes of AWS's answers."""
+"""./sync.sh cost: its sums, its prices, and what it makes of AWS's answers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import cost
 import pytest
 import sourced
+from cost import PRICE, REQUESTS, STORED, bill, quantity, usd, worker_hour
 
 from mirror.model import log_lines
 
@@ -17,35 +17,6 @@ ROOT = Path(__file__).parents[2]
 STAMP = "2026-11-25T01:02:03.456Z"
 HOUR, DAY, GB = 3600, 86_400, 10**9
 PRICES = json.loads((ROOT / "lib/prices.json").read_text())
-SETUP: dict[str, Any] = {
-    "vcpus": cost.VCPUS, "memory_gb": cost.MEMORY_GB, "function_gb": 0.125, "poll_minutes": 1, "min_workers": 0,
-    "alarms": 0, "dashboards": 0, "image_gb": cost.IMAGE_GB, "has_public_ip": True, "has_events": False,
-    "endpoints": 0, "metrics": 0, "function_copies": False, "region": "us-east-1", "arch": "ARM64",
-}  # fmt: skip
-USED: dict[str, Any] = {
-    "copies": 0, "large": 0, "parts": 0, "deletes": 0, "bytes": 0, "announced": 0, "tasks": 0, "worker_seconds": 0,
-    "spot_share": None, "runs": None, "run_seconds": None, "log_bytes": None,
-}  # fmt: skip
-STORED = {
-    f"{name}_{unit}": 0
-    for name in ("source", "kept_7", "kept_30", "kept_90", "destination", "excluded", "aged")
-    for unit in ("objects", "bytes")
-}
-
-
-def jq(program: str, given: Any) -> Any:
-    text = (ROOT / "lib/cost.jq").read_text() + program
-    done = subprocess.run(["jq", "-c", text], input=json.dumps(given), capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-def bill(hours: float = 730, *, setup: Any = (), used: Any = (), stored: Any = (), program: str = "bill") -> Any:
-    figures = {"setup": SETUP | dict(setup), "used": USED | dict(used), "stored": STORED | dict(stored)}
-    return jq(program, {"prices": PRICES, "hours": hours} | figures)
-
-
-def usd(found: dict[str, Any], *names: str) -> float:
-    return sum(row["usd"] for row in found["rows"] if row["price_name"] in names)
 
 
 def levers(**figures: Any) -> dict[str, float]:
@@ -55,43 +26,36 @@ def levers(**figures: Any) -> dict[str, float]:
 # The sums
 
 
-@pytest.mark.parametrize("scenario", cost.SCENARIOS, ids=lambda scenario: scenario.name)
-def test_the_sums_are_those_of_the_table_in_the_docs(scenario: cost.Scenario) -> None:
-    used = {
-        "copies": scenario.objects,
-        "bytes": scenario.objects * scenario.object_gb * GB,
-        "large": scenario.objects if scenario.parts else 0,
-        "parts": scenario.objects * scenario.parts,
-        "tasks": scenario.runs,
-        "worker_seconds": scenario.runs * (scenario.busy_seconds + cost.IDLE_SECONDS),
-    }
-    found = bill(used=used, stored={"destination_bytes": used["bytes"]})
-    rows = cost.costs(scenario)
-    of_workers = ("vcpu_hour", "memory_gb_hour", "spot_vcpu_hour", "spot_memory_gb_hour", "ipv4_hour")
-    rest = ("sqs_request", "lambda_request", "lambda_gb_second", "logs_gb", "image_gb_month")
-    assert {
-        "Bytes into the directory bucket": usd(found, "express_upload_gb"),
-        "S3 requests": usd(found, "express_put_request", "standard_get_request"),
-        "Workers (Fargate, 80 % Spot)": usd(found, *of_workers),
-        "Queue, starter, logs, image": usd(found, *rest),
-        "Free tier": found["free_usd"],
-        "**Sync, a month**": found["sync_usd"],
-    } == pytest.approx(rows)
-    assert found["storage"]["usd"] == pytest.approx(cost.storage(scenario))
-    assert found["total_usd"] == pytest.approx(rows["**Sync, a month**"] + cost.storage(scenario))
+@pytest.mark.parametrize(
+    ("used", "requests"),
+    [
+        ({"copies": 1}, (1, 2, 0)),
+        ({"copies": 1, "large": 1, "parts": 96}, (98, 3, 1)),
+        ({"deletes": 1}, (0, 2, 1)),
+        ({"skipped": 1}, (1, 2, 1)),
+        ({"copies": 5, "large": 2, "parts": 7, "deletes": 3, "skipped": 4}, (18, 26, 9)),
+    ],
+)
+def test_a_key_takes_the_requests_that_the_design_counts(used: dict[str, int], requests: tuple[int, ...]) -> None:
+    """Writes, looks at the source and looks at the destination."""
+    found = bill(used=used)
+    assert tuple(quantity(found, name) for name in REQUESTS) == requests
+    assert usd(found, *REQUESTS) == pytest.approx(requests[0] * 1.13e-6 + requests[1] * 0.4e-6 + requests[2] * 0.03e-6)
 
 
 def test_what_was_used_in_a_day_is_scaled_to_a_month_and_what_stands_is_not() -> None:
     used = {"copies": 10, "bytes": 5 * GB, "tasks": 9, "worker_seconds": 3240, "spot_share": 0, "log_bytes": GB,
             "runs": 100, "run_seconds": 50}  # fmt: skip
-    found = bill(24, used=used, setup={"alarms": 4, "dashboards": 1, "has_public_ip": False})
+    setup = {"alarms": 4, "dashboards": 1, "has_public_ip": False, "image_gb": 0.06}
+    found = bill(hours=24, used=used, setup=setup)
     month = 730 / 24
     quantities = {row["price_name"]: row["quantity"] for row in found["rows"]}
     assert quantities == pytest.approx({
-        "express_upload_gb": 5 * month, "express_put_request": 10 * month, "standard_get_request": 30 * month,
+        "express_upload_gb": 5 * month, "express_put_request": 10 * month, "standard_get_request": 20 * month,
+        "express_get_request": 0,
         "vcpu_hour": 2 * month, "memory_gb_hour": 4 * month, "sqs_request": (30 + 100 + 180) * month,
         "lambda_request": 100 * month, "lambda_gb_second": 50 * 0.125 * month, "logs_gb": month,
-        "image_gb_month": cost.IMAGE_GB, "alarm_month": 4, "dashboard_month": 1,
+        "image_gb_month": 0.06, "alarm_month": 4, "dashboard_month": 1,
     })  # fmt: skip
     assert {row["from"] for row in found["rows"] if row["price_name"] in ("lambda_request", "logs_gb")} == {"measured"}
 
@@ -105,7 +69,7 @@ def test_events_are_paid_and_a_delete_writes_nothing() -> None:
 
 def test_metrics_are_paid_for_by_the_hour_of_work() -> None:
     used = {"copies": 50, "tasks": 10, "worker_seconds": 10 * HOUR}
-    worked = cost.PRICE["metric_month"] * 8 / 730
+    worked = PRICE["metric_month"] * 8 / 730
     assert usd(bill(used=used, setup={"metrics": 8}), "metric_month") == pytest.approx(
         (10 + 10 + 10 * 40 / HOUR) * worked
     )
@@ -123,7 +87,7 @@ def test_levers_are_only_those_that_would_save_something() -> None:
     })  # fmt: skip
     assert levers() == pytest.approx({"LAMBDA_POLL_RATE=5": 43800 * 0.8 * (0.2e-6 + 0.4e-6 + 0.125 * 0.0000133334)})
     busy = {"worker_seconds": 730 * HOUR}
-    assert levers(setup={"min_workers": 1}, used=busy)["MIN_WORKERS=0"] == pytest.approx(730 * cost.worker_hour())
+    assert levers(setup={"min_workers": 1}, used=busy)["MIN_WORKERS=0"] == pytest.approx(730 * worker_hour())
     assert levers(setup={"has_events": True}, used={"copies": 10**6, "announced": 10**6}) == pytest.approx(
         levers() | {"ANNOUNCE=none": 1, "EVENT_SOURCE=sqs": 1}
     )
@@ -134,7 +98,7 @@ def test_levers_are_only_those_that_would_save_something() -> None:
     [(0, "0.00"), (0.004, "<0.01"), (0.005, "0.01"), (1.15, "1.15"), (-0.1, "-0.10"), (1234.5, "1234.50")],
 )
 def test_money_has_two_digits_and_no_noise(amount: float, text: str) -> None:
-    assert jq("money", amount) == text
+    assert bill(program=f"{amount} | money") == text
 
 
 # The verb
@@ -189,7 +153,7 @@ def run(script: str, folder: Path, **variables: Any) -> subprocess.CompletedProc
     answers: dict[str, Any] = {
         "LOG": measured(),
         "MADE": 1_600_000_000,
-        "SYNCED": [row("copied", 300, 30 * GB), row("deleted", 20, 0)],
+        "SYNCED": [row("copied", 300, 30 * GB), row("deleted", 20, 0), row("skipped", 5, 0)],
         "LARGE": [row("copied", 2, 20 * GB)],
         "SPANS": [
             {"@logStream": "a", "first": "1699990000000", "last": "1.6999936E12"},
@@ -214,10 +178,11 @@ def test_the_figures_come_from_the_logs_the_metrics_and_the_task(tmp_path: Path)
     hours = (3600 + 600 + 2 * 40) / 3600 * scale
     parts = 20 * GB // 2**26 + 2
     wanted = {
-        "express_upload_gb": 30 * scale, "express_put_request": (298 + parts + 4) * scale,
-        "standard_get_request": (600 + 298 + parts + 40) * scale, "spot_vcpu_hour": hours * 0.75,
+        "express_upload_gb": 30 * scale, "express_put_request": (298 + parts + 4 + 5) * scale,
+        "standard_get_request": (600 + 2 + 40 + 10) * scale, "express_get_request": (2 + 20 + 5) * scale,
+        "spot_vcpu_hour": hours * 0.75,
         "spot_memory_gb_hour": hours * 0.75 * 2, "vcpu_hour": hours * 0.25, "memory_gb_hour": hours * 0.25 * 2,
-        "ipv4_hour": hours, "sqs_request": (960 + 144) * scale + 180 * hours, "event": 320 * scale,
+        "ipv4_hour": hours, "sqs_request": (960 + 15 + 144) * scale + 180 * hours, "event": 320 * scale,
         "lambda_request": 144 * scale, "lambda_gb_second": 8 * 0.125 * scale, "logs_gb": 2 * scale,
         "image_gb_month": 0.06, "alarm_month": 6, "dashboard_month": 1,
     }  # fmt: skip
@@ -239,7 +204,8 @@ def test_the_first_lines_tell_the_prices_date_and_region_and_how_to_give_ones_ow
     assert lines[1] == "your own: --prices FILE, of the shape of lib/prices.json"
     assert lines[2] == "this deployment is in eu-west-1, where prices may differ"
     assert "X86_64 costs a quarter more" in lines[3]
-    assert lines[4] == "figures of the last 30.0 days, as for a month of 730 hours"
+    assert "more if AWS Config continuously records" in lines[4]
+    assert lines[6] == "figures of the last 30.0 days, as for a month of 730 hours"
     cells = [line.split("  ") for line in lines]
     (stored,) = [line for line in lines if line.startswith("GB stored")]
     assert stored.split() == ["GB", "stored", "in", "the", "directory", "bucket", "100", "0.11", "11.00", "measured"]

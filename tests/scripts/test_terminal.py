@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cost_verb import SETUP, STORED, USED
+from cost import SETUP, STORED, USED
 from test_sync import IDLE, NUMBERS, bash, judged, printed
 
 ROOT = Path(__file__).parents[2]
