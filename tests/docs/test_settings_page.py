@@ -324,6 +324,12 @@ def test_the_table_of_who_has_which_setting_is_right(page: str) -> None:
 # What they cost
 
 
+def cpu_ms(worker: str) -> float:
+    """Of an object, as measured: the last figure but one of its row."""
+    (row,) = (line for line in text_of("docs/performance.md").splitlines() if line.startswith(f"| {worker} |"))
+    return float(row.split("|")[-3])
+
+
 @pytest.mark.fast
 @both_languages
 def test_the_costs_of_settings_are_those_that_are_computed(page: str) -> None:
@@ -341,6 +347,7 @@ def test_the_costs_of_settings_are_those_that_are_computed(page: str) -> None:
         "IMAGE_URI": [f"{cost.PRICE['image_gb_month']:.2f}"],
         "METRICS": [f"{8 * cost.PRICE['metric_month'] + 2 * cost.PRICE['alarm_month'] + 0.05:.2f}"],
         "LOG_LEVEL": [f"{cost.PRICE['logs_gb']:.2f}"],
+        "S3_CLIENT": [f"{cpu_ms('worker with `S3_CLIENT=boto3`') / cpu_ms('worker, 1 process'):.1f}"],
         "AUDIT_DAYS": ["0.02"],  # no sum of cost.py
     }
     given = {row.name: re.findall(r"\d+\.\d+", row.costs) for row in rows(page)}
