@@ -269,7 +269,9 @@ print_next_commands() {
   printf '\nFrom now on, changes in\n  %s\nare copied to\n  s3://%s\nNext:\n' "$(synced_part)" "$DST_BUCKET"
   printf '  %-19s  %s\n' \
     "./sync.sh reconcile" "copies existing objects, and those that change in the" \
-    "" "first five minutes: S3 may not send events yet" \
+    "" "first five minutes: S3 may not send events yet; deletes" \
+    "" "copies of ours that the source no longer has, and lists" \
+    "" "what others wrote there" \
     "./sync.sh status" "shows whether everything works" \
     "./sync.sh logs" "shows what the workers do"
   printf 'Dashboard:\nhttps://%s.console.aws.amazon.com/cloudwatch/home?region=%s#dashboards:name=%s\n' \

@@ -123,7 +123,7 @@ def deploy(path: Path) -> str:
 
 def deploy_and_reconcile(path: Path) -> str:
     """Of what loses events or messages: no deployment brings these back."""
-    return f"{deploy(path)}, then ./sync.sh{path['via']} reconcile"
+    return f"{deploy(path)}, then ./sync.sh{path['via']} reconcile (look at what it calls foreign)"
 
 
 def look_bucket(path: Path) -> str:

@@ -13,9 +13,10 @@ from email.utils import parsedate_to_datetime
 from mirror.model.headers import as_utf8
 from mirror.model.selection import is_marker, items_of, wanted_of
 from mirror.protocol.objects import destination_from_head, source_from_head
-from mirror.protocol.verdict import ABSENT, ARCHIVED, EQUAL, EXCLUDED, EXPIRED, GHOST, MISSING, STALE, judge
+from mirror.protocol.verdict import ABSENT, ARCHIVED, EQUAL, EXCLUDED, EXPIRED, FOREIGN, GHOST, MISSING, STALE, judge
 
 WAITS, UNKNOWN = "waits", "unknown"  # for other keys (COPY_LAST, TABLES); a side that could not be read
+DELETED = (GHOST, FOREIGN)  # by a worker that is asked for the key; with TABLES this waits, too
 RIGHTLY = (EQUAL, ABSENT, EXCLUDED, EXPIRED)  # nothing is to be done
 FRESH_SECONDS = 300  # a change that is younger may be on its way: an event takes seconds, a worker a minute to start
 
@@ -24,6 +25,7 @@ MEANINGS = {
     MISSING: "only the source has it",
     STALE: "the destination has something other than the source",
     GHOST: "only the destination has it: it is no longer in the source",
+    FOREIGN: "only the destination has it, and it does not say that the sync wrote it",
     ABSENT: "neither bucket has it",
     ARCHIVED: "the source has to be restored before it can be copied",
     EXPIRED: "it changed longer ago than KEEP_DAYS, so it does not belong in the destination",
@@ -64,7 +66,7 @@ def explain(facts, now):
     what, waits = verdict.what, newest_wait(facts["markers"], facts["synced"])
     if any(side.get("problem") for side in sides.values()) and what != EXCLUDED:
         what = UNKNOWN
-    elif waits and (what in (MISSING, STALE) or (what == GHOST and not marks)):  # with TABLES deletes wait, too
+    elif waits and (what in (MISSING, STALE) or (what in DELETED and not marks)):
         what = WAITS
     found = {
         "key": key,
@@ -77,7 +79,8 @@ def explain(facts, now):
         "waits": waits,
         **{name: facts[name] for name in ("queue", "paused_since", "dead_letters", "log", "not_known")},
     }
-    return {**found, "advice": advice(found, facts, source, now), "is_right": what in RIGHTLY}
+    is_foreign = judge(source, destination).what == FOREIGN
+    return {**found, "advice": advice(found, facts, source, is_foreign, now), "is_right": what in RIGHTLY}
 
 
 def read_head(head):
@@ -140,16 +143,21 @@ def about_settings(key, settings, wanted, marks):
     return {name: said for name, said in says.items() if settings[name]}
 
 
-def advice(found, facts, source, now):
+def advice(found, facts, source, is_foreign, now):
     """What to do, the most likely cause first."""
     what, via, quoted = found["verdict"], facts["via"], facts["quoted"]
-    if what == EXCLUDED and found["destination"]:
+    if what == EXCLUDED and found["destination"] and not is_foreign:
         return f"nothing; ./sync.sh{via} reconcile --remove-unwanted removes the copies of what EXCLUDE leaves out"
     if what in STANDING_ADVICE:
         return STANDING_ADVICE[what]
     is_fresh = source is not None and now - source.modified.timestamp() < FRESH_SECONDS
     reconcile = f"./sync.sh{via} reconcile --prefix {quoted}"
     status = f"./sync.sh{via} status"
+    if what == FOREIGN:
+        return (
+            "nothing, if others wrote it: EXCLUDE leaves it out of reconcile. If the source had it, its event may be "
+            f"on its way or lost: {status}; {reconcile} --remove-foreign deletes all that is foreign under that prefix"
+        )
     rows = (
         (found["paused_since"], f"the sync is paused: ./sync.sh{via} resume"),
         (found["dead_letters"], f"remove the reason, then ./sync.sh{via} redrive"),

@@ -58,9 +58,10 @@ readonly PROGRESS_LINE='^[^ ]+ INFO progress ' PROGRESS_FIELD='^(listed|here|key
 readonly DIFFERENCE_LINE='^[^ ]+ INFO difference number='
 readonly DIFFERENCE_FIELDS="^\S+ INFO difference number=(?<number>\d+) what=(?<what>\S+) key=$KEY_FIELD\$"
 
-# Worker, the summary of an audit: TIME INFO|ERROR audited end=complete status=0 found=0 NAME=VALUE...
+# Worker, the summary of an audit: TIME INFO|ERROR audited end=complete status=0 found=0 NAME=VALUE...; without foreign
+# of release 1.2.0.
 readonly AUDITED_LINE='^\S+ (INFO|ERROR) audited end='
-readonly AUDITED_FIELDS='^(?<at>\S+) (INFO|ERROR) audited end=(?<end>\S+) status=(?<status>\d+) found=(?<found>\d+)'
+readonly AUDITED_FIELDS='^(?<at>\S+) (INFO|ERROR) audited end=(?<end>\S+) status=(?<status>\d+) found=(?<found>\d+)(.* foreign=(?<foreign>\d+))?'
 # Of metric filters: lines of the worker, and of the starter those whose "audit" has a "problem".
 readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.problem = "*" }'
 
@@ -153,10 +154,10 @@ outages_of() {
        seconds: (.over // .ended | if . then tonumber else . end), reason: (.why // .last)}]'
 }
 
-# Reads the rows of a query on audits, prints {at, end, status, found} of each as a JSON list.
+# Reads the rows of a query on audits, prints {at, end, status, found, foreign} of each as a JSON list.
 audits_of() {
   jq -c --arg fields "$AUDITED_FIELDS" '[.[]["@message"] | capture($fields)
-    | .status |= tonumber | .found |= tonumber]'
+    | .status |= tonumber | .found |= tonumber | .foreign |= (. // 0 | tonumber)]'
 }
 
 # Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why, since} of each as a JSON list; the

@@ -78,8 +78,9 @@ def parse_arguments(arguments: list[str]) -> Command:
         return WaitOptions(**found)
     if name == "measure":
         return MeasureOptions(**found)
-    if name and found["audit"] and found["remove_unwanted"]:
-        parser.error("reconcile: --audit removes nothing: leave out --remove-unwanted")
+    for removal in ("remove_unwanted", "remove_foreign"):
+        if name and found["audit"] and found[removal]:
+            parser.error(f"reconcile: --audit removes nothing: leave out --{removal.replace('_', '-')}")
     return Options(**found) if name else None
 
 
@@ -91,6 +92,9 @@ def add_reconcile(commands: Any) -> None:
     command.add_argument("--deep", action="store_true", help="look at every object, not only at the listings")
     command.add_argument(
         "--remove-unwanted", action="store_true", help="delete copies that EXCLUDE or KEEP_DAYS leaves out"
+    )
+    command.add_argument(
+        "--remove-foreign", action="store_true", help="delete what only the destination has and the sync did not write"
     )
     command.add_argument(
         "--max-delete", type=whole_number, default=MAX_DELETE, help="stop when more would be deleted (%(default)s)"

@@ -16,10 +16,27 @@ check_destination_bucket() {
       "have to be in one Region"
   elif [[ $DST_BUCKET_OWNER != "$ACCOUNT" ]]; then
     say "      DST_BUCKET=$DST_BUCKET is not checked: it belongs to account $DST_BUCKET_OWNER"
+    say_if_not_empty
   elif ! buckets=$(fact_or_reason directory_buckets); then
     problem "DST_BUCKET=$DST_BUCKET: $buckets"
   elif ! jq -e --arg name "$DST_BUCKET" 'any(.Buckets[]?; .Name == $name)' <<<"${buckets:-null}" >/dev/null; then
     problem "DST_BUCKET=$DST_BUCKET does not exist in account $ACCOUNT: create it, or set DST_BUCKET"
+  else
+    say_if_not_empty
+  fi
+}
+
+# Before the first deployment, whose user may not know that others keep objects there.
+say_if_not_empty() {
+  local found
+  [[ -z $(fact task_definition) ]] || return 0
+  if ! found=$(aws_or_error s3api list-objects-v2 --bucket "$DST_BUCKET" --expected-bucket-owner "$DST_BUCKET_OWNER" \
+    --max-keys 1 --no-paginate); then
+    say "      DST_BUCKET=$DST_BUCKET: it is not known whether it is empty: $found"
+  elif jq -e '.Contents // [] | length > 0' <<<"$found" >/dev/null; then
+    say "      DST_BUCKET=$DST_BUCKET is not empty: if the source has or gets an object with the same key, it is" \
+      "overwritten, and deleted when that is deleted. Other objects stay; ./sync.sh reconcile lists them as foreign," \
+      "and EXCLUDE leaves them alone"
   fi
 }
 

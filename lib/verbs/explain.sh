@@ -6,9 +6,10 @@
 # Prints one word, then what both buckets have under the key, what the settings
 # say about it, its last log lines, and why a message on it is in the dead-letter
 # queue. The words are equal, missing, stale, ghost (only the destination has it),
-# absent (neither has it), archived, expired (KEEP_DAYS), excluded (EXCLUDE,
-# PREFIX_FILTER), waits (for other keys, by COPY_LAST or TABLES), unknown (a
-# bucket could not be read; the output names the missing permission).
+# foreign (the same, and it does not say that the sync wrote it), absent (neither
+# has it), archived, expired (KEEP_DAYS), excluded (EXCLUDE, PREFIX_FILTER), waits
+# (for other keys, by COPY_LAST or TABLES), unknown (a bucket could not be read;
+# the output names the missing permission).
 #
 #   KEY         as it is, in quotes for the shell, such as 'a b/größe %.txt' or
 #               $'two\nlines'; after -- if it begins with a hyphen
@@ -200,6 +201,7 @@ keep_explanation() {
 
 readonly -A VERDICT_COLOURS=(
   [equal]=$GREEN [absent]=$GREEN [expired]=$GREEN [excluded]=$GREEN [waits]=$AMBER [archived]=$AMBER
+  [foreign]=$AMBER
 )
 
 # Reads the answer.

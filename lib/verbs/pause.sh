@@ -5,8 +5,8 @@
 #
 # No worker is started. Running workers, including those of MIN_WORKERS, return
 # their messages to the queue and end, and the function copies nothing. A
-# reconcile that removes objects (--remove-unwanted) is ended, too; others go on,
-# because they only put keys on the queue. This command returns when all of them
+# reconcile that removes objects (--remove-unwanted or --remove-foreign) is ended,
+# too; others go on, because they only put keys on the queue. This command returns when all of them
 # have ended, usually within two minutes. From then on the sync writes nothing to
 # the destination. Rules and alarms continue, and ./deploy.sh keeps the pause.
 #
@@ -76,7 +76,7 @@ say_removals() {
   local tasks task
   tasks=$(unfinished_tasks "$IS_REMOVAL")
   for task in $tasks; do
-    say "pause: task $task removes objects from the destination (reconcile --remove-unwanted): it is ended, and the" \
+    say "pause: task $task removes objects from the destination (reconcile --remove-...): it is ended, and the" \
       "next such run after the pause removes the rest"
   done
 }
@@ -85,7 +85,7 @@ say_removals() {
 say_interrupted() {
   if [[ -n $SINCE ]]; then
     say "pause: interrupted: the sync stays paused since $SINCE. What still runs may write until it ends: the next run of" \
-      "the starter stops workers, but no reconcile --remove-unwanted. To end both and wait: ./sync.sh$VIA pause. To" \
+      "the starter stops workers, but no reconcile --remove-... To end both and wait: ./sync.sh$VIA pause. To" \
       "continue: ./sync.sh$VIA resume"
   else
     say "pause: interrupted while the sync was being paused: ./sync.sh$VIA status shows whether it is"

@@ -1,9 +1,12 @@
 # shellcheck shell=bash
 # usage: ./sync.sh reconcile [--prefix P] [--dry-run] [--audit] [--deep]
-#                            [--remove-unwanted] [--max-delete N] [--examples N]
-#                            [--report FILE] [--json]
+#                            [--remove-unwanted] [--remove-foreign]
+#                            [--max-delete N] [--examples N] [--report FILE] [--json]
 #
-# Compare both buckets, and put the keys that differ on the queue.
+# Compare both buckets, and put the keys that differ on the queue: workers copy
+# what is missing or stale, and delete copies that the source no longer has.
+# Foreign objects, which only the destination has and which do not say that the
+# sync wrote them, stay. To leave them out of the comparison, set EXCLUDE.
 #
 # Use it as a backfill, an audit or a repair. It runs in a task of its own, and is
 # safe to interrupt and to run again. Ctrl-C ends only the view of its log, not
@@ -17,9 +20,12 @@
 #                   changes within the second of the copy
 #   --remove-unwanted
 #                   delete from the destination what EXCLUDE or KEEP_DAYS leaves
-#                   out now; not with --audit
+#                   out now, except for foreign objects; not with --audit
+#   --remove-foreign
+#                   delete foreign objects, too; those that EXCLUDE leaves out only
+#                   together with --remove-unwanted; not with --audit
 #   --max-delete N  stop when more than N objects would be deleted from the
-#                   destination, by this or by a worker (default 1000)
+#                   destination, by this command and by workers (default 1000)
 #   --examples N    keys to name of each kind (default 10)
 #   --report FILE   write each difference to the file (-: stdout) as a line of
 #                   JSON, {"what": ..., "key": ...}, 100,000 at most. If one is
@@ -28,10 +34,11 @@
 #   --json          the numbers as JSON on stdout, the log on stderr
 #
 # Exit status: 0 equal, or all that differs is on the queue; 1 differences are
-# left; 2 wrong usage; 3 a listing failed, too many would be deleted, the task did
-# not end by itself, or the report is incomplete. Nothing is deleted before both
-# buckets are listed; if --remove-unwanted is stopped after that, the number
-# "removed" says how many are gone, and the next run removes the rest.
+# left, such as foreign objects (not with --audit); 2 wrong usage; 3 a listing
+# failed, too many would be deleted, the task did not end by itself, or the report
+# is incomplete. Nothing is deleted before both buckets are listed; if a removal is
+# stopped after that, the number "removed" says how many are gone, and the next run
+# removes the rest.
 
 reconcile_started_by() { printf '%s-reconcile\n' "$APP_NAME"; }
 
@@ -112,7 +119,7 @@ say_it_goes_on() {
 }
 
 verb_reconcile() {
-  local arguments=() json=false audits=false removes=false report="" task
+  local arguments=() json=false audits=false removes="" report="" task
   while (($#)); do
     case "$1" in
       --prefix) need_value "$1" "$#" && arguments+=("$1" "$2") && shift ;;
@@ -125,17 +132,17 @@ verb_reconcile() {
       --report) need_value "$1" "$#" && report=$2 && arguments+=("$1") && shift ;;
       --dry-run | --deep) arguments+=("$1") ;;
       --audit) audits=true arguments+=("$1") ;;
-      --remove-unwanted) removes=true arguments+=("$1") ;;
+      --remove-unwanted | --remove-foreign) removes=$1 arguments+=("$1") ;;
       --json) json=true ;;
       *) usage "reconcile: unknown option $1" ;;
     esac
     shift
   done
-  [[ $audits$removes != truetrue ]] || usage "reconcile: --audit removes nothing: leave out --remove-unwanted"
+  [[ $audits == false || -z $removes ]] || usage "reconcile: --audit removes nothing: leave out $removes"
   [[ $json$report != true- ]] || usage "reconcile: --json and --report - both print on stdout: name a file"
   start_verb
   need_starter
-  if [[ $removes == true && " ${arguments[*]} " != *" --dry-run "* ]]; then
+  if [[ -n $removes && " ${arguments[*]} " != *" --dry-run "* ]]; then
     refuse_if_paused "nothing is removed before"
   else
     say_if_paused "differences are put on the queue, and copied after"

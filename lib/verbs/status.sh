@@ -164,7 +164,9 @@ jq_status() {
   def age: if . < 86400 then "\(. / 3600 | floor) h ago" else "\(. / 86400 | floor) days ago" end;
   def audited: if .end == "stopped" then "it was stopped (exit status \(.status)), its log says why"
     elif .found == 0 then "both buckets equal"
-    else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them fixed" end)" end;
+    else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them fixed" end)" end
+    + if .foreign > 0
+      then ", and \(amount(.foreign; "foreign object")), which ./sync.sh\($via) reconcile --dry-run names" else "" end;
   def key_waiting: "at \(.at) \(.key | tojson) \(waiting)";
   def times: if .times == 1 then "at \(.at)" else "\(.times) times, the last at \(.at)" end;
   def if_known($part; text): if is_known($part) then text else "not known: the log could not be read" end;

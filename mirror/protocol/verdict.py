@@ -11,8 +11,11 @@ restored before a copy.
 A destination object without provenance is of unknown origin: another tool may have put it there, or it is our copy of a
 source whose metadata cannot be sent back, so that S3 copied them and no provenance could be added. Size and time decide
 whether such an object counts as equal. Only a worker does not rely on them: it is asked because something has changed,
-and copies again. If the source has no such key, a worker deletes the object as any other ghost; wait --exact counts it,
-and does not wait for that.
+and copies again.
+
+If the source has no such key, the object is foreign. A worker that is asked for the key deletes it, because the source
+had the key. The readers ask no worker for it: reconcile deletes it only with --remove-foreign, and wait --exact does
+not wait until it is gone.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from typing import NamedTuple, Protocol
 EQUAL = "equal"  # the destination has a copy of the source as it is now
 MISSING = "missing"  # only the source has it
 STALE = "stale"  # the destination has something other than the source
-GHOST = "ghost"  # only the destination has it
+GHOST = "ghost"  # only the destination has it, as a copy of ours
+FOREIGN = "foreign"  # only the destination has it, and it does not say that it is a copy
 ABSENT = "absent"  # neither has it
 ARCHIVED = "archived"  # missing or stale, and the source has to be restored before it can be copied
 EXPIRED = "expired"  # KEEP_DAYS keeps the source no longer; an equal copy is left to the lifecycle of the bucket
@@ -110,7 +114,7 @@ def judge(
     if excluded:
         return Verdict(EXCLUDED, NOTHING, unknown)
     if source is None:
-        return Verdict(GHOST, DELETE, unknown) if destination else Verdict(ABSENT, NOTHING)
+        return Verdict(FOREIGN if unknown else GHOST, DELETE, unknown) if destination else Verdict(ABSENT, NOTHING)
     if expired:
         if destination is None or is_equal(destination, source, deep=False):
             return Verdict(EXPIRED, NOTHING, unknown)

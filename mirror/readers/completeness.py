@@ -29,6 +29,7 @@ from mirror.protocol.requests import head_destination, head_source
 from mirror.protocol.verdict import (
     ABSENT,
     EQUAL,
+    FOREIGN,
     GHOST,
     NO_DOUBT,
     UNDECIDED,
@@ -332,7 +333,7 @@ class Completeness:
         found = judge(version, destination)
         if found.what in (EQUAL, ABSENT) or (destination and is_copy_of_later(destination, self.newest)):
             return True
-        if found.what == GHOST and found.of_unknown_origin:
+        if found.what == FOREIGN:
             self.of_unknown_origin += 1
             return True
         if not (with_source or (version and destination and destination.modified >= version.modified)):
@@ -348,11 +349,10 @@ class Completeness:
 
     async def shows_no_ghost(self, key: str) -> bool:
         """Whether a look shows that both sides are equal, or that the copy is of unknown origin."""
-        destination, found = await look_at(self.buckets, key, deep=False)
-        is_unknown = found.row == GHOST and not (destination and destination.provenance)
-        self.only_in_destination += found.row == GHOST
-        self.of_unknown_origin += is_unknown
-        return is_unknown or found.row in ("", "unwanted")
+        _, found = await look_at(self.buckets, key, deep=False)
+        self.only_in_destination += found.row in (GHOST, FOREIGN)
+        self.of_unknown_origin += found.row == FOREIGN
+        return found.row in ("", "unwanted", FOREIGN)
 
 
 @dataclass(eq=False)

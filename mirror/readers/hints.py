@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from mirror.concurrency import Slots
 from mirror.model.delta import log_file
@@ -29,21 +29,23 @@ class Hints:
         self.settings = settings
         self.queue = queue
         self.sent = 0  # keys
+        self.deletes = 0  # of those, that a worker deletes if nothing changes
         self.slots = Slots(SENDS)
         # Keys by whether they are missing, and how many of them go into one message.
         self.unsent: defaultdict[tuple[bool, int], list[str]] = defaultdict(list)
 
-    async def send(self, findings: Iterable[Finding], last: bool = False) -> None:
+    async def send(self, findings: Collection[Finding], last: bool = False) -> None:
         """Puts the keys that a worker copies or deletes on the queue in full batches, at the `last` call all of them.
 
         The keys of a message are all missing, which it says, or all present. A marker or a file of a table's log, which
         may have to wait, has a message of its own.
         """
-        for key, row, action in findings:
-            if action in (COPY, DELETE):
-                size = 1 if self.may_wait(key) else KEYS_PER_HINT
-                self.unsent[row == MISSING, size].append(key)
+        for found in findings:
+            if found.action in (COPY, DELETE):
+                size = 1 if self.may_wait(found.key) else KEYS_PER_HINT
+                self.unsent[found.row == MISSING, size].append(found.key)
         await self.slots.run(self.send_batch, self.batches(last))
+        self.deletes += sum(found.action == DELETE for found in findings)
 
     def batches(self, last: bool) -> Iterator[tuple[bool, int, list[str]]]:
         """Takes full batches off what is unsent, before another folder's keys are sent."""

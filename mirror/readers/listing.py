@@ -23,7 +23,7 @@ from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets, is_expired
 from mirror.protocol.objects import Destination
 from mirror.protocol.requests import head_destination, head_source
-from mirror.protocol.verdict import ABSENT, EQUAL, EXCLUDED, EXPIRED, NOTHING, SizeAndTime, judge
+from mirror.protocol.verdict import ABSENT, EQUAL, EXCLUDED, EXPIRED, FOREIGN, NOTHING, SizeAndTime, judge
 from mirror.readers.walk import SOURCE, Entry, Page
 from mirror.settings import Settings
 
@@ -43,6 +43,7 @@ class Finding(NamedTuple):
     key: str
     row: str  # "" if nothing is to be reported
     action: str = NOTHING
+    is_foreign: bool = False  # only the destination has it, and it does not say that the sync wrote it
 
 
 def chosen_prefixes(settings: Settings, prefix: str) -> tuple[str, ...]:
@@ -128,19 +129,21 @@ def is_in_parts(etag: str) -> bool:
 async def look_at(buckets: Buckets, key: str, deep: bool) -> tuple[Destination | None, Finding]:
     """What the destination has, and the verdict on the key at this moment.
 
-    The source of a key that EXCLUDE leaves out is not looked at, as it may not be readable.
-    Raises the error of a missing or closed source bucket.
+    The source of a key that EXCLUDE leaves out is looked at only if the destination does not say that it is a copy,
+    because it may not be readable. Raises the error of a missing or closed source bucket.
     """
     destination = await head_destination(buckets, key)
     excluded = buckets.settings.wanted.excludes(key)
-    source = None if excluded else await head_source(buckets, key)
+    is_unmarked = destination is not None and not destination.provenance
+    source = await head_source(buckets, key) if is_unmarked or not excluded else None
     expired = source is not None and is_expired(buckets, source.modified)
     what, action, _ = judge(source, destination, excluded=excluded, expired=expired, deep=deep)
     if what in (EQUAL, ABSENT):
         return destination, Finding(key, "")
+    is_foreign = what == FOREIGN or (excluded and judge(source, destination).what == FOREIGN)
     if what in (EXCLUDED, EXPIRED):
-        return destination, Finding(key, "unwanted" if destination else "")
-    return destination, Finding(key, what, action)
+        return destination, Finding(key, "unwanted" if destination else "", NOTHING, is_foreign)
+    return destination, Finding(key, what, NOTHING if is_foreign else action, is_foreign)
 
 
 async def when_not_busy[T](

@@ -38,20 +38,26 @@ STOP_SECONDS = 20  # that a call which is under way has left after SIGTERM
 MAX_DELETE = 1000
 # Storage classes of which no listing says whether the object can be copied: it may have been restored, or archived.
 MAYBE_ARCHIVED = {*ARCHIVED_CLASSES, "INTELLIGENT_TIERING"}
-# The rows of the report that are differences. The first three are put on the queue, the others only reported.
+# The rows of the report that are differences. QUEUED are put on the queue, the others only reported.
 DIFFERENCES = {
     "missing": "only in the source",
     "stale": "not what the source is now",
-    "ghost": "only in the destination",
+    "ghost": "only in the destination, written by the sync",
+    "foreign": "only in the destination, not written by the sync: stays without --remove-foreign",
     "unreadable": "could not be looked at, see the log",
     "archived": "archived in the source: restore it, its restore event copies it",
 }
 QUEUED = ("missing", "stale", "ghost")
+NO_ALARM = ("foreign", "archived")  # of an audit
 # The rows that are no differences, and are reported if EXCLUDE or KEEP_DAYS is set.
 LEFT_OUT = {
     "expired": "only in the source, older than KEEP_DAYS",
     "unwanted": "in the destination, excluded or older than KEEP_DAYS",
 }
+ABOUT_FOREIGN = (
+    "Foreign objects were written by others, or they are copies whose metadata could not be sent back. After events "
+    "were lost, look at them: their source may be deleted. --remove-foreign deletes them, EXCLUDE leaves them out"
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,16 @@ class Options:
     deep: bool = False
     audit: bool = False  # keys that differ are looked at again later, and count only if they still do
     remove_unwanted: bool = False
+    remove_foreign: bool = False
     max_delete: int = MAX_DELETE
     examples: int = 10  # keys to name of each kind
     report: bool = False  # each difference is a line of the log
+
+    @property
+    def removable(self) -> str:
+        """What this command deletes by itself; "" if nothing."""
+        asked = {"unwanted": self.remove_unwanted, "foreign": self.remove_foreign}
+        return "" if self.dry_run else " or ".join(name for name, is_asked in asked.items() if is_asked)
 
 
 async def reconcile(
@@ -86,6 +99,7 @@ class Compared:
     wanted: Wanted
     now: float
     doubt: float  # see judge_listed()
+    looks_at_unwanted: bool = False  # at those that the source does not seem to have, as they may be foreign
     compared: int = 0
     expired: int = 0
     missing: list[str] = field(default_factory=list)  # keys that the destination does not seem to have, to be copied
@@ -97,8 +111,10 @@ class Compared:
         """Both are equal, or the source has expired, if the listings decide. A key that EXCLUDE leaves out is unwanted
         in the destination, whatever the source has."""
         if self.wanted.excludes(key):
-            if destination:
+            if destination and (source or not self.looks_at_unwanted):
                 self.unwanted.append(key)
+            elif destination:
+                self.ghosts.append(key)
             return
         if source is None:
             self.ghosts.append(key)
@@ -153,16 +169,18 @@ class Reconciliation:
         self.progress = Progress()
         self.differences = Report() if self.options.report else None
         self.leaves_out = bool(settings.exclude or settings.keep_days)
-        self.removes = self.options.remove_unwanted and not self.options.dry_run
-        self.removal = Removal(self.buckets, self.interruption, self.options.max_delete)
+        options = self.options
+        rows = options.remove_unwanted, options.remove_foreign
+        self.removal = Removal(self.buckets, self.interruption, options.max_delete, *rows)
 
     def new_part(self) -> Compared:
         doubt = math.inf if self.options.deep else NO_DOUBT
-        return Compared(self.buckets.settings.wanted, self.buckets.wall(), doubt)
+        return Compared(self.buckets.settings.wanted, self.buckets.wall(), doubt, self.options.remove_unwanted)
 
     async def run(self) -> int:
         """Returns the exit status: 0 if both are equal or all differences are on the queue, 1 if differences are left,
-        3 if it was stopped: by a signal, a listing that failed, or too many keys to delete.
+        3 if it was stopped: by a signal, a listing that failed, or too many keys to delete. Foreign objects are
+        differences that are left, but not for an audit.
 
         No object is removed before both buckets are listed and the number is known not to be too large. A run that is
         stopped after that reports how many it has removed.
@@ -176,11 +194,13 @@ class Reconciliation:
             reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
             log.error("reconcile stopped, it is safe to run it again: %s", reason)
             if removed := self.counts["removed"]:
-                log.error("%d of %d unwanted objects were removed by then", removed, len(self.removal.keys))
+                removable = self.options.removable
+                log.error("%d of %d %s objects were removed by then", removed, len(self.removal.keys), removable)
             return self.report("stopped", 3)
-        dry_run = self.options.dry_run
-        left = [name for name in DIFFERENCES if name != "archived" and (dry_run or name not in QUEUED)]
-        return self.report("complete", int(any(self.counts[name] for name in left)))
+        settled = {"archived"} if self.options.dry_run else {"archived", *QUEUED}
+        if self.options.audit or "foreign" in self.options.removable:
+            settled.add("foreign")  # an object that could not be removed counts as unreadable, too
+        return self.report("complete", int(any(self.counts[name] for name in DIFFERENCES if name not in settled)))
 
     async def compare(self) -> None:
         await self.walk.run()
@@ -189,7 +209,7 @@ class Reconciliation:
         if self.doubtful:
             await self.look_again()
         await self.send(self.held, last=True)
-        await self.remove_unwanted()
+        await self.remove()
 
     async def take(self, part: Compared) -> None:
         """What the walk has found. Once too many keys would be deleted, no more ghosts are looked at.
@@ -200,7 +220,7 @@ class Reconciliation:
         self.counts["compared"] += part.compared
         self.counts["expired"] += part.expired
         for key in part.unwanted:
-            self.add_unwanted(key)
+            self.set_aside(Finding(key, "unwanted"))
         ghosts = [] if self.are_too_many() else part.ghosts
         is_exact = self.options.dry_run or self.options.audit
         missing = [] if is_exact else [Finding(key, MISSING, COPY) for key in part.missing]
@@ -210,10 +230,14 @@ class Reconciliation:
         await self.send(self.hold_back(await self.check(sorted(doubtful))))
         self.show_progress()
 
-    def add_unwanted(self, key: str) -> None:
-        self.count([Finding(key, "unwanted")])
-        if self.removes:
-            self.removal.add(key)
+    def set_aside(self, found: Finding) -> None:
+        """Counts what is no matter of the workers: it stays, or is removed at the end."""
+        self.count([found])
+        if self.removal.takes(found):
+            if not self.options.dry_run:
+                self.removal.add(found)
+        elif self.options.remove_unwanted and found.row == "unwanted":
+            self.counts["kept"] += 1
 
     def hold_back(self, findings: list[Finding]) -> list[Finding]:
         """Holds back those that a worker would delete, and returns the others. One more than `max_delete` is
@@ -251,18 +275,18 @@ class Reconciliation:
         await self.send([], last=True)
         self.refuse_too_many()
 
-    async def remove_unwanted(self) -> None:
-        """Removes them. A key that has changed meanwhile is no longer unwanted, and counts as what it is now."""
+    async def remove(self) -> None:
+        """Removes what was set aside for it. A key that has changed meanwhile counts as what it is now."""
         differing: list[Finding] = []
 
-        def done(found: Finding) -> None:
+        def done(row: str, found: Finding) -> None:
             if found.row == "removed":
                 self.counts["removed"] += 1
             elif found.row:
                 differing.append(found)
             if found.row not in ("removed", "unreadable"):
-                self.counts["unwanted"] -= 1
-                self.examples["unwanted"] = [other for other in self.examples["unwanted"] if other != found.key]
+                self.counts[row] -= 1
+                self.examples[row] = [other for other in self.examples[row] if other != found.key]
             self.show_progress()
 
         await self.removal.run(self.looks, done)
@@ -272,13 +296,14 @@ class Reconciliation:
     async def check(self, keys: list[str]) -> list[Finding]:
         """Looks at the keys, counts those that still differ, and returns them.
 
-        An audit only remembers them, as long as there is room.
+        An audit only remembers them, as long as there is room; but not foreign objects, which may be many.
         """
-        looked_at = await self.look(keys)
-        found = [each for each in looked_at if each.row != "unwanted"]
-        for each in looked_at:
-            if each.row == "unwanted":
-                self.add_unwanted(each.key)
+        found = []
+        for each in await self.look(keys):
+            if each.row in ("unwanted", "foreign"):
+                self.set_aside(each)
+            else:
+                found.append(each)
         if self.options.audit:
             room = MOST_DOUBTFUL - len(self.doubtful)
             self.doubtful += [each.key for each in found[:room]]
@@ -331,8 +356,10 @@ class Reconciliation:
             log.info("progress %s %s", self.found(), self.progress.text(walk.listed, walk.done, walk.known))
 
     def found(self) -> str:
-        names = ("listed", "compared", *DIFFERENCES, "queued", *((*LEFT_OUT, "removed") if self.leaves_out else ()))
+        left_out = (*LEFT_OUT, "kept", "removed") if self.leaves_out else ("removed",)
+        names = ("listed", "compared", *DIFFERENCES, "queued", "to_delete", *left_out)
         self.counts["listed"], self.counts["queued"] = self.walk.listed, self.hints.sent
+        self.counts["to_delete"] = self.hints.deletes
         counted = " ".join(f"{name}={self.counts[name]}" for name in names)
         return f"{counted} seconds={time.monotonic() - self.started:.1f}"
 
@@ -341,19 +368,28 @@ class Reconciliation:
         reported = self.differences.numbers() if self.differences else ""
         return f"{self.found()} keys/s={self.walk.listed / seconds:.0f}{reported}"
 
+    def deletions(self) -> str:
+        kept = f"; {number} unwanted ones stay, because they are foreign" if (number := self.counts["kept"]) else ""
+        if self.options.dry_run:
+            return f"a dry run: nothing is deleted or put on the queue{kept}"
+        return f"{self.counts['removed']} deleted by this command, {self.hints.deletes} to be deleted by workers{kept}"
+
     def report(self, end: str, status: int) -> int:
         """Shows the table, and logs all numbers as the last line. Returns the exit status."""
         self.show(f"{end}: {self.counts['compared']} keys of the source compared")
         for what, meaning in (DIFFERENCES | (LEFT_OUT if self.leaves_out else {})).items():
             self.show(f"{self.counts[what]:>12} {what:<10}  {meaning}")
         self.show(f"{self.hints.sent:>12} {'queued':<10}  for the workers, who look at each key again")
-        if self.leaves_out and self.options.remove_unwanted:
-            self.show(f"{self.counts['removed']:>12} {'removed':<10}  of those that are unwanted")
+        if removable := self.options.removable:
+            self.show(f"{self.counts['removed']:>12} {'removed':<10}  of those that are {removable}")
+        self.show(self.deletions())
         for what, keys in self.examples.items():
             for key in keys:
                 self.show(f"  {what} {quoted(key)}")
+        if self.counts["foreign"] and "foreign" not in self.options.removable:
+            self.show(ABOUT_FOREIGN)
         if self.options.audit:
-            found = sum(self.counts[what] for what in DIFFERENCES if what != "archived")
+            found = sum(self.counts[what] for what in DIFFERENCES if what not in NO_ALARM)
             level = logging.ERROR if found or status else logging.INFO
             log.log(level, AUDITED, end, status, found, self.numbers())
         log.info(RECONCILED, end, status, self.numbers())

@@ -1,4 +1,5 @@
-"""reconcile --remove-unwanted: deletes what the destination holds although EXCLUDE or KEEP_DAYS leaves it out."""
+"""What reconcile deletes by itself: with --remove-unwanted what EXCLUDE or KEEP_DAYS leaves out, with --remove-foreign
+what the sync did not write. What is both goes only with both."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from mirror.model.log_lines import REMOVED, quoted
 from mirror.protocol.attempt import Interruption, KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.requests import delete_object
+from mirror.protocol.verdict import FOREIGN
 from mirror.readers.listing import Finding, look_at, when_not_busy
 
 log = logging.getLogger("worker")
@@ -37,22 +39,29 @@ class Removal:
     buckets: Buckets
     interruption: Interruption
     most: int
-    keys: list[str] = field(default_factory=list)
+    unwanted: bool = True
+    foreign: bool = False
+    keys: dict[str, str] = field(default_factory=dict)  # and the row that each counts in
 
-    def add(self, key: str) -> None:
+    def takes(self, found: Finding) -> bool:
+        if found.is_foreign and not self.foreign:
+            return False
+        return found.row == FOREIGN or (self.unwanted and found.row == "unwanted")
+
+    def add(self, found: Finding) -> None:
         """Remembers the key, but one more than `most` at most, which shows that they are too many."""
         if len(self.keys) <= self.most:
-            self.keys.append(key)
+            self.keys[found.key] = found.row
 
-    async def run(self, looks: Slots, done: Callable[[Finding], None]) -> None:
-        """Calls done() as soon as a key is done, with the row "removed", "unreadable", which is logged, or with what a
-        look at the key found instead.
+    async def run(self, looks: Slots, done: Callable[[str, Finding], None]) -> None:
+        """Calls done() as soon as a key is done, with the row that it counts in and the row "removed", "unreadable",
+        which is logged, or with what a look at the key found instead.
 
         Raises Interrupted, and an error for which no key is at fault.
         """
 
         async def remove(key: str) -> None:
-            done(await self.remove(key))
+            done(self.keys[key], await self.remove(key))
 
         for keys in itertools.batched(self.keys, AT_ONCE, strict=False):
             await looks.run(remove, keys)
@@ -71,7 +80,7 @@ class Removal:
         """If the object is gone after a delete that got no answer, then that delete removed it."""
         self.interruption.check()
         existing, found = await look_at(self.buckets, sync.key, deep=False)
-        if existing and found.row == "unwanted":
+        if existing and self.takes(found):
             try:
                 await delete_object(self.buckets, sync, existing)
             except ClientError as error:

@@ -30,7 +30,7 @@ PATIENCE = 100  # after this many seconds a pause may last one longer: what is m
 EXAMPLES = 100
 ARCHIVED = "archived: restore it"
 GHOST = "only in the destination: its deletion is waited for"
-UNKNOWN = "only in the destination, of unknown origin: not waited for; reconcile counts and deletes them as ghosts"
+FOREIGN = "only in the destination, not written by the sync: not waited for"
 STATUS = {"complete": 0, "timeout": 1, "stopped": 3}
 
 
@@ -221,7 +221,7 @@ class Wait:
         if self.keeps_days():
             rows["expired"] = figures["expired"], "unchanged in the source for more than KEEP_DAYS: not waited for"
         if self.state.exact:
-            rows["unknown"] = figures["of_unknown_origin"], UNKNOWN
+            rows["foreign"] = figures["of_unknown_origin"], FOREIGN
         self.show(f"{end}: {figures['keys']} keys of the source under {quoted(','.join(self.state.prefixes))}")
         for name, (number, meaning) in rows.items():
             self.show(f"{number:>12} {name:<10}  {meaning}")

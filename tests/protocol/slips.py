@@ -193,8 +193,8 @@ READERS = (
     Slip(
         "what another tool put into the destination is waited for",
         "mirror/readers/completeness.py",
-        "return is_unknown or found.row in",
-        "return found.row in",
+        'return found.row in ("", "unwanted", FOREIGN)',
+        'return found.row in ("", "unwanted")',
         ("worker/test_completeness.py::test_what_is_no_copy_of_ours_is_left_alone",),
     ),
     Slip(
@@ -265,8 +265,8 @@ READERS = (
     Slip(
         "a dry run that found differences ends with 0",
         "mirror/readers/reconcile.py",
-        'if name != "archived" and (dry_run or name not in QUEUED)]',
-        'if name != "archived" and name not in QUEUED]',
+        'settled = {"archived"} if self.options.dry_run else {"archived", *QUEUED}',
+        'settled = {"archived", *QUEUED}',
         ("worker/test_audit.py::test_a_dry_run_of_it_only_tells",),
     ),
     Slip(
@@ -282,6 +282,27 @@ READERS = (
         "range(0, len(keys), DOUBTFUL_AT_ONCE)",
         "range(0, min(len(keys), DOUBTFUL_AT_ONCE), DOUBTFUL_AT_ONCE)",
         ("worker/test_audit.py::test_all_that_still_differs_is_found_and_mended",),
+    ),
+    Slip(
+        "what the sync did not write is put on the queue as a ghost",
+        "mirror/readers/listing.py",
+        "Finding(key, what, NOTHING if is_foreign else action, is_foreign)",
+        "Finding(key, what, action, is_foreign)",
+        ("worker/test_reconcile.py::test_objects_of_others_are_named_and_stay_unless_told_otherwise",),
+    ),
+    Slip(
+        "what is excluded is removed, whoever wrote it",
+        "mirror/readers/removal.py",
+        "if found.is_foreign and not self.foreign:",
+        "if found.row == FOREIGN and not self.foreign:",
+        ("worker/test_unwanted.py::test_excluded_objects_of_others_are_no_difference_and_go_only_with_both_options",),
+    ),
+    Slip(
+        "an audit raises its alarm at objects of others",
+        "mirror/readers/reconcile.py",
+        'NO_ALARM = ("foreign", "archived")',
+        'NO_ALARM = ("archived",)',
+        ("worker/test_audit.py::test_objects_of_others_are_in_its_line_and_are_no_alarm",),
     ),
     Slip(
         "one too many unwanted keys is not remembered",

@@ -18,6 +18,7 @@ from mirror.protocol.verdict import (
     EQUAL,
     EXCLUDED,
     EXPIRED,
+    FOREIGN,
     GHOST,
     MISSING,
     NO_DOUBT,
@@ -64,7 +65,7 @@ UNKNOWN, UNKNOWN_OLDER, UNKNOWN_LARGER = Copy(), Copy(modified=BEFORE), Copy(siz
     [
         (None, None, {}, ABSENT, NOTHING),
         (None, OURS, {}, GHOST, DELETE),
-        (None, UNKNOWN, {}, GHOST, DELETE),
+        (None, UNKNOWN, {}, FOREIGN, DELETE),
         (None, OURS, {"deep": True}, GHOST, DELETE),
         (SOURCE, None, {}, MISSING, COPY),
         (SOURCE, OURS, {}, EQUAL, NOTHING),

@@ -27,7 +27,7 @@ class Broken(NamedTuple):
     breaks: Callable[[Kept], Any]
     link: str
     fault: str
-    cure: str = "./deploy.sh, then ./sync.sh reconcile"
+    cure: str = "./deploy.sh, then ./sync.sh reconcile (look at what it calls foreign)"
 
 
 def no_notification(kept: Kept) -> None:
@@ -70,7 +70,7 @@ IN_BUCKET = {"bucket": {"name": [SOURCE]}}
 DEPLOY = "./deploy.sh"
 NO_QUEUE = f"there is no queue {APP}-q"
 NO_DEAD_LETTERS = f"there is no dead-letter queue {APP}-dlq"
-OR_SET = "./deploy.sh, then ./sync.sh reconcile, or set REGION and APP_NAME"
+OR_SET = "./deploy.sh, then ./sync.sh reconcile (look at what it calls foreign), or set REGION and APP_NAME"
 OTHER_EVENTS = f"the rule {APP}-event-rule is for other events than those that are synced"
 OTHER_THAN_EVENT = (
     f"the rule {APP}-event-rule sends something else than the event to the queue: its target has an input of its own"
@@ -94,7 +94,7 @@ BROKEN = {
         to_another_queue,
         "no event",
         f"the notification {APP} of the bucket sends to another queue, arn:aws:sqs:{REGION}:{NUMBER}:{APP}-q2",
-        "remove it, then ./deploy.sh, then ./sync.sh reconcile",
+        "remove it, then ./deploy.sh, then ./sync.sh reconcile (look at what it calls foreign)",
     ),
     "a notification is gone": Broken(
         "sqs",

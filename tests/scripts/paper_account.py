@@ -280,6 +280,9 @@ class PaperAccount:
     def s3_get_bucket_lifecycle_configuration(self, given: Given) -> Any:
         return {"Rules": self.get(f"lifecycle {given['Bucket']}", "NoSuchLifecycleConfiguration")}
 
+    def s3_list_objects_v2(self, given: Given) -> Any:
+        return {"Contents": self.kept.get(f"objects {given['Bucket']}", [])[: given["MaxKeys"]]}
+
     def s3_list_bucket_metrics_configurations(self, given: Given) -> Any:
         names = self.kept.get(f"request-metrics {given['Bucket']}", {})
         found = [{"Id": name, "Filter": {"Prefix": prefix}} for name, prefix in names.items()]

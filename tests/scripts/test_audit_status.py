@@ -59,6 +59,7 @@ def test_the_query_reaches_back_to_the_last_audit_but_one_day(found: str, days: 
     ("text", "word", "row"),
     [
         (EQUAL, "idle", "2 days ago: both buckets equal; the next one 20"),
+        (EQUAL.replace(" seconds=", " foreign=5 seconds="), "idle", "both buckets equal, and 5 foreign objects, which"),
         (line(0.5, "ERROR", "complete", 0, 3), "idle", "12 h ago: 3 differences, put on the queue; "),
         (line(2, "ERROR", "stopped", 3, 0), "failing", "it was stopped (exit status 3), its log says why; "),
         (line(2, "ERROR", "complete", 1, 2), "failing", "2 differences, not all of them fixed; "),

@@ -105,6 +105,8 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
     "paused": ({"source": fresh, "paused_since": "2026-11-27T09:00:00Z"}, "missing", False, "./sync.sh resume"),
     "stale": ({"source": head(OLD + 9), "destination": copy_of(PLAIN)}, "stale", False, "reconcile"),
     "ghost": ({"source": DELETED, "destination": copy_of(PLAIN)}, "ghost", False, "reconcile"),
+    "foreign": ({"source": DELETED, "destination": PLAIN}, "foreign", False, "--remove-foreign"),
+    "foreign and excluded": ({"destination": PLAIN, "settings": {"EXCLUDE": "d/*"}}, "excluded", True, "nothing"),
     "absent": ({}, "absent", True, "spelling"),
     "not known whether deleted": ({"source": {"note": "allow yourself"}}, "absent", True, "spelling"),
     "archived": ({"source": head(StorageClass="GLACIER")}, "archived", False, "restore-object"),

@@ -42,7 +42,7 @@ DELETED_LINE = line("INFO", SYNCED, quoted(KEY), "deleted", 0, 0.25, "")
 FAILED_LINE = line("ERROR", FAILED, quoted(KEY), 2, 3, 'operation=CopyObject error=AccessDenied message="no"')
 RECONCILED_LINE = line("INFO", RECONCILED, "complete", 0, "listed=5 missing=1 seconds=0.2 keys/s=25")
 AUDITED_LINES = [
-    line("INFO", AUDITED, "complete", 0, 0, "listed=5 missing=0 seconds=0.2 keys/s=25"),
+    line("INFO", AUDITED, "complete", 0, 0, "listed=5 missing=0 foreign=5 seconds=0.2 keys/s=25"),
     line("ERROR", AUDITED, "stopped", 3, 2, "listed=5 missing=2 seconds=0.2 keys/s=25"),
 ]
 WAITED_LINE = line("INFO", WAITED, "timeout", 1, "keys=5 here=3 lacking=2 seconds=60.1")
@@ -236,8 +236,8 @@ def test_the_synced_lines_of_given_keys_are_found() -> None:
 def test_an_audit_is_read_with_its_end_and_what_it_found() -> None:
     found = json.loads(in_bash("audits_of", rows(*AUDITED_LINES)))
     assert found == [
-        {"at": STAMP, "end": "complete", "status": 0, "found": 0},
-        {"at": STAMP, "end": "stopped", "status": 3, "found": 2},
+        {"at": STAMP, "end": "complete", "status": 0, "found": 0, "foreign": 5},
+        {"at": STAMP, "end": "stopped", "status": 3, "found": 2, "foreign": 0},
     ]
 
 

@@ -67,7 +67,7 @@ WRITES = {
     "worker-1": (),
     "worker-2": (),
     "reconcile-removes": ("reconcile", "--prefix", "a/", "--remove-unwanted"),
-    "somebody-removes": ("reconcile", "--remove-unwanted"),
+    "somebody-removes": ("reconcile", "--remove-foreign"),
 }
 READS = {
     "reconcile": ("reconcile",),
@@ -90,9 +90,10 @@ def test_a_pause_ends_all_tasks_that_write_to_the_destination_and_no_other(scrip
 
 def test_during_a_pause_nothing_is_removed_but_a_comparison_may_run(scripts: Scripts, account: Operated) -> None:
     sync(scripts, "pause")
-    ran = sync(scripts, "reconcile --remove-unwanted", 1)
-    assert "nothing is removed before ./sync.sh resume" in ran.errors
-    assert ran.sent("RunTask") == []
+    for option in ("--remove-unwanted", "--remove-foreign"):
+        ran = sync(scripts, f"reconcile {option}", 1)
+        assert "nothing is removed before ./sync.sh resume" in ran.errors
+        assert ran.sent("RunTask") == []
     for words in ("reconcile", "reconcile --remove-unwanted --dry-run"):
         account.kept.pop("running t2", None)
         assert len(sync(scripts, words).sent("RunTask")) == 1

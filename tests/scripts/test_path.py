@@ -184,7 +184,7 @@ def test_a_cure_names_the_local_cloud(scripts: Scripts, deployments: dict[str, K
     kept = copy.deepcopy(deployments["sqs"])
     BROKEN[name].breaks(kept)
     seen = Seen(scripts, kept, VIA=" --local")
-    assert "./deploy.sh --local, then ./sync.sh --local reconcile" in seen.status["reasons"][0]
+    assert "./deploy.sh --local, then ./sync.sh --local reconcile (look at" in seen.status["reasons"][0]
 
 
 def test_what_may_not_be_read_is_said_and_is_no_fault(scripts: Scripts, deployments: dict[str, Kept]) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from account import APP, SOURCE
+from account import APP, MIRROR, SOURCE
 from documents import Scripts, sourced_scripts
-from paper_account import PaperAccount
+from paper_account import PaperAccount, Refused
 
 Kept = dict[str, Any]
 DRY = {"DRY_RUN": "true"}
@@ -171,3 +171,19 @@ def test_wrong_usage_is_refused_and_never_means_that_there_are_changes(scripts: 
     ran = scripts.run(f"main {options}", status)
     assert complaint in ran.errors
     assert ran.calls == []
+
+
+def test_a_first_deployment_says_what_it_finds_in_the_destination_before_it_writes(scripts: Scripts) -> None:
+    account = scripts.account = PaperAccount()
+    told = f"      DST_BUCKET={MIRROR} is not empty: "
+    assert told not in scripts.deploy(**DRY).errors
+    account.refusals.append(("ListObjectsV2", Refused("AccessDenied", "no CreateSession")))
+    assert "is not known whether it is empty: An error occurred (AccessDenied)" in scripts.deploy(**DRY).errors
+    account.kept[f"objects {MIRROR}"] = [{"Key": f"theirs/{number}"} for number in range(5)]
+    first = scripts.deploy()
+    assert told in first.errors
+    (looked,) = (place for place, call in enumerate(first.calls) if call.operation == "ListObjectsV2")
+    assert not any(call.is_write for call in first.calls[:looked])
+    assert first.sent("ListObjectsV2")[0]["MaxKeys"] == 1
+    again = scripts.deploy()
+    assert (told in again.errors, again.sent("ListObjectsV2")) == (False, [])

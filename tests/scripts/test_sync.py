@@ -113,6 +113,7 @@ def test_the_help_of_a_verb_has_all_of_its_names() -> None:
         ("sync.sh reconcile --max-delete x", "reconcile: --max-delete x is not a whole number"),
         ("sync.sh reconcile --examples 1e3", "reconcile: --examples 1e3 is not a whole number"),
         ("sync.sh reconcile --audit --remove-unwanted", "--audit removes nothing"),
+        ("sync.sh reconcile --audit --remove-foreign", "--audit removes nothing: leave out --remove-foreign"),
         ("sync.sh redrive everything", "unknown option everything"),
         ("sync.sh verify --timeout soon", "--timeout soon is not a duration"),
         ("sync.sh verify --report /nowhere/report.md", "there is no such folder"),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from test_reconcile import examples, plant, queued, reconcile, run_here
-from world import MIRROR, QUEUE, SOURCE, World
+from world import MIRROR, OURS, QUEUE, SOURCE, World
 
 import worker
 from mirror.protocol.attempt import Interruption
@@ -101,7 +101,7 @@ def test_all_that_still_differs_is_found_and_mended(synced: World, meanwhile, mo
 
 def test_what_has_become_another_difference_meanwhile_counts_as_that(synced: World, meanwhile):
     synced.put("data/new")
-    synced.standin.put(MIRROR, "data/new", 7)
+    synced.standin.put(MIRROR, "data/new", 7, metadata=OURS)
     meanwhile(lambda: synced.standin.delete(SOURCE, "data/new"))
     _, run = run_here(synced, "--audit")
     assert {what: run.counts[what] for what in reconciling.DIFFERENCES if run.counts[what]} == {"ghost": 1}
@@ -132,6 +132,14 @@ def test_an_archived_object_is_no_difference(synced: World, meanwhile, caplog: p
     meanwhile(nothing)
     assert run_here(synced, "--audit")[0] == 0
     assert line_of(caplog) == ("INFO", "end=complete status=0 found=0")
+
+
+def test_objects_of_others_are_in_its_line_and_are_no_alarm(synced: World):
+    synced.standin.put_many(MIRROR, [f"theirs/{number}" for number in range(5)])
+    status, output = reconcile(synced, "--audit")
+    assert (status, audited(output)) == (0, ("INFO", "complete", 0, 0))
+    assert " foreign=5 " in output.splitlines()[-2]
+    assert queued(synced) == []
 
 
 # What makes it stop

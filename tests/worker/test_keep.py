@@ -4,7 +4,7 @@ import time
 
 import pytest
 from test_reconcile import examples, found, numbers, queued, reconcile
-from world import MIRROR, QUEUE, SOURCE, World
+from world import MIRROR, OURS, QUEUE, SOURCE, World
 
 from mirror.cli import parse_arguments
 from mirror.protocol.attempt import Interruption
@@ -91,7 +91,7 @@ def test_copies_that_a_worker_would_delete_as_stale_are_what_the_guard_counts(wo
     for key in ("old/1", "old/2"):
         world.put(key, 20, modified=days_ago(8))
     world.put("young", 20)
-    world.standin.put(MIRROR, "ghost")
+    world.standin.put(MIRROR, "ghost", metadata=OURS)
     for most, status, keys in (("2", 3, {"young"}), ("3", 0, {"young", "old/1", "old/2", "ghost"})):
         ended, output = reconcile(world, "--max-delete", most, *arguments, KEEP_DAYS="7")
         assert (ended, set(queued(world))) == (status, keys), output

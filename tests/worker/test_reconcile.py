@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 import pytest
 from botocore.exceptions import ClientError
 from standin import Standin
-from world import MIRROR, QUEUE, SOURCE, WORKER, World
+from world import MIRROR, OURS, QUEUE, SOURCE, WORKER, World
 
 import worker
 from mirror.aws.crt_s3 import CrtS3
@@ -261,8 +261,8 @@ def test_s3_being_busy_is_waited_for(synced: World):
 @pytest.mark.parametrize("prefix", ["data/1/", "data/1", "data/1/1"])
 def test_a_prefix_limits_both_sides_also_where_it_does_not_end_in_a_slash(synced: World, prefix: str):
     planted = plant(synced)
-    synced.standin.put(MIRROR, "data/1/1x")
-    synced.standin.put(MIRROR, "data/10")
+    synced.standin.put(MIRROR, "data/1/1x", metadata=OURS)
+    synced.standin.put(MIRROR, "data/10", metadata=OURS)
     wanted = planted | {("ghost", "data/1/1x"), ("ghost", "data/10")}
     _, output = reconcile(synced, "--dry-run", "--prefix", prefix)
     assert examples(output) == {(what, key) for what, key in wanted if key.startswith(prefix)}
@@ -273,6 +273,52 @@ def test_without_a_prefix_the_prefix_filter_is_the_limit(synced: World):
     synced.standin.put(MIRROR, "other/ghost")
     _, output = reconcile(synced, "--dry-run", PREFIX_FILTER="data/1/")
     assert examples(output) == {("stale", "data/1/1")}
+
+
+# What the sync did not write
+
+
+FOREIGN = [f"data/theirs/{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "deleted"),
+    [
+        ("", 1, "0 deleted by this command, 1 to be deleted by workers"),
+        ("--remove-unwanted", 1, "0 deleted by this command, 1 to be deleted by workers"),
+        ("--dry-run --remove-foreign", 1, "a dry run: nothing is deleted or put on the queue"),
+        ("--remove-foreign", 0, "5 deleted by this command, 1 to be deleted by workers"),
+        ("--remove-foreign --max-delete 5", 3, "0 deleted by this command, 0 to be deleted by workers"),
+    ],
+)
+def test_objects_of_others_are_named_and_stay_unless_told_otherwise(
+    synced: World, arguments: str, status: int, deleted: str
+):
+    synced.standin.delete(SOURCE, "data/0/0")
+    synced.standin.put_many(MIRROR, FOREIGN)
+    ended, output = reconcile(synced, *arguments.split())
+    assert (ended, found(output)) == (status, {"ghost": 1, "foreign": 5}), output
+    assert examples(output) == {("ghost", "data/0/0"), *(("foreign", key) for key in FOREIGN)}
+    assert deleted in output.splitlines()
+    are_queued = status != 3 and "--dry-run" not in arguments
+    assert queued(synced) == (["data/0/0"] if are_queued else [])
+    assert set(FOREIGN) & set(synced.mirrored()) == (set(FOREIGN) if status else set())
+    assert (numbers(output)["to_delete"], numbers(output)["removed"]) == (int(are_queued), 0 if status else 5)
+
+
+def test_a_copy_without_a_mark_is_foreign_once_the_source_has_lost_it(synced: World):
+    """Its metadata cannot be sent back. An event deletes it, but reconcile cannot know whose it is."""
+    synced.put("data/opaque", missing_meta=1)
+    synced.standin.send(QUEUE, hint_body(SOURCE, ["data/opaque"]))
+    synced.run_worker()
+    assert reconcile(synced)[0] == 0
+    synced.standin.delete(SOURCE, "data/opaque")
+    status, output = reconcile(synced)
+    assert (status, examples(output), queued(synced)) == (1, {("foreign", "data/opaque")}, [])
+    assert "After events were lost, look at them" in output
+    synced.standin.send(QUEUE, hint_body(SOURCE, ["data/opaque"]))
+    synced.run_worker()
+    assert synced.is_equal()
 
 
 # What workers do meanwhile
@@ -332,7 +378,7 @@ def test_nothing_is_deleted_where_a_listing_fails_midway(world: World, bucket: s
     keys = [f"k/{number:05d}" for number in range(2500)]
     world.standin.configure_bucket(SOURCE, notification=None)
     world.standin.put_many(SOURCE, keys)
-    world.standin.put_many(MIRROR, [*keys, "k/ghost"])
+    world.standin.put_many(MIRROR, [*keys, "k/ghost"], metadata=OURS)
     world.standin.fault("ListObjectsV2", "error", bucket=bucket, skip=skip, times=0, status=403, code="AccessDenied")
     status, output = reconcile(world)
     assert status == 3, output
@@ -362,7 +408,7 @@ def test_a_storm_of_503_is_waited_through_or_ends_it(
 def test_a_signal_between_two_pages_ends_it_and_nothing_is_deleted(world: World, monkeypatch: pytest.MonkeyPatch):
     world.standin.configure_bucket(SOURCE, notification=None)
     for bucket, names in ((SOURCE, "k/{}"), (MIRROR, "k/ghost-{}")):
-        world.standin.put_many(bucket, [names.format(number) for number in range(2500)])
+        world.standin.put_many(bucket, [names.format(number) for number in range(2500)], metadata=OURS)
     running, interruption, pages = world.worker(), Interruption(), []
     list_page = running.buckets.s3.list_objects_v2
 
@@ -418,7 +464,7 @@ def test_nothing_is_deleted_where_the_source_bucket_is_gone(synced: World):
 
 
 def test_nothing_is_deleted_where_more_would_be_than_the_guard_allows(synced: World):
-    synced.standin.put(MIRROR, "ghost")
+    synced.standin.put(MIRROR, "ghost", metadata=OURS)
     for number in range(2):
         synced.standin.delete(SOURCE, f"data/0/{4 * number}")
     status, output = reconcile(synced, "--max-delete", "2")
@@ -430,7 +476,7 @@ def test_nothing_is_deleted_where_more_would_be_than_the_guard_allows(synced: Wo
 
 
 def test_a_source_that_was_emptied_stops_at_the_default_guard(world: World):
-    world.standin.put_many(MIRROR, [f"k/{number}" for number in range(MAX_DELETE + 1)])
+    world.standin.put_many(MIRROR, [f"k/{number}" for number in range(MAX_DELETE + 1)], metadata=OURS)
     assert reconcile(world)[0] == 3
     assert queued(world) == []
     assert reconcile(world, "--dry-run")[0] == 1
@@ -510,7 +556,7 @@ def test_many_keys_are_compared_in_bounded_memory(standin: Standin, world: World
         keys = [f"data/{i % 1000:04d}/object-{i:09d}" for i in range(start, min(start + 50_000, KEYS))]
         standin.put_many(SOURCE, keys)
         standin.put_many(MIRROR, keys)
-    standin.put(MIRROR, "data/ghost")
+    standin.put(MIRROR, "data/ghost", metadata=OURS)
     output, peak = measure(world)
     print(f"{KEYS} keys: {peak} MiB at most, {without} MiB without them; {numbers(output)}")
     assert examples(output) == {("missing", "data/new"), ("ghost", "data/ghost")}

@@ -176,9 +176,7 @@ def test_what_is_only_in_the_destination_and_no_copy_of_ours_for_sure_is_not_wai
         1,
         1,
     )
-    assert (
-        "           1 unknown     only in the destination, of unknown origin: not waited for; reconcile" in run.output
-    )
+    assert "           1 foreign     only in the destination, not written by the sync: not waited for" in run.output
     assert json.loads(wait(synced, "--exact", "--json").output)["of_unknown_origin"] == 1
     assert "of_unknown_origin" not in json.loads(wait(synced, "--json").output)
 
