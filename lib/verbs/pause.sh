@@ -5,10 +5,11 @@
 #
 # No worker is started. Running workers, including those of MIN_WORKERS, return
 # their messages to the queue and end, and the function copies nothing. A
-# reconcile that removes objects (--remove-unwanted or --remove-foreign) is ended,
-# too; others go on, because they only put keys on the queue. This command returns when all of them
-# have ended, usually within two minutes. From then on the sync writes nothing to
-# the destination. Rules and alarms continue, and ./deploy.sh keeps the pause.
+# reconcile that removes objects (--remove-unwanted or --remove-foreign) is
+# ended, too; others go on, because they only put keys on the queue. This
+# command returns when all of them have ended, usually within two minutes. From
+# then on the sync writes nothing to the destination. Rules and alarms continue,
+# and ./deploy.sh keeps the pause.
 #
 # Events wait in the queue, for 14 days at most. The alarm for the oldest message
 # goes off after a pause of an hour (ALARM_AGE_SECONDS).

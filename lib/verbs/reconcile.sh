@@ -1,12 +1,15 @@
 # shellcheck shell=bash
 # usage: ./sync.sh reconcile [--prefix P] [--dry-run] [--audit] [--deep]
 #                            [--remove-unwanted] [--remove-foreign]
-#                            [--max-delete N] [--examples N] [--report FILE] [--json]
+#                            [--max-delete N] [--examples N] [--report FILE]
+#                            [--json]
 #
-# Compare both buckets, and put the keys that differ on the queue: workers copy
-# what is missing or stale, and delete copies that the source no longer has.
-# Foreign objects, which only the destination has and which do not say that the
-# sync wrote them, stay. To leave them out of the comparison, set EXCLUDE.
+# Compare both buckets, and put the keys that differ on the queue.
+#
+# Workers copy what is missing or stale, and delete copies that the source no
+# longer has. Foreign objects, which only the destination has and which do not
+# say that the sync wrote them, stay. To leave them out of the comparison, set
+# EXCLUDE.
 #
 # Use it as a backfill, an audit or a repair. It runs in a task of its own, and is
 # safe to interrupt and to run again. Ctrl-C ends only the view of its log, not
@@ -22,8 +25,8 @@
 #                   delete from the destination what EXCLUDE or KEEP_DAYS leaves
 #                   out now, except for foreign objects; not with --audit
 #   --remove-foreign
-#                   delete foreign objects, too; those that EXCLUDE leaves out only
-#                   together with --remove-unwanted; not with --audit
+#                   delete foreign objects, too; those that EXCLUDE leaves
+#                   out only with --remove-unwanted; not with --audit
 #   --max-delete N  stop when more than N objects would be deleted from the
 #                   destination, by this command and by workers (default 1000)
 #   --examples N    keys to name of each kind (default 10)
@@ -35,10 +38,10 @@
 #
 # Exit status: 0 equal, or all that differs is on the queue; 1 differences are
 # left, such as foreign objects (not with --audit); 2 wrong usage; 3 a listing
-# failed, too many would be deleted, the task did not end by itself, or the report
-# is incomplete. Nothing is deleted before both buckets are listed; if a removal is
-# stopped after that, the number "removed" says how many are gone, and the next run
-# removes the rest.
+# failed, too many would be deleted, the task did not end by itself, or the
+# report is incomplete. Nothing is deleted before both buckets are listed; if a
+# removal is stopped after that, the number "removed" says how many are gone,
+# and the next run removes the rest.
 
 reconcile_started_by() { printf '%s-reconcile\n' "$APP_NAME"; }
 

@@ -44,7 +44,7 @@ CASES = {
         "ensure_task_definition",
         nothing,
         {"COPY_TIMEOUT": "60"},
-        [("containerDefinitions.worker.environment.COPY_TIMEOUT", None, "60")],
+        [(f"containerDefinitions.worker.{part}.COPY_TIMEOUT", None, "60") for part in ("environment", "settings")],
     ),
     "a setting of the function": Case(
         "ensure_function", nothing, {"MAX_WORKERS": "3"}, [(f"{VARIABLES}.MAX_WORKERS", "2", "3")]
