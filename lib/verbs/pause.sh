@@ -30,7 +30,7 @@ need_pausable() {
   [[ -n $(starter_setting PROCESSES) ]] || die "what is deployed is too old to be paused: run ./deploy.sh$VIA first"
 }
 
-# variables_of_pause TIME: reads the function. In jq 1.6, a try inside of |= always ends in its catch.
+# variables_of_pause TIME: reads the function. In jq 1.6, "try" inside of |= always ends in its catch.
 variables_of_pause() {
   jq --arg now "$1" '.Environment.Variables
     | if (.PAUSED_SINCE // "" | try fromdateiso8601 catch null) then . else .PAUSED_SINCE = $now end

@@ -145,7 +145,7 @@ class State(NamedTuple):
     functions: int = 0
     kills: int = 0
     deadlines: int = 0
-    forgotten: int = 0  # no worker remembers what was before so many changes; only table_readers.py asks
+    forgotten: int = 0  # no worker remembers what was before this many changes; only table_readers.py asks
 
 
 class Step(NamedTuple):

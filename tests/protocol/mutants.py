@@ -410,7 +410,8 @@ MUTANTS = (
         "a removal looks at the source first",
         """    destination = await head_destination(buckets, key)
     excluded = buckets.settings.wanted.excludes(key)
-    source = None if excluded else await head_source(buckets, key)
+    is_unmarked = destination is not None and not destination.provenance
+    source = await head_source(buckets, key) if is_unmarked or not excluded else None
 """,
         """    excluded = buckets.settings.wanted.excludes(key)
     source = None if excluded else await head_source(buckets, key)

@@ -89,7 +89,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Remembered:
-    """A listing that was empty after so many changes."""
+    """A listing that was empty after this many changes."""
 
     changes: int
 

@@ -20,7 +20,7 @@ from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, wait_until
 HERE = Path(__file__).parent
 CHANGES = 300 if os.environ.get("NIGHTLY") == "1" else 30
 CHANGES_BEFORE_KILL = 5
-COPIED_ONTO_ITSELF = 8  # once in so many changes
+COPIED_ONTO_ITSELF = 8  # once in this many changes
 LOOKS = 2  # after each change
 
 
