@@ -226,8 +226,8 @@ list_questions() {
 
 # Those that go by the facts; the others need no account.
 readonly RESOURCE_CHECKS=(
-  check_source_bucket check_destination_bucket check_previous_source check_previous_destination check_release check_roles check_network check_quota
-  check_image
+  check_source_bucket check_destination_bucket check_previous_source check_previous_destination check_release
+  check_roles check_network check_quota check_image
 )
 
 # In this order; each finds out for itself whether it is for this deployment. Alarms stop using a topic before it is
