@@ -265,13 +265,13 @@ def plant(operator: Operator) -> set[tuple[str, str]]:
         operator.put("hello.txt", "other\n")
         s3.copy_object(**copied, CopySource=copied, MetadataDirective="REPLACE", Metadata={"colour": "blue"})
         s3.delete_object(Bucket=SOURCE, Key="nested/deeper/changes.json")
-        operator.put("nested/ghost.txt", "nobody knows", bucket=MIRROR)
+        operator.put("nested/of others.txt", "not a copy", bucket=MIRROR)
     return {
         ("missing", "from before/größe +%.txt"),
         ("stale", "hello.txt"),
         ("stale", "empty.dat"),
         ("ghost", "nested/deeper/changes.json"),
-        ("ghost", "nested/ghost.txt"),
+        ("foreign", "nested/of others.txt"),
     }
 
 
@@ -286,9 +286,12 @@ def test_reconcile_finds_what_was_planted_and_has_it_synced(operator: Operator) 
     assert status == 1, output + log
     assert named(output) == planted
     status, output, log = operator.sync("reconcile", "--json")
-    assert status == 0, output + log
-    assert json.loads(output) | {"end": "complete", "status": 0, "ghost": 2} == json.loads(output)
-    assert named(log) >= {row for row in planted if row[0] == "ghost"}
+    assert status == 1, output + log
+    assert json.loads(output) | {"end": "complete", "status": 1, "ghost": 1, "foreign": 1} == json.loads(output)
+    assert named(log) >= {row for row in planted if row[0] in ("ghost", "foreign")}
+    wait_for(lambda: operator.keys(MIRROR) - operator.keys(SOURCE) == {"nested/of others.txt"})
+    status, output, log = operator.sync("reconcile", "--remove-foreign")
+    assert status == 0 and "1 deleted by this command" in unfolded(output), output + log
     wait_for(lambda: operator.keys(MIRROR) == operator.keys(SOURCE) and operator.count(QUEUE) == 0)
     copy = operator.client("s3").head_object(Bucket=MIRROR, Key="empty.dat")
     assert copy["Metadata"]["colour"] == "blue"

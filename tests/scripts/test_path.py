@@ -35,7 +35,8 @@ check_account
 fact starter >/dev/null
 gather_path
 jq -cs 'add' "$TEMP_DIR"/status.*
-printf '%s' "$IDLE" | cat - "$TEMP_DIR"/status.* | jq -s 'add | (.queue, .dead_letters | select(.)).visible = 0' | judge
+printf '%s' "$IDLE" | cat - "$TEMP_DIR"/status.* | jq -s 'add
+  | (.queue, .dead_letters | select(.)) |= (. + {visible: 0, in_flight: 0, delayed: 0})' | judge
 VERIFY_DIR=$TEMP_DIR/verify
 mkdir "$VERIFY_DIR"
 read_faults
@@ -133,7 +134,7 @@ def test_the_guard_finds_nothing_while_a_deployment_waits(
     scripts.deploy(**MODES[mode], STARTER_COPIES="true")
     said: list[list[str]] = []
     monkeypatch.setattr(scripts, "while_asleep", lambda: said.append(guarded(scripts.account.kept, monkeypatch).run()))
-    ran = scripts.deploy(**MODES[mode] | {"PREFIX_FILTER": "d/"})
+    ran = scripts.deploy(**MODES[mode] | {"PREFIX_FILTER": "d/", "STARTER_COPIES": ""})
     assert [int(one["seconds"]) > guard.CONFIRM_SECONDS for one in ran.sent("CheckClock")] == [True]
     assert said == [[]]
 
