@@ -95,7 +95,7 @@ def reconcile_at(other: Callable[[float], float]) -> Plant:
     """Reconcile takes the time for another one as it compares the listings."""
     compared = mirror.readers.reconcile.Compared
     return code_with(
-        mirror.readers.reconcile, "Compared", lambda wanted, now, doubt: compared(wanted, other(now), doubt)
+        mirror.readers.reconcile, "Compared", lambda wanted, now, *more: compared(wanted, other(now), *more)
     )
 
 
