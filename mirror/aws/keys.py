@@ -72,7 +72,8 @@ class RenewedKeys:
         left = keys.ends - time.time()
         if left < self.margin and not self.is_renewing and time.monotonic() >= self.next_try:
             self.is_renewing = True
-            threading.Thread(target=self.renew_in_thread, name=f"renews the {self.name}", daemon=True).start()
+            name = f"renews the {self.name}"
+            threading.Thread(target=self.renew_in_thread, args=(keys,), name=name, daemon=True).start()
         return keys if left > 0 else None
 
     def get_frozen_credentials(self) -> Keys:
@@ -100,10 +101,10 @@ class RenewedKeys:
 
     # Calls that take long
 
-    def renew_in_thread(self) -> None:
+    def renew_in_thread(self, held: Keys) -> None:
         try:
-            with self.lock, contextlib.suppress(ClientError, BotoCoreError):  # logged by then
-                self.renew()
+            with contextlib.suppress(ClientError, BotoCoreError):  # logged by then
+                self.instead_of(held)
         finally:
             self.is_renewing = False
 
