@@ -127,9 +127,10 @@ def test_a_deployer_deploys_changes_upgrades_and_cleans_up_and_may_do_nothing_el
     scripts.deploy(**ALL)
     differ(account.kept)
     scripts.deploy(**ALL | {"TAGS": "team=ai"})
+    rest = dict.fromkeys(ALL, "") | RULES  # what is not named would be kept
     for source in ("sqs", "eventbridge"):
-        scripts.deploy(**RULES | {"EVENT_SOURCE": source, "ALARM_EMAIL": "dev@example.com", "PREFIX_FILTER": "a/"})
-    scripts.deploy(**RULES)
+        scripts.deploy(**rest | {"EVENT_SOURCE": source, "ALARM_EMAIL": "dev@example.com", "PREFIX_FILTER": "a/"})
+    scripts.deploy(**rest)
     leave_behind(account.kept)
     scripts.run("ASSUME_YES=true; cleanup_all", **RULES)
     assert [name for name in account.kept if APP in name and not name.startswith("image")] == []

@@ -164,7 +164,8 @@ def test_a_summary_that_the_log_dropped_does_not_decide_the_result(
 )
 def test_the_task_of_reconcile_is_given_its_options(given: list[str], passed: list[str], tmp_path: Path) -> None:
     script = """
-    start_verb() { :; }; need_starter() { :; }; say_if_paused() { :; }; refuse_second() { :; }
+    start_verb() { :; }; need_starter() { :; }; refuse_second() { :; }
+    say_if_paused() { :; }; refuse_if_paused() { :; }
     follow_task() { :; }; hint_at_waiting() { :; }
     end_reconcile() { :; }
     start_one_task() { printf '%s\n' "$@" >"$TEMP_DIR/started"; }
@@ -181,7 +182,7 @@ def test_a_reason_that_the_log_does_not_have_is_said_to_be_missing(tmp_path: Pat
     ]
     (tmp_path / "messages").write_text(json.dumps(messages))
     done = bash('hint_at_missing <"$TEMP_DIR/messages"', tmp_path)
-    assert "the log has no failure of 1 keys" in done.stderr
+    assert "the log has no failure of 1 key:" in done.stderr
     assert "dropped" in done.stderr
 
 
