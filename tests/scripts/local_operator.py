@@ -37,6 +37,7 @@ OPTIONS = {
 DEPLOY = """
 source ./deploy.sh
 source local/local.sh
+VIA=" --local"
 make_venv() { ln -s "$VENV" "$LOCAL_DIR/venv"; }
 local_deploy
 """
