@@ -165,6 +165,7 @@ def test_a_broken_link_is_named_before_the_time_is_over(operator: Operator, tmp_
 @pytest.mark.parametrize("cli", CLIS)
 def test_status_is_idle_after_all_was_synced_and_says_how_fast_it_was(operator: Operator, cli: str) -> None:
     operator.rest()
+    wait_for(lambda: (operator.status()["starter"]["decision"] or {}).get("wanted") == 0)  # by its next run
     log = {"logGroupName": f"/ecs/{APP}-task", "logStreamName": "worker/worker/gone"}
     logs = operator.client("logs")
     logs.create_log_stream(**log)
