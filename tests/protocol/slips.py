@@ -291,7 +291,7 @@ READERS = (
         ("worker/test_reconcile.py::test_objects_of_others_are_named_and_stay_unless_told_otherwise",),
     ),
     Slip(
-        "what is excluded is removed, whoever wrote it",
+        "what is excluded is removed, even if others wrote it",
         "mirror/readers/removal.py",
         "if found.is_foreign and not self.foreign:",
         "if found.row == FOREIGN and not self.foreign:",
