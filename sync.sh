@@ -13,77 +13,12 @@
 
 # shellcheck source=deploy.sh
 source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
-# shellcheck source=lib/result.sh
-source "$PROJECT_DIR/lib/result.sh"
-# shellcheck source=lib/log_reader.sh
-source "$PROJECT_DIR/lib/log_reader.sh"
 
 # verb_NAME of lib/verbs/NAME.sh runs it.
 readonly VERBS=(status logs explain reconcile wait redrive pause resume verify cost)
 
 # What DRY_RUN=true makes of a verb that writes.
 readonly -A DRY_OPTIONS=([reconcile]=--dry-run [redrive]=--list)
-
-# Fails unless one of these verbs is among those that source_verbs was called for.
-is_for() {
-  local verb
-  for verb in "$@"; do
-    [[ $WANTED_VERBS != *" $verb "* ]] || return 0
-  done
-  return 1
-}
-
-# What these verbs need of lib/ beside what every verb needs.
-source_parts() {
-  # shellcheck source=lib/one_task.sh
-  ! is_for reconcile wait cost || source "$PROJECT_DIR/lib/one_task.sh"
-  # shellcheck source=lib/dead_letters.sh
-  ! is_for wait redrive explain || source "$PROJECT_DIR/lib/dead_letters.sh"
-  # shellcheck source=lib/checks.sh
-  ! is_for status verify || source "$PROJECT_DIR/lib/checks.sh"
-  # shellcheck source=lib/status_parts.sh
-  ! is_for status cost || source "$PROJECT_DIR/lib/status_parts.sh"
-  # shellcheck source=lib/estimate.sh
-  ! is_for cost || source "$PROJECT_DIR/lib/estimate.sh"
-  # shellcheck source=lib/reads.sh
-  ! is_for cost || source "$PROJECT_DIR/lib/reads.sh"
-  # shellcheck source=lib/verify/cases.sh
-  ! is_for verify || source "$PROJECT_DIR/lib/verify/cases.sh"
-  # shellcheck source=lib/verify/watch.sh
-  ! is_for verify || source "$PROJECT_DIR/lib/verify/watch.sh"
-  # shellcheck source=lib/verify/chain.sh
-  ! is_for verify || source "$PROJECT_DIR/lib/verify/chain.sh"
-  # shellcheck source=lib/verify/table.sh
-  ! is_for verify || source "$PROJECT_DIR/lib/verify/table.sh"
-  # shellcheck source=lib/verify/bench.sh
-  ! is_for verify || source "$PROJECT_DIR/lib/verify/bench.sh"
-}
-
-# source_verbs VERB...: the files of these verbs, and what they need.
-source_verbs() {
-  local WANTED_VERBS=" $* "
-  source_parts
-  # shellcheck source=lib/verbs/status.sh
-  ! is_for status || source "$PROJECT_DIR/lib/verbs/status.sh"
-  # shellcheck source=lib/verbs/logs.sh
-  ! is_for logs || source "$PROJECT_DIR/lib/verbs/logs.sh"
-  # shellcheck source=lib/verbs/explain.sh
-  ! is_for explain || source "$PROJECT_DIR/lib/verbs/explain.sh"
-  # shellcheck source=lib/verbs/reconcile.sh
-  ! is_for reconcile || source "$PROJECT_DIR/lib/verbs/reconcile.sh"
-  # shellcheck source=lib/verbs/wait.sh
-  ! is_for wait || source "$PROJECT_DIR/lib/verbs/wait.sh"
-  # shellcheck source=lib/verbs/redrive.sh
-  ! is_for redrive || source "$PROJECT_DIR/lib/verbs/redrive.sh"
-  # shellcheck source=lib/verbs/pause.sh
-  ! is_for pause verify || source "$PROJECT_DIR/lib/verbs/pause.sh"
-  # shellcheck source=lib/verbs/resume.sh
-  ! is_for resume verify || source "$PROJECT_DIR/lib/verbs/resume.sh"
-  # shellcheck source=lib/verbs/cost.sh
-  ! is_for cost || source "$PROJECT_DIR/lib/verbs/cost.sh"
-  # shellcheck source=lib/verbs/verify.sh
-  ! is_for verify || source "$PROJECT_DIR/lib/verbs/verify.sh"
-}
 
 # The help of a verb says in its first sentence, which is a line, what the verb is for.
 print_verbs() {
@@ -140,7 +75,6 @@ main() {
   fi
   [[ -n $verb ]] || usage "name a verb"
   [[ $local == false ]] || use_local_cloud
-  declare -F "verb_$verb" >/dev/null || source_verbs "$verb" # a script that sources this one may have them already
   if [[ $DRY_RUN == true && -n ${DRY_OPTIONS[$verb]:-} ]]; then words+=("${DRY_OPTIONS[$verb]}"); fi
   "verb_$verb" ${words[@]+"${words[@]}"}
 }

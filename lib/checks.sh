@@ -57,7 +57,7 @@ wanted_of_path() {
 
 # Prints what read_path has read, as one object, with all .faults.
 find_faults() {
-  local part want names
+  local one want names
   want=$(wanted_of_path)
   names=$(jq -n --arg via "$VIA" --arg bucket "$SRC_BUCKET" --arg queue "$QUEUE_NAME" --arg dlq "$DLQ_NAME" \
     --arg url "$(queue_url "$QUEUE_NAME")" --arg event_rule "$EVENT_RULE_NAME" --arg rule "$RULE_NAME" \
@@ -65,8 +65,8 @@ find_faults() {
     --arg id "$NOTIFICATION_ID" '{$via, $id,
       name: {$bucket, $queue, queue_url: $url, dead_letters: $dlq, $event_rule, $rule, $starter},
       arn: {queue: $queue_arn, starter: $starter_arn}}')
-  for part in "${PATH_PARTS[@]}"; do
-    jq -n --arg part "$part" '{($part): [inputs][0]}' "$TEMP_DIR/path.$part"
+  for one in "${PATH_PARTS[@]}"; do
+    jq -n --arg part "$one" '{($part): [inputs][0]}' "$TEMP_DIR/path.$one"
   done | jq -s --argjson want "$want" --argjson names "$names" 'add + $names + {$want}' \
     | python3 "$PROJECT_DIR/launch/path.py" faults
 }

@@ -113,22 +113,25 @@ check() {
   "$@" || failed+=("${1##*/}")
 }
 
-# As many at a time as there are processors: ShellCheck takes seconds for a long script. A part of others is checked where
-# it is sourced, as alone it does not show what uses its constants. What has passed as it stands is not checked again.
+# As many at a time as there are processors: ShellCheck takes seconds for a long script. The product's scripts are checked
+# as one, by a file that sources all of them by name, because ShellCheck follows no loop, and a script alone does not
+# show what uses its constants. What has passed as it stands is not checked again.
 shellcheck_all() {
-  local passed="$CACHE/shellcheck" fingerprint
+  local passed="$CACHE/shellcheck" whole="$CACHE/whole.sh" ours='^(\./|lib/|local/)' fingerprint
   fingerprint=$({ shellcheck --version && cat "$@"; } | sha256sum)
   if [[ -f $passed && $(<"$passed") == "$fingerprint" ]]; then
     return 0
   fi
-  printf '%s\0' "$@" | grep -zvE '^(lib|local/machine)' \
+  printf '%s\n' "$@" | grep -E "$ours" \
+    | sed -e '1i #!/usr/bin/env bash' -e 's|.*|# shellcheck source=&\nsource &|' >"$whole"
+  printf '%s\0' "$whole" "$@" | grep -zvE "$ours" \
     | xargs -0 -n 1 -P "$(nproc)" shellcheck --external-sources --check-sourced || return
   printf '%s\n' "$fingerprint" >"$passed"
 }
 
 run_linters() {
   local scripts
-  mapfile -t scripts < <(shfmt --find ./*.sh ./*/ .ci)
+  mapfile -t scripts < <(shfmt --find ./*/ ./*.sh .ci)
   check shellcheck_all "${scripts[@]}"
   check shfmt -d -i 2 -ci -bn "${scripts[@]}"
   check .venv/bin/ruff check .

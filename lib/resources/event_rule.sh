@@ -74,10 +74,10 @@ ensure_event_targets() {
 
 # Tags are taken only for a new rule.
 create_event_rule() {
-  local more=() turned_on
+  local switch=() turned_on
   turned_on=$(switch_turned_on_by)
-  [[ -z $turned_on ]] || more=("$SWITCH_TAG" "$SRC_BUCKET")
-  aws_or_die events put-rule --cli-input-json "$1" --tags "$(all_tags ${more[@]+"${more[@]}"} | as_upper)"
+  [[ -z $turned_on ]] || switch=("$SWITCH_TAG" "$SRC_BUCKET")
+  aws_or_die events put-rule --cli-input-json "$1" --tags "$(all_tags ${switch[@]+"${switch[@]}"} | as_upper)"
 }
 
 # parsed_rule RULE: its pattern is JSON in a string, which AWS may print in its own way.

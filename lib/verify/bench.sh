@@ -118,8 +118,8 @@ time_pages() {
 }
 
 bench_page() {
-  local keys=$(((VERIFY_SMALL_OBJECTS + BENCH_PAGES - 1) / BENCH_PAGES))
-  printf '%d\n' $((keys < 1000 ? keys : 1000))
+  local size=$(((VERIFY_SMALL_OBJECTS + BENCH_PAGES - 1) / BENCH_PAGES))
+  printf '%d\n' $((size < 1000 ? size : 1000))
 }
 
 # --- what the log says ----------------------------------------------------------------------------------------------

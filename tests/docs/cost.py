@@ -22,7 +22,6 @@ HOURS_A_MONTH = 730
 # One Bash for all: settings and options of each estimate on a line, its figures unrounded on a line.
 MANY = r"""
 source "$0/sync.sh"
-source_verbs cost
 while IFS=';' read -r settings files size arrival; do
   (
     eval "$settings"

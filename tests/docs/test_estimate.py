@@ -18,7 +18,6 @@ PLAIN = {"PATH": os.environ["PATH"], "REGION": "us-east-1", "AWS_ENDPOINT_URL": 
 # One Bash for all: settings and options of each estimate on a line.
 MANY = r"""
 source "$0/sync.sh"
-source_verbs cost
 while read -r line; do
   (eval "$line --json")
 done
@@ -220,7 +219,7 @@ def test_a_setting_that_deploy_would_refuse_is_refused() -> None:
 
 
 def test_without_jq_it_asks_nothing_and_says_what_to_install() -> None:
-    script = 'source "$0/sync.sh"; source_verbs cost; type() { [[ $2 != jq ]]; }; estimate_cost --estimate'
+    script = 'source "$0/sync.sh"; type() { [[ $2 != jq ]]; }; estimate_cost --estimate'
     done = subprocess.run(["bash", "-c", script, ROOT], env=PLAIN, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "- jq is not installed: install the package jq" in done.stderr

@@ -31,7 +31,6 @@ OPTIONS = {("sns", "Subscribe"): {"notification-endpoint": "Endpoint"}}
 # replaced: the tools of this machine, the packing of libraries, and pauses.
 BASH = r"""
 source "$PROJECT/$SCRIPT"
-[[ $SCRIPT != sync.sh ]] || source_verbs "${VERBS[@]}"
 ask_python() {
   local connection status answer
   exec {connection}<>"/dev/tcp/127.0.0.1/$PORT"

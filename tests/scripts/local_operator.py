@@ -44,7 +44,6 @@ local_deploy
 # A part of a verb in the deployment, with the rights and the answers that the verb has.
 PART = """
 source ./sync.sh
-source_verbs "${VERBS[@]}"
 use_local_cloud
 start_verb
 """

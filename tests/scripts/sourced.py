@@ -22,7 +22,6 @@ OLDEST_JQ = ROOT / ".cache/oldest-jq/bin"
 ENVIRONMENT = os.environ | {"PATH": f"{OLDEST_JQ}:{os.environ['PATH']}"}
 SERVER = """
 source "$0/sync.sh"
-source_verbs "${VERBS[@]}"
 set_names
 set +e
 while read -r folder; do

@@ -27,7 +27,6 @@ OBJECTS = {
 THEIRS = {"EntireBucket": ""}
 SCRIPT = r"""
 source "$0/sync.sh"
-source_verbs cost status
 now() { printf '%s\n' "$NOW"; }
 eval "$1"
 """

@@ -14,7 +14,6 @@ import sourced
 ROOT = Path(__file__).parents[2]
 START = """
 source "$0/sync.sh"
-source_verbs "${VERBS[@]}"
 set_names
 REGION=eu-west-1
 set_account 123456789012

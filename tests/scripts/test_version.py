@@ -91,7 +91,7 @@ def test_without_the_right_to_tag_the_rest_is_done_and_it_is_told(account: Accou
     ],
 )
 def test_status_tells_an_older_and_a_newer_deployment(answer: str, row: str | None) -> None:
-    script = f"""source '{ROOT}/sync.sh'; source_verbs status; set_names; set_account 123456789012
+    script = f"""source '{ROOT}/sync.sh'; set_names; set_account 123456789012
         aws_or_error() {{ printf '%s' "$ANSWER"; [[ $ANSWER != denied ]]; }}
         describe_version"""
     done = subprocess.run(
