@@ -22,7 +22,7 @@ from commands import (
     script_of,
     tour,
 )
-from pages import PAGES, ROOT, block_of, fenced
+from pages import PAGES, ROOT
 
 TEXTS = [command.text for command in all_commands()]
 
@@ -54,13 +54,6 @@ def test_each_page_with_commands_that_run_has_an_output_that_is_expected() -> No
     run = {command.page for command in all_commands() if not reason_not_to_run(command)}
     assert run == EXPECTED.keys()
     assert all(EXPECTED.values())
-
-
-def test_the_first_commands_of_the_readme_are_among_those_that_are_run() -> None:
-    """They stand in a block that is not run, because the buckets are created further down."""
-    first = next(block_of(line, text) for line, language, text in fenced("README.md") if language == "sh")
-    assert len(first.commands) > 4
-    assert {command.split()[0] for command in first.commands if command not in TEXTS} == {"git", "cd", "export"}
 
 
 def test_the_clean_up_is_last() -> None:
