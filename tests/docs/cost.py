@@ -52,7 +52,7 @@ FUNCTION = ("lambda_request", "lambda_gb_second")
 PAGE_ROWS = {
     "Bytes into the directory bucket": ("express_upload_gb",),
     "S3 requests": REQUESTS,
-    "Workers (Fargate, 80 % Spot)": WORKERS,
+    "Workers (Fargate, 80% Spot)": WORKERS,
     "Queue, starter, logs, image": ("sqs_request", *FUNCTION, "logs_gb", "image_gb_month"),
 }
 ITEMS = {
@@ -73,7 +73,6 @@ SCENARIOS = {
 }
 LOADS = {
     "no file": "0;100KB;spread",
-    "1 file a day": "1;100KB;spread",
     "100, spread out": "100;100KB;spread",
     "100, in one burst": "100;100KB;burst",
     "10,000, spread out": "10000;100KB;spread",
@@ -85,7 +84,6 @@ MODES = {
     "`EVENT_SOURCE=eventbridge`": "EVENT_SOURCE=eventbridge",
     f"`{COPYING}`": COPYING,
     "`MIN_WORKERS=1`": "MIN_WORKERS=1",
-    "all three": f"{COPYING} MIN_WORKERS=1",
 }
 BURST = "100000;100KB;burst"
 DAYS_A_MONTH = 30
