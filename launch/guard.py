@@ -90,8 +90,7 @@ def read_path(settings: Mapping[str, Any], starter: str) -> Path:
         "starter": name,
     }
     queue_arn = starter.replace(":lambda:", ":sqs:").replace(f":function:{name}", f":{app}-q")
-    via = " --local" if settings["GUARD"].endswith("--local") else ""
-    given = {"id": app, "via": via, "want": from_words(settings["GUARD"]), "name": names}
+    given = {"id": app, "via": os.environ.get("VIA", ""), "want": from_words(settings["GUARD"]), "name": names}
     arns = {"queue": queue_arn, "starter": starter}
     parts = {"bucket": bucket, "queue": queue, "event_rule": rule, "starter": {}, "permissions": permissions}
     return {**given, "arn": arns, **parts}

@@ -65,7 +65,7 @@ def in_words(want: Mapping[str, Any]) -> str:
 
 
 def from_words(text: str) -> dict[str, Any]:
-    notifications, filters, pattern, s3_events, eventbridge = text.split(" ")[:5]
+    notifications, filters, pattern, s3_events, eventbridge = text.split(" ")
     policies = {"s3-events": s3_events, "eventbridge": eventbridge}
     return {"notifications": int(notifications), "filters": filters, "pattern": pattern, "policies": policies}
 

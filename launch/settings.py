@@ -23,7 +23,7 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "TAG_TASKS": ("false", SWITCH, SWITCH_MEANING),
     "SRC_BUCKET": ("", r"[\w.-]*", "the name of the source bucket"),
     "SRC_BUCKET_OWNER": ("", r"(\d{12})?", "an account ID"),
-    "GUARD": ("", r"(\d+( [0-9a-f]{8}){4}( --local)?)?", "what deploy.sh makes of it"),  # launch/path.py, in_words()
+    "GUARD": ("", r"(\d+( [0-9a-f]{8}){4})?", "what deploy.sh makes of it"),  # launch/path.py, in_words()
     "PAUSED_SINCE": ("", rf"({MOMENT})?", "when ./sync.sh pause was run, such as 2026-11-27T12:00:00Z"),
     "STARTED_BY": ("s3-to-s3express-sync-starter", STARTED_BY, STARTED_BY_MEANING),
     "AUDIT_STARTED_BY": ("s3-to-s3express-sync-audit", STARTED_BY, STARTED_BY_MEANING),

@@ -11,7 +11,5 @@ path_of_settings() {
 
 # Prints the variable by which the starter knows it, in short.
 guard_variable() {
-  local words
-  words=$(path_of_settings | python3 "$PROJECT_DIR/launch/path.py" want)
-  printf '%s%s\n' "$words" "$VIA"
+  path_of_settings | python3 "$PROJECT_DIR/launch/path.py" want
 }

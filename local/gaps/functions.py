@@ -52,6 +52,7 @@ def variables(config, folder, stream):
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(config.get("MemorySize", 128)),
         "AWS_LAMBDA_LOG_GROUP_NAME": log_group(config),
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
+        "VIA": " --local",  # what the commands that the guard names need here
     }
     credentials = lambda_runtime.execution_credentials(config)
     return {**config.get("Environment", {}).get("Variables", {}), **ours, **credentials}
