@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from account import MIRROR, PROJECT, REGION, SOURCE
 from botocore import xform_name
 from botocore.model import Shape
@@ -355,3 +356,14 @@ def sourced_scripts(
             assert bash.stdin
             bash.stdin.close()
         server.shutdown()
+
+
+def scripts_of_module(script: str = "cleanup.sh", tools: Path | None = None) -> Any:
+    """A fixture: one such Bash for all tests of a module."""
+
+    @pytest.fixture(scope="module")
+    def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+        with sourced_scripts(tmp_path_factory.mktemp("scripts"), script, tools=tools) as found:
+            yield found
+
+    return scripts

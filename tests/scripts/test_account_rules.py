@@ -2,14 +2,13 @@
 
 import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from account import APP, SOURCE, Account
 from deployment import one_cli, states
-from documents import Ran, Scripts, sourced_scripts
+from documents import Ran, Scripts, scripts_of_module
 from meaning import grants
 from paper_account import HERE, NUMBER, PaperAccount, Refused, pairs
 from test_documents import FULL
@@ -26,10 +25,7 @@ OURS = {"app": APP, "version": VERSION}
 ON_SOME = {"region", "turned-on-events-of"}
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("rules")) as found:
-        yield found
+scripts = scripts_of_module()
 
 
 def deployed(scripts: Scripts, settings: dict[str, str]) -> tuple[Ran, dict[str, Any]]:

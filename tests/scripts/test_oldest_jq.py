@@ -2,12 +2,11 @@
 
 import copy
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from account import APP, SOURCE
-from documents import Scripts, sourced_scripts
+from documents import Scripts, scripts_of_module
 from operated import Operated
 from sourced import OLDEST_JQ
 
@@ -18,10 +17,7 @@ FILTER = "it%27s+%28new%29%21+~/"
 SUMMER_TIME = "GMT0BST,M3.5.0/1,M10.5.0"
 
 
-@pytest.fixture(scope="module")
-def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("oldest"), "sync.sh", tools=OLDEST_JQ) as found:
-        yield found
+verbs = scripts_of_module("sync.sh", tools=OLDEST_JQ)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from broken_links import (
     no_notification,
     other_pattern,
 )
-from documents import Scripts, sourced_scripts
+from documents import Scripts, scripts_of_module
 from guarded import Guarded
 from paper_account import PaperAccount, Refused
 from test_sync import IDLE
@@ -69,10 +69,7 @@ class Seen:
         return events["source"], events["at_once"], events["problems"]
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("path"), "sync.sh") as found:
-        yield found
+scripts = scripts_of_module("sync.sh")
 
 
 @pytest.fixture(scope="module")

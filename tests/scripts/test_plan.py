@@ -2,12 +2,12 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 from account import APP, MIRROR, SOURCE
-from documents import Scripts, sourced_scripts
+from documents import Scripts, scripts_of_module
 from paper_account import PaperAccount, Refused
 
 Kept = dict[str, Any]
@@ -80,10 +80,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("plan"), "deploy.sh") as found:
-        yield found
+scripts = scripts_of_module("deploy.sh")
 
 
 @pytest.fixture(scope="module")

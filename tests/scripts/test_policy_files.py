@@ -7,13 +7,12 @@ of everything that they do, they do it with the oldest jq.
 import copy
 import json
 import subprocess
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 from account import APP, MIRROR, PROJECT, SOURCE
 from authorized import Authorizing, Grant, allowing, grants
-from documents import Scripts, sourced_scripts
+from documents import Scripts, scripts_of_module, sourced_scripts
 from meaning import as_list
 from operated import Operated
 from paper_account import HERE, NUMBER, PaperAccount, Refused
@@ -66,16 +65,10 @@ class Principal(Operated):
         self.held.ask(self, call)
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("deployer"), tools=OLDEST_JQ) as found:
-        yield found
+scripts = scripts_of_module(tools=OLDEST_JQ)
 
 
-@pytest.fixture(scope="module")
-def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("verbs"), "sync.sh", tools=OLDEST_JQ) as found:
-        yield found
+verbs = scripts_of_module("sync.sh", tools=OLDEST_JQ)
 
 
 def policy_of(scripts: Scripts, role: str, **settings: str) -> dict[str, Any]:

@@ -9,13 +9,12 @@ import json
 import random
 import re
 import shlex
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from account import APP, MIRROR, PROJECT, REGION, SOURCE
 from authorized import grants
-from documents import Ran, Scripts, sourced_scripts
+from documents import Ran, Scripts, scripts_of_module
 from operated import Operated
 from paper_account import NUMBER, PaperAccount, Refused
 from recorder import Call
@@ -35,23 +34,17 @@ ALL = FULL | RULES
 NOT_SHOWN = {"DOCKER_BUILD_FLAGS", "CREATE_VPC_ENDPOINTS", "ROLE_BOUNDARY_ARN", "IMAGE_URI"}
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("record"), tools=OLDEST_JQ) as found:
-        yield found
+scripts = scripts_of_module(tools=OLDEST_JQ)
 
 
-@pytest.fixture(scope="module")
-def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("verbs"), "sync.sh") as found:
-        yield found
+verbs = scripts_of_module("sync.sh")
 
 
 @pytest.fixture(scope="module")
 def kept(scripts: Scripts) -> dict[str, Any]:
-    """What an account has after a deployment with every option."""
+    """What an account has after a deployment with every option; how deploy.sh was called is none."""
     scripts.account = PaperAccount()
-    scripts.deploy(**ALL)
+    scripts.deploy(**ALL, VIA=" --local")
     return scripts.account.kept
 
 
@@ -75,7 +68,7 @@ def having(kept: dict[str, Any], account: PaperAccount | None = None) -> PaperAc
 
 
 def changes(ran: Ran) -> list[str]:
-    return [line for line in ran.output.splitlines() if re.search(": (would )?(change|create|remove)", line)]
+    return re.findall(r"^\[.*?\] (.*: (?:changed|created|removed).*)$", ran.output, re.MULTILINE)
 
 
 def test_the_table_has_every_setting_with_the_default_that_deploy_sh_is_shipped_with() -> None:
@@ -101,22 +94,19 @@ def test_an_empty_name_is_told_from_none_before_deploy_sh_gives_defaults() -> No
 def test_a_run_that_names_nothing_changes_nothing(scripts: Scripts, kept: dict[str, Any]) -> None:
     scripts.account = having(kept)
     assert record(kept) == {name: value for name, value in ALL.items() if name != "APP_NAME"} | BUCKETS
-    ran = scripts.deploy(**NOTHING)
-    assert (ran.writes, changes(ran), scripts.account.kept) == ([], [], kept)
+    ran = scripts.run("PLAN_FORMAT=json DETAILED_EXITCODE=true DRY_RUN=true; deploy_all", **NOTHING)
+    assert (json.loads(ran.output)["changes"], ran.writes) == (0, [])
     told = dict(re.findall(r"^kept: (\w+)=(.*?)(?: \(deploy.sh says .*)?$", ran.errors, re.MULTILINE))
     assert told == record(kept)
     assert "kept: LAMBDA_POLL_RATE=5 (deploy.sh says 1; LAMBDA_POLL_RATE= ./deploy.sh takes it)\n" in ran.errors
-    assert scripts.deploy(**ALL).writes == []  # nor does one that names all of it again
-    ran = scripts.run("PLAN_FORMAT=json DETAILED_EXITCODE=true DRY_RUN=true; deploy_all", **NOTHING)
-    assert json.loads(ran.output)["changes"] == 0
+    assert scripts.step("ensure_task_definition", **ALL).writes == []  # nor does one that names all of it again
 
 
 def test_a_cure_changes_what_is_broken_and_no_setting(scripts: Scripts, kept: dict[str, Any]) -> None:
     account = scripts.account = having(kept)
     account.kept[f"rule {APP}-starter-rule"]["State"] = "DISABLED"
-    ran = scripts.deploy(**NOTHING)
-    assert [line.partition("] ")[2] for line in changes(ran)] == [f"rule {APP}-starter-rule: changed (State)"]
-    assert scripts.account.kept == kept
+    assert changes(scripts.deploy(**NOTHING)) == [f"rule {APP}-starter-rule: changed (State)"]
+    assert account.kept == kept
 
 
 # --- which value counts ---------------------------------------------------------------------------------------------
@@ -134,9 +124,9 @@ VALUES = {
 def test_any_runs_one_after_another_end_with_what_was_said_last(scripts: Scripts) -> None:
     """Several people, each with what the shell names, what it empties, and what deploy.sh was edited to."""
     said = random.Random(39)
-    scripts.account = PaperAccount()
+    found: dict[str, str] = {}
     want: dict[str, str] = {}
-    for _ in range(40):
+    for _ in range(60):
         named, edited = {}, {}
         for name, values in VALUES.items():
             match said.choice(("named", "emptied", "edited", "left", "left", "left")):
@@ -150,11 +140,11 @@ def test_any_runs_one_after_another_end_with_what_was_said_last(scripts: Scripts
                     if edited[name] != DEFAULTS[name]:
                         want[name] = edited[name]
         assigned = " ".join(f"{name}={shlex.quote(value)}" for name, value in edited.items())
-        scripts.run(f"IMAGE_URI=worker:1 {assigned}; one_step ensure_task_definition", **named)
-        found = record(scripts.account.kept)
+        keep = f"{assigned} RECORD={shlex.quote(json.dumps(found))}; read_record; keep_settings; settings_record"
+        found = json.loads(scripts.run(keep, **named).output)
         # A default that was named and is emptied changes nothing, so its record may stay.
         assert found.items() >= (want | BUCKETS).items(), (named, edited)
-        more = {name: value for name, value in found.items() if name not in want | BUCKETS | {"IMAGE_URI": ""}}
+        more = {name: value for name, value in found.items() if name not in want | BUCKETS | {"VERSION": ""}}
         assert more.items() <= DEFAULTS.items(), (named, edited)
 
 
@@ -162,21 +152,21 @@ def test_an_emptied_setting_takes_its_default_and_the_plan_shows_from_what(
     scripts: Scripts, kept: dict[str, Any]
 ) -> None:
     scripts.account = having(kept)
-    ran = scripts.run(
-        "DRY_RUN=true; deploy_all", **NOTHING, KEEP_DAYS="", LAMBDA_POLL_RATE="", ALARM_EMAIL="new@example.com"
-    )
-    shown = "containerDefinitions.worker.settings."
-    assert f'{shown}KEEP_DAYS: "30" -> ""' in ran.output
-    assert f'{shown}LAMBDA_POLL_RATE: "5" -> "1"' in ran.output
-    assert f'{shown}ALARM_EMAIL: "ops@example.com" -> "new@example.com"' in ran.output
-    assert "kept: KEEP_DAYS" not in ran.errors
+    other = {"KEEP_DAYS": "", "LAMBDA_POLL_RATE": "", "ALARM_EMAIL": "new@example.com", "DRY_RUN": "true"}
+    ran = scripts.step("ensure_task_definition", **NOTHING, **other)
+    shown = re.findall(r"containerDefinitions.worker.settings.(\w+: .*)", ran.output)
+    assert shown == [
+        'ALARM_EMAIL: "ops@example.com" -> "new@example.com"',
+        'KEEP_DAYS: "30" -> ""',
+        'LAMBDA_POLL_RATE: "5" -> "1"',
+    ]
 
 
 def test_an_image_is_kept_by_its_own_release_only(scripts: Scripts) -> None:
     """An old worker does not go with a new starter."""
     scripts.account = PaperAccount()
-    scripts.deploy(IMAGE_URI="worker:1")
-    assert scripts.deploy(**NOTHING).writes == []
+    scripts.step("ensure_task_definition", IMAGE_URI="worker:1")
+    assert scripts.step("ensure_task_definition", **NOTHING).writes == []
     container = worker(scripts.account.kept)
     container["dockerLabels"][LABEL] = container["dockerLabels"][LABEL].replace(VERSION, "1.0.9")
     ran = scripts.deploy(**NOTHING)
@@ -202,7 +192,8 @@ def test_another_destination_is_refused_with_the_way_to_move(scripts: Scripts, k
 
 def test_the_keys_and_the_owner_of_a_bucket_are_not_those_of_another_one(scripts: Scripts) -> None:
     scripts.account = PaperAccount()
-    scripts.deploy(**ELSEWHERE | {"APP_NAME": APP, "SRC_KMS_KEY_ARN": FULL["SRC_KMS_KEY_ARN"]})
+    settings = ELSEWHERE | {"APP_NAME": APP, "SRC_KMS_KEY_ARN": FULL["SRC_KMS_KEY_ARN"]}
+    scripts.step("ensure_task_definition", **settings)
     script = 'start_run; check_account; printf "%s\\n" "$SRC_BUCKET_OWNER" "$SRC_KMS_KEY_ARN" "$DST_BUCKET_OWNER"'
     ran = scripts.run(script, **NOTHING | {"SRC_BUCKET": "new-source"})
     assert ran.output.split("\n") == [NUMBER, "", ELSEWHERE["DST_BUCKET_OWNER"], ""]
@@ -223,34 +214,28 @@ def test_without_the_right_to_read_the_record_nothing_is_deployed(scripts: Scrip
     assert ran.writes == []
 
 
-# Settings, exit status, what is said: status is 1 in an account whose starter has never run.
+# Settings, exit status, what is printed or said.
+FOUND = f"{SOURCE} {MIRROR} "
 VERBS = {
-    "nothing is named": (NOTHING, 1, f"s3://{SOURCE} "),
-    "the same is named": (BUCKETS, 1, f"s3://{MIRROR} "),
+    "nothing is named": (NOTHING, 0, FOUND),
+    "the same is named": (BUCKETS, 0, FOUND),
     "another source": ({**NOTHING, "SRC_BUCKET": "other"}, 2, f"SRC_BUCKET=other, but what is deployed has {SOURCE}"),
     "another destination": ({**NOTHING, "DST_BUCKET": OTHER}, 2, f"DST_BUCKET={OTHER}, but what is deployed has"),
     "nothing is there": ({**NOTHING, "APP_NAME": "other"}, 2, "no task definition other-task was found in account"),
+    "buckets are named, and the record may not be read": (BUCKETS, 0, FOUND),
+    "the record may not be read": (NOTHING, 2, "no task definition"),
 }
 
 
 @pytest.mark.parametrize("case", VERBS)
 def test_a_verb_knows_the_buckets_of_its_deployment(verbs: Scripts, kept: dict[str, Any], case: str) -> None:
     settings, status, said = VERBS[case]
-    verbs.account = having(kept, Operated())
-    ran = verbs.run("main status", status, **settings)
-    assert said in re.sub(r"\s+", " ", ran.output + ran.errors)
+    denied = "may not be read" in case
+    verbs.account = having(kept, Denied() if denied else None)
+    ran = verbs.run('start_verb; printf "%s " "$SRC_BUCKET" "$DST_BUCKET"', status, **settings)
+    assert said in ran.output + ran.errors
     assert "your-standard-bucket" not in ran.output + ran.errors
-    assert len(ran.errors.splitlines()) <= 2
-
-
-@pytest.mark.parametrize(("settings", "status"), [(BUCKETS, 1), (NOTHING, 2)])
-def test_a_verb_that_may_not_read_the_record_goes_by_what_is_named(
-    verbs: Scripts, kept: dict[str, Any], settings: dict[str, str], status: int
-) -> None:
-    verbs.account = having(kept, Denied())
-    ran = verbs.run("main status", status, **settings)
-    assert "aws ecs list-task-definitions failed: " in ran.errors
-    assert (f"s3://{SOURCE} " in ran.output) == (status == 1)
+    assert ("aws ecs list-task-definitions failed: " in ran.errors) == denied
 
 
 def test_a_policy_is_that_of_the_deployment(scripts: Scripts, kept: dict[str, Any]) -> None:
@@ -261,27 +246,21 @@ def test_a_policy_is_that_of_the_deployment(scripts: Scripts, kept: dict[str, An
     assert grants(json.loads(said[0])) == grants(json.loads(said[1]))
 
 
-def test_cleaning_up_needs_no_more_and_says_how_to_deploy_the_same_again(
+def test_cleaning_up_needs_no_settings_until_its_end_and_says_how_to_deploy_the_same_again(
     scripts: Scripts, kept: dict[str, Any]
 ) -> None:
-    scripts.account = having(kept)
-    ran = scripts.run("ASSUME_YES=true; cleanup_all", **NOTHING)
-    assert [name for name in scripts.account.kept if APP in name and not name.startswith("image")] == []
-    (command,) = re.findall(r"^To deploy the same again:\n  (.*)$", ran.output, re.MULTILINE)
-    *settings, script = shlex.split(command)
-    assert script == "./deploy.sh"
-    assert dict(word.split("=", 1) for word in settings) == record(kept) | {"REGION": REGION}
-
-
-def test_an_interrupted_clean_up_goes_on_without_settings(scripts: Scripts, kept: dict[str, Any]) -> None:
-    """Until the rest is gone, the record stays."""
+    """What interrupts it leaves the record."""
     account = scripts.account = Stubborn()
     account.kept = copy.deepcopy(kept)
     ran = scripts.run("ASSUME_YES=true; cleanup_all", 1, **NOTHING)
     assert f"task definition {APP}-task: NOT removed, because a next run needs it to remove the rest" in ran.output
     account.patience = True
-    scripts.run("ASSUME_YES=true; cleanup_all", **NOTHING)
+    ran = scripts.run("ASSUME_YES=true; cleanup_all", **NOTHING)
     assert [name for name in account.kept if APP in name and not name.startswith("image")] == []
+    (command,) = re.findall(r"^To deploy the same again:\n  (.*)$", ran.output, re.MULTILINE)
+    *settings, script = shlex.split(command)
+    assert script == "./deploy.sh"
+    assert dict(word.split("=", 1) for word in settings) == record(kept) | {"REGION": REGION}
 
 
 class Stubborn(PaperAccount):
@@ -294,49 +273,35 @@ class Stubborn(PaperAccount):
 
 # --- a deployment without a record ----------------------------------------------------------------------------------
 
-
-def without_record(kept: dict[str, Any]) -> dict[str, Any]:
-    found = copy.deepcopy(kept)
-    for name, document in found.items():
-        if name.startswith("task "):
-            del document["containerDefinitions"][0]["dockerLabels"]
-    return found
+THEIRS = ELSEWHERE | {"SUBNETS": "subnet-3,subnet-4"}
+# What it was deployed with, and what is there instead of a record.
+WITHOUT_RECORD = {"every option": (ALL, {LABEL: '["no", {"record"'}), "elsewhere": (THEIRS, {})}
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, ALL, ELSEWHERE | {"SUBNETS": "subnet-3,subnet-4"}], ids=["plain", "every option", "elsewhere"]
-)
+@pytest.mark.parametrize("case", WITHOUT_RECORD)
 def test_what_a_deployment_without_a_record_shows_is_taken_in_one_run(
-    scripts: Scripts, settings: dict[str, str]
+    scripts: Scripts, kept: dict[str, Any], case: str
 ) -> None:
-    settings = {name: value for name, value in settings.items() if name not in NOT_SHOWN}
+    """But not what somebody may have broken."""
+    settings, labels = WITHOUT_RECORD[case]
     app = settings.get("APP_NAME", APP)
-    scripts.account = PaperAccount()
-    scripts.deploy(**settings)
-    want = record(scripts.account.kept, app)
-    scripts.account = having(without_record(scripts.account.kept))
-    ran = scripts.deploy(APP_NAME=app, **NOTHING)
-    assert [line.partition("] ")[2] for line in changes(ran)] == [
-        f"task definition {app}-task: changed (containerDefinitions)"
+    account = scripts.account = having(kept) if app == APP else PaperAccount()
+    if app != APP:
+        scripts.deploy(**settings)
+    want = record(account.kept, app)
+    worker(account.kept, app)["dockerLabels"] = labels
+    queue = account.kept[f"queue {app}-q"]["Attributes"]
+    visibility = queue["VisibilityTimeout"]
+    queue["VisibilityTimeout"] = "50"
+    named = {name: value for name, value in settings.items() if name in NOT_SHOWN}
+    ran = scripts.deploy(**NOTHING | {"APP_NAME": app} | named)
+    assert sorted(changes(ran)) == [
+        f"queue {app}-q: changed (VisibilityTimeout)",
+        f"task definition {app}-task: changed (containerDefinitions)",
     ]
-    found = record(scripts.account.kept, app)
+    assert queue["VisibilityTimeout"] == visibility
+    assert "the deployment has no record of its settings yet" in ran.errors
+    assert "nothing shows BASE_IMAGE, " in ran.errors
     if "TAGS" in want:  # as a tag has it, without blanks
         want["TAGS"] = ",".join("=".join(part.strip() for part in tag.split("=")) for tag in want["TAGS"].split(","))
-    assert found == {name: value for name, value in want.items() if value != DEFAULTS.get(name)}
-    assert "nothing shows BASE_IMAGE, IMAGE_URI, ECR_REGISTRY, DOCKER_BUILD_FLAGS, CREATE_VPC_ENDPOINTS" in ran.errors
-    assert scripts.deploy(APP_NAME=app, **NOTHING).writes == []
-
-
-def test_what_somebody_may_have_broken_is_no_setting(scripts: Scripts, kept: dict[str, Any]) -> None:
-    account = scripts.account = having(without_record(kept))
-    account.kept[f"queue {APP}-q"]["Attributes"]["VisibilityTimeout"] = "50"
-    scripts.deploy(**NOTHING)
-    assert account.kept[f"queue {APP}-q"]["Attributes"]["VisibilityTimeout"] == FULL["VISIBILITY_TIMEOUT"]
-
-
-def test_a_broken_record_is_none(scripts: Scripts, kept: dict[str, Any]) -> None:
-    scripts.account = having(kept)
-    worker(scripts.account.kept)["dockerLabels"][LABEL] = '["no", {"record"'
-    ran = scripts.deploy(**NOTHING)
-    assert "the deployment has no record of its settings yet" in ran.errors
-    assert record(scripts.account.kept).keys() >= FULL.keys() - NOT_SHOWN - {"APP_NAME"}
+    assert record(account.kept, app) == {name: value for name, value in want.items() if value != DEFAULTS.get(name)}
