@@ -59,8 +59,8 @@ starter_alarm_periods() {
 
 ensure_starter_alarm() {
   local alarm periods
-  local why="Why: the function that starts workers fails: it cannot start them, they stop before they work or in an"
-  why+=" outage, or its guard has found that events do not arrive; little or nothing is synced."
+  local why="Why: the function that starts workers fails: it cannot start them, they fail or end in an outage,"
+  why+=" or its guard has found that events do not arrive; little or nothing is synced."
   local cure="What to do: ./sync.sh status and ./sync.sh logs starter show the error; fix it, or run ./deploy.sh again."
   alarm=$(alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 2 "$why $cure")
   periods=$(starter_alarm_periods)

@@ -53,13 +53,13 @@ judge() {
     | ([.paused.since | strings | try fromdateiso8601 catch null][0]) as $since
     | if $since then .paused.events_until = ([now - (.queue.oldest_seconds // 0), $since] | min + $keep | floor | todate)
       else . end
-    | [select(.paused and ($since | not)) | "PAUSED_SINCE=\(.paused.since | tojson) of the function is not a time, so that "
-        + "no worker is started or stopped: ./sync.sh\($via) resume"] as $no_time
+    | [select(.paused and ($since | not)) | "PAUSED_SINCE=\(.paused.since | tojson) of the function is not a time, and "
+        + "nothing is copied until ./sync.sh\($via) resume"] as $no_time
     | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
        $faults[], $no_time[],
        (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
          | "the starter has not run for an hour"),
-       (.starter | select(. and .error != "") | .error | split("\n")[0] | select((is_said($faults) or ($no_time != [] and contains("PAUSED_SINCE="))) | not)
+       (.starter | select(. and .error != "") | .error | split("\n")[0] | select(is_said($faults) | not)
          | "the starter failed: \(with_cure)"),
        (.starter.decision | select(. and (.failing // "") != "") | "workers do not get to work: \(.failing)"),
        (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason)"),

@@ -20,7 +20,7 @@ from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import ARCHIVED_CLASSES
-from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, MISSING, NO_DOUBT, judge_listed
+from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, FOREIGN, MISSING, NO_DOUBT, judge_listed
 from mirror.queue.queue import Queue
 from mirror.readers.hints import Hints
 from mirror.readers.listing import Finding, chosen_prefixes, look_at, page_lister, size_and_time, when_not_busy
@@ -75,10 +75,15 @@ class Options:
     report: bool = False  # each difference is a line of the log
 
     @property
+    def asked(self) -> tuple[str, ...]:
+        """The rows that are to go, unless this is a dry run."""
+        rows = {"unwanted": self.remove_unwanted, FOREIGN: self.remove_foreign}
+        return tuple(row for row, is_asked in rows.items() if is_asked)
+
+    @property
     def removable(self) -> str:
         """What this command deletes by itself; "" if nothing."""
-        asked = {"unwanted": self.remove_unwanted, "foreign": self.remove_foreign}
-        return "" if self.dry_run else " or ".join(name for name, is_asked in asked.items() if is_asked)
+        return "" if self.dry_run else " or ".join(self.asked)
 
 
 async def reconcile(
@@ -169,9 +174,7 @@ class Reconciliation:
         self.progress = Progress()
         self.differences = Report() if self.options.report else None
         self.leaves_out = bool(settings.exclude or settings.keep_days)
-        options = self.options
-        rows = options.remove_unwanted, options.remove_foreign
-        self.removal = Removal(self.buckets, self.interruption, options.max_delete, *rows)
+        self.removal = Removal(self.buckets, self.interruption, self.options.max_delete, self.options.asked)
 
     def new_part(self) -> Compared:
         doubt = math.inf if self.options.deep else NO_DOUBT
@@ -236,7 +239,7 @@ class Reconciliation:
         if self.removal.takes(found):
             if not self.options.dry_run:
                 self.removal.add(found)
-        elif self.options.remove_unwanted and found.row == "unwanted":
+        elif found.row in self.removal.asked:
             self.counts["kept"] += 1
 
     def hold_back(self, findings: list[Finding]) -> list[Finding]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -39,14 +39,11 @@ class Removal:
     buckets: Buckets
     interruption: Interruption
     most: int
-    unwanted: bool = True
-    foreign: bool = False
+    asked: Collection[str] = ("unwanted",)  # the rows that are to go
     keys: dict[str, str] = field(default_factory=dict)  # and the row that each counts in
 
     def takes(self, found: Finding) -> bool:
-        if found.is_foreign and not self.foreign:
-            return False
-        return found.row == FOREIGN or (self.unwanted and found.row == "unwanted")
+        return found.row in self.asked and (FOREIGN in self.asked or not found.is_foreign)
 
     def add(self, found: Finding) -> None:
         """Remembers the key, but one more than `most` at most, which shows that they are too many."""

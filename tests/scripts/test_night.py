@@ -192,7 +192,7 @@ def test_a_time_of_a_pause_that_is_none_is_a_fault_which_resume_and_pause_remove
         ran = sync(scripts, "status", 1)
         assert ran.output.startswith("failing\n"), ran.output
         assert f'\n  PAUSED_SINCE="{time}" of the function is not a time' in ran.output
-        assert "no worker is started or stopped: ./sync.sh resume\n" in ran.output
+        assert "nothing is copied until ./sync.sh resume\n" in ran.output
         assert said in sync(scripts, verb).errors
         variables = account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
         assert variables.get("PAUSED_SINCE") != time

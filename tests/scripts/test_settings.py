@@ -135,7 +135,9 @@ REFUSED = (
     ("ALARM_EMAIL", "http://a@example.com", "a mail address"),
     ("ALARM_EMAIL", "ops@localhost", "a mail address"),
     ("IMAGE_URI", "worker:1 ", "the name of an image"),
+    ("IMAGE_URI", "--help", "the name of an image"),  # an option of docker
     ("ECR_REGISTRY", "host/path", "the host of a registry"),
+    ("ECR_REGISTRY", "-host", "the host of a registry"),
     ("RETRY_LIMIT", "often", "whole number from 1 to 10000"),
     ("RETRY_PAUSE", "5s", "set seconds"),
 )
