@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from account import APP, REGION
-from meaning import as_list, is_for
+from meaning import as_list, fits, is_for
 from recorder import READ, Call
 
 
@@ -47,11 +47,18 @@ def allowing(policy: dict[str, Any], need: Need) -> set[Grant]:
         if grant.action == need.action
         and fnmatch.fnmatchcase(need.resource, grant.resource)
         and all(
-            key in need.context and any(fnmatch.fnmatchcase(need.context[key], one) for one in as_list(wanted))
-            for keys in policy["Statement"][grant.statement].get("Condition", {}).values()
+            fits_context(operator, wanted, need.context.get(key))
+            for operator, keys in policy["Statement"][grant.statement].get("Condition", {}).items()
             for key, wanted in keys.items()
         )
     }
+
+
+def fits_context(operator: str, wanted: Any, have: str | None) -> bool:
+    """Whether what the request says of a key fits; one that it does not have only fits Null."""
+    if operator == "Null":
+        return wanted == ("true" if have is None else "false")
+    return have is not None and any(fits(operator, one, have) for one in as_list(wanted))
 
 
 # --- the action of a call, and what it is on ------------------------------------------------------------------------

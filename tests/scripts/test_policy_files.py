@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from account import APP, MIRROR, PROJECT, SOURCE
-from authorized import Authorizing, Grant, allowing, grants
+from authorized import Authorizing, Grant, Need, allowing, grants
 from documents import Scripts, scripts_of_module, sourced_scripts
 from meaning import as_list
 from operated import Operated
@@ -252,6 +252,67 @@ def test_without_one_of_its_actions_the_error_names_it(
         said = tour(verbs, Principal(held, deployed), Verb(removed.run, removed.status))
     assert DENIED.format(removed.action) in said
     assert {one.partition(" ")[0] for one in held.denied} == {removed.action}
+
+
+# --- conditions -----------------------------------------------------------------------------------------------------
+
+EC2 = f"arn:aws:ec2:{HERE}"
+ROLE = f"arn:aws:iam::{NUMBER}:role{RULES['ROLE_PATH']}{APP}"
+CLUSTER, TASKS = f"arn:aws:ecs:{HERE}:cluster/{APP}-cluster", f"arn:aws:ecs:{HERE}:task/{APP}-cluster/t1"
+IN_SESSION = (f"arn:aws:s3express:{HERE}:bucket/{MIRROR}", "s3express:SessionMode", "ReadOnly", "ReadWrite")
+IN_CLUSTER = ("ecs:cluster", CLUSTER, f"{CLUSTER}2")
+OURS = ("aws:ResourceTag/app", APP, f"{APP}2")
+WITHIN = (f"{ROLE}-task-role", "iam:PermissionsBoundary", RULES["ROLE_BOUNDARY_ARN"], f"arn:aws:iam::{NUMBER}:policy/p")
+PASSED = ("iam:PassRole", f"{ROLE}-task-role", "iam:PassedToService", "ecs-tasks.amazonaws.com", "ec2.amazonaws.com")
+ROLE_OF_ECS = f"arn:aws:iam::{NUMBER}:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS"
+OF_ECS = (ROLE_OF_ECS, "iam:AWSServiceName", "ecs.amazonaws.com", "rds.amazonaws.com")
+LAYERS = (f"arn:aws:lambda:{HERE}:function:{APP}-starter", "lambda:Layer", None, f"arn:aws:lambda:{HERE}:layer:code:1")
+# Whose policy, an action on a resource, the key of the request that it depends on, a value with which it is allowed,
+# and one with which it is not. None: the request does not have the key.
+CONDITIONS: tuple[tuple[str, str, str, str, str | None, str | None], ...] = (
+    ("deployer", "s3express:CreateSession", *IN_SESSION),
+    ("deployer", "ecs:ListTasks", "*", *IN_CLUSTER),
+    (
+        "deployer",
+        "ec2:CreateTags",
+        f"{EC2}:security-group/new",
+        "ec2:CreateAction",
+        "CreateSecurityGroup",
+        "RunInstances",
+    ),
+    ("deployer", "ec2:CreateTags", f"{EC2}:vpc-endpoint/new", "ec2:CreateAction", "CreateVpcEndpoint", None),
+    ("deployer", "ec2:CreateTags", f"{EC2}:security-group/sg-1", *OURS),
+    ("deployer", "ec2:DeleteSecurityGroup", f"{EC2}:security-group/sg-1", *OURS),
+    ("deployer", "ec2:ModifyVpcEndpoint", f"{EC2}:vpc-endpoint/vpce-1", *OURS),
+    ("deployer", "ec2:DeleteVpcEndpoints", f"{EC2}:vpc-endpoint/vpce-1", *OURS),
+    ("deployer", "iam:CreateRole", *WITHIN),
+    ("deployer", "iam:PutRolePolicy", *WITHIN),
+    ("deployer", "iam:PutRolePermissionsBoundary", *WITHIN),
+    ("deployer", "iam:PassRole", f"{ROLE}-starter-role", "iam:PassedToService", "lambda.amazonaws.com", PASSED[3]),
+    ("deployer", *PASSED),
+    ("deployer", "iam:CreateServiceLinkedRole", *OF_ECS),
+    ("operator", "lambda:UpdateFunctionConfiguration", *LAYERS),
+    ("operator", "ecs:RunTask", f"arn:aws:ecs:{HERE}:task-definition/{APP}-task:1", *IN_CLUSTER),
+    ("operator", *PASSED),
+    ("operator", "ecs:TagResource", TASKS, "ecs:CreateAction", "RunTask", "CreateService"),
+    ("operator", "ecs:ListTasks", "*", *IN_CLUSTER),
+    ("reader", "s3express:CreateSession", *IN_SESSION),
+    ("reader", "ecs:ListTasks", "*", *IN_CLUSTER),
+)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_another_value_of_a_key_than_that_of_a_condition_is_refused(scripts: Scripts, role: str) -> None:
+    policy = policy_of(scripts, role, **ALL)
+    there = {key for one in policy["Statement"] for keys in one.get("Condition", {}).values() for key in keys}
+    rows = [row for row in CONDITIONS if row[0] == role]
+    assert there == {key for _, _, _, key, _, _ in rows}
+    for _, action, resource, key, right, wrong in rows:
+        allowed = {
+            value: bool(allowing(policy, Need(action, resource, {key: value} if value else {})))
+            for value in (right, wrong, None)
+        }
+        assert allowed == {wrong: False, None: right is None, right: True}, (action, resource)
 
 
 # --- what is printed ------------------------------------------------------------------------------------------------
