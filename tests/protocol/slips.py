@@ -293,8 +293,8 @@ READERS = (
     Slip(
         "what is excluded is removed, even if others wrote it",
         "mirror/readers/removal.py",
-        "if found.is_foreign and not self.foreign:",
-        "if found.row == FOREIGN and not self.foreign:",
+        "found.row in self.asked and (FOREIGN in self.asked or not found.is_foreign)",
+        "found.row in self.asked",
         ("worker/test_unwanted.py::test_excluded_objects_of_others_are_no_difference_and_go_only_with_both_options",),
     ),
     Slip(
