@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Plants the faults of the sample, one at a time, and runs the tests that can see them until one fails.
+
+    .venv/bin/python tests/faults/run.py                     every folder, the first 24 rows of each; hours
+    .venv/bin/python tests/faults/run.py --first 10 launch   ten rows of one
+    .venv/bin/python tests/faults/run.py --survivors mirror  only those that no test noticed the last time
+    .venv/bin/python tests/faults/run.py --table             what is known, without running anything
+    .venv/bin/python tests/faults/run.py --lost              rows that have lost their place, and where it may be now
+
+Ends with 1 if a fault survives that was noticed before. The results are written to tests/faults/results.json. Each run is in a copy of the project, and in namespaces of its own
+(unshare), in which nothing but that copy can be written to and no process outlives it: what a faulty script removes or
+ends is its own.
+"""
+
+import argparse
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from sample import HERE, PROJECT, Row, as_json, has_place, planted, proposal, rows
+from watching import LEFT_OUT, watching
+
+RESULTS = HERE / "results.json"
+SURVIVED, TIMEOUT, UNCLEAR = "survived", "timeout", "unclear"
+COPIED = ("mirror", "launch", "lib", "local", "tests", "docs", ".github")
+LINKED = (".venv", ".venv-cli1", ".cache", ".git")
+MOST_SECONDS = 3600  # of all tests of a row; in_order.py has those of one test
+# The copy is /tmp; all else can only be read. The first process of a namespace must await what others leave behind.
+SANDBOX = """
+mount --bind "$1" /tmp
+mount -o remount,bind,ro /
+cd /tmp/project
+shift
+"$@" &
+wait "$!"
+"""
+FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
+
+
+def copy_project(folder: Path) -> None:
+    project = folder / "project"
+    project.mkdir()
+    for name in COPIED:
+        shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("bench", "__pycache__"))
+    for path in PROJECT.iterdir():
+        if path.name in LINKED:
+            (project / path.name).symlink_to(path.resolve())
+        elif path.is_file():
+            shutil.copy(path, project)
+
+
+def copy_with(row: Row | None, folder: str) -> None:
+    copy_project(Path(folder))
+    if row:
+        file = Path(folder, "project", row.file)
+        changed = planted(row, file.read_text())
+        assert changed is not None, f"{row.name} has lost its place in {row.file}: see --lost"
+        file.write_text(changed)
+
+
+def outcome(row: Row | None, tests: Iterable[str], *options: str) -> str:
+    """What the tests make of this fault: the test that failed, "survived", "timeout" or "unclear: ..."."""
+    pytest = [".venv/bin/python", "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
+    pytest += ["-p", "in_order", "-k", " and ".join(f"not {word}" for word in LEFT_OUT), *options]
+    apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    apart += [] if os.geteuid() == 0 else ["--map-root-user"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY", "DOCKER"))}
+    environment = kept | {
+        "HOME": "/tmp",
+        "TMPDIR": "/tmp",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": "tests/faults",
+    }
+    with tempfile.TemporaryDirectory(prefix="fault-") as folder:
+        copy_with(row, folder)
+        command = [*apart, "bash", "-c", SANDBOX, "sandbox", folder, *pytest, *(f"tests/{test}" for test in tests)]
+        try:
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            return TIMEOUT
+    if done.returncode == 0:
+        return SURVIVED
+    found = FAILED.search(done.stdout)
+    return found[1].removeprefix("tests/") if found else f"{UNCLEAR}: {done.stdout[-1000:]}{done.stderr[-1000:]}"
+
+
+def judge(row: Row) -> dict[str, Any]:
+    """A test that fails without the fault as well says nothing."""
+    begin = time.monotonic()
+    found = outcome(row, watching(row.file))
+    seconds = round(time.monotonic() - begin)
+    if found.partition(":")[0] not in (SURVIVED, TIMEOUT, UNCLEAR) and not passes(found):
+        found = f"{UNCLEAR}: {found} fails without the fault"
+    print(f"{seconds:6} s {row.name}: {found}", file=sys.stderr, flush=True)
+    return {"found": found, "seconds": seconds}
+
+
+@functools.cache
+def passes(test: str) -> bool:
+    """Whether it passes without a fault; a file that could not be imported, whether it can be."""
+    return outcome(None, [test], *([] if "::" in test else ["--collect-only"])) == SURVIVED
+
+
+# The results
+
+NONE = {"found": UNCLEAR, "seconds": 0}
+
+
+def results() -> dict[str, dict[str, Any]]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def add_result(row: Row, result: dict[str, Any]) -> None:
+    order = {known.name: place for place, known in enumerate(rows())}
+    all_of_them = results() | {row.name: result}
+    lines = [
+        f"{json.dumps(name)}: {json.dumps(all_of_them[name])}" for name in sorted(all_of_them, key=order.__getitem__)
+    ]
+    RESULTS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def table(chosen: Iterable[Row]) -> str:
+    """Rates by folder, then what survived."""
+    known = results()
+    judged = [row for row in chosen if not row.struck and not known.get(row.name, NONE)["found"].startswith(UNCLEAR)]
+    survivors = [row for row in judged if known[row.name]["found"] == SURVIVED]
+    text = f"{'folder':16} {'faults':>6} {'killed':>6} {'survived':>8} {'rate':>5} {'seconds':>7}\n"
+    for folder in [*dict.fromkeys(row.folder for row in judged), ""]:
+        of_folder = [row for row in judged if folder in ("", row.folder)]
+        survived = sum(folder in ("", row.folder) for row in survivors)
+        killed, seconds = len(of_folder) - survived, sum(known[row.name]["seconds"] for row in of_folder)
+        rate = 100 * killed / max(len(of_folder), 1)
+        text += f"{folder or 'all':16} {len(of_folder):6} {killed:6} {survived:8} {rate:4.0f}% {seconds:7}\n"
+    return text + "".join(f"\n{row.name}: {row.file}\n- {row.text}\n+ {row.fault}\n" for row in survivors)
+
+
+def lost(chosen: Iterable[Row]) -> str:
+    """Each row without its place, and the row as it could be; by hand from there on."""
+    files = [path for path in map(Path, tracked()) if path.suffix in (".py", ".sh", ".jq") and path.parts[0] != "tests"]
+    sources = {str(path): (PROJECT / path).read_text() for path in files}
+    text = ""
+    for row in chosen:
+        if not has_place(row):
+            found = proposal(row, sources)
+            text += f"{json.dumps(as_json(row))}\n  -> {json.dumps(as_json(found)) if found else 'nothing like it'}\n"
+    return text or "every row has its place\n"
+
+
+def tracked() -> list[str]:
+    return subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folders", nargs="*", help="of the sample; all if none is named")
+    parser.add_argument("--first", type=int, default=24, help="rows of each folder (default: 24)")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--survivors", action="store_true", help="run only those that no test noticed the last time")
+    parser.add_argument("--new", action="store_true", help="run only those without a result")
+    parser.add_argument("--table", action="store_true", help="print what is known, run nothing")
+    parser.add_argument("--lost", action="store_true", help="print the rows that have lost their place, run nothing")
+    given = parser.parse_args()
+    chosen = [row for row in rows() if row.folder in (given.folders or [row.folder])]
+    if given.lost:
+        print(lost(chosen), end="")
+        return
+    chosen = [row for row in chosen if number(row) <= given.first]
+    known = results()
+    if not given.table:
+        found = {row.name: known.get(row.name, NONE)["found"] for row in chosen}
+        wanted = [row for row in chosen if not row.struck and not (given.new and row.name in known)]
+        run([row for row in wanted if not given.survivors or found[row.name] == SURVIVED], given.processes)
+    print(table(chosen), end="")
+    sys.exit(tell_worse(known))
+
+
+def tell_worse(before: dict[str, dict[str, Any]]) -> int:
+    """1 if a fault survives that a test noticed before."""
+    now = results()
+    worse = [name for name, result in before.items() if result["found"] != SURVIVED == now[name]["found"]]
+    for name in worse:
+        print(f"{name} is not noticed any more; before: {before[name]['found']}", file=sys.stderr)
+    return 1 if worse else 0
+
+
+def number(row: Row) -> int:
+    """Its place in its folder: all folders get their first rows first."""
+    return int(row.name.rpartition(" ")[2])
+
+
+def run(chosen: list[Row], processes: int) -> None:
+    with ThreadPoolExecutor(processes) as pool:
+        begun = {pool.submit(judge, row): row for row in sorted(chosen, key=number)}
+        for done in as_completed(begun):
+            add_result(begun[done], done.result())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Which tests can see a fault in which file, the cheapest first.
+
+The slow ones are left out: deployments on an emulator (`account` of tests/scripts/conftest.py), the verbs on the local
+cloud (test_local_verbs.py), tests/chain but for the local cloud itself, tests/docs but for the estimate, and chaos. So
+a fault that only they notice counts as one that survives. What holds the code as it stands is left out as well: the
+places of planted faults, the house, and the layout.
+"""
+
+# Tests whose names have one of these in them run on an emulator or need an engine.
+LEFT_OUT = ("ministack", "moto", "container", "image")
+
+Tests = tuple[str, ...]
+
+
+def protocol(*names: str) -> Tests:
+    return tuple(f"protocol/test_{name}.py" for name in names)
+
+
+def worker(*names: str) -> Tests:
+    return tuple(f"worker/test_{name}.py" for name in names)
+
+
+def scripts(*names: str) -> Tests:
+    return tuple(f"scripts/test_{name}.py" for name in names)
+
+
+def chain(*names: str) -> Tests:
+    return tuple(f"chain/test_{name}.py" for name in names)
+
+
+RULES = protocol("rules", "verdict", "left_out", "faults", "leases", "delta")
+SEARCHES = protocol("outage", "function", "slow_buckets", "histories")
+LISTINGS = (*protocol("slow_buckets"), *worker("walk", "progress", "measure", "wanted"))
+LINES = (*worker("wanted"), *scripts("log_lines"))
+PROCESSES = worker("copies", "queue", "end", "first_responder", "staying")
+STARTER = scripts(*(f"starter{name}" for name in ("", "_audit", "_copying", "_events", "_paused", "_staying", "_tags")))
+STARTER += scripts("starter_troubles")
+DOCUMENTS = scripts("documents")
+RESOURCES = scripts("cleanup_parts", "lifecycle", "event_source", "audit_deploy", "plan", "base_image", "account_rules")
+RESOURCES += scripts("version", "function_that_copies", "record")
+POLICIES = scripts("policy_files")
+VERBS = scripts("verb_parts", "verbs", "night", "sync", "audit_status", "terminal")
+ESTIMATE = ("docs/test_estimate.py",)
+
+# Of the most specific path that a file begins with.
+TESTS: dict[str, Tests] = {
+    "mirror/protocol/": (*RULES, *protocol("interleavings"), *SEARCHES, *worker("copies", "part_slots")),
+    "mirror/queue/": (*RULES, *SEARCHES, *worker("queue", "groups", "fairness", "end")),
+    "mirror/readers/": (
+        *LISTINGS,
+        *worker("completeness", "wait", "reconcile", "unwanted", "audit", "excluded", "keep"),
+    ),
+    "mirror/readers/wait.py": worker("wait"),
+    "mirror/readers/measure.py": worker("measure"),
+    "mirror/readers/completeness.py": worker("completeness", "markers", "wait", "excluded"),
+    "mirror/hooks/": (*worker("markers", "metrics", "announcer"), *protocol("readers")),
+    "mirror/hooks/table": (*protocol("delta", "table_waits", "table_requests", "table_readers"), *worker("tables")),
+    "mirror/hooks/announcer.py": worker("announcer"),
+    "mirror/hooks/metrics.py": worker("metrics"),
+    "mirror/model/": (*RULES, *LINES, *protocol("table_waits", "keeping"), *SEARCHES, *worker("excluded", "keep")),
+    "mirror/aws/": worker("signing", "crt", "connections", "credentials", "copies", "first_responder"),
+    "mirror/": (*RULES, *LINES, *worker("log_writer", "progress"), *SEARCHES, *PROCESSES),
+    "launch/": (*STARTER, *scripts("guard", "starter_worlds"), *scripts("path")),
+    "launch/guard.py": scripts("guard", "path", "starter"),
+    "launch/path.py": scripts("guard", "path"),
+    "lib/resources/": (*DOCUMENTS, *RESOURCES, *POLICIES),
+    "lib/": (*scripts("settings", "log_lines", "cleanup_parts"), *DOCUMENTS, *VERBS, *POLICIES),
+    "lib/cost.jq": (*scripts("cost_verb"), *ESTIMATE),
+    "lib/estimate": ESTIMATE,
+    "lib/reads": scripts("reads", "cost_verb"),
+    "lib/explain.py": scripts("explain"),
+    "lib/pack_function.py": scripts("function_that_copies"),
+    "lib/verbs/": (*VERBS, *POLICIES),
+    "lib/verbs/cost.sh": (*scripts("cost_verb"), *ESTIMATE, *POLICIES),
+    "lib/verbs/explain.sh": (*scripts("explain"), *POLICIES),
+    "lib/verbs/reconcile.sh": (*scripts("report_verb"), *VERBS, *POLICIES),
+    "lib/verbs/verify.sh": (*scripts("verify_parts", "verify_bench"), *VERBS, *POLICIES),
+    "lib/verbs/wait.sh": (*scripts("wait_verb"), *VERBS, *POLICIES),
+    "lib/verify/": (*scripts("verify_parts", "verify_bench"), *VERBS, *POLICIES),
+    "local/": chain("cloud_events", "cloud_announce", "local_start", "cloud", "cloud_functions"),
+    "deploy.sh": (*scripts("settings"), *DOCUMENTS, *scripts("plan", "record", "terminal"), *POLICIES),
+    "cleanup.sh": (*scripts("cleanup_parts", "settings"), *DOCUMENTS, *POLICIES),
+    "sync.sh": (*scripts("sync", "verb_parts"), *VERBS, *POLICIES),
+}
+TESTS |= {"worker.py": TESTS["mirror/"], "starter.py": TESTS["launch/"]}
+
+
+def watching(file: str) -> Tests:
+    return TESTS[max((start for start in TESTS if file.startswith(start)), key=len)]
