@@ -11,6 +11,7 @@ TESTS = Path(__file__).parent
 # tests/fast runs what begins so, and what is marked fast elsewhere.
 FAST = (
     "house/",
+    "faults/",
     "protocol/test_rules",
     "protocol/test_left_out",
     "protocol/test_faults",

@@ -1,6 +1,8 @@
 """Draws rows for the sample: faults of Python by cosmic-ray, those of Bash and jq by a small table, deleted lines.
 
-    .cache/cosmic-ray/bin/python tests/faults/draw.py 60    adds rows, until each folder has 60
+    python3.13 -m venv .cache/faults
+    .cache/faults/bin/pip install --requirement tests/faults/requirements.txt
+    .cache/faults/bin/python tests/faults/draw.py 60    # adds rows, until each folder has 60
 
 Each possible fault has a place in one fixed order, by a hash of its text. So the order does not depend on what else is
 in the code, and the first rows stay the first if there are to be more.

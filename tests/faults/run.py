@@ -7,9 +7,9 @@
     .venv/bin/python tests/faults/run.py --table             what is known, without running anything
     .venv/bin/python tests/faults/run.py --lost              rows that have lost their place, and where it may be now
 
-Ends with 1 if a fault survives that was noticed before. The results are written to tests/faults/results.json. Each run is in a copy of the project, and in namespaces of its own
-(unshare), in which nothing but that copy can be written to and no process outlives it: what a faulty script removes or
-ends is its own.
+The results are written to tests/faults/results.json. It ends with 1 if a fault survives that was noticed before. Each
+run is in a copy of the project, and in namespaces of its own (unshare), in which nothing but that copy can be written
+to and no process outlives it: what a faulty script removes or ends is its own.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SURVIVED, TIMEOUT, UNCLEAR = "survived", "timeout", "unclear"
 COPIED = ("mirror", "launch", "lib", "local", "tests", "docs", ".github")
 LINKED = (".venv", ".venv-cli1", ".cache", ".git")
 MOST_SECONDS = 3600  # of all tests of a row; in_order.py has those of one test
-# The copy is /tmp; all else can only be read. The first process of a namespace must await what others leave behind.
+# The copy is /tmp; everything else can only be read. The first process of a namespace must await what others leave behind.
 SANDBOX = """
 mount --bind "$1" /tmp
 mount -o remount,bind,ro /
