@@ -5,7 +5,7 @@
     .venv/bin/python tests/faults/run.py --first 10 launch   ten rows of one
     .venv/bin/python tests/faults/run.py --survivors mirror  only those that no test noticed the last time
     .venv/bin/python tests/faults/run.py --table             what is known, without running anything
-    .venv/bin/python tests/faults/run.py --lost              rows that have lost their place, and where it may be now
+    .venv/bin/python tests/faults/run.py --anchor            rows whose code has moved get their new place
 
 The results are written to tests/faults/results.json. It ends with 1 if a fault survives that was noticed before. Each
 run is in a copy of the project, and in namespaces of its own (unshare), in which nothing but that copy can be written
@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from sample import HERE, PROJECT, Row, as_json, has_place, planted, proposal, rows
+from sample import HERE, PROJECT, SAMPLE, Row, has_place, planted, proposal, rows, write
 from watching import LEFT_OUT, watching
 
 RESULTS = HERE / "results.json"
@@ -35,7 +35,7 @@ SURVIVED, TIMEOUT, UNCLEAR = "survived", "timeout", "unclear"
 COPIED = ("mirror", "launch", "lib", "local", "tests", "docs", ".github")
 LINKED = (".venv", ".venv-cli1", ".cache", ".git")
 MOST_SECONDS = 3600  # of all tests of a row; in_order.py has those of one test
-# The copy is /tmp; everything else can only be read. The first process of a namespace must await what others leave behind.
+# The copy is /tmp; everything else can only be read. The first process of a namespace must outlive others.
 SANDBOX = """
 mount --bind "$1" /tmp
 mount -o remount,bind,ro /
@@ -64,7 +64,7 @@ def copy_with(row: Row | None, folder: str) -> None:
     if row:
         file = Path(folder, "project", row.file)
         changed = planted(row, file.read_text())
-        assert changed is not None, f"{row.name} has lost its place in {row.file}: see --lost"
+        assert changed is not None, f"{row.name} has lost its place in {row.file}: see --anchor"
         file.write_text(changed)
 
 
@@ -144,16 +144,22 @@ def table(chosen: Iterable[Row]) -> str:
     return text + "".join(f"\n{row.name}: {row.file}\n- {row.text}\n+ {row.fault}\n" for row in survivors)
 
 
-def lost(chosen: Iterable[Row]) -> str:
-    """Each row without its place, and the row as it could be; by hand from there on."""
+def lost(known: Iterable[Row]) -> dict[str, Row]:
+    """By name, each row without its place: the row where it seems to belong now, or struck if nothing is like it."""
+    without = [row for row in known if not has_place(row)]
     files = [path for path in map(Path, tracked()) if path.suffix in (".py", ".sh", ".jq") and path.parts[0] != "tests"]
-    sources = {str(path): (PROJECT / path).read_text() for path in files}
-    text = ""
-    for row in chosen:
-        if not has_place(row):
-            found = proposal(row, sources)
-            text += f"{json.dumps(as_json(row))}\n  -> {json.dumps(as_json(found)) if found else 'nothing like it'}\n"
-    return text or "every row has its place\n"
+    sources = {str(path): (PROJECT / path).read_text() for path in files if without}
+    return {row.name: proposal(row, sources) or row._replace(struck="its code is gone") for row in without}
+
+
+def anchor() -> None:
+    """Writes the proposals into the sample, and prints what became of each row."""
+    moved = lost(rows())
+    for row in rows():
+        if now := moved.get(row.name):
+            print(f"{row.name}: {row.file}\n- {row.text}\n+ {now.struck or f'{now.file}: {now.text}'}\n")
+    write(moved.get(row.name, row) for row in rows())
+    print(f"{len(moved)} rows had lost their place: look at the diff of {SAMPLE.relative_to(PROJECT)}")
 
 
 def tracked() -> list[str]:
@@ -168,11 +174,11 @@ def main() -> None:
     parser.add_argument("--survivors", action="store_true", help="run only those that no test noticed the last time")
     parser.add_argument("--new", action="store_true", help="run only those without a result")
     parser.add_argument("--table", action="store_true", help="print what is known, run nothing")
-    parser.add_argument("--lost", action="store_true", help="print the rows that have lost their place, run nothing")
+    parser.add_argument("--anchor", action="store_true", help="move the rows whose code has moved, run nothing")
     given = parser.parse_args()
     chosen = [row for row in rows() if row.folder in (given.folders or [row.folder])]
-    if given.lost:
-        print(lost(chosen), end="")
+    if given.anchor:
+        anchor()
         return
     chosen = [row for row in chosen if number(row) <= given.first]
     known = results()

@@ -13,7 +13,8 @@ from typing import NamedTuple
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
 SAMPLE = HERE / "sample.jsonl"
-SIMILAR = 0.6  # of difflib, from which on a line may be the one that a row means
+SIMILAR = 0.75  # by difflib; lines that are less so are not taken for those of a row
+CONTEXT = 6  # characters on each side of a change, by which it is found again in a line that has changed
 
 
 class Row(NamedTuple):
@@ -75,8 +76,8 @@ def proposal(row: Row, sources: dict[str, str]) -> Row | None:
     for file, source in sources.items():
         for text in blocks(source, row.text.count("\n") + 1):
             ratio = similarity(text, row.text) + 0.01 * (file == row.file)
-            if ratio > best:
-                best, found = ratio, moved(row, file, text, source)
+            if ratio > best and (here := moved(row, file, text, source)):
+                best, found = ratio, here
     return found
 
 
@@ -90,12 +91,23 @@ def similarity(one: str, other: str) -> float:
     return matcher.ratio() if matcher.quick_ratio() > SIMILAR else 0.0
 
 
-def moved(row: Row, file: str, text: str, source: str) -> Row:
-    """The row at this place, with its fault if the change is one that the new text has as well."""
+def moved(row: Row, file: str, text: str, source: str) -> Row | None:
+    """The row at this place; None if its fault cannot be made in the new text, or in several ways."""
+    old, new = row.text.strip(), row.fault.strip()
+    indent = text[: len(text) - len(text.lstrip())]
+    if new in ("", "pass"):
+        fault = new and f"{indent}{new}"
+    else:
+        begin, end = first_difference(old, new), first_difference(old[::-1], new[::-1])
+        end = min(end, len(old) - begin, len(new) - begin)
+        around = slice(max(0, begin - CONTEXT), min(len(old), len(old) - end + CONTEXT))
+        wanted = old[around]
+        if text.count(wanted) != 1:
+            return None
+        fault = text.replace(wanted, new[around.start : len(new) - (len(old) - around.stop)])
     of = len(places(text, source))
-    indent = len(text) - len(text.lstrip())
-    before = len(row.text) - len(row.text.lstrip())
-    fault = row.fault and " " * indent + row.fault[before:]
-    if text.strip() != row.text.strip():
-        fault = f"TO DO: {fault}"
     return row._replace(file=file, text=text, fault=fault, nth=min(row.nth, of), of=of)
+
+
+def first_difference(one: str, other: str) -> int:
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
