@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import cost
 import pytest
 from mutants import MUTANTS
 from pages import PAGES, ROOT, blocks, chinese_of, code_in, fenced, prose, section, text_of
+
+from mirror.hooks.announcer import SYNCED
 
 ALL_PAGES = [*PAGES, *map(chinese_of, PAGES)]
 BENCHMARK = "tests/bench/run"
@@ -149,6 +152,11 @@ def is_written(line: str, writers: tuple[str, ...]) -> bool:
     """Compared is what does not differ from key to key; error codes are those of S3."""
     pieces = [piece.strip(" ,:") for piece in re.split(r"\.\.\.(?= |$)|\w+=\S*", line)]
     return all(re.sub(r"(?<!^)\b\d+|%", "", piece) in written(writers) for piece in pieces)
+
+
+def test_the_rule_that_starts_a_job_does_not_match_the_event_of_a_marker_that_failed() -> None:
+    (pattern,) = re.findall(r"--event-pattern '(.*?)'", text_of("docs/recipes.md"), re.DOTALL)
+    assert json.loads(pattern).get("detail-type") == [SYNCED]
 
 
 # Money and time
