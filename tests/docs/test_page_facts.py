@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import re
@@ -23,6 +24,9 @@ BENCHMARK = "tests/bench/run"
 SCRIPTS = ("./deploy.sh", "./sync.sh", "./cleanup.sh")
 FIGURE = r"\d[\d,.]*\d"
 
+WARNING_CALLS = ("log.warning", "log.error", "log.exception")
+
+every_troubleshooting = pytest.mark.parametrize("page", ["docs/troubleshooting.md", "docs/troubleshooting.zh-CN.md"])
 every_page = pytest.mark.parametrize("page", ALL_PAGES)
 
 
@@ -157,6 +161,35 @@ def is_written(line: str, writers: tuple[str, ...]) -> bool:
 def test_the_rule_that_starts_a_job_does_not_match_the_event_of_a_marker_that_failed() -> None:
     (pattern,) = re.findall(r"--event-pattern '(.*?)'", text_of("docs/recipes.md"), re.DOTALL)
     assert json.loads(pattern).get("detail-type") == [SYNCED]
+
+
+@every_troubleshooting
+def test_each_line_of_a_worker_that_warns_or_reports_an_error_is_on_the_page(page: str) -> None:
+    codes = code_in(page)
+    assert [line for line in sorted(lines_at_warning()) if not is_explained(line, codes)] == []
+
+
+def is_explained(line: str, codes: list[str]) -> bool:
+    """The page has words of the line, or something that begins as the line does."""
+    begin = line.partition("...")[0]
+    return any(" " in code and code in line for code in codes) or any(
+        code.startswith(begin) for code in codes if len(begin) > 6
+    )
+
+
+@cache
+def lines_at_warning() -> frozenset[str]:
+    """With "..." for what differs."""
+    found = set()
+    for file in sorted(ROOT.glob("mirror/**/*.py")):
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        lines = [call.args[0] for call in calls if ast.unparse(call.func) in WARNING_CALLS]
+        found |= {
+            getattr(importlib.import_module(name), line.id) if isinstance(line, ast.Name) else ast.literal_eval(line)
+            for line in lines
+        }
+    return frozenset(re.sub(r"%\.?\d*[sdf]", "...", line) for line in found)
 
 
 # Money and time

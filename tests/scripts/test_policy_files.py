@@ -6,6 +6,7 @@ of everything that they do, they do it with the oldest jq.
 
 import copy
 import json
+import re
 import subprocess
 from typing import Any, NamedTuple
 
@@ -313,6 +314,20 @@ def test_another_value_of_a_key_than_that_of_a_condition_is_refused(scripts: Scr
             for value in (right, wrong, None)
         }
         assert allowed == {wrong: False, None: right is None, right: True}, (action, resource)
+
+
+def test_no_command_for_the_night_takes_a_right_that_an_operator_has_not(scripts: Scripts) -> None:
+    """Of the page for faults, all commands of the AWS CLI; of that for operators, those beside sync.sh."""
+    page = (PROJECT / "docs/operations.md").read_text()
+    pages = (PROJECT / "docs/troubleshooting.md").read_text(), page[page.index("## The same without sync.sh") :]
+    commands = re.findall(r"^(?:[A-Z_]+=\$\()?aws ([a-z0-9]+) ([a-z-]+)", "\n".join(pages), re.MULTILINE)
+    asked = {f"{service}:{command.title().replace('-', '')}" for service, command in commands}
+    asked = {ACTIONS_OF_COMMANDS.get(action, action) for action in asked}
+    assert len(asked) > 7
+    assert asked - {grant.action for grant in grants(policy_of(scripts, "operator"))} == set()
+
+
+ACTIONS_OF_COMMANDS = {"logs:Tail": "logs:FilterLogEvents", "lambda:Invoke": "lambda:InvokeFunction"}
 
 
 # --- what is printed ------------------------------------------------------------------------------------------------
