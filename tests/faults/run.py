@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from sample import HERE, PROJECT, SAMPLE, Row, has_place, planted, proposal, rows, write
-from watching import LEFT_OUT, watching
+from watching import watching
 
 RESULTS = HERE / "results.json"
 SURVIVED, TIMEOUT, UNCLEAR = "survived", "timeout", "unclear"
@@ -71,7 +71,7 @@ def copy_with(row: Row | None, folder: str) -> None:
 def outcome(row: Row | None, tests: Iterable[str], *options: str) -> str:
     """What the tests make of this fault: the test that failed, "survived", "timeout" or "unclear: ..."."""
     pytest = [".venv/bin/python", "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
-    pytest += ["-p", "in_order", "-k", " and ".join(f"not {word}" for word in LEFT_OUT), *options]
+    pytest += ["-p", "in_order", *options]
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     apart += [] if os.geteuid() == 0 else ["--map-root-user"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY", "DOCKER"))}

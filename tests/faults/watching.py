@@ -6,9 +6,6 @@ a fault that only they notice counts as one that survives. What holds the code a
 places of planted faults, the house, and the layout.
 """
 
-# Tests whose names have one of these in them run on an emulator, need an engine, or search for minutes.
-LEFT_OUT = ("ministack", "moto", "container", "image", "two parts")
-
 Tests = tuple[str, ...]
 
 
