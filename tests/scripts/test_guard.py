@@ -193,9 +193,13 @@ def test_a_run_without_the_time_for_a_second_look_leaves_it_to_the_next(day: Day
     assert guard.memory.next_look <= day.at
 
 
-def test_what_may_never_be_read_is_asked_for_once_an_hour(day: Day) -> None:
-    day.refused, day.is_denied, looks = 1.0, True, []
+@pytest.mark.parametrize("is_denied", [False, True])
+def test_what_was_not_read_is_asked_for_in_each_run_and_what_may_never_be_once_an_hour(
+    day: Day, is_denied: bool
+) -> None:
+    day.refused, day.is_denied, looks = 1.0, is_denied, []
     original = day.read
     day.read = lambda *given: looks.append(day.at) or original(*given)  # type: ignore[method-assign]
-    assert not any(day.runs(2 * DAY if day.rate == 1440 else 3 * HOUR))
-    assert len(looks) <= 8
+    runs = list(day.runs(2 * DAY if day.rate == 1440 else 3 * HOUR))
+    assert not any(runs)
+    assert len(looks) <= 8 if is_denied else len(looks) == len(runs)

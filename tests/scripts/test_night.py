@@ -88,6 +88,21 @@ def test_a_pause_ends_all_tasks_that_write_to_the_destination_and_no_other(scrip
     assert "no worker runs, and nothing is copied" in ran.errors
 
 
+def test_a_worker_that_the_last_run_of_the_starter_starts_is_ended_too(scripts: Scripts, account: Operated) -> None:
+    """It began before the pause, and starts its worker after those that ran have been ended."""
+
+    usual = account.lambda_invoke
+
+    def last_run(given: Given) -> Any:
+        start(account, "worker-late")
+        return usual(given)
+
+    account.lambda_invoke = last_run  # type: ignore[method-assign]
+    sync(scripts, "pause")
+    assert "running worker-late" in account.kept
+    assert running(account) == set()
+
+
 def test_during_a_pause_nothing_is_removed_but_a_comparison_may_run(scripts: Scripts, account: Operated) -> None:
     sync(scripts, "pause")
     for option in ("--remove-unwanted", "--remove-foreign"):
