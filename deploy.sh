@@ -81,6 +81,7 @@ NAMED=$(compgen -v | while read -r name; do printf '%s=%s\n' "$name" "${!name:+s
 : "${ALARM_AGE_SECONDS:=3600}"        # an alarm goes off if the oldest message is older
 : "${METRICS:=false}"                 # true: metrics of the sync, and an alarm on keys that are late
 : "${ALARM_LAG_SECONDS:=900}"         # a key is late if it is copied more than this long after its event
+: "${DASHBOARD:=true}"                # false: no dashboard, which costs 3 USD a month if the account has three others
 : "${APP_NAME:=s3-to-s3express-sync}" # every resource's name begins with it
 : "${TAGS:=}"                         # on every resource, including tasks, such as team=ml,cost-center=42
 : "${ROLE_PATH:=/}"                   # of the three roles, such as /ml/; it cannot be changed later
@@ -192,7 +193,7 @@ print_next_commands() {
     "" "what others wrote there" \
     "./sync.sh status" "shows whether everything works" \
     "./sync.sh logs" "shows what the workers do"
-  printf 'Dashboard:\nhttps://%s.console.aws.amazon.com/cloudwatch/home?region=%s#dashboards:name=%s\n' \
+  [[ $DASHBOARD == false ]] || printf 'Dashboard:\nhttps://%s.console.aws.amazon.com/cloudwatch/home?region=%s#dashboards:name=%s\n' \
     "$REGION" "$REGION" "$DASHBOARD_NAME"
 }
 

@@ -56,15 +56,16 @@ check_settings_of_estimate() {
 # As setup_of for what is deployed, and what the rules need.
 estimated_setup() {
   settings_json REGION TASK_ARCH TASK_CPU TASK_MEMORY LAMBDA_POLL_RATE MIN_WORKERS MAX_WORKERS MESSAGES_PER_WORKER \
-    EVENT_SOURCE STARTER_COPIES STARTER_MAX_SIZE AUDIT_DAYS METRICS IMAGE_URI ASSIGN_PUBLIC_IP CREATE_VPC_ENDPOINTS \
-    EMPTY_POLLS_BEFORE_EXIT WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE ANNOUNCE \
+    EVENT_SOURCE STARTER_COPIES STARTER_MAX_SIZE AUDIT_DAYS METRICS DASHBOARD IMAGE_URI ASSIGN_PUBLIC_IP \
+    CREATE_VPC_ENDPOINTS EMPTY_POLLS_BEFORE_EXIT WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE ANNOUNCE \
     | jq --argjson image "$IMAGE_GB" --argjson largest "${MULTIPART_THRESHOLD:-$DEFAULT_THRESHOLD}" \
       --argjson part "${PART_SIZE:-$DEFAULT_PART_SIZE}" --argjson copying "$COPYING_MEMORY" \
       --argjson memory "$STARTER_MEMORY" "$(<"$PROJECT_DIR/lib/cost.jq")"'
       map_values(if test("^[0-9]+$") then tonumber else . end) | (.EVENT_SOURCE == "eventbridge") as $has_events
       | {vcpus: (.TASK_CPU / 1024), memory_gb: (.TASK_MEMORY / 1024), poll_minutes: .LAMBDA_POLL_RATE,
          copying_gb: ($copying / 1024), starter_gb: ($memory / 1024), min_workers: .MIN_WORKERS,
-         $has_events, function_copies: (.STARTER_COPIES == "true"), dashboards: 1,
+         $has_events, function_copies: (.STARTER_COPIES == "true"),
+         dashboards: (if .DASHBOARD == "true" then 1 else 0 end),
          alarms: alarms($has_events; .AUDIT_DAYS != ""; .METRICS == "true"),
          metrics: (if .METRICS == "true" then metrics else 0 end), image_gb: (if .IMAGE_URI == "" then $image else 0 end),
          has_public_ip: (.ASSIGN_PUBLIC_IP == "ENABLED"), endpoints: (if .CREATE_VPC_ENDPOINTS == "true" then 2 else 0 end),

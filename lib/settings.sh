@@ -23,7 +23,7 @@ readonly FARGATE_SIZES=(
 # CloudWatch Logs API reference, PutRetentionPolicy.
 readonly RETENTION_DAYS=' 1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653 '
 
-readonly SWITCHES=(DRY_RUN CREATE_VPC_ENDPOINTS STARTER_COPIES METRICS ROLLBACKS)
+readonly SWITCHES=(DRY_RUN CREATE_VPC_ENDPOINTS STARTER_COPIES METRICS DASHBOARD ROLLBACKS)
 
 # Regions of other partitions than aws: China, GovCloud, the European Sovereign Cloud, and those nobody can see.
 readonly OTHER_PARTITIONS='(cn|us-gov|us-iso[a-z]?|eu-iso[a-z]?|eusc)-.*'

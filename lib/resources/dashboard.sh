@@ -88,10 +88,16 @@ put_dashboard() {
 ask_dashboard() { aws_or_nothing cloudwatch get-dashboard --dashboard-name "$DASHBOARD_NAME" | jq -r .DashboardBody; }
 
 ensure_dashboard() {
-  local want have
+  local want have ours
   begin dashboard "$DASHBOARD_NAME"
-  want=$(dashboard)
   have=$(fact dashboard)
+  if [[ $DASHBOARD == false ]]; then
+    ours=$(our_dashboard <<<"$have")
+    [[ -z $ours ]] || remove "removed, because DASHBOARD is false" remove_dashboard "$DASHBOARD_NAME"
+    finish "none, because DASHBOARD is false"
+    return
+  fi
+  want=$(dashboard)
   if [[ -z $have ]]; then
     create put_dashboard "$want"
   else
@@ -100,10 +106,13 @@ ensure_dashboard() {
   finish
 }
 
-# A dashboard has no tags in the older versions of the AWS CLI. Its name is the account's, whatever the Region.
-list_dashboard() {
-  ask_dashboard | jq -r --arg region "$REGION" --arg name "$DASHBOARD_NAME" \
+# Reads what a dashboard shows, prints its name if it is ours: it has no tags in the older versions of the AWS CLI, and
+# its name is the account's, whatever the Region.
+our_dashboard() {
+  jq -r --arg region "$REGION" --arg name "$DASHBOARD_NAME" \
     'select(any(.widgets[]?; .properties.region? == $region)) | $name'
 }
+
+list_dashboard() { ask_dashboard | our_dashboard; }
 
 remove_dashboard() { aws_unless_gone cloudwatch delete-dashboards --dashboard-names "$1"; }

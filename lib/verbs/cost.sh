@@ -156,22 +156,23 @@ used_figures() {
 
 # setup_of TASK: how the deployment is set up, by its resources and the task that runs.
 setup_of() {
-  local rule poll starter task image=$IMAGE_GB endpoints=0
+  local rule poll starter task image=$IMAGE_GB endpoints=0 dashboards=1
   rule=$(fact rule "$EVENT_RULE_NAME")
   poll=$(fact rule "$RULE_NAME" | shown_rule)
   starter=$(fact starter)
   task=$(describe_task "$1")
   [[ -z $IMAGE_URI ]] || image=0
   [[ $CREATE_VPC_ENDPOINTS == false ]] || endpoints=2
+  [[ $DASHBOARD == true ]] || dashboards=0
   printf '%s\n' "${rule:-null}" "${poll:-null}" "$starter" "$task" \
-    | jq -s --argjson image "$image" --argjson endpoints "$endpoints" --arg region "$REGION" --arg arch "$TASK_ARCH" \
-      --arg cpu "$TASK_CPU" --arg memory "$TASK_MEMORY" --arg rate "$LAMBDA_POLL_RATE" \
+    | jq -s --argjson image "$image" --argjson endpoints "$endpoints" --argjson dashboards "$dashboards" \
+      --arg region "$REGION" --arg arch "$TASK_ARCH" --arg cpu "$TASK_CPU" --arg memory "$TASK_MEMORY" --arg rate "$LAMBDA_POLL_RATE" \
       "$(<"$PROJECT_DIR/lib/cost.jq")"'
     . as [$rule, $poll, $starter, $task] | ($starter.Environment.Variables // {}) as $given
     | {vcpus: ($task.cpu // $cpu | tonumber / 1024), memory_gb: ($task.memory // $memory | tonumber / 1024),
        function_gb: ($starter.MemorySize / 1024), poll_minutes: ($poll.minutes // ($rate | tonumber)),
        min_workers: ($given.MIN_WORKERS // "0" | tonumber), has_events: ($rule != null),
-       alarms: alarms($rule != null; $given.AUDIT_DAYS != null; $given.METRICS != null), dashboards: 1,
+       alarms: alarms($rule != null; $given.AUDIT_DAYS != null; $given.METRICS != null), $dashboards,
        metrics: (if $given.METRICS then metrics else 0 end), function_copies: ($given.STARTER_COPIES == "true"),
        image_gb: $image, has_public_ip: ($given.ASSIGN_PUBLIC_IP == "ENABLED"), $endpoints, $region, $arch}'
 }

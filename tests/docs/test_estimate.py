@@ -137,6 +137,12 @@ def test_an_idle_deployment_costs_more_where_the_free_tier_is_used_up() -> None:
     assert "AWS Config" not in output
 
 
+def test_an_estimate_without_a_dashboard_has_none() -> None:
+    plain, without = estimates(["estimate --files 0 --size 1KB", "DASHBOARD=false estimate --files 0 --size 1KB"])
+    assert plain["before_free_usd"] - without["before_free_usd"] == pytest.approx(3)
+    assert (cost.usd(plain, "dashboard_month"), cost.usd(without, "dashboard_month")) == (3, 0)
+
+
 def test_what_aws_config_would_add_for_each_task_is_said() -> None:
     """Two items at 0.003 for the network interface of each of 9,000 tasks."""
     status, output = ask(["--files", "300", "--size", "1KB"], None)

@@ -1477,6 +1477,26 @@ def test_each_line_says_what_the_options_changed(plain: Deployed, back: Deployed
     assert said == SAID | {f"image {worker(plain)['image']}": "created"}
 
 
+def test_a_deployment_without_a_dashboard_removes_its_own_and_leaves_that_of_another_region(
+    scripts: Scripts, plain: Deployed
+) -> None:
+    scripts.account = PaperAccount()
+    scripts.account.kept = copy.deepcopy(plain.kept)
+    removed = scripts.deploy(DASHBOARD="false")
+    assert f"dashboard {APP}" not in scripts.account.kept
+    assert dict(lines(removed))[f"dashboard {APP}"] == "changed (removed, because DASHBOARD is false)"
+    assert "Dashboard:" not in removed.output
+    kept = scripts.deploy()  # as it is recorded
+    assert dict(lines(kept))[f"dashboard {APP}"] == "none, because DASHBOARD is false"
+    assert kept.writes == []
+    theirs = json.dumps({"widgets": [{"type": "metric", "properties": {"region": "eu-north-1", "metrics": []}}]})
+    scripts.account.kept[f"dashboard {APP}"] = theirs
+    assert scripts.deploy().writes == []
+    assert scripts.account.kept[f"dashboard {APP}"] == theirs
+    del scripts.account.kept[f"dashboard {APP}"]
+    assert dict(lines(scripts.deploy(DASHBOARD="true")))[f"dashboard {APP}"] == "created"
+
+
 def image_of(deployment: Deployed) -> str:
     return f"image {worker(deployment)['image'].rpartition(':')[2]}"
 
