@@ -12,8 +12,20 @@ from email.utils import parsedate_to_datetime
 
 from mirror.model.headers import as_utf8
 from mirror.model.selection import is_marker, items_of, wanted_of
-from mirror.protocol.objects import destination_from_head, source_from_head
-from mirror.protocol.verdict import ABSENT, ARCHIVED, EQUAL, EXCLUDED, EXPIRED, FOREIGN, GHOST, MISSING, STALE, judge
+from mirror.protocol.objects import destination_from_head, have_same_bytes, source_from_head
+from mirror.protocol.verdict import (
+    ABSENT,
+    ARCHIVED,
+    CORRUPT,
+    EQUAL,
+    EXCLUDED,
+    EXPIRED,
+    FOREIGN,
+    GHOST,
+    MISSING,
+    STALE,
+    judge,
+)
 
 WAITS, UNKNOWN = "waits", "unknown"  # for other keys (COPY_LAST, TABLES); a side that could not be read
 DELETED = (GHOST, FOREIGN)  # by a worker that is asked for the key; with TABLES this waits, too
@@ -24,6 +36,7 @@ MEANINGS = {
     EQUAL: "the destination has a copy of the source as it is now",
     MISSING: "only the source has it",
     STALE: "the destination has something other than the source",
+    CORRUPT: "the destination says that it has a copy of the source as it is now, but their checksums differ",
     GHOST: "only the destination has it: it is no longer in the source",
     FOREIGN: "only the destination has it, and it does not say that the sync wrote it",
     ABSENT: "neither bucket has it",
@@ -32,6 +45,11 @@ MEANINGS = {
     EXCLUDED: "it is not synced, by PREFIX_FILTER or EXCLUDE",
     WAITS: "it waits for other keys (COPY_LAST or TABLES)",
     UNKNOWN: "a bucket could not be read",
+}
+CHECKSUMS = {
+    True: "equal; S3 may have copied the value with the object",
+    False: "different",
+    None: "not comparable: S3 does not show one of the whole object, by the same algorithm, on both sides",
 }
 # Whatever else is known.
 STANDING_ADVICE = {
@@ -56,11 +74,13 @@ def explain(facts, now):
     heads = {name: read_head(side["head"]) for name, side in sides.items() if side.get("head")}
     source = source_from_head(heads["source"]) if "source" in heads else None
     destination = destination_from_head(heads["destination"]) if "destination" in heads else None
+    same_bytes = have_same_bytes(source, destination)
     verdict = judge(
         source,
         destination,
         excluded=not wanted.takes(key),
         expired=source is not None and wanted.is_expired(source.modified.timestamp(), now),
+        same_bytes=same_bytes,
     )
     marks = is_marker(key, settings["COPY_LAST"])
     what, waits = verdict.what, newest_wait(facts["markers"], facts["synced"])
@@ -75,6 +95,7 @@ def explain(facts, now):
         "source": describe(heads.get("source"), source, sides["source"]),
         "destination": describe(heads.get("destination"), destination, sides["destination"]),
         "of_unknown_origin": verdict.of_unknown_origin,
+        "checksums": about_checksums(sides, same_bytes) if source and destination else None,
         "settings": about_settings(key, settings, wanted, marks),
         "waits": waits,
         **{name: facts[name] for name in ("queue", "paused_since", "dead_letters", "log", "not_known")},
@@ -122,11 +143,19 @@ def describe(head, side, asked):
         told = {name: asked[name] for name in ("problem", "listed", "delete_marker", "note") if asked.get(name)}
         return told or None
     told = {"size": side.size, "modified": side.modified.strftime("%Y-%m-%dT%H:%M:%SZ"), "etag": side.etag.strip('"')}
+    told.update({"checksums": side.checksums} if side.checksums else {})
     if "VersionId" in head:
         told["version"] = head["VersionId"]
     if getattr(side, "archived", ""):
         told["archived"] = side.archived
     return {**told, **({"copy_of": side.provenance} if hasattr(side, "provenance") else {"identity": side.identity})}
+
+
+def about_checksums(sides, same_bytes):
+    refused = [f"{name}: {side['refused']}" for name, side in sides.items() if side.get("refused")]
+    if refused:
+        return f"not shown, for which an object with SSE-KMS needs kms:Decrypt on its key: {'; '.join(refused)}"
+    return CHECKSUMS[same_bytes]
 
 
 def about_settings(key, settings, wanted, marks):
@@ -153,6 +182,8 @@ def advice(found, facts, source, is_foreign, now):
     is_fresh = source is not None and now - source.modified.timestamp() < FRESH_SECONDS
     reconcile = f"./sync.sh{via} reconcile --prefix {quoted}"
     status = f"./sync.sh{via} status"
+    if what == CORRUPT:
+        return f"{reconcile} --deep copies it again; find out who has written to the destination"
     if what == FOREIGN:
         return (
             "nothing, if others wrote it: EXCLUDE leaves it out of reconcile. If the source had it, its event may be "

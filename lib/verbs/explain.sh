@@ -5,7 +5,8 @@
 #
 # Prints one word, then what both buckets have under the key, what the settings
 # say about it, its last log lines, and why a message on it is in the dead-letter
-# queue. The words are equal, missing, stale, ghost (only the destination has it),
+# queue. The words are equal, missing, stale, corrupt (S3's checksums differ,
+# although the copy says that it is equal), ghost (only the destination has it),
 # foreign (the same, and it does not say that the sync wrote it), absent (neither
 # has it), archived, expired (KEEP_DAYS), excluded (EXCLUDE, PREFIX_FILTER), waits
 # (for other keys, by COPY_LAST or TABLES), unknown (a bucket could not be read;
@@ -101,13 +102,18 @@ explain_no_destination() {
   esac
 }
 
-# look_at source|destination: prints {head}, what S3 shows; {} if there is no such object; or {problem}.
+# look_at source|destination: prints {head}, what S3 shows, with why it shows no checksum if it refused that; {} if there
+# is no such object; or {problem}.
 look_at() {
-  if in_bucket "$1" head-object Key >"$TEMP_DIR/head.$1"; then
-    jq '{head: .}' "$TEMP_DIR/head.$1"
-  else
-    "explain_no_$1"
+  local refused=""
+  if ! in_bucket "$1" head-object Key --checksum-mode ENABLED >"$TEMP_DIR/head.$1"; then
+    refused=$(shown_error)
+    if [[ $(error_code) == 404 ]] || ! in_bucket "$1" head-object Key >"$TEMP_DIR/head.$1"; then
+      "explain_no_$1"
+      return
+    fi
   fi
+  jq --arg refused "$refused" '{head: .} + if $refused == "" then {} else {$refused} end' "$TEMP_DIR/head.$1"
 }
 
 # --- the log and the queues -----------------------------------------------------------------------------------------
@@ -223,6 +229,7 @@ print_explanation() {
     (.source.identity | select(.) | row("identity"; .)),
     (.destination | select(. and has("copy_of")) | row("copy of"; if .copy_of != "" then .copy_of
       else "unknown: it does not say what it was copied from, so size and time decide" end)),
+    (.checksums | select(.) | row("checksums"; .)),
     (.settings | to_entries[] | row(.key; .value)),
     (.waits | select(.) | row("waits"; waiting)),
     (.queue | select(.) | row("queue"; "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed, of all keys")),

@@ -20,7 +20,8 @@
 #   --audit         as with AUDIT_DAYS: look again at what differs after five
 #                   minutes, and raise the alarm if it still differs
 #   --deep          look at every object, not only at sizes and times: also finds
-#                   changes within the second of the copy
+#                   changes within the second of the copy, and by S3's checksums
+#                   copies that others have changed
 #   --remove-unwanted
 #                   delete from the destination what EXCLUDE or KEEP_DAYS leaves
 #                   out now, except for foreign objects; not with --audit

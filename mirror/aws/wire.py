@@ -26,6 +26,7 @@ from mirror.aws.signing import EMPTY_BODY, Request
 REQUEST_HEADERS = {
     "AnnotationDirective": "x-amz-object-annotation-directive",
     "CacheControl": "Cache-Control",
+    "ChecksumMode": "x-amz-checksum-mode",
     "ContentDisposition": "Content-Disposition",
     "ContentEncoding": "Content-Encoding",
     "ContentLanguage": "Content-Language",
@@ -55,6 +56,7 @@ ANSWER_FIELDS = {
     "x-amz-version-id": "VersionId",
 }
 METADATA_HEADER = "x-amz-meta-"
+CHECKSUM_HEADER = "x-amz-checksum-"  # and an algorithm, or type: ChecksumCRC32, ChecksumType
 # Parameter of a listing -> name in the query.
 QUERY = {
     "ContinuationToken": "continuation-token",
@@ -135,6 +137,8 @@ def read_answer(operation: Operation, answer: Answer) -> dict[str, Any]:
 def head_answer(headers: dict[str, str]) -> dict[str, Any]:
     """The fields of boto3's answer to HeadObject that the worker reads."""
     answer: dict[str, Any] = {ANSWER_FIELDS[name]: value for name, value in headers.items() if name in ANSWER_FIELDS}
+    kinds = {name.removeprefix(CHECKSUM_HEADER): name for name in headers if name.startswith(CHECKSUM_HEADER)}
+    answer |= {f"Checksum{'Type' if kind == 'type' else kind.upper()}": headers[kinds[kind]] for kind in kinds}
     answer["ContentLength"] = int(headers["content-length"])
     answer["LastModified"] = parse_date(headers["last-modified"])
     answer["MissingMeta"] = int(headers.get("x-amz-missing-meta", 0))

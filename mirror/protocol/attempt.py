@@ -106,6 +106,7 @@ class KeySync:
     destination_first: bool = False  # the key is probably in the destination, so that is read before the source
     is_creation: bool = False  # an event says so, and it is not known yet whether the destination had the key before
     redelivered: bool = False  # an earlier delivery may have died half way
+    compares_bytes: bool = False  # reconcile --deep has found other bytes, so checksums are looked at, too
     event_time: float | None = None  # of the oldest event, in seconds since the epoch
     waiting_since: float | None = None  # of a key that was put off as it waits for others, in seconds since the epoch
     upload: Upload | None = None  # begun by an earlier delivery; afterwards, the one to go on with in the next

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from mirror.model.errors import AWS_ERRORS, describe
+from mirror.model.log_lines import quoted
 from mirror.model.services import S3
 from mirror.protocol.attempt import KeySync
 from mirror.settings import Settings
@@ -23,6 +24,10 @@ SOURCE_CHECK_SECONDS = 60
 # docs/design.md.)
 OVERWRITTEN_SHARE = 1 / 3
 CREATIONS = 64  # that the share is an average of
+NO_CHECKSUMS = (
+    "%s does not show the checksum of key=%s, and perhaps not of others, which are compared without: %s; if a KMS key "
+    "encrypts the object, the task role needs kms:Decrypt on it"
+)
 CONDITIONAL_WRITES = frozenset({"CopyObject", "CompleteMultipartUpload", "DeleteObject"})
 
 
@@ -49,12 +54,19 @@ class Buckets:
     # Whether the source has, or had, versions, as the latest look at one of its objects says; None before the first.
     is_versioned: bool | None = None
     overwritten: float = 0.0  # the share of the latest creations whose key the destination had already
+    without_checksums: set[str] = field(default_factory=set)  # buckets that have refused to show one
 
     def __post_init__(self) -> None:
         settings = self.settings
         self.source = bucket_arguments(settings.src_bucket, settings.src_bucket_owner)
         self.destination = bucket_arguments(settings.dst_bucket, settings.dst_bucket_owner)
         self.answering = Answering(self.s3, self.source, self.destination, self.now)
+
+    def note_no_checksums(self, bucket: str, key: str, reason: str) -> None:
+        """Says it once for each bucket."""
+        if bucket not in self.without_checksums:
+            self.without_checksums.add(bucket)
+            log.warning(NO_CHECKSUMS, bucket, quoted(key), reason)
 
     def note_creation(self, sync: KeySync, was_there: bool) -> None:
         """Only what the sync learns first of the destination counts: later it may be what the sync itself has made."""

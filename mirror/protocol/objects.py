@@ -41,6 +41,7 @@ class Source:
     metadata: dict[str, str] = field(compare=False)  # user metadata
     complete: bool = field(compare=False)  # S3 shows all of the metadata
     archived: str = field(compare=False)  # the storage class, while it has to be restored before a copy
+    checksums: dict[str, str] = field(compare=False, default_factory=dict)  # of checksums_of()
 
     @property
     def carries_provenance(self) -> bool:
@@ -62,6 +63,7 @@ class Destination:
     size: int
     modified: datetime
     provenance: str
+    checksums: dict[str, str] = field(compare=False, default_factory=dict)  # of checksums_of()
 
 
 def source_from_head(head: dict[str, Any]) -> Source:
@@ -81,7 +83,25 @@ def source_from_head(head: dict[str, Any]) -> Source:
         metadata=metadata,
         complete=not head.get("MissingMeta") and bool(head.get("Expires") or not head.get("ExpiresString")),
         archived="" if is_restored else str(archived or ""),
+        checksums=checksums_of(head),
     )
+
+
+def checksums_of(head: dict[str, Any]) -> dict[str, str]:
+    """The checksums of the whole object, by algorithm; none unless HeadObject was asked for them. Those of a COMPOSITE
+    object depend on its parts, too (S3 User Guide, "Checking object integrity in Amazon S3")."""
+    if head.get("ChecksumType") != "FULL_OBJECT":
+        return {}
+    return {name: str(value) for name, value in head.items() if name.startswith("Checksum") and name != "ChecksumType"}
+
+
+def have_same_bytes(source: Source | None, destination: Destination | None) -> bool | None:
+    """What checksums of the same algorithm say; None if there are none. Equal ones may be those of a copy that S3 has
+    labelled with its source's, so they find what has changed since, but do not prove that the copy read every byte."""
+    if source is None or destination is None:
+        return None
+    both = source.checksums.keys() & destination.checksums.keys()
+    return all(source.checksums[name] == destination.checksums[name] for name in both) if both else None
 
 
 @functools.lru_cache(maxsize=1024)
@@ -94,7 +114,7 @@ def digest(fields: tuple[tuple[str, Any], ...], expires: str | None, metadata: t
 def destination_from_head(head: dict[str, Any]) -> Destination:
     """A Destination from the answer of HeadObject."""
     provenance = head.get("Metadata", {}).get(PROVENANCE, "")
-    return Destination(head["ETag"], head["ContentLength"], head["LastModified"], provenance)
+    return Destination(head["ETag"], head["ContentLength"], head["LastModified"], provenance, checksums_of(head))
 
 
 def user_metadata_fits(metadata: dict[str, str]) -> bool:

@@ -23,6 +23,7 @@ log = logging.getLogger("worker")
 # 501 for a source that has some (S3 API Reference, CopyObject).
 COPY_DIRECTIVES = {"TaggingDirective": "REPLACE", "AnnotationDirective": "EXCLUDE"}
 UNEXPLAINED_CODES = ("400", "403")  # of a HEAD request, whose answer has no body
+WITH_CHECKSUMS = {"ChecksumMode": "ENABLED"}  # of HeadObject, which costs no more
 SMALL_COPY_SIZE = 64 * MIB  # S3 copies this in seconds
 
 # The parameter that continues a listing, and the field of the previous page that it takes.
@@ -37,13 +38,21 @@ NEXT_PAGE = {
 # --- Looking ----------------------------------------------------------------------------------------------------------
 
 
-async def head(buckets: Buckets, bucket: dict[str, str], key: str) -> dict[str, Any] | None:
-    """The answer of HeadObject, or None if there is no object (a delete marker counts as none) or no bucket."""
+async def head(buckets: Buckets, bucket: dict[str, str], key: str, checksums: bool = False) -> dict[str, Any] | None:
+    """The answer of HeadObject, or None if there is no object (a delete marker counts as none) or no bucket.
+
+    `checksums`: with those that S3 keeps of the object. If it refuses to show them, which needs kms:Decrypt for an
+    object with SSE-KMS (S3 API Reference, HeadObject), they are left out.
+    """
     try:
-        return await buckets.s3.head_object(Key=key, **bucket)
+        return await buckets.s3.head_object(Key=key, **(WITH_CHECKSUMS if checksums else {}), **bucket)
     except ClientError as error:
         if error_code(error) in ("404", "NoSuchKey"):
             return None
+        if checksums and error_code(error) in (*UNEXPLAINED_CODES, "501"):
+            found = await head(buckets, bucket, key)
+            buckets.note_no_checksums(bucket["Bucket"], key, describe(error))
+            return found
         if error_code(error) in UNEXPLAINED_CODES:
             await explain(buckets, bucket, key, error)
         raise
@@ -65,8 +74,8 @@ async def explain(buckets: Buckets, bucket: dict[str, str], key: str, error: Cli
         log.debug("no reason found for the %s of key=%s: %s", error_code(error), quoted(key), describe(failure))
 
 
-async def head_source(buckets: Buckets, key: str) -> Source | None:
-    found = await head(buckets, buckets.source, key)
+async def head_source(buckets: Buckets, key: str, checksums: bool = False) -> Source | None:
+    found = await head(buckets, buckets.source, key, checksums)
     if found is None:
         await buckets.answering.require_source()
         return None
@@ -74,8 +83,8 @@ async def head_source(buckets: Buckets, key: str) -> Source | None:
     return source_from_head(found)
 
 
-async def head_destination(buckets: Buckets, key: str) -> Destination | None:
-    found = await head(buckets, buckets.destination, key)
+async def head_destination(buckets: Buckets, key: str, checksums: bool = False) -> Destination | None:
+    found = await head(buckets, buckets.destination, key, checksums)
     return destination_from_head(found) if found else None
 
 

@@ -27,7 +27,7 @@ from mirror.model.log_lines import UNCONDITIONAL, quoted
 from mirror.protocol.attempt import NO_HOOKS, Hooks, KeySync
 from mirror.protocol.buckets import CONDITIONAL_WRITES, NOTHING_LEFT_OUT, Buckets, LeftOut
 from mirror.protocol.multipart import LargeCopies, abort_orphans, drop_upload
-from mirror.protocol.objects import MOVED_CONTENT_ENCODING, Destination, Source
+from mirror.protocol.objects import MOVED_CONTENT_ENCODING, Destination, Source, have_same_bytes
 from mirror.protocol.requests import copy_object, delete_object, head_destination, head_source
 from mirror.protocol.retries import Retries
 from mirror.protocol.verdict import ABSENT, DELETE, EQUAL, EXPIRED, NOTHING, REFUSE, judge
@@ -87,9 +87,10 @@ class Syncer:
         buckets = self.buckets
         if not buckets.answering.is_open:
             await buckets.answering.open()
+        by_checksum = sync.compares_bytes
         existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
         sync.host.look_begins(sync)
-        source = await retries.patiently(head_source, buckets, sync.key)
+        source = await retries.patiently(head_source, buckets, sync.key, by_checksum)
         sync.result.sight = (source, existing)
         may_have_uploads = source is None or source.size > self.multipart_threshold
         expired = bool(source and self.hooks.is_expired and self.hooks.is_expired(source.modified))
@@ -104,11 +105,11 @@ class Syncer:
         if wrote and await retries.patiently(head_source, buckets, sync.key) != source:
             sync.host.overtaken(sync)
             raise Changed("the source changes faster than it can be copied")
-        return True
+        return wrote or by_checksum == sync.compares_bytes
 
     async def look_at_destination(self, sync: KeySync, retries: Retries) -> Destination | None:
         began = self.buckets.now()
-        existing = await retries.patiently(head_destination, self.buckets, sync.key)
+        existing = await retries.patiently(head_destination, self.buckets, sync.key, sync.compares_bytes)
         sync.result.with_session = began
         self.buckets.note_creation(sync, was_there=existing is not None)
         return existing
@@ -117,7 +118,8 @@ class Syncer:
         self, sync: KeySync, retries: Retries, source: Source | None, existing: Destination | None, expired: bool
     ) -> bool:
         """Makes one write at most. True if it did, so that the source has to be looked at again."""
-        result, verdict = sync.result, judge(source, existing, expired=expired)
+        same_bytes = have_same_bytes(source, existing)
+        result, verdict = sync.result, judge(source, existing, expired=expired, same_bytes=same_bytes)
         if verdict.action == NOTHING:
             result.end = verdict.what
             if expired and self.hooks.log_expired and (existing is None or verdict.of_unknown_origin):

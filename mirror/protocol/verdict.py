@@ -16,6 +16,8 @@ and copies again.
 If the source has no such key, the object is foreign. A worker that is asked for the key deletes it, because the source
 had the key. The readers ask no worker for it: reconcile deletes it only with --remove-foreign, and wait --exact does
 not wait until it is gone.
+
+Who has looked with checksums knows more: other bytes are never equal, and the same bytes are as good as a provenance.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import NamedTuple, Protocol
 EQUAL = "equal"  # the destination has a copy of the source as it is now
 MISSING = "missing"  # only the source has it
 STALE = "stale"  # the destination has something other than the source
+CORRUPT = "corrupt"  # it says that it is a copy of the source as it is now, but has other bytes
 GHOST = "ghost"  # only the destination has it, as a copy of ours
 FOREIGN = "foreign"  # only the destination has it, and it does not say that it is a copy
 ABSENT = "absent"  # neither has it
@@ -104,11 +107,12 @@ def judge(
     excluded: bool = False,
     expired: bool = False,
     deep: bool = False,
+    same_bytes: bool | None = None,
 ) -> Verdict:
-    """The verdict on a key of which both sides were looked at.
+    """The verdict on a key of which both sides were looked at. `same_bytes` is what their checksums say, if anything.
 
-    With `deep` a copy of unknown origin counts as stale if it could have a provenance. This is not demanded of the copy
-    of an expired source, as no worker would make a better one.
+    With `deep` a copy of unknown origin counts as stale if it could have a provenance, unless it has the same bytes.
+    Neither is demanded of the copy of an expired source, as no worker would make a better one.
     """
     unknown = destination is not None and not destination.provenance
     if excluded:
@@ -122,9 +126,11 @@ def judge(
     copy = REFUSE if source.archived else COPY
     if destination is None:
         return Verdict(ARCHIVED if source.archived else MISSING, copy)
-    if is_equal(destination, source, deep):
+    seems_equal = is_equal(destination, source, deep and not same_bytes)
+    if seems_equal and same_bytes is not False:
         return Verdict(EQUAL, copy if unknown else NOTHING, unknown)
-    return Verdict(ARCHIVED if source.archived else STALE, copy, unknown)
+    what = CORRUPT if seems_equal and not unknown else STALE
+    return Verdict(ARCHIVED if source.archived else what, copy, unknown)
 
 
 def judge_listed(

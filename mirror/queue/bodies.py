@@ -17,6 +17,7 @@ from mirror.settings import Settings
 # eventSource and eventName of a message of ours, by what is known of the destination.
 OF_MISSING = "sync", "Missing"
 OF_ANY = "sync", "Look"
+OF_CORRUPT = "sync", "Compare"  # of which checksums have shown that they are not what they say they are
 # A key that waits for others for longer (COPY_LAST, TABLES) fails, and its message is parked: they will hardly come by
 # themselves. A bulk restore from Deep Archive takes 48 hours (S3 User Guide, "Archive retrieval options").
 LONGEST_WAIT = 3 * SECONDS_OF_DAY
@@ -32,6 +33,7 @@ class Content:
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
     is_event: bool = False  # of S3, whose time is that of a change; a hint of ours has its own
     destination_first: bool = False  # its keys are probably in the destination already
+    compares_bytes: bool = False  # their checksums are to be compared
     waiting_since: float | None = None  # seconds since the epoch, when it was first put off as it waits for others
 
 
@@ -43,6 +45,7 @@ class Event(NamedTuple):
     time: str | None
     is_of_s3: bool
     is_probably_new: bool  # the destination need not be looked at first; if it has the key, the first write is refused
+    is_probably_corrupt: bool = False
 
 
 def read_body(text: str, settings: Settings, sent_at: float = 0.0) -> Content:
@@ -57,6 +60,7 @@ def read_body(text: str, settings: Settings, sent_at: float = 0.0) -> Content:
                 continue
             content.keys.add(event.key)
             content.destination_first = content.destination_first or not event.is_probably_new
+            content.compares_bytes = content.compares_bytes or event.is_probably_corrupt
             content.is_event = event.is_of_s3
             if event.time:
                 event_time = datetime.fromisoformat(event.time).timestamp()
@@ -82,15 +86,16 @@ def events_of(body: dict[str, Any]) -> Iterator[Event]:
         name = record.get("eventSource"), record.get("eventName", "")
         is_probably_new = name == OF_MISSING or (name[0] == "aws:s3" and name[1].startswith("ObjectCreated"))
         key = unquote_plus(record["s3"]["object"]["key"])  # form-urlencoded: a space is "+"
-        yield Event(record["s3"]["bucket"]["name"], key, record.get("eventTime"), name[0] == "aws:s3", is_probably_new)
+        bucket, time = record["s3"]["bucket"]["name"], record.get("eventTime")
+        yield Event(bucket, key, time, name[0] == "aws:s3", is_probably_new, name == OF_CORRUPT)
 
 
-def hint_body(bucket: str, keys: Iterable[str], are_missing: bool = False) -> str:
+def hint_body(bucket: str, keys: Iterable[str], are_missing: bool = False, are_corrupt: bool = False) -> str:
     """A message in the shape of an S3 event that asks to look at keys, as the worker and the operator send it.
 
-    `are_missing`: the destination had none of them.
+    `are_missing`: the destination had none of them; `are_corrupt`: it had other bytes of each of them.
     """
-    source, name = OF_MISSING if are_missing else OF_ANY
+    source, name = OF_MISSING if are_missing else OF_CORRUPT if are_corrupt else OF_ANY
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     records = [
         {

@@ -38,6 +38,7 @@ class Job:
         self.leases.append(lease)
         sync.event_time = earlier(sync.event_time, content.event_time)
         sync.waiting_since = earlier(sync.waiting_since, content.waiting_since)
+        sync.compares_bytes = sync.compares_bytes or content.compares_bytes
         if self.running:
             self.joined_left_over = self.joined_left_over or came_before or sync.key in content.uploads
             return

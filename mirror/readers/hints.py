@@ -9,7 +9,7 @@ from mirror.concurrency import Slots
 from mirror.model.delta import log_file
 from mirror.model.limits import SQS_BATCH
 from mirror.model.selection import is_marker
-from mirror.protocol.verdict import COPY, DELETE, MISSING
+from mirror.protocol.verdict import COPY, CORRUPT, DELETE, MISSING
 from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue
 from mirror.readers.listing import Finding
@@ -31,38 +31,39 @@ class Hints:
         self.sent = 0  # keys
         self.deletes = 0  # of those, that a worker deletes if nothing changes
         self.slots = Slots(SENDS)
-        # Keys by whether they are missing, and how many of them go into one message.
-        self.unsent: defaultdict[tuple[bool, int], list[str]] = defaultdict(list)
+        # Keys by the row that their message names, if any, and how many of them go into one message.
+        self.unsent: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
 
     async def send(self, findings: Collection[Finding], last: bool = False) -> None:
         """Puts the keys that a worker copies or deletes on the queue in full batches, at the `last` call all of them.
 
-        The keys of a message are all missing, which it says, or all present. A marker or a file of a table's log, which
-        may have to wait, has a message of its own.
+        The keys of a message are all missing or all corrupt, which it says, or all others. A marker or a file of a
+        table's log, which may have to wait, has a message of its own.
         """
         for found in findings:
             if found.action in (COPY, DELETE):
                 size = 1 if self.may_wait(found.key) else KEYS_PER_HINT
-                self.unsent[found.row == MISSING, size].append(found.key)
+                self.unsent[found.row if found.row in (MISSING, CORRUPT) else "", size].append(found.key)
         await self.slots.run(self.send_batch, self.batches(last))
         self.deletes += sum(found.action == DELETE for found in findings)
 
-    def batches(self, last: bool) -> Iterator[tuple[bool, int, list[str]]]:
+    def batches(self, last: bool) -> Iterator[tuple[str, int, list[str]]]:
         """Takes full batches off what is unsent, before another folder's keys are sent."""
-        for (are_missing, size), keys in list(self.unsent.items()):
+        for (row, size), keys in list(self.unsent.items()):
             full = size * SQS_BATCH
             while len(keys) >= full or (last and keys):
                 batch = keys[:full]
                 del keys[:full]
-                yield are_missing, size, batch
+                yield row, size, batch
 
     def may_wait(self, key: str) -> bool:
         settings = self.settings
         return is_marker(key, settings.copy_last) or (settings.tables != "" and log_file(key) is not None)
 
-    async def send_batch(self, batch: tuple[bool, int, list[str]]) -> None:
-        are_missing, size, keys = batch
+    async def send_batch(self, batch: tuple[str, int, list[str]]) -> None:
+        row, size, keys = batch
         bucket = self.settings.src_bucket
         groups = [keys[start : start + size] for start in range(0, len(keys), size)]
-        await self.queue.send_batch([hint_body(bucket, group, are_missing) for group in groups], GROUP)
+        bodies = [hint_body(bucket, group, row == MISSING, row == CORRUPT) for group in groups]
+        await self.queue.send_batch(bodies, GROUP)
         self.sent += len(keys)

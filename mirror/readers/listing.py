@@ -21,7 +21,7 @@ from mirror.model.limits import MIB
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets, is_expired
-from mirror.protocol.objects import Destination
+from mirror.protocol.objects import Destination, have_same_bytes
 from mirror.protocol.requests import head_destination, head_source
 from mirror.protocol.verdict import ABSENT, EQUAL, EXCLUDED, EXPIRED, FOREIGN, NOTHING, SizeAndTime, judge
 from mirror.readers.walk import SOURCE, Entry, Page
@@ -44,6 +44,7 @@ class Finding(NamedTuple):
     row: str  # "" if nothing is to be reported
     action: str = NOTHING
     is_foreign: bool = False  # only the destination has it, and it does not say that the sync wrote it
+    checked: bool | None = None  # by checksums of both sides; None if they were not asked for, or a side is missing
 
 
 def chosen_prefixes(settings: Settings, prefix: str) -> tuple[str, ...]:
@@ -127,23 +128,25 @@ def is_in_parts(etag: str) -> bool:
 
 
 async def look_at(buckets: Buckets, key: str, deep: bool) -> tuple[Destination | None, Finding]:
-    """What the destination has, and the verdict on the key at this moment.
+    """What the destination has, and the verdict on the key at this moment, with `deep` also by checksums.
 
     The source of a key that EXCLUDE leaves out is looked at only if the destination does not say that it is a copy,
     because it may not be readable. Raises the error of a missing or closed source bucket.
     """
-    destination = await head_destination(buckets, key)
+    destination = await head_destination(buckets, key, deep)
     excluded = buckets.settings.wanted.excludes(key)
     is_unmarked = destination is not None and not destination.provenance
-    source = await head_source(buckets, key) if is_unmarked or not excluded else None
+    source = await head_source(buckets, key, deep) if is_unmarked or not excluded else None
     expired = source is not None and is_expired(buckets, source.modified)
-    what, action, _ = judge(source, destination, excluded=excluded, expired=expired, deep=deep)
+    same_bytes = have_same_bytes(source, destination)
+    what, action, _ = judge(source, destination, excluded=excluded, expired=expired, deep=deep, same_bytes=same_bytes)
+    checked = same_bytes is not None if deep and source and destination else None
     if what in (EQUAL, ABSENT):
-        return destination, Finding(key, "")
+        return destination, Finding(key, "", checked=checked)
     is_foreign = what == FOREIGN or (excluded and judge(source, destination).what == FOREIGN)
     if what in (EXCLUDED, EXPIRED):
         return destination, Finding(key, "unwanted" if destination else "", NOTHING, is_foreign)
-    return destination, Finding(key, what, NOTHING if is_foreign else action, is_foreign)
+    return destination, Finding(key, what, NOTHING if is_foreign else action, is_foreign, checked)
 
 
 async def when_not_busy[T](

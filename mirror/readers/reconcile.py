@@ -42,13 +42,19 @@ MAYBE_ARCHIVED = {*ARCHIVED_CLASSES, "INTELLIGENT_TIERING"}
 DIFFERENCES = {
     "missing": "only in the source",
     "stale": "not what the source is now",
+    "corrupt": "says that it is what the source is now, but the checksums differ (--deep)",
     "ghost": "only in the destination, written by the sync",
     "foreign": "only in the destination, not written by the sync: stays without --remove-foreign",
     "unreadable": "could not be looked at, see the log",
     "archived": "archived in the source: restore it, its restore event copies it",
 }
-QUEUED = ("missing", "stale", "ghost")
+QUEUED = ("missing", "stale", "corrupt", "ghost")
 NO_ALARM = ("foreign", "archived")  # of an audit
+# Of --deep: what S3's checksums said of the objects that both buckets have.
+CHECKED = {
+    "checked": "compared by checksums of the whole object",
+    "unchecked": "not, as S3 has no such checksum, or one of another kind, on one of the sides",
+}
 # The rows that are no differences, and are reported if EXCLUDE or KEEP_DAYS is set.
 LEFT_OUT = {
     "expired": "only in the source, older than KEEP_DAYS",
@@ -346,6 +352,8 @@ class Reconciliation:
                 raise
             log.warning("cannot look at key=%s %s", quoted(key), describe(error))
             return Finding(key, "unreadable")
+        if found.checked is not None:
+            self.counts["checked" if found.checked else "unchecked"] += 1
         return found
 
     async def send(self, findings: list[Finding], last: bool = False) -> None:
@@ -360,7 +368,8 @@ class Reconciliation:
 
     def found(self) -> str:
         left_out = (*LEFT_OUT, "kept", "removed") if self.leaves_out else ("removed",)
-        names = ("listed", "compared", *DIFFERENCES, "queued", "to_delete", *left_out)
+        checked = CHECKED if self.options.deep else ()
+        names = ("listed", "compared", *DIFFERENCES, "queued", "to_delete", *left_out, *checked)
         self.counts["listed"], self.counts["queued"] = self.walk.listed, self.hints.sent
         self.counts["to_delete"] = self.hints.deletes
         counted = " ".join(f"{name}={self.counts[name]}" for name in names)
@@ -380,7 +389,8 @@ class Reconciliation:
     def report(self, end: str, status: int) -> int:
         """Shows the table, and logs all numbers as the last line. Returns the exit status."""
         self.show(f"{end}: {self.counts['compared']} keys of the source compared")
-        for what, meaning in (DIFFERENCES | (LEFT_OUT if self.leaves_out else {})).items():
+        rows = DIFFERENCES | (LEFT_OUT if self.leaves_out else {}) | (CHECKED if self.options.deep else {})
+        for what, meaning in rows.items():
             self.show(f"{self.counts[what]:>12} {what:<10}  {meaning}")
         self.show(f"{self.hints.sent:>12} {'queued':<10}  for the workers, who look at each key again")
         if removable := self.options.removable:

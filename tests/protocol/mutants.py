@@ -91,10 +91,10 @@ MUTANTS = (
         "the destination is looked at after the source",
         """existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
         sync.host.look_begins(sync)
-        source = await retries.patiently(head_source, buckets, sync.key)
+        source = await retries.patiently(head_source, buckets, sync.key, by_checksum)
 """,
         """sync.host.look_begins(sync)
-        source = await retries.patiently(head_source, buckets, sync.key)
+        source = await retries.patiently(head_source, buckets, sync.key, by_checksum)
         existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
 """,
         schedules("new, deleted, created again"),
@@ -360,8 +360,8 @@ MUTANTS = (
     # KEEP_DAYS
     Mutant(
         "an expired source is copied",
-        "judge(source, existing, expired=expired)",
-        "judge(source, existing)",
+        "judge(source, existing, expired=expired, same_bytes=same_bytes)",
+        "judge(source, existing, same_bytes=same_bytes)",
         keeping("new, with a crash"),
     ),
     Mutant(
@@ -408,14 +408,14 @@ MUTANTS = (
     ),
     Mutant(
         "a removal looks at the source first",
-        """    destination = await head_destination(buckets, key)
+        """    destination = await head_destination(buckets, key, deep)
     excluded = buckets.settings.wanted.excludes(key)
     is_unmarked = destination is not None and not destination.provenance
-    source = await head_source(buckets, key) if is_unmarked or not excluded else None
+    source = await head_source(buckets, key, deep) if is_unmarked or not excluded else None
 """,
         """    excluded = buckets.settings.wanted.excludes(key)
-    source = None if excluded else await head_source(buckets, key)
-    destination = await head_destination(buckets, key)
+    source = None if excluded else await head_source(buckets, key, deep)
+    destination = await head_destination(buckets, key, deep)
 """,
         keeping("no provenance, touched"),
     ),

@@ -14,6 +14,7 @@ from mirror.protocol.verdict import (
     ABSENT,
     ARCHIVED,
     COPY,
+    CORRUPT,
     DELETE,
     EQUAL,
     EXCLUDED,
@@ -80,6 +81,18 @@ UNKNOWN, UNKNOWN_OLDER, UNKNOWN_LARGER = Copy(), Copy(modified=BEFORE), Copy(siz
         (SOURCE, UNKNOWN_OLDER, {}, STALE, COPY),
         (SOURCE, UNKNOWN_LARGER, {}, STALE, COPY),
         (SILENT, UNKNOWN_OLDER, {"deep": True}, STALE, COPY),
+        # checksums
+        (SOURCE, OURS, {"same_bytes": True}, EQUAL, NOTHING),
+        (SOURCE, OURS, {"same_bytes": False}, CORRUPT, COPY),
+        (SOURCE, OTHER, {"same_bytes": True}, STALE, COPY),  # of another version, or with other metadata
+        (SOURCE, OTHER, {"same_bytes": False}, STALE, COPY),
+        (SOURCE, UNKNOWN, {"deep": True, "same_bytes": True}, EQUAL, COPY),
+        (SOURCE, UNKNOWN, {"deep": True, "same_bytes": False}, STALE, COPY),
+        (SOURCE, UNKNOWN, {"same_bytes": False}, STALE, COPY),
+        (SOURCE, UNKNOWN_OLDER, {"deep": True, "same_bytes": True}, STALE, COPY),  # as without --deep
+        (SILENT, UNKNOWN, {"deep": True, "same_bytes": False}, STALE, COPY),
+        (ICE, OURS, {"same_bytes": False}, ARCHIVED, REFUSE),
+        (SOURCE, OURS, {"expired": True, "same_bytes": False}, EXPIRED, NOTHING),
         # archived
         (ICE, None, {}, ARCHIVED, REFUSE),
         (ICE, OURS, {}, EQUAL, NOTHING),

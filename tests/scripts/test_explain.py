@@ -88,6 +88,8 @@ def fresh() -> dict[str, Any]:
 
 
 PLAIN = head()
+SUM = {"ChecksumCRC64NVME": "M3eFcAZSQlc=", "ChecksumType": "FULL_OBJECT"}
+OTHER_SUM = SUM | {"ChecksumCRC64NVME": "AAAAAAAAAAA="}
 EXPIRES = head(Expires="2030-01-01T00:00:00+00:00", CacheControl="gr\u00c3\u00b6n")
 DELETED = {"delete_marker": {"version": "v2", "at": "2026-11-27T10:00:00+00:00"}}
 # Facts -> the verdict, whether all is right, and a part of what is to be done.
@@ -95,6 +97,12 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
     "a copy": ({"source": PLAIN, "destination": copy_of(PLAIN)}, "equal", True, "nothing"),
     "a copy of special headers": ({"source": EXPIRES, "destination": copy_of(EXPIRES)}, "equal", True, "nothing"),
     "of unknown origin": ({"source": PLAIN, "destination": head(OLD + 1)}, "equal", True, "nothing"),
+    "changed by others": (
+        {"source": PLAIN | SUM, "destination": copy_of(PLAIN, **OTHER_SUM)}, "corrupt", False, "d/a --deep copies it",
+    ),
+    "of unknown origin, with other bytes": (
+        {"source": PLAIN | SUM, "destination": head(OLD + 1) | OTHER_SUM}, "stale", False, "reconcile",
+    ),
     "missing": ({"source": PLAIN}, "missing", False, "./sync.sh reconcile --prefix d/a"),
     "just put": ({"source": fresh}, "missing", False, "wait: it changed"),
     "in the queue perhaps": ({"source": PLAIN, "queue": {"visible": 4}}, "missing", False, "in the queue"),
@@ -182,7 +190,8 @@ ASKED = """
 aws() {
   printf '%s\\n' "$*" >>"$TEMP_DIR/calls"
   local answer
-  answer=$(jq -c --arg call "$2" '.[$call]' <<<"$ANSWERS")
+  answer=$(jq -c --arg call "$2" --arg all "$*" '(select($all | contains("--checksum-mode")) | ."with-checksum")
+    // .[$call]' <<<"$ANSWERS")
   if [[ $answer == '"'* ]]; then
     printf 'An error occurred (%s) when calling the X operation: Forbidden\\n' "$(jq -r . <<<"$answer")" >&2
     return 254
@@ -207,6 +216,7 @@ LOOKS: dict[str, tuple[str, dict[str, Any], str]] = {
     "no list": ("source", {"head-object": "403", "list-objects-v2": "AccessDenied"}, "s3:ListBucket on arn"),
     "no object": ("source", {"head-object": "403", "list-objects-v2": LISTED}, '"listed":{"size":3'),
     "SSE-C": ("source", {"head-object": "400"}, "SSE-C"),
+    "no key": ("source", {"head-object": {"ETag": "x"}, "with-checksum": "403"}, '"head":{"ETag":"x"},"refused":"An e'),
     "no copy": ("destination", {"head-object": "404"}, "{}"),
     "no session": ("destination", {"head-object": "AccessDenied"}, "s3express:CreateSession"),
 }

@@ -17,6 +17,7 @@ from standin_checks import (
     metadata_from,
     refuse_content_encoding,
 )
+from standin_checksums import checksum_headers, checksum_of_copy, checksum_of_upload
 from standin_limits import COPY_TO_ITSELF, COPY_TOO_LARGE, MAX_COPY, PAGE, Steps
 from standin_store import S3, Answer, Bucket, Object, Request, S3Error, Span
 from standin_xml import iso, parse_time, parse_xml, xml
@@ -29,6 +30,7 @@ def head_object(s3: S3, request: Request) -> Answer:
         raise S3Error("MethodNotAllowed", headers={"x-amz-delete-marker": "true"})
     check_conditions(request.headers, found)
     headers = {name: header_value(name, value) for name, value in found.headers.items()}
+    headers |= checksum_headers(s3, bucket, request, found)
     headers |= {
         "etag": f'"{found.etag}"',
         "last-modified": formatdate(found.modified, usegmt=True),
@@ -80,6 +82,7 @@ def put_object(s3: S3, request: Request) -> Steps:
     content = [(s3.next_generation(), 0, len(body))]
     new = new_object(s3, bucket, content, hashlib.md5(body).hexdigest(), headers)
     new.tags = request.headers.get("x-amz-tagging", "")
+    new.checksum = checksum_of_upload(request, body)
     s3.store(bucket, request.key, new, "ObjectCreated:Put")
     return Answer(headers=written_headers(bucket, new))
 
@@ -152,6 +155,7 @@ def copy_object(s3: S3, request: Request) -> Steps:
     replaces_tags = request.headers.get("x-amz-tagging-directive") == "REPLACE"
     new = new_object(s3, bucket, source.content, source.etag, headers)
     new.tags = request.headers.get("x-amz-tagging", "") if replaces_tags else source.tags
+    new.checksum = checksum_of_copy(s3, source)
     yield source.size
     check_destination(bucket, request)
     new.modified = int(s3.now())

@@ -106,6 +106,8 @@ class Object:
     archive_status: str = ""
     missing_meta: int = 0
     parts_count: int = 0
+    checksum: str = ""  # see standin_checksums.py
+    checksum_type: str = "FULL_OBJECT"
 
 
 @dataclass(slots=True)
@@ -124,6 +126,8 @@ class Upload:
     initiated: int
     tags: str = ""
     parts: dict[int, Part] = field(default_factory=dict)
+    checksum_algorithm: str = ""  # as in the header: CRC32
+    checksum_type: str = ""
     is_completed: bool = False
 
 
@@ -157,6 +161,7 @@ class Bucket:
     content_encoding: str = "accept"  # or "refuse": a directory bucket that takes no value but aws-chunked
     refused_conditions: tuple[str, ...] = ()  # operations that answer 501 to If-Match and If-None-Match
     list_permission: bool = True  # False: the caller has no s3:ListBucket
+    checksum_permission: bool = True  # False: the caller may not use the KMS key that checksums are encrypted with
     notification: Notification | None = None
     lifecycle: list[dict[str, Any]] = field(default_factory=list)  # rules, see standin_lifecycle.py
     objects: dict[str, list[Object]] = field(default_factory=dict)  # key: versions, the current one last

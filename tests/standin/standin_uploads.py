@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape
 
 from standin_buckets import check_listing
 from standin_checks import check_condition_support, check_destination, find_bucket, metadata_from
+from standin_checksums import checksum_of_parts
 from standin_limits import COPY_TOO_LARGE, MAX_COPY, MAX_PARTS, MIN_PART, NO_BYTE_RANGE, PAGE, Steps
 from standin_objects import copy_source, decode_body, new_object, size_of, written_headers
 from standin_store import S3, Answer, Bucket, Object, Part, Request, S3Error, Span, Upload
@@ -17,6 +18,8 @@ def create_multipart_upload(s3: S3, request: Request) -> Answer:
     bucket = find_bucket(s3, request)
     headers = metadata_from(request.headers)
     upload = Upload(s3.token(), request.key, headers, int(s3.now()), request.headers.get("x-amz-tagging", ""))
+    upload.checksum_algorithm = request.headers.get("x-amz-checksum-algorithm", "")
+    upload.checksum_type = request.headers.get("x-amz-checksum-type", "")
     bucket.uploads[upload.id] = upload
     return xml("InitiateMultipartUploadResult", f"{names(request)}<UploadId>{upload.id}</UploadId>")
 
@@ -127,6 +130,7 @@ def complete_multipart_upload(s3: S3, request: Request) -> Steps:
     content = join([span for part in parts for span in part.content])
     new = new_object(s3, bucket, content, etag, upload.headers)
     new.tags, new.parts_count = upload.tags, len(parts)
+    new.checksum, new.checksum_type = checksum_of_parts(s3, upload, parts, content)
     upload.is_completed = True
     del bucket.uploads[upload.id]
     s3.store(bucket, request.key, new, "ObjectCreated:CompleteMultipartUpload")

@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 from standin import Standin
-from standin_limits import MAX_COPY
+from standin_limits import MAX_COPY, MIN_PART
 from standin_store import GIB, MIB
 from world import wait_until
 
@@ -35,9 +35,12 @@ def client(standin: Standin, service: str, read_timeout: float = 60) -> Any:
         read_timeout=read_timeout,
         max_pool_connections=20,
     )
-    return boto3.client(
-        service, endpoint_url=standin.url, aws_access_key_id="test", aws_secret_access_key="test", config=config
-    )
+    return boto3.client(service, config=config, **connection(standin))
+
+
+def connection(standin: Standin) -> dict[str, str]:
+    known = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+    return known | {"endpoint_url": standin.url}
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +165,62 @@ def test_a_client_can_write_a_small_object_and_its_etag_is_the_md5(s3):
     head = s3.head_object(Bucket=SOURCE, Key="a b+c/é")
     assert etag == head["ETag"] == f'"{hashlib.md5(b"hello").hexdigest()}"'
     assert (head["ContentLength"], head["ContentType"]) == (5, "text/csv")
+
+
+def checksums(s3: Any, bucket: str, key: str = "a", **asked: str) -> dict[str, str]:
+    """What HeadObject shows of the object's checksum, with the type."""
+    head = s3.head_object(Bucket=bucket, Key=key, **asked)
+    return {name.removeprefix("Checksum"): value for name, value in head.items() if name.startswith("Checksum")}
+
+
+ASKED = {"ChecksumMode": "ENABLED"}
+HELLO = {"CRC32": "NhCmhg==", "Type": "FULL_OBJECT"}
+
+
+def test_a_checksum_is_shown_to_who_asks_and_copied_as_a_label(standin, s3):
+    """API, HeadObject, ChecksumMode; CopyObject, ChecksumAlgorithm. Guide, "Checking object integrity": S3 makes a
+    CRC64NVME of what comes without a checksum, and objects from before 2025 may have none."""
+    put = {"Bucket": SOURCE, "Key": "a", "Body": b"hello"}
+    s3.put_object(**put, ChecksumAlgorithm="CRC32")
+    assert (checksums(s3, SOURCE), checksums(s3, SOURCE, **ASKED)) == ({}, HELLO)
+    copy = {"Bucket": MIRROR, "Key": "a", "CopySource": f"{SOURCE}/a"}
+    s3.copy_object(**copy)
+    standin.change(MIRROR, "a", content=[(99, 0, 5)])
+    assert checksums(s3, MIRROR, **ASKED) == HELLO
+    quiet = boto3.client("s3", config=Config(request_checksum_calculation="when_required"), **connection(standin))
+    quiet.put_object(**put)
+    assert checksums(s3, SOURCE, **ASKED) == {"CRC64NVME": "M3eFcAZSQlc=", "Type": "FULL_OBJECT"}
+    standin.put(SOURCE, "old", checksum="none")
+    assert checksums(s3, SOURCE, "old", **ASKED) == {}
+    s3.copy_object(**copy | {"CopySource": f"{SOURCE}/old"})
+    assert checksums(s3, MIRROR, **ASKED).keys() == {"CRC64NVME", "Type"}
+    standin.configure_bucket(SOURCE, checksum_permission=False)
+    assert checksums(s3, SOURCE) == {} and refusal(s3.head_object, Bucket=SOURCE, Key="a", **ASKED) == (403, "403")
+
+
+def test_the_checksum_of_an_upload_is_of_its_parts_unless_it_is_a_crc64nvme(standin, s3):
+    """Guide, "Checking object integrity": CRC32 of an upload is COMPOSITE by default, CRC64NVME never is; CopyObject
+    makes one of the whole object from it."""
+    standin.put(SOURCE, "a", 2 * MIN_PART)
+    for asked, shown in ({}, ("CRC64NVME", "FULL_OBJECT")), ({"ChecksumAlgorithm": "CRC32"}, ("CRC32", "COMPOSITE")):
+        upload = s3.create_multipart_upload(Bucket=PLAIN, Key="a", **asked)["UploadId"]
+        place = {"Bucket": PLAIN, "Key": "a", "UploadId": upload}
+        parts = []
+        for number, first in (1, 0), (2, MIN_PART):
+            copied = s3.upload_part_copy(
+                **place,
+                PartNumber=number,
+                CopySource=f"{SOURCE}/a",
+                CopySourceRange=f"bytes={first}-{first + MIN_PART - 1}",
+            )
+            parts.append({"PartNumber": number, "ETag": copied["CopyPartResult"]["ETag"]})
+        s3.complete_multipart_upload(**place, MultipartUpload={"Parts": parts})
+        found = checksums(s3, PLAIN, **ASKED)
+        assert (found.keys(), found["Type"]) == ({shown[0], "Type"}, shown[1])
+        assert found[shown[0]].endswith("-2") == (shown[1] == "COMPOSITE")
+        assert asked or found == checksums(s3, SOURCE, **ASKED)
+    s3.copy_object(Bucket=PLAIN, Key="a", CopySource=f"{PLAIN}/a", MetadataDirective="REPLACE")
+    assert checksums(s3, PLAIN, **ASKED)["Type"] == "FULL_OBJECT"
 
 
 def test_the_framing_of_a_chunked_upload_is_not_part_of_the_object(standin):

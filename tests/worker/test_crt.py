@@ -65,7 +65,7 @@ PART = {
 CALLS = [
     ("head_object", {"Bucket": "source"}),
     ("head_object", {"Bucket": "source.with.dots", **OWNER}),
-    ("head_object", {"Bucket": DIRECTORY, **OWNER}),
+    ("head_object", {"Bucket": DIRECTORY, **OWNER, "ChecksumMode": "ENABLED"}),
     ("copy_object", {**COPY, **OWNER, **METADATA, "IfNoneMatch": "*"}),
     ("copy_object", {**COPY, "MetadataDirective": "COPY", "IfMatch": '"d1"'}),
     ("copy_object", COPY),
@@ -321,6 +321,11 @@ def test_the_answer_fields_are_those_of_the_service_model(real_aws):
     for header, field in wire.ANSWER_FIELDS.items():
         if field != "ExpiresString":
             assert members[field].serialization["name"].lower() == header
+    checksums = {members[name].serialization["name"].lower(): name for name in members if name.startswith("Checksum")}
+    answer = wire.head_answer({"content-length": "0", "last-modified": "Wed, 25 Nov 2026 01:02:03 GMT"} | checksums)
+    assert {name: value for name, value in answer.items() if name in members and name.startswith("Checksum")} == {
+        name: name for name in checksums.values()
+    }
 
 
 # Against the stand-in: both clients answer and fail alike

@@ -65,7 +65,7 @@ def queued(world: World) -> list[str]:
     """The keys that messages in the queue ask to look at, in order."""
     bodies = [json.loads(message["body"]) for message in world.standin.messages(QUEUE)]
     for body in bodies:
-        assert {record["eventName"] for record in body["Records"]} in ({"Look"}, {"Missing"})
+        assert {record["eventName"] for record in body["Records"]} in ({"Look"}, {"Missing"}, {"Compare"})
     return [unquote_plus(record["s3"]["object"]["key"]) for body in bodies for record in body["Records"]]
 
 
@@ -319,6 +319,53 @@ def test_a_copy_without_a_mark_is_foreign_once_the_source_has_lost_it(synced: Wo
     synced.standin.send(QUEUE, hint_body(SOURCE, ["data/opaque"]))
     synced.run_worker()
     assert synced.is_equal()
+
+
+# Checksums
+
+
+@pytest.mark.parametrize("client", ["crt", "boto3"])
+def test_a_copy_that_others_have_changed_is_found_by_its_checksum_and_copied_again(synced: World, client: str):
+    """It has the same size, and says what it was copied from."""
+    written = synced.mirrored()["data/1/1"]["metadata"]
+    synced.standin.put(MIRROR, "data/1/1", metadata=written)
+    status, output = reconcile(synced, S3_CLIENT=client)
+    assert (status, found(output), queued(synced)) == (0, {}, [])
+    status, output = reconcile(synced, "--deep", S3_CLIENT=client)
+    assert (status, examples(output), queued(synced)) == (0, {("corrupt", "data/1/1")}, ["data/1/1"])
+    assert (numbers(output)["checked"], numbers(output)["unchecked"]) == (40, 0)
+    synced.run_worker(S3_CLIENT=client)
+    assert synced.is_equal()
+    assert found(reconcile(synced, "--deep", S3_CLIENT=client)[1]) == {}
+
+
+def test_copies_of_other_tools_are_equal_if_their_checksums_are(synced: World):
+    """Checksums of parts, none, or of two algorithms say nothing: without a provenance, such a copy is stale."""
+    s3, data = synced.worker().buckets.s3, "aGVsbG8="
+    for key in ("copied", "uploaded", "in parts", "old", "other bytes", "other algorithm"):
+        synced.put(key, data=data, modified=1_700_000_000)
+    synced.run(s3.copy_object(Bucket=MIRROR, Key="copied", CopySource={"Bucket": SOURCE, "Key": "copied"}))
+    synced.standin.put(MIRROR, "uploaded", data=data)
+    synced.standin.put(MIRROR, "in parts", data=data, checksum="crc32 AAAAAA==-2", checksum_type="COMPOSITE")
+    synced.standin.put(MIRROR, "old", data=data, checksum="none")
+    synced.standin.put(MIRROR, "other bytes", data="d29ybGQ=")
+    synced.standin.put(MIRROR, "other algorithm", data=data, checksum="crc32 NhCmhg==")
+    assert found(reconcile(synced)[1]) == {}
+    status, output = reconcile(synced, "--deep")
+    stale = {"in parts", "old", "other bytes", "other algorithm"}
+    assert (status, examples(output), {*queued(synced)}) == (0, {("stale", key) for key in stale}, stale)
+    assert (numbers(output)["checked"], numbers(output)["unchecked"]) == (43, 3)
+
+
+@pytest.mark.parametrize("client", ["crt", "boto3"])
+def test_checksums_that_s3_does_not_show_are_left_out_and_that_is_said_once(synced: World, client: str):
+    """An object with SSE-KMS, whose key the task may not use (S3 API Reference, HeadObject)."""
+    synced.standin.configure_bucket(MIRROR, checksum_permission=False)
+    before = synced.requests()["HeadObject"]
+    status, output = reconcile(synced, "--deep", S3_CLIENT=client)
+    assert (status, found(output), numbers(output)["unchecked"]) == (0, {}, 40)
+    assert output.count(f"WARNING {MIRROR} does not show the checksum of key=") == output.count("kms:Decrypt") == 1
+    assert synced.requests()["HeadObject"] - before == 40 * 3
 
 
 # What workers do meanwhile
