@@ -49,7 +49,7 @@ name_run() {
   mkdir "$VERIFY_DIR"
   : >"$VERIFY_DIR/breaks"
   : >"$VERIFY_DIR/worker.lines"
-  printf 'null\n' >"$VERIFY_DIR/page"
+  printf 'null\n' | tee "$VERIFY_DIR/page" >"$VERIFY_DIR/conditions"
   : >"$VERIFY_DIR/put.none" # so that there is one, whenever Ctrl-C comes
   printf '[]\n' | tee "$VERIFY_DIR/tasks" "$VERIFY_DIR/first.source" "$VERIFY_DIR/first.mirror" \
     "$VERIFY_DIR/in_source.list" "$VERIFY_DIR/in_mirror.list" >/dev/null
@@ -161,7 +161,7 @@ change_round() {
   mapfile -t changing < <(changing)
   mapfile -t staying < <(staying)
   need_jobs # those that put_round began
-  begin_jobs run_reader read_first_page
+  begin_jobs run_reader read_first_page try_conditions
   all_at_once change_case "${changing[@]}"
   list_folder in_source
   say_while "verify: comparing" all_at_once get_mirror "${staying[@]}"

@@ -1,9 +1,9 @@
-# What a run of ./sync.sh verify says of each row of assumptions.json: reads what gather_result prints, gives {id, outcome}.
-# A chain that is broken elsewhere neither confirms nor refutes anything.
+# What a run of ./sync.sh verify says of each row of assumptions.json that a run can show: reads what gather_result prints,
+# gives {id, outcome}. A chain that is broken elsewhere neither confirms nor refutes anything.
 
 (.results | map({key: .name, value: .}) | from_entries) as $by
 | .refused as $refused | .encoding as $encoding | .times as $times | .breaks as $breaks
-| .page as $page | (.bench // {} | .pages.destination) as $pages
+| .conditions as $conditions | .etags as $etags | .page as $page | (.bench // {} | .pages.destination) as $pages
 
 | def equal: IN("equal", "-");
   def copied($name): $by[$name] // {state: "not asked"}
@@ -19,6 +19,15 @@
   def full_pages: if $page.more then "refuted: \($page.keys) keys in a page"
     elif ($pages.count // 0) == 0 then "not tested"
     elif $pages.count > $pages.least then "refuted: \($pages.keys) keys in a page" else "confirmed" end;
+  def source_condition: if $conditions == null then "not tested"
+    elif any($conditions[]; . == "") then "refuted: ignored"
+    elif all($conditions[]; . == "PreconditionFailed") then "confirmed"
+    elif any($conditions[]; IN("NotImplemented", "InvalidRequest", "InvalidArgument")) then "refuted: refused"
+    else "not tested" end;
+  def new_etag: if ($etags // []) == [] then "not tested"
+    elif all($etags[]; .first != .last) then "confirmed" else "refuted: the same again" end;
+  def checksum: copied("small") | if . != "confirmed" then . else
+    {equal: "confirmed", different: "refuted: different", none: "refuted: none"}[$by.small.checksum] // "not tested" end;
   def outcome: if . == "encoded" then copied("encoded") | gzip
     elif . == "conditions" then copied("small") | unless_refused("CopyObject")
     elif . == "conditional-delete" then copied("deleted") | unless_refused("DeleteObject")
@@ -26,6 +35,9 @@
     elif . == "parts" then in_parts
     elif . == "task" then task
     elif . == "pages" then full_pages
+    elif . == "source-condition" then source_condition
+    elif . == "new-etag" then new_etag
+    elif . == "checksum" then checksum
     else copied(.) end;
 
-$assumptions[0][] | {id, outcome: (if .check then .check | outcome else "not tested: no run can show it" end)}
+$assumptions[0][] | select(.check) | {id, outcome: (.check | outcome)}

@@ -103,6 +103,26 @@ change_case() {
   esac
 }
 
+# --- what is tried ---------------------------------------------------------------------------------------------------
+
+# refusal_of OPERATION OPTION...: prints the code with which the destination refuses it, or nothing.
+refusal_of() {
+  try_aws s3api "$1" --bucket "$DST_BUCKET" --expected-bucket-owner "$DST_BUCKET_OWNER" "${@:2}" >/dev/null || error_code
+}
+
+# Copies, whole and as a part, on the condition that the source is what it is not. S3 is to refuse both.
+try_conditions() {
+  local key=${VERIFY_FOLDER}refused.txt source upload copy part
+  source=$(copy_source "${CASE_KEY[small]}")
+  copy=$(refusal_of copy-object --key "$key" --copy-source "$source" --copy-source-if-match '"another"')
+  [[ -n $copy ]] || in_mirror delete-object --key "$key" >/dev/null
+  upload=$(in_mirror create-multipart-upload --key "$key" | jq -r .UploadId)
+  part=$(refusal_of upload-part-copy --key "$key" --copy-source "$source" --copy-source-if-match '"another"' \
+    --upload-id "$upload" --part-number 1)
+  in_mirror abort-multipart-upload --key "$key" --upload-id "$upload"
+  jq -n --arg copy "$copy" --arg part "$part" '{$copy, $part}' >"$VERIFY_DIR/conditions"
+}
+
 # --- the large object -----------------------------------------------------------------------------------------------
 
 # copy_part UPLOAD KEY SEED NUMBER
@@ -169,6 +189,27 @@ compared_metadata() {
     | [$want | keys[] | select($want[.] != $have[.])]
       + (if .[1].Metadata["sync-source"] then [] else ["sync-source"] end)
     | if . == [] then "equal" else "different: " + join(", ") end'
+}
+
+# compared_checksum NAME: equal, different, none (of the copy alone), or - if nothing can be compared. The CLI asks for
+# checksums by itself since 2025 (2.23, 1.37), and compares each with the bytes that it gets.
+compared_checksum() {
+  jq -rs 'def whole: if .ChecksumType == "FULL_OBJECT"
+      then with_entries(select(.key | startswith("Checksum"))) | del(.ChecksumType) else {} end;
+    (.[0] | whole) as $want | (.[1] | whole) as $have | [$want | keys[] | select($have[.])] as $both
+    | if $both != [] then if all($both[]; $want[.] == $have[.]) then "equal" else "different" end
+      elif $want != {} and .[1].ChecksumType == null then "none" else "-" end' \
+    "$VERIFY_DIR/in_source.$1.json" "$VERIFY_DIR/in_mirror.$1.json"
+}
+
+# changed_etags: those of each copy that was written twice, as a JSON list {first, last}; of one, the bytes are the same.
+changed_etags() {
+  local name
+  for name in overwritten changed; do
+    [[ ${CASE_RESULT[$name]} != arrived || ! -s $VERIFY_DIR/in_mirror.$name.json ]] \
+      || jq -s --arg key "${CASE_KEY[$name]}" '(.[0][] | select(.key == $key) | .etag) as $first
+        | {first: $first, last: (.[1].ETag | gsub("\""; ""))}' "$VERIFY_DIR/first.mirror" "$VERIFY_DIR/in_mirror.$name.json"
+  done | jq -s .
 }
 
 # has_source_of NAME: whether the copy that was got last says it was made from the source as it is now.

@@ -17,21 +17,23 @@ synced_lines() {
 
 # result_of NAME: one row of the table.
 result_of() {
-  local bytes=- metadata=-
+  local bytes=- metadata=- checksum=-
   if [[ ${CASE_RESULT[$1]} == arrived && -s $VERIFY_DIR/in_mirror.$1.json ]]; then
     bytes=$(compared_bytes "$1")
     metadata=$(compared_metadata "$1")
+    checksum=$(compared_checksum "$1")
   fi
   jq -n --arg name "$1" --arg meaning "${CASE_MEANING[$1]}" --arg key "${CASE_KEY[$1]}" \
-    --arg state "${CASE_RESULT[$1]}" --arg bytes "$bytes" --arg metadata "$metadata" \
-    '{name: $name, meaning: $meaning, key: $key, state: $state, bytes: $bytes, metadata: $metadata}'
+    --arg state "${CASE_RESULT[$1]}" --arg bytes "$bytes" --arg metadata "$metadata" --arg checksum "$checksum" \
+    '{name: $name, meaning: $meaning, key: $key, state: $state, bytes: $bytes, metadata: $metadata, checksum: $checksum}'
 }
 
 all_results() {
   local name
   for name in "${CASES[@]}"; do result_of "$name"; done | jq -s --arg key "$VERIFY_FOLDER" \
     --arg state "${CASE_RESULT[removed]:-not asked}" \
-    '. + [{name: "removed", meaning: "all of it removed", key: $key, state: $state, bytes: "-", metadata: "-"}]'
+    '. + [{name: "removed", meaning: "all of it removed", key: $key, state: $state, bytes: "-", metadata: "-",
+      checksum: "-"}]'
 }
 
 # Seconds from the first upload on, by the clocks of S3 and ECS, or null if nothing is known.
@@ -109,13 +111,13 @@ print_objects() {
     def object: "`" + (.key | sub("^.*sync-verify-[^/]*/"; "") | if . == "" then "*" else . end) + "`";
     def result: split(":")[0] | if . == "different" then "differ" else . end;
     .synced as $synced | .copying as $copying
-    | ([["object", "seen", "bytes", "metadata", "lag"] + if $copying then ["by"] else [] end]
+    | ([["object", "seen", "bytes", "metadata", "checksum", "lag"] + if $copying then ["by"] else [] end]
     + (.results | map(. as $one
       | [$synced[] | select(.key == $one.key)] as $lines
       | (if $one.name == "deleted" then [$lines[] | select(.action == "deleted")][0]
          else [$lines[] | select(.action == "copied")] | last end) as $line
       | [object, ({arrived: "yes", failed: "no", missing: "no"}[.state] // "-"), (.bytes | result), (.metadata | result),
-         (if .state == "arrived" and .name != "removed" then $line.lag | seconds else "-" end)]
+         (.checksum | result), (if .state == "arrived" and .name != "removed" then $line.lag | seconds else "-" end)]
         + if $copying then [$line.by // "-"] else [] end)) | table),
     ([.results[] | select(.metadata | startswith("different: "))] | select(. != [])
       | "", (.[] | "- \(object): metadata \(.metadata)" | folded(2)))'
@@ -141,10 +143,12 @@ print_times() {
     ["(this clock is ahead by)", (.clock | seconds), "S3 LastModified"]] | table'
 }
 
-# What this run has shown about each assumption of lib/verify/assumptions.json.
+# What this run has shown about each assumption of lib/verify/assumptions.json, and how many no run can show.
 print_assumptions() {
-  jq --slurpfile assumptions "$PROJECT_DIR/lib/verify/assumptions.json" \
-    "$(<"$PROJECT_DIR/lib/verify/assumptions.jq")" | jq -rs "$(jq_table)"'[["assumption", "outcome"], (.[] | ["`\(.id)`", .outcome])] | table'
+  local assumptions=$PROJECT_DIR/lib/verify/assumptions.json
+  jq --slurpfile assumptions "$assumptions" "$(<"$PROJECT_DIR/lib/verify/assumptions.jq")" \
+    | jq -rs "$(jq_table)"'[["assumption", "outcome"], (.[] | ["`\(.id)`", .outcome])] | table'
+  jq -r '"", "- \(map(select(.untested)) | length) more that no run can show: docs/evidence.md"' "$assumptions"
 }
 
 # The largest object that was copied, and how long that took.
@@ -177,18 +181,19 @@ gather_result() {
     list_versions | jq -Rn '[inputs | split("\t")]'
     refused_conditions
     gather_bench
-    cat "$VERIFY_DIR/page"
+    cat "$VERIFY_DIR/page" "$VERIFY_DIR/conditions"
+    changed_etags
   } | jq -s --arg encoding "$encoding" --argjson copying "${copying:-false}" --arg mirror "$DST_BUCKET" \
     --arg source "$SRC_BUCKET" \
     '{results: .[0], synced: .[1], times: .[2], breaks: .[3], versions: .[4], refused: .[5], bench: .[6], page: .[7],
-      encoding: $encoding, mirror: $mirror, source: $source, copying: $copying}'
+      conditions: .[8], etags: .[9], encoding: $encoding, mirror: $mirror, source: $source, copying: $copying}'
 }
 
 # Reads what gather_result printed: all is well if every object was seen and nothing differs. For no input at all, jq -e
 # of 1.6 succeeds.
 is_all_well() {
   jq -es '.[0] | .breaks == [] and all(.results[]; .state == "arrived" and (.bytes | IN("equal", "-"))
-    and (.metadata | IN("equal", "-")))' >/dev/null
+    and (.metadata | IN("equal", "-")) and .checksum != "different")' >/dev/null
 }
 
 # print_result FILE

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import re
+import secrets
 import time
 from typing import NamedTuple
 from urllib.parse import quote_plus, unquote
@@ -73,6 +74,7 @@ def answer_s3(original, *request):
     response = original(*request)
     if response[0] == 200:
         drop_old_encoding(r)
+        response = with_own_etag(r, response)
     return hide_missing_key(r, response) if r.bucket else list_one_kind(r, response)
 
 
@@ -131,6 +133,19 @@ def drop_old_encoding(r):
     """A copy with MetadataDirective REPLACE has none of the source's metadata (S3 API Reference, CopyObject)."""
     if r.headers.get("x-amz-metadata-directive") == "REPLACE" and not r.headers.get("content-encoding"):
         stored(r.bucket, r.key)["content_encoding"] = None
+
+
+def with_own_etag(r, response):
+    """What is written to a directory bucket gets a random ETag (S3 User Guide, "Differences for directory buckets")."""
+    is_write = (r.method == "PUT" and "partNumber" not in r.query) or (r.method == "POST" and "uploadId" in r.query)
+    written = stored(r.bucket, r.key) if is_write and is_directory(r.bucket) else None
+    if not written:
+        return response
+    status, headers, body = response
+    old, new = written["etag"].strip('"'), secrets.token_hex(16)
+    written["etag"] = f'"{new}"'
+    headers = {name: value.replace(old, new) if name.lower() == "etag" else value for name, value in headers.items()}
+    return status, headers, body.replace(old.encode(), new.encode())
 
 
 def bad_completion(r):

@@ -237,6 +237,17 @@ LEFT_OUT = {
         Case(("delete", "put b"), ("put a",), unconditional=CONDITIONAL_WRITES),
         "at rest the destination is None, the source b",
     ),
+    # Another worker has found both sides equal, and the condition of the delete holds.
+    "the second look after deletes, put again alike in the same second": (
+        lambda patch: without_second_look(patch, "delete"),
+        Case(("delete", "put a"), ("put a",), same_second=True),
+        "at rest the destination is None, the source a",
+    ),
+    "the second look after deletes, delete marker removed": (
+        lambda patch: without_second_look(patch, "delete"),
+        Case(("delete", "delete-newest-version"), ("put a",), versioned=True),
+        "at rest the destination is None, the source a",
+    ),
     "the conditions on the destination": (
         without_conditions,
         Case(("put a", "put b")),

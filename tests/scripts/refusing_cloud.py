@@ -6,8 +6,12 @@ Of these words:
     CopyObject, CompleteMultipartUpload, DeleteObject   that write with a condition is answered with 501
     gzip                                                a Content-Encoding is answered with 501
     pages                                               a page of a listing has ten keys at most
+    source-conditions                                   the condition on the source of a copy is ignored
+    etags                                               all that is written under a key has the same ETag
+    checksums                                           none is shown
 """
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -18,9 +22,10 @@ from ministack.services import s3
 
 import cloud
 from gaps.replace import replaces
-from gaps.s3 import Request, is_directory
+from gaps.s3 import Request, is_directory, stored
 
 REFUSED = set(os.environ["REFUSED"].split(","))
+IGNORED = {"source-conditions": "x-amz-copy-source-if-match", "checksums": "x-amz-checksum-mode"}
 
 
 def operation_of(r):
@@ -51,7 +56,13 @@ def answer_less(dispatch, *request):
             return s3._error("NotImplemented", "A header implies functionality that is not implemented", 501, r.key)
         if "pages" in REFUSED and "list-type" in r.query:
             r.query["max-keys"] = [str(min(10, int(r.query.get("max-keys", ["10"])[0])))]
-    return dispatch(*request)
+        for word, header in IGNORED.items():
+            if word in REFUSED:
+                r.headers.pop(header, None)
+    response = dispatch(*request)
+    if "etags" in REFUSED and is_directory(r.bucket) and (written := stored(r.bucket, r.key)):
+        written["etag"] = f'"{hashlib.md5(r.key.encode()).hexdigest()}"'
+    return response
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ REFUTED = {
     "DeleteObject": "conditional-delete",
     "gzip": "gzip",
     "pages": "pages",
+    "source-conditions": "source-condition",
+    "etags": "new-etag",
+    "checksums": "checksum",
 }
 # As ./deploy.sh --local sets them: a worker is a process, and nothing is waited for that only AWS needs.
 LOCAL_SETTINGS = {

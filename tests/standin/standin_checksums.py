@@ -1,8 +1,8 @@
 """The checksums that S3 keeps of objects, and shows to a HeadObject that asks for them.
 
 The `checksum` of an object is "ALGORITHM VALUE", with the algorithm as in the name of the header; NONE if the object
-was uploaded before 2025, without one; or "" if S3 makes a CRC64NVME of all bytes, which is computed when it is asked for.
-If the bytes are not kept, a digest of where they came from stands for it: the same for the same bytes of one write.
+was uploaded before 2025, without one; or "" if S3 makes a CRC64NVME of all bytes, which is computed when asked for. If
+the bytes are not kept, a digest of where they came from stands for it: the same for the same bytes of one write.
 """
 
 import base64
