@@ -107,6 +107,7 @@ class Operated(PaperAccount):
         return {"ETag": f'"{ETAG}"', "VersionId": "v"}
 
     def s3_copy_object(self, given: Given) -> Any:
+        refuse_another(given)
         self.objects[given["Key"]] |= {"ContentType": given["ContentType"], "Metadata": given["Metadata"]}
         return {"CopyObjectResult": {"ETag": f'"{ETAG}"'}}
 
@@ -138,12 +139,13 @@ class Operated(PaperAccount):
         if given["Bucket"] == MIRROR:
             identity = f"{ETAG} {MADE_AT[:19]}Z {len(found['Body'])} "
             found = found | {"Metadata": found.get("Metadata", {}) | {"sync-source": identity}}
-        return found
+        return {"ETag": f'"{ETAG}"'} | found
 
     def s3_create_multipart_upload(self, _given: Given) -> Any:
         return {"UploadId": "u"}
 
-    def s3_upload_part_copy(self, _given: Given) -> Any:
+    def s3_upload_part_copy(self, given: Given) -> Any:
+        refuse_another(given)
         return {"CopyPartResult": {"ETag": f'"{ETAG}"'}}
 
     def s3_complete_multipart_upload(self, given: Given) -> Any:
@@ -155,3 +157,9 @@ class Operated(PaperAccount):
 
     def s3_abort_multipart_upload(self, _given: Given) -> Any:
         return None
+
+
+def refuse_another(given: Given) -> None:
+    """No ETag of verify is a condition that holds."""
+    if "CopySourceIfMatch" in given:
+        raise Refused("PreconditionFailed")
