@@ -26,7 +26,7 @@ from mirror.readers.hints import Hints
 from mirror.readers.listing import Finding, chosen_prefixes, look_at, page_lister, size_and_time, when_not_busy
 from mirror.readers.progress import PROGRESS_SECONDS, Progress
 from mirror.readers.removal import Removal
-from mirror.readers.report import Report
+from mirror.readers.report import ABOUT_FOREIGN, CHECKED, DIFFERENCES, LEFT_OUT, NO_ALARM, QUEUED, Report
 from mirror.readers.walk import Entry, Walk
 
 log = logging.getLogger("worker")
@@ -38,32 +38,6 @@ STOP_SECONDS = 20  # that a call which is under way has left after SIGTERM
 MAX_DELETE = 1000
 # Storage classes of which no listing says whether the object can be copied: it may have been restored, or archived.
 MAYBE_ARCHIVED = {*ARCHIVED_CLASSES, "INTELLIGENT_TIERING"}
-# The rows of the report that are differences. QUEUED are put on the queue, the others only reported.
-DIFFERENCES = {
-    "missing": "only in the source",
-    "stale": "not what the source is now",
-    "corrupt": "says that it is what the source is now, but the checksums differ (--deep)",
-    "ghost": "only in the destination, written by the sync",
-    "foreign": "only in the destination, not written by the sync: stays without --remove-foreign",
-    "unreadable": "could not be looked at, see the log",
-    "archived": "archived in the source: restore it, its restore event copies it",
-}
-QUEUED = ("missing", "stale", "corrupt", "ghost")
-NO_ALARM = ("foreign", "archived")  # of an audit
-# Of --deep: what S3's checksums said of the objects that both buckets have.
-CHECKED = {
-    "checked": "compared by checksums of the whole object",
-    "unchecked": "not, as S3 has no such checksum, or one of another kind, on one of the sides",
-}
-# The rows that are no differences, and are reported if EXCLUDE or KEEP_DAYS is set.
-LEFT_OUT = {
-    "expired": "only in the source, older than KEEP_DAYS",
-    "unwanted": "in the destination, excluded or older than KEEP_DAYS",
-}
-ABOUT_FOREIGN = (
-    "Foreign objects were written by others, or they are copies whose metadata could not be sent back. After events "
-    "were lost, look at them: their source may be deleted. --remove-foreign deletes them, EXCLUDE leaves them out"
-)
 
 
 @dataclass(frozen=True)

@@ -286,8 +286,8 @@ READERS = (
     Slip(
         "what the sync did not write is put on the queue as a ghost",
         "mirror/readers/listing.py",
-        "Finding(key, what, NOTHING if is_foreign else action, is_foreign)",
-        "Finding(key, what, action, is_foreign)",
+        "Finding(key, what, NOTHING if is_foreign else action, is_foreign, checked)",
+        "Finding(key, what, action, is_foreign, checked)",
         ("worker/test_reconcile.py::test_objects_of_others_are_named_and_stay_unless_told_otherwise",),
     ),
     Slip(
@@ -299,7 +299,7 @@ READERS = (
     ),
     Slip(
         "an audit raises its alarm at objects of others",
-        "mirror/readers/reconcile.py",
+        "mirror/readers/report.py",
         'NO_ALARM = ("foreign", "archived")',
         'NO_ALARM = ("archived",)',
         ("worker/test_audit.py::test_objects_of_others_are_in_its_line_and_are_no_alarm",),
