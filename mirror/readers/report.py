@@ -24,7 +24,7 @@ NO_ALARM = ("foreign", "archived")  # of an audit
 # Of --deep: what S3's checksums said of the objects that both buckets have.
 CHECKED = {
     "checked": "compared by checksums of the whole object",
-    "unchecked": "not, as S3 has no such checksum, or one of another kind, on one of the sides",
+    "unchecked": "not compared: one of the sides has no such checksum, or by another algorithm",
 }
 # The rows that are no differences, and are reported if EXCLUDE or KEEP_DAYS is set.
 LEFT_OUT = {
