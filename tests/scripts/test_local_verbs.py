@@ -298,6 +298,20 @@ def test_reconcile_finds_what_was_planted_and_has_it_synced(operator: Operator) 
     assert copy["Metadata"]["colour"] == "blue"
 
 
+def test_a_copy_that_others_have_changed_is_corrupt_and_copied_again(operator: Operator) -> None:
+    """With the same size and metadata, so that only the checksums differ."""
+    s3, key = operator.client("s3"), {"Bucket": MIRROR, "Key": "hello.txt"}
+    copy, body = s3.head_object(**key), s3.get_object(Bucket=SOURCE, Key="hello.txt")["Body"].read()
+    carried = {name: copy[name] for name in ("ContentType", "Metadata")}
+    s3.put_object(**key, **carried, Body=body.swapcase())
+    found = json.loads(operator.sync("explain", "--json", "hello.txt")[1])
+    assert (found["verdict"], found["checksums"]) == ("corrupt", "different")
+    status, output, log = operator.sync("reconcile", "--deep", "--json")
+    assert (status, json.loads(output)["corrupt"]) == (0, 1), log
+    wait_for(lambda: s3.get_object(**key)["Body"].read() == body)
+    assert operator.sync("explain", "hello.txt", cli=CLIS[0])[0] == 0
+
+
 def test_an_audit_starts_in_its_slot_and_finds_what_no_event_told_of(operator: Operator) -> None:
     with operator.without_events():
         operator.put("missed.txt", "missed\n")
