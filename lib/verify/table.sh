@@ -105,22 +105,26 @@ jq_table() {
 JQ
 }
 
-# Reads {results, synced, copying}: a row for each object, then what differs. Each was described before it was put.
+# Reads {results, synced, copying}: a row for each object, then what differs. Each was described before it was put. There
+# is room for one of two columns: who copied, if the starter copies, too, or else the checksum.
 print_objects() {
   jq -r "$(jq_folded)$(jq_table)"'
     def object: "`" + (.key | sub("^.*sync-verify-[^/]*/"; "") | if . == "" then "*" else . end) + "`";
+    def rounded: if . == null then . else . * 10 | round / 10 end;
     def result: split(":")[0] | if . == "different" then "differ" else . end;
     .synced as $synced | .copying as $copying
-    | ([["object", "seen", "bytes", "metadata", "checksum", "lag"] + if $copying then ["by"] else [] end]
+    | ([["object", "seen", "bytes", "metadata", "lag", if $copying then "by" else "checksum" end]]
     + (.results | map(. as $one
       | [$synced[] | select(.key == $one.key)] as $lines
       | (if $one.name == "deleted" then [$lines[] | select(.action == "deleted")][0]
          else [$lines[] | select(.action == "copied")] | last end) as $line
       | [object, ({arrived: "yes", failed: "no", missing: "no"}[.state] // "-"), (.bytes | result), (.metadata | result),
-         (.checksum | result), (if .state == "arrived" and .name != "removed" then $line.lag | seconds else "-" end)]
-        + if $copying then [$line.by // "-"] else [] end)) | table),
+         (if .state == "arrived" and .name != "removed" then $line.lag | rounded | seconds else "-" end)]
+        + [if $copying then $line.by // "-" else .checksum | result end])) | table),
     ([.results[] | select(.metadata | startswith("different: "))] | select(. != [])
-      | "", (.[] | "- \(object): metadata \(.metadata)" | folded(2)))'
+      | "", (.[] | "- \(object): metadata \(.metadata)" | folded(2))),
+    ([.results[] | select(.checksum == "different")] | select(. != [])
+      | "", (.[] | "- \(object): the checksums differ" | folded(2)))'
 }
 
 print_times() {

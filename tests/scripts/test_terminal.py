@@ -254,10 +254,11 @@ LACKING = {
 CASES = ("with space/größe € +%.txt", "nested/deeper/file.json")
 VERIFY: dict[str, Any] = {
     "results": [
-        {"name": name, "key": f"p/sync-verify-1/{name}", "state": state, "bytes": "different",
+        {"name": name, "key": f"p/sync-verify-1/{name}", "state": state, "bytes": "different", "checksum": "different",
          "metadata": "different: ContentType, CacheControl, ContentDisposition, ContentEncoding"}
         for name, state in zip((*CASES, "encoded"), ("arrived", "not asked", "arrived"), strict=True)
-    ] + [{"name": name, "key": f"p/sync-verify-1/{name}", "state": "missing", "bytes": "-", "metadata": "-"}
+    ] + [{"name": name, "key": f"p/sync-verify-1/{name}", "state": "missing", "bytes": "-", "metadata": "-",
+          "checksum": "-"}
          for name in ("double", "trailing", "removed")],
     "synced": [{"key": f"p/sync-verify-1/{name}", "action": "copied", "size": 6442450944, "seconds": 1234.567,
                 "lag": 999.999, "by": "starter"} for name in CASES],
@@ -296,6 +297,9 @@ TABLES = {
     "wait": lambda: printed(f"print_lacking '{json.dumps(LACKING)}'"),
     "cost": lines_of_cost,
     "verify": lambda: printed('start_run; cat >"$TEMP_DIR/r"; print_result "$TEMP_DIR/r"', json.dumps(VERIFY)),
+    "verify, of workers": lambda: printed(
+        'start_run; cat >"$TEMP_DIR/r"; print_result "$TEMP_DIR/r"', json.dumps(VERIFY | {"copying": False})
+    ),
     "verify, asking": lambda: bash(
         """SRC_BUCKET=$BUCKET DST_BUCKET=$BUCKET VERIFY_FOLDER=sync-verify-20261127T015124Z-26155/
         choose_cases true 5368709; ask_to_verify true bench""",
