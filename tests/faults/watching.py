@@ -26,10 +26,8 @@ def chain(*names: str) -> Tests:
 
 
 RULES = protocol("rules", "verdict", "left_out", "faults", "leases", "delta")
-SEARCHES = protocol("outage", "function", "slow_buckets", "histories")
-LISTINGS = (*protocol("slow_buckets"), *worker("walk", "progress", "measure", "wanted"))
+LISTINGS = (*protocol("slow_buckets"), *worker("walk", "wanted"))
 LINES = (*worker("wanted"), *scripts("log_lines"))
-PROCESSES = worker("copies", "queue", "end", "first_responder", "staying")
 STARTER = scripts(*(f"starter{name}" for name in ("", "_audit", "_copying", "_events", "_paused", "_staying", "_tags")))
 STARTER += scripts("starter_troubles")
 DOCUMENTS = scripts("documents")
@@ -41,12 +39,24 @@ ESTIMATE = ("docs/test_estimate.py",)
 
 # Of the most specific path that a file begins with.
 TESTS: dict[str, Tests] = {
-    "mirror/protocol/": (*RULES, *protocol("interleavings"), *SEARCHES, *worker("copies", "part_slots")),
-    "mirror/queue/": (*RULES, *SEARCHES, *worker("queue", "groups", "fairness", "end")),
+    "mirror/protocol/": (*RULES, *worker("copies", "part_slots"), *protocol("interleavings", "histories")),
+    "mirror/queue/": (
+        *RULES,
+        *protocol("outage"),
+        *worker("queue", "groups", "fairness", "end"),
+        *protocol("histories"),
+    ),
+    "mirror/queue/outage.py": protocol("outage", "leases", "histories"),
     "mirror/readers/": (
         *LISTINGS,
-        *worker("completeness", "wait", "reconcile", "unwanted", "audit", "excluded", "keep"),
+        *worker("reconcile", "unwanted", "audit", "excluded", "keep", "wait", "completeness"),
     ),
+    "mirror/readers/walk.py": worker("walk", "reconcile", "measure"),
+    "mirror/readers/reconcile.py": worker("reconcile", "audit", "unwanted", "excluded", "keep"),
+    "mirror/readers/removal.py": worker("unwanted", "keep"),
+    "mirror/readers/hints.py": worker("reconcile", "groups"),
+    "mirror/readers/report.py": worker("reconcile", "audit"),
+    "mirror/readers/progress.py": worker("progress", "reconcile"),
     "mirror/readers/wait.py": worker("wait"),
     "mirror/readers/measure.py": worker("measure"),
     "mirror/readers/completeness.py": worker("completeness", "markers", "wait", "excluded"),
@@ -54,9 +64,14 @@ TESTS: dict[str, Tests] = {
     "mirror/hooks/table": (*protocol("delta", "table_waits", "table_requests", "table_readers"), *worker("tables")),
     "mirror/hooks/announcer.py": worker("announcer"),
     "mirror/hooks/metrics.py": worker("metrics"),
-    "mirror/model/": (*RULES, *LINES, *protocol("table_waits", "keeping"), *SEARCHES, *worker("excluded", "keep")),
+    "mirror/model/": (*RULES, *LINES, *protocol("outage"), *worker("copies", "excluded", "keep")),
+    "mirror/model/delta.py": protocol("delta", "table_waits", "table_readers"),
+    "mirror/model/log_lines.py": (*LINES, *worker("copies")),
+    "mirror/model/selection.py": (*worker("wanted"), *protocol("rules", "keeping"), *worker("excluded", "keep")),
     "mirror/aws/": worker("signing", "crt", "connections", "credentials", "copies", "first_responder"),
-    "mirror/": (*RULES, *LINES, *worker("log_writer", "progress"), *SEARCHES, *PROCESSES),
+    "mirror/": (*RULES, *LINES, *worker("queue", "end", "copies", "first_responder", "staying")),
+    "mirror/log_writer.py": worker("log_writer", "end"),
+    "mirror/function.py": (*worker("first_responder"), *protocol("function")),
     "launch/": (*STARTER, *scripts("guard", "starter_worlds"), *scripts("path")),
     "launch/guard.py": scripts("guard", "path", "starter"),
     "launch/path.py": scripts("guard", "path"),
