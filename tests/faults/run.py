@@ -75,12 +75,8 @@ def outcome(row: Row | None, tests: Iterable[str], *options: str) -> str:
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     apart += [] if os.geteuid() == 0 else ["--map-root-user"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY", "DOCKER"))}
-    environment = kept | {
-        "HOME": "/tmp",
-        "TMPDIR": "/tmp",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": "tests/faults",
-    }
+    environment = kept | {"HOME": "/tmp", "TMPDIR": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["PYTHONPATH"] = "tests/faults"  # for the plugin
     with tempfile.TemporaryDirectory(prefix="fault-") as folder:
         copy_with(row, folder)
         command = [*apart, "bash", "-c", SANDBOX, "sandbox", folder, *pytest, *(f"tests/{test}" for test in tests)]
@@ -94,15 +90,21 @@ def outcome(row: Row | None, tests: Iterable[str], *options: str) -> str:
     return found[1].removeprefix("tests/") if found else f"{UNCLEAR}: {done.stdout[-1000:]}{done.stderr[-1000:]}"
 
 
-def judge(row: Row) -> dict[str, Any]:
-    """A test that fails without the fault as well says nothing."""
+def judge(row: Row, noticed_by: str) -> dict[str, Any]:
+    """The test that noticed it the last time comes first. One that fails without the fault as well says nothing."""
     begin = time.monotonic()
-    found = outcome(row, watching(row.file))
+    found = outcome(row, [noticed_by]) if is_test(noticed_by) else SURVIVED
+    if not is_test(found):
+        found = outcome(row, watching(row.file))
     seconds = round(time.monotonic() - begin)
-    if found.partition(":")[0] not in (SURVIVED, TIMEOUT, UNCLEAR) and not passes(found):
+    if is_test(found) and not passes(found):
         found = f"{UNCLEAR}: {found} fails without the fault"
     print(f"{seconds:6} s {row.name}: {found}", file=sys.stderr, flush=True)
     return {"found": found, "seconds": seconds}
+
+
+def is_test(found: str) -> bool:
+    return found.partition(":")[0] not in (SURVIVED, TIMEOUT, UNCLEAR)
 
 
 @functools.cache
@@ -113,26 +115,25 @@ def passes(test: str) -> bool:
 
 # The results
 
-NONE = {"found": UNCLEAR, "seconds": 0}
-
 
 def results() -> dict[str, dict[str, Any]]:
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
+def found_in(known: dict[str, dict[str, Any]], row: Row) -> str:
+    return known[row.name]["found"] if row.name in known else UNCLEAR
+
+
 def add_result(row: Row, result: dict[str, Any]) -> None:
-    order = {known.name: place for place, known in enumerate(rows())}
-    all_of_them = results() | {row.name: result}
-    lines = [
-        f"{json.dumps(name)}: {json.dumps(all_of_them[name])}" for name in sorted(all_of_them, key=order.__getitem__)
-    ]
+    known = results() | {row.name: result}
+    lines = [f"{json.dumps(one.name)}: {json.dumps(known[one.name])}" for one in rows() if one.name in known]
     RESULTS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def table(chosen: Iterable[Row]) -> str:
     """Rates by folder, then what survived."""
     known = results()
-    judged = [row for row in chosen if not row.struck and not known.get(row.name, NONE)["found"].startswith(UNCLEAR)]
+    judged = [row for row in chosen if not row.struck and not found_in(known, row).startswith(UNCLEAR)]
     survivors = [row for row in judged if known[row.name]["found"] == SURVIVED]
     text = f"{'folder':16} {'faults':>6} {'killed':>6} {'survived':>8} {'rate':>5} {'seconds':>7}\n"
     for folder in [*dict.fromkeys(row.folder for row in judged), ""]:
@@ -183,9 +184,8 @@ def main() -> None:
     chosen = [row for row in chosen if number(row) <= given.first]
     known = results()
     if not given.table:
-        found = {row.name: known.get(row.name, NONE)["found"] for row in chosen}
         wanted = [row for row in chosen if not row.struck and not (given.new and row.name in known)]
-        run([row for row in wanted if not given.survivors or found[row.name] == SURVIVED], given.processes)
+        run([row for row in wanted if not given.survivors or found_in(known, row) == SURVIVED], given.processes)
     print(table(chosen), end="")
     sys.exit(tell_worse(known))
 
@@ -193,7 +193,7 @@ def main() -> None:
 def tell_worse(before: dict[str, dict[str, Any]]) -> int:
     """1 if a fault survives that a test noticed before."""
     now = results()
-    worse = [name for name, result in before.items() if result["found"] != SURVIVED == now[name]["found"]]
+    worse = [name for name in before if is_test(before[name]["found"]) and now[name]["found"] == SURVIVED]
     for name in worse:
         print(f"{name} is not noticed any more; before: {before[name]['found']}", file=sys.stderr)
     return 1 if worse else 0
@@ -206,7 +206,8 @@ def number(row: Row) -> int:
 
 def run(chosen: list[Row], processes: int) -> None:
     with ThreadPoolExecutor(processes) as pool:
-        begun = {pool.submit(judge, row): row for row in sorted(chosen, key=number)}
+        known = results()
+        begun = {pool.submit(judge, row, found_in(known, row)): row for row in sorted(chosen, key=number)}
         for done in as_completed(begun):
             add_result(begun[done], done.result())
 
