@@ -39,8 +39,8 @@ from mirror.protocol.verdict import (
     judge_listed,
 )
 from mirror.readers.key_table import KeyTable
-from mirror.readers.listing import Listings, is_in_parts, look_at, page_lister, require_memory, size_and_time
-from mirror.readers.walk import PAGE_KEYS, SOURCE, Entry, Page, Walk, entry_table
+from mirror.readers.listing import Listings, in_pieces, is_in_parts, look_at, page_lister, size_and_time
+from mirror.readers.walk import SOURCE, Entry, Page, Walk, entry_table
 
 log = logging.getLogger("worker")
 
@@ -197,12 +197,10 @@ class Completeness:
             self.only_in_destination += sum(1 for _ in ghosts)
 
     def drain(self, table: KeyTable[Entry]) -> Iterator[tuple[str, Entry]]:
-        """Removes all keys, which may be millions, a thousand at a time in their order. Raises Refused if the memory
-        runs out: looks take long, and meanwhile no page is listed."""
-        for some in itertools.batched(table.take_all(), PAGE_KEYS, strict=False):
-            require_memory(self.buckets.settings.task_memory)
+        """Removes all keys; see in_pieces()."""
+        for some in in_pieces(table.take_all(), self.buckets.settings.task_memory):
             self.room = self.budget.names_of(self)
-            yield from sorted(some)
+            yield from some
 
     def note(self, key: str, version: Listed | None) -> None:
         if key in self.missing or len(self.missing) < self.room:

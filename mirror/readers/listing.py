@@ -7,7 +7,7 @@ import functools
 import itertools
 import logging
 import resource
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from mirror.protocol.buckets import Buckets, is_expired
 from mirror.protocol.objects import Destination, have_same_bytes
 from mirror.protocol.requests import head_destination, head_source
 from mirror.protocol.verdict import ABSENT, EQUAL, EXCLUDED, EXPIRED, FOREIGN, NOTHING, SizeAndTime, judge
-from mirror.readers.walk import SOURCE, Entry, Page
+from mirror.readers.walk import PAGE_KEYS, SOURCE, Entry, Page
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
@@ -116,6 +116,14 @@ def require_memory(task_memory: int) -> None:
             f"{used} MiB of {task_memory} are used for keys that were not seen on both sides yet, or that are missing: "
             "raise TASK_MEMORY and run deploy.sh, or run one --prefix after the other"
         )
+
+
+def in_pieces[T: (str, tuple[str, Entry])](items: Iterable[T], task_memory: int) -> Iterator[list[T]]:
+    """A thousand items at a time, in their order, as they may be millions. Raises Refused if the memory runs out: looks
+    at them take long, and meanwhile no page is listed."""
+    for some in itertools.batched(items, PAGE_KEYS, strict=False):
+        require_memory(task_memory)
+        yield sorted(some)
 
 
 def size_and_time(entry: Entry) -> SizeAndTime:

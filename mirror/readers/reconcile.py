@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
 import time
@@ -23,7 +24,16 @@ from mirror.protocol.objects import ARCHIVED_CLASSES
 from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, FOREIGN, MISSING, NO_DOUBT, judge_listed
 from mirror.queue.queue import Queue
 from mirror.readers.hints import Hints
-from mirror.readers.listing import Finding, chosen_prefixes, look_at, page_lister, size_and_time, when_not_busy
+from mirror.readers.key_table import KeyTable
+from mirror.readers.listing import (
+    Finding,
+    chosen_prefixes,
+    in_pieces,
+    look_at,
+    page_lister,
+    size_and_time,
+    when_not_busy,
+)
 from mirror.readers.progress import PROGRESS_SECONDS, Progress
 from mirror.readers.removal import Removal
 from mirror.readers.report import ABOUT_FOREIGN, CHECKED, DIFFERENCES, LEFT_OUT, NO_ALARM, QUEUED, Report
@@ -33,7 +43,6 @@ log = logging.getLogger("worker")
 
 AUDIT_SETTLE_SECONDS = 300  # by then changes that were on their way when the buckets were listed have arrived
 MOST_DOUBTFUL = 100_000  # keys that an audit remembers until then
-DOUBTFUL_AT_ONCE = 1000
 STOP_SECONDS = 20  # that a call which is under way has left after SIGTERM
 MAX_DELETE = 1000
 # Storage classes of which no listing says whether the object can be copied: it may have been restored, or archived.
@@ -77,6 +86,10 @@ async def reconcile(
     return await Reconciliation(buckets, queue, prefixes, options, interruption, show).run()
 
 
+def keys_alone() -> KeyTable[str]:
+    return KeyTable(str, str)
+
+
 @dataclass(eq=False)
 class Compared:
     """What two listings show of a part of the buckets."""
@@ -87,17 +100,19 @@ class Compared:
     looks_at_unwanted: bool = False  # at those that the source does not seem to have, as they may be foreign
     compared: int = 0
     expired: int = 0
-    missing: list[str] = field(default_factory=list)  # keys that the destination does not seem to have, to be copied
-    suspects: list[str] = field(default_factory=list)  # other keys of the source that seem to differ
-    ghosts: list[str] = field(default_factory=list)  # keys that the source does not seem to have
-    unwanted: list[str] = field(default_factory=list)
+    # Keys that only one side seems to have: a page of them at most, see Walk.
+    missing: list[str] = field(default_factory=list)  # to be copied
+    ghosts: list[str] = field(default_factory=list)
+    # Others, which may be millions.
+    suspects: KeyTable[str] = field(default_factory=keys_alone)  # that seem to differ
+    unwanted: KeyTable[str] = field(default_factory=keys_alone)
 
     def add(self, key: str, source: Entry | None, destination: Entry | None) -> None:
         """Both are equal, or the source has expired, if the listings decide. A key that EXCLUDE leaves out is unwanted
         in the destination, whatever the source has."""
         if self.wanted.excludes(key):
             if destination and (source or not self.looks_at_unwanted):
-                self.unwanted.append(key)
+                self.unwanted.put(key, "")
             elif destination:
                 self.ghosts.append(key)
             return
@@ -109,13 +124,13 @@ class Compared:
         mirrored = size_and_time(destination) if destination else None
         what = judge_listed(size_and_time(source), mirrored, expired=expired, doubt=self.doubt)
         if what == EXPIRED and destination:
-            self.unwanted.append(key)
+            self.unwanted.put(key, "")
         elif what == EXPIRED:
             self.expired += 1
         elif what == MISSING and source.storage_class not in MAYBE_ARCHIVED:
             self.missing.append(key)
         elif what != EQUAL:
-            self.suspects.append(key)
+            self.suspects.put(key, "")
 
 
 # --- All keys ---------------------------------------------------------------------------------------------------------
@@ -202,15 +217,18 @@ class Reconciliation:
         """
         self.counts["compared"] += part.compared
         self.counts["expired"] += part.expired
-        for key in part.unwanted:
+        for key, _ in part.unwanted.take_all():
             self.set_aside(Finding(key, "unwanted"))
         ghosts = [] if self.are_too_many() else part.ghosts
         is_exact = self.options.dry_run or self.options.audit
         missing = [] if is_exact else [Finding(key, MISSING, COPY) for key in part.missing]
         self.count(missing)
         await self.send(missing)
-        doubtful = part.suspects + ghosts + (part.missing if is_exact else [])
-        await self.send(self.hold_back(await self.check(sorted(doubtful))))
+        suspects = (key for key, _ in part.suspects.take_all())
+        doubtful = itertools.chain(suspects, ghosts, part.missing if is_exact else ())
+        for keys in in_pieces(doubtful, self.buckets.settings.task_memory):
+            await self.send(self.hold_back(await self.check(keys)))
+            self.show_progress()
         self.show_progress()
 
     def set_aside(self, found: Finding) -> None:
@@ -249,9 +267,9 @@ class Reconciliation:
         keys, self.doubtful = self.doubtful, []
         log.info("%d keys differ, and are looked at again in %d s", len(keys), AUDIT_SETTLE_SECONDS)
         await self.interruption.pause(AUDIT_SETTLE_SECONDS)
-        for start in range(0, len(keys), DOUBTFUL_AT_ONCE):
+        for some in in_pieces(keys, self.buckets.settings.task_memory):
             self.interruption.check()
-            found = await self.look(keys[start : start + DOUBTFUL_AT_ONCE])
+            found = await self.look(some)
             self.count(found)
             await self.send(self.hold_back(found))
             self.show_progress()

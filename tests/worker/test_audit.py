@@ -15,6 +15,7 @@ from world import MIRROR, OURS, QUEUE, SOURCE, World
 import worker
 from mirror.protocol.attempt import Interruption
 from mirror.queue.bodies import hint_body
+from mirror.readers import listing
 from mirror.readers import reconcile as reconciling
 
 AUDITED = re.compile(r"^\S+ (INFO|ERROR) audited end=(\w+) status=(\d) found=(\d+) .*seconds=", re.MULTILINE)
@@ -88,7 +89,7 @@ def test_what_is_on_its_way_is_no_difference_and_what_stays_is_put_on_the_queue(
 
 
 def test_all_that_still_differs_is_found_and_mended(synced: World, meanwhile, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reconciling, "DOUBTFUL_AT_ONCE", 2)
+    monkeypatch.setattr(listing, "PAGE_KEYS", 2)
     planted = plant(synced)
     meanwhile(nothing)
     status, run = run_here(synced, "--audit")
