@@ -53,7 +53,9 @@ class Buckets:
     left_out: LeftOut = NOTHING_LEFT_OUT  # what the destination has turned out to refuse
     # Whether the source has, or had, versions, as the latest look at one of its objects says; None before the first.
     is_versioned: bool | None = None
-    overwritten: float = 0.0  # the share of the latest creations whose key the destination had already
+    # The share of the latest creations whose key the destination had already. Eight new keys in the beginning bring it
+    # below OVERWRITTEN_SHARE. If a process began below, all of its slots would be taken before a copy is refused.
+    overwritten: float = 0.375
     without_checksums: set[str] = field(default_factory=set)  # buckets that have refused to show one
 
     def __post_init__(self) -> None:

@@ -144,7 +144,10 @@ class Syncer:
     # What the directory bucket refuses
 
     async def write(self, sync: KeySync, retries: Retries, source: Source | None, existing: Destination | None) -> None:
-        """Copies the source, or deletes what exists; again without what the directory bucket refuses in the request."""
+        """Copies the source, or deletes what exists; again without what the directory bucket refuses in the request.
+
+        A delete that S3 is too busy for is left to a new attempt: no condition says that the source is still gone.
+        """
         if self.hooks.before_write:
             await self.hooks.before_write(sync)
         left_out, refusal = self.buckets.left_out, ""
@@ -155,7 +158,7 @@ class Syncer:
                 elif source:
                     await retries.patiently(copy_object, self.buckets, sync, source, existing, left_out)
                 elif existing:
-                    await retries.patiently(delete_object, self.buckets, sync, existing, left_out)
+                    await delete_object(self.buckets, sync, existing, left_out)
             except ClientError as error:
                 less = self.leave_out_more(source, left_out, error)
                 if less is None:

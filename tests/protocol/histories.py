@@ -197,6 +197,7 @@ class Process:
         self.plan: list[tuple[str, tuple[Any, ...]]] = []
         self.begun: list[Job] = []
         self.buckets = buckets = Buckets(world.settings, Client(self.call_s3), world.now, world.now)
+        buckets.overwritten = world.overwritten
         self.worker = Worker(world.settings, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
         without_loop(self.worker.syncer)
         self.worker.scheduler.begin = self.begun.append
@@ -370,6 +371,8 @@ class Process:
 
 
 class World:
+    overwritten = 0.0  # what a process begins with; see Buckets
+
     def __init__(self, settings: Settings = SETTINGS) -> None:
         self.settings = settings
         self.clock = 1_000_000.0

@@ -286,6 +286,18 @@ MUTANTS = (
         faults("once_most_keys_are_overwritten_the_destination_is_looked_at_first"),
     ),
     Mutant(
+        "a delete is repeated without a look at the source",
+        "await delete_object(self.buckets, sync, existing, left_out)",
+        "await retries.patiently(delete_object, self.buckets, sync, existing, left_out)",
+        faults("a_delete_that_s3_is_too_busy_for_is_decided_anew"),
+    ),
+    Mutant(
+        "a process that knows nothing yet expects new keys",
+        "overwritten: float = 0.375",
+        "overwritten: float = 0.0",
+        faults("a_process_looks_at_the_destination_first_until_it_knows_how_many_are_overwritten"),
+    ),
+    Mutant(
         "what is asked for without an event counts as a creation",
         "sync.is_creation or content.is_event",
         "True",
@@ -662,8 +674,8 @@ MUTANTS = (
     ),
     Mutant(
         "the guard does not count what goes as stale",
-        "await self.send(self.hold_back(await self.check(sorted(doubtful))))",
-        "await self.send(await self.check(sorted(doubtful)))",
+        "await self.send(self.hold_back(await self.check(keys)))",
+        "await self.send(await self.check(keys))",
         ("worker/test_keep.py::test_copies_that_a_worker_would_delete_as_stale_are_what_the_guard_counts",),
     ),
     Mutant(

@@ -71,6 +71,27 @@ def test_a_delete_that_fails_once_is_repeated_within_the_same_delivery(world, ha
     settle(world)
 
 
+def test_a_delete_that_s3_is_too_busy_for_is_decided_anew(world):
+    """By then the source may have the object again, and the destination a commit that names it (TABLES)."""
+    deletes = []
+
+    def too_busy(operation, _key):
+        if operation != "delete_object":
+            return ""
+        deletes.append(operation)
+        if len(deletes) == 1:
+            world.change("data/a", "put x")
+        return "SlowDown" if len(deletes) == 1 else ""
+
+    world.change("data/a", "put x")
+    world.work()
+    world.change("data/a", "delete")
+    world.denies = too_busy
+    world.work()
+    settle(world)
+    assert len(deletes) == 1
+
+
 @pytest.mark.parametrize("operation", ["copy_object", "delete_object"])
 def test_a_call_without_an_answer_is_looked_at_again_when_it_must_have_ended(world, operation):
     world.change("data/a", "put x")
@@ -349,6 +370,17 @@ def test_once_most_keys_are_overwritten_the_destination_is_looked_at_first(world
     assert requests_for(world, some("a", 100), "put z") == 400
     assert 300 < requests_for(world, some("b", 100)) < 380
     assert requests_for(world, some("c", 100)) == 300
+    settle(world)
+
+
+def test_a_process_looks_at_the_destination_first_until_it_knows_how_many_are_overwritten(world):
+    """Before the first refusal of a copy is known, all of its slots are taken."""
+    world.overwritten = Buckets.overwritten
+    new, old = some("a", 100), some("b", 100)
+    assert 300 < requests_for(world, new) < 310
+    requests_for(world, old)
+    world.processes.clear()
+    assert requests_for(world, old, "put y") == 400
     settle(world)
 
 

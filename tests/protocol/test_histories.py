@@ -9,7 +9,7 @@ from fakes import LARGE, SETTINGS, SMALL, WRITES, Copy, SlotsForAll, Store, one_
 from histories import ERRORS, World
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mirror.protocol.attempt import Interruption
 from mirror.readers import completeness, walk
@@ -86,6 +86,10 @@ class Histories(RuleBasedStateMachine):
 
     async def pause(self, seconds: float) -> None:
         self.world.pass_time(seconds)
+
+    @initialize(overwritten=st.sampled_from([0.0, 1.0]))
+    def expect(self, overwritten):
+        self.world.overwritten = overwritten
 
     @rule(key=KEYS, change=CHANGES, size=SIZES, delay=DELAYS, events=st.integers(1, 2))
     def change(self, key, change, size, delay, events):
