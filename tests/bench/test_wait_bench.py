@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 BENCH = Path(__file__).with_name("wait.py")
-CASES = "listed", "young", "arriving", "nothing", "markers"
+CASES = "listed", "young", "arriving", "nothing", "markers", "beside"
 
 
 def test_the_cases_cost_what_they_are_to_show(tmp_path: Path) -> None:

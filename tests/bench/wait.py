@@ -11,9 +11,14 @@ young     all is here, a second younger than the source: one look at each copy
 arriving  a thousand of the keys are missing at first, and arrive at a hundred a second
 nothing   none is here at first, and then all of them at once
 markers   none is here at first: a worker copies them all, in twelve folders, whose markers wait from the beginning
+beside    all is here, in four flat folders whose markers a worker compares. Meanwhile a file and its marker come to
+          another folder, and a commit to a table (TABLES) with a file of which the copy takes three seconds: the
+          seconds until each of the two is there come first
 """
 
 import argparse
+import base64
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))  # the stand-in
 
-from measure import Usage, finish, start, wait_for
+from measure import Running, Usage, finish, start, wait_for
 from movers import CREDENTIALS, MIRROR, PROJECT, QUEUE, SOURCE, WORKER_SETTINGS
 from processes import inherited
 from rows import aligned, number
@@ -31,7 +36,9 @@ AT_ONCE = 50_000
 LATE = 1000  # keys
 PER_SECOND = 100
 HOUR = 3600
-FOLDERS = 12
+FOLDERS, FLAT = 12, 4
+GIB = 1024**3
+LOG = "table/_delta_log/"
 QUEUE_URL = f"{{}}/000000000000/{QUEUE}"
 TIMEOUT = 2 * HOUR
 # What a copy of the worker says of its source; the end, which no listing shows, is not compared here.
@@ -79,31 +86,67 @@ def markers(standin: Standin, keys: int) -> None:
         standin.put_many(SOURCE, names)
 
 
+def beside(standin: Standin, keys: int) -> None:
+    standin.reset()
+    for bucket in (SOURCE, MIRROR):
+        standin.create_bucket(bucket)
+    standin.create_queue(QUEUE)
+    for flat in range(FLAT):
+        names = [f"flat{flat}/object-{i:09d}" for i in range(keys // FLAT)]
+        standin.put_many(SOURCE, names, modified=int(time.time()) - 3 * HOUR)
+    commit(standin, 0)
+    standin.mirror_many(SOURCE, MIRROR, HOUR, **PROVENANCE)
+    standin.notify(SOURCE, QUEUE)
+    standin.latency("CopyObject", ms_per_gib=3000)
+
+
+def commit(standin: Standin, version: int) -> None:
+    """A version of the table with one large file."""
+    actions = base64.b64encode(json.dumps({"add": {"path": f"f{version}"}}).encode()).decode()
+    standin.put(SOURCE, f"table/f{version}", GIB)
+    standin.put(SOURCE, f"{LOG}{version:020}.json", data=actions)
+
+
+def seconds_beside(standin: Standin, running: Running) -> str:
+    """From the put until the destination has it: of the marker in the small folder, and of the table's next commit."""
+    for flat in range(FLAT):
+        standin.put(SOURCE, f"flat{flat}/_SUCCESS")
+    wait_for(lambda: requests(standin).get("ListObjectsV2", 0) > 2 * FLAT, running, TIMEOUT, 0.1)
+    standin.watch(SOURCE, MIRROR)
+    standin.put_many(SOURCE, ["small/file", "small/_SUCCESS"])
+    commit(standin, 1)
+    wait_for(lambda: not any(standin.behind().values()), running, TIMEOUT, 0.1)
+    return "".join(f"{max(lags['shown']):.1f} {group}_seconds, " for group, lags in sorted(standin.lags().items()))
+
+
 def late(keys: int) -> list[str]:
     return [f"data/{i % 1000:04d}/object-{i:09d}" for i in range(0, keys, max(1, keys // LATE))][:LATE]
 
 
 CASES: dict[str, Callable[[Standin, int], None]] = {
-    case.__name__: case for case in (listed, young, arriving, nothing, markers)
+    case.__name__: case for case in (listed, young, arriving, nothing, markers, beside)
 }
 
 
 def run(
     standin: Standin, case: str, keys: int, page_seconds: float, worker: Path, directory: Path
-) -> tuple[Usage, dict[str, int], str]:
+) -> tuple[Usage, str, str]:
     """What the wait, or the worker, used, its requests, and its last line."""
     CASES[case](standin, keys)
     if page_seconds:
         standin.fault("ListObjectsV2", "delay", seconds=page_seconds, times=0)
     environment = inherited() | CREDENTIALS | WORKER_SETTINGS | {"AWS_ENDPOINT_URL": standin.url}
     command = [sys.executable, str(worker), "wait", "--timeout", f"{TIMEOUT}s"]
-    if case == "markers":
+    if case in ("markers", "beside"):
         queue = {"QUEUE_URL": QUEUE_URL.format(standin.url), "EMPTY_POLLS_BEFORE_EXIT": "3"}
-        environment |= queue | {"COPY_LAST": "_SUCCESS"}
+        environment |= queue | {"COPY_LAST": "_SUCCESS", "TABLES": "delta" if case == "beside" else ""}
         command = command[:2]
     before = requests(standin)
     running = start(command, environment, directory / f"wait-{case}.log")
-    if case != "markers":
+    told = ""
+    if case == "beside":
+        told = seconds_beside(standin, running)
+    elif case != "markers":
         wait_for(lambda: " waiting for " in running.log.read_text(), running, TIMEOUT, 0.1)
     if case == "arriving":
         calls = [("mirror_many", [SOURCE, MIRROR, HOUR, [key]], PROVENANCE) for key in late(keys)]
@@ -112,7 +155,8 @@ def run(
         standin.mirror_many(SOURCE, MIRROR, HOUR, **PROVENANCE)
     usage = finish(running, TIMEOUT)
     made = {name: count - before.get(name, 0) for name, count in requests(standin).items()}
-    return usage, {name: count for name, count in made.items() if count}, running.last_words()
+    told += ", ".join(f"{count} {name}" for name, count in made.items() if count)
+    return usage, told, running.last_words()
 
 
 def requests(standin: Standin) -> dict[str, int]:
@@ -135,11 +179,10 @@ def main() -> None:
     rows = [["case", "keys", "status", "seconds", "CPU s", "peak MiB", "requests"]]
     with running_standin() as standin:
         for case in arguments.only or CASES:
-            usage, made, last = run(
+            usage, told, last = run(
                 standin, case, arguments.keys, arguments.page_seconds, arguments.worker, arguments.output
             )
             figures = [number(figure) for figure in (usage.seconds, usage.cpu_seconds, usage.peak_mib)]
-            told = ", ".join(f"{count} {name}" for name, count in made.items())
             rows.append([case, str(arguments.keys), str(usage.status), *figures, told])
             print(*rows[-1], last, sep="  ", file=sys.stderr, flush=True)
     print(aligned(rows))

@@ -150,6 +150,31 @@ STARTER = (
         "if not lowest <= settings[name] < highest:",
         ("scripts/test_starter.py::test_who_wants_one_worker_for_very_many_messages_gets_one",),
     ),
+    Slip(
+        "a worker that has merely started has worked",
+        "launch/decision.py",
+        "proof = seconds_of_proof(failed)",
+        "proof = 0.0",
+        ("scripts/test_starter_worlds.py::test_in_no_world_the_starter_breaks_its_word",),
+    ),
+    Slip(
+        "each step of a roll-over exceeds MAX_WORKERS by one more",
+        "launch/decision.py",
+        "newer = min(plan.newer, max(room, int(room == 0)))",
+        "newer = min(plan.newer, max(room, 1))",
+        (
+            "scripts/test_starter_staying.py::test_above_max_workers_a_roll_over_ends_an_older_one_and_starts_none_above_one_more",
+        ),
+    ),
+    Slip(
+        "a roll-over that exceeds MAX_WORKERS waits for workers that do not end",
+        "launch/staying.py",
+        "above = min(1, len(live) - most) if going == len(newest) else 0",
+        "above = 0",
+        (
+            "scripts/test_starter_staying.py::test_above_max_workers_a_roll_over_ends_an_older_one_and_starts_none_above_one_more",
+        ),
+    ),
 )
 
 READERS = (
@@ -279,8 +304,8 @@ READERS = (
     Slip(
         "an audit of the first thousand doubtful keys is all of it",
         "mirror/readers/reconcile.py",
-        "range(0, len(keys), DOUBTFUL_AT_ONCE)",
-        "range(0, min(len(keys), DOUBTFUL_AT_ONCE), DOUBTFUL_AT_ONCE)",
+        "in in_pieces(keys, self.buckets.settings.task_memory)",
+        "in itertools.islice(in_pieces(keys, self.buckets.settings.task_memory), 1)",
         ("worker/test_audit.py::test_all_that_still_differs_is_found_and_mended",),
     ),
     Slip(

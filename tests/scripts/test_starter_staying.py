@@ -171,6 +171,19 @@ def test_if_max_workers_run_a_roll_over_has_one_more(cloud: Cloud, least: Any, o
     run(cloud, *(running() for _ in range(others)), staying(running(), OLD))
 
 
+@pytest.mark.parametrize(("most", "started"), [(3, 1), (2, 0)])
+def test_above_max_workers_a_roll_over_ends_an_older_one_and_starts_none_above_one_more(
+    cloud: Cloud, least: Any, most: int, started: int
+) -> None:
+    least(most, most)
+    old = [staying(running(), OLD), staying(running(), OLD)]
+    cloud.stops(old[0], REPLACED)
+    if started:
+        cloud.starts(1, ["FARGATE_SPOT"], stay=True)
+    report = run(cloud, *old, staying(running(106)), running())
+    assert (report["stopped"], report["started_to_stay"]) == (1, started)
+
+
 @pytest.mark.parametrize("first", [starting(), running(100)])
 def test_a_second_deploy_ends_the_roll_over_of_the_first(cloud: Cloud, least: Any, first: dict[str, Any]) -> None:
     """The one that is known to work stays until the newest is."""
