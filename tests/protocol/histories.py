@@ -196,8 +196,8 @@ class Process:
         self.alive, self.busy, self.stopping = True, False, False
         self.plan: list[tuple[str, tuple[Any, ...]]] = []
         self.begun: list[Job] = []
-        self.buckets = buckets = Buckets(world.settings, Client(self.call_s3), world.now, world.now)
-        buckets.overwritten = world.overwritten
+        client = Client(self.call_s3)
+        self.buckets = buckets = Buckets(world.settings, client, world.now, world.now, overwritten=world.overwritten)
         self.worker = Worker(world.settings, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
         without_loop(self.worker.syncer)
         self.worker.scheduler.begin = self.begun.append

@@ -74,7 +74,7 @@ class Function:
         settings = first_responder.settings_from(ENVIRONMENT | {"COPY_LAST": self.copy_last})
         self.loop = Loop(self.world)
         clients = LastingClient(self.call_s3), LastingClient(self.call_sqs)
-        buckets = Buckets(settings, clients[0], self.now)
+        buckets = Buckets(settings, clients[0], self.now, overwritten=self.world.overwritten)
         queue = Queue(clients[1], settings.queue_url)
         parts = Parts(buckets, queue, None)
         self.process = first_responder.Process(self.loop, settings, parts, rests_since=time.time())
