@@ -39,7 +39,7 @@ from mirror.protocol.verdict import (
     judge_listed,
 )
 from mirror.readers.key_table import KeyTable
-from mirror.readers.listing import Listings, in_pieces, is_in_parts, look_at, page_lister, size_and_time
+from mirror.readers.listing import Listings, is_in_parts, look_at, page_lister, pieces, size_and_time
 from mirror.readers.walk import SOURCE, Entry, Page, Walk, entry_table
 
 log = logging.getLogger("worker")
@@ -197,8 +197,8 @@ class Completeness:
             self.only_in_destination += sum(1 for _ in ghosts)
 
     def drain(self, table: KeyTable[Entry]) -> Iterator[tuple[str, Entry]]:
-        """Removes all keys; see in_pieces()."""
-        for some in in_pieces(table.take_all(), self.buckets.settings.task_memory):
+        """Removes all keys; see pieces()."""
+        for some in pieces(table.take_all(), self.buckets.settings.task_memory):
             self.room = self.budget.names_of(self)
             yield from some
 

@@ -118,7 +118,7 @@ def require_memory(task_memory: int) -> None:
         )
 
 
-def in_pieces[T: (str, tuple[str, Entry])](items: Iterable[T], task_memory: int) -> Iterator[list[T]]:
+def pieces[T: (str, tuple[str, Entry])](items: Iterable[T], task_memory: int) -> Iterator[list[T]]:
     """A thousand items at a time, in their order, as they may be millions. Raises Refused if the memory runs out: looks
     at them take long, and meanwhile no page is listed."""
     for some in itertools.batched(items, PAGE_KEYS, strict=False):

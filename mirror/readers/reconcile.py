@@ -25,15 +25,7 @@ from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, FOREIGN, MISSI
 from mirror.queue.queue import Queue
 from mirror.readers.hints import Hints
 from mirror.readers.key_table import KeyTable
-from mirror.readers.listing import (
-    Finding,
-    chosen_prefixes,
-    in_pieces,
-    look_at,
-    page_lister,
-    size_and_time,
-    when_not_busy,
-)
+from mirror.readers.listing import Finding, chosen_prefixes, look_at, page_lister, pieces, size_and_time, when_not_busy
 from mirror.readers.progress import PROGRESS_SECONDS, Progress
 from mirror.readers.removal import Removal
 from mirror.readers.report import ABOUT_FOREIGN, CHECKED, DIFFERENCES, LEFT_OUT, NO_ALARM, QUEUED, Report
@@ -86,10 +78,6 @@ async def reconcile(
     return await Reconciliation(buckets, queue, prefixes, options, interruption, show).run()
 
 
-def keys_alone() -> KeyTable[str]:
-    return KeyTable(str, str)
-
-
 @dataclass(eq=False)
 class Compared:
     """What two listings show of a part of the buckets."""
@@ -100,12 +88,12 @@ class Compared:
     looks_at_unwanted: bool = False  # at those that the source does not seem to have, as they may be foreign
     compared: int = 0
     expired: int = 0
-    # Keys that only one side seems to have: a page of them at most, see Walk.
-    missing: list[str] = field(default_factory=list)  # to be copied
-    ghosts: list[str] = field(default_factory=list)
-    # Others, which may be millions.
-    suspects: KeyTable[str] = field(default_factory=keys_alone)  # that seem to differ
-    unwanted: KeyTable[str] = field(default_factory=keys_alone)
+    missing: list[str] = field(
+        default_factory=list
+    )  # keys that the destination does not seem to have; a page or two
+    ghosts: list[str] = field(default_factory=list)  # the same of the source
+    suspects: KeyTable[str] = field(default_factory=lambda: KeyTable(str, str))  # other keys that seem to differ
+    unwanted: KeyTable[str] = field(default_factory=lambda: KeyTable(str, str))
 
     def add(self, key: str, source: Entry | None, destination: Entry | None) -> None:
         """Both are equal, or the source has expired, if the listings decide. A key that EXCLUDE leaves out is unwanted
@@ -131,9 +119,6 @@ class Compared:
             self.missing.append(key)
         elif what != EQUAL:
             self.suspects.put(key, "")
-
-
-# --- All keys ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -220,15 +205,13 @@ class Reconciliation:
         for key, _ in part.unwanted.take_all():
             self.set_aside(Finding(key, "unwanted"))
         ghosts = [] if self.are_too_many() else part.ghosts
-        is_exact = self.options.dry_run or self.options.audit
-        missing = [] if is_exact else [Finding(key, MISSING, COPY) for key in part.missing]
+        exact = self.options.dry_run or self.options.audit
+        missing = [] if exact else [Finding(key, MISSING, COPY) for key in part.missing]
         self.count(missing)
         await self.send(missing)
-        suspects = (key for key, _ in part.suspects.take_all())
-        doubtful = itertools.chain(suspects, ghosts, part.missing if is_exact else ())
-        for keys in in_pieces(doubtful, self.buckets.settings.task_memory):
+        doubtful = itertools.chain((key for key, _ in part.suspects.take_all()), ghosts, part.missing if exact else ())
+        for keys in pieces(doubtful, self.buckets.settings.task_memory):
             await self.send(self.hold_back(await self.check(keys)))
-            self.show_progress()
         self.show_progress()
 
     def set_aside(self, found: Finding) -> None:
@@ -267,12 +250,11 @@ class Reconciliation:
         keys, self.doubtful = self.doubtful, []
         log.info("%d keys differ, and are looked at again in %d s", len(keys), AUDIT_SETTLE_SECONDS)
         await self.interruption.pause(AUDIT_SETTLE_SECONDS)
-        for some in in_pieces(keys, self.buckets.settings.task_memory):
+        for some in pieces(keys, self.buckets.settings.task_memory):
             self.interruption.check()
             found = await self.look(some)
             self.count(found)
             await self.send(self.hold_back(found))
-            self.show_progress()
         await self.send([], last=True)
         self.refuse_too_many()
 
@@ -323,6 +305,7 @@ class Reconciliation:
             looked_at[key] = await self.check_key(key)
 
         await self.looks.run(look, keys)
+        self.show_progress()
         return [looked_at[key] for key in keys if looked_at[key].row]
 
     def count(self, findings: list[Finding]) -> None:
