@@ -88,9 +88,7 @@ class Compared:
     looks_at_unwanted: bool = False  # at those that the source does not seem to have, as they may be foreign
     compared: int = 0
     expired: int = 0
-    missing: list[str] = field(
-        default_factory=list
-    )  # keys that the destination does not seem to have; a page or two
+    missing: list[str] = field(default_factory=list)  # keys that the destination does not seem to have; a page or two
     ghosts: list[str] = field(default_factory=list)  # the same of the source
     suspects: KeyTable[str] = field(default_factory=lambda: KeyTable(str, str))  # other keys that seem to differ
     unwanted: KeyTable[str] = field(default_factory=lambda: KeyTable(str, str))
