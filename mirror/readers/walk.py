@@ -13,7 +13,7 @@ that holds a handful of keys costs as much as a page of a thousand. The rules ar
 4. Otherwise what lies below is listed without the delimiter to its end. What this finds is kept apart as long as
    neither side has ended: if it takes as many pages as visits are worth, it is dropped, and the subfolders are visited.
 
-So most trees take a tenth to a quarter more requests than a plain listing. See docs/design.md for the worst.
+So most trees take a tenth to a quarter more requests than a plain listing. See docs/performance.md for the worst.
 """
 
 from __future__ import annotations
