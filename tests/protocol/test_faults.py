@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from fakes import LARGE, SETTINGS
 from histories import World
 from invocations import LastingClient, Loop
@@ -298,6 +299,23 @@ def test_a_worker_that_is_stopped_ends_before_it_is_killed_although_nothing_answ
 
     with closing(Loop(world)) as loop:
         assert 90 < loop.run_until_complete(stopped_after()) < LAST_SECONDS
+
+
+@pytest.mark.parametrize(("in_a_row", "status"), [((9, 9), 0), ((10,), 1)])
+def test_a_queue_that_cannot_be_read_ten_times_in_a_row_ends_the_worker(world, in_a_row, status):
+    """So that its task is seen to fail, and does not run for ever."""
+    answers = iter([is_read for times in in_a_row for is_read in [*[False] * times, True]])
+
+    async def call_sqs(_operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        if not next(answers, True):
+            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "ReceiveMessage")
+        return world.queue.receive_message(**arguments)
+
+    buckets = Buckets(SETTINGS, LastingClient(call_sqs), world.now)
+    with closing(Loop(world)) as loop:
+        worker = Worker(SETTINGS, buckets, Queue(LastingClient(call_sqs), SETTINGS.queue_url), world.now)
+        assert loop.run_until_complete(asyncio.wait_for(worker.run(), 3600)) == status
+    assert len(list(answers)) == status  # the eleventh answer, for which it did not ask
 
 
 def test_a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven(world):
