@@ -94,7 +94,7 @@ TESTS: dict[str, Tests] = {
     "cleanup.sh": (*scripts("cleanup_parts", "settings"), *DOCUMENTS, *POLICIES),
     "sync.sh": (*scripts("sync", "verb_parts"), *VERBS, *POLICIES),
 }
-TESTS |= {"worker.py": TESTS["mirror/"], "starter.py": TESTS["launch/"]}
+TESTS |= {"worker.py": worker("queue", "end", "reconcile"), "starter.py": TESTS["launch/"]}
 
 
 def watching(file: str) -> Tests:

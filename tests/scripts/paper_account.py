@@ -215,6 +215,7 @@ class PaperAccount:
 
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
+        self.subnets, self.route_tables = SUBNETS, ROUTE_TABLES
         self.refusals: list[tuple[str, Refused]] = []  # the first of an operation is what its next call answers
         self.before: dict[str, list[Callable[[], Any]]] = {}  # the first of an operation happens before its next call
         self.kept["role-of-ecs AWSServiceRoleForECS"] = {}
@@ -575,11 +576,11 @@ class PaperAccount:
         return {"Vpcs": [{"VpcId": vpc["VpcId"]} for vpc in filtered(given, vpcs, is_default="is")]}
 
     def ec2_describe_subnets(self, given: Given) -> Any:
-        found = filtered(given, SUBNETS, vpc_id="VpcId")
+        found = filtered(given, self.subnets, vpc_id="VpcId")
         return {"Subnets": [item for item in found if item["SubnetId"] in given.get("SubnetIds", [item["SubnetId"]])]}
 
     def ec2_describe_route_tables(self, given: Given) -> Any:
-        return {"RouteTables": filtered(given, ROUTE_TABLES, vpc_id="VpcId")}
+        return {"RouteTables": filtered(given, self.route_tables, vpc_id="VpcId")}
 
     def ec2_describe_security_groups(self, given: Given) -> Any:
         found = list(self.of_kind("security-group"))

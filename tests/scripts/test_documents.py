@@ -15,7 +15,7 @@ import pytest
 from account import APP, MIRROR, PROJECT, REGION, SOURCE
 from documents import Ran, Scripts, sourced_scripts
 from meaning import as_list, grants, matches, permits
-from paper_account import CONTENTS, HERE, NUMBER, VPC, PaperAccount, Refused, code_of, pairs
+from paper_account import CONTENTS, HERE, NUMBER, SUBNETS, VPC, PaperAccount, Refused, code_of, pairs
 from recorder import Call
 
 import launch.settings
@@ -824,6 +824,22 @@ def test_each_route_table_of_the_tasks_gets_an_endpoint_for_both_services(full: 
     ]
     assert {one["VpcEndpointType"] for one in full.kind("endpoint").values()} == {"Gateway"}
     assert full["endpoint vpce-theirs"] == OTHERS["endpoint vpce-theirs"]
+
+
+@pytest.mark.parametrize(("state", "planned", "listed"), [("Pending", "exists", 1), ("Deleting", "would create", 0)])
+def test_an_endpoint_that_comes_counts_and_one_that_goes_does_not(
+    scripts: Scripts, account: PaperAccount, state: str, planned: str, listed: int
+) -> None:
+    ours = {"State": state, "RouteTableIds": ["rtb-2", "rtb-main"], "Tags": [{"Key": "app", "Value": APP}]}
+    account.kept["endpoint vpce-ours"] = OTHERS["endpoint vpce-theirs"] | {"VpcEndpointId": "vpce-ours"} | ours
+    ran = scripts.step("ensure_s3_endpoint", CREATE_VPC_ENDPOINTS="true", DRY_RUN="true")
+    assert planned in ran.output
+    assert scripts.step("list_vpc_endpoint").output.count("vpce-ours") == listed
+
+
+def test_tasks_get_no_more_subnets_than_ecs_takes(scripts: Scripts, account: PaperAccount) -> None:
+    account.subnets = [SUBNETS[0] | {"SubnetId": f"subnet-{number:02}"} for number in range(17)]
+    assert scripts.step("task_subnets").output == f"{','.join(f'subnet-{number:02}' for number in range(16))}\n"
 
 
 # --- the function -------------------------------------------------------------------------------------------------
