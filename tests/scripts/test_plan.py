@@ -148,6 +148,29 @@ def test_the_plan_is_all_json_and_its_exit_status_says_whether_there_is_somethin
     assert plan_of(scripts, "", 2, MAX_WORKERS="many") == {}
 
 
+class Rewriting(PaperAccount):
+    """SQS returns a list for a value of the policy, so that the assumption `documents` is wrong."""
+
+    def sqs_get_queue_attributes(self, given: dict[str, Any]) -> Any:
+        found = super().sqs_get_queue_attributes(given)
+        if found and "Policy" in found["Attributes"]:
+            policy = json.loads(found["Attributes"]["Policy"])
+            for statement in policy["Statement"]:
+                statement["Action"] = [statement["Action"]]
+            found["Attributes"]["Policy"] = json.dumps(policy)
+        return found
+
+
+def test_a_document_that_does_not_come_back_as_it_was_set_is_in_each_plan_and_set_again(scripts: Scripts) -> None:
+    scripts.account = Rewriting()
+    scripts.deploy()
+    for _ in range(2):
+        plan = plan_of(scripts, "--detailed-exitcode", 2)
+        (changed,) = (one for one in plan["resources"] if one["action"] != "none")
+        assert [value["path"] for value in changed["values"]] == ["Policy.Statement.s3-events.Action"]
+        assert [call.operation for call in scripts.deploy().writes] == ["SetQueueAttributes"]
+
+
 # jq ends so on a full disk.
 @pytest.mark.parametrize("broken", ["look_and_check", "count_changes"])
 def test_a_tool_that_fails_never_means_that_there_are_changes(scripts: Scripts, broken: str) -> None:
