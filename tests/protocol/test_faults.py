@@ -303,7 +303,7 @@ def test_a_worker_that_is_stopped_ends_before_it_is_killed_although_nothing_answ
 
 @pytest.mark.parametrize(("in_a_row", "status"), [((9, 9), 0), ((10,), 1)])
 def test_a_queue_that_cannot_be_read_ten_times_in_a_row_ends_the_worker(world, in_a_row, status):
-    """So that its task is seen to fail, and does not run for ever."""
+    """So that its task is seen to fail, and does not run indefinitely."""
     answers = iter([is_read for times in in_a_row for is_read in [*[False] * times, True]])
 
     async def call_sqs(_operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
