@@ -130,7 +130,7 @@ unset part
 list_questions() {
   QUESTIONS=(
     source_location notifications directory_buckets bucket_lifecycle bucket_policy quota task_definition
-    all_of_function security_group alarms dashboard ecs_roles cluster "targets $RULE_NAME"
+    request_metrics all_of_function security_group alarms dashboard ecs_roles cluster "targets $RULE_NAME"
     "queue_attributes $QUEUE_NAME" "queue_attributes $DLQ_NAME"
     "role_policy $STARTER_ROLE" "role_policy $TASK_ROLE" "role_policy $EXEC_ROLE"
     "log_groups $STARTER_LOG_GROUP" "log_groups $WORKER_LOG_GROUP" "metric_filter $WORKER_LOG_GROUP $OUTAGE_ALARM"
@@ -162,7 +162,7 @@ readonly STEPS=(
   ensure_outage_filter ensure_outage_alarm ensure_events_alarm ensure_audit_alarm
   ensure_audit_filter ensure_audit_start_filter ensure_late_alarm
   ensure_no_topic ensure_dashboard ensure_version_tag ensure_lifecycle ensure_no_events_alarm ensure_no_audit_alarm
-  ensure_no_late_alarm ensure_no_event_rule ensure_no_notification
+  ensure_no_late_alarm ensure_no_overdue_reads ensure_no_event_rule ensure_no_notification
 )
 
 # All problems are reported at once, before anything is written.

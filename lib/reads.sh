@@ -62,14 +62,18 @@ turn_on_reads() {
   began=$(now)
   for folder in "${folders[@]}"; do
     id=$(request_metrics_id "$began" "$2" "$((${#ids[@]} + 1))")
-    ids+=("$id")
-    aws_or_die s3api put-bucket-metrics-configuration --bucket "$DST_BUCKET" --id "$id" \
+    run_apart "$TEMP_DIR/turned_on" aws_or_die s3api put-bucket-metrics-configuration --bucket "$DST_BUCKET" --id "$id" \
       --metrics-configuration "$(jq -nc --arg id "$id" --arg folder "$folder" '{Id: $id, Filter: {Prefix: $folder}}')"
+    if has_failed "$TEMP_DIR/turned_on"; then
+      ((${#ids[@]} == 0)) || turn_off_reads "${ids[@]}"
+      return 1
+    fi
+    ids+=("$id")
     say "turned on: $(jq -nr --arg folder "$folder" "$JQ_VISIBLE"'$folder | tojson | visible')"
   done
   turn_off_if_removed "${ids[@]}"
-  say "the first figures arrive after about 15 minutes. Run the same command for a report; after $2 days, it also" \
-    "turns them off, and with --stop at once"
+  say "the first figures arrive after about 15 minutes. Run the same command for a report. After $2 days, it also turns" \
+    "them off, as ./deploy.sh and ./cleanup.sh do, and with --stop at once; until one of them runs, they are charged"
 }
 
 # turn_off_if_removed ID...: a run of cleanup.sh in the meantime may not have seen them, and nobody else looks for them.
@@ -110,8 +114,7 @@ report_reads() {
 
 # turn_off_reads ID...
 turn_off_reads() {
-  local id
-  for id in "$@"; do remove_request_metrics "$id"; done
+  remove_each_of_request_metrics "$@"
   say "the request metrics are turned off"
 }
 
@@ -129,7 +132,7 @@ end_reads() {
   if [[ $(jq length <<<"$left") == 0 ]]; then
     say "the request metrics were turned off in the meantime, by ./cleanup.sh or another run of cost"
   else
-    say "they stay on until $(jq -r .until "$TEMP_DIR/report"); --stop turns them off"
+    say "they stay on: run this again after $(jq -r .until "$TEMP_DIR/report"), which turns them off, or now with --stop"
   fi
 }
 
@@ -149,6 +152,7 @@ check_reads() {
   [[ $1 =~ ^[1-9][0-9]?$ ]] || usage "cost: --reads $1 is not a number of days from 1 to 99"
   [[ -z $2 || $2 =~ ^[1-9][0-9]{0,2}$ && $2 -le $MOST_FOLDERS ]] \
     || usage "cost: --top $2 is not a number of folders from 1 to $MOST_FOLDERS"
+  [[ $3, =~ ^([^,]*/,|,)*$ ]] || usage "cost: --folders $3: a folder ends with a slash, such as logs/"
   [[ ,$3, != *,,* || -z $3 ]] || usage "cost: --folders $3 has an empty item"
   ((${#commas} < MOST_FOLDERS)) || usage "cost: --folders names more than $MOST_FOLDERS folders"
   [[ $DRY_RUN == false ]] || usage "cost: --reads turns request metrics on or off, and has no dry run; set DRY_RUN=false"

@@ -34,7 +34,7 @@ problem_with_cli_of_metrics() {
 # Prints {id, folder, began, days} of each filter of ours as a JSON list. They can only be read in the bucket's account.
 # One without the number of an APP_NAME was turned on before ids had it, and counts as ours.
 ask_request_metrics() {
-  local page token="" problem app
+  local RESOURCE="request metrics of $DST_BUCKET" page token="" problem app
   app=$(number_of_app)
   problem=$(problem_with_cli_of_metrics)
   [[ -z $problem && $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
@@ -53,7 +53,7 @@ ask_request_metrics() {
 
 # What could not be looked for is said: it goes on costing.
 list_request_metrics() {
-  local problem
+  local RESOURCE="request metrics of $DST_BUCKET" problem
   fact request_metrics | jq -r "$JQ_VISIBLE"'.[]? | "\(.id) \(.folder | tojson | visible)"'
   problem=$(problem_with_cli_of_metrics)
   if was_denied; then problem=$(denial); fi
@@ -64,6 +64,22 @@ list_request_metrics() {
 describe_request_metrics() {
   fact request_metrics | jq -s '.[0] // [] | if . == [] then null
     else {folders: length, until: (map(.began + .days * 86400) | max | todate)} end'
+}
+
+# Nothing but a script of ours turns off those whose days are over, which are charged on and on: deploy.sh does so.
+ensure_no_overdue_reads() {
+  local found ids
+  found=$(fact request_metrics | jq -r --argjson now "$(now)" '.[]? | select(.began + .days * 86400 <= $now).id')
+  [[ -n $found ]] || return 0
+  mapfile -t ids <<<"$found"
+  begin "request metrics" "$DST_BUCKET"
+  remove "removed, because their days are over" remove_each_of_request_metrics "${ids[@]}"
+  finish
+}
+
+remove_each_of_request_metrics() {
+  local id
+  for id in "$@"; do remove_request_metrics "$id"; done
 }
 
 remove_request_metrics() {

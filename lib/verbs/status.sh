@@ -219,7 +219,8 @@ status_lines() {
     (select(is_known("audit") | not) | row("audit"; if_known("audit"; ""))),
     (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"
       else "none in the log" end); the next one \(if $paused then "after the pause" else .next end)")),
-    (.reads | select(.) | row("reads"; "request metrics of \(.folders) folders are on until \(.until): \(
+    (.reads | select(.) | row("reads"; "request metrics of \(.folders) folders \(
+      if (.until | fromdateiso8601) < now then "were for the time until \(.until), and are still charged" else "are on until \(.until)" end): \(
       "./sync.sh\($via) cost --reads 1 --stop") turns them off")),
     row("failures"; if_known("failures"; "\(.failures.count) in the last hour")),
     (.failures.newest[] | "  \(.key | tojson) failed \(times): \(.reason)")) | visible | folded_row'

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,14 +129,31 @@ def test_folders_that_overlap_are_each_counted_and_saved_once(mirror: Mirror) ->
     assert (prefixes["lever"], prefixes["saves_usd"]) == ("PREFIX_FILTER=models/", pytest.approx(303 * 0.11))
 
 
-def test_a_run_that_was_cut_short_leaves_what_is_seen_reported_and_turned_off(mirror: Mirror) -> None:
+def test_if_one_is_refused_those_before_it_are_turned_off(mirror: Mirror) -> None:
     mirror.change(puts_left=1)
-    mirror.run("verb_cost --reads 7 --yes", 1)
-    assert mirror.ours() == {"logs[1], old/"}
-    found, _ = mirror.run("start_verb; describe_request_metrics")
-    assert json.loads(found) == {"folders": 1, "until": "2026-11-25T11:06:40Z"}
-    assert [row["folder"] for row in mirror.report("--stop")["rows"]] == ["logs[1], old/"]
-    assert mirror.ours() == set()
+    _, said = mirror.run("verb_cost --reads 7 --yes", 1)
+    assert "the request metrics are turned off\n" in said
+    assert (len(mirror.state()["ever"]), mirror.ours()) == (1, set())
+
+
+def test_status_says_until_when_and_that_they_are_overdue(mirror: Mirror) -> None:
+    mirror.run("verb_cost --reads 7 --folders models/ --yes")
+    assert json.loads(mirror.run("start_verb; describe_request_metrics")[0]) == {
+        "folders": 1,
+        "until": "2026-11-25T11:06:40Z",
+    }
+
+
+@pytest.mark.parametrize(("days", "stays"), [(3, True), (2, False)])
+def test_a_deployment_turns_off_those_whose_days_are_over(
+    cleaning: tuple[Scripts, Scripts], days: int, stays: bool
+) -> None:
+    _, deploy = cleaning
+    ids = {f"{OURS}{int(time.time()) - 2 * DAY}-{days}-1": "a/", "theirs": "b/"}
+    deploy.account.kept[f"request-metrics {MIRROR}"] = dict(ids)
+    ran = deploy.deploy()
+    assert (f"request metrics {MIRROR}: changed (removed, because their days are over)" in ran.output) is not stays
+    assert filters(deploy.account).keys() == (ids.keys() if stays else {"theirs"})
 
 
 # What cost says if somebody has turned the metrics off since it has read which are on.
@@ -272,6 +290,7 @@ def test_why_it_cannot_is_said(
         ("--reads 7 --top 0", "--top 0 is not a number of folders"),
         ("--reads 7 --top 251", "--top 251 is not a number of folders from 1 to 250"),
         ("--reads 7 --folders a/,,b/", "has an empty item"),
+        ("--reads 7 --folders a/,logs", "--folders a/,logs: a folder ends with a slash, such as logs/"),
         (f"--reads 7 --folders {'a/,' * 250}b/", "--folders names more than 250 folders"),
         ("--reads 7 --days 3", "--reads cannot be combined with --days"),
     ],
