@@ -46,11 +46,13 @@ ADVICE=(
 RESOURCE_ADVICE="" # about any error of the resource at hand
 
 # CLI v1 ignores AWS_ENDPOINT_URL for SQS and would use a legacy endpoint, where queues have other URLs than with CLI
-# v2. So both get the endpoint as an option. error_code() reads errors in the legacy format, whatever format a user has
+# v2. So it gets the endpoint as an option. error_code() reads errors in the legacy format, whatever format a user has
 # chosen. Nobody is to answer a prompt.
 aws() {
   local url=${AWS_ENDPOINT_URL:-}
-  if [[ -z $url && $1 == sqs ]]; then url=${AWS_ENDPOINT_URL_SQS:-https://sqs.$REGION.amazonaws.com}; fi
+  if [[ -z $url && $1 == sqs && $CLI_VERSION != aws-cli/2* && ${AWS_USE_FIPS_ENDPOINT:-} != true ]]; then
+    url=${AWS_ENDPOINT_URL_SQS:-https://sqs.$REGION.amazonaws.com}
+  fi
   AWS_PAGER="" AWS_CLI_AUTO_PROMPT=off AWS_CLI_ERROR_FORMAT=legacy \
     command aws ${url:+--endpoint-url "$url"} --region "$REGION" --output json "$@"
 }

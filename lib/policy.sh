@@ -25,7 +25,7 @@ filled_policy() {
 
 # tell_of_policy ROLE POLICY: how it may be given, as IAM counts it.
 tell_of_policy() {
-  local size kinds="an inline policy of a role (at most $INLINE_POLICY)"
+  local size kinds="an inline policy of a role (at most $INLINE_POLICY in all of its inline policies together)"
   size=$(tr -d '[:space:]' <<<"$2" | wc -m)
   ((size <= INLINE_POLICY)) || die "--policy $1: it has $((size)) characters, and IAM takes at most $INLINE_POLICY: set a" \
     "shorter ROLE_PATH, or fewer keys of KMS"

@@ -93,8 +93,8 @@ check_kms_keys() {
   done
 }
 
-# What all services accept as a tag (their API references, Tag). Keys of roles have to differ by more than case, and
-# "aws:" is reserved.
+# What all services accept as a tag (their API references, Tag). Keys of roles have to differ by more than case; ECS
+# refuses "aws:" at the beginning of a value, too.
 check_tags() {
   local given problems line
   [[ -n $TAGS ]] || return 0
@@ -108,7 +108,8 @@ check_tags() {
       if .value == null or .key == "" then "\(.key | tojson) is not a tag: write KEY=VALUE, separated by commas"
       elif (.key | is_written and length <= 128 | not) or (.value | is_written and length <= 256 | not)
       then "\(.key)=\(.value) is not a tag: a key has up to 128 and a value up to 256 letters, digits, spaces and _.:/=+@-"
-      elif $key | startswith("aws:") then "\(.key) begins with aws:, which is reserved for AWS"
+      elif any($key, (.value | ascii_downcase); startswith("aws:"))
+      then "\(.key)=\(.value): keys and values that begin with aws: are reserved for AWS"
       elif $key | IN($own | splits(" ")) then "the tag \(.key) is set by deploy.sh itself: leave it out"
       else empty end)' <<<"$given")
   while read -r line; do

@@ -96,6 +96,7 @@ RESOURCES = {
     "sqs": tuple((name, "sqs:{here}:{}") for name in ("QueueName", "QueueUrl", "SourceArn")),
 }
 TAGGING = {"iam": "iam:TagRole", "logs": "logs:TagLogGroup", "sqs": "sqs:TagQueue"}
+OWNER_OF_VPC = "333333333333"  # who shares it (AWS RAM)
 # Parameters that name resources of EC2.
 IN_NETWORK = (
     *("VpcId", "RouteTableIds", "AddRouteTableIds", "GroupId"),
@@ -146,6 +147,8 @@ class Authorizing:
         yield from (Need(action, resource, context) for resource in resources)
         if (given.get("tags") or given.get("Tags")) and not operation.startswith("Tag"):
             yield from (Need(TAGGING.get(call.service, f"{call.service}:TagResource"), one) for one in resources)
+            if call.service == "logs":  # one of the two; its ARN is that of the group alone
+                yield Need("logs:TagResource", f"arn:aws:logs:{self.here}:log-group:{given['logGroupName']}")
         yield from self.beside(call.service, operation, given)
 
     def resources(self, service: str, operation: str, given: dict[str, Any]) -> Iterator[str]:
@@ -229,7 +232,8 @@ class Authorizing:
         kind = kinds[name.partition("-")[0]]
         document = self.kept.get(f"{kind} {name}", self.kept.get(f"endpoint {name}", {}))
         tags = {f"aws:ResourceTag/{tag['Key']}": tag["Value"] for tag in document.get("Tags", [])}
-        return Need(f"ec2:{operation}", f"arn:aws:ec2:{self.here}:{kind}/{name}", tags)
+        here = f"{REGION}:{OWNER_OF_VPC}" if kind == "vpc" else self.here
+        return Need(f"ec2:{operation}", f"arn:aws:ec2:{here}:{kind}/{name}", tags)
 
     def s3(self, operation: str, given: dict[str, Any]) -> Iterator[Need]:
         bucket = given.get("Bucket", "")

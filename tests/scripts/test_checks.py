@@ -68,6 +68,28 @@ def test_every_wrong_setting_is_named_in_one_run_that_writes_nothing(account: Ac
     assert account.recorder.writes == []
 
 
+# Generation, environment: the endpoint of SQS that the CLI is given, which otherwise goes by its own settings.
+ENDPOINTS: list[tuple[str, dict[str, str], str]] = [
+    ("1.44.70", {}, "https://sqs.eu-west-1.amazonaws.com"),
+    ("1.44.70", {"AWS_ENDPOINT_URL_SQS": "https://vpce-1"}, "https://vpce-1"),
+    ("1.44.70", {"AWS_USE_FIPS_ENDPOINT": "true"}, ""),
+    ("2.34.21", {}, ""),
+    ("2.34.21", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "http://127.0.0.1:1"),
+]
+
+
+@pytest.mark.parametrize(("version", "given", "endpoint"), ENDPOINTS)
+def test_only_the_older_cli_is_told_the_endpoint_of_sqs(
+    version: str, given: dict[str, str], endpoint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "aws").write_text(f'#!/bin/sh\n[ $1 = --version ] && echo aws-cli/{version} && exit\necho "$@"\n')
+    (tmp_path / "aws").chmod(0o755)
+    script = f"source '{PROJECT}/deploy.sh'; check_aws_cli; aws sqs list-queues"
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REGION": "eu-west-1"} | given
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert re.findall(r"--endpoint-url (\S+)", done.stdout) == [endpoint] * bool(endpoint)
+
+
 def test_more_workers_than_max_workers_cannot_stay() -> None:
     script = f"source '{PROJECT}/deploy.sh'; check_min_workers; printf '%s\\n' ${{PROBLEMS[@]+\"${{PROBLEMS[@]}}\"}}"
     for least, most, is_refused in (("3", "2", True), ("2", "2", False), ("", "2", False), ("9", "ten", False)):

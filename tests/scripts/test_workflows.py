@@ -20,7 +20,7 @@ WORKFLOWS = PROJECT / ".github/workflows"
 VALUES = {
     "vars.AWS_REGION": REGION,
     "inputs.zone": "use1-az4",
-    "github.run_id": "1234",
+    "inputs.run || github.run_id": "1234",
 }
 MEASURED = {
     *("small objects copied", "by one worker", "small objects deleted", "CPU time of a worker", "S3 was too busy"),
@@ -58,9 +58,8 @@ def workflow(name: str) -> Any:
     return YAML(typ="safe").load(WORKFLOWS / name)
 
 
-def job_of(name: str) -> Any:
-    [job] = workflow(name)["jobs"].values()
-    return job
+def environment_of_verify() -> dict[str, str]:
+    return {name: filled(value) for name, value in workflow("verify.yml")["env"].items()}
 
 
 def filled(text: object) -> str:
@@ -77,9 +76,10 @@ class Runner:
         self.ran: list[str] = []
         self.output = ""
 
-    def run(self, job: Any, break_at: str = "") -> None:
-        environment = self.environment | {name: filled(value) for name, value in job.get("env", {}).items()}
-        for step in job["steps"]:
+    def run(self, job: str, break_at: str = "") -> None:
+        environment = self.environment | environment_of_verify()
+        self.failed = False
+        for step in workflow("verify.yml")["jobs"][job]["steps"]:
             condition = step.get("if", "success()")
             if "run" not in step or condition == ("success()" if self.failed else "failure()"):
                 continue
@@ -126,7 +126,7 @@ def runner(cloud: dict[str, str], tmp_path: Path) -> Runner:
 
 def left_over(runner: Runner) -> list[str]:
     """What a clean-up with the settings of the workflow would still remove, and the buckets that are there."""
-    environment = runner.environment | {name: filled(value) for name, value in job_of("verify.yml")["env"].items()}
+    environment = runner.environment | environment_of_verify()
     script = """
     ./cleanup.sh --dry-run
     for bucket in "$SRC_BUCKET" "$DST_BUCKET"; do
@@ -139,7 +139,7 @@ def left_over(runner: Runner) -> list[str]:
 
 
 def test_verify_deploys_reports_and_leaves_nothing(runner: Runner) -> None:
-    runner.run(job_of("verify.yml"))
+    runner.run("verify")
     assert not runner.failed, runner.output
     summary = Path(runner.environment["GITHUB_STEP_SUMMARY"]).read_text()
     assert "# sync.sh verify: all is well\n" in summary
@@ -147,19 +147,41 @@ def test_verify_deploys_reports_and_leaves_nothing(runner: Runner) -> None:
     figures = dict(re.findall(r"^\| ([^|]+?) +\| +(\d[^|]*?|at most \d+ s|ran already) +\| ", summary, re.MULTILINE))
     assert figures.keys() >= MEASURED, summary
     assert not re.search(r"(?<!\d)\d{12}(?!\d)", summary)  # no account's id
-    assert left_over(runner) == []
+    runner.run("clean-up")
+    assert (runner.failed, left_over(runner)) == (False, []), runner.output
 
 
 def test_verify_cleans_up_after_a_failure(runner: Runner) -> None:
-    runner.run(job_of("verify.yml"), break_at="Compare both buckets")
+    """Once more, there is nothing left to remove."""
+    runner.run("verify", break_at="Compare both buckets")
     assert runner.failed
-    assert runner.ran[-3:] == ["Show the state of the deployment", "Clean up", "Add the report to the summary"]
-    assert "--- Clean up: 0" in runner.output, runner.output
-    assert left_over(runner) == []
+    assert runner.ran[-2:] == ["Show the state of the deployment", "Add the report to the summary"]
+    upload = 'aws s3api create-multipart-upload --key "a b" --bucket'
+    script = f'{upload} "$SRC_BUCKET"; {upload} "$DST_BUCKET"'
+    environment = runner.environment | environment_of_verify()
+    subprocess.run(["bash", "-ec", script], env=environment, check=True, capture_output=True)
+    for _ in range(2):
+        runner.run("clean-up")
+        assert (runner.failed, left_over(runner)) == (False, []), runner.output
+
+
+def test_the_clean_up_of_verify_runs_after_a_cancel_and_by_itself() -> None:
+    jobs = workflow("verify.yml")["jobs"]
+    assert (jobs["verify"]["if"], jobs["clean-up"]["if"], jobs["clean-up"]["needs"]) == (
+        "inputs.run == ''",
+        "always()",
+        "verify",
+    )
+    for job in jobs.values():
+        (role,) = (
+            step["with"]["role-duration-seconds"] for step in job["steps"] if "credentials@" in step.get("uses", "")
+        )
+        assert job["timeout-minutes"] * 60 < role
 
 
 def test_ci_runs_the_command_of_the_readme() -> None:
-    assert job_of("ci.yml")["steps"][-1]["run"] == ".ci/run"
+    (job,) = workflow("ci.yml")["jobs"].values()
+    assert job["steps"][-1]["run"] == ".ci/run"
     assert "tests/run" in (PROJECT / ".ci/run").read_text()
     assert re.search(r"^tests/run ", (PROJECT / "README.md").read_text(), re.MULTILINE)
 
@@ -167,4 +189,5 @@ def test_ci_runs_the_command_of_the_readme() -> None:
 def test_no_step_of_verify_needs_a_stored_key() -> None:
     text = (WORKFLOWS / "verify.yml").read_text()
     assert "secrets." not in text
-    assert job_of("verify.yml")["permissions"] == {"contents": "read", "id-token": "write"}
+    for job in workflow("verify.yml")["jobs"].values():
+        assert job["permissions"] == {"contents": "read", "id-token": "write"}
