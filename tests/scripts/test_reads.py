@@ -136,7 +136,7 @@ def test_if_one_is_refused_those_before_it_are_turned_off(mirror: Mirror) -> Non
     assert (len(mirror.state()["ever"]), mirror.ours()) == (1, set())
 
 
-def test_status_says_until_when_and_that_they_are_overdue(mirror: Mirror) -> None:
+def test_status_is_given_until_when_they_are_on(mirror: Mirror) -> None:
     mirror.run("verb_cost --reads 7 --folders models/ --yes")
     assert json.loads(mirror.run("start_verb; describe_request_metrics")[0]) == {
         "folders": 1,

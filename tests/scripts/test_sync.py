@@ -305,6 +305,17 @@ def test_the_one_word_of_status(changed: dict[str, Any], state: str) -> None:
     assert bool(found["reasons"]) == (state in ("behind", "failing"))
 
 
+@pytest.mark.parametrize(
+    ("until", "said"),
+    [
+        ("2126-01-01T00:00:00Z", "are on until 2126-01-01T00:00:00Z: ./sync.sh cost --reads 1 --stop"),
+        ("2026-01-01T00:00:00Z", "were for the time until 2026-01-01T00:00:00Z, and are still charged: ./sync.sh cost"),
+    ],
+)
+def test_request_metrics_that_are_overdue_are_told(until: str, said: str) -> None:
+    assert f"request metrics of 2 folders {said}" in status_of({"reads": {"folders": 2, "until": until}})[1]
+
+
 NO_MESSAGES = {"Attributes": {f"ApproximateNumberOfMessages{which}": "0" for which in ("", "NotVisible", "Delayed")}}
 COLLECTED = """
 start_run
