@@ -114,7 +114,7 @@ report_reads() {
 
 # turn_off_reads ID...
 turn_off_reads() {
-  remove_each_of_request_metrics "$@"
+  end_request_metrics "$@"
   say "the request metrics are turned off"
 }
 

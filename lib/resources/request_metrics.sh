@@ -73,11 +73,11 @@ ensure_no_overdue_reads() {
   [[ -n $found ]] || return 0
   mapfile -t ids <<<"$found"
   begin "request metrics" "$DST_BUCKET"
-  remove "removed, because their days are over" remove_each_of_request_metrics "${ids[@]}"
+  remove "removed, because their days are over" end_request_metrics "${ids[@]}"
   finish
 }
 
-remove_each_of_request_metrics() {
+end_request_metrics() {
   local id
   for id in "$@"; do remove_request_metrics "$id"; done
 }

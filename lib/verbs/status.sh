@@ -29,12 +29,15 @@ choose_outage() {
     | ([.[] | select(.state == "goes on")] | min_by(.since)) // max_by(.at)) | del(.outages)'
 }
 
-# For jq: a number of things; all messages of a queue; whether a part could be read; whether all that the starter failed
-# with is said here anyway, as its guard found it; what to do about the error of a starter that was denied or changed.
+# For jq: a number of things; all messages of a queue; until when request metrics are on; whether a part could be read;
+# whether all that the starter failed with is said here anyway, as its guard found it; what to do about the error of a
+# starter that was denied or changed.
 jq_known() {
   cat <<'JQ'
   def amount($number; $what): "\($number) \($what)\(if $number == 1 then "" else "s" end)";
   def all_messages: . // {} | (.visible // 0) + (.in_flight // 0) + (.delayed // 0);
+  def on_until: if (.until | fromdateiso8601) < now then "were for the time until \(.until), and are still charged"
+    else "are on until \(.until)" end;
   def is_known($part): any(.not_known[]?; . == $part) | not;
   def is_said($faults): sub("^.*RuntimeError: "; "") | split("; ") - $faults == [];
   def with_cure: . + if test("AccessDenied|not authorized")
@@ -219,8 +222,7 @@ status_lines() {
     (select(is_known("audit") | not) | row("audit"; if_known("audit"; ""))),
     (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"
       else "none in the log" end); the next one \(if $paused then "after the pause" else .next end)")),
-    (.reads | select(.) | row("reads"; "request metrics of \(.folders) folders \(
-      if (.until | fromdateiso8601) < now then "were for the time until \(.until), and are still charged" else "are on until \(.until)" end): \(
+    (.reads | select(.) | row("reads"; "request metrics of \(.folders) folders \(on_until): \(
       "./sync.sh\($via) cost --reads 1 --stop") turns them off")),
     row("failures"; if_known("failures"; "\(.failures.count) in the last hour")),
     (.failures.newest[] | "  \(.key | tojson) failed \(times): \(.reason)")) | visible | folded_row'
