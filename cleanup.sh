@@ -71,7 +71,7 @@ remove_all() {
     read -r kind name _ <<<"$row"
     step=$((step + 1))
     RESOURCE="${kind//_/ } $name"
-    if [[ $kind == task_definition ]] && ((FAILURES)); then
+    if [[ $kind == task_definition ]] && { ((FAILURES)) || [[ -e $TEMP_DIR/stays ]]; }; then
       result="NOT removed, because a next run needs it to remove the rest"
     else
       attempt "$TEMP_DIR/answer" "remove_$kind" "$name"
@@ -99,10 +99,12 @@ cleanup_all() (
   if ((${#PLAN[@]})); then
     print_all
     [[ $DRY_RUN == true ]] || confirm_and_remove
-  elif ((FAILURES == 0)); then
+  elif ((FAILURES == 0)) && [[ ! -e $TEMP_DIR/stays ]]; then
     printf 'nothing of %s is left in account %s, Region %s\n' "$APP_NAME" "$ACCOUNT" "$REGION"
   fi
   ((FAILURES == 0)) || die "$FAILURES errors, see above: fix them and run this again"
+  [[ ! -e $TEMP_DIR/stays ]] || die "some of what has a name of $APP_NAME stays, see above: if it is of this deployment," \
+    "give it the tag app=$APP_NAME and run this again, or remove it yourself"
 )
 
 main() {

@@ -56,6 +56,7 @@ class Memory:
     listed: Sequence[str] = ()  # workers that ran
     looked_at: float = 0  # at everything
     audited_at: float = 0  # at audits
+    guarded_at: float = 0  # when the guard had its turn
 
 
 memory = Memory()
@@ -139,7 +140,7 @@ def run(event: object, context: Any) -> dict[str, Any]:
     report |= {} if copied is None else {"copied": copied}
     report |= {} if not (audited := audit(settings, event)) else {"audit": audited}
     print_report(report)
-    faults = [] if is_from_bucket(event) else guard(settings, context)
+    faults = check_path(settings, event, context)
     complain(settings, report, faults, is_enough=0 < decision.start <= len(started))
     return report
 
@@ -183,6 +184,17 @@ def audit(settings: Mapping[str, Any], event: object) -> dict[str, Any]:
     except (BotoCoreError, ClientError) as error:
         failures = [str(error)]
     return report_audit(plan, started, failures, days, now)
+
+
+def check_path(settings: Mapping[str, Any], event: object, context: Any) -> list[str]:
+    """The guard's work, which belongs to the run of the minute. A run for an event of the bucket does it if there was
+    none for too long, so that a busy bucket does not hide that the rule is disabled."""
+    now, is_event = time(), is_from_bucket(event)
+    memory.guarded_at = memory.guarded_at or now
+    if is_event and now - memory.guarded_at < LOOK_AGAIN_SECONDS:
+        return []
+    memory.guarded_at = now
+    return guard(settings, context, is_scheduled=not is_event)
 
 
 def describe(decision: Decision, started: Sequence[str], failures: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The guard: checks the path of events (launch/path.py) after the work of a run, so that no broken link goes unnoticed.
 
 It looks in the first scheduled run of a new process, then once an hour, and in every scheduled run while something is
-wrong. A new fault counts only if it is still there a moment later, because deploy.sh changes one thing after another.
+wrong. If no scheduled run comes, a run for an event of the bucket does this, and looks at the schedule as well. A new
+fault counts only if it is still there a moment later, because deploy.sh changes one thing after another.
 If something may not be read, or AWS does not answer at the moment, that is not a fault.
 """
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN_SECONDS = 3600
 CONFIRM_SECONDS = 15  # longer than deploy.sh takes from the function's variables to the notification or rule
-LOOK_SECONDS = 25  # that a look may take: five calls without an answer
+LOOK_SECONDS = 25  # that a look of a scheduled run may take: five calls without an answer
 DENIED = ("AccessDenied", "AccessDeniedException", "AllAccessDisabled", "AuthorizationError")
 NOT_FOUND = "ResourceNotFoundException"
 CLIENT_CONFIG = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 1})
@@ -37,7 +38,7 @@ class Memory:
 
     next_look: float = 0
     is_wrong: bool = False
-    said: set[str] = field(default_factory=set)  # what could not be read
+    said: set[str] = field(default_factory=set)  # lines of the log
 
 
 memory = Memory()
@@ -74,26 +75,31 @@ def read_rule(events: Any, name: str) -> Any:
     return targets if is_unknown(targets) else {**rule, **(targets or {})}
 
 
-def read_path(settings: Mapping[str, Any], starter: str) -> Path:
+def arn_beside(arn: str, service: str, name: str) -> str:
+    """That of something in the same account and Region."""
+    first, partition, _, region, account, *_ = arn.split(":")
+    return ":".join((first, partition, service, region, account, name))
+
+
+def read_path(settings: Mapping[str, Any], starter: str, is_scheduled: bool = True) -> Path:
     """`starter`: the function's own ARN."""
     bucket_name, owner, name = settings["SRC_BUCKET"], settings["SRC_BUCKET_OWNER"], starter.split(":")[6]
     app = name.removesuffix("-starter")
     s3, sqs, events, functions = clients()
-    queue = ask(sqs.get_queue_attributes, QueueUrl=settings["QUEUE_URL"], AttributeNames=["Policy"])
+    queue = ask(sqs.get_queue_attributes, QueueUrl=settings["QUEUE_URL"], AttributeNames=["All"])
     bucket = ask(s3.get_bucket_notification_configuration, Bucket=bucket_name, ExpectedBucketOwner=owner)
     rule = read_rule(events, f"{app}-event-rule")
-    permissions = ask(functions.get_policy, FunctionName=name) if rule and not is_unknown(rule) else None
-    names = {
-        "bucket": bucket_name,
-        "queue_url": settings["QUEUE_URL"],
-        "event_rule": f"{app}-event-rule",
-        "starter": name,
-    }
-    queue_arn = starter.replace(":lambda:", ":sqs:").replace(f":function:{name}", f":{app}-q")
+    runs_starter = not is_scheduled or (rule and not is_unknown(rule))
+    permissions = ask(functions.get_policy, FunctionName=name) if runs_starter else None
+    names = {"queue": f"{app}-q", "dead_letters": f"{app}-dlq", "rule": f"{app}-starter-rule"}
+    names |= {"event_rule": f"{app}-event-rule"}
+    arns = {part: arn_beside(starter, "sqs", names[part]) for part in ("queue", "dead_letters")}
+    arns |= {part: arn_beside(starter, "events", f"rule/{names[part]}") for part in ("rule", "event_rule")}
+    names |= {"bucket": bucket_name, "queue_url": settings["QUEUE_URL"], "starter": name}
     given = {"id": app, "via": os.environ.get("VIA", ""), "want": from_words(settings["GUARD"]), "name": names}
-    arns = {"queue": queue_arn, "starter": starter}
     parts = {"bucket": bucket, "queue": queue, "event_rule": rule, "starter": {}, "permissions": permissions}
-    return {**given, "arn": arns, **parts}
+    parts |= {} if is_scheduled else {"rule": read_rule(events, names["rule"])}
+    return {**given, "arn": {**arns, "starter": starter}, **parts}
 
 
 def plan_next(now: float, faults: list[Fault], is_complete: bool) -> float:
@@ -104,19 +110,24 @@ def plan_next(now: float, faults: list[Fault], is_complete: bool) -> float:
 def guard(
     settings: Mapping[str, Any],
     context: Any,
-    read: Callable[[Mapping[str, Any], str], Path] = read_path,
+    is_scheduled: bool = True,
+    read: Callable[..., Path] = read_path,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[str]:
     """Returns what is wrong, a line for each fault with its cure, if it is time for a look."""
-    if not settings["GUARD"] or clock() < memory.next_look or not has_time(context, LOOK_SECONDS):
+    if not settings["GUARD"]:
+        say_once("WARNING the guard is off, which checks the path of events: GUARD is empty; ./deploy.sh sets it")
         return []
-    faults, is_complete = look(settings, context, read)
+    read_now = functools.partial(read, is_scheduled=is_scheduled)
+    if clock() < memory.next_look or not has_time(context, LOOK_SECONDS):
+        return []
+    faults, is_complete = look(settings, context, read_now)
     if faults and not memory.is_wrong:
         if not has_time(context, CONFIRM_SECONDS + LOOK_SECONDS):
             return []
         sleep(CONFIRM_SECONDS)
-        again, is_complete = look(settings, context, read)
+        again, is_complete = look(settings, context, read_now)
         faults = [fault for fault in faults if fault in again]
     memory.next_look, memory.is_wrong = plan_next(clock(), faults, is_complete), bool(faults)
     return [f"{fault.fault}: {fault.cure}" for fault in faults]
@@ -127,14 +138,17 @@ def has_time(context: Any, seconds: float) -> bool:
     return float(context.get_remaining_time_in_millis()) / 1000 > seconds + 5
 
 
-def look(
-    settings: Mapping[str, Any], context: Any, read: Callable[[Mapping[str, Any], str], Path]
-) -> tuple[list[Fault], bool]:
-    """(faults, whether all that may be read was). Says once for each process what could not be read."""
+def say_once(line: str) -> None:
+    """In each process."""
+    if line not in memory.said:
+        memory.said.add(line)
+        print(line)
+
+
+def look(settings: Mapping[str, Any], context: Any, read: Callable[..., Path]) -> tuple[list[Fault], bool]:
+    """(faults, whether all that may be read was). Says what could not be read."""
     path = read(settings, ":".join(context.invoked_function_arn.split(":")[:7]))
     unread = {name: part for name, part in path.items() if isinstance(part, Mapping) and is_unknown(part)}
     for part in unread.values():
-        if part["error"] not in memory.said:
-            memory.said.add(part["error"])
-            print(f"not checked, which is no fault: {part['error']}")
+        say_once(f"not checked, which is no fault: {part['error']}")
     return faults_of_events(path), all(part["is_denied"] for part in unread.values())

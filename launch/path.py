@@ -7,6 +7,7 @@ prints: None if it does not exist, and with an "error" if it could not be read; 
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import re
@@ -23,7 +24,17 @@ EVENT_TYPES = ("s3:LifecycleExpiration:*", "s3:ObjectCreated:*", "s3:ObjectRemov
 # Of a rule's target (EventBridge API reference, Target).
 INSTEAD_OF_EVENT = ("Input", "InputPath", "InputTransformer")
 NO_EVENT, NO_STARTER, NO_START_AT_ONCE = "no event", "no starter", "no start at once"
-NO_DEAD_LETTERS = "no dead-letter queue"
+NO_DEAD_LETTERS, NO_GUARD, WRONG_QUEUE = "no dead-letter queue", "no guard", "wrong queue"
+# Of both queues (lib/resources/queue.sh): the value of an attribute, and whether messages may be lost with another.
+QUEUES = {
+    "MessageRetentionPeriod": ("1209600", True),
+    "ReceiveMessageWaitTimeSeconds": ("20", False),
+    "SqsManagedSseEnabled": ("true", False),
+    "DelaySeconds": ("0", False),
+}
+LARGEST_EVENT = 262_144  # bytes (EventBridge quotas); S3's own are smaller
+SENDERS = {"s3-events": "s3.amazonaws.com", "eventbridge": "events.amazonaws.com"}
+DIGITS = 6
 
 
 class Fault(NamedTuple):
@@ -37,16 +48,17 @@ class Fault(NamedTuple):
 
 def digest(document: Any) -> str:
     """A few characters for a document of any size, as all variables of a function together have 4 KB."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
 def values_of_filters(notifications: Iterable[Mapping[str, Any]]) -> list[str]:
     rules = [one.get("Filter", {}).get("Key", {}).get("FilterRules", []) for one in notifications]
-    return sorted(rule["Value"] for rule in chain.from_iterable(rules))
+    return sorted(rule["Value"] for rule in chain.from_iterable(rules) if rule["Value"])
 
 
 def condense(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """What deploy.sh makes, in short. A function of 1.1.0 does not know the prefixes, so they are not compared."""
+    """What deploy.sh makes, in short. A function of 1.1.0 does not know the prefixes, so they are not compared, and
+    none of an older release than 1.3.0 knows the attributes of the queue."""
     statements = {one["Sid"]: {**one, "Sid": ""} for one in wanted["policy"]["Statement"]}
     is_known = wanted.get("is_known", True)
     return {
@@ -54,20 +66,29 @@ def condense(wanted: Mapping[str, Any]) -> dict[str, Any]:
         "filters": digest(values_of_filters(wanted["notifications"])) if is_known else None,
         "pattern": digest(wanted["pattern"]) if is_known else None,
         "policies": {name: digest(statement) for name, statement in statements.items()},
+        "queue": wanted.get("queue"),  # None: not known
     }
 
 
 def in_words(want: Mapping[str, Any]) -> str:
     """The same for the function's variable, as quotes in JSON would count twice."""
-    policies = want["policies"]
+    policies, queue = want["policies"], want["queue"]
     words = (want["notifications"], want["filters"], want["pattern"], policies["s3-events"], policies["eventbridge"])
-    return " ".join(map(str, words))
+    return " ".join(map(str, (*words, f"{queue['VisibilityTimeout']},{queue['maxReceiveCount']}")))
 
 
 def from_words(text: str) -> dict[str, Any]:
-    notifications, filters, pattern, s3_events, eventbridge = text.split(" ")
+    """`text`: GUARD. That of 1.2.0 has longer digests, and nothing on the queue."""
+    notifications, *words = text.split(" ")
+    filters, pattern, s3_events, eventbridge = (word[:DIGITS] for word in words[:4])
     policies = {"s3-events": s3_events, "eventbridge": eventbridge}
-    return {"notifications": int(notifications), "filters": filters, "pattern": pattern, "policies": policies}
+    found = {"notifications": int(notifications), "filters": filters, "pattern": pattern, "policies": policies}
+    return {**found, "queue": queue_of_words(text)}
+
+
+def queue_of_words(text: str) -> dict[str, str] | None:
+    found = re.search(r" (\d+),(\d+)$", text)
+    return {"VisibilityTimeout": found[1], "maxReceiveCount": found[2]} if found else None
 
 
 # --- parts of the path ------------------------------------------------------------------------------------------------
@@ -78,10 +99,10 @@ def is_unknown(part: Any) -> bool:
 
 
 def split_notifications(path: Path) -> tuple[list[Any], list[Any]]:
-    """(ours, those that have the name of one of ours, but another queue)."""
+    """(those that send to our queue, those that have the name of one of ours, but another queue)."""
     found = (path["bucket"] or {}).get("QueueConfigurations", [])
-    name, queue = path["id"], path["arn"]["queue"]
-    ours = [one for one in found if one["QueueArn"] == queue and re.fullmatch(f"{name}(-[0-9]+)?", one.get("Id", ""))]
+    name = path["id"]
+    ours = [one for one in found if one["QueueArn"] == path["arn"]["queue"]]
     names = {name, *(f"{name}-{number + 1}" for number in range(1, path["want"]["notifications"]))}
     foreign = [one for one in found if one not in ours and one.get("Id") in names]
     return ours, sorted(foreign, key=lambda one: str(one["Id"]))
@@ -94,11 +115,28 @@ def statements_of(document: Any) -> list[Any]:
     return [found] if isinstance(found, dict) else list(found)  # a single one may stand alone
 
 
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def denies(statement: Mapping[str, Any], sender: str) -> bool:
+    """Whether nobody, or not this service, may send. One with a condition, such as on encryption, is not judged."""
+    principal = statement.get("Principal")
+    names = principal.values() if isinstance(principal, dict) else [principal]
+    who = {one for name in names for one in as_list(name)}
+    actions = as_list(statement.get("Action", []))
+    is_for = any(fnmatch.fnmatchcase("sqs:sendmessage", action.lower()) for action in actions)
+    return statement["Effect"] == "Deny" and not statement.get("Condition") and is_for and bool({"*", sender} & who)
+
+
 def admits(path: Path, sender: str) -> bool:
     """Whether the queue takes what the sender sends."""
     queue, want = path["queue"], path["want"]["policies"][sender]
-    found = [digest({**statement, "Sid": ""}) for statement in statements_of(queue)]
-    return queue is None or is_unknown(queue) or want in found
+    if queue is None or is_unknown(queue):
+        return True
+    found = statements_of(queue)
+    is_allowed = want in [digest({**statement, "Sid": ""}) for statement in found]
+    return is_allowed and not any(denies(statement, SENDERS[sender]) for statement in found)
 
 
 def has_target(rule: Any, arn: str) -> bool:
@@ -111,10 +149,23 @@ def sends_events(rule: Any, arn: str) -> bool:
     return any(not any(target.get(name) for name in INSTEAD_OF_EVENT) for target in targets)
 
 
+def is_enabled(rule: Mapping[str, Any]) -> bool:
+    """There are two states of a rule that is (EventBridge API reference, PutRule)."""
+    return str(rule["State"]).startswith("ENABLED")
+
+
+def lets_run(statement: Mapping[str, Any], rule: str) -> bool:
+    """Whether a statement of a function's policy lets the rule with this ARN run it, whatever its Sid."""
+    tests = [test for tests in statement.get("Condition", {}).values() for test in tests.items()]
+    sources = [source for key, value in tests if key.lower() == "aws:sourcearn" for source in as_list(value)]
+    is_allowed = statement["Effect"] == "Allow" and statement.get("Action") == "lambda:InvokeFunction"
+    return is_allowed and statement.get("Principal") == {"Service": SENDERS["eventbridge"]} and sources in ([], [rule])
+
+
 def permits(path: Path, rule: str) -> bool:
-    """Whether the function lets the rule run it."""
-    permissions = path["permissions"]
-    return is_unknown(permissions) or any(one.get("Sid") == rule for one in statements_of(permissions))
+    """Whether the function lets the rule run it; `rule`: "rule" or "event_rule"."""
+    permissions, arn = path["permissions"], path["arn"][rule]
+    return is_unknown(permissions) or any(lets_run(one, arn) for one in statements_of(permissions))
 
 
 def deploy(path: Path) -> str:
@@ -130,8 +181,9 @@ def look_bucket(path: Path) -> str:
     return f"aws s3api get-bucket-notification-configuration --bucket {path['name']['bucket']}"
 
 
-def look_queue(path: Path) -> str:
-    return f"aws sqs get-queue-attributes --attribute-names Policy --queue-url {path['name']['queue_url']}"
+def look_queue(path: Path, part: str = "queue") -> str:
+    url = f"{path['name']['queue_url'].rpartition('/')[0]}/{path['name'][part]}"
+    return f"aws sqs get-queue-attributes --attribute-names All --queue-url {url}"
 
 
 def look_rule(name: str) -> str:
@@ -155,6 +207,52 @@ def of_queues(path: Path) -> Iterator[Fault]:
         yield Fault(NO_EVENT, f"there is no queue {path['name']['queue']}", cure, look)
     if path["dead_letters"] is None:
         yield Fault(NO_DEAD_LETTERS, f"there is no dead-letter queue {path['name']['dead_letters']}", cure, look)
+
+
+def attributes_of(path: Path, part: str) -> dict[str, str]:
+    """None of a queue that is gone or may not be read; the starter does not ask for the dead-letter queue."""
+    queue = path.get(part)
+    return {} if queue is None or is_unknown(queue) else queue["Attributes"]
+
+
+def of_attributes(path: Path, part: str) -> Iterator[Fault]:
+    have, name = attributes_of(path, part), path["name"][part]
+    wanted, link = dict(QUEUES), WRONG_QUEUE if part == "queue" else NO_DEAD_LETTERS
+    if have.get("KmsMasterKeyId"):
+        del wanted["SqsManagedSseEnabled"]  # SQS has one of the two, and the key is a fault of its own
+    if part == "queue" and path["want"]["queue"]:
+        wanted["VisibilityTimeout"] = (path["want"]["queue"]["VisibilityTimeout"], False)
+    for attribute, (want, loses) in wanted.items():
+        if have.get(attribute, want) != want:
+            said = f"the queue {name} has {attribute}={have[attribute]} instead of {want}"
+            yield Fault(link, said, deploy_and_reconcile(path) if loses else deploy(path), look_queue(path, part))
+
+
+def of_what_queue_takes(path: Path) -> Iterator[Fault]:
+    have, name, cure = attributes_of(path, "queue"), path["name"]["queue"], deploy_and_reconcile(path)
+    if have.get("KmsMasterKeyId"):
+        said = f"the queue {name} is encrypted with the KMS key {have['KmsMasterKeyId']}: no event gets into it"
+        yield Fault(NO_EVENT, said, cure, look_queue(path))
+    if int(have.get("MaximumMessageSize", LARGEST_EVENT)) < LARGEST_EVENT:
+        said = f"the queue {name} refuses messages of more than {have['MaximumMessageSize']} bytes"
+        yield Fault(NO_EVENT, said, cure, look_queue(path))
+
+
+def of_redrive(path: Path) -> Iterator[Fault]:
+    have, want, name = attributes_of(path, "queue"), path["want"]["queue"], path["name"]["queue"]
+    if not have or not want:
+        return
+    policy = json.loads(have.get("RedrivePolicy") or "{}")
+    if policy.get("deadLetterTargetArn") != path["arn"]["dead_letters"]:
+        said = (
+            f"the queue {name} moves nothing to {path['name']['dead_letters']}: it has another redrive policy or none"
+        )
+        yield Fault(NO_DEAD_LETTERS, said, deploy(path), look_queue(path))
+    elif str(policy.get("maxReceiveCount")) != want["maxReceiveCount"]:
+        said = (
+            f"the queue {name} has maxReceiveCount={policy.get('maxReceiveCount')} instead of {want['maxReceiveCount']}"
+        )
+        yield Fault(WRONG_QUEUE, said, deploy(path), look_queue(path))
 
 
 def of_no_way(path: Path, foreign: Sequence[Any]) -> Iterator[Fault]:
@@ -191,7 +289,7 @@ def of_event_rule(path: Path) -> Iterator[Fault]:
     if "EventBridgeConfiguration" not in path["bucket"]:
         said = f"the bucket {path['name']['bucket']} sends no events to EventBridge: it is switched off"
         yield Fault(NO_EVENT, said, cure, look_bucket(path))
-    if rule["State"] != "ENABLED":
+    if not is_enabled(rule):
         yield Fault(NO_EVENT, f"the rule {name}, which sends the events, is disabled", cure, look_rule(name))
     if path["want"]["pattern"] not in (None, digest(json.loads(rule.get("EventPattern") or "null"))):
         said = f"the rule {name} is for other events than those that are synced"
@@ -224,9 +322,11 @@ def of_events(path: Path) -> list[Fault]:
 
 def of_starter(path: Path) -> Iterator[Fault]:
     rule, name, starter, cure = path["rule"], path["name"]["rule"], path["name"]["starter"], deploy(path)
+    if is_unknown(rule):
+        return
     if rule is None:
         yield Fault(NO_STARTER, "no rule runs the starter", cure, look_rule(name))
-    elif rule["State"] != "ENABLED":
+    elif not is_enabled(rule):
         yield Fault(NO_STARTER, "the rule that runs the starter is disabled", cure, look_rule(name))
     if rule and not has_target(rule, path["arn"]["starter"]):
         said = f"the rule {name} does not run the starter: its target is gone"
@@ -234,7 +334,7 @@ def of_starter(path: Path) -> Iterator[Fault]:
     if path["starter"] is None:
         look = f"aws lambda get-function-configuration --function-name {starter}"
         yield Fault(NO_STARTER, "there is no function that starts workers", cure, look)
-    elif not permits(path, name):
+    elif not permits(path, "rule"):
         said = f"the function {starter} does not let the rule {name} run it"
         yield Fault(NO_STARTER, said, cure, look_permissions(path))
 
@@ -245,7 +345,7 @@ def of_start_at_once(path: Path) -> Iterator[Fault]:
     rule, name, starter = path["event_rule"], path["name"]["event_rule"], path["name"]["starter"]
     if rule is None or is_unknown(rule) or path["starter"] is None or is_unknown(path["permissions"]):
         return
-    is_target, is_permitted = has_target(rule, path["arn"]["starter"]), permits(path, name)
+    is_target, is_permitted = has_target(rule, path["arn"]["starter"]), permits(path, "event_rule")
     if is_permitted and not is_target:
         said = f"the rule {name} does not start the starter at once: its target is gone"
         yield Fault(NO_START_AT_ONCE, said, deploy(path), look_targets(name))
@@ -254,13 +354,24 @@ def of_start_at_once(path: Path) -> Iterator[Fault]:
         yield Fault(NO_START_AT_ONCE, said, deploy(path), look_permissions(path))
 
 
+def of_guard(path: Path) -> Iterator[Fault]:
+    """Only ./sync.sh knows that it is to be on: a function of 1.1.0 had none."""
+    variables = ((path["starter"] or {}).get("Environment") or {}).get("Variables")
+    if variables and path["want"]["filters"] and not variables.get("GUARD"):
+        said = f"the guard is off, which checks the path of events: GUARD of {path['name']['starter']} is empty"
+        look = f"aws lambda get-function-configuration --function-name {path['name']['starter']}"
+        yield Fault(NO_GUARD, said, deploy(path), look)
+
+
 def faults_of_events(path: Path) -> list[Fault]:
-    """What the guard checks. It need not check that something runs it."""
-    return [*of_events(path), *of_start_at_once(path)]
+    """What the guard checks. The path of a run of the rule has no rule: it need not check that the rule runs it."""
+    queues = [*of_attributes(path, "queue"), *of_attributes(path, "dead_letters"), *of_redrive(path)]
+    starter = of_starter(path) if "rule" in path else ()
+    return [*of_events(path), *of_what_queue_takes(path), *queues, *starter, *of_start_at_once(path)]
 
 
 def find_faults(path: Path) -> list[Fault]:
-    return [*of_queues(path), *of_events(path), *of_starter(path), *of_start_at_once(path)]
+    return [*of_queues(path), *faults_of_events(path), *of_guard(path)]
 
 
 def main() -> None:
@@ -269,7 +380,7 @@ def main() -> None:
     if sys.argv[1] == "want":
         print(in_words(condense(given)))
         return
-    path = {**given, "want": condense(given["want"])}
+    path = {**given, "want": {**condense(given["want"]), "queue": queue_of_words(given["guard"])}}
     faults = [fault._asdict() for fault in find_faults(path)]
     print(json.dumps({**given, "ours": split_notifications(path)[0], "faults": faults}))
 

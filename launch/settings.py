@@ -22,7 +22,8 @@ TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
     "TAG_TASKS": ("false", SWITCH, SWITCH_MEANING),
     "SRC_BUCKET": ("", r"[\w.-]*", "the name of the source bucket"),
     "SRC_BUCKET_OWNER": ("", r"(\d{12})?", "an account ID"),
-    "GUARD": ("", r"(\d+( [0-9a-f]{8}){4})?", "what deploy.sh makes of it"),  # launch/path.py, in_words()
+    # As launch/path.py makes it, in_words().
+    "GUARD": ("", r"(\d+( [0-9a-f]{6,8}){4}( \d+,\d+)?)?", "what deploy.sh makes of it"),
     "PAUSED_SINCE": ("", r"(?s).*", "when ./sync.sh pause was run"),  # anything but nothing pauses
     "STARTED_BY": ("s3-to-s3express-sync-starter", STARTED_BY, STARTED_BY_MEANING),
     "AUDIT_STARTED_BY": ("s3-to-s3express-sync-audit", STARTED_BY, STARTED_BY_MEANING),

@@ -46,7 +46,8 @@ read_part() { ask_part "$1" >"$TEMP_DIR/path.$1"; }
 # read_path: asks for all parts at once.
 read_path() { all_at_once read_part "${PATH_PARTS[@]}"; }
 
-# Prints what deploy.sh makes of the settings that are deployed. The starter of 1.1.0 does not know all of them.
+# Prints what deploy.sh makes of the settings that are deployed. The starter of 1.1.0 does not know all of them; the
+# settings of the queue are taken from GUARD.
 wanted_of_path() {
   local PREFIX_FILTER EXCLUDE known
   PREFIX_FILTER=$(starter_setting PREFIX_FILTER)
@@ -57,14 +58,17 @@ wanted_of_path() {
 
 # Prints what read_path has read, as one object, with all .faults.
 find_faults() {
-  local one want names
+  local one want names guard
   want=$(wanted_of_path)
+  guard=$(starter_setting GUARD)
   names=$(jq -n --arg via "$VIA" --arg bucket "$SRC_BUCKET" --arg queue "$QUEUE_NAME" --arg dlq "$DLQ_NAME" \
     --arg url "$(queue_url "$QUEUE_NAME")" --arg event_rule "$EVENT_RULE_NAME" --arg rule "$RULE_NAME" \
     --arg starter "$STARTER_NAME" --arg queue_arn "$QUEUE_ARN" --arg starter_arn "$STARTER_ARN" \
-    --arg id "$NOTIFICATION_ID" '{$via, $id,
+    --arg id "$NOTIFICATION_ID" --arg guard "$guard" --arg dlq_arn "$DLQ_ARN" --arg rule_arn "$RULE_ARN" \
+    --arg event_rule_arn "$EVENT_RULE_ARN" '{$via, $id, $guard,
       name: {$bucket, $queue, queue_url: $url, dead_letters: $dlq, $event_rule, $rule, $starter},
-      arn: {queue: $queue_arn, starter: $starter_arn}}')
+      arn: {queue: $queue_arn, dead_letters: $dlq_arn, rule: $rule_arn, event_rule: $event_rule_arn,
+        starter: $starter_arn}}')
   for one in "${PATH_PARTS[@]}"; do
     jq -n --arg part "$one" '{($part): [inputs][0]}' "$TEMP_DIR/path.$one"
   done | jq -s --argjson want "$want" --argjson names "$names" 'add + $names + {$want}' \

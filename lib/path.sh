@@ -6,7 +6,9 @@ path_of_settings() {
     notifications
     event_pattern
     queue_policy "${EVENT_SENDERS[*]}"
-  } | jq -s '{notifications: .[0], pattern: .[1], policy: .[2]}'
+  } | jq -s --arg visibility "$VISIBILITY_TIMEOUT" --arg receives "$MAX_RECEIVES" '{
+    notifications: .[0], pattern: .[1], policy: .[2],
+    queue: {VisibilityTimeout: $visibility, maxReceiveCount: $receives}}'
 }
 
 # Prints the variable by which the starter knows it, in short.

@@ -130,7 +130,7 @@ describe_version() {
 # is none.
 shown_rule() {
   jq -s '.[0] | if . then {
-    enabled: (.State == "ENABLED"), minutes: (.ScheduleExpression | capture("(?<n>\\d+)").n | tonumber)} else . end'
+    enabled: (.State | startswith("ENABLED")), minutes: (.ScheduleExpression | capture("(?<n>\\d+)").n | tonumber)} else . end'
 }
 
 # Seconds since deploy.sh made or changed the function that starts workers, or null if there is none.

@@ -30,7 +30,8 @@ as_upper() { jq -c 'map({Key: .key, Value: .value})'; }
 # tag_specifications TYPE: those of EC2, for a resource that it is to make.
 tag_specifications() { all_tags | as_upper | jq -c --arg type "$1" '[{ResourceType: $type, Tags: .}]'; }
 
-# ours NAME: reads the tags of NAME in any of AWS's notations; prints NAME if deploy.sh made it.
+# ours NAME: reads the tags of NAME in any of AWS's notations; prints NAME if deploy.sh made it. Otherwise it stays, which
+# ./cleanup.sh fails with.
 ours() {
   local tags
   tags=$(cat)
@@ -39,5 +40,6 @@ ours() {
     printf '%s\n' "$1"
   else
     say "      stays: $1, because it has no tag app=$APP_NAME"
+    printf '%s\n' "$1" >>"$TEMP_DIR/stays"
   fi
 }

@@ -14,3 +14,6 @@ project_version() {
   fi
   printf '%s%s\n' "$VERSION" "${commit:+, commit $commit}"
 }
+
+# Where this project is published. Forks change it here, and in the first block of both READMEs.
+readonly REPOSITORY=https://github.com/OWNER/s3-to-s3express-sync

@@ -7,11 +7,18 @@ ask_alarms() {
     "$SILENT_ALARM" "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM" "$LATE_ALARM" | jq -c .MetricAlarms
 }
 
-# alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS DESCRIPTION: METRIC with its namespace before the last slash,
+# describe NAME WHY-AND-CURE: prints the description, which is what a mail has beside the name: which deployment it is, and
+# the page, whose headings are the names of a deployment with the usual APP_NAME.
+describe() {
+  printf 's3-to-s3express-sync: %s in %s copies %s to %s. %s More: %s/docs/troubleshooting.md#s3-to-s3express-sync-%s\n' \
+    "$APP_NAME" "$REGION" "$SRC_BUCKET" "$DST_BUCKET" "$2" "$REPOSITORY/blob/main" "${1#"$APP_NAME-"}"
+}
+
+# alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS WHY-AND-CURE: METRIC with its namespace before the last slash,
 # DIMENSION as NAME=VALUE or nothing, periods of five minutes. No data is no alarm: an idle queue reports nothing.
 alarm() {
   jq -n --arg name "$1" --arg metric "$2" --arg dimension "$3" --arg statistic "$4" --argjson threshold "$5" \
-    --argjson periods "$6" --arg description "$7" --arg topic "${ALARM_EMAIL:+$TOPIC_ARN}" '
+    --argjson periods "$6" --arg description "$(describe "$1" "$7")" --arg topic "${ALARM_EMAIL:+$TOPIC_ARN}" '
     ($metric | split("/")) as $path | {
       AlarmName: $name, AlarmDescription: $description,
       ActionsEnabled: true, AlarmActions: [$topic | select(. != "")],
@@ -21,12 +28,13 @@ alarm() {
       Threshold: $threshold, ComparisonOperator: "GreaterThanThreshold", TreatMissingData: "notBreaching"}'
 }
 
-# ensure_alarm ALARM
+# ensure_alarm ALARM: CloudWatch may answer Metrics in any order.
 ensure_alarm() {
   local have name
   name=$(jq -r .AlarmName <<<"$1")
   begin alarm "$name"
-  have=$(fact alarms | jq -c --arg name "$name" '.[] | select(.AlarmName == $name)')
+  have=$(fact alarms | jq -c --arg name "$name" '.[] | select(.AlarmName == $name)
+    | if .Metrics then .Metrics |= sort_by(.Id) else . end')
   if [[ -z $have ]]; then
     create aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1" --tags "$(all_tags | as_upper)"
   else
@@ -67,15 +75,18 @@ ensure_starter_alarm() {
   ensure_alarm "$(jq -c --argjson periods "$periods" '. + $periods' <<<"$alarm")"
 }
 
-# What does not run reports no error, so here no data is the alarm. Three of its periods are a day at most, or three if a
-# period is at least an hour (CloudWatch API reference, PutMetricAlarm, Period).
+# What does not run reports no error, so here no data is the alarm. An alarm on three points looks at the last five, and has
+# no data when all of them are missing (CloudWatch User Guide, "Configuring how CloudWatch alarms treat missing data").
+# So its state is INSUFFICIENT_DATA then, as it is until a new deployment has run first, and a mail comes when it
+# becomes so. Five periods are three times LAMBDA_POLL_RATE, in whole minutes.
 ensure_silent_alarm() {
   local alarm
-  local why="Why: the function that starts workers has not run for three times LAMBDA_POLL_RATE; nothing is synced."
+  local minutes=$(((LAMBDA_POLL_RATE * 3 + 4) / 5))
+  local why="Why: the function that starts workers has not run for $((minutes * 5)) to $((minutes * 6)) minutes; nothing is"
   local cure="What to do: ./sync.sh status shows which rule, function or permission is missing; ./deploy.sh fixes it."
-  alarm=$(alarm "$SILENT_ALARM" AWS/Lambda/Invocations "FunctionName=$STARTER_NAME" Sum 1 3 "$why $cure")
-  ensure_alarm "$(jq -c --argjson rate "$LAMBDA_POLL_RATE" '. + {Period: ($rate * 60),
-    ComparisonOperator: "LessThanThreshold", TreatMissingData: "breaching"}' <<<"$alarm")"
+  alarm=$(alarm "$SILENT_ALARM" AWS/Lambda/Invocations "FunctionName=$STARTER_NAME" Sum 1 3 "$why synced. $cure")
+  ensure_alarm "$(jq -c --argjson minutes "$minutes" '. + {Period: ($minutes * 60), InsufficientDataActions: .AlarmActions,
+    ComparisonOperator: "LessThanThreshold", TreatMissingData: "missing"}' <<<"$alarm")"
 }
 
 # Lines on outages come less than half an hour apart until it is over: at most a quarter of an hour to the next worker,
@@ -148,8 +159,8 @@ late_alarm() {
   alarm "$LATE_ALARM" "$APP_NAME/LateKeys" "" Sum 0.1 6 "$why $cure" | jq '
     def counted($id; $name): {Id: $id, ReturnData: false, MetricStat: {Period: 300, Stat: "Sum",
       Metric: {Namespace: .Namespace, MetricName: $name}}};
-    . + {DatapointsToAlarm: 1, Metrics: [counted("late"; "LateKeys"), counted("keys"; "Keys"),
-      {Id: "share", Expression: "100 * late / keys", Label: "late keys (%)", ReturnData: true}]}
+    . + {DatapointsToAlarm: 1, Metrics: ([counted("late"; "LateKeys"), counted("keys"; "Keys"),
+      {Id: "share", Expression: "100 * late / keys", Label: "late keys (%)", ReturnData: true}] | sort_by(.Id))}
     | del(.Namespace, .MetricName, .Dimensions, .Statistic, .Period)'
 }
 

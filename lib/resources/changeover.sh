@@ -47,11 +47,19 @@ drop_rule_and_switch() {
   remove_event_rule "$EVENT_RULE_NAME"
 }
 
+# A rule that is not known as ours stays, and so does the statement, by which the next run finds it.
 ensure_no_event_rule() {
-  local ours
+  local ours tags
   [[ $EVENT_SOURCE == sqs ]] && admits "${EVENT_SENDERS[eventbridge]}" || return 0
   begin "event rule" "$EVENT_RULE_NAME"
   ours=$(list_event_rule)
+  tags=$(fact event_rule_tags)
+  if [[ -n $tags && -z $ours ]]; then
+    note "the events still take both ways: if the rule is of this deployment, run aws events tag-resource" \
+      "--resource-arn $EVENT_RULE_ARN --tags Key=app,Value=$APP_NAME and this again; otherwise remove the rule first"
+    finish "left to you, because it has no tag app=$APP_NAME"
+    return
+  fi
   [[ -z $ours ]] || write replace_old_way drop_rule_and_switch
   write admit_one_sender
   finish_removed "because EVENT_SOURCE=$EVENT_SOURCE"

@@ -87,9 +87,10 @@ ensure_event_rule() {
   local want have too_few
   [[ $EVENT_SOURCE == eventbridge ]] || return 0
   begin "event rule" "$EVENT_RULE_NAME"
-  want=$(jq -n --arg name "$EVENT_RULE_NAME" --arg pattern "$(event_pattern)" '{Name: $name, EventPattern: $pattern,
-    State: "ENABLED", Description: "Sends the events of the source bucket to the queue, and starts the starter"}')
   have=$(fact rule "$EVENT_RULE_NAME")
+  want=$(jq -n --arg name "$EVENT_RULE_NAME" --arg pattern "$(event_pattern)" --arg state "$(enabled_state <<<"$have")" '{
+    Name: $name, EventPattern: $pattern, State: $state,
+    Description: "Sends the events of the source bucket to the queue, and starts the starter"}')
   if [[ -z $have ]]; then
     create create_event_rule "$want"
   else

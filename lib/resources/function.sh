@@ -198,7 +198,8 @@ reserved_concurrency() { of_function concurrency | jq -n '[inputs][0].ReservedCo
 too_few_executions() {
   local have
   have=$(reserved_concurrency)
-  [[ $have == 1 ]] || fact account_settings | jq '.AccountLimit.UnreservedConcurrentExecutions | select(. <= 100)'
+  [[ $have == 1 ]] || fact account_settings \
+    | jq --argjson have "$have" '.AccountLimit.UnreservedConcurrentExecutions + ($have // 0) | select(. <= 100)'
 }
 
 ensure_concurrency() {
@@ -206,6 +207,8 @@ ensure_concurrency() {
   have=$(reserved_concurrency)
   too_few=$(too_few_executions)
   if [[ -n $too_few ]]; then
+    [[ $have == null ]] || change_from "$have" null "no reserved concurrency" \
+      aws_or_die lambda delete-function-concurrency --function-name "$STARTER_NAME"
     note "no concurrency is reserved for $STARTER_NAME: the account has only $too_few unreserved executions"
   elif [[ $have != 1 ]]; then
     change_from "$have" 1 concurrency aws_or_die lambda put-function-concurrency --function-name "$STARTER_NAME" \

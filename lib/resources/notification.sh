@@ -44,23 +44,17 @@ put_notifications() {
     --notification-configuration "file://$TEMP_DIR/notifications.json" "${@:2}"
 }
 
-# S3 answers event and filter names in its own order and case, and notifications in any order.
+# S3 answers event and filter names in its own order and case, and notifications in any order. A tool that has taken them
+# over gives them names of its own.
 comparable_notifications() {
-  jq -c 'sort_by(.Id) | map(.Events |= sort
-    | if .Filter then .Filter.Key.FilterRules |= map(.Name |= ascii_downcase) else . end)' <<<"$1"
+  jq -c 'map(del(.Id) | .Events |= sort | if .Filter then .Filter.Key.FilterRules |= map(.Name |= ascii_downcase
+      | select(.Value != "")) else . end | if .Filter.Key.FilterRules == [] then del(.Filter) else . end)
+    | sort_by(.Filter.Key.FilterRules // [])' <<<"$1"
 }
 
-# For jq: whether a notification is ours. Another deployment may have the name of one of ours, but not our queue.
-jq_ours() {
-  cat <<'JQ'
-  def is_ours: .QueueArn == $queue and ((.Id // "") | test("^\($id)(-[0-9]+)?$"));
-JQ
-}
-
-# Prints our notifications in a bucket's configuration as a JSON list.
+# Prints those in a bucket's configuration that send to our queue, which are ours whatever their name, as a JSON list.
 our_notifications() {
-  jq -c --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" "$(jq_ours) [.QueueConfigurations[]? | select(is_ours)]" \
-    <<<"$1"
+  jq -c --arg queue "$QUEUE_ARN" '[.QueueConfigurations[]? | select(.QueueArn == $queue)]' <<<"$1"
 }
 
 # Whether there were any of ours then.
@@ -68,8 +62,7 @@ had_notifications() { [[ $(our_notifications "$(first_notifications)") != "[]" ]
 
 # Prints a bucket's configuration without our notifications.
 other_notifications() {
-  jq --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" "$(jq_ours)"'
-    .QueueConfigurations = [.QueueConfigurations[]? | select(is_ours | not)]' <<<"$1"
+  jq --arg queue "$QUEUE_ARN" '.QueueConfigurations = [.QueueConfigurations[]? | select(.QueueArn != $queue)]' <<<"$1"
 }
 
 # changed_notifications WANT HAVE: prints what differs.

@@ -5,7 +5,8 @@
 readonly QUEUE_SECONDS=1209600
 
 dlq_attributes() {
-  jq -n --arg keep "$QUEUE_SECONDS" '{MessageRetentionPeriod: $keep, ReceiveMessageWaitTimeSeconds: "20", SqsManagedSseEnabled: "true"}'
+  jq -n --arg keep "$QUEUE_SECONDS" '{MessageRetentionPeriod: $keep, ReceiveMessageWaitTimeSeconds: "20",
+    SqsManagedSseEnabled: "true", DelaySeconds: "0"}'
 }
 
 # The names of the statements for those that send the events, by EVENT_SOURCE.
@@ -122,17 +123,26 @@ ask_queue_attributes() {
   [[ -z $url ]] || aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All
 }
 
+# with_what_somebody_set ATTRIBUTES: reads those that a queue has; adds what takes back two that somebody may have set. The
+# size of an event of EventBridge is at most 256 KiB, which was SQS's limit when older queues were made.
+with_what_somebody_set() {
+  jq -c --argjson want "$1" '.Attributes | $want
+    + if (.KmsMasterKeyId // "") == "" then {} else {KmsMasterKeyId: ""} end
+    + if (.MaximumMessageSize // "262144" | tonumber) >= 262144 then {} else {MaximumMessageSize: "262144"} end'
+}
+
 # ensure_queue KIND NAME ATTRIBUTES: a queue that was deleted a moment ago may still have a URL, but no attributes.
 ensure_queue() {
-  local url have
+  local url have want
   begin "$1" "$2"
   url=$(fact queue_url "$2")
   have=$(fact queue_attributes "$2")
   if [[ -z $have ]]; then
     create create_queue "$2" "$3"
   else
-    change_members "$(parsed_attributes "$3")" "$(parsed_attributes "$have")" \
-      aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$3"
+    want=$(with_what_somebody_set "$3" <<<"$have")
+    change_members "$(parsed_attributes "$want")" "$(parsed_attributes "$have")" \
+      aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$want"
   fi
   finish
 }

@@ -88,9 +88,9 @@ starter_policy() {
     --arg definition "arn:aws:ecs:$REGION:$ACCOUNT:task-definition/$TASK_FAMILY:*" \
     --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
     --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" --argjson least "$MIN_WORKERS" \
-    --arg tags "$TAGS" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg event_rule "$EVENT_RULE_ARN" \
+    --arg tags "$TAGS" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg event_rule "$EVENT_RULE_ARN" --arg rule "$RULE_ARN" \
     --arg starter "$STARTER_ARN" --arg destination "$DST_BUCKET_ARN" '
-    def as_one: {Effect: "Allow", Action: (map(.Action) | flatten), Resource: (map(.Resource) | unique)};
+    def as_one: {Effect: "Allow", Action: (map(.Action) | flatten), Resource: (map(.Resource) | flatten | unique)};
     {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster | ($cluster | sub(":cluster/"; ":task/")) as $task |
     ($copying | map(select(.Resource == ($queue, $source, $destination)))) as $copying_plainly |
     {Version: "2012-10-17", Statement: ([
@@ -98,7 +98,7 @@ starter_policy() {
         {Action: ["ecs:DescribeTasks", "ecs:StopTask"], Resource: "\($task)/*"},
         {Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs},
         {Action: "s3:GetBucketNotification", Resource: $source},
-        {Action: ["events:DescribeRule", "events:ListTargetsByRule"], Resource: $event_rule},
+        {Action: ["events:DescribeRule", "events:ListTargetsByRule"], Resource: [$event_rule, $rule]},
         {Action: "lambda:GetPolicy", Resource: $starter}] + $copying_plainly | as_one),
       {Effect: "Allow", Action: "ecs:RunTask", Resource: $definition, Condition: $our_cluster},
       {Effect: "Allow", Action: "ecs:ListTasks", Resource: "*", Condition: $our_cluster},
@@ -217,11 +217,16 @@ ensure_exec_role() { ensure_role "$EXEC_ROLE" "$(ecs_trust)" "$(exec_policy)"; }
 
 # Role names are the same in all Regions: a role with another Region's tag belongs to a deployment there.
 list_role() {
-  local name role
+  local name role other
   for name in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
     role=$(aws_or_nothing iam get-role --role-name "$name")
-    [[ -z $role ]] || jq --arg region "$REGION" '.Role.Tags // []
-      | if any(.Key == "region" and .Value != $region) then [] else . end' <<<"$role" | ours "$name"
+    [[ -n $role ]] || continue
+    other=$(jq -r --arg region "$REGION" '.Role.Tags[]? | select(.Key == "region" and .Value != $region).Value' <<<"$role")
+    if [[ -n $other ]]; then
+      say "      stays: $name, because it is of the deployment in $other"
+    else
+      jq '.Role.Tags // []' <<<"$role" | ours "$name"
+    fi
   done
 }
 

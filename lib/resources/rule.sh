@@ -17,12 +17,28 @@ permission_statement() {
   aws_or_nothing lambda get-policy --function-name "$STARTER_NAME" | statement_for "$1"
 }
 
+# lets_run ARN: reads the answer of get-policy; whether a statement, of any name, lets the rule with this ARN run the
+# function (as in launch/path.py).
+lets_run() {
+  jq -e --arg arn "$1" '(.Policy // "{}" | fromjson).Statement // [] | any(.[]; .Effect == "Allow"
+    and .Action == "lambda:InvokeFunction" and .Principal == {Service: "events.amazonaws.com"}
+    and ([.Condition // {} | .[] | to_entries[] | select(.key | ascii_downcase == "aws:sourcearn").value] - [$arn] == []))' \
+    >/dev/null
+}
+
 # ensure_permission RULE ARN
 ensure_permission() {
-  local statement
-  statement=$(of_function permissions | statement_for "$1")
-  [[ -z $statement ]] || return 0
-  change permission aws_or_die lambda add-permission --function-name "$STARTER_NAME" --statement-id "$1" \
+  local permissions other
+  permissions=$(of_function permissions)
+  ! lets_run "$2" <<<"${permissions:-"{}"}" || return 0
+  other=$(statement_for "$1" <<<"$permissions")
+  change permission permit "$1" "$2" "$other"
+}
+
+# permit RULE ARN OTHER: OTHER is a statement with the name of ours that does not let the rule run the function.
+permit() {
+  [[ -z $3 ]] || drop_permission "$1"
+  aws_or_die lambda add-permission --function-name "$STARTER_NAME" --statement-id "$1" \
     --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$2"
 }
 
@@ -55,6 +71,10 @@ ensure_target() {
     || change_from "$have" "\"$STARTER_ARN\"" target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
 }
 
+# enabled_state RULE: reads what exists of it, or nothing; prints the state that it is to have. There are two states of a
+# rule that is enabled (EventBridge API reference, PutRule).
+enabled_state() { jq -nr '[inputs][0].State // "" | if startswith("ENABLED") then . else "ENABLED" end'; }
+
 # ask_rule NAME
 ask_rule() { aws_or_nothing events describe-rule --name "$1"; }
 
@@ -62,9 +82,9 @@ ask_rule() { aws_or_nothing events describe-rule --name "$1"; }
 ensure_rule() {
   local want have
   begin rule "$RULE_NAME"
-  want=$(jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" '{
-    Name: $name, ScheduleExpression: $rate, State: "ENABLED", Description: "Looks at the queue and starts workers"}')
   have=$(fact rule "$RULE_NAME")
+  want=$(jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" --arg state "$(enabled_state <<<"$have")" '{
+    Name: $name, ScheduleExpression: $rate, State: $state, Description: "Looks at the queue and starts workers"}')
   if [[ -z $have ]]; then
     create aws_or_die events put-rule --cli-input-json "$want" --tags "$(all_tags | as_upper)"
   else

@@ -27,7 +27,7 @@ check_source_bucket() {
 # using object key name filtering"); S3 would refuse ours as the last step. Others may have written their prefix as it
 # is or encoded: both are compared in the encoded form.
 overlapping_notifications() {
-  jq -r --argjson ours "$(notifications)" --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" "$(jq_filters)$(jq_ours)"'
+  jq -r --argjson ours "$(notifications)" --arg queue "$QUEUE_ARN" "$(jq_filters)"'
     def filters($name): [.Filter.Key.FilterRules[]? | select(.Name | ascii_downcase == $name).Value][0] // "";
     def encoded: [scan("%[0-9A-Fa-f]{2}|[^%]|%")] | map(if test("^%..") then ascii_upcase
       elif . == "/" or . == "+" then . else url_encoded end) | join("") | gsub("%20"; "+") | gsub("%2F"; "/");
@@ -35,7 +35,7 @@ overlapping_notifications() {
     def same_event($one; $two): ($one == $two)
       or (($one | split(":")[1]) == ($two | split(":")[1]) and any($one, $two; endswith(":*")));
     (.QueueConfigurations // []) + (.TopicConfigurations // []) + (.LambdaFunctionConfigurations // [])
-    | map(select((is_ours or (.Id | IN($ours[].Id))) | not) | select(. as $their
+    | map(select((.QueueArn == $queue or (.Id | IN($ours[].Id))) | not) | select(. as $their
       | any($ours[]; meet($their | filters("prefix") | encoded; filters("prefix") | encoded)
         and any($their.Events[] as $one | .Events[] as $two | same_event($one; $two); .))))[]
     | "\(.Id) (\(.Events | join(", ")), prefix \"\(filters("prefix"))\")"' <<<"$1"

@@ -30,8 +30,8 @@ choose_outage() {
 }
 
 # For jq: a number of things; all messages of a queue; until when request metrics are on; whether a part could be read;
-# whether all that the starter failed with is said here anyway, as its guard found it; what to do about the error of a
-# starter that was denied or changed.
+# what the starter failed with and is not said here anyway, as its guard found it, and whether that is of its guard alone,
+# so that somebody has fixed it since; what to do about the error of a starter that was denied or changed.
 jq_known() {
   cat <<'JQ'
   def amount($number; $what): "\($number) \($what)\(if $number == 1 then "" else "s" end)";
@@ -39,7 +39,8 @@ jq_known() {
   def on_until: if (.until | fromdateiso8601) < now then "were for the time until \(.until), and are still charged"
     else "are on until \(.until)" end;
   def is_known($part): any(.not_known[]?; . == $part) | not;
-  def is_said($faults): sub("^.*RuntimeError: "; "") | split("; ") - $faults == [];
+  def unsaid($faults): (split("\n")[0] // "") | sub("^.*RuntimeError: "; "") | split("; ") - $faults;
+  def is_of_guard: test(": (remove it, then )?[.]/deploy[.]sh( --local)?(, then [.]/sync[.]sh( --local)? reconcile .*)?$");
   def with_cure: . + if test("AccessDenied|not authorized")
       then ": ./deploy.sh\($via) restores its role; for other policies see \"Denied\" in docs/troubleshooting.md"
     elif test("^\\[ERROR\\] (Runtime[.]|(Attribute|Import|Key|ModuleNotFound|Name|Syntax|Type|Value)Error: )")
@@ -53,6 +54,8 @@ judge() {
     (.queue | all_messages) as $messages
     | (180 * (.rule.minutes // 1)) as $silence
     | [.faults[] | "\(.fault): \(.cure)"] as $faults
+    | ((.starter.error // "") | unsaid($faults)) as $unsaid
+    | if .events.error == "" and $unsaid != [] and all($unsaid[]; is_of_guard) then .starter.fixed = true else . end
     | ([.paused.since | strings | try fromdateiso8601 catch null][0]) as $since
     | if $since then .paused.events_until = ([now - (.queue.oldest_seconds // 0), $since] | min + $keep | floor | todate)
       else . end
@@ -62,10 +65,10 @@ judge() {
        $faults[], $no_time[],
        (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
          | "the starter has not run for an hour"),
-       (.starter | select(. and .error != "") | .error | split("\n")[0] | select(is_said($faults) | not)
+       (.starter | select(. and .error != "" and $unsaid != [] and (.fixed | not)) | .error | split("\n")[0]
          | "the starter failed: \(with_cure)"),
        (.starter.decision | select(. and (.failing // "") != "") | "workers do not get to work: \(.failing)"),
-       (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason)"),
+       (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason // "" | with_cure)"),
        (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))
          | "a worker ended in an outage, and none has synced a key since: \(.reason)"),
        (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
@@ -150,7 +153,7 @@ jq_status() {
   def size: if . % 1048576 == 0 then "\(. / 1048576) MiB" else "\(.) bytes" end;
   def events: {sqs: "sqs: a notification of the bucket",
       eventbridge: "eventbridge: a rule\(if .at_once then ", which also starts the starter at once" else "" end)",
-      both: "both (the source is being changed: run ./deploy.sh\($via) again)",
+      both: "both (the source is being changed: run ./deploy.sh\($via) again, which says if something of it stays)",
       none: "none: run ./deploy.sh\($via)", unknown: "unknown: \(.error)"}[.source];
   def dead_letters: if . == null then "gone" else (all_messages - .visible) as $hidden | "\(all_messages)\(
     if $hidden > 0 then ", \($hidden) of them in flight: somebody is looking at them" else "" end)" end;
@@ -203,6 +206,7 @@ status_lines() {
     row("dead letters"; .dead_letters | dead_letters),
     row("workers"; if .workers == [] then "none" else .workers | map("\(.capacity) \(.status)") | counted end),
     row("starter"; if_known("starter"; .starter | if . == null then "no run in the last hour"
+      elif .fixed then "\(.at): failed, which has been fixed since: \(.error | unsaid([]) | join("; "))"
       elif .decision == null then "\(.at): failed, as said above"
       else "\(.seconds_ago) s ago: \(.decision | "saw \(amount(.visible + .in_flight; "message")) and \(
         amount(.running; "worker")), wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")

@@ -89,10 +89,13 @@ class Meaning(NamedTuple):
 
 
 SSE_C = "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker"
-READ = "let the task role use s3:GetObject on the object and s3:ListBucket on the source bucket, and the KMS key"
+READ = (
+    "run deploy.sh, so that the task role may use s3:GetObject on the object and s3:ListBucket on the source bucket, "
+    "and the KMS key"
+)
 BOTH = (
-    "let the task role use s3:GetObject on the source and s3:ListBucket, s3express:CreateSession on the destination, "
-    "and the KMS keys of both"
+    "run deploy.sh, so that the task role may use s3:GetObject on the source and s3:ListBucket, "
+    "s3express:CreateSession on the destination, and the KMS keys of both"
 )
 ENDED = "the credentials of the task role or the session have expired: check the role"
 DEPLOY = "run deploy.sh with ANNOUNCE set, so that the role may use events:PutEvents"

@@ -232,7 +232,7 @@ class Account:
         container = {"name": "theirs", "image": "theirs", "cpu": 256, "memory": 512}
         ecs.register_task_definition(family=f"{APP}-task2", containerDefinitions=[container])
         vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
-        ec2.create_security_group(GroupName=f"{APP}-sg", Description="theirs", VpcId=vpc)
+        ec2.create_security_group(GroupName=f"{APP}-sg2", Description="theirs", VpcId=vpc)
         self.client("sns").create_topic(Name=f"{APP}-alarms2")
         self.put_alarm(f"{APP}-behind2")
         self.client("cloudwatch").put_dashboard(DashboardName=f"{APP}2", DashboardBody='{"widgets":[]}')

@@ -47,12 +47,12 @@ class Guarded:
         self.at, self.pauses = self.at + seconds, self.pauses + 1
         self.during_pause()
 
-    def run(self, left: float = 60) -> list[str]:
-        """What a minute's run with this many seconds left fails with."""
+    def run(self, left: float = 60, is_scheduled: bool = True) -> list[str]:
+        """What a run with this many seconds left fails with: the minute's, or one for an event of the bucket."""
         ends = self.at + left
         context = SimpleNamespace(
             invoked_function_arn=self.function["FunctionArn"],
             get_remaining_time_in_millis=lambda: (ends - self.at) * 1000,
         )
         settings = self.function["Environment"]["Variables"]
-        return guard.guard(settings, context, clock=lambda: self.at, sleep=self.sleep)
+        return guard.guard(settings, context, is_scheduled, clock=lambda: self.at, sleep=self.sleep)

@@ -32,6 +32,7 @@ ARCHIVES = {
     copies: f"{archive.decode()} {code_of(archive)}{' compiled' if copies == 'true' else ''}"
     for copies, archive in CONTENTS.items()
 }
+EVERYTHING = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}  # what a new security group lets out
 # One has its own route table, one has no public address, and Fargate has no ARM64 in the zone of the last.
 SUBNETS = [
     {"SubnetId": f"subnet-{n}", "VpcId": VPC, "AvailabilityZoneId": f"use1-az{zone}", "MapPublicIpOnLaunch": public}
@@ -322,13 +323,16 @@ class PaperAccount:
             "ApproximateNumberOfMessagesNotVisible",
             "ApproximateNumberOfMessagesDelayed",
         )
-        attributes |= {"MaximumMessageSize": "1048576", **dict.fromkeys(counts, "1")}
+        attributes = {"MaximumMessageSize": "1048576"} | attributes | dict.fromkeys(counts, "1")
         asked = given.get("AttributeNames", [])
         found = {name: value for name, value in attributes.items() if name in asked or "All" in asked}
         return {"Attributes": found} if found else None
 
     def sqs_set_queue_attributes(self, given: Given) -> Any:
-        self.get(named("queue", given["QueueUrl"]), NO_QUEUE)["Attributes"] |= given["Attributes"]
+        attributes = self.get(named("queue", given["QueueUrl"]), NO_QUEUE)["Attributes"]
+        attributes |= given["Attributes"]
+        if not attributes.get("KmsMasterKeyId"):
+            attributes.pop("KmsMasterKeyId", None)
 
     # --- IAM ----------------------------------------------------------------------------------------------------------
 
@@ -589,8 +593,13 @@ class PaperAccount:
     def ec2_create_security_group(self, given: Given) -> Any:
         document = {name: given[name] for name in ("GroupName", "VpcId", "Description")}
         document |= {"GroupId": "sg-ours", "Tags": tags_of(given, "security-group")}
+        document |= {"IpPermissions": [], "IpPermissionsEgress": [EVERYTHING]}
         self.make("security-group sg-ours", document, "InvalidGroup.Duplicate")
         return {"GroupId": "sg-ours"}
+
+    def ec2_authorize_security_group_egress(self, given: Given) -> Any:
+        group = self.get(f"security-group {given['GroupId']}", "InvalidGroup.NotFound")
+        group["IpPermissionsEgress"] += given["IpPermissions"]
 
     def ec2_describe_vpc_endpoints(self, given: Given) -> Any:
         return {"VpcEndpoints": filtered(given, list(self.of_kind("endpoint")), vpc_id="VpcId")}
@@ -663,6 +672,9 @@ class PaperAccount:
 
     def lambda_put_function_concurrency(self, given: Given) -> Any:
         self.get(f"function {given['FunctionName']}")["concurrency"] = given["ReservedConcurrentExecutions"]
+
+    def lambda_delete_function_concurrency(self, given: Given) -> Any:
+        self.get(f"function {given['FunctionName']}").pop("concurrency", None)
 
     def lambda_get_account_settings(self, _given: Given) -> Any:
         left = self.kept.get("limit unreserved", 1000)

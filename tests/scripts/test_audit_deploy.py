@@ -177,7 +177,7 @@ def in_bash(script: str) -> str:
 def test_the_alarm_fires_at_the_first_line_of_either_log() -> None:
     alarm = alarm_of("ensure_audit_alarm")
     assert fires_at(alarm, [100]) == 100
-    assert re.match("Why: .+ What to do: ./sync.sh", alarm["AlarmDescription"])
+    assert re.search(" Why: .+ What to do: ./sync.sh", alarm["AlarmDescription"])
     for function in ("audit_filter", "audit_start_filter"):
         (counted,) = json.loads(in_bash(function))["metricTransformations"]
         assert (counted["metricNamespace"], counted["metricName"]) == (alarm["Namespace"], alarm["MetricName"])

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from sourced import bash, printed
-from test_sync import IDLE, NOON, gathered, status_of
+from status_parts import IDLE
+from test_sync import NOON, gathered, status_of
 
 from launch.audit import newest_slot
 from mirror.model.log_lines import AUDITED

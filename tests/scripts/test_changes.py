@@ -16,7 +16,7 @@ CHANGED_SETTINGS = {
     ("LAMBDA_POLL_RATE", "5"): {
         f"rule {APP}-starter-rule": "ScheduleExpression",
         f"alarm {APP}-starter-fails": "EvaluationPeriods",
-        f"alarm {APP}-starter-silent": "Period",
+        f"alarm {APP}-starter-silent": "AlarmDescription, Period",
     },
     ("PREFIX_FILTER", "models/a b/"): {
         f"role {APP}-task-role": "policy",

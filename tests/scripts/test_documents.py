@@ -116,7 +116,7 @@ OTHERS: dict[str, Any] = {
         "containerDefinitions": [],
         "tags": {},
     },
-    "security-group sg-theirs": {"GroupId": "sg-theirs", "GroupName": f"{APP}-sg", "VpcId": "vpc-other", "Tags": []},
+    "security-group sg-theirs": {"GroupId": "sg-theirs", "GroupName": f"{APP}-sg2", "VpcId": "vpc-other", "Tags": []},
     "security-group sg-first": {"GroupId": "sg-first", "GroupName": "default", "VpcId": VPC, "Tags": []},
     "endpoint vpce-theirs": {
         "VpcEndpointId": "vpce-theirs",
@@ -236,6 +236,7 @@ def of_starter(app: str = APP) -> set[tuple[Any, ...]]:
         *on(f"arn:aws:logs:{HERE}:log-group:/aws/lambda/{app}-starter:*", *LOGS),
         ("s3:GetBucketNotification", f"arn:aws:s3:::{SOURCE}"),
         *on(f"arn:aws:events:{HERE}:rule/{app}-event-rule", "events:DescribeRule", "events:ListTargetsByRule"),
+        *on(f"arn:aws:events:{HERE}:rule/{app}-starter-rule", "events:DescribeRule", "events:ListTargetsByRule"),
         ("lambda:GetPolicy", f"arn:aws:lambda:{HERE}:function:{app}-starter"),
     }
 
@@ -401,6 +402,7 @@ BOTH_QUEUES = {
     "MessageRetentionPeriod": "1209600",
     "ReceiveMessageWaitTimeSeconds": "20",
     "SqsManagedSseEnabled": "true",
+    "DelaySeconds": "0",
 }
 
 
@@ -490,10 +492,15 @@ ALARMS = {
 FULL_ALARMS = ALARMS | {
     "behind": (*ALARMS["behind"][:3], 1800, (5, 3, 3)),
     "starter-fails": (*ALARMS["starter-fails"][:4], (5, 3, 2)),
-    "starter-silent": (*ALARMS["starter-silent"][:4], (5, 3, 3)),
+    "starter-silent": (*ALARMS["starter-silent"][:4], (3, 3, 3)),
     "events": ("AWS/Events/FailedInvocations", {"RuleName": EVENT_RULE}, "Sum", 0, (5, 1, 1)),
     "audit": (f"{APP}/Audits", {}, "Sum", 0, (5, 1, 1)),
 }
+
+
+# A mail has no more than the description: which deployment it is of, and the page, wherever this project is published.
+WHICH = f"{APP}: {APP} in {REGION} copies {SOURCE} to {MIRROR}\\."
+(PUBLISHED,) = re.findall("^git clone ([^ ]+)", (PROJECT / "README.md").read_text(), re.MULTILINE)
 
 
 def alarms_on_a_metric(found: Deployed) -> dict[str, Any]:
@@ -516,9 +523,12 @@ def test_each_alarm_watches_what_its_name_says(
         assert (alarm["Statistic"], alarm["ComparisonOperator"]) == (statistic, comparison), name
         assert alarm["Threshold"] == threshold, name
         assert (alarm["Period"], alarm["EvaluationPeriods"], alarm["DatapointsToAlarm"]) == (60 * minutes, periods, bad)
-        missing = "breaching" if is_low else "notBreaching"  # an idle queue reports nothing
+        missing = "missing" if is_low else "notBreaching"  # an idle queue reports nothing
         assert alarm["TreatMissingData"] == missing, name
-        assert re.match("Why: .+ What to do: ./sync.sh ", alarm["AlarmDescription"]), name
+        assert re.match(f"{WHICH} Why: .+ What to do: ./sync.sh ", alarm["AlarmDescription"]), name
+        page, _, heading = alarm["AlarmDescription"].rpartition(" More: ")[2].partition("#")
+        assert page == f"{PUBLISHED}/blob/main/docs/troubleshooting.md", name
+        assert f"\n### {heading}\n" in (PROJECT / "docs/troubleshooting.md").read_text(), name
 
 
 def test_alarms_are_of_resources_that_are_made(plain: Deployed, full: Deployed) -> None:
@@ -534,7 +544,7 @@ def test_one_alarm_watches_the_share_of_late_keys_if_there_are_metrics(plain: De
     alarm = full[f"alarm {APP}-late"]
     assert f"alarm {APP}-late" not in plain
     assert not {"MetricName", "Namespace", "Dimensions", "Period", "Statistic"} & alarm.keys()
-    late, keys, share = alarm["Metrics"]
+    keys, late, share = alarm["Metrics"]
     for one, name in ((late, "LateKeys"), (keys, "Keys")):
         assert one["MetricStat"] == {
             "Metric": {"Namespace": APP, "MetricName": name},
@@ -1225,7 +1235,7 @@ ALARM_FIELDS = {
     "DatapointsToAlarm": 8,
     "Threshold": 7.0,
     "ComparisonOperator": "LessThanOrEqualToThreshold",
-    "TreatMissingData": "missing",
+    "TreatMissingData": "ignore",
 }
 LATE_FIELDS = {"Threshold": 7.0, "Metrics/1/MetricStat/Metric/MetricName": "old"}
 FUNCTION_FIELDS = {
@@ -1256,7 +1266,7 @@ CHANGED_BY_HAND: list[tuple[str, str, dict[str, Any]]] = [
     (f"log group {WORKER_LOG}", "retention", {f"log-group {WORKER_LOG} > retentionInDays": GONE}),
     (
         f"dead-letter queue {APP}-dlq",
-        "MessageRetentionPeriod, ReceiveMessageWaitTimeSeconds, SqsManagedSseEnabled",
+        "DelaySeconds, MessageRetentionPeriod, ReceiveMessageWaitTimeSeconds, SqsManagedSseEnabled",
         {f"queue {APP}-dlq > Attributes": dict.fromkeys(BOTH_QUEUES, "1")},
     ),
     (
@@ -1478,7 +1488,7 @@ SAID = {
     f"alarm {APP}-dead-letters": "changed (AlarmActions, AlarmDescription)",
     f"alarm {APP}-behind": "changed (AlarmActions, AlarmDescription, Threshold)",
     f"alarm {APP}-starter-fails": "changed (AlarmActions, EvaluationPeriods)",
-    f"alarm {APP}-starter-silent": "changed (AlarmActions, Period)",
+    f"alarm {APP}-starter-silent": "changed (AlarmActions, AlarmDescription, InsufficientDataActions, Period)",
     f"alarm {APP}-outage": "changed (AlarmActions)",
     f"topic {APP}-alarms": "changed (removed, because ALARM_EMAIL is empty)",
     f"dashboard {APP}": "changed (widgets)",
@@ -1837,7 +1847,7 @@ def test_what_does_not_have_our_tag_stays(scripts: Scripts, full: Deployed) -> N
     kept[f"rule {RULE}"]["tags"] = {"app": f"{APP}-2"}
     scripts.account = PaperAccount()
     scripts.account.kept = kept
-    ran = scripts.run("DRY_RUN=true cleanup_all", **FULL)
+    ran = scripts.run("DRY_RUN=true cleanup_all", 1, **FULL)
     planned = set(re.findall(r"^  would remove (.*)$", ran.output, re.MULTILINE))
     # These have no tags, and are known by their names, their queue or their Region.
     assert planned == {
@@ -1847,7 +1857,20 @@ def test_what_does_not_have_our_tag_stays(scripts: Scripts, full: Deployed) -> N
         f"bucket lifecycle {MIRROR} (only {APP}-keep, {APP}-keep-2)",
         f"dashboard {APP}",
     }
-    named = (f"{APP}-q", f"{APP}-dlq", *ROLES, RULE, EVENT_RULE, APP, f"{APP}-starter", f"{APP}-cluster", WORKER_LOG)
+    assert f"stays: {ROLES[1]}, because it is of the deployment in eu-north-1" in ran.errors
+    named = (
+        f"{APP}-q",
+        f"{APP}-dlq",
+        ROLES[0],
+        ROLES[2],
+        RULE,
+        EVENT_RULE,
+        APP,
+        f"{APP}-starter",
+        f"{APP}-cluster",
+        WORKER_LOG,
+        "sg-ours",
+    )
     for name in (*named, STARTER_LOG, f"{APP}-alarms", *(f"{APP}-{alarm}" for alarm in FULL_ALARMS)):
         assert re.search(
             rf"stays: {re.escape(name)}( \(.*\))?, because it has no tag app={APP}$", ran.errors, re.MULTILINE

@@ -28,6 +28,12 @@ def notification(prefix: str) -> dict[str, Any]:
     return {"Id": "sync", "QueueArn": QUEUE, "Events": [*path.EVENT_TYPES], "Filter": {"Key": {"FilterRules": rules}}}
 
 
+def permission(rule: str) -> dict[str, Any]:
+    of_rule = {"ArnLike": {"AWS:SourceArn": rule}}
+    who = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "lambda:InvokeFunction"}
+    return {"Sid": rule, **who, "Condition": of_rule}
+
+
 def pattern(prefix: str) -> dict[str, Any]:
     return {"detail": {"object": {"key": [{"prefix": prefix}]}}}
 
@@ -57,19 +63,21 @@ class Day:
             heapq.heappop(self.to_come)[2]()
         self.at = max(self.at, at)
 
-    def read(self, settings: Any, starter: str) -> dict[str, Any]:
+    def read(self, settings: Any, starter: str, is_scheduled: bool) -> dict[str, Any]:
+        assert is_scheduled
         wanted = {"notifications": [notification(self.wanted)], "pattern": pattern(self.wanted), "policy": POLICY}
         parts: dict[str, Any] = {
             "bucket": self.bucket,
             "queue": {"Attributes": {"Policy": json.dumps(POLICY)}},
             "event_rule": self.rule,
-            "permissions": {"Policy": json.dumps({"Statement": [{"Sid": name} for name in self.permissions]})},
+            "permissions": {"Policy": json.dumps({"Statement": [permission(name) for name in self.permissions]})},
         }
         for name in parts:
             if self.chance.random() < self.refused:
                 parts[name] = {"error": f"{name}: slow down", "is_denied": self.is_denied}
         names = {"bucket": "source", "queue_url": settings["QUEUE_URL"], "event_rule": RULE, "starter": "sync-starter"}
-        arns = {"queue": QUEUE, "starter": starter}
+        names |= {"queue": "sync-q", "dead_letters": "sync-dlq"}
+        arns = {"queue": QUEUE, "starter": starter, "event_rule": RULE}
         return {
             "id": "sync",
             "via": "",
@@ -93,7 +101,7 @@ class Day:
             )
             settings = {"GUARD": "{}", "QUEUE_URL": "https://queue"}
             pause = lambda more: self.pass_to(self.at + more)  # noqa: E731
-            yield guard.guard(settings, context, self.read, lambda: self.at, pause)
+            yield guard.guard(settings, context, True, self.read, lambda: self.at, pause)
 
     # What deploy.sh and others do, in the order in which they do it
 
@@ -189,7 +197,7 @@ def test_a_run_without_the_time_for_a_second_look_leaves_it_to_the_next(day: Day
     day.bucket["QueueConfigurations"] = []
     context = SimpleNamespace(invoked_function_arn=STARTER, get_remaining_time_in_millis=lambda: 40_000)
     settings = {"GUARD": "{}", "QUEUE_URL": "https://queue"}
-    assert guard.guard(settings, context, day.read, lambda: day.at, pytest.fail) == []
+    assert guard.guard(settings, context, True, day.read, lambda: day.at, pytest.fail) == []
     assert guard.memory.next_look <= day.at
 
 

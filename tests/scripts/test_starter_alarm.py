@@ -18,12 +18,12 @@ def starter_alarm(rate: int) -> dict[str, Any]:
     return alarm_of("ensure_starter_alarm", rate)
 
 
-def alarm_of(function: str, rate: int = 1) -> dict[str, Any]:
+def alarm_of(function: str, rate: int = 1, **settings: str) -> dict[str, Any]:
     """The alarm as deploy.sh puts it."""
     script = f"set_names; TOPIC_ARN=arn; ensure_alarm() {{ printf '%s' \"$1\"; }}; {function}"
     command = ["bash", "-c", f"source '{ROOT}/deploy.sh'; {script}"]
     environment = {"PATH": os.environ["PATH"], "LAMBDA_POLL_RATE": str(rate)}
-    environment |= {"EVENT_SOURCE": "eventbridge", "AUDIT_DAYS": "1"}  # with these, all of them are wanted
+    environment |= {"EVENT_SOURCE": "eventbridge", "AUDIT_DAYS": "1"} | settings  # with these, all of them are wanted
     return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
 
@@ -64,19 +64,83 @@ def test_the_periods_are_ones_that_cloudwatch_takes(function: str, rate: int) ->
     assert 1 <= alarm["DatapointsToAlarm"] <= alarm["EvaluationPeriods"]
 
 
-@pytest.mark.parametrize("rate", [1, 5, 1440])
-def test_the_alarm_on_silence_fires_after_three_runs_that_did_not_come(rate: int) -> None:
-    """It counts whole periods, so it is at most one late, and no run that is late by less than one makes it fire."""
-    alarm, seconds = alarm_of("ensure_silent_alarm", rate), rate * MINUTE
+# --- silence --------------------------------------------------------------------------------------------------------
+
+# CloudWatch User Guide, "Configuring how CloudWatch alarms treat missing data": an alarm on 3 points, of which so many
+# breach; the five points that it looks at, the newest last (0 good, X bad, - missing); its state if missing data counts
+# as missing, is ignored (. stands for the state before), breaches, or does not.
+TREATMENTS = ("missing", "ignore", "breaching", "notBreaching")
+OK, ALARM, NO_DATA = "OK", "ALARM", "INSUFFICIENT_DATA"
+PUBLISHED = [
+    (3, "0-X-X", (OK, OK, OK, OK)),
+    (3, "0----", (OK, OK, OK, OK)),
+    (3, "-----", (NO_DATA, ".", ALARM, OK)),
+    (3, "0XX-X", (ALARM, ALARM, ALARM, ALARM)),
+    (3, "--X--", (ALARM, ".", ALARM, OK)),
+    (2, "0-X-X", (ALARM, ALARM, ALARM, ALARM)),
+    (2, "0-X--", (OK, OK, ALARM, OK)),
+    (2, "----0", (OK, OK, ALARM, OK)),
+    (2, "---X-", (ALARM, ".", ALARM, OK)),
+]
+
+
+def state_of(points: str, bad_enough: int, treatment: str, before: str) -> str:
+    """Of three real points or more, the newest three count. Of fewer, all count, and the rest is filled."""
+    real = points.replace("-", "")[-3:]
+    filled = real + {"breaching": "X", "notBreaching": "0"}.get(treatment, "") * (3 - len(real))
+    if filled.count("X") >= bad_enough:
+        return ALARM
+    if "0" in filled:
+        return OK
+    return before if treatment == "ignore" else ALARM if filled else NO_DATA
+
+
+@pytest.mark.parametrize(("bad_enough", "points", "states"), PUBLISHED)
+def test_the_model_of_an_alarm_is_that_of_the_published_table(
+    bad_enough: int, points: str, states: tuple[str, ...]
+) -> None:
+    found = tuple(state_of(points, bad_enough, treatment, ".") for treatment in TREATMENTS)
+    assert found == states
+
+
+def mails(alarm: dict[str, Any], runs: list[int], until: int) -> list[tuple[int, str]]:
+    """(second, state) of each mail of a new alarm on the runs of a function, which is looked at each minute, and once
+    an hour if its periods come to more than a day. Lambda reports no run as no point."""
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("AWS/Lambda", "Invocations", "Sum")
-    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
-    assert alarm["TreatMissingData"] == "breaching"  # what does not run reports nothing
-    for first in (0, seconds // 2, seconds - 1):
-        for missed in range(5):
-            ran = {run // alarm["Period"] for run in (first, first + (missed + 1) * seconds)}
-            empty = max(ran) - min(ran) - 1
-            fires = min(empty, alarm["EvaluationPeriods"]) >= alarm["DatapointsToAlarm"]
-            assert fires == (missed >= 3), (first, missed)
+    assert (alarm["ComparisonOperator"], alarm["Threshold"], alarm["EvaluationPeriods"]) == ("LessThanThreshold", 1, 3)
+    period, state, sent = alarm["Period"], NO_DATA, []
+    actions = {ALARM: alarm["AlarmActions"], NO_DATA: alarm["InsufficientDataActions"], OK: alarm.get("OKActions", [])}
+    ran = {run // period for run in runs}
+    for now in range(0, until, MINUTE if 3 * period <= 86_400 else 3600):
+        newest = now // period - 1
+        points = "".join("0" if number in ran else "-" for number in range(newest - 4, newest + 1))
+        was, state = state, state_of(points, alarm["DatapointsToAlarm"], alarm["TreatMissingData"], state)
+        if state != was and actions[state]:
+            sent.append((now, state))
+    return sent
+
+
+SILENT = {"ALARM_EMAIL": "you@example.com"}
+
+
+@pytest.mark.parametrize("rate", [1, 2, 3, 4, 5, 7, 10, 15, 60, 99, 1440])
+def test_the_alarm_on_silence_mails_once_after_three_runs_that_did_not_come_and_not_before_the_first(rate: int) -> None:
+    alarm, seconds = alarm_of("ensure_silent_alarm", rate, **SILENT), rate * MINUTE
+    late = 6 * alarm["Period"] + (3600 if rate == 1440 else 0)  # six periods are as said, and at most a fifth more:
+    assert 3 * seconds <= 5 * alarm["Period"] < 3 * seconds + 5 * MINUTE
+    for first in (0, seconds // 2, seconds - 1, 3 * seconds + 59):
+        runs = [first + number * seconds + number % 2 * 5 for number in range(20)]
+        assert mails(alarm, [], 40 * seconds) == []  # a new deployment that has not run yet
+        assert mails(alarm, runs, runs[-1]) == []
+        assert mails(alarm, [run for run in runs if run not in runs[2:20:5]], runs[-1]) == []  # some did not come
+        ((at, state),) = mails(alarm, runs, runs[-1] + 20 * seconds + 600)
+        assert state == NO_DATA
+        assert 3 * seconds <= at - runs[-1] <= late, first
+
+
+def test_its_mail_says_the_time_that_follows() -> None:
+    for rate, said in ((1, "5 to 6 minutes"), (5, "15 to 18 minutes"), (1440, "4320 to 5184 minutes")):
+        assert f"has not run for {said}" in alarm_of("ensure_silent_alarm", rate)["AlarmDescription"]
 
 
 def test_the_alarm_on_outages_fires_at_the_first_line_and_does_not_rest_between_two_workers() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from insights import answer, widgets
 from sourced import bash, printed, unfolded
+from status_parts import IDLE, NUMBERS
 from world import MIRROR, SOURCE, World
 
 from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
@@ -195,24 +196,6 @@ def test_a_task_gets_each_argument_as_it_is() -> None:
 
 
 # status
-
-NUMBERS = {"visible": 0, "in_flight": 0, "running": 0, "wanted": 0, "started": {}, "failures": []}
-IDLE: dict[str, Any] = {
-    "source": {"name": "a", "error": ""},
-    "destination": {"name": "b", "error": ""},
-    "queue": {"visible": 0, "in_flight": 0, "delayed": 0, "oldest_seconds": None},
-    "dead_letters": {"visible": 0, "in_flight": 0, "delayed": 0},
-    "workers": [],
-    "rule": {"enabled": True, "minutes": 1},
-    "events": {"source": "sqs", "at_once": False, "problems": [], "error": ""},
-    "faults": [],
-    "options": {"starter_copies": False, "starter_max_size": 0, "min_workers": 0},
-    "function_age": 7200,
-    "starter": {"at": "", "seconds_ago": 30, "decision": NUMBERS, "error": ""},
-    "lag": {"count": 0, "newest": ""},
-    "failures": {"count": 0, "newest": []},
-    "outage": None,
-}
 
 
 def judged(parts: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from cost import SETUP, STORED, USED
-from test_sync import IDLE, NUMBERS, bash, judged, printed
+from status_parts import IDLE, NUMBERS
+from test_sync import bash, judged, printed
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("say", "aws", "result", "log_lines", "one_task", "verbs/status", "verbs/redrive", "verify/table")
