@@ -5,7 +5,7 @@ import copy
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from account import APP, PROJECT
@@ -31,7 +31,6 @@ from guarded import Guarded
 from paper_account import EVERYTHING, PaperAccount, Refused
 
 from launch import guard, path
-
 
 scripts = scripts_of_module("sync.sh")
 
