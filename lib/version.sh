@@ -15,5 +15,5 @@ project_version() {
   printf '%s%s\n' "$VERSION" "${commit:+, commit $commit}"
 }
 
-# Where this project is published. Forks change it here, and in the first block of both READMEs.
-readonly REPOSITORY=https://github.com/OWNER/s3-to-s3express-sync
+# Where this checkout is published, such as https://github.com/OWNER/NAME; without it, mails name pages by their path alone.
+readonly REPOSITORY=""

@@ -10,8 +10,9 @@ ask_alarms() {
 # describe NAME WHY-AND-CURE: prints the description, which is what a mail has beside the name: which deployment it is, and
 # the page, whose headings are the names of a deployment with the usual APP_NAME.
 describe() {
-  printf 's3-to-s3express-sync: %s in %s copies %s to %s. %s More: %s/docs/troubleshooting.md#s3-to-s3express-sync-%s\n' \
-    "$APP_NAME" "$REGION" "$SRC_BUCKET" "$DST_BUCKET" "$2" "$REPOSITORY/blob/main" "${1#"$APP_NAME-"}"
+  local page=${REPOSITORY:+$REPOSITORY/blob/main/}docs/troubleshooting.md
+  printf 's3-to-s3express-sync: %s in %s copies %s to %s. %s More: %s#s3-to-s3express-sync-%s\n' \
+    "$APP_NAME" "$REGION" "$SRC_BUCKET" "$DST_BUCKET" "$2" "$page" "${1#"$APP_NAME-"}"
 }
 
 # alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS WHY-AND-CURE: METRIC with its namespace before the last slash,
