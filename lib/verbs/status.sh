@@ -153,7 +153,7 @@ jq_status() {
   def size: if . % 1048576 == 0 then "\(. / 1048576) MiB" else "\(.) bytes" end;
   def events: {sqs: "sqs: a notification of the bucket",
       eventbridge: "eventbridge: a rule\(if .at_once then ", which also starts the starter at once" else "" end)",
-      both: "both (the source is being changed: run ./deploy.sh\($via) again, which says if something of it stays)",
+      both: "both (the source is being changed: run ./deploy.sh\($via) again)",
       none: "none: run ./deploy.sh\($via)", unknown: "unknown: \(.error)"}[.source];
   def dead_letters: if . == null then "gone" else (all_messages - .visible) as $hidden | "\(all_messages)\(
     if $hidden > 0 then ", \($hidden) of them in flight: somebody is looking at them" else "" end)" end;

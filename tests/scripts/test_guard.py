@@ -207,7 +207,7 @@ def test_what_was_not_read_is_asked_for_in_each_run_and_what_may_never_be_once_a
 ) -> None:
     day.refused, day.is_denied, looks = 1.0, is_denied, []
     original = day.read
-    day.read = lambda *given: looks.append(day.at) or original(*given)  # type: ignore[method-assign]
+    day.read = lambda *given, **more: looks.append(day.at) or original(*given, **more)  # type: ignore[method-assign]
     runs = list(day.runs(2 * DAY if day.rate == 1440 else 3 * HOUR))
     assert not any(runs)
     assert len(looks) <= 8 if is_denied else len(looks) == len(runs)

@@ -211,6 +211,16 @@ def test_what_the_guard_failed_with_is_said_once() -> None:
         assert [reason.replace("[ERROR] RuntimeError: ", "") for reason in reasons] == [said, *more]
 
 
+def test_right_after_a_repair_what_the_guard_failed_with_is_said_to_be_fixed() -> None:
+    said = "the rule x is disabled: ./deploy.sh, then ./sync.sh reconcile (look at what it calls foreign)"
+    failed = {**IDLE["starter"], "at": "NOON", "error": f"[ERROR] RuntimeError: {said}\nTraceback", "decision": None}
+    found, output = status_of({"starter": failed})
+    assert (found["state"], found["starter"]["fixed"]) == ("idle", True)
+    assert f"starter       NOON: failed, which has been fixed since: {said}\n" in output
+    unread = {"events": {**IDLE["events"], "source": "unknown", "error": "AccessDenied"}}  # so nobody knows
+    assert status_of({"starter": failed} | unread)[0]["state"] == "failing"
+
+
 @pytest.mark.parametrize(
     ("error", "cure"),
     [
