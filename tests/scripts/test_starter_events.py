@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from starter_cloud import NOW, SPOT_SHORTAGE, Cloud, not_pulled, running, seconds_ago, starting
 
 import starter
-from launch import calls
+from launch import calls, guard
 
 
 def event(age: float = 1) -> dict[str, Any]:
@@ -105,6 +105,21 @@ def test_in_a_long_burst_which_crowds_out_the_minutes_runs_one_in_75_s_looks_at_
             cloud.has_tasks_listed([task["taskArn"]])
         report = starter.handler(event(-at), None)
         assert ("visible" in report) == looks
+
+
+def test_an_event_does_the_guards_work_if_no_run_of_the_minute_came_for_75_s(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without GUARD, that the guard is off is what it says, in its first run of a process."""
+    monkeypatch.setattr(guard, "memory", guard.Memory())
+    said = []
+    for at, run in ((0, event(30)), (70, event(30)), (80, event(30)), (90, MINUTE)):
+        later(monkeypatch, at)
+        cloud.has_messages(0, 0)
+        cloud.has_running(0)
+        starter.handler(run, None)
+        said.append("the guard is off" in capsys.readouterr().out)
+    assert said == [False, False, True, False]
 
 
 @pytest.mark.parametrize(("age", "started"), [(19, {"FARGATE_SPOT": 1}), (21, {}), (59, {})])
