@@ -730,7 +730,7 @@ VERBS = (
         "launch/path.py",
         "any(not any(target.get(name)",
         "any(True or any(target.get(name)",
-        ("scripts/test_path.py::test_both_verbs_say_the_same_of_a_broken_link",),
+        ("scripts/test_path.py::test_each_break_is_seen_said_alike_and_repaired_by_one_deployment",),
     ),
     Slip(
         "a deployment waits for the last copies before the notification has followed the function",
@@ -765,7 +765,7 @@ VERBS = (
         "launch/guard.py",
         "return now if faults or not is_complete else",
         "return now if not is_complete else",
-        ("scripts/test_path.py::test_the_guard_says_the_same_until_the_run_after_the_cure",),
+        ("scripts/test_path.py::test_the_guard_looks_once_an_hour_and_at_once_after_a_cure",),
     ),
     Slip(
         "each failure of a message is announced as its last",

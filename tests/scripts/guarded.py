@@ -48,7 +48,7 @@ class Guarded:
         self.during_pause()
 
     def run(self, left: float = 60, is_scheduled: bool = True) -> list[str]:
-        """What a run with this many seconds left fails with: the minute's, or one for an event of the bucket."""
+        """What a run with this many seconds left fails with: one of its rule, or one for an event of the bucket."""
         ends = self.at + left
         context = SimpleNamespace(
             invoked_function_arn=self.function["FunctionArn"],
