@@ -88,9 +88,9 @@ starter_policy() {
     --arg definition "arn:aws:ecs:$REGION:$ACCOUNT:task-definition/$TASK_FAMILY:*" \
     --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
     --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" --argjson least "$MIN_WORKERS" \
-    --arg tags "$TAGS" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg event_rule "$EVENT_RULE_ARN" --arg rule "$RULE_ARN" \
+    --arg tags "$TAGS" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg rules "arn:aws:events:$REGION:$ACCOUNT:rule/$APP_NAME-*-rule" \
     --arg starter "$STARTER_ARN" --arg destination "$DST_BUCKET_ARN" '
-    def as_one: {Effect: "Allow", Action: (map(.Action) | flatten), Resource: (map(.Resource) | flatten | unique)};
+    def as_one: {Effect: "Allow", Action: (map(.Action) | flatten), Resource: (map(.Resource) | unique)};
     {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster | ($cluster | sub(":cluster/"; ":task/")) as $task |
     ($copying | map(select(.Resource == ($queue, $source, $destination)))) as $copying_plainly |
     {Version: "2012-10-17", Statement: ([
@@ -98,7 +98,7 @@ starter_policy() {
         {Action: ["ecs:DescribeTasks", "ecs:StopTask"], Resource: "\($task)/*"},
         {Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs},
         {Action: "s3:GetBucketNotification", Resource: $source},
-        {Action: ["events:DescribeRule", "events:ListTargetsByRule"], Resource: [$event_rule, $rule]},
+        {Action: ["events:DescribeRule", "events:ListTargetsByRule"], Resource: $rules},
         {Action: "lambda:GetPolicy", Resource: $starter}] + $copying_plainly | as_one),
       {Effect: "Allow", Action: "ecs:RunTask", Resource: $definition, Condition: $our_cluster},
       {Effect: "Allow", Action: "ecs:ListTasks", Resource: "*", Condition: $our_cluster},

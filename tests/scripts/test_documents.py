@@ -235,8 +235,7 @@ def of_starter(app: str = APP) -> set[tuple[Any, ...]]:
         ("iam:PassRole", f"arn:aws:iam::{NUMBER}:role/{app}-exec-role", to_tasks),
         *on(f"arn:aws:logs:{HERE}:log-group:/aws/lambda/{app}-starter:*", *LOGS),
         ("s3:GetBucketNotification", f"arn:aws:s3:::{SOURCE}"),
-        *on(f"arn:aws:events:{HERE}:rule/{app}-event-rule", "events:DescribeRule", "events:ListTargetsByRule"),
-        *on(f"arn:aws:events:{HERE}:rule/{app}-starter-rule", "events:DescribeRule", "events:ListTargetsByRule"),
+        *on(f"arn:aws:events:{HERE}:rule/{app}-*-rule", "events:DescribeRule", "events:ListTargetsByRule"),
         ("lambda:GetPolicy", f"arn:aws:lambda:{HERE}:function:{app}-starter"),
     }
 
