@@ -206,8 +206,7 @@ status_lines() {
     row("dead letters"; .dead_letters | dead_letters),
     row("workers"; if .workers == [] then "none" else .workers | map("\(.capacity) \(.status)") | counted end),
     row("starter"; if_known("starter"; .starter | if . == null then "no run in the last hour"
-      elif .fixed then "\(.at): failed, which has been fixed since: \(.error | unsaid([]) | join("; "))"
-      elif .decision == null then "\(.at): failed, as said above"
+      elif .decision == null then "\(.at): failed, \(if .fixed then "which has been fixed since: \(.error | unsaid([]) | join("; "))" else "as said above" end)"
       else "\(.seconds_ago) s ago: \(.decision | "saw \(amount(.visible + .in_flight; "message")) and \(
         amount(.running; "worker")), wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")
         | if . == "" then "none" else . end)\([.copied | itself | ", " + .] | join("")
