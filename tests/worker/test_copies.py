@@ -316,10 +316,8 @@ def test_a_source_that_may_not_be_read_does_not_count_as_absent(world):
     world.standin.delete(SOURCE, "a")
     output = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="8")
     assert set(world.mirrored()) == {"a"}
-    assert (
-        'operation=HeadObject error=AccessDenied message="Access Denied" advice="run deploy.sh, so that the task role may use s3:'
-        in output
-    )
+    advice = "run deploy.sh, so that the task role may use s3:"
+    assert f'operation=HeadObject error=AccessDenied message="Access Denied" advice="{advice}' in output
 
 
 @with_both_clients
