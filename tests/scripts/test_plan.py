@@ -69,7 +69,7 @@ CASES = {
         "ensure_notification",
         other_event,
         {},
-        [(f"events or filter.{APP}.Events.3", "s3:ObjectTagging:*", "s3:ObjectRestore:Completed")],
+        [("events or filter.0.Events.3", "s3:ObjectTagging:*", "s3:ObjectRestore:Completed")],
     ),
     "a target": Case(
         "ensure_rule",
