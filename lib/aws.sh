@@ -6,7 +6,7 @@
 # aws_if_allowed   for what a run can do without: prints nothing if it does not exist, or if AWS denies it (was_denied
 #                  knows then); any other error ends the run
 # aws_or_error     prints the error instead of the answer, and fails
-# All but the last one wait if AWS refuses something only temporarily.
+# All of them wait if AWS refuses something only temporarily.
 
 # Error codes by which AWS says that a resource does not exist.
 readonly NOT_FOUND=(
@@ -18,6 +18,8 @@ readonly NOT_FOUND=(
 
 # Refusals that pass by themselves, as "call|error|what is waited for"; call and error are regular expressions.
 readonly TRANSIENT=(
+  '.*|Throttl|\((RequestLimitExceeded|SlowDown|TooManyRequestsException)\)|AWS takes fewer calls at the moment'
+  '.*|\((Concurrent(Modification|Access)(Exception)?|ConflictException|ResourceConflict)\)|another change of it is in progress'
   'sqs create-queue|QueueDeletedRecently|the queue of this name was deleted less than 60 s ago'
   'sqs create-queue|ead letter target does not exist|SQS does not see the new dead-letter queue yet'
   'logs .*|OperationAbortedException|another change of the log group is in progress'
@@ -28,7 +30,8 @@ readonly TRANSIENT=(
   'lambda .*|ResourceConflictException.*(in progress|Pending)|the function is being changed'
   'lambda update-function-configuration|PreconditionFailed|the function has just been changed'
   's3api put-bucket-notification.*|Unable to validate the following destination|S3 does not see the queue policy yet, or another notification goes to a queue, topic or function that is gone'
-  's3api put-bucket-.*|OperationAborted|another change of the bucket is in progress'
+  's3api .*-bucket-.*|OperationAborted|another change of the bucket is in progress'
+  'ec2 create-vpc-endpoint|RouteAlreadyExists|an endpoint that is being deleted still has the route'
   'ec2 delete-security-group|DependencyViolation|the network interfaces of the last tasks are still there'
   'iam put-role-policy|NoSuchEntity|IAM does not see the new role yet'
   'iam delete-role|DeleteConflict|IAM does not see yet that the policies are gone'
@@ -114,21 +117,25 @@ pause() {
   end_progress >&2
 }
 
-# patient_aws missing-is-an-error|missing-is-fine|denied-is-fine ARGUMENT...: runs aws until it succeeds; it retries
-# only the refusals in TRANSIENT. With missing-is-fine, it succeeds without output if the resource does not exist; with
-# denied-is-fine, it also does so if the caller may not make the call, and keeps the error.
+# patient_aws missing-is-an-error|missing-is-fine|denied-is-fine|error-is-output ARGUMENT...: runs aws until it
+# succeeds; it retries only the refusals in TRANSIENT. With missing-is-fine, it succeeds without output if the resource
+# does not exist; with denied-is-fine, it also does so if the caller may not make the call, and keeps the error. With
+# error-is-output, it prints the error and fails, where it would end the run.
 patient_aws() {
   local reason try
   for ((try = 1; ; try++)); do
     if try_aws "${@:2}"; then return; fi
-    if [[ $1 != missing-is-an-error ]] && is_not_found; then return; fi
+    if [[ $1 == *-is-fine ]] && is_not_found; then return; fi
     if [[ $1 == denied-is-fine ]] && is_denied; then
       keep denied "$RESOURCE" <<<"$AWS_ERROR"
       return
     fi
     reason=$(transient_reason "${@:2}")
-    if [[ -z $reason ]] || ! pause "$try" "$reason"; then aws_failed "${@:2}"; fi
+    if [[ -z $reason ]] || ! pause "$try" "$reason"; then break; fi
   done
+  [[ $1 == error-is-output ]] || aws_failed "${@:2}"
+  sed '/^$/d' <<<"$AWS_ERROR"
+  return 1
 }
 
 aws_or_die() { patient_aws missing-is-an-error "$@"; }
@@ -145,12 +152,7 @@ was_denied() { is_known denied "$RESOURCE"; }
 # What AWS said then.
 denial() { fact denied "$RESOURCE" | sed '/^$/d'; }
 
-aws_or_error() {
-  try_aws "$@" || {
-    sed '/^$/d' <<<"$AWS_ERROR"
-    return 1
-  }
-}
+aws_or_error() { patient_aws error-is-output "$@"; }
 
 # must_be_zero FILTER: reads the answer of a call that reports failures in its answer.
 must_be_zero() {

@@ -110,22 +110,28 @@ make_plan() {
   for step in "$@"; do "$step"; done
 }
 
-# add_row ACTION STATE: .step carries the row out; .values are those that would change.
+# add_row ACTION STATE: .step carries the row out; .values are those that would change. jq reads all rows at once, as it
+# takes long to start: fields end with a unit separator, rows with a record separator.
 add_row() {
-  local differs notes
-  differs=$(printf '%s\n' "${CHANGES[@]-}")
-  notes=$(printf '%s\n' "${NOTES[@]-}")
-  printf '%s\n' "${VALUES[@]-}" | jq -cn --arg step "${step:-}" --arg kind "$KIND" --arg name "${RESOURCE#"$KIND "}" \
-    --arg action "$1" --arg state "$2" --argjson again "$AGAIN" --arg differs "$differs" --arg notes "$notes" '
-    {$step, $kind, $name, $action, $state, $again, differs: ($differs | split("\n")), $notes, values: [inputs[]]}' >>"$TEMP_DIR/plan"
+  local IFS=$'\n'
+  printf '%s\x1f' "${step:-}" "$KIND" "${RESOURCE#"$KIND "}" "$1" "$2" "$AGAIN" "${CHANGES[*]-}" "${NOTES[*]-}" \
+    "${VALUES[*]-}" >>"$TEMP_DIR/plan"
+  printf '\x1e' >>"$TEMP_DIR/plan"
+}
+
+# Prints the rows as a JSON list.
+plan_rows() {
+  jq -Rs 'def lines: split("\n") | map(select(. != "")); split("\u001e")[:-1] | map(split("\u001f")
+    | {step: .[0], kind: .[1], name: .[2], action: .[3], state: .[4], again: (.[5] == "true"), differs: (.[6] | lines),
+      notes: .[7], values: (.[8] | lines | map(fromjson) | add // [])})' "$TEMP_DIR/plan"
 }
 
 # Prints "STEP<tab>WRITES<tab>LINE<tab>NOTES" for each row; the last two as printf %b takes them.
 list_rows() {
-  jq -rs "$JQ_VISIBLE"'length as $of | to_entries[] | .key as $n | .value
+  plan_rows | jq -r "$JQ_VISIBLE"'length as $of | to_entries[] | .key as $n | .value
     | [.step, .action != "none" or .again, (["[\($n + 1)/\($of)] \(.kind) \(.name): \(.state)", (select(.action == "change")
       | .values[] | "      \(.path): \(.from | tojson) -> \(.to | tojson)" | visible)] | join("\n")), .notes]
-    | @tsv' "$TEMP_DIR/plan"
+    | @tsv'
 }
 
 # Prints each row of the plan, after its step has carried it out if there is something to do. A step that set AGAIN runs
@@ -150,10 +156,10 @@ carry_out() {
 }
 
 # Prints how many resources a run would create, change or remove.
-count_changes() { jq -s 'map(select(.action != "none")) | length' "$TEMP_DIR/plan"; }
+count_changes() { plan_rows | jq 'map(select(.action != "none")) | length'; }
 
 # Prints the plan as JSON.
 print_plan() {
-  jq -s --argjson changes "$(count_changes)" '{$changes, resources: map({kind, name, action}
-    + if .action == "change" then {differs, values} else {} end)}' "$TEMP_DIR/plan"
+  plan_rows | jq --argjson changes "$(count_changes)" '{$changes, resources: map({kind, name, action}
+    + if .action == "change" then {differs, values} else {} end)}'
 }

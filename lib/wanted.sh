@@ -25,7 +25,14 @@ without_covered() {
 # prefixes_of TEXT: prints what a value of PREFIX_FILTER comes to, in the same way.
 prefixes_of() { items_of "$1" | without_covered; }
 
-synced_prefixes() { prefixes_of "$PREFIX_FILTER"; }
+SYNCED_PREFIXES="" SYNCED_OF="" # what synced_prefixes printed last, and of which PREFIX_FILTER
+
+# A deployment needs them some thirty times: the subshells of one that called this know them.
+synced_prefixes() {
+  [[ -n $SYNCED_PREFIXES && $SYNCED_OF == "$PREFIX_FILTER" ]] || SYNCED_PREFIXES=$(prefixes_of "$PREFIX_FILTER")
+  SYNCED_OF=$PREFIX_FILTER
+  printf '%s\n' "$SYNCED_PREFIXES"
+}
 
 # Prints where PREFIX_FILTER begins: the first prefix as it is written.
 first_prefix() { items_of "$PREFIX_FILTER" | jq -r '.[0] // ""'; }

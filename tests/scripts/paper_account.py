@@ -53,6 +53,10 @@ class Refused(Exception):
         self.code = code
 
 
+class Interrupted(Exception):
+    """Ctrl-C during a call: the CLI ends with 130."""
+
+
 Given = dict[str, Any]
 Answer = Callable[["PaperAccount", Given], Any]
 ANSWERS: dict[tuple[str, str], Answer] = {}
@@ -136,7 +140,6 @@ TAGS_AS_MAP = ("lambda", "logs", "sqs")
 DROPPING = {
     ("ec2", "DeleteSecurityGroup"): ("security-group", "GroupId", "InvalidGroup.NotFound"),
     ("lambda", "DeleteFunction"): ("function", "FunctionName", MISSING),
-    ("logs", "DeleteLogGroup"): ("log-group", "logGroupName", MISSING),
     ("s3", "DeleteBucketLifecycle"): ("lifecycle", "Bucket", "NoSuchLifecycleConfiguration"),
     ("s3", "DeleteBucketPolicy"): ("bucket-policy", "Bucket", "NoSuchBucketPolicy"),
     ("sns", "DeleteTopic"): ("topic", "TopicArn", "NotFound"),
@@ -199,6 +202,10 @@ def tags_of(given: dict[str, Any], kind: str) -> list[dict[str, str]]:
     return [tag for part in given.get("TagSpecifications", []) if part["ResourceType"] == kind for tag in part["Tags"]]
 
 
+def queue_url(name: str) -> str:
+    return f"https://sqs.{REGION}.amazonaws.com/{NUMBER}/{name}"
+
+
 def rule_arn(name: str) -> str:
     return f"arn:aws:events:{HERE}:rule/{name}"
 
@@ -214,6 +221,8 @@ class PaperAccount:
     A method is named after the service and the operation that it answers; the other operations are in ANSWERS.
     """
 
+    status_of_refusals = 254  # of the CLI
+
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
         self.subnets, self.route_tables = SUBNETS, ROUTE_TABLES
@@ -223,6 +232,12 @@ class PaperAccount:
 
     def authorize(self, call: Call) -> None:
         """Raise Refused for what the caller may not do: here nothing."""
+
+    def pass_time(self, seconds: float) -> None:
+        """A script sleeps."""
+
+    def waited_for(self, function: str) -> None:
+        """A script has waited for a change of the function."""
 
     def answer(self, call: Call) -> Any:
         if happens := self.before.get(call.operation):
@@ -306,7 +321,7 @@ class PaperAccount:
 
     def sqs_get_queue_url(self, given: Given) -> Any:
         self.get(f"queue {given['QueueName']}", NO_QUEUE)
-        return {"QueueUrl": f"https://sqs.{REGION}.amazonaws.com/{NUMBER}/{given['QueueName']}"}
+        return {"QueueUrl": queue_url(given["QueueName"])}
 
     def sqs_create_queue(self, given: Given) -> Any:
         document = {"Attributes": given["Attributes"], "tags": pairs(given.get("tags"))}
@@ -426,6 +441,13 @@ class PaperAccount:
     def logs_create_log_group(self, given: Given) -> Any:
         document = {"logGroupName": given["logGroupName"], "tags": given.get("tags", {})}
         self.make(f"log-group {given['logGroupName']}", document)
+
+    def logs_delete_log_group(self, given: Given) -> Any:
+        """Its filters go with it."""
+        self.drop(f"log-group {given['logGroupName']}")
+        end = f" of {given['logGroupName']}"
+        for name in [name for name in self.kept if name.startswith("filter ") and name.endswith(end)]:
+            del self.kept[name]
 
     def logs_put_retention_policy(self, given: Given) -> Any:
         self.get(f"log-group {given['logGroupName']}")["retentionInDays"] = given["retentionInDays"]
@@ -605,7 +627,14 @@ class PaperAccount:
         return {"VpcEndpoints": filtered(given, list(self.of_kind("endpoint")), vpc_id="VpcId")}
 
     def ec2_create_vpc_endpoint(self, given: Given) -> Any:
+        """A route table takes one endpoint per service, and keeps the one that goes until it is gone."""
+        for other in self.of_kind("endpoint"):
+            shared = set(other["RouteTableIds"]) & set(given["RouteTableIds"])
+            if (other["VpcId"], other["ServiceName"]) == (given["VpcId"], given["ServiceName"]) and shared:
+                raise Refused("RouteAlreadyExists", f"route table {min(shared)} already has a route of this service")
         name = f"vpce-{given['ServiceName'].rpartition('.')[2]}"
+        while f"endpoint {name}" in self.kept:
+            name += "-2"
         document = {part: given[part] for part in ("VpcId", "ServiceName", "VpcEndpointType", "RouteTableIds")}
         document |= {"VpcEndpointId": name, "State": "Available", "Tags": tags_of(given, "vpc-endpoint")}
         self.make(f"endpoint {name}", document, "RouteAlreadyExists")

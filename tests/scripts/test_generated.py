@@ -1,0 +1,193 @@
+"""Deployments at random, in any state, on a hostile account on paper: what holds for each of them.
+
+Each case is a seed. To run one: GENERATED_SEEDS=SEED .venv/bin/pytest tests/scripts/test_generated.py
+NIGHTLY=1 runs more of them.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from account import APP, MIRROR, SOURCE
+from broken_links import BROKEN
+from documents import Ran, Scripts, sourced_scripts
+from generated import CASES, Case, crowd, drawn_case, more_subnets
+from guarded import Guarded
+from hostile import Hostile, Hostility
+from oracles import SAYS_WHAT, changed_things, errors_of_tools, faults, unlike_the_plan
+from paper_account import HERE, Interrupted
+from recorder import READ, Call
+from test_path import LOOK
+from test_sync import IDLE
+from test_upgrade import unpack_release
+
+NAMED = {"SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "RETRY_LIMIT": "60", "RETRY_PAUSE": "20"}
+DETAIL = "PLAN_FORMAT=json DETAILED_EXITCODE=true DRY_RUN=true; deploy_all"
+TASK = {"taskArn": f"arn:aws:ecs:{HERE}:task/{APP}-cluster/t1", "lastStatus": "RUNNING", "desiredStatus": "RUNNING"}
+
+
+def seeds() -> list[int]:
+    chosen = os.environ.get("GENERATED_SEEDS")
+    if chosen:
+        return [int(seed) for seed in chosen.split(",")]
+    return list(range(400 if os.environ.get("NIGHTLY") == "1" else CASES))
+
+
+class Account(Hostile):
+    """It is interrupted at a write: before it, or when it has been made."""
+
+    left_until_interrupted = -1
+    is_made = False
+    status_of_refusals = 254
+
+    def answer(self, call: Call) -> Any:
+        if READ.match(call.operation) or self.left_until_interrupted < 0:
+            return super().answer(call)
+        if self.left_until_interrupted == 0:
+            raise Interrupted
+        self.left_until_interrupted -= 1
+        answer = super().answer(call) if self.left_until_interrupted or self.is_made else None
+        if not self.left_until_interrupted:
+            raise Interrupted
+        return answer
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    with sourced_scripts(tmp_path_factory.mktemp("generated")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    with sourced_scripts(tmp_path_factory.mktemp("looks"), "sync.sh") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    project = unpack_release("1.2.0", tmp_path_factory.mktemp("release"))
+    with sourced_scripts(tmp_path_factory.mktemp("older"), project=project) as found:
+        yield found
+
+
+class World:
+    """An account in the state of a case, and the scripts that run on it."""
+
+    made: dict[tuple[Any, ...], dict[str, Any]] = {}  # noqa: RUF012 - what a deployment leaves, made once
+
+    def __init__(self, case: Case, scripts: Scripts, verbs: Scripts, older: Scripts) -> None:
+        self.case, self.scripts, self.verbs, self.older = case, scripts, verbs, older
+        self.account = Account(Hostility(), case.seed)
+        for found in (scripts, verbs, older):
+            found.account = self.account
+        self.make()
+        self.theirs = {}
+        if case.hostility.crowded:
+            self.theirs = crowd()
+            ours = self.account.kept.get(f"notifications {SOURCE}", {})
+            self.account.kept |= copy.deepcopy(self.theirs)
+            both = self.account.kept[f"notifications {SOURCE}"]
+            both["QueueConfigurations"] += ours.pop("QueueConfigurations", [])
+            both |= ours
+            self.account.subnets, self.account.route_tables = more_subnets()
+        self.account.hostility = case.hostility
+        self.account.status_of_refusals = 255 if case.hostility.old_cli else 254
+
+    def deployed(self) -> dict[str, Any]:
+        """What an account has after a deployment, when all went well."""
+        scripts = self.older if self.case.state == "deployed by 1.2.0" else self.scripts
+        what = scripts.folder, *sorted(self.case.before.items())
+        if what not in self.made:
+            self.run("deploy_all", 0, scripts, **self.case.before)
+            self.made[what] = self.account.kept
+        return copy.deepcopy(self.made[what])
+
+    def make(self) -> None:
+        state, before = self.case.state, self.case.before
+        if state == "interrupted":
+            self.account.is_made = self.case.seed % 2 == 0
+            self.interrupt("deploy_all", self.case.step)
+        if state in ("nothing", "interrupted"):
+            return
+        self.account.kept = self.deployed()
+        if self.case.seed % 3 == 0:
+            self.account.kept["running t1"] = dict(TASK)
+        if state == "broken":
+            BROKEN[self.case.broken].breaks(self.account.kept)
+        elif state == "cleaned":
+            self.account.hostility = Hostility(settling=self.case.hostility.settling)
+            self.run("ASSUME_YES=true; cleanup_all", 0, **before)
+        elif state == "partly cleaned":
+            self.interrupt("ASSUME_YES=true; cleanup_all", self.case.step % 25 + 1)
+
+    def interrupt(self, command: str, step: int) -> None:
+        self.account.left_until_interrupted = step
+        self.run(command, None, **self.case.before)
+        self.account.left_until_interrupted = -1
+
+    def run(self, command: str, status: int | None, scripts: Scripts | None = None, **settings: str) -> Ran:
+        """The command to its end; whatever the end, no tool speaks for itself, and who fails says what."""
+        ran = (scripts or self.scripts).run(command, status, **NAMED | settings)
+        assert errors_of_tools(ran) == [], ran.output + ran.errors
+        if ran.status not in (0, 130) and DETAIL not in command:
+            assert SAYS_WHAT.search(ran.errors + ran.output), ran.output + ran.errors
+        return ran
+
+    def deploy(self) -> None:
+        """By the plan; what AWS did not let be done is done by one run in calm."""
+        dial = self.case.hostility
+        ran = self.run("PLAN_FORMAT=json; deploy_all", None if dial.lagging else 0, **self.case.settings)
+        if ran.status == 0:
+            assert unlike_the_plan(json.loads(ran.output), ran) == []
+        self.account.calm()
+        if dial.lagging or dial.denied:
+            self.account.pass_time(3600)
+            self.run("deploy_all", 0, **self.case.settings)
+
+    def second_plan(self) -> None:
+        ran = self.run(DETAIL, None, **self.case.settings)
+        plan = json.loads(ran.output)
+        changed = [row for row in plan["resources"] if row["action"] != "none"]
+        assert (changed, plan["changes"], ran.status, ran.writes) == ([], 0, 0, [])
+
+    def paths(self, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+        """What status, verify and the guard say of the path of events."""
+        settings = {name: value for name, value in self.case.settings.items() if name.startswith("ROLE_PATH")}
+        ran = self.run(LOOK, 0, self.verbs, IDLE=json.dumps(IDLE), **settings)
+        decoder, text, found = json.JSONDecoder(), ran.output.strip(), []
+        while text:
+            one, end = decoder.raw_decode(text)
+            found.append(one)
+            text = text[end:].strip()
+        guard = Guarded(self.account, self.account.kept[f"function {APP}-starter"], monkeypatch)
+        return [set(found[1]["reasons"]), {row[1] for row in found[2:]}, set(guard.run())]
+
+    def clean_up(self) -> None:
+        dial = self.account.hostility = self.case.hostility
+        self.account.left.clear()
+        self.run("ASSUME_YES=true; cleanup_all", None if dial.lagging or dial.denied else 0, **self.case.settings)
+        self.account.calm()
+        if dial.lagging or dial.denied or dial.settling:
+            ran = self.run("ASSUME_YES=true; cleanup_all", 0, **self.case.settings)
+            assert dial.lagging or dial.denied or ran.writes == [], "there is nothing left to remove"
+        self.account.pass_time(3600)
+        self.account.kept.pop("running t1", None)
+
+
+@pytest.mark.parametrize("seed", seeds())
+def test_a_deployment_at_random(
+    seed: int, scripts: Scripts, verbs: Scripts, older: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = drawn_case(seed)
+    print(f"{case}\nGENERATED_SEEDS={seed} .venv/bin/pytest tests/scripts/test_generated.py")
+    world = World(case, scripts, verbs, older)
+    world.deploy()
+    assert list(faults(world.account, case.settings)) == []
+    world.second_plan()
+    assert world.paths(monkeypatch) == [set(), set(), set()]
+    world.clean_up()
+    assert changed_things(world.theirs, world.account.kept) == []
