@@ -262,7 +262,7 @@ class Scripts:
     def deploy(self, **settings: str) -> Ran:
         return self.run("deploy_all", **settings)
 
-    def step(self, *step: str, status: int = 0, **settings: str) -> Ran:
+    def step(self, *step: str, status: int | None = 0, **settings: str) -> Ran:
         return self.run(shlex.join(["one_step", *step]), status, **settings)
 
     def answer(self, words: list[str]) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from operated import Operated
-from paper_account import HERE, NO_QUEUE, NO_ROLE, Given, Refused, queue_url, without
+from paper_account import HERE, NO_QUEUE, NO_ROLE, Given, Interrupted, Refused, queue_url, without
 from recorder import READ, Call, service_model
 
 
@@ -78,7 +78,13 @@ SECONDS = 60.0  # that what settles takes
 
 
 class Hostile(Operated):
-    """`clock`: seconds, which a pause of a script moves on; `gone` has what was deleted a moment ago, until when."""
+    """`clock`: seconds, which a pause of a script moves on; `gone` has what was deleted a moment ago, until when.
+
+    `left_until_interrupted`: the writes until Ctrl-C, when the last one has been made, or before it.
+    """
+
+    left_until_interrupted = -1
+    is_made = True
 
     def __init__(self, hostility: Hostility, seed: int) -> None:
         super().__init__()
@@ -107,6 +113,17 @@ class Hostile(Operated):
     # --- before an answer -----------------------------------------------------------------------------------------
 
     def answer(self, call: Call) -> Any:
+        if READ.match(call.operation) or self.left_until_interrupted < 0:
+            return self.answer_in_full(call)
+        if self.left_until_interrupted == 0:  # what runs beside it
+            raise Interrupted
+        self.left_until_interrupted -= 1
+        answer = self.answer_in_full(call) if self.left_until_interrupted or self.is_made else None
+        if not self.left_until_interrupted:
+            raise Interrupted
+        return answer
+
+    def answer_in_full(self, call: Call) -> Any:
         self.refuse(call)
         if call.service in self.stale and READ.match(call.operation):
             return self.dressed(call, self.stale_answer(call))

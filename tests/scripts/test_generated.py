@@ -18,8 +18,7 @@ from generated import CASES, Case, crowd, drawn_case, more_subnets
 from guarded import Guarded
 from hostile import Hostile, Hostility
 from oracles import SAYS_WHAT, changed_things, errors_of_tools, faults, unlike_the_plan
-from paper_account import HERE, Interrupted
-from recorder import READ, Call
+from paper_account import HERE
 from test_path import LOOK
 from test_sync import IDLE
 from test_upgrade import unpack_release
@@ -34,25 +33,6 @@ def seeds() -> list[int]:
     if chosen:
         return [int(seed) for seed in chosen.split(",")]
     return list(range(400 if os.environ.get("NIGHTLY") == "1" else CASES))
-
-
-class Account(Hostile):
-    """It is interrupted at a write: before it, or when it has been made."""
-
-    left_until_interrupted = -1
-    is_made = False
-    status_of_refusals = 254
-
-    def answer(self, call: Call) -> Any:
-        if READ.match(call.operation) or self.left_until_interrupted < 0:
-            return super().answer(call)
-        if self.left_until_interrupted == 0:
-            raise Interrupted
-        self.left_until_interrupted -= 1
-        answer = super().answer(call) if self.left_until_interrupted or self.is_made else None
-        if not self.left_until_interrupted:
-            raise Interrupted
-        return answer
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +61,7 @@ class World:
 
     def __init__(self, case: Case, scripts: Scripts, verbs: Scripts, older: Scripts) -> None:
         self.case, self.scripts, self.verbs, self.older = case, scripts, verbs, older
-        self.account = Account(Hostility(), case.seed)
+        self.account = Hostile(Hostility(), case.seed)
         for found in (scripts, verbs, older):
             found.account = self.account
         self.make()

@@ -1,76 +1,109 @@
-"""deploy.sh and cleanup.sh killed at every point: the next run completes it."""
+"""Parts of deploy.sh and cleanup.sh that are interrupted after every write: the next run completes them.
 
-import os
+On an account on paper. A run that is interrupted after a read leaves the account as the write before did.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import pytest
-from account import APP, Account
-from deployment import nameless, one_cli, one_cloud
-from killing import complete_after_kills, kill_at
+from documents import Ran, Scripts, sourced_scripts
+from hostile import Hostile, Hostility
 
-NIGHTLY = os.environ.get("NIGHTLY") == "1"
-SETTINGS = {"ALARM_EMAIL": "ops@example.com"}
-
-
-@one_cloud
-@one_cli
-def test_a_function_whose_role_an_interrupted_run_made_anew_is_made_anew_too(account: Account) -> None:
-    account.deployed()
-    iam, role = account.client("iam"), f"{APP}-starter-role"
-    iam.delete_role_policy(RoleName=role, PolicyName=APP)
-    iam.delete_role(RoleName=role)
-    kill_at(account, "CreateRole", account.start("deploy.sh"))
-    output, _ = account.run("deploy.sh")  # on another machine, as far as it knows
-    assert f"function {APP}-starter: created" in output
-    account.run("deploy.sh")
-    assert account.recorder.writes == []
+Kept = dict[str, Any]
+BRIDGE = {"EVENT_SOURCE": "eventbridge"}
+AUDITS = ("starter_role", "function", "audit_alarm", "audit_filter", "audit_start_filter", "no_audit_alarm")
+EVENTS = ("source_queue", "notification", "event_rule", "event_switch", "no_event_rule", "no_notification")
 
 
-# What makes more than one write, so that it can be killed in between; the account's role of ECS is there already.
-BETWEEN_WRITES = {
-    "ensure_starter_log_group": "two calls, the second for the retention",
-    "ensure_starter_role": "the role and its policy",
-    "ensure_exec_role": "the same, of another service",
-    "ensure_repository": "the repository and its lifecycle",
-    "ensure_function": "the function, its concurrency and its retries",
-    "ensure_rule": "the rule, the permission and the target",
-    "ensure_topic": "the topic and the subscription",
-    "ensure_lifecycle": "the policy and the lifecycle of the destination",
+class Part(NamedTuple):
+    """Kinds that are not there yet, the steps, their settings, and those of the deployment before."""
+
+    without: tuple[str, ...]
+    steps: tuple[str, ...]
+    settings: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
+    before: dict[str, str] = {}  # noqa: RUF012
+
+
+# Each makes more than one write.
+PARTS = {
+    "a log group": Part(("log-group",), ("starter_log_group",)),
+    "a role": Part(("role",), ("task_role",)),
+    "a repository": Part(("repository",), ("repository",)),
+    "a function": Part(("function",), ("function",)),
+    "a rule": Part(("rule",), ("rule",)),
+    "a topic": Part(("topic",), ("topic",), {"ALARM_EMAIL": "ops@example.com"}),
+    "a lifecycle": Part(("lifecycle", "bucket-policy"), ("lifecycle",)),
+    "audits": Part((), AUDITS, {"AUDIT_DAYS": "7"}),
+    "no audits any more": Part((), AUDITS, {"AUDIT_DAYS": ""}, {"AUDIT_DAYS": "7"}),
+    "events of EventBridge": Part((), EVENTS, BRIDGE),
+    "events of the bucket again": Part((), EVENTS, {"EVENT_SOURCE": "sqs"}, BRIDGE),
 }
-REMOVED_IN_PARTS = ("rule", "task_definition", "queue", "role")
+REMOVED_IN_PARTS = ("rule", "queue", "role", "event_switch event_rule", "task_definition")
+REMOVAL = """
+start_verb
+for kind in {}; do
+  "list_$kind" >"$TEMP_DIR/listing"
+  while read -r name _ <&3; do
+    RESOURCE="$kind $name"
+    "remove_$kind" "$name"
+  done 3<"$TEMP_DIR/listing"
+done
+"""
 
 
-@one_cloud
-@one_cli
-def test_steps_that_are_killed_after_any_write_are_completed_by_the_next_run(account: Account) -> None:
-    """A kill between two steps leaves what the step before makes, so a step is killed and run again by itself."""
-    before, settings = account.inventory(), {**SETTINGS, "IMAGE_URI": ""}
-    account.deployed(**SETTINGS)
-    deployed, kinds = nameless(account.inventory()), account.ask('echo "${KINDS[@]}"', "cleanup.sh").split()
-    for kind in REMOVED_IN_PARTS:
-        assert complete_after_kills(account, lambda kind=kind: account.start_removal(kind)) > 1, kind
-    account.result_of(account.start_removal(*kinds))
-    assert account.inventory() == before
-
-    steps = account.ask('echo "${STEPS[@]}"', **settings).split()
-    for step in steps:
-        if step in BETWEEN_WRITES:
-            assert complete_after_kills(account, lambda step=step: account.start_step(step, **settings)) > 1, step
-        else:
-            account.result_of(account.start_step(step, **settings))
-    assert nameless(account.inventory()) == deployed
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    with sourced_scripts(tmp_path_factory.mktemp("interrupted")) as found:
+        yield found
 
 
-@pytest.mark.skipif(not NIGHTLY, reason="each write costs a run of the whole script: with NIGHTLY=1")
-@one_cloud
-@one_cli
-def test_runs_that_are_killed_after_any_write_are_completed_by_the_next(account: Account) -> None:
-    before = account.inventory()
-    account.run("deploy.sh", **SETTINGS)
-    deployed, writes = nameless(account.inventory()), len(account.recorder.writes)
-    account.run("cleanup.sh", "--yes")
-    removals = len(account.recorder.writes)
+deployments: dict[str, Kept] = {}
 
-    assert complete_after_kills(account, lambda: account.start("deploy.sh", **SETTINGS)) == writes
-    assert nameless(account.inventory()) == deployed
-    assert complete_after_kills(account, lambda: account.start("cleanup.sh", "--yes")) == removals
-    assert account.inventory() == before
+
+def deployed(scripts: Scripts, settings: dict[str, str]) -> Kept:
+    """What an account has after a deployment with these, made once."""
+    if str(settings) not in deployments:
+        scripts.account = Hostile(Hostility(), 0)
+        scripts.deploy(**settings)
+        deployments[str(settings)] = scripts.account.kept
+    return copy.deepcopy(deployments[str(settings)])
+
+
+def both_ends(scripts: Scripts, before: Kept, run: Callable[[], Ran]) -> tuple[int, Kept, Kept]:
+    """How often a run is interrupted until one gets through, and what the account has then; without interruptions."""
+    account = scripts.account = Hostile(Hostility(), 0)
+    account.kept = copy.deepcopy(before)
+    assert run().status == 0
+    wanted, account.kept, times = account.kept, copy.deepcopy(before), 0
+    account.left_until_interrupted = 1
+    while (ran := run()).status:
+        assert ran.status == 130, ran.errors
+        account.left_until_interrupted, times = 1, times + 1
+    return times, account.kept, wanted
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_is_interrupted_after_any_write_is_completed_by_the_next_run(scripts: Scripts, name: str) -> None:
+    part = PARTS[name]
+    kinds = tuple(f"{kind} " for kind in part.without)
+    before = {
+        name: kept for name, kept in deployed(scripts, part.before).items() if not (kinds and name.startswith(kinds))
+    }
+    steps = [f"ensure_{step}" for step in part.steps]
+    times, kept, wanted = both_ends(
+        scripts, before, lambda: scripts.step("several", *steps, status=None, **part.settings)
+    )
+    assert times > 1
+    assert kept == wanted
+
+
+@pytest.mark.parametrize("kinds", REMOVED_IN_PARTS)
+def test_a_removal_that_is_interrupted_after_any_write_is_completed_by_the_next(scripts: Scripts, kinds: str) -> None:
+    settings = BRIDGE if "event" in kinds else {}
+    before = deployed(scripts, settings)
+    times, kept, wanted = both_ends(scripts, before, lambda: scripts.run(REMOVAL.format(kinds), None, **settings))
+    assert times > 1
+    assert kept == wanted
+    assert len(wanted) < len(before)
