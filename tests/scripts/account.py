@@ -126,17 +126,6 @@ def running_ministack(folder: Path, **settings: str) -> Iterator[tuple[str, str]
 
 
 @contextlib.contextmanager
-def running_moto(folder: Path) -> Iterator[tuple[str, str]]:
-    """(URL, URL of the reset) of a moto server."""
-    python = python_with("moto", HERE / "moto-requirements.txt")
-    port, log = free_port(), folder / "moto.log"
-    with running([python, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], log) as process:
-        url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: answers(f"{url}/moto-api/data.json"), process, log)
-        yield url, f"{url}/moto-api/reset"
-
-
-@contextlib.contextmanager
 def running_cli(cli: Path, folder: Path) -> Iterator[Path]:
     """A folder with an `aws` that is the given CLI, ready to answer fast."""
     interpreter = cli.read_text().split("\n")[0].removeprefix("#!").split()
@@ -164,7 +153,6 @@ class Account:
 
     def __init__(self, url: str, reset_url: str, recorder: Recorder, tools: Path, project: Path) -> None:
         self.url, self.reset_url, self.recorder = url, reset_url, recorder
-        self.can_keep = reset_url.startswith(f"{url}/_ministack/")
         self.tools, self.project = tools, project
         self.clients: dict[str, Any] = {}
         self.number = self.client("sts").get_caller_identity()["Account"]
@@ -193,11 +181,9 @@ class Account:
         return True
 
     def bring_back(self, name: str, make: Callable[[], object]) -> None:
-        """Bring the account into the state of that name, which is made once and kept if the stand-in can keep it."""
+        """Bring the account into the state of that name, which is made once and kept."""
         state = urllib.parse.urlencode({"name": name})
-        if not self.can_keep:
-            make()
-        elif not self.post(f"{self.url}/_tests/return?{state}"):
+        if not self.post(f"{self.url}/_tests/return?{state}"):
             make()
             self.post(f"{self.url}/_tests/keep?{state}")
         self.recorder.forget()
@@ -350,11 +336,6 @@ class Account:
 
     def steps(self, *patterns: str, status: int = 0, **settings: str) -> tuple[str, str]:
         return self.result_of(self.start_steps(*patterns, **settings), status)
-
-    def start_step(self, name: str, **settings: str) -> subprocess.Popen[str]:
-        """One step of deploy.sh by its name, whether or not a run would take it now."""
-        program = 'source "$0/deploy.sh"; start_run; set_account "$NUMBER"; ROW=1 ROWS=1 LEFT=(); "$1"'
-        return self.start_part(program, name, **settings)
 
     def start_removal(self, *kinds: str, **settings: str) -> subprocess.Popen[str]:
         """What cleanup.sh does for these kinds of resources."""

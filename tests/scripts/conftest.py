@@ -24,9 +24,9 @@ def cli_path(variable: str) -> Path:
 def recorder(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str, Recorder]]:
-    cloud, gaps = (CLOUDS | ENFORCING)[request.param]
+    cloud = (CLOUDS | ENFORCING)[request.param]
     with cloud(tmp_path_factory.mktemp(request.param)) as (url, reset_url):
-        found = Recorder(url, gaps)
+        found = Recorder(url, {})
         yield url, reset_url, found
         found.close()
 

@@ -6,12 +6,12 @@ import re
 from typing import Any
 
 import pytest
-from account import APP, Account, running_ministack, running_moto
-from recorder import MOTO_GAPS, violations_of
+from account import APP, Account, running_ministack
+from recorder import violations_of
 
-CLOUDS = {"ministack": (running_ministack, {}), "moto": (running_moto, MOTO_GAPS)}
+CLOUDS = {"ministack": running_ministack}
 # For tests that name it: it holds everybody but the account's root user to IAM.
-ENFORCING = {"enforcing": (functools.partial(running_ministack, AUTH="true"), {})}
+ENFORCING = {"enforcing": functools.partial(running_ministack, AUTH="true")}
 CLIS = {"v1": "AWS_CLI_V1", "v2": "AWS_CLI_V2"}
 STATES = (
     r"exists|created|none, .+|left to (?:you|its owner), .+|would create|(?:would )?removed?, .+"

@@ -442,17 +442,3 @@ class Handler(BaseHTTPRequestHandler):
 def encoded(value: Any) -> bytes:
     """The JSON of an answer."""
     return json.dumps(value).encode()
-
-
-SESSION = b"""<?xml version="1.0" encoding="UTF-8"?>
-<CreateSessionResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Credentials><AccessKeyId>test</AccessKeyId>
-<SecretAccessKey>test</SecretAccessKey><SessionToken>token</SessionToken>
-<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></CreateSessionResult>"""
-ACCOUNT_LIMIT = encoded({"AccountLimit": {"ConcurrentExecutions": 1000, "UnreservedConcurrentExecutions": 1000}})
-QUOTA = encoded({"Quota": {"ServiceCode": "fargate", "QuotaCode": "L-36FBB829", "Value": 6.0}})
-# What moto does not know.
-MOTO_GAPS = {
-    ("s3", "CreateSession"): SESSION,
-    ("lambda", "GetAccountSettings"): ACCOUNT_LIMIT,
-    ("service-quotas", "GetServiceQuota"): QUOTA,
-}

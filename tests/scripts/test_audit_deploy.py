@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from account import APP, Account
 from deployment import assert_conforming, nameless, one_cli, one_cloud, states
-from killing import complete_after_kills
 from test_policies import CONTEXT, UNUSED, grants, run_as_function, starter_rights, unused_grants
 from test_settings import PASSED, problems
 from test_starter_alarm import alarm_of, fires_at
@@ -68,17 +67,6 @@ def test_it_is_made_once_and_removed_when_it_is_not_set_any_more(account: Accoun
     assert nameless(account.inventory()) == deployed
     output, _ = account.steps(*PARTS)
     assert (lines(output), account.recorder.writes) == ({}, [])
-
-
-@one_cloud
-@one_cli
-def test_runs_that_are_killed_after_any_write_are_completed_by_the_next(account: Account) -> None:
-    account.deployed()
-    deployed = nameless(account.inventory())
-    assert complete_after_kills(account, lambda: account.start_steps(*PARTS, **WEEKLY)) >= 4
-    assert filters(account).keys() == {"worker", "starter"}
-    assert complete_after_kills(account, lambda: account.start_steps(*PARTS)) >= 4
-    assert nameless(account.inventory()) == deployed
 
 
 @one_cloud

@@ -6,9 +6,8 @@ import subprocess
 from typing import Any
 
 import pytest
-from account import APP, DIRECTORY, MIRROR, PREFIX, PROJECT, SOURCE, Account
+from account import APP, DIRECTORY, MIRROR, PROJECT, SOURCE, Account
 from deployment import assert_conforming, nameless, one_cli, one_cloud, states
-from killing import complete_after_kills, kill_at
 from recorder import Call, Refusal, encoded
 
 RULE = f"{APP}-event-rule"
@@ -90,47 +89,6 @@ def word(call: Call) -> str:
     return call.operation
 
 
-@one_cloud  # the other forgets the switch
-@pytest.mark.parametrize(("tools", "turned_on"), [("v1", True), ("v2", False)], indirect=["tools"])
-def test_deploying_twice_and_cleaning_up_leaves_what_others_have(account: Account, turned_on: bool) -> None:
-    if not turned_on:
-        turn_off(account)
-    before, theirs = account.inventory(), configuration(account)
-
-    output, _ = account.run("deploy.sh", "--dry-run", **BRIDGE)
-    assert f"event rule {RULE}: would create" in output
-    assert account.recorder.writes == []
-
-    output, _ = account.run("deploy.sh", **BRIDGE)
-    assert_conforming(account)
-    assert set(states(output)) == {"exists", "created"}
-    assert f"event switch {SOURCE}: {'exists' if turned_on else 'created'}" in output
-    assert configuration(account) == theirs | {"EventBridgeConfiguration": {}}
-    rule = account.client("events").describe_rule(Name=RULE)
-    assert json.loads(rule["EventPattern"]) == {
-        "source": ["aws.s3"],
-        "detail-type": ["Object Created", "Object Deleted", "Object Restore Completed"],
-        "detail": {"bucket": {"name": [SOURCE]}, "object": {"key": [{"prefix": PREFIX}]}},
-    }
-    queue, starter = f"arn:aws:sqs:us-east-1:{account.number}:{APP}-q", f"function:{APP}-starter"
-    assert targets(account) == {"queue": queue, "starter": f"arn:aws:lambda:us-east-1:{account.number}:{starter}"}
-    assert permissions(account) == {RULE, f"{APP}-starter-rule"}
-    statement = policy(account)["Statement"]
-    assert [(one["Sid"], one["Principal"], one["Resource"], one["Condition"]) for one in statement] == [
-        ("eventbridge", {"Service": "events.amazonaws.com"}, queue, {"ArnEquals": {"aws:SourceArn": rule["Arn"]}})
-    ]
-
-    output, _ = account.run("deploy.sh", **BRIDGE)
-    assert set(states(output)) == {"exists"}, output
-    assert account.recorder.writes == []
-
-    _, errors = account.run("cleanup.sh", "--yes")
-    assert_conforming(account)
-    stays = f"stays: the EventBridge switch of {SOURCE}, because deploy.sh did not turn it on"
-    assert (stays in errors) == turned_on
-    assert account.inventory() == before
-
-
 @one_cloud
 @one_cli
 def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account) -> None:
@@ -168,42 +126,7 @@ def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account
     assert account.recorder.writes == []
 
 
-@one_cloud
-@one_cli
-def test_a_change_that_is_killed_after_any_write_is_completed_by_the_next_run(account: Account) -> None:
-    account.deployed()
-    turn_off(account)
-    deployed = nameless(account.inventory())
-    assert complete_after_kills(account, lambda: account.start_steps(*CHANGING, **BRIDGE)) >= 8
-    assert not has_notification(account)
-    assert senders(account) == ["eventbridge"]
-    assert complete_after_kills(account, lambda: account.start_steps(*CHANGING, **QUEUE_WAY)) >= 7
-    assert nameless(account.inventory()) == deployed
-
-    account.result_of(account.start_removal(*KINDS))
-    bare = account.rules(), configuration(account)
-    account.steps("ensure_rule", *CHANGING, **BRIDGE)
-    for operation in ("PutBucketNotificationConfiguration", "RemoveTargets", "DeleteRule"):
-        kill_at(account, operation, account.start_removal(*KINDS, **BRIDGE))
-    account.result_of(account.start_removal(*KINDS))
-    assert (account.rules(), configuration(account)) == bare
-
-
 EVENTS_ALARM = f"alarm {APP}-events"
-
-
-@one_cloud
-@one_cli
-def test_there_is_an_alarm_on_events_only_while_eventbridge_is_the_source(account: Account) -> None:
-    for state in ("created", "exists"):
-        output, _ = account.steps("*_events_alarm", **BRIDGE)
-        assert f"{EVENTS_ALARM}: {state}" in output
-        assert f"{APP}-events" in account.alarms()
-    assert EVENTS_ALARM in account.run("cleanup.sh", "--dry-run")[0]
-    output, _ = account.steps("*_events_alarm")
-    assert f"{EVENTS_ALARM}: changed (removed, because EVENT_SOURCE is sqs)" in output
-    assert f"{APP}-events" not in account.alarms()
-    assert EVENTS_ALARM not in account.steps("*_events_alarm")[0]
 
 
 @one_cloud

@@ -1,12 +1,15 @@
 """Commands of one run side by side; two deployments of the same name at once."""
 
+import copy
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from account import APP, Account
-from deployment import nameless, one_cli, one_cloud
-from recorder import Refusal
+from account import SOURCE
+from documents import Scripts, sourced_scripts
+from paper_account import PaperAccount, Refused
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,73 +92,56 @@ def test_commands_side_by_side(name: str) -> None:
     assert said in done.stderr if said else done.stderr == ""
 
 
-# What AWS answers to the second of two creations -> the steps of the run that gets it.
-MADE_MEANWHILE = {
-    Refusal("CreateLogGroup", 1, "ResourceAlreadyExistsException", "The specified log group already exists"): (
-        "ensure_worker_log_group",
-    ),
-    Refusal("CreateQueue", 1, "QueueAlreadyExists", "A queue already exists with the same name and other attributes"): (
-        "ensure_dlq",
-    ),
-    Refusal("CreateRole", 1, "EntityAlreadyExists", "Role with name x already exists.", 409): ("ensure_task_role",),
-    Refusal("CreateRepository", 1, "RepositoryAlreadyExistsException", "The repository already exists"): (
-        "ensure_repository",
-    ),
-    Refusal("CreateSecurityGroup", 1, "InvalidGroup.Duplicate", "The security group 'x' already exists"): (
-        "ensure_security_group",
-    ),
-    Refusal("CreateFunction", 1, "ResourceConflictException", "Function already exist: x", 409): (
-        "ensure_dlq",
-        "ensure_source_queue",
-        "ensure_starter_role",
-        "ensure_security_group",
-        "ensure_function",
-    ),
-    Refusal("AddPermission", 1, "ResourceConflictException", "The statement id (x) provided already exists.", 409): (
-        "ensure_function",
-        "ensure_rule",
-    ),
-}
-NO_ROLES = b"<R><ListRolesResult><Roles/><IsTruncated>false</IsTruncated></ListRolesResult></R>"
+# What AWS answers to the second of two creations, and the steps of the run that gets it.
+MADE_MEANWHILE = [
+    ("CreateLogGroup", "ResourceAlreadyExistsException", "The specified log group already exists", "worker_log_group"),
+    ("CreateQueue", "QueueAlreadyExists", "A queue already exists with the same name and other attributes", "dlq"),
+    ("CreateRole", "EntityAlreadyExists", "Role with name x already exists.", "task_role"),
+    ("CreateRepository", "RepositoryAlreadyExistsException", "The repository already exists", "repository"),
+    ("CreateSecurityGroup", "InvalidGroup.Duplicate", "The security group 'x' already exists", "security_group"),
+    ("CreateFunction", "ResourceConflictException", "Function already exist: x", "function"),
+    ("AddPermission", "ResourceConflictException", "The statement id (x) provided already exists.", "function rule"),
+]
 
 
-@one_cloud
-@one_cli
-def test_what_somebody_made_in_the_meantime_is_told_so_and_the_next_run_completes(account: Account) -> None:
-    for refusal, steps in MADE_MEANWHILE.items():
-        account.recorder.refusals = [refusal]
-        _, errors = account.steps(*steps, status=1, IMAGE_URI="")
-        assert refusal.code in errors
-        assert "somebody has just created it: if that was another deploy.sh, run this again" in errors
-    account.run("deploy.sh")
-    completed = nameless(account.inventory())
-    account.deployed()
-    assert completed == nameless(account.inventory())
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    with sourced_scripts(tmp_path_factory.mktemp("one")) as found:
+        yield found
 
 
-@one_cloud
-@one_cli
-def test_the_role_of_ecs_may_come_from_another_deployment(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("operation", "code", "words", "steps"), MADE_MEANWHILE)
+def test_what_somebody_made_in_the_meantime_is_told_so(
+    scripts: Scripts, operation: str, code: str, words: str, steps: str
+) -> None:
+    scripts.account = PaperAccount()
+    scripts.account.refusals = [(operation, Refused(code, words))]
+    ran = scripts.step("several", *(f"ensure_{step}" for step in steps.split()), status=1)
+    assert code in ran.errors
+    assert "somebody has just created it: if that was another deploy.sh, run this again" in ran.errors
+
+
+def test_the_role_of_ecs_may_come_from_another_deployment(scripts: Scripts) -> None:
+    account = scripts.account = PaperAccount()
+    name = "role-of-ecs AWSServiceRoleForECS"
+    role = account.kept.pop(name)
     taken = "Service role name AWSServiceRoleForECS has been taken in this account, please try a different suffix."
-    account.recorder.refusals = [Refusal("CreateServiceLinkedRole", 1, "InvalidInput", taken)]
-    with monkeypatch.context() as patch:
-        patch.setitem(account.recorder.answers, ("iam", "ListRoles"), NO_ROLES)
-        account.steps("ensure_ecs_role", "ensure_cluster")
+    account.refusals = [("CreateServiceLinkedRole", Refused("InvalidInput", taken))]
+    account.before = {"CreateServiceLinkedRole": [lambda: account.kept.update({name: role})]}
+    scripts.step("several", "ensure_ecs_role", "ensure_cluster")
+    assert account.refusals == []
 
 
-@one_cloud
-@one_cli
-def test_two_deployments_at_once_end_well_or_with_one_clear_error(account: Account) -> None:
-    before = account.inventory()
-    with account.start("deploy.sh") as first, account.start("deploy.sh") as second:
-        ends = [process.communicate(timeout=900)[1] for process in (first, second)]
-    statuses = [first.returncode, second.returncode]
-    assert 0 in statuses, ends
-    for status, errors in zip(statuses, ends, strict=True):
-        assert status == 0 or "somebody has just created it" in errors, errors
-
-    account.run("deploy.sh")
-    assert account.recorder.writes == []
-    assert f"{APP}-starter" in account.functions()
-    account.run("cleanup.sh", "--yes")
-    assert account.inventory() == before
+def test_two_deployments_at_once_end_well_or_with_one_clear_error(scripts: Scripts, tmp_path: Path) -> None:
+    scripts.account = PaperAccount()
+    before = copy.deepcopy(scripts.account.kept)
+    with sourced_scripts(tmp_path) as other, ThreadPoolExecutor() as pool:
+        other.account, other.lock = scripts.account, scripts.lock
+        ran = list(pool.map(lambda one: one.run("deploy_all", None), (scripts, other)))
+    assert 0 in [one.status for one in ran], [one.errors for one in ran]
+    for one in ran:
+        assert one.status == 0 or "somebody has just created it" in one.errors, one.errors
+    scripts.deploy()
+    assert scripts.deploy().writes == []
+    scripts.run("ASSUME_YES=true; cleanup_all")
+    assert scripts.account.kept.keys() - {f"notifications {SOURCE}"} == before.keys()
