@@ -283,7 +283,7 @@ class Scripts:
         program, *words = words
         if program == "sleep":
             self.calls.append(Call("bash", "CheckClock", {"seconds": words[0]}, 200))
-            self.account.pass_time(float(words[0]))
+            self.account.pass_time(words[0])
             self.while_asleep()
             return ""
         if program == "docker":

@@ -95,6 +95,8 @@ def drawn_case(seed: int) -> Case:
         settings = before | {"EVENT_SOURCE": "sqs" if "EVENT_SOURCE" in before else "eventbridge"}
     on = {TROUBLES[(seed // len(STATES) + seed + place) % len(TROUBLES)] for place in (0, 4, 7)}
     on |= {name for name in TROUBLES if draw.random() < 0.15} | set(FITTING.get(state, ()))
+    if "settling" in on:  # they need a second run, and by then it has settled
+        on -= {"denied", "lagging"}
     hostility = Hostility(**dict.fromkeys(on, True))
     return Case(seed, settings, before, state, draw.randrange(1, 45), broken, hostility)
 

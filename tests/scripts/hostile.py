@@ -74,7 +74,7 @@ OPTIONAL = {
 }
 LAGGING = {"iam": ("role",), "events": ("rule",), "sqs": ("queue",)}
 IN_ORDER = {"taskDefinitionArns", "Metrics"}  # as it was asked for
-SECONDS = 60.0  # that what settles takes
+SECONDS = 500.0  # that an endpoint takes
 
 
 class Hostile(Operated):
@@ -100,8 +100,8 @@ class Hostile(Operated):
         self.hostility = self.hostility._replace(**dict.fromkeys(off, False))
         self.stale.clear()
 
-    def pass_time(self, seconds: float) -> None:
-        self.clock += seconds
+    def pass_time(self, seconds: float | str) -> None:
+        self.clock += float(seconds)
         for name in [name for name, until in self.gone.items() if until <= self.clock]:
             del self.gone[name]
             if name in self.kept and name.startswith("endpoint ") and self.kept[name]["State"] == "deleting":

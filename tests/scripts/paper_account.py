@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from account import MIRROR, REGION, SOURCE
+from account import MIRROR, REGION
 from botocore import xform_name
 from recorder import Call
 
@@ -233,7 +233,7 @@ class PaperAccount:
     def authorize(self, call: Call) -> None:
         """Raise Refused for what the caller may not do: here nothing."""
 
-    def pass_time(self, seconds: float) -> None:
+    def pass_time(self, seconds: float | str) -> None:
         """A script sleeps."""
 
     def waited_for(self, function: str) -> None:
@@ -282,8 +282,7 @@ class PaperAccount:
 
     def s3_get_bucket_notification_configuration(self, given: Given) -> Any:
         """S3 answers events and filter names in its own order and case, and nothing at all if there is nothing."""
-        assert given["Bucket"] == SOURCE
-        found = copy.deepcopy(self.kept.get(f"notifications {SOURCE}", {}))
+        found = copy.deepcopy(self.kept.get(f"notifications {given['Bucket']}", {}))
         for queue in found.get("QueueConfigurations", []):
             queue["Events"].reverse()
             for rule in queue.get("Filter", {}).get("Key", {}).get("FilterRules", []):

@@ -1,259 +1,156 @@
-"""EVENT_SOURCE=eventbridge: the rule and the switch, what others have beside them, and the change to it and back."""
+"""EVENT_SOURCE=eventbridge beside what others have, on an account on paper; for the order see test_documents.py."""
 
+import copy
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from account import APP, DIRECTORY, MIRROR, PROJECT, SOURCE, Account
-from deployment import assert_conforming, nameless, one_cli, one_cloud, states
-from recorder import Call, Refusal, encoded
+from account import APP, PROJECT, SOURCE
+from documents import Scripts, sourced_scripts
+from paper_account import PaperAccount
+from test_interrupted import EVENTS, REMOVAL
 
+Kept = dict[str, Any]
 RULE = f"{APP}-event-rule"
-BRIDGE = {"EVENT_SOURCE": "eventbridge", "CHANGEOVER_SECONDS": "1"}
-QUEUE_WAY = {"EVENT_SOURCE": "sqs", "CHANGEOVER_SECONDS": "1"}
-BOTH = ["s3-events", "eventbridge"]
-# The steps of deploy.sh that an event meets on its way, those of them that a change of EVENT_SOURCE is made of, and the
-# kinds of cleanup.sh that undo these.
+BRIDGE, QUEUE_WAY = {"EVENT_SOURCE": "eventbridge"}, {"EVENT_SOURCE": "sqs"}
+# The steps of deploy.sh that a change of EVENT_SOURCE is made of.
 CHANGING = ("ensure_source_queue", "ensure_event_*", "ensure_notification", "ensure_no_event_rule", "ensure_no_notif*")
-PATH = ("ensure_dlq", "ensure_starter_role", "ensure_function", "ensure_rule", *CHANGING)
-KINDS = ("notification", "event_switch", "event_rule", "rule")
-ALL_KINDS = (*KINDS, "function", "role", "queue")
+STEPS = [f"ensure_{step}" for step in EVENTS]
+PATH = ["ensure_dlq", "ensure_starter_role", "ensure_function", "ensure_rule", *STEPS]
+KINDS = "notification event_switch event_rule rule function role queue"
+BUCKET = f"notifications {SOURCE}"
 
 
-def configuration(account: Account) -> dict[str, Any]:
-    """The source bucket's notifications and its switch."""
-    found = account.client("s3").get_bucket_notification_configuration(Bucket=SOURCE)
-    found.pop("ResponseMetadata")
-    return found
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    with sourced_scripts(tmp_path_factory.mktemp("events")) as found:
+        yield found
 
 
-def has_notification(account: Account) -> bool:
-    return APP in {found["Id"] for found in configuration(account).get("QueueConfigurations", [])}
+@pytest.fixture(scope="module")
+def made(scripts: Scripts) -> Kept:
+    scripts.account = PaperAccount()
+    scripts.deploy()
+    return scripts.account.kept
 
 
-def put_configuration(account: Account, wanted: dict[str, Any]) -> None:
-    s3 = account.client("s3")
-    s3.put_bucket_notification_configuration(
-        Bucket=SOURCE, NotificationConfiguration=wanted, SkipDestinationValidation=True
-    )
+@pytest.fixture
+def kept(scripts: Scripts, made: Kept) -> Kept:
+    """What an account has after a deployment."""
+    scripts.account = PaperAccount()
+    scripts.account.kept = copy.deepcopy(made)
+    return scripts.account.kept
 
 
-def turn_off(account: Account) -> None:
-    """The bucket of somebody who does not use EventBridge."""
-    put_configuration(account, {k: v for k, v in configuration(account).items() if k != "EventBridgeConfiguration"})
+def ours(kept: Kept) -> list[str]:
+    return [one["Id"] for one in kept.get(BUCKET, {}).get("QueueConfigurations", []) if one["Id"] == APP]
 
 
-def is_on(account: Account) -> bool:
-    return "EventBridgeConfiguration" in configuration(account)
+def senders(kept: Kept) -> list[str]:
+    policy = json.loads(kept[f"queue {APP}-q"]["Attributes"]["Policy"])
+    return [statement["Sid"] for statement in policy["Statement"]]
 
 
-def policy(account: Account) -> dict[str, Any]:
-    sqs = account.client("sqs")
-    url = sqs.get_queue_url(QueueName=f"{APP}-q")["QueueUrl"]
-    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
-    return json.loads(found["Attributes"]["Policy"])
+def test_an_alarm_on_events_of_somebody_else_stays(scripts: Scripts, kept: Kept) -> None:
+    name = f"{APP}-events"
+    kept[f"alarm {name}"] = {"AlarmName": name, "AlarmArn": f"arn:aws:cloudwatch:us-east-1:1:alarm:{name}", "tags": {}}
+    ran = scripts.step("ensure_no_events_alarm")
+    assert f"alarm {name}: left to you, because it has no tag app={APP}" in ran.output
+    assert f"alarm {name}" in kept
 
 
-def senders(account: Account) -> list[str]:
-    return [statement["Sid"] for statement in policy(account)["Statement"]]
+def test_a_notification_without_its_statement_is_found_too(scripts: Scripts, kept: Kept) -> None:
+    del kept[f"queue {APP}-q"]["Attributes"]["Policy"]
+    scripts.step("several", *STEPS, **BRIDGE)
+    assert (ours(kept), senders(kept)) == ([], ["eventbridge"])
 
 
-def targets(account: Account) -> dict[str, str]:
-    found = account.client("events").list_targets_by_rule(Rule=RULE)["Targets"]
-    return {target["Id"]: target["Arn"] for target in found}
+def test_a_change_that_ends_before_the_old_way_is_removed_waits_again(scripts: Scripts, kept: Kept) -> None:
+    for settings in (BRIDGE, QUEUE_WAY):
+        scripts.step("several", *STEPS[:4], **settings)
+        assert (bool(ours(kept)), f"rule {RULE}" in kept, senders(kept)) == (True, True, ["s3-events", "eventbridge"])
+        ran = scripts.step("several", *STEPS, **settings)
+        assert "both event sources are on" in ran.errors
+        assert (bool(ours(kept)), f"rule {RULE}" in kept) == (settings is QUEUE_WAY, settings is BRIDGE)
+        assert len(senders(kept)) == 1
 
 
-def has_rule(account: Account) -> bool:
-    return RULE in {rule["Name"] for rule in account.client("events").list_rules()["Rules"]}
+def test_notifications_of_others_for_the_same_keys_are_no_problem_with_eventbridge(
+    scripts: Scripts, kept: Kept
+) -> None:
+    theirs = {"Id": "theirs", "QueueArn": "arn:aws:sqs:us-east-1:1:q2", "Events": ["s3:ObjectCreated:*"]}
+    kept[BUCKET] = {"QueueConfigurations": [theirs]}
+    ran = scripts.run("DRY_RUN=true; deploy_all", 2)
+    assert "S3 allows only one per event and key: set EVENT_SOURCE=eventbridge, or PREFIX_FILTER" in ran.errors
+    ran = scripts.run("DRY_RUN=true; deploy_all", **BRIDGE)
+    assert f"event rule {RULE}: would create" in ran.output
+    scripts.step("several", *STEPS, **BRIDGE)
+    assert kept[BUCKET]["QueueConfigurations"] == [theirs]
 
 
-def permissions(account: Account) -> set[str]:
-    found = json.loads(account.client("lambda").get_policy(FunctionName=f"{APP}-starter")["Policy"])
-    return {statement["Sid"] for statement in found["Statement"]}
+def test_a_bucket_of_another_account_is_refused(scripts: Scripts) -> None:
+    scripts.account = PaperAccount()
+    ran = scripts.run("deploy_all", 2, SRC_BUCKET_OWNER="999999999999", **BRIDGE)
+    said = "EVENT_SOURCE=eventbridge: S3 sends events only to EventBridge in the bucket's own account"
+    assert said in " ".join(ran.errors.split())
+    assert ran.writes == []
 
 
-def told(account: Account) -> list[str]:
-    """The last run's writes, each in a word: the operation, or what of the two ways is there after it."""
-    return [word(call) for call in account.recorder.writes if call.service != "cloudwatch"]
+def test_another_source_than_that_of_the_rule_is_refused(scripts: Scripts, kept: Kept) -> None:
+    scripts.step("several", *STEPS, **BRIDGE)
+    kept["notifications forgotten"] = {}
+    ran = scripts.run("deploy_all", 2, SRC_BUCKET="forgotten", **BRIDGE)
+    assert f"the queue {APP}-q gets the events of {SOURCE}" in " ".join(ran.errors.split())
+    assert ran.writes == []
 
 
-def word(call: Call) -> str:
-    if call.operation == "SetQueueAttributes":
-        return "policy " + "+".join(s["Sid"] for s in json.loads(call.parameters["Attributes"]["Policy"])["Statement"])
-    if call.operation == "PutBucketNotificationConfiguration":
-        wanted = call.parameters["NotificationConfiguration"]
-        ours = APP in {found["Id"] for found in wanted.get("QueueConfigurations", [])}
-        return "bucket" + " notification" * ours + " switch" * ("EventBridgeConfiguration" in wanted)
-    return call.operation
-
-
-@one_cloud
-@one_cli
-def test_the_new_way_is_made_first_and_the_old_one_removed_last(account: Account) -> None:
-    account.deployed()
-    turn_off(account)
-    deployed, theirs = nameless(account.inventory()), configuration(account)
-
-    output, _ = account.steps(*CHANGING, DRY_RUN="true", **BRIDGE)
-    last = f"notification {SOURCE} {APP}: would remove, because EVENT_SOURCE=eventbridge"
-    assert output.splitlines()[-1].endswith(last)
-    assert account.recorder.writes == []
-    output, errors = account.steps(*CHANGING, **BRIDGE)
-    assert_conforming(account)
-    made = ["policy s3-events+eventbridge", "PutRule", "AddPermission", "PutTargets"]
-    made += ["TagResource", "bucket notification switch"]
-    assert told(account) == [*made, "bucket switch", "policy eventbridge"]
-    assert "both event sources are on: the old one is removed when the new one has taken effect, in 1 s" in errors
-    assert f"notification {SOURCE} {APP}: removed, because EVENT_SOURCE=eventbridge" in output
-    output, _ = account.steps(*CHANGING, **BRIDGE)
-    assert set(states(output)) == {"exists"}
-    assert account.recorder.writes == []
-
-    output, _ = account.steps(*CHANGING, DRY_RUN="true", **QUEUE_WAY)
-    assert output.splitlines()[-1].endswith(f"event rule {RULE}: would remove, because EVENT_SOURCE=sqs")
-    assert account.recorder.writes == []
-    output, errors = account.steps(*CHANGING, **QUEUE_WAY)
-    assert_conforming(account)
-    removed = ["bucket notification", "RemovePermission", "RemoveTargets", "DeleteRule", "policy s3-events"]
-    made = ["policy s3-events+eventbridge", "bucket notification switch"]
-    assert told(account) == [*made, *removed]
-    assert "both event sources are on" in errors
-    assert nameless(account.inventory()) == deployed
-    assert configuration(account) == theirs
-    account.steps(*CHANGING)
-    assert account.recorder.writes == []
-
-
-EVENTS_ALARM = f"alarm {APP}-events"
-
-
-@one_cloud
-@one_cli
-def test_an_alarm_on_events_of_somebody_else_stays(account: Account) -> None:
-    account.put_alarm(f"{APP}-events")
-    output, _ = account.steps("*_events_alarm")
-    assert f"{EVENTS_ALARM}: left to you, because it has no tag app={APP}" in output
-    assert f"{APP}-events" in account.alarms()
-
-
-@one_cloud
-@one_cli
-def test_while_the_change_waits_both_are_on_and_the_next_run_waits_again(account: Account) -> None:
-    account.deployed()
-    for settings, last in ((BRIDGE, "PutTargets"), (QUEUE_WAY, "PutBucketNotificationConfiguration")):
-        account.recorder.refusals = [Refusal("PutDashboard", 1, "AccessDenied", "stop here", 403)]
-        account.client("cloudwatch").delete_dashboards(DashboardNames=[APP])
-        account.steps(*CHANGING, "ensure_dashboard", status=1, **settings)
-        assert last in [call.operation for call in account.recorder.writes]
-        assert has_notification(account)
-        assert has_rule(account)
-        assert senders(account) == BOTH
-        _, errors = account.steps(*CHANGING, "ensure_dashboard", **settings)
-        assert "both event sources are on" in errors
-        assert (has_notification(account), has_rule(account)) == (settings is QUEUE_WAY, settings is BRIDGE)
-        assert len(senders(account)) == 1
-    assert is_on(account)  # somebody else's
-
-
-@one_cloud
-@one_cli
-def test_a_notification_without_its_statement_is_found_too(account: Account) -> None:
-    account.deployed()
-    url = account.starter_environment()["QUEUE_URL"]
-    account.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": ""})
-    account.steps(*CHANGING, **BRIDGE)
-    assert not has_notification(account)
-    assert senders(account) == ["eventbridge"]
-
-
-@one_cloud
-@one_cli
-def test_notifications_of_others_for_the_same_keys_are_no_problem_with_eventbridge(account: Account) -> None:
-    theirs = configuration(account)
-    _, errors = account.run("deploy.sh", status=2, PREFIX_FILTER="")
-    assert "S3 allows only one per event and key: set EVENT_SOURCE=eventbridge, or PREFIX_FILTER" in errors
-    output, _ = account.run("deploy.sh", "--dry-run", PREFIX_FILTER="", **BRIDGE)
-    assert f"event rule {RULE}: would create" in output
-    account.deployed()
-    account.steps(*CHANGING, PREFIX_FILTER="", **BRIDGE)
-    assert configuration(account) == theirs
-    rule = account.client("events").describe_rule(Name=RULE)
-    assert json.loads(rule["EventPattern"])["detail"] == {"bucket": {"name": [SOURCE]}}
-    prefix = "caf\u00e9 a+b%/\u6a21\u578b/"
-    output, _ = account.steps(*CHANGING, PREFIX_FILTER=prefix, **BRIDGE)
-    assert f"event rule {RULE}: changed (EventPattern)" in output
-    rule = account.client("events").describe_rule(Name=RULE)
-    assert json.loads(rule["EventPattern"])["detail"]["object"] == {"key": [{"prefix": prefix}]}
-    account.steps(*CHANGING, PREFIX_FILTER=prefix, **BRIDGE)
-    assert account.recorder.writes == []
-
-
-@one_cloud
-@one_cli
-def test_a_bucket_of_another_account_is_refused_with_eventbridge(account: Account) -> None:
-    _, errors = account.run("deploy.sh", status=2, SRC_BUCKET_OWNER="999999999999", **BRIDGE)
-    assert "EVENT_SOURCE=eventbridge: S3 sends events only to EventBridge in the bucket's own account" in errors
-    assert f"(SRC_BUCKET_OWNER=999999999999), and this is {account.number}: set EVENT_SOURCE=sqs" in errors
-    assert account.recorder.writes == []
-
-
-@one_cloud
-@one_cli
-def test_another_source_than_that_of_the_rule_is_refused(account: Account) -> None:
-    account.deployed()
-    account.steps(*CHANGING, **BRIDGE)
-    for script, argument, why in (
-        ("cleanup.sh", "--yes", f"what is deployed has {SOURCE}"),
-        ("deploy.sh", "--dry-run", f"the queue {APP}-q gets the events of {SOURCE}"),
-    ):
-        _, errors = account.run(script, argument, status=2, SRC_BUCKET="forgotten", **BRIDGE)
-        assert f"SRC_BUCKET=forgotten, but {why}" in errors
-        assert account.recorder.writes == []
-
-
-@one_cloud
-@one_cli
 @pytest.mark.parametrize("first", [APP, "second"])
-def test_two_deployments_of_one_source_do_not_touch_each_other(account: Account, first: str) -> None:
-    turn_off(account)
-    zone = MIRROR.replace("mirror", "mirror2")
-    account.client("s3").create_bucket(Bucket=zone, CreateBucketConfiguration=DIRECTORY)
-    before = account.inventory()
-    settings = {APP: BRIDGE | {"APP_NAME": APP}, "second": BRIDGE | {"APP_NAME": "second", "DST_BUCKET": zone}}
-    account.steps(*PATH, **settings[APP])
-    account.steps(*PATH, **settings["second"])
+def test_two_deployments_of_one_source_do_not_touch_each_other(scripts: Scripts, first: str) -> None:
+    """The switch is turned off by the last one that goes, whichever turned it on."""
+    account = scripts.account = PaperAccount()
     other = "second" if first == APP else APP
-    rules = [rule for rule in account.rules() if rule[0]["Name"].startswith(f"{other}-")]
-    assert len(rules) == 2
+    for app in (APP, "second"):
+        scripts.step("several", *PATH, **BRIDGE, APP_NAME=app)
+    theirs = {name: kept for name, kept in account.kept.items() if name.split(" ")[1].startswith(f"{other}-")}
+    before = copy.deepcopy(theirs)
 
-    _, errors = account.result_of(account.start_removal(*ALL_KINDS, **settings[first]))
-    assert (
-        f"stays: the EventBridge switch of {SOURCE}, because other rules may ask for its events: arn:aws:ev" in errors
-    )
-    assert f"rule/{other}-event-rule" in errors
-    assert is_on(account)
-    assert [rule for rule in account.rules() if rule[0]["Name"].startswith(f"{other}-")] == rules
-    account.steps(*PATH, **settings[other])
-    assert account.recorder.writes == []
+    ran = scripts.run(REMOVAL.format(KINDS), **BRIDGE, APP_NAME=first)
+    said = f"stays: the EventBridge switch of {SOURCE}, because other rules may ask for its events: arn:aws:ev"
+    assert said in " ".join(ran.errors.split())
+    assert f"rule/{other}-event-rule" in ran.errors
+    assert "EventBridgeConfiguration" in account.kept[BUCKET]
+    assert theirs == before
+    assert scripts.step("several", *PATH, **BRIDGE, APP_NAME=other).writes == []
 
-    account.result_of(account.start_removal(*ALL_KINDS, **settings[other]))
-    assert account.inventory() == before
+    scripts.run(REMOVAL.format(KINDS), **BRIDGE, APP_NAME=other)
+    assert account.kept.keys() - {BUCKET} == PaperAccount().kept.keys()
+    assert not any(account.kept[BUCKET].values())
+    assert "EventBridgeConfiguration" not in account.kept[BUCKET]
 
 
-@one_cloud
-@one_cli
-def test_the_switch_stays_for_a_rule_of_somebody_else(account: Account) -> None:
-    account.deployed()
-    turn_off(account)
-    account.steps(*CHANGING, **BRIDGE)
-    events = account.client("events")
-    events.put_rule(Name="theirs", EventPattern=json.dumps({"source": [{"prefix": "aws."}]}))
-    _, errors = account.steps(*CHANGING, **QUEUE_WAY)
-    assert "because other rules may ask for its events: arn:aws:events" in errors
-    assert is_on(account)
-    assert not has_rule(account)
+def test_the_switch_stays_for_a_rule_of_somebody_else(scripts: Scripts, kept: Kept) -> None:
+    scripts.step("several", *STEPS, **BRIDGE)
+    pattern = json.dumps({"source": [{"prefix": "aws."}]})
+    kept["rule theirs"] = {"Name": "theirs", "EventPattern": pattern, "State": "ENABLED", "targets": {}, "tags": {}}
+    ran = scripts.step("several", *STEPS, **QUEUE_WAY)
+    assert "because other rules may ask for its events: arn:aws:events" in " ".join(ran.errors.split())
+    assert "EventBridgeConfiguration" in kept[BUCKET]
+    assert f"rule {RULE}" not in kept
+
+
+def test_a_target_that_is_refused_ends_the_run(scripts: Scripts, kept: Kept) -> None:
+    class Refusing(PaperAccount):
+        def events_put_targets(self, _given: Any) -> Any:
+            return {"FailedEntryCount": 1, "FailedEntries": [{"TargetId": "queue", "ErrorCode": "odd"}]}
+
+    scripts.account = Refusing()
+    scripts.account.kept = kept
+    ran = scripts.step("several", *STEPS, status=1, **BRIDGE)
+    assert f"event rule {RULE}: put-targets was refused: " in ran.errors
+    assert ours(kept) == [APP]
 
 
 OTHERS = {"detail": {"bucket": {"name": ["another", "third"]}}}
@@ -283,21 +180,6 @@ def test_which_rules_may_ask_for_events_of_the_bucket() -> None:
     environment = {"RULES": json.dumps({"Rules": rules}), "SRC_BUCKET": SOURCE, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(["bash", "-c", script, PROJECT], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(n) for n in range(len(ASKING))]
-
-
-@one_cloud
-@one_cli
-def test_a_target_that_is_refused_ends_the_run(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    account.deployed()
-    refused = encoded({"FailedEntryCount": 1, "FailedEntries": [{"TargetId": "queue", "ErrorCode": "odd"}]})
-    with monkeypatch.context() as patch:
-        patch.setitem(account.recorder.answers, ("events", "PutTargets"), refused)
-        _, errors = account.steps(*CHANGING, status=1, **BRIDGE)
-    assert f"event rule {RULE}: put-targets was refused: " in errors
-    assert has_notification(account)
-    account.steps(*CHANGING, **BRIDGE)
-    assert set(targets(account)) == {"queue", "starter"}
-    assert not has_notification(account)
 
 
 def test_the_old_way_goes_when_the_new_one_has_had_its_time() -> None:
