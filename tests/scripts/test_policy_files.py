@@ -102,6 +102,8 @@ def differ(kept: dict[str, Any]) -> None:
     kept[f"role {APP}-exec-role"] |= {"trust": "{}", "boundary": f"arn:aws:iam::{NUMBER}:policy/other"}
     for name in ("vpce-s3", "vpce-s3express"):
         kept[f"endpoint {name}"]["RouteTableIds"].pop()
+    kept["security-group sg-ours"]["IpPermissionsEgress"] = []
+    kept[f"function {APP}-starter"]["concurrency"], kept["limit unreserved"] = 0, 10
 
 
 def leave_behind(kept: dict[str, Any]) -> None:
