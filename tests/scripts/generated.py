@@ -86,7 +86,7 @@ def drawn_case(seed: int) -> Case:
     settings, broken = deployment(number), ""
     before = settings
     if state == "broken":
-        broken = draw.choice(sorted(BROKEN))
+        broken = draw.choice(sorted(name for name, row in BROKEN.items() if row.plan[0]))  # what a run repairs
         settings = before = MODES[BROKEN[broken].mode]
     elif state == "other settings":
         before = deployment(number ^ 1)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from account import APP, MIRROR, SOURCE
+from breaks import LOOK
 from broken_links import BROKEN
 from documents import Ran, Scripts, sourced_scripts
 from generated import CASES, Case, crowd, drawn_case, more_subnets
@@ -19,7 +20,6 @@ from guarded import Guarded
 from hostile import Hostile, Hostility
 from oracles import SAYS_WHAT, changed_things, errors_of_tools, faults, unlike_the_plan
 from paper_account import HERE
-from test_path import LOOK
 from test_sync import IDLE
 from test_upgrade import unpack_release
 
