@@ -172,8 +172,8 @@ look_and_check() {
   stop_on_problems
   check_tools
   check_account deploys
-  synced_prefixes >/dev/null # from now on they are known
   if ((${#PROBLEMS[@]} == 0)); then
+    synced_prefixes >/dev/null # from now on they are known
     list_questions
     say_while "      looking at what exists" ask_ahead "${QUESTIONS[@]}"
     for check in "${RESOURCE_CHECKS[@]}"; do "$check"; done

@@ -23,9 +23,13 @@ def describe_alarms(original, params, data, is_cbor, is_json=False):
 
 @replaces(cloudwatch, "_put_metric_alarm")
 def put_metric_alarm(original, params, data, is_cbor, is_json=False):
-    """Keep what an alarm on several metrics watches. Its state stays what it was made with."""
+    """Keep what an alarm on several metrics watches. Its state stays what it was made with. Keep in the Query protocol
+    what it does without data, too."""
     answer = original(params, data, is_cbor, is_json)
     name = data.get("AlarmName") if is_cbor or is_json else cloudwatch._p(params, "AlarmName")
+    actions = [cloudwatch._p(params, part) for part in params if part.startswith("InsufficientDataActions.member.")]
+    if answer[0] == 200 and actions:
+        cloudwatch._alarms[name]["InsufficientDataActions"] = actions
     watched = data.get("Metrics") if is_cbor or is_json else structures(params, "Metrics.member.")
     if answer[0] == 200 and watched:
         alarm = {part: value for part, value in cloudwatch._alarms[name].items() if part not in OF_ONE_METRIC}

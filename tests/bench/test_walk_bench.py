@@ -23,12 +23,12 @@ def walked(directory: Path, command: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("command", "keys", "looks"),
-    [("reconcile", "1777", "44"), ("wait", "1770", "1"), ("marker", "1770", "2")],
+    [("reconcile", "1777", "44"), ("wait", "1770", "1"), ("marker", "1770", "3")],
 )
 def test_a_small_tree_is_compared_as_it_is(tmp_path: Path, command: str, keys: str, looks: str) -> None:
     """The folder itself, and what is below it on two pages of each side. Of what differs each key is looked at on both
     sides: 12 missing ones, 5 stale ones and 5 ghosts. `wait` looks whether the source has versions; a marker knows that
-    from the look at it before its copy, and there is one after it."""
+    from the look at it before its copy, and there are two of the destination and after it."""
     shown = walked(tmp_path, command)
     assert (shown["keys"], shown["told"], shown["looks"]) == (keys, "as it is", looks)
     assert [shown[name] for name in ("source pages", "destination pages")] == ["3", "3"]

@@ -165,8 +165,8 @@ def without_letting_go(monkeypatch):
 def with_stale_copies_left(monkeypatch):
     judge = sync.judge
 
-    def changed(*sides, expired):
-        verdict = judge(*sides, expired=expired)
+    def changed(*sides, expired, **others):
+        verdict = judge(*sides, expired=expired, **others)
         return verdict._replace(what=EXPIRED, action=NOTHING) if expired else verdict
 
     monkeypatch.setattr(sync, "judge", changed)

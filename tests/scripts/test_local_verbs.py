@@ -255,7 +255,7 @@ def run_starter(operator: Operator, seconds: float) -> dict[str, Any]:
     environment = os.environ | operator.exports | variables | region
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["audit"]
+    return json.loads(done.stdout.splitlines()[0])["audit"]
 
 
 def plant(operator: Operator) -> set[tuple[str, str]]:

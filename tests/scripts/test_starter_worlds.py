@@ -90,7 +90,7 @@ class Watch:
             if world.was_clear:
                 self.fault(f"raises {raised!r}")
             return
-        report = json.loads(out.getvalue().splitlines()[-1])
+        (report,) = (json.loads(line) for line in out.getvalue().splitlines() if line.startswith("{"))
         world.note(f"{report} {error and 'RAISES'}")
         self.check_most()
         if "visible" in report:

@@ -365,7 +365,7 @@ def test_the_table_says_who_copied(tmp_path: Path) -> None:
     (tmp_path / "worker.lines").write_text("".join(json.dumps(row) + "\n" for row in rows))
     script = """VERIFY_NAME=sync-verify-1; synced_lines | jq '{synced: ., copying: true, results: [
           {name: "a", key: "F/a"}, {name: "b", key: "F/b"}, {name: "c", key: "F/c"} | . + {
-            meaning: "m", state: "arrived", bytes: "equal", metadata: "equal"}],
+            meaning: "m", state: "arrived", bytes: "equal", metadata: "equal", checksum: "equal"}],
         times: {by: .[0].by, event: null, created: null}}' >"$TEMP_DIR/result"
     print_objects <"$TEMP_DIR/result"; print_times <"$TEMP_DIR/result"
     jq '.copying = false' "$TEMP_DIR/result" | print_objects"""
@@ -373,8 +373,8 @@ def test_the_table_says_who_copied(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     ends = [line.rsplit("|", 3)[1:3] for line in done.stdout.splitlines() if re.match(r"\| `F/[abc]` ", line)]
     assert [cell.strip() for row in ends for cell in row] == [
-        *("1.125 s", "starter", "40.125 s", "task", "unknown", "-"),
-        *("equal", "1.125 s", "equal", "40.125 s", "equal", "unknown"),
+        *("1.1 s", "starter", "40.1 s", "task", "unknown", "-"),
+        *("1.1 s", "equal", "40.1 s", "equal", "unknown", "equal"),
     ]
     assert len(re.findall("none: the starter copied", done.stdout)) == 6
     assert "before the first copy" in done.stdout

@@ -579,7 +579,9 @@ def test_without_markers_no_call_is_added(world: World, copy_last: str):
     world.run_worker(COPY_LAST=copy_last)
     assert world.is_equal()
     calls = world.requests()
-    assert (calls["HeadObject"], calls["CopyObject"]) == (2 * 63, 63)
+    # Until eight keys are known to be new, the destination is looked at first.
+    assert calls["CopyObject"] == 63
+    assert 2 * 63 < calls["HeadObject"] <= 3 * 63
     assert calls["ListObjectsV2"] == 1  # of open_destination
 
 
