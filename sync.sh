@@ -32,7 +32,6 @@ print_verbs() {
 use_local_cloud() {
   # shellcheck source=local/local.sh
   source "$PROJECT_DIR/local/local.sh"
-  VIA=" --local"
   cloud_is_up || die "no local cloud is up: start it with ./deploy.sh --local"
   choose_settings
   use_cloud

@@ -82,6 +82,8 @@ finish_removed() {
 # note WHAT: a remark about the resource, printed above its line.
 note() { if [[ $DRY_RUN == true ]]; then NOTES+=("      $*"); else say "      $*"; fi; }
 
+LEFT=()
+
 # leave WHAT: something that a run could not do and can do without; print_left reports it at the end.
 leave() {
   LEFT+=("$*")

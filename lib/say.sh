@@ -105,12 +105,16 @@ stop_ticking() {
 # print_help FILE: the comment at the head of a script, or of a verb, is its help.
 print_help() { sed -n '/^# usage: /,/^$/s/^# \{0,1\}//p' "$1"; }
 
-PROBLEMS_STATUS=2 # what a run ends with because of wrong usage or settings
+# How a run ends because of wrong usage or settings: with 2, unless that means changes.
+exit_with_problems() {
+  [[ $DETAILED_EXITCODE == false ]] || exit 1
+  exit 2
+}
 
 # Wrong usage of a script.
 usage() {
   say "${0##*/}: $* (use --help)"
-  exit "$PROBLEMS_STATUS"
+  exit_with_problems
 }
 
 # need_value OPTION COUNT: fails unless a value follows.
@@ -137,5 +141,5 @@ stop_on_problems() {
   ((${#PROBLEMS[@]})) || return 0
   say "${0##*/}: nothing was changed, because"
   for found in "${PROBLEMS[@]}"; do say "- $found"; done
-  exit "$PROBLEMS_STATUS"
+  exit_with_problems
 }

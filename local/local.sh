@@ -11,6 +11,8 @@ readonly LOCAL_START_SECONDS=120
 readonly LOCAL_WAIT_SECONDS=${LOCAL_WAIT_SECONDS:-240}
 readonly LOCAL_TICK=${LOCAL_TICK:-5}
 
+VIA=" --local" # of the commands that messages name
+
 local_say() { say "local: $*"; }
 
 local_fail() {
@@ -215,7 +217,7 @@ print_further_lines() {
   printf '  %s\n' "unset AWS_PROFILE AWS_SESSION_TOKEN" "aws() { command aws --endpoint-url \"\$AWS_ENDPOINT_URL\" \"\$@\"; }" \
     "aws s3 cp README.md s3://$SRC_BUCKET/" \
     "aws s3 ls --recursive s3://$DST_BUCKET/" \
-    "./sync.sh --local status"
+    "./sync.sh$VIA status"
   printf '\nAfter you change a setting, ./deploy.sh --local deploys to it again. README.md,\n'
   printf '"Deploy to AWS", does all this with buckets of your own.\nEnd it with: ./cleanup.sh --local\n'
 }
