@@ -491,10 +491,8 @@ carry_out
 print_left
 """
 
-REMOVAL = """
-source "$0/cleanup.sh"
-start_run
-set_account "$NUMBER"
+# The kinds that it is given, as cleanup.sh removes them.
+REMOVE = """
 for kind in "$@"; do
   "list_$kind" >"$TEMP_DIR/listing"
   while read -r name _ <&3; do
@@ -503,6 +501,11 @@ for kind in "$@"; do
   done 3<"$TEMP_DIR/listing"
 done
 """
+REMOVAL = f"""
+source "$0/cleanup.sh"
+start_run
+set_account "$NUMBER"
+{REMOVE}"""
 
 
 def make_fake_docker(tools: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from account import REMOVE
 from documents import Ran, Scripts, sourced_scripts
 from hostile import Hostile, Hostility
 
@@ -41,16 +42,7 @@ PARTS = {
     "events of the bucket again": Part((), EVENTS, {"EVENT_SOURCE": "sqs"}, BRIDGE),
 }
 REMOVED_IN_PARTS = ("rule", "queue", "role", "event_switch event_rule", "task_definition")
-REMOVAL = """
-start_verb
-for kind in {}; do
-  "list_$kind" >"$TEMP_DIR/listing"
-  while read -r name _ <&3; do
-    RESOURCE="$kind $name"
-    "remove_$kind" "$name"
-  done 3<"$TEMP_DIR/listing"
-done
-"""
+REMOVAL = f"start_verb\nset -- {{}}\n{REMOVE}"
 
 
 @pytest.fixture(scope="module")
