@@ -199,9 +199,8 @@ print_next_commands() {
     "$REGION" "$REGION" "$DASHBOARD_NAME"
 }
 
-PLAN_FORMAT=text        # or json: what a dry run prints on standard output
-DETAILED_EXITCODE=false # true: a dry run ends with 2 if something would be changed
-CHANGES_FOUND=false     # in such a run
+PLAN_FORMAT=text    # or json: what a dry run prints on standard output
+CHANGES_FOUND=false # by a run with --detailed-exitcode
 
 # EXIT trap of such a run: 2 is not the status of a tool that failed, such as jq on a full disk.
 end_in_detail() {

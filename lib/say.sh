@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # What the scripts print for people: the help, and on stderr progress, the error of a failed run, all problems at once.
 
-VIA="" # what a command that a message names needs for the local cloud: " --local"
+VIA=""                  # what a command that a message names needs for the local cloud: " --local"
+DETAILED_EXITCODE=false # true: a dry run of deploy.sh ends with 2 if something would be changed, and with 1 if it fails
 
 # For jq: a line in 80 columns, followed by indented lines for the rest. A line is broken between words; a text in
 # quotes or backticks counts as one word, and so does a command of ours, so that it can be copied as a whole.
