@@ -11,14 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from mirror.concurrency import wait_at_most, wait_unless
 from mirror.hooks import hooks_for
 from mirror.hooks.announcer import Announcer, events_of_failure
 from mirror.hooks.metrics import Metrics
 from mirror.log_writer import writer
-from mirror.model.errors import Kind, describe, meaning_of
+from mirror.model.errors import AWS_ERRORS, Kind, describe, meaning_of
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.sync import Syncer
 from mirror.queue.leases import SETTLERS, SETTLERS_THAT_ANNOUNCE, Leases
@@ -120,7 +118,7 @@ class Worker:
             idle = not self.leases.held
             try:
                 came = await self.step(self.settings.wait_time_seconds if idle else BUSY_WAIT_TIME_SECONDS)
-            except (ClientError, BotoCoreError) as error:
+            except AWS_ERRORS as error:
                 if meaning_of(error).kind is Kind.QUEUE_FULL:
                     await self.wait_for_others()
                     continue

@@ -7,8 +7,6 @@ import os
 from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
 from mirror.aws.boto3_clients import Boto3S3, once_more
 from mirror.aws.endpoints import find_endpoint
@@ -26,7 +24,7 @@ from mirror.aws.wire import (
     request_for,
 )
 from mirror.concurrency import in_thread
-from mirror.model.errors import describe, is_busy, of_session
+from mirror.model.errors import AWS_ERRORS, describe, is_busy, of_session
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
@@ -65,7 +63,7 @@ class CrtS3(Boto3S3):
         timeout = self.short_timeout if is_small else self.settings.copy_timeout
         try:
             return await self.send(UPLOAD_PART_COPY, parameters, timeout)
-        except (ClientError, BotoCoreError) as error:
+        except AWS_ERRORS as error:
             if not is_busy(error):
                 raise
             log.debug("a part once more with boto3: %s", describe(error))
@@ -75,7 +73,7 @@ class CrtS3(Boto3S3):
         """Sends it once over the CRT. If S3 is too busy, or the answer cannot be read, boto3 repeats it."""
         try:
             return await self.send(LIST_OBJECTS, parameters, LISTING_TIMEOUT)
-        except (ClientError, BotoCoreError, ResponseParserError) as error:
+        except AWS_ERRORS as error:
             if not is_busy(error):
                 raise
             log.debug("a page once more with boto3: %s", describe(error))

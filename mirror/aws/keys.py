@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 from botocore.parsers import ResponseParserError
 
-from mirror.model.errors import describe
+from mirror.model.errors import AWS_ERRORS, describe
 
 log = logging.getLogger("worker")
 
@@ -118,7 +118,7 @@ class RenewedKeys:
             if keys.ends <= time.time():
                 raise CredentialRetrievalError(provider=self.name, error_msg="they have ended already")
             self.keys, self.made = keys, time.monotonic()
-        except (ClientError, BotoCoreError) as error:
+        except AWS_ERRORS as error:
             # Once, while the old keys are valid. After that requests fail, which is logged there.
             left = self.keys.ends - time.time() if self.keys else 0
             if left > 0 and not self.failure:

@@ -36,9 +36,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from mirror.model.errors import HANDED_BACK, GaveUp, Interrupted, Postponed, describe, receipt_is_lost
+from mirror.model.errors import AWS_ERRORS, HANDED_BACK, GaveUp, Interrupted, Postponed, describe, receipt_is_lost
 from mirror.model.limits import MAX_SQS_VISIBILITY, SQS_BATCH
 from mirror.model.log_lines import quoted
 from mirror.model.services import Announcement
@@ -246,7 +244,7 @@ class Leases:
         body = handed_back_body(lease.received.body, content.uploads, tries, content.waiting_since)
         try:
             await self.queue.send(body, delay, lease.received.group)
-        except (ClientError, BotoCoreError) as error:
+        except AWS_ERRORS as error:
             log.warning("could not send a message back, making it visible: %s", describe(error))
             await self.nack(lease)
             return

@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from mirror.model.errors import describe, error_code, receipt_is_lost
+from mirror.model.errors import AWS_ERRORS, describe, error_code, receipt_is_lost
 from mirror.model.limits import MAX_SQS_DELAY, SQS_BATCH
 from mirror.model.services import Sqs
 
@@ -78,7 +78,7 @@ class Queue:
         entries = [{"Id": str(i), "ReceiptHandle": handle} for i, handle in enumerate(receipt_handles)]
         try:
             answer = await self.sqs.delete_message_batch(QueueUrl=self.url, Entries=entries)
-        except (ClientError, BotoCoreError) as error:
+        except AWS_ERRORS as error:
             log.warning("could not delete %d messages: %s", len(entries), describe(error))
             return set(receipt_handles)
         failed = answer.get("Failed") or []
@@ -95,7 +95,7 @@ class Queue:
         ]
         try:
             answer = await self.sqs.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
-        except (ClientError, BotoCoreError) as error:
+        except AWS_ERRORS as error:
             log.warning("could not set the visibility of %d messages: %s", len(entries), describe(error))
             return dict.fromkeys(handles, error_code(error))
         return {handles[int(failed["Id"])]: str(failed.get("Code")) for failed in answer.get("Failed") or []}

@@ -15,11 +15,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from weakref import WeakSet
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-
 from mirror.concurrency import Slots
-from mirror.model.errors import describe, is_environment
+from mirror.model.errors import AWS_ERRORS, describe, is_environment
 from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Interruption
@@ -178,7 +175,7 @@ class Completeness:
             self.probes += 1
             try:
                 await head_source(self.buckets, key)
-            except (ClientError, BotoCoreError, ResponseParserError) as error:
+            except AWS_ERRORS as error:
                 if is_environment(error):
                     raise
                 log.debug("cannot look at key=%s of the source: %s", quoted(key), describe(error))
@@ -313,7 +310,7 @@ class Completeness:
         try:
             self.troubles.pop(key, None)
             return await shows
-        except (ClientError, BotoCoreError, ResponseParserError) as error:
+        except AWS_ERRORS as error:
             if is_environment(error):
                 raise
             self.troubles[key] = describe(error)

@@ -1,4 +1,4 @@
-"""What the readers ask both buckets for: their listings, and one key on both sides; again while S3 is too busy."""
+"""What the readers share: both buckets' listings, one key on both sides, how far a walk is, and how a command ends."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import functools
 import itertools
 import logging
 import resource
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-
-from mirror.model.errors import Refused, describe, is_busy, is_environment
+from mirror.concurrency import wait_unless
+from mirror.model.errors import AWS_ERRORS, Interrupted, Refused, Unfinished, describe, is_busy, is_environment
 from mirror.model.limits import MIB
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Interruption
@@ -35,6 +34,11 @@ MEMORY_SHARE = 0.85  # of the task's memory, which a command may use
 SHARE_OF_MANY, PAUSE_OF_MANY = 0.6, 1.0
 PAGES = 96  # requests for pages at a time, of all comparisons: those of two walks over many folders
 BUSY_PAUSES = (1.0, 2.0, 5.0, 20.0)  # seconds between the attempts of a request that S3 is too busy for
+PROGRESS_SECONDS = 10
+# Before it is said how long the rest takes: so long, and for this share of the time so far, no new folder was found
+# while this many were done.
+QUIET_SECONDS, QUIET_SHARE, QUIET_FOLDERS = 20.0, 0.25, 10
+STALLED_SECONDS = 30.0  # a walk that has done no folder for so long is in a large one, which hides the rest
 
 
 class Finding(NamedTuple):
@@ -45,6 +49,21 @@ class Finding(NamedTuple):
     action: str = NOTHING
     is_foreign: bool = False  # only the destination has it, and it does not say that the sync wrote it
     checked: bool | None = None  # by checksums of both sides; None if they were not asked for, or a side is missing
+
+
+async def came_to_end(
+    stopped: str, work: Coroutine[Any, Any, object], interruption: Interruption, seconds: float = 0
+) -> bool:
+    """Does the work of a command, which has `seconds` to end after a signal. Returns whether it came to its end;
+    otherwise the log says why the command `stopped`. Raises only what is a mistake in the code."""
+    try:
+        if await wait_unless(interruption, work, seconds):
+            return True
+        reason = "SIGTERM"
+    except (*AWS_ERRORS, Unfinished, Refused, Interrupted) as error:
+        reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
+    log.error("%s, it is safe to run it again: %s", stopped, reason)
+    return False
 
 
 def chosen_prefixes(settings: Settings, prefix: str) -> tuple[str, ...]:
@@ -168,10 +187,49 @@ async def when_not_busy[T](
     for pause in itertools.chain(BUSY_PAUSES, itertools.repeat(BUSY_PAUSES[-1]) if is_patient else ()):
         try:
             return await call()
-        except (ClientError, BotoCoreError, ResponseParserError) as error:
+        except AWS_ERRORS as error:
             if is_environment(error) or not is_busy(error):
                 raise
             if what:
                 log.warning("cannot %s, again in %d s: %s", what, pause, describe(error))
         await interruption.pause(pause)
     return await call()
+
+
+@dataclass(eq=False)
+class Progress:
+    """Of one walk: of its folders, those that are known and those that are done. Nobody knows the number of keys before
+    the end, and that of the folders grows as long as new ones are found."""
+
+    now: Callable[[], float] = time.monotonic
+    known: int = 0
+    done: int = 0
+    grown: tuple[float, int] = (0.0, 0)  # when a new folder was found last, and how many were done then
+    done_at: float = 0.0  # when a folder was done last
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.done_at = self.now()
+
+    def text(self, listed: int, done: int, known: int) -> str:
+        """For the log, after the numbers of what was found."""
+        self.note(done, known)
+        rate = listed / max(self.now() - self.started, 0.001)
+        left = self.left()
+        rest = "left=estimating" if left is None else f"far={100 * done // known}% left={left:.0f}s"
+        return f"keys/s={rate:.0f} folders={done}/{known} {rest}"
+
+    def note(self, done: int, known: int) -> None:
+        if known > self.known:
+            self.known, self.grown = known, (self.now(), done)
+        if done > self.done:
+            self.done, self.done_at = done, self.now()
+
+    def left(self) -> float | None:
+        """Seconds, at the rate since the last folder was found; None if nobody can say."""
+        found_at, done_then = self.grown
+        quiet, done = self.now() - found_at, self.done - done_then
+        is_known = quiet >= max(QUIET_SECONDS, QUIET_SHARE * (self.now() - self.started)) and done >= QUIET_FOLDERS
+        if not is_known or self.done >= self.known or self.now() - self.done_at > STALLED_SECONDS:
+            return None
+        return (self.known - self.done) * quiet / done

@@ -10,17 +10,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-
-from mirror.concurrency import wait_unless
-from mirror.model.errors import Interrupted, Refused, Unfinished, describe
 from mirror.model.log_lines import MEASURED
 from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.readers.listing import page_lister
-from mirror.readers.progress import PROGRESS_SECONDS, Progress
+from mirror.readers.listing import PROGRESS_SECONDS, Progress, came_to_end, page_lister
 from mirror.readers.walk import SOURCE, Entry, Page, Walk
 
 log = logging.getLogger("worker")
@@ -103,14 +97,9 @@ class Measure:
 
     async def run(self) -> int:
         """Returns the exit status: 0 if both buckets are counted, 3 if a listing failed or after SIGTERM."""
-        try:
-            if not await wait_unless(self.interruption, self.count_all(), 0):
-                raise Interrupted
-        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Refused, Interrupted) as error:
-            reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
-            log.error("measure stopped, nothing was changed, it is safe to run it again: %s", reason)
-            return self.report("stopped", 3)
-        return self.report("complete", 0)
+        if await came_to_end("measure stopped, nothing was changed", self.count_all(), self.interruption):
+            return self.report("complete", 0)
+        return self.report("stopped", 3)
 
     async def count_all(self) -> None:
         would_keep = {f"kept_{days}": replace(self.wanted, keep_days=days) for days in DAYS}

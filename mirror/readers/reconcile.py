@@ -11,11 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-
-from mirror.concurrency import Slots, wait_unless
-from mirror.model.errors import Interrupted, Refused, Unfinished, describe, is_environment
+from mirror.concurrency import Slots
+from mirror.model.errors import AWS_ERRORS, Refused, describe, is_environment
 from mirror.model.log_lines import AUDITED, RECONCILED, quoted
 from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
@@ -23,12 +20,30 @@ from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import ARCHIVED_CLASSES
 from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, FOREIGN, MISSING, NO_DOUBT, judge_listed
 from mirror.queue.queue import Queue
-from mirror.readers.hints import Hints
 from mirror.readers.key_table import KeyTable
-from mirror.readers.listing import Finding, chosen_prefixes, look_at, page_lister, pieces, size_and_time, when_not_busy
-from mirror.readers.progress import PROGRESS_SECONDS, Progress
-from mirror.readers.removal import Removal
-from mirror.readers.report import ABOUT_FOREIGN, CHECKED, DIFFERENCES, LEFT_OUT, NO_ALARM, QUEUED, Report
+from mirror.readers.listing import (
+    PROGRESS_SECONDS,
+    Finding,
+    Progress,
+    came_to_end,
+    chosen_prefixes,
+    look_at,
+    page_lister,
+    pieces,
+    size_and_time,
+    when_not_busy,
+)
+from mirror.readers.repairs import (
+    ABOUT_FOREIGN,
+    CHECKED,
+    DIFFERENCES,
+    LEFT_OUT,
+    NO_ALARM,
+    QUEUED,
+    Hints,
+    Removal,
+    Report,
+)
 from mirror.readers.walk import Entry, Walk
 
 log = logging.getLogger("worker")
@@ -168,12 +183,7 @@ class Reconciliation:
         """
         if self.options.remove_unwanted and not self.leaves_out:
             log.warning("--remove-unwanted: nothing can be unwanted, because neither EXCLUDE nor KEEP_DAYS is set")
-        try:
-            if not await wait_unless(self.interruption, self.compare(), STOP_SECONDS):
-                raise Interrupted
-        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Refused, Interrupted) as error:
-            reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
-            log.error("reconcile stopped, it is safe to run it again: %s", reason)
+        if not await came_to_end("reconcile stopped", self.compare(), self.interruption, STOP_SECONDS):
             if removed := self.counts["removed"]:
                 removable = self.options.removable
                 log.error("%d of %d %s objects were removed by then", removed, len(self.removal.keys), removable)
@@ -320,7 +330,7 @@ class Reconciliation:
         look = functools.partial(look_at, self.buckets, key, self.options.deep)
         try:
             _, found = await when_not_busy(self.interruption, look)
-        except (ClientError, BotoCoreError, ResponseParserError) as error:
+        except AWS_ERRORS as error:
             if is_environment(error):
                 raise
             log.warning("cannot look at key=%s %s", quoted(key), describe(error))

@@ -10,17 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-
-from mirror.concurrency import wait_at_most, wait_unless
-from mirror.model.errors import Interrupted, Refused, Unfinished, describe
+from mirror.concurrency import wait_at_most
 from mirror.model.log_lines import LACKING, WAITED, quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.readers.completeness import NAMES, Completeness, budget_of
-from mirror.readers.listing import chosen_prefixes
-from mirror.readers.progress import PROGRESS_SECONDS, Progress
+from mirror.readers.listing import PROGRESS_SECONDS, Progress, came_to_end, chosen_prefixes
 
 log = logging.getLogger("worker")
 
@@ -81,12 +76,8 @@ class Wait:
         progress = asyncio.create_task(self.log_progress())
         in_time = wait_at_most(self.until_complete(), self.options.timeout)
         try:
-            if not await wait_unless(self.state.interruption, in_time, 0):
-                raise Interrupted
-        except (ClientError, BotoCoreError, ResponseParserError, Unfinished, Refused, Interrupted) as error:
-            reason = "SIGTERM" if isinstance(error, Interrupted) else describe(error)
-            log.error("wait stopped, nothing was changed, it is safe to run it again: %s", reason)
-            return self.report("stopped")
+            if not await came_to_end("wait stopped, nothing was changed", in_time, self.state.interruption):
+                return self.report("stopped")
         finally:
             progress.cancel()
         return self.report("complete" if self.is_complete() else "timeout")

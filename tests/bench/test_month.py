@@ -15,7 +15,7 @@ import mirror.hooks
 import mirror.protocol.verdict
 import mirror.readers.reconcile
 from mirror.model.selection import Wanted
-from mirror.readers.removal import Removal
+from mirror.readers.repairs import Removal
 
 BENCH = Path(__file__).parent
 DAYS, OBJECTS_A_DAY, SEED = 14, 10, 1

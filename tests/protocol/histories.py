@@ -43,7 +43,7 @@ from mirror.protocol.buckets import Buckets
 from mirror.queue.bodies import events_of, hint_body
 from mirror.queue.job import Job
 from mirror.queue.queue import Queue as WorkersQueue
-from mirror.readers.removal import Removal
+from mirror.readers.repairs import Removal
 from mirror.settings import Settings
 
 Plan = Iterable[tuple[str, tuple[Any, ...]]]  # at the next call of that operation, in this order

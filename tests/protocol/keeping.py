@@ -30,7 +30,7 @@ from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets, LeftOut
 from mirror.protocol.sync import Syncer
 from mirror.readers.listing import look_at
-from mirror.readers.removal import Removal
+from mirror.readers.repairs import Removal
 
 REMOVAL = Message(is_removal=True)
 BEGINS_COPY = {"copy_object", "create_multipart_upload", "upload_part_copy"}

@@ -15,7 +15,7 @@ from mirror.model import selection as wanted
 from mirror.protocol import sync
 from mirror.protocol.buckets import CONDITIONAL_WRITES
 from mirror.protocol.verdict import EXPIRED, NOTHING
-from mirror.readers import completeness, removal
+from mirror.readers import completeness, repairs
 from mirror.readers.listing import Finding, head_destination, look_at
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -133,19 +133,19 @@ def test_without_a_look_at_the_age_a_marker_waits_for_ever(monkeypatch, show):
 
 def without_condition(monkeypatch):
     """Of the removal alone."""
-    delete = removal.delete_object
+    delete = repairs.delete_object
 
     async def changed(buckets, key_sync, existing):
         await delete(buckets, key_sync, replace(existing, etag=""))
 
-    monkeypatch.setattr(removal, "delete_object", changed)
+    monkeypatch.setattr(repairs, "delete_object", changed)
 
 
 def without_second_look(monkeypatch):
     async def changed(buckets, key, **_):
         return await head_destination(buckets, key), Finding(key, "unwanted")
 
-    monkeypatch.setattr(removal, "look_at", changed)
+    monkeypatch.setattr(repairs, "look_at", changed)
     monkeypatch.setattr(Removals, "remove", staticmethod(find_and_remove))
 
 
@@ -154,7 +154,7 @@ def with_destination_looked_at_last(monkeypatch):
         _, found = await look_at(buckets, key, deep)
         return await head_destination(buckets, key), found
 
-    monkeypatch.setattr(removal, "look_at", changed)
+    monkeypatch.setattr(repairs, "look_at", changed)
 
 
 def without_letting_go(monkeypatch):

@@ -15,8 +15,8 @@ from mirror.queue.bodies import Content, hint_body, read_body
 from mirror.queue.job import Job
 from mirror.queue.leases import Lease
 from mirror.queue.queue import Received
-from mirror.readers.hints import Hints
 from mirror.readers.listing import Finding
+from mirror.readers.repairs import Hints
 
 GROUP = "reconcile"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.readers.progress import Progress
+from mirror.readers.listing import Progress
 
 
 class Clock:

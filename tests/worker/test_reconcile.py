@@ -101,7 +101,7 @@ DIFFERENCE = re.compile(r" INFO difference number=(\d+) what=(\w+) key=(.*)")
 
 def test_a_report_names_each_difference_in_a_numbered_line_up_to_a_number(synced: World):
     planted = plant(synced)
-    process = synced.start(f"from mirror.readers import report; report.MOST_REPORTED = 4\n{WORKER}", *REPORT)
+    process = synced.start(f"from mirror.readers import repairs; repairs.MOST_REPORTED = 4\n{WORKER}", *REPORT)
     output, _ = process.communicate()
     lines = DIFFERENCE.findall(output)
     assert [int(number) for number, _, _ in lines] == [1, 2, 3, 4]

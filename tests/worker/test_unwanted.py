@@ -15,7 +15,7 @@ import mirror.readers.reconcile
 import worker
 from mirror.cli import parse_arguments
 from mirror.protocol.attempt import Interruption
-from mirror.readers import listing, removal
+from mirror.readers import listing, repairs
 from mirror.readers.reconcile import reconcile as compare
 
 
@@ -139,8 +139,8 @@ def test_what_is_excluded_is_removed_also_if_its_source_cannot_be_read(excluded:
 
 def remove_here(world: World, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None], when: str) -> list[str]:
     """What a removal shows, in this process; once, `meanwhile` is called before the first call of what `when` names in
-    mirror/readers/removal.py."""
-    called, first = getattr(removal, when), []
+    mirror/readers/repairs.py."""
+    called, first = getattr(repairs, when), []
 
     async def call(*arguments: Any, **named: Any) -> Any:
         if not first:
@@ -148,7 +148,7 @@ def remove_here(world: World, monkeypatch: pytest.MonkeyPatch, meanwhile: Callab
             await asyncio.to_thread(meanwhile)
         return await called(*arguments, **named)
 
-    monkeypatch.setattr(removal, when, call)
+    monkeypatch.setattr(repairs, when, call)
     running, shown = world.worker(KEEP_DAYS="7"), []
     options = parse_arguments(["reconcile", "--remove-unwanted"])
     status = world.run(compare(running.buckets, running.leases.queue, options, Interruption(), shown.append))

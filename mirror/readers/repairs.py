@@ -1,0 +1,191 @@
+"""What reconcile does about what it finds: it asks the workers to look at keys, removes objects, reports."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+
+from botocore.exceptions import ClientError
+
+from mirror.concurrency import Slots
+from mirror.model.delta import log_file
+from mirror.model.errors import AWS_ERRORS, describe, is_change, is_environment
+from mirror.model.limits import SQS_BATCH
+from mirror.model.log_lines import DIFFERENCE, REMOVED, quoted
+from mirror.model.selection import is_marker
+from mirror.protocol.attempt import Interruption, KeySync
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.requests import delete_object
+from mirror.protocol.verdict import COPY, CORRUPT, DELETE, FOREIGN, MISSING
+from mirror.queue.bodies import hint_body
+from mirror.queue.queue import Queue
+from mirror.readers.listing import Finding, look_at, when_not_busy
+from mirror.settings import Settings
+
+log = logging.getLogger("worker")
+
+# Ten messages of this many keys of 500 bytes are one request on the bill, 64 KiB. SQS takes 1 MiB at once, and keys of
+# 1024 bytes, form-urlencoded, need a quarter of that (SQS Developer Guide, "Amazon SQS message quotas").
+KEYS_PER_HINT = 8
+SENDS = 32  # requests at a time: SQS takes 20 to 60 ms for one, and an empty bucket needs one for each 80 keys
+GROUP = "reconcile"  # of the messages, so that the events of S3 do not have to wait for all of them
+AT_ONCE = 1000  # keys that are removed, of which each is a task
+
+MOST_REPORTED = 100_000  # lines, some 15 MB of the log
+# The rows of the report that are differences. QUEUED are put on the queue, the others only reported.
+DIFFERENCES = {
+    "missing": "only in the source",
+    "stale": "not what the source is now",
+    "corrupt": "says that it is what the source is now, but the checksums differ (--deep)",
+    "ghost": "only in the destination, written by the sync",
+    "foreign": "only in the destination, not written by the sync: stays without --remove-foreign",
+    "unreadable": "could not be looked at, see the log",
+    "archived": "archived in the source: restore it, its restore event copies it",
+}
+QUEUED = ("missing", "stale", "corrupt", "ghost")
+NO_ALARM = ("foreign", "archived")  # of an audit
+# Of --deep: what S3's checksums said of the objects that both buckets have.
+CHECKED = {
+    "checked": "compared by checksums of the whole object",
+    "unchecked": "not compared: one of the sides has no such checksum, or by another algorithm",
+}
+# The rows that are no differences, and are reported if EXCLUDE or KEEP_DAYS is set.
+LEFT_OUT = {
+    "expired": "only in the source, older than KEEP_DAYS",
+    "unwanted": "in the destination, excluded or older than KEEP_DAYS",
+}
+ABOUT_FOREIGN = (
+    "Foreign objects were written by others, or they are copies whose metadata could not be sent back. After events "
+    "were lost, look at them: their source may be deleted. --remove-foreign deletes them, EXCLUDE leaves them out"
+)
+
+
+class Hints:
+    """What one comparison puts on the queue: messages that ask the workers to look at keys, in full batches."""
+
+    def __init__(self, settings: Settings, queue: Queue) -> None:
+        self.settings = settings
+        self.queue = queue
+        self.sent = 0  # keys
+        self.deletes = 0  # of those, that a worker deletes if nothing changes
+        self.slots = Slots(SENDS)
+        # Keys by the row that their message names, if any, and how many of them go into one message.
+        self.unsent: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+
+    async def send(self, findings: Collection[Finding], last: bool = False) -> None:
+        """Puts the keys that a worker copies or deletes on the queue in full batches, at the `last` call all of them.
+
+        The keys of a message are all missing or all corrupt, which it says, or all others. A marker or a file of a
+        table's log, which may have to wait, has a message of its own.
+        """
+        for found in findings:
+            if found.action in (COPY, DELETE):
+                size = 1 if self.may_wait(found.key) else KEYS_PER_HINT
+                self.unsent[found.row if found.row in (MISSING, CORRUPT) else "", size].append(found.key)
+        await self.slots.run(self.send_batch, self.batches(last))
+        self.deletes += sum(found.action == DELETE for found in findings)
+
+    def batches(self, last: bool) -> Iterator[tuple[str, int, list[str]]]:
+        """Takes full batches off what is unsent, before another folder's keys are sent."""
+        for (row, size), keys in list(self.unsent.items()):
+            full = size * SQS_BATCH
+            while len(keys) >= full or (last and keys):
+                batch = keys[:full]
+                del keys[:full]
+                yield row, size, batch
+
+    def may_wait(self, key: str) -> bool:
+        settings = self.settings
+        return is_marker(key, settings.copy_last) or (settings.tables != "" and log_file(key) is not None)
+
+    async def send_batch(self, batch: tuple[str, int, list[str]]) -> None:
+        row, size, keys = batch
+        bucket = self.settings.src_bucket
+        groups = [keys[start : start + size] for start in range(0, len(keys), size)]
+        bodies = [hint_body(bucket, group, row == MISSING, row == CORRUPT) for group in groups]
+        await self.queue.send_batch(bodies, GROUP)
+        self.sent += len(keys)
+
+
+@dataclass(eq=False)
+class Removal:
+    """Keys of the destination that are to go: with --remove-unwanted what EXCLUDE or KEEP_DAYS leaves out, with
+    --remove-foreign what the sync did not write. What is both goes only with both. They are collected first, so that it
+    is known whether they are too many before one of them is deleted.
+
+    Right before it is deleted, each key is looked at once more, and S3 deletes only the copy that was seen (IfMatch).
+    So a copy stays that a worker has made meanwhile because the source was touched. A second look at the source, as in
+    sync.py, is not needed: no event is consumed here, so a worker still has the one of the touch, and copies again.
+    """
+
+    buckets: Buckets
+    interruption: Interruption
+    most: int
+    asked: Collection[str] = ("unwanted",)  # the rows that are to go
+    keys: dict[str, str] = field(default_factory=dict)  # and the row that each counts in
+
+    def takes(self, found: Finding) -> bool:
+        return found.row in self.asked and (FOREIGN in self.asked or not found.is_foreign)
+
+    def add(self, found: Finding) -> None:
+        """Remembers the key, but one more than `most` at most, which shows that they are too many."""
+        if len(self.keys) <= self.most:
+            self.keys[found.key] = found.row
+
+    async def run(self, looks: Slots, done: Callable[[str, Finding], None]) -> None:
+        """Calls done() as soon as a key is done, with the row that it counts in and the row "removed", "unreadable",
+        which is logged, or with what a look at the key found instead.
+
+        Raises Interrupted, and an error for which no key is at fault.
+        """
+
+        async def remove(key: str) -> None:
+            done(self.keys[key], await self.remove(key))
+
+        for keys in itertools.batched(self.keys, AT_ONCE, strict=False):
+            await looks.run(remove, keys)
+
+    async def remove(self, key: str) -> Finding:
+        sync = KeySync(key, interruption=self.interruption)
+        try:
+            return await when_not_busy(self.interruption, functools.partial(self.look_and_delete, sync))
+        except AWS_ERRORS as error:
+            if is_environment(error):
+                raise
+            log.warning("cannot remove key=%s %s", quoted(key), describe(error))
+            return Finding(key, "unreadable")
+
+    async def look_and_delete(self, sync: KeySync) -> Finding:
+        """If the object is gone after a delete that got no answer, then that delete removed it."""
+        self.interruption.check()
+        existing, found = await look_at(self.buckets, sync.key, deep=False)
+        if existing and self.takes(found):
+            try:
+                await delete_object(self.buckets, sync, existing)
+            except ClientError as error:
+                if not is_change(error):
+                    raise
+                return Finding(sync.key, "")
+        elif existing or found.row or not sync.result.unsettled_until:
+            return found
+        log.info(REMOVED, quoted(sync.key))
+        return Finding(sync.key, "removed")
+
+
+class Report:
+    """Counts the differences, and logs them up to that number. The lines are numbered, as a log may drop some."""
+
+    def __init__(self) -> None:
+        self.differences = 0
+
+    def add(self, what: str, key: str) -> None:
+        self.differences += 1
+        if self.differences <= MOST_REPORTED:
+            log.info(DIFFERENCE, self.differences, what, quoted(key))
+
+    def numbers(self) -> str:
+        return f" differences={self.differences} reported={min(self.differences, MOST_REPORTED)}"
