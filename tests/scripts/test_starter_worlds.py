@@ -106,7 +106,7 @@ class Watch:
     def check(self, report: dict[str, Any], error: str, before: list[Run]) -> None:
         self.check_stops()
         if self.plan.paused.holds(self.world.now):
-            self.nobody_since = self.untold_since = math.inf
+            self.nobody_since = self.untold_since = self.short_since = math.inf
             if self.world.was_clear and self.world.live():
                 self.fault("workers run in a pause")
             return
@@ -126,7 +126,7 @@ class Watch:
         """Nothing is reported that is not so, and a single crash makes one run fail at most."""
         bad = self.bad()
         self.failing_runs += bool(report["failing"])
-        self.is_held_back = bool(report["failing"] or report["trial"])
+        self.is_held_back = bool(report["failing"] or report["trial"] or report["failures"])
         if (report["failing"] or report["trial"]) and not any(task.gone > self.world.now - 75 * MINUTE for task in bad):
             self.fault("tells of failures, and there are none")
         if bool(report["failing"]) != ("do not get to work" in error):
@@ -135,7 +135,7 @@ class Watch:
             self.fault(f"raises without a reason: {error}")
         plan = self.plan
         is_replaced = not (plan.refusals or plan.partial or plan.loses or plan.no_spot.how)
-        allowed = 1 + len(plan.interruptions) + len(self.world.stops)
+        allowed = 1 + len(plan.interruptions) + len(plan.bursts) + len(self.world.stops)
         if plan.crash < math.inf and is_replaced and self.failing_runs > allowed:
             self.fault("one crash makes more than one run fail")
 
@@ -145,9 +145,9 @@ class Watch:
         world, plan = self.world, self.plan
         live = world.live()
         hopeless = plan.doom.holds(world.now) and all(task.dies for task in live) and world.told[0] > 0
-        bad = [task for task in self.bad() if task.created >= plan.doom.begin]
+        bad = [task for task in self.bad() if task.created >= plan.doom.begin and task.gone > world.now - HOUR]
         first = max(TOLD, 2 * plan.rate, 1.3 * plan.fate.seconds + 2 * MINUTE)
-        limit = first if len(bad) == 1 else 2 * plan.rate
+        limit = first if len(bad) == 1 else 5 * plan.rate
         if report["failing"] or not (hopeless and bad and world.was_clear):
             self.untold_since = world.now if hopeless and bad and world.was_clear else math.inf
         elif world.now - self.untold_since > limit:
@@ -199,7 +199,7 @@ class Watch:
         if world.now - self.short_since > 10 * MINUTE + 2 * self.plan.rate:
             self.fault("nobody works, Spot has no room, and on demand is not asked")
         tries = len({task.created for task in made if task.spot and task.created < short.end})
-        if short.how == "stops" and short.holds(world.now) and tries > 8 + (world.now - short.begin) / (4 * MINUTE):
+        if waits and short.how == "stops" and tries > 8 + (world.now - short.begin) / (4 * MINUTE):
             self.fault(f"Spot is asked {tries} times though it has no room")
 
     def check_replaced(self, before: list[Run]) -> None:
@@ -258,7 +258,7 @@ class Watch:
         stays = [task for task in world.live() if task.stays]
         least = plan.min_workers(world.now)
         is_settled = (
-            not self.is_held_back and max((task.created for task in stays), default=0) < world.now - 2 * plan.rate
+            not self.is_held_back and max((task.created for task in stays), default=0) < world.now - 4 * plan.rate
         )
         if is_settled and len(stays) != least and len(world.live()) < plan.most:
             self.fault(f"{len(stays)} stay, MIN_WORKERS={least}")
