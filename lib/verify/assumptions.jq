@@ -1,4 +1,4 @@
-# What a run of ./sync.sh verify says of each row of assumptions.json that a run can show: reads what gather_result prints,
+# What a run of ./sync.sh verify says of each assumption of assumptions.json that it can show: reads what gather_result prints,
 # gives {id, outcome}. A chain that is broken elsewhere neither confirms nor refutes anything.
 
 (.results | map({key: .name, value: .}) | from_entries) as $by
@@ -40,4 +40,4 @@
     elif . == "checksum" then checksum
     else copied(.) end;
 
-$assumptions[0][] | select(.check) | {id, outcome: (.check | outcome)}
+$assumptions[0] | to_entries[] | select(.value) | {id: .key, outcome: (.value | outcome)}

@@ -147,12 +147,13 @@ print_times() {
     ["(this clock is ahead by)", (.clock | seconds), "S3 LastModified"]] | table'
 }
 
-# What this run has shown about each assumption of lib/verify/assumptions.json, and how many no run can show.
+# What this run has shown about each assumption of lib/verify/assumptions.json, which has the check of each, or null: no
+# run can show it. docs/evidence.md says what is assumed.
 print_assumptions() {
   local assumptions=$PROJECT_DIR/lib/verify/assumptions.json
   jq --slurpfile assumptions "$assumptions" "$(<"$PROJECT_DIR/lib/verify/assumptions.jq")" \
     | jq -rs "$(jq_table)"'[["assumption", "outcome"], (.[] | ["`\(.id)`", .outcome])] | table'
-  jq -r '"", "- \(map(select(.untested)) | length) more that no run can show: docs/evidence.md"' "$assumptions"
+  jq -r '"", "- \(map(select(. == null)) | length) more that no run can show: docs/evidence.md"' "$assumptions"
 }
 
 # The largest object that was copied, and how long that took.
