@@ -33,7 +33,7 @@ SLOW_SEARCHES = "protocol/test_interleavings", "[two parts"
 # Tests that look at all containers and images, or make some, must not run at the same time.
 SHARED_ENGINE = "chain/"
 # Tests of a file in these folders share a cloud; those that run in several clouds share each of them.
-SHARED_CLOUD = ("scripts/", "docs/")
+SHARED_CLOUD = ("scripts/", "docs/", "standin/")
 CLOUDS = ("ministack", "enforcing")
 
 # Several processes take tests in this order: what lasts long, and mostly waits, comes first,

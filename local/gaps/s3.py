@@ -7,13 +7,15 @@ import os
 import random
 import re
 import secrets
+import sys
 import time
+from contextvars import ContextVar
 from typing import NamedTuple
 from urllib.parse import quote_plus, unquote
 
 from ministack import app
 from ministack.core import iam_evaluator
-from ministack.core.responses import get_region
+from ministack.core.responses import get_account_id, get_region
 from ministack.core.router import extract_access_key_id
 from ministack.services import s3
 
@@ -23,6 +25,7 @@ from gaps.replace import replaces
 PAGE_SECONDS = [float(text) for text in (os.environ.get("LOCAL_PAGE_SECONDS") or "0").split("-")]
 COPY_MAX = int(os.environ.get("COPY_MAX", 5 * 1024**3))
 MIN_PART = 5 * 1024**2
+MOST_PARTS, MOST_KEY, MOST_METADATA = 10_000, 1024, 2048
 
 # S3 User Guide, "Differences for directory buckets": subresources and headers that are not implemented there.
 NO_SUBRESOURCE = {
@@ -30,7 +33,16 @@ NO_SUBRESOURCE = {
     *("ownershipControls", "replication", "requestPayment", "restore", "retention", "tagging", "versioning"),
     *("versions", "website"),
 }
-NO_HEADER = {"x-amz-tagging", "x-amz-acl", "x-amz-website-redirect-location", "x-amz-object-lock-mode"}
+NO_HEADER = {
+    *("acl", "grant-full-control", "grant-read", "grant-read-acp", "grant-write-acp", "object-lock-legal-hold"),
+    *("object-lock-mode", "object-lock-retain-until-date", "request-payer", "tagging", "website-redirect-location"),
+    "server-side-encryption-bucket-key-enabled",
+}
+NO_SSE_C = {"x-amz-server-side-encryption-customer-algorithm", "x-amz-server-side-encryption-customer-key"}
+OWNERS = {"x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"}
+OF_LIST_OBJECTS = {"prefix", "delimiter", "marker", "max-keys", "encoding-type"}
+# One of these makes a copy of an object onto itself another object.
+CHANGES = {"x-amz-storage-class", "x-amz-server-side-encryption", "x-amz-website-redirect-location"}
 
 
 class Request(NamedTuple):
@@ -66,11 +78,11 @@ async def answer_when_due(original, method, path, headers, body, query, **more):
 def answer_s3(original, *request):
     """Answer one S3 request: what S3 refuses first, then what ministack says, corrected."""
     r = Request(*request)
-    if is_directory(r.bucket) and r.method == "GET" and "session" in r.query:
-        return create_session(r)
-    for refusal_of in (unsupported, bad_copy, bad_completion):
+    for refusal_of in (other_owner, too_long, unsupported, unready_bucket, bad_copy, bad_part, bad_completion):
         if refusal := refusal_of(r):
             return refusal
+    if r.method == "GET" and "session" in r.query:
+        return create_session(r)
     response = original(*request)
     if response[0] == 200:
         drop_old_encoding(r)
@@ -97,36 +109,120 @@ def create_session(r):
     return 200, {"Content-Type": "application/xml"}, body.encode()
 
 
-def unsupported(r):
-    """What a directory bucket does not have (S3 User Guide, "Differences for directory buckets")."""
-    if not is_directory(r.bucket):
-        return None
-    if NO_SUBRESOURCE & r.query.keys() or any(r.headers.get(name) for name in NO_HEADER):
-        return s3._error("NotImplemented", "A directory bucket does not implement this.", 501, r.bucket)
-    prefix = r.query.get("prefix", [""])[0]
-    if r.method == "GET" and not r.key and prefix and not prefix.endswith("/"):
-        return s3._error("InvalidArgument", "A directory bucket lists only prefixes that end in /.", 400, r.bucket)
+def other_owner(r):
+    """All buckets here are of one account (S3 User Guide, "Verifying bucket ownership with bucket owner condition")."""
+    if any(r.headers.get(name, get_account_id()) != get_account_id() for name in OWNERS):
+        return s3._error("AccessDenied", "Access Denied", 403, r.bucket)
     return None
 
 
+def too_long(r):
+    """S3 User Guide, "Naming Amazon S3 objects" and "Working with object metadata"."""
+    if len(r.key.encode()) > MOST_KEY:
+        return s3._error("KeyTooLongError", "Your key is too long", 400, r.key)
+    sent = {name.removeprefix("x-amz-meta-"): value for name, value in r.headers.items() if "x-amz-meta-" in name}
+    if sum(len(name) + len(value) for name, value in sent.items()) > MOST_METADATA:
+        return s3._error("MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size", 400)
+    return None
+
+
+def unsupported(r):
+    """What a directory bucket does not have (S3 User Guide, "Differences for directory buckets"), and sessions, which
+    only directory buckets have."""
+    if not is_directory(r.bucket):
+        is_session = r.bucket and r.method == "GET" and "session" in r.query
+        return s3._error("InvalidRequest", "Only a directory bucket has sessions.", 400) if is_session else None
+    if NO_SUBRESOURCE & r.query.keys() or any(r.headers.get(f"x-amz-{name}") for name in NO_HEADER):
+        return s3._error("NotImplemented", "A directory bucket does not implement this.", 501, r.bucket)
+    is_dsse = r.headers.get("x-amz-server-side-encryption") == "aws:kms:dsse"
+    if is_dsse or NO_SSE_C & r.headers.keys() or (r.key and "content-md5" in r.headers):
+        return s3._error("InvalidRequest", "A directory bucket has neither SSE-C, DSSE-KMS nor MD5.", 400, r.bucket)
+    if r.headers.get("x-amz-storage-class", "EXPRESS_ONEZONE") != "EXPRESS_ONEZONE":
+        return s3._error("InvalidStorageClass", "The storage class you specified is not valid", 400, r.bucket)
+    return bad_listing(r) if r.method == "GET" and not r.key else None
+
+
+def bad_listing(r):
+    """A directory bucket lists by folder (S3 API Reference, ListObjectsV2, the notes on directory buckets)."""
+    if "start-after" in r.query or not r.query.keys() - OF_LIST_OBJECTS:
+        return s3._error("NotImplemented", "A directory bucket does not implement this.", 501, r.bucket)
+    prefix, delimiter = (r.query.get(name, [""])[0] for name in ("prefix", "delimiter"))
+    if (prefix and not prefix.endswith("/")) or delimiter not in ("", "/"):
+        return s3._error("InvalidRequest", "A directory bucket lists by folders, which end in /.", 400, r.bucket)
+    return None
+
+
+def unready_bucket(r):
+    """A directory bucket is made in a zone, and it is kept while uploads are open in it (S3 User Guide, "Working with
+    multipart uploads with directory buckets")."""
+    if not is_directory(r.bucket) or r.key or r.query:
+        return None
+    if r.method == "PUT" and b"<Type>Directory</Type>" not in r.body:
+        return s3._error("MalformedXML", "A directory bucket needs its configuration.", 400, r.bucket)
+    if r.method == "DELETE" and any(upload["bucket"] == r.bucket for upload in s3._multipart_uploads.values()):
+        return s3._error("BucketNotEmpty", "The bucket you tried to delete is not empty", 409, r.bucket)
+    return None
+
+
+def source_of(r):
+    """Return the bucket, the key and ministack's record of what a copy reads, or None."""
+    path, _, version = r.headers["x-amz-copy-source"].partition("?versionId=")
+    bucket, _, key = unquote(path).lstrip("/").partition("/")
+    if not version:
+        return bucket, key, stored(bucket, key)
+    versions = s3._object_versions.get((bucket, key), [])
+    return bucket, key, next((found for found in versions if found["version_id"] == version), None)
+
+
 def bad_copy(r):
-    """Size limit, tags and the destination's conditions (S3 API Reference, CopyObject and UploadPartCopy)."""
+    """What is not copied, and the destination's conditions (S3 API Reference, CopyObject and UploadPartCopy)."""
     if r.method != "PUT" or "x-amz-copy-source" not in r.headers:
         return None
-    bucket, _, key = unquote(r.headers["x-amz-copy-source"].partition("?")[0]).lstrip("/").partition("/")
-    source = stored(bucket, key)
+    bucket, key, source = source_of(r)
     if source is None:
         return None
-    first, _, last = r.headers.get("x-amz-copy-source-range", "").removeprefix("bytes=").partition("-")
-    if (int(last) - int(first) + 1 if last else source["size"]) > COPY_MAX:
+    if source.get("is_delete_marker"):
+        return s3._error("InvalidRequest", "The source of a copy request may not refer to a delete marker", 400)
+    is_archived = source.get("storage_class") in s3._ARCHIVE_STORAGE_CLASSES
+    if is_archived and s3._sync_restore(bucket, key, source) != "restored":
+        return s3._invalid_object_state(bucket, key, source["storage_class"])
+    span = re.fullmatch(r"bytes=(\d+)-(\d+)", r.headers.get("x-amz-copy-source-range", ""))
+    if span and source["size"] <= MIN_PART:
+        return s3._error("InvalidRequest", "The copy source is not supported as a byte-range copy source", 400)
+    if (int(span[2]) - int(span[1]) + 1 if span else source["size"]) > COPY_MAX:
         limit = "The specified copy source is larger than the maximum allowable size for a copy source"
         return s3._error("InvalidRequest", f"{limit}: {COPY_MAX}", 400)
-    if "partNumber" in r.query:
-        return None
-    tags = s3._object_tags.get((bucket, key, source.get("version_id")))
-    if is_directory(r.bucket) and tags and r.headers.get("x-amz-tagging-directive", "COPY").upper() == "COPY":
-        return s3._error("NotImplemented", "A directory bucket does not implement object tags.", 501, r.key)
+    return None if "partNumber" in r.query else bad_object(r, bucket, key, source)
+
+
+def bad_object(r, bucket, key, source):
+    """What CopyObject alone refuses: an object onto itself, and what a directory bucket would have to keep."""
+    replaces_metadata = r.headers.get("x-amz-metadata-directive", "COPY").upper() == "REPLACE"
+    if (bucket, key) == (r.bucket, r.key) and not replaces_metadata and not CHANGES & r.headers.keys():
+        return s3._error("InvalidRequest", "A copy of an object onto itself has to change something", 400, r.key)
+    for kept, directive, without in (
+        (s3._object_tags, "x-amz-tagging-directive", "REPLACE"),
+        (s3._object_annotations, "x-amz-object-annotation-directive", "EXCLUDE"),
+    ):
+        is_kept = kept.get((bucket, key, source.get("version_id"))) and r.headers.get(directive, "COPY") != without
+        if is_kept and is_directory(r.bucket):
+            return s3._error("NotImplemented", f"A directory bucket needs {directive}: {without}.", 501, r.key)
     return s3._check_put_preconditions(r.headers, stored(r.bucket, r.key))
+
+
+@replaces(s3, "_check_put_preconditions")
+def check_conditions(original, headers, existing):
+    """If-None-Match of a write is * (S3 API Reference, CopyObject, PutObject and CompleteMultipartUpload)."""
+    if headers.get("if-none-match", "*") != "*":
+        return s3._error("NotImplemented", "A header you provided implies functionality that is not implemented", 501)
+    return original(headers, existing)
+
+
+def bad_part(r):
+    """Part numbers (S3 User Guide, "Amazon S3 multipart upload limits")."""
+    if r.method == "PUT" and not 1 <= int(r.query.get("partNumber", ["1"])[0]) <= MOST_PARTS:
+        return s3._error("InvalidArgument", f"Part number must be an integer between 1 and {MOST_PARTS}", 400, r.key)
+    return None
 
 
 def drop_old_encoding(r):
@@ -136,14 +232,15 @@ def drop_old_encoding(r):
 
 
 def with_own_etag(r, response):
-    """What is written to a directory bucket gets a random ETag (S3 User Guide, "Differences for directory buckets")."""
+    """What is written to a directory bucket gets a random ETag and the bucket's storage class (S3 User Guide,
+    "Differences for directory buckets")."""
     is_write = (r.method == "PUT" and "partNumber" not in r.query) or (r.method == "POST" and "uploadId" in r.query)
     written = stored(r.bucket, r.key) if is_write and is_directory(r.bucket) else None
     if not written:
         return response
     status, headers, body = response
     old, new = written["etag"].strip('"'), secrets.token_hex(16)
-    written["etag"] = f'"{new}"'
+    written |= {"etag": f'"{new}"', "storage_class": "EXPRESS_ONEZONE"}
     headers = {name: value.replace(old, new) if name.lower() == "etag" else value for name, value in headers.items()}
     return status, headers, body.replace(old.encode(), new.encode())
 
@@ -153,6 +250,8 @@ def bad_completion(r):
     if r.method != "POST" or "uploadId" not in r.query:
         return None
     numbers = [int(n) for n in re.findall(rb"<PartNumber>(\d+)</PartNumber>", r.body)]
+    if not numbers:
+        return s3._error("MalformedXML", "An object is made of one part at least", 400, r.key)
     consecutive = list(range(1, len(numbers) + 1))
     if numbers != (consecutive if is_directory(r.bucket) else sorted(set(numbers))):
         return s3._error("InvalidPartOrder", "The list of parts was not in the right order.", 400, r.key)
@@ -183,6 +282,44 @@ def list_one_kind(r, response):
         if (b"--x-s3</Name>" in bucket) != wanted:
             body = body.replace(bucket, b"")
     return status, headers, body
+
+
+class Turned(dict):
+    """For str.translate: the last character becomes the first, and / stays as it is."""
+
+    def __missing__(self, code):
+        self[code] = code if code == ord("/") else sys.maxunicode - code
+        return self[code]
+
+
+TURNED = Turned()
+directory = ContextVar("directory", default="")  # the directory bucket that is being listed
+
+
+@replaces(s3, "_list_objects_v2")
+def list_objects(original, bucket, query):
+    """Tell list_in_no_order() which bucket it is about."""
+    token = directory.set(bucket if is_directory(bucket) else "")
+    try:
+        return original(bucket, query)
+    finally:
+        directory.reset(token)
+
+
+@replaces(s3, "_collect_list_entries")
+def list_in_no_order(original, keys, prefix, delimiter, max_keys, start_after):
+    """A directory bucket lists folder by folder, always in the same order, which is not that of the keys; with a
+    delimiter it shows the folders of open uploads too (S3 API Reference, ListObjectsV2)."""
+    if not (bucket := directory.get()):
+        return original(keys, prefix, delimiter, max_keys, start_after)
+    begun = [u["key"] for u in s3._multipart_uploads.values() if delimiter and u["bucket"] == bucket]
+    shown = [key for key in keys if key.startswith(prefix)]
+    shown += [key for key in begun if delimiter in key.removeprefix(prefix)]
+    turned = [key.translate(TURNED) for key in shown]
+    found = original(turned, prefix.translate(TURNED), delimiter, max_keys, start_after.translate(TURNED))
+    contents, folders, is_truncated, marker = found
+    contents, folders = ([name.translate(TURNED) for name in names] for names in (contents, folders))
+    return contents, folders, is_truncated, marker.translate(TURNED)
 
 
 @replaces(s3, "_key_matches_filter")

@@ -1,12 +1,19 @@
-"""SQS: redrive of a dead-letter queue."""
+"""SQS: redrive of a dead-letter queue, old receipt handles, and what is out of range."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 
 from ministack.services import sqs
+
+from gaps.replace import replaces
+
+LONGEST_DELAY, LONGEST_VISIBILITY = 900, 43_200  # seconds
+GROUP_ID = re.compile("[!-~]{0,128}")
+RECEIPT_HANDLE = re.compile("[0-9a-f-]{36}")  # ministack's
 
 moves = []  # the latest first
 
@@ -51,7 +58,76 @@ def list_dead_letter_source_queues(_data, url):
     }
 
 
+def check_range(data, name, most):
+    """Raise the error SQS answers with when a number is out of its range."""
+    if not 0 <= int(data.get(name) or 0) <= most:
+        reason = f"Reason: Must be between 0 and {most}, if provided."
+        raise sqs._Err("InvalidParameterValue", f"Value {data[name]} for parameter {name} is invalid. {reason}")
+
+
+@replaces(sqs, "_act_send_message")
+def send_message(original, data, url):
+    """Refuse what is out of range (SQS API Reference, SendMessage)."""
+    check_range(data, "DelaySeconds", LONGEST_DELAY)
+    if not GROUP_ID.fullmatch(data.get("MessageGroupId") or ""):
+        raise sqs._Err("InvalidParameterValue", "The parameter MessageGroupId is invalid.")
+    return original(data, url)
+
+
+def received(data, url, action):
+    """Return the queue and the message of a receipt handle: None if it is deleted or was received again since."""
+    queue, handle = sqs._get_q(data.get("QueueUrl", url), action), data.get("ReceiptHandle", "")
+    if not RECEIPT_HANDLE.fullmatch(handle):
+        raise sqs._Err("ReceiptHandleIsInvalid", f'The input receipt handle "{handle}" is not valid.')
+    return queue, next((message for message in queue["messages"] if message["receipt_handle"] == handle), None)
+
+
+def delete_message(data, url):
+    """With an old receipt handle this deletes nothing and is no error (SQS API Reference, DeleteMessage)."""
+    queue, message = received(data, url, "sqs:DeleteMessage")
+    if message:
+        queue["messages"].remove(message)
+    return {}
+
+
+def change_message_visibility(data, url):
+    """Hide only what is in flight (SQS API Reference, ChangeMessageVisibility)."""
+    _, message = received(data, url, "sqs:ChangeMessageVisibility")
+    check_range(data, "VisibilityTimeout", LONGEST_VISIBILITY)
+    if message is None:
+        reason = "Reason: Message does not exist or is not available for visibility timeout change."
+        raise sqs._Err("InvalidParameterValue", f"The parameter ReceiptHandle is invalid. {reason}")
+    if message["visible_at"] <= time.time():
+        raise sqs._Err("MessageNotInflight", "The specified message isn't in flight.")
+    message["visible_at"] = time.time() + int(data["VisibilityTimeout"])
+    sqs.esm_wake.set()
+    return {}
+
+
+def in_batch(action):
+    """Return the action for up to ten entries, each of which may fail by itself."""
+
+    def run(data, url):
+        entries, answer = data.get("Entries", []), {"Successful": [], "Failed": []}
+        sqs._validate_batch_entries(entries, "BatchRequestEntry")
+        for entry in entries:
+            try:
+                action({"QueueUrl": data.get("QueueUrl", url), **entry}, url)
+                answer["Successful"].append({"Id": entry["Id"]})
+            except sqs._Err as error:
+                failed = {"Id": entry["Id"], "Code": error.code, "Message": error.message, "SenderFault": True}
+                answer["Failed"].append(failed)
+        return answer
+
+    return run
+
+
 sqs._HANDLERS |= {
+    "SendMessage": send_message,
+    "DeleteMessage": delete_message,
+    "DeleteMessageBatch": in_batch(delete_message),
+    "ChangeMessageVisibility": change_message_visibility,
+    "ChangeMessageVisibilityBatch": in_batch(change_message_visibility),
     "StartMessageMoveTask": start_message_move_task,
     "ListMessageMoveTasks": list_message_move_tasks,
     "ListDeadLetterSourceQueues": list_dead_letter_source_queues,

@@ -35,6 +35,7 @@ RESOURCES = scripts("cleanup_parts", "lifecycle", "event_source", "audit_deploy"
 RESOURCES += scripts("version", "function_that_copies", "record", "generated")
 POLICIES = scripts("policy_files")
 VERBS = scripts("verb_parts", "verbs", "night", "sync", "audit_status", "terminal")
+RULES_OF_AWS = ("standin/test_rules_of_aws.py",)
 ESTIMATE = ("docs/test_estimate.py",)
 
 # Of the most specific path that a file begins with.
@@ -87,6 +88,8 @@ TESTS: dict[str, Tests] = {
     "lib/verbs/verify.sh": (*scripts("verify_parts", "verify_bench"), *VERBS, *POLICIES),
     "lib/verbs/wait.sh": (*scripts("wait_verb"), *VERBS, *POLICIES),
     "lib/verify/": (*scripts("verify_parts", "verify_bench"), *VERBS, *POLICIES),
+    "local/gaps/s3.py": (*RULES_OF_AWS, *chain("cloud", "cloud_events")),
+    "local/gaps/sqs.py": (*RULES_OF_AWS, *chain("cloud")),
     "local/": chain("cloud_events", "cloud_announce", "local_start", "cloud", "cloud_functions"),
     "deploy.sh": (*scripts("settings"), *DOCUMENTS, *scripts("plan", "record", "terminal"), *POLICIES),
     "cleanup.sh": (*scripts("cleanup_parts", "settings"), *DOCUMENTS, *POLICIES),

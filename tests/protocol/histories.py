@@ -168,7 +168,9 @@ class Queue:
         **_: Any,
     ) -> dict[str, Any]:
         message = self.find(ReceiptHandle)
-        if message is None or message.visible_at <= self.now():
+        if message is None:
+            raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "ChangeMessageVisibility")
+        if message.visible_at <= self.now():
             raise ClientError({"Error": {"Code": "MessageNotInflight"}}, "ChangeMessageVisibility")
         if self.now() + VisibilityTimeout > message.received_at + MAX_SQS_VISIBILITY:
             raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "ChangeMessageVisibility")

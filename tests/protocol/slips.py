@@ -960,9 +960,9 @@ LOCAL = (
     Slip(
         "the local cloud takes a prefix of half a name",
         "local/gaps/s3.py",
-        'and prefix and not prefix.endswith("/"):',
-        "and False:",
-        ("chain/test_cloud.py::test_a_directory_bucket_lists_only_prefixes_that_end_in_a_slash",),
+        '(prefix and not prefix.endswith("/"))',
+        "False",
+        ("standin/test_rules_of_aws.py::test_it_follows_the_rule",),
     ),
     Slip(
         "messages stay in the local dead-letter queue when they are moved",

@@ -112,11 +112,6 @@ def head_bucket(s3: S3, request: Request) -> Answer:
     return Answer(headers={"x-amz-bucket-region": REGION})
 
 
-def get_bucket_location(s3: S3, request: Request) -> Answer:
-    find_bucket(s3, request)
-    return xml("LocationConstraint", "")
-
-
 def list_buckets(s3: S3, request: Request) -> Answer:
     """ListDirectoryBuckets differs only in its host and in its signature."""
     wants_directory = "/s3express/" in request.headers.get("authorization", "")
@@ -147,6 +142,11 @@ def general_purpose_only(s3: S3, request: Request) -> Bucket:
     if bucket.is_directory:
         raise S3Error("NotImplemented")
     return bucket
+
+
+def get_bucket_location(s3: S3, request: Request) -> Answer:
+    general_purpose_only(s3, request)
+    return xml("LocationConstraint", "")
 
 
 def get_bucket_versioning(s3: S3, request: Request) -> Answer:

@@ -36,8 +36,6 @@ def refuse_headers(bucket: Bucket, request: Request) -> None:
         raise S3Error("InvalidRequest", "DSSE-KMS is not supported for this bucket")
     if headers.get("x-amz-tagging"):
         raise S3Error("NotImplemented")
-    if request.query.get("versionId", "null") != "null":
-        raise S3Error("InvalidArgument", "This bucket does not support versioning")
     refuse_content_encoding(bucket, content_encoding(headers))
 
 

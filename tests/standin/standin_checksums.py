@@ -44,13 +44,9 @@ def crc64(data: bytes) -> str:
 
 
 def checksum_of_upload(request: Request, body: bytes) -> str:
-    """That of a PutObject: what the client sent, as a header or behind the chunks, or S3's own (S3 User Guide,
-    "Checking object integrity for data uploads")."""
-    sent = dict(request.headers)
-    if "x-amz-decoded-content-length" in sent:
-        trailer = request.body[request.body.rindex(b"0\r\n") :].decode().split("\r\n")
-        sent |= {name.lower(): value for name, _, value in (line.partition(":") for line in trailer)}
-    for name, value in sent.items():
+    """That of a PutObject: what the client sent, or S3's own (S3 User Guide, "Checking object integrity for data
+    uploads")."""
+    for name, value in request.headers.items():
         if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in ABOUT:
             return f"{name.removeprefix(PREFIX)} {value.strip()}"
     return f"crc64nvme {crc64(body)}"

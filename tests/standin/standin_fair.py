@@ -17,7 +17,6 @@ from typing import Any
 from standin_store import ACCOUNT, REGION
 
 MAX_VISIBILITY = 43_200  # 12 hours
-MAX_IN_FLIGHT = 120_000
 NOISY_IN_FLIGHT = 30
 NOISY_SHARE = 0.1
 QUIET_SECONDS = 300
@@ -67,7 +66,6 @@ class Queue:
     max_receive_count: int = 0  # 0: no redrive policy
     dead_letter_queue: str = ""
     max_visibility: int = MAX_VISIBILITY  # lower it to reach the 12-hour cap in a test
-    max_in_flight: int = MAX_IN_FLIGHT
     is_fair: bool = True  # False: the oldest message first, whatever its group
     messages: dict[str, Message] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from standin_checks import (
 from standin_checksums import checksum_headers, checksum_of_copy, checksum_of_upload
 from standin_limits import COPY_TO_ITSELF, COPY_TOO_LARGE, MAX_COPY, PAGE, Steps
 from standin_store import S3, Answer, Bucket, Object, Request, S3Error, Span
-from standin_xml import iso, parse_time, parse_xml, xml
+from standin_xml import iso, parse_xml, xml
 
 
 def head_object(s3: S3, request: Request) -> Answer:
@@ -76,12 +76,13 @@ def put_object(s3: S3, request: Request) -> Steps:
     bucket = find_bucket(s3, request)
     check_condition_support(bucket, request, "PutObject")
     headers = metadata_from(request.headers)
-    body = decode_body(request)
+    body = request.body
     yield len(body)
     check_destination(bucket, request)
     content = [(s3.next_generation(), 0, len(body))]
     new = new_object(s3, bucket, content, hashlib.md5(body).hexdigest(), headers)
     new.tags = request.headers.get("x-amz-tagging", "")
+    new.storage_class = request.headers.get("x-amz-storage-class", new.storage_class)
     new.checksum = checksum_of_upload(request, body)
     s3.store(bucket, request.key, new, "ObjectCreated:Put")
     return Answer(headers=written_headers(bucket, new))
@@ -102,18 +103,6 @@ def size_of(content: list[Span]) -> int:
 def written_headers(bucket: Bucket, new: Object) -> dict[str, str]:
     versioned = {"x-amz-version-id": new.version_id} if bucket.versioning else {}
     return {"etag": f'"{new.etag}"', **versioned}
-
-
-def decode_body(request: Request) -> bytes:
-    """The bytes of an upload; aws-chunked is 'size in hexadecimal[;signature] CRLF data CRLF' until size 0."""
-    if "x-amz-decoded-content-length" not in request.headers:
-        return request.body
-    data, start = [], 0
-    while size := int(request.body[start : request.body.index(b"\r\n", start)].split(b";")[0], 16):
-        start = request.body.index(b"\r\n", start) + 2
-        data.append(request.body[start : start + size])
-        start += size + 2
-    return b"".join(data)
 
 
 def copy_source(s3: S3, request: Request) -> tuple[Bucket, str, Object]:
@@ -184,34 +173,18 @@ def delete_object(s3: S3, request: Request) -> Steps:
         gone = s3.delete_version(bucket, request.key, version_id)
         marker = {"x-amz-delete-marker": "true"} if gone and gone.is_delete_marker else {}
         return Answer(204, headers={"x-amz-version-id": version_id, **marker})
-    headers = request.headers
-    check_delete(
-        bucket,
-        request.key,
-        headers.get("if-match"),
-        headers.get("x-amz-if-match-size"),
-        headers.get("x-amz-if-match-last-modified-time"),
-    )
+    check_delete(bucket, request.key, request.headers.get("if-match"))
     if marker := s3.delete(bucket, request.key):
         return Answer(204, headers={"x-amz-delete-marker": "true", "x-amz-version-id": marker.version_id})
     return Answer(204)
 
 
-def check_delete(bucket: Bucket, key: str, etag: str | None, size: str | None, modified: str | None) -> None:
-    """The conditions of a delete (S3 API reference, DeleteObject): size and time are for directory buckets only, and
-    hold when there is no object."""
-    if (size or modified) and not bucket.is_directory:
-        raise S3Error("NotImplemented")
+def check_delete(bucket: Bucket, key: str, etag: str | None) -> None:
+    """The condition of a delete (S3 API reference, DeleteObject)."""
     current = bucket.current(key)
-    if current is None:
-        if etag:
-            raise S3Error("NoSuchKey")
-        return
-    if etag and not matches_etag(etag, current.etag):
-        raise S3Error("PreconditionFailed")
-    if size and int(size) != current.size:
-        raise S3Error("PreconditionFailed")
-    if modified and parse_time(modified) != current.modified:
+    if etag and current is None:
+        raise S3Error("NoSuchKey")
+    if etag and current and not matches_etag(etag, current.etag):
         raise S3Error("PreconditionFailed")
 
 
@@ -235,8 +208,7 @@ def delete_entry(s3: S3, bucket: Bucket, entry: ElementTree.Element, quiet: bool
         if version_id and bucket.versioning:
             s3.delete_version(bucket, key, version_id)
         else:
-            etag, size = entry.findtext("{*}ETag"), entry.findtext("{*}Size")
-            check_delete(bucket, key, etag, size, entry.findtext("{*}LastModifiedTime"))
+            check_delete(bucket, key, entry.findtext("{*}ETag"))
             s3.delete(bucket, key)
     except S3Error as error:
         return f"<Error><Key>{escape(key)}</Key><Code>{error.code}</Code><Message>{error.message}</Message></Error>"

@@ -23,7 +23,6 @@ MAX_DELAY = 900
 GROUP_ID = "[!-~]{0,128}"
 MAX_WAIT = 20
 MAX_BATCH = 10
-FULL_SECONDS = 0.2  # between two looks at a queue that has as many in flight
 
 Arguments = dict[str, Any]
 
@@ -33,7 +32,6 @@ ERRORS = {
     "EmptyBatchRequest": "AWS.SimpleQueueService.EmptyBatchRequest",
     "InvalidParameterValue": "InvalidParameterValue",
     "MessageNotInflight": "AWS.SimpleQueueService.MessageNotInflight",
-    "OverLimit": "OverLimit",
     "QueueDoesNotExist": "AWS.SimpleQueueService.NonExistentQueue",
     "ReceiptHandleIsInvalid": "ReceiptHandleIsInvalid",
     "TooManyEntriesInBatchRequest": "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
@@ -198,10 +196,6 @@ async def receive_message(sqs: SQS, arguments: Arguments) -> Arguments:
     wait = check_range(arguments, "WaitTimeSeconds", 0, MAX_WAIT, 0)
     visibility = check_range(arguments, "VisibilityTimeout", 0, MAX_VISIBILITY, queue.visibility_timeout)
     began = time.time()
-    while is_full(queue):
-        if time.time() >= began + wait:
-            return over_limit(queue, wait)
-        await asyncio.sleep(FULL_SECONDS)
     while not (taken := sqs.take(queue, limit, visibility)):
         deadline = began + poll_seconds(sqs, queue, wait)
         if time.time() >= deadline:
@@ -215,18 +209,6 @@ async def receive_message(sqs: SQS, arguments: Arguments) -> Arguments:
             continue
     asked = {*arguments.get("MessageSystemAttributeNames", []), *arguments.get("AttributeNames", [])}
     return {"Messages": [received(queue, message, asked) for message in taken]} if taken else {}
-
-
-def is_full(queue: Queue) -> bool:
-    queue.take_back(time.time())
-    return queue.in_flight >= queue.max_in_flight
-
-
-def over_limit(queue: Queue, wait: int) -> Arguments:
-    """With this many in flight short polling is refused, long polling finds nothing (SQS Guide, visibility timeout)."""
-    if wait:
-        return {}
-    raise SQSError("OverLimit", f"{queue.max_in_flight} messages are in flight.", status=403)
 
 
 def poll_seconds(sqs: SQS, queue: Queue, wait: int) -> float:

@@ -9,9 +9,9 @@ from standin_buckets import check_listing
 from standin_checks import check_condition_support, check_destination, find_bucket, metadata_from
 from standin_checksums import checksum_of_parts
 from standin_limits import COPY_TOO_LARGE, MAX_COPY, MAX_PARTS, MIN_PART, NO_BYTE_RANGE, PAGE, Steps
-from standin_objects import copy_source, decode_body, new_object, size_of, written_headers
+from standin_objects import copy_source, new_object, size_of, written_headers
 from standin_store import S3, Answer, Bucket, Object, Part, Request, S3Error, Span, Upload
-from standin_xml import encoding_type, iso, listed, parse_time, parse_xml, xml
+from standin_xml import encoding_type, iso, listed, parse_xml, xml
 
 
 def create_multipart_upload(s3: S3, request: Request) -> Answer:
@@ -55,7 +55,7 @@ def store_part(s3: S3, bucket: Bucket, upload: Upload, number: int, content: lis
 def upload_part(s3: S3, request: Request) -> Steps:
     bucket = find_bucket(s3, request)
     upload, number = find_upload(bucket, request), part_number(request)
-    body = decode_body(request)
+    body = request.body
     yield len(body)
     content = [(s3.next_generation(), 0, len(body))]
     part = store_part(s3, bucket, upload, number, content, hashlib.md5(body).hexdigest())
@@ -161,12 +161,6 @@ def named_parts(bucket: Bucket, upload: Upload, request: Request) -> list[Part]:
 def abort_multipart_upload(s3: S3, request: Request) -> Steps:
     bucket = find_bucket(s3, request)
     yield 0
-    if initiated := request.headers.get("x-amz-if-match-initiated-time"):
-        held = bucket.uploads.get(request.query["uploadId"])
-        if held is None:
-            return Answer(204)
-        if held.initiated != parse_time(initiated):
-            raise S3Error("PreconditionFailed")
     upload = find_upload(bucket, request)
     upload.parts = {}
     del bucket.uploads[upload.id]

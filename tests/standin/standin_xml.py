@@ -2,8 +2,6 @@
 
 import time
 import xml.etree.ElementTree as ElementTree
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
@@ -32,10 +30,3 @@ def encoding_type(query: dict[str, str]) -> str:
 
 def iso(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(seconds))
-
-
-def parse_time(text: str) -> int:
-    """Seconds since 1970 of an RFC 1123 or ISO 8601 time."""
-    if text[0].isdigit():
-        return int(datetime.fromisoformat(text).timestamp())
-    return int(parsedate_to_datetime(text).timestamp())
