@@ -14,7 +14,6 @@ from standin_store import S3, Bucket, Object, S3Error, Upload
 DAY = 86_400
 MOST_RULES = 1000
 ACTIONS = ("Expiration", "AbortIncompleteMultipartUpload")  # all that a directory bucket has
-FILTERS = {"Prefix", "ObjectSizeGreaterThan", "ObjectSizeLessThan"}  # no tags
 
 
 def put_rules(bucket: Bucket, rules: list[dict[str, Any]]) -> None:
@@ -36,28 +35,20 @@ def check_rule(rule: dict[str, Any]) -> None:
         raise S3Error("InvalidRequest", f"A directory bucket has no {', '.join(sorted(unknown))} in its lifecycle")
     if rule.get("Status") not in ("Enabled", "Disabled") or not any(action in rule for action in ACTIONS):
         raise S3Error("MalformedXML")
-    if conditions_of(rule).keys() - FILTERS:
-        raise S3Error("InvalidRequest", "A directory bucket filters by prefix and size only")
+    if rule.get("Filter", {}).keys() - {"Prefix"}:
+        raise S3Error("InvalidRequest", "The stand-in filters by prefix only, as the rules of this project do")
     for days in (days_of(rule, action) for action in ACTIONS if action in rule):
         if not isinstance(days, int) or days < 1:
             raise S3Error("InvalidArgument", "'Days' for an action must be a positive integer")
-
-
-def conditions_of(rule: dict[str, Any]) -> dict[str, Any]:
-    found = rule.get("Filter", {})
-    return found.get("And", found)
 
 
 def days_of(rule: dict[str, Any], action: str) -> Any:
     return rule.get(action, {}).get("Days" if action == "Expiration" else "DaysAfterInitiation")
 
 
-def rules_for(bucket: Bucket, action: str, key: str, size: int = 1) -> Iterable[dict[str, Any]]:
+def rules_for(bucket: Bucket, action: str, key: str) -> Iterable[dict[str, Any]]:
     for rule in bucket.lifecycle:
-        conditions = conditions_of(rule)
-        low, high = conditions.get("ObjectSizeGreaterThan", -1), conditions.get("ObjectSizeLessThan", size + 1)
-        is_under = key.startswith(conditions.get("Prefix", ""))
-        if rule["Status"] == "Enabled" and action in rule and is_under and low < size < high:
+        if rule["Status"] == "Enabled" and action in rule and key.startswith(rule.get("Filter", {}).get("Prefix", "")):
             yield rule
 
 
@@ -66,10 +57,10 @@ def midnight_after(begun: int, days: int) -> int:
     return ((begun + days * DAY) // DAY + 1) * DAY
 
 
-def due(bucket: Bucket, action: str, begun: int, key: str, size: int = 1) -> float:
+def due(bucket: Bucket, action: str, begun: int, key: str) -> float:
     """When the first of the rules that apply acts; never without one."""
     return min(
-        (midnight_after(begun, days_of(rule, action)) for rule in rules_for(bucket, action, key, size)),
+        (midnight_after(begun, days_of(rule, action)) for rule in rules_for(bucket, action, key)),
         default=float("inf"),
     )
 
@@ -87,7 +78,7 @@ def run_rules(s3: S3, bucket: Bucket, now: float, late_days: float = 0.0) -> lis
         (key, found)
         for key in bucket.objects
         if (found := bucket.current(key))
-        and due(bucket, "Expiration", found.modified, key, found.size) + late * share_of(key + found.etag) <= now
+        and due(bucket, "Expiration", found.modified, key) + late * share_of(key + found.etag) <= now
     ]
     for key, _ in expired:
         s3.delete(bucket, key, "LifecycleExpiration")
