@@ -49,6 +49,11 @@ def left_out(faces: str, why: str, *rules: Rule) -> tuple[Rule, ...]:
     return tuple(rule._replace(but=rule.but | dict.fromkeys(faces.split(", "), why)) for rule in rules)
 
 
+def steps(*calls: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """One after the other; it gives what the last one gives."""
+    return lambda face: [None, *(call(face) for call in calls)][-1]
+
+
 def outcome(call: Callable[[], Any]) -> Any:
     """What it gives, or the error code, without the words that SQS puts before its own."""
     try:

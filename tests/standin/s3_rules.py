@@ -3,9 +3,10 @@
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from operator import methodcaller as do
 from typing import Any
 
-from faces import CLOUD, KEY, MIRROR, MODEL, SOURCE, STANDIN, WRONG, Buckets, Rule, left_out, outcome
+from faces import CLOUD, KEY, MIRROR, MODEL, SOURCE, STANDIN, WRONG, Buckets, Rule, left_out, outcome, steps
 from fakes import LARGE, SMALL
 
 from mirror.model.limits import MIN_PART_SIZE
@@ -20,89 +21,25 @@ OTHER_OWNER = {"ExpectedBucketOwner": "999999999999"}
 # ---------------------------------------------------------------- what was done before
 
 
-def nothing(_: Buckets) -> None:
-    pass
+def with_copies(keys: list[str]) -> Callable[[Any], Any]:
+    return steps(*(step for key in keys for step in (do("put", "x", key=key), do("copy", key))))
 
 
-def new(b: Buckets) -> None:
-    b.put("x")
-
-
-def copied(b: Buckets) -> None:
-    new(b)
-    b.copy()
-
-
-def overwritten(b: Buckets) -> None:
-    copied(b)
-    b.put("y", LARGE)
-
-
-def large(b: Buckets) -> None:
-    b.put("x", LARGE)
-
-
-def begun(b: Buckets) -> None:
-    large(b)
-    b.create()
-
-
-def in_parts(b: Buckets) -> None:
-    begun(b)
-    b.part(1)
-    b.part(2)
-
-
-def completed(b: Buckets) -> None:
-    in_parts(b)
-    b.complete(1, 2)
-
-
-def aborted(b: Buckets) -> None:
-    in_parts(b)
-    b.abort()
-
-
-def over_a_copy(b: Buckets) -> None:
-    copied(b)
-    in_parts(b)
-
-
-def many(b: Buckets, keys: list[str] = MANY) -> None:
-    for key in keys:
-        b.put("x", key=key)
-        b.copy(key)
-
-
-def tree(b: Buckets) -> None:
-    many(b, TREE)
-
-
-def many_uploads(b: Buckets) -> None:
-    for bucket in (SOURCE, MIRROR):
-        for key in ("data/a", "data/a", "data/b", "e/c"):
-            b.call("create_multipart_upload", Key=key, **bucket)
-
-
-def tagged(b: Buckets) -> None:
-    b.put("x", Tagging="k=v")
-
-
-def annotated(b: Buckets) -> None:
-    new(b)
-    b.annotate()
-
-
-def archived(b: Buckets) -> None:
-    b.put("x", StorageClass="GLACIER")
-
-
-def with_headers(b: Buckets) -> None:
-    b.put("x", CacheControl="no-cache", ContentEncoding="gzip")
-
-
-def summed(b: Buckets) -> None:
-    b.put("x", ChecksumAlgorithm="CRC32")
+nothing = steps()
+new, large = do("put", "x"), do("put", "x", LARGE)
+copied = steps(new, do("copy"))
+overwritten = steps(copied, do("put", "y", LARGE))
+begun = steps(large, do("create"))
+in_parts = steps(begun, do("part", 1), do("part", 2))
+completed, aborted = steps(in_parts, do("complete", 1, 2)), steps(in_parts, do("abort"))
+over_a_copy = steps(copied, in_parts)
+many, tree = with_copies(MANY), with_copies(TREE)
+many_uploads = steps(*(do("call", "create_multipart_upload", Key=key, **bucket) for bucket in (SOURCE, MIRROR)
+                       for key in ("data/a", "data/a", "data/b", "e/c")))  # fmt: skip
+tagged, archived = do("put", "x", Tagging="k=v"), do("put", "x", StorageClass="GLACIER")
+annotated = steps(new, do("annotate"))
+with_headers = do("put", "x", CacheControl="no-cache", ContentEncoding="gzip")
+summed = do("put", "x", ChecksumAlgorithm="CRC32")
 
 
 def versioned(b: Buckets) -> None:
@@ -163,25 +100,13 @@ def part_again(b: Buckets) -> None:
     b.complete(1, 2)
 
 
-def parts_of_two_versions(b: Buckets) -> None:
-    b.put("y", LARGE)
-    b.part(2)
-    b.complete(1, 2)
-
-
 def of_a_gone_upload(b: Buckets) -> list[str]:
     calls = [lambda: b.part(1), lambda: b.complete(1, 2), b.abort, b.listed_parts]
     return sorted({outcome(call) for call in calls})
 
 
-def in_a_general_purpose_bucket(*numbers: int) -> Callable[[Buckets], None]:
-    def call(b: Buckets) -> None:
-        b.create(SOURCE)
-        for number in numbers:
-            b.part(number)
-        b.complete(*numbers)
-
-    return call
+def in_a_general_purpose_bucket(*numbers: int) -> Callable[[Any], Any]:
+    return steps(do("create", SOURCE), *(do("part", number) for number in numbers), do("complete", *numbers))
 
 
 def composite(algorithm: dict[str, str]) -> Callable[[Buckets], tuple[list[str], str, bool]]:
@@ -189,10 +114,7 @@ def composite(algorithm: dict[str, str]) -> Callable[[Buckets], tuple[list[str],
 
     def call(b: Buckets) -> tuple[list[str], str, bool]:
         b.create(**algorithm)
-        b.part(1)
-        b.part(2)
-        b.complete(1, 2)
-        found = b.checksums()
+        found = steps(do("part", 1), do("part", 2), do("complete", 1, 2), do("checksums"))(b)
         return sorted(found), found["ChecksumType"], any(value.endswith("-2") for value in found.values())
 
     return call
@@ -279,7 +201,7 @@ LOOKS = (
         Rule("a checksum is shown to whoever asks", f"{HEAD}, ChecksumMode", summed, lambda b: b.checksums(SOURCE),
              {"ChecksumCRC32": "jNwWgw==", "ChecksumType": "FULL_OBJECT"}),
         Rule("a copy has the checksum of its source", f"{COPY}, ChecksumAlgorithm", summed,
-             lambda b: (b.copy(), b.checksums())[1],
+             steps(do("copy"), do("checksums")),
              {"ChecksumCRC32": "jNwWgw==", "ChecksumType": "FULL_OBJECT"}, "x")),
     *left_out(f"{MODEL}, {CLOUD}", "computes no checksums of copied parts",
         Rule("S3 makes one of an upload", INTEGRITY, large, composite({}),
@@ -295,7 +217,7 @@ LOOKS = (
 
 COPIES = (
     Rule("a copy of nothing is refused", COPY, nothing, Buckets.copy, "NoSuchKey"),
-    Rule("a copy of what is gone is refused", COPY, copied, lambda b: (b.remove(), b.copy()), "NoSuchKey", "x"),
+    Rule("a copy of what is gone is refused", COPY, copied, steps(do("remove"), do("copy")), "NoSuchKey", "x"),
     Rule("a copy has the metadata of its source", DIRECTIVE, overwritten, Buckets.copy, None, "y"),
     Rule("a copy may have other metadata", DIRECTIVE, new, lambda b: b.copy(**REPLACED), None, "x other"),
     Rule("other metadata is not taken without REPLACE", DIRECTIVE, new,
@@ -332,8 +254,8 @@ COPIES = (
          MetadataDirective="REPLACE", Metadata={"label": "other", "n": "v" * 2037}), None, "x other"),
     *left_out(MODEL, "copies whatever it has, to the other bucket",
         Rule("a copy has the headers of its source", DIRECTIVE, with_headers,
-             lambda b: (b.copy(), headers_of_copy(b))[1], ["no-cache", "gzip"], "x"),
-        Rule("or none of them", DIRECTIVE, with_headers, lambda b: (b.copy(**REPLACED), headers_of_copy(b))[1],
+             steps(do("copy"), headers_of_copy), ["no-cache", "gzip"], "x"),
+        Rule("or none of them", DIRECTIVE, with_headers, steps(do("copy", **REPLACED), headers_of_copy),
              [None, None], "x other"),
         Rule("a copy onto itself has to change something", DIRECTIVE, new, lambda b: b.copy(**SOURCE),
              "InvalidRequest"),
@@ -346,7 +268,7 @@ COPIES = (
         Rule("the source is URL-encoded", COPY, lambda b: b.put("x", key="a b+c"),
              lambda b: b.copy(CopySource=SOURCE | {"Key": "a b+c"}), None, "x"),
         Rule("an archived source is not copied", COPY, archived, Buckets.copy, "InvalidObjectState"),
-        Rule("once it is restored it is", "API, RestoreObject", archived, lambda b: (b.restore(), b.copy())[1],
+        Rule("once it is restored it is", "API, RestoreObject", archived, steps(do("restore"), do("copy")),
              None, "x"),
         Rule("and no more", METADATA, new, lambda b: b.copy(
              MetadataDirective="REPLACE", Metadata={"label": "other", "n": "v" * 2038}), "MetadataTooLarge"),
@@ -424,7 +346,7 @@ DELETIONS = (
     Rule("a delete that depends on one object finds none", DELETES, nothing,
          lambda b: b.delete(IfMatch=WRONG), "NoSuchKey"),
     *left_out(MODEL, "keeps one version of a key, and deletes one key at a time",
-        Rule("each key of a batch is answered by itself", "API, DeleteObjects", lambda b: (copied(b), many(b)),
+        Rule("each key of a batch is answered by itself", "API, DeleteObjects", steps(copied, many),
              deleted_one_by_one, (["data/a", "missing"], ["PreconditionFailed"]), "x"),
         Rule("a delete puts a marker over the object", VERSIONS, versioned, lambda b: b.look(SOURCE), "404"),
         Rule("what is under a marker is not listed", VERSIONS, versioned, lambda b: b.listed(SOURCE), []),
@@ -451,7 +373,7 @@ MULTIPART = (
     Rule("an object needs parts", COMPLETE, in_parts, lambda b: b.complete(), "MalformedXML", "upload"),
     Rule("parts have to be in order", PARTS, in_parts, lambda b: b.complete(2, 1), "InvalidPartOrder", "upload"),
     Rule("parts may have no gap", PARTS, in_parts,
-         lambda b: (b.part(3), b.complete(1, 3)), "InvalidPartOrder", "upload"),
+         steps(do("part", 3), do("complete", 1, 3)), "InvalidPartOrder", "upload"),
     Rule("parts begin with 1", PARTS, in_parts, lambda b: b.complete(2), "InvalidPartOrder", "upload"),
     Rule("a part that is not there is refused", COMPLETE, in_parts,
          lambda b: b.complete(1, 2, 3), "InvalidPart", "upload"),
@@ -461,8 +383,9 @@ MULTIPART = (
          lambda b: b.part(1, CopySourceIfMatch=b.etag(SOURCE)), None, "upload"),
     Rule("a part of another version than it names is refused", PART, in_parts,
          lambda b: b.part(1, CopySourceIfMatch=WRONG), "PreconditionFailed", "upload"),
-    Rule("a part of nothing is refused", PART, in_parts, lambda b: (b.remove(), b.part(1)), "NoSuchKey", "upload"),
-    Rule("parts may be of two versions", PART, in_parts, parts_of_two_versions, None, "x y other"),
+    Rule("a part of nothing is refused", PART, in_parts, steps(do("remove"), do("part", 1)), "NoSuchKey", "upload"),
+    Rule("parts may be of two versions", PART, in_parts,
+         steps(do("put", "y", LARGE), do("part", 2), do("complete", 1, 2)), None, "x y other"),
     Rule("an upload may depend on finding nothing", COMPLETE, in_parts,
          lambda b: b.complete(1, 2, IfNoneMatch="*"), None, "x other"),
     Rule("an upload that depends on nothing finds something", COMPLETE, over_a_copy,
@@ -491,7 +414,7 @@ MULTIPART = (
              "InvalidPartOrder"),
         Rule("only the last part may be small", COMPLETE, begun, lambda b: (
              b.part(1, CopySourceRange="bytes=0-9"), b.part(2), b.complete(1, 2)), "EntityTooSmall", "upload"),
-        Rule("a small source has no ranges", RANGE, lambda b: (new(b), b.create()),
+        Rule("a small source has no ranges", RANGE, steps(new, do("create")),
              lambda b: b.part(1, CopySourceRange="bytes=0-0"), "InvalidRequest", "upload"),
         Rule("a range is inside of its source", RANGE, begun,
              lambda b: b.part(1, CopySourceRange=f"bytes={MIN_PART_SIZE}-{LARGE}"), "InvalidArgument", "upload"),
@@ -505,7 +428,7 @@ MULTIPART = (
     *left_out(f"{MODEL}, {CLOUD}", "reads a part and has it in one step",
         Rule("a part lands after an abort, which has to come again", ABORT, begun, part_after(Buckets.abort),
              [None], "upload"),
-        Rule("a part does not land in a completed upload", PART, lambda b: (begun(b), b.part(1)),
+        Rule("a part does not land in a completed upload", PART, steps(begun, do("part", 1)),
              part_after(lambda b: b.complete(1)), ["NoSuchUpload"], "x other")),
     Rule("uploads are listed by folder", UPLOADS, in_parts, Buckets.uploads, [KEY], "upload"),
     Rule("uploads are not listed by half a name", f"{UPLOADS}, Prefix", in_parts,

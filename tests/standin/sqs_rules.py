@@ -3,8 +3,10 @@ before a message is a dead letter.
 """
 
 from collections.abc import Callable
+from operator import methodcaller as do
+from typing import Any
 
-from faces import CLOUD, MODEL, Queues, Rule, left_out
+from faces import CLOUD, MODEL, Queues, Rule, left_out, steps
 
 HIDDEN, DELETING = "Guide, sqs-visibility-timeout", "API, DeleteMessage"
 CHANGING, DEAD = "API, ChangeMessageVisibility", "Guide, sqs-dead-letter-queues"
@@ -12,55 +14,22 @@ BATCHES, DELAYED, FAIR = "API, SendMessageBatch", "API, SendMessage, DelaySecond
 NOISY = 30  # in flight
 
 
-def nothing(_: Queues) -> None:
-    pass
+nothing, one = steps(), do("send")
+received = steps(one, do("receive"))
+received_twice = steps(one, do("receive", VisibilityTimeout=0), do("receive"))
+back, deleted = steps(received, do("hide", 0)), steps(received, do("delete"))
 
 
-def one(q: Queues) -> None:
-    q.send()
-
-
-def received(q: Queues, seconds: int = 600) -> None:
-    one(q)
-    q.receive(VisibilityTimeout=seconds)
-
-
-def received_twice(q: Queues) -> None:
-    received(q, 0)
-    q.receive()
-
-
-def back(q: Queues) -> None:
-    received(q)
-    q.hide(0)
-
-
-def deleted(q: Queues) -> None:
-    received(q)
-    q.delete()
-
-
-def of_groups(**counts: int) -> Callable[[Queues], None]:
-    """So many messages of each group; those of `live` have none, and come last."""
-
-    def before(q: Queues) -> None:
-        for name, count in counts.items():
-            group = {} if name == "live" else {"MessageGroupId": name}
-            for _ in range(count):
-                q.send(name, **group)
-
-    return before
+def of_groups(**counts: int) -> Callable[[Any], Any]:
+    """So many messages of each group; those of `live` have none."""
+    groups = {name: {} if name == "live" else {"MessageGroupId": name} for name in counts}
+    return steps(*(do("send", name, **groups[name]) for name, count in counts.items() for _ in range(count)))
 
 
 def after(count: int, then: int) -> Callable[[Queues], list[str]]:
     """The next messages, once that many are in flight."""
 
-    def call(q: Queues) -> list[str]:
-        for _ in range(count):
-            q.receive(1)
-        return [q.receive(1)[0] for _ in range(then)]
-
-    return call
+    return lambda q: [q.receive(1)[0] for _ in range(count + then)][count:]
 
 
 def longer(q: Queues) -> list[str]:
@@ -70,7 +39,8 @@ def longer(q: Queues) -> list[str]:
 
 RULES = (
     Rule("a message that was received is hidden", HIDDEN, received, Queues.receive, [], "1 hidden"),
-    Rule("until its visibility timeout ends", HIDDEN, lambda q: received(q, 0), Queues.receive, ["a"], "1 hidden"),
+    Rule("until its visibility timeout ends", HIDDEN, steps(one, do("receive", VisibilityTimeout=0)), Queues.receive,
+         ["a"], "1 hidden"),
     Rule("or is made 0", HIDDEN, back, Queues.receive, ["a"], "1 hidden"),
     Rule("each receive counts", "API, ReceiveMessage", received_twice,
          lambda q: q.told("ApproximateReceiveCount"), ["1", "2"], "1 hidden"),
