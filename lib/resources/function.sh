@@ -57,9 +57,11 @@ with_pause() {
 
 await_function() { aws_or_die lambda wait "$1" --function-name "$STARTER_NAME"; }
 
+# create_function CONFIGURATION PAUSED-SINCE
 create_function() {
   local input state
-  input=$(fact function | with_pause "$1")
+  input=$(jq -n --arg since "$2" '{Environment: {Variables: {PAUSED_SINCE: (if $since == "" then null else $since end)}}}' \
+    | with_pause "$1")
   state=$(aws_or_die lambda create-function --cli-input-json "$input" --zip-file "fileb://$TEMP_DIR/starter.zip" \
     --architectures arm64 --tags "$(all_tags | as_map)" | jq -r .State)
   [[ $state == Active ]] || await_function function-active-v2
@@ -218,7 +220,8 @@ ensure_concurrency() {
 
 # has_newer_role FUNCTION: only the role that it was made with may decrypt its environment, and not a new one of the
 # same name (re:Post, "How do I resolve KMSAccessDeniedException errors from AWS Lambda"), also if an interrupted run
-# made that one.
+# made that one. It may as soon as the function is made again, or has had another role for a moment, but Lambda can
+# assume no other role of ours.
 has_newer_role() {
   local made
   was_created role "$STARTER_ROLE" && return
@@ -235,13 +238,15 @@ ensure_function() {
   have=$(fact function)
   want=$(function_configuration)
   paused=$(jq -r '.Environment.Variables.PAUSED_SINCE // empty' <<<"$have")
+  [[ -n $have ]] || paused=$(kept_pause)
   [[ -z $paused ]] || note "the sync has been paused since $paused, and stays paused until ./sync.sh$VIA resume"
   if [[ -n $have ]] && has_newer_role "$have"; then
+    keep_pause "$paused"
     change "created again" aws_or_die lambda delete-function --function-name "$STARTER_NAME"
     have=""
   fi
   if [[ -z $have ]]; then
-    create create_function "$want"
+    create create_function "$want" "$paused"
   else
     update_function "$want" "$have"
   fi

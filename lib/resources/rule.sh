@@ -78,18 +78,44 @@ enabled_state() { jq -nr '[inputs][0].State // "" | if startswith("ENABLED") the
 # ask_rule NAME
 ask_rule() { aws_or_nothing events describe-rule --name "$1"; }
 
-# put-rule resets what it is not given, and takes tags only for a new rule.
+# What the rule says, and what it says instead from before the function is deleted until it has been made again: the
+# pause is in the function's variables, and a run may be interrupted in between.
+readonly RULE_SAYS="Looks at the queue and starts workers" RULE_SAYS_PAUSED="The sync has been paused since "
+
+# kept_pause: prints the pause that the rule says, or nothing.
+kept_pause() {
+  fact rule "$RULE_NAME" \
+    | jq -r --arg says "$RULE_SAYS_PAUSED" '.Description // "" | select(startswith($says)) | ltrimstr($says)'
+}
+
+# keep_pause TIME: also that there is none, if the rule says one that has ended.
+keep_pause() {
+  local kept want
+  kept=$(kept_pause)
+  want=$(wanted_rule "${1:+$RULE_SAYS_PAUSED$1}")
+  [[ $kept == "$1" ]] || write put_rule "$want"
+}
+
+# wanted_rule [DESCRIPTION]
+wanted_rule() {
+  local state
+  state=$(fact rule "$RULE_NAME" | enabled_state)
+  jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" --arg state "$state" --arg says "${1:-$RULE_SAYS}" \
+    '{Name: $name, ScheduleExpression: $rate, State: $state, Description: $says}'
+}
+
+# put_rule RULE: put-rule resets what it is not given, and takes tags only for a new rule.
+put_rule() {
+  aws_or_die events put-rule --cli-input-json "$1" --tags "$(all_tags | as_upper)"
+  keep rule "$RULE_NAME" <<<"$1"
+}
+
 ensure_rule() {
   local want have
   begin rule "$RULE_NAME"
   have=$(fact rule "$RULE_NAME")
-  want=$(jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" --arg state "$(enabled_state <<<"$have")" '{
-    Name: $name, ScheduleExpression: $rate, State: $state, Description: "Looks at the queue and starts workers"}')
-  if [[ -z $have ]]; then
-    create aws_or_die events put-rule --cli-input-json "$want" --tags "$(all_tags | as_upper)"
-  else
-    change_members "$want" "$have" aws_or_die events put-rule --cli-input-json "$want"
-  fi
+  want=$(wanted_rule)
+  if [[ -z $have ]]; then create put_rule "$want"; else change_members "$want" "$have" put_rule "$want"; fi
   ensure_permission "$RULE_NAME" "$RULE_ARN"
   ensure_target
   finish

@@ -8,23 +8,40 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from account import REMOVE
+from account import APP, REMOVE
 from documents import Ran, Scripts, sourced_scripts
 from hostile import Hostile, Hostility
 
 Kept = dict[str, Any]
 BRIDGE = {"EVENT_SOURCE": "eventbridge"}
+FUNCTION, RULE, SINCE = f"function {APP}-starter", f"rule {APP}-starter-rule", "2026-11-27T12:00:00Z"
+NEW_ROLE = ("starter_role", "function", "rule")  # with which the function is made again
 AUDITS = ("starter_role", "function", "audit_alarm", "audit_filter", "audit_start_filter", "no_audit_alarm")
 EVENTS = ("source_queue", "notification", "event_rule", "event_switch", "no_event_rule", "no_notification")
 
 
 class Part(NamedTuple):
-    """Kinds that are not there yet, the steps, their settings, and those of the deployment before."""
+    """Kinds that are not there yet, the steps, their settings, those of the deployment before, what happened to it."""
 
     without: tuple[str, ...]
     steps: tuple[str, ...]
     settings: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
     before: dict[str, str] = {}  # noqa: RUF012
+    happened: Callable[[Kept], Any] = lambda _: None
+
+
+def older_than_its_role(kept: Kept) -> None:
+    kept[FUNCTION]["LastModified"] = "2026-01-01T00:00:00.000+0000"
+
+
+def paused(kept: Kept) -> None:
+    older_than_its_role(kept)
+    kept[FUNCTION]["Environment"]["Variables"]["PAUSED_SINCE"] = SINCE
+
+
+def resumed_after_an_interruption(kept: Kept) -> None:
+    older_than_its_role(kept)
+    kept[RULE]["Description"] = f"The sync has been paused since {SINCE}"
 
 
 # Each makes more than one write.
@@ -34,6 +51,9 @@ PARTS = {
     "a repository": Part(("repository",), ("repository",)),
     "a function": Part(("function",), ("function",)),
     "a rule": Part(("rule",), ("rule",)),
+    "a paused function of a new role": Part((), NEW_ROLE, happened=paused),
+    "one whose rule is gone": Part(("rule",), NEW_ROLE, happened=paused),
+    "one that was resumed in between": Part((), NEW_ROLE, happened=resumed_after_an_interruption),
     "a topic": Part(("topic",), ("topic",), {"ALARM_EMAIL": "ops@example.com"}),
     "a lifecycle": Part(("lifecycle", "bucket-policy"), ("lifecycle",)),
     "audits": Part((), AUDITS, {"AUDIT_DAYS": "7"}),
@@ -83,6 +103,7 @@ def test_a_part_that_is_interrupted_after_any_write_is_completed_by_the_next_run
     before = {
         name: kept for name, kept in deployed(scripts, part.before).items() if not (kinds and name.startswith(kinds))
     }
+    part.happened(before)
     steps = [f"ensure_{step}" for step in part.steps]
     times, kept, wanted = both_ends(
         scripts, before, lambda: scripts.step("several", *steps, status=None, **part.settings)
