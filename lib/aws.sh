@@ -48,13 +48,15 @@ ADVICE=(
 )
 RESOURCE_ADVICE="" # about any error of the resource at hand
 
-# CLI v1 ignores AWS_ENDPOINT_URL for SQS and would use a legacy endpoint, where queues have other URLs than with CLI
-# v2. So it gets the endpoint as an option. error_code() reads errors in the legacy format, whatever format a user has
+# For SQS, CLI v1 goes by no setting of an endpoint, but uses a legacy one, where queues have other URLs than with CLI v2
+# and which is no FIPS endpoint. So it gets the endpoint as an option. That goes by the environment: to ask what a profile
+# says would be another start of the CLI. error_code() reads errors in the legacy format, whatever format a user has
 # chosen. Nobody is to answer a prompt.
 aws() {
-  local url=${AWS_ENDPOINT_URL:-}
-  if [[ -z $url && $1 == sqs && $CLI_VERSION != aws-cli/2* && ${AWS_USE_FIPS_ENDPOINT:-} != true ]]; then
-    url=${AWS_ENDPOINT_URL_SQS:-https://sqs.$REGION.amazonaws.com}
+  local url=${AWS_ENDPOINT_URL:-} fips=""
+  if [[ -z $url && $1 == sqs && $CLI_VERSION != aws-cli/2* ]]; then
+    [[ ${AWS_USE_FIPS_ENDPOINT:-} != [Tt]rue ]] || fips=-fips
+    url=${AWS_ENDPOINT_URL_SQS:-https://sqs$fips.$REGION.amazonaws.com}
   fi
   AWS_PAGER="" AWS_CLI_AUTO_PROMPT=off AWS_CLI_ERROR_FORMAT=legacy \
     command aws ${url:+--endpoint-url "$url"} --region "$REGION" --output json "$@"

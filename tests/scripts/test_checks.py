@@ -72,7 +72,7 @@ def test_every_wrong_setting_is_named_in_one_run_that_writes_nothing(account: Ac
 ENDPOINTS: list[tuple[str, dict[str, str], str]] = [
     ("1.44.70", {}, "https://sqs.eu-west-1.amazonaws.com"),
     ("1.44.70", {"AWS_ENDPOINT_URL_SQS": "https://vpce-1"}, "https://vpce-1"),
-    ("1.44.70", {"AWS_USE_FIPS_ENDPOINT": "true"}, ""),
+    ("1.44.70", {"AWS_USE_FIPS_ENDPOINT": "true"}, "https://sqs-fips.eu-west-1.amazonaws.com"),
     ("2.34.21", {}, ""),
     ("2.34.21", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "http://127.0.0.1:1"),
 ]
