@@ -30,8 +30,9 @@ choose_outage() {
 }
 
 # For jq: a number of things; all messages of a queue; until when request metrics are on; whether a part could be read;
-# what the starter failed with and is not said here anyway, as its guard found it, and whether that is of its guard alone,
-# so that somebody has fixed it since; what to do about the error of a starter that was denied or changed.
+# what the starter failed with and is not said here anyway, as its guard found it; its error with only some of that;
+# whether that is of its guard, so that somebody has fixed it since; what to do about the error of a starter that was
+# denied or changed.
 jq_known() {
   cat <<'JQ'
   def amount($number; $what): "\($number) \($what)\(if $number == 1 then "" else "s" end)";
@@ -40,6 +41,7 @@ jq_known() {
     else "are on until \(.until)" end;
   def is_known($part): any(.not_known[]?; . == $part) | not;
   def unsaid($faults): (split("\n")[0] // "") | sub("^.*RuntimeError: "; "") | split("; ") - $faults;
+  def with_only($parts): split("\n")[0] | (capture("^(?<type>.*RuntimeError: )").type // "") + ($parts | join("; "));
   def is_of_guard: test(": (remove it, then )?[.]/deploy[.]sh( --local)?(, then [.]/sync[.]sh( --local)? reconcile .*)?$");
   def with_cure: . + if test("AccessDenied|not authorized")
       then ": ./deploy.sh\($via) restores its role; for other policies see \"Denied\" in docs/troubleshooting.md"
@@ -55,7 +57,8 @@ judge() {
     | (180 * (.rule.minutes // 1)) as $silence
     | [.faults[] | "\(.fault): \(.cure)"] as $faults
     | ((.starter.error // "") | unsaid($faults)) as $unsaid
-    | if .events.error == "" and $unsaid != [] and all($unsaid[]; is_of_guard) then .starter.fixed = true else . end
+    | (if .events.error == "" then $unsaid | map(select(is_of_guard | not)) else $unsaid end) as $unfixed
+    | if $unsaid != [] and $unfixed == [] then .starter.fixed = true else . end
     | ([.paused.since | strings | try fromdateiso8601 catch null][0]) as $since
     | if $since then .paused.events_until = ([now - (.queue.oldest_seconds // 0), $since] | min + $keep | floor | todate)
       else . end
@@ -65,8 +68,7 @@ judge() {
        $faults[], $no_time[],
        (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
          | "the starter has not run for an hour"),
-       (.starter | select(. and .error != "" and $unsaid != [] and (.fixed | not)) | .error | split("\n")[0]
-         | "the starter failed: \(with_cure)"),
+       (.starter | select($unfixed != []) | "the starter failed: \(.error | with_only($unfixed) | with_cure)"),
        (.starter.decision | select(. and (.failing // "") != "") | "workers do not get to work: \(.failing)"),
        (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason // "" | with_cure)"),
        (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))

@@ -205,7 +205,7 @@ def judged(parts: dict[str, Any]) -> dict[str, Any]:
 def test_what_the_guard_failed_with_is_said_once() -> None:
     fault = {"link": "no event", "fault": "the rule x is disabled", "cure": "./deploy.sh"}
     said = f"{fault['fault']}: {fault['cure']}"
-    for error, more in ((said, []), (f"no workers; {said}", [f"the starter failed: no workers; {said}"])):
+    for error, more in ((said, []), (f"no workers; {said}", ["the starter failed: no workers"])):
         failed = {**IDLE["starter"], "error": f"[ERROR] RuntimeError: {error}\nTraceback", "decision": None}
         reasons = judged({"faults": [fault], "starter": failed})["reasons"]
         assert [reason.replace("[ERROR] RuntimeError: ", "") for reason in reasons] == [said, *more]
@@ -217,6 +217,8 @@ def test_right_after_a_repair_what_the_guard_failed_with_is_said_to_be_fixed() -
     found, output = status_of({"starter": failed})
     assert (found["state"], found["starter"]["fixed"]) == ("idle", True)
     assert f"starter       NOON: failed, which has been fixed since: {said}\n" in output
+    mixed = failed | {"error": f"[ERROR] RuntimeError: no workers; none; {said}"}
+    assert judged({"starter": mixed})["reasons"] == ["the starter failed: [ERROR] RuntimeError: no workers; none"]
     unread = {"events": {**IDLE["events"], "source": "unknown", "error": "AccessDenied"}}  # so nobody knows
     assert status_of({"starter": failed} | unread)[0]["state"] == "failing"
 
