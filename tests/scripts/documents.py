@@ -11,6 +11,7 @@ import re
 import shlex
 import socketserver
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -116,7 +117,7 @@ def read_call(words: list[str]) -> Call:
     members |= OPTIONS.get((service, operation), {})
     parameters: dict[str, Any] = {}
     for option, values in options(words):
-        if option in ("no-paginate", "output"):
+        if option in ("no-paginate", "max-items", "output"):
             continue  # what the CLI does with the answer
         if option == "cli-input-json":
             parameters = json.loads(content(values[0])) | parameters
@@ -299,6 +300,14 @@ class Scripts:
             return ""
         words, file = without_file(words)
         call = read_call(words)
+        given = self.page(call)
+        if call.operation == "ListObjectsV2" and "--no-paginate" not in words:
+            given = self.further_pages(call, given, dict(options(words[2:])).get("max-items"))
+        if file:
+            file.write_bytes(given.pop("Body", given.pop("Payload", b"")))
+        return json.dumps(decoded(given)) if given else ""
+
+    def page(self, call: Call) -> Any:
         self.made(call)
         self.wrong += [
             found for found in violations_of(call) if "'Prefix' is none of" not in found
@@ -306,9 +315,16 @@ class Scripts:
         given = self.account.answer(call)
         known = {name: value for name, value in (given or {}).items() if value is not None}
         self.wrong += spoken(violations(call.model.output_shape, known, f"answer of {call.operation}"))
-        if file:
-            file.write_bytes(given.pop("Body", given.pop("Payload", b"")))
-        return json.dumps(decoded(given)) if given else ""
+        return given
+
+    def further_pages(self, call: Call, page: Any, max_items: list[str] | None) -> Any:
+        """As the CLI answers, which goes on until it has as many as it is to have."""
+        most, found = int(max_items[0]) if max_items else sys.maxsize, page.get("Contents", [])
+        while page.get("IsTruncated") and len(found) < most:
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+            page = self.page(call._replace(parameters=call.parameters | token))
+            found = found + page.get("Contents", [])
+        return {"Contents": found[:most]} if found else {}
 
     def made(self, call: Call) -> None:
         self.calls.append(call)

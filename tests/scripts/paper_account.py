@@ -297,7 +297,10 @@ class PaperAccount:
         return {"Rules": self.get(f"lifecycle {given['Bucket']}", "NoSuchLifecycleConfiguration")}
 
     def s3_list_objects_v2(self, given: Given) -> Any:
-        return {"Contents": self.kept.get(f"objects {given['Bucket']}", [])[: given["MaxKeys"]]}
+        """What is kept are pages."""
+        page, pages = int(given.get("ContinuationToken", "0")), self.kept.get(f"objects {given['Bucket']}", [[]])
+        more = {"IsTruncated": True, "NextContinuationToken": str(page + 1)} if page + 1 < len(pages) else {}
+        return {"IsTruncated": False, "Contents": pages[page]} | more
 
     def s3_list_bucket_metrics_configurations(self, given: Given) -> Any:
         names = self.kept.get(f"request-metrics {given['Bucket']}", {})
