@@ -122,8 +122,9 @@ describe_version() {
   tags=$(aws_or_error lambda list-tags --resource "$STARTER_ARN") || { error=$tags && tags="{}"; }
   deployed=$(version_of_tags <<<"$tags")
   jq -n --arg deployed "$deployed" --arg checkout "$VERSION" --arg error "$error" '
+    def order: [scan("\\d+") | tonumber] + [if endswith("-dev") then 0 else 1 end];
     {deployed: (if $error == "" then $deployed else null end), $checkout, $error}
-    | .older = (.error == "" and (.deployed | split(".") | map(tonumber)) < (.checkout | split(".") | map(tonumber)))'
+    | .older = (.error == "" and (.deployed | order) < (.checkout | order))'
 }
 
 # Reads the rule that runs the starter, prints whether it is enabled, and how many minutes apart it fires; null if there

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# The release of this checkout. It is in mirror/version.py, because the worker reports it as well.
+# The release of this checkout, in mirror/version.py, because the worker reports it as well. 1.3.0-dev is before 1.3.0.
 
-VERSION=$(sed -n 's/^VERSION = "\([0-9.]*\)"$/\1/p' "$PROJECT_DIR/mirror/version.py")
+VERSION=$(sed -n 's/^VERSION = "\(.*\)"$/\1/p' "$PROJECT_DIR/mirror/version.py")
 readonly VERSION
 
 print_version() { printf 's3-to-s3express-sync %s\n' "$(project_version)"; }

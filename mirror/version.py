@@ -1,3 +1,3 @@
-"""The release. lib/version.sh reads it for the scripts, and the first line of the worker's log shows it."""
+"""The release, or between two the next one with -dev. lib/version.sh reads it, and the log of a worker begins with it."""
 
-VERSION = "1.2.0"
+VERSION = "1.3.0-dev"

@@ -250,8 +250,8 @@ def lines_of(svg: str) -> list[str]:
 
 
 def masked(line: str) -> str:
-    """What the line has in common with that of a run on another day: no figures, and no ETag."""
-    return re.sub(r" +", " ", re.sub(r"[0-9a-f]{32}|\d+", "0", line))
+    """What the line has in common with that of a run on another day: no figures, no ETag, and no -dev of a version."""
+    return re.sub(r" +", " ", re.sub(r"[0-9a-f]{32}|\d+(-dev)?", "0", line))
 
 
 def main(command: str, picture: str = "docs/terminal.svg") -> None:

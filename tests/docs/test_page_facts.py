@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import metadata
 
 import architecture_picture
 import cost
@@ -18,6 +19,7 @@ from mutants import MUTANTS
 from pages import PAGES, ROOT, blocks, chinese_of, code_in, fenced, prose, section, text_of
 
 from mirror.hooks.announcer import SYNCED
+from mirror.version import VERSION
 
 ALL_PAGES = [*PAGES, *map(chinese_of, PAGES)]
 BENCHMARK = "tests/bench/run"
@@ -246,12 +248,42 @@ def quotes(chapter: str, sources: list[str]) -> bool:
 # The release
 
 
+def test_the_changelog_begins_with_the_release_of_the_code_or_with_what_comes_before_it() -> None:
+    """With -dev it is between the newest release and its own, and only then something is unreleased."""
+    first, second = re.findall(r"^## (.*?)(?: - \d{4}-\d\d-\d\d)?$", text_of("CHANGELOG.md"), re.MULTILINE)[:2]
+    release, _, dev = VERSION.partition("-")
+    assert (first, dev) in ((release, ""), ("Unreleased", "dev"))
+    assert not dev or numbers_of(second) < numbers_of(release)
+
+
+def numbers_of(release: str) -> list[int]:
+    return [int(number) for number in release.split(".")]
+
+
 @pytest.mark.parametrize("words", ["README.md: [Release {}](CHANGELOG.md)", "README.zh-CN.md: [版本 {}](CHANGELOG.md)"])
-def test_the_release_of_the_code_is_the_one_that_the_readme_links_to_the_changelog(words: str) -> None:
+def test_the_readme_names_the_newest_release(words: str) -> None:
     page, link = words.split(": ")
-    (release,) = re.findall(r'^VERSION = "(.*)"$', text_of("mirror/version.py"), re.MULTILINE)
-    assert link.format(release) in text_of(page)
-    assert f"\n## {release} - " in text_of("CHANGELOG.md")
+    newest = re.findall(r"^## (\d\S*) - \d{4}-\d\d-\d\d$", text_of("CHANGELOG.md"), re.MULTILINE)[0]
+    assert link.format(newest) in text_of(page)
+
+
+# Licences
+
+
+@pytest.mark.parametrize("page", ["docs/guarantees.md", chinese_of("docs/guarantees.md")])
+def test_the_licences_are_those_that_the_packages_name(page: str) -> None:
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", section(page, "licences"), re.MULTILINE)
+    shown = {name: licence for names, licence in rows for name in re.findall(r"`([\w-]+)`", names)}
+    packages = re.findall(r"^[\w-]+", text_of("requirements.txt"), re.MULTILINE)
+    assert shown == {name: licence_of(name) for name in packages}
+
+
+def licence_of(package: str) -> str:
+    """The licence, and those behind a name that is none by itself."""
+    found = metadata(package)
+    licence = found.get("License-Expression") or found["License"]
+    named = sorted(line.split(" :: ")[-1] for line in found.get_all("Classifier", []) if line.startswith("License :: "))
+    return f"{licence}: {', '.join(named)}" if len(named) > 1 else licence
 
 
 # Pictures

@@ -103,6 +103,10 @@ def test_the_age_of_the_oldest_message_is_the_newest_figure(
         ("9.0.0", "10.0.0", True),
         ("1.1.10", "1.1.9", False),
         ("1.1.0", "1.1.0", False),
+        ("1.9.0", "1.10.0-dev", True),
+        ("1.10.0-dev", "1.10.0", True),
+        ("1.10.0", "1.10.0-dev", False),
+        ("1.10.0-dev", "1.9.0", False),
     ],
 )
 def test_releases_are_compared_number_by_number(deployed: str, checkout: str, is_older: bool) -> None:

@@ -57,12 +57,6 @@ def test_it_is_told_without_a_commit_if_git_refuses_the_checkout(tmp_path: Path)
     assert "dubious ownership" in done.stderr or not (ROOT / ".git").exists()
 
 
-@pytest.mark.fast
-def test_the_newest_release_in_the_changelog_is_this_one() -> None:
-    headings = re.findall(r"^## (?!Unreleased$)(.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert re.fullmatch(rf"{re.escape(VERSION)} - \d{{4}}-\d\d-\d\d", headings[0])
-
-
 @one_cloud
 @one_cli
 def test_without_the_right_to_tag_the_rest_is_done_and_it_is_told(account: Account) -> None:
