@@ -117,6 +117,15 @@ check_tags() {
   done <<<"$problems"
 }
 
+# The images of .github/workflows/release.yml have the release as their tag, and belong to its scripts.
+check_image_name() {
+  [[ ! $IMAGE_URI =~ /s3-to-s3express-sync:([0-9]+(\.[0-9]+){2}(-dev)?)(@|$) || ${BASH_REMATCH[1]} == "$VERSION" ]] \
+    || problem "IMAGE_URI=$IMAGE_URI is the image of ${BASH_REMATCH[1]}, but this checkout is $VERSION: check out" \
+      "${BASH_REMATCH[1]}, name an image of $VERSION, or leave IMAGE_URI empty to build one"
+  [[ ! $IMAGE_URI =~ ^[^/]*/[^:@]*[[:upper:]] ]] \
+    || problem "IMAGE_URI=$IMAGE_URI: write the path in lower case, as every registry does"
+}
+
 check_words() {
   check_pattern EVENT_SOURCE 'sqs|eventbridge' "sqs or eventbridge"
   check_pattern ANNOUNCE '(none|markers|all|failures)(,failures)?' \
@@ -189,6 +198,7 @@ check_settings() {
   check_identity
   check_new_name
   check_words
+  check_image_name
   check_prefix
   check_exclude
   check_tables

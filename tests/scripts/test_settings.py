@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from account import PROJECT
 
+from mirror.version import VERSION
+
 SETTINGS = {"REGION": "us-east-1", "SRC_BUCKET": "their-source", "DST_BUCKET": "mirror--use1-az4--x-s3"}
 SCRIPTS = (("deploy.sh",), ("cleanup.sh", "--yes"), ("sync.sh", "status"), ("sync.sh", "redrive"))
 PASSED = "no problem"
+OURS = "ghcr.io/their-name/s3-to-s3express-sync"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1234-ab"
 
 
@@ -137,6 +140,9 @@ REFUSED = (
     ("ALARM_EMAIL", "ops@localhost", "a mail address"),
     ("IMAGE_URI", "worker:1 ", "the name of an image"),
     ("IMAGE_URI", "--help", "the name of an image"),  # an option of docker
+    ("IMAGE_URI", f"{OURS}:1.2.0", f"is the image of 1.2.0, but this checkout is {VERSION}"),
+    ("IMAGE_URI", f"{OURS}:0.9.0-dev@sha256:" + "0" * 64, "is the image of 0.9.0-dev"),
+    ("IMAGE_URI", f"{OURS.replace('their', 'Their')}:7", "write the path in lower case"),
     ("ECR_REGISTRY", "host/path", "the host of a registry"),
     ("ECR_REGISTRY", "-host", "the host of a registry"),
     ("RETRY_LIMIT", "often", "whole number from 1 to 10000"),
@@ -155,6 +161,9 @@ ALLOWED = (
     ("ROLE_PATH", f"/{'a' * 510}/"),
     ("ALARM_EMAIL", "first.last+sync@mail.example.com"),
     ("IMAGE_URI", "123456789012.dkr.ecr.us-east-1.amazonaws.com/a/b@sha256:" + "0" * 64),
+    ("IMAGE_URI", f"{OURS}:{VERSION}"),
+    ("IMAGE_URI", f"{OURS}:7"),  # their own numbers
+    ("IMAGE_URI", "Registry.example:5000/theirs/worker:1.2.0-B"),
     ("ECR_REGISTRY", "127.0.0.1:4566"),
     ("RETRY_PAUSE", "0.05"),
 )
