@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 from account import CREDENTIALS, PROJECT, REGION, copy_checkout, running_cli, running_local_cloud
 from ruamel.yaml import YAML
+from test_settings import problems
 
 WORKFLOWS = PROJECT / ".github/workflows"
 VALUES = {
     "vars.AWS_REGION": REGION,
     "inputs.zone": "use1-az4",
     "inputs.run || github.run_id": "1234",
+    "github.token": "a-token",
+    "needs.look.outputs.release": "9.8.7",
 }
 MEASURED = {
     *("small objects copied", "by one worker", "small objects deleted", "CPU time of a worker", "S3 was too busy"),
@@ -58,8 +61,9 @@ def workflow(name: str) -> Any:
     return YAML(typ="safe").load(WORKFLOWS / name)
 
 
-def environment_of_verify() -> dict[str, str]:
-    return {name: filled(value) for name, value in workflow("verify.yml")["env"].items()}
+def variables(part: Any) -> dict[str, str]:
+    """The variables of a workflow, a job or a step."""
+    return {name: filled(value) for name, value in part.get("env", {}).items()}
 
 
 def filled(text: object) -> str:
@@ -70,16 +74,17 @@ def filled(text: object) -> str:
 class Runner:
     """Runs the steps of a job that run commands; the others use actions, which only GitHub has."""
 
-    def __init__(self, project: Path, environment: dict[str, str]) -> None:
-        self.project, self.environment = project, environment
+    def __init__(self, project: Path, environment: dict[str, str], file: str = "verify.yml") -> None:
+        self.project, self.environment, self.file = project, environment, file
         self.failed = False
         self.ran: list[str] = []
         self.output = ""
 
     def run(self, job: str, break_at: str = "") -> None:
-        environment = self.environment | environment_of_verify()
+        whole = workflow(self.file)
+        environment = self.environment | variables(whole) | variables(whole["jobs"][job])
         self.failed = False
-        for step in workflow("verify.yml")["jobs"][job]["steps"]:
+        for step in whole["jobs"][job]["steps"]:
             condition = step.get("if", "success()")
             if "run" not in step or condition == ("success()" if self.failed else "failure()"):
                 continue
@@ -87,7 +92,7 @@ class Runner:
             done = subprocess.run(
                 ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
                 cwd=self.project,
-                env=environment,
+                env=environment | variables(step),
                 capture_output=True,
                 text=True,
                 stdin=subprocess.DEVNULL,
@@ -126,7 +131,7 @@ def runner(cloud: dict[str, str], tmp_path: Path) -> Runner:
 
 def left_over(runner: Runner) -> list[str]:
     """What a clean-up with the settings of the workflow would still remove, and the buckets that are there."""
-    environment = runner.environment | environment_of_verify()
+    environment = runner.environment | variables(workflow("verify.yml"))
     script = """
     ./cleanup.sh --dry-run
     for bucket in "$SRC_BUCKET" "$DST_BUCKET"; do
@@ -187,3 +192,119 @@ def test_no_step_of_verify_needs_a_stored_key() -> None:
     assert "secrets." not in text
     for job in workflow("verify.yml")["jobs"].values():
         assert job["permissions"] == {"contents": "read", "id-token": "write"}
+
+
+# --- a release ------------------------------------------------------------------------------------------------------
+
+# docker and gh: they write down what they were asked to do. TAGS: those of the repository. FAILS: what fails.
+TOOL = """#!/bin/sh
+echo "${0##*/} $*" >>"$CALLS"
+[ "$1" != api ] || echo "$TAGS"
+case "$*" in $FAILS) exit 1 ;; esac
+"""
+CHANGES = """# Changelog
+
+## 9.8.7 - 2026-12-01
+
+- It [waits](docs/operations.md#wait), as on [AWS](https://example.com/).
+
+## 9.8.6 - 2026-11-30
+
+- It began.
+"""
+NOTES = """
+- It [waits](https://github.example/Their-Name/fork/blob/v9.8.7/docs/operations.md#wait), as on [AWS](https://example.com/).
+
+"""
+
+
+@pytest.fixture
+def releaser(tmp_path: Path) -> Runner:
+    project = copy_checkout(tmp_path / "project")
+    (project / "mirror/version.py").write_text('VERSION = "9.8.7"\n')
+    (project / "CHANGELOG.md").write_text(CHANGES)
+    for name in ("docker", "gh"):
+        (tmp_path / name).write_text(TOOL)
+        (tmp_path / name).chmod(0o755)
+    of_runner = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "GITHUB_SERVER_URL": "https://github.example",
+        "GITHUB_REPOSITORY": "Their-Name/fork",
+        "GITHUB_REPOSITORY_OWNER": "Their-Name",
+        "GITHUB_ACTOR": "somebody",
+        "GITHUB_SHA": "a" * 40,
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "CALLS": str(tmp_path / "calls"),
+        "TAGS": "",
+        "FAILS": "",
+    }
+    return Runner(project, of_runner, "release.yml")
+
+
+def calls(runner: Runner) -> list[str]:
+    return Path(runner.environment["CALLS"]).read_text().splitlines()
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("version", "tags", "output"),
+    [
+        ("9.8.7", "", "release=9.8.7\n"),
+        ("9.8.7", "refs/tags/v9.8.7-old\nrefs/tags/v9.8.70", "release=9.8.7\n"),
+        ("9.8.7", "refs/tags/v9.8.7", ""),
+        ("9.8.7-dev", "", ""),
+    ],
+)
+def test_only_a_release_without_a_tag_is_published(releaser: Runner, version: str, tags: str, output: str) -> None:
+    (releaser.project / "mirror/version.py").write_text(f'VERSION = "{version}"\n')
+    found = Path(releaser.environment["GITHUB_OUTPUT"])
+    found.touch()
+    releaser.environment["TAGS"] = tags
+    releaser.run("look")
+    assert (releaser.failed, found.read_text()) == (False, output), releaser.output
+
+
+@pytest.mark.fast
+def test_a_release_is_an_image_that_runs_then_a_tag_with_its_changes(releaser: Runner) -> None:
+    releaser.run("publish")
+    assert not releaser.failed, releaser.output
+    build, started, release = (
+        next(call for call in calls(releaser) if call.startswith(words))
+        for words in ("docker buildx build ", "docker run ", "gh release create v9.8.7 ")
+    )
+    image = "ghcr.io/their-name/s3-to-s3express-sync:9.8.7"
+    for words in ("--platform linux/arm64,linux/amd64 ", "--provenance=mode=max ", f"--tag {image} --push ."):
+        assert words in build
+    assert re.search(r"--sbom=generator=\S+@sha256:[0-9a-f]{64} ", build)
+    assert f" {image} " in started
+    assert f" --target {'a' * 40} " in release
+    assert (releaser.project / "notes.md").read_text() == NOTES
+    assert calls(releaser)[-1] == release
+    assert "is the image of 9.8.7, but this checkout is" in problems(IMAGE_URI=image)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("fails", ["login*", "buildx?build*", "run*"])
+def test_without_its_image_there_is_no_tag(releaser: Runner, fails: str) -> None:
+    releaser.environment["FAILS"] = fails
+    releaser.run("publish")
+    assert releaser.failed
+    assert not [call for call in calls(releaser) if call.startswith("gh ")]
+
+
+@pytest.mark.fast
+def test_an_image_that_needs_credentials_is_said(releaser: Runner) -> None:
+    releaser.environment["FAILS"] = "buildx?imagetools*"
+    releaser.run("publish")
+    assert "::warning::Fargate cannot load ghcr.io/their-name/" in releaser.output
+    assert not releaser.failed
+
+
+@pytest.mark.fast
+def test_a_fork_publishes_nothing_before_it_says_so_and_nothing_that_failed_a_test() -> None:
+    jobs = workflow("release.yml")["jobs"]
+    assert jobs["look"]["if"] == "vars.PUBLISH_RELEASES == 'true' && github.ref == 'refs/heads/main'"
+    assert jobs["tests"]["needs"] == "look"
+    assert jobs["tests"]["uses"].endswith("/ci.yml")
+    assert (jobs["publish"]["needs"], jobs["publish"].get("if")) == (["look", "tests"], None)
+    assert [name for name, job in jobs.items() if "write" in job["permissions"].values()] == ["publish"]
