@@ -28,7 +28,7 @@ from pages import (
 MOST_LINES_OF_README = 200
 CHINESE_PAGES = [chinese_of(page) for page in PAGES]
 ALL_PAGES = [*PAGES, *CHINESE_PAGES]
-OTHERS_WITH_LINKS = ["CHANGELOG.md", "CONTRIBUTING.md"]
+OTHERS_WITH_LINKS = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 
 every_page = pytest.mark.parametrize("page", PAGES)
 

@@ -45,6 +45,7 @@ SUBJECTS = {
     "which file does what": "CONTRIBUTING.md#the-house",
     "what has changed": "CHANGELOG.md",
     "the licence": "LICENSE",
+    "how a vulnerability is reported": "SECURITY.md",
 }
 
 # AWS's own pages on what it is made of, by a part of their address.

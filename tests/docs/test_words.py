@@ -114,7 +114,7 @@ SCRIPTS = [
     "deploy.sh",
     "cleanup.sh",
 ]
-ALL = [*PAGES, *map(chinese_of, PAGES), "CONTRIBUTING.md", "CHANGELOG.md", *SCRIPTS]
+ALL = [*PAGES, *map(chinese_of, PAGES), "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", *SCRIPTS]
 
 
 @cache
