@@ -98,9 +98,9 @@ def verbs() -> tuple[str, ...]:
 
 # Settings
 
-# Variables of the AWS CLI, of pip, and of the tools that read the destination.
+# Variables of the AWS CLI, of pip, of the tools that read the destination, and of a workflow.
 NAMES_OF_OTHERS = {"AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN", "PIP_INDEX_URL"}
-NAMES_OF_OTHERS |= {"AWS_S3_EXPRESS", "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING"}
+NAMES_OF_OTHERS |= {"AWS_S3_EXPRESS", "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING", "PUBLISH_RELEASES"}
 
 
 @every_page
