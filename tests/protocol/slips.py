@@ -798,7 +798,7 @@ VERBS = (
     Slip(
         "releases are compared as texts",
         "lib/status_parts.sh",
-        '(.deployed | order) < (.checkout | order)',
+        "(.deployed | order) < (.checkout | order)",
         ".deployed < .checkout",
         scripts("verb_parts"),
     ),

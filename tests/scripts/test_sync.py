@@ -83,7 +83,9 @@ def test_the_help_of_sync_names_every_verb() -> None:
 def test_help_and_version_have_their_usual_names(script: str) -> None:
     texts = {called(script, *words).stdout for words in (["--help"], ["-h"], ["help"], ["--local", "-h"])}
     assert len(texts) == 1
-    assert re.fullmatch(r"s3-to-s3express-sync \d+\.\d+\.\d+(-dev)?(, commit \w+)?\n", called(script, "--version").stdout)
+    assert re.fullmatch(
+        r"s3-to-s3express-sync \d+\.\d+\.\d+(-dev)?(, commit \w+)?\n", called(script, "--version").stdout
+    )
 
 
 def test_the_help_of_a_verb_has_all_of_its_names() -> None:
