@@ -47,8 +47,8 @@ NAMED=$(compgen -v | while read -r name; do printf '%s=%s\n' "$name" "${!name:+s
 : "${EVENT_SOURCE:=sqs}" # sqs: the bucket's notification; eventbridge: a rule, which starts the starter at once
 : "${COPY_LAST:=}"       # marker files, such as _SUCCESS,*.done: copied when everything else in their folder has been
 : "${TABLES:=}"          # delta: a commit of a Delta table is copied after its files and the commit before it
-: "${ANNOUNCE:=none}"    # events to EventBridge: none; markers or all, when equal; failures
-: "${ROLLBACKS:=true}"   # false: source versions are never permanently deleted, so listings are enough
+: "${ANNOUNCE:=none}"    # events to EventBridge: none, markers, all (when in sync), failures (when given up)
+: "${ROLLBACKS:=true}"   # false: trust listings (only if nobody permanently deletes versions)
 : "${AUDIT_DAYS:=}"      # days between two comparisons of both buckets; empty: no automatic audits
 
 : "${LAMBDA_POLL_RATE:=1}" # minutes between two checks of the queue

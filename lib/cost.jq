@@ -171,13 +171,13 @@ def sum_line($item; $usd): line($item; ""; ""; $usd | money; "");
 
 # Lines for people, in 80 columns but for the last column of the levers.
 def table: (.prices | "prices of \(.region) of \(.as_of) in \(.currency) without tax",
-      if .given then "\(.given) of them are yours" else "your own: --prices FILE, of the shape of lib/prices.json" end),
+      if .given then "\(.given) of them are yours" else "your own: --prices FILE, in the format of lib/prices.json" end),
   .notes[], "", line("item"; "quantity"; "unit price"; "\(.prices.currency)/month"; "from"),
   (.rows[] | table_line),
   sum_line("sync, if the free tier is used up"; .before_free_usd),
   sum_line("free tier, if it is unused"; .free_usd), sum_line("sync, a month"; .sync_usd),
   (.storage | table_line), sum_line("total, a month"; .total_usd),
-  "the sync before the free tier rests on: "
-    + (.rests_on | to_entries | map(select(.value > 0) | "\(.value | money) \(.key)") | join(", ")),
+  "the sync before the free tier: "
+    + (.rests_on | to_entries | map(select(.value > 0) | "\(.value | money) \(if .key == "rule" then "calculated" else .key end)") | join(", ")),
   (select(.levers != []) | "", "levers, \(.prices.currency) a month saved:",
     (.levers[] | "  \(.lever | padded(38))\(.usd | money | right(9))  \(.why)"));

@@ -35,7 +35,7 @@ type Reading = WaitOptions | MeasureOptions  # a command that only reads, and ne
 type Command = Options | Reading | None  # None: to work through the queue
 
 SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-GARBAGE = 20_000  # new objects before Python looks for cycles, which are few here; 2,000 would cost 3 % of the CPU time
+GARBAGE = 20_000  # new objects before Python looks for cycles, which are few here; 2,000 would cost 3% of the CPU time
 CLIENTS: dict[str, Callable[[Settings], Clients]] = {"crt": crt_clients, "boto3": boto3_clients}  # by S3_CLIENT
 BEGINS = {
     Options: "comparing %s with %s prefix=%s",

@@ -135,7 +135,7 @@ ensure_no_events_alarm() {
 # An audit reports its result once, at its end; the starter reports the result of a start in each run for an hour.
 ensure_audit_alarm() {
   [[ -n $AUDIT_DAYS ]] || return 0
-  local why="Why: an audit found that the buckets differ, did not come to its end, or could not be started."
+  local why="Why: an audit found that the buckets differ, did not finish, or could not be started."
   local cure="What to do: ./sync.sh status shows which; the differences are on the queue, and after a failure"
   cure+=" ./sync.sh reconcile takes the place of the audit."
   ensure_alarm "$(alarm "$AUDIT_ALARM" "$APP_NAME/$AUDIT_METRIC" "" Sum 0 1 "$why $cure")"
@@ -152,10 +152,10 @@ undo_audits() {
   remove_alarm "$AUDIT_ALARM"
 }
 
-# As S3 Replication Time Control promises for 99.9 % of the objects. Late keys are known when they are copied, so half an
+# As S3 Replication Time Control promises for 99.9% of the objects. Late keys are known when they are copied, so half an
 # hour of them is one mail. Keys without a late one have no share above zero, and minutes without keys no share at all.
 late_alarm() {
-  local why="Why: more than 0.1 % of the keys arrived later than $ALARM_LAG_SECONDS s after their event."
+  local why="Why: more than 0.1% of the keys arrived later than $ALARM_LAG_SECONDS s after their event."
   local cure="What to do: the dashboard shows when, ./sync.sh status whether workers are missing, too few, or fail."
   alarm "$LATE_ALARM" "$APP_NAME/LateKeys" "" Sum 0.1 6 "$why $cure" | jq '
     def counted($id; $name): {Id: $id, ReturnData: false, MetricStat: {Period: 300, Stat: "Sum",

@@ -105,7 +105,7 @@ say_if_paused() {
   [[ -z $since ]] || say "the sync has been paused since $since: $1 ./sync.sh$VIA resume"
 }
 
-# refuse_if_paused WHAT: ends a run that could not come to its end.
+# refuse_if_paused WHAT: ends a run that could not finish.
 refuse_if_paused() {
   local since
   since=$(paused_since)

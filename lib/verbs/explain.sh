@@ -232,7 +232,7 @@ print_explanation() {
     (.checksums | select(.) | row("checksums"; .)),
     (.settings | to_entries[] | row(.key; .value)),
     (.waits | select(.) | row("waits"; waiting)),
-    (.queue | select(.) | row("queue"; "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed, of all keys")),
+    (.queue | select(.) | row("queue"; "\(.visible) waiting, \(.in_flight) in flight, \(.delayed) delayed, of all keys")),
     (select(.paused_since != "") | row("paused"; "since \(.paused_since)")),
     (.dead_letters[] | row("dead letter"; "sent \(.sent), \(if .at then "failed \(.at)" else "the failure is" end
       ) \(.reason)")),

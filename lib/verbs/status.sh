@@ -69,19 +69,19 @@ judge() {
        (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
          | "the starter has not run for an hour"),
        (.starter | select($unfixed != []) | "the starter failed: \(.error | with_only($unfixed) | with_cure)"),
-       (.starter.decision | select(. and (.failing // "") != "") | "workers do not get to work: \(.failing)"),
+       (.starter.decision | select(. and (.failing // "") != "") | "workers stop before they start working: \(.failing)"),
        (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason // "" | with_cure)"),
        (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))
          | "a worker ended in an outage, and none has synced a key since: \(.reason)"),
        (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
        (.dead_letters | all_messages | select(. > 0) | "\(amount(.; "message")) in the dead-letter queue: ./sync.sh\($via) redrive --list"),
        (.function_age as $since | select(.paused | not) | .audit | select(. and (.last.seconds_ago // $since) > (.days + 1) * 86400)
-         | "no audit came to its end for more than \(.days + 1) days: ./sync.sh\($via) logs starter says why none started"),
+         | "no audit has finished for \(.days + 1) days: ./sync.sh\($via) logs starter says why none started"),
        (.audit.last | select(. and .status != 0) | "the last audit failed: \(if .end == "stopped" then "it was stopped"
          else "it could not fix all differences" end); repeat it: ./sync.sh\($via) reconcile --audit"),
        (.starter.decision | .audit.problem // empty | "an audit was to start or run: \(.)")]
       as $failing
-    | [(.queue.oldest_seconds | select(. and . > $behind) | "the oldest message waits for \(.) s"),
+    | [(.queue.oldest_seconds | select(. and . > $behind) | "the oldest message has been waiting for \(. / 60 | floor) min"),
        (.starter.decision | select(.) | .failures[] | "a worker was not started: \(.)")] as $late
     | [.paused | select($since) | "since \(.since) nothing is copied, until ./sync.sh\($via) resume; events wait in the queue \(
         "")until \(.events_until)"] as $paused
@@ -202,7 +202,7 @@ status_lines() {
     row("events"; .events | events),
     (.options | options | select(. != "") | row("options"; .)),
     (.options | wanted | select(. != "") | row("wanted"; .)),
-    row("queue"; .queue | if . == null then "gone" else "\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed\(
+    row("queue"; .queue | if . == null then "gone" else "\(.visible) waiting, \(.in_flight) in flight, \(.delayed) delayed\(
       if .visible + .in_flight + .delayed == 0 then "" elif .oldest_seconds then ", the oldest for \(.oldest_seconds) s"
       else "" end)" end),
     row("dead letters"; .dead_letters | dead_letters),

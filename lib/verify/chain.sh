@@ -180,7 +180,7 @@ find_break_of_copy() {
   if [[ $(jq '.visible + .in_flight + .delayed' "$VERIFY_DIR/queue") == 0 ]]; then
     broken "no event" "the queue is empty, and no message named: $left" "./sync.sh$VIA logs worker"
   else
-    broken "no copy" "messages are waiting or in work, and these did not arrive in time: $left" \
+    broken "no copy" "messages are waiting or in flight, and these did not arrive in time: $left" \
       "./sync.sh$VIA logs worker"
   fi
 }

@@ -132,18 +132,18 @@ print_times() {
     | def of_task: if $by == "starter" then "none: the starter copied" elif . and . < 0 then "ran already"
         else seconds end;
     [["from the first upload to", "", "measured by"],
-    ["the first message queued",
+    ["first message queued",
       (if .event then "at most \(.event) s" elif .busy then "unknown: others waited"
         elif $by == "starter" then "before the first copy" elif .created and .created >= 0 then "before the task"
         else "unknown" end), "this clock"],
-    ["the task was asked for", (.created | of_task), "ECS createdAt"],
-    ["its network was there", (.connected | of_task), "ECS connectivityAt"],
-    ["the pull of its image began", (.pulling | of_task), "ECS pullStartedAt"],
-    ["its image was there", (.pulled | of_task), "ECS pullStoppedAt"],
-    ["the worker was started", (.started | of_task), "ECS startedAt"],
-    ["it had received a message", (.received | of_task), "the worker'"'"'s log"],
-    ["the first copy", (.first | seconds), "S3 LastModified"],
-    ["the last copy before changes", (.last | seconds), "S3 LastModified"],
+    ["task requested", (.created | of_task), "ECS createdAt"],
+    ["network attached", (.connected | of_task), "ECS connectivityAt"],
+    ["pull of the image began", (.pulling | of_task), "ECS pullStartedAt"],
+    ["image pulled", (.pulled | of_task), "ECS pullStoppedAt"],
+    ["worker started", (.started | of_task), "ECS startedAt"],
+    ["first message received", (.received | of_task), "the worker'"'"'s log"],
+    ["first copy", (.first | seconds), "S3 LastModified"],
+    ["last copy before changes", (.last | seconds), "S3 LastModified"],
     ["(this clock is ahead by)", (.clock | seconds), "S3 LastModified"]] | table'
 }
 

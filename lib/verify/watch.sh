@@ -159,7 +159,7 @@ look_at_queue() {
 # say_progress ROUND COUNT: if it has changed. On a terminal, the time goes on.
 say_progress() {
   local text
-  text=$(jq -r '"\(.visible) waiting, \(.in_flight) in work, \(.delayed) delayed"' "$VERIFY_DIR/queue")
+  text=$(jq -r '"\(.visible) waiting, \(.in_flight) in flight, \(.delayed) delayed"' "$VERIFY_DIR/queue")
   text="$1: $ARRIVED of $2; messages: $text"
   [[ $text != "$VERIFY_SHOWN" || -t 2 ]] || return 0
   say_for_now "verify: $((SECONDS - VERIFY_STARTED)) s: $text"

@@ -26,7 +26,7 @@ IT_NO_LONGER, ANOTHER = "it no longer", "another in its place"
 REMOVED = "removed key=%s as the destination is not to hold it"  # by reconcile itself
 DIFFERENCE = "difference number=%d what=%s key=%s"  # by reconcile --report
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile
-# Before that line, of an audit; after the level ERROR if it found a difference or did not come to its end.
+# Before that line, of an audit; after the level ERROR if it found a difference or did not finish.
 AUDITED = "audited end=%s status=%d found=%d %s"
 LACKING = "lacking key=%s why=%s"  # a key that a wait ended without
 UNCONDITIONAL = "the destination refuses conditional writes, going on without: %s"  # the last says which, and why

@@ -20,7 +20,7 @@ log = logging.getLogger("worker")
 
 SOURCE_CHECK_SECONDS = 60
 # An overwritten key costs 6 requests if the source is looked at first, and 4 if the destination is; a new one 3 and 4.
-# From a third on, the latter takes no more requests or CPU time. (In USD, 2 % would do: see "What a key costs" in
+# From a third on, the latter takes no more requests or CPU time. (In USD, 2% would do: see "What a key costs" in
 # docs/design.md.)
 OVERWRITTEN_SHARE = 1 / 3
 CREATIONS = 64  # that the share is an average of

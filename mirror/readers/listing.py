@@ -54,7 +54,7 @@ class Finding(NamedTuple):
 async def came_to_end(
     stopped: str, work: Coroutine[Any, Any, object], interruption: Interruption, seconds: float = 0
 ) -> bool:
-    """Does the work of a command, which has `seconds` to end after a signal. Returns whether it came to its end;
+    """Does the work of a command, which has `seconds` to end after a signal. Returns whether it finished;
     otherwise the log says why the command `stopped`. Raises only what is a mistake in the code."""
     try:
         if await wait_unless(interruption, work, seconds):

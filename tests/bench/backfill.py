@@ -92,7 +92,7 @@ def parse_arguments() -> Plan:
 def main() -> None:
     plan = parse_arguments()
     print(plan)
-    print("| queues | live events | lag: median | 90 % | worst | backfill |\n| --- | --- | --- | --- | --- | --- |")
+    print("| queues | live events | lag: median | 90% | worst | backfill |\n| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder, running_standin() as standin:
         for name, is_fair in (("fair", True), ("not fair", False)):
             print(row(name, measure(standin, Path(folder), plan, is_fair)), flush=True)

@@ -103,7 +103,7 @@ SURROUNDINGS = (
     ),
     Scenario(
         "few-503",
-        "A4: 5 % of the requests are answered 503, 20 new objects a second",
+        "A4: 5% of the requests are answered 503, 20 new objects a second",
         (Load("cold", 600, per_second=20),),
         faults=({"operation": "S3", "probability": 0.05, **SLOW_DOWN},),
     ),

@@ -47,6 +47,10 @@ ENGLISH = {
     r"For who (?!has)": "this page is for you if",
     r"Who (?!has|is)\w+s(?= [^.?]*[.:])": "you, anyone who, the caller",
     r"commas between them|comma separated": "separated by commas",
+    r"in work": "in flight",
+    r"c[ao]mes? to (its|their|an) end": "finish",
+    r"of the shape of": "in the format of",
+    r"\d+ %": "the percent sign without a blank",
 }
 
 # Of messages, which have to be understood at once.
@@ -77,6 +81,9 @@ CHINESE = {
     r"开发者指南": "开发人员指南",
     r"(?<![\w.-])reconcile(?![\w.-])": "对账",
     r"守卫": "事件路径自检",
+    r"两边": "两侧",
+    r"退回": "放回",
+    r"\d %": "百分号前不留空格",
     r"(?<![*\w])\*[^*\s|][^*\n|]*\*(?![*\w])": "**加粗** instead of slanted letters",
 }
 

@@ -563,7 +563,7 @@ class World:
     # The end
 
     def settle(self) -> None:
-        """No more trouble: everything is worked off. Raises AssertionError where that does not come to an end."""
+        """No more trouble: everything is worked off. Raises AssertionError if that does not finish."""
         self.slow_until = self.throttled_until = 0.0
         for turn in range(200):
             if self.settings.copy_last and turn % 10 == 9:

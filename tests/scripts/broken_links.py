@@ -440,7 +440,7 @@ BROKEN = {
         "sqs",
         lambda kept: kept[GROUP].update(IpPermissionsEgress=[]),
         "",
-        "workers do not get to work: CannotPullContainerError",
+        "workers stop before they start working: CannotPullContainerError",
         plan=("security group", "way out"),
         guard=FAILS,
         parts={"starter": {"seconds_ago": 1, "error": "", "decision": {"failures": [], "failing": NOT_PULLED}}},

@@ -146,7 +146,7 @@ class Operator:
         return self.client("sqs").get_queue_url(QueueName=queue)["QueueUrl"]
 
     def count(self, queue: str) -> int:
-        """Messages in a queue, in work or not."""
+        """Messages in a queue, in flight or not."""
         found = self.client("sqs").get_queue_attributes(QueueUrl=self.queue_url(queue), AttributeNames=["All"])
         return sum(int(number) for name, number in found["Attributes"].items() if name.startswith("ApproximateNumber"))
 

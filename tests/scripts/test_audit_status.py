@@ -79,7 +79,7 @@ def test_the_last_audit_is_told_and_one_that_failed_or_is_too_old_is_failing(tex
 def test_an_audit_that_never_was_is_failing_when_one_should_have_been(age: int, word: str) -> None:
     found = status(7, function_age=age)
     assert (found[0], found[2].startswith("none in the log; the next one ")) == (word, True)
-    assert word == "idle" or "no audit came to its end for more than 8 days" in found[1][0]
+    assert word == "idle" or "no audit has finished for 8 days" in found[1][0]
 
 
 def test_what_the_starter_says_of_an_audit_is_a_reason() -> None:

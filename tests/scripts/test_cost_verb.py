@@ -201,7 +201,7 @@ def test_the_figures_come_from_the_logs_the_metrics_and_the_task(tmp_path: Path)
 def test_the_first_lines_tell_the_prices_date_and_region_and_how_to_give_ones_own(tmp_path: Path) -> None:
     lines = run("verb_cost", tmp_path, TASK_ARCH="X86_64").stdout.splitlines()
     assert lines[0] == f"prices of us-east-1 of {PRICES['as_of']} in USD without tax"
-    assert lines[1] == "your own: --prices FILE, of the shape of lib/prices.json"
+    assert lines[1] == "your own: --prices FILE, in the format of lib/prices.json"
     assert lines[2] == "this deployment is in eu-west-1, where prices may differ"
     assert "X86_64 costs a quarter more" in lines[3]
     assert "more if AWS Config continuously records" in lines[4]

@@ -28,7 +28,7 @@ VALUES = {
 MEASURED = {
     *("small objects copied", "by one worker", "small objects deleted", "CPU time of a worker", "S3 was too busy"),
     *("large object", "its parts", "page of the source", "page of the destination"),
-    *("its network was there", "the pull of its image began", "it had received a message", "the first copy"),
+    *("network attached", "pull of the image began", "first message received", "first copy"),
 }
 # What the destination does not take -> the assumption that it refutes.
 REFUTED = {

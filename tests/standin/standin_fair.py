@@ -2,9 +2,9 @@
 
 Fair queues as the SQS Developer Guide has them in "How Amazon SQS fair queues work": the messages of one group id are
 those of a tenant, and one without is a tenant of its own. A tenant is noisy once it has 30 messages in flight and more
-than 10 % of all that are; the messages of the others go first then, and among noisy tenants those of the one with the
+than 10% of all that are; the messages of the others go first then, and among noisy tenants those of the one with the
 fewest in flight. That ends when none of its messages waits or none was in flight for 5 minutes. SQS also calls a
-tenant noisy that takes more than 10 % of the processing time. This is left out: here a tenant of few slow messages goes
+tenant noisy that takes more than 10% of the processing time. This is left out: here a tenant of few slow messages goes
 in its turn.
 """
 

@@ -221,7 +221,7 @@ def test_an_object_of_exactly_5_gib_is_one_copy_and_one_byte_more_is_a_multipart
 
 
 def copied_once_so_many_are_under_way(world, parts):
-    """The output of a worker whose parts come to an end together."""
+    """The output of a worker whose parts finish together."""
     world.standin.hold("UploadPartCopy")
     process = world.start_worker(**PATIENT)
     wait_until(lambda: world.standin.stats()["in_flight"].get("UploadPartCopy", 0) >= parts)
