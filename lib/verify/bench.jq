@@ -11,6 +11,12 @@
   def page: ($objects / $page | ceil) as $least
     | {count: length, least: $least, median: median,
        keys: (if length > $least then $objects / length | ceil else $page end)};
+  # In 50 columns from the first line to the last: how many objects are left at the end of each, its longest lag.
+  def over_time: if length < 2 or span == 0 then null else
+    span as $seconds | (map(at) | min) as $from
+    | map({column: ((at - $from) / $seconds * 50 | ceil - 1 | if . < 0 then 0 else . end), lag: (.lag // 0 | tonumber)})
+    | . as $all | {seconds: $seconds, waiting: [range(50) as $n | $objects - ([$all[] | select(.column <= $n)] | length)],
+      lag: [range(50) as $n | [$all[] | select(.column == $n).lag] | max // 0]} end;
   def synced: . as $line | .message | capture($synced) | $line + .;
   [$lines[] | select(.message | contains($folder)) | synced] as $small
 | ($small | map(select(.action == "copied"))) as $copied
@@ -26,6 +32,7 @@
 | {
     bytes: $bytes,
     running: (($tasks | length) - ($ended | length)),
+    over_time: ($copied | over_time),
     copied: ($copied | by_worker as $by | {count: length, workers: ($by | length), rate: rate,
       one: ($by | max_by(length) // [] | rate)}),
     deleted: ($deleted | {count: length, rate: rate}),

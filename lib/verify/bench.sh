@@ -174,7 +174,7 @@ bench_round() {
 
 # Reads what gather_result printed.
 print_bench() {
-  jq -r "$(jq_table)"'.bench | select(.)
+  jq -r "$(jq_table)"'.bench | select(.) as $bench
     | def known(text): if . == null then "unknown" else text end;
     def short: if . >= 100 then round else . * 10 | round / 10 end;
     def rate: known("\(short) a second");
@@ -190,5 +190,10 @@ print_bench() {
     ["its parts", (.large.rate | rate), (.large.parts | known("\(.) parts"))],
     page("source"; .pages.source), page("destination"; .pages.destination),
     ["events in the queue", (.events | known("at most \(.) s")), "after the last small object"],
-    ["S3 was too busy", (.busy | known("\(.) times")), "beyond a client'"'"'s own retries"]] | table, ""'
+    ["S3 was too busy", (.busy | known("\(.) times")), "beyond a client'"'"'s own retries"]] | table,
+    ($bench.over_time | select(.) | def bars: max as $most
+        | map(if . <= 0 then " " else (. / $most * 8 | ceil) as $n | "▁▂▃▄▅▆▇█"[$n - 1:$n] end) | add;
+      "", "```", "waiting \(.waiting | bars) \(.waiting[0]) at first",
+      "lag     \(.lag | bars) \(.lag | max | short) s at most",
+      "        the first copy, and \(.seconds | short) s later the last one", "```"), ""'
 }

@@ -14,6 +14,7 @@ from importlib.metadata import metadata
 
 import architecture_picture
 import cost
+import cost_picture
 import pytest
 from mutants import MUTANTS
 from pages import PAGES, ROOT, blocks, chinese_of, code_in, fenced, prose, section, text_of
@@ -291,6 +292,10 @@ def licence_of(package: str) -> str:
 
 def test_the_pictures_of_the_parts_are_drawn_from_their_tables() -> None:
     assert [path.name for path, svg in architecture_picture.files() if path.read_text() != svg] == []
+
+
+def test_the_picture_of_the_modes_is_drawn_from_the_estimates() -> None:
+    assert cost_picture.PICTURE.read_text() == cost_picture.draw()
 
 
 def test_the_pictures_of_the_parts_name_what_is_deployed() -> None:

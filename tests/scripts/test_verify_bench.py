@@ -82,6 +82,20 @@ def test_the_figures_are_those_of_the_log(tmp_path: Path) -> None:
     assert found["running"] == 0
 
 
+def test_the_report_shows_what_is_left_and_the_lag_over_time(tmp_path: Path) -> None:
+    """300 objects were put; 11 are copied within 5 s, and the lag is the same all the time."""
+    found = figures(tmp_path, {"worker/a": FIRST, "worker/b": SECOND})
+    assert found["over_time"]["seconds"] == 5
+    assert found["over_time"]["waiting"][::10] == [299, 295, 291, 291, 291]
+    (tmp_path / "result").write_text(json.dumps({"bench": found}))
+    done = bash('print_bench <"$TEMP_DIR/result"', tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    waiting, lag, time = done.stdout.split("```\n")[1].splitlines()
+    assert (waiting, time) == (f"waiting {'█' * 50} 299 at first", "        the first copy, and 5 s later the last one")
+    assert (set(lag[8:58]), lag[58:]) == ({" ", "█"}, " 1.5 s at most")
+
+
 def test_what_the_log_does_not_say_is_not_known(tmp_path: Path) -> None:
     old = at(40, "summary copied=9 deleted=3 skipped=0 failed=0 handed_back=0 bytes=9 seconds=30.0 objects/s=0.4")
     found = figures(
