@@ -3,9 +3,9 @@
 Fair queues as the SQS Developer Guide has them in "How Amazon SQS fair queues work": the messages of one group id are
 those of a tenant, and one without is a tenant of its own. A tenant is noisy once it has 30 messages in flight and more
 than 10% of all that are; the messages of the others go first then, and among noisy tenants those of the one with the
-fewest in flight. That ends when none of its messages waits or none was in flight for 5 minutes. SQS also calls a
-tenant noisy that takes more than 10% of the processing time. This is left out: here a tenant of few slow messages goes
-in its turn.
+fewest in flight. That ends when none of its messages waits. SQS also ends it when none was in flight for 5 minutes, and
+calls a tenant noisy that takes more than 10% of the processing time. Both is left out: here a tenant of few slow
+messages goes in its turn.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ from standin_store import ACCOUNT, REGION
 MAX_VISIBILITY = 43_200  # 12 hours
 NOISY_IN_FLIGHT = 30
 NOISY_SHARE = 0.1
-QUIET_SECONDS = 300
 
 Line = list[tuple[float, int, str]]  # heap of (visible at, number, message id); an entry may be outdated
 
@@ -46,14 +45,11 @@ class Tenant:
     group: str
     waiting: Line = field(default_factory=list)
     in_flight: int = 0
-    in_flight_at: float = 0.0  # when it had some last
     is_noisy: bool = False
 
-    def judge(self, in_flight: int, now: float) -> None:
+    def judge(self, in_flight: int) -> None:
         """`in_flight`: of all tenants."""
-        if self.in_flight:
-            self.in_flight_at = now
-        if not self.waiting or now - self.in_flight_at > QUIET_SECONDS:
+        if not self.waiting:
             self.is_noisy = False
         if self.group and self.in_flight >= NOISY_IN_FLIGHT and self.in_flight > NOISY_SHARE * in_flight:
             self.is_noisy = True
@@ -129,7 +125,7 @@ class Queue:
         chosen, turn = None, None
         for tenant in self.tenants.values():
             message = self.first(tenant.waiting)
-            tenant.judge(self.in_flight, now)
+            tenant.judge(self.in_flight)
             if message and message.visible_at <= now:
                 of_noisy = (1, tenant.in_flight) if self.is_fair and tenant.is_noisy else (0, 0)
                 its_turn = (of_noisy, tenant.waiting[0])

@@ -218,6 +218,26 @@ def test_events_can_be_filtered_doubled_and_late(told):
             told.notify(SOURCE, QUEUE, prefixes=prefixes)
 
 
+def test_each_entry_for_the_bus_is_answered_by_itself_and_ten_of_a_mebibyte_are_taken(standin):
+    """EventBridge API, PutEvents"""
+    put, large = client(standin, "events").put_events, json.dumps({"key": "x" * 1024**2})
+    good = {"Source": "ours", "DetailType": "Told", "Detail": "{}"}
+    bad = {"Detail": "[]"}, {"Detail": "{"}, {"Source": "aws.s3"}, {"EventBusName": "other"}, {"DetailType": ""}
+    answer = put(Entries=[good, *(good | changed for changed in bad)])
+    assert (answer["FailedEntryCount"], len(standin.events())) == (5, 1)
+    assert [entry.get("ErrorCode") for entry in answer["Entries"]] == [
+        None,
+        "MalformedDetail",
+        "MalformedDetail",
+        "NotAuthorizedForSourceException",
+        "ResourceNotFoundException",
+        "InvalidArgument",
+    ]
+    assert put(Entries=[good] * 10)["FailedEntryCount"] == 0
+    for entries in ([good] * 11, [good | {"Detail": large}]):
+        assert outcome(put, Entries=entries) == "ValidationException"
+
+
 # ---------------------------------------------------------------- faults
 
 
