@@ -4,10 +4,8 @@ import base64
 import bisect
 import zlib
 from collections.abc import Iterator
-from urllib.parse import parse_qsl, quote
-from xml.sax.saxutils import escape
 
-from standin_checks import find, find_bucket
+from standin_checks import find_bucket
 from standin_limits import PAGE
 from standin_store import ACCOUNT, REGION, S3, Answer, Bucket, Object, Request, S3Error
 from standin_xml import encoding_type, iso, listed, parse_xml, xml
@@ -144,11 +142,6 @@ def general_purpose_only(s3: S3, request: Request) -> Bucket:
     return bucket
 
 
-def get_bucket_location(s3: S3, request: Request) -> Answer:
-    general_purpose_only(s3, request)
-    return xml("LocationConstraint", "")
-
-
 def get_bucket_versioning(s3: S3, request: Request) -> Answer:
     status = general_purpose_only(s3, request).versioning
     return xml("VersioningConfiguration", f"<Status>{status}</Status>" if status else "")
@@ -157,17 +150,3 @@ def get_bucket_versioning(s3: S3, request: Request) -> Answer:
 def put_bucket_versioning(s3: S3, request: Request) -> Answer:
     general_purpose_only(s3, request).versioning = parse_xml(request.body).findtext("{*}Status", "")
     return Answer()
-
-
-def put_object_tagging(s3: S3, request: Request) -> Answer:
-    found = find(general_purpose_only(s3, request), request.key, request.query.get("versionId"))
-    tags = parse_xml(request.body).findall("{*}TagSet/{*}Tag")
-    pairs = [(tag.findtext("{*}Key", ""), tag.findtext("{*}Value", "")) for tag in tags]
-    found.tags = "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs)
-    return Answer()
-
-
-def get_object_tagging(s3: S3, request: Request) -> Answer:
-    found = find(general_purpose_only(s3, request), request.key, request.query.get("versionId"))
-    rows = (f"<Tag><Key>{escape(k)}</Key><Value>{escape(v)}</Value></Tag>" for k, v in parse_qsl(found.tags))
-    return xml("Tagging", f"<TagSet>{''.join(rows)}</TagSet>")

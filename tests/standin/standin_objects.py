@@ -44,7 +44,6 @@ def head_object(s3: S3, request: Request) -> Answer:
         "x-amz-missing-meta": str(found.missing_meta or ""),
         "x-amz-tagging-count": str(len(parse_qsl(found.tags)) or ""),
         "x-amz-version-id": found.version_id if bucket.versioning else "",
-        "x-amz-mp-parts-count": str(found.parts_count) if "partNumber" in request.query else "",
     }
     return Answer(headers=headers | {name: value for name, value in optional.items() if value})
 

@@ -11,15 +11,12 @@ from collections.abc import Callable
 from standin_buckets import (
     create_bucket,
     create_session,
-    get_bucket_location,
     get_bucket_versioning,
     get_credentials,
-    get_object_tagging,
     head_bucket,
     list_buckets,
     list_objects_v2,
     put_bucket_versioning,
-    put_object_tagging,
 )
 from standin_objects import copy_object, delete_object, delete_objects, get_object, head_object, put_object
 from standin_store import S3, Answer, Request, S3Error
@@ -39,7 +36,6 @@ OPERATIONS: dict[tuple[str, str, str], tuple[str, Callable]] = {
     ("GET", "service", ""): ("ListBuckets", list_buckets),
     ("PUT", "bucket", ""): ("CreateBucket", create_bucket),
     ("HEAD", "bucket", ""): ("HeadBucket", head_bucket),
-    ("GET", "bucket", "location"): ("GetBucketLocation", get_bucket_location),
     ("GET", "bucket", "session"): ("CreateSession", create_session),
     ("GET", "bucket", "list-type"): ("ListObjectsV2", list_objects_v2),
     ("GET", "bucket", "uploads"): ("ListMultipartUploads", list_multipart_uploads),
@@ -51,8 +47,6 @@ OPERATIONS: dict[tuple[str, str, str], tuple[str, Callable]] = {
     ("PUT", "object", ""): ("PutObject", put_object),
     ("PUT", "object", "copy"): ("CopyObject", copy_object),
     ("DELETE", "object", ""): ("DeleteObject", delete_object),
-    ("GET", "object", "tagging"): ("GetObjectTagging", get_object_tagging),
-    ("PUT", "object", "tagging"): ("PutObjectTagging", put_object_tagging),
     ("POST", "object", "uploads"): ("CreateMultipartUpload", create_multipart_upload),
     ("PUT", "object", "uploadId"): ("UploadPart", upload_part),
     ("PUT", "object", "uploadId+copy"): ("UploadPartCopy", upload_part_copy),

@@ -105,7 +105,6 @@ class Object:
     restore: str = ""
     archive_status: str = ""
     missing_meta: int = 0
-    parts_count: int = 0
     checksum: str = ""  # see standin_checksums.py
     checksum_type: str = "FULL_OBJECT"
 

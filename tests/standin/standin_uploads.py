@@ -129,7 +129,7 @@ def complete_multipart_upload(s3: S3, request: Request) -> Steps:
     etag = f"{hashlib.md5(''.join(part.etag for part in parts).encode()).hexdigest()}-{len(parts)}"
     content = join([span for part in parts for span in part.content])
     new = new_object(s3, bucket, content, etag, upload.headers)
-    new.tags, new.parts_count = upload.tags, len(parts)
+    new.tags = upload.tags
     new.checksum, new.checksum_type = checksum_of_parts(s3, upload, parts, content)
     upload.is_completed = True
     del bucket.uploads[upload.id]

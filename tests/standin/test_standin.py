@@ -312,15 +312,6 @@ def test_so_many_requests_a_second_are_answered_and_no_more(monkeypatch):
     assert all(18 <= answered.count(second) <= 22 for second in range(5))
 
 
-def test_a_session_ends_before_its_time_and_a_new_one_is_good(standin):
-    s3 = client(standin, "s3")
-    assert head(s3, MIRROR) == "ok"
-    standin.expire_tokens("session")
-    assert head(s3, MIRROR) == "400"  # there is no body that says ExpiredToken
-    assert outcome(s3.list_objects_v2, Bucket=MIRROR) == "ExpiredToken"
-    assert [head(s3), head(client(standin, "s3"), MIRROR)] == ["ok", "ok"]
-
-
 def test_a_container_gets_credentials_which_end(standin, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
