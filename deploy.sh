@@ -162,8 +162,8 @@ readonly STEPS=(
   ensure_topic ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_silent_alarm
   ensure_outage_filter ensure_outage_alarm ensure_events_alarm ensure_audit_alarm
   ensure_audit_filter ensure_audit_start_filter ensure_late_alarm
-  ensure_no_topic ensure_dashboard ensure_version_tag ensure_lifecycle ensure_no_events_alarm ensure_no_audit_alarm
-  ensure_no_late_alarm ensure_no_overdue_reads ensure_no_event_rule ensure_no_notification
+  ensure_no_topic ensure_dashboard ensure_version_tag ensure_lifecycle
+  ensure_no_overdue_reads ensure_no_event_rule ensure_no_notification
 )
 
 # All problems are reported at once, before anything is written.

@@ -44,6 +44,22 @@ ensure_alarm() {
   finish
 }
 
+# find_alarm NAME: prints what is there of that alarm, or nothing.
+find_alarm() {
+  fact alarms | jq -c --arg name "$1" 'map(select(.AlarmName == $name)) | select(. != [])'
+}
+
+# ensure_no_alarm NAME WHAT COMMAND...: the command removes it, if deploy.sh made it.
+ensure_no_alarm() {
+  local alarm ours
+  alarm=$(find_alarm "$1")
+  [[ -n $alarm ]] || return 0
+  begin alarm "$1"
+  ours=$(our_alarms <<<"$alarm")
+  [[ -z $ours ]] || remove "${@:2}"
+  finish "left to you, because it has no tag app=$APP_NAME"
+}
+
 ensure_dlq_alarm() {
   local why="Why: messages failed $MAX_RECEIVES times and were given up, so their keys may differ."
   local cure="What to do: ./sync.sh redrive --list shows keys and reasons; fix those, then run ./sync.sh redrive."
@@ -105,46 +121,26 @@ ensure_outage_alarm() {
 # retries"). A run of the starter that Lambda delays is not one of them, because the call has succeeded when Lambda has
 # queued it (Lambda Developer Guide, "Asynchronous invocation").
 ensure_events_alarm() {
-  [[ $EVENT_SOURCE == eventbridge ]] || return 0
+  if [[ $EVENT_SOURCE == sqs ]]; then
+    ensure_no_alarm "$EVENTS_ALARM" "removed, because EVENT_SOURCE is sqs" remove_alarm "$EVENTS_ALARM"
+    return
+  fi
   local why="Why: the rule $EVENT_RULE_NAME could not deliver events of the bucket: those for the queue are lost."
   local cure="What to do: ./sync.sh status shows why, ./deploy.sh fixes it, ./sync.sh reconcile finds what was missed."
   ensure_alarm "$(alarm "$EVENTS_ALARM" AWS/Events/FailedInvocations "RuleName=$EVENT_RULE_NAME" Sum 0 1 "$why $cure")"
 }
 
-# find_alarm NAME: prints what is there of that alarm, or nothing.
-find_alarm() {
-  fact alarms | jq -c --arg name "$1" 'map(select(.AlarmName == $name)) | select(. != [])'
-}
-
-# ensure_no_alarm NAME WHAT COMMAND...: the command removes it, if deploy.sh made it.
-ensure_no_alarm() {
-  local alarm ours
-  alarm=$(find_alarm "$1")
-  [[ -n $alarm ]] || return 0
-  begin alarm "$1"
-  ours=$(our_alarms <<<"$alarm")
-  [[ -z $ours ]] || remove "${@:2}"
-  finish "left to you, because it has no tag app=$APP_NAME"
-}
-
-ensure_no_events_alarm() {
-  [[ $EVENT_SOURCE == sqs ]] || return 0
-  ensure_no_alarm "$EVENTS_ALARM" "removed, because EVENT_SOURCE is sqs" remove_alarm "$EVENTS_ALARM"
-}
-
-# An audit reports its result once, at its end; the starter reports the result of a start in each run for an hour.
+# An audit reports its result once, at its end; the starter reports the result of a start in each run for an hour. The
+# alarm shows that there is something to remove, so it is created before its filters and removed after them.
 ensure_audit_alarm() {
-  [[ -n $AUDIT_DAYS ]] || return 0
+  if [[ -z $AUDIT_DAYS ]]; then
+    ensure_no_alarm "$AUDIT_ALARM" "removed with its filters, because AUDIT_DAYS is empty" undo_audits
+    return
+  fi
   local why="Why: an audit found that the buckets differ, did not finish, or could not be started."
   local cure="What to do: ./sync.sh status shows which; the differences are on the queue, and after a failure"
   cure+=" ./sync.sh reconcile takes the place of the audit."
   ensure_alarm "$(alarm "$AUDIT_ALARM" "$APP_NAME/$AUDIT_METRIC" "" Sum 0 1 "$why $cure")"
-}
-
-# The alarm shows that there is something to remove, so it is created before its filters and removed after them.
-ensure_no_audit_alarm() {
-  [[ -z $AUDIT_DAYS ]] || return 0
-  ensure_no_alarm "$AUDIT_ALARM" "removed with its filters, because AUDIT_DAYS is empty" undo_audits
 }
 
 undo_audits() {
@@ -165,11 +161,12 @@ late_alarm() {
     | del(.Namespace, .MetricName, .Dimensions, .Statistic, .Period)'
 }
 
-ensure_late_alarm() { [[ $METRICS == false ]] || ensure_alarm "$(late_alarm)"; }
-
-ensure_no_late_alarm() {
-  [[ $METRICS == false ]] || return 0
-  ensure_no_alarm "$LATE_ALARM" "removed, because METRICS is false" remove_alarm "$LATE_ALARM"
+ensure_late_alarm() {
+  if [[ $METRICS == true ]]; then
+    ensure_alarm "$(late_alarm)"
+  else
+    ensure_no_alarm "$LATE_ALARM" "removed, because METRICS is false" remove_alarm "$LATE_ALARM"
+  fi
 }
 
 # Reads alarms, prints the names of those that deploy.sh made.

@@ -84,7 +84,7 @@ def test_a_run_that_was_killed_before_the_filters_is_undone_by_one_without_audit
 @one_cli
 def test_an_alarm_of_somebody_else_with_that_name_stays(account: Account) -> None:
     account.put_alarm(NAME)
-    output, _ = account.steps("ensure_no_audit_alarm")
+    output, _ = account.steps("ensure_audit_alarm")
     assert lines(output) == {f"alarm {NAME}": f"left to you, because it has no tag app={APP}"}
     assert NAME in account.alarms()
 

@@ -16,7 +16,7 @@ Kept = dict[str, Any]
 BRIDGE = {"EVENT_SOURCE": "eventbridge"}
 FUNCTION, RULE, SINCE = f"function {APP}-starter", f"rule {APP}-starter-rule", "2026-11-27T12:00:00Z"
 NEW_ROLE = ("starter_role", "function", "rule")  # with which the function is made again
-AUDITS = ("starter_role", "function", "audit_alarm", "audit_filter", "audit_start_filter", "no_audit_alarm")
+AUDITS = ("starter_role", "function", "audit_alarm", "audit_filter", "audit_start_filter")
 EVENTS = ("source_queue", "notification", "event_rule", "event_switch", "no_event_rule", "no_notification")
 
 

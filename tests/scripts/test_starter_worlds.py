@@ -199,7 +199,8 @@ class Watch:
         if world.now - self.short_since > 10 * MINUTE + 2 * self.plan.rate:
             self.fault("nobody works, Spot has no room, and on demand is not asked")
         tries = len({task.created for task in made if task.spot and task.created < short.end})
-        if waits and short.how == "stops" and tries > 8 + (world.now - short.begin) / (4 * MINUTE):
+        has_other = waits and short.how == "stops" and self.plan.no_demand.begin > world.now
+        if has_other and tries > 8 + (world.now - short.begin) / (4 * MINUTE):
             self.fault(f"Spot is asked {tries} times though it has no room")
 
     def check_replaced(self, before: list[Run]) -> None:
