@@ -302,7 +302,7 @@ def put(
 ) -> dict[str, Any]:
     """Write an object as a client would, with an event. `metadata` is user metadata, as it is stored; `data` its bytes,
     in base64, which are kept; other fields are those of Object (etag, modified, tags, has_annotations, storage_class,
-    restore, archive_status, missing_meta; `headers` for Content-Type and the like, names in lower case). Returns it as
+    restore, missing_meta; `headers` for Content-Type and the like, names in lower case). Returns it as
     objects() does."""
     if size > MAX_OBJECT:
         raise ValueError(f"{size} bytes is more than the largest object, {MAX_OBJECT}")
@@ -390,7 +390,7 @@ def restore(server: Server, bucket: str, key: str) -> None:
     """Finish the restore of an archived object."""
     held = server.s3.buckets[bucket]
     found = standin_checks.find(held, key)
-    found.restore, found.archive_status = 'ongoing-request="false", expiry-date="Fri, 21 Dec 2029 00:00:00 GMT"', ""
+    found.restore = 'ongoing-request="false", expiry-date="Fri, 21 Dec 2029 00:00:00 GMT"'
     server.s3.notify(held, key, found, "ObjectRestore:Completed")
 
 

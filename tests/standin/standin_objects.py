@@ -40,7 +40,6 @@ def head_object(s3: S3, request: Request) -> Answer:
     optional = {
         "x-amz-storage-class": "" if found.storage_class == "STANDARD" else found.storage_class,
         "x-amz-restore": found.restore,
-        "x-amz-archive-status": found.archive_status,
         "x-amz-missing-meta": str(found.missing_meta or ""),
         "x-amz-tagging-count": str(len(parse_qsl(found.tags)) or ""),
         "x-amz-version-id": found.version_id if bucket.versioning else "",
@@ -123,9 +122,7 @@ def copy_source(s3: S3, request: Request) -> tuple[Bucket, str, Object]:
 
 
 def is_archived(source: Object) -> bool:
-    if source.storage_class in ("GLACIER", "DEEP_ARCHIVE"):
-        return 'ongoing-request="false"' not in source.restore
-    return source.archive_status != ""
+    return source.storage_class in ("GLACIER", "DEEP_ARCHIVE") and 'ongoing-request="false"' not in source.restore
 
 
 def copy_object(s3: S3, request: Request) -> Steps:

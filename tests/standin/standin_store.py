@@ -103,7 +103,6 @@ class Object:
     has_annotations: bool = False
     storage_class: str = "STANDARD"
     restore: str = ""
-    archive_status: str = ""
     missing_meta: int = 0
     checksum: str = ""  # see standin_checksums.py
     checksum_type: str = "FULL_OBJECT"

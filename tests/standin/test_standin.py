@@ -394,19 +394,6 @@ def test_latency_grows_with_the_bytes_that_a_copy_moves(standin, s3):
     assert time.monotonic() - begin > 0.2
 
 
-def test_stats_count_requests_and_how_many_ran_at_once(standin, s3):
-    """The numbers that benchmarks and tests are made of"""
-    standin.hold("CopyObject")
-    threads = [in_background(copy, s3) for _ in range(3)]
-    wait_until(lambda: standin.stats()["in_flight"].get("CopyObject") == 3)
-    standin.release("CopyObject")
-    for thread in threads:
-        thread.join()
-    stats = standin.stats()
-    assert [stats[name]["CopyObject"] for name in ("requests", "max_in_flight", "in_flight")] == [3, 3, 0]
-    assert stats["cpu_seconds"] > 0
-
-
 def test_requests_can_be_recorded_and_everything_forgotten(standin, s3):
     """What a test asserts about a request that the answer does not show"""
     standin.record()
