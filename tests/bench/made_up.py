@@ -1,15 +1,10 @@
-"""Two buckets of millions of keys, made up as they are asked for, and an HTTP server that lists them as S3 does, and
-takes messages as SQS does.
-
-    .venv/bin/python tests/bench/made_up.py million 0.3    the tree, and the seconds that a page takes
-    .venv/bin/python tests/bench/made_up.py million 0.3 --equal --marker    a worker is sent the event of MARKER
+"""Two buckets of millions of keys, made up as they are asked for, and an HTTP server that lists them as S3 does.
 
 It keeps no keys: which ones lie below a folder, and all that a listing shows of them, follows from their numbers. The
 source is listed in order. The destination goes through the same folders, depth first, from the last to the first, and
 through the keys of each from the last to the first, so that those of a folder match as late as they can.
 """
 
-import argparse
 import asyncio
 import functools
 import json
@@ -25,9 +20,8 @@ from itertools import cycle
 from urllib.parse import parse_qsl, unquote, urlsplit
 from zlib import crc32
 
-from movers import MIRROR, SOURCE
+from core import MIRROR, SOURCE
 
-Numbers = range | list[int]
 SIDES = {SOURCE: 0, MIRROR: 1}
 PAGE = 1000
 LOOK_SECONDS = 0.02  # of a HEAD at most
@@ -35,7 +29,7 @@ DAY = 86_400
 FIRST = 1_700_000_000  # when the oldest source was put, in seconds since the epoch
 KINDS = ("missing", "stale", "ghost")
 EACH = 5  # keys of each kind
-MARKER = "_SUCCESS"  # above all keys; no listing shows it
+TIMES = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(FIRST + second)) for second in range(DAY + 3600)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +38,9 @@ class Folder:
     groups: "tuple[Group, ...]" = ()  # in the order of their names
 
     @functools.cached_property
-    def totals(self) -> tuple[int, int]:
-        """The keys below it, of each side."""
-        source, mirror = (sum(g.count * g.folder.totals[side] for g in self.on(side)) for side in (0, 1))
-        return self.keys + source, self.keys + mirror
-
-    def on(self, side: int) -> "list[Group]":
-        return [group for group in self.groups if side in group.sides]
+    def total(self) -> int:
+        """The keys below it."""
+        return self.keys + sum(group.count * group.folder.total for group in self.groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +50,6 @@ class Group:
     name: str
     count: int
     folder: Folder
-    sides: tuple[int, ...] = (0, 1)
 
 
 def nested(counts: list[int], keys: int) -> Folder:
@@ -73,42 +62,30 @@ def chain(levels: int, keys: int) -> Folder:
 
 
 TREES = {
-    "small": Folder(
-        30, (Group("d", 12, Folder(20)), Group("flat", 1, Folder(1500)), Group("here", 1, Folder(7), (0,)))
-    ),
-    "100,000": nested([10, 10], 1000),
+    "small": Folder(30, (Group("d", 12, Folder(20)), Group("flat", 1, Folder(1500)))),
     "million": nested([10, 10, 10], 1000),
     "10 million": nested([10, 10, 10, 10], 1000),
     "flat": nested([1], 300_000),
-    "one large": Folder(0, (Group("d", 10_000, Folder(1)), Group("large", 1, Folder(100_000)))),
     "flat 20 million": nested([1], 20_000_000),
     "50 levels": chain(50, 20_000),
     "single keys": nested([100_000], 1),
     "folders of 20": nested([20_000], 20),
     "folders of 200": nested([1250], 200),
-    "none copied": Folder(0, (Group("here", 100, Folder(1000), (0,)),)),
-    "one side": Folder(
-        0, (Group("d", 98, Folder(1000)), Group("here", 1, Folder(1000), (0,)), Group("there", 1, Folder(1000), (1,)))
-    ),
 }
 
 
 # --- What lies where --------------------------------------------------------------------------------------------------
 
 
-def find(folder: Folder, prefix: str, side: int) -> Folder | None:
+def find(folder: Folder, prefix: str) -> Folder | None:
     """The folder of that name, which ends in "/", or is "" for the whole bucket."""
     for part in prefix.split("/")[:-1]:
         number = number_in(part)
-        named = [group for group in folder.on(side) if part == folder_name(group, number)]
-        if not named or number >= named[0].count:
+        named = [group for group in folder.groups if part == f"{group.name}{number:06d}" and number < group.count]
+        if not named:
             return None
         folder = named[0].folder
     return folder
-
-
-def folder_name(group: Group, number: int) -> str:
-    return f"{group.name}{number:06d}"
 
 
 def number_in(name: str) -> int:
@@ -116,55 +93,43 @@ def number_in(name: str) -> int:
     return int("".join(filter(str.isdigit, name)) or "-1")
 
 
-def runs(folder: Folder, side: int, name: str, first: int, last: int, deep: bool) -> Iterator[tuple[str, Numbers]]:
+def runs(folder: Folder, side: int, name: str, first: int, last: int, deep: bool) -> Iterator[tuple[str, range]]:
     """The entries number `first` to `last` of a folder, as that side lists them: a folder and the numbers of keys in
     it, or without `deep` also a subfolder and no numbers."""
     start = 0
-    groups: list[Group | None] = [*folder.on(side), None]  # the folder's own keys are the last by name
+    groups: list[Group | None] = [*folder.groups, None]  # the folder's own keys are the last by name
     for group in groups if side == 0 else reversed(groups):
-        count, each = (group.count, group.folder.totals[side] if deep else 1) if group else (folder.keys, 1)
-        if not count or not each:
-            continue
+        count, each = (group.count, group.folder.total if deep else 1) if group else (folder.keys, 1)
         low, high = max(0, (first - start) // each), min(count, -((start - last) // each))
         numbers = range(low, high) if side == 0 else range(count - 1 - low, count - 1 - high, -1)
-        if group is None:
-            if numbers:
-                yield name, numbers
-        else:
-            for place, number in enumerate(numbers, low):
-                inner, begin = f"{name}{folder_name(group, number)}/", start + place * each
-                if deep:
-                    yield from runs(group.folder, side, inner, max(0, first - begin), min(each, last - begin), deep)
-                else:
-                    yield inner, []
+        if group is None and numbers:
+            yield name, numbers
+        for place, number in enumerate(numbers if group else (), low):
+            assert group
+            inner, begin = f"{name}{group.name}{number:06d}/", start + place * each
+            if deep:
+                yield from runs(group.folder, side, inner, max(0, first - begin), min(each, last - begin), deep)
+            else:
+                yield inner, range(0)
         start += count * each
 
 
-def of_both_sides(folder: Folder) -> Folder:
-    kept = (group for group in folder.groups if group.sides == (0, 1))
-    return Folder(folder.keys, tuple(Group(group.name, group.count, of_both_sides(group.folder)) for group in kept))
-
-
 class Tree:
-    """Both buckets, with EACH keys of each kind at even distances, and folders of one side. With `is_equal` neither."""
+    """Both buckets, with EACH keys of each kind at even distances, or none of them with `is_equal`."""
 
     def __init__(self, root: Folder, is_equal: bool = False) -> None:
-        self.root = root = of_both_sides(root) if is_equal else root
-        total = root.totals[0]
+        self.root = root
         self.kinds: dict[str, dict[int, str]] = {}  # folder -> number of a key -> its kind
         for place, kind in zip(range(0 if is_equal else EACH * len(KINDS)), cycle(KINDS), strict=False):
-            position = (2 * place + 1) * total // (2 * EACH * len(KINDS))
+            position = (2 * place + 1) * root.total // (2 * EACH * len(KINDS))
             ((name, numbers),) = runs(root, 0, "", position, position + 1, deep=True)
-            if find(root, name, 1):
-                self.kinds.setdefault(name, {})[numbers[0]] = kind
+            self.kinds.setdefault(name, {})[numbers[0]] = kind
 
     def expected(self) -> Counter[str]:
         """The keys of each kind, and those of each side."""
         found = Counter(kind for kinds in self.kinds.values() for kind in kinds.values())
-        source, mirror = self.root.totals
-        keys = {SOURCE: source - found["ghost"], MIRROR: mirror - found["missing"]}
-        only = [totals_of_one_side(self.root, side) for side in (0, 1)]
-        return found + Counter({"missing": only[0], "ghost": only[1], **keys})
+        total = self.root.total
+        return found + Counter({SOURCE: total - found["ghost"], MIRROR: total - found["missing"]})
 
     def has(self, side: int, name: str, number: int) -> bool:
         return self.kinds.get(name, {}).get(number) != ("ghost", "missing")[side]
@@ -177,24 +142,15 @@ class Tree:
         return f"{mixed:08x}{number:024x}", size + 100_000 * is_stale, modified + 3600 * side
 
 
-def totals_of_one_side(folder: Folder, side: int) -> int:
-    """The keys that only that side has."""
-    here = folder.on(side)
-    own = sum(group.count * group.folder.totals[side] for group in here if group.sides == (side,))
-    return own + sum(group.count * totals_of_one_side(group.folder, side) for group in here if group.sides == (0, 1))
-
-
 # --- The answers of S3 ------------------------------------------------------------------------------------------------
-
-TIMES = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(FIRST + second)) for second in range(DAY + 3600)]
 
 
 def list_page(tree: Tree, side: int, query: dict[str, str]) -> str:
     prefix, first, limit = query.get("prefix", ""), int(query.get("continuation-token", "0"), 16), PAGE
-    folder, rows, prefixes, total = find(tree.root, prefix, side), [], [], 0
+    folder, rows, prefixes, total = find(tree.root, prefix), [], [], 0
     if folder:
         deep = "delimiter" not in query
-        total = folder.totals[side] if deep else folder.keys + sum(group.count for group in folder.on(side))
+        total = folder.total if deep else folder.keys + sum(group.count for group in folder.groups)
         limit = min(limit, int(query.get("max-keys", limit)))
         for name, numbers in runs(folder, side, prefix, first, min(total, first + limit), deep):
             rows += rows_of(tree, side, name, numbers)
@@ -208,11 +164,11 @@ def list_page(tree: Tree, side: int, query: dict[str, str]) -> str:
     )
 
 
-def rows_of(tree: Tree, side: int, name: str, numbers: Numbers) -> list[str]:
+def rows_of(tree: Tree, side: int, name: str, numbers: range) -> list[str]:
     if name in tree.kinds:
-        numbers = [number for number in numbers if tree.has(side, name, number)]
-        return [row(name, number, *tree.shown(side, name, number)) for number in numbers]
-    # shown() without its calls, as this is most of what the server does
+        held = [number for number in numbers if tree.has(side, name, number)]
+        return [row(name, number, *tree.shown(side, name, number)) for number in held]
+    # shown() and row() without their calls, as this is most of what the server does
     mixed, later = crc32(name.encode()), 3600 * side
     return [
         f"<Contents><Key>{name}object-{number:09d}</Key>"
@@ -234,7 +190,7 @@ def head_object(tree: Tree, side: int, key: str) -> dict[str, str] | None:
     """The headers of the answer; None without such a key. A copy says what it was made from, but for the end, which no
     listing shows."""
     name, number = key[: key.rfind("/") + 1], number_in(key[key.rfind("/") + 1 :])
-    folder = find(tree.root, name, side)
+    folder = find(tree.root, name)
     if not folder or not 0 <= number < folder.keys or not tree.has(side, name, number):
         return None
     etag, size, modified = tree.shown(side, name, number)
@@ -250,54 +206,32 @@ SESSION = (
 )
 
 
-class Marker:
-    """An object of the source that may be copied, and the message on it: headers of both sides."""
-
-    def __init__(self, is_sent: bool) -> None:
-        self.source = {"content-length": "1", "etag": '"1"', "last-modified": formatdate(FIRST, usegmt=True)}
-        self.copy: dict[str, str] | None = None
-        what = {"bucket": {"name": SOURCE}, "object": {"key": MARKER}}
-        event = {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": what}]}
-        attributes = {"ApproximateReceiveCount": "1"}
-        message = {"MessageId": "made-up", "ReceiptHandle": "made-up", "Attributes": attributes}
-        self.messages = [message | {"Body": json.dumps(event)}] if is_sent else []
-
-    def put(self, head: str) -> str:
-        provenance = re.search(r"(?i)\nx-amz-meta-sync-source: *([^\r]*)", head)
-        self.copy = self.source | ({"x-amz-meta-sync-source": provenance[1]} if provenance else {})
-        return f"<CopyObjectResult><ETag>&quot;1&quot;</ETag><LastModified>{TIMES[0]}</LastModified></CopyObjectResult>"
-
-    def shown(self, side: int) -> dict[str, str] | None:
-        return self.copy if side else self.source
-
-
 class Server:
-    def __init__(self, tree: Tree, page_seconds: float, has_marker: bool = False) -> None:
+    def __init__(self, tree: Tree, page_seconds: float) -> None:
         self.tree = tree
         self.page_seconds = page_seconds
-        self.marker = Marker(has_marker)
         self.requests: Counter[str] = Counter()  # pages by bucket, and other operations
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, for as long as the client keeps it."""
+        """One connection, until the client closes it."""
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 length = re.search(r"(?i)\ncontent-length: *(\d+)", head)
-                body = await reader.readexactly(int(length[1])) if length else b""
+                await reader.readexactly(int(length[1]) if length else 0)
                 method, target, _ = head.split(" ", 2)
-                writer.write(await (self.take(head, body) if method == "POST" else self.answer(head, method, target)))
+                writer.write(await self.answer(method, target))
                 await writer.drain()
         writer.close()
 
-    async def answer(self, head: str, method: str, target: str) -> bytes:
+    async def answer(self, method: str, target: str) -> bytes:
         url = urlsplit(target)
         bucket, _, key = unquote(url.path).lstrip("/").partition("/")
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         if method == "HEAD" and key:
             self.requests["HeadObject"] += 1
             await asyncio.sleep(min(LOOK_SECONDS, self.page_seconds))
-            shown = self.marker.shown(SIDES[bucket]) if key == MARKER else head_object(self.tree, SIDES[bucket], key)
+            shown = head_object(self.tree, SIDES[bucket], key)
             return answer_of("200 OK", shown) if shown else answer_of("404 Not Found", {"content-length": "0"})
         if method == "GET" and "session" in query:
             return answer_of("200 OK", {}, SESSION)
@@ -305,29 +239,9 @@ class Server:
             self.requests[bucket if query.get("max-keys") != "1" else "probe"] += 1
             await asyncio.sleep(self.page_seconds)
             return answer_of("200 OK", {}, list_page(self.tree, SIDES[bucket], query))
-        if method == "PUT" and key == MARKER:
-            self.requests["CopyObject"] += 1
-            return answer_of("200 OK", {}, self.marker.put(head))
         return answer_of(
             "501 Not Implemented", {}, f"<Error><Code>NotImplemented</Code><Message>{method}</Message></Error>"
         )
-
-    async def take(self, head: str, body: bytes) -> bytes:
-        """SendMessageBatch, or what a worker asks for about the one message that there is."""
-        operation = re.search(r"(?i)\nx-amz-target: *AmazonSQS\.(\w+)", head)
-        name, call = operation[1] if operation else "", json.loads(body)
-        self.requests[name] += 1
-        if name == "ReceiveMessage":
-            messages, self.marker.messages = self.marker.messages, []
-            await asyncio.sleep(0 if messages else call["WaitTimeSeconds"])
-            return answer_of("200 OK", {}, json.dumps({"Messages": messages}))
-        entries = call["Entries"]
-        if name != "SendMessageBatch":
-            return answer_of("200 OK", {}, json.dumps({"Successful": [{"Id": entry["Id"]} for entry in entries]}))
-        self.requests["keys sent"] += sum(len(json.loads(entry["MessageBody"])["Records"]) for entry in entries)
-        await asyncio.sleep(min(LOOK_SECONDS, self.page_seconds))
-        taken = [{"Id": entry["Id"], "MessageId": "made-up"} for entry in entries]
-        return answer_of("200 OK", {}, json.dumps({"Successful": taken}))
 
     async def run(self) -> None:
         """Until SIGTERM. Prints its port at the beginning, and what it was asked for at the end."""
@@ -345,18 +259,3 @@ def answer_of(status: str, headers: dict[str, str], body: str = "") -> bytes:
     return "\r\n".join(
         [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in lines.items()), "", body]
     ).encode()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("tree", choices=TREES)
-    parser.add_argument("page_seconds", type=float)
-    parser.add_argument("--equal", action="store_true", help="no key is missing, stale or a ghost")
-    parser.add_argument("--marker", action="store_true", help="a message of the queue is about a marker above all keys")
-    arguments = parser.parse_args()
-    tree = Tree(TREES[arguments.tree], arguments.equal)
-    asyncio.run(Server(tree, arguments.page_seconds, arguments.marker).run())
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,7 @@
 Objects come every day, are overwritten, deleted, copied onto themselves, archived and restored; events of them come
 late, twice or never; the lifecycle comes up to two days late. In the first month KEEP_DAYS is raised and lowered and
 EXCLUDE and PREFIX_FILTER change, and at rest, twice a day, all claims of month_world.py have to hold. Then the same
-changes of the source once for each of three deployments that do not change, with what the destination costs by day.
+changes of the source once for each of three deployments that do not change, with what the destination costs.
 """
 
 import argparse
@@ -16,18 +16,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "worker"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "docs"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-import cost
+from core import Row, machine, running_standin, table
+from cost import HOURS_A_MONTH, ITEMS, PRICE, bill, usd
 from month_plan import DAY, EXCLUDED, HOUR, SYNCED, Deployed, Script
 from month_world import IN_PARTS, Month, Rest
-from rows import aligned, number
-from standin import running_standin
 from world import CREDENTIALS, World
 
 BEGIN = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
@@ -69,107 +62,45 @@ def month(runs: Month, days: int, changes: tuple[tuple[float, Deployed], ...] = 
         runs.change(0.2)  # what arrives after midnight: the copy is a day younger than its source
 
 
-# --- What it costs ----------------------------------------------------------------------------------------------------
-
-
-def days_of(rests: list[Rest]) -> list[tuple[Rest, Counter[str]]]:
-    """The evenings, the first of them the backfill, each with what was done since the evening before."""
-    return [(rests[0], rests[0].since)] + [
-        (evening, night.since + evening.since) for night, evening in zip(rests[1::2], rests[2::2], strict=True)
-    ]
-
-
-def of_storage(rest: Rest) -> float:
-    """USD of one day."""
-    return rest.gigabytes * float(cost.PRICE["express_storage_gb_month"]) * 24 / cost.HOURS_A_MONTH
-
-
-def of_copies(since: Counter[str]) -> float:
-    """USD for bytes and requests. What workers cost is left out, as it is the same for all."""
-    bill = cost.bill(used={"copies": since["copied"], "bytes": since["bytes"]})
-    return cost.usd(bill, *cost.ITEMS["bytes and S3 requests"])
-
-
-# --- Tables -----------------------------------------------------------------------------------------------------------
-
-
-def is_shown(day: int, days: int) -> bool:
-    return day in (0, 1, days) or day % 5 == 0
-
-
-def table_of_days(rests: list[Rest]) -> str:
-    found = days_of(rests)
-    rows = [["day", "KEEP_DAYS", "source", "wanted", "destination", "unwanted", "copied", "again", "expired"]]
-    for day, (rest, since) in enumerate(found):
-        if is_shown(day, len(found) - 1) or since["again"]:
-            counts = (rest.keep_days, rest.in_source, rest.wanted, rest.in_destination, rest.unwanted)
-            rows.append([str(day), *map(str, counts), *(str(since[name]) for name in ("copied", "again", "expired"))])
-    total = sum((since for _, since in found), Counter())
-    rows.append(["all", *[""] * 5, *(str(total[name]) for name in ("copied", "again", "expired"))])
-    return aligned(rows)
-
-
 def table_of_costs(by_name: dict[str, list[Rest]]) -> str:
-    """By day what the destination holds and costs; the copies of the backfill are in day 0, which has no storage."""
-    rows = [["day", *(f"{name}: GB, USD" for name in by_name)]]
-    columns = [days_of(rests) for rests in by_name.values()]
-    for day, cells in enumerate(zip(*columns, strict=True)):
-        if is_shown(day, len(columns[0]) - 1):
-            spent = [(rest.gigabytes, of_storage(rest) * (day > 0) + of_copies(since)) for rest, since in cells]
-            rows.append([str(day), *(f"{held:,.1f}, {usd:.3f}" for held, usd in spent)])
-    return aligned(rows)
-
-
-def table_of_totals(by_name: dict[str, list[Rest]]) -> str:
-    rows = [["", "copies", "GB copied", "GB-days", "copies USD", "storage USD", "all USD", "of everything"]]
-    whole = 0.0
+    """USD for the copies, those of the backfill too, and for storage, by what is there in the evenings. What workers
+    cost is left out, as it is the same for all."""
+    rows, whole = list[Row](), 0.0
     for name, rests in by_name.items():
-        days = days_of(rests)
-        since = sum((done for _, done in days), Counter())
-        storage, copies = sum(of_storage(rest) for rest, _ in days[1:]), of_copies(since)
+        since, held = sum((rest.since for rest in rests), Counter()), sum(rest.gigabytes for rest in rests[2::2])
+        copies = usd(bill(used={"copies": since["copied"], "bytes": since["bytes"]}), *ITEMS["bytes and S3 requests"])
+        storage = held * float(PRICE["express_storage_gb_month"]) * 24 / HOURS_A_MONTH
         whole = whole or storage + copies
-        figures = (since["copied"], since["bytes"] / 1e9, sum(rest.gigabytes for rest, _ in days[1:]))
-        rows.append([name, *(f"{figure:,.0f}" for figure in figures), f"{copies:.2f}", f"{storage:.2f}"])
-        rows[-1] += [f"{storage + copies:.2f}", f"{100 * (storage + copies) / whole:.0f} %"]
-    return aligned(rows)
-
-
-# --- The program ------------------------------------------------------------------------------------------------------
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--days", type=int, default=30, help="%(default)s")
-    parser.add_argument("--seed", type=int, default=1, help="%(default)s")
-    parser.add_argument("--objects-a-day", type=int, default=100, help="new ones (%(default)s)")
-    return parser.parse_args()
-
-
-def run_all(world: World, days: int, seed: int, objects_a_day: int) -> dict[str, list[Rest]]:
-    """The rests of each month by its name; "" is the one in which deployments change."""
-    by_name = {}
-    for name, deployed in {"": FIRST, **SIDE_BY_SIDE}.items():
-        begun = time.monotonic()
-        settings, changes = ({}, ()) if name else (IN_PARTS, CHANGES)
-        runs = Month(world, deployed, Script(seed, objects_a_day), BEGIN, settings)
-        by_name[name] = list(month(runs, days, changes))
-        took = number(time.monotonic() - begun)
-        seen = ", ".join(f"{count} {what}" for what, count in sorted(runs.seen.items()) if count)
-        print(f"{name or 'with changes'}: {len(by_name[name])} rests, {took} s; {seen}", file=sys.stderr, flush=True)
-    return by_name
+        rows.append({"": name, "copies": since["copied"], "GB copied": since["bytes"] / 1e9, "GB-days": held})
+        amounts = {"copies USD": copies, "storage USD": storage, "all USD": storage + copies}
+        rows[-1] |= {what: f"{amount:.2f}" for what, amount in amounts.items()}
+        rows[-1]["of everything"] = f"{100 * (storage + copies) / whole:.0f}%"
+    return table(rows)
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    begun = time.monotonic()
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    options.add_argument("--days", type=int, default=30, help="%(default)s")
+    options.add_argument("--seed", type=int, default=1, help="%(default)s")
+    options.add_argument("--objects-a-day", type=int, default=100, help="new ones (%(default)s)")
+    arguments = options.parse_args()
+    by_name: dict[str, list[Rest]] = {}
     with running_standin() as standin:
         os.environ |= CREDENTIALS | {"AWS_ENDPOINT_URL": standin.url}
         world = World(standin)
-        by_name = run_all(world, arguments.days, arguments.seed, arguments.objects_a_day)
+        for name, deployed in {"with changes": FIRST, **SIDE_BY_SIDE}.items():
+            begun = time.monotonic()
+            settings, changes = ({}, ()) if by_name else (IN_PARTS, CHANGES)
+            runs = Month(world, deployed, Script(arguments.seed, arguments.objects_a_day), BEGIN, settings)
+            by_name[name] = list(month(runs, arguments.days, changes))
+            took = time.monotonic() - begun
+            print(f"{name}: {len(by_name[name])} rests, {took:.0f} s; {dict(runs.seen)}", file=sys.stderr, flush=True)
         world.kill_all()
-    rests = by_name.pop("")
-    print(f"All claims held, {len(rests)} times at rest with deployments that change.\n\n{table_of_days(rests)}\n")
-    print(f"{table_of_costs(by_name)}\n\n{table_of_totals(by_name)}\n\n{time.monotonic() - begun:.0f} seconds")
+    rests = by_name.pop("with changes")
+    done = sum((rest.since for rest in rests), Counter())
+    told = ", ".join(f"{done[name]} {name}" for name in ("copied", "again", "expired"))
+    print(f"All claims held, {len(rests)} times at rest with deployments that change: {told}. {machine()}\n")
+    print(table_of_costs(by_name))
 
 
 if __name__ == "__main__":

@@ -66,29 +66,21 @@ def rules_by_deploy(deployed: Deployed, have: list[dict[str, Any]]) -> list[list
     return [json.loads(line)["Rules"] for line in told.stdout.splitlines()]
 
 
-class Broken(AssertionError):
-    """A claim does not hold."""
-
-
 def claim(what: str, breaches: Any) -> None:
     """`breaches`: those that speak against it."""
     if breaches:
-        raise Broken(f"{what}: {len(breaches)} times not, such as {sorted(map(str, breaches))[:5]}")
+        raise AssertionError(f"{what}: {len(breaches)} times not, such as {sorted(map(str, breaches))[:5]}")
 
 
 @dataclass(frozen=True)
 class Rest:
     """What there was at a moment at rest."""
 
-    now: int
     keep_days: int
     removed: bool  # reconcile was run to remove what is unwanted
-    in_source: int
-    wanted: int
-    in_destination: int  # all that is under the prefixes
     unwanted: int
     gigabytes: float
-    since: Counter[str]  # copied, again, expired, gigabytes: since the rest before
+    since: Counter[str]  # copied, again, expired, bytes: since the rest before
 
 
 class Heard(logging.Handler):
@@ -308,8 +300,7 @@ class Month:
         claim("nothing outside the prefixes changes", set(self.outside.items()) ^ set(kept.items()))
         since, self.since = self.since, Counter()
         held = sum(copy["size"] for copy in here.values()) / 1e9
-        counts = (len(self.source), len(wanted), len(here), len(more))
-        return Rest(self.now, self.deployed.keep_days, remove, *counts, held, since)
+        return Rest(self.deployed.keep_days, remove, len(more), held, since)
 
     def is_expected(self, key: str, found: dict[str, Any], copies: dict[str, Any]) -> bool:
         """Archived objects cannot be copied; what was copied before stays."""

@@ -1,41 +1,43 @@
-"""The plot of small objects: objects/s and CPU per object, against the length of the queue and against latency."""
+"""The plots of bench.py and soak.py, which draw them at their end if matplotlib is there.
 
+.cache/bench/venv/bin/python tests/bench/plot.py .cache/bench/soak/soak.csv
+"""
+
+import sys
+from csv import DictReader
 from pathlib import Path
 from typing import Any
 
-from movers import LABELS, MOVERS
-from rows import Row, medians
-from small import COPY_MS, HEAD_MS
+from core import COPY_MS, HEAD_MS, Row
+
+# --- Small objects: objects/s and CPU per object, against the length of the queue and against latency -----------------
 
 LENGTH = 3000  # the queue that latency is varied on
-COLOURS = dict(zip(MOVERS, ("#0072b2", "#000000", "#56b4e9", "#d55e00", "#009e73", "#999999"), strict=True))
+COLOURS = "#0072b2", "#000000", "#56b4e9", "#d55e00", "#009e73", "#999999"
 FIGURES = ("objects/s", "CPU ms/object")
 
 Point = tuple[float, Row]
 
 
-def against_length(rows: list[Row]) -> list[Point]:
-    usual = (HEAD_MS, COPY_MS)
-    return [(row.figures["objects"], row) for row in rows if (row.figures["head_ms"], row.figures["copy_ms"]) == usual]
-
-
-def against_latency(rows: list[Row], length: int) -> list[Point]:
-    return [(row.figures["copy_ms"], row) for row in rows if row.figures["objects"] == length]
-
-
 def draw(rows: list[Row], path: Path) -> bool:
-    """False where there is no line to draw: one length and one latency."""
-    found = [row for row, _ in medians([row for row in rows if row.section == "small"]) if row.figures]
-    lengths = sorted({row.figures["objects"] for row in found})
-    latencies = {row.figures["copy_ms"] for row in found}
-    if len(lengths) < 2 and len(latencies) < 2:
+    """False if there is no line to draw: one length and one latency."""
+    found = [row for row in rows if "note" not in row]
+    lengths = sorted({row["objects"] for row in found})
+    if len(lengths) < 2 and len({row["copy_ms"] for row in found}) < 2:
         return False
     middle = LENGTH if LENGTH in lengths else lengths[len(lengths) // 2]
+    usual = [row for row in found if (row["head_ms"], row["copy_ms"]) == (HEAD_MS, COPY_MS)]
     columns = {
-        "messages in the queue": against_length(found),
-        f"ms for a CopyObject ({middle:.0f} messages; HEAD a third of it)": against_latency(found, middle),
+        "messages in the queue": [(row["objects"], row) for row in usual],
+        f"ms for a CopyObject ({middle:.0f} messages; HEAD a third of it)": [
+            (row["copy_ms"], row) for row in found if row["objects"] == middle
+        ],
     }
-    draw_columns(columns, path)
+    try:
+        draw_columns(columns, path)
+    except ImportError:
+        print("no matplotlib here: nothing is drawn")
+        return False
     return True
 
 
@@ -55,10 +57,9 @@ def draw_columns(columns: dict[str, list[Point]], path: Path) -> None:
 
 
 def draw_panel(axis: Any, label: str, name: str, points: list[Point]) -> None:
-    for mover in MOVERS:
-        line = sorted((x, row.figures[name]) for x, row in points if row.mover == mover)
-        if line:
-            axis.plot(*zip(*line, strict=True), marker="o", color=COLOURS[mover], label=LABELS[mover])
+    for mover, colour in zip(dict.fromkeys(row["mover"] for _, row in points), COLOURS, strict=False):
+        line = sorted((x, row[name]) for x, row in points if row["mover"] == mover)
+        axis.plot(*zip(*line, strict=True), marker="o", color=colour, label=mover)
     values = sorted({x for x, _ in points})
     axis.set_xscale("log")
     axis.set_xticks(values, [f"{value:,.0f}" for value in values])
@@ -67,3 +68,55 @@ def draw_panel(axis: Any, label: str, name: str, points: list[Point]) -> None:
     axis.set_xlabel(label)
     axis.set_ylabel(name)
     axis.grid(alpha=0.3)
+
+
+# --- What soak.py saw: memory and threads of each process, what waits, and when which fault was there -----------------
+
+PANELS = {"worker": "MiB of each process", "threads": "threads of each process", "": "number"}  # by how names begin
+# what -> its colour and its label
+SOAK_LINES = {
+    "worker 1": ("#0072b2", "worker 1 lives through it all"),
+    "worker 2": ("#d55e00", "worker 2 is killed and stopped"),
+    "threads 1": ("#0072b2", "worker 1"),
+    "threads 2": ("#d55e00", "worker 2"),
+    "queue": ("#000000", "messages in the queue"),
+    "behind": ("#009e73", "changes the destination does not show"),
+}
+
+
+def draw_soak(path: Path) -> Path:
+    """The picture beside the table soak.csv."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with path.open() as file:
+        seen = [(float(row["second"]) / 60, row["what"], row["name"], float(row["value"])) for row in DictReader(file)]
+    figure, axes = pyplot.subplots(3, 1, figsize=(11, 9), sharex=True, layout="constrained", height_ratios=(4, 2, 3))
+    panels = dict(zip(PANELS, axes, strict=True))
+    for what, name in dict.fromkeys((what, name) for _, what, name, _ in seen if what in SOAK_LINES):
+        axis = next(axis for begins, axis in panels.items() if what.startswith(begins))
+        colour, label = SOAK_LINES[what]
+        is_shown = label in axis.get_legend_handles_labels()[1]  # one entry for all processes of a worker
+        points = [(minute, value) for minute, *line, value in seen if line == [what, name]]
+        axis.plot(*zip(*points, strict=True), color=colour, linewidth=1, label=None if is_shown else label)
+    faults = [(minute, name, seconds / 60) for minute, what, name, seconds in seen if what == "fault"]
+    for begins, axis in panels.items():
+        for minute, _, minutes in faults:
+            axis.axvspan(minute, minute + max(minutes, 0.02), color="#999999", alpha=0.25, linewidth=0)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+        axis.set_ylabel(PANELS[begins])
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    changes = max((value for _, what, _, value in seen if what == "changes"), default=0)
+    kinds = len({name for _, name, _ in faults})
+    axes[-1].set_xlabel(
+        f"minutes, in which {changes:,.0f} changes are made; grey: one of {kinds} faults beside those at all times"
+    )
+    figure.savefig(path.with_suffix(".png"), dpi=90)
+    return path.with_suffix(".png")
+
+
+if __name__ == "__main__":
+    print(draw_soak(Path(sys.argv[1])))

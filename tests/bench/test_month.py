@@ -1,14 +1,17 @@
 """A small month of month.py: its claims hold for the product, and a fault that is planted breaks the one it should."""
 
 import dataclasses
-import importlib
 import os
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import month
+import month_world
 import pytest
+from month import BEGIN, CHANGES, Month
+from month_plan import DAY, EXCLUDED, SYNCED, Deployed, Script
+from month_world import IN_PARTS
 from world import World
 
 import mirror.hooks
@@ -17,29 +20,19 @@ import mirror.readers.reconcile
 from mirror.model.selection import Wanted
 from mirror.readers.repairs import Removal
 
-BENCH = Path(__file__).parent
 DAYS, OBJECTS_A_DAY, SEED = 14, 10, 1
-DAY = 86_400
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 
 
-@pytest.fixture
-def month(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(BENCH)
-    return importlib.import_module("month")
-
-
-def small(month: Any, world: World, keep_days: int = 7, seed: int = SEED) -> Any:
-    deployed = month.Deployed(month.SYNCED, month.EXCLUDED, keep_days)
-    return month.Month(
-        world, deployed, month.Script(seed, OBJECTS_A_DAY, churn=0.3, lost=0.2), month.BEGIN, month.IN_PARTS
-    )
+def small(world: World, keep_days: int = 7, seed: int = SEED) -> Month:
+    script = Script(seed, OBJECTS_A_DAY, churn=0.3, lost=0.2)
+    return Month(world, Deployed(SYNCED, EXCLUDED, keep_days), script, BEGIN, IN_PARTS)
 
 
 @pytest.mark.parametrize("seed", range(1, 9) if NIGHTLY else (SEED,))
-def test_all_claims_hold_in_a_month_that_has_everything_in_it(seed: int, month: Any, world: World) -> None:
-    runs = small(month, world, seed=seed)
-    rests = list(month.month(runs, DAYS, month.CHANGES))
+def test_all_claims_hold_in_a_month_that_has_everything_in_it(seed: int, world: World) -> None:
+    runs = small(world, seed=seed)
+    rests = list(month.month(runs, DAYS, CHANGES))
     assert len(rests) == 1 + 2 * DAYS
     done = sum((rest.since for rest in rests), Counter())
     assert all(done[name] for name in ("copied", "again", "expired")), done
@@ -48,8 +41,8 @@ def test_all_claims_hold_in_a_month_that_has_everything_in_it(seed: int, month: 
     assert all(rest.unwanted == 0 for rest in rests if rest.removed)
     assert {rest.keep_days for rest in rests} == {7, 14, 5}
     assert world.requests()["UploadPartCopy"]
-    tables = month.table_of_days(rests), month.table_of_costs({"a": rests}), month.table_of_totals({"a": rests})
-    assert [table.splitlines()[-1].split()[1] for table in tables] == ["all", str(DAYS), "a"]
+    row = month.table_of_costs({"a": rests}).splitlines()[-1].split(" | ")
+    assert (row[0].split()[1], row[1].strip(), row[-1].split()[0]) == ("a", str(done["copied"]), "100%")
 
 
 # --- Planted faults ---------------------------------------------------------------------------------------------------
@@ -80,7 +73,6 @@ def rules_with(change: Callable[[Any], None]) -> Plant:
 
 def lifecycles_with(change: Callable[[list[Any]], list[Any]]) -> Plant:
     def plant(monkeypatch: pytest.MonkeyPatch) -> None:
-        month_world: Any = importlib.import_module("month_world")
         real = month_world.rules_by_deploy
         monkeypatch.setattr(month_world, "rules_by_deploy", lambda *given: change(real(*given)))
 
@@ -142,10 +134,8 @@ ONE_OF_EACH_CLAIM = {claim: fault for fault, (claim, _) in reversed(FAULTS.items
 
 
 @pytest.mark.parametrize("fault", FAULTS if NIGHTLY else ONE_OF_EACH_CLAIM)
-def test_a_planted_fault_breaks_a_claim(fault: str, month: Any, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_fault_breaks_a_claim(fault: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     claim, plant = FAULTS[fault]
     plant(monkeypatch)
     with pytest.raises(AssertionError, match=f"^{claim}: "):
-        list(
-            month.month(small(month, world, keep_days=2), 8, ((0.6, month.Deployed(month.SYNCED, month.EXCLUDED, 1)),))
-        )
+        list(month.month(small(world, keep_days=2), 8, ((0.6, Deployed(SYNCED, EXCLUDED, 1)),)))

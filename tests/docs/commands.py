@@ -18,7 +18,7 @@ NOT_RUN = {
     "./sync.sh verify --yes$": "is run with --report",
     "tests/run": "this is it",
     "tests/fast": "this has all that it has",
-    "tests/bench/run": "bench/test_bench.py",
+    "tests/bench/run": "bench/test_benches.py",
 }
 # Of these, which take long, pages repeat some: a text is run where it stands first.
 SLOW = re.compile(r"\./(deploy\.sh|sync\.sh (reconcile|verify))\b")
