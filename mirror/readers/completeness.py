@@ -308,14 +308,15 @@ class Completeness:
     async def has_arrived(self, key: str, shows: Awaitable[bool]) -> bool:
         """A key that cannot be looked at counts as missing, and the reason is kept."""
         try:
-            self.troubles.pop(key, None)
-            return await shows
+            has_arrived = await shows
         except AWS_ERRORS as error:
             if is_environment(error):
                 raise
             self.troubles[key] = describe(error)
             log.debug("cannot look at key=%s %s", quoted(key), self.troubles[key])
             return False
+        self.troubles.pop(key, None)
+        return has_arrived
 
     async def shows(self, key: str, version: Listed | None, with_source: bool) -> bool:
         """Whether a look shows that the key has arrived in that version or a newer one, or need not be waited for.

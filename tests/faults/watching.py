@@ -26,6 +26,7 @@ def chain(*names: str) -> Tests:
 
 
 RULES = protocol("rules", "verdict", "left_out", "faults", "leases", "delta")
+ORACLE = worker("readers_agree", "readers_stopped")
 LISTINGS = (*protocol("slow_buckets"), *worker("walk", "wanted"))
 LINES = (*worker("wanted"), *scripts("log_lines"))
 STARTER = scripts(*(f"starter{name}" for name in ("", "_audit", "_copying", "_events", "_paused", "_staying", "_tags")))
@@ -49,16 +50,17 @@ TESTS: dict[str, Tests] = {
     ),
     "mirror/queue/outage.py": protocol("outage", "leases", "histories"),
     "mirror/readers/": (
+        *ORACLE,
         *LISTINGS,
-        *worker("reconcile", "unwanted", "audit", "excluded", "keep", "wait", "completeness"),
+        *worker("reconcile", "excluded", "keep", "wait", "completeness"),
     ),
-    "mirror/readers/walk.py": worker("walk", "reconcile", "measure"),
-    "mirror/readers/reconcile.py": worker("reconcile", "audit", "unwanted", "excluded", "keep"),
-    "mirror/readers/repairs.py": worker("unwanted", "reconcile", "groups", "keep", "audit"),
-    "mirror/readers/listing.py": (*worker("progress"), *LISTINGS, *worker("reconcile", "audit", "wait")),
-    "mirror/readers/wait.py": worker("wait"),
-    "mirror/readers/measure.py": worker("measure"),
-    "mirror/readers/completeness.py": worker("completeness", "markers", "wait", "excluded"),
+    "mirror/readers/walk.py": (*ORACLE, *worker("walk", "reconcile", "measure")),
+    "mirror/readers/reconcile.py": (*ORACLE, *worker("reconcile", "excluded", "keep")),
+    "mirror/readers/repairs.py": (*ORACLE, *worker("reconcile", "groups", "keep")),
+    "mirror/readers/listing.py": (*worker("progress"), *ORACLE, *LISTINGS, *worker("reconcile", "wait")),
+    "mirror/readers/wait.py": (*ORACLE, *worker("wait")),
+    "mirror/readers/measure.py": (*ORACLE, *worker("measure")),
+    "mirror/readers/completeness.py": (*ORACLE, *worker("completeness", "markers", "wait", "excluded")),
     "mirror/hooks/": (*worker("markers", "metrics", "announcer"), *protocol("readers")),
     "mirror/hooks/table": (*protocol("delta", "table_waits", "table_requests", "table_readers"), *worker("tables")),
     "mirror/hooks/announcer.py": worker("announcer"),
@@ -66,7 +68,12 @@ TESTS: dict[str, Tests] = {
     "mirror/model/": (*RULES, *LINES, *protocol("outage"), *worker("copies", "excluded", "keep")),
     "mirror/model/delta.py": protocol("delta", "table_waits", "table_readers"),
     "mirror/model/log_lines.py": (*LINES, *worker("copies")),
-    "mirror/model/selection.py": (*worker("wanted"), *protocol("rules", "keeping"), *worker("excluded", "keep")),
+    "mirror/model/selection.py": (
+        *ORACLE,
+        *worker("wanted"),
+        *protocol("rules", "keeping"),
+        *worker("excluded", "keep"),
+    ),
     "mirror/aws/": worker("signing", "crt", "connections", "credentials", "copies", "first_responder"),
     "mirror/": (*RULES, *LINES, *worker("queue", "end", "copies", "first_responder", "staying")),
     "mirror/log_writer.py": worker("log_writer", "end"),

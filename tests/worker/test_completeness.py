@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from test_walk import MOMENT, Bucket, tree
+from listed import MOMENT, Bucket, tree
 from world import MIRROR, SOURCE, World, until
 
 from mirror.model.errors import Refused

@@ -1,0 +1,302 @@
+"""Two buckets drawn at random, what is wrong with them, and a command that reads them on a clock of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from itertools import count
+from typing import Any, NamedTuple
+from urllib.parse import unquote_plus
+
+from botocore.exceptions import ClientError, ReadTimeoutError
+from fakes import ENVIRONMENT
+from invocations import LastingClient, Loop
+from listed import Bucket
+
+from mirror.cli import parse_arguments
+from mirror.protocol.attempt import Interruption
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import PROVENANCE, source_from_head
+from mirror.queue.queue import Queue
+from mirror.readers.measure import MeasureOptions, measure
+from mirror.readers.reconcile import Options, reconcile
+from mirror.readers.wait import WaitOptions, wait
+from mirror.settings import load_settings
+
+DAY = 86_400
+START = round(time.time() / DAY) * DAY  # of each command: the nearest midnight, as some ages are by the real clock
+AGES = 90, DAY // 10, 3 * DAY, 7 * DAY, 7 * DAY + 1, 8 * DAY, 8 * DAY + 1, 20 * DAY, 40 * DAY
+DELAYS = -100, 0, 1, 600, 905, 906, 1800, DAY  # of a copy, after its source; 900 + 5 may be of the version before
+SOURCE, DESTINATION, QUEUE = 0, 1, 2
+LATER = 25.0  # seconds: both buckets are listed by then, and an audit and a wait still go on
+LOOK, DELETE, LATE = "look", "delete", "late"  # when a key changes: before its first look, its deletion, or then
+FOLDERS = ("", "a/", "a/b/", "a/b//c/", "a/_t/", "/", "b/x y/", "ü/", "b/\u2028/")
+NAMES = ("{}", "{}", "{}", "{}.tmp", "{} +&%€", '"{}"', "b{}\n")
+PREFIXES = ("", "", "a/", "a/b", "a/,b/x y/", "ü/,a/b/")
+EXCLUDES = ("", "*.tmp", "*.tmp,*/_t/*")
+CLASSES = (("GLACIER", True), ("GLACIER", False), ("INTELLIGENT_TIERING", True), ("INTELLIGENT_TIERING", False))
+DENIED = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+
+
+class Version(NamedTuple):
+    """An object of either bucket."""
+
+    name: str  # of what was written; its ETag
+    modified: int
+    size: int
+    copy_of: str = ""  # of a copy: the version of the source that it names
+    checksum: str = ""  # "" if S3 keeps none of the whole object
+    storage_class: str = ""
+    is_archived: bool = False  # which HeadObject shows
+    is_opaque: bool = False  # its metadata cannot be sent back, so that its copy names no version
+
+
+Pair = tuple[Version | None, Version | None]  # what both buckets have of a key
+Fault = Callable[[str, int], Coroutine[Any, Any, dict[str, Any] | None]]  # of an operation on a side, or of the queue
+
+
+async def no_fault(_operation: str, _side: int) -> dict[str, Any] | None:
+    return None
+
+
+class Ran(NamedTuple):
+    status: int
+    shown: list[str]
+    log: list[tuple[str, str]]  # level, line
+
+    def numbers(self) -> dict[str, int]:
+        """Those of the last line that are not 0, but for times and rates."""
+        figures = self.log[-1][1].partition(f" status={self.status} ")[2]
+        found = re.findall(r"(?:^| )(\w+)=(\d+)(?= |$)", figures)
+        return {name: int(number) for name, number in found if int(number)}
+
+    def keys(self, pattern: str) -> set[tuple[str, ...]]:
+        """What two groups of the pattern are in lines of the log or of the result; keys are unquoted."""
+        lines = [line for _, line in self.log] + self.shown
+        found = (re.match(pattern, line) for line in lines)
+        return {tuple(json.loads(text) if text[0] == '"' else text for text in one.groups()) for one in found if one}
+
+
+class Drawn:
+    """A pair of buckets, the settings, and what happens meanwhile. `fails` may answer or raise instead of AWS."""
+
+    def __init__(self, seed: int, moments: tuple[str, ...] = (), keys: int = -1) -> None:
+        self.chance = chance = random.Random(seed)
+        self.clock, self.serial = 0.0, count()
+        self.is_versioned = chance.random() < 0.3
+        self.environment = {
+            "PREFIX_FILTER": chance.choice(PREFIXES),
+            "EXCLUDE": chance.choice(EXCLUDES),
+            "KEEP_DAYS": chance.choice(("0", "7")),
+            "ROLLBACKS": chance.choice(("true", "false")),
+        }
+        self.versions: dict[str, Version] = {}
+        self.before: dict[str, Pair] = {}
+        for _ in range(chance.choice((0, 3, 12, 40, 40)) if keys < 0 else keys):
+            key = chance.choice(FOLDERS) + chance.choice(NAMES).format(next(self.serial))
+            self.before[key] = self.draw()
+        self.now = dict(self.before)
+        self.changes = {key: (chance.choice(moments), self.changed(*self.before[key])) for key in self.some(3, moments)}
+        self.is_calm = chance.random() < 0.3
+        troubled = () if self.is_calm else ("",)
+        self.denied = {key: chance.choice((SOURCE, DESTINATION)) for key in self.some(20, troubled)}
+        self.kept = set(self.some(10, troubled))  # may not be deleted
+        self.unanswered = set(self.some(5, troubled))  # deletes that S3 makes without an answer
+        # Requests of the first seconds that S3 is too busy for.
+        self.busy = {number for number in range(200) if troubled and chance.random() < 0.04}
+        self.repeated: frozenset[str] = frozenset()  # keys that the destination lists twice
+        self.page = chance.choice((1, 3, 8, 1000))
+        self.fails = no_fault
+        self.asked: Counter[str] = Counter()
+        self.queued: list[tuple[str, str]] = []  # keys, and what their messages say of them
+        self.deleted: list[str] = []
+        self.interruption = Interruption()
+
+    def some(self, one_in: int, moments: tuple[str, ...] = ("",)) -> list[str]:
+        return [key for key in self.before if self.chance.random() * one_in < 1] if moments else []
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return tuple(self.environment["PREFIX_FILTER"].split(","))
+
+    @property
+    def days(self) -> int:
+        return int(self.environment["KEEP_DAYS"])
+
+    # What is there
+
+    def version(self, modified: int, size: int = 0, **fields: Any) -> Version:
+        chance = self.chance
+        name = f"v{next(self.serial)}" + chance.choice(("", "", "", "-2"))  # some were uploaded in parts
+        size, checksum = size or chance.choice((10, 10, 20)), chance.choice(("a", "a", "b", ""))
+        self.versions[name] = Version(name, modified, size, **{"checksum": checksum, **fields})
+        return self.versions[name]
+
+    def source(self, modified: int) -> Version:
+        storage_class, is_archived = self.chance.choice(CLASSES) if self.chance.random() < 0.2 else ("", False)
+        fields = {"storage_class": storage_class, "is_archived": is_archived}
+        return self.version(modified, **fields, is_opaque=self.chance.random() < 0.1)
+
+    def copy(self, source: Version, modified: int) -> Version:
+        fields = {"copy_of": "" if source.is_opaque else source.name, "checksum": source.checksum}
+        return self.version(modified, source.size, **fields)
+
+    def draw(self) -> Pair:
+        chance = self.chance
+        source = self.source(START - chance.choice(AGES))
+        after = source.modified + chance.choice(DELAYS)
+        older = self.version(source.modified - 1000, source.size if chance.random() < 0.7 else 0)
+        copies = {
+            "none": None,
+            "a copy": self.copy(source, after),
+            "that others changed": self.copy(source, after)._replace(checksum="x"),
+            "of an older version": self.copy(older, after),
+            "of others": self.version(after, chance.choice((source.size, 0))),
+        }
+        [kind] = chance.choices(list(copies), (5, 8, 1, 3, 3))
+        return (source if chance.random() < 0.8 else None), copies[kind]
+
+    def changed(self, source: Version | None, copy: Version | None) -> Pair:
+        """What becomes of a key; a version that is younger than the listings has a time well after them."""
+        new = self.source(START + self.chance.choice((1000, -500)))
+        is_synced = self.copy(source, START + 1060) if source else None
+        by_others = self.version(START + 1060)
+        some = [(new, copy), (new, self.copy(new, START + 1060)), (None, copy), (None, None), (source, None)]
+        return self.chance.choice([*some, (source, is_synced), (source, by_others)])
+
+    def happens(self, moment: str, key: str) -> None:
+        if self.changes.get(key, ("",))[0] == moment and self.now[key] == self.before[key]:
+            self.now[key] = self.changes[key][1]
+
+    # S3 and SQS
+
+    async def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        side, key, number = int("--" in arguments["Bucket"]), arguments.get("Key", ""), self.asked.total()
+        self.asked[operation] += 1
+        await asyncio.sleep(self.chance.random() / 10)
+        if (fault := await self.fails(operation, side)) is not None:
+            return fault
+        if number in self.busy and self.clock < 20:
+            raise ClientError({"Error": {"Code": "SlowDown"}}, operation)
+        if operation == "list_objects_v2":
+            prefix = arguments.get("Prefix", "")
+            assert any(prefix.startswith(one) or one.startswith(prefix) for one in self.prefixes)
+            date = format_datetime(datetime.fromtimestamp(START + self.clock, UTC), usegmt=True)
+            page = self.listings[side].list({"Prefix": ""} | arguments)
+            return page | {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
+        assert key.startswith(self.prefixes)
+        if operation == "delete_object":
+            return self.delete(key, arguments["IfMatch"])
+        if side == DESTINATION:
+            self.happens(LOOK, key)
+        if self.denied.get(key) == side:
+            raise ClientError({"Error": {"Code": "403"}} if operation == "head_object" else DENIED, "HeadObject")
+        found = self.now[key][side]
+        if found is None:
+            raise ClientError({"Error": {"Code": "404"}}, "HeadObject")
+        return self.head(found, side, "ChecksumMode" in arguments)
+
+    def head(self, found: Version, side: int, checksums: bool = False) -> dict[str, Any]:
+        head = {"ETag": f'"{found.name}"', "ContentLength": found.size, "Metadata": {}}
+        head["LastModified"] = datetime.fromtimestamp(found.modified, UTC)
+        if checksums and found.checksum:
+            head |= {"ChecksumCRC64NVME": found.checksum, "ChecksumType": "FULL_OBJECT"}
+        if side == SOURCE:
+            return head | {"MissingMeta": int(found.is_opaque)} | self.shown_of_class(found)
+        if found.copy_of:
+            copied = self.head(self.versions[found.copy_of], SOURCE)
+            head["Metadata"] = {PROVENANCE: source_from_head(copied).identity}
+        return head
+
+    def shown_of_class(self, found: Version) -> dict[str, Any]:
+        shown: dict[str, Any] = {"VersionId": found.name} if self.is_versioned else {}
+        if found.storage_class:
+            shown["StorageClass"] = found.storage_class
+        if found.storage_class == "GLACIER" and not found.is_archived:
+            shown["Restore"] = 'ongoing-request="false"'
+        if found.storage_class == "INTELLIGENT_TIERING" and found.is_archived:
+            shown["ArchiveStatus"] = "ARCHIVE_ACCESS"
+        return shown
+
+    def entry(self, key: str, side: int) -> dict[str, Any]:
+        found = self.before[key][side]
+        assert found
+        modified = datetime.fromtimestamp(found.modified, UTC)
+        shown = {"Size": found.size, "LastModified": modified, "ETag": f'"{found.name}"'}
+        return shown | ({"StorageClass": found.storage_class} if found.storage_class else {})
+
+    def delete(self, key: str, etag: str) -> dict[str, Any]:
+        self.happens(DELETE, key)
+        source, copy = self.now[key]
+        if key in self.kept:
+            raise ClientError(DENIED, "DeleteObject")
+        if not copy or etag != f'"{copy.name}"':
+            raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "DeleteObject")
+        self.now[key] = source, None
+        self.deleted.append(key)
+        if key in self.unanswered:
+            raise ReadTimeoutError(endpoint_url="")
+        return {}
+
+    async def answer_sqs(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Of a batch it refuses some."""
+        self.asked[operation] += 1
+        await self.fails(operation, QUEUE)
+        entries, refused = arguments.get("Entries", [arguments | {"Id": "0"}]), list[dict[str, Any]]()
+        for entry in entries:
+            if "Entries" in arguments and self.chance.random() < 0.1:
+                refused.append({"Id": entry["Id"]})
+                continue
+            records = json.loads(entry["MessageBody"])["Records"]
+            assert entry["MessageGroupId"] == "reconcile" and len(records) <= 8
+            self.queued += [(unquote_plus(one["s3"]["object"]["key"]), one["eventName"]) for one in records]
+        return {"Failed": refused}
+
+    # A command
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock += seconds
+
+    def buckets(self, **environment: str) -> Buckets:
+        settings = load_settings(ENVIRONMENT | self.environment | environment)
+        sides = [{key for key, pair in self.before.items() if pair[side]} for side in (SOURCE, DESTINATION)]
+        self.listings = [
+            Bucket(sides[side], self.page, bool(side), side, lambda key, side=side: self.entry(key, side))
+            for side in (SOURCE, DESTINATION)
+        ]
+        self.listings[DESTINATION].repeated = self.repeated
+        return Buckets(settings, LastingClient(self.answer), lambda: self.clock, lambda: START + self.clock)
+
+    def run(self, *arguments: str, **environment: str) -> Ran:
+        """What the command does, as worker.py begins it."""
+        buckets, command, shown = self.buckets(**environment), parse_arguments(list(arguments)), list[str]()
+        if isinstance(command, Options):
+            queue = Queue(LastingClient(self.answer_sqs), buckets.settings.queue_url)
+            return self.ran(reconcile(buckets, queue, command, self.interruption, shown.append), shown)
+        if isinstance(command, WaitOptions):
+            return self.ran(wait(buckets, command, self.interruption, shown.append), shown)
+        assert isinstance(command, MeasureOptions)
+        return self.ran(measure(buckets, command, self.interruption, shown.append), shown)
+
+    def ran(self, work: Coroutine[Any, Any, int], shown: list[str]) -> Ran:
+        log, lines = logging.getLogger("worker"), list[tuple[str, str]]()
+        handler, level = logging.Handler(), log.level
+        handler.emit = lambda record: lines.append((record.levelname, record.getMessage()))  # type: ignore[method-assign]
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            with asyncio.Runner(loop_factory=lambda: Loop(self)) as runner:
+                for key in self.changes:
+                    runner.get_loop().call_later(LATER, self.happens, LATE, key)
+                return Ran(runner.run(work), shown, lines)
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)

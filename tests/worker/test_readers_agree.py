@@ -1,0 +1,199 @@
+"""Pairs of buckets at random: what each command that reads many keys finds and does is what the model says."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import runpy
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drawn import DELETE, DESTINATION, LATE, LOOK, START, Drawn
+from expected import DIFFERENCES, category, compared, fits, is_excluded, is_old, keys_of, measured, waited
+
+from mirror.cli import parse_arguments
+from mirror.hooks import hooks_for
+from mirror.model.errors import Postponed
+from mirror.model.selection import folder_of
+from mirror.protocol.attempt import KeySync
+from mirror.readers.reconcile import Options
+from mirror.readers.wait import WaitOptions
+
+pytestmark = pytest.mark.fast
+SEEDS = range(2000 if os.environ.get("NIGHTLY") == "1" else 100)
+SAID = {"missing": "Missing", "corrupt": "Compare"}  # by a message, to the worker that gets it
+REPORTED = r"difference number=\d+ what=(\w+) key=(\".*\")"
+ROW = r"  (\w+) (\".*\")"
+LACKING = r"lacking key=(\".*\") why=(trouble|.*)"
+AUDITED = r"audited end=(\w+) status=(\d) found="
+explain = runpy.run_path(str(Path(__file__).parents[2] / "lib/explain.py"))["explain"]
+
+
+@contextlib.contextmanager
+def world(seed: int, *moments: str) -> Iterator[Drawn]:
+    drawn = Drawn(seed, moments)
+    try:
+        yield drawn
+    except Exception as error:
+        error.add_note(f"seed {seed}: {drawn.environment}")
+        raise
+
+
+def options_of(drawn: Drawn, *chosen: str) -> list[str]:
+    """Some of them, and at times a prefix."""
+    some = [option for option in chosen if drawn.chance.random() < 0.4]
+    return [*some, *drawn.chance.choice(([], [], ["--prefix", "a/"], ["--prefix", "a/b"], ["--prefix", "ü"]))]
+
+
+def is_outside(drawn: Drawn, prefix: str) -> bool:
+    return not any(prefix.startswith(item) or item.startswith(prefix) for item in drawn.prefixes)
+
+
+def repeat(drawn: Drawn) -> None:
+    """The destination lists some keys twice that are equal on both sides."""
+    equal = [key for key, pair in drawn.before.items() if fits(*pair) and not category(drawn, key, pair)]
+    drawn.repeated = frozenset(
+        key for key in drawn.some(3) if key in equal and key not in {**drawn.changes, **drawn.denied}
+    )
+
+
+def let_learn_of_versions(drawn: Drawn) -> None:
+    """Only a look at a key of the source says whether it has versions."""
+    drawn.denied = dict.fromkeys(drawn.denied, DESTINATION)
+    drawn.busy = set() if drawn.environment["ROLLBACKS"] == "true" else drawn.busy
+
+
+def without(figures: dict[str, int], *names: str) -> dict[str, int]:
+    return {name: number for name, number in figures.items() if name not in names}
+
+
+def check_reconcile(drawn: Drawn, arguments: list[str]) -> None:
+    options, ran = parse_arguments(["reconcile", *arguments]), drawn.run("reconcile", *arguments, "--examples", "1000")
+    assert isinstance(options, Options)
+    if is_outside(drawn, options.prefix):
+        assert (ran.status, drawn.asked.total()) == (2, 0) and " has to begin with PREFIX_FILTER" in ran.log[0][1]
+        return
+    expected = compared(drawn, options)
+    assert (ran.status, {*drawn.deleted}) == (expected.status, expected.removed), ran.log
+    assert sorted(key for key, _ in drawn.queued) == sorted(expected.queued)
+    if options.audit:
+        [(end, status)] = ran.keys(AUDITED)
+        level = next(level for level, line in ran.log if line.startswith("audited"))
+        is_alarm = expected.status or any(expected.figures[row] for row in set(DIFFERENCES) - {"foreign", "archived"})
+        assert (end == "stopped", int(status)) == (expected.status == 3, expected.status)
+        assert level == ("ERROR" if is_alarm else "INFO")
+    if ran.status == 3:  # once they are too many, not all ghosts are looked at
+        return
+    rows = {(row, key) for key, row in expected.rows.items()} | {("unreadable", key) for key in expected.unremoved}
+    assert ran.keys(ROW) == rows
+    if options.report:
+        lines = [line for _, line in ran.log if line.startswith("difference ")]
+        assert [int(line.split()[1].partition("=")[2]) for line in lines] == [*range(1, len(lines) + 1)]
+        assert ran.keys(REPORTED) >= rows
+        expected.figures += Counter(differences=len(lines), reported=len(lines))
+    if drawn.is_calm and not drawn.repeated:
+        assert drawn.asked["head_object"] == expected.looks
+    assert dict(drawn.queued) == {key: SAID.get(expected.rows[key], "Look") for key in expected.queued}
+    assert without(ran.numbers(), "listed") == +expected.figures
+
+
+def reconcile(seed: int) -> None:
+    with world(seed, LOOK, DELETE) as drawn:
+        arguments = options_of(drawn, "--dry-run", "--deep", "--remove-unwanted", "--remove-foreign", "--report")
+        if "--deep" not in arguments:
+            repeat(drawn)
+        if drawn.chance.random() < 0.3:
+            arguments += ["--max-delete", str(drawn.chance.randrange(6))]
+        check_reconcile(drawn, arguments)
+
+
+def audit(seed: int) -> None:
+    with world(seed, LOOK, LATE) as drawn:
+        arguments = ["--audit", *options_of(drawn, "--dry-run", "--deep")]
+        if drawn.chance.random() < 0.3:
+            arguments += ["--max-delete", str(drawn.chance.randrange(4))]
+        check_reconcile(drawn, arguments)
+
+
+def wait(seed: int) -> None:
+    with world(seed, LOOK, LATE) as drawn:
+        let_learn_of_versions(drawn)
+        arguments = ["wait", "--timeout", "60s", *options_of(drawn, "--exact", "--deep")]
+        options, ran = parse_arguments(arguments), drawn.run(*arguments, "--examples", "1000")
+        assert isinstance(options, WaitOptions)
+        if is_outside(drawn, options.prefix):
+            assert (ran.status, drawn.asked.total()) == (2, 0)
+            return
+        expected = waited(drawn, options)
+        assert ran.keys(LACKING) == {*expected.lacking.items()}
+        uncounted = () if drawn.is_calm or not options.exact else ("only_in_destination", "of_unknown_origin")
+        assert without(ran.numbers(), *uncounted) == without(+expected.figures, *uncounted)
+        assert (ran.status, drawn.clock > 59) == (int(bool(expected.lacking)), bool(expected.lacking))
+        assert not expected.lacking or any(line.startswith("progress here=") for _, line in ran.log)
+        assert not drawn.deleted
+
+
+def measure(seed: int) -> None:
+    with world(seed) as drawn:
+        ran = drawn.run("measure")
+        lists = {f"{name}_lists": drawn.listings[side].requests for side, name in enumerate(("source", "destination"))}
+        assert ran.status == 0
+        assert ran.numbers() == {**+measured(drawn), **lists}
+        assert set(drawn.asked) == {"list_objects_v2"}
+
+
+def marker(seed: int) -> None:
+    """It waits if a wait for its folder would."""
+    with world(seed) as drawn:
+        let_learn_of_versions(drawn)
+        keys = [key for key in keys_of(drawn) if not is_excluded(drawn, key)]
+        folder = folder_of(drawn.chance.choice(keys)) if keys else "a/"
+        sync, buckets = KeySync(f"{folder}_SUCCESS"), drawn.buckets(COPY_LAST="_SUCCESS")
+
+        async def copy() -> int:
+            before_copy = hooks_for(buckets).before_copy
+            assert before_copy
+            try:
+                await before_copy(sync)
+            except Postponed:
+                return 1
+            return 0
+
+        expected = waited(drawn, WaitOptions(prefix=folder, exact=True), settled=math.inf)
+        assert drawn.ran(copy(), []).status == int(bool(expected.lacking)), expected.lacking
+
+
+def explained(seed: int) -> None:
+    with world(seed) as drawn:
+        settings = {"COPY_LAST": "", "TABLES": ""} | drawn.environment
+        for key, (source, copy) in drawn.before.items():
+            heads: dict[str, Any] = {}
+            for side, (name, found) in enumerate((("source", source), ("destination", copy))):
+                head = drawn.head(found, side) if found else None
+                heads[name] = {"head": head | {"LastModified": head["LastModified"].isoformat()}} if head else {}
+            facts = {"key": key, "settings": settings, "sides": heads, "markers": [], "synced": "", "queue": {}}
+            facts |= {
+                "paused_since": None,
+                "dead_letters": [],
+                "log": [],
+                "not_known": [],
+                "via": "",
+                "quoted": "",
+                "quoted_example": "",
+            }
+            row = category(drawn, key, (source, copy))
+            if is_excluded(drawn, key) or key not in keys_of(drawn):
+                row = "excluded"
+            elif is_old(source, int(settings["KEEP_DAYS"])) and row != "stale":
+                row = "expired"
+            assert explain(facts, START)["verdict"] == (row or ("equal" if source else "absent")), key
+
+
+@pytest.mark.parametrize("check", [reconcile, audit, wait, measure, marker, explained])
+def test_what_is_found_and_done_is_what_the_model_says(check: Any) -> None:
+    for seed in SEEDS:
+        check(seed)
