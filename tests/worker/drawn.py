@@ -129,7 +129,7 @@ class Drawn:
 
     @property
     def days(self) -> int:
-        return int(self.environment["KEEP_DAYS"])
+        return int(self.environment["KEEP_DAYS"] or 0)
 
     # What is there
 
@@ -166,7 +166,7 @@ class Drawn:
 
     def changed(self, source: Version | None, copy: Version | None) -> Pair:
         """What becomes of a key; a version that is younger than the listings has a time well after them."""
-        new = self.source(START + self.chance.choice((1000, -500)))
+        new = self.source(START + self.chance.choice((1000, -500, -20 * DAY)))
         is_synced = self.copy(source, START + 1060) if source else None
         by_others = self.version(START + 1060)
         some = [(new, copy), (new, self.copy(new, START + 1060)), (None, copy), (None, None), (source, None)]

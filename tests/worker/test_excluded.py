@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from test_first_responder import Function
-from test_wait import lacking, wait
-from world import MIRROR, QUEUE, SOURCE, World, wait_until
+from world import MIRROR, QUEUE, SOURCE, World
 
 import worker
 from mirror.cli import log_first_line, parse_arguments
 from mirror.queue.bodies import hint_body
-from mirror.readers.completeness import Completeness
 from mirror.settings import load_settings
 from mirror.version import VERSION
 
@@ -188,26 +184,6 @@ def test_the_first_line_says_what_is_done_with_which_keys(world: World, caplog, 
 # Markers
 
 
-@pytest.mark.parametrize("where", [SOURCE, MIRROR])
-def test_an_excluded_key_does_not_hold_a_marker(world: World, where: str):
-    """Neither one that only the source has, nor one that only the destination has."""
-    world.put("data/_SUCCESS")
-    world.standin.put(where, "data/x.tmp")
-    world.run_worker(**LAST, EXCLUDE="*.tmp")
-    assert "data/_SUCCESS" in world.mirrored()
-
-
-def test_a_key_that_is_not_excluded_holds_it(world: World):
-    world.put("data/_SUCCESS")
-    quietly_put(world, ["data/x.tmp", "data/x.tmp.gz"])
-    world.standin.record()
-    process = world.start_worker(**LAST, EXCLUDE="*.tmp")
-    wait_until(lambda: len([call for call in world.standin.requests("HeadObject") if "gz" in call["key"]]) > 1)
-    output = world.stop_worker(process)
-    assert world.mirrored() == {}
-    assert 'marker key="data/_SUCCESS" waits for 1 keys under "data/", such as "data/x.tmp.gz"' in output
-
-
 def test_an_excluded_marker_is_none(world: World):
     """The source has it no longer, and yet it does not go before other keys change."""
     world.synced("data/_SUCCESS", "data/a")
@@ -217,89 +193,6 @@ def test_an_excluded_marker_is_none(world: World):
     world.run_worker(**LAST, EXCLUDE="*_SUCCESS")
     assert looks(world) == {"data/a"}
     assert set(world.mirrored()) == {"data/_SUCCESS", "data/a"}
-
-
-def test_a_marker_announces_what_several_prefixes_take_of_its_folder(world: World):
-    """Nothing beside them is listed in the source, or waited for."""
-    prefixes = "data/a/,data/b,data/_SUCCESS,else/"
-    for key in ("data/_SUCCESS", "data/a/1", "data/b2", "data/b/3"):
-        world.put(key)
-    quietly_put(world, ["data/c/not synced", "data/aa", "else/lacks"])
-    world.standin.latency("CopyObject", ms=300)
-    world.standin.record()
-    world.run_worker(**LAST, PREFIX_FILTER=prefixes)
-    copies = [call["key"] for call in world.standin.requests("CopyObject")]
-    assert (sorted(copies[:3]), copies[3:]) == (["data/a/1", "data/b/3", "data/b2"], ["data/_SUCCESS"])
-    assert set(lists(world, SOURCE)) == {"data/_SUCCESS", "data/a/", "data/b", "data/b/"}
-    assert set(lists(world, MIRROR)) == {"data/", "data/a/", "data/b/"}
-
-
-# Waiting
-
-
-def test_wait_counts_what_is_wanted_only(world: World):
-    world.synced(*WANTED)
-    quietly_put(world, UNWANTED)
-    for key in UNWANTED:
-        world.standin.put(MIRROR, f"{key}.tmp")
-    world.standin.record()
-    run = wait(world, "--exact", **LEFT)
-    found = {name: run.numbers("waited")[name] for name in ("keys", "bytes", "here", "lacking", "only_in_destination")}
-    assert (run.status, found) == (0, {"keys": 3, "bytes": 3072, "here": 3, "lacking": 0, "only_in_destination": 0})
-    assert 'complete: 3 keys of the source under "data/,models/v 1/"' in run.output
-    assert set(lists(world, SOURCE)) == {"data/", "models/v 1/"}
-
-
-@pytest.mark.parametrize(
-    ("prefix", "keys", "left"),
-    [("", 4, {"data/new"}), ("data/b/", 1, set()), ("models/", 1, set()), ("data/n", 1, {"data/new"})],
-)
-def test_wait_with_a_prefix_of_several(world: World, prefix: str, keys: int, left: set[str]):
-    world.synced(*WANTED)
-    quietly_put(world, ["data/new", "data/new.tmp", "models/v 2/new"])
-    run = wait(world, "--timeout", "1s", *(["--prefix", prefix] if prefix else []), **LEFT)
-    assert (run.status, run.numbers("waited")["keys"], set(lacking(run))) == (int(bool(left)), keys, left)
-    assert run.numbers("waited")["only_in_destination"] == 0
-
-
-def test_wait_with_a_prefix_outside_of_all_reads_nothing(world: World):
-    run = wait(world, "--prefix", "models/v 2/", **LEFT)
-    assert (run.status, world.requests()) == (2, {})
-    assert '--prefix "models/v 2/" has to begin with PREFIX_FILTER, "data/,models/v 1/"' in run.output
-
-
-def test_what_has_expired_is_told_and_not_waited_for(world: World):
-    world.synced("data/a")
-    quietly_put(world, ["data/new"])
-    for key, where in (("data/never copied", SOURCE), ("data/copied", SOURCE), ("data/copied", MIRROR)):
-        world.standin.put(where, key, 5000, modified=int(time.time()) - 9 * DAY)
-    run = wait(world, "--timeout", "1s", KEEP_DAYS="7")
-    found = {name: run.numbers("waited")[name] for name in ("keys", "bytes", "here", "lacking", "expired")}
-    assert (run.status, found) == (1, {"keys": 2, "bytes": 2048, "here": 1, "lacking": 1, "expired": 2})
-    assert set(lacking(run)) == {"data/new"}
-    assert "not waited for: 2 keys that have not changed for more than KEEP_DAYS\n" in run.output
-    assert "           2 expired     unchanged in the source for more than KEEP_DAYS: not waited for\n" in run.output
-    as_json = wait(world, "--timeout", "1s", "--json", "--exact", KEEP_DAYS="7")
-    assert json.loads(as_json.output)["expired"] == 2
-
-
-def test_if_all_has_expired_the_prefix_is_not_doubted(world: World):
-    world.standin.put(SOURCE, "data/old", modified=int(time.time()) - 9 * DAY)
-    run = wait(world, KEEP_DAYS="7")
-    assert run.status == 0
-    assert "is --prefix right" not in run.output
-
-
-def test_what_expires_while_it_is_waited_for_is_waited_for_no_longer(world: World):
-    world.standin.put(SOURCE, "data/old", modified=10 * DAY + 5)
-    buckets = world.worker(KEEP_DAYS="7").buckets
-    state = Completeness(buckets, ("data/",), exact=True)
-    lacking = []
-    for now in (18 * DAY - 1, 18 * DAY):
-        buckets.wall, state.source_look_at = (lambda now=now: now), -math.inf
-        world.run(state.look() if lacking else state.compare())
-        lacking.append(set(state.missing))
-    assert lacking == [{"data/old"}, set()]
 
 
 # Requests

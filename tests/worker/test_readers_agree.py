@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawn import DELETE, DESTINATION, LATE, LOOK, START, Drawn
+from drawn import DAY, DELETE, DESTINATION, LATE, LOOK, START, Drawn
 from expected import DIFFERENCES, category, compared, fits, is_excluded, is_old, keys_of, measured, waited
 
 from mirror.cli import parse_arguments
@@ -20,6 +20,7 @@ from mirror.hooks import hooks_for
 from mirror.model.errors import Postponed
 from mirror.model.selection import folder_of
 from mirror.protocol.attempt import KeySync
+from mirror.readers import reconcile as reconciling
 from mirror.readers.reconcile import Options
 from mirror.readers.wait import WaitOptions
 
@@ -133,6 +134,8 @@ def wait(seed: int) -> None:
         uncounted = () if drawn.is_calm or not options.exact else ("only_in_destination", "of_unknown_origin")
         assert without(ran.numbers(), *uncounted) == without(+expected.figures, *uncounted)
         assert (ran.status, drawn.clock > 59) == (int(bool(expected.lacking)), bool(expected.lacking))
+        is_empty = not expected.figures["keys"] + expected.figures["expired"]
+        assert any("is --prefix right?" in line for _, line in ran.log) == is_empty
         assert not expected.lacking or any(line.startswith("progress here=") for _, line in ran.log)
         assert not drawn.deleted
 
@@ -197,3 +200,16 @@ def explained(seed: int) -> None:
 def test_what_is_found_and_done_is_what_the_model_says(check: Any) -> None:
     for seed in SEEDS:
         check(seed)
+
+
+def test_what_an_audit_has_no_room_for_counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 40 missing keys it remembers 30, which arrive in the pause."""
+    monkeypatch.setattr(reconciling, "MOST_DOUBTFUL", 30)
+    drawn = Drawn(1, keys=40)
+    drawn.environment, drawn.denied, drawn.busy = dict.fromkeys(drawn.environment, ""), {}, set()
+    drawn.before = {key: (drawn.version(START - DAY), None) for key in drawn.before}
+    drawn.changes = dict.fromkeys(drawn.before, (LATE, (None, None)))
+    ran = drawn.run("reconcile", "--audit")
+    assert (ran.status, ran.numbers()["missing"], len(drawn.queued)) == (0, 10, 10)
+    assert [level for level, line in ran.log if line.startswith("audited end=complete status=0 found=10 ")] == ["ERROR"]
+    assert sum("more than 30 keys differ" in line for _, line in ran.log) == 1

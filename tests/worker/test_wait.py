@@ -72,22 +72,6 @@ def synced(world: World) -> World:
 # When it is complete
 
 
-def test_what_is_complete_ends_it_at_once(synced: World):
-    run = wait(synced)
-    assert run.status == 0
-    assert run.numbers("waited") | {"seconds": 0} == {
-        "keys": 3, "bytes": 3072, "here": 3, "here_bytes": 3072, "lacking": 0, "archived": 0,
-        "only_in_destination": 0, "seconds": 0,
-    }  # fmt: skip
-    assert "complete: 3 keys of the source" in run.output
-
-
-def test_nothing_under_the_prefix_is_complete_and_said(synced: World):
-    run = wait(synced, "--prefix", "elsewhere/")
-    assert (run.status, run.numbers("waited")["keys"]) == (0, 0)
-    assert 'WARNING the source has no key under "elsewhere/": is --prefix right?' in run.output
-
-
 def test_it_waits_until_a_worker_has_copied(synced: World):
     synced.put("data/new", 4096)
     run = start(synced)
@@ -99,94 +83,12 @@ def test_it_waits_until_a_worker_has_copied(synced: World):
     assert "progress here=3/4 bytes=3072/7168 bytes/s=0 left=estimating" in run.output
 
 
-def test_only_what_is_under_the_prefix_is_waited_for(synced: World):
-    synced.put("data/new")
-    assert wait(synced, "--prefix", "data/c/").status == 0
-    assert wait(synced, "--prefix", "data/", "--timeout", "1s").status == 1
-    assert wait(synced, "--timeout", "1s", PREFIX_FILTER="data/c/").status == 0
-
-
-def test_what_is_overwritten_meanwhile_is_waited_for_in_that_version_or_a_newer_one(synced: World):
-    synced.put("data/a", 2048)
-    run = start(synced)
-    synced.put("data/a", 4096)
-    time.sleep(1)
-    assert run.process.poll() is None
-    synced.run_worker()
-    assert run.end().status == 0
-
-
-def test_what_is_overwritten_again_and_again_is_here_with_a_version_of_after_the_start(synced: World):
-    """The source is never seen equal."""
-    now = int(time.time())
-    synced.put("data/a", 2048)
-    run = start(synced)
-    synced.put("data/a", 3000, modified=now + 60)
-    synced.run_worker()
-    synced.put("data/a", 4000, modified=now + 120)
-    assert run.end().status == 0
-
-
-def test_what_was_there_at_the_start_does_not_count_though_it_seems_younger(synced: World):
-    """The time of a multipart upload is that of its begin."""
-    now = int(time.time())
-    synced.put("data/a", 2048, modified=now + 2)
-    synced.run_worker()
-    synced.put("data/a", 3000, modified=now - 100)
-    run = wait(synced, "--timeout", "2s")
-    assert (run.status, set(lacking(run))) == (1, {"data/a"})
-
-
 def test_a_clock_that_is_behind_makes_no_version_of_before_the_start_a_newer_one(synced: World):
     now = int(time.time())
     synced.put("data/a", 2048, modified=now - 30)
     synced.run_worker()
     synced.put("data/a", 3000, modified=now - 10)
     run = begin(synced, "--timeout", "2s", program=BEHIND).end()
-    assert (run.status, set(lacking(run))) == (1, {"data/a"})
-
-
-def test_what_is_deleted_meanwhile_is_waited_for_until_it_is_gone(synced: World):
-    synced.put("data/a", 2048)
-    run = start(synced)
-    synced.standin.delete(SOURCE, "data/a")
-    time.sleep(1.5)
-    assert run.process.poll() is None
-    synced.run_worker()
-    assert run.end().status == 0
-
-
-def test_exactly_means_also_that_what_the_source_lost_is_gone(synced: World):
-    synced.standin.delete(SOURCE, "data/a")
-    loose = wait(synced)
-    assert (loose.status, loose.numbers("waited")["only_in_destination"]) == (0, 1)
-    run = wait(synced, "--exact", "--timeout", "2s")
-    assert run.status == 1
-    assert lacking(run) == {"data/a": "only in the destination: its deletion is waited for"}
-    run = start(synced, "--exact")
-    synced.run_worker()
-    assert run.end().status == 0
-
-
-def test_what_is_only_in_the_destination_and_no_copy_of_ours_for_sure_is_not_waited_for_but_counted(synced: World):
-    synced.standin.put(MIRROR, "data/of-a-job", 10)
-    run = wait(synced, "--exact", "--timeout", "5s")
-    assert (run.status, run.numbers("waited")["only_in_destination"], run.numbers("waited")["of_unknown_origin"]) == (
-        0,
-        1,
-        1,
-    )
-    assert "           1 foreign     only in the destination, not written by the sync: not waited for" in run.output
-    assert json.loads(wait(synced, "--exact", "--json").output)["of_unknown_origin"] == 1
-    assert "of_unknown_origin" not in json.loads(wait(synced, "--json").output)
-
-
-def test_deep_looks_at_every_copy(synced: World):
-    """Size and times show nothing here."""
-    for bucket, seconds in ((SOURCE, 1_700_000_000), (MIRROR, 1_700_100_000)):
-        synced.standin.change(bucket, "data/a", modified=seconds)
-    assert wait(synced).status == 0
-    run = wait(synced, "--deep", "--timeout", "1s")
     assert (run.status, set(lacking(run))) == (1, {"data/a"})
 
 
@@ -220,24 +122,6 @@ def test_no_more_keys_are_named_than_asked_for_and_those_with_a_reason_first(syn
     assert len(lacking(wait(synced, "--timeout", "1s"))) == 100
     assert lacking(wait(synced, "--timeout", "1s", "--examples", "1")) == {"data/zzz": "archived: restore it"}
     assert lacking(wait(synced, "--timeout", "1s", "--examples", "0")) == {}
-
-
-def test_what_is_restored_is_no_longer_called_archived(synced: World):
-    synced.put("data/ice", storage_class="GLACIER")
-    synced.standin.restore(SOURCE, "data/ice")
-    assert lacking(wait(synced, "--timeout", "3s")) == {"data/ice": "waiting"}
-    run = start(synced)
-    synced.run_worker()
-    assert run.end().status == 0
-
-
-def test_the_timeout_bounds_the_listings_too(synced: World):
-    synced.standin.fault("ListObjectsV2", "delay", bucket=SOURCE, seconds=3600, times=0)
-    begun = time.monotonic()
-    run = wait(synced, "--timeout", "1s")
-    assert run.status == 1
-    assert time.monotonic() - begun < 50  # a listing waits for longer
-    assert "before both buckets were listed" in run.output
 
 
 def test_json_is_one_object_on_stdout_and_the_log_is_on_stderr(synced: World):
@@ -287,16 +171,6 @@ def test_a_setting_that_lacks_is_named(synced: World):
 # What stops it
 
 
-@pytest.mark.parametrize("bucket", [SOURCE, MIRROR])
-def test_a_missing_bucket_stops_it(synced: World, bucket: str):
-    synced.standin.delete_bucket(bucket)
-    run = wait(synced)
-    assert run.status == 3
-    assert 'error=NoSuchBucket message="The specified bucket does not exist"' in run.output
-    assert "check SRC_BUCKET, DST_BUCKET and REGION" in run.output
-    assert " waited end=stopped status=3 " in run.output.splitlines()[-1]
-
-
 @pytest.mark.parametrize("operation", ["ListObjectsV2", "CreateSession"])
 def test_a_bucket_that_may_not_be_read_stops_it(synced: World, operation: str):
     synced.standin.fault(operation, "error", status=403, code="AccessDenied", times=0)
@@ -306,28 +180,11 @@ def test_a_bucket_that_may_not_be_read_stops_it(synced: World, operation: str):
     assert "s3express:CreateSession" in run.output
 
 
-def test_credentials_that_end_meanwhile_stop_it(synced: World):
-    synced.put("data/new")
-    run = start(synced)
-    synced.standin.fault("HeadObject,GetObject", "error", status=400, code="ExpiredToken", times=0)
-    assert run.end().status == 3
-    assert "error=ExpiredToken" in run.output
-
-
 def test_a_program_is_told_in_json_that_it_could_not_begin(synced: World):
     nowhere = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/", "AWS_ACCESS_KEY_ID": ""}
     run = wait(synced, "--json", **nowhere)
     assert (run.status, json.loads(run.output)) == (3, {"end": "stopped", "status": 3})
     assert "ERROR cannot start: Error when retrieving credentials" in run.errors
-
-
-def test_s3_being_busy_is_waited_for(synced: World):
-    """boto3 tries a page five times by itself."""
-    synced.standin.fault("ListObjectsV2", "error", bucket=MIRROR, status=503, code="SlowDown", times=6)
-    synced.standin.fault("HeadObject", "error", status=503, code="SlowDown", times=3)
-    run = wait(synced)
-    assert run.status == 0
-    assert f"cannot list {MIRROR}, again in 1 s: operation=ListObjectsV2 error=SlowDown" in run.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -340,17 +197,6 @@ def test_a_signal_ends_it_soon(synced: World, number: signal.Signals):
     assert time.monotonic() - begun < 30
     assert "wait stopped, nothing was changed, it is safe to run it again: SIGTERM" in run.output
     assert lacking(run) == {"data/new": "waiting"}
-
-
-def test_a_signal_ends_it_also_while_a_listing_hangs(synced: World):
-    synced.standin.fault("ListObjectsV2", "hang", bucket=MIRROR, seconds=50)
-    run = begin(synced)
-    before = synced.requests().get("ListObjectsV2", 0)
-    wait_until(lambda: synced.requests().get("ListObjectsV2", 0) > before)
-    begun = time.monotonic()
-    run.process.send_signal(signal.SIGTERM)
-    assert run.end().status == 3
-    assert time.monotonic() - begun < 30
 
 
 # What it needs
