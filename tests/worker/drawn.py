@@ -36,7 +36,6 @@ START = round(time.time() / DAY) * DAY  # of each command: the nearest midnight,
 AGES = 90, DAY // 10, 3 * DAY, 7 * DAY, 7 * DAY + 1, 8 * DAY, 8 * DAY + 1, 20 * DAY, 40 * DAY
 DELAYS = -100, 0, 1, 600, 905, 906, 1800, DAY  # of a copy, after its source; 900 + 5 may be of the version before
 SOURCE, DESTINATION, QUEUE = 0, 1, 2
-LATER = 25.0  # seconds: both buckets are listed by then, and an audit and a wait still go on
 LOOK, DELETE, LATE = "look", "delete", "late"  # when a key changes: before its first look, its deletion, or then
 FOLDERS = ("", "a/", "a/b/", "a/b//c/", "a/_t/", "/", "b/x y/", "ü/", "b/\u2028/")
 NAMES = ("{}", "{}", "{}", "{}.tmp", "{} +&%€", '"{}"', "b{}\n")
@@ -91,6 +90,7 @@ class Drawn:
     def __init__(self, seed: int, moments: tuple[str, ...] = (), keys: int = -1) -> None:
         self.chance = chance = random.Random(seed)
         self.clock, self.serial = 0.0, count()
+        self.late = 25.0  # seconds: both buckets are listed by then
         self.is_versioned = chance.random() < 0.3
         self.environment = {
             "PREFIX_FILTER": chance.choice(PREFIXES),
@@ -295,7 +295,7 @@ class Drawn:
         try:
             with asyncio.Runner(loop_factory=lambda: Loop(self)) as runner:
                 for key in self.changes:
-                    runner.get_loop().call_later(LATER, self.happens, LATE, key)
+                    runner.get_loop().call_later(self.late, self.happens, LATE, key)
                 return Ran(runner.run(work), shown, lines)
         finally:
             log.removeHandler(handler)

@@ -114,6 +114,7 @@ def reconcile(seed: int) -> None:
 
 def audit(seed: int) -> None:
     with world(seed, LOOK, LATE) as drawn:
+        drawn.late = 200.0  # in its pause
         arguments = ["--audit", *options_of(drawn, "--dry-run", "--deep")]
         if drawn.chance.random() < 0.3:
             arguments += ["--max-delete", str(drawn.chance.randrange(4))]
@@ -208,7 +209,7 @@ def test_what_an_audit_has_no_room_for_counts_at_once(monkeypatch: pytest.Monkey
     drawn = Drawn(1, keys=40)
     drawn.environment, drawn.denied, drawn.busy = dict.fromkeys(drawn.environment, ""), {}, set()
     drawn.before = {key: (drawn.version(START - DAY), None) for key in drawn.before}
-    drawn.changes = dict.fromkeys(drawn.before, (LATE, (None, None)))
+    drawn.now, drawn.changes = dict(drawn.before), dict.fromkeys(drawn.before, (LATE, (None, None)))
     ran = drawn.run("reconcile", "--audit")
     assert (ran.status, ran.numbers()["missing"], len(drawn.queued)) == (0, 10, 10)
     assert [level for level, line in ran.log if line.startswith("audited end=complete status=0 found=10 ")] == ["ERROR"]

@@ -151,7 +151,7 @@ def test_it_stops_and_nothing_is_deleted(name: str) -> None:
         for seed in SEEDS:
             drawn = Drawn(seed, keys=40)
             drawn.environment |= {"PREFIX_FILTER": "", "EXCLUDE": "*.tmp", "KEEP_DAYS": "7"}
-            drawn.page, drawn.busy, drawn.denied, drawn.kept = 3, set(), {}, set()
+            drawn.page, drawn.busy, drawn.denied, drawn.kept, drawn.unanswered = 3, set(), {}, set(), set()
             calls = struck(drawn, fault)
             ran = drawn.run(*COMMANDS[command], **fault.environment)
             if len(calls) > fault.first or not fault.operations:
