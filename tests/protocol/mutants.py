@@ -69,10 +69,7 @@ def markers(name: str) -> tuple[str, ...]:
 
 
 WALK = ("worker/test_walk.py",)
-
-
-def reconcile(name: str) -> tuple[str, ...]:
-    return (f"worker/test_reconcile.py::test_{name}",)
+AGREE = ("worker/test_readers_agree.py",)  # the model of the commands that read many keys
 
 
 def metrics(name: str) -> tuple[str, ...]:
@@ -577,7 +574,7 @@ MUTANTS = (
         "a key that is listed twice is two",
         "while (start := slot.find(beginning, start)) >= 0:",
         "if (start := slot.find(beginning, start)) >= 0:",
-        reconcile("the_table_gives_back_what_was_put_in"),
+        ("worker/test_reconcile.py::test_the_table_gives_back_what_was_put_in",),
     ),
     Mutant(
         "a marker waits for nothing",
@@ -664,26 +661,26 @@ MUTANTS = (
         "a dry run changes something",
         "        if not self.options.dry_run:\n            await self.hints",
         "        if True:\n            await self.hints",
-        reconcile("an_audit_names_exactly_what_differs_and_changes_nothing"),
+        AGREE,
     ),
     Mutant(
         "any number of ghosts is deleted",
         "return len(self.held) + len(self.removal.keys) > self.options.max_delete",
         "return False",
-        reconcile("nothing_is_deleted_where_more_would_be_than_the_guard_allows"),
+        AGREE,
     ),
     Mutant(
         "the guard does not count what goes as stale",
         "await self.send(self.hold_back(await self.check(keys)))",
         "await self.send(await self.check(keys))",
-        ("worker/test_keep.py::test_copies_that_a_worker_would_delete_as_stale_are_what_the_guard_counts",),
+        AGREE,
     ),
     Mutant(
         "a listing that failed counts as complete",
         "        await self.walk.run()\n        await self.send([], last=True)\n",
         '        with __import__("contextlib").suppress(ClientError):\n            await self.walk.run()\n'
         "        await self.send([], last=True)\n",
-        reconcile("nothing_is_deleted_where_a_listing_fails_midway"),
+        ("worker/test_readers_stopped.py",),
     ),
     Mutant(
         "the directory bucket is taken to list in order",
@@ -757,7 +754,7 @@ MUTANTS = (
         "the guard counts each folder by itself",
         "            self.held += held[",
         "            self.held = held[",
-        reconcile("nothing_is_deleted_where_more_would_be_than_the_guard_allows"),
+        AGREE,
     ),
     # Metrics
     Mutant(

@@ -17,6 +17,10 @@ ALL = (
 )
 
 
+# The model of the commands that read many keys, and what stops them.
+AGREE, STOPPED = ("worker/test_readers_agree.py",), ("worker/test_readers_stopped.py",)
+
+
 class Slip(NamedTuple):
     """`text` occurs once in the file, whose path is below the project; `tests` are files or node ids below tests/."""
 
@@ -183,16 +187,14 @@ READERS = (
         "mirror/readers/completeness.py",
         "else self.buckets.settings.copy_timeout + LANDED_SECONDS",
         "else LANDED_SECONDS",
-        (
-            "worker/test_completeness.py::test_a_copy_decides_without_a_look_once_none_that_was_begun_before_the_source_changed_can_land",
-        ),
+        AGREE,
     ),
     Slip(
         "a source that has no versions is not told from one that has",
         "mirror/protocol/requests.py",
         'buckets.is_versioned = "VersionId" in found',
         "buckets.is_versioned = False",
-        ("worker/test_completeness.py::test_a_version_that_is_current_again_lacks_until_its_copy_is_back",),
+        AGREE,
     ),
     Slip(
         "missing keys beyond those that are remembered are forgotten",
@@ -220,7 +222,7 @@ READERS = (
         "mirror/readers/completeness.py",
         'return found.row in ("", "unwanted", FOREIGN)',
         'return found.row in ("", "unwanted")',
-        ("worker/test_completeness.py::test_what_is_no_copy_of_ours_is_left_alone",),
+        AGREE,
     ),
     Slip(
         "the same keys are looked at on both sides each time",
@@ -236,14 +238,14 @@ READERS = (
         "mirror/readers/listing.py",
         "if is_environment(error) or not is_busy(error):",
         "if False:",
-        ("worker/test_completeness.py::test_patience_is_for_s3_being_busy_and_not_for_a_refusal",),
+        STOPPED,
     ),
     Slip(
         "a time that is over before both listings are read counts as complete",
         "mirror/readers/wait.py",
         'return self.report("complete" if self.is_complete() else "timeout")',
         'return self.report("timeout" if self.state.lacking else "complete")',
-        ("worker/test_wait.py::test_the_timeout_bounds_the_listings_too",),
+        STOPPED,
     ),
     Slip(
         "a difference that is reported has the number of the one before",
@@ -271,56 +273,56 @@ READERS = (
         "mirror/readers/wait.py",
         '"stopped": 3}',
         '"stopped": 1}',
-        ("worker/test_wait.py::test_a_missing_bucket_stops_it",),
+        STOPPED,
     ),
     Slip(
         "as many as may be deleted are too many",
         "mirror/readers/reconcile.py",
         "len(self.held) + len(self.removal.keys) > self.options.max_delete",
         "len(self.held) + len(self.removal.keys) >= self.options.max_delete",
-        ("worker/test_reconcile.py::test_nothing_is_deleted_where_more_would_be_than_the_guard_allows",),
+        AGREE,
     ),
     Slip(
         "a missing object that may be archived is queued without a look",
         "mirror/readers/reconcile.py",
         " and source.storage_class not in MAYBE_ARCHIVED",
         "",
-        ("worker/test_reconcile.py::test_an_archived_object_is_told_and_neither_counted_nor_queued",),
+        AGREE,
     ),
     Slip(
         "a dry run that found differences ends with 0",
         "mirror/readers/reconcile.py",
         'settled = {"archived"} if self.options.dry_run else {"archived", *QUEUED}',
         'settled = {"archived", *QUEUED}',
-        ("worker/test_audit.py::test_a_dry_run_of_it_only_tells",),
+        AGREE,
     ),
     Slip(
         "what an audit has no room for is dropped",
         "mirror/readers/reconcile.py",
         "            found = found[room:]\n",
         "            found = []\n",
-        ("worker/test_audit.py::test_what_there_is_no_room_for_counts_at_once_and_is_told",),
+        AGREE,
     ),
     Slip(
         "an audit of the first thousand doubtful keys is all of it",
         "mirror/readers/reconcile.py",
         "in pieces(keys, self.buckets.settings.task_memory)",
         "in itertools.islice(pieces(keys, self.buckets.settings.task_memory), 1)",
-        ("worker/test_audit.py::test_all_that_still_differs_is_found_and_mended",),
+        AGREE,
     ),
     Slip(
         "what the sync did not write is put on the queue as a ghost",
         "mirror/readers/listing.py",
         "Finding(key, what, NOTHING if is_foreign else action, is_foreign, checked)",
         "Finding(key, what, action, is_foreign, checked)",
-        ("worker/test_reconcile.py::test_objects_of_others_are_named_and_stay_unless_told_otherwise",),
+        AGREE,
     ),
     Slip(
         "what is excluded is removed, even if others wrote it",
         "mirror/readers/repairs.py",
         "found.row in self.asked and (FOREIGN in self.asked or not found.is_foreign)",
         "found.row in self.asked",
-        ("worker/test_unwanted.py::test_excluded_objects_of_others_are_no_difference_and_go_only_with_both_options",),
+        AGREE,
     ),
     Slip(
         "a worker is not told that a copy is corrupt",
@@ -341,37 +343,35 @@ READERS = (
         "mirror/readers/repairs.py",
         'NO_ALARM = ("foreign", "archived")',
         'NO_ALARM = ("archived",)',
-        ("worker/test_audit.py::test_objects_of_others_are_in_its_line_and_are_no_alarm",),
+        AGREE,
     ),
     Slip(
         "one too many unwanted keys is not remembered",
         "mirror/readers/repairs.py",
         "if len(self.keys) <= self.most:",
         "if len(self.keys) < self.most:",
-        ("worker/test_unwanted.py::test_too_many_unwanted_alone_are_refused_too",),
+        AGREE,
     ),
     Slip(
         "a copy that changed before its removal counts as removed",
         "mirror/readers/repairs.py",
         '                return Finding(sync.key, "")\n',
         '                return Finding(sync.key, "removed")\n',
-        ("worker/test_unwanted.py::test_a_copy_that_is_replaced_meanwhile_stays",),
+        AGREE,
     ),
     Slip(
         "what is excluded counts as too old as well",
         "mirror/readers/measure.py",
         "            elif self.wanted.is_expired(destination.modified, self.now):",
         "            if self.wanted.is_expired(destination.modified, self.now):",
-        ("worker/test_measure.py::test_copies_older_than_keep_days_are_told",),
+        AGREE,
     ),
     Slip(
         "what is under no prefix is measured",
         "mirror/readers/walk.py",
         'if item["Key"].startswith(self.prefixes)]',
         "if item]",
-        (
-            "worker/test_measure.py::test_what_excludes_leaves_out_counts_only_in_the_destination_and_what_no_prefix_has_nowhere",
-        ),
+        AGREE,
     ),
 )
 

@@ -199,7 +199,7 @@ class Operator:
 @contextlib.contextmanager
 def operator_of_a_deployment(folder: Path) -> Iterator[Operator]:
     project = copy_checkout(folder / "the project")
-    # Nobody waits for five minutes here: that an audit does is tested in tests/worker/test_audit.py.
+    # Nobody waits for five minutes here: that an audit does is tested in tests/worker/test_readers_agree.py.
     code = project / "mirror/readers/reconcile.py"
     code.write_text(code.read_text().replace("AUDIT_SETTLE_SECONDS = 300", "AUDIT_SETTLE_SECONDS = 2"))
     with contextlib.ExitStack() as clis:

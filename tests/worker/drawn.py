@@ -39,7 +39,7 @@ SOURCE, DESTINATION, QUEUE = 0, 1, 2
 LOOK, DELETE, LATE = "look", "delete", "late"  # when a key changes: before its first look, its deletion, or then
 FOLDERS = ("", "a/", "a/b/", "a/b//c/", "a/_t/", "/", "b/x y/", "ü/", "b/\u2028/")
 NAMES = ("{}", "{}", "{}", "{}.tmp", "{} +&%€", '"{}"', "b{}\n")
-PREFIXES = ("", "", "a/", "a/b", "a/,b/x y/", "ü/,a/b/")
+PREFIXES = ("", "", "", "a/", "a/b", "a/,b/x y/", "ü/,a/b/")
 EXCLUDES = ("", "*.tmp", "*.tmp,*/_t/*")
 CLASSES = (("GLACIER", True), ("GLACIER", False), ("INTELLIGENT_TIERING", True), ("INTELLIGENT_TIERING", False))
 DENIED = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
@@ -91,7 +91,7 @@ class Drawn:
         self.chance = chance = random.Random(seed)
         self.clock, self.serial = 0.0, count()
         self.late = 25.0  # seconds: both buckets are listed by then
-        self.is_versioned = chance.random() < 0.3
+        self.is_versioned = chance.random() < 0.5
         self.environment = {
             "PREFIX_FILTER": chance.choice(PREFIXES),
             "EXCLUDE": chance.choice(EXCLUDES),
@@ -100,7 +100,7 @@ class Drawn:
         }
         self.versions: dict[str, Version] = {}
         self.before: dict[str, Pair] = {}
-        for _ in range(chance.choice((0, 3, 12, 40, 40)) if keys < 0 else keys):
+        for _ in range(chance.choice((0, 3, 12, 40, 40, 40)) if keys < 0 else keys):
             key = chance.choice(FOLDERS) + chance.choice(NAMES).format(next(self.serial))
             self.before[key] = self.draw()
         self.now = dict(self.before)
@@ -161,7 +161,7 @@ class Drawn:
             "of an older version": self.copy(older, after),
             "of others": self.version(after, chance.choice((source.size, 0))),
         }
-        [kind] = chance.choices(list(copies), (5, 8, 1, 3, 3))
+        [kind] = chance.choices(list(copies), (5, 8, 1, 5, 3))
         return (source if chance.random() < 0.8 else None), copies[kind]
 
     def changed(self, source: Version | None, copy: Version | None) -> Pair:

@@ -213,13 +213,22 @@ def waited(drawn: Drawn, options: WaitOptions, settled: float = DAY) -> Waited:
                 {"keys": 1, "bytes": source.size, "here": is_here, "here_bytes": is_here * source.size}
             )
             if not is_here:
-                current = drawn.now[key][0] if key not in drawn.denied else None
-                is_archived = current.is_archived if current else source.storage_class == "GLACIER"
+                is_archived = is_called_archived(drawn, key)
                 found.figures["archived"] += is_archived
                 why = "archived: restore it" if is_archived else "waiting"
                 found.lacking[key] = "trouble" if key in drawn.denied else why
     found.figures["lacking"] = len(found.lacking)
     return found
+
+
+def is_called_archived(drawn: Drawn, key: str) -> bool:
+    """As the latest look at the source showed: one at both sides, or one because the copy is young enough; or as it was
+    listed."""
+    listed, copy = drawn.before[key]
+    assert listed
+    is_young = copy is not None and copy.modified >= listed.modified
+    seen = drawn.now[key][0] or (at(drawn, key, LOOK)[0] if is_young else None)
+    return listed.storage_class == "GLACIER" if seen is None or key in drawn.denied else seen.is_archived
 
 
 def has_arrived(drawn: Drawn, key: str, listed: Version | None) -> bool:
