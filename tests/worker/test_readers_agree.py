@@ -210,15 +210,15 @@ def test_what_is_found_and_done_is_what_the_model_says(check: Any) -> None:
 
 
 def test_what_an_audit_has_no_room_for_counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 1100 missing keys it remembers 1050, more than a page. All but the first hundred go in the pause."""
+    """Of 1100 missing keys it remembers 1050, more than a page. Every second one goes in the pause."""
     monkeypatch.setattr(reconciling, "MOST_DOUBTFUL", 1050)
     drawn = Drawn(1, keys=0)
     drawn.environment, drawn.page, drawn.late = dict.fromkeys(drawn.environment, ""), 1000, 200.0
     drawn.before = {f"{number:04}": (drawn.version(START - DAY), None) for number in range(1100)}
-    drawn.now, drawn.changes = dict(drawn.before), dict.fromkeys([*drawn.before][100:], (LATE, (None, None)))
+    drawn.now, drawn.changes = dict(drawn.before), dict.fromkeys([*drawn.before][::2], (LATE, (None, None)))
     ran = drawn.run("reconcile", "--audit")
-    assert (ran.status, ran.numbers()["missing"], len(drawn.queued)) == (0, 100, 100)
-    assert [level for level, line in ran.log if line.startswith("audited end=complete status=0 found=100 ")] == [
+    assert (ran.status, ran.numbers()["missing"], len(drawn.queued)) == (0, 575, 575)
+    assert [level for level, line in ran.log if line.startswith("audited end=complete status=0 found=575 ")] == [
         "ERROR"
     ]
     assert sum("more than 1050 keys differ" in line for _, line in ran.log) == 1
