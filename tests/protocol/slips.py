@@ -517,7 +517,7 @@ RESOURCES = (
         "lifecycle.jq",
         "days: ([$old, $new | .Expiration.Days] | max)}",
         "days: ([$old, $new | .Expiration.Days] | min)}",
-        documents("no_rule_expires_what_the_new_settings_keep"),
+        ("scripts/test_lifecycle.py::test_ours_change_with_the_settings_and_those_of_others_stay",),
     ),
     resource(
         "uploads that were given up stay for a week",

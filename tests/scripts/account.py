@@ -341,11 +341,6 @@ class Account:
         """What cleanup.sh does for these kinds of resources."""
         return self.start_part(REMOVAL, *kinds, **settings)
 
-    def ask(self, command: str, script: str = "deploy.sh", **settings: str) -> str:
-        """What a command prints in a run of the script."""
-        program = f'source "$0/{script}"; start_run; set_account "$NUMBER"; {command}'
-        return self.result_of(self.start_part(program, **settings))[0]
-
     # --- everything that is in the account -------------------------------------------------------------------------
 
     def inventory(self) -> dict[str, Any]:

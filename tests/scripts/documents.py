@@ -67,11 +67,6 @@ several() {
   local step
   for step in "$@"; do "$step"; done
 }
-changed_lifecycle() {
-  ensure_loosened_lifecycle
-  sleep 0 # the workers get their settings here
-  ensure_lifecycle
-}
 changed_events() {
   several ensure_source_queue "$@" ensure_no_event_rule ensure_no_notification
 }

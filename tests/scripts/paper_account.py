@@ -317,7 +317,11 @@ class PaperAccount:
         del self.kept[f"request-metrics {given['Bucket']}"][given["Id"]]
 
     def s3_put_bucket_lifecycle_configuration(self, given: Given) -> Any:
-        self.kept[f"lifecycle {given['Bucket']}"] = given["LifecycleConfiguration"]["Rules"]
+        """At least one rule, and no ID twice (S3 API reference, LifecycleRule)."""
+        rules = given["LifecycleConfiguration"]["Rules"]
+        if not rules or len({rule["ID"] for rule in rules}) < len(rules):
+            raise Refused("InvalidArgument" if rules else "MalformedXML")
+        self.kept[f"lifecycle {given['Bucket']}"] = rules
 
     # --- SQS ----------------------------------------------------------------------------------------------------------
 

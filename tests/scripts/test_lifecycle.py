@@ -1,289 +1,214 @@
-"""KEEP_DAYS on the destination: our rules in its lifecycle, what becomes of those of others, and what is said of it."""
+"""KEEP_DAYS on the destination, on an account on paper: our rules among those of others, and what is said of them."""
 
 import json
+import math
+import random
+import re
 from typing import Any
 
 import pytest
-from account import APP, MIRROR, Account
-from deployment import CLIS, assert_conforming, one_cli, one_cloud, states
-from recorder import Refusal
+from account import APP, MIRROR
+from documents import Ran, Scripts, scripts_of_module
+from paper_account import PaperAccount, Refused
+from recorder import Call
+from test_documents import ABORT, DESTINATION, THEIR_RULE, keep, lines
+from test_interrupted import REMOVAL
 
-# The steps about the lifecycle and the task definition, which their order depends on.
-PARTS = ("*_lifecycle", "ensure_owner*", "ensure_task_definition")
-DAYS = {"KEEP_DAYS": "7"}
-ABORT = {
-    "ID": f"{APP}-abort-incomplete-uploads",
-    "Status": "Enabled",
-    "Filter": {"Prefix": ""},
-    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-}
-THEIRS = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}, "Expiration": {"Days": 3}}
-SIZED = {
-    "ID": f"{APP}-keepsakes",
-    "Status": "Disabled",
-    "Filter": {"And": {"Prefix": "a/", "ObjectSizeGreaterThan": 5, "ObjectSizeLessThan": 9}},
-    "Expiration": {"Days": 1},
-}
-PUT = "PutBucketLifecycleConfiguration"
+Rules = list[dict[str, Any]]
+LIFECYCLE, POLICY = f"lifecycle {MIRROR}", f"bucket-policy {MIRROR}"
+ROW, PUT = f"bucket lifecycle {MIRROR}", "PutBucketLifecycleConfiguration"
+PLAIN = {"IMAGE_URI": "worker:1", "KEEP_DAYS": "", "PREFIX_FILTER": "", "DST_BUCKET_OWNER": ""}
+REMOVE_OLD = "./sync.sh reconcile --remove-unwanted"
+# The steps on the lifecycle and on the settings of the workers, in the order of deploy.sh.
+DEPLOY = """start_run
+check_account
+chosen=()
+for step in "${STEPS[@]}"; do
+  [[ $step != *_lifecycle && $step != ensure_task_definition ]] || chosen+=("$step")
+done
+make_plan "${chosen[@]}"
+carry_out
+print_left"""
+CLEAN_UP = REMOVAL.format("bucket_policy bucket_lifecycle")
 
-
-def kept(*places: tuple[str, int]) -> list[dict[str, Any]]:
-    """Our rules for (prefix, days)."""
-    return [
-        {
-            "ID": f"{APP}-keep" + (f"-{number}" if number > 1 else ""),
-            "Status": "Enabled",
-            "Filter": {"Prefix": prefix},
-            "Expiration": {"Days": days},
-        }
-        for number, (prefix, days) in enumerate(places, 1)
-    ]
+scripts = scripts_of_module()
 
 
-def deploy(account: Account, status: int = 0, **settings: str) -> tuple[str, str]:
-    """(stdout, stderr) of those steps."""
-    said = account.steps(*PARTS, status=status, **settings)
-    assert_conforming(account)
-    return said
+@pytest.fixture
+def account(scripts: Scripts) -> PaperAccount:
+    scripts.account = PaperAccount()
+    return scripts.account
 
 
-def rules(account: Account) -> list[dict[str, Any]] | None:
-    return account.optional(account.client("s3").get_bucket_lifecycle_configuration, "Rules", Bucket=MIRROR)
+def deploy(scripts: Scripts, status: int | None = 0, **settings: str) -> Ran:
+    return scripts.run(DEPLOY, status, **{**PLAIN, **settings})
 
 
-def put(account: Account, *given: dict[str, Any]) -> None:
-    account.client("s3").put_bucket_lifecycle_configuration(
-        Bucket=MIRROR, LifecycleConfiguration={"Rules": list(given)}
-    )
+def shown(text: str, start: str) -> Any:
+    """The JSON in a text that begins so."""
+    return json.JSONDecoder().raw_decode(text[text.index(start) :])[0]
 
 
-def writes(account: Account) -> list[str]:
-    return [call.operation for call in account.recorder.writes]
+# --- any change, beside anything of others --------------------------------------------------------------------------
+
+PREFIXES = ("", "a", "a/", "a/x/", "a/x/,a/y/", "b & c/,a/", "a/x/,d,a/")
+KEYS = ("a/x/1", "a/y/1", "a1", "b & c/1", "d")
+EDITED = ABORT | {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 5}}
+SIZED = THEIR_RULE | {"ID": f"{APP}-keepsakes", "Filter": {"And": {"Prefix": "a/", "ObjectSizeGreaterThan": 5}}}
 
 
-def steps(output: str) -> list[str]:
-    return [line.split("] ")[1] for line in output.splitlines() if line.startswith("[")]
+def rules_of(settings: dict[str, str]) -> Rules:
+    items = set(settings["PREFIX_FILTER"].split(","))
+    places = sorted(one for one in items if not any(one.startswith(other) for other in items - {one}))
+    days = settings["KEEP_DAYS"]
+    return [keep(number, prefix, int(days)) for number, prefix in enumerate(places, 1)] if days else []
 
 
-def found_rules(text: str) -> list[dict[str, Any]]:
-    """The rules that a text asks somebody to add."""
-    return list(json.JSONDecoder().raw_decode(text[text.index('[{"ID"') :])[0])
+def is_kept(rule: dict[str, Any]) -> bool:
+    """Whether it is one of KEEP_DAYS."""
+    return bool(re.fullmatch(rf"{APP}-keep(-\d+)?", rule["ID"]))
 
 
-LIFECYCLE = f"bucket lifecycle {MIRROR}"
-TASKS = f"task definition {APP}-task"
+def others(rules: Rules) -> Rules:
+    return [rule for rule in rules if not is_kept(rule)]
 
 
-@one_cloud
-@pytest.mark.parametrize("tools", CLIS, indirect=True)
-def test_keep_days_is_one_rule_for_each_prefix_and_changes_with_it(account: Account) -> None:
-    output, errors = deploy(account)
-    assert rules(account) == [ABORT]
-    assert "KEEP_DAYS" not in output + errors
-
-    output, errors = deploy(account, KEEP_DAYS="7", PREFIX_FILTER="b & c/,a,a/x/")
-    assert rules(account) == [ABORT, *kept(("a", 7), ("b & c/", 7))]
-    assert steps(output) == [f"{TASKS}: changed (containerDefinitions)", f"{LIFECYCLE}: changed (rules of KEEP_DAYS)"]
-    told = f"KEEP_DAYS=7: S3's lifecycle deletes everything in s3://{MIRROR}/a, s3://{MIRROR}/b & c/ that is older"
-    assert told in errors
-    assert "objects of other programs" in errors
-    assert "nothing is deleted in the source" in errors
-    assert "./sync.sh reconcile --remove-unwanted deletes old copies at once" in errors
-
-    output, errors = deploy(account, KEEP_DAYS="7", PREFIX_FILTER="b & c/,a,a/x/")
-    assert states(output) == ["exists", "exists"]
-    assert errors == ""
-    assert writes(account) == []
-
-    deploy(account, KEEP_DAYS="5", PREFIX_FILTER="")
-    assert rules(account) == [ABORT, *kept(("", 5))]
+def days(rules: Rules, key: str) -> float:
+    """After how many days ours delete the key."""
+    acting = [rule for rule in rules if is_kept(rule) and rule["Status"] == "Enabled"]
+    found = [rule["Expiration"]["Days"] for rule in acting if key.startswith(rule["Filter"]["Prefix"])]
+    return min(found, default=math.inf)
 
 
-@one_cloud
-@one_cli
-def test_a_longer_keep_days_loosens_the_rules_before_a_worker_copies_more(account: Account) -> None:
-    deploy(account, KEEP_DAYS="7", PREFIX_FILTER="a/,b/")
-    output, errors = deploy(account, KEEP_DAYS="30", PREFIX_FILTER="a/,b/")
-    assert steps(output)[0] == f"{LIFECYCLE}: changed (keeps more)"
-    assert steps(output)[1:] == [f"{TASKS}: changed (containerDefinitions)", f"{LIFECYCLE}: exists"]
-    assert rules(account) == [ABORT, *kept(("a/", 30), ("b/", 30))]
-    assert "KEEP_DAYS=30 was 7: ./sync.sh reconcile brings back the objects between the two ages" in errors
-    assert "lifecycle deletes" not in errors
-
-    output, errors = deploy(account)
-    assert writes(account) == [PUT, "RegisterTaskDefinition"]
-    assert rules(account) == [ABORT]
-    assert "KEEP_DAYS=30 is no longer set: ./sync.sh reconcile brings back older objects" in errors
-    output, errors = deploy(account)
-    assert (errors, states(output), writes(account)) == ("", ["exists", "exists"], [])
+def meanwhile(writes: list[Call], rules: Rules) -> Rules | None:
+    """The rules at the moment when the workers get other settings."""
+    for call in writes:
+        if call.operation == "RegisterTaskDefinition":
+            return rules
+        if call.operation == PUT:
+            rules = call.parameters["LifecycleConfiguration"]["Rules"]
+    return None
 
 
-# Before and after: prefixes and days; what the rules are while the workers get their settings.
-BETWEEN = {
-    "shorter": (("a/,b/", "9"), ("a/,b/", "4"), [("a/", 9), ("b/", 9)]),
-    "another prefix more, one less": (("a/,b/", "9"), ("b/,c/", "9"), [("b/", 9)]),
-    "a longer prefix": (("a/", "4"), ("a/x/,c/", "9"), [("a/x/", 9)]),
-    "a shorter prefix": (("a/x/,a/y/", "4"), ("a/", "3"), [("a/x/", 4), ("a/y/", 4)]),
-    "all keys": (("a/", "4"), ("", "9"), [("a/", 9)]),
-}
+def found_by_second(draw: random.Random, rules: Rules) -> Rules:
+    """What a first deployment has made, and others have changed since."""
+    theirs = draw.sample([draw.choice([ABORT, EDITED]), THEIR_RULE, SIZED], draw.randrange(4))
+    ours = [rule for rule in rules if is_kept(rule)]
+    if ours and draw.random() < 0.3:
+        ours[0] = ours[0] | {"Status": "Disabled"}
+    return draw.sample(theirs + ours, len(theirs + ours))
 
 
-@one_cloud
-@pytest.mark.parametrize("tools", CLIS, indirect=True)
-def test_rules_of_others_beside_ours_stay_as_they_are(account: Account) -> None:
-    edited = ABORT | {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 5}}
-    put(account, THEIRS, edited, SIZED)
-    deploy(account, **DAYS)
-    assert rules(account) == [THEIRS, edited, SIZED, *kept(("models/", 7))]
-    deploy(account, KEEP_DAYS="8", PREFIX_FILTER="x/,y/")
-    assert rules(account) == [THEIRS, edited, SIZED, *kept(("x/", 8), ("y/", 8))]
-    deploy(account)
-    assert rules(account) == [THEIRS, edited, SIZED]
-    assert writes(account) == [PUT, "RegisterTaskDefinition"]
-
-
-@one_cloud
-@one_cli
-def test_a_rule_of_ours_that_somebody_changed_is_mended_and_one_that_is_written_otherwise_is_not(
-    account: Account,
+@pytest.mark.parametrize("seed", range(12))
+def test_ours_change_with_the_settings_and_those_of_others_stay(
+    scripts: Scripts, account: PaperAccount, seed: int
 ) -> None:
-    ours = kept(("models/", 7))[0]
-    put(account, ours | {"Status": "Disabled"}, ABORT)
-    deploy(account, **DAYS)
-    assert rules(account) == [ABORT, ours]
+    """Until the workers have the new settings, nothing goes that the old or the new ones keep."""
+    draw, kept = random.Random(seed), account.kept
+    choices = [{"PREFIX_FILTER": prefix, "KEEP_DAYS": days} for prefix in PREFIXES for days in ("", "3", "9", "9")]
+    old, new = draw.choices(choices, k=2)
+    print(old, new)
+    deploy(scripts, **old)
+    assert kept[LIFECYCLE] == [ABORT, *rules_of(old)]
+    before = kept[LIFECYCLE] = found_by_second(draw, kept[LIFECYCLE])
+    if not before:
+        del kept[LIFECYCLE]
 
-    put(account, ABORT, ours | {"ID": f"{APP}-keep-2"})
-    deploy(account, **DAYS)
-    assert writes(account) == []
+    planned = deploy(scripts, DRY_RUN="true", **new)
+    assert planned.writes == []
+    ran = deploy(scripts, **new)
+    assert [(row, re.sub("^would (change|create)", r"\1d", state)) for row, state in lines(planned)] == lines(ran)
+    assert planned.errors == ran.errors
+    after = kept[LIFECYCLE]
+    is_foreign = before != [] and not any(APP in rule["ID"] and rule != SIZED for rule in before)
+    assert others(after) == (others(before) or [ABORT])
+    assert [rule for rule in after if is_kept(rule)] == ([] if is_foreign else rules_of(new))
+    between = meanwhile(ran.writes, before)
+    if between is not None:
+        wanted = {key: max(days(before, key), days(rules_of(new), key)) for key in KEYS}
+        assert {key: days(between, key) for key in KEYS} == wanted
 
+    is_longer = old["KEEP_DAYS"] and not 0 < int(new["KEEP_DAYS"] or 0) <= int(old["KEEP_DAYS"])
+    assert ("./sync.sh reconcile brings back" in ran.errors) == bool(is_longer)
+    is_told = not is_foreign and rules_of(new) and lines(ran)[-1][1] != "exists"
+    assert ("lifecycle deletes everything in" in ran.errors) == bool(is_told)
+    again = deploy(scripts, **new)
+    assert ([state for _, state in lines(again)], again.writes) == (["exists", "exists"], [])
 
-@one_cloud
-@pytest.mark.parametrize("tools", CLIS, indirect=True)
-def test_a_lifecycle_of_somebody_else_stays_and_what_it_lacks_is_told(account: Account) -> None:
-    put(account, THEIRS)
-    output, errors = deploy(account)
-    assert (errors, states(output)[-1]) == ("", "exists")
-    _, errors = deploy(account, **DAYS)
-    assert rules(account) == [THEIRS]
-    assert "PutBucketPolicy" not in writes(account)
-    assert f"the lifecycle of {MIRROR} is someone else's and stays as it is" in errors
-    assert "days stay until ./sync.sh reconcile --remove-unwanted removes them" in errors
-    assert "lifecycle.s3.amazonaws.com" in errors
-    assert "lifecycle deletes" not in errors
-
-    put(account, THEIRS, *found_rules(errors))  # as they were shown
-    deploy(account, **DAYS)
-    assert rules(account) == [THEIRS, *kept(("models/", 7))]
-    deploy(account)
-    assert rules(account) == [THEIRS]
-
-
-@one_cloud
-@one_cli
-def test_a_policy_of_somebody_else_stays_and_what_it_means_for_keep_days_is_told(account: Account) -> None:
-    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3express:CreateSession", "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    account.client("s3").put_bucket_policy(Bucket=MIRROR, Policy=policy)
-    _, errors = deploy(account)
-    assert "stays as it is; incomplete uploads are aborted only when it also has the statement of {" in errors
-    _, errors = deploy(account, **DAYS)
-    assert "and objects older than KEEP_DAYS=7 days deleted, only when it also has the statement of {" in errors
-    assert json.loads(account.buckets()[1]) == json.loads(policy)
+    scripts.run(CLEAN_UP)
+    rest = [rule for rule in others(after) if rule != ABORT]
+    left = after if others(after) == after else rest
+    assert kept.get(LIFECYCLE) == (left if rest else None)
+    assert (POLICY in kept) == bool(rest)  # theirs need it
 
 
-@one_cloud
-@one_cli
-def test_a_denial_tells_what_it_means_for_keep_days(account: Account) -> None:
-    deploy(account, **DAYS)
-    for operation, refused in (("GetBucketLifecycleConfiguration", 9), (PUT, 9)):
-        account.recorder.refusals = [Refusal(operation, refused, "AccessDenied", "no right", 403)]
-        output, errors = deploy(account, KEEP_DAYS="30")
-        account.recorder.refusals = []
-        assert states(output)[-1] == "left to you, see the end"
-        told = output[output.index("\nNot done, because your credentials do not allow it:\n") :]
-        assert "copies older than KEEP_DAYS=30 days stay until ./sync.sh reconcile --remove-unwanted removes" in told
-        assert "any rules of KEEP_DAYS=7 keep deleting" in told
-        assert "KEEP_DAYS=30 was 7: ./sync.sh reconcile brings back" in errors
-        assert told.count("- bucket lifecycle") == 1
-        assert rules(account) == [ABORT, *kept(("models/", 7))]
-        deploy(account, **DAYS)
+# --- what cannot be done, and what is shown for it ------------------------------------------------------------------
 
 
-@one_cloud
-@one_cli
-def test_a_refusal_of_s3_names_the_rules_and_the_way_out(account: Account) -> None:
-    for before in (False, True):
-        if before:
-            put(account, ABORT)
-        account.recorder.refusals = [Refusal(PUT, 1, "InvalidRequest", "The prefix is not valid", 400)]
-        _, errors = deploy(account, status=1, KEEP_DAYS="7", PREFIX_FILTER="mod")
-        assert f"{LIFECYCLE}: aws s3api put-bucket-lifecycle-configuration failed: " in errors
-        assert "The prefix is not valid; KEEP_DAYS=7 makes the rules [" in errors
-        assert found_rules(errors) == kept(("mod", 7))
-        assert (
-            "set PREFIX_FILTER to prefixes that end in /, leave KEEP_DAYS empty, or give the bucket a lifecycle"
-            in errors
-        )
-        assert "./sync.sh reconcile --remove-unwanted" in errors
-
-    account.recorder.refusals = [Refusal(PUT, 1, "InvalidRequest", "not so", 400)]
-    account.client("s3").delete_bucket_lifecycle(Bucket=MIRROR)
-    _, errors = deploy(account, status=1)
-    assert "KEEP_DAYS" not in errors
+SHOWN: dict[str, tuple[Rules, str, dict[str, str], int]] = {
+    "a lifecycle of somebody else": ([THEIR_RULE], "", {}, 0),
+    "rules that S3 refuses": ([], "InvalidRequest", {}, 1),
+    "more rules that S3 refuses": ([ABORT], "InvalidRequest", {}, 1),
+    "a bucket of another account": ([], "", {"DST_BUCKET_OWNER": "999999999999"}, 0),
+}
 
 
-@one_cloud
-@one_cli
-def test_the_owner_in_another_account_is_told_what_to_set(account: Account) -> None:
-    theirs = {"DST_BUCKET_OWNER": "999999999999"}
-    output, errors = deploy(account, **theirs)
-    assert LIFECYCLE not in output
-    output, errors = deploy(account, **theirs, **DAYS)
-    assert states(output)[-1] == "left to its owner, see the end"
-    told = output[output.index("\nNot done, because") :]
-    assert "S3 accepts it only from the bucket's own account. 999999999999 has to set the rules" in told
-    assert found_rules(told) == kept(("models/", 7))
-    assert '"s3express:CreateSession"' in told
-    assert "Until then, copies older than KEEP_DAYS=7 days stay until ./sync.sh reconcile --remove-unwanted" in told
-    output, errors = deploy(account, **theirs)
-    assert f"999999999999 has to remove the rules {APP}-keep..., if there are any: they keep deleting" in output
-    assert "KEEP_DAYS=7 is no longer set: ./sync.sh reconcile brings back older objects" in errors
-    output, errors = deploy(account, **theirs)
-    assert LIFECYCLE not in output
-    assert [call.operation for call in account.recorder.calls if call.parameters.get("Bucket") == MIRROR] == []
+@pytest.mark.parametrize("name", SHOWN)
+def test_rules_that_cannot_be_set_are_shown_and_taken_for_ours_once_somebody_sets_them(
+    scripts: Scripts, account: PaperAccount, name: str
+) -> None:
+    there, code, settings, status = SHOWN[name]
+    kept = account.kept
+    for days in ("", "7"):
+        kept |= {LIFECYCLE: there} if there else {}
+        account.refusals = [(PUT, Refused(code, "The prefix is not valid"))] if code else []
+        ran = deploy(scripts, None, KEEP_DAYS=days, PREFIX_FILTER="a/", **settings)
+        said = ran.output + ran.errors
+        assert (REMOVE_OLD in said) == ("KEEP_DAYS" in said) == bool(days)
+        assert kept.get(LIFECYCLE, []) == there
+        assert not settings or not [call for call in ran.calls if call.parameters.get("Bucket") == MIRROR]
+    assert (ran.status, "The prefix is not valid" in said) == (status, bool(code))
+    account.refusals.clear()
+    kept[LIFECYCLE] = [*there, *shown(said, '[{"ID"')]
+    deploy(scripts, KEEP_DAYS="7", PREFIX_FILTER="a/")
+    assert kept[LIFECYCLE] == [*there, keep(1, "a/", 7)]
+    assert POLICY in kept
+    ran = deploy(scripts, **settings)
+    assert (f"999999999999 has to remove the rules {APP}-keep" in ran.output) == bool(settings)
 
 
-@one_cloud
-@one_cli
-def test_a_dry_run_says_what_would_go(account: Account) -> None:
-    deploy(account, **DAYS)
-    output, errors = deploy(account, DRY_RUN="true", KEEP_DAYS="3")
-    assert writes(account) == []
-    assert f"{LIFECYCLE}: would change (rules of KEEP_DAYS)" in output
-    assert "KEEP_DAYS=3: S3's lifecycle deletes everything in s3://" in errors
-    output, errors = deploy(account, DRY_RUN="true", KEEP_DAYS="9")
-    assert writes(account) == []
-    assert steps(output)[0] == f"{LIFECYCLE}: would change (keeps more)"
-    assert steps(output)[-1] == f"{LIFECYCLE}: exists"
-    assert "lifecycle deletes" not in errors
+def test_a_policy_of_somebody_else_stays_and_the_statement_that_it_needs_is_shown(
+    scripts: Scripts, account: PaperAccount
+) -> None:
+    theirs = account.kept[POLICY] = '{"Version": "2012-10-17", "Statement": []}'
+    ran = deploy(scripts, KEEP_DAYS="7")
+    assert account.kept[POLICY] == theirs
+    assert "objects older than KEEP_DAYS=7 days deleted" in ran.errors
+    (statement,) = shown(ran.errors, '{"Version"')["Statement"]
+    assert statement["Principal"] == {"Service": "lifecycle.s3.amazonaws.com"}
 
 
-@one_cloud
-@one_cli
-def test_cleanup_removes_our_rules_and_leaves_those_of_others(account: Account) -> None:
-    buckets = account.buckets()[1:]
-    deploy(account, KEEP_DAYS="7", PREFIX_FILTER="a/,b/")
-    account.result_of(account.start_removal("bucket_policy", "bucket_lifecycle"))
-    assert account.buckets()[1:] == buckets
+HOUSEKEEPING = ("GetBucketLifecycleConfiguration", PUT, "GetBucketPolicy", "PutBucketPolicy")
 
-    deploy(account, KEEP_DAYS="7", PREFIX_FILTER="a/,b/")
-    found = rules(account) or []
-    put(account, THEIRS, *found, SIZED)
-    output, _ = account.run("cleanup.sh", "--yes")
-    assert f"bucket lifecycle {MIRROR} (only {APP}-abort-incomplete-uploads, {APP}-keep, {APP}-keep-2)" in output
-    assert rules(account) == [THEIRS, SIZED]
-    assert account.buckets()[1] is not None  # their rules need the policy
-    assert "bucket policy" not in output
 
-    account.run("cleanup.sh", "--yes")
-    assert account.recorder.writes == []
+@pytest.mark.parametrize("operation", HOUSEKEEPING)
+def test_what_may_not_be_done_is_left_with_the_statement_that_allows_it(
+    scripts: Scripts, account: PaperAccount, operation: str
+) -> None:
+    deploy(scripts, KEEP_DAYS="7")
+    del account.kept[POLICY]
+    account.refusals = [(operation, Refused("AccessDenied", f"no right for {operation}"))] * 9
+    ran = deploy(scripts, KEEP_DAYS="30")
+    account.refusals.clear()
+    assert lines(ran)[-1] == (ROW, "left to you, see the end")
+    _, told = ran.output.split("\nNot done, because your credentials do not allow it:\n")
+    assert told.count("- bucket lifecycle") == 1
+    assert f"no right for {operation}" in told
+    assert REMOVE_OLD in told
+    statement = shown(told, '{"Effect"')
+    assert "s3express:PutLifecycleConfiguration" in statement["Action"]
+    assert statement["Resource"] == DESTINATION
+    is_put = operation in ("GetBucketPolicy", "PutBucketPolicy")
+    assert account.kept[LIFECYCLE] == [ABORT, keep(1, "", 30 if is_put else 7)]
+    assert "Not done" not in deploy(scripts, KEEP_DAYS="30").output
+    assert (account.kept[LIFECYCLE], POLICY in account.kept) == ([ABORT, keep(1, "", 30)], True)
