@@ -135,14 +135,14 @@ change_keep_rules() {
   change "$1" put_lifecycle aws_if_allowed "$(of_lifecycle with_rules "$2" "$3")"
 }
 
-# ensure_rules LIFECYCLE: someone else's stays as it is.
+# ensure_rules LIFECYCLE: someone else's stays as it is. One of which the first step took all our rules is not.
 ensure_rules() {
   local rules
   rules=$(keep_rules)
   if [[ -z $1 ]]; then
     [[ -z $KEEP_DAYS ]] || RESOURCE_ADVICE=$(lifecycle_advice)
     create put_lifecycle aws_if_allowed "$(of_lifecycle with_rules '' "$rules")"
-  elif ! lifecycle_is has_ours "$1"; then
+  elif [[ -z $KEEP_DAYS || -z $LOOSENED_LIFECYCLE ]] && ! lifecycle_is has_ours "$1"; then
     tell_of_foreign_lifecycle
     return
   elif lifecycle_is has_just "$1" "$rules"; then
