@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import re
@@ -293,6 +294,14 @@ class Turned(dict):
 
 
 TURNED = Turned()
+
+
+@functools.lru_cache(maxsize=2**17)
+def turned(name):
+    """Return the name with its characters turned; twice, that is the name."""
+    return name.translate(TURNED)
+
+
 directory = ContextVar("directory", default="")  # the directory bucket that is being listed
 
 
@@ -315,11 +324,9 @@ def list_in_no_order(original, keys, prefix, delimiter, max_keys, start_after):
     begun = [u["key"] for u in s3._multipart_uploads.values() if delimiter and u["bucket"] == bucket]
     shown = [key for key in keys if key.startswith(prefix)]
     shown += [key for key in begun if delimiter in key.removeprefix(prefix)]
-    turned = [key.translate(TURNED) for key in shown]
-    found = original(turned, prefix.translate(TURNED), delimiter, max_keys, start_after.translate(TURNED))
+    found = original(map(turned, shown), turned(prefix), delimiter, max_keys, turned(start_after))
     contents, folders, is_truncated, marker = found
-    contents, folders = ([name.translate(TURNED) for name in names] for names in (contents, folders))
-    return contents, folders, is_truncated, marker.translate(TURNED)
+    return [*map(turned, contents)], [*map(turned, folders)], is_truncated, turned(marker)
 
 
 @replaces(s3, "_key_matches_filter")
