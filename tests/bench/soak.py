@@ -225,7 +225,7 @@ class Soak:
     def run(self, seconds: float, quiet: float, seconds_to_empty: float) -> bool:
         """True when the queue ran empty after the faults."""
         deck: list[str] = []
-        while self.seconds() < seconds:
+        while not self.rows or self.seconds() < seconds:  # one event at least
             deck = deck or self.chance.sample(list(EVENTS), len(EVENTS))
             self.happen(deck.pop())
             self.pass_until(self.seconds() + quiet * self.chance.uniform(*QUIET_SECONDS))
