@@ -156,11 +156,23 @@ def test_verify_deploys_reports_and_leaves_nothing(runner: Runner) -> None:
     assert (runner.failed, left_over(runner)) == (False, []), runner.output
 
 
+def begin_uploads(runner: Runner) -> None:
+    """As a worker does that is stopped meanwhile."""
+    script = """
+    for bucket in "$SRC_BUCKET" "$DST_BUCKET"; do
+      aws s3api create-multipart-upload --bucket "$bucket" --key "a b/large.bin"
+    done
+    """
+    environment = runner.environment | variables(workflow("verify.yml"))
+    subprocess.run(["bash", "-ec", script], env=environment, check=True, capture_output=True)
+
+
 def test_verify_cleans_up_after_a_failure(runner: Runner) -> None:
-    """Once more, there is nothing left to remove."""
+    """Once more, there is nothing left to remove. A directory bucket with an upload cannot be deleted."""
     runner.run("verify", break_at="Compare both buckets")
     assert runner.failed
     assert runner.ran[-2:] == ["Show the state of the deployment", "Add the report to the summary"]
+    begin_uploads(runner)
     for _ in range(2):
         runner.run("clean-up")
         assert (runner.failed, left_over(runner)) == (False, []), runner.output
