@@ -678,7 +678,7 @@ MUTANTS = (
     Mutant(
         "a listing that failed counts as complete",
         "        await self.walk.run()\n        await self.send([], last=True)\n",
-        '        with __import__("contextlib").suppress(ClientError):\n            await self.walk.run()\n'
+        '        with __import__("contextlib").suppress(*AWS_ERRORS):\n            await self.walk.run()\n'
         "        await self.send([], last=True)\n",
         ("worker/test_readers_stopped.py",),
     ),

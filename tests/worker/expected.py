@@ -103,6 +103,7 @@ class Compared:
     removed: set[str] = field(default_factory=set)
     unremoved: set[str] = field(default_factory=set)  # because that was denied
     looks: int = 0  # HeadObject, in a calm world
+    doomed: int = 0  # what --max-delete counts
     status: int = 0
 
 
@@ -163,7 +164,8 @@ def act(drawn: Drawn, options: Options, found: Compared, leaving: set[str]) -> N
     moment = LATE if options.audit else LOOK
     deletes = {key for key, row in found.rows.items() if is_deleted(drawn, row, at(drawn, key, moment))}
     found.queued = {key for key, row in found.rows.items() if row in QUEUED} - deletes
-    if len(deletes) + len(leaving) > options.max_delete:
+    found.doomed = len(deletes) + len(leaving)
+    if found.doomed > options.max_delete:
         found.status = 3
         return
     found.queued |= deletes
