@@ -57,7 +57,12 @@ TESTS: dict[str, Tests] = {
     "mirror/readers/walk.py": (*ORACLE, *worker("walk", "reconcile", "measure")),
     "mirror/readers/reconcile.py": (*ORACLE, *worker("reconcile", "excluded", "keep")),
     "mirror/readers/repairs.py": (*ORACLE, *worker("reconcile", "groups", "keep")),
-    "mirror/readers/listing.py": (*worker("progress"), *ORACLE, *LISTINGS, *worker("reconcile", "wait")),
+    "mirror/readers/listing.py": (
+        *worker("progress"),
+        *ORACLE,
+        *LISTINGS,
+        *worker("completeness", "reconcile", "wait"),
+    ),
     "mirror/readers/wait.py": (*ORACLE, *worker("wait")),
     "mirror/readers/measure.py": (*ORACLE, *worker("measure")),
     "mirror/readers/completeness.py": (*ORACLE, *worker("completeness", "markers", "wait", "excluded")),
