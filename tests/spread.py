@@ -34,7 +34,7 @@ SLOW_SEARCHES = "protocol/test_interleavings", "[two parts"
 SHARED_ENGINE = "chain/"
 # Tests of a file in these folders share a cloud; those that run in several clouds share each of them.
 SHARED_CLOUD = ("scripts/", "docs/", "standin/")
-CLOUDS = ("ministack", "enforcing")
+CLOUDS = ("ministack",)
 
 # Several processes take tests in this order: what lasts long, and mostly waits, comes first,
 # so that none is left alone with it.

@@ -32,8 +32,8 @@ LINES = (*worker("wanted"), *scripts("log_lines"))
 STARTER = scripts(*(f"starter{name}" for name in ("", "_audit", "_copying", "_events", "_paused", "_staying", "_tags")))
 STARTER += scripts("starter_troubles")
 DOCUMENTS = scripts("documents")
-RESOURCES = scripts("cleanup_parts", "lifecycle", "event_source", "audit_deploy", "plan", "base_image", "account_rules")
-RESOURCES += scripts("version", "function_that_copies", "record", "prefixes", "reads", "generated")
+RESOURCES = scripts("cleanup_parts", "lifecycle", "event_source", "checks", "plan", "base_image", "account_rules")
+RESOURCES += scripts("version", "function_that_copies", "record", "prefixes", "reads", "generated", "policies")
 POLICIES = scripts("policy_files")
 VERBS = scripts("verb_parts", "verbs", "night", "sync", "audit_status", "terminal")
 RULES_OF_AWS = ("standin/test_rules_of_aws.py",)
@@ -87,7 +87,7 @@ TESTS: dict[str, Tests] = {
     "launch/guard.py": scripts("guard", "path", "starter"),
     "launch/path.py": scripts("guard", "path"),
     "lib/resources/": (*DOCUMENTS, *RESOURCES, *POLICIES),
-    "lib/": (*scripts("settings", "log_lines", "cleanup_parts"), *DOCUMENTS, *VERBS, *POLICIES),
+    "lib/": (*scripts("settings", "checks", "log_lines", "cleanup_parts"), *DOCUMENTS, *VERBS, *POLICIES),
     "lib/cost.jq": (*scripts("cost_verb"), *ESTIMATE),
     "lib/estimate": ESTIMATE,
     "lib/reads": scripts("reads", "cost_verb"),
@@ -103,7 +103,7 @@ TESTS: dict[str, Tests] = {
     "local/gaps/s3.py": (*RULES_OF_AWS, *chain("cloud", "cloud_events")),
     "local/gaps/sqs.py": (*RULES_OF_AWS, *chain("cloud")),
     "local/": chain("cloud_events", "cloud_announce", "local_start", "cloud", "cloud_functions"),
-    "deploy.sh": (*scripts("settings"), *DOCUMENTS, *scripts("plan", "record", "terminal"), *POLICIES),
+    "deploy.sh": (*scripts("settings", "checks"), *DOCUMENTS, *scripts("plan", "record", "terminal"), *POLICIES),
     "cleanup.sh": (*scripts("cleanup_parts", "settings"), *DOCUMENTS, *POLICIES),
     "sync.sh": (*scripts("sync", "verb_parts"), *VERBS, *POLICIES),
 }

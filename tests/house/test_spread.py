@@ -22,7 +22,6 @@ def test_what_shares_a_cloud_or_the_engine_is_one_group(one: str, other: str) ->
     ("one", "other"),
     [
         ("scripts/test_local_verbs.py::test_purge", "docs/test_pages.py::test_links"),
-        ("scripts/test_deploy.py::test_twice[ministack-v1]", "scripts/test_deploy.py::test_twice[enforcing-v1]"),
         ("scripts/test_deploy.py::test_twice[ministack-v1]", "scripts/test_deploy.py::test_twice[ministack-v2]"),
         ("worker/test_copies.py::test_a[crt]", "worker/test_copies.py::test_a[boto3]"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from account import Account, copy_project, make_tools, running_cli
-from deployment import CLIS, CLOUDS, ENFORCING
+from deployment import CLIS, CLOUDS
 from local_operator import Operator, operator_of_a_deployment
 from recorder import Recorder
 from starter_cloud import Cloud, answering
@@ -24,8 +24,7 @@ def cli_path(variable: str) -> Path:
 def recorder(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str, Recorder]]:
-    cloud = (CLOUDS | ENFORCING)[request.param]
-    with cloud(tmp_path_factory.mktemp(request.param)) as (url, reset_url):
+    with CLOUDS[request.param](tmp_path_factory.mktemp(request.param)) as (url, reset_url):
         found = Recorder(url, {})
         yield url, reset_url, found
         found.close()

@@ -1,6 +1,5 @@
 """What the tests of deploy.sh and cleanup.sh share: the choice of stand-in and CLI, and reading what was printed."""
 
-import functools
 import json
 import re
 from typing import Any
@@ -10,8 +9,6 @@ from account import APP, Account, running_ministack
 from recorder import violations_of
 
 CLOUDS = {"ministack": running_ministack}
-# For tests that name it: it holds everybody but the account's root user to IAM.
-ENFORCING = {"enforcing": functools.partial(running_ministack, AUTH="true")}
 CLIS = {"v1": "AWS_CLI_V1", "v2": "AWS_CLI_V2"}
 STATES = (
     r"exists|created|none, .+|left to (?:you|its owner), .+|would create|(?:would )?removed?, .+"

@@ -21,7 +21,8 @@ class Hostility(NamedTuple):
     settling: what is made or goes needs a while: gateway endpoints are pending or deleting (Amazon EC2 API reference,
       VpcEndpoint, State), a cluster is PROVISIONING or DEPROVISIONING, a task STOPPING, a function Pending or its
       LastUpdateStatus InProgress (Lambda Developer Guide, "Lambda function states"), a subscription
-      PendingConfirmation, a revision DELETE_IN_PROGRESS, and interfaces keep a security group (DependencyViolation).
+      PendingConfirmation, a revision DELETE_IN_PROGRESS, interfaces keep a security group (DependencyViolation), and
+      tasks that have ended a cluster (ClusterContainsTasksException).
     recent: a queue that was deleted keeps its URL and its name for 60 s (Amazon SQS API reference, DeleteQueue).
     new_roles: IAM, Lambda, ECS, S3 and SQS do not see at first what was made a moment ago (IAM User Guide, "Changes
       that I make are not always immediately visible"; reports from the field of the errors).
@@ -73,7 +74,7 @@ OPTIONAL = {
     ("service-quotas", "GetServiceQuota"): "AccessDeniedException",
 }
 LAGGING = {"iam": ("role",), "events": ("rule",), "sqs": ("queue",)}
-IN_ORDER = {"taskDefinitionArns", "Metrics"}  # as it was asked for
+IN_ORDER = {"taskDefinitionArns"}  # as it was asked for
 SECONDS = 500.0  # that an endpoint takes
 
 
@@ -236,6 +237,8 @@ class Hostile(Operated):
         return answer
 
     def ecs_delete_cluster(self, given: Given) -> Any:
+        if self.hostility.settling and self.few("tasks of the cluster", 1):
+            raise Refused("ClusterContainsTasksException", "The Cluster cannot be deleted while Tasks are active.")
         super().ecs_delete_cluster(given)
         self.gone[f"cluster {given['cluster']}"] = self.clock + 3600
 

@@ -226,6 +226,7 @@ class PaperAccount:
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
         self.subnets, self.route_tables = SUBNETS, ROUTE_TABLES
+        self.vpcs = [{"VpcId": VPC, "is": "true"}, {"VpcId": "vpc-other", "is": "false"}]
         self.refusals: list[tuple[str, Refused]] = []  # the first of an operation is what its next call answers
         self.before: dict[str, list[Callable[[], Any]]] = {}  # the first of an operation happens before its next call
         self.kept["role-of-ecs AWSServiceRoleForECS"] = {}
@@ -604,8 +605,7 @@ class PaperAccount:
     # --- EC2 ----------------------------------------------------------------------------------------------------------
 
     def ec2_describe_vpcs(self, given: Given) -> Any:
-        vpcs = [{"VpcId": VPC, "is": "true"}, {"VpcId": "vpc-other", "is": "false"}]
-        return {"Vpcs": [{"VpcId": vpc["VpcId"]} for vpc in filtered(given, vpcs, is_default="is")]}
+        return {"Vpcs": [{"VpcId": vpc["VpcId"]} for vpc in filtered(given, self.vpcs, is_default="is")]}
 
     def ec2_describe_subnets(self, given: Given) -> Any:
         found = filtered(given, self.subnets, vpc_id="VpcId")

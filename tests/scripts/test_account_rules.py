@@ -1,18 +1,14 @@
-"""Accounts with rules: TAGS, ROLE_PATH and ROLE_BOUNDARY_ARN, from what is sent to a deployment under IAM."""
+"""Accounts with rules: TAGS, ROLE_PATH and ROLE_BOUNDARY_ARN, by what is sent to AWS."""
 
 import copy
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from account import APP, SOURCE, Account
-from deployment import one_cli, states
+from account import APP, SOURCE
 from documents import Ran, Scripts, scripts_of_module
 from meaning import grants
 from paper_account import HERE, NUMBER, PaperAccount, Refused, pairs
 from test_documents import FULL
-from test_upgrade import unpack_release
 
 from mirror.version import VERSION
 
@@ -184,79 +180,3 @@ def test_a_new_role_under_a_path_is_known_by_its_arn(scripts: Scripts, path: str
     steps = ("several", "ensure_exec_role", "ensure_task_definition")
     ran = scripts.step(*steps, status=0 if waits else 1, ROLE_PATH="/ml/2026/")
     assert ("the new role cannot be passed to ECS yet" in ran.errors) == waits
-
-
-# --- under IAM ----------------------------------------------------------------------------------------------------
-
-# What docs/recipes.md says that a boundary has to allow.
-ALLOWED = (
-    *("sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"),
-    *("sqs:SendMessage", "s3:GetObject", "s3:ListBucket", "s3express:CreateSession"),
-    *("ecs:RunTask", "ecs:ListTasks", "ecs:DescribeTasks", "ecs:StopTask", "ecs:DescribeTaskDefinition"),
-    *("ecs:TagResource", "iam:PassRole", "logs:CreateLogStream", "logs:PutLogEvents"),
-    *("ecr:GetAuthorizationToken", "ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer"),
-    *("ecr:BatchGetImage",),
-)
-NO_TAGS = "tasks are started without tags: "
-UNDER_IAM = pytest.mark.parametrize("recorder", ["enforcing"], indirect=True)
-
-
-def make_boundary(account: Account, name: str, *but: str) -> str:
-    statement = {"Effect": "Allow", "Action": [one for one in ALLOWED if one not in but], "Resource": "*"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    made = account.client("iam").create_policy(PolicyName=name, PolicyDocument=document)
-    return str(made["Policy"]["Arn"])
-
-
-def started(account: Account) -> list[dict[str, str]]:
-    """The tags of each task that a run of the starter starts."""
-    answer = account.client("lambda").invoke(FunctionName=f"{APP}-starter", Payload=b"{}")
-    report = json.loads(answer["Payload"].read())
-    assert "FunctionError" not in answer, report
-    ecs = account.client("ecs")
-    arns = ecs.list_tasks(cluster=f"{APP}-cluster")["taskArns"]
-    assert len(arns) == sum(report["started"].values())
-    found = [pairs(ecs.list_tags_for_resource(resourceArn=arn)["tags"]) for arn in arns]
-    for arn in arns:
-        ecs.stop_task(cluster=f"{APP}-cluster", task=arn)
-    return found
-
-
-def said(account: Account) -> list[str]:
-    """What the starter's log says of tasks without tags."""
-    found = account.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{APP}-starter")["events"]
-    return [event["message"] for event in found if NO_TAGS in event["message"]]
-
-
-@UNDER_IAM
-@one_cli
-def test_a_deployment_of_1_1_0_gets_tags_and_boundary_in_one_run_and_one_under_a_path_goes_as_a_whole(
-    account: Account, tmp_path: Path
-) -> None:
-    boundary, strict = make_boundary(account, "workloads"), make_boundary(account, "strict", "ecs:TagResource")
-    before, now = account.inventory(), account.project
-    account.project = unpack_release("1.1.0", tmp_path / "release")
-    account.run("deploy.sh")
-    account.project = now
-    _, errors = account.run("deploy.sh", status=2, ROLE_PATH="/ml/")
-    assert "and IAM cannot move a role: set ROLE_PATH=/" in errors
-
-    rules = {"TAGS": "team=ml,Cost Center=4 2", "ROLE_BOUNDARY_ARN": boundary}
-    account.run("deploy.sh", **rules)
-    queue = account.starter_environment()["QUEUE_URL"]
-    account.client("sqs").send_message(QueueUrl=queue, MessageBody="work")
-    assert started(account) == [{"app": APP, "version": VERSION, "team": "ml", "Cost Center": "4 2"}]
-    assert set(states(account.run("deploy.sh", **rules)[0])) == {"exists"}
-
-    account.run("deploy.sh", **rules | {"ROLE_BOUNDARY_ARN": strict})
-    assert started(account) == [{}]
-    assert ["ecs:TagResource" in line for line in said(account)] == [True]
-
-    account.run("cleanup.sh", "--yes")
-    account.run("deploy.sh", **rules, ROLE_PATH="/ml/2026/")
-    account.client("sqs").send_message(QueueUrl=queue, MessageBody="work")
-    assert [tags["team"] for tags in started(account)] == ["ml"]
-    roles = {role["RoleName"]: role for role in account.client("iam").list_roles(PathPrefix="/ml/")["Roles"]}
-    assert roles.keys() == set(ROLES)
-    account.run("cleanup.sh", "--yes")
-    assert account.inventory() == before

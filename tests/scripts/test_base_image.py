@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+from account import copy_project
 from test_settings import bash
 
 DIGEST = f"sha256:{'ab' * 32}"
@@ -72,3 +74,18 @@ def test_the_image_is_built_on_what_was_looked_up(settings: dict[str, str], base
 def test_an_old_image_is_said_to_be_old(days: int, is_said: bool) -> None:
     said = bash(f'tell_of_old_image "{DIGEST} $(($(now) - {days} * 86400))" 2>&1; tell_of_old_image "" 2>&1')
     assert (f"is {days} days old: set BASE_IMAGE" in said) == is_said
+
+
+def test_the_tag_of_the_image_depends_on_what_stands_in_which_file(tmp_path: Path) -> None:
+    project = copy_project(tmp_path)
+    module, tags = project / "mirror/extra/module.py", []
+    module.parent.mkdir()
+    for worker, text in (("# 1\n", ""), ("# 1\n# 2\n", ""), ("# 1\n", "# 2\n")):
+        (project / "worker.py").write_text(worker)
+        module.write_text(text)
+        tags.append(bash("fact image_inputs", project / "deploy.sh"))
+    module.rename(module.with_name("renamed.py"))
+    tags.append(bash("fact image_inputs", project / "deploy.sh"))
+    assert len(set(tags)) == len(tags)
+    (module.parent / "notes.txt").write_text("is not in the image's inputs")
+    assert bash("fact image_inputs", project / "deploy.sh") == tags[-1]

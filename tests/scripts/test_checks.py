@@ -10,13 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from account import PROJECT, SOURCE, Account
-from deployment import one_cli, one_cloud
+from account import PROJECT, SOURCE
+from documents import Scripts, scripts_of_module
 from local_operator import CLIS
-from recorder import Refusal
-
-from launch.settings import NUMBER_SETTINGS as STARTER_SETTINGS
-from mirror.settings import NUMBER_SETTINGS
+from paper_account import PaperAccount, Refused
 
 WRONG_SETTINGS = {
     "SRC_BUCKET": ("no-such-bucket", "NoSuchBucket"),
@@ -43,29 +40,24 @@ WRONG_SETTINGS = {
 }
 
 
-def test_the_limits_of_settings_are_those_of_the_worker_and_the_starter() -> None:
-    checks = (PROJECT / "lib/settings.sh").read_text()
-    rows = re.search(r"^readonly NUMBERS=\((.*?)^\)", checks, re.DOTALL | re.MULTILINE)
-    assert rows
-    limits = {name: (int(low), int(high)) for name, low, high in re.findall(r"'(\w+) (\d+) (\d+)'", rows[1])}
-    theirs = NUMBER_SETTINGS | STARTER_SETTINGS
-    theirs["EMPTY_POLLS_BEFORE_EXIT"] = (3, 1, 1000)  # 0, to stay forever, is the starter's to give
-    theirs["AUDIT_DAYS"] = (0, 1, 90)  # 0, never, is the empty setting
-    theirs["KEEP_DAYS"] = (0, 1, 3650)  # 0, forever, likewise
-    theirs["TASK_MEMORY"] = (4096, 512, 249856)  # 0, not known, is of a worker that runs by itself
-    assert {name: numbers[1:] for name, numbers in theirs.items()}.items() <= limits.items()
-    given = dict(re.findall(r'^: "\$\{(\w+):=(\d+)\}"', (PROJECT / "deploy.sh").read_text(), re.MULTILINE))
-    assert {name: str(theirs[name][0]) for name in theirs.keys() & given.keys()}.items() <= given.items()
+scripts = scripts_of_module("deploy.sh")
 
 
-@one_cloud
-@one_cli
-def test_every_wrong_setting_is_named_in_one_run_that_writes_nothing(account: Account) -> None:
-    _, errors = account.run("deploy.sh", status=2, **{name: value for name, (value, _) in WRONG_SETTINGS.items()})
-    problems = [line for line in errors.splitlines() if line.startswith("- ")]
+def refused(scripts: Scripts, account: PaperAccount, *refusals: tuple[str, Refused], **settings: str) -> list[str]:
+    """The problems that a run ends with before it writes anything, if each such call is refused."""
+    scripts.account = account
+    account.refusals = list(refusals) * 2  # what is looked at ahead is asked for again
+    ran = scripts.run("deploy_all", 2, **settings)
+    assert ran.writes == []
+    return [" ".join(problem.split()) for problem in ran.errors.split("\n- ")[1:]]
+
+
+def test_every_wrong_setting_is_named_in_one_run_that_writes_nothing(scripts: Scripts) -> None:
+    refusals = ("GetBucketLocation", Refused("NoSuchBucket")), ("DescribeSubnets", Refused("InvalidSubnetID.NotFound"))
+    settings = {name: value for name, (value, _) in WRONG_SETTINGS.items()}
+    problems = refused(scripts, PaperAccount(), *refusals, **settings)
     for name, (value, message) in WRONG_SETTINGS.items():
-        assert any(f"{name}={value}" in problem and message in problem for problem in problems), (name, errors)
-    assert account.recorder.writes == []
+        assert any(f"{name}={value}" in problem and message in problem for problem in problems), (name, problems)
 
 
 # Generation, environment: the endpoint of SQS that the CLI is given, which otherwise goes by its own settings.
@@ -82,54 +74,23 @@ ENDPOINTS: list[tuple[str, dict[str, str], str]] = [
 def test_only_the_older_cli_is_told_the_endpoint_of_sqs(
     version: str, given: dict[str, str], endpoint: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "aws").write_text(f'#!/bin/sh\n[ $1 = --version ] && echo aws-cli/{version} && exit\necho "$@"\n')
-    (tmp_path / "aws").chmod(0o755)
-    script = f"source '{PROJECT}/deploy.sh'; check_aws_cli; aws sqs list-queues"
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REGION": "eu-west-1"} | given
-    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert re.findall(r"--endpoint-url (\S+)", done.stdout) == [endpoint] * bool(endpoint)
+    path = own_tool(tmp_path, f'[ $1 = --version ] && echo aws-cli/{version} && exit\necho "$@"')
+    done = piece("check_aws_cli; aws sqs list-queues", PATH=path, REGION="eu-west-1", **given)
+    assert re.findall(r"--endpoint-url (\S+)", done.stdout) == [endpoint] * bool(endpoint), done.stderr
 
 
-def test_more_workers_than_max_workers_cannot_stay() -> None:
-    script = f"source '{PROJECT}/deploy.sh'; check_min_workers; printf '%s\\n' ${{PROBLEMS[@]+\"${{PROBLEMS[@]}}\"}}"
-    for least, most, is_refused in (("3", "2", True), ("2", "2", False), ("", "2", False), ("9", "ten", False)):
-        environment = {"PATH": os.environ["PATH"], "MIN_WORKERS": least, "MAX_WORKERS": most}
-        done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
-        text = f"MIN_WORKERS={least} is more than MAX_WORKERS={most}: lower the one or raise the other"
-        assert done.stdout.strip() == (text if is_refused else "")
-
-
-def path_without(tool: str, folder: Path) -> Path:
+def path_without(tool: str, folder: Path) -> str:
     """A folder with all commands of this machine but one."""
-    folder.mkdir()
     for command in Path("/usr/bin").iterdir():
         if command.name not in (tool, "aws", "docker"):
             (folder / command.name).symlink_to(command)
-    return folder
+    return str(folder)
 
 
-def old_jq(folder: Path) -> Path:
-    """A folder with a jq that knows what 1.5 does, but for what came with 1.6."""
-    folder.mkdir()
-    program = """[[ $* != *'IN('* ]] || { echo 'jq: error: IN/1 is not defined' >&2; exit 3; }
-[[ $* != --version ]] || { echo jq-1.5; exit; }"""
-    (folder / "jq").write_text(f'#!/bin/bash\n{program}\nexec {shutil.which("jq")} "$@"\n')
-    (folder / "jq").chmod(0o755)
-    return folder
-
-
-def broken_cli(folder: Path) -> Path:
-    """A folder with an `aws` as a version manager leaves it that has no version of it."""
-    folder.mkdir()
-    (folder / "aws").write_text("#!/bin/sh\necho 'aws: command not found in any of these versions' >&2\nexit 127\n")
-    (folder / "aws").chmod(0o755)
-    return folder
-
-
-def own_cli(folder: Path, script: str) -> str:
-    """A PATH with an `aws` that is this shell script."""
-    (folder / "aws").write_text(f"#!/bin/sh\n{script}\n")
-    (folder / "aws").chmod(0o755)
+def own_tool(folder: Path, script: str, tool: str = "aws") -> str:
+    """A PATH with a tool that is this shell script."""
+    (folder / tool).write_text(f"#!/bin/bash\n{script}\n")
+    (folder / tool).chmod(0o755)
     return f"{folder}:{os.environ['PATH']}"
 
 
@@ -141,7 +102,7 @@ def piece(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_cli_is_to_prompt_nobody_and_to_say_errors_in_the_format_that_is_read(tmp_path: Path) -> None:
-    path = own_cli(tmp_path, 'echo "aws-cli/2.30.0 $AWS_CLI_ERROR_FORMAT $AWS_CLI_AUTO_PROMPT"')
+    path = own_tool(tmp_path, 'echo "aws-cli/2.30.0 $AWS_CLI_ERROR_FORMAT $AWS_CLI_AUTO_PROMPT"')
     settings = {"PATH": path, "AWS_CLI_ERROR_FORMAT": "json", "AWS_CLI_AUTO_PROMPT": "on"}
     done = piece('aws sts get-caller-identity; check_aws_cli; printf "%s\\n" "$CLI_VERSION"', **settings)
     asked, version = done.stdout.splitlines()
@@ -151,7 +112,7 @@ def test_the_cli_is_to_prompt_nobody_and_to_say_errors_in_the_format_that_is_rea
 
 @pytest.mark.parametrize("wrong", ["--debug", "subnet-2;subnet-3", "--query=x", "vpc-1", "subnet-2/"])
 def test_only_ids_of_subnets_reach_the_cli(wrong: str, tmp_path: Path) -> None:
-    path = own_cli(tmp_path, f"echo \"$@\" >>'{tmp_path}/called'")
+    path = own_tool(tmp_path, f"echo \"$@\" >>'{tmp_path}/called'")
     done = piece("check_network; stop_on_problems", PATH=path, SUBNETS=f"subnet-1, {wrong}")
     assert done.returncode == 2
     assert f"- SUBNETS=subnet-1, {wrong}: {wrong} is not the ID of a subnet; set SUBNETS to " in done.stderr
@@ -221,65 +182,66 @@ def test_why_the_account_is_not_known_is_named_for_what_it_is(
     assert (done.returncode, f"\n- {said}" in done.stderr) == (2, True), done.stderr
 
 
-@one_cloud
-@one_cli
-def test_checks_of_the_account_name_the_setting_and_what_to_do(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    none = {"PREFIX_FILTER": "", "VISIBILITY_TIMEOUT": "600", "MAX_WORKERS": "4", "DST_BUCKET": "none--use1-az4--x-s3"}
-    for settings, messages in (
-        (
-            none,
-            [
-                'has the notification theirs (s3:ObjectCreated:*, prefix "other/")',
-                "VISIBILITY_TIMEOUT=600: set at least 1200",
-                "needs 8 vCPUs, the account's Fargate Spot quota is 6",
-                "DST_BUCKET=none--use1-az4--x-s3 does not exist",
-            ],
-        ),
-        (
-            {"SRC_BUCKET": "Their_Source", "DST_BUCKET": SOURCE},
-            [
-                "SRC_BUCKET=Their_Source: set the name of a standard bucket",
-                "set the name of a directory bucket, such as mirror--use1-az1--x-s3",
-            ],
-        ),
-        ({"PATH": f"{account.tools}:{path_without('jq', account.project / 'bin')}"}, ["jq is not installed"]),
-        (
-            {"PATH": f"{account.tools}:{old_jq(account.project / 'old')}:{os.environ['PATH']}", "TABLES": "delta"},
-            ['jq is older than 1.6 (jq --version says "jq-1.5")', "Amazon Linux 2 has no newer one"],
-        ),
-        ({"PATH": str(account.project / "bin")}, ["the AWS CLI (aws) is not installed"]),
-        ({"PATH": f"{broken_cli(account.project / 'broken')}:{os.environ['PATH']}"}, ["aws: command not found in any"]),
+THEIRS = {
+    "Id": "theirs",
+    "QueueArn": "arn:aws:sqs:us-east-1:123456789012:theirs",
+    "Events": ["s3:ObjectCreated:*"],
+    "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "other/"}]}},
+}
+OVERLAPS = 'SRC_BUCKET=their-source has the notification theirs (s3:ObjectCreated:*, prefix "other/")'
+
+
+def test_what_the_account_has_no_room_for_is_named_with_what_to_do(scripts: Scripts) -> None:
+    account = PaperAccount()
+    account.kept[f"notifications {SOURCE}"] = {"QueueConfigurations": [THEIRS]}
+    settings = {"VISIBILITY_TIMEOUT": "600", "MAX_WORKERS": "33", "DST_BUCKET": "none--use1-az4--x-s3"}
+    problems = refused(scripts, account, **settings)
+    for message in (
+        OVERLAPS,
+        "VISIBILITY_TIMEOUT=600: set at least 1200",
+        "needs 66 vCPUs, the account's Fargate Spot quota is 64",
+        "DST_BUCKET=none--use1-az4--x-s3 does not exist",
     ):
-        _, errors = account.run("deploy.sh", status=2, **settings)
-        assert [message for message in messages if message not in errors] == [], errors
-        assert account.recorder.writes == []
-
-    no_vpc = b"<DescribeVpcsResponse><vpcSet/></DescribeVpcsResponse>"
-    with monkeypatch.context() as patch:
-        patch.setitem(account.recorder.answers, ("ec2", "DescribeVpcs"), no_vpc)
-        _, errors = account.run("deploy.sh", status=2, PREFIX_FILTER="other/and/more/")
-    assert "has the notification theirs" in errors
-    assert "SUBNETS=: the account has no default VPC in us-east-1; set SUBNETS to subnets" in errors
-
-    ec2 = account.client("ec2")
-    vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
-    for subnet in ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]:
-        ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], MapPublicIpOnLaunch={"Value": False})
-    _, errors = account.run("deploy.sh", status=2)
-    assert "no public subnet of the default VPC" in errors
+        assert any(message in problem for problem in problems), (message, problems)
+    account.vpcs = []
+    overlaps, no_vpc = refused(scripts, account, PREFIX_FILTER="other/and/more/")
+    assert overlaps.startswith(OVERLAPS)
+    assert no_vpc.startswith("SUBNETS=: the account has no default VPC in us-east-1; set SUBNETS to subnets")
 
 
-@one_cloud
-@one_cli
-def test_a_notification_that_may_not_be_read_is_a_problem_before_anything_is_made(account: Account) -> None:
-    operation = "GetBucketNotificationConfiguration"
-    account.recorder.refusals = [Refusal(operation, 9, "AccessDenied", "no s3:GetBucketNotification", 403)]
-    _, errors = account.run("deploy.sh", status=2)
-    assert f"SRC_BUCKET={SOURCE}: " in errors
-    assert "no s3:GetBucketNotification" in errors
-    assert account.recorder.writes == []
+def test_without_a_public_subnet_or_the_right_to_read_notifications_nothing_is_made(scripts: Scripts) -> None:
+    account = PaperAccount()
+    account.subnets = [subnet | {"MapPublicIpOnLaunch": False} for subnet in account.subnets]
+    denied = ("GetBucketNotificationConfiguration", Refused("AccessDenied", "no s3:GetBucketNotification"))
+    may_not, no_subnet = refused(scripts, account, denied)
+    assert may_not.startswith(f"SRC_BUCKET={SOURCE}: ")
+    assert "no s3:GetBucketNotification" in may_not
+    assert no_subnet.startswith("SUBNETS=: no public subnet of the default VPC")
+
+
+# One that knows what 1.5 does, but for what came with 1.6.
+OLD_JQ = f"""[[ $* != *'IN('* ]] || {{ echo 'jq: error: IN/1 is not defined' >&2; exit 3; }}
+[[ $* != --version ]] || {{ echo jq-1.5; exit; }}
+exec {shutil.which("jq")} "$@\""""
+# As a version manager leaves it that has no version of it.
+BROKEN_AWS = "echo 'aws: command not found in any of these versions' >&2; exit 127"
+
+
+@pytest.mark.parametrize(
+    ("tool", "script", "message"),
+    [
+        ("jq", "", "jq is not installed"),
+        ("jq", OLD_JQ, 'jq is older than 1.6 (jq --version says "jq-1.5"): Amazon Linux 2 has no newer one'),
+        ("aws", "", "the AWS CLI (aws) is not installed"),
+        ("aws", BROKEN_AWS, 'aws --version says "aws: command not found in any'),
+    ],
+)
+def test_a_tool_that_is_missing_too_old_or_broken_is_named(
+    tool: str, script: str, message: str, tmp_path: Path
+) -> None:
+    path = own_tool(tmp_path, script, tool) if script else path_without(tool, tmp_path)
+    done = piece("check_tools; stop_on_problems", PATH=path)
+    assert (done.returncode, message in " ".join(done.stderr.split())) == (2, True), done.stderr
 
 
 def test_a_file_that_comes_late_keeps_no_folder_of_a_run(tmp_path: Path) -> None:

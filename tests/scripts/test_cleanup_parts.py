@@ -1,10 +1,22 @@
-"""The parts of cleanup.sh, each alone: what it ends with, and what it reads page by page."""
+"""cleanup.sh beside what fails and what others have, on an account on paper; and its parts, each alone.
 
+For the order of removals see test_documents.py.
+"""
+
+import copy
 import functools
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sourced
+from account import APP, MIRROR, SOURCE
+from documents import Ran, Scripts, scripts_of_module
+from paper_account import PaperAccount, Refused
+from test_documents import QUEUE, THEIR_RULE
+from test_policy_files import TASK
 
 START = """
 source "$0/cleanup.sh"
@@ -18,49 +30,92 @@ check_previous_source() { :; }
 
 
 bash = functools.partial(sourced.alone, START)
+scripts = scripts_of_module()
+LOOK, REMOVE = "DRY_RUN=true; cleanup_all", "ASSUME_YES=true; cleanup_all"
 
 
-TWO_KINDS = """
-for kind in "${KINDS[@]}"; do source /dev/stdin <<<"list_$kind() { :; }"; done
-list_queue() { [[ $BROKEN != list_queue ]] && echo q1 && echo q2; }
-list_topic() { [[ $BROKEN != list_topic ]] && echo t; }
-remove_queue() { [[ $BROKEN != "remove $1" ]]; }
-remove_topic() { :; }
-BROKEN=$1
-ASSUME_YES=true cleanup_all
-"""
+@pytest.fixture(scope="module")
+def made(scripts: Scripts) -> dict[str, Any]:
+    scripts.account = PaperAccount()
+    scripts.deploy()
+    return scripts.account.kept
 
 
-@pytest.mark.parametrize(
-    ("broken", "status", "removed"),
-    [
-        ("", 0, ["queue q1", "queue q2", "topic t"]),
-        ("remove q1", 1, ["queue q2", "topic t"]),
-        ("remove q2", 1, ["queue q1", "topic t"]),
-        ("list_queue", 1, ["topic t"]),
-    ],
-)
-def test_what_fails_does_not_keep_the_rest_and_is_no_success(
-    broken: str, status: int, removed: list[str], tmp_path: Path
-) -> None:
-    done = bash(TWO_KINDS, tmp_path, broken)
-    assert done.returncode == status, done.stderr
-    lines = [line.partition("] ")[2] for line in done.stdout.splitlines() if line.startswith("[")]
-    assert sorted(line.removesuffix(": removed") for line in lines if line.endswith(": removed")) == removed
-    assert ("1 errors, see above" in done.stderr) == bool(status)
+@pytest.fixture
+def account(scripts: Scripts, made: dict[str, Any]) -> PaperAccount:
+    """With a deployment of every default, and a worker that runs."""
+    scripts.account = PaperAccount()
+    scripts.account.kept = copy.deepcopy(made) | {"running t1": dict(TASK)}
+    return scripts.account
 
 
-def test_alarms_go_before_what_is_silent_then_and_before_their_topic(tmp_path: Path) -> None:
-    kinds = bash('printf "%s\\n" "${KINDS[@]}"', tmp_path).stdout.split()
-    assert kinds.index("notification") < kinds.index("alarm") < kinds.index("rule") < kinds.index("topic")
+def removed(ran: Ran) -> list[str]:
+    return re.findall(r"^\[\d+/\d+\] (.+): removed$", ran.output, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("broken", "status"), [("", 0), ("list_queue", 1), ("list_topic", 1)])
-def test_a_dry_run_that_could_not_look_at_everything_is_no_success(broken: str, status: int, tmp_path: Path) -> None:
-    done = bash("DRY_RUN=true\n" + TWO_KINDS, tmp_path, broken)
-    assert done.returncode == status, done.stderr
-    assert "would remove" in done.stdout
-    assert "removed" not in done.stdout
+def planned(ran: Ran) -> list[str]:
+    """Without remarks."""
+    return re.findall(r"^  would remove (.+?)(?: \(.+\))?$", ran.output, re.MULTILINE)
+
+
+def test_what_is_shown_is_what_goes_and_only_after_a_yes(scripts: Scripts, account: PaperAccount) -> None:
+    shown = scripts.run(LOOK)
+    assert f"would remove queue {APP}-q (1 messages)\n" in shown.output
+    assert f"would remove cluster {APP}-cluster (1 tasks)\n" in shown.output
+    asked = scripts.run("cleanup_all", 1)
+    assert "nothing was removed: there is no terminal to ask on; use --yes" in asked.errors
+    assert shown.writes == asked.writes == []
+    assert removed(scripts.run(REMOVE)) == planned(shown)
+    assert [name for name in account.kept if APP in name and not name.startswith("image ")] == []
+
+
+def test_what_fails_does_not_keep_the_rest_and_is_no_success(scripts: Scripts, account: PaperAccount) -> None:
+    looks, removals = ("DescribeLogGroups", "DescribeAlarms"), ("DeleteFunction", "DeleteDashboards")
+    for command, denied in ((LOOK, looks), (REMOVE, looks + removals)):
+        account.refusals = [(name, Refused("AccessDenied", f"no {name}")) for name in denied]
+        ran = scripts.run(command, 1)
+        assert [name for name in denied if f"no {name}" not in ran.errors] == []
+        assert f"{len(denied)} errors, see above" in ran.errors
+    left = {name.partition(" ")[0] for name in account.kept if APP in name and not name.startswith("image ")}
+    assert left == {"log-group", "filter", "alarm", "function", "dashboard", "task"}
+    assert ran.output.count("NOT removed") == 3  # of the two, and of what the next run needs
+    scripts.run(REMOVE)
+    assert [name for name in account.kept if APP in name and not name.startswith("image ")] == []
+
+
+def test_what_others_have_in_the_place_of_ours_stays(scripts: Scripts, account: PaperAccount) -> None:
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3express:CreateSession", "Resource": "*"}
+    widget = {"type": "metric", "properties": {"region": "eu-north-1", "metrics": []}}
+    (ours,) = account.kept[f"notifications {SOURCE}"]["QueueConfigurations"]
+    theirs = {
+        f"bucket-policy {MIRROR}": json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+        f"lifecycle {MIRROR}": [THEIR_RULE],
+        f"notifications {SOURCE}": {"QueueConfigurations": [ours | {"QueueArn": f"{QUEUE}2"}]},
+        f"dashboard {APP}": json.dumps({"widgets": [widget]}),
+    }
+    account.kept |= copy.deepcopy(theirs)
+    ran = scripts.run("deploy_all", 2)
+    assert f"APP_NAME={APP}: SRC_BUCKET={SOURCE} has a notification of this name already, to the queue" in ran.errors
+    scripts.run(REMOVE)
+    assert {name: account.kept.get(name) for name in theirs} == theirs
+
+
+def test_a_queue_says_of_which_source_it_is_if_nothing_else_does(scripts: Scripts, account: PaperAccount) -> None:
+    """Also if a statement of others comes before ours. Nobody would remove the notification of the other bucket."""
+    del account.kept[f"task {APP}-task:1"]
+    policy = json.loads(account.kept[f"queue {APP}-q"]["Attributes"]["Policy"])
+    theirs = {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}
+    policy["Statement"].insert(0, theirs | {"Condition": {"Bool": {"aws:SecureTransport": "false"}}})
+    account.kept[f"queue {APP}-q"]["Attributes"]["Policy"] = json.dumps(policy)
+    ran = scripts.run(REMOVE, 2, SRC_BUCKET="forgotten")
+    assert f"SRC_BUCKET=forgotten, but the queue {APP}-q gets the events of {SOURCE}" in ran.errors
+    assert ran.writes == []
+
+
+@pytest.mark.usefixtures("account")
+def test_of_a_destination_of_another_account_nothing_is_read(scripts: Scripts) -> None:
+    ran = scripts.run(LOOK, DST_BUCKET_OWNER="999999999999")
+    assert [call.operation for call in ran.calls if call.parameters.get("Bucket") == MIRROR] == []
 
 
 SWITCH = """
@@ -89,34 +144,3 @@ def test_the_switch_of_a_rule_that_somebody_deleted_is_named(
     done = bash(f"TAGS='{tags}' SENDER={sender}\n{SWITCH}", tmp_path)
     assert (done.returncode, done.stdout) == (0, listed), done.stderr
     assert said in done.stderr and bool(done.stderr) == bool(said)
-
-
-MANY_TASKS = """
-aws_or_nothing() { # list-tasks
-  if [[ $6 == RUNNING ]]; then
-    jq -nc --argjson count "$COUNT" '{taskArns: [range($count) | "arn:task/c/t\\(.)"]}'
-  else
-    echo '{"taskArns": ["arn:task/c/ended", "arn:task/c/ending"]}'
-  fi
-}
-aws_or_die() { # describe-tasks
-  (($# - 5 <= 100))
-  printf '%s\\n' "${@:6}" | jq -Rnc '{tasks: [inputs
-    | {taskArn: ., lastStatus: (if endswith("/ended") then "STOPPED" else "RUNNING" end)}]}'
-}
-COUNT=$1
-eval "$2"
-"""
-
-
-@pytest.mark.parametrize("count", [0, 1, 100, 101, 250])
-def test_every_task_that_has_not_ended_is_waited_for(count: int, tmp_path: Path) -> None:
-    done = bash(MANY_TASKS, tmp_path, str(count), "unfinished_tasks")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [*(f"t{number}" for number in range(count)), "ending"]
-
-
-@pytest.mark.parametrize("count", [0, 100, 250])
-def test_status_shows_every_task_that_runs(count: int, tmp_path: Path) -> None:
-    done = bash(MANY_TASKS, tmp_path, str(count), "describe_tasks --desired-status RUNNING | jq length")
-    assert (done.returncode, done.stdout) == (0, f"{count}\n"), done.stderr

@@ -21,6 +21,7 @@ from recorder import Call
 import launch.settings
 import mirror.settings
 from launch.decision import held_by_full_worker
+from mirror.model.log_lines import AUDITED
 from mirror.version import VERSION
 
 QUEUE, DLQ = f"arn:aws:sqs:{HERE}:{APP}-q", f"arn:aws:sqs:{HERE}:{APP}-dlq"
@@ -444,10 +445,10 @@ def test_each_log_is_where_it_is_written_to_and_ends(
 
 
 OUTAGE_LINE = "2026-01-01T00:00:00.000Z ERROR outage: 9 keys fail alike, nothing is begun until"
-AUDIT_LINE = "2026-01-01T00:00:00.000Z ERROR audited end=complete status=0 found=3"
+AUDIT_LINE = f"2026-01-01T00:00:00.000Z ERROR {AUDITED % ('complete', 0, 3, 'listed=3')}"
 OTHER_LINES = [
     "2026-01-01T00:00:00.000Z INFO outage over after 12 s",
-    "2026-01-01T00:00:00.000Z INFO audited end=complete status=0 found=0",
+    AUDIT_LINE.replace("ERROR", "INFO"),
     '2026-01-01T00:00:00.000Z INFO synced key="x ERROR outage: ERROR audited" action=copied',
 ]
 
@@ -1809,6 +1810,8 @@ GOES_FIRST = [
     ("DeleteFunction", "DeleteLogGroup"),  # a last run would make it again
     ("DeleteCluster", "DeleteRole"),
     ("DeleteMetricFilter", "DeleteLogGroup"),
+    ("PutBucketNotificationConfiguration", "DeleteAlarms"),
+    ("DeleteAlarms", "DeleteRule"),  # a starter that does not run is an alarm, and the rest takes minutes
     ("DeleteAlarms", "DeleteTopic"),
     ("DeregisterTaskDefinition", "DeleteTaskDefinitions"),
 ]
@@ -1842,6 +1845,9 @@ def test_what_does_not_have_our_tag_stays(scripts: Scripts, full: Deployed) -> N
         f"dashboard {APP}",
     }
     assert f"stays: {ROLES[1]}, because it is of the deployment in eu-north-1" in ran.errors
+    ran_again = scripts.run("deploy_all", 2, **FULL)
+    assert f"- APP_NAME={APP}: its role {ROLES[1]} belongs to someone else or to another Region" in ran_again.errors
+    assert ran_again.writes == []
     named = (
         f"{APP}-q",
         f"{APP}-dlq",

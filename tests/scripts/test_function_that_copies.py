@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from account import APP, PROJECT, Account
-from deployment import assert_conforming, one_cli, one_cloud, states
-from recorder import Refusal
-from test_settings import bash
+from account import PROJECT
+from documents import Scripts, scripts_of_module
+from test_settings import LIMITS, bash
 
 PYTHON = "/usr/bin/python3.13"
-FUNCTION, ROLE = f"{APP}-starter", f"{APP}-starter-role"
 MOST_VARIABLES, MOST_OF_A_POLICY = 4096, 10_240  # Lambda quotas, in bytes of JSON; IAM and AWS STS quotas
-NO_INDEX = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+
+scripts = scripts_of_module()
 
 # In Lambda the archive is there beside the runtime's own library; here only the archive is.
 IMPORTS = """
@@ -93,6 +92,16 @@ def test_the_archive_has_bytecode_that_is_taken_as_it_is_and_no_library_that_not
     assert archive.stat().st_size < 12_000_000
 
 
+def test_a_function_that_does_not_copy_has_its_own_files_alone(tmp_path: Path) -> None:
+    pack(tmp_path / "starter.zip", copies="false")
+    with zipfile.ZipFile(tmp_path / "starter.zip") as file:
+        launch = [f"launch/{path.name}" for path in (PROJECT / "launch").glob("*.py")]
+        assert file.namelist() == sorted(["starter.py", *launch])
+        assert file.read("starter.py") == (PROJECT / "starter.py").read_bytes()
+    pack(tmp_path / "again.zip", copies="false", umask=0o077)
+    assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "starter.zip").read_bytes()
+
+
 def test_without_a_compiler_the_archive_has_no_bytecode_and_a_line_says_so(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,15 +120,15 @@ def test_without_a_compiler_the_archive_has_no_bytecode_and_a_line_says_so(
 # --- problems before the first write ------------------------------------------------------------------------------
 
 
-@one_cloud
-@one_cli
-def test_libraries_that_cannot_be_had_are_a_problem_beside_the_others(account: Account) -> None:
-    settings = {"STARTER_COPIES": "true", "MAX_WORKERS": "none", **NO_INDEX}
-    _, errors = account.run("deploy.sh", status=2, **settings)
-    assert "could not be packed with the libraries of requirements.txt: ERROR: Could not find" in errors
-    assert "let pip reach a package index, or set STARTER_COPIES=false" in errors
-    assert "MAX_WORKERS=none" in errors
-    assert account.recorder.writes == []
+def test_libraries_that_cannot_be_had_are_a_problem_beside_the_others(scripts: Scripts) -> None:
+    packing = 'check_archive; printf "%s" "${PROBLEMS[@]}"'
+    said = bash(packing, STARTER_COPIES="true", PIP_NO_INDEX="1", PIP_FIND_LINKS="", PIP_CONFIG_FILE=os.devnull)
+    assert "could not be packed with the libraries of requirements.txt: ERROR: Could not find" in said
+    assert said.endswith("let pip reach a package index, or set STARTER_COPIES=false")
+    ran = scripts.run("unset 'ARCHIVES[true]'; deploy_all", 2, STARTER_COPIES="true", MAX_WORKERS="none")
+    assert "\n- STARTER_COPIES=true: the function could not be packed" in ran.errors
+    assert "\n- MAX_WORKERS=none: " in ran.errors
+    assert ran.writes == []
 
 
 def test_a_wheel_that_is_not_the_one_of_the_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +157,7 @@ def test_pip_is_needed_only_for_copying(tmp_path: Path) -> None:
 
 # --- variables and rights within the limits -----------------------------------------------------------------------
 
-LARGEST = {
+LARGEST = {name: str(highest) for name, (_, highest) in LIMITS.items() if name != "TASK_MEMORY"} | {
     "APP_NAME": "a" * 50,
     "REGION": "ap-southeast-1",
     "SRC_BUCKET": "b" * 63,
@@ -156,36 +165,17 @@ LARGEST = {
     "PREFIX_FILTER": "d" * 1024,
     "SRC_BUCKET_OWNER": "1" * 12,
     "DST_BUCKET_OWNER": "2" * 12,
-    "MAX_WORKERS": "1000",
-    "MIN_WORKERS": "1000",
-    "MESSAGES_PER_WORKER": "1000000",
-    "EMPTY_POLLS_BEFORE_EXIT": "1000",
-    "VISIBILITY_TIMEOUT": "43200",
-    "VISIBILITY_EXTEND_INTERVAL": "43200",
-    "MAX_RECEIVES": "1000",
-    "STARTER_MAX_SIZE": "5368709120",
-    "WAIT_TIME_SECONDS": "20",
-    "MULTIPART_THRESHOLD": "5368709120",
-    "PART_SIZE": "5368709120",
-    "MAX_CONCURRENT_PARTS": "1024",
-    "MAX_CONCURRENT_KEYS": "1024",
-    "PROCESSES": "64",
-    "RETRY_BASE_SECONDS": "3600",
-    "COPY_TIMEOUT": "900",
     "LOG_LEVEL": "WARNING",
     "COPY_LAST": "g" * 500,
     "TABLES": "delta",
     "ANNOUNCE": "markers,failures",
     "EXCLUDE": "h" * 500,
-    "KEEP_DAYS": "3650",
     "ROLLBACKS": "false",
-    "AUDIT_DAYS": "29",
     "ASSIGN_PUBLIC_IP": "DISABLED",
     "SRC_KMS_KEY_ARN": ",".join([f"arn:aws:kms:ap-southeast-1:123456789012:key/mrk-{'e' * 32}"] * 50),
     "DST_KMS_KEY_ARN": f"arn:aws:kms:ap-southeast-1:123456789012:key/mrk-{'f' * 32}",
     "STARTER_COPIES": "true",
     "METRICS": "true",
-    "ALARM_LAG_SECONDS": "1209600",
 }
 
 
@@ -210,74 +200,3 @@ def test_the_largest_settings_fit_into_the_functions_variables_and_its_role() ->
     assert len(json.dumps(variables, ensure_ascii=False, separators=(",", ":")).encode()) < MOST_VARIABLES
     policy = without_account("starter_policy", **LARGEST)
     assert len(json.dumps(policy, separators=(",", ":"))) < MOST_OF_A_POLICY
-
-
-def test_a_variable_that_the_function_is_to_have_no_longer_is_a_difference() -> None:
-    script = 'differing "$(function_configuration)" "$(with_pause "$(LOG_LEVEL=DEBUG function_configuration)")" | jq -R'
-    assert without_account(script, STARTER_COPIES="true", LOG_LEVEL="") == "Environment"
-    script = 'differing "$(function_configuration)" "$(with_pause "$(MIN_WORKERS=1 function_configuration)")" | jq -R'
-    assert without_account(script) == "Environment"
-    script = 'differing "$(function_configuration)" "$(with_pause "$(function_configuration)")" | jq -Rs'
-    assert without_account(script) == "\n"
-
-
-# --- back and forth -----------------------------------------------------------------------------------------------
-
-
-def writes(account: Account) -> list[str]:
-    """Those on the function and its role; there is a dashboard, too."""
-    return [call.operation for call in account.recorder.writes if call.service in ("iam", "lambda")]
-
-
-PARTS = ("ensure_starter_role", "ensure_function", "ensure_rights_ended")
-
-
-@pytest.fixture
-def sleeps(account: Account) -> Any:
-    """What the scripts sleep instead of sleeping: a file with a line for each time."""
-    slept, command = account.project / "slept", account.tools / "sleep"
-    slept.write_text("")
-    command.write_text(f'#!/bin/sh\necho "$1" >>"{slept}"\n')
-    command.chmod(0o755)
-    yield slept
-    command.unlink()
-
-
-@one_cloud
-@one_cli
-def test_copying_is_turned_on_and_off_in_an_order_that_a_run_in_between_survives(
-    account: Account, sleeps: Path
-) -> None:
-    account.deployed()
-    before = account.inventory()
-
-    account.steps(*PARTS, STARTER_COPIES="true")
-    assert writes(account) == ["PutRolePolicy", "UpdateFunctionCode", "UpdateFunctionConfiguration"]
-    assert_conforming(account)
-    variables = account.starter_environment()
-    wanted = account.worker_environment()
-    del wanted["TASK_MEMORY"]  # the task's
-    assert {name: variables.get(name) for name in wanted} == wanted
-    assert (variables["STARTER_COPIES"], variables["STARTER_MAX_SIZE"]) == ("true", "67108864")
-    output, _ = account.steps(*PARTS, STARTER_COPIES="true")
-    assert (set(states(output)), writes(account)) == ({"exists"}, [])
-
-    assert sleeps.read_text() == ""
-
-    account.recorder.refusals = [Refusal("UpdateFunctionCode", 1, "CodeStorageExceededException", "no")]
-    account.steps(*PARTS, status=1)
-    assert writes(account)[0] == "UpdateFunctionConfiguration"
-    assert "PutRolePolicy" not in writes(account)  # its last run still has the rights
-    account.steps(*PARTS, DRY_RUN="true")
-    assert writes(account) == []
-    output, _ = account.steps(*PARTS)
-    assert f"function {FUNCTION}: changed (code)" in output
-    assert f"role {ROLE}: changed (policy)" in output
-    assert writes(account) == ["UpdateFunctionCode", "PutRolePolicy"]
-    assert sleeps.read_text() == "60\n"
-    after = account.inventory()
-    assert {part: after[part] for part in ("functions", "roles")} == {
-        part: before[part] for part in ("functions", "roles")
-    }
-    account.steps(*PARTS)
-    assert writes(account) == []

@@ -51,7 +51,8 @@ class Held:
         actions = {action for _, action, _ in grants(self.policy)} - {grant.action for grant in self.used}
         resources = {(number, resource) for number, _, resource in grants(self.policy)}
         resources -= {(grant.statement, grant.resource) for grant in self.used}
-        return actions | {f"{self.policy['Statement'][number]['Sid']}: {resource}" for number, resource in resources}
+        names = [statement.get("Sid") for statement in self.policy["Statement"]]
+        return actions | {f"{names[number]}: {resource}" for number, resource in resources}
 
 
 class Principal(Operated):

@@ -1,6 +1,7 @@
 """What the scripts refuse before they call AWS, and what a setting becomes in a filter or a policy."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 from account import PROJECT
 
+from launch.settings import NUMBER_SETTINGS as STARTER_SETTINGS
+from mirror.settings import NUMBER_SETTINGS
 from mirror.version import VERSION
 
 SETTINGS = {"REGION": "us-east-1", "SRC_BUCKET": "their-source", "DST_BUCKET": "mirror--use1-az4--x-s3"}
@@ -21,9 +24,9 @@ def environment(**settings: str) -> dict[str, str]:
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", **SETTINGS, **settings}
 
 
-def bash(script: str, entry: str = "deploy.sh", **settings: str) -> str:
+def bash(script: str, entry: str | Path = "deploy.sh", **settings: str) -> str:
     """What functions of a script print."""
-    command = ["bash", "-c", f'source "{PROJECT}/{entry}"; start_run; set_account 123456789012; {script}']
+    command = ["bash", "-c", f'source "{PROJECT / entry}"; start_run; set_account 123456789012; {script}']
     done = subprocess.run(command, env=environment(**settings), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -73,17 +76,6 @@ def test_credentials_of_another_partition_are_refused() -> None:
     assert "the AWS credentials belong to the partition aws-cn" in found
 
 
-@pytest.mark.parametrize(
-    ("copy", "extend", "visibility", "is_safe"),
-    [("", "300", "1200", True), ("", "300", "1199", False), ("60", "15", "75", True), ("60", "15", "74", False)],
-)
-def test_a_message_may_come_back_once_the_copy_of_a_dead_worker_has_ended(
-    copy: str, extend: str, visibility: str, is_safe: bool
-) -> None:
-    found = problems(COPY_TIMEOUT=copy, VISIBILITY_EXTEND_INTERVAL=extend, VISIBILITY_TIMEOUT=visibility)
-    assert ("or messages come back while their copies are still running" not in found) == is_safe
-
-
 def test_a_dry_run_of_a_verb_only_looks() -> None:
     stubs = 'verb_redrive() { echo "$@"; }; verb_reconcile() { echo "$@"; }; verb_status() { echo "$@"; };'
     script = f"{stubs} main redrive --purge --yes; main reconcile --deep; main status"
@@ -104,6 +96,7 @@ def test_a_dry_run_does_not_touch_a_local_cloud(script: str, tmp_path: Path) -> 
 
 # Setting, value, part of the message. What is allowed stands beside what is not.
 REFUSED = (
+    ("SRC_BUCKET", "Their_Source", "set the name of a standard bucket"),
     ("APP_NAME", "mirror-", "does not end in a hyphen"),
     ("APP_NAME", "sg-mirror", "does not begin with sg-"),
     ("APP_NAME", "a" * 51, "2 to 50"),
@@ -180,6 +173,50 @@ def test_what_aws_would_refuse_half_way_is_refused_before(name: str, value: str,
 def test_what_aws_takes_is_taken() -> None:
     for name, value in ALLOWED:
         assert problems(**{name: value}) == f"{PASSED}\n", (name, value)
+
+
+COPYING = "or messages come back while their copies are still running"
+# Settings, and what is said if they do not go together.
+TOGETHER: tuple[tuple[dict[str, str], str], ...] = (
+    ({"VISIBILITY_EXTEND_INTERVAL": "300", "VISIBILITY_TIMEOUT": "1199"}, COPYING),
+    ({"VISIBILITY_EXTEND_INTERVAL": "300", "VISIBILITY_TIMEOUT": "1200"}, ""),
+    ({"COPY_TIMEOUT": "60", "VISIBILITY_EXTEND_INTERVAL": "15", "VISIBILITY_TIMEOUT": "74"}, COPYING),
+    ({"COPY_TIMEOUT": "60", "VISIBILITY_EXTEND_INTERVAL": "15", "VISIBILITY_TIMEOUT": "75"}, ""),
+    ({"MIN_WORKERS": "3", "MAX_WORKERS": "2"}, "MIN_WORKERS=3 is more than MAX_WORKERS=2: lower the one or raise the"),
+    ({"MIN_WORKERS": "2", "MAX_WORKERS": "2"}, ""),
+    ({"MIN_WORKERS": "9", "MAX_WORKERS": "ten"}, "MAX_WORKERS=ten: set a whole number"),
+    ({"AUDIT_DAYS": "7", "LAMBDA_POLL_RATE": "16"}, "the starter would miss the time of an audit"),
+    ({"AUDIT_DAYS": "7", "LAMBDA_POLL_RATE": "15"}, ""),
+    ({"AUDIT_DAYS": "", "LAMBDA_POLL_RATE": "60"}, ""),
+    ({"AUDIT_DAYS": "30", "LOG_RETENTION_DAYS": "30"}, "the log would not keep what an audit found"),
+    ({"AUDIT_DAYS": "29", "LOG_RETENTION_DAYS": "30"}, ""),
+)
+
+
+@pytest.mark.parametrize(("settings", "message"), TOGETHER)
+def test_settings_that_do_not_go_together_are_refused(settings: dict[str, str], message: str) -> None:
+    found = problems(**settings)
+    assert message in found
+    assert (found == f"{PASSED}\n") is (message == "")
+    assert found.count("\n") == 1
+
+
+# Setting, lowest and highest value.
+LIMITS = {
+    name: (int(lowest), int(highest))
+    for name, lowest, highest in re.findall(r"'(\w+) (\d+) (\d+)'", (PROJECT / "lib/settings.sh").read_text())
+}
+
+
+def test_the_limits_of_settings_are_those_of_the_worker_and_the_starter() -> None:
+    theirs = NUMBER_SETTINGS | STARTER_SETTINGS
+    theirs["EMPTY_POLLS_BEFORE_EXIT"] = (3, 1, 1000)  # 0, to stay forever, is the starter's to give
+    theirs["AUDIT_DAYS"] = (0, 1, 90)  # 0, never, is the empty setting
+    theirs["KEEP_DAYS"] = (0, 1, 3650)  # 0, forever, likewise
+    theirs["TASK_MEMORY"] = (4096, 512, 249856)  # 0, not known, is of a worker that runs by itself
+    assert {name: numbers[1:] for name, numbers in theirs.items()}.items() <= LIMITS.items()
+    given = dict(re.findall(r'^: "\$\{(\w+):=(\d+)\}"', (PROJECT / "deploy.sh").read_text(), re.MULTILINE))
+    assert {name: str(theirs[name][0]) for name in theirs.keys() & given.keys()}.items() <= given.items()
 
 
 # --- a prefix in a filter and in a policy ---------------------------------------------------------------------------
