@@ -34,7 +34,6 @@ WRONG_SETTINGS = {
     "LOG_RETENTION_DAYS": ("31", "set one of 1 3 5"),
     "SRC_BUCKET_OWNER": ("12", "the 12 digits of an AWS account"),
     "DST_KMS_KEY_ARN": ("alias/aws/s3", "the ARN of a KMS key"),
-    "APP_NAME": ("No_Such", "2 to 50 lower-case letters"),
     "ALARM_EMAIL": ("nobody", "a mail address, or nothing"),
     "ALARM_AGE_SECONDS": ("1h", "whole number from 60 to 1209600"),
 }

@@ -60,7 +60,7 @@ def planned(ran: Ran) -> list[str]:
 
 def test_what_is_shown_is_what_goes_and_only_after_a_yes(scripts: Scripts, account: PaperAccount) -> None:
     shown = scripts.run(LOOK)
-    assert f"would remove queue {APP}-q (1 messages)\n" in shown.output
+    assert f"would remove queue {APP}-q (3 messages)\n" in shown.output
     assert f"would remove cluster {APP}-cluster (1 tasks)\n" in shown.output
     asked = scripts.run("cleanup_all", 1)
     assert "nothing was removed: there is no terminal to ask on; use --yes" in asked.errors
@@ -77,7 +77,7 @@ def test_what_fails_does_not_keep_the_rest_and_is_no_success(scripts: Scripts, a
         assert [name for name in denied if f"no {name}" not in ran.errors] == []
         assert f"{len(denied)} errors, see above" in ran.errors
     left = {name.partition(" ")[0] for name in account.kept if APP in name and not name.startswith("image ")}
-    assert left == {"log-group", "filter", "alarm", "function", "dashboard", "task"}
+    assert left == {"log-group", "alarm", "function", "dashboard", "task"}
     assert ran.output.count("NOT removed") == 3  # of the two, and of what the next run needs
     scripts.run(REMOVE)
     assert [name for name in account.kept if APP in name and not name.startswith("image ")] == []

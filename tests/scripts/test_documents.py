@@ -1489,6 +1489,14 @@ def test_each_line_says_what_the_options_changed(plain: Deployed, back: Deployed
     assert "\nSince the last ./deploy.sh, PREFIX_FILTER or EXCLUDE has changed:\n- Existing objects" in back.ran.output
 
 
+def test_audits_that_were_half_made_can_be_turned_off(scripts: Scripts, full: Deployed) -> None:
+    scripts.account = PaperAccount()
+    scripts.account.kept = copy.deepcopy(full.kept)
+    del scripts.account.kept[f"filter {APP}-audit of {WORKER_LOG}"]
+    scripts.step("ensure_no_audit_alarm")
+    assert [name for name in scripts.account.kept if name.startswith(("filter ", "alarm ")) and "-audit" in name] == []
+
+
 def test_a_deployment_without_a_dashboard_removes_its_own_and_leaves_that_of_another_region(
     scripts: Scripts, plain: Deployed
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from account import APP, MIRROR, PROJECT
 from authorized import grants
 from documents import Scripts, scripts_of_module
-from paper_account import HERE, PaperAccount
+from paper_account import HERE, NUMBER, PaperAccount
 from recorder import Call, Recorder, Refusal, encoded, violations_of
 from test_documents import EVENT_RULE, KEYS, RULE, STARTER, STARTER_LOG
 from test_policy_files import Held
@@ -56,6 +56,8 @@ scripts = scripts_of_module()
 def recorder(world: World) -> Iterator[Recorder]:
     """In front of the stand-in, whose bucket sends its events to a queue of the deployment's name."""
     queue = {"visibility_timeout": 8, "max_receive_count": 3, "dead_letter_queue": DEAD_LETTERS}
+    for bucket in (SOURCE, MIRROR):
+        world.standin.create_bucket(bucket, owner=NUMBER)
     found = Recorder(world.standin.url, {})
     world.queue_url = world.standin.create_queue(f"{APP}-q", **queue).replace(world.standin.url, found.url)
     world.standin.notify(SOURCE, f"{APP}-q")
@@ -76,7 +78,7 @@ def answers(account: PaperAccount, rule: str) -> dict[tuple[str, str], bytes]:
 
 
 def run(world: World, code: str, *arguments: str, url: str, variables: dict[str, str]) -> None:
-    given = {name: value for name, value in variables.items() if name not in QUICK or name == "SRC_BUCKET"}
+    given = {name: value for name, value in variables.items() if name not in QUICK}
     given |= {"AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1", "QUEUE_URL": world.queue_url, "PROCESSES": "1"}
     process = world.start(code, *arguments, **given)
     output, _ = process.communicate(timeout=300)
@@ -100,6 +102,8 @@ def run_starter(world: World, **given: Any) -> None:
     """If it copies, it leaves what is large to a worker."""
     world.put("models/small")
     world.put("models/new", 3000)
+    world.put("models/gone")
+    world.standin.delete(SOURCE, "models/gone")
     world.standin.send(f"{APP}-q", "not an event")
     run(world, STARTER_RUNS, **given)
 
