@@ -77,7 +77,6 @@ lifecycle_rights() {
 # Rules of others may need it too. Neither is deploy.sh's on another account's bucket.
 list_bucket_policy() {
   local policy lifecycle
-  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   policy=$(ask_bucket_policy)
   lifecycle=$(ask_bucket_lifecycle)
   if was_denied; then

@@ -204,7 +204,6 @@ tell_denied() {
 # A rule that removes objects may not outlive the sync, also among those of others.
 list_bucket_lifecycle() {
   local lifecycle ids
-  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   lifecycle=$(ask_bucket_lifecycle)
   ids=$(of_lifecycle ids "$lifecycle")
   if was_denied; then

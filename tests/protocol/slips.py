@@ -877,7 +877,7 @@ VERBS = (
         "lib/settings.sh",
         "((lowest <= VISIBILITY_TIMEOUT)) ||",
         "((lowest < VISIBILITY_TIMEOUT)) ||",
-        ("scripts/test_settings.py::test_a_message_may_come_back_once_the_copy_of_a_dead_worker_has_ended",),
+        ("scripts/test_settings.py::test_settings_that_do_not_go_together_are_refused",),
     ),
     Slip(
         "a clean-up that could not remove something ends with 0",

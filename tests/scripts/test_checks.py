@@ -203,8 +203,11 @@ def test_what_the_account_has_no_room_for_is_named_with_what_to_do(scripts: Scri
     ):
         assert any(message in problem for problem in problems), (message, problems)
     account.vpcs = []
-    overlaps, no_vpc = refused(scripts, account, PREFIX_FILTER="other/and/more/")
+    overlaps, no_directory, no_vpc = refused(scripts, account, PREFIX_FILTER="other/and/more/", DST_BUCKET=SOURCE)
     assert overlaps.startswith(OVERLAPS)
+    assert no_directory.startswith(
+        f"DST_BUCKET={SOURCE}: set the name of a directory bucket, such as mirror--use1-az1-"
+    )
     assert no_vpc.startswith("SUBNETS=: the account has no default VPC in us-east-1; set SUBNETS to subnets")
 
 
