@@ -170,8 +170,8 @@ def plain(scripts: Scripts) -> Deployed:
 @pytest.fixture(scope="module")
 def full(scripts: Scripts) -> Deployed:
     """In an account where ECS has never been used, beside what others have; our lifecycle rules are among theirs."""
-    ours = {"ID": f"{APP}-keep", "Status": "Disabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}
-    kept = OTHERS | {f"lifecycle {MIRROR}": [THEIR_RULE, ours]}
+    ours = [keep(1, "data sets/", 30) | {"Status": "Disabled"}, keep(2, "models/", 30)]
+    kept = OTHERS | {f"lifecycle {MIRROR}": [THEIR_RULE, *ours]}
     scripts.account = PaperAccount()
     del scripts.account.kept["role-of-ecs AWSServiceRoleForECS"]
     scripts.account.kept |= copy.deepcopy(kept)
