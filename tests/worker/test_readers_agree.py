@@ -119,7 +119,9 @@ def check_reconcile(drawn: Drawn, arguments: list[str]) -> None:
 
 def reconcile(seed: int) -> None:
     with world(seed, LOOK, DELETE) as drawn:
-        arguments = options_of(drawn, "--dry-run", "--deep", "--remove-unwanted", "--remove-foreign", "--report")
+        arguments = options_of(
+            drawn, "--remove-unwanted", "--dry-run", "--deep", "--remove-unwanted", "--remove-foreign", "--report"
+        )
         if "--deep" not in arguments:
             repeat(drawn)
         check_reconcile(drawn, limited(drawn, arguments))
