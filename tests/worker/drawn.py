@@ -38,7 +38,7 @@ DELAYS = -100, 0, 1, 600, 905, 906, 1800, DAY  # of a copy, after its source; 90
 SOURCE, DESTINATION, QUEUE = 0, 1, 2
 LOOK, DELETE, LATE = "look", "delete", "late"  # when a key changes: before its first look, its deletion, or then
 FOLDERS = ("", "a/", "a/b/", "a/b//c/", "a/_t/", "/", "b/x y/", "ü/", "b/\u2028/")
-NAMES = ("{}", "{}", "{}", "{}.tmp", "{} +&%€", '"{}"', "b{}\n")
+NAMES = ("{}", "{}", "{}.tmp", "{}.tmp", "{} +&%€", '"{}"', "b{}\n")
 PREFIXES = ("", "", "", "a/", "a/b", "a/,b/x y/", "ü/,a/b/")
 EXCLUDES = ("", "*.tmp", "*.tmp,*/_t/*")
 CLASSES = (("GLACIER", True), ("GLACIER", False), ("INTELLIGENT_TIERING", True), ("INTELLIGENT_TIERING", False))
@@ -161,8 +161,8 @@ class Drawn:
             "of an older version": self.copy(older, after),
             "of others": self.version(after, chance.choice((source.size, 0))),
         }
-        [kind] = chance.choices(list(copies), (5, 8, 1, 5, 3))
-        return (source if chance.random() < 0.8 else None), copies[kind]
+        [kind] = chance.choices(list(copies), (5, 8, 1, 5, 5))
+        return (source if chance.random() < 0.7 else None), copies[kind]
 
     def changed(self, source: Version | None, copy: Version | None) -> Pair:
         """What becomes of a key; a version that is younger than the listings has a time well after them."""
