@@ -16,7 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def running_local_cloud(folder: Path, program: Path = LOCAL / "cloud.py", **sett
 def running_ministack(folder: Path, **settings: str) -> Iterator[tuple[str, str]]:
     """(URL, URL of the reset) of the local cloud; no rule fires, and tasks are only written down."""
     settings |= {"LOCAL_TICK": "1000000", "DOCKER_HOST": "unix:///nonexistent.sock"}
-    with running_local_cloud(folder, HERE / "kept_cloud.py", **settings) as url:
+    with running_local_cloud(folder, **settings) as url:
         yield url, f"{url}/_ministack/reset"
 
 
@@ -170,40 +170,11 @@ class Account:
 
     # --- its state --------------------------------------------------------------------------------------------------
 
-    def post(self, url: str) -> bool:
-        """Whether the stand-in knows what is asked of it."""
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=60).close()
-        except urllib.error.HTTPError as error:
-            if error.code != 404:
-                raise
-            return False
-        return True
-
-    def bring_back(self, name: str, make: Callable[[], object]) -> None:
-        """Bring the account into the state of that name, which is made once and kept."""
-        state = urllib.parse.urlencode({"name": name})
-        if not self.post(f"{self.url}/_tests/return?{state}"):
-            make()
-            self.post(f"{self.url}/_tests/keep?{state}")
-        self.recorder.forget()
-
     def reset(self) -> None:
         """An account as the tests find it, see populate()."""
-        self.bring_back("populated", self.make_populated)
-
-    def make_populated(self) -> None:
-        self.post(self.reset_url)
+        urllib.request.urlopen(urllib.request.Request(self.reset_url, method="POST"), timeout=60).close()
         self.populate()
-
-    def deployed(self, **settings: str) -> None:
-        """Bring the account, as the test found it, into the state after a first run of deploy.sh with the settings."""
-
-        def make() -> None:
-            self.reset()
-            self.run("deploy.sh", **settings)
-
-        self.bring_back(json.dumps(["deployed", settings], sort_keys=True), make)
+        self.recorder.forget()
 
     def populate(self) -> None:
         """An account in use: both buckets, the role of ECS, and things of others whose names are near to ours."""
@@ -294,7 +265,6 @@ class Account:
             "DST_BUCKET": MIRROR,
             "PREFIX_FILTER": PREFIX,
             "RETRY_PAUSE": "0.05",
-            "AWS_SDK_UA_APP_ID": self.recorder.new_run(),
             **CREDENTIALS,
             **settings,
         }
@@ -325,21 +295,6 @@ class Account:
             output, errors = process.communicate(timeout=900)
         assert process.returncode == status, output + errors
         return output, errors
-
-    def start_part(self, script: str, *arguments: str, **settings: str) -> subprocess.Popen[str]:
-        """A program of Bash with the project's folder as $0."""
-        return self.start("/bin/bash", "-c", script, str(self.project), *arguments, NUMBER=self.number, **settings)
-
-    def start_steps(self, *patterns: str, **settings: str) -> subprocess.Popen[str]:
-        """The steps of deploy.sh whose names match a pattern of the shell, without its checks."""
-        return self.start_part(STEPS, *patterns, **{"IMAGE_URI": "worker:1", **settings})
-
-    def steps(self, *patterns: str, status: int = 0, **settings: str) -> tuple[str, str]:
-        return self.result_of(self.start_steps(*patterns, **settings), status)
-
-    def start_removal(self, *kinds: str, **settings: str) -> subprocess.Popen[str]:
-        """What cleanup.sh does for these kinds of resources."""
-        return self.start_part(REMOVAL, *kinds, **settings)
 
     # --- everything that is in the account -------------------------------------------------------------------------
 
@@ -452,9 +407,6 @@ class Account:
 
     # --- ours in it -------------------------------------------------------------------------------------------------
 
-    def role_policy(self, role: str) -> dict[str, Any]:
-        return self.client("iam").get_role_policy(RoleName=f"{APP}-{role}", PolicyName=APP)["PolicyDocument"]
-
     def worker_environment(self) -> dict[str, str]:
         found = self.client("ecs").describe_task_definition(taskDefinition=f"{APP}-task")["taskDefinition"]
         return {entry["name"]: entry["value"] for entry in found["containerDefinitions"][0]["environment"]}
@@ -471,21 +423,6 @@ TRUST = {
 }
 
 
-STEPS = """
-source "$0/deploy.sh"
-start_run
-set_account "$NUMBER"
-chosen=() LEFT=()
-for step in "${STEPS[@]}"; do
-  for pattern in "$@"; do
-    if [[ $step == $pattern ]]; then chosen+=("$step"); break; fi
-  done
-done
-make_plan "${chosen[@]}"
-carry_out
-print_left
-"""
-
 # The kinds that it is given, as cleanup.sh removes them.
 REMOVE = """
 for kind in "$@"; do
@@ -496,11 +433,6 @@ for kind in "$@"; do
   done 3<"$TEMP_DIR/listing"
 done
 """
-REMOVAL = f"""
-source "$0/cleanup.sh"
-start_run
-set_account "$NUMBER"
-{REMOVE}"""
 
 
 def make_fake_docker(tools: Path) -> None:

@@ -1,11 +1,9 @@
 """What the tests of deploy.sh and cleanup.sh share: the choice of stand-in and CLI, and reading what was printed."""
 
-import json
 import re
-from typing import Any
 
 import pytest
-from account import APP, Account, running_ministack
+from account import Account, running_ministack
 from recorder import violations_of
 
 CLOUDS = {"ministack": running_ministack}
@@ -28,12 +26,6 @@ def states(output: str) -> list[str]:
     found = [match for line in output.splitlines() if (match := STATE.match(line))]
     assert [(int(match[1]), int(match[2])) for match in found] == [(n, len(found)) for n in range(1, len(found) + 1)]
     return [match[4].split(" (")[0] for match in found if not match[4].startswith("none")]
-
-
-def nameless(inventory: dict[str, Any]) -> Any:
-    """The inventory without the ids that a stand-in makes up, and without the number of a revision."""
-    text = re.sub(r"\b(sgr?|vpce)-[0-9a-f]{6,}", r"\1", json.dumps(inventory))
-    return json.loads(re.sub(rf'({APP}-task:|"revision": )\d+', r"\g<1>0", text))
 
 
 def assert_conforming(account: Account) -> None:

@@ -1,16 +1,15 @@
 """A proxy in front of an AWS stand-in that writes down every call, in the terms of botocore's service models.
 
-It can also refuse calls with an AWS error, answer what the stand-in does not know, and report when a call was made.
+It can also refuse calls with an AWS error, and answer what the stand-in does not know.
 """
 
 import contextlib
 import functools
 import http.client
-import itertools
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -102,12 +101,6 @@ def identify(request: Request) -> tuple[str, str]:
     if protocol_of(service, request) in ("query", "ec2"):
         return service, form(request)["Action"]
     return service, rest_operation(service, request)
-
-
-def run_of(request: Request) -> str:
-    """The run that made the call, see Recorder.new_run(); empty if it was none."""
-    found = re.search(r"\bapp/(\S+)", request.headers.get("user-agent", ""))
-    return found[1] if found else ""
 
 
 def form(request: Request) -> dict[str, str]:
@@ -326,7 +319,6 @@ class Recorder:
     """The proxy on a port of its own; `calls` are the calls so far.
 
     answers: (service, operation) -> body, for what the stand-in does not know.
-    after_call: is called after each call, and returns whether its run goes on; no later call of that run is answered.
     """
 
     def __init__(self, upstream: str, answers: dict[tuple[str, str], bytes]) -> None:
@@ -334,9 +326,6 @@ class Recorder:
         self.calls: list[Call] = []
         self.problems: list[str] = []
         self.refusals: list[Refusal] = []
-        self.after_call: Callable[[Call], bool] = lambda _call: True
-        self.runs = itertools.count(1)
-        self.dead: set[str] = set()
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, self))
         self.server.daemon_threads = True
@@ -349,11 +338,6 @@ class Recorder:
 
     def forget(self) -> None:
         self.calls, self.problems, self.refusals = [], [], []
-        self.after_call = lambda _call: True
-
-    def new_run(self) -> str:
-        """A name for a run, to be its AWS_SDK_UA_APP_ID: it marks the calls that a killed run leaves behind."""
-        return f"run-{next(self.runs)}"
 
     @property
     def writes(self) -> list[Call]:
@@ -367,17 +351,14 @@ class Recorder:
                     return refusal
         return None
 
-    def answer(self, request: Request, raw_path: str) -> tuple[int, dict[str, str], bytes] | None:
-        """What the caller gets: status, headers, body; None when the caller is dead."""
+    def answer(self, request: Request, raw_path: str) -> tuple[int, dict[str, str], bytes]:
+        """What the caller gets: status, headers, body."""
         try:
             service, operation = identify(request)
             parameters = parse(service, operation, request)
         except Exception as error:
             self.problems.append(f"{request.method} {raw_path}: {error!r}")
             raise
-        run = run_of(request)
-        if run in self.dead:
-            return None
         refusal = self.refusal_of(operation)
         if refusal:
             answer = error_answer(protocol_of(service, request), refusal)
@@ -387,12 +368,7 @@ class Recorder:
             answer = self.forward(request, raw_path)
         call = Call(service, operation, parameters, answer[0])
         with self.lock:
-            if run in self.dead:
-                return None
             self.calls.append(call)
-            if not self.after_call(call):
-                self.dead.add(run)
-                return None
         return answer
 
     def forward(self, request: Request, raw_path: str) -> tuple[int, dict[str, str], bytes]:
@@ -419,11 +395,7 @@ class Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, path, dict(parse_qsl(query, keep_blank_values=True)), headers, body)
-        answer = self.recorder.answer(request, self.path)
-        if answer is None:
-            self.close_connection = True
-            return
-        status, headers, body = answer
+        status, headers, body = self.recorder.answer(request, self.path)
         self.send_response_only(status)
         length = headers.get("content-length", "0") if self.command == "HEAD" else str(len(body))
         for name, value in (headers | {"content-length": length}).items():
