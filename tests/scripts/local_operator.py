@@ -164,7 +164,13 @@ class Operator:
         wait_for(lambda: self.count(QUEUE) == 0)
         for task in self.running():
             self.client("ecs").stop_task(cluster=f"{APP}-cluster", task=task)
+            wait_for(lambda task=task: self.has_stopped(task))
         wait_for(lambda: not self.running())
+
+    def has_stopped(self, task: str) -> bool:
+        """ECS lists a task as stopped while it ends, and may still receive messages, which it hands back."""
+        (found,) = self.client("ecs").describe_tasks(cluster=f"{APP}-cluster", tasks=[task])["tasks"]
+        return found["lastStatus"] == "STOPPED"
 
     def configure_events(self, configuration: dict[str, Any]) -> None:
         self.client("s3").put_bucket_notification_configuration(Bucket=SOURCE, NotificationConfiguration=configuration)
