@@ -198,7 +198,7 @@ LOOKS = (
     *left_out(MODEL, "has no checksums",
         Rule("a checksum is not shown unless it is asked for", f"{HEAD}, ChecksumMode", summed,
              lambda b: b.checksums(SOURCE, ChecksumMode="DISABLED"), {}),
-        Rule("a checksum is shown to whoever asks", f"{HEAD}, ChecksumMode", summed, lambda b: b.checksums(SOURCE),
+        Rule("HeadObject shows the checksum if asked", f"{HEAD}, ChecksumMode", summed, lambda b: b.checksums(SOURCE),
              {"ChecksumCRC32": "jNwWgw==", "ChecksumType": "FULL_OBJECT"}),
         Rule("a copy has the checksum of its source", f"{COPY}, ChecksumAlgorithm", summed,
              steps(do("copy"), do("checksums")),
