@@ -12,11 +12,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from mirror.concurrency import wait_at_most, wait_unless
-from mirror.hooks import hooks_for
-from mirror.hooks.announcer import Announcer, events_of_failure
-from mirror.hooks.metrics import Metrics
 from mirror.log_writer import writer
 from mirror.model.errors import AWS_ERRORS, Kind, describe, meaning_of
+from mirror.options import hooks_for
+from mirror.options.announcer import Announcer, events_of_failure
+from mirror.options.metrics import Metrics
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.sync import Syncer
 from mirror.queue.leases import SETTLERS, SETTLERS_THAT_ANNOUNCE, Leases

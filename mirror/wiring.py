@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mirror.aws.boto3_clients import Clients
-from mirror.hooks.announcer import PAUSE_SECONDS, SEND_SECONDS, Announcer
 from mirror.log_writer import writer
 from mirror.loop import OF_TASK, Bounds, Worker
 from mirror.model.services import Events
+from mirror.options.announcer import PAUSE_SECONDS, SEND_SECONDS, Announcer
 from mirror.protocol.buckets import Buckets
 from mirror.queue.queue import Queue
 from mirror.settings import Settings

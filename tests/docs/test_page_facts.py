@@ -19,7 +19,7 @@ import pytest
 from mutants import MUTANTS
 from pages import PAGES, ROOT, blocks, chinese_of, code_in, fenced, prose, section, text_of
 
-from mirror.hooks.announcer import SYNCED
+from mirror.options.announcer import SYNCED
 from mirror.version import VERSION
 
 ALL_PAGES = [*PAGES, *map(chinese_of, PAGES)]

@@ -28,7 +28,8 @@ SEED = "s3-to-s3express-sync"
 # What is drawn from, by folder: patterns of files.
 FOLDERS = {
     **{
-        f"mirror/{room}": (f"mirror/{room}/*.py",) for room in ("protocol", "queue", "readers", "hooks", "model", "aws")
+        f"mirror/{room}": (f"mirror/{room}/*.py",)
+        for room in ("protocol", "queue", "readers", "options", "model", "aws")
     },
     "mirror": ("mirror/*.py", "worker.py"),
     "launch": ("launch/*.py", "starter.py"),

@@ -16,7 +16,7 @@ def test_every_path_it_names_is_there() -> None:
 
 
 FOLDERS = ("launch", "lib", "lib/resources", "lib/verify", "local", "mirror")
-FOLDERS += tuple(f"mirror/{name}" for name in ("aws", "hooks", "model", "protocol", "queue", "readers"))
+FOLDERS += tuple(f"mirror/{name}" for name in ("aws", "model", "options", "protocol", "queue", "readers"))
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

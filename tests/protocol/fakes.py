@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from mirror.function import settings_from
-from mirror.hooks import hooks_for
 from mirror.model.limits import MIN_PART_SIZE
+from mirror.options import hooks_for
 from mirror.protocol.buckets import Buckets, LeftOut
 from mirror.protocol.objects import PROVENANCE, source_from_head
 from mirror.protocol.sync import Syncer

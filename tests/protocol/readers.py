@@ -1,7 +1,7 @@
 """Every interleaving of the syncs of several keys, for a reader who looks at the destination after every step.
 
 As interleave.py, but with several keys and COPY_LAST. A sync is of one key; it lists, looks at other keys and deletes
-an old marker, as mirror/hooks/markers.py has it. A listing is one call, answered with what all keys are at that moment
+an old marker, as markers.py has it. A listing is one call, answered with what all keys are at that moment
 (several pages are no other: each key is judged by its own entry).
 
 What is promised. A marker version m was put as change p of the source, and the destination holds a copy of it. A copy
@@ -66,8 +66,8 @@ from interleave import (
     replaced,
 )
 
-from mirror.hooks import markers
 from mirror.model.selection import SECONDS_OF_DAY
+from mirror.options import markers
 from mirror.protocol.buckets import LeftOut
 from mirror.readers import completeness, walk
 from mirror.settings import load_settings

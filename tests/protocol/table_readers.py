@@ -40,7 +40,7 @@ from fakes import Copy, Running, SlotsForAll, Version
 from interleave import PAUSE, Case, State, Step, Sync, Unhurried
 from readers import FOLDER, Readers
 
-from mirror.hooks import table_files, table_log, tables, waiting
+from mirror.options import table_files, table_log, tables, waiting
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import LeftOut
 

@@ -10,7 +10,7 @@ from interleave import Case, day_after, told
 from keeping import Keeping, KeepingReaders, Removals, find_and_remove, with_days
 from readers import stand_in
 
-from mirror import hooks
+from mirror import options
 from mirror.model import selection as wanted
 from mirror.protocol import sync
 from mirror.protocol.buckets import CONDITIONAL_WRITES
@@ -158,8 +158,8 @@ def with_destination_looked_at_last(monkeypatch):
 
 
 def without_letting_go(monkeypatch):
-    is_expired = hooks.is_expired
-    monkeypatch.setattr(hooks, "is_expired", lambda *arguments: is_expired(*arguments) and False)
+    is_expired = options.is_expired
+    monkeypatch.setattr(options, "is_expired", lambda *arguments: is_expired(*arguments) and False)
 
 
 def with_stale_copies_left(monkeypatch):

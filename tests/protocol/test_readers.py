@@ -1,4 +1,4 @@
-"""A reader never sees a marker before what it announced, and does if a step of mirror/hooks/markers.py is left out."""
+"""A reader never sees a marker before what it announced, and does if a step of markers.py is left out."""
 
 import os
 import time
@@ -7,7 +7,7 @@ import pytest
 from interleave import Answers, Case
 from readers import FILES, MARKERS, RETURNED, Readers, stand_in
 
-from mirror.hooks import markers, waiting
+from mirror.options import markers, waiting
 from mirror.protocol import sync
 from mirror.protocol.buckets import CONDITIONAL_WRITES
 from mirror.readers import completeness

@@ -8,10 +8,10 @@ from fakes import ENVIRONMENT, SETTINGS, Copy, Failure, Version, identity, shape
 from invocations import LastingClient, Loop
 from table_readers import LOG
 
-from mirror.hooks.markers import Markers
-from mirror.hooks.tables import Tables
-from mirror.hooks.waiting import Waits
 from mirror.model.limits import MIB
+from mirror.options.markers import Markers
+from mirror.options.tables import Tables
+from mirror.options.waiting import Waits
 from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import source_from_head

@@ -1,4 +1,4 @@
-"""A reader of a Delta table finds each version whole, and does not if a step of mirror/hooks/table*.py is left out."""
+"""A reader of a Delta table finds each version whole, and does not if a step of the table files is left out."""
 
 import os
 import time
@@ -7,10 +7,10 @@ import pytest
 from interleave import Case
 from table_readers import LOG, TableReaders, stand_in
 
-from mirror.hooks import others, table_files, table_log, tables
-from mirror.hooks.waiting import Waits
 from mirror.model import delta
 from mirror.model.errors import Changed
+from mirror.options import others, table_files, table_log, tables
+from mirror.options.waiting import Waits
 from mirror.protocol.sync import Syncer
 from mirror.protocol.verdict import EQUAL
 

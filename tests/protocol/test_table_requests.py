@@ -9,7 +9,7 @@ import pytest
 from fakes import SETTINGS, Client, Copy, Failure, Version, identity, run, shaped, syncer_on
 from table_readers import LOG, key_sync, stand_in
 
-from mirror.hooks import table_log
+from mirror.options import table_log
 
 pytestmark = pytest.mark.fast
 FILES = 5  # of a commit

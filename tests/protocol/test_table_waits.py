@@ -22,10 +22,10 @@ from fakes import (
 from table_readers import LOG, key_sync, stand_in
 
 from mirror.concurrency import Slots
-from mirror.hooks import table_files, table_log, tables
-from mirror.hooks.table_files import AwaitedFiles
-from mirror.hooks.waiting import ARCHIVED_SECONDS, Waits, example_of
 from mirror.model.errors import Postponed
+from mirror.options import table_files, table_log, tables
+from mirror.options.table_files import AwaitedFiles
+from mirror.options.waiting import ARCHIVED_SECONDS, Waits, example_of
 from mirror.protocol.sync import LONG_COPY_SIZE, Syncer
 from mirror.settings import load_settings
 

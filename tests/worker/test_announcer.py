@@ -15,9 +15,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from test_first_responder import IN_TIME, Function, counts
 from world import MIRROR, QUEUE, SOURCE, World, wait_until
 
-from mirror.hooks import announcer
-from mirror.hooks.announcer import PAUSE_SECONDS, Announcer, events_of
 from mirror.model.services import Announcement
+from mirror.options import announcer
+from mirror.options.announcer import PAUSE_SECONDS, Announcer, events_of
 from mirror.protocol.attempt import KeySync, Result
 from mirror.protocol.verdict import ABSENT, EQUAL
 from mirror.queue.bodies import hint_body

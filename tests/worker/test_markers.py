@@ -16,11 +16,11 @@ from test_first_responder import Function, counts
 from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE, World, wait_until
 
 from mirror.cli import parse_arguments
-from mirror.hooks import waiting
-from mirror.hooks.markers import markers_above
 from mirror.loop import Worker
 from mirror.model.limits import MIB
 from mirror.model.selection import is_marker, marker_patterns
+from mirror.options import waiting
+from mirror.options.markers import markers_above
 from mirror.protocol.attempt import Interruption
 from mirror.queue import bodies
 from mirror.queue.bodies import hint_body

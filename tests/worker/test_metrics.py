@@ -11,8 +11,8 @@ import pytest
 from test_first_responder import Function
 from world import MIRROR, QUEUE, SOURCE, World
 
-from mirror.hooks.metrics import SAMPLE, Metrics
 from mirror.model.errors import Postponed
+from mirror.options.metrics import SAMPLE, Metrics
 from mirror.protocol.attempt import KeySync, Result
 from mirror.queue.bodies import hint_body
 

@@ -16,9 +16,9 @@ from drawn import DAY, DELETE, DESTINATION, LATE, LOOK, START, Drawn
 from expected import DIFFERENCES, category, compared, fits, is_excluded, is_old, keys_of, measured, waited
 
 from mirror.cli import parse_arguments
-from mirror.hooks import hooks_for
 from mirror.model.errors import Postponed
 from mirror.model.selection import folder_of
+from mirror.options import hooks_for
 from mirror.protocol.attempt import KeySync
 from mirror.readers import reconcile as reconciling
 from mirror.readers.reconcile import Options

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 
 from botocore.exceptions import ClientError
 
-from mirror.hooks.waiting import Blocked
 from mirror.model.errors import Refused, describe, error_code, is_busy, is_change, is_environment
 from mirror.model.log_lines import ANOTHER, IT_NO_LONGER, REMOVED_FIRST, quoted
+from mirror.options.waiting import Blocked
 from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.multipart import drop_upload

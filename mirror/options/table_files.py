@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from mirror.concurrency import Slots
-from mirror.hooks.others import copy_other
-from mirror.hooks.waiting import Awaited, Waits, soon
 from mirror.model.delta import COMMIT, LOG, LogFile, names_of
 from mirror.model.errors import AWS_ERRORS, describe, is_change, is_environment
 from mirror.model.limits import MIB
 from mirror.model.selection import is_marker
+from mirror.options.others import copy_other
+from mirror.options.waiting import Awaited, Waits, soon
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Source

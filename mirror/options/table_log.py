@@ -11,10 +11,6 @@ from typing import NamedTuple
 from botocore.exceptions import ClientError
 
 from mirror.concurrency import Slots
-from mirror.hooks.others import copy_other, fault_of, remove_other
-from mirror.hooks.shared import Shared
-from mirror.hooks.table_files import LARGEST_READ, READS, Item, TableFiles, listed
-from mirror.hooks.waiting import ARCHIVED_SECONDS, Awaited, Blocked
 from mirror.model.delta import (
     CHECKPOINT,
     COMMIT,
@@ -30,6 +26,10 @@ from mirror.model.delta import (
 )
 from mirror.model.errors import AWS_ERRORS, Changed, is_change
 from mirror.model.limits import MIB
+from mirror.options.others import copy_other, fault_of, remove_other
+from mirror.options.shared import Shared
+from mirror.options.table_files import LARGEST_READ, READS, Item, TableFiles, listed
+from mirror.options.waiting import ARCHIVED_SECONDS, Awaited, Blocked
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Destination, Source

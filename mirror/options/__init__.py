@@ -7,11 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from mirror.hooks.announcer import events_of
-from mirror.hooks.markers import Markers
-from mirror.hooks.tables import Tables
-from mirror.hooks.waiting import Waits
 from mirror.model.log_lines import quoted
+from mirror.options.announcer import events_of
+from mirror.options.markers import Markers
+from mirror.options.tables import Tables
+from mirror.options.waiting import Waits
 from mirror.protocol.attempt import Hooks, KeySync
 from mirror.protocol.buckets import Buckets, is_expired
 from mirror.protocol.sync import Syncer

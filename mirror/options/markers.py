@@ -10,10 +10,10 @@ import math
 import re
 from collections.abc import Iterator
 
-from mirror.hooks.others import remove_other
-from mirror.hooks.waiting import Waits, delay_of, end_of_wait
 from mirror.model.errors import Postponed
 from mirror.model.selection import folder_of, is_marker, marker_patterns
+from mirror.options.others import remove_other
+from mirror.options.waiting import Waits, delay_of, end_of_wait
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.requests import head_destination, head_source

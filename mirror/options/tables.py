@@ -8,13 +8,13 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Collection
 
-from mirror.hooks.others import fault_of
-from mirror.hooks.shared import Shared
-from mirror.hooks.table_files import TableFiles
-from mirror.hooks.table_log import TableLogs, is_same
-from mirror.hooks.waiting import Awaited, Waits, delay_of, end_of_wait, soon
 from mirror.model.delta import COMMIT, LOG, POINTER, LogFile, commit_key, is_in_log, log_file
 from mirror.model.errors import AWS_ERRORS, Changed, Postponed
+from mirror.options.others import fault_of
+from mirror.options.shared import Shared
+from mirror.options.table_files import TableFiles
+from mirror.options.table_log import TableLogs, is_same
+from mirror.options.waiting import Awaited, Waits, delay_of, end_of_wait, soon
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Destination, Source
