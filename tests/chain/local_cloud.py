@@ -8,18 +8,15 @@ import json
 import os
 import subprocess
 import time
-import urllib.request
 import uuid
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
+import account
 import boto3
 import pytest
-from account import free_port, python_with
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-LOCAL = Path(__file__).parents[2] / "local"
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
 # What a task runs where there is no Docker engine: prints what it was given, then obeys WHAT.
@@ -39,10 +36,6 @@ if what in ("caller", "fail"):
 print("ready", flush=True)
 signal.pause()
 """
-DIRECTORY = {
-    "Location": {"Type": "AvailabilityZone", "Name": "use1-az4"},
-    "Bucket": {"DataRedundancy": "SingleAvailabilityZone", "Type": "Directory"},
-}
 
 
 def wait_for(condition, seconds=300):
@@ -54,16 +47,6 @@ def wait_for(condition, seconds=300):
     return value
 
 
-def healthy(url, server, log):
-    """Tell whether the server answers; fail with its log if it ended."""
-    assert server.poll() is None, log.read_text()
-    try:
-        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=10):
-            return True
-    except OSError:
-        return False
-
-
 def task_program(folder):
     """Write the program that stands in for worker.py; return its path."""
     program = folder / "worker.py"
@@ -73,15 +56,15 @@ def task_program(folder):
 
 @contextlib.contextmanager
 def running_cloud(directory, **settings):
-    """The URL of a cloud with the given settings."""
-    port, log = free_port(), directory / "log"
+    """The URL of a cloud with the given settings, which ends its tasks and functions when it ends."""
+    port, log = account.free_port(), directory / "log"
     env = {**os.environ, "GATEWAY_PORT": str(port), "TMPDIR": str(directory), **settings}
-    command = [python_with("ministack", LOCAL / "requirements.txt"), LOCAL / "cloud.py"]
+    command = [account.python_with("ministack", account.LOCAL / "requirements.txt"), account.LOCAL / "cloud.py"]
     with log.open("w") as out:
         server = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: healthy(url, server, log))
+        account.wait_for(lambda: account.answers(f"{url}/_ministack/health"), server, log)
         yield url
     finally:
         server.terminate()

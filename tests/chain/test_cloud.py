@@ -10,10 +10,9 @@ import time
 import uuid
 
 import pytest
-from botocore.exceptions import ClientError
+from account import DIRECTORY
 from local_cloud import (
     ACCOUNT,
-    DIRECTORY,
     REGION,
     arn_of,
     as_role,
@@ -64,18 +63,18 @@ def test_a_role_with_create_session_writes_reads_and_deletes_in_a_directory_buck
     assert role.get_object(Bucket=directory, Key=key)["Body"].read() == b"x"
     role.delete_object(Bucket=directory, Key=key)
     assert error_of(role.head_object, Bucket=directory, Key=key)[0] == 404
+    denied = as_role(cloud, ("s3:*", "*"))
+    assert error_of(denied.put_object, Bucket=directory, Key=key, Body=b"x") == (403, "AccessDenied")
 
 
 def test_a_session_is_for_five_minutes_and_has_credentials_of_its_own(cloud, directory):
     role = as_role(cloud, open_session(directory))
-    credentials = role.create_session(Bucket=directory)["Credentials"]
-    assert 240 < credentials["Expiration"].timestamp() - time.time() <= 300
-    assert credentials["AccessKeyId"] != role._request_signer._credentials.access_key
-
-
-def test_without_create_session_a_directory_bucket_is_closed_whatever_s3_actions_are_granted(cloud, directory):
-    role = as_role(cloud, ("s3:*", "*"))
-    assert error_of(role.put_object, Bucket=directory, Key="k", Body=b"x") == (403, "AccessDenied")
+    c = role.create_session(Bucket=directory)["Credentials"]
+    assert 240 < c["Expiration"].timestamp() - time.time() <= 300
+    keys = {"aws_access_key_id": c["AccessKeyId"], "aws_secret_access_key": c["SecretAccessKey"]}
+    assert c["AccessKeyId"] != role._request_signer._credentials.access_key
+    thief = client(cloud, "s3", aws_session_token="guess", **keys)
+    assert error_of(thief.list_objects_v2, Bucket=directory) == (400, "InvalidToken")
 
 
 def test_a_copy_needs_create_session_on_the_destination_and_get_object_on_the_source(cloud, s3, source, directory):
@@ -83,20 +82,8 @@ def test_a_copy_needs_create_session_on_the_destination_and_get_object_on_the_so
     copy = {"Bucket": directory, "Key": "k", "CopySource": {"Bucket": source, "Key": "k"}}
     read = ("s3:GetObject", f"arn:aws:s3:::{source}/*")
     as_role(cloud, open_session(directory), read).copy_object(**copy)
-    assert error_of(as_role(cloud, read).copy_object, **copy) == (403, "AccessDenied")
-    assert error_of(as_role(cloud, open_session(directory)).copy_object, **copy) == (403, "AccessDenied")
-
-
-def test_a_wrong_session_token_opens_nothing(cloud, directory):
-    c = as_role(cloud, open_session(directory)).create_session(Bucket=directory)["Credentials"]
-    thief = client(
-        cloud,
-        "s3",
-        aws_access_key_id=c["AccessKeyId"],
-        aws_secret_access_key=c["SecretAccessKey"],
-        aws_session_token="guess",
-    )
-    assert error_of(thief.list_objects_v2, Bucket=directory) == (400, "InvalidToken")
+    for grants in ([read], [open_session(directory)]):
+        assert error_of(as_role(cloud, *grants).copy_object, **copy) == (403, "AccessDenied")
 
 
 def test_a_missing_key_is_403_for_those_who_may_not_list_and_404_for_those_who_may(cloud, source):
@@ -159,46 +146,50 @@ def test_a_task_has_its_command_its_region_and_its_role_and_its_output_is_in_the
     assert lines() == [f"region {REGION} reconcile --dry-run", f"caller {session}/{task.rpartition('/')[2]}"]
 
 
-def test_starting_a_task_needs_run_task_in_its_cluster_and_pass_role_for_its_role(cloud):
-    ecs, task, role, _ = run_task(cloud, "fail")
-    definition, cluster = describe(ecs, task)["taskDefinitionArn"], describe(ecs, task)["clusterArn"]
+@pytest.fixture
+def task(cloud):
+    """(its definition's ARN, its role, its cluster's ARN, the folder of that cluster's tasks) of a task that failed."""
+    ecs, arn, role, _ = run_task(cloud, "fail")
+    found = describe(ecs, arn)
+    return found["taskDefinitionArn"], role, found["clusterArn"], found["clusterArn"].replace(":cluster/", ":task/")
+
+
+def test_tasks_are_started_listed_and_described_by_who_may(cloud, task):
+    definition, role, cluster, tasks = task
     here, elsewhere = ({"ArnEquals": {"ecs:cluster": arn}} for arn in (cluster, cluster + "-other"))
-    pass_role = ("iam:PassRole", role, {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}})
+    passing = ("iam:PassRole", role, {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}})
+    run = ("ecs:RunTask", definition, here)
+    tagging, at_clusters = (
+        ("ecs:TagResource", f"{tasks}/*", {"StringEquals": {"ecs:CreateAction": action}})
+        for action in ("RunTask", "CreateCluster")
+    )
     start = {"cluster": cluster, "taskDefinition": definition.rpartition(":")[0]}
-    allowed = as_role(cloud, ("ecs:RunTask", definition, here), pass_role, service="ecs")
-    assert len(allowed.run_task(**start)["tasks"]) == 1
-    for grants in ([("ecs:RunTask", definition, elsewhere), pass_role], [("ecs:RunTask", definition, here)]):
-        assert error_of(as_role(cloud, *grants, service="ecs").run_task, **start)[1] == "AccessDeniedException"
+    start_tagged = start | {"propagateTags": "TASK_DEFINITION"}
+    describing = {"taskDefinition": definition.rpartition("/")[2].partition(":")[0]}
+    for call, given, granted, *refused in (
+        ("run_task", start, [run, passing], [("ecs:RunTask", definition, elsewhere), passing], [run]),
+        ("run_task", start_tagged, [run, passing, tagging], [run, passing], [run, passing, at_clusters]),
+        ("list_tasks", {"cluster": cluster}, [("ecs:ListTasks", "*", here)], [("ecs:ListTasks", "*", elsewhere)]),
+        (
+            "describe_task_definition",
+            describing,
+            [("ecs:DescribeTaskDefinition", "*")],
+            [("ecs:DescribeTaskDefinition", definition)],
+            [],
+        ),
+    ):
+        getattr(as_role(cloud, *granted, service="ecs"), call)(**given)
+        for grants in refused:
+            denied = getattr(as_role(cloud, *grants, service="ecs"), call)
+            assert error_of(denied, **given)[1] == "AccessDeniedException", (call, grants)
 
 
-def test_a_task_gets_the_tags_of_its_definition_if_it_is_asked_for_by_who_may_tag_it(cloud):
-    ecs, task, role, _ = run_task(cloud, "fail")
-    definition, cluster = describe(ecs, task)["taskDefinitionArn"], describe(ecs, task)["clusterArn"]
+def test_a_task_gets_the_tags_of_its_definition_if_it_is_asked_for_with_them(cloud, task):
+    ecs, (definition, _, cluster, _) = client(cloud, "ecs"), task
     ecs.tag_resource(resourceArn=definition, tags=[{"key": "team", "value": "ml"}])
-    pass_role = ("iam:PassRole", role, {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}})
-    start = {"cluster": cluster, "taskDefinition": definition.rpartition(":")[0], "propagateTags": "TASK_DEFINITION"}
-    tasks = f"{cluster.replace(':cluster/', ':task/')}/*"
-
-    def may_tag(action):
-        return "ecs:TagResource", tasks, {"StringEquals": {"ecs:CreateAction": action}}
-
-    run = ("ecs:RunTask", definition), pass_role
-    allowed = as_role(cloud, *run, may_tag("RunTask"), service="ecs")
-    (started,) = allowed.run_task(**start)["tasks"]
-    assert ecs.list_tags_for_resource(resourceArn=started["taskArn"])["tags"] == [{"key": "team", "value": "ml"}]
-    assert ecs.list_tags_for_resource(resourceArn=task)["tags"] == []
-    for grants in (run, (*run, may_tag("CreateCluster"))):
-        with pytest.raises(ClientError, match=r"AccessDeniedException.*ecs:TagResource"):
-            as_role(cloud, *grants, service="ecs").run_task(**start)
-
-
-def test_listing_tasks_is_granted_by_cluster(cloud):
-    ecs, task, _, _ = run_task(cloud, "fail")
-    cluster = describe(ecs, task)["clusterArn"]
-    here, elsewhere = ({"ArnEquals": {"ecs:cluster": arn}} for arn in (cluster, cluster + "-other"))
-    as_role(cloud, ("ecs:ListTasks", "*", here), service="ecs").list_tasks(cluster=cluster)
-    denied = as_role(cloud, ("ecs:ListTasks", "*", elsewhere), service="ecs")
-    assert error_of(denied.list_tasks, cluster=cluster)[1] == "AccessDeniedException"
+    for more, tags in ({"propagateTags": "TASK_DEFINITION"}, [{"key": "team", "value": "ml"}]), ({}, []):
+        (started,) = ecs.run_task(cluster=cluster, taskDefinition=definition, **more)["tasks"]
+        assert ecs.list_tags_for_resource(resourceArn=started["taskArn"])["tags"] == tags
 
 
 def test_a_task_that_ends_by_itself_reports_its_exit_code(cloud):
@@ -249,15 +240,6 @@ def test_a_family_is_its_newest_active_revision(cloud):
     assert newest() == 1
     ecs.deregister_task_definition(taskDefinition=f"{family}:1")
     assert error_of(newest)[1] == "ClientException"
-
-
-def test_describing_a_task_definition_is_granted_for_all_of_them(cloud):
-    ecs, task, _, _ = run_task(cloud, "fail")
-    definition = {"taskDefinition": family_of(ecs, task)}
-    as_role(cloud, ("ecs:DescribeTaskDefinition", "*"), service="ecs").describe_task_definition(**definition)
-    for grants in ([], [("ecs:DescribeTaskDefinition", describe(ecs, task)["taskDefinitionArn"])]):
-        denied = as_role(cloud, *grants, service="ecs")
-        assert error_of(denied.describe_task_definition, **definition)[1] == "AccessDeniedException"
 
 
 def test_a_task_takes_as_long_to_start_as_asked_for_and_delays_nothing(tmp_path):
@@ -329,7 +311,7 @@ def test_a_container_gets_what_the_task_definition_says(cloud_with_engine):
     assert stopped(ecs, task)["containers"][0]["exitCode"] == 128 + signal.SIGTERM
 
 
-# --- EventBridge, SQS and Service Quotas --------------------------------------------------------------------------
+# --- EventBridge, SQS and CloudWatch ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -361,6 +343,7 @@ def test_a_rate_rule_fires_every_local_tick(cloud, queues):
 
 def test_a_dead_letter_queue_is_moved_back_to_its_source(queues):
     sqs, url, dead = queues
+    assert sqs.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"] == [url]
     sqs.send_message(QueueUrl=url, MessageBody="again", MessageGroupId="reconcile", DelaySeconds=0)
     wait_for(lambda: "Messages" in sqs.receive_message(QueueUrl=url))
     assert "Messages" not in sqs.receive_message(QueueUrl=url)
@@ -371,11 +354,6 @@ def test_a_dead_letter_queue_is_moved_back_to_its_source(queues):
     assert "Messages" not in sqs.receive_message(QueueUrl=dead)
     [again] = sqs.receive_message(QueueUrl=url, MessageSystemAttributeNames=["MessageGroupId"])["Messages"]
     assert (again["Body"], again["Attributes"]) == ("again", {"MessageGroupId": "reconcile"})
-
-
-def test_a_dead_letter_queue_names_the_queues_it_serves(queues):
-    sqs, url, dead = queues
-    assert sqs.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"] == [url]
 
 
 @pytest.mark.parametrize("cli", CLIS)
@@ -401,8 +379,3 @@ def test_an_alarm_on_several_metrics_is_kept_as_it_was_put(cloud, cli):
     [found] = json.loads(run("describe-alarms", "--alarm-names", alarm["AlarmName"]))["MetricAlarms"]
     assert {name: found[name] for name in alarm} == alarm
     assert "Period" not in found
-
-
-def test_a_new_account_has_six_vcpus_on_fargate_spot(cloud):
-    quota = client(cloud, "service-quotas").get_service_quota(ServiceCode="fargate", QuotaCode="L-36FBB829")["Quota"]
-    assert (quota["QuotaCode"], quota["Value"]) == ("L-36FBB829", 6)

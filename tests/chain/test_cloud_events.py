@@ -9,11 +9,11 @@ import uuid
 from datetime import datetime
 
 import pytest
-from local_cloud import ACCOUNT, REGION, arn_of, client, let_in, metric, wait_for
+from local_cloud import ACCOUNT, REGION, arn_of, as_role, client, error_of, let_in, metric, wait_for
 
-TYPES = ["Object Created", "Object Deleted", "Object Restore Completed"]
 CLIS = [path for name in ("AWS_CLI_V1", "AWS_CLI_V2") if (path := os.environ.get(name))] or ["aws"]
 ON = {"EventBridgeConfiguration": {}}
+KEY = "a b/ö+&=(1)%20.txt"
 
 
 @pytest.fixture
@@ -24,11 +24,6 @@ def s3(cloud):
 @pytest.fixture
 def sqs(cloud):
     return client(cloud, "sqs")
-
-
-@pytest.fixture
-def events(cloud):
-    return client(cloud, "events")
 
 
 @pytest.fixture
@@ -45,22 +40,25 @@ def queue(sqs):
     return sqs.create_queue(QueueName=f"queue-{uuid.uuid4().hex[:8]}")["QueueUrl"]
 
 
-def put_rule(events, bucket, *targets, prefixes=()):
-    """Make the rule of deploy.sh with those target ARNs; return its name and ARN."""
-    name = f"rule-{uuid.uuid4().hex[:8]}"
-    detail = {"bucket": {"name": [bucket]}}
-    if prefixes:
-        detail["object"] = {"key": [{"prefix": prefix} for prefix in prefixes]}
-    pattern = json.dumps({"source": ["aws.s3"], "detail-type": TYPES, "detail": detail})
-    arn = events.put_rule(Name=name, EventPattern=pattern)["RuleArn"]
-    events.put_targets(Rule=name, Targets=[{"Id": target[-20:], "Arn": target} for target in targets])
+def put_rule(cloud, queue, **pattern):
+    """Make a rule that sends such events to the queue; return its name and ARN."""
+    events, name = client(cloud, "events"), f"rule-{uuid.uuid4().hex[:8]}"
+    arn = events.put_rule(Name=name, EventPattern=json.dumps(pattern))["RuleArn"]
+    events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn_of(client(cloud, "sqs"), queue)}])
     return name, arn
 
 
+def of_bucket(bucket, prefixes=()):
+    """The pattern of deploy.sh's rule."""
+    types = ["Object Created", "Object Deleted", "Object Restore Completed"]
+    keys = {"object": {"key": [{"prefix": prefix} for prefix in prefixes]}} if prefixes else {}
+    return {"source": ["aws.s3"], "detail-type": types, "detail": {"bucket": {"name": [bucket]}, **keys}}
+
+
 @pytest.fixture
-def rule(events, sqs, bucket, queue):
+def rule(cloud, sqs, bucket, queue):
     """A rule that sends the bucket's events to the queue."""
-    name, arn = put_rule(events, bucket, arn_of(sqs, queue))
+    name, arn = put_rule(cloud, queue, **of_bucket(bucket))
     let_in(sqs, queue, arn)
     return name
 
@@ -70,9 +68,6 @@ def receive(sqs, queue):
     message = wait_for(lambda: sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages"))[0]
     sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
     return json.loads(message["Body"])
-
-
-# --- what S3 sends ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cli", CLIS)
@@ -98,68 +93,49 @@ def test_the_switch_stays_beside_a_queue_notification_through_the_cli(cloud, s3,
     assert receive(sqs, queue)["Event"] == "s3:TestEvent"
 
 
-KEY = "a b/ö+&=(1)%20.txt"
-
-
 @pytest.mark.usefixtures("rule")
-def test_an_upload_is_told_with_its_key_as_it_is(s3, sqs, bucket, queue):
-    etag = s3.put_object(Bucket=bucket, Key=KEY, Body=b"12345")["ETag"].strip('"')
+def test_each_change_is_told_as_s3_tells_it(s3, sqs, bucket, queue):
+    place = {"Bucket": bucket, "Key": KEY}
+    etag = s3.put_object(**place, Body=b"12345")["ETag"].strip('"')
     event = receive(sqs, queue)
-    assert (event["source"], event["detail-type"], event["account"]) == ("aws.s3", "Object Created", ACCOUNT)
-    assert (event["region"], event["resources"]) == (REGION, [f"arn:aws:s3:::{bucket}"])
+    assert (event["source"], event["account"], event["region"]) == ("aws.s3", ACCOUNT, REGION)
+    assert event["resources"] == [f"arn:aws:s3:::{bucket}"]
     assert datetime.strptime(event["time"], "%Y-%m-%dT%H:%M:%SZ")
-    told = event["detail"]
-    assert (told["bucket"]["name"], told["reason"], told["version"]) == (bucket, "PutObject", "0")
-    assert int(told["object"].pop("sequencer"), 16)
-    assert told["object"] == {"key": KEY, "size": 5, "etag": etag}
-    assert event["id"] != told["request-id"]
-
-
-@pytest.mark.usefixtures("rule")
-def test_a_copy_and_a_multipart_upload_are_told_with_their_reason(s3, sqs, bucket, queue):
-    place = {"Bucket": bucket, "Key": "k"}
-    s3.put_object(**place, Body=b"x")
+    created = event["detail"]
+    assert (created["bucket"]["name"], created["reason"], created["version"]) == (bucket, "PutObject", "0")
+    sequencer = created["object"].pop("sequencer")
+    assert created["object"] == {"key": KEY, "size": 5, "etag": etag}
+    assert event["id"] != created["request-id"]
     s3.copy_object(Bucket=bucket, Key="copy", CopySource=place)
     upload = {**place, "UploadId": s3.create_multipart_upload(**place)["UploadId"]}
     part = s3.upload_part(**upload, PartNumber=1, Body=b"x")["ETag"]
     s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part}]})
-    reasons = {receive(sqs, queue)["detail"]["reason"] for _ in range(3)}
-    assert reasons == {"PutObject", "CopyObject", "CompleteMultipartUpload"}
-
-
-@pytest.mark.usefixtures("rule")
-def test_a_deletion_is_told_without_size_and_with_its_type(s3, sqs, bucket, queue):
-    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
-    s3.delete_object(Bucket=bucket, Key="k")
-    created, deleted = (receive(sqs, queue)["detail"] for _ in range(2))
+    assert {receive(sqs, queue)["detail"]["reason"] for _ in range(2)} == {"CopyObject", "CompleteMultipartUpload"}
+    s3.delete_object(**place)
+    deleted = receive(sqs, queue)["detail"]
     assert deleted["object"].keys() == {"key", "sequencer"}
     assert (deleted["reason"], deleted["deletion-type"]) == ("DeleteObject", "Permanently Deleted")
-    assert deleted["object"]["sequencer"] > created["object"]["sequencer"]
+    assert int(deleted["object"]["sequencer"], 16) > int(sequencer, 16)
+    s3.put_object(**place, StorageClass="GLACIER")
+    receive(sqs, queue)
+    s3.restore_object(**place, RestoreRequest={"Days": 1})
+    event = receive(sqs, queue)
+    assert (event["detail-type"], event["detail"]["source-storage-class"]) == ("Object Restore Completed", "GLACIER")
+    assert event["detail"]["object"].keys() == {"key", "size", "etag"}
 
 
 @pytest.mark.usefixtures("rule")
 def test_in_a_versioned_bucket_the_version_is_told(s3, sqs, bucket, queue):
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     version = s3.put_object(Bucket=bucket, Key="k", Body=b"x")["VersionId"]
-    assert receive(sqs, queue)["detail"]["object"]["version-id"] == version
     marker = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k"}]})["Deleted"][0]
-    told = receive(sqs, queue)["detail"]
-    assert told["deletion-type"] == "Delete Marker Created"
-    assert told["object"]["version-id"] == marker["DeleteMarkerVersionId"]
     s3.delete_object(Bucket=bucket, Key="k", VersionId=version)
-    told = receive(sqs, queue)["detail"]
-    assert (told["deletion-type"], told["object"]["version-id"]) == ("Permanently Deleted", version)
-
-
-@pytest.mark.usefixtures("rule")
-def test_a_restored_object_is_told(s3, sqs, bucket, queue):
-    s3.put_object(Bucket=bucket, Key="k", Body=b"x", StorageClass="GLACIER")
-    receive(sqs, queue)
-    s3.restore_object(Bucket=bucket, Key="k", RestoreRequest={"Days": 1})
-    event = receive(sqs, queue)
-    assert event["detail-type"] == "Object Restore Completed"
-    assert event["detail"]["source-storage-class"] == "GLACIER"
-    assert event["detail"]["object"].keys() == {"key", "size", "etag"}
+    told = [receive(sqs, queue)["detail"] for _ in range(3)]
+    assert [(one.get("deletion-type"), one["object"]["version-id"]) for one in told] == [
+        (None, version),
+        ("Delete Marker Created", marker["DeleteMarkerVersionId"]),
+        ("Permanently Deleted", version),
+    ]
 
 
 def test_nothing_is_told_to_a_rule_after_the_switch_is_off(s3, sqs, bucket, queue, rule, cloud):
@@ -171,29 +147,28 @@ def test_nothing_is_told_to_a_rule_after_the_switch_is_off(s3, sqs, bucket, queu
     assert metric(cloud, "AWS/Events", "TriggeredRules", RuleName=rule) == 1
 
 
-def test_a_rule_takes_keys_by_their_prefix_as_it_is(events, s3, sqs, bucket, queue):
-    prefixes = ["a b+ö&%20/", "x*"]
-    _, arn = put_rule(events, bucket, arn_of(sqs, queue), prefixes=prefixes)
-    let_in(sqs, queue, arn)
-    keys = ["a b+ö&%20/1", "a+b+ö&%20/1", "a b", "x*1", "xx1"]
-    for key in keys:
-        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
-    assert {receive(sqs, queue)["detail"]["object"]["key"] for _ in range(2)} == {"a b+ö&%20/1", "x*1"}
-    assert "Messages" not in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1)
-
-
-# --- who may get it ----------------------------------------------------------------------------------------------
-
-
-def test_a_queue_gets_nothing_unless_its_policy_names_the_rule(cloud, events, s3, sqs, bucket, queue):
-    name, arn = put_rule(events, bucket, arn_of(sqs, queue))
+def test_a_rule_takes_keys_by_their_prefix_as_it_is_and_its_queue_has_to_let_it_in(cloud, s3, sqs, bucket, queue):
+    name, arn = put_rule(cloud, queue, **of_bucket(bucket, ["a b+ö&%20/", "x*"]))
     for number, policy in enumerate((None, f"{arn}-other"), 1):
         if policy:
             let_in(sqs, queue, policy)
-        s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+        s3.put_object(Bucket=bucket, Key="x*0", Body=b"x")
         wait_for(lambda number=number: metric(cloud, "AWS/Events", "FailedInvocations", RuleName=name) == number)
     let_in(sqs, queue, arn)
-    s3.put_object(Bucket=bucket, Key="allowed", Body=b"x")
-    assert receive(sqs, queue)["detail"]["object"]["key"] == "allowed"
-    assert metric(cloud, "AWS/Events", "Invocations", RuleName=name) == 3
+    for key in ("a b+ö&%20/1", "a+b+ö&%20/1", "a b", "x*1", "xx1"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    assert {receive(sqs, queue)["detail"]["object"]["key"] for _ in range(2)} == {"a b+ö&%20/1", "x*1"}
+    assert metric(cloud, "AWS/Events", "Invocations", RuleName=name) == 4
     assert metric(cloud, "AWS/Events", "FailedInvocations", RuleName=name) == 2
+
+
+def test_what_is_announced_by_who_may_reaches_the_queue_of_a_rule(cloud, sqs, queue):
+    _, arn = put_rule(cloud, queue, **{"source": ["ours"], "detail-type": ["Object Synced"]})
+    let_in(sqs, queue, arn)
+    bus, entry = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default", {"Source": "ours", "Detail": '{"key": "k"}'}
+    allowed, denied = (as_role(cloud, (what, bus), service="events") for what in ("events:PutEvents", "events:PutRule"))
+    assert error_of(denied.put_events, Entries=[entry | {"DetailType": "Object Synced"}])[1] == "AccessDeniedException"
+    allowed.put_events(Entries=[entry | {"DetailType": kind} for kind in ("Other", "Object Synced")])
+    event = receive(sqs, queue)
+    told = event["source"], event["detail-type"], event["account"], event["region"], event["detail"]
+    assert told == ("ours", "Object Synced", ACCOUNT, REGION, {"key": "k"})

@@ -4,7 +4,8 @@ import asyncio
 import random
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import InitVar, dataclass
 
 from standin_sqs import SQSError
 from standin_store import S3Error
@@ -47,11 +48,13 @@ class Fault:
     seconds: float = 3600.0
     seed: int = 0
     used: int = 0
+    clock: InitVar[Callable[[], float]] = time.monotonic  # seconds
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
         self.random = random.Random(self.seed)
         self.operations = set(self.operation.split(","))
-        self.planted = self.refilled = time.monotonic()
+        self.planted = self.refilled = self.clock()
         self.allowed = 0.0
 
     def applies(self, operation: str, service: str, bucket: str, key: str) -> bool:
@@ -70,12 +73,12 @@ class Fault:
         return True
 
     def is_its_time(self) -> bool:
-        passed = time.monotonic() - self.planted
+        passed = self.clock() - self.planted
         return self.after <= passed and (not self.until or passed < self.until)
 
     def has_allowance(self) -> bool:
         """A bucket of tokens for a tenth of a second, so that the limit holds at all times."""
-        now = time.monotonic()
+        now = self.clock()
         self.allowed = min(self.allowed + self.rate * (now - self.refilled), max(self.rate / 10, 1.0))
         self.refilled = now
         if self.allowed < 1:
