@@ -24,7 +24,6 @@ FAST = (
     "scripts/test_log_lines",
     "scripts/test_documents",
     "docs/test_page",
-    "docs/test_subjects",
 )
 
 # Searches of these names take longer than all others, and "grows over the limit" walks the same code.

@@ -12,7 +12,6 @@ import math
 import random
 import signal
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -33,7 +32,7 @@ WAITS = {"WAIT_TIME_SECONDS": "2", "EMPTY_POLLS_BEFORE_EXIT": "1000"}
 def prepare(place: Place, scenario: Scenario, scale: float) -> None:
     """Buckets, queue, faults and all that has no rate."""
     standin = place.standin
-    place.clear(scenario.latency, **scenario.queue)
+    place.clear(scenario.latency)
     standin.configure_bucket(SOURCE, notification=None)
     standin.tokens(**scenario.tokens)
     for load in scenario.loads:
@@ -50,8 +49,6 @@ def prepare(place: Place, scenario: Scenario, scale: float) -> None:
     standin.notify(SOURCE, QUEUE)
     random.Random(1).shuffle(backlog)  # SQS keeps no order, and a worker must not depend on one
     standin.together(backlog)
-    if scenario.taken:
-        take_all(place.queue_url, scenario.taken, sum(standin.queue(QUEUE).values()))
     for fault in scenario.faults:
         standin.fault(**{"times": 0, "kind": "error", **fault})
 
@@ -63,14 +60,6 @@ def messages(place: Place, keys: list[str]) -> list[Call]:
     records = [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": s3} for s3 in named]
     bodies = [json.dumps({"Records": records[first : first + RECORDS]}) for first in range(0, len(keys), RECORDS)]
     return [("send", [QUEUE, body], {}) for body in bodies]
-
-
-def take_all(url: str, seconds: float, count: int) -> None:
-    """Receives every message and forgets it."""
-    body = {"QueueUrl": url, "MaxNumberOfMessages": 10, "VisibilityTimeout": int(seconds), "WaitTimeSeconds": 0}
-    headers = {"x-amz-target": "AmazonSQS.ReceiveMessage"}
-    for _ in range(0, count, 10):
-        urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)).close()
 
 
 # --- While it runs ----------------------------------------------------------------------------------------------------
@@ -100,7 +89,7 @@ class Run:
             settings |= {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.standin.url}/_credentials"}
         log = self.name if self.scenario.is_read else None
         self.last_start = self.seconds()
-        self.started.append(self.place.start(*self.scenario.arguments, log=log, mode=mode, **settings))
+        self.started.append(self.place.start(log=log, mode=mode, **settings))
 
     @property
     def current(self) -> Measured:

@@ -21,11 +21,10 @@ class Load:
     keys: int = 0  # that the changes are spread over; 0: each has a key of its own
     per_second: float = 0.0  # 0: all before the worker starts
     start: float = 0.0  # seconds after the worker's start, for those that have a rate
-    name: str = ""  # put before the number of the key
 
     def keys_of(self, scale: float) -> list[str]:
         numbers = range(max(1, round(self.count * scale)))
-        return [f"{self.group}/{self.name}{number % self.keys if self.keys else number}" for number in numbers]
+        return [f"{self.group}/{number % self.keys if self.keys else number}" for number in numbers]
 
     def changes(self, scale: float) -> list[Call]:
         if self.kind == "delete":
@@ -49,10 +48,7 @@ class Scenario:
     lag: str = ""  # the group whose lag is shown; all of them
     limit: float = 60.0
     latency: dict[str, Any] = field(default_factory=lambda: USUAL)
-    queue: dict[str, Any] = field(default_factory=dict)
     tokens: dict[str, float] = field(default_factory=dict)
-    taken: float = 0.0  # for so long a worker that died keeps all that is on the queue at the start
-    arguments: tuple[str, ...] = ()
     is_read: bool = True  # what the worker says
     counted: tuple[str, ...] = ()  # operations whose number is shown
 
@@ -83,9 +79,6 @@ SCENARIOS = {
     "session-expired": Scenario("A1: 5,000 deletes, S3 no longer takes the session that it gave",
         (Load("gone", 5000, kind="delete"),), steps=((2.0, "expire_tokens", {"kind": "session"}),),
         settings=THIRTIETH_OF_PAUSES),
-    "session-refused": Scenario("A1: CreateSession answers 403 for the first 30 s, 2,000 deletes",
-        (Load("gone", 2000, kind="delete"),), faults=({"operation": "CreateSession", "until": 30.0, **DENIED},),
-        settings=SIXTH, limit=120),
     "all-403": Scenario(
         "A1: S3 answers 403 to everything for 45 s (pauses are a sixth, so as for 4.5 minutes), 5,000 messages",
         (Load("good", 5000),), faults=({"operation": "S3", "until": 45.0, **DENIED},), settings=SIXTH, limit=120),
@@ -93,13 +86,9 @@ SCENARIOS = {
         "A1: keys are still valid, but are to be renewed and the endpoint answers 500, from 3 s to 40 s", (STEADY,),
         faults=({"operation": "GetCredentials", "after": 3.0, "until": 40.0},), settings=SIXTH, tokens=KEYS_FOR_S3,
         limit=120),
-    "credentials-hang": Scenario("A1: as credentials-500, the endpoint does not answer", (STEADY,),
-        faults=(hang("GetCredentials", after=3.0, until=40.0),), settings=SIXTH, tokens=KEYS_FOR_S3, limit=120),
     "credentials-expired": Scenario("A1, A3: the endpoint hands out keys that have ended, from 5 s to 30 s", (STEADY,),
         steps=((5.0, "tokens", {"key_seconds": -10.0}), (30.0, "tokens", {"key_seconds": 3600.0})), settings=SIXTH,
         tokens=KEYS_FOR_S3, limit=120),
-    "keys-revoked": Scenario("A1: all keys handed out so far are refused from 5 s on; new ones are good", (STEADY,),
-        steps=((5.0, "expire_tokens", {"kind": "key"}),), settings=SIXTH, tokens={"key_seconds": 700.0}, limit=150),
     "own-faults": Scenario(
         "A1: 5 keys with a 403 of their own among 1,000 good ones: they alone go to the dead-letter queue",
         (Load("bad", 5), Load("good", 1000)), faults=({"operation": "S3", "key": "^bad/", **DENIED},),
@@ -108,21 +97,11 @@ SCENARIOS = {
         "A2: 64 GiB in 12 s of work, then CompleteMultipartUpload is busy three times (patience of a thirtieth: 10 s)",
         (Load("large", 1, size=64 * GIB),), faults=({"operation": "CompleteMultipartUpload", "times": 3, **SLOW_DOWN},),
         settings=THIRTIETH_OF_PAUSES, latency={"UploadPartCopy": 3000.0}, limit=120, counted=("UploadPartCopy",)),
-    "few-503": Scenario("A4: 5% of the requests are answered 503, 20 new objects a second",
-        (Load("cold", 600, per_second=20),), faults=({"operation": "S3", "probability": 0.05, **SLOW_DOWN},)),
     "limit": Scenario("A4: S3 takes 500 requests a second, 5,000 objects: 30 s with 3 requests for each",
         (Load("good", 5000),), faults=({"operation": "S3", "rate": 500.0, **SLOW_DOWN},), limit=90),
     "session-hangs": Scenario(
         "A5: CreateSession does not answer for 30 s when the session is to be renewed, 40 overwrites a second",
         (STEADY,), faults=(hang("CreateSession", after=5.0, until=35.0),), tokens={"session_seconds": 70.0}, limit=120),
-    "create-hangs": Scenario("A5: one CreateMultipartUpload of 20 does not answer",
-        (Load("large", 20, size=128 * MIB),), faults=(hang("CreateMultipartUpload", times=1),), settings=IN_PARTS,
-        limit=120),
-    "control-character": Scenario(
-        "A6: a large key with a control character, 20 small neighbours that come for the second time",
-        (Load("folder", 20, name="good "), Load("folder", 1, size=128 * MIB, name="\x01", per_second=1000)),
-        settings=IN_PARTS | THIRTIETH_OF_PAUSES, lag="folder", taken=4.0, limit=60,
-        counted=("CreateMultipartUpload", "ListMultipartUploads")),
     "dead-connections": Scenario(
         "A7: 300 objects, 25 s of silence in which a firewall forgets the connections, 300 more (COPY_TIMEOUT=20)",
         (Load("early", 300), Load("late", 300, per_second=1000, start=30.0)), steps=((15.0, "freeze", {}),),
@@ -130,20 +109,9 @@ SCENARIOS = {
     "receive-lost": Scenario("A7: the answers of three ReceiveMessage are lost; visibility 1/30, so 240 s",
         (Load("good", 500),), faults=({"operation": "ReceiveMessage", "kind": "lost", "times": 3},), settings=THIRTIETH,
         limit=270),
-    "change-visibility-fails": Scenario(
-        "A7: 5 keys are refused once, and the ChangeMessageVisibility after that fails for 10 s; visibility 1/30",
-        (Load("good", 5),),
-        faults=({"operation": "HeadObject,CopyObject", "times": 5, **DENIED},
-                {"operation": "ChangeMessageVisibility,ChangeMessageVisibilityBatch", "until": 10.0}),
-        settings=THIRTIETH | THIRTIETH_OF_PAUSES, limit=270),
     "child-killed": Scenario("A7, C: one of two processes is killed with SIGKILL at 4 s; visibility 1/30, so 240 s",
         (Load("good", 2000, per_second=200),), steps=((4.0, "kill_a_child", {}),),
         settings=THIRTIETH | {"PROCESSES": "2"}, latency={"HeadObject": 100.0, "CopyObject": 400.0}, limit=270),
-    "empty-page": Scenario(
-        "A7: a page of the source's listing is a 200 without a body: reconcile must not say that it is complete", (),
-        faults=({"operation": "ListObjectsV2", "kind": "empty_200", "bucket": "source", "skip": 1, "times": 1},),
-        steps=((0.0, "put_many", {"bucket": "source", "keys": [f"good/{number}" for number in range(3000)]}),),
-        arguments=("reconcile",), goal="end", counted=("ListObjectsV2", "SendMessageBatch"), limit=30),
     # Keys that would starve others
     "hot-key": Scenario("B1: one key overwritten 100 times a second for 70 s, beside five others a second",
         (Load("hot", 7000, per_second=100, keys=1), Load("cold", 350, per_second=5)), settings=THIRTIETH_OF_PAUSES,
@@ -156,7 +124,6 @@ SCENARIOS = {
     "busy-prefix": Scenario("B2: 600 keys of a prefix that answers 503, among 3,000 good ones",
         (Load("busy", 600), Load("good", 3000)), faults=({"operation": "S3", "key": "^busy/", **SLOW_DOWN},),
         goal="good"),
-    "small-alone": Scenario("B3: 4,000 small objects, for comparison", (Load("small", 4000),), goal="small"),
     "large-copies": Scenario("B3: 4,000 small objects among 2,000 of 320 MiB in five parts of 1 s",
         (Load("large", 2000, size=320 * MIB), Load("small", 4000)), settings=IN_PARTS,
         latency={"HeadObject": 8.0, "CopyObject": 25.0, "UploadPartCopy": 1000.0}, goal="small"),
@@ -164,29 +131,10 @@ SCENARIOS = {
         (Load("bulk", 20_000, kind="records"), Load("small", 4000)), goal="small"),
     "one-key-100000": Scenario("B3: 100,000 messages on one key, 2,000 others among them",
         (Load("hot", 100_000, keys=1), Load("small", 2000)), lag="small", limit=120),
-    "in-flight": Scenario("B3: a worker that died holds as many messages for 15 s as SQS lends (here 1,000)",
-        (Load("small", 1000), Load("late", 500, per_second=100)), queue={"max_in_flight": 1000}, taken=15.0),
     # The end: SIGTERM at 4 s, in the middle of work, which may take the 120 s that Fargate gives
     "term": Scenario("C: SIGTERM in the middle of work", **MIDDLE, steps=TERMINATE, latency=SLOW),
-    "term-receive-hangs": Scenario("C: SIGTERM while ReceiveMessage does not answer", **MIDDLE | {"loads": ()},
-        faults=(hang("ReceiveMessage"),), steps=TERMINATE),
-    "term-send-hangs": Scenario("C: SIGTERM while SendMessage and ChangeMessageVisibility do not answer", **MIDDLE,
-        faults=(hang("SendMessage,SendMessageBatch,ChangeMessageVisibility,ChangeMessageVisibilityBatch", after=3.0),),
-        steps=TERMINATE, latency=SLOW),
-    "term-delete-hangs": Scenario("C: SIGTERM while DeleteMessageBatch does not answer", **MIDDLE,
-        faults=(hang("DeleteMessageBatch,DeleteMessage", after=2.0),), steps=TERMINATE, latency=SLOW),
     "term-sqs-hangs": Scenario("C: SIGTERM while nothing of SQS answers", **MIDDLE, faults=(hang("SQS", after=3.0),),
         steps=TERMINATE, latency=SLOW),
-    "term-copies-silent": Scenario("C: SIGTERM while no copy answers", **MIDDLE, faults=(hang("CopyObject"),),
-        steps=TERMINATE),
     "term-unread": Scenario("C: SIGTERM while nobody reads stdout", **MIDDLE, is_read=False, steps=TERMINATE),
-    "term-twice": Scenario("C: SIGTERM twice while no copy answers", **MIDDLE, faults=(hang("CopyObject"),),
-        steps=(*TERMINATE, (5.0, "terminate", {}))),
-    "term-at-start": Scenario("C: SIGTERM after 0.4 s", **MIDDLE, steps=((0.4, "terminate", {}),)),
-    "term-reconcile": Scenario("C: SIGTERM to a reconcile whose listing does not answer", **MIDDLE | {"loads": ()},
-        arguments=("reconcile",), faults=(hang("ListObjectsV2"),), steps=TERMINATE),
-    "term-two-processes": Scenario("C: SIGTERM to the parent of two processes while nothing of SQS answers",
-        **MIDDLE | {"settings": {"PROCESSES": "2", "WAIT_TIME_SECONDS": "20"}}, faults=(hang("SQS", after=3.0),),
-        steps=TERMINATE, latency=SLOW),
 }
 # fmt: on

@@ -22,10 +22,10 @@ HOURS_A_MONTH = 730
 # One Bash for all: settings and options of each estimate on a line, its figures unrounded on a line.
 MANY = r"""
 source "$0/sync.sh"
-while IFS=';' read -r settings files size arrival; do
+while IFS=';' read -r settings files size arrival keep; do
   (
     eval "$settings"
-    declare -A given=([files]=$files [size]=$size [arrival]=$arrival)
+    declare -A given=([files]=$files [size]=$size [arrival]=$arrival [keep]=$keep)
     print_estimate "$(<"$0/lib/prices.json")" 'estimate | tojson'
   )
 done
@@ -91,7 +91,8 @@ DAYS_A_MONTH = 30
 
 @cache
 def estimates(*cases: str) -> tuple[dict[str, Any], ...]:
-    """What `./sync.sh cost --estimate` finds in each case: settings;files;size;arrival."""
+    """What `./sync.sh cost --estimate` finds in each case: settings;files;size;arrival;GB that are kept,
+    which may be left out."""
     given, plain = "\n".join(cases) + "\n", {"PATH": os.environ["PATH"], "REGION": LISTED["region"]}
     command = ["bash", "-euo", "pipefail", "-c", MANY, str(ROOT)]
     done = subprocess.run(command, env=plain, input=given, stdout=subprocess.PIPE, text=True, check=True)

@@ -14,7 +14,6 @@ from commands import (
     REPLACED,
     Command,
     all_commands,
-    as_run,
     commands_of,
     output_by_page,
     place_of,
@@ -28,15 +27,10 @@ TEXTS = [command.text for command in all_commands()]
 
 
 @pytest.mark.parametrize("start", NOT_RUN)
-def test_a_row_is_for_a_command_that_no_other_row_is_for(start: str) -> None:
-    others = [row for row in NOT_RUN if row != start]
-    assert [text for text in TEXTS if re.match(start, text) and not any(re.match(row, text) for row in others)] != []
-
-
-@pytest.mark.parametrize("start", NOT_RUN)
-def test_a_command_that_is_not_run_has_a_test_elsewhere_or_a_reason(start: str) -> None:
-    reason = NOT_RUN[start]
+def test_a_command_that_is_not_run_has_one_row_with_a_test_elsewhere_or_a_reason(start: str) -> None:
+    others, reason = [row for row in NOT_RUN if row != start], NOT_RUN[start]
     assert " " in reason or (ROOT / "tests" / reason).is_file()
+    assert [text for text in TEXTS if re.match(start, text) and not any(re.match(row, text) for row in others)] != []
 
 
 def test_every_change_is_for_a_command() -> None:
@@ -69,14 +63,3 @@ def test_a_block_that_fails_is_named_by_page_and_line() -> None:
     done = subprocess.run(["bash", "-c", traced], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert (done.returncode, place_of(script, done.stdout)) == (1, "docs/a.md:7")
     assert output_by_page(script, done.stdout) == {"README.md": "good"}
-
-
-def test_a_command_that_is_not_run_says_why() -> None:
-    assert as_run(Command("README.md", 1, "aws configure")) == ": not run: asks questions"
-
-
-def test_a_slow_command_is_run_where_it_stands_first() -> None:
-    deploys = [command for command in tour() if command.text == "./deploy.sh"]
-    first, *others = map(as_run, deploys)
-    assert first == "./deploy.sh"
-    assert others == [f": not run: as {deploys[0].place}"] * len(others) != []

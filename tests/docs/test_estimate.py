@@ -1,12 +1,10 @@
 """`./sync.sh cost --estimate`: sums by hand, without AWS; what it asks for, and what it refuses."""
 
-import json
 import os
 import pty
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import cost
 import pytest
@@ -15,32 +13,6 @@ from launch.copying import FEW_MESSAGES, MOST_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {"PATH": os.environ["PATH"], "REGION": "us-east-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-# One Bash for all: settings and options of each estimate on a line.
-MANY = r"""
-source "$0/sync.sh"
-while read -r line; do
-  (eval "$line --json")
-done
-"""
-
-
-def estimates(lines: list[str]) -> list[dict[str, Any]]:
-    """Each line is settings and options."""
-    settings = (line.partition("estimate ") for line in lines)
-    given = "\n".join(f"{before} estimate_cost --estimate {after}".strip() for before, _, after in settings)
-    done = subprocess.run(
-        ["bash", "-c", MANY, ROOT], env=PLAIN, input=given + "\n", capture_output=True, text=True, check=True
-    )
-    assert done.stderr == ""
-    decoder, found, rest = json.JSONDecoder(), [], done.stdout.strip()
-    while rest:
-        one, end = decoder.raw_decode(rest)
-        found.append(one)
-        rest = rest[end:].strip()
-    assert len(found) == len(lines)
-    return found
-
-
 # Months that are added up by hand, in USD: list prices of us-east-1.
 PUT, LOOK_AT_SOURCE, LOOK_AT_DESTINATION = 1.13e-6, 0.4e-6, 0.03e-6
 NEW = PUT + 2 * LOOK_AT_SOURCE
@@ -130,105 +102,61 @@ def test_it_says_of_a_month_what_one_adds_up_by_hand() -> None:
         assert found["storage"]["usd"] == pytest.approx(storage), month
 
 
-def test_an_idle_deployment_costs_more_where_the_free_tier_is_used_up() -> None:
-    status, output = ask(["--files", "0", "--size", "1KB"], None)
-    sums = dict(re.findall(r"^(sync, \D+?) +([0-9.]+) *$", output, re.MULTILINE))
-    assert (status, sums) == (0, {"sync, if the free tier is used up": "3.61", "sync, a month": "0.01"})
-    assert "AWS Config" not in output
-
-
-def test_an_estimate_without_a_dashboard_has_none() -> None:
-    plain, without = estimates(["estimate --files 0 --size 1KB", "DASHBOARD=false estimate --files 0 --size 1KB"])
+def test_settings_and_what_is_kept_change_the_sum() -> None:
+    plain, without, config, week, kept = cost.estimates(
+        ";0;1KB;spread", "DASHBOARD=false;0;1KB;spread", ";300;1KB;spread", "KEEP_DAYS=7;10;1GB;spread", ";10;1GiB;;900"
+    )
     assert plain["before_free_usd"] - without["before_free_usd"] == pytest.approx(3)
-    assert (cost.usd(plain, "dashboard_month"), cost.usd(without, "dashboard_month")) == (3, 0)
-
-
-def test_what_aws_config_would_add_for_each_task_is_said() -> None:
-    """Two items at 0.003 for the network interface of each of 9,000 tasks."""
-    status, output = ask(["--files", "300", "--size", "1KB"], None)
-    assert status == 0
-    assert "not in the sum: 54.00 more if AWS Config continuously records" in output
+    assert any("54.00 more if AWS Config" in note for note in config["notes"])  # two items at 0.003 a task, 9,000 tasks
+    assert (week["storage"]["quantity"], kept["storage"]["quantity"]) == (70, 900)
+    saved = {one["lever"]: one["usd"] for one in kept["levers"]}
+    assert saved["KEEP_DAYS=7"] == pytest.approx((900 - 70 * 1.073741824) * 0.11, abs=0.01)
+    values = ("failures", "all", "all,failures")
+    none, with_all, both = (one["sync_usd"] for one in cost.estimates(*(f"ANNOUNCE={v};100000;1MB;" for v in values)))
+    assert none < with_all == both
 
 
 def test_the_modes_below_it_are_what_it_says_with_their_settings() -> None:
-    lines = [f"{settings} estimate --files 100 --size 100KB" for settings in cost.MODES.values()]
-    found = estimates(lines)
+    found = cost.estimates(*(f"{settings};100;100KB;spread" for settings in cost.MODES.values()))
     by_mode = {name.strip("`"): one["sync_usd"] for name, one in zip(cost.MODES, found, strict=True)}
     for one in found:
-        assert {mode["settings"]: mode["usd"] for mode in one["modes"]}.items() <= by_mode.items()
+        assert {mode["settings"]: pytest.approx(mode["usd"]) for mode in one["modes"]}.items() <= by_mode.items()
 
 
-def test_what_is_kept_goes_by_the_settings_or_by_what_is_said() -> None:
-    month, week, said, lever = estimates(
-        [
-            "estimate --files 10 --size 1GB",
-            "KEEP_DAYS=7 estimate --files 10 --size 1GB",
-            "estimate --files 10 --size 1GB --keep 2500.5",
-            "estimate --files 10 --size 1GiB --keep 900",
-        ]
-    )
-    assert [one["storage"]["quantity"] for one in (month, week, said)] == [300, 70, 2500.5]
-    saved = {one["lever"]: one["usd"] for one in lever["levers"]}
-    assert saved["KEEP_DAYS=7"] == pytest.approx((900 - 70 * 1.073741824) * 0.11, abs=0.01)
-
-
-def test_announced_keys_cost_the_same_beside_failures() -> None:
-    none, with_all, both = estimates(
-        [f"ANNOUNCE={value} estimate --files 100000 --size 1MB" for value in ("failures", "all", "all,failures")]
-    )
-    assert none["sync_usd"] < with_all["sync_usd"] == both["sync_usd"]
-
-
-def ask(words: list[str], answers: str | None) -> tuple[int, str]:
+def ask(words: list[str], answers: str | None, **settings: str) -> tuple[int, str]:
     """Exit status and output of `./sync.sh cost --estimate`; with answers on a terminal."""
-    command = [ROOT / "sync.sh", "cost", "--estimate", *words]
-    if answers is None:
-        done = subprocess.run(command, env=PLAIN, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        return done.returncode, done.stdout + done.stderr
-    ours, theirs = pty.openpty()
-    os.write(ours, answers.encode())
-    done = subprocess.run(command, env=PLAIN, stdin=theirs, capture_output=True, text=True)
+    command, ours, theirs = [ROOT / "sync.sh", "cost", "--estimate", *words], *pty.openpty()
+    os.write(ours, (answers or "").encode())
+    source = subprocess.DEVNULL if answers is None else theirs
+    done = subprocess.run(command, env=PLAIN | settings, stdin=source, capture_output=True, text=True)
     os.close(ours)
     os.close(theirs)
     return done.returncode, done.stdout + done.stderr
 
 
-def test_it_asks_a_person_for_what_it_does_not_know() -> None:
-    status, output = ask([], "a few\n10000\n10\nburst\n\n")
-    assert status == 0
-    assert "that is not a whole number" in output
-    assert "estimated for 10000 files of 10 bytes a day, in one burst" in output
+def test_it_asks_a_person_for_what_it_does_not_know_and_says_what_is_free() -> None:
+    status, output = ask([], "a few\n0\n10\nburst\n\n")
+    sums = dict(re.findall(r"^(sync, \D+?) +([0-9.]+) *$", output, re.MULTILINE))
+    assert (status, sums) == (0, {"sync, if the free tier is used up": "3.61", "sync, a month": "0.01"})
+    assert "AWS Config" not in output  # without tasks
     assert max(len(line) for line in re.split(r"\n|: ", output)) <= 80
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "complaint"),
+    ("words", "settings", "named"),
     [
-        ([], 2, "--estimate needs --files, a whole number: there is no terminal to ask on"),
-        (["--files", "3"], 2, "--estimate needs --size, a size such as 100KB"),
-        (["--files", "3", "--size", "big"], 2, "--size big is not a size such as 100KB, 10MB or 1GB"),
-        (["--files", "3", "--size", "1MB", "--arrival", "late"], 2, "--arrival late is not spread, burst or once"),
-        (["--files", "3", "--size", "1MB", "--days", "3"], 2, "--estimate cannot be combined with --days"),
-        (["--files", "3", "--size", "1MB", "--keep", "all"], 2, "--keep all is not a number of GB"),
+        ("", {}, "--files"),
+        ("--files 3", {}, "--size"),
+        ("--files 3 --size big", {}, "--size big"),
+        ("--files 3 --size 1MB --arrival late", {}, "--arrival late"),
+        ("--files 3 --size 1MB --days 3", {}, "--days"),
+        ("--files 3 --size 1MB --keep all", {}, "--keep all"),
+        ("--files 1 --size 1", {"MIN_WORKERS": "3"}, "MIN_WORKERS=3 is more than MAX_WORKERS=2"),
     ],
 )
-def test_what_it_cannot_work_with_is_refused(words: list[str], status: int, complaint: str) -> None:
-    found, output = ask(words, None)
-    assert (found, complaint in output) == (status, True), output
-
-
-def test_a_setting_that_deploy_would_refuse_is_refused() -> None:
-    command = [ROOT / "sync.sh", "cost", "--estimate", "--files", "1", "--size", "1"]
-    done = subprocess.run(command, env=PLAIN | {"MIN_WORKERS": "3"}, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "MIN_WORKERS=3 is more than MAX_WORKERS=2" in done.stderr
-
-
-def test_without_jq_it_asks_nothing_and_says_what_to_install() -> None:
-    script = 'source "$0/sync.sh"; type() { [[ $2 != jq ]]; }; estimate_cost --estimate'
-    done = subprocess.run(["bash", "-c", script, ROOT], env=PLAIN, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "- jq is not installed: install the package jq" in done.stderr
+def test_what_it_cannot_work_with_is_refused(words: str, settings: dict[str, str], named: str) -> None:
+    found, output = ask(words.split(), None, **settings)
+    assert (found, named in output) == (2, True), output
 
 
 def test_the_rules_of_the_function_are_those_of_the_product() -> None:

@@ -333,3 +333,14 @@ def test_the_cases_and_planted_faults_are_counted(page: str) -> None:
 def whole_numbers(text: str) -> list[int]:
     """Without those of code, and without figures such as 4e16."""
     return [int(number) for number in re.findall(r"\d+", re.sub(r"`[^`]*`|\d+e\d+", "", text))]
+
+
+# What is assumed of AWS
+
+
+@pytest.mark.parametrize("page", ["docs/evidence.md", chinese_of("docs/evidence.md")])
+def test_the_page_has_each_assumption_with_its_check_or_a_reason_why_there_is_none(page: str) -> None:
+    rows = [row.split(" | ") for row in re.findall(r"^\| (\[`[a-z-]+`\].*) \|$", text_of(page), re.MULTILINE)]
+    found = {re.match(r"\[`(.*?)`\]\(https://", row[0])[1]: re.fullmatch("`(.*)`", row[3]) for row in rows}
+    assumptions = json.loads(text_of("lib/verify/assumptions.json"))
+    assert [(name, check and check[1]) for name, check in found.items()] == list(assumptions.items())

@@ -102,7 +102,7 @@ TESTS: dict[str, Tests] = {
     "lib/verify/": (*scripts("verify_parts", "verify_bench"), *VERBS, *POLICIES),
     "local/gaps/s3.py": (*RULES_OF_AWS, *chain("cloud", "cloud_events")),
     "local/gaps/sqs.py": (*RULES_OF_AWS, *chain("cloud")),
-    "local/": chain("cloud_events", "cloud_announce", "local_start", "cloud", "cloud_functions"),
+    "local/": chain("cloud_events", "local_start", "cloud", "cloud_functions"),
     "deploy.sh": (*scripts("settings", "checks"), *DOCUMENTS, *scripts("plan", "record", "terminal"), *POLICIES),
     "cleanup.sh": (*scripts("cleanup_parts", "settings"), *DOCUMENTS, *POLICIES),
     "sync.sh": (*scripts("sync", "verb_parts"), *VERBS, *POLICIES),

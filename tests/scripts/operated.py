@@ -9,12 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from account import MIRROR, SOURCE
+from cost import STORED
 from paper_account import HERE, MADE_AT, Given, PaperAccount, Refused
-from test_cost_verb import measured
+
+from mirror.model import log_lines
 
 ETAG = "0" * 32
 CARRIED = ("CacheControl", "Metadata")
 PARKED = {"Records": [{"s3": {"object": {"key": "models/parked"}}}]}
+# What a task that measures has counted.
+MEASURED = STORED | {"destination_bytes": 100 * 10**9, "kept_30_bytes": 40 * 10**9, "seconds": 61.5}
+
+
+def measured(end: str = "complete", status: int = 0) -> str:
+    """The last line of its log."""
+    numbers = " ".join(f"{name}={number}" for name, number in MEASURED.items())
+    return f"2026-11-25T01:02:03.456Z INFO {log_lines.MEASURED % (end, status, numbers)}"
 
 
 class Operated(PaperAccount):

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sourced
-from cost import PRICE, REQUESTS, STORED, bill, quantity, usd, worker_hour
+from cost import LISTED, PRICE, REQUESTS, bill, quantity, usd, worker_hour
+from documents import Ran, Scripts, scripts_of_module
+from operated import Operated, measured
+from paper_account import Given, Interrupted, Refused
 
-from mirror.model import log_lines
-
-ROOT = Path(__file__).parents[2]
-STAMP = "2026-11-25T01:02:03.456Z"
 HOUR, DAY, GB = 3600, 86_400, 10**9
-PRICES = json.loads((ROOT / "lib/prices.json").read_text())
+MONTH = 30 * DAY
 
 
 def levers(**figures: Any) -> dict[str, float]:
@@ -103,76 +102,82 @@ def test_money_has_two_digits_and_no_noise(amount: float, text: str) -> None:
 
 # The verb
 
-CLOUD = """
-FOLLOW_PAUSE=0
-start_verb() { start_run; set_account 123456789012; }
-ask_starter() {
-  echo '{"MemorySize": 128, "Environment": {"Variables": {"ASSIGN_PUBLIC_IP": "ENABLED", "ANNOUNCE": "all",
-    "AUDIT_DAYS": "1", "TASK_DEFINITION": "x"}}}'
-}
-ask_rule() { [[ $1 == *-event-rule ]] || echo '{"State": "ENABLED", "ScheduleExpression": "rate(5 minutes)"}'; }
-existing_queue_url() { echo https://queue; }
-now() { echo 1700000000; }
-print_new_lines() { printf '%s\\n' "$LOG"; LOG_LAST_LINE=${LOG##*$'\\n'}; }
-query() {
-  printf 'query %s\\n' "$*" >>"$CALLS"
-  case "$3" in
-    *"filter size > 5368709120"*) echo "$LARGE" ;;
-    *"by action") echo "$SYNCED" ;;
-    *"by @logStream"*) echo "$SPANS" ;;
-    *started*) echo "$STARTED" ;;
-  esac
-}
-aws_or_die() {
-  printf '%s\\n' "$*" >>"$CALLS"
-  case "$2 $*" in
-    get-queue-attributes*) printf '{"Attributes": {"CreatedTimestamp": "%s"}}' "$MADE" ;;
-    get-metric-statistics*Invocations*) echo '{"Datapoints": [{"Sum": 100}, {"Sum": 44}]}' ;;
-    get-metric-statistics*Duration*) echo '{"Datapoints": [{"Sum": 8000}]}' ;;
-    get-metric-statistics*ecs*) echo '{"Datapoints": [{"Sum": 2e9}]}' ;;
-    get-metric-statistics*) echo '{"Datapoints": []}' ;;
-    run-task*) echo '{"tasks": [{"taskArn": "arn:aws:ecs:r:1:task/c/t1"}]}' ;;
-    describe-tasks*) echo '{"tasks": [{"lastStatus": "STOPPED", "cpu": "1024", "memory": "2048"}]}' ;;
-  esac
-}
-"""
-NUMBERS = STORED | {"destination_bytes": 100 * GB, "kept_30_bytes": 40 * GB, "seconds": 61.5}
-
-
-def measured(end: str = "complete", status: int = 0) -> str:
-    numbers = " ".join(f"{name}={number}" for name, number in NUMBERS.items())
-    return f"{STAMP} INFO {log_lines.MEASURED % (end, status, numbers)}"
+scripts = scripts_of_module("sync.sh")
+DEPLOYED = {"ANNOUNCE": "all", "AUDIT_DAYS": "1", "LAMBDA_POLL_RATE": "5"}
 
 
 def row(action: str, keys: int, size: int) -> dict[str, str]:
     return {"action": action, "keys": str(keys), "bytes": str(size)}
 
 
-def run(script: str, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """A piece of Bash that knows all functions of sync.sh, with that AWS."""
-    answers: dict[str, Any] = {
-        "LOG": measured(),
-        "MADE": 1_600_000_000,
-        "SYNCED": [row("copied", 300, 30 * GB), row("deleted", 20, 0), row("skipped", 5, 0)],
-        "LARGE": [row("copied", 2, 20 * GB)],
-        "SPANS": [
-            {"@logStream": "a", "first": "1699990000000", "last": "1.6999936E12"},
-            {"@logStream": "b", "first": "2026-11-01 00:00:00.500", "last": "2026-11-01 00:10:00.500"},
-        ],
-        "STARTED": [{"@message": json.dumps({"started": {"FARGATE_SPOT": 3, "FARGATE": 1}}) + "\n"}],
-        "CALLS": folder / "calls",
-    } | variables
-    return sourced.bash(f"TEMP_DIR='{folder}'\n{CLOUD}\n{script}", seconds=120, REGION="eu-west-1", **answers)
+# What a query finds, by a part of it.
+QUERIED = {
+    "filter size > 5368709120": [row("copied", 2, 20 * GB)],
+    "by action": [row("copied", 300, 30 * GB), row("deleted", 20, 0), row("skipped", 5, 0)],
+    "by @logStream": [
+        {"@logStream": "a", "first": "1699990000000", "last": "1.6999936E12"},
+        {"@logStream": "b", "first": "2026-11-01 00:00:00.500", "last": "2026-11-01 00:10:00.500"},
+    ],
+    "started": [{"@message": json.dumps({"started": {"FARGATE_SPOT": 3, "FARGATE": 1}}) + "\n"}],
+}
+SUMS = {"Invocations": [100, 44], "Duration": [8000], "IncomingBytes": [10**9]}
 
 
-def calls(folder: Path) -> str:
-    return (folder / "calls").read_text() if (folder / "calls").exists() else ""
+class Busy(Operated):
+    """An account whose deployment has worked for a month; one that is quiet has no figures."""
+
+    age, quiet, refusal, end = 10 * MONTH, False, None, ("complete", 0)
+
+    def sqs_get_queue_attributes(self, given: Given) -> Any:
+        found = super().sqs_get_queue_attributes(given)
+        found["Attributes"]["CreatedTimestamp"] = str(int(time.time()) - self.age)
+        return found
+
+    def logs_start_query(self, given: Given) -> Any:
+        if self.refusal:
+            raise self.refusal
+        return {"queryId": next(part for part in QUERIED if part in given["queryString"])}
+
+    def logs_get_query_results(self, given: Given) -> Any:
+        rows = [] if self.quiet else QUERIED[given["queryId"]]
+        results = [[{"field": name, "value": value} for name, value in row.items()] for row in rows]
+        return {"status": "Complete", "results": results}
+
+    def logs_filter_log_events(self, given: Given) -> Any:
+        found = super().logs_filter_log_events(given)
+        return {"events": [event | {"message": measured(*self.end)} for event in found["events"]]}
+
+    def cloudwatch_get_metric_statistics(self, given: Given) -> Any:
+        return {"Datapoints": [] if self.quiet else [{"Sum": float(n)} for n in SUMS[given["MetricName"]]]}
 
 
-def test_the_figures_come_from_the_logs_the_metrics_and_the_task(tmp_path: Path) -> None:
-    done = run("verb_cost --json", tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def deployed(scripts: Scripts) -> dict[str, Any]:
+    scripts.account = Busy()
+    scripts.deploy(**DEPLOYED)
+    return scripts.account.kept
+
+
+@pytest.fixture
+def account(scripts: Scripts, deployed: dict[str, Any]) -> Busy:
+    scripts.account = found = Busy()
+    found.kept = copy.deepcopy(deployed)
+    return found
+
+
+def ran(scripts: Scripts, options: str = "--json", status: int = 0, **settings: str) -> Ran:
+    return scripts.run(f"FOLLOW_PAUSE=0; verb_cost {options}", status, **settings)
+
+
+def spans(done: Ran) -> set[int]:
+    """Seconds that the queries reach back."""
+    return {one["endTime"] - 60 - one["startTime"] for one in done.sent("StartQuery")}
+
+
+@pytest.mark.usefixtures("account")
+def test_the_figures_come_from_the_logs_the_metrics_and_the_task(scripts: Scripts) -> None:
+    done = ran(scripts)
+    found = json.loads(done.output)
     quantities = {row["price_name"]: row["quantity"] for row in found["rows"]}
     scale = 730 / 720
     hours = (3600 + 600 + 2 * 40) / 3600 * scale
@@ -180,8 +185,8 @@ def test_the_figures_come_from_the_logs_the_metrics_and_the_task(tmp_path: Path)
     wanted = {
         "express_upload_gb": 30 * scale, "express_put_request": (298 + parts + 4 + 5) * scale,
         "standard_get_request": (600 + 2 + 40 + 10) * scale, "express_get_request": (2 + 20 + 5) * scale,
-        "spot_vcpu_hour": hours * 0.75,
-        "spot_memory_gb_hour": hours * 0.75 * 2, "vcpu_hour": hours * 0.25, "memory_gb_hour": hours * 0.25 * 2,
+        "spot_vcpu_hour": 2 * hours * 0.75,
+        "spot_memory_gb_hour": 4 * hours * 0.75, "vcpu_hour": 2 * hours * 0.25, "memory_gb_hour": 4 * hours * 0.25,
         "ipv4_hour": hours, "sqs_request": (960 + 15 + 144) * scale + 180 * hours, "event": 320 * scale,
         "lambda_request": 144 * scale, "lambda_gb_second": 8 * 0.125 * scale, "logs_gb": 2 * scale,
         "image_gb_month": 0.06, "alarm_month": 6, "dashboard_month": 1,
@@ -191,88 +196,80 @@ def test_the_figures_come_from_the_logs_the_metrics_and_the_task(tmp_path: Path)
     assert found["total_usd"] == pytest.approx(
         sum(row["usd"] for row in found["rows"]) + found["free_usd"] + 11, abs=0.1
     )
-    assert '"command":["measure"]' in calls(tmp_path)
-    assert "--started-by s3-to-s3express-sync-cost " in calls(tmp_path)
-    assert "stop-task" not in calls(tmp_path)
-    assert calls(tmp_path).count(" 2592000 ") == 4
-    assert STAMP in done.stderr
+    (started,) = done.sent("RunTask")
+    assert started["overrides"]["containerOverrides"][0]["command"] == ["measure"]
+    assert started["startedBy"] == "s3-to-s3express-sync-cost"
+    assert (done.sent("StopTask"), spans(done), len(done.sent("StartQuery"))) == ([], {MONTH}, 4)
 
 
-def test_the_first_lines_tell_the_prices_date_and_region_and_how_to_give_ones_own(tmp_path: Path) -> None:
-    lines = run("verb_cost", tmp_path, TASK_ARCH="X86_64").stdout.splitlines()
-    assert lines[0] == f"prices of us-east-1 of {PRICES['as_of']} in USD without tax"
-    assert lines[1] == "your own: --prices FILE, in the format of lib/prices.json"
-    assert lines[2] == "this deployment is in eu-west-1, where prices may differ"
-    assert "X86_64 costs a quarter more" in lines[3]
-    assert "more if AWS Config continuously records" in lines[4]
-    assert lines[6] == "figures of the last 30.0 days, as for a month of 730 hours"
-    cells = [line.split("  ") for line in lines]
+@pytest.mark.usefixtures("account")
+def test_the_table_has_prices_figures_and_levers(scripts: Scripts) -> None:
+    lines = ran(scripts, "", REGION="us-east-1").output.splitlines()
+    assert lines[0] == f"prices of us-east-1 of {LISTED['as_of']} in USD without tax"
     (stored,) = [line for line in lines if line.startswith("GB stored")]
-    assert stored.split() == ["GB", "stored", "in", "the", "directory", "bucket", "100", "0.11", "11.00", "measured"]
-    assert "<0.01" in {cell.strip() for line in cells for cell in line}
+    assert stored.split()[-4:] == ["100", "0.11", "11.00", "measured"]
     assert any(line.split()[:2] == ["KEEP_DAYS=30", "6.60"] for line in lines)
 
 
 @pytest.mark.parametrize(("hours", "too_young"), [(36, False), (24, False), (23, True), (0.25, True)])
-def test_of_a_younger_deployment_all_its_time_counts(hours: float, too_young: bool, tmp_path: Path) -> None:
+def test_of_a_younger_deployment_all_its_time_counts(
+    hours: float, too_young: bool, scripts: Scripts, account: Busy
+) -> None:
     """A first fill of minutes would be hundreds of dollars a month."""
-    done = run("verb_cost --json", tmp_path, MADE=int(1_700_000_000 - hours * HOUR))
-    assert "younger than 30 days" in done.stderr
-    notes = json.loads(done.stdout)["notes"]
+    account.age = int(hours * HOUR)
+    done = ran(scripts)
+    notes = json.loads(done.output)["notes"]
     assert any(note.startswith("WARNING: less than a day of history") for note in notes) == too_young
-    assert f" {int(hours * HOUR) + 1} " in calls(tmp_path)
-    assert json.loads(done.stdout)["rows"][0]["quantity"] == pytest.approx(30 * 730 / hours, rel=2e-3)
+    assert all(0 < span - account.age < 60 for span in spans(done))
+    assert json.loads(done.output)["rows"][0]["quantity"] == pytest.approx(30 * 730 / hours, rel=0.1)
 
 
-def test_a_quiet_month_is_reckoned_by_the_rule(tmp_path: Path) -> None:
-    quiet: dict[str, Any] = {"SYNCED": [], "LARGE": [], "SPANS": [], "STARTED": []}
-    script = "metric_sum() { echo null; }\nverb_cost --json"
-    found = json.loads(run(script, tmp_path, **quiet).stdout)
-    by_name = {row["price_name"]: row for row in found["rows"]}
+def test_a_quiet_month_is_reckoned_by_the_rule(scripts: Scripts, account: Busy) -> None:
+    account.quiet = True
+    by_name = {row["price_name"]: row for row in json.loads(ran(scripts).output)["rows"]}
     assert (by_name["lambda_request"]["quantity"], by_name["lambda_request"]["from"]) == (8760, "by the rule")
     assert by_name["express_upload_gb"]["usd"] == 0
     assert "vcpu_hour" not in by_name
 
 
-def test_days_reach_as_far_as_the_logs_do(tmp_path: Path) -> None:
-    run("verb_cost --days 3", tmp_path)
-    assert calls(tmp_path).count(f" {3 * DAY} ") == 4
-    run("verb_cost", tmp_path, LOG_RETENTION_DAYS=7)
-    assert f" {7 * DAY} " in calls(tmp_path)
-    assert "--days 31 is more than LOG_RETENTION_DAYS=30" in run("verb_cost --days 31", tmp_path).stderr
-    told = run("verb_cost --days 456", tmp_path, LOG_RETENTION_DAYS=545)
-    assert "--days 456 is more than 455: CloudWatch has no older figures" in told.stderr
-
-
-def test_buckets_that_cannot_be_counted_end_it_with_3(tmp_path: Path) -> None:
-    done = run("verb_cost --json", tmp_path, LOG=measured("stopped", 3))
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "the buckets could not be counted" in done.stderr
+@pytest.mark.usefixtures("account")
+def test_days_reach_as_far_as_the_logs_do(scripts: Scripts) -> None:
+    assert spans(ran(scripts, "--days 3")) == {3 * DAY}
+    assert spans(ran(scripts, LOG_RETENTION_DAYS="7")) == {7 * DAY}
+    for days, kept, said in (31, 30, "LOG_RETENTION_DAYS=30"), (456, 545, "455"):
+        done = ran(scripts, f"--days {days}", 2, LOG_RETENTION_DAYS=str(kept))
+        assert f"--days {days} is more than {said}" in done.errors
 
 
 @pytest.mark.parametrize(
-    ("fault", "status"), [("die 'AccessDenied: logs:StartQuery'", 1), ("kill -INT $MAIN; sleep 1", 130)]
+    ("changed", "status", "said", "stops"),
+    [
+        ({"end": ("stopped", 3)}, 3, "the buckets could not be counted", 0),
+        ({"refusal": Refused("AccessDenied", "logs:StartQuery")}, 1, "logs:StartQuery", 1),
+        ({"refusal": Interrupted()}, 130, "", 1),
+    ],
 )
-def test_what_ends_it_before_its_task_prints_no_sum_and_stops_the_task(fault: str, status: int, tmp_path: Path) -> None:
-    done = run(f"MAIN=$BASHPID; query() {{ {fault}; }}\nverb_cost", tmp_path)
-    assert (done.returncode, done.stdout) == (status, "")
-    assert "AccessDenied" in done.stderr or status == 130
-    assert "stop-task --cluster s3-to-s3express-sync-cluster --task t1 " in calls(tmp_path)
+def test_what_ends_it_early_prints_no_sum_and_stops_the_task(
+    changed: dict[str, Any], status: int, said: str, stops: int, scripts: Scripts, account: Busy
+) -> None:
+    vars(account).update(changed)
+    done = ran(scripts, status=status)
+    assert (done.output, said in done.errors, len(done.sent("StopTask"))) == ("", True, stops)
 
 
 # Prices
 
 
-def test_ones_own_prices_stand_above_ours(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("account")
+def test_ones_own_prices_stand_above_ours(scripts: Scripts, tmp_path: Path) -> None:
     file = tmp_path / "my prices.json"
     file.write_text(
         '{"region": "eu-west-1", "prices": {"express_storage_gb_month": 0.2}, "free_a_month": {"logs_gb": 0}}'
     )
-    lines = run(f"verb_cost --prices '{file}'", tmp_path).stdout.splitlines()
-    assert lines[:2] == [f"prices of eu-west-1 of {PRICES['as_of']} in USD without tax", "1 of them are yours"]
-    assert "this deployment is in" not in lines[2]
+    lines = ran(scripts, f"--prices '{file}'").output.splitlines()
+    assert lines[0].startswith("prices of eu-west-1 of ")
     assert any(line.split()[-3:-1] == ["0.2", "20.00"] for line in lines)
-    assert run("verb_cost", tmp_path, PRICES_FILE=file).stdout.splitlines() == lines
+    assert ran(scripts, "", PRICES_FILE=str(file)).output.splitlines() == lines
 
 
 @pytest.mark.parametrize(
@@ -282,30 +279,23 @@ def test_ones_own_prices_stand_above_ours(tmp_path: Path) -> None:
         ("", "0 values instead of one"),
         ("[]", "it is not an object"),
         ('{"price": {}}', "price is not a field of it"),
-        ('{"prices": {"sqs": 1, "logs_gb": "0.5"}}', 'sqs is not a name in its prices; logs_gb is not a number'),
+        ('{"prices": {"sqs": 1, "logs_gb": "0.5"}}', "sqs is not a name in its prices; logs_gb is not a number"),
         ('{"prices": {"logs_gb": -1}}', "logs_gb is not a number"),
         ('{"free_a_month": {"vcpu_hour": 1}}', "vcpu_hour is not a name in its free_a_month"),
     ],
-)  # fmt: skip
-def test_wrong_prices_are_told_before_anything_is_called(text: str, complaint: str, tmp_path: Path) -> None:
+)
+def test_wrong_prices_are_told_before_anything_is_called(
+    text: str, complaint: str, scripts: Scripts, tmp_path: Path
+) -> None:
     file = tmp_path / "p.json"
     file.write_text(text)
-    done = run(f"verb_cost --prices {file}", tmp_path)
-    assert (done.returncode, done.stdout, calls(tmp_path)) == (2, "", "")
-    assert complaint in done.stderr
-    assert str(file) in done.stderr
+    done = ran(scripts, f"--prices {file}", 2)
+    assert (done.output, done.calls) == ("", [])
+    assert complaint in done.errors and str(file) in done.errors
 
 
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        ("--wrong", "unknown option --wrong"),
-        ("--days", "--days needs a value"),
-        ("--days 0", "--days 0 is not a number of days such as 30"),
-        ("--prices /nowhere", "there is no file /nowhere"),
-    ],
-)
-def test_wrong_usage_starts_nothing(arguments: str, complaint: str, tmp_path: Path) -> None:
-    done = run(f"verb_cost {arguments}", tmp_path)
-    assert (done.returncode, done.stdout, calls(tmp_path)) == (2, "", "")
-    assert complaint in done.stderr
+@pytest.mark.parametrize("arguments", ["--wrong", "--days", "--days 0", "--prices /nowhere"])
+def test_wrong_usage_starts_nothing(arguments: str, scripts: Scripts) -> None:
+    done = ran(scripts, arguments, 2)
+    assert (done.output, done.calls) == ("", [])
+    assert arguments.split()[0] in done.errors or arguments.split()[-1] in done.errors

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Renames in a copy every function that is not for others, and runs tests there: they know none of these by its name.
+
+    .venv/bin/python tests/house/renamed.py FOLDER                          the fast tests, in a copy that is made there
+    .venv/bin/python tests/house/renamed.py FOLDER tests/scripts -n 2       whatever pytest is given
+
+In Bash those are the functions that only their own file names, in Python those of a module that no other file of the
+product names, and all whose names begin with _. What a name is put together of, such as "ask_$1", keeps its name. What
+quotes the product's text, as the faults that are planted in it, is left out.
+"""
+
+import ast
+import io
+import re
+import shutil
+import subprocess
+import sys
+import tokenize
+from collections import Counter
+from pathlib import Path
+
+import budgets
+
+LINKED = (".venv", ".venv-cli1", ".cache", ".git")
+QUOTING = ("tests/faults", "tests/protocol/test_mutants.py", "tests/protocol/test_slips.py", "tests/house")
+SUFFIX = "_renamed"
+
+
+def words_of(text: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z_]\w*", text))
+
+
+def inner_of_bash(texts: dict[str, str]) -> dict[str, set[str]]:
+    """File -> its functions that no other file of the product names, and that are named as a whole somewhere."""
+    bash = budgets.scripts(texts)
+    everything = "\n".join(bash.values())
+    composed = tuple(re.findall(r"\b(\w+_)(?=[$\"])", everything))
+    inner, found = budgets.inner_functions(bash), {}
+    for name, text in bash.items():
+        own = {one for one in budgets.FUNCTION.findall(text) if one in inner and not one.startswith(composed)}
+        found[name] = {one for one in own if len(re.findall(rf"\b{one}\b", text)) > 1}
+    return found
+
+
+def inner_of_python(texts: dict[str, str]) -> dict[str, set[str]]:
+    """Module -> its functions that no other file of the product names, but not those that share a name with anything
+    that is passed, or is an attribute."""
+    product = {name: text for name, text in texts.items() if budgets.room(name) != "tests"}
+    users: Counter[str] = Counter()
+    for text in product.values():
+        users.update(words_of(text))
+    found = {}
+    for name, text in product.items():
+        if not name.endswith(".py"):
+            continue
+        tree = ast.parse(text)
+        nodes = list(ast.walk(tree))
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef
+        own = {node.name for node in tree.body if isinstance(node, kinds) and users[node.name] == 1}
+        own |= {node.name for node in nodes if isinstance(node, kinds) and re.match("_[a-z]", node.name)}
+        taken = {node.arg for node in nodes if isinstance(node, ast.arg | ast.keyword)}
+        taken |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and not node.attr.startswith("_")}
+        found[name] = {one for one in own - taken if not one.startswith("__") and one != "main"}
+    return found
+
+
+def renamed_python(text: str, names: set[str]) -> str:
+    """By tokens, so that words in texts and comments stay."""
+    tokens = [
+        token._replace(string=token.string + SUFFIX) if token.type == tokenize.NAME and token.string in names else token
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+    ]
+    lines = text.splitlines(keepends=True)
+    for token in reversed(tokens):
+        if token.type == tokenize.NAME and token.string.endswith(SUFFIX):
+            (row, start), (_, end) = token.start, token.end
+            lines[row - 1] = lines[row - 1][:start] + token.string + lines[row - 1][end:]
+    return "".join(lines)
+
+
+def renamed_bash(text: str, names: set[str]) -> str:
+    if not names:
+        return text
+    return re.sub(rf"(?<![\w$./-])({'|'.join(sorted(names, key=len, reverse=True))})(?![\w=-])", rf"\1{SUFFIX}", text)
+
+
+def copy_renamed(folder: Path) -> int:
+    """Make the copy; how many functions have another name in it."""
+    project = folder / "project"
+    project.mkdir(parents=True)
+    for path in budgets.ROOT.iterdir():
+        if path.name in LINKED:
+            (project / path.name).symlink_to(path.resolve())
+        elif path.is_dir() and not path.name.endswith("_cache"):
+            shutil.copytree(path, project / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif path.is_file():
+            shutil.copy(path, project)
+    texts = budgets.files()
+    for renamed, inner in ((renamed_bash, inner_of_bash(texts)), (renamed_python, inner_of_python(texts))):
+        for name, names in inner.items():
+            (project / name).write_text(renamed(texts[name], names))
+    return sum(len(names) for inner in (inner_of_bash(texts), inner_of_python(texts)) for names in inner.values())
+
+
+def main(folder: str, *arguments: str) -> int:
+    print(f"{copy_renamed(Path(folder))} functions have another name in {folder}/project", flush=True)
+    left_out = [f"--deselect={name}" for name in QUOTING] + [f"--ignore={name}" for name in QUOTING]
+    command = [sys.executable, "-m", "pytest", "-q", *(arguments or ("-m", "fast")), *left_out]
+    return subprocess.run(command, cwd=Path(folder) / "project", check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
