@@ -138,8 +138,8 @@ ensure_audit_alarm() {
     return
   fi
   local why="Why: an audit found that the buckets differ, did not finish, or could not be started."
-  local cure="What to do: ./sync.sh status shows which; the differences are on the queue, and after a failure"
-  cure+=" ./sync.sh reconcile takes the place of the audit."
+  local cure="What to do: ./sync.sh status shows which; the differences are on the queue; after a failure,"
+  cure+=" run ./sync.sh reconcile --audit."
   ensure_alarm "$(alarm "$AUDIT_ALARM" "$APP_NAME/$AUDIT_METRIC" "" Sum 0 1 "$why $cure")"
 }
 
