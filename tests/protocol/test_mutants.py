@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from mutants import MUTANTS, PROJECT, plant, run_tests
+from mutants import MUTANTS, code, plant, run_tests
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 IN_PROCESS = "protocol/"
@@ -11,9 +11,8 @@ PLANTED = [mutant for mutant in MUTANTS if NIGHTLY or mutant.tests[0].startswith
 
 
 def test_each_fault_has_its_place_in_the_code():
-    code = [path.read_text() for path in (PROJECT / "mirror").rglob("*.py")]
-    lost = [mutant.name for mutant in MUTANTS if sum(file.count(mutant.text) for file in code) != 1]
-    assert lost == []
+    sources = [file.read_text() for file in code()]
+    assert [mutant.name for mutant in MUTANTS if sum(source.count(mutant.text) for source in sources) != 1] == []
 
 
 @pytest.mark.parametrize("mutant", PLANTED, ids=[mutant.name for mutant in PLANTED])
