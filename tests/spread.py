@@ -13,7 +13,7 @@ FAST = (
     "house/",
     "faults/",
     "protocol/test_rules",
-    "protocol/test_left_out",
+    "protocol/test_requests",
     "protocol/test_faults",
     "protocol/test_interleavings",
     "protocol/test_histories",

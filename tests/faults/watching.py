@@ -25,7 +25,7 @@ def chain(*names: str) -> Tests:
     return tuple(f"chain/test_{name}.py" for name in names)
 
 
-RULES = protocol("rules", "verdict", "left_out", "faults", "leases", "delta")
+RULES = protocol("rules", "verdict", "requests", "faults", "leases", "delta")
 ORACLE = worker("readers_agree", "readers_stopped")
 LISTINGS = (*protocol("slow_buckets"), *worker("walk", "wanted"))
 LINES = (*worker("wanted"), *scripts("log_lines"))

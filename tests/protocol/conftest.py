@@ -6,20 +6,10 @@ import logging
 import pytest
 from histories import World
 
-from mirror.protocol.attempt import Interruption
-
 
 @pytest.fixture
-def world(monkeypatch):
-    """A pause of a sync passes the time of that world."""
-    built = World()
-
-    async def pause(interruption: Interruption, seconds: float) -> None:
-        built.pass_time(seconds)
-        interruption.check()
-
-    monkeypatch.setattr(Interruption, "pause", pause)
-    return built
+def world():
+    return World()
 
 
 @pytest.fixture

@@ -187,6 +187,18 @@ class Queue:
         return {"Failed": failed}
 
 
+class Pausing(Interruption):
+    """During a pause the time of the world passes."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    async def pause(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+        self.check()
+
+
 # --- Worker processes -------------------------------------------------------------------------------------------------
 
 
@@ -202,7 +214,14 @@ class Process:
         self.buckets = buckets = Buckets(world.settings, client, world.now, world.now, overwritten=world.overwritten)
         self.worker = Worker(world.settings, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
         without_loop(self.worker.syncer)
-        self.worker.scheduler.begin = self.begun.append
+        self.worker.scheduler.begin = self.begin
+
+    def begin(self, job: Job) -> None:
+        pausing = Pausing(self.world)
+        if job.sync.interruption.is_set():
+            pausing.set()
+        job.sync.interruption = pausing
+        self.begun.append(job)
 
     def work(self, plan: Plan = ()) -> None:
         """Receives once, and syncs what it got."""
@@ -500,7 +519,7 @@ class World:
         process = Process(self)
         process.plan = list(plan)
         try:
-            return run(Removal(process.buckets, Interruption(), most=1).remove(key))
+            return run(Removal(process.buckets, Pausing(self), most=1).remove(key))
         except ClientError as error:  # for which no key is at fault
             return error_code(error)
 

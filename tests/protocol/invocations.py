@@ -22,7 +22,6 @@ from histories import Ghost, World
 
 from mirror import function as first_responder
 from mirror import wiring
-from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.queue.queue import Queue
 from mirror.wiring import Parts
@@ -190,19 +189,3 @@ class LastingClient(Client):
 
     def close_connections(self) -> None:
         pass
-
-
-real_pause = Interruption.pause
-
-
-def pause_in(world: World) -> Callable[[Interruption, float], Any]:
-    """Stands for Interruption.pause: a task of the function waits, and for a worker's process the time passes."""
-
-    async def pause(interruption: Interruption, seconds: float) -> None:
-        if asyncio._get_running_loop() and asyncio.current_task():
-            await real_pause(interruption, seconds)
-        else:
-            world.pass_time(seconds)
-            interruption.check()
-
-    return pause

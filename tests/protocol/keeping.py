@@ -27,9 +27,8 @@ from readers import Readers
 
 from mirror.model.selection import SECONDS_OF_DAY
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import Buckets, LeftOut
+from mirror.protocol.buckets import LeftOut
 from mirror.protocol.sync import Syncer
-from mirror.readers.listing import look_at
 from mirror.readers.repairs import Removal
 
 REMOVAL = Message(is_removal=True)
@@ -49,34 +48,22 @@ def is_over(case: Case, modified: int, day: int) -> bool:
     return day > modified // SECONDS_OF_DAY + case.keep_days
 
 
-async def remove(buckets: Buckets, sync: KeySync) -> None:
-    """Reconcile has found the key unwanted, at any time before."""
-    await Removal(buckets, sync.interruption, most=1).remove(sync.key)
-
-
-async def find_and_remove(buckets: Buckets, sync: KeySync) -> None:
-    """With the look that found it, for a removal that might be wrong about the rest."""
-    _, found = await look_at(buckets, sync.key, deep=False)
-    if found.row == "unwanted":
-        await remove(buckets, sync)
-
-
 class Removals(Syncs):
-    """A removal is run as a sync is."""
+    """A removal is run as a sync is: reconcile has found the key unwanted, at any time before."""
 
-    remove = staticmethod(remove)
-
-    def work(self, syncer: Syncer, sync: KeySync, message: Message) -> Coroutine[Any, Any, None]:
-        return self.remove(syncer.buckets, sync) if message.is_removal else super().work(syncer, sync, message)
+    def work(self, syncer: Syncer, sync: KeySync, message: Message) -> Coroutine[Any, Any, Any]:
+        if message.is_removal:
+            return Removal(syncer.buckets, sync.interruption, most=1).remove(sync.key)
+        return super().work(syncer, sync, message)
 
 
 class Keeping(Search):
-    def __init__(self, case: Case, forgotten: str = "") -> None:
-        """Planted: changes of the name `forgotten` have no event."""
+    def __init__(self, case: Case, forgotten: str = "", days: int | None = None) -> None:
+        """Planted: changes of the name `forgotten` have no event; the code is told other `days` than the lifecycle."""
         super().__init__(case)
         self.forgotten = forgotten
-        settings = replace(SETTINGS, keep_days=case.keep_days)
-        self.syncs = Removals(LeftOut(conditions=case.unconditional), settings)
+        settings = replace(SETTINGS, keep_days=case.keep_days if days is None else days)
+        self.syncs = Removals(LeftOut(conditions=case.unconditional), settings, case.broken)
 
     def start(self) -> State:
         """What is there before was copied when it was put last, or at least before the search begins."""

@@ -102,12 +102,6 @@ MUTANTS = (
     ),
     # Messages
     Mutant(
-        "a plus is not a space",
-        'unquote_plus(record["s3"]["object"]["key"])',
-        'unquote_plus(record["s3"]["object"]["key"].replace("+", "%2B"))',
-        rules("a_key_is_decoded_from_its_form_encoding"),
-    ),
-    Mutant(
         "a key of EventBridge is decoded",
         'detail["object"]["key"],',
         'unquote_plus(detail["object"]["key"]),',

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-from unittest import mock
 
 import pytest
 from fakes import FUNCTION_SETTINGS, LARGE, SETTINGS, SMALL
@@ -11,20 +10,12 @@ from histories import World
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from invocations import Function, pause_in
+from invocations import Function
 
-from mirror.protocol.attempt import Interruption
 from mirror.protocol.sync import FOR_WORKER_SECONDS
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 LONG = 400.0  # seconds of a call that outlives the function
-
-
-@pytest.fixture
-def world(monkeypatch):
-    built = World()
-    monkeypatch.setattr(Interruption, "pause", pause_in(built))
-    return built
 
 
 @pytest.fixture
@@ -225,8 +216,6 @@ class Histories(RuleBasedStateMachine):
         self.world = World()
         self.functions: list[Function] = []
         logging.disable(logging.CRITICAL)
-        self.patch = mock.patch.object(Interruption, "pause", pause_in(self.world))
-        self.patch.start()
 
     @rule(key=KEYS, change=CHANGES, size=SIZES, delay=st.sampled_from([0, 0, 5, 600]), events=st.integers(1, 2))
     def change(self, key, change, size, delay, events):
@@ -294,7 +283,6 @@ class Histories(RuleBasedStateMachine):
             self.world.redrive()
             self.world.settle()
         finally:
-            self.patch.stop()
             logging.disable(logging.NOTSET)
             for function in self.functions:
                 function.loop.close()

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mirror.protocol.attempt import Interruption
 from mirror.readers import completeness, walk
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
@@ -77,15 +76,10 @@ class Histories(RuleBasedStateMachine):
         self.world.stores[OUTSIDE] = Store(Copy('"d0"', ("not ours",), "label", "", 0))
         self.garbage = 0
         logging.disable(logging.CRITICAL)
-        self.patch = mock.patch.object(Interruption, "pause", self.pause)
-        self.patch.start()
         self.slots = mock.patch.object(completeness, "Slots", lambda _slots: SlotsForAll())
         self.slots.start()
         self.jobs = mock.patch.object(walk, "work_off", one_by_one)
         self.jobs.start()
-
-    async def pause(self, seconds: float) -> None:
-        self.world.pass_time(seconds)
 
     @initialize(overwritten=st.sampled_from([0.0, 1.0]))
     def expect(self, overwritten):
@@ -144,7 +138,6 @@ class Histories(RuleBasedStateMachine):
             self.world.redrive()
             self.world.settle()
         finally:
-            self.patch.stop()
             self.slots.stop()
             self.jobs.stop()
             logging.disable(logging.NOTSET)

@@ -2,21 +2,14 @@
 
 import os
 import time
-from dataclasses import replace
 
 import pytest
 from fakes import LARGE
-from interleave import Case, day_after, told
-from keeping import Keeping, KeepingReaders, Removals, find_and_remove, with_days
+from interleave import Broken, Case, day_after, told
+from keeping import Keeping, KeepingReaders, with_days
 from readers import stand_in
 
-from mirror import options
-from mirror.model import selection as wanted
-from mirror.protocol import sync
 from mirror.protocol.buckets import CONDITIONAL_WRITES
-from mirror.protocol.verdict import EXPIRED, NOTHING
-from mirror.readers import completeness, repairs
-from mirror.readers.listing import Finding, head_destination, look_at
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -118,112 +111,34 @@ def test_a_marker_waits_for_what_is_in_time_and_no_longer(monkeypatch, show):
     assert {day_after(LOST_FILE, state.changes) for state in waiting} == {1}
 
 
-def test_without_a_look_at_the_age_a_marker_waits_for_ever(monkeypatch, show):
-    stand_in(monkeypatch)
-    is_expired = completeness.is_expired
-    monkeypatch.setattr(completeness, "is_expired", lambda *arguments: is_expired(*arguments) and False)
-    found = KeepingReaders(LOST_FILE, forgotten="put a").first_fault()
-    assert found
-    show(f"without a look at the age:\n{found[0]}\n  => {found[1]}")
-    assert found[1].startswith("at rest data/_SUCCESS is absent in the destination")
-
-
-# What each step is for: the real code without it.
-
-
-def without_condition(monkeypatch):
-    """Of the removal alone."""
-    delete = repairs.delete_object
-
-    async def changed(buckets, key_sync, existing):
-        await delete(buckets, key_sync, replace(existing, etag=""))
-
-    monkeypatch.setattr(repairs, "delete_object", changed)
-
-
-def without_second_look(monkeypatch):
-    async def changed(buckets, key, **_):
-        return await head_destination(buckets, key), Finding(key, "unwanted")
-
-    monkeypatch.setattr(repairs, "look_at", changed)
-    monkeypatch.setattr(Removals, "remove", staticmethod(find_and_remove))
-
-
-def with_destination_looked_at_last(monkeypatch):
-    async def changed(buckets, key, deep):
-        _, found = await look_at(buckets, key, deep)
-        return await head_destination(buckets, key), found
-
-    monkeypatch.setattr(repairs, "look_at", changed)
-
-
-def without_letting_go(monkeypatch):
-    is_expired = options.is_expired
-    monkeypatch.setattr(options, "is_expired", lambda *arguments: is_expired(*arguments) and False)
-
-
-def with_stale_copies_left(monkeypatch):
-    judge = sync.judge
-
-    def changed(*sides, expired, **others):
-        verdict = judge(*sides, expired=expired, **others)
-        return verdict._replace(what=EXPIRED, action=NOTHING) if expired else verdict
-
-    monkeypatch.setattr(sync, "judge", changed)
-
-
-def with_days_more(monkeypatch, days):
-    is_expired = wanted.Wanted.is_expired
-
-    def changed(self, modified, now):
-        return is_expired(self, modified, now - days * wanted.SECONDS_OF_DAY)
-
-    monkeypatch.setattr(wanted.Wanted, "is_expired", changed)
-
-
-def nothing(_monkeypatch):
-    """The real code, in a world that breaks a rule."""
+# What each step is for; those of a removal, and the removal of what is stale and expired, are in mutants.py.
 
 
 TOUCHED = HELD._replace(changes=("day", "day", "touch"))
-# what is left out -> how, the case that shows it, the event that is forgotten, the fault that is found
+# what is left out -> the case that shows it, the event that is forgotten, the days that the code is told, the fault
 LEFT_OUT = {
-    "the condition of a removal": (without_condition, TOUCHED, "", "the live object disappears"),
-    "the second look of a removal": (without_second_look, TOUCHED, "", "the live object disappears"),
-    "the look at the destination before the source": (
-        with_destination_looked_at_last,
-        TOUCHED,
+    "the condition of a removal": (
+        TOUCHED._replace(workers=1, broken=Broken(ignored=frozenset({"IfMatch"}))),
         "",
+        1,
         "the live object disappears",
     ),
-    "a look at the age": (without_letting_go, NEW._replace(changes=("put a", "day", "day")), "", "a copy is begun"),
-    "the removal of what is stale and expired": (
-        with_stale_copies_left,
-        HELD._replace(changes=("put b", "day", "day")),
-        "",
-        "at rest the destination is ('a', 1, 'label'), the source ('b', 1, 'label')",
-    ),
+    "a look at the age": (NEW._replace(changes=("put a", "day", "day")), "", 0, "a copy is begun"),
     "the last day": (
-        lambda patch: with_days_more(patch, -1),
-        NEW._replace(changes=("put a", "day")),
+        NEW._replace(changes=("put a", "day", "day"), keep_days=2),
         "",
+        1,
         "at rest the destination is None, the source a",
     ),
-    "the end of the last day": (
-        lambda patch: with_days_more(patch, 1),
-        NEW._replace(changes=("put a", "day", "day")),
-        "",
-        "a copy is begun",
-    ),
-    "the event of what is touched": (nothing, TOUCHED, "touch", "at rest the destination is"),
+    "the end of the last day": (NEW._replace(changes=("put a", "day", "day")), "", 2, "a copy is begun"),
+    "the event of what is touched": (TOUCHED, "touch", 1, "at rest the destination is"),
 }
 
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
-def test_the_search_finds_what_goes_wrong_without(left_out, monkeypatch, show):
-    change, case, forgotten, expected = LEFT_OUT[left_out]
-    change(monkeypatch)
-    found = Keeping(case, forgotten).first_fault()
+def test_the_search_finds_what_goes_wrong_without(left_out, show):
+    case, forgotten, days, expected = LEFT_OUT[left_out]
+    found = Keeping(case, forgotten, days).first_fault()
     assert found, "no schedule shows it"
     show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
     assert found[1].startswith(expected)
