@@ -63,7 +63,7 @@ PAUSE = Call("pause", False, "", "", "", 0, (), None, "")
 
 
 class Broken(NamedTuple):
-    """Planted faults: what S3 and its client do otherwise than AWS says, so that a step of the protocol is in vain."""
+    """Planted faults: what S3 and its client do otherwise than AWS says, which makes a step of the protocol useless."""
 
     ignored: frozenset[str] = frozenset()  # parameters of requests, such as conditions
     unseen: str = ""  # after such a write, a look at the source shows it as it was before

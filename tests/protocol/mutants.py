@@ -49,8 +49,8 @@ def rules(name: str) -> tuple[str, ...]:
     return of("protocol/test_rules", name)
 
 
-def faults(name: str) -> tuple[str, ...]:
-    return of("protocol/test_faults", name)
+def history(name: str) -> tuple[str, ...]:
+    return of("protocol/test_faults", f"it_ends_equal_and_at_this_price[{name}]")
 
 
 def function(name: str) -> tuple[str, ...]:
@@ -111,55 +111,55 @@ MUTANTS = (
         "a message is deleted before its copy is done",
         "                self.add(key, lease)\n            if not lease.content.keys:",
         "                self.add(key, lease)\n            if True:",
-        faults("a_message_is_not_deleted_before_its_copy_is_done_and_looked_at"),
+        history("a copy that is made and not looked at"),
     ),
     Mutant(
         "a message is deleted after its first key",
         "unsettled_until)\n            if not content.keys:",
         "unsettled_until)\n            if True:",
-        faults("a_message_with_two_keys_of_which_one_fails_stays"),
+        history("a message with two keys, of which one fails"),
     ),
     Mutant(
         "a failed message is deleted",
         "[lease for lease in batch if lease.state is State.ACK]",
         "[lease for lease in batch if lease.outcome is not State.REQUEUE]",
-        faults("a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven"),
+        history("a message that fails three times"),
     ),
     Mutant(
         "a delete is repeated without a look at the source",
         "await delete_object(self.buckets, sync, existing, left_out)",
         "await retries.patiently(delete_object, self.buckets, sync, existing, left_out)",
-        faults("a_delete_that_s3_is_too_busy_for_is_decided_anew"),
+        of("protocol/test_faults", "a_delete_that_s3_is_too_busy_for_is_decided_anew"),
     ),
     Mutant(
         "a message that comes while its key is synced is taken for done",
         "job.covered, job.looked = len(job.leases), self.now()",
         "job.covered, job.looked = 1000, self.now()",
-        faults("a_change_that_comes_while_its_key_is_synced_is_not_lost"),
+        history("a change that comes at a look"),
     ),
     Mutant(
         "all messages on a key are acknowledged once their change is copied",
         "self.leases[: min(self.covered, len(self.leases) - 1)]",
         "self.leases[: self.covered]",
-        faults("the_newest_message_stays_until_the_sync_has_ended_although_its_change_is_copied"),
+        history("the newest message, whose change is copied"),
     ),
     Mutant(
         "an interruption uses up a receive",
         "                await self.requeue(lease)\n",
         "                await self.nack(lease)\n",
-        faults("sigterm_uses_up_no_receive_and_hands_the_upload_on"),
+        history("SIGTERM at a part, twice"),
     ),
     Mutant(
         "a message comes back while its copy is under way",
         "if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):",
         "if isinstance(error, Exception) and outcome_unknown(error):",
-        faults("what_a_stopping_worker_leaves_under_way_comes_back_only_when_it_has_ended"),
+        history("a copy that a stopping worker leaves"),
     ),
     Mutant(
         "a message is handed on while its copy is under way",
         "max(lease.postpone, self.seconds_until(lease.unsettled_until))",
         "lease.postpone",
-        faults("a_message_that_is_handed_on_does_not_come_back_before_its_copy_has_ended"),
+        history("a message that is handed on while its copy is under way"),
     ),
     # KEEP_DAYS
     Mutant(
@@ -210,7 +210,7 @@ MUTANTS = (
         "what the function hands back is a failure",
         "HANDED_BACK = (Interrupted, GaveUp, Postponed)",
         "HANDED_BACK = (Interrupted, GaveUp)",
-        function("a_large_object_that_it_meets_again_and_again_uses_up_no_receive"),
+        function("it_copies_what_is_small_and_hands_back_what_is_large_without_a_receive"),
     ),
     Mutant(
         "what the function hands back loses its upload",

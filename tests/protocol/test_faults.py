@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import closing
 from random import Random
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from fakes import LARGE, SETTINGS
-from histories import World
+from histories import Plan, World
 from invocations import LastingClient, Loop
 
 from mirror.loop import Worker
@@ -17,6 +18,8 @@ from mirror.protocol.buckets import Buckets
 from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue
 from mirror.signals import LAST_SECONDS
+
+Step = Callable[[World], object]
 
 
 def settle(world: World) -> None:
@@ -27,48 +30,160 @@ def settle(world: World) -> None:
     assert world.uploads() == ()
 
 
-def receives(world: World) -> list[int]:
-    return [message.receives for message in world.queue.messages]
+def change(what: str, size: int = 1, key: str = "data/a") -> Step:
+    return lambda world: world.change(key, what, size=size)
 
 
-@pytest.mark.parametrize("size", [1, LARGE])
-@pytest.mark.parametrize(
-    "happens",
-    [
-        ("error", "InternalError"),
-        ("error", "SlowDown"),
-        ("error", "503"),
-        ("error", "RequestTimeTooSkewed"),
-        ("empty 200",),
-        ("conflict",),
-        ("loses the answer",),
-        ("reset",),
+def work(*plan: tuple[str, tuple[Any, ...]], **options: Any) -> Step:
+    return lambda world: world.work(plan=plan, **options)
+
+
+def passes(seconds: float) -> Step:
+    return lambda world: world.pass_time(seconds)
+
+
+def is_busy(seconds: float) -> Step:
+    return lambda world: setattr(world, "slow_until", world.clock + seconds)
+
+
+def look(*keys: str) -> Step:
+    """One message on them, instead of their events."""
+    return lambda world: (world.queue.messages.clear(), world.look(keys))
+
+
+def left(*receives: int, most: int = 0) -> Step:
+    """The messages that are left have been received so often, or are `most` at most."""
+
+    def check(world: World) -> None:
+        found = sorted(message.receives for message in world.queue.messages)
+        assert 1 <= len(found) <= most if most else found == list(receives)
+
+    return check
+
+
+def comes_back(after: float) -> Step:
+    """The one message is hidden for longer than that, in seconds."""
+
+    def check(world: World) -> None:
+        (message,) = world.queue.messages
+        assert message.visible_at - world.clock > after
+
+    return check
+
+
+def has_upload(world: World) -> None:
+    (message,) = world.queue.messages
+    assert list(json.loads(message.body)["sync"]["uploads"]) == ["data/a"]
+
+
+def forgets_older(world: World) -> None:
+    world.queue.messages = world.queue.messages[-1:]
+
+
+def redrive(world: World) -> None:
+    assert (len(world.queue.messages), len(world.queue.dead)) == (0, 1)
+    world.redrive()
+
+
+# --- One fault at a time ----------------------------------------------------------------------------------------------
+
+NOTHING, ACKNOWLEDGES = ("head_object", ("nothing",)), ("head_object", ("acknowledges",))
+DENIED = ("head_object", ("error", "AccessDenied"))
+SYNCED, NEW, LARGE_NEW = [change("put x"), work()], change("put x"), change("put x", LARGE)
+STOPPED_AT_PART = [work(("upload_part_copy", ("SIGTERM",))), left(0), has_upload]
+# At each of 30 copies the key changes once more; the worker receives that, and deletes what it may.
+OVERWRITTEN = [("copy_object", ("overwritten", f"put {number}")) for number in range(30)]
+
+HISTORIES: dict[str, list[Step]] = {
+    "the message of a copy that is under way": [
+        *(NEW, work(("copy_object", ("reset",))), comes_back(890), change("delete"), work()),
     ],
-)
-def test_a_write_that_fails_once_is_repeated_within_the_same_delivery(world, happens, size):
-    world.change("data/a", "put x", size=size)
-    world.work(plan=[("copy_object" if size == 1 else "complete_multipart_upload", happens)])
+    "the message of a delete that is under way": [
+        *(*SYNCED, change("delete"), work(("delete_object", ("reset",))), comes_back(890), change("put y"), work()),
+    ],
+    "a message that is handed on while its copy is under way": [
+        *(NEW, work(NOTHING, ("copy_object", ("times out",)), *[("head_object", ("error", "503"))] * 200)),
+        *(passes(10), left(0), comes_back(550), passes(60), change("delete"), work()),
+    ],
+    "a copy that is made and not looked at": [
+        *(NEW, work(("copy_object", ("acknowledges",)), NOTHING, ("head_object", ("dies",))), left(1)),
+    ],
+    "a copy that a stopping worker leaves": [
+        *(NEW, work(("copy_object", ("stops",))), left(0), change("delete"), work()),
+    ],
+    "a change that comes at a look": [
+        *(NEW, work(("head_object", ("too late", "delete"))), World.settle),
+        *(change("put y"), work(NOTHING, ("head_object", ("too late", "put z")))),
+    ],
+    "a change that comes at a copy": [NEW, work(("copy_object", ("too late", "delete")))],
+    "a recheck that cannot be sent": [
+        *(NEW, work(("copy_object", ("reset",)), ("send_message", ("loses the answer",))), left(0, 1)),
+    ],
+    "a bucket that wakes up in four minutes": [NEW, is_busy(240), work(), left()],
+    "a bucket that wakes up in ten minutes": [NEW, is_busy(600), work(), left(1)],
+    "a sync of ten hours": [
+        *(LARGE_NEW, work(("upload_part_copy", ("time", 36_000)), ("upload_part_copy", ("another works",))), left()),
+    ],
+    "a sync of 13 hours": [NEW, work(("head_object", ("time", 46_800))), left(0)],
+    "a sync of 13 hours of a large object": [LARGE_NEW, work(("head_object", ("time", 46_800))), left(0)],
+    "SIGTERM at a part, twice": [LARGE_NEW, *STOPPED_AT_PART, *STOPPED_AT_PART],
+    "an upload of a dead worker, whose message joins a sync": [
+        *(LARGE_NEW, work(("upload_part_copy", ("dies",))), passes(8000), change("put y", LARGE)),
+        work(
+            *(("upload_part_copy", ("receives more",)), ("complete_multipart_upload", ("change", "touch"))),
+            limit=1,
+            newest_first=True,
+        ),
+    ],
+    "a message with two keys, of which one fails": [
+        *(NEW, change("put x", key="data/b"), look("data/a", "data/b")),
+        work(NOTHING, NOTHING, NOTHING, ("copy_object", ("nothing",)), ACKNOWLEDGES, ("copy_object", DENIED[1])),
+        left(1),
+    ],
+    "a message that fails three times": [
+        *(NEW, work(DENIED), passes(3600), work(DENIED), passes(3600), work(DENIED), passes(3600), work(), redrive),
+    ],
+    "a key that is overwritten at each copy": [NEW, change("put x", key="data/b"), work(*OVERWRITTEN), left()],
+    "a key that is overwritten at each copy, until the worker dies": [
+        *(NEW, work(*OVERWRITTEN, ("copy_object", ("dies",))), left(most=2), forgets_older, change("delete"), work()),
+    ],
+    "a key that is overwritten at each copy, until the worker stops": [
+        *(NEW, work(*OVERWRITTEN, ("copy_object", ("stops",))), left(most=2), forgets_older, change("delete"), work()),
+    ],
+    "the newest message, whose change is copied": [
+        NEW,
+        work(NOTHING, NOTHING, ACKNOWLEDGES, ("copy_object", ("change", "delete")), ("delete_object", ("dies",))),
+        left(0, 1),
+    ],
+}
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_it_ends_equal_and_at_this_price(world: World, history: str) -> None:
+    for step in HISTORIES[history]:
+        step(world)
+    settle(world)
+
+
+REPEATED = [("conflict",), ("loses the answer",), ("reset",), ("empty 200",)]
+REPEATED += [("error", code) for code in ("InternalError", "SlowDown", "503", "RequestTimeTooSkewed")]
+WRITES = {
+    "a copy": ("copy_object", [NEW]),
+    "a large copy": ("complete_multipart_upload", [LARGE_NEW]),
+    "a delete": ("delete_object", [*SYNCED, change("delete")]),
+}
+
+
+@pytest.mark.parametrize("happens", REPEATED)
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_that_fails_once_is_repeated_within_the_same_delivery(
+    world: World, write: str, happens: tuple[str, ...]
+) -> None:
+    operation, before = WRITES[write]
+    for step in (*before, work((operation, happens))):
+        step(world)
     assert world.differences() == []
     assert [message for message in world.queue.messages if message.receives] == []
-    settle(world)
-
-
-def test_a_write_that_s3_is_too_busy_for_costs_no_further_look(world):
-    looks = []
-    world.denies = lambda operation, _key: looks.append(operation) if operation == "head_object" else ""
-    world.change("data/a", "put x")
-    world.work(plan=[("copy_object", ("error", "503")), ("copy_object", ("error", "SlowDown"))])
-    settle(world)
-    assert len(looks) == 2
-
-
-@pytest.mark.parametrize("happens", [("error", "SlowDown"), ("conflict",), ("loses the answer",), ("reset",)])
-def test_a_delete_that_fails_once_is_repeated_within_the_same_delivery(world, happens):
-    world.change("data/a", "put x")
-    world.work()
-    world.change("data/a", "delete")
-    world.work(plan=[("delete_object", happens)])
-    assert world.differences() == []
     settle(world)
 
 
@@ -91,186 +206,6 @@ def test_a_delete_that_s3_is_too_busy_for_is_decided_anew(world):
     world.work()
     settle(world)
     assert len(deletes) == 1
-
-
-@pytest.mark.parametrize("operation", ["copy_object", "delete_object"])
-def test_a_call_without_an_answer_is_looked_at_again_when_it_must_have_ended(world, operation):
-    world.change("data/a", "put x")
-    if operation == "delete_object":
-        world.work()
-        world.change("data/a", "delete")
-    world.work(plan=[(operation, ("reset",))])
-    (message,) = world.queue.messages
-    assert message.visible_at - world.clock > 890
-    world.change("data/a", "delete" if operation == "copy_object" else "put y")
-    world.work()
-    settle(world)
-
-
-def test_a_message_that_is_handed_on_does_not_come_back_before_its_copy_has_ended(world):
-    world.change("data/a", "put x")
-    busy = [("head_object", ("error", "503"))] * 200
-    world.work(plan=[("head_object", ("nothing",)), ("copy_object", ("times out",)), *busy])
-    world.pass_time(10)
-    (message,) = world.queue.messages
-    assert (message.receives, json.loads(message.body)["sync"]["tries"]) == (0, 1)
-    assert message.visible_at - world.clock > 550
-    world.pass_time(60)
-    world.change("data/a", "delete")
-    world.work()
-    settle(world)
-
-
-def test_a_message_is_not_deleted_before_its_copy_is_done_and_looked_at(world):
-    world.change("data/a", "put x")
-    world.work(plan=[("copy_object", ("acknowledges",)), ("head_object", ("nothing",)), ("head_object", ("dies",))])
-    assert receives(world) == [1]
-    settle(world)
-
-
-def test_a_message_of_a_dead_worker_does_not_come_back_before_its_copy_has_ended(world):
-    world.change("data/a", "put x")
-    world.work(plan=[("copy_object", ("dies",))])
-    world.change("data/a", "delete")
-    world.work(plan=[("head_object", ("time", 800))])
-    settle(world)
-    assert world.unprotected == set()
-
-
-def test_what_a_stopping_worker_leaves_under_way_comes_back_only_when_it_has_ended(world):
-    world.change("data/a", "put x")
-    world.work(plan=[("copy_object", ("stops",))])
-    assert receives(world) == [0]
-    world.change("data/a", "delete")
-    world.work()
-    settle(world)
-
-
-@pytest.mark.parametrize("call", ["head_object", "copy_object"])
-def test_a_change_that_comes_while_its_key_is_synced_is_not_lost(world, call):
-    world.change("data/a", "put x")
-    world.work(plan=[(call, ("too late", "delete"))])
-    world.settle()
-    world.change("data/a", "put y")
-    world.work(plan=[("head_object", ("nothing",)), ("head_object", ("too late", "put z"))])
-    settle(world)
-
-
-def test_a_message_delivered_again_while_its_first_delivery_works_does_no_harm(world):
-    world.change("data/a", "put x")
-    world.work(plan=[("copy_object", ("delivered again",)), ("head_object", ("another works",))])
-    settle(world)
-    assert world.stores["data/a"].serial <= 2
-
-
-def test_a_delete_of_messages_whose_answer_is_lost_costs_nothing(world):
-    world.change("data/a", "put x")
-    world.work(plan=[("delete_message_batch", ("loses the answer",))])
-    assert world.queue.messages == []
-    settle(world)
-
-
-def test_a_receive_whose_answer_is_lost_costs_a_receive_and_nothing_else(world):
-    world.change("data/a", "put x")
-    world.work(plan=[("receive_message", ("loses the answer",))])
-    assert receives(world) == [1]
-    settle(world)
-    assert world.stores["data/a"].serial == 1
-
-
-def test_while_the_queue_is_throttled_nothing_is_lost(world):
-    world.change("data/a", "put x")
-    world.throttled_until = world.clock + 60
-    world.work()
-    assert receives(world) == [0]
-    world.pass_time(60)
-    world.work(plan=[("copy_object", ("change", "put y"))])
-    settle(world)
-
-
-def test_the_recheck_that_cannot_be_sent_fails_the_message_instead(world):
-    world.change("data/a", "put x")
-    world.work(plan=[("copy_object", ("reset",)), ("send_message", ("loses the answer",))])
-    assert sorted(receives(world)) == [0, 1]
-    settle(world)
-
-
-def test_a_bucket_that_wakes_up_for_four_minutes_is_waited_for_in_one_delivery(world):
-    world.change("data/a", "put x")
-    world.slow_until = world.clock + 240
-    world.work()
-    assert world.queue.messages == []
-    settle(world)
-
-
-def test_a_bucket_that_answers_503_for_ten_minutes_costs_one_receive(world):
-    world.change("data/a", "put x")
-    world.slow_until = world.clock + 600
-    world.work()
-    assert receives(world) == [1]
-    settle(world)
-
-
-def test_a_long_sync_keeps_its_message(world):
-    world.change("data/a", "put x", size=LARGE)
-    world.work(plan=[("upload_part_copy", ("time", 36_000)), ("upload_part_copy", ("another works",))])
-    assert world.queue.messages == []
-    assert world.stores["data/a"].serial == 2  # one upload and its object
-    settle(world)
-
-
-@pytest.mark.parametrize("size", [1, LARGE])
-def test_at_the_12_hour_cap_the_message_is_handed_back_and_not_delivered_twice(world, size):
-    world.change("data/a", "put x", size=size)
-    world.work(plan=[("head_object", ("time", 46_800))])
-    assert receives(world) == [0]
-    settle(world)
-
-
-def test_sigterm_uses_up_no_receive_and_hands_the_upload_on(world):
-    world.change("data/a", "put x", size=LARGE)
-    for _ in range(2):
-        world.work(plan=[("upload_part_copy", ("SIGTERM",))])
-        (message,) = world.queue.messages
-        assert message.receives == 0
-        assert list(json.loads(message.body)["sync"]["uploads"]) == ["data/a"]
-    settle(world)
-
-
-def test_an_upload_handed_on_is_not_completed_for_another_version(world):
-    world.change("data/a", "put x", size=LARGE)
-    world.work(plan=[("upload_part_copy", ("nothing",)), ("upload_part_copy", ("SIGTERM",))])
-    world.change("data/a", "put y", size=LARGE)
-    settle(world)
-
-
-def test_the_upload_of_a_dead_worker_is_aborted_by_the_next_delivery(world):
-    world.change("data/a", "put x", size=LARGE)
-    world.work(plan=[("upload_part_copy", ("dies",))])
-    assert len(world.uploads()) == 1
-    settle(world)
-
-
-def test_the_upload_of_a_dead_worker_is_aborted_by_a_sync_that_its_message_joins(world):
-    world.change("data/a", "put x", size=LARGE)
-    world.work(plan=[("upload_part_copy", ("dies",))])
-    world.pass_time(8000)
-    world.change("data/a", "put y", size=LARGE)
-    joined = [("upload_part_copy", ("receives more",)), ("complete_multipart_upload", ("change", "touch"))]
-    world.work(plan=joined, limit=1, newest_first=True)
-    settle(world)
-
-
-def test_a_message_with_two_keys_of_which_one_fails_stays(world):
-    world.change("data/a", "put x")
-    world.change("data/b", "put x")
-    world.queue.messages.clear()
-    world.look(["data/a", "data/b"])
-    syncs_the_first = [("head_object", ("nothing",))] * 3 + [("copy_object", ("nothing",))]
-    fails_on_the_second = [("head_object", ("acknowledges",)), ("copy_object", ("error", "AccessDenied"))]
-    world.work(plan=[*syncs_the_first, *fails_on_the_second])
-    assert receives(world) == [1]
-    settle(world)
 
 
 def test_a_worker_that_is_stopped_ends_before_it_is_killed_although_nothing_answers(world):
@@ -318,63 +253,22 @@ def test_a_queue_that_cannot_be_read_ten_times_in_a_row_ends_the_worker(world, i
     assert len(list(answers)) == status  # the eleventh answer, for which it did not ask
 
 
-def test_a_message_that_fails_three_times_is_parked_and_copied_once_it_is_redriven(world):
-    world.change("data/a", "put x")
-    for _ in range(3):
-        world.work(plan=[("head_object", ("error", "AccessDenied"))])
-        world.pass_time(3600)
-    world.work()
-    assert (len(world.queue.messages), len(world.queue.dead)) == (0, 1)
-    world.redrive()
-    world.queue.dead.clear()
+# --- Requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_s3_is_too_busy_for_costs_no_further_look(world):
+    busy = [("copy_object", ("error", code)) for code in ("503", "SlowDown")]
+    assert requests_for(world, ["data/a"], plan=busy) == 3
     settle(world)
 
 
-# A key that keeps changing
-
-
-def overwritten(times: int) -> list[tuple[str, tuple[str, ...]]]:
-    """At each of this many copies the key changes once more; the worker receives that, and deletes what it may."""
-    return [("copy_object", ("overwritten", f"put {number}")) for number in range(times)]
-
-
-def test_a_key_that_is_overwritten_during_each_copy_uses_up_no_receive_and_others_are_synced(world):
-    world.change("data/a", "put x")
-    world.change("data/b", "put x")
-    world.work(plan=overwritten(100))
-    assert world.queue.messages == []
-    settle(world)
-
-
-@pytest.mark.parametrize("happens", [("dies",), ("stops",)])
-def test_of_a_key_that_keeps_changing_few_messages_are_left_and_the_newest_is_enough(world, happens):
-    world.change("data/a", "put x")
-    world.work(plan=[*overwritten(30), ("copy_object", happens)])
-    assert 1 <= len(world.queue.messages) <= 2
-    world.queue.messages = world.queue.messages[-1:]
-    world.change("data/a", "delete")
-    world.work()
-    settle(world)
-
-
-def test_the_newest_message_stays_until_the_sync_has_ended_although_its_change_is_copied(world):
-    world.change("data/a", "put x")
-    looks = [("head_object", ("nothing",))] * 2 + [("head_object", ("acknowledges",))]
-    world.work(plan=[*looks, ("copy_object", ("change", "delete")), ("delete_object", ("dies",))])
-    assert sorted(receives(world)) == [0, 1]
-    settle(world)
-
-
-# What a creation costs
-
-
-def requests_for(world: World, keys: list[str], change: str = "put x") -> int:
+def requests_for(world: World, keys: list[str], change: str = "put x", plan: Plan = ()) -> int:
     """Each is changed and synced, one after the other."""
     asked: list[str] = []
     world.denies = lambda operation, key: asked.append(operation) if key else ""
     for key in keys:
         world.change(key, change)
-        world.work()
+        world.work(plan=plan)
     return len(asked)
 
 
@@ -394,11 +288,9 @@ def test_once_most_keys_are_overwritten_the_destination_is_looked_at_first(world
 def test_a_process_looks_at_the_destination_first_until_it_knows_how_many_are_overwritten(world):
     """Before the first refusal of a copy is known, all of its slots are taken."""
     world.overwritten = Buckets.overwritten
-    new, old = some("a", 100), some("b", 100)
-    assert 300 < requests_for(world, new) < 310
-    requests_for(world, old)
+    assert 300 < requests_for(world, some("a", 100)) < 310
     world.processes.clear()
-    assert requests_for(world, old, "put y") == 400
+    assert requests_for(world, some("a", 100), "put y") == 400
     settle(world)
 
 

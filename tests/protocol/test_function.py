@@ -39,20 +39,16 @@ def left(world: World) -> list[tuple[int, float]]:
 
 
 def test_it_copies_what_is_small_and_hands_back_what_is_large_without_a_receive(world, function):
-    world.change("data/small", "put x")
-    world.change("data/large", "put x", size=LARGE)
+    most = FUNCTION_SETTINGS.largest
+    for key, size in (("data/a", most), ("data/b", most + 1), ("data/c", LARGE)):
+        world.change(key, "put x", size=size)
     counts = function.invoke(30)
-    assert (counts["copied"], counts["handed_back"]) == (1, 1)
-    assert [receives for receives, _ in left(world)] == [0]
-    assert world.stores["data/large"].serial == 0
-    settle(world)
-
-
-def test_what_is_just_small_enough_is_copied_and_a_byte_more_is_not(world, function):
-    world.change("data/a", "put x", size=FUNCTION_SETTINGS.largest)
-    world.change("data/b", "put x", size=FUNCTION_SETTINGS.largest + 1)
-    counts = function.invoke(30)
-    assert (counts["copied"], counts["bytes"], counts["handed_back"]) == (1, FUNCTION_SETTINGS.largest, 1)
+    assert (counts["copied"], counts["bytes"], counts["handed_back"]) == (1, most, 2)
+    for _ in range(2 * SETTINGS.max_receives):
+        world.pass_time(60)
+        function.invoke(30)
+    assert [receives for receives, _ in left(world)] == [0, 0]
+    assert [world.stores[key].serial for key in ("data/b", "data/c")] == [0, 0]
     settle(world)
 
 
@@ -62,15 +58,6 @@ def test_what_is_large_does_not_come_back_before_the_function_has_ended(world, f
     later = (1.0, lambda: world.change("data/larger", "put x", size=LARGE))
     assert function.invoke(30, meanwhile=[later])["handed_back"] == 2
     assert [0 < seconds <= FOR_WORKER_SECONDS for _, seconds in left(world)] == [True, True]
-
-
-def test_a_large_object_that_it_meets_again_and_again_uses_up_no_receive(world, function):
-    world.change("data/large", "put x", size=LARGE)
-    for _ in range(2 * SETTINGS.max_receives):
-        function.invoke(30)
-        world.pass_time(60)
-    assert [receives for receives, _ in left(world)] == [0]
-    settle(world)
 
 
 def test_a_worker_goes_on_with_an_upload_that_was_handed_to_the_function(world, function):
@@ -85,14 +72,6 @@ def test_a_worker_goes_on_with_an_upload_that_was_handed_to_the_function(world, 
     assert world.uploads() == (("data/large", uploads["data/large"]["upload_id"]),)
     settle(world)
     assert world.stores["data/large"].serial == 2  # one upload and its object
-
-
-def test_an_object_that_grows_while_it_is_copied_is_handed_back(world, function):
-    world.change("data/a", "put x")
-    grows = (0.15, lambda: world.change("data/a", "put y", size=LARGE))
-    assert function.invoke(30, meanwhile=[grows])["handed_back"] == 2
-    assert [receives for receives, _ in left(world)] == [0, 0]
-    settle(world)
 
 
 def test_it_says_whether_it_saw_the_queue_empty(world, function):
@@ -184,15 +163,6 @@ def test_after_it_was_frozen_it_looks_anew_for_a_marker_that_was_not_there(world
     function.invoke(30)
     assert (world.stores["data/a"].copy.content, world.stores["data/_SUCCESS"].copy) == (("y",), None)
     function.loop.close()
-
-
-def test_what_it_learned_of_the_directory_bucket_is_kept_and_it_works_on_after_it_was_frozen(world, function):
-    for content in ("put x", "put y"):
-        world.change("data/a", content)
-        function.invoke(30)
-        world.pass_time(46_800)
-    assert function.alive
-    settle(world)
 
 
 # Random histories

@@ -172,8 +172,8 @@ def test_every_schedule_ends_with_a_destination_equal_to_the_source(name, show):
     )
 
 
-# What each step of the protocol is for: without it, or in a world in which it is in vain.
-IN_VAIN = Broken(ignored=frozenset({"IfMatch", "IfNoneMatch"}))
+# What each step of the protocol is for: worlds that make it useless.
+NO_CONDITIONS = Broken(ignored=frozenset({"IfMatch", "IfNoneMatch"}))
 UNSEEN_COPY, UNSEEN_DELETE = Broken(unseen="copy_object"), Broken(unseen="delete_object")
 
 # what is left out -> the case that shows it, the fault that is found
@@ -196,7 +196,7 @@ LEFT_OUT = {
         "at rest the destination is None, the source a",
     ),
     "the conditions on the destination": (
-        Case(("put a", "put b"), broken=IN_VAIN),
+        Case(("put a", "put b"), broken=NO_CONDITIONS),
         "an older version covers a newer one: b -> a",
     ),
     "the condition on the source": (
@@ -296,7 +296,7 @@ class OnlyTheEnd(Search):
 
 
 def test_without_the_conditions_on_the_destination_it_still_ends_equal():
-    OnlyTheEnd(Case(PUT_DELETE_PUT, crashes=1, broken=IN_VAIN)).run()
+    OnlyTheEnd(Case(PUT_DELETE_PUT, crashes=1, broken=NO_CONDITIONS)).run()
 
 
 def test_only_two_rare_events_at_once_leave_something_for_reconcile(show):

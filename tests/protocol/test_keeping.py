@@ -115,7 +115,7 @@ def test_a_marker_waits_for_what_is_in_time_and_no_longer(monkeypatch, show):
 
 
 TOUCHED = HELD._replace(changes=("day", "day", "touch"))
-# what is left out -> the case that shows it, the event that is forgotten, the days that the code is told, the fault
+# what is left out -> the case that shows it, the event that is forgotten, KEEP_DAYS of the code, the fault
 LEFT_OUT = {
     "the condition of a removal": (
         TOUCHED._replace(workers=1, broken=Broken(ignored=frozenset({"IfMatch"}))),

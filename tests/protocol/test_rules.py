@@ -32,6 +32,9 @@ REQUIRED = {
 }
 
 
+EXPIRES = datetime(2030, 1, 1, tzinfo=UTC)
+
+
 def settings(**changed: str) -> Settings:
     return load_settings(REQUIRED | changed)
 
@@ -48,20 +51,6 @@ def head(**changed: object) -> dict:
 
 
 # Settings
-
-
-def test_settings_have_the_documented_defaults():
-    got = settings()
-    assert (got.visibility_timeout, got.visibility_extend_interval, got.empty_polls_before_exit) == (7200, 300, 3)
-    assert (got.wait_time_seconds, got.retry_base_seconds, got.max_receives) == (20, 30, 3)
-    assert (got.multipart_threshold, got.part_size, got.max_concurrent_parts) == (5368709120, 67108864, 256)
-    assert (got.prefix_filter, got.log_level) == ("", "INFO")
-
-
-@pytest.mark.parametrize("name", REQUIRED)
-def test_a_missing_setting_is_named(name):
-    with pytest.raises(ValueError, match=f"{name} is not set"):
-        load_settings({key: value for key, value in REQUIRED.items() if key != name})
 
 
 @pytest.mark.parametrize(
@@ -89,6 +78,8 @@ def test_a_wrong_setting_is_named_with_what_it_has_to_be(name, value, rule):
 def test_all_wrong_settings_are_named_at_once():
     with pytest.raises(ValueError, match=r"REGION.*PART_SIZE"):
         settings(REGION="mars", PART_SIZE="1")
+    with pytest.raises(ValueError, match="QUEUE_URL is not set"):
+        load_settings({name: value for name, value in REQUIRED.items() if name != "QUEUE_URL"})
 
 
 def test_a_message_may_not_come_back_before_a_copy_of_a_dead_worker_has_ended():
@@ -122,13 +113,12 @@ def test_the_identity_does_not_depend_on_what_a_copy_does_not_carry():
 
 
 def test_all_replicated_metadata_is_sent_with_the_provenance():
-    expires = datetime(2030, 1, 1, tzinfo=UTC)
     everything = {
         "CacheControl": "no-cache",
         "ContentDisposition": "inline",
         "ContentEncoding": "gzip",
         "ContentLanguage": "fi",
-        "Expires": expires,
+        "Expires": EXPIRES,
     }
     source = source_from_head(head(**everything))
     sent = metadata_to_send(source, without_encoding=False)
@@ -138,34 +128,33 @@ def test_all_replicated_metadata_is_sent_with_the_provenance():
     }
 
 
-def test_a_refused_content_encoding_is_kept_as_user_metadata():
-    sent = metadata_to_send(source_from_head(head(ContentEncoding="gzip")), without_encoding=True)
-    assert "ContentEncoding" not in sent
-    assert sent["Metadata"]["sync-content-encoding"] == "gzip"
-
-
-def test_user_metadata_that_leaves_no_room_for_the_provenance_is_sent_without_it():
-    source = source_from_head(head(Metadata={"long": "x" * 2000}))
-    assert metadata_to_send(source, without_encoding=False)["Metadata"] == {"long": "x" * 2000}
+@pytest.mark.parametrize(
+    ("changed", "without_encoding", "sent"),
+    [
+        ({"ContentEncoding": "gzip"}, True, {"colour": "red", "sync-content-encoding": "gzip"}),
+        ({"Metadata": {"long": "x" * 2000}}, False, {"long": "x" * 2000}),  # no room for the provenance
+    ],
+)
+def test_user_metadata_is_sent_as_far_as_it_can_be(changed, without_encoding, sent):
+    arguments = metadata_to_send(source_from_head(head(**changed)), without_encoding)
+    assert "ContentEncoding" not in arguments
+    assert {name: text for name, text in arguments["Metadata"].items() if name != "sync-source"} == sent
+    assert ("sync-source" in arguments["Metadata"]) == without_encoding
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "can_be"),
     [
-        {"Metadata": {"name": "=?UTF-8?B?5pel5pys?="}},
-        {"Metadata": {"name": "日本"}},
-        {"MissingMeta": 1},
-        {"ExpiresString": "never"},
-        {"ContentDisposition": "attachment; filename=\u65e5"},
+        ({"Metadata": {"name": "=?UTF-8?B?5pel5pys?="}}, False),
+        ({"Metadata": {"name": "日本"}}, False),
+        ({"MissingMeta": 1}, False),
+        ({"ExpiresString": "never"}, False),
+        ({"ContentDisposition": "attachment; filename=\u65e5"}, False),
+        ({"Expires": EXPIRES, "ExpiresString": "Tue, 01 Jan 2030 00:00:00 GMT"}, True),
     ],
 )
-def test_metadata_that_cannot_be_sent_back_as_it_came_is_recognised(changed):
-    assert not source_from_head(head(**changed)).carries_provenance
-
-
-def test_plain_metadata_can_be_sent_back():
-    expires = datetime(2030, 1, 1, tzinfo=UTC)
-    assert source_from_head(head(Expires=expires, ExpiresString="Tue, 01 Jan 2030 00:00:00 GMT")).carries_provenance
+def test_metadata_can_be_sent_back_as_it_came_or_not(changed, can_be):
+    assert source_from_head(head(**changed)).carries_provenance is can_be
 
 
 @pytest.mark.parametrize(
@@ -274,18 +263,15 @@ def test_a_key_is_decoded_from_its_form_encoding(encoded, key):
     assert not got.destination_first
 
 
-def test_the_test_event_of_s3_asks_for_nothing():
-    got = read_body('{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "source"}', settings())
-    assert got.keys == set()
-
-
 @pytest.mark.parametrize(
     "body",
-    [event("k", bucket="another"), event("other/k"), bridge_event("k", bucket="another"), bridge_event("other/k")],
+    [
+        *(event("k", bucket="another"), event("other/k"), bridge_event("k", bucket="another"), bridge_event("other/k")),
+        '{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "source"}',
+    ],
 )
-def test_another_bucket_and_a_key_outside_the_prefix_ask_for_nothing(body):
-    got = read_body(body, settings(PREFIX_FILTER="models/"))
-    assert got.keys == set()
+def test_another_bucket_a_key_outside_the_prefix_and_a_test_ask_for_nothing(body):
+    assert read_body(body, settings(PREFIX_FILTER="models/")).keys == set()
 
 
 def test_advice_for_s3_is_not_given_for_the_queue():
@@ -309,21 +295,17 @@ def test_a_body_that_is_no_event_is_an_error_that_shows_it(body):
         read_body(body, settings())
 
 
-def test_a_hint_is_read_like_an_event_and_begins_with_the_destination():
-    got = read_body(hint_body("source", ["a b+c&é", "d"]), settings())
+@pytest.mark.parametrize("are_missing", [False, True])
+def test_a_hint_is_read_like_an_event_and_begins_with_the_destination_unless_its_keys_are_missing(are_missing):
+    got = read_body(hint_body("source", ["a b+c&é", "d"], are_missing=are_missing), settings())
     assert got.keys == {"a b+c&é", "d"}
-    assert got.destination_first
-
-
-def test_a_hint_of_missing_keys_does_not_begin_with_the_destination():
-    got = read_body(hint_body("source", ["a b+c&é", "d"], are_missing=True), settings())
-    assert got.keys == {"a b+c&é", "d"}
-    assert not got.destination_first
+    assert got.destination_first is not are_missing
 
 
 def test_a_message_that_is_handed_back_carries_its_uploads_and_its_tries():
     uploads = {"big+1": Upload("upload-1", "identity", 64 * MIB)}
     for body in (event("big%2B1"), bridge_event("big+1")):
+        assert read_body(body, settings()).tries == 0
         again = read_body(handed_back_body(body, uploads, 2), settings())
         assert again.keys == {"big+1"}
         assert again.uploads == uploads
@@ -338,10 +320,6 @@ def test_what_a_worker_of_1_1_0_handed_back_is_gone_on_with():
     got = read_body(json.dumps(body), settings())
     assert got.uploads == {"big+1": Upload("upload-1", "identity", 64 * MIB)}
     assert (got.keys, got.tries, got.waiting_since) == ({"big+1"}, 3, None)
-
-
-def test_a_message_that_was_never_handed_back_has_no_tries():
-    assert read_body(event("big"), settings()).tries == 0
 
 
 def test_what_sqs_knows_no_longer_is_not_deleted_again_and_again() -> None:
