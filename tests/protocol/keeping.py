@@ -59,7 +59,7 @@ class Removals(Syncs):
 
 class Keeping(Search):
     def __init__(self, case: Case, forgotten: str = "", days: int | None = None) -> None:
-        """Planted: changes of the name `forgotten` have no event; KEEP_DAYS of the code are `days`, not those of the case."""
+        """Planted: changes of the name `forgotten` have no event; the code has another KEEP_DAYS, `days`."""
         super().__init__(case)
         self.forgotten = forgotten
         settings = replace(SETTINGS, keep_days=case.keep_days if days is None else days)
