@@ -163,11 +163,12 @@ def test_the_verdict_and_what_to_do_follow_from_what_both_sides_hold(case: str) 
 
 
 def test_each_setting_that_is_set_says_what_it_does_with_the_key() -> None:
-    settings = {"PREFIX_FILTER": "x/,d/", "EXCLUDE": "*.tmp,d/?", "KEEP_DAYS": "7"}
+    settings = {"PREFIX_FILTER": "x/,d/", "EXCLUDE": "*.tmp,d/?", "KEEP_DAYS": "7", "TABLES": "delta"}
     assert explain(source=PLAIN, settings=settings)["settings"] == {
         "PREFIX_FILTER": "takes it, by d/",
         "EXCLUDE": "leaves it out, by d/?",
         "KEEP_DAYS": "keeps what changed within 7 days",
+        "TABLES": "copies the commits of a table in order",
     }
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+
 import pytest
 
 from mirror.readers.listing import Progress
+from mirror.readers.wait import Wait, WaitOptions
 
 
 class Clock:
@@ -39,3 +43,15 @@ def test_the_time_that_is_left_is_said_only_when_it_can_be_known(course: str) ->
     for clock.seconds, done, known in points:
         text = progress.text(1000 * points[-1][0], done, known)
     assert text == f"keys/s=1000 {expected}"
+
+
+@pytest.mark.fast
+def test_a_wait_says_how_long_the_rest_takes_at_the_rate_so_far() -> None:
+    """Half has arrived in no time, by the real clock."""
+    more = SimpleNamespace(keys=10, ghosts=0, size=1000)
+    waiting = Wait(SimpleNamespace(keys=10, size=1000, missing={}, more=more), WaitOptions(), is_compared=True)
+    waiting.progress()
+    more.keys, more.size = 5, 500
+    left = re.fullmatch(r"here=5/10 bytes=500/1000 bytes/s=\d+ left=(\d+)s", waiting.progress())
+    assert left
+    assert int(left[1]) < 600
