@@ -10,8 +10,8 @@ import time
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
-from mirror.model.headers import as_utf8
 from mirror.model.selection import is_marker, items_of, wanted_of
+from mirror.model.services import as_utf8
 from mirror.protocol.objects import destination_from_head, have_same_bytes, source_from_head
 from mirror.protocol.verdict import (
     ABSENT,

@@ -20,7 +20,7 @@ from mirror.aws import timeouts
 from mirror.aws.keys import RenewedKeys, find_keys, keys_of_session
 from mirror.concurrency import in_thread
 from mirror.model.errors import Kind, error_code, meaning, of_session
-from mirror.model.headers import as_utf8
+from mirror.model.services import as_utf8
 from mirror.settings import Settings
 
 SESSION_STATUSES = (400, 401, 403)  # may be the answer to a session that S3 no longer accepts

@@ -15,8 +15,7 @@ from mirror.model.selection import folder_of, is_marker, marker_patterns
 from mirror.options.others import remove_other
 from mirror.options.waiting import Waits, delay_of, end_of_wait
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import Buckets
-from mirror.protocol.requests import head_destination, head_source
+from mirror.protocol.buckets import Buckets, head_destination, head_source
 from mirror.readers.completeness import Completeness
 
 ABSENT_SECONDS = 1  # it is remembered this long that the destination does not have a marker

@@ -16,12 +16,10 @@ from mirror.model.errors import Refused, describe, error_code, is_busy, is_chang
 from mirror.model.log_lines import ANOTHER, IT_NO_LONGER, REMOVED_FIRST, quoted
 from mirror.options.waiting import Blocked
 from mirror.protocol.attempt import Host, KeySync
-from mirror.protocol.buckets import Buckets
+from mirror.protocol.buckets import Buckets, delete_object, head_source
 from mirror.protocol.multipart import drop_upload
 from mirror.protocol.objects import Destination, Source
-from mirror.protocol.requests import delete_object, head_source
-from mirror.protocol.retries import Retries
-from mirror.protocol.sync import Syncer
+from mirror.protocol.sync import Retries, Syncer
 
 log = logging.getLogger("worker")
 

@@ -21,9 +21,8 @@ from mirror.model.selection import is_marker
 from mirror.options.others import copy_other
 from mirror.options.waiting import Awaited, Waits, soon
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import Buckets
+from mirror.protocol.buckets import SMALL_COPY_SIZE, Buckets, head_destination, head_source, pages, read
 from mirror.protocol.objects import Source
-from mirror.protocol.requests import SMALL_COPY_SIZE, head_destination, head_source, pages, read
 from mirror.protocol.sync import Syncer
 
 LARGEST_READ = 16 * MIB  # a commit of some 40,000 files; of a larger one the whole table is compared

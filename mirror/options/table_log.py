@@ -31,11 +31,9 @@ from mirror.options.shared import Shared
 from mirror.options.table_files import LARGEST_READ, READS, Item, TableFiles, listed
 from mirror.options.waiting import ARCHIVED_SECONDS, Awaited, Blocked
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import Buckets
+from mirror.protocol.buckets import Buckets, head_destination, head_source, read
 from mirror.protocol.objects import Destination, Source
-from mirror.protocol.requests import head_destination, head_source, read
-from mirror.protocol.retries import STUCK_TRIES
-from mirror.protocol.sync import Syncer
+from mirror.protocol.sync import STUCK_TRIES, Syncer
 from mirror.protocol.verdict import EQUAL, MISSING, NO_DOUBT, STALE, UNDECIDED, judge, judge_listed
 from mirror.readers.completeness import LANDED_SECONDS
 

@@ -16,9 +16,8 @@ from mirror.options.table_files import TableFiles
 from mirror.options.table_log import TableLogs, is_same
 from mirror.options.waiting import Awaited, Waits, delay_of, end_of_wait, soon
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import Buckets
+from mirror.protocol.buckets import Buckets, head_destination, head_source, holds_any
 from mirror.protocol.objects import Destination, Source
-from mirror.protocol.requests import head_destination, head_source, holds_any
 from mirror.protocol.sync import FOR_WORKER_SECONDS, Syncer
 
 # A worker remembers for this long that a folder of the source has no log. See FIRST_SHOWN_SECONDS.
@@ -122,7 +121,7 @@ class Tables:
                     return folder
                 if looked >= asked:
                     seen.add(folder)
-            if not sync.host.has_place(sync):
+            if not sync.host.has_slot(sync):
                 await sync.host.come_back(sync)
         return None
 

@@ -41,12 +41,12 @@ class Host:
     def progressed(self, sync: KeySync, since: float) -> None:
         """A part was copied by a request that began at that time."""
 
-    def has_place(self, _sync: KeySync) -> bool:
-        """Whether the sync holds one of the places that other keys wait for."""
+    def has_slot(self, _sync: KeySync) -> bool:
+        """Whether the sync holds one of the slots that other keys wait for."""
         return False
 
     def step_aside(self, _sync: KeySync) -> bool:
-        """Gives the place of a sync that will last to another key, if it holds one. False if too many last already."""
+        """Gives the slot of a sync that will last to another key, if it holds one. False if too many last already."""
         return True
 
     def wait_aside(self, _sync: KeySync) -> bool:
@@ -54,7 +54,7 @@ class Host:
         return True
 
     async def come_back(self, sync: KeySync) -> None:
-        """Waits for a place again. Only a sync that had one calls this."""
+        """Waits for a slot again. Only a sync that had one calls this."""
 
     async def look_later(self, key: str, delay: float) -> None:
         """Has another key, which this sync has changed, synced after that many seconds."""
@@ -100,7 +100,7 @@ class Result:
 
 @dataclass(eq=False, slots=True)
 class KeySync:
-    """What a sync is asked to do. Of the worker it knows only its host: neither messages nor places in a queue."""
+    """What a sync is asked to do. Of the worker it knows only its host: neither messages nor slots."""
 
     key: str
     destination_first: bool = False  # the key is probably in the destination, so that is read before the source

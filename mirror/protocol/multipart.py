@@ -16,9 +16,8 @@ from mirror.model.errors import AWS_ERRORS, Refused, Unfinished, describe, error
 from mirror.model.limits import MAX_COPY_SIZE, MAX_PARTS, MIB
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import KeySync, Upload
-from mirror.protocol.buckets import Buckets, LeftOut
+from mirror.protocol.buckets import SMALL_COPY_SIZE, Buckets, LeftOut, copy_source, holds_any, pages, write_call
 from mirror.protocol.objects import Destination, Source, metadata_to_send
-from mirror.protocol.requests import SMALL_COPY_SIZE, copy_source, holds_any, pages, write_call
 
 log = logging.getLogger("worker")
 

@@ -155,7 +155,7 @@ class Scheduler(Host):
                 self.note_success(job)
         self.begin_waiting()
 
-    def has_place(self, sync: KeySync) -> bool:
+    def has_slot(self, sync: KeySync) -> bool:
         return self.by_key[sync.key].has_slot
 
     def step_aside(self, sync: KeySync) -> bool:

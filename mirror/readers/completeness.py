@@ -20,9 +20,8 @@ from mirror.model.errors import AWS_ERRORS, describe, is_environment
 from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Interruption
-from mirror.protocol.buckets import Buckets, is_expired
+from mirror.protocol.buckets import Buckets, head_destination, head_source, is_expired
 from mirror.protocol.objects import ARCHIVED_CLASSES
-from mirror.protocol.requests import head_destination, head_source
 from mirror.protocol.verdict import (
     ABSENT,
     EQUAL,

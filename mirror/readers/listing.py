@@ -19,9 +19,8 @@ from mirror.model.errors import AWS_ERRORS, Interrupted, Refused, Unfinished, de
 from mirror.model.limits import MIB
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Interruption
-from mirror.protocol.buckets import Buckets, is_expired
+from mirror.protocol.buckets import Buckets, head_destination, head_source, is_expired
 from mirror.protocol.objects import Destination, have_same_bytes
-from mirror.protocol.requests import head_destination, head_source
 from mirror.protocol.verdict import ABSENT, EQUAL, EXCLUDED, EXPIRED, FOREIGN, NOTHING, SizeAndTime, judge
 from mirror.readers.walk import PAGE_KEYS, SOURCE, Entry, Page
 from mirror.settings import Settings

@@ -18,8 +18,7 @@ from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import DIFFERENCE, REMOVED, quoted
 from mirror.model.selection import is_marker
 from mirror.protocol.attempt import Interruption, KeySync
-from mirror.protocol.buckets import Buckets
-from mirror.protocol.requests import delete_object
+from mirror.protocol.buckets import Buckets, delete_object
 from mirror.protocol.verdict import COPY, CORRUPT, DELETE, FOREIGN, MISSING
 from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
-from mirror.protocol.requests import pages
+from mirror.protocol.buckets import pages
 from mirror.readers.key_table import KeyTable
 
 SOURCE, DESTINATION = 0, 1

@@ -135,7 +135,7 @@ class Slot(Host):
 
     is_held = True
 
-    def has_place(self, _sync):
+    def has_slot(self, _sync):
         return self.is_held
 
     def wait_aside(self, _sync):

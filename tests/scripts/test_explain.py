@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sourced import bash, printed
 
-from mirror.model.headers import as_utf8
+from mirror.model.services import as_utf8
 from mirror.protocol.objects import PROVENANCE, source_from_head
 
 ROOT = Path(__file__).parents[2]

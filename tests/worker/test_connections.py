@@ -15,9 +15,9 @@ from mirror.concurrency import in_thread
 from mirror.model.errors import Refused, outcome_unknown
 from mirror.model.limits import GIB, MIB
 from mirror.protocol.attempt import KeySync
+from mirror.protocol.buckets import COPY_DIRECTIVES, copy_object
 from mirror.protocol.multipart import NOT_IN_XML, abort_orphans, uploads_of
 from mirror.protocol.objects import source_from_head
-from mirror.protocol.requests import COPY_DIRECTIVES, copy_object
 
 
 async def at_once(*calls) -> list:

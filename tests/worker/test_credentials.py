@@ -14,7 +14,7 @@ from world import MIRROR, SOURCE, until, wait_until
 from mirror.aws.keys import ROLE_MARGIN, YOUNG_SECONDS, Keys, RenewedKeys, keys_of_role
 from mirror.concurrency import in_thread
 from mirror.model.errors import OF_SESSION, is_of_session
-from mirror.protocol.requests import COPY_DIRECTIVES, head
+from mirror.protocol.buckets import COPY_DIRECTIVES, head
 
 # --- Why a look was refused -------------------------------------------------------------------------------------------
 

@@ -26,9 +26,8 @@ from mirror.aws.crt_s3 import CrtS3
 from mirror.aws.endpoints import Endpoint
 from mirror.aws.http import Answer, CrtHttp
 from mirror.model.errors import is_busy, outcome_unknown
-from mirror.protocol.buckets import Buckets
+from mirror.protocol.buckets import COPY_DIRECTIVES, Buckets
 from mirror.protocol.objects import source_from_head
-from mirror.protocol.requests import COPY_DIRECTIVES
 from mirror.settings import Settings, load_settings
 
 KEY = "a b+é/~(x)'*!?&=#%;,:@$.txt"
