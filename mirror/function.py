@@ -131,6 +131,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         max_concurrent_parts=1,
         max_concurrent_keys=min(KEYS, settings.max_concurrent_keys),
         processes=1,
+        in_function=True,
         largest=min(int(text), settings.multipart_threshold),
         patience=min(PATIENCE, settings.patience),
     )

@@ -51,6 +51,7 @@ class Settings:
     metrics: str
     app_name: str
     alarm_lag_seconds: int
+    in_function: bool = False  # and not in a task
     largest: int = 0  # bytes; larger objects are handed back, with 0 none are
     patience: int = 20  # seconds that a key waits here while nothing of what it needs arrives
 

@@ -51,8 +51,8 @@ class Tables:
             await self.aside(sync, functools.partial(self.logs.bring_log, sync, table))
 
     async def aside(self, sync: KeySync, work: Callable[[], Awaitable[Awaited | None]]) -> None:
-        """Other keys use its place meanwhile. `work` returns what does not arrive."""
-        if self.buckets.settings.largest:
+        """Other keys use its slot meanwhile. `work` returns what does not arrive."""
+        if self.buckets.settings.in_function:
             raise Postponed("of a table, whose order a worker keeps", FOR_WORKER_SECONDS)
         if not sync.host.wait_aside(sync):
             raise Postponed("too many wait at once", delay_of(sync), is_exact=True)
