@@ -10,7 +10,6 @@ environment too:
                         engine
     LOCAL_TICK          seconds between two firings of every rate() rule (default: what the rule says; local.sh sets 5)
     LOCAL_TASK_SECONDS  seconds from RunTask to the start of the task's container (default: 0; Fargate takes 30 to 60)
-    LOCAL_PAGE_SECONDS  seconds that a page of a listing takes, as 0.3 or 0.1-0.3 (default: 0; S3 takes 0.1 to 0.3)
     COPY_MAX            bytes one CopyObject or UploadPartCopy may copy (default: 5 GiB, as S3)
 """
 
@@ -18,24 +17,9 @@ import os
 
 from ministack import app
 
-from gaps import (
-    asynchronous,
-    ecs,
-    events,
-    functions,
-    iam,
-    insights,
-    metrics,
-    processes,
-    quotas,
-    runs,
-    s3,
-    s3_events,
-    sqs,
-)
+from gaps import asynchronous, cloudwatch, ecs, events, functions, iam, s3, sqs
 
-# By their import.
-GAPS_CLOSED = (s3, s3_events, iam, ecs, sqs, events, functions, insights, runs, asynchronous, metrics, quotas)
+GAPS_CLOSED = (s3, iam, ecs, sqs, events, functions, asynchronous, cloudwatch)  # by their import
 
 
 def main():
@@ -43,7 +27,7 @@ def main():
     os.environ.update(BIND_HOST="127.0.0.1", IOT_MTLS_ENABLED="0", SFTP_ENABLED="0")
     if os.environ.get("LOCAL_WORKER"):
         print("no Docker engine: each task runs worker.py as a process", flush=True)
-        processes.replace_docker()
+        ecs.replace_docker()
     app.main()
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from ministack.services import eventbridge, lambda_svc
 
-from gaps.replace import replaces
-from gaps.runs import measure
+from gaps import replaces
+from gaps.functions import measure
 
 UNRESERVED = 10  # runs at a time of a function without reserved concurrency; an account's first limit on AWS
 LONGEST_PAUSE = 300
@@ -67,8 +67,8 @@ class Queue:
             return
         old = now - setting(function, "MaximumEventAgeInSeconds")
         kept = [waiting for waiting in due if waiting.since > old]
-        for waiting in (waiting for waiting in due if waiting.since <= old):
-            self.drop(function, waiting)
+        if len(kept) < len(due):
+            measure(self.name, AsyncEventsDropped=len(due) - len(kept))
         room = max(0, self.room(function))
         for waiting in kept[:room]:
             self.running += 1
@@ -98,7 +98,7 @@ class Queue:
         elif result.get("error"):
             waiting.failed += 1
             if waiting.failed > setting(function, "MaximumRetryAttempts"):
-                self.drop(function, waiting, result)
+                measure(self.name, AsyncEventsDropped=1)
                 return
             waiting.due = time.time() + RETRY_PAUSE * waiting.failed
             self.put(waiting)
@@ -109,15 +109,6 @@ class Queue:
         pause = min(2 ** (waiting.throttled - 1), LONGEST_PAUSE)
         waiting.due = min(time.time() + pause, waiting.since + setting(function, "MaximumEventAgeInSeconds"))
         self.put(waiting)
-
-    def drop(self, function, waiting, result=None):
-        """Give the event up, to the function's destination of failures if it has one."""
-        measure(self.name, AsyncEventsDropped=1)
-        config = lambda_svc._event_invoke_config(function, None) or {}
-        target = config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
-        target = target or function["config"].get("DeadLetterConfig", {}).get("TargetArn")
-        if target:
-            lambda_svc._route_async_failure(target, self.name, waiting.event, result or {})
 
 
 def setting(function, name):

@@ -1,17 +1,25 @@
-"""ECS: a Fargate task on this machine."""
+"""ECS: a Fargate task on this machine, in a container or as a process, and the quota of them."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import json
 import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
+from types import SimpleNamespace
 
+from ministack import app
 from ministack.core.responses import get_account_id, get_region, json_response
 from ministack.services import ecs
 
-from gaps.credentials import temporary_credentials
-from gaps.replace import replaces
+from gaps import replaces
+from gaps.iam import temporary_credentials
 
 PORT = os.environ.get("GATEWAY_PORT", "4566")
 ECR_HOST = re.compile(r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/")
@@ -130,3 +138,73 @@ def mark_task_stopped(original, task_arn, task, reason, stop_code, exit_code=Non
     if task.get("stopCode"):
         reason, stop_code = task["stoppedReason"], task["stopCode"]
     return original(task_arn, task, reason, stop_code, exit_code=exit_code)
+
+
+async def get_service_quota(_method, _path, _headers, body, _query):
+    """Return the 6 vCPUs that a new account has for Fargate and for Fargate Spot, whatever quota is asked for."""
+    return json_response({"Quota": {**json.loads(body), "Value": 6.0}})
+
+
+app.SERVICE_HANDLERS["servicequotas"] = get_service_quota
+
+
+# --- without a Docker engine: the part of docker-py that ministack calls, with processes as containers ----------------
+
+
+class ProcessContainer:
+    """worker.py as a process that looks like a container."""
+
+    def __init__(self, environment, labels, arguments):
+        """Start it with the environment and the command of the task and nothing else of ours."""
+        env = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **environment}
+        self.process = subprocess.Popen(
+            [sys.executable, os.environ["LOCAL_WORKER"], *arguments],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a killed container takes all of its processes along
+        )
+        self.id, self.labels, self.attrs = f"process-{self.process.pid}", labels, {}
+
+    @property
+    def status(self):
+        return "running" if self.process.poll() is None else "exited"
+
+    def reload(self):
+        pass
+
+    def logs(self, **_):
+        return self.process.stdout
+
+    def wait(self):
+        code = self.process.wait()
+        return {"StatusCode": code if code >= 0 else 128 - code}
+
+    def stop(self, timeout):
+        self.process.terminate()
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.remove()
+
+    def remove(self, **_):
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def process_engine():
+    """Return an engine whose containers are processes."""
+    started = {}
+
+    def run(_image, *, environment, labels, command=None, **_):
+        container = ProcessContainer(environment, labels, command or [])
+        return started.setdefault(container.id, container)
+
+    atexit.register(lambda: [container.remove() for container in started.values()])
+    return SimpleNamespace(containers=SimpleNamespace(run=run, get=started.__getitem__))
+
+
+def replace_docker():
+    """Have every task run as a process from now on."""
+    ecs._docker = process_engine()

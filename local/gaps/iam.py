@@ -1,16 +1,18 @@
-"""IAM: what AWS authorizes where ministack asks for something else."""
+"""IAM: what AWS authorizes where ministack asks for something else, and credentials of a role or a session."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
+import secrets
+import time
 
 from ministack.core import iam_actions, iam_evaluator, sigv4
 from ministack.core.responses import get_account_id
-from ministack.services import ecs
+from ministack.services import ecs, sts
 
-from gaps.replace import replaces
+from gaps import replaces
 
 # Service Authorization Reference, "Amazon S3 Express": every other operation is authorized as CreateSession.
 EXPRESS_ACTIONS = {
@@ -115,3 +117,12 @@ def header_signing_documents(original, signature, *request, **options):
     canonical, _ = original(dataclasses.replace(signature, service="s3"), *request, **options)
     scope = (signature.date_stamp, signature.region, signature.service)
     return canonical, sigv4.build_string_to_sign(signature.amz_date, *scope, canonical)
+
+
+def temporary_credentials(arn, user_id, seconds):
+    """Make credentials that ministack accepts for this principal; expiration in seconds since the epoch."""
+    key_id, secret, token = f"ASIA{secrets.token_hex(8).upper()}", secrets.token_hex(20), secrets.token_hex(64)
+    expires = time.time() + seconds
+    session = {"SecretAccessKey": secret, "SessionToken": token, "Expiration": expires}
+    sts.register_session(key_id, {"Arn": arn, "UserId": user_id, **session})
+    return key_id, secret, token, expires

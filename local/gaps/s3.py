@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
-import random
 import re
 import secrets
 import sys
@@ -20,10 +18,9 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.core.router import extract_access_key_id
 from ministack.services import s3
 
-from gaps.credentials import temporary_credentials
-from gaps.replace import replaces
+from gaps import replaces
+from gaps.iam import temporary_credentials
 
-PAGE_SECONDS = [float(text) for text in (os.environ.get("LOCAL_PAGE_SECONDS") or "0").split("-")]
 COPY_MAX = int(os.environ.get("COPY_MAX", 5 * 1024**3))
 MIN_PART = 5 * 1024**2
 MOST_PARTS, MOST_KEY, MOST_METADATA = 10_000, 1024, 2048
@@ -65,14 +62,6 @@ def is_directory(bucket):
 def stored(bucket, key):
     """Return ministack's record of the current object, or None."""
     return s3._buckets.get(bucket, {}).get("objects", {}).get(key)
-
-
-@replaces(s3, "handle_request")
-async def answer_when_due(original, method, path, headers, body, query, **more):
-    """A page of a listing takes LOCAL_PAGE_SECONDS; nothing else waits for it."""
-    if method == "GET" and "list-type" in query:
-        await asyncio.sleep(random.uniform(PAGE_SECONDS[0], PAGE_SECONDS[-1]))
-    return await original(method, path, headers, body, query, **more)
 
 
 @replaces(s3, "_dispatch")

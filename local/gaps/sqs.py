@@ -9,7 +9,7 @@ import uuid
 
 from ministack.services import sqs
 
-from gaps.replace import replaces
+from gaps import replaces
 
 LONGEST_DELAY, LONGEST_VISIBILITY = 900, 43_200  # seconds
 GROUP_ID = re.compile("[!-~]{0,128}")

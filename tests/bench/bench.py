@@ -211,21 +211,6 @@ def small_seconds(place: Place, mover: str, objects: int, others: int) -> tuple[
     return min(last + 1 - begun, seconds), problem
 
 
-def freshness(place: Place, mover: str, case: int) -> Row:
-    """One event at a time, at random moments of the worker's long poll: milliseconds until the object is visible."""
-    place.clear(USUAL)
-    pauses, times = random.Random(1), []
-    with place.warm(**WORKERS[mover]) as running:
-        for number in range(1, case + 1):
-            time.sleep(pauses.uniform(0.02, 0.2))
-            begun = time.monotonic()
-            place.standin.put(SOURCE, f"directory/{number}")
-            running.wait_for(lambda number=number: place.done("CopyObject") >= number, pause=0.002)
-            times.append(1000 * (time.monotonic() - begun))
-    p50, _, p99 = percentiles(times)
-    return {"case": f"{case} events", "p50 ms": p50, "p99 ms": p99, "longest ms": max(times)}
-
-
 def backfill(place: Place, mover: str, case: tuple[int, int, bool]) -> Row:
     """`worker.py reconcile` puts a source on the queue that was there before. While the worker copies it, other keys
     are put, ten a second: the seconds after which each of them is in the destination."""
@@ -282,7 +267,6 @@ SECTIONS = {
         [(200, 20)],
         [(5000, 500)],
     ),
-    "freshness": Section("From the event to the visible object", freshness, [20], [200], tuple(WORKERS), repetitions=5),
     "backfill": Section(
         "Live events during a backfill, with the fair queues of SQS and without",
         backfill,

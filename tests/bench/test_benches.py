@@ -45,7 +45,6 @@ def test_the_benchmark_measures_the_worker_and_prints_its_table(tmp_path: Path) 
         "overwritten": None,
         "large": 96,
         "mixed": None,
-        "freshness": None,
         "backfill": 20,
     }
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,17 @@ def machine(folder: Path, **programs: str) -> dict[str, str]:
     return {"PATH": str(tools), "HOME": str(folder), "LANG": os.environ.get("LANG", "C.UTF-8")}
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """What --local runs on."""
+    folder = tmp_path / "project"
+    for name in ("lib", "local", "mirror"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("deploy.sh", "sync.sh"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
 @pytest.mark.fast
 @pytest.mark.parametrize(
     ("programs", "told"),
@@ -41,12 +53,8 @@ def machine(folder: Path, **programs: str) -> dict[str, str]:
     ],
 )
 def test_what_is_missing_is_told_before_anything_is_made(
-    programs: dict[str, str], told: list[str], tmp_path: Path
+    programs: dict[str, str], told: list[str], project: Path, tmp_path: Path
 ) -> None:
-    project = tmp_path / "project"
-    for name in ("lib", "local", "mirror"):
-        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "deploy.sh", project)
     done = subprocess.run(
         ["bash", "deploy.sh", "--local"], cwd=project, env=machine(tmp_path, **programs), capture_output=True, text=True
     )
@@ -55,11 +63,9 @@ def test_what_is_missing_is_told_before_anything_is_made(
     assert not (project / ".local").exists()
 
 
-def test_of_a_users_shell_nothing_about_aws_reaches_the_local_cloud(tmp_path: Path) -> None:
+@pytest.mark.fast
+def test_of_a_users_shell_nothing_about_aws_reaches_the_local_cloud(project: Path, tmp_path: Path) -> None:
     """A profile, a token or another endpoint would send what is meant for this machine to an account."""
-    shutil.copytree(ROOT / "local", tmp_path / "local", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / ".local").mkdir()
-    (tmp_path / ".local" / "port").write_text("4567\n")
     theirs = {
         "AWS_PROFILE": "production",
         "AWS_SESSION_TOKEN": "token",
@@ -67,11 +73,19 @@ def test_of_a_users_shell_nothing_about_aws_reaches_the_local_cloud(tmp_path: Pa
         "AWS_REGION": "eu-north-1",
         "AWS_ENDPOINT_URL_SQS": "https://sqs.eu-north-1.amazonaws.com",
     }
-    script = "source local/local.sh; REGION=us-east-1; use_cloud; env | grep ^AWS_"
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=os.environ | theirs, capture_output=True, text=True, check=True
-    )
-    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    seen = tmp_path / "seen"
+    tools = machine(tmp_path, aws=f"env >{seen}; exit 255")["PATH"]
+    up = subprocess.Popen(["sh", "-c", "sleep 300; :", project / "local/cloud.py"], start_new_session=True)
+    (project / ".local").mkdir()
+    for name, number in ("port", 4567), ("pid", up.pid):
+        (project / ".local" / name).write_text(f"{number}\n")
+    try:
+        environment = os.environ | theirs | {"PATH": f"{tools}:{os.environ['PATH']}"}
+        subprocess.run(["bash", "sync.sh", "--local", "status"], cwd=project, env=environment, capture_output=True)
+    finally:
+        os.killpg(up.pid, signal.SIGKILL)
+        up.wait()
+    found = dict(line.split("=", 1) for line in seen.read_text().splitlines() if line.startswith("AWS_"))
     assert found["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4567"
     assert (found["AWS_ACCESS_KEY_ID"], found["AWS_REGION"]) == ("test", "us-east-1")
     assert found.keys() & {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_SQS"} == set()
@@ -96,21 +110,19 @@ def test_what_is_not_understood_is_refused_before_anything_is_made(arguments: st
     assert told in done.stderr
 
 
-END = """
-source local/local.sh
-LOCAL_ONCE=false APP_NAME=app
-cloud_is_up() { :; }
-local_cleanup() { : >removed; }
-trap end_local EXIT
-exec 2> >(:)
-wait $!
-exit 3
-"""
-
-
 @pytest.mark.fast
-def test_a_cloud_that_failed_is_removed_although_nobody_reads_what_is_said(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "local", tmp_path / "local", ignore=shutil.ignore_patterns("__pycache__"))
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", END], cwd=tmp_path, env=machine(tmp_path))
-    assert done.returncode == 3
-    assert (tmp_path / "removed").exists()
+def test_a_run_that_failed_leaves_nothing_although_nobody_reads_what_is_said(project: Path, tmp_path: Path) -> None:
+    """Its Python makes no venv, so that there is nothing to start the cloud with."""
+    programs = {
+        "python3": PYTHON.format(too_old=0, without_venv=0, version="3.13.5"),
+        "aws": AWS.format(version="2.30.0"),
+    }
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        ["bash", "deploy.sh", "--local"], cwd=project, env=machine(tmp_path, **programs), stderr=writer
+    )
+    os.close(writer)
+    assert done.returncode not in (0, 2)
+    assert (project / ".local.log").exists()
+    assert not (project / ".local").exists()

@@ -106,7 +106,7 @@ def stubs(texts: Texts) -> Iterator[str]:
     """A test gives a Bash function of the product another body."""
     known = {name for text in scripts(texts).values() for name in FUNCTION.findall(text)}
     for name, text in tests(texts):
-        found = re.findall(r"(?<![\w./-])([a-z_][a-z0-9_]*)\(\) ?[{(]", text)
+        found = re.findall(r"(?<![\w./-])([a-z_][a-z0-9_]*)\(\) ?[{(]", text) if name.endswith(".py") else ()
         yield from (f"{name}: {function}" for function in found if function in known)
 
 

@@ -166,7 +166,7 @@ def account(scripts: Scripts, deployed: dict[str, Any]) -> Busy:
 
 
 def ran(scripts: Scripts, options: str = "--json", status: int = 0, **settings: str) -> Ran:
-    return scripts.run(f"FOLLOW_PAUSE=0; verb_cost {options}", status, **settings)
+    return scripts.run(f"FOLLOW_PAUSE=0; main cost {options}", status, **settings)
 
 
 def spans(done: Ran) -> set[int]:
