@@ -7,32 +7,22 @@ and copies small objects itself while no worker runs.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
-from time import time
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from launch import calls
 from launch.audit import COMMAND, AuditPlan, plan_audit, report_audit
-from launch.calls import (
-    ON_DEMAND,
-    count_messages,
-    describe_tasks,
-    find_revision,
-    list_running,
-    list_stopped,
-    run_tasks,
-    start_workers,
-    stop_tasks,
-)
 from launch.copying import FEW_MESSAGES, announces_message, is_from_bucket, left_over, seconds_to_copy
 from launch.decision import Decision, decide, decide_paused, wanted_workers
-from launch.guard import guard
+from launch.guard import Guard
 from launch.settings import load_settings
 from launch.tasks import SHORTAGE, is_shortage
 
@@ -49,9 +39,13 @@ LOOK_AGAIN_SECONDS = 75
 
 
 @dataclass
-class Memory:
-    """Of the earlier runs in this process."""
+class Process:
+    """What one process of Lambda's keeps from run to run: what it asks, and when it did so last."""
 
+    aws: calls.Aws
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    copier: Any = None  # mirror.function
+    guard: Guard = field(default_factory=Guard)
     listed_at: float = 0
     listed: Sequence[str] = ()  # workers that ran
     looked_at: float = 0  # at everything
@@ -59,53 +53,57 @@ class Memory:
     guarded_at: float = 0  # when the guard had its turn
 
 
-memory = Memory()
+@functools.cache
+def this_process() -> Process:
+    return Process(calls.connect(), copier=copier)
 
 
-def look(settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequence[str], now: float) -> Decision:
+def look(aws: calls.Aws, settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequence[str]) -> Decision:
     """Reads from ECS what the decision needs. `arns`: workers that run.
 
     If no message waits, this is only whether one of them stays although MIN_WORKERS is 0 by now.
     """
     if settings["PAUSED_SINCE"]:
-        return decide_paused(describe_tasks(settings, arns, now, arns), settings["PAUSED_SINCE"])
+        return decide_paused(calls.describe_tasks(aws, settings, arns, arns), settings["PAUSED_SINCE"])
     least, stopped = settings["MIN_WORKERS"], []
     if visible or least:
-        stopped = [arn for arn in list_stopped(settings) if arn not in arns]
-    tasks = describe_tasks(settings, [*arns, *stopped], now, arns)
+        stopped = [arn for arn in calls.list_stopped(aws, settings) if arn not in arns]
+    tasks = calls.describe_tasks(aws, settings, [*arns, *stopped], arns)
     if visible or least or any(task.stays for task in tasks):
-        return decide(visible, in_flight, tasks, now, settings, find_revision(settings) if least else "")
+        revision = calls.find_revision(aws, settings) if least else ""
+        return decide(visible, in_flight, tasks, aws.clock(), settings, revision)
     return Decision(len(arns), wanted_workers(visible, in_flight, 0, len(arns), settings))
 
 
-def may_copy(waiting: int, decision: Decision) -> bool:
+def may_copy(process: Process, waiting: int, decision: Decision) -> bool:
     """Not beside workers, not while workers fail, as what stops them would stop the function as well, and not while the
     sync is paused."""
     hindered = decision.running or decision.failing or decision.trial or decision.paused_since
-    return bool(copier and waiting and not hindered)
+    return bool(process.copier and waiting and not hindered)
 
 
-def copy(context: Any) -> dict[str, Any] | None:
+def copy(process: Process, context: Any) -> dict[str, Any] | None:
     """Returns what the function did with messages itself, or None if there was no time for it."""
     seconds = seconds_to_copy(context)
     if not seconds:
         return None
     try:
-        return dict(copier.respond(os.environ, seconds))
+        return dict(process.copier.respond(process.environment, seconds))
     except Exception as error:  # noqa: BLE001 a mistake in it must not keep workers from being started
         return {"error": repr(error)}
 
 
-def handler(event: object, context: Any) -> dict[str, Any]:
+def handler(event: object, context: Any, process: Process | None = None) -> dict[str, Any]:
     """See run(). A call that the function has made to S3 and that has no answer must not outlive it."""
+    process = process or this_process()
     try:
-        return run(event, context)
+        return run(process, event, context)
     finally:
-        if copier:
-            copier.end_process_if_unanswered()
+        if process.copier:
+            process.copier.end_process_if_unanswered()
 
 
-def run(event: object, context: Any) -> dict[str, Any]:
+def run(process: Process, event: object, context: Any) -> dict[str, Any]:
     """Starts the workers that are missing; returns and logs the numbers it decided on.
 
     Raises ValueError for wrong settings, botocore's error if the queue or the cluster cannot be read, and RuntimeError
@@ -116,85 +114,81 @@ def run(event: object, context: Any) -> dict[str, Any]:
     An event of the bucket is there to get the first worker going. If one runs or starts, it needs one call or none:
     whether more workers are needed is decided by the run of the minute.
     """
-    settings, now = load_settings(os.environ), time()
-    is_hasty = is_from_bucket(event) and now - memory.looked_at < LOOK_AGAIN_SECONDS
+    aws, settings = process.aws, load_settings(process.environment)
+    now = aws.clock()
+    is_hasty = is_from_bucket(event) and now - process.looked_at < LOOK_AGAIN_SECONDS
     if is_hasty and settings["PAUSED_SINCE"]:
         return print_report({"event": True, "paused_since": settings["PAUSED_SINCE"]})
-    if not (is_hasty and memory.listed and now - memory.listed_at < LIST_AGAIN_SECONDS):
-        memory.listed, memory.listed_at = list_running(settings, now), now
-    if is_hasty and memory.listed:
-        return print_report({"event": True, "running": len(memory.listed)})
-    memory.looked_at, arns = now, memory.listed
-    visible, in_flight = count_messages(settings["QUEUE_URL"])
+    if not (is_hasty and process.listed and now - process.listed_at < LIST_AGAIN_SECONDS):
+        process.listed, process.listed_at = calls.list_running(aws, settings), now
+    if is_hasty and process.listed:
+        return print_report({"event": True, "running": len(process.listed)})
+    process.looked_at = now
+    visible, in_flight = calls.count_messages(aws, settings["QUEUE_URL"])
     waiting = max(visible, int(announces_message(event, now)))
-    decision = look(settings, waiting, in_flight, arns, now)
-    copies, copied = may_copy(waiting, decision), None
+    decision = look(aws, settings, waiting, in_flight, process.listed)
+    copies, copied = may_copy(process, waiting, decision), None
     if copies and waiting <= FEW_MESSAGES and not decision.stay:
-        copied = copy(context)
-        decision = look_again(settings, decision, left_over(waiting, copied), in_flight)
-    started, failures = carry_out(settings, decision)
+        copied = copy(process, context)
+        left = left_over(waiting, copied)  # after copying, which takes up to a minute
+        decision = decision._replace(wanted=0, start=0)
+        if left:
+            decision = look(aws, settings, left, in_flight, calls.list_running(aws, settings))
+    started, failures = carry_out(aws, settings, decision)
     if copies and copied is None:
-        copied = copy(context)
+        copied = copy(process, context)
     report = {"visible": visible, "in_flight": in_flight, **describe(decision, started, failures)}
     report |= {"event": True} if is_from_bucket(event) else {}
     report |= {} if copied is None else {"copied": copied}
-    report |= {} if not (audited := audit(settings, event)) else {"audit": audited}
+    report |= {} if not (audited := audit(process, settings, event)) else {"audit": audited}
     print_report(report)
-    faults = check_path(settings, event, context)
+    faults = check_path(process, settings, event, context)
     complain(settings, report, faults, is_enough=0 < decision.start <= len(started))
     return report
 
 
-def look_again(settings: Mapping[str, Any], before: Decision, left: int, in_flight: int) -> Decision:
-    """After copying, which takes up to a minute."""
-    if not left:
-        return before._replace(wanted=0, start=0)
-    now = time()
-    return look(settings, left, in_flight, list_running(settings, now), now)
-
-
-def carry_out(settings: Mapping[str, Any], decision: Decision) -> tuple[list[str], list[str]]:
+def carry_out(aws: calls.Aws, settings: Mapping[str, Any], decision: Decision) -> tuple[list[str], list[str]]:
     """(capacity provider of each started worker, failures). If a task cannot be stopped, no successor is started."""
-    failures = stop_tasks(settings, decision.stop)
+    failures = calls.stop_tasks(aws, settings, decision.stop)
     if failures:
         return [], failures
-    only_spot = decision.only_spot
-    return start_workers(settings, decision.start, decision.on_demand, decision.stay, time(), only_spot)
+    return calls.start_workers(aws, settings, decision.start, decision.on_demand, decision.stay, decision.only_spot)
 
 
-def audit(settings: Mapping[str, Any], event: object) -> dict[str, Any]:
+def audit(process: Process, settings: Mapping[str, Any], event: object) -> dict[str, Any]:
     """Starts an audit if one is due (AUDIT_DAYS). This comes after the workers, which no answer of ECS here affects.
 
     It belongs to the run of the minute. A run for an event of the bucket does it if there was none for too long. While
     the sync is paused, an audit would only find what waits.
     """
-    days, now = settings["AUDIT_DAYS"], time()
-    if not days or settings["PAUSED_SINCE"] or (is_from_bucket(event) and now - memory.audited_at < LOOK_AGAIN_SECONDS):
+    aws, days, now = process.aws, settings["AUDIT_DAYS"], process.aws.clock()
+    is_too_soon = is_from_bucket(event) and now - process.audited_at < LOOK_AGAIN_SECONDS
+    if not days or settings["PAUSED_SINCE"] or is_too_soon:
         return {}
-    memory.audited_at = now
+    process.audited_at = now
     theirs, plan = {**settings, "STARTED_BY": settings["AUDIT_STARTED_BY"]}, AuditPlan()
     started: list[str] = []
     failures: list[str] = []
     try:
-        live = list_running(theirs, now)
-        arns = list(dict.fromkeys([*live, *list_stopped(theirs)]))
-        plan = plan_audit(describe_tasks(theirs, arns, now, live) if arns else [], days, now)
+        live = calls.list_running(aws, theirs)
+        arns = list(dict.fromkeys([*live, *calls.list_stopped(aws, theirs)]))
+        plan = plan_audit(calls.describe_tasks(aws, theirs, arns, live) if arns else [], days, now)
         if plan.start:
-            started, failures = run_tasks(theirs, 1, ON_DEMAND, COMMAND, now)
+            started, failures = calls.run_tasks(aws, theirs, 1, calls.ON_DEMAND, COMMAND)
     except (BotoCoreError, ClientError) as error:
         failures = [str(error)]
     return report_audit(plan, started, failures, days, now)
 
 
-def check_path(settings: Mapping[str, Any], event: object, context: Any) -> list[str]:
+def check_path(process: Process, settings: Mapping[str, Any], event: object, context: Any) -> list[str]:
     """The guard's work, which belongs to the run of the minute. A run for an event of the bucket does it if there was
     none for too long, so that a busy bucket does not hide that the rule is disabled."""
-    now, is_event = time(), is_from_bucket(event)
-    memory.guarded_at = memory.guarded_at or now
-    if is_event and now - memory.guarded_at < LOOK_AGAIN_SECONDS:
+    now, is_event = process.aws.clock(), is_from_bucket(event)
+    process.guarded_at = process.guarded_at or now
+    if is_event and now - process.guarded_at < LOOK_AGAIN_SECONDS:
         return []
-    memory.guarded_at = now
-    return guard(settings, context, is_scheduled=not is_event)
+    process.guarded_at = now
+    return process.guard.run(settings, context, is_scheduled=not is_event)
 
 
 def describe(decision: Decision, started: Sequence[str], failures: Sequence[str]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import time
 from typing import Any
 
 import boto3
@@ -28,7 +29,6 @@ SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]  # of workers that st
 # and two runs may be less than a second apart. So a warm environment counts it for this long, listed or not. If ECS
 # lists it and cannot describe it yet, what RunTask has returned describes it.
 JUST_STARTED_SECONDS, DESCRIBED_SECONDS = 30, 600
-just_started: dict[str, tuple[float, Mapping[str, Any]]] = {}  # ARN -> when, the task as RunTask returned it
 
 FAILURE_FIELDS = ("arn", "reason", "detail")
 
@@ -36,101 +36,104 @@ FAILURE_FIELDS = ("arn", "reason", "detail")
 CLIENT_CONFIG = Config(connect_timeout=3, read_timeout=12, retries={"mode": "standard", "total_max_attempts": 3})
 
 
-@functools.cache
-def clients() -> tuple[Any, Any]:
-    """(SQS, ECS), made once for each environment that Lambda keeps; the Region is that of the function."""
+@dataclass
+class Aws:
+    """AWS for one process of the function: the clients, the clock, and what the requests have to remember."""
+
+    sqs: Any
+    ecs: Any
+    clock: Callable[[], float] = time
+    # ARN -> when, the task as RunTask returned it
+    just_started: dict[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
+    is_untagged_said: bool = False
+
+
+def connect() -> Aws:
+    """The Region is that of the function."""
     region = os.environ["AWS_REGION"]
     sqs = boto3.client("sqs", region_name=region, config=CLIENT_CONFIG)
-    return sqs, boto3.client("ecs", region_name=region, config=CLIENT_CONFIG)
+    return Aws(sqs, boto3.client("ecs", region_name=region, config=CLIENT_CONFIG))
 
 
-def count_messages(queue_url: str) -> tuple[int, int]:
+def count_messages(aws: Aws, queue_url: str) -> tuple[int, int]:
     """(visible, in flight): approximate numbers of messages."""
-    sqs, _ = clients()
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    found = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
+    found = aws.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
     return int(found[names[0]]), int(found[names[1]])
 
 
-def list_tasks(**selection: str) -> list[str]:
+def list_tasks(aws: Aws, **selection: str) -> list[str]:
     """ARNs of at most MOST_STOPPED tasks that are to be stopped or stopped, or of all that are to run."""
-    _, ecs = clients()
     limit = {"MaxItems": MOST_STOPPED} if selection.get("desiredStatus") == "STOPPED" else {}
-    pages = ecs.get_paginator("list_tasks").paginate(**selection, PaginationConfig=limit)
+    pages = aws.ecs.get_paginator("list_tasks").paginate(**selection, PaginationConfig=limit)
     return [arn for page in pages for arn in page["taskArns"]]
 
 
-def list_running(settings: Mapping[str, Any], now: float) -> list[str]:
+def list_running(aws: Aws, settings: Mapping[str, Any]) -> list[str]:
     """Workers of ours that are starting or running.
 
     startedBy "must be the only filter" (ECS API reference, ListTasks), and the default then is what we want: tasks that
     ECS means to keep running. A worker that drains after a Spot interruption is not among them: it receives no more
     messages and returns its own, so its replacement has to start now, not when it has ended.
     """
-    for arn in [arn for arn, (at, _) in just_started.items() if now - at >= DESCRIBED_SECONDS]:
-        del just_started[arn]
-    started_by = settings["STARTED_BY"]
-    arns = list_tasks(cluster=settings["CLUSTER"], startedBy=started_by)
-    newest = {arn: task for arn, (at, task) in just_started.items() if now - at < JUST_STARTED_SECONDS}
+    now, started_by = aws.clock(), settings["STARTED_BY"]
+    for arn in [arn for arn, (at, _) in aws.just_started.items() if now - at >= DESCRIBED_SECONDS]:
+        del aws.just_started[arn]
+    arns = list_tasks(aws, cluster=settings["CLUSTER"], startedBy=started_by)
+    newest = {arn: task for arn, (at, task) in aws.just_started.items() if now - at < JUST_STARTED_SECONDS}
     return arns + [arn for arn, task in newest.items() if task.get("startedBy") == started_by and arn not in arns]
 
 
-def list_stopped(settings: Mapping[str, Any]) -> list[str]:
+def list_stopped(aws: Aws, settings: Mapping[str, Any]) -> list[str]:
     """Tasks of the last hour that are stopped or stopping; also of others, because startedBy is no filter here."""
-    return list_tasks(cluster=settings["CLUSTER"], family=settings["TASK_DEFINITION"], desiredStatus="STOPPED")
+    return list_tasks(aws, cluster=settings["CLUSTER"], family=settings["TASK_DEFINITION"], desiredStatus="STOPPED")
 
 
 def describe_tasks(
-    settings: Mapping[str, Any], arns: Sequence[str], now: float, listed: Sequence[str] = ()
+    aws: Aws, settings: Mapping[str, Any], arns: Sequence[str], listed: Sequence[str] = ()
 ) -> list[Task]:
     """The tasks among them that the starter started. One that ECS does not know any more is left out.
 
     `listed`: those among them that ListTasks has just shown as running. DescribeTasks may not know one of them yet (ECS
     API reference, RunTask, on eventual consistency), and it counts as one that is starting.
     """
-    _, ecs = clients()
     found: list[Mapping[str, Any]] = []
     for first in range(0, len(arns), TASKS_PER_DESCRIBE):
-        answer = ecs.describe_tasks(cluster=settings["CLUSTER"], tasks=list(arns[first : first + TASKS_PER_DESCRIBE]))
-        found += answer["tasks"]
-    known = {arn: task for arn, (_, task) in just_started.items() if arn in arns}
+        part = list(arns[first : first + TASKS_PER_DESCRIBE])
+        found += aws.ecs.describe_tasks(cluster=settings["CLUSTER"], tasks=part)["tasks"]
+    now = aws.clock()
+    known = {arn: task for arn, (_, task) in aws.just_started.items() if arn in arns}
     known |= {task["taskArn"]: task for task in found}
     tasks = [read_task(task, now) for task in known.values() if task.get("startedBy") == settings["STARTED_BY"]]
     return tasks + [Task(arn, now) for arn in listed if arn not in known]
 
 
-def find_revision(settings: Mapping[str, Any]) -> str:
+def find_revision(aws: Aws, settings: Mapping[str, Any]) -> str:
     """The ARN of the newest active task definition, with which RunTask starts: "If a revision isn't specified, the
     latest ACTIVE revision is used" (ECS API reference, RunTask and DescribeTaskDefinition)."""
-    _, ecs = clients()
-    found = ecs.describe_task_definition(taskDefinition=settings["TASK_DEFINITION"])
+    found = aws.ecs.describe_task_definition(taskDefinition=settings["TASK_DEFINITION"])
     return str(found["taskDefinition"]["taskDefinitionArn"])
 
 
-@functools.cache
-def say_untagged(why: str) -> None:
-    """Print it once for each environment that Lambda keeps."""
-    print(f"tasks are started without tags: {why}")
-
-
-def run_with_tags(request: Mapping[str, Any]) -> Any:
+def run_with_tags(aws: Aws, request: Mapping[str, Any]) -> Any:
     """The answer of RunTask, with the tags of the task definition; without them if the role may not tag, because a
     worker matters more.
 
     Such a role has a new policy that IAM does not apply everywhere yet, or a boundary or the organization limits it.
     """
-    _, ecs = clients()
     try:
-        return ecs.run_task(**request, propagateTags="TASK_DEFINITION")
+        return aws.ecs.run_task(**request, propagateTags="TASK_DEFINITION")
     except ClientError as error:
         if error.response["Error"]["Code"] != "AccessDeniedException" or "ecs:TagResource" not in str(error):
             raise
-        say_untagged(str(error))
-        return ecs.run_task(**request)
+        if not aws.is_untagged_said:
+            print(f"tasks are started without tags: {error}")
+        aws.is_untagged_said = True
+        return aws.ecs.run_task(**request)
 
 
 def run_tasks(
-    settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]], changes: Mapping[str, Any], now: float
+    aws: Aws, settings: Mapping[str, Any], count: int, strategy: list[dict[str, Any]], changes: Mapping[str, Any]
 ) -> tuple[list[str], list[str]]:
     """(capacity provider of each started task, reasons of the failures): a shortage is an answer with status 200.
 
@@ -153,20 +156,19 @@ def run_tasks(
         "startedBy": settings["STARTED_BY"],
         **({"overrides": {"containerOverrides": [{"name": "worker", **changes}]}} if changes else {}),
     }
-    answer = run_with_tags(request) if settings["TAG_TASKS"] == "true" else clients()[1].run_task(**request)
-    just_started.update({task["taskArn"]: (now, task) for task in answer["tasks"]})
+    answer = run_with_tags(aws, request) if settings["TAG_TASKS"] == "true" else aws.ecs.run_task(**request)
+    aws.just_started.update({task["taskArn"]: (aws.clock(), task) for task in answer["tasks"]})
     providers = [task.get("capacityProviderName", "unknown") for task in answer["tasks"]]
     reasons = [" ".join(filter(None, map(failure.get, FAILURE_FIELDS))) for failure in answer["failures"]]
     return providers, reasons
 
 
-def stop_tasks(settings: Mapping[str, Any], stop: Mapping[str, str]) -> list[str]:
+def stop_tasks(aws: Aws, settings: Mapping[str, Any], stop: Mapping[str, str]) -> list[str]:
     """Failures. `stop`: ARN of a task -> the reason that ECS then shows."""
-    _, ecs = clients()
     try:
         for arn, reason in stop.items():
-            ecs.stop_task(cluster=settings["CLUSTER"], task=arn, reason=reason)
-            just_started.pop(arn, None)
+            aws.ecs.stop_task(cluster=settings["CLUSTER"], task=arn, reason=reason)
+            aws.just_started.pop(arn, None)
     except (BotoCoreError, ClientError) as error:
         return [str(error)]
     return []
@@ -179,7 +181,7 @@ def batches(count: int) -> Iterator[int]:
 
 
 def start_workers(
-    settings: Mapping[str, Any], count: int, on_demand: bool, stay: int, now: float, only_spot: bool = False
+    aws: Aws, settings: Mapping[str, Any], count: int, on_demand: bool, stay: int, only_spot: bool = False
 ) -> tuple[list[str], list[str]]:
     """(capacity provider of each started worker, failures): Spot first, then on demand, or the other way round.
 
@@ -198,7 +200,7 @@ def start_workers(
             if missing > 0:
                 changes = {"environment": [STAY]} if stays else {}
                 try:
-                    providers, reasons = run_tasks(settings, missing, strategy, changes, now)
+                    providers, reasons = run_tasks(aws, settings, missing, strategy, changes)
                 except ClientError as error:
                     providers, reasons, refused = [], [str(error)], refused + 1
                 except BotoCoreError as error:

@@ -56,7 +56,7 @@ def wanted_workers(visible: int, in_flight: int, started: int, live: int, settin
     worker started for each message seen in passing would never be idle long enough to end. A full worker stands for
     none, or what it has no room for would wait for hours behind long copies. Which one is full is not known, so it is
     calculated from the messages in flight; none is full below MESSAGES_PER_WORKER.
-    tests/scripts/starter_simulation.py compares this with simpler rules.
+    The days of tests/scripts/test_starter_worlds.py hold what this costs.
     """
     share, most = int(settings["MESSAGES_PER_WORKER"]), int(settings["MAX_WORKERS"])
     if not visible:

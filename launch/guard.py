@@ -8,7 +8,6 @@ If something may not be read, or AWS does not answer at the moment, that is not 
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -32,28 +31,10 @@ NOT_FOUND = "ResourceNotFoundException"
 CLIENT_CONFIG = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 1})
 
 
-@dataclass
-class Memory:
-    """Of the earlier looks in this process."""
-
-    next_look: float = 0
-    is_wrong: bool = False
-    said: set[str] = field(default_factory=set)  # lines of the log
-
-
-memory = Memory()
-
-
-@functools.cache
-def clients() -> tuple[Any, ...]:
+def connect() -> tuple[Any, ...]:
     """(S3, SQS, EventBridge, Lambda), made at the first look only: they cost a second of a small function."""
     more: dict[str, Any] = {"region_name": os.environ["AWS_REGION"], "config": CLIENT_CONFIG}
-    return (
-        boto3.client("s3", **more),
-        boto3.client("sqs", **more),
-        boto3.client("events", **more),
-        boto3.client("lambda", **more),
-    )
+    return tuple(boto3.client(service, **more) for service in ("s3", "sqs", "events", "lambda"))
 
 
 def ask(call: Callable[..., Any], **parameters: Any) -> Any:
@@ -81,11 +62,11 @@ def arn_beside(arn: str, service: str, name: str) -> str:
     return ":".join((first, partition, service, region, account, name))
 
 
-def read_path(settings: Mapping[str, Any], starter: str, is_scheduled: bool = True) -> Path:
-    """`starter`: the function's own ARN."""
+def read_path(clients: tuple[Any, ...], settings: Mapping[str, Any], starter: str, is_scheduled: bool = True) -> Path:
+    """`clients`: see connect(). `starter`: the function's own ARN."""
     bucket_name, owner, name = settings["SRC_BUCKET"], settings["SRC_BUCKET_OWNER"], starter.split(":")[6]
     app = name.removesuffix("-starter")
-    s3, sqs, events, functions = clients()
+    s3, sqs, events, functions = clients
     queue = ask(sqs.get_queue_attributes, QueueUrl=settings["QUEUE_URL"], AttributeNames=["All"])
     bucket = ask(s3.get_bucket_notification_configuration, Bucket=bucket_name, ExpectedBucketOwner=owner)
     rule = read_rule(events, f"{app}-event-rule")
@@ -102,53 +83,55 @@ def read_path(settings: Mapping[str, Any], starter: str, is_scheduled: bool = Tr
     return {**given, "arn": {**arns, "starter": starter}, **parts}
 
 
-def plan_next(now: float, faults: list[Fault], is_complete: bool) -> float:
-    """When to look again: an hour later only if nothing is wrong and nothing was left open."""
-    return now if faults or not is_complete else now + LOOK_AGAIN_SECONDS
-
-
-def guard(
-    settings: Mapping[str, Any],
-    context: Any,
-    is_scheduled: bool = True,
-    read: Callable[..., Path] = read_path,
-    clock: Callable[[], float] = time.time,
-    sleep: Callable[[float], None] = time.sleep,
-) -> list[str]:
-    """Returns what is wrong, a line for each fault with its cure, if it is time for a look."""
-    if not settings["GUARD"]:
-        say_once("WARNING the guard is off, which checks the path of events: GUARD is empty; ./deploy.sh sets it")
-        return []
-    read_now = functools.partial(read, is_scheduled=is_scheduled)
-    if clock() < memory.next_look or not has_time(context, LOOK_SECONDS):
-        return []
-    faults, is_complete = look(settings, context, read_now)
-    if faults and not memory.is_wrong:
-        if not has_time(context, CONFIRM_SECONDS + LOOK_SECONDS):
-            return []
-        sleep(CONFIRM_SECONDS)
-        again, is_complete = look(settings, context, read_now)
-        faults = [fault for fault in faults if fault in again]
-    memory.next_look, memory.is_wrong = plan_next(clock(), faults, is_complete), bool(faults)
-    return [f"{fault.fault}: {fault.cure}" for fault in faults]
-
-
 def has_time(context: Any, seconds: float) -> bool:
     """Whether the function has so long left, and some seconds for its end."""
     return float(context.get_remaining_time_in_millis()) / 1000 > seconds + 5
 
 
-def say_once(line: str) -> None:
-    """In each process."""
-    if line not in memory.said:
-        memory.said.add(line)
-        print(line)
+@dataclass
+class Guard:
+    """The guard of one process of Lambda's, and what it remembers of its earlier looks."""
 
+    connect: Callable[[], tuple[Any, ...]] = connect
+    read: Callable[..., Path] = read_path
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    clients: tuple[Any, ...] = ()
+    next_look: float = 0
+    is_wrong: bool = False
+    said: set[str] = field(default_factory=set)  # lines of the log
 
-def look(settings: Mapping[str, Any], context: Any, read: Callable[..., Path]) -> tuple[list[Fault], bool]:
-    """(faults, whether all that may be read was). Says what could not be read."""
-    path = read(settings, ":".join(context.invoked_function_arn.split(":")[:7]))
-    unread = {name: part for name, part in path.items() if isinstance(part, Mapping) and is_unknown(part)}
-    for part in unread.values():
-        say_once(f"not checked, which is no fault: {part['error']}")
-    return faults_of_events(path), all(part["is_denied"] for part in unread.values())
+    def run(self, settings: Mapping[str, Any], context: Any, is_scheduled: bool = True) -> list[str]:
+        """Returns what is wrong, a line for each fault with its cure, if it is time for a look."""
+        if not settings["GUARD"]:
+            self.say("WARNING the guard is off, which checks the path of events: GUARD is empty; ./deploy.sh sets it")
+            return []
+        if self.clock() < self.next_look or not has_time(context, LOOK_SECONDS):
+            return []
+        faults, is_complete = self.look(settings, context, is_scheduled)
+        if faults and not self.is_wrong:
+            if not has_time(context, CONFIRM_SECONDS + LOOK_SECONDS):
+                return []
+            self.sleep(CONFIRM_SECONDS)
+            again, is_complete = self.look(settings, context, is_scheduled)
+            faults = [fault for fault in faults if fault in again]
+        # An hour later only if nothing is wrong and nothing was left open.
+        self.next_look = self.clock() + (LOOK_AGAIN_SECONDS if is_complete and not faults else 0)
+        self.is_wrong = bool(faults)
+        return [f"{fault.fault}: {fault.cure}" for fault in faults]
+
+    def look(self, settings: Mapping[str, Any], context: Any, is_scheduled: bool) -> tuple[list[Fault], bool]:
+        """(faults, whether all that may be read was). Says what could not be read."""
+        self.clients = self.clients or self.connect()
+        starter = ":".join(context.invoked_function_arn.split(":")[:7])
+        path = self.read(self.clients, settings, starter, is_scheduled)
+        unread = [part for part in path.values() if isinstance(part, Mapping) and is_unknown(part)]
+        for part in unread:
+            self.say(f"not checked, which is no fault: {part['error']}")
+        return faults_of_events(path), all(part["is_denied"] for part in unread)
+
+    def say(self, line: str) -> None:
+        """Once."""
+        if line not in self.said:
+            self.said.add(line)
+            print(line)

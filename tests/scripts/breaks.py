@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from broken_links import BROKEN, FUNCTION, IN_EVENT_RUNS, MODES, Broken, Kept
@@ -126,19 +124,18 @@ def yes(is_so: bool) -> str:
     return "yes" if is_so else "NO"
 
 
-def guard_of(kept: Kept, patch: pytest.MonkeyPatch) -> Guarded:
+def guard_of(kept: Kept) -> Guarded:
     account = PaperAccount()
     account.kept = kept
-    return Guarded(account, kept[FUNCTION], patch)
+    return Guarded(account, kept[FUNCTION])
 
 
 def said_by_guard(kept: Kept, row: Broken) -> list[str]:
     """Two runs say the same. A function that is gone says nothing."""
     if FUNCTION not in kept:
         return []
-    with pytest.MonkeyPatch.context() as patch:
-        found = guard_of(kept, patch)
-        runs = [found.run(is_scheduled=row.guard != IN_EVENT_RUNS) for _ in range(2)]
+    found = guard_of(kept)
+    runs = [found.run(is_scheduled=row.guard != IN_EVENT_RUNS) for _ in range(2)]
     return runs[0] if runs[0] == runs[1] else [*runs[0], "and then", *runs[1]]
 
 
@@ -207,8 +204,7 @@ def judge(scripts: Scripts, deployments: dict[str, Kept], names: list[str]) -> l
     said = [f"{BROKEN[name].fault}: {BROKEN[name].cure}" for name in names if BROKEN[name].link]
     failed = {"at": "", "seconds_ago": 1, "decision": None, "error": f"[ERROR] RuntimeError: {'; '.join(said)}\n"}
     after = Seen(scripts, together, parts={"starter": failed})
-    with pytest.MonkeyPatch.context() as patch:
-        runs = [guard_of(together, patch).run(is_scheduled=is_scheduled) for is_scheduled in (True, False)]
+    runs = [guard_of(together).run(is_scheduled=is_scheduled) for is_scheduled in (True, False)]
     is_silent = after.status["reasons"] == after.verify == [] and runs == [[], []]
     return [
         Judged(

@@ -10,7 +10,6 @@ from account import Account, copy_project, make_tools, running_cli
 from deployment import CLIS, CLOUDS
 from local_operator import Operator, operator_of_a_deployment
 from recorder import Recorder
-from starter_cloud import Cloud, answering
 
 
 def cli_path(variable: str) -> Path:
@@ -49,9 +48,3 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """One deployment on a local cloud for all verbs of sync.sh."""
     with operator_of_a_deployment(tmp_path_factory.mktemp("operator")) as found:
         yield found
-
-
-@pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """The starter's environment, and AWS as it finds it."""
-    yield from answering(monkeypatch)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from botocore.exceptions import ClientError
 from paper_account import PaperAccount, Refused
 from recorder import Call
 
-from launch import guard
+from launch.guard import Guard
 
 Kept = dict[str, Any]
 
@@ -36,12 +35,11 @@ class Client:
 class Guarded:
     """A process of the function in that account; `at`: its clock, which a pause moves on."""
 
-    def __init__(self, account: PaperAccount, function: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, account: PaperAccount, function: Kept) -> None:
         self.at, self.account, self.function, self.pauses = 1_000_000.0, account, function, 0
         self.during_pause: Callable[[], Any] = lambda: None
-        services = ("s3", "sqs", "events", "lambda")
-        monkeypatch.setattr(guard, "clients", lambda: tuple(Client(account, name) for name in services))
-        monkeypatch.setattr(guard, "memory", guard.Memory())
+        clients = tuple(Client(account, name) for name in ("s3", "sqs", "events", "lambda"))
+        self.guard = Guard(clients=clients, clock=lambda: self.at, sleep=self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.at, self.pauses = self.at + seconds, self.pauses + 1
@@ -54,5 +52,4 @@ class Guarded:
             invoked_function_arn=self.function["FunctionArn"],
             get_remaining_time_in_millis=lambda: (ends - self.at) * 1000,
         )
-        settings = self.function["Environment"]["Variables"]
-        return guard.guard(settings, context, is_scheduled, clock=lambda: self.at, sleep=self.sleep)
+        return self.guard.run(self.function["Environment"]["Variables"], context, is_scheduled)

@@ -2,19 +2,29 @@
 
 A number draws a world. In it ECS lists and describes late, answers in part, refuses, loses answers, has no room on Spot
 or at all; tasks fail in each of the ways that a task can; Spot takes workers back, somebody deploys, pauses, changes
-MIN_WORKERS. Every third world ends with forty calm minutes. test_starter_worlds.py says what has to hold in all.
+MIN_WORKERS. Every third world ends with forty calm minutes. test_starter_worlds.py says what has to hold in all; the
+examples of test_starter.py are moments of a world in which nothing else happens.
 """
 
 from __future__ import annotations
 
+import functools
+import io
+import itertools
+import json
 import math
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError, ReadTimeoutError
+from recorder import Call, violations_of
+
+import starter
+from launch.calls import Aws
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 BEGIN = 1_795_564_800.0  # midnight of a day, UTC
@@ -25,10 +35,18 @@ HELD = 502  # messages that a worker holds at most
 IDLE = 60  # seconds until a worker ends
 STEP = 15  # seconds of the model
 VISIBILITY = 20 * MINUTE  # of the messages of a worker that was killed
+WAYS = ("", "waits", "stops", "refuses")  # of a shortage
 SHORTAGE = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
 EXITED, OUT_OF_MEMORY = "Essential container in task exited", "OutOfMemoryError: Container killed due to memory usage"
 STAY = {"name": "EMPTY_POLLS_BEFORE_EXIT", "value": "0"}
 WORKERS, AUDITS = "s3-to-s3express-sync-starter", "s3-to-s3express-sync-audit"
+SETTINGS = {
+    "QUEUE_URL": "https://sqs.eu-north-1.amazonaws.com/111122223333/sync-q",
+    "CLUSTER": "sync-cluster",
+    "TASK_DEFINITION": "sync-task",
+    "SUBNETS": "subnet-0a1,subnet-0b2",
+    "SECURITY_GROUPS": "sg-0c3",
+}
 OPERATIONS = ("ListTasks", "DescribeTasks", "RunTask", "StopTask", "GetQueueAttributes", "DescribeTaskDefinition")
 
 
@@ -51,27 +69,27 @@ class Fate(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What happens in a world, in seconds since its beginning."""
+    """What happens in a world, in seconds since its beginning; by default, nothing."""
 
-    seconds: float
-    rate: int
-    most: int
-    least: list[tuple[float, int]]  # MIN_WORKERS from then on
-    deploys: list[float]
-    arrivals: list[tuple[float, int]]  # messages
-    speed: int  # messages that a worker works on in a step
-    doom: Span
-    fate: Fate
-    crash: float  # when one worker is killed
-    no_spot: Span
-    no_demand: Span
-    refusals: list[Span]
-    interruptions: list[float]
-    paused: Span
-    late: tuple[float, float]  # seconds until a task is listed, and until it can be described, at most
-    loses: float  # share of the answers of RunTask that are lost
-    partial: float  # share of them that start fewer
-    bursts: list[float]  # events of the bucket
+    seconds: float = DAY
+    rate: int = MINUTE
+    most: int = 2
+    least: Sequence[tuple[float, int]] = ((0.0, 0),)  # MIN_WORKERS from then on
+    deploys: Sequence[float] = ()
+    arrivals: Sequence[tuple[float, int]] = ()  # messages
+    speed: int = 200  # messages that a worker works on in a step
+    doom: Span = Span()
+    fate: Fate = Fate(20, 1)
+    crash: float = math.inf  # when one worker is killed
+    no_spot: Span = Span()  # `how`: it "waits", "stops", "refuses" for want of room, or refuses with this reason
+    no_demand: Span = Span()  # likewise, but no task waits or is stopped
+    refusals: Sequence[Span] = ()  # `how`: of which operation
+    interruptions: Sequence[float] = ()
+    paused: Span = Span()
+    late: tuple[float, float] = (0, 0)  # seconds until a task is listed, and until it can be described, at most
+    loses: float = 0  # share of the answers of RunTask that are lost
+    partial: float = 0  # share of them that start fewer
+    bursts: Sequence[float] = ()  # events of the bucket
     audit: Fate | None = None  # of those of AUDIT_DAYS=1; without an exit status they hang
 
     def min_workers(self, now: float) -> int:
@@ -223,12 +241,14 @@ class World:
     plan: Plan
     now: float = 0.0
     visible: int = 0
+    emptied_at: float = 0.0  # when there was still a message
     returning: list[tuple[float, int]] = field(default_factory=list)
     tasks: list[Run] = field(default_factory=list)
     was_clear: bool = True  # nothing was refused, lost or without room in this run
     told: tuple[int, int] = (0, 0)  # messages, in this run
     asks_demand: bool = False  # before Spot, in this run
     stops: list[tuple[Run, str, float]] = field(default_factory=list)
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # (operation, request)
     diary: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -268,6 +288,7 @@ class World:
             for task in self.workers():
                 if task.held or task.runs(self.now):
                     self.work(task)
+            self.emptied_at = self.emptied_at if not sum(self.counts()) else self.now
 
     def work(self, task: Run) -> None:
         if task.ends <= self.now:  # its messages come back: at once, unless it was killed
@@ -333,20 +354,30 @@ class World:
             self.end(task, starts + seconds, ("EssentialContainerExited", EXITED, fate.code))
 
 
+@functools.cache
+def violations_in(operation: str, request: str) -> list[str]:
+    service = "sqs" if operation == "GetQueueAttributes" else "ecs"
+    return violations_of(Call(service, operation, json.loads(request), 200))
+
+
 class Client:
     """SQS and ECS as the starter asks them."""
 
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def asked(self, operation: str) -> None:
+    def asked(self, operation: str, request: dict[str, Any]) -> None:
+        """Every request has to agree with the service's model, enumerations included."""
+        self.world.asked.append((operation, request))
+        sample = request | ({"tasks": request["tasks"][:1]} if "tasks" in request else {})
+        assert violations_in(operation, json.dumps(sample)) == []
         if any(span.holds(self.world.now) and span.how == operation for span in self.world.plan.refusals):
             self.world.was_clear = False
             raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, operation)
 
-    def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
+    def get_queue_attributes(self, **request: Any) -> dict[str, Any]:
         """The counts of now, or of the run before."""
-        self.asked("GetQueueAttributes")
+        self.asked("GetQueueAttributes", request)
         world = self.world
         world.before, found = world.counts(), world.chance.choice([world.before, world.counts(), world.counts()])
         world.told = found
@@ -357,40 +388,38 @@ class Client:
         assert name == "list_tasks"
         return self
 
-    def paginate(self, **selection: Any) -> Iterator[dict[str, Any]]:
-        self.asked("ListTasks")
-        now = self.world.now
-        del selection["cluster"], selection["PaginationConfig"]
+    def paginate(self, PaginationConfig: dict[str, int], **selection: Any) -> Iterator[dict[str, Any]]:  # noqa: N803
+        self.asked("ListTasks", selection)
+        now, most = self.world.now, PaginationConfig.get("MaxItems")
         if "startedBy" in selection:
-            assert set(selection) == {"startedBy"}
+            assert set(selection) == {"cluster", "startedBy"}
             ours = [task for task in self.world.tasks if task.started_by == selection["startedBy"]]
             found = [
                 task for task in ours if now < task.ends + self.world.plan.late[0] / 3
             ]  # "recently stopped" ones, too
         else:
             found = [task for task in self.world.tasks if task.ends <= now < task.gone + REMEMBERED]
-        arns = [task.arn for task in found if task.listed_at <= now]
+        arns = [task.arn for task in found if task.listed_at <= now][:most]
         for first in range(0, len(arns) + 1, TASKS_ON_A_PAGE):
             yield {"taskArns": arns[first : first + TASKS_ON_A_PAGE]}
 
-    def describe_tasks(self, tasks: list[str], **_: Any) -> dict[str, Any]:
-        self.asked("DescribeTasks")
-        now, wanted = self.world.now, set(tasks)
-        assert 0 < len(tasks) <= 100
+    def describe_tasks(self, **request: Any) -> dict[str, Any]:
+        self.asked("DescribeTasks", request)
+        now, wanted = self.world.now, set(request["tasks"])
+        assert 0 < len(request["tasks"]) <= 100
         found = [
             task for task in self.world.tasks if task.arn in wanted and task.known_at <= now < task.gone + REMEMBERED
         ]
         return {"tasks": [task.described(now) for task in found]}
 
     def run_task(self, **request: Any) -> dict[str, Any]:
-        self.asked("RunTask")
+        self.asked("RunTask", request)
         world, plan = self.world, self.world.plan
         count, (first, *_) = request["count"], request["capacityProviderStrategy"]
         assert 0 < count <= 10
         spot, started_by = first["capacityProvider"] == "FARGATE_SPOT", request["startedBy"]
-        short = (
-            plan.no_spot.how == "refuses" and plan.no_spot.holds(world.now) if spot else plan.no_demand.holds(world.now)
-        )
+        lack = plan.no_spot if spot else plan.no_demand
+        short = lack.holds(world.now) and not (spot and lack.how in ("waits", "stops"))
         room = 0 if short else world.chance.randint(0, count) if world.chance.random() < plan.partial else count
         world.asks_demand |= not spot and started_by == WORKERS and world.was_clear
         stays = any("environment" in changes for changes in request.get("overrides", {}).get("containerOverrides", []))
@@ -399,18 +428,96 @@ class Client:
         if world.chance.random() < plan.loses:
             world.was_clear = False
             raise ReadTimeoutError(endpoint_url="ecs")
-        failures = [{"reason": SHORTAGE}] * (count - room)
+        failures = [{"reason": SHORTAGE if lack.how in WAYS else lack.how}] * (count - room)
         return {"tasks": [task.described(world.now) for task in made], "failures": failures}
 
-    def stop_task(self, task: str, reason: str, **_: Any) -> None:
-        self.asked("StopTask")
-        world = self.world
-        (found,) = (one for one in world.tasks if one.arn == task)
+    def stop_task(self, **request: Any) -> None:
+        self.asked("StopTask", request)
+        world, reason = self.world, request["reason"]
+        (found,) = (one for one in world.tasks if one.arn == request["task"])
         if found.is_live(world.now):
             world.stops.append((found, reason, world.now))
             world.end(found, world.now, ("UserInitiated", reason, 0 if found.starts <= world.now else None), drains=30)
             found.pulls, found.starts = (at if at <= world.now else math.inf for at in (found.pulls, found.starts))
 
-    def describe_task_definition(self, **_: Any) -> dict[str, Any]:
-        self.asked("DescribeTaskDefinition")
+    def describe_task_definition(self, **request: Any) -> dict[str, Any]:
+        self.asked("DescribeTaskDefinition", request)
         return {"taskDefinition": {"taskDefinitionArn": f"arn:{self.world.revision()}"}}
+
+
+class Starter:
+    """The function in a world: a process of it, until another one is begun."""
+
+    def __init__(self, world: World, copier: Any = None, client: Client | None = None, **settings: str) -> None:
+        self.world, self.copier, self.client = world, copier, client or Client(world)
+        self.environment = SETTINGS | {"MAX_WORKERS": str(world.plan.most)} | settings
+        self.printed = ""
+        self.begin_process()
+
+    def begin_process(self) -> None:
+        aws = Aws(self.client, self.client, lambda: BEGIN + self.world.now)
+        self.process = starter.Process(aws, self.environment, self.copier)
+
+    def run(self, event: Mapping[str, Any] | None = None, context: Any = None) -> tuple[dict[str, Any], str]:
+        """(the line that it logs, what it fails with)."""
+        out, error = io.StringIO(), ""
+        try:
+            with redirect_stdout(out):
+                starter.handler(event or MINUTES_EVENT, context, self.process)
+        except RuntimeError as raised:
+            error = str(raised)
+        self.printed = out.getvalue()
+        (report,) = (json.loads(line) for line in self.printed.splitlines() if line.startswith("{"))
+        return report, error
+
+
+# Moments of a world in which nothing else happens. Ages are seconds before that moment.
+
+NOON = 12 * HOUR
+NUMBERS = itertools.count()
+PULL = "CannotPullContainerError: pull image manifest has been retried 5 time(s): dial tcp: i/o timeout"
+
+
+def moment(visible: int = 0, in_flight: int = 0, *tasks: Run, at: float = NOON, **plan: Any) -> World:
+    world = World(0, Plan(**plan), at, visible)
+    world.returning = [(math.inf, in_flight)] if in_flight else []
+    world.tasks = [replace(task) for task in tasks]
+    world.before = world.counts()
+    return world
+
+
+def event(age: float = 1, at: float = NOON) -> dict[str, Any]:
+    """As EventBridge sends it (S3 User Guide, "EventBridge event message structure")."""
+    time = datetime.fromtimestamp(BEGIN + at - age, UTC).isoformat().replace("+00:00", "Z")
+    return {"version": "0", "detail-type": "Object Created", "source": "aws.s3", "time": time, "detail": {}}
+
+
+MINUTES_EVENT = {"source": "aws.events", "detail-type": "Scheduled Event", "time": "2026-11-25T12:00:00Z", "detail": {}}
+
+
+def starting(age: float = 30, spot: bool = True, *, stays: bool = False, revision: int = 0, by: str = WORKERS) -> Run:
+    at = NOON - age
+    return Run(f"arn:old:{next(NUMBERS)}", at, spot, by, stays, revision, at, at)
+
+
+def running(age: float = 600, spot: bool = True, **more: Any) -> Run:
+    task = starting(age, spot, **more)
+    return replace(task, pulls=task.created + 20, starts=task.created + 45)
+
+
+def stopped(task: Run, code: str, reason: str, ago: float = 0, status: int | None = None) -> Run:
+    return replace(task, ends=NOON - ago, gone=NOON - ago, end=(code, reason, status))
+
+
+def ended(age: float, ago: float, status: int, spot: bool = True, **more: Any) -> Run:
+    return stopped(running(age, spot, **more), "EssentialContainerExited", EXITED, ago, status)
+
+
+def not_pulled(age: float, **more: Any) -> Run:
+    """It never started, because its image could not be reached."""
+    return stopped(starting(age, **more), "TaskFailedToStart", PULL, age - 40)
+
+
+def interrupted(age: float, code: str = "SpotInterruption", **more: Any) -> Run:
+    """Spot stopped it before it started."""
+    return stopped(starting(age, **more), code, "Your Spot Task was interrupted.", age - 10)

@@ -137,7 +137,7 @@ class World:
         changed = [row for row in plan["resources"] if row["action"] != "none"]
         assert (changed, plan["changes"], ran.status, ran.writes) == ([], 0, 0, [])
 
-    def paths(self, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    def paths(self) -> list[set[str]]:
         """What status, verify and the guard say of the path of events."""
         settings = {name: value for name, value in self.case.settings.items() if name.startswith("ROLE_PATH")}
         ran = self.run(LOOK, 0, self.verbs, IDLE=json.dumps(IDLE), **settings)
@@ -146,7 +146,7 @@ class World:
             one, end = decoder.raw_decode(text)
             found.append(one)
             text = text[end:].strip()
-        guard = Guarded(self.account, self.account.kept[f"function {APP}-starter"], monkeypatch)
+        guard = Guarded(self.account, self.account.kept[f"function {APP}-starter"])
         return [set(found[1]["reasons"]), {row[1] for row in found[2:]}, set(guard.run())]
 
     def clean_up(self) -> None:
@@ -165,15 +165,13 @@ class World:
 
 
 @pytest.mark.parametrize("seed", seeds())
-def test_a_deployment_at_random(
-    seed: int, scripts: Scripts, verbs: Scripts, older: Scripts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deployment_at_random(seed: int, scripts: Scripts, verbs: Scripts, older: Scripts) -> None:
     case = drawn_case(seed)
     print(f"{case}\nGENERATED_SEEDS={seed} .venv/bin/pytest tests/scripts/test_generated.py")
     world = World(case, scripts, verbs, older)
     world.deploy()
     assert list(faults(world.account, case.settings)) == []
     world.second_plan()
-    assert world.paths(monkeypatch) == [set(), set(), set()]
+    assert world.paths() == [set(), set(), set()]
     world.clean_up()
     assert changed_things(world.theirs, world.account.kept) == []

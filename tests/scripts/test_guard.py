@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from launch import guard, path
+from launch import path
+from launch.guard import Guard
 
 STARTER = "arn:aws:lambda:eu-north-1:111122223333:function:sync-starter"
 QUEUE, RULE = "arn:aws:sqs:eu-north-1:111122223333:sync-q", "sync-event-rule"
@@ -21,6 +22,7 @@ POLICY = {"Statement": [{"Sid": "s3-events", "Effect": "Allow"}, {"Sid": "eventb
 STEP_SECONDS = 3  # between two writes of deploy.sh: one or two calls of the AWS CLI
 CHANGEOVER = 300
 MOST_OF_A_RUN = 6  # seconds
+SETTINGS = {"GUARD": "{}", "QUEUE_URL": "https://queue"}
 
 
 def notification(prefix: str) -> dict[str, Any]:
@@ -63,8 +65,17 @@ class Day:
             heapq.heappop(self.to_come)[2]()
         self.at = max(self.at, at)
 
-    def read(self, settings: Any, starter: str, is_scheduled: bool) -> dict[str, Any]:
+    looks: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.new_process()
+
+    def new_process(self) -> None:
+        self.guard = Guard(lambda: (), self.read, lambda: self.at, lambda more: self.pass_to(self.at + more))
+
+    def read(self, _clients: Any, settings: Any, starter: str, is_scheduled: bool) -> dict[str, Any]:
         assert is_scheduled
+        self.looks.append(self.at)
         wanted = {"notifications": [notification(self.wanted)], "pattern": pattern(self.wanted), "policy": POLICY}
         parts: dict[str, Any] = {
             "bucket": self.bucket,
@@ -93,15 +104,13 @@ class Day:
         for _ in range(int(seconds // (self.rate * MINUTE))):
             self.pass_to(self.at - self.at % (self.rate * MINUTE) + self.rate * MINUTE)
             if self.chance.random() < (0.01 if self.rate < 15 else 1):
-                new_process()
+                self.new_process()
             self.pass_to(self.at + self.chance.uniform(1, MOST_OF_A_RUN))
             ends = self.at + 60 - MOST_OF_A_RUN
             context = SimpleNamespace(
                 invoked_function_arn=STARTER, get_remaining_time_in_millis=lambda ends=ends: (ends - self.at) * 1000
             )
-            settings = {"GUARD": "{}", "QUEUE_URL": "https://queue"}
-            pause = lambda more: self.pass_to(self.at + more)  # noqa: E731
-            yield guard.guard(settings, context, True, self.read, lambda: self.at, pause)
+            yield self.guard.run(SETTINGS, context)
 
     # What deploy.sh and others do, in the order in which they do it
 
@@ -118,10 +127,10 @@ class Day:
 
     def set_variables(self, prefix: str) -> None:
         self.wanted = prefix
-        new_process()
+        self.new_process()
 
     def pause_or_resume(self, at: float) -> None:
-        self.later(at, new_process)
+        self.later(at, self.new_process)
 
     def to_eventbridge(self, at: float) -> None:
         def make() -> None:
@@ -132,7 +141,7 @@ class Day:
             self.rule["Targets"] = [{"Arn": QUEUE}, {"Arn": STARTER}]
 
         on = lambda: self.bucket.update(EventBridgeConfiguration={})  # noqa: E731
-        self.later(at, new_process, make, lambda: self.permissions.append(RULE), add_targets, on)
+        self.later(at, self.new_process, make, lambda: self.permissions.append(RULE), add_targets, on)
         self.later(at + CHANGEOVER, lambda: self.bucket.update(QueueConfigurations=[]))
 
     def to_sqs(self, at: float) -> None:
@@ -145,17 +154,12 @@ class Day:
 
         make = lambda: self.bucket.update(QueueConfigurations=[notification(self.wanted)])  # noqa: E731
         off = lambda: self.bucket.pop("EventBridgeConfiguration")  # noqa: E731
-        self.later(at, new_process, make)
+        self.later(at, self.new_process, make)
         self.later(at + CHANGEOVER, off, lambda: self.permissions.remove(RULE), drop_targets, drop_rule)
 
 
-def new_process() -> None:
-    guard.memory.__init__()  # type: ignore[misc]
-
-
 @pytest.fixture(params=[1, 5, 1440])
-def day(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Day:
-    monkeypatch.setattr(guard, "memory", guard.Memory())
+def day(request: pytest.FixtureRequest) -> Day:
     return Day(request.param, random.Random(request.param))
 
 
@@ -196,18 +200,15 @@ def test_a_fault_is_found_within_the_hour_said_in_each_run_and_no_more_after_the
 def test_a_run_without_the_time_for_a_second_look_leaves_it_to_the_next(day: Day) -> None:
     day.bucket["QueueConfigurations"] = []
     context = SimpleNamespace(invoked_function_arn=STARTER, get_remaining_time_in_millis=lambda: 40_000)
-    settings = {"GUARD": "{}", "QUEUE_URL": "https://queue"}
-    assert guard.guard(settings, context, True, day.read, lambda: day.at, pytest.fail) == []
-    assert guard.memory.next_look <= day.at
+    assert day.guard.run(SETTINGS, context) == []
+    assert day.guard.next_look <= day.at == day.looks[-1]
 
 
 @pytest.mark.parametrize("is_denied", [False, True])
 def test_what_was_not_read_is_asked_for_in_each_run_and_what_may_never_be_once_an_hour(
     day: Day, is_denied: bool
 ) -> None:
-    day.refused, day.is_denied, looks = 1.0, is_denied, []
-    original = day.read
-    day.read = lambda *given, **more: looks.append(day.at) or original(*given, **more)  # type: ignore[method-assign]
+    day.refused, day.is_denied = 1.0, is_denied
     runs = list(day.runs(2 * DAY if day.rate == 1440 else 3 * HOUR))
     assert not any(runs)
-    assert len(looks) <= 8 if is_denied else len(looks) == len(runs)
+    assert len(day.looks) <= 8 if is_denied else len(day.looks) == len(runs)

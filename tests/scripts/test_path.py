@@ -97,17 +97,15 @@ def test_an_event_rule_that_is_not_known_as_ours_is_never_said_to_be_removed(
     assert Seen(scripts, kept).events() == ("sqs", False, [])
 
 
-def guarded(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> Guarded:
+def guarded(kept: Kept) -> Guarded:
     account = PaperAccount()
     account.kept = kept
-    return Guarded(account, kept[FUNCTION], monkeypatch)
+    return Guarded(account, kept[FUNCTION])
 
 
-def test_the_guard_looks_once_an_hour_and_at_once_after_a_cure(
-    deployments: dict[str, Kept], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_guard_looks_once_an_hour_and_at_once_after_a_cure(deployments: dict[str, Kept]) -> None:
     kept = copy.deepcopy(deployments["sqs"])
-    found = guarded(kept, monkeypatch)
+    found = guarded(kept)
     assert found.run() == []
     no_notification(kept)
     assert found.run() == []
@@ -125,18 +123,18 @@ def test_the_guard_finds_nothing_while_a_deployment_waits(
     scripts.account = PaperAccount()
     scripts.deploy(**MODES[mode], STARTER_COPIES="true")
     said: list[list[str]] = []
-    monkeypatch.setattr(scripts, "while_asleep", lambda: said.append(guarded(scripts.account.kept, monkeypatch).run()))
+    monkeypatch.setattr(scripts, "while_asleep", lambda: said.append(guarded(scripts.account.kept).run()))
     ran = scripts.deploy(**MODES[mode] | {"PREFIX_FILTER": "d/", "STARTER_COPIES": ""})
     assert [int(one["seconds"]) > guard.CONFIRM_SECONDS for one in ran.sent("CheckClock")] == [True]
     assert said == [[]]
 
 
 def test_what_the_guard_may_not_read_is_said_once_and_is_no_fault(
-    deployments: dict[str, Kept], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    deployments: dict[str, Kept], capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = copy.deepcopy(deployments["sqs"])
     no_notification(kept)
-    found = guarded(kept, monkeypatch)
+    found = guarded(kept)
     refused = Refused("AccessDenied", "no right for it")
     found.account.refusals = [("GetBucketNotificationConfiguration", refused)] * 2
     assert [found.run(), found.run()] == [[], []]
@@ -280,16 +278,14 @@ WHOLE: dict[str, tuple[str, Callable[[Kept], None], tuple[str, bool]]] = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_nothing_is_said_of_a_path_that_is_whole(
-    scripts: Scripts, deployments: dict[str, Kept], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_said_of_a_path_that_is_whole(scripts: Scripts, deployments: dict[str, Kept], name: str) -> None:
     mode, change, way = WHOLE[name]
     kept = copy.deepcopy(deployments[mode])
     change(kept)
     seen = Seen(scripts, kept)
     assert (seen.status["reasons"], seen.verify) == ([], [])
     assert seen.events() == (*way, [])
-    assert guarded(kept, monkeypatch).run() == []
+    assert guarded(kept).run() == []
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,14 @@ BY_LAMBDA = [Call("logs", name, {"logGroupName": STARTER_LOG}, 200) for name in 
 STARTER_RUNS = f"""
 import os, time, types
 import starter
-from launch import calls, guard
+from launch import calls
+from launch.guard import Guard
 from launch.settings import load_settings
 context = types.SimpleNamespace(invoked_function_arn={STARTER!r}, get_remaining_time_in_millis=lambda: 60_000)
 print(starter.handler({{}}, context), starter.handler({{}}, context))
 settings, later = load_settings(os.environ), lambda: time.time() + 3600
-guard.guard(settings, context, is_scheduled=False, clock=later, sleep=lambda _: None)
-print(calls.stop_tasks(settings, {{{TASK["taskArn"]!r}: "by hand"}}))
+Guard(clock=later, sleep=lambda _: None).run(settings, context, is_scheduled=False)
+print(calls.stop_tasks(calls.connect(), settings, {{{TASK["taskArn"]!r}: "by hand"}}))
 """
 
 scripts = scripts_of_module()

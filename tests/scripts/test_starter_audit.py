@@ -1,36 +1,34 @@
 """Audits that the starter starts (AUDIT_DAYS): when, at most how often, and what is a problem."""
 
 import itertools
-import json
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from starter_cloud import (
-    EXITED,
-    LIST_STOPPED,
-    ON_DEMAND,
-    SETTINGS,
-    SPOT_SHORTAGE,
-    Cloud,
-    run_task_request,
-    running,
-    starting,
-    stopped,
+from starter_worlds import (
+    AUDITS,
+    BEGIN,
+    HOUR,
+    MINUTES_EVENT,
+    NOON,
+    SHORTAGE,
+    WORKERS,
+    Fate,
+    Run,
+    Span,
+    Starter,
+    ended,
+    event,
+    moment,
 )
 
-import starter
-from launch import calls
 from launch.audit import MOST_TRIES, newest_slot, plan_audit, report_audit
-from launch.settings import load_settings
+from launch.calls import ON_DEMAND
 from launch.tasks import Task, read_task
 
-AUDIT = {"startedBy": "s3-to-s3express-sync-audit", "capacityProviderName": "FARGATE"}
-COMMAND = {"containerOverrides": [{"name": "worker", "command": ["reconcile", "--audit"]}]}
-START = {**run_task_request(1, ON_DEMAND), "startedBy": AUDIT["startedBy"], "overrides": COMMAND}
-LIST_AUDITS = {"cluster": "sync-cluster", "startedBy": AUDIT["startedBy"]}
-SLOT = datetime(2026, 11, 25, 2, tzinfo=UTC).timestamp()
+SLOT_AT = 2.0 * HOUR
+SLOT = BEGIN + SLOT_AT
 
 
 # The slots
@@ -101,8 +99,9 @@ def test_one_that_hangs_is_told_in_the_next_slot_or_after_a_day(days: int, hours
 
 def test_one_whose_end_ecs_has_not_told_yet_is_not_dead() -> None:
     """It is meant to stop, and its container may run for two minutes more; the exit status comes with its end."""
-    found = running() | AUDIT | {"desiredStatus": "STOPPED", "lastStatus": "STOPPING", "createdAt": stamp(30)}
-    assert plan_audit([read_task(found, SLOT + 600)], 1, SLOT + 600).running
+    stopping = replace(ended(0, 0, 0, by=AUDITS), created=SLOT_AT + 30, ends=SLOT_AT + 600, gone=SLOT_AT + 720)
+    found = read_task(stopping.described(SLOT_AT + 600), SLOT + 600)
+    assert plan_audit([found], 1, SLOT + 600).running
 
 
 def test_whatever_dies_it_is_tried_three_times_and_never_twice_at_once() -> None:
@@ -118,10 +117,6 @@ def test_whatever_dies_it_is_tried_three_times_and_never_twice_at_once() -> None
             elif tasks and now - tasks[-1].created > 120:
                 tasks[-1] = tasks[-1]._replace(gone=True, wanted=False, exit_code=code)
         assert len(tasks) == tries, code
-
-
-def stamp(seconds: float) -> datetime:
-    return datetime.fromtimestamp(SLOT + seconds, UTC)
 
 
 @pytest.mark.parametrize(
@@ -145,157 +140,55 @@ def test_each_allowed_rate_has_a_run_that_tells_and_one_before() -> None:
 # The starter
 
 
-@pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Sets the clock to this many seconds after the slot, with AUDIT_DAYS=1."""
-    monkeypatch.setenv("AUDIT_DAYS", "1")
-
-    def set_clock(seconds: float) -> None:
-        now = SLOT + seconds
-        monkeypatch.setattr(starter, "time", lambda: now)
-        monkeypatch.setattr(starter, "memory", starter.Memory(looked_at=now - 60))
-
-    return set_clock
+def starting_audits(seconds: float, *tasks: Run, **given: Any) -> Starter:
+    return Starter(moment(0, 0, *tasks, at=SLOT_AT + seconds, audit=Fate(600, 0), **given), AUDIT_DAYS="1")
 
 
-def audited(made_at: float, code: int | None = None, ended: bool = True) -> dict[str, Any]:
-    task = starting() | AUDIT | {"createdAt": stamp(made_at)}
-    return stopped(task, "EssentialContainerExited", EXITED, exit_code=code) if ended else task
-
-
-def has_audits(cloud: Cloud, *tasks: dict[str, Any], others: Sequence[dict[str, Any]] = ()) -> None:
-    """What a run asks about audits; `others`: workers that have stopped, which come with them."""
-    runs = [task["taskArn"] for task in tasks if task["desiredStatus"] == "RUNNING"]
-    ends = [task["taskArn"] for task in [*others, *tasks] if task["desiredStatus"] == "STOPPED"]
-    cloud.ecs.add_response("list_tasks", {"taskArns": runs}, LIST_AUDITS)
-    cloud.ecs.add_response("list_tasks", {"taskArns": ends}, LIST_STOPPED)
-    if runs + ends:
-        request = {"cluster": "sync-cluster", "tasks": runs + ends}
-        cloud.ecs.add_response("describe_tasks", {"tasks": [*others, *tasks]}, request)
-
-
-def starts_audit(cloud: Cloud, *failures: dict[str, str]) -> None:
-    tasks = [] if failures else [audited(0, ended=False)]
-    cloud.ecs.add_response("run_task", {"tasks": tasks, "failures": list(failures)}, START)
-
-
-def run(capsys: pytest.CaptureFixture[str], event: object = None) -> Any:
+def audited(starter: Starter, begun_by: dict[str, Any] = MINUTES_EVENT) -> Any:
     """What the line of a run says of audits; None if nothing."""
-    report = starter.handler(event or {}, None)
-    assert json.loads(capsys.readouterr().out.splitlines()[0]) == report
-    return report.get("audit")
+    return starter.run(begun_by)[0].get("audit")
 
 
-def idle(cloud: Cloud) -> None:
-    cloud.has_tasks_listed([])
-    cloud.has_messages(0, 0)
+def test_an_audit_is_started_on_demand_with_its_command_and_is_no_worker() -> None:
+    starter = starting_audits(60, late=(600, 600))
+    assert audited(starter) == {"started": ["FARGATE"]}
+    (request,) = (request for operation, request in starter.world.asked if operation == "RunTask")
+    assert (request["count"], request["startedBy"]) == (1, AUDITS)
+    assert request["capacityProviderStrategy"] == ON_DEMAND
+    assert request["overrides"]["containerOverrides"] == [{"name": "worker", "command": ["reconcile", "--audit"]}]
+    starter.world.now += 15  # ECS does not list it yet: it counts as an audit, and not as a worker
+    report = starter.run()[0]
+    assert (report["audit"], report["running"]) == ({"running": True}, 0)
 
 
-def test_an_audit_is_started_on_demand_with_its_command_and_is_no_worker(
-    cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    at(60)
-    idle(cloud)
-    has_audits(cloud)
-    starts_audit(cloud)
-    assert run(capsys) == {"started": ["FARGATE"]}
-
-    at(75)  # ECS does not list it yet: it counts as an audit, and not as a worker
-    idle(cloud)
-    cloud.ecs.add_response("list_tasks", {"taskArns": []}, LIST_AUDITS)
-    cloud.ecs.add_response("list_tasks", {"taskArns": []}, LIST_STOPPED)
-    (arn,) = calls.just_started
-    cloud.ecs.add_response("describe_tasks", {"tasks": []}, {"cluster": "sync-cluster", "tasks": [arn]})
-    assert run(capsys) == {"running": True}
+@pytest.mark.parametrize(("started_by", "says"), [(AUDITS, "exit status 137"), (WORKERS, None)])
+def test_hours_after_the_slot_an_audit_that_died_is_told_and_no_worker(started_by: str, says: str | None) -> None:
+    died = replace(ended(NOON - SLOT_AT, 0, 137, by=started_by), ends=SLOT_AT + 4 * HOUR, gone=SLOT_AT + 4 * HOUR)
+    found = audited(starting_audits(4 * HOUR, died))
+    assert found is None if says is None else says in found["problem"]
 
 
-def test_outside_the_slot_nothing_is_said(cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    at(4 * 3600)
-    idle(cloud)
-    has_audits(cloud)
-    assert run(capsys) is None
+def test_an_error_of_ecs_is_told_and_the_workers_are_started() -> None:
+    starter = Starter(moment(1, at=SLOT_AT + 1560, no_demand=Span(0)), AUDIT_DAYS="1")
+    report, error = starter.run()
+    assert (report["started"], report["failures"], error) == ({"FARGATE_SPOT": 1}, [], "")
+    assert report["audit"]["problem"] == f"no audit could be started: {SHORTAGE}"
 
 
-def test_one_that_died_hours_after_the_window_is_told(
-    cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    at(4 * 3600)
-    idle(cloud)
-    has_audits(cloud, audited(60, 137), others=[stopped(running(), "EssentialContainerExited", EXITED, exit_code=1)])
-    assert "exit status 137" in run(capsys)["problem"]
+def test_a_run_of_a_burst_does_it_if_the_run_of_the_minute_is_missing() -> None:
+    starter = starting_audits(0)
+    audited(starter)
+    starter.world.tasks.clear()
+    starter.process.aws.just_started.clear()
+    for seconds, is_done in ((74, False), (76, True)):
+        starter.world.now = SLOT_AT + seconds
+        starter.process.looked_at = starter.world.now - 1 + BEGIN
+        found = audited(starter, event(30, at=starter.world.now))
+        assert found == ({"started": ["FARGATE"]} if is_done else None)
 
 
-def test_workers_that_failed_are_no_audits(cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    at(4 * 3600)
-    idle(cloud)
-    has_audits(cloud, others=[stopped(running(), "EssentialContainerExited", EXITED, exit_code=1)])
-    assert run(capsys) is None
-
-
-def test_without_capacity_it_is_tried_again_each_minute_and_a_problem_at_the_end(
-    cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for seconds, is_problem in ((60, False), (120, False), (1560, True)):
-        at(seconds)
-        idle(cloud)
-        has_audits(cloud)
-        starts_audit(cloud, SPOT_SHORTAGE)
-        found = run(capsys)
-        assert found["failures"] == [SPOT_SHORTAGE["reason"]]
-        assert ("problem" in found) == is_problem
-
-
-@pytest.mark.parametrize("operation", ["list_tasks", "run_task"])
-def test_an_error_of_ecs_is_told_and_the_workers_are_started(cloud: Cloud, at: Any, operation: str) -> None:
-    at(1560)
-    cloud.has_messages(1, 0)
-    cloud.has_tasks()
-    cloud.starts(1, ["FARGATE_SPOT"])
-    if operation == "run_task":
-        has_audits(cloud)
-    cloud.ecs.add_client_error(operation, "ClusterNotFoundException", "gone", 400)
-    report = starter.handler({}, None)
-    assert report["started"] == {"FARGATE_SPOT": 1}
-    assert report["failures"] == []
-    assert "ClusterNotFoundException" in report["audit"]["problem"]
-
-
-BURST = {"source": "aws.s3"}
-
-
-def test_a_run_of_a_burst_beside_workers_does_nothing_of_it(
-    cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    at(60)
-    cloud.has_tasks_listed(["arn:worker"])
-    assert run(capsys, BURST) is None
-
-
-@pytest.mark.parametrize(("seconds_before", "is_done"), [(74, False), (76, True)])
-def test_a_run_of_a_burst_that_starts_workers_does_it_if_the_minutes_run_is_missing(
-    cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str], seconds_before: float, is_done: bool
-) -> None:
-    at(60)
-    starter.memory.audited_at = SLOT + 60 - seconds_before
-    cloud.has_messages(1, 0)
-    cloud.has_tasks()
-    cloud.starts(1, ["FARGATE_SPOT"])
-    if is_done:
-        has_audits(cloud)
-        starts_audit(cloud)
-    assert run(capsys, BURST) == ({"started": ["FARGATE"]} if is_done else None)
-
-
-def test_by_default_nothing_is_asked_and_nothing_said(
-    cloud: Cloud, at: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at(60)
-    monkeypatch.delenv("AUDIT_DAYS")
-    idle(cloud)
-    assert run(capsys) is None
-
-
-@pytest.mark.parametrize("days", ["91", "-1", "often"])
-def test_wrong_days_are_refused(days: str) -> None:
-    with pytest.raises(ValueError, match=r"AUDIT_DAYS=.* has to be a whole number from 0 to 90"):
-        load_settings(SETTINGS | {"AUDIT_DAYS": days})
+def test_by_default_nothing_is_asked_and_nothing_said() -> None:
+    starter = Starter(moment(at=SLOT_AT + 60))
+    assert audited(starter) is None
+    assert len(starter.world.asked) == 2
+    assert audited(starting_audits(4 * HOUR)) is None

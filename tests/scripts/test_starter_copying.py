@@ -1,47 +1,34 @@
 """When the function copies by itself (STARTER_COPIES), for how long, and what it then starts workers for."""
 
-import importlib
-import json
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from types import ModuleType
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from account import PROJECT
 from botocore.exceptions import ClientError
-from starter_cloud import SETTINGS, SPOT_FIRST, Cloud, in_outage, not_pulled, run_task_request, running, starting
-from test_starter_events import MINUTE, event
+from starter_worlds import MINUTES_EVENT, Run, Span, Starter, ended, event, moment, not_pulled, running, starting
+from test_starter import operations_of, requests_of
 
-import starter
-from launch.copying import FEW_MESSAGES, LEAST_SECONDS, RESERVE_SECONDS, left_over
-from launch.settings import load_settings
+from launch.copying import FEW_MESSAGES, RESERVE_SECONDS, left_over
 
 
-class Context:
-    """Lambda's, as far as it is asked."""
+class Copier:
+    """In the place of mirror/function.py. `seconds`: how long it was to copy; `before`: what had been asked by then."""
 
-    def __init__(self, seconds: float = 60) -> None:
-        self.milliseconds = int(seconds * 1000)
-
-    def get_remaining_time_in_millis(self) -> int:
-        return self.milliseconds
-
-
-class Responder(ModuleType):
-    """In the place of mirror/function.py. Notes what had been asked of AWS before it."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        super().__init__("mirror.function")
-        self.cloud = cloud
-        self.comes_to: dict[str, int] | Exception = {"emptied": 1}
+    def __init__(self, comes_to: dict[str, int] | Exception) -> None:
+        self.comes_to, self.ends = comes_to, 0
         self.seconds: list[float] = []
         self.before: list[str] = []
-        self.ends = 0
+        self.meanwhile: list[Run] = []
 
     def respond(self, environment: Mapping[str, str], seconds: float) -> dict[str, int]:
-        assert environment["QUEUE_URL"] == SETTINGS["QUEUE_URL"]
+        assert environment is self.starter.environment
+        self.before = operations_of(self.starter)
         self.seconds.append(seconds)
-        self.before = [name for name, _ in self.cloud.requests]
+        self.starter.world.tasks += self.meanwhile
         if isinstance(self.comes_to, Exception):
             raise self.comes_to
         return self.comes_to
@@ -49,103 +36,75 @@ class Responder(ModuleType):
     def end_process_if_unanswered(self) -> None:
         self.ends += 1
 
-
-@pytest.fixture
-def responder(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Responder:
-    stub = Responder(cloud)
-    monkeypatch.setattr(starter, "copier", stub)
-    monkeypatch.setenv("STARTER_COPIES", "true")
-    return stub
+    def begins(self, *given: Any, **plan: Any) -> Starter:
+        settings = {name: plan.pop(name) for name in [*plan] if name.isupper()}
+        self.starter = Starter(moment(*given, **plan), copier=self, STARTER_COPIES="true", **settings)
+        return self.starter
 
 
-@pytest.fixture
-def anew() -> Iterator[None]:
-    yield
-    importlib.reload(starter)
+def context(seconds: float = 60) -> Any:
+    return SimpleNamespace(get_remaining_time_in_millis=lambda: int(seconds * 1000))
 
 
-@pytest.mark.usefixtures("anew")
 @pytest.mark.parametrize(("value", "has_it"), [("true", True), ("false", False), ("", False)])
-def test_its_part_of_the_worker_is_imported_with_the_starter_and_only_if_it_copies(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, value: str, has_it: bool
-) -> None:
-    stub = Responder(cloud)
-    monkeypatch.setitem(sys.modules, "mirror.function", stub)
-    with monkeypatch.context() as context:
-        context.setenv("STARTER_COPIES", value)
-        importlib.reload(starter)
-        assert starter.copier is (stub if has_it else None)
+def test_its_part_of_the_worker_is_imported_with_the_starter_and_only_if_it_copies(value: str, has_it: bool) -> None:
+    command = [sys.executable, "-c", "import sys, starter; print('mirror.function' in sys.modules)"]
+    done = subprocess.run(command, env={"STARTER_COPIES": value}, cwd=PROJECT, capture_output=True, text=True)
+    assert done.stdout == f"{has_it}\n", done.stderr
 
 
-@pytest.mark.parametrize(("name", "value"), [("STARTER_COPIES", "yes"), ("STARTER_MAX_SIZE", "0")])
-def test_a_wrong_setting_is_refused(name: str, value: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}='{value}' has to be"):
-        load_settings(SETTINGS | {name: value})
+EMPTIED, HANDED_BACK = {"copied": 3, "emptied": 1}, {"copied": 4, "handed_back": 1}
+# What the copier comes to, the moment, the event; whether it copies, how many workers are started, whether before it.
+CASES: dict[str, tuple[Any, tuple[Any, ...], Any, bool, list[str], bool]] = {
+    "from idle": (EMPTIED, (0, 0), event(), True, [], False),
+    "from idle, some wait": (EMPTIED, (FEW_MESSAGES, 0), event(), True, [], False),
+    "a run of the minute": (EMPTIED, (1, 0), MINUTES_EVENT, True, [], False),
+    "nothing waits": (EMPTIED, (0, 0), MINUTES_EVENT, False, [], False),
+    "nothing waits, some are in flight": (EMPTIED, (0, 5), MINUTES_EVENT, False, [], False),
+    "an event about nothing any more": (EMPTIED, (0, 0), event(40), False, [], False),
+    "what it handed back is in no count": (HANDED_BACK, (5, 0), event(), True, ["1"], False),
+    "much waits": (HANDED_BACK, (FEW_MESSAGES + 1, 0), event(), True, ["2"], True),
+    "a worker runs": (EMPTIED, (600, 600, running()), MINUTES_EVENT, False, ["1"], False),
+    "a worker is starting": (EMPTIED, (1, 0, starting()), event(), False, [], False),
+}
 
 
-@pytest.mark.parametrize("counted", [0, 1, FEW_MESSAGES])
-def test_from_idle_it_copies_and_starts_nobody(
-    cloud: Cloud, responder: Responder, capsys: pytest.CaptureFixture[str], counted: int
-) -> None:
-    responder.comes_to = {"copied": 3, "deleted": 0, "handed_back": 0, "bytes": 30, "status": 0, "emptied": 1}
-    cloud.has_messages(counted, 0)
-    cloud.has_tasks()
-    report = starter.handler(event(), Context())
-    assert (report["started"], report["wanted"], report["copied"]["copied"]) == ({}, 0, 3)
-    assert json.loads(capsys.readouterr().out) == report
-    assert (len(responder.seconds), responder.ends) == (1, 1)
+@pytest.mark.parametrize("name", CASES)
+def test_it_copies_while_no_worker_runs(name: str) -> None:
+    comes_to, given, begun_by, copies, workers, is_before = CASES[name]
+    copier = Copier(comes_to)
+    starter = copier.begins(*given)
+    report, error = starter.run(begun_by, context())
+    assert (report.get("copied"), error) == (comes_to if copies else None, "")
+    assert [request[0] for request in requests_of(starter)] == workers
+    assert ("RunTask" in copier.before) == is_before
+    assert (len(copier.seconds), copier.ends) == (copies, 1)
 
 
-def test_the_minutes_run_does_so_if_messages_wait(cloud: Cloud, responder: Responder) -> None:
-    responder.comes_to = {"copied": 1, "emptied": 1}
-    cloud.has_messages(1, 0)
-    cloud.has_tasks()
-    assert starter.handler(MINUTE, Context())["copied"] == responder.comes_to
+def test_what_is_to_stay_is_started_first() -> None:
+    copier = Copier(EMPTIED)
+    copier.begins(1, MIN_WORKERS="1").run(event(), context())
+    assert "RunTask" in copier.before
 
 
-def test_a_failure_after_it_leaves_no_call_behind(cloud: Cloud, responder: Responder) -> None:
-    responder.comes_to = {"handed_back": 1}
-    cloud.has_messages(1, 0)
-    cloud.has_tasks()
-    cloud.ecs.add_client_error("list_tasks", "ServerException", "no", 500)
-    with pytest.raises(ClientError, match="ServerException"):
-        starter.handler(MINUTE, Context())
-    assert (len(responder.seconds), responder.ends) == (1, 1)
-
-
-@pytest.mark.parametrize("in_flight", [0, 5])
-def test_an_idle_minute_costs_what_it_did(cloud: Cloud, responder: Responder, in_flight: int) -> None:
-    cloud.has_messages(0, in_flight)
-    cloud.has_running(0)
-    assert "copied" not in starter.handler(MINUTE, Context())
-    assert responder.seconds == []
-
-
-def test_a_late_event_about_nothing_costs_no_receive(cloud: Cloud, responder: Responder) -> None:
-    cloud.has_messages(0, 0)
-    cloud.has_running(0)
-    starter.handler(event(40), Context())
-    assert responder.seconds == []
-
-
-def test_a_worker_is_started_for_what_was_handed_back_which_is_in_no_count(cloud: Cloud, responder: Responder) -> None:
-    responder.comes_to = {"copied": 4, "handed_back": 1}
-    cloud.has_messages(5, 0)
-    for _ in range(2):  # before and after
-        cloud.has_tasks()
-    cloud.starts(1, ["FARGATE_SPOT"])
-    report = starter.handler(event(), Context())
-    assert (report["visible"], report["wanted"], report["started"]) == (5, 1, {"FARGATE_SPOT": 1})
-    assert "RunTask" not in responder.before
-
-
-def test_no_worker_is_started_beside_those_that_have_come_meanwhile(cloud: Cloud, responder: Responder) -> None:
+def test_no_worker_is_started_beside_those_that_have_come_meanwhile() -> None:
     """By another run, if the account is too small to reserve concurrency."""
-    responder.comes_to = {"handed_back": 1}
-    cloud.has_messages(1, 0)
-    cloud.has_tasks()
-    cloud.has_tasks(starting())
-    assert starter.handler(event(), Context())["started"] == {}
+    copier = Copier(HANDED_BACK)
+    copier.meanwhile = [starting()]
+    assert copier.begins(1).run(event(), context())[0]["started"] == {}
+
+
+@pytest.mark.parametrize("tasks", [[not_pulled(200), not_pulled(50)], [ended(700, 10, 3)], [not_pulled(1000)]])
+def test_it_does_not_copy_while_workers_fail(tasks: list[Run]) -> None:
+    copier = Copier(EMPTIED)
+    assert "do not get to work" in copier.begins(1, 0, *tasks).run(event(), context())[1]
+    assert copier.seconds == []
+
+
+def test_it_does_not_copy_in_a_pause() -> None:
+    copier = Copier(EMPTIED)
+    assert "copied" not in copier.begins(1, PAUSED_SINCE="2026-11-25T11:00:00Z").run(event(), context())[0]
+    assert copier.seconds == []
 
 
 @pytest.mark.parametrize(
@@ -167,93 +126,33 @@ def test_what_is_left_for_a_worker(waiting: int, copied: dict[str, Any] | None, 
     assert left_over(waiting, copied) == left
 
 
-def test_if_much_waits_workers_are_started_first(cloud: Cloud, responder: Responder) -> None:
-    responder.comes_to = {"copied": 300, "handed_back": 2}
-    cloud.has_messages(FEW_MESSAGES + 1, 0)
-    cloud.has_tasks()
-    cloud.starts(2, ["FARGATE_SPOT"] * 2)
-    report = starter.handler(event(), Context())
-    assert (report["started"], report["copied"]) == ({"FARGATE_SPOT": 2}, responder.comes_to)
-    assert "RunTask" in responder.before
-
-
-def test_what_is_to_stay_is_started_first(cloud: Cloud, responder: Responder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MIN_WORKERS", "1")
-    cloud.has_messages(1, 0)
-    cloud.has_tasks()
-    cloud.has_revision("arn:9")
-    cloud.starts(1, ["FARGATE_SPOT"], stay=True)
-    report = starter.handler(event(), Context())
-    assert "RunTask" in responder.before
-    assert report["copied"] == {"emptied": 1}
-
-
-def test_beside_a_worker_it_does_not_copy(cloud: Cloud, responder: Responder) -> None:
-    cloud.has_messages(600, 600)
-    cloud.has_tasks(running())
-    cloud.starts(1, ["FARGATE_SPOT"])
-    assert "copied" not in starter.handler(MINUTE, Context())
-    assert responder.seconds == []
-
-
-@pytest.mark.parametrize("task", [starting(), running()])
-def test_nor_for_an_event_then(cloud: Cloud, responder: Responder, task: dict[str, Any]) -> None:
-    cloud.has_tasks_listed([task["taskArn"]])
-    starter.handler(event(), Context())
-    assert responder.seconds == []
-
-
-@pytest.mark.parametrize(
-    ("tasks", "tried"),
-    [([not_pulled(200), not_pulled(50)], 0), ([in_outage(700, 10)], 0), ([not_pulled(1000)], 1)],
-)
-def test_nor_while_workers_fail(cloud: Cloud, responder: Responder, tasks: list[dict[str, Any]], tried: int) -> None:
-    cloud.has_messages(1, 0)
-    cloud.has_tasks(*tasks)
-    if tried:
-        cloud.starts(1, ["FARGATE_SPOT"])
-    with pytest.raises(RuntimeError):
-        starter.handler(event(), Context())
-    assert responder.seconds == []
-
-
-@pytest.mark.parametrize(
-    ("left", "given"), [(60, 60 - RESERVE_SECONDS), (70, 50), (40, 40 - RESERVE_SECONDS), (RESERVE_SECONDS + 4, None)]
-)
-def test_so_much_time_is_kept_for_the_rest_of_the_run(
-    cloud: Cloud, responder: Responder, left: float, given: float | None
-) -> None:
-    cloud.has_messages(1, 0)
-    cloud.has_tasks()
-    if given is None:  # a worker instead
-        cloud.has_tasks()
-        cloud.starts(1, ["FARGATE_SPOT"])
-    report = starter.handler(event(), Context(left))
-    assert responder.seconds == ([] if given is None else [given])
-    assert ("copied" in report) == (given is not None)
-    assert LEAST_SECONDS < 40 - RESERVE_SECONDS
+@pytest.mark.parametrize(("left", "given"), [(60, [45]), (70, [50]), (20, [5]), (RESERVE_SECONDS + 4, [])])
+def test_so_much_time_is_kept_for_the_rest_of_the_run(left: float, given: list[float]) -> None:
+    copier = Copier(EMPTIED)
+    starter = copier.begins(1)
+    starter.run(event(), context(left))
+    assert copier.seconds == given
+    assert len(requests_of(starter)) == (not given)
 
 
 @pytest.mark.parametrize("how", [KeyError("a mistake"), {"status": 1}])
-def test_if_it_cannot_copy_a_worker_is_started_and_the_run_fails(
-    cloud: Cloud, responder: Responder, capsys: pytest.CaptureFixture[str], how: Any
-) -> None:
-    responder.comes_to = how
-    cloud.has_messages(0, 0)
-    for _ in range(2):
-        cloud.has_tasks()
-    cloud.starts(1, ["FARGATE_SPOT"])
-    with pytest.raises(RuntimeError, match="the function could not copy"):
-        starter.handler(event(), Context())
-    assert json.loads(capsys.readouterr().out)["started"] == {"FARGATE_SPOT": 1}
-    assert responder.ends == 1
+def test_if_it_cannot_copy_a_worker_is_started_and_the_run_fails(how: Any) -> None:
+    copier = Copier(how)
+    report, error = copier.begins(0).run(event(), context())
+    assert report["started"] == {"FARGATE_SPOT": 1}
+    assert "the function could not copy" in error
+    assert copier.ends == 1
 
 
-def test_a_worker_that_cannot_be_started_does_not_keep_it_from_copying(cloud: Cloud, responder: Responder) -> None:
-    cloud.has_messages(FEW_MESSAGES + 1, 0)
-    cloud.has_tasks()
-    request = run_task_request(2, SPOT_FIRST)
-    cloud.ecs.add_client_error("run_task", "AccessDeniedException", "no", 400, expected_params=request)
-    with pytest.raises(RuntimeError, match="AccessDenied"):
-        starter.handler(event(), Context())
-    assert len(responder.seconds) == 1
+def test_a_worker_that_cannot_be_started_does_not_keep_it_from_copying() -> None:
+    copier = Copier(EMPTIED)
+    starter = copier.begins(FEW_MESSAGES + 1, refusals=[Span(0, how="RunTask")])
+    assert "AccessDenied" in starter.run(event(), context())[1]
+    assert len(copier.seconds) == 1
+
+
+def test_a_failure_leaves_no_call_behind() -> None:
+    copier = Copier(EMPTIED)
+    with pytest.raises(ClientError):
+        copier.begins(1, refusals=[Span(0, how="ListTasks")]).run(event(), context())
+    assert copier.ends == 1

@@ -3,28 +3,21 @@
 .venv/bin/python tests/scripts/test_starter_worlds.py 17 prints what happened in world 17.
 """
 
-import io
-import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
-from unittest import mock
+from typing import Any, NamedTuple
 
-import boto3
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from starter_cloud import SETTINGS
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from starter_worlds import AUDITS, BEGIN, CALM, DAY, HOUR, MINUTE, Client, Plan, Run, World, draw, draw_audits
+from starter_worlds import AUDITS, CALM, DAY, HOUR, MINUTE, Fate, Plan, Run, Span, Starter, World, draw, draw_audits
 
-import starter
-from launch import calls
 from launch.tasks import GAVE_UP, ON_SPOT, PAUSED, REPLACED, SURPLUS
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
@@ -33,7 +26,6 @@ FULL = 500  # messages that a worker has in flight before it takes no more
 LONGEST_PAUSE = 15 * MINUTE
 TOLD = 10 * MINUTE
 SLOT, WINDOW = 2 * HOUR, 45 * MINUTE
-NEEDS_CONTEXT = None  # of Lambda: nothing here copies or guards
 
 
 class Watch:
@@ -41,6 +33,7 @@ class Watch:
 
     def __init__(self, number: int, plan: Plan) -> None:
         self.world, self.plan = World(number, plan), plan
+        self.starter = Starter(self.world)
         self.faults: list[str] = []
         self.nobody_since = self.untold_since = math.inf  # at clear runs in a row
         self.failing_runs = self.nothing_since = 0.0
@@ -60,8 +53,7 @@ class Watch:
         for at, is_event in sorted(moments):
             self.world.pass_time(at)
             if not is_event and at - last_start > MINUTE and chance.random() < 0.1:
-                starter.memory = starter.Memory()  # another process
-                calls.just_started.clear()
+                self.starter.begin_process()
                 self.colds += 1
             made = len(self.world.tasks)
             self.run(is_event)
@@ -72,25 +64,15 @@ class Watch:
         world, plan = self.world, self.plan
         world.was_clear, before = True, world.live()
         world.told, world.asks_demand = (-1, -1), False
-        values = {
-            "MAX_WORKERS": plan.most,
-            "MIN_WORKERS": plan.min_workers(world.now),
-            "AUDIT_DAYS": int(plan.audit is not None),
-        }
-        os.environ.update({name: str(value) for name, value in values.items()})
-        os.environ["PAUSED_SINCE"] = "2026-11-25T11:00:00Z" if plan.paused.holds(world.now) else ""
-        event = {"source": "aws.s3"} if is_event else {"source": "aws.events"}
-        out, error = io.StringIO(), ""
+        values = {"MIN_WORKERS": str(plan.min_workers(world.now)), "AUDIT_DAYS": str(int(plan.audit is not None))}
+        values["PAUSED_SINCE"] = "2026-11-25T11:00:00Z" if plan.paused.holds(world.now) else ""
+        self.starter.environment.update(values)
         try:
-            with redirect_stdout(out):
-                starter.handler(event, NEEDS_CONTEXT)
-        except RuntimeError as raised:
-            error = str(raised)
+            report, error = self.starter.run({"source": "aws.s3"} if is_event else {"source": "aws.events"})
         except (ClientError, BotoCoreError) as raised:
             if world.was_clear:
                 self.fault(f"raises {raised!r}")
             return
-        (report,) = (json.loads(line) for line in out.getvalue().splitlines() if line.startswith("{"))
         world.note(f"{report} {error and 'RAISES'}")
         self.check_most()
         if "visible" in report:
@@ -272,28 +254,9 @@ class Watch:
             self.fault(f"{len(stopped)} were stopped for {changes} changes")
 
 
-@contextmanager
-def in_place(watch: Watch) -> Iterator[None]:
-    """The world in the place of AWS and of the clock."""
-    environment = SETTINGS | {"AWS_REGION": "eu-north-1"}
-    client = Client(watch.world)
-    with (
-        mock.patch.dict(os.environ, environment, clear=True),
-        mock.patch.object(boto3, "client", lambda *_, **__: client),
-        mock.patch.object(starter, "time", lambda: BEGIN + watch.world.now),
-        mock.patch.object(starter, "memory", starter.Memory()),
-    ):
-        calls.clients.cache_clear()
-        calls.just_started.clear()
-        yield
-    calls.clients.cache_clear()
-    calls.just_started.clear()
-
-
 def faults_in(number: int, drawn: Callable[[int], Plan]) -> list[str]:
     watch = Watch(number, drawn(number))
-    with in_place(watch):
-        watch.play()
+    watch.play()
     return [f"world {number} {fault}" for fault in watch.faults]
 
 
@@ -312,8 +275,66 @@ def test_in_no_world_an_audit_is_missed_or_started_twice(block: int) -> None:
     assert [fault for number in numbers for fault in faults_in(number, draw_audits)[:1]] == []
 
 
+class Day(NamedTuple):
+    """A plan of a whole day, and what it may cost."""
+
+    plan: Plan
+    tasks: tuple[int, int]  # at least, at most
+    hours: float = 24  # of all tasks, at most
+    on_spot: int = 1000  # tasks, at most
+    late: float = 0  # seconds after the doom in which its messages are done, at most
+
+
+CHANGES = [(float(at), 1) for at in range(0, 23 * HOUR, 7)]
+DEPLOYS = [float(HOUR * hour + 97 * hour % HOUR) for hour in range(1, 23)]
+NOW_AND_THEN = [(at, 1) for at in DEPLOYS]
+DAYS = {
+    "22 files": Day(Plan(arrivals=NOW_AND_THEN), (22, 26), 1.5),
+    "a burst of 10,000": Day(Plan(arrivals=[(HOUR, 10_000)]), (2, 2), 1),
+    "one in 7 s": Day(Plan(arrivals=CHANGES), (1, 1)),
+    "one in 7 s, and an outage": Day(
+        Plan(arrivals=CHANGES, doom=Span(0, 22 * HOUR), fate=Fate(600, 3)), (50, 60), 12, late=HOUR / 2
+    ),
+    "no image": Day(Plan(3 * HOUR, arrivals=[(0, 1000)], doom=Span(0, 3 * HOUR), fate=Fate(30, None)), (16, 17)),
+    "Spot refuses tasks for three hours": Day(
+        Plan(arrivals=[(float(at), 1) for at in range(0, 3 * HOUR, 240)], most=1, no_spot=Span(0, 3 * HOUR, "stops")),
+        (40, 60),
+        on_spot=17,
+    ),
+    "Spot has no room for three hours": Day(
+        Plan(arrivals=[(float(at), 1) for at in range(0, 3 * HOUR, 240)], most=1, no_spot=Span(0, 3 * HOUR, "waits")),
+        (40, 60),
+        on_spot=12,
+    ),
+    "one stays": Day(Plan(least=[(0.0, 1)], arrivals=NOW_AND_THEN), (1, 1)),
+    "one stays, Spot interrupts every hour": Day(Plan(least=[(0.0, 1)], interruptions=DEPLOYS), (23, 23), 24.5),
+    "one stays, a deployment every hour": Day(Plan(least=[(0.0, 1)], deploys=DEPLOYS), (23, 23), 25.5),
+    "one stays and is all of MAX_WORKERS": Day(Plan(least=[(0.0, 1)], deploys=DEPLOYS, most=1), (23, 23), 25.5),
+    "two stay, then one, then none": Day(Plan(least=[(0.0, 2), (8.0 * HOUR, 1), (16.0 * HOUR, 0)]), (2, 2), 24.2),
+}
+
+
+@pytest.mark.parametrize("name", DAYS)
+def test_a_day_costs_what_it_may(name: str) -> None:
+    day = DAYS[name]
+    watch = Watch(1, day.plan)
+    watch.play()
+    world, made = watch.world, [*watch.world.workers()]
+    assert watch.faults == []
+    assert day.tasks[0] <= len(made) <= day.tasks[1]
+    assert sum(min(task.gone, day.plan.seconds) - task.created for task in made) / HOUR <= day.hours
+    assert sum(task.spot for task in made) <= day.on_spot
+    for deploy in day.plan.deploys:  # the worker of an older task definition goes soon
+        assert not [task for task in made if task.created < deploy and task.gone > deploy + 5 * MINUTE]
+    if name == "no image":
+        pauses = [round((later.created - task.created) / MINUTE) for task, later in pairwise(made)]
+        assert pauses[:6] == [0, 2, 2, 4, 8, 16]
+        assert all(15 <= pause <= 16 for pause in pauses[6:])
+    if day.late:
+        assert world.emptied_at <= day.plan.doom.end + day.late
+
+
 if __name__ == "__main__":
     played = Watch(int(sys.argv[1]), (draw_audits if "audits" in sys.argv else draw)(int(sys.argv[1])))
-    with in_place(played):
-        played.play()
+    played.play()
     print(played.plan, *played.world.diary, sep="\n")
