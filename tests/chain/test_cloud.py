@@ -18,7 +18,6 @@ from local_cloud import (
     as_role,
     client,
     error_of,
-    let_in,
     make_role,
     running_cloud,
     task_program,
@@ -192,12 +191,6 @@ def test_a_task_gets_the_tags_of_its_definition_if_it_is_asked_for_with_them(clo
         assert ecs.list_tags_for_resource(resourceArn=started["taskArn"])["tags"] == tags
 
 
-def test_a_task_that_ends_by_itself_reports_its_exit_code(cloud):
-    ecs, task, _, _ = run_task(cloud, "fail")
-    end = stopped(ecs, task)
-    assert (end["stopCode"], end["containers"][0]["exitCode"]) == ("EssentialContainerExited", 3)
-
-
 @pytest.mark.parametrize(("what", "exit_code"), [("obey", 7), ("ignore", 137)])
 def test_stop_task_answers_at_once_then_terminates_and_kills_after_the_stop_timeout(cloud, what, exit_code):
     ecs, task, _, lines = run_task(cloud, what, stopTimeout=2)
@@ -208,23 +201,6 @@ def test_stop_task_answers_at_once_then_terminates_and_kills_after_the_stop_time
     end = stopped(ecs, task)
     assert (end["stopCode"], end["stoppedReason"]) == ("UserInitiated", "enough")
     assert end["containers"][0]["exitCode"] == exit_code
-
-
-def test_overrides_reach_the_task_and_are_described(cloud):
-    ecs, task, _, _ = run_task(cloud, "fail")
-    override = {"name": "worker", "environment": [{"name": "WHAT", "value": "obey"}], "command": ["other"]}
-    start = {"cluster": task.split("/")[1], "taskDefinition": family_of(ecs, task)}
-    second = ecs.run_task(**start, overrides={"containerOverrides": [override]})["tasks"][0]
-    log = {"logGroupName": start["cluster"], "logStreamName": f"p/worker/{second['taskArn'].rpartition('/')[2]}"}
-    logs = client(cloud, "logs")
-    wait_for(lambda: describe(ecs, second["taskArn"])["lastStatus"] == "RUNNING")
-    wait_for(lambda: "ready" in [event["message"] for event in logs.get_log_events(**log)["events"]])
-    assert f"region {REGION} other" in [event["message"] for event in logs.get_log_events(**log)["events"]]
-    found = describe(ecs, second["taskArn"])
-    assert found["overrides"]["containerOverrides"] == [override]
-    assert found["taskDefinitionArn"].endswith(f":task-definition/{start['taskDefinition']}:1")
-    ecs.stop_task(cluster=start["cluster"], task=second["taskArn"])
-    assert stopped(ecs, second["taskArn"])["containers"][0]["exitCode"] == 7
 
 
 def test_a_family_is_its_newest_active_revision(cloud):
@@ -322,23 +298,6 @@ def queues(cloud):
     policy = json.dumps({"deadLetterTargetArn": arn_of(sqs, dead), "maxReceiveCount": 1})
     url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy, "VisibilityTimeout": "0"})["QueueUrl"]
     return sqs, url, dead
-
-
-def test_a_rate_rule_fires_every_local_tick(cloud, queues):
-    sqs, url, _ = queues
-    events, name = client(cloud, "events"), f"rule-{uuid.uuid4().hex[:8]}"
-    rule = events.put_rule(Name=name, ScheduleExpression="rate(5 minutes)")["RuleArn"]
-    let_in(sqs, url, rule)
-    events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": arn_of(sqs, url)}])
-    seen = set()
-
-    def twice():
-        seen.update(m["MessageId"] for m in sqs.receive_message(QueueUrl=url).get("Messages", []))
-        return len(seen) >= 2
-
-    wait_for(twice)
-    events.remove_targets(Rule=name, Ids=["1"])
-    events.delete_rule(Name=name)
 
 
 def test_a_dead_letter_queue_is_moved_back_to_its_source(queues):

@@ -42,30 +42,6 @@ def test_a_key_takes_the_requests_that_the_design_counts(used: dict[str, int], r
     assert usd(found, *REQUESTS) == pytest.approx(requests[0] * 1.13e-6 + requests[1] * 0.4e-6 + requests[2] * 0.03e-6)
 
 
-def test_what_was_used_in_a_day_is_scaled_to_a_month_and_what_stands_is_not() -> None:
-    used = {"copies": 10, "bytes": 5 * GB, "tasks": 9, "worker_seconds": 3240, "spot_share": 0, "log_bytes": GB,
-            "runs": 100, "run_seconds": 50}  # fmt: skip
-    setup = {"alarms": 4, "dashboards": 1, "has_public_ip": False, "image_gb": 0.06}
-    found = bill(hours=24, used=used, setup=setup)
-    month = 730 / 24
-    quantities = {row["price_name"]: row["quantity"] for row in found["rows"]}
-    assert quantities == pytest.approx({
-        "express_upload_gb": 5 * month, "express_put_request": 10 * month, "standard_get_request": 20 * month,
-        "express_get_request": 0,
-        "vcpu_hour": 2 * month, "memory_gb_hour": 4 * month, "sqs_request": (30 + 100 + 180) * month,
-        "lambda_request": 100 * month, "lambda_gb_second": 50 * 0.125 * month, "logs_gb": month,
-        "image_gb_month": 0.06, "alarm_month": 4, "dashboard_month": 1,
-    })  # fmt: skip
-    assert {row["from"] for row in found["rows"] if row["price_name"] in ("lambda_request", "logs_gb")} == {"measured"}
-
-
-def test_events_are_paid_and_a_delete_writes_nothing() -> None:
-    used = {"copies": 2_000_000, "deletes": 1_000_000, "announced": 3_000_000}
-    assert usd(bill(used=used, setup={"has_events": True}), "event") == pytest.approx(6)
-    assert usd(bill(used=used), "event") == pytest.approx(3)
-    assert usd(bill(used={"deletes": 1_000_000}), "express_put_request") == 0
-
-
 def test_metrics_are_paid_for_by_the_hour_of_work() -> None:
     used = {"copies": 50, "tasks": 10, "worker_seconds": 10 * HOUR}
     worked = PRICE["metric_month"] * 8 / 730
