@@ -14,7 +14,7 @@ import random
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,10 @@ of_lifecycle with_rules "$HAVE" "$rules"
 """
 
 
-def rules_by_deploy(deployed: Deployed, have: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+type Lifecycle = list[dict[str, Any]]
+
+
+def rules_by_deploy(deployed: Deployed, have: Lifecycle) -> list[Lifecycle]:
     names = {"KEEP_RULE_ID": "app-keep", "LIFECYCLE_RULE_ID": "app-uploads", "PROJECT_DIR": str(PROJECT)}
     asked = {"PATH": os.environ["PATH"], "HAVE": json.dumps({"Rules": have} if have else None)}
     told = subprocess.run(
@@ -120,11 +123,12 @@ class Month:
     script: Script
     now: int
     settings: dict[str, str] = field(default_factory=dict)  # further variables of the worker
+    lifecycles: Callable[[Deployed, Lifecycle], list[Lifecycle]] = rules_by_deploy
     copies: dict[tuple[str, str], int] = field(default_factory=dict)  # key and version -> when
     since: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)  # what reconcile found, and what workers left out
     held: list[tuple[int, str]] = field(default_factory=list)  # events: when they arrive, their bodies
-    rules: list[dict[str, Any]] = field(default_factory=list)  # of the lifecycle
+    rules: Lifecycle = field(default_factory=list)  # of the deployment
     outside: dict[str, str] = field(default_factory=dict)  # key -> ETag, of the destination
     widened: int = 0  # when a deployment last let something come back
     narrower: Deployed = field(default_factory=Deployed)  # the one before that
@@ -153,7 +157,7 @@ class Month:
         """What deploy.sh changes, in its order: it loosens the rules, then come the workers' variables, then the rules.
         The lifecycle may act between any two of these."""
         self.outside = outside_of(deployed, self.standin.objects(MIRROR))
-        loosened, rules = rules_by_deploy(deployed, self.rules)
+        loosened, rules = self.lifecycles(deployed, self.rules)
         self.standin.lifecycle(MIRROR, loosened)
         self.expire(0)
         if deployed.is_wider_than(self.deployed):

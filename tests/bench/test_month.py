@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import month
-import month_world
 import pytest
 from month import BEGIN, CHANGES, Month
 from month_plan import DAY, EXCLUDED, SYNCED, Deployed, Script
@@ -47,7 +46,7 @@ def test_all_claims_hold_in_a_month_that_has_everything_in_it(seed: int, world: 
 
 # --- Planted faults ---------------------------------------------------------------------------------------------------
 
-type Plant = Callable[[pytest.MonkeyPatch], None]
+type Plant = Callable[[Month, pytest.MonkeyPatch], None]
 
 is_expired = Wanted.is_expired
 
@@ -72,15 +71,15 @@ def rules_with(change: Callable[[Any], None]) -> Plant:
 
 
 def lifecycles_with(change: Callable[[list[Any]], list[Any]]) -> Plant:
-    def plant(monkeypatch: pytest.MonkeyPatch) -> None:
-        real = month_world.rules_by_deploy
-        monkeypatch.setattr(month_world, "rules_by_deploy", lambda *given: change(real(*given)))
+    def plant(runs: Month, _: pytest.MonkeyPatch) -> None:
+        right = runs.lifecycles
+        runs.lifecycles = lambda *given: change(right(*given))
 
     return plant
 
 
 def code_with(owner: Any, name: str, wrong: Any) -> Plant:
-    return lambda monkeypatch: monkeypatch.setattr(owner, name, wrong)
+    return lambda _, monkeypatch: monkeypatch.setattr(owner, name, wrong)
 
 
 def reconcile_at(other: Callable[[float], float]) -> Plant:
@@ -136,6 +135,7 @@ ONE_OF_EACH_CLAIM = {claim: fault for fault, (claim, _) in reversed(FAULTS.items
 @pytest.mark.parametrize("fault", FAULTS if NIGHTLY else ONE_OF_EACH_CLAIM)
 def test_a_planted_fault_breaks_a_claim(fault: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     claim, plant = FAULTS[fault]
-    plant(monkeypatch)
+    runs = small(world, keep_days=2)
+    plant(runs, monkeypatch)
     with pytest.raises(AssertionError, match=f"^{claim}: "):
-        list(month.month(small(world, keep_days=2), 8, ((0.6, Deployed(SYNCED, EXCLUDED, 1)),)))
+        list(month.month(runs, 8, ((0.6, Deployed(SYNCED, EXCLUDED, 1)),)))

@@ -55,13 +55,6 @@ def test_every_option_that_stands_alone_is_one_of_a_script(page: str) -> None:
     assert sorted(alone - known - OPTIONS_OF_OTHERS) == []
 
 
-def test_options_are_found_where_they_are_used() -> None:
-    used = {use for page in ALL_PAGES for use in uses_of_scripts(page)}
-    assert {verb for command, verb, _ in used if command == "./sync.sh" and verb} == set(verbs())
-    assert sum(len(options) for _, _, options in used) > 20
-    assert {option for page in ALL_PAGES for code in code_in(page) for option in OPTIONS_OF_OTHERS if option in code}
-
-
 # Of the AWS CLI and of Docker, where the page names them without the command.
 OPTIONS_OF_OTHERS = {"--create-bucket-configuration"}
 
@@ -296,14 +289,6 @@ def test_the_pictures_of_the_parts_are_drawn_from_their_tables() -> None:
 
 def test_the_picture_of_the_modes_is_drawn_from_the_estimates() -> None:
     assert cost_picture.PICTURE.read_text() == cost_picture.draw()
-
-
-def test_the_pictures_of_the_parts_name_what_is_deployed() -> None:
-    names = 'printf "%s\\n" "$QUEUE_NAME" "$DLQ_NAME" "$LAMBDA_POLL_RATE"'
-    command = ["bash", "-c", f"source '{ROOT}/deploy.sh'; set_names; {names}"]
-    queue, dead_letters, rate = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    svg = text_of("docs/architecture.svg")
-    assert (queue in svg, dead_letters in svg, "every minute" in svg, rate) == (True, True, True, "1")
 
 
 # What was proven

@@ -138,6 +138,47 @@ def patches(texts: Texts) -> Iterator[str]:
                     yield f"{name}:{node.lineno}: {target}"
 
 
+def inner_of_python(texts: dict[str, str]) -> dict[str, set[str]]:
+    """Module -> its functions that no other file of the product names, and those whose names begin with _; but not what
+    shares its name with an argument or an attribute."""
+    product = {name: text for name, text in texts.items() if room(name) != "tests"}
+    users: Counter[str] = Counter()
+    for text in product.values():
+        users.update(set(re.findall(r"[A-Za-z_]\w*", text)))
+    found = {}
+    for name, text in product.items():
+        if not name.endswith(".py"):
+            continue
+        tree = ast.parse(text)
+        nodes = list(ast.walk(tree))
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef
+        own = {node.name for node in tree.body if isinstance(node, kinds) and users[node.name] == 1}
+        own |= {node.name for node in nodes if isinstance(node, kinds) and re.match("_[a-z]", node.name)}
+        taken = {node.arg for node in nodes if isinstance(node, ast.arg | ast.keyword)}
+        taken |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and not node.attr.startswith("_")}
+        found[name] = {one for one in own - taken if not one.startswith("__") and one != "main"}
+    return found
+
+
+def inner_imports(texts: Texts) -> Iterator[str]:
+    """A test names a function of a module that is not for others: "TEST: FILE NAME"."""
+    inner = inner_of_python(texts)
+    for name, text in tests(texts):
+        tree = ast.parse(text) if name.endswith(".py") else ast.parse("")
+        modules = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                file = f"{(node.module or '').replace('.', '/')}.py"
+                yield from (f"{name}: {file} {one.name}" for one in node.names if one.name in inner.get(file, ()))
+                modules |= {one.asname or one.name: f"{file[:-3]}/{one.name}.py" for one in node.names}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                owner = ast.unparse(node.value)
+                file = modules.get(owner, f"{owner.replace('.', '/')}.py")
+                if node.attr in inner.get(file, ()):
+                    yield f"{name}: {file} {node.attr}"
+
+
 def tests(texts: Texts) -> Iterator[tuple[str, str]]:
     return ((name, text) for name, text in texts.items() if room(name) == "tests" and name not in QUOTES)
 
@@ -181,6 +222,7 @@ def counts() -> Counts:
     known = {
         "tests: Bash functions of ours with another body": len(list(stubs(texts))),
         "tests: inner Bash functions that they name": len(list(inner_names(texts))),
+        "tests: inner Python functions that they name": len(set(inner_imports(texts))),
         "tests: attributes of ours that they set": len(list(patches(texts))),
     }
     return sizes(texts) | of_bash(texts) | known | of_one_object() | of_one_deployment()

@@ -5,18 +5,16 @@
     .venv/bin/python tests/house/renamed.py FOLDER tests/scripts -n 2       whatever pytest is given
 
 In Bash those are the functions that only their own file names, in Python those of a module that no other file of the
-product names, and all whose names begin with _. What a name is put together of, such as "ask_$1", keeps its name. What
-quotes the product's text, as the faults that are planted in it, is left out.
+product names, and all whose names begin with _. What a name is put together of, such as "ask_$1", keeps its name, and
+so does what a test imports: budgets.py counts that. What quotes the product's text is left out.
 """
 
-import ast
 import io
 import re
 import shutil
 import subprocess
 import sys
 import tokenize
-from collections import Counter
 from pathlib import Path
 
 import budgets
@@ -24,10 +22,6 @@ import budgets
 LINKED = (".venv", ".venv-cli1", ".cache", ".git")
 QUOTING = ("tests/faults", "tests/protocol/test_mutants.py", "tests/protocol/test_slips.py", "tests/house")
 SUFFIX = "_renamed"
-
-
-def words_of(text: str) -> set[str]:
-    return set(re.findall(r"[A-Za-z_]\w*", text))
 
 
 def inner_of_bash(texts: dict[str, str]) -> dict[str, set[str]]:
@@ -39,28 +33,6 @@ def inner_of_bash(texts: dict[str, str]) -> dict[str, set[str]]:
     for name, text in bash.items():
         own = {one for one in budgets.FUNCTION.findall(text) if one in inner and not one.startswith(composed)}
         found[name] = {one for one in own if len(re.findall(rf"\b{one}\b", text)) > 1}
-    return found
-
-
-def inner_of_python(texts: dict[str, str]) -> dict[str, set[str]]:
-    """Module -> its functions that no other file of the product names, but not those that share a name with anything
-    that is passed, or is an attribute."""
-    product = {name: text for name, text in texts.items() if budgets.room(name) != "tests"}
-    users: Counter[str] = Counter()
-    for text in product.values():
-        users.update(words_of(text))
-    found = {}
-    for name, text in product.items():
-        if not name.endswith(".py"):
-            continue
-        tree = ast.parse(text)
-        nodes = list(ast.walk(tree))
-        kinds = ast.FunctionDef | ast.AsyncFunctionDef
-        own = {node.name for node in tree.body if isinstance(node, kinds) and users[node.name] == 1}
-        own |= {node.name for node in nodes if isinstance(node, kinds) and re.match("_[a-z]", node.name)}
-        taken = {node.arg for node in nodes if isinstance(node, ast.arg | ast.keyword)}
-        taken |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and not node.attr.startswith("_")}
-        found[name] = {one for one in own - taken if not one.startswith("__") and one != "main"}
     return found
 
 
@@ -82,6 +54,14 @@ def renamed_bash(text: str, names: set[str]) -> str:
     if not names:
         return text
     return re.sub(rf"(?<![\w$./-])({'|'.join(sorted(names, key=len, reverse=True))})(?![\w=-])", rf"\1{SUFFIX}", text)
+
+
+def inner_of_python(texts: dict[str, str]) -> dict[str, set[str]]:
+    named = set(budgets.inner_imports(texts))
+    return {
+        file: {name for name in names if not any(one.endswith(f" {file} {name}") for one in named)}
+        for file, names in budgets.inner_of_python(texts).items()
+    }
 
 
 def copy_renamed(folder: Path) -> int:

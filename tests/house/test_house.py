@@ -111,7 +111,8 @@ def test_no_budget_is_exceeded() -> None:
 
 INSIDE = {
     "lib/a.sh": "ask_x() {\n  FACT=1\n}\nensure_x() {\n  ask_x\n}\n",
-    "tests/a.py": "from mirror import walk\nimport time\nmonkeypatch.setattr(walk, 'a', 1)\n"
+    "mirror/walk.py": "def next_of(): pass\n",
+    "tests/a.py": "from mirror import walk\nwalk.next_of()\nimport time\nmonkeypatch.setattr(walk, 'a', 1)\n"
     "monkeypatch.setattr(time, 'time', 1)\nrun('ask_x() { :; }')\n",
 }
 
@@ -119,7 +120,8 @@ INSIDE = {
 def test_what_tests_know_of_the_inside_is_found() -> None:
     assert list(budgets.stubs(INSIDE)) == ["tests/a.py: ask_x"]
     assert list(budgets.inner_names(INSIDE)) == ["tests/a.py: ask_x"]
-    assert list(budgets.patches(INSIDE)) == ["tests/a.py:3: walk"]
+    assert list(budgets.inner_imports(INSIDE)) == ["tests/a.py: mirror/walk.py next_of"]
+    assert list(budgets.patches(INSIDE)) == ["tests/a.py:4: walk"]
     assert budgets.of_bash(INSIDE) == {
         "Bash: functions": 2,
         "Bash: functions that are called once": 1,
