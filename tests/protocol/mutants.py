@@ -57,9 +57,6 @@ def function(name: str) -> tuple[str, ...]:
     return of("protocol/test_function", name)
 
 
-WALK = ("worker/test_walk.py",)
-
-
 MUTANTS = (
     # The protocol
     Mutant(
@@ -101,12 +98,6 @@ MUTANTS = (
         schedules("two parts, with SIGTERM"),
     ),
     # Messages
-    Mutant(
-        "a key of EventBridge is decoded",
-        'detail["object"]["key"],',
-        'unquote_plus(detail["object"]["key"]),',
-        rules("both_forms_of_an_event_ask_for_the_same"),
-    ),
     Mutant(
         "a message is deleted before its copy is done",
         "                self.add(key, lease)\n            if not lease.content.keys:",
@@ -253,20 +244,7 @@ MUTANTS = (
             self.last = key if side else getattr(self, "last", "")
             other = take(key)
 """,
-        WALK,
-    ),
-    Mutant(
-        "only subfolders of the source are visited",
-        "subfolders.update(",
-        "side == SOURCE and subfolders.update(",
-        WALK,
-    ),
-    Mutant(
-        "the token of a second page is lost, and with it the rest",
-        '        if not page["IsTruncated"]:\n            return\n        following',
-        '        if not page["IsTruncated"] or "ContinuationToken" in parameters:\n            return\n'
-        "        following",
-        WALK,
+        ("worker/test_walk.py",),
     ),
     # Elsewhere
     Mutant(

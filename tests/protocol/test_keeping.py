@@ -5,7 +5,7 @@ import time
 
 import pytest
 from fakes import LARGE
-from interleave import Broken, Case, day_after, told
+from interleave import Broken, Case, day_after
 from keeping import Keeping, KeepingReaders, with_days
 from readers import stand_in
 
@@ -142,38 +142,6 @@ def test_the_search_finds_what_goes_wrong_without(left_out, show):
     assert found, "no schedule shows it"
     show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
     assert found[1].startswith(expected)
-
-
-# The source was expired when a removal looked at it, and is touched before the removal deletes.
-TOUCHED_MEANWHILE = (
-    "source: day",
-    "source: day",
-    "(reconcile) removes",
-    "head_object destination",
-    "head_object source",
-    "clock",
-    "source: touch",
-    "delete_object",
-    "ends: done",
-    "starts with an event",
-    "head_object source",
-    "clock",
-    "copy_object if absent reads",
-    "copy_object if absent ->",
-    "head_object source",
-    "ends: done",
-)
-
-
-def test_what_is_touched_while_it_is_removed_is_brought_back_by_its_event(show):
-    search, path = Keeping(TOUCHED), []
-    state = search.start()
-    for words in TOUCHED_MEANWHILE:
-        path.append(next(step for step in search.steps(state) if " ".join(map(told, step.words)).startswith(words)))
-        state = path[-1].state
-    show(search.script(path))
-    assert state.store.copy.label == "label4"
-    assert not (state.queue or state.syncs or state.parked)
 
 
 def test_what_is_not_promised_without_provenance(show):
