@@ -61,6 +61,15 @@ def left(*receives: int, most: int = 0) -> Step:
     return check
 
 
+def made(number: int) -> Step:
+    """So many uploads and objects have been made of the key."""
+
+    def check(world: World) -> None:
+        assert world.stores["data/a"].serial == number
+
+    return check
+
+
 def comes_back(after: float) -> Step:
     """The one message is hidden for longer than that, in seconds."""
 
@@ -122,7 +131,8 @@ HISTORIES: dict[str, list[Step]] = {
     "a bucket that wakes up in four minutes": [NEW, is_busy(240), work(), left()],
     "a bucket that wakes up in ten minutes": [NEW, is_busy(600), work(), left(1)],
     "a sync of ten hours": [
-        *(LARGE_NEW, work(("upload_part_copy", ("time", 36_000)), ("upload_part_copy", ("another works",))), left()),
+        *(LARGE_NEW, work(("upload_part_copy", ("time", 36_000)), ("upload_part_copy", ("another works",)))),
+        *(left(), made(2)),
     ],
     "a sync of 13 hours": [NEW, work(("head_object", ("time", 46_800))), left(0)],
     "a sync of 13 hours of a large object": [LARGE_NEW, work(("head_object", ("time", 46_800))), left(0)],
