@@ -1,4 +1,4 @@
-"""Faults to plant in a copy of the project, each with the tests that have to notice it.
+"""Faults to plant in a copy of the worker, each with the tests that have to notice it.
 
 They are those that tools of this kind had and those that the design excludes, as far as no generator makes them: an
 order turned round, a condition that is another one. The sample in tests/faults/ has what a generator makes.
@@ -17,15 +17,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     "import awscrt.auth, awscrt.http, awscrt.io, boto3, httptools, hypothesis.strategies, pytest, xdist.scheduler"
 )
-CODE = ("mirror", "launch", "lib", "local")
-COPIED = (
-    *(*CODE, "tests", "docs", ".pytest.ini", "worker.py", "starter.py", "deploy.sh", "cleanup.sh", "sync.sh"),
-    *("Dockerfile", "requirements.txt"),
-)
+COPIED = (".pytest.ini", "worker.py", "mirror", "tests")
 
 
 class Mutant(NamedTuple):
-    """`text` occurs once in CODE; `tests` are files or node ids below tests/."""
+    """`text` occurs once in mirror/; `tests` are files or node ids below tests/."""
 
     name: str
     text: str
@@ -246,45 +242,20 @@ MUTANTS = (
 """,
         ("worker/test_walk.py",),
     ),
-    # Elsewhere
-    Mutant(
-        "each describe asks for the first hundred tasks",
-        "tasks=list(arns[first : first + TASKS_PER_DESCRIBE])",
-        "tasks=list(arns[:TASKS_PER_DESCRIBE])",
-        ("scripts/test_starter.py",),
-    ),
-    Mutant(
-        "the old source of events goes before the new one has taken effect",
-        '  await_changeover\n  "$@"',
-        '  "$@"',
-        ("scripts/test_event_source.py",),
-    ),
-    Mutant(
-        "the queue is its own dead-letter queue",
-        '--arg dlq "$DLQ_ARN"',
-        '--arg dlq "$QUEUE_ARN"',
-        ("scripts/test_documents.py",),
-    ),
 )
 
 
-def copy_project(directory: Path) -> None:
-    """What the tests need, with what Python has compiled of it."""
-    for name in COPIED:
+def code(directory: Path = PROJECT) -> Iterable[Path]:
+    return (directory / "mirror").rglob("*.py")
+
+
+def plant(mutant: Mutant | None, directory: Path) -> None:
+    """A copy of the worker and its tests, with the fault. Raises ValueError if the worker has changed too much."""
+    for name in COPIED:  # with what Python has compiled of them
         if (PROJECT / name).is_dir():
             shutil.copytree(PROJECT / name, directory / name, ignore=shutil.ignore_patterns("bench"))
         else:
             shutil.copy(PROJECT / name, directory)
-    (directory / ".venv").symlink_to(PROJECT / ".venv")  # the stand-ins for AWS have theirs in it
-
-
-def code(directory: Path = PROJECT) -> Iterable[Path]:
-    return (file for name in CODE for file in (directory / name).rglob("*") if file.suffix in (".py", ".sh", ".jq"))
-
-
-def plant(mutant: Mutant | None, directory: Path) -> None:
-    """A copy of the project, with the fault. Raises ValueError if the code has changed too much."""
-    copy_project(directory)
     if mutant:
         found = [file for file in code(directory) if mutant.text in file.read_text()]
         if len(found) != 1:
