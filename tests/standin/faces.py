@@ -92,6 +92,10 @@ class Buckets:
     def annotate(self) -> None:
         raise NotImplementedError
 
+    def keep_versions(self) -> None:
+        """Of the source."""
+        raise NotImplementedError
+
     def copying(self, **arguments: Any) -> contextlib.AbstractContextManager[list[Any]]:
         """S3 has read what it copies, and writes it after the block; the list holds the error code then, if any."""
         return self.during("CopyObject", lambda: self.call("copy_object", **self.copy_arguments(arguments)))
@@ -250,6 +254,9 @@ class StandinBuckets(Buckets):
     def annotate(self) -> None:
         self.standin.change(SETTINGS.src_bucket, KEY, has_annotations=True)
 
+    def keep_versions(self) -> None:
+        self.standin.configure_bucket(SETTINGS.src_bucket, versioning="Enabled")
+
     @contextlib.contextmanager
     def during(self, operation: str, call: Callable[[], Any]) -> Iterator[list[Any]]:
         outcomes: list[Any] = []
@@ -285,6 +292,9 @@ class CloudBuckets(Buckets):
 
     def annotate(self) -> None:
         self.call("put_object_annotation", Key=KEY, AnnotationName="a", AnnotationPayload=b"b", **SOURCE)
+
+    def keep_versions(self) -> None:
+        self.call("put_bucket_versioning", VersioningConfiguration={"Status": "Enabled"}, **SOURCE)
 
     def content(self) -> list[str] | None:
         if KEY not in self.listed(MIRROR):

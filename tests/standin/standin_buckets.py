@@ -1,4 +1,4 @@
-"""The S3 operations on buckets, their listings and their tags."""
+"""The S3 operations on buckets: their listings, and sessions."""
 
 import base64
 import bisect
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from standin_checks import find_bucket
 from standin_limits import PAGE
-from standin_store import ACCOUNT, REGION, S3, Answer, Bucket, Object, Request, S3Error
-from standin_xml import encoding_type, iso, listed, parse_xml, xml
+from standin_store import S3, Answer, Bucket, Object, Request, S3Error
+from standin_xml import encoding_type, iso, listed, xml
 
 
 def check_listing(bucket: Bucket, query: dict[str, str]) -> None:
@@ -96,28 +96,6 @@ def keys_from(bucket: Bucket, prefix: str, after: str, is_delimited: bool) -> It
             return
 
 
-def create_bucket(s3: S3, request: Request) -> Answer:
-    if request.bucket in s3.buckets:
-        raise S3Error("BucketAlreadyOwnedByYou")
-    if request.bucket.endswith("--x-s3") and b"<Type>Directory</Type>" not in request.body:
-        raise S3Error("MalformedXML")
-    s3.buckets[request.bucket] = Bucket(request.bucket)
-    return Answer(headers={"location": f"/{request.bucket}"})
-
-
-def head_bucket(s3: S3, request: Request) -> Answer:
-    find_bucket(s3, request)
-    return Answer(headers={"x-amz-bucket-region": REGION})
-
-
-def list_buckets(s3: S3, request: Request) -> Answer:
-    """ListDirectoryBuckets differs only in its host and in its signature."""
-    wants_directory = "/s3express/" in request.headers.get("authorization", "")
-    found = [bucket.name for bucket in s3.buckets.values() if bucket.is_directory == wants_directory]
-    rows = [f"<Bucket><Name>{name}</Name><CreationDate>{iso(0)}</CreationDate></Bucket>" for name in found]
-    return xml("ListAllMyBucketsResult", f"<Owner><ID>{ACCOUNT}</ID></Owner><Buckets>{''.join(rows)}</Buckets>")
-
-
 def create_session(s3: S3, request: Request) -> Answer:
     """Answered for a missing bucket too: with a custom endpoint boto3 asks for a session before CreateBucket."""
     if not request.bucket.endswith("--x-s3"):
@@ -133,20 +111,3 @@ def create_session(s3: S3, request: Request) -> Answer:
 def get_credentials(s3: S3, _request: Request) -> Answer:
     """No operation of S3: what a task asks the container agent for."""
     return Answer(body=s3.tokens.credentials(), headers={"content-type": "application/json"})
-
-
-def general_purpose_only(s3: S3, request: Request) -> Bucket:
-    bucket = find_bucket(s3, request)
-    if bucket.is_directory:
-        raise S3Error("NotImplemented")
-    return bucket
-
-
-def get_bucket_versioning(s3: S3, request: Request) -> Answer:
-    status = general_purpose_only(s3, request).versioning
-    return xml("VersioningConfiguration", f"<Status>{status}</Status>" if status else "")
-
-
-def put_bucket_versioning(s3: S3, request: Request) -> Answer:
-    general_purpose_only(s3, request).versioning = parse_xml(request.body).findtext("{*}Status", "")
-    return Answer()

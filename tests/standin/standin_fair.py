@@ -12,7 +12,6 @@ import asyncio
 import heapq
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from standin_store import ACCOUNT, REGION
 
@@ -27,7 +26,6 @@ Line = list[tuple[float, int, str]]  # heap of (visible at, number, message id);
 class Message:
     id: str
     body: str
-    attributes: dict[str, Any]
     sent: float  # seconds since 1970, as all times here
     visible_at: float
     receive_count: int = 0

@@ -1,10 +1,8 @@
 """The S3 operations on objects: head, put, copy, delete."""
 
 import hashlib
-import xml.etree.ElementTree as ElementTree
 from email.utils import formatdate
 from urllib.parse import parse_qsl, unquote, unquote_plus
-from xml.sax.saxutils import escape
 
 from standin_checks import (
     check_condition_support,
@@ -18,9 +16,9 @@ from standin_checks import (
     refuse_content_encoding,
 )
 from standin_checksums import checksum_headers, checksum_of_copy, checksum_of_upload
-from standin_limits import COPY_TO_ITSELF, COPY_TOO_LARGE, MAX_COPY, PAGE, Steps
+from standin_limits import COPY_TO_ITSELF, COPY_TOO_LARGE, MAX_COPY, Steps
 from standin_store import S3, Answer, Bucket, Object, Request, S3Error, Span
-from standin_xml import iso, parse_xml, xml
+from standin_xml import iso, xml
 
 
 def head_object(s3: S3, request: Request) -> Answer:
@@ -161,6 +159,7 @@ def refuse_directives(bucket: Bucket, request: Request, source: Object) -> None:
 
 
 def delete_object(s3: S3, request: Request) -> Steps:
+    """It may depend on the object (S3 API reference, DeleteObject)."""
     bucket = find_bucket(s3, request)
     yield 0
     check_condition_support(bucket, request, "DeleteObject")
@@ -169,43 +168,11 @@ def delete_object(s3: S3, request: Request) -> Steps:
         gone = s3.delete_version(bucket, request.key, version_id)
         marker = {"x-amz-delete-marker": "true"} if gone and gone.is_delete_marker else {}
         return Answer(204, headers={"x-amz-version-id": version_id, **marker})
-    check_delete(bucket, request.key, request.headers.get("if-match"))
-    if marker := s3.delete(bucket, request.key):
-        return Answer(204, headers={"x-amz-delete-marker": "true", "x-amz-version-id": marker.version_id})
-    return Answer(204)
-
-
-def check_delete(bucket: Bucket, key: str, etag: str | None) -> None:
-    """The condition of a delete (S3 API reference, DeleteObject)."""
-    current = bucket.current(key)
+    etag, current = request.headers.get("if-match"), bucket.current(request.key)
     if etag and current is None:
         raise S3Error("NoSuchKey")
     if etag and current and not matches_etag(etag, current.etag):
         raise S3Error("PreconditionFailed")
-
-
-def delete_objects(s3: S3, request: Request) -> Steps:
-    bucket = find_bucket(s3, request)
-    yield 0
-    root = parse_xml(request.body)
-    entries = root.findall("{*}Object")
-    if not 1 <= len(entries) <= PAGE:
-        raise S3Error("MalformedXML")
-    keys = [entry.findtext("{*}Key", "") for entry in entries]
-    if bucket.is_directory and any(not key.strip() for key in keys):
-        raise S3Error("InvalidRequest", "A key may not consist of white space only")
-    quiet = root.findtext("{*}Quiet") == "true"
-    return xml("DeleteResult", "".join(delete_entry(s3, bucket, entry, quiet) for entry in entries))
-
-
-def delete_entry(s3: S3, bucket: Bucket, entry: ElementTree.Element, quiet: bool) -> str:
-    key, version_id = entry.findtext("{*}Key", ""), entry.findtext("{*}VersionId")
-    try:
-        if version_id and bucket.versioning:
-            s3.delete_version(bucket, key, version_id)
-        else:
-            check_delete(bucket, key, entry.findtext("{*}ETag"))
-            s3.delete(bucket, key)
-    except S3Error as error:
-        return f"<Error><Key>{escape(key)}</Key><Code>{error.code}</Code><Message>{error.message}</Message></Error>"
-    return "" if quiet else f"<Deleted><Key>{escape(key)}</Key></Deleted>"
+    if marker := s3.delete(bucket, request.key):
+        return Answer(204, headers={"x-amz-delete-marker": "true", "x-amz-version-id": marker.version_id})
+    return Answer(204)

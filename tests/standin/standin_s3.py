@@ -9,16 +9,11 @@ committed, and the conditions on the destination are checked).
 from collections.abc import Callable
 
 from standin_buckets import (
-    create_bucket,
     create_session,
-    get_bucket_versioning,
     get_credentials,
-    head_bucket,
-    list_buckets,
     list_objects_v2,
-    put_bucket_versioning,
 )
-from standin_objects import copy_object, delete_object, delete_objects, get_object, head_object, put_object
+from standin_objects import copy_object, delete_object, get_object, head_object, put_object
 from standin_store import S3, Answer, Request, S3Error
 from standin_tokens import CREDENTIALS
 from standin_uploads import (
@@ -27,28 +22,20 @@ from standin_uploads import (
     create_multipart_upload,
     list_multipart_uploads,
     list_parts,
-    upload_part,
     upload_part_copy,
 )
 
 # (method, what the path names, sub-resource): operation, its function
 OPERATIONS: dict[tuple[str, str, str], tuple[str, Callable]] = {
-    ("GET", "service", ""): ("ListBuckets", list_buckets),
-    ("PUT", "bucket", ""): ("CreateBucket", create_bucket),
-    ("HEAD", "bucket", ""): ("HeadBucket", head_bucket),
     ("GET", "bucket", "session"): ("CreateSession", create_session),
     ("GET", "bucket", "list-type"): ("ListObjectsV2", list_objects_v2),
     ("GET", "bucket", "uploads"): ("ListMultipartUploads", list_multipart_uploads),
-    ("GET", "bucket", "versioning"): ("GetBucketVersioning", get_bucket_versioning),
-    ("PUT", "bucket", "versioning"): ("PutBucketVersioning", put_bucket_versioning),
-    ("POST", "bucket", "delete"): ("DeleteObjects", delete_objects),
     ("HEAD", "object", ""): ("HeadObject", head_object),
     ("GET", "object", ""): ("GetObject", get_object),
     ("PUT", "object", ""): ("PutObject", put_object),
     ("PUT", "object", "copy"): ("CopyObject", copy_object),
     ("DELETE", "object", ""): ("DeleteObject", delete_object),
     ("POST", "object", "uploads"): ("CreateMultipartUpload", create_multipart_upload),
-    ("PUT", "object", "uploadId"): ("UploadPart", upload_part),
     ("PUT", "object", "uploadId+copy"): ("UploadPartCopy", upload_part_copy),
     ("POST", "object", "uploadId"): ("CompleteMultipartUpload", complete_multipart_upload),
     ("DELETE", "object", "uploadId"): ("AbortMultipartUpload", abort_multipart_upload),

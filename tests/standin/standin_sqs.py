@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import re
-import struct
 import time
 import uuid
 from collections.abc import Callable
@@ -61,11 +60,9 @@ class SQS:
         self.url = ""  # http://127.0.0.1:PORT
         self.empty_poll: float | None = None  # seconds, see poll_seconds
 
-    def send(
-        self, queue: Queue, body: str, delay: float = 0.0, attributes: Arguments | None = None, group: str = ""
-    ) -> Message:
+    def send(self, queue: Queue, body: str, delay: float = 0.0, group: str = "") -> Message:
         now = time.time()
-        message = Message(str(uuid.uuid4()), body, attributes or {}, now, now + delay, group=group)
+        message = Message(str(uuid.uuid4()), body, now, now + delay, group=group)
         queue.add(message)
         return message
 
@@ -128,10 +125,6 @@ def queue_url(sqs: SQS, queue: Queue) -> str:
     return f"{sqs.url}/{ACCOUNT}/{queue.name}"
 
 
-def get_queue_url(sqs: SQS, arguments: Arguments) -> Arguments:
-    return {"QueueUrl": queue_url(sqs, sqs.queue({"QueueUrl": arguments["QueueName"]}))}
-
-
 def get_queue_attributes(sqs: SQS, arguments: Arguments) -> Arguments:
     queue, asked = sqs.queue(arguments), set(arguments.get("AttributeNames", []))
     attributes = {
@@ -161,33 +154,17 @@ def depth(queue: Queue) -> dict[str, int]:
 
 
 def send_message(sqs: SQS, arguments: Arguments) -> Arguments:
-    queue, attributes = sqs.queue(arguments), arguments.get("MessageAttributes", {})
+    queue = sqs.queue(arguments)
     delay = check_range(arguments, "DelaySeconds", 0, MAX_DELAY, 0)
     group = arguments.get("MessageGroupId", "")
     if not re.fullmatch(GROUP_ID, group):
         raise SQSError("InvalidParameterValue", f"Value {group} for parameter MessageGroupId is invalid.")
-    message = sqs.send(queue, arguments["MessageBody"], delay, attributes, group)
-    answer = {"MessageId": message.id, "MD5OfMessageBody": md5(message.body.encode())}
-    return answer | ({"MD5OfMessageAttributes": md5_of_attributes(attributes)} if attributes else {})
+    message = sqs.send(queue, arguments["MessageBody"], delay, group)
+    return {"MessageId": message.id, "MD5OfMessageBody": md5(message.body.encode())}
 
 
 def md5(data: bytes) -> str:
     return hashlib.md5(data).hexdigest()
-
-
-def md5_of_attributes(attributes: dict[str, Any]) -> str:
-    """SQS Developer Guide, sqs-message-metadata, "Calculating the MD5 message digest for message attributes"."""
-    data = b""
-    for name in sorted(attributes):
-        value = attributes[name]
-        if "BinaryValue" in value:
-            kind, raw = b"\x02", base64.b64decode(value["BinaryValue"])
-        else:
-            kind, raw = b"\x01", value["StringValue"].encode()
-        for text in (name.encode(), value["DataType"].encode()):
-            data += struct.pack("!I", len(text)) + text
-        data += kind + struct.pack("!I", len(raw)) + raw
-    return md5(data)
 
 
 async def receive_message(sqs: SQS, arguments: Arguments) -> Arguments:
@@ -237,9 +214,6 @@ def received(queue: Queue, message: Message, asked: set[str]) -> Arguments:
     }
     if chosen := {name: value for name, value in attributes.items() if name in asked or "All" in asked}:
         answer["Attributes"] = chosen
-    if message.attributes:
-        answer["MessageAttributes"] = message.attributes
-        answer["MD5OfMessageAttributes"] = md5_of_attributes(message.attributes)
     return answer
 
 
@@ -314,7 +288,6 @@ def batch(action: Callable[[SQS, Arguments], Arguments]) -> Callable[[SQS, Argum
 
 ACTIONS: dict[str, Callable] = {
     "CreateQueue": create_queue,
-    "GetQueueUrl": get_queue_url,
     "GetQueueAttributes": get_queue_attributes,
     "SendMessage": send_message,
     "SendMessageBatch": batch(send_message),

@@ -52,16 +52,6 @@ def store_part(s3: S3, bucket: Bucket, upload: Upload, number: int, content: lis
     return upload.parts[number]
 
 
-def upload_part(s3: S3, request: Request) -> Steps:
-    bucket = find_bucket(s3, request)
-    upload, number = find_upload(bucket, request), part_number(request)
-    body = request.body
-    yield len(body)
-    content = [(s3.next_generation(), 0, len(body))]
-    part = store_part(s3, bucket, upload, number, content, hashlib.md5(body).hexdigest())
-    return Answer(headers={"etag": f'"{part.etag}"'})
-
-
 def upload_part_copy(s3: S3, request: Request) -> Steps:
     bucket = find_bucket(s3, request)
     upload, number = find_upload(bucket, request), part_number(request)

@@ -251,8 +251,8 @@ def test_a_container_gets_credentials_which_end(standin, monkeypatch):
     assert head(client(standin, "s3", found.token)) == "ok"
     standin.expire_tokens("key")
     assert head(client(standin, "s3", found.token)) == "400"
-    standin.create_queue(QUEUE)
-    assert outcome(client(standin, "sqs", found.token).get_queue_url, QueueName=QUEUE) == "ExpiredToken"
+    url = standin.create_queue(QUEUE)
+    assert outcome(client(standin, "sqs", found.token).receive_message, QueueUrl=url) == "ExpiredToken"
     standin.tokens(key_seconds=-10)
     with pytest.raises(RuntimeError, match="still expired"):
         boto3.Session().get_credentials().get_frozen_credentials()
