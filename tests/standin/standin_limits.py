@@ -22,33 +22,19 @@ NO_SSE_C = "This bucket does not support server-side encryption with customer-pr
 NO_CONTENT_MD5 = "This bucket does not support Content Md5 header"
 
 # Headers that a directory bucket refuses whatever their value is: (code, message, or "" for the usual one).
-REFUSED_BY_DIRECTORY_BUCKETS = {
+UNKNOWN_TO_DIRECTORY_BUCKETS = (
+    *("acl", "grant-full-control", "grant-read", "grant-read-acp", "grant-write-acp", "mfa"),
+    *("object-lock-event-hold", "object-lock-legal-hold", "object-lock-mode", "object-lock-retain-until-date"),
+    *("optional-object-attributes", "request-payer", "server-side-encryption-bucket-key-enabled"),
+    "website-redirect-location",
+)
+REFUSED_BY_DIRECTORY_BUCKETS = {f"x-amz-{name}": ("NotImplemented", "") for name in UNKNOWN_TO_DIRECTORY_BUCKETS} | {
     "content-md5": ("InvalidRequest", NO_CONTENT_MD5),
-    "x-amz-acl": ("NotImplemented", ""),
-    "x-amz-grant-full-control": ("NotImplemented", ""),
-    "x-amz-grant-read": ("NotImplemented", ""),
-    "x-amz-grant-read-acp": ("NotImplemented", ""),
-    "x-amz-grant-write-acp": ("NotImplemented", ""),
-    "x-amz-mfa": ("NotImplemented", ""),
-    "x-amz-object-lock-event-hold": ("NotImplemented", ""),
-    "x-amz-object-lock-legal-hold": ("NotImplemented", ""),
-    "x-amz-object-lock-mode": ("NotImplemented", ""),
-    "x-amz-object-lock-retain-until-date": ("NotImplemented", ""),
-    "x-amz-optional-object-attributes": ("NotImplemented", ""),
-    "x-amz-request-payer": ("NotImplemented", ""),
-    "x-amz-server-side-encryption-bucket-key-enabled": ("NotImplemented", ""),
     "x-amz-server-side-encryption-customer-algorithm": ("InvalidRequest", NO_SSE_C),
     "x-amz-server-side-encryption-customer-key": ("InvalidRequest", NO_SSE_C),
-    "x-amz-website-redirect-location": ("NotImplemented", ""),
 }
 # Headers stored with an object besides x-amz-meta-*, and answered by HeadObject.
-STORED_HEADERS = (
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "content-type",
-    "expires",
-)
+STORED_HEADERS = ("cache-control", *(f"content-{name}" for name in ("disposition", "encoding", "language", "type")))
+STORED_HEADERS += ("expires",)
 
 Steps = Generator[int, None, Answer]

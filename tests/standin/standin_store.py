@@ -29,8 +29,6 @@ DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 # code: (status, message); the codes and texts of the S3 API reference, "Error responses", and of real answers.
 ERRORS = {
     "AccessDenied": (403, "Access Denied"),
-    "BucketAlreadyOwnedByYou": (409, "Your previous request to create the named bucket succeeded and you already own"
-                                     " it."),
     "ConditionalRequestConflict": (409, "The conditional request cannot succeed due to a conflicting operation."),
     "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
     "InvalidArgument": (400, "Invalid Argument"),
