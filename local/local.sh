@@ -51,30 +51,19 @@ cloud_is_up() {
   [[ $(command_of "$pid") == *"$LOCAL_ROOT/local/cloud.py"* ]]
 }
 
-port_answers() { (: >"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
-choose_port() {
-  "$LOCAL_DIR/venv/bin/python" -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])'
-}
-
 # COPY_MAX makes one CopyObject of a file above the threshold fail, as it fails above 5 GiB on AWS.
-launch_cloud() {
-  local settings=(AUTH=true "GATEWAY_PORT=$1" "TMPDIR=$LOCAL_DIR/tmp" "COPY_MAX=$MULTIPART_THRESHOLD"
+start_cloud() {
+  local port python=$LOCAL_DIR/venv/bin/python settings
+  port=$("$python" -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
+  printf '%s\n' "$port" >"$LOCAL_DIR/port"
+  mkdir "$LOCAL_DIR/tmp"
+  settings=(AUTH=true "GATEWAY_PORT=$port" "TMPDIR=$LOCAL_DIR/tmp" "COPY_MAX=$MULTIPART_THRESHOLD"
     "LOCAL_TICK=$LOCAL_TICK")
   [[ $LOCAL_ENGINE == docker ]] || settings+=("LOCAL_WORKER=$LOCAL_ROOT/worker.py")
   set -m # a process group of its own: Ctrl-C does not reach it, and one signal ends all of it
-  env "${settings[@]}" "$LOCAL_DIR/venv/bin/python" "$LOCAL_ROOT/local/cloud.py" \
-    </dev/null >"$LOCAL_DIR/cloud.log" 2>&1 &
+  env "${settings[@]}" "$python" "$LOCAL_ROOT/local/cloud.py" </dev/null >"$LOCAL_DIR/cloud.log" 2>&1 &
   printf '%s\n' "$!" >"$LOCAL_DIR/pid"
   set +m
-}
-
-start_cloud() {
-  local port
-  port=$(choose_port)
-  printf '%s\n' "$port" >"$LOCAL_DIR/port"
-  mkdir "$LOCAL_DIR/tmp"
-  launch_cloud "$port"
   say_while "local: the cloud is starting" await_cloud "$port"
   local_say "the cloud listens on http://127.0.0.1:$port, IAM is enforced"
   local_say "its rule fires every $LOCAL_TICK s; on AWS it fires every minute (LOCAL_TICK=60 does the same here)"
@@ -83,7 +72,7 @@ start_cloud() {
 # await_cloud PORT
 await_cloud() {
   local deadline=$((SECONDS + LOCAL_START_SECONDS))
-  until port_answers "$1"; do
+  until (: >"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do
     # Any command will do: for a moment the process is still a copy of this shell.
     if ((SECONDS > deadline)) || [[ -z $(command_of "$(<"$LOCAL_DIR/pid")") ]]; then
       tail -n 20 "$LOCAL_DIR/cloud.log" >&2
@@ -124,31 +113,23 @@ use_cloud() {
 
 # --- settings and buckets -----------------------------------------------------------------------------------------
 
-host_architecture() {
-  case "$(uname -m)" in
-    arm64 | aarch64) printf 'ARM64\n' ;;
-    *) printf 'X86_64\n' ;;
-  esac
-}
-
 # Small enough that a 12 MiB file goes multipart, and quick enough to watch. What a worker received of a busy cloud that
-# did not answer in time comes back after 75 s, while verify still waits for it.
+# did not answer in time comes back after 75 s, while verify still waits for it. Ten empty polls outlast the pauses
+# between the rounds of verify.
 choose_settings() {
-  REGION=us-east-1
-  SRC_BUCKET="local-source"
-  DST_BUCKET="local-destination--use1-az4--x-s3"
-  MULTIPART_THRESHOLD=$((8 * 1024 * 1024))
-  PART_SIZE=$((5 * 1024 * 1024))
-  WAIT_TIME_SECONDS=2
-  EMPTY_POLLS_BEFORE_EXIT=10 # a worker outlasts the pauses between the rounds of verify
-  COPY_TIMEOUT=60 VISIBILITY_EXTEND_INTERVAL=15
-  TASK_ARCH=$(host_architecture)
-  export REGION SRC_BUCKET DST_BUCKET MULTIPART_THRESHOLD PART_SIZE WAIT_TIME_SECONDS EMPTY_POLLS_BEFORE_EXIT TASK_ARCH
-  name_settings REGION SRC_BUCKET DST_BUCKET MULTIPART_THRESHOLD PART_SIZE WAIT_TIME_SECONDS EMPTY_POLLS_BEFORE_EXIT \
-    COPY_TIMEOUT VISIBILITY_EXTEND_INTERVAL TASK_ARCH
-  VERIFY_LARGE_PARTS=3 VERIFY_LARGE_PART_BYTES=$PART_SIZE # of verify --large: more than MULTIPART_THRESHOLD
-  VERIFY_SMALL_OBJECTS=300                                # of verify --bench
-  export COPY_TIMEOUT VISIBILITY_EXTEND_INTERVAL VERIFY_LARGE_PARTS VERIFY_LARGE_PART_BYTES VERIFY_SMALL_OBJECTS
+  local part=$((5 * 1024 * 1024)) arch=X86_64 setting settings
+  case "$(uname -m)" in arm64 | aarch64) arch=ARM64 ;; esac
+  settings=(
+    REGION=us-east-1 SRC_BUCKET=local-source DST_BUCKET=local-destination--use1-az4--x-s3
+    "MULTIPART_THRESHOLD=$((8 * 1024 * 1024))" "PART_SIZE=$part" WAIT_TIME_SECONDS=2 EMPTY_POLLS_BEFORE_EXIT=10
+    COPY_TIMEOUT=60 VISIBILITY_EXTEND_INTERVAL=15 "TASK_ARCH=$arch"
+  )
+  for setting in "${settings[@]}"; do
+    export "${setting?}"
+    name_settings "${setting%%=*}"
+  done
+  export VERIFY_LARGE_PARTS=3 VERIFY_LARGE_PART_BYTES="$part" # of verify --large: more than MULTIPART_THRESHOLD
+  export VERIFY_SMALL_OBJECTS=300                             # of verify --bench
 }
 
 choose_image() {
@@ -227,18 +208,14 @@ show_log() {
   aws logs filter-log-events --log-group-name "$1" --query 'events[-20:].[message]' --output text >&2
 }
 
-# Why a container did not start is known to the cloud only.
-show_warnings() {
-  printf '\nlast warnings of the cloud:\n' >&2
-  sed -n '/ WARNING \| ERROR /p' "$LOCAL_DIR/cloud.log" | tail -n 10 >&2
-}
-
 # --- the two commands ---------------------------------------------------------------------------------------------
 
 show_logs() {
   show_log "/aws/lambda/$APP_NAME-starter" || local_say "the starter has no log"
   show_log "/ecs/$APP_NAME-task" || local_say "the worker has no log"
-  show_warnings
+  # Why a container did not start is known to the cloud only.
+  printf '\nlast warnings of the cloud:\n' >&2
+  sed -n '/ WARNING \| ERROR /p' "$LOCAL_DIR/cloud.log" | tail -n 10 >&2
 }
 
 # EXIT trap of a run that made the cloud: after a failure, Ctrl-C or --once nothing may stay, even if nobody reads what
