@@ -1,12 +1,14 @@
 """What a sync asks of S3, and what it learns from the answers: on a client that answers what a test says."""
 
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from fakes import Client, run, syncer_on
 
+from mirror.model.limits import MAX_COPY_SIZE, MAX_PARTS, MIB
 from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.buckets import LeftOut
 from mirror.protocol.objects import PROVENANCE, source_from_head
@@ -88,3 +90,44 @@ def test_what_a_directory_bucket_refuses_is_left_out_once_a_write_has_succeeded_
     syncer = syncer_on(Client(answer))
     run(syncer.sync(KeySync("data/key", destination_first=True)))
     assert syncer.buckets.left_out == learned
+
+
+MOST = MAX_PARTS * MAX_COPY_SIZE
+
+
+@pytest.mark.parametrize(
+    ("size", "part_size"),
+    [
+        (5 * MIB + 1, 5 * MIB),
+        (10 * MIB, 5 * MIB),
+        (15 * MIB - 1, 5 * MIB),
+        (MAX_PARTS * 5 * MIB, 5 * MIB),
+        (MAX_PARTS * 5 * MIB + 1, 6 * MIB),
+        (MOST, MAX_COPY_SIZE),
+    ],
+)
+def test_a_large_object_is_copied_in_at_most_10000_parts_that_cover_every_byte_once(size: int, part_size: int) -> None:
+    copied, completed = [], []
+
+    def answer(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        if operation == "upload_part_copy":
+            copied.append((arguments["PartNumber"], arguments["CopySourceRange"]))
+            return {"CopyPartResult": {"ETag": f"{arguments['PartNumber']}"}}
+        if operation == "complete_multipart_upload":
+            completed.extend(arguments["MultipartUpload"]["Parts"])
+        is_source = arguments["Bucket"] == "source"
+        return (SOURCE if is_source else OTHER) | {"ContentLength": size if is_source else 2, "UploadId": "u"}
+
+    run(syncer_on(Client(answer)).sync(KeySync("data/key", destination_first=True)))
+    starts = list(range(0, size, part_size))
+    assert len(starts) <= MAX_PARTS
+    ranges = [f"bytes={start}-{min(start + part_size, size) - 1}" for start in starts]
+    expected = [((number, part), {"PartNumber": number, "ETag": f"{number}"}) for number, part in enumerate(ranges, 1)]
+    wrong = [pair for pair in zip_longest(zip_longest(copied, completed), expected) if pair[0] != pair[1]]
+    assert wrong[:1] == []
+
+
+def test_an_object_that_no_10000_parts_can_hold_is_refused_with_its_size() -> None:
+    client = Client(lambda *_: SOURCE | {"ContentLength": MOST + 1})
+    with pytest.raises(ValueError, match=f"{MOST + 1} bytes"):
+        run(syncer_on(client).sync(KeySync("data/key", destination_first=True)))

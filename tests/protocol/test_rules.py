@@ -1,7 +1,6 @@
-"""The worker's pure rules: settings, identity and metadata of an object, parts, messages."""
+"""The worker's pure rules: settings, identity and metadata of an object, messages."""
 
 import asyncio
-import itertools
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +12,8 @@ from hypothesis import given, strategies
 from hypothesis import settings as hypothesis_settings
 
 from mirror.model.errors import describe
-from mirror.model.limits import GIB, MAX_COPY_SIZE, MAX_PARTS, MIB
+from mirror.model.limits import MIB
 from mirror.protocol.attempt import Upload
-from mirror.protocol.multipart import part_size_for, parts_of
 from mirror.protocol.objects import metadata_to_send, source_from_head
 from mirror.queue.bodies import handed_back_body, hint_body, read_body
 from mirror.queue.queue import Queue
@@ -168,32 +166,6 @@ def test_metadata_can_be_sent_back_as_it_came_or_not(changed, can_be):
 )
 def test_an_archived_object_is_told_from_one_that_can_be_read(changed, archived):
     assert source_from_head(head(**changed)).archived == archived
-
-
-# Parts
-
-
-@hypothesis_settings(deadline=None)  # which would measure how busy the machine is
-@given(strategies.integers(1, MAX_PARTS * MAX_COPY_SIZE), strategies.sampled_from([5 * MIB, 64 * MIB, 5 * GIB]))
-def test_the_part_size_grows_by_as_little_as_any_object_needs_to_fit_in_10000_parts(size, smallest):
-    part_size = part_size_for(size, smallest)
-    assert smallest <= part_size <= MAX_COPY_SIZE
-    assert size <= MAX_PARTS * part_size
-    assert part_size == smallest or (part_size % MIB == 0 and size > MAX_PARTS * (part_size - MIB))
-
-
-def test_an_object_above_48_8_tib_is_refused_with_its_size():
-    with pytest.raises(ValueError, match=str(MAX_PARTS * MAX_COPY_SIZE + 1)):
-        part_size_for(MAX_PARTS * MAX_COPY_SIZE + 1, 64 * MIB)
-
-
-@given(strategies.integers(5 * MIB + 1, 100 * MIB) | strategies.sampled_from([10 * MIB, 10 * MIB + 1, 15 * MIB - 1]))
-def test_parts_are_numbered_from_1_and_cover_every_byte_once(size):
-    parts = parts_of(size, 5 * MIB)
-    assert [part.number for part in parts] == list(range(1, len(parts) + 1))
-    assert (parts[0].first, parts[-1].last) == (0, size - 1)
-    assert all(one.last + 1 == two.first for one, two in itertools.pairwise(parts))
-    assert {part.size for part in parts[:-1]} == {5 * MIB}
 
 
 # Messages
