@@ -111,6 +111,8 @@ def test_a_large_object_is_copied_in_at_most_10000_parts_that_cover_every_byte_o
 
     def answer(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if operation == "upload_part_copy":
+            if arguments["PartNumber"] > MAX_PARTS:
+                pytest.fail("too many parts")  # whatever catches errors
             copied.append((arguments["PartNumber"], arguments["CopySourceRange"]))
             return {"CopyPartResult": {"ETag": f"{arguments['PartNumber']}"}}
         if operation == "complete_multipart_upload":
@@ -120,7 +122,6 @@ def test_a_large_object_is_copied_in_at_most_10000_parts_that_cover_every_byte_o
 
     run(syncer_on(Client(answer)).sync(KeySync("data/key", destination_first=True)))
     starts = list(range(0, size, part_size))
-    assert len(starts) <= MAX_PARTS
     ranges = [f"bytes={start}-{min(start + part_size, size) - 1}" for start in starts]
     expected = [((number, part), {"PartNumber": number, "ETag": f"{number}"}) for number, part in enumerate(ranges, 1)]
     wrong = [pair for pair in zip_longest(zip_longest(copied, completed), expected) if pair[0] != pair[1]]
