@@ -1,11 +1,12 @@
-"""What deploy.sh and cleanup.sh would send to AWS: the scripts run in one Bash, and each call is a document.
+"""What the scripts would send to AWS: they run in one Bash, or as they are, and each call is a document.
 
-The function `aws` is replaced by one that hands its arguments to this process, which reads them as the CLI would,
-holds them against botocore's model of the call, and answers out of an account on paper (paper_account.py). So a whole
-deployment takes about a second, a single step a tenth of one.
+The programs aws, docker, sleep and python3 in their PATH hand their arguments to this process, which reads them as the
+CLI would, holds them against botocore's model of the call, and answers out of an account on paper (paper_account.py).
+So a whole deployment takes seconds, a single step a tenth of one.
 """
 
 import contextlib
+import copy
 import json
 import re
 import shlex
@@ -18,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jmespath
 import pytest
 from account import MIRROR, PROJECT, REGION, SOURCE
 from botocore import xform_name
@@ -27,31 +29,26 @@ from recorder import Call, service_model, violations, violations_of
 
 # Named by the CLI otherwise than by the service.
 SERVICES = {"s3api": "s3"}
+DEPLOYMENTS: dict[str, dict[str, Any]] = {}  # settings -> what an account has after such a deployment
 OPTIONS = {("sns", "Subscribe"): {"notification-endpoint": "Endpoint"}}
 
-# Reads commands from its input, and runs each in a subshell of its own. The slow parts that have tests of their own are
-# replaced: the tools of this machine, the packing of libraries, and pauses.
+# In place of each of PROGRAMS: asks the process of the tests.
+CLIENT = r"""#!/usr/bin/env bash
+if [[ ${0##*/} == python3 && $1 != */pack_function.py && "$1 $2" != "-m pip" ]]; then
+  PATH=${PATH#*:} exec python3 "$@"
+fi
+exec {connection}<>"/dev/tcp/127.0.0.1/$PORT"
+printf '%s\0' "$(($# + 1))" "${0##*/}" "$@" >&"$connection"
+IFS= read -r status <&"$connection"
+IFS= read -r -d '' answer <&"$connection"
+if ((status)); then printf '%s' "$answer" >&2; else printf '%s' "$answer"; fi
+exit "$status"
+"""
+PROGRAMS = ("aws", "docker", "sleep", "python3")
+
+# Reads commands from its input, and runs each in a subshell of its own.
 BASH = r"""
 source "$PROJECT/$SCRIPT"
-ask_python() {
-  local connection status answer
-  exec {connection}<>"/dev/tcp/127.0.0.1/$PORT"
-  printf '%s\0' "$#" "$@" >&"$connection"
-  IFS= read -r status <&"$connection"
-  IFS= read -r -d '' answer <&"$connection"
-  exec {connection}>&-
-  if ((status)); then printf '%s' "$answer" >&2; else printf '%s' "$answer"; fi
-  return "$status"
-}
-aws() { ask_python aws "$@"; }
-docker() { ask_python docker "$@"; }
-check_tools() { :; }
-check_pip() { :; }
-zip_starter() {
-  printf '%s' "${ARCHIVES[$STARTER_COPIES]%% *}" >"$1"
-  printf '%s\n' "${ARCHIVES[$STARTER_COPIES]#* }"
-}
-sleep() { ask_python sleep "$@"; }
 one_step() {
   start_run
   check_account
@@ -112,7 +109,7 @@ def read_call(words: list[str]) -> Call:
     members |= OPTIONS.get((service, operation), {})
     parameters: dict[str, Any] = {}
     for option, values in options(words):
-        if option in ("no-paginate", "max-items", "output"):
+        if option in ("no-paginate", "max-items", "output", "query"):
             continue  # what the CLI does with the answer
         if option == "cli-input-json":
             parameters = json.loads(content(values[0])) | parameters
@@ -122,6 +119,14 @@ def read_call(words: list[str]) -> Call:
             name = members[option]
             parameters[name] = converted(shape.members[name], values)
     return Call(service, operation, parameters, 200)
+
+
+def without_general_options(words: list[str]) -> list[str]:
+    """The words from the service on; before it, the scripts name the Region and how the CLI is to answer."""
+    start = next(place for place, word in enumerate(words[::2]) if not word.startswith("--")) * 2
+    given = dict(zip(words[:start:2], words[1:start:2], strict=True))
+    assert (given["--region"], given["--output"]) == (REGION, "json"), words
+    return words[start:]
 
 
 def without_file(words: list[str]) -> tuple[list[str], Path | None]:
@@ -234,6 +239,7 @@ class Scripts:
     def __init__(self, bash: subprocess.Popen[bytes], folder: Path) -> None:
         self.bash, self.folder = bash, folder
         self.account = PaperAccount()
+        self.archives = dict(ARCHIVES)
         self.calls: list[Call] = []
         self.wrong: list[str] = []
         self.lock = threading.Lock()
@@ -243,7 +249,7 @@ class Scripts:
         """Run a command of the scripts in a subshell with these settings, named as in its environment, to an end with
         that status, or with any."""
         given = {"REGION": REGION, "SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "RETRY_LIMIT": "3"} | settings
-        lines = [f"{name}={shlex.quote(value)}" for name, value in given.items() if value]
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in given.items() if value]
         lines += [f"NAMED+=$'\\n{name}={'set' if value else ''}'" for name, value in given.items()]
         self.calls, self.wrong = [], []
         assert self.bash.stdin and self.bash.stdout
@@ -255,11 +261,39 @@ class Scripts:
         assert status in (None, int(ended)), output + errors
         return Ran(self.calls, output, errors, int(ended))
 
-    def deploy(self, **settings: str) -> Ran:
-        return self.run("deploy_all", **settings)
+    def program(self, name: str, *arguments: str, status: int | None = 0, **settings: str) -> Ran:
+        """A script of the project as it is, with these settings in its environment."""
+        empty = " ".join(f"{setting}=" for setting, value in settings.items() if not value)
+        return self.run(f'{empty} "$PROJECT/{name}" {shlex.join(arguments)}', status, **settings)
+
+    def deploy(self, *arguments: str, status: int | None = 0, **settings: str) -> Ran:
+        return self.program("deploy.sh", *arguments, status=status, **settings)
+
+    def clean_up(self, *arguments: str, status: int | None = 0, **settings: str) -> Ran:
+        return self.program("cleanup.sh", *(arguments or ("--yes",)), status=status, **settings)
+
+    def with_deployment(self, **settings: str) -> PaperAccount:
+        """Its account is one with such a deployment, and nothing else."""
+        self.account = PaperAccount()
+        made = DEPLOYMENTS.setdefault(str(sorted(settings.items())), {})
+        if not made:
+            self.deploy(**settings)
+            made |= self.account.kept
+        self.account.kept = copy.deepcopy(made)
+        return self.account
 
     def step(self, *step: str, status: int | None = 0, **settings: str) -> Ran:
         return self.run(shlex.join(["one_step", *step]), status, **settings)
+
+    def packed(self, words: list[str]) -> str:
+        """What pack_function.py makes, or what pip says of itself."""
+        if words[0] == "-m":
+            return "pip 25.3"
+        if not self.archives[words[3]]:
+            raise Refused("pip", "no wheels")
+        archive, _, said = self.archives[words[3]].partition(" ")
+        Path(words[2]).write_text(archive)
+        return said
 
     def answer(self, words: list[str]) -> tuple[int, str]:
         """(exit status, what is printed) of one call; what it got wrong fails the test."""
@@ -277,6 +311,8 @@ class Scripts:
 
     def answered(self, words: list[str]) -> str:
         program, *words = words
+        if program == "python3":
+            return self.packed(words)
         if program == "sleep":
             self.calls.append(Call("bash", "CheckClock", {"seconds": words[0]}, 200))
             self.account.pass_time(words[0])
@@ -286,6 +322,9 @@ class Scripts:
             looks = not {"version", "imagetools"}.isdisjoint(words)
             self.made(Call("docker", f"Get {words[0]}" if looks else words[0], {"words": words}, 200))
             return self.account.docker(words)
+        if words == ["--version"]:
+            return "aws-cli/2.34.21 Python/3.13.0"
+        words = without_general_options(words)
         if words[:2] == ["ecr", "get-login-password"]:
             self.account.authorize(Call("ecr", "GetAuthorizationToken", {}, 200))
             return "password"
@@ -298,6 +337,9 @@ class Scripts:
         given = self.page(call)
         if call.operation == "ListObjectsV2" and "--no-paginate" not in words:
             given = self.further_pages(call, given, dict(options(words[2:])).get("max-items"))
+        if "--query" in words:
+            found = jmespath.search(words[words.index("--query") + 1], given)
+            return "\n".join("\t".join(map(str, row)) for row in found or [["None"]])
         if file:
             file.write_bytes(given.pop("Body", given.pop("Payload", b"")))
         return json.dumps(decoded(given)) if given else ""
@@ -353,9 +395,13 @@ def sourced_scripts(
 
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        archives = " ".join(f"[{name}]={shlex.quote(said)}" for name, said in ARCHIVES.items())
+        programs = folder / "programs"
+        programs.mkdir()
+        for name in PROGRAMS:
+            (programs / name).write_text(CLIENT)
+            (programs / name).chmod(0o755)
         environment = {
-            "PATH": f"{tools or '/usr/local/bin'}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{programs}:{tools or '/usr/local/bin'}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(folder),
             "TMPDIR": str(folder),
             "LC_ALL": "C.UTF-8",
@@ -363,7 +409,7 @@ def sourced_scripts(
         environment |= {"PROJECT": str(project), "FOLDER": str(folder), "PORT": str(server.server_address[1])}
         environment |= {"SCRIPT": script}
         bash = subprocess.Popen(
-            ["bash", "-c", f"declare -A ARCHIVES=({archives})\n{BASH}"],
+            ["bash", "-c", BASH],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

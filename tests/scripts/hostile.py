@@ -92,6 +92,7 @@ class Hostile(Operated):
         self.hostility, self.random = hostility, random.Random(seed)
         self.clock = 0.0
         self.gone: dict[str, float] = {}
+        self.new: set[str] = set()  # roles that this run made
         self.left: dict[str, int] = {}  # how often something is refused before it is not
         self.stale: dict[str, dict[str, Any]] = {}  # service -> what its next read shows in place of what is kept
 
@@ -165,15 +166,35 @@ class Hostile(Operated):
         if dial.new_roles and call.operation in self.UNSEEN:
             self.UNSEEN[call.operation](self, call.parameters)
 
+    def iam_create_role(self, given: Given) -> Any:
+        self.new.add(given["RoleName"])
+        return super().iam_create_role(given)
+
     def refuse_new_role(self, given: Given) -> None:
         if self.few(f"new {given['RoleName']}", 1):
             raise Refused(NO_ROLE, f"The role with name {given['RoleName']} cannot be found.")
 
     def refuse_to_assume(self, given: Given) -> None:
         if self.few(f"assumed {given['Role']}", 2):
-            raise Refused(
-                "InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda."
-            )
+            raise Refused("InvalidParameterValueException", "The role defined cannot be assumed by Lambda.")
+        if self.few(f"key for {given['Role']}", self.is_new(given["Role"])):
+            reason = "the KMS key is invalid for CreateGrant. KMS Message: ARN does not refer to a valid principal"
+            raise Refused("InvalidParameterValueException", reason)
+        self.refuse_to_pass({"taskRoleArn": given["Role"], "executionRoleArn": given["Role"]})
+
+    def refuse_to_pass(self, given: Given) -> None:
+        for role in (given["taskRoleArn"], given["executionRoleArn"]):
+            if self.few(f"passed {role}", self.is_new(role)):
+                words = f"User: u is not authorized to perform: iam:PassRole on resource: {role}"
+                raise Refused("AccessDeniedException", words)
+
+    def is_new(self, role: str) -> bool:
+        """Of a role that is not, the same words are a final refusal."""
+        return role.rpartition("/")[2] in self.new
+
+    def refuse_role_of_ecs(self, _given: Given) -> None:
+        if self.few("role of ECS", 1):
+            raise Refused("InvalidParameterException", "Unable to assume the service linked role.")
 
     def refuse_new_policy(self, given: Given) -> None:
         queues = given["NotificationConfiguration"].get("QueueConfigurations")
@@ -192,6 +213,8 @@ class Hostile(Operated):
     UNSEEN: dict[str, Callable[["Hostile", Given], None]] = {  # noqa: RUF012 - nobody changes it
         "PutRolePolicy": refuse_new_role,
         "CreateFunction": refuse_to_assume,
+        "CreateCluster": refuse_role_of_ecs,
+        "RegisterTaskDefinition": refuse_to_pass,
         "PutBucketNotificationConfiguration": refuse_new_policy,
         "CreateQueue": refuse_new_dead_letters,
         "DeleteRole": refuse_to_delete,

@@ -6,18 +6,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from account import APP, MIRROR, SOURCE
+from account import APP, MIRROR, REGION, SOURCE
+from asked_for import Asked, Compared
 from documents import Ran
-from generated import STARTER_LOG, WORKER_LOG
-from hostile import Hostile
-from paper_account import HERE, VPC, pairs
+from paper_account import PaperAccount, pairs
 from recorder import Call
 
 from mirror.version import VERSION
 
 Kept = dict[str, Any]
-RULE, EVENT_RULE = f"{APP}-starter-rule", f"{APP}-event-rule"
-OUR_TAGS = {"app": APP, "version": VERSION}
+EVENT_RULE = f"{APP}-event-rule"
+TAGGED = ("log-group", "queue", "role", "repository", "cluster", "task", "function", "rule", "alarm", "topic")
+TAGGED += ("security-group",)
 
 # --- what is printed ------------------------------------------------------------------------------------------------
 
@@ -108,57 +108,51 @@ def unlike_the_plan(plan: Any, ran: Ran) -> list[str]:
 
 # --- everything works -----------------------------------------------------------------------------------------------
 
-
-def wanted_subnets(account: Hostile, settings: dict[str, str]) -> list[str]:
-    """At most 16 (ECS API reference, AwsVpcConfiguration); Fargate has no ARM64 in use1-az3."""
-    chosen = settings.get("SUBNETS", "").split(",") if settings.get("SUBNETS") else []
-    may = [
-        one["SubnetId"]
-        for one in account.subnets
-        if (one["SubnetId"] in chosen if chosen else one["MapPublicIpOnLaunch"])
-        and (settings.get("TASK_ARCH") == "X86_64" or one["AvailabilityZoneId"] != "use1-az3")
-    ]
-    return sorted(may)[:16]
+# Of these kinds, a deployment leaves what other settings made: others may use an endpoint by now, and older revisions
+# and images go with the family and the repository.
+STAY = ("endpoint", "image", "task", "repository")
 
 
-def faults(account: Hostile, settings: dict[str, str]) -> Iterator[str]:
-    """What would keep a change from being copied, or an alarm from being seen, beside the path of events."""
-    kept = account.kept
-    variables = kept[f"function {APP}-starter"]["Environment"]["Variables"]
-    groups = [one for one in account.of_kind("security-group") if one["GroupName"] == f"{APP}-sg"]
-    ours = [one["GroupId"] for one in groups if one["VpcId"] == VPC]
-    if variables["SUBNETS"].split(",") != wanted_subnets(account, settings):
-        yield f"tasks run in {variables['SUBNETS']}"
-    if variables["SECURITY_GROUPS"].split(",") != ours:
-        yield f"tasks have the groups {variables['SECURITY_GROUPS']}, not {ours}"
-    if kept[f"cluster {APP}-cluster"]["status"] != "ACTIVE":
-        yield "the cluster is not active"
-    if not any(one["family"] == f"{APP}-task" and one["status"] == "ACTIVE" for one in account.of_kind("task")):
-        yield "no task definition"
-    yield from faults_of_endpoints(account, settings)
-    yield from faults_of_alarms(account, settings)
-    yield from faults_of_ours(kept, settings)
+def faults(account: PaperAccount, settings: dict[str, str]) -> Iterator[str]:
+    """What is not as the settings ask, beside the path of events, and what nothing asks for."""
+    asked = Asked(account, settings)
+    found = Compared(account.kept, asked.app)
+    log = rf"/(aws/lambda|ecs)/{asked.app}-(task|starter)"
+    ours = re.compile(rf"{asked.app}(-[a-z-]+)?( of {log})?|{log}")
+    for name, document in asked.documents.items():
+        if found[name] != document:
+            yield f"{name} is {found[name]} instead of {document}"
+    for name in account.kept.keys() - asked.documents.keys():
+        kind, _, rest = name.partition(" ")
+        if ours.fullmatch(rest) and kind not in STAY:
+            yield f"nothing asks for {name}"
+    yield from faults_of_tags(account, asked)
+    yield from faults_of_endpoints(account, asked)
 
 
-def faults_of_ours(kept: Kept, settings: dict[str, str]) -> Iterator[str]:
-    for role in ("starter", "task", "exec"):
-        if APP not in kept[f"role {APP}-{role}-role"]["policies"]:
-            yield f"the {role} has no rights"
-    for group in (STARTER_LOG, WORKER_LOG):
-        if kept[f"log-group {group}"].get("retentionInDays") != int(settings.get("LOG_RETENTION_DAYS") or 30):
-            yield f"{group} ends at another time"
-    want = OUR_TAGS | dict(tag.split("=") for tag in settings.get("TAGS", "").split(",") if tag)
-    for name, tags in tags_of_ours(kept):
-        is_left = settings.get("IMAGE_URI") and name.startswith("repository ")
-        if not is_left and want.items() - tags.items():
-            yield f"{name} has the tags {tags}"
+def faults_of_tags(account: PaperAccount, asked: Asked) -> Iterator[str]:
+    """By them cleanup.sh finds it, and status the release; a role's name is the same in all Regions."""
+    wanted = {"app": asked.app, "version": VERSION} | dict(
+        [part.strip() for part in tag.split("=", 1)] for tag in asked.settings["TAGS"].split(",") if tag
+    )
+    for name in asked.documents:
+        kind = name.partition(" ")[0]
+        more = {"region": REGION} if kind == "role" else {}
+        if (
+            kind in TAGGED
+            and not (wanted | more).items() <= tags_of(Compared(account.kept, asked.app).kept_of(name)).items()
+        ):
+            yield f"{name} has other tags"
 
 
-def faults_of_endpoints(account: Hostile, settings: dict[str, str]) -> Iterator[str]:
+def tags_of(document: Any) -> dict[str, str]:
+    return pairs(document.get("tags", document.get("Tags")))
+
+
+def faults_of_endpoints(account: PaperAccount, asked: Asked) -> Iterator[str]:
     """Each route table of the subnets needs one of each service, no matter whose."""
-    if not settings.get("CREATE_VPC_ENDPOINTS"):
+    if not asked.is_on("CREATE_VPC_ENDPOINTS"):
         return
-    subnets = set(wanted_subnets(account, settings))
     own = {a.get("SubnetId"): table["RouteTableId"] for table in account.route_tables for a in table["Associations"]}
     for service in ("s3", "s3express"):
         there = {
@@ -167,36 +161,9 @@ def faults_of_endpoints(account: Hostile, settings: dict[str, str]) -> Iterator[
             if one["ServiceName"].endswith(f".{service}") and one["State"].lower() in ("available", "pending")
             for table in one["RouteTableIds"]
         }
-        missing = {own.get(subnet, "rtb-main") for subnet in subnets} - there
+        missing = {own.get(subnet, "rtb-main") for subnet in asked.subnets} - there
         if missing:
             yield f"no endpoint for {service} in {sorted(missing)}"
-
-
-def faults_of_alarms(account: Hostile, settings: dict[str, str]) -> Iterator[str]:
-    mail, topic = settings.get("ALARM_EMAIL"), f"arn:aws:sns:{HERE}:{APP}-alarms"
-    ours = [one for one in account.of_kind("alarm") if one["tags"].get("app") == APP]
-    more = [settings.get("AUDIT_DAYS"), settings.get("METRICS"), settings.get("EVENT_SOURCE") == "eventbridge"]
-    if len(ours) != 5 + sum(map(bool, more)):
-        yield f"the alarms are {[one['AlarmName'] for one in ours]}"
-    if {tuple(one["AlarmActions"]) for one in ours} != {(topic,) if mail else ()}:
-        yield "alarms write to somebody else"
-    subscribed = [one["Endpoint"] for one in account.kept.get(f"topic {APP}-alarms", {}).get("subscriptions", [])]
-    if mail and subscribed != [mail]:
-        yield f"alarms are sent to {subscribed}"
-    filters = 1 + 2 * bool(settings.get("AUDIT_DAYS"))
-    ends = (f" of {STARTER_LOG}", f" of {WORKER_LOG}")
-    if sum(name.startswith("filter ") and name.endswith(ends) for name in account.kept) != filters:
-        yield "other filters"
-
-
-def tags_of_ours(kept: Kept) -> Iterator[tuple[str, dict[str, str]]]:
-    """Of each resource that is tagged with our name, but for older revisions of the task."""
-    revisions = [name for name in kept if name.startswith(f"task {APP}-task:")]
-    older = sorted(revisions, key=lambda name: int(name.rpartition(":")[2]))[:-1]
-    for name, document in kept.items():
-        tags = pairs(document.get("tags", document.get("Tags"))) if isinstance(document, dict) else {}
-        if tags.get("app") == APP and name not in older:
-            yield name, tags
 
 
 # --- nothing of ours, and all of theirs -----------------------------------------------------------------------------

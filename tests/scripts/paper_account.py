@@ -497,6 +497,8 @@ class PaperAccount:
 
     def ecr_describe_images(self, given: Given) -> Any:
         self.get(f"repository {given['repositoryName']}", NO_REPOSITORY)
+        if "imageIds" not in given:
+            return {"imageDetails": list(self.of_kind("image"))}
         return {
             "imageDetails": [self.get(f"image {i['imageTag']}", "ImageNotFoundException") for i in given["imageIds"]]
         }

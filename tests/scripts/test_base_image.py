@@ -1,91 +1,124 @@
 """BASE_IMAGE: the worker's image is built again when its base has a new digest, and stays if nobody can say so."""
 
-from __future__ import annotations
-
-import json
+import copy
 import re
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from account import copy_project
-from test_settings import bash
+from account import APP, copy_project
+from documents import Scripts, scripts_of_module
+from paper_account import PaperAccount, Refused
 
-DIGEST = f"sha256:{'ab' * 32}"
-INPUTS = "0123456789abcdef"
-IMAGES = {
-    "imageDetails": [
-        {"imageTags": [f"{INPUTS}-111111111111"], "imagePushedAt": "2026-09-01T00:00:00+00:00"},
-        {"imageTags": [f"{INPUTS}-222222222222"], "imagePushedAt": "2026-10-01T00:00:00+00:00"},
-        {"imageTags": ["fedcba9876543210-333333333333"], "imagePushedAt": "2026-11-01T00:00:00+00:00"},
-        {"imagePushedAt": "2026-11-02T00:00:00+00:00"},
-    ]
-}
-# The answers of Docker and of ECR.
-ANSWERS = """
-[[ $FOUND != hangs ]] || BASE_DIGEST_SECONDS=1
-docker() {
-  [[ $FOUND != hangs ]] || sleep 5
-  if [[ $1 == version ]]; then [[ $ENGINE == up ]] && echo 26.1.5; else echo "$FOUND"; [[ $FOUND == sha256:* ]]; fi
-}
-aws_or_nothing() { printf '%s' "$IMAGES"; }
-ask_image_inputs() { echo 0123456789abcdef; }
-"""
+BASE = "python:3.13-slim"
+OLD, NEW = (f"sha256:{letters * 32}" for letters in ("bb", "cd"))
+DOWN, NO_HOST, HANGS = "no engine", "ERROR: no such host", "hangs"
+
+scripts = scripts_of_module()
 
 
-@pytest.mark.parametrize(
-    ("settings", "tag"),
-    [
-        ({"ENGINE": "up", "FOUND": DIGEST}, f"{INPUTS}-abababababab"),
-        ({"ENGINE": "up", "FOUND": f"sha256:{'cd' * 32}"}, f"{INPUTS}-cdcdcdcdcdcd"),
-        ({"ENGINE": "up", "FOUND": "ERROR: no such host"}, f"{INPUTS}-222222222222"),
-        ({"ENGINE": "up", "FOUND": "hangs"}, f"{INPUTS}-222222222222"),
-        ({"ENGINE": "down", "FOUND": DIGEST}, f"{INPUTS}-222222222222"),
-        ({"ENGINE": "down", "FOUND": DIGEST, "IMAGES": ""}, INPUTS),
-        ({"ENGINE": "down", "FOUND": "", "BASE_IMAGE": f"python:3.13-slim@{DIGEST}"}, f"{INPUTS}-abababababab"),
-    ],
-    ids=["looked up", "renewed", "no registry", "no answer", "no engine", "no engine and no image", "pinned"],
-)
-def test_the_tag_of_the_image_has_the_digest_of_its_base(settings: dict[str, str], tag: str) -> None:
-    given = {"IMAGES": json.dumps(IMAGES), **settings}
-    assert bash(f"{ANSWERS}fact image_tag", **given) == f"{tag}\n"
+class Answering(PaperAccount):
+    """What Docker says of the base: a digest or why there is none, after a while, or nothing without an engine."""
+
+    said = OLD
+
+    def docker(self, words: list[str]) -> str:
+        if words[:2] == ["buildx", "imagetools"]:
+            time.sleep(1.5 if self.said == HANGS else 0)
+            if self.said != NEW:
+                raise Refused("docker", self.said)
+            return f"{NEW}\n"
+        if words[0] == "version" and self.said == DOWN:
+            raise Refused("docker", "Cannot connect to the Docker daemon")
+        return super().docker(words)
+
+
+def deployed(scripts: Scripts, said: str) -> Answering:
+    account = Answering()
+    account.kept, account.said = copy.deepcopy(scripts.with_deployment().kept), said
+    scripts.account = account
+    return account
+
+
+def image_of_task(account: PaperAccount) -> str:
+    newest = max(name for name in account.kept if name.startswith(f"task {APP}-task:"))
+    return str(account.kept[newest]["containerDefinitions"][0]["image"].rpartition("-")[2])
 
 
 @pytest.mark.parametrize(
-    ("settings", "base"),
+    ("said", "base", "built"),
     [
-        ({"FOUND": DIGEST}, f"python:3.13-slim@{DIGEST}"),
-        ({"FOUND": "ERROR: no such host"}, "python:3.13-slim"),
-        ({"FOUND": "", "BASE_IMAGE": f"mirror.example/python:3.13@{DIGEST}"}, f"mirror.example/python:3.13@{DIGEST}"),
+        (NEW, "", f"{BASE}@{NEW}"),
+        (DOWN, f"mirror.example/python:3.13@{NEW}", f"mirror.example/python:3.13@{NEW}"),
+        (NO_HOST, "", ""),
+        (HANGS, "", ""),
+        (DOWN, "", ""),
     ],
+    ids=["renewed", "pinned", "no registry", "no answer", "no engine"],
 )
-def test_the_image_is_built_on_what_was_looked_up(settings: dict[str, str], base: str) -> None:
-    script = f"""{ANSWERS}
-    docker_of_answers=$(declare -f docker); eval "asked_${{docker_of_answers}}"
-    docker() {{ if [[ $2 == build ]]; then echo "$*"; else asked_docker "$@"; fi; }}
-    build_image there 2>&1"""
-    built = bash(script, ENGINE="up", **settings)
-    found = re.search(r"--build-arg BASE_IMAGE=(\S+) ", built)
-    assert found, built
-    assert found[1] == base
-    assert ("could not be looked up: ERROR: no such host" in built) == (settings["FOUND"].startswith("ERROR"))
+def test_an_image_is_built_only_on_a_base_that_is_known_to_be_another(
+    scripts: Scripts, said: str, base: str, built: str
+) -> None:
+    """Otherwise the newest that was built from the same files stays."""
+    account = deployed(scripts, said)
+    (name,) = [name.removeprefix("image ") for name in account.kept if name.startswith("image ")]
+    inputs, day = name.partition("-")[0], timedelta(days=1)
+    for tag, age in ((f"{inputs}-111111111111", 2), ("fedcba9876543210-333333333333", 0)):
+        account.kept[f"image {tag}"] = {
+            "imageTags": [tag],
+            "imagePushedAt": (datetime.now(UTC) - age * day).isoformat(),
+        }
+    account.kept[f"image {name}"] |= {"imagePushedAt": (datetime.now(UTC) - day).isoformat()}
+    settings = {"BASE_DIGEST_SECONDS": "1"} | ({"BASE_IMAGE": base} if base else {})
+    ran = scripts.step("several", "ensure_image", "ensure_task_definition", **settings)
+    builds = [call.parameters["words"] for call in ran.calls if call.operation == "buildx" and call.is_write]
+    assert [re.findall("BASE_IMAGE=(\\S+)", " ".join(words)) for words in builds] == [[built]] * bool(built)
+    assert image_of_task(account) == ("cd" if built else "bb") * 6
+
+
+def test_without_a_digest_a_first_image_is_built_on_the_name(scripts: Scripts) -> None:
+    account = scripts.account = Answering()
+    account.said = NO_HOST
+    ran = scripts.deploy()
+    assert "could not be looked up: " in ran.errors
+    (build,) = [call.parameters["words"] for call in ran.calls if call.operation == "buildx" and call.is_write]
+    assert f"BASE_IMAGE={BASE}" in build
 
 
 @pytest.mark.parametrize(("days", "is_said"), [(89, False), (92, True)])
-def test_an_old_image_is_said_to_be_old(days: int, is_said: bool) -> None:
-    said = bash(f'tell_of_old_image "{DIGEST} $(($(now) - {days} * 86400))" 2>&1; tell_of_old_image "" 2>&1')
-    assert (f"is {days} days old: set BASE_IMAGE" in said) == is_said
+def test_an_old_image_is_said_to_be_old(scripts: Scripts, days: int, is_said: bool) -> None:
+    account = scripts.with_deployment()
+    for image in account.of_kind("image"):
+        image["imagePushedAt"] = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+    ran = scripts.step("ensure_image")
+    assert (f"is {days} days old: set BASE_IMAGE" in ran.errors) == is_said
 
 
 def test_the_tag_of_the_image_depends_on_what_stands_in_which_file(tmp_path: Path) -> None:
+    """Of each folder of the image one file is changed in turn, then a text moves from one to another, or is renamed."""
     project = copy_project(tmp_path)
-    module, tags = project / "mirror/extra/module.py", []
+
+    def inputs() -> str:
+        command = ["bash", "-c", 'source "$0"; start_run; fact image_inputs', project / "deploy.sh"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    tags = [inputs()]
+    folders = {path.parent: path for path in (project / "mirror").rglob("*.py")}
+    files = [project / name for name in ("Dockerfile", "requirements.txt", "worker.py")]
+    assert len(folders) > 5
+    for path in {*folders.values(), *files}:
+        path.write_text(path.read_text() + "\n# 1\n")
+        tags.append(inputs())
+    module = project / "mirror/extra/module.py"
     module.parent.mkdir()
-    for worker, text in (("# 1\n", ""), ("# 1\n# 2\n", ""), ("# 1\n", "# 2\n")):
+    for worker, text in (("# 1\n# 2\n", ""), ("# 1\n", "# 2\n")):
         (project / "worker.py").write_text(worker)
         module.write_text(text)
-        tags.append(bash("fact image_inputs", project / "deploy.sh"))
+        tags.append(inputs())
     module.rename(module.with_name("renamed.py"))
-    tags.append(bash("fact image_inputs", project / "deploy.sh"))
+    tags.append(inputs())
     assert len(set(tags)) == len(tags)
     (module.parent / "notes.txt").write_text("is not in the image's inputs")
-    assert bash("fact image_inputs", project / "deploy.sh") == tags[-1]
+    assert inputs() == tags[-1]

@@ -46,7 +46,7 @@ def refused(scripts: Scripts, account: PaperAccount, *refusals: tuple[str, Refus
     """The problems that a run ends with before it writes anything, if each such call is refused."""
     scripts.account = account
     account.refusals = list(refusals) * 2  # what is looked at ahead is asked for again
-    ran = scripts.run("deploy_all", 2, **settings)
+    ran = scripts.deploy(status=2, **settings)
     assert ran.writes == []
     return [" ".join(problem.split()) for problem in ran.errors.split("\n- ")[1:]]
 

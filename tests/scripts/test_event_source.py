@@ -2,47 +2,32 @@
 
 import copy
 import json
-import os
+import re
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from account import APP, PROJECT, SOURCE
-from documents import Scripts, sourced_scripts
+from documents import Scripts, scripts_of_module
 from paper_account import PaperAccount
 from test_interrupted import EVENTS, REMOVAL
 
 Kept = dict[str, Any]
 RULE = f"{APP}-event-rule"
 BRIDGE, QUEUE_WAY = {"EVENT_SOURCE": "eventbridge"}, {"EVENT_SOURCE": "sqs"}
-# The steps of deploy.sh that a change of EVENT_SOURCE is made of.
-CHANGING = ("ensure_source_queue", "ensure_event_*", "ensure_notification", "ensure_no_event_rule", "ensure_no_notif*")
 STEPS = [f"ensure_{step}" for step in EVENTS]
 PATH = ["ensure_dlq", "ensure_starter_role", "ensure_function", "ensure_rule", *STEPS]
 KINDS = "notification event_switch event_rule rule function role queue"
 BUCKET = f"notifications {SOURCE}"
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("events")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def made(scripts: Scripts) -> Kept:
-    scripts.account = PaperAccount()
-    scripts.deploy()
-    return scripts.account.kept
+scripts = scripts_of_module()
 
 
 @pytest.fixture
-def kept(scripts: Scripts, made: Kept) -> Kept:
+def kept(scripts: Scripts) -> Kept:
     """What an account has after a deployment."""
-    scripts.account = PaperAccount()
-    scripts.account.kept = copy.deepcopy(made)
-    return scripts.account.kept
+    return scripts.with_deployment().kept
 
 
 def ours(kept: Kept) -> list[str]:
@@ -83,9 +68,9 @@ def test_notifications_of_others_for_the_same_keys_are_no_problem_with_eventbrid
 ) -> None:
     theirs = {"Id": "theirs", "QueueArn": "arn:aws:sqs:us-east-1:1:q2", "Events": ["s3:ObjectCreated:*"]}
     kept[BUCKET] = {"QueueConfigurations": [theirs]}
-    ran = scripts.run("DRY_RUN=true; deploy_all", 2)
+    ran = scripts.deploy("--dry-run", status=2)
     assert "S3 allows only one per event and key: set EVENT_SOURCE=eventbridge, or PREFIX_FILTER" in ran.errors
-    ran = scripts.run("DRY_RUN=true; deploy_all", **BRIDGE)
+    ran = scripts.deploy("--dry-run", **BRIDGE)
     assert f"event rule {RULE}: would create" in ran.output
     scripts.step("several", *STEPS, **BRIDGE)
     assert kept[BUCKET]["QueueConfigurations"] == [theirs]
@@ -93,7 +78,7 @@ def test_notifications_of_others_for_the_same_keys_are_no_problem_with_eventbrid
 
 def test_a_bucket_of_another_account_is_refused(scripts: Scripts) -> None:
     scripts.account = PaperAccount()
-    ran = scripts.run("deploy_all", 2, SRC_BUCKET_OWNER="999999999999", **BRIDGE)
+    ran = scripts.deploy(status=2, SRC_BUCKET_OWNER="999999999999", **BRIDGE)
     said = "EVENT_SOURCE=eventbridge: S3 sends events only to EventBridge in the bucket's own account"
     assert said in " ".join(ran.errors.split())
     assert ran.writes == []
@@ -102,7 +87,7 @@ def test_a_bucket_of_another_account_is_refused(scripts: Scripts) -> None:
 def test_another_source_than_that_of_the_rule_is_refused(scripts: Scripts, kept: Kept) -> None:
     scripts.step("several", *STEPS, **BRIDGE)
     kept["notifications forgotten"] = {}
-    ran = scripts.run("deploy_all", 2, SRC_BUCKET="forgotten", **BRIDGE)
+    ran = scripts.deploy(status=2, SRC_BUCKET="forgotten", **BRIDGE)
     assert f"the queue {APP}-q gets the events of {SOURCE}" in " ".join(ran.errors.split())
     assert ran.writes == []
 
@@ -129,16 +114,6 @@ def test_two_deployments_of_one_source_do_not_touch_each_other(scripts: Scripts,
     assert account.kept.keys() - {BUCKET} == PaperAccount().kept.keys()
     assert not any(account.kept[BUCKET].values())
     assert "EventBridgeConfiguration" not in account.kept[BUCKET]
-
-
-def test_the_switch_stays_for_a_rule_of_somebody_else(scripts: Scripts, kept: Kept) -> None:
-    scripts.step("several", *STEPS, **BRIDGE)
-    pattern = json.dumps({"source": [{"prefix": "aws."}]})
-    kept["rule theirs"] = {"Name": "theirs", "EventPattern": pattern, "State": "ENABLED", "targets": {}, "tags": {}}
-    ran = scripts.step("several", *STEPS, **QUEUE_WAY)
-    assert "because other rules may ask for its events: arn:aws:events" in " ".join(ran.errors.split())
-    assert "EventBridgeConfiguration" in kept[BUCKET]
-    assert f"rule {RULE}" not in kept
 
 
 def test_a_target_that_is_refused_ends_the_run(scripts: Scripts, kept: Kept) -> None:
@@ -171,24 +146,17 @@ ASKING = [
 NOT_ASKING = [{"source": ["aws.ec2"]}, {"source": ["aws.s3"]} | OTHERS, OTHERS, {"source": ["a", "b"], "detail": {}}]
 
 
-def test_which_rules_may_ask_for_events_of_the_bucket() -> None:
-    patterns = [*ASKING, *NOT_ASKING]
-    rules = [{"Name": str(n), "Arn": str(n), "EventPattern": json.dumps(one)} for n, one in enumerate(patterns)]
-    rules += [{"Name": "minute", "Arn": "minute", "ScheduleExpression": "rate(1 minute)"}]
-    rules += [{"Name": RULE, "Arn": "ours", "EventPattern": json.dumps(ASKING[0])}]
-    script = 'source "$0/deploy.sh"; start_run; aws_or_die() { printf "%s" "$RULES"; }; asking_rules'
-    environment = {"RULES": json.dumps({"Rules": rules}), "SRC_BUCKET": SOURCE, "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(["bash", "-c", script, PROJECT], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(n) for n in range(len(ASKING))]
-
-
-def test_the_old_way_goes_when_the_new_one_has_had_its_time() -> None:
-    script = 'source "$0/deploy.sh"; sleep() { echo "$1"; }; replace_old_way echo removed'
-    done = subprocess.run(
-        ["bash", "-c", script, PROJECT],
-        env=os.environ | {"CHANGEOVER_SECONDS": "70"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout.split() == ["30", "30", "10", "removed"]
+def test_the_switch_stays_for_each_rule_that_may_ask_for_events_of_the_bucket(scripts: Scripts) -> None:
+    kept = scripts.with_deployment(**BRIDGE).kept
+    for name, pattern in {f"their-{n:02}": one for n, one in enumerate([*ASKING, *NOT_ASKING])}.items():
+        rule = {"Name": name, "EventPattern": json.dumps(pattern), "State": "ENABLED"}
+        kept[f"rule {name}"] = rule | {"targets": {}, "tags": {}}
+    kept["rule minute"] = {"Name": "minute", "ScheduleExpression": "rate(1 minute)", "targets": {}, "tags": {}}
+    ran = scripts.step("several", *STEPS, **QUEUE_WAY)
+    said = " ".join(ran.errors.split()).partition("because other rules may ask for its events: ")[2]
+    assert re.findall(r"rule/([\w-]+)", said) == [f"their-{n:02}" for n in range(len(ASKING))]
+    assert "EventBridgeConfiguration" in kept[BUCKET]
+    assert f"rule {RULE}" not in kept
 
 
 def test_redrive_reads_the_keys_of_both_forms() -> None:

@@ -125,7 +125,8 @@ def test_libraries_that_cannot_be_had_are_a_problem_beside_the_others(scripts: S
     said = bash(packing, STARTER_COPIES="true", PIP_NO_INDEX="1", PIP_FIND_LINKS="", PIP_CONFIG_FILE=os.devnull)
     assert "could not be packed with the libraries of requirements.txt: ERROR: Could not find" in said
     assert said.endswith("let pip reach a package index, or set STARTER_COPIES=false")
-    ran = scripts.run("unset 'ARCHIVES[true]'; deploy_all", 2, STARTER_COPIES="true", MAX_WORKERS="none")
+    scripts.archives["true"] = ""
+    ran = scripts.deploy(status=2, STARTER_COPIES="true", MAX_WORKERS="none")
     assert "\n- STARTER_COPIES=true: the function could not be packed" in ran.errors
     assert "\n- MAX_WORKERS=none: " in ran.errors
     assert ran.writes == []

@@ -24,7 +24,7 @@ from test_sync import IDLE
 from test_upgrade import unpack_release
 
 NAMED = {"SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "RETRY_LIMIT": "60", "RETRY_PAUSE": "20"}
-DETAIL = "PLAN_FORMAT=json DETAILED_EXITCODE=true DRY_RUN=true; deploy_all"
+DETAIL = ("--dry-run", "--json", "--detailed-exitcode")
 # What a removal that may not read these says.
 DENIED = [f"stays, if deploy.sh made it: the {part} of {MIRROR}." for part in ("lifecycle", "policy")]
 DENIED += ["because its tags could not be read", "grant yourself lambda:ListTags", "s3express:DeleteBucketPolicy"]
@@ -85,54 +85,52 @@ class World:
         scripts = self.older if self.case.state == "deployed by 1.2.0" else self.scripts
         what = scripts.folder, *sorted(self.case.before.items())
         if what not in self.made:
-            self.run("deploy_all", 0, scripts, **self.case.before)
+            self.checked(scripts.deploy(**NAMED | self.case.before))
             self.made[what] = self.account.kept
         return copy.deepcopy(self.made[what])
 
     def make(self) -> None:
-        state, before = self.case.state, self.case.before
+        state, before = self.case.state, NAMED | self.case.before
         if state == "interrupted":
             self.account.is_made = self.case.seed % 2 == 0
-            self.interrupt("deploy_all", self.case.step)
-        if state in ("nothing", "interrupted"):
-            return
-        self.account.kept = self.deployed()
-        if self.case.seed % 3 == 0:
-            self.account.kept["running t1"] = dict(TASK)
+            self.account.left_until_interrupted = self.case.step
+            self.checked(self.scripts.deploy(status=None, **before))
+        if state not in ("nothing", "interrupted"):
+            self.account.kept = self.deployed()
+            if self.case.seed % 3 == 0:
+                self.account.kept["running t1"] = dict(TASK)
         if state == "broken":
             BROKEN[self.case.broken].breaks(self.account.kept)
         elif state == "cleaned":
             self.account.hostility = Hostility(settling=self.case.hostility.settling)
-            self.run("ASSUME_YES=true; cleanup_all", 0, **before)
+            self.checked(self.scripts.clean_up(**before))
         elif state == "partly cleaned":
-            self.interrupt("ASSUME_YES=true; cleanup_all", self.case.step % 25 + 1)
-
-    def interrupt(self, command: str, step: int) -> None:
-        self.account.left_until_interrupted = step
-        self.run(command, None, **self.case.before)
+            self.account.left_until_interrupted = self.case.step % 25 + 1
+            self.checked(self.scripts.clean_up(status=None, **before))
         self.account.left_until_interrupted = -1
+        self.account.new.clear()
 
-    def run(self, command: str, status: int | None, scripts: Scripts | None = None, **settings: str) -> Ran:
-        """The command to its end; whatever the end, no tool speaks for itself, and who fails says what."""
-        ran = (scripts or self.scripts).run(command, status, **NAMED | settings)
+    def checked(self, ran: Ran) -> Ran:
+        """Whatever the end of a run, no tool speaks for itself, and who fails says what."""
         assert errors_of_tools(ran) == [], ran.output + ran.errors
-        if ran.status not in (0, 130) and DETAIL not in command:
+        if ran.status not in (0, 130):
             assert SAYS_WHAT.search(ran.errors + ran.output), ran.output + ran.errors
         return ran
 
     def deploy(self) -> None:
         """By the plan; what AWS did not let be done is done by one run in calm."""
-        dial = self.case.hostility
-        ran = self.run("PLAN_FORMAT=json; deploy_all", None if dial.lagging else 0, **self.case.settings)
+        dial, settings = self.case.hostility, NAMED | self.case.settings
+        ran = self.checked(self.scripts.run("PLAN_FORMAT=json; deploy_all", None if dial.lagging else 0, **settings))
         if ran.status == 0:
             assert unlike_the_plan(json.loads(ran.output), ran) == []
         self.account.calm()
         if dial.lagging or dial.denied:
             self.account.pass_time(3600)
-            self.run("deploy_all", 0, **self.case.settings)
+            self.checked(self.scripts.deploy(**settings))
 
     def second_plan(self) -> None:
-        ran = self.run(DETAIL, None, **self.case.settings)
+        ran = self.scripts.deploy(*DETAIL, status=None, **NAMED | self.case.settings)
+        assert errors_of_tools(ran) == [], ran.output + ran.errors
         plan = json.loads(ran.output)
         changed = [row for row in plan["resources"] if row["action"] != "none"]
         assert (changed, plan["changes"], ran.status, ran.writes) == ([], 0, 0, [])
@@ -140,7 +138,7 @@ class World:
     def paths(self) -> list[set[str]]:
         """What status, verify and the guard say of the path of events."""
         settings = {name: value for name, value in self.case.settings.items() if name.startswith("ROLE_PATH")}
-        ran = self.run(LOOK, 0, self.verbs, IDLE=json.dumps(IDLE), **settings)
+        ran = self.checked(self.verbs.run(LOOK, IDLE=json.dumps(IDLE), **NAMED | settings))
         decoder, text, found = json.JSONDecoder(), ran.output.strip(), []
         while text:
             one, end = decoder.raw_decode(text)
@@ -151,15 +149,16 @@ class World:
 
     def clean_up(self) -> None:
         dial = self.account.hostility = self.case.hostility
+        settings, may_fail = NAMED | self.case.settings, dial.lagging or dial.denied
         self.account.left.clear()
-        ran = self.run("ASSUME_YES=true; cleanup_all", None if dial.lagging or dial.denied else 0, **self.case.settings)
+        ran = self.checked(self.scripts.clean_up(status=None if may_fail else 0, **settings))
         if dial.denied and not dial.lagging:
             assert [said for said in DENIED if said not in ran.errors] == []
             assert f"function {APP}-starter" in self.account.kept
         self.account.calm()
-        if dial.lagging or dial.denied or dial.settling:
-            ran = self.run("ASSUME_YES=true; cleanup_all", 0, **self.case.settings)
-            assert dial.lagging or dial.denied or ran.writes == [], "there is nothing left to remove"
+        if may_fail or dial.settling:
+            ran = self.checked(self.scripts.clean_up(**settings))
+            assert may_fail or ran.writes == [], "there is nothing left to remove"
         self.account.pass_time(3600)
         self.account.kept.pop("running t1", None)
 

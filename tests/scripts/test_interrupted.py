@@ -4,12 +4,12 @@ On an account on paper. A run that is interrupted after a read leaves the accoun
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 from account import APP, REMOVE
-from documents import Ran, Scripts, sourced_scripts
+from documents import Ran, Scripts, scripts_of_module
 from hostile import Hostile, Hostility
 
 Kept = dict[str, Any]
@@ -65,22 +65,7 @@ REMOVED_IN_PARTS = ("rule", "queue", "role", "event_switch event_rule", "task_de
 REMOVAL = f"start_verb\nset -- {{}}\n{REMOVE}"
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("interrupted")) as found:
-        yield found
-
-
-deployments: dict[str, Kept] = {}
-
-
-def deployed(scripts: Scripts, settings: dict[str, str]) -> Kept:
-    """What an account has after a deployment with these, made once."""
-    if str(settings) not in deployments:
-        scripts.account = Hostile(Hostility(), 0)
-        scripts.deploy(**settings)
-        deployments[str(settings)] = scripts.account.kept
-    return copy.deepcopy(deployments[str(settings)])
+scripts = scripts_of_module()
 
 
 def both_ends(scripts: Scripts, before: Kept, run: Callable[[], Ran]) -> tuple[int, Kept, Kept]:
@@ -101,7 +86,9 @@ def test_a_part_that_is_interrupted_after_any_write_is_completed_by_the_next_run
     part = PARTS[name]
     kinds = tuple(f"{kind} " for kind in part.without)
     before = {
-        name: kept for name, kept in deployed(scripts, part.before).items() if not (kinds and name.startswith(kinds))
+        name: kept
+        for name, kept in scripts.with_deployment(**part.before).kept.items()
+        if not (kinds and name.startswith(kinds))
     }
     part.happened(before)
     steps = [f"ensure_{step}" for step in part.steps]
@@ -115,7 +102,7 @@ def test_a_part_that_is_interrupted_after_any_write_is_completed_by_the_next_run
 @pytest.mark.parametrize("kinds", REMOVED_IN_PARTS)
 def test_a_removal_that_is_interrupted_after_any_write_is_completed_by_the_next(scripts: Scripts, kinds: str) -> None:
     settings = BRIDGE if "event" in kinds else {}
-    before = deployed(scripts, settings)
+    before = scripts.with_deployment(**settings).kept
     times, kept, wanted = both_ends(scripts, before, lambda: scripts.run(REMOVAL.format(kinds), None, **settings))
     assert times > 1
     assert kept == wanted

@@ -1,18 +1,22 @@
 """The release: shown by deploy.sh, in the tags of all that it makes, and held against the checkout by status."""
 
-import json
 import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from test_sync import status_with
+from account import APP
+from documents import Scripts, scripts_of_module
+from operated import Operated
+from paper_account import Refused
+from sourced import unfolded
 
 from mirror.version import VERSION
 
 ROOT = Path(__file__).parents[2]
-OLDER_IS_TOLD = f"is deployed, older than this checkout ({VERSION}): run ./deploy.sh"
+
+scripts = scripts_of_module("sync.sh")
 
 
 @pytest.mark.fast
@@ -38,28 +42,21 @@ def test_it_is_told_without_a_commit_if_git_refuses_the_checkout(tmp_path: Path)
     assert "dubious ownership" in done.stderr or not (ROOT / ".git").exists()
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
-    ("answer", "row"),
+    ("version", "row"),
     [
-        (f'{{"Tags": {{"version": "{VERSION}"}}}}', VERSION),
-        (
-            '{"Tags": {"version": "0.10.0"}}',
-            f"0.10.0 is deployed, older than this checkout ({VERSION}): run ./deploy.sh",
-        ),
-        ('{"Tags": {"app": "x"}}', f"1.0.0 {OLDER_IS_TOLD}"),
-        ("{}", f"1.0.0 {OLDER_IS_TOLD}"),  # it had no such tag
-        ('{"Tags": {"version": "10.0.0"}}', f"10.0.0 is deployed, newer than this checkout ({VERSION})"),
+        (VERSION, VERSION),
+        ("0.10.0", f"0.10.0 is deployed, older than this checkout ({VERSION}): run ./deploy.sh"),
+        ("", f"1.0.0 is deployed, older than this checkout ({VERSION}): run ./deploy.sh"),  # it had no such tag
+        ("10.0.0", f"10.0.0 is deployed, newer than this checkout ({VERSION})"),
         ("denied", None),
     ],
 )
-def test_status_tells_an_older_and_a_newer_deployment(answer: str, row: str | None) -> None:
-    script = f"""source '{ROOT}/sync.sh'; set_names; set_account 123456789012
-        aws_or_error() {{ printf '%s' "$ANSWER"; [[ $ANSWER != denied ]]; }}
-        describe_version"""
-    done = subprocess.run(
-        ["bash", "-c", script], env={**os.environ, "ANSWER": answer}, capture_output=True, text=True, check=True
-    )
-    _, output = status_with([], {"version": json.loads(done.stdout)})
-    found = re.search(r"^version +(.*)$", output, re.MULTILINE)
+def test_status_tells_an_older_and_a_newer_deployment(scripts: Scripts, version: str, row: str | None) -> None:
+    account = Operated()
+    account.kept = scripts.with_deployment().kept
+    account.kept[f"function {APP}-starter"]["tags"] = {"app": APP} | ({"version": version} if version else {})
+    account.refusals = [("ListTags", Refused("AccessDeniedException"))] * 9 if version == "denied" else []
+    scripts.account = account
+    found = re.search(r"^version +(.*)$", unfolded(scripts.run("main status", None).output), re.MULTILINE)
     assert (found[1] if found else None) == row
