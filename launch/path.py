@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     Path = Mapping[str, Any]  # Python 3.8 cannot evaluate this
 
-# Of a notification (lib/resources/notification.sh).
+# Of a notification (lib/resources/source_bucket.sh).
 EVENT_TYPES = ("s3:LifecycleExpiration:*", "s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:ObjectRestore:Completed")
 # Of a rule's target (EventBridge API reference, Target).
 INSTEAD_OF_EVENT = ("Input", "InputPath", "InputTransformer")

@@ -1,5 +1,7 @@
 # shellcheck shell=bash
-# The subnets that tasks run in. Nothing is made here.
+# What tasks run in: subnets, which are only looked at, a security group, and gateway endpoints.
+
+# --- subnets --------------------------------------------------------------------------------------------------------
 
 readonly NO_ARM64_ZONES='["use1-az3"]' # Amazon ECS Developer Guide, "64-bit ARM workloads": no Fargate there
 
@@ -44,4 +46,158 @@ check_network() {
   [[ $vpc != *" "* ]] || problem "SUBNETS=$SUBNETS are in several VPCs ($vpc): set subnets of one"
   [[ -n $vpc ]] || problem "SUBNETS=$SUBNETS: no public subnet of the default VPC, or none of these, has $TASK_ARCH" \
     "capacity: set SUBNETS to subnets in other zones, or TASK_ARCH=X86_64"
+}
+
+# --- the security group ---------------------------------------------------------------------------------------------
+
+# Prints what AWS says of it, or nothing if the VPC for tasks has none of its name.
+ask_group_of_tasks() {
+  local vpc
+  vpc=$(task_vpc)
+  aws_or_nothing ec2 describe-security-groups \
+    --filters "Name=vpc-id,Values=$vpc" "Name=group-name,Values=$SECURITY_GROUP_NAME" | jq -c '.SecurityGroups[0] // empty'
+}
+
+# Prints its id, or nothing.
+ask_security_group() { fact group_of_tasks | jq -r .GroupId; }
+
+# Prints its id; a dry run knows none of a group that it would make.
+security_group_id() {
+  local id
+  id=$(fact security_group)
+  printf '%s\n' "${id:-sg-made-later}"
+}
+
+create_security_group() {
+  local vpc
+  vpc=$(task_vpc)
+  aws_or_die ec2 create-security-group --group-name "$SECURITY_GROUP_NAME" --vpc-id "$vpc" \
+    --description "Workers of $APP_NAME: no way in" \
+    --tag-specifications "$(tag_specifications security-group)" \
+    | jq -r .GroupId | keep security_group
+}
+
+# Prints what somebody added to the rules of a new group, which lets nothing in and everything out, on one line.
+added_rules() {
+  jq -r 'def who: [.IpRanges[]?.CidrIp, .Ipv6Ranges[]?.CidrIpv6, .PrefixListIds[]?.PrefixListId,
+      .UserIdGroupPairs[]?.GroupId] | join(" ");
+    def ports: if .FromPort == null then "" elif .FromPort == .ToPort then " \(.FromPort)" else " \(.FromPort)-\(.ToPort)" end;
+    def shown: "\(if .IpProtocol == "-1" then "everything" else .IpProtocol end)\(ports)";
+    [(.IpPermissions[]? | "\(shown) from \(who)"),
+     (.IpPermissionsEgress[]? | select(.IpProtocol != "-1" or who != "0.0.0.0/0") | "\(shown) to \(who)")] | join(", ")'
+}
+
+# A new security group lets nothing in and everything out, which is what a worker needs. Without a way out, no task
+# starts; a narrow one may be meant so.
+ensure_security_group() {
+  local id added group
+  begin "security group" "$SECURITY_GROUP_NAME"
+  id=$(fact security_group)
+  group=$(fact group_of_tasks)
+  if [[ -z $id ]]; then
+    create create_security_group
+  elif [[ $(jq '.IpPermissionsEgress == []' <<<"$group") == true ]]; then
+    change "way out" aws_or_die ec2 authorize-security-group-egress --group-id "$id" \
+      --ip-permissions '[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]'
+  fi
+  added=$(added_rules <<<"$group")
+  [[ -z $added ]] || note "left to you, because somebody added it: $added"
+  finish
+}
+
+# Found by its name, in any VPC.
+list_security_group() {
+  local groups group name
+  groups=$(aws_or_die ec2 describe-security-groups --filters "Name=group-name,Values=$SECURITY_GROUP_NAME" \
+    | jq -c '.SecurityGroups[]')
+  while read -r group; do
+    [[ -n $group ]] || continue
+    name=$(jq -r '"\(.GroupId) (\(.GroupName))"' <<<"$group")
+    jq .Tags <<<"$group" | ours "$name"
+  done <<<"$groups"
+}
+
+remove_security_group() { aws_unless_gone ec2 delete-security-group --group-id "$1"; }
+
+# --- gateway endpoints ----------------------------------------------------------------------------------------------
+#
+# CREATE_VPC_ENDPOINTS asks for them, for S3 and for S3 Express.
+
+ask_route_tables() {
+  local vpc
+  vpc=$(task_vpc)
+  aws_or_die ec2 describe-route-tables --filters "Name=vpc-id,Values=$vpc"
+}
+
+# Prints the route tables of the subnets for tasks as a JSON list of ids: their own, else the main one of the VPC.
+task_route_tables() {
+  local subnets tables
+  subnets=$(task_subnets)
+  tables=$(fact route_tables)
+  jq -c --arg subnets "$subnets" '.RouteTables as $tables
+    | [$subnets | split(",")[] as $subnet
+      | [$tables[] | select(any(.Associations[]; .SubnetId == $subnet))] as $own
+      | (if $own != [] then $own else [$tables[] | select(any(.Associations[]; .Main))] end)[].RouteTableId]
+    | unique' <<<"$tables"
+}
+
+ask_vpc_endpoints() {
+  local vpc
+  vpc=$(task_vpc)
+  aws_or_die ec2 describe-vpc-endpoints --filters "Name=vpc-id,Values=$vpc"
+}
+
+# find_endpoints SERVICE: the gateway endpoints for it in the VPC, no matter who made them, as a JSON list.
+find_endpoints() {
+  fact vpc_endpoints \
+    | jq -c --arg service "$1" '[.VpcEndpoints[]
+      | select(.ServiceName == $service and .VpcEndpointType == "Gateway")
+      | select(.State | ascii_downcase | IN("available", "pending"))]'
+}
+
+# create_endpoint SERVICE ROUTE_TABLE...
+create_endpoint() {
+  local vpc
+  vpc=$(task_vpc)
+  aws_or_die ec2 create-vpc-endpoint --vpc-endpoint-type Gateway --vpc-id "$vpc" --service-name "$1" \
+    --route-table-ids "${@:2}" --tag-specifications "$(tag_specifications vpc-endpoint)"
+}
+
+# A route table takes one endpoint per service, so tables that have one already, no matter whose, are left as they are.
+ensure_vpc_endpoint() {
+  local service=com.amazonaws.$REGION.$1 endpoints tables missing ours
+  [[ $CREATE_VPC_ENDPOINTS == true ]] || return 0
+  begin "gateway endpoint" "$service"
+  endpoints=$(find_endpoints "$service")
+  tables=$(task_route_tables)
+  missing=$(printf '%s\n' "$tables" "$endpoints" | jq -rs '.[0] - [.[1][].RouteTableIds[]] | join(" ")')
+  read -ra missing <<<"$missing"
+  ours=$(jq -r --arg app "$APP_NAME" '[.[] | select(any(.Tags[]?; .Key == "app" and .Value == $app))][0].VpcEndpointId
+    // empty' <<<"$endpoints")
+  if ((${#missing[@]} == 0)); then
+    finish
+    return
+  fi
+  if [[ -n $ours ]]; then
+    change_from '[]' "$(printf '%s\n' "${missing[@]}" | jq -Rn '[inputs]')" "route tables" \
+      aws_or_die ec2 modify-vpc-endpoint --vpc-endpoint-id "$ours" --add-route-table-ids "${missing[@]}"
+  else
+    create create_endpoint "$service" "${missing[@]}"
+  fi
+  finish
+}
+
+ensure_s3_endpoint() { ensure_vpc_endpoint s3; }
+
+ensure_s3express_endpoint() { ensure_vpc_endpoint s3express; }
+
+# The tag is checked again in the answer: what is removed must be ours.
+list_vpc_endpoint() {
+  aws_or_die ec2 describe-vpc-endpoints --filters "Name=tag:app,Values=$APP_NAME" | jq -r --arg app "$APP_NAME" '
+    .VpcEndpoints[] | select(.State | ascii_downcase | startswith("delet") | not)
+    | select(any(.Tags[]?; .Key == "app" and .Value == $app)) | "\(.VpcEndpointId) (\(.ServiceName))"'
+}
+
+remove_vpc_endpoint() {
+  aws_unless_gone ec2 delete-vpc-endpoints --vpc-endpoint-ids "$1" | must_be_zero '.Unsuccessful | length'
 }

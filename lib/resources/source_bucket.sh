@@ -1,5 +1,112 @@
 # shellcheck shell=bash
-# Checks of the source bucket, and whether others' notifications leave room for ours.
+# The source bucket: what is checked of it, and its notifications to the queue, among those of others.
+
+# --- its notifications ----------------------------------------------------------------------------------------------
+
+# For jq: a prefix as S3's events write keys, and with them its filters: a space is +, other special characters are
+# encoded (S3 User Guide, "Configuring event notifications using object key name filtering", and reports from the field).
+# In jq 1.6, @uri leaves five of them as they are.
+jq_filters() {
+  cat <<'JQ'
+  def url_encoded: @uri | gsub("(?<sign>[!*'()])"; {"!": "%21", "*": "%2A", "'": "%27", "(": "%28", ")": "%29"}[.sign]);
+  def filter_value: split("/") | map(url_encoded | gsub("%20"; "+")) | join("/");
+JQ
+}
+
+# Prints ours as a JSON list, one for each prefix.
+notifications() {
+  local prefixes
+  prefixes=$(synced_prefixes)
+  jq -nc --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" --argjson prefixes "$prefixes" "$(jq_filters)"'
+    [$prefixes | to_entries[] | {Id: ($id + if .key == 0 then "" else "-\(.key + 1)" end), QueueArn: $queue,
+     Events: ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*", "s3:ObjectRestore:Completed"]}
+    + if .value == "" then {} else
+      {Filter: {Key: {FilterRules: [{Name: "prefix", Value: (.value | filter_value)}]}}} end]'
+}
+
+# Reads what S3 answers, which is nothing if there are none.
+notifications_of() { jq -n '[inputs][0] // {} | del(.ResponseMetadata)'; }
+
+find_notifications() {
+  aws_or_nothing s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
+    --expected-bucket-owner "$SRC_BUCKET_OWNER" | notifications_of
+}
+
+# Prints those that the bucket had when the run began.
+first_notifications() { fact_or_reason notifications | notifications_of; }
+
+# Prints what a step goes by.
+latest_notifications() { if [[ $DRY_RUN == true ]]; then first_notifications; else find_notifications; fi; }
+
+# put_notifications CONFIGURATION OPTION...: through a file, as others may have many.
+put_notifications() {
+  printf '%s\n' "$1" >"$TEMP_DIR/notifications.json"
+  aws_or_die s3api put-bucket-notification-configuration --bucket "$SRC_BUCKET" \
+    --expected-bucket-owner "$SRC_BUCKET_OWNER" \
+    --notification-configuration "file://$TEMP_DIR/notifications.json" "${@:2}"
+}
+
+# S3 answers event and filter names in its own order and case, and notifications in any order. A tool that has taken them
+# over gives them names of its own.
+comparable_notifications() {
+  jq -c 'map(del(.Id) | .Events |= sort | if .Filter then .Filter.Key.FilterRules |= map(.Name |= ascii_downcase
+      | select(.Value != "")) else . end | if .Filter.Key.FilterRules == [] then del(.Filter) else . end)
+    | sort_by(.Filter.Key.FilterRules // [])' <<<"$1"
+}
+
+# Prints those in a bucket's configuration that send to our queue, which are ours whatever their name, as a JSON list.
+our_notifications() {
+  jq -c --arg queue "$QUEUE_ARN" '[.QueueConfigurations[]? | select(.QueueArn == $queue)]' <<<"$1"
+}
+
+# Whether there were any of ours then.
+had_notifications() { [[ $(our_notifications "$(first_notifications)") != "[]" ]]; }
+
+# Prints a bucket's configuration without our notifications.
+other_notifications() {
+  jq --arg queue "$QUEUE_ARN" '.QueueConfigurations = [.QueueConfigurations[]? | select(.QueueArn != $queue)]' <<<"$1"
+}
+
+# changed_notifications WANT HAVE: prints what differs.
+changed_notifications() {
+  printf '%s\n' "$1" "$2" | jq -rs 'map(length) | if .[0] == .[1] then "events or filter"
+    else "\(.[0]) prefix\(if .[0] == 1 then "" else "es" end), not \(.[1])" end'
+}
+
+# The call replaces the bucket's whole configuration, so ours are put among those that are there.
+ensure_notification() {
+  local have ours want merged before after
+  [[ $EVENT_SOURCE == sqs ]] || return 0
+  begin notification "$SRC_BUCKET $NOTIFICATION_ID"
+  have=$(latest_notifications)
+  ours=$(our_notifications "$have")
+  want=$(notifications)
+  merged=$(other_notifications "$have" | jq --argjson ours "$want" '.QueueConfigurations += $ours')
+  if [[ $ours == "[]" ]]; then
+    create put_notifications "$merged"
+  else
+    before=$(comparable_notifications "$ours")
+    after=$(comparable_notifications "$want")
+    same_json "$after" "$before" \
+      || change_from "$before" "$after" "$(changed_notifications "$want" "$ours")" put_notifications "$merged"
+  fi
+  finish
+}
+
+list_notification() {
+  our_notifications "$(find_notifications)" | jq -r --arg bucket "$SRC_BUCKET" \
+    'select(. != []) | "\($bucket) (only \(map(.Id) | join(", ")))"'
+}
+
+# Without the option, S3 would refuse the rest if the queue or function of one of the others does not exist any more.
+remove_notification() {
+  local rest
+  rest=$(other_notifications "$(find_notifications)" \
+    | jq 'if .QueueConfigurations == [] then del(.QueueConfigurations) else . end')
+  put_notifications "$rest" --skip-destination-validation
+}
+
+# --- checks ---------------------------------------------------------------------------------------------------------
 
 readonly MOST_NOTIFICATIONS=100 # of a bucket (S3 User Guide, "Enabling and configuring event notifications")
 

@@ -683,7 +683,7 @@ def test_what_does_not_have_our_tag_stays(scripts: Scripts, full: Deployed) -> N
         f"task definition {APP}-task (1 revisions)",
         f"metric filter {APP}-audit",
         f"metric filter {APP}-outage",
-        f"bucket lifecycle {MIRROR} (only {APP}-keep, {APP}-keep-2)",
+        f"bucket lifecycle {MIRROR} (only {ABORT['ID']}, {APP}-keep, {APP}-keep-2)",
         f"dashboard {APP}",
     }
     assert f"stays: {ROLES[1]}, because it is of the deployment in eu-north-1" in ran.errors

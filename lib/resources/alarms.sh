@@ -1,5 +1,74 @@
 # shellcheck shell=bash
-# The alarms: five, and one more with each of EVENT_SOURCE=eventbridge, AUDIT_DAYS and METRICS=true.
+# The alarms, the metric filters that count log lines for some of them, and the topic that they write to.
+
+# --- metric filters -------------------------------------------------------------------------------------------------
+#
+# They count outages in the log of the workers, and, with AUDIT_DAYS, audits that found something or went wrong, in their
+# log and the starter's. A filter goes with its log group, and has no tags.
+
+# metric_filter NAME GROUP PATTERN METRIC: a custom metric costs for each hour in which it has data, so these have none
+# while all is well.
+metric_filter() {
+  jq -n --arg name "$1" --arg group "$2" --arg pattern "$3" --arg namespace "$APP_NAME" --arg metric "$4" '{
+    filterName: $name, logGroupName: $group, filterPattern: $pattern,
+    metricTransformations: [{metricNamespace: $namespace, metricName: $metric, metricValue: "1"}]}'
+}
+
+outage_filter() { metric_filter "$OUTAGE_ALARM" "$WORKER_LOG_GROUP" "$OUTAGE_FILTER" "$OUTAGE_METRIC"; }
+
+audit_filter() { metric_filter "$AUDIT_ALARM" "$WORKER_LOG_GROUP" "$AUDIT_FILTER" "$AUDIT_METRIC"; }
+
+audit_start_filter() { metric_filter "$AUDIT_ALARM" "$STARTER_LOG_GROUP" "$AUDIT_START_FILTER" "$AUDIT_METRIC"; }
+
+# ask_metric_filter GROUP NAME
+ask_metric_filter() {
+  aws_or_nothing logs describe-metric-filters --log-group-name "$1" --filter-name-prefix "$2" \
+    | jq -c --arg name "$2" '.metricFilters[] | select(.filterName == $name)'
+}
+
+# ensure_metric_filter FILTER
+ensure_metric_filter() {
+  local name group have
+  name=$(jq -r .filterName <<<"$1")
+  group=$(jq -r .logGroupName <<<"$1")
+  begin "metric filter" "$name"
+  have=$(fact metric_filter "$group" "$name")
+  if [[ -z $have ]]; then
+    create aws_or_die logs put-metric-filter --cli-input-json "$1"
+  else
+    change_members "$1" "$have" aws_or_die logs put-metric-filter --cli-input-json "$1"
+  fi
+  finish
+}
+
+ensure_outage_filter() { ensure_metric_filter "$(outage_filter)"; }
+
+ensure_audit_filter() { [[ -z $AUDIT_DAYS ]] || ensure_metric_filter "$(audit_filter)"; }
+
+ensure_audit_start_filter() { [[ -z $AUDIT_DAYS ]] || ensure_metric_filter "$(audit_start_filter)"; }
+
+list_metric_filter() {
+  {
+    ask_metric_filter "$WORKER_LOG_GROUP" "$OUTAGE_ALARM"
+    ask_metric_filter "$WORKER_LOG_GROUP" "$AUDIT_ALARM"
+    ask_metric_filter "$STARTER_LOG_GROUP" "$AUDIT_ALARM"
+  } | jq -rs 'map(.filterName) | unique[]'
+}
+
+# remove_metric_filter NAME: from each log group that has it.
+remove_metric_filter() {
+  local group have groups=("$WORKER_LOG_GROUP")
+  [[ $1 != "$AUDIT_ALARM" ]] || groups+=("$STARTER_LOG_GROUP")
+  for group in "${groups[@]}"; do
+    have=$(ask_metric_filter "$group" "$1")
+    [[ -n $have ]] || continue
+    aws_unless_gone logs delete-metric-filter --log-group-name "$group" --filter-name "$1"
+  done
+}
+
+# --- alarms ---------------------------------------------------------------------------------------------------------
+#
+# There are five, and one more with each of EVENT_SOURCE=eventbridge, AUDIT_DAYS and METRICS=true.
 
 # Of all of them: one call finds them.
 ask_alarms() {
@@ -181,3 +250,66 @@ our_alarms() {
 list_alarm() { ask_alarms | our_alarms; }
 
 remove_alarm() { aws_unless_gone cloudwatch delete-alarms --alarm-names "$1"; }
+
+# --- the topic ------------------------------------------------------------------------------------------------------
+#
+# With ALARM_EMAIL, alarms write to it, and that address is subscribed.
+
+subscribe_email() {
+  aws_or_die sns subscribe --topic-arn "$TOPIC_ARN" --protocol email --notification-endpoint "$ALARM_EMAIL"
+  say "      $ALARM_EMAIL gets a mail from AWS now, and alarms once it has confirmed that"
+}
+
+unsubscribe() {
+  local arn
+  for arn in "$@"; do aws_or_die sns unsubscribe --subscription-arn "$arn"; done
+}
+
+# ensure_subscription SUBSCRIPTIONS: those of other kinds are someone's own. One that waits for its confirmation has no
+# ARN, and AWS drops it.
+ensure_subscription() {
+  local mails others
+  mails=$(jq -c '[.Subscriptions[]? | select(.Protocol == "email" and .SubscriptionArn != "Deleted")]' <<<"$1")
+  jq -e --arg email "$ALARM_EMAIL" 'any(.[]; .Endpoint == $email)' <<<"$mails" >/dev/null \
+    || change "subscription of $ALARM_EMAIL" subscribe_email
+  others=$(jq -r --arg email "$ALARM_EMAIL" '[.[] | select(.Endpoint != $email).SubscriptionArn
+    | select(startswith("arn:"))] | join(" ")' <<<"$mails")
+  read -ra others <<<"$others"
+  ((${#others[@]} == 0)) || change "other addresses" unsubscribe "${others[@]}"
+}
+
+ask_subscriptions() { aws_or_nothing sns list-subscriptions-by-topic --topic-arn "$TOPIC_ARN"; }
+
+ensure_topic() {
+  local subscriptions
+  [[ -n $ALARM_EMAIL ]] || return 0
+  begin topic "$TOPIC_NAME"
+  subscriptions=$(fact subscriptions)
+  [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "$(all_tags | as_upper)"
+  ensure_subscription "${subscriptions:-null}"
+  finish
+}
+
+# Prints the topic's ARN if it is there and deploy.sh made it.
+ask_own_topic() {
+  aws_or_nothing sns list-tags-for-resource --resource-arn "$TOPIC_ARN" \
+    | jq -r --arg app "$APP_NAME" --arg arn "$TOPIC_ARN" 'select(any(.Tags[]; .Key == "app" and .Value == $app)) | $arn'
+}
+
+ensure_no_topic() {
+  local topic
+  [[ -z $ALARM_EMAIL ]] || return 0
+  begin topic "$TOPIC_NAME"
+  topic=$(fact own_topic)
+  [[ -z $topic ]] || remove "removed, because ALARM_EMAIL is empty" aws_or_die sns delete-topic --topic-arn "$topic"
+  finish "none, because ALARM_EMAIL is empty"
+}
+
+list_topic() {
+  local tags
+  tags=$(aws_or_nothing sns list-tags-for-resource --resource-arn "$TOPIC_ARN" | jq .Tags)
+  [[ -z $tags ]] || ours "$TOPIC_NAME" <<<"$tags"
+}
+
+# Its subscriptions go with it.
+remove_topic() { aws_unless_gone sns delete-topic --topic-arn "$TOPIC_ARN"; }

@@ -1,0 +1,425 @@
+# shellcheck shell=bash
+# EventBridge: the rule that runs the starter, the rule of EVENT_SOURCE=eventbridge with the switch of the source bucket,
+# and the change from one source of events to the other.
+
+# --- what runs the starter ------------------------------------------------------------------------------------------
+#
+# A rule that fires every LAMBDA_POLL_RATE minutes, its target and its permission; and what all rules share.
+
+rate_expression() {
+  if ((LAMBDA_POLL_RATE == 1)); then
+    printf 'rate(1 minute)\n'
+  else
+    printf 'rate(%d minutes)\n' "$LAMBDA_POLL_RATE"
+  fi
+}
+
+# statement_for RULE: reads the answer of get-policy.
+statement_for() { jq -c --arg sid "$1" '.Policy | fromjson | .Statement[] | select(.Sid == $sid)'; }
+
+# permission_statement RULE
+permission_statement() {
+  aws_or_nothing lambda get-policy --function-name "$STARTER_NAME" | statement_for "$1"
+}
+
+# lets_run ARN: reads the answer of get-policy; whether a statement, of any name, lets the rule with this ARN run the
+# function (as in launch/path.py).
+lets_run() {
+  jq -e --arg arn "$1" '(.Policy // "{}" | fromjson).Statement // [] | any(.[]; .Effect == "Allow"
+    and .Action == "lambda:InvokeFunction" and .Principal == {Service: "events.amazonaws.com"}
+    and ([.Condition // {} | .[] | to_entries[] | select(.key | ascii_downcase == "aws:sourcearn").value] - [$arn] == []))' \
+    >/dev/null
+}
+
+# ensure_permission RULE ARN
+ensure_permission() {
+  local permissions other
+  permissions=$(of_function permissions)
+  ! lets_run "$2" <<<"${permissions:-"{}"}" || return 0
+  other=$(statement_for "$1" <<<"$permissions")
+  change permission permit "$1" "$2" "$other"
+}
+
+# permit RULE ARN OTHER: OTHER is a statement with the name of ours that does not let the rule run the function.
+permit() {
+  [[ -z $3 ]] || drop_permission "$1"
+  aws_or_die lambda add-permission --function-name "$STARTER_NAME" --statement-id "$1" \
+    --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$2"
+}
+
+# drop_permission RULE
+drop_permission() {
+  aws_unless_gone lambda remove-permission --function-name "$STARTER_NAME" --statement-id "$1"
+}
+
+# list_targets RULE
+list_targets() { aws_or_nothing events list-targets-by-rule --rule "$1"; }
+
+# ask_targets RULE: prints nothing if there is no such rule.
+ask_targets() {
+  local rule
+  rule=$(fact rule "$1")
+  [[ -z $rule ]] || list_targets "$1"
+}
+
+# put_targets RULE TARGETS
+put_targets() {
+  local answer
+  answer=$(aws_or_die events put-targets --rule "$1" --targets "$2")
+  [[ $(jq .FailedEntryCount <<<"$answer") == 0 ]] || die "$RESOURCE: put-targets was refused: $answer"
+}
+
+ensure_target() {
+  local have
+  have=$(fact targets "$RULE_NAME" | jq '.Targets[]? | select(.Id == "starter").Arn')
+  [[ $have == "\"$STARTER_ARN\"" ]] \
+    || change_from "$have" "\"$STARTER_ARN\"" target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
+}
+
+# enabled_state RULE: reads what exists of it, or nothing; prints the state that it is to have. There are two states of a
+# rule that is enabled (EventBridge API reference, PutRule).
+enabled_state() { jq -nr '[inputs][0].State // "" | if startswith("ENABLED") then . else "ENABLED" end'; }
+
+# ask_rule NAME
+ask_rule() { aws_or_nothing events describe-rule --name "$1"; }
+
+# What the rule says, and what it says instead from before the function is deleted until it has been made again: the
+# pause is in the function's variables, and a run may be interrupted in between.
+readonly RULE_SAYS="Looks at the queue and starts workers" RULE_SAYS_PAUSED="The sync has been paused since "
+
+# kept_pause: prints the pause that the rule says, or nothing.
+kept_pause() {
+  fact rule "$RULE_NAME" \
+    | jq -r --arg says "$RULE_SAYS_PAUSED" '.Description // "" | select(startswith($says)) | ltrimstr($says)'
+}
+
+# keep_pause TIME: also that there is none, if the rule says one that has ended.
+keep_pause() {
+  local kept want
+  kept=$(kept_pause)
+  want=$(wanted_rule "${1:+$RULE_SAYS_PAUSED$1}")
+  [[ $kept == "$1" ]] || write put_rule "$want"
+}
+
+# wanted_rule [DESCRIPTION]
+wanted_rule() {
+  local state
+  state=$(fact rule "$RULE_NAME" | enabled_state)
+  jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" --arg state "$state" --arg says "${1:-$RULE_SAYS}" \
+    '{Name: $name, ScheduleExpression: $rate, State: $state, Description: $says}'
+}
+
+# put_rule RULE: put-rule resets what it is not given, and takes tags only for a new rule.
+put_rule() {
+  aws_or_die events put-rule --cli-input-json "$1" --tags "$(all_tags | as_upper)"
+  keep rule "$RULE_NAME" <<<"$1"
+}
+
+ensure_rule() {
+  local want have
+  begin rule "$RULE_NAME"
+  have=$(fact rule "$RULE_NAME")
+  want=$(wanted_rule)
+  if [[ -z $have ]]; then create put_rule "$want"; else change_members "$want" "$have" put_rule "$want"; fi
+  ensure_permission "$RULE_NAME" "$RULE_ARN"
+  ensure_target
+  finish
+}
+
+list_rule() {
+  local rule
+  rule=$(aws_or_nothing events describe-rule --name "$RULE_NAME")
+  [[ -n $rule ]] || return 0
+  aws_or_nothing events list-tags-for-resource --resource-arn "$RULE_ARN" | jq .Tags | ours "$RULE_NAME"
+}
+
+# drop_targets RULE ID...
+drop_targets() {
+  aws_unless_gone events remove-targets --rule "$1" --ids "${@:2}" | must_be_zero .FailedEntryCount
+}
+
+# A rule with targets cannot be deleted.
+remove_rule() {
+  local targets ids
+  targets=$(list_targets "$1" | jq -r '[.Targets[].Id] | join(" ")')
+  read -ra ids <<<"$targets"
+  ((${#ids[@]} == 0)) || drop_targets "$1" "${ids[@]}"
+  aws_unless_gone events delete-rule --name "$1"
+}
+
+# --- events of the bucket -------------------------------------------------------------------------------------------
+#
+# The rule of EVENT_SOURCE=eventbridge: which of the bucket's events go to the queue, and start the starter at once.
+
+# Of how many beginnings of wildcards one key may be at the same time. EventBridge refuses more as too complex; it does
+# not say how many that are, but its matcher is public (aws/event-ruler), and reports from the field agree.
+readonly MOST_WILDCARD_BEGINNINGS=10
+
+# Prints as a JSON list which patterns of EXCLUDE a rule may hold, as far as they go: for * alone, whose meaning is the
+# same there. A key may be within a part as often as the part's first letter is in it.
+excluded_by_rule() {
+  items_of "$EXCLUDE" | jq -c --argjson most "$MOST_WILDCARD_BEGINNINGS" '
+    def within: .[:1] as $first | if $first <= "~" then split($first) | length - 1 else [scan("[^ -~]")] | length end;
+    def beginnings: split("*") | (if .[0] == "" then 0 else 1 end) + length - 1
+      + ([.[1:][] | select(. != "") | within] | add // 0);
+    reduce (.[] | select(test("[?\\[\\\\]|[*][*]") | not)) as $one ({list: [], sum: 0};
+      ($one | beginnings) as $more | if .sum + $more > $most then . else {list: (.list + [$one]), sum: (.sum + $more)} end)
+    | .list'
+}
+
+# In these events a key is as it is, and so is a prefix. A rule takes one of several prefixes, but not prefixes and
+# exclusions of the same key: then the latter are left to the workers, which look at each key anyway.
+event_pattern() {
+  local prefixes excluded
+  prefixes=$(synced_prefixes)
+  excluded=$(excluded_by_rule)
+  jq -nc --arg bucket "$SRC_BUCKET" --argjson prefixes "$prefixes" --argjson excluded "$excluded" '{
+    source: ["aws.s3"],
+    "detail-type": ["Object Created", "Object Deleted", "Object Restore Completed"],
+    detail: ({bucket: {name: [$bucket]}}
+      + if $prefixes != [""] then {object: {key: ($prefixes | map({prefix: .}))}}
+        elif $excluded != [] then {object: {key: [{"anything-but": {wildcard: $excluded}}]}} else {} end)}'
+}
+
+# A start that does not get through at once is not needed: the rule that fires every minute starts the starter anyway.
+# Without reserved concurrency, a burst of events would run many starters.
+event_targets() {
+  local starter="" too_few
+  too_few=$(too_few_executions)
+  [[ -n $too_few ]] || starter=$STARTER_ARN
+  jq -nc --arg queue "$QUEUE_ARN" --arg starter "$starter" '[{Id: "queue", Arn: $queue}]
+    + if $starter == "" then [] else
+      [{Id: "starter", Arn: $starter, RetryPolicy: {MaximumEventAgeInSeconds: 60}}] end'
+}
+
+# Prints the bucket whose events it takes.
+event_rule_source() {
+  fact rule "$EVENT_RULE_NAME" | jq -r '.EventPattern // "{}" | fromjson | .detail.bucket.name[0]? // empty'
+}
+
+# missing_targets WANT HAVE: AWS may print more of a target than it was given. What replaces the event is none of ours.
+missing_targets() {
+  jq -nc --argjson want "$1" --argjson have "$2" '
+    def compared: [.Id, .Arn, .RetryPolicy.MaximumEventAgeInSeconds, .Input, .InputPath, .InputTransformer];
+    [$want[] | select(compared as $one | any($have[]; compared == $one) | not)]'
+}
+
+ensure_event_targets() {
+  local have missing statement too_few
+  have=$(fact targets "$EVENT_RULE_NAME" | jq -c '.Targets // []')
+  missing=$(missing_targets "$(event_targets)" "${have:-[]}")
+  [[ $missing == '[]' ]] \
+    || change_from '[]' "$missing" "target $(jq -r 'map(.Id) | join(" and ")' <<<"$missing")" \
+      put_targets "$EVENT_RULE_NAME" "$missing"
+  too_few=$(too_few_executions)
+  if [[ -n $too_few ]]; then
+    note "events do not start $STARTER_NAME, only its rule does: without reserved concurrency, many runs would start" \
+      "at once"
+    [[ $(jq 'any(.[]; .Id == "starter")' <<<"${have:-[]}") == false ]] \
+      || change "no target starter" drop_targets "$EVENT_RULE_NAME" starter
+    statement=$(of_function permissions | statement_for "$EVENT_RULE_NAME")
+    [[ -z $statement ]] || change "no permission" drop_permission "$EVENT_RULE_NAME"
+  fi
+}
+
+# Tags are taken only for a new rule.
+create_event_rule() {
+  local switch=() turned_on
+  turned_on=$(switch_turned_on_by)
+  [[ -z $turned_on ]] || switch=("$SWITCH_TAG" "$SRC_BUCKET")
+  aws_or_die events put-rule --cli-input-json "$1" --tags "$(all_tags ${switch[@]+"${switch[@]}"} | as_upper)"
+}
+
+# parsed_rule RULE: its pattern is JSON in a string, which AWS may print in its own way.
+parsed_rule() { jq -c '.EventPattern |= (. // "null" | fromjson)' <<<"$1"; }
+
+ensure_event_rule() {
+  local want have too_few
+  [[ $EVENT_SOURCE == eventbridge ]] || return 0
+  begin "event rule" "$EVENT_RULE_NAME"
+  have=$(fact rule "$EVENT_RULE_NAME")
+  want=$(jq -n --arg name "$EVENT_RULE_NAME" --arg pattern "$(event_pattern)" --arg state "$(enabled_state <<<"$have")" '{
+    Name: $name, EventPattern: $pattern, State: $state,
+    Description: "Sends the events of the source bucket to the queue, and starts the starter"}')
+  if [[ -z $have ]]; then
+    create create_event_rule "$want"
+  else
+    change_members "$(parsed_rule "$want")" "$(parsed_rule "$have")" \
+      aws_or_die events put-rule --cli-input-json "$want"
+  fi
+  too_few=$(too_few_executions)
+  [[ -n $too_few ]] || ensure_permission "$EVENT_RULE_NAME" "$EVENT_RULE_ARN"
+  ensure_event_targets
+  finish
+}
+
+# Prints the tags of the rule, or nothing if there is none.
+ask_event_rule_tags() {
+  local rule
+  rule=$(fact rule "$EVENT_RULE_NAME")
+  [[ -z $rule ]] || aws_or_nothing events list-tags-for-resource --resource-arn "$EVENT_RULE_ARN" | jq .Tags
+}
+
+list_event_rule() {
+  local tags
+  tags=$(fact event_rule_tags)
+  [[ -z $tags ]] || ours "$EVENT_RULE_NAME" <<<"$tags"
+}
+
+remove_event_rule() { remove_rule "$1"; }
+
+# --- the bucket's switch --------------------------------------------------------------------------------------------
+#
+# All users of the source bucket share it: whether S3 sends its events to the default event bus of the account.
+
+# The tag of our rule that says that deploy.sh turned the switch on: with the bucket as its value.
+readonly SWITCH_TAG=turned-on-events-of
+
+# has_switch CONFIGURATION
+has_switch() { jq -e 'has("EventBridgeConfiguration")' <<<"$1" >/dev/null; }
+
+# has_switch_tag TAGS
+has_switch_tag() {
+  jq -e --arg tag "$SWITCH_TAG" --arg bucket "$SRC_BUCKET" 'any(.[]?; .Key == $tag and .Value == $bucket)' \
+    <<<"${1:-null}" >/dev/null
+}
+
+# Prints the ARN of each other rule that asks for events of the bucket, or may do so: only a list of plain names says
+# that it does not.
+asking_rules() {
+  aws_or_die events list-rules | jq -r --arg bucket "$SRC_BUCKET" --arg ours "$EVENT_RULE_NAME" '
+    def excludes($value): type == "array" and all(.[]; type == "string" and . != $value);
+    .Rules[]? | select(.EventPattern and .Name != $ours) | select((try (.EventPattern | fromjson
+      | (.source | excludes("aws.s3")) or (.detail.bucket.name | excludes($bucket))) catch false) | not).Arn'
+}
+
+# Prints the rule of another deployment that turned the switch on: the last one that goes turns it off.
+switch_turned_on_by() {
+  local arns arn tags
+  arns=$(asking_rules)
+  while read -r arn; do
+    [[ $arn == *-event-rule ]] || continue
+    tags=$(aws_or_nothing events list-tags-for-resource --resource-arn "$arn" | jq -c .Tags)
+    if has_switch_tag "$tags"; then printf '%s\n' "$arn"; fi
+  done <<<"$arns"
+}
+
+# The tag is first, so that a run that is interrupted in between is completed by the next. S3 need not look again at the
+# queues and functions of others, of which some may be gone.
+turn_on_switch() {
+  local tags
+  tags=$(fact event_rule_tags)
+  has_switch_tag "$tags" \
+    || aws_or_die events tag-resource --resource-arn "$EVENT_RULE_ARN" --tags "Key=$SWITCH_TAG,Value=$SRC_BUCKET"
+  put_notifications "$(jq '.EventBridgeConfiguration = {}' <<<"$1")" --skip-destination-validation
+}
+
+# The call replaces the bucket's whole configuration, so the switch is put among what is there.
+ensure_event_switch() {
+  local have
+  [[ $EVENT_SOURCE == eventbridge ]] || return 0
+  begin "event switch" "$SRC_BUCKET"
+  have=$(latest_notifications)
+  has_switch "$have" || create turn_on_switch "$have"
+  finish
+}
+
+switch_stays() { say "      stays: the EventBridge switch of $SRC_BUCKET, because $*"; }
+
+# Prints the bucket if deploy.sh turned its switch on and nobody else needs it.
+list_event_switch() {
+  local tags have rules
+  tags=$(fact event_rule_tags)
+  [[ -n $tags ]] || admits "${EVENT_SENDERS[eventbridge]}" || return 0
+  have=$(find_notifications)
+  has_switch "$have" || return 0
+  if [[ -z $tags ]]; then
+    switch_stays "$EVENT_RULE_NAME, whose tag said whether deploy.sh turned it on, is gone: if nobody else needs it," \
+      "turn it off in the properties of the bucket (Amazon EventBridge: off), because each of its events costs money"
+    return
+  fi
+  if ! has_switch_tag "$tags"; then
+    switch_stays "deploy.sh did not turn it on"
+    return
+  fi
+  rules=$(asking_rules)
+  if [[ -n $rules ]]; then
+    switch_stays "other rules may ask for its events: ${rules//$'\n'/, }"
+    return
+  fi
+  printf '%s\n' "$SRC_BUCKET"
+}
+
+remove_event_switch() {
+  local have
+  have=$(find_notifications)
+  put_notifications "$(jq 'del(.EventBridgeConfiguration)' <<<"$have")" --skip-destination-validation
+}
+
+# --- a change of EVENT_SOURCE ---------------------------------------------------------------------------------------
+#
+# The new way is created first, and the old one removed in the last step of the run. In between, both are on, so that no
+# event is lost; an event that arrives twice does no harm.
+
+# How long it takes until a change of a bucket's notifications takes effect (S3 User Guide, "Enabling and configuring
+# event notifications" and "Enabling Amazon EventBridge": about five minutes).
+readonly CHANGEOVER_OF_S3=300 CHANGEOVER_OF_LOCAL_CLOUD=3
+: "${CHANGEOVER_SECONDS:=}" # another number than these
+
+await_changeover() {
+  local part left=${CHANGEOVER_SECONDS:-$CHANGEOVER_OF_S3}
+  [[ -z ${LOCAL_ENGINE:-} ]] || left=${CHANGEOVER_SECONDS:-$CHANGEOVER_OF_LOCAL_CLOUD}
+  say "      both event sources are on: the old one is removed when the new one has taken effect, in $left s"
+  for (( ; left > 0; left -= part)); do
+    part=$((left < 30 ? left : 30))
+    sleep "$part"
+    ((left == part)) || say_for_now "      waiting: $((left - part)) s"
+  done
+  end_progress >&2
+}
+
+# replace_old_way COMMAND...: the command removes it.
+replace_old_way() {
+  await_changeover
+  "$@"
+}
+
+# The statement in the queue's policy shows whether the old way exists: it is added before it and removed after it.
+ensure_no_notification() {
+  local ours
+  [[ $EVENT_SOURCE == eventbridge ]] || return 0
+  admits "${EVENT_SENDERS[sqs]}" || had_notifications || return 0
+  begin notification "$SRC_BUCKET $NOTIFICATION_ID"
+  ours=$(our_notifications "$(latest_notifications)")
+  [[ $ours == "[]" ]] || write replace_old_way remove_notification
+  if admits "${EVENT_SENDERS[sqs]}"; then write admit_one_sender; fi
+  finish_removed "because EVENT_SOURCE=$EVENT_SOURCE"
+}
+
+# The rule goes last: without it the next run would not look for the rest.
+drop_rule_and_switch() {
+  local bucket permission
+  bucket=$(list_event_switch)
+  [[ -z $bucket ]] || remove_event_switch
+  permission=$(permission_statement "$EVENT_RULE_NAME")
+  [[ -z $permission ]] || drop_permission "$EVENT_RULE_NAME"
+  remove_event_rule "$EVENT_RULE_NAME"
+}
+
+# A rule that is not known as ours stays, and so does the statement, by which the next run finds it.
+ensure_no_event_rule() {
+  local ours tags
+  [[ $EVENT_SOURCE == sqs ]] && admits "${EVENT_SENDERS[eventbridge]}" || return 0
+  begin "event rule" "$EVENT_RULE_NAME"
+  ours=$(list_event_rule)
+  tags=$(fact event_rule_tags)
+  if [[ -n $tags && -z $ours ]]; then
+    note "the events still take both ways: if the rule is of this deployment, run aws events tag-resource" \
+      "--resource-arn $EVENT_RULE_ARN --tags Key=app,Value=$APP_NAME and this again; otherwise remove the rule first"
+    finish "left to you, because it has no tag app=$APP_NAME"
+    return
+  fi
+  [[ -z $ours ]] || write replace_old_way drop_rule_and_switch
+  write admit_one_sender
+  finish_removed "because EVENT_SOURCE=$EVENT_SOURCE"
+}
