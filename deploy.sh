@@ -153,18 +153,17 @@ readonly RESOURCE_CHECKS=(
 # In this order; each finds out for itself whether it is for this deployment. Alarms stop using a topic before it is
 # removed. The sync works without what comes after the dashboard. The old way after a change of EVENT_SOURCE goes last,
 # when the new one works.
-readonly STEPS=(
-  ensure_starter_log_group ensure_worker_log_group ensure_dlq ensure_source_queue
-  ensure_starter_role ensure_task_role ensure_exec_role ensure_repository ensure_image ensure_ecs_role ensure_cluster
-  ensure_loosened_lifecycle ensure_task_definition ensure_security_group ensure_s3_endpoint ensure_s3express_endpoint
-  ensure_function ensure_rule ensure_notification ensure_event_rule ensure_event_switch
-  ensure_rights_ended
-  ensure_topic ensure_dlq_alarm ensure_age_alarm ensure_starter_alarm ensure_silent_alarm
-  ensure_outage_filter ensure_outage_alarm ensure_events_alarm ensure_audit_alarm
-  ensure_audit_filter ensure_audit_start_filter ensure_late_alarm
-  ensure_no_topic ensure_dashboard ensure_version_tag ensure_lifecycle
-  ensure_no_overdue_reads ensure_no_event_rule ensure_no_notification
-)
+list_steps() {
+  local new_way=(ensure_notification) old_way=ensure_event_rule alarms=(ensure_topic ensure_alarms)
+  [[ $EVENT_SOURCE == sqs ]] || new_way=(ensure_event_rule ensure_event_switch) old_way=ensure_notification
+  [[ -n $ALARM_EMAIL ]] || alarms=(ensure_alarms ensure_topic)
+  STEPS=(
+    ensure_log_groups ensure_queues ensure_roles ensure_repository ensure_image ensure_ecs_role ensure_cluster
+    ensure_loosened_lifecycle ensure_task_definition ensure_security_group ensure_vpc_endpoints ensure_function
+    ensure_rule "${new_way[@]}" ensure_rights_ended "${alarms[@]}"
+    ensure_dashboard ensure_version_tag ensure_lifecycle ensure_no_overdue_reads "$old_way"
+  )
+}
 
 # All problems are reported at once, before anything is written.
 look_and_check() {
@@ -219,6 +218,7 @@ deploy_all() (
   look_and_check
   tell_of_kept
   tell_of_lists
+  list_steps
   make_plan "${STEPS[@]}"
   carry_out
   [[ $DRY_RUN == true || -n ${LOCAL_ENGINE:-} ]] || print_next_commands # a local run ends with its own

@@ -72,21 +72,19 @@ given_tags() {
     | {key: (.[0] // "" | trimmed), value: (if length > 1 then .[1:] | join("=") | trimmed else null end)}]'
 }
 
-# all_tags [KEY VALUE]: prints the tags of what is made, and one more, as a JSON list of {key, value}, the way of ECS.
-all_tags() {
+# ask_tags NOTATION [KEY VALUE]: prints the tags of what is made, and one more, as JSON in a notation of AWS: "lower" and
+# "upper" are lists of {key, value} and {Key, Value}, and "map" is an object.
+ask_tags() {
   local given
   given=$(given_tags)
-  jq -nc --argjson given "$given" --arg app "$APP_NAME" --arg version "$VERSION" --arg key "${1-}" --arg value "${2-}" '
-    [{key: "app", value: $app}, {key: "version", value: $version}] + [{$key, $value} | select(.key != "")] + $given'
+  jq -nc --argjson given "$given" --arg app "$APP_NAME" --arg version "$VERSION" --arg notation "$1" --arg key "${2-}" \
+    --arg value "${3-}" '
+    [{key: "app", value: $app}, {key: "version", value: $version}] + [{$key, $value} | select(.key != "")] + $given
+    | if $notation == "map" then from_entries elif $notation == "upper" then map({Key: .key, Value: .value}) else . end'
 }
 
-# Two other ways in which AWS writes tags: both read that of ECS.
-as_map() { jq -c from_entries; }
-
-as_upper() { jq -c 'map({Key: .key, Value: .value})'; }
-
 # tag_specifications TYPE: those of EC2, for a resource that it is to make.
-tag_specifications() { all_tags | as_upper | jq -c --arg type "$1" '[{ResourceType: $type, Tags: .}]'; }
+tag_specifications() { printf '[{"ResourceType": "%s", "Tags": %s}]\n' "$1" "$(fact tags upper)"; }
 
 # ours NAME: reads the tags of NAME in any of AWS's notations; prints NAME if deploy.sh made it. Otherwise it stays, which
 # ./cleanup.sh fails with.

@@ -109,7 +109,20 @@ join() {
 make_plan() {
   local step DRY_RUN=true
   : >"$TEMP_DIR/plan"
-  for step in "$@"; do "$step"; done
+  for step in "$@"; do run_step "$step"; done
+}
+
+# run_step STEP: a function with its arguments, which carries out one row of the plan, or with each more of them.
+run_step() {
+  local step=$1 words
+  read -ra words <<<"$1"
+  "${words[@]}"
+}
+
+# each FUNCTION ARGUMENTS...: a step for each of the arguments.
+each() {
+  local arguments
+  for arguments in "${@:2}"; do run_step "$1 $arguments"; done
 }
 
 # add_row ACTION STATE: .step carries the row out; .values are those that would change. jq reads all rows at once, as it
@@ -149,7 +162,7 @@ carry_out() {
     IFS=$'\t' read -r step writes line notes <<<"$row"
     ROW=$((ROW + 1))
     if [[ $writes == true && $DRY_RUN == false ]]; then
-      "$step"
+      run_step "$step"
     else
       [[ -z $notes ]] || say "$(printf '%b' "$notes")"
       printf '%b\n' "$line"

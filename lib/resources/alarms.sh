@@ -6,19 +6,17 @@
 # They count outages in the log of the workers, and, with AUDIT_DAYS, audits that found something or went wrong, in their
 # log and the starter's. A filter goes with its log group, and has no tags.
 
-# metric_filter NAME GROUP PATTERN METRIC: a custom metric costs for each hour in which it has data, so these have none
-# while all is well.
+# metric_filter NAME GROUP: a custom metric costs for each hour in which it has data, so these have none while all is well.
 metric_filter() {
-  jq -n --arg name "$1" --arg group "$2" --arg pattern "$3" --arg namespace "$APP_NAME" --arg metric "$4" '{
+  local pattern=$OUTAGE_FILTER metric=$OUTAGE_METRIC
+  if [[ $1 == "$AUDIT_ALARM" ]]; then
+    metric=$AUDIT_METRIC pattern=$AUDIT_FILTER
+    [[ $2 == "$WORKER_LOG_GROUP" ]] || pattern=$AUDIT_START_FILTER
+  fi
+  jq -n --arg name "$1" --arg group "$2" --arg pattern "$pattern" --arg namespace "$APP_NAME" --arg metric "$metric" '{
     filterName: $name, logGroupName: $group, filterPattern: $pattern,
     metricTransformations: [{metricNamespace: $namespace, metricName: $metric, metricValue: "1"}]}'
 }
-
-outage_filter() { metric_filter "$OUTAGE_ALARM" "$WORKER_LOG_GROUP" "$OUTAGE_FILTER" "$OUTAGE_METRIC"; }
-
-audit_filter() { metric_filter "$AUDIT_ALARM" "$WORKER_LOG_GROUP" "$AUDIT_FILTER" "$AUDIT_METRIC"; }
-
-audit_start_filter() { metric_filter "$AUDIT_ALARM" "$STARTER_LOG_GROUP" "$AUDIT_START_FILTER" "$AUDIT_METRIC"; }
 
 # ask_metric_filter GROUP NAME
 ask_metric_filter() {
@@ -26,26 +24,19 @@ ask_metric_filter() {
     | jq -c --arg name "$2" '.metricFilters[] | select(.filterName == $name)'
 }
 
-# ensure_metric_filter FILTER
+# ensure_metric_filter NAME GROUP
 ensure_metric_filter() {
-  local name group have
-  name=$(jq -r .filterName <<<"$1")
-  group=$(jq -r .logGroupName <<<"$1")
-  begin "metric filter" "$name"
-  have=$(fact metric_filter "$group" "$name")
+  local want have
+  begin "metric filter" "$1"
+  want=$(metric_filter "$1" "$2")
+  have=$(fact metric_filter "$2" "$1")
   if [[ -z $have ]]; then
-    create aws_or_die logs put-metric-filter --cli-input-json "$1"
+    create aws_or_die logs put-metric-filter --cli-input-json "$want"
   else
-    change_members "$1" "$have" aws_or_die logs put-metric-filter --cli-input-json "$1"
+    change_members "$want" "$have" aws_or_die logs put-metric-filter --cli-input-json "$want"
   fi
   finish
 }
-
-ensure_outage_filter() { ensure_metric_filter "$(outage_filter)"; }
-
-ensure_audit_filter() { [[ -z $AUDIT_DAYS ]] || ensure_metric_filter "$(audit_filter)"; }
-
-ensure_audit_start_filter() { [[ -z $AUDIT_DAYS ]] || ensure_metric_filter "$(audit_start_filter)"; }
 
 list_metric_filter() {
   {
@@ -76,166 +67,153 @@ ask_alarms() {
     "$SILENT_ALARM" "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM" "$LATE_ALARM" | jq -c .MetricAlarms
 }
 
-# describe NAME WHY-AND-CURE: prints the description, which is what a mail has beside the name: which deployment it is, and
-# the page, whose headings are the names of a deployment with the usual APP_NAME.
-describe() {
-  local page=${REPOSITORY:+$REPOSITORY/blob/main/}docs/troubleshooting.md
-  printf 's3-to-s3express-sync: %s in %s copies %s to %s. %s More: %s#s3-to-s3express-sync-%s\n' \
-    "$APP_NAME" "$REGION" "$SRC_BUCKET" "$DST_BUCKET" "$2" "$page" "${1#"$APP_NAME-"}"
-}
-
-# alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS WHY-AND-CURE: METRIC with its namespace before the last slash,
-# DIMENSION as NAME=VALUE or nothing, periods of five minutes. No data is no alarm: an idle queue reports nothing.
+# alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS WHY-AND-CURE [MORE]: prints a row for ask_wanted_alarms: METRIC
+# with its namespace before the last slash, DIMENSION as NAME=VALUE or nothing, periods of five minutes; MORE, an object,
+# says what else it is to have.
 alarm() {
-  jq -n --arg name "$1" --arg metric "$2" --arg dimension "$3" --arg statistic "$4" --argjson threshold "$5" \
-    --argjson periods "$6" --arg description "$(describe "$1" "$7")" --arg topic "${ALARM_EMAIL:+$TOPIC_ARN}" '
-    ($metric | split("/")) as $path | {
-      AlarmName: $name, AlarmDescription: $description,
-      ActionsEnabled: true, AlarmActions: [$topic | select(. != "")],
-      Namespace: ($path[:-1] | join("/")), MetricName: $path[-1],
-      Dimensions: [$dimension | select(. != "") | split("=") | {Name: .[0], Value: .[1]}],
-      Statistic: $statistic, Period: 300, EvaluationPeriods: $periods, DatapointsToAlarm: $periods,
-      Threshold: $threshold, ComparisonOperator: "GreaterThanThreshold", TreatMissingData: "notBreaching"}'
+  local IFS=$'\x1f'
+  printf '%s\n' "$*"
 }
 
-# ensure_alarm ALARM: CloudWatch may answer Metrics in any order.
-ensure_alarm() {
-  local have name
-  name=$(jq -r .AlarmName <<<"$1")
-  begin alarm "$name"
-  have=$(fact alarms | jq -c --arg name "$name" '.[] | select(.AlarmName == $name)
-    | if .Metrics then .Metrics |= sort_by(.Id) else . end')
-  if [[ -z $have ]]; then
-    create aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1" --tags "$(all_tags | as_upper)"
-  else
-    change_members "$1" "$have" aws_or_die cloudwatch put-metric-alarm --cli-input-json "$1"
-  fi
-  finish
-}
+# Prints those that this deployment is to have.
+list_alarm_rows() {
+  local why cure
+  why="Why: messages failed $MAX_RECEIVES times and were given up, so their keys may differ."
+  cure="What to do: ./sync.sh redrive --list shows keys and reasons; fix those, then run ./sync.sh redrive."
+  alarm "$DLQ_ALARM" AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$DLQ_NAME" Maximum 0 1 "$why $cure"
 
-# find_alarm NAME: prints what is there of that alarm, or nothing.
-find_alarm() {
-  fact alarms | jq -c --arg name "$1" 'map(select(.AlarmName == $name)) | select(. != [])'
-}
+  why="Why: the sync is more than $ALARM_AGE_SECONDS s behind: no workers run, there are too few, or they fail."
+  cure="What to do: ./sync.sh status shows which; if all of them work, raise MAX_WORKERS."
+  alarm "$AGE_ALARM" AWS/SQS/ApproximateAgeOfOldestMessage "QueueName=$QUEUE_NAME" \
+    Maximum "$ALARM_AGE_SECONDS" 3 "$why $cure"
 
-# ensure_no_alarm NAME WHAT COMMAND...: the command removes it, if deploy.sh made it.
-ensure_no_alarm() {
-  local alarm ours
-  alarm=$(find_alarm "$1")
-  [[ -n $alarm ]] || return 0
-  begin alarm "$1"
-  ours=$(our_alarms <<<"$alarm")
-  [[ -z $ours ]] || remove "${@:2}"
-  finish "left to you, because it has no tag app=$APP_NAME"
-}
+  list_alarms_of_starter
 
-ensure_dlq_alarm() {
-  local why="Why: messages failed $MAX_RECEIVES times and were given up, so their keys may differ."
-  local cure="What to do: ./sync.sh redrive --list shows keys and reasons; fix those, then run ./sync.sh redrive."
-  ensure_alarm "$(alarm "$DLQ_ALARM" AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$DLQ_NAME" \
-    Maximum 0 1 "$why $cure")"
-}
+  # Lines on outages come less than half an hour apart until it is over: at most a quarter of an hour to the next worker,
+  # a minute to its start, five to its line. So long one line is the alarm, and an outage of days sends one mail.
+  why="Why: the workers cannot sync any key; they keep or return all messages, and lose none."
+  cure="What to do: ./sync.sh status shows the error; fix it, and the workers resume by themselves."
+  alarm "$OUTAGE_ALARM" "$APP_NAME/$OUTAGE_METRIC" "" Sum 0 6 "$why $cure" '{"DatapointsToAlarm": 1}'
 
-ensure_age_alarm() {
-  local why="Why: the sync is more than $ALARM_AGE_SECONDS s behind: no workers run, there are too few, or they fail."
-  local cure="What to do: ./sync.sh status shows which; if all of them work, raise MAX_WORKERS."
-  ensure_alarm "$(alarm "$AGE_ALARM" AWS/SQS/ApproximateAgeOfOldestMessage "QueueName=$QUEUE_NAME" \
-    Maximum "$ALARM_AGE_SECONDS" 3 "$why $cure")"
+  [[ $EVENT_SOURCE == sqs ]] || list_alarm_of_events
+  # An audit reports its result once, at its end; the starter reports the result of a start in each run for an hour.
+  why="Why: an audit found that the buckets differ, did not finish, or could not be started."
+  cure="What to do: ./sync.sh status shows which; the differences are on the queue; after a failure,"
+  cure+=" run ./sync.sh reconcile --audit."
+  [[ -z $AUDIT_DAYS ]] || alarm "$AUDIT_ALARM" "$APP_NAME/$AUDIT_METRIC" "" Sum 0 1 "$why $cure"
+
+  [[ $METRICS == false ]] || list_alarm_of_late_keys
 }
 
 # Two failed runs in a row are an alarm: of a starter that runs every 15 minutes they are three periods of five minutes
 # apart. If it runs less often, a second one would come late, so the first is one.
-starter_alarm_periods() {
-  jq -n --argjson rate "$LAMBDA_POLL_RATE" 'if $rate <= 15
-    then {Period: 300, EvaluationPeriods: ($rate / 5 + 2 | floor), DatapointsToAlarm: 2}
-    else {Period: ($rate * 60), EvaluationPeriods: 1, DatapointsToAlarm: 1} end'
-}
-
-ensure_starter_alarm() {
-  local alarm periods
-  local why="Why: the function that starts workers fails: it cannot start them, they fail or end in an outage,"
-  why+=" or its guard has found that events do not arrive; little or nothing is synced."
-  local cure="What to do: ./sync.sh status and ./sync.sh logs starter show the error; fix it, or run ./deploy.sh again."
-  alarm=$(alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 2 "$why $cure")
-  periods=$(starter_alarm_periods)
-  ensure_alarm "$(jq -c --argjson periods "$periods" '. + $periods' <<<"$alarm")"
-}
-
-# What does not run reports no error, so here no data is the alarm. An alarm on three points looks at the last five, and has
-# no data when all of them are missing (CloudWatch User Guide, "Configuring how CloudWatch alarms treat missing data").
-# So its state is INSUFFICIENT_DATA then, as it is until a new deployment has run first, and a mail comes when it
+#
+# What does not run reports no error, so for silence no data is the alarm. An alarm on three points looks at the last five,
+# and has no data when all of them are missing (CloudWatch User Guide, "Configuring how CloudWatch alarms treat missing
+# data"). So its state is INSUFFICIENT_DATA then, as it is until a new deployment has run first, and a mail comes when it
 # becomes so. Five periods are three times LAMBDA_POLL_RATE, in whole minutes.
-ensure_silent_alarm() {
-  local alarm
-  local minutes=$(((LAMBDA_POLL_RATE * 3 + 4) / 5))
-  local why="Why: the function that starts workers has not run for $((minutes * 5)) to $((minutes * 6)) minutes; nothing is"
-  local cure="What to do: ./sync.sh status shows which rule, function or permission is missing; ./deploy.sh fixes it."
-  alarm=$(alarm "$SILENT_ALARM" AWS/Lambda/Invocations "FunctionName=$STARTER_NAME" Sum 1 3 "$why synced. $cure")
-  ensure_alarm "$(jq -c --argjson minutes "$minutes" '. + {Period: ($minutes * 60), InsufficientDataActions: .AlarmActions,
-    ComparisonOperator: "LessThanThreshold", TreatMissingData: "missing"}' <<<"$alarm")"
-}
+list_alarms_of_starter() {
+  local minutes=$(((LAMBDA_POLL_RATE * 3 + 4) / 5)) why cure form periods=$((LAMBDA_POLL_RATE / 5 + 2)) two=2 seconds=300
+  ((LAMBDA_POLL_RATE <= 15)) || periods=1 two=1 seconds=$((LAMBDA_POLL_RATE * 60))
+  why="Why: the function that starts workers fails: it cannot start them, they fail or end in an outage,"
+  why+=" or its guard has found that events do not arrive; little or nothing is synced."
+  cure="What to do: ./sync.sh status and ./sync.sh logs starter show the error; fix it, or run ./deploy.sh again."
+  printf -v form '{"Period": %d, "DatapointsToAlarm": %d}' "$seconds" "$two"
+  alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 "$periods" "$why $cure" "$form"
 
-# Lines on outages come less than half an hour apart until it is over: at most a quarter of an hour to the next worker,
-# a minute to its start, five to its line. So long one line is the alarm, and an outage of days sends one mail.
-ensure_outage_alarm() {
-  local alarm
-  local why="Why: the workers cannot sync any key; they keep or return all messages, and lose none."
-  local cure="What to do: ./sync.sh status shows the error; fix it, and the workers resume by themselves."
-  alarm=$(alarm "$OUTAGE_ALARM" "$APP_NAME/$OUTAGE_METRIC" "" Sum 0 6 "$why $cure")
-  ensure_alarm "$(jq -c '. + {DatapointsToAlarm: 1}' <<<"$alarm")"
+  why="Why: the function that starts workers has not run for $((minutes * 5)) to $((minutes * 6)) minutes; nothing is synced."
+  cure="What to do: ./sync.sh status shows which rule, function or permission is missing; ./deploy.sh fixes it."
+  printf -v form '{"Period": %d, "ComparisonOperator": "LessThanThreshold", "TreatMissingData": "missing"}' $((minutes * 60))
+  alarm "$SILENT_ALARM" AWS/Lambda/Invocations "FunctionName=$STARTER_NAME" Sum 1 3 "$why $cure" "$form"
 }
 
 # Counts calls of a target that have failed permanently: at once if they are denied or the target is gone, and otherwise
 # after 24 hours of retries (EventBridge User Guide, "Monitoring Amazon EventBridge"; re:Post, "How do I set up EventBridge
 # retries"). A run of the starter that Lambda delays is not one of them, because the call has succeeded when Lambda has
 # queued it (Lambda Developer Guide, "Asynchronous invocation").
-ensure_events_alarm() {
-  if [[ $EVENT_SOURCE == sqs ]]; then
-    ensure_no_alarm "$EVENTS_ALARM" "removed, because EVENT_SOURCE is sqs" remove_alarm "$EVENTS_ALARM"
-    return
-  fi
+list_alarm_of_events() {
   local why="Why: the rule $EVENT_RULE_NAME could not deliver events of the bucket: those for the queue are lost."
   local cure="What to do: ./sync.sh status shows why, ./deploy.sh fixes it, ./sync.sh reconcile finds what was missed."
-  ensure_alarm "$(alarm "$EVENTS_ALARM" AWS/Events/FailedInvocations "RuleName=$EVENT_RULE_NAME" Sum 0 1 "$why $cure")"
-}
-
-# An audit reports its result once, at its end; the starter reports the result of a start in each run for an hour. The
-# alarm shows that there is something to remove, so it is created before its filters and removed after them.
-ensure_audit_alarm() {
-  if [[ -z $AUDIT_DAYS ]]; then
-    ensure_no_alarm "$AUDIT_ALARM" "removed with its filters, because AUDIT_DAYS is empty" undo_audits
-    return
-  fi
-  local why="Why: an audit found that the buckets differ, did not finish, or could not be started."
-  local cure="What to do: ./sync.sh status shows which; the differences are on the queue; after a failure,"
-  cure+=" run ./sync.sh reconcile --audit."
-  ensure_alarm "$(alarm "$AUDIT_ALARM" "$APP_NAME/$AUDIT_METRIC" "" Sum 0 1 "$why $cure")"
-}
-
-undo_audits() {
-  remove_metric_filter "$AUDIT_ALARM"
-  remove_alarm "$AUDIT_ALARM"
+  alarm "$EVENTS_ALARM" AWS/Events/FailedInvocations "RuleName=$EVENT_RULE_NAME" Sum 0 1 "$why $cure"
 }
 
 # As S3 Replication Time Control promises for 99.9% of the objects. Late keys are known when they are copied, so half an
 # hour of them is one mail. Keys without a late one have no share above zero, and minutes without keys no share at all.
-late_alarm() {
+list_alarm_of_late_keys() {
   local why="Why: more than 0.1% of the keys arrived later than $ALARM_LAG_SECONDS s after their event."
   local cure="What to do: the dashboard shows when, ./sync.sh status whether workers are missing, too few, or fail."
-  alarm "$LATE_ALARM" "$APP_NAME/LateKeys" "" Sum 0.1 6 "$why $cure" | jq '
-    def counted($id; $name): {Id: $id, ReturnData: false, MetricStat: {Period: 300, Stat: "Sum",
-      Metric: {Namespace: .Namespace, MetricName: $name}}};
-    . + {DatapointsToAlarm: 1, Metrics: ([counted("late"; "LateKeys"), counted("keys"; "Keys"),
-      {Id: "share", Expression: "100 * late / keys", Label: "late keys (%)", ReturnData: true}] | sort_by(.Id))}
-    | del(.Namespace, .MetricName, .Dimensions, .Statistic, .Period)'
+  alarm "$LATE_ALARM" "$APP_NAME/LateKeys" "" Sum 0.1 6 "$why $cure" '{"DatapointsToAlarm": 1, "of": "Keys"}'
 }
 
-ensure_late_alarm() {
-  if [[ $METRICS == true ]]; then
-    ensure_alarm "$(late_alarm)"
-  else
-    ensure_no_alarm "$LATE_ALARM" "removed, because METRICS is false" remove_alarm "$LATE_ALARM"
+# Prints these rows as CloudWatch takes them. No data is no alarm: an idle queue reports nothing. The description is what
+# a mail has beside the name: which deployment it is, and the page, whose headings are the names of a deployment with the
+# usual APP_NAME. An alarm with "of" is on a share in percent.
+ask_wanted_alarms() {
+  list_alarm_rows | jq -Rnc --arg which "$APP_NAME in $REGION copies $SRC_BUCKET to $DST_BUCKET." \
+    --arg page "${REPOSITORY:+$REPOSITORY/blob/main/}docs/troubleshooting.md" --arg topic "${ALARM_EMAIL:+$TOPIC_ARN}" \
+    --arg app "$APP_NAME" '
+    def counted($id; $name): {Id: $id, ReturnData: false, MetricStat: {Period: .Period, Stat: .Statistic,
+      Metric: {Namespace: .Namespace, MetricName: $name}}};
+    def as_share: . + {Metrics: ([counted("late"; .MetricName), counted("keys"; .of),
+        {Id: "share", Expression: "100 * late / keys", Label: "late keys (%)", ReturnData: true}] | sort_by(.Id))}
+      | del(.Namespace, .MetricName, .Dimensions, .Statistic, .Period, .of);
+    [inputs | split("\u001f") | (.[1] | split("/")) as $path | [$topic | select(. != "")] as $topics
+      | "s3-to-s3express-sync: \($which) \(.[6]) More: \($page)#s3-to-s3express-sync-\(.[0] | ltrimstr($app + "-"))" as $says
+      | {AlarmName: .[0], AlarmDescription: $says, ActionsEnabled: true, AlarmActions: $topics,
+        Namespace: ($path[:-1] | join("/")), MetricName: $path[-1],
+        Dimensions: [.[2] | select(. != "") | split("=") | {Name: .[0], Value: .[1]}],
+        Statistic: .[3], Period: 300, EvaluationPeriods: (.[5] | tonumber), DatapointsToAlarm: (.[5] | tonumber),
+        Threshold: (.[4] | tonumber), ComparisonOperator: "GreaterThanThreshold", TreatMissingData: "notBreaching"}
+        + (.[7] // "{}" | fromjson)
+      | if .TreatMissingData == "missing" then . + {InsufficientDataActions: $topics} else . end
+      | if .of then as_share else . end]'
+}
+
+# why_not_wanted NAME
+why_not_wanted() {
+  case "$1" in
+    "$EVENTS_ALARM") printf 'removed, because EVENT_SOURCE is sqs\n' ;;
+    "$AUDIT_ALARM") printf 'removed with its filters, because AUDIT_DAYS is empty\n' ;;
+    "$LATE_ALARM") printf 'removed, because METRICS is false\n' ;;
+  esac
+}
+
+# ensure_alarm NAME: CloudWatch may answer Metrics in any order. What is not wanted any more is removed, if deploy.sh made
+# it.
+ensure_alarm() {
+  local both want have ours
+  both=$({ fact wanted_alarms && fact alarms; } | jq -c --arg name "$1" 'map(select(.AlarmName == $name))[0]
+    | if .Metrics? then .Metrics |= sort_by(.Id) else . end')
+  want=${both%$'\n'*} have=${both#*$'\n'}
+  [[ $want$have != nullnull ]] || return 0
+  begin alarm "$1"
+  if [[ $want == null ]]; then
+    ours=$(our_alarms <<<"[$have]")
+    [[ -z $ours ]] || remove "$(why_not_wanted "$1")" drop_alarm "$1"
+    finish "left to you, because it has no tag app=$APP_NAME"
+    return
   fi
+  if [[ $have == null ]]; then
+    create aws_or_die cloudwatch put-metric-alarm --cli-input-json "$want" --tags "$(fact tags upper)"
+  else
+    change_members "$want" "$have" aws_or_die cloudwatch put-metric-alarm --cli-input-json "$want"
+  fi
+  finish
+}
+
+# The alarm on audits shows that there is something to remove, so it is created before its filters and removed after them.
+drop_alarm() {
+  [[ $1 != "$AUDIT_ALARM" ]] || remove_metric_filter "$1"
+  remove_alarm "$1"
+}
+
+ensure_alarms() {
+  each ensure_alarm "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" "$SILENT_ALARM"
+  each ensure_metric_filter "$OUTAGE_ALARM $WORKER_LOG_GROUP"
+  each ensure_alarm "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM"
+  [[ -z $AUDIT_DAYS ]] \
+    || each ensure_metric_filter "$AUDIT_ALARM $WORKER_LOG_GROUP" "$AUDIT_ALARM $STARTER_LOG_GROUP"
+  each ensure_alarm "$LATE_ALARM"
 }
 
 # Reads alarms, prints the names of those that deploy.sh made.
@@ -280,29 +258,25 @@ ensure_subscription() {
 
 ask_subscriptions() { aws_or_nothing sns list-subscriptions-by-topic --topic-arn "$TOPIC_ARN"; }
 
-ensure_topic() {
-  local subscriptions
-  [[ -n $ALARM_EMAIL ]] || return 0
-  begin topic "$TOPIC_NAME"
-  subscriptions=$(fact subscriptions)
-  [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "$(all_tags | as_upper)"
-  ensure_subscription "${subscriptions:-null}"
-  finish
-}
-
 # Prints the topic's ARN if it is there and deploy.sh made it.
 ask_own_topic() {
   aws_or_nothing sns list-tags-for-resource --resource-arn "$TOPIC_ARN" \
     | jq -r --arg app "$APP_NAME" --arg arn "$TOPIC_ARN" 'select(any(.Tags[]; .Key == "app" and .Value == $app)) | $arn'
 }
 
-ensure_no_topic() {
-  local topic
-  [[ -z $ALARM_EMAIL ]] || return 0
+ensure_topic() {
+  local topic subscriptions
   begin topic "$TOPIC_NAME"
-  topic=$(fact own_topic)
-  [[ -z $topic ]] || remove "removed, because ALARM_EMAIL is empty" aws_or_die sns delete-topic --topic-arn "$topic"
-  finish "none, because ALARM_EMAIL is empty"
+  if [[ -z $ALARM_EMAIL ]]; then
+    topic=$(fact own_topic)
+    [[ -z $topic ]] || remove "removed, because ALARM_EMAIL is empty" aws_or_die sns delete-topic --topic-arn "$topic"
+    finish "none, because ALARM_EMAIL is empty"
+    return
+  fi
+  subscriptions=$(fact subscriptions)
+  [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "$(fact tags upper)"
+  ensure_subscription "${subscriptions:-null}"
+  finish
 }
 
 list_topic() {

@@ -57,7 +57,7 @@ settled_cluster() {
 create_cluster() {
   local cluster
   cluster=$(aws_or_die ecs create-cluster --cluster-name "$CLUSTER_NAME" --capacity-providers FARGATE FARGATE_SPOT \
-    --settings name=containerInsights,value=disabled --tags "$(all_tags)" | jq -c .cluster)
+    --settings name=containerInsights,value=disabled --tags "$(fact tags lower)" | jq -c .cluster)
   settled_cluster "$cluster"
 }
 

@@ -111,7 +111,7 @@ wanted_rule() {
 
 # put_rule RULE: put-rule resets what it is not given, and takes tags only for a new rule.
 put_rule() {
-  aws_or_die events put-rule --cli-input-json "$1" --tags "$(all_tags | as_upper)"
+  aws_or_die events put-rule --cli-input-json "$1" --tags "$(fact tags upper)"
   keep rule "$RULE_NAME" <<<"$1"
 }
 
@@ -227,7 +227,7 @@ create_event_rule() {
   local switch=() turned_on
   turned_on=$(switch_turned_on_by)
   [[ -z $turned_on ]] || switch=("$SWITCH_TAG" "$SRC_BUCKET")
-  aws_or_die events put-rule --cli-input-json "$1" --tags "$(all_tags ${switch[@]+"${switch[@]}"} | as_upper)"
+  aws_or_die events put-rule --cli-input-json "$1" --tags "$(fact tags upper ${switch[@]+"${switch[@]}"})"
 }
 
 # parsed_rule RULE: its pattern is JSON in a string, which AWS may print in its own way.
@@ -235,7 +235,10 @@ parsed_rule() { jq -c '.EventPattern |= (. // "null" | fromjson)' <<<"$1"; }
 
 ensure_event_rule() {
   local want have too_few
-  [[ $EVENT_SOURCE == eventbridge ]] || return 0
+  if [[ $EVENT_SOURCE == sqs ]]; then
+    end_event_rule
+    return
+  fi
   begin "event rule" "$EVENT_RULE_NAME"
   have=$(fact rule "$EVENT_RULE_NAME")
   want=$(jq -n --arg name "$EVENT_RULE_NAME" --arg pattern "$(event_pattern)" --arg state "$(enabled_state <<<"$have")" '{
@@ -317,7 +320,6 @@ turn_on_switch() {
 # The call replaces the bucket's whole configuration, so the switch is put among what is there.
 ensure_event_switch() {
   local have
-  [[ $EVENT_SOURCE == eventbridge ]] || return 0
   begin "event switch" "$SRC_BUCKET"
   have=$(latest_notifications)
   has_switch "$have" || create turn_on_switch "$have"
@@ -385,9 +387,8 @@ replace_old_way() {
 }
 
 # The statement in the queue's policy shows whether the old way exists: it is added before it and removed after it.
-ensure_no_notification() {
+end_notification() {
   local ours
-  [[ $EVENT_SOURCE == eventbridge ]] || return 0
   admits "${EVENT_SENDERS[sqs]}" || had_notifications || return 0
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
   ours=$(our_notifications "$(latest_notifications)")
@@ -407,9 +408,9 @@ drop_rule_and_switch() {
 }
 
 # A rule that is not known as ours stays, and so does the statement, by which the next run finds it.
-ensure_no_event_rule() {
+end_event_rule() {
   local ours tags
-  [[ $EVENT_SOURCE == sqs ]] && admits "${EVENT_SENDERS[eventbridge]}" || return 0
+  admits "${EVENT_SENDERS[eventbridge]}" || return 0
   begin "event rule" "$EVENT_RULE_NAME"
   ours=$(list_event_rule)
   tags=$(fact event_rule_tags)

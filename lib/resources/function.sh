@@ -97,7 +97,7 @@ create_function() {
   input=$(jq -n --arg since "$2" '{Environment: {Variables: {PAUSED_SINCE: (if $since == "" then null else $since end)}}}' \
     | with_pause "$1")
   state=$(aws_or_die lambda create-function --cli-input-json "$input" --zip-file "fileb://$TEMP_DIR/starter.zip" \
-    --architectures arm64 --tags "$(all_tags | as_map)" | jq -r .State)
+    --architectures arm64 --tags "$(fact tags map)" | jq -r .State)
   [[ $state == Active ]] || await_function function-active-v2
 }
 

@@ -139,7 +139,7 @@ ensure_repository() {
   repository=$(fact repository)
   if [[ -z $repository ]]; then
     create aws_or_die ecr create-repository --repository-name "$APP_NAME" --image-tag-mutability IMMUTABLE \
-      --image-scanning-configuration scanOnPush=true --tags "$(all_tags | as_upper)"
+      --image-scanning-configuration scanOnPush=true --tags "$(fact tags upper)"
   else
     [[ $(jq '.repositories[0].imageScanningConfiguration.scanOnPush' <<<"$repository") == true ]] \
       || change_from false true "scan on push" aws_or_die ecr put-image-scanning-configuration \

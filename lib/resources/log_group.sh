@@ -4,21 +4,19 @@
 # ask_log_groups NAME: those that begin so.
 ask_log_groups() { aws_or_nothing logs describe-log-groups --log-group-name-prefix "$1"; }
 
+# ensure_log_group NAME
 ensure_log_group() {
-  local group days
+  local days
   begin "log group" "$1"
-  group=$(fact log_groups "$1")
-  group=$(jq -c --arg name "$1" '.logGroups[] | select(.logGroupName == $name)' <<<"$group")
-  [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$(all_tags | as_map)"
-  days=$(jq '.retentionInDays' <<<"${group:-null}")
+  days=$(fact log_groups "$1" | jq --arg name "$1" '.logGroups[] | select(.logGroupName == $name) | .retentionInDays')
+  [[ -n $days ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$(fact tags map)"
+  days=${days:-null}
   [[ $days == "$LOG_RETENTION_DAYS" ]] || change_from "$days" "$LOG_RETENTION_DAYS" retention \
     aws_or_die logs put-retention-policy --log-group-name "$1" --retention-in-days "$LOG_RETENTION_DAYS"
   finish
 }
 
-ensure_starter_log_group() { ensure_log_group "$STARTER_LOG_GROUP"; }
-
-ensure_worker_log_group() { ensure_log_group "$WORKER_LOG_GROUP"; }
+ensure_log_groups() { each ensure_log_group "$STARTER_LOG_GROUP" "$WORKER_LOG_GROUP"; }
 
 list_log_group() {
   local name groups

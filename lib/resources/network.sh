@@ -163,10 +163,10 @@ create_endpoint() {
     --route-table-ids "${@:2}" --tag-specifications "$(tag_specifications vpc-endpoint)"
 }
 
-# A route table takes one endpoint per service, so tables that have one already, no matter whose, are left as they are.
+# ensure_vpc_endpoint SERVICE: a route table takes one endpoint per service, so tables that have one already, no matter
+# whose, are left as they are.
 ensure_vpc_endpoint() {
   local service=com.amazonaws.$REGION.$1 endpoints tables missing ours
-  [[ $CREATE_VPC_ENDPOINTS == true ]] || return 0
   begin "gateway endpoint" "$service"
   endpoints=$(find_endpoints "$service")
   tables=$(task_route_tables)
@@ -187,9 +187,7 @@ ensure_vpc_endpoint() {
   finish
 }
 
-ensure_s3_endpoint() { ensure_vpc_endpoint s3; }
-
-ensure_s3express_endpoint() { ensure_vpc_endpoint s3express; }
+ensure_vpc_endpoints() { [[ $CREATE_VPC_ENDPOINTS == false ]] || each ensure_vpc_endpoint s3 s3express; }
 
 # The tag is checked again in the answer: what is removed must be ours.
 list_vpc_endpoint() {

@@ -1,12 +1,11 @@
 # shellcheck shell=bash
 # The queue that gets the events, and its dead-letter queue.
 
-# An expiring message is counted from its first queue on, so both queues keep messages for the 14 days that SQS allows.
-readonly QUEUE_SECONDS=1209600
-
+# Attributes of both queues. An expiring message is counted from its first queue on, so they keep messages for the 14 days
+# that SQS allows.
 dlq_attributes() {
-  jq -n --arg keep "$QUEUE_SECONDS" '{MessageRetentionPeriod: $keep, ReceiveMessageWaitTimeSeconds: "20",
-    SqsManagedSseEnabled: "true", DelaySeconds: "0"}'
+  printf '{"MessageRetentionPeriod": "1209600", "ReceiveMessageWaitTimeSeconds": "20", "SqsManagedSseEnabled": "true",
+    "DelaySeconds": "0"}\n'
 }
 
 # The names of the statements for those that send the events, by EVENT_SOURCE.
@@ -30,18 +29,13 @@ queue_policy() {
 }
 
 # Prints the policy that the queue had when this run began, or nothing.
-find_queue_policy() { fact queue_attributes "$QUEUE_NAME" | jq '.Attributes.Policy // "{}" | fromjson'; }
+ask_queue_policy() { fact queue_attributes "$QUEUE_NAME" | jq -c '.Attributes.Policy // "{}" | fromjson'; }
 
-# has_statement POLICY SENDER
-has_statement() {
-  jq -e --arg sender "$2" 'any(.Statement[]?; .Sid == $sender)' <<<"${1:-null}" >/dev/null
-}
-
-# admits SENDER: whether the queue took its events when this run began.
+# admits SENDER: whether the queue took its events when this run began. No name of a sender is part of another.
 admits() {
   local policy
-  policy=$(find_queue_policy)
-  has_statement "$policy" "$1"
+  policy=$(fact queue_policy)
+  [[ $policy == *'"Sid":"'"$1"'"'* ]]
 }
 
 # Prints who sends with this EVENT_SOURCE, and who did before: until the end of the run both may.
@@ -93,7 +87,7 @@ existing_queue_url() {
 # Prints the bucket of each notification, and of the event rule, that the queue takes events of.
 previous_sources() {
   local policy
-  policy=$(find_queue_policy)
+  policy=$(fact queue_policy)
   jq -r --arg sender "${EVENT_SENDERS[sqs]}" '.Statement[]? | select(.Sid == $sender)
     | .Condition.ArnLike["aws:SourceArn"] | strings | split(":")[-1]' <<<"${policy:-null}"
   if admits "${EVENT_SENDERS[eventbridge]}"; then event_rule_source; fi
@@ -112,7 +106,7 @@ check_previous_source() {
 
 # create_queue NAME ATTRIBUTES
 create_queue() {
-  aws_or_die sqs create-queue --queue-name "$1" --attributes "$2" --tags "$(all_tags | as_map)" \
+  aws_or_die sqs create-queue --queue-name "$1" --attributes "$2" --tags "$(fact tags map)" \
     | jq -r .QueueUrl | keep queue_url "$1"
 }
 
@@ -131,25 +125,29 @@ with_what_somebody_set() {
     + if (.MaximumMessageSize // "262144" | tonumber) >= 262144 then {} else {MaximumMessageSize: "262144"} end'
 }
 
-# ensure_queue KIND NAME ATTRIBUTES: a queue that was deleted a moment ago may still have a URL, but no attributes.
+# ensure_queue NAME: a queue that was deleted a moment ago may still have a URL, but no attributes.
 ensure_queue() {
-  local url have want
-  begin "$1" "$2"
-  url=$(fact queue_url "$2")
-  have=$(fact queue_attributes "$2")
-  if [[ -z $have ]]; then
-    create create_queue "$2" "$3"
+  local url have want attributes
+  if [[ $1 == "$DLQ_NAME" ]]; then
+    begin "dead-letter queue" "$1"
+    attributes=$(dlq_attributes)
   else
-    want=$(with_what_somebody_set "$3" <<<"$have")
+    begin queue "$1"
+    attributes=$(queue_attributes)
+  fi
+  url=$(fact queue_url "$1")
+  have=$(fact queue_attributes "$1")
+  if [[ -z $have ]]; then
+    create create_queue "$1" "$attributes"
+  else
+    want=$(with_what_somebody_set "$attributes" <<<"$have")
     change_members "$(parsed_attributes "$want")" "$(parsed_attributes "$have")" \
       aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$want"
   fi
   finish
 }
 
-ensure_dlq() { ensure_queue "dead-letter queue" "$DLQ_NAME" "$(dlq_attributes)"; }
-
-ensure_source_queue() { ensure_queue queue "$QUEUE_NAME" "$(queue_attributes)"; }
+ensure_queues() { each ensure_queue "$DLQ_NAME" "$QUEUE_NAME"; }
 
 # count_messages URL
 count_messages() {

@@ -169,7 +169,7 @@ create_role() {
   [[ $ROLE_PATH == / ]] || options+=(--path "$ROLE_PATH")
   [[ -z $ROLE_BOUNDARY_ARN ]] || options+=(--permissions-boundary "$ROLE_BOUNDARY_ARN")
   aws_or_die iam create-role --role-name "$1" --assume-role-policy-document "$2" ${options[@]+"${options[@]}"} \
-    --tags "$(all_tags region "$REGION" | as_upper)"
+    --tags "$(fact tags upper region "$REGION")"
 }
 
 # has_boundary ROLE: whether it has the one that it is to have. Without the setting, one that somebody gave it stays.
@@ -178,42 +178,45 @@ has_boundary() {
     '.Role.PermissionsBoundary.PermissionsBoundaryArn == $boundary' <<<"$1" >/dev/null
 }
 
-# ensure_role NAME TRUST POLICY [NOTE]: the boundary comes first, as an account with rules may let nobody change a role
-# without.
+# ensure_role NAME: the boundary comes first, as an account with rules may let nobody change a role without.
 ensure_role() {
-  local role trust policy
+  local role want_trust want trust policy=""
   begin role "$1"
-  [[ -z ${4-} ]] || note "$4"
+  case "$1" in
+    "$STARTER_ROLE") want_trust=$(lambda_trust) want=$(starter_policy) ;;
+    "$TASK_ROLE")
+      want_trust=$(ecs_trust) want=$(task_policy)
+      tell_of_readable
+      ;;
+    "$EXEC_ROLE") want_trust=$(ecs_trust) want=$(exec_policy) ;;
+  esac
   role=$(fact role "$1")
   if [[ -z $role ]]; then
-    create create_role "$1" "$2"
+    create create_role "$1" "$want_trust"
   else
     has_boundary "$role" || change boundary aws_or_die iam put-role-permissions-boundary --role-name "$1" \
       --permissions-boundary "$ROLE_BOUNDARY_ARN"
     trust=$(jq -c .Role.AssumeRolePolicyDocument <<<"$role")
-    same_json "$2" "$trust" \
-      || change_from "$trust" "$2" trust \
-        aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$2"
+    same_json "$want_trust" "$trust" || change_from "$trust" "$want_trust" trust \
+      aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$want_trust"
     policy=$(fact role_policy "$1" | jq -c .PolicyDocument)
   fi
-  same_json "$3" "${policy-}" || keeps_rights "$1" "${policy-}" \
-    || change_from "${policy-}" "$3" policy put_policy "$1" "$3"
+  same_json "$want" "$policy" || keeps_rights "$1" "$policy" \
+    || change_from "$policy" "$want" policy put_policy "$1" "$want"
   finish
 }
 
-ensure_starter_role() { ensure_role "$STARTER_ROLE" "$(lambda_trust)" "$(starter_policy)"; }
-
-ensure_task_role() {
-  local prefixes synced more=""
+# Says so if workers may read more than is synced.
+tell_of_readable() {
+  local prefixes synced
   prefixes=$(readable_prefixes)
   synced=$(synced_prefixes)
-  [[ $prefixes == "$synced" ]] || more=$(jq -r --arg role "$TASK_ROLE" --arg bucket "$SRC_BUCKET" '
+  [[ $prefixes == "$synced" ]] || note "$(jq -r --arg role "$TASK_ROLE" --arg bucket "$SRC_BUCKET" '
     "\($role) may read \(map("s3://\($bucket)/\(.)*") | join(", ")), because an IAM policy cannot contain the rest of "
-    + "PREFIX_FILTER"' <<<"$prefixes")
-  ensure_role "$TASK_ROLE" "$(ecs_trust)" "$(task_policy)" "$more"
+    + "PREFIX_FILTER"' <<<"$prefixes")"
 }
 
-ensure_exec_role() { ensure_role "$EXEC_ROLE" "$(ecs_trust)" "$(exec_policy)"; }
+ensure_roles() { each ensure_role "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; }
 
 # Role names are the same in all Regions: a role with another Region's tag belongs to a deployment there.
 list_role() {

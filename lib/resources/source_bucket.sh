@@ -76,7 +76,10 @@ changed_notifications() {
 # The call replaces the bucket's whole configuration, so ours are put among those that are there.
 ensure_notification() {
   local have ours want merged before after
-  [[ $EVENT_SOURCE == sqs ]] || return 0
+  if [[ $EVENT_SOURCE == eventbridge ]]; then
+    end_notification
+    return
+  fi
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
   have=$(latest_notifications)
   ours=$(our_notifications "$have")

@@ -90,7 +90,7 @@ parsed_definition() {
 }
 
 register_task_definition() {
-  aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "$(all_tags)"
+  aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "$(fact tags lower)"
 }
 
 ensure_task_definition() {

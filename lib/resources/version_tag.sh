@@ -54,9 +54,9 @@ tag_calls() {
 tag_all() {
   local calls call
   local -A tags
-  tags[lower]=$(all_tags | jq -c 'map(select(.key != "app"))')
-  tags[upper]=$(as_upper <<<"${tags[lower]}")
-  tags[map]=$(as_map <<<"${tags[lower]}")
+  tags[lower]=$(fact tags lower | jq -c 'map(select(.key != "app"))')
+  tags[upper]=$(fact tags upper | jq -c 'map(select(.Key != "app"))')
+  tags[map]=$(fact tags map | jq -c 'del(.app)')
   calls=$(tag_calls)
   while read -ra call; do aws_if_allowed "${call[@]:1}" --tags "${tags[${call[0]}]}"; done <<<"$calls"
   aws_if_allowed lambda tag-resource --resource "$STARTER_ARN" --tags "${tags[map]}"
@@ -82,7 +82,7 @@ ensure_version_tag() {
   tags=$(latest starter_tags)
   missing=$(missing_tags <<<"$tags")
   if [[ -n $missing ]]; then
-    [[ $DRY_RUN == false ]] || VALUES+=("$(differences "$(all_tags | as_map)" "$(jq -c .Tags <<<"$tags")" false)")
+    [[ $DRY_RUN == false ]] || VALUES+=("$(differences "$(fact tags map)" "$(jq -c .Tags <<<"$tags")" false)")
     change "$missing" tag_all
   fi
   if was_denied; then

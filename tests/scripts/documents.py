@@ -62,10 +62,14 @@ one_step() {
 }
 several() {
   local step
-  for step in "$@"; do "$step"; done
+  for step in "$@"; do run_step "$step"; done
 }
 changed_events() {
-  several ensure_source_queue "$@" ensure_no_event_rule ensure_no_notification
+  local one
+  list_steps
+  for one in "${STEPS[@]}"; do
+    [[ $one != ensure_@(queues|notification|event_*) ]] || run_step "$one"
+  done
 }
 set +e
 while IFS= read -r -d '' command; do

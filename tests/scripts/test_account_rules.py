@@ -87,5 +87,5 @@ def test_an_error_about_a_role_under_another_path_is_final(scripts: Scripts) -> 
     scripts.account = PaperAccount()
     words = f"User: u is not authorized to perform: iam:PassRole on resource: arn:aws:iam::1:role/{ROLES[2]}"
     scripts.account.refusals = [("RegisterTaskDefinition", Refused("AccessDeniedException", words))]
-    ran = scripts.step("several", "ensure_exec_role", "ensure_task_definition", status=1, ROLE_PATH="/ml/2026/")
+    ran = scripts.step("several", f"ensure_role {ROLES[2]}", "ensure_task_definition", status=1, ROLE_PATH="/ml/2026/")
     assert "waiting" not in ran.errors

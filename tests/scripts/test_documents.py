@@ -458,7 +458,7 @@ def test_every_option_can_be_turned_off(back: Deployed) -> None:
 def test_audits_that_were_half_made_can_be_turned_off(scripts: Scripts, full: Deployed) -> None:
     scripts.account = copied(full.kept)
     del scripts.account.kept[f"filter {APP}-audit of {WORKER_LOG}"]
-    scripts.step("ensure_audit_alarm", AUDIT_DAYS="")
+    scripts.step("ensure_alarms", AUDIT_DAYS="")
     assert [name for name in scripts.account.kept if name.startswith(("filter ", "alarm ")) and "-audit" in name] == []
 
 
@@ -519,7 +519,7 @@ def test_events_come_the_old_way_until_the_new_one_works(scripts: Scripts, accou
     theirs = {name: value for name, value in THEIR_NOTIFICATIONS.items() if name[0] != "Q"}
     account.kept[f"notifications {SOURCE}"] |= copy.deepcopy(theirs)
     way = {"EVENT_SOURCE": "eventbridge", "CHANGEOVER_SECONDS": "70"}
-    ran = scripts.step("changed_events", "ensure_event_rule", "ensure_event_switch", **way)
+    ran = scripts.step("changed_events", **way)
     assert in_words(ran) == [
         "queue: s3-events+eventbridge",
         "PutRule",
@@ -538,7 +538,7 @@ def test_events_come_the_old_way_until_the_new_one_works(scripts: Scripts, accou
 
 @pytest.mark.usefixtures("account")
 def test_copying_is_turned_on_from_its_rights_to_its_variables(scripts: Scripts) -> None:
-    ran = scripts.step("several", "ensure_starter_role", "ensure_function", STARTER_COPIES="true")
+    ran = scripts.step("several", f"ensure_role {ROLES[0]}", "ensure_function", STARTER_COPIES="true")
     assert in_words(ran) == ["rights of the starter", "UpdateFunctionCode", "UpdateFunctionConfiguration"]
 
 
@@ -594,7 +594,7 @@ def test_a_refusal_for_good_ends_the_run_with_what_to_do(
 def test_a_refusal_that_lasts_ends_the_run(scripts: Scripts, account: PaperAccount) -> None:
     del account.kept[f"queue {APP}-dlq"]
     account.refusals = [("CreateQueue", Refused("QueueDeletedRecently"))] * 9
-    ran = scripts.step("ensure_dlq", status=1)
+    ran = scripts.step("ensure_queue", f"{APP}-dlq", status=1)
     assert ran.errors.count("waiting: ") == 2  # RETRY_LIMIT is 3
     assert f"dead-letter queue {APP}-dlq: aws sqs create-queue failed" in ran.errors
 

@@ -15,9 +15,13 @@ from hostile import Hostile, Hostility
 Kept = dict[str, Any]
 BRIDGE = {"EVENT_SOURCE": "eventbridge"}
 FUNCTION, RULE, SINCE = f"function {APP}-starter", f"rule {APP}-starter-rule", "2026-11-27T12:00:00Z"
-NEW_ROLE = ("starter_role", "function", "rule")  # with which the function is made again
-AUDITS = ("starter_role", "function", "audit_alarm", "audit_filter", "audit_start_filter")
-EVENTS = ("source_queue", "notification", "event_rule", "event_switch", "no_event_rule", "no_notification")
+NEW_ROLE = (
+    f"ensure_role {APP}-starter-role",
+    "ensure_function",
+    "ensure_rule",
+)  # with which the function is made again
+AUDITS = (f"ensure_role {APP}-starter-role", "ensure_function", "ensure_alarms")
+EVENTS = ("changed_events",)
 
 
 class Part(NamedTuple):
@@ -46,16 +50,16 @@ def resumed_after_an_interruption(kept: Kept) -> None:
 
 # Each makes more than one write.
 PARTS = {
-    "a log group": Part(("log-group",), ("starter_log_group",)),
-    "a role": Part(("role",), ("task_role",)),
-    "a repository": Part(("repository",), ("repository",)),
-    "a function": Part(("function",), ("function",)),
-    "a rule": Part(("rule",), ("rule",)),
+    "a log group": Part(("log-group",), (f"ensure_log_group /aws/lambda/{APP}-starter",)),
+    "a role": Part(("role",), (f"ensure_role {APP}-task-role",)),
+    "a repository": Part(("repository",), ("ensure_repository",)),
+    "a function": Part(("function",), ("ensure_function",)),
+    "a rule": Part(("rule",), ("ensure_rule",)),
     "a paused function of a new role": Part((), NEW_ROLE, happened=paused),
     "one whose rule is gone": Part(("rule",), NEW_ROLE, happened=paused),
     "one that was resumed in between": Part((), NEW_ROLE, happened=resumed_after_an_interruption),
-    "a topic": Part(("topic",), ("topic",), {"ALARM_EMAIL": "ops@example.com"}),
-    "a lifecycle": Part(("lifecycle", "bucket-policy"), ("lifecycle",)),
+    "a topic": Part(("topic",), ("ensure_topic",), {"ALARM_EMAIL": "ops@example.com"}),
+    "a lifecycle": Part(("lifecycle", "bucket-policy"), ("ensure_lifecycle",)),
     "audits": Part((), AUDITS, {"AUDIT_DAYS": "7"}),
     "no audits any more": Part((), AUDITS, {"AUDIT_DAYS": ""}, {"AUDIT_DAYS": "7"}),
     "events of EventBridge": Part((), EVENTS, BRIDGE),
@@ -91,9 +95,8 @@ def test_a_part_that_is_interrupted_after_any_write_is_completed_by_the_next_run
         if not (kinds and name.startswith(kinds))
     }
     part.happened(before)
-    steps = [f"ensure_{step}" for step in part.steps]
     times, kept, wanted = both_ends(
-        scripts, before, lambda: scripts.step("several", *steps, status=None, **part.settings)
+        scripts, before, lambda: scripts.step("several", *part.steps, status=None, **part.settings)
     )
     assert times > 1
     assert kept == wanted

@@ -23,6 +23,7 @@ REMOVE_OLD = "./sync.sh reconcile --remove-unwanted"
 DEPLOY = """start_run
 check_account
 chosen=()
+list_steps
 for step in "${STEPS[@]}"; do
   [[ $step != *_lifecycle && $step != ensure_task_definition ]] || chosen+=("$step")
 done

@@ -37,7 +37,7 @@ def other_event(kept: Kept) -> None:
 VARIABLES = "Environment.Variables"
 CASES = {
     "a setting of the queue": Case(
-        "ensure_source_queue", nothing, {"VISIBILITY_TIMEOUT": "3600"}, [("VisibilityTimeout", "7200", "3600")]
+        f"ensure_queue {APP}-q", nothing, {"VISIBILITY_TIMEOUT": "3600"}, [("VisibilityTimeout", "7200", "3600")]
     ),
     "a setting of the workers": Case(
         "ensure_task_definition",
@@ -61,9 +61,11 @@ CASES = {
         [("concurrency", 5, 1)],
     ),
     "a number of its own": Case(
-        "ensure_worker_log_group", nothing, {"LOG_RETENTION_DAYS": "7"}, [("retention", 30, 7)]
+        f"ensure_log_group /ecs/{APP}-task", nothing, {"LOG_RETENTION_DAYS": "7"}, [("retention", 30, 7)]
     ),
-    "a policy": Case("ensure_exec_role", other_policy, {}, [("policy.Statement.0.Effect", "Deny", "Allow")]),
+    "a policy": Case(
+        f"ensure_role {APP}-exec-role", other_policy, {}, [("policy.Statement.0.Effect", "Deny", "Allow")]
+    ),
     "an event type of a notification": Case(
         "ensure_notification",
         other_event,

@@ -223,10 +223,10 @@ class Removed(NamedTuple):
 
 
 REMOVED = (
-    Removed("deployer", "sqs:CreateQueue", "ensure_dlq"),
-    Removed("deployer", "sqs:TagQueue", "ensure_dlq"),
+    Removed("deployer", "sqs:CreateQueue", f"ensure_queue {APP}-dlq"),
+    Removed("deployer", "sqs:TagQueue", f"ensure_queue {APP}-dlq"),
     Removed("deployer", "iam:PassRole", "ensure_task_definition"),
-    Removed("deployer", "iam:PutRolePolicy", "ensure_exec_role"),
+    Removed("deployer", "iam:PutRolePolicy", f"ensure_role {APP}-exec-role"),
     Removed("deployer", "events:PutRule", "ensure_rule"),
     Removed("deployer", "ecr:UploadLayerPart", "several ensure_repository ensure_image"),
     Removed("deployer", "s3:PutBucketNotification", "ensure_notification"),

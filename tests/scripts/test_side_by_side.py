@@ -94,9 +94,9 @@ def test_commands_side_by_side(name: str) -> None:
 
 # What AWS answers to the second of two creations, and the steps of the run that gets it.
 MADE_MEANWHILE = [
-    ("CreateLogGroup", "ResourceAlreadyExistsException", "The specified log group already exists", "worker_log_group"),
-    ("CreateQueue", "QueueAlreadyExists", "A queue already exists with the same name and other attributes", "dlq"),
-    ("CreateRole", "EntityAlreadyExists", "Role with name x already exists.", "task_role"),
+    ("CreateLogGroup", "ResourceAlreadyExistsException", "The specified log group already exists", "log_groups"),
+    ("CreateQueue", "QueueAlreadyExists", "A queue already exists with the same name and other attributes", "queues"),
+    ("CreateRole", "EntityAlreadyExists", "Role with name x already exists.", "roles"),
     ("CreateRepository", "RepositoryAlreadyExistsException", "The repository already exists", "repository"),
     ("CreateSecurityGroup", "InvalidGroup.Duplicate", "The security group 'x' already exists", "security_group"),
     ("CreateFunction", "ResourceConflictException", "Function already exist: x", "function"),
