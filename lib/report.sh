@@ -1,6 +1,120 @@
 # shellcheck shell=bash
-# The plan of a deployment, a row for each resource, and how it is carried out. A step compares what is wanted with the
-# facts: begin, then create, change or remove, then finish. In a plan it writes nothing and adds its row.
+# What a run goes by and what it does: the facts, how they are compared with what is wanted, and the plan of a deployment,
+# a row for each resource, which is carried out.
+
+# --- facts ----------------------------------------------------------------------------------------------------------
+#
+# A call of the AWS CLI takes about a second, and a function in $(...) cannot set a variable, so answers that are needed
+# again are kept in files. A fact has a name and, if there are several of its kind, what it is about: "fact role NAME" prints what ask_role NAME
+# printed the first time in this run. What a run finds out by itself is kept in the same way:
+#   created KIND NAME   this run made that resource, or would make it (create)
+#   denied RESOURCE     what AWS said when it denied a call that the run can do without (aws.sh)
+
+# fact_file NAME [OF...]
+fact_file() {
+  local IFS=.
+  printf '%s\n' "$TEMP_DIR/facts/${*//[^A-Za-z0-9._-]/_}"
+}
+
+# put_file FILE COMMAND...: the file is there only when all that the command prints is in it; several may run at once.
+put_file() {
+  local new=$1.$BASHPID status
+  "${@:2}" >"$new"
+  status=$? # inside of a condition the shell goes on after a failure
+  ((status == 0)) || return "$status"
+  mv "$new" "$1"
+}
+
+# keep NAME [OF...]: reads the fact, from now on.
+keep() {
+  local file
+  file=$(fact_file "$@")
+  put_file "$file" cat
+}
+
+# forget NAME: whatever it is about.
+forget() { rm -f "$TEMP_DIR/facts/$1".*; }
+
+# latest NAME [OF...]: others may change this at any time, so a plan uses the fact, and a write asks again first.
+latest() { if [[ $DRY_RUN == true ]]; then fact "$@"; else "ask_$1" "${@:2}"; fi; }
+
+# is_known NAME [OF...]
+is_known() {
+  local file
+  file=$(fact_file "$@")
+  [[ -e $file ]]
+}
+
+# fact NAME [OF...]: if it has to be asked for, and that fails, the run ends.
+fact() {
+  local file
+  file=$(fact_file "$@")
+  [[ -e $file ]] || put_file "$file" "ask_$1" "${@:2}"
+  [[ ! -s $file ]] || printf '%s\n' "$(<"$file")" # faster than cat, and there are hundreds
+}
+
+# fact_or_reason NAME [OF...]: the same if ask_NAME may fail. Its output is the reason then, and this fails as well.
+fact_or_reason() {
+  local answer no=("no_$1" "${@:2}")
+  if ! is_known "$@" && ! is_known "${no[@]}"; then
+    if answer=$("ask_$1" "${@:2}"); then keep "$@" <<<"$answer"; else keep "${no[@]}" <<<"$answer"; fi
+  fi
+  if is_known "$@"; then
+    fact "$@"
+  else
+    fact "${no[@]}"
+    return 1
+  fi
+}
+
+# --- what is wanted, and what exists --------------------------------------------------------------------------------
+
+# same_json ONE TWO
+same_json() { printf '%s\n' "${1:-null}" "${2:-null}" | jq -es '.[0] == .[1]' >/dev/null; }
+
+# Prints the members of object WANT that differ in HAVE; members that only HAVE has (defaults of AWS) do not count, and a
+# list that is missing is an empty one.
+differing() {
+  printf '%s\n' "$1" "${2:-null}" | jq -rs '.[0] as $want | .[1] as $have |
+    def same($have): . as $want |
+      if type == "object" then ($have | type) == "object" and all(keys[]; . as $k | $want[$k] | same($have[$k]))
+      elif type == "array" then ($have // []) as $have | ($have | type) == "array" and length == ($have | length)
+        and all(range(length); . as $i | $want[$i] | same($have[$i]))
+      else . == $have end;
+    [$want | keys[] | select(. as $k | $want[$k] | same($have[$k]) | not)] | join(", ")'
+}
+
+# differences WANT HAVE ALL [WITHIN]: prints a JSON list of {path, from, to}, one for each value that differs; with ALL
+# true also those that only HAVE has. Members of lists that have a name or an id are compared by that.
+differences() {
+  printf '%s\n' "${1:-null}" "${2:-null}" | jq -cs --argjson all "$3" --arg within "${4:-}" '
+    def id: if type == "object" then .name // .Sid // .ID // .Id else null end;
+    def has_ids: type == "array" and all(.[]; id | type == "string") and (map(id) | length == (unique | length));
+    def keyed: if has_ids and . != []
+      then map({key: id, value: (if keys == ["name", "value"] then .value else . end)}) | from_entries else . end;
+    def compared($other): keyed as $want | ($other | keyed) as $have | [$want, $have | type] as $types
+      | if $want == $have then empty
+        elif $types == ["object", "object"] then
+          (($want | keys) + if $all then $have | keys else [] end | unique)[] as $key
+          | $want[$key] | compared($have[$key]) | .path = [$key] + .path
+        elif $types == ["array", "array"] and ($want | length) == ($have | length) then
+          range($want | length) as $n | $want[$n] | compared($have[$n]) | .path = [$n] + .path
+        else {path: [], from: $have, to: $want} end;
+    .[1] as $have
+    | [.[0] | compared($have) | .path |= ([$within | select(. != "")] + map(tostring) | join("."))]'
+}
+
+# Prints the settings named by the arguments as a JSON object.
+settings_json() {
+  local name pairs=()
+  for name in "$@"; do pairs+=("$name=${!name}"); done
+  printf '%s\n' "${pairs[@]}" | jq -Rn '[inputs | capture("^(?<key>[^=]*)=(?<value>.*)$")] | from_entries'
+}
+
+# --- a step ---------------------------------------------------------------------------------------------------------
+#
+# A step compares what is wanted with the facts: begin, then create, change or remove, then finish. In a plan it writes
+# nothing and adds its row.
 
 # begin KIND NAME
 begin() {

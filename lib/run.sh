@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# One run of a script: its own folder, the facts in it, several commands side by side, and the time.
+# One run of a script: its own folder, several commands side by side, and the time.
 
 readonly MOST_AT_ONCE=8 # commands side by side: a call of the AWS CLI takes about 60 MB
 
@@ -25,70 +25,6 @@ run_apart() {
 
 # has_failed FILE: whether the command of run_apart did.
 has_failed() { (($(<"$1.status") != 0)); }
-
-# --- facts -----------------------------------------------------------------------------------------------------------
-#
-# A fact has a name and, if there are several of its kind, what it is about: "fact role NAME" prints what ask_role NAME
-# printed the first time in this run. What a run finds out by itself is kept in the same way:
-#   created KIND NAME   this run made that resource, or would make it (report.sh)
-#   denied RESOURCE     what AWS said when it denied a call that the run can do without (aws.sh)
-
-# fact_file NAME [OF...]
-fact_file() {
-  local IFS=.
-  printf '%s\n' "$TEMP_DIR/facts/${*//[^A-Za-z0-9._-]/_}"
-}
-
-# put_file FILE COMMAND...: the file is there only when all that the command prints is in it; several may run at once.
-put_file() {
-  local new=$1.$BASHPID status
-  "${@:2}" >"$new"
-  status=$? # inside of a condition the shell goes on after a failure
-  ((status == 0)) || return "$status"
-  mv "$new" "$1"
-}
-
-# keep NAME [OF...]: reads the fact, from now on.
-keep() {
-  local file
-  file=$(fact_file "$@")
-  put_file "$file" cat
-}
-
-# forget NAME: whatever it is about.
-forget() { rm -f "$TEMP_DIR/facts/$1".*; }
-
-# latest NAME [OF...]: others may change this at any time, so a plan uses the fact, and a write asks again first.
-latest() { if [[ $DRY_RUN == true ]]; then fact "$@"; else "ask_$1" "${@:2}"; fi; }
-
-# is_known NAME [OF...]
-is_known() {
-  local file
-  file=$(fact_file "$@")
-  [[ -e $file ]]
-}
-
-# fact NAME [OF...]: if it has to be asked for, and that fails, the run ends.
-fact() {
-  local file
-  file=$(fact_file "$@")
-  [[ -e $file ]] || put_file "$file" "ask_$1" "${@:2}"
-  [[ ! -s $file ]] || printf '%s\n' "$(<"$file")" # faster than cat, and there are hundreds
-}
-
-# fact_or_reason NAME [OF...]: the same if ask_NAME may fail. Its output is the reason then, and this fails as well.
-fact_or_reason() {
-  local answer no=("no_$1" "${@:2}")
-  if ! is_known "$@" && ! is_known "${no[@]}"; then
-    if answer=$("ask_$1" "${@:2}"); then keep "$@" <<<"$answer"; else keep "${no[@]}" <<<"$answer"; fi
-  fi
-  if is_known "$@"; then
-    fact "$@"
-  else
-    fact "${no[@]}"
-    return 1
-  fi
-}
 
 # --- several commands side by side ---------------------------------------------------------------------------------
 

@@ -1,24 +1,32 @@
 # shellcheck shell=bash
 # The dashboard.
 
+# A widget is a line of fields, from which jq makes all of them.
+widget() {
+  local IFS=$'\x1f'
+  printf '%s\n' "$*"
+}
+
 # metric_widget X Y TITLE STATISTIC METRIC...: a metric is one word, NAMESPACE,NAME,DIMENSION,VALUE,LABEL, without
 # DIMENSION,VALUE if it has none, and with ,STATISTIC if that is another one.
-metric_widget() {
-  jq -nc --argjson x "$1" --argjson y "$2" --arg title "$3" --arg statistic "$4" --arg region "$REGION" \
-    --arg metrics "${*:5}" '{type: "metric", x: $x, y: $y, width: 12, height: 6, properties: {
-      title: $title, region: $region, view: "timeSeries", stat: $statistic, period: 60,
-      metrics: [$metrics | splits(" ") | split(",") | (if .[2] == "" then 2 else 4 end) as $path
-        | .[:$path] + [{label: .[4]} + if .[5] then {stat: .[5]} else {} end]]}}'
-}
+metric_widget() { widget metric "$1" "$2" "$3" "$4" "${*:5}"; }
 
 # log_widget X Y VIEW TITLE QUERY [GROUP...]: a Logs Insights query on what the workers wrote, and on what these log
 # groups have beside; a table is twice as wide.
-log_widget() {
-  jq -nc --argjson x "$1" --argjson y "$2" --arg view "$3" --arg title "$4" --arg query "$5" --arg region "$REGION" \
-    --arg groups "$WORKER_LOG_GROUP ${*:6}" '{
-      type: "log", x: $x, y: $y, width: (if $view == "table" then 24 else 12 end), height: 6, properties: {
-      title: $title, region: $region, view: $view,
-      query: ([$groups | splits(" ") | select(. != "") | "SOURCE \u0027\(.)\u0027 | "] + [$query] | add)}}'
+log_widget() { widget log "$1" "$2" "$4" "$3" "$5" "$WORKER_LOG_GROUP ${*:6}"; }
+
+# For jq: the widgets of these lines.
+jq_widgets() {
+  cat <<'JQ'
+def metrics: splits(" ") | split(",") | (if .[2] == "" then 2 else 4 end) as $path
+  | .[:$path] + [{label: .[4]} + if .[5] then {stat: .[5]} else {} end];
+def sources: [splits(" ") | select(. != "") | "SOURCE '\(.)' | "] | add;
+split("\u001f") | . as [$type, $x, $y, $title, $kind, $shown, $groups]
+  | {type: $type, x: ($x | tonumber), y: ($y | tonumber), width: (if $kind == "table" then 24 else 12 end), height: 6}
+    + {properties: ({title: $title, region: $region}
+      + if $type == "metric" then {view: "timeSeries", stat: $kind, period: 60, metrics: [$shown | metrics]}
+        else {view: $kind, query: (($groups | sources) + $shown)} end)}
+JQ
 }
 
 # What the starter does beyond starting workers: it is run by each event, or copies. Then the metrics of METRICS.
@@ -47,8 +55,8 @@ metrics_widgets() {
     "$APP_NAME,LateKeys,,,late" "$APP_NAME,HeldKeys,,,held"
 }
 
-# Metrics of AWS, and queries on the log: without METRICS nothing of it is a custom metric. Three dashboards are free; a query costs by
-# what it reads (0.005 USD a GB), and only while somebody looks.
+# Uses AWS's own metrics and queries on the log; custom metrics only with METRICS=true. Three dashboards are free; a query
+# costs by what it reads (0.005 USD a GB), and only while somebody looks.
 dashboard() {
   local synced troubles copying=() age=AWS/SQS,ApproximateAgeOfOldestMessage
   local visible=AWS/SQS,ApproximateNumberOfMessagesVisible in_work=AWS/SQS,ApproximateNumberOfMessagesNotVisible
@@ -75,7 +83,7 @@ dashboard() {
     log_widget 0 24 table 'Last failures' \
       "fields @timestamp, @message | $troubles | sort @timestamp desc | limit 20" ${copying[@]+"${copying[@]}"}
     extra_widgets
-  } | jq -sc '{widgets: .}'
+  } | jq -Rnc --arg region "$REGION" "{widgets: [inputs | $(jq_widgets)]}"
 }
 
 put_dashboard() {

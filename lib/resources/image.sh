@@ -117,11 +117,8 @@ check_image() {
   [[ -n $image ]] || check_docker
 }
 
-repository_lifecycle() {
-  jq -nc '{rules: [{
-    rulePriority: 1, description: "keep the last 5 images",
-    selection: {tagStatus: "any", countType: "imageCountMoreThan", countNumber: 5}, action: {type: "expire"}}]}'
-}
+readonly REPOSITORY_LIFECYCLE='{"rules":[{"rulePriority":1,"description":"keep the last 5 images","selection":
+  {"tagStatus":"any","countType":"imageCountMoreThan","countNumber":5},"action":{"type":"expire"}}]}'
 
 ask_repository() { aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME"; }
 
@@ -146,9 +143,9 @@ ensure_repository() {
         --repository-name "$APP_NAME" --image-scanning-configuration scanOnPush=true
   fi
   lifecycle=$(fact repository_lifecycle)
-  same_json "$(repository_lifecycle)" "$lifecycle" \
-    || change_from "$lifecycle" "$(repository_lifecycle)" lifecycle \
-      aws_or_die ecr put-lifecycle-policy --repository-name "$APP_NAME" --lifecycle-policy-text "$(repository_lifecycle)"
+  same_json "$REPOSITORY_LIFECYCLE" "$lifecycle" \
+    || change_from "$lifecycle" "$REPOSITORY_LIFECYCLE" lifecycle \
+      aws_or_die ecr put-lifecycle-policy --repository-name "$APP_NAME" --lifecycle-policy-text "$REPOSITORY_LIFECYCLE"
   finish
 }
 

@@ -166,9 +166,9 @@ def test_the_scripts_are_laid_out_as_agreed() -> None:
 
 PLANTED = {
     "lib/report.sh is too long": ("lib/report.sh", "$", ":\n" * MOST_LINES),
-    "lib/json.sh does not begin by saying what it is for": ("lib/json.sh", r"^(.*\n)# .*", r"\1"),
-    "lib/json.sh may not source deploy.sh": ("lib/json.sh", "$", 'source "$PROJECT_DIR/deploy.sh"\n'),
-    "lib/json.sh calls deploy_all of an entry point": ("lib/json.sh", "$", "again() {\n  deploy_all\n}\n"),
+    "lib/names.sh does not begin by saying what it is for": ("lib/names.sh", r"^(.*\n)# .*", r"\1"),
+    "lib/names.sh may not source deploy.sh": ("lib/names.sh", "$", 'source "$PROJECT_DIR/deploy.sh"\n'),
+    "lib/names.sh calls deploy_all of an entry point": ("lib/names.sh", "$", "again() {\n  deploy_all\n}\n"),
     "no file has both list_topic and remove_topic": ("lib/resources/alarms.sh", r"list_topic\(\)", "show_topic()"),
     "cleanup.sh never calls remove_alarm": ("cleanup.sh", " alarm rule", " rule"),
     "nothing removes what is made as alarm": ("cleanup.sh", " alarm rule", " rule"),
