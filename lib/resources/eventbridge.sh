@@ -389,7 +389,7 @@ replace_old_way() {
 # The statement in the queue's policy shows whether the old way exists: it is added before it and removed after it.
 end_notification() {
   local ours
-  admits "${EVENT_SENDERS[sqs]}" || had_notifications || return 0
+  admits "${EVENT_SENDERS[sqs]}" || [[ $(our_notifications "$(first_notifications)") != "[]" ]] || return 0
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
   ours=$(our_notifications "$(latest_notifications)")
   [[ $ours == "[]" ]] || write replace_old_way remove_notification

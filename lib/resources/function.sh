@@ -127,8 +127,6 @@ change_function() {
   await_function function-updated-v2
 }
 
-update_configuration() { change_function with_pause "$1"; }
-
 # paused_since: prints when the sync was paused, or nothing.
 paused_since() { starter_setting PAUSED_SINCE; }
 
@@ -156,7 +154,7 @@ ensure_code() {
 }
 
 # ensure_configuration WANT HAVE
-ensure_configuration() { change_members "$1" "$2" update_configuration "$1"; }
+ensure_configuration() { change_members "$1" "$2" change_function with_pause "$1"; }
 
 # update_function WANT HAVE: a run may come between the two updates, and the variables make it copy, for which it needs
 # its libraries: they come after the code, and go before it.

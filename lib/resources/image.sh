@@ -149,18 +149,12 @@ ensure_repository() {
   finish
 }
 
-docker_platform() {
-  case "$TASK_ARCH" in
-    ARM64) printf 'linux/arm64\n' ;;
-    X86_64) printf 'linux/amd64\n' ;;
-  esac
-}
-
 # --load and push instead of --push: the engine, not the builder, then talks to the registry, and knows which are plain
 # HTTP. Attestations would leave manifests in the repository that its lifecycle policy cannot expire.
 # build_image IMAGE
 build_image() {
-  local flags base digest
+  local flags base digest platform=linux/arm64
+  [[ $TASK_ARCH == ARM64 ]] || platform=linux/amd64
   base=${BASE_IMAGE%%@*}
   if digest=$(fact_or_reason base_digest); then
     base+=@$digest
@@ -168,7 +162,7 @@ build_image() {
     say "      the digest of BASE_IMAGE=$BASE_IMAGE could not be looked up: $digest"
   fi
   read -ra flags <<<"$DOCKER_BUILD_FLAGS"
-  docker buildx build --load --provenance=false --sbom=false --platform "$(docker_platform)" --tag "$1" \
+  docker buildx build --load --provenance=false --sbom=false --platform "$platform" --tag "$1" \
     --build-arg "BASE_IMAGE=$base" \
     ${flags[@]+"${flags[@]}"} "$PROJECT_DIR" >&2
 }

@@ -3,8 +3,8 @@
 # KEEP_DAYS there is one more for each prefix, which expires what is older.
 
 abort_rule() {
-  jq -nc --arg id "$LIFECYCLE_RULE_ID" '{
-    ID: $id, Status: "Enabled", Filter: {Prefix: ""}, AbortIncompleteMultipartUpload: {DaysAfterInitiation: 1}}'
+  printf '{"ID": "%s", "Status": "Enabled", "Filter": {"Prefix": ""},
+    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}}\n' "$LIFECYCLE_RULE_ID"
 }
 
 # of_lifecycle WHAT LIFECYCLE [RULES]: reads a lifecycle, or nothing, by a function of lifecycle.jq.

@@ -64,16 +64,16 @@ check_boundary() {
     || problem "ROLE_BOUNDARY_ARN=$ROLE_BOUNDARY_ARN: $answer"
 }
 
-lambda_trust() {
-  jq -n '{Version: "2012-10-17", Statement: [
-    {Effect: "Allow", Principal: {Service: "lambda.amazonaws.com"}, Action: "sts:AssumeRole"}]}'
+# trust SERVICE [CONDITION]: the policy by which that service takes a role.
+trust() {
+  printf '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "%s"},
+    "Action": "sts:AssumeRole"%s}]}\n' "$1" "${2:+, \"Condition\": $2}"
 }
 
 # Amazon ECS Developer Guide, "Task IAM role": one cluster cannot be named, the account's ECS in this region can.
 ecs_trust() {
-  jq -n --arg account "$ACCOUNT" --arg ecs "arn:aws:ecs:$REGION:$ACCOUNT:*" '{Version: "2012-10-17", Statement: [
-    {Effect: "Allow", Principal: {Service: "ecs-tasks.amazonaws.com"}, Action: "sts:AssumeRole",
-     Condition: {ArnLike: {"aws:SourceArn": $ecs}, StringEquals: {"aws:SourceAccount": $account}}}]}'
+  trust ecs-tasks.amazonaws.com "{\"ArnLike\": {\"aws:SourceArn\": \"arn:aws:ecs:$REGION:$ACCOUNT:*\"},
+    \"StringEquals\": {\"aws:SourceAccount\": \"$ACCOUNT\"}}"
 }
 
 # With STARTER_COPIES=true the function may do what a worker may. Which task definition is the newest counts only for
@@ -113,7 +113,7 @@ starter_policy() {
 # Prints the synced prefixes up to their first character that no policy may hold (IAM API reference, PutRolePolicy: U+0020
 # to U+00FF), as a JSON list. Names in other alphabets keep working so; the role may then read more of the source bucket
 # than the worker looks at, and nothing outside of it.
-readable_prefixes() {
+ask_readable_prefixes() {
   synced_prefixes | jq -c 'map(explode | .[:(map(. > 255) | index(true))] | implode)' | without_covered
 }
 
@@ -122,7 +122,7 @@ readable_prefixes() {
 # account").
 worker_statements() {
   local prefixes
-  prefixes=$(readable_prefixes)
+  prefixes=$(fact readable_prefixes)
   jq -n --arg queue "$QUEUE_ARN" --arg source "arn:aws:s3:::$SRC_BUCKET" --argjson prefixes "$prefixes" \
     --arg destination "$DST_BUCKET_ARN" --arg source_keys "$SRC_KMS_KEY_ARN" --arg destination_key "$DST_KMS_KEY_ARN" \
     --arg announce "$ANNOUNCE" --arg bus "arn:aws:events:$REGION:$ACCOUNT:event-bus/default" '
@@ -140,8 +140,6 @@ worker_statements() {
       + if $destination_key == "" then [] else
         [{Effect: "Allow", Action: ["kms:GenerateDataKey", "kms:Decrypt"], Resource: $destination_key}] end)'
 }
-
-task_policy() { worker_statements | jq '{Version: "2012-10-17", Statement: .}'; }
 
 exec_policy() {
   jq -n --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$WORKER_LOG_GROUP:*" \
@@ -183,9 +181,9 @@ ensure_role() {
   local role want_trust want trust policy=""
   begin role "$1"
   case "$1" in
-    "$STARTER_ROLE") want_trust=$(lambda_trust) want=$(starter_policy) ;;
+    "$STARTER_ROLE") want_trust=$(trust lambda.amazonaws.com) want=$(starter_policy) ;;
     "$TASK_ROLE")
-      want_trust=$(ecs_trust) want=$(task_policy)
+      want_trust=$(ecs_trust) want=$(worker_statements | jq '{Version: "2012-10-17", Statement: .}')
       tell_of_readable
       ;;
     "$EXEC_ROLE") want_trust=$(ecs_trust) want=$(exec_policy) ;;
@@ -209,7 +207,7 @@ ensure_role() {
 # Says so if workers may read more than is synced.
 tell_of_readable() {
   local prefixes synced
-  prefixes=$(readable_prefixes)
+  prefixes=$(fact readable_prefixes)
   synced=$(synced_prefixes)
   [[ $prefixes == "$synced" ]] || note "$(jq -r --arg role "$TASK_ROLE" --arg bucket "$SRC_BUCKET" '
     "\($role) may read \(map("s3://\($bucket)/\(.)*") | join(", ")), because an IAM policy cannot contain the rest of "

@@ -14,7 +14,7 @@ JQ
 }
 
 # Prints ours as a JSON list, one for each prefix.
-notifications() {
+ask_our_notifications() {
   local prefixes
   prefixes=$(synced_prefixes)
   jq -nc --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" --argjson prefixes "$prefixes" "$(jq_filters)"'
@@ -59,9 +59,6 @@ our_notifications() {
   jq -c --arg queue "$QUEUE_ARN" '[.QueueConfigurations[]? | select(.QueueArn == $queue)]' <<<"$1"
 }
 
-# Whether there were any of ours then.
-had_notifications() { [[ $(our_notifications "$(first_notifications)") != "[]" ]]; }
-
 # Prints a bucket's configuration without our notifications.
 other_notifications() {
   jq --arg queue "$QUEUE_ARN" '.QueueConfigurations = [.QueueConfigurations[]? | select(.QueueArn != $queue)]' <<<"$1"
@@ -83,7 +80,7 @@ ensure_notification() {
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
   have=$(latest_notifications)
   ours=$(our_notifications "$have")
-  want=$(notifications)
+  want=$(fact our_notifications)
   merged=$(other_notifications "$have" | jq --argjson ours "$want" '.QueueConfigurations += $ours')
   if [[ $ours == "[]" ]]; then
     create put_notifications "$merged"
@@ -137,7 +134,7 @@ check_source_bucket() {
 # using object key name filtering"); S3 would refuse ours as the last step. Others may have written their prefix as it
 # is or encoded: both are compared in the encoded form.
 overlapping_notifications() {
-  jq -r --argjson ours "$(notifications)" --arg queue "$QUEUE_ARN" "$(jq_filters)"'
+  jq -r --argjson ours "$(fact our_notifications)" --arg queue "$QUEUE_ARN" "$(jq_filters)"'
     def filters($name): [.Filter.Key.FilterRules[]? | select(.Name | ascii_downcase == $name).Value][0] // "";
     def encoded: [scan("%[0-9A-Fa-f]{2}|[^%]|%")] | map(if test("^%..") then ascii_upcase
       elif . == "/" or . == "+" then . else url_encoded end) | join("") | gsub("%20"; "+") | gsub("%2F"; "/");
@@ -153,7 +150,7 @@ overlapping_notifications() {
 
 # Prints "ID<tab>QUEUE" of each notification that has a name of ours, if the queue is not ours.
 foreign_queues() {
-  jq -r --argjson ours "$(notifications)" '.QueueConfigurations[]?
+  jq -r --argjson ours "$(fact our_notifications)" '.QueueConfigurations[]?
     | select((.Id | IN($ours[].Id)) and .QueueArn != $ours[0].QueueArn) | "\(.Id)\t\(.QueueArn)"' <<<"$1"
 }
 
@@ -179,7 +176,7 @@ check_overlaps() {
 
 check_number_of_notifications() {
   local ours others
-  ours=$(notifications | jq length)
+  ours=$(fact our_notifications | jq length)
   others=$(other_notifications "$1" | jq '[.QueueConfigurations, .TopicConfigurations, .LambdaFunctionConfigurations
     | length] | add')
   ((ours + others <= MOST_NOTIFICATIONS)) || problem "SRC_BUCKET=$SRC_BUCKET has $others notifications of others, and S3" \

@@ -18,35 +18,28 @@ worker_variables() {
     | if .METRICS == "false" then del(.METRICS, .ALARM_LAG_SECONDS, .APP_NAME) else . end'
 }
 
-worker_environment() { worker_variables | jq 'to_entries | map({name: .key, value}) | sort_by(.name)'; }
-
-# The driver drops lines instead of blocking: a worker that is blocked because CloudWatch Logs does not answer extends
+# The log driver drops lines instead of blocking: a worker that is blocked because CloudWatch Logs does not answer extends
 # no message and ignores SIGTERM, and nothing that it does to objects depends on the log. 25 MiB are 100,000 lines, a
 # minute at full speed. ECS's own default is 10 MiB, which an account can change (Amazon ECS API reference,
 # LogConfiguration).
-container_definition() {
-  local image environment record
-  image=$(worker_image)
-  environment=$(worker_environment)
-  record=$(settings_record)
-  jq -n --arg image "$image" --arg group "$WORKER_LOG_GROUP" --arg region "$REGION" \
-    --argjson environment "$environment" --arg record_label "$RECORD_LABEL" --arg record "$record" '{
-      name: "worker", image: $image, essential: true, environment: $environment, dockerLabels: {($record_label): $record},
-      stopTimeout: 120, readonlyRootFilesystem: true, linuxParameters: {initProcessEnabled: true},
-      logConfiguration: {logDriver: "awslogs", options: {
-        "awslogs-group": $group, "awslogs-region": $region, "awslogs-stream-prefix": "worker",
-        mode: "non-blocking", "max-buffer-size": "25m"}}}'
-}
-
 task_definition() {
-  local container
-  container=$(container_definition)
+  local image variables record
+  image=$(worker_image)
+  variables=$(worker_variables)
+  record=$(settings_record)
   jq -n --arg family "$TASK_FAMILY" --arg cpu "$TASK_CPU" --arg memory "$TASK_MEMORY" --arg arch "$TASK_ARCH" \
-    --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
-    --argjson container "$container" '{
+    --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" --arg image "$image" \
+    --arg group "$WORKER_LOG_GROUP" --arg region "$REGION" --argjson variables "$variables" \
+    --arg record_label "$RECORD_LABEL" --arg record "$record" '{
       family: $family, requiresCompatibilities: ["FARGATE"], networkMode: "awsvpc", cpu: $cpu, memory: $memory,
       runtimePlatform: {cpuArchitecture: $arch, operatingSystemFamily: "LINUX"},
-      taskRoleArn: $task_role, executionRoleArn: $exec_role, containerDefinitions: [$container]}'
+      taskRoleArn: $task_role, executionRoleArn: $exec_role, containerDefinitions: [{
+        name: "worker", image: $image, essential: true, dockerLabels: {($record_label): $record},
+        environment: ($variables | to_entries | map({name: .key, value}) | sort_by(.name)),
+        stopTimeout: 120, readonlyRootFilesystem: true, linuxParameters: {initProcessEnabled: true},
+        logConfiguration: {logDriver: "awslogs", options: {
+          "awslogs-group": $group, "awslogs-region": $region, "awslogs-stream-prefix": "worker",
+          mode: "non-blocking", "max-buffer-size": "25m"}}}]}'
 }
 
 # list_revisions STATUS: the ARNs of the family's revisions, the newest first, one per line.

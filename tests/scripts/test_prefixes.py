@@ -153,7 +153,7 @@ def test_the_command_that_is_told_deletes_what_is_synced_no_longer_and_nothing_e
 
 
 def notifications(**settings: str) -> list[dict[str, Any]]:
-    return json.loads(bash("notifications", **settings))
+    return json.loads(bash("fact our_notifications", **settings))
 
 
 def filters(found: list[dict[str, Any]]) -> list[str]:

@@ -223,7 +223,7 @@ def test_the_limits_of_settings_are_those_of_the_worker_and_the_starter() -> Non
 
 
 def notification(**settings: str) -> dict[str, Any]:
-    (found,) = json.loads(bash("notifications", **settings))
+    (found,) = json.loads(bash("fact our_notifications", **settings))
     return found
 
 
@@ -255,7 +255,7 @@ def test_a_notification_of_others_overlaps_however_its_prefix_is_written(theirs:
 
 
 def task_policy(**settings: str) -> list[dict[str, Any]]:
-    return json.loads(bash("task_policy", **settings))["Statement"]
+    return json.loads(bash("worker_statements", **settings))
 
 
 @pytest.mark.parametrize(
@@ -280,12 +280,6 @@ def test_every_source_key_is_granted_and_one_alone_as_before() -> None:
     assert keys("") == []
     assert keys(KEY) == [KEY]
     assert keys(f"{KEY},{KEY}2, {KEY}3") == [[KEY, f"{KEY}2", f"{KEY}3"]]
-
-
-def test_a_worker_never_waits_for_its_log() -> None:
-    container = json.loads(bash("queue_url() { echo q; }; container_definition", IMAGE_URI="w:1"))
-    options = container["logConfiguration"]["options"]
-    assert (options["mode"], options["max-buffer-size"]) == ("non-blocking", "25m")
 
 
 OLD_RELEASE = """
