@@ -1,11 +1,13 @@
 # shellcheck shell=bash
 # The queue that gets the events, and its dead-letter queue.
 
-# Attributes of both queues. An expiring message is counted from its first queue on, so they keep messages for the 14 days
-# that SQS allows.
+# An expiring message is counted from its first queue on, so both queues keep messages for the 14 days that SQS allows.
+readonly QUEUE_SECONDS=1209600
+
+# Prints the attributes of both queues.
 dlq_attributes() {
-  printf '{"MessageRetentionPeriod": "1209600", "ReceiveMessageWaitTimeSeconds": "20", "SqsManagedSseEnabled": "true",
-    "DelaySeconds": "0"}\n'
+  printf '{"MessageRetentionPeriod": "%s", "ReceiveMessageWaitTimeSeconds": "20", "SqsManagedSseEnabled": "true",
+    "DelaySeconds": "0"}\n' "$QUEUE_SECONDS"
 }
 
 # The names of the statements for those that send the events, by EVENT_SOURCE.

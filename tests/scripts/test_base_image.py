@@ -101,7 +101,7 @@ def test_the_tag_of_the_image_depends_on_what_stands_in_which_file(tmp_path: Pat
     project = copy_project(tmp_path)
 
     def inputs() -> str:
-        command = ["bash", "-c", 'source "$0"; start_run; fact image_inputs', project / "deploy.sh"]
+        command = ["bash", "-c", 'source "$1"; start_run; fact image_inputs', "bash", project / "deploy.sh"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     tags = [inputs()]
