@@ -3,7 +3,7 @@
 
 path_of_settings() {
   {
-    notifications
+    fact our_notifications
     event_pattern
     queue_policy "${EVENT_SENDERS[*]}"
   } | jq -s --arg visibility "$VISIBILITY_TIMEOUT" --arg receives "$MAX_RECEIVES" '{

@@ -6,7 +6,7 @@ def keeps: .ID // "" | test("^" + $keep + "(-[0-9]+)?$");
 def aborts: . as $rule
   | all($abort | paths(scalars); . as $path | ($rule | getpath($path)) == ($abort | getpath($path)));
 def prefix: .Filter.Prefix // .Filter.And.Prefix // .Prefix // "";
-def compared: map({Status, prefix: prefix, more: (.Filter // {} | del(.Prefix)), days: .Expiration.Days}) | sort;
+def compared: map({ID, Status, prefix: prefix, more: (.Filter // {} | del(.Prefix)), days: .Expiration.Days}) | sort;
 
 # From [{prefix, days}, ...].
 def numbered: to_entries | map({ID: ($keep + if .key == 0 then "" else "-\(.key + 1)" end), Status: "Enabled",
