@@ -16,7 +16,7 @@ Kept = dict[str, Any]
 RULE = f"{APP}-event-rule"
 BRIDGE, QUEUE_WAY = {"EVENT_SOURCE": "eventbridge"}, {"EVENT_SOURCE": "sqs"}
 NEW_WAY = {"eventbridge": ("ensure_event_rule", "ensure_event_switch"), "sqs": ("ensure_notification",)}
-PATH = ("ensure_queues", "ensure_roles", "ensure_function", "ensure_rule", "changed_events")
+PATH = ("ensure_roles", "ensure_function", "ensure_rule", "changed_events")
 KINDS = "notification event_switch event_rule rule function role queue"
 BUCKET = f"notifications {SOURCE}"
 
