@@ -60,11 +60,6 @@ print_all() {
   if [[ -v RECORDED[VERSION] ]]; then printf 'To deploy the same again:\n  %s\n' "$(deploy_command)"; fi
 }
 
-confirm() {
-  [[ $ASSUME_YES == true ]] \
-    || need_yes "Remove all of this, including the messages that are still queued?" "nothing was removed"
-}
-
 remove_all() {
   local row kind name step=0 result
   for row in "${PLAN[@]}"; do
@@ -83,7 +78,8 @@ remove_all() {
 }
 
 confirm_and_remove() {
-  confirm
+  [[ $ASSUME_YES == true ]] \
+    || need_yes "Remove all of this, including the messages that are still queued?" "nothing was removed"
   remove_all
   [[ " ${PLAN[*]} " != *" queue "* ]] \
     || say "SQS keeps a queue's name for 60 s: wait that long before you deploy again"

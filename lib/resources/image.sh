@@ -117,9 +117,6 @@ check_image() {
   [[ -n $image ]] || check_docker
 }
 
-readonly REPOSITORY_LIFECYCLE='{"rules":[{"rulePriority":1,"description":"keep the last 5 images","selection":
-  {"tagStatus":"any","countType":"imageCountMoreThan","countNumber":5},"action":{"type":"expire"}}]}'
-
 ask_repository() { aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME"; }
 
 ask_repository_lifecycle() {
@@ -130,7 +127,8 @@ ask_repository_lifecycle() {
 }
 
 ensure_repository() {
-  local repository lifecycle
+  local repository lifecycle want='{"rules":[{"rulePriority":1,"description":"keep the last 5 images","selection":
+    {"tagStatus":"any","countType":"imageCountMoreThan","countNumber":5},"action":{"type":"expire"}}]}'
   [[ -z $IMAGE_URI ]] || return 0
   begin repository "$APP_NAME"
   repository=$(fact repository)
@@ -143,9 +141,9 @@ ensure_repository() {
         --repository-name "$APP_NAME" --image-scanning-configuration scanOnPush=true
   fi
   lifecycle=$(fact repository_lifecycle)
-  same_json "$REPOSITORY_LIFECYCLE" "$lifecycle" \
-    || change_from "$lifecycle" "$REPOSITORY_LIFECYCLE" lifecycle \
-      aws_or_die ecr put-lifecycle-policy --repository-name "$APP_NAME" --lifecycle-policy-text "$REPOSITORY_LIFECYCLE"
+  same_json "$want" "$lifecycle" \
+    || change_from "$lifecycle" "$want" lifecycle \
+      aws_or_die ecr put-lifecycle-policy --repository-name "$APP_NAME" --lifecycle-policy-text "$want"
   finish
 }
 

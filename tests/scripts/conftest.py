@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from account import Account, copy_project, make_tools, running_cli
-from deployment import CLIS, CLOUDS
+from account import CLIS, CLOUDS, Account, copy_project, make_tools, running_cli
 from local_operator import Operator, operator_of_a_deployment
 from recorder import Recorder
 

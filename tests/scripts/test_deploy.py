@@ -1,8 +1,7 @@
 """Whole deployments on the local cloud, with both generations of the AWS CLI."""
 
 import pytest
-from account import Account
-from deployment import assert_conforming, one_cloud, states
+from account import Account, assert_conforming, one_cloud, states
 
 
 def assert_asks_for_no_option(account: Account) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from account import APP, MIRROR, PROJECT, SOURCE, Account
-from deployment import CHANGED, one_cli, one_cloud, states
+from account import APP, CHANGED, MIRROR, PROJECT, SOURCE, Account, one_cli, one_cloud, states
 from recorder import Call
 
 COMMITS = {"1.0.0": "edc5bab", "1.1.0": "5d48ab7", "1.2.0": "12245a1"}
