@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 
 from mirror.model.errors import describe
 from mirror.model.limits import MIB
+from mirror.model.log_lines import summary
 from mirror.protocol.attempt import Upload
 from mirror.protocol.objects import metadata_to_send, source_from_head
 from mirror.queue.bodies import handed_back_body, hint_body, read_body
@@ -235,6 +236,12 @@ def test_a_key_is_decoded_from_its_form_encoding(encoded, key):
 )
 def test_another_bucket_a_key_outside_the_prefix_and_a_test_ask_for_nothing(body):
     assert read_body(body, settings(PREFIX_FILTER="models/")).keys == set()
+
+
+def test_a_summary_counts_what_did_not_happen_as_nothing():
+    done = "summary copied=0 deleted=0 skipped=2 failed=0 handed_back=0 bytes=0 seconds=4.0 objects/s=0.5"
+    assert summary({"skipped": 2}, 4, 1.5, announces=False) == f"{done} busy=0 cpu=1.50"
+    assert summary({"skipped": 2}, 4, 1.5, announces=True) == f"{done} announced=0 unannounced=0 busy=0 cpu=1.50"
 
 
 def test_advice_for_s3_is_not_given_for_the_queue():
