@@ -79,6 +79,7 @@ class Queued:
     deserved: int = 0  # receives that are used up because a process died
     handle: str = ""
     received_at: float = 0.0
+    group: str = ""
 
     def named(self) -> set[str]:
         return {event.key for event in events_of(json.loads(self.body))} if self.body.startswith("{") else set()
@@ -117,9 +118,15 @@ class Queue:
     limit: int = 10
     newest_first: bool = False
 
-    def send_message(self, MessageBody: str, DelaySeconds: int = 0, **_: Any) -> dict[str, Any]:  # noqa: N803
+    def send_message(
+        self,
+        MessageBody: str,  # noqa: N803
+        DelaySeconds: int = 0,  # noqa: N803
+        MessageGroupId: str = "",  # noqa: N803
+        **_: Any,
+    ) -> dict[str, Any]:
         assert 0 <= DelaySeconds <= 900
-        self.messages.append(Queued(MessageBody, self.now() + DelaySeconds))
+        self.messages.append(Queued(MessageBody, self.now() + DelaySeconds, group=MessageGroupId))
         return {}
 
     def receive_message(self, VisibilityTimeout: int, **_: Any) -> dict[str, Any]:  # noqa: N803
@@ -137,7 +144,8 @@ class Queue:
                 {
                     "Body": message.body,
                     "ReceiptHandle": message.handle,
-                    "Attributes": {"ApproximateReceiveCount": str(message.receives)},
+                    "Attributes": {"ApproximateReceiveCount": str(message.receives)}
+                    | ({"MessageGroupId": message.group} if message.group else {}),
                 }
                 for message in taken
             ]

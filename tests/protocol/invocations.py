@@ -1,7 +1,7 @@
-"""The function that copies, in the world of histories.py: its real work(), on an event loop whose time is that world's.
+"""Processes that live in the world of histories.py, on an event loop whose time is that world's; tasks.py has another.
 
-Its calls last, so that its deadline, its death and what others do come between any two steps of any of its keys. After
-an invocation it is frozen with all that it keeps, and its clock may stand still until it is thawed.
+Here the function that copies, with its real work(). After an invocation it is frozen with all that it keeps, and its
+clock may stand still until it is thawed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import itertools
 import selectors
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -24,9 +24,11 @@ from mirror import function as first_responder
 from mirror import wiring
 from mirror.protocol.buckets import Buckets
 from mirror.queue.queue import Queue
+from mirror.settings import Settings
 from mirror.wiring import Parts
 
 SQS_SECONDS = 0.02  # until it answers
+POLL_SECONDS = 0.25  # a message that comes during a long poll is noticed within that time
 Meanwhile = Iterable[tuple[float, Callable[[], object]]]  # what happens this many seconds after the beginning
 
 
@@ -54,29 +56,118 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 @dataclass(eq=False)
-class Function:
-    """A process of the function: what it keeps from one invocation to the next."""
+class Living:
+    """A process whose calls last, so that whatever happens comes between any two steps of any of its keys."""
 
     world: World
-    stands_still: bool = False  # its clock, while it is frozen
-    copy_last: str = ""
-    alive: bool = True
-    was_killed: bool = False
-    busy: bool = False
-    invocations: int = 0
-    slept: float = 0.0  # seconds that its clock did not see
-    frozen_at: float = 0.0
-    lasts: Iterator[float] = field(default_factory=lambda: itertools.repeat(0.1))  # seconds of each call to S3
-    under_way: dict[object, tuple[str, Running]] = field(default_factory=dict)  # writes that S3 has not ended
+    settings: Settings = field(init=False)
+    alive: bool = field(init=False, default=True)
+    was_killed: bool = field(init=False, default=False)
+    busy: bool = field(init=False, default=False)
+    lasts: Iterator[float] = field(init=False)  # seconds of each call to S3
+    under_way: dict[object, tuple[str, Running]] = field(init=False)  # writes that S3 has not ended
+    work: asyncio.Task[Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        settings = first_responder.settings_from(ENVIRONMENT | {"COPY_LAST": self.copy_last})
-        self.loop = Loop(self.world)
+        self.loop, self.lasts, self.under_way = Loop(self.world), itertools.repeat(0.1), {}
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """What it returns, None if the process dies meanwhile."""
+        self.work, self.busy = self.loop.create_task(work), True
+        try:
+            return self.loop.run_until_complete(self.work)
+        except asyncio.CancelledError:
+            assert not self.alive
+            return None
+        finally:
+            assert not asyncio.all_tasks(self.loop), "a task is left"
+            self.busy = False
+            self.world.note_unprotected()
+
+    def die(self) -> None:
+        """SIGKILL; what it has sent goes on in S3. Its tasks are ended, and can do nothing more."""
+        for key, running in self.under_way.values():
+            self.leave(key, running)
+        self.under_way.clear()
+        self.alive, self.was_killed = False, True
+        self.world.note_deserved()
+        self.work.cancel()
+
+    def leave(self, key: str, running: Running) -> None:
+        self.world.ghosts.append(Ghost(key, running, self.world.clock + self.settings.copy_timeout, self))
+
+    # Its calls
+
+    async def call_sqs(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.must_live()
+        await asyncio.sleep(SQS_SECONDS)
+        if self.world.clock < self.world.throttled_until:
+            raise ClientError({"Error": {"Code": "RequestThrottled"}}, operation)
+        answer = getattr(self.world.queue, operation)(**arguments)
+        end = self.world.clock + arguments.get("WaitTimeSeconds", 0)
+        while operation == "receive_message" and not answer["Messages"] and self.world.clock < end:
+            await asyncio.sleep(POLL_SECONDS)
+            self.must_live()
+            answer = self.world.queue.receive_message(**arguments)
+        await asyncio.sleep(SQS_SECONDS)
+        return answer
+
+    def must_live(self) -> None:
+        if self.was_killed:
+            raise asyncio.CancelledError
+
+    async def call_s3(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.must_live()
+        is_slow = self.world.clock < self.world.slow_until and arguments["Bucket"] != self.settings.src_bucket
+        if code := "503" if is_slow else self.world.denies(operation, arguments.get("Key", "")):
+            await asyncio.sleep(next(self.lasts))
+            raise ClientError({"Error": {"Code": code}}, operation.title().replace("_", ""))
+        if operation == "list_objects_v2":
+            return self.world.listing(arguments)
+        if operation == "list_multipart_uploads":
+            return shaped(operation, self.world.uploads())
+        return shaped(operation, await self.answer(arguments["Key"], Running(call_from(operation, arguments))))
+
+    def seconds_of(self, _running: Running) -> float:
+        return next(self.lasts)
+
+    async def answer(self, key: str, running: Running) -> Any:
+        """A copy reads the source early. What changes something goes on if nobody waits for it any more: then the
+        process has to end itself."""
+        call, still, answer, lasts = object(), running, None, self.seconds_of(running)
+        to_read = 0.01 if running.call.operation == "copy_object" else 1.0  # the share of that time
+        while still:
+            if running.call.operation in WRITES:
+                self.under_way[call] = key, still
+            try:
+                await asyncio.sleep(lasts * (1 - to_read if still.read else to_read))
+            except asyncio.CancelledError:
+                self.alive = False
+                if self.under_way.pop(call, None):
+                    self.leave(key, still)
+                raise
+            still, answer = self.world.serve(key, still)
+        self.under_way.pop(call, None)
+        return answer
+
+
+@dataclass(eq=False)
+class Function(Living):
+    """A process of the function: what it keeps from one invocation to the next."""
+
+    stands_still: bool = False  # its clock, while it is frozen
+    copy_last: str = ""
+    invocations: int = field(init=False, default=0)
+    slept: float = field(init=False, default=0.0)  # seconds that its clock did not see
+    frozen_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.settings = first_responder.settings_from(ENVIRONMENT | {"COPY_LAST": self.copy_last})
         clients = LastingClient(self.call_s3), LastingClient(self.call_sqs)
-        buckets = Buckets(settings, clients[0], self.now, overwritten=self.world.overwritten)
-        queue = Queue(clients[1], settings.queue_url)
-        parts = Parts(buckets, queue, None)
-        self.process = first_responder.Process(self.loop, settings, parts, rests_since=time.time())
+        buckets = Buckets(self.settings, clients[0], self.now, overwritten=self.world.overwritten)
+        parts = Parts(buckets, Queue(clients[1], self.settings.queue_url), None)
+        self.process = first_responder.Process(self.loop, self.settings, parts, rests_since=time.time())
         self.frozen_at = self.world.clock
 
     def now(self) -> float:
@@ -92,89 +183,18 @@ class Function:
         """Its counts, none if it dies."""
         self.process.rests_since = time.time() - (self.world.clock - self.frozen_at)
         self.slept += self.world.clock - self.frozen_at if self.stands_still else 0.0
-        self.busy, self.lasts = True, itertools.cycle(lasts)
+        self.lasts = itertools.cycle(lasts)
         timers = [self.loop.call_later(after, happens) for after, happens in meanwhile]
         if dies_after is not None:
             timers.append(self.loop.call_later(dies_after, self.die))
         with mock.patch.object(wiring, "Worker", functools.partial(wiring.Worker, now=self.now)):
-            counts = self.run(seconds)
+            counts = self.run(first_responder.work(self.process, time.monotonic() + seconds))
         for timer in timers:
             timer.cancel()
-        self.busy, self.frozen_at, self.invocations = False, self.world.clock, self.invocations + 1
-        self.world.note_unprotected()
+        self.frozen_at, self.invocations = self.world.clock, self.invocations + 1
         if not self.alive:
             self.loop.close()
-        return counts
-
-    def run(self, seconds: float) -> dict[str, int]:
-        self.work = self.loop.create_task(first_responder.work(self.process, time.monotonic() + seconds))
-        try:
-            return self.loop.run_until_complete(self.work)
-        except asyncio.CancelledError:
-            assert not self.alive
-            return {}
-        finally:
-            assert not asyncio.all_tasks(self.loop), "a task is left to be frozen"
-
-    def die(self) -> None:
-        """SIGKILL; what it has sent goes on in S3. Its tasks are ended, and can do nothing more."""
-        for key, running in self.under_way.values():
-            self.leave(key, running)
-        self.under_way.clear()
-        self.alive, self.was_killed = False, True
-        self.world.note_deserved()
-        self.work.cancel()
-
-    def leave(self, key: str, running: Running) -> None:
-        self.world.ghosts.append(Ghost(key, running, self.world.clock + self.process.settings.copy_timeout, self))
-
-    # Its calls
-
-    async def call_sqs(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        self.must_live()
-        await asyncio.sleep(SQS_SECONDS)
-        if self.world.clock < self.world.throttled_until:
-            raise ClientError({"Error": {"Code": "RequestThrottled"}}, operation)
-        answer = getattr(self.world.queue, operation)(**arguments)
-        if operation == "receive_message" and not answer["Messages"]:
-            await asyncio.sleep(arguments["WaitTimeSeconds"])
-            answer = self.world.queue.receive_message(**arguments)
-        await asyncio.sleep(SQS_SECONDS)
-        return answer
-
-    def must_live(self) -> None:
-        if self.was_killed:
-            raise asyncio.CancelledError
-
-    async def call_s3(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        self.must_live()
-        is_slow = self.world.clock < self.world.slow_until and arguments["Bucket"] != self.process.settings.src_bucket
-        if code := "503" if is_slow else self.world.denies(operation, arguments.get("Key", "")):
-            await asyncio.sleep(next(self.lasts))
-            raise ClientError({"Error": {"Code": code}}, operation.title().replace("_", ""))
-        if operation == "list_objects_v2":
-            return self.world.listing(arguments)
-        if operation == "list_multipart_uploads":
-            return shaped(operation, self.world.uploads())
-        return shaped(operation, await self.answer(arguments["Key"], Running(call_from(operation, arguments))))
-
-    async def answer(self, key: str, running: Running) -> Any:
-        """A copy reads the source early. What changes something goes on if nobody waits for it any more: then the
-        process has to end itself."""
-        call, still, answer, lasts = object(), running, None, next(self.lasts)
-        while still:
-            if running.call.operation in WRITES:
-                self.under_way[call] = key, still
-            try:
-                await asyncio.sleep(lasts * (0.99 if still.read else 0.01 if running.call.source_etag else 1))
-            except asyncio.CancelledError:
-                self.alive = False
-                if self.under_way.pop(call, None):
-                    self.leave(key, still)
-                raise
-            still, answer = self.world.serve(key, still)
-        self.under_way.pop(call, None)
-        return answer
+        return counts or {}
 
 
 class LastingClient(Client):

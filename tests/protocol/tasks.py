@@ -1,0 +1,106 @@
+"""A task in the world of histories.py: the real Worker.run(), with its heartbeat and its end, on a clock of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import ClientError, ReadTimeoutError
+from fakes import ENVIRONMENT, Running
+from histories import World
+from invocations import LastingClient, Living, Meanwhile
+
+from mirror.function import end_tasks
+from mirror.loop import OF_TASK, Worker
+from mirror.protocol.buckets import Buckets
+from mirror.queue.queue import Queue
+from mirror.settings import load_settings
+
+SILENCE = 20  # seconds after which a client of SQS gives up; mirror/aws/timeouts.py
+SLOW_END = OF_TASK.receive + 20 + sum(OF_TASK[1:5]) + 1  # seconds in which a task has ended after SIGTERM
+
+
+@dataclass(eq=False)
+class Task(Living):
+    """A process of a task, from its start to its end. `seconds`: how long S3 takes for an operation on a key.
+
+    `troubles`: operation of SQS -> until when it fails, and the error code, or "" if it does not answer.
+    """
+
+    environment: dict[str, str] = field(default_factory=dict)
+    seconds: Callable[[str, str], float] | None = None
+    troubles: dict[str, tuple[float, str]] = field(init=False, default_factory=dict)
+    asked: Counter[str] = field(init=False, default_factory=Counter)  # operation -> requests
+    now_asked: Counter[str] = field(init=False, default_factory=Counter)  # that are under way
+    most_asked: Counter[str] = field(init=False, default_factory=Counter)  # at a time
+    renew: Callable[[], Any] | None = field(init=False, default=None)  # of the S3 Express session
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.settings = load_settings(ENVIRONMENT | self.environment)
+        s3, sqs = LastingClient(self.call_s3), LastingClient(self.call_sqs)
+        s3.renew_session = self.renew_session  # type: ignore[method-assign]
+        now = self.loop.time
+        buckets = Buckets(self.settings, s3, now, now, overwritten=self.world.overwritten)
+        self.worker = Worker(self.settings, buckets, Queue(sqs, "https://queue"), now)
+
+    def live(self, seconds: float | None = None, meanwhile: Meanwhile = ()) -> int | None:
+        """Works until it ends by itself, or for that long until SIGTERM. Its exit status, None if it dies."""
+        stop = [] if seconds is None else [(seconds, self.worker.stop)]
+        timers = [self.loop.call_later(after, happens) for after, happens in [*stop, *meanwhile]]
+        try:
+            return self.run(self.whole_life())
+        finally:
+            for timer in timers:
+                timer.cancel()
+            self.alive = False
+            self.loop.close()
+
+    async def whole_life(self) -> int:
+        try:
+            return await self.worker.run()
+        finally:
+            await end_tasks()
+
+    async def renew_session(self) -> None:
+        if self.renew:
+            await self.renew()
+
+    async def call_sqs(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.asked[operation] += 1
+        until, code = self.troubles.get(operation, (0.0, ""))
+        if self.world.clock >= until:
+            return await super().call_sqs(operation, arguments)
+        if code:
+            raise ClientError({"Error": {"Code": code}}, operation.title().replace("_", ""))
+        await asyncio.sleep(SILENCE)
+        raise ReadTimeoutError(endpoint_url="")
+
+    async def call_s3(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.asked[operation] += 1
+        self.now_asked[operation] += 1
+        self.most_asked[operation] = max(self.most_asked[operation], self.now_asked[operation])
+        try:
+            return await super().call_s3(operation, arguments)
+        finally:
+            self.now_asked[operation] -= 1
+
+    def seconds_of(self, running: Running) -> float:
+        if self.seconds:
+            return self.seconds(running.call.operation, running.call.key)
+        return super().seconds_of(running)
+
+
+def settle(world: World, **environment: str) -> None:
+    """No more trouble: tasks work everything off. Raises AssertionError if that does not finish."""
+    world.slow_until = world.throttled_until = world.no_session_until = 0.0
+    for _ in range(20):
+        if not world.queue.messages and not world.ghosts:
+            return
+        due = [message.visible_at for message in world.queue.messages] + [ghost.ends for ghost in world.ghosts]
+        world.pass_time(max(0.0, min(due) - world.clock))
+        Task(world, environment).live()
+    raise AssertionError("the queue does not become empty")
