@@ -15,7 +15,7 @@ from typing import Any, TypeIs
 from botocore.exceptions import BotoCoreError
 
 from mirror.aws.boto3_clients import Clients, boto3_clients
-from mirror.aws.crt_clients import crt_clients
+from mirror.aws.crt import crt_clients
 from mirror.log_writer import writer
 from mirror.model.log_lines import quoted
 from mirror.processes import Outcome

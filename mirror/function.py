@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from botocore.exceptions import BotoCoreError
 
 from mirror.aws.boto3_clients import boto3_clients
+from mirror.aws.timeouts import Timeouts
 from mirror.log_writer import LineFormatter
 from mirror.loop import Bounds, Worker
 from mirror.model.log_lines import SUMMED_UP
@@ -43,7 +44,7 @@ QUIET_SECONDS = 1  # after that, for calls without an answer to end
 # Events have to fit into the end as well; a call without an answer then ends in QUIET_SECONDS. The pause after one that
 # was slow is short, because the events of a pause are lost, and an invocation has few seconds.
 EVENTS_SECONDS, EVENTS_PAUSE = 1.5, 0.1
-EVENTS_TIMEOUTS = {"connect": 1, "answer": 1, "attempts": 1}
+TIMEOUTS = Timeouts(event_connect=1, event=1, event_attempts=1)
 IDLE_SECONDS = 5  # a connection that was idle for longer may be dead without a sign of it
 PATIENCE = 5  # seconds that a key waits for others without progress
 MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
@@ -140,7 +141,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
 def process_for(settings: Settings) -> Process:
     """Returns the process that was kept, or a new one. Raises BotoCoreError if there are no credentials."""
     if not kept or kept[0].settings != settings:
-        parts = make_parts(settings, boto3_clients(settings, **EVENTS_TIMEOUTS))
+        parts = make_parts(settings, boto3_clients(settings, TIMEOUTS))
         kept[:] = [Process(asyncio.new_event_loop(), settings, parts, time.time())]
     return kept[0]
 

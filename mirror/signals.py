@@ -24,6 +24,7 @@ class Signals:
     came: bool = False
     notify: Callable[[], object] = lambda: None
     watched: int = 0  # the process that is ended in time; after a fork() it is another
+    last_seconds: float = LAST_SECONDS
 
     def catch(self) -> None:
         for number in STOP_SIGNALS:
@@ -33,7 +34,7 @@ class Signals:
         self.came = True
         if self.watched != os.getpid():
             self.watched = os.getpid()
-            _thread.start_new_thread(end_in_time, ())
+            _thread.start_new_thread(end_in_time, (self.last_seconds,))
         self.notify()
 
     def stop_with(self, stop: Callable[[], object]) -> None:
@@ -43,8 +44,8 @@ class Signals:
             self.notify()
 
 
-def end_in_time() -> None:
-    time.sleep(LAST_SECONDS)
+def end_in_time(seconds: float) -> None:
+    time.sleep(seconds)
     try:
         if select.select([], [2], [], 0)[1]:
             os.write(2, LAST_WORDS)

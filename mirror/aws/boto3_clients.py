@@ -18,6 +18,7 @@ from botocore.utils import parse_timestamp
 
 from mirror.aws import timeouts
 from mirror.aws.keys import RenewedKeys, find_keys, keys_of_session
+from mirror.aws.timeouts import Timeouts
 from mirror.concurrency import in_thread
 from mirror.model.errors import Kind, error_code, meaning, of_session
 from mirror.model.services import as_utf8
@@ -48,11 +49,12 @@ def parse_time(text: str) -> datetime:
         return parse_timestamp(text)  # headers have another format
 
 
-def config_for(settings: Settings, timeout: int, attempts: int) -> Config:
-    """`timeout`: seconds to wait for an answer. A copy is silent until it is done, so the connection is kept alive."""
+def config_for(settings: Settings, connect: int, timeout: int, attempts: int) -> Config:
+    """`connect`, `timeout`: seconds to wait for a connection and for an answer. A copy is silent until it is done, so
+    the connection is kept alive."""
     return Config(
         region_name=settings.region,
-        connect_timeout=timeouts.CONNECT_TIMEOUT,
+        connect_timeout=connect,
         read_timeout=timeout,
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=settings.calls_at_once,
@@ -92,9 +94,9 @@ class Boto3S3:
     """See mirror.model.services.S3. A part may be copied twice, so it is repeated. A request that changes what a reader
     sees is not: an unanswered call may still take effect, and botocore would not say that there were two."""
 
-    def __init__(self, session: boto3.Session, settings: Settings) -> None:
+    def __init__(self, session: boto3.Session, settings: Settings, seconds: Timeouts) -> None:
         def client(timeout: int, attempts: int) -> Any:
-            made = session.client("s3", config=config_for(settings, timeout, attempts))
+            made = session.client("s3", config=config_for(settings, seconds.connect, timeout, attempts))
             made.meta.events.register_last("before-sign.s3", self.use_session)
             made.meta.events.register("before-call.s3.CreateMultipartUpload", take_out_raw_headers)
             made.meta.events.register_last("request-created.s3", put_in_raw_headers)
@@ -103,12 +105,12 @@ class Boto3S3:
 
         self.clients: list[Any] = []
         self.bucket = settings.dst_bucket
-        long, short = settings.copy_timeout, min(settings.copy_timeout, timeouts.SMALL_COPY_TIMEOUT)
-        self.quick = client(timeouts.ANSWER_TIMEOUT, timeouts.ATTEMPTS)
-        self.listings = client(timeouts.LISTING_TIMEOUT, timeouts.LISTING_ATTEMPTS)
+        long, short = settings.copy_timeout, min(settings.copy_timeout, seconds.small_copy)
+        self.quick = client(seconds.answer, timeouts.ATTEMPTS)
+        self.listings = client(seconds.listing, timeouts.LISTING_ATTEMPTS)
         self.parts, self.small_parts = client(long, timeouts.PART_ATTEMPTS), client(short, timeouts.PART_ATTEMPTS)
         self.writes, self.small_writes = client(long, 1), client(short, 1)
-        self.for_session = client(timeouts.SESSION_TIMEOUT, timeouts.SESSION_ATTEMPTS)
+        self.for_session = client(seconds.session, timeouts.SESSION_ATTEMPTS)
         self.session = keys_of_session(self.for_session, self.bucket)
         self.sessions = SimpleNamespace(get_credentials=lambda _bucket: self.session)
         self.create_multipart_upload = partial(self.with_session, self.quick.create_multipart_upload)
@@ -173,11 +175,11 @@ class Boto3S3:
 class Boto3Sqs:
     """See mirror.model.services.Sqs."""
 
-    def __init__(self, session: boto3.Session, settings: Settings) -> None:
-        config = config_for(settings, timeouts.QUEUE_TIMEOUT, timeouts.QUEUE_ATTEMPTS)
-        self.sqs = session.client("sqs", config=config)
-        config = config_for(settings, timeouts.POLL_TIMEOUT, timeouts.POLL_ATTEMPTS)
-        self.polls = session.client("sqs", config=config)
+    def __init__(self, session: boto3.Session, settings: Settings, seconds: Timeouts) -> None:
+        config = partial(config_for, settings, seconds.connect)
+        self.sqs = session.client("sqs", config=config(seconds.queue, timeouts.QUEUE_ATTEMPTS))
+        longest = timeouts.LONGEST_POLL + seconds.queue
+        self.polls = session.client("sqs", config=config(longest, timeouts.POLL_ATTEMPTS))
         self.send_message = partial(in_thread, self.sqs.send_message)
         self.change_message_visibility_batch = partial(in_thread, self.sqs.change_message_visibility_batch)
 
@@ -198,15 +200,8 @@ class Boto3Sqs:
 class Boto3Events:
     """See mirror.model.services.Events. Few calls are under way at a time, one for each settler."""
 
-    def __init__(
-        self,
-        session: boto3.Session,
-        settings: Settings,
-        connect: int = timeouts.EVENT_CONNECT_TIMEOUT,
-        answer: int = timeouts.EVENT_TIMEOUT,
-        attempts: int = timeouts.EVENT_ATTEMPTS,
-    ) -> None:
-        config = config_for(settings, answer, attempts).merge(Config(connect_timeout=connect))
+    def __init__(self, session: boto3.Session, settings: Settings, seconds: Timeouts) -> None:
+        config = config_for(settings, seconds.event_connect, seconds.event, seconds.event_attempts)
         self.events = session.client("events", config=config)
 
     def close_connections(self) -> None:
@@ -224,11 +219,7 @@ class Clients(NamedTuple):
     events: Callable[[], Boto3Events]
 
 
-def boto3_clients(settings: Settings, **events_timeouts: int) -> Clients:
+def boto3_clients(settings: Settings, seconds: Timeouts = timeouts.OF_TASK) -> Clients:
     """Raises BotoCoreError if there are credentials that cannot be had."""
-    session = make_session()
-    return Clients(
-        partial(Boto3S3, session, settings),
-        partial(Boto3Sqs, session, settings),
-        partial(Boto3Events, session, settings, **events_timeouts),
-    )
+    given = make_session(), settings, seconds
+    return Clients(partial(Boto3S3, *given), partial(Boto3Sqs, *given), partial(Boto3Events, *given))

@@ -20,10 +20,8 @@ import awscrt.io
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 from botocore.httpsession import where as certificates
 
-from mirror.aws.endpoints import Endpoint
 from mirror.aws.keys import RenewedKeys
 from mirror.aws.signing import TOKEN_HEADER, Request, sign
-from mirror.aws.timeouts import CONNECT_TIMEOUT
 from mirror.concurrency import in_thread
 
 IDLE_SECONDS = 20  # a connection that was idle for longer may be dead without a sign of it, which costs a timeout
@@ -42,6 +40,16 @@ def decode_headers(error: UnicodeError) -> tuple[str | bytes, int]:
     if isinstance(error, UnicodeDecodeError) and frame and frame.f_back is None:
         return codecs.lookup_error("surrogateescape")(error)
     raise error
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where boto3 sends the requests for one bucket or queue, or for the event bus."""
+
+    url: str  # scheme, host and path, up to the key
+    host: str  # with the port if the URL has one, as in the Host header
+    path: str
+    signing_name: str
 
 
 @dataclass(eq=False)
@@ -95,10 +103,11 @@ class Inbox:
 class CrtHttp:
     """Made inside the event loop that uses it."""
 
-    def __init__(self, region: str, credentials: Any) -> None:
-        """`credentials`: those of a session that make_session() made."""
+    def __init__(self, region: str, credentials: Any, connect_timeout: int) -> None:
+        """`credentials`: those of a session that make_session() made. `connect_timeout`: in seconds."""
         codecs.register_error("strict", decode_headers)
         self.region = region
+        self.connect_timeout = connect_timeout
         self.keys: RenewedKeys = credentials  # of the role, to sign with
         self.bootstrap = awscrt.io.ClientBootstrap.get_or_create_static_default()
         # It trusts what boto3 trusts: AWS_CA_BUNDLE, else the certificates that botocore brings.
@@ -177,7 +186,7 @@ class CrtHttp:
         options = awscrt.io.SocketOptions()
         options.keep_alive = True  # a copy is silent for minutes, and a firewall may forget a silent connection
         options.keep_alive_timeout_secs = options.keep_alive_interval_secs = 60
-        options.connect_timeout_ms = CONNECT_TIMEOUT * 1000
+        options.connect_timeout_ms = self.connect_timeout * 1000
         port = parts.port or (443 if tls else 80)
         opened = self.loop.create_future()
         opening = awscrt.http.HttpClientConnection.new(parts.hostname, port, self.bootstrap, options, tls)

@@ -53,10 +53,20 @@ class RenewedKeys:
 
     method = "renewed"  # botocore asks where credentials come from
 
-    def __init__(self, name: str, fetch: Callable[[], Keys], margin: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        fetch: Callable[[], Keys],
+        margin: float,
+        wall: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`margin`: seconds before their end at which they are renewed."""
         self.name = name
         self.fetch = fetch
         self.margin = margin
+        self.wall = wall  # seconds since the epoch
+        self.now = now
         self.keys: Keys | None = None
         self.made = -math.inf  # by the monotonic clock
         self.next_try = -math.inf
@@ -69,8 +79,8 @@ class RenewedKeys:
         keys = self.keys
         if keys is None:
             return None
-        left = keys.ends - time.time()
-        if left < self.margin and not self.is_renewing and time.monotonic() >= self.next_try:
+        left = keys.ends - self.wall()
+        if left < self.margin and not self.is_renewing and self.now() >= self.next_try:
             self.is_renewing = True
             name = f"renews the {self.name}"
             threading.Thread(target=self.renew_in_thread, args=(keys,), name=name, daemon=True).start()
@@ -95,7 +105,7 @@ class RenewedKeys:
 
     def after_refusal(self, used: Keys | None) -> Keys | None:
         """Returns other keys than those that S3 refused, or None if these are too young to be the reason."""
-        if self.keys is used and time.monotonic() - self.made < YOUNG_SECONDS:
+        if self.keys is used and self.now() - self.made < YOUNG_SECONDS:
             return None
         return self.instead_of(used)
 
@@ -110,23 +120,23 @@ class RenewedKeys:
 
     def renew(self) -> Keys:
         """Fetches new keys; fails without asking if that failed a moment ago. To be called with the lock held."""
-        if self.failure and time.monotonic() < self.next_try:
+        if self.failure and self.now() < self.next_try:
             raise self.failure.with_traceback(None)
         try:
             with as_retrieval_error(self.name):
                 keys = self.fetch()
-            if keys.ends <= time.time():
+            if keys.ends <= self.wall():
                 raise CredentialRetrievalError(provider=self.name, error_msg="they have ended already")
-            self.keys, self.made = keys, time.monotonic()
+            self.keys, self.made = keys, self.now()
         except AWS_ERRORS as error:
             # Once, while the old keys are valid. After that requests fail, which is logged there.
-            left = self.keys.ends - time.time() if self.keys else 0
+            left = self.keys.ends - self.wall() if self.keys else 0
             if left > 0 and not self.failure:
                 log.warning("could not renew the %s yet, they end in %d s: %s", self.name, left, describe(error))
             self.failure = error
             raise
         finally:
-            self.next_try = time.monotonic() + RETRY_SECONDS
+            self.next_try = self.now() + RETRY_SECONDS
         if self.failure:
             log.info("renewed the %s", self.name)
         self.failure = None

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import hmac
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mirror.aws.keys import Keys
@@ -29,9 +30,16 @@ class Request:
     body: bytes = b""
 
 
-def sign(request: Request, region: str, service: str, keys: Keys, token_header: str = TOKEN_HEADER) -> None:
+def sign(
+    request: Request,
+    region: str,
+    service: str,
+    keys: Keys,
+    token_header: str = TOKEN_HEADER,
+    wall: Callable[[], float] = time.time,
+) -> None:
     """Adds the headers of a signature; all headers that are there by then are signed."""
-    date = date_text(int(time.time()))
+    date = date_text(int(wall()))
     request.headers.append(("X-Amz-Date", date))
     if keys.token:
         request.headers.append((token_header, keys.token))

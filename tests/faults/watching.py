@@ -40,14 +40,9 @@ ESTIMATE = ("docs/test_estimate.py",)
 
 # Of the most specific path that a file begins with.
 TESTS: dict[str, Tests] = {
-    "mirror/protocol/": (*RULES, *worker("copies", "part_slots"), *protocol("interleavings", "histories")),
-    "mirror/queue/": (
-        *RULES,
-        *protocol("outage"),
-        *worker("queue", "groups", "fairness", "end"),
-        *protocol("histories"),
-    ),
-    "mirror/queue/outage.py": protocol("outage", "leases", "histories"),
+    "mirror/protocol/": (*RULES, *worker("copies"), *protocol("queue", "interleavings", "histories")),
+    "mirror/queue/": (*RULES, *protocol("queue", "tasks", "outage", "histories")),
+    "mirror/queue/outage.py": protocol("outage", "leases", "tasks", "histories"),
     "mirror/readers/": (
         *ORACLE,
         *LISTINGS,
@@ -55,7 +50,7 @@ TESTS: dict[str, Tests] = {
     ),
     "mirror/readers/walk.py": (*ORACLE, *worker("walk", "reconcile", "measure")),
     "mirror/readers/reconcile.py": (*ORACLE, *worker("reconcile", "excluded", "keep")),
-    "mirror/readers/repairs.py": (*ORACLE, *worker("reconcile", "groups", "keep")),
+    "mirror/readers/repairs.py": (*ORACLE, *protocol("queue"), *worker("reconcile", "keep")),
     "mirror/readers/listing.py": (
         *worker("progress"),
         *ORACLE,
@@ -78,9 +73,9 @@ TESTS: dict[str, Tests] = {
         *protocol("rules", "keeping"),
         *worker("excluded", "keep"),
     ),
-    "mirror/aws/": worker("signing", "crt", "connections", "credentials", "copies", "first_responder"),
-    "mirror/": (*RULES, *LINES, *worker("queue", "end", "copies", "first_responder", "staying")),
-    "mirror/log_writer.py": worker("log_writer", "end"),
+    "mirror/aws/": worker("signing", "wire", "credentials", "copies", "first_responder"),
+    "mirror/": (*RULES, *LINES, *protocol("tasks"), *worker("processes", "copies", "first_responder")),
+    "mirror/log_writer.py": worker("log_writer", "processes"),
     "mirror/function.py": (*worker("first_responder"), *protocol("function")),
     "launch/": (*STARTER, *scripts("guard", "starter_worlds"), *scripts("path")),
     "launch/guard.py": scripts("guard", "path", "starter"),
@@ -106,7 +101,7 @@ TESTS: dict[str, Tests] = {
     "cleanup.sh": (*scripts("cleanup_parts", "settings"), *DOCUMENTS, *POLICIES),
     "sync.sh": (*scripts("sync", "verb_parts"), *VERBS, *POLICIES),
 }
-TESTS |= {"worker.py": worker("queue", "end", "reconcile"), "starter.py": TESTS["launch/"]}
+TESTS |= {"worker.py": worker("processes", "copies", "reconcile"), "starter.py": TESTS["launch/"]}
 
 
 def watching(file: str) -> Tests:

@@ -20,6 +20,7 @@ from mirror.queue.queue import Queue
 from mirror.settings import load_settings
 
 SILENCE = 20  # seconds after which a client of SQS gives up; mirror/aws/timeouts.py
+FOREVER = 20_000  # seconds in which each has ended, and fails if it has not
 SLOW_END = OF_TASK.receive + 20 + sum(OF_TASK[1:5]) + 1  # seconds in which a task has ended after SIGTERM
 
 
@@ -51,6 +52,7 @@ class Task(Living):
         """Works until it ends by itself, or for that long until SIGTERM. Its exit status, None if it dies."""
         stop = [] if seconds is None else [(seconds, self.worker.stop)]
         timers = [self.loop.call_later(after, happens) for after, happens in [*stop, *meanwhile]]
+        timers.append(self.loop.call_later(FOREVER, lambda: self.work.cancel()))
         try:
             return self.run(self.whole_life())
         finally:

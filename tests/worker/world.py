@@ -7,12 +7,14 @@ import subprocess
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from forks import Forked, forks_after
 from standin import Standin
 
 import worker
+from mirror.aws.timeouts import OF_TASK, Timeouts
 from mirror.cli import CLIENTS
 from mirror.loop import Worker
 from mirror.settings import load_settings
@@ -103,6 +105,15 @@ class World:
         async def make() -> Worker:
             settings = load_settings(self.environment(**changed))
             return make_worker(settings, make_parts(settings, CLIENTS[settings.s3_client](settings)))
+
+        return self.run(make())
+
+    def clients(self, name: str, timeouts: Timeouts = OF_TASK, **changed: str) -> SimpleNamespace:
+        """Those of this name, each as a worker has it: s3, sqs, events."""
+
+        async def make() -> SimpleNamespace:
+            made = CLIENTS[name](load_settings(self.environment(**changed)), timeouts)
+            return SimpleNamespace(s3=made.s3(), sqs=made.sqs(), events=made.events())
 
         return self.run(make())
 

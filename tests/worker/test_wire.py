@@ -1,0 +1,636 @@
+"""Both clients on the wire: over the AWS CRT the same is sent as by boto3, and answers and faults mean the same."""
+
+import asyncio
+import codecs
+import contextlib
+import os
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+from collections import deque
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from world import MIRROR, QUEUE, SOURCE
+
+from mirror.aws import wire
+from mirror.aws.boto3_clients import Boto3S3, boto3_clients
+from mirror.aws.crt import crt_clients
+from mirror.aws.http import Answer, Endpoint
+from mirror.aws.timeouts import ATTEMPTS, LISTING_ATTEMPTS, LONGEST_POLL, OF_TASK, QUEUE_ATTEMPTS, SESSION_ATTEMPTS
+from mirror.model.errors import error_code, is_busy, outcome_unknown
+from mirror.protocol.buckets import COPY_DIRECTIVES, Buckets
+from mirror.protocol.objects import source_from_head
+from mirror.settings import load_settings
+
+# --- What is sent -----------------------------------------------------------------------------------------------------
+
+ODD_KEYS = ["k", "a b+é/~(x)'*!?&=#%;,:@$.txt", "/lead//trail/", "a/../b", "日本/\u00fc"]
+OWNER = {"ExpectedBucketOwner": "111122223333"}
+DOTS, DIRECTORY = "source.with.dots", "mirror--eun1-az1--x-s3"
+QUEUE_URL = "https://sqs.eu-north-1.amazonaws.com/111122223333/sync-q"
+COPY = {
+    "Bucket": DIRECTORY,
+    "CopySource": {"Bucket": DOTS},
+    "CopySourceIfMatch": '"9bb58f26192e4ba00f01e2e7b136bbd8"',
+    "ExpectedSourceBucketOwner": "444455556666",
+    "TaggingDirective": "REPLACE",
+    "AnnotationDirective": "EXCLUDE",
+}
+METADATA = {
+    "MetadataDirective": "REPLACE",
+    "ContentType": "text/csv",
+    "CacheControl": "max-age=60",
+    "ContentDisposition": 'attachment; filename="a  b.csv"',
+    "ContentEncoding": "gzip",
+    "ContentLanguage": "fi",
+    "Expires": datetime(2030, 1, 1, tzinfo=UTC),
+    "Metadata": {"colour": "red", "sync-source": "e 2026-11-25T01:02:03Z 5 null 0123456789ab"},
+}
+PART = {name: COPY[name] for name in ("Bucket", "CopySource", "CopySourceIfMatch")}
+PART |= {"CopySourceRange": "bytes=0-67108863", "PartNumber": 10_000, "UploadId": "AEu+/=~ x"}
+RECEIVE = {"MaxNumberOfMessages": 10, "WaitTimeSeconds": 20, "VisibilityTimeout": 7200}
+RECEIVE |= {"MessageSystemAttributeNames": ["ApproximateReceiveCount", "MessageGroupId"]}
+OF_QUEUE = {"QueueUrl": QUEUE_URL}
+ENTRY = {"Id": "0", "MessageBody": '{"key": "ü"}', "MessageGroupId": "reconcile"}
+
+# client, operation, parameters; those of an object are sent for each of ODD_KEYS
+REQUESTS = [
+    ("s3", "head_object", {"Bucket": DOTS}),
+    ("s3", "head_object", {"Bucket": DIRECTORY, **OWNER, "ChecksumMode": "ENABLED"}),
+    ("s3", "copy_object", {**COPY, **OWNER, **METADATA, "IfNoneMatch": "*"}),
+    ("s3", "copy_object", {**COPY, "MetadataDirective": "COPY", "IfMatch": '"d1"'}),
+    ("s3", "upload_part_copy", {**PART, **OWNER}),
+    ("s3", "delete_object", {"Bucket": DIRECTORY, **OWNER, "IfMatch": '"d1"'}),
+    ("s3", "list_objects_v2", {"Bucket": DOTS, "Prefix": ODD_KEYS[1], "Delimiter": "/", **OWNER}),
+    ("s3", "list_objects_v2", {"Bucket": DOTS, "Prefix": "", "MaxKeys": 1, "ContinuationToken": "1ueGc/+=~ x"}),
+    ("s3", "list_objects_v2", {"Bucket": DIRECTORY, "Prefix": "日本/", "Delimiter": "/", **OWNER}),
+    ("sqs", "receive_message", OF_QUEUE | RECEIVE),
+    ("sqs", "send_message_batch", {**OF_QUEUE, "Entries": [ENTRY]}),
+    ("sqs", "delete_message_batch", {**OF_QUEUE, "Entries": [{"Id": "0", "ReceiptHandle": "AQEB+/="}]}),
+    ("events", "put_events", {"Entries": [{"Source": "s", "DetailType": "t", "Detail": '{"key": "ü"}'}]}),
+]
+# Only of boto3: who calls, and for which attempt. Different each time: date and signature.
+NOT_COMPARED = {"user-agent", "amz-sdk-invocation-id", "amz-sdk-request", "x-amz-date", "authorization"}
+SESSION = b"""<CreateSessionResult><Credentials><AccessKeyId>SESSIONKEY</AccessKeyId>
+<SecretAccessKey>session-secret</SecretAccessKey><SessionToken>session-token</SessionToken>
+<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></CreateSessionResult>"""
+
+
+class Connection:
+    """An open connection of the AWS CRT, that keeps the request and answers 200."""
+
+    def is_open(self):
+        return True
+
+    def request(self, sent, on_response, on_body):
+        self.sent, ended = sent, Future()
+
+        def activate():
+            headers = [("content-length", "0"), ("last-modified", "Wed, 25 Nov 2026 01:02:03 GMT")]
+            on_response(status_code=200, headers=headers)
+            on_body(chunk=b"{}" if sent.method == "POST" else b"")
+            ended.set_result(200)
+
+        return SimpleNamespace(completion_future=ended, activate=activate)
+
+
+@pytest.fixture(scope="module")
+def real_aws():
+    """The clients for the real host names, with task role credentials; what boto3 would send is kept in `sent`."""
+    role = {"AWS_ACCESS_KEY_ID": "ROLEKEY", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
+    sent = []
+
+    def keep(request, **_):
+        sent.append(request)
+        body = SESSION if request.url.endswith("?session") else b""
+        return AWSResponse(request.url, 200, {}, SimpleNamespace(stream=lambda *_, **__: iter([body])))
+
+    async def made():
+        given = {"REGION": "eu-north-1", "SRC_BUCKET": DOTS, "DST_BUCKET": DIRECTORY, "QUEUE_URL": QUEUE_URL}
+        clients = {}
+        for name, make in (("crt", crt_clients), ("boto3", boto3_clients)):
+            all_of_them = make(load_settings(given))
+            clients[name] = {name: getattr(all_of_them, name)() for name in ("s3", "sqs", "events")}
+            of = clients[name]
+            for client in (*of["s3"].clients, of["sqs"].sqs, of["sqs"].polls, of["events"].events):
+                client.meta.events.register("before-send", keep)
+        return clients
+
+    with asyncio.Runner() as runner, mock.patch.dict(os.environ, role):
+        os.environ.pop("AWS_ENDPOINT_URL", None)
+        yield SimpleNamespace(run=runner.run, sent=sent, **runner.run(made()))
+
+
+def as_text(headers):
+    return {name.lower(): value.decode() if isinstance(value, bytes) else str(value) for name, value in headers}
+
+
+def sent_by_crt(real_aws, client, operation, parameters):
+    """(method, URL, headers)"""
+    made, connection = real_aws.crt[client], Connection()
+    endpoint = made.endpoints[parameters["Bucket"]] if client == "s3" else made.endpoint
+
+    async def send():
+        made.http.idle[endpoint.host] = deque([(connection, made.http.loop.time())])
+        await getattr(made, operation)(**parameters)
+
+    real_aws.run(send())
+    url = endpoint.url.removesuffix(endpoint.path) + connection.sent.path
+    return connection.sent.method, url, as_text(connection.sent.headers)
+
+
+def sent_by_boto3(real_aws, client, operation, parameters):
+    real_aws.run(getattr(real_aws.boto3[client], operation)(**parameters))
+    request = real_aws.sent[-1]
+    return request.method, request.url, as_text(request.headers.items()) | {"host": request.url.split("/")[2]}
+
+
+def scope(headers):
+    """(access key, Region and service, signed headers) of an Authorization header."""
+    credential, signed, _ = headers["authorization"].removeprefix("AWS4-HMAC-SHA256 ").split(", ")
+    access_key, _date, *rest = credential.removeprefix("Credential=").split("/")
+    return access_key, rest, signed
+
+
+def parts_of(url):
+    path, _, query = url.partition("?")
+    return path, sorted(query.split("&"))
+
+
+@pytest.mark.parametrize(("client", "operation", "parameters"), REQUESTS)
+def test_every_request_equals_that_of_boto3_on_the_real_host_names(real_aws, client, operation, parameters):
+    for key in ODD_KEYS if client == "s3" and operation != "list_objects_v2" else [None]:
+        of_key = {"Key": key} if key else {}
+        if "CopySource" in parameters:
+            of_key["CopySource"] = {"Bucket": DOTS, "Key": key}
+        method, url, headers = sent_by_boto3(real_aws, client, operation, parameters | of_key)
+        crt_method, crt_url, crt_headers = sent_by_crt(real_aws, client, operation, parameters | of_key)
+        assert (crt_method, parts_of(crt_url)) == (method, parts_of(url))
+        assert crt_url.split("?")[1:] == ["&".join(parts_of(crt_url)[1])] * ("?" in crt_url)  # as it is signed
+        assert {name: value for name, value in crt_headers.items() if name not in NOT_COMPARED} == {
+            name: value for name, value in headers.items() if name not in NOT_COMPARED
+        }
+        assert scope(crt_headers) == scope(headers)
+
+
+def test_only_copies_are_signed_with_the_task_role_on_a_directory_bucket(real_aws):
+    key = {"Key": "k", "Bucket": DIRECTORY}
+    for operation in ("head_object", "delete_object", "list_objects_v2"):
+        _, _, headers = sent_by_crt(real_aws, "s3", operation, key)
+        assert scope(headers)[0] == "SESSIONKEY"
+        assert headers["x-amz-s3session-token"] == "session-token"
+    _, _, copy = sent_by_crt(real_aws, "s3", "copy_object", key | {"CopySource": {"Bucket": DOTS, "Key": "k"}})
+    assert scope(copy)[:2] == ("ROLEKEY", ["eu-north-1", "s3express", "aws4_request"])
+    assert copy["x-amz-security-token"] == "token"
+
+
+def test_headers_beyond_ascii_are_sent_as_they_came_and_are_not_signed(real_aws):
+    odd = {"ContentDisposition": 'attachment; filename="gr\xf6\udcdfe.csv"', "CacheControl": "\u65e5\u672c"}
+    create = real_aws.boto3["s3"].create_multipart_upload
+    real_aws.run(create(Bucket=DIRECTORY, Key="k", Metadata={"a": "b"}, ContentLanguage="fi", **odd))
+    headers = {name.lower(): value for name, value in real_aws.sent[-1].headers.items()}
+    assert headers["content-disposition"] == b'attachment; filename="gr\xc3\xb6\xdfe.csv"'
+    assert headers["cache-control"] == "\u65e5\u672c".encode()
+    signed = headers["authorization"].decode().split("SignedHeaders=")[1].split(",")[0].split(";")
+    assert {"content-language", "host", "x-amz-meta-a", "x-amz-s3session-token"} <= set(signed)
+    assert not {"content-disposition", "cache-control"} & set(signed)
+
+
+def test_one_session_serves_the_crt_and_all_clients_of_boto3(real_aws):
+    s3, key = real_aws.crt["s3"], {"Bucket": DIRECTORY, "Key": "k"}
+
+    async def many():
+        s3.http.idle[s3.endpoints[DIRECTORY].host] = deque([(Connection(), s3.http.loop.time())])
+        await Buckets(s3.settings, s3).answering.open()
+        await asyncio.gather(*(s3.open_session() for _ in range(20)))
+        for call in (Boto3S3.head_object, Boto3S3.delete_object):
+            await call(s3, **key)
+        await s3.create_multipart_upload(**key)
+
+    s3.session.keys = None
+    del real_aws.sent[:]
+    real_aws.run(many())
+    assert len([request for request in real_aws.sent if request.url.endswith("?session")]) == 1
+    assert {request.headers.get("x-amz-s3session-token") for request in real_aws.sent} == {None, b"session-token"}
+
+
+def test_the_headers_of_requests_and_answers_are_those_of_the_service_model(real_aws):
+    model = real_aws.boto3["s3"].quick.meta.service_model
+    operations = (wire.HEAD_OBJECT, wire.COPY_OBJECT, wire.UPLOAD_PART_COPY, wire.DELETE_OBJECT, wire.LIST_OBJECTS)
+    shapes = [model.operation_model(operation.name).input_shape.members for operation in operations]
+    for parameter, header in wire.REQUEST_HEADERS.items():
+        named = {members[parameter].serialization["name"].lower() for members in shapes if parameter in members}
+        assert named == {header.lower()}
+    members = model.operation_model("HeadObject").output_shape.members
+    for header, field in wire.ANSWER_FIELDS.items():
+        assert field == "ExpiresString" or members[field].serialization["name"].lower() == header
+    checksums = {members[name].serialization["name"].lower(): name for name in members if name.startswith("Checksum")}
+    answer = wire.head_answer({"content-length": "0", "last-modified": "Wed, 25 Nov 2026 01:02:03 GMT"} | checksums)
+    assert {name: answer[name] for name in checksums.values()} == {name: name for name in checksums.values()}
+
+
+# --- What an answer means ---------------------------------------------------------------------------------------------
+
+
+def both(world):
+    return tuple(world.clients(name) for name in ("crt", "boto3"))
+
+
+def test_both_clients_see_the_same_source(world):
+    fields = {"cache-control": "no-cache", "expires": "Tue, 01 Jan 2030 00:00:00 GMT", "content-language": "fi"}
+    world.put("a", metadata={"colour": "red", "name": "日本"}, headers=fields, storage_class="GLACIER")
+    world.put("b", headers={"expires": "never", "cache-control": "\xfc"}, missing_meta=2)
+    world.standin.configure_bucket(SOURCE, versioning="Enabled")
+    world.put("c", headers={"content-language": "\udcfc"})
+    clients = both(world)
+    for key in "abc":
+        crt, plain = (source_from_head(world.run(of.s3.head_object(Bucket=SOURCE, Key=key))) for of in clients)
+        assert crt == plain
+        assert [crt.fields, crt.metadata, crt.carries_provenance, crt.archived] == [
+            plain.fields,
+            plain.metadata,
+            plain.carries_provenance,
+            plain.archived,
+        ]
+
+
+PAGE = "Contents", "CommonPrefixes", "IsTruncated", "NextContinuationToken"
+ITEM = "Key", "ETag", "Size", "LastModified", "StorageClass"
+
+
+def test_both_clients_read_the_same_page(world):
+    for key in ("a/b c", "a/+%25", "a/<&>\"'", "a/日本/x", "a/sub/\x01", "a//b"):
+        world.put(key, size=7, storage_class="GLACIER" if "+" in key else "STANDARD")
+    clients = both(world)
+    for parameters in ({"Prefix": "a/"}, {"Prefix": "a/", "Delimiter": "/"}, {"Prefix": "no/"}, {"MaxKeys": 2}):
+        pages = [world.run(of.s3.list_objects_v2(Bucket=SOURCE, **parameters)) for of in clients]
+        crt, plain = ({name: page.get(name) or [] for name in PAGE} for page in pages)
+        assert crt == plain | {"Contents": [{name: item[name] for name in ITEM} for item in plain["Contents"]]}
+        assert pages[0]["ResponseMetadata"]["HTTPHeaders"]["date"]
+
+
+LISTED = (
+    "<Contents><Key>k</Key><LastModified>2026-01-01T00:00:00Z</LastModified><ETag>e</ETag><Size>1</Size></Contents>"
+)
+BESIDE = "<KeyCount>{}</KeyCount><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>"
+
+
+def page_of(body):
+    return wire.read_answer(wire.LIST_OBJECTS, Answer(200, body=bytearray(body.encode(errors="surrogateescape"))))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<R>{BESIDE.format(2)}{LISTED}</R>",
+        f"<R><IsTruncated>false</IsTruncated>{LISTED}</R>",
+        f"<R>{BESIDE.format(1)}{LISTED[:40]}",
+        f"<R>{BESIDE.format(1)}{LISTED.replace('ETag', 'Tag')}</R>",
+        f"<R>{BESIDE.format(1)}{LISTED.replace('>1<', '>x<')}</R>",
+        f"<R>{BESIDE.format(1)}{LISTED.replace('k', chr(0xDCFF))}</R>",
+    ],
+)
+def test_a_page_that_is_not_whole_is_none(body):
+    with pytest.raises(ResponseParserError):
+        page_of(body)
+
+
+FIELDS = {
+    "Key": ("a%2Fb+c", "a/b c"),
+    "LastModified": ("2026-01-01T00:00:00.000Z", datetime(2026, 1, 1, tzinfo=UTC)),
+    "ETag": ("&quot;e&amp;&quot;", '"e&"'),
+    "ChecksumAlgorithm": ("CRC64NVME", None),
+    "Size": ("1", 1),
+    "StorageClass": ("STANDARD", "STANDARD"),
+    "Owner": ("<ID>7</ID>", None),
+}
+WITHOUT_CLASS, WITH_CLASS = [*FIELDS][:5], [*FIELDS][:6]
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        [WITH_CLASS] * 2,
+        [sorted(FIELDS), sorted(FIELDS)],
+        [WITH_CLASS, [*FIELDS]],
+        [["Size", "Key", "StorageClass", "LastModified", "ETag"], WITH_CLASS],
+        [WITHOUT_CLASS, WITH_CLASS, WITHOUT_CLASS],
+        [WITH_CLASS, WITHOUT_CLASS],
+        [["Key", "LastModified", "ETag", "Size"]],
+    ],
+)
+def test_a_page_is_read_whatever_its_objects_show_in_whichever_order(objects):
+    texts = ("".join(f"<{name}>{FIELDS[name][0]}</{name}>" for name in names) for names in objects)
+    page = page_of(f"<R>{BESIDE.format(len(objects))}{''.join(f'<Contents>{text}</Contents>' for text in texts)}</R>")
+    read = {name: FIELDS[name][1] for name in ITEM}
+    assert page["Contents"] == [read | ({} if "StorageClass" in names else {"StorageClass": ""}) for names in objects]
+
+
+# --- What a fault means -----------------------------------------------------------------------------------------------
+
+COPY_OF = {"Bucket": MIRROR, "CopySource": {"Bucket": SOURCE, "Key": "a"}, **COPY_DIRECTIVES}
+UPLOAD = {"Bucket": MIRROR, "UploadId": "u"}
+ERRORS = {"error 500": ("error", 500, "InternalError"), "error 503": ("error", 503, "SlowDown")}
+ERRORS |= {"error 412": ("error", 412, "PreconditionFailed"), "error 403": ("error", 403, "AccessDenied")}
+WITHOUT_ANSWER = {"reset": ("reset",), "lost": ("lost",)}
+IN_200 = {"error in 200": ("error_in_200", 500, "InternalError"), "empty 200": ("empty_200",)}
+PART_OF = UPLOAD | {"CopySource": {"Bucket": SOURCE, "Key": "a"}, "CopySourceRange": "bytes=0-9", "PartNumber": 1}
+# operation -> its name in boto3, parameters but for the key, the faults it meets
+CALLS = {
+    "HeadObject": ("head_object", {"Bucket": SOURCE}, ERRORS | WITHOUT_ANSWER),
+    "CopyObject": ("copy_object", COPY_OF, ERRORS | WITHOUT_ANSWER | IN_200),
+    "DeleteObject": ("delete_object", {"Bucket": MIRROR}, ERRORS | WITHOUT_ANSWER),
+    "UploadPartCopy": ("upload_part_copy", PART_OF, ERRORS | IN_200),
+    "CompleteMultipartUpload": ("complete_multipart_upload", UPLOAD, ERRORS | WITHOUT_ANSWER),
+}
+# What changes what a reader sees: whether it is sent again the protocol decides, as it may still take effect.
+SENT_ONCE = {"CopyObject", "DeleteObject", "CompleteMultipartUpload"}
+
+
+def fault(world, operation, kind, status=500, code="InternalError", **fields):
+    world.standin.fault(operation, kind, status=status, code=code, times=0, **fields)
+
+
+async def outcome(call):
+    """What decides how it goes on."""
+    try:
+        answer = await call
+    except (ClientError, BotoCoreError) as error:
+        return is_busy(error), outcome_unknown(error), error_code(error) if isinstance(error, ClientError) else ""
+    return answer.get("CopyObjectResult"), answer.get("CopyPartResult")
+
+
+def test_both_clients_decide_alike_on_every_fault(world):
+    """Each fault has a key of its own, so that all are waited for at the same time."""
+    world.put("a")
+    cases = [(operation, name) for operation, (_, _, faults) in CALLS.items() for name in faults]
+    for operation, name in cases:
+        fault(world, operation, *CALLS[operation][2][name], key=f"^(crt|boto3) {operation} {name}$")
+    world.standin.record()
+
+    async def outcomes(client, s3):
+        calls = [
+            outcome(getattr(s3, CALLS[operation][0])(Key=f"{client} {operation} {name}", **CALLS[operation][1]))
+            for operation, name in cases
+        ]
+        return await asyncio.gather(*calls)
+
+    crt, plain = (world.run(outcomes(name, of.s3)) for name, of in zip(("crt", "boto3"), both(world), strict=True))
+    assert dict(zip(cases, crt, strict=True)) == dict(zip(cases, plain, strict=True))
+    sent = [entry["key"] for entry in world.standin.requests()]
+    for operation, name in cases:
+        times = {sent.count(f"{client} {operation} {name}") for client in ("crt", "boto3")}
+        assert times == {1} or operation not in SENT_ONCE, (operation, name)
+    assert sent.count("boto3 HeadObject error 503") == ATTEMPTS
+
+
+@pytest.mark.parametrize("name", ERRORS | WITHOUT_ANSWER)
+def test_both_clients_decide_alike_on_a_page_that_does_not_come(world, name):
+    fault(world, "ListObjectsV2", *(ERRORS | WITHOUT_ANSWER)[name])
+
+    async def outcomes(clients):
+        return await asyncio.gather(*(outcome(of.s3.list_objects_v2(Bucket=MIRROR)) for of in clients))
+
+    crt, plain = world.run(outcomes(both(world)))
+    assert crt == plain
+    is_repeated = name not in ("error 412", "error 403")
+    assert world.requests()["ListObjectsV2"] == (1 + 2 * LISTING_ATTEMPTS if is_repeated else 2)
+
+
+JSON_FAULTS = [("error", 500, "InternalError"), ("error", 400, "RequestThrottled"), ("reset",)]
+
+
+@pytest.mark.parametrize("given", [*JSON_FAULTS, ("empty_200",)], ids=str)
+def test_what_fails_once_on_the_queue_or_the_event_bus_is_repeated_by_boto3(world, given):
+    kind, status, code = [*given, 500, "InternalError"][:3]
+    of = world.clients("crt", ANNOUNCE="all")
+    queue = {"QueueUrl": world.queue_url}
+    calls = {
+        "SendMessageBatch": (of.sqs.send_message_batch, queue | {"Entries": [{"Id": "0", "MessageBody": "a"}]}),
+        "ReceiveMessage": (of.sqs.receive_message, queue | {"WaitTimeSeconds": 0}),
+        "PutEvents": (of.events.put_events, {"Entries": [{"Source": "s", "DetailType": "t", "Detail": "{}"}]}),
+    }
+    answers = {}
+    for operation, (call, parameters) in calls.items():
+        if kind != "empty_200" or operation == "PutEvents":
+            world.standin.fault(operation, kind, status=status, code=code, times=1)
+        answers[operation] = world.run(call(**parameters))
+        assert world.requests()[operation] == 2 or (kind == "empty_200" and operation != "PutEvents")
+    assert answers["PutEvents"]["Entries"][0]["EventId"]
+    [message] = answers["ReceiveMessage"]["Messages"]
+    world.standin.fault("DeleteMessageBatch", "reset", times=1)
+    entries = [{"Id": "0", "ReceiptHandle": message["ReceiptHandle"]}]
+    world.run(of.sqs.delete_message_batch(Entries=entries, **queue))
+    assert world.is_empty()
+
+
+def test_the_bounds_of_calls():
+    """Within these a call has ended, with pauses of at most 7 seconds between the attempts of boto3."""
+    assert ATTEMPTS * OF_TASK.answer <= 90
+    assert (1 + QUEUE_ATTEMPTS) * OF_TASK.queue <= 20
+    assert SESSION_ATTEMPTS * OF_TASK.session <= 10
+    assert LONGEST_POLL == 20
+    assert OF_TASK.event_connect < OF_TASK.event
+
+
+def test_what_hangs_is_given_up_after_its_timeout(world):
+    """And what changes something counts as one that may still take effect."""
+    world.put("a")
+    quick = OF_TASK._replace(answer=1, queue=1, small_copy=1)
+    queue, handle = {"QueueUrl": world.queue_url}, {"Id": "0", "ReceiptHandle": "r"}
+    key = {"Bucket": MIRROR, "Key": "a"}
+
+    def calls_of(of):
+        copy = COPY_OF | {"Key": "a"}
+        return {
+            "CopyObject of a small one": (of.s3.copy_object, copy | {"is_small": True}),
+            "CopyObject": (of.s3.copy_object, copy),
+            "CreateMultipartUpload": (of.s3.create_multipart_upload, key),
+            "ListParts": (of.s3.list_parts, key | {"UploadId": "u"}),
+            "AbortMultipartUpload": (of.s3.abort_multipart_upload, key | {"UploadId": "u"}),
+            "ListMultipartUploads": (of.s3.list_multipart_uploads, {"Bucket": MIRROR}),
+            "ReceiveMessage": (of.sqs.receive_message, queue | {"WaitTimeSeconds": 1}),
+            "SendMessage": (of.sqs.send_message, queue | {"MessageBody": "b"}),
+            "DeleteMessageBatch": (of.sqs.delete_message_batch, queue | {"Entries": [handle]}),
+            "ChangeMessageVisibilityBatch": (
+                of.sqs.change_message_visibility_batch,
+                queue | {"Entries": [handle | {"VisibilityTimeout": 1}]},
+            ),
+        }
+
+    async def ended(calls):
+        loop, began, took = asyncio.get_running_loop(), asyncio.get_running_loop().time(), {}
+
+        async def one(name, call, parameters):
+            decided = await outcome(call(**parameters))
+            took[name] = decided[:2], loop.time() - began
+
+        await asyncio.wait_for(asyncio.gather(*(one(name, *call) for name, call in calls.items())), 60)
+        return took
+
+    for name in ("crt", "boto3"):
+        of = world.clients(name, quick, COPY_TIMEOUT="4", VISIBILITY_TIMEOUT="10")
+        calls = calls_of(of)
+        if name == "boto3":
+            del calls["ReceiveMessage"]  # which has the time of the longest poll
+        for call in calls:
+            fault(world, call.split()[0], "hang", seconds=60)
+        took = world.run(ended(calls))
+        assert {decided for decided, _ in took.values()} == {(True, True)}
+        assert took["CopyObject of a small one"][1] < 3.9 <= took["CopyObject"][1]
+        assert name == "boto3" or took["ReceiveMessage"][1] > 1.9  # its poll, and the time of an answer
+        world.standin.clear_faults()
+    assert world.requests()["CopyObject"] == 4
+    assert world.requests()["ReceiveMessage"] == 1
+    assert world.requests()["ListParts"] == 2 * ATTEMPTS
+
+
+def test_a_server_that_is_not_there_was_never_asked(world):
+    of = world.clients("crt")
+    of.s3.endpoints[SOURCE] = Endpoint("http://127.0.0.1:1/source/", "127.0.0.1:1", "/source/", "s3")
+    assert world.run(outcome(of.s3.head_object(Bucket=SOURCE, Key="a"))) == (True, False, "")
+
+
+# --- Connections ------------------------------------------------------------------------------------------------------
+
+
+def test_an_open_connection_is_used_again_unless_it_was_closed_or_idle_for_long(world):
+    world.put("a")
+    s3, look = world.clients("crt").s3, {"Bucket": SOURCE, "Key": "a"}
+
+    async def looks(number):
+        await asyncio.gather(*(s3.head_object(**look) for _ in range(number)))
+        return [connection for connection, _ in s3.http.idle[s3.endpoints[SOURCE].host]]
+
+    first = world.run(looks(1))
+    assert s3.http.deadlines == {}
+    assert world.run(looks(1)) == first
+    first[0].close().result(10)
+    three = world.run(looks(3))
+    assert first[0] not in three
+    idle = s3.http.idle[s3.endpoints[SOURCE].host]
+    idle.extend([(connection, since - 60) for connection, since in [idle.popleft() for _ in range(3)]])
+    last = world.run(looks(1))
+    assert last[0] not in three
+    assert not any(connection.is_open() for connection in three)
+
+
+def test_the_host_of_a_request_has_the_port_of_its_endpoint(world):
+    """Beside AWS's own host names, which have none: a server, or a proxy, may serve several."""
+    of = world.clients("crt", ANNOUNCE="all")
+    endpoints = [*of.s3.endpoints.values(), of.sqs.endpoint, of.events.endpoint]
+    assert [endpoint.host for endpoint in endpoints] == [world.standin.url.removeprefix("http://")] * 4
+
+
+@contextlib.contextmanager
+def serving(handle):
+    """The host and port of a server on which handle(connection) is called for each."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            handle(self.request)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+USUAL = {"Last-Modified": "Wed, 25 Nov 2026 01:02:03 GMT", "ETag": '"e"'}
+# name -> operation, status, headers, body, and whether it may be tried again; None: it is read
+ODD_ANSWERS = {
+    "a page that is no XML": ("copy_object", 503, USUAL, b"<html>busy<br></html>", True),
+    "spaces and then the end": ("copy_object", 200, USUAL, b'<?xml version="1.0"?>\n\n  \n', True),
+    "no date": ("head_object", 200, {"ETag": '"e"'}, b"", False),
+    "a year that no date has": (
+        "head_object",
+        200,
+        USUAL | {"Expires": f"Tue, 01 Jan {'9' * 20} 00:00:00 GMT"},
+        b"",
+        None,
+    ),
+    "bytes that are no UTF-8": ("head_object", 200, USUAL | {"x-amz-meta-name": "caf\udce9"}, b"", None),
+}
+
+
+@pytest.mark.parametrize("name", ODD_ANSWERS)
+def test_an_odd_answer_keeps_nobody_waiting_and_nothing_is_printed(world, monkeypatch, capfd, name):
+    operation, status, headers, body, may_try_again = ODD_ANSWERS[name]
+    lines = [f"HTTP/1.1 {status} X", *(f"{header}: {value}" for header, value in headers.items())]
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""])
+
+    def answer(connection):
+        connection.recv(65536)
+        connection.sendall(head.encode(errors="surrogateescape") + body)
+
+    call = {"Bucket": SOURCE, "Key": "a"} | ({"CopySource": {"Bucket": SOURCE, "Key": "a"}} if body else {})
+    with serving(answer) as host:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}")
+        [found] = world.run(asyncio.wait_for(gathered(getattr(world.clients("crt").s3, operation)(**call)), 20))
+        if may_try_again is not None:
+            assert isinstance(found, Exception)
+            assert is_busy(found) == may_try_again
+        elif "bytes" in name:
+            of_boto3 = world.run(world.clients("boto3").s3.head_object(**call))
+            for source in (source_from_head(found), source_from_head(of_boto3)):
+                assert (source.metadata, source.carries_provenance) == ({"name": "caf\udce9"}, False)
+                assert source.identity.isascii()
+        else:
+            assert found["ExpiresString"]
+            assert "Expires" not in found
+    assert capfd.readouterr().err == ""
+    with pytest.raises(UnicodeDecodeError):  # what is no text is still an error to Python
+        codecs.decode(b"caf\xe9", "utf-8")
+
+
+async def gathered(*awaitables):
+    """Answers and errors alike."""
+    return await asyncio.gather(*awaitables, return_exceptions=True)
+
+
+def test_tls_is_checked_against_the_trusted_certificates(world, tmp_path, monkeypatch):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate]
+    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    host, port = world.standin.url.removeprefix("http://").split(":")
+
+    def pass_on(connection):
+        with contextlib.suppress(ssl.SSLError):  # a client that does not trust us goes away
+            client = context.wrap_socket(connection, server_side=True)
+            behind = socket.create_connection((host, int(port)))
+            threading.Thread(target=pump, args=[behind, client], daemon=True).start()
+            pump(client, behind)
+
+    world.put("a", 77)
+    with serving(pass_on) as tls:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://{tls}")
+        with pytest.raises(BotoCoreError):
+            world.run(world.clients("crt").s3.head_object(Bucket=SOURCE, Key="a"))
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        assert world.run(world.clients("crt").s3.head_object(Bucket=SOURCE, Key="a"))["ContentLength"] == 77
+
+
+def pump(origin, target):
+    while data := origin.recv(65536):
+        target.sendall(data)
+
+
+def test_a_message_says_its_group_and_an_event_has_none(world):
+    world.standin.send(QUEUE, "a", group="reconcile")
+    world.put("b")
+    for of in both(world):
+        answer = world.run(of.sqs.receive_message(QueueUrl=world.queue_url, **RECEIVE | {"VisibilityTimeout": 0}))
+        assert [message["Attributes"].get("MessageGroupId") for message in answer["Messages"]] == ["reconcile", None]
