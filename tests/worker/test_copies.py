@@ -38,11 +38,12 @@ OBJECTS = {
 WITHOUT_PROVENANCE = {"small no room for the provenance", "large no room for the provenance", "small another alphabet"}
 WITHOUT_PROVENANCE |= {"small headers in UTF-8", "small headers in other bytes"}
 CONDITIONS = ["CopyObject", "CompleteMultipartUpload", "DeleteObject"]
+# Content-Encoding, and the conditions that are refused
 DESTINATIONS = {
-    "takes all": {},
-    "refuses Content-Encoding": {"content_encoding": "refuse"},
-    "refuses conditional writes": {"refused_conditions": CONDITIONS},
-    "refuses both": {"content_encoding": "refuse", "refused_conditions": CONDITIONS},
+    "takes all": ("keep", []),
+    "refuses Content-Encoding": ("refuse", []),
+    "refuses conditional writes": ("keep", CONDITIONS),
+    "refuses both": ("refuse", CONDITIONS),
 }
 
 
@@ -80,8 +81,9 @@ def expected(found, keeps_encoding):
 @pytest.mark.parametrize("destination", DESTINATIONS)
 def test_a_copy_has_all_that_its_source_has_however_it_is_copied(world, destination, caplog):
     """New, overwritten and deleted; and with the other client nothing is found that differs."""
-    world.standin.configure_bucket(MIRROR, **DESTINATIONS[destination])
-    keeps_encoding = "content_encoding" not in DESTINATIONS[destination]
+    encoding, conditions = DESTINATIONS[destination]
+    world.standin.configure_bucket(MIRROR, content_encoding=encoding, refused_conditions=conditions)
+    keeps_encoding = encoding == "keep"
     keys = [f"{size} {key}" for size in ("small", "large") for key in OBJECTS]
     for size in (1024, 1025):
         for key in keys:
@@ -93,7 +95,7 @@ def test_a_copy_has_all_that_its_source_has_however_it_is_copied(world, destinat
         }
         known = {key for key, found in world.mirrored().items() if "sync-source" in found["metadata"]}
         assert set(keys) - known == WITHOUT_PROVENANCE
-    if "refused_conditions" not in DESTINATIONS[destination]:  # otherwise what is of the same second is copied again
+    if not conditions:  # otherwise what is of the same second is copied again
         assert {result.action for result in sync(world, *known, S3_CLIENT="boto3")} == {"skipped"}
     for key in keys:
         world.standin.delete(SOURCE, key)
@@ -102,7 +104,7 @@ def test_a_copy_has_all_that_its_source_has_however_it_is_copied(world, destinat
     assert world.standin.uploads(MIRROR) == []
     assert ("refuses Content-Encoding gzip, kept as user metadata" in caplog.text) != keeps_encoding
     refused = set(re.findall(r"refuses conditional writes, going on without: operation=(\S+) ", caplog.text))
-    assert refused == set(DESTINATIONS[destination].get("refused_conditions", ()))
+    assert refused == set(conditions)
 
 
 def test_a_change_of_metadata_in_place_comes_along_although_the_bytes_are_the_same(world):
