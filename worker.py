@@ -16,9 +16,8 @@ from dataclasses import replace
 from mirror.cli import is_reading, log_first_line, parse_arguments, run
 from mirror.log_writer import configure_logging
 from mirror.model.log_lines import summary
-from mirror.processes import leave, run_processes
+from mirror.processes import Signals, leave, run_processes
 from mirror.settings import load_settings
-from mirror.signals import Signals
 
 
 def main() -> int:

@@ -18,14 +18,13 @@ from mirror.aws.boto3_clients import Clients, boto3_clients
 from mirror.aws.crt import crt_clients
 from mirror.log_writer import writer
 from mirror.model.log_lines import quoted
-from mirror.processes import Outcome
+from mirror.processes import Outcome, Signals
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.readers.measure import MeasureOptions, measure
 from mirror.readers.reconcile import MAX_DELETE, Options, reconcile
 from mirror.readers.wait import EXAMPLES, WaitOptions, wait
 from mirror.settings import Settings
-from mirror.signals import Signals
 from mirror.version import VERSION
 from mirror.wiring import make_parts, make_worker
 

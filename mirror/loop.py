@@ -45,7 +45,7 @@ class Bounds(NamedTuple):
     is_hasty: bool = False  # an empty poll counts if nothing is held at its end, even if something was at its beginning
 
 
-OF_TASK = Bounds(receive=5, drain=85, cancel=3, hand_back=10, show=5)  # below LAST_SECONDS of mirror/signals.py
+OF_TASK = Bounds(receive=5, drain=85, cancel=3, hand_back=10, show=5)  # below LAST_SECONDS of mirror/processes.py
 
 
 class Worker:

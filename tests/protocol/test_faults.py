@@ -14,10 +14,10 @@ from histories import Plan, World
 from invocations import LastingClient, Loop
 
 from mirror.loop import Worker
+from mirror.processes import LAST_SECONDS
 from mirror.protocol.buckets import Buckets
 from mirror.queue.bodies import hint_body
 from mirror.queue.queue import Queue
-from mirror.signals import LAST_SECONDS
 
 Step = Callable[[World], object]
 

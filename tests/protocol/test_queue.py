@@ -23,7 +23,7 @@ GROUP = "reconcile"
 
 
 class Sqs:
-    """Answers as it is told, and keeps what it was asked."""
+    """Answers with what it was given, and keeps what it was asked."""
 
     def __init__(self, **answers):
         self.answers, self.asked = answers, []

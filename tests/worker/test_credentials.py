@@ -17,7 +17,7 @@ from mirror.protocol.buckets import COPY_DIRECTIVES, head
 
 # --- Why a look was refused -------------------------------------------------------------------------------------------
 
-# status of the look, the answer to the read that is sent for its reason, the code that is told
+# status of the look, the answer to the read that is sent for its reason, the code that is raised
 REASONS = {
     "ended credentials": (400, (400, "ExpiredToken"), "ExpiredToken"),
     "a policy": (403, (403, "AccessDenied"), "AccessDenied"),

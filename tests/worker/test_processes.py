@@ -11,8 +11,8 @@ import pytest
 from world import QUEUE, ROOT, wait_until
 
 from mirror import cli
+from mirror.processes import Signals
 from mirror.settings import load_settings
-from mirror.signals import Signals
 
 IN_TIME = 60  # seconds, on a busy machine
 BUSY = {"MAX_CONCURRENT_KEYS": "10", "COPY_TIMEOUT": "20", "VISIBILITY_TIMEOUT": "60"}
@@ -23,9 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from mirror.cli import CLIENTS
 from mirror.log_writer import configure_logging, writer
 from mirror.loop import Bounds
-from mirror.processes import leave
+from mirror.processes import Signals, leave
 from mirror.settings import load_settings
-from mirror.signals import Signals
 from mirror.wiring import make_parts, make_worker
 async def work():
     settings = load_settings(dict(os.environ))
@@ -42,7 +41,7 @@ leave(asyncio.new_event_loop().run_until_complete(work()))
 """
 STANDS_STILL = """
 import os
-from mirror.signals import Signals
+from mirror.processes import Signals
 Signals(last_seconds=1).catch()
 os.kill(os.getpid(), 15)
 os.write(1, b"nobody takes this")
