@@ -91,11 +91,12 @@ class Meaning(NamedTuple):
 SSE_C = "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker"
 READ = (
     "run deploy.sh, so that the task role may use s3:GetObject on the object and s3:ListBucket on the source bucket, "
-    "and the KMS key"
+    "and the KMS key; for other policies see docs/troubleshooting.md#denied"
 )
 BOTH = (
     "run deploy.sh, so that the task role may use s3:GetObject on the source and s3:ListBucket, "
-    "s3express:CreateSession on the destination, and the KMS keys of both"
+    "s3express:CreateSession on the destination, and the KMS keys of both; "
+    "for other policies see docs/troubleshooting.md#denied"
 )
 ENDED = "the credentials of the task role or the session have expired: check the role"
 DEPLOY = "run deploy.sh with ANNOUNCE set, so that the role may use events:PutEvents"
