@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any
+
+type Job = Callable[[], Coroutine[Any, Any, None]]
+type WorkOff = Callable[[list[Iterator[Job]], int], Awaitable[None]]
 
 
 async def in_thread(function: Callable[..., Any], **parameters: Any) -> Any:
@@ -57,6 +60,34 @@ class Slots:
                 task.cancel()
         if failures:
             raise failures[0]
+
+
+async def work_off(jobs: list[Iterator[Job]], workers: int) -> None:
+    """Does all jobs, those that were added last first, this many at a time. A job may add others right before it ends.
+    After an error it begins no further job, cancels those under way, and raises it."""
+    running: set[asyncio.Task[None]] = set()
+    try:
+        while True:
+            while len(running) < workers and (job := next_of(jobs)):
+                running.add(asyncio.create_task(job()))
+            if not running:
+                return
+            ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            # Each is asked for its error, as asyncio logs the traceback of one that nobody asked for.
+            if errors := [error for task in ended if (error := task.exception())]:
+                raise errors[0]
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def next_of(jobs: list[Iterator[Job]]) -> Job | None:
+    while jobs:
+        if job := next(jobs[-1], None):
+            return job
+        jobs.pop()
+    return None
 
 
 async def wait_at_most(condition: Coroutine[Any, Any, object], seconds: float) -> bool:

@@ -6,20 +6,16 @@ import asyncio
 import functools
 import logging
 import math
-import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from mirror.concurrency import wait_at_most, wait_unless
-from mirror.log_writer import writer
 from mirror.model.errors import AWS_ERRORS, Kind, describe, meaning_of
-from mirror.options import hooks_for
-from mirror.options.announcer import Announcer, events_of_failure
-from mirror.options.metrics import Metrics
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.sync import Syncer
-from mirror.queue.leases import SETTLERS, SETTLERS_THAT_ANNOUNCE, Leases
+from mirror.queue.leases import SETTLERS, SETTLERS_THAT_WAIT, Leases
+from mirror.queue.option import Option, methods
 from mirror.queue.queue import Queue
 from mirror.queue.scheduler import Scheduler
 from mirror.settings import Settings
@@ -32,6 +28,9 @@ HEARTBEAT_SECONDS = 1
 BEAT_SECONDS = 45  # that one beat may last
 OVER_LIMIT_SECONDS = 5
 OUTAGE_STATUS = 3  # of a worker that ends because all keys have failed alike for too long
+
+
+type Beat = Callable[[], Coroutine[Any, Any, object]]
 
 
 class Bounds(NamedTuple):
@@ -56,24 +55,18 @@ class Worker:
         settings: Settings,
         buckets: Buckets,
         queue: Queue,
-        now: Callable[[], float] = time.monotonic,
         bounds: Bounds = OF_TASK,
-        announcer: Announcer | None = None,
-        show: Callable[[str], None] = writer.put,
+        options: Sequence[Option] = (),
     ) -> None:
-        """`show`: writes a bare line into the log."""
         self.settings = settings
         self.buckets = buckets
-        self.now = now
+        self.now = buckets.now
         self.bounds = bounds
-        self.announcer = announcer or Announcer(settings)
-        when_failed = functools.partial(events_of_failure, settings) if settings.announces_failures else None
-        self.leases = Leases(settings, queue, now, self.announcer.announce, when_failed)
-        self.syncer = Syncer(buckets, hooks_for(buckets))
-        self.scheduler = Scheduler(settings, self.syncer, self.leases, now)
+        self.options = options
+        self.leases = Leases(settings, queue, self.now, options)
+        self.syncer = Syncer(buckets, methods(options, Option.before_copy), methods(options, Option.before_write))
+        self.scheduler = Scheduler(settings, self.syncer, self.leases, self.now, options)
         self.outage = self.scheduler.outage
-        self.metrics = Metrics(settings, self.scheduler, show) if settings.has_metrics else None
-        self.scheduler.watch = self.metrics.note if self.metrics else None
         self.stopping = asyncio.Event()
         self.stopped_at = 0.0
         self.is_enough = False  # nothing more is received, what is held is finished
@@ -84,19 +77,18 @@ class Worker:
     async def run(self) -> int:
         """Works until the queue stays empty or stop() is called. Returns the exit status."""
         work = asyncio.create_task(self.work())
-        settlers = SETTLERS_THAT_ANNOUNCE if self.settings.announces else SETTLERS
+        settlers = SETTLERS_THAT_WAIT if self.leases.before_delete else SETTLERS
         sides = [asyncio.create_task(self.leases.settle_for_ever()) for _ in range(settlers)]
-        beats = [self.extend, self.watch_outage, self.buckets.s3.renew_session, self.announcer.beat]
-        beats += [self.metrics.beat] if self.metrics else []
+        beats: list[Beat] = [self.extend, self.watch_outage, self.buckets.s3.renew_session]
+        beats += [functools.partial(beat, self.scheduler) for beat in methods(self.options, Option.beat)]
         sides += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
         ended, _ = await asyncio.wait([work, *sides], return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             task.result()  # a side task ends only because of a mistake in the code, which ends the process
         for task in sides:
             task.cancel()
-        self.announcer.say()
-        if self.metrics:
-            self.metrics.say()
+        for end in methods(self.options, Option.end):
+            end(self.scheduler)
         return self.exit_status
 
     async def work(self) -> None:
@@ -152,7 +144,7 @@ class Worker:
 
     # Side tasks
 
-    async def for_ever(self, beat: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    async def for_ever(self, beat: Beat) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             await wait_at_most(beat(), BEAT_SECONDS)
@@ -195,4 +187,5 @@ class Worker:
 
     def counts(self) -> Counter[str]:
         """What was done: copied, deleted, skipped, failed, handed_back, bytes, announced, unannounced."""
-        return self.scheduler.counts + Counter(handed_back=self.leases.handed_back) + self.announcer.counts
+        counts = self.scheduler.counts + Counter(handed_back=self.leases.handed_back)
+        return sum((count() for count in methods(self.options, Option.counts)), counts)

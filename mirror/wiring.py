@@ -9,7 +9,8 @@ from mirror.aws.boto3_clients import Clients
 from mirror.log_writer import writer
 from mirror.loop import OF_TASK, Bounds, Worker
 from mirror.model.services import Events
-from mirror.options.announcer import PAUSE_SECONDS, SEND_SECONDS, Announcer
+from mirror.options import options_for
+from mirror.options.announcer import PAUSE_SECONDS, SEND_SECONDS
 from mirror.protocol.buckets import Buckets
 from mirror.queue.queue import Queue
 from mirror.settings import Settings
@@ -35,7 +36,5 @@ def make_worker(
     events: tuple[float, float] = (SEND_SECONDS, PAUSE_SECONDS),
     show: Callable[[str], None] = writer.put,
 ) -> Worker:
-    """`bounds`: of its end. `events`: how many seconds a batch of messages may take to be announced, and for how many
-    nothing is announced after a failure. `show`: writes a bare line into the log."""
-    announcer = Announcer(settings, parts.events, *events)
-    return Worker(settings, parts.buckets, parts.queue, bounds=bounds, announcer=announcer, show=show)
+    """`bounds`: of its end. `events` and `show`: see options_for()."""
+    return Worker(settings, parts.buckets, parts.queue, bounds, options_for(parts.buckets, parts.events, events, show))

@@ -6,7 +6,7 @@ is bytes. With `is_small` a copy has to answer sooner, as it lasts seconds.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 
 class Client(Protocol):
@@ -46,14 +46,6 @@ class Sqs(Client, Protocol):
     async def send_message_batch(self, **parameters: Any) -> dict[str, Any]: ...
     async def delete_message_batch(self, **parameters: Any) -> dict[str, Any]: ...
     async def change_message_visibility_batch(self, **parameters: Any) -> dict[str, Any]: ...
-
-
-class Announcement(NamedTuple):
-    """An event of ours for EventBridge; its detail is JSON."""
-
-    detail_type: str
-    detail: str
-    is_awaited: bool = False  # a job waits for it: if EventBridge does not take it, its message comes again
 
 
 class Events(Client, Protocol):

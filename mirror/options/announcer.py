@@ -8,9 +8,10 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from botocore.exceptions import ClientError
 from botocore.exceptions import ConnectionError as NotConnected
@@ -19,10 +20,13 @@ from mirror.model.errors import AWS_ERRORS, describe
 from mirror.model.limits import EVENTS_BATCH
 from mirror.model.log_lines import UNANNOUNCED
 from mirror.model.selection import is_marker
-from mirror.model.services import Announcement, Events
+from mirror.model.services import Events
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.objects import Source
 from mirror.protocol.verdict import ABSENT, EQUAL, EXPIRED
+from mirror.queue.leases import Lease
+from mirror.queue.option import Option
+from mirror.queue.scheduler import Scheduler
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
@@ -36,22 +40,53 @@ LED_TO = {EQUAL: "copied", ABSENT: "deleted"}
 NO_WAY = "a VPC without a route to events.%s.amazonaws.com needs an interface endpoint for it, or a NAT gateway"
 
 
+class Announcement(NamedTuple):
+    """An event of ours for EventBridge; its detail is JSON."""
+
+    detail_type: str
+    detail: str
+    is_awaited: bool = False  # a job waits for it: if EventBridge does not take it, its message comes again
+
+
 @dataclass(eq=False)
-class Announcer:
-    """Sends the events of this process. It needs no client if ANNOUNCE is none, as there are no events then."""
+class Announcer(Option):
+    """Sends the events of this process, those of a message before it is deleted."""
 
     settings: Settings
-    client: Events | None = None
+    client: Events
     seconds: float = SEND_SECONDS
     pause: float = PAUSE_SECONDS
     now: Callable[[], float] = time.monotonic
-    counts: Counter[str] = field(default_factory=Counter)  # announced, unannounced
+    events: WeakKeyDictionary[Lease, list[Announcement]] = field(default_factory=WeakKeyDictionary)  # to be sent
+    sent: Counter[str] = field(default_factory=Counter)  # announced, unannounced
     next_try: float = -math.inf  # after a failure; otherwise -inf
     why: str = ""  # the latest event was not taken
     unsaid: int = 0  # keys that could not be announced since the latest line of the log about it
 
+    # Which events
+
+    def synced(self, sync: KeySync, lease: Lease) -> None:
+        """A change of the key from now on is announced by its next sync."""
+        if self.settings.announces_synced:
+            self.events.setdefault(lease, []).extend(events_of(self.settings, sync))
+
+    def given_up(self, lease: Lease, sync: KeySync | None, error: Exception) -> None:
+        if self.settings.announces_failures:
+            self.events.setdefault(lease, []).append(event_of_failure(self.settings, sync, error))
+
+    # Sending them
+
+    async def before_delete(self, leases: Sequence[Lease]) -> Collection[Lease]:
+        """If the event of a marker was not taken, its message comes again."""
+        events = {lease: self.events.pop(lease, []) for lease in leases}
+        left = await self.announce([event for some in events.values() for event in some])
+        awaited = [event for event in left if event.is_awaited]
+        return [lease for lease, some in events.items() if any(event in awaited for event in some)]
+
     async def announce(self, events: list[Announcement]) -> list[Announcement]:
         """Returns the events that it gave up, which are counted as unannounced. They may still have been sent."""
+        if not events:
+            return []
         left = list(events)
         if self.may_try():
             try:
@@ -59,8 +94,8 @@ class Announcer:
                 self.next_try = -math.inf
             except (*AWS_ERRORS, TimeoutError) as error:
                 self.next_try, self.why = self.now() + self.pause, self.explain(error)
-        self.counts["announced"] += len(events) - len(left)
-        self.counts["unannounced"] += len(left)
+        self.sent["announced"] += len(events) - len(left)
+        self.sent["unannounced"] += len(left)
         self.unsaid += len(left)
         return left
 
@@ -98,7 +133,6 @@ class Announcer:
 
     async def put(self, events: list[Announcement]) -> tuple[list[Announcement], ClientError | None]:
         """Returns the events that were not taken, and the error of the last of them."""
-        assert self.client
         entries = [{"Source": SOURCE, "DetailType": event.detail_type, "Detail": event.detail} for event in events]
         answer = await self.client.put_events(Entries=entries)
         results: list[dict[str, Any]] = answer.get("Entries") or [{} for _ in events]
@@ -115,10 +149,16 @@ class Announcer:
         is_far = isinstance(error, (NotConnected, TimeoutError))
         return f'{text} advice="{NO_WAY % self.settings.region}"' if is_far else text
 
-    async def beat(self) -> None:
-        """Called every second: logs what was not announced when a pause is over."""
+    async def beat(self, _scheduler: Scheduler) -> None:
+        """Logs what was not announced when a pause is over."""
         if self.next_try <= self.now():
             self.say()
+
+    def end(self, _scheduler: Scheduler) -> None:
+        self.say()
+
+    def counts(self) -> Counter[str]:
+        return self.sent
 
     def say(self) -> None:
         if self.unsaid:
@@ -142,17 +182,16 @@ def detail_of(settings: Settings, key: str | None, action: str, source: Source |
     }
 
 
-def events_of_failure(settings: Settings, sync: KeySync | None, error: Exception) -> list[Announcement]:
-    """The event of a message that has failed for the last time. Without a sync, nobody can read which key it names."""
+def event_of_failure(settings: Settings, sync: KeySync | None, error: Exception) -> Announcement:
     source = sync.result.sight[0] if sync else None
     detail = detail_of(settings, sync.key if sync else None, "failed", source) | {
         "reason": describe(error)[:REASON_CHARACTERS]
     }
-    return [Announcement(NOT_SYNCED, json.dumps(detail, ensure_ascii=False))]
+    return Announcement(NOT_SYNCED, json.dumps(detail, ensure_ascii=False))
 
 
 def events_of(settings: Settings, sync: KeySync) -> list[Announcement]:
-    """The events of a sync that has just succeeded. A change of the key from now on is announced by its next sync."""
+    """None or one."""
     result = sync.result
     if result.end == EXPIRED and result.action == "skipped":
         return []  # the destination need not have it

@@ -6,62 +6,54 @@ A marker announces everything under its folder, including deeper markers, but no
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import re
 from collections.abc import Iterator
 
-from mirror.model.errors import Postponed
 from mirror.model.selection import folder_of, is_marker, marker_patterns
 from mirror.options.others import remove_other
-from mirror.options.waiting import Waits, delay_of, end_of_wait
+from mirror.options.waiting import Awaited, Waits
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets, head_destination, head_source
-from mirror.readers.completeness import Completeness
+from mirror.queue.option import Option
 
 ABSENT_SECONDS = 1  # it is remembered this long that the destination does not have a marker
 MARKERS_KEPT = 10_000
 LOCKS = 64
 
 
-class Markers:
-    """The hooks of COPY_LAST in one worker."""
+class Markers(Option):
+    """COPY_LAST in one worker."""
 
-    def __init__(self, buckets: Buckets, waits: Waits) -> None:
-        self.buckets = buckets
+    def __init__(self, waits: Waits) -> None:
+        self.buckets = waits.buckets
         self.waits = waits
         self.known: dict[str, tuple[float, bool]] = {}  # marker -> when it was looked for, and whether it was absent
         self.locks = [asyncio.Lock() for _ in range(LOCKS)]
 
     # A marker waits
 
-    async def wait_for_announced(self, sync: KeySync) -> None:
+    async def before_copy(self, sync: KeySync) -> None:
         """If the key is a marker, waits until everything that the source holds under its folder now is in the
-        destination, in that version or a newer one. Meanwhile other keys may use its place.
+        destination, in that version or a newer one."""
+        if is_marker(sync.key, self.buckets.settings.copy_last):
+            await self.waits.aside(sync, functools.partial(self.wait_for_folder, sync))
 
-        Raises Postponed if that makes no progress, and Interrupted.
-        """
-        if not is_marker(sync.key, self.buckets.settings.copy_last):
-            return
-        if not sync.host.wait_aside(sync):
-            raise Postponed("too many wait at once", delay_of(sync), is_exact=True)
-        if lacking := await self.waits.what_lacks(sync, await self.compared(sync)):
-            raise end_of_wait(sync, lacking)
-        await sync.host.come_back(sync)
-
-    async def compared(self, sync: KeySync) -> Completeness:
-        """What is missing under the folder, after a look."""
+    async def wait_for_folder(self, sync: KeySync) -> Awaited | None:
+        """Returns what does not arrive."""
         buckets = self.buckets
         patterns, folder = marker_patterns(buckets.settings.copy_last), folder_of(sync.key)
 
         def counts(key: str) -> bool:
             return key != sync.key and not (folder_of(key) == folder and patterns.match(key))
 
-        return await self.waits.compared(sync, folder, counts, exact=True, settled=math.inf)
+        return await self.waits.wait_for(sync, await self.waits.compared(sync, folder, counts, is_for_marker=True))
 
     # A marker that was deleted goes first
 
-    async def remove_stale(self, sync: KeySync) -> None:
-        """Before a write, deletes the markers above the key that the source no longer has, the outermost first."""
+    async def before_write(self, sync: KeySync) -> None:
+        """Deletes the markers above the key that the source no longer has, the outermost first."""
         for marker in markers_above(self.buckets, sync.key):
             await self.remove_if_stale(sync, marker)
 

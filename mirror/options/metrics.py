@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mirror.model.errors import Postponed
 from mirror.protocol.attempt import KeySync
 from mirror.queue.leases import Lease
+from mirror.queue.option import Option
 from mirror.queue.scheduler import Scheduler
 from mirror.settings import Settings
 
@@ -23,18 +24,12 @@ COUNTED = {"CopiedKeys": "copied", "DeletedKeys": "deleted", "FailedKeys": "fail
 UNITS = {"CopiedBytes": "Bytes", "Lag": "Seconds"}  # of all others: Count
 
 
-class Metrics:
+class Metrics(Option):
     """What one process has done since its latest line."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        scheduler: Scheduler,
-        show: Callable[[str], None],
-        now: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, settings: Settings, show: Callable[[str], None], now: Callable[[], float] = time.time) -> None:
+        """`show`: writes a bare line into the log. `now`: seconds since the epoch."""
         self.namespace, self.late_after = settings.app_name, settings.alarm_lag_seconds
-        self.scheduler = scheduler
         self.show = show
         self.now = now
         self.said = dict.fromkeys(COUNTED.values(), 0)  # in all lines so far
@@ -47,9 +42,9 @@ class Metrics:
         self.late = 0  # those of them whose lag was above ALARM_LAG_SECONDS
         self.put_off: set[str] = set()  # markers that wait, and were handed back for later
 
-    def note(self, sync: KeySync, leases: Sequence[Lease], error: Exception | None) -> None:
-        """A sync has ended for these messages. A message of ours on a key has a time, too, but that of a reconcile, and
-        a key that was found equal may have been so for long: neither says how late a key was."""
+    def ended(self, sync: KeySync, leases: Sequence[Lease], error: Exception | None) -> None:
+        """A message of ours on a key has a time, too, but that of a reconcile, and a key that was found equal may have
+        been so for long: neither says how late a key was."""
         if isinstance(error, Postponed) and error.waiting_since is not None:
             self.put_off.add(sync.key)
         if error or sync.result.action == "skipped":
@@ -68,21 +63,20 @@ class Metrics:
         elif (place := random.randrange(self.keys)) < SAMPLE:
             self.lags[place] = round(lag, 3)
 
-    def held(self) -> int:
+    def held(self, scheduler: Scheduler) -> int:
         """How many keys wait for the end of an outage, or are markers that wait for what they announce."""
-        scheduler = self.scheduler
         waiting = len(scheduler.waiting) + len(scheduler.backfill) if scheduler.outage.began is not None else 0
         return len(scheduler.outage.suspects) + waiting + len(self.put_off)
 
-    async def beat(self) -> None:
-        """Called every second."""
+    async def beat(self, scheduler: Scheduler) -> None:
         if self.now() >= self.next_line:
-            self.say()
+            self.end(scheduler)
 
-    def say(self) -> None:
-        counts = self.scheduler.counts
+    def end(self, scheduler: Scheduler) -> None:
+        """Writes the line of what was done since the one before it."""
+        counts = scheduler.counts
         values = {name: counts[count] - self.said[count] for name, count in COUNTED.items()}
-        values |= {"HeldKeys": self.held(), "Keys": self.keys, "LateKeys": self.late}
+        values |= {"HeldKeys": self.held(scheduler), "Keys": self.keys, "LateKeys": self.late}
         if any(values.values()):
             self.show(line_of(self.namespace, self.now(), values | ({"Lag": self.lags} if self.lags else {})))
         self.said = {count: counts[count] for count in COUNTED.values()}

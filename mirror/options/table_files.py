@@ -19,7 +19,7 @@ from mirror.model.errors import AWS_ERRORS, describe, is_change, is_environment
 from mirror.model.limits import MIB
 from mirror.model.selection import is_marker
 from mirror.options.others import copy_other
-from mirror.options.waiting import Awaited, Waits, soon
+from mirror.options.waiting import Awaited, Waits
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import SMALL_COPY_SIZE, Buckets, head_destination, head_source, pages, read
 from mirror.protocol.objects import Source
@@ -80,16 +80,16 @@ class AwaitedFiles:
 class TableFiles:
     """Of all tables of one worker."""
 
-    def __init__(self, buckets: Buckets, syncer: Syncer, waits: Waits) -> None:
-        self.buckets = buckets
+    def __init__(self, waits: Waits, syncer: Syncer) -> None:
+        self.buckets = waits.buckets
         self.syncer = syncer
         self.waits = waits
         self.reads = asyncio.Semaphore(READS)
-        self.slots = Slots(LOOKS)
+        self.slots = waits.slots(LOOKS)
 
     async def bring_named(self, sync: KeySync, file: LogFile, source: Source) -> Awaited | None:
         """Has the destination hold what the file names, and waits for that. Returns what does not arrive."""
-        return await self.waits.what_lacks(sync, await self.begin_named(sync, file, source))
+        return await self.waits.wait_for(sync, await self.begin_named(sync, file, source))
 
     async def begin_named(self, sync: KeySync, file: LogFile, source: Source) -> Awaited:
         """Copies the files that a commit adds, or the sidecars of a checkpoint. Returns what has not arrived yet."""
@@ -114,7 +114,7 @@ class TableFiles:
         async def are_there() -> bool:
             return not (await state.look()).may_arrive
 
-        if await soon(self.buckets, sync, are_there):
+        if await self.waits.soon(sync, are_there):
             return state
         largest = min(SMALL_COPY_SIZE, self.buckets.settings.multipart_threshold)
 
@@ -135,7 +135,7 @@ class TableFiles:
 
     async def compared(self, sync: KeySync, table: str) -> Awaited | None:
         """Waits until the destination has all that the source holds of the table now."""
-        return await self.waits.what_lacks(sync, await self.compare(sync, table))
+        return await self.waits.wait_for(sync, await self.compare(sync, table))
 
     async def compare(self, sync: KeySync, table: str) -> Awaited:
         """What it does not have yet of that, but for the log, and for markers, which wait for that."""
@@ -144,7 +144,7 @@ class TableFiles:
         def counts(key: str) -> bool:
             return not (key.startswith(table + LOG) or is_marker(key, copy_last))
 
-        return await self.waits.compared(sync, table, counts, exact=False)
+        return await self.waits.compared(sync, table, counts, is_for_marker=False)
 
 
 async def listed(

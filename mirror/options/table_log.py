@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from botocore.exceptions import ClientError
 
-from mirror.concurrency import Slots
 from mirror.model.delta import (
     CHECKPOINT,
     COMMIT,
@@ -29,13 +28,21 @@ from mirror.model.limits import MIB
 from mirror.options.others import copy_other, fault_of, remove_other
 from mirror.options.shared import Shared
 from mirror.options.table_files import LARGEST_READ, READS, Item, TableFiles, listed
-from mirror.options.waiting import ARCHIVED_SECONDS, Awaited, Blocked
+from mirror.options.waiting import ARCHIVED_SECONDS, Awaited, Blocked, Waits
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import Buckets, head_destination, head_source, read
+from mirror.protocol.buckets import head_destination, head_source, read
 from mirror.protocol.objects import Destination, Source
 from mirror.protocol.sync import STUCK_TRIES, Syncer
-from mirror.protocol.verdict import EQUAL, MISSING, NO_DOUBT, STALE, UNDECIDED, judge, judge_listed
-from mirror.readers.completeness import LANDED_SECONDS
+from mirror.protocol.verdict import (
+    EQUAL,
+    LANDED_SECONDS,
+    MISSING,
+    NO_DOUBT,
+    STALE,
+    UNDECIDED,
+    judge,
+    judge_listed,
+)
 
 CHANGES = "it changes all the time"
 LARGEST_POINTER = MIB
@@ -62,13 +69,14 @@ class Planned(NamedTuple):
 class TableLogs:
     """Of all tables of one worker."""
 
-    def __init__(self, buckets: Buckets, syncer: Syncer, files: TableFiles) -> None:
-        self.buckets = buckets
+    def __init__(self, waits: Waits, syncer: Syncer) -> None:
+        self.buckets = waits.buckets
+        self.waits = waits
         self.syncer = syncer
-        self.files = files
-        self.ahead = Slots(READS)
-        self.listings = files.waits.budget.listings
-        self.shared: Shared[Awaited | None] = Shared(buckets.now)
+        self.files = TableFiles(waits, syncer)
+        self.ahead = waits.slots(READS)
+        self.listings = waits.budget.listings
+        self.shared: Shared[Awaited | None] = Shared(self.buckets.now)
         self.blocked: dict[str, tuple[float, int, Awaited]] = {}  # table -> since when, which commit, what it waits for
         self.same: dict[str, tuple[str, str]] = {}  # log file -> both ETags when a look showed that it is the same
 
@@ -202,7 +210,7 @@ class TableLogs:
 
     async def copy_ready(self, sync: KeySync, key: str, source: Source, state: Awaited) -> Awaited | None:
         """With one request as a rule: the destination has no such commit, unless another worker has copied it since."""
-        if state.lacking and (lacking := await self.files.waits.what_lacks(sync, await state.look())):
+        if state.lacking and (lacking := await self.waits.wait_for(sync, await state.look())):
             return lacking
         sync.interruption.check()
         try:

@@ -12,36 +12,37 @@ from mirror.model.delta import COMMIT, LOG, POINTER, LogFile, commit_key, is_in_
 from mirror.model.errors import AWS_ERRORS, Changed, Postponed
 from mirror.options.others import fault_of
 from mirror.options.shared import Shared
-from mirror.options.table_files import TableFiles
 from mirror.options.table_log import TableLogs, is_same
-from mirror.options.waiting import Awaited, Waits, delay_of, end_of_wait, soon
+from mirror.options.waiting import Awaited, Waits
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import Buckets, head_destination, head_source, holds_any
+from mirror.protocol.buckets import head_destination, head_source, holds_any
 from mirror.protocol.objects import Destination, Source
 from mirror.protocol.sync import FOR_WORKER_SECONDS, Syncer
+from mirror.queue.option import Option
 
 # A worker remembers for this long that a folder of the source has no log. See FIRST_SHOWN_SECONDS.
 NO_LOG_SECONDS = 2.0
 FOLDERS_KEPT = 20_000  # at some 300 bytes each
 
 
-class Tables:
-    """The hooks of TABLES in one worker."""
+class Tables(Option):
+    """TABLES in one worker."""
 
-    def __init__(self, buckets: Buckets, syncer: Syncer, waits: Waits) -> None:
-        """`syncer`: writes other keys, without these hooks."""
-        self.buckets = buckets
-        self.files = TableFiles(buckets, syncer, waits)
-        self.logs = TableLogs(buckets, syncer, self.files)
-        self.folders: Shared[float | None] = Shared(buckets.now)
+    def __init__(self, waits: Waits, syncer: Syncer) -> None:
+        """`syncer`: writes other keys, without this option."""
+        self.buckets = waits.buckets
+        self.waits = waits
+        self.logs = TableLogs(waits, syncer)
+        self.files = self.logs.files
+        self.folders: Shared[float | None] = Shared(self.buckets.now)
         self.without_log: dict[str, float] = {}  # folder of the source -> when the look began that showed no log
 
     async def before_copy(self, sync: KeySync) -> None:
-        """If the key is of a table's log, has the destination hold all that it needs. Raises Postponed and others."""
+        """If the key is of a table's log, has the destination hold all that it needs."""
         file = log_file(sync.key)
         if file:
             if lacking := self.logs.blocked_by(file):
-                raise end_of_wait(sync, lacking)
+                raise self.waits.end_of_wait(sync, lacking)
             await self.aside(sync, functools.partial(self.complete, sync, file))
 
     async def before_write(self, sync: KeySync) -> None:
@@ -54,11 +55,7 @@ class Tables:
         """Other keys use its slot meanwhile. `work` returns what does not arrive."""
         if self.buckets.settings.in_function:
             raise Postponed("of a table, whose order a worker keeps", FOR_WORKER_SECONDS)
-        if not sync.host.wait_aside(sync):
-            raise Postponed("too many wait at once", delay_of(sync), is_exact=True)
-        if lacking := await work():
-            raise end_of_wait(sync, lacking)
-        await sync.host.come_back(sync)
+        await self.waits.aside(sync, work)
 
     async def complete(self, sync: KeySync, file: LogFile) -> Awaited | None:
         source, existing = sync.result.sight
@@ -70,7 +67,7 @@ class Tables:
         async def is_known() -> bool:
             return bool(self.logs.blocked_by(file)) or await self.are_there(needed)
 
-        if needed and await soon(self.buckets, sync, is_known):
+        if needed and await self.waits.soon(sync, is_known):
             return self.logs.blocked_by(file)
         lacking = await self.logs.bring_log(sync, file.table)
         if not lacking and await head_destination(self.buckets, file.key) != existing:

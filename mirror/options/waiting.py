@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from mirror.concurrency import Slots, WorkOff, work_off
 from mirror.model.errors import Postponed, Refused
 from mirror.model.limits import MAX_SQS_DELAY
 from mirror.model.log_lines import WAITS, quoted
-from mirror.protocol.attempt import KeySync
+from mirror.protocol.attempt import LONGEST_WAIT, KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.verdict import SourceSide, utc_text
-from mirror.queue import bodies
-from mirror.readers.completeness import SETTLED_SECONDS, Completeness, budget_of
+from mirror.readers.completeness import Completeness, budget_of
 
 log = logging.getLogger("worker")
 
@@ -77,36 +76,60 @@ class Blocked:
 
 
 class Waits:
-    """What waits in one worker, and shares the looks."""
+    """What waits in one worker, and shares the looks.
 
-    def __init__(self, buckets: Buckets) -> None:
+    `slots` and `work_off` do many things at a time, as those of mirror/concurrency.py; `wall` returns seconds since the
+    epoch.
+    """
+
+    def __init__(
+        self,
+        buckets: Buckets,
+        slots: Callable[[int], Slots] = Slots,
+        work_off: WorkOff = work_off,
+        wall: Callable[[], float] | None = None,
+    ) -> None:
         self.buckets = buckets
-        self.budget = budget_of(buckets)
+        self.slots = slots
+        self.wall = wall or buckets.wall
+        self.budget = budget_of(buckets, slots=slots, work_off=work_off)
+
+    async def aside(self, sync: KeySync, wait: Callable[[], Awaitable[Awaited | None]]) -> None:
+        """Has the sync wait, while other keys use its slot. `wait` returns what does not arrive.
+
+        Raises Postponed if something does not, or if too many wait already; Refused if it has waited for too long; and
+        Interrupted.
+        """
+        if not sync.host.wait_aside(sync):
+            raise Postponed("too many wait at once", self.delay_of(sync), is_exact=True)
+        if missing := await wait():
+            raise self.end_of_wait(sync, missing)
+        await sync.host.come_back(sync)
 
     async def compared(
-        self, sync: KeySync, folder: str, counts: Callable[[str], bool], exact: bool, settled: float = SETTLED_SECONDS
+        self, sync: KeySync, folder: str, counts: Callable[[str], bool], is_for_marker: bool
     ) -> Completeness:
-        """What is missing under the folder, after a look."""
+        """What is missing under the folder, after a look; for a marker also what is to go, whatever its age."""
         sync.interruption.check()
         state = Completeness(
             self.buckets,
             self.buckets.settings.wanted.under(folder),
             sync.interruption,
-            exact=exact,
-            settled=settled,
+            exact=is_for_marker,
+            trusts_age=not is_for_marker,
             counts=counts,
             shared=self.budget,
         )
         await state.compare()
         return await state.look()
 
-    async def what_lacks(self, sync: KeySync, state: Awaited) -> Awaited | None:
-        """Looks again while less and less is missing and more may arrive. Returns None once nothing is missing. Raises
-        Interrupted."""
+    async def wait_for(self, sync: KeySync, state: Awaited) -> Awaited | None:
+        """Looks again while less and less is missing and more may arrive. Returns None once nothing is missing,
+        otherwise what still is when no key has arrived for `patience` seconds. Raises Interrupted."""
         now, patience = self.buckets.now, self.buckets.settings.patience
-        sync.waiting_since = since_of(sync)
+        sync.waiting_since = self.since_of(sync)
         if state.lacking and state.may_arrive:
-            log_wait(logging.INFO, sync, state)
+            self.log_wait(logging.INFO, sync, state)
         pause, least, progressed = FIRST_PAUSE, state.lacking, now()
         while state.lacking:
             if now() - progressed >= patience or not state.may_arrive:
@@ -120,36 +143,50 @@ class Waits:
             pause = max(pause, len(self.budget.states) / LOOKS_PER_SECOND)
         return None
 
+    async def soon(self, sync: KeySync, is_so: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether it is so within a moment, in which what is under way may arrive."""
+        until = self.buckets.now() + UNDER_WAY_SECONDS
+        while not await is_so():
+            if self.buckets.now() >= until:
+                return False
+            await sync.interruption.pause(PAUSE_OF_LOOKS)
+        return True
 
-async def soon(buckets: Buckets, sync: KeySync, is_so: Callable[[], Awaitable[bool]]) -> bool:
-    """Whether it is so within a moment, in which what is under way may arrive."""
-    until = buckets.now() + UNDER_WAY_SECONDS
-    while not await is_so():
-        if buckets.now() >= until:
-            return False
-        await sync.interruption.pause(PAUSE_OF_LOOKS)
-    return True
+    # How long it has waited
 
+    def end_of_wait(self, sync: KeySync, state: Awaited) -> Postponed | Refused:
+        """What to raise: Postponed, or Refused if the key has waited for too long."""
+        self.log_wait(logging.WARNING if self.age_of(sync) > LATE_SECONDS else logging.INFO, sync, state)
+        since, delay = self.since_of(sync), self.delay_of(sync)
+        if self.wall() - since < LONGEST_WAIT:
+            delay = delay if state.may_arrive else max(delay, ARCHIVED_SECONDS)
+            return Postponed("what it needs is not there yet", delay, is_exact=True, waiting_since=since)
+        key, why = example_of(state)
+        return Refused(f"it waits for {state.lacking} keys since {text_of(since)}, such as {key}: {why}")
 
-def end_of_wait(sync: KeySync, state: Awaited) -> Postponed | Refused:
-    """What to raise: Postponed, or Refused if the key has waited for too long."""
-    log_wait(logging.WARNING if age_of(sync) > LATE_SECONDS else logging.INFO, sync, state)
-    since = since_of(sync)
-    if time.time() - since < bodies.LONGEST_WAIT:
-        delay = delay_of(sync) if state.may_arrive else max(delay_of(sync), ARCHIVED_SECONDS)
-        return Postponed("what it needs is not there yet", delay, is_exact=True, waiting_since=since)
-    key, why = example_of(state)
-    return Refused(f"it waits for {state.lacking} keys since {text_of(since)}, such as {key}: {why}")
+    def log_wait(self, level: int, sync: KeySync, state: Awaited) -> None:
+        (key, why), prefixes = example_of(state), ",".join(state.prefixes)
+        values = quoted(sync.key), state.lacking, quoted(prefixes), quoted(key), why, text_of(self.since_of(sync))
+        log.log(level, WAITS, *values)
 
+    def since_of(self, sync: KeySync) -> float:
+        return sync.waiting_since or self.wall()
 
-def log_wait(level: int, sync: KeySync, state: Awaited) -> None:
-    (key, why), prefixes = example_of(state), ",".join(state.prefixes)
-    values = quoted(sync.key), state.lacking, quoted(prefixes), quoted(key), why, text_of(since_of(sync))
-    log.log(level, WAITS, *values)
+    def age_of(self, sync: KeySync) -> float:
+        """Seconds since the event; 0 if the message does not say when that was."""
+        return self.wall() - sync.event_time if sync.event_time else 0.0
 
-
-def since_of(sync: KeySync) -> float:
-    return sync.waiting_since or time.time()
+    def delay_of(self, sync: KeySync) -> float:
+        """Seconds until the key is delivered again: the longer it has waited, the longer. In the end all that wait are
+        delivered at the same moments, every 15 minutes, so that one worker handles all of them, and of several messages
+        on one key a single one is left."""
+        if sync.event_time is None:
+            return DELAY_OF_UNKNOWN_AGE
+        delay = max(self.age_of(sync) / 4, SHORTEST_DELAY)
+        if delay < MAX_SQS_DELAY:
+            return delay
+        until_next = math.ceil(MAX_SQS_DELAY - self.wall() % MAX_SQS_DELAY)
+        return until_next if until_next > SHORTEST_ROUND else MAX_SQS_DELAY
 
 
 def text_of(moment: float) -> str:
@@ -166,21 +203,3 @@ def example_of(state: Awaited) -> tuple[str, str]:
     if source is None:
         return key, "only in the destination"
     return key, "archived" if source.archived else "not equal yet"
-
-
-def age_of(sync: KeySync) -> float:
-    """Seconds since the event; 0 if the message does not say when that was."""
-    return time.time() - sync.event_time if sync.event_time else 0.0
-
-
-def delay_of(sync: KeySync) -> float:
-    """Seconds until the key is delivered again: the longer it has waited, the longer. In the end all that wait are
-    delivered at the same moments, every 15 minutes, so that one worker handles all of them, and of several messages on
-    one key a single one is left."""
-    if sync.event_time is None:
-        return DELAY_OF_UNKNOWN_AGE
-    delay = max(age_of(sync) / 4, SHORTEST_DELAY)
-    if delay < MAX_SQS_DELAY:
-        return delay
-    until_next = math.ceil(MAX_SQS_DELAY - time.time() % MAX_SQS_DELAY)
-    return until_next if until_next > SHORTEST_ROUND else MAX_SQS_DELAY

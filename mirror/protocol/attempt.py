@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Literal
 
 from mirror.concurrency import wait_at_most
 from mirror.model.errors import Interrupted
-from mirror.model.services import Announcement
+from mirror.model.selection import SECONDS_OF_DAY
 from mirror.protocol.objects import Destination, Source
 from mirror.protocol.verdict import EQUAL
+
+# A key that waits for others for longer (COPY_LAST, TABLES) fails, and its message is parked: they will hardly come by
+# themselves. A bulk restore from Deep Archive takes 48 hours (S3 User Guide, "Archive retrieval options").
+LONGEST_WAIT = 3 * SECONDS_OF_DAY
 
 
 class Interruption(asyncio.Event):
@@ -61,20 +63,6 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Hooks:
-    """What options do around the sync of a key. An option that is not set is None, and costs nothing."""
-
-    is_expired: Callable[[datetime], bool] | None = None  # whether a source of that time is to have no copy any more
-    log_expired: Callable[[str], None] | None = None  # for a key that is not copied because of that
-    before_copy: Callable[[KeySync], Awaitable[None]] | None = None  # may wait, or raise Postponed
-    before_write: Callable[[KeySync], Awaitable[None]] | None = None  # before a copy or a delete; may raise
-    when_done: Callable[[KeySync], Sequence[Announcement]] | None = None  # what to announce after a success
-
-
-NO_HOOKS = Hooks()
-
-
-@dataclass(frozen=True)
 class Upload:
     """A multipart upload under way, as it is handed on to the next worker."""
 
@@ -95,7 +83,6 @@ class Result:
     busy: int = 0  # answers that S3 is too busy, or none in time
     unsettled_until: float = 0.0  # a write without an answer may take effect until then
     with_session: float = -math.inf  # when the latest look at the destination that S3 answered began: it uses a session
-    events: Sequence[Announcement] = ()  # to be announced
 
 
 @dataclass(eq=False, slots=True)

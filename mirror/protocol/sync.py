@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from mirror.model.errors import (
 )
 from mirror.model.limits import MIB
 from mirror.model.log_lines import UNCONDITIONAL, quoted
-from mirror.protocol.attempt import NO_HOOKS, Hooks, KeySync
+from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import (
     CONDITIONAL_WRITES,
     NOTHING_LEFT_OUT,
@@ -42,6 +42,7 @@ from mirror.protocol.buckets import (
     delete_object,
     head_destination,
     head_source,
+    is_expired,
 )
 from mirror.protocol.multipart import LargeCopies, abort_orphans, drop_upload
 from mirror.protocol.objects import MOVED_CONTENT_ENCODING, Destination, Source, have_same_bytes
@@ -51,6 +52,7 @@ log = logging.getLogger("worker")
 
 LONG_COPY_SIZE = 64 * MIB  # S3 copies what is larger for seconds
 ENCODING_MOVED = "the directory bucket refuses Content-Encoding %s, kept as user metadata %s key=%s"
+NOT_KEPT = "not copied key=%s as it has not changed for more than KEEP_DAYS=%d"
 ENCODED = ("CopyObject", "CreateMultipartUpload")  # the requests that name the ContentEncoding
 FOR_WORKER_SECONDS = 5  # what the function leaves to a worker comes back this soon, before that worker has ended again
 STUCK_TRIES = 20  # a write may be refused as changed this often although nothing has changed
@@ -61,12 +63,20 @@ LONGEST_MISS_PAUSE = 0.5  # seconds, for a key that changed before it was copied
 LONG_PAUSE = 0.8  # seconds: only in a longer pause may other keys use the slot, as S3 may be too busy for them as well
 
 
-class Syncer:
-    """Syncs the keys of one worker, many at a time."""
+type Step = Callable[[KeySync], Awaitable[None]]
 
-    def __init__(self, buckets: Buckets, hooks: Hooks = NO_HOOKS) -> None:
+
+class Syncer:
+    """Syncs the keys of one worker, many at a time.
+
+    `before_copy` and `before_write` are what options do before a copy, and before a copy or a delete. They may wait,
+    and raise Postponed or what else a sync may raise.
+    """
+
+    def __init__(self, buckets: Buckets, before_copy: Iterable[Step] = (), before_write: Iterable[Step] = ()) -> None:
         self.buckets = buckets
-        self.hooks = hooks
+        self.before_copy, self.before_write = tuple(before_copy), tuple(before_write)
+        self.keep_days = buckets.settings.keep_days
         self.large_copies = LargeCopies(buckets)
         self.multipart_threshold = buckets.settings.multipart_threshold
 
@@ -96,8 +106,6 @@ class Syncer:
             sync.destination_first = True
         if sync.upload:
             await drop_upload(self.buckets, sync)
-        if self.hooks.when_done:
-            sync.result.events = self.hooks.when_done(sync)
 
     async def attempt(self, sync: KeySync, retries: Retries) -> bool:
         """True when both sides are equal. False if the destination has to be looked at first. Raises Changed.
@@ -114,7 +122,7 @@ class Syncer:
         source = await retries.patiently(head_source, buckets, sync.key, by_checksum)
         sync.result.sight = (source, existing)
         may_have_uploads = source is None or source.size > self.multipart_threshold
-        expired = bool(source and self.hooks.is_expired and self.hooks.is_expired(source.modified))
+        expired = bool(source and self.keep_days and is_expired(buckets, source.modified))
         if not sync.destination_first and (may_have_uploads or expired):
             return False
         if sync.redelivered and may_have_uploads:
@@ -143,8 +151,8 @@ class Syncer:
         result, verdict = sync.result, judge(source, existing, expired=expired, same_bytes=same_bytes)
         if verdict.action == NOTHING:
             result.end = verdict.what
-            if expired and self.hooks.log_expired and (existing is None or verdict.of_unknown_origin):
-                self.hooks.log_expired(sync.key)
+            if expired and (existing is None or verdict.of_unknown_origin):
+                log.info(NOT_KEPT, quoted(sync.key), self.keep_days)
             return False
         if source is None or verdict.action == DELETE:
             await self.write(sync, retries, None, existing)
@@ -154,8 +162,8 @@ class Syncer:
             raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
         if source.size > (self.buckets.settings.largest or source.size):
             raise Postponed("larger than what is copied here", FOR_WORKER_SECONDS)
-        if self.hooks.before_copy:
-            await self.hooks.before_copy(sync)
+        for step in self.before_copy:
+            await step(sync)
         if source.size > LONG_COPY_SIZE and not sync.host.step_aside(sync):
             raise Postponed("too many long copies at once")
         await self.write(sync, retries, source, existing)
@@ -169,8 +177,8 @@ class Syncer:
 
         A delete that S3 is too busy for is left to a new attempt: no condition says that the source is still gone.
         """
-        if self.hooks.before_write:
-            await self.hooks.before_write(sync)
+        for step in self.before_write:
+            await step(sync)
         left_out, refusal = self.buckets.left_out, ""
         while True:
             try:

@@ -10,17 +10,13 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus, unquote_plus
 
-from mirror.model.selection import SECONDS_OF_DAY
-from mirror.protocol.attempt import Upload
+from mirror.protocol.attempt import LONGEST_WAIT, Upload
 from mirror.settings import Settings
 
 # eventSource and eventName of a message of ours, by what is known of the destination.
 OF_MISSING = "sync", "Missing"
 OF_ANY = "sync", "Look"
 OF_CORRUPT = "sync", "Compare"  # of which checksums have shown that they are not what they say they are
-# A key that waits for others for longer (COPY_LAST, TABLES) fails, and its message is parked: they will hardly come by
-# themselves. A bulk restore from Deep Archive takes 48 hours (S3 User Guide, "Archive retrieval options").
-LONGEST_WAIT = 3 * SECONDS_OF_DAY
 
 
 @dataclass

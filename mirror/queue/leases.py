@@ -22,8 +22,8 @@ still to be done for it:
       DELETED
 
 Three transitions are not in it. A worker that can wait no longer has all that it holds made visible (to NACK). An
-extension that ends late may have hidden what is to be visible, so that is repeated (VISIBLE to NACK). The message of a
-marker is sent again if its event was not taken (ACK to REQUEUE).
+extension that ends late may have hidden what is to be visible, so that is repeated (VISIBLE to NACK). An option may
+have a message sent again that would be deleted (ACK to REQUEUE).
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from mirror.model.errors import AWS_ERRORS, HANDED_BACK, GaveUp, Interrupted, Postponed, describe, receipt_is_lost
 from mirror.model.limits import MAX_SQS_VISIBILITY, SQS_BATCH
 from mirror.model.log_lines import quoted
-from mirror.model.services import Announcement
 from mirror.protocol.attempt import KeySync
 from mirror.queue.bodies import Content, handed_back_body, read_body
+from mirror.queue.option import Option, methods
 from mirror.queue.queue import Queue, Received
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
 
 SETTLERS = 4
-SETTLERS_THAT_ANNOUNCE = 16  # each waits for EventBridge, too
+SETTLERS_THAT_WAIT = 16  # each waits for an option, too
 SETTLE_SECONDS = 0.2  # for which a finished message waits for others, because ten are deleted in one call
 DELETE_AGAIN_SECONDS = 10
 SETTLE_AT_MOST = 60  # seconds for a batch, fewer than a worker that stops has left
@@ -88,11 +88,10 @@ class Lease:
     state: State = State.HELD
     outcome: State = State.ACK  # what it becomes when its last key has ended
     failed: str = ""  # the key that failed
-    gave_up: bool = False  # S3 was too busy for one of its keys for too long, see GaveUp, or an event was not taken
+    gave_up: bool = False  # S3 was too busy for one of its keys for too long, see GaveUp, or an option asks
     postpone: int = 0  # seconds for which it stays hidden when it is sent again
     unsettled_until: float = 0.0  # until then a write for it may still take effect
     show_at: float = 0.0  # of NACK
-    events: list[Announcement] = field(default_factory=list)  # to be announced before it is deleted
 
     def become(self, state: State) -> None:
         assert state in NEXT[self.state], f"a lease in state {self.state.name} cannot become {state.name}"
@@ -109,13 +108,16 @@ class Leases:
     settings: Settings
     queue: Queue
     now: Callable[[], float] = time.monotonic
-    announce: Callable[[list[Announcement]], Awaitable[list[Announcement]]] | None = None  # returns what was not taken
-    when_failed: Callable[[KeySync | None, Exception], list[Announcement]] | None = None  # the events of a last failure
+    options: Sequence[Option] = ()
     held: set[Lease] = field(default_factory=set)
     finished: list[Lease] = field(default_factory=list)  # they wait for a settler
     some_finished: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # set when there is less to do
     handed_back: int = 0
+
+    def __post_init__(self) -> None:
+        self.given_up = methods(self.options, Option.given_up)
+        self.before_delete = methods(self.options, Option.before_delete)
 
     # HELD
 
@@ -157,8 +159,9 @@ class Leases:
 
     def note_last_failure(self, lease: Lease, sync: KeySync | None, error: Exception) -> None:
         """SQS parks the message instead of giving it out once more (SQS Developer Guide, "Dead-letter queues")."""
-        if self.when_failed and self.is_last(lease):
-            lease.events += self.when_failed(sync, error)
+        if self.is_last(lease):
+            for given_up in self.given_up:
+                given_up(lease, sync, error)
 
     def postpone(self, lease: Lease, error: Exception) -> None:
         """After an interruption the message comes back at once, as it is not at fault; what S3 is too busy for, or what
@@ -206,15 +209,11 @@ class Leases:
         return batch
 
     async def settle(self, batch: list[Lease]) -> None:
-        """Does what the state of each message asks for. Events are announced before that: if this process dies in
-        between, the messages come again, and their events are announced again."""
-        events = [event for lease in batch for event in lease.events]
-        if self.announce and events:
-            left = await self.announce(events)
-            for lease in batch:
-                if any(event.is_awaited and event in left for event in lease.events):
-                    self.come_again(lease)
-                lease.events = []
+        """Does what the state of each message asks for. Options come before that: if this process dies in between, the
+        messages come again, and the options see them again."""
+        for before_delete in self.before_delete:
+            for lease in await before_delete(batch):
+                self.come_again(lease)
         for lease in batch:
             if lease.state is State.FAILED:
                 what = "goes to the dead-letter queue" if self.is_last(lease) else "is tried again"
@@ -225,8 +224,7 @@ class Leases:
         await self.ack([lease for lease in batch if lease.state is State.ACK])
 
     def come_again(self, lease: Lease) -> None:
-        """A job waits for the event of a marker, so its message is sent again after a pause, as often as one that S3
-        is too busy for."""
+        """The message is sent again after a pause instead of being deleted, as often as one that S3 is too busy for."""
         tries = lease.content.tries
         if lease.state is State.ACK and tries + 1 < self.settings.max_receives:
             lease.become(State.REQUEUE)

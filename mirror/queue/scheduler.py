@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mirror.model.errors import Interrupted, Postponed, may_be_environment
 from mirror.model.limits import SQS_BATCH
@@ -17,6 +17,7 @@ from mirror.protocol.sync import Syncer
 from mirror.queue.bodies import hint_body
 from mirror.queue.job import Job
 from mirror.queue.leases import Lease, Leases
+from mirror.queue.option import Option, methods
 from mirror.queue.outage import Outage
 from mirror.settings import HELD_PER_SLOT, Settings
 
@@ -33,7 +34,12 @@ class Scheduler(Host):
     """
 
     def __init__(
-        self, settings: Settings, syncer: Syncer, leases: Leases, now: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings,
+        syncer: Syncer,
+        leases: Leases,
+        now: Callable[[], float] = time.monotonic,
+        options: Sequence[Option] = (),
     ) -> None:
         self.settings = settings
         self.syncer = syncer
@@ -45,7 +51,7 @@ class Scheduler(Host):
         self.slots = settings.max_concurrent_keys  # syncs that may begin now
         self.outage = Outage(settings.retry_base_seconds, syncer.buckets, self, now)
         self.counts: Counter[str] = Counter()
-        self.watch: Callable[[KeySync, list[Lease], Exception | None], None] | None = None  # METRICS
+        self.synced, self.ended = methods(options, Option.synced), methods(options, Option.ended)
         self.stopping = False
 
     # Room
@@ -238,7 +244,8 @@ class Scheduler(Host):
         done, late = job.split(error)
         self.log_end(job, done, error)
         if error is None:
-            done[-1].events += sync.result.events
+            for synced in self.synced:
+                synced(sync, done[-1])
         if isinstance(error, Postponed) and error.waiting_since:
             # A marker needs one message, that with the oldest event, and not those of each reconcile as well.
             kept = min(done, key=lambda lease: lease.content.event_time or math.inf)
@@ -255,8 +262,8 @@ class Scheduler(Host):
             job.log_success(done, self.counts, self.now())
         else:
             job.log_end(error, self.counts, self.settings.max_receives)
-        if self.watch:
-            self.watch(job.sync, done, error)
+        for ended in self.ended:
+            ended(job.sync, done, error)
 
     # Interruptions
 

@@ -7,7 +7,6 @@ import itertools
 import logging
 import math
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from weakref import WeakSet
 
-from mirror.concurrency import Slots
+from mirror.concurrency import Slots, WorkOff, work_off
 from mirror.model.errors import AWS_ERRORS, describe, is_environment
 from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.log_lines import quoted
@@ -27,6 +26,7 @@ from mirror.protocol.verdict import (
     EQUAL,
     FOREIGN,
     GHOST,
+    LANDED_SECONDS,
     NO_DOUBT,
     UNDECIDED,
     Listed,
@@ -40,7 +40,6 @@ from mirror.readers.walk import SOURCE, Entry, Page, Walk, entry_table
 
 log = logging.getLogger("worker")
 
-LANDED_SECONDS = 5  # added to COPY_TIMEOUT for the clocks of two buckets, and of the machines behind one
 # By then the message that a worker which died left unfinished has come back, twice over.
 SETTLED_SECONDS = 2 * MAX_SQS_VISIBILITY
 SOURCE_LOOK_SECONDS = 30  # between two looks at the source for missing keys, which cost twelve times as much
@@ -61,6 +60,7 @@ class Budget:
     looks: Slots
     listings: Listings
     names: int = NAMES
+    work_off: WorkOff = work_off
     states: WeakSet[Completeness] = field(default_factory=WeakSet)
 
     def names_of(self, state: Completeness) -> int:
@@ -72,8 +72,11 @@ class Budget:
         return max(LEAST_LOOKS, looks // max(1, len(self.states)))
 
 
-def budget_of(buckets: Buckets, names: int = NAMES) -> Budget:
-    return Budget(Slots(buckets.settings.max_concurrent_keys), Listings(buckets.settings.task_memory), names)
+def budget_of(
+    buckets: Buckets, names: int = NAMES, slots: Callable[[int], Slots] = Slots, work_off: WorkOff = work_off
+) -> Budget:
+    settings = buckets.settings
+    return Budget(slots(settings.max_concurrent_keys), Listings(settings.task_memory), names, work_off)
 
 
 @dataclass
@@ -104,7 +107,7 @@ class Completeness:
     prefixes: tuple[str, ...]  # of PREFIX_FILTER or inside
     interruption: Interruption = field(default_factory=Interruption)
     exact: bool = False  # also waits until what the source has no longer is gone
-    settled: float = SETTLED_SECONDS  # a source that has not changed for so long has no older copy under way
+    trusts_age: bool = True  # a source that has not changed for SETTLED_SECONDS has no older copy under way
     deep: bool = False  # looks at every copy, as if no listing could decide
     may_arrive = True  # what is missing
     is_patient: bool = False  # asks again for a page that S3 is too busy to list until it comes
@@ -142,7 +145,8 @@ class Completeness:
 
     async def compare(self) -> None:
         """Finds every key that is or may be missing."""
-        began, self.walk = self.buckets.now(), Walk(self.prefixes, self.list_page, lambda: Compared(self), self.take)
+        began, work_off = self.buckets.now(), self.budget.work_off
+        self.walk = Walk(self.prefixes, self.list_page, lambda: Compared(self), self.take, work_off)
         try:
             with self.budget.listings.begun(self):
                 await self.walk.run()
@@ -221,7 +225,7 @@ class Completeness:
         """
         if self.deep or is_in_parts(source.etag) or self.may_be_rolled_back():
             return math.inf
-        is_settled = time.time() - source.modified > self.settled
+        is_settled = self.trusts_age and self.buckets.wall() - source.modified > SETTLED_SECONDS
         return NO_DOUBT if is_settled else self.buckets.settings.copy_timeout + LANDED_SECONDS
 
     def may_be_rolled_back(self) -> bool:

@@ -18,7 +18,6 @@ So most trees take a tenth to a quarter more requests than a plain listing. See 
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import itertools
 import random
@@ -27,6 +26,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
+from mirror.concurrency import Job, WorkOff, work_off
 from mirror.protocol.buckets import pages
 from mirror.readers.key_table import KeyTable
 
@@ -37,7 +37,6 @@ WORTH_A_VISIT = 400  # keys
 FEWEST_DRAWN, MOST_DRAWN, DRAWN_SHARE = 4, 64, 16  # a sixteenth of the subfolders
 FEWEST_PAGES, PAGES_SHARE = 4, 4  # a page for each four subfolders
 
-Job = Callable[[], Coroutine[Any, Any, None]]
 Item = dict[str, Any]  # of an object, as boto3 gives it
 Page = dict[str, Any]
 Pages = AsyncGenerator[Page]
@@ -133,11 +132,13 @@ class Walk[P: Part]:
         list_page: Callable[..., Awaitable[Page]],
         new_part: Callable[[], P],
         commit: Callable[[P], Awaitable[None]],
+        work_off: WorkOff = work_off,
     ) -> None:
         self.prefixes = prefixes
         self.list_page = list_page
         self.new_part = new_part
         self.commit = commit
+        self.work_off = work_off
         self.jobs: list[Iterator[Job]] = []
         self.lots = random.Random()
         self.listed = 0  # entries so far
@@ -146,7 +147,11 @@ class Walk[P: Part]:
     async def run(self) -> None:
         """Raises the first error of list_page() or commit(), and Unfinished for an incomplete page."""
         self.jobs.append(iter([functools.partial(self.visit, "")]))
-        await work_off(self.jobs, WORKERS)
+        await self.work_off(self.jobs, WORKERS)
+
+    async def both(self, read: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+        """Reads both sides. After an error of one it cancels the other, and raises it."""
+        await self.work_off([iter([functools.partial(read, SOURCE), functools.partial(read, DESTINATION)])], 2)
 
     # A folder by itself: rule 1
 
@@ -163,7 +168,7 @@ class Walk[P: Part]:
                     await self.hand_on(join)
             await self.end(join, side)
 
-        await both(read)
+        await self.both(read)
         self.done += 1
         keys = max(join.keys)
         if subfolders and name.startswith(self.prefixes):
@@ -216,7 +221,7 @@ class Walk[P: Part]:
         async def read(side: int) -> None:
             folder.pages[side] = await anext(folder.listings[side])
 
-        await both(read)
+        await self.both(read)
         keys = max(len(page.get("Contents", [])) for page in folder.pages)
         is_all = not any(page["IsTruncated"] for page in folder.pages)
         if is_all or keys_per_subfolder(folder) < WORTH_A_VISIT:
@@ -277,7 +282,7 @@ class Walk[P: Part]:
                     is_dropped = True
                     return
 
-        await both(read)
+        await self.both(read)
         if is_dropped:
             await close(folder.listings)
             self.visit_all(folder.subfolders)
@@ -311,43 +316,3 @@ async def close(listings: Iterable[Pages]) -> None:
     """They are not read to their end."""
     for listing in listings:
         await listing.aclose()
-
-
-# --- At the same time -------------------------------------------------------------------------------------------------
-
-
-async def work_off(jobs: list[Iterator[Job]], workers: int) -> None:
-    """Does all jobs, those that were added last first, this many at a time. A job may add others right before it ends.
-    After an error it begins no further job, cancels those under way, and raises it."""
-    running: set[asyncio.Task[None]] = set()
-    try:
-        while True:
-            while len(running) < workers and (job := next_of(jobs)):
-                running.add(asyncio.create_task(job()))
-            if not running:
-                return
-            ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            # Each is asked for its error, as asyncio logs the traceback of one that nobody asked for.
-            if errors := [error for task in ended if (error := task.exception())]:
-                raise errors[0]
-    finally:
-        await cancel(running)
-
-
-def next_of(jobs: list[Iterator[Job]]) -> Job | None:
-    while jobs:
-        if job := next(jobs[-1], None):
-            return job
-        jobs.pop()
-    return None
-
-
-async def both(read: Callable[[int], Coroutine[Any, Any, None]]) -> None:
-    """Reads both sides. After an error of one it cancels the other, and raises it."""
-    await work_off([iter([functools.partial(read, SOURCE), functools.partial(read, DESTINATION)])], 2)
-
-
-async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,7 +13,7 @@ from month_plan import DAY, EXCLUDED, SYNCED, Deployed, Script
 from month_world import IN_PARTS
 from world import World
 
-import mirror.options
+import mirror.protocol.sync
 import mirror.protocol.verdict
 import mirror.readers.reconcile
 from mirror.model.selection import Wanted
@@ -115,7 +115,7 @@ def prefix(text: str) -> Callable[[Any], None]:
 FAULTS = {
     "expired a day early": (NEVER_LESS, code_with(Wanted, "is_expired", other_days(-1))),
     "expired a day late": (ONLY_WANTED, code_with(Wanted, "is_expired", other_days(1))),
-    "the worker ignores KEEP_DAYS": (ONLY_WANTED, code_with(mirror.options, "is_expired", lambda *_: False)),
+    "the worker ignores KEEP_DAYS": (ONLY_WANTED, code_with(mirror.protocol.sync, "is_expired", lambda *_: False)),
     "reconcile ignores KEEP_DAYS": (NO_MORE, reconcile_at(lambda _: 0)),
     "reconcile counts a day too few": (NEVER_LESS, reconcile_at(lambda now: now + DAY)),
     "a copy is taken for none": (NOT_TWICE, code_with(mirror.protocol.verdict, "is_equal", lambda *_: False)),

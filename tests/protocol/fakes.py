@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from mirror.concurrency import Job, next_of
 from mirror.function import settings_from
 from mirror.model.limits import MIN_PART_SIZE
-from mirror.options import hooks_for
+from mirror.options import options_for
+from mirror.options.waiting import Waits
 from mirror.protocol.buckets import Buckets, LeftOut
 from mirror.protocol.objects import PROVENANCE, source_from_head
 from mirror.protocol.sync import Syncer
-from mirror.readers.walk import Job, next_of
+from mirror.queue.option import Option, methods
 from mirror.settings import Settings, load_settings
 
 SMALL, LARGE = 1, 2 * MIN_PART_SIZE  # bytes; a large object is copied in two parts
@@ -406,7 +408,7 @@ class SlotsForAll:
 
 
 async def one_by_one(jobs: list[Iterator[Job]], _workers: int) -> None:
-    """Stands for work_off() of walk.py."""
+    """Stands for work_off()."""
     while job := next_of(jobs):
         await job()
 
@@ -414,7 +416,14 @@ async def one_by_one(jobs: list[Iterator[Job]], _workers: int) -> None:
 def syncer_on(client: Client, settings: Settings = SETTINGS, left_out: LeftOut = LeftOut(), **clocks: Any) -> Syncer:  # noqa: B008 a value
     """What syncs a key as in a worker, on these answers of S3. `clocks`: now, wall."""
     buckets = Buckets(settings, client, left_out=left_out, **clocks)
-    return without_loop(Syncer(buckets, hooks_for(buckets)))
+    options = options_for(buckets, waits=waits_on(buckets))
+    steps = methods(options, Option.before_copy), methods(options, Option.before_write)
+    return without_loop(Syncer(buckets, *steps))
+
+
+def waits_on(buckets: Buckets) -> Waits:
+    """Without an event loop. However often a key waits, it has not waited for too long."""
+    return Waits(buckets, lambda _slots: SlotsForAll(), one_by_one, wall=lambda: 1e9)
 
 
 def without_loop(syncer: Syncer) -> Syncer:

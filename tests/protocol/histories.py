@@ -31,6 +31,7 @@ from fakes import (
     serve,
     shaped,
     source_head,
+    waits_on,
     without_loop,
 )
 
@@ -38,6 +39,7 @@ from mirror.loop import Worker
 from mirror.model.errors import error_code, of_session
 from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.selection import SECONDS_OF_DAY
+from mirror.options import options_for
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.queue.bodies import events_of, hint_body
@@ -220,7 +222,9 @@ class Process:
         self.begun: list[Job] = []
         client = Client(self.call_s3)
         self.buckets = buckets = Buckets(world.settings, client, world.now, world.now, overwritten=world.overwritten)
-        self.worker = Worker(world.settings, buckets, WorkersQueue(Client(self.call_sqs), "https://queue"), world.now)
+        queue = WorkersQueue(Client(self.call_sqs), "https://queue")
+        options = options_for(buckets, waits=waits_on(buckets))
+        self.worker = Worker(world.settings, buckets, queue, options=options)
         without_loop(self.worker.syncer)
         self.worker.scheduler.begin = self.begin
 

@@ -238,6 +238,7 @@ class Answers(Host):
         self.known = iter(known)
         self.broken = broken
         self.wrote, self.seen = "", None  # since the last look at the source, and what that showed
+        self.given = 0  # answers so far
         self.left_over = False  # since the last look began
         self.looks = self.latest_overtaken = 0  # looks that have begun; the latest that was acted on and overtaken
         self.asked: list[tuple[str, bool]] = []
@@ -273,6 +274,7 @@ class Answers(Host):
         return shaped(operation, answer)
 
     def next_known(self) -> Any:
+        self.given += 1
         answer = next(self.known, None)
         while answer in (INTERRUPT, LEFT_OVER):
             if answer == INTERRUPT:
@@ -332,6 +334,7 @@ class Syncs:
         self.settings = settings  # of a worker
         self.broken = broken
         self.now: Callable[[KeySync], float] = lambda _: 0.0
+        self.wall: Callable[[], float] = lambda: 0.0  # without KEEP_DAYS
         self.relied_on = 0.0  # seconds of a pause
         self.positions: list[Position] = []
         self.numbers: dict[Any, int] = {}
@@ -370,7 +373,7 @@ class Syncs:
         answering = interruption.answers = Answers(sync, answers, self.broken)
         interruption.relied_on = self.relied_on
         settings = FUNCTION_SETTINGS if of_function else self.settings
-        wall = answering.wall if settings.keep_days else lambda: 0.0
+        wall = answering.wall if settings.keep_days else self.wall
         syncer = syncer_on(Client(answering.answer), settings, self.refused, now=lambda: self.now(sync), wall=wall)
         call, end = None, "done"
         try:

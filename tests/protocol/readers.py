@@ -19,7 +19,7 @@ without provenance counts as one of what S3 read.
 So 1 and 4 are asserted always, 2 if the copies of files take no time, 3 if those of markers take none; or both if there
 is one sync at a time, and no crash, stop or lost answer leaves a copy under way.
 
-Time does not pass. What a gate finds missing is handed back, and delivered again once a bucket has changed.
+Time passes only with answers. What a gate finds missing is handed back, and delivered again once a bucket has changed.
 No message joins a running sync here, and no function copies: interleave.py has that.
 """
 
@@ -31,19 +31,16 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
-import pytest
 from fakes import (
     ENVIRONMENT,
     LARGE,
     SMALL,
     Copy,
     Running,
-    SlotsForAll,
     Source,
     Store,
     Version,
     identity,
-    one_by_one,
     serve,
 )
 from interleave import (
@@ -67,9 +64,7 @@ from interleave import (
 )
 
 from mirror.model.selection import SECONDS_OF_DAY
-from mirror.options import markers
 from mirror.protocol.buckets import LeftOut
-from mirror.readers import completeness, walk
 from mirror.settings import load_settings
 
 FOLDER = "data/"
@@ -77,13 +72,6 @@ FILES, MARKERS = "files", "markers"
 RETURNED = "returned"
 COPIED_AT, CHANGED_AT = 10_000, 20_000  # seconds: what is there before was copied long ago, so listings show that
 Held = tuple[Version | None, ...]  # what the source holds, in the order of the keys
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No event loop, and nothing is remembered while no time passes."""
-    monkeypatch.setattr(completeness, "Slots", lambda _slots: SlotsForAll())
-    monkeypatch.setattr(walk, "work_off", one_by_one)
-    monkeypatch.setattr(markers, "ABSENT_SECONDS", 0)
 
 
 class Readers(Search):
@@ -98,6 +86,7 @@ class Readers(Search):
         strict: tuple[str, ...] | None = None,
         is_recent: bool = False,  # what is there before was copied so lately that listings do not show it
         patience: int = 0,  # seconds for which a marker's sync looks again
+        seconds: float = 2,  # until S3 answers, so that nothing is remembered; 31: a marker's sync looks at the source
         lists_twice: bool = False,  # the destination lists each key once more, as it may if that changes meanwhile
     ) -> None:
         super().__init__(case)
@@ -112,7 +101,7 @@ class Readers(Search):
         settings = replace(load_settings(ENVIRONMENT | {"COPY_LAST": patterns}), patience=patience)
         settings = replace(settings, keep_days=case.keep_days)
         self.syncs = Syncs(LeftOut(conditions=case.unconditional), settings)
-        self.syncs.now = lambda sync: sync.interruption.paused
+        self.syncs.now = lambda sync: sync.interruption.paused + seconds * sync.interruption.answers.given
         self.held = [self.source_after(changes) for changes in range(len(case.changes) + 1)]
 
     def source_after(self, changes: int) -> Held:

@@ -34,13 +34,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
-import pytest
-import readers
-from fakes import Copy, Running, SlotsForAll, Version
+from fakes import Copy, Running, Version
 from interleave import PAUSE, Case, State, Step, Sync, Unhurried
 from readers import FOLDER, Readers
 
-from mirror.options import table_files, table_log, tables, waiting
+from mirror.options.table_log import FIRST_SHOWN_SECONDS
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import LeftOut
 
@@ -56,15 +54,6 @@ NAMES = {
     "drop-pointer": "delete {log}_last_checkpoint",
 }
 BROKEN = "broken"
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    readers.stand_in(monkeypatch)
-    monkeypatch.setattr(tables, "NO_LOG_SECONDS", 0)
-    for module in (table_files, table_log):
-        monkeypatch.setattr(module, "Slots", lambda _slots: SlotsForAll())
-    monkeypatch.setattr(waiting, "UNDER_WAY_SECONDS", 0)
-    monkeypatch.setattr(table_log, "YOUNG_SECONDS", -1e9)  # listings decide where they can
 
 
 def key_sync(key: str, **asked: Any) -> KeySync:
@@ -104,6 +93,7 @@ class TableReaders(Readers):
         is_anew: bool = False,
         may_stay: bool = False,  # what a worker that dies copies for another key while the source deletes it
         remembers: bool = False,
+        are_young: bool = False,  # log files, so that listings decide nothing
         patterns: str = "",
         **arguments,
     ) -> None:
@@ -113,8 +103,9 @@ class TableReaders(Readers):
         self.may_stay = may_stay
         self.syncs.settings = replace(self.syncs.settings, tables="delta")
         self.syncs.refused = LeftOut(conditions=case.unconditional)
+        self.syncs.wall = lambda: 0.0 if are_young else 1e9
         self.remembers = remembers
-        self.syncs.relied_on = table_log.FIRST_SHOWN_SECONDS if remembers else 0.0
+        self.syncs.relied_on = FIRST_SHOWN_SECONDS if remembers else 0.0
 
     # What workers remember
 

@@ -234,7 +234,7 @@ def test_a_worker_that_is_stopped_ends_before_it_is_killed_although_nothing_answ
 
     async def stopped_after() -> float:
         buckets = Buckets(SETTINGS, LastingClient(call_s3), world.now)
-        worker = Worker(SETTINGS, buckets, Queue(LastingClient(call_sqs), SETTINGS.queue_url), world.now)
+        worker = Worker(SETTINGS, buckets, Queue(LastingClient(call_sqs), SETTINGS.queue_url))
         running = asyncio.create_task(worker.run())
         await asyncio.sleep(10)
         begin = world.clock
@@ -258,7 +258,7 @@ def test_a_queue_that_cannot_be_read_ten_times_in_a_row_ends_the_worker(world, i
 
     buckets = Buckets(SETTINGS, LastingClient(call_sqs), world.now)
     with closing(Loop(world)) as loop:
-        worker = Worker(SETTINGS, buckets, Queue(LastingClient(call_sqs), SETTINGS.queue_url), world.now)
+        worker = Worker(SETTINGS, buckets, Queue(LastingClient(call_sqs), SETTINGS.queue_url))
         assert loop.run_until_complete(asyncio.wait_for(worker.run(), 3600)) == status
     assert len(list(answers)) == status  # the eleventh answer, for which it did not ask
 

@@ -3,15 +3,12 @@
 import dataclasses
 import logging
 import os
-from unittest import mock
 
-from fakes import LARGE, SETTINGS, SMALL, WRITES, Copy, SlotsForAll, Store, one_by_one
+from fakes import LARGE, SETTINGS, SMALL, WRITES, Copy, Store
 from histories import ERRORS, World
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-
-from mirror.readers import completeness, walk
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 OUTSIDE = "other/not ours"
@@ -76,10 +73,6 @@ class Histories(RuleBasedStateMachine):
         self.world.stores[OUTSIDE] = Store(Copy('"d0"', ("not ours",), "label", "", 0))
         self.garbage = 0
         logging.disable(logging.CRITICAL)
-        self.slots = mock.patch.object(completeness, "Slots", lambda _slots: SlotsForAll())
-        self.slots.start()
-        self.jobs = mock.patch.object(walk, "work_off", one_by_one)
-        self.jobs.start()
 
     @initialize(overwritten=st.sampled_from([0.0, 1.0]))
     def expect(self, overwritten):
@@ -138,8 +131,6 @@ class Histories(RuleBasedStateMachine):
             self.world.redrive()
             self.world.settle()
         finally:
-            self.slots.stop()
-            self.jobs.stop()
             logging.disable(logging.NOTSET)
         assert not self.world.faults
         assert not self.world.differences()

@@ -7,7 +7,6 @@ import pytest
 from fakes import LARGE
 from interleave import Broken, Case, day_after
 from keeping import Keeping, KeepingReaders, with_days
-from readers import stand_in
 
 from mirror.protocol.buckets import CONDITIONAL_WRITES
 
@@ -94,8 +93,7 @@ def test_every_schedule_ends_with_what_is_in_time(name, show):
 
 
 @pytest.mark.parametrize("name", MARKERS | (NIGHTLY_MARKERS if NIGHTLY else {}))
-def test_a_reader_sees_no_marker_before_what_is_in_time(name, monkeypatch, show):
-    stand_in(monkeypatch)
+def test_a_reader_sees_no_marker_before_what_is_in_time(name, show):
     search_all(name, MARKERS | NIGHTLY_MARKERS, KeepingReaders, show)
 
 
@@ -103,8 +101,7 @@ def test_a_reader_sees_no_marker_before_what_is_in_time(name, monkeypatch, show)
 LOST_FILE = MARKED._replace(before=(), changes=("put a x", "day", "put _SUCCESS", "day"))
 
 
-def test_a_marker_waits_for_what_is_in_time_and_no_longer(monkeypatch, show):
-    stand_in(monkeypatch)
+def test_a_marker_waits_for_what_is_in_time_and_no_longer(show):
     search = KeepingReaders(LOST_FILE, forgotten="put a")
     show(f"a file that never comes, then its marker: {search.run():.2g} schedules")
     waiting = [state for state in search.schedules if any(not parked.calls for parked in state.parked)]

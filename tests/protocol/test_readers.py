@@ -4,14 +4,11 @@ import os
 import time
 
 import pytest
-from interleave import Answers, Case
-from readers import FILES, MARKERS, RETURNED, Readers, stand_in
+from interleave import Case
+from planted import changed
+from readers import FILES, MARKERS, RETURNED, Readers
 
-from mirror.options import markers, waiting
-from mirror.protocol import sync
 from mirror.protocol.buckets import CONDITIONAL_WRITES
-from mirror.readers import completeness
-from mirror.readers.completeness import Completeness
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -91,24 +88,20 @@ NIGHTLY_CASES = {
         ("put s/a x", "put s/_SUCCESS", "put _SUCCESS"),
     ),
 }
-# What of the world is otherwise: the arguments of Readers, and constants of mirror/readers/completeness.py.
+# What of the world is otherwise: the arguments of Readers.
+LOOKS_AT_SOURCE = {"seconds": 31}
 VARIANTS = {
-    "the folder is looked at twice": ({"patience": 1}, {}),
-    "put again, the folder is looked at twice": ({"patience": 1}, {}),
-    "with looks at the source": ({}, {"SOURCE_LOOK_SECONDS": 0}),
-    "put again, with looks at the source": ({}, {"SOURCE_LOOK_SECONDS": 0}),
-    "listed twice": ({"lists_twice": True}, {}),
-    "a file deleted and put again, with looks at the source": ({}, {"SOURCE_LOOK_SECONDS": 0}),
-    "listed twice, with looks at the source": ({"lists_twice": True}, {"SOURCE_LOOK_SECONDS": 0}),
-    "a listing does not show what was copied lately": ({"is_recent": True}, {}),
-    "two markers of one folder": ({"patterns": "_SUCCESS,*.done"}, {}),
-    "a pattern of whole keys": ({"patterns": "*/s/m"}, {}),
+    "the folder is looked at twice": {"patience": 20},
+    "put again, the folder is looked at twice": {"patience": 20},
+    "with looks at the source": LOOKS_AT_SOURCE,
+    "put again, with looks at the source": LOOKS_AT_SOURCE,
+    "listed twice": {"lists_twice": True},
+    "a file deleted and put again, with looks at the source": LOOKS_AT_SOURCE,
+    "listed twice, with looks at the source": LOOKS_AT_SOURCE | {"lists_twice": True},
+    "a listing does not show what was copied lately": {"is_recent": True},
+    "two markers of one folder": {"patterns": "_SUCCESS,*.done"},
+    "a pattern of whole keys": {"patterns": "*/s/m"},
 }
-
-
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-    stand_in(monkeypatch)
 
 
 def search(name, show, readers):
@@ -134,13 +127,9 @@ def searches(cases):
 
 
 @pytest.mark.parametrize(("name", "instant"), searches(CASES | (NIGHTLY_CASES if NIGHTLY else {})))
-def test_a_reader_sees_no_marker_before_what_it_announces(name, instant, monkeypatch, show):
-    case = (CASES | NIGHTLY_CASES)[name]
-    arguments, constants = VARIANTS.get(name, ({}, {}))
-    for constant, value in constants.items():
-        monkeypatch.setattr(completeness, constant, value)
+def test_a_reader_sees_no_marker_before_what_it_announces(name, instant, show):
     words = f"{name}, copies of {instant} take no time" if instant else name
-    search(words, show, Readers(case, instant=(instant,), **arguments))
+    search(words, show, Readers((CASES | NIGHTLY_CASES)[name], instant=(instant,), **VARIANTS.get(name, {})))
 
 
 QUIET = (
@@ -165,107 +154,105 @@ def test_one_sync_at_a_time_that_nothing_disturbs_keeps_all_promises_though_copi
 
 # What each step is for: the real code without it.
 
-
-async def nothing(*_):
-    pass
-
-
-def without_gate(monkeypatch):
-    monkeypatch.setattr(markers.Markers, "wait_for_announced", nothing)
-
-
-def with_older_comparison(monkeypatch):
-    """The folder is compared before the marker is looked at, instead of after it."""
-    attempt, compared, known = sync.Syncer.attempt, markers.Markers.compared, []
-
-    async def compare_and_attempt(syncer, key_sync, retries):
-        if markers.is_marker(key_sync.key, syncer.buckets.settings.copy_last):
-            known[:] = [await compared(markers.Markers(syncer.buckets, waiting.Waits(syncer.buckets)), key_sync)]
-        return await attempt(syncer, key_sync, retries)
-
-    async def compared_before(*_):
-        return known[0]
-
-    monkeypatch.setattr(sync.Syncer, "attempt", compare_and_attempt)
-    monkeypatch.setattr(markers.Markers, "compared", compared_before)
-
-
-def with_comparison(monkeypatch, **otherwise):
-    def changed(*arguments, **named):
-        return Completeness(*arguments, **(named | otherwise))
-
-    monkeypatch.setattr(waiting, "Completeness", changed)
-
-
-def without_removal(monkeypatch):
-    monkeypatch.setattr(markers.Markers, "remove_stale", nothing)
-
-
-def with_older_removal(monkeypatch):
-    """Old markers are looked for before the file is looked at, instead of after it."""
-    attempt, remove = sync.Syncer.attempt, markers.Markers.remove_stale
-
-    async def remove_and_attempt(syncer, key_sync, retries):
-        await remove(markers.Markers(syncer.buckets, waiting.Waits(syncer.buckets)), key_sync)
-        return await attempt(syncer, key_sync, retries)
-
-    monkeypatch.setattr(sync.Syncer, "attempt", remove_and_attempt)
-    without_removal(monkeypatch)
-
-
-def without_look_later(monkeypatch):
-    monkeypatch.setattr(Answers, "look_later", nothing)
-
-
-# what is left out -> how, what the search is given, the fault that is found
+MARKERS_PY, COMPLETENESS, WAITING = "options/markers.py", "readers/completeness.py", "options/waiting.py"
+# what is left out -> the file, texts in it and what they become, what the search is given, the fault that is found
 LEFT_OUT = {
-    "the wait": (without_gate, (Case(("put a x", "put _SUCCESS")),), {}, "not complete"),
+    "the wait": (
+        MARKERS_PY,
+        {"if is_marker(sync.key, self.buckets.settings.copy_last):": "if False:"},
+        (Case(("put a x", "put _SUCCESS")),),
+        {},
+        "not complete",
+    ),
     "a look at the marker before the folder is compared": (
-        with_older_comparison,
+        "protocol/sync.py",
+        {
+            """        if not buckets.answering.is_open:
+            await buckets.answering.open()
+""": """        if not buckets.answering.is_open:
+            await buckets.answering.open()
+        for step in self.before_copy:
+            await step(sync)
+""",
+            """        for step in self.before_copy:
+            await step(sync)
+        if source.size >""": """        if source.size >""",
+        },
         (PUT_TWICE,),
         {},
         "not complete",
     ),
     "a look at each young copy": (
-        lambda patch: with_comparison(patch, settled=0),
+        COMPLETENESS,
+        {"is_settled = self.trusts_age and": "is_settled = True or"},
         (Case(("put a x", "put a y", "put _SUCCESS")),),
         {},
         "not complete",
     ),
     "a look at each copy of a source with versions": (
-        lambda patch: patch.setattr(Completeness, "may_be_rolled_back", lambda _: False),
+        COMPLETENESS,
+        {" or self.may_be_rolled_back():": ":"},
         (ROLLED_BACK,),
         {},
         "not complete",
     ),
     "the wait for what is to go": (
-        lambda patch: with_comparison(patch, exact=False),
+        WAITING,
+        {"exact=is_for_marker": "exact=False"},
         (GHOST,),
         {"instant": (FILES,)},
         "a ghost",
     ),
     "an exception for the markers beside it": (
-        lambda patch: with_comparison(patch, counts=lambda key: not key.endswith("_SUCCESS")),
+        MARKERS_PY,
+        {"return key != sync.key and not (folder_of(key) == folder and patterns.match(key))": "return key != sync.key"},
         (Case(("put b.done", "put _SUCCESS")),),
         {"patterns": "*.done,_SUCCESS"},
         "",
     ),
-    "the removal of an old marker": (without_removal, (REMOVED,), {"instant": (MARKERS,)}, "not deleted first"),
+    "the removal of an old marker": (
+        MARKERS_PY,
+        {"            await self.remove_if_stale(sync, marker)\n": "            pass\n"},
+        (REMOVED,),
+        {"instant": (MARKERS,)},
+        "not deleted first",
+    ),
     "a look at the file before old markers are looked for": (
-        with_older_removal,
+        "protocol/sync.py",
+        {
+            """        if not buckets.answering.is_open:
+            await buckets.answering.open()
+""": """        if not buckets.answering.is_open:
+            await buckets.answering.open()
+        for step in self.before_write:
+            await step(sync)
+""",
+            """        for step in self.before_write:
+            await step(sync)
+        left_out,""": """        left_out,""",
+        },
         (CHANGED_TWICE,),
         {"instant": (MARKERS,)},
         "not deleted first",
     ),
-    "a look at the old marker later": (without_look_later, (ALIKE,), {}, "at rest data/_SUCCESS is absent"),
+    "a look at the old marker later": (
+        "options/others.py",
+        {
+            "            await sync.host.look_later(key, 0)": "            pass",
+            "            await sync.host.look_later(key, buckets.settings.copy_timeout)": "            pass",
+        },
+        (ALIKE,),
+        {},
+        "at rest data/_SUCCESS is absent",
+    ),
 }
 
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
-def test_the_search_finds_what_goes_wrong_without(left_out, monkeypatch, show):
-    change, case, arguments, expected = LEFT_OUT[left_out]
-    change(monkeypatch)
-    found = Readers(*case, **arguments).first_fault()
+def test_the_search_finds_what_goes_wrong_without(left_out, show):
+    file, changes, case, arguments, expected = LEFT_OUT[left_out]
+    with changed(file, changes, "readers") as world:
+        found = world.Readers(*case, **arguments).first_fault()
     assert found, "no schedule shows it"
     show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
     assert found[1].startswith(expected)

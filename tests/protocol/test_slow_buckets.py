@@ -27,7 +27,7 @@ LARGE_FOLDERS, LARGE_PAGES = 4, 150
 
 
 class World:
-    """Both buckets, and the hooks of one worker."""
+    """Both buckets, and two options of one worker."""
 
     clock = 0.0
 
@@ -37,7 +37,7 @@ class World:
         buckets = Buckets(settings, LastingClient(self.answer), now=lambda: self.clock, wall=lambda: self.clock)
         buckets.answering.is_open = True
         waits = Waits(buckets)
-        self.tables, self.markers = Tables(buckets, Syncer(buckets), waits), Markers(buckets, waits)
+        self.tables, self.markers = Tables(waits, Syncer(buckets)), Markers(waits)
 
     def put(self, name, content="x", size=1, is_mirrored=True):
         version = self.source[f"data/{name}"] = Version(content, size, LONG_AGO)
@@ -96,9 +96,9 @@ def test_nothing_small_waits_for_large_comparisons(show):
         world.put("table/large", size=LONG_COPY_SIZE + 1)
 
     ended = world.ends_of(
-        *(world.markers.wait_for_announced(KeySync(f"data/{folder}_SUCCESS")) for folder in folders),
+        *(world.markers.before_copy(KeySync(f"data/{folder}_SUCCESS")) for folder in folders),
         *(world.tables.logs.bring_log(KeySync("data/x"), f"data/log{folder}") for folder in folders),
-        world.markers.wait_for_announced(KeySync("data/small/_SUCCESS")),
+        world.markers.before_copy(KeySync("data/small/_SUCCESS")),
         world.tables.before_copy(commit),
         world.tables.logs.bring_log(KeySync("data/x"), "data/other/"),
         copy_the_large_file(),
@@ -120,7 +120,7 @@ def test_if_memory_is_short_comparisons_end_in_the_order_in_which_they_began(tas
     monkeypatch.setattr(listing, "STATM", statm)
     world.tables.logs.listings.task_memory = task_memory
     first, second = world.ends_of(
-        *(world.markers.wait_for_announced(KeySync(f"data/{folder}_SUCCESS")) for folder in ("a/", "b/"))
+        *(world.markers.before_copy(KeySync(f"data/{folder}_SUCCESS")) for folder in ("a/", "b/"))
     )
     assert (second > 1.5 * first) == (task_memory == 1)
 

@@ -5,14 +5,8 @@ import time
 
 import pytest
 from interleave import Case
-from table_readers import LOG, TableReaders, stand_in
-
-from mirror.model import delta
-from mirror.model.errors import Changed
-from mirror.options import others, table_files, table_log, tables
-from mirror.options.waiting import Waits
-from mirror.protocol.sync import Syncer
-from mirror.protocol.verdict import EQUAL
+from planted import changed
+from table_readers import TableReaders
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -22,7 +16,6 @@ GHOST = "at rest data/g is x label in the destination, absent in the source"
 ANEW = {"is_anew": True}
 YOUNG = {"are_young": True}
 RECENT = YOUNG | {"is_recent": True}  # listings do not show whether what is there before is equal
-COMMIT_KEY = f"data/{LOG}{0:020}.json"
 MADE = Case(("put f x", "commit 0 a0+f"))
 ADDED = Case(("put g x", "commit 1 a1+g"), HELD)
 REPLACED = Case(("put g x", "commit 1 a1+g-f", "delete f"), HELD)
@@ -111,21 +104,10 @@ NIGHTLY_CASES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-    stand_in(monkeypatch)
-
-
-def readers_of(monkeypatch, case, are_young=False, **arguments):
-    if are_young:
-        monkeypatch.setattr(table_log, "YOUNG_SECONDS", 3600)
-    return TableReaders(case, **arguments)
-
-
 @pytest.mark.parametrize("name", CASES | (NIGHTLY_CASES if NIGHTLY else {}))
-def test_a_reader_finds_each_version_whole(name, monkeypatch, show):
+def test_a_reader_finds_each_version_whole(name, show):
     case, arguments = (CASES | NIGHTLY_CASES)[name]
-    began, readers = time.monotonic(), readers_of(monkeypatch, case, **arguments)
+    began, readers = time.monotonic(), TableReaders(case, **arguments)
     schedules = readers.run()
     show(
         f"{name}: {schedules:.2g} schedules, {len(readers.schedules)} states, {readers.transitions} steps, "
@@ -135,155 +117,120 @@ def test_a_reader_finds_each_version_whole(name, monkeypatch, show):
 
 # What each step is for: the real code without it.
 
-
-def without(name, of=tables.Tables, answer=None):
-    async def nothing(*_, **__):
-        return answer
-
-    return lambda patch: patch.setattr(of, name, nothing)
-
-
-def with_existence_alone(patch):
-    for module in (tables, table_log):
-        patch.setattr(module, "is_same", lambda _source, _copy: True)
-
-
-def with_nothing_before_the_first_commit(patch):
-    patch.setattr(table_log, "FIRST_SHOWN_SECONDS", 0)
-
-
-def with_files_awaited_without_end(patch):
-    async def look_at(files, key):
-        if await table_files.head_destination(files.buckets, key):
-            del files.missing[key]
-
-    patch.setattr(table_files.AwaitedFiles, "look_at", look_at)
-
-
-def with_any_order(patch):
-    async def arrived(*_):
-        return True
-
-    patch.setattr(tables.Tables, "are_there", arrived)
-
-
-def with_old_log_left(patch):
-    patch.setattr(table_log, "is_anew", lambda *_: False)
-
-
-def with_log_before_the_look(patch):
-    """The log is brought before the key is looked at, instead of after it."""
-    attempt, before = Syncer.attempt, tables.Tables.before_write
-
-    async def bring_and_attempt(syncer, sync, retries):
-        if delta.log_file(sync.key) is None:
-            hooks = tables.Tables(syncer.buckets, Syncer(syncer.buckets), Waits(syncer.buckets))
-            sync.result.sight = (None, None)
-            await before(hooks, sync)
-        return await attempt(syncer, sync, retries)
-
-    patch.setattr(Syncer, "attempt", bring_and_attempt)
-    without("before_write")(patch)
-
-
-def with_what_has_gone_taken_for_equal(patch):
-    look_at = table_log.TableLogs.look_at
-
-    async def with_what_has_gone(logs, key):
-        try:
-            return await look_at(logs, key)
-        except Changed:
-            return EQUAL
-
-    patch.setattr(table_log.TableLogs, "look_at", with_what_has_gone)
-
-
-def with_no_names(patch):
-    async def no_names(*_):
-        return set()
-
-    patch.setattr(table_files.TableFiles, "names_in", no_names)
-
-
-def with_one_plan(patch):
-    async def bring(logs, sync, table):
-        try:
-            return await logs.bring_planned(sync, table)
-        except Changed:
-            return None
-
-    patch.setattr(table_log.TableLogs, "bring_what_lacks", bring)
-
-
-def with_any_version_copied(patch):
-    def as_found(source, _etag):
-        if source is None:
-            raise Changed
-        return source
-
-    patch.setattr(table_log, "as_listed", as_found)
-
-
-# what is left out -> how, what the search is given, the fault that is found
+TABLES, LOG_PY, FILES_PY = "options/tables.py", "options/table_log.py", "options/table_files.py"
+TWO_TABLES, EARLY_DELETE = "a version of two tables", "f is deleted before version 0"
+NO_PAUSE = {"            await sync.interruption.pause(FIRST_SHOWN_SECONDS)": "            pass"}
+# what is left out -> the file, texts in it and what they become, what the search is given, the fault that is found
 LEFT_OUT = {
-    "all of it": (without("before_copy"), (MADE,), {}, "f of version 0 is missing"),
-    "a look at the names": (with_no_names, (MADE,), {}, "f of version 0 is missing"),
+    "all of it": (TABLES, {"        if file:\n": "        if False:\n"}, (MADE,), {}, "f of version 0 is missing"),
+    "a look at the names": (
+        FILES_PY,
+        {"await self.names_in(file, source) if source.size <= LARGEST_READ else None": "set()"},
+        (MADE,),
+        {},
+        "f of version 0 is missing",
+    ),
     "the order": (
-        with_any_order,
+        TABLES,
+        {"            if not await self.is_there(key):\n                return False\n": "            pass\n"},
         (Case(("commit 1 a1", "commit 2 a2"), HELD),),
         {},
         "version 2 is there, and 1 is not",
     ),
-    "the wait of deletes": (without("before_write"), (REMOVED,), {}, "f is deleted before version 0"),
-    "a look at the key before the log": (with_log_before_the_look, (TOUCHED,), {}, "f is deleted before version 0"),
+    "the wait of deletes": (TABLES, {"if source is None and": "if False and"}, (REMOVED,), {}, EARLY_DELETE),
+    "a look at the key before the log": (
+        "protocol/sync.py",
+        {
+            "        by_checksum = sync.compares_bytes\n": """        by_checksum = sync.compares_bytes
+        if "_delta_log" not in sync.key:
+            sync.result.sight = (None, None)
+            for step in self.before_write:
+                await step(sync)
+""",
+            "        for step in self.before_write:\n            await step(sync)\n": "",
+        },
+        (TOUCHED,),
+        {},
+        EARLY_DELETE,
+    ),
     "a look at whether the source has a file still": (
-        with_files_awaited_without_end,
+        FILES_PY,
+        {"                if self.missing[key]:\n                    return\n": "                return\n"},
         (SHORT_LIVED,),
         {},
         "at rest data/_delta_log/00000000000000000001.json is absent",
     ),
-    "a look at the source after a copy for another key": (without("look_again", others), (GONE,), {}, GHOST),
-    "a look at which commit is there": (with_existence_alone, (SAME_LENGTH,), ANEW, "a version of two tables"),
-    "the pause before the first commit": (
-        with_nothing_before_the_first_commit,
-        (CONVERTED,),
-        {"remembers": True},
-        "f is deleted before version 0",
+    "a look at the source after a copy for another key": (
+        "options/others.py",
+        {"    await look_again(syncer.buckets, sync, key, source)\n": ""},
+        (GONE,),
+        {},
+        GHOST,
     ),
+    "a look at which commit is there": (
+        LOG_PY,
+        {"    return has_same_bytes or judge(source, copy).what == EQUAL": "    return True"},
+        (SAME_LENGTH,),
+        ANEW,
+        TWO_TABLES,
+    ),
+    "the pause before the first commit": (LOG_PY, NO_PAUSE, (CONVERTED,), {"remembers": True}, EARLY_DELETE),
     "the pause before the first commit of a table that is made again": (
-        with_nothing_before_the_first_commit,
+        LOG_PY,
+        NO_PAUSE,
         (MADE_TWICE,),
         ANEW | {"remembers": True},
         "g is deleted before version 0",
     ),
     "a look at the bytes of a commit of another ETag": (
-        without("with_other_bytes", table_log.TableLogs, set()),
+        LOG_PY,
+        {"        if others or not small:\n            return others or set(commits)": "        return set()"},
         (SAME_LENGTH,),
         ANEW,
-        "a version of two tables",
+        TWO_TABLES,
     ),
-    "the removal of an old log": (with_old_log_left, (OVER_OLD,), ANEW, "a version of two tables"),
+    "the removal of an old log": (
+        LOG_PY,
+        {"anew = is_anew(files, copies, others)": "anew = False"},
+        (OVER_OLD,),
+        ANEW,
+        TWO_TABLES,
+    ),
     "a new plan once something that was listed has gone": (
-        with_what_has_gone_taken_for_equal,
+        LOG_PY,
+        {'raise Changed("a file of the source\'s log has gone since it was listed")': "return EQUAL"},
         (CLEANED_ANEW,),
         ANEW | YOUNG,
-        "a version of two tables",
+        TWO_TABLES,
     ),
     "a look at what the pointer names": (
-        without("bring_needed", table_log.TableLogs),
+        LOG_PY,
+        {"        if file.kind != POINTER:\n": "        if True:\n            return None\n        if False:\n"},
         (POINTS_BACK,),
         {},
         "the pointer @0",
     ),
-    "a new plan once something of it has gone": (with_one_plan, (OVERTAKEN,), {}, "version 2 is there, and 1 is not"),
+    "a new plan once something of it has gone": (
+        LOG_PY,
+        {
+            "            except (Changed, ClientError) as error:": """            except Changed:
+                return None
+            except ClientError as error:"""
+        },
+        (OVERTAKEN,),
+        {},
+        "version 2 is there, and 1 is not",
+    ),
     "a look at whether it is still what was listed": (
-        with_any_version_copied,
+        LOG_PY,
+        {"    if source is None or source.etag != etag:": "    if source is None:"},
         (REMADE,),
         ANEW | YOUNG,
-        "a version of two tables",
+        TWO_TABLES,
     ),
     "the comparison of a table without a beginning": (
-        without("compared", table_files.TableFiles),
+        LOG_PY,
+        {"await self.files.compared(sync, table) if plan.base else None": "None"},
         (BEGUN,),
         {},
         "f of version 1 is missing",
@@ -292,10 +239,10 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
-def test_the_search_finds_what_goes_wrong_without(left_out, monkeypatch, show):
-    change, case, arguments, expected = LEFT_OUT[left_out]
-    change(monkeypatch)
-    found = readers_of(monkeypatch, *case, **arguments).first_fault()
+def test_the_search_finds_what_goes_wrong_without(left_out, show):
+    file, changes, case, arguments, expected = LEFT_OUT[left_out]
+    with changed(file, changes, "table_readers") as world:
+        found = world.TableReaders(*case, **arguments).first_fault()
     assert found, "no schedule shows it"
     show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
     assert found[1].startswith(expected)

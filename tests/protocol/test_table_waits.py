@@ -1,7 +1,7 @@
 """What a table's files wait for: what is named if it does not arrive, and what waits for nothing."""
 
 import asyncio
-import time
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -18,13 +18,14 @@ from fakes import (
     run,
     shaped,
     syncer_on,
+    waits_on,
+    without_loop,
 )
-from table_readers import LOG, key_sync, stand_in
+from table_readers import LOG, key_sync
 
-from mirror.concurrency import Slots
 from mirror.model.errors import Postponed
-from mirror.options import table_files, table_log, tables
 from mirror.options.table_files import AwaitedFiles
+from mirror.options.tables import Tables
 from mirror.options.waiting import ARCHIVED_SECONDS, Waits, example_of
 from mirror.protocol.sync import LONG_COPY_SIZE, Syncer
 from mirror.settings import load_settings
@@ -35,15 +36,17 @@ SOURCE = {COMMIT_KEY: Version("a0", 1, 1), NEXT_KEY: Version("a1", 1, 1)}
 OLD_KEY = f"data/{LOG}{7:020}.json"  # of a table that was in the folder before
 
 
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-    stand_in(monkeypatch)
+def syncer(answer, wall=1e9, **settings):
+    """With TABLES, on a clock that goes on whenever it is read. By `wall`, all that was written is old."""
+    settings = replace(settings.pop("settings", SETTINGS), tables="delta", **settings)
+    made = syncer_on(Client(answer), settings, now=itertools.count(0, 2).__next__, wall=lambda: wall)
+    made.buckets.answering.is_open = True
+    return made
 
 
-def tables_on(answer, settings=SETTINGS):
-    buckets = syncer_on(Client(answer), settings, wall=lambda: 0.0).buckets
-    buckets.answering.is_open = True
-    return tables.Tables(buckets, Syncer(buckets), Waits(buckets))
+def tables_on(answer, waits=waits_on, **arguments):
+    buckets = syncer(answer, **arguments).buckets
+    return Tables(waits(buckets), without_loop(Syncer(buckets)))
 
 
 def copy_of(key, source):
@@ -82,10 +85,8 @@ def answers(source, mirror, denied=()):
 )
 def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_theirs(denied, mirror):
     answer = answers(SOURCE, dict(mirror), denied)
-    syncer = syncer_on(Client(answer), replace(SETTINGS, tables="delta"), now=lambda: 0.0, wall=lambda: 0.0)
-    syncer.buckets.answering.is_open = True
     with pytest.raises(Postponed, match="what it needs is not there yet"):
-        run(syncer.sync(key_sync(NEXT_KEY)))
+        run(syncer(answer).sync(key_sync(NEXT_KEY)))
     key, why = example_of(run(tables_on(answer).logs.bring_log(key_sync(NEXT_KEY), "data/")))
     assert key == denied[2]
     assert why.startswith("trouble: operation=")
@@ -103,20 +104,18 @@ def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_the
 def test_what_exclude_leaves_out_of_a_table_counts_as_gone(exclude, copied, why):
     source = {key: Version("a0+f", 1, 1) for key in (COMMIT_KEY, NEXT_KEY, LATER_KEY)} | {"data/f": Version("x", 1, 1)}
     mirror = {}
-    hooks = tables_on(answers(source, mirror), load_settings(ENVIRONMENT | {"EXCLUDE": exclude}))
-    found = run(hooks.logs.bring_log(key_sync(LATER_KEY), "data/"))
+    option = tables_on(answers(source, mirror), settings=load_settings(ENVIRONMENT | {"EXCLUDE": exclude}))
+    found = run(option.logs.bring_log(key_sync(LATER_KEY), "data/"))
     assert mirror.keys() == copied
     assert example_of(found)[1].startswith(why) if why else found is None
 
 
-def test_a_table_that_waits_holds_up_no_other(monkeypatch):
-    for module in (table_files, table_log):
-        monkeypatch.setattr(module, "Slots", Slots)
+def test_a_table_that_waits_holds_up_no_other():
     large = {"data/a/large": Version("x", LONG_COPY_SIZE + 1, 1)}  # which is left to its own message
     waiting = {f"data/a/{LOG}{version:020}.json": Version(f"a{version}+large", 1, 1) for version in range(20)}
     other = {f"data/b/{LOG}{0:020}.json": Version("b0", 1, 1)}
     mirror = {}
-    logs = tables_on(answers(large | waiting | other, mirror)).logs
+    logs = tables_on(answers(large | waiting | other, mirror), Waits).logs
 
     async def both():
         tasks = [asyncio.create_task(logs.bring_log(key_sync(COMMIT_KEY), table)) for table in ("data/a/", "data/b/")]
@@ -151,23 +150,6 @@ def test_of_the_files_that_are_waited_for_one_that_is_in_trouble_is_named():
     assert example_of(state) == ("t/missing", "not equal yet")
 
 
-def test_a_file_that_another_worker_copies_at_the_same_moment_is_there_and_no_failure():
-    held, asked = set(), []
-
-    def answer(operation, arguments):
-        key = arguments["Key"]
-        asked.append((operation, key))
-        if operation == "copy_object":
-            held.add(key)
-            return shaped(operation, Failure("412") if key == "data/f" else '"d"')
-        is_there = arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket or key in held
-        return shaped(operation, Version("x", 1, 1) if is_there else Failure("404"))
-
-    files = tables_on(answer).files
-    assert run(files.begin_files(key_sync(COMMIT_KEY), "data/", {"data/f", "data/g"})).lacking == 0
-    assert [key for operation, key in asked if operation == "copy_object"] == ["data/f", "data/g"]
-
-
 def test_a_checkpoint_that_came_while_the_log_was_listed_waits_for_its_commits():
     commits = [(f"data/{LOG}{version:020}.json", Version(f"a{version}", 1, 1)) for version in range(2)]
     checkpoint, pointer = f"data/{LOG}{1:020}.checkpoint.parquet", f"data/{LOG}_last_checkpoint"
@@ -186,13 +168,11 @@ def test_a_checkpoint_that_came_while_the_log_was_listed_waits_for_its_commits()
             return shaped(operation, '"d"')
         return shaped(operation, here.get(key, Failure("404")))
 
-    hooks = tables_on(answer)
-    assert run(hooks.logs.bring_log(key_sync(COMMIT_KEY), "data/")) is None
+    assert run(tables_on(answer).logs.bring_log(key_sync(COMMIT_KEY), "data/")) is None
     assert copied == [commits[0][0], commits[1][0], checkpoint, pointer]
 
 
-def test_a_log_file_that_is_the_same_is_looked_at_once_until_it_is_another(monkeypatch):
-    monkeypatch.setattr(table_log, "YOUNG_SECONDS", 3600)
+def test_a_log_file_that_is_the_same_is_looked_at_once_until_it_is_another():
     commit = Version("a0", 1, 1)
     copy = Copy('"d1"', ("a0",), "label", identity(commit), 0, 1)
     held, looks = {"source": commit, "mirror": copy}, []
@@ -203,10 +183,10 @@ def test_a_log_file_that_is_the_same_is_looked_at_once_until_it_is_another(monke
             looks.append(arguments["Bucket"])
         return shaped(operation, [(COMMIT_KEY, found)] if operation == "list_objects_v2" else found)
 
-    hooks = tables_on(answer)
+    option = tables_on(answer, wall=0)  # so that it is young
     for expected in (2, 0, 2):
         looks.clear()
-        assert run(hooks.logs.bring_log(key_sync(COMMIT_KEY), "data/")) is None
+        assert run(option.logs.bring_log(key_sync(COMMIT_KEY), "data/")) is None
         assert len(looks) == expected
         if not expected:
             held["mirror"] = copy._replace(etag='"d2"')
@@ -219,10 +199,8 @@ def test_the_function_leaves_the_files_of_a_log_to_a_worker():
         is_look = operation == "head_object" and arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket
         return shaped(operation, source if is_look else Failure("404"))
 
-    syncer = syncer_on(Client(answer), replace(FUNCTION_SETTINGS, tables="delta"))
-    syncer.buckets.answering.is_open = True
     with pytest.raises(Postponed, match="whose order a worker keeps"):
-        run(syncer.sync(key_sync(COMMIT_KEY)))
+        run(syncer(answer, settings=FUNCTION_SETTINGS).sync(key_sync(COMMIT_KEY)))
 
 
 def test_a_table_is_found_although_the_first_page_of_its_log_is_empty():
@@ -274,16 +252,12 @@ def test_what_waits_for_archived_files_alone_is_put_off_at_once_and_for_longer()
         asked.append(operation)
         return answers(archived | commits, mirror)(operation, arguments)
 
-    syncs = [key_sync(key, event_time=time.time()) for key in (NEXT_KEY, LATER_KEY)]
-    settings = replace(SETTINGS, tables="delta")
-    syncer = syncer_on(
-        Client(answer), settings, now=lambda: max(sync.interruption.paused for sync in syncs), wall=lambda: 0.0
-    )
-    syncer.buckets.answering.is_open = True
-    for sync, most in zip(syncs, (20, 2), strict=True):
+    worker = syncer(answer)
+    for key, most in ((NEXT_KEY, 20), (LATER_KEY, 2)):
         asked.clear()
+        sync = key_sync(key, event_time=1e9)
         with pytest.raises(Postponed, match="not there yet") as put_off:
-            run(syncer.sync(sync))
+            run(worker.sync(sync))
         assert sync.interruption.paused == 0
         assert put_off.value.seconds >= ARCHIVED_SECONDS
         assert len(asked) <= most

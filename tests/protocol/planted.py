@@ -1,0 +1,64 @@
+"""Searches of the worker's code without one of its steps: they have to find what goes wrong then."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+import mirror
+
+ROOT = Path(mirror.__file__).parents[1]
+# What runs on that code is imported anew, too.
+OURS = ("mirror", "fakes", "interleave", "readers", "table_readers")
+
+
+class Changed(SourceFileLoader):
+    """`changes`: texts of the file, and what they become."""
+
+    changes: Mapping[str, str]
+
+    def get_code(self, _name: str) -> CodeType:
+        text = Path(self.path).read_text()
+        for old, new in self.changes.items():
+            assert text.count(old) == 1, f"{self.path} has {text.count(old)} of these, not one: {old}"
+            text = text.replace(old, new)
+        return compile(text, self.path, "exec")
+
+
+class Finder(MetaPathFinder):
+    def __init__(self, name: str, changes: Mapping[str, str]) -> None:
+        self.name, self.changes = name, changes
+
+    def find_spec(self, name: str, path: Any, _target: ModuleType | None = None) -> ModuleSpec | None:
+        found = PathFinder.find_spec(name, path) if name == self.name else None
+        if found:
+            found.loader = Changed(name, str(found.origin))
+            found.loader.changes = self.changes
+        return found
+
+
+def ours() -> dict[str, ModuleType]:
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in OURS}
+
+
+@contextmanager
+def changed(file: str, changes: Mapping[str, str], world: str) -> Iterator[Any]:
+    """The module of that name, on the worker's code with these changes in a file of mirror/."""
+    finder, kept = Finder(f"mirror.{file.removesuffix('.py').replace('/', '.')}", changes), ours()
+    for name in kept:
+        del sys.modules[name]
+    sys.meta_path.insert(0, finder)
+    try:
+        yield importlib.import_module(world)
+    finally:
+        sys.meta_path.remove(finder)
+        for name in ours():
+            del sys.modules[name]
+        sys.modules.update(kept)
