@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 
 from mirror.model.errors import EXPECTED, HANDED_BACK, Interrupted, Postponed, describe
 from mirror.model.log_lines import FAILED, LAG, SYNCED, quoted
 from mirror.protocol.attempt import KeySync
+from mirror.protocol.buckets import Buckets
 from mirror.queue.leases import Lease
 
 log = logging.getLogger("worker")
@@ -60,14 +60,14 @@ class Job:
         covered = len(self.leases) if is_for_all else self.covered
         return self.leases[:covered], self.leases[covered:]
 
-    def log_success(self, leases: list[Lease], counts: Counter[str], now: float) -> None:
+    def log_success(self, leases: list[Lease], counts: Counter[str], buckets: Buckets) -> None:
         result = self.sync.result
         counts[result.action] += 1
         counts["bytes"] += result.size
         counts["busy"] += result.busy
         event_times = [lease.content.event_time for lease in leases if lease.content.event_time]
-        lag = LAG % (time.time() - min(event_times)) if event_times else ""
-        log.info(SYNCED, quoted(self.sync.key), result.action, result.size, now - self.started, lag)
+        lag = LAG % (buckets.wall() - min(event_times)) if event_times else ""
+        log.info(SYNCED, quoted(self.sync.key), result.action, result.size, buckets.now() - self.started, lag)
 
     def log_end(self, error: Exception, counts: Counter[str], max_receives: int) -> None:
         """One line for an error; with its traceback if it is a mistake in the code."""

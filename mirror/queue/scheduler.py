@@ -259,7 +259,7 @@ class Scheduler(Host):
 
     def log_end(self, job: Job, done: list[Lease], error: Exception | None) -> None:
         if error is None:
-            job.log_success(done, self.counts, self.now())
+            job.log_success(done, self.counts, self.syncer.buckets)
         else:
             job.log_end(error, self.counts, self.settings.max_receives)
         for ended in self.ended:

@@ -43,8 +43,8 @@ log = logging.getLogger("worker")
 # By then the message that a worker which died left unfinished has come back, twice over.
 SETTLED_SECONDS = 2 * MAX_SQS_VISIBILITY
 SOURCE_LOOK_SECONDS = 30  # between two looks at the source for missing keys, which cost twelve times as much
-# Of all that wait in a process: the missing keys that are remembered, at some 430 bytes each, and those that are looked
-# at in a round, in the destination and in the source. And of each of them at least.
+# Limits shared by everything that waits in one process: keys in memory, at 430 bytes each, and looks a round, at the
+# destination and at the source. LEAST_* is what each gets in any case.
 NAMES, LOOKS, SOURCE_LOOKS = 50_000, 256, 1000
 LEAST_NAMES, LEAST_LOOKS = 20, 8
 MOST_LOOKS = 1000  # before it is decided again whether to go on
@@ -57,9 +57,11 @@ NEAR, FAR = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 class Budget:
     """What all that wait in one process share."""
 
-    looks: Slots
+    slots: Slots
     listings: Listings
     names: int = NAMES
+    looks: int = LOOKS
+    source_looks: int = SOURCE_LOOKS
     work_off: WorkOff = work_off
     states: WeakSet[Completeness] = field(default_factory=WeakSet)
 
@@ -76,7 +78,8 @@ def budget_of(
     buckets: Buckets, names: int = NAMES, slots: Callable[[int], Slots] = Slots, work_off: WorkOff = work_off
 ) -> Budget:
     settings = buckets.settings
-    return Budget(slots(settings.max_concurrent_keys), Listings(settings.task_memory), names, work_off)
+    listings = Listings(settings.task_memory)
+    return Budget(slots(settings.max_concurrent_keys), listings, names, work_off=work_off)
 
 
 @dataclass
@@ -189,10 +192,10 @@ class Completeness:
         self.expired += part.expired
         for key, entry in self.drain(part.missing):
             self.note(key, version_of(entry))
-        await self.budget.looks.run(self.look_first, self.drain(part.doubtful))
+        await self.budget.slots.run(self.look_first, self.drain(part.doubtful))
         ghosts = (key for key, _ in self.drain(part.ghosts) if key not in self.missing)
         if self.exact:
-            await self.budget.looks.run(self.look_at_ghost, ghosts)
+            await self.budget.slots.run(self.look_at_ghost, ghosts)
         else:  # nobody waits for them, so the number is that of the listings
             self.only_in_destination += sum(1 for _ in ghosts)
 
@@ -258,7 +261,7 @@ class Completeness:
         """Looks at some keys, drawn by lot. If most of them have arrived, it looks at all others; if not, at those that
         come first, for as long as most of these have arrived, as keys often do so in their order. It goes on by a
         quarter of those at a time, so that most looks find a key that has arrived, however often this is called."""
-        share = self.budget.share_of_one(LOOKS)
+        share = self.budget.share_of_one(self.budget.looks)
         keys = list(self.missing)
         drawn = set(keys if len(keys) <= share else random.sample(keys, share))
         are_most_here = await self.have_most_arrived(self.look_at, [key for key in keys if key in drawn])
@@ -271,12 +274,14 @@ class Completeness:
                 return
 
     async def look_on_both_sides(self) -> None:
-        for some in itertools.batched(list(self.missing), self.budget.share_of_one(SOURCE_LOOKS), strict=False):
+        for some in itertools.batched(
+            list(self.missing), self.budget.share_of_one(self.budget.source_looks), strict=False
+        ):
             if not await self.have_most_arrived(self.look_at_both, some):
                 return
 
     async def have_most_arrived(self, look: Callable[[str], Awaitable[None]], keys: Sequence[str]) -> bool:
-        await self.budget.looks.run(look, keys)
+        await self.budget.slots.run(look, keys)
         return 2 * sum(key not in self.missing for key in keys) >= len(keys)
 
     async def look_first(self, found: tuple[str, Entry]) -> None:

@@ -151,6 +151,7 @@ class Reconciliation:
     options: Options
     interruption: Interruption
     show: Callable[[str], None] = print
+    most_doubtful: int = MOST_DOUBTFUL
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)  # keys that an audit looks at again
@@ -296,10 +297,10 @@ class Reconciliation:
             else:
                 found.append(each)
         if self.options.audit:
-            room = MOST_DOUBTFUL - len(self.doubtful)
+            room = self.most_doubtful - len(self.doubtful)
             self.doubtful += [each.key for each in found[:room]]
             if len(found) > room and not self.counts["at_once"]:
-                log.warning("more than %d keys differ: the others count without a second look", MOST_DOUBTFUL)
+                log.warning("more than %d keys differ: the others count without a second look", self.most_doubtful)
             found = found[room:]
             self.counts["at_once"] += len(found)
         self.count(found)

@@ -14,7 +14,7 @@ from mirror.concurrency import wait_at_most
 from mirror.model.log_lines import LACKING, WAITED, quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.readers.completeness import NAMES, Completeness, budget_of
+from mirror.readers.completeness import NAMES, Budget, Completeness, budget_of
 from mirror.readers.listing import PROGRESS_SECONDS, Progress, came_to_end, chosen_prefixes
 
 log = logging.getLogger("worker")
@@ -41,7 +41,13 @@ class WaitOptions:
     examples: int = EXAMPLES  # keys to name
 
 
-async def wait(buckets: Buckets, options: WaitOptions, interruption: Interruption, show: Callable[[str], None]) -> int:
+async def wait(
+    buckets: Buckets,
+    options: WaitOptions,
+    interruption: Interruption,
+    show: Callable[[str], None],
+    shared: Budget | None = None,
+) -> int:
     """Waits, and calls show() for each line of the result. Returns the exit status of Wait.run(), or 2 for a wrong
     prefix."""
     prefixes = chosen_prefixes(buckets.settings, options.prefix)
@@ -54,7 +60,7 @@ async def wait(buckets: Buckets, options: WaitOptions, interruption: Interruptio
         exact=options.exact,
         deep=options.deep,
         is_patient=True,
-        shared=budget_of(buckets, max(NAMES, 2 * options.examples)),
+        shared=shared or budget_of(buckets, max(NAMES, 2 * options.examples)),
     )
     return await Wait(state, options, show).run()
 

@@ -7,7 +7,7 @@ that holds a handful of keys costs as much as a page of a thousand. The rules ar
 1. A folder is listed with the delimiter, on both sides: the keys that lie directly in it, and its subfolders. The keys
    are final; they are never listed again for a comparison.
 2. If it has subfolders, a page without the delimiter shows whether everything below fits on it. Then this is compared.
-3. Otherwise the subfolders are visited in the same way, each by itself, if they hold WORTH_A_VISIT keys on average.
+3. Otherwise the subfolders are visited in the same way, each by itself, if they hold `worth_a_visit` keys on average.
    That page shows at once if they do not. If it says that they do, a few of them, drawn by lot, are visited first, as
    the keys of a page lie side by side and may say little about the others.
 4. Otherwise what lies below is listed without the delimiter to its end. What this finds is kept apart as long as
@@ -33,13 +33,21 @@ from mirror.readers.key_table import KeyTable
 SOURCE, DESTINATION = 0, 1
 WORKERS = 24  # folders at a time, each listed on both sides
 PAGE_KEYS = 1000  # of a full page (S3 API Reference, ListObjectsV2)
-WORTH_A_VISIT = 400  # keys
-FEWEST_DRAWN, MOST_DRAWN, DRAWN_SHARE = 4, 64, 16  # a sixteenth of the subfolders
-FEWEST_PAGES, PAGES_SHARE = 4, 4  # a page for each four subfolders
+MOST_DRAWN, PAGES_SHARE = 64, 4  # a page for each four subfolders
 
 Item = dict[str, Any]  # of an object, as boto3 gives it
 Page = dict[str, Any]
 Pages = AsyncGenerator[Page]
+
+
+class Scale(NamedTuple):
+    """What the rules above go by."""
+
+    page_keys: int = PAGE_KEYS
+    worth_a_visit: int = 400  # keys of a subfolder
+    fewest_drawn: int = 4
+    drawn_share: int = 16  # a sixteenth of the subfolders is drawn
+    fewest_pages: int = 4
 
 
 class Entry(NamedTuple):
@@ -133,12 +141,14 @@ class Walk[P: Part]:
         new_part: Callable[[], P],
         commit: Callable[[P], Awaitable[None]],
         work_off: WorkOff = work_off,
+        scale: Scale = Scale(),  # noqa: B008 a value
     ) -> None:
         self.prefixes = prefixes
         self.list_page = list_page
         self.new_part = new_part
         self.commit = commit
         self.work_off = work_off
+        self.scale = scale
         self.jobs: list[Iterator[Job]] = []
         self.lots = random.Random()
         self.listed = 0  # entries so far
@@ -203,7 +213,7 @@ class Walk[P: Part]:
 
     async def end(self, join: Join[P], side: int) -> None:
         """Hands on what only the other side has in pieces, as it may be millions of keys."""
-        for _ in itertools.batched(join.end(side), PAGE_KEYS, strict=False):
+        for _ in itertools.batched(join.end(side), self.scale.page_keys, strict=False):
             await self.hand_on(join)
         await self.hand_on(join)
 
@@ -224,11 +234,11 @@ class Walk[P: Part]:
         await self.both(read)
         keys = max(len(page.get("Contents", [])) for page in folder.pages)
         is_all = not any(page["IsTruncated"] for page in folder.pages)
-        if is_all or keys_per_subfolder(folder) < WORTH_A_VISIT:
+        if is_all or keys_per_subfolder(folder) < self.scale.worth_a_visit:
             await self.list_below(folder)
         else:
             await self.draw(folder)
-        return keys if is_all else PAGE_KEYS
+        return keys if is_all else self.scale.page_keys
 
     def listings_of(self, name: str) -> tuple[Pages, Pages]:
         return self.pages_of(SOURCE, Prefix=name), self.pages_of(DESTINATION, Prefix=name)
@@ -237,7 +247,8 @@ class Walk[P: Part]:
         """Forgets the pages: many folders wait for a decision at a time, most of them for visits."""
         await close(folder.listings)
         folder.listings, folder.pages = self.listings_of(folder.name), [{}, {}]
-        number = max(FEWEST_DRAWN, min(MOST_DRAWN, len(folder.subfolders) // DRAWN_SHARE))
+        share = len(folder.subfolders) // self.scale.drawn_share
+        number = max(self.scale.fewest_drawn, min(MOST_DRAWN, share))
         folder.drawn = set(self.lots.sample(folder.subfolders, min(number, len(folder.subfolders))))
         folder.subfolders = [name for name in folder.subfolders if name not in folder.drawn]
         folder.awaited = len(folder.drawn)
@@ -245,11 +256,11 @@ class Walk[P: Part]:
         self.jobs.append(functools.partial(self.visit, name, folder) for name in folder.drawn)
 
     def add_drawn(self, folder: Folder, keys: int) -> None:
-        folder.keys += min(keys, PAGE_KEYS)
+        folder.keys += min(keys, self.scale.page_keys)
         folder.awaited -= 1
         if folder.awaited or not folder.subfolders:
             return
-        if folder.keys < WORTH_A_VISIT * len(folder.drawn):
+        if folder.keys < self.scale.worth_a_visit * len(folder.drawn):
             self.jobs.append(iter([functools.partial(self.list_below, folder)]))
         else:
             self.visit_all(folder.subfolders)
@@ -262,7 +273,7 @@ class Walk[P: Part]:
     # Without the delimiter: rule 4
 
     async def list_below(self, folder: Folder) -> None:
-        join, most = Join(self.new_part()), max(FEWEST_PAGES, len(folder.subfolders) // PAGES_SHARE)
+        join, most = Join(self.new_part()), max(self.scale.fewest_pages, len(folder.subfolders) // PAGES_SHARE)
         is_dropped = False
 
         async def read(side: int) -> None:

@@ -77,6 +77,7 @@ class Ghost(NamedTuple):
 class Queued:
     body: str
     visible_at: float
+    sent_at: float = 0.0
     receives: int = 0
     deserved: int = 0  # receives that are used up because a process died
     handle: str = ""
@@ -128,7 +129,7 @@ class Queue:
         **_: Any,
     ) -> dict[str, Any]:
         assert 0 <= DelaySeconds <= 900
-        self.messages.append(Queued(MessageBody, self.now() + DelaySeconds, group=MessageGroupId))
+        self.messages.append(Queued(MessageBody, self.now() + DelaySeconds, self.now(), group=MessageGroupId))
         return {}
 
     def receive_message(self, VisibilityTimeout: int, **_: Any) -> dict[str, Any]:  # noqa: N803
@@ -146,7 +147,10 @@ class Queue:
                 {
                     "Body": message.body,
                     "ReceiptHandle": message.handle,
-                    "Attributes": {"ApproximateReceiveCount": str(message.receives)}
+                    "Attributes": {
+                        "ApproximateReceiveCount": str(message.receives),
+                        "SentTimestamp": str(int(1000 * message.sent_at)),
+                    }
                     | ({"MessageGroupId": message.group} if message.group else {}),
                 }
                 for message in taken
@@ -486,9 +490,9 @@ class World:
             heads = {key: source_head(version) for key, version in self.versions.items()}
         else:
             heads = {key: copy_head(store.copy) for key, store in self.stores.items() if store.copy}
-        names = ("ETag", "LastModified")
+        names = ("ETag", "LastModified", "StorageClass")
         contents = [
-            {"Key": key, "Size": head["ContentLength"]} | {name: head[name] for name in names}
+            {"Key": key, "Size": head["ContentLength"]} | {name: head[name] for name in names if name in head}
             for key, head in sorted(heads.items(), reverse=not is_source)
             if key.startswith(arguments.get("Prefix", ""))
         ]

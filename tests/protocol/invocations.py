@@ -7,21 +7,18 @@ clock may stand still until it is thawed.
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import selectors
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from unittest import mock
 
 from botocore.exceptions import ClientError
 from fakes import ENVIRONMENT, WRITES, Client, Running, call_from, shaped
 from histories import Ghost, World
 
 from mirror import function as first_responder
-from mirror import wiring
 from mirror.protocol.buckets import Buckets
 from mirror.queue.queue import Queue
 from mirror.settings import Settings
@@ -157,16 +154,18 @@ class Function(Living):
 
     stands_still: bool = False  # its clock, while it is frozen
     copy_last: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    bus: Any = None  # client of EventBridge
     invocations: int = field(init=False, default=0)
     slept: float = field(init=False, default=0.0)  # seconds that its clock did not see
     frozen_at: float = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settings = first_responder.settings_from(ENVIRONMENT | {"COPY_LAST": self.copy_last})
+        self.settings = first_responder.settings_from(ENVIRONMENT | {"COPY_LAST": self.copy_last} | self.environment)
         clients = LastingClient(self.call_s3), LastingClient(self.call_sqs)
         buckets = Buckets(self.settings, clients[0], self.now, overwritten=self.world.overwritten)
-        parts = Parts(buckets, Queue(clients[1], self.settings.queue_url), None)
+        parts = Parts(buckets, Queue(clients[1], self.settings.queue_url), self.bus)
         self.process = first_responder.Process(self.loop, self.settings, parts, rests_since=time.time())
         self.frozen_at = self.world.clock
 
@@ -187,8 +186,7 @@ class Function(Living):
         timers = [self.loop.call_later(after, happens) for after, happens in meanwhile]
         if dies_after is not None:
             timers.append(self.loop.call_later(dies_after, self.die))
-        with mock.patch.object(wiring, "Worker", functools.partial(wiring.Worker, now=self.now)):
-            counts = self.run(first_responder.work(self.process, time.monotonic() + seconds))
+        counts = self.run(first_responder.work(self.process, time.monotonic() + seconds))
         for timer in timers:
             timer.cancel()
         self.frozen_at, self.invocations = self.world.clock, self.invocations + 1

@@ -14,10 +14,11 @@ from histories import World
 from invocations import LastingClient, Living, Meanwhile
 
 from mirror.function import end_tasks
-from mirror.loop import OF_TASK, Worker
+from mirror.loop import OF_TASK
 from mirror.protocol.buckets import Buckets
 from mirror.queue.queue import Queue
 from mirror.settings import load_settings
+from mirror.wiring import Parts, make_worker
 
 SILENCE = 20  # seconds after which a client of SQS gives up; mirror/aws/timeouts.py
 FOREVER = 20_000  # seconds in which each has ended, and fails if it has not
@@ -33,6 +34,8 @@ class Task(Living):
 
     environment: dict[str, str] = field(default_factory=dict)
     seconds: Callable[[str, str], float] | None = None
+    bus: Any = None  # client of EventBridge
+    lines: list[str] = field(init=False, default_factory=list)  # bare ones of the log
     troubles: dict[str, tuple[float, str]] = field(init=False, default_factory=dict)
     asked: Counter[str] = field(init=False, default_factory=Counter)  # operation -> requests
     now_asked: Counter[str] = field(init=False, default_factory=Counter)  # that are under way
@@ -46,7 +49,8 @@ class Task(Living):
         s3.renew_session = self.renew_session  # type: ignore[method-assign]
         now = self.loop.time
         buckets = Buckets(self.settings, s3, now, now, overwritten=self.world.overwritten)
-        self.worker = Worker(self.settings, buckets, Queue(sqs, "https://queue"), now)
+        parts = Parts(buckets, Queue(sqs, "https://queue"), self.bus)
+        self.worker = make_worker(self.settings, parts, show=self.lines.append)
 
     def live(self, seconds: float | None = None, meanwhile: Meanwhile = ()) -> int | None:
         """Works until it ends by itself, or for that long until SIGTERM. Its exit status, None if it dies."""

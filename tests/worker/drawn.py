@@ -22,10 +22,13 @@ from invocations import LastingClient, Loop
 from listed import Bucket
 
 from mirror.cli import parse_arguments
+from mirror.concurrency import Slots
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import PROVENANCE, source_from_head
 from mirror.queue.queue import Queue
+from mirror.readers.completeness import Budget
+from mirror.readers.listing import Listings
 from mirror.readers.measure import MeasureOptions, measure
 from mirror.readers.reconcile import Options, reconcile
 from mirror.readers.wait import WaitOptions, wait
@@ -275,14 +278,16 @@ class Drawn:
         self.listings[DESTINATION].repeated = self.repeated
         return Buckets(settings, LastingClient(self.answer), lambda: self.clock, lambda: START + self.clock)
 
-    def run(self, *arguments: str, **environment: str) -> Ran:
-        """What the command does, as worker.py begins it."""
+    def run(self, *arguments: str, names: int = 0, **environment: str) -> Ran:
+        """What the command does, as worker.py begins it. A wait with `names` remembers only so many missing keys, and
+        looks at only so many in a round."""
         buckets, command, shown = self.buckets(**environment), parse_arguments(list(arguments)), list[str]()
         if isinstance(command, Options):
             queue = Queue(LastingClient(self.answer_sqs), buckets.settings.queue_url)
             return self.ran(reconcile(buckets, queue, command, self.interruption, shown.append), shown)
         if isinstance(command, WaitOptions):
-            return self.ran(wait(buckets, command, self.interruption, shown.append), shown)
+            shared = Budget(Slots(256), Listings(0), names, names, names) if names else None
+            return self.ran(wait(buckets, command, self.interruption, shown.append, shared), shown)
         assert isinstance(command, MeasureOptions)
         return self.ran(measure(buckets, command, self.interruption, shown.append), shown)
 

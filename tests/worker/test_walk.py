@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,8 +13,7 @@ from hypothesis import strategies as st
 from listed import MOMENT, Bucket, tree
 
 from mirror.model.errors import Unfinished
-from mirror.readers import walk
-from mirror.readers.walk import WORKERS, Entry, Walk
+from mirror.readers.walk import WORKERS, Entry, Scale, Walk
 
 
 class Broken(Exception):
@@ -40,6 +38,7 @@ def walked(
     prefixes: tuple[str, ...] = ("",),
     seed: int = 0,
     meanwhile: Callable[[], dict[str, Any] | None] = lambda: None,
+    scale: Scale = Scale(),  # noqa: B008 a value
 ) -> tuple[list[list[Pair]], type[Exception] | None]:
     """What is found, part by part, and the error of the walk. `meanwhile` is called before each page, and may answer in
     its place."""
@@ -54,7 +53,7 @@ def walked(
         await asyncio.sleep(0)
         parts.append(part.pairs)
 
-    one = Walk(prefixes, list_page, Found, commit)
+    one = Walk(prefixes, list_page, Found, commit, scale=scale)
     one.lots.seed(seed)
     try:
         asyncio.run(one.run())
@@ -81,14 +80,9 @@ PREFIXES = st.sampled_from([("",), ("",), ("a",), ("a/",), ("a/b", "b"), ("x y/a
 SMALL_PAGES = st.integers(1, 8)
 
 
-@contextlib.contextmanager
-def small_trees(worth: int) -> Iterator[None]:
+def small_trees(worth: int) -> Scale:
     """Folders are drawn, and listings are dropped, in trees of a few dozen keys."""
-    values = {"WORTH_A_VISIT": worth, "PAGE_KEYS": 4, "FEWEST_DRAWN": 1, "FEWEST_PAGES": 2, "DRAWN_SHARE": 4}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setattr(walk, name, value)
-        yield
+    return Scale(page_keys=4, worth_a_visit=worth, fewest_drawn=1, drawn_share=4, fewest_pages=2)
 
 
 def made(keys: dict[str, str], page: int, seed: int) -> tuple[Bucket, Bucket]:
@@ -104,8 +98,7 @@ def test_it_finds_each_key_of_random_trees_once(
     keys: dict[str, str], page: int, seed: int, prefixes: tuple[str, ...], worth: int
 ) -> None:
     buckets = made(keys, page, seed)
-    with small_trees(worth):
-        parts, error = walked(buckets, prefixes, seed)
+    parts, error = walked(buckets, prefixes, seed, scale=small_trees(worth))
     found = all_of(parts)
     assert (error, len(found)) == (None, len(set(found)))
     assert set(found) == expected(buckets, prefixes)
@@ -145,8 +138,7 @@ def test_whatever_changes_the_other_keys_are_found_once_and_whatever_fails_is_ra
             raise error
         return answer
 
-    with small_trees(2):
-        parts, error = walked(buckets, seed=seed, meanwhile=meanwhile)
+    parts, error = walked(buckets, seed=seed, meanwhile=meanwhile, scale=small_trees(2))
     found = [pair for pair in all_of(parts) if pair[0] not in changed]
     unchanged = {pair for pair in before if pair[0] not in changed}
     assert len(found) == len(set(found))
@@ -154,11 +146,10 @@ def test_whatever_changes_the_other_keys_are_found_once_and_whatever_fails_is_ra
     assert set(found) <= unchanged if error else set(found) == unchanged
 
 
-def test_what_only_one_side_has_of_a_large_folder_is_handed_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_only_one_side_has_of_a_large_folder_is_handed_on_in_pieces() -> None:
     """All of it at once would take several times the memory of the table, of which nothing warns."""
-    monkeypatch.setattr(walk, "PAGE_KEYS", 100)
     names = [[f"d/{side}-{number:05d}" for number in range(3000)] for side in "sd"]
-    parts, _ = walked((Bucket(names[0], 100), Bucket(names[1], 100, True)))
+    parts, _ = walked((Bucket(names[0], 100), Bucket(names[1], 100, True)), scale=Scale(page_keys=100))
     assert len(set(all_of(parts))) == len(all_of(parts)) == 6000
     assert max(map(len, parts)) <= 200
 
@@ -201,13 +192,11 @@ TREES: dict[str, tuple[Callable[[], list[str]], float]] = {
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_requests(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walk, "PAGE_KEYS", 100)
-    monkeypatch.setattr(walk, "WORTH_A_VISIT", 40)
+def test_requests(name: str) -> None:
     make, factor = TREES[name]
     keys = make()
     buckets = Bucket(keys, 100), Bucket(keys, 100, True)
-    found = all_of(walked(buckets)[0])
+    found = all_of(walked(buckets, scale=Scale(page_keys=100, worth_a_visit=40))[0])
     assert len(found) == len(set(found)) == len(keys)
     plain = len(keys) // 100
     print(name, [bucket.requests / plain for bucket in buckets])
