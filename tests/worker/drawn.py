@@ -115,11 +115,13 @@ class Drawn:
         self.unanswered = set(self.some(5, troubled))  # deletes that S3 makes without an answer
         # Requests of the first seconds that S3 is too busy for.
         self.busy = {number for number in range(200) if troubled and chance.random() < 0.04}
+        self.lists_now = False  # listings show what arrives meanwhile, and not all as it was in the beginning
         self.repeated: frozenset[str] = frozenset()  # keys that the destination lists twice
         self.page = chance.choice((1, 3, 8, 1000))
         self.fails = no_fault
         self.asked: Counter[str] = Counter()
         self.queued: list[tuple[str, str]] = []  # keys, and what their messages say of them
+        self.sizes: list[int] = []  # keys of each message
         self.deleted: list[str] = []
         self.interruption = Interruption()
 
@@ -178,6 +180,8 @@ class Drawn:
     def happens(self, moment: str, key: str) -> None:
         if self.changes.get(key, ("",))[0] == moment and self.now[key] == self.before[key]:
             self.now[key] = self.changes[key][1]
+            if self.lists_now:
+                self.listings[DESTINATION].change([key])
 
     # S3 and SQS
 
@@ -230,7 +234,7 @@ class Drawn:
         return shown
 
     def entry(self, key: str, side: int) -> dict[str, Any]:
-        found = self.before[key][side]
+        found = (self.now if self.lists_now else self.before)[key][side]
         assert found
         modified = datetime.fromtimestamp(found.modified, UTC)
         shown = {"Size": found.size, "LastModified": modified, "ETag": f'"{found.name}"'}
@@ -260,6 +264,7 @@ class Drawn:
                 continue
             records = json.loads(entry["MessageBody"])["Records"]
             assert entry["MessageGroupId"] == "reconcile" and len(records) <= 8
+            self.sizes.append(len(records))
             self.queued += [(unquote_plus(one["s3"]["object"]["key"]), one["eventName"]) for one in records]
         return {"Failed": refused}
 

@@ -45,6 +45,12 @@ async def signal(drawn: Drawn, _operation: str) -> None:
     drawn.interruption.set()
 
 
+async def signal_in_the_pause(drawn: Drawn, _operation: str) -> None:
+    """Of an audit, which waits then for what was on its way."""
+    if not drawn.interruption.is_set():
+        asyncio.get_running_loop().call_later(90, drawn.interruption.set)
+
+
 async def hanging(drawn: Drawn, _operation: str) -> None:
     """A signal comes meanwhile."""
     asyncio.get_running_loop().call_later(5, drawn.interruption.set)
@@ -95,6 +101,7 @@ FAULTS = {
     "S3 stays busy": Fault(refused("SlowDown", "ListObjectsV2"), "error=SlowDown", statuses=TIMEOUT),
     "the memory is over": Fault(signal, "raise TASK_MEMORY", (), environment={"TASK_MEMORY": "1"}),
     "a signal": Fault(signal, "SIGTERM"),
+    "a signal in the pause": Fault(signal_in_the_pause, "SIGTERM", commands=("audit",), first=0),
     "a signal while a page hangs": Fault(hanging, "SIGTERM"),
     "a signal while a look hangs": Fault(hanging, "SIGTERM", (LOOKS,), commands=tuple(COMMANDS)[:-1]),
     "a page is late": Fault(late, "before both buckets were listed", commands=WAITS, statuses=TIMEOUT),

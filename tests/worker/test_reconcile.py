@@ -1,29 +1,27 @@
-"""worker.py reconcile against the stand-in: what it finds, what it puts on the queue, and what makes it stop."""
+"""worker.py reconcile with real clients: what it queues is repaired, checksums, memory. What it finds:
+test_readers_agree.py."""
 
 import json
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote_plus
 
 import pytest
+from drawn import DAY, START, Drawn
 from standin import Standin
 from world import MIRROR, OURS, QUEUE, SOURCE, WORKER, World
 
 import worker
 from mirror.readers.key_table import KeyTable
 from mirror.readers.reconcile import DIFFERENCES, MAX_DELETE
+from mirror.readers.repairs import MOST_REPORTED, Report
 
 SUMMARY = re.compile(r" reconciled end=(\w+) status=(\d) (.*)")
 KEYS = int(os.environ.get("RECONCILE_KEYS", "100000"))  # of the test of memory
-REPORT = ("reconcile", "--dry-run", "--report")
 MEMORY_MIB = 60  # that 1,000,000 keys may take above what a run on few keys takes
 
 
@@ -90,93 +88,40 @@ def plant(world: World) -> set[tuple[str, str]]:
 # What it finds
 
 
-DIFFERENCE = re.compile(r" INFO difference number=(\d+) what=(\w+) key=(.*)")
-
-
-def test_a_report_names_each_difference_in_a_numbered_line_up_to_a_number(synced: World):
+def test_what_differs_is_repaired_and_then_found_equal(synced: World):
     planted = plant(synced)
-    process = synced.start(f"from mirror.readers import repairs; repairs.MOST_REPORTED = 4\n{WORKER}", *REPORT)
-    output, _ = process.communicate()
-    lines = DIFFERENCE.findall(output)
-    assert [int(number) for number, _, _ in lines] == [1, 2, 3, 4]
-    reported = {(what, json.loads(key)) for _, what, key in lines}
-    assert len(reported) == 4 and reported <= planted
-    assert (process.returncode, numbers(output)["differences"], numbers(output)["reported"]) == (1, 5, 4)
-
-
-def test_a_repair_mends_all_of_it_and_the_next_audit_is_clean(synced: World):
-    planted = plant(synced)
-    status, output = reconcile(synced)
-    assert status == 0, output
-    assert sorted(queued(synced)) == sorted(key for _, key in planted)
+    written = synced.mirrored()["data/1/5"]["metadata"]
+    synced.standin.put(MIRROR, "data/1/5", metadata=written)  # by others: it says what it was copied from
+    assert examples(reconcile(synced, "--dry-run")[1]) == planted
+    status, output = reconcile(synced, "--deep")
+    assert (status, examples(output)) == (0, planted | {("corrupt", "data/1/5")})
+    assert (numbers(output)["checked"], numbers(output)["unchecked"]) == (39, 0)
+    assert sorted(queued(synced)) == sorted([*(key for _, key in planted), "data/1/5"])
     synced.run_worker()
     assert synced.is_equal()
-    assert reconcile(synced, "--dry-run")[0] == 0
     assert reconcile(synced, "--dry-run", "--deep")[0] == 0
 
 
-def test_objects_from_before_the_deployment_are_all_copied_once(world: World):
-    world.standin.configure_bucket(SOURCE, notification=None)
-    keys = [f"old/{number:04d}" for number in range(1234)]
-    world.standin.put_many(SOURCE, keys)
-    status, output = reconcile(world)
-    assert (status, found(output)) == (0, {"missing": 1234})
-    assert Counter(queued(world)) == Counter(keys)
-    assert all(len(json.loads(m["body"])["Records"]) <= 8 for m in world.standin.messages(QUEUE))
-    assert {message["group"] for message in world.standin.messages(QUEUE)} == {"reconcile"}
-    world.run_worker()
-    assert world.is_equal()
-    assert world.requests()["CopyObject"] == 1234
+def test_a_marker_and_a_file_of_a_tables_log_have_messages_of_their_own():
+    drawn = Drawn(1, keys=0)
+    drawn.environment, keys = (
+        dict.fromkeys(drawn.environment, ""),
+        [f"t/_delta_log/{version:020}.json" for version in range(3)],
+    )
+    drawn.before = {key: (drawn.version(START - DAY), None) for key in (*keys, "t/_SUCCESS", "t/a", "t/b")}
+    drawn.now = dict(drawn.before)
+    assert drawn.run("reconcile", TABLES="delta", COPY_LAST="_SUCCESS").status == 0
+    assert sorted(drawn.sizes) == [1, 1, 1, 1, 2]
 
 
-def test_a_file_of_a_tables_log_has_a_message_of_its_own(world: World):
-    world.standin.configure_bucket(SOURCE, notification=None)
-    world.standin.put_many(SOURCE, ["t/a", "t/b", *(f"t/_delta_log/{version:020}.json" for version in range(3))])
-    assert reconcile(world, TABLES="delta")[0] == 0
-    messages = [json.loads(message["body"])["Records"] for message in world.standin.messages(QUEUE)]
-    assert sorted(map(len, messages)) == [1, 1, 1, 2]
-
-
-def requests_of(world: World, act: Callable[[], object]) -> Counter[str]:
-    before = Counter(world.requests())
-    act()
-    return Counter(world.requests()) - before
-
-
-def test_a_missing_key_is_copied_without_a_look_at_the_destination(world: World):
-    """Two HeadObject for each: of the source before and after the copy."""
-    world.standin.configure_bucket(SOURCE, notification=None)
-    world.standin.put_many(SOURCE, [f"old/{number}" for number in range(100)])
-    assert reconcile(world)[0] == 0
-    made = requests_of(world, world.run_worker)
-    assert (made["HeadObject"], made["CopyObject"]) == (200, 100)
-    assert world.is_equal()
-
-
-def test_a_stale_key_is_looked_at_in_the_destination_first(synced: World):
-    synced.put("data/1/1", 2048)
-    assert reconcile(synced)[0] == 0
-    made = requests_of(synced, synced.run_worker)
-    assert (made["HeadObject"], made["CopyObject"]) == (3, 1)
-    assert synced.is_equal()
+def test_more_differences_than_a_log_should_hold_are_only_counted():
+    report = Report()
+    for number in range(MOST_REPORTED + 1):
+        report.add("missing", str(number))
+    assert report.numbers() == f" differences={MOST_REPORTED + 1} reported={MOST_REPORTED}"
 
 
 # Checksums
-
-
-@pytest.mark.parametrize("client", ["crt", "boto3"])
-def test_a_copy_that_others_have_changed_is_found_by_its_checksum_and_copied_again(synced: World, client: str):
-    """It has the same size, and says what it was copied from."""
-    written = synced.mirrored()["data/1/1"]["metadata"]
-    synced.standin.put(MIRROR, "data/1/1", metadata=written)
-    status, output = reconcile(synced, S3_CLIENT=client)
-    assert (status, found(output), queued(synced)) == (0, {}, [])
-    status, output = reconcile(synced, "--deep", S3_CLIENT=client)
-    assert (status, examples(output), queued(synced)) == (0, {("corrupt", "data/1/1")}, ["data/1/1"])
-    assert (numbers(output)["checked"], numbers(output)["unchecked"]) == (40, 0)
-    synced.run_worker(S3_CLIENT=client)
-    assert synced.is_equal()
-    assert found(reconcile(synced, "--deep", S3_CLIENT=client)[1]) == {}
 
 
 def test_copies_of_other_tools_are_equal_if_their_checksums_are(synced: World):
@@ -197,49 +142,14 @@ def test_copies_of_other_tools_are_equal_if_their_checksums_are(synced: World):
     assert (numbers(output)["checked"], numbers(output)["unchecked"]) == (43, 3)
 
 
-@pytest.mark.parametrize("client", ["crt", "boto3"])
-def test_checksums_that_s3_does_not_show_are_left_out_and_that_is_said_once(synced: World, client: str):
+def test_checksums_that_s3_does_not_show_are_left_out_and_that_is_said_once(synced: World):
     """An object with SSE-KMS, whose key the task may not use (S3 API Reference, HeadObject)."""
     synced.standin.configure_bucket(MIRROR, checksum_permission=False)
     before = synced.requests()["HeadObject"]
-    status, output = reconcile(synced, "--deep", S3_CLIENT=client)
+    status, output = reconcile(synced, "--deep")
     assert (status, found(output), numbers(output)["unchecked"]) == (0, {}, 40)
     assert output.count(f"WARNING {MIRROR} does not show the checksum of key=") == output.count("kms:Decrypt") == 1
     assert synced.requests()["HeadObject"] - before == 40 * 3
-
-
-@pytest.mark.parametrize("client", ["crt", "boto3"])
-def test_what_became_of_a_removal_without_an_answer_is_found_out(synced: World, client: str):
-    synced.standin.put_many(MIRROR, ["data/1.tmp", "data/2.tmp"], metadata=OURS)
-    synced.standin.fault("DeleteObject", "lost")
-    status, output = reconcile(synced, "--remove-unwanted", EXCLUDE="*.tmp", S3_CLIENT=client)
-    assert (status, numbers(output)["removed"], output.count("INFO removed key=")) == (0, 2, 2)
-    assert synced.is_equal()
-
-
-# What makes it stop
-
-
-def test_a_signal_in_the_pause_of_an_audit_ends_it_soon_and_nothing_is_put_on_the_queue(synced: World):
-    plant(synced)
-    command = [sys.executable, worker.__file__, "reconcile", "--audit"]
-    process = subprocess.Popen(
-        command, env=synced.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    synced.processes.append(process)
-    assert process.stdout
-    lines: list[str] = []
-    while not any("5 keys differ, and are looked at again in 300 s" in line for line in lines):
-        lines.append(process.stdout.readline())
-        assert lines[-1], lines
-    told = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=300)
-    assert time.monotonic() - told < 60
-    assert process.returncode == 3
-    assert " ERROR audited end=stopped status=3 found=0 " in rest.splitlines()[-2]
-    assert "it is safe to run it again: SIGTERM" in rest
-    assert queued(synced) == []
 
 
 SHOWS_SHARE = """
@@ -262,31 +172,14 @@ def test_each_process_has_its_share_of_the_memory(world: World, command: list[st
     assert (process.returncode, share in output.splitlines()) == (0, True), output
 
 
-def test_a_source_that_was_emptied_stops_at_the_default_guard(world: World):
-    world.standin.put_many(MIRROR, [f"k/{number}" for number in range(MAX_DELETE + 1)], metadata=OURS)
-    assert reconcile(world)[0] == 3
-    assert queued(world) == []
-    assert reconcile(world, "--dry-run")[0] == 1
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--max-delete", "-1"],
-        ["--max-delete", "many"],
-        ["--wrong"],
-        ["--prefix", "elsewhere/"],
-        ["--audit", "--remove-unwanted"],
-        ["--audit", "--remove-foreign"],
-    ],
-)
-def test_a_wrong_argument_ends_with_2_and_reads_nothing(synced: World, arguments: list[str]):
-    before = synced.requests()["ListObjectsV2"]
-    status, output = reconcile(synced, *arguments, PREFIX_FILTER="data/")
-    assert status == 2
-    assert arguments[-1] in output
-    assert "Traceback" not in output
-    assert synced.requests()["ListObjectsV2"] == before
+def test_a_source_that_was_emptied_stops_at_the_default_guard():
+    drawn = Drawn(1, keys=0)
+    drawn.environment, drawn.busy = dict.fromkeys(drawn.environment, ""), set()
+    old = drawn.version(START - DAY)
+    drawn.before = {f"{number:04}": (None, drawn.copy(old, START - DAY + 60)) for number in range(MAX_DELETE + 1)}
+    drawn.now, drawn.page = dict(drawn.before), 1000
+    assert (drawn.run("reconcile").status, drawn.queued) == (3, [])
+    assert drawn.run("reconcile", "--dry-run").status == 1
 
 
 # Many keys

@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from world import World
+from fakes import ENVIRONMENT
+from world import MIRROR, SOURCE, World
 
 import worker
+from mirror.cli import log_first_line, parse_arguments
 from mirror.model.selection import items_of, wanted_of
 from mirror.queue.bodies import read_body
 from mirror.settings import load_settings
+from mirror.version import VERSION
 
 ROOT = Path(worker.__file__).parent
 
@@ -57,14 +60,6 @@ done
 GLOBS_OF_BASH = r"""
 while IFS= read -r -d '' pattern && IFS= read -r -d '' keys; do
   printf '%s' "$keys" | patterns_for "$pattern" | jq -Rnc '[inputs | split("\t")[0]]'
-done
-"""
-REFUSED_BY_BASH = r"""
-problem() { printf 'refused '; }
-while IFS= read -r -d '' text; do
-  EXCLUDE=$text
-  check_items EXCLUDE
-  printf '\n'
 done
 """
 
@@ -237,6 +232,7 @@ def test_patterns_are_for_the_key_as_it_is_not_as_an_event_writes_it(
         ({"PREFIX_FILTER": "a/,,b/"}, "PREFIX_FILTER='a/,,b/' has an empty item"),
         ({"PREFIX_FILTER": "a/ ,b/"}, "PREFIX_FILTER='a/ ,b/' has a space next to a comma: remove it"),
         ({"PREFIX_FILTER": "\udcff/"}, r"PREFIX_FILTER='\udcff/' has to be"),
+        ({"COPY_LAST": "a\tb"}, r"COPY_LAST='a\tb' has to be patterns of keys"),
         ({"KEEP_DAYS": "-1"}, "KEEP_DAYS='-1' has to be a whole number from 0 to 3650"),
         ({"KEEP_DAYS": "3651"}, "KEEP_DAYS='3651' has to be a whole number from 0 to 3650"),
         ({"KEEP_DAYS": "1.5"}, "KEEP_DAYS='1.5' has to be"),
@@ -262,20 +258,6 @@ def test_what_is_no_mistake(world: World, changed: dict[str, str]):
     load_settings(world.environment(**changed))
 
 
-def test_the_scripts_refuse_what_a_worker_would_end_for(world: World):
-    fine = ["", "a", r"a\, b", r"a \,b", "a b,c d", " a,b ", r"a\,"]
-    texts = [*fine, "a,", ",a", ",", "a,,b", "a, b", "a ,b", "a, ", " ,a", r"\, ,b"]
-    refused = []
-    for text in texts:
-        try:
-            load_settings(world.environment(EXCLUDE=text))
-        except ValueError:
-            refused.append(text)
-    by_bash = of_bash(REFUSED_BY_BASH, *texts)
-    assert refused == texts[len(fine) :]
-    assert refused == [text for text, line in zip(texts, by_bash, strict=True) if "refused" in line]
-
-
 @pytest.mark.parametrize("changed", [{"EXCLUDE": "*.tmp, *.bak"}, {"PREFIX_FILTER": "a,"}, {"KEEP_DAYS": "a year"}])
 @pytest.mark.parametrize("command", [[], ["wait"], ["reconcile"]])
 def test_a_worker_with_a_wrong_setting_says_so_in_one_line(world: World, changed: dict[str, str], command: list[str]):
@@ -283,3 +265,46 @@ def test_a_worker_with_a_wrong_setting_says_so_in_one_line(world: World, changed
     done = subprocess.run(run, env=world.environment(**changed), capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(rf"worker: {next(iter(changed))}=.*\n", done.stderr)
+
+
+# The first line
+
+
+RELEASE_1_0_0 = {
+    "PREFIX_FILTER": "data/", "SRC_BUCKET_OWNER": "", "DST_BUCKET_OWNER": "", "MAX_RECEIVES": "3",
+    "MULTIPART_THRESHOLD": "5368709120", "PART_SIZE": "67108864", "MAX_CONCURRENT_PARTS": "256",
+    "MAX_CONCURRENT_KEYS": "256", "PROCESSES": "1", "S3_CLIENT": "boto3", "LOG_LEVEL": "INFO",
+}  # fmt: skip
+
+
+def test_a_worker_with_the_variables_of_1_0_0_leaves_nothing_out(world: World):
+    world.put("data/x.tmp")
+    world.put("data/old", modified=1)
+    world.put("other")
+    output = world.run_worker(**RELEASE_1_0_0)
+    assert set(world.mirrored()) == {"data/x.tmp", "data/old"}
+    assert f'syncing {SOURCE} to {MIRROR} prefix="data/" version={VERSION}\n' in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "first_line"),
+    [
+        (
+            "",
+            {"EXCLUDE": "*.tmp", "KEEP_DAYS": "30"},
+            'syncing source to mirror prefix="data/" exclude="*.tmp" keep_days=30',
+        ),
+        ("reconcile", {}, 'comparing source with mirror prefix="data/"'),
+        ("reconcile --dry-run --prefix data/a", {}, 'comparing source with mirror prefix="data/a"'),
+        ("wait --prefix data/b/", {}, 'waiting until source is in mirror prefix="data/b/"'),
+        ("measure", {}, 'measuring source and mirror prefix="data/"'),
+    ],
+)
+def test_the_first_line_says_what_is_done_with_which_keys(
+    caplog: pytest.LogCaptureFixture, arguments: str, settings: dict[str, str], first_line: str
+):
+    caplog.set_level("INFO")
+    log_first_line(
+        load_settings(ENVIRONMENT | {"PREFIX_FILTER": "data/"} | settings), parse_arguments(arguments.split())
+    )
+    assert caplog.messages == [first_line.replace("mirror", MIRROR) + f" version={VERSION}"]
