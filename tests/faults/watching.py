@@ -27,6 +27,7 @@ def chain(*names: str) -> Tests:
 
 RULES = protocol("rules", "verdict", "requests", "faults", "leases", "delta")
 ORACLE = worker("readers_agree", "readers_stopped")
+OPTIONS = protocol("options", "marker_waits", "events")
 LISTINGS = (*protocol("slow_buckets"), *worker("walk", "wanted"))
 LINES = (*worker("wanted"), *scripts("log_lines"))
 STARTER = scripts("starter", "starter_audit", "starter_copying")
@@ -46,32 +47,32 @@ TESTS: dict[str, Tests] = {
     "mirror/readers/": (
         *ORACLE,
         *LISTINGS,
-        *worker("reconcile", "excluded", "keep", "wait", "completeness"),
+        *worker("completeness", "reconcile", "reading"),
     ),
-    "mirror/readers/walk.py": (*ORACLE, *worker("walk", "reconcile", "measure")),
-    "mirror/readers/reconcile.py": (*ORACLE, *worker("reconcile", "excluded", "keep")),
-    "mirror/readers/repairs.py": (*ORACLE, *protocol("queue"), *worker("reconcile", "keep")),
+    "mirror/readers/walk.py": (*ORACLE, *worker("walk", "reconcile")),
+    "mirror/readers/reconcile.py": (*ORACLE, *worker("reconcile", "reading")),
+    "mirror/readers/repairs.py": (*ORACLE, *protocol("queue"), *worker("reconcile")),
     "mirror/readers/listing.py": (
         *worker("progress"),
         *ORACLE,
         *LISTINGS,
-        *worker("completeness", "reconcile", "wait"),
+        *worker("completeness", "reconcile", "reading"),
     ),
-    "mirror/readers/wait.py": (*ORACLE, *worker("wait")),
-    "mirror/readers/measure.py": (*ORACLE, *worker("measure")),
-    "mirror/readers/completeness.py": (*ORACLE, *worker("completeness", "markers", "wait", "excluded")),
-    "mirror/options/": (*worker("markers", "metrics", "announcer"), *protocol("readers")),
+    "mirror/readers/wait.py": (*ORACLE, *worker("completeness", "reading")),
+    "mirror/readers/measure.py": (*ORACLE, *worker("completeness", "reading")),
+    "mirror/readers/completeness.py": (*ORACLE, *worker("completeness"), *OPTIONS),
+    "mirror/options/": (*OPTIONS, *worker("markers", "metrics", "announcer"), *protocol("readers")),
     "mirror/options/table": (*protocol("delta", "table_waits", "table_requests", "table_readers"), *worker("tables")),
-    "mirror/options/announcer.py": worker("announcer"),
-    "mirror/options/metrics.py": worker("metrics"),
-    "mirror/model/": (*RULES, *LINES, *protocol("outage"), *worker("copies", "excluded", "keep")),
+    "mirror/options/announcer.py": (*protocol("events", "options"), *worker("announcer")),
+    "mirror/options/metrics.py": (*worker("metrics"), *protocol("options")),
+    "mirror/model/": (*RULES, *LINES, *protocol("outage"), *worker("copies"), *OPTIONS),
     "mirror/model/delta.py": protocol("delta", "table_waits", "table_readers"),
     "mirror/model/log_lines.py": (*LINES, *worker("copies")),
     "mirror/model/selection.py": (
         *ORACLE,
         *worker("wanted"),
         *protocol("rules", "keeping"),
-        *worker("excluded", "keep"),
+        *OPTIONS,
     ),
     "mirror/aws/": worker("signing", "wire", "credentials", "copies", "first_responder"),
     "mirror/": (*RULES, *LINES, *protocol("tasks"), *worker("processes", "copies", "first_responder")),
