@@ -127,6 +127,7 @@ class Completeness:
     missing: dict[str, Listed | None] = field(default_factory=dict, init=False)
     more: Counted = field(default_factory=Counted, init=False)
     troubles: dict[str, str] = field(default_factory=dict, init=False)  # key -> why the latest look at it failed
+    unjudged: set[str] = field(default_factory=set, init=False)  # keys that may be ghosts, of which no look succeeded
     newest: datetime = field(default=FAR, init=False)  # a version of a later time is newer than any that was listed
     # When S3 sent the last page of the source, by its own clock, which dates the versions.
     answered: datetime = field(default=NEAR, init=False)
@@ -333,6 +334,8 @@ class Completeness:
         that moment, too. Without `with_source` the source is looked at only if the copy is young enough to be one of a
         newer version. Its time alone does not decide that: the time of a multipart upload is when the upload began.
         """
+        if key in self.unjudged:
+            return await self.shows_no_ghost(key)
         destination = await head_destination(self.buckets, key)
         found = judge(version, destination)
         if found.what in (EQUAL, ABSENT) or (destination and is_copy_of_later(destination, self.newest)):
@@ -353,7 +356,9 @@ class Completeness:
 
     async def shows_no_ghost(self, key: str) -> bool:
         """Whether a look shows that both sides are equal, or that the copy is of unknown origin."""
+        self.unjudged.add(key)
         _, found = await look_at(self.buckets, key, deep=False)
+        self.unjudged.discard(key)
         self.only_in_destination += found.row in (GHOST, FOREIGN)
         self.of_unknown_origin += found.row == FOREIGN
         return found.row in ("", "unwanted", FOREIGN)

@@ -224,7 +224,9 @@ class Reconciliation:
         self.show_progress()
 
     def set_aside(self, found: Finding) -> None:
-        """Counts what is no matter of the workers: it stays, or is removed at the end."""
+        """Counts what is no matter of the workers: it stays, or is removed at the end. A listing may show it twice."""
+        if found.key in self.removal.keys:
+            return
         self.count([found])
         if self.removal.takes(found):
             if not self.options.dry_run:
