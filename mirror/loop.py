@@ -65,7 +65,7 @@ class Worker:
         self.options = options
         self.leases = Leases(settings, queue, self.now, options)
         self.syncer = Syncer(buckets, methods(options, Option.before_copy), methods(options, Option.before_write))
-        self.scheduler = Scheduler(settings, self.syncer, self.leases, self.now, options)
+        self.scheduler = Scheduler(settings, self.syncer, self.leases, options)
         self.outage = self.scheduler.outage
         self.stopping = asyncio.Event()
         self.stopped_at = 0.0
@@ -87,8 +87,8 @@ class Worker:
             task.result()  # a side task ends only because of a mistake in the code, which ends the process
         for task in sides:
             task.cancel()
-        for end in methods(self.options, Option.end):
-            end(self.scheduler)
+        for beat in methods(self.options, Option.beat):
+            await beat(self.scheduler, is_last=True)
         return self.exit_status
 
     async def work(self) -> None:
@@ -187,5 +187,4 @@ class Worker:
 
     def counts(self) -> Counter[str]:
         """What was done: copied, deleted, skipped, failed, handed_back, bytes, announced, unannounced."""
-        counts = self.scheduler.counts + Counter(handed_back=self.leases.handed_back)
-        return sum((count() for count in methods(self.options, Option.counts)), counts)
+        return self.scheduler.counts + Counter(handed_back=self.leases.handed_back)

@@ -58,7 +58,7 @@ class Announcer(Option):
     pause: float = PAUSE_SECONDS
     now: Callable[[], float] = time.monotonic
     events: WeakKeyDictionary[Lease, list[Announcement]] = field(default_factory=WeakKeyDictionary)  # to be sent
-    sent: Counter[str] = field(default_factory=Counter)  # announced, unannounced
+    sent: Counter[str] = field(default_factory=Counter)  # announced, unannounced, since the latest beat
     next_try: float = -math.inf  # after a failure; otherwise -inf
     why: str = ""  # the latest event was not taken
     unsaid: int = 0  # keys that could not be announced since the latest line of the log about it
@@ -149,16 +149,12 @@ class Announcer(Option):
         is_far = isinstance(error, (NotConnected, TimeoutError))
         return f'{text} advice="{NO_WAY % self.settings.region}"' if is_far else text
 
-    async def beat(self, _scheduler: Scheduler) -> None:
+    async def beat(self, scheduler: Scheduler, is_last: bool = False) -> None:
         """Logs what was not announced when a pause is over."""
-        if self.next_try <= self.now():
+        scheduler.counts.update(self.sent)
+        self.sent.clear()
+        if is_last or self.next_try <= self.now():
             self.say()
-
-    def end(self, _scheduler: Scheduler) -> None:
-        self.say()
-
-    def counts(self) -> Counter[str]:
-        return self.sent
 
     def say(self) -> None:
         if self.unsaid:

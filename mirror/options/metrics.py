@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from mirror.model.errors import Postponed
 from mirror.protocol.attempt import KeySync
@@ -68,23 +68,20 @@ class Metrics(Option):
         waiting = len(scheduler.waiting) + len(scheduler.backfill) if scheduler.outage.began is not None else 0
         return len(scheduler.outage.suspects) + waiting + len(self.put_off)
 
-    async def beat(self, scheduler: Scheduler) -> None:
-        if self.now() >= self.next_line:
-            self.end(scheduler)
-
-    def end(self, scheduler: Scheduler) -> None:
-        """Writes the line of what was done since the one before it."""
+    async def beat(self, scheduler: Scheduler, is_last: bool = False) -> None:
+        """Writes a line of what was done since the one before it."""
+        if not is_last and self.now() < self.next_line:
+            return
         counts = scheduler.counts
-        values = {name: counts[count] - self.said[count] for name, count in COUNTED.items()}
+        values: dict[str, float | Sequence[float]] = {}
+        values |= {name: counts[count] - self.said[count] for name, count in COUNTED.items()}
         values |= {"HeldKeys": self.held(scheduler), "Keys": self.keys, "LateKeys": self.late}
         if any(values.values()):
-            self.show(line_of(self.namespace, self.now(), values | ({"Lag": self.lags} if self.lags else {})))
+            values |= {"Lag": self.lags} if self.lags else {}
+            # Without dimensions, each of which would be a metric of its own: what all processes say adds up.
+            metrics = [{"Name": name, "Unit": UNITS.get(name, "Count")} for name in values]
+            directive = {"Namespace": self.namespace, "Dimensions": [[]], "Metrics": metrics}
+            about = {"Timestamp": int(self.now() * 1000), "CloudWatchMetrics": [directive]}
+            self.show(json.dumps({"_aws": about, **values}))
         self.said = {count: counts[count] for count in COUNTED.values()}
         self.begin_line()
-
-
-def line_of(namespace: str, moment: float, values: Mapping[str, float | Sequence[float]]) -> str:
-    """Without dimensions, each of which would be a metric of its own: what all processes say adds up."""
-    metrics = [{"Name": name, "Unit": UNITS.get(name, "Count")} for name in values]
-    directive = {"Namespace": namespace, "Dimensions": [[]], "Metrics": metrics}
-    return json.dumps({"_aws": {"Timestamp": int(moment * 1000), "CloudWatchMetrics": [directive]}, **values})

@@ -24,8 +24,8 @@ from mirror.protocol.sync import Retries, Syncer
 log = logging.getLogger("worker")
 
 
-class Aside(Host):
-    """For the writes of a key's sync on other keys: it holds the place, or has none."""
+class InnerHost(Host):
+    """Host of a write on another key. The outer sync keeps the slot."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -77,7 +77,7 @@ async def remove_other(buckets: Buckets, sync: KeySync, key: str, source: Source
 @asynccontextmanager
 async def writing(buckets: Buckets, sync: KeySync, key: str) -> AsyncIterator[KeySync]:
     """What a write has left is seen to: it got no answer, or not all parts of it were copied."""
-    inner = KeySync(key, interruption=sync.interruption, host=Aside(sync.host))
+    inner = KeySync(key, interruption=sync.interruption, host=InnerHost(sync.host))
     try:
         yield inner
     finally:

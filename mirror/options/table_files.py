@@ -95,16 +95,16 @@ class TableFiles:
         """Copies the files that a commit adds, or the sidecars of a checkpoint. Returns what has not arrived yet."""
         keys: set[str] | None = set()
         if file.kind == COMMIT:
-            keys = await self.names_in(file, source) if source.size <= LARGEST_READ else None
+            keys = None
+            if source.size <= LARGEST_READ:
+                async with self.reads:
+                    text = await read(self.buckets, self.buckets.source, file.key, source.etag)
+                keys = names_of(text, file.table)
         elif file.has_sidecars:
             keys = set(await listed(self.buckets, self.buckets.source, f"{file.table}{LOG}_sidecars/"))
         if keys is None:
             return await self.compare(sync, file.table)
         return await self.begin_files(sync, file.table, keys)
-
-    async def names_in(self, file: LogFile, source: Source) -> set[str] | None:
-        async with self.reads:
-            return names_of(await read(self.buckets, self.buckets.source, file.key, source.etag), file.table)
 
     async def begin_files(self, sync: KeySync, table: str, keys: set[str]) -> Awaited:
         """Waits a moment for what may be under way, then copies it. What is large is left to its own message."""
@@ -133,12 +133,9 @@ class TableFiles:
         await self.slots.run(bring, list(state.missing))
         return await state.look()
 
-    async def compared(self, sync: KeySync, table: str) -> Awaited | None:
-        """Waits until the destination has all that the source holds of the table now."""
-        return await self.waits.wait_for(sync, await self.compare(sync, table))
-
     async def compare(self, sync: KeySync, table: str) -> Awaited:
-        """What it does not have yet of that, but for the log, and for markers, which wait for that."""
+        """What the destination does not have yet of all that the source holds of the table now; but not the log, nor
+        markers, which wait for that."""
         copy_last = self.buckets.settings.copy_last
 
         def counts(key: str) -> bool:

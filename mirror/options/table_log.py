@@ -26,23 +26,13 @@ from mirror.model.delta import (
 from mirror.model.errors import AWS_ERRORS, Changed, is_change
 from mirror.model.limits import MIB
 from mirror.options.others import copy_other, fault_of, remove_other
-from mirror.options.shared import Shared
 from mirror.options.table_files import LARGEST_READ, READS, Item, TableFiles, listed
-from mirror.options.waiting import ARCHIVED_SECONDS, Awaited, Blocked, Waits
+from mirror.options.waiting import ARCHIVED_SECONDS, Awaited, Blocked, Coalesced, Waits
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import head_destination, head_source, read
+from mirror.protocol.buckets import LANDED_SECONDS, head_destination, head_source, read
 from mirror.protocol.objects import Destination, Source
 from mirror.protocol.sync import STUCK_TRIES, Syncer
-from mirror.protocol.verdict import (
-    EQUAL,
-    LANDED_SECONDS,
-    MISSING,
-    NO_DOUBT,
-    STALE,
-    UNDECIDED,
-    judge,
-    judge_listed,
-)
+from mirror.protocol.verdict import EQUAL, MISSING, NO_DOUBT, STALE, UNDECIDED, judge, judge_listed
 
 CHANGES = "it changes all the time"
 LARGEST_POINTER = MIB
@@ -76,7 +66,7 @@ class TableLogs:
         self.files = TableFiles(waits, syncer)
         self.ahead = waits.slots(READS)
         self.listings = waits.budget.listings
-        self.shared: Shared[Awaited | None] = Shared(self.buckets.now)
+        self.shared: Coalesced[Awaited | None] = Coalesced(self.buckets.now)
         self.blocked: dict[str, tuple[float, int, Awaited]] = {}  # table -> since when, which commit, what it waits for
         self.same: dict[str, tuple[str, str]] = {}  # log file -> both ETags when a look showed that it is the same
 
@@ -104,7 +94,7 @@ class TableLogs:
             return Blocked(table + LOG, plan.problem)
         if is_first:
             await sync.interruption.pause(FIRST_SHOWN_SECONDS)
-        lacking = await self.files.compared(sync, table) if plan.base else None
+        lacking = await self.waits.wait_for(sync, await self.files.compare(sync, table)) if plan.base else None
         for key in plan.base:
             lacking = lacking or await self.copy(sync, key, etags)
         for some in itertools.batched(plan.commits, COMMITS_AHEAD, strict=False):
@@ -184,7 +174,9 @@ class TableLogs:
             lacking = blocked.get(key) or await self.copy_ready(sync, key, *ready[key])
             if lacking:
                 return self.note_blocked(key, lacking)
-            self.note_copied(key)
+            file = log_file(key)
+            if file and self.blocked.get(file.table, NOT_BLOCKED)[1] <= file.version:
+                self.blocked.pop(file.table, None)
         return None
 
     def note_blocked(self, key: str, lacking: Awaited) -> Awaited:
@@ -196,11 +188,6 @@ class TableLogs:
                 del self.blocked[next(iter(self.blocked))]
             self.blocked[file.table] = self.buckets.now(), file.version, lacking
         return lacking
-
-    def note_copied(self, key: str) -> None:
-        file = log_file(key)
-        if file and self.blocked.get(file.table, NOT_BLOCKED)[1] <= file.version:
-            self.blocked.pop(file.table, None)
 
     def blocked_by(self, file: LogFile) -> Awaited | None:
         """What a commit waits for if that was found out a moment ago."""

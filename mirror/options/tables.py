@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Callable, Collection
 from mirror.model.delta import COMMIT, LOG, POINTER, LogFile, commit_key, is_in_log, log_file
 from mirror.model.errors import AWS_ERRORS, Changed, Postponed
 from mirror.options.others import fault_of
-from mirror.options.shared import Shared
 from mirror.options.table_log import TableLogs, is_same
-from mirror.options.waiting import Awaited, Waits
+from mirror.options.waiting import Awaited, Coalesced, Waits
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import head_destination, head_source, holds_any
 from mirror.protocol.objects import Destination, Source
@@ -34,7 +33,7 @@ class Tables(Option):
         self.waits = waits
         self.logs = TableLogs(waits, syncer)
         self.files = self.logs.files
-        self.folders: Shared[float | None] = Shared(self.buckets.now)
+        self.folders: Coalesced[float | None] = Coalesced(self.buckets.now)
         self.without_log: dict[str, float] = {}  # folder of the source -> when the look began that showed no log
 
     async def before_copy(self, sync: KeySync) -> None:

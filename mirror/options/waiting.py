@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from mirror.concurrency import Slots, WorkOff, work_off
 from mirror.model.errors import Postponed, Refused
@@ -203,3 +205,29 @@ def example_of(state: Awaited) -> tuple[str, str]:
     if source is None:
         return key, "only in the destination"
     return key, "archived" if source.archived else "not equal yet"
+
+
+@dataclass(eq=False)
+class Latest[T]:
+    """The latest look at something, as long as somebody waits for it: when it began, and what it showed."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    shown: tuple[float, T] | None = None
+
+
+class Coalesced[T]:
+    """A look that many keys ask for at the same time. One of them looks, and all that were waiting when it began get
+    its answer."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.latest: WeakValueDictionary[str, Latest[T]] = WeakValueDictionary()
+
+    async def get(self, sync: KeySync, what: str, look: Callable[[], Awaitable[T]]) -> T:
+        asked, latest = self.now(), self.latest.setdefault(what, Latest())
+        async with latest.lock:
+            sync.interruption.check()
+            if latest.shown is None or latest.shown[0] <= asked:
+                began = self.now()
+                latest.shown = began, await look()
+            return latest.shown[1]

@@ -25,6 +25,7 @@ from mirror.settings import Settings
 log = logging.getLogger("worker")
 
 SOURCE_CHECK_SECONDS = 60
+LANDED_SECONDS = 5  # added to COPY_TIMEOUT for the clocks of two buckets, and of the machines behind one
 # An overwritten key costs 6 requests if the source is looked at first, and 4 if the destination is; a new one 3 and 4.
 # From a third on, the latter takes no more requests or CPU time. (In USD, 2% would do: see "What a key costs" in
 # docs/design.md.)

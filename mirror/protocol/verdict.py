@@ -47,7 +47,6 @@ DELETE = "delete"
 REFUSE = "refuse"
 
 NO_DOUBT = -1.0  # no copy is too young for two listings to decide
-LANDED_SECONDS = 5  # added to COPY_TIMEOUT for the clocks of two buckets, and of the machines behind one
 
 SizeAndTime = tuple[int, int]  # bytes, and seconds since the epoch
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate
 
@@ -35,15 +34,8 @@ class Option:
         """These messages are finished. Returns those that are to come again although nothing of them failed."""
         return ()
 
-    async def beat(self, scheduler: Scheduler) -> None:
-        """Another second has passed."""
-
-    def end(self, scheduler: Scheduler) -> None:
-        """The process has ended its work."""
-
-    def counts(self) -> Counter[str]:
-        """What the summary of the process says of it, by name."""
-        return Counter()
+    async def beat(self, scheduler: Scheduler, is_last: bool = False) -> None:
+        """Another second has passed, or the process has ended its work. May add to what the scheduler has counted."""
 
 
 def methods[**P, R](options: Iterable[Option], method: Callable[Concatenate[Any, P], R]) -> tuple[Callable[P, R], ...]:

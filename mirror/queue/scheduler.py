@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from mirror.model.errors import Interrupted, Postponed, may_be_environment
 from mirror.model.limits import SQS_BATCH
@@ -33,23 +32,16 @@ class Scheduler(Host):
     A job is at work (it has a slot or waits for one), or aside: a long copy, a pause, a suspect of an outage.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        syncer: Syncer,
-        leases: Leases,
-        now: Callable[[], float] = time.monotonic,
-        options: Sequence[Option] = (),
-    ) -> None:
+    def __init__(self, settings: Settings, syncer: Syncer, leases: Leases, options: Sequence[Option] = ()) -> None:
         self.settings = settings
         self.syncer = syncer
         self.leases = leases
-        self.now = now
+        self.now = syncer.buckets.now
         self.by_key: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()  # for a slot
         self.backfill: deque[Job] = deque()  # for a slot that none of those needs: messages of a group, see Queue.send
         self.slots = settings.max_concurrent_keys  # syncs that may begin now
-        self.outage = Outage(settings.retry_base_seconds, syncer.buckets, self, now)
+        self.outage = Outage(settings.retry_base_seconds, syncer.buckets, self, self.now)
         self.counts: Counter[str] = Counter()
         self.synced, self.ended = methods(options, Option.synced), methods(options, Option.ended)
         self.stopping = False

@@ -19,14 +19,13 @@ from mirror.model.errors import AWS_ERRORS, describe, is_environment
 from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Interruption
-from mirror.protocol.buckets import Buckets, head_destination, head_source, is_expired
+from mirror.protocol.buckets import LANDED_SECONDS, Buckets, head_destination, head_source, is_expired
 from mirror.protocol.objects import ARCHIVED_CLASSES
 from mirror.protocol.verdict import (
     ABSENT,
     EQUAL,
     FOREIGN,
     GHOST,
-    LANDED_SECONDS,
     NO_DOUBT,
     UNDECIDED,
     Listed,
@@ -34,9 +33,8 @@ from mirror.protocol.verdict import (
     judge,
     judge_listed,
 )
-from mirror.readers.key_table import KeyTable
 from mirror.readers.listing import Listings, is_in_parts, look_at, page_lister, pieces, size_and_time
-from mirror.readers.walk import SOURCE, Entry, Page, Walk, entry_table
+from mirror.readers.walk import SOURCE, Entry, KeyTable, Page, Walk, entry_table
 
 log = logging.getLogger("worker")
 

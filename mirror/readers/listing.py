@@ -22,7 +22,7 @@ from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets, head_destination, head_source, is_expired
 from mirror.protocol.objects import Destination, have_same_bytes
 from mirror.protocol.verdict import ABSENT, EQUAL, EXCLUDED, EXPIRED, FOREIGN, NOTHING, SizeAndTime, judge
-from mirror.readers.walk import PAGE_KEYS, SOURCE, Entry, Page
+from mirror.readers.walk import PAGE_KEYS, SOURCE, Entry, Page, Walk
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")
@@ -208,7 +208,13 @@ class Progress:
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.started = self.done_at = self.now()
+        self.started = self.shown_at = self.done_at = self.now()
+
+    def show(self, walk: Walk[Any], found: Callable[[], str]) -> None:
+        """Logs it now and then, with the numbers of what was found."""
+        if self.now() - self.shown_at >= PROGRESS_SECONDS:
+            self.shown_at = self.now()
+            log.info("progress %s %s", found(), self.text(walk.listed, walk.done, walk.known))
 
     def text(self, listed: int, done: int, known: int) -> str:
         """For the log, after the numbers of what was found."""

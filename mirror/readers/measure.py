@@ -14,7 +14,7 @@ from mirror.model.log_lines import MEASURED
 from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.readers.listing import PROGRESS_SECONDS, Progress, came_to_end, page_lister
+from mirror.readers.listing import Progress, came_to_end, page_lister
 from mirror.readers.walk import SOURCE, Entry, Page, Walk
 
 log = logging.getLogger("worker")
@@ -86,9 +86,7 @@ class Measure:
     objects: Counter[str] = field(default_factory=Counter)  # by kind
     sizes: Counter[str] = field(default_factory=Counter)  # bytes by kind
     requests: Counter[str] = field(default_factory=Counter)  # ListObjectsV2, by bucket
-    listed: int = 0
     started: float = field(default_factory=time.monotonic)
-    progress_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.wanted = self.buckets.settings.wanted
@@ -110,19 +108,12 @@ class Measure:
     async def list_page(self, side: int, **parameters: str) -> Page:
         page = await self.page_of(side, **parameters)
         self.requests["source" if side == SOURCE else "destination"] += 1
-        self.listed += len(page.get("Contents", []))
         return page
 
     async def take(self, part: Counted) -> None:
         self.objects += part.objects
         self.sizes += part.sizes
-        self.show_progress()
-
-    def show_progress(self) -> None:
-        if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:
-            self.progress_at = time.monotonic()
-            far = self.progress.text(self.listed, self.walk.done, self.walk.known)
-            log.info("progress listed=%d %s %s", self.listed, self.numbers(), far)
+        self.progress.show(self.walk, lambda: f"listed={self.walk.listed} {self.numbers()}")
 
     def figures(self) -> dict[str, int | float]:
         counted: dict[str, int | float] = {}
@@ -139,7 +130,7 @@ class Measure:
         if self.options.json:
             self.show(json.dumps({"end": end, "status": status, **self.figures()}))
         else:
-            self.show(f"{end}: {self.listed} objects listed with {self.requests.total()} requests")
+            self.show(f"{end}: {self.walk.listed} objects listed with {self.requests.total()} requests")
             for kind, meaning in KINDS.items():
                 self.show(f"{self.objects[kind]:>12} objects {self.sizes[kind]:>18} bytes  {meaning}")
         log.info(MEASURED, end, status, self.numbers())

@@ -20,9 +20,7 @@ from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import ARCHIVED_CLASSES
 from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, FOREIGN, MISSING, NO_DOUBT, judge_listed
 from mirror.queue.queue import Queue
-from mirror.readers.key_table import KeyTable
 from mirror.readers.listing import (
-    PROGRESS_SECONDS,
     Finding,
     Progress,
     came_to_end,
@@ -44,7 +42,7 @@ from mirror.readers.repairs import (
     Removal,
     Report,
 )
-from mirror.readers.walk import Entry, Walk
+from mirror.readers.walk import Entry, KeyTable, Walk
 
 log = logging.getLogger("worker")
 
@@ -157,7 +155,6 @@ class Reconciliation:
     doubtful: list[str] = field(default_factory=list)  # keys that an audit looks at again
     held: list[Finding] = field(default_factory=list)  # to be deleted, if they are not too many
     started: float = field(default_factory=time.monotonic)
-    progress_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         settings = self.buckets.settings
@@ -165,7 +162,7 @@ class Reconciliation:
         self.hints = Hints(settings, self.queue)
         list_page = page_lister(self.buckets, self.interruption)
         self.walk = Walk(self.prefixes, list_page, self.new_part, self.take)
-        self.progress = Progress()
+        self.show_progress = functools.partial(Progress().show, self.walk, self.found)
         self.differences = Report() if self.options.report else None
         self.leaves_out = bool(settings.exclude or settings.keep_days)
         self.removal = Removal(self.buckets, self.interruption, self.options.max_delete, self.options.asked)
@@ -345,12 +342,6 @@ class Reconciliation:
     async def send(self, findings: list[Finding], last: bool = False) -> None:
         if not self.options.dry_run:
             await self.hints.send(findings, last)
-
-    def show_progress(self) -> None:
-        if time.monotonic() - self.progress_at >= PROGRESS_SECONDS:
-            self.progress_at = time.monotonic()
-            walk = self.walk
-            log.info("progress %s %s", self.found(), self.progress.text(walk.listed, walk.done, walk.known))
 
     def found(self) -> str:
         left_out = (*LEFT_OUT, "kept", "removed") if self.leaves_out else ("removed",)

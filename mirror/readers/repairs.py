@@ -81,9 +81,11 @@ class Hints:
         The keys of a message are all missing or all corrupt, which it says, or all others. A marker or a file of a
         table's log, which may have to wait, has a message of its own.
         """
+        settings = self.settings
         for found in findings:
             if found.action in (COPY, DELETE):
-                size = 1 if self.may_wait(found.key) else KEYS_PER_HINT
+                may_wait = is_marker(found.key, settings.copy_last) or (settings.tables and log_file(found.key))
+                size = 1 if may_wait else KEYS_PER_HINT
                 self.unsent[found.row if found.row in (MISSING, CORRUPT) else "", size].append(found.key)
         await self.slots.run(self.send_batch, self.batches(last))
         self.deletes += sum(found.action == DELETE for found in findings)
@@ -96,10 +98,6 @@ class Hints:
                 batch = keys[:full]
                 del keys[:full]
                 yield row, size, batch
-
-    def may_wait(self, key: str) -> bool:
-        settings = self.settings
-        return is_marker(key, settings.copy_last) or (settings.tables != "" and log_file(key) is not None)
 
     async def send_batch(self, batch: tuple[str, int, list[str]]) -> None:
         row, size, keys = batch

@@ -86,10 +86,7 @@ class Wait:
                 return self.report("stopped")
         finally:
             progress.cancel()
-        return self.report("complete" if self.is_complete() else "timeout")
-
-    def is_complete(self) -> bool:
-        return self.is_compared and not self.state.lacking
+        return self.report("complete" if self.is_compared and not self.state.lacking else "timeout")
 
     async def until_complete(self) -> None:
         await self.state.compare()

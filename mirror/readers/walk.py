@@ -28,11 +28,13 @@ from typing import Any, NamedTuple, Protocol
 
 from mirror.concurrency import Job, WorkOff, work_off
 from mirror.protocol.buckets import pages
-from mirror.readers.key_table import KeyTable
 
 SOURCE, DESTINATION = 0, 1
 WORKERS = 24  # folders at a time, each listed on both sides
 PAGE_KEYS = 1000  # of a full page (S3 API Reference, ListObjectsV2)
+BEGIN, SEPARATOR = b"\xff", b"\xfe"  # no byte of a text in UTF-8
+KEYS_PER_SLOT = 32  # on average, before their number doubles
+MOST_LOOSE = 2000  # keys that are kept as they are: a fifth of the time, ten times the memory
 MOST_DRAWN, PAGES_SHARE = 64, 4  # a page for each four subfolders
 
 Item = dict[str, Any]  # of an object, as boto3 gives it
@@ -83,7 +85,8 @@ class Join[P: Part]:
         put, take = self.unmatched[side].put, self.unmatched[1 - side].take
         is_last = self.has_ended[1 - side]
         for item in items:
-            key, entry = item["Key"], entry_from(item)
+            key, modified = item["Key"], int(item["LastModified"].timestamp())
+            entry = Entry(item["Size"], modified, item["ETag"], item.get("StorageClass", ""))
             other = take(key)
             if other or is_last:
                 self.pair(side, key, entry, other)
@@ -174,7 +177,7 @@ class Walk[P: Part]:
                 async for page in self.pages_of(side, Prefix=prefix, Delimiter="/"):
                     found = [item["Prefix"] for item in page.get("CommonPrefixes", [])]
                     subfolders.update(folder for folder in found if self.leads_to_ours(folder))
-                    self.add_page(join, side, page)
+                    join.add(side, [item for item in page.get("Contents", []) if item["Key"].startswith(self.prefixes)])
                     await self.hand_on(join)
             await self.end(join, side)
 
@@ -207,9 +210,6 @@ class Walk[P: Part]:
             return page
 
         return pages(list_page, parameters)
-
-    def add_page(self, join: Join[P], side: int, page: Page) -> None:
-        join.add(side, [item for item in page.get("Contents", []) if item["Key"].startswith(self.prefixes)])
 
     async def end(self, join: Join[P], side: int) -> None:
         """Hands on what only the other side has in pieces, as it may be millions of keys."""
@@ -274,6 +274,7 @@ class Walk[P: Part]:
 
     async def list_below(self, folder: Folder) -> None:
         join, most = Join(self.new_part()), max(self.scale.fewest_pages, len(folder.subfolders) // PAGES_SHARE)
+        own = {"", *folder.drawn}  # what visit() has compared: the folder's own keys, and subfolders that were drawn
         is_dropped = False
 
         async def read(side: int) -> None:
@@ -283,7 +284,8 @@ class Walk[P: Part]:
                 if is_dropped:  # meanwhile
                     return
                 folder.pages[side] = {}
-                self.add_below(join, side, folder, page)
+                found = page.get("Contents", [])
+                join.add(side, [item for item in found if subfolder_of(item["Key"], folder.name) not in own])
                 if not page["IsTruncated"]:
                     await self.end(join, side)
                     return
@@ -297,16 +299,6 @@ class Walk[P: Part]:
         if is_dropped:
             await close(folder.listings)
             self.visit_all(folder.subfolders)
-
-    def add_below(self, join: Join[P], side: int, folder: Folder, page: Page) -> None:
-        """Not what visit() has compared: the folder's own keys, and subfolders that were drawn."""
-        own = {"", *folder.drawn}
-        found = page.get("Contents", [])
-        join.add(side, [item for item in found if subfolder_of(item["Key"], folder.name) not in own])
-
-
-def entry_from(item: Item) -> Entry:
-    return Entry(item["Size"], int(item["LastModified"].timestamp()), item["ETag"], item.get("StorageClass", ""))
 
 
 def subfolder_of(key: str, folder: str) -> str:
@@ -327,3 +319,80 @@ async def close(listings: Iterable[Pages]) -> None:
     """They are not read to their end."""
     for listing in listings:
         await listing.aclose()
+
+
+class KeyTable[V]:
+    """Keys, each with a value. Takes the bytes of the key and of the value as a text, and about a fifth of that: 100
+    MiB for a million objects whose keys have 26 bytes.
+
+    A record is BEGIN, the key, SEPARATOR, the text. The hash of a key says in which slot its record is, and the number
+    of slots grows with that of the keys, so that each is found as fast. The latest few keys are not in slots yet.
+    """
+
+    def __init__(self, to_text: Callable[[V], str], from_text: Callable[[str], V]) -> None:
+        self.to_text = to_text
+        self.from_text = from_text
+        self.loose: dict[str, V] = {}
+        self.slots = [bytearray()]
+        self.packed = 0  # records in them
+
+    def slot_of(self, key: bytes) -> bytearray:
+        return self.slots[hash(key) & len(self.slots) - 1]
+
+    def put(self, key: str, value: V) -> None:
+        """A key that is there already gets the new value, and may have several records until it is taken."""
+        self.loose[key] = value
+        if len(self.loose) > MOST_LOOSE:
+            self.pack()
+
+    def take(self, key: str) -> V | None:
+        """Removes the key, and returns its value; None if it is not there."""
+        value = self.loose.pop(key, None)
+        older = self.unpack(key) if self.packed else None
+        return older if value is None else value
+
+    def take_all(self) -> Iterator[tuple[str, V]]:
+        """Removes all keys one by one."""
+        if self.packed:
+            self.pack()
+        while self.loose:
+            yield self.loose.popitem()
+        while self.slots:
+            latest = dict(record.split(SEPARATOR) for record in bytes(self.slots.pop()).split(BEGIN)[1:])
+            for key, text in latest.items():
+                yield key.decode(), self.from_text(text.decode())
+        self.slots, self.packed = [bytearray()], 0
+
+    def pack(self) -> None:
+        """Puts the loose keys into the slots."""
+        self.packed += len(self.loose)
+        while self.packed > KEYS_PER_SLOT * len(self.slots):
+            self.grow()
+        for key, value in self.loose.items():
+            encoded = key.encode()
+            slot = self.slot_of(encoded)
+            slot += BEGIN + encoded + SEPARATOR + self.to_text(value).encode()
+        self.loose.clear()
+
+    def unpack(self, key: str) -> V | None:
+        """Like take(), from the slots: removes all records of the key, and returns the value of the latest."""
+        encoded = key.encode()
+        slot = self.slot_of(encoded)
+        beginning, text, start = BEGIN + encoded + SEPARATOR, None, 0
+        while (start := slot.find(beginning, start)) >= 0:
+            end = slot.find(BEGIN, start + 1)
+            end = len(slot) if end < 0 else end
+            text = slot[start + len(beginning) : end].decode()
+            del slot[start:end]
+            self.packed -= 1
+        return None if text is None else self.from_text(text)
+
+    def grow(self) -> None:
+        """The keys of a slot go into that slot and a new one, which is as far behind it as there were slots."""
+        old = self.slots
+        self.slots = [bytearray() for _ in range(2 * len(old))]
+        for number, slot in enumerate(old):
+            old[number] = bytearray()
+            for record in slot.split(BEGIN)[1:]:
+                target = self.slot_of(bytes(record.partition(SEPARATOR)[0]))
+                target += BEGIN + record

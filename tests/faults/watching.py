@@ -27,7 +27,7 @@ def chain(*names: str) -> Tests:
 
 RULES = protocol("rules", "verdict", "requests", "faults", "leases", "delta")
 ORACLE = worker("readers_agree", "readers_stopped")
-OPTIONS = protocol("options", "marker_waits", "events")
+OPTIONS = protocol("options", "waits_and_events")
 LISTINGS = (*protocol("slow_buckets"), *worker("walk", "wanted"))
 LINES = (*worker("wanted"), *scripts("log_lines"))
 STARTER = scripts("starter", "starter_audit", "starter_copying")
@@ -61,12 +61,12 @@ TESTS: dict[str, Tests] = {
     "mirror/readers/wait.py": (*ORACLE, *worker("completeness", "reading")),
     "mirror/readers/measure.py": (*ORACLE, *worker("completeness", "reading")),
     "mirror/readers/completeness.py": (*ORACLE, *worker("completeness"), *OPTIONS),
-    "mirror/options/": (*OPTIONS, *worker("markers", "metrics", "announcer"), *protocol("readers")),
-    "mirror/options/table": (*protocol("delta", "table_waits", "table_requests", "table_readers"), *worker("tables")),
-    "mirror/options/announcer.py": (*protocol("events", "options"), *worker("announcer")),
+    "mirror/options/": (*OPTIONS, *worker("markers_and_events", "metrics"), *protocol("readers")),
+    "mirror/options/table": (*protocol("delta", "table_files", "table_readers"), *worker("tables")),
+    "mirror/options/announcer.py": (*OPTIONS, *worker("markers_and_events")),
     "mirror/options/metrics.py": (*worker("metrics"), *protocol("options")),
     "mirror/model/": (*RULES, *LINES, *protocol("outage"), *worker("copies"), *OPTIONS),
-    "mirror/model/delta.py": protocol("delta", "table_waits", "table_readers"),
+    "mirror/model/delta.py": protocol("delta", "table_files", "table_readers"),
     "mirror/model/log_lines.py": (*LINES, *worker("copies")),
     "mirror/model/selection.py": (
         *ORACLE,

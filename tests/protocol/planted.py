@@ -15,7 +15,7 @@ from typing import Any
 import mirror
 
 ROOT = Path(mirror.__file__).parents[1]
-# What runs on that code is imported anew, too.
+# What runs on that code is imported again, too.
 OURS = ("mirror", "fakes", "interleave", "readers", "table_readers")
 
 

@@ -125,7 +125,7 @@ LEFT_OUT = {
     "all of it": (TABLES, {"        if file:\n": "        if False:\n"}, (MADE,), {}, "f of version 0 is missing"),
     "a look at the names": (
         FILES_PY,
-        {"await self.names_in(file, source) if source.size <= LARGEST_READ else None": "set()"},
+        {"keys = names_of(text, file.table)": "keys = set()"},
         (MADE,),
         {},
         "f of version 0 is missing",
@@ -230,7 +230,7 @@ LEFT_OUT = {
     ),
     "the comparison of a table without a beginning": (
         LOG_PY,
-        {"await self.files.compared(sync, table) if plan.base else None": "None"},
+        {"await self.waits.wait_for(sync, await self.files.compare(sync, table)) if plan.base else None": "None"},
         (BEGUN,),
         {},
         "f of version 1 is missing",

@@ -27,7 +27,7 @@ class Told(World):
         super().__init__()
         self.had: dict[str, set[str | None]] = defaultdict(lambda: {None})  # what the destination had of each key
         self.put_as: dict[str, int] = {}  # content of a marker -> number of the change that put it
-        self.events: dict[str, list[str | None]] = defaultdict(list)  # what was told of each key
+        self.events: dict[str, list[str | None]] = defaultdict(list)  # what the events of each key say
         self.failures: list[dict[str, Any]] = []
         self.trouble: Trouble | None = None
         self.calls = 0
@@ -82,7 +82,7 @@ class Told(World):
         key, version = detail["key"], detail["source-version"]
         content = version["etag"].strip('"') if version else None
         if content not in self.had[key] or detail["action"] == ("copied" if version is None else "deleted"):
-            self.faults.append(f"{detail} is told before it is so")
+            self.faults.append(f"{detail} is sent before it is so")
         self.events[key].append(content)
 
     def close_connections(self) -> None:

@@ -284,8 +284,8 @@ class Drawn:
         return Buckets(settings, LastingClient(self.answer), lambda: self.clock, lambda: START + self.clock)
 
     def run(self, *arguments: str, names: int = 0, **environment: str) -> Ran:
-        """What the command does, as worker.py begins it. A wait with `names` remembers only so many missing keys, and
-        looks at only so many in a round."""
+        """What the command does, as worker.py begins it. A wait remembers `names` missing keys, and looks at as many
+        in a round; 0 stands for what it does by itself."""
         buckets, command, shown = self.buckets(**environment), parse_arguments(list(arguments)), list[str]()
         if isinstance(command, Options):
             queue = Queue(LastingClient(self.answer_sqs), buckets.settings.queue_url)

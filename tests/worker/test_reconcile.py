@@ -16,9 +16,9 @@ from standin import Standin
 from world import MIRROR, OURS, QUEUE, SOURCE, WORKER, World
 
 import worker
-from mirror.readers.key_table import KeyTable
 from mirror.readers.reconcile import DIFFERENCES, MAX_DELETE
 from mirror.readers.repairs import MOST_REPORTED, Report
+from mirror.readers.walk import KeyTable
 
 SUMMARY = re.compile(r" reconciled end=(\w+) status=(\d) (.*)")
 KEYS = int(os.environ.get("RECONCILE_KEYS", "100000"))  # of the test of memory
