@@ -9,7 +9,6 @@ import pytest
 from botocore.exceptions import ClientError
 from fakes import ENVIRONMENT, LARGE
 from histories import World
-from readers import stand_in
 
 from mirror.loop import OUTAGE_STATUS
 from mirror.protocol.attempt import KeySync
@@ -152,8 +151,7 @@ def test_many_such_keys_are_parked_and_no_other_waits_for_them(world, caplog):
     assert len(world.queue.dead) == 30
 
 
-def test_a_marker_whose_folder_may_not_be_listed_holds_up_no_other_key(caplog, monkeypatch):
-    stand_in(monkeypatch)
+def test_a_marker_whose_folder_may_not_be_listed_holds_up_no_other_key(caplog):
     world = World(load_settings(ENVIRONMENT | {"COPY_LAST": "_SUCCESS"}))
     world.change("data/run/_SUCCESS", "put x")
     put(world, 40, "data/fine")
