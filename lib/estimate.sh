@@ -58,8 +58,8 @@ estimated_setup() {
   settings_json REGION TASK_ARCH TASK_CPU TASK_MEMORY LAMBDA_POLL_RATE MIN_WORKERS MAX_WORKERS MESSAGES_PER_WORKER \
     EVENT_SOURCE STARTER_COPIES STARTER_MAX_SIZE AUDIT_DAYS METRICS DASHBOARD IMAGE_URI ASSIGN_PUBLIC_IP \
     CREATE_VPC_ENDPOINTS EMPTY_POLLS_BEFORE_EXIT WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE ANNOUNCE \
-    | jq --argjson image "$IMAGE_GB" --argjson largest "${MULTIPART_THRESHOLD:-$DEFAULT_THRESHOLD}" \
-      --argjson part "${PART_SIZE:-$DEFAULT_PART_SIZE}" --argjson copying "$COPYING_MEMORY" \
+    | jq --argjson image "$IMAGE_GB" --argjson largest "${MULTIPART_THRESHOLD:-${OTHERWISE[MULTIPART_THRESHOLD]}}" \
+      --argjson part "${PART_SIZE:-${OTHERWISE[PART_SIZE]}}" --argjson copying "$COPYING_MEMORY" \
       --argjson memory "$STARTER_MEMORY" "$(<"$PROJECT_DIR/lib/cost.jq")"'
       map_values(if test("^[0-9]+$") then tonumber else . end) | (.EVENT_SOURCE == "eventbridge") as $has_events
       | {vcpus: (.TASK_CPU / 1024), memory_gb: (.TASK_MEMORY / 1024), poll_minutes: .LAMBDA_POLL_RATE,

@@ -24,9 +24,17 @@ NOT_NEEDED = re.compile(
 )
 
 
+# What the starter has of mirror/, also if it does not copy.
+SETTINGS = [
+    f"mirror/{name}" for name in ("__init__.py", "model/__init__.py", "model/checks.py", "model/settings.table")
+]
+
+
 def own_files(project, copies):
-    folders = ["launch", "mirror"] if copies else ["launch"]
-    return [project / "starter.py", *(path for folder in folders for path in (project / folder).rglob("*.py"))]
+    files = {project / name for name in ["starter.py", *SETTINGS]}
+    for folder in ["launch", "mirror"] if copies else ["launch"]:
+        files.update(path for path in (project / folder).rglob("*") if path.suffix in (".py", ".table"))
+    return files
 
 
 def write_archive(folder, files, archive):

@@ -7,20 +7,6 @@
 # right or resource of its own.
 readonly RECORD_LABEL=s3-to-s3express-sync.settings
 
-# Of lib/settings.table, by the name of a setting.
-SETTINGS=()
-declare -A KEPT_FOR=() SHIPPED=()
-
-read_settings_table() {
-  local name kept_for shipped
-  while read -r name kept_for shipped; do
-    [[ $name != "#" ]] || continue
-    SETTINGS+=("$name")
-    KEPT_FOR[$name]=$kept_for SHIPPED[$name]=$shipped
-  done <"$PROJECT_DIR/lib/settings.table"
-}
-read_settings_table
-
 RECORD=""              # what the deployment says of its settings, as JSON
 declare -A RECORDED=() # the same
 declare -A KEPT=()     # what deploy.sh says of those for which this run goes by RECORDED

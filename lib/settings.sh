@@ -1,17 +1,24 @@
 # shellcheck shell=bash
-# Checks of the settings that need no account.
+# The table of settings, and the checks of them that need no account.
 
-# Setting, lowest and highest value, the same as in worker.py and starter.py, which would refuse others at every start.
-readonly NUMBERS=(
-  'LAMBDA_POLL_RATE 1 1440' 'MAX_WORKERS 1 1000' 'MIN_WORKERS 0 1000' 'MESSAGES_PER_WORKER 1 1000000' 'EMPTY_POLLS_BEFORE_EXIT 1 1000'
-  'VISIBILITY_TIMEOUT 2 43200' 'VISIBILITY_EXTEND_INTERVAL 1 43200' 'MAX_RECEIVES 1 1000'
-  'TASK_CPU 256 32768' 'TASK_MEMORY 512 249856' 'WAIT_TIME_SECONDS 1 20' 'RETRY_BASE_SECONDS 1 3600'
-  'COPY_TIMEOUT 1 900' 'MULTIPART_THRESHOLD 5242880 5368709120' 'PART_SIZE 5242880 5368709120'
-  'MAX_CONCURRENT_PARTS 1 1024' 'MAX_CONCURRENT_KEYS 1 1024' 'PROCESSES 1 64' 'ALARM_AGE_SECONDS 60 1209600'
-  'ALARM_LAG_SECONDS 60 1209600'
-  'RETRY_LIMIT 1 10000' 'CHANGEOVER_SECONDS 0 3600' 'STARTER_MAX_SIZE 1 5368709120' 'AUDIT_DAYS 1 90'
-  'KEEP_DAYS 1 3650'
-)
+# Of mirror/model/settings.table, whose head says what its columns mean, by the name of a setting. SHIPPED: what deploy.sh
+# has. OTHERWISE: what a reader goes by if it has nothing.
+SETTINGS=()
+declare -A KEPT_FOR=() READER=() SHIPPED=() OTHERWISE=() VALID=() MEANING=()
+
+read_settings_table() {
+  local name kept reader default values meaning
+  while read -r name kept reader default values meaning; do
+    [[ $name != "#" ]] || continue
+    SETTINGS+=("$name")
+    [[ $values != [0-9]*/* ]] || values=${values#*/}
+    [[ $default != - ]] || default=""
+    KEPT_FOR[$name]=$kept READER[$name]=$reader VALID[$name]=$values MEANING[$name]=$meaning
+    SHIPPED[$name]=$default OTHERWISE[$name]=$default
+    [[ $default != \(* ]] || SHIPPED[$name]="" OTHERWISE[$name]=${default//[()]/}
+  done <"$PROJECT_DIR/mirror/model/settings.table"
+}
+read_settings_table
 
 # vCPU units and the memory that Fargate has for them, in MiB: from, to, step (Amazon ECS Developer Guide, "Task size").
 readonly FARGATE_SIZES=(
@@ -20,58 +27,49 @@ readonly FARGATE_SIZES=(
   '32768 61440 61440 1' '32768 122880 122880 1' '32768 249856 249856 1'
 )
 
-# CloudWatch Logs API reference, PutRetentionPolicy.
-readonly RETENTION_DAYS=' 1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653 '
-
-readonly SWITCHES=(DRY_RUN CREATE_VPC_ENDPOINTS STARTER_COPIES METRICS DASHBOARD ROLLBACKS)
-
 # Regions of other partitions than aws: China, GovCloud, the European Sovereign Cloud, and those nobody can see.
 readonly OTHER_PARTITIONS='(cn|us-gov|us-iso[a-z]?|eu-iso[a-z]?|eusc)-.*'
 
 # An inline policy of a role holds 10,240 characters (IAM User Guide, "IAM and AWS STS quotas"), a key's ARN has 75.
 readonly MOST_KMS_KEYS=50
 
-# ask_settings FILE: prints the settings of the worker, or of the starter, that deploy.sh has, too.
-ask_settings() {
-  {
-    sed -En 's/^: "\$\{([A-Z_0-9]+):=.*/\1/p' "$PROJECT_DIR/deploy.sh"
-    sed -En 's/^    "([A-Z_0-9]+)": \(.*/\1/p' "$PROJECT_DIR/$1"
-  } | sort | uniq -d
+# settings_of READER: prints the settings that the worker, or the starter, is given.
+settings_of() {
+  local name
+  for name in "${SETTINGS[@]}"; do [[ ${READER[$name]} != @("$1"|both) ]] || printf '%s\n' "$name"; done
 }
 
 is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,11})$ ]]; }
 
-check_numbers() {
-  local row name lowest highest
-  for row in "${NUMBERS[@]}"; do
-    read -r name lowest highest <<<"$row"
-    [[ -n ${!name} ]] || continue
-    if ! is_number "${!name}" || ((${!name} < lowest || ${!name} > highest)); then
-      problem "$name=${!name}: set a whole number from $lowest to $highest"
+# check_values NAME...: nothing is a value of each setting that deploy.sh is shipped without.
+check_values() {
+  local name value lowest highest
+  for name in "$@"; do
+    value=${!name}
+    if [[ -z $value || ${VALID[$name]} == "*" ]]; then
+      continue
+    elif [[ ${VALID[$name]} =~ ^([0-9]+)\.\.([0-9]+)$ ]]; then
+      lowest=${BASH_REMATCH[1]} highest=${BASH_REMATCH[2]}
+      if ! is_number "$value" || ((value < lowest || value > highest)); then
+        problem "$name=$value: set a whole number from $lowest to $highest"
+      fi
+    else
+      [[ $value =~ ^(${VALID[$name]})$ ]] || problem "$name=$value: set ${MEANING[$name]}"
     fi
   done
 }
 
-# check_pattern NAME PATTERN MEANING
-check_pattern() { [[ ${!1} =~ ^($2)$ ]] || problem "$1=${!1}: set $3"; }
-
 # The settings that decide whether anything is written, and which AWS is called: all three scripts check them before
 # their first call.
 check_before_calls() {
-  local switch
-  for switch in "${SWITCHES[@]}"; do check_pattern "$switch" 'true|false' "true or false"; done
+  local name
+  for name in "${SETTINGS[@]}"; do [[ ${VALID[$name]} != "true|false" ]] || check_values "$name"; done
   [[ ! $REGION =~ ^$OTHER_PARTITIONS$ ]] || problem "REGION=$REGION: S3 Express One Zone exists only in the partition" \
     "aws, not in China, GovCloud or a sovereign cloud: set a Region such as eu-west-1"
 }
 
 # With these, cleanup.sh and sync.sh find a deployment. They accept every name that an older deploy.sh accepted.
-check_identity() {
-  check_pattern REGION '[a-z]{2}(-[a-z]+)+-[0-9]' "a Region such as eu-west-1"
-  check_pattern SRC_BUCKET '[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]' "the name of a standard bucket"
-  check_pattern APP_NAME '[a-z][a-z0-9-]{1,49}' "2 to 50 lower-case letters, digits and hyphens"
-  check_pattern SRC_BUCKET_OWNER '([0-9]{12})?' "the 12 digits of an AWS account, or nothing"
-  check_pattern DST_BUCKET_OWNER '([0-9]{12})?' "the 12 digits of an AWS account, or nothing"
-}
+check_identity() { check_values REGION SRC_BUCKET APP_NAME SRC_BUCKET_OWNER DST_BUCKET_OWNER; }
 
 # The repository's name is APP_NAME, and no name of ECR ends in a hyphen (ECR API reference, CreateRepository); that of
 # the security group begins with it, and "sg-" is for ids (EC2 API reference, CreateSecurityGroup). With the longest
@@ -126,47 +124,16 @@ check_image_name() {
     || problem "IMAGE_URI=$IMAGE_URI: write the path in lower case, as every registry does"
 }
 
-check_words() {
-  check_pattern EVENT_SOURCE 'sqs|eventbridge' "sqs or eventbridge"
-  check_pattern ANNOUNCE '(none|markers|all|failures)(,failures)?' \
-    "none, markers, all or failures, or markers,failures or all,failures"
-  check_pattern COPY_LAST '[^[:cntrl:]]{0,500}' "at most 500 characters of patterns, separated by commas"
-  [[ $ANNOUNCE != markers* || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
-  check_pattern TABLES '(delta)?' "delta, or nothing"
-  check_pattern TASK_ARCH 'ARM64|X86_64' "ARM64 or X86_64"
-  check_pattern ASSIGN_PUBLIC_IP 'ENABLED|DISABLED' "ENABLED or DISABLED"
-  check_pattern IMAGE_URI '([A-Za-z0-9][A-Za-z0-9._:/@-]{0,254})?' "the name of an image, or nothing"
-  check_pattern BASE_IMAGE '[a-z0-9][A-Za-z0-9._:/-]{0,150}(@sha256:[0-9a-f]{64})?' "the name of an image with Python 3.13"
-  check_pattern ECR_REGISTRY '([A-Za-z0-9][A-Za-z0-9.:-]*)?' "the host of a registry, or nothing"
-  check_pattern S3_CLIENT '(crt|boto3)?' "crt or boto3, or nothing"
-  check_pattern LOG_LEVEL '(DEBUG|INFO|WARNING|ERROR)?' "DEBUG, INFO, WARNING or ERROR, or nothing"
-  check_pattern ALARM_EMAIL '([^][@[:space:],;:<>()"\]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)?' "a mail address, or nothing"
-  # Of a path, what both IAM and Lambda take (their API references, CreateRole and CreateFunction).
-  check_pattern ROLE_PATH '/([A-Za-z0-9_+=,.@-]+/)*' "a path that begins and ends with a slash, such as /ml/"
-  ((${#ROLE_PATH} <= 512)) || problem "ROLE_PATH=$ROLE_PATH: set at most 512 characters"
-  check_pattern ROLE_BOUNDARY_ARN '(arn:aws:iam::(aws|[0-9]{12}):policy/[A-Za-z0-9_+=,.@/-]{1,512})?' \
-    "the ARN of an IAM policy, or nothing"
-  check_pattern RETRY_PAUSE '[0-9]+(\.[0-9]+)?' "seconds"
-  if ! is_number "$LOG_RETENTION_DAYS" || [[ $RETENTION_DAYS != *" $LOG_RETENTION_DAYS "* ]]; then
-    problem "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: set one of$RETENTION_DAYS"
+# The starter refuses the first, too. A message of a worker that died must not come back while its copy may still be running in S3. The worker checks the same.
+check_numbers_together() {
+  if is_number "$MIN_WORKERS" && is_number "$MAX_WORKERS" && ((MIN_WORKERS > MAX_WORKERS)); then
+    problem "MIN_WORKERS=$MIN_WORKERS is more than MAX_WORKERS=$MAX_WORKERS: lower the one or raise the other"
   fi
-}
-
-# A message of a worker that died must not come back while its copy may still be running in S3 (worker.py has the same
-# check, with the same default).
-check_timeouts() {
-  local lowest=${COPY_TIMEOUT:-900}
+  local lowest=${COPY_TIMEOUT:-${OTHERWISE[COPY_TIMEOUT]}}
   is_number "$VISIBILITY_TIMEOUT" && is_number "$VISIBILITY_EXTEND_INTERVAL" && is_number "$lowest" || return 0
   lowest=$((lowest + VISIBILITY_EXTEND_INTERVAL))
   ((lowest <= VISIBILITY_TIMEOUT)) || problem "VISIBILITY_TIMEOUT=$VISIBILITY_TIMEOUT: set at least $lowest," \
     "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT, or messages come back while their copies are still running"
-}
-
-# The starter refuses the same.
-check_min_workers() {
-  is_number "$MIN_WORKERS" && is_number "$MAX_WORKERS" || return 0
-  ((MIN_WORKERS <= MAX_WORKERS)) || problem "MIN_WORKERS=$MIN_WORKERS is more than MAX_WORKERS=$MAX_WORKERS: lower the" \
-    "one or raise the other"
 }
 
 # The starter starts an audit within three quarters of an hour (launch/audit.py), and status looks for its line in the
@@ -194,10 +161,12 @@ check_task_size() {
 
 # What deploy.sh checks beside check_before_calls; nothing of it needs an account.
 check_settings() {
-  check_numbers
-  check_identity
+  check_values "${SETTINGS[@]}"
+  [[ $COPY_LAST =~ ^[^[:cntrl:]]{0,500}$ ]] || problem "COPY_LAST=$COPY_LAST: set at most 500 characters of patterns," \
+    "separated by commas"
+  [[ $ANNOUNCE != markers* || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
+  ((${#ROLE_PATH} <= 512)) || problem "ROLE_PATH=$ROLE_PATH: set at most 512 characters"
   check_new_name
-  check_words
   check_image_name
   check_prefix
   check_exclude
@@ -206,8 +175,7 @@ check_settings() {
   check_tags
   check_kms_keys SRC_KMS_KEY_ARN "$MOST_KMS_KEYS" "keys, because the policy of a role cannot hold more"
   check_kms_keys DST_KMS_KEY_ARN 1 "key, because a directory bucket keeps one for its whole life"
-  check_timeouts
-  check_min_workers
+  check_numbers_together
   check_audit_days
   check_task_size
 }

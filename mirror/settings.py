@@ -1,17 +1,15 @@
-"""The worker's settings: environment variables, their defaults and their valid values."""
+"""The worker's settings: environment variables, which mirror/model/settings.table has with defaults and values."""
 
 from __future__ import annotations
 
 import functools
 import re
 from dataclasses import dataclass
-from typing import Any
 
+from mirror.model.checks import check, settings_of
 from mirror.model.delta import LOG_EXAMPLES, may_be_in_log
-from mirror.model.limits import MAX_COPY_SIZE, MAX_SQS_DELAY, MAX_SQS_VISIBILITY, MIB, MIN_PART_SIZE
 from mirror.model.selection import Wanted, items_of, wanted_of
 
-EXCLUDE_MEANING = "at most 500 characters of patterns, separated by commas, such as *.tmp,*/_temporary/*"
 HELD_PER_SLOT = 4  # a worker that holds this many messages, or keys, for each of MAX_CONCURRENT_KEYS receives no more
 
 
@@ -92,67 +90,26 @@ class Settings:
         return self.visibility_extend_interval + self.copy_timeout
 
 
-ANNOUNCE_MEANING = "none, markers, all or failures, or markers,failures or all,failures"
-
-# name -> (default or None when required, pattern, what it has to be)
-TEXT_SETTINGS: dict[str, tuple[str | None, str, str]] = {
-    "REGION": (None, r"[a-z]{2}(-[a-z]+)+-\d+", "a Region such as eu-north-1"),
-    "SRC_BUCKET": (None, r"(?!.*--x-s3$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a general purpose bucket"),
-    "DST_BUCKET": (None, r"[a-z0-9][a-z0-9-]*--[a-z0-9-]+--x-s3", "a directory bucket: NAME--ZONE_ID--x-s3"),
-    "QUEUE_URL": (None, r"https?://\S+", "the URL of the SQS queue"),
-    "PREFIX_FILTER": ("", r"[^\ud800-\udfff]*", "beginnings of keys, in UTF-8, separated by commas"),
-    "SRC_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account ID"),
-    "DST_BUCKET_OWNER": ("", r"(\d{12})?", "a 12-digit account ID"),
-    "COPY_LAST": ("", r"[^\x00-\x1f\x7f]*", "patterns of keys, separated by commas, such as _SUCCESS,*.done"),
-    "TABLES": ("", r"(delta)?", "delta, or nothing"),
-    "ANNOUNCE": ("none", r"(none|markers|all|failures)(,failures)?", ANNOUNCE_MEANING),
-    "EXCLUDE": ("", r"[^\x00-\x1f\x7f\ud800-\udfff]{0,500}", EXCLUDE_MEANING),
-    "ROLLBACKS": ("true", r"true|false", "true, or false if versions are never permanently deleted"),
-    "S3_CLIENT": ("crt", r"crt|boto3", "crt or boto3"),
-    "METRICS": ("false", r"true|false", "true or false"),
-    "APP_NAME": ("s3-to-s3express-sync", r"[a-z][a-z0-9-]{1,49}", "2 to 50 lower-case letters, digits and hyphens"),
-    "LOG_LEVEL": ("INFO", r"DEBUG|INFO|WARNING|ERROR", "DEBUG, INFO, WARNING or ERROR"),
+REQUIRED = ("QUEUE_URL", "REGION", "SRC_BUCKET", "DST_BUCKET")
+# What deploy.sh checks in another way: with the account, or as lists.
+PATTERNS = {
+    "SRC_BUCKET": r"(?!.*--x-s3$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+    "DST_BUCKET": r"[a-z0-9][a-z0-9-]*--[a-z0-9-]+--x-s3",
+    "PREFIX_FILTER": r"[^\ud800-\udfff]*",
+    "COPY_LAST": r"[^\x00-\x1f\x7f]*",
+    "EXCLUDE": r"[^\x00-\x1f\x7f\ud800-\udfff]{0,500}",
 }
-
-# name -> (default, lowest, highest)
-NUMBER_SETTINGS: dict[str, tuple[int, int, int]] = {
-    "VISIBILITY_TIMEOUT": (7200, 2, MAX_SQS_VISIBILITY),
-    "VISIBILITY_EXTEND_INTERVAL": (300, 1, MAX_SQS_VISIBILITY),
-    "WAIT_TIME_SECONDS": (20, 1, 20),
-    "EMPTY_POLLS_BEFORE_EXIT": (3, 0, 1000),  # 0: it never ends by itself
-    "MAX_RECEIVES": (3, 1, 1000),
-    "RETRY_BASE_SECONDS": (30, 1, 3600),
-    "COPY_TIMEOUT": (900, 1, MAX_SQS_DELAY),
-    "MULTIPART_THRESHOLD": (MAX_COPY_SIZE, MIN_PART_SIZE, MAX_COPY_SIZE),
-    "PART_SIZE": (64 * MIB, MIN_PART_SIZE, MAX_COPY_SIZE),
-    "MAX_CONCURRENT_PARTS": (256, 1, 1024),
-    "MAX_CONCURRENT_KEYS": (256, 1, 1024),
-    "PROCESSES": (1, 1, 64),
-    "TASK_MEMORY": (0, 0, 249_856),  # MiB; 0: not known
-    "KEEP_DAYS": (0, 0, 3650),  # 0: forever
-    "ALARM_LAG_SECONDS": (900, 60, 1_209_600),
-}
+SETTINGS = [setting._replace(values=PATTERNS.get(setting.name, setting.values)) for setting in settings_of("worker")]
 
 
 def load_settings(environment: dict[str, str], unused: tuple[str, ...] = ()) -> Settings:
-    """Reads the settings from environment variables; the texts that are `unused` are not checked. Raises a ValueError
-    that names every wrong one and what it has to be."""
-    values: dict[str, Any] = {}
-    problems = []
-    for name, (default, pattern, meaning) in TEXT_SETTINGS.items():
-        text = environment.get(name) or default
-        values[name.lower()] = text
-        if name in unused:
-            continue
-        if text is None:
-            problems.append(f"{name} is not set, it has to be {meaning}")
-        elif not re.fullmatch(pattern, text, re.DOTALL):
-            problems.append(f"{name}={text!r} has to be {meaning}")
-    for name, (number, lowest, highest) in NUMBER_SETTINGS.items():
-        text = environment.get(name) or str(number)
-        values[name.lower()] = int(text) if re.fullmatch(r"[0-9]+", text) else -1
-        if not lowest <= values[name.lower()] <= highest:
-            problems.append(f"{name}={text!r} has to be a whole number from {lowest} to {highest}")
+    """Reads the settings from environment variables; those that are `unused` are not checked. Raises a ValueError that
+    names every wrong one and what it has to be."""
+    used = [setting for setting in SETTINGS if setting.name not in unused]
+    # A worker that somebody runs elsewhere does not know the memory of its task.
+    values, problems = check(used, {"TASK_MEMORY": "0"} | environment, REQUIRED)
+    values = {name.lower(): value for name, value in values.items()}
+    values |= {name.lower(): environment.get(name) for name in unused}
     problems = problems or problems_together(Settings(**values))
     if problems:
         raise ValueError("; ".join(problems))

@@ -42,7 +42,7 @@ readonly STARTER_TIMEOUT=60                    # seconds
 # stands for a variable that it is to have no longer.
 copying_variables() {
   local variables names
-  names=$(fact settings mirror/settings.py)
+  names=$(settings_of worker)
   variables=$(worker_variables | jq --argjson copies "$STARTER_COPIES" --arg max_size "$STARTER_MAX_SIZE" '
     if $copies then del(.PROCESSES, .S3_CLIENT, .TASK_MEMORY) + {STARTER_COPIES: "true", STARTER_MAX_SIZE: $max_size}
     else {COPY_LAST, TABLES, ANNOUNCE, EXCLUDE, KEEP_DAYS, PREFIX_FILTER, METRICS} end')
@@ -52,7 +52,7 @@ copying_variables() {
 
 starter_environment() {
   local listed names queue subnets group copying processes guard
-  listed=$(fact settings launch/settings.py)
+  listed=$(settings_of starter)
   mapfile -t names <<<"$listed"
   queue=$(queue_url "$QUEUE_NAME")
   processes=$(worker_processes)

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # The worker's image and the repository that holds it.
 
-readonly OLDEST_BUILDX=0.10.0                                # the first that can leave out attestations
-readonly IMAGE_FILES=(Dockerfile requirements.txt worker.py) # and every module of mirror/
+readonly OLDEST_BUILDX=0.10.0                                                            # the first that can leave out attestations
+readonly IMAGE_FILES=(Dockerfile requirements.txt worker.py mirror/model/settings.table) # and every module of mirror/
 readonly OLD_IMAGE_DAYS=90
 
 # Prints the files that the image is built from.

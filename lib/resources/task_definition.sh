@@ -4,10 +4,10 @@
 # Prints how many processes a worker has: one for each vCPU, unless the setting says otherwise. The starter has to know.
 worker_processes() { printf '%s\n' "${PROCESSES:-$((TASK_CPU > 1024 ? TASK_CPU / 1024 : 1))}"; }
 
-# Prints the settings of a worker as a JSON object: those of mirror/settings.py that are set, and QUEUE_URL.
+# Prints the settings of a worker as a JSON object: those of the worker that are set, and QUEUE_URL.
 worker_variables() {
   local names settings queue processes
-  names=$(fact settings mirror/settings.py)
+  names=$(settings_of worker)
   mapfile -t settings <<<"$names"
   queue=$(queue_url "$QUEUE_NAME")
   processes=$(worker_processes)

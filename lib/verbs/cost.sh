@@ -36,8 +36,7 @@
 # Exit status: 0 done; 1 AWS refused something; 2 wrong usage; 3 the buckets
 # could not be counted.
 
-readonly IMAGE_GB=0.06                                           # about what the image takes in ECR
-readonly DEFAULT_THRESHOLD=5368709120 DEFAULT_PART_SIZE=67108864 # of MULTIPART_THRESHOLD and PART_SIZE: settings.py
+readonly IMAGE_GB=0.06 # about what the image takes in ECR
 
 readonly METRIC_DAYS=455 # for which CloudWatch keeps figures (CloudWatch User Guide, "Metrics retention")
 
@@ -97,8 +96,8 @@ set_cost_seconds() {
 synced_figures() {
   local all large
   all=$(query keys "$COST_SECONDS" "$(count_synced)")
-  large=$(query keys "$COST_SECONDS" "$(count_synced "${MULTIPART_THRESHOLD:-$DEFAULT_THRESHOLD}")")
-  printf '%s\n' "$all" "$large" | jq -s --argjson part "${PART_SIZE:-$DEFAULT_PART_SIZE}" '
+  large=$(query keys "$COST_SECONDS" "$(count_synced "${MULTIPART_THRESHOLD:-${OTHERWISE[MULTIPART_THRESHOLD]}}")")
+  printf '%s\n' "$all" "$large" | jq -s --argjson part "${PART_SIZE:-${OTHERWISE[PART_SIZE]}}" '
     def of($action; $field): [.[] | select(.action == $action)[$field] | tonumber] | add // 0;
     .[1] as $large | .[0] | {copies: of("copied"; "keys"), deletes: of("deleted"; "keys"),
       skipped: of("skipped"; "keys"), bytes: of("copied"; "bytes")}

@@ -59,9 +59,9 @@ def head(**changed: object) -> dict:
         ("VISIBILITY_TIMEOUT", "2h", "whole number"),
         ("VISIBILITY_TIMEOUT", "-5", "whole number"),
         ("DST_BUCKET", "an-ordinary-bucket", "directory bucket"),
-        ("SRC_BUCKET", "mirror--eun1-az1--x-s3", "general purpose bucket"),
+        ("SRC_BUCKET", "mirror--eun1-az1--x-s3", "the name of a standard bucket"),
         ("QUEUE_URL", "my-queue", "URL of the SQS queue"),
-        ("SRC_BUCKET_OWNER", "12345", "12-digit"),
+        ("SRC_BUCKET_OWNER", "12345", "12 digits"),
         ("LOG_LEVEL", "LOUD", "DEBUG, INFO"),
     ],
 )

@@ -19,8 +19,8 @@ from mirror.model.log_lines import AUDITED
 
 Kept = dict[str, Any]
 Documents = dict[str, Any]
-TABLE = [line.split(" ", 2) for line in (PROJECT / "lib/settings.table").read_text().splitlines() if line[0] != "#"]
-SHIPPED = {row[0]: row[2] if len(row) > 2 else "" for row in TABLE} | {"REGION": REGION, "SRC_BUCKET": SOURCE}
+LINES = [line.split() for line in (PROJECT / "mirror/model/settings.table").read_text().splitlines() if line[0] != "#"]
+SHIPPED = {row[0]: "" if row[3][0] in "-(" else row[3] for row in LINES} | {"REGION": REGION, "SRC_BUCKET": SOURCE}
 SHIPPED |= {"DST_BUCKET": MIRROR, "SRC_BUCKET_OWNER": NUMBER, "DST_BUCKET_OWNER": NUMBER}
 
 # 14 days, which is all that SQS has: a message's time in the first queue counts in the second. A receive waits 20 s,
@@ -206,7 +206,7 @@ class Asked:
     @cached_property
     def of_worker(self) -> dict[str, str]:
         """Variables of a worker: what is not set is left to it."""
-        names = [*mirror.settings.TEXT_SETTINGS, *mirror.settings.NUMBER_SETTINGS]
+        names = [setting.name for setting in mirror.settings.SETTINGS]
         url = f"https://sqs.{REGION}.amazonaws.com/{NUMBER}/{self.app}-q"
         processes = self.settings["PROCESSES"] or str(max(1, int(self.settings["TASK_CPU"]) // 1024))
         given = self.settings | {"QUEUE_URL": url, "PROCESSES": processes}

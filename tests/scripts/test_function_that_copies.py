@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from account import PROJECT
 from documents import Scripts, scripts_of_module
-from test_settings import LIMITS, bash
+from test_settings import TABLE, bash
 
 PYTHON = "/usr/bin/python3.13"
 MOST_VARIABLES, MOST_OF_A_POLICY = 4096, 10_240  # Lambda quotas, in bytes of JSON; IAM and AWS STS quotas
@@ -96,7 +96,11 @@ def test_a_function_that_does_not_copy_has_its_own_files_alone(tmp_path: Path) -
     pack(tmp_path / "starter.zip", copies="false")
     with zipfile.ZipFile(tmp_path / "starter.zip") as file:
         launch = [f"launch/{path.name}" for path in (PROJECT / "launch").glob("*.py")]
-        assert file.namelist() == sorted(["starter.py", *launch])
+        table = [
+            "mirror/__init__.py",
+            *(f"mirror/model/{name}" for name in ("__init__.py", "checks.py", "settings.table")),
+        ]
+        assert file.namelist() == sorted(["starter.py", *launch, *table])
         assert file.read("starter.py") == (PROJECT / "starter.py").read_bytes()
     pack(tmp_path / "again.zip", copies="false", umask=0o077)
     assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "starter.zip").read_bytes()
@@ -158,7 +162,7 @@ def test_pip_is_needed_only_for_copying(tmp_path: Path) -> None:
 
 # --- variables and rights within the limits -----------------------------------------------------------------------
 
-LARGEST = {name: str(highest) for name, (_, highest) in LIMITS.items() if name != "TASK_MEMORY"} | {
+LARGEST = {name: str(row.limits[1]) for name, row in TABLE.items() if row.limits and name != "TASK_MEMORY"} | {
     "APP_NAME": "a" * 50,
     "REGION": "ap-southeast-1",
     "SRC_BUCKET": "b" * 63,
@@ -188,7 +192,7 @@ def without_account(function: str, **settings: str) -> Any:
 
 
 def test_the_largest_settings_fit_into_the_functions_variables_and_its_role() -> None:
-    names = bash("fact settings mirror/settings.py").split()
+    names = [setting.name for setting in TABLE.values() if setting.reader in ("worker", "both")]
     assert set(names) - LARGEST.keys() == {"S3_CLIENT", "TASK_MEMORY"}  # a function has boto3, and is no task
     paused = '{"Environment": {"Variables": {"PAUSED_SINCE": "2026-11-27T12:00:00Z"}}}'
     configuration = without_account(f"with_pause \"$(function_configuration)\" <<<'{paused}'", **LARGEST)

@@ -4,6 +4,7 @@ import fnmatch
 import itertools
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -11,7 +12,7 @@ import pytest
 from account import APP
 from meaning import as_list, matches
 from test_function_that_copies import LARGEST, MOST_OF_A_POLICY, MOST_VARIABLES, without_account
-from test_settings import PASSED, bash, problems, task_policy
+from test_settings import bash, problems
 
 from mirror.model.delta import may_be_in_log
 
@@ -61,27 +62,22 @@ ALLOWED: list[dict[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "message"), REFUSED, ids=[message[:40] for _, message in REFUSED])
-def test_what_is_no_list_is_refused_with_what_to_write_instead(settings: dict[str, str], message: str) -> None:
-    found = problems(**settings)
-    assert message in found
-    assert found.startswith(next(iter(settings)))
-    assert found.count("\n") == 1
-
-
-def test_what_is_a_list_is_taken() -> None:
+def test_what_is_no_list_is_refused_with_what_to_write_instead_and_what_is_one_is_taken(tmp_path: Path) -> None:
+    for settings, message in REFUSED:
+        (problem,) = problems(tmp_path, **settings)
+        assert message.rstrip() in problem
+        assert problem.startswith(next(iter(settings)))
     for settings in ALLOWED:
-        assert problems(**settings) == f"{PASSED}\n", settings
+        assert problems(tmp_path, **settings) == [], settings
 
 
-def test_a_marker_is_no_file_of_a_tables_log() -> None:
+def test_a_marker_is_no_file_of_a_tables_log(tmp_path: Path) -> None:
     """The worker refuses the same."""
     for pattern in ("a/*.json", "x[0-9]/_delta_log/[!0]*7.crc", "*.0000000002.parquet", "a/*/_SUCCESS", "*_delta_log*"):
-        found = problems(TABLES="delta", COPY_LAST=f"_DONE,{pattern}")
-        is_refused = f"remove {pattern}, which can match files of a table's log" in found
-        assert is_refused is may_be_in_log(pattern), found
-        assert is_refused or found == f"{PASSED}\n"
-    assert problems(COPY_LAST="a/*.json") == f"{PASSED}\n"
+        found = problems(tmp_path, TABLES="delta", COPY_LAST=f"_DONE,{pattern}")
+        assert len(found) == may_be_in_log(pattern)
+        assert all(f"remove {pattern}, which can match files of a table's log" in problem for problem in found)
+    assert problems(tmp_path, COPY_LAST="a/*.json") == []
 
 
 # --- what is said ---------------------------------------------------------------------------------------------------
@@ -102,16 +98,19 @@ def test_deploy_tells_how_many_prefixes_there_are_and_which_are_merged() -> None
 
 def change(old: dict[str, str], new: dict[str, str]) -> list[str]:
     """What deploy.sh says after a change of the settings of a deployment."""
+    return bash(after(old), **new).splitlines()[2:]
+
+
+def after(old: dict[str, str]) -> str:
     environment = [{"name": name, "value": value} for name, value in old.items()]
     definition = json.dumps({"containerDefinitions": [{"name": "worker", "environment": environment}]})
-    script = f"ask_task_definition() {{ printf '%s' {shlex.quote(definition)}; }}; tell_of_change"
-    return bash(script, **new).splitlines()[2:]
+    return f"keep task_definition <<<{shlex.quote(definition)}; tell_of_change"
 
 
 def test_a_change_says_what_a_reconcile_brings_and_what_is_unwanted() -> None:
     same = {"PREFIX_FILTER": "a/,b/", "EXCLUDE": "*.tmp"}
     assert change(same, {"PREFIX_FILTER": "b/,a/,b/c/", "EXCLUDE": "*.tmp,*.tmp"}) == change({}, {}) == []
-    assert bash("ask_task_definition() { :; }; tell_of_change", PREFIX_FILTER="a/") == ""  # the first deployment
+    assert bash("keep task_definition </dev/null; tell_of_change", PREFIX_FILTER="a/") == ""  # the first deployment
     assert change({"PREFIX_FILTER": "a/"}, same) == [
         "- Existing objects under b/ are not copied yet. To copy them: ./sync.sh reconcile",
         "- Copies like *.tmp are unwanted now. ./sync.sh reconcile counts them, and deletes them with: "
@@ -140,8 +139,8 @@ def test_the_command_that_is_told_deletes_what_is_synced_no_longer_and_nothing_e
     texts = ("", "a/", "z", "a/b", "a/b/c/,z", "m[o]/v,it's/", "m[o]/v2", "é f/,a/", "a/[x]/")
     lists = {text: listed(text) for text in texts}
     pairs = list(itertools.permutations(texts, 2))
-    words = [shlex.join(json.dumps(lists[text]) for text in pair) for pair in pairs]
-    output = bash("; ".join(f"echo pair; changed_prefixes {two}" for two in words), DST_BUCKET="copies")
+    tells = [f"echo pair; PREFIX_FILTER={shlex.quote(new)}; {after({'PREFIX_FILTER': old})}" for old, new in pairs]
+    output = bash("; ".join(tells), DST_BUCKET="copies")
     for (old, new), told in zip(pairs, output.split("pair\n")[1:], strict=True):
         commands = [line.partition("--dryrun): ")[2] for line in told.splitlines() if "aws s3 rm" in line]
         gone = {key for command in commands for key in deleted(command, keys)}
@@ -289,7 +288,11 @@ def test_no_rule_is_too_complex_or_too_long_for_eventbridge() -> None:
     ],
 )
 def test_the_role_may_read_the_prefixes_as_far_as_a_policy_can_say_them(text: str, keys: list[str]) -> None:
-    granted = next(found for found in task_policy(PREFIX_FILTER=text) if found["Action"] == "s3:GetObject")
+    granted = next(
+        found
+        for found in json.loads(bash("worker_statements", PREFIX_FILTER=text))
+        if found["Action"] == "s3:GetObject"
+    )
     assert as_list(granted["Resource"]) == [f"arn:aws:s3:::their-source/{key}" for key in keys]
 
 

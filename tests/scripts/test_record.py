@@ -12,7 +12,7 @@ import shlex
 from typing import Any
 
 import pytest
-from account import APP, MIRROR, PROJECT, REGION, SOURCE
+from account import APP, MIRROR, REGION, SOURCE
 from authorized import grants
 from documents import Ran, Scripts, scripts_of_module
 from operated import Operated
@@ -69,16 +69,6 @@ def having(kept: dict[str, Any], account: PaperAccount | None = None) -> PaperAc
 
 def changes(ran: Ran) -> list[str]:
     return re.findall(r"^\[.*?\] (.*: (?:changed|created|removed).*)$", ran.output, re.MULTILINE)
-
-
-def test_the_table_has_every_setting_with_the_default_that_deploy_sh_is_shipped_with() -> None:
-    block = re.findall(r'^: "\$\{([A-Z_0-9]+):=([^}]*)\}"', (PROJECT / "deploy.sh").read_text(), re.MULTILINE)
-    lines = (PROJECT / "lib/settings.table").read_text().splitlines()
-    rows = [line.split(" ", 2) for line in lines if not line.startswith("#")]
-    assert [(name, default[0] if default else "") for name, _, *default in rows] == block
-    assert {kept for _, kept, *_ in rows} == {"deployment", "release", "target", "run"}
-    never = {name for name, kept, *_ in rows if kept in ("target", "run")}
-    assert never == {"REGION", "APP_NAME", "DRY_RUN", "RETRY_PAUSE", "RETRY_LIMIT"}
 
 
 def test_an_empty_name_is_told_from_none_before_deploy_sh_gives_defaults() -> None:

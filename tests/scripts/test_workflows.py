@@ -277,7 +277,7 @@ def test_only_a_release_without_a_tag_is_published(releaser: Runner, version: st
 
 
 @pytest.mark.fast
-def test_a_release_is_an_image_that_runs_then_a_tag_with_its_changes(releaser: Runner) -> None:
+def test_a_release_is_an_image_that_runs_then_a_tag_with_its_changes(releaser: Runner, tmp_path: Path) -> None:
     releaser.run("publish")
     assert not releaser.failed, releaser.output
     build, started, release = (
@@ -292,7 +292,8 @@ def test_a_release_is_an_image_that_runs_then_a_tag_with_its_changes(releaser: R
     assert f" --target {'a' * 40} " in release
     assert (releaser.project / "notes.md").read_text() == NOTES
     assert calls(releaser)[-1] == release
-    assert "is the image of 9.8.7, but this checkout is" in problems(IMAGE_URI=image)
+    (problem,) = problems(tmp_path, IMAGE_URI=image)
+    assert "is the image of 9.8.7, but this checkout is" in problem
 
 
 @pytest.mark.fast
