@@ -154,14 +154,17 @@ readonly RESOURCE_CHECKS=(
 # removed. The sync works without what comes after the dashboard. The old way after a change of EVENT_SOURCE goes last,
 # when the new one works.
 list_steps() {
-  local new_way=(ensure_notification) old_way=ensure_event_rule alarms=(ensure_topic ensure_alarms)
+  local new_way=(ensure_notification) old_way=ensure_event_rule alarms=(ensure_topic ensure_alarms) endpoints=()
   [[ $EVENT_SOURCE == sqs ]] || new_way=(ensure_event_rule ensure_event_switch) old_way=ensure_notification
   [[ -n $ALARM_EMAIL ]] || alarms=(ensure_alarms ensure_topic)
+  [[ $CREATE_VPC_ENDPOINTS == false ]] || endpoints=("ensure_vpc_endpoint s3" "ensure_vpc_endpoint s3express")
   STEPS=(
-    ensure_log_groups ensure_queues ensure_roles ensure_repository ensure_image ensure_ecs_role ensure_cluster
-    ensure_loosened_lifecycle ensure_task_definition ensure_security_group ensure_vpc_endpoints ensure_function
-    ensure_rule "${new_way[@]}" ensure_rights_ended "${alarms[@]}"
-    ensure_dashboard ensure_version_tag ensure_lifecycle ensure_no_overdue_reads "$old_way"
+    "ensure_log_group $STARTER_LOG_GROUP" "ensure_log_group $WORKER_LOG_GROUP" "ensure_queue $DLQ_NAME"
+    "ensure_queue $QUEUE_NAME" "ensure_role $STARTER_ROLE" "ensure_role $TASK_ROLE" "ensure_role $EXEC_ROLE"
+    ensure_repository ensure_image ensure_ecs_role ensure_cluster ensure_loosened_lifecycle ensure_task_definition
+    ensure_security_group ${endpoints[@]+"${endpoints[@]}"} ensure_function ensure_rule
+    "${new_way[@]}" ensure_rights_ended "${alarms[@]}" ensure_dashboard ensure_version_tag
+    ensure_lifecycle ensure_no_overdue_reads "$old_way"
   )
 }
 

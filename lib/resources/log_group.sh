@@ -16,8 +16,6 @@ ensure_log_group() {
   finish
 }
 
-ensure_log_groups() { each ensure_log_group "$STARTER_LOG_GROUP" "$WORKER_LOG_GROUP"; }
-
 list_log_group() {
   local name groups
   for name in "$STARTER_LOG_GROUP" "$WORKER_LOG_GROUP"; do

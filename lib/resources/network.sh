@@ -187,8 +187,6 @@ ensure_vpc_endpoint() {
   finish
 }
 
-ensure_vpc_endpoints() { [[ $CREATE_VPC_ENDPOINTS == false ]] || each ensure_vpc_endpoint s3 s3express; }
-
 # The tag is checked again in the answer: what is removed must be ours.
 list_vpc_endpoint() {
   aws_or_die ec2 describe-vpc-endpoints --filters "Name=tag:app,Values=$APP_NAME" | jq -r --arg app "$APP_NAME" '

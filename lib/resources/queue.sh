@@ -149,8 +149,6 @@ ensure_queue() {
   finish
 }
 
-ensure_queues() { each ensure_queue "$DLQ_NAME" "$QUEUE_NAME"; }
-
 # count_messages URL
 count_messages() {
   aws_or_nothing sqs get-queue-attributes --queue-url "$1" --attribute-names All | jq -r '.Attributes

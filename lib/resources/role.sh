@@ -214,8 +214,6 @@ tell_of_readable() {
     + "PREFIX_FILTER"' <<<"$prefixes")"
 }
 
-ensure_roles() { each ensure_role "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; }
-
 # Role names are the same in all Regions: a role with another Region's tag belongs to a deployment there.
 list_role() {
   local name role other

@@ -64,11 +64,11 @@ several() {
   local step
   for step in "$@"; do run_step "$step"; done
 }
-changed_events() {
+steps_like() {
   local one
   list_steps
   for one in "${STEPS[@]}"; do
-    [[ $one != ensure_@(queues|notification|event_*) ]] || run_step "$one"
+    [[ $one != ensure_@($1) ]] || run_step "$one"
   done
 }
 set +e

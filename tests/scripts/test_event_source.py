@@ -10,13 +10,14 @@ import pytest
 from account import APP, PROJECT, SOURCE
 from documents import Scripts, scripts_of_module
 from paper_account import PaperAccount
+from test_documents import CHANGED_EVENTS
 from test_interrupted import REMOVAL
 
 Kept = dict[str, Any]
 RULE = f"{APP}-event-rule"
 BRIDGE, QUEUE_WAY = {"EVENT_SOURCE": "eventbridge"}, {"EVENT_SOURCE": "sqs"}
-NEW_WAY = {"eventbridge": ("ensure_event_rule", "ensure_event_switch"), "sqs": ("ensure_notification",)}
-PATH = ("ensure_roles", "ensure_function", "ensure_rule", "changed_events")
+NEW_WAY = {"eventbridge": "queue *|event_*", "sqs": "queue *|notification"}  # the steps of it
+PATH = f"role *|function|rule|{CHANGED_EVENTS}"
 KINDS = "notification event_switch event_rule rule function role queue"
 BUCKET = f"notifications {SOURCE}"
 
@@ -49,15 +50,15 @@ def test_an_alarm_on_events_of_somebody_else_stays(scripts: Scripts, kept: Kept)
 
 def test_a_notification_without_its_statement_is_found_too(scripts: Scripts, kept: Kept) -> None:
     del kept[f"queue {APP}-q"]["Attributes"]["Policy"]
-    scripts.step("changed_events", **BRIDGE)
+    scripts.step("steps_like", CHANGED_EVENTS, **BRIDGE)
     assert (ours(kept), senders(kept)) == ([], ["eventbridge"])
 
 
 def test_a_change_that_ends_before_the_old_way_is_removed_waits_again(scripts: Scripts, kept: Kept) -> None:
     for settings in (BRIDGE, QUEUE_WAY):
-        scripts.step("several", "ensure_queues", *NEW_WAY[settings["EVENT_SOURCE"]], **settings)
+        scripts.step("steps_like", NEW_WAY[settings["EVENT_SOURCE"]], **settings)
         assert (bool(ours(kept)), f"rule {RULE}" in kept, senders(kept)) == (True, True, ["s3-events", "eventbridge"])
-        ran = scripts.step("changed_events", **settings)
+        ran = scripts.step("steps_like", CHANGED_EVENTS, **settings)
         assert "both event sources are on" in ran.errors
         assert (bool(ours(kept)), f"rule {RULE}" in kept) == (settings is QUEUE_WAY, settings is BRIDGE)
         assert len(senders(kept)) == 1
@@ -72,7 +73,7 @@ def test_notifications_of_others_for_the_same_keys_are_no_problem_with_eventbrid
     assert "S3 allows only one per event and key: set EVENT_SOURCE=eventbridge, or PREFIX_FILTER" in ran.errors
     ran = scripts.deploy("--dry-run", **BRIDGE)
     assert f"event rule {RULE}: would create" in ran.output
-    scripts.step("changed_events", **BRIDGE)
+    scripts.step("steps_like", CHANGED_EVENTS, **BRIDGE)
     assert kept[BUCKET]["QueueConfigurations"] == [theirs]
 
 
@@ -85,7 +86,7 @@ def test_a_bucket_of_another_account_is_refused(scripts: Scripts) -> None:
 
 
 def test_another_source_than_that_of_the_rule_is_refused(scripts: Scripts, kept: Kept) -> None:
-    scripts.step("changed_events", **BRIDGE)
+    scripts.step("steps_like", CHANGED_EVENTS, **BRIDGE)
     kept["notifications forgotten"] = {}
     ran = scripts.deploy(status=2, SRC_BUCKET="forgotten", **BRIDGE)
     assert f"the queue {APP}-q gets the events of {SOURCE}" in " ".join(ran.errors.split())
@@ -98,7 +99,7 @@ def test_two_deployments_of_one_source_do_not_touch_each_other(scripts: Scripts,
     account = scripts.account = PaperAccount()
     other = "second" if first == APP else APP
     for app in (APP, "second"):
-        scripts.step("several", *PATH, **BRIDGE, APP_NAME=app)
+        scripts.step("steps_like", PATH, **BRIDGE, APP_NAME=app)
     theirs = {name: kept for name, kept in account.kept.items() if name.split(" ")[1].startswith(f"{other}-")}
     before = copy.deepcopy(theirs)
 
@@ -108,7 +109,7 @@ def test_two_deployments_of_one_source_do_not_touch_each_other(scripts: Scripts,
     assert f"rule/{other}-event-rule" in ran.errors
     assert "EventBridgeConfiguration" in account.kept[BUCKET]
     assert theirs == before
-    assert scripts.step("several", *PATH, **BRIDGE, APP_NAME=other).writes == []
+    assert scripts.step("steps_like", PATH, **BRIDGE, APP_NAME=other).writes == []
 
     scripts.run(REMOVAL.format(KINDS), **BRIDGE, APP_NAME=other)
     assert account.kept.keys() - {BUCKET} == PaperAccount().kept.keys()
@@ -123,7 +124,7 @@ def test_a_target_that_is_refused_ends_the_run(scripts: Scripts, kept: Kept) -> 
 
     scripts.account = Refusing()
     scripts.account.kept = kept
-    ran = scripts.step("changed_events", status=1, **BRIDGE)
+    ran = scripts.step("steps_like", CHANGED_EVENTS, status=1, **BRIDGE)
     assert f"event rule {RULE}: put-targets was refused: " in ran.errors
     assert ours(kept) == [APP]
 
@@ -152,7 +153,7 @@ def test_the_switch_stays_for_each_rule_that_may_ask_for_events_of_the_bucket(sc
         rule = {"Name": name, "EventPattern": json.dumps(pattern), "State": "ENABLED"}
         kept[f"rule {name}"] = rule | {"targets": {}, "tags": {}}
     kept["rule minute"] = {"Name": "minute", "ScheduleExpression": "rate(1 minute)", "targets": {}, "tags": {}}
-    ran = scripts.step("changed_events", **QUEUE_WAY)
+    ran = scripts.step("steps_like", CHANGED_EVENTS, **QUEUE_WAY)
     said = " ".join(ran.errors.split()).partition("because other rules may ask for its events: ")[2]
     assert re.findall(r"rule/([\w-]+)", said) == [f"their-{n:02}" for n in range(len(ASKING))]
     assert "EventBridgeConfiguration" in kept[BUCKET]

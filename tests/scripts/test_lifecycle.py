@@ -22,12 +22,7 @@ REMOVE_OLD = "./sync.sh reconcile --remove-unwanted"
 # The steps on the lifecycle and on the settings of the workers, in the order of deploy.sh.
 DEPLOY = """start_run
 check_account
-chosen=()
-list_steps
-for step in "${STEPS[@]}"; do
-  [[ $step != *_lifecycle && $step != ensure_task_definition ]] || chosen+=("$step")
-done
-make_plan "${chosen[@]}"
+make_plan "steps_like *_lifecycle|lifecycle|task_definition"
 carry_out
 print_left"""
 CLEAN_UP = REMOVAL.format("bucket_policy bucket_lifecycle")
