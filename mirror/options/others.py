@@ -83,7 +83,7 @@ async def writing(buckets: Buckets, sync: KeySync, key: str) -> AsyncIterator[Ke
     finally:
         if inner.upload:
             await drop_upload(buckets, inner)
-        if inner.result.unsettled_until:
+        if inner.result.may_land_until:
             await sync.host.look_later(key, buckets.settings.copy_timeout)
 
 

@@ -81,7 +81,7 @@ class Result:
     sight: tuple[Source | None, Destination | None] = (None, None)  # both sides as the latest attempt saw them
     parts: int = 0  # of a large object, copied so far
     busy: int = 0  # answers that S3 is too busy, or none in time
-    unsettled_until: float = 0.0  # a write without an answer may take effect until then
+    may_land_until: float = 0.0  # a write without an answer may take effect until then
     with_session: float = -math.inf  # when the latest look at the destination that S3 answered began: it uses a session
 
 

@@ -268,7 +268,7 @@ def write_call(
         yield {} if operation in left_out.conditions else condition
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):
-            sync.result.unsettled_until = buckets.now() + buckets.settings.copy_timeout
+            sync.result.may_land_until = buckets.now() + buckets.settings.copy_timeout
         raise
 
 

@@ -90,7 +90,7 @@ class Lease:
     failed: str = ""  # the key that failed
     gave_up: bool = False  # S3 was too busy for one of its keys for too long, see GaveUp, or an option asks
     postpone: int = 0  # seconds for which it stays hidden when it is sent again
-    unsettled_until: float = 0.0  # until then a write for it may still take effect
+    may_land_until: float = 0.0  # until then a write for it may still take effect
     show_at: float = 0.0  # of NACK
 
     def become(self, state: State) -> None:
@@ -153,7 +153,7 @@ class Leases:
             elif error:
                 lease.fail(sync.key)
                 self.note_last_failure(lease, sync, error)
-            lease.unsettled_until = max(lease.unsettled_until, sync.result.unsettled_until)
+            lease.may_land_until = max(lease.may_land_until, sync.result.may_land_until)
             if not content.keys:
                 self.finish(lease)
 
@@ -236,7 +236,7 @@ class Leases:
 
     async def requeue(self, lease: Lease) -> None:
         """Sends the message again, so that an interruption does not use up a receive. The old one is then deleted."""
-        delay = max(lease.postpone, self.seconds_until(lease.unsettled_until))
+        delay = max(lease.postpone, self.seconds_until(lease.may_land_until))
         content = lease.content
         tries = content.tries + lease.gave_up
         body = handed_back_body(lease.received.body, content.uploads, tries, content.waiting_since)
@@ -305,7 +305,7 @@ class Leases:
         """Seconds until it is tried again: growing, and not before a copy without an answer must have ended."""
         grows = lease.outcome is State.FAILED and not self.is_last(lease)
         pause = self.settings.retry_base_seconds * 4 ** (lease.received.receive_count - 1) if grows else 0
-        pause = max(pause, lease.postpone, self.seconds_until(lease.unsettled_until))
+        pause = max(pause, lease.postpone, self.seconds_until(lease.may_land_until))
         return min(pause, self.visibility_left(lease))
 
     def is_last(self, lease: Lease) -> bool:
@@ -379,7 +379,7 @@ class Leases:
         log.warning("making %d messages visible, because they could not be sent back", len(left))
         for lease in left:
             if lease.state is State.HELD:
-                lease.unsettled_until = max(lease.unsettled_until, self.now() + self.settings.copy_timeout)
+                lease.may_land_until = max(lease.may_land_until, self.now() + self.settings.copy_timeout)
             self.show_after_pause(lease)
         batches = [left[start : start + SQS_BATCH] for start in range(0, len(left), SQS_BATCH)]
         await asyncio.gather(*map(self.set_visibility, batches))

@@ -139,7 +139,7 @@ class Scheduler(Host):
         error: Exception | None = None
         try:
             await self.syncer.sync(job.sync)
-            if job.sync.result.unsettled_until:
+            if job.sync.result.may_land_until:
                 await self.look_again_later(job.sync)
         except asyncio.CancelledError:
             error = Interrupted()
@@ -218,7 +218,7 @@ class Scheduler(Host):
         That message is in no group, even if the one of this sync was: the destination may be wrong until then, so it
         does not wait for a backfill.
         """
-        delay = self.leases.seconds_until(sync.result.unsettled_until)
+        delay = self.leases.seconds_until(sync.result.may_land_until)
         if delay:
             log.info("looking again in %d s at key=%s, a copy of it got no answer", delay, quoted(sync.key))
             await self.look_later(sync.key, delay)
@@ -246,7 +246,7 @@ class Scheduler(Host):
         self.leases.end_key(done, sync, error)
         for lease in late:
             lease.content.destination_first = True
-            lease.unsettled_until = max(lease.unsettled_until, sync.result.unsettled_until)
+            lease.may_land_until = max(lease.may_land_until, sync.result.may_land_until)
             self.add(sync.key, lease)
 
     def log_end(self, job: Job, done: list[Lease], error: Exception | None) -> None:

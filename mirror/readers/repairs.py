@@ -167,7 +167,7 @@ class Removal:
                 if not is_change(error):
                     raise
                 return Finding(sync.key, "")
-        elif existing or found.row or not sync.result.unsettled_until:
+        elif existing or found.row or not sync.result.may_land_until:
             return found
         log.info(REMOVED, quoted(sync.key))
         return Finding(sync.key, "removed")

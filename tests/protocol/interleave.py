@@ -317,7 +317,7 @@ class Position(NamedTuple):
     call: Call | None
     end: str  # "", "done", "interrupted", "postponed" or the error
     upload: Upload | None
-    unsettled: bool
+    may_land: bool
     looks: int  # at the source that have begun, each of which opens an attempt
     overtaken: int  # the latest of them that was acted on before the source changed
     of_function: bool
@@ -386,10 +386,10 @@ class Syncs:
             end = "postponed"
         except (ClientError, BotoCoreError, Changed, Unfinished) as error:
             end = describe(error)
-        unsettled = sync.result.unsettled_until > 0
+        may_land = sync.result.may_land_until > 0
         looks, overtaken = answering.looks, answering.latest_overtaken
         asked = tuple(answering.asked)
-        return Position(message, answers, call, end, sync.upload, unsettled, looks, overtaken, of_function, asked)
+        return Position(message, answers, call, end, sync.upload, may_land, looks, overtaken, of_function, asked)
 
 
 # --- The search -------------------------------------------------------------------------------------------------------
@@ -601,7 +601,7 @@ class Search:
         stopped = self.left(stopped, sync)
         if position.of_function and running.read is None and running.call.operation in self.case.frozen:
             waits, goes_on = [*sync.lost], [running]
-        elif running.call.operation in WAITED_FOR or position.unsettled:
+        elif running.call.operation in WAITED_FOR or position.may_land:
             waits, goes_on = [*sync.lost, running], []
         else:
             waits, goes_on = [], [*sync.lost, running]
@@ -620,13 +620,11 @@ class Search:
                 if self.is_forgotten(position)
                 else handed_back(sync, position)
             )
-            waits, goes_on = (sync.lost, ()) if position.unsettled else ((), sync.lost)
+            waits, goes_on = (sync.lost, ()) if position.may_land else ((), sync.lost)
             left = self.park(self.park(left, [*goes_on], []), [*waits], back)
         else:
             left = self.delete(left, sync.held, late)
-            left = self.park(
-                left, [*sync.lost], [LOOK._replace(key=position.message.key)] if position.unsettled else []
-            )
+            left = self.park(left, [*sync.lost], [LOOK._replace(key=position.message.key)] if position.may_land else [])
         words = ("ends:", position.end)
         if late and position.end == "done":
             again = [held.message._replace(destination_first=True) for held in late]

@@ -102,8 +102,8 @@ MUTANTS = (
     ),
     Mutant(
         "a message is deleted after its first key",
-        "unsettled_until)\n            if not content.keys:",
-        "unsettled_until)\n            if True:",
+        "may_land_until)\n            if not content.keys:",
+        "may_land_until)\n            if True:",
         history("a message with two keys, of which one fails"),
     ),
     Mutant(
@@ -144,7 +144,7 @@ MUTANTS = (
     ),
     Mutant(
         "a message is handed on while its copy is under way",
-        "max(lease.postpone, self.seconds_until(lease.unsettled_until))",
+        "max(lease.postpone, self.seconds_until(lease.may_land_until))",
         "lease.postpone",
         history("a message that is handed on while its copy is under way"),
     ),
@@ -207,7 +207,7 @@ MUTANTS = (
     ),
     Mutant(
         "a copy that the function leaves at its deadline is forgotten",
-        "delay = max(lease.postpone, self.seconds_until(lease.unsettled_until))",
+        "delay = max(lease.postpone, self.seconds_until(lease.may_land_until))",
         "delay = lease.postpone",
         function("a_copy_that_it_leaves_at_its_deadline_lands_before_its_message_comes_back"),
     ),

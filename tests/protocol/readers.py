@@ -169,7 +169,7 @@ class Readers(Search):
     def end(self, state: State, sync: Sync) -> Iterator[Step]:
         """A sync that is put off, and has seen all as it is, would be put off again until something changes."""
         position = self.syncs.positions[sync.position]
-        waits = position.end == "postponed" and sync.calm and not (position.unsettled and sync.lost)
+        waits = position.end == "postponed" and sync.calm and not (position.may_land and sync.lost)
         for step in super().end(state, sync):
             if waits and step.words[0] == "ends:":
                 after = step.state
