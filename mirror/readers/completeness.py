@@ -81,7 +81,7 @@ def budget_of(
 
 
 @dataclass
-class Counted:
+class Overflow:
     """Missing keys beyond those that are remembered."""
 
     keys: int = 0
@@ -123,7 +123,7 @@ class Completeness:
     listed: int = field(default=0, init=False)  # entries of both listings so far
     # What is remembered of the missing keys; None: a ghost, whose deletion is missing. And the others.
     missing: dict[str, Listed | None] = field(default_factory=dict, init=False)
-    more: Counted = field(default_factory=Counted, init=False)
+    more: Overflow = field(default_factory=Overflow, init=False)
     troubles: dict[str, str] = field(default_factory=dict, init=False)  # key -> why the latest look at it failed
     unjudged: set[str] = field(default_factory=set, init=False)  # keys that may be ghosts, of which no look succeeded
     newest: datetime = field(default=FAR, init=False)  # a version of a later time is newer than any that was listed
@@ -135,7 +135,7 @@ class Completeness:
         self.budget = self.shared or budget_of(self.buckets)
         self.budget.states.add(self)
         self.page_of = page_lister(self.buckets, self.interruption, self.is_patient)
-        self.walk: Walk[Compared] | None = None  # while it is under way, as it holds this in turn
+        self.walk: Walk[ListedPart] | None = None  # while it is under way, as it holds this in turn
         self.probing, self.probes = asyncio.Lock(), 0
 
     @property
@@ -148,7 +148,7 @@ class Completeness:
     async def compare(self) -> None:
         """Finds every key that is or may be missing."""
         began, work_off = self.buckets.now(), self.budget.work_off
-        self.walk = Walk(self.prefixes, self.list_page, lambda: Compared(self), self.take, work_off)
+        self.walk = Walk(self.prefixes, self.list_page, lambda: ListedPart(self), self.take, work_off)
         try:
             with self.budget.listings.begun(self):
                 await self.walk.run()
@@ -185,7 +185,7 @@ class Completeness:
                     raise
                 log.debug("cannot look at key=%s of the source: %s", quoted(key), describe(error))
 
-    async def take(self, part: Compared) -> None:
+    async def take(self, part: ListedPart) -> None:
         self.keys += part.keys
         self.size += part.size
         self.expired += part.expired
@@ -357,13 +357,13 @@ class Completeness:
         self.unjudged.add(key)
         _, found = await look_at(self.buckets, key, deep=False)
         self.unjudged.discard(key)
-        self.only_in_destination += found.row in (GHOST, FOREIGN)
-        self.of_unknown_origin += found.row == FOREIGN
-        return found.row in ("", "unwanted", FOREIGN)
+        self.only_in_destination += found.category in (GHOST, FOREIGN)
+        self.of_unknown_origin += found.category == FOREIGN
+        return found.category in ("", "unwanted", FOREIGN)
 
 
 @dataclass(eq=False)
-class Compared:
+class ListedPart:
     """What two listings show of a part of the buckets."""
 
     state: Completeness

@@ -41,10 +41,10 @@ STALLED_SECONDS = 30.0  # a walk that has done no folder for so long is in a lar
 
 
 class Finding(NamedTuple):
-    """A key, the row of the report that it counts in, and what a worker that is asked for it does."""
+    """A key, its category in the report, and what a worker that is asked for it does."""
 
     key: str
-    row: str  # "" if nothing is to be reported
+    category: str  # "" if nothing is to be reported
     action: str = NOTHING
     is_foreign: bool = False  # only the destination has it, and it does not say that the sync wrote it
     checked: bool | None = None  # by checksums of both sides; None if they were not asked for, or a side is missing

@@ -70,9 +70,9 @@ class Options:
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """The rows that are to go, unless this is a dry run."""
-        rows = {"unwanted": self.remove_unwanted, FOREIGN: self.remove_foreign}
-        return tuple(row for row, is_asked in rows.items() if is_asked)
+        """The categories that are to go, unless this is a dry run."""
+        categories = {"unwanted": self.remove_unwanted, FOREIGN: self.remove_foreign}
+        return tuple(category for category, is_asked in categories.items() if is_asked)
 
     @property
     def removable(self) -> str:
@@ -228,7 +228,7 @@ class Reconciliation:
         if self.removal.takes(found):
             if not self.options.dry_run:
                 self.removal.add(found)
-        elif found.row in self.removal.asked:
+        elif found.category in self.removal.asked:
             self.counts["kept"] += 1
 
     def hold_back(self, findings: list[Finding]) -> list[Finding]:
@@ -270,14 +270,14 @@ class Reconciliation:
         """Removes what was set aside for it. A key that has changed meanwhile counts as what it is now."""
         differing: list[Finding] = []
 
-        def done(row: str, found: Finding) -> None:
-            if found.row == "removed":
+        def done(category: str, found: Finding) -> None:
+            if found.category == "removed":
                 self.counts["removed"] += 1
-            elif found.row:
+            elif found.category:
                 differing.append(found)
-            if found.row not in ("removed", "unreadable"):
-                self.counts[row] -= 1
-                self.examples[row] = [other for other in self.examples[row] if other != found.key]
+            if found.category not in ("removed", "unreadable"):
+                self.counts[category] -= 1
+                self.examples[category] = [other for other in self.examples[category] if other != found.key]
             self.show_progress()
 
         await self.removal.run(self.looks, done)
@@ -291,7 +291,7 @@ class Reconciliation:
         """
         found = []
         for each in await self.look(keys):
-            if each.row in ("unwanted", "foreign"):
+            if each.category in ("unwanted", "foreign"):
                 self.set_aside(each)
             else:
                 found.append(each)
@@ -314,14 +314,14 @@ class Reconciliation:
 
         await self.looks.run(look, keys)
         self.show_progress()
-        return [looked_at[key] for key in keys if looked_at[key].row]
+        return [looked_at[key] for key in keys if looked_at[key].category]
 
     def count(self, findings: list[Finding]) -> None:
         for found in findings:
-            self.counts[found.row] += 1
+            self.counts[found.category] += 1
             if self.differences:
-                self.differences.add(found.row, found.key)
-            examples = self.examples.setdefault(found.row, [])
+                self.differences.add(found.category, found.key)
+            examples = self.examples.setdefault(found.category, [])
             if len(examples) < self.options.examples:
                 examples.append(found.key)
 

@@ -35,7 +35,7 @@ GROUP = "reconcile"  # of the messages, so that the events of S3 do not have to 
 AT_ONCE = 1000  # keys that are removed, of which each is a task
 
 MOST_REPORTED = 100_000  # lines, some 15 MB of the log
-# The rows of the report that are differences. QUEUED are put on the queue, the others only reported.
+# The categories of the report that are differences. QUEUED are put on the queue, the others only reported.
 DIFFERENCES = {
     "missing": "only in the source",
     "stale": "not what the source is now",
@@ -52,7 +52,7 @@ CHECKED = {
     "checked": "compared by checksums of the whole object",
     "unchecked": "not compared: one of the sides has no such checksum, or by another algorithm",
 }
-# The rows that are no differences, and are reported if EXCLUDE or KEEP_DAYS is set.
+# The categories that are no differences, and are reported if EXCLUDE or KEEP_DAYS is set.
 LEFT_OUT = {
     "expired": "only in the source, older than KEEP_DAYS",
     "unwanted": "in the destination, excluded or older than KEEP_DAYS",
@@ -72,7 +72,7 @@ class Hints:
         self.sent = 0  # keys
         self.deletes = 0  # of those, that a worker deletes if nothing changes
         self.slots = Slots(SENDS)
-        # Keys by the row that their message names, if any, and how many of them go into one message.
+        # Keys by the category that their message names, if any, and how many of them go into one message.
         self.unsent: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
 
     async def send(self, findings: Collection[Finding], last: bool = False) -> None:
@@ -86,24 +86,24 @@ class Hints:
             if found.action in (COPY, DELETE):
                 may_wait = is_marker(found.key, settings.copy_last) or (settings.tables and log_file(found.key))
                 size = 1 if may_wait else KEYS_PER_HINT
-                self.unsent[found.row if found.row in (MISSING, CORRUPT) else "", size].append(found.key)
+                self.unsent[found.category if found.category in (MISSING, CORRUPT) else "", size].append(found.key)
         await self.slots.run(self.send_batch, self.batches(last))
         self.deletes += sum(found.action == DELETE for found in findings)
 
     def batches(self, last: bool) -> Iterator[tuple[str, int, list[str]]]:
         """Takes full batches off what is unsent, before another folder's keys are sent."""
-        for (row, size), keys in list(self.unsent.items()):
+        for (category, size), keys in list(self.unsent.items()):
             full = size * SQS_BATCH
             while len(keys) >= full or (last and keys):
                 batch = keys[:full]
                 del keys[:full]
-                yield row, size, batch
+                yield category, size, batch
 
     async def send_batch(self, batch: tuple[str, int, list[str]]) -> None:
-        row, size, keys = batch
+        category, size, keys = batch
         bucket = self.settings.src_bucket
         groups = [keys[start : start + size] for start in range(0, len(keys), size)]
-        bodies = [hint_body(bucket, group, row == MISSING, row == CORRUPT) for group in groups]
+        bodies = [hint_body(bucket, group, category == MISSING, category == CORRUPT) for group in groups]
         await self.queue.send_batch(bodies, GROUP)
         self.sent += len(keys)
 
@@ -122,20 +122,20 @@ class Removal:
     buckets: Buckets
     interruption: Interruption
     most: int
-    asked: Collection[str] = ("unwanted",)  # the rows that are to go
-    keys: dict[str, str] = field(default_factory=dict)  # and the row that each counts in
+    asked: Collection[str] = ("unwanted",)  # the categories that are to go
+    keys: dict[str, str] = field(default_factory=dict)  # and the category of each
 
     def takes(self, found: Finding) -> bool:
-        return found.row in self.asked and (FOREIGN in self.asked or not found.is_foreign)
+        return found.category in self.asked and (FOREIGN in self.asked or not found.is_foreign)
 
     def add(self, found: Finding) -> None:
         """Remembers the key, but one more than `most` at most, which shows that they are too many."""
         if len(self.keys) <= self.most:
-            self.keys[found.key] = found.row
+            self.keys[found.key] = found.category
 
     async def run(self, looks: Slots, done: Callable[[str, Finding], None]) -> None:
-        """Calls done() as soon as a key is done, with the row that it counts in and the row "removed", "unreadable",
-        which is logged, or with what a look at the key found instead.
+        """Calls done() as soon as a key is done, with its category, and with "removed", "unreadable", which is logged, or
+        what a look at the key found instead.
 
         Raises Interrupted, and an error for which no key is at fault.
         """
@@ -167,7 +167,7 @@ class Removal:
                 if not is_change(error):
                     raise
                 return Finding(sync.key, "")
-        elif existing or found.row or not sync.result.may_land_until:
+        elif existing or found.category or not sync.result.may_land_until:
             return found
         log.info(REMOVED, quoted(sync.key))
         return Finding(sync.key, "removed")

@@ -64,6 +64,7 @@ TESTS: dict[str, Tests] = {
     "mirror/options/": (*OPTIONS, *worker("markers_and_events", "metrics"), *protocol("readers")),
     "mirror/options/table": (*protocol("delta", "table_files", "table_readers"), *worker("tables")),
     "mirror/options/announcer.py": (*OPTIONS, *worker("markers_and_events")),
+    "mirror/options/others.py": (*OPTIONS, *protocol("table_readers", "readers")),
     "mirror/options/metrics.py": (*worker("metrics"), *protocol("options")),
     "mirror/model/": (*RULES, *LINES, *protocol("outage"), *worker("copies"), *OPTIONS),
     "mirror/model/delta.py": protocol("delta", "table_files", "table_readers"),
