@@ -134,8 +134,8 @@ class Removal:
             self.keys[found.key] = found.category
 
     async def run(self, looks: Slots, done: Callable[[str, Finding], None]) -> None:
-        """Calls done() as soon as a key is done, with its category, and with "removed", "unreadable", which is logged, or
-        what a look at the key found instead.
+        """Calls done() as soon as a key is done, with its category, and with "removed", "unreadable", which is logged,
+        or what a look at the key found instead.
 
         Raises Interrupted, and an error for which no key is at fault.
         """
