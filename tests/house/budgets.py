@@ -21,7 +21,7 @@ ROOMS = ("mirror", "launch", "lib", "local", "tests")
 ENTRIES = ("deploy.sh", "cleanup.sh", "sync.sh", "worker.py", "starter.py", "Dockerfile")
 PROGRAMS = ("tests/run", "tests/fast", "tests/bench/run")
 # What shows a planted fault is the text of the product.
-QUOTES = ("tests/protocol/mutants.py", "tests/protocol/slips.py")
+QUOTES = ("tests/protocol/mutants.py",)
 FUNCTION = re.compile(r"^([a-z_][a-z0-9_]*)\(\) [({]", re.MULTILINE)
 GLOBAL = re.compile(
     r'^ *(?:(?:readonly|export|declare) (?:-\w+ )?)?([A-Z][A-Z0-9_]*)\+?=|"\$\{([A-Z_]+):=', re.MULTILINE

@@ -20,7 +20,7 @@ from pathlib import Path
 import budgets
 
 LINKED = (".venv", ".venv-cli1", ".cache", ".git")
-QUOTING = ("tests/faults", "tests/protocol/test_mutants.py", "tests/protocol/test_slips.py", "tests/house")
+QUOTING = ("tests/faults", "tests/protocol/test_mutants.py", "tests/house")
 SUFFIX = "_renamed"
 
 

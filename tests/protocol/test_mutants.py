@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from mutants import MUTANTS, code, plant, run_tests
+from mutants import MUTANTS, PROJECT, code, plant, run_tests
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 IN_PROCESS = "protocol/"
@@ -13,6 +13,16 @@ PLANTED = [mutant for mutant in MUTANTS if NIGHTLY or mutant.tests[0].startswith
 def test_each_fault_has_its_place_in_the_code():
     sources = [file.read_text() for file in code()]
     assert [mutant.name for mutant in MUTANTS if sum(source.count(mutant.text) for source in sources) != 1] == []
+
+
+def test_the_tests_that_notice_a_fault_are_there():
+    lost = []
+    for test in {test for mutant in MUTANTS for test in mutant.tests}:
+        name, _, node = test.partition("::")
+        file = PROJECT / "tests" / name
+        if not file.exists() or f"def {node.partition('[')[0]}" not in file.read_text():
+            lost.append(test)
+    assert lost == []
 
 
 @pytest.mark.parametrize("mutant", PLANTED, ids=[mutant.name for mutant in PLANTED])
