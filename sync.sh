@@ -20,15 +20,6 @@ readonly VERBS=(status logs explain reconcile wait redrive pause resume verify c
 # What DRY_RUN=true makes of a verb that writes.
 readonly -A DRY_OPTIONS=([reconcile]=--dry-run [redrive]=--list)
 
-# The help of a verb says in its first sentence, which is a line, what the verb is for.
-print_verbs() {
-  local verb
-  printf '\n'
-  for verb in "${VERBS[@]}"; do
-    printf '  %-10s %s\n' "$verb" "$(print_help "$PROJECT_DIR/lib/verbs/$verb.sh" | sed -n '/^$/{n;p;q;}')"
-  done
-}
-
 use_local_cloud() {
   # shellcheck source=local/local.sh
   source "$PROJECT_DIR/local/local.sh"
@@ -38,16 +29,18 @@ use_local_cloud() {
   PATH="$LOCAL_DIR/bin:$PATH"
 }
 
-is_verb() { [[ $1 != *" "* && " ${VERBS[*]} " == *" $1 "* ]]; }
-
-# help_on VERB, or on all of them without one.
+# help_on VERB, or on all of them without one. The first sentence of a verb's help, which is a line, says what it is for.
 help_on() {
-  if [[ -z $1 ]]; then
-    print_help "$PROJECT_DIR/sync.sh"
-    print_verbs
-  else
+  local verb
+  if [[ -n $1 ]]; then
     print_help "$PROJECT_DIR/lib/verbs/$1.sh"
+    return
   fi
+  print_help "$PROJECT_DIR/sync.sh"
+  printf '\n'
+  for verb in "${VERBS[@]}"; do
+    printf '  %-10s %s\n' "$verb" "$(print_help "$PROJECT_DIR/lib/verbs/$verb.sh" | sed -n '/^$/{n;p;q;}')"
+  done
 }
 
 main() {
@@ -67,7 +60,7 @@ main() {
     shift
   done
   if [[ $verb == help ]]; then help=true verb=${words[0]:-}; fi
-  [[ -z $verb ]] || is_verb "$verb" || usage "unknown verb $verb"
+  [[ -z $verb || ($verb != *" "* && " ${VERBS[*]} " == *" $verb "*) ]] || usage "unknown verb $verb"
   if [[ $help == true ]]; then
     help_on "$verb"
     return

@@ -82,7 +82,7 @@ print(json.dumps(messages))'
 
 # failures_since TIME: the failures of keys in the log since then, the newest first, as failures_of prints them.
 failures_since() {
-  query keys $(($(now) - $1 + 60)) "fields @message | $(filter_failed) | sort @timestamp desc | limit 10000" \
+  query keys $(($(now) - $1 + 60)) "fields @message | $(like "$FAILED_LINE") | sort @timestamp desc | limit 10000" \
     | failures_of
 }
 

@@ -85,7 +85,7 @@ print_estimate() {
     --arg arrival "${given[arrival]:-spread}" --argjson keep_gb "${given[keep]:-null}" \
     --argjson keep_days "${KEEP_DAYS:-null}" \
     '{$prices, $setup, load: {$files, $bytes, $arrival, $keep_gb, $keep_days}}' \
-    | jq -r "$(jq_folded) $(<"$PROJECT_DIR/lib/cost.jq") $(<"$PROJECT_DIR/lib/estimate.jq") $2"
+    | jq -r "$JQ_TEXT $(<"$PROJECT_DIR/lib/cost.jq") $(<"$PROJECT_DIR/lib/estimate.jq") $2"
 }
 
 # estimate_cost OPTION...

@@ -80,56 +80,29 @@ readonly DECISION_OR_FAILURE="^($DECISION|$RAISED|$TIMED_OUT|$ENDED_BY_LAMBDA)"
 
 readonly STARTED_LINE='^\{.*"started": \{"FARGATE'
 
-# For jq: the text on one line. What begins a line, and what a terminal or a viewer acts on instead of showing it, is
-# escaped as JSON does, and as the worker does in its lines (UNSEEN in mirror/model/log_lines.py), but for tabs. A text
-# that is JSON stays so.
-readonly JQ_VISIBLE='def hex: [(. / 4096 | floor), (. / 256 | floor), (. / 16 | floor), .]
-    | map("0123456789abcdef"[. % 16:. % 16 + 1]) | add;
-  def visible: gsub("(?<sign>[\\x{0}-\\x{8}\\x{a}-\\x{1f}\\x{7f}-\\x{9f}\\x{2028}-\\x{202e}\\x{2066}-\\x{2069}])";
-    "\\u\(.sign | explode[0] | hex)"); '
+# like PATTERN: the filter of a query of Logs Insights for such lines.
+like() { printf 'filter @message like /%s/\n' "$1"; }
 
-# Filters for a query of Logs Insights.
-filter_synced() { printf 'filter @message like /%s/\n' "$SYNCED_LINE"; }
-
-filter_lags() { printf 'filter @message like /%s/\n' "$SYNCED_LAG"; }
-
-filter_failed() { printf 'filter @message like /%s/\n' "$FAILED_LINE"; }
-
-filter_troubles() { printf 'filter @message like /%s|%s/\n' "$FAILED_LINE" "$OUTAGE_LINE"; }
-
-filter_outages() { printf 'filter @message like /%s/\n' "$OUTAGE_LINE"; }
-
-filter_audited() { printf 'filter @message like /%s/\n' "$AUDITED_LINE"; }
-
-filter_markers() { printf 'filter @message like /%s/\n' "$MARKER_LINE"; }
-
-# For jq: a key as the worker writes it, as a regular expression.
-readonly JQ_KEY_PATTERN="$JQ_VISIBLE"'def pattern: tojson | visible | gsub("(?<sign>[^\\w\" -])"; "\\\(.sign)"); '
-
-# Reads a key as JSON.
-key_pattern() { jq -r "$JQ_KEY_PATTERN pattern"; }
+# Reads a key as JSON, prints it as a worker writes it, as a regular expression.
+key_pattern() { jq -r "$JQ_TEXT pattern"; }
 
 # Reads a JSON list of keys: the filter for the lines on them, for as many as a query of 10,000 characters can name.
 filter_synced_of() {
-  jq -r --arg line "$SYNCED_LINE" "$JQ_KEY_PATTERN"'map(pattern)
+  jq -r --arg line "$SYNCED_LINE" "$JQ_TEXT"'map(pattern)
     | reduce .[] as $key (""; if length + ($key | length) < 8000 then . + "|" + $key else . end)
     | "filter @message like /\($line)(\(.[1:])) /"'
 }
-
-filter_decisions() { printf 'filter @message like /%s/\n' "$DECISION_OR_FAILURE"; }
 
 # Queries of Logs Insights on a whole time: keys and bytes by action, of all objects or of those above this many bytes;
 # the first and the last line of each task, with the time in ms or as a text.
 count_synced() {
   printf '%s | parse @message /%s/%s | stats count(*) as keys, sum(size) as bytes by action\n' \
-    "$(filter_synced)" "$PARSED_SIZE" "${1:+ | filter size > $1}"
+    "$(like "$SYNCED_LINE")" "$PARSED_SIZE" "${1:+ | filter size > $1}"
 }
 
 spans_of_tasks() { printf 'stats min(@timestamp) as first, max(@timestamp) as last by @logStream | limit 10000\n'; }
 
-# Runs of the starter that started workers, and how many of each kind: {FARGATE_SPOT, FARGATE}.
-filter_started() { printf 'filter @message like /%s/\n' "$STARTED_LINE"; }
-
+# Reads the runs of the starter that started workers, prints how many of each kind: {FARGATE_SPOT, FARGATE}.
 started_of() {
   jq -c '[.[]["@message"] | fromjson.started] | {FARGATE_SPOT: (map(.FARGATE_SPOT // 0) | add),
     FARGATE: (map(.FARGATE // 0) | add)}'
@@ -167,14 +140,6 @@ markers_of() {
     | (.key, .prefix, .example) |= fromjson | .keys |= tonumber]'
 }
 
-# For jq: what a marker waits for, as markers_of reads it.
-jq_waiting() {
-  cat <<'JQ'
-def waiting: "for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(.why)\(
-  if .since then ", since \(.since)" else "" end)";
-JQ
-}
-
 # Reads the rows of a query on synced keys, prints when each was synced last as a JSON object.
 synced_of() {
   jq -c --arg line "$SYNCED_LINE" --arg key "$KEY_FIELD" '[.[]["@message"]
@@ -195,7 +160,7 @@ fields_of_parts() { jq -nc --arg begun "$PARTS_BEGUN" --arg ended "$PARTS_ENDED"
 synced_fields() { printf '%s%s %s\n' "$SYNCED_LINE" "$KEY_FIELD" "$OUTCOME_FIELDS"; }
 
 # Reads text for a person, prints it line by line as a terminal may show it.
-visible_lines() { jq -Rr "$JQ_VISIBLE visible"; }
+visible_lines() { jq -Rr "$JQ_TEXT visible"; }
 
 # Reads the rows of a query on lags, prints the seconds as a sorted JSON list.
 lags_of() { jq -c --arg fields "$LAG_FIELDS" '[.[]["@message"] | capture($fields).lag | tonumber] | sort'; }
@@ -205,7 +170,7 @@ newest_of() { jq -r '.[:1][]["@message"] | split(" ")[0]'; }
 
 # Reads lines of a log, prints each difference once as {what, key}, on a line of its own and in the order of the numbers.
 differences_of() {
-  jq -Rnr --arg fields "$DIFFERENCE_FIELDS" "$JQ_VISIBLE"'[inputs | capture($fields) | .number |= tonumber]
+  jq -Rnr --arg fields "$DIFFERENCE_FIELDS" "$JQ_TEXT"'[inputs | capture($fields) | .number |= tonumber]
     | unique_by(.number)[] | {what, key: (.key | fromjson)} | tojson | visible'
 }
 

@@ -86,7 +86,7 @@ complete_until() { jq -s '[.[] | select(.nextToken) | [.events[].timestamp] | ma
 # show_pages UNTIL FILE...: prints each event until then: its id, its time and what to show of it, with tabs between
 # them.
 show_pages() {
-  jq -rs --arg format "$LOG_FORMAT" --argjson until "$1" "$JQ_VISIBLE"'[.[].events[] | select(.timestamp <= $until)]
+  jq -rs --arg format "$LOG_FORMAT" --argjson until "$1" "$JQ_TEXT"'[.[].events[] | select(.timestamp <= $until)]
     | sort_by(.timestamp)[]
     | "\(.eventId)\t\(.timestamp)\t\(if $format == "json" then {timestamp, logStreamName, message} | tojson
       else .message | rtrimstr("\n") | gsub("[\r\n]"; " ") end | visible)"' "${@:2}"

@@ -117,16 +117,13 @@ follow_task() {
   end_progress
 }
 
-# worker_exit_code: reads what describe_task printed; null while it is not known. GuardDuty may add a container of its
-# own beside the worker.
-worker_exit_code() { jq '[.containers[]? | select(.name == "worker")][0].exitCode'; }
-
 # exit_status_of TASK: if there is no summary, because the log dropped it or it was never written, ECS knows how the
-# worker ended. Any other exit status means that something else ended the task.
+# worker ended. Any other exit status means that something else ended the task. GuardDuty may add a container of its own
+# beside the worker.
 exit_status_of() {
   local state code
   state=$(describe_task "$1")
-  code=$(worker_exit_code <<<"$state")
+  code=$(jq '[.containers[]? | select(.name == "worker")][0].exitCode' <<<"$state")
   if [[ $code == [0123] ]]; then
     say "the summary did not reach the log; the task itself ended with exit status $code"
   else

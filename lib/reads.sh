@@ -69,7 +69,7 @@ turn_on_reads() {
       return 1
     fi
     ids+=("$id")
-    say "turned on: $(jq -nr --arg folder "$folder" "$JQ_VISIBLE"'$folder | tojson | visible')"
+    say "turned on: $(jq -nr --arg folder "$folder" "$JQ_TEXT"'$folder | tojson | visible')"
   done
   turn_off_if_removed "${ids[@]}"
   say "the first figures arrive after about 15 minutes. Run the same command for a report. After $2 days, it also turns" \

@@ -124,7 +124,7 @@ tell_of_kept() {
 
 # Prints the command that deploys the same again.
 deploy_command() {
-  settings_json REGION APP_NAME | jq -r --argjson record "$RECORD" --arg app "${SHIPPED[APP_NAME]}" "$JQ_VISIBLE"'
+  settings_json REGION APP_NAME | jq -r --argjson record "$RECORD" --arg app "${SHIPPED[APP_NAME]}" "$JQ_TEXT"'
     with_entries(select(.key != "APP_NAME" or .value != $app)) + $record | del(.VERSION) | to_entries
     | map("\(.key)=\(.value | if test("\\A[\\w@%+=:,./-]+\\z") then . else @sh end) ") | add + "./deploy.sh" | visible'
 }

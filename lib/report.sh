@@ -257,7 +257,7 @@ plan_rows() {
 
 # Prints "STEP<tab>WRITES<tab>LINE<tab>NOTES" for each row; the last two as printf %b takes them.
 list_rows() {
-  plan_rows | jq -r "$JQ_VISIBLE"'length as $of | to_entries[] | .key as $n | .value
+  plan_rows | jq -r "$JQ_TEXT"'length as $of | to_entries[] | .key as $n | .value
     | [.step, .action != "none" or .again, (["[\($n + 1)/\($of)] \(.kind) \(.name): \(.state)", (select(.action == "change")
       | .values[] | "      \(.path): \(.from | tojson) -> \(.to | tojson)" | visible)] | join("\n")), .notes]
     | @tsv'

@@ -4,23 +4,14 @@
 VIA=""                  # what a command that a message names needs for the local cloud: " --local"
 DETAILED_EXITCODE=false # true: a dry run of deploy.sh ends with 2 if something would be changed, and with 1 if it fails
 
-# For jq: a line in 80 columns, followed by indented lines for the rest. A line is broken between words; a text in
-# quotes or backticks counts as one word, and so does a command of ours, so that it can be copied as a whole.
-jq_folded() {
-  cat <<'JQ'
-def folded($indent):
-  reduce scan(" *(?:(?:\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`|\\./\\w+\\.sh(?: --local)?(?: [a-z]+)?(?: --[a-z-]+)*)[^ ]*|[^ ]+)")
-    as $word ([""]; if (.[-1] | length) < $indent or (.[-1] + $word | length) <= 80 then .[-1] += $word
-      else . + [" " * $indent + ($word | sub("^ +"; ""))] end) | .[];
-JQ
-}
+JQ_TEXT=$(<"$PROJECT_DIR/lib/text.jq") # for jq: how results are written
+readonly JQ_TEXT
 
-# For jq: a row of a result, and its lines in 80 columns. A detail of a row is indented.
-jq_rows() {
-  cat <<'JQ'
-def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
-def folded_row: folded(if startswith("  ") then 4 else 14 end);
-JQ
+readonly GREEN=32 AMBER=33 RED=31
+
+# paint COLOUR TEXT: a line of a result, in colour if a terminal shows it and NO_COLOR is empty (https://no-color.org).
+paint() {
+  if [[ -t 1 && -z ${NO_COLOR:-} ]]; then printf '\e[%dm%s\e[0m\n' "$1" "$2"; else printf '%s\n' "$2"; fi
 }
 
 # On a terminal in 80 columns. Elsewhere each line of a message stays one, for logs and for grep.
@@ -28,7 +19,7 @@ say() {
   local message="$*"
   end_progress >&2
   if [[ -t 2 ]] && ((${#message} > 80)) && type -P jq >/dev/null; then
-    jq -Rr "$(jq_folded)"'(match("^ *(- )?").length) as $indent | folded(if $indent == 0 then 2 else $indent end)' \
+    jq -Rr "$JQ_TEXT"'(match("^ *(- )?").length) as $indent | folded(if $indent == 0 then 2 else $indent end)' \
       <<<"$message" >&2
   else
     printf '%s\n' "$message" >&2

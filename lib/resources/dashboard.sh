@@ -63,7 +63,7 @@ dashboard() {
   local parsed="parse @message /$PARSED_COPIED/ | parse @message /$PARSED_DELETED/ | parse @message /$PARSED_FAILED/"
   local counts="count(copied) as copies, count(deleted) as deletes, count(failed) as failures"
   [[ $STARTER_COPIES == false ]] || copying=("$STARTER_LOG_GROUP")
-  synced=$(filter_synced) troubles=$(filter_troubles)
+  synced=$(like "$SYNCED_LINE") troubles=$(like "$FAILED_LINE|$OUTAGE_LINE")
   {
     metric_widget 0 0 'Messages in the queue' Maximum "$visible,QueueName,$QUEUE_NAME,waiting" \
       "$in_work,QueueName,$QUEUE_NAME,in-work"

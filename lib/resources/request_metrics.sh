@@ -54,7 +54,7 @@ ask_request_metrics() {
 # What could not be looked for is said: it goes on costing.
 list_request_metrics() {
   local RESOURCE="request metrics of $DST_BUCKET" problem
-  fact request_metrics | jq -r "$JQ_VISIBLE"'.[]? | "\(.id) \(.folder | tojson | visible)"'
+  fact request_metrics | jq -r "$JQ_TEXT"'.[]? | "\(.id) \(.folder | tojson | visible)"'
   problem=$(problem_with_cli_of_metrics)
   if was_denied; then problem=$(denial); fi
   [[ -z $problem ]] || say "request metrics of $DST_BUCKET, if ./sync.sh cost --reads has turned any on, stay: $problem"

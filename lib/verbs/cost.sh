@@ -40,8 +40,6 @@ readonly IMAGE_GB=0.06 # about what the image takes in ECR
 
 readonly METRIC_DAYS=455 # for which CloudWatch keeps figures (CloudWatch User Guide, "Metrics retention")
 
-cost_started_by() { printf '%s-cost\n' "$APP_NAME"; }
-
 # Prices
 
 # Reads ours and a user's as a list of two: what is wrong with the user's, a line each.
@@ -120,7 +118,7 @@ task_figures() {
 # The share of Spot among the workers that were started; null if none was.
 spot_figures() {
   local rows
-  rows=$(query starter "$COST_SECONDS" "fields @message | $(filter_started) | sort @timestamp desc | limit 10000")
+  rows=$(query starter "$COST_SECONDS" "fields @message | $(like "$STARTED_LINE") | sort @timestamp desc | limit 10000")
   started_of <<<"$rows" | jq '(.FARGATE_SPOT + .FARGATE) as $all
     | {spot_share: (if ($all // 0) > 0 then .FARGATE_SPOT / $all else null end)}'
 }
@@ -181,7 +179,7 @@ print_cost() {
   local program form='bill | table | folded(51)'
   program=$(cat "$PROJECT_DIR/lib/cost.jq")
   [[ $4 == false ]] || form='bill | rounded'
-  printf '%s\n' "$1" "$2" "$3" | jq -s '.[1] + {prices: .[0], stored: .[2]}' | jq -r "$(jq_folded) $program $form"
+  printf '%s\n' "$1" "$2" "$3" | jq -s '.[1] + {prices: .[0], stored: .[2]}' | jq -r "$JQ_TEXT $program $form"
 }
 
 # tell_cost DAYS PRICES_FILE JSON
@@ -192,7 +190,7 @@ tell_cost() {
   need_starter
   set_cost_seconds "$1"
   trap 'stop_own_task cost' EXIT
-  start_own_task "$(cost_started_by)" measure
+  start_own_task "$APP_NAME-cost" measure
   say "task $OWN_TASK lists s3://$SRC_BUCKET and s3://$DST_BUCKET once; meanwhile the logs are read; its log:"
   setup=$(setup_of "$OWN_TASK")
   used=$(used_figures)

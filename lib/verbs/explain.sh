@@ -216,7 +216,7 @@ print_explanation() {
   found=$(cat)
   verdict=$(jq -r .verdict <<<"$found")
   paint "${VERDICT_COLOURS[$verdict]:-$RED}" "$verdict"
-  jq -r "$JQ_VISIBLE$(jq_folded)$(jq_rows)$(jq_waiting)"'
+  jq -r "$JQ_TEXT"'
     def shown: if . == null then "no such object" elif .problem then .problem + (.listed // null
         | if . then "; it is listed with \(.size) bytes, of \(.modified)" else "" end)
       elif .delete_marker then "deleted at \(.delete_marker.at): the newest version is a delete marker, \(

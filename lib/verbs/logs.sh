@@ -12,7 +12,7 @@
 #   --json    one JSON object per line: timestamp (ms), logStreamName, message
 
 verb_logs() {
-  local log=keys since=15m follow=false format=text seconds
+  local log=keys since=15m follow=false format=text seconds groups
   while (($#)); do
     case "$1" in
       worker | starter) log=$1 ;;
@@ -25,19 +25,13 @@ verb_logs() {
   done
   seconds=$(seconds_of "$since") || usage "logs: --since $since is not a duration such as 15m"
   start_verb
-  show_log_of "$log" "$seconds" "$format" "$follow"
-}
-
-# show_log_of worker|starter|keys SECONDS text|json FOLLOW
-show_log_of() {
-  local groups
-  groups=$(log_groups "$1")
+  groups=$(log_groups "$log")
   mapfile -t groups <<<"$groups"
-  open_log "$3" $((($(now) - $2) * 1000)) "${groups[@]}"
+  open_log "$format" $((($(now) - seconds) * 1000)) "${groups[@]}"
   trap 'exit 130' INT # without it Bash goes on if the command that it waits for has just ended well
   while :; do
     print_new_lines
-    [[ $4 == true ]] || return 0
+    [[ $follow == true ]] || return 0
     sleep "$FOLLOW_PAUSE"
   done
 }

@@ -93,13 +93,6 @@ say_interrupted() {
   fi
 }
 
-say_paused() {
-  local until
-  until=$(iso $(($(now) + QUEUE_SECONDS)))
-  say "paused since $SINCE: no worker runs, and nothing is copied. New events" \
-    "wait in the queue, until $until at most. To continue: ./sync.sh$VIA resume"
-}
-
 verb_pause() {
   (($# == 0)) || usage "pause: unknown option $1"
   [[ $DRY_RUN == false ]] || usage "pause: it stops workers and has no dry run; set DRY_RUN=false"
@@ -120,5 +113,7 @@ verb_pause() {
   fi
   say_removals
   end_work "$until" "$IS_WORKER or $IS_REMOVAL"
-  say_paused
+  until=$(iso $(($(now) + QUEUE_SECONDS)))
+  say "paused since $SINCE: no worker runs, and nothing is copied. New events" \
+    "wait in the queue, until $until at most. To continue: ./sync.sh$VIA resume"
 }

@@ -44,22 +44,14 @@
 # removal is stopped after that, the number "removed" says how many are gone,
 # and the next run removes the rest.
 
-reconcile_started_by() { printf '%s-reconcile\n' "$APP_NAME"; }
-
 # Two at once would do no harm, and all the work twice. An audit is one, too.
 refuse_second() {
   local running="" audits by
   audits=$(starter_setting AUDIT_STARTED_BY)
-  for by in "$(reconcile_started_by)" ${audits:+"$audits"}; do
+  for by in "$APP_NAME-reconcile" ${audits:+"$audits"}; do
     running+=$(describe_tasks --started-by "$by" | jq -r '.[] | " \(.id)"')
   done
   [[ -z $running ]] || die "task$running is already comparing the buckets: watch it with ./sync.sh$VIA logs --follow"
-}
-
-# report_task SUMMARY JSON: prints the numbers if JSON is true, and returns the status.
-report_task() {
-  [[ $2 == false ]] || printf '%s\n' "$1"
-  return "$(jq .status <<<"$1")"
 }
 
 # Until a report is whole, who reads it must not take it for that.
@@ -100,7 +92,8 @@ print_report() {
 # end_reconcile TASK REPORT JSON: with the worker's status, or with 3 if the report is incomplete.
 end_reconcile() {
   local summary why=""
-  hint_at_waiting
+  describe_queue "$QUEUE_NAME" | jq -r '(.visible + .in_flight + .delayed) as $all | select($all > 0)
+    | "\($all) messages are in the queue: some of the differences may be on their way already"' >&2
   summary=$(summary_of_task "$1")
   if [[ -n $2 ]]; then
     collect_report "$summary"
@@ -108,12 +101,8 @@ end_reconcile() {
     print_report "$2" "$why"
   fi
   [[ -z $why ]] || summary=$(jq -c '.status = 3' <<<"$summary")
-  report_task "$summary" "$3"
-}
-
-hint_at_waiting() {
-  describe_queue "$QUEUE_NAME" | jq -r '(.visible + .in_flight + .delayed) as $all | select($all > 0)
-    | "\($all) messages are in the queue: some of the differences may be on their way already"' >&2
+  [[ $3 == false ]] || printf '%s\n' "$summary"
+  return "$(jq .status <<<"$summary")"
 }
 
 # say_it_goes_on TASK
@@ -154,7 +143,7 @@ verb_reconcile() {
   refuse_second
   begin_report "$report"
   trap '' INT TERM # until the id is known by which the task can be stopped
-  task=$(start_one_task "$(reconcile_started_by)" reconcile ${arguments[@]+"${arguments[@]}"})
+  task=$(start_one_task "$APP_NAME-reconcile" reconcile ${arguments[@]+"${arguments[@]}"})
   trap 'say_it_goes_on "$task"; exit 130' INT
   trap 'say_it_goes_on "$task"; exit 143' TERM
   say "task $task compares s3://$SRC_BUCKET and s3://$DST_BUCKET; its log:"

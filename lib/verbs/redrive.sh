@@ -12,7 +12,7 @@
 #   --json   what is shown as JSON on stdout, everything else on stderr
 
 print_messages() {
-  jq -r "$JQ_VISIBLE$(jq_folded)"'([.[].keys[]] | group_by(.key)[]
+  jq -r "$JQ_TEXT"'([.[].keys[]] | group_by(.key)[]
       | (if length > 1 then " (\(length) messages)" else "" end) as $many
       | .[0] | "\(.key | tojson)\($many)", "  \(if .at then "failed \(.at)" else "the failure is" end) \(.reason)"),
     (.[] | select(.body) | "no S3 event, sent \(.sent): \(.body)") | visible | folded(4)'
@@ -29,10 +29,6 @@ move_back() {
   done
   [[ $(jq -r .Status <<<"$move") == COMPLETED ]] || die "not all messages could be moved back: $move"
   jq '.ApproximateNumberOfMessagesMoved' <<<"$move"
-}
-
-confirm_purge() {
-  need_yes "Delete all messages of $DLQ_NAME? Their keys stay as they are until they change again." "nothing was deleted"
 }
 
 # Reads messages; says what a reason that is missing may mean.
@@ -62,7 +58,8 @@ act_on_messages() {
       printf '%s moved back to the queue, for the next worker to retry\n' "$(counted "$moved" message)"
       ;;
     purge)
-      [[ $2 == true ]] || confirm_purge
+      [[ $2 == true ]] || need_yes "Delete all messages of $DLQ_NAME? Their keys stay as they are until they change again." \
+        "nothing was deleted"
       aws_or_die sqs purge-queue --queue-url "$(queue_url "$DLQ_NAME")"
       printf 'all messages of %s are deleted; ./sync.sh%s reconcile finds the keys that they named\n' "$DLQ_NAME" "$VIA"
       ;;

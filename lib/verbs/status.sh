@@ -18,79 +18,145 @@
 # Exit status 1 when failing. The age of the oldest message is a CloudWatch
 # metric, about a minute old.
 
-readonly BEHIND_SECONDS=900 # older than that, the oldest message says that the sync is behind
+readonly FAILURES_SHOWN=10    # in status, and markers that wait
+readonly LAG_SAMPLE=1000      # the newest synced keys that the lag is computed from
+readonly OUTAGE_SECONDS=10800 # so far back the beginning of an outage is looked for
 
-# Reads the parts, and chooses the outage to report: one that continues, otherwise the newest. What the starter cannot
-# sync, it hands over to a worker, which then reports an outage of its own.
-choose_outage() {
-  jq '[.workers[].id] as $running | .outage = (.outages | map(. + {state: (if .event != "began" then .event
-      elif .task | IN($running[]) then "goes on" elif .task | startswith("[$LATEST]") then "handed over"
-      else "cut short" end)})
-    | ([.[] | select(.state == "goes on")] | min_by(.since)) // max_by(.at)) | del(.outages)'
+# of_status judge|lines: reads the parts, or the status.
+of_status() { jq -r --arg via "$VIA" --argjson keep "$QUEUE_SECONDS" "$JQ_TEXT$(<"$PROJECT_DIR/lib/status.jq")$1"; }
+
+# --- parts: each function asks AWS for one, and prints it as JSON ---------------------------------------------------
+
+# describe_bucket NAME
+describe_bucket() {
+  local error=""
+  error=$(aws_or_error s3api list-objects-v2 --bucket "$1" --max-keys 1 --no-paginate) && error=""
+  jq -n --arg name "$1" --arg error "$error" '{name: $name, error: $error}'
 }
 
-# For jq: a number of things; all messages of a queue; until when request metrics are on; whether a part could be read;
-# what the starter failed with and is not said here anyway, as its guard found it; its error with only some of that;
-# whether that is of its guard, so that somebody has fixed it since; what to do about the error of a starter that was
-# denied or changed.
-jq_known() {
-  cat <<'JQ'
-  def amount($number; $what): "\($number) \($what)\(if $number == 1 then "" else "s" end)";
-  def all_messages: . // {} | (.visible // 0) + (.in_flight // 0) + (.delayed // 0);
-  def on_until: if (.until | fromdateiso8601) < now then "were for the time until \(.until), and are still charged"
-    else "are on until \(.until)" end;
-  def is_known($part): any(.not_known[]?; . == $part) | not;
-  def unsaid($faults): (split("\n")[0] // "") | sub("^.*RuntimeError: "; "") | split("; ") - $faults;
-  def with_only($parts): split("\n")[0] | (capture("^(?<type>.*RuntimeError: )").type // "") + ($parts | join("; "));
-  def is_of_guard: test(": (remove it, then )?[.]/deploy[.]sh( --local)?(, then [.]/sync[.]sh( --local)? reconcile .*)?$");
-  def with_cure: . + if test("AccessDenied|not authorized")
-      then ": ./deploy.sh\($via) restores its role; for other policies see \"Denied\" in docs/troubleshooting.md"
-    elif test("^\\[ERROR\\] (Runtime[.]|(Attribute|Import|Key|ModuleNotFound|Name|Syntax|Type|Value)Error: )")
-      then ": ./deploy.sh\($via) restores the function" else "" end;
-JQ
+# Whole seconds, or null if CloudWatch has no figure yet.
+oldest_message() {
+  local end
+  end=$(now)
+  aws_or_die cloudwatch get-metric-statistics --namespace AWS/SQS --metric-name ApproximateAgeOfOldestMessage \
+    --dimensions "Name=QueueName,Value=$QUEUE_NAME" --statistics Maximum --period 60 \
+    --start-time "$(iso $((end - 600)))" --end-time "$(iso "$end")" \
+    | jq '.Datapoints | max_by(.Timestamp) | .Maximum | if . then round else . end'
 }
 
-# Reads the parts and adds the one word and the reasons for it.
-judge() {
-  jq --argjson behind "$BEHIND_SECONDS" --argjson keep "$QUEUE_SECONDS" --arg via "$VIA" "$(jq_known)"'
-    (.queue | all_messages) as $messages
-    | (180 * (.rule.minutes // 1)) as $silence
-    | [.faults[] | "\(.fault): \(.cure)"] as $faults
-    | ((.starter.error // "") | unsaid($faults)) as $unsaid
-    | (if .events.error == "" then $unsaid | map(select(is_of_guard | not)) else $unsaid end) as $unfixed
-    | if $unsaid != [] and $unfixed == [] then .starter.fixed = true else . end
-    | ([.paused.since | strings | try fromdateiso8601 catch null][0]) as $since
-    | if $since then .paused.events_until = ([now - (.queue.oldest_seconds // 0), $since] | min + $keep | floor | todate)
-      else . end
-    | [select(.paused and ($since | not)) | "PAUSED_SINCE=\(.paused.since | tojson) of the function is not a time, and "
-        + "nothing is copied until ./sync.sh\($via) resume"] as $no_time
-    | [(.source, .destination | select(.error != "") | "the bucket \(.name) does not answer: \(.error)"),
-       $faults[], $no_time[],
-       (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
-         | "the starter has not run for an hour"),
-       (.starter | select($unfixed != []) | "the starter failed: \(.error | with_only($unfixed) | with_cure)"),
-       (.starter.decision | select(. and (.failing // "") != "") | "workers stop before they start working: \(.failing)"),
-       (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason // "" | with_cure)"),
-       (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))
-         | "a worker ended in an outage, and none has synced a key since: \(.reason)"),
-       (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),
-       (.dead_letters | all_messages | select(. > 0) | "\(amount(.; "message")) in the dead-letter queue: ./sync.sh\($via) redrive --list"),
-       (.function_age as $since | select(.paused | not) | .audit | select(. and (.last.seconds_ago // $since) > (.days + 1) * 86400)
-         | "no audit has finished for \(.days + 1) days: ./sync.sh\($via) logs starter says why none started"),
-       (.audit.last | select(. and .status != 0) | "the last audit failed: \(if .end == "stopped" then "it was stopped"
-         else "it could not fix all differences" end); repeat it: ./sync.sh\($via) reconcile --audit"),
-       (.starter.decision | .audit.problem // empty | "an audit was to start or run: \(.)")]
-      as $failing
-    | [(.queue.oldest_seconds | select(. and . > $behind) | "the oldest message has been waiting for \(. / 60 | floor) min"),
-       (.starter.decision | select(.) | .failures[] | "a worker was not started: \(.)")] as $late
-    | [.paused | select($since) | "since \(.since) nothing is copied, until ./sync.sh\($via) resume; events wait in the queue \(
-        "")until \(.events_until)"] as $paused
-    | if $failing != [] then {state: "failing", reasons: ($failing + if $paused == [] then $late else $paused end)}
-      elif $paused != [] then {state: "paused", reasons: $paused}
-      elif $late != [] and $messages > 0 then {state: "behind", reasons: $late}
-      elif $messages > 0 or any(.workers[]; .stays | not) then {state: "working", reasons: []}
-      else {state: "idle", reasons: []} end + .'
+# The starter's last decision or failure, with its age in seconds; null when it has not run for an hour.
+last_start() {
+  query starter 3600 \
+    "fields @timestamp, @message | $(like "$DECISION_OR_FAILURE") | sort @timestamp desc | limit 1" \
+    | jq 'map((.["@timestamp"] | sub(" "; "T") | sub("[.]\\d+"; "") | rtrimstr("Z") + "Z") as $time | {
+        at: $time, seconds_ago: (now - ($time | fromdateiso8601) | floor),
+        decision: (try (.["@message"] | fromjson) catch null),
+        error: (.["@message"] as $line | try ($line | fromjson | "") catch ($line | rtrimstr("\n")))})[0]'
 }
+
+# The failures of the last hour: their number, and of each key the newest one and how many it had, the newest first.
+last_failures() {
+  query keys 3600 \
+    "fields @message | $(like "$FAILED_LINE") | sort @timestamp desc | limit 1000" \
+    | failures_of | jq --argjson shown "$FAILURES_SHOWN" 'map({at, key, reason: ((.attempt // "") + .reason)})
+      | {count: length,
+         newest: (group_by(.key) | map(max_by(.at) + {times: length}) | sort_by(.at) | reverse | .[:$shown])}'
+}
+
+# Seconds from the event to the copy, over the newest copies of the last hour; when the newest was made.
+last_lags() {
+  local rows
+  rows=$(query keys 3600 \
+    "fields @message | $(like "$SYNCED_LAG") | sort @timestamp desc | limit $LAG_SAMPLE")
+  lags_of <<<"$rows" | jq --arg newest "$(newest_of <<<"$rows")" '{count: length, $newest,
+    p50: .[(length - 1) * 0.5 | round], p99: .[(length - 1) * 0.99 | round]}'
+}
+
+# Of each worker with an outage in the last hour its last one: when it began, why, and its last line: began, over or
+# ended, when, and after how many seconds. One that goes on may have begun before.
+last_outages() {
+  query keys "$OUTAGE_SECONDS" \
+    "fields @logStream, @message | $(like "$OUTAGE_LINE") | sort @timestamp desc | limit 1000" \
+    | outages_of | jq --arg hour "$(iso $(($(now) - 3600)))" 'group_by(.stream)
+      | map(sort_by(.at) | last as $last | ([.[] | select(.event == "began")] | last) as $first
+        | $last + {task: ($last.stream | split("/")[-1]), since: ($first.at // $last.at),
+            reason: ($last.reason // $first.reason)} | select(.at >= $hour or .event == "began"))'
+}
+
+# The keys that wait for others by the log of the last hour: how many, the newest line on one with what it waits for
+# since when, and those on some others; null if there is nothing that waits (COPY_LAST, TABLES).
+last_markers() {
+  local told keys synced="[]"
+  [[ -n $(starter_setting COPY_LAST)$(starter_setting TABLES) ]] || { printf 'null\n' && return; }
+  told=$(query keys 3600 "fields @message | $(like "$MARKER_LINE") | sort @timestamp desc | limit 1000" | markers_of \
+    | jq -c 'group_by(.key) | map(max_by(.at)) | sort_by(.at) | reverse')
+  keys=$(jq -c 'map(.key)' <<<"$told")
+  [[ $keys == "[]" ]] || synced=$(query keys 3600 \
+    "fields @message | $(filter_synced_of <<<"$keys") | sort @timestamp desc | limit 1000")
+  jq --argjson synced "$(synced_of <<<"$synced")" --argjson shown "$FAILURES_SHOWN" '
+    map(select(.at > ($synced[.key] // "")))
+    | if . == [] then null else {count: length, newest: .[0], others: .[1:$shown]} end' <<<"$told"
+}
+
+# Which way the bucket's events really take to the queue, and what is wrong with it; reads the output of find_faults.
+describe_events() {
+  jq '. as $path | (.bucket.error // "") as $error | {$error,
+    at_once: (.event_rule != null and any(.event_rule.Targets[]?; .Arn == $path.arn.starter)),
+    source: (if $error != "" then "unknown" elif .ours != [] and .event_rule then "both" elif .ours != [] then "sqs"
+      elif .event_rule then "eventbridge" else "none" end),
+    problems: [.faults[] | select(.link | IN("no event", "no start at once")).fault]}'
+}
+
+# describe_audit DAYS: the last audit, as far as the log reaches.
+describe_audit() {
+  local rows days
+  # A query costs by what it reads: first the two days in which the last audit of a daily one is.
+  for days in 2 $(($1 + 2)); do
+    rows=$(query worker $((days * 86400)) "fields @message | $(like "$AUDITED_LINE") | sort @timestamp desc | limit 1")
+    [[ $rows == "[]" ]] || break
+  done
+  audits_of <<<"$rows" | jq --argjson days "$1" '{$days, last: .[0]}'
+}
+
+# When the sync was paused, or null.
+describe_pause() { jq -n --arg since "$(paused_since)" 'if $since == "" then null else {$since} end'; }
+
+# What was chosen beyond the default, as the starter knows it.
+describe_options() {
+  local prefixes exclude
+  prefixes=$(prefixes_of "$(starter_setting PREFIX_FILTER)")
+  exclude=$(items_of "$(starter_setting EXCLUDE)")
+  fact starter | jq -s --argjson prefixes "$prefixes" --argjson exclude "$exclude" '.[0].Environment.Variables // {}
+    | {starter_copies: (.STARTER_COPIES == "true"), starter_max_size: (.STARTER_MAX_SIZE // "0" | tonumber),
+       min_workers: (.MIN_WORKERS // "0" | tonumber)}
+    + if .COPY_LAST then {copy_last: .COPY_LAST} else {} end + if .TABLES then {tables: .TABLES} else {} end
+    + if .ANNOUNCE then {announce: .ANNOUNCE} else {} end
+    + if $prefixes[1:] != [] then {$prefixes} else {} end + if $exclude != [] then {$exclude} else {} end
+    + if .KEEP_DAYS then {keep_days: (.KEEP_DAYS | tonumber)} else {} end'
+}
+
+# The release that is deployed, and that of this checkout; AWS's error if it refuses.
+describe_version() {
+  local tags error=""
+  tags=$(aws_or_error lambda list-tags --resource "$STARTER_ARN") || { error=$tags && tags="{}"; }
+  jq -n --arg deployed "$(version_of_tags <<<"$tags")" --arg checkout "$VERSION" --arg error "$error" '
+    {deployed: (if $error == "" then $deployed else null end), $checkout, $error}'
+}
+
+# Reads the rule that runs the starter, prints whether it is enabled, and how many minutes apart it fires; null if there
+# is none.
+shown_rule() {
+  jq -s '.[0] | if . then {
+    enabled: (.State | startswith("ENABLED")), minutes: (.ScheduleExpression | capture("(?<n>\\d+)").n | tonumber)} else . end'
+}
+
+# Seconds since deploy.sh made or changed the function that starts workers, or null if there is none.
+age_of_function() {
+  fact starter \
+    | jq -s '.[0] | if . then now - (.LastModified | sub("[.+].*"; "Z") | fromdateiso8601) | floor else . end'
+}
+
+# --- all of it -----------------------------------------------------------------------------------------------------
 
 # gather NAME COMMAND...: keeps what the command prints as the part NAME of the status.
 gather() { "${@:2}" | jq --arg name "$1" '{($name): .}' >"$TEMP_DIR/status.$1"; }
@@ -133,7 +199,7 @@ collect_status() {
   gather options describe_options &
   gather_log reads null describe_request_metrics &
   gather version describe_version &
-  gather function_age function_age &
+  gather function_age age_of_function &
   gather paused describe_pause &
   gather_log starter null last_start &
   gather_log failures '{"count": 0, "newest": []}' last_failures &
@@ -144,97 +210,13 @@ collect_status() {
   jq -s '(map(.not_known[]?)) as $not_known | add | if .queue then .queue.oldest_seconds = .oldest else . end
     | del(.oldest, .not_known, (.markers, .paused, .reads | select(. == null)))
     | if $not_known == [] then . else .not_known = $not_known end' \
-    "$TEMP_DIR"/status.* | choose_outage | judge
-}
-
-# For jq: parts of the status as text.
-jq_status() {
-  cat <<'JQ'
-  def bucket: "s3://\(.name)  \(if .error == "" then "answers" else .error end)";
-  def counted: group_by(.) | map("\(length) \(.[0])") | join(", ");
-  def size: if . % 1048576 == 0 then "\(. / 1048576) MiB" else "\(.) bytes" end;
-  def events: {sqs: "sqs: a notification of the bucket",
-      eventbridge: "eventbridge: a rule\(if .at_once then ", which also starts the starter at once" else "" end)",
-      both: "both (the source is being changed: run ./deploy.sh\($via) again)",
-      none: "none: run ./deploy.sh\($via)", unknown: "unknown: \(.error)"}[.source];
-  def dead_letters: if . == null then "gone" else (all_messages - .visible) as $hidden | "\(all_messages)\(
-    if $hidden > 0 then ", \($hidden) of them in flight: somebody is looking at them" else "" end)" end;
-  def options: [if .starter_copies then "the starter copies objects up to \(.starter_max_size | size) itself"
-      else empty end, (.min_workers | select(. > 0) | "\(amount(.; "worker")) \(if . == 1 then "is" else "are" end) kept running"),
-      (.copy_last | select(.) | "\(.) are copied last"), (.tables | select(.) | "\(.) tables are copied in order"),
-      (.announce | select(.) | "events announce \(.)")] | join(", ");
-  def wanted: [(.prefixes | select(.) | "\(length) prefixes: \(join(", "))"),
-      (.exclude | select(.) | "nothing like \(join(", "))"),
-      (.keep_days | select(.) | "what changed within \(amount(.; "day"))")] | join("; ");
-  def counts($names): . as $all | [$names[] | select(($all[.] // 0) > 0) | "\(gsub("_"; " ")) \($all[.])"];
-  def itself: select(.) | (counts(["copied", "deleted"]) | if . == [] then ["copied nothing"] else . end | join(", "))
-    + " itself", counts(["failed", "handed_back"])[], (.error | select(.) | "could not copy: \(.)");
-  def age: if . < 86400 then "\(. / 3600 | floor) h ago" else "\(. / 86400 | floor) days ago" end;
-  def audited: if .end == "stopped" then "it was stopped (exit status \(.status)), its log says why"
-    elif .found == 0 then "both buckets equal"
-    else "\(.found) differences, \(if .status == 0 then "put on the queue" else "not all of them fixed" end)" end
-    + if .foreign > 0
-      then ", and \(amount(.foreign; "foreign object")), which ./sync.sh\($via) reconcile --dry-run names" else "" end;
-  def key_waiting: "at \(.at) \(.key | tojson) \(waiting)";
-  def times: if .times == 1 then "at \(.at)" else "\(.times) times, the last at \(.at)" end;
-  def if_known($part; text): if is_known($part) then text else "not known: the log could not be read" end;
-JQ
+    "$TEMP_DIR"/status.* | of_status 'choose_outage | judge'
 }
 
 readonly -A STATE_COLOURS=([idle]=$GREEN [working]=$GREEN [behind]=$AMBER [paused]=$AMBER [failing]=$RED)
 
-# Reads the status: the one word, then all lines below it.
-print_status() {
-  local found state
-  found=$(cat)
-  state=$(jq -r .state <<<"$found")
-  paint "${STATE_COLOURS[$state]}" "$state"
-  status_lines <<<"$found"
-}
-
-status_lines() {
-  jq -r --arg via "$VIA" "$JQ_VISIBLE$(jq_folded)$(jq_rows)$(jq_waiting)$(jq_known)$(jq_status)"'.paused as $paused
-    | ((.reasons[] | "  \(.)"), "",
-    row("source"; .source | bucket), row("destination"; .destination | bucket),
-    (.version | select(.error == "" ) | row("version"; .deployed + (if .older
-      then " is deployed, older than this checkout (\(.checkout)): run ./deploy.sh\($via)"
-      elif .deployed != .checkout then " is deployed, newer than this checkout (\(.checkout))" else "" end))),
-    row("events"; .events | events),
-    (.options | options | select(. != "") | row("options"; .)),
-    (.options | wanted | select(. != "") | row("wanted"; .)),
-    row("queue"; .queue | if . == null then "gone" else "\(.visible) waiting, \(.in_flight) in flight, \(.delayed) delayed\(
-      if .visible + .in_flight + .delayed == 0 then "" elif .oldest_seconds then ", the oldest for \(.oldest_seconds) s"
-      else "" end)" end),
-    row("dead letters"; .dead_letters | dead_letters),
-    row("workers"; if .workers == [] then "none" else .workers | map("\(.capacity) \(.status)") | counted end),
-    row("starter"; if_known("starter"; .starter | if . == null then "no run in the last hour"
-      elif .decision == null then "\(.at): failed, \(if .fixed then "which has been fixed since: \(.error | unsaid([]) | join("; "))" else "as said above" end)"
-      else "\(.seconds_ago) s ago: \(.decision | "saw \(amount(.visible + .in_flight; "message")) and \(
-        amount(.running; "worker")), wanted \(.wanted), started \(.started | to_entries | map("\(.value) \(.key)") | join(", ")
-        | if . == "" then "none" else . end)\([.copied | itself | ", " + .] | join("")
-        )\(if (.trial // "") == "" then "" else ": \(.trial)" end)")" end)),
-    row("lag"; if_known("lag"; .lag | if .count == 0 then "nothing synced in the last hour"
-      else "from event to copy p50 \(.p50) s, p99 \(.p99) s of the newest \(.count) keys" end)),
-    (.markers | select(.) | row("markers"; "\(.count) wait\(if .count == 1 then "s" else "" end), \(.newest | key_waiting)"),
-      (.others[]? | "  \(key_waiting)")),
-    row("outage"; if_known("outages"; .outage | if . == null then "none in the last hour" else "since \(.since), " + {
-        "goes on": "it goes on", over: "over after \(.seconds) s",
-        ended: "after \(.seconds) s the worker ended (exit status 3)",
-        "cut short": "its worker was stopped before the end",
-        "handed over": "the starter handed its messages to a worker"}[.state] + ": \(.reason)" end)),
-    (.outage | select(. and .state != "over") | "  nothing is lost: fix the reason, and the workers resume by themselves\(
-      if .state == "goes on" then "" else ", the next one within 15 minutes" end)"),
-    (select(is_known("audit") | not) | row("audit"; if_known("audit"; ""))),
-    (.audit | select(.) | row("audit"; "\(.last | if . then "\(.at), \(.seconds_ago | age): \(audited)"
-      else "none in the log" end); the next one \(if $paused then "after the pause" else .next end)")),
-    (.reads | select(.) | row("reads"; "request metrics of \(.folders) folders \(on_until): \(
-      "./sync.sh\($via) cost --reads 1 --stop") turns them off")),
-    row("failures"; if_known("failures"; "\(.failures.count) in the last hour")),
-    (.failures.newest[] | "  \(.key | tojson) failed \(times): \(.reason)")) | visible | folded_row'
-}
-
 verb_status() {
-  local format=text found
+  local format=text found state
   while (($#)); do
     case "$1" in
       --json) format=json ;;
@@ -245,8 +227,14 @@ verb_status() {
   start_verb
   say_while "status: asking AWS" keep_status
   found=$(<"$TEMP_DIR/found")
-  if [[ $format == json ]]; then visible_lines <<<"$found"; else print_status <<<"$found"; fi
-  [[ $(jq -r .state <<<"$found") == failing ]] || return 0
+  state=$(jq -r .state <<<"$found")
+  if [[ $format == json ]]; then
+    visible_lines <<<"$found"
+  else
+    paint "${STATE_COLOURS[$state]}" "$state"
+    of_status lines <<<"$found"
+  fi
+  [[ $state == failing ]] || return 0
   [[ $format == json ]] || say 'what to do about each reason: docs/operations.md, "Status"'
   return 1
 }

@@ -103,7 +103,8 @@ put_objects() {
   local name threshold
   threshold=$(deployed_setting MULTIPART_THRESHOLD)
   for name in "${CASES[@]}"; do make_body "$name" "${threshold:-$VERIFY_COPY_LIMIT}"; done
-  look_at_queue
+  read_queue
+  note_event
   [[ -z $VERIFY_EVENT_AT ]] || VERIFY_WAS_BUSY=true
   VERIFY_TOUCHED=true VERIFY_PUT_AT=$(now)
   say_while "verify: uploading" all_at_once put_case "${CASES[@]}"
@@ -325,10 +326,10 @@ verify() {
   ask_to_verify "$1" "$2"
   run_rounds ${rounds[@]+"${rounds[@]}"}
   gather_result >"$VERIFY_DIR/result.json"
-  print_result "$VERIFY_DIR/result.json" >"$VERIFY_DIR/result"
+  of_result report <"$VERIFY_DIR/result.json" >"$VERIFY_DIR/result"
   show_result <"$VERIFY_DIR/result"
   [[ -z $3 ]] || write_report "$3"
-  is_all_well <"$VERIFY_DIR/result.json"
+  [[ $(of_result is_well <"$VERIFY_DIR/result.json") == true ]]
 }
 
 verb_verify() {

@@ -30,9 +30,6 @@ readonly FAILING_SECONDS=10800 # so far back the log is read for why keys fail; 
 
 readonly JQ_IS_ARCHIVED='def is_archived: .why | startswith("archived"); ' # which is all that there is to say
 
-# The starter counts the tasks that it started itself: this is not its startedBy.
-wait_started_by() { printf '%s-wait\n' "$APP_NAME"; }
-
 # with_failing FILE: prints the file's {key, why}; of keys that failed lately, why becomes the worker's reason.
 with_failing() {
   local seen parked since failures
@@ -75,7 +72,7 @@ find_lacking() {
 
 # print_lacking SUMMARY
 print_lacking() {
-  jq -r "$JQ_VISIBLE$(jq_folded)"'.missing_keys as $named | select($named != []) | ((.lacking // 0) - ($named | length)) as $more
+  jq -r "$JQ_TEXT"'.missing_keys as $named | select($named != []) | ((.lacking // 0) - ($named | length)) as $more
     | "", "missing:", ($named[] | "  \(.key | tojson)  \(.why)" | visible | folded(4)),
       if $more > 0 then "  and \($more) more: --examples names more of them" else empty end' <<<"$1"
 }
@@ -93,7 +90,7 @@ begin_wait() {
   trap end_wait EXIT
   need_starter
   refuse_if_paused "nothing would arrive before"
-  start_own_task "$(wait_started_by)" wait "$@"
+  start_own_task "$APP_NAME-wait" wait "$@"
   say "task $OWN_TASK waits until s3://$DST_BUCKET has everything that s3://$SRC_BUCKET has; it starts in about a" \
     "minute (the image's own command wait starts at once); its log:"
 }

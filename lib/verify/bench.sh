@@ -95,8 +95,10 @@ await_small() {
     sleep "$FOLLOW_PAUSE"
   done
   VERIFY_BROKEN=true
-  note_break "no copy" "$2: the destination has $have small objects instead of $1 after \
-$((LAMBDA_POLL_RATE * 60 + BENCH_PATIENCE)) s" "./sync.sh$VIA logs worker"
+  jq -nc --arg why "$2: the destination has $have small objects instead of $1 after \
+$((LAMBDA_POLL_RATE * 60 + BENCH_PATIENCE)) s" --arg via "$VIA" \
+    '{link: "no copy", $why, command: "./sync.sh\($via) logs worker"}' >"$VERIFY_DIR/found"
+  note_found
 }
 
 # --- pages of the listings ------------------------------------------------------------------------------------------
@@ -153,9 +155,6 @@ bench_figures() {
     "$(jq_epoch)$(<"$PROJECT_DIR/lib/verify/bench.jq")"
 }
 
-# Prints the figures as JSON, or null.
-gather_bench() { if [[ $BENCH_DONE == true ]]; then bench_figures; else printf 'null\n'; fi; }
-
 # --- the round ------------------------------------------------------------------------------------------------------
 
 bench_round() {
@@ -170,30 +169,4 @@ bench_round() {
   read_worker_lines
   say_while "verify: waiting for the last lines of the workers" await_summaries
   BENCH_DONE=true
-}
-
-# Reads what gather_result printed.
-print_bench() {
-  jq -r "$(jq_table)"'.bench | select(.) as $bench
-    | def known(text): if . == null then "unknown" else text end;
-    def short: if . >= 100 then round else . * 10 | round / 10 end;
-    def rate: known("\(short) a second");
-    def bytes_a_second: if . < 0.1 then "\(. * 1000 | short) MB/s" else "\(short) GB/s" end;
-    def page($name; $side): ["page of the \($name)", ($side.median | known("\(. * 1000 | round) ms")),
-      "median of \($side.count), \($side.keys) keys each"];
-    [["measured", "figure", "of what"],
-    ["small objects copied", (.copied.rate | rate), "\(.copied.count) of \(.bytes) bytes; workers: \(.copied.workers)"],
-    ["by one worker", (.copied.one | rate), "the one that copied most"],
-    ["small objects deleted", (.deleted.rate | rate), "\(.deleted.count) of them"],
-    ["CPU time of a worker", (.cpu_ms | known("\(short) ms")), "for each copy or delete"],
-    ["large object", (.large.gb_s | known(bytes_a_second)), (.large.size | known("\(.) bytes"))],
-    ["its parts", (.large.rate | rate), (.large.parts | known("\(.) parts"))],
-    page("source"; .pages.source), page("destination"; .pages.destination),
-    ["events in the queue", (.events | known("at most \(.) s")), "after the last small object"],
-    ["S3 was too busy", (.busy | known("\(.) times")), "beyond a client'"'"'s own retries"]] | table,
-    ($bench.over_time | select(.) | def bars: max as $most
-        | map(if . <= 0 then " " else (. / $most * 8 | ceil) as $n | "▁▂▃▄▅▆▇█"[$n - 1:$n] end) | add;
-      "", "```", "waiting \(.waiting | bars) \(.waiting[0]) at first",
-      "lag     \(.lag | bars) \(.lag | max | short) s at most",
-      "        the first copy, and \(.seconds | short) s later the last one", "```"), ""'
 }

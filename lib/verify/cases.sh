@@ -211,11 +211,3 @@ changed_etags() {
         | {first: $first, last: (.[1].ETag | gsub("\""; ""))}' "$VERIFY_DIR/first.mirror" "$VERIFY_DIR/in_mirror.$name.json"
   done | jq -s .
 }
-
-# has_source_of NAME: whether the copy that was got last says it was made from the source as it is now.
-has_source_of() {
-  local wanted
-  wanted=$(source_identity "$1")
-  jq -es --arg wanted "$wanted" '$wanted != "" and (.[0].Metadata["sync-source"] // "" | startswith($wanted))' \
-    "$VERIFY_DIR/in_mirror.$1.json" >/dev/null
-}

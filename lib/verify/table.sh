@@ -59,16 +59,6 @@ measured_times() {
 
 # --- what it ran on -------------------------------------------------------------------------------------------------
 
-deployed_function() {
-  ask_starter | jq -r '"\(.Runtime // "an image"), code \(.CodeSha256[:12]), changed \(.LastModified)"'
-}
-
-deployed_task() {
-  jq -r '"\(.taskDefinitionArn | split("/")[-1])
-\([.containerDefinitions[] | select(.name == "worker")][0].image)
-\(.cpu) CPU units, \(.memory) MiB, \(.runtimePlatform.cpuArchitecture // "X86_64")"' "$VERIFY_DIR/definition"
-}
-
 # Prints what was chosen beyond the default, as NAME=VALUE, separated by commas.
 deployed_options() {
   local rule name value options=()
@@ -83,83 +73,15 @@ deployed_options() {
 
 # Prints NAME<tab>VERSION lines.
 list_versions() {
-  local task
-  mapfile -t task < <(deployed_task)
+  local task function
+  function=$(ask_starter | jq -r '"\(.Runtime // "an image"), code \(.CodeSha256[:12]), changed \(.LastModified)"')
+  mapfile -t task < <(jq -r '"\(.taskDefinitionArn | split("/")[-1])",
+    [.containerDefinitions[] | select(.name == "worker")][0].image,
+    "\(.cpu) CPU units, \(.memory) MiB, \(.runtimePlatform.cpuArchitecture // "X86_64")"' "$VERIFY_DIR/definition")
   printf '%s\t%s\n' "project" "$(project_version)" "Region" "$REGION" "AWS CLI" "$CLI_VERSION" \
     "Bash" "$BASH_VERSION" "jq" "$(jq --version)" "task definition" "${task[0]}" "image" "${task[1]}" \
-    "task" "${task[2]}" "function" "$(deployed_function)"
+    "task" "${task[2]}" "function" "$function"
   deployed_options
-}
-
-readonly VERIFY_WELL="# sync.sh verify: all is well" VERIFY_NOT_WELL="# sync.sh verify: not all is well"
-
-# --- rendering ------------------------------------------------------------------------------------------------------
-
-# For jq: rows as a table of Markdown, and seconds as text.
-jq_table() {
-  cat <<'JQ'
-  def table: (transpose | map(map(length) | max)) as $widths
-    | (map([., $widths] | transpose | map(.[0] + " " * (.[1] - (.[0] | length))) | "| " + join(" | ") + " |")
-      | .[0], ($widths | "|" + (map("-" * (. + 2)) | join("|")) + "|"), .[1:][]);
-  def seconds: if . == null then "unknown" else "\(.) s" end;
-JQ
-}
-
-# Reads {results, synced, copying}: a row for each object, then what differs. Each was described before it was put. There
-# is room for one of two columns: who copied, if the starter copies, too, or else the checksum.
-print_objects() {
-  jq -r "$(jq_folded)$(jq_table)"'
-    def object: "`" + (.key | sub("^.*sync-verify-[^/]*/"; "") | if . == "" then "*" else . end) + "`";
-    def rounded: if . == null then . else . * 10 | round / 10 end;
-    def result: split(":")[0] | if . == "different" then "differ" else . end;
-    .synced as $synced | .copying as $copying
-    | ([["object", "seen", "bytes", "metadata", "lag", if $copying then "by" else "checksum" end]]
-    + (.results | map(. as $one
-      | [$synced[] | select(.key == $one.key)] as $lines
-      | (if $one.name == "deleted" then [$lines[] | select(.action == "deleted")][0]
-         else [$lines[] | select(.action == "copied")] | last end) as $line
-      | [object, ({arrived: "yes", failed: "no", missing: "no"}[.state] // "-"), (.bytes | result), (.metadata | result),
-         (if .state == "arrived" and .name != "removed" then $line.lag | rounded | seconds else "-" end)]
-        + [if $copying then $line.by // "-" else .checksum | result end])) | table),
-    ([.results[] | select(.metadata | startswith("different: "))] | select(. != [])
-      | "", (.[] | "- \(object): metadata \(.metadata)" | folded(2))),
-    ([.results[] | select(.checksum == "different")] | select(. != [])
-      | "", (.[] | "- \(object): the checksums differ" | folded(2)))'
-}
-
-print_times() {
-  jq -r "$(jq_table)"'.times | .by as $by
-    | def of_task: if $by == "starter" then "none: the starter copied" elif . and . < 0 then "ran already"
-        else seconds end;
-    [["from the first upload to", "", "measured by"],
-    ["first message queued",
-      (if .event then "at most \(.event) s" elif .busy then "unknown: others waited"
-        elif $by == "starter" then "before the first copy" elif .created and .created >= 0 then "before the task"
-        else "unknown" end), "this clock"],
-    ["task requested", (.created | of_task), "ECS createdAt"],
-    ["network attached", (.connected | of_task), "ECS connectivityAt"],
-    ["pull of the image began", (.pulling | of_task), "ECS pullStartedAt"],
-    ["image pulled", (.pulled | of_task), "ECS pullStoppedAt"],
-    ["worker started", (.started | of_task), "ECS startedAt"],
-    ["first message received", (.received | of_task), "the worker'"'"'s log"],
-    ["first copy", (.first | seconds), "S3 LastModified"],
-    ["last copy before changes", (.last | seconds), "S3 LastModified"],
-    ["(this clock is ahead by)", (.clock | seconds), "S3 LastModified"]] | table'
-}
-
-# What this run has shown about each assumption of lib/verify/assumptions.json, which has the check of each, or null: no
-# run can show it. docs/evidence.md says what is assumed.
-print_assumptions() {
-  local assumptions=$PROJECT_DIR/lib/verify/assumptions.json
-  jq --slurpfile assumptions "$assumptions" "$(<"$PROJECT_DIR/lib/verify/assumptions.jq")" \
-    | jq -rs "$(jq_table)"'[["assumption", "outcome"], (.[] | ["`\(.id)`", .outcome])] | table'
-  jq -r '"", "- \(map(select(. == null)) | length) more that no run can show: docs/evidence.md"' "$assumptions"
-}
-
-# The largest object that was copied, and how long that took.
-print_speed() {
-  jq -r '[.synced[] | select(.action == "copied")] | max_by(.size) | select(.)
-    | "- largest copy: \(.size) bytes in \(.seconds) s"'
 }
 
 # Prints the writes that a worker was refused with a condition in the last day, as a JSON list: each process tries each of
@@ -185,7 +107,7 @@ gather_result() {
     jq -s . "$VERIFY_DIR/breaks"
     list_versions | jq -Rn '[inputs | split("\t")]'
     refused_conditions
-    gather_bench
+    if [[ $BENCH_DONE == true ]]; then bench_figures; else printf 'null\n'; fi
     cat "$VERIFY_DIR/page" "$VERIFY_DIR/conditions"
     changed_etags
   } | jq -s --arg encoding "$encoding" --argjson copying "${copying:-false}" --arg mirror "$DST_BUCKET" \
@@ -194,38 +116,19 @@ gather_result() {
       conditions: .[8], etags: .[9], encoding: $encoding, mirror: $mirror, source: $source, copying: $copying}'
 }
 
-# Reads what gather_result printed: all is well if every object was seen and nothing differs. For no input at all, jq -e
-# of 1.6 succeeds.
-is_all_well() {
-  jq -es '.[0] | .breaks == [] and all(.results[]; .state == "arrived" and (.bytes | IN("equal", "-"))
-    and (.metadata | IN("equal", "-")) and .checksum != "different")' >/dev/null
+# of_result FILTER: reads what gather_result printed.
+of_result() {
+  jq -r --slurpfile assumptions "$PROJECT_DIR/lib/verify/assumptions.json" \
+    "$JQ_TEXT$(<"$PROJECT_DIR/lib/verify/result.jq")$1"
 }
 
-# print_result FILE
-print_result() {
-  local verdict=$VERIFY_NOT_WELL
-  if is_all_well <"$1"; then verdict=$VERIFY_WELL; fi
-  printf '%s\n\n' "$verdict"
-  jq -r "$(jq_folded)"'"s3://\(.source) to", "s3://\(.mirror)\n", (.breaks[]
-    | ("- **\(.link)**: \(.why)" | folded(2)), "  Look closer: `\(.command)`"), (select(.breaks != []) | "")' "$1"
-  print_objects <"$1"
-  printf '\n'
-  print_times <"$1"
-  printf '\n'
-  print_bench <"$1"
-  print_assumptions <"$1"
-  printf '\n'
-  print_speed <"$1"
-  jq -r "$(jq_folded)"'.versions[] | "- \(.[0]): \(.[1])" | folded(2)' "$1"
-}
-
-# Reads what print_result printed: the verdict in colour, and the rows of what did not arrive or differs.
+# Reads the report: the verdict in colour, and the rows of what did not arrive or differs.
 show_result() {
   local line
   while IFS= read -r line; do
     case "$line" in
-      "$VERIFY_WELL") paint "$GREEN" "$line" ;;
-      "$VERIFY_NOT_WELL" | '| `'*'| no '* | '| `'*'| differ '* | '- **'*) paint "$RED" "$line" ;;
+      '# sync.sh verify: all is well') paint "$GREEN" "$line" ;;
+      '# sync.sh verify: not all is well' | '| `'*'| no '* | '| `'*'| differ '* | '- **'*) paint "$RED" "$line" ;;
       *) printf '%s\n' "$line" ;;
     esac
   done

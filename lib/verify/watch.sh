@@ -4,16 +4,15 @@
 
 readonly VERIFY_FIRST_DOUBT=15 # seconds without progress until the links of the chain are looked at, then each time
 
-declare -gA SIZE_THERE=() # "in_source KEY" or "in_mirror KEY" -> bytes, of the last listings
-VERIFY_EVENT_AT=""        # when this machine saw a message first, seconds since the epoch
-VERIFY_BROKEN=false       # the chain is broken: no further round
-VERIFY_SHOWN=""           # the last progress that was printed
-MISSING=0 ARRIVED=0       # of CASE_STATE
+VERIFY_EVENT_AT=""  # when this machine saw a message first, seconds since the epoch
+VERIFY_BROKEN=false # the chain is broken: no further round
+VERIFY_SHOWN=""     # the last progress that was printed
+MISSING=0 ARRIVED=0 # of CASE_STATE
 
 # --- what is there --------------------------------------------------------------------------------------------------
 
-# read_folder in_source|in_mirror: the objects of the run, in a file. A directory bucket lists prefixes that end in "/".
-read_folder() {
+# list_folder in_source|in_mirror: the objects of the run, in a file. A directory bucket lists prefixes that end in "/".
+list_folder() {
   "$1" list-objects-v2 --prefix "$VERIFY_FOLDER" | jq -cs "$(jq_epoch)"'
     [.[0].Contents[]? | {key: .Key, size: .Size, etag: (.ETag | gsub("\""; "")), at: (.LastModified | epoch)}]' \
     >"$VERIFY_DIR/$1.list"
@@ -23,28 +22,6 @@ read_folder() {
 read_first_page() {
   in_mirror list-objects-v2 --no-paginate --prefix "$VERIFY_FOLDER" \
     | jq -c '{keys: (.Contents // [] | length), more: (.IsTruncated // false)}' >"$VERIFY_DIR/page"
-}
-
-list_folder() {
-  read_folder "$1"
-  note_sizes "$1"
-}
-
-note_sizes() {
-  local key size
-  jq -r '.[] | "\(.size)\t\(.key)"' "$VERIFY_DIR/$1.list" >"$VERIFY_DIR/$1.sizes"
-  for key in "${!SIZE_THERE[@]}"; do
-    [[ $key != "$1 "* ]] || unset "SIZE_THERE[\$key]"
-  done
-  while IFS=$'\t' read -r size key; do
-    SIZE_THERE["$1 $key"]=$size
-  done <"$VERIFY_DIR/$1.sizes"
-}
-
-# source_identity NAME: what sync-source begins with in a copy of the source as it was listed last.
-source_identity() {
-  jq -r --arg key "${CASE_KEY[$1]}" '.[] | select(.key == $key) | "\(.etag) \(.at | floor | todate) \(.size) "' \
-    "$VERIFY_DIR/in_source.list"
 }
 
 # The lines on objects of this run, of the worker or of the starter if it copies, as JSON lines {stream, message} by
@@ -59,71 +36,61 @@ read_worker_lines() {
     | {stream: .logStreamName, message: (.message | rtrimstr("\n"))}' >"$VERIFY_DIR/worker.lines"
 }
 
-# Failures that count, one JSON object per key: the last attempt, or the second and later ones. The cause of a first one
-# may be a role that IAM does not know everywhere yet.
-lasting_failures() {
-  jq -s 'map({"@message": .message})' "$VERIFY_DIR/worker.lines" | failures_of \
-    | jq -c --argjson since "$VERIFY_ROUND_AT" 'map(select((.at | sub("[.].*"; "Z") | fromdateiso8601) >= $since)
-      | (.attempt // "attempt=1/1 " | capture("=(?<n>\\d+)/(?<of>\\d+)")) as $attempt
-      | select(($attempt.n | tonumber) >= 2 or $attempt.n == $attempt.of)) | group_by(.key)[] | last'
-}
-
-# Names each reason once, with a key that has it.
+# Failures that count: the last attempt, or the second and later ones. The cause of a first one may be a role that IAM
+# does not know everywhere yet. Names each reason once, with a key that has it.
 note_failures() {
-  local failure reason name more
-  local -A first=() others=()
-  lasting_failures >"$VERIFY_DIR/failures"
-  while read -r failure; do
-    name=$(case_of "$(jq -r .key <<<"$failure")")
-    reason=$(jq -r .reason <<<"$failure")
-    [[ -n $name && ${CASE_STATE[$name]:-} == missing ]] || continue
-    CASE_STATE["$name"]=failed
-    if [[ -n ${first[$reason]:-} ]]; then
-      others[$reason]=$((${others[$reason]} + 1))
-    else
-      first[$reason]=${CASE_KEY[$name]} others[$reason]=0
-    fi
-  done <"$VERIFY_DIR/failures"
-  for reason in "${!first[@]}"; do
-    more=""
-    ((${others[$reason]} == 0)) || more=" and ${others[$reason]} more"
-    note_break "no copy" "${first[$reason]}$more: $reason" "./sync.sh$VIA redrive --list"
-  done
+  local names name
+  jq -s 'map({"@message": .message})' "$VERIFY_DIR/worker.lines" | failures_of \
+    | jq --argjson since "$VERIFY_ROUND_AT" --arg via "$VIA" --argjson missing "$(cases_in_state missing)" '
+      map(select((.at | sub("[.].*"; "Z") | fromdateiso8601) >= $since)
+        | . + ((.attempt // "attempt=1/1 ") | capture("=(?<n>\\d+)/(?<of>\\d+)"))
+        | select((.n | tonumber) >= 2 or .n == .of)) | group_by(.key) | map(last)
+      | [.[] | . as $failure | $missing[] | select(.key == $failure.key) + {reason: $failure.reason}]
+      | {names: map(.name), breaks: (group_by(.reason) | map({link: "no copy", why: "\(.[0].key)\(
+          if length > 1 then " and \(length - 1) more" else "" end): \(.[0].reason)",
+          command: "./sync.sh\($via) redrive --list"}))}' >"$VERIFY_DIR/failures"
+  names=$(jq -r '.names[]' "$VERIFY_DIR/failures")
+  for name in $names; do CASE_STATE["$name"]=failed; done
+  jq -c '.breaks[]' "$VERIFY_DIR/failures" >"$VERIFY_DIR/found"
+  note_found
 }
 
-# case_of KEY
-case_of() {
+# cases_in_state STATE: as a JSON list {name, key}.
+cases_in_state() {
   local name
   for name in "${CASES[@]}"; do
-    [[ ${CASE_KEY[$name]} != "$1" ]] || printf '%s\n' "$name"
-  done
+    [[ ${CASE_STATE[$name]:-} != "$1" ]] || printf '%s\t%s\n' "$name" "${CASE_KEY[$name]}"
+  done | jq -Rnc '[inputs | split("\t") | {name: .[0], key: .[1]}]'
 }
 
-# note_break LINK WHY COMMAND
-note_break() {
-  jq -nc --arg link "$1" --arg why "$2" --arg command "$3" '{link: $link, why: $why, command: $command}' \
-    >>"$VERIFY_DIR/breaks"
-  say "verify: $1: $2"
+# Notes and reports what was found of broken links, {link, why, command} on each line.
+note_found() {
+  cat "$VERIFY_DIR/found" >>"$VERIFY_DIR/breaks"
+  jq -r '"verify: \(.link): \(.why)"' "$VERIFY_DIR/found" >"$VERIFY_DIR/told"
+  local line
+  while IFS= read -r line; do say "$line"; done <"$VERIFY_DIR/told"
 }
 
 # --- waiting --------------------------------------------------------------------------------------------------------
 
-# has_arrived listed|changed|gone NAME: in the listing with the source's size; as it is after its change; not in the
-# listing.
-has_arrived() {
-  local key=${CASE_KEY[$2]}
-  case "$1:$2" in
-    gone:* | changed:deleted) [[ -z ${SIZE_THERE["in_mirror $key"]:-} ]] ;;
-    listed:*) [[ ${SIZE_THERE["in_mirror $key"]:-} == "${SIZE_THERE["in_source $key"]}" ]] ;;
-    changed:*) has_source_of "$2" ;;
-  esac
-}
-
-names_in_state() {
+# arrived_of listed|changed|gone: of the objects that are missing, the names of those that have arrived: in the listing
+# with the source's size; as they are after their change, so that the copy says it was made from the source as it is now;
+# not in the listing.
+arrived_of() {
   local name
-  for name in "${CASES[@]}"; do
-    [[ ${CASE_STATE[$name]:-} != "$1" ]] || printf '%s\n' "$name"
-  done
+  {
+    cases_in_state missing
+    cat "$VERIFY_DIR/in_source.list" "$VERIFY_DIR/in_mirror.list"
+    for name in overwritten changed; do
+      [[ $1 != changed || ${CASE_STATE[$name]:-} != missing ]] \
+        || jq -c --arg name "$name" '{name: $name, of: (.Metadata["sync-source"] // "")}' "$VERIFY_DIR/in_mirror.$name.json"
+    done
+  } | jq -rs --arg want "$1" '. as [$missing, $source, $mirror] | (.[3:] | INDEX(.name)) as $heads
+    | ($source | INDEX(.key)) as $from | ($mirror | INDEX(.key)) as $to
+    | $missing[] | $from[.key] as $put | $to[.key] as $copy
+    | select(if $want == "gone" or ($want == "changed" and .name == "deleted") then $copy == null
+        elif $want == "listed" then $put and $copy and $copy.size == $put.size
+        else $put and ($heads[.name].of | startswith("\($put.etag) \($put.at | floor | todate) \($put.size) ")) end).name'
 }
 
 # Sets MISSING and ARRIVED. A $(...) inside ((...)) would not do: Bash 5.2 may fail to read a trap that comes in it.
@@ -151,11 +118,6 @@ note_event() {
   fi
 }
 
-look_at_queue() {
-  read_queue
-  note_event
-}
-
 # say_progress ROUND COUNT: if it has changed. On a terminal, the time goes on.
 say_progress() {
   local text
@@ -170,24 +132,21 @@ say_progress() {
 read_look() {
   case "$1" in
     queue) read_queue ;;
-    mirror) read_folder in_mirror ;;
+    mirror) list_folder in_mirror ;;
     *) get_mirror "$1" ;;
   esac
 }
 
 # look_at_all WANT: copies of changed objects are read in the same look.
 look_at_all() {
-  local name parts=(queue mirror)
+  local name names parts=(queue mirror)
   for name in overwritten changed; do
     [[ $1 != changed || ${CASE_STATE[$name]:-} != missing ]] || parts+=("$name")
   done
   all_at_once read_look "${parts[@]}"
   note_event
-  note_sizes in_mirror
-  for name in "${CASES[@]}"; do
-    [[ ${CASE_STATE[$name]:-} == missing ]] || continue
-    if has_arrived "$1" "$name"; then CASE_STATE["$name"]=arrived; fi
-  done
+  names=$(arrived_of "$1")
+  for name in $names; do CASE_STATE["$name"]=arrived; done
   count_states
 }
 
@@ -227,10 +186,4 @@ look_for_break() {
   [[ -s $VERIFY_DIR/found ]] || return 0
   VERIFY_BROKEN=true
   note_found
-}
-
-# Notes what was found of broken links.
-note_found() {
-  local link why command
-  while IFS=$'\t' read -r link why command; do note_break "$link" "$why" "$command"; done <"$VERIFY_DIR/found"
 }

@@ -35,7 +35,7 @@ DOCUMENTS = scripts("documents")
 RESOURCES = scripts("cleanup_parts", "lifecycle", "event_source", "checks", "plan", "base_image", "account_rules")
 RESOURCES += scripts("version", "function_that_copies", "record", "prefixes", "reads", "generated", "policies")
 POLICIES = scripts("policy_files")
-VERBS = scripts("verb_parts", "verbs", "night", "sync", "audit_status", "terminal")
+VERBS = scripts("status", "sync", "verbs", "terminal")
 RULES_OF_AWS = ("standin/test_rules_of_aws.py",)
 ESTIMATE = ("docs/test_estimate.py",)
 
@@ -91,17 +91,15 @@ TESTS: dict[str, Tests] = {
     "lib/pack_function.py": scripts("function_that_copies"),
     "lib/verbs/": (*VERBS, *POLICIES),
     "lib/verbs/cost.sh": (*scripts("cost_verb"), *ESTIMATE, *POLICIES),
-    "lib/verbs/explain.sh": (*scripts("explain"), *POLICIES),
-    "lib/verbs/reconcile.sh": (*scripts("report_verb"), *VERBS, *POLICIES),
-    "lib/verbs/verify.sh": (*scripts("verify_parts", "verify_bench"), *VERBS, *POLICIES),
-    "lib/verbs/wait.sh": (*scripts("wait_verb"), *VERBS, *POLICIES),
-    "lib/verify/": (*scripts("verify_parts", "verify_bench"), *VERBS, *POLICIES),
+    "lib/verbs/explain.sh": (*scripts("explain", "verbs"), *POLICIES),
+    "lib/verbs/verify.sh": (*scripts("verify"), *VERBS, *POLICIES),
+    "lib/verify/": (*scripts("verify"), *VERBS, *POLICIES),
     "local/gaps/s3.py": (*RULES_OF_AWS, *chain("cloud", "cloud_events")),
     "local/gaps/sqs.py": (*RULES_OF_AWS, *chain("cloud")),
     "local/": chain("cloud_events", "local_start", "cloud", "cloud_functions"),
     "deploy.sh": (*scripts("settings", "checks"), *DOCUMENTS, *scripts("plan", "record", "terminal"), *POLICIES),
     "cleanup.sh": (*scripts("cleanup_parts", "settings"), *DOCUMENTS, *POLICIES),
-    "sync.sh": (*scripts("sync", "verb_parts"), *VERBS, *POLICIES),
+    "sync.sh": (*scripts("sync"), *VERBS, *POLICIES),
 }
 TESTS |= {"worker.py": worker("processes", "copies", "reconcile"), "starter.py": TESTS["launch/"]}
 

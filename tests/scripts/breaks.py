@@ -16,46 +16,35 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from broken_links import BROKEN, FUNCTION, IN_EVENT_RUNS, MODES, Broken, Kept
 from documents import Ran, Scripts, sourced_scripts
 from guarded import Guarded
-from paper_account import PaperAccount, Refused
-from status_parts import IDLE
-
-LOOK = """
-start_run
-check_account
-fact starter >/dev/null
-gather_path
-jq -cs 'add' "$TEMP_DIR"/status.*
-printf '%s' "$IDLE" | cat - "$TEMP_DIR"/status.* | jq -s 'add
-  | (.queue, .dead_letters | select(.)) |= (. + {visible: 0, in_flight: 0, delayed: 0})' | judge
-VERIFY_DIR=$TEMP_DIR
-print_faults | jq -Rc 'split("\\t")'
-"""
+from operated import Operated, Verbs, operating
+from paper_account import PaperAccount
+from status_parts import judged
 
 
 class Seen:
-    """What both verbs see of an account; `parts` are others of the status."""
+    """What status sees of an account, and so verify, which looks at the same path; `parts` are others of the status."""
 
-    def __init__(
-        self, scripts: Scripts, kept: Kept, *refused: str, parts: dict[str, Any] | None = None, **settings: str
-    ) -> None:
-        scripts.account = PaperAccount()
-        scripts.account.kept = kept
-        scripts.account.refusals = [(call, Refused("AccessDeniedException", f"no {call}")) for call in refused]
-        self.ran = scripts.run(LOOK, IDLE=json.dumps(IDLE | (parts or {})), **settings)
-        found = [json.loads(line) for line in self.output()]
-        self.parts, self.status, self.verify = found[0], found[1], found[2:]
-        self.errors = self.ran.errors
-
-    def output(self) -> Iterator[str]:
-        decoder, text = json.JSONDecoder(), self.ran.output.strip()
-        while text:
-            _, end = decoder.raw_decode(text)
-            yield text[:end]
-            text = text[end:].strip()
+    def __init__(self, verbs: Verbs, account: Operated, parts: dict[str, Any] | None = None, **settings: str) -> None:
+        verbs.account, account.parked = account, []
+        account.decide()
+        done = verbs.sync("status --json", None, **settings)
+        found = done.json
+        del found["state"], found["reasons"]
+        self.parts, self.errors, self.status = found, done.errors, judged(found | (parts or {}))
+        self.verify = [(one["link"], f"{one['fault']}: {one['cure']}", one["look"]) for one in found["faults"]]
 
     def events(self) -> tuple[str, bool, list[str]]:
         events = self.parts["events"]
         return events["source"], events["at_once"], events["problems"]
+
+
+def operated(kept: Kept, *refused: str) -> Operated:
+    """An account that holds this and refuses these calls."""
+    found = Operated()
+    found.kept = kept
+    for call in refused:
+        found.deny(call, "AccessDeniedException")
+    return found
 
 
 def deployed(scripts: Scripts) -> dict[str, Kept]:
@@ -139,9 +128,9 @@ def said_by_guard(kept: Kept, row: Broken) -> list[str]:
     return runs[0] if runs[0] == runs[1] else [*runs[0], "and then", *runs[1]]
 
 
-def judge_looks(scripts: Scripts, kept: Kept, row: Broken) -> dict[str, str]:
+def judge_looks(verbs: Verbs, kept: Kept, row: Broken) -> dict[str, str]:
     said = f"{row.fault}: {row.cure}" if row.link else row.fault
-    before = Seen(scripts, kept, parts=dict(row.parts))
+    before = Seen(verbs, operated(kept), dict(row.parts))
     status = [reason for reason in before.status["reasons"] if reason.startswith(said)]
     verify = [(link, why) for link, why, look in before.verify if look.startswith("aws ")]
     guard = said_by_guard(kept, row)
@@ -187,7 +176,7 @@ def is_repaired(whole: Kept, now: Kept, row: Broken) -> bool:
     return True
 
 
-def judge(scripts: Scripts, deployments: dict[str, Kept], names: list[str]) -> list[Judged]:
+def judge(scripts: Scripts, verbs: Verbs, deployments: dict[str, Kept], names: list[str]) -> list[Judged]:
     """Each row is looked at alone; then one deployment repairs all of them, and everybody looks once more."""
     mode = BROKEN[names[0]].mode
     whole, found, together = deployments[mode], {}, copy.deepcopy(deployments[mode])
@@ -195,7 +184,7 @@ def judge(scripts: Scripts, deployments: dict[str, Kept], names: list[str]) -> l
         alone = copy.deepcopy(whole)
         BROKEN[name].breaks(alone)
         BROKEN[name].breaks(together)
-        found[name] = judge_looks(scripts, alone, BROKEN[name])
+        found[name] = judge_looks(verbs, alone, BROKEN[name])
     if not BROKEN[names[0]].plan[0]:
         return [Judged(name, plan="refused", repaired="by hand first", silent="-", **found[name]) for name in names]
     scripts.account = PaperAccount()
@@ -203,7 +192,7 @@ def judge(scripts: Scripts, deployments: dict[str, Kept], names: list[str]) -> l
     ran = scripts.run("PLAN_FORMAT=json; deploy_all", **MODES[mode])
     said = [f"{BROKEN[name].fault}: {BROKEN[name].cure}" for name in names if BROKEN[name].link]
     failed = {"at": "", "seconds_ago": 1, "decision": None, "error": f"[ERROR] RuntimeError: {'; '.join(said)}\n"}
-    after = Seen(scripts, together, parts={"starter": failed})
+    after = Seen(verbs, operated(together), {"starter": failed})
     runs = [guard_of(together).run(is_scheduled=is_scheduled) for is_scheduled in (True, False)]
     is_silent = after.status["reasons"] == after.verify == [] and runs == [[], []]
     return [
@@ -226,9 +215,13 @@ def lost(row: Broken) -> str:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, sourced_scripts(Path(folder), "sync.sh") as scripts:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sourced_scripts(Path(folder), "sync.sh") as scripts,
+        operating(Path(folder)) as verbs,
+    ):
         deployments = deployed(scripts)
-        rows = [row for names in batches(deployments) for row in judge(scripts, deployments, names)]
+        rows = [row for names in batches(deployments) for row in judge(scripts, verbs, deployments, names)]
     width = max(len(row.name) for row in rows)
     form = f"{{:<{width}}}  {{:<11}} {{:<15}} {{:<7}} {{:<8}} {{:<13}} {{:<7}} {{}}"
     print(form.format("break", "status", "guard", "verify", "plan", "repaired", "silent", "lost"))

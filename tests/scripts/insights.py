@@ -21,10 +21,14 @@ def widgets() -> list[dict[str, Any]]:
 
 def answer(query: str, rows: list[Row], seconds: int = 60) -> list[Row]:
     """The rows of a query on rows with @timestamp (seconds), @logStream and @message; bins have that many seconds."""
+    names: list[str] = []
     for command in query.split(" | "):
         word, _, rest = command.partition(" ")
-        rows = COMMANDS[word](rows, rest, seconds)
-    return rows
+        if word == "fields":
+            names = rest.split(", ")
+        else:
+            rows, names = COMMANDS[word](rows, rest, seconds), [] if word == "stats" else names
+    return [{name: row[name] for name in names} for row in rows] if names else rows
 
 
 def keep(rows: list[Row], condition: str, _seconds: int) -> list[Row]:
@@ -70,7 +74,6 @@ def percentile(rows: list[Row], arguments: str) -> float:
 
 COMMANDS: dict[str, Callable[[list[Row], str, int], list[Row]]] = {
     "SOURCE": lambda rows, _rest, _seconds: rows,
-    "fields": lambda rows, rest, _seconds: [{name: row[name] for name in rest.split(", ")} for row in rows],
     "filter": keep,
     "parse": parse,
     "stats": stats,

@@ -41,12 +41,6 @@ VIA=" --local"
 make_venv() { ln -s "$VENV" "$LOCAL_DIR/venv"; }
 local_deploy
 """
-# A part of a verb in the deployment, with the rights and the answers that the verb has.
-PART = """
-source ./sync.sh
-use_local_cloud
-start_verb
-"""
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 600) -> Any:
@@ -107,12 +101,6 @@ class Operator:
 
     def sync(self, *arguments: str, cli: str = CLIS[-1], **settings: str) -> tuple[int, str, str]:
         return self.run("./sync.sh", "--local", *arguments, cli=cli, **settings)
-
-    def part(self, script: str, **settings: str) -> str:
-        """What a piece of a verb prints."""
-        status, output, log = self.run("bash", "-c", PART + script, **settings)
-        assert status == 0, log
-        return output
 
     def deploy(self) -> None:
         venv = Path(python_with("ministack", LOCAL / "requirements.txt")).parents[1]

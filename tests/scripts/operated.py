@@ -1,22 +1,43 @@
-"""The account on paper, as the verbs of sync.sh meet it: logs, metrics, tasks that end, and objects on both sides.
+"""./sync.sh as a process whose `aws` is an account on paper in which somebody works: logs, tasks, both buckets.
 
-What is put into the source is in the destination at once. A log has the summary of a task, a dead-letter queue one
-message, of which a look takes ten at most, and a query no rows.
+What is put into the source is in the destination at once, as `as_copied` has it, unless `follows` is off. A task ends
+as soon as it runs; each look at its log shows the next lines of `task_log`. A pause takes no time, and moves on the
+clock by which the scripts wait (SECONDS).
 """
 
+import contextlib
+import copy
+import functools
+import hashlib
 import json
+import os
+import pty
+import signal
+import socketserver
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from account import MIRROR, SOURCE
+import pytest
+from account import APP, MIRROR, PROJECT, REGION, SOURCE
 from cost import STORED
-from paper_account import HERE, MADE_AT, Given, PaperAccount, Refused
+from documents import Scripts, sourced_scripts
+from insights import answer as rows_of
+from paper_account import HERE, MADE_AT, Given, Interrupted, PaperAccount, Refused
+from recorder import Call
 
 from mirror.model import log_lines
 
-ETAG = "0" * 32
+WORKERS, STARTER = f"/ecs/{APP}-task", f"/aws/lambda/{APP}-starter"
+TASK = f"arn:aws:ecs:{HERE}:task/{APP}-cluster/"
+CTRL_C = "130"  # the status of the CLI
 CARRIED = ("CacheControl", "Metadata")
 PARKED = {"Records": [{"s3": {"object": {"key": "models/parked"}}}]}
+COUNTED = {"GetRequests": lambda _: 1, "BytesDownloaded": lambda size: size}
 # What a task that measures has counted.
 MEASURED = STORED | {"destination_bytes": 100 * 10**9, "kept_30_bytes": 40 * 10**9, "seconds": 61.5}
 
@@ -27,45 +48,143 @@ def measured(end: str = "complete", status: int = 0) -> str:
     return f"2026-11-25T01:02:03.456Z INFO {log_lines.MEASURED % (end, status, numbers)}"
 
 
+def stamp(ago: float = 0) -> str:
+    """The time of a log line, some seconds ago."""
+    at = time.time() - ago
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at * 1000) % 1000:03}Z"
+
+
 class Operated(PaperAccount):
     def __init__(self) -> None:
         super().__init__()
         self.objects: dict[str, dict[str, Any]] = {}
+        self.copies: dict[str, dict[str, Any]] = {}
+        self.follows = True
+        self.as_copied: Callable[[str, dict[str, Any]], dict[str, Any] | None] = lambda _key, found: found
+        self.writes = 0  # of the source
+        self.denied: list[Callable[[Call], str | None]] = []  # the code with which a call is refused
         self.parked = [json.dumps(PARKED)]  # the bodies of messages in the dead-letter queue
         self.taken: list[str] = []  # those that were received
         self.hidden = 0  # messages that somebody else has received
+        self.moves = ["COMPLETED"]  # what each look at a move shows
+        self.waiting = {"": 0, "NotVisible": 0, "Delayed": 0}  # messages of the queue
+        self.log: list[tuple[str, dict[str, Any]]] = []  # group, event
+        self.page = 10_000  # events of a group in one answer
+        self.queries: dict[str, Given] = {}
+        self.query_ends: list[str] = []  # what the next looks at queries show, before their ends
+        self.exit_code: int | None = 0  # of a task that is run
+        self.task_log = [[measured()]]
+        self.coming: list[list[str]] = []  # what is left of it
+        self.figures: list[dict[str, Any]] = []  # of any metric
+        self.requests: list[tuple[str, int]] = []  # keys of the destination that somebody has read, and their sizes
+        self.counted_from: dict[
+            str, tuple[str, int]
+        ] = {}  # request metrics: their prefix, and the requests before them
+
+    def deny(self, operation: str, code: str = "AccessDenied", **parameters: Any) -> None:
+        """Every such call with these parameters."""
+        self.denied.append(
+            lambda call: code if call.operation == operation and parameters.items() <= call.parameters.items() else None
+        )
+
+    def authorize(self, call: Call) -> None:
+        for rule in self.denied:
+            if code := rule(call):
+                raise Interrupted if code == CTRL_C else Refused(code, f"no {call.operation}")
 
     # --- logs and metrics -------------------------------------------------------------------------------------------
 
-    def logs_start_query(self, _given: Given) -> Any:
-        return {"queryId": "q"}
+    def write(self, *lines: str, stream: str = "worker/worker/a", group: str = WORKERS, ago: float = 0) -> None:
+        for line in lines:
+            at = int((time.time() - ago) * 1000)
+            event = {"eventId": str(len(self.log)), "timestamp": at, "logStreamName": stream, "message": f"{line}\n"}
+            self.log.append((group, event))
 
-    def logs_get_query_results(self, _given: Given) -> Any:
-        return {"status": "Complete", "results": []}
+    def decide(self, **more: Any) -> None:
+        """That was the last run of the starter."""
+        self.log = [row for row in self.log if row[0] != STARTER]
+        decision = {"visible": 0, "in_flight": 0, "running": 0, "wanted": 0, "started": {}, "failures": []} | more
+        self.write(json.dumps(decision), stream="2026/11/29/[$LATEST]0f", group=STARTER, ago=20)
+
+    def logs_start_query(self, given: Given) -> Any:
+        self.queries[str(len(self.queries))] = given
+        return {"queryId": str(len(self.queries) - 1)}
+
+    def logs_get_query_results(self, given: Given) -> Any:
+        if self.query_ends:
+            return {"status": self.query_ends.pop(0), "results": []}
+        asked = self.queries[given["queryId"]]
+        groups = asked.get("logGroupNames") or [asked["logGroupName"]]
+        rows = [
+            {"@timestamp": event["timestamp"], "@logStream": event["logStreamName"], "@message": event["message"]}
+            for group, event in self.log
+            if group in groups and asked["startTime"] * 1000 <= event["timestamp"] <= asked["endTime"] * 1000
+        ]
+        # The queries of cost have answers in test_cost_verb.py.
+        found = [] if " | stats " in f" | {asked['queryString']}" else rows_of(asked["queryString"], rows)
+        for row in found:
+            if "@timestamp" in row:
+                at = row["@timestamp"] // 1000
+                row["@timestamp"] = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at))}.000"
+        return {
+            "status": "Complete",
+            "results": [[{"field": name, "value": str(value)} for name, value in row.items()] for row in found],
+        }
 
     def logs_filter_log_events(self, given: Given) -> Any:
-        if "logStreamNames" not in given:
-            return {"events": []}
-        event = {"eventId": "1", "timestamp": 1, "logStreamName": given["logStreamNames"][0], "message": measured()}
-        return {"events": [event]}
+        streams = given.get("logStreamNames")
+        if streams and self.coming:
+            self.write(*self.coming.pop(0), stream=streams[0])
+        text = given.get("filterPattern", "").strip('"')
+        found = [
+            event
+            for group, event in self.log
+            if group == given["logGroupName"]
+            and event["timestamp"] >= given.get("startTime", 0)
+            and (not streams or event["logStreamName"] in streams)
+            and text in event["message"]
+        ]
+        found.sort(key=lambda event: event["timestamp"])
+        first = int(given.get("nextToken", 0))
+        more = {"nextToken": str(first + self.page)} if first + self.page < len(found) else {}
+        return {"events": found[first : first + self.page]} | more
 
     def cloudwatch_get_metric_statistics(self, _given: Given) -> Any:
-        return {"Datapoints": []}
+        return {"Datapoints": self.figures}
 
-    def cloudwatch_get_metric_data(self, _given: Given) -> Any:
-        return {"MetricDataResults": []}
+    def cloudwatch_get_metric_data(self, given: Given) -> Any:
+        """What was requested since each metric is on, in two pages of one result, as the AWS CLI joins them."""
+        results = []
+        for query in given["MetricDataQueries"]:
+            metric = query["MetricStat"]["Metric"]
+            by_name = {one["Name"]: one["Value"] for one in metric["Dimensions"]}
+            assert (metric["Namespace"], by_name["BucketName"]) == ("AWS/S3", MIRROR)
+            prefix, since = self.counted_from[by_name["FilterId"]]
+            made = [size for key, size in self.requests[since:] if key.startswith(prefix)]
+            values = [COUNTED[metric["MetricName"]](size) for size in made]
+            results += [{"Id": query["Id"], "Values": part} for part in (values[:1], values[1:])]
+        return {"MetricDataResults": results}
+
+    def s3_put_bucket_metrics_configuration(self, given: Given) -> Any:
+        super().s3_put_bucket_metrics_configuration(given)
+        prefix = given["MetricsConfiguration"]["Filter"]["Prefix"]
+        self.counted_from[given["Id"]] = prefix, len(self.requests)
 
     # --- queues, tasks and the function -----------------------------------------------------------------------------
 
     def sqs_get_queue_attributes(self, given: Given) -> Any:
         found = super().sqs_get_queue_attributes(given)
-        if found:
-            found["Attributes"]["CreatedTimestamp"] = "1600000000"
-            found["Attributes"] |= dict.fromkeys((name for name in found["Attributes"] if "ApproximateN" in name), "0")
-            if given["QueueUrl"].endswith("-dlq"):
-                found["Attributes"]["ApproximateNumberOfMessages"] = str(len(self.parked))
-                found["Attributes"]["ApproximateNumberOfMessagesNotVisible"] = str(len(self.taken) + self.hidden)
-        return found or {"Attributes": {"CreatedTimestamp": "1600000000"}}
+        if not found:
+            return {"Attributes": {"CreatedTimestamp": "1600000000"}}
+        counts = dict(self.waiting)
+        if given["QueueUrl"].endswith("-dlq"):
+            counts = {"": len(self.parked), "NotVisible": len(self.taken) + self.hidden, "Delayed": 0}
+        attributes = found["Attributes"]
+        for which, count in counts.items():
+            if f"ApproximateNumberOfMessages{which}" in attributes:
+                attributes[f"ApproximateNumberOfMessages{which}"] = str(count)
+        attributes["CreatedTimestamp"] = "1600000000"
+        return found
 
     def sqs_receive_message(self, _given: Given) -> Any:
         found, self.parked = self.parked[:10], self.parked[10:]
@@ -81,11 +200,28 @@ class Operated(PaperAccount):
         return {"TaskHandle": "h"}
 
     def sqs_list_message_move_tasks(self, _given: Given) -> Any:
-        return {"Results": [{"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 1}]}
+        status = self.moves.pop(0) if self.moves[1:] else self.moves[0]
+        return {"Results": [{"Status": status, "ApproximateNumberOfMessagesMoved": 1}]}
 
     def sqs_purge_queue(self, _given: Given) -> Any:
         """Those in flight, too (SQS API reference, PurgeQueue)."""
         self.parked, self.hidden = [], 0
+
+    def start(self, name: str, started_by: str = f"{APP}-starter", *command: str, **more: Any) -> None:
+        """A task that runs."""
+        self.kept[f"running {name}"] = {
+            "taskArn": TASK + name,
+            "lastStatus": "RUNNING",
+            "desiredStatus": "RUNNING",
+            "startedBy": started_by,
+            "capacityProviderName": "FARGATE_SPOT",
+            "createdAt": time.time(),
+            "overrides": {"containerOverrides": [{"name": "worker", "command": list(command)}]},
+        } | more
+
+    def running(self) -> set[str]:
+        tasks = self.of_kind("running")
+        return {task["taskArn"].removeprefix(TASK) for task in tasks if task["lastStatus"] == "RUNNING"}
 
     def ecs_list_tasks(self, given: Given) -> Any:
         found = super().ecs_list_tasks(given)["taskArns"]
@@ -93,11 +229,14 @@ class Operated(PaperAccount):
         return {"taskArns": [arn for arn in found if given.get("startedBy") in (None, by[arn])]}
 
     def ecs_run_task(self, given: Given) -> Any:
-        arn = f"arn:aws:ecs:{HERE}:task/{given['cluster']}/t2"
-        worker = {"name": "worker", "exitCode": 0}
-        task = {"taskArn": arn, "lastStatus": "STOPPED", "desiredStatus": "STOPPED", "containers": [worker]}
-        self.kept["running t2"] = task
-        return {"tasks": [task], "failures": []}
+        ended = {"name": "worker"} | ({} if self.exit_code is None else {"exitCode": self.exit_code})
+        # GuardDuty adds a container of its own.
+        containers = [{"name": "aws-guardduty-agent", "exitCode": 0}, ended]
+        self.log = [row for row in self.log if row[1]["logStreamName"] != "worker/worker/t2"]
+        self.coming = list(self.task_log)
+        self.start("t2", given["startedBy"], containers=containers, lastStatus="STOPPED", desiredStatus="STOPPED")
+        self.kept["running t2"]["stoppedReason"] = "Essential container in task exited"
+        return {"tasks": [self.kept["running t2"]], "failures": []}
 
     def lambda_invoke(self, _given: Given) -> Any:
         return {"StatusCode": 200, "Payload": b"{}"}
@@ -111,56 +250,90 @@ class Operated(PaperAccount):
 
     # --- both buckets -----------------------------------------------------------------------------------------------
 
+    def side(self, given: Given) -> dict[str, dict[str, Any]]:
+        return self.copies if given["Bucket"] == MIRROR else self.objects
+
+    def written(self, key: str, found: dict[str, Any] | None) -> Any:
+        """The source has that now, or nothing; then the destination follows."""
+        self.writes += 1
+        if found is None:
+            self.objects.pop(key, None)
+        else:
+            etag = hashlib.md5(f"{self.writes}".encode()).hexdigest()
+            self.objects[key] = found | {"ETag": f'"{etag}"'}
+        if not self.follows:
+            return
+        if found is None:
+            self.copies.pop(key, None)
+            return
+        copied = self.as_copied(key, dict(self.objects[key]))
+        if copied is not None:
+            etag = self.objects[key]["ETag"].strip('"')
+            identity = f"{etag} {MADE_AT[:19]}Z {len(found['Body'])} "
+            # A directory bucket has ETags of its own, one for each write.
+            copied["ETag"] = f'"c{self.writes}"'
+            self.copies[key] = copied | {"Metadata": copied.get("Metadata", {}) | {"sync-source": identity}}
+
     def s3_put_object(self, given: Given) -> Any:
         carried = {name: value for name, value in given.items() if name.startswith("Content") or name in CARRIED}
-        self.objects[given["Key"]] = carried | {"Body": Path(given["Body"]).read_bytes()}
-        return {"ETag": f'"{ETAG}"', "VersionId": "v"}
+        self.written(given["Key"], carried | {"Body": Path(given["Body"]).read_bytes()})
+        return {"ETag": self.objects[given["Key"]]["ETag"], "VersionId": "v"}
 
     def s3_copy_object(self, given: Given) -> Any:
         refuse_another(given)
-        self.objects[given["Key"]] |= {"ContentType": given["ContentType"], "Metadata": given["Metadata"]}
-        return {"CopyObjectResult": {"ETag": f'"{ETAG}"'}}
+        found = self.objects[given["Key"]] | {"ContentType": given["ContentType"], "Metadata": given["Metadata"]}
+        self.written(given["Key"], found)
+        return {"CopyObjectResult": {"ETag": self.objects[given["Key"]]["ETag"]}}
 
     def s3_delete_object(self, given: Given) -> Any:
-        self.objects.pop(given["Key"])
+        if given["Bucket"] == MIRROR:
+            self.copies.pop(given["Key"], None)
+        else:
+            self.written(given["Key"], None)
 
     def s3_delete_objects(self, given: Given) -> Any:
+        """A thousand at most (S3 API reference, DeleteObjects)."""
+        if len(given["Delete"]["Objects"]) > 1000:
+            raise Refused("MalformedXML")
         for one in given["Delete"]["Objects"]:
-            self.objects.pop(one["Key"], None)
+            self.s3_delete_object(given | {"Key": one["Key"]})
 
     def listed(self, given: Given) -> list[dict[str, Any]]:
-        found = {key: one for key, one in self.objects.items() if key.startswith(given.get("Prefix", ""))}
-        common = {"ETag": f'"{ETAG}"', "LastModified": MADE_AT}
-        return [{"Key": key, "Size": len(one["Body"]), **common} for key, one in found.items()]
+        found = {key: one for key, one in self.side(given).items() if key.startswith(given.get("Prefix", ""))}
+        return [
+            {"Key": key, "Size": one.get("Size", len(one["Body"])), "ETag": one["ETag"],
+             "LastModified": one.get("LastModified", MADE_AT)}
+            for key, one in found.items()
+        ]  # fmt: skip
 
     def s3_list_objects_v2(self, given: Given) -> Any:
-        return {"Contents": self.listed(given)}
+        found = self.listed(given)[: given.get("MaxKeys")]
+        return {"Contents": found} if found else {}
 
     def s3_list_object_versions(self, given: Given) -> Any:
         return {"Versions": [{"Key": given["Prefix"] + "v", "VersionId": "v"}]}
 
     def s3_head_object(self, given: Given) -> Any:
-        if given["Key"] not in self.objects:
+        if given["Key"] not in self.side(given):
             raise Refused("403" if (given["Bucket"], given["Key"]) == (SOURCE, "models/parked") else "404")
-        return {"ContentLength": 1}
+        found = self.side(given)[given["Key"]]
+        shown = {name: value for name, value in found.items() if name not in ("Body", "Size")}
+        return {"LastModified": MADE_AT, "ContentLength": len(found["Body"])} | shown
 
     def s3_get_object(self, given: Given) -> Any:
-        found = self.objects[given["Key"]]
-        if given["Bucket"] == MIRROR:
-            identity = f"{ETAG} {MADE_AT[:19]}Z {len(found['Body'])} "
-            found = found | {"Metadata": found.get("Metadata", {}) | {"sync-source": identity}}
-        return {"ETag": f'"{ETAG}"'} | found
+        found = self.side(given)[given["Key"]]
+        return {name: value for name, value in found.items() if name not in ("Size", "LastModified")}
 
     def s3_create_multipart_upload(self, _given: Given) -> Any:
         return {"UploadId": "u"}
 
     def s3_upload_part_copy(self, given: Given) -> Any:
         refuse_another(given)
-        return {"CopyPartResult": {"ETag": f'"{ETAG}"'}}
+        return {"CopyPartResult": {"ETag": '"e"'}}
 
     def s3_complete_multipart_upload(self, given: Given) -> Any:
-        self.objects[given["Key"]] = {"Body": b"large"}
-        return {"ETag": f'"{ETAG}-2"'}
+        self.written(given["Key"], {"Body": b"large"})
+        return {"ETag": self.objects[given["Key"]]["ETag"]}
 
     def s3_list_multipart_uploads(self, given: Given) -> Any:
         return {"Uploads": [{"Key": f"{given['Prefix']}large.bin", "UploadId": "u"}]}
@@ -173,3 +346,203 @@ def refuse_another(given: Given) -> None:
     """No ETag of verify is a condition that holds."""
     if "CopySourceIfMatch" in given:
         raise Refused("PreconditionFailed")
+
+
+# --- the process ----------------------------------------------------------------------------------------------------
+
+# Sends its words, and prints what it gets where the first line says.
+CLIENT = """#!/bin/bash
+exec {connection}<>/dev/tcp/127.0.0.1/%d
+printf '%%s\\0' "$#" "$@" >&"$connection"
+IFS=' ' read -r status stream <&"$connection"
+cat <&"$connection" >&"$stream"
+exit "$status"
+"""
+SLEEP = '() { command aws sleep "$1"; SECONDS=$((SECONDS + ${1%%.*})); }'
+# As both generations of the CLI write it, without the rest of the lines: a session, and two pages of a listing.
+DEBUG = "\n".join(
+    f"2026-11-27 01:02:{time} - MainThread - botocore.endpoint - DEBUG - {line}"
+    for time, line in [
+        ("03,100", "Sending http request: <url=https://b/?session, >"),
+        ("03,200", "Response headers: {}"),
+        ("03,900", "Sending http request: <url=https://b/?list-type=2, >"),
+        ("04,150", "Response headers: {}"),
+        ("04,160", "Response body:\nb'<SecretAccessKey>'"),
+        ("04,500", "Sending http request: <url=https://b/?list-type=2, >"),
+        ("05,000", "Response headers: {}"),
+    ]
+)
+
+
+class Verbs(Scripts):
+    """Runs ./sync.sh in an account; `process` is the one that runs."""
+
+    account: Operated
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(None, folder)  # type: ignore[arg-type]
+        self.version = "2.34.21"
+        self.path: str | None = None
+
+    def answer_in(self, words: list[str]) -> tuple[int, int, str]:
+        """(exit status, file descriptor, text) of a call of aws."""
+        if words == ["--version"]:
+            return 0, 1, f"aws-cli/{self.version} Python/3.13\n"
+        while words[0].startswith("--"):
+            del words[:2]
+        if words[:2] == ["s3", "cp"]:
+            for file in sorted(Path(words[-2]).iterdir()):
+                key = words[-1].removeprefix(f"s3://{SOURCE}/") + file.name
+                self.account.s3_put_object({"Key": key, "Body": str(file)})
+            return 0, 1, ""
+        if "--debug" in words:
+            return 0, 2, DEBUG
+        query = "--query" in words  # of the size, the time and the key of each object
+        if query:
+            place = words.index("--query")
+            del words[place : place + 2]
+        status, text = self.answer(words if words[0] == "sleep" else ["aws", *words])
+        if query and not status:
+            found = json.loads(text or "{}").get("Contents", [])
+            text = "".join(f"{one['Size']}\t{one['LastModified']}\t{one['Key']}\n" for one in found)
+        return status, 2 if status else 1, text
+
+    def launch(self, *words: str, **files: Any) -> subprocess.Popen[bytes]:
+        """In a process group of its own, which Ctrl-C ends even if the tests run in the background."""
+        self.calls, self.wrong = [], []
+        settings = files.pop("settings", {})
+        environment = {
+            "PATH": self.path or f"{self.folder}/bin:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.folder),
+            "LC_ALL": "C.UTF-8",
+            "REGION": REGION,
+            "RETRY_LIMIT": "3",
+            "BASH_FUNC_sleep%%": SLEEP,
+        }
+        self.process = subprocess.Popen(
+            [PROJECT / "sync.sh", *words],
+            env=environment | {name: str(value) for name, value in settings.items()},
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            **files,
+        )
+        return self.process
+
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """Ctrl-C reaches all processes of a terminal."""
+        os.killpg(self.process.pid, number)
+
+    def sync(self, words: str, status: int | None = 0, typed: str = "", **settings: Any) -> "Done":
+        """A command line, with $'...' as Bash has it."""
+        return self.run_words(*split(words), status=status, typed=typed, **settings)
+
+    def run_words(
+        self, *words: str, status: int | None = 0, typed: str = "", shows: str = "", **settings: Any
+    ) -> "Done":
+        """A terminal has what is typed, and shows the streams that are named."""
+        screen, terminal = pty.openpty()
+        output, errors = ((self.folder / name).open("w+b") for name in ("output", "errors"))
+        with output, errors, contextlib.ExitStack() as stack:
+            stack.callback(os.close, screen)
+            files = {
+                "stdin": terminal if typed else subprocess.DEVNULL,
+                "stdout": terminal if "stdout" in shows else output,
+                "stderr": terminal if "stderr" in shows else errors,
+            }
+            if typed:
+                os.write(screen, typed.encode())
+            process = self.launch(*words, settings=settings, **files)
+            os.close(terminal)
+            shown = b""
+            with contextlib.suppress(OSError):  # all of it was read
+                while (typed or shows) and (part := os.read(screen, 65536)):
+                    shown += part
+            code = process.wait(timeout=300)
+            output.seek(0)
+            errors.seek(0)
+            texts = [file.read().decode() for file in (output, errors)]
+        seen = shown.decode().replace("\r\n", "\n")
+        texts = [seen if name in shows else text for name, text in zip(("stdout", "stderr"), texts, strict=True)]
+        assert self.wrong == [], "\n".join(self.wrong)
+        code = 128 - code if code < 0 else code  # Bash may end itself by the signal, which is the same status
+        assert status in (None, code), texts
+        return Done(self.calls, *texts, code)
+
+
+class Done:
+    """A verb that has ended: its calls in their order, what it printed, and its exit status."""
+
+    def __init__(self, calls: list[Call], output: str, errors: str, status: int) -> None:
+        self.calls, self.output, self.errors, self.status = calls, output, errors, status
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.output)
+
+    @property
+    def writes(self) -> list[str]:
+        return [call.operation for call in self.calls if call.is_write and call.service != "bash"]
+
+    def sent(self, operation: str) -> list[dict[str, Any]]:
+        return [call.parameters for call in self.calls if call.operation == operation]
+
+
+def split(words: str) -> list[str]:
+    command = ["bash", "-c", f"for word in {words}; do printf '%s\\0' \"$word\"; done"]
+    found = subprocess.run(command, capture_output=True, check=True).stdout
+    return [os.fsdecode(word) for word in found.split(b"\0")[:-1]]
+
+
+@contextlib.contextmanager
+def operating(folder: Path) -> Iterator[Verbs]:
+    verbs = Verbs(folder)
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            words = [self.word() for _ in range(int(self.word()))]
+            status, stream, text = verbs.answer_in(words)
+            self.wfile.write(f"{status} {stream}\n{text}".encode())
+
+        def word(self) -> str:
+            found = b""
+            while not found.endswith(b"\0"):
+                byte = self.rfile.read(1)
+                assert byte, "the caller is gone"
+                found += byte
+            return os.fsdecode(found[:-1])
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        request_queue_size = 32
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (folder / "bin").mkdir()
+        client = folder / "bin/aws"
+        client.write_text(CLIENT % server.server_address[1])
+        client.chmod(0o755)
+        yield verbs
+        server.shutdown()
+
+
+@functools.cache
+def kept_by(settings: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder, sourced_scripts(Path(folder), "deploy.sh") as scripts:
+        scripts.deploy(**dict(settings))
+        return scripts.account.kept
+
+
+def deployed(**settings: str) -> Operated:
+    """An account with a deployment of these settings, in which nothing is wrong and nothing goes on."""
+    found = Operated()
+    found.kept, found.parked = copy.deepcopy(kept_by(tuple(settings.items()))), []
+    found.decide()
+    return found
+
+
+@pytest.fixture(scope="module")
+def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
+    with operating(tmp_path_factory.mktemp("verbs")) as found:
+        yield found

@@ -1,4 +1,4 @@
-"""What ./sync.sh explain says of a key: the answer to facts, and what it asks AWS for."""
+"""What ./sync.sh explain says of a key: the answer to facts. What it asks AWS for is in test_verbs.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sourced import bash, printed
 
 from mirror.model.services import as_utf8
 from mirror.protocol.objects import PROVENANCE, source_from_head
@@ -184,77 +183,3 @@ def test_it_runs_with_the_standard_library_of_python_3_9() -> None:
     assert any(file.endswith("verdict.py") for file in files)
     for file in files:
         ast.parse(Path(file).read_text(), feature_version=(3, 9))
-
-
-# What is asked of AWS: the answers of S3, by call; a text is an error of that code.
-ASKED = """
-aws() {
-  printf '%s\\n' "$*" >>"$TEMP_DIR/calls"
-  local answer
-  answer=$(jq -c --arg call "$2" --arg all "$*" '(select($all | contains("--checksum-mode")) | ."with-checksum")
-    // .[$call]' <<<"$ANSWERS")
-  if [[ $answer == '"'* ]]; then
-    printf 'An error occurred (%s) when calling the X operation: Forbidden\\n' "$(jq -r . <<<"$answer")" >&2
-    return 254
-  fi
-  printf '%s\\n' "$answer"
-}
-start_run
-SRC_BUCKET_OWNER=111122223333 DST_BUCKET_OWNER=111122223333 DST_BUCKET_ARN=arn:aws:s3express:here:bucket/dst
-EXPLAIN_KEY=$KEY
-look_at "$SIDE"
-cat "$TEMP_DIR/calls" >&2
-"""
-LISTED = {"Contents": [{"Key": "file://a", "Size": 3, "LastModified": "2026-11-27T10:00:00+00:00"}]}
-MARKED = {"DeleteMarkers": [{"Key": "file://a", "IsLatest": True, "VersionId": "v2", "LastModified": "now"}]}
-# Side, answers of S3 -> what is learned.
-LOOKS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "there": ("source", {"head-object": {"ETag": "x"}}, '"head":{"ETag":"x"}'),
-    "nowhere": ("source", {"head-object": "404", "list-object-versions": {}}, "{}"),
-    "deleted": ("source", {"head-object": "404", "list-object-versions": MARKED}, '"version":"v2"'),
-    "no bucket": ("source", {"head-object": "404", "list-object-versions": "NoSuchBucket"}, '"problem":"An error'),
-    "no versions": ("source", {"head-object": "404", "list-object-versions": "AccessDenied"}, "s3:ListBucketVersions"),
-    "no list": ("source", {"head-object": "403", "list-objects-v2": "AccessDenied"}, "s3:ListBucket on arn"),
-    "no object": ("source", {"head-object": "403", "list-objects-v2": LISTED}, '"listed":{"size":3'),
-    "SSE-C": ("source", {"head-object": "400"}, "SSE-C"),
-    "no key": ("source", {"head-object": {"ETag": "x"}, "with-checksum": "403"}, '"head":{"ETag":"x"},"refused":"An e'),
-    "no copy": ("destination", {"head-object": "404"}, "{}"),
-    "no session": ("destination", {"head-object": "AccessDenied"}, "s3express:CreateSession"),
-}
-
-
-@pytest.mark.parametrize("case", LOOKS)
-def test_a_look_that_s3_refuses_says_which_right_is_missing(case: str) -> None:
-    side, answers, learned = LOOKS[case]
-    done = bash(ASKED, KEY="file://a", SIDE=side, ANSWERS=answers)
-    assert done.returncode == 0, done.stderr
-    assert learned in json.dumps(json.loads(done.stdout), separators=(",", ":"))
-    assert "--key" not in done.stderr  # the CLI would read the file
-
-
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        ("", "name one key"),
-        ("a b", "name one key"),
-        ("-x", "goes after --"),
-        ("--since 3x a", "not a duration"),
-        ("''", "1 to 1024 bytes, and this one has 0"),
-        ("$(printf 'ü%.0s' {1..513})", "and this one has 1026"),
-        ("$'\\xff'", "the key is not UTF-8"),
-    ],
-)
-def test_wrong_usage_ends_with_2(words: str, why: str) -> None:
-    done = bash(f"verb_explain {words}")
-    assert (done.returncode, why in done.stderr) == (2, True), done.stderr
-
-
-def test_a_python_that_is_too_old_is_named() -> None:
-    done = bash("python3() { [[ $1 == --version ]] && echo Python 3.8.2; }\nverb_explain a")
-    assert done.returncode == 2
-    assert "explain needs Python 3.9 or newer as python3, but this is Python 3.8.2" in done.stderr
-
-
-def test_the_lines_on_a_key_are_found_by_the_key_as_a_worker_writes_it() -> None:
-    pattern = printed("key_pattern", json.dumps('a "b" (1).c\n%ü'))
-    assert pattern == r'"a \\"b\\" \(1\)\.c\\n\%ü"' + "\n"

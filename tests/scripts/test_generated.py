@@ -12,17 +12,18 @@ from typing import Any
 
 import pytest
 from account import APP, MIRROR, SOURCE
-from breaks import LOOK
+from breaks import Seen
 from broken_links import BROKEN
 from documents import Ran, Scripts, sourced_scripts
 from generated import CASES, Case, crowd, drawn_case, more_subnets
 from guarded import Guarded
 from hostile import Hostile, Hostility
+from operated import Verbs, verbs
 from oracles import SAYS_WHAT, changed_things, errors_of_tools, faults, unlike_the_plan
 from paper_account import HERE
-from test_sync import IDLE
 from test_upgrade import unpack_release
 
+__all__ = ["verbs"]
 NAMED = {"SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "RETRY_LIMIT": "60", "RETRY_PAUSE": "20"}
 DETAIL = ("--dry-run", "--json", "--detailed-exitcode")
 # What a removal that may not read these says.
@@ -45,12 +46,6 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
 
 
 @pytest.fixture(scope="module")
-def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("looks"), "sync.sh") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
     project = unpack_release("1.2.0", tmp_path_factory.mktemp("release"))
     with sourced_scripts(tmp_path_factory.mktemp("older"), project=project) as found:
@@ -62,7 +57,7 @@ class World:
 
     made: dict[tuple[Any, ...], dict[str, Any]] = {}  # noqa: RUF012 - what a deployment leaves, made once
 
-    def __init__(self, case: Case, scripts: Scripts, verbs: Scripts, older: Scripts) -> None:
+    def __init__(self, case: Case, scripts: Scripts, verbs: Verbs, older: Scripts) -> None:
         self.case, self.scripts, self.verbs, self.older = case, scripts, verbs, older
         self.account = Hostile(Hostility(), case.seed)
         for found in (scripts, verbs, older):
@@ -136,16 +131,11 @@ class World:
         assert (changed, plan["changes"], ran.status, ran.writes) == ([], 0, 0, [])
 
     def paths(self) -> list[set[str]]:
-        """What status, verify and the guard say of the path of events."""
+        """What status, and so verify, and the guard say of the path of events."""
         settings = {name: value for name, value in self.case.settings.items() if name.startswith("ROLE_PATH")}
-        ran = self.checked(self.verbs.run(LOOK, IDLE=json.dumps(IDLE), **NAMED | settings))
-        decoder, text, found = json.JSONDecoder(), ran.output.strip(), []
-        while text:
-            one, end = decoder.raw_decode(text)
-            found.append(one)
-            text = text[end:].strip()
+        seen = Seen(self.verbs, self.account, **NAMED | settings)
         guard = Guarded(self.account, self.account.kept[f"function {APP}-starter"])
-        return [set(found[1]["reasons"]), {row[1] for row in found[2:]}, set(guard.run())]
+        return [{why for _, why, _ in seen.verify}, set(guard.run())]
 
     def clean_up(self) -> None:
         dial = self.account.hostility = self.case.hostility
@@ -164,13 +154,13 @@ class World:
 
 
 @pytest.mark.parametrize("seed", seeds())
-def test_a_deployment_at_random(seed: int, scripts: Scripts, verbs: Scripts, older: Scripts) -> None:
+def test_a_deployment_at_random(seed: int, scripts: Scripts, verbs: Verbs, older: Scripts) -> None:
     case = drawn_case(seed)
     print(f"{case}\nGENERATED_SEEDS={seed} .venv/bin/pytest tests/scripts/test_generated.py")
     world = World(case, scripts, verbs, older)
     world.deploy()
     assert list(faults(world.account, case.settings)) == []
     world.second_plan()
-    assert world.paths() == [set(), set(), set()]
+    assert world.paths() == [set(), set()]
     world.clean_up()
     assert changed_things(world.theirs, world.account.kept) == []

@@ -181,9 +181,9 @@ PLANTED = {
     "lib/check_wanted.sh and lib/verbs/logs.sh both have bytes_of": ("lib/verbs/logs.sh", "$", "bytes_of() { :; }\n"),
     "nothing says what the fact cluster is": ("lib/resources/cluster.sh", r"ask_cluster\(\)", "find_cluster()"),
     "nothing says what the fact quotas is": ("deploy.sh", " quota ", " quotas "),
-    "lib/status_parts.sh has the log pattern failed key= of its own": (
-        "lib/status_parts.sh",
-        r"\$\(filter_failed\)",
+    "lib/verbs/status.sh has the log pattern failed key= of its own": (
+        "lib/verbs/status.sh",
+        r'\$\(like "\$FAILED_LINE"\)',
         "filter @message like /failed key=/",
     ),
 }

@@ -1,7 +1,7 @@
 """sync.sh on the local cloud: each verb in one real deployment, with workers as processes, in the order of a tour.
 
-What only needs a verb's functions is in the files on the verbs. Here is what takes AWS's own answers: those of the
-local cloud to both generations of the CLI.
+The files on the verbs have an account on paper. Here is what takes the answers of the local cloud to both generations
+of the CLI, a worker, or a starter that runs.
 """
 
 from __future__ import annotations
@@ -10,16 +10,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from insights import widgets
@@ -129,36 +126,6 @@ def test_a_large_object_is_made_in_s3_and_copied_in_parts(operator: Operator, tm
         assert operator.client("s3").list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
 
 
-def test_an_interrupted_run_leaves_nothing_on_both_sides(operator: Operator) -> None:
-    before = operator.keys(SOURCE), operator.keys(MIRROR)
-    process = operator.start("./sync.sh", "--local", "verify", "--yes")
-    seen = read_until("s: put: ", process.stderr)
-    os.killpg(process.pid, signal.SIGINT)
-    seen += process.communicate(timeout=900)[1]
-    assert process.returncode == 128 + signal.SIGINT, seen
-    assert "verify: removing what was uploaded" in seen
-    assert_no_trace(operator)
-    assert (operator.keys(SOURCE), operator.keys(MIRROR)) == before
-
-
-def test_a_broken_link_is_named_before_the_time_is_over(operator: Operator, tmp_path: Path) -> None:
-    report = tmp_path / "report.md"
-    with operator.without_events():
-        found = operator.status()
-        status, output, log = operator.sync("verify", "--yes", "--timeout", "30m", "--report", str(report))
-    assert status == 1, output + log
-    assert output.startswith("# sync.sh verify: not all is well\n")
-    fault = f"the bucket {SOURCE} sends no events to EventBridge: it is switched off"
-    fault += ": ./deploy.sh --local, then ./sync.sh --local reconcile (look at what it calls foreign)"
-    assert f"**no event**: {fault}" in output.replace("\n  ", " ")
-    assert f"Look closer: `aws s3api get-bucket-notification-configuration --bucket {SOURCE}`" in output
-    assert "--timeout" not in log
-    assert report.read_text() == for_others(output)
-    assert found["state"] == "failing"
-    assert fault in found["reasons"]
-    assert_no_trace(operator)
-
-
 # status and logs
 
 
@@ -222,40 +189,7 @@ def test_logs_shows_what_the_workers_and_the_starter_did_as_one(operator: Operat
     assert {*lines} & of_workers
 
 
-def test_logs_follows_until_it_is_stopped(operator: Operator) -> None:
-    process = operator.start("./sync.sh", "--local", "logs", "--since", "1h", "--follow")
-    seen = read_until('synced key="hello.txt"', process.stdout)
-    operator.put("followed.txt")
-    seen += read_until('synced key="followed.txt"', process.stdout)
-    os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=300)
-    lines = [line for line in seen.splitlines() if " synced key=" in line]
-    assert len({*lines}) == len(lines)
-
-
-# reconcile, also by itself (AUDIT_DAYS)
-
-# The function's code and variables, at another time than it is: this many seconds after the newest slot.
-AT_ANOTHER_TIME = """
-import sys, time, starter
-from launch.audit import newest_slot
-at = newest_slot(time.time(), int(sys.argv[1])) + float(sys.argv[2])
-starter.time = lambda: at
-starter.handler({}, None)
-"""
-
-
-def run_starter(operator: Operator, seconds: float) -> dict[str, Any]:
-    """What the starter says of audits at that time after the slot."""
-    variables = operator.client("lambda").get_function_configuration(**FUNCTION)["Environment"]["Variables"]
-    for name in ("STARTER_COPIES", "GUARD"):  # both ask the context how much time is left, and here is none
-        del variables[name]
-    region = {"AWS_REGION": operator.exports.get("AWS_DEFAULT_REGION", "us-east-1")}
-    command = [sys.executable, "-c", AT_ANOTHER_TIME, OPTIONS["AUDIT_DAYS"], str(seconds)]
-    environment = os.environ | operator.exports | variables | region
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[0])["audit"]
+# reconcile
 
 
 def plant(operator: Operator) -> set[tuple[str, str]]:
@@ -312,16 +246,7 @@ def test_a_copy_that_others_have_changed_is_corrupt_and_copied_again(operator: O
     assert operator.sync("explain", "hello.txt", cli=CLIS[0])[0] == 0
 
 
-def test_an_audit_starts_in_its_slot_and_finds_what_no_event_told_of(operator: Operator) -> None:
-    with operator.without_events():
-        operator.put("missed.txt", "missed\n")
-    assert run_starter(operator, 60)["started"] == ["FARGATE"]
-    wait_for(lambda: operator.lines(" audited end="))
-    last = operator.status()["audit"]["last"]
-    assert (last["end"], last["status"], last["found"]) == ("complete", 0, 1)
-    assert "1 differences, put on the queue; the next one " in unfolded(operator.sync("status")[1])
-    wait_for(lambda: "missed.txt" in operator.keys(MIRROR) and operator.count(QUEUE) == 0)
-
+def test_an_audit_finds_both_buckets_equal_and_status_says_so(operator: Operator) -> None:
     status, output, log = operator.sync("reconcile", "--audit", "--deep", "--json")
     assert status == 0, output + log
     assert json.loads(output) | {"end": "complete", "status": 0, "missing": 0, "stale": 0} == json.loads(output)
@@ -334,23 +259,11 @@ def test_an_audit_starts_in_its_slot_and_finds_what_no_event_told_of(operator: O
     lag = r"^lag +from event to copy p50 [0-9.]+ s, p99 [0-9.]+ s of the newest \d+ keys$"
     assert re.search(lag, output, re.MULTILINE), output
     assert "\nevents        eventbridge: a rule, which also starts the starter at once\noptions  " in output
-    audits = operator.lines(" audited end=")
-    assert len(audits) == 2
-    assert " ERROR audited end=complete status=0 found=1 " in audits[0]
 
 
-# A key that cannot be copied: status, redrive, wait, verify. Then too many of them
+# A key that cannot be copied: redrive, wait. Then too many of them
 
 PARKED = "run/denied/with space/größe € +%.txt"
-ROWS_OF_VERIFY = """
-name_run
-VERIFY_NAME=run/denied VERIFY_FOLDER=run/denied/ VERIFY_ROUND_AT=0
-choose_cases false 5368709120
-CASE_STATE[name]=missing
-read_worker_lines
-note_failures
-jq -r '"\\(.link): \\(.why)"' "$VERIFY_DIR/breaks"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -361,25 +274,6 @@ def parked(operator: Operator) -> Iterator[Operator]:
         operator.put(PARKED, "in vain")
         wait_for(lambda: operator.count(DEAD_LETTERS) == 1 and "run/here.txt" in operator.keys(MIRROR))
         yield operator
-
-
-def test_status_names_a_parked_key_with_its_reason(parked: Operator) -> None:
-    status, output, _ = parked.sync("status")
-    output = unfolded(output)
-    assert (status, output.splitlines()[0]) == (1, "failing")
-    wanted = rf'^  "{re.escape(PARKED)}" failed 3 times, the last at \S+Z: .*error=AccessDenied'
-    assert re.search(wanted, output, re.MULTILINE), output
-    assert "./sync.sh --local redrive" in output
-
-
-def test_explain_says_why_the_message_of_a_key_is_parked(parked: Operator) -> None:
-    status, output, log = parked.sync("explain", "--json", PARKED, cli=CLIS[0])
-    assert status == 1, log
-    found = json.loads(output)
-    assert (found["verdict"], found["destination"]) == ("missing", None)
-    assert ["error=AccessDenied" in letter["reason"] for letter in found["dead_letters"]] == [True]
-    assert any(" ERROR failed key=" in line for line in found["log"])
-    assert found["advice"] == "remove the reason, then ./sync.sh --local redrive"
 
 
 def test_redrive_lists_a_parked_message_and_deletes_none_without_being_asked(parked: Operator) -> None:
@@ -394,11 +288,6 @@ def test_redrive_lists_a_parked_message_and_deletes_none_without_being_asked(par
     assert parked.count(DEAD_LETTERS) == 1
 
 
-def test_verify_names_a_copy_that_fails_by_the_reason_in_the_log(parked: Operator) -> None:
-    output = parked.part(ROWS_OF_VERIFY)
-    assert output.startswith(f"no copy: {PARKED}: operation=HeadObject error=AccessDenied"), output
-
-
 def test_wait_names_a_key_that_fails_at_the_timeout(parked: Operator) -> None:
     status, output, log = parked.sync("wait", "--prefix", "run/", "--timeout", "3s", "--json", cli=CLIS[0])
     assert status == 1, output + log
@@ -410,21 +299,15 @@ def test_wait_names_a_key_that_fails_at_the_timeout(parked: Operator) -> None:
     assert parked.count(DEAD_LETTERS) == 1
 
 
-def test_an_outage_is_told_while_it_goes_on(parked: Operator) -> None:
-    for number in range(30):
-        parked.put(f"run/denied/many/{number}.txt")
-    wait_for(lambda: parked.lines(" ERROR outage: "))
-    found = wait_for(lambda: (found := parked.status())["outage"]["state"] == "goes on" and found)
-    assert found["state"] == "failing", found
-    assert re.search("error=(403|AccessDenied)", found["outage"]["reason"])
-
-
 def all_are_tried_again(operator: Operator) -> bool:
     """What failed just before it would have been copied may come into the dead-letter queue after a redrive."""
     return operator.count(DEAD_LETTERS) == 0 or operator.sync("redrive")[0] == 0
 
 
 def test_several_wait_at_once_until_all_that_failed_is_there_but_for_one_that_is_stopped(parked: Operator) -> None:
+    for number in range(30):
+        parked.put(f"run/denied/many/{number}.txt")
+    wait_for(lambda: parked.lines(" ERROR outage: "))
     wait = ("./sync.sh", "--local", "wait", "--json", "--prefix")
     stopped, *others = (parked.start(*wait, prefix) for prefix in ("run/", "run/", "run/denied/with"))
     seen = read_until("waiting for 31 keys", stopped.stderr)
@@ -502,27 +385,13 @@ def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
     assert f" destination_objects={len(listed)} destination_bytes={size} " in log
 
 
-# verify again: links that break in what the starter and the tasks do, found as soon as verify looks. Last, because the
-# starter waits after a task that failed
-
-LOOK = """
-name_run
-VERIFY_BEGAN=$BEGAN
-ask_task_definition >"$VERIFY_DIR/definition"
-look_at_queue
-find_broken_link false >"$VERIFY_DIR/found"
-cat "$VERIFY_DIR/found"
-jq -c .faults "$VERIFY_DIR/path"
-"""
-
+# The guard
 
 EVENT_RULE = f"{APP}-event-rule"
 STARTER_LOG = (f"/aws/lambda/{APP}-starter",)
 DISABLED = f"the rule {EVENT_RULE}, which sends the events, is disabled: ./deploy.sh"
 NO_TARGET = f"the rule {EVENT_RULE} does not send to the queue: its target is gone: ./deploy.sh"
 SHUT_OUT = f"the policy of the queue does not let the rule {EVENT_RULE} send to it: ./deploy.sh"
-FEWER_EVENTS = "the notifications of the bucket are without s3:ObjectRemoved:*: ./deploy.sh"
-NO_WAY = "no event reaches the queue: there is neither a notification of the bucket nor a rule: ./deploy.sh"
 
 
 def new_process(operator: Operator, name: str) -> None:
@@ -535,115 +404,36 @@ def failed_runs(operator: Operator, fault: str = "") -> int:
     return sum(fault in line for line in operator.lines("RuntimeError: ", STARTER_LOG))
 
 
-def wait_until_all_name(operator: Operator, fault: str) -> None:
-    """The guard by a run that fails, status and verify."""
+def wait_until_both_name(operator: Operator, fault: str) -> None:
+    """The guard by a run that fails, and status."""
     wait_for(lambda: failed_runs(operator, fault))
-    wait_for(lambda: [fault in reason for reason in operator.status()["reasons"]] == [True])
-    assert operator.part(LOOK, BEGAN=str(int(time.time()))).startswith(f"no event\t{fault}")
+    local = fault.replace("./deploy.sh", "./deploy.sh --local")
+    wait_for(lambda: [local in reason for reason in operator.status()["reasons"]] == [True])
 
 
 def runs(operator: Operator) -> int:
     return sum(line.startswith('{"visible"') for line in operator.lines("visible", STARTER_LOG))
 
 
-@contextmanager
-def ends_in_silence(operator: Operator) -> Iterator[None]:
-    """The cure. Only a run that had begun before may still fail; the third begins after the end of the second."""
-    yield
-    before, failed = runs(operator), failed_runs(operator)
-    wait_for(lambda: runs(operator) > before + 2)
-    assert failed_runs(operator) <= failed + 1
-
-
-@contextmanager
-def disabled_rule(operator: Operator) -> Iterator[None]:
-    """And then what breaks before it is enabled again, link by link."""
+def test_the_guard_names_each_break_until_none_is_left(operator: Operator) -> None:
+    """Then only a run that had begun before may still fail; the third begins after the end of the second."""
     events, sqs = operator.client("events"), operator.client("sqs")
     queue = {"QueueUrl": operator.queue_url(QUEUE)}
     policy = sqs.get_queue_attributes(**queue, AttributeNames=["Policy"])["Attributes"]
     targets = [one for one in events.list_targets_by_rule(Rule=EVENT_RULE)["Targets"] if one["Id"] == "queue"]
     events.disable_rule(Name=EVENT_RULE)
     new_process(operator, "rule")
-    wait_for(lambda: failed_runs(operator, DISABLED))
-    yield
+    wait_until_both_name(operator, DISABLED)
     events.remove_targets(Rule=EVENT_RULE, Ids=["queue"])
     events.enable_rule(Name=EVENT_RULE)
-    wait_until_all_name(operator, NO_TARGET)
+    wait_until_both_name(operator, NO_TARGET)
     sqs.set_queue_attributes(**queue, Attributes={"Policy": ""})
     events.put_targets(Rule=EVENT_RULE, Targets=targets)
-    wait_until_all_name(operator, SHUT_OUT)
-    with ends_in_silence(operator):
-        sqs.set_queue_attributes(**queue, Attributes=policy)
-
-
-@contextmanager
-def failing_starter(operator: Operator) -> Iterator[None]:
-    functions = operator.client("lambda")
-    have = functions.get_function_configuration(**FUNCTION)["Environment"]
-    wrong = {"Variables": have["Variables"] | {"MAX_WORKERS": "many"}}
-    functions.update_function_configuration(**FUNCTION, Environment=wrong)
-    yield
-    functions.update_function_configuration(**FUNCTION, Environment=have)
-
-
-@contextmanager
-def denied_start(operator: Operator) -> Iterator[None]:
-    """With an object that is too large for the function."""
-    operator.rest()
-    with operator.denied("ecs:RunTask", roles=ROLES[1:]):
-        operator.put("too large", bytes(2 * 1024**2))
-        yield
-    wait_for(lambda: "too large" in operator.keys(MIRROR))
-
-
-@contextmanager
-def failing_task(operator: Operator) -> Iterator[None]:
-    operator.rest()
-    variables = operator.client("lambda").get_function_configuration(**FUNCTION)["Environment"]["Variables"]
-    wrong = {"name": "worker", "environment": [{"name": "WAIT_TIME_SECONDS", "value": "99"}]}
-    network = {"subnets": variables["SUBNETS"].split(","), "securityGroups": variables["SECURITY_GROUPS"].split(",")}
-    operator.client("ecs").run_task(
-        cluster=f"{APP}-cluster",
-        taskDefinition=f"{APP}-task",
-        startedBy=variables["STARTED_BY"],
-        capacityProviderStrategy=[{"capacityProvider": "FARGATE", "weight": 1}],
-        networkConfiguration={"awsvpcConfiguration": network},
-        overrides={"containerOverrides": [wrong]},
-    )
-    yield
-
-
-BROKEN: dict[str, tuple[Callable[[Operator], AbstractContextManager[None]], str, str]] = {
-    "disabled-rule": (disabled_rule, f"no event\t{re.escape(DISABLED)}", "aws events describe-rule"),
-    "failing-starter": (
-        failing_starter,
-        r"no starter\tthe function s3-to-s3express-sync-starter fails: .*MAX_WORKERS",
-        "./sync.sh --local logs starter",
-    ),
-    "denied-start": (
-        denied_start,
-        r"no task\tECS did not start a worker: .*RunTask",
-        "./sync.sh --local logs starter",
-    ),
-    "failing-task": (
-        failing_task,
-        r"no task\ttask [\w-]+ ended with exit code 2: ",
-        "aws ecs describe-tasks --cluster s3-to-s3express-sync-cluster --tasks ",
-    ),
-}
-
-
-def test_no_link_is_found_broken_where_none_is(operator: Operator) -> None:
-    assert operator.part(LOOK, BEGAN=str(int(time.time()) - 30)) == "[]\n"
-
-
-@pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_link_is_named_with_the_command_to_look_closer(operator: Operator, fault: str) -> None:
-    broken, why, command = BROKEN[fault]
-    began = str(int(time.time()))
-    with broken(operator):
-        # A first look may see what the function said of the fault before, in the same second.
-        wait_for(lambda: re.match(f"{why}.*\t{command}", operator.part(LOOK, BEGAN=began)))
+    wait_until_both_name(operator, SHUT_OUT)
+    sqs.set_queue_attributes(**queue, Attributes=policy)
+    before, failed = runs(operator), failed_runs(operator)
+    wait_for(lambda: runs(operator) > before + 2)
+    assert failed_runs(operator) <= failed + 1
 
 
 # explain and pause, the latter in the modes that differ most; the last is deployed during a pause
@@ -743,20 +533,3 @@ def test_a_pause_in_a_burst_copies_nothing_and_loses_nothing_in_any_mode(operato
     pause_in_a_burst(operator, "by-workers-that-stay")
     resume(operator)
     assert operator.sync("resume")[::2] == (0, "the sync is not paused\n")
-
-
-# The guard again, in the mode that the pause has left
-
-
-def test_the_guard_status_and_verify_name_each_break_of_the_notification(operator: Operator) -> None:
-    whole = operator.client("s3").get_bucket_notification_configuration(Bucket=SOURCE)
-    del whole["ResponseMetadata"]
-    (ours,) = whole["QueueConfigurations"]
-    fewer = [event for event in ours["Events"] if event != "s3:ObjectRemoved:*"]
-    operator.configure_events({"QueueConfigurations": [ours | {"Events": fewer}]})
-    new_process(operator, "notification")
-    wait_until_all_name(operator, FEWER_EVENTS)
-    operator.configure_events({})
-    wait_until_all_name(operator, NO_WAY)
-    with ends_in_silence(operator):
-        operator.configure_events(whole)

@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 from insights import answer, widgets
 from sourced import printed
+from world import MIRROR, SOURCE, World
 
 from mirror.model.errors import describe
 from mirror.model.log_lines import (
@@ -147,7 +148,7 @@ def test_what_is_not_seen_is_escaped_in_a_key_and_comes_back_from_there() -> Non
         shown = quoted(text)
         assert not set(shown) & set(UNSEEN)
         assert json.loads(shown) == text
-        assert in_bash("""jq -r "$JQ_VISIBLE"'.[] | tojson | visible'""", json.dumps([text])) == shown
+        assert in_bash("""jq -r "$JQ_TEXT"'.[] | tojson | visible'""", json.dumps([text])) == shown
     assert quoted(SEEN) == f'"{SEEN}"'
 
 
@@ -212,12 +213,43 @@ def test_the_dashboard_counts_no_words_of_a_key() -> None:
     }  # fmt: skip
 
 
+def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World) -> None:
+    world.put("a b", 12_582_913)
+    world.put("refused")
+    world.put("gone")
+    world.standin.put(MIRROR, "gone", 10)
+    world.standin.delete(SOURCE, "gone")
+    world.standin.fault("HeadObject", "error", key="^refused$", status=403, code="403", times=0)
+    lines = world.run_worker(EMPTY_POLLS_BEFORE_EXIT="1", RETRY_BASE_SECONDS="1").splitlines()
+    lines.append(outage := f"2026-11-25T00:01:04.000Z {OUTAGE_LINES[0].partition(' ')[2]}")
+    rows = [{"@timestamp": 65.0, "@logStream": "worker/worker/1", "@message": line} for line in lines]
+    found = {
+        widget["properties"]["title"]: answer(widget["properties"]["query"], rows)
+        for widget in widgets()
+        if widget["type"] == "log"
+    }
+    failed = [line for line in lines if ' ERROR failed key="refused" ' in line]
+    assert failed
+    assert found["Copies, deletes and failures a minute"] == [
+        {"bin": 60, "copies": 1, "deletes": 1, "failures": len(failed)}
+    ]
+    assert found["Bytes a minute"] == [{"bin": 60, "bytes": 12_582_913}]
+    assert found["Workers"] == [{"bin": 60, "workers": 1}]
+    assert [row["@message"] for row in found["Last failures"]] == [*failed, outage]
+    (lag,) = found["Lag from event to copy (s)"]
+    assert 0 < lag["p50"] <= lag["p99"] < 60
+
+
 def test_a_marker_that_waits_is_read_with_what_it_waits_for() -> None:
     """Also by a line of 1.1.0, which does not say since when."""
     lines = [*MARKER_LINES, MARKER_LINES[0].removesuffix(f" since={SINCE}")]
     found = json.loads(in_bash("markers_of", rows(*lines, SYNCED_LINE, REMOVED_LINE)))
     one = {"at": STAMP, "key": KEY, "keys": 3, "prefix": "a/", "example": "a/x: y", "why": WHY}
     assert found == [one | {"since": since} for since in (SINCE, SINCE, None)]
+
+
+def test_the_lines_on_a_key_are_found_by_the_key_as_a_worker_writes_it() -> None:
+    assert in_bash("key_pattern", json.dumps('a "b" (1).c\n%ü')) == r'"a \\"b\\" \(1\)\.c\\n\%ü"'
 
 
 def test_the_synced_lines_of_given_keys_are_found() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from account import APP, PROJECT
-from breaks import Seen, batches, deployed, judge
+from breaks import Seen, batches, deployed, judge, operated
 from broken_links import (
     BROKEN,
     BUCKET,
@@ -28,10 +28,12 @@ from broken_links import (
 )
 from documents import Scripts, scripts_of_module
 from guarded import Guarded
+from operated import Verbs, verbs
 from paper_account import EVERYTHING, PaperAccount, Refused
 
 from launch import guard, path
 
+__all__ = ["verbs"]
 scripts = scripts_of_module("sync.sh")
 
 
@@ -42,11 +44,11 @@ def deployments(scripts: Scripts) -> dict[str, Kept]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_each_break_is_seen_said_alike_and_repaired_by_one_deployment(
-    scripts: Scripts, deployments: dict[str, Kept], mode: str
+    scripts: Scripts, verbs: Verbs, deployments: dict[str, Kept], mode: str
 ) -> None:
     """`.venv/bin/python tests/scripts/breaks.py` prints the table."""
     of_mode = [names for names in batches(deployments) if BROKEN[names[0]].mode == mode]
-    rows = [row for names in of_mode for row in judge(scripts, deployments, names)]
+    rows = [row for names in of_mode for row in judge(scripts, verbs, deployments, names)]
     assert [row for row in rows if row.fails()] == []
     assert {row.name for row in rows} == {name for name, row in BROKEN.items() if row.mode == mode}
 
@@ -76,7 +78,7 @@ def test_what_is_equal_by_another_name_or_added_beside_ours_stays(
 
 
 def test_an_event_rule_that_is_not_known_as_ours_is_never_said_to_be_removed(
-    scripts: Scripts, deployments: dict[str, Kept]
+    scripts: Scripts, verbs: Verbs, deployments: dict[str, Kept]
 ) -> None:
     kept = copy.deepcopy(deployments["eventbridge"])
     tags = kept[EVENT_RULE]["tags"]
@@ -88,13 +90,13 @@ def test_an_event_rule_that_is_not_known_as_ours_is_never_said_to_be_removed(
         ran = scripts.deploy(**to_sqs)
         assert f"event rule {APP}-event-rule: left to you, because it has no tag app={APP}" in ran.output
         assert f"tag-resource --resource-arn arn:aws:events:us-east-1:123456789012:rule/{APP}-event-rule" in ran.errors
-        assert Seen(scripts, kept).events()[0] == "both"
+        assert Seen(verbs, operated(kept)).events()[0] == "both"
     tags["app"] = app
     scripts.account = PaperAccount()
     scripts.account.kept = kept
     assert f"event rule {APP}-event-rule: removed" in scripts.deploy(**to_sqs).output
     assert EVENT_RULE not in kept
-    assert Seen(scripts, kept).events() == ("sqs", False, [])
+    assert Seen(verbs, operated(kept)).events() == ("sqs", False, [])
 
 
 def guarded(kept: Kept) -> Guarded:
@@ -170,19 +172,11 @@ def test_the_checks_run_on_python_3_7() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["the queue is gone", "the notifications are of another queue"])
-def test_a_cure_names_the_local_cloud(scripts: Scripts, deployments: dict[str, Kept], name: str) -> None:
-    kept = copy.deepcopy(deployments["sqs"])
-    BROKEN[name].breaks(kept)
-    seen = Seen(scripts, kept, VIA=" --local")
-    assert "./deploy.sh --local, then ./sync.sh --local reconcile (look at" in seen.status["reasons"][0]
-
-
-def test_what_may_not_be_read_is_said_and_is_no_fault(scripts: Scripts, deployments: dict[str, Kept]) -> None:
+def test_what_may_not_be_read_is_said_and_is_no_fault(verbs: Verbs, deployments: dict[str, Kept]) -> None:
     kept = copy.deepcopy(deployments["sqs"])
     BROKEN["the minute's rule may not run the function"].breaks(kept)
     no_notification(kept)
-    seen = Seen(scripts, kept, "GetBucketNotificationConfiguration", "GetPolicy")
+    seen = Seen(verbs, operated(kept, "GetBucketNotificationConfiguration", "GetPolicy"))
     assert (seen.status["reasons"], seen.verify) == ([], [])
     assert seen.events()[0] == "unknown"
     assert "no GetBucketNotificationConfiguration" in seen.parts["events"]["error"]
@@ -190,12 +184,12 @@ def test_what_may_not_be_read_is_said_and_is_no_fault(scripts: Scripts, deployme
 
 
 def test_the_policy_of_the_queue_is_checked_although_the_bucket_may_not_be_read(
-    scripts: Scripts, deployments: dict[str, Kept]
+    verbs: Verbs, deployments: dict[str, Kept]
 ) -> None:
     broken = BROKEN["the queue has no policy"]
     kept = copy.deepcopy(deployments["sqs"])
     broken.breaks(kept)
-    seen = Seen(scripts, kept, "GetBucketNotificationConfiguration")
+    seen = Seen(verbs, operated(kept, "GetBucketNotificationConfiguration"))
     assert seen.status["reasons"] == [f"{broken.fault}: {broken.cure}"]
     assert len(seen.verify) == 1
 
@@ -278,11 +272,11 @@ WHOLE: dict[str, tuple[str, Callable[[Kept], None], tuple[str, bool]]] = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_nothing_is_said_of_a_path_that_is_whole(scripts: Scripts, deployments: dict[str, Kept], name: str) -> None:
+def test_nothing_is_said_of_a_path_that_is_whole(verbs: Verbs, deployments: dict[str, Kept], name: str) -> None:
     mode, change, way = WHOLE[name]
     kept = copy.deepcopy(deployments[mode])
     change(kept)
-    seen = Seen(scripts, kept)
+    seen = Seen(verbs, operated(kept))
     assert (seen.status["reasons"], seen.verify) == ([], [])
     assert seen.events() == (*way, [])
     assert guarded(kept).run() == []
@@ -296,12 +290,10 @@ def test_nothing_is_said_of_a_path_that_is_whole(scripts: Scripts, deployments: 
         (["a notification is gone", "the event rule is disabled"], 2),
     ],
 )
-def test_of_two_ways_one_is_enough(
-    scripts: Scripts, deployments: dict[str, Kept], broken: list[str], faults: int
-) -> None:
+def test_of_two_ways_one_is_enough(verbs: Verbs, deployments: dict[str, Kept], broken: list[str], faults: int) -> None:
     kept = both_ways(deployments)
     for name in broken:
         BROKEN[name].breaks(kept)
-    seen = Seen(scripts, kept)
+    seen = Seen(verbs, operated(kept))
     assert seen.events()[0] == "both"
     assert len(seen.verify) == len(seen.status["reasons"]) == faults

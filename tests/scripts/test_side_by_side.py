@@ -74,6 +74,35 @@ SCRIPTS = {
         "",
         None,
     ),
+    "what each kind of call takes for an answer": (
+        "mkdir $TEMP_DIR/bin; PATH=$TEMP_DIR/bin:$PATH\n"
+        "printf '#!/bin/sh\\necho \"An error occurred ($CODE) when calling the X operation: no\" >&2; exit 254' "
+        ">$TEMP_DIR/bin/aws; chmod +x $TEMP_DIR/bin/aws; export CODE; REGION=r\n"
+        "for CODE in AccessDenied UnauthorizedOperation AuthorizationError NoSuchEntity ValidationException; do\n"
+        "  for call in aws_if_allowed aws_or_nothing aws_unless_gone aws_or_die; do\n"
+        "    if ($call iam get-role 2>/dev/null); then printf y; else printf n; fi\n  done; echo; done",
+        0,
+        "ynnn\nynnn\nynnn\nyyyn\nnnnn\n",
+        None,
+    ),
+    "what is there differs in what it lacks, or has more of in a list": (
+        "while read -r want have; do differing $want $have; done <<'E'\n"
+        '{"a":1,"b":2} {"a":1,"b":2,"default":3}\n{"a":1,"b":2} {"a":1}\n{"a":1,"b":2} {"a":2,"b":1}\n'
+        '{"a":[1,2]} {"a":[1,2]}\n{"a":[1,2]} {"a":[2,1]}\n{"a":[1,2]} {"a":[1]}\n'
+        '{"a":[1]} {"a":[1,2]}\n{"a":[]} {"a":[1]}\n'
+        '{"a":[{"b":{"c":1}}]} {"a":[{"b":{"c":1,"d":2}}]}\n'
+        '{"a":[{"b":{"c":1}}]} {"a":[{"b":{"c":"1"}}]}\n{"a":1} null\nE',
+        0,
+        "\nb\na, b\n\na\na\na\na\n\na\na\n",
+        None,
+    ),
+    "a time is read as each generation of the CLI prints it": (
+        """jq -nc "$(jq_epoch)"'[["Z", ".250Z", "+00:00"][] | "2026-11-25T12:00:00\\(.)" | epoch], [1795608000.5, null,
+        "2026-11-25T14:00:00+02:00", "2026-11-25T06:30:00.500000-05:30", "2026-11-25T21:00:00+0900" | epoch]'""",
+        0,
+        "[1795608000,1795608000.25,1795608000]\n[1795608000.5,null,1795608000,1795608000.5,1795608000]\n",
+        None,
+    ),
 }
 
 

@@ -1,440 +1,679 @@
-"""Verbs of sync.sh without a cloud: their functions, with answers of AWS that the local cloud does not give."""
+"""The verbs of sync.sh in worlds: what they tell a person and send, and how they end; status and verify apart."""
 
 from __future__ import annotations
 
 import json
-import re
-import subprocess
+import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sourced
+from account import APP, MIRROR, SOURCE
+from operated import CTRL_C, PARKED, STARTER, WORKERS, Done, Operated, Verbs, deployed, stamp, verbs
+from paper_account import Given, Refused
 
-from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
+from mirror.model import log_lines
+
+__all__ = ["verbs"]
+WHY = "operation=CopyObject error=AccessDenied"
+BODY = json.dumps(PARKED)
 
 
-def bash(script: str, folder: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """A piece whose TEMP_DIR is the folder."""
-    start = f"set_account 123456789012; TEMP_DIR='{folder}'; VERIFY_DIR=$TEMP_DIR\n"
-    return sourced.bash(start + script, **variables)
+@pytest.fixture
+def account(verbs: Verbs) -> Operated:
+    verbs.account = found = deployed()
+    return found
+
+
+def message(key: str) -> str:
+    return json.dumps({"Records": [{"s3": {"object": {"key": key}}}]})
+
+
+def failed(key: str, why: str = WHY) -> str:
+    return f"{stamp()} ERROR failed key={log_lines.quoted(key)} attempt=2/3 {why}"
+
+
+# Before anything is asked
+
+
+def test_explain_names_a_python_that_is_too_old(verbs: Verbs, tmp_path: Path) -> None:
+    (tmp_path / "python3").write_text("#!/bin/sh\n[ $1 = --version ] && echo Python 3.8.2\n")
+    (tmp_path / "python3").chmod(0o755)
+    done = verbs.sync("explain a", 2, PATH=f"{tmp_path}:/usr/bin:/bin")
+    assert "explain needs Python 3.9 or newer as python3, but this is Python 3.8.2" in done.errors
+
+
+def test_without_a_deployment_a_verb_names_it_and_asks_for_no_more(verbs: Verbs) -> None:
+    verbs.account = Operated()
+    for words in ("reconcile", "wait", "pause", "explain a"):
+        done = verbs.sync(words, 3 if words == "wait" else 1, SRC_BUCKET=SOURCE, DST_BUCKET=MIRROR)
+        assert f"there is no function {APP}-starter in us-east-1" in done.errors
+        assert done.writes == []
+
+
+def test_what_ctrl_c_ended_is_no_error_of_aws(verbs: Verbs, account: Operated) -> None:
+    """The CLI catches it, prints an empty line, and ends with 130."""
+    account.deny("GetCallerIdentity", CTRL_C)
+    done = verbs.sync("redrive", 130)
+    assert (done.output, done.errors) == ("", "")
 
 
 # logs
 
-PAGES = """
-LINES=200 LAST_PAGE=4
-aws_or_nothing() { # page n has LINES events, ten a second
-  local page=1 from
-  while (($#)); do
-    case "$1" in
-      --next-token) page=$2 && shift ;;
-      --start-time) from=$2 && shift ;;
-    esac
-    shift
-  done
-  printf 'asked for page %d\\n' "$page" >&3
-  jq -n --argjson page "$page" --argjson last "$LAST_PAGE" --argjson lines "$LINES" --argjson from "$from" '
-    {events: [range(($page - 1) * $lines; $page * $lines) | {eventId: "\\(.)", timestamp: (. * 100), logStreamName: "s",
-      message: "line \\(.)\\n"} | select(.timestamp >= $from)]}
-    + if $page < $last then {nextToken: "\\($page + 1)"} else {} end'
-}
-exec 3>&1
-open_log text 0 group
-print_new_lines
-printf 'kept %d\\n' "${#LOG_SEEN[@]}"
-print_new_lines
-"""
+
+def test_hours_of_two_logs_are_shown_as_one_by_time_page_by_page(verbs: Verbs) -> None:
+    """Of the function only what it wrote as a worker. The first page is shown before the next is asked for."""
+    verbs.account = account = deployed(STARTER_COPIES="true")
+    account.page, shown = 100, []
+    for n in range(800):
+        group, stream = (STARTER, "f/[$LATEST]0f") if n % 2 else (WORKERS, "worker/worker/a")
+        line = f"START {n}" if n % 8 == 3 else f"{stamp()} INFO line {n}"
+        account.write(line, stream=stream, group=group, ago=1000 - n)
+    usual = account.logs_filter_log_events
+
+    def paged(given: Given) -> Any:
+        shown.append((verbs.folder / "output").read_text().count("\n"))
+        return usual(given)
+
+    account.logs_filter_log_events = paged  # type: ignore[method-assign]
+    done = verbs.sync("logs --since 1h")
+    assert [int(line.split()[-1]) for line in done.output.splitlines()] == [n for n in range(800) if n % 8 != 3]
+    assert 0 < shown[3] < shown[-1]
+    assert "START 3\n" in verbs.sync("logs starter --since 1h").output
+    asked = [given["logGroupName"] for given in verbs.sync("logs worker").sent("FilterLogEvents")]
+    assert {*asked} == {WORKERS}
 
 
-def test_hours_of_a_log_are_printed_page_by_page_and_not_remembered(tmp_path: Path) -> None:
-    done = bash(PAGES, tmp_path)
-    assert done.returncode == 0, done.stderr
-    printed = done.stdout.splitlines()
-    assert [line for line in printed if line.startswith("line")] == [f"line {n}" for n in range(800)]
-    assert printed.index("line 199") < printed.index("asked for page 2")
-    (kept,) = (int(line.split()[1]) for line in printed if line.startswith("kept"))
-    assert kept <= 301  # what a next look reads again: 30 seconds
+def test_a_log_that_is_followed_shows_each_line_once_whenever_it_arrives(verbs: Verbs, account: Operated) -> None:
+    """CloudWatch Logs shows some lines later than others that are newer."""
+    late = iter([("second", 40), ("late", 60), ("too late", 600)])
+
+    def pass_time(_seconds: float | str) -> None:
+        line, ago = next(late, ("", 0))
+        if line:
+            account.write(f"{stamp()} INFO {line}", ago=ago)
+        else:
+            verbs.interrupt()
+
+    account.write(f"{stamp()} INFO first", ago=50)
+    account.pass_time = pass_time  # type: ignore[method-assign]
+    done = verbs.sync("logs --follow --json", 130)
+    lines = [json.loads(line)["message"].split()[-1] for line in done.output.splitlines()]
+    assert lines == ["first", "second", "late"]
+    assert len(done.sent("FilterLogEvents")) >= 3
 
 
-TWO_LOGS = """
-starter_setting() { printf 'true\\n'; }
-# Event n is at n * 100 ms, in the log of the workers if n is even, with 200 events on a page; the function's has
-# half as many on a page, and Lambda's own lines too.
-aws_or_nothing() {
-  local page=1 from group="" odd=0 size=200
-  while (($#)); do
-    case "$1" in
-      --log-group-name) group=$2 && shift ;;
-      --next-token) page=$2 && shift ;;
-      --start-time) from=$2 && shift ;;
-    esac
-    shift
-  done
-  [[ $group != "$STARTER_LOG_GROUP" ]] || odd=1 size=100
-  jq -n --argjson page "$page" --argjson odd "$odd" --argjson size "$size" --argjson from "$from" \\
-    --argjson last $((PAGES * 200 / size)) '
-    def event: {eventId: "\\(.)", timestamp: (. * 100), logStreamName: "s",
-      message: (if . % 4 == 3 then "START \\(.)" else "2026-11-25T01:02:03.456Z INFO line \\(.)\\n" end)};
-    {events: [range(($page - 1) * $size; $page * $size) | . * 2 + $odd | event | select(.timestamp >= $from)]}
-    + if $page < $last then {nextToken: "\\($page + 1)"} else {} end'
-}
-mapfile -t groups < <(log_groups keys)
-open_log text 0 "${groups[@]}"
-PAGES=3
-print_new_lines
-printf 'kept %d\\n' "${#LOG_SEEN[@]}"
-PAGES=4
-print_new_lines
-"""
+# redrive
 
-
-def test_two_logs_are_shown_as_one_by_time_each_line_once_and_page_by_page(tmp_path: Path) -> None:
-    done = bash(TWO_LOGS, tmp_path)
-    assert done.returncode == 0, done.stderr
-    first, second = done.stdout.split("kept")
-    shown = [n for n in range(1600) if n % 4 != 3]
-    assert [int(line.split()[-1]) for line in first.splitlines()] == [n for n in shown if n < 1200]
-    assert [int(line.split()[-1]) for line in second.splitlines()[1:]] == [n for n in shown if n >= 1200]
-    assert int(second.split()[0]) <= 301
-
-
-def test_the_function_is_read_for_keys_only_if_it_copies(tmp_path: Path) -> None:
-    workers, starter = "/ecs/s3-to-s3express-sync-task", "/aws/lambda/s3-to-s3express-sync-starter"
-    for copies, groups in [("", [workers]), ("true", [workers, starter])]:
-        done = bash(f"starter_setting() {{ printf '{copies}\\n'; }}\nlog_groups keys", tmp_path)
-        assert done.stdout.split() == groups
-    assert bash("log_groups worker; log_groups starter", tmp_path).stdout.split() == [workers, starter]
-
-
-@pytest.mark.parametrize(("copies", "option"), [("", "--log-group-name /ecs/"), ("true", "--log-group-names /ecs/")])
-def test_a_query_on_keys_asks_all_logs_that_have_some(copies: str, option: str, tmp_path: Path) -> None:
-    script = f"""
-    starter_setting() {{ printf '{copies}\\n'; }}
-    aws_or_nothing() {{ printf '%s ' "$@" >"$TEMP_DIR/asked"; printf '{{"queryId": "q"}}'; }}
-    aws_or_die() {{ printf '{{"status": "Complete", "results": [[{{"field": "a", "value": "1"}}]]}}'; }}
-    query keys 60 "fields a"
-    """
-    done = bash(script, tmp_path)
-    assert json.loads(done.stdout) == [{"a": "1"}], done.stderr
-    asked = (tmp_path / "asked").read_text()
-    assert option in asked
-    assert ("/aws/lambda/" in asked) == bool(copies)
-
-
-# reconcile
-
-SIDECAR = {"name": "aws-guardduty-agent", "exitCode": 0}
-TASK = {"lastStatus": "STOPPED", "stoppedReason": "Essential container in task exited"}
+HIDDEN = "{} cannot be seen, because somebody else is looking at the dead-letter queue"
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "why"),
+    ("statuses", "status"),
+    [("COMPLETED", 0), ("RUNNING RUNNING COMPLETED", 0), ("FAILED", 1), ("RUNNING FAILED", 1), ("CANCELLED", 1)],
+)
+def test_messages_are_back_only_when_their_move_has_completed(
+    verbs: Verbs, account: Operated, statuses: str, status: int
+) -> None:
+    account.parked, account.moves = [BODY], statuses.split()
+    done = verbs.sync("redrive", status)
+    assert ("1 message moved back to the queue" in done.errors) == (status == 0)
+    assert ("could be moved back" in done.errors) == (status == 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [("--list", 0, "nothing was moved; when"), ("", 1, "nothing was moved\n"), ("--purge --yes", 0, "all messages of")],
+)
+def test_redrive_knows_of_messages_that_it_cannot_see(
+    verbs: Verbs, account: Operated, words: str, status: int, said: str
+) -> None:
+    account.hidden = 3
+    done = verbs.sync(f"redrive {words}", status)
+    assert HIDDEN.format("3 messages") in done.errors
+    assert said in done.errors
+    assert account.hidden == (0 if "purge" in words else 3)
+    assert done.sent("StartMessageMoveTask") == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "hidden", "said"),
     [
-        (0, 0, "the task itself ended with exit status 0"),
-        (1, 1, "the task itself ended with exit status 1"),
-        (2, 2, "the task itself ended with exit status 2"),
-        (3, 3, "the task itself ended with exit status 3"),
-        (137, 3, "without a summary: Essential container in task exited"),
-        (None, 3, "without a summary: Essential container in task exited"),
+        (0, 0, "the dead-letter queue is empty\n"),
+        (23, 2, HIDDEN.format("2 messages")),
+        (250, 0, "these are the first 100 of about 250 messages"),
     ],
 )
-def test_a_summary_that_the_log_dropped_does_not_decide_the_result(
-    code: int | None, status: int, why: str, tmp_path: Path
+def test_redrive_shows_what_it_sees_says_what_it_does_not_and_hides_nothing(
+    verbs: Verbs, account: Operated, shown: int, hidden: int, said: str
 ) -> None:
-    task = TASK | {"containers": [SIDECAR, {"name": "worker", "exitCode": code}]}
-    (tmp_path / "task").write_text(json.dumps(task))
-    script = """
-    describe_task() { cat "$TEMP_DIR/task"; }
-    hint_at_waiting() { :; }
-    end_reconcile some-task "" true
-    """
-    done = bash(script, tmp_path)
-    assert done.returncode == status, done.stderr
-    assert json.loads(done.stdout) == {"end": "without summary", "status": status}
-    assert why in done.stderr
+    account.parked, account.hidden = [BODY] * shown, hidden
+    done = verbs.sync("redrive --purge --yes --list --json")
+    assert said in done.errors
+    assert all((hint in done.errors) == (hint in said) for hint in ("cannot be seen", "first 100")), done.errors
+    assert (account.parked, account.hidden) == ([BODY] * shown, hidden)
+    assert len(done.json) == min(shown, 100)
+
+
+def test_each_message_has_the_reason_of_its_key_if_the_log_has_it(verbs: Verbs, account: Operated) -> None:
+    """Also among thousands of lines. What is no event would come back, however deep it is nested."""
+    account.write(*(failed(f"key {n}") for n in range(5000)), failed("key 7", "operation=X error=newest"))
+    nested = "[" * 100_000
+    event = json.dumps({"source": "aws.s3", "detail": {"object": {"key": "a+b"}}})
+    account.parked = [message("key+7"), event, nested]
+    done = verbs.sync("redrive --list --json")
+    first, second, third = done.json
+    assert [(key["key"], key["reason"]) for key in first["keys"]] == [("key 7", "operation=X error=newest")]
+    assert second["keys"] == [{"at": None, "key": "a+b", "reason": "not in the log any more"}]
+    assert (third["keys"], third["body"]) == ([], nested[:200])
+    assert "the log has no failure of 1 key:" in done.errors
+    assert "1 of these are not S3 events" in done.errors
+    assert "./sync.sh redrive --purge" in done.errors
+
+
+@pytest.mark.parametrize("end", ["Failed", "Cancelled", "Timeout"])
+def test_messages_are_shown_and_moved_without_their_reasons_if_the_log_cannot_be_read(
+    verbs: Verbs, account: Operated, end: str
+) -> None:
+    account.parked, account.query_ends = [BODY], ["Running", end]
+    done = verbs.sync("redrive --json")
+    assert done.json[0]["keys"][0]["reason"] == "not known: the log could not be read"
+    assert f"a query ended as {end}; try again" in done.errors
+    assert "1 message moved back" in done.errors
+    account.parked, account.query_ends = [BODY], ["Scheduled", "Unknown"]
+    assert verbs.sync("redrive --list --json").json[0]["keys"][0]["reason"] == "not in the log any more"
+
+
+@pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 1), ("\x04", 1), ("", 1)])
+def test_only_a_yes_deletes(verbs: Verbs, account: Operated, typed: str, status: int) -> None:
+    account.parked = [BODY]
+    done = verbs.sync("redrive --purge", status, typed)
+    assert bool(account.parked) == bool(status)
+    assert ("nothing was deleted" in done.errors) == bool(status)
+    assert ("use --yes" in done.errors) == (typed == "")
+
+
+# Tasks of their own: reconcile, wait, cost
+
+
+def summary(form: str, end: str, status: int, **numbers: Any) -> str:
+    return f"{stamp()} INFO {form % (end, status, ' '.join(f'{name}={value}' for name, value in numbers.items()))}"
+
+
+def reconciled(end: str = "complete", status: int = 1, reported: int = 5, differences: int = 5) -> str:
+    return summary(
+        log_lines.RECONCILED, end, status, listed=9, missing=differences, differences=differences, reported=reported
+    )
 
 
 @pytest.mark.parametrize(
     ("given", "passed"),
     [
-        (["--remove-unwanted", "--max-delete", "50", "--json"], ["--remove-unwanted", "--max-delete", "50"]),
-        (["--audit", "--prefix", "--remove-unwanted"], ["--audit", "--prefix", "--remove-unwanted"]),
+        ("--remove-unwanted --max-delete 50 --json", ["--remove-unwanted", "--max-delete", "50"]),
+        ("--audit --prefix --remove-unwanted", ["--audit", "--prefix", "--remove-unwanted"]),
+        ("--prefix $'a\\n--remove-unwanted'", ["--prefix", "a\n--remove-unwanted"]),
     ],
 )
-def test_the_task_of_reconcile_is_given_its_options(given: list[str], passed: list[str], tmp_path: Path) -> None:
-    script = """
-    start_verb() { :; }; need_starter() { :; }; refuse_second() { :; }
-    say_if_paused() { :; }; refuse_if_paused() { :; }
-    follow_task() { :; }; hint_at_waiting() { :; }
-    end_reconcile() { :; }
-    start_one_task() { printf '%s\n' "$@" >"$TEMP_DIR/started"; }
-    """
-    done = bash(f"{script}\nverb_reconcile {' '.join(given)}", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "started").read_text().splitlines()[1:] == ["reconcile", *passed]
+def test_a_task_gets_its_options_as_they_are_and_runs_on_demand_in_the_network_of_the_workers(
+    verbs: Verbs, account: Operated, given: str, passed: list[str]
+) -> None:
+    account.task_log = [[reconciled(status=0)]]
+    (run,) = verbs.sync(f"reconcile {given}").sent("RunTask")
+    assert run["overrides"]["containerOverrides"] == [{"name": "worker", "command": ["reconcile", *passed]}]
+    assert run["capacityProviderStrategy"] == [{"capacityProvider": "FARGATE", "weight": 1}]
+    assert (run["startedBy"], run["cluster"]) == (f"{APP}-reconcile", f"{APP}-cluster")
+    variables = account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
+    network = run["networkConfiguration"]["awsvpcConfiguration"]
+    assert (",".join(network["subnets"]), network["securityGroups"]) == (variables["SUBNETS"], ["sg-ours"])
+    assert network["assignPublicIp"] == variables["ASSIGN_PUBLIC_IP"]
 
 
-def test_a_reason_that_the_log_does_not_have_is_said_to_be_missing(tmp_path: Path) -> None:
-    messages = [
-        {"keys": [{"key": "a", "at": None, "reason": "not in the log any more"}]},
-        {"keys": [{"key": "b", "at": "2026-01-01T00:00:00Z"}]},
+@pytest.mark.parametrize(
+    ("code", "status", "why"),
+    [
+        *((code, code, f"the task itself ended with exit status {code}") for code in range(4)),
+        (137, 3, "without a summary: Essential container in task exited"),
+        (None, 3, "without a summary: Essential container in task exited"),
+    ],
+)
+def test_a_summary_that_the_log_dropped_does_not_decide_the_result(
+    verbs: Verbs, account: Operated, code: int | None, status: int, why: str
+) -> None:
+    account.task_log, account.exit_code = [[f"{stamp()} INFO syncing"]], code
+    for verb, more in (("reconcile", {}), ("wait", {"missing_keys": []})):
+        done = verbs.sync(f"{verb} --json", status)
+        assert done.json == {"end": "without summary", "status": status} | more
+        assert why in done.errors
+        del account.kept["running t2"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "calls", "said"),
+    [
+        (None, 1, ""),
+        (Refused("AccessDeniedException", "not authorized to perform: ecs:TagResource"), 2, "started without tags"),
+        (Refused("InvalidParameterException", "no such subnet"), 1, "no such subnet"),
+    ],
+)
+def test_a_task_has_the_tags_of_its_definition_if_the_caller_may_give_them(
+    verbs: Verbs, refusal: Refused | None, calls: int, said: str
+) -> None:
+    verbs.account = account = deployed(TAGS="team=ai", TAG_TASKS="true")
+    account.task_log = [[reconciled(status=0)]]
+    account.refusals = [("RunTask", refusal)] if refusal else []
+    done = verbs.sync("reconcile", None)
+    assert ["propagateTags" in run for run in done.sent("RunTask")] == [True, False][:calls]
+    assert said in done.errors
+    assert done.status == (1 if "subnet" in said else 0)
+
+
+def test_a_task_that_ecs_has_no_room_for_is_not_started(verbs: Verbs, account: Operated) -> None:
+    full = {"tasks": [], "failures": [{"reason": "Capacity is unavailable"}]}
+    account.ecs_run_task = lambda _: full  # type: ignore[method-assign]
+    assert "Capacity is unavailable" in verbs.sync("reconcile", 1).errors
+
+
+@pytest.mark.parametrize("started_by", [f"{APP}-reconcile", f"{APP}-audit"])
+def test_two_comparisons_do_not_run_at_once(verbs: Verbs, started_by: str) -> None:
+    verbs.account = account = deployed(AUDIT_DAYS="1")
+    account.start("r1", started_by)
+    done = verbs.sync("reconcile", 1)
+    assert "task r1 is already comparing the buckets" in done.errors
+    assert done.writes == []
+
+
+# reconcile --report
+
+KEYS = ["a b", 'say "hi"', "line\nbreak", "\u202eright to left", "plain"]
+ALL = [
+    f"{stamp()} INFO {log_lines.DIFFERENCE % (n, 'missing', log_lines.quoted(key))}" for n, key in enumerate(KEYS, 1)
+]
+WHOLE = [{"what": "missing", "key": key} for key in KEYS]
+
+
+@pytest.mark.parametrize(
+    ("looks", "status", "expected"),
+    [
+        ([[*ALL, reconciled()]], 1, WHOLE),
+        ([[ALL[2], *ALL[:2], ALL[1], ALL[3], reconciled()], [ALL[4]]], 1, WHOLE),
+        ([[*ALL[:2], *ALL[3:], reconciled()]], 3, "1 of 5 lines did not reach the log: try it again"),
+        ([[*ALL, reconciled(differences=7)]], 3, "the first 5 of 7: run one --prefix after the other"),
+        ([[*ALL, reconciled("stopped", 3)]], 3, "reconcile was stopped: see its log"),
+        ([ALL], 3, "the summary did not reach the log"),
+        ([[reconciled(status=0, reported=0, differences=0)]], 0, []),
+    ],
+)
+def test_a_report_has_all_differences_in_their_order_or_says_why_not(
+    verbs: Verbs,
+    account: Operated,
+    looks: list[list[str]],
+    status: int,
+    expected: list[dict[str, str]] | str,
+    tmp_path: Path,
+) -> None:
+    account.task_log, account.exit_code = looks, 1
+    file = tmp_path / "report"
+    done = verbs.run_words("reconcile", "--dry-run", "--report", str(file), status=status)
+    rows = [json.loads(row) for row in file.read_text().splitlines()]
+    if isinstance(expected, str):
+        assert rows.pop() == {"incomplete": expected}
+        assert f"the report is incomplete: {expected}" in done.errors
+        assert all(row in WHOLE for row in rows)
+    else:
+        assert rows == expected
+    assert "difference number=" not in done.output + done.errors
+    assert "\u202e" not in file.read_text()
+
+
+def test_a_report_on_stdout_is_alone_there_and_one_that_cannot_be_written_starts_nothing(
+    verbs: Verbs, account: Operated, tmp_path: Path
+) -> None:
+    account.task_log = [[*ALL, reconciled()]]
+    done = verbs.sync("reconcile --report -", 1)
+    assert [json.loads(row) for row in done.output.splitlines()] == WHOLE
+    done = verbs.sync(f"reconcile --report '{tmp_path}/no/file'", 1)
+    assert "/no/file cannot be written" in done.errors or "already comparing" in done.errors
+    assert done.sent("RunTask") == []
+
+
+# wait
+
+PARKED_TOO = "; it is in the dead-letter queue: ./sync.sh redrive"
+
+
+def lacking(key: str, why: str = "waiting") -> str:
+    return f"{stamp()} WARNING {log_lines.LACKING % (log_lines.quoted(key), why)}"
+
+
+def waited(end: str = "timeout", status: int = 1, missing: int = 2) -> str:
+    return summary(log_lines.WAITED, end, status, keys=5, here=5 - missing, lacking=missing, seconds=60.1)
+
+
+def missing(done: Done) -> list[tuple[str, str]]:
+    return [(row["key"], row["why"]) for row in done.json["missing_keys"]]
+
+
+def test_a_key_that_is_missing_has_its_reason_from_the_log_and_the_dead_letter_queue(
+    verbs: Verbs, account: Operated
+) -> None:
+    # Why by the task; the lines on failures, the newest first; whether it is parked -> why.
+    table: list[tuple[str, list[str], bool, str]] = [
+        ("waiting", [], False, "waiting"),
+        ("waiting", [WHY], False, f"failing: {WHY}"),
+        ("waiting", [WHY, "older"], False, f"failing: {WHY}"),
+        ("waiting", [WHY], True, f"failing: {WHY}{PARKED_TOO}"),
+        ("waiting", [], True, f"failing: not in the log any more{PARKED_TOO}"),
+        ("archived: restore it", [WHY], True, "archived: restore it"),
+        ("trouble: error=403", [WHY], False, f"failing: {WHY}"),
+        ("trouble: error=403", [], False, "trouble: error=403"),
     ]
-    (tmp_path / "messages").write_text(json.dumps(messages))
-    done = bash('hint_at_missing <"$TEMP_DIR/messages"', tmp_path)
-    assert "the log has no failure of 1 key:" in done.stderr
-    assert "dropped" in done.stderr
+    account.task_log = [[*(lacking(f"a {n}", row[0]) for n, row in enumerate(table)), waited()]]
+    account.parked = [message(f"a+{n}") for n, row in enumerate(table) if row[2]] + [message("other")]
+    account.hidden = 2
+    for age in (20, 10):
+        for n, (_, lines, _, _) in enumerate(table):
+            for why in lines[1:] if age == 20 else lines[:1]:
+                account.write(failed(f"a {n}", why), ago=age)
+    account.write(failed("another key"))
+    done = verbs.sync("wait --json", 1)
+    assert missing(done) == [(f"a {n}", row[3]) for n, row in enumerate(table)]
+    assert HIDDEN.format("2 messages") in done.errors
+    (query,) = done.sent("StartQuery")  # as far back as the oldest of their messages
+    assert query["startTime"] < 1_700_000_000 < query["endTime"]
 
 
-# verify: asked, and interrupted
-
-VERIFY = """
-start_verb() { start_run; set_account 123456789012; }
-need_deployment() { :; }
-deployed_setting() { :; }
-look_at_queue() { :; }
-clean_up_objects() { ls "$PUT" >"$CLEANED"; }
-"""
-
-
-def test_nobody_to_ask_is_no_consent(tmp_path: Path) -> None:
-    done = bash(f"{VERIFY}run_rounds() {{ echo begun; }}\nverb_verify", tmp_path, SRC_BUCKET="source")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "s3://source/sync-verify-" in done.stderr
-    assert "use --yes" in done.stderr
+def test_thousands_of_keys_that_are_missing_have_their_reasons(verbs: Verbs, account: Operated) -> None:
+    keys = [f"{n:0500}" for n in range(5000)]
+    account.task_log = [[*map(lacking, keys), waited()]]
+    account.write(failed(keys[7]))
+    done = verbs.sync("wait --json", 1)
+    assert [row for row in missing(done) if row[1] != "waiting"] == [(keys[7], f"failing: {WHY}")]
+    assert len(missing(done)) == 5000
+    (query,) = done.sent("StartQuery")
+    assert 10_800 <= query["endTime"] - query["startTime"] <= 10_990
 
 
-SLOW_PUT = """
-make_body() { :; }
-put_case() { # the signal comes with the last one that is begun
-  [[ $1 != "${CASES[-1]}" ]] || kill -INT "$MAIN"
-  sleep 0.5
-  touch "$PUT/$1"
+def test_a_timeout_names_the_keys_and_why_and_ends_with_1(verbs: Verbs, account: Operated) -> None:
+    first, second = lacking("a b"), lacking("old", "archived")
+    account.write(failed("a b"))
+    account.task_log = [[second, waited()], [first]]  # a line that the log shows after the summary
+    done = verbs.sync("wait --prefix 'p q' --timeout 5m --exact", 1)
+    assert done.output.startswith(second)
+    assert done.output.endswith(f'\nmissing:\n  "old"  archived\n  "a b"  failing: {WHY}\n')
+    (run,) = done.sent("RunTask")
+    command = ["wait", "--prefix", "p q", "--timeout", "5m", "--exact"]
+    assert run["overrides"]["containerOverrides"][0]["command"] == command
+    assert run["startedBy"] == f"{APP}-wait"
+    assert done.sent("StopTask") == []
+
+    account.task_log = [[second, waited()]]
+    done = verbs.sync("wait --examples 1", 1)
+    assert done.output.endswith('  "old"  archived\n  and 1 more: --examples names more of them\n')
+    assert done.sent("StartQuery") == []  # nothing only waits
+
+    account.task_log, account.query_ends = [[first, waited()]], ["Failed"]
+    done = verbs.sync("wait --json", 1)
+    assert (len(done.output.splitlines()), missing(done)) == (1, [("a b", "waiting")])
+    assert done.json | {"end": "timeout", "status": 1, "keys": 5, "here": 3, "lacking": 2} == done.json
+    assert first in done.errors
+    assert "could not be read" in done.errors
+
+    account.task_log = [[waited("complete", 0, 0)]]
+    assert verbs.sync("wait --prefix --timeout --json").json["missing_keys"] == []
+
+
+@pytest.mark.parametrize("operation", ["RunTask", "DescribeTasks"])
+def test_what_goes_wrong_is_never_taken_for_a_timeout_and_leaves_no_task(
+    verbs: Verbs, account: Operated, operation: str
+) -> None:
+    account.deny(operation)
+    done = verbs.sync("wait", 3)
+    assert len(done.sent("StopTask")) == (operation == "DescribeTasks")
+    account.denied.clear()
+    account.deny("DescribeTasks")
+    account.deny("StopTask")
+    assert "costs money. To stop it: aws ecs stop-task --region" in verbs.sync("wait", 3).errors
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("verb", "stops", "said"),
+    [
+        ("wait", True, "task t2 is being stopped"),
+        (
+            "reconcile",
+            False,
+            "task t2 keeps running; see its end with ./sync.sh logs, or stop it with aws ecs stop-task",
+        ),
+        ("cost", True, "task t2 is being stopped"),
+    ],
+)
+def test_a_signal_stops_the_task_or_says_how_to(
+    verbs: Verbs, account: Operated, verb: str, stops: bool, said: str, sent: signal.Signals, status: int
+) -> None:
+    account.task_log = []
+    account.before = {"FilterLogEvents": [lambda: verbs.interrupt(sent)]}
+    done = verbs.sync(verb, status)
+    assert said in done.errors
+    assert len(done.sent("StopTask")) == stops
+
+
+# pause and resume
+
+WRITES = {
+    "worker-1": (f"{APP}-starter",),
+    "worker-2": (f"{APP}-starter",),
+    "reconcile-removes": (f"{APP}-reconcile", "reconcile", "--prefix", "a/", "--remove-unwanted"),
+    "somebody-removes": ("somebody", "reconcile", "--remove-foreign"),
 }
-"""
-
-
-@pytest.mark.parametrize(("moment", "cleaned"), [('make_body() { kill -INT "$MAIN"; }', None), (SLOW_PUT, 11)])
-def test_ctrl_c_removes_what_was_put_also_in_this_moment(moment: str, cleaned: int | None, tmp_path: Path) -> None:
-    (tmp_path / "put").mkdir()
-    found = tmp_path / "cleaned"
-    done = bash(f"{VERIFY}{moment}\nMAIN=$BASHPID\nverb_verify --yes", tmp_path, PUT=tmp_path / "put", CLEANED=found)
-    assert done.returncode == 130, done.stderr
-    assert (len(found.read_text().split()) if found.exists() else None) == cleaned
-    assert ("verify: removing what was uploaded" in done.stderr) == bool(cleaned)
-
-
-# verify: waiting, by a clock that goes on ten seconds with each look
-
-AWAIT = """
-VERIFY_TIMEOUT=900 FOLLOW_PAUSE=0 VERIFY_FOLDER=F/ VERIFY_STARTED=0 VIA='' SECONDS=0
-choose_cases false 5368709120
-now() { echo 0; }
-read_queue() { jq -n '{visible: 1, in_flight: 0, delayed: 0}' >"$VERIFY_DIR/queue"; }
-note_event() { SECONDS=$((SECONDS + 10)); }
-read_folder() { printf '[]' >"$VERIFY_DIR/$1.list"; }
-has_arrived() { [[ $2 == small ]] && ((SECONDS >= SMALL_AT)) || { [[ $2 == empty ]] && ((SECONDS >= EMPTY_AT)); }; }
-read_worker_lines() { printf '%s\n' "$LINES" >"$VERIFY_DIR/worker.lines"; }
-find_broken_link() {
-  printf '%s ' "$1" >>"$VERIFY_DIR/looks"
-  ((SECONDS < BROKEN_AT)) || printf 'no task\twhy\tcommand\n'
+READS = {
+    "reconcile": (f"{APP}-reconcile", "reconcile"),
+    "reconcile-rehearses": (f"{APP}-reconcile", "reconcile", "--remove-unwanted", "--dry-run"),
+    "audit": (f"{APP}-audit", "reconcile", "--audit"),
+    "wait": (f"{APP}-wait", "wait"),
 }
-await_all listed put small empty
-printf '%s %s %s ' "${CASE_STATE[small]}" "${CASE_STATE[empty]}" "$VERIFY_BROKEN"
-((SECONDS < 900)) && echo early || echo late
-"""
-FAILED_EMPTY = {"stream": "s", "message": '2026-01-01T00:00:00Z ERROR failed key="F/empty.dat" attempt=3/3 operation=X'}
+
+
+def variables(account: Operated) -> dict[str, str]:
+    return account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
+
+
+def test_a_pause_ends_all_tasks_that_write_to_the_destination_and_no_other(verbs: Verbs, account: Operated) -> None:
+    """Also a worker that the last run of the starter starts, which began before the pause."""
+    for name, task in (WRITES | READS).items():
+        account.start(name, *task)
+    usual = account.lambda_invoke
+
+    def last_run(given: Given) -> Any:
+        account.start("worker-late")
+        return usual(given)
+
+    account.lambda_invoke = last_run  # type: ignore[method-assign]
+    done = verbs.sync("pause")
+    assert "running worker-late" in account.kept
+    assert account.running() == {*READS}
+    assert done.output == ""  # no answer of AWS
+    for name in WRITES:
+        assert (f"task {name} removes objects from the destination" in done.errors) == name.endswith("removes")
+    assert f"paused since {variables(account)['PAUSED_SINCE']}" in done.errors
+
+
+def test_during_a_pause_nothing_is_removed_but_a_comparison_may_run(verbs: Verbs, account: Operated) -> None:
+    verbs.sync("pause")
+    since = variables(account)["PAUSED_SINCE"]
+    for words, status in (("wait", 3), ("verify --yes", 1), ("reconcile --remove-foreign", 1)):
+        done = verbs.sync(words, status)
+        assert f"the sync has been paused since {since}: " in done.errors
+        assert done.writes == []
+    for words in ("reconcile", "reconcile --remove-unwanted --dry-run"):
+        account.kept.pop("running t2", None)
+        account.task_log = [[reconciled(status=0)]]
+        assert len(verbs.sync(words).sent("RunTask")) == 1
+    assert f"the sync has been paused since {since}\n" in verbs.sync("pause").errors
+    assert variables(account)["PAUSED_SINCE"] == since
+    assert f"the sync continues, after a pause since {since}" in verbs.sync("resume").errors
+    assert verbs.sync("resume").errors == "the sync is not paused\n"
 
 
 @pytest.mark.parametrize(
-    ("small_at", "empty_at", "broken_at", "line", "ends", "looks"),
+    ("moment", "said"),
     [
-        (0, 20, 9999, "", "arrived arrived false early", r""),
-        (20, 40, 9999, "", "arrived arrived false early", r"(false )?"),
-        (20, 9999, 60, "", "arrived missing true early", r"(false )+"),
-        (20, 9999, 9999, "", "arrived missing false late", r"(false ){20,}true "),
-        (20, 9999, 9999, FAILED_EMPTY, "arrived failed false early", r""),  # a key that failed permanently
-        (9999, 9999, 9999, FAILED_EMPTY, "missing failed false late", r"(false ){20,}true "),
+        ("lambda_update_function_configuration", "interrupted while the sync was being paused: ./sync.sh status shows"),
+        ("ecs_stop_task", "interrupted: the sync stays paused since {}. What still runs may write until it ends: "),
     ],
 )
-def test_a_round_ends_with_all_its_objects_or_a_broken_link_or_its_time(
-    small_at: int, empty_at: int, broken_at: int, line: Any, ends: str, looks: str, tmp_path: Path
+def test_an_interrupted_pause_says_that_the_sync_stays_paused(
+    verbs: Verbs, account: Operated, moment: str, said: str
 ) -> None:
-    times = {"SMALL_AT": small_at, "EMPTY_AT": empty_at, "BROKEN_AT": broken_at}
-    done = bash(AWAIT, tmp_path, LINES=line, **times)
-    assert done.stdout == f"{ends}\n", done.stderr
-    found = tmp_path / "looks"
-    assert re.fullmatch(looks, found.read_text() if found.exists() else "")
-    assert ("not all after 900 s (--timeout)" in done.stderr) == ("late" in ends)
-    assert ("verify: no copy: F/empty.dat: operation=X" in done.stderr) == ("failed" in ends)
-    assert ("verify: no task: why" in done.stderr) == ("true" in ends)
+    account.start("worker")
+    usual = getattr(account, moment)
+
+    def interrupted(given: Given) -> Any:
+        os.kill(verbs.process.pid, signal.SIGTERM)
+        return usual(given)
+
+    setattr(account, moment, interrupted)
+    done = verbs.sync("pause", 128 + signal.SIGTERM)
+    assert said.format(variables(account)["PAUSED_SINCE"]) in done.errors
 
 
-# verify: links that break as the local cloud cannot break them
+@pytest.mark.parametrize("since", ["yesterday", "2026-11-27", "2026-13-45T00:00:00Z"])
+def test_a_time_of_a_pause_that_is_none_is_a_fault_which_resume_and_pause_remove(
+    verbs: Verbs, account: Operated, since: str
+) -> None:
+    for verb, said in (("resume", "when the pause began is not known"), ("pause", "nothing new is started")):
+        variables(account)["PAUSED_SINCE"] = since
+        assert said in verbs.sync(verb).errors
+        assert variables(account).get("PAUSED_SINCE") != since
+    assert variables(account)["PAUSED_SINCE"].startswith("20")
+    variables(account)["PAUSED_SINCE"] = "2026-01-01T00:00:00Z"
+    assert "longer than the 14 days" in verbs.sync("resume").errors
 
 
-def link(tmp_path: Path, is_over: bool, tasks: list[dict[str, Any]], starter: list[dict[str, Any]]) -> str:
-    """What find_break_of_task says, then find_break_of_starter, with these tasks and lines of the starter."""
-    (tmp_path / "tasks").write_text(json.dumps(tasks))
-    (tmp_path / "starter.lines").write_text("".join(json.dumps(line) + "\n" for line in starter))
-    (tmp_path / "worker.lines").write_text("")
-    script = """
-    VERIFY_BEGAN=1000 VERIFY_STARTED=$((SECONDS - 60)) VIA=''
-    echo '{"faults": []}' >"$VERIFY_DIR/path"
-    """
-    over = str(is_over).lower()
-    done = bash(f"{script}\nfind_break_of_starter {over}; find_break_of_task {over}", tmp_path)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+# explain
+
+THERE = {"Body": b"abc", "ETag": '"e"', "LastModified": "2026-11-27T10:00:00+00:00", "Size": 3}
+MARKED = {"DeleteMarkers": [{"Key": "file://a", "IsLatest": True, "VersionId": "v2", "LastModified": "now"}]}
 
 
-DEAD = {"id": "t1", "status": "STOPPED", "created": 1010, "started": None, "exit": None, "container_reason": None}
-PULL = DEAD | {"code": "TaskFailedToStart", "reason": "CannotPullContainerError: no route"}
-REFUSED = {"visible": 3, "running": 0, "started": {}, "failures": ["Capacity is unavailable at this time"]}
+def deleted(account: Operated) -> None:
+    account.s3_list_object_versions = lambda _: MARKED  # type: ignore[method-assign]
+
+
+def listed(account: Operated) -> None:
+    account.objects["file://a"] = dict(THERE)
+    account.deny("HeadObject", "403", Bucket=SOURCE)
+
+
+# The world, the verdict, and what is learned of a side.
+LOOKS: dict[str, tuple[Callable[[Operated], Any], str, str, str]] = {
+    "only in the source": (lambda a: a.objects.update({"file://a": THERE}), "missing", "source", '"etag": "e"'),
+    "nowhere": (lambda _: None, "absent", "source", "null"),
+    "deleted": (deleted, "absent", "source", '"version": "v2"'),
+    "no bucket": (lambda a: a.deny("ListObjectVersions", "NoSuchBucket"), "unknown", "source", "NoSuchBucket"),
+    "no versions": (lambda a: a.deny("ListObjectVersions"), "absent", "source", "s3:ListBucketVersions"),
+    "no list": (
+        lambda a: [a.deny("HeadObject", "403", Bucket=SOURCE), a.deny("ListObjectsV2", Prefix="file://a")],
+        "unknown", "source", "s3:ListBucket on arn",
+    ),
+    "no object": (listed, "unknown", "source", '"listed": {"size": 3'),
+    "SSE-C": (lambda a: a.deny("HeadObject", "400", Bucket=SOURCE), "unknown", "source", "SSE-C"),
+    "no key of checksums": (
+        lambda a: [a.objects.update({"file://a": THERE}), a.deny("HeadObject", "403", ChecksumMode="ENABLED")],
+        "missing", "source", '"etag": "e"',
+    ),
+    "no session": (lambda a: a.deny("HeadObject", Bucket=MIRROR), "unknown", "destination", "s3express:CreateSession"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LOOKS)
+def test_a_look_that_s3_refuses_says_which_right_is_missing(verbs: Verbs, account: Operated, case: str) -> None:
+    """Of a key that the CLI would take for the content of a file."""
+    world, verdict, side, learned = LOOKS[case]
+    world(account)
+    found = verbs.sync("explain --json file://a", None).json
+    assert (found["key"], found["verdict"]) == ("file://a", verdict)
+    assert learned in json.dumps(found[side])
+
+
+def test_explain_has_what_the_log_and_the_queues_know_of_a_key(verbs: Verbs, account: Operated) -> None:
+    key = 'a "b" (1).c\n%ü'
+    account.objects[key] = dict(THERE)
+    account.parked, account.hidden = [message("a+%22b%22+%281%29.c%0A%25%C3%BC"), message("x")], 1
+    account.write(failed("other"), failed(key))
+    done = verbs.run_words("explain", "--json", key, status=1)
+    found = done.json
+    assert (found["verdict"], len(found["log"]), WHY in found["log"][0]) == ("missing", 1, True)
+    assert [letter["reason"] for letter in found["dead_letters"]] == [WHY]
+    assert "./sync.sh redrive" in found["advice"]
+    assert HIDDEN.format("1 message") in done.errors
+    account.query_ends = ["Failed"]
+    assert "log" in verbs.run_words("explain", "--json", key, status=1).json["not_known"]
+
+
+# A terminal
+
+RED, GREEN, AMBER = "\x1b[31m", "\x1b[32m", "\x1b[33m"
+ERASED = "\r\x1b[K"
 
 
 @pytest.mark.parametrize(
-    ("is_over", "tasks", "starter", "wanted"),
+    ("world", "word", "colour"),
     [
-        (False, [PULL], [], "no task\ttask t1 stopped before it started: CannotPullContainerError: no route"),
-        (False, [DEAD | {"code": "SpotInterruption", "reason": "Spot"}], [], ""),
-        (False, [], [REFUSED], ""),  # passes by itself
-        (True, [], [REFUSED], "no task\tECS did not start a worker: Capacity is unavailable at this time"),
-        (False, [], [REFUSED | {"failures": ["InvalidSubnet"]}], "no task\tECS did not start a worker: InvalidSubnet"),
-        (True, [DEAD | {"status": "PROVISIONING"}], [REFUSED | {"failures": []}], "no task\ttask t1 is still PROV"),
-        (False, [], [{"error": "Task timed out"}], ""),  # one failure may be chance
-        (False, [], [{"error": "one"}, {"error": "two"}], "no starter\tthe function"),
-        (False, [], [REFUSED | {"failures": []}, {"error": "one"}], ""),
-        (True, [], [], "no starter\tthe rule is enabled, but"),
+        (lambda _: None, "idle", GREEN),
+        (lambda a: a.waiting.update({"": 3}), "working", GREEN),
+        (lambda a: a.decide(failures=["Capacity"]) or a.waiting.update({"": 3}), "behind", AMBER),
+        (lambda a: variables(a).update(PAUSED_SINCE=stamp()[:19] + "Z"), "paused", AMBER),
+        (lambda a: a.parked.append(BODY), "failing", RED),
     ],
 )
-def test_the_link_that_broke_is_named_only_when_it_is_certain(
-    is_over: bool, tasks: list[dict[str, Any]], starter: list[dict[str, Any]], wanted: str, tmp_path: Path
+def test_the_word_of_status_has_its_colour_only_on_a_terminal_that_wants_it(
+    verbs: Verbs, account: Operated, world: Callable[[Operated], Any], word: str, colour: str
 ) -> None:
-    found = link(tmp_path, is_over, tasks, starter)
-    assert found.startswith(wanted) if wanted else found == ""
+    world(account)
+    status = int(word == "failing")
+    on_screen = verbs.run_words("status", shows="stdout", status=status)
+    assert on_screen.output.startswith(f"{colour}{word}\x1b[0m\n")
+    if word == "idle":
+        for shows, settings in (("stdout", {"NO_COLOR": "1"}), ("", {}), ("stderr", {})):
+            plain = verbs.run_words("status", shows=shows, **settings)
+            assert plain.output.startswith("idle\n")
+    assert verbs.run_words("status", "--json", shows="stdout", status=status).json["state"] == word
 
 
-RUN_BEGAN = 1795608000  # 2026-11-25, noon
-WHY = "operation=CopyObject error=AccessDenied"
-BEGAN = f"ERROR {OUTAGE % (10, WHY)}"
-OVER, ENDED = f"INFO {OUTAGE_OVER % 90}", f"ERROR {OUTAGE_ENDS % (600, WHY)}"
-OUTAGE_LINK = f"""
-VIA="" VERIFY_BEGAN={RUN_BEGAN}
-now() {{ echo {RUN_BEGAN + 150}; }}
-aws_or_nothing() {{ printf '%s' "$EVENTS"; }}
-printf '%s' '[{{"id": "a", "status": "RUNNING"}}, {{"id": "b", "status": "STOPPED"}}]' >"$VERIFY_DIR/tasks"
-for read in find_all_faults read_starter_lines read_tasks; do eval "$read() {{ :; }}"; done
-for link in event starter task copy; do eval "find_break_of_$link() {{ :; }}"; done
-find_broken_link "$IS_OVER"
-"""
-
-
-@pytest.mark.parametrize(
-    ("lines", "is_over", "why"),
-    [
-        ([("a", "11:59", BEGAN)], False, "since 2026-11-25T11:59:00.000Z no key can be synced: " + WHY),
-        ([("a", "12:02", BEGAN)], False, ""),  # for less than a minute
-        ([("a", "12:02", BEGAN)], True, "since 2026-11-25T12:02:00.000Z no key can be synced: " + WHY),
-        ([("b", "11:59", BEGAN)], True, ""),  # its task has stopped
-        ([("a", "11:59", BEGAN), ("a", "12:01", OVER)], True, ""),
-        ([("b", "11:50", BEGAN), ("b", "12:00", ENDED)], False, f"for 600 s no key could be synced, .*: {WHY}"),
-        ([("b", "11:49", BEGAN), ("b", "11:59", ENDED)], True, ""),  # before this run
-        ([("a", "12:00", f'INFO synced key="{BEGAN}" action=copied')], True, ""),
-        ([], True, ""),
-    ],
-)
-def test_an_outage_of_the_workers_is_a_broken_link(
-    lines: list[tuple[str, str, str]], is_over: bool, why: str, tmp_path: Path
+def test_a_terminal_shows_progress_on_one_line_that_is_written_over_and_a_log_has_all(
+    verbs: Verbs, account: Operated
 ) -> None:
-    events = [
-        {"logStreamName": f"worker/worker/{task}", "message": f"2026-11-25T{clock}:00.000Z {line}"}
-        for task, clock, line in lines
-    ]
-    done = bash(OUTAGE_LINK, tmp_path, EVENTS={"events": events}, IS_OVER=str(is_over).lower())
-    assert done.returncode == 0, done.stderr
-    assert re.fullmatch(f"no copy\t{why}\t./sync.sh status\n" if why else "", done.stdout), done.stdout
+    progress = f"{stamp()} INFO progress listed=%d missing=0 seconds=9.0 keys/s=90 folders=2/9 left=estimating"
+    difference = f'{stamp()} INFO difference number=1 what=stale key="a"'
+    lines = [f"{stamp()} INFO comparing", progress % 1, progress % 22, difference, reconciled(status=0)]
+    account.task_log = [list(lines)]
+    shown = [f"{ERASED}\x1b[?7lprogress: listed={n} keys/s=90 folders=2/9 left=estimating\x1b[?7h" for n in (1, 22)]
+    done = verbs.run_words("reconcile", shows="stdout")
+    assert done.output == f"{lines[0]}\n{shown[0]}{shown[1]}{ERASED}{lines[-1]}\n"
+    account.task_log = [list(lines)]
+    del account.kept["running t2"]
+    assert verbs.sync("reconcile").output.splitlines() == [line for line in lines if line != difference]
 
 
-def test_the_table_says_who_copied(tmp_path: Path) -> None:
-    lines = [
-        ("2026/11/25/[$LATEST]0f", 'synced key="F/a" action=copied size=1 seconds=0.100 lag=1.125'),
-        ("worker/worker/t1", 'synced key="F/b" action=copied size=1 seconds=0.100 lag=40.125'),
-    ]
-    rows = [{"stream": stream, "message": f"2026-11-25T01:02:03Z INFO {line}"} for stream, line in lines]
-    (tmp_path / "worker.lines").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    script = """VERIFY_NAME=sync-verify-1; synced_lines | jq '{synced: ., copying: true, results: [
-          {name: "a", key: "F/a"}, {name: "b", key: "F/b"}, {name: "c", key: "F/c"} | . + {
-            meaning: "m", state: "arrived", bytes: "equal", metadata: "equal", checksum: "equal"}],
-        times: {by: .[0].by, event: null, created: null}}' >"$TEMP_DIR/result"
-    print_objects <"$TEMP_DIR/result"; print_times <"$TEMP_DIR/result"
-    jq '.copying = false' "$TEMP_DIR/result" | print_objects"""
-    done = bash(script, tmp_path)
-    assert done.returncode == 0, done.stderr
-    ends = [line.rsplit("|", 3)[1:3] for line in done.stdout.splitlines() if re.match(r"\| `F/[abc]` ", line)]
-    assert [cell.strip() for row in ends for cell in row] == [
-        *("1.1 s", "starter", "40.1 s", "task", "unknown", "-"),
-        *("1.1 s", "equal", "40.1 s", "equal", "unknown", "equal"),
-    ]
-    assert len(re.findall("none: the starter copied", done.stdout)) == 6
-    assert "before the first copy" in done.stdout
+def test_a_terminal_shows_that_long_work_goes_on_and_folds_what_is_said(verbs: Verbs, account: Operated) -> None:
+    def slow(given: Given) -> Any:
+        time.sleep(1.5)  # for the second line
+        return Operated.s3_list_objects_v2(account, given)
 
-
-def test_a_failure_counts_from_its_second_time_on_and_is_told_once_for_each_reason(tmp_path: Path) -> None:
-    reason = 'operation=HeadObject error=403 message="it\'s [$x] forbidden"'
-    tries = {"small.txt": "2/3", "empty.dat": "3/3", "tagged.txt": "1/3", "encoded.txt": "1/1"}
-    lines = [
-        {"stream": "s", "message": f'2026-01-01T00:00:00Z ERROR failed key="F/{key}" attempt={attempt} {reason}'}
-        for key, attempt in tries.items()
-    ]
-    (tmp_path / "worker.lines").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    script = """
-    VERIFY_FOLDER=F/ VIA='' VERIFY_ROUND_AT=0
-    choose_cases false 5368709120
-    for name in "${CASES[@]}"; do CASE_STATE[$name]=missing; done
-    note_failures
-    names_in_state failed
-    """
-    done = bash(script, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split()) == ["empty", "encoded", "small"]
-    (told,) = [json.loads(line) for line in (tmp_path / "breaks").read_text().splitlines()]
-    assert told["link"] == "no copy"
-    assert told["why"].endswith(f" and 2 more: {reason}")
-
-
-def test_a_report_has_no_account_ids_and_no_names_of_buckets(tmp_path: Path) -> None:
-    text = (
-        "arn:aws:sqs:eu-west-1:123456789012:q s3://acme s3://acme--euw1-az1--x-s3 acme/run/a 20261125T010203Z 12582913"
+    account.s3_list_objects_v2 = slow  # type: ignore[method-assign]
+    account.refusals = [("GetFunctionConfiguration", Refused("TooManyRequestsException", "Throttling"))] * 2
+    seen = verbs.run_words("status", shows="stderr").errors
+    first, second = (f"{ERASED}\x1b[?7lstatus: asking AWS{more}\x1b[?7h" for more in ("", ": 1 s"))
+    assert first in seen and second in seen
+    assert (
+        f"\x1b[?7l      waiting: AWS takes fewer calls at the moment (try 1 of 3, next in 5 s)\x1b[?7h{ERASED}" in seen
     )
-    names = "SRC_BUCKET=acme DST_BUCKET=acme--euw1-az1--x-s3 VERIFY_FOLDER=run/"
-    done = bash(f"{names}\nfor_others <<<'{text}'", tmp_path)
-    shown = "arn:aws:sqs:eu-west-1:************:q s3://SRC_BUCKET s3://DST_BUCKET SRC_BUCKET/FOLDER/a"
-    assert done.stdout == f"{shown} 20261125T010203Z 12582913\n"
-
-
-EXCLUDED_OBJECTS = """SRC_BUCKET=source DST_BUCKET=mirror PREFIX_FILTER=$PREFIXES; TEMP_DIR=$VERIFY_DIR
-    printf '{"containerDefinitions": [{"name": "worker", "environment": [{"name": "EXCLUDE", "value": "%s"}]}]}' \
-      "$EXCLUDED" >"$TEMP_DIR/found"
-    mkdir "$TEMP_DIR/facts"
-    name_run; keep task_definition <"$TEMP_DIR/found"; choose_cases false 5368709120; refuse_excluded_objects
-    printf '%s\\n' "${CASE_KEY[small]}"
-"""
-
-
-@pytest.mark.parametrize(
-    ("excluded", "told"),
-    [
-        ("", ""),
-        ("a/*,*.tmp,*/_temporary/*", ""),
-        ("*.tmp,*.json", "its pattern *.json leaves out b c/sync-verify-"),
-        ("b c/*", "its pattern b c/* leaves out b c/sync-verify-"),
-    ],
-)
-def test_verify_puts_under_the_first_prefix_and_nothing_that_is_excluded(
-    excluded: str, told: str, tmp_path: Path
-) -> None:
-    done = bash(EXCLUDED_OBJECTS, tmp_path, PREFIXES="b c/,a/", EXCLUDED=excluded)
-    assert (done.returncode, told in done.stderr) == (1 if told else 0, True), done.stderr
-    assert re.match("b c/sync-verify-[^/]*/small.txt$" if not told else "$", done.stdout)
-    assert ("nothing was uploaded: EXCLUDE=" in done.stderr) == bool(told)
+    assert seen.endswith(ERASED) and "\n" not in seen
+    account.deny("GetFunctionConfiguration")
+    folded = verbs.run_words("pause", shows="stderr", status=1).errors
+    assert max(map(len, folded.splitlines())) <= 80
+    assert " ".join(map(str.strip, folded.splitlines())) == verbs.sync("pause", 1).errors.strip()

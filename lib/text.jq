@@ -1,0 +1,34 @@
+# How results are written for people: for every program of jq that begins with $JQ_TEXT (say.sh).
+
+# The text on one line. What begins a line, and what a terminal or a viewer acts on instead of showing it, is escaped as
+# JSON does, and as the worker does in its lines (UNSEEN in mirror/model/log_lines.py), but for tabs. A text that is JSON
+# stays so.
+def hex: [(. / 4096 | floor), (. / 256 | floor), (. / 16 | floor), .]
+  | map("0123456789abcdef"[. % 16:. % 16 + 1]) | add;
+def visible: gsub("(?<sign>[\\x{0}-\\x{8}\\x{a}-\\x{1f}\\x{7f}-\\x{9f}\\x{2028}-\\x{202e}\\x{2066}-\\x{2069}])";
+  "\\u\(.sign | explode[0] | hex)");
+
+# A key as the worker writes it, as a regular expression.
+def pattern: tojson | visible | gsub("(?<sign>[^\\w\" -])"; "\\\(.sign)");
+
+# A line in 80 columns, followed by indented lines for the rest. A line is broken between words; a text in quotes or
+# backticks counts as one word, and so does a command of ours, so that it can be copied as a whole.
+def folded($indent):
+  reduce scan(" *(?:(?:\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`|\\./\\w+\\.sh(?: --local)?(?: [a-z]+)?(?: --[a-z-]+)*)[^ ]*|[^ ]+)")
+    as $word ([""]; if (.[-1] | length) < $indent or (.[-1] + $word | length) <= 80 then .[-1] += $word
+      else . + [" " * $indent + ($word | sub("^ +"; ""))] end) | .[];
+
+# A row of a result, and its lines in 80 columns. A detail of a row is indented.
+def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
+def folded_row: folded(if startswith("  ") then 4 else 14 end);
+
+# Rows as a table of Markdown, and seconds in it.
+def table: (transpose | map(map(length) | max)) as $widths
+  | (map([., $widths] | transpose | map(.[0] + " " * (.[1] - (.[0] | length))) | "| " + join(" | ") + " |")
+    | .[0], ($widths | "|" + (map("-" * (. + 2)) | join("|")) + "|"), .[1:][]);
+
+def seconds: if . == null then "unknown" else "\(.) s" end;
+
+# What a marker waits for, as markers_of of log_lines.sh reads it.
+def waiting: "for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(.why)\(
+  if .since then ", since \(.since)" else "" end)";

@@ -1,0 +1,334 @@
+"""./sync.sh status: what lib/status.jq says of parts, and which parts it makes of what AWS answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from account import APP, MIRROR, SOURCE
+from operated import PARKED, Operated, Verbs, deployed, stamp, verbs
+from sourced import unfolded
+from status_parts import IDLE, NUMBERS, given, judged, printed, told
+
+from launch.audit import newest_slot
+from mirror.model.log_lines import AUDITED, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
+from mirror.version import VERSION
+
+__all__ = ["verbs"]
+NOON = 1795608000  # 2026-11-25
+DAY = 86_400
+WHY = "operation=CopyObject error=AccessDenied"
+DENIED_STARTER = "An error occurred (AccessDeniedException): it is not authorized to perform: ecs:RunTask"
+
+# The judgement
+
+
+def starter(**more: Any) -> dict[str, Any]:
+    return {"starter": IDLE["starter"] | more}
+
+
+def decided(**more: Any) -> dict[str, Any]:
+    return starter(decision=NUMBERS | more)
+
+
+def queue(**more: Any) -> dict[str, Any]:
+    return {"queue": IDLE["queue"] | more}
+
+
+def failed(error: str) -> dict[str, Any]:
+    return starter(error=f"[ERROR] {error}\nTraceback", decision=None, at="NOON")
+
+
+def audit(days: float, end: str, status: int, found: int, **more: Any) -> dict[str, Any]:
+    """Of a week, with a last one that ended this many days ago."""
+    at = (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%S.500Z")
+    last = {"at": at, "end": end, "status": status, "found": found, "foreign": 0} | more
+    return {"audit": {"days": 7, "last": last}}
+
+
+NO_AUDIT = {"audit": {"days": 7, "last": None}}
+RULE = {"link": "no event", "fault": "the rule is disabled", "cure": "./deploy.sh"}
+UNREAD = {"events": IDLE["events"] | {"source": "unknown", "error": "AccessDenied"}}
+FIXED = "the rule x is disabled: ./deploy.sh, then ./sync.sh reconcile (look at what it calls foreign)"
+PULL = "TaskFailedToStart: CannotPullContainerError: i/o timeout"
+ENDED = {"outage": {"state": "ended", "since": "1", "at": "2", "seconds": 600, "reason": WHY}}
+NO_ROOM = {"audit": {"problem": "no audit could be started: no room"}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "state", "reason"),
+    [
+        ({}, "idle", ""),
+        (queue(visible=1), "working", ""),
+        (queue(delayed=1), "working", ""),
+        (queue(in_flight=1), "working", ""),  # the function copies
+        ({"workers": [{"id": "1"}]}, "working", ""),
+        ({"workers": [{"id": "1", "stays": True}]}, "idle", ""),
+        ({"workers": [{"id": "1", "stays": True}, {"id": "2"}]}, "working", ""),
+        (UNREAD, "idle", ""),
+        ({"faults": [RULE]}, "failing", "the rule is disabled: ./deploy.sh"),
+        (queue(visible=1, oldest_seconds=901), "behind", "the oldest message has been waiting for 15 min"),
+        (queue(oldest_seconds=901), "idle", ""),
+        (queue(visible=1) | decided(failures=["no capacity"]), "behind", "a worker was not started: no capacity"),
+        (decided(failures=["no capacity"]), "idle", ""),
+        ({"dead_letters": {"visible": 1}}, "failing", "1 message in the dead-letter queue: ./sync.sh redrive --list"),
+        ({"dead_letters": {"visible": 3}}, "failing", "3 messages in the dead-letter queue: ./sync.sh redrive --list"),
+        ({"starter": None}, "failing", "the starter has not run for an hour"),
+        ({"starter": None, "function_age": 179}, "idle", ""),
+        ({"starter": None, "function_age": 181}, "failing", "the starter has not run for an hour"),
+        ({"starter": None, "not_known": ["starter"]}, "idle", ""),
+        (starter(seconds_ago=200), "failing", "the starter has not run for 200 s"),
+        (starter(seconds_ago=200) | {"rule": {"minutes": 5}}, "idle", ""),
+        ({"starter": None, "rule": {"minutes": 120}}, "idle", ""),
+        (decided(failing=""), "idle", ""),
+        (decided(failing=PULL), "failing", f"workers stop before they start working: {PULL}"),
+        (failed(f"RuntimeError: {PULL}"), "failing", f"the starter failed: [ERROR] RuntimeError: {PULL}"),
+        ({"source": {"name": "a", "error": "NoSuchBucket"}}, "failing", "the bucket a does not answer: NoSuchBucket"),
+        (ENDED | queue(visible=1), "failing", f"a worker ended in an outage, and none has synced a key since: {WHY}"),
+        (ENDED | queue(visible=1) | {"lag": {"newest": "3", "count": 0}}, "working", ""),
+        (ENDED, "idle", ""),
+        # What the guard failed with is said once; what was fixed since, which a look at the path shows, is no reason.
+        (failed("RuntimeError: the rule is disabled: ./deploy.sh") | {"faults": [RULE]}, "failing",
+         "the rule is disabled: ./deploy.sh"),
+        (failed(f"RuntimeError: {FIXED}"), "idle", ""),
+        (failed(f"RuntimeError: no workers; {FIXED}"), "failing", "[ERROR] RuntimeError: no workers"),
+        (failed(f"RuntimeError: {FIXED}") | UNREAD, "failing", f"the starter failed: [ERROR] RuntimeError: {FIXED}"),
+        # The cure of a starter that was denied or changed.
+        (failed(f"RuntimeError: no worker: {DENIED_STARTER}"), "failing",
+         f"{DENIED_STARTER}: ./deploy.sh restores its role"),
+        (failed("KeyError: 'QUEUE_URL'"), "failing", "KeyError: 'QUEUE_URL': ./deploy.sh restores the function"),
+        (failed("Runtime.ImportModuleError: Unable"), "failing", "Unable: ./deploy.sh restores the function"),
+        (failed("EndpointConnectionError: no"), "failing", "the starter failed: [ERROR] EndpointConnectionError: no"),
+        # Audits.
+        (audit(2, "complete", 0, 0), "idle", ""),
+        (audit(2, "stopped", 3, 0), "failing", "the last audit failed: it was stopped; repeat it: ./sync.sh reconcile"),
+        (audit(2, "complete", 1, 2), "failing", "it could not fix all differences; repeat it: ./sync.sh reconcile"),
+        (audit(7.9, "complete", 0, 0), "idle", ""),
+        (audit(8.1, "complete", 0, 0), "failing", "no audit has finished for 8 days: ./sync.sh logs starter says why"),
+        (NO_AUDIT | {"function_age": 7 * DAY}, "idle", ""),
+        (NO_AUDIT | {"function_age": 8 * DAY + 60}, "failing", "no audit has finished for 8 days"),
+        (audit(2, "complete", 0, 0) | decided(**NO_ROOM), "failing", "an audit was to start or run: no audit could be"),
+    ],
+)  # fmt: skip
+def test_the_one_word_of_status_and_its_reason(parts: dict[str, Any], state: str, reason: str) -> None:
+    found = judged(parts)
+    assert found["state"] == state, found
+    assert len(found["reasons"]) == (reason != ""), found
+    assert all(reason in one for one in found["reasons"]), found
+    for one in judged(parts, " --local")["reasons"]:  # pasted, it would go to an account of AWS otherwise
+        assert not re.search(r"\./(deploy|sync)\.sh(?! --local)", one.replace(FIXED, "").replace(RULE["cure"], ""))
+
+
+@pytest.mark.parametrize(("days", "hour"), [(1, 12), (7, 12), (90, 12), (1, 1), (7, 1), (1, 3)])
+def test_the_next_slot_of_an_audit_is_that_of_the_starter(days: int, hour: int) -> None:
+    now = NOON + (hour - 12) * 3600
+    found = printed(f"next_audit({days}; {now})", None, *given())
+    slot = newest_slot(now, days) + days * DAY
+    assert found.strip() == f"{datetime.fromtimestamp(slot, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"), [("1.9.0", "1.10.0"), ("9.0.0", "10.0.0"), ("1.9.0", "1.10.0-dev"), ("1.10.0-dev", "1.10.0")]
+)
+def test_releases_are_compared_number_by_number(older: str, newer: str) -> None:
+    for deployed_one, checkout, said in (
+        (older, newer, f"{older} is deployed, older than this checkout ({newer}): run ./deploy.sh\n"),
+        (newer, older, f"{newer} is deployed, newer than this checkout ({older})\n"),
+        (newer, newer, f"{newer}\n"),
+    ):
+        version = {"deployed": deployed_one, "checkout": checkout, "error": ""}
+        assert f"version       {said}" in told({"version": version})
+    assert "version" not in told({"version": {"deployed": None, "checkout": older, "error": "AccessDenied"}})
+
+
+def options(**more: Any) -> dict[str, Any]:
+    return {"options": IDLE["options"] | more}
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({}, "events        sqs: a notification of the bucket\nqueue "),  # and no line on options
+        ({"events": {"source": "eventbridge", "at_once": True}}, "a rule, which also starts the starter at"),
+        ({"events": {"source": "eventbridge", "at_once": False}}, "events        eventbridge: a rule\nqueue "),
+        ({"events": {"source": "both"}}, "both (the source is being changed: run ./deploy.sh again)"),
+        (UNREAD, "events        unknown: AccessDenied"),
+        (options(starter_copies=True, starter_max_size=67108864, min_workers=2),
+         "options       the starter copies objects up to 64 MiB itself, 2 workers are kept running\n"),
+        (options(starter_copies=True, starter_max_size=1000), "up to 1000 bytes itself\n"),
+        (options(min_workers=1), "options       1 worker is kept running\n"),
+        (options(copy_last="_SUCCESS,*.done", announce="all"), ".done are copied last, events announce all\n"),
+        (options(prefixes=["a/", "b c/"], exclude=["*.tmp", "x,y"], keep_days=30),
+         "\nwanted        2 prefixes: a/, b c/; nothing like *.tmp, x,y; what changed within 30 days\nqueue "),
+        (options(keep_days=1), "\nwanted        what changed within 1 day\nqueue "),
+        ({"queue": None, "dead_letters": None}, "queue         gone\ndead letters  gone\n"),
+        ({"dead_letters": {"visible": 0, "in_flight": 1}}, "dead letters  1, 1 of them in flight: somebody"),
+        (decided(copied={"copied": 12, "deleted": 1, "skipped": 5}), "started none, copied 12, deleted 1 itself\n"),
+        (decided(copied={"failed": 2, "handed_back": 3}), "none, copied nothing itself, failed 2, handed back 3\n"),
+        (failed(f"RuntimeError: {FIXED}"), f"NOON: failed, which has been fixed since: {FIXED}"),
+        (failed("KeyError: 'x'"), ": failed, as said above\nlag "),
+        ({"reads": {"folders": 2, "until": "2126-01-01T00:00:00Z"}}, "are on until 2126-01-01T00:00:00Z: ./sync.sh"),
+        ({"reads": {"folders": 2, "until": "2026-01-01T00:00:00Z"}}, "2026-01-01T00:00:00Z, and are still charged: ./"),
+        (audit(2, "complete", 0, 0), "2 days ago: both buckets equal; the next one 20"),
+        (audit(2, "complete", 0, 0, foreign=5), "both buckets equal, and 5 foreign objects, which"),
+        (audit(0.5, "complete", 0, 3), "12 h ago: 3 differences, put on the queue; "),
+        (audit(2, "stopped", 3, 0), "it was stopped (exit status 3), its log says why; "),
+        (audit(2, "complete", 1, 2), "2 differences, not all of them fixed; "),
+        (NO_AUDIT, "audit         none in the log; the next one 20"),
+        (audit(2, "complete", 0, 0) | {"paused": {"since": "2026-01-01T00:00:00Z"}}, "the next one after the pause"),
+    ],
+)  # fmt: skip
+def test_status_tells_what_is_on_and_how_it_went(parts: dict[str, Any], said: str) -> None:
+    assert said in told(parts)
+
+
+# What AWS answers
+
+
+@pytest.fixture
+def account(verbs: Verbs) -> Operated:
+    verbs.account = found = deployed(COPY_LAST="_SUCCESS")
+    return found
+
+
+def audit_every_week(account: Operated) -> None:
+    account.kept[f"function {APP}-starter"]["Environment"]["Variables"]["AUDIT_DAYS"] = "7"
+
+
+def status(verbs: Verbs, code: int | None = None) -> tuple[dict[str, Any], str]:
+    """(the JSON, the text), of which each is asked for as a user does."""
+    return verbs.sync("status --json", code).json, unfolded(verbs.sync("status", code).output)
+
+
+BEGAN = f"ERROR {OUTAGE % (10, WHY)}"
+OVER, ENDS = f"INFO {OUTAGE_OVER % 90}", f"ERROR {OUTAGE_ENDS % (600, WHY)}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "running", "state", "said"),
+    [
+        ([], False, "idle", "none in the last hour"),
+        ([("a", 110, BEGAN)], True, "failing", "it goes on"),
+        ([("a", 5, BEGAN), ("a", 3, OVER)], True, "working", "over after 90 s"),
+        ([("b", 40, BEGAN), ("b", 38, OVER), ("a", 20, BEGAN), ("a", 10, ENDS)], False, "failing",
+         "after 600 s the worker ended (exit status 3)"),
+        ([("b", 20, BEGAN), ("b", 10, ENDS), ("a", 5, BEGAN)], True, "failing", "it goes on"),
+        ([("b", 5, BEGAN)], True, "working", "its worker was stopped before the end"),
+        ([("[$LATEST]0f", 5, BEGAN)], False, "working", "the starter handed its messages to a worker"),
+        ([("[$LATEST]0f", 10, BEGAN), ("a", 5, BEGAN)], True, "failing", "it goes on"),
+        ([("a", 80, BEGAN), ("a", 70, OVER)], True, "working", "none in the last hour"),
+    ],
+)  # fmt: skip
+def test_status_tells_an_outage_since_when_why_and_how_it_ended(
+    verbs: Verbs, account: Operated, lines: list[tuple[str, float, str]], running: bool, state: str, said: str
+) -> None:
+    for task, minutes, line in lines:
+        account.write(f"{stamp(minutes * 60)} {line}", stream=f"worker/worker/{task}", ago=minutes * 60)
+    account.waiting[""] = 4000 if lines else 0
+    if running:
+        account.start("a")
+    (output,) = (unfolded(verbs.sync("status", int(state == "failing")).output),)
+    row = re.findall(r"^outage +(.*)$", output, re.MULTILINE)[0]
+    assert (output.split("\n")[0], said in row, WHY in row) == (state, True, "none" not in said), output
+    assert ("no key can be synced since" in output) == (said == "it goes on")
+    assert ("fix the reason" in output) == ("none in" not in said and "over after" not in said)
+
+
+WAITS = 'marker key="a/_SUCCESS" waits for %d keys under "a/", such as "a/x": %s'
+CAME = 'INFO synced key="a/_SUCCESS" action=copied size=0 seconds=0.1 lag=2.0'
+EARLIER = " since=2026-11-24T11:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("lines", "keys", "said"),
+    [
+        ([], None, ""),
+        (["INFO " + WAITS % (9, "not equal yet"), "WARNING " + WAITS % (3, "archived")], ["a/_SUCCESS"],
+         '1 waits, at {} "a/_SUCCESS" for 3 keys under "a/", such as "a/x": archived'),
+        (["INFO " + WAITS % (9, "not equal yet"), CAME], None, ""),
+        ([CAME, "INFO " + WAITS % (1, "archived") + EARLIER, "INFO " + WAITS.replace("a/", "b/") % (2, "archived")],
+         ["b/_SUCCESS", "a/_SUCCESS"],
+         '2 wait, at {} "b/_SUCCESS" for 2 keys under "b/", such as "b/x": archived'),
+    ],
+)  # fmt: skip
+def test_status_tells_which_markers_wait(
+    verbs: Verbs, account: Operated, lines: list[str], keys: list[str] | None, said: str
+) -> None:
+    times = [stamp(60 - n) for n in range(len(lines))]
+    for n, line in enumerate(lines):
+        account.write(f"{times[n]} {line}", ago=60 - n)
+    found, output = status(verbs)
+    markers = found.get("markers")
+    assert markers == keys or [row["key"] for row in (markers["newest"], *markers["others"])] == keys
+    assert said.format(*times[-1:]) in output
+    assert (EARLIER.strip().replace("=", " ") in output) == any(EARLIER in line for line in lines)
+
+
+def test_status_has_the_figures_of_the_last_hour(verbs: Verbs, account: Operated) -> None:
+    for n in range(101):
+        account.write(f'{stamp()} INFO synced key="{n}" action=copied size=1 seconds=0.1 lag={n}.5', ago=101 - n)
+    for n, (key, attempt, why) in enumerate([("a", 1, "old"), ("a", 2, "new"), ("b", 3, "X")]):
+        line = f'{stamp(9 - n)} ERROR failed key="{key}" attempt={attempt}/3 operation={why}'
+        account.write(line, ago=9 - n)
+    ages = [("12:02", 5.0), ("12:00", 900.0), ("12:01", 905.4)]
+    account.figures = [{"Timestamp": f"2026-11-25T{at}:00Z", "Maximum": age} for at, age in ages]
+    account.waiting[""] = 1
+    account.kept[f"function {APP}-starter"]["tags"]["version"] = "0.10.0"
+    found, output = status(verbs)
+    assert {name: found["lag"][name] for name in ("count", "p50", "p99")} == {"count": 101, "p50": 50.5, "p99": 99.5}
+    assert found["queue"] == {"visible": 1, "in_flight": 0, "delayed": 0, "oldest_seconds": 5}
+    assert f"0.10.0 is deployed, older than this checkout ({VERSION}): run ./deploy.sh" in output
+    assert "failures      3 in the last hour\n" in output
+    rows = [line for line in output.splitlines() if " failed " in line]
+    assert re.fullmatch(r'  "b" failed at \S+Z: attempt=3/3 operation=X', rows[0])
+    assert re.fullmatch(r'  "a" failed 2 times, the last at \S+Z: attempt=2/3 operation=new', rows[1])
+
+
+def test_the_last_audit_is_looked_for_first_where_that_of_a_daily_one_is(verbs: Verbs, account: Operated) -> None:
+    """A query costs by what it reads."""
+    audit_every_week(account)
+    for ago, spans in ((DAY, [2]), (5 * DAY, [2, 9])):
+        account.log = [row for row in account.log if " audited " not in row[1]["message"]]
+        line = f"{stamp(ago)} ERROR {AUDITED % ('complete', 0, 3, 'listed=5 foreign=2 seconds=0.2 keys/s=25')}"
+        account.write(line, ago=ago)
+        done = verbs.sync("status --json")
+        last = done.json["audit"]["last"]
+        assert (last["found"], last["foreign"], abs(last["seconds_ago"] - ago) < 60) == (3, 2, True)
+        asked = [given for given in done.sent("StartQuery") if "audited" in given["queryString"]]
+        assert [round((given["endTime"] - given["startTime"]) / DAY) for given in asked] == spans
+
+
+def test_status_ends_with_what_it_knows(verbs: Verbs, account: Operated) -> None:
+    """The log cannot be read, a bucket does not answer, the path is denied, and then the queues are gone, too."""
+    audit_every_week(account)
+    account.query_ends = ["Failed"] * 99
+    account.deny("ListObjectsV2", "NoSuchBucket", Bucket=MIRROR)
+    account.deny("GetPolicy", "AccessDeniedException")
+    account.deny("ListTags", "AccessDeniedException")
+    done = verbs.sync("status", 1)
+    output = unfolded(done.output)
+    assert f"the bucket {MIRROR} does not answer: " in output and "NoSuchBucket" in output
+    assert f"s3://{SOURCE}  answers" in output
+    for row in ("starter", "lag", "outage", "failures", "audit"):
+        assert f"\n{row:<14}not known: the log could not be read\n" in output, output
+    assert "a query ended as Failed" in done.errors
+    assert "AccessDeniedException" in done.errors
+    for name in (f"queue {APP}-q", f"queue {APP}-dlq"):
+        del account.kept[name]
+    found, output = status(verbs, 1)
+    assert {"starter", "failures", "lag", "outages", "audit"} <= {*found["not_known"]}
+    assert "queue         gone\ndead letters  gone\n" in output
+
+
+def test_the_newest_that_the_starter_wrote_counts(verbs: Verbs, account: Operated) -> None:
+    account.write("[ERROR] RuntimeError: no worker\nTraceback", stream="f", group=f"/aws/lambda/{APP}-starter", ago=9)
+    account.parked = [json.dumps(PARKED)]
+    found, output = status(verbs, 1)
+    reasons = ["the starter failed: [ERROR] RuntimeError: no worker", "1 message in the dead-letter queue"]
+    assert [reason in one for reason, one in zip(reasons, found["reasons"], strict=True)] == [True, True]
+    assert "Traceback" not in output
+    account.decide()
+    assert len(status(verbs, 1)[0]["reasons"]) == 1

@@ -1,0 +1,501 @@
+"""./sync.sh verify: what its rules say of facts (lib/verify/*.jq), and whole runs in worlds with something wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from account import APP, MIRROR, SOURCE
+from operated import Operated, Verbs, deployed, stamp, verbs
+from paper_account import Given, Interrupted
+from sourced import ENVIRONMENT, printed
+
+from mirror.model.log_lines import LAG, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER, SYNCED, quoted, summary
+from mirror.protocol.multipart import BEGUN
+
+__all__ = ["verbs"]
+ROOT = Path(__file__).parents[2]
+ASSUMPTIONS = json.loads((ROOT / "lib/verify/assumptions.json").read_text())
+WHY = "operation=CopyObject error=AccessDenied"
+
+# The link that is broken
+
+BEGAN = f"ERROR {OUTAGE % (10, WHY)}"
+OVER, ENDED = f"INFO {OUTAGE_OVER % 90}", f"ERROR {OUTAGE_ENDS % (600, WHY)}"
+NOON = 1795608000  # 2026-11-25
+FACTS: dict[str, Any] = {
+    "over": False, "faults": [], "starter": [], "outages": [], "tasks": [], "wrote": False,
+    "queue": {"visible": 1, "in_flight": 0, "delayed": 0, "event": True},
+    "left": "small", "elapsed": 60, "poll": 60, "began": NOON, "now": NOON + 150, "via": "",
+    "name": {"source": "src", "queue": "q", "starter": "fn", "rule": "r", "cluster": "c"},
+}  # fmt: skip
+DEAD = {"id": "t1", "status": "STOPPED", "created": NOON + 10, "started": None, "exit": None, "container_reason": None}
+PULL = DEAD | {"code": "TaskFailedToStart", "reason": "CannotPullContainerError: no route"}
+EXITED = DEAD | {
+    "code": "EssentialContainerExited",
+    "started": NOON + 20,
+    "exit": 2,
+    "reason": "x",
+    "container_reason": "y",
+}
+REFUSED = {"visible": 3, "running": 0, "started": {}, "failures": ["Capacity is unavailable at this time"]}
+STARTED = REFUSED | {"started": {"FARGATE": 1}, "failures": []}
+RULE = {"link": "no event", "fault": "the rule is disabled", "cure": "./deploy.sh", "look": "aws events describe-rule"}
+GONE = RULE | {"link": "no starter", "fault": "the function is gone"}
+NOTHING = {"visible": 0, "in_flight": 0, "delayed": 0, "event": False}
+IDLE_QUEUE = NOTHING | {"event": True}
+RAN = {"starter": [STARTED]}
+
+
+def outages(*lines: tuple[str, str, str], status: str = "RUNNING") -> dict[str, Any]:
+    """Of a task that runs, or has stopped."""
+    rows = [
+        {"@logStream": f"worker/worker/{task}", "@message": f"2026-11-25T{clock}:00.000Z {line}"}
+        for task, clock, line in lines
+    ]
+    ran = {"id": "a", "status": status, "created": NOON - 999, "code": "SpotInterruption"}
+    return {"outages": json.loads(printed("outages_of", json.dumps(rows))), "tasks": [ran]} | RAN
+
+
+@pytest.mark.parametrize(
+    ("facts", "link", "why"),
+    [
+        ({"faults": [RULE]}, "no event", "the rule is disabled: ./deploy.sh"),
+        ({"faults": [RULE, GONE]}, "no event", "the rule is disabled: ./deploy.sh"),
+        ({"faults": [GONE]}, "no starter", "the function is gone: ./deploy.sh"),
+        ({"queue": NOTHING} | RAN, "", ""),
+        ({"queue": NOTHING, "over": True} | RAN, "no event", "the objects are in s3://src, but no message reached"),
+        # A worker that has written of this run has had a message, whether one was seen or not.
+        ({"queue": NOTHING, "over": True, "wrote": True} | RAN, "no event", "the queue is empty, and no message named"),
+        ({"over": True, "wrote": True} | RAN, "no copy", "messages are waiting or in flight, and these did not arrive"),
+        ({"over": True, "queue": IDLE_QUEUE, "wrote": True} | RAN, "no event", "the queue is empty, and no message"),
+        # The starter.
+        ({}, "", ""),
+        ({"elapsed": 211}, "no starter", "the rule is enabled, but fn has not run for 211 s"),
+        ({"over": True}, "no starter", "the rule is enabled, but fn has not run for 60 s"),
+        ({"starter": [{"error": "Task timed out"}]}, "", ""),  # one failure may be chance
+        ({"starter": [{"error": "one"}], "over": True}, "no starter", "the function fn fails: one"),
+        ({"starter": [{"error": "one"}, {"error": "two\rx"}]}, "no starter", "the function fn fails: two"),
+        ({"starter": [{"error": "one"}, {"error": "two"}, STARTED]}, "", ""),
+        ({"starter": [STARTED, {"error": "one"}]}, "", ""),
+        # A task. One that stopped before the run began, or that Spot took back, is no sign.
+        ({"tasks": [PULL]} | RAN, "no task", "task t1 stopped before it started: CannotPullContainerError: no route"),
+        ({"tasks": [PULL], "wrote": True} | RAN, "", ""),
+        ({"tasks": [PULL | {"created": NOON - 1}]} | RAN, "", ""),
+        ({"tasks": [EXITED]} | RAN, "no task", "task t1 ended with exit code 2: x (y)"),
+        ({"tasks": [EXITED | {"exit": 0}]} | RAN, "", ""),
+        ({"tasks": [EXITED | {"exit": None}]} | RAN, "", ""),
+        ({"tasks": [DEAD | {"code": "SpotInterruption", "reason": "Spot"}]} | RAN, "", ""),
+        ({"starter": [REFUSED]}, "", ""),  # passes by itself
+        ({"starter": [REFUSED], "over": True}, "no task", "ECS did not start a worker: Capacity"),
+        ({"starter": [REFUSED | {"failures": ["InvalidSubnet"]}]}, "no task", "ECS did not start a worker: Inv"),
+        ({"starter": [REFUSED | {"failures": ["InvalidSubnet"], "running": 1}]}, "", ""),
+        ({"tasks": [DEAD | {"status": "PENDING"}], "over": True} | RAN, "no task", "task t1 is still PENDING"),
+        ({"over": True} | RAN, "no task", "messages are waiting, but the starter has not started a worker"),
+        # An outage: while it goes on after a minute, or if a worker ended in it since the run began.
+        (outages(("a", "11:59", BEGAN)), "no copy", "since 2026-11-25T11:59:00.000Z no key can be synced: " + WHY),
+        (outages(("a", "12:02", BEGAN)), "", ""),
+        (outages(("a", "12:02", BEGAN)) | {"over": True}, "no copy", "since 2026-11-25T12:02:00.000Z no key can"),
+        (outages(("a", "11:59", BEGAN), status="STOPPED"), "", ""),
+        (outages(("a", "11:59", BEGAN), ("a", "12:01", OVER)), "", ""),
+        (outages(("b", "11:50", BEGAN), ("b", "12:00", ENDED)), "no copy", "for 600 s no key could be synced, and the"),
+        (outages(("b", "11:49", BEGAN), ("b", "11:59", ENDED)), "", ""),
+    ],
+)  # fmt: skip
+def test_the_link_that_broke_is_named_only_when_it_is_certain(facts: dict[str, Any], link: str, why: str) -> None:
+    given = json.dumps(FACTS | facts)
+    found = printed('jq -c "$(jq_epoch)$(<"$PROJECT_DIR/lib/verify/chain.jq")"', given).splitlines()
+    broken = [json.loads(line) for line in found]
+    assert [one["link"] for one in broken] == [link] * (link != ""), broken
+    assert all(one["why"].startswith(why) and one["command"] for one in broken), broken
+
+
+# The result
+
+CHECKS = ("small", "tagged", "encoded", "double", "trailing", "name", "changed", "multipart", "large")
+ROW = {"state": "arrived", "bytes": "equal", "metadata": "equal", "checksum": "equal"}
+NO_BYTES = {"state": "arrived", "bytes": "-", "metadata": "-", "checksum": "-"}
+WELL: dict[str, Any] = {
+    "results": [ROW | {"name": name, "key": f"p/sync-verify-1/{name}"} for name in CHECKS]
+    + [NO_BYTES | {"name": name, "key": f"p/sync-verify-1/{name}"} for name in ("deleted", "removed")],
+    "synced": [], "copying": False, "bench": None, "versions": [], "source": "src", "mirror": "dst",
+    "times": {"started": 50, "by": "task"},
+    "breaks": [],
+    "encoding": "gzip",
+    "refused": [],
+    "page": {"keys": 12, "more": False},
+    "conditions": {"copy": "PreconditionFailed", "part": "PreconditionFailed"},
+    "etags": [{"first": "a", "last": "b"}, {"first": "c", "last": "d"}],
+}  # fmt: skip
+PAGES = {"pages": {side: {"count": 3, "least": 3, "median": 12.34, "keys": 1000} for side in ("source", "destination")}}
+BENCH: dict[str, Any] = PAGES | {
+    "bytes": 1024, "copied": {"count": 99999, "workers": 99, "rate": 99999.9, "one": 0.04},
+    "deleted": {"count": 99999, "rate": None}, "cpu_ms": 1234.5, "busy": 99999, "events": 30, "over_time": None,
+    "large": {"size": 6442450944, "parts": 96, "rate": 12345.6, "gb_s": 123.45},
+}  # fmt: skip
+
+
+def of_result(filter_: str, result: dict[str, Any]) -> str:
+    program = "".join((ROOT / f"lib/{name}.jq").read_text() for name in ("text", "verify/result")) + filter_
+    command = ["jq", "-r", "--slurpfile", "assumptions", str(ROOT / "lib/verify/assumptions.json"), program]
+    return subprocess.run(
+        command, env=ENVIRONMENT, input=json.dumps(result), capture_output=True, text=True, check=True
+    ).stdout
+
+
+def report(result: dict[str, Any]) -> str:
+    return of_result("report", WELL | result)
+
+
+def but(name: str, **changed: str) -> dict[str, Any]:
+    """The run that went well, but for one object."""
+    return {"results": [row | changed if row["name"] == name else row for row in WELL["results"]]}
+
+
+@pytest.mark.parametrize(
+    ("result", "is_well"),
+    [
+        ({}, True),
+        *((but("small", state=state), False) for state in ("missing", "failed", "not asked")),
+        (but("small", bytes="different"), False),
+        (but("small", metadata="different: CacheControl"), False),
+        (but("small", checksum="different"), False),
+        (but("small", checksum="none"), True),
+        ({"breaks": [{"link": "no copy", "why": "because", "command": "x"}]}, False),
+    ],
+)
+def test_all_is_well_only_if_nothing_differs(result: dict[str, Any], is_well: bool) -> None:
+    assert of_result("is_well", WELL | result) == f"{str(is_well).lower()}\n"
+    assert report(result).startswith(f"# sync.sh verify: {'' if is_well else 'not '}all is well\n")
+
+
+CONDITIONS = {
+    "CopyObject": "conditional-copy",
+    "CompleteMultipartUpload": "conditional-complete",
+    "DeleteObject": "conditional-delete",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, {}),
+        ({"encoding": ""}, {"gzip": "refuted: kept as sync-content-encoding"}),
+        *(({"refused": [write]}, {CONDITIONS[write]: "refuted: refused"}) for write in CONDITIONS),
+        ({"page": {"keys": 10, "more": True}}, {"pages": "refuted: 10 keys in a page"}),
+        ({"bench": BENCH | {"pages": {"source": PAGES["pages"]["source"],
+                                      "destination": {"count": 30, "least": 3, "median": 1, "keys": 100}}}},
+         {"pages": "refuted: 100 keys in a page"}),
+        ({"bench": None}, {"pages": "not tested"}),
+        (but("double", state="failed"), {"double-slash": "refuted: not copied"}),
+        (but("double", state="missing"), {"double-slash": "not tested"}),
+        (but("tagged", metadata="different: CacheControl"), {"directives": "refuted: the copy differs"}),
+        (but("multipart", state="not asked"), {}),
+        ({"conditions": {"copy": "PreconditionFailed", "part": ""}}, {"source-condition": "refuted: ignored"}),
+        ({"conditions": {"copy": "NotImplemented", "part": "x"}}, {"source-condition": "refuted: refused"}),
+        ({"conditions": {"copy": "AccessDenied", "part": "AccessDenied"}}, {"source-condition": "not tested"}),
+        ({"etags": [{"first": "a", "last": "b"}, {"first": "c", "last": "c"}]},
+         {"new-etag": "refuted: the same again"}),
+        (but("small", checksum="none"), {"checksum": "refuted: none"}),
+        (but("small", checksum="-"), {"checksum": "not tested"}),
+        ({"times": {"started": None}}, dict.fromkeys(("task-roles", "image"), "not tested")),
+        ({"times": {"started": None}, "breaks": [{"link": "no task", "why": "w", "command": "c"}]},
+         dict.fromkeys(("task-roles", "image"), "refuted: no task")),
+    ],
+)  # fmt: skip
+def test_what_a_run_shows_is_said_of_each_assumption(changed: dict[str, Any], expected: dict[str, str]) -> None:
+    well = {name: "confirmed" for name, check in ASSUMPTIONS.items() if check}
+    table = re.findall(r"^\| `([\w-]+)` +\| ([^|]+?) +\|$", report({"bench": BENCH} | changed), re.MULTILINE)
+    assert dict(table) == well | expected
+
+
+def test_what_did_not_arrive_refutes_nothing() -> None:
+    nothing = {"times": {"started": None}, "bench": None, "conditions": None, "etags": []}
+    found = report(nothing | {"results": [row | {"state": "missing"} for row in WELL["results"]]})
+    assert {*re.findall(r"^\| `[\w-]+` +\| ([a-z][a-z ]*[a-z]) +\|$", found, re.MULTILINE)} == {"not tested"}
+
+
+def test_the_table_says_who_copied_or_whether_checksums_are_equal() -> None:
+    synced = [
+        {"key": f"p/sync-verify-1/{name}", "action": "copied", "size": 1, "seconds": 0.1, "lag": lag, "by": by}
+        for name, lag, by in (("small", 1.125, "starter"), ("tagged", 40.125, "task"))
+    ]
+    times = {"by": "starter", "event": None, "created": None}
+    for copying, last in ((True, ["starter", "task", "-"]), (False, ["equal", "equal", "equal"])):
+        found = report({"synced": synced, "copying": copying, "times": times})
+        rows = {
+            row[0]: row[-2:] for row in re.findall(r"^\| `(\w+)` +\|.*\| (.*?) +\| (\w+|-) +\|$", found, re.MULTILINE)
+        }
+        assert [rows[name] for name in ("small", "tagged", "encoded")] == [
+            (lag, who) for lag, who in zip(("1.1 s", "40.1 s", "unknown"), last, strict=True)
+        ]
+        assert len(re.findall("none: the starter copied", found)) == 6
+        assert "before the first copy" in found
+
+
+# What --bench measures
+
+NAME = "sync-verify-20261127T010203Z-1"
+SMALL = f"p/{NAME}/bench/0/small-"
+LARGE = f"p/{NAME}/large.bin"
+
+
+def at(second: float, text: str) -> str:
+    return f"2026-11-27T01:02:{second:06.3f}Z INFO {text}"
+
+
+def synced(key: str, action: str = "copied", size: int = 1024, seconds: float = 0.1) -> str:
+    return SYNCED % (quoted(key), action, size, seconds, LAG % 1.5)
+
+
+# Two workers copy 11 objects within 5 s, the first of them 9 within 2 s; it deletes 3 within 1 s.
+FIRST = [at(10 + n / 4, synced(f"{SMALL}{n}")) for n in range(9)] + [
+    at(20 + n / 2, synced(f"{SMALL}{n}", "deleted", 0)) for n in range(3)
+]
+SECOND = [at(15, synced(f"{SMALL}x")), at(14.5, synced(f"{SMALL}y"))]
+PARTS = [
+    at(1, BEGUN % (quoted(LARGE), 6442450944, 96, 67108864, 0)),
+    at(2, f"Progress: 20/96 parts (20%) key={quoted(LARGE)}"),
+    at(3, f"Progress: 96/96 parts (100%) key={quoted(LARGE)}"),
+    at(3.2, synced(LARGE, size=6442450944, seconds=2.4)),
+]  # fmt: skip
+OTHERS = [at(0, synced(f"p/{NAME}/small.txt")), at(1, BEGUN % (quoted(f"p/{NAME}/multipart.bin"), 9, 3, 3, 0))]
+COUNTS = {"copied": 9, "deleted": 3, "busy": 2}
+FIGURES = """jq -s --arg synced "$(synced_fields)" --argjson parts "$(fields_of_parts)" --arg folder NAME/bench/ \\
+  --arg large 'NAME/large.bin"' --argjson events 0 --argjson page 100 --argjson objects 300 --argjson bytes 1024 \\
+  "$(jq_epoch)$(<"$PROJECT_DIR/lib/verify/bench.jq")" """.replace("NAME", NAME)
+
+
+def figures(lines: dict[str, list[str]], *summaries: tuple[str, str]) -> dict[str, Any]:
+    """Of 300 objects of 1024 bytes, put p/NAME/bench/."""
+    events = {"events": [{"logStreamName": stream, "message": f"{text}\n"} for stream, text in summaries]}
+    ended = [json.loads(line) for line in printed("summaries_of", json.dumps(events)).splitlines()]
+    found = [{"stream": stream, "message": line} for stream, texts in lines.items() for line in texts]
+    texts = (json.dumps(one) for one in (found, ended, [0.3, 0.1, 0.2], []))
+    return dict(json.loads(printed(FIGURES, "\n".join(texts))))
+
+
+def test_the_figures_are_those_of_the_log() -> None:
+    ended = [(task, at(40, summary(COUNTS, 30, 0.24, False))) for task in ("worker/a", "worker/b", "worker/before")]
+    found = figures({"worker/a": OTHERS + PARTS + FIRST, "worker/b": SECOND}, *ended)
+    assert found["copied"] == {"count": 11, "workers": 2, "rate": 2, "one": 4}
+    assert found["deleted"] == {"count": 3, "rate": 2}
+    assert found["cpu_ms"] == pytest.approx(20)  # of the two that copied small objects
+    assert found["busy"] == 6  # of all three
+    assert found["large"] == {"size": 6442450944, "parts": 96, "rate": 48, "gb_s": pytest.approx(2.684, abs=0.001)}
+    assert found["pages"]["source"] == {"count": 3, "least": 3, "median": 0.2, "keys": 100}
+    assert (found["running"], found["over_time"]["seconds"]) == (0, 5)
+    assert found["over_time"]["waiting"][::10] == [299, 295, 291, 291, 291]
+    waiting, lag, time = report({"bench": found}).split("```\n")[1].splitlines()
+    assert waiting == f"waiting {'█' * 50} 299 at first"
+    assert time == "        the first copy, and 5 s later the last one"
+    assert (set(lag[8:58]), lag[58:]) == ({" ", "█"}, " 1.5 s at most")
+
+
+def test_what_the_log_does_not_say_is_not_known() -> None:
+    old = at(40, "summary copied=9 deleted=3 skipped=0 failed=0 handed_back=0 bytes=9 seconds=30.0 objects/s=0.4")
+    of_function = {"f/[$LATEST]1": [at(9, synced(f"{SMALL}z"))]}
+    found = figures({"worker/a": FIRST, "worker/b": SECOND} | of_function, ("worker/a", old))
+    assert (found["cpu_ms"], found["busy"], found["large"], found["running"]) == (None, None, None, 2)
+    assert found["copied"]["workers"] == 3
+    assert found["pages"]["destination"]["median"] is None
+
+
+# Whole runs
+
+
+@pytest.fixture
+def account(verbs: Verbs) -> Operated:
+    verbs.account = found = deployed()
+    return found
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    """Object -> the other cells of its row."""
+    found = re.findall(r"^\| `([^`]+)` +\| (.*) \|$", output, re.MULTILINE)
+    return {key: [cell.strip() for cell in rest.split(" | ")] for key, rest in found}
+
+
+def assert_nothing_is_left(account: Operated) -> None:
+    assert (account.objects, account.copies) == ({}, {})
+
+
+def test_a_run_that_goes_well_says_so_publishes_no_names_and_leaves_nothing(
+    verbs: Verbs, account: Operated, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.md"
+    done = verbs.run_words("verify", "--yes", "--report", str(file))
+    assert done.output.startswith("# sync.sh verify: all is well\n")
+    table = rows(done.output)
+    assert [table[name][:3] for name in ("small.txt", "with space/größe € +%.txt", "*")] == [
+        ["yes", "equal", "equal"], ["yes", "equal", "equal"], ["yes", "-", "-"]
+    ]  # fmt: skip
+    assert table["source-condition"] == table["new-etag"] == ["confirmed"]
+    shown = re.sub(r"(?<!\d)\d{12}(?!\d)", "*" * 12, done.output)
+    assert file.read_text() == shown.replace(MIRROR, "DST_BUCKET").replace(SOURCE, "SRC_BUCKET")
+    assert_nothing_is_left(account)
+
+
+def test_each_copy_that_differs_is_a_red_row_that_names_what(verbs: Verbs, account: Operated) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "small.txt": {"Body": b"x" * 36}, "empty.dat": {"ContentType": "text/csv", "ContentLanguage": "zh"},
+        "file.json": {"CacheControl": "max-age=1"}, "tagged.txt": {"Metadata": {"colour": "red"}},
+        "slash.txt": {"ContentDisposition": "inline"}, "trailing/": {"ChecksumCRC32": "bbbbbb=="},
+        # What a directory bucket does not take is kept as metadata.
+        "encoded.txt": {"ContentEncoding": None, "Metadata": {"sync-content-encoding": "gzip"}},
+    }  # fmt: skip
+    checksum = {"ChecksumCRC32": "aaaaaa==", "ChecksumType": "FULL_OBJECT"}
+
+    def as_copied(key: str, found: dict[str, Any]) -> dict[str, Any]:
+        account.objects[key] |= checksum
+        change = changes.get(key.split("/")[-1] or "trailing/", {})
+        size = len(found["Body"])
+        metadata = found.get("Metadata", {}) | change.get("Metadata", {})
+        copied = found | checksum | change | {"Metadata": metadata, "Size": size}
+        return {name: value for name, value in copied.items() if value is not None}
+
+    account.as_copied = as_copied
+    done = verbs.run_words("verify", "--yes", status=1, shows="stdout")
+    plain = re.sub("\x1b\\[[0-9]+m", "", done.output)
+    table = rows(plain)
+    assert table["small.txt"][:3] == ["yes", "differ", "equal"]
+    assert table["trailing/"][-1] == "differ"
+    assert table["encoded.txt"][:3] == ["yes", "equal", "equal"]
+    for key, what in (
+        ("empty.dat", "ContentLanguage, ContentType"), ("nested/deeper/file.json", "CacheControl"),
+        ("tagged.txt", "Metadata"), ("double//slash.txt", "ContentDisposition"),
+    ):  # fmt: skip
+        assert table[key][:3] == ["yes", "equal", "differ"]
+        assert f"- `{key}`: metadata different: {what}\n" in plain
+    red = [line for line in done.output.splitlines() if line.startswith("\x1b[31m")]
+    assert len(red) == 1 + 6
+    assert_nothing_is_left(account)
+
+
+def test_a_key_that_fails_is_named_by_its_reason_once_and_not_waited_for(verbs: Verbs, account: Operated) -> None:
+    """From its second attempt on, or if it is the only one. Sizes that are not the source's have not arrived."""
+    attempts = {
+        "small.txt": "attempt=2/3 ",
+        "empty.dat": "attempt=3/3 ",
+        "tagged.txt": "attempt=1/3 ",
+        "encoded.txt": "",
+    }
+
+    def as_copied(key: str, found: dict[str, Any]) -> dict[str, Any] | None:
+        name = key.split("/")[-1]
+        if name in attempts:
+            account.write(f"{stamp(-5)} ERROR failed key={quoted(key)} {attempts[name]}{WHY} $x 'y")
+            return None
+        return found | {"Size": 1} if name == "slash.txt" else found
+
+    account.as_copied = as_copied
+    done = verbs.sync("verify --yes --timeout 60s", 1)
+    assert "put: not all after 60 s (--timeout)" in done.errors
+    (line,) = (line for line in done.errors.splitlines() if line.startswith("verify: no copy: "))
+    assert re.fullmatch(rf"verify: no copy: \S+\.(txt|dat) and 2 more: {re.escape(WHY)} \$x 'y", line)
+    table = rows(done.output)
+    assert {name for name, row in table.items() if row[0] == "no"} == {*attempts, "double//slash.txt"}
+    assert "has not run for" in done.output.replace("\n  ", " ")
+    assert_nothing_is_left(account)
+
+
+def test_a_change_that_does_not_arrive_is_missing_although_the_object_is_there(verbs: Verbs, account: Operated) -> None:
+    def as_copied(key: str, found: dict[str, Any]) -> dict[str, Any] | None:
+        return None if key in account.copies and key.endswith("overwritten.txt") else found
+
+    account.as_copied, account.waiting[""] = as_copied, 1
+    done = verbs.sync("verify --yes --timeout 60s", 1)
+    assert "change: not all after 60 s (--timeout)" in done.errors
+    table = rows(done.output)
+    assert {name for name, row in table.items() if row[0] == "no"} == {"overwritten.txt"}
+    assert table["*"][0] == "-"
+    assert_nothing_is_left(account)
+
+
+def test_a_broken_link_is_named_before_the_time_is_over(verbs: Verbs, account: Operated, tmp_path: Path) -> None:
+    del account.kept[f"notifications {SOURCE}"]
+    account.follows = False
+    file = tmp_path / "report.md"
+    done = verbs.run_words("verify", "--yes", "--timeout", "1h", "--report", str(file), status=1)
+    fault = "no event reaches the queue: there is neither a notification of the bucket nor a rule"
+    assert f"verify: no event: {fault}" in done.errors
+    assert "--timeout" not in done.errors
+    assert f"aws s3api get-bucket-notification-configuration --bucket {SOURCE}" in done.output.replace("\n  ", " ")
+    assert SOURCE not in file.read_text()
+    assert_nothing_is_left(account)
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"),
+    [
+        ("s3_delete_objects", "objects may be left: aws s3 rm --recursive 's3://their-source/"),
+        ("s3_list_multipart_uploads", "an upload may be left, which costs as an object does: aws s3api list-multipart"),
+    ],
+)
+def test_what_may_be_left_is_told_and_no_success(verbs: Verbs, account: Operated, fails: str, said: str) -> None:
+    errors = [{"Key": "k", "Code": "AccessDenied", "Message": "no"}]
+
+    def refuse(_given: Given) -> Any:
+        if fails == "s3_delete_objects":
+            return {"Errors": errors}
+        raise Interrupted
+
+    setattr(account, fails, refuse)
+    done = verbs.sync("verify --yes --large --timeout 10s", 1, VERIFY_LARGE_PARTS=2, VERIFY_LARGE_PART_BYTES=9)
+    assert said in done.errors
+
+
+@pytest.mark.parametrize("put", [0, 5])
+def test_ctrl_c_removes_what_was_put(verbs: Verbs, account: Operated, put: int) -> None:
+    """What is being put when it comes is waited for. Of what was not begun, nothing is to be removed."""
+    moments = [lambda: None] * put + [lambda: verbs.interrupt(signal.SIGINT)]
+    account.before = {"PutObject" if put else "GetQueueAttributes": moments}
+    done = verbs.sync("verify --yes", 130)
+    assert ("verify: removing what was uploaded" in done.errors) == bool(put)
+    assert account.writes >= put
+    assert_nothing_is_left(account)
+
+
+def test_nobody_to_ask_is_no_consent(verbs: Verbs, account: Operated) -> None:
+    done = verbs.sync("verify --bench", 1)
+    assert f"s3://{SOURCE}/sync-verify-" in done.errors
+    assert "use --yes" in done.errors
+    assert max(map(len, verbs.run_words("verify", status=1, shows="stderr").errors.splitlines())) <= 80
+    assert (done.writes, account.objects) == ([], {})
+
+
+OTHERS_PAUSE = "2026-11-27T00:00:00Z"
+
+
+def variables(account: Operated) -> dict[str, str]:
+    return account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
+
+
+@pytest.mark.parametrize("moment", ["", "interrupted", "refused", "paused by others"])
+def test_the_pause_of_a_bench_ends_whatever_happens_and_that_of_others_does_not(
+    verbs: Verbs, account: Operated, moment: str
+) -> None:
+    happens = {
+        "interrupted": {"Invoke": [lambda: verbs.interrupt(signal.SIGINT)]},
+        "refused": {"UpdateFunctionConfiguration": []},
+        "paused by others": {"PutObject": [lambda: variables(account).update(PAUSED_SINCE=OTHERS_PAUSE)]},
+    }
+    account.before = happens.get(moment, {})
+    account.start("w1")
+    if moment == "refused":
+        account.deny("StopTask")
+    status = {"": 0, "interrupted": 130}.get(moment, 1)
+    done = verbs.sync("verify --bench --yes", status, VERIFY_SMALL_OBJECTS=1200)
+    others = moment == "paused by others"
+    assert variables(account).get("PAUSED_SINCE") == (OTHERS_PAUSE if others else None)
+    assert (f"somebody has paused the sync since {OTHERS_PAUSE}" in done.errors) == others
+    if not moment:
+        assert account.running() == set()
+        assert re.search(r"^\| page of the source +\| 500 ms +\|", done.output, re.MULTILINE), done.output
+        assert {1000, 200} <= {len(one["Delete"]["Objects"]) for one in done.sent("DeleteObjects")}
+    assert_nothing_is_left(account)
