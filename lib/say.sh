@@ -7,13 +7,6 @@ DETAILED_EXITCODE=false # true: a dry run of deploy.sh ends with 2 if something 
 JQ_TEXT=$(<"$PROJECT_DIR/lib/text.jq") # for jq: how results are written
 readonly JQ_TEXT
 
-readonly GREEN=32 AMBER=33 RED=31
-
-# paint COLOUR TEXT: a line of a result, in colour if a terminal shows it and NO_COLOR is empty (https://no-color.org).
-paint() {
-  if [[ -t 1 && -z ${NO_COLOR:-} ]]; then printf '\e[%dm%s\e[0m\n' "$1" "$2"; else printf '%s\n' "$2"; fi
-}
-
 # On a terminal in 80 columns. Elsewhere each line of a message stays one, for logs and for grep.
 say() {
   local message="$*"

@@ -389,23 +389,14 @@ class Verbs(Scripts):
         """(exit status, file descriptor, text) of a call of aws."""
         if words == ["--version"]:
             return 0, 1, f"aws-cli/{self.version} Python/3.13\n"
-        while words[0].startswith("--"):
-            del words[:2]
-        if words[:2] == ["s3", "cp"]:
+        if "--debug" in words:
+            return 0, 2, DEBUG
+        if "cp" in words:
             for file in sorted(Path(words[-2]).iterdir()):
                 key = words[-1].removeprefix(f"s3://{SOURCE}/") + file.name
                 self.account.s3_put_object({"Key": key, "Body": str(file)})
             return 0, 1, ""
-        if "--debug" in words:
-            return 0, 2, DEBUG
-        query = "--query" in words  # of the size, the time and the key of each object
-        if query:
-            place = words.index("--query")
-            del words[place : place + 2]
         status, text = self.answer(words if words[0] == "sleep" else ["aws", *words])
-        if query and not status:
-            found = json.loads(text or "{}").get("Contents", [])
-            text = "".join(f"{one['Size']}\t{one['LastModified']}\t{one['Key']}\n" for one in found)
         return status, 2 if status else 1, text
 
     def launch(self, *words: str, **files: Any) -> subprocess.Popen[bytes]:
@@ -529,9 +520,8 @@ def operating(folder: Path) -> Iterator[Verbs]:
 
 @functools.cache
 def kept_by(settings: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder, sourced_scripts(Path(folder), "deploy.sh") as scripts:
-        scripts.deploy(**dict(settings))
-        return scripts.account.kept
+    with tempfile.TemporaryDirectory() as folder, sourced_scripts(Path(folder)) as scripts:
+        return scripts.with_deployment(**dict(settings)).kept
 
 
 def deployed(**settings: str) -> Operated:
