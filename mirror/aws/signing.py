@@ -1,6 +1,6 @@
 """A request and its signature (Signature Version 4), at half of the CPU time of the CRT's, which keeps no signing key.
 
-IAM User Guide, "Create a signed AWS API request". The tests compare the signatures with the CRT's and with botocore's.
+IAM User Guide, "Create a signed AWS API request". The tests compare the signatures with botocore's.
 """
 
 from __future__ import annotations

@@ -65,16 +65,6 @@ def test_in_an_outage_few_requests_are_made(world):
     assert len(asked) - before <= 18  # nine looks, each asked again for its reason
 
 
-def test_copies_that_are_all_denied_are_an_outage_although_deletes_work(world):
-    for number in range(20):
-        put(world, 1, f"data/{number}-")
-        for key in put(world, 1, f"data/{number}-gone"):
-            world.change(key, "delete")
-    world.denies = lambda operation, _key: "AccessDenied" if operation == "copy_object" else ""
-    work_for(world, 60)
-    assert (most_receives(world), len(world.queue.dead)) == (1, 0)
-
-
 def test_in_an_outage_of_copies_what_was_deleted_goes(world, caplog):
     gone = put(world, 60, "data/gone")
     work_for(world, 20)
@@ -264,21 +254,3 @@ def test_keys_that_are_denied_beside_others_that_are_not_fail_by_themselves(worl
     assert world.queue.messages == []
     assert world.processes[0].worker.exit_status == 0
     assert "outage" not in caplog.text
-
-
-def test_one_key_that_is_denied_has_three_tries(world, caplog):
-    put(world, 1)
-    world.denies = lambda operation, _key: "" if operation == "list_objects_v2" else "403"
-    work_for(world, 8)
-    assert 'failed key="data/k0" attempt=1/3 operation=HeadObject error=403' in caplog.text
-    work_for(world, 300)
-    assert (world.queue.messages, len(world.queue.dead)) == ([], 1)
-
-
-def test_what_is_denied_when_the_worker_stops_is_handed_back(world):
-    put(world, 1)
-    world.denies = lambda _operation, _key: "403"
-    world.work()
-    world.processes[0].stop()
-    world.processes[0].finish()
-    assert [message.receives for message in world.queue.messages] == [0]

@@ -323,6 +323,7 @@ def test_sigterm_lets_copies_end_and_hands_back_the_rest_in_its_group_without_us
     assert left(world) == [(0, pytest.approx(0, abs=60))] * 25
     assert {message.group for message in world.queue.messages} == {"reconcile"}
     assert caplog.text.count("SIGTERM received") == 1
+    assert caplog.text.count("synced key=") == 5
     is_settled(world)
 
 

@@ -1,11 +1,8 @@
-"""Our signatures equal those of the CRT and of botocore."""
+"""Our signatures equal those of botocore."""
 
-import hashlib
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-import awscrt.auth
-import awscrt.http
 import pytest
 from botocore.auth import S3ExpressAuth, S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -63,28 +60,6 @@ def authorization(headers: list[tuple[str, str]]) -> str:
     return next(value for name, value in headers if name.lower() == "authorization")
 
 
-def of_crt(request: Request, service: str, keys: Keys, token_header: str, moment: datetime) -> str:
-    algorithms = awscrt.auth.AwsSigningAlgorithm
-    sent = [header for header in request.headers if header != EMPTY]  # the CRT adds it by itself
-    signed = awscrt.http.HttpRequest(request.method, request.path, awscrt.http.HttpHeaders(sent))
-    provider = awscrt.auth.AwsCredentialsProvider.new_static(keys.access_key, keys.secret_key, keys.token)
-    body = {"signed_body_value": EMPTY_BODY, "signed_body_header_type": awscrt.auth.AwsSignedBodyHeaderType(1)}
-    if request.body:
-        body = {"signed_body_value": hashlib.sha256(request.body).hexdigest()}
-    config = awscrt.auth.AwsSigningConfig(
-        algorithm=algorithms.V4_S3EXPRESS if token_header == SESSION_HEADER else algorithms.V4,
-        credentials_provider=provider,
-        region=REGION,
-        service=service,
-        date=moment,
-        use_double_uri_encode=False,
-        should_normalize_uri_path=False,
-        **body,
-    )
-    awscrt.auth.aws_sign_request(signed, config).result(10)
-    return authorization(list(signed.headers))
-
-
 def of_botocore(request: Request, service: str, keys: Keys, token_header: str) -> tuple[str, datetime]:
     """With the moment of it, which is now."""
     host = dict(request.headers)["host"]
@@ -99,12 +74,11 @@ def of_botocore(request: Request, service: str, keys: Keys, token_header: str) -
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_signature_equals_those_of_the_crt_and_of_botocore(case: str) -> None:
+def test_a_signature_equals_that_of_botocore(case: str) -> None:
     service, keys, token_header, headers, query, body = CASES[case]
     for key in [""] if body else ODD_KEYS:
         request = request_of(key, headers, query, body)
         expected, moment = of_botocore(request, service, keys, token_header)
-        assert of_crt(request, service, keys, token_header, moment) == expected
         sign(request, REGION, service, keys, token_header, wall=moment.timestamp)
         assert authorization(request.headers) == expected
 
