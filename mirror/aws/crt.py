@@ -48,10 +48,10 @@ class CrtS3(Boto3S3):
     """boto3's client, with the frequent operations sent over the CRT. boto3 finds the endpoints, and both use one
     session of S3 Express."""
 
-    def __init__(self, session: boto3.Session, settings: Settings, timeouts: Timeouts, http: CrtHttp) -> None:
-        super().__init__(session, settings, timeouts)
+    def __init__(self, session: boto3.Session, settings: Settings, seconds: Timeouts, http: CrtHttp) -> None:
+        super().__init__(session, settings, seconds)
         self.settings = settings
-        self.timeouts = timeouts
+        self.seconds = seconds
         self.http = http
         source, destination, client = settings.src_bucket, settings.dst_bucket, self.quick
         of_copy = {"Bucket": destination, "Key": "k", "CopySource": "b/k"}
@@ -59,12 +59,12 @@ class CrtS3(Boto3S3):
             source: find_endpoint("s3", client, client.head_object, Bucket=source, Key="k"),
             destination: find_endpoint("s3express", client, client.copy_object, **of_copy),
         }
-        self.short_timeout = min(settings.copy_timeout, timeouts.small_copy)
+        self.short_timeout = min(settings.copy_timeout, seconds.small_copy)
         # botocore's own switch for servers that know no sessions.
         self.has_sessions = os.environ.get("AWS_S3_DISABLE_EXPRESS_SESSION_AUTH", "").lower() != "true"
 
     async def head_object(self, **parameters: Any) -> Any:
-        return await self.send(HEAD_OBJECT, parameters, self.timeouts.answer)
+        return await self.send(HEAD_OBJECT, parameters, self.seconds.answer)
 
     async def copy_object(self, is_small: bool = False, **parameters: Any) -> Any:
         timeout = self.short_timeout if is_small else self.settings.copy_timeout
@@ -87,7 +87,7 @@ class CrtS3(Boto3S3):
     async def list_objects_v2(self, **parameters: Any) -> Any:
         """Sends it once over the CRT. If S3 is too busy, or the answer cannot be read, boto3 repeats it."""
         try:
-            return await self.send(LIST_OBJECTS, parameters, self.timeouts.listing)
+            return await self.send(LIST_OBJECTS, parameters, self.seconds.listing)
         except AWS_ERRORS as error:
             if not is_busy(error):
                 raise
@@ -117,39 +117,39 @@ class CrtS3(Boto3S3):
 class CrtSqs(Boto3Sqs):
     """boto3's client, with the three frequent operations sent over the CRT."""
 
-    def __init__(self, session: boto3.Session, settings: Settings, timeouts: Timeouts, http: CrtHttp) -> None:
-        super().__init__(session, settings, timeouts)
-        self.timeouts = timeouts
+    def __init__(self, session: boto3.Session, settings: Settings, seconds: Timeouts, http: CrtHttp) -> None:
+        super().__init__(session, settings, seconds)
+        self.seconds = seconds
         self.http = http
         self.endpoint = find_endpoint("sqs", self.sqs, self.sqs.receive_message, QueueUrl=settings.queue_url)
 
     async def receive_message(self, **parameters: Any) -> Any:
         """A poll without an answer is not repeated: it has lasted long enough, and the loop receives again anyway."""
-        timeout = parameters["WaitTimeSeconds"] + self.timeouts.queue
+        timeout = parameters["WaitTimeSeconds"] + self.seconds.queue
         answer = await call(self.http, self.endpoint, RECEIVE, parameters, timeout, raises=ReadTimeoutError)
         return await super().receive_message(**parameters) if answer is None else answer
 
     async def send_message_batch(self, **parameters: Any) -> Any:
         """A batch that was sent twice asks twice to look at the same keys."""
-        answer = await call(self.http, self.endpoint, SEND, parameters, self.timeouts.queue)
+        answer = await call(self.http, self.endpoint, SEND, parameters, self.seconds.queue)
         return await super().send_message_batch(**parameters) if answer is None else answer
 
     async def delete_message_batch(self, **parameters: Any) -> Any:
-        answer = await call(self.http, self.endpoint, DELETE, parameters, self.timeouts.queue)
+        answer = await call(self.http, self.endpoint, DELETE, parameters, self.seconds.queue)
         return await super().delete_message_batch(**parameters) if answer is None else answer
 
 
 class CrtEvents(Boto3Events):
     """boto3's client, with its one operation sent over the CRT."""
 
-    def __init__(self, session: boto3.Session, settings: Settings, timeouts: Timeouts, http: CrtHttp) -> None:
-        super().__init__(session, settings, timeouts)
-        self.timeouts = timeouts
+    def __init__(self, session: boto3.Session, settings: Settings, seconds: Timeouts, http: CrtHttp) -> None:
+        super().__init__(session, settings, seconds)
+        self.seconds = seconds
         self.http = http
         self.endpoint = find_endpoint("events", self.events, self.events.put_events, Entries=[{}])
 
     async def put_events(self, **parameters: Any) -> Any:
-        answer = await call(self.http, self.endpoint, PUT_EVENTS, parameters, self.timeouts.event)
+        answer = await call(self.http, self.endpoint, PUT_EVENTS, parameters, self.seconds.event)
         return await super().put_events(**parameters) if answer is None else answer
 
 
@@ -174,11 +174,11 @@ async def call(
         return None
 
 
-def crt_clients(settings: Settings, timeouts: Timeouts = OF_TASK) -> Clients:
+def crt_clients(settings: Settings, seconds: Timeouts = OF_TASK) -> Clients:
     """To be called inside the event loop that uses them. Raises BotoCoreError if there are no credentials."""
     session = make_session()
-    http = CrtHttp(settings.region, session.get_credentials(), timeouts.connect)
-    given = session, settings, timeouts, http
+    http = CrtHttp(settings.region, session.get_credentials(), seconds.connect)
+    given = session, settings, seconds, http
     return Clients(partial(CrtS3, *given), partial(CrtSqs, *given), partial(CrtEvents, *given))
 
 
