@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError
 from mirror.aws.boto3_clients import Clients, boto3_clients
 from mirror.aws.crt import crt_clients
 from mirror.log_writer import writer
+from mirror.loop import make_parts, make_worker
 from mirror.model.log_lines import quoted
 from mirror.processes import Outcome, Signals
 from mirror.protocol.attempt import Interruption
@@ -26,7 +27,6 @@ from mirror.readers.reconcile import MAX_DELETE, Options, reconcile
 from mirror.readers.wait import EXAMPLES, WaitOptions, wait
 from mirror.settings import Settings
 from mirror.version import VERSION
-from mirror.wiring import make_parts, make_worker
 
 log = logging.getLogger("worker")
 

@@ -24,10 +24,9 @@ from botocore.exceptions import BotoCoreError
 from mirror.aws.boto3_clients import boto3_clients
 from mirror.aws.timeouts import Timeouts
 from mirror.log_writer import LineFormatter
-from mirror.loop import Bounds, Worker
+from mirror.loop import Bounds, Parts, Worker, make_parts, make_worker
 from mirror.model.log_lines import SUMMED_UP
 from mirror.settings import Settings, load_settings
-from mirror.wiring import Parts, make_parts, make_worker
 
 log = logging.getLogger("worker")
 

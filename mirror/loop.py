@@ -1,4 +1,7 @@
-"""The loop of one process: receives until the queue stays empty, and on SIGTERM hands back what is not finished."""
+"""The loop of one process: receives until the queue stays empty, and on SIGTERM hands back what is not finished.
+
+And the parts that it is put together from, for a task as for the function. All belong to one event loop.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
+from mirror.aws.boto3_clients import Clients
 from mirror.concurrency import wait_at_most, wait_unless
+from mirror.log_writer import writer
 from mirror.model.errors import AWS_ERRORS, Kind, describe, meaning_of
+from mirror.model.services import Events
+from mirror.options import EVENT_SECONDS, options_for
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.sync import Syncer
 from mirror.queue.leases import SETTLERS, SETTLERS_THAT_WAIT, Leases
+from mirror.queue.messages import Queue
 from mirror.queue.option import Option, methods
-from mirror.queue.queue import Queue
 from mirror.queue.scheduler import Scheduler
 from mirror.settings import Settings
 
@@ -188,3 +195,30 @@ class Worker:
     def counts(self) -> Counter[str]:
         """What was done: copied, deleted, skipped, failed, handed_back, bytes, announced, unannounced."""
         return self.scheduler.counts + Counter(handed_back=self.leases.handed_back)
+
+
+# --- Its parts --------------------------------------------------------------------------------------------------------
+
+
+class Parts(NamedTuple):
+    """What a worker works on. The function keeps them from one invocation to the next."""
+
+    buckets: Buckets
+    queue: Queue
+    events: Events | None  # None if nothing is announced
+
+
+def make_parts(settings: Settings, clients: Clients) -> Parts:
+    queue = Queue(clients.sqs(), settings.queue_url)
+    return Parts(Buckets(settings, clients.s3()), queue, clients.events() if settings.announces else None)
+
+
+def make_worker(
+    settings: Settings,
+    parts: Parts,
+    bounds: Bounds = OF_TASK,
+    events: tuple[float, float] = EVENT_SECONDS,
+    show: Callable[[str], None] = writer.put,
+) -> Worker:
+    """`bounds`: of its end. `events` and `show`: see options_for()."""
+    return Worker(settings, parts.buckets, parts.queue, bounds, options_for(parts.buckets, parts.events, events, show))

@@ -16,10 +16,13 @@ from mirror.protocol.sync import Syncer
 from mirror.queue.option import Option, methods
 
 
+EVENT_SECONDS = SEND_SECONDS, PAUSE_SECONDS
+
+
 def options_for(
     buckets: Buckets,
     events: Events | None = None,
-    event_seconds: tuple[float, float] = (SEND_SECONDS, PAUSE_SECONDS),
+    event_seconds: tuple[float, float] = EVENT_SECONDS,
     show: Callable[[str], None] = writer.put,
     waits: Waits | None = None,
 ) -> list[Option]:

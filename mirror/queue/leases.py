@@ -40,9 +40,8 @@ from mirror.model.errors import AWS_ERRORS, HANDED_BACK, GaveUp, Interrupted, Po
 from mirror.model.limits import MAX_SQS_VISIBILITY, SQS_BATCH
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import KeySync
-from mirror.queue.bodies import Content, handed_back_body, read_body
+from mirror.queue.messages import Content, Queue, Received, handed_back_body, read_body
 from mirror.queue.option import Option, methods
-from mirror.queue.queue import Queue, Received
 from mirror.settings import Settings
 
 log = logging.getLogger("worker")

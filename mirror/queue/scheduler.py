@@ -13,9 +13,9 @@ from mirror.model.limits import SQS_BATCH
 from mirror.model.log_lines import quoted
 from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.sync import Syncer
-from mirror.queue.bodies import hint_body
 from mirror.queue.job import Job
 from mirror.queue.leases import Lease, Leases
+from mirror.queue.messages import hint_body
 from mirror.queue.option import Option, methods
 from mirror.queue.outage import Outage
 from mirror.settings import HELD_PER_SLOT, Settings

@@ -19,7 +19,7 @@ from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import ARCHIVED_CLASSES
 from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, FOREIGN, MISSING, NO_DOUBT, judge_listed
-from mirror.queue.queue import Queue
+from mirror.queue.messages import Queue
 from mirror.readers.listing import (
     Finding,
     Progress,

@@ -20,8 +20,7 @@ from mirror.model.selection import is_marker
 from mirror.protocol.attempt import Interruption, KeySync
 from mirror.protocol.buckets import Buckets, delete_object
 from mirror.protocol.verdict import COPY, CORRUPT, DELETE, FOREIGN, MISSING
-from mirror.queue.bodies import hint_body
-from mirror.queue.queue import Queue
+from mirror.queue.messages import Queue, hint_body
 from mirror.readers.listing import Finding, look_at, when_not_busy
 from mirror.settings import Settings
 

@@ -28,11 +28,11 @@ from world import DEAD_LETTERS, MIRROR, QUEUE, World
 
 import mirror.queue.leases
 from mirror.cli import CLIENTS
+from mirror.loop import Parts, make_parts, make_worker
 from mirror.model.log_lines import SYNCED
 from mirror.protocol.attempt import Interruption
 from mirror.readers.reconcile import Options, reconcile
 from mirror.settings import Settings, load_settings
-from mirror.wiring import Parts, make_parts, make_worker
 
 PROJECT = Path(__file__).resolve().parents[2]
 OUTBOX = "outbox"  # where events wait until the script sends them

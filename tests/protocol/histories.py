@@ -42,9 +42,9 @@ from mirror.model.selection import SECONDS_OF_DAY
 from mirror.options import options_for
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.queue.bodies import events_of, hint_body
 from mirror.queue.job import Job
-from mirror.queue.queue import Queue as WorkersQueue
+from mirror.queue.messages import Queue as WorkersQueue
+from mirror.queue.messages import events_of, hint_body
 from mirror.readers.repairs import Removal
 from mirror.settings import Settings
 

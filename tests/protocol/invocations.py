@@ -19,10 +19,10 @@ from fakes import ENVIRONMENT, WRITES, Client, Running, call_from, shaped
 from histories import Ghost, World
 
 from mirror import function as first_responder
+from mirror.loop import Parts
 from mirror.protocol.buckets import Buckets
-from mirror.queue.queue import Queue
+from mirror.queue.messages import Queue
 from mirror.settings import Settings
-from mirror.wiring import Parts
 
 SQS_SECONDS = 0.02  # until it answers
 POLL_SECONDS = 0.25  # a message that comes during a long poll is noticed within that time

@@ -14,11 +14,10 @@ from histories import World
 from invocations import LastingClient, Living, Meanwhile
 
 from mirror.function import end_tasks
-from mirror.loop import OF_TASK
+from mirror.loop import OF_TASK, Parts, make_worker
 from mirror.protocol.buckets import Buckets
-from mirror.queue.queue import Queue
+from mirror.queue.messages import Queue
 from mirror.settings import load_settings
-from mirror.wiring import Parts, make_worker
 
 SILENCE = 20  # seconds after which a client of SQS gives up; mirror/aws/timeouts.py
 FOREVER = 20_000  # seconds in which each has ended, and fails if it has not

@@ -16,8 +16,7 @@ from invocations import LastingClient, Loop
 from mirror.loop import Worker
 from mirror.processes import LAST_SECONDS
 from mirror.protocol.buckets import Buckets
-from mirror.queue.bodies import hint_body
-from mirror.queue.queue import Queue
+from mirror.queue.messages import Queue, hint_body
 
 Step = Callable[[World], object]
 

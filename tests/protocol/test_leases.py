@@ -24,7 +24,7 @@ from mirror.model.errors import (
 )
 from mirror.queue import leases
 from mirror.queue.leases import NEXT, Lease, State
-from mirror.queue.queue import Received
+from mirror.queue.messages import Received
 
 
 def lease_in(state: State) -> Lease:

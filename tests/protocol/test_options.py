@@ -18,7 +18,7 @@ from tasks import Task
 from test_metrics import metrics_in
 from told import ALL, BAD, FILES, LAST, MARKERS, Told, Trouble
 
-from mirror.queue.bodies import hint_body
+from mirror.queue.messages import hint_body
 
 pytestmark = pytest.mark.fast
 SEEDS = range(1000 if os.environ.get("NIGHTLY") == "1" else 50)

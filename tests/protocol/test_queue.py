@@ -12,9 +12,8 @@ from tasks import Task
 from mirror.concurrency import Slots
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.verdict import COPY, MISSING
-from mirror.queue.bodies import read_body
 from mirror.queue.job import Job
-from mirror.queue.queue import Queue
+from mirror.queue.messages import Queue, read_body
 from mirror.readers.listing import Finding
 from mirror.readers.repairs import Hints
 

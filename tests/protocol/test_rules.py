@@ -16,8 +16,7 @@ from mirror.model.limits import MIB
 from mirror.model.log_lines import summary
 from mirror.protocol.attempt import Upload
 from mirror.protocol.objects import metadata_to_send, source_from_head
-from mirror.queue.bodies import handed_back_body, hint_body, read_body
-from mirror.queue.queue import Queue
+from mirror.queue.messages import Queue, handed_back_body, hint_body, read_body
 from mirror.settings import Settings, load_settings
 
 REQUIRED = {

@@ -15,7 +15,7 @@ from tasks import SLOW_END, Task, settle
 from mirror.loop import OF_TASK
 from mirror.model.limits import GIB, SQS_BATCH
 from mirror.protocol.sync import LONG_COPY_SIZE
-from mirror.queue.bodies import hint_body
+from mirror.queue.messages import hint_body
 
 pytestmark = pytest.mark.fast
 NIGHTLY = os.environ.get("NIGHTLY") == "1"

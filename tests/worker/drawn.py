@@ -26,7 +26,7 @@ from mirror.concurrency import Slots
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import PROVENANCE, source_from_head
-from mirror.queue.queue import Queue
+from mirror.queue.messages import Queue
 from mirror.readers.completeness import Budget
 from mirror.readers.listing import Listings
 from mirror.readers.measure import MeasureOptions, measure

@@ -16,7 +16,7 @@ from mirror.model.errors import Refused
 from mirror.model.limits import MIB
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.queue.queue import Queue
+from mirror.queue.messages import Queue
 from mirror.readers.completeness import LEAST_NAMES, Budget, Completeness
 from mirror.readers.listing import Listings, used_memory
 from mirror.readers.measure import Measure, MeasureOptions

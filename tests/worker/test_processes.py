@@ -25,7 +25,7 @@ from mirror.log_writer import configure_logging, writer
 from mirror.loop import Bounds
 from mirror.processes import Signals, leave
 from mirror.settings import load_settings
-from mirror.wiring import make_parts, make_worker
+from mirror.loop import make_parts, make_worker
 async def work():
     settings = load_settings(dict(os.environ))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(settings.calls_at_once))

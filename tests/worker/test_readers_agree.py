@@ -21,8 +21,8 @@ from mirror.model.errors import Postponed
 from mirror.model.selection import folder_of
 from mirror.options import options_for
 from mirror.protocol.attempt import KeySync
+from mirror.queue.messages import Queue
 from mirror.queue.option import Option, methods
-from mirror.queue.queue import Queue
 from mirror.readers.reconcile import Options, Reconciliation
 from mirror.readers.wait import WaitOptions
 

@@ -16,7 +16,7 @@ from world import MIRROR, SOURCE, World
 import worker
 from mirror.cli import log_first_line, parse_arguments
 from mirror.model.selection import items_of, wanted_of
-from mirror.queue.bodies import read_body
+from mirror.queue.messages import read_body
 from mirror.settings import load_settings
 from mirror.version import VERSION
 

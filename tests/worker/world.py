@@ -16,9 +16,8 @@ from standin import Standin
 import worker
 from mirror.aws.timeouts import OF_TASK, Timeouts
 from mirror.cli import CLIENTS
-from mirror.loop import Worker
+from mirror.loop import Worker, make_parts, make_worker
 from mirror.settings import load_settings
-from mirror.wiring import make_parts, make_worker
 
 SOURCE = "source"
 MIRROR = "mirror--use1-az4--x-s3"
