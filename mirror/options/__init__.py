@@ -15,7 +15,6 @@ from mirror.protocol.buckets import Buckets
 from mirror.protocol.sync import Syncer
 from mirror.queue.option import Option, methods
 
-
 EVENT_SECONDS = SEND_SECONDS, PAUSE_SECONDS
 
 
