@@ -294,13 +294,18 @@ def test_what_is_needed_is_made_first(plain: Deployed, full: Deployed) -> None:
         assert found.index(first) < found.index(then), (first, then)
 
 
-def test_a_new_release_is_the_tag_of_everything_and_of_the_function_last(scripts: Scripts, full: Deployed) -> None:
-    """A run that is interrupted in between is completed by the next one, which reads the function's."""
-    scripts.account.kept = json.loads(json.dumps(full.kept).replace(f'"{VERSION}"', '"0.9.0"'))
+@pytest.mark.parametrize("older", ["0.9.0", "1.0.0"])
+def test_a_new_release_is_the_tag_of_everything_and_of_the_function_last(
+    scripts: Scripts, full: Deployed, older: str
+) -> None:
+    """A run that is interrupted in between is completed by the next one, which reads the function's; 1.0.0 had none."""
+    scripts.account.kept = json.loads(json.dumps(full.kept).replace(f'"{VERSION}"', f'"{older}"'))
+    if older == "1.0.0":
+        del scripts.account.kept[f"function {APP}-starter"]["tags"]["version"]
     ran = scripts.step("ensure_version_tag", **FULL)
     assert scripts.account.kept == full.kept
     assert ran.writes[-1].service == "lambda"
-    assert "changed (was 0.9.0)" in ran.output
+    assert f"changed (was {older})" in ran.output
 
 
 # --- what is there already ------------------------------------------------------------------------------------------
