@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -64,8 +65,8 @@ def test_without_a_command_no_task_is_started(verbs: Scripts, deployed: dict[str
 
 
 def test_a_time_is_right_while_the_machine_has_summer_time(verbs: Scripts) -> None:
-    script = f'''export TZ={SUMMER_TIME}; source "$PROJECT/lib/run.sh"; epoch_of 2026-07-01T00:00:00Z; iso 1782864000
-        jq -c "$(jq_epoch) map(epoch)" <<<"$1"'''
-    times = ["2026-07-01T00:00:00Z", "2026-07-01T01:00:00.000+01:00"]
-    shown = verbs.run(f"set -- '{json.dumps(times)}'; {script}").output.split()
+    script = """source "$PROJECT/sync.sh"; epoch_of 2026-07-01T00:00:00Z; iso 1782864000
+        jq -c "$(jq_epoch) map(epoch)" <<<"$0" """
+    times = json.dumps(["2026-07-01T00:00:00Z", "2026-07-01T01:00:00.000+01:00"])
+    shown = verbs.run(f"TZ={SUMMER_TIME} bash -c {shlex.quote(script)} '{times}'").output.split()
     assert shown == ["1782864000", "2026-07-01T00:00:00Z", "[1782864000,1782864000]"]
