@@ -152,6 +152,7 @@ def test_small_objects_do_not_wait_for(world, case):
     assert seconds < 25
     assert others < 12
     assert task.most_asked["copy_object"] <= 4 or case == "long copies"
+    assert (task.worker.counts()["busy"] > 0) == (what == "SlowDown")
 
 
 def test_long_copies_that_s3_was_too_busy_for_hold_no_slot_once_they_go_on(world):

@@ -25,7 +25,15 @@ from mirror.aws import wire
 from mirror.aws.boto3_clients import Boto3S3, boto3_clients
 from mirror.aws.crt import crt_clients
 from mirror.aws.http import Answer, Endpoint
-from mirror.aws.timeouts import ATTEMPTS, LISTING_ATTEMPTS, LONGEST_POLL, OF_TASK, QUEUE_ATTEMPTS, SESSION_ATTEMPTS
+from mirror.aws.timeouts import (
+    ATTEMPTS,
+    LISTING_ATTEMPTS,
+    LONGEST_POLL,
+    OF_TASK,
+    PART_ATTEMPTS,
+    QUEUE_ATTEMPTS,
+    SESSION_ATTEMPTS,
+)
 from mirror.model.errors import error_code, is_busy, outcome_unknown
 from mirror.protocol.buckets import COPY_DIRECTIVES, Buckets
 from mirror.protocol.objects import source_from_head
@@ -391,6 +399,7 @@ def test_both_clients_decide_alike_on_every_fault(world):
         times = {sent.count(f"{client} {operation} {name}") for client in ("crt", "boto3")}
         assert times == {1} or operation not in SENT_ONCE, (operation, name)
     assert sent.count("boto3 HeadObject error 503") == ATTEMPTS
+    assert sent.count("crt UploadPartCopy error 503") == 1 + PART_ATTEMPTS
 
 
 @pytest.mark.parametrize("name", ERRORS | WITHOUT_ANSWER)
