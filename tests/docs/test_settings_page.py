@@ -131,7 +131,7 @@ class NewAccount(PaperAccount):
 def problems(scripts: Scripts, text: str) -> list[str]:
     settings = dict(one.split("=", 1) for one in text.split())
     scripts.account = NewAccount()
-    ran = scripts.run("start_run; look_and_check", None, **settings)
+    ran = scripts.run("deploy_all", None, DRY_RUN="true", **settings)
     assert ran.status in (0, 2), ran.errors
     return ran.errors.split("\n- ")[1:]
 

@@ -7,11 +7,11 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
-from account import PROJECT
+from account import MIRROR, PROJECT, REGION, SOURCE
 from documents import Scripts, scripts_of_module
+from paper_account import ARCHIVES, PaperAccount
 from test_settings import TABLE, bash
 
 PYTHON = "/usr/bin/python3.13"
@@ -107,18 +107,19 @@ def test_a_function_that_does_not_copy_has_its_own_files_alone(tmp_path: Path) -
 
 
 def test_without_a_compiler_the_archive_has_no_bytecode_and_a_line_says_so(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archive: Path, tmp_path: Path, scripts: Scripts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(PROJECT / "lib"))
     import pack_function
 
-    monkeypatch.setattr(pack_function, "find_compiler", lambda: None)
-    assert pack_function.pack_copying(PROJECT, tmp_path / "plain.zip") is False
+    assert pack_function.pack_copying(PROJECT, tmp_path / "plain.zip", lambda: None) is False
     with zipfile.ZipFile(archive) as full, zipfile.ZipFile(tmp_path / "plain.zip") as plain:
         assert plain.namelist() == [name for name in full.namelist() if "__pycache__" not in name]
-    for said, is_told in (("sum plain", True), ("sum compiled", False), ("sum", False)):
-        told = bash(f'keep starter_archive <<<"{said}"; tell_of_bytecode 2>&1')
-        assert ("this machine has no python3.13" in told) is is_told
+    for kind in ("plain", "compiled"):
+        scripts.account = PaperAccount()
+        scripts.archives["true"] = ARCHIVES["true"].replace(" compiled", f" {kind}")
+        ran = scripts.deploy(STARTER_COPIES="true")
+        assert ("this machine has no python3.13" in ran.output + ran.errors) == (kind == "plain")
 
 
 # --- problems before the first write ------------------------------------------------------------------------------
@@ -184,24 +185,33 @@ LARGEST = {name: str(row.limits[1]) for name, row in TABLE.items() if row.limits
 }
 
 
-def without_account(function: str, **settings: str) -> Any:
-    """What a function of deploy.sh prints as JSON, with the most that the network and the queue add."""
-    stubs = f"""task_subnets() {{ printf '%s\\n' '{",".join(["subnet-" + "0" * 17] * 16)}'; }}
-        security_group_id() {{ echo sg-{"0" * 17}; }}; ask_queue_url() {{ :; }}; {function}"""
-    return json.loads(bash(stubs, **settings))
+TEXTS = {name: value for name, value in LARGEST.items() if name in ("APP_NAME", "COPY_LAST", "ANNOUNCE", "EXCLUDE")}
+# A deployment on paper -> what is longer elsewhere.
+LONGER = {SOURCE: LARGEST["SRC_BUCKET"], MIRROR: LARGEST["DST_BUCKET"], REGION: LARGEST["REGION"]}
 
 
-def test_the_largest_settings_fit_into_the_functions_variables_and_its_role() -> None:
-    names = [setting.name for setting in TABLE.values() if setting.reader in ("worker", "both")]
-    assert set(names) - LARGEST.keys() == {"S3_CLIENT", "TASK_MEMORY"}  # a function has boto3, and is no task
-    paused = '{"Environment": {"Variables": {"PAUSED_SINCE": "2026-11-27T12:00:00Z"}}}'
-    configuration = without_account(f"with_pause \"$(function_configuration)\" <<<'{paused}'", **LARGEST)
-    variables = configuration["Environment"]["Variables"]
-    assert (
-        LARGEST.items() - variables.items()
-        <= LARGEST.items() - {name: LARGEST[name] for name in names if name in LARGEST}.items()
-    )
-    assert variables["PAUSED_SINCE"]
-    assert len(json.dumps(variables, ensure_ascii=False, separators=(",", ":")).encode()) < MOST_VARIABLES
-    policy = without_account("starter_policy", **LARGEST)
-    assert len(json.dumps(policy, separators=(",", ":"))) < MOST_OF_A_POLICY
+def largest(scripts: Scripts, **settings: str) -> tuple[int, int]:
+    """Bytes of the function's variables and of its role's policy, with the largest of every other setting."""
+    account = scripts.account = PaperAccount()
+    keys = {name: LARGEST[name].replace(LARGEST["REGION"], REGION) for name in ("SRC_KMS_KEY_ARN", "DST_KMS_KEY_ARN")}
+    scripts.deploy(**TEXTS, **keys, **{"STARTER_COPIES": "true"} | settings)
+    (function,) = (value for name, value in account.kept.items() if name.startswith("function "))
+    (policy,) = account.kept[f"role {TEXTS['APP_NAME']}-starter-role"]["policies"].values()
+    is_given = settings.get("STARTER_COPIES") != "false"
+    of_worker = {row.name for row in TABLE.values() if row.reader != "deploy" and (is_given or row.reader != "worker")}
+    variables = function["Environment"]["Variables"] | {"PAUSED_SINCE": "2026-11-27T12:00:00Z"}
+    variables |= {name: value for name, value in LARGEST.items() if name in of_worker and name not in settings}
+    variables |= {"SUBNETS": ",".join(["subnet-" + "0" * 17] * 16), "SECURITY_GROUPS": f"sg-{'0' * 17}"}
+    texts = [
+        json.dumps(json.loads(one) if isinstance(one, str) else one, ensure_ascii=False, separators=(",", ":"))
+        for one in (variables, policy)
+    ]
+    for name, longer in LONGER.items():
+        texts = [text.replace(name, longer) for text in texts]
+    return len(texts[0].encode()), len(texts[1])
+
+
+def test_the_largest_settings_fit_into_the_functions_variables_and_its_role(scripts: Scripts) -> None:
+    variables, policy = largest(scripts, PREFIX_FILTER=LARGEST["PREFIX_FILTER"])
+    assert variables < MOST_VARIABLES
+    assert policy < MOST_OF_A_POLICY

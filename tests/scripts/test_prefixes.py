@@ -10,8 +10,9 @@ from urllib.parse import quote_plus
 
 import pytest
 from account import APP
+from documents import Scripts, scripts_of_module
 from meaning import as_list, matches
-from test_function_that_copies import LARGEST, MOST_OF_A_POLICY, MOST_VARIABLES, without_account
+from test_function_that_copies import MOST_OF_A_POLICY, MOST_VARIABLES, largest
 from test_settings import bash, problems
 
 from mirror.model.delta import may_be_in_log
@@ -19,6 +20,8 @@ from mirror.model.delta import may_be_in_log
 QUEUE = f"arn:aws:sqs:us-east-1:123456789012:{APP}-q"
 TWENTY = ",".join(f"{'p' * 47}{number:03}" for number in range(20))  # 1,019 bytes
 QUOTES = ",".join(f"{number:02}{'"' * 48}" for number in range(20))  # 1,019 bytes, and twice as many in JSON
+
+scripts = scripts_of_module()
 
 
 def listed(text: str) -> list[str]:
@@ -296,14 +299,11 @@ def test_the_role_may_read_the_prefixes_as_far_as_a_policy_can_say_them(text: st
     assert as_list(granted["Resource"]) == [f"arn:aws:s3:::their-source/{key}" for key in keys]
 
 
-@pytest.mark.parametrize(("prefixes", "copies"), [(TWENTY, "true"), (TWENTY, "false"), (QUOTES, "true")])
-def test_the_policy_and_the_variables_have_room_for_the_most_prefixes(prefixes: str, copies: str) -> None:
-    settings = LARGEST | {"PREFIX_FILTER": prefixes, "STARTER_COPIES": copies}
-    policy = without_account("starter_policy", **settings)
-    assert len(json.dumps(policy, separators=(",", ":"))) < MOST_OF_A_POLICY
-    variables = without_account('with_pause "$(function_configuration)"', **settings)["Environment"]["Variables"]
-    assert variables["PREFIX_FILTER"] == prefixes
-    assert prefixes == QUOTES or len(json.dumps(variables, separators=(",", ":"))) < MOST_VARIABLES
+def test_the_policy_and_the_variables_have_room_for_the_most_prefixes(scripts: Scripts) -> None:
+    for prefixes, copies in ((TWENTY, "true"), (TWENTY, "false"), (QUOTES, "true")):
+        variables, policy = largest(scripts, PREFIX_FILTER=prefixes, STARTER_COPIES=copies)
+        assert policy < MOST_OF_A_POLICY
+        assert prefixes == QUOTES or variables < MOST_VARIABLES
 
 
 # --- EXCLUDE as the workers read it ---------------------------------------------------------------------------------
