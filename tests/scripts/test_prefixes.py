@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
-from account import APP
+from account import APP, SOURCE
 from documents import Scripts, scripts_of_module
 from meaning import as_list, matches
+from paper_account import PaperAccount
 from test_function_that_copies import MOST_OF_A_POLICY, MOST_VARIABLES, largest
 from test_settings import bash, problems
 
@@ -179,12 +180,6 @@ def test_a_key_of_a_prefix_has_exactly_one_notification_and_another_key_none(alp
 def test_prefixes_that_another_one_covers_have_no_notification_of_their_own() -> None:
     for text, values in (("", []), ("b,a,b", ["a", "b"]), ("a/b/,a/,ab,a", ["a"]), ("a/,a/b/,ab", ["a/", "ab"])):
         assert filters(notifications(PREFIX_FILTER=text)) == values
-    said = bash("changed_notifications '[1, 2]' '[1]'; changed_notifications '[1]' '[1, 2]'")
-    assert said == "2 prefixes, not 1\n1 prefix, not 2\n"
-
-
-def configuration(*found: dict[str, Any], kind: str = "QueueConfigurations") -> str:
-    return shlex.quote(json.dumps({kind: list(found)}))
 
 
 def other(prefix: str, **changed: Any) -> dict[str, Any]:
@@ -207,23 +202,32 @@ CHECKED: list[tuple[str, str, list[dict[str, Any]], str]] = [
 ]
 
 
+def having(found: list[dict[str, Any]], kind: str = "QueueConfigurations") -> PaperAccount:
+    account = PaperAccount()
+    arn = f"{kind.removesuffix('Configurations')}Arn"
+    account.kept[f"notifications {SOURCE}"] = {
+        kind: [{arn if name == "QueueArn" else name: value for name, value in one.items()} for one in found]
+    }
+    return account
+
+
 @pytest.mark.parametrize(("prefixes", "kind", "have", "said"), CHECKED)
 def test_what_others_have_is_a_problem_if_s3_would_refuse_ours_beside_it(
-    prefixes: str, kind: str, have: list[dict[str, Any]], said: str
+    scripts: Scripts, prefixes: str, kind: str, have: list[dict[str, Any]], said: str
 ) -> None:
-    checks = ("check_names_of_notifications", "check_overlaps", "check_number_of_notifications")
-    script = "; ".join(f"{check} {configuration(*have, kind=kind)}" for check in checks)
-    found = bash(f'{script}; printf "%s\\n" "${{PROBLEMS[@]-}}"', PREFIX_FILTER=prefixes)
-    assert (said in found, found.count("\n")) == (True, 1)
-    assert said or found == "\n"
+    scripts.account = having(have, kind)
+    ran = scripts.run("deploy_all", 2 if said else 0, PREFIX_FILTER=prefixes, DRY_RUN="true")
+    assert said in " ".join(ran.errors.split())
 
 
-def test_others_stay_and_what_sends_to_our_queue_goes_whatever_its_name() -> None:
-    theirs = [other("z/", Id=name) for name in ("theirs", APP, f"{APP}-2", f"{APP}-2x")]
-    mine = [other("y/", Id=name, QueueArn=QUEUE) for name in (APP, f"{APP}-2", f"{APP}-300", f"x{APP}", "tf-s3-queue")]
-    have = configuration(*[one for pair in itertools.zip_longest(theirs, mine) for one in pair if one])
-    assert json.loads(bash(f"our_notifications {have}")) == mine
-    assert json.loads(bash(f"other_notifications {have}"))["QueueConfigurations"] == theirs
+def test_others_stay_and_what_sends_to_our_queue_goes_whatever_its_name(scripts: Scripts) -> None:
+    theirs = [other("z/", Id=name) for name in ("theirs", f"{APP}-2", f"{APP}-2x")]
+    mine = [other("y/", Id=name, QueueArn=QUEUE) for name in (APP, f"{APP}-300", f"x{APP}", "tf-s3-queue")]
+    account = scripts.account = having([one for pair in itertools.zip_longest(theirs, mine) for one in pair if one])
+    scripts.deploy(PREFIX_FILTER="a/")
+    (ours,) = (one for one in account.kept[f"notifications {SOURCE}"]["QueueConfigurations"] if one not in theirs)
+    assert (ours["Id"], ours["QueueArn"], filters([ours])) == (APP, QUEUE, ["a/"])
+    assert len(account.kept[f"notifications {SOURCE}"]["QueueConfigurations"]) == len(theirs) + 1
 
 
 # --- the rule of EventBridge ----------------------------------------------------------------------------------------
