@@ -81,6 +81,7 @@ NO_ROOM = {"audit": {"problem": "no audit could be started: no room"}}
         ({"starter": None, "function_age": 181}, "failing", "the starter has not run for an hour"),
         ({"starter": None, "not_known": ["starter"]}, "idle", ""),
         (starter(seconds_ago=200), "failing", "the starter has not run for 200 s"),
+        (starter(seconds_ago=180), "idle", ""),
         (starter(seconds_ago=200) | {"rule": {"minutes": 5}}, "idle", ""),
         ({"starter": None, "rule": {"minutes": 120}}, "idle", ""),
         (decided(failing=""), "idle", ""),
