@@ -1,4 +1,4 @@
-"""The verbs of sync.sh in worlds: what they tell a person and send, and how they end; status and verify apart."""
+"""The verbs of sync.sh in worlds: what they print for a person and send, and how they end; status and verify apart."""
 
 from __future__ import annotations
 
