@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from functools import cache
 from typing import Any, NamedTuple
 
 import cost
@@ -111,13 +110,19 @@ def sizes(page: str) -> dict[str, set[int]]:
     return found
 
 
-# Limits between settings, and who has which
+# Settings together, and when a change of one takes effect
 
 
-@cache
-def pairs(page: str) -> list[tuple[str, str]]:
-    """(what is refused, what is accepted)."""
-    return re.findall(r"^\| [^|]* \| `([^`]+=[^`]+)` \| `([^`]+=[^`]+)` \|$", prose(page), re.MULTILINE)
+# What is refused, and what is accepted instead.
+TOGETHER = (
+    ("MAX_WORKERS=4", "MAX_WORKERS=4 TASK_CPU=1024"),
+    ("TABLES=delta KEEP_DAYS=7", "TABLES=delta"),
+    ("TABLES=delta EXCLUDE=*.json", "TABLES=delta EXCLUDE=*.tmp"),
+    ("TABLES=delta COPY_LAST=a/*.json", "TABLES=delta COPY_LAST=a/*.done"),
+    ("ANNOUNCE=markers", "ANNOUNCE=markers COPY_LAST=_SUCCESS"),
+    ("PREFIX_FILTER=logs/ EXCLUDE=logs/*", "PREFIX_FILTER=logs/ EXCLUDE=logs/old/*"),
+    ("EVENT_SOURCE=eventbridge SRC_BUCKET_OWNER=111122223333", "SRC_BUCKET_OWNER=111122223333"),
+)
 
 
 class NewAccount(PaperAccount):
@@ -136,29 +141,23 @@ def problems(scripts: Scripts, text: str) -> list[str]:
     return ran.errors.split("\n- ")[1:]
 
 
-def test_of_settings_together_the_checks_refuse_and_take_what_the_page_says(scripts: Scripts) -> None:
-    assert len(pairs(PAGE)) >= 10
-    assert pairs(chinese_of(PAGE)) == pairs(PAGE)
-    for refused, taken in pairs(PAGE):
-        if "REGION=" not in refused:  # the account on paper has no other one
-            assert len(problems(scripts, refused)) == 1, refused
-            assert problems(scripts, taken) == [], taken
+def test_settings_that_the_page_does_not_allow_together_are_refused(scripts: Scripts) -> None:
+    for refused, taken in TOGETHER:
+        assert len(problems(scripts, refused)) == 1, refused
+        assert problems(scripts, taken) == [], taken
 
 
 @pytest.mark.fast
 @both_languages
-def test_the_table_of_who_has_which_setting_is_right(page: str) -> None:
+def test_the_table_of_when_a_change_takes_effect_has_what_no_worker_has(page: str) -> None:
     cells = re.findall(r"^\| (`[A-Z_0-9]+`(?:, `[A-Z_0-9]+`)+) \|", prose(page), re.MULTILINE)
-    workers, tasks, starters = ([name.strip("`") for name in cell.split(", ")] for cell in cells)
-    read = {reader: {one.name for one in TABLE.values() if one.reader in (reader, "both")} for reader in READERS}
-    assert sorted(workers) == sorted(read["worker"] - {"TASK_MEMORY"})  # which is one of the task
+    resources, starters = ([name.strip("`") for name in cell.split(", ")] for cell in cells)
+    read = {reader: {one.name for one in TABLE.values() if one.reader == reader} for reader in ("deploy", "starter")}
     assert sorted(starters) == sorted(read["starter"])
     files = text_of("lib/resources/task_definition.sh"), text_of("lib/resources/image.sh")
-    used = {name for text in files for name in re.findall(r"\$\{?([A-Z_]+)", text)} & TABLE.keys()
-    assert sorted(tasks) == sorted(used - set(workers) - {"APP_NAME"})
+    of_tasks = {name for text in files for name in re.findall(r"\$\{?([A-Z_]+)", text)}
+    assert sorted(resources) == sorted(read["deploy"] - of_tasks - NOT_FOR_USERS)
 
-
-READERS = ("worker", "starter")
 
 # What they cost
 
