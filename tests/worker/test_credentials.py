@@ -1,6 +1,7 @@
 """Credentials and sessions that end, hang or are refused: what a request says of it, and that no key pays for it."""
 
 import asyncio
+import logging
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -93,6 +94,7 @@ def test_nobody_waits_for_new_keys_while_the_old_ones_are_valid():
 
 
 def test_a_failure_is_told_once_while_the_keys_are_valid_and_then_to_all_who_ask(caplog):
+    caplog.set_level(logging.INFO)
     endpoint = Endpoint()
     endpoint.keys.get_frozen_credentials()
     endpoint.error = failure()
