@@ -81,6 +81,7 @@ def test_a_dry_run_makes_no_acceptance_run_and_no_local_cloud(tmp_path: Path) ->
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fast
 def test_the_table_has_what_deploy_sh_is_shipped_with() -> None:
     block = dict(re.findall(r'^: "\$\{([A-Z_0-9]+):=([^}]*)\}"', (PROJECT / "deploy.sh").read_text(), re.MULTILINE))
     lines = (PROJECT / "mirror/model/settings.table").read_text().splitlines()
@@ -94,6 +95,7 @@ def test_the_table_has_what_deploy_sh_is_shipped_with() -> None:
 REQUIRED = {"QUEUE_URL": "https://queue", "CLUSTER": "c", "TASK_DEFINITION": "t", "SUBNETS": "subnet-1"}
 
 
+@pytest.mark.fast
 def test_readers_go_by_the_defaults_of_the_table() -> None:
     given = SETTINGS | REQUIRED
     worker, starter = vars(load_worker(given)), load_starter(given)
