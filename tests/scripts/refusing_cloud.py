@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "local"))
 from ministack.services import s3
 
 import cloud
-from gaps.replace import replaces
+from gaps import replaces
 from gaps.s3 import Request, is_directory, stored
 
 REFUSED = set(os.environ["REFUSED"].split(","))
