@@ -15,6 +15,7 @@ from meaning import grants
 from paper_account import CONTENTS, EVERYTHING, HERE, NUMBER, VPC, PaperAccount, code_of
 
 import mirror.settings
+from mirror.model.checks import TABLE
 from mirror.model.log_lines import AUDITED
 
 Kept = dict[str, Any]
@@ -218,17 +219,10 @@ class Asked:
     @cached_property
     def of_starter(self) -> dict[str, str]:
         """Variables of the function: one that does not copy has of the worker's only what status asks for."""
-        names = (
-            "ASSIGN_PUBLIC_IP",
-            "MAX_WORKERS",
-            "MESSAGES_PER_WORKER",
-            "AUDIT_DAYS",
-            "SRC_BUCKET",
-            "SRC_BUCKET_OWNER",
-        )
-        names += ("MIN_WORKERS",) if self.settings["MIN_WORKERS"] != "0" else ()
-        names += ("STARTER_COPIES", "STARTER_MAX_SIZE") if self.copies else ()
-        own = {name: self.settings[name] for name in names} | {
+        left = () if self.copies else ("STARTER_COPIES", "STARTER_MAX_SIZE")
+        left += ("MIN_WORKERS",) if self.settings["MIN_WORKERS"] == "0" else ()
+        names = {setting.name for setting in TABLE if setting.reader in ("starter", "both")}
+        own = {name: self.settings[name] for name in names.difference(left)} | {
             **{name: self.of_worker[name] for name in ("QUEUE_URL", "PROCESSES")},
             "CLUSTER": f"{self.app}-cluster",
             "TASK_DEFINITION": f"{self.app}-task",
