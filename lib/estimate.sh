@@ -46,9 +46,8 @@ check_settings_of_estimate() {
   begin_checks
   check_jq
   check_before_calls
-  check_numbers
-  check_words
-  check_min_workers
+  check_values "${SETTINGS[@]}"
+  check_numbers_together
   check_task_size
   stop_on_problems
 }
