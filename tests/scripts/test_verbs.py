@@ -234,6 +234,14 @@ def test_a_task_gets_its_options_as_they_are_and_runs_on_demand_in_the_network_o
     assert network["assignPublicIp"] == variables["ASSIGN_PUBLIC_IP"]
 
 
+def test_the_setting_for_a_dry_run_holds_for_verbs_as_well(verbs: Verbs, account: Operated) -> None:
+    account.parked, account.task_log = [BODY], [[reconciled(status=0)]]
+    done = verbs.sync("redrive", DRY_RUN="true")
+    assert (done.sent("StartMessageMoveTask"), account.parked) == ([], [BODY])
+    (run,) = verbs.sync("reconcile --remove-unwanted", DRY_RUN="true").sent("RunTask")
+    assert run["overrides"]["containerOverrides"][0]["command"] == ["reconcile", "--remove-unwanted", "--dry-run"]
+
+
 @pytest.mark.parametrize(
     ("code", "status", "why"),
     [
