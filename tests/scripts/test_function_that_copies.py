@@ -125,12 +125,12 @@ def test_without_a_compiler_the_archive_has_no_bytecode_and_a_line_says_so(
 # --- problems before the first write ------------------------------------------------------------------------------
 
 
-def test_libraries_that_cannot_be_had_are_a_problem_beside_the_others(scripts: Scripts) -> None:
+def test_libraries_that_cannot_be_had_are_a_problem(scripts: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:
     packing = 'check_archive; printf "%s" "${PROBLEMS[@]}"'
     said = bash(packing, STARTER_COPIES="true", PIP_NO_INDEX="1", PIP_FIND_LINKS="", PIP_CONFIG_FILE=os.devnull)
     assert "could not be packed with the libraries of requirements.txt: ERROR: Could not find" in said
     assert said.endswith("let pip reach a package index, or set STARTER_COPIES=false")
-    scripts.archives["true"] = ""
+    monkeypatch.setitem(scripts.archives, "true", "")
     ran = scripts.deploy(status=2, STARTER_COPIES="true", MAX_WORKERS="none")
     assert "\n- STARTER_COPIES=true: the function could not be packed" in ran.errors
     assert "\n- MAX_WORKERS=none: " in ran.errors
