@@ -151,7 +151,8 @@ def test_small_objects_do_not_wait_for(world, case):
     seconds, others = took[1]
     assert seconds < 25
     assert others < 12
-    assert task.most_asked["copy_object"] <= 4 or case == "long copies"
+    # What S3 was too busy for goes on beside those that began in its pause.
+    assert task.most_asked["copy_object"] <= 4 or case in ("long copies", "keys that S3 is too busy for")
     assert (task.worker.counts()["busy"] > 0) == (what == "SlowDown")
 
 
