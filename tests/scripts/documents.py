@@ -8,6 +8,7 @@ So a whole deployment takes seconds, a single step a tenth of one.
 import contextlib
 import copy
 import json
+import os
 import re
 import shlex
 import socketserver
@@ -373,6 +374,26 @@ class Scripts:
         self.account.authorize(call)
 
 
+class Caller(socketserver.StreamRequestHandler):
+    """A program in the PATH that sends its words, each with a zero byte at its end, after their number."""
+
+    def words(self) -> list[str]:
+        return [self.word() for _ in range(int(self.word()))]
+
+    def word(self) -> str:
+        found = b""
+        while not found.endswith(b"\0"):
+            byte = self.rfile.read(1)
+            assert byte, "the caller is gone"
+            found += byte
+        return os.fsdecode(found[:-1])
+
+
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 32
+
+
 @contextlib.contextmanager
 def sourced_scripts(
     folder: Path, script: str = "cleanup.sh", project: Path = PROJECT, tools: Path | None = None
@@ -380,23 +401,10 @@ def sourced_scripts(
     """The Bash has read that script, and so deploy.sh; tools in that folder come before those of the machine."""
     assert not tools or (tools / "jq").exists(), f"tests/run makes {tools}"
 
-    class Handler(socketserver.StreamRequestHandler):
+    class Handler(Caller):
         def handle(self) -> None:
-            words = [self.word() for _ in range(int(self.word()))]
-            status, text = scripts.answer(words)
+            status, text = scripts.answer(self.words())
             self.wfile.write(f"{status}\n{text}\0".encode())
-
-        def word(self) -> str:
-            found = b""
-            while not found.endswith(b"\0"):
-                byte = self.rfile.read(1)
-                assert byte, "the caller is gone"
-                found += byte
-            return found[:-1].decode()
-
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-        request_queue_size = 32
 
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -13,7 +13,6 @@ import json
 import os
 import pty
 import signal
-import socketserver
 import subprocess
 import tempfile
 import threading
@@ -25,7 +24,7 @@ from typing import Any
 import pytest
 from account import APP, MIRROR, PROJECT, REGION, SOURCE
 from cost import STORED
-from documents import Scripts, sourced_scripts
+from documents import Caller, Scripts, Server, sourced_scripts
 from insights import answer as rows_of
 from paper_account import HERE, MADE_AT, Given, Interrupted, PaperAccount, Refused
 from recorder import Call
@@ -490,23 +489,10 @@ def split(words: str) -> list[str]:
 def operating(folder: Path) -> Iterator[Verbs]:
     verbs = Verbs(folder)
 
-    class Handler(socketserver.StreamRequestHandler):
+    class Handler(Caller):
         def handle(self) -> None:
-            words = [self.word() for _ in range(int(self.word()))]
-            status, stream, text = verbs.answer_in(words)
+            status, stream, text = verbs.answer_in(self.words())
             self.wfile.write(f"{status} {stream}\n{text}".encode())
-
-        def word(self) -> str:
-            found = b""
-            while not found.endswith(b"\0"):
-                byte = self.rfile.read(1)
-                assert byte, "the caller is gone"
-                found += byte
-            return os.fsdecode(found[:-1])
-
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-        request_queue_size = 32
 
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

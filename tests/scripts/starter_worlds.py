@@ -418,8 +418,8 @@ class Client:
         count, (first, *_) = request["count"], request["capacityProviderStrategy"]
         assert 0 < count <= 10
         spot, started_by = first["capacityProvider"] == "FARGATE_SPOT", request["startedBy"]
-        lack = plan.no_spot if spot else plan.no_demand
-        short = lack.holds(world.now) and not (spot and lack.how in ("waits", "stops"))
+        shortage = plan.no_spot if spot else plan.no_demand
+        short = shortage.holds(world.now) and not (spot and shortage.how in ("waits", "stops"))
         room = 0 if short else world.chance.randint(0, count) if world.chance.random() < plan.partial else count
         world.asks_demand |= not spot and started_by == WORKERS and world.was_clear
         stays = any("environment" in changes for changes in request.get("overrides", {}).get("containerOverrides", []))
@@ -428,7 +428,7 @@ class Client:
         if world.chance.random() < plan.loses:
             world.was_clear = False
             raise ReadTimeoutError(endpoint_url="ecs")
-        failures = [{"reason": SHORTAGE if lack.how in WAYS else lack.how}] * (count - room)
+        failures = [{"reason": SHORTAGE if shortage.how in WAYS else shortage.how}] * (count - room)
         return {"tasks": [task.described(world.now) for task in made], "failures": failures}
 
     def stop_task(self, **request: Any) -> None:

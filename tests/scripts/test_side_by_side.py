@@ -85,7 +85,7 @@ SCRIPTS = {
         "ynnn\nynnn\nynnn\nyyyn\nnnnn\n",
         None,
     ),
-    "what is there differs in what it lacks, or has more of in a list": (
+    "a member that is missing, or one more in a list, is a difference": (
         "while read -r want have; do differing $want $have; done <<'E'\n"
         '{"a":1,"b":2} {"a":1,"b":2,"default":3}\n{"a":1,"b":2} {"a":1}\n{"a":1,"b":2} {"a":2,"b":1}\n'
         '{"a":[1,2]} {"a":[1,2]}\n{"a":[1,2]} {"a":[2,1]}\n{"a":[1,2]} {"a":[1]}\n'
