@@ -176,7 +176,7 @@ look_and_check() {
   check_tools
   check_account deploys
   if ((${#PROBLEMS[@]} == 0)); then
-    synced_prefixes >/dev/null # from now on they are known
+    wanted >/dev/null # from now on it is known
     list_questions
     say_while "      looking at what exists" ask_ahead "${QUESTIONS[@]}"
     for check in "${RESOURCE_CHECKS[@]}"; do "$check"; done

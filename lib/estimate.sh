@@ -56,8 +56,9 @@ check_settings_of_estimate() {
 estimated_setup() {
   settings_json REGION TASK_ARCH TASK_CPU TASK_MEMORY LAMBDA_POLL_RATE MIN_WORKERS MAX_WORKERS MESSAGES_PER_WORKER \
     EVENT_SOURCE STARTER_COPIES STARTER_MAX_SIZE AUDIT_DAYS METRICS DASHBOARD IMAGE_URI ASSIGN_PUBLIC_IP \
-    CREATE_VPC_ENDPOINTS EMPTY_POLLS_BEFORE_EXIT WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE ANNOUNCE \
-    | jq --argjson image "$IMAGE_GB" --argjson largest "${MULTIPART_THRESHOLD:-${OTHERWISE[MULTIPART_THRESHOLD]}}" \
+    CREATE_VPC_ENDPOINTS EMPTY_POLLS_BEFORE_EXIT MULTIPART_THRESHOLD PART_SIZE ANNOUNCE \
+    | jq --argjson image "$IMAGE_GB" --argjson wait "${WAIT_TIME_SECONDS:-${OTHERWISE[WAIT_TIME_SECONDS]}}" \
+      --argjson largest "${MULTIPART_THRESHOLD:-${OTHERWISE[MULTIPART_THRESHOLD]}}" \
       --argjson part "${PART_SIZE:-${OTHERWISE[PART_SIZE]}}" --argjson copying "$COPYING_MEMORY" \
       --argjson memory "$STARTER_MEMORY" "$(<"$PROJECT_DIR/lib/cost.jq")"'
       map_values(if test("^[0-9]+$") then tonumber else . end) | (.EVENT_SOURCE == "eventbridge") as $has_events
@@ -69,7 +70,7 @@ estimated_setup() {
          metrics: (if .METRICS == "true" then metrics else 0 end), image_gb: (if .IMAGE_URI == "" then $image else 0 end),
          has_public_ip: (.ASSIGN_PUBLIC_IP == "ENABLED"), endpoints: (if .CREATE_VPC_ENDPOINTS == "true" then 2 else 0 end),
          region: .REGION, arch: .TASK_ARCH, max_workers: .MAX_WORKERS, messages_per_worker: .MESSAGES_PER_WORKER,
-         idle_seconds: (.EMPTY_POLLS_BEFORE_EXIT * (if .WAIT_TIME_SECONDS == "" then 20 else .WAIT_TIME_SECONDS end)),
+         idle_seconds: (.EMPTY_POLLS_BEFORE_EXIT * $wait),
          largest_copy: $largest, part_bytes: $part, function_most: .STARTER_MAX_SIZE,
          announces: (.ANNOUNCE | startswith("all"))}
       | .function_gb = (if .function_copies then .copying_gb else .starter_gb end)'

@@ -168,10 +168,7 @@ check_settings() {
   ((${#ROLE_PATH} <= 512)) || problem "ROLE_PATH=$ROLE_PATH: set at most 512 characters"
   check_new_name
   check_image_name
-  check_prefix
-  check_exclude
-  check_tables
-  check_patterns_together
+  check_wanted
   check_tags
   check_kms_keys SRC_KMS_KEY_ARN "$MOST_KMS_KEYS" "keys, because the policy of a role cannot hold more"
   check_kms_keys DST_KMS_KEY_ARN 1 "key, because a directory bucket keeps one for its whole life"

@@ -1,5 +1,5 @@
-# Reads the resources of a deployment without a record, as lib/shown.sh puts them together; prints its settings that are
-# not the default.
+# Reads the resources of a deployment without a record, as shown_parts of lib/record.sh puts them together; prints its
+# settings that are not the default.
 
 def one_text: if type == "array" then join(",") else . end;
 

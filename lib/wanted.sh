@@ -1,72 +1,77 @@
 # shellcheck shell=bash
-# What is synced: PREFIX_FILTER and EXCLUDE as lists. mirror/model/selection.py reads them in the same way.
+# What is synced, by PREFIX_FILTER and EXCLUDE: lib/wanted.py knows it, by the workers' own rules.
 
-readonly MOST_PREFIXES=20 # each has a notification of S3 and a line in two policies of IAM
+WANTED="" WANTED_OF="" # what wanted printed last, and of which settings
 
-# written_items TEXT: prints the items of a list, which commas separate, as a JSON list; "\," is a comma inside of an
-# item.
-written_items() {
-  jq -nc --arg text "$1" 'if $text == "" then [] else
-    $text | gsub("\\\\,"; "\u0001") | split(",") | map(gsub("\u0001"; ",")) end'
-}
-
-# items_of TEXT: prints each item once, in the same way.
-items_of() {
-  written_items "$1" | jq -c 'reduce .[] as $item ([]; if any(.[]; . == $item) then . else . + [$item] end)'
-}
-
-# Reads a JSON list of prefixes, prints it sorted, without those that another one covers; [""] stands for all keys.
-without_covered() {
-  jq -c 'unique as $all
-    | [$all[] | select(. as $one | any($all[]; . as $other | $other != $one and ($one | startswith($other))) | not)]
-    | if . == [] then [""] else . end'
-}
-
-# prefixes_of TEXT: prints what a value of PREFIX_FILTER comes to, in the same way.
-prefixes_of() { items_of "$1" | without_covered; }
-
-SYNCED_PREFIXES="" SYNCED_OF="" # what synced_prefixes printed last, and of which PREFIX_FILTER
-
-# A deployment needs them some thirty times: the subshells of one that called this know them.
-synced_prefixes() {
-  [[ -n $SYNCED_PREFIXES && $SYNCED_OF == "$PREFIX_FILTER" ]] || SYNCED_PREFIXES=$(prefixes_of "$PREFIX_FILTER")
-  SYNCED_OF=$PREFIX_FILTER
-  printf '%s\n' "$SYNCED_PREFIXES"
-}
-
-# Prints where PREFIX_FILTER begins: the first prefix as it is written.
-first_prefix() { items_of "$PREFIX_FILTER" | jq -r '.[0] // ""'; }
-
-# Prints a line for each prefix that is written twice, or that another one covers.
-merged_prefixes() {
-  local kept
-  kept=$(synced_prefixes)
-  written_items "$PREFIX_FILTER" | jq -r --argjson kept "$kept" 'group_by(.)[] | length as $times | .[0] as $one
-    | first($kept[] | select(. as $by | $one | startswith($by))) as $by
-    | if $by != $one then "\($one) is covered by \($by)" elif $times > 1 then "\($one) is listed \($times) times"
-      else empty end'
-}
-
-# For jq: a glob as a regular expression for the whole key, as Python's fnmatch reads it: * and ? also match "/", and \
-# matches itself. A * takes as little as possible and is never tried again, so that no pattern takes long.
-jq_globs() {
-  cat <<'JQ'
-  def literal: if test("[\\\\^$.|?*+()\\[\\]{}&-]") then "\\" + . else . end;
-  def class: .[1:-1] | startswith("!") as $but | (if $but then .[1:] else . end)
-    | [scan("(.)-(.)|(.)") | if .[2] then .[2] | literal elif .[0] <= .[1] then "\(.[0] | literal)-\(.[1] | literal)"
-        else empty end] | join("")
-    | if . != "" then "[\(if $but then "^" else "" end)\(.)]" elif $but then "." else "(?!)" end;
-  def glob: [scan("\\*+|\\[(?>!?\\]?)[^\\]]*\\]|.") | if startswith("*") then "\u0001" elif . == "?" then "."
-      elif length > 1 then class else literal end] | join("") | split("\u0001")
-    | if length == 1 then "\\A\(.[0])\\z"
-      else "\\A\(.[0])\(.[1:-1] | map("(?>.*?\(.))") | join("")).*\(.[-1])\\z" end;
-JQ
+# Prints what the settings come to, as lib/wanted.py does: a run asks it once, because the subshells of one that called
+# this know it.
+wanted() {
+  local of=("$SRC_BUCKET" "$PREFIX_FILTER" "$EXCLUDE" "$COPY_LAST" "$TABLES" "$KEEP_DAYS" "$EVENT_SOURCE")
+  if [[ -z $WANTED || $WANTED_OF != "${of[*]@Q}" ]]; then
+    WANTED=$(SRC_BUCKET=$SRC_BUCKET PREFIX_FILTER=$PREFIX_FILTER EXCLUDE=$EXCLUDE COPY_LAST=$COPY_LAST TABLES=$TABLES \
+      KEEP_DAYS=$KEEP_DAYS EVENT_SOURCE=$EVENT_SOURCE PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/lib/wanted.py")
+    WANTED_OF=${of[*]@Q}
+  fi
+  printf '%s\n' "$WANTED"
 }
 
 # patterns_for EXCLUDE: reads keys, one per line; prints "KEY<tab>PATTERN" for each that a pattern leaves out.
-patterns_for() {
-  local patterns
-  patterns=$(items_of "$1")
-  jq -Rr --argjson patterns "$patterns" "$(jq_globs)"'
-    . as $key | first($patterns[] | select(. as $one | $key | test($one | glob))) | "\($key)\t\(.)"'
+patterns_for() { EXCLUDE=$1 PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/lib/wanted.py" excluded; }
+
+# What is wrong with PREFIX_FILTER and EXCLUDE, and with TABLES beside them, which needs no account.
+check_wanted() {
+  local name found line
+  local -A kinds=([PREFIX_FILTER]="a prefix" [EXCLUDE]=patterns)
+  has_jq && type -P python3 >/dev/null || return 0 # without them: problems of their own
+  found=$(wanted)
+  for name in $(jq -r '.not_text[]' <<<"$found"); do
+    problem "$name=$(printf '%q' "${!name}"): set ${kinds[$name]} of UTF-8 without control characters"
+  done
+  found=$(jq -r '.problems[]' <<<"$found")
+  while IFS= read -r line; do
+    [[ -z $line ]] || problem "$line"
+  done <<<"$found"
+}
+
+# How deploy.sh reads the lists, before the first step.
+tell_of_lists() {
+  local told line
+  told=$(wanted | jq -r '.told[]')
+  while IFS= read -r line; do
+    [[ -z $line ]] || say "$line"
+  done <<<"$told"
+}
+
+# Prints the part of the source that is synced, for a sentence.
+synced_part() {
+  wanted | jq -r --arg bucket "$SRC_BUCKET" '(.prefixes | map("s3://\($bucket)/\(.)") | join(" or "))
+    + if .excluded == [] then "" else " (except for \(.excluded | join(", ")))" end'
+}
+
+# After a change of the settings of a deployment, in a dry run, too: prints what a reconcile brings, and how to delete
+# what stays. The AWS CLI takes a folder for --recursive, and patterns that count from it, the last one the most; a [ is
+# itself as [[].
+tell_of_change() {
+  local prefixes exclude old told
+  [[ -n $(fact task_definition) ]] || return 0
+  prefixes=$(deployed_setting PREFIX_FILTER)
+  exclude=$(deployed_setting EXCLUDE)
+  old=$(PREFIX_FILTER=$prefixes EXCLUDE=$exclude wanted)
+  told=$(wanted | jq -r --argjson old "$old" --arg to "$DST_BUCKET" --arg sync "./sync.sh$VIA" '. as $new |
+    def beyond($others): [.[] | select(. as $one | any($others[]; . as $other | $one | startswith($other)) | not)];
+    def folder: split("/")[:-1] | map(. + "/") | join("") | if contains("[") then "" else . end;
+    def under($folder): ltrimstr($folder) | gsub("\\["; "[[]") + "*" | @sh;
+    def of: if IN("", [""]) then "" else " under \(if type == "array" then join(", ") else . end)" end;
+    def removal: . as $prefix | folder as $folder | "aws s3 rm --recursive \("s3://\($to)/\($folder)" | @sh)"
+      + if $prefix == $folder then "" else " --exclude \("*" | @sh) --include \(under($folder))" end
+      + ([$new.prefixes[] | select(startswith($prefix)) | " --exclude \(under($folder))"] | join(""));
+    ($new.prefixes | beyond($old.prefixes) | select(. != [])
+      | "Existing objects\(of) are not copied yet. To copy them: \($sync) reconcile"),
+    ($old.prefixes | beyond($new.prefixes)[] | "Copies\(of) that are no longer synced stay in the destination, and "
+      + "nothing looks at them any more. To delete them (first with --dryrun): \(removal)"),
+    ($old.excluded - $new.excluded | select(. != [])
+      | "Keys like \(join(", ")) are no longer left out. To copy them: \($sync) reconcile"),
+    ($new.excluded - $old.excluded | select(. != []) | "Copies like \(join(", ")) are unwanted now. "
+      + "\($sync) reconcile counts them, and deletes them with: --remove-unwanted")')
+  [[ -z $told ]] || printf '\nSince the last ./deploy.sh, PREFIX_FILTER or EXCLUDE has changed:\n- %s\n' "${told//$'\n'/$'\n'- }"
 }

@@ -151,35 +151,7 @@ remove_rule() {
 #
 # The rule of EVENT_SOURCE=eventbridge: which of the bucket's events go to the queue, and start the starter at once.
 
-# Of how many beginnings of wildcards one key may be at the same time. EventBridge refuses more as too complex; it does
-# not say how many that are, but its matcher is public (aws/event-ruler), and reports from the field agree.
-readonly MOST_WILDCARD_BEGINNINGS=10
-
-# Prints as a JSON list which patterns of EXCLUDE a rule may hold, as far as they go: for * alone, whose meaning is the
-# same there. A key may be within a part as often as the part's first letter is in it.
-excluded_by_rule() {
-  items_of "$EXCLUDE" | jq -c --argjson most "$MOST_WILDCARD_BEGINNINGS" '
-    def within: .[:1] as $first | if $first <= "~" then split($first) | length - 1 else [scan("[^ -~]")] | length end;
-    def beginnings: split("*") | (if .[0] == "" then 0 else 1 end) + length - 1
-      + ([.[1:][] | select(. != "") | within] | add // 0);
-    reduce (.[] | select(test("[?\\[\\\\]|[*][*]") | not)) as $one ({list: [], sum: 0};
-      ($one | beginnings) as $more | if .sum + $more > $most then . else {list: (.list + [$one]), sum: (.sum + $more)} end)
-    | .list'
-}
-
-# In these events a key is as it is, and so is a prefix. A rule takes one of several prefixes, but not prefixes and
-# exclusions of the same key: then the latter are left to the workers, which look at each key anyway.
-event_pattern() {
-  local prefixes excluded
-  prefixes=$(synced_prefixes)
-  excluded=$(excluded_by_rule)
-  jq -nc --arg bucket "$SRC_BUCKET" --argjson prefixes "$prefixes" --argjson excluded "$excluded" '{
-    source: ["aws.s3"],
-    "detail-type": ["Object Created", "Object Deleted", "Object Restore Completed"],
-    detail: ({bucket: {name: [$bucket]}}
-      + if $prefixes != [""] then {object: {key: ($prefixes | map({prefix: .}))}}
-        elif $excluded != [] then {object: {key: [{"anything-but": {wildcard: $excluded}}]}} else {} end)}'
-}
+event_pattern() { wanted | jq -c .event_pattern; }
 
 # A start that does not get through at once is not needed: the rule that fires every minute starts the starter anyway.
 # Without reserved concurrency, a burst of events would run many starters.

@@ -19,7 +19,7 @@ of_lifecycle() {
 # reference, LifecycleExpiration and LifecycleRuleFilter).
 keep_rules() {
   local places='[]'
-  [[ -z $KEEP_DAYS ]] || places=$(synced_prefixes | jq -c --argjson days "$KEEP_DAYS" 'map({prefix: ., $days})')
+  [[ -z $KEEP_DAYS ]] || places=$(wanted | jq -c --argjson days "$KEEP_DAYS" '.prefixes | map({prefix: ., $days})')
   of_lifecycle numbered "$places"
 }
 
@@ -47,7 +47,7 @@ put_lifecycle() {
 removal_command() { printf './sync.sh%s reconcile --remove-unwanted\n' "${LOCAL_ENGINE:+ --local}"; }
 
 # Prints where KEEP_DAYS acts.
-kept_places() { synced_prefixes | jq -r --arg bucket "$DST_BUCKET" 'map("s3://\($bucket)/\(.)") | join(", ")'; }
+kept_places() { wanted | jq -r --arg bucket "$DST_BUCKET" '.prefixes | map("s3://\($bucket)/\(.)") | join(", ")'; }
 
 stays_until_removed() {
   printf 'copies older than KEEP_DAYS=%s days stay until %s removes them\n' "$KEEP_DAYS" "$(removal_command)"

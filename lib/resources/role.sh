@@ -113,9 +113,7 @@ starter_policy() {
 # Prints the synced prefixes up to their first character that no policy may hold (IAM API reference, PutRolePolicy: U+0020
 # to U+00FF), as a JSON list. Names in other alphabets keep working so; the role may then read more of the source bucket
 # than the worker looks at, and nothing outside of it.
-ask_readable_prefixes() {
-  synced_prefixes | jq -c 'map(explode | .[:(map(. > 255) | index(true))] | implode)' | without_covered
-}
+ask_readable_prefixes() { wanted | jq -c .readable; }
 
 # Prints what copying needs. Without s3:ListBucket a missing key answers 403, not 404 (S3 API reference, HeadObject).
 # PutEvents is allowed for a bus (EventBridge User Guide, "Example policy: Send events to an event bus in the same
@@ -208,7 +206,7 @@ ensure_role() {
 tell_of_readable() {
   local prefixes synced
   prefixes=$(fact readable_prefixes)
-  synced=$(synced_prefixes)
+  synced=$(wanted | jq -c .prefixes)
   [[ $prefixes == "$synced" ]] || note "$(jq -r --arg role "$TASK_ROLE" --arg bucket "$SRC_BUCKET" '
     "\($role) may read \(map("s3://\($bucket)/\(.)*") | join(", ")), because an IAM policy cannot contain the rest of "
     + "PREFIX_FILTER"' <<<"$prefixes")"

@@ -3,25 +3,12 @@
 
 # --- its notifications ----------------------------------------------------------------------------------------------
 
-# For jq: a prefix as S3's events write keys, and with them its filters: a space is +, other special characters are
-# encoded (S3 User Guide, "Configuring event notifications using object key name filtering", and reports from the field).
-# In jq 1.6, @uri leaves five of them as they are.
-jq_filters() {
-  cat <<'JQ'
-  def url_encoded: @uri | gsub("(?<sign>[!*'()])"; {"!": "%21", "*": "%2A", "'": "%27", "(": "%28", ")": "%29"}[.sign]);
-  def filter_value: split("/") | map(url_encoded | gsub("%20"; "+")) | join("/");
-JQ
-}
-
 # Prints ours as a JSON list, one for each prefix.
 ask_our_notifications() {
-  local prefixes
-  prefixes=$(synced_prefixes)
-  jq -nc --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" --argjson prefixes "$prefixes" "$(jq_filters)"'
-    [$prefixes | to_entries[] | {Id: ($id + if .key == 0 then "" else "-\(.key + 1)" end), QueueArn: $queue,
+  wanted | jq -c --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" '
+    [.filters | to_entries[] | {Id: ($id + if .key == 0 then "" else "-\(.key + 1)" end), QueueArn: $queue,
      Events: ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*", "s3:ObjectRestore:Completed"]}
-    + if .value == "" then {} else
-      {Filter: {Key: {FilterRules: [{Name: "prefix", Value: (.value | filter_value)}]}}} end]'
+    + if .value == "" then {} else {Filter: {Key: {FilterRules: [{Name: "prefix", Value: .value}]}}} end]'
 }
 
 # Reads what S3 answers, which is nothing if there are none.
@@ -132,10 +119,12 @@ check_source_bucket() {
 
 # Two notifications for the same event may not cover the same key (S3 User Guide, "Configuring event notifications
 # using object key name filtering"); S3 would refuse ours as the last step. Others may have written their prefix as it
-# is or encoded: both are compared in the encoded form.
+# is or encoded: both are compared in the encoded form. In jq 1.6, @uri leaves five characters as they are.
 overlapping_notifications() {
-  jq -r --argjson ours "$(fact our_notifications)" --arg queue "$QUEUE_ARN" "$(jq_filters)"'
+  jq -r --argjson ours "$(fact our_notifications)" --arg queue "$QUEUE_ARN" '
     def filters($name): [.Filter.Key.FilterRules[]? | select(.Name | ascii_downcase == $name).Value][0] // "";
+    def url_encoded:
+      @uri | gsub("(?<sign>[!*\u0027()])"; {"!": "%21", "*": "%2A", "\u0027": "%27", "(": "%28", ")": "%29"}[.sign]);
     def encoded: [scan("%[0-9A-Fa-f]{2}|[^%]|%")] | map(if test("^%..") then ascii_upcase
       elif . == "/" or . == "+" then . else url_encoded end) | join("") | gsub("%20"; "+") | gsub("%2F"; "/");
     def meet($one; $two): ($one | startswith($two)) or ($two | startswith($one));

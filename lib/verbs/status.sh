@@ -123,15 +123,17 @@ describe_pause() { jq -n --arg since "$(paused_since)" 'if $since == "" then nul
 
 # What was chosen beyond the default, as the starter knows it.
 describe_options() {
-  local prefixes exclude
-  prefixes=$(prefixes_of "$(starter_setting PREFIX_FILTER)")
-  exclude=$(items_of "$(starter_setting EXCLUDE)")
-  fact starter | jq -s --argjson prefixes "$prefixes" --argjson exclude "$exclude" '.[0].Environment.Variables // {}
+  local prefixes exclude known
+  prefixes=$(starter_setting PREFIX_FILTER)
+  exclude=$(starter_setting EXCLUDE)
+  known=$(PREFIX_FILTER=$prefixes EXCLUDE=$exclude wanted)
+  fact starter | jq -s --argjson known "$known" '.[0].Environment.Variables // {}
     | {starter_copies: (.STARTER_COPIES == "true"), starter_max_size: (.STARTER_MAX_SIZE // "0" | tonumber),
        min_workers: (.MIN_WORKERS // "0" | tonumber)}
     + if .COPY_LAST then {copy_last: .COPY_LAST} else {} end + if .TABLES then {tables: .TABLES} else {} end
     + if .ANNOUNCE then {announce: .ANNOUNCE} else {} end
-    + if $prefixes[1:] != [] then {$prefixes} else {} end + if $exclude != [] then {$exclude} else {} end
+    + if $known.prefixes[1:] != [] then {prefixes: $known.prefixes} else {} end
+    + if $known.excluded != [] then {exclude: $known.excluded} else {} end
     + if .KEEP_DAYS then {keep_days: (.KEEP_DAYS | tonumber)} else {} end'
 }
 

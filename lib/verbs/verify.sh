@@ -39,10 +39,11 @@ declare -grA VERIFY_COSTS=([plain]="less than 0.01 USD" [large]="about 0.04 USD"
 # --- beginning ------------------------------------------------------------------------------------------------------
 
 name_run() {
-  local made
+  local made first
   printf -v made '%(%Y%m%dT%H%M%SZ)T' -1
   VERIFY_NAME=sync-verify-$made-$RANDOM
-  VERIFY_FOLDER=$(first_prefix)$VERIFY_NAME/
+  first=$(wanted | jq -r .first)
+  VERIFY_FOLDER=$first$VERIFY_NAME/
   VERIFY_DIR=$TEMP_DIR/verify
   VERIFY_BEGAN=$(now) VERIFY_PUT_AT=0 VERIFY_PUT_ENDED=0 VERIFY_FIRST_EVENT_AT="" VERIFY_STARTED=$SECONDS
   VERIFY_TOUCHED=false VERIFY_WAS_BUSY=false

@@ -12,10 +12,14 @@ SECONDS_OF_DAY = 86_400
 WILDCARDS = frozenset("*?[")
 
 
+def written_items(text: str) -> list[str]:
+    """The items of a comma-separated list. `\\,` is a comma within an item. An empty text has no items."""
+    return [item.replace("\\,", ",") for item in re.split(r"(?<!\\),", text)] if text else []
+
+
 def items_of(text: str) -> tuple[str, ...]:
-    """The items of a comma-separated list, each once. `\\,` is a comma within an item. An empty text has no items."""
-    items = re.split(r"(?<!\\),", text) if text else []
-    return tuple(dict.fromkeys(item.replace("\\,", ",") for item in items))
+    """Each item once."""
+    return tuple(dict.fromkeys(written_items(text)))
 
 
 def without_covered(prefixes: Iterable[str]) -> tuple[str, ...]:

@@ -178,7 +178,7 @@ PLANTED = {
     "sync.sh does not know logs": ("sync.sh", r"=\(status logs", "=(status"),
     "lib/verbs/logs.sh does not begin with its help": ("lib/verbs/logs.sh", "^# usage: ", "# how to: "),
     "lib/verbs/logs.sh has no verb_logs": ("lib/verbs/logs.sh", "^verb_logs", "show_logs"),
-    "lib/check_wanted.sh and lib/verbs/logs.sh both have bytes_of": ("lib/verbs/logs.sh", "$", "bytes_of() { :; }\n"),
+    "lib/wanted.sh and lib/verbs/logs.sh both have wanted": ("lib/verbs/logs.sh", "$", "wanted() { :; }\n"),
     "nothing says what the fact cluster is": ("lib/resources/cluster.sh", r"ask_cluster\(\)", "find_cluster()"),
     "nothing says what the fact quotas is": ("deploy.sh", " quota ", " quotas "),
     "lib/verbs/status.sh has the log pattern failed key= of its own": (

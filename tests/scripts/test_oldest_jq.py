@@ -32,7 +32,7 @@ def test_a_table_is_deployed_and_its_prefix_is_encoded_as_s3_does(verbs: Scripts
     (ours,) = deployed[f"notifications {SOURCE}"]["QueueConfigurations"]
     assert ours["Filter"]["Key"]["FilterRules"] == [{"Name": "prefix", "Value": FILTER}]
     assert verbs.deploy(**DEPLOYED).writes == []
-    refused = verbs.run("check_tables; stop_on_problems", 2, **DEPLOYED | {"COPY_LAST": "_delta_log/*"})
+    refused = verbs.run("check_wanted; stop_on_problems", 2, **DEPLOYED | {"COPY_LAST": "_delta_log/*"})
     assert "remove _delta_log/*" in refused.errors
 
 

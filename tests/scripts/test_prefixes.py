@@ -27,7 +27,7 @@ scripts = scripts_of_module()
 
 def listed(text: str) -> list[str]:
     """Several prefixes as a setting says them, read by the scripts."""
-    return json.loads(bash("synced_prefixes", PREFIX_FILTER=text))
+    return json.loads(bash("wanted | jq .prefixes", PREFIX_FILTER=text))
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -308,22 +308,3 @@ def test_the_policy_and_the_variables_have_room_for_the_most_prefixes(scripts: S
         variables, policy = largest(scripts, PREFIX_FILTER=prefixes, STARTER_COPIES=copies)
         assert policy < MOST_OF_A_POLICY
         assert prefixes == QUOTES or variables < MOST_VARIABLES
-
-
-# --- EXCLUDE as the workers read it ---------------------------------------------------------------------------------
-
-GLOBS = r"""*.tmp a*b ? a?c [ab] [!ab]x [a-c] [c-a] [!c-a] []] []-a] [!]] [!] [ a[b [a-] [-a] [--0] [a-b-d] [^a] [\] a\b
-a.b (a|b)+ ^a$ {1} [[]x [&&a] ** *a*a*b"""
-KEYS = r"a b c d - ^ ] [ \ & 0 abc ax cx ]x [x a[b a\b a.b axb ^a$ (a|b)+ {1} x.tmp a/x.tmp é ! [!] [] aab"
-
-
-def test_the_scripts_read_a_pattern_as_the_workers_do() -> None:
-    keys, globs = [*KEYS.split(), ""], GLOBS.split()
-    script = 'for glob in "$@"; do printf "%s\\n" "${keys[@]}" | patterns_for "$glob"; done'
-    found = bash(f"keys=({shlex.join(keys)}); set -- {shlex.join(globs)}; {script}").splitlines()
-    assert found == [f"{key}\t{glob}" for glob in globs for key in keys if fnmatch.fnmatchcase(key, glob)]
-
-
-def test_no_pattern_takes_long() -> None:
-    for glob in ("*a" * 249 + "*b", "*?" * 249 + "b", "*[!b]" * 99 + "*b"):
-        assert bash(f"printf '%s\\n' {'a' * 1024} | patterns_for '{glob}'") == ""

@@ -1,4 +1,4 @@
-"""PREFIX_FILTER and EXCLUDE: what their texts mean, to the worker and to the scripts, and which keys they take."""
+"""PREFIX_FILTER and EXCLUDE: what their texts mean, and which keys they take."""
 
 from __future__ import annotations
 
@@ -50,18 +50,6 @@ LISTS = [
     ("*.tmp,[a,b],?", ["*.tmp", "[a", "b]", "?"], ["*.tmp", "?", "[a", "b]"]),
     ("a\nb,c", ["a\nb", "c"], ["a\nb", "c"]),
 ]
-OF_BASH = r"""
-while IFS= read -r -d '' text; do
-  items_of "$text"
-  PREFIX_FILTER=$text synced_prefixes
-done
-"""
-# Prints the keys that the pattern before them matches.
-GLOBS_OF_BASH = r"""
-while IFS= read -r -d '' pattern && IFS= read -r -d '' keys; do
-  printf '%s' "$keys" | patterns_for "$pattern" | jq -Rnc '[inputs | split("\t")[0]]'
-done
-"""
 
 # EXCLUDE, keys that it matches, and others.
 GLOBS = [
@@ -97,16 +85,6 @@ WORST = [
 ]  # fmt: skip
 
 
-def of_bash(script: str, *texts: str) -> list[str]:
-    """The lines that it prints, with the functions of the scripts, of these texts on its stdin."""
-    sources = f'set -euo pipefail; source "{ROOT}/lib/wanted.sh"; source "{ROOT}/lib/check_wanted.sh"'
-    given = "".join(f"{text}\0" for text in texts)
-    command = ["bash", "-c", f"{sources}\n{script}"]
-    done = subprocess.run(command, input=given, capture_output=True, encoding="utf-8", timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
 def bodies_of(world: World, key: str, bucket: str = "source") -> list[str]:
     """Of an event of the key as S3's own notification and as EventBridge's."""
     world.put(key)
@@ -118,10 +96,8 @@ def bodies_of(world: World, key: str, bucket: str = "source") -> list[str]:
 # Lists
 
 
-def test_a_list_means_the_same_to_the_worker_and_to_the_scripts():
-    printed = [json.loads(line) for line in of_bash(OF_BASH, *(text for text, _, _ in LISTS))]
-    for (text, items, prefixes), in_bash in zip(LISTS, zip(printed[::2], printed[1::2], strict=True), strict=True):
-        assert (text, in_bash) == (text, (items, prefixes))
+def test_what_a_list_means():
+    for text, items, prefixes in LISTS:
         assert (text, list(items_of(text)), list(wanted_of(text, "", 0).prefixes)) == (text, items, prefixes)
 
 
@@ -152,18 +128,6 @@ def test_what_exclude_matches(exclude: str, matched: list[str], others: list[str
     wanted = wanted_of("", exclude, 0)
     assert [key for key in matched + others if wanted.excludes(key)] == matched
     assert [key for key in matched + others if wanted.takes(key)] == others
-
-
-def test_what_exclude_matches_by_the_scripts():
-    """They report a pattern that leaves out a whole prefix. A key with a line break is none of theirs."""
-    rows = [
-        (exclude, [key for key in keys if "\n" not in key and key], set(matched))
-        for exclude, matched, others in GLOBS
-        for keys in [matched + others]
-    ]
-    printed = of_bash(GLOBS_OF_BASH, *(text for exclude, keys, _ in rows for text in (exclude, "\n".join([*keys, ""]))))
-    for (exclude, keys, matched), line in zip(rows, printed, strict=True):
-        assert (exclude, json.loads(line)) == (exclude, [key for key in keys if key in matched])
 
 
 def test_each_pattern_of_many_keeps_its_meaning_beside_the_others():
