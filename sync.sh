@@ -17,9 +17,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
 # verb_NAME of lib/verbs/NAME.sh runs it.
 readonly VERBS=(status logs explain reconcile wait redrive pause resume verify cost)
 
-# What DRY_RUN=true makes of a verb that writes.
-readonly -A DRY_OPTIONS=([reconcile]=--dry-run [redrive]=--list)
-
 use_local_cloud() {
   # shellcheck source=local/local.sh
   source "$PROJECT_DIR/local/local.sh"
@@ -67,7 +64,10 @@ main() {
   fi
   [[ -n $verb ]] || usage "name a verb"
   [[ $local == false ]] || use_local_cloud
-  if [[ $DRY_RUN == true && -n ${DRY_OPTIONS[$verb]:-} ]]; then words+=("${DRY_OPTIONS[$verb]}"); fi
+  case "$DRY_RUN $verb" in # of verbs that write
+    "true reconcile") words+=(--dry-run) ;;
+    "true redrive") words+=(--list) ;;
+  esac
   "verb_$verb" ${words[@]+"${words[@]}"}
 }
 

@@ -1,15 +1,14 @@
 # shellcheck shell=bash
 # Reads the dead-letter queue without changing it, and finds out why and when its keys failed.
 
-readonly DEAD_LETTER_LOOK_SECONDS=30 # a message that is only looked at stays invisible for this long
 readonly DEAD_LETTERS_SHOWN=100
 readonly NOT_IN_LOG="not in the log any more"
 
-# look_at_ten URL: takes up to 10 messages from the queue for a moment.
+# look_at_ten URL: takes up to 10 messages from the queue for 30 seconds.
 look_at_ten() {
   local answer
   answer=$(aws_or_die sqs receive-message --queue-url "$1" --max-number-of-messages 10 --wait-time-seconds 1 \
-    --visibility-timeout "$DEAD_LETTER_LOOK_SECONDS" --attribute-names All)
+    --visibility-timeout 30 --attribute-names All)
   jq -c '.Messages // [] | .[] | {id: .MessageId, handle: .ReceiptHandle, body: .Body,
     sent: (.Attributes.SentTimestamp | tonumber / 1000 | floor)}' <<<"${answer:-null}"
 }
@@ -22,7 +21,7 @@ count_dead_letters() { fact dead_letters | jq '[.[]?] | add // 0'; }
 # Prints the queue's first messages as a JSON list. None is seen twice, because those already seen stay invisible
 # meanwhile, as do those that somebody else is looking at.
 look_at_messages() {
-  local found=() ten url
+  local found=() ten url entries
   url=$(existing_queue_url "$DLQ_NAME")
   fact dead_letters >/dev/null
   while ((${#found[@]} < DEAD_LETTERS_SHOWN)); do
@@ -30,7 +29,11 @@ look_at_messages() {
     [[ -n $ten ]] || break
     mapfile -t -O "${#found[@]}" found <<<"$ten"
   done
-  show_again "$url" <<<"$(printf '%s\n' ${found[@]+"${found[@]}"})"
+  entries=$(printf '%s\n' ${found[@]+"${found[@]}"} | jq -sc 'map({Id: .id, ReceiptHandle: .handle, VisibilityTimeout: 0})
+    | range(0; length; 10) as $i | .[$i:$i + 10]')
+  while read -r ten; do
+    [[ -z $ten ]] || aws_or_die sqs change-message-visibility-batch --queue-url "$url" --entries "$ten" >/dev/null
+  done <<<"$entries" # they are visible again
   printf '%s\n' ${found[@]+"${found[@]}"} | jq -s .
 }
 
@@ -46,15 +49,6 @@ hint_at_more() {
     say "$(counted $((all - $1)) message) cannot be seen, because somebody else is looking at the dead-letter queue, for" \
       "example in the console of SQS: try again in a minute"
   fi
-}
-
-# show_again URL: reads messages and makes them visible again, ten at a time.
-show_again() {
-  local entries
-  while read -r entries; do
-    aws_or_die sqs change-message-visibility-batch --queue-url "$1" --entries "$entries" >/dev/null
-  done < <(jq -sc 'map({Id: .id, ReceiptHandle: .handle, VisibilityTimeout: 0}) | range(0; length; 10) as $i
-    | .[$i:$i + 10]')
 }
 
 # Adds the keys that each message names: form-urlencoded in S3's own notifications, as they are in EventBridge's (S3

@@ -9,13 +9,6 @@ readonly ESTIMATE_QUESTIONS=(
   'keep;([0-9]{1,12}([.][0-9]{1,6})?)?;a number of GB;GB kept in the directory bucket [those of one month]'
 )
 
-# size_in_bytes SIZE
-size_in_bytes() {
-  jq -n --arg size "$1" '$size | ascii_upcase | capture("^(?<number>[0-9.]+)(?<prefix>[KMGT]?)(?<binary>I?)")
-    | (.number | tonumber) * pow(if .binary == "I" then 1024 else 1000 end; ["", "K", "M", "G", "T"] as $all
-      | .prefix as $one | $all | index($one)) | floor'
-}
-
 # Leaves what is still to be known in `given` of the caller: asks a person, or refuses to guess.
 ask_for_estimate() {
   local row name pattern meaning question
@@ -39,17 +32,6 @@ check_of_estimate() {
     IFS=';' read -r name pattern meaning _ <<<"$row"
     [[ $name != "$1" || $2 =~ ^($pattern)$ ]] || usage "cost: --$1 $2 is not $meaning"
   done
-}
-
-# The settings that the costs depend on, as deploy.sh would take them.
-check_settings_of_estimate() {
-  begin_checks
-  check_jq
-  check_before_calls
-  check_values "${SETTINGS[@]}"
-  check_numbers_together
-  check_task_size
-  stop_on_problems
 }
 
 # As setup_of for what is deployed, and what the rules need.
@@ -78,13 +60,15 @@ estimated_setup() {
 
 # print_estimate PRICES PROGRAM: of `given` of the caller, as this program of jq has it.
 print_estimate() {
-  local bytes setup
-  bytes=$(size_in_bytes "${given[size]}")
+  local setup
   setup=$(estimated_setup)
-  jq -n --argjson prices "$1" --argjson setup "$setup" --argjson bytes "$bytes" --argjson files "${given[files]}" \
+  jq -n --argjson prices "$1" --argjson setup "$setup" --arg size "${given[size]}" --argjson files "${given[files]}" \
     --arg arrival "${given[arrival]:-spread}" --argjson keep_gb "${given[keep]:-null}" \
-    --argjson keep_days "${KEEP_DAYS:-null}" \
-    '{$prices, $setup, load: {$files, $bytes, $arrival, $keep_gb, $keep_days}}' \
+    --argjson keep_days "${KEEP_DAYS:-null}" '
+    ($size | ascii_upcase | capture("^(?<number>[0-9.]+)(?<prefix>[KMGT]?)(?<binary>I?)")
+      | (.number | tonumber) * pow(if .binary == "I" then 1024 else 1000 end; ["", "K", "M", "G", "T"] as $all
+        | .prefix as $one | $all | index($one)) | floor) as $bytes
+    | {$prices, $setup, load: {$files, $bytes, $arrival, $keep_gb, $keep_days}}' \
     | jq -r "$JQ_TEXT $(<"$PROJECT_DIR/lib/cost.jq") $(<"$PROJECT_DIR/lib/estimate.jq") $2"
 }
 
@@ -108,7 +92,14 @@ estimate_cost() {
     shift
   done
   prices=$(merged_prices "$file")
-  check_settings_of_estimate
+  # The settings that the costs depend on, as deploy.sh would take them.
+  begin_checks
+  check_jq
+  check_before_calls
+  check_values "${SETTINGS[@]}"
+  check_numbers_together
+  check_task_size
+  stop_on_problems
   ask_for_estimate
   print_estimate "$prices" "$form"
 }

@@ -1,87 +1,38 @@
 # shellcheck shell=bash
 # The log lines of the worker and of the starter that the scripts read: the one place in Bash for their patterns.
 # A pattern is a regular expression of Logs Insights or of jq. It is for the beginning of a line, as a key may hold any
-# words, also those of another line. For "parse", which is not known to have groups without a name, the last quote of the
-# line ends the key: none may follow it.
+# words, also those of another line.
+
+readonly KEY_FIELD='(?<key>"(\\.|[^"\\])*")' # a JSON text
+
+# like PATTERN: the filter of a query of Logs Insights for such lines.
+like() { printf 'filter @message like /%s/\n' "$1"; }
+
+# Reads text for a person, prints it line by line as a terminal may show it.
+visible_lines() { jq -Rr "$JQ_TEXT visible"; }
+
+# --- on keys ----------------------------------------------------------------------------------------------------------
 
 # Worker: TIME INFO synced key=KEY action=copied|deleted size=BYTES seconds=S ... lag=S
 readonly SYNCED_LINE='^\S+ INFO synced key='
 readonly SYNCED_LAG="$SYNCED_LINE.* lag="
-readonly LAG_FIELDS=' lag=(?<lag>[0-9.]+)$'
-readonly KEY_FIELD='(?<key>"(\\.|[^"\\])*")'
-readonly PARSED_COPIED="$SYNCED_LINE\".*\" action=(?<copied>copied) [^\"]*\$"
-readonly PARSED_DELETED="$SYNCED_LINE\".*\" action=(?<deleted>deleted) [^\"]*\$"
-readonly PARSED_SIZE="$SYNCED_LINE\".*\" action=(?<action>\S+) size=(?<size>\d+) [^\"]*\$"
-readonly PARSED_LAG="$SYNCED_LINE\".*\" action=[^\"]* lag=(?<lag>[0-9.]+)[^\"]*\$"
-readonly OUTCOME_FIELDS='action=(?<action>\S+) size=(?<size>\d+) seconds=(?<seconds>[0-9.]+)( lag=(?<lag>[0-9.]+))?'
 
 # Worker: TIME ERROR failed key=KEY [attempt=N/N] REASON; the key is a JSON text.
 readonly FAILED_LINE='^\S+ ERROR failed key='
-readonly PARSED_FAILED='^\S+ ERROR (?<failed>failed) key='
-readonly FAILED_FIELDS="^(?<at>\\S+) ERROR failed key=$KEY_FIELD (?<attempt>attempt=\\S+ )?(?<reason>.*)"
 
-# Worker: TIME ERROR outage: N keys fail alike, nothing is begun until one can be synced again: REASON; later either
-# TIME INFO outage over after N s, or TIME ERROR outage for N s, the worker ends: REASON.
-readonly OUTAGE_LINE='^\S+ (ERROR outage: |INFO outage over after |ERROR outage for )'
-readonly OUTAGE_BEGAN='ERROR outage: (?<keys>\d+) keys fail alike, [^:]*: (?<why>.*)'
-readonly OUTAGE_OVER='INFO outage over after (?<over>\d+) s'
-readonly OUTAGE_ENDED='ERROR outage for (?<ended>\d+) s, the worker ends: (?<last>.*)'
-readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%' # of a metric filter, whose regular expressions have no groups or spaces
+# For "parse" of Logs Insights, which is not known to have groups without a name. The last quote of the line ends the
+# key: none may follow it.
+readonly -A PARSED=(
+  [copied]="$SYNCED_LINE\".*\" action=(?<copied>copied) [^\"]*\$"
+  [deleted]="$SYNCED_LINE\".*\" action=(?<deleted>deleted) [^\"]*\$"
+  [size]="$SYNCED_LINE\".*\" action=(?<action>\S+) size=(?<size>\d+) [^\"]*\$"
+  [lag]="$SYNCED_LINE\".*\" action=[^\"]* lag=(?<lag>[0-9.]+)[^\"]*\$"
+  [failed]='^\S+ ERROR (?<failed>failed) key='
+)
 
 # Worker: TIME INFO|WARNING marker key=KEY waits for N keys under PREFIX, such as KEY: WHY since=TIME; without the last
 # of release 1.1.0.
 readonly MARKER_LINE='^\S+ (INFO|WARNING) marker key='
-readonly PREFIX_FIELD=${KEY_FIELD/key/prefix} EXAMPLE_FIELD=${KEY_FIELD/key/example}
-readonly MARKER_FIELDS="^(?<at>\\S+) \\S+ marker key=$KEY_FIELD waits for (?<keys>\\d+) keys under $PREFIX_FIELD, such as \
-$EXAMPLE_FIELD: (?<why>.*?)( since=(?<since>\\S+))?\$"
-
-# Worker, of a large object: its parts are begun; all of them are copied.
-readonly PARTS_BEGUN='^\S+ INFO Using multipart copy .* size=(?<size>\d+) parts=(?<parts>\d+) '
-readonly PARTS_ENDED='^\S+ INFO Progress: \d+/\d+ parts \(100%\)'
-
-# Worker, at its end: TIME INFO summary copied=N deleted=N skipped=N NAME=VALUE... busy=N cpu=SECONDS
-readonly LOAD_FIELDS="^\\S+ INFO summary copied=(?<copied>\\d+) deleted=(?<deleted>\\d+) skipped=(?<skipped>\\d+) .*\
- busy=(?<busy>\\d+) cpu=(?<cpu>[0-9.]+)\$"
-
-# Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...; and of wait and measure,
-# likewise.
-readonly SUMMARY_START='^[^ ]+ [A-Z]+ (reconciled|waited|measured) end='
-readonly SUMMARY_FIELDS='([a-z0-9_/]+)=(\S+)'
-
-# Worker, before the summary of wait: TIME INFO lacking key=KEY why=WHY; the key is a JSON text.
-readonly LACKING_FIELDS="^\\S+ [A-Z]+ lacking key=$KEY_FIELD why=(?<why>.*)"
-
-# Worker, of reconcile, wait and measure on the way: TIME INFO progress NAME=VALUE... What a terminal shows of it.
-readonly PROGRESS_LINE='^[^ ]+ INFO progress ' PROGRESS_FIELD='^(listed|here|keys/s|folders|far|left)='
-
-# Worker, of reconcile --report: TIME INFO difference number=N what=WHAT key=KEY; the key is a JSON text.
-readonly DIFFERENCE_LINE='^[^ ]+ INFO difference number='
-readonly DIFFERENCE_FIELDS="^\S+ INFO difference number=(?<number>\d+) what=(?<what>\S+) key=$KEY_FIELD\$"
-
-# Worker, the summary of an audit: TIME INFO|ERROR audited end=complete status=0 found=0 NAME=VALUE...; without foreign
-# of release 1.2.0.
-readonly AUDITED_LINE='^\S+ (INFO|ERROR) audited end='
-readonly AUDITED_FIELDS='^(?<at>\S+) (INFO|ERROR) audited end=(?<end>\S+) status=(?<status>\d+) found=(?<found>\d+)(.* foreign=(?<foreign>\d+))?'
-# Of metric filters: lines of the worker, and of the starter those whose "audit" has a "problem".
-readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.problem = "*" }'
-
-# Worker: TIME WARNING the destination refuses conditional writes, going on without: operation=WRITE REASON.
-readonly REFUSED_FIELDS='^\S+ WARNING the destination refuses conditional writes, going on without: operation=(?<write>\S+)'
-
-# Worker, and the function while it copies: each line.
-readonly WORKER_LINE='^\S+ (DEBUG|INFO|WARNING|ERROR) '
-
-# Starter: one JSON object for each decision, else what Lambda writes of a failure: what Python raised, a timeout, or a
-# process that was ended. Not "exit status 1": so the function ends itself after its report. Lines on keys, which may
-# have any words in them, begin with their time.
-readonly DECISION='\{"visible":' RAISED='\[ERROR\] ' TIMED_OUT='\S+ \S+ Task timed out after '
-readonly ENDED_BY_LAMBDA='RequestId: \S+ Error: Runtime exited with(out| error: signal)'
-readonly DECISION_OR_FAILURE="^($DECISION|$RAISED|$TIMED_OUT|$ENDED_BY_LAMBDA)"
-
-readonly STARTED_LINE='^\{.*"started": \{"FARGATE'
-
-# like PATTERN: the filter of a query of Logs Insights for such lines.
-like() { printf 'filter @message like /%s/\n' "$1"; }
 
 # Reads a key as JSON, prints it as a worker writes it, as a regular expression.
 key_pattern() { jq -r "$JQ_TEXT pattern"; }
@@ -93,51 +44,10 @@ filter_synced_of() {
     | "filter @message like /\($line)(\(.[1:])) /"'
 }
 
-# Queries of Logs Insights on a whole time: keys and bytes by action, of all objects or of those above this many bytes;
-# the first and the last line of each task, with the time in ms or as a text.
+# A query of Logs Insights on a whole time: keys and bytes by action, of all objects or of those above this many bytes.
 count_synced() {
   printf '%s | parse @message /%s/%s | stats count(*) as keys, sum(size) as bytes by action\n' \
-    "$(like "$SYNCED_LINE")" "$PARSED_SIZE" "${1:+ | filter size > $1}"
-}
-
-spans_of_tasks() { printf 'stats min(@timestamp) as first, max(@timestamp) as last by @logStream | limit 10000\n'; }
-
-# Reads the runs of the starter that started workers, prints how many of each kind: {FARGATE_SPOT, FARGATE}.
-started_of() {
-  jq -c '[.[]["@message"] | fromjson.started] | {FARGATE_SPOT: (map(.FARGATE_SPOT // 0) | add),
-    FARGATE: (map(.FARGATE // 0) | add)}'
-}
-
-# Reads answers of FilterLogEvents, prints the writes that a worker was refused with a condition, as a JSON list.
-refused_writes() { jq -cs --arg fields "$REFUSED_FIELDS" '[.[].events[]?.message | capture($fields).write] | unique'; }
-
-# Reads a page of events, drops those that no worker wrote.
-only_worker_lines() { jq -c --arg pattern "$WORKER_LINE" '.events |= map(select(.message | test($pattern)))'; }
-
-# Reads the rows of a query on failed lines, prints {at, key, attempt, reason} of each as a JSON list; attempt is null
-# or ends in a space.
-failures_of() { jq -c --arg fields "$FAILED_FIELDS" '[.[]["@message"] | capture($fields) | .key |= fromjson]'; }
-
-# Reads the rows of a query on outages, prints {at, stream, event, seconds, reason} of each as a JSON list. The event is
-# "began", "over" or "ended"; the first has no seconds, the second no reason.
-outages_of() {
-  jq -c --arg fields "^(?<at>\\S+) ($OUTAGE_BEGAN|$OUTAGE_OVER|$OUTAGE_ENDED)\$" '[.[]
-    | .["@logStream"] as $stream | .["@message"] | rtrimstr("\n") | capture($fields)
-    | {at, $stream, event: (if .keys then "began" elif .over then "over" else "ended" end),
-       seconds: (.over // .ended | if . then tonumber else . end), reason: (.why // .last)}]'
-}
-
-# Reads the rows of a query on audits, prints {at, end, status, found, foreign} of each as a JSON list.
-audits_of() {
-  jq -c --arg fields "$AUDITED_FIELDS" '[.[]["@message"] | capture($fields)
-    | .status |= tonumber | .found |= tonumber | .foreign |= (. // 0 | tonumber)]'
-}
-
-# Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why, since} of each as a JSON list; the
-# last may be null.
-markers_of() {
-  jq -c --arg fields "$MARKER_FIELDS" '[.[]["@message"] | rtrimstr("\n") | capture($fields)
-    | (.key, .prefix, .example) |= fromjson | .keys |= tonumber]'
+    "$(like "$SYNCED_LINE")" "${PARSED[size]}" "${1:+ | filter size > $1}"
 }
 
 # Reads the rows of a query on synced keys, prints when each was synced last as a JSON object.
@@ -147,43 +57,123 @@ synced_of() {
     | sort_by(.[]) | add // {}'
 }
 
-# Reads answers of FilterLogEvents, prints {stream, copied, deleted, skipped, busy, cpu} for each summary of a worker.
-summaries_of() {
-  jq -c --arg line "$LOAD_FIELDS" '.events[]? | .logStreamName as $stream | .message | rtrimstr("\n") | capture($line)
-    | map_values(tonumber) | {$stream} + .'
+# The regular expression of a synced line, whose groups are key, action, size, seconds and lag.
+synced_fields() {
+  printf '%s%s %s\n' "$SYNCED_LINE" "$KEY_FIELD" \
+    'action=(?<action>\S+) size=(?<size>\d+) seconds=(?<seconds>[0-9.]+)( lag=(?<lag>[0-9.]+))?'
 }
 
-# The regular expressions of the lines on parts, of which the first has the groups size and parts, as a JSON object.
-fields_of_parts() { jq -nc --arg begun "$PARTS_BEGUN" --arg ended "$PARTS_ENDED" '{$begun, $ended}'; }
-
-# The regular expression of a synced line, whose groups are key, action, size, seconds and lag.
-synced_fields() { printf '%s%s %s\n' "$SYNCED_LINE" "$KEY_FIELD" "$OUTCOME_FIELDS"; }
-
-# Reads text for a person, prints it line by line as a terminal may show it.
-visible_lines() { jq -Rr "$JQ_TEXT visible"; }
-
 # Reads the rows of a query on lags, prints the seconds as a sorted JSON list.
-lags_of() { jq -c --arg fields "$LAG_FIELDS" '[.[]["@message"] | capture($fields).lag | tonumber] | sort'; }
+lags_of() { jq -c '[.[]["@message"] | capture(" lag=(?<lag>[0-9.]+)$").lag | tonumber] | sort'; }
 
-# Reads the rows of a query, the newest first, prints the time of the first, or nothing if there is none.
-newest_of() { jq -r '.[:1][]["@message"] | split(" ")[0]'; }
+# Reads the rows of a query on failed lines, prints {at, key, attempt, reason} of each as a JSON list; attempt is null
+# or ends in a space.
+failures_of() {
+  jq -c --arg fields "^(?<at>\\S+) ERROR failed key=$KEY_FIELD (?<attempt>attempt=\\S+ )?(?<reason>.*)" \
+    '[.[]["@message"] | capture($fields) | .key |= fromjson]'
+}
 
-# Reads lines of a log, prints each difference once as {what, key}, on a line of its own and in the order of the numbers.
+# Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why, since} of each as a JSON list; the
+# last may be null.
+markers_of() {
+  jq -c --arg key "$KEY_FIELD" --arg prefix "${KEY_FIELD/key/prefix}" --arg example "${KEY_FIELD/key/example}" '
+    ("^(?<at>\\S+) \\S+ marker key=\($key) waits for (?<keys>\\d+) keys under \($prefix), such as \($example): "
+      + "(?<why>.*?)( since=(?<since>\\S+))?$") as $fields
+    | [.[]["@message"] | rtrimstr("\n") | capture($fields) | (.key, .prefix, .example) |= fromjson | .keys |= tonumber]'
+}
+
+# The regular expressions of the lines on the parts of a large object: of the one that they are begun, which has the
+# groups size and parts, and of the one that all of them are copied; as a JSON object.
+fields_of_parts() {
+  jq -nc '{begun: "^\\S+ INFO Using multipart copy .* size=(?<size>\\d+) parts=(?<parts>\\d+) ",
+    ended: "^\\S+ INFO Progress: \\d+/\\d+ parts \\(100%\\)"}'
+}
+
+# Reads lines of a log, prints each difference once as {what, key}, on a line of its own in the order of the numbers.
+# Worker, of reconcile --report: TIME INFO difference number=N what=WHAT key=KEY
 differences_of() {
-  jq -Rnr --arg fields "$DIFFERENCE_FIELDS" "$JQ_TEXT"'[inputs | capture($fields) | .number |= tonumber]
+  jq -Rnr --arg key "$KEY_FIELD" "$JQ_TEXT"'
+    [inputs | capture("^\\S+ INFO difference number=(?<number>\\d+) what=(?<what>\\S+) key=\($key)$")
+    | .number |= tonumber]
     | unique_by(.number)[] | {what, key: (.key | fromjson)} | tojson | visible'
 }
 
-is_difference() { [[ $1 =~ $DIFFERENCE_LINE ]]; }
+is_difference() { [[ $1 == +([![:space:]])" INFO difference number="* ]]; }
 
-is_progress() { [[ $1 =~ $PROGRESS_LINE ]]; }
+# Reads lines of a log, prints {key, why} of each missing key as a JSON list.
+# Worker, before the summary of wait: TIME INFO lacking key=KEY why=WHY
+lacking_of() {
+  jq -Rnc --arg key "$KEY_FIELD" \
+    '[inputs | capture("^\\S+ [A-Z]+ lacking key=\($key) why=(?<why>.*)") | .key |= fromjson]'
+}
+
+# --- of a worker ------------------------------------------------------------------------------------------------------
+
+# Worker, and the function while it copies: each line.
+readonly WORKER_LINE='^\S+ (DEBUG|INFO|WARNING|ERROR) '
+
+# Worker: TIME ERROR outage: N keys fail alike, nothing is begun until one can be synced again: REASON; later either
+# TIME INFO outage over after N s, or TIME ERROR outage for N s, the worker ends: REASON.
+readonly OUTAGE_LINE='^\S+ (ERROR outage: |INFO outage over after |ERROR outage for )'
+readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%' # of a metric filter, whose regular expressions have no groups or spaces
+
+# Worker, the summary of reconcile: TIME INFO reconciled end=complete status=0 NAME=VALUE...; and of wait and measure,
+# likewise.
+readonly SUMMARY_START='^[^ ]+ [A-Z]+ (reconciled|waited|measured) end='
+
+# Worker, the summary of an audit: TIME INFO|ERROR audited end=complete status=0 found=0 NAME=VALUE...; without foreign
+# of release 1.2.0.
+readonly AUDITED_LINE='^\S+ (INFO|ERROR) audited end='
+# Of metric filters: lines of the worker, and of the starter those whose "audit" has a "problem".
+readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.problem = "*" }'
+
+# Reads a page of events, drops those that no worker wrote.
+only_worker_lines() { jq -c --arg pattern "$WORKER_LINE" '.events |= map(select(.message | test($pattern)))'; }
+
+# Reads answers of FilterLogEvents, prints the writes that a worker was refused with a condition, as a JSON list.
+refused_writes() {
+  jq -cs '[.[].events[]?.message
+    | capture("^\\S+ WARNING the destination refuses conditional writes, going on without: operation=(?<write>\\S+)").write]
+    | unique'
+}
+
+# Reads the rows of a query on outages, prints {at, stream, event, seconds, reason} of each as a JSON list. The event is
+# "began", "over" or "ended"; the first has no seconds, the second no reason.
+outages_of() {
+  jq -c '"ERROR outage: (?<keys>\\d+) keys fail alike, [^:]*: (?<why>.*)" as $began
+    | "INFO outage over after (?<over>\\d+) s" as $over
+    | "ERROR outage for (?<ended>\\d+) s, the worker ends: (?<last>.*)" as $ended
+    | [.[] | .["@logStream"] as $stream | .["@message"] | rtrimstr("\n")
+    | capture("^(?<at>\\S+) (\($began)|\($over)|\($ended))$")
+    | {at, $stream, event: (if .keys then "began" elif .over then "over" else "ended" end),
+       seconds: (.over // .ended | if . then tonumber else . end), reason: (.why // .last)}]'
+}
+
+# Reads the rows of a query on audits, prints {at, end, status, found, foreign} of each as a JSON list.
+audits_of() {
+  jq -c '[.[]["@message"] | capture("^(?<at>\\S+) (INFO|ERROR) audited end=(?<end>\\S+) status=(?<status>\\d+) "
+      + "found=(?<found>\\d+)(.* foreign=(?<foreign>\\d+))?")
+    | .status |= tonumber | .found |= tonumber | .foreign |= (. // 0 | tonumber)]'
+}
+
+# Reads answers of FilterLogEvents, prints {stream, copied, deleted, skipped, busy, cpu} for each summary of a worker.
+# Worker, at its end: TIME INFO summary copied=N deleted=N skipped=N NAME=VALUE... busy=N cpu=SECONDS
+summaries_of() {
+  jq -c '.events[]? | .logStreamName as $stream | .message | rtrimstr("\n")
+    | capture("^\\S+ INFO summary copied=(?<copied>\\d+) deleted=(?<deleted>\\d+) skipped=(?<skipped>\\d+) .*"
+      + " busy=(?<busy>\\d+) cpu=(?<cpu>[0-9.]+)$")
+    | map_values(tonumber) | {$stream} + .'
+}
+
+# Worker, of reconcile, wait and measure on the way: TIME INFO progress NAME=VALUE...
+is_progress() { [[ $1 == +([![:space:]])" INFO progress "* ]]; }
 
 # progress_of LINE: what a terminal shows of it.
 progress_of() {
   local word words shown=progress:
   read -ra words <<<"$1"
   for word in "${words[@]}"; do
-    [[ ! $word =~ $PROGRESS_FIELD ]] || shown+=" $word"
+    [[ ! $word =~ ^(listed|here|keys/s|folders|far|left)= ]] || shown+=" $word"
   done
   printf '%s\n' "$shown"
 }
@@ -192,10 +182,27 @@ is_summary() { [[ $1 =~ $SUMMARY_START ]]; }
 
 # summary_of LINE: the summary of reconcile, wait or measure as JSON.
 summary_of() {
-  jq -Rc --arg fields "$SUMMARY_FIELDS" '[scan($fields)]
+  jq -Rc '[scan("([a-z0-9_/]+)=(\\S+)")]
     | map({key: .[0], value: (.[1] as $text | try ($text | fromjson) catch $text)}) | from_entries' \
     <<<"end=${1#* end=}"
 }
 
-# Reads lines of a log, prints {key, why} of each missing key as a JSON list.
-lacking_of() { jq -Rnc --arg fields "$LACKING_FIELDS" '[inputs | capture($fields) | .key |= fromjson]'; }
+# --- of the starter, and of any log -----------------------------------------------------------------------------------
+
+# Starter: one JSON object for each decision, else what Lambda writes of a failure: what Python raised, a timeout, or a
+# process that was ended. Not "exit status 1": so the function ends itself after its report. Lines on keys, which may
+# have any words in them, begin with their time.
+DECISION_OR_FAILURE='^(\{"visible":|\[ERROR\] |\S+ \S+ Task timed out after |'
+DECISION_OR_FAILURE+='RequestId: \S+ Error: Runtime exited with(out| error: signal))'
+readonly DECISION_OR_FAILURE
+
+readonly STARTED_LINE='^\{.*"started": \{"FARGATE'
+
+# Reads the runs of the starter that started workers, prints how many of each kind: {FARGATE_SPOT, FARGATE}.
+started_of() {
+  jq -c '[.[]["@message"] | fromjson.started] | {FARGATE_SPOT: (map(.FARGATE_SPOT // 0) | add),
+    FARGATE: (map(.FARGATE // 0) | add)}'
+}
+
+# Reads the rows of a query, the newest first, prints the time of the first, or nothing if there is none.
+newest_of() { jq -r '.[:1][]["@message"] | split(" ")[0]'; }

@@ -1,8 +1,7 @@
 # shellcheck shell=bash
 # Reads CloudWatch Logs: runs a query, and follows one or more logs from some time on.
 
-readonly OVERLAP_MS=30000 # events reach CloudWatch Logs out of order: what is followed is read again for so long
-: "${FOLLOW_PAUSE:=3}"    # seconds between two looks at a log
+: "${FOLLOW_PAUSE:=3}" # seconds between two looks at a log
 
 # log_groups worker|starter|keys: the log groups with the lines of the workers, of the starter, or on keys: the starter
 # writes those too if it copies.
@@ -64,44 +63,39 @@ read_page() {
     ${3:+--next-token "$3"} ${LOG_STREAMS[@]+"${LOG_STREAMS[@]}"}
 }
 
-# lines_to_show GROUP: reads a page of it. Of the starter's log, beside the workers', only what it wrote as one of them.
-lines_to_show() {
-  if ((${#LOG_GROUPS[@]} > 1)) && [[ $1 == "$STARTER_LOG_GROUP" ]]; then only_worker_lines; else cat; fi
-}
-
-# next_page FILE GROUP FROM_MS: reads the group's next page into the file if all of the last one was printed.
+# next_page FILE GROUP FROM_MS: reads the group's next page into the file if all of the last one was printed. Of the
+# starter's log, beside the workers', it reads only what the starter wrote as one of them.
 next_page() {
-  local token=""
+  local token="" lines=cat
+  if ((${#LOG_GROUPS[@]} > 1)) && [[ $2 == "$STARTER_LOG_GROUP" ]]; then lines=only_worker_lines; fi
   if [[ -s $1 ]]; then
     [[ $(jq '.events == [] and (.nextToken // "") != ""' "$1") == true ]] || return 0
     token=$(jq -r .nextToken "$1")
   fi
-  read_page "$2" "$3" "$token" | lines_to_show "$2" >"$1.new"
+  read_page "$2" "$3" "$token" | "$lines" >"$1.new"
   if [[ -s $1.new ]]; then mv "$1.new" "$1"; else printf '{"events": []}\n' >"$1"; fi
 }
 
 # Until when (ms) the pages may be printed: what is not read yet of a log is not older than what was read of it.
 complete_until() { jq -s '[.[] | select(.nextToken) | [.events[].timestamp] | max // 0] | min // infinite' "$@"; }
 
-# show_pages UNTIL FILE...: prints each event until then: its id, its time and what to show of it, with tabs between
-# them.
-show_pages() {
-  jq -rs --arg format "$LOG_FORMAT" --argjson until "$1" "$JQ_TEXT"'[.[].events[] | select(.timestamp <= $until)]
-    | sort_by(.timestamp)[]
-    | "\(.eventId)\t\(.timestamp)\t\(if $format == "json" then {timestamp, logStreamName, message} | tojson
-      else .message | rtrimstr("\n") | gsub("[\r\n]"; " ") end | visible)"' "${@:2}"
-}
-
-# print_pages UNTIL FILE...: prints what was not seen before.
+# print_pages UNTIL FILE...: prints the events until then that were not seen before. Events reach CloudWatch Logs out of
+# order, so the last 30 seconds are read again. They are sorted by their time: what is older does not come again.
 print_pages() {
-  local id time text
+  local id time text overlap=30000
   while IFS=$'\t' read -r id time text; do
     [[ -n $id && -z ${LOG_SEEN[$id]:-} ]] || continue
     LOG_SEEN[$id]=$time
     LOG_LAST_LINE=$text
-    ((time - OVERLAP_MS <= LOG_FROM_MS)) || LOG_FROM_MS=$((time - OVERLAP_MS))
+    ((time - overlap <= LOG_FROM_MS)) || LOG_FROM_MS=$((time - overlap))
     printf '%s\n' "$text"
-  done < <(show_pages "$@")
+  done < <(jq -rs --arg format "$LOG_FORMAT" --argjson until "$1" "$JQ_TEXT"'
+    [.[].events[] | select(.timestamp <= $until)] | sort_by(.timestamp)[]
+    | "\(.eventId)\t\(.timestamp)\t\(if $format == "json" then {timestamp, logStreamName, message} | tojson
+      else .message | rtrimstr("\n") | gsub("[\r\n]"; " ") end | visible)"' "${@:2}")
+  for id in "${!LOG_SEEN[@]}"; do
+    ((${LOG_SEEN[$id]} >= LOG_FROM_MS)) || unset "LOG_SEEN[$id]"
+  done
 }
 
 # drop_printed UNTIL FILE...: what was printed of the pages.
@@ -110,14 +104,6 @@ drop_printed() {
   for file in "${@:2}"; do
     jq -c --argjson until "$1" '.events |= map(select(.timestamp > $until))' "$file" >"$file.new"
     mv "$file.new" "$file"
-  done
-}
-
-# Events are sorted by their time, so what is older than the overlap does not come again.
-forget_old_events() {
-  local id
-  for id in "${!LOG_SEEN[@]}"; do
-    ((${LOG_SEEN[$id]} >= LOG_FROM_MS)) || unset "LOG_SEEN[$id]"
   done
 }
 
@@ -131,7 +117,6 @@ print_new_lines() {
     for group in "${!LOG_GROUPS[@]}"; do next_page "${pages[$group]}" "${LOG_GROUPS[$group]}" "$from"; done
     until=$(complete_until "${pages[@]}")
     print_pages "$until" "${pages[@]}"
-    forget_old_events
     drop_printed "$until" "${pages[@]}"
     [[ $(jq -s 'any(.[]; .nextToken)' "${pages[@]}") == true ]] || return 0
   done

@@ -3,15 +3,6 @@
 
 readonly LAST_LINES_TRIES=10 # looks at the log of a task that has ended, until its last line is there
 
-network_configuration() {
-  local subnets groups public
-  subnets=$(starter_setting SUBNETS)
-  groups=$(starter_setting SECURITY_GROUPS)
-  public=$(starter_setting ASSIGN_PUBLIC_IP)
-  jq -n --arg subnets "$subnets" --arg groups "$groups" --arg public "$public" '{awsvpcConfiguration: {
-      subnets: ($subnets | split(",")), securityGroups: ($groups | split(",")), assignPublicIp: $public}}'
-}
-
 # run_with_tags ARGUMENT...: runs a task with the tags of its task definition, or without if the caller may not tag.
 run_with_tags() {
   local answer
@@ -29,7 +20,8 @@ start_one_task() {
   local answer overrides definition network task run=(aws_or_die ecs run-task)
   [[ $(starter_setting TAG_TASKS) != true ]] || run=(run_with_tags)
   definition=$(starter_setting TASK_DEFINITION)
-  network=$(network_configuration)
+  network=$(fact starter | jq '.Environment.Variables | {awsvpcConfiguration: {assignPublicIp: (.ASSIGN_PUBLIC_IP // ""),
+    subnets: (.SUBNETS // "" | split(",")), securityGroups: (.SECURITY_GROUPS // "" | split(","))}}')
   # A prefix may hold newlines. A NUL at the end would be lost in jq 1.6, and with it the last word: the image without
   # a command is a worker.
   overrides=$({ printf '%s\0' "${@:2}" && echo; } | jq -Rsc --argjson words $(($# - 1)) 'split("\u0000")[:-1]
@@ -41,16 +33,6 @@ start_one_task() {
   task=$(jq -r '.tasks[0].taskArn // "" | split("/")[-1] // ""' <<<"$answer")
   [[ -n $task ]] || die "the task was not started: $(jq -c .failures <<<"$answer"); try again in a few minutes"
   printf '%s\n' "$task"
-}
-
-# stop_one_task TASK WHY
-stop_one_task() {
-  if (aws_or_die ecs stop-task --cluster "$CLUSTER_NAME" --task "$1" --reason "$2" >/dev/null); then
-    say "task $1 is being stopped"
-  else
-    say "task $1 may still be running, and costs money. To stop it:" \
-      "aws ecs stop-task --region $REGION --cluster $CLUSTER_NAME --task $1"
-  fi
 }
 
 OWN_TASK="" # the task that ends with this run: after it, nobody would learn what the task finds
@@ -68,7 +50,15 @@ start_own_task() {
 stop_own_task() {
   trap - EXIT
   trap '' INT TERM
-  [[ -z $OWN_TASK ]] || stop_one_task "$OWN_TASK" "./sync.sh $1 of $APP_NAME ended"
+  if [[ -z $OWN_TASK ]]; then
+    : # it has ended by itself
+  elif (aws_or_die ecs stop-task --cluster "$CLUSTER_NAME" --task "$OWN_TASK" --reason "./sync.sh $1 of $APP_NAME ended" \
+    >/dev/null); then
+    say "task $OWN_TASK is being stopped"
+  else
+    say "task $OWN_TASK may still be running, and costs money. To stop it:" \
+      "aws ecs stop-task --region $REGION --cluster $CLUSTER_NAME --task $OWN_TASK"
+  fi
   end_run
 }
 
@@ -80,9 +70,12 @@ describe_task() {
 # What follow_task and show_task_lines have printed.
 task_lines() { cat "$TEMP_DIR/task.lines"; }
 
-# Reads lines of a task's log, prints those that are for a person: the differences of a report are many, and for a file.
-show_lines() {
+# What came since the last look, and is for a person: the differences of a report are many, and for a file. Not through a
+# pipe: print_new_lines remembers what it has printed.
+show_task_lines() {
   local line
+  print_new_lines >"$TEMP_DIR/task.new"
+  cat "$TEMP_DIR/task.new" >>"$TEMP_DIR/task.lines"
   while IFS= read -r line; do
     if is_difference "$line"; then continue; fi
     if [[ -t 1 ]] && is_progress "$line"; then
@@ -91,14 +84,7 @@ show_lines() {
       end_progress
       printf '%s\n' "$line"
     fi
-  done
-}
-
-# What came since the last look. Not through a pipe: print_new_lines remembers what it has printed.
-show_task_lines() {
-  print_new_lines >"$TEMP_DIR/task.new"
-  cat "$TEMP_DIR/task.new" >>"$TEMP_DIR/task.lines"
-  show_lines <"$TEMP_DIR/task.new"
+  done <"$TEMP_DIR/task.new"
 }
 
 # follow_task TASK: prints the task's log until its summary. The last lines of a task that has ended reach CloudWatch

@@ -1,14 +1,7 @@
 # shellcheck shell=bash
 # ./sync.sh cost --reads: which folders of the destination are read, and what the others cost.
 
-readonly METRICS_OF_A_FILTER=13 TOP_FOLDERS=10
 readonly MOST_FOLDERS=250 # GetMetricData takes 500 queries (CloudWatch API reference), and each folder has two
-
-# price_of_reads PRICES DAYS FOLDERS: at most, as a metric costs only in hours in which it has data.
-price_of_reads() {
-  jq -r --argjson days "$2" --argjson folders "$3" --argjson metrics "$METRICS_OF_A_FILTER" \
-    "$(<"$PROJECT_DIR/lib/cost.jq")"'($folders * $metrics * .prices.metric_month * $days * 24 / hours_a_month | money)' <<<"$1"
-}
 
 # Prints size, time and key of each object of the destination, a line each; what a key has after a line break is left
 # out. One list request for each 1,000 of them.
@@ -46,13 +39,16 @@ need_request_metrics() {
     || die "cost: --reads has to run in the account of the destination, $DST_BUCKET_OWNER"
 }
 
-# turn_on_reads PRICES DAYS FOLDERS TOP YES: FOLDERS separated by commas, or nothing for the largest.
+# turn_on_reads PRICES DAYS FOLDERS TOP YES: FOLDERS separated by commas, or nothing for the largest. It costs at most
+# what it says, because a metric costs only in hours in which it has data.
 turn_on_reads() {
-  local folders=() ids=() folder count=${4:-$TOP_FOLDERS} id began
+  local folders=() ids=() folder count=${4:-10} metrics=13 id began price starter
   [[ -z $3 ]] || IFS=',' read -ra folders <<<"$3"
   [[ -z $3 ]] || count=${#folders[@]}
-  say "request metrics of $count folders for $2 days cost at most $(price_of_reads "$1" "$2" "$count") USD" \
-    "($METRICS_OF_A_FILTER metrics each, by the hour); listing the bucket takes a request for each 1,000 objects"
+  price=$(jq -r --argjson days "$2" --argjson folders "$count" --argjson metrics "$metrics" \
+    "$(<"$PROJECT_DIR/lib/cost.jq")"'($folders * $metrics * .prices.metric_month * $days * 24 / hours_a_month | money)' <<<"$1")
+  say "request metrics of $count folders for $2 days cost at most $price USD" \
+    "($metrics metrics each, by the hour); listing the bucket takes a request for each 1,000 objects"
   [[ $5 == true ]] || need_yes "Turn them on?" "nothing was turned on"
   if [[ -z $3 ]]; then
     list_stored >"$TEMP_DIR/stored"
@@ -71,18 +67,13 @@ turn_on_reads() {
     ids+=("$id")
     say "turned on: $(jq -nr --arg folder "$folder" "$JQ_TEXT"'$folder | tojson | visible')"
   done
-  turn_off_if_removed "${ids[@]}"
+  starter=$(ask_starter) # a run of cleanup.sh in the meantime may not have seen them, and nobody else looks for them
+  if [[ -z $starter ]]; then
+    turn_off_reads "${ids[@]}"
+    die "cost: the deployment $APP_NAME was removed in the meantime"
+  fi
   say "the first figures arrive after about 15 minutes. Run the same command for a report. After $2 days, it also turns" \
     "them off, as ./deploy.sh and ./cleanup.sh do, and with --stop at once; until one of them runs, they are charged"
-}
-
-# turn_off_if_removed ID...: a run of cleanup.sh in the meantime may not have seen them, and nobody else looks for them.
-turn_off_if_removed() {
-  local starter
-  starter=$(ask_starter)
-  [[ -z $starter ]] || return 0
-  turn_off_reads "$@"
-  die "cost: the deployment $APP_NAME was removed in the meantime"
 }
 
 # read_by FILTERS: what CloudWatch has counted since they were turned on.

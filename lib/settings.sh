@@ -27,12 +27,6 @@ readonly FARGATE_SIZES=(
   '32768 61440 61440 1' '32768 122880 122880 1' '32768 249856 249856 1'
 )
 
-# Regions of other partitions than aws: China, GovCloud, the European Sovereign Cloud, and those nobody can see.
-readonly OTHER_PARTITIONS='(cn|us-gov|us-iso[a-z]?|eu-iso[a-z]?|eusc)-.*'
-
-# An inline policy of a role holds 10,240 characters (IAM User Guide, "IAM and AWS STS quotas"), a key's ARN has 75.
-readonly MOST_KMS_KEYS=50
-
 # settings_of READER: prints the settings that the worker, or the starter, is given.
 settings_of() {
   local name
@@ -64,12 +58,10 @@ check_values() {
 check_before_calls() {
   local name
   for name in "${SETTINGS[@]}"; do [[ ${VALID[$name]} != "true|false" ]] || check_values "$name"; done
-  [[ ! $REGION =~ ^$OTHER_PARTITIONS$ ]] || problem "REGION=$REGION: S3 Express One Zone exists only in the partition" \
+  # China, GovCloud, the European Sovereign Cloud, and those nobody can see.
+  [[ ! $REGION =~ ^(cn|us-gov|us-iso[a-z]?|eu-iso[a-z]?|eusc)-.*$ ]] || problem "REGION=$REGION: S3 Express One Zone exists only in the partition" \
     "aws, not in China, GovCloud or a sovereign cloud: set a Region such as eu-west-1"
 }
-
-# With these, cleanup.sh and sync.sh find a deployment. They accept every name that an older deploy.sh accepted.
-check_identity() { check_values REGION SRC_BUCKET APP_NAME SRC_BUCKET_OWNER DST_BUCKET_OWNER; }
 
 # The repository's name is APP_NAME, and no name of ECR ends in a hyphen (ECR API reference, CreateRepository); that of
 # the security group begins with it, and "sg-" is for ids (EC2 API reference, CreateSecurityGroup). With the longest
@@ -170,7 +162,8 @@ check_settings() {
   check_image_name
   check_wanted
   check_tags
-  check_kms_keys SRC_KMS_KEY_ARN "$MOST_KMS_KEYS" "keys, because the policy of a role cannot hold more"
+  # An inline policy of a role holds 10,240 characters (IAM User Guide, "IAM and AWS STS quotas"), a key's ARN has 75.
+  check_kms_keys SRC_KMS_KEY_ARN 50 "keys, because the policy of a role cannot hold more"
   check_kms_keys DST_KMS_KEY_ARN 1 "key, because a directory bucket keeps one for its whole life"
   check_numbers_together
   check_audit_days

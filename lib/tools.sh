@@ -106,7 +106,8 @@ check_account() {
 start_verb() {
   start_run
   check_before_calls
-  check_identity
+  # With these, cleanup.sh and sync.sh find a deployment. They accept every name that an older deploy.sh accepted.
+  check_values REGION SRC_BUCKET APP_NAME SRC_BUCKET_OWNER DST_BUCKET_OWNER
   stop_on_problems
   check_tools
   check_account

@@ -1,13 +1,10 @@
 #!/usr/bin/env bash
-# The whole chain on one machine, without an AWS account: deploy.sh and cleanup.sh source this file for --local.
+# The whole chain on one machine, without an AWS account: deploy.sh, cleanup.sh and sync.sh source this file for --local.
 # Everything it makes is in .local/, in the process group whose id is in .local/pid, and in containers and images named
 # after the registry 127.0.0.1:PORT; local_cleanup removes all of it. What a run does in detail is in .local.log, which
 # stays until the next run or ./cleanup.sh --local.
 
-LOCAL_ROOT=$(CDPATH="" cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-readonly LOCAL_ROOT
-readonly LOCAL_DIR="$LOCAL_ROOT/.local" LOCAL_LOG="$LOCAL_ROOT/.local.log"
-readonly LOCAL_START_SECONDS=120
+readonly LOCAL_DIR="$PROJECT_DIR/.local" LOCAL_LOG="$PROJECT_DIR/.local.log"
 readonly LOCAL_WAIT_SECONDS=${LOCAL_WAIT_SECONDS:-240}
 readonly LOCAL_TICK=${LOCAL_TICK:-5}
 
@@ -37,7 +34,7 @@ keep_log() {
 }
 
 # shellcheck source=local/machine.sh
-source "$LOCAL_ROOT/local/machine.sh"
+source "$PROJECT_DIR/local/machine.sh"
 
 # --- the cloud ----------------------------------------------------------------------------------------------------
 
@@ -48,7 +45,7 @@ cloud_is_up() {
   local pid
   [[ -s $LOCAL_DIR/pid ]] || return 1
   pid=$(<"$LOCAL_DIR/pid")
-  [[ $(command_of "$pid") == *"$LOCAL_ROOT/local/cloud.py"* ]]
+  [[ $(command_of "$pid") == *"$PROJECT_DIR/local/cloud.py"* ]]
 }
 
 # COPY_MAX makes one CopyObject of a file above the threshold fail, as it fails above 5 GiB on AWS.
@@ -59,9 +56,9 @@ start_cloud() {
   mkdir "$LOCAL_DIR/tmp"
   settings=(AUTH=true "GATEWAY_PORT=$port" "TMPDIR=$LOCAL_DIR/tmp" "COPY_MAX=$MULTIPART_THRESHOLD"
     "LOCAL_TICK=$LOCAL_TICK")
-  [[ $LOCAL_ENGINE == docker ]] || settings+=("LOCAL_WORKER=$LOCAL_ROOT/worker.py")
+  [[ $LOCAL_ENGINE == docker ]] || settings+=("LOCAL_WORKER=$PROJECT_DIR/worker.py")
   set -m # a process group of its own: Ctrl-C does not reach it, and one signal ends all of it
-  env "${settings[@]}" "$python" "$LOCAL_ROOT/local/cloud.py" </dev/null >"$LOCAL_DIR/cloud.log" 2>&1 &
+  env "${settings[@]}" "$python" "$PROJECT_DIR/local/cloud.py" </dev/null >"$LOCAL_DIR/cloud.log" 2>&1 &
   printf '%s\n' "$!" >"$LOCAL_DIR/pid"
   set +m
   say_while "local: the cloud is starting" await_cloud "$port"
@@ -71,7 +68,7 @@ start_cloud() {
 
 # await_cloud PORT
 await_cloud() {
-  local deadline=$((SECONDS + LOCAL_START_SECONDS))
+  local deadline=$((SECONDS + 120))
   until (: >"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do
     # Any command will do: for a moment the process is still a copy of this shell.
     if ((SECONDS > deadline)) || [[ -z $(command_of "$(<"$LOCAL_DIR/pid")") ]]; then
@@ -144,15 +141,13 @@ choose_image() {
   name_settings ECR_REGISTRY ${IMAGE_URI:+IMAGE_URI}
 }
 
-# make_bucket OPTION...
-make_bucket() { aws s3api create-bucket "$@" >/dev/null; }
-
 make_buckets() {
   local job jobs
-  make_bucket --bucket "$SRC_BUCKET" &
+  aws s3api create-bucket --bucket "$SRC_BUCKET" >/dev/null &
   jobs=("$!")
-  make_bucket --bucket "$DST_BUCKET" --create-bucket-configuration \
-    'Location={Type=AvailabilityZone,Name=use1-az4},Bucket={DataRedundancy=SingleAvailabilityZone,Type=Directory}' &
+  aws s3api create-bucket --bucket "$DST_BUCKET" --create-bucket-configuration \
+    'Location={Type=AvailabilityZone,Name=use1-az4},Bucket={DataRedundancy=SingleAvailabilityZone,Type=Directory}' \
+    >/dev/null &
   jobs+=("$!")
   for job in "${jobs[@]}"; do wait "$job"; done
   local_say "created the buckets $SRC_BUCKET and $DST_BUCKET in it"
@@ -167,7 +162,7 @@ verify_chain() {
   [[ $LOCAL_OWNER == true ]] || follow=${VERIFY_FOLLOW_SECONDS:-30}
   local_say "now ./sync.sh verify: the rule starts the starter, the starter starts a worker"
   quietly "waiting for the objects" env FOLLOW_PAUSE="${FOLLOW_PAUSE:-1}" VERIFY_FOLLOW_SECONDS="$follow" \
-    "$LOCAL_ROOT/sync.sh" --local verify --yes --timeout "${LOCAL_WAIT_SECONDS}s"
+    "$PROJECT_DIR/sync.sh" --local verify --yes --timeout "${LOCAL_WAIT_SECONDS}s"
 }
 
 # --- the result ---------------------------------------------------------------------------------------------------
@@ -178,17 +173,6 @@ say_deployed() {
     | map(select(test(": (changed|removed)"))) as $changed | (map(select(test(": created"))) | length) as $created
     | ($changed[] | "  " + .), "local: deployed \(length) resources as on AWS: \($created) created, \(
       $changed | length) changed, \(length - $created - ($changed | length)) unchanged"' "$LOCAL_LOG" >&2
-}
-
-# The verdict of verify and its table of objects.
-print_seen() {
-  sed -n '/^# sync.sh verify:/,/^| from /{/^| from /!p;}' "$LOCAL_LOG"
-  printf 'all files equal after %s s; the details are in .local.log\n' "$((SECONDS - LOCAL_STARTED))"
-}
-
-print_way_on() {
-  printf '\nNext: ./deploy.sh --local does the same and keeps the cloud running, so that you\n'
-  printf 'can try it by hand; README.md, "Deploy to AWS", uses buckets of your own. This\ncloud is removed now.\n'
 }
 
 print_further_lines() {
@@ -253,7 +237,7 @@ run_chain() {
   quietly "deploying" deploy_all
   say_deployed
   verify_chain
-  print_seen
+  sed -n '/^# sync.sh verify:/,/^| from /{/^| from /!p;}' "$LOCAL_LOG" # the verdict, and the table of objects
 }
 
 # Only one run at a time makes or changes what is in .local.
@@ -297,7 +281,8 @@ find_cloud() {
 
 # local_deploy [--once]: exit status 0 only if all files are equal at the end.
 local_deploy() {
-  LOCAL_ONCE=false LOCAL_STARTED=$SECONDS LOCAL_ENGINE=none LOCAL_OWNER=true
+  local began=$SECONDS
+  LOCAL_ONCE=false LOCAL_ENGINE=none LOCAL_OWNER=true
   [[ -z ${1:-} ]] || LOCAL_ONCE=true
   trap 'exit 130' INT
   trap 'exit 143' TERM
@@ -308,8 +293,10 @@ local_deploy() {
     make_cloud
   fi
   run_chain
+  printf 'all files equal after %s s; the details are in .local.log\n' "$((SECONDS - began))"
   if [[ $LOCAL_ONCE == true ]]; then
-    print_way_on
+    printf '\nNext: ./deploy.sh --local does the same and keeps the cloud running, so that you\n'
+    printf 'can try it by hand; README.md, "Deploy to AWS", uses buckets of your own. This\ncloud is removed now.\n'
   else
     : >"$LOCAL_DIR/ready"
     print_further_lines

@@ -1,14 +1,12 @@
 #!/usr/bin/env bash
 # What local.sh needs of this machine: a Python for the cloud, jq, and a Docker engine if one is usable.
 
-readonly LOCAL_PYTHONS=(python3.13 python3.14 python3.12 python3)
-
 # --- Python and jq --------------------------------------------------------------------------------------------------
 
 # Python 3.12 is the oldest that worker.py runs on.
 find_python() {
   local python reason=""
-  for python in "${LOCAL_PYTHONS[@]}"; do
+  for python in python3.13 python3.14 python3.12 python3; do
     command -v "$python" >/dev/null || continue
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' &>/dev/null; then
       reason=${reason:-"$("$python" --version 2>&1) is too old: install Python 3.12 or newer"}
@@ -48,9 +46,9 @@ fill_venv() {
 }
 
 make_venv() {
-  local python packages=(-r "$LOCAL_ROOT/local/requirements.txt")
+  local python packages=(-r "$PROJECT_DIR/local/requirements.txt")
   python=$(find_python)
-  has_jq || packages+=(-r "$LOCAL_ROOT/local/jq-requirements.txt")
+  has_jq || packages+=(-r "$PROJECT_DIR/local/jq-requirements.txt")
   local_say "making a venv in .local with $("$python" --version)"
   say_while "local: installing the local cloud into it" fill_venv "$python" "${packages[@]}"
 }
@@ -58,7 +56,7 @@ make_venv() {
 provide_jq() {
   if has_jq; then return; fi
   mkdir "$LOCAL_DIR/bin"
-  printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$LOCAL_DIR/venv/bin/python" "$LOCAL_ROOT/local/jq" >"$LOCAL_DIR/bin/jq"
+  printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$LOCAL_DIR/venv/bin/python" "$PROJECT_DIR/local/jq" >"$LOCAL_DIR/bin/jq"
   chmod +x "$LOCAL_DIR/bin/jq"
   PATH="$LOCAL_DIR/bin:$PATH"
 }

@@ -60,7 +60,7 @@ metrics_widgets() {
 dashboard() {
   local synced troubles copying=() age=AWS/SQS,ApproximateAgeOfOldestMessage
   local visible=AWS/SQS,ApproximateNumberOfMessagesVisible in_work=AWS/SQS,ApproximateNumberOfMessagesNotVisible
-  local parsed="parse @message /$PARSED_COPIED/ | parse @message /$PARSED_DELETED/ | parse @message /$PARSED_FAILED/"
+  local parsed="parse @message /${PARSED[copied]}/ | parse @message /${PARSED[deleted]}/ | parse @message /${PARSED[failed]}/"
   local counts="count(copied) as copies, count(deleted) as deletes, count(failed) as failures"
   [[ $STARTER_COPIES == false ]] || copying=("$STARTER_LOG_GROUP")
   synced=$(like "$SYNCED_LINE") troubles=$(like "$FAILED_LINE|$OUTAGE_LINE")
@@ -71,10 +71,10 @@ dashboard() {
     log_widget 0 6 timeSeries 'Copies, deletes and failures a minute' "$parsed | stats $counts by bin(1m)" \
       ${copying[@]+"${copying[@]}"}
     log_widget 12 6 timeSeries 'Bytes a minute' \
-      "$synced | parse @message /$PARSED_SIZE/ | stats sum(size) as bytes by bin(1m)" \
+      "$synced | parse @message /${PARSED[size]}/ | stats sum(size) as bytes by bin(1m)" \
       ${copying[@]+"${copying[@]}"}
     log_widget 0 12 timeSeries 'Lag from event to copy (s)' \
-      "$synced | parse @message /$PARSED_LAG/ | stats pct(lag, 50) as p50, pct(lag, 99) as p99 by bin(1m)" \
+      "$synced | parse @message /${PARSED[lag]}/ | stats pct(lag, 50) as p50, pct(lag, 99) as p99 by bin(1m)" \
       ${copying[@]+"${copying[@]}"}
     log_widget 12 12 timeSeries 'Workers' 'stats count_distinct(@logStream) as workers by bin(1m)'
     metric_widget 0 18 'Dead letters' Maximum "$visible,QueueName,$DLQ_NAME,parked"

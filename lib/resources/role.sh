@@ -80,7 +80,7 @@ ecs_trust() {
 # workers that stay (MIN_WORKERS); no resource can be named for it (Service Authorization Reference, Amazon ECS). With
 # TAGS, RunTask needs the right to tag, which this condition gives to no other call. The first statement has what needs
 # no condition, on one resource of each service: no action is for a resource of another service, and a statement for
-# each would not fit with the most prefixes and keys (MOST_KMS_KEYS). The last three of its rows are the guard's.
+# each would not fit with the most prefixes and keys. The last three of its rows are the guard's.
 starter_policy() {
   local copying="[]"
   [[ $STARTER_COPIES == false ]] || copying=$(worker_statements)

@@ -38,19 +38,17 @@
 
 readonly IMAGE_GB=0.06 # about what the image takes in ECR
 
-readonly METRIC_DAYS=455 # for which CloudWatch keeps figures (CloudWatch User Guide, "Metrics retention")
-
 # Prices
 
-# Reads ours and a user's as a list of two: what is wrong with the user's, a line each.
+# price_problems OURS THEIRS: what is wrong with a user's file, a line each.
 price_problems() {
-  jq -r '. as [$ours, $theirs] | if ($theirs | type) != "object" then "it is not an object with the same fields" else
+  jq -rs '. as [$ours, $theirs] | if ($theirs | type) != "object" then "it is not an object with the same fields" else
     ($theirs | keys - ($ours | keys) | .[] | "\(.) is not a field of it"),
     ("prices", "free_a_month") as $part | $theirs[$part] // {} | if type != "object" then "\($part) is not an object" else
       (keys - ($ours[$part] | keys) | .[] | "\(.) is not a name in its \($part)"),
       (to_entries[] | select(.value | type != "number" or . < 0)
         | "\(.key) is not a number such as 0.01: \(.value | tojson)")
-    end end'
+    end end' "$@"
 }
 
 # merged_prices FILE: ours, or those of the user above ours. Ends the run if there is something wrong with them.
@@ -60,7 +58,7 @@ merged_prices() {
   [[ -r $1 && ! -d $1 ]] || usage "cost: the prices cannot be read: there is no file $1"
   said=$(jq -s 'if length == 1 then empty else error("it has \(length) values instead of one") end' "$1" 2>&1) \
     || usage "cost: the prices in $1 are not JSON: $said"
-  problems=$(jq -s . "$ours" "$1" | price_problems)
+  problems=$(price_problems "$ours" "$1")
   [[ -z $problems ]] || usage "cost: the prices in $1 do not match lib/prices.json: ${problems//$'\n'/; }"
   jq -s '. as [$ours, $theirs] | $ours * $theirs | .given = ($theirs.prices // {} | length)' "$ours" "$1"
 }
@@ -106,7 +104,8 @@ synced_figures() {
 # Tasks, and the seconds from the first line of each to its last.
 task_figures() {
   local spans
-  spans=$(query worker "$COST_SECONDS" "$(spans_of_tasks)")
+  spans=$(query worker "$COST_SECONDS" \
+    'stats min(@timestamp) as first, max(@timestamp) as last by @logStream | limit 10000')
   [[ $(jq length <<<"$spans") != 10000 ]] || say "there were more than 10,000 tasks: only 10,000 are counted"
   jq '
     def seconds: if test("^[0-9.Ee+]+$") then tonumber / 1000 else
@@ -123,30 +122,18 @@ spot_figures() {
     | {spot_share: (if ($all // 0) > 0 then .FARGATE_SPOT / $all else null end)}'
 }
 
-starter_figures() {
-  local of_starter=FunctionName=$STARTER_NAME runs milliseconds
-  runs=$(metric_sum AWS/Lambda Invocations "$of_starter")
-  milliseconds=$(metric_sum AWS/Lambda Duration "$of_starter")
-  jq -n --argjson runs "$runs" --argjson milliseconds "$milliseconds" \
-    '{$runs, run_seconds: ($milliseconds | if . then . / 1000 else . end)}'
-}
-
-log_figures() {
-  local group sums=()
-  for group in "$WORKER_LOG_GROUP" "$STARTER_LOG_GROUP"; do
-    sums+=("$(metric_sum AWS/Logs IncomingBytes "LogGroupName=$group")")
-  done
-  printf '%s\n' "${sums[@]}" | jq -s '{log_bytes: add}'
-}
-
 # All that was used in COST_SECONDS.
 used_figures() {
   {
     synced_figures
     task_figures
     spot_figures
-    starter_figures
-    log_figures
+    metric_sum AWS/Lambda Invocations "FunctionName=$STARTER_NAME" | jq '{runs: .}'
+    metric_sum AWS/Lambda Duration "FunctionName=$STARTER_NAME" | jq '{run_seconds: (if . then . / 1000 else . end)}'
+    {
+      metric_sum AWS/Logs IncomingBytes "LogGroupName=$WORKER_LOG_GROUP"
+      metric_sum AWS/Logs IncomingBytes "LogGroupName=$STARTER_LOG_GROUP"
+    } | jq -s '{log_bytes: add}'
     starter_setting ANNOUNCE | jq -R '{announce: .}'
   } | jq -s 'add | .announced = (if .announce // "" | startswith("all") then .copies + .deletes else 0 end) | del(.announce)'
 }
@@ -174,17 +161,9 @@ setup_of() {
        image_gb: $image, has_public_ip: ($given.ASSIGN_PUBLIC_IP == "ENABLED"), $endpoints, $region, $arch}'
 }
 
-# print_cost PRICES FIGURES STORED JSON
-print_cost() {
-  local program form='bill | table | folded(51)'
-  program=$(cat "$PROJECT_DIR/lib/cost.jq")
-  [[ $4 == false ]] || form='bill | rounded'
-  printf '%s\n' "$1" "$2" "$3" | jq -s '.[1] + {prices: .[0], stored: .[2]}' | jq -r "$JQ_TEXT $program $form"
-}
-
 # tell_cost DAYS PRICES_FILE JSON
 tell_cost() {
-  local prices setup used stored figures
+  local prices setup used stored form='bill | table | folded(51)'
   prices=$(merged_prices "$2")
   start_verb
   need_starter
@@ -201,16 +180,18 @@ tell_cost() {
     say "cost: the buckets could not be counted, see above"
     return 3
   fi
-  figures=$(jq -n --argjson seconds "$COST_SECONDS" --argjson setup "$setup" --argjson used "$used" \
-    '{hours: ($seconds / 3600), $setup, $used}')
-  print_cost "$prices" "$figures" "$stored" "$3"
+  [[ $3 == false ]] || form='bill | rounded'
+  printf '%s\n' "$prices" "$setup" "$used" "$stored" | jq -s --argjson seconds "$COST_SECONDS" '
+    {prices: .[0], hours: ($seconds / 3600), setup: .[1], used: .[2], stored: .[3]}' \
+    | jq -r "$JQ_TEXT $(<"$PROJECT_DIR/lib/cost.jq") $form"
 }
 
 check_days() {
   [[ $1 =~ ^[1-9][0-9]{0,3}$ ]] || usage "cost: --days $1 is not a number of days such as 30"
   (($1 <= LOG_RETENTION_DAYS)) \
     || usage "cost: --days $1 is more than LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: older lines are gone"
-  (($1 <= METRIC_DAYS)) || usage "cost: --days $1 is more than $METRIC_DAYS: CloudWatch has no older figures"
+  # CloudWatch User Guide, "Metrics retention"
+  (($1 <= 455)) || usage "cost: --days $1 is more than 455: CloudWatch has no older figures"
 }
 
 verb_cost() {

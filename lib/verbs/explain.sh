@@ -24,24 +24,6 @@
 # Exit status: 0 equal, absent, expired or excluded; 1 anything else, or an error;
 # 2 wrong usage.
 
-readonly EXPLAIN_PARTS=(source destination log dead_letters queue)
-readonly EXPLAIN_LINES=5     # of the log
-readonly MOST_KEY_BYTES=1024 # S3 User Guide, "Naming Amazon S3 objects"
-
-check_python() {
-  python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' \
-    || problem "explain needs Python 3.9 or newer as python3, but this is $(python3 --version)"
-}
-
-is_utf8() {
-  printf '%s' "$EXPLAIN_KEY" | python3 -c '
-import sys
-try:
-    sys.stdin.buffer.read().decode()
-except UnicodeDecodeError:
-    sys.exit(1)'
-}
-
 # --- both buckets ---------------------------------------------------------------------------------------------------
 
 # in_bucket source|destination OPERATION Key|Prefix OPTION...: asks for the key, or for what begins with it. Not as an
@@ -118,13 +100,6 @@ look_at() {
 
 # --- the log and the queues -----------------------------------------------------------------------------------------
 
-last_lines() {
-  local pattern
-  pattern=$(jq -Rs . < <(printf '%s' "$EXPLAIN_KEY") | key_pattern)
-  query keys "$EXPLAIN_SECONDS" \
-    "fields @message | filter @message like / key=$pattern( |\$)/ | sort @timestamp desc | limit $EXPLAIN_LINES"
-}
-
 parked_messages() {
   local seen messages
   seen=$(look_at_messages)
@@ -134,17 +109,24 @@ parked_messages() {
   if [[ $messages == "[]" ]]; then printf '[]\n'; else with_reasons <<<"$messages"; fi
 }
 
-ask_for() {
-  case "$1" in
-    source | destination) look_at "$1" ;;
-    log) last_lines ;;
-    dead_letters) parked_messages ;;
-    queue) describe_queue "$QUEUE_NAME" ;;
-  esac
+last_lines() {
+  local pattern
+  pattern=$(jq -Rs . < <(printf '%s' "$EXPLAIN_KEY") | key_pattern)
+  query keys "$EXPLAIN_SECONDS" \
+    "fields @message | filter @message like / key=$pattern( |\$)/ | sort @timestamp desc | limit 5"
 }
 
 # What cannot be read costs that part, and not the answer.
-ask_for_part() { run_apart "$TEMP_DIR/explain.$1" ask_for "$1"; }
+ask_for_part() {
+  local ask=()
+  case "$1" in
+    source | destination) ask=(look_at "$1") ;;
+    log) ask=(last_lines) ;;
+    dead_letters) ask=(parked_messages) ;;
+    queue) ask=(describe_queue "$QUEUE_NAME") ;;
+  esac
+  run_apart "$TEMP_DIR/explain.$1" "${ask[@]}"
+}
 
 # --- the answer -----------------------------------------------------------------------------------------------------
 
@@ -158,16 +140,9 @@ known_part() {
   fi
 }
 
-worker_settings() {
-  local name
-  for name in PREFIX_FILTER EXCLUDE KEEP_DAYS COPY_LAST TABLES; do
-    as_object "$name" "$(deployed_setting "$name")"
-  done | jq -s add
-}
-
 # Prints what lib/explain.py reads.
 gather_facts() {
-  local quoted markers synced example
+  local name quoted markers synced example
   known_part log "[]" >"$TEMP_DIR/log"
   markers=$(jq -c .log "$TEMP_DIR/log" | markers_of)
   synced=$(jq -c .log "$TEMP_DIR/log" | synced_of | jq -r '[.[]] | max // ""')
@@ -180,7 +155,9 @@ gather_facts() {
     known_part queue null
     known_part dead_letters "[]"
     jq '.log |= map(."@message" | rtrimstr("\n")) | .log |= reverse' "$TEMP_DIR/log"
-    worker_settings | jq '{settings: .}'
+    for name in PREFIX_FILTER EXCLUDE KEEP_DAYS COPY_LAST TABLES; do
+      as_object "$name" "$(deployed_setting "$name")"
+    done | jq -s '{settings: add}'
     jq -n --arg key "$EXPLAIN_KEY" --arg quoted "$quoted" --arg example "$example" --arg via "$VIA" \
       --arg paused "$(paused_since)" --arg synced "$synced" --argjson markers "$markers" '
       {$key, $quoted, quoted_example: $example, $via, paused_since: $paused, $synced, $markers}'
@@ -189,33 +166,26 @@ gather_facts() {
     | .dead_letters |= map(.keys[0] + {sent})'
 }
 
-# Reads what gather_facts prints. Python would answer Ctrl-C with a traceback, and is done in a moment.
-judge_facts() (
-  trap '' INT
-  PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/lib/explain.py"
-)
-
 # Leaves the answer in a file of the run.
 keep_explanation() {
   fact starter >/dev/null
-  begin_jobs ask_for_part "${EXPLAIN_PARTS[@]}"
+  begin_jobs ask_for_part source destination log dead_letters queue
   need_deployed SRC_BUCKET DST_BUCKET
   need_jobs
   gather_facts >"$TEMP_DIR/explain.facts"
-  judge_facts <"$TEMP_DIR/explain.facts" >"$TEMP_DIR/explanation"
+  # Python would answer Ctrl-C with a traceback, and is done in a moment.
+  (trap '' INT && PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/lib/explain.py") \
+    <"$TEMP_DIR/explain.facts" >"$TEMP_DIR/explanation"
 }
 
-readonly -A VERDICT_COLOURS=(
-  [equal]=$GREEN [absent]=$GREEN [expired]=$GREEN [excluded]=$GREEN [waits]=$AMBER [archived]=$AMBER
-  [foreign]=$AMBER
-)
-
-# Reads the answer.
 print_explanation() {
-  local found verdict
-  found=$(cat)
-  verdict=$(jq -r .verdict <<<"$found")
-  paint "${VERDICT_COLOURS[$verdict]:-$RED}" "$verdict"
+  local verdict colour=$RED
+  verdict=$(jq -r .verdict "$TEMP_DIR/explanation")
+  case "$verdict" in
+    equal | absent | expired | excluded) colour=$GREEN ;;
+    waits | archived | foreign) colour=$AMBER ;;
+  esac
+  paint "$colour" "$verdict"
   jq -r "$JQ_TEXT"'
     def shown: if . == null then "no such object" elif .problem then .problem + (.listed // null
         | if . then "; it is listed with \(.size) bytes, of \(.modified)" else "" end)
@@ -236,7 +206,7 @@ print_explanation() {
     (select(.paused_since != "") | row("paused"; "since \(.paused_since)")),
     (.dead_letters[] | row("dead letter"; "sent \(.sent), \(if .at then "failed \(.at)" else "the failure is" end
       ) \(.reason)")),
-    (.log[] | row("log"; .)), row("to do"; .advice)) | visible | folded_row' <<<"$found"
+    (.log[] | row("log"; .)), row("to do"; .advice)) | visible | folded_row' "$TEMP_DIR/explanation"
 }
 
 verb_explain() {
@@ -255,14 +225,21 @@ verb_explain() {
   EXPLAIN_SECONDS=$(seconds_of "$since") || usage "explain: --since $since is not a duration such as 1d"
   EXPLAIN_KEY=${keys[0]}
   bytes=$(printf '%s' "$EXPLAIN_KEY" | wc -c)
-  ((bytes > 0 && bytes <= MOST_KEY_BYTES)) || usage "explain: a key has 1 to $MOST_KEY_BYTES bytes, and this one has $bytes"
+  # S3 User Guide, "Naming Amazon S3 objects"
+  ((bytes > 0 && bytes <= 1024)) || usage "explain: a key has 1 to 1024 bytes, and this one has $bytes"
   begin_checks
-  check_python
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' \
+    || problem "explain needs Python 3.9 or newer as python3, but this is $(python3 --version)"
   stop_on_problems
-  is_utf8 || usage "explain: the key is not UTF-8"
+  printf '%s' "$EXPLAIN_KEY" | python3 -c '
+import sys
+try:
+    sys.stdin.buffer.read().decode()
+except UnicodeDecodeError:
+    sys.exit(1)' || usage "explain: the key is not UTF-8"
   start_verb
   need_starter
   say_while "explain: asking AWS" keep_explanation
-  if [[ $format == json ]]; then visible_lines <"$TEMP_DIR/explanation"; else print_explanation <"$TEMP_DIR/explanation"; fi
+  if [[ $format == json ]]; then visible_lines <"$TEMP_DIR/explanation"; else print_explanation; fi
   [[ $(jq .is_right "$TEMP_DIR/explanation") == true ]]
 }

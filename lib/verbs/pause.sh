@@ -17,8 +17,6 @@
 # A second pause keeps the time of the first. After Ctrl-C the sync is paused,
 # too; the next run of the starter stops the workers.
 
-readonly SETTLE_SECONDS=30 # from the time of a pause until no run begins with the old variables, at most
-
 # For jq: of a task, whether it is a worker; whether it deletes objects of the destination by itself.
 readonly IS_WORKER=".startedBy == \$by"
 readonly IS_REMOVAL='([.overrides.containerOverrides[]?.command[]?] | any(.[]; startswith("--remove-"))
@@ -46,19 +44,15 @@ set_pause() {
   SINCE=$(paused_since)
 }
 
-# has_run RESERVED: whether a run of the function has just begun and ended. If only one runs at a time, no earlier run is
-# still going on then.
-has_run() {
-  [[ $1 == 1 ]] || return 1
-  printf '{}\n' >"$TEMP_DIR/event"
-  try_aws lambda invoke --function-name "$STARTER_NAME" --payload "fileb://$TEMP_DIR/event" "$TEMP_DIR/answer" >/dev/null
-}
-
-# await_last_run UNTIL: the last run that may still copy, or start a worker, is over by then, or when another one has run.
+# await_last_run UNTIL: the last run that may still copy, or start a worker, is over by then; or, if only one runs at a
+# time, when another one has begun and ended.
 await_last_run() {
   local reserved
   reserved=$(reserved_concurrency)
-  while (($(now) < $1)) && ! has_run "$reserved"; do
+  printf '{}\n' >"$TEMP_DIR/event"
+  while (($(now) < $1)); do
+    if [[ $reserved == 1 ]] && try_aws lambda invoke --function-name "$STARTER_NAME" \
+      --payload "fileb://$TEMP_DIR/event" "$TEMP_DIR/answer" >/dev/null; then break; fi
     say_for_now "pause: waiting for the last run of $STARTER_NAME, at most $(($1 - $(now))) s"
     sleep "$RETRY_PAUSE"
   done
@@ -71,15 +65,6 @@ end_work() {
   end_tasks "$why" "$2"
   await_last_run "$1"
   end_tasks "$why" "$2"
-}
-
-say_removals() {
-  local tasks task
-  tasks=$(unfinished_tasks "$IS_REMOVAL")
-  for task in $tasks; do
-    say "pause: task $task removes objects from the destination (reconcile --remove-...): it is ended, and the" \
-      "next such run after the pause removes the rest"
-  done
 }
 
 # For a trap. SINCE is empty until the function has been changed.
@@ -96,7 +81,7 @@ say_interrupted() {
 verb_pause() {
   (($# == 0)) || usage "pause: unknown option $1"
   [[ $DRY_RUN == false ]] || usage "pause: it stops workers and has no dry run; set DRY_RUN=false"
-  local until
+  local until tasks task
   start_verb
   need_pausable
   SINCE=$(paused_since)
@@ -105,13 +90,17 @@ verb_pause() {
   trap 'say_interrupted; exit 143' TERM
   if [[ -n $SINCE ]]; then
     say "the sync has been paused since $SINCE"
-    until=$(($(epoch_of "$SINCE") + SETTLE_SECONDS + STARTER_TIMEOUT))
+    until=$(($(epoch_of "$SINCE") + 30 + STARTER_TIMEOUT)) # 30 s later no run begins with the old variables
   else
     set_pause "$(iso "$(now)")"
     say "pause: nothing new is started; the workers return their messages to the queue"
     until=$(($(now) + STARTER_TIMEOUT))
   fi
-  say_removals
+  tasks=$(unfinished_tasks "$IS_REMOVAL")
+  for task in $tasks; do
+    say "pause: task $task removes objects from the destination (reconcile --remove-...): it is ended, and the" \
+      "next such run after the pause removes the rest"
+  done
   end_work "$until" "$IS_WORKER or $IS_REMOVAL"
   until=$(iso $(($(now) + QUEUE_SECONDS)))
   say "paused since $SINCE: no worker runs, and nothing is copied. New events" \

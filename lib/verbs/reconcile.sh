@@ -54,12 +54,6 @@ refuse_second() {
   [[ -z $running ]] || die "task$running is already comparing the buckets: watch it with ./sync.sh$VIA logs --follow"
 }
 
-# Until a report is whole, who reads it must not take it for that.
-begin_report() {
-  [[ -z $1 || $1 == - ]] || printf '{"incomplete": "reconcile has not ended"}\n' >"$1" \
-    || die "reconcile: --report $1 cannot be written"
-}
-
 # why_incomplete SUMMARY: prints what is missing in task.report; nothing if it has all differences.
 why_incomplete() {
   local found
@@ -82,13 +76,6 @@ collect_report() {
   done
 }
 
-# print_report FILE WHY: WHY it is incomplete, or nothing.
-print_report() {
-  [[ -z $2 ]] || jq -nc --arg why "$2" '{incomplete: $why}' >>"$TEMP_DIR/task.report"
-  if [[ $1 == - ]]; then cat "$TEMP_DIR/task.report"; else cat "$TEMP_DIR/task.report" >"$1"; fi
-  [[ -z $2 ]] || say "the report is incomplete: $2"
-}
-
 # end_reconcile TASK REPORT JSON: with the worker's status, or with 3 if the report is incomplete.
 end_reconcile() {
   local summary why=""
@@ -98,7 +85,9 @@ end_reconcile() {
   if [[ -n $2 ]]; then
     collect_report "$summary"
     why=$(why_incomplete "$summary")
-    print_report "$2" "$why"
+    [[ -z $why ]] || jq -nc --arg why "$why" '{incomplete: $why}' >>"$TEMP_DIR/task.report"
+    if [[ $2 == - ]]; then cat "$TEMP_DIR/task.report"; else cat "$TEMP_DIR/task.report" >"$2"; fi
+    [[ -z $why ]] || say "the report is incomplete: $why"
   fi
   [[ -z $why ]] || summary=$(jq -c '.status = 3' <<<"$summary")
   [[ $3 == false ]] || printf '%s\n' "$summary"
@@ -141,7 +130,9 @@ verb_reconcile() {
     say_if_paused "differences are put on the queue, and copied after"
   fi
   refuse_second
-  begin_report "$report"
+  # Until the report is whole, who reads it must not take it for that.
+  [[ -z $report || $report == - ]] || printf '{"incomplete": "reconcile has not ended"}\n' >"$report" \
+    || die "reconcile: --report $report cannot be written"
   trap '' INT TERM # until the id is known by which the task can be stopped
   task=$(start_one_task "$APP_NAME-reconcile" reconcile ${arguments[@]+"${arguments[@]}"})
   trap 'say_it_goes_on "$task"; exit 130' INT

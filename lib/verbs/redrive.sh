@@ -31,18 +31,14 @@ move_back() {
   jq '.ApproximateNumberOfMessagesMoved' <<<"$move"
 }
 
-# Reads messages; says what a reason that is missing may mean.
-hint_at_missing() {
-  local missing
-  missing=$(jq --arg not_in_log "$NOT_IN_LOG" '[.[].keys[] | select(.reason == $not_in_log).key] | unique | length')
+# say_hints MESSAGES: what a reason that is missing may mean, and what to do with those that no retry turns into events. A
+# worker cannot know which key they name.
+say_hints() {
+  local missing unreadable
+  missing=$(jq --arg not_in_log "$NOT_IN_LOG" '[.[].keys[] | select(.reason == $not_in_log).key] | unique | length' <<<"$1")
+  unreadable=$(jq 'map(select(.keys == [])) | length' <<<"$1")
   ((missing == 0)) || say "the log has no failure of $(counted "$missing" key): its lines expire (LOG_RETENTION_DAYS), may be" \
     "dropped, and only the newest 10000 are read; ./sync.sh$VIA redrive retries them as well"
-}
-
-# Reads messages; says what to do with those that no retry turns into events. A worker cannot know which key they name.
-hint_at_unreadable() {
-  local unreadable
-  unreadable=$(jq 'map(select(.keys == [])) | length')
   ((unreadable == 0)) || say "$unreadable of these are not S3 events: if you move them back, they fail again and return" \
     "here. Find out who sent them. When nothing else is left: ./sync.sh$VIA redrive --purge"
 }
@@ -88,8 +84,7 @@ verb_redrive() {
   if [[ $json == true ]]; then visible_lines <<<"$messages"; else print_messages <<<"$messages"; fi
   seen=$(jq length <<<"$messages") all=$(count_dead_letters)
   hint_at_more "$seen"
-  hint_at_missing <<<"$messages"
-  hint_at_unreadable <<<"$messages"
+  say_hints "$messages"
   if ((seen + all == 0)); then
     say "the dead-letter queue is empty"
     return

@@ -18,9 +18,7 @@
 # Exit status 1 when failing. The age of the oldest message is a CloudWatch
 # metric, about a minute old.
 
-readonly FAILURES_SHOWN=10    # in status, and markers that wait
-readonly LAG_SAMPLE=1000      # the newest synced keys that the lag is computed from
-readonly OUTAGE_SECONDS=10800 # so far back the beginning of an outage is looked for
+readonly FAILURES_SHOWN=10 # in status, and markers that wait
 
 # of_status judge|lines: reads the parts, or the status.
 of_status() { jq -r --arg via "$VIA" --argjson keep "$QUEUE_SECONDS" "$JQ_TEXT$(<"$PROJECT_DIR/lib/status.jq")$1"; }
@@ -63,19 +61,18 @@ last_failures() {
          newest: (group_by(.key) | map(max_by(.at) + {times: length}) | sort_by(.at) | reverse | .[:$shown])}'
 }
 
-# Seconds from the event to the copy, over the newest copies of the last hour; when the newest was made.
+# Seconds from the event to the copy, over the newest 1,000 copies of the last hour; when the newest was made.
 last_lags() {
   local rows
-  rows=$(query keys 3600 \
-    "fields @message | $(like "$SYNCED_LAG") | sort @timestamp desc | limit $LAG_SAMPLE")
+  rows=$(query keys 3600 "fields @message | $(like "$SYNCED_LAG") | sort @timestamp desc | limit 1000")
   lags_of <<<"$rows" | jq --arg newest "$(newest_of <<<"$rows")" '{count: length, $newest,
     p50: .[(length - 1) * 0.5 | round], p99: .[(length - 1) * 0.99 | round]}'
 }
 
 # Of each worker with an outage in the last hour its last one: when it began, why, and its last line: began, over or
-# ended, when, and after how many seconds. One that goes on may have begun before.
+# ended, when, and after how many seconds. One that goes on may have begun before, in the last three hours.
 last_outages() {
-  query keys "$OUTAGE_SECONDS" \
+  query keys 10800 \
     "fields @logStream, @message | $(like "$OUTAGE_LINE") | sort @timestamp desc | limit 1000" \
     | outages_of | jq --arg hour "$(iso $(($(now) - 3600)))" 'group_by(.stream)
       | map(sort_by(.at) | last as $last | ([.[] | select(.event == "began")] | last) as $first
@@ -183,12 +180,10 @@ gather_log() {
     || jq -n --arg name "$1" --argjson without "$2" '{($name): $without, not_known: [$name]}' >"$TEMP_DIR/status.$1"
 }
 
-# Leaves the status in a file of the run. A subshell, which waits for its own jobs only.
-keep_status() { (collect_status) >"$TEMP_DIR/found"; }
-
-# All parts at once, because each call of the AWS CLI takes about a second to begin. The last ones need to know first
-# what the starter is set to, which is asked for while the others run.
-collect_status() {
+# Leaves the status in a file of the run: all parts at once, because each call of the AWS CLI takes about a second to
+# begin. The last ones need to know first what the starter is set to, which is asked for while the others run. A subshell,
+# which waits for its own jobs only.
+keep_status() (
   local job audit_days
   gather source describe_bucket "$SRC_BUCKET" &
   gather destination describe_bucket "$DST_BUCKET" &
@@ -212,13 +207,12 @@ collect_status() {
   jq -s '(map(.not_known[]?)) as $not_known | add | if .queue then .queue.oldest_seconds = .oldest else . end
     | del(.oldest, .not_known, (.markers, .paused, .reads | select(. == null)))
     | if $not_known == [] then . else .not_known = $not_known end' \
-    "$TEMP_DIR"/status.* | of_status 'choose_outage | judge'
-}
-
-readonly -A STATE_COLOURS=([idle]=$GREEN [working]=$GREEN [behind]=$AMBER [paused]=$AMBER [failing]=$RED)
+    "$TEMP_DIR"/status.* | of_status 'choose_outage | judge' >"$TEMP_DIR/found"
+)
 
 verb_status() {
   local format=text found state
+  local -A colours=([idle]=$GREEN [working]=$GREEN [behind]=$AMBER [paused]=$AMBER [failing]=$RED)
   while (($#)); do
     case "$1" in
       --json) format=json ;;
@@ -233,7 +227,7 @@ verb_status() {
   if [[ $format == json ]]; then
     visible_lines <<<"$found"
   else
-    paint "${STATE_COLOURS[$state]}" "$state"
+    paint "${colours[$state]}" "$state"
     of_status lines <<<"$found"
   fi
   [[ $state == failing ]] || return 0

@@ -32,9 +32,6 @@
 # named; 2 wrong usage; 130 interrupted.
 
 : "${VERIFY_FOLLOW_SECONDS:=180}" # after a run that did not end well, the destination is given so long to follow
-# What a run costs: an estimate at the prices of us-east-1. Of --bench, most of it is for 3,000 uploads, 6 GiB and two
-# workers.
-declare -grA VERIFY_COSTS=([plain]="less than 0.01 USD" [large]="about 0.04 USD" [bench]="about 0.09 USD")
 
 # --- beginning ------------------------------------------------------------------------------------------------------
 
@@ -81,9 +78,11 @@ refuse_excluded_objects() {
     "in which the pattern leaves out nothing; then run ./deploy.sh$VIA and this again"
 }
 
-# ask_to_verify ASSUME_YES WHAT
+# ask_to_verify ASSUME_YES WHAT: the costs are an estimate at the prices of us-east-1. Of --bench, most of it is for 3,000
+# uploads, 6 GiB and two workers.
 ask_to_verify() {
   local name
+  local -A costs=([plain]="less than 0.01 USD" [large]="about 0.04 USD" [bench]="about 0.09 USD")
   say "This puts ${#CASES[@]} objects into"$'\n'"  s3://$SRC_BUCKET/$VERIFY_FOLDER"
   for name in "${CASES[@]}"; do say "    ${CASE_KEY[$name]#"$VERIFY_FOLDER"}  (${CASE_MEANING[$name]})"; done
   say "and waits for their copies in"$'\n'"  s3://$DST_BUCKET/$VERIFY_FOLDER"
@@ -93,9 +92,8 @@ ask_to_verify() {
   fi
   say "Nothing outside of this folder is touched, and all of it is removed afterwards,"
   say "on both sides."
-  say "Cost: ${VERIFY_COSTS[$2]}."
-  [[ $1 == false ]] || return 0
-  need_yes "Continue?" "nothing was done"
+  say "Cost: ${costs[$2]}."
+  [[ $1 == true ]] || need_yes "Continue?" "nothing was done"
 }
 
 # --- the rounds -----------------------------------------------------------------------------------------------------
@@ -203,7 +201,7 @@ run_reader() { "$1"; }
 # What is wrong with the path although all has arrived, such as a dead-letter queue that is gone.
 read_faults() {
   find_all_faults
-  print_faults >"$VERIFY_DIR/found"
+  jq -c '.faults[] | {link, why: "\(.fault): \(.cure)", command: .look}' "$VERIFY_DIR/path" >"$VERIFY_DIR/found"
 }
 
 # --- cleaning up ----------------------------------------------------------------------------------------------------
@@ -304,12 +302,6 @@ check_report_file() {
   [[ ! -d $1 && -w $place ]] || usage "verify: --report $1: this file cannot be written"
 }
 
-# write_report FILE
-write_report() {
-  for_others <"$VERIFY_DIR/result" >"$1"
-  say "verify: the report is in $1"
-}
-
 # verify ASSUME_YES WHAT REPORT; WHAT is plain, large or bench.
 verify() {
   local threshold large=true rounds=()
@@ -329,7 +321,10 @@ verify() {
   gather_result >"$VERIFY_DIR/result.json"
   of_result report <"$VERIFY_DIR/result.json" >"$VERIFY_DIR/result"
   show_result <"$VERIFY_DIR/result"
-  [[ -z $3 ]] || write_report "$3"
+  if [[ -n $3 ]]; then
+    for_others <"$VERIFY_DIR/result" >"$3"
+    say "verify: the report is in $3"
+  fi
   [[ $(of_result is_well <"$VERIFY_DIR/result.json") == true ]]
 }
 

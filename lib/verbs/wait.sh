@@ -26,24 +26,21 @@
 # Exit status: 0 complete; 1 keys are missing at the timeout; 2 wrong usage; 3 it
 # could not be determined, or the task did not end by itself; 130 interrupted.
 
-readonly FAILING_SECONDS=10800 # so far back the log is read for why keys fail; further if the dead-letter queue has them
-
-readonly JQ_IS_ARCHIVED='def is_archived: .why | startswith("archived"); ' # which is all that there is to say
-
-# with_failing FILE: prints the file's {key, why}; of keys that failed lately, why becomes the worker's reason.
+# with_failing FILE: prints the file's {key, why}; of keys that failed in the last three hours, or since a message on them is
+# in the dead-letter queue, why becomes the worker's reason. Of an archived key there is no more to say.
 with_failing() {
   local seen parked since failures
   seen=$(look_at_messages)
   hint_at_more "$(jq length <<<"$seen")"
   parked=$(with_keys <<<"$seen" | jq -c --slurpfile lacking "$1" \
     'map(select(any(.keys[]; IN($lacking[0][].key))) | {keys, sent})')
-  since=$(jq --argjson since $(($(now) - FAILING_SECONDS)) 'map(.sent) + [$since] | min' <<<"$parked")
+  since=$(jq --argjson since $(($(now) - 10800)) 'map(.sent) + [$since] | min' <<<"$parked")
   failures=$(failures_since "$since")
-  printf '%s\n' "$parked" "$failures" | cat "$1" - | jq -cs --arg via "$VIA" "$JQ_IS_ARCHIVED"'
+  printf '%s\n' "$parked" "$failures" | cat "$1" - | jq -cs --arg via "$VIA" '
     . as [$lacking, $parked, $failures]
     | ($failures | reverse | INDEX(.key)) as $newest | ([$parked[].keys[]] | INDEX(.)) as $in_queue
     | $lacking | map($newest[.key] as $failure | (.key | in($in_queue)) as $is_parked
-      | if is_archived or ($failure or $is_parked | not) then . else
+      | if (.why | startswith("archived")) or ($failure or $is_parked | not) then . else
           .why = "failing: \($failure.reason // "not in the log any more")\(
             if $is_parked then "; it is in the dead-letter queue: ./sync.sh\($via) redrive" else "" end)" end)'
 }
@@ -63,7 +60,7 @@ explain_lacking() {
 # The missing keys according to the log that was followed, as {key, why}.
 find_lacking() {
   task_lines | lacking_of >"$TEMP_DIR/lacking"
-  if [[ $(jq "$JQ_IS_ARCHIVED"'all(.[]; is_archived)' "$TEMP_DIR/lacking") == true ]]; then
+  if [[ $(jq 'all(.[]; .why | startswith("archived"))' "$TEMP_DIR/lacking") == true ]]; then
     cat "$TEMP_DIR/lacking"
   else
     explain_lacking "$TEMP_DIR/lacking"
@@ -95,33 +92,23 @@ begin_wait() {
     "minute (the image's own command wait starts at once); its log:"
 }
 
-# Leaves the summary in WAIT_SUMMARY. A log may show its last line before those above it, so it is read once more.
-follow_wait() {
-  follow_task "$OWN_TASK"
-  WAIT_SUMMARY=$(summary_of_task "$OWN_TASK")
-  WAIT_STATUS=$(jq .status <<<"$WAIT_SUMMARY")
-  OWN_TASK=""
-  ((WAIT_STATUS == 0)) || show_task_lines
-}
-
-# wait_for_all JSON ARGUMENT...
+# wait_for_all JSON ARGUMENT...: a log may show its last line before those above it, so it is read once more.
 wait_for_all() {
-  local summary lacking
+  local summary lacking log=1
+  [[ $1 == false ]] || log=2
   start_verb
   begin_wait "${@:2}"
-  if [[ $1 == true ]]; then follow_wait >&2; else follow_wait; fi
+  {
+    follow_task "$OWN_TASK"
+    summary=$(summary_of_task "$OWN_TASK")
+    WAIT_STATUS=$(jq .status <<<"$summary")
+    OWN_TASK=""
+    ((WAIT_STATUS == 0)) || show_task_lines
+  } >&"$log"
   lacking=$(find_lacking)
-  summary=$(printf '%s\n' "$WAIT_SUMMARY" "$lacking" | jq -cs '.[0] + {missing_keys: .[1]}')
+  summary=$(printf '%s\n' "$summary" "$lacking" | jq -cs '.[0] + {missing_keys: .[1]}')
   if [[ $1 == true ]]; then visible_lines <<<"$summary"; else print_lacking "$summary"; fi
   return "$WAIT_STATUS"
-}
-
-# check_wait_value OPTION VALUE: before a task is started for it.
-check_wait_value() {
-  case "$1" in
-    --timeout) seconds_of "$2" >/dev/null || usage "wait: --timeout $2 is not a duration such as 1h" ;;
-    --examples) need_number "wait: --examples" "$2" ;;
-  esac
 }
 
 verb_wait() {
@@ -130,7 +117,8 @@ verb_wait() {
     case "$1" in
       --prefix | --timeout | --examples)
         need_value "$1" "$#"
-        check_wait_value "$1" "$2"
+        [[ $1 != --timeout ]] || seconds_of "$2" >/dev/null || usage "wait: --timeout $2 is not a duration such as 1h"
+        [[ $1 != --examples ]] || need_number "wait: --examples" "$2"
         arguments+=("$1" "$2")
         shift
         ;;

@@ -4,11 +4,6 @@
 
 : "${VERIFY_SMALL_OBJECTS:=3000}" # local.sh has fewer
 readonly BENCH_BYTES=1024         # of each
-readonly BENCH_GROUP=500          # of them are put by one aws s3 cp; several run at the same time
-readonly BENCH_PAGES=3            # of each listing; a page has 1,000 keys at most
-readonly BENCH_EVENTS=30          # seconds after the last upload within which the queue is to have all events
-readonly BENCH_PATIENCE=240       # seconds beside LAMBDA_POLL_RATE until workers have started and all is copied
-readonly BENCH_END=150            # seconds until workers that have nothing to do have ended, and their log is there
 
 BENCH_PAUSE=""    # since when this run has paused the sync
 BENCH_EVENTS_IN=0 # seconds from the last upload until the queue had all events, or null
@@ -42,12 +37,12 @@ end_bench_pause() {
 
 # --- small objects --------------------------------------------------------------------------------------------------
 
-# Prints a number for each group.
+# Prints a number for each group, which is put by one aws s3 cp; several run at the same time.
 make_small_objects() {
-  local group first size
-  for ((first = 0; first < VERIFY_SMALL_OBJECTS; first += BENCH_GROUP)); do
-    group=$((first / BENCH_GROUP)) size=$((VERIFY_SMALL_OBJECTS - first))
-    ((size <= BENCH_GROUP)) || size=$BENCH_GROUP
+  local group first size most=500
+  for ((first = 0; first < VERIFY_SMALL_OBJECTS; first += most)); do
+    group=$((first / most)) size=$((VERIFY_SMALL_OBJECTS - first))
+    ((size <= most)) || size=$most
     mkdir -p "$VERIFY_DIR/bench/$group"
     random_bytes $((size * BENCH_BYTES)) | split -a 3 -b "$BENCH_BYTES" - "$VERIFY_DIR/bench/$group/small-"
     printf '%d\n' "$group"
@@ -69,7 +64,7 @@ put_small_objects() {
   await_events
 }
 
-# If a worker began before all events are in the queue, their delay would be measured as its speed.
+# If a worker began before all events are in the queue, their delay would be measured as its speed. After 30 seconds it is.
 await_events() {
   local began=$SECONDS events
   BENCH_EVENTS_IN=null
@@ -77,15 +72,16 @@ await_events() {
     read_queue
     events=$(jq '.visible + .delayed' "$VERIFY_DIR/queue")
     ((events < VERIFY_SMALL_OBJECTS)) || break
-    ((SECONDS - began < BENCH_EVENTS)) || return 0
+    ((SECONDS - began < 30)) || return 0
     sleep "$FOLLOW_PAUSE"
   done
   BENCH_EVENTS_IN=$((SECONDS - began + 1)) # by whole seconds
 }
 
-# await_small COUNT WHAT: until the destination has so many.
+# await_small COUNT WHAT: until the destination has so many, for four minutes after the starter's next run.
 await_small() {
-  local have shown="" deadline=$((SECONDS + LAMBDA_POLL_RATE * 60 + BENCH_PATIENCE))
+  local have shown="" patience=$((LAMBDA_POLL_RATE * 60 + 240)) deadline
+  deadline=$((SECONDS + patience))
   while :; do
     have=$(count_small in_mirror)
     [[ $have == "$shown" ]] || say_for_now "verify: $((SECONDS - VERIFY_STARTED)) s: $2: $have small objects in the destination"
@@ -95,8 +91,7 @@ await_small() {
     sleep "$FOLLOW_PAUSE"
   done
   VERIFY_BROKEN=true
-  jq -nc --arg why "$2: the destination has $have small objects instead of $1 after \
-$((LAMBDA_POLL_RATE * 60 + BENCH_PATIENCE)) s" --arg via "$VIA" \
+  jq -nc --arg why "$2: the destination has $have small objects instead of $1 after $patience s" --arg via "$VIA" \
     '{link: "no copy", $why, command: "./sync.sh\($via) logs worker"}' >"$VERIFY_DIR/found"
   note_found
 }
@@ -119,25 +114,22 @@ time_pages() {
       else . end) | .pages' >"$VERIFY_DIR/$1.pages" || die "s3://$bucket could not be listed: run this again"
 }
 
+# Prints how many keys a page has, 1,000 at most, so that each listing has three.
 bench_page() {
-  local size=$(((VERIFY_SMALL_OBJECTS + BENCH_PAGES - 1) / BENCH_PAGES))
+  local size=$(((VERIFY_SMALL_OBJECTS + 2) / 3))
   printf '%d\n' $((size < 1000 ? size : 1000))
 }
 
 # --- what the log says ----------------------------------------------------------------------------------------------
 
-# The summaries of workers that have ended since the run began, as JSON lines in a file.
-read_summaries() {
-  aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" --start-time $((VERIFY_BEGAN * 1000)) \
-    --filter-pattern '"summary copied"' | summaries_of >"$VERIFY_DIR/summaries"
-}
-
-# Until those that worked on small objects have ended. Workers of MIN_WORKERS do not, so their CPU time stays unknown.
+# The summaries of workers that have ended since the run began, as JSON lines in a file: until those that worked on small
+# objects have ended, for 150 s. Workers of MIN_WORKERS do not, so their CPU time stays unknown.
 await_summaries() {
-  local running deadline=$((SECONDS + BENCH_END))
+  local running deadline=$((SECONDS + 150))
   [[ -z $(starter_setting MIN_WORKERS) ]] || deadline=0
   while :; do
-    read_summaries
+    aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" --start-time $((VERIFY_BEGAN * 1000)) \
+      --filter-pattern '"summary copied"' | summaries_of >"$VERIFY_DIR/summaries"
     running=$(bench_figures | jq .running)
     ((running && SECONDS < deadline)) || return 0
     sleep "$FOLLOW_PAUSE"

@@ -1,46 +1,39 @@
 # shellcheck shell=bash
 # The objects of ./sync.sh verify: names, how they are uploaded and changed, and what their copies have to be like.
 
-# NAME|KEY in the folder of the run|what it is
-readonly VERIFY_OBJECTS=(
-  'small|small.txt|a small object'
-  'empty|empty.dat|an empty object'
-  'nested|nested/deeper/file.json|nested folders'
-  'name|with space/größe € +%.txt|a space and more than ASCII in the key'
-  'encoded|encoded.txt|Content-Encoding: gzip, user metadata'
-  'tagged|tagged.txt|object tags, which are not carried'
-  'double|double//slash.txt|// in the key'
-  'trailing|trailing/|a key that ends in /'
-  'overwritten|overwritten.txt|overwritten: same size, other bytes'
-  'changed|changed in place +é.txt|metadata changed in place'
-  'deleted|deleted.txt|deleted'
-)
-readonly VERIFY_MULTIPART='multipart|multipart.bin|copied in parts'
-readonly VERIFY_LARGE='large|large.bin|copied in parts, made in S3'
-readonly VERIFY_COPY_LIMIT=5368709120              # bytes of one CopyObject, the worker's default threshold
-readonly VERIFY_UPLOAD_LIMIT=$((64 * 1024 * 1024)) # a MULTIPART_THRESHOLD below it is passed with an upload
+# What a worker copies with one CopyObject if MULTIPART_THRESHOLD says nothing else, in bytes.
+readonly VERIFY_COPY_LIMIT=5368709120
 # An object of --large: this many copies of one part. 6 GiB is more than one CopyObject may copy.
 : "${VERIFY_LARGE_PARTS:=96}"
 : "${VERIFY_LARGE_PART_BYTES:=67108864}"
-readonly VERIFY_PARTS_AT_ONCE=8
 
 # NAME -> its key, what it shows, how it went at last, and in this round: missing, arrived, failed.
 declare -gA CASE_KEY=() CASE_MEANING=() CASE_RESULT=() CASE_STATE=()
 CASES=()
 
-add_case() {
-  local name key meaning
-  IFS='|' read -r name key meaning <<<"$1"
-  CASES+=("$name")
-  CASE_KEY[$name]=$VERIFY_FOLDER$key CASE_MEANING[$name]=$meaning CASE_RESULT[$name]="not asked"
-}
-
 # choose_cases LARGE THRESHOLD
 choose_cases() {
-  local row
-  for row in "${VERIFY_OBJECTS[@]}"; do add_case "$row"; done
-  (($2 >= VERIFY_UPLOAD_LIMIT)) || add_case "$VERIFY_MULTIPART"
-  [[ $1 == false ]] || add_case "$VERIFY_LARGE"
+  local row name key meaning objects
+  objects=( # NAME|KEY in the folder of the run|what it is
+    'small|small.txt|a small object'
+    'empty|empty.dat|an empty object'
+    'nested|nested/deeper/file.json|nested folders'
+    'name|with space/größe € +%.txt|a space and more than ASCII in the key'
+    'encoded|encoded.txt|Content-Encoding: gzip, user metadata'
+    'tagged|tagged.txt|object tags, which are not carried'
+    'double|double//slash.txt|// in the key'
+    'trailing|trailing/|a key that ends in /'
+    'overwritten|overwritten.txt|overwritten: same size, other bytes'
+    'changed|changed in place +é.txt|metadata changed in place'
+    'deleted|deleted.txt|deleted'
+  )
+  (($2 >= 64 * 1024 * 1024)) || objects+=('multipart|multipart.bin|copied in parts') # passed with an upload
+  [[ $1 == false ]] || objects+=('large|large.bin|copied in parts, made in S3')
+  for row in "${objects[@]}"; do
+    IFS='|' read -r name key meaning <<<"$row"
+    CASES+=("$name")
+    CASE_KEY[$name]=$VERIFY_FOLDER$key CASE_MEANING[$name]=$meaning CASE_RESULT[$name]="not asked"
+  done
 }
 
 # --- both buckets ---------------------------------------------------------------------------------------------------
@@ -133,11 +126,11 @@ copy_part() {
 
 # Made inside S3: one part is uploaded, and copied as often as it takes.
 make_large() {
-  local key=${CASE_KEY[large]} seed=${CASE_KEY[large]}.part upload first number last jobs
+  local key=${CASE_KEY[large]} seed=${CASE_KEY[large]}.part upload first number last jobs at_once=8
   in_source put-object --key "$seed" --body "$(body_of large)" >/dev/null
   upload=$(in_source create-multipart-upload --key "$key" | jq -r .UploadId)
-  for ((first = 1; first <= VERIFY_LARGE_PARTS; first += VERIFY_PARTS_AT_ONCE)); do
-    last=$((first + VERIFY_PARTS_AT_ONCE - 1)) jobs=()
+  for ((first = 1; first <= VERIFY_LARGE_PARTS; first += at_once)); do
+    last=$((first + at_once - 1)) jobs=()
     for ((number = first; number <= last && number <= VERIFY_LARGE_PARTS; number++)); do
       copy_part "$upload" "$key" "$seed" "$number" &
       jobs+=("$!")

@@ -8,9 +8,6 @@ find_all_faults() {
   find_faults >"$VERIFY_DIR/path"
 }
 
-# print_faults: all of them as {link, why, command}.
-print_faults() { jq -c '.faults[] | {link, why: "\(.fault): \(.cure)", command: .look}' "$VERIFY_DIR/path"; }
-
 # What the workers wrote of outages since a quarter of an hour before the run, as read by outages_of(). An outage that
 # the starter meets is theirs as soon as one runs.
 read_outages() {

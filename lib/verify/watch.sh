@@ -2,8 +2,6 @@
 # Waits for ./sync.sh verify: looks at the destination, the queue and the worker's log until everything has arrived, or
 # until it is certain that it will not.
 
-readonly VERIFY_FIRST_DOUBT=15 # seconds without progress until the links of the chain are looked at, then each time
-
 VERIFY_EVENT_AT=""  # when this machine saw a message first, seconds since the epoch
 VERIFY_BROKEN=false # the chain is broken: no further round
 VERIFY_SHOWN=""     # the last progress that was printed
@@ -150,9 +148,10 @@ look_at_all() {
   count_states
 }
 
-# await_all listed|changed|gone ROUND NAME...: sets CASE_STATE of each; sets VERIFY_BROKEN if the chain is broken.
+# await_all listed|changed|gone ROUND NAME...: sets CASE_STATE of each; sets VERIFY_BROKEN if the chain is broken. Each 15
+# seconds without progress, the links of the chain are looked at.
 await_all() {
-  local want=$1 round=$2 name arrived=-1 doubt=0 deadline=$((SECONDS + VERIFY_TIMEOUT))
+  local want=$1 round=$2 name arrived=-1 patience=15 doubt=0 deadline=$((SECONDS + VERIFY_TIMEOUT))
   shift 2
   for name in "${!CASE_STATE[@]}"; do unset "CASE_STATE[\$name]"; done
   VERIFY_ROUND_AT=$(now)
@@ -161,14 +160,14 @@ await_all() {
     look_at_all "$want"
     say_progress "$round" "$#"
     if ((MISSING == 0)); then return; fi
-    if ((ARRIVED > arrived)); then arrived=$ARRIVED doubt=$((SECONDS + VERIFY_FIRST_DOUBT)); fi
+    if ((ARRIVED > arrived)); then arrived=$ARRIVED doubt=$((SECONDS + patience)); fi
     if ((SECONDS >= deadline)); then
       say "verify: $round: not all after $VERIFY_TIMEOUT s (--timeout)"
       say_while "verify: looking at each link" look_for_break true
       return
     fi
     if ((SECONDS >= doubt)); then
-      doubt=$((SECONDS + VERIFY_FIRST_DOUBT))
+      doubt=$((SECONDS + patience))
       say_while "verify: looking at each link" look_for_break false
       [[ $VERIFY_BROKEN == false ]] || return 0
     fi
