@@ -56,15 +56,9 @@ open_log() {
 # only_streams STREAM...: of the log that was opened, instead of all.
 only_streams() { LOG_STREAMS=(--log-stream-names "$@"); }
 
-# read_page GROUP FROM_MS [TOKEN]: one answer of CloudWatch Logs, of at most 1 MB; nothing if there is no such group or
-# stream. The CLI's own paging would keep all of the log until its end.
-read_page() {
-  aws_or_nothing logs filter-log-events --no-paginate --limit 10000 --log-group-name "$1" --start-time "$2" \
-    ${3:+--next-token "$3"} ${LOG_STREAMS[@]+"${LOG_STREAMS[@]}"}
-}
-
-# next_page FILE GROUP FROM_MS: reads the group's next page into the file if all of the last one was printed. Of the
-# starter's log, beside the workers', it reads only what the starter wrote as one of them.
+# next_page FILE GROUP FROM_MS: reads the group's next page into the file if all of the last one was printed: one answer of
+# CloudWatch Logs, of at most 1 MB; nothing if there is no such group or stream. The CLI's own paging would keep all of the
+# log until its end. Of the starter's log, beside the workers', it reads only what the starter wrote as one of them.
 next_page() {
   local token="" lines=cat
   if ((${#LOG_GROUPS[@]} > 1)) && [[ $2 == "$STARTER_LOG_GROUP" ]]; then lines=only_worker_lines; fi
@@ -72,12 +66,10 @@ next_page() {
     [[ $(jq '.events == [] and (.nextToken // "") != ""' "$1") == true ]] || return 0
     token=$(jq -r .nextToken "$1")
   fi
-  read_page "$2" "$3" "$token" | "$lines" >"$1.new"
+  aws_or_nothing logs filter-log-events --no-paginate --limit 10000 --log-group-name "$2" --start-time "$3" \
+    ${token:+--next-token "$token"} ${LOG_STREAMS[@]+"${LOG_STREAMS[@]}"} | "$lines" >"$1.new"
   if [[ -s $1.new ]]; then mv "$1.new" "$1"; else printf '{"events": []}\n' >"$1"; fi
 }
-
-# Until when (ms) the pages may be printed: what is not read yet of a log is not older than what was read of it.
-complete_until() { jq -s '[.[] | select(.nextToken) | [.events[].timestamp] | max // 0] | min // infinite' "$@"; }
 
 # print_pages UNTIL FILE...: prints the events until then that were not seen before. Events reach CloudWatch Logs out of
 # order, so the last 30 seconds are read again. They are sorted by their time: what is older does not come again.
@@ -115,7 +107,8 @@ print_new_lines() {
   rm -f "${pages[@]}"
   while :; do
     for group in "${!LOG_GROUPS[@]}"; do next_page "${pages[$group]}" "${LOG_GROUPS[$group]}" "$from"; done
-    until=$(complete_until "${pages[@]}")
+    # Until when (ms) the pages may be printed: what is not read yet of a log is not older than what was read of it.
+    until=$(jq -s '[.[] | select(.nextToken) | [.events[].timestamp] | max // 0] | min // infinite' "${pages[@]}")
     print_pages "$until" "${pages[@]}"
     drop_printed "$until" "${pages[@]}"
     [[ $(jq -s 'any(.[]; .nextToken)' "${pages[@]}") == true ]] || return 0

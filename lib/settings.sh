@@ -63,15 +63,6 @@ check_before_calls() {
     "aws, not in China, GovCloud or a sovereign cloud: set a Region such as eu-west-1"
 }
 
-# The repository's name is APP_NAME, and no name of ECR ends in a hyphen (ECR API reference, CreateRepository); that of
-# the security group begins with it, and "sg-" is for ids (EC2 API reference, CreateSecurityGroup). With the longest
-# ending, -starter-rule, 50 characters keep within the 64 of a role, a rule and a function.
-check_new_name() {
-  [[ $APP_NAME != *- ]] || problem "APP_NAME=$APP_NAME: set a name that does not end in a hyphen, which ECR refuses"
-  [[ $APP_NAME != sg-* ]] || problem "APP_NAME=$APP_NAME: set a name that does not begin with sg-, which EC2 refuses" \
-    "for a security group"
-}
-
 # check_kms_keys NAME MOST WHAT: a comma list of ARNs, or nothing. S3 takes keys of the bucket's own Region.
 check_kms_keys() {
   local arn arns
@@ -158,7 +149,12 @@ check_settings() {
     "separated by commas"
   [[ $ANNOUNCE != markers* || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
   ((${#ROLE_PATH} <= 512)) || problem "ROLE_PATH=$ROLE_PATH: set at most 512 characters"
-  check_new_name
+  # The repository's name is APP_NAME, and no name of ECR ends in a hyphen (ECR API reference, CreateRepository); that of
+  # the security group begins with it, and "sg-" is for ids (EC2 API reference, CreateSecurityGroup). With the longest
+  # ending, -starter-rule, 50 characters keep within the 64 of a role, a rule and a function.
+  [[ $APP_NAME != *- ]] || problem "APP_NAME=$APP_NAME: set a name that does not end in a hyphen, which ECR refuses"
+  [[ $APP_NAME != sg-* ]] || problem "APP_NAME=$APP_NAME: set a name that does not begin with sg-, which EC2 refuses" \
+    "for a security group"
   check_image_name
   check_wanted
   check_tags

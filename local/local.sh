@@ -153,18 +153,6 @@ make_buckets() {
   local_say "created the buckets $SRC_BUCKET and $DST_BUCKET in it"
 }
 
-# --- objects through the chain ------------------------------------------------------------------------------------
-
-# The acceptance run of a real deployment. If it does not end well, what it put in a cloud that is to be removed is
-# removed with it.
-verify_chain() {
-  local follow=0
-  [[ $LOCAL_OWNER == true ]] || follow=${VERIFY_FOLLOW_SECONDS:-30}
-  local_say "now ./sync.sh verify: the rule starts the starter, the starter starts a worker"
-  quietly "waiting for the objects" env FOLLOW_PAUSE="${FOLLOW_PAUSE:-1}" VERIFY_FOLLOW_SECONDS="$follow" \
-    "$PROJECT_DIR/sync.sh" --local verify --yes --timeout "${LOCAL_WAIT_SECONDS}s"
-}
-
 # --- the result ---------------------------------------------------------------------------------------------------
 
 # Of the rows of deploy.sh, those that were changed, and how many there are of each kind.
@@ -230,19 +218,30 @@ leave_local() {
   exit "$status"
 }
 
+# Deploys, and makes the acceptance run of a real deployment. If that does not end well, what it put in a cloud that is to
+# be removed is removed with it.
 run_chain() {
+  local follow=0
   choose_image
   use_cloud
   [[ $LOCAL_OWNER == false ]] || make_buckets
   quietly "deploying" deploy_all
   say_deployed
-  verify_chain
+  [[ $LOCAL_OWNER == true ]] || follow=${VERIFY_FOLLOW_SECONDS:-30}
+  local_say "now ./sync.sh verify: the rule starts the starter, the starter starts a worker"
+  quietly "waiting for the objects" env FOLLOW_PAUSE="${FOLLOW_PAUSE:-1}" VERIFY_FOLLOW_SECONDS="$follow" \
+    "$PROJECT_DIR/sync.sh" --local verify --yes --timeout "${LOCAL_WAIT_SECONDS}s"
   sed -n '/^# sync.sh verify:/,/^| from /{/^| from /!p;}' "$LOCAL_LOG" # the verdict, and the table of objects
 }
 
 # Only one run at a time makes or changes what is in .local.
 make_cloud() {
-  check_machine
+  local python
+  # Before anything is made, and all that is missing at once.
+  begin_checks
+  check_aws_cli
+  python=$(find_python 2>&1) || problem "$python"
+  stop_on_problems
   if [[ -d $LOCAL_DIR ]]; then local_cleanup; fi
   mkdir "$LOCAL_DIR"
   trap end_local EXIT

@@ -22,15 +22,6 @@ find_python() {
   return 1
 }
 
-# Before anything is made, and all that is missing at once.
-check_machine() {
-  local python
-  begin_checks
-  check_aws_cli
-  python=$(find_python 2>&1) || problem "$python"
-  stop_on_problems
-}
-
 # Half of what pip would compile is never imported; the rest is compiled when it is. A pip that is there spares making
 # another one for the venv.
 fill_venv() {
@@ -81,10 +72,20 @@ use_known_engine() {
 
 # The cloud's Docker client knows DOCKER_HOST, but not the contexts of the docker command.
 use_engine() {
+  local entry own=${DOCKER_CONFIG:-$HOME/.docker}
   DOCKER_HOST=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')}
   export DOCKER_HOST
   printf '%s\n' "$DOCKER_HOST" >"$LOCAL_DIR/docker_host"
-  borrow_docker_config
+  # The user's own Docker configuration, with a copy of the file that docker login writes to.
+  mkdir "$LOCAL_DIR/docker"
+  for entry in "$own"/*; do
+    [[ ! -e $entry ]] || ln -s "$entry" "$LOCAL_DIR/docker/"
+  done
+  if [[ -f $own/config.json ]]; then
+    rm "$LOCAL_DIR/docker/config.json"
+    cp "$own/config.json" "$LOCAL_DIR/docker/"
+  fi
+  export DOCKER_CONFIG="$LOCAL_DIR/docker"
   build_without_bridge
 }
 
@@ -93,20 +94,6 @@ build_without_bridge() {
   local bridge
   bridge=$(docker network ls --quiet --filter 'name=^bridge$')
   [[ -n $bridge ]] || export DOCKER_BUILD_FLAGS="${DOCKER_BUILD_FLAGS:-} --network host"
-}
-
-# The user's own Docker configuration, with a copy of the file that docker login writes to.
-borrow_docker_config() {
-  local entry own=${DOCKER_CONFIG:-$HOME/.docker}
-  export DOCKER_CONFIG="$LOCAL_DIR/docker"
-  mkdir "$DOCKER_CONFIG"
-  for entry in "$own"/*; do
-    [[ ! -e $entry ]] || ln -s "$entry" "$DOCKER_CONFIG/"
-  done
-  if [[ -f $own/config.json ]]; then
-    rm "$DOCKER_CONFIG/config.json"
-    cp "$own/config.json" "$DOCKER_CONFIG/"
-  fi
 }
 
 # remove_from_engine DOCKER_HOST

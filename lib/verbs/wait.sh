@@ -45,33 +45,20 @@ with_failing() {
             if $is_parked then "; it is in the dead-letter queue: ./sync.sh\($via) redrive" else "" end)" end)'
 }
 
-# explain_lacking FILE: the missing keys, as {key, why}. If the reasons cannot be found, the keys are still listed, and the
-# exit status does not change.
-explain_lacking() {
-  run_apart "$TEMP_DIR/explained" with_failing "$1"
-  if has_failed "$TEMP_DIR/explained"; then
-    say "wait: the reasons why keys fail could not be read, see above"
-    cat "$1"
-  else
-    cat "$TEMP_DIR/explained"
-  fi
-}
-
-# The missing keys according to the log that was followed, as {key, why}.
+# The missing keys according to the log that was followed, as {key, why}. If the reasons cannot be found, the keys are
+# still listed, and the exit status does not change.
 find_lacking() {
-  task_lines | lacking_of >"$TEMP_DIR/lacking"
-  if [[ $(jq 'all(.[]; .why | startswith("archived"))' "$TEMP_DIR/lacking") == true ]]; then
-    cat "$TEMP_DIR/lacking"
-  else
-    explain_lacking "$TEMP_DIR/lacking"
+  local lacking=$TEMP_DIR/lacking
+  task_lines | lacking_of >"$lacking"
+  if [[ $(jq 'all(.[]; .why | startswith("archived"))' "$lacking") == false ]]; then
+    run_apart "$lacking.explained" with_failing "$lacking"
+    if has_failed "$lacking.explained"; then
+      say "wait: the reasons why keys fail could not be read, see above"
+    else
+      lacking+=.explained
+    fi
   fi
-}
-
-# print_lacking SUMMARY
-print_lacking() {
-  jq -r "$JQ_TEXT"'.missing_keys as $named | select($named != []) | ((.lacking // 0) - ($named | length)) as $more
-    | "", "missing:", ($named[] | "  \(.key | tojson)  \(.why)" | visible | folded(4)),
-      if $more > 0 then "  and \($more) more: --examples names more of them" else empty end' <<<"$1"
+  cat "$lacking"
 }
 
 # EXIT trap. Of the statuses, 1 is the timeout's alone.
@@ -107,7 +94,13 @@ wait_for_all() {
   } >&"$log"
   lacking=$(find_lacking)
   summary=$(printf '%s\n' "$summary" "$lacking" | jq -cs '.[0] + {missing_keys: .[1]}')
-  if [[ $1 == true ]]; then visible_lines <<<"$summary"; else print_lacking "$summary"; fi
+  if [[ $1 == true ]]; then
+    visible_lines <<<"$summary"
+  else
+    jq -r "$JQ_TEXT"'.missing_keys as $named | select($named != []) | ((.lacking // 0) - ($named | length)) as $more
+      | "", "missing:", ($named[] | "  \(.key | tojson)  \(.why)" | visible | folded(4)),
+        if $more > 0 then "  and \($more) more: --examples names more of them" else empty end' <<<"$summary"
+  fi
   return "$WAIT_STATUS"
 }
 

@@ -1,6 +1,6 @@
-# Which link of the chain is broken: reads what chain.sh has gathered, prints {link, why, command} for each reason of the
-# first link that is, in the order in which a change passes them. Once .over, the time is over, and what is only likely
-# counts, too.
+# Which link of the chain is broken: reads what find_broken_link of watch.sh has gathered, prints {link, why, command} for
+# each reason of the first link that is, in the order in which a change passes them. Once .over, the time is over, and what
+# is only likely counts, too.
 #   faults    what launch/path.py found          outages  as outages_of reads them
 #   starter   decisions, and {error} of failures since the run began (.began), the oldest first
 #   tasks     those that the starter started since then    wrote  whether a worker has written of this run

@@ -15,23 +15,20 @@ synced_lines() {
        seconds: (.seconds | tonumber), lag: (.lag // null | if . then tonumber else . end)})' "$VERIFY_DIR/worker.lines"
 }
 
-# result_of NAME: one row of the table.
-result_of() {
-  local bytes=- metadata=- checksum=-
-  if [[ ${CASE_RESULT[$1]} == arrived && -s $VERIFY_DIR/in_mirror.$1.json ]]; then
-    bytes=$(compared_bytes "$1")
-    metadata=$(compared_metadata "$1")
-    checksum=$(compared_checksum "$1")
-  fi
-  jq -n --arg name "$1" --arg meaning "${CASE_MEANING[$1]}" --arg key "${CASE_KEY[$1]}" \
-    --arg state "${CASE_RESULT[$1]}" --arg bytes "$bytes" --arg metadata "$metadata" --arg checksum "$checksum" \
-    '{name: $name, meaning: $meaning, key: $key, state: $state, bytes: $bytes, metadata: $metadata, checksum: $checksum}'
-}
-
+# The rows of the table.
 all_results() {
-  local name
-  for name in "${CASES[@]}"; do result_of "$name"; done | jq -s --arg key "$VERIFY_FOLDER" \
-    --arg state "${CASE_RESULT[removed]:-not asked}" \
+  local name bytes metadata checksum
+  for name in "${CASES[@]}"; do
+    bytes=- metadata=- checksum=-
+    if [[ ${CASE_RESULT[$name]} == arrived && -s $VERIFY_DIR/in_mirror.$name.json ]]; then
+      bytes=$(compared_bytes "$name")
+      metadata=$(compared_metadata "$name")
+      checksum=$(compared_checksum "$name")
+    fi
+    jq -n --arg name "$name" --arg meaning "${CASE_MEANING[$name]}" --arg key "${CASE_KEY[$name]}" \
+      --arg state "${CASE_RESULT[$name]}" --arg bytes "$bytes" --arg metadata "$metadata" --arg checksum "$checksum" \
+      '{$name, $meaning, $key, $state, $bytes, $metadata, $checksum}'
+  done | jq -s --arg key "$VERIFY_FOLDER" --arg state "${CASE_RESULT[removed]:-not asked}" \
     '. + [{name: "removed", meaning: "all of it removed", key: $key, state: $state, bytes: "-", metadata: "-",
       checksum: "-"}]'
 }
@@ -84,19 +81,10 @@ list_versions() {
   deployed_options
 }
 
-# Prints the writes that a worker was refused with a condition in the last day, as a JSON list: each process tries each of
-# them once, and logs it.
-refused_conditions() {
-  local group
-  for group in $(log_groups keys); do
-    aws_or_nothing logs filter-log-events --log-group-name "$group" --start-time $(((VERIFY_BEGAN - 86400) * 1000)) \
-      --filter-pattern '"refuses conditional writes"'
-  done | refused_writes
-}
-
 # gather_result: all parts as one JSON text.
 gather_result() {
-  local encoding="" copying
+  local encoding="" copying group groups
+  groups=$(log_groups keys)
   copying=$(starter_setting STARTER_COPIES)
   [[ ! -s $VERIFY_DIR/in_mirror.encoded.json ]] \
     || encoding=$(jq -r '.ContentEncoding // ""' "$VERIFY_DIR/in_mirror.encoded.json")
@@ -106,7 +94,11 @@ gather_result() {
     measured_times
     jq -s . "$VERIFY_DIR/breaks"
     list_versions | jq -Rn '[inputs | split("\t")]'
-    refused_conditions
+    # In the last day: each process tries each write with a condition once, and logs if it is refused.
+    for group in $groups; do
+      aws_or_nothing logs filter-log-events --log-group-name "$group" --start-time $(((VERIFY_BEGAN - 86400) * 1000)) \
+        --filter-pattern '"refuses conditional writes"'
+    done | refused_writes
     if [[ $BENCH_DONE == true ]]; then bench_figures; else printf 'null\n'; fi
     cat "$VERIFY_DIR/page" "$VERIFY_DIR/conditions"
     changed_etags
