@@ -198,11 +198,5 @@ readonly DECISION_OR_FAILURE
 
 readonly STARTED_LINE='^\{.*"started": \{"FARGATE'
 
-# Reads the runs of the starter that started workers, prints how many of each kind: {FARGATE_SPOT, FARGATE}.
-started_of() {
-  jq -c '[.[]["@message"] | fromjson.started] | {FARGATE_SPOT: (map(.FARGATE_SPOT // 0) | add),
-    FARGATE: (map(.FARGATE // 0) | add)}'
-}
-
 # Reads the rows of a query, the newest first, prints the time of the first, or nothing if there is none.
 newest_of() { jq -r '.[:1][]["@message"] | split(" ")[0]'; }

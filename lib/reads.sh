@@ -10,12 +10,6 @@ list_stored() {
     --query 'Contents[].[Size,LastModified,Key]'
 }
 
-# largest_folders COUNT: reads that list, prints the top folders with most bytes.
-largest_folders() {
-  awk -F '\t' -v OFS='\t' '$1 ~ /^[0-9]+$/ && (at = index($3, "/")) { sizes[substr($3, 1, at)] += $1 }
-    END { for (folder in sizes) printf "%.0f\t%s\n", sizes[folder], folder }' | sort -rn | head -n "$1" | cut -f 2-
-}
-
 # stored_by FOLDERS: reads that list, prints {bytes, objects, old_bytes, folder} of each folder of the file, and of all.
 stored_by() {
   local month_ago
@@ -52,7 +46,10 @@ turn_on_reads() {
   [[ $5 == true ]] || need_yes "Turn them on?" "nothing was turned on"
   if [[ -z $3 ]]; then
     list_stored >"$TEMP_DIR/stored"
-    mapfile -t folders < <(largest_folders "$count" <"$TEMP_DIR/stored")
+    # The top folders with most bytes.
+    mapfile -t folders < <(awk -F '\t' '$1 ~ /^[0-9]+$/ && (at = index($3, "/")) { sizes[substr($3, 1, at)] += $1 }
+      END { for (folder in sizes) printf "%.0f\t%s\n", sizes[folder], folder }' "$TEMP_DIR/stored" \
+      | sort -rn | head -n "$count" | cut -f 2-)
     ((${#folders[@]})) || die "s3://$DST_BUCKET has no folders: name prefixes with --folders"
   fi
   began=$(now)

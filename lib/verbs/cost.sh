@@ -116,10 +116,10 @@ task_figures() {
 
 # The share of Spot among the workers that were started; null if none was.
 spot_figures() {
-  local rows
-  rows=$(query starter "$COST_SECONDS" "fields @message | $(like "$STARTED_LINE") | sort @timestamp desc | limit 10000")
-  started_of <<<"$rows" | jq '(.FARGATE_SPOT + .FARGATE) as $all
-    | {spot_share: (if ($all // 0) > 0 then .FARGATE_SPOT / $all else null end)}'
+  query starter "$COST_SECONDS" "fields @message | $(like "$STARTED_LINE") | sort @timestamp desc | limit 10000" \
+    | jq '[.[]["@message"] | fromjson.started] | (map(.FARGATE_SPOT // 0) | add) as $spot
+      | ($spot + (map(.FARGATE // 0) | add)) as $all
+      | {spot_share: (if ($all // 0) > 0 then $spot / $all else null end)}'
 }
 
 # All that was used in COST_SECONDS.
@@ -186,14 +186,6 @@ tell_cost() {
     | jq -r "$JQ_TEXT $(<"$PROJECT_DIR/lib/cost.jq") $form"
 }
 
-check_days() {
-  [[ $1 =~ ^[1-9][0-9]{0,3}$ ]] || usage "cost: --days $1 is not a number of days such as 30"
-  (($1 <= LOG_RETENTION_DAYS)) \
-    || usage "cost: --days $1 is more than LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: older lines are gone"
-  # CloudWatch User Guide, "Metrics retention"
-  (($1 <= 455)) || usage "cost: --days $1 is more than 455: CloudWatch has no older figures"
-}
-
 verb_cost() {
   case " $* " in
     *" --estimate "*)
@@ -208,7 +200,16 @@ verb_cost() {
   local days="" prices=${PRICES_FILE:-} json=false
   while (($#)); do
     case "$1" in
-      --days) need_value "$1" "$#" && days=$2 && check_days "$days" && shift ;;
+      --days)
+        need_value "$1" "$#"
+        days=$2
+        [[ $days =~ ^[1-9][0-9]{0,3}$ ]] || usage "cost: --days $days is not a number of days such as 30"
+        ((days <= LOG_RETENTION_DAYS)) \
+          || usage "cost: --days $days is more than LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS: older lines are gone"
+        # CloudWatch User Guide, "Metrics retention"
+        ((days <= 455)) || usage "cost: --days $days is more than 455: CloudWatch has no older figures"
+        shift
+        ;;
       --prices) need_value "$1" "$#" && prices=$2 && shift ;;
       --json) json=true ;;
       *) usage "cost: unknown option $1" ;;

@@ -56,21 +56,9 @@ measured_times() {
 
 # --- what it ran on -------------------------------------------------------------------------------------------------
 
-# Prints what was chosen beyond the default, as NAME=VALUE, separated by commas.
-deployed_options() {
-  local rule name value options=()
-  rule=$(fact rule "$EVENT_RULE_NAME")
-  [[ -z $rule ]] || options+=(EVENT_SOURCE=eventbridge)
-  for name in STARTER_COPIES STARTER_MAX_SIZE MIN_WORKERS; do
-    value=$(starter_setting "$name")
-    [[ -z $value ]] || options+=("$name=$value")
-  done
-  ((${#options[@]} == 0)) || printf 'options\t%s\n' "$(join ', ' "${options[@]}")"
-}
-
-# Prints NAME<tab>VERSION lines.
+# Prints NAME<tab>VERSION lines; under "options" what was chosen beyond the default.
 list_versions() {
-  local task function
+  local task function rule name value options=()
   function=$(ask_starter | jq -r '"\(.Runtime // "an image"), code \(.CodeSha256[:12]), changed \(.LastModified)"')
   mapfile -t task < <(jq -r '"\(.taskDefinitionArn | split("/")[-1])",
     [.containerDefinitions[] | select(.name == "worker")][0].image,
@@ -78,7 +66,13 @@ list_versions() {
   printf '%s\t%s\n' "project" "$(project_version)" "Region" "$REGION" "AWS CLI" "$CLI_VERSION" \
     "Bash" "$BASH_VERSION" "jq" "$(jq --version)" "task definition" "${task[0]}" "image" "${task[1]}" \
     "task" "${task[2]}" "function" "$function"
-  deployed_options
+  rule=$(fact rule "$EVENT_RULE_NAME")
+  [[ -z $rule ]] || options+=(EVENT_SOURCE=eventbridge)
+  for name in STARTER_COPIES STARTER_MAX_SIZE MIN_WORKERS; do
+    value=$(starter_setting "$name")
+    [[ -z $value ]] || options+=("$name=$value")
+  done
+  ((${#options[@]} == 0)) || printf 'options\t%s\n' "$(join ', ' "${options[@]}")"
 }
 
 # gather_result: all parts as one JSON text.
