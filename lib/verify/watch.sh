@@ -4,7 +4,6 @@
 
 VERIFY_EVENT_AT=""  # when this machine saw a message first, seconds since the epoch
 VERIFY_BROKEN=false # the chain is broken: no further round
-VERIFY_SHOWN=""     # the last progress that was printed
 MISSING=0 ARRIVED=0 # of CASE_STATE
 
 # --- what is there --------------------------------------------------------------------------------------------------
@@ -34,12 +33,12 @@ read_worker_lines() {
     | {stream: .logStreamName, message: (.message | rtrimstr("\n"))}' >"$VERIFY_DIR/worker.lines"
 }
 
-# Failures that count: the last attempt, or the second and later ones. The cause of a first one may be a role that IAM
-# does not know everywhere yet. Names each reason once, with a key that has it.
+# note_failures SINCE: failures that count: the last attempt, or the second and later ones. The cause of a first one may be
+# a role that IAM does not know everywhere yet. Names each reason once, with a key that has it.
 note_failures() {
   local names name
   jq -s 'map({"@message": .message})' "$VERIFY_DIR/worker.lines" | failures_of \
-    | jq --argjson since "$VERIFY_ROUND_AT" --arg via "$VIA" --argjson missing "$(cases_in_state missing)" '
+    | jq --argjson since "$1" --arg via "$VIA" --argjson missing "$(cases_in_state missing)" '
       map(select((.at | sub("[.].*"; "Z") | fromdateiso8601) >= $since)
         | . + ((.attempt // "attempt=1/1 ") | capture("=(?<n>\\d+)/(?<of>\\d+)"))
         | select((.n | tonumber) >= 2 or .n == .of)) | group_by(.key) | map(last)
@@ -116,16 +115,6 @@ note_event() {
   fi
 }
 
-# say_progress ROUND COUNT: if it has changed. On a terminal, the time goes on.
-say_progress() {
-  local text
-  text=$(jq -r '"\(.visible) waiting, \(.in_flight) in flight, \(.delayed) delayed"' "$VERIFY_DIR/queue")
-  text="$1: $ARRIVED of $2; messages: $text"
-  [[ $text != "$VERIFY_SHOWN" || -t 2 ]] || return 0
-  say_for_now "verify: $((SECONDS - VERIFY_STARTED)) s: $text"
-  VERIFY_SHOWN=$text
-}
-
 # read_look queue|mirror|NAME: one part of a look, in a file.
 read_look() {
   case "$1" in
@@ -151,34 +140,38 @@ look_at_all() {
 # await_all listed|changed|gone ROUND NAME...: sets CASE_STATE of each; sets VERIFY_BROKEN if the chain is broken. Each 15
 # seconds without progress, the links of the chain are looked at.
 await_all() {
-  local want=$1 round=$2 name arrived=-1 patience=15 doubt=0 deadline=$((SECONDS + VERIFY_TIMEOUT))
+  local want=$1 round=$2 name text shown="" since arrived=-1 patience=15 doubt=0 deadline=$((SECONDS + VERIFY_TIMEOUT))
   shift 2
   for name in "${!CASE_STATE[@]}"; do unset "CASE_STATE[\$name]"; done
-  VERIFY_ROUND_AT=$(now)
+  since=$(now)
   for name in "$@"; do CASE_STATE["$name"]=missing; done
   while :; do
     look_at_all "$want"
-    say_progress "$round" "$#"
+    text=$(jq -r '"\(.visible) waiting, \(.in_flight) in flight, \(.delayed) delayed"' "$VERIFY_DIR/queue")
+    text="$round: $ARRIVED of $#; messages: $text"
+    # On a terminal, the time goes on.
+    [[ $text == "$shown" && ! -t 2 ]] || say_for_now "verify: $((SECONDS - VERIFY_STARTED)) s: $text"
+    shown=$text
     if ((MISSING == 0)); then return; fi
     if ((ARRIVED > arrived)); then arrived=$ARRIVED doubt=$((SECONDS + patience)); fi
     if ((SECONDS >= deadline)); then
       say "verify: $round: not all after $VERIFY_TIMEOUT s (--timeout)"
-      say_while "verify: looking at each link" look_for_break true
+      say_while "verify: looking at each link" look_for_break true "$since"
       return
     fi
     if ((SECONDS >= doubt)); then
       doubt=$((SECONDS + patience))
-      say_while "verify: looking at each link" look_for_break false
+      say_while "verify: looking at each link" look_for_break false "$since"
       [[ $VERIFY_BROKEN == false ]] || return 0
     fi
     sleep "$FOLLOW_PAUSE"
   done
 }
 
-# look_for_break IS_OVER: ends the round if the chain cannot work. Keys that failed permanently are not waited for.
+# look_for_break IS_OVER SINCE: ends the round if the chain cannot work. Keys that failed permanently are not waited for.
 look_for_break() {
   read_worker_lines
-  note_failures
+  note_failures "$2"
   count_states
   ((MISSING)) || return 0
   find_broken_link "$1" >"$VERIFY_DIR/found"
