@@ -23,7 +23,7 @@ from unittest.mock import patch
 import boto3
 from month_plan import DAY, SOURCE, Call, Deployed, Script, day_of, is_archived
 from standin import Standin
-from standin_xml import iso
+from standin_store import iso
 from world import DEAD_LETTERS, MIRROR, QUEUE, World
 
 import mirror.queue.leases

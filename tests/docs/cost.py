@@ -10,7 +10,9 @@ account's and others may have used it up.
 import json
 import os
 import subprocess
-from functools import cache
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,17 +21,7 @@ ROOT = Path(__file__).parents[2]
 LISTED: dict[str, Any] = json.loads((ROOT / "lib/prices.json").read_text())
 PRICES_OF, PRICE = LISTED["as_of"], LISTED["prices"]
 HOURS_A_MONTH = 730
-# One Bash for all: settings and options of each estimate on a line, its figures unrounded on a line.
-MANY = r"""
-source "$0/sync.sh"
-while IFS=';' read -r settings files size arrival keep; do
-  (
-    eval "$settings"
-    declare -A given=([files]=$files [size]=$size [arrival]=$arrival [keep]=$keep)
-    print_estimate "$(<"$0/lib/prices.json")" 'estimate | tojson'
-  )
-done
-"""
+EXACT = 10**6  # prices are given in millionths, because what is printed is rounded to hundredths
 # A deployment with nothing that is paid for by the month, and what it did. As in lib/cost.jq.
 SETUP: dict[str, Any] = {
     "vcpus": 2, "memory_gb": 4, "function_gb": 0.125, "poll_minutes": 1, "min_workers": 0, "alarms": 0,
@@ -64,6 +56,7 @@ ITEMS = {
     "workers": WORKERS,
 }
 
+LOAD = ("--files", "--size", "--arrival", "--keep")
 # settings; files (a day, or of all time), size of each, how they arrive
 SCENARIOS = {
     "10 files of 1 GB a day, one by one": ";10;1GB;spread",
@@ -93,12 +86,29 @@ DAYS_A_MONTH = 30
 def estimates(*cases: str) -> tuple[dict[str, Any], ...]:
     """What `./sync.sh cost --estimate` finds in each case: settings;files;size;arrival;GB that are kept,
     which may be left out."""
-    given, plain = "\n".join(cases) + "\n", {"PATH": os.environ["PATH"], "REGION": LISTED["region"]}
-    command = ["bash", "-euo", "pipefail", "-c", MANY, str(ROOT)]
-    done = subprocess.run(command, env=plain, input=given, stdout=subprocess.PIPE, text=True, check=True)
-    found = tuple(json.loads(line) for line in done.stdout.splitlines())
-    assert len(found) == len(cases)
-    return found
+    with tempfile.NamedTemporaryFile("w") as file, ThreadPoolExecutor(4) as side_by_side:
+        json.dump({"prices": {name: price * EXACT for name, price in PRICE.items()}}, file)
+        file.flush()
+        return tuple(side_by_side.map(partial(estimate, file.name), cases))
+
+
+def estimate(prices: str, case: str) -> dict[str, Any]:
+    settings, *load = case.split(";")
+    plain = {"PATH": os.environ["PATH"], "REGION": LISTED["region"]}
+    given = plain | dict(setting.split("=") for setting in settings.split())
+    options = [word for name, value in zip(LOAD, load, strict=False) for word in (name, value) if value]
+    command = [ROOT / "sync.sh", "cost", "--estimate", "--json", "--prices", prices, *options]
+    done = subprocess.run(command, env=given, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    return in_usd(json.loads(done.stdout))
+
+
+def in_usd(found: Any) -> Any:
+    """With all amounts in USD, as they would be at the list prices."""
+    if isinstance(found, list):
+        return [in_usd(item) for item in found]
+    if not isinstance(found, dict):
+        return found
+    return {name: value / EXACT if name.endswith("usd") else in_usd(value) for name, value in found.items()}
 
 
 def bill(

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import cost
@@ -13,69 +14,56 @@ from launch.copying import FEW_MESSAGES, MOST_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {"PATH": os.environ["PATH"], "REGION": "us-east-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-# Months that are added up by hand, in USD: list prices of us-east-1.
+# What months are added up of by hand, in USD: list prices of us-east-1.
 PUT, LOOK_AT_SOURCE, LOOK_AT_DESTINATION = 1.13e-6, 0.4e-6, 0.03e-6
-NEW = PUT + 2 * LOOK_AT_SOURCE
 SQS, EVENT, RUN, GB_SECOND = 0.4e-6, 1e-6, 0.2e-6, 13.3334e-6
 WORKER_HOUR = 0.8 * (2 * 0.01030969 + 4 * 0.00113349) + 0.2 * (2 * 0.03238 + 4 * 0.00356) + 0.005
 MINUTES, POLLS_AN_HOUR = 43_800, 180
-OF_MINUTES = MINUTES * RUN + MINUTES * 0.125 * GB_SECOND
 IMAGE, ALARM, DASHBOARD = 0.006, 0.10, 3.00
-MONTHS: dict[str, tuple[dict[str, float], float]] = {
-    # Nothing comes: the starter looks each minute.
-    ";0;1KB;spread": (
-        {"function": OF_MINUTES, "queue": MINUTES * SQS, "image": IMAGE, "fixed": 5 * ALARM + DASHBOARD},
-        0,
-    ),
+
+
+def month(copies: int, gb: float, of_each: float = PUT + 2 * LOOK_AT_SOURCE) -> Counter[str]:
+    """The starter looks each minute, and these are copied."""
+    return Counter(
+        {"bytes": gb * 0.0032, "requests": copies * of_each, "queue": (3 * copies + MINUTES) * SQS}
+        | {"function": MINUTES * (RUN + 0.125 * GB_SECOND), "logs": copies * 300e-9 * 0.5}
+        | {"image": IMAGE, "fixed": 5 * ALARM + DASHBOARD}
+    )
+
+
+def workers(seconds: float) -> Counter[str]:
+    hours = seconds / 3600
+    return Counter({"workers": hours * WORKER_HOUR, "queue": hours * POLLS_AN_HOUR * SQS})
+
+
+def runs(number: int, seconds: float, gb: float) -> Counter[str]:
+    """Of the function, one for each event, with the alarm of these; each asks the queue twice."""
+    return Counter(
+        {"function": number * (RUN + seconds * gb * GB_SECOND), "logs": number * 600e-9 * 0.5}
+        | {"events": number * EVENT, "queue": 2 * number * SQS, "fixed": ALARM}
+    )
+
+
+# The sum, and how many GB are stored
+MONTHS: dict[str, tuple[Counter[str], float]] = {
+    ";0;1KB;spread": (month(0, 0), 0),
     # 300 tasks: 40 s to start, 15 s of copying, 60 s of empty polls.
-    ";10;1GB;spread": (
-        {
-            "bytes": 300 * 0.0032, "requests": 300 * NEW, "workers": 300 * 115 / 3600 * WORKER_HOUR,
-            "queue": (3 * 300 + MINUTES + 300 * 115 / 3600 * POLLS_AN_HOUR) * SQS, "function": OF_MINUTES,
-            "logs": 300 * 300e-9 * 0.5, "image": IMAGE, "fixed": 5 * ALARM + DASHBOARD,
-        },
-        300 * 0.11,
-    ),
+    ";10;1GB;spread": (month(300, 300) + workers(300 * 115), 300),
     # Two tasks a day that share 60 s of work.
-    ";10000;10MB;burst": (
-        {
-            "bytes": 3000 * 0.0032, "requests": 300_000 * NEW, "workers": 30 * 260 / 3600 * WORKER_HOUR,
-            "queue": (900_000 + MINUTES + 30 * 260 / 3600 * POLLS_AN_HOUR) * SQS, "function": OF_MINUTES,
-            "logs": 0.09 * 0.5, "image": IMAGE, "fixed": 5 * ALARM + DASHBOARD,
-        },
-        3000 * 0.11,
-    ),
+    ";10000;10MB;burst": (month(300_000, 3000) + workers(30 * 260), 3000),
     # 150 parts each, between a request that begins them and one that ends them; the destination is looked at, too.
     ";10000;10GB;once": (
-        {
-            "bytes": 100_000 * 0.0032,
-            "requests": 10_000 * (152 * PUT + 3 * LOOK_AT_SOURCE + LOOK_AT_DESTINATION),
-            "workers": (2 * 100 + 10_000 * 5) / 3600 * WORKER_HOUR,
-            "queue": (30_000 + MINUTES + (2 * 100 + 10_000 * 5) / 3600 * POLLS_AN_HOUR) * SQS, "function": OF_MINUTES,
-            "logs": 0.003 * 0.5, "image": IMAGE, "fixed": 5 * ALARM + DASHBOARD,
-        },
-        100_000 * 0.11,
+        month(10_000, 100_000, 152 * PUT + 3 * LOOK_AT_SOURCE + LOOK_AT_DESTINATION) + workers(2 * 100 + 10_000 * 5),
+        100_000,
     ),
-    # The function copies: 3,000 runs of 2 s with half a GB, each of which asks the queue twice.
-    "EVENT_SOURCE=eventbridge STARTER_COPIES=true;100;100KB;spread": (
-        {
-            "bytes": 0.3 * 0.0032, "requests": 3000 * NEW, "events": 3000 * EVENT,
-            "queue": (3 * 3000 + MINUTES + 2 * 3000) * SQS, "function": OF_MINUTES + 3000 * (RUN + 2 * 0.5 * GB_SECOND),
-            "logs": 3000 * (300e-9 + 600e-9) * 0.5, "image": IMAGE, "fixed": 6 * ALARM + DASHBOARD,
-        },
-        0.3 * 0.11,
-    ),
+    # The function copies: 3,000 runs of 2 s with half a GB.
+    "EVENT_SOURCE=eventbridge STARTER_COPIES=true;100;100KB;spread": (month(3000, 0.3) + runs(3000, 2, 0.5), 0.3),
     # A worker that always runs; a run for each event looks for 0.15 s; an event for each copy.
     "EVENT_SOURCE=eventbridge MIN_WORKERS=1 ANNOUNCE=all;10000;100KB;spread": (
-        {
-            "bytes": 30 * 0.0032, "requests": 300_000 * NEW, "events": 600_000 * EVENT, "workers": 730 * WORKER_HOUR,
-            "queue": (900_000 + MINUTES + 2 * 300_000 + 730 * POLLS_AN_HOUR) * SQS,
-            "function": OF_MINUTES + 300_000 * (RUN + 0.15 * 0.125 * GB_SECOND),
-            "logs": 300_000 * (300e-9 + 600e-9) * 0.5, "image": IMAGE, "fixed": 6 * ALARM + DASHBOARD,
-        },
-        30 * 0.11,
+        month(300_000, 30) + workers(730 * 3600) + runs(300_000, 0.15, 0.125) + Counter({"events": 300_000 * EVENT}),
+        30,
     ),
-}  # fmt: skip
+}
 ITEMS = {
     "bytes": ("express_upload_gb",),
     "requests": cost.REQUESTS,
@@ -91,15 +79,14 @@ FREE = {"queue": 1_000_000 * SQS, "function": 1_000_000 * RUN + 400_000 * GB_SEC
 
 
 def test_it_says_of_a_month_what_one_adds_up_by_hand() -> None:
-    for (month, (items, storage)), found in zip(MONTHS.items(), cost.estimates(*MONTHS), strict=True):
-        all_of_it = sum(items.values())
-        free = sum(min(items.get(name, 0), most) for name, most in FREE.items())
-        for name, prices in ITEMS.items():
-            assert cost.usd(found, *prices) == pytest.approx(items.get(name, 0)), (month, name)
-        assert found["before_free_usd"] == pytest.approx(all_of_it), month
-        assert found["free_usd"] == pytest.approx(-free), month
-        assert found["sync_usd"] == pytest.approx(all_of_it - free), month
-        assert found["storage"]["usd"] == pytest.approx(storage), month
+    for (case, (items, gb)), found in zip(MONTHS.items(), cost.estimates(*MONTHS), strict=True):
+        free = sum(min(items[name], most) for name, most in FREE.items())
+        sums = {name: cost.usd(found, *prices) for name, prices in ITEMS.items()}
+        assert sums == pytest.approx({name: items[name] for name in ITEMS}, abs=1e-8), case
+        assert found["before_free_usd"] == pytest.approx(items.total()), case
+        assert found["free_usd"] == pytest.approx(-free), case
+        assert found["sync_usd"] == pytest.approx(items.total() - free), case
+        assert found["storage"]["usd"] == pytest.approx(gb * 0.11), case
 
 
 def test_settings_and_what_is_kept_change_the_sum() -> None:
@@ -107,7 +94,7 @@ def test_settings_and_what_is_kept_change_the_sum() -> None:
         ";0;1KB;spread", "DASHBOARD=false;0;1KB;spread", ";300;1KB;spread", "KEEP_DAYS=7;10;1GB;spread", ";10;1GiB;;900"
     )
     assert plain["before_free_usd"] - without["before_free_usd"] == pytest.approx(3)
-    assert any("54.00 more if AWS Config" in note for note in config["notes"])  # two items at 0.003 a task, 9,000 tasks
+    assert any(f"{54 * cost.EXACT}.00 more if AWS Config" in note for note in config["notes"])  # 9,000 tasks, 2 * 0.003
     assert (week["storage"]["quantity"], kept["storage"]["quantity"]) == (70, 900)
     saved = {one["lever"]: one["usd"] for one in kept["levers"]}
     assert saved["KEEP_DAYS=7"] == pytest.approx((900 - 70 * 1.073741824) * 0.11, abs=0.01)

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from fakes import LARGE, SETTINGS, SMALL, Running, call_from, shaped
 from histories import Queue, World
 from standin import Standin
-from standin_limits import MAX_COPY
+from standin_checks import MAX_COPY
 from world import wait_until
 
 from mirror.model.limits import MIN_PART_SIZE

@@ -13,7 +13,7 @@ Objects have a size and a history but no bytes, so their size costs nothing. Req
 of the control API, POST /_standin/<verb> with {"args": [...], "kwargs": {...}}, are the functions in VERBS; the
 object that running_standin() gives has each of them as a method. standin_s3.py lists the S3 operations and names their
 files, what they work on is in standin_store.py. SQS is in standin_sqs.py, with its queues in standin_fair.py, and
-EventBridge in standin_events.py. What can go wrong on demand is in standin_faults.py and standin_tokens.py.
+EventBridge in standin_events.py. What can go wrong on demand is in standin_faults.py.
 """
 
 import argparse
@@ -42,21 +42,18 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import httptools
-import standin_checks
 import standin_events
 import standin_lifecycle
 import standin_objects
 import standin_s3
 import standin_sqs
+from standin_checks import MAX_OBJECT, find
 from standin_events import Bus
 from standin_fair import Queue
 from standin_faults import Disconnect, Fault, fail
 from standin_lags import Lags
-from standin_limits import MAX_OBJECT
 from standin_sqs import SQS, SQSError
-from standin_store import GIB, S3, Answer, Bucket, Notification, Object, Request, S3Error
-from standin_tokens import EXPIRED
-from standin_xml import iso
+from standin_store import EXPIRED, GIB, S3, Answer, Bucket, Notification, Object, Request, S3Error, iso
 
 CONTROL = "/_standin/"
 
@@ -358,7 +355,7 @@ def mirror_many(
     """All or those objects of the source also in the mirror, this many seconds younger. A value of the user metadata is
     a pattern for facts of the source: {etag}, {time}, {size}."""
     for key in keys if keys is not None else list(server.s3.buckets[source].objects):
-        found = standin_checks.find(server.s3.buckets[source], key)
+        found = find(server.s3.buckets[source], key)
         time_of_it = iso(found.modified).replace(".000Z", "Z")
         told = {
             name: pattern.format(etag=found.etag, time=time_of_it, size=found.size)
@@ -369,7 +366,7 @@ def mirror_many(
 
 def change(server: Server, bucket: str, key: str, **fields: Any) -> None:
     """Set fields of the current object in place, without an event."""
-    found = standin_checks.find(server.s3.buckets[bucket], key)
+    found = find(server.s3.buckets[bucket], key)
     for name, value in fields.items():
         setattr(found, name, value)
 
@@ -389,7 +386,7 @@ def expire(server: Server, bucket: str, key: str) -> None:
 def restore(server: Server, bucket: str, key: str) -> None:
     """Finish the restore of an archived object."""
     held = server.s3.buckets[bucket]
-    found = standin_checks.find(held, key)
+    found = find(held, key)
     found.restore = 'ongoing-request="false", expiry-date="Fri, 21 Dec 2029 00:00:00 GMT"'
     server.s3.notify(held, key, found, "ObjectRestore:Completed")
 
@@ -499,10 +496,6 @@ def fault(server: Server, operation: str, kind: str, **settings: Any) -> None:
     server.faults.append(Fault(operation, kind, **settings))
 
 
-def faults(server: Server) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(rule) for rule in server.faults]
-
-
 def freeze(server: Server) -> None:
     """No request on a connection that is open now is answered: a firewall has forgotten it."""
     for connection in server.connections:
@@ -592,7 +585,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         reset, create_bucket, configure_bucket, delete_bucket, put, put_many, mirror_many, change, delete, expire,
         restore, objects, read, versions, uploads, notify, create_queue, send, messages, queue, receives,
         shorten_empty_polls,
-        fault, faults, freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record,
+        fault, freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record,
         requests, together, play, playing, events, refuse_events, look_at_events, clock, lifecycle, run_lifecycle, hold,
         release,
     )

@@ -1,12 +1,47 @@
-"""What the S3 operations have in common: conditions, headers and metadata that a bucket takes or refuses."""
+"""What the S3 operations have in common: limits, conditions, headers and metadata that a bucket takes or refuses."""
 
 import base64
 import string
+from collections.abc import Generator
 from email.header import decode_header, make_header
 from email.utils import parsedate_to_datetime
 
-from standin_limits import MAX_KEY, MAX_METADATA, REFUSED_BY_DIRECTORY_BUCKETS, STORED_HEADERS
-from standin_store import S3, Bucket, Object, Request, S3Error
+from standin_store import GIB, MIB, S3, Answer, Bucket, Object, Request, S3Error
+
+MAX_COPY = 5 * GIB  # also the largest part; 10,000 such parts are the largest object, 48.8 TiB
+MIN_PART = 5 * MIB
+MAX_PARTS = 10_000
+MAX_OBJECT = MAX_PARTS * MAX_COPY
+MAX_METADATA = 2048
+MAX_KEY = 1024
+PAGE = 1000
+
+COPY_TOO_LARGE = f"The specified copy source is larger than the maximum allowable size for a copy source: {MAX_COPY}"
+COPY_TO_ITSELF = (
+    "This copy request is illegal because it is trying to copy an object to itself without changing the object's"
+    " metadata, storage class, website redirect location or encryption attributes."
+)
+NO_BYTE_RANGE = "The specified copy source is not supported as a byte-range copy source"
+NO_SSE_C = "This bucket does not support server-side encryption with customer-provided keys"
+NO_CONTENT_MD5 = "This bucket does not support Content Md5 header"
+
+# Headers that a directory bucket refuses whatever their value is: (code, message, or "" for the usual one).
+UNKNOWN_TO_DIRECTORY_BUCKETS = (
+    *("acl", "grant-full-control", "grant-read", "grant-read-acp", "grant-write-acp", "mfa"),
+    *("object-lock-event-hold", "object-lock-legal-hold", "object-lock-mode", "object-lock-retain-until-date"),
+    *("optional-object-attributes", "request-payer", "server-side-encryption-bucket-key-enabled"),
+    "website-redirect-location",
+)
+REFUSED_BY_DIRECTORY_BUCKETS = {f"x-amz-{name}": ("NotImplemented", "") for name in UNKNOWN_TO_DIRECTORY_BUCKETS} | {
+    "content-md5": ("InvalidRequest", NO_CONTENT_MD5),
+    "x-amz-server-side-encryption-customer-algorithm": ("InvalidRequest", NO_SSE_C),
+    "x-amz-server-side-encryption-customer-key": ("InvalidRequest", NO_SSE_C),
+}
+# Headers stored with an object besides x-amz-meta-*, and answered by HeadObject.
+STORED_HEADERS = ("cache-control", *(f"content-{name}" for name in ("disposition", "encoding", "language", "type")))
+STORED_HEADERS += ("expires",)
+
+Steps = Generator[int, None, Answer]
 
 UNQUOTED = string.ascii_letters + string.digits + "!*+-/"  # in an encoded word
 
@@ -106,6 +141,20 @@ def find(bucket: Bucket, key: str, version_id: str | None = None) -> Object:
         if version.version_id == version_id:
             return version
     raise S3Error("NoSuchVersion")
+
+
+def check_listing(bucket: Bucket, query: dict[str, str]) -> None:
+    """What a listing of a directory bucket may not ask for (S3 API reference, ListObjectsV2, ListMultipartUploads)."""
+    if not bucket.list_permission:
+        raise S3Error("AccessDenied")
+    if not bucket.is_directory:
+        return
+    if (prefix := query.get("prefix", "")) and not prefix.endswith("/"):
+        raise S3Error("InvalidRequest", "This bucket does not support a prefix that does not end in a delimiter (/)")
+    if query.get("delimiter", "/") not in ("", "/"):
+        raise S3Error("InvalidRequest", "This bucket does not support a delimiter other than /")
+    if query.get("start-after") or query.get("upload-id-marker"):
+        raise S3Error("NotImplemented")
 
 
 def metadata_from(headers: dict[str, str]) -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""What the stand-in keeps of S3: buckets, objects and uploads, and the events that follow from their changes.
+"""What the stand-in keeps of S3: buckets, objects, uploads and keys that end, the events that follow from changes, and
+how S3 writes answers.
 
 Both kinds of bucket are modelled: a general purpose bucket, and a directory bucket (S3 Express One Zone, a name that
 ends in --x-s3). An object has a size and a history, but bytes only if the control API has put some.
@@ -8,15 +9,14 @@ import itertools
 import json
 import random
 import time
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
-from urllib.parse import quote_plus
+from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape
-
-from standin_tokens import Tokens
 
 ACCOUNT = "111122223333"
 REGION = "us-east-1"
@@ -25,6 +25,9 @@ GIB = 1024**3
 MAX_NOTIFICATIONS = 100  # of a bucket (S3 User Guide, "Amazon S3 Event Notifications")
 OVERLAP = "Configurations overlap. Configurations on the same bucket cannot share a common event type."
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+CREDENTIALS = "_credentials"  # http://127.0.0.1:PORT/_credentials, for AWS_CONTAINER_CREDENTIALS_FULL_URI
+TOKEN_HEADERS = ("x-amz-s3session-token", "x-amz-security-token")
+EXPIRED = ("ExpiredToken", "The provided token has expired.", 400)
 
 # code: (status, message); the codes and texts of the S3 API reference, "Error responses", and of real answers.
 ERRORS = {
@@ -102,7 +105,7 @@ class Object:
     storage_class: str = "STANDARD"
     restore: str = ""
     missing_meta: int = 0
-    checksum: str = ""  # see standin_checksums.py
+    checksum: str = ""  # see standin_objects.py
     checksum_type: str = "FULL_OBJECT"
 
 
@@ -171,6 +174,38 @@ class Bucket:
     def current(self, key: str) -> Object | None:
         versions = self.objects.get(key)
         return versions[-1] if versions and not versions[-1].is_delete_marker else None
+
+
+@dataclass
+class Tokens:
+    """What was handed out. A token that is not among it is not looked at: requests are not authenticated."""
+
+    session_seconds: float = 300.0
+    key_seconds: float = 3600.0  # below 0: keys are handed out that have ended
+    ends: dict[str, float] = field(default_factory=dict)  # token -> seconds since 1970
+
+    def new(self, kind: str) -> tuple[str, float]:
+        """A token of a "session" or of a "key", and when it ends."""
+        token = f"{kind}-{len(self.ends)}"
+        end = time.time() + (self.session_seconds if kind == "session" else self.key_seconds)
+        self.ends[token] = end
+        return token, end
+
+    def expire(self, kind: str) -> None:
+        """All that were handed out so far end now, before the time that they were said to have."""
+        for token in self.ends:
+            if token.startswith(kind):
+                self.ends[token] = 0.0
+
+    def is_expired(self, headers: Mapping[str, str]) -> bool:
+        now = time.time()
+        return any(self.ends.get(headers.get(name, ""), now) < now for name in TOKEN_HEADERS)
+
+    def credentials(self) -> bytes:
+        """As the container credential provider of the SDKs reads them (SDKs and Tools Reference Guide)."""
+        token, end = self.new("key")
+        names = {"AccessKeyId": "standin", "SecretAccessKey": "standin", "Token": token, "Expiration": iso(end)}
+        return json.dumps(names).encode()
 
 
 class S3:
@@ -278,3 +313,30 @@ def event_record(
             "object": described,
         },
     }
+
+
+# ---------------------------------------------------------------- XML and times
+
+
+def xml(name: str, inner: str, headers: dict[str, str] | None = None) -> Answer:
+    body = f'{DECLARATION}<{name} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{inner}</{name}>'
+    return Answer(200, body.encode(), {"content-type": "application/xml", **(headers or {})})
+
+
+def parse_xml(body: bytes) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(body)
+    except ElementTree.ParseError:
+        raise S3Error("MalformedXML") from None
+
+
+def listed(name: str, query: dict[str, str]) -> str:
+    return quote(name, safe="/") if query.get("encoding-type") == "url" else escape(name)
+
+
+def encoding_type(query: dict[str, str]) -> str:
+    return "<EncodingType>url</EncodingType>" if query.get("encoding-type") == "url" else ""
+
+
+def iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(seconds))

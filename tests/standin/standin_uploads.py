@@ -5,13 +5,37 @@ import re
 from collections.abc import Callable
 from xml.sax.saxutils import escape
 
-from standin_buckets import check_listing
-from standin_checks import check_condition_support, check_destination, find_bucket, metadata_from
-from standin_checksums import checksum_of_parts
-from standin_limits import COPY_TOO_LARGE, MAX_COPY, MAX_PARTS, MIN_PART, NO_BYTE_RANGE, PAGE, Steps
-from standin_objects import copy_source, new_object, size_of, written_headers
-from standin_store import S3, Answer, Bucket, Object, Part, Request, S3Error, Span, Upload
-from standin_xml import encoding_type, iso, listed, parse_xml, xml
+from standin_checks import (
+    COPY_TOO_LARGE,
+    MAX_COPY,
+    MAX_PARTS,
+    MIN_PART,
+    NO_BYTE_RANGE,
+    PAGE,
+    Steps,
+    check_condition_support,
+    check_destination,
+    check_listing,
+    find_bucket,
+    metadata_from,
+)
+from standin_objects import checksum_of_parts, copy_source, new_object, size_of, written_headers
+from standin_store import (
+    S3,
+    Answer,
+    Bucket,
+    Object,
+    Part,
+    Request,
+    S3Error,
+    Span,
+    Upload,
+    encoding_type,
+    iso,
+    listed,
+    parse_xml,
+    xml,
+)
 
 
 def create_multipart_upload(s3: S3, request: Request) -> Answer:

@@ -2,9 +2,6 @@
 follows as the others do are in s3_rules.py and sqs_rules.py."""
 
 import json
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -15,8 +12,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 from standin import Standin
-from standin_faults import Fault
-from world import wait_until
+from world import CREDENTIALS, wait_until
 
 SOURCE = "source"
 MIRROR = "mirror--use1-az4--x-s3"
@@ -25,21 +21,15 @@ DAY = 86_400
 MIDNIGHT = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
 
 
-def client(standin: Standin, service: str, token: str | None = None, read_timeout: float = 60) -> Any:
-    retries: Any = {"total_max_attempts": 1}
-    config = Config(region_name="us-east-1", retries=retries, read_timeout=read_timeout, max_pool_connections=20)
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "aws_session_token": token}
-    return boto3.client(service, endpoint_url=standin.url, config=config, **keys)
+def client(standin: Standin, service: str, read_timeout: float = 60) -> Any:
+    config = Config(region_name="us-east-1", retries={"total_max_attempts": 1}, read_timeout=read_timeout)
+    names = {name.lower(): value for name, value in CREDENTIALS.items()}
+    return boto3.client(service, endpoint_url=standin.url, config=config, **names)
 
 
 @pytest.fixture
 def s3(standin: Standin) -> Any:
     return client(standin, "s3")
-
-
-@pytest.fixture
-def sqs(standin: Standin) -> Any:
-    return client(standin, "sqs")
 
 
 @pytest.fixture(autouse=True)
@@ -59,22 +49,8 @@ def outcome(call: Callable[..., Any], **arguments: Any) -> str:
     return "ok"
 
 
-def head(s3: Any, bucket: str = SOURCE) -> str:
-    return outcome(s3.head_object, Bucket=bucket, Key="a")
-
-
 def copy(s3: Any, key: str = "a") -> Any:
     return s3.copy_object(Bucket=MIRROR, Key=key, CopySource={"Bucket": SOURCE, "Key": key})
-
-
-def receive(sqs: Any, url: str, **arguments: Any) -> list[str]:
-    return [message["Body"] for message in sqs.receive_message(QueueUrl=url, **arguments).get("Messages", [])]
-
-
-def test_reading_bytes_fails_and_is_counted(standin, s3):
-    """The rule of this project: no byte passes through the worker."""
-    assert outcome(s3.get_object, Bucket=SOURCE, Key="a") == "NotImplemented"
-    assert standin.stats()["requests"]["GetObject"] == 1
 
 
 def test_a_copy_ends_although_its_client_has_gone_and_a_long_poll_takes_no_message(standin):
@@ -88,22 +64,10 @@ def test_a_copy_ends_although_its_client_has_gone_and_a_long_poll_takes_no_messa
     wait_until(lambda: "b" in standin.objects(MIRROR))
     url = standin.create_queue(QUEUE)
     with pytest.raises(ReadTimeoutError):
-        receive(client(standin, "sqs", read_timeout=0.1), url, WaitTimeSeconds=20)
+        client(standin, "sqs", read_timeout=0.1).receive_message(QueueUrl=url, WaitTimeSeconds=20)
     wait_until(lambda: not standin.stats()["in_flight"]["ReceiveMessage"])
     standin.send(QUEUE, "a")
     assert standin.queue(QUEUE)["visible"] == 1
-
-
-def test_a_long_poll_ends_when_a_message_arrives(standin, sqs):
-    """SQS Guide, sqs-short-and-long-polling"""
-    url = standin.create_queue(QUEUE)
-    received: list[list[str]] = []
-    thread = threading.Thread(target=lambda: received.append(receive(sqs, url, WaitTimeSeconds=20)))
-    thread.start()
-    wait_until(lambda: standin.stats()["in_flight"].get("ReceiveMessage"))
-    standin.send(QUEUE, "a")
-    thread.join()
-    assert received == [["a"]]
 
 
 # ---------------------------------------------------------------- events
@@ -191,17 +155,6 @@ def test_a_fault_answers_an_error_a_number_of_times_and_then_no_more(standin, s3
     assert standin.stats()["errors"]["CopyObject"] == {"SlowDown": 2, "ConditionalRequestConflict": 5}
 
 
-def test_a_fault_is_for_several_operations_for_a_service_or_for_a_bucket(standin, s3, sqs):
-    standin.fault("HeadObject,ListObjectsV2", "error", status=503, code="SlowDown", times=2)
-    assert [head(s3), outcome(s3.list_objects_v2, Bucket=SOURCE), head(s3)] == ["503", "SlowDown", "ok"]
-    standin.fault("SQS", "error", status=403, code="OverLimit", bucket=QUEUE)
-    standin.fault("S3", "error", status=403, code="AccessDenied", times=2, bucket=SOURCE)
-    assert [head(s3, MIRROR), head(s3), outcome(s3.list_objects_v2, Bucket=SOURCE)] == ["ok", "403", "AccessDenied"]
-    url, other = standin.create_queue(QUEUE), standin.create_queue("other")
-    assert receive(sqs, other) == []
-    assert outcome(sqs.receive_message, QueueUrl=url) == "OverLimit"
-
-
 @pytest.mark.parametrize(
     ("kind", "shown", "is_done"),
     [
@@ -227,70 +180,11 @@ def test_what_the_client_sees_of_a_fault_and_whether_s3_has_done_the_work(standi
     assert ("b" in standin.objects(MIRROR)) == is_done
 
 
-def test_a_fault_has_its_time_or_lets_so_many_requests_a_second_pass():
-    passed = [0.0]
-
-    def fails_at(times: list[float], **settings: Any) -> list[bool]:
-        passed[0] = 0.0
-        fault, found = Fault("HeadObject", "error", times=0, clock=lambda: passed[0], **settings), []
-        for passed[0] in times:
-            found.append(fault.applies("HeadObject", "S3", SOURCE, "a"))
-        return found
-
-    assert fails_at([0, 1.9, 2, 4.9, 5], after=2, until=5) == [False, False, True, True, False]
-    seconds = [number / 100 for number in range(500)]
-    answered = [int(at) for at, fails in zip(seconds, fails_at(seconds, rate=20), strict=True) if not fails]
-    assert all(18 <= answered.count(second) <= 22 for second in range(5))
-
-
-def test_a_container_gets_credentials_which_end(standin, monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{standin.url}/_credentials")
-    found = boto3.Session().get_credentials().get_frozen_credentials()
-    assert head(client(standin, "s3", found.token)) == "ok"
-    standin.expire_tokens("key")
-    assert head(client(standin, "s3", found.token)) == "400"
-    url = standin.create_queue(QUEUE)
-    assert outcome(client(standin, "sqs", found.token).receive_message, QueueUrl=url) == "ExpiredToken"
-    standin.tokens(key_seconds=-10)
-    with pytest.raises(RuntimeError, match="still expired"):
-        boto3.Session().get_credentials().get_frozen_credentials()
-    standin.fault("GetCredentials", "error", status=500)
-    with pytest.raises(urllib.error.HTTPError, match="500"):
-        urllib.request.urlopen(f"{standin.url}/_credentials")
-
-
-def test_a_connection_that_is_frozen_gets_no_answer_and_a_new_one_does(standin):
-    s3 = client(standin, "s3", read_timeout=0.5)
-    assert head(s3) == "ok"
-    standin.freeze()
-    with pytest.raises(ReadTimeoutError):
-        head(s3)
-    assert head(client(standin, "s3")) == "ok"
-
-
 # ---------------------------------------------------------------- lifecycle; that it acts in time shows in a month
 
 
 def rule(days: int, **changed: Any) -> dict[str, Any]:
     return {"ID": "keep", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": days}} | changed
-
-
-@pytest.mark.parametrize(
-    ("rules", "why"),
-    [
-        ([], "MalformedXML"),
-        ([rule(1, ID=str(number)) for number in range(1001)], "MalformedXML"),
-        ([rule(1), rule(2)], "InvalidArgument: Rule ID"),
-        ([rule(0)], "InvalidArgument: 'Days'"),
-        ([rule(1, Transitions=[{"Days": 1}])], "InvalidRequest: A directory bucket has no Transitions"),
-        ([rule(1, Filter={"Tag": {"Key": "a", "Value": "b"}})], "InvalidRequest: The stand-in filters"),
-    ],
-)
-def test_what_s3_refuses_of_a_lifecycle_is_refused(standin, rules, why):
-    with pytest.raises(ValueError, match=why):
-        standin.lifecycle(MIRROR, rules)
 
 
 def test_the_shortest_rule_that_is_on_acts_and_an_upload_that_was_left_is_aborted(standin, s3):
@@ -316,17 +210,6 @@ def test_the_shortest_rule_that_is_on_acts_and_an_upload_that_was_left_is_aborte
 
 
 # ---------------------------------------------------------------- what it measures
-
-
-def test_receives_count_for_messages_that_are_gone_too(standin, sqs):
-    url = standin.create_queue(QUEUE, max_receive_count=2, dead_letter_queue="dead", visibility_timeout=0)
-    standin.send(QUEUE, "body")
-    sqs.receive_message(QueueUrl=url)
-    (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
-    sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    standin.send(QUEUE, "another")
-    sqs.receive_message(QueueUrl=url, VisibilityTimeout=60)
-    assert standin.receives(QUEUE) == {"1": 1, "2": 1}
 
 
 def test_the_lag_of_a_change_ends_when_the_mirror_shows_it_or_something_newer(standin, s3):
