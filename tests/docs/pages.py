@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 CHINESE_ENDING = ".zh-CN.md"
 
@@ -36,6 +38,11 @@ PAGES = _pages()
 
 def chinese_of(page: str) -> str:
     return page.removesuffix(".md") + CHINESE_ENDING
+
+
+def in_both(page: str) -> pytest.MarkDecorator:
+    """A test of that page and of its Chinese one."""
+    return pytest.mark.parametrize("page", [page, chinese_of(page)])
 
 
 def text_of(page: str) -> str:
@@ -79,6 +86,11 @@ def prose(page: str) -> str:
     return re.sub(
         r"^ *```.*?^ *```$", lambda block: "\n" * block[0].count("\n"), text_of(page), flags=re.MULTILINE | re.DOTALL
     )
+
+
+def all_code_in(page: str) -> list[str]:
+    """What stands in backticks or between fences."""
+    return [*code_in(page), *(text for _, _, text in fenced(page))]
 
 
 def code_in(page: str) -> list[str]:

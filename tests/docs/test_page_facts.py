@@ -17,7 +17,8 @@ import cost
 import cost_picture
 import pytest
 from mutants import MUTANTS
-from pages import PAGES, ROOT, blocks, chinese_of, code_in, fenced, prose, section, text_of
+from pages import PAGES, ROOT, all_code_in, blocks, chinese_of, code_in, fenced, in_both, prose, section, text_of
+from terminal_picture import SCENES, lines_of
 
 from mirror.options.announcer import SYNCED
 from mirror.version import VERSION
@@ -26,10 +27,10 @@ ALL_PAGES = [*PAGES, *map(chinese_of, PAGES)]
 BENCHMARK = "tests/bench/run"
 SCRIPTS = ("./deploy.sh", "./sync.sh", "./cleanup.sh")
 FIGURE = r"\d[\d,.]*\d"
+MOST_LINES_OF_TERMINAL = 40
 
 WARNING_CALLS = ("log.warning", "log.error", "log.exception")
 
-every_troubleshooting = pytest.mark.parametrize("page", ["docs/troubleshooting.md", "docs/troubleshooting.zh-CN.md"])
 every_page = pytest.mark.parametrize("page", ALL_PAGES)
 
 
@@ -37,22 +38,13 @@ every_page = pytest.mark.parametrize("page", ALL_PAGES)
 
 
 @every_page
-def test_every_option_of_a_script_is_in_its_help(page: str) -> None:
-    unknown = [
-        (command, verb, option)
-        for command, verb, options in uses_of_scripts(page)
-        for option in options
-        if option not in words_of_help(command, verb)
-    ]
-    assert unknown == []
-
-
-@every_page
-def test_every_option_that_stands_alone_is_one_of_a_script(page: str) -> None:
-    known = {word for script in SCRIPTS for word in words_of_help(script, "")}
-    known |= {word for verb in verbs() for word in words_of_help("./sync.sh", verb)}
+def test_every_option_is_in_the_help_of_its_script_and_one_that_stands_alone_in_any(page: str) -> None:
+    known = OPTIONS_OF_OTHERS.union(*(words_of_help(script, "") for script in SCRIPTS))
+    known = known.union(*(words_of_help("./sync.sh", verb) for verb in verbs()))
     alone = {code.split()[0] for code in code_in(page) if code.startswith("--")}
-    assert sorted(alone - known - OPTIONS_OF_OTHERS) == []
+    uses = [(command, verb, option) for command, verb, options in uses_of_scripts(page) for option in options]
+    assert [use for use in uses if use[2] not in words_of_help(*use[:2])] == []
+    assert sorted(alone - known) == []
 
 
 # Of the AWS CLI and of Docker, where the page names them without the command.
@@ -99,8 +91,8 @@ NAMES_OF_OTHERS |= {"AWS_S3_EXPRESS", "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING"
 
 @every_page
 def test_every_name_in_capitals_is_one_of_the_scripts_or_is_set_on_the_page(page: str) -> None:
-    code = [*code_in(page), *(text for _, _, text in fenced(page))]
-    named = {name for text in code for name in re.findall(r"(?<!\w)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?!\w)", text)}
+    capitals = r"(?<!\w)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?!\w)"
+    named = {name for text in all_code_in(page) for name in re.findall(capitals, text)}
     commands = "\n".join(command for block in blocks(page) for command in block.commands)
     set_here = set(re.findall(r"^(?:export )?([A-Z_]+)=(?:\S+$|\$\()", commands, re.MULTILINE))
     assert [name for name in sorted(named - set_here - NAMES_OF_OTHERS) if name not in names_of_scripts()] == []
@@ -160,7 +152,7 @@ def test_the_rule_that_starts_a_job_does_not_match_the_event_of_a_marker_that_fa
     assert json.loads(pattern).get("detail-type") == [SYNCED]
 
 
-@every_troubleshooting
+@in_both("docs/troubleshooting.md")
 def test_each_line_of_a_worker_that_warns_or_reports_an_error_is_on_the_page(page: str) -> None:
     codes = code_in(page)
     assert [line for line in sorted(lines_at_warning()) if not is_explained(line, codes)] == []
@@ -192,7 +184,7 @@ def lines_at_warning() -> frozenset[str]:
 # Money and time
 
 
-@pytest.mark.parametrize("page", ["docs/costs.md", chinese_of("docs/costs.md")])
+@in_both("docs/costs.md")
 def test_the_tables_of_costs_are_those_that_are_computed(page: str) -> None:
     text = text_of(page)
     tables = {cells_of(part) for part in text.split("\n\n") if part.startswith("| USD |")}
@@ -224,7 +216,7 @@ def test_what_a_million_small_objects_cost_is_the_same_everywhere() -> None:
         assert {f"{looked_at - new:.2f}", f"{overwritten - new:.2f}"} <= set(re.findall(FIGURE, text_of(page)))
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+@in_both("README.md")
 def test_the_figures_of_the_readmes_tables_stand_in_those_of_costs_or_performance(page: str) -> None:
     sources = [name if page == "README.md" else chinese_of(name) for name in ("docs/costs.md", "docs/performance.md")]
     known = {figure for source in sources for figure in re.findall(FIGURE, prose(source))}
@@ -243,28 +235,24 @@ def quotes(chapter: str, sources: list[str]) -> bool:
 
 
 def test_the_changelog_begins_with_the_release_of_the_code_or_with_what_comes_before_it() -> None:
-    """With -dev it is between the newest release and its own, and only then something is unreleased."""
-    first, second = re.findall(r"^## (.*?)(?: - \d{4}-\d\d-\d\d)?$", text_of("CHANGELOG.md"), re.MULTILINE)[:2]
+    """With -dev it is between the newest release, which both READMEs name, and its own; only then is there more."""
+    dated = re.findall(r"^## (.*?)(?: - (\d{4}-\d\d-\d\d))?$", text_of("CHANGELOG.md"), re.MULTILINE)
+    newest = next(name for name, date in dated if date)
     release, _, dev = VERSION.partition("-")
-    assert (first, dev) in ((release, ""), ("Unreleased", "dev"))
-    assert not dev or numbers_of(second) < numbers_of(release)
+    assert (dated[0][0], dev) in ((release, ""), ("Unreleased", "dev"))
+    assert not dev or numbers_of(newest) < numbers_of(release)
+    for page, word in ("README.md", "Release"), ("README.zh-CN.md", "版本"):
+        assert f"[{word} {newest}](CHANGELOG.md)" in text_of(page)
 
 
 def numbers_of(release: str) -> list[int]:
     return [int(number) for number in release.split(".")]
 
 
-@pytest.mark.parametrize("words", ["README.md: [Release {}](CHANGELOG.md)", "README.zh-CN.md: [版本 {}](CHANGELOG.md)"])
-def test_the_readme_names_the_newest_release(words: str) -> None:
-    page, link = words.split(": ")
-    newest = re.findall(r"^## (\d\S*) - \d{4}-\d\d-\d\d$", text_of("CHANGELOG.md"), re.MULTILINE)[0]
-    assert link.format(newest) in text_of(page)
-
-
 # Licences
 
 
-@pytest.mark.parametrize("page", ["docs/guarantees.md", chinese_of("docs/guarantees.md")])
+@in_both("docs/guarantees.md")
 def test_the_licences_are_those_that_the_packages_name(page: str) -> None:
     rows = re.findall(r"^\| (`.*?) \| (.*) \|$", section(page, "licences"), re.MULTILINE)
     shown = {name: licence for names, licence in rows for name in re.findall(r"`([\w-]+)`", names)}
@@ -283,12 +271,16 @@ def licence_of(package: str) -> str:
 # Pictures
 
 
-def test_the_pictures_of_the_parts_are_drawn_from_their_tables() -> None:
-    assert [path.name for path, svg in architecture_picture.files() if path.read_text() != svg] == []
+def test_the_pictures_are_drawn_from_their_tables_and_from_the_estimates() -> None:
+    drawn = [*architecture_picture.files(), (cost_picture.PICTURE, cost_picture.draw())]
+    assert [path.name for path, svg in drawn if path.read_text() != svg] == []
 
 
-def test_the_picture_of_the_modes_is_drawn_from_the_estimates() -> None:
-    assert cost_picture.PICTURE.read_text() == cost_picture.draw()
+def test_the_picture_of_a_terminal_shows_the_commands_of_its_program_on_one_screen() -> None:
+    """tests/chain/test_chain.py compares its lines with what the scripts print."""
+    lines = lines_of(text_of("docs/terminal.svg"))
+    assert [line for line in lines if line.startswith("$ ")] == [f"$ {scene.command}" for scene in SCENES]
+    assert len(lines) <= MOST_LINES_OF_TERMINAL
 
 
 # What was proven
@@ -302,7 +294,7 @@ SEARCHES = {
 }
 
 
-@pytest.mark.parametrize("page", ["docs/guarantees.md", chinese_of("docs/guarantees.md")])
+@in_both("docs/guarantees.md")
 def test_the_cases_and_planted_faults_are_counted(page: str) -> None:
     searches = {name: importlib.import_module(name) for name in SEARCHES}
     lines = text_of(page).splitlines()
@@ -323,7 +315,7 @@ def whole_numbers(text: str) -> list[int]:
 # What is assumed of AWS
 
 
-@pytest.mark.parametrize("page", ["docs/evidence.md", chinese_of("docs/evidence.md")])
+@in_both("docs/evidence.md")
 def test_the_page_has_each_assumption_with_its_check_or_a_reason_why_there_is_none(page: str) -> None:
     rows = [row.split(" | ") for row in re.findall(r"^\| (\[`[a-z-]+`\].*) \|$", text_of(page), re.MULTILINE)]
     found = {re.match(r"\[`(.*?)`\]\(https://", row[0])[1]: re.fullmatch("`(.*)`", row[3]) for row in rows}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import cost
 import pytest
 from documents import Scripts, scripts_of_module
-from pages import ROOT, chinese_of, code_in, fenced, prose, text_of
+from pages import ROOT, in_both, prose, text_of
 from paper_account import PaperAccount
 from recorder import Call
 
@@ -19,11 +19,10 @@ from mirror.model.checks import Setting
 PAGE = "docs/settings.md"
 TABLE = {setting.name: setting for setting in ROWS}
 NOT_FOR_USERS = {"RETRY_PAUSE", "RETRY_LIMIT", "DRY_RUN"}  # for tests, and an option
-NOT_OURS = {"X86_64"}  # looks like a setting
 EMPTY = ("(empty)", "\uff08空\uff09")
 
 
-both_languages = pytest.mark.parametrize("page", [PAGE, chinese_of(PAGE)])
+both_languages = in_both(PAGE)
 scripts = scripts_of_module("deploy.sh")
 
 
@@ -72,16 +71,6 @@ def test_the_help_of_deploy_shows_each_setting_with_what_it_is_shipped_with() ->
     shown = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
     given = dict(re.findall(r'^: "\$\{([A-Z_0-9]+):=(.*?)\}"', text_of("deploy.sh"), re.MULTILINE))
     assert dict(re.findall(r"^  ([A-Z_0-9]+)=(.*?)(?:  #.*)?$", shown, re.MULTILINE)) == given
-
-
-@pytest.mark.fast
-@both_languages
-def test_every_setting_that_it_names_exists(page: str) -> None:
-    code = [*code_in(page), *(text for _, _, text in fenced(page))]
-    named = {name for text in code for name in re.findall(r"(?<!\w)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?!\w)", text)}
-    named |= {name for text in code for name in re.findall(r"(?<!\w)([A-Z_]+)=", text)}
-    assert len(named) > 40
-    assert named - TABLE.keys() - NOT_OURS == set()
 
 
 @pytest.mark.fast
