@@ -274,30 +274,3 @@ def test_a_rule_invokes_only_a_function_whose_policy_names_it_and_each_event_wai
     functions.remove_permission(FunctionName=name, StatementId=name)
     events.put_events(Entries=[entry])
     assert metric(cloud, "AWS/Events", "FailedInvocations", RuleName=name) == 3
-
-
-CALLER = """
-import boto3
-from botocore.exceptions import ClientError
-
-def handler(event, context):
-    try:
-        getattr(boto3.client(event["service"]), event["call"])(**event["parameters"])
-    except ClientError as error:
-        return error.response["Error"]["Code"]
-"""
-
-
-def test_a_function_may_do_what_its_role_allows_and_nothing_else(cloud, functions):
-    queue, entry = client(cloud, "sqs").create_queue(QueueName=uuid.uuid4().hex), {"Id": "1", "ReceiptHandle": "r"}
-    calls = [
-        ("receive_message", {}),
-        ("delete_message_batch", {"Entries": [entry]}),
-        ("change_message_visibility_batch", {"Entries": [{**entry, "VisibilityTimeout": 1}]}),
-    ]
-    actions = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
-    granted, without = (make_function(cloud, {"main.py": CALLER}, (some, "*")) for some in (actions, "s3:*"))
-    for call, parameters in calls:
-        event = {"service": "sqs", "call": call, "parameters": {"QueueUrl": queue["QueueUrl"], **parameters}}
-        assert invoke(functions, granted, "", **event) is None
-        assert invoke(functions, without, "", **event).startswith("AccessDenied")
