@@ -1,4 +1,4 @@
-"""The rules of the house and its budgets; each rule is shown a breach that it has to find."""
+"""The rules of the house and its budgets, what CONTRIBUTING.md names, and how tests are spread over processes."""
 
 import ast
 import re
@@ -10,6 +10,7 @@ import budgets
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from spread import group_of, is_named_fast
 
 ROOT = Path(__file__).parents[2]
 MOST_LINES = 450
@@ -128,3 +129,54 @@ def test_what_tests_know_of_the_inside_is_found() -> None:
         "Bash: globals": 1,
     }
     assert budgets.sizes(INSIDE)["lib: lines of code"] == 6
+
+
+# CONTRIBUTING.md names only what is there
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_every_path_it_names_is_there() -> None:
+    named = {name for name in re.findall(r"`([\w./-]+)`", CONTRIBUTING) if "/" in name or name.endswith((".py", ".sh"))}
+    assert len(named) > 30
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
+FOLDERS = ("launch", "lib", "lib/resources", "lib/verify", "local", "mirror")
+FOLDERS += tuple(f"mirror/{name}" for name in ("aws", "model", "options", "protocol", "queue", "readers"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_its_picture_shows_every_file(folder: str) -> None:
+    picture = re.findall(r"^```\n(.*?)^```$", CONTRIBUTING, re.MULTILINE | re.DOTALL)[0]
+    shown = set(re.findall(r"[\w.]+", picture))
+    files = {path.name for kind in ("*.py", "*.sh", "*.jq", "*.json") for path in (ROOT / folder).glob(kind)}
+    assert sorted(files - shown - {"__init__.py"}) == []
+
+
+# How tests are spread over processes: those that share something stay in one
+
+
+DEPLOYED = "scripts/test_deploy.py::test_twice[ministack-v1]"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_shared"),
+    [
+        ("scripts/test_local_verbs.py::test_status[v1]", "scripts/test_local_verbs.py::test_purge", True),
+        (DEPLOYED, "scripts/test_deploy.py::test_runs_that_are_killed[v1-ministack]", True),
+        ("chain/test_image.py::test_an_image[amd64]", "chain/test_cloud.py::test_a_container", True),
+        ("scripts/test_local_verbs.py::test_purge", "docs/test_pages.py::test_links", False),
+        (DEPLOYED, "scripts/test_deploy.py::test_twice[ministack-v2]", False),
+        ("worker/test_copies.py::test_a[crt]", "worker/test_copies.py::test_a[boto3]", False),
+    ],
+)
+def test_what_shares_a_cloud_or_the_engine_is_one_group(one: str, other: str, is_shared: bool) -> None:
+    assert (group_of(one) == group_of(other)) == is_shared
+
+
+def test_a_whole_file_is_fast_or_one_test_of_it() -> None:
+    fast = "protocol/test_rules.py::test_any[a]", "protocol/test_mutants.py::test_each_fault_has_its_place_in_the_code"
+    slow = "protocol/test_mutants.py::test_a_planted_fault_is_noticed[no IfMatch]", "worker/test_copies.py::test_a"
+    assert [is_named_fast(name) for name in fast + slow] == [True, True, False, False]
