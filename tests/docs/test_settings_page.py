@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cost
 import pytest
-from documents import Scripts, scripts_of_module
 from pages import ROOT, in_both, prose, text_of
-from paper_account import PaperAccount
-from recorder import Call
 
 from mirror.model.checks import TABLE as ROWS
 from mirror.model.checks import Setting
@@ -23,7 +20,7 @@ EMPTY = ("(empty)", "\uff08空\uff09")
 
 
 both_languages = in_both(PAGE)
-scripts = scripts_of_module("deploy.sh")
+pytestmark = pytest.mark.fast
 
 
 class Row(NamedTuple):
@@ -49,7 +46,6 @@ def limits_of(setting: Setting, between: str) -> str:
     return setting.values.replace("|", ", ") if re.fullmatch(r"\w+(\|\w+)+", setting.values) else ""
 
 
-@pytest.mark.fast
 @both_languages
 def test_each_setting_is_there_once_with_the_default_and_the_limits_of_the_table(page: str) -> None:
     found = {row.name: row for row in rows(page)}
@@ -64,7 +60,6 @@ def test_each_setting_is_there_once_with_the_default_and_the_limits_of_the_table
         assert row.limits == limits or (not limits and row.limits), name
 
 
-@pytest.mark.fast
 def test_the_help_of_deploy_shows_each_setting_with_what_it_is_shipped_with() -> None:
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     command = ["./deploy.sh", "--help"]
@@ -73,7 +68,6 @@ def test_the_help_of_deploy_shows_each_setting_with_what_it_is_shipped_with() ->
     assert dict(re.findall(r"^  ([A-Z_0-9]+)=(.*?)(?:  #.*)?$", shown, re.MULTILINE)) == given
 
 
-@pytest.mark.fast
 @both_languages
 def test_the_table_of_sizes_is_that_of_fargate(page: str) -> None:
     array = re.findall(r"^readonly FARGATE_SIZES=\((.*?)\)", text_of("lib/settings.sh"), re.MULTILINE | re.DOTALL)[0]
@@ -99,44 +93,6 @@ def sizes(page: str) -> dict[str, set[int]]:
     return found
 
 
-# Settings together, and when a change of one takes effect
-
-
-# What is refused, and what is accepted instead.
-TOGETHER = (
-    ("MAX_WORKERS=4", "MAX_WORKERS=4 TASK_CPU=1024"),
-    ("TABLES=delta KEEP_DAYS=7", "TABLES=delta"),
-    ("TABLES=delta EXCLUDE=*.json", "TABLES=delta EXCLUDE=*.tmp"),
-    ("TABLES=delta COPY_LAST=a/*.json", "TABLES=delta COPY_LAST=a/*.done"),
-    ("ANNOUNCE=markers", "ANNOUNCE=markers COPY_LAST=_SUCCESS"),
-    ("PREFIX_FILTER=logs/ EXCLUDE=logs/*", "PREFIX_FILTER=logs/ EXCLUDE=logs/old/*"),
-    ("EVENT_SOURCE=eventbridge SRC_BUCKET_OWNER=111122223333", "SRC_BUCKET_OWNER=111122223333"),
-)
-
-
-class NewAccount(PaperAccount):
-    """Both buckets are there, and a quota of 6 vCPUs."""
-
-    def answer(self, call: Call) -> Any:
-        found = super().answer(call)
-        return {"Quota": found["Quota"] | {"Value": 6.0}} if call.operation == "GetServiceQuota" else found
-
-
-def problems(scripts: Scripts, text: str) -> list[str]:
-    settings = dict(one.split("=", 1) for one in text.split())
-    scripts.account = NewAccount()
-    ran = scripts.run("start_run; look_and_check", None, **settings)
-    assert ran.status in (0, 2), ran.errors
-    return ran.errors.split("\n- ")[1:]
-
-
-def test_settings_that_the_page_does_not_allow_together_are_refused(scripts: Scripts) -> None:
-    for refused, taken in TOGETHER:
-        assert len(problems(scripts, refused)) == 1, refused
-        assert problems(scripts, taken) == [], taken
-
-
-@pytest.mark.fast
 @both_languages
 def test_the_table_of_when_a_change_takes_effect_has_what_no_worker_has(page: str) -> None:
     cells = re.findall(r"^\| (`[A-Z_0-9]+`(?:, `[A-Z_0-9]+`)+) \|", prose(page), re.MULTILINE)
@@ -157,7 +113,6 @@ def cpu_ms(worker: str) -> float:
     return float(row.split("|")[-3])
 
 
-@pytest.mark.fast
 @both_languages
 def test_the_costs_of_settings_are_those_that_are_computed(page: str) -> None:
     run = cost.PRICE["lambda_request"] + 0.125 * cost.PRICE["lambda_gb_second"]

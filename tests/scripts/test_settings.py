@@ -253,6 +253,11 @@ TOGETHER: tuple[tuple[dict[str, str], str], ...] = (
     ({"AUDIT_DAYS": "30", "LOG_RETENTION_DAYS": "30"}, "the log would not keep what an audit found"),
     ({"AUDIT_DAYS": "29", "LOG_RETENTION_DAYS": "30"}, ""),
     ({"ANNOUNCE": "markers"}, "set COPY_LAST, which says what a marker is"),
+    ({"TABLES": "delta", "KEEP_DAYS": "7"}, "because a table needs its files at any age"),
+    ({"TABLES": "delta", "EXCLUDE": "*.json"}, "remove *.json, which matches files of a table's log"),
+    ({"TABLES": "delta", "EXCLUDE": "*.tmp"}, ""),
+    ({"TABLES": "delta", "COPY_LAST": "a/*.json"}, "remove a/*.json, which can match files of a table's log"),
+    ({"TABLES": "delta", "COPY_LAST": "a/*.done"}, ""),
     ({"TASK_CPU": "512"}, ""),
     (
         {"TASK_CPU": "512", "TASK_MEMORY": "8192"},
