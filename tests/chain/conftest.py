@@ -1,7 +1,7 @@
 """The local cloud for the tests of it."""
 
 import pytest
-from local_cloud import running_cloud, task_program
+from local_cloud import client, running_cloud, task_program
 
 MIB = 1024**2
 
@@ -24,3 +24,13 @@ def cloud(tmp_path_factory):
         LAMBDA_ASYNC_RETRY_BASE_SECONDS="0.5",
     ) as url:
         yield url
+
+
+@pytest.fixture
+def s3(cloud):
+    return client(cloud, "s3")
+
+
+@pytest.fixture
+def sqs(cloud):
+    return client(cloud, "sqs")

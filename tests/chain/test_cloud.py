@@ -28,11 +28,6 @@ MIB = 1024**2
 
 
 @pytest.fixture
-def s3(cloud):
-    return client(cloud, "s3")
-
-
-@pytest.fixture
 def source(s3):
     name = f"source-{uuid.uuid4().hex[:8]}"
     s3.create_bucket(Bucket=name)
@@ -141,7 +136,7 @@ def task(cloud):
     return found["taskDefinitionArn"], role, found["clusterArn"], found["clusterArn"].replace(":cluster/", ":task/")
 
 
-def test_a_call_is_authorized_as_the_service_says(cloud, s3, source, directory, task):
+def test_a_call_is_authorized_as_the_service_says(cloud, s3, sqs, source, directory, task):
     """Service, call, its arguments; grants with which it is allowed; others with which it is not."""
     definition, role, cluster, tasks = task
     here, elsewhere = ({"ArnEquals": {"ecs:cluster": arn}} for arn in (cluster, cluster + "-other"))
@@ -158,7 +153,7 @@ def test_a_call_is_authorized_as_the_service_says(cloud, s3, source, directory, 
     opened, read, all_of_s3 = open_session(directory), ("s3:GetObject", f"arn:aws:s3:::{source}/*"), ("s3:*", "*")
     bus = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"
     announced = {"Entries": [{"Source": "ours", "DetailType": "t", "Detail": "{}"}]}
-    queue = {"QueueUrl": client(cloud, "sqs").create_queue(QueueName=uuid.uuid4().hex)["QueueUrl"]}
+    queue = {"QueueUrl": sqs.create_queue(QueueName=uuid.uuid4().hex)["QueueUrl"]}
     entry = {"Id": "1", "ReceiptHandle": "r"}
     hidden = {"Entries": [entry | {"VisibilityTimeout": 1}]}
     for service, call, given, granted, *refused in (
@@ -289,9 +284,9 @@ def test_a_container_gets_what_the_task_definition_says(cloud_with_engine):
 
 
 @pytest.fixture
-def queues(cloud):
+def queues(sqs):
     """(SQS client, URL of a queue, URL of its dead-letter queue)."""
-    sqs, name = client(cloud, "sqs"), uuid.uuid4().hex[:8]
+    name = uuid.uuid4().hex[:8]
     dead = sqs.create_queue(QueueName=f"{name}-dlq")["QueueUrl"]
     policy = json.dumps({"deadLetterTargetArn": arn_of(sqs, dead), "maxReceiveCount": 1})
     url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy, "VisibilityTimeout": "0"})["QueueUrl"]

@@ -13,16 +13,6 @@ KEY = "a b/ö+&=(1)%20.txt"
 
 
 @pytest.fixture
-def s3(cloud):
-    return client(cloud, "s3")
-
-
-@pytest.fixture
-def sqs(cloud):
-    return client(cloud, "sqs")
-
-
-@pytest.fixture
 def bucket(s3):
     """A bucket with EventBridge switched on."""
     name = f"source-{uuid.uuid4().hex[:8]}"

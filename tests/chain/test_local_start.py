@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[2]
 TOOLS = ("bash", "sh", "env", "sed", "dirname", "sort", "head", "mktemp", "mkdir", "rm", "cat", "grep", "uname")
 AWS = 'echo "aws-cli/{version} Python/3.13"'
@@ -42,7 +44,6 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("programs", "told"),
     [
@@ -63,7 +64,6 @@ def test_what_is_missing_is_told_before_anything_is_made(
     assert not (project / ".local").exists()
 
 
-@pytest.mark.fast
 def test_of_a_users_shell_nothing_about_aws_reaches_the_local_cloud(project: Path, tmp_path: Path) -> None:
     """A profile, a token or another endpoint would send what is meant for this machine to an account."""
     theirs = {
@@ -91,26 +91,6 @@ def test_of_a_users_shell_nothing_about_aws_reaches_the_local_cloud(project: Pat
     assert found.keys() & {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_SQS"} == set()
 
 
-@pytest.mark.fast
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ("--dry-run --local", "--local has no dry run"),
-        ("--local --dry-run --once", "--local has no dry run"),
-        ("--dry-run extra", "unknown option: extra"),
-        ("--local extra", "unknown option: extra"),
-        ("--once", "--once needs --local"),
-    ],
-)
-def test_what_is_not_understood_is_refused_before_anything_is_made(arguments: str, told: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["bash", ROOT / "deploy.sh", *arguments.split()], env=machine(tmp_path), capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr
-
-
-@pytest.mark.fast
 def test_a_run_that_failed_leaves_nothing_although_nobody_reads_what_is_said(project: Path, tmp_path: Path) -> None:
     """Its Python makes no venv, so that there is nothing to start the cloud with."""
     programs = {

@@ -326,18 +326,18 @@ def together(server: Server, calls: list[tuple[str, list[Any], dict[str, Any]]])
 
 def play(server: Server, calls: list[tuple[str, list[Any], dict[str, Any]]], per_second: float) -> None:
     """As together(), but one after the other, evenly, this many a second; playing() says how many are still to come."""
-    task = asyncio.get_running_loop().create_task(play_all(server, calls, per_second))
+
+    async def play_all() -> None:
+        server.to_play += len(calls)
+        begun = time.monotonic()
+        for number, call in enumerate(calls):
+            await asyncio.sleep(max(0.0, begun + number / per_second - time.monotonic()))
+            together(server, [call])
+            server.to_play -= 1
+
+    task = asyncio.get_running_loop().create_task(play_all())
     server.players.add(task)
     task.add_done_callback(server.players.discard)
-
-
-async def play_all(server: Server, calls: list[tuple[str, list[Any], dict[str, Any]]], per_second: float) -> None:
-    server.to_play += len(calls)
-    begun = time.monotonic()
-    for number, call in enumerate(calls):
-        await asyncio.sleep(max(0.0, begun + number / per_second - time.monotonic()))
-        together(server, [call])
-        server.to_play -= 1
 
 
 def playing(server: Server) -> int:
@@ -579,17 +579,12 @@ def look_at_events(server: Server, bucket: str) -> None:
     server.bus.looked_at = server.s3.buckets[bucket]
 
 
+# All functions of this file whose first argument is the server, and that stand above this line.
 VERBS: dict[str, Callable[..., Any]] = {
-    verb.__name__: verb
-    for verb in (
-        reset, create_bucket, configure_bucket, delete_bucket, put, put_many, mirror_many, change, delete, expire,
-        restore, objects, read, versions, uploads, notify, create_queue, send, messages, queue, receives,
-        shorten_empty_polls,
-        fault, freeze, clear_faults, tokens, expire_tokens, latency, stats, watch, lags, behind, record,
-        requests, together, play, playing, events, refuse_events, look_at_events, clock, lifecycle, run_lifecycle, hold,
-        release,
-    )
-}  # fmt: skip
+    name: verb
+    for name, verb in vars(sys.modules[__name__]).items()
+    if inspect.isfunction(verb) and next(iter(inspect.signature(verb).parameters), "") == "server"
+}
 
 
 def control(server: Server, verb: str, body: bytes) -> Answer:

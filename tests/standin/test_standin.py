@@ -144,17 +144,6 @@ def test_each_entry_for_the_bus_is_answered_by_itself_and_ten_of_a_mebibyte_are_
 # ---------------------------------------------------------------- faults
 
 
-def test_a_fault_answers_an_error_a_number_of_times_and_then_no_more(standin, s3):
-    """API, Error responses"""
-    standin.fault("CopyObject", "error", status=503, code="SlowDown", key="^a$", skip=1, times=2)
-    assert [outcome(copy, s3=s3) for _ in range(4)] == ["ok", "SlowDown", "SlowDown", "ok"]
-    standin.fault("CopyObject", "error", status=409, code="ConditionalRequestConflict", times=0)
-    assert [outcome(copy, s3=s3) for _ in range(5)] == ["ConditionalRequestConflict"] * 5
-    standin.clear_faults()
-    assert outcome(copy, s3=s3) == "ok"
-    assert standin.stats()["errors"]["CopyObject"] == {"SlowDown": 2, "ConditionalRequestConflict": 5}
-
-
 @pytest.mark.parametrize(
     ("kind", "shown", "is_done"),
     [
