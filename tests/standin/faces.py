@@ -14,13 +14,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import boto3
 from account import DIRECTORY
+from botocore.config import Config
 from botocore.exceptions import ClientError
 from fakes import LARGE, SETTINGS, SMALL, Running, call_from, shaped
 from histories import Queue, World
 from standin import Standin
 from standin_checks import MAX_COPY
-from world import wait_until
+from world import CREDENTIALS, wait_until
 
 from mirror.model.limits import MIN_PART_SIZE
 
@@ -52,6 +54,13 @@ def left_out(faces: str, why: str, *rules: Rule) -> tuple[Rule, ...]:
 def steps(*calls: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """One after the other; it gives what the last one gives."""
     return lambda face: [None, *(call(face) for call in calls)][-1]
+
+
+def client(service: str, url: str, **settings: Any) -> Any:
+    """One that sends each request once, as it is."""
+    names = {name.lower(): value for name, value in CREDENTIALS.items()}
+    config = Config(retries={"total_max_attempts": 1}, parameter_validation=False, **settings)
+    return boto3.client(service, endpoint_url=url, region_name="us-east-1", config=config, **names)
 
 
 def outcome(call: Callable[[], Any]) -> Any:

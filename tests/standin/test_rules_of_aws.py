@@ -4,12 +4,10 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 import s3_rules
 import sqs_rules
 from account import LOCAL, running_local_cloud
-from botocore.config import Config
 from faces import (
     CLOUD,
     COPY_MAX,
@@ -23,19 +21,13 @@ from faces import (
     Queues,
     Rule,
     StandinBuckets,
+    client,
     outcome,
 )
-from world import CREDENTIALS
 
 FACES = (MODEL, STANDIN, CLOUD)
 TABLES = {"S3": s3_rules.RULES, "SQS": sqs_rules.RULES}
 ROWS = [(service, rule) for service, rules in TABLES.items() for rule in rules]
-
-
-def client(service: str, url: str) -> Any:
-    names = {name.lower(): value for name, value in CREDENTIALS.items()}
-    config = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
-    return boto3.client(service.lower(), endpoint_url=url, region_name="us-east-1", config=config, **names)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +51,7 @@ def face(request: pytest.FixtureRequest, clients: dict[tuple[str, str], Any]) ->
     standin = request.getfixturevalue("standin")
     url = standin.url if name == STANDIN else request.getfixturevalue("cloud_url")
     if (service, name) not in clients:
-        clients[service, name] = client(service, url)
+        clients[service, name] = client(service.lower(), url)
     made = clients[service, name]
     if service == "SQS":
         return HttpQueues(made)
