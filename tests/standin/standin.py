@@ -70,14 +70,11 @@ class Stats:
     requests: Counter[str] = field(default_factory=Counter)
     errors: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     in_flight: Counter[str] = field(default_factory=Counter)
-    max_in_flight: dict[str, int] = field(default_factory=dict)
     cpu_start: float = field(default_factory=time.process_time)
 
     def begin(self, operation: str) -> None:
         self.requests[operation] += 1
         self.in_flight[operation] += 1
-        if self.in_flight[operation] > self.max_in_flight.get(operation, 0):
-            self.max_in_flight[operation] = self.in_flight[operation]
 
     def end(self, operation: str) -> None:
         self.in_flight[operation] -= 1
@@ -450,7 +447,7 @@ def notify(server: Server, bucket: str, queue: str, **settings: Any) -> None:
 
 def create_queue(server: Server, name: str, **settings: Any) -> str:
     """Settings are the plain fields of Queue: visibility_timeout, max_receive_count and dead_letter_queue (made with
-    it), max_visibility, is_fair. Returns the queue URL."""
+    it), is_fair. Returns the queue URL."""
     server.sqs.queues[name] = queue = Queue(name, **settings)
     if queue.dead_letter_queue:
         server.sqs.queues.setdefault(queue.dead_letter_queue, Queue(queue.dead_letter_queue))
@@ -548,10 +545,10 @@ def release(server: Server, operation: str) -> None:
 
 
 def stats(server: Server) -> dict[str, Any]:
-    """Since the last reset: requests, errors by code, requests in flight now and at most, per operation; CPU seconds
-    of the server."""
+    """Since the last reset: requests, errors by code and requests in flight now, per operation; CPU seconds of the
+    server."""
     held = server.stats
-    counts = {name: dict(getattr(held, name)) for name in ("requests", "errors", "in_flight", "max_in_flight")}
+    counts = {name: dict(getattr(held, name)) for name in ("requests", "errors", "in_flight")}
     return {**counts, "cpu_seconds": time.process_time() - held.cpu_start}
 
 

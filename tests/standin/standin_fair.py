@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from standin_store import ACCOUNT, REGION
 
-MAX_VISIBILITY = 43_200  # 12 hours
 NOISY_IN_FLIGHT = 30
 NOISY_SHARE = 0.1
 
@@ -59,7 +58,6 @@ class Queue:
     visibility_timeout: int = 30
     max_receive_count: int = 0  # 0: no redrive policy
     dead_letter_queue: str = ""
-    max_visibility: int = MAX_VISIBILITY  # lower it to reach the 12-hour cap in a test
     is_fair: bool = True  # False: the oldest message first, whatever its group
     messages: dict[str, Message] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)

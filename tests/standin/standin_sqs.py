@@ -15,10 +15,11 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from standin_fair import MAX_VISIBILITY, Message, Queue
+from standin_fair import Message, Queue
 from standin_store import ACCOUNT, Answer, Request
 
 MAX_DELAY = 900
+MAX_VISIBILITY = 43_200  # 12 hours
 GROUP_ID = "[!-~]{0,128}"
 MAX_WAIT = 20
 MAX_BATCH = 10
@@ -253,8 +254,8 @@ def change_message_visibility(sqs: SQS, arguments: Arguments) -> Arguments:
         raise SQSError("InvalidParameterValue", f"Value {handle} for parameter ReceiptHandle is invalid. {text}")
     if message.visible_at <= now:
         raise SQSError("MessageNotInflight", "The specified message isn't in flight.")
-    if now + timeout - message.received > queue.max_visibility:
-        text = f"Reason: Total VisibilityTimeout for the message is beyond the limit [{queue.max_visibility} seconds]"
+    if now + timeout - message.received > MAX_VISIBILITY:
+        text = f"Reason: Total VisibilityTimeout for the message is beyond the limit [{MAX_VISIBILITY} seconds]"
         raise SQSError("InvalidParameterValue", f"Value {timeout} for parameter VisibilityTimeout is invalid. {text}")
     queue.show_at(message, now + timeout)
     return {}
