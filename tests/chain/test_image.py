@@ -107,11 +107,6 @@ def container() -> Iterator[str]:
     docker("rm", "--force", name)
 
 
-def environment_options(world: World, **changed: str) -> list[str]:
-    settings = world.environment(**changed)
-    return [f"--env={name}={value}" for name, value in settings.items() if name not in ("PATH", "PYTHONPATH")]
-
-
 def test_an_image_holds_programs_of_its_own_architecture_only_and_runs_them_without_root(image: Image) -> None:
     architecture = image.tag.partition(":")[2]
     assert image.user == "10001:10001"
@@ -141,19 +136,14 @@ def test_an_image_has_no_description_of_services_that_the_worker_never_calls(ima
     assert described == {"s3", "sqs", "sts", "events"}
 
 
-def test_the_container_copies_an_object_with_a_read_only_root(runnable: str, world: World) -> None:
-    world.put("in a container.txt")
-    output = docker("run", "--rm", *SAFE, *environment_options(world), runnable)
-    assert world.is_equal(), output
-    assert world.mirrored().keys() == {"in a container.txt"}
-
-
-def test_the_container_ends_with_status_0_on_sigterm_as_its_first_process(
+def test_a_container_with_a_read_only_root_copies_and_ends_with_status_0_on_sigterm_as_its_first_process(
     runnable: str, container: str, world: World
 ) -> None:
-    options = environment_options(world, EMPTY_POLLS_BEFORE_EXIT="1000")
+    world.put("in a container.txt")
+    settings = world.environment(EMPTY_POLLS_BEFORE_EXIT="1000")
+    options = [f"--env={name}={value}" for name, value in settings.items() if name not in ("PATH", "PYTHONPATH")]
     docker("run", "--detach", f"--name={container}", *SAFE, *options, runnable)
-    wait_until(lambda: world.requests().get("ReceiveMessage"))
+    wait_until(lambda: world.is_equal() and world.is_empty())
     assert docker("top", container, "-o", "pid,args").count("worker.py") == 1
     docker("stop", "--time=60", container)
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0", docker("logs", container)

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -78,12 +78,6 @@ SCENES = (
 
 # --- the run ------------------------------------------------------------------------------------------------------
 
-Way = Callable[[str], list[str]]
-
-
-def through_pipe(command: str) -> list[str]:
-    return ["bash", "-c", command]
-
 
 def on_terminal(command: str) -> list[str]:
     """As a person sees it: in colour, and in 80 columns."""
@@ -96,25 +90,25 @@ def run(output: TextIO) -> None:
         project = copy_checkout(Path(folder) / "project")
         try:
             for scene in SCENES:
-                play(scene, project, output, on_terminal)
+                play(scene, project, output, is_terminal=True)
         finally:
             subprocess.run(["./cleanup.sh", "--local"], cwd=project, env=environment(), capture_output=True)
 
 
-def play(scene: Scene, project: Path, output: TextIO, way: Way = through_pipe, **settings: str) -> None:
+def play(scene: Scene, project: Path, output: TextIO, is_terminal: bool = False, **settings: str) -> None:
     """Write the command after a prompt, and what it prints."""
-    printed = printed_by(scene.command, project, way, **settings)
+    printed = printed_by(scene.command, project, is_terminal, **settings)
     print(f"$ {scene.command}\n{printed}", file=output, flush=True)
     if scene.then_idle:
         await_idle(project, **settings)
 
 
-def printed_by(command: str, project: Path, way: Way = through_pipe, **settings: str) -> str:
+def printed_by(command: str, project: Path, is_terminal: bool = False, **settings: str) -> str:
     """Raises CalledProcessError if it fails. The exports are those that deploy.sh --local prints."""
     if command.startswith("aws "):
         command = TRY_BY_HAND + command.replace(" s3 cp ", " s3 cp --no-progress ")
     return subprocess.run(
-        way(command),
+        on_terminal(command) if is_terminal else ["bash", "-c", command],
         cwd=project,
         env=environment() | settings,
         stdin=subprocess.DEVNULL,
