@@ -6,6 +6,7 @@ sqs_rules.py.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import threading
 import time
@@ -56,6 +57,7 @@ def steps(*calls: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda face: [None, *(call(face) for call in calls)][-1]
 
 
+@functools.cache
 def client(service: str, url: str, **settings: Any) -> Any:
     """One that sends each request once, as it is."""
     names = {name.lower(): value for name, value in CREDENTIALS.items()}

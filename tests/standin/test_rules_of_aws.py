@@ -37,22 +37,15 @@ def cloud_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def clients() -> dict[tuple[str, str], Any]:
-    return {}
-
-
 @pytest.fixture
-def face(request: pytest.FixtureRequest, clients: dict[tuple[str, str], Any]) -> Buckets | Queues:
+def face(request: pytest.FixtureRequest) -> Buckets | Queues:
     """Of the service and name that a test is about, with nothing in it."""
     service, name = request.param
     if name == MODEL:
         return ModelBuckets() if service == "S3" else ModelQueues()
     standin = request.getfixturevalue("standin")
     url = standin.url if name == STANDIN else request.getfixturevalue("cloud_url")
-    if (service, name) not in clients:
-        clients[service, name] = client(service.lower(), url)
-    made = clients[service, name]
+    made = client(service.lower(), url)
     if service == "SQS":
         return HttpQueues(made)
     return StandinBuckets(standin, made) if name == STANDIN else CloudBuckets(url, made)
