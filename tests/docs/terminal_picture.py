@@ -40,7 +40,6 @@ TRY_BY_HAND = """
 source local/local.sh
 REGION=us-east-1
 use_cloud
-aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }
 """
 CUT = "⋮"
 SOURCE = "s3://local-source"
