@@ -145,7 +145,7 @@ class Scheduler(Host):
             error = Interrupted()
         except Exception as failure:  # noqa: BLE001 whatever it is, it ends the job and not the worker
             error = failure
-        if error and may_be_environment(error) and not self.stopping:
+        if error and may_be_environment(error) and (self.outage.began is not None or not self.stopping):
             await self.outage.suspect(job, error)
         else:
             self.conclude(job, error)
