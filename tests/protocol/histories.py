@@ -36,7 +36,7 @@ from fakes import (
 )
 
 from mirror.loop import Worker
-from mirror.model.errors import error_code, of_session
+from mirror.model.errors import error_code
 from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.selection import SECONDS_OF_DAY
 from mirror.options import options_for
@@ -54,7 +54,6 @@ Plan = Iterable[tuple[str, tuple[Any, ...]]]  # at the next call of that operati
 ERRORS = ("503", "SlowDown", "InternalError", "ExpiredToken", "RequestTimeTooSkewed", "AccessDenied")
 COPIES = {"copy_object", "upload_part_copy", "complete_multipart_upload"}
 CONDITIONAL = {"copy_object", "complete_multipart_upload", "delete_object"}
-WITH_ROLE = {"copy_object", "upload_part_copy"}  # other requests to the destination use a session
 
 
 class Killed(BaseException):
@@ -302,8 +301,6 @@ class Process:
         return answer
 
     def call_s3(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        if arguments["Bucket"] == SETTINGS.dst_bucket and operation not in WITH_ROLE:
-            self.use_session()
         if operation == "list_objects_v2":
             self.deny(operation, arguments.get("Prefix", ""))
             return self.world.listing(arguments)
@@ -356,12 +353,6 @@ class Process:
             raise ClientError({"Error": {"Code": happens[1]}}, operation)
         if happens[:1] == ("conflict",) and operation in CONDITIONAL:
             raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, operation)
-
-    def use_session(self) -> None:
-        if self.world.clock < self.world.no_session_until:
-            code, operation = self.world.session_refusal
-            with of_session():
-                raise ClientError({"Error": {"Code": code}}, operation)
 
     def deny(self, operation: str, key: str) -> None:
         """As botocore names the operation."""

@@ -20,10 +20,12 @@ from histories import Ghost, World
 
 from mirror import function as first_responder
 from mirror.loop import Parts
+from mirror.model.errors import of_session
 from mirror.protocol.buckets import Buckets
 from mirror.queue.messages import Queue
 from mirror.settings import Settings
 
+WITH_ROLE = {"copy_object", "upload_part_copy"}  # other requests to the destination use a session
 SQS_SECONDS = 0.02  # until it answers
 POLL_SECONDS = 0.25  # a message that comes during a long poll is noticed within that time
 Meanwhile = Iterable[tuple[float, Callable[[], object]]]  # what happens this many seconds after the beginning
@@ -115,8 +117,13 @@ class Living:
 
     async def call_s3(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self.must_live()
+        is_of_role = arguments["Bucket"] == self.settings.src_bucket or operation in WITH_ROLE
+        if not is_of_role and self.world.clock < self.world.no_session_until:
+            code, asked = self.world.session_refusal
+            with of_session():
+                raise ClientError({"Error": {"Code": code}}, asked)
         is_slow = self.world.clock < self.world.slow_until and arguments["Bucket"] != self.settings.src_bucket
-        if code := "503" if is_slow else self.world.denies(operation, arguments.get("Key", "")):
+        if code := "503" if is_slow else self.world.denies(operation, arguments.get("Key", arguments.get("Prefix", ""))):
             await asyncio.sleep(next(self.lasts))
             raise ClientError({"Error": {"Code": code}}, operation.title().replace("_", ""))
         if operation == "list_objects_v2":
