@@ -123,7 +123,11 @@ class Living:
             with of_session():
                 raise ClientError({"Error": {"Code": code}}, asked)
         is_slow = self.world.clock < self.world.slow_until and arguments["Bucket"] != self.settings.src_bucket
-        if code := "503" if is_slow else self.world.denies(operation, arguments.get("Key", arguments.get("Prefix", ""))):
+        if (
+            code := "503"
+            if is_slow
+            else self.world.denies(operation, arguments.get("Key", arguments.get("Prefix", "")))
+        ):
             await asyncio.sleep(next(self.lasts))
             raise ClientError({"Error": {"Code": code}}, operation.title().replace("_", ""))
         if operation == "list_objects_v2":

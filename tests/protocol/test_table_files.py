@@ -1,97 +1,139 @@
-"""What a table's files wait for, what waits for nothing, and that what a commit asks for does not grow with the log."""
+"""What a table's files wait for, what waits for nothing, and what that costs: both buckets on a clock of their own."""
 
 import asyncio
-import itertools
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import (
-    ENVIRONMENT,
-    FUNCTION_SETTINGS,
-    SETTINGS,
-    Client,
-    Copy,
-    Failure,
-    SlotsForAll,
-    Version,
-    identity,
-    run,
-    shaped,
-    syncer_on,
-    waits_on,
-    without_loop,
-)
-from table_readers import LOG, key_sync
+from fakes import ENVIRONMENT, SETTINGS, Copy, Failure, Version, identity, shaped
+from invocations import LastingClient, Loop
+from table_readers import LOG
 
 from mirror.model.errors import Postponed
-from mirror.options.table_files import AwaitedFiles
-from mirror.options.tables import Tables
-from mirror.options.waiting import ARCHIVED_SECONDS, Waits, example_of
+from mirror.options import options_for
+from mirror.options.waiting import ARCHIVED_SECONDS, example_of
+from mirror.protocol.attempt import Host, KeySync
+from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import source_from_head
 from mirror.protocol.sync import LONG_COPY_SIZE, Syncer
+from mirror.queue.option import Option, methods
 from mirror.settings import load_settings
 
-pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.fast]
-COMMIT_KEY, NEXT_KEY, LATER_KEY = (f"data/{LOG}{version:020}.json" for version in range(3))
-SOURCE = {COMMIT_KEY: Version("a0", 1, 1), NEXT_KEY: Version("a1", 1, 1)}
-OLD_KEY = f"data/{LOG}{7:020}.json"  # of a table that was in the folder before
+pytestmark = pytest.mark.fast
+SECONDS = {"list_objects_v2": 0.3, "head_object": 0.01, "get_object": 0.01, "copy_object": 0.1, "delete_object": 0.01}
+PAGE = 10  # keys
+LONG_AGO, LATER, TODAY = 1, 10_000, 1e9  # so that a listing shows that the copy is equal
+COMMITS = tuple(f"{LOG}{version:020}.json" for version in range(3))
 
 
-def syncer(answer, wall=1e9, **settings):
-    """With TABLES, on a clock that goes on whenever it is read. By `wall`, all that was written is old."""
-    settings = replace(settings.pop("settings", SETTINGS), tables="delta", **settings)
-    made = syncer_on(Client(answer), settings, now=itertools.count(0, 2).__next__, wall=lambda: wall)
-    made.buckets.answering.is_open = True
-    return made
+class World:
+    """Both buckets, and what a worker has of its options. Keys are without their prefix, data/."""
 
+    page = PAGE  # of a listing
 
-def tables_on(answer, waits=waits_on, **arguments):
-    buckets = syncer(answer, **arguments).buckets
-    return Tables(waits(buckets), without_loop(Syncer(buckets)))
+    def __init__(self, **environment):
+        self.clock, self.today = 0.0, TODAY
+        self.source, self.mirror = {}, {}
+        self.asked = Counter()  # (operation, whether of the source, key) -> requests
+        self.denied = ()  # one of these
+        settings = load_settings(ENVIRONMENT | {"TABLES": "delta", "COPY_LAST": "_SUCCESS"} | environment)
+        wall = lambda: self.today + self.clock  # noqa: E731
+        buckets = Buckets(settings, LastingClient(self.answer), now=lambda: self.clock, wall=wall)
+        buckets.answering.is_open = True
+        options = options_for(buckets)
+        before = methods(options, Option.before_copy), methods(options, Option.before_write)
+        self.syncer = Syncer(buckets, *before)
+        self.markers, self.tables = options[0], options[-1]  # with COPY_LAST
 
+    def put(self, name, content="x", size=1, is_mirrored=True, archived=""):
+        version = self.source[f"data/{name}"] = Version(content, size, LONG_AGO, archived=archived)
+        if is_mirrored:
+            self.mirror[f"data/{name}"] = Copy('"d"', (content,), "label", identity(version), 0, LATER, size)
 
-def copy_of(key, source):
-    return Copy('"d"', (key,), "label", identity(source), 0, 1, source.size)
+    def put_log(self, *contents, table="", mirrored=0):
+        """Commits, of which the first are mirrored."""
+        for version, content in enumerate(contents):
+            self.put(f"{table}{LOG}{version:020}.json", content, is_mirrored=version < mirrored)
 
-
-def answers(source, mirror, denied=()):
-    """Of both buckets; `denied`: an operation, whether it is on the source, and a key."""
-
-    def answer(operation, arguments):
-        key, is_source = arguments.get("Key", ""), arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket
-        here = source if is_source else mirror
-        if (operation, is_source, key) == denied:
+    async def answer(self, operation, arguments):
+        key, is_source = arguments.get("Key", ""), arguments["Bucket"] == SETTINGS.src_bucket
+        self.asked[operation, is_source, key] += 1
+        await asyncio.sleep(SECONDS[operation])
+        held = self.source if is_source else self.mirror
+        if (operation, is_source, key) == self.denied:
             return shaped(operation, Failure("AccessDenied"))
         if operation == "list_objects_v2":
-            return shaped(
-                operation, [entry for entry in here.items() if entry[0].startswith(arguments.get("Prefix", ""))]
-            )
+            return self.page_of(held, arguments)
         if operation == "copy_object":
-            mirror[key] = copy_of(key, source[key])
-            return shaped(operation, '"d"')
-        return shaped(operation, mirror.pop(key) if operation == "delete_object" else here.get(key, Failure("404")))
+            version, etag = self.source[key], f'"d{self.asked.total()}"'
+            self.mirror[key] = Copy(etag, (version.content,), version.label, identity(version), 0, LATER, version.size)
+            return shaped(operation, etag)
+        return shaped(operation, held.pop(key) if operation == "delete_object" else held.get(key, Failure("404")))
 
-    return answer
+    def page_of(self, held, arguments):
+        begin, most = int(arguments.get("ContinuationToken", 0)), arguments.get("MaxKeys", self.page)
+        found = [entry for entry in held.items() if entry[0].startswith(arguments.get("Prefix", ""))]
+        page = shaped("list_objects_v2", found[begin : begin + most])
+        return page | {"IsTruncated": begin + most < len(found), "NextContinuationToken": str(begin + most)}
+
+    def pass_time(self, seconds):
+        self.clock += seconds
+
+    def run(self, work):
+        with asyncio.Runner(loop_factory=lambda: Loop(self)) as runner:
+            return runner.run(work)
+
+    def ends_of(self, *work):
+        """When each of them ends."""
+
+        async def timed(coroutine):
+            await coroutine
+            return self.clock
+
+        async def all_of_it():
+            return await asyncio.gather(*map(timed, work))
+
+        return self.run(all_of_it())
+
+    def sync(self, name, **asked):
+        self.run(self.syncer.sync(KeySync(f"data/{name}", **asked)))
+
+    def bring_log(self, table=""):
+        """What it waits for, and why; None if it is complete."""
+        found = self.run(self.tables.logs.bring_log(KeySync("data/x"), f"data/{table}"))
+        return found and example_of(found)
+
+    def asked_for(self, *operations):
+        return [
+            key for (operation, *_, key), number in self.asked.items() if operation in operations for _ in range(number)
+        ]
+
+
+OLD = f"{LOG}{7:020}.json"  # of a table that was in the folder before
 
 
 @pytest.mark.parametrize(
-    ("denied", "mirror"),
+    ("operation", "of_source", "name", "there"),
     [
-        (("head_object", True, COMMIT_KEY), {}),
-        (("get_object", True, COMMIT_KEY), {}),
-        (("copy_object", False, COMMIT_KEY), {}),
-        (("head_object", True, COMMIT_KEY), {COMMIT_KEY: copy_of(COMMIT_KEY, Version("x", 2, 1))}),
-        (("delete_object", False, OLD_KEY), {OLD_KEY: copy_of(OLD_KEY, Version("x", 1, 1))}),
+        ("head_object", True, COMMITS[0], ""),
+        ("get_object", True, COMMITS[0], ""),
+        ("get_object", False, COMMITS[0], COMMITS[0]),  # whose bytes show whether it is of the same table
+        ("copy_object", False, COMMITS[0], ""),
+        ("head_object", True, COMMITS[0], COMMITS[0]),
+        ("delete_object", False, OLD, OLD),
     ],
 )
-def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_theirs(denied, mirror):
-    answer = answers(SOURCE, dict(mirror), denied)
+def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_theirs(operation, of_source, name, there):
+    world = World()
+    world.put_log("a0", "a1")
+    if there:
+        world.mirror[f"data/{there}"] = Copy('"d"', ("x",), "label", identity(Version("x", 1, 1)), 0, LATER)
+    world.denied = operation, of_source, f"data/{name}"
     with pytest.raises(Postponed, match="what it needs is not there yet"):
-        run(syncer(answer).sync(key_sync(NEXT_KEY)))
-    key, why = example_of(run(tables_on(answer).logs.bring_log(key_sync(NEXT_KEY), "data/")))
-    assert key == denied[2]
+        world.sync(COMMITS[1])
+    key, why = world.bring_log()
+    assert key == f"data/{name}"
     assert why.startswith("trouble: operation=")
     assert "error=AccessDenied" in why
 
@@ -99,176 +141,174 @@ def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_the
 @pytest.mark.parametrize(
     ("exclude", "copied", "why"),
     [
-        ("data/f", {COMMIT_KEY, NEXT_KEY, LATER_KEY}, None),
-        (COMMIT_KEY, set(), f"trouble: the source's log has a gap before {NEXT_KEY} and no checkpoint"),
-        ("data/*.json", set(), None),
+        ("data/f", 3, None),
+        (f"data/{COMMITS[0]}", 0, f"trouble: the source's log has a gap before data/{COMMITS[1]} and no checkpoint"),
+        ("data/*.json", 0, None),
     ],
 )
 def test_what_exclude_leaves_out_of_a_table_counts_as_gone(exclude, copied, why):
-    source = {key: Version("a0+f", 1, 1) for key in (COMMIT_KEY, NEXT_KEY, LATER_KEY)} | {"data/f": Version("x", 1, 1)}
-    mirror = {}
-    option = tables_on(answers(source, mirror), settings=load_settings(ENVIRONMENT | {"EXCLUDE": exclude}))
-    found = run(option.logs.bring_log(key_sync(LATER_KEY), "data/"))
-    assert mirror.keys() == copied
-    assert example_of(found)[1].startswith(why) if why else found is None
-
-
-def test_a_table_that_waits_holds_up_no_other():
-    large = {"data/a/large": Version("x", LONG_COPY_SIZE + 1, 1)}  # which is left to its own message
-    waiting = {f"data/a/{LOG}{version:020}.json": Version(f"a{version}+large", 1, 1) for version in range(20)}
-    other = {f"data/b/{LOG}{0:020}.json": Version("b0", 1, 1)}
-    mirror = {}
-    logs = tables_on(answers(large | waiting | other, mirror), Waits).logs
-
-    async def both():
-        tasks = [asyncio.create_task(logs.bring_log(key_sync(COMMIT_KEY), table)) for table in ("data/a/", "data/b/")]
-        await asyncio.wait(tasks, timeout=10, return_when=asyncio.FIRST_COMPLETED)
-        assert [task.done() for task in tasks] == [False, True]
-        tasks[0].cancel()
-        assert await tasks[1] is None
-
-    asyncio.run(both())
-    assert mirror.keys() == other.keys()
-
-
-def test_of_the_files_that_are_waited_for_one_that_is_in_trouble_is_named():
-    failures = {"t/missing": "404", "t/denied": "403"}
-
-    def answer(operation, arguments):
-        is_copy = arguments["Bucket"] == FUNCTION_SETTINGS.dst_bucket
-        failure = failures.get(arguments["Key"]) if is_copy else None
-        return shaped(operation, Failure(failure) if failure else Version("x", 1, 1))
-
-    missing = dict.fromkeys(("t/here", *failures))
-    state = AwaitedFiles(
-        syncer_on(Client(answer)).buckets, SlotsForAll(), ("t/",), missing, {"t/here": "it was denied"}
-    )
-    run(state.look())
-    key, why = example_of(state)
-    assert (key, state.lacking) == ("t/denied", 2)
-    assert why.startswith("trouble: ")
-    assert "error=403" in why
-    failures["t/denied"] = ""
-    run(state.look())
-    assert example_of(state) == ("t/missing", "not equal yet")
+    world = World(EXCLUDE=exclude)
+    world.put("f", is_mirrored=False)
+    world.put_log("a0+f", "a1+f", "a2+f")
+    found = world.bring_log()
+    assert found[1].startswith(why) if why else found is None
+    assert len(world.mirror) == copied
 
 
 def test_a_checkpoint_that_came_while_the_log_was_listed_waits_for_its_commits():
-    commits = [(f"data/{LOG}{version:020}.json", Version(f"a{version}", 1, 1)) for version in range(2)]
-    checkpoint, pointer = f"data/{LOG}{1:020}.checkpoint.parquet", f"data/{LOG}_last_checkpoint"
-    source = dict([*commits, (checkpoint, Version("a1", 1, 1)), (pointer, Version("@1", 1, 1))])
-    pages, held, copied = [[commits[0][0], pointer]], {}, []  # the first listing ended before the commit 1 came
+    world = World()
+    world.put_log("a0", "a1")
+    world.put(f"{LOG}{1:020}.checkpoint.parquet", "a1", is_mirrored=False)
+    world.put(f"{LOG}_last_checkpoint", "@1", is_mirrored=False)
+    names, pages = list(world.source), iter([(0, 3)])  # the first listing ended before the commit 1 came
 
-    def answer(operation, arguments):
-        key, here = arguments.get("Key", ""), source if arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket else held
-        if operation == "list_objects_v2":
-            is_log = arguments["Prefix"] == f"data/{LOG}" and here is source
-            keys = pages.pop() if is_log and pages else [key for key in here if key.startswith(arguments["Prefix"])]
-            return shaped(operation, [(key, here[key]) for key in keys])
-        if operation == "copy_object":
-            copied.append(key)
-            held[key] = Copy('"d"', (key,), "label", identity(source[key]), source[key].size, 1)
-            return shaped(operation, '"d"')
-        return shaped(operation, here.get(key, Failure("404")))
+    def page_of(held, arguments):
+        shown = held
+        if held is world.source and arguments["Prefix"] == f"data/{LOG}" and (page := next(pages, None)):
+            shown = {names[number]: held[names[number]] for number in page}
+        return World.page_of(world, shown, arguments)
 
-    assert run(tables_on(answer).logs.bring_log(key_sync(COMMIT_KEY), "data/")) is None
-    assert copied == [commits[0][0], commits[1][0], checkpoint, pointer]
+    world.page_of = page_of
+    assert world.bring_log() is None
+    assert world.asked_for("copy_object") == names
 
 
 def test_a_log_file_that_is_the_same_is_looked_at_once_until_it_is_another():
-    commit = Version("a0", 1, 1)
-    copy = Copy('"d1"', ("a0",), "label", identity(commit), 0, 1)
-    held, looks = {"source": commit, "mirror": copy}, []
-
-    def answer(operation, arguments):
-        found = held["source" if arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket else "mirror"]
-        if operation == "head_object":
-            looks.append(arguments["Bucket"])
-        return shaped(operation, [(COMMIT_KEY, found)] if operation == "list_objects_v2" else found)
-
-    option = tables_on(answer, wall=0)  # so that it is young
+    world = World()
+    world.put_log("a0", mirrored=1)
+    key = f"data/{COMMITS[0]}"
+    world.today = 0  # so that it is young
+    world.mirror[key] = world.mirror[key]._replace(second=LONG_AGO)
     for expected in (2, 0, 2):
-        looks.clear()
-        assert run(option.logs.bring_log(key_sync(COMMIT_KEY), "data/")) is None
-        assert len(looks) == expected
+        world.asked.clear()
+        assert world.bring_log() is None
+        assert len(world.asked_for("head_object")) == expected
         if not expected:
-            held["mirror"] = copy._replace(etag='"d2"')
-
-
-def test_the_function_leaves_the_files_of_a_log_to_a_worker():
-    source = Version("a0", 1, 1)
-
-    def answer(operation, arguments):
-        is_look = operation == "head_object" and arguments["Bucket"] == FUNCTION_SETTINGS.src_bucket
-        return shaped(operation, source if is_look else Failure("404"))
-
-    with pytest.raises(Postponed, match="whose order a worker keeps"):
-        run(syncer(answer, settings=FUNCTION_SETTINGS).sync(key_sync(COMMIT_KEY)))
+            world.mirror[key] = world.mirror[key]._replace(etag='"d2"')
 
 
 def test_a_table_is_found_although_the_first_page_of_its_log_is_empty():
     """As S3 counts the delete markers of a log in a page, of which only one key was asked for."""
-    source = {COMMIT_KEY: Version("a0+f", 1, 1)}
-    mirror = {"data/f": Copy('"d"', ("x",), "label", "", 0, 1)}
+    world = World()
+    world.put_log("a0+f")
+    world.mirror["data/f"] = Copy('"d"', ("x",), "label", "", 0, 1)
 
-    def answer(operation, arguments):
+    def page_of(held, arguments):
         if arguments.get("MaxKeys") == 1 and "ContinuationToken" not in arguments:
-            return {"IsTruncated": True, "NextContinuationToken": "behind the delete markers"}
-        return answers(source, mirror)(operation, arguments)
+            return {"IsTruncated": True, "NextContinuationToken": "0"}
+        return World.page_of(world, held, arguments)
 
-    sync = key_sync("data/f")
-    assert run(tables_on(answer).table_of(sync)) == "data/"
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "denied", "removed", "why"),
-    [
-        ("a0~", 1, (), [], None),
-        ("a0~", 2, (), [COMMIT_KEY], None),
-        ("b0", 1, (), [COMMIT_KEY], None),
-        ("a0~", 1, ("get_object", False, COMMIT_KEY), [], "error=AccessDenied"),
-    ],
-)
-def test_a_log_goes_only_if_its_bytes_are_others(name, size, denied, removed, why, caplog):
-    caplog.set_level("INFO", "worker")
-    source, asked = {COMMIT_KEY: Version(name, size, 2)}, []
-    mirror = {COMMIT_KEY: Copy('"d"', ("a0",), "label", identity(Version("a0", 1, 1)), 0, 1)}
-
-    def answer(operation, arguments):
-        asked.append((operation, arguments.get("Key")))
-        return answers(source, mirror, denied)(operation, arguments)
-
-    found = run(tables_on(answer).logs.bring_log(key_sync(COMMIT_KEY), "data/"))
-    assert [key for operation, key in asked if operation == "delete_object"] == removed
-    assert [line for line in caplog.messages if line.startswith("removed first")] == [
-        f'removed first key="{key}" as the source has another in its place' for key in removed
-    ]
-    assert why in example_of(found)[1] if why else found is None
+    world.page_of = page_of
+    assert world.run(world.tables.table_of(KeySync("data/f"))) == "data/"
 
 
 def test_what_waits_for_archived_files_alone_is_put_off_at_once_and_for_longer():
-    archived = {f"data/f{version}": Version("x", 1, 1, archived="GLACIER") for version in range(2)}
-    commits = {f"data/{LOG}{version:020}.json": Version(f"a{version}+f{version}", 1, 1) for version in range(3)}
-    mirror, asked = {COMMIT_KEY: copy_of(COMMIT_KEY, commits[COMMIT_KEY])}, []
-
-    def answer(operation, arguments):
-        asked.append(operation)
-        return answers(archived | commits, mirror)(operation, arguments)
-
-    worker = syncer(answer)
-    for key, most in ((NEXT_KEY, 20), (LATER_KEY, 2)):
-        asked.clear()
-        sync = key_sync(key, event_time=1e9)
+    world = World()
+    for name in ("f0", "f1"):
+        world.put(name, is_mirrored=False, archived="GLACIER")
+    world.put_log("a0", "a1+f0", "a2+f1", mirrored=1)
+    for name, most in ((COMMITS[1], 20), (COMMITS[2], 2)):
+        world.asked.clear()
+        began = world.clock
         with pytest.raises(Postponed, match="not there yet") as put_off:
-            run(worker.sync(sync))
-        assert sync.interruption.paused == 0
+            world.sync(name, event_time=TODAY)
+        assert world.clock - began < 2
         assert put_off.value.seconds >= ARCHIVED_SECONDS
-        assert len(asked) <= most
+        assert world.asked.total() <= most
 
 
-FILES = 5  # of a commit
-TIDY = 10  # commits until a checkpoint, a pointer and a delete
-COMMITS = 4 * TIDY
+# --- What waits for what ----------------------------------------------------------------------------------------------
+
+LARGE_FOLDERS, LARGE_PAGES = 4, 150
+
+
+def test_nothing_small_waits_for_large_comparisons(show):
+    """A marker of a small folder, a commit that waits for one large file, and the log of a small table."""
+    world, folders = World(), [f"large{number}/" for number in range(LARGE_FOLDERS)]
+    for number in range(LARGE_PAGES * PAGE):
+        for folder in folders:
+            world.put(f"{folder}{number:04}")
+            world.put(f"log{folder}{LOG}{number:020}.json", f"a{number}")
+    world.put("small/a")
+    world.put("table/large", size=LONG_COPY_SIZE + 1, is_mirrored=False)
+    world.put_log("a0", "a1+large", table="table/", mirrored=1)
+    commit = KeySync(f"data/table/{COMMITS[1]}")
+    commit.result.sight = source_from_head(shaped("head_object", world.source[commit.key])), None
+
+    async def copy_the_large_file():
+        await asyncio.sleep(3)
+        world.put("table/large", size=LONG_COPY_SIZE + 1)
+
+    ended = world.ends_of(
+        *(world.markers.before_copy(KeySync(f"data/{folder}_SUCCESS")) for folder in folders),
+        *(world.tables.logs.bring_log(KeySync("data/x"), f"data/log{folder}") for folder in folders),
+        world.markers.before_copy(KeySync("data/small/_SUCCESS")),
+        world.tables.before_copy(commit),
+        world.tables.logs.bring_log(KeySync("data/x"), "data/other/"),
+        copy_the_large_file(),
+    )
+    show(f"ended after {[f'{at:.1f}' for at in ended]} s")
+    assert min(ended[: 2 * LARGE_FOLDERS]) > 40
+    assert max(ended[2 * LARGE_FOLDERS :]) <= 5
+
+
+@pytest.mark.parametrize("task_memory", [0, 1, 10**5])
+def test_if_memory_is_short_comparisons_end_in_the_order_in_which_they_began(task_memory):
+    world = World()
+    for folder in ("a/", "b/"):
+        for number in range(4 * PAGE):
+            world.put(f"{folder}{number:04}")
+    world.tables.logs.listings.task_memory = task_memory
+    first, second = world.ends_of(
+        *(world.markers.before_copy(KeySync(f"data/{folder}_SUCCESS")) for folder in ("a/", "b/"))
+    )
+    assert (second > 1.5 * first) == (task_memory == 1)
+
+
+DEPTH, DELETES = 200, 400
+
+
+class Slot(Host):
+    """Of a sync that gives it to others, and has it back after a while."""
+
+    is_held = True
+
+    def has_slot(self, _sync):
+        return self.is_held
+
+    def wait_aside(self, _sync):
+        self.is_held = False
+        return True
+
+    async def come_back(self, _sync):
+        assert not self.is_held
+        await asyncio.sleep(10)
+        self.is_held = True
+
+
+def test_deletes_under_a_deep_tree_share_their_looks_and_hold_no_slot_meanwhile(show):
+    world, deep = World(), "data/" + "d/" * (DEPTH - 2)
+    syncs = [KeySync(f"{deep}{number}/f", host=Slot()) for number in range(DELETES)]
+    held = 0.0
+
+    async def delete(sync, after):
+        nonlocal held
+        await asyncio.sleep(after)
+        left = asyncio.create_task(world.tables.before_write(sync))
+        await asyncio.sleep(0)
+        held += sync.host.is_held
+        await left
+        assert sync.host.is_held
+
+    world.ends_of(*(delete(sync, 0.01 * number) for number, sync in enumerate(syncs)))
+    show(f"{world.asked.total() / DELETES:.1f} listings a delete")
+    assert held == 0
+    assert world.asked.total() <= 3 * DELETES
+
+
+# --- What it costs ----------------------------------------------------------------------------------------------------
+
+FILES, TIDY = 5, 10  # files of a commit; commits until a checkpoint, a pointer and a delete
 # USD for a request to the source and to the destination
 PRICE = json.loads((Path(__file__).parents[2] / "lib/prices.json").read_text())["prices"]
 PRICES = {
@@ -280,66 +320,37 @@ PRICES = {
 }
 
 
-class World:
-    """Both buckets, which a worker looks at as soon as the source changes."""
+def commit(world, version):
+    """Of a writer that a worker follows at once."""
 
-    def __init__(self) -> None:
-        self.source: dict[str, Version] = {}
-        self.mirror: dict[str, Copy] = {}
-        self.asked: Counter[tuple[str, bool]] = Counter()
-        self.second = 0
-        self.now = itertools.count(0, 2).__next__
-        self.syncer = syncer_on(
-            Client(self.answer), replace(SETTINGS, tables="delta"), now=self.now, wall=lambda: self.second
-        )
-        self.syncer.buckets.answering.is_open = True
+    def put(name, content="x"):
+        world.put(name, content, is_mirrored=False)
+        world.sync(name)
 
-    def answer(self, operation, arguments):
-        is_source = arguments["Bucket"] == SETTINGS.src_bucket
-        held, key = self.source if is_source else self.mirror, arguments.get("Key")
-        self.asked[operation, is_source] += 1
-        if operation == "list_objects_v2":
-            return shaped(
-                operation, [found for found in held.items() if found[0].startswith(arguments.get("Prefix", ""))]
-            )
-        if operation == "copy_object":
-            read, etag = self.source[key], f'"d{self.asked.total()}"'
-            self.mirror[key] = Copy(etag, (read.content,), read.label, identity(read), 0, self.second)
-            return shaped(operation, etag)
-        if operation == "delete_object":
-            return shaped(operation, self.mirror.pop(key))
-        return shaped(operation, held.get(key, Failure("404")))
-
-    def put(self, name, content):
-        self.source[f"data/{name}"] = Version(content, 1, self.second)
-        run(self.syncer.sync(key_sync(f"data/{name}")))
-
-    def delete(self, name):
-        del self.source[f"data/{name}"]
-        run(self.syncer.sync(key_sync(f"data/{name}", destination_first=True)))
-
-    def commit(self, version):
-        self.second += 1
-        files = [f"f{version}x{number}" for number in range(FILES)]
-        for name in files:
-            self.put(name, "x")
-        self.put(f"{LOG}{version:020}.json", "+".join([f"a{version}", *files]))
-        if version % TIDY == TIDY - 1:
-            self.put(f"{LOG}{version:020}.checkpoint.parquet", f"a{version}")
-            self.put(f"{LOG}_last_checkpoint", f"@{version}")
-            self.put("old", "x")
-            self.delete("old")
+    files = [f"f{version}x{number}" for number in range(FILES)]
+    for name in files:
+        put(name)
+    put(f"{LOG}{version:020}.json", "+".join([f"a{version}", *files]))
+    if version % TIDY == TIDY - 1:
+        put(f"{LOG}{version:020}.checkpoint.parquet", f"a{version}")
+        put(f"{LOG}_last_checkpoint", f"@{version}")
+        put("old")
+        del world.source["data/old"]
+        world.sync("old", destination_first=True)
 
 
 def test_what_a_commit_asks_for_does_not_grow_with_the_log(show):
-    world, asked = World(), []
-    for version in range(COMMITS):
+    world, asked = World(COPY_LAST=""), []
+    world.page = 1000
+    for version in range(4 * TIDY):
         if version % TIDY == 0:
             world.asked.clear()
-        world.commit(version)
+        commit(world, version)
         if version % TIDY == TIDY - 1:
-            asked.append(dict(world.asked))
+            asked.append(Counter())
+            for (operation, of_source, _), number in world.asked.items():
+                asked[-1][operation, of_source] += number
     usd = sum(PRICES[operation][not of_source] * count for (operation, of_source), count in asked[-1].items())
-    show(f"{sum(asked[-1].values()) / TIDY:.1f} requests a commit, {1e6 * usd / TIDY:.1f} USD a million")
+    show(f"{asked[-1].total() / TIDY:.1f} requests a commit, {1e6 * usd / TIDY:.1f} USD a million")
     assert asked[1] == asked[2] == asked[3]
     assert world.source.keys() == world.mirror.keys()
