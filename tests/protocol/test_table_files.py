@@ -114,26 +114,29 @@ OLD = f"{LOG}{7:020}.json"  # of a table that was in the folder before
 
 
 @pytest.mark.parametrize(
-    ("operation", "of_source", "name", "there"),
+    ("operation", "of_source", "name", "there", "size"),
     [
-        ("head_object", True, COMMITS[0], ""),
-        ("get_object", True, COMMITS[0], ""),
-        ("get_object", False, COMMITS[0], COMMITS[0]),  # whose bytes show whether it is of the same table
-        ("copy_object", False, COMMITS[0], ""),
-        ("head_object", True, COMMITS[0], COMMITS[0]),
-        ("delete_object", False, OLD, OLD),
+        ("head_object", True, COMMITS[0], "", 0),
+        ("get_object", True, COMMITS[0], "", 0),
+        ("get_object", False, COMMITS[0], COMMITS[0], 1),  # whose bytes show whether it is of the same table
+        ("copy_object", False, COMMITS[0], "", 0),
+        ("head_object", True, COMMITS[0], COMMITS[0], 2),
+        ("delete_object", False, OLD, OLD, 2),
     ],
 )
-def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_theirs(operation, of_source, name, there):
+def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_theirs(
+    operation, of_source, name, there, size
+):
     world = World()
     world.put_log("a0", "a1")
     if there:
-        world.mirror[f"data/{there}"] = Copy('"d"', ("x",), "label", identity(Version("x", 1, 1)), 0, LATER)
+        world.mirror[f"data/{there}"] = Copy('"d"', ("x",), "label", identity(Version("x", size, 1)), 0, 0, size)
     world.denied = operation, of_source, f"data/{name}"
     with pytest.raises(Postponed, match="what it needs is not there yet"):
         world.sync(COMMITS[1])
     key, why = world.bring_log()
-    assert key == f"data/{name}"
+    assert key in (f"data/{name}", f"data/{LOG}")
+    assert set(world.asked_for("delete_object")) <= {f"data/{OLD}"}
     assert why.startswith("trouble: operation=")
     assert "error=AccessDenied" in why
 
