@@ -1,4 +1,7 @@
-"""Searches of the worker's code without one of its steps: they have to find what goes wrong then."""
+"""Faults that are planted in the worker's code as it is imported, so that no file changes.
+
+`changed` is for a search: it has to find what goes wrong without one of the steps. `plant` is for a whole process.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,13 @@ class Finder(MetaPathFinder):
         return found
 
 
+def plant(file: str, changes: Mapping[str, str]) -> Finder:
+    """In what is imported from now on. `file`: below mirror/."""
+    finder = Finder(f"mirror.{file.removesuffix('.py').replace('/', '.')}", changes)
+    sys.meta_path.insert(0, finder)
+    return finder
+
+
 def ours() -> dict[str, ModuleType]:
     return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in OURS}
 
@@ -51,10 +61,10 @@ def ours() -> dict[str, ModuleType]:
 @contextmanager
 def changed(file: str, changes: Mapping[str, str], world: str) -> Iterator[Any]:
     """The module of that name, on the worker's code with these changes in a file of mirror/."""
-    finder, kept = Finder(f"mirror.{file.removesuffix('.py').replace('/', '.')}", changes), ours()
+    kept = ours()
     for name in kept:
         del sys.modules[name]
-    sys.meta_path.insert(0, finder)
+    finder = plant(file, changes)
     try:
         yield importlib.import_module(world)
     finally:

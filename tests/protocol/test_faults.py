@@ -1,9 +1,6 @@
 """Faults that AWS really has, one at a time, as short histories: the destination ends equal, and at what price."""
 
-import asyncio
-import json
 from collections.abc import Callable
-from contextlib import closing
 from random import Random
 from typing import Any
 
@@ -11,12 +8,10 @@ import pytest
 from botocore.exceptions import ClientError
 from fakes import LARGE, SETTINGS
 from histories import Plan, World
-from invocations import LastingClient, Loop
+from tasks import Task
 
-from mirror.loop import Worker
-from mirror.processes import LAST_SECONDS
 from mirror.protocol.buckets import Buckets
-from mirror.queue.messages import Queue, hint_body
+from mirror.queue.messages import hint_body
 
 Step = Callable[[World], object]
 
@@ -69,28 +64,8 @@ def made(number: int) -> Step:
     return check
 
 
-def comes_back(after: float) -> Step:
-    """The one message is hidden for longer than that, in seconds."""
-
-    def check(world: World) -> None:
-        (message,) = world.queue.messages
-        assert message.visible_at - world.clock > after
-
-    return check
-
-
-def has_upload(world: World) -> None:
-    (message,) = world.queue.messages
-    assert list(json.loads(message.body)["sync"]["uploads"]) == ["data/a"]
-
-
 def forgets_older(world: World) -> None:
     world.queue.messages = world.queue.messages[-1:]
-
-
-def redrive(world: World) -> None:
-    assert (len(world.queue.messages), len(world.queue.dead)) == (0, 1)
-    world.redrive()
 
 
 # --- One fault at a time ----------------------------------------------------------------------------------------------
@@ -98,32 +73,14 @@ def redrive(world: World) -> None:
 NOTHING, ACKNOWLEDGES = ("head_object", ("nothing",)), ("head_object", ("acknowledges",))
 DENIED = ("head_object", ("error", "AccessDenied"))
 SYNCED, NEW, LARGE_NEW = [change("put x"), work()], change("put x"), change("put x", LARGE)
-STOPPED_AT_PART = [work(("upload_part_copy", ("SIGTERM",))), left(0), has_upload]
 # At each of 30 copies the key changes once more; the worker receives that, and deletes what it may.
 OVERWRITTEN = [("copy_object", ("overwritten", f"put {number}")) for number in range(30)]
 
 HISTORIES: dict[str, list[Step]] = {
-    "the message of a copy that is under way": [
-        *(NEW, work(("copy_object", ("reset",))), comes_back(890), change("delete"), work()),
-    ],
-    "the message of a delete that is under way": [
-        *(*SYNCED, change("delete"), work(("delete_object", ("reset",))), comes_back(890), change("put y"), work()),
-    ],
-    "a message that is handed on while its copy is under way": [
-        *(NEW, work(NOTHING, ("copy_object", ("times out",)), *[("head_object", ("error", "503"))] * 200)),
-        *(passes(10), left(0), comes_back(550), passes(60), change("delete"), work()),
-    ],
-    "a copy that is made and not looked at": [
-        *(NEW, work(("copy_object", ("acknowledges",)), NOTHING, ("head_object", ("dies",))), left(1)),
-    ],
-    "a copy that a stopping worker leaves": [
-        *(NEW, work(("copy_object", ("stops",))), left(0), change("delete"), work()),
-    ],
     "a change that comes at a look": [
         *(NEW, work(("head_object", ("too late", "delete"))), World.settle),
         *(change("put y"), work(NOTHING, ("head_object", ("too late", "put z")))),
     ],
-    "a change that comes at a copy": [NEW, work(("copy_object", ("too late", "delete")))],
     "a recheck that cannot be sent": [
         *(NEW, work(("copy_object", ("reset",)), ("send_message", ("loses the answer",))), left(0, 1)),
     ],
@@ -134,8 +91,6 @@ HISTORIES: dict[str, list[Step]] = {
         *(left(), made(2)),
     ],
     "a sync of 13 hours": [NEW, work(("head_object", ("time", 46_800))), left(0)],
-    "a sync of 13 hours of a large object": [LARGE_NEW, work(("head_object", ("time", 46_800))), left(0)],
-    "SIGTERM at a part, twice": [LARGE_NEW, *STOPPED_AT_PART, *STOPPED_AT_PART],
     "an upload of a dead worker, whose message joins a sync": [
         *(LARGE_NEW, work(("upload_part_copy", ("dies",))), passes(8000), change("put y", LARGE)),
         work(
@@ -149,15 +104,9 @@ HISTORIES: dict[str, list[Step]] = {
         work(NOTHING, NOTHING, NOTHING, ("copy_object", ("nothing",)), ACKNOWLEDGES, ("copy_object", DENIED[1])),
         left(1),
     ],
-    "a message that fails three times": [
-        *(NEW, work(DENIED), passes(3600), work(DENIED), passes(3600), work(DENIED), passes(3600), work(), redrive),
-    ],
     "a key that is overwritten at each copy": [NEW, change("put x", key="data/b"), work(*OVERWRITTEN), left()],
     "a key that is overwritten at each copy, until the worker dies": [
         *(NEW, work(*OVERWRITTEN, ("copy_object", ("dies",))), left(most=2), forgets_older, change("delete"), work()),
-    ],
-    "a key that is overwritten at each copy, until the worker stops": [
-        *(NEW, work(*OVERWRITTEN, ("copy_object", ("stops",))), left(most=2), forgets_older, change("delete"), work()),
     ],
     "the newest message, whose change is copied": [
         NEW,
@@ -217,48 +166,21 @@ def test_a_delete_that_s3_is_too_busy_for_is_decided_anew(world):
     assert len(deletes) == 1
 
 
-def test_a_worker_that_is_stopped_ends_before_it_is_killed_although_nothing_answers(world):
-    """Its receive, its copies and its hand-back each use up their time."""
-    world.change("data/a", "put x")
-
-    async def call_sqs(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        if operation == "receive_message" and not world.queue.handles:
-            return world.queue.receive_message(**arguments)
-        return await asyncio.get_running_loop().create_future()
-
-    async def call_s3(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        return (
-            await asyncio.get_running_loop().create_future() if operation == "head_object" else world.listing(arguments)
-        )
-
-    async def stopped_after() -> float:
-        buckets = Buckets(SETTINGS, LastingClient(call_s3), world.now)
-        worker = Worker(SETTINGS, buckets, Queue(LastingClient(call_sqs), SETTINGS.queue_url))
-        running = asyncio.create_task(worker.run())
-        await asyncio.sleep(10)
-        begin = world.clock
-        worker.stop()
-        await running
-        return world.clock - begin
-
-    with closing(Loop(world)) as loop:
-        assert 90 < loop.run_until_complete(stopped_after()) < LAST_SECONDS
-
-
 @pytest.mark.parametrize(("in_a_row", "status"), [((9, 9), 0), ((10,), 1)])
 def test_a_queue_that_cannot_be_read_ten_times_in_a_row_ends_the_worker(world, in_a_row, status):
     """So that its task is seen to fail, and does not run indefinitely."""
     answers = iter([is_read for times in in_a_row for is_read in [*[False] * times, True]])
+    receive, world.queue.limit = world.queue.receive_message, 1
+    for key in ("data/a", "data/b"):
+        world.change(key, "put x")
 
-    async def call_sqs(_operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def receive_or_fail(**arguments: Any) -> dict[str, Any]:
         if not next(answers, True):
             raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "ReceiveMessage")
-        return world.queue.receive_message(**arguments)
+        return receive(**arguments)
 
-    buckets = Buckets(SETTINGS, LastingClient(call_sqs), world.now)
-    with closing(Loop(world)) as loop:
-        worker = Worker(SETTINGS, buckets, Queue(LastingClient(call_sqs), SETTINGS.queue_url))
-        assert loop.run_until_complete(asyncio.wait_for(worker.run(), 3600)) == status
+    world.queue.receive_message = receive_or_fail
+    assert Task(world).live() == status
     assert len(list(answers)) == status  # the eleventh answer, for which it did not ask
 
 

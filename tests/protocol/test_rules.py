@@ -1,49 +1,46 @@
-"""The worker's pure rules: settings, identity and metadata of an object, messages."""
+"""The worker's rules: settings, identity and metadata of an object, messages, errors, and what it asks of SQS."""
 
 import asyncio
 import json
 from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import quote_plus
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
+from fakes import ENVIRONMENT, SETTINGS
+from histories import EVENT_FORMS, bridge_event, record_event
 from hypothesis import given, strategies
 from hypothesis import settings as hypothesis_settings
+from invocations import LastingClient
+from told import with_time
 
-from mirror.model.errors import describe
+from mirror.concurrency import Slots
+from mirror.model.errors import (
+    MEANINGS,
+    TABLE,
+    Changed,
+    GaveUp,
+    Kind,
+    describe,
+    is_busy,
+    may_be_environment,
+    meaning_of,
+    outcome_unknown,
+)
 from mirror.model.limits import MIB
 from mirror.model.log_lines import summary
 from mirror.protocol.attempt import Upload
 from mirror.protocol.objects import metadata_to_send, source_from_head
+from mirror.protocol.verdict import COPY, MISSING
 from mirror.queue.messages import Queue, handed_back_body, hint_body, read_body
-from mirror.settings import Settings, load_settings
-
-REQUIRED = {
-    "REGION": "eu-north-1",
-    "SRC_BUCKET": "source",
-    "DST_BUCKET": "mirror--eun1-az1--x-s3",
-    "QUEUE_URL": "https://sqs.eu-north-1.amazonaws.com/111122223333/q",
-}
-
-
-EXPIRES = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-def settings(**changed: str) -> Settings:
-    return load_settings(REQUIRED | changed)
-
-
-def head(**changed: object) -> dict:
-    answer = {
-        "ETag": '"9bb58f26192e4ba00f01e2e7b136bbd8"',
-        "LastModified": datetime(2026, 11, 25, 1, 2, 3, tzinfo=UTC),
-        "ContentLength": 5,
-        "ContentType": "text/plain",
-        "Metadata": {"colour": "red"},
-    }
-    return answer | changed
-
+from mirror.readers.listing import Finding
+from mirror.readers.repairs import Hints
+from mirror.settings import load_settings
 
 # Settings
 
@@ -52,38 +49,42 @@ def head(**changed: object) -> dict:
     ("name", "value", "rule"),
     [
         ("PART_SIZE", "5242879", "from 5242880 to 5368709120"),
-        ("MULTIPART_THRESHOLD", "5368709121", "from 5242880 to 5368709120"),
         ("WAIT_TIME_SECONDS", "0", "from 1 to 20"),
-        ("COPY_TIMEOUT", "901", "from 1 to 900"),
         ("VISIBILITY_TIMEOUT", "2h", "whole number"),
         ("VISIBILITY_TIMEOUT", "-5", "whole number"),
         ("DST_BUCKET", "an-ordinary-bucket", "directory bucket"),
         ("SRC_BUCKET", "mirror--eun1-az1--x-s3", "the name of a standard bucket"),
         ("QUEUE_URL", "my-queue", "URL of the SQS queue"),
-        ("SRC_BUCKET_OWNER", "12345", "12 digits"),
         ("LOG_LEVEL", "LOUD", "DEBUG, INFO"),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_it_has_to_be(name, value, rule):
-    with pytest.raises(ValueError, match=rule) as error:
-        settings(**{name: value})
-    assert str(error.value).startswith(f"{name}={value!r}")
-
-
-def test_all_wrong_settings_are_named_at_once():
-    with pytest.raises(ValueError, match=r"REGION.*PART_SIZE"):
-        settings(REGION="mars", PART_SIZE="1")
+def test_a_wrong_setting_is_named_with_what_it_has_to_be_and_all_of_them_at_once(name, value, rule):
+    with pytest.raises(ValueError, match=f"REGION='mars'.*{name}={value!r}.*{rule}|{name}={value!r}.*{rule}.*REGION"):
+        load_settings(ENVIRONMENT | {"REGION": "mars", name: value})
     with pytest.raises(ValueError, match="QUEUE_URL is not set"):
-        load_settings({name: value for name, value in REQUIRED.items() if name != "QUEUE_URL"})
+        load_settings({name: value for name, value in ENVIRONMENT.items() if name != "QUEUE_URL"})
 
 
 def test_a_message_may_not_come_back_before_a_copy_of_a_dead_worker_has_ended():
     with pytest.raises(ValueError, match="VISIBILITY_TIMEOUT=1199 has to be at least 1200"):
-        settings(VISIBILITY_TIMEOUT="1199")
-    assert settings(VISIBILITY_TIMEOUT="1200").visibility_timeout == 1200
+        load_settings(ENVIRONMENT | {"VISIBILITY_TIMEOUT": "1199"})
+    assert load_settings(ENVIRONMENT | {"VISIBILITY_TIMEOUT": "1200"}).visibility_timeout == 1200
 
 
 # Identity and metadata
+
+EXPIRES = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def source(**changed: object):
+    head = {
+        "ETag": '"9bb58f26192e4ba00f01e2e7b136bbd8"',
+        "LastModified": datetime(2026, 11, 25, 1, 2, 3, tzinfo=UTC),
+        "ContentLength": 5,
+        "ContentType": "text/plain",
+        "Metadata": {"colour": "red"},
+    }
+    return source_from_head(head | changed)
 
 
 @pytest.mark.parametrize(
@@ -99,28 +100,9 @@ def test_a_message_may_not_come_back_before_a_copy_of_a_dead_worker_has_ended():
     ],
 )
 def test_every_change_of_a_source_object_changes_its_identity(changed):
-    assert source_from_head(head(**changed)).identity != source_from_head(head()).identity
-
-
-def test_the_identity_does_not_depend_on_what_a_copy_does_not_carry():
-    same = head(StorageClass="STANDARD_IA", ReplicationStatus="COMPLETED", ServerSideEncryption="AES256")
-    assert source_from_head(same) == source_from_head(head())
-
-
-def test_all_replicated_metadata_is_sent_with_the_provenance():
-    everything = {
-        "CacheControl": "no-cache",
-        "ContentDisposition": "inline",
-        "ContentEncoding": "gzip",
-        "ContentLanguage": "fi",
-        "Expires": EXPIRES,
-    }
-    source = source_from_head(head(**everything))
-    sent = metadata_to_send(source, without_encoding=False)
-    assert sent == everything | {
-        "ContentType": "text/plain",
-        "Metadata": {"colour": "red", "sync-source": source.identity},
-    }
+    assert source(**changed).identity != source().identity
+    not_carried = {"StorageClass": "STANDARD_IA", "ReplicationStatus": "COMPLETED", "ServerSideEncryption": "AES256"}
+    assert source(**not_carried) == source()
 
 
 @pytest.mark.parametrize(
@@ -131,110 +113,97 @@ def test_all_replicated_metadata_is_sent_with_the_provenance():
     ],
 )
 def test_user_metadata_is_sent_as_far_as_it_can_be(changed, without_encoding, sent):
-    arguments = metadata_to_send(source_from_head(head(**changed)), without_encoding)
+    arguments = metadata_to_send(source(**changed), without_encoding)
     assert "ContentEncoding" not in arguments
     assert {name: text for name, text in arguments["Metadata"].items() if name != "sync-source"} == sent
     assert ("sync-source" in arguments["Metadata"]) == without_encoding
 
 
-@pytest.mark.parametrize(
-    ("changed", "can_be"),
-    [
-        ({"Metadata": {"name": "=?UTF-8?B?5pel5pys?="}}, False),
-        ({"Metadata": {"name": "日本"}}, False),
-        ({"MissingMeta": 1}, False),
-        ({"ExpiresString": "never"}, False),
-        ({"ContentDisposition": "attachment; filename=\u65e5"}, False),
-        ({"Expires": EXPIRES, "ExpiresString": "Tue, 01 Jan 2030 00:00:00 GMT"}, True),
-    ],
-)
-def test_metadata_can_be_sent_back_as_it_came_or_not(changed, can_be):
-    assert source_from_head(head(**changed)).carries_provenance is can_be
+# what a head has -> whether its metadata can be sent back as they came, and the archive that it is in
+HEADS = [
+    ({"Metadata": {"name": "=?UTF-8?B?5pel5pys?="}}, False, ""),
+    ({"Metadata": {"name": "日本"}}, False, ""),
+    ({"MissingMeta": 1}, False, ""),
+    ({"ExpiresString": "never"}, False, ""),
+    ({"ContentDisposition": "attachment; filename=\u65e5"}, False, ""),
+    ({"Expires": EXPIRES, "ExpiresString": "Tue, 01 Jan 2030 00:00:00 GMT"}, True, ""),
+    ({"StorageClass": "GLACIER_IR"}, True, ""),
+    ({"StorageClass": "DEEP_ARCHIVE", "Restore": 'ongoing-request="true"'}, True, "DEEP_ARCHIVE"),
+    ({"StorageClass": "GLACIER", "Restore": 'ongoing-request="false", expiry-date="..."'}, True, ""),
+    ({"StorageClass": "INTELLIGENT_TIERING", "ArchiveStatus": "ARCHIVE_ACCESS"}, True, "ARCHIVE_ACCESS"),
+]
 
 
-@pytest.mark.parametrize(
-    ("changed", "archived"),
-    [
-        ({}, ""),
-        ({"StorageClass": "STANDARD_IA"}, ""),
-        ({"StorageClass": "GLACIER_IR"}, ""),
-        ({"StorageClass": "GLACIER"}, "GLACIER"),
-        ({"StorageClass": "DEEP_ARCHIVE", "Restore": 'ongoing-request="true"'}, "DEEP_ARCHIVE"),
-        ({"StorageClass": "GLACIER", "Restore": 'ongoing-request="false", expiry-date="..."'}, ""),
-        ({"StorageClass": "INTELLIGENT_TIERING", "ArchiveStatus": "ARCHIVE_ACCESS"}, "ARCHIVE_ACCESS"),
-    ],
-)
-def test_an_archived_object_is_told_from_one_that_can_be_read(changed, archived):
-    assert source_from_head(head(**changed)).archived == archived
+@pytest.mark.parametrize(("changed", "can_be", "archived"), HEADS)
+def test_what_a_head_says_of_metadata_and_of_an_archive(changed, can_be, archived):
+    found = source(**changed)
+    assert (found.carries_provenance, found.archived) == (can_be, archived)
 
 
 # Messages
 
-
-def event(
-    key: str, bucket: str = "source", name: str = "ObjectCreated:Put", time: str = "2026-11-25T01:02:03.500Z"
-) -> str:
-    record = {"eventSource": "aws:s3", "eventName": name, "eventTime": time}
-    place = {"s3": {"bucket": {"name": bucket}, "object": {"key": key}}}
-    return json.dumps({"Records": [record | place]})
-
-
-def bridge_event(key: str, kind: str = "Object Created", bucket: str = "source") -> str:
-    """S3 User Guide, "EventBridge event message structure", and what came to it in 2026."""
-    body = {"version": "0", "id": "17793124", "detail-type": kind, "source": "aws.s3", "account": "111122223333"}
-    body |= {"time": "2026-11-25T01:02:03Z", "region": "eu-north-1", "resources": [f"arn:aws:s3:::{bucket}"]}
-    thing = {"key": key, "size": 5, "etag": "b1946ac92492d2347c6235b4d2611184", "sequencer": "00617F08299329D189"}
-    tags = {"name": bucket, "aws-generated-tags": {}}
-    return json.dumps(body | {"detail": {"version": "0", "bucket": tags, "object": thing, "reason": "PutObject"}})
-
-
 KEYS = ["a%20b", "a+b", "%2B", "100%", "a b/c//", "caf\u00e9/\u6a21\u578b \U0001f600", "&=?#", "%E6%A8", "+ %2520"]
-
-
-KINDS = {
-    "ObjectCreated:Put": "Object Created",
-    "ObjectRemoved:Delete": "Object Deleted",
-    "LifecycleExpiration:Delete": "Object Deleted",
-    "ObjectRestore:Completed": "Object Restore Completed",
-}
 TEXT = strategies.text(alphabet=strategies.characters(exclude_categories=["Cs"]), min_size=1)
 
 
 @hypothesis_settings(deadline=None)  # which would measure how busy the machine is
-@given(TEXT | strategies.sampled_from(KEYS), strategies.sampled_from(sorted(KINDS)))
-def test_both_forms_of_an_event_ask_for_the_same(key, name):
-    classic = event(quote_plus(key), name=name, time="2026-11-25T01:02:03.000Z")
-    got = read_body(bridge_event(key, KINDS[name]), settings())
-    assert got == read_body(classic, settings())
-    assert got.keys == {key}
-    assert got.event_time == datetime(2026, 11, 25, 1, 2, 3, tzinfo=UTC).timestamp()
-    assert got.destination_first == (not name.startswith("ObjectCreated"))
+@given(TEXT | strategies.sampled_from(KEYS), strategies.booleans())
+def test_both_forms_of_an_event_ask_for_the_same(name, is_deleted):
+    key = f"data/{name}"
+    classic, bridge = (read_body(with_time(json.dumps(form(key, is_deleted)), 1e9), SETTINGS) for form in EVENT_FORMS)
+    assert classic == bridge
+    assert (bridge.keys, bridge.event_time, bridge.destination_first) == ({key}, 1e9, is_deleted)
 
 
-@pytest.mark.parametrize(
-    ("encoded", "key"),
-    [
-        ("a+b%2Bc%26%C3%A9%3D%281%29.txt", "a b+c&é=(1).txt"),
-        ("in/a%20b", "in/a b"),
-        ("%2Flead//trail/", "/lead//trail/"),
-    ],
-)
-def test_a_key_is_decoded_from_its_form_encoding(encoded, key):
-    got = read_body(event(encoded), settings())
-    assert got.keys == {key}
-    assert got.event_time == datetime(2026, 11, 25, 1, 2, 3, 500_000, tzinfo=UTC).timestamp()
-    assert not got.destination_first
+def test_a_key_is_decoded_from_its_form_encoding():
+    body = json.dumps(record_event("data/KEY", False))
+    for encoded, key in (("a+b%2Bc%26%C3%A9%3D%281%29.txt", "a b+c&é=(1).txt"), ("a%20b//", "a b//")):
+        assert read_body(body.replace("KEY", encoded), SETTINGS).keys == {f"data/{key}"}
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        *(event("k", bucket="another"), event("other/k"), bridge_event("k", bucket="another"), bridge_event("other/k")),
-        '{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "source"}',
-    ],
-)
-def test_another_bucket_a_key_outside_the_prefix_and_a_test_ask_for_nothing(body):
-    assert read_body(body, settings(PREFIX_FILTER="models/")).keys == set()
+OURS = json.dumps(bridge_event("data/k", False))
+NO_EVENTS = [
+    *("hello", "[]", "{}", '{"Records": [{"s3": {}}]}', '{"Records": 5}', "null", "[" * 100_000),
+    *('{"source": "aws.s3"}', '{"source": "aws.events", "detail": {}}', OURS.replace('"key"', '"k"')),
+    OURS.replace('"source": "aws.s3"', '"source": "aws.s4"'),
+]
+NOT_OURS = [
+    *(json.dumps(form("other/k", False)) for form in EVENT_FORMS),
+    *(json.dumps(form("data/k", False)).replace('"name": "source"', '"name": "another"') for form in EVENT_FORMS),
+    '{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "source"}',
+]
+
+
+@pytest.mark.parametrize("body", NO_EVENTS + NOT_OURS)
+def test_another_bucket_or_prefix_asks_for_nothing_and_what_is_no_event_is_an_error(body):
+    if body in NOT_OURS:
+        assert read_body(body, SETTINGS).keys == set()
+    else:
+        with pytest.raises(ValueError, match="not an S3 event"):
+            read_body(body, SETTINGS)
+
+
+@pytest.mark.parametrize("are_missing", [False, True])
+def test_a_hint_is_read_like_an_event_and_begins_with_the_destination_unless_its_keys_are_missing(are_missing):
+    got = read_body(hint_body("source", ["data/a b+c&é", "data/d"], are_missing=are_missing), SETTINGS)
+    assert (got.keys, got.destination_first) == ({"data/a b+c&é", "data/d"}, not are_missing)
+
+
+def test_a_message_that_is_handed_back_carries_its_uploads_and_its_tries():
+    uploads = {"data/big+1": Upload("upload-1", "identity", 64 * MIB)}
+    for form in EVENT_FORMS:
+        again = read_body(handed_back_body(json.dumps(form("data/big+1", False)), uploads, 2), SETTINGS)
+        assert (again.keys, again.uploads, again.tries) == ({"data/big+1"}, uploads, 2)
+
+
+def test_what_a_worker_of_1_1_0_handed_back_is_gone_on_with():
+    """Its body as that release wrote it: an upgrade finds such messages in the queue."""
+    record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "source"}, "object": {"key": "data/big%2B1"}}}
+    upload = {"upload_id": "upload-1", "source": "identity", "part_size": 64 * MIB}
+    body = {"Records": [{"eventSource": "aws:s3", **record}], "sync": {"uploads": {"data/big+1": upload}, "tries": 3}}
+    got = read_body(json.dumps(body), SETTINGS)
+    assert got.uploads == {"data/big+1": Upload("upload-1", "identity", 64 * MIB)}
+    assert (got.keys, got.tries, got.waiting_since) == ({"data/big+1"}, 3, None)
 
 
 def test_a_summary_counts_what_did_not_happen_as_nothing():
@@ -243,58 +212,165 @@ def test_a_summary_counts_what_did_not_happen_as_nothing():
     assert summary({"skipped": 2}, 4, 1.5, announces=True) == f"{done} announced=0 unannounced=0 busy=0 cpu=1.50"
 
 
+# Errors
+
+
+def of(code: str, operation: str = "CopyObject") -> ClientError:
+    return ClientError({"Error": {"Code": code}}, operation)
+
+
+ERRORS = [
+    (of("PreconditionFailed"), Kind.CHANGED),
+    (Changed(), Kind.CHANGED),
+    (of("SlowDown"), Kind.BUSY),
+    (of("SlowDown", "ListObjectsV2"), Kind.BUSY),
+    (ReadTimeoutError(endpoint_url="u"), Kind.BUSY),
+    (ConnectTimeoutError(endpoint_url="u"), Kind.BUSY),
+    (of("AccessDenied"), Kind.DENIED),
+    (of("AccessDenied", "ListObjectsV2"), Kind.ENVIRONMENT),
+    (of("AccessDenied", "CreateSession"), Kind.ENVIRONMENT),
+    (of("AccessDenied", "ReceiveMessage"), Kind.QUEUE_GONE),
+    (of("AccessDenied", "SendMessage"), Kind.DENIED),
+    (of("KMS.DisabledException"), Kind.DENIED),
+    (of("ExpiredToken"), Kind.ENVIRONMENT),
+    (NoCredentialsError(), Kind.ENVIRONMENT),
+    (of("NotImplemented"), Kind.REFUSED),
+    (of("AWS.SimpleQueueService.NonExistentQueue", "ReceiveMessage"), Kind.QUEUE_GONE),
+    (of("OverLimit", "ReceiveMessage"), Kind.QUEUE_FULL),
+    (of("AWS.SimpleQueueService.MessageNotInflight", "DeleteMessageBatch"), Kind.RECEIPT_LOST),
+    (of("InvalidParameterValue", "SendMessage"), Kind.OWN),
+    (of("InvalidObjectState"), Kind.OWN),
+    (of("Unheard"), Kind.OWN),
+    (ValueError(), Kind.OWN),
+    (GaveUp(), Kind.OWN),
+]
+
+
+@pytest.mark.parametrize(("error", "kind"), ERRORS, ids=str)
+def test_what_an_error_means(error, kind):
+    assert meaning_of(error).kind is kind
+
+
+def test_a_code_has_one_meaning_in_an_operation():
+    rows = [
+        (code, operation)
+        for row in TABLE
+        for code in (*row.codes.split(), *row.classes)
+        for operation in row.operations
+    ]
+    assert len(MEANINGS) == len(rows)
+
+
+def test_what_has_no_answer_may_still_take_effect():
+    silent = ReadTimeoutError(endpoint_url="u"), ConnectionClosedError(endpoint_url="u"), of("InternalError"), of("500")
+    refused = ConnectTimeoutError(endpoint_url="u"), of("SlowDown"), of("503")
+    assert [outcome_unknown(error) for error in (*silent, *refused)] == [True] * 4 + [False] * 3
+    assert all(map(is_busy, refused))
+
+
+def test_only_others_can_show_whether_a_key_that_s3_was_too_busy_for_is_at_fault():
+    assert (may_be_environment(GaveUp()), may_be_environment(of("SlowDown"))) == (True, False)
+
+
 def test_advice_for_s3_is_not_given_for_the_queue():
-    denied = {"Error": {"Code": "AccessDenied", "Message": "no"}}
-    assert "advice" in describe(ClientError(denied, "CopyObject"))
-    assert describe(ClientError(denied, "ReceiveMessage")) == (
-        'operation=ReceiveMessage error=AccessDenied message="no"'
-    )
+    assert "advice" in describe(of("AccessDenied"))
+    assert describe(of("AccessDenied", "ReceiveMessage")) == 'operation=ReceiveMessage error=AccessDenied message=""'
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        *("hello", "[]", "{}", '{"Records": [{"s3": {}}]}', '{"Records": 5}', "null", "[" * 100_000),
-        *('{"source": "aws.s3"}', '{"source": "aws.events", "detail": {}}', bridge_event("k").replace('"key"', '"k"')),
-        bridge_event("k").replace('"source": "aws.s3"', '"source": "aws.s4"'),
-    ],
-)
-def test_a_body_that_is_no_event_is_an_error_that_shows_it(body):
-    with pytest.raises(ValueError, match="not an S3 event"):
-        read_body(body, settings())
+# What it asks of SQS
 
 
-@pytest.mark.parametrize("are_missing", [False, True])
-def test_a_hint_is_read_like_an_event_and_begins_with_the_destination_unless_its_keys_are_missing(are_missing):
-    got = read_body(hint_body("source", ["a b+c&é", "d"], are_missing=are_missing), settings())
-    assert got.keys == {"a b+c&é", "d"}
-    assert got.destination_first is not are_missing
+class Sqs:
+    """Answers with what it was given, first of all by an error of that code, and keeps what it was asked."""
+
+    def __init__(self, **answers):
+        self.answers, self.asked = answers, []
+        self.queue = Queue(LastingClient(self.answer), "url")
+
+    async def answer(self, operation, arguments):
+        self.asked.append((operation, arguments))
+        answer = self.answers.get(operation, {})
+        if isinstance(answer, str) and len(self.asked) == 1:
+            raise of(answer, operation)
+        return answer if isinstance(answer, dict) else {}
 
 
-def test_a_message_that_is_handed_back_carries_its_uploads_and_its_tries():
-    uploads = {"big+1": Upload("upload-1", "identity", 64 * MIB)}
-    for body in (event("big%2B1"), bridge_event("big+1")):
-        assert read_body(body, settings()).tries == 0
-        again = read_body(handed_back_body(body, uploads, 2), settings())
-        assert again.keys == {"big+1"}
-        assert again.uploads == uploads
-        assert again.tries == 2
+ONE = {"QueueUrl": "url", "MessageBody": "b", "DelaySeconds": 0}
 
 
-def test_what_a_worker_of_1_1_0_handed_back_is_gone_on_with():
-    """Its body as that release wrote it: an upgrade finds such messages in the queue."""
-    record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "source"}, "object": {"key": "big%2B1"}}}
-    upload = {"upload_id": "upload-1", "source": "identity", "part_size": 64 * MIB}
-    body = {"Records": [{"eventSource": "aws:s3", **record}], "sync": {"uploads": {"big+1": upload}, "tries": 3}}
-    got = read_body(json.dumps(body), settings())
-    assert got.uploads == {"big+1": Upload("upload-1", "identity", 64 * MIB)}
-    assert (got.keys, got.tries, got.waiting_since) == ({"big+1"}, 3, None)
+@pytest.mark.parametrize(("group", "named"), [("reconcile", {"MessageGroupId": "reconcile"}), ("", {})])
+def test_a_group_is_named_if_there_is_one_and_what_a_batch_lost_is_sent_alone(group, named):
+    sqs = Sqs(send_message_batch={"Failed": [{"Id": "1"}]})
+    asyncio.run(sqs.queue.send_batch(["a", "b"], group))
+    entries = [{"Id": str(number), "MessageBody": body} | named for number, body in enumerate("ab")]
+    batch = {"QueueUrl": "url", "Entries": entries}
+    assert sqs.asked == [("send_message_batch", batch), ("send_message", ONE | named)]
 
 
-def test_what_sqs_knows_no_longer_is_not_deleted_again_and_again() -> None:
-    class Sqs:
-        async def delete_message_batch(self, **_: Any) -> dict[str, Any]:
-            codes = {"0": "ReceiptHandleIsInvalid", "1": "InternalError"}
-            return {"Failed": [{"Id": number, "Code": code} for number, code in codes.items()]}
+def test_where_a_group_is_refused_the_message_goes_without_and_any_other_refusal_is_raised():
+    sqs = Sqs(send_message="InvalidParameterValue")
+    asyncio.run(sqs.queue.send("b", 5000, "reconcile"))
+    assert sqs.asked[1:] == [("send_message", ONE | {"DelaySeconds": 900})]
+    for code, group in (("InvalidParameterValue", ""), ("AccessDenied", "reconcile")):
+        with pytest.raises(ClientError, match=code):
+            asyncio.run(Sqs(send_message=code).queue.send("a", 0, group))
 
-    assert asyncio.run(Queue(Sqs(), "the queue").delete(["gone", "refused", "deleted"])) == {"refused"}
+
+def test_lists_may_be_null_and_what_sqs_knows_no_longer_is_not_deleted_again_and_again():
+    queue = Sqs(receive_message={"Messages": None}, delete_message_batch={"Failed": None}).queue
+    assert asyncio.run(queue.receive(0, 1)) == []
+    assert asyncio.run(queue.delete(["handle"])) == set()
+    codes = {"0": "ReceiptHandleIsInvalid", "1": "InternalError"}
+    failed = {"Failed": [{"Id": number, "Code": code} for number, code in codes.items()]}
+    assert asyncio.run(Sqs(delete_message_batch=failed).queue.delete(["gone", "refused", "deleted"])) == {"refused"}
+
+
+def test_the_keys_of_a_comparison_are_sent_five_batches_at_a_time_and_each_once():
+    keys, bodies, under_way, most = [f"data/{number}" for number in range(5 * 80 + 3)], [], [], []
+
+    async def answer(_operation, arguments):
+        under_way.append(1)
+        most.append(len(under_way))
+        await asyncio.sleep(0)
+        bodies.extend(entry["MessageBody"] for entry in arguments["Entries"])
+        under_way.pop()
+        return {}
+
+    async def send_all():
+        hints = Hints(SETTINGS, Queue(LastingClient(answer), "url"))
+        await hints.send([Finding(key, MISSING, COPY) for key in keys])
+        assert hints.sent == 5 * 80  # the rest waits for a full batch
+        await hints.send([], last=True)
+
+    asyncio.run(send_all())
+    assert sorted(key for body in bodies for key in read_body(body, SETTINGS).keys) == sorted(keys)
+    assert max(most) == 5
+
+
+# Parts side by side: this many at a time in all, and keys take turns
+
+
+def test_slots_are_shared_in_turns_and_free_again_after_an_error_or_a_cancellation():
+    slots, begun = Slots(2), []
+
+    async def copy(part):
+        begun.append(part)
+        await asyncio.sleep(0)
+        if part == "fails":
+            raise ValueError(part)
+
+    async def all_of_it():
+        await asyncio.gather(*(slots.run(copy, [f"{key}{number}" for number in range(6)]) for key in "ab"))
+        assert sorted(begun) == sorted(f"{key}{number}" for key in "ab" for number in range(6))
+        assert {part[0] for part in begun[2:6]} == {"a", "b"}
+        with pytest.raises(ValueError, match="fails"):
+            await slots.run(copy, ["fails", "x", "y", "z"])
+        slow = asyncio.create_task(slots.run(copy, "efgh"))
+        await asyncio.sleep(0)
+        slow.cancel()  # before the first of them has begun
+        await asyncio.wait([slow])
+        await asyncio.wait_for(slots.run(copy, "uv"), 5)
+        assert (begun[12:14], begun[-2:]) == (["fails", "x"], ["u", "v"])
+        assert not {"y", "z", "g", "h"} & {*begun}
+
+    asyncio.run(all_of_it())
