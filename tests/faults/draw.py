@@ -8,11 +8,11 @@ Each possible fault has a place in one fixed order, by a hash of its text. So th
 in the code, and the first rows stay the first if there are to be more.
 """
 
-import argparse
 import ast
 import hashlib
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, count, zip_longest
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from cosmic_ray.ast import ast_nodes, get_ast, is_number
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
-from sample import PROJECT, Row, places, planted, rows, write
+from sample import PROJECT, Row, first_difference, places, planted, rows, write
 
 SEED = "s3-to-s3express-sync"
 
@@ -51,42 +51,16 @@ PLAUSIBLE = re.compile(
 
 SMALL = ("0", "1", "2")  # numbers that are a step or a place; others are limits, of which one more is no fault
 
-# Of Bash and jq: what is found, and what it becomes.
-CHANGES = (
-    (r" == ", " != "),
-    (r" != ", " == "),
-    (r" <= ", " < "),
-    (r" >= ", " > "),
-    (r" < ", " <= "),
-    (r" > (?=[\w$.(])", " >= "),
-    (r"(?<=\[\[ )-n ", "-z "),
-    (r"(?<=\[\[ )-z ", "-n "),
-    (r"(?<=\[\[ )! |(?<=if )! | \| not\b", ""),
-    (r"(?<=if )(?=[a-z_]+( \"[^;]*)?;)", "! "),
-    (r" && ", " || "),
-    (r" \|\| ", " && "),
-    (r"(?<=[\w)\]}\"]) and (?=[.$(]|any|all|startswith|test)", " or "),
-    (r"(?<=[\w)\]}\"]) or (?=[.$(]|any|all|startswith|test)", " and "),
-    (r"\bfirst(?=\(| \||\)|$)", "last"),
-    (r"\blast(?=\(| \||\)|$)", "first"),
-    (r"\bmin(?=_by\(| \||\)|$)", "max"),
-    (r"\bmax(?=_by\(| \||\)|$)", "min"),
-    (r"\bany(?=\(| \||\)|$)", "all"),
-    (r"\ball(?=\(| \||\)|$)", "any"),
-    (r"\[0\]", "[1]"),
-    (r"\[-1\]", "[0]"),
-    (r"\[1:\]", "[2:]"),
-    (r"\[:-1\]", ""),
-    (r"(?<=@):2\}", ":3}"),
-    (r"(?<=\w) \+ (?=\w)", " - "),
-    (r"(?<=\w) - (?=\w)", " + "),
-    (r"(?<=\w) / (?=\w)", " * "),
-    (r"\btrue\b", "false"),
-    (r"\bfalse\b", "true"),
-    (r" \| (unique|sort|tonumber|fromjson|ascii_downcase)(?= \||\)|$|')", ""),
-    (r" // (\d+|\"[^\"]*\"|\[\]|\{\})(?=[ )\]|,}])", ""),
-    (r"\bselect\((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)", "."),
-)
+# Of Bash and jq: words that take each other's place, what is found and what it becomes, and what can be missing.
+PAIRS = ("== !=", "<= <", ">= >", "&& ||", "and or", "first last", "min max", "any all", "true false", "-n -z", "+ -")
+CHANGES = ((r"\[0\]", "[1]"), (r"\[-1\]", "[0]"), (r"\[1:\]", "[2:]"), (r"(?<=@):2\}", ":3}"), (r"(?<=\w) / ", " * "))
+CHANGES += ((r"(?<=if )(?=[a-z_]+( \"[^;]*)?;)", "! "), (r"\bselect\((?:[^()]|\([^()]*\))*\)", "."))
+MISSING = (r"(?<=\[\[ )! |(?<=if )! | \| not\b", r"\[:-1\]", r" // (\d+|\"[^\"]*\"|\[\]|\{\})(?=[ )\]|,}])")
+MISSING += (r" \| (unique|sort|tonumber|fromjson|ascii_downcase)(?= \||\)|$|')",)
+FAULTS = [*CHANGES, *((pattern, "") for pattern in MISSING)]
+for one, other in map(str.split, PAIRS):
+    FAULTS += [(rf"(?<![^\s(|]){re.escape(this)}(?![^\s()|;])", that) for this, that in ((one, other), (other, one))]
+
 # Lines whose absence says nothing, or only that a name is not there.
 NOTHING = re.compile(r"\s*(#.*|\"[^$]*\"\s*\\?|[\"')\]}({\\\[,;&|]*|fi|done|else|then|esac|do|pass|;;)\s*")
 BASH_NAMES = re.compile(r"\s*((local|readonly|declare)\b|\w+=|[\w-]+\(\) |def |source )")
@@ -112,9 +86,6 @@ class Site(NamedTuple):
         return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
-# Where faults can be
-
-
 def of_python(file: str, source: str) -> Iterator[Site]:
     for name in filter(PLAUSIBLE.fullmatch, operator_names()):
         operator, occurrences = get_operator(name)(), count()
@@ -137,7 +108,7 @@ def of_text(file: str, source: str) -> Iterator[Site]:
     """Changed words of Bash and jq."""
     start = 0
     for number, line in enumerate(source.splitlines(keepends=True)):
-        for pattern, replacement in () if line.lstrip().startswith("#") else CHANGES:
+        for pattern, replacement in () if line.lstrip().startswith("#") else FAULTS:
             for found in re.finditer(pattern, line):
                 span = (start + found.start(), start + found.end())
                 yield Site(file, number, found.start(), replacement, partial(replaced, span, replacement))
@@ -159,28 +130,9 @@ def without(number: int, file: str, source: str) -> str:
     lines = source.splitlines(keepends=True)
     indent = lines[number][: -len(lines[number].lstrip())]
     missing = "".join([*lines[:number], *lines[number + 1 :]])
-    if not file.endswith(".py") or is_code(missing, source):
+    if not file.endswith(".py") or is_readable(file, missing, source):
         return missing
     return "".join([*lines[:number], f"{indent}pass\n", *lines[number + 1 :]])
-
-
-def is_code(changed: str, source: str) -> bool:
-    """Whether it can be read, and is other Python than before, docstrings aside."""
-    try:
-        return ast.dump(without_texts(changed)) != ast.dump(without_texts(source))
-    except SyntaxError:
-        return False
-
-
-def without_texts(source: str) -> ast.Module:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            node.value.value = ""
-    return tree
-
-
-# What becomes rows
 
 
 def as_row(name: str, site: Site, source: str) -> Row | None:
@@ -200,16 +152,23 @@ def as_row(name: str, site: Site, source: str) -> Row | None:
     return row if planted(row, source) == changed else None
 
 
-def first_difference(one: list[str], other: list[str]) -> int:
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
 def is_readable(file: str, changed: str, source: str) -> bool:
+    """Of Python, whether it is also other code than before, docstrings aside."""
     if file.endswith(".py"):
-        return is_code(changed, source)
-    if file.endswith(".jq"):
-        return not subprocess.run(["jq", "-n", f"{changed}\nnull"], capture_output=True).returncode
-    return not subprocess.run(["bash", "-n"], input=changed, text=True, capture_output=True).returncode
+        try:
+            return ast.dump(without_texts(changed)) != ast.dump(without_texts(source))
+        except SyntaxError:
+            return False
+    command, given = (["jq", "-n", f"{changed}\nnull"], "") if file.endswith(".jq") else (["bash", "-n"], changed)
+    return not subprocess.run(command, input=given, text=True, capture_output=True).returncode
+
+
+def without_texts(source: str) -> ast.Module:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value.value = ""
+    return tree
 
 
 def sites(folder: str) -> Iterator[Site]:
@@ -239,13 +198,6 @@ def drawn(folder: str, number: int, known: list[Row]) -> list[Row]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("rows", type=int, help="how many rows each folder is to have")
-    number = parser.parse_args().rows
-    known = rows()
-    write(row for folder in FOLDERS for row in drawn(folder, number, known))
-
-
 if __name__ == "__main__":
-    main()
+    before = rows()
+    write(row for folder in FOLDERS for row in drawn(folder, int(sys.argv[1]), before))

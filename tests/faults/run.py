@@ -47,8 +47,8 @@ wait "$!"
 FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
 
 
-def copy_project(folder: Path) -> None:
-    project = folder / "project"
+def copy_with(row: Row | None, folder: str) -> None:
+    project = Path(folder, "project")
     project.mkdir()
     for name in COPIED:
         shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("bench", "__pycache__"))
@@ -57,15 +57,10 @@ def copy_project(folder: Path) -> None:
             (project / path.name).symlink_to(path.resolve())
         elif path.is_file():
             shutil.copy(path, project)
-
-
-def copy_with(row: Row | None, folder: str) -> None:
-    copy_project(Path(folder))
     if row:
-        file = Path(folder, "project", row.file)
-        changed = planted(row, file.read_text())
+        changed = planted(row, (project / row.file).read_text())
         assert changed is not None, f"{row.name} has lost its place in {row.file}: see --anchor"
-        file.write_text(changed)
+        (project / row.file).write_text(changed)
 
 
 def outcome(row: Row | None, tests: Iterable[str], *options: str) -> str:

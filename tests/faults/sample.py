@@ -6,7 +6,7 @@ matter where in the file they stand. Rows are never drawn again: one whose code 
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,5 +109,5 @@ def moved(row: Row, file: str, text: str, source: str) -> Row | None:
     return row._replace(file=file, text=text, fault=fault, nth=min(row.nth, of), of=of)
 
 
-def first_difference(one: str, other: str) -> int:
+def first_difference(one: Sequence[str], other: Sequence[str]) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
