@@ -56,6 +56,8 @@ TIMEOUT = "timeout"
 INTERRUPT = "interrupt"
 HANDED_BACK = ("interrupted", "postponed")  # ends of a sync whose messages are sent again
 OF_FUNCTION = {"crashes": "kills", "stops": "deadlines"}  # what workers and the function have each of their own
+# Fields of Case and State: how often each may happen, and may still.
+MAY_HAPPEN = ("crashes", "losses", "stops", "duplicates", "joins", "removals", "functions", "kills", "deadlines")
 LEFT_OVER = "left over"  # a message joins that an earlier worker may have left an upload with
 DAY = "day"
 CLOCK = Call("clock", False, "", "", "", 0, (), None, "")
@@ -427,15 +429,7 @@ class Search:
         return State(
             store=Store(copy, uploads, len(uploads)),
             queue=messages,
-            crashes=case.crashes,
-            losses=case.losses,
-            stops=case.stops,
-            duplicates=case.duplicates,
-            joins=case.joins,
-            removals=case.removals,
-            functions=case.functions,
-            kills=case.kills,
-            deadlines=case.deadlines,
+            **{name: getattr(case, name) for name in MAY_HAPPEN},
         )
 
     # What can happen next
@@ -524,9 +518,7 @@ class Search:
                 position = self.syncs.answered(position, LEFT_OVER)
             joined = sync._replace(position=position, held=(*sync.held, Held(message, late=True)))
             after = state._replace(
-                syncs=replaced(state.syncs, sync, joined),
-                queue=replaced(state.queue, message),
-                joins=state.joins - 1,
+                syncs=replaced(state.syncs, sync, joined), queue=replaced(state.queue, message), joins=state.joins - 1
             )
             yield Step(("is joined by", message), after, sync.position, position)
 

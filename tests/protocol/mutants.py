@@ -21,8 +21,9 @@ sys.path[:0] = [".", "tests/protocol"]
 import hypothesis, planted, pytest
 hypothesis.settings.register_profile("first", phases=[hypothesis.Phase.generate])
 hypothesis.settings.load_profile("first")
-file, text, replacement, *arguments = sys.argv[1:]
-planted.plant(file, {text: replacement} if text else {})
+text, replacement, *arguments = sys.argv[1:]
+if text:
+    planted.plant({text: replacement})
 sys.exit(pytest.main(arguments))
 """
 
@@ -228,20 +229,11 @@ MUTANTS = (
 )
 
 
-def place_of(mutant: Mutant) -> str:
-    """The file of mirror/ that has its text. Raises ValueError if that is not there once: the worker has changed."""
-    files = (PROJECT / "mirror").rglob("*.py")
-    found = [str(file) for file in files for _ in range(file.read_text().count(mutant.text))]
-    if len(found) != 1:
-        raise ValueError(f"{mutant.name}: its text has to be in one place, it is in {found}")
-    return str(Path(found[0]).relative_to(PROJECT / "mirror"))
-
-
-def run_tests(tests: tuple[str, ...], file: str = "cli.py", text: str = "", replacement: str = "") -> tuple[int, str]:
+def run_tests(tests: tuple[str, ...], text: str = "", replacement: str = "") -> tuple[int, str]:
     """On the worker with that text replaced. The status, 0: they pass, 1: they fail, others: they could not be run; and
     their output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY"))}
-    arguments = [file, text, replacement, "-x", "-q", "-c", ".pytest.ini", "-p", "no:cacheprovider"]
+    arguments = [text, replacement, "-x", "-q", "-c", ".pytest.ini", "-p", "no:cacheprovider"]
     arguments += [f"tests/{test}" for test in tests]
     process = forks_after(LIBRARIES).start(COMMAND, *arguments, environment=environment, cwd=str(PROJECT))
     output, _ = process.communicate(timeout=3000)

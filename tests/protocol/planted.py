@@ -47,9 +47,17 @@ class Finder(MetaPathFinder):
         return found
 
 
-def plant(file: str, changes: Mapping[str, str]) -> Finder:
-    """In what is imported from now on. `file`: below mirror/."""
-    finder = Finder(f"mirror.{file.removesuffix('.py').replace('/', '.')}", changes)
+def place_of(text: str) -> str:
+    """The module of the worker that has this text. Raises ValueError if it is not there once."""
+    found = [file for file in (ROOT / "mirror").rglob("*.py") for _ in range(file.read_text().count(text))]
+    if len(found) != 1:
+        raise ValueError(f"this has to be in one place, it is in {[*map(str, found)]}: {text}")
+    return ".".join(found[0].relative_to(ROOT).with_suffix("").parts)
+
+
+def plant(changes: Mapping[str, str]) -> Finder:
+    """In what is imported from now on. `changes`: texts of one file, and what they become."""
+    finder = Finder(place_of(next(iter(changes))), changes)
     sys.meta_path.insert(0, finder)
     return finder
 
@@ -59,12 +67,12 @@ def ours() -> dict[str, ModuleType]:
 
 
 @contextmanager
-def changed(file: str, changes: Mapping[str, str], world: str) -> Iterator[Any]:
-    """The module of that name, on the worker's code with these changes in a file of mirror/."""
+def changed(changes: Mapping[str, str], world: str) -> Iterator[Any]:
+    """The module of that name, on the worker's code with these changes."""
     kept = ours()
     for name in kept:
         del sys.modules[name]
-    finder = plant(file, changes)
+    finder = plant(changes)
     try:
         yield importlib.import_module(world)
     finally:

@@ -31,18 +31,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
-from fakes import (
-    ENVIRONMENT,
-    LARGE,
-    SMALL,
-    Copy,
-    Running,
-    Source,
-    Store,
-    Version,
-    identity,
-    serve,
-)
+from fakes import ENVIRONMENT, LARGE, SMALL, Copy, Running, Source, Store, Version, identity, serve
 from interleave import (
     CREATED,
     DAY,

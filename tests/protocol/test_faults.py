@@ -82,7 +82,7 @@ HISTORIES: dict[str, list[Step]] = {
         *(change("put y"), work(NOTHING, ("head_object", ("too late", "put z")))),
     ],
     "a recheck that cannot be sent": [
-        *(NEW, work(("copy_object", ("reset",)), ("send_message", ("loses the answer",))), left(0, 1)),
+        *(NEW, work(("copy_object", ("reset",)), ("send_message", ("loses the answer",))), left(0, 1))
     ],
     "a bucket that wakes up in four minutes": [NEW, is_busy(240), work(), left()],
     "a bucket that wakes up in ten minutes": [NEW, is_busy(600), work(), left(1)],
@@ -106,7 +106,7 @@ HISTORIES: dict[str, list[Step]] = {
     ],
     "a key that is overwritten at each copy": [NEW, change("put x", key="data/b"), work(*OVERWRITTEN), left()],
     "a key that is overwritten at each copy, until the worker dies": [
-        *(NEW, work(*OVERWRITTEN, ("copy_object", ("dies",))), left(most=2), forgets_older, change("delete"), work()),
+        *(NEW, work(*OVERWRITTEN, ("copy_object", ("dies",))), left(most=2), forgets_older, change("delete"), work())
     ],
     "the newest message, whose change is copied": [
         NEW,

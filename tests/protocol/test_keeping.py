@@ -1,7 +1,6 @@
 """KEEP_DAYS: in every schedule what is in time is there, and what is expired is gone or equal. See keeping.py."""
 
 import os
-import time
 
 import pytest
 from fakes import LARGE
@@ -64,10 +63,7 @@ MARKERS = {
     "both deleted": (MARKED._replace(changes=("delete _SUCCESS", "delete a")), 2),
 }
 NIGHTLY_MARKERS = {
-    "both overwritten, with a crash": (
-        MARKED._replace(changes=("put a y", "put _SUCCESS"), workers=1, crashes=1),
-        2,
-    ),
+    "both overwritten, with a crash": (MARKED._replace(changes=("put a y", "put _SUCCESS"), workers=1, crashes=1), 2),
     "both overwritten, two workers": (MARKED._replace(changes=("put a y", "put _SUCCESS")), 2),
     "both touched": (MARKED._replace(changes=("touch a new", "touch _SUCCESS new")), 2),
     "one file deleted": (MARKED._replace(before=("put a x", "put b x"), changes=("delete b", "put _SUCCESS")), 2),
@@ -75,35 +71,27 @@ NIGHTLY_MARKERS = {
 }
 
 
-def search_all(name, cases, kind, show):
-    began, schedules, states, steps = time.monotonic(), 0, 0, 0
-    case, days = cases[name]
-    for changes in with_days(case.changes, days):
-        search = kind(case._replace(changes=changes))
-        schedules += search.run()
-        states += len(search.schedules)
-        steps += search.transitions
-    seconds = time.monotonic() - began
-    show(f"{name}: {schedules:.2g} schedules, {states} states, {steps} steps, {seconds:.1f} s")
+def searches(kind, case, days):
+    return (kind(case._replace(changes=changes)) for changes in with_days(case.changes, days))
 
 
 @pytest.mark.parametrize("name", CASES | (NIGHTLY_CASES if NIGHTLY else {}))
-def test_every_schedule_ends_with_what_is_in_time(name, show):
-    search_all(name, CASES | NIGHTLY_CASES, Keeping, show)
+def test_every_schedule_ends_with_what_is_in_time(name, passes):
+    passes(name, searches(Keeping, *(CASES | NIGHTLY_CASES)[name]))
 
 
 @pytest.mark.parametrize("name", MARKERS | (NIGHTLY_MARKERS if NIGHTLY else {}))
-def test_a_reader_sees_no_marker_before_what_is_in_time(name, show):
-    search_all(name, MARKERS | NIGHTLY_MARKERS, KeepingReaders, show)
+def test_a_reader_sees_no_marker_before_what_is_in_time(name, passes):
+    passes(name, searches(KeepingReaders, *(MARKERS | NIGHTLY_MARKERS)[name]))
 
 
 # The file's event is lost, and the marker, which is younger, is in time for longer.
 LOST_FILE = MARKED._replace(before=(), changes=("put a x", "day", "put _SUCCESS", "day"))
 
 
-def test_a_marker_waits_for_what_is_in_time_and_no_longer(show):
+def test_a_marker_waits_for_what_is_in_time_and_no_longer(passes):
     search = KeepingReaders(LOST_FILE, forgotten="put a")
-    show(f"a file that never comes, then its marker: {search.run():.2g} schedules")
+    passes("a file that never comes, then its marker", [search])
     waiting = [state for state in search.schedules if any(not parked.calls for parked in state.parked)]
     assert {day_after(LOST_FILE, state.changes) for state in waiting} == {1}
 
@@ -133,18 +121,14 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
-def test_the_search_finds_what_goes_wrong_without(left_out, show):
+def test_the_search_finds_what_goes_wrong_without(left_out, finds):
     case, forgotten, days, expected = LEFT_OUT[left_out]
-    found = Keeping(case, forgotten, days).first_fault()
-    assert found, "no schedule shows it"
-    show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
-    assert found[1].startswith(expected)
+    finds(f"without {left_out}", Keeping(case, forgotten, days), expected)
 
 
-def test_what_is_not_promised_without_provenance(show):
+def test_what_is_not_promised_without_provenance(finds):
     """A copy of the version before, that lands after the new one has expired, counts as its copy: the lifecycle or a
     removal takes it."""
-    found = Keeping(NEW._replace(changes=("put a", "put b", "day", "day"), opaque=True)).first_fault()
-    assert found, "no schedule shows it, so it could be promised"
-    show(f"not promised without provenance:\n{found[0]}\n  => {found[1]}")
-    assert found[1].startswith("at rest the destination is ('a', 1, 'label'), the source ('b', 1, 'label')")
+    search = Keeping(NEW._replace(changes=("put a", "put b", "day", "day"), opaque=True))
+    expected = "at rest the destination is ('a', 1, 'label'), the source ('b', 1, 'label')"
+    finds("not promised without provenance", search, expected)

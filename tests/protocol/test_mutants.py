@@ -1,17 +1,13 @@
-"""The tests notice planted faults; see mutants.py for the table. Those outside of this folder are run nightly."""
-
-import os
+"""The tests notice planted faults; see mutants.py for the table."""
 
 import pytest
-from mutants import MUTANTS, PROJECT, place_of, run_tests
-
-NIGHTLY = os.environ.get("NIGHTLY") == "1"
-PLANTED = [mutant for mutant in MUTANTS if NIGHTLY or mutant.tests[0].startswith("protocol/")]
+from mutants import MUTANTS, PROJECT, run_tests
+from planted import place_of
 
 
 def test_each_fault_has_its_place_in_the_code():
     for mutant in MUTANTS:
-        place_of(mutant)
+        place_of(mutant.text)
 
 
 def test_the_tests_that_notice_a_fault_are_there():
@@ -24,13 +20,13 @@ def test_the_tests_that_notice_a_fault_are_there():
     assert lost == []
 
 
-@pytest.mark.parametrize("mutant", PLANTED, ids=[mutant.name for mutant in PLANTED])
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
 def test_a_planted_fault_is_noticed(mutant):
-    status, output = run_tests(mutant.tests, place_of(mutant), mutant.text, mutant.replacement)
+    status, output = run_tests(mutant.tests, mutant.text, mutant.replacement)
     assert status == 1, output[-3000:]
 
 
 def test_without_a_planted_fault_a_test_of_each_file_passes():
-    by_file = {test.partition("::")[0]: test for mutant in PLANTED for test in mutant.tests}
+    by_file = {test.partition("::")[0]: test for mutant in MUTANTS for test in mutant.tests}
     status, output = run_tests(tuple(by_file.values()))
     assert status == 0, output[-3000:]

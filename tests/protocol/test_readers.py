@@ -1,7 +1,6 @@
 """A reader never sees a marker before what it announced, and does if a step of markers.py is left out."""
 
 import os
-import time
 
 import pytest
 from interleave import Case
@@ -104,15 +103,6 @@ VARIANTS = {
 }
 
 
-def search(name, show, readers):
-    began = time.monotonic()
-    schedules = readers.run()
-    show(
-        f"{name}: {schedules:.2g} schedules, {len(readers.schedules)} states, {readers.transitions} steps, "
-        f"{time.monotonic() - began:.1f} s"
-    )
-
-
 def worlds(case):
     """What takes no time: nothing, or what the promises about deletions ask for, see readers.py."""
     if case.unconditional:
@@ -127,9 +117,9 @@ def searches(cases):
 
 
 @pytest.mark.parametrize(("name", "instant"), searches(CASES | (NIGHTLY_CASES if NIGHTLY else {})))
-def test_a_reader_sees_no_marker_before_what_it_announces(name, instant, show):
+def test_a_reader_sees_no_marker_before_what_it_announces(name, instant, passes):
     words = f"{name}, copies of {instant} take no time" if instant else name
-    search(words, show, Readers((CASES | NIGHTLY_CASES)[name], instant=(instant,), **VARIANTS.get(name, {})))
+    passes(words, [Readers((CASES | NIGHTLY_CASES)[name], instant=(instant,), **VARIANTS.get(name, {}))])
 
 
 QUIET = (
@@ -147,25 +137,20 @@ QUIET = (
 )
 
 
-def test_one_sync_at_a_time_that_nothing_disturbs_keeps_all_promises_though_copies_take_time(show):
-    for case in QUIET:
-        search(", ".join(case.changes), show, Readers(case._replace(workers=1), strict=(FILES, MARKERS)))
+def test_one_sync_at_a_time_that_nothing_disturbs_keeps_all_promises_though_copies_take_time(passes):
+    passes("one at a time", (Readers(case._replace(workers=1), strict=(FILES, MARKERS)) for case in QUIET))
 
 
 # What each step is for: the real code without it.
 
-MARKERS_PY, COMPLETENESS, WAITING = "options/markers.py", "readers/completeness.py", "options/waiting.py"
-# what is left out -> the file, texts in it and what they become, what the search is given, the fault that is found
+# what is left out -> texts of a file and what they become, what is searched, the fault that is found, more arguments
 LEFT_OUT = {
     "the wait": (
-        MARKERS_PY,
         {"if is_marker(sync.key, self.buckets.settings.copy_last):": "if False:"},
-        (Case(("put a x", "put _SUCCESS")),),
-        {},
+        Case(("put a x", "put _SUCCESS")),
         "not complete",
     ),
     "a look at the marker before the folder is compared": (
-        "protocol/sync.py",
         {
             """        if not buckets.answering.is_open:
             await buckets.answering.open()
@@ -178,47 +163,33 @@ LEFT_OUT = {
             await step(sync)
         if source.size >""": """        if source.size >""",
         },
-        (PUT_TWICE,),
-        {},
+        PUT_TWICE,
         "not complete",
     ),
     "a look at each young copy": (
-        COMPLETENESS,
         {"is_settled = self.trusts_age and": "is_settled = True or"},
-        (Case(("put a x", "put a y", "put _SUCCESS")),),
-        {},
+        Case(("put a x", "put a y", "put _SUCCESS")),
         "not complete",
     ),
     "a look at each copy of a source with versions": (
-        COMPLETENESS,
         {" or self.may_be_rolled_back():": ":"},
-        (ROLLED_BACK,),
-        {},
+        ROLLED_BACK,
         "not complete",
     ),
-    "the wait for what is to go": (
-        WAITING,
-        {"exact=is_for_marker": "exact=False"},
-        (GHOST,),
-        {"instant": (FILES,)},
-        "a ghost",
-    ),
+    "the wait for what is to go": ({"exact=is_for_marker": "exact=False"}, GHOST, "a ghost", {"instant": (FILES,)}),
     "an exception for the markers beside it": (
-        MARKERS_PY,
         {"return key != sync.key and not (folder_of(key) == folder and patterns.match(key))": "return key != sync.key"},
-        (Case(("put b.done", "put _SUCCESS")),),
-        {"patterns": "*.done,_SUCCESS"},
+        Case(("put b.done", "put _SUCCESS")),
         "",
+        {"patterns": "*.done,_SUCCESS"},
     ),
     "the removal of an old marker": (
-        MARKERS_PY,
         {"            await self.remove_if_stale(sync, marker)\n": "            pass\n"},
-        (REMOVED,),
-        {"instant": (MARKERS,)},
+        REMOVED,
         "not deleted first",
+        {"instant": (MARKERS,)},
     ),
     "a look at the file before old markers are looked for": (
-        "protocol/sync.py",
         {
             """        if not buckets.answering.is_open:
             await buckets.answering.open()
@@ -231,31 +202,26 @@ LEFT_OUT = {
             await step(sync)
         left_out,""": """        left_out,""",
         },
-        (CHANGED_TWICE,),
-        {"instant": (MARKERS,)},
+        CHANGED_TWICE,
         "not deleted first",
+        {"instant": (MARKERS,)},
     ),
     "a look at the old marker later": (
-        "options/others.py",
         {
             "            await sync.host.look_later(key, 0)": "            pass",
             "            await sync.host.look_later(key, buckets.settings.copy_timeout)": "            pass",
         },
-        (ALIKE,),
-        {},
+        ALIKE,
         "at rest data/_SUCCESS is absent",
     ),
 }
 
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
-def test_the_search_finds_what_goes_wrong_without(left_out, show):
-    file, changes, case, arguments, expected = LEFT_OUT[left_out]
-    with changed(file, changes, "readers") as world:
-        found = world.Readers(*case, **arguments).first_fault()
-    assert found, "no schedule shows it"
-    show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
-    assert found[1].startswith(expected)
+def test_the_search_finds_what_goes_wrong_without(left_out, finds):
+    changes, case, expected, *arguments = LEFT_OUT[left_out]
+    with changed(changes, "readers") as world:
+        finds(f"without {left_out}", world.Readers(case, **dict(*arguments)), expected)
 
 
 # What is not promised, and what for: the shortest schedule.
@@ -282,9 +248,6 @@ NOT_PROMISED = {
 
 
 @pytest.mark.parametrize("what", NOT_PROMISED)
-def test_what_is_not_promised(what, show):
+def test_what_is_not_promised(what, finds):
     case, arguments, expected = NOT_PROMISED[what]
-    found = Readers(case, **arguments).first_fault()
-    assert found, "no schedule shows it, so it could be promised"
-    show(f"not promised is {what}:\n{found[0]}\n  => {found[1]}")
-    assert found[1].startswith(expected)
+    finds(f"not promised is {what}", Readers(case, **arguments), expected)

@@ -1,7 +1,6 @@
 """A reader of a Delta table finds each version whole, and does not if a step of the table files is left out."""
 
 import os
-import time
 
 import pytest
 from interleave import Case
@@ -37,9 +36,7 @@ GONE = Case(("put g x", "commit 1 a1+g", "delete g"), HELD)
 # Of a writer that has committed more than the mirror has, and cleans its log up to its checkpoint.
 OVERTAKEN = Case(("commit 1 a1", "commit 2 a2", "checkpoint 2 a2+f", "drop 1"), HELD, workers=1)
 POINTED_TWICE = Case(
-    ("checkpoint 1 a1+f", "point 1 @1", "drop-checkpoint 0"),
-    (*HELD, "checkpoint 0 a0+f", "commit 1 a1"),
-    workers=1,
+    ("checkpoint 1 a1+f", "point 1 @1", "drop-checkpoint 0"), (*HELD, "checkpoint 0 a0+f", "commit 1 a1"), workers=1
 )
 REMADE = Case(
     ("delete g", "commit 1 a1", "drop 1", "drop 0", "commit 0 b0", "commit 1 b1"), (*HELD, "put g x"), workers=1
@@ -86,10 +83,7 @@ NIGHTLY_CASES = {
     "two commits with a file": (Case(("put g x", "commit 1 a1+g", "commit 2 a2"), HELD), {}),
     "a file is replaced and vacuumed, with a crash": (REPLACED._replace(crashes=1), {}),
     "vacuumed before it was mirrored, two syncs": (SHORT_LIVED._replace(workers=2), {}),
-    "a commit, a checkpoint and a pointer": (
-        Case(("commit 1 a1", "checkpoint 1 a1+f", "point 1 @1"), HELD),
-        {},
-    ),
+    "a commit, a checkpoint and a pointer": (Case(("commit 1 a1", "checkpoint 1 a1+f", "point 1 @1"), HELD), {}),
     "the log is cleaned, with a pointer": (POINTED._replace(changes=(*POINTED.changes, "drop 0")), {}),
     "a commit, and the log is cleaned up to it": (Case(("commit 1 a1", "checkpoint 1 a1+f", "drop 0"), HELD), {}),
     "the log is cleaned while commits of it are copied, with a crash": (
@@ -105,41 +99,26 @@ NIGHTLY_CASES = {
 
 
 @pytest.mark.parametrize("name", CASES | (NIGHTLY_CASES if NIGHTLY else {}))
-def test_a_reader_finds_each_version_whole(name, show):
+def test_a_reader_finds_each_version_whole(name, passes):
     case, arguments = (CASES | NIGHTLY_CASES)[name]
-    began, readers = time.monotonic(), TableReaders(case, **arguments)
-    schedules = readers.run()
-    show(
-        f"{name}: {schedules:.2g} schedules, {len(readers.schedules)} states, {readers.transitions} steps, "
-        f"{time.monotonic() - began:.1f} s"
-    )
+    passes(name, [TableReaders(case, **arguments)])
 
 
 # What each step is for: the real code without it.
 
-TABLES, LOG_PY, FILES_PY = "options/tables.py", "options/table_log.py", "options/table_files.py"
 TWO_TABLES, EARLY_DELETE = "a version of two tables", "f is deleted before version 0"
 NO_PAUSE = {"            await sync.interruption.pause(FIRST_SHOWN_SECONDS)": "            pass"}
-# what is left out -> the file, texts in it and what they become, what the search is given, the fault that is found
+# what is left out -> texts of a file and what they become, what is searched, the fault that is found, more arguments
 LEFT_OUT = {
-    "all of it": (TABLES, {"        if file:\n": "        if False:\n"}, (MADE,), {}, "f of version 0 is missing"),
-    "a look at the names": (
-        FILES_PY,
-        {"keys = names_of(text, file.table)": "keys = set()"},
-        (MADE,),
-        {},
-        "f of version 0 is missing",
-    ),
+    "all of it": ({"        if file:\n": "        if False:\n"}, MADE, "f of version 0 is missing"),
+    "a look at the names": ({"keys = names_of(text, file.table)": "keys = set()"}, MADE, "f of version 0 is missing"),
     "the order": (
-        TABLES,
         {"            if not await self.is_there(key):\n                return False\n": "            pass\n"},
-        (Case(("commit 1 a1", "commit 2 a2"), HELD),),
-        {},
+        Case(("commit 1 a1", "commit 2 a2"), HELD),
         "version 2 is there, and 1 is not",
     ),
-    "the wait of deletes": (TABLES, {"if source is None and": "if False and"}, (REMOVED,), {}, EARLY_DELETE),
+    "the wait of deletes": ({"if source is None and": "if False and"}, REMOVED, EARLY_DELETE),
     "a look at the key before the log": (
-        "protocol/sync.py",
         {
             "        by_checksum = sync.compares_bytes\n": """        by_checksum = sync.compares_bytes
         if "_delta_log" not in sync.key:
@@ -149,107 +128,85 @@ LEFT_OUT = {
 """,
             "        for step in self.before_write:\n            await step(sync)\n": "",
         },
-        (TOUCHED,),
-        {},
+        TOUCHED,
         EARLY_DELETE,
     ),
     "a look at whether the source has a file still": (
-        FILES_PY,
         {"                if self.missing[key]:\n                    return\n": "                return\n"},
-        (SHORT_LIVED,),
-        {},
+        SHORT_LIVED,
         "at rest data/_delta_log/00000000000000000001.json is absent",
     ),
     "a look at the source after a copy for another key": (
-        "options/others.py",
         {"    await look_again(syncer.buckets, sync, key, source)\n": ""},
-        (GONE,),
-        {},
+        GONE,
         GHOST,
     ),
     "a look at which commit is there": (
-        LOG_PY,
         {"    return has_same_bytes or judge(source, copy).what == EQUAL": "    return True"},
-        (SAME_LENGTH,),
-        ANEW,
+        SAME_LENGTH,
         TWO_TABLES,
+        ANEW,
     ),
-    "the pause before the first commit": (LOG_PY, NO_PAUSE, (CONVERTED,), {"remembers": True}, EARLY_DELETE),
+    "the pause before the first commit": (NO_PAUSE, CONVERTED, EARLY_DELETE, {"remembers": True}),
     "the pause before the first commit of a table that is made again": (
-        LOG_PY,
         NO_PAUSE,
-        (MADE_TWICE,),
-        ANEW | {"remembers": True},
+        MADE_TWICE,
         "g is deleted before version 0",
+        ANEW | {"remembers": True},
     ),
     "a look at the bytes of a commit of another ETag": (
-        LOG_PY,
         {"        if others or not small:\n            return others or set(commits)": "        return set()"},
-        (SAME_LENGTH,),
-        ANEW,
+        SAME_LENGTH,
         TWO_TABLES,
+        ANEW,
     ),
     "the removal of an old log": (
-        LOG_PY,
         {"anew = is_anew(files, copies, others)": "anew = False"},
-        (OVER_OLD,),
-        ANEW,
+        OVER_OLD,
         TWO_TABLES,
+        ANEW,
     ),
     "a new plan once something that was listed has gone": (
-        LOG_PY,
         {'raise Changed("a file of the source\'s log has gone since it was listed")': "return EQUAL"},
-        (CLEANED_ANEW,),
-        ANEW | YOUNG,
+        CLEANED_ANEW,
         TWO_TABLES,
+        ANEW | YOUNG,
     ),
     "a look at what the pointer names": (
-        LOG_PY,
         {"        if file.kind != POINTER:\n": "        if True:\n            return None\n        if False:\n"},
-        (POINTS_BACK,),
-        {},
+        POINTS_BACK,
         "the pointer @0",
     ),
     "a new plan once something of it has gone": (
-        LOG_PY,
         {
             "            except (Changed, ClientError) as error:": """            except Changed:
                 return None
             except ClientError as error:"""
         },
-        (OVERTAKEN,),
-        {},
+        OVERTAKEN,
         "version 2 is there, and 1 is not",
     ),
     "a look at whether it is still what was listed": (
-        LOG_PY,
         {"    if source is None or source.etag != etag:": "    if source is None:"},
-        (REMADE,),
-        ANEW | YOUNG,
+        REMADE,
         TWO_TABLES,
+        ANEW | YOUNG,
     ),
     "the comparison of a table without a beginning": (
-        LOG_PY,
         {"await self.waits.wait_for(sync, await self.files.compare(sync, table)) if plan.base else None": "None"},
-        (BEGUN,),
-        {},
+        BEGUN,
         "f of version 1 is missing",
     ),
 }
 
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
-def test_the_search_finds_what_goes_wrong_without(left_out, show):
-    file, changes, case, arguments, expected = LEFT_OUT[left_out]
-    with changed(file, changes, "table_readers") as world:
-        found = world.TableReaders(*case, **arguments).first_fault()
-    assert found, "no schedule shows it"
-    show(f"without {left_out}:\n{found[0]}\n  => {found[1]}")
-    assert found[1].startswith(expected)
+def test_the_search_finds_what_goes_wrong_without(left_out, finds):
+    changes, case, expected, *arguments = LEFT_OUT[left_out]
+    with changed(changes, "table_readers") as world:
+        finds(f"without {left_out}", world.TableReaders(case, **dict(*arguments)), expected)
 
 
-def test_not_promised_is_what_a_worker_copies_for_another_key_when_it_dies(show):
-    found = TableReaders(GONE._replace(crashes=1, workers=1)).first_fault()
-    assert found, "no schedule shows it, so it could be promised"
-    show(f"not promised is that a copy goes whose worker dies:\n{found[0]}\n  => {found[1]}")
-    assert found[1] == GHOST
+def test_not_promised_is_what_a_worker_copies_for_another_key_when_it_dies(finds):
+    search = TableReaders(GONE._replace(crashes=1, workers=1))
+    finds("not promised is that a copy goes whose worker dies", search, GHOST)
