@@ -7,6 +7,7 @@ another worker, hours, SIGTERM, its death or a fault of AWS) is planned as (oper
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from urllib.parse import quote_plus
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
 from fakes import (
     SETTINGS,
+    SMALL,
     WRITES,
     Client,
     Copy,
@@ -341,7 +343,6 @@ class Process:
         for planned in self.plan:
             if planned[0] == operation:
                 self.plan.remove(planned)
-                self.world.seen.add(f"{planned[1][0]} at {operation}")
                 return planned[1]
         return ()
 
@@ -415,7 +416,6 @@ class World:
         self.session_refusal = "AccessDenied", "CreateSession"  # the code and operation of the error meanwhile
         self.denies: Callable[[str, str], str] = lambda _operation, _key: ""  # the error code for an operation and key
         self.beating = False
-        self.seen: set[str] = set()  # what was planned and came to pass
         self.unprotected: set[str] = set()  # keys that only reconcile would look at again
         self.early = False  # a message may have come back before its visibility timeout: the only way to those keys
         self.faults: list[str] = []
@@ -442,6 +442,11 @@ class World:
         body = EVENT_FORMS[self.changes % 2](key, name == "delete")
         for _ in range(copies):
             self.queue.send_message(json.dumps(body), delay)
+
+    def put(self, count: int, name: str, size: int = SMALL) -> None:
+        """So many new keys that begin so."""
+        for number in range(count):
+            self.change(f"data/{name}{number}", "put x", size=size)
 
     # Destination
 
@@ -521,14 +526,12 @@ class World:
                 self.stores[key] = store._replace(copy=None)
                 self.check(key, store.copy, None)
 
-    def remove_unwanted(self, key: str, plan: Plan) -> str:
-        """What reconcile does with one key; how that ended."""
+    def remove_unwanted(self, key: str, plan: Plan) -> None:
+        """What reconcile does with one key."""
         process = Process(self)
         process.plan = list(plan)
-        try:
-            return run(Removal(process.buckets, Pausing(self), most=1).remove(key))
-        except ClientError as error:  # for which no key is at fault
-            return error_code(error)
+        with contextlib.suppress(ClientError):  # for which no key is at fault
+            run(Removal(process.buckets, Pausing(self), most=1).remove(key))
 
     def beat(self) -> None:
         self.beating = True
@@ -614,6 +617,14 @@ class World:
     def differences(self) -> list[str]:
         keys = sorted(self.versions.keys() | self.stores.keys())
         return [f"{key}: {found}" for key in keys if (found := self.difference(key))]
+
+    def wrong(self) -> list[Any]:
+        """What is not to be there once all is done."""
+        return [*self.faults, *self.differences(), *self.queue.dead, *self.uploads()]
+
+    def left(self) -> list[tuple[int, float]]:
+        """Receives of each message that is left, and the seconds until it is visible."""
+        return [(message.receives, message.visible_at - self.clock) for message in self.queue.messages]
 
     def difference(self, key: str) -> str:
         version, copy = self.versions.get(key), self.stores.get(key, Store()).copy

@@ -167,7 +167,6 @@ class Function(Living):
     copy_last: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     bus: Any = None  # client of EventBridge
-    invocations: int = field(init=False, default=0)
     slept: float = field(init=False, default=0.0)  # seconds that its clock did not see
     frozen_at: float = field(init=False)
 
@@ -200,7 +199,7 @@ class Function(Living):
         counts = self.run(first_responder.work(self.process, time.monotonic() + seconds))
         for timer in timers:
             timer.cancel()
-        self.frozen_at, self.invocations = self.world.clock, self.invocations + 1
+        self.frozen_at = self.world.clock
         if not self.alive:
             self.loop.close()
         return counts or {}

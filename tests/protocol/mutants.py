@@ -5,8 +5,8 @@ They are those that tools of this kind had and those that the design excludes, a
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from forks import forks_after
 
@@ -28,45 +28,28 @@ sys.exit(pytest.main(arguments))
 """
 
 
-class Mutant(NamedTuple):
-    """`text` occurs once in mirror/; `tests` are files or node ids below tests/."""
-
-    name: str
-    text: str
-    replacement: str
-    tests: tuple[str, ...]
+def schedules(case: str) -> str:
+    return f"protocol/test_interleavings.py::test_every_schedule_ends_with_a_destination_equal_to_the_source[{case}]"
 
 
-def of(file: str, name: str) -> tuple[str, ...]:
-    return (f"{file}.py::test_{name}",)
+def keeping(case: str) -> str:
+    return f"protocol/test_keeping.py::test_every_schedule_ends_with_what_is_in_time[{case}]"
 
 
-def schedules(case: str) -> tuple[str, ...]:
-    return of("protocol/test_interleavings", f"every_schedule_ends_with_a_destination_equal_to_the_source[{case}]")
+def history(name: str) -> str:
+    return f"protocol/test_faults.py::test_it_ends_equal_and_at_this_price[{name}]"
 
 
-def keeping(case: str) -> tuple[str, ...]:
-    return of("protocol/test_keeping", f"every_schedule_ends_with_what_is_in_time[{case}]")
+def function(name: str) -> str:
+    return f"protocol/test_function.py::test_{name}"
 
 
-def rules(name: str) -> tuple[str, ...]:
-    return of("protocol/test_rules", name)
+HISTORIES, OF_FUNCTION = "protocol/test_histories.py::TestHistories", "protocol/test_function.py::TestHistories"
 
-
-def history(name: str) -> tuple[str, ...]:
-    return of("protocol/test_faults", f"it_ends_equal_and_at_this_price[{name}]")
-
-
-def function(name: str) -> tuple[str, ...]:
-    return of("protocol/test_function", name)
-
-
-HISTORIES, OF_FUNCTION = ("protocol/test_histories.py::TestHistories",), ("protocol/test_function.py::TestHistories",)
-
-MUTANTS = (
+# what is wrong -> a text that occurs once in mirror/, what it becomes, the test below tests/ that has to notice it
+MUTANTS = {
     # The protocol
-    Mutant(
-        "the destination is looked at after the source",
+    "the destination is looked at after the source": (
         """existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
         sync.host.look_begins(sync)
         source = await retries.patiently(head_source, buckets, sync.key, by_checksum)
@@ -77,100 +60,84 @@ MUTANTS = (
 """,
         schedules("new, deleted, created again"),
     ),
-    Mutant(
-        "an object of the same size is skipped",
+    "an object of the same size is skipped": (
         'f"{destination.provenance} ".startswith(f"{source.identity} ")',
         "destination.provenance.split()[2:3] == [str(source.size)]",
         schedules("overwritten with the same size, then deleted"),
     ),
-    Mutant(
-        "the identity leaves out the metadata",
+    "the identity leaves out the metadata": (
         "hashlib.sha256(described.encode()).hexdigest()[:12]",
         '""',
-        rules("every_change_of_a_source_object_changes_its_identity"),
+        "protocol/test_rules.py::test_every_change_of_a_source_object_changes_its_identity",
     ),
-    Mutant(
-        "a part that lands late ends the upload",
+    "a part that lands late ends the upload": (
         'Kind.CHANGED, "InvalidPart"',
         'Kind.OWN, "InvalidPart"',
         schedules("two parts, with SIGTERM"),
     ),
     # Messages
-    Mutant(
-        "a message is deleted before its copy is done",
+    "a message is deleted before its copy is done": (
         "                self.add(key, lease)\n            if not lease.content.keys:",
         "                self.add(key, lease)\n            if True:",
         HISTORIES,
     ),
-    Mutant(
-        "a message is deleted after its first key",
+    "a message is deleted after its first key": (
         "may_land_until)\n            if not content.keys:",
         "may_land_until)\n            if True:",
         history("a message with two keys, of which one fails"),
     ),
-    Mutant(
-        "a failed message is deleted",
+    "a failed message is deleted": (
         "[lease for lease in batch if lease.state is State.ACK]",
         "[lease for lease in batch if lease.outcome is not State.REQUEUE]",
         HISTORIES,
     ),
-    Mutant(
-        "a delete is repeated without a look at the source",
+    "a delete is repeated without a look at the source": (
         "await delete_object(self.buckets, sync, existing, left_out)",
         "await retries.patiently(delete_object, self.buckets, sync, existing, left_out)",
-        of("protocol/test_faults", "a_delete_that_s3_is_too_busy_for_is_decided_anew"),
+        "protocol/test_faults.py::test_a_delete_that_s3_is_too_busy_for_is_decided_anew",
     ),
-    Mutant(
-        "a message that comes while its key is synced is taken for done",
+    "a message that comes while its key is synced is taken for done": (
         "job.covered, job.looked = len(job.leases), self.now()",
         "job.covered, job.looked = 1000, self.now()",
         history("a change that comes at a look"),
     ),
-    Mutant(
-        "all messages on a key are acknowledged once their change is copied",
+    "all messages on a key are acknowledged once their change is copied": (
         "self.leases[: min(self.covered, len(self.leases) - 1)]",
         "self.leases[: self.covered]",
         history("the newest message, whose change is copied"),
     ),
-    Mutant(
-        "an interruption uses up a receive",
+    "an interruption uses up a receive": (
         "                await self.requeue(lease)\n",
         "                await self.nack(lease)\n",
         OF_FUNCTION,
     ),
-    Mutant(
-        "a message comes back while its copy is under way",
+    "a message comes back while its copy is under way": (
         "if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):",
         "if isinstance(error, Exception) and outcome_unknown(error):",
         HISTORIES,
     ),
-    Mutant(
-        "a message is handed on while its copy is under way",
+    "a message is handed on while its copy is under way": (
         "max(lease.postpone, self.seconds_until(lease.may_land_until))",
         "lease.postpone",
         HISTORIES,
     ),
     # KEEP_DAYS
-    Mutant(
-        "a stale copy of an expired source stays",
+    "a stale copy of an expired source stays": (
         "if destination is None or is_equal(destination, source, deep=False):",
         "if True:",
         keeping("overwritten, with a crash"),
     ),
-    Mutant(
-        "an expired source is done with before the destination is looked at",
+    "an expired source is done with before the destination is looked at": (
         "if not sync.destination_first and (may_have_uploads or expired):",
         "if not sync.destination_first and may_have_uploads:",
         keeping("overwritten, with a crash"),
     ),
-    Mutant(
-        "a removal without a second look",
+    "a removal without a second look": (
         "existing, found = await look_at(self.buckets, sync.key, deep=False)",
         "existing, found = (await look_at(self.buckets, sync.key, deep=False))[0], Finding(sync.key, 'unwanted')",
         keeping("touched, two removals"),
     ),
-    Mutant(
-        "a removal looks at the source first",
+    "a removal looks at the source first": (
         """    destination = await head_destination(buckets, key, deep)
     excluded = buckets.settings.wanted.excludes(key)
     is_unmarked = destination is not None and not destination.provenance
@@ -183,40 +150,34 @@ MUTANTS = (
         keeping("no provenance, touched"),
     ),
     # The function that copies
-    Mutant(
-        "what the function hands back is a failure",
+    "what the function hands back is a failure": (
         "HANDED_BACK = (Interrupted, GaveUp, Postponed)",
         "HANDED_BACK = (Interrupted, GaveUp)",
         OF_FUNCTION,
     ),
-    Mutant(
-        "what the function hands back loses its upload",
+    "what the function hands back loses its upload": (
         "handed_back_body(lease.received.body, content.uploads, ",
         "handed_back_body(lease.received.body, {}, ",
         function("a_worker_goes_on_with_an_upload_that_was_handed_to_the_function"),
     ),
-    Mutant(
-        "a message of a killed function comes back before its copy has ended",
+    "a message of a killed function comes back before its copy has ended": (
         "return self.visibility_extend_interval + self.copy_timeout",
         "return self.visibility_extend_interval",
         HISTORIES,
     ),
-    Mutant(
-        "a thawed function takes a marker for absent",
+    "a thawed function takes a marker for absent": (
         "self.known: dict[str, tuple[float, bool]] = {}",
         'self.known = vars(buckets).setdefault("known", {})',
         function("after_it_was_frozen_it_looks_anew_for_a_marker_that_was_not_there"),
     ),
     # Reconcile
-    Mutant(
-        "a listing that failed counts as complete",
+    "a listing that failed counts as complete": (
         "        await self.walk.run()\n        await self.send([], last=True)\n",
         '        with __import__("contextlib").suppress(*AWS_ERRORS):\n            await self.walk.run()\n'
         "        await self.send([], last=True)\n",
-        ("worker/test_readers_stopped.py",),
+        "worker/test_readers_stopped.py",
     ),
-    Mutant(
-        "the directory bucket is taken to list in order",
+    "the directory bucket is taken to list in order": (
         """            other = take(key)
 """,
         """            if side and key < getattr(self, "last", ""):
@@ -224,12 +185,12 @@ MUTANTS = (
             self.last = key if side else getattr(self, "last", "")
             other = take(key)
 """,
-        ("worker/test_walk.py",),
+        "worker/test_walk.py",
     ),
-)
+}
 
 
-def run_tests(tests: tuple[str, ...], text: str = "", replacement: str = "") -> tuple[int, str]:
+def run_tests(tests: Iterable[str], text: str = "", replacement: str = "") -> tuple[int, str]:
     """On the worker with that text replaced. The status, 0: they pass, 1: they fail, others: they could not be run; and
     their output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY"))}

@@ -59,16 +59,11 @@ def test_a_file_of_a_log_is_known_by_its_name(name):
     assert log_file(f"_delta_log/{name}") == LogFile(f"_delta_log/{name}", "", *KEYS[name])
 
 
-@pytest.mark.parametrize("key", OTHERS)
-def test_any_other_key_is_no_file_of_a_log(key):
-    assert log_file(key) is None
-
-
-@pytest.mark.parametrize(
-    ("folder", "is_inside"), [("t/_delta_log/", True), ("_delta_log/a/", True), ("my_delta_log/t/", False), ("", False)]
-)
-def test_a_folder_is_inside_a_log_or_not(folder, is_inside):
-    assert is_in_log(folder) is is_inside
+def test_any_other_key_is_no_file_of_a_log():
+    assert [key for key in OTHERS if log_file(key)] == []
+    assert [is_in_log(folder) for folder in ("t/_delta_log/", "_delta_log/a/", "my_delta_log/t/", "")] == [True] * 2 + [
+        False
+    ] * 2
 
 
 def vector(storage, name):
@@ -77,7 +72,6 @@ def vector(storage, name):
 
 # actions of a commit -> the keys that it adds; None: they cannot be known
 COMMITS = [
-    ([], set()),
     ([{"commitInfo": {}}, {"protocol": {}}, {"metaData": {}}, {"txn": {}}, {"remove": {"path": "f"}}], set()),
     (
         [{"add": {"path": "f"}}, {"add": {"path": "g"}}, {"cdc": {"path": "_change_data/c"}}],
@@ -85,7 +79,6 @@ COMMITS = [
     ),
     ([{"add": {"path": "p=b%252Fc%2525/f%20g"}}], {"p=b%2Fc%25/f g"}),
     ([{"add": {"path": "p=%E4%B8%AD/f+g"}}], {"p=中/f+g"}),
-    ([{"add": {"path": "p=a:b/f"}}], {"p=a:b/f"}),
     ([{"add": {"path": "f", "stats": "\u2028 \x85"}}, {"add": {"path": "g"}}], {"f", "g"}),
     ([{"add": {"path": "s3://other/f"}}, {"add": {"path": "file:/f"}}, {"add": {"path": "/f"}}], set()),
     ([{"add": {"path": "f", "deletionVector": None}, "remove": None}], {"f"}),
@@ -100,10 +93,7 @@ COMMITS = [
     ([{"add": vector("x", "v.bin")}], None),
     ([{"add": vector("u", "short")}], None),
     ([{"add": {"path": "%ff"}}], None),
-    ([{"add": {"path": ""}}], None),
     ([{"add": {"path": "a" * 1023}}], None),
-    ([{"add": {"path": 7}}], None),
-    ([{"add": []}, {"add": "f"}], None),
     ([{"addLater": {"path": "f"}}], None),
     ([7], None),
 ]
@@ -116,24 +106,21 @@ def test_a_commit_names_what_it_adds(actions, keys):
 
 
 @pytest.mark.parametrize(
-    "commit", [b"{", b"\xff", b"[" * 100_000, b'{"add": {"path": "f"}} x', b'{"add": {"path": "\\ud800"}}']
+    "commit", [b"\xff", b"[" * 100_000, b'{"add": {"path": "f"}} x', b'{"add": {"path": "\\ud800"}}']
 )
 def test_what_is_no_commit_names_nothing_that_can_be_known(commit):
     assert names_of(commit, "t/") is None
 
 
-@pytest.mark.parametrize(
-    ("text", "version"),
-    [
-        ('{"version": 7, "size": 3}', 7),
-        ("{}", None),
-        ('{"version": "7"}', None),
-        ('{"version": -1}', None),
-        ("x", None),
-    ],
-)
-def test_a_pointer_names_a_version(text, version):
-    assert version_of_pointer(text.encode()) == version
+def test_a_pointer_names_a_version():
+    versions = {
+        '{"version": 7, "size": 3}': 7,
+        "{}": None,
+        '{"version": "7"}': None,
+        '{"version": -1}': None,
+        "x": None,
+    }
+    assert {text: version_of_pointer(text.encode()) for text in versions} == versions
 
 
 # --- The plan ---------------------------------------------------------------------------------------------------------
@@ -164,14 +151,10 @@ GAP = f"the source's log has a gap before {THIRD} and no checkpoint after it, or
 
 # what the source holds, what of that is missing in the destination -> the base, the commits, what comes after
 PLANS = {
-    "nothing": ([0, 1], [], Plan()),
-    "the first": ([0], [0], Plan(commits=keys(0))),
     "in order": ([2, 0, 1], [2, 1], Plan(commits=keys(1, 2))),
     "a gap in the destination": ([0, 1, 2, 3], [1, 3], Plan(commits=keys(1, 3))),
-    "a pointer last": ([0, 1, "c1", "p"], [1, "p", "c1"], Plan(commits=keys(1), after=keys("c1", "p"))),
     "the newest checkpoint": ([0, 1, 2, "c0", "c1"], ["c0", "c1"], Plan(after=keys("c1"))),
     "no beginning": ([2, 3, "c2", "p"], [2, 3, "c2", "p"], Plan(base=keys("c2"), commits=keys(2, 3), after=keys("p"))),
-    "begun": ([2, 3, "c2", "p"], [3, "p"], Plan(commits=keys(3), after=keys("p"))),
     "begun with a checkpoint alone": ([2, "c2", "p"], [2, "p"], Plan(commits=keys(2), after=keys("p"))),
     "after an older checkpoint that is there": (
         [2, 3, 4, "c2", "c4"],
@@ -183,10 +166,11 @@ PLANS = {
     "incomplete": ([1, 2, "c1", "c2.1.2"], [2], Plan(commits=keys(2))),
     "a gap in the source": ([0, 1, 3, 4], [3, 4], Plan(GAP)),
     "a gap below a checkpoint": ([0, 2, 3, "c1"], [2, 3], Plan(commits=keys(2, 3))),
-    "a gap in the source that was mirrored": ([1, 2], [], Plan()),
     "a checkpoint of a version that never was": ([0, 1, NEVER], [1, NEVER], Plan(commits=keys(1), after=keys(NEVER))),
-    "only a checkpoint": (["c5"], ["c5"], Plan(base=keys("c5"))),
-    "a few commits before a checkpoint": ([*range(200), "c199"], [*range(200), "c199"], None),
+    "a few commits before a checkpoint": (
+        *([*range(200), "c199"], [*range(200), "c199"]),
+        Plan(commits=keys(*range(200)), after=keys("c199")),
+    ),
     "many commits before a checkpoint": (
         [*range(203), "c201"],
         [*range(203), "c201"],
@@ -198,8 +182,6 @@ PLANS = {
 @pytest.mark.parametrize("what", PLANS)
 def test_a_log_is_copied_in_such_an_order_that_each_version_can_be_opened(what):
     log, missing, plan = PLANS[what]
-    if plan is None:
-        plan = Plan(commits=keys(*range(200)), after=keys("c199"))
     assert plan_for(files(*log), keys(*missing)) == plan
 
 
@@ -226,28 +208,21 @@ def test_of_an_old_log_the_pointer_goes_first_and_then_what_it_begins_with():
 # a pattern of COPY_LAST -> whether it can be for a file of a log in any folder
 PATTERNS = {
     "sales/_delta_log/*.json": True,
-    "sales/*.json": True,
     "s*s/?delta_log/*17.json": True,
     "x[0-9]/_delta_log/[!0]*": True,
     "_delta_log/_last_checkpoint": True,
-    "*.json": True,
-    "_last_*": True,
     "*.crc": True,
-    "*.compacted.json": True,
     "*.checkpoint.80a083e8-*.parquet": True,
     "*.0000000002.parquet": True,
     "_SUCCESS": False,
-    "*.done": False,
-    "manifest.json": False,
     "data/*/manifest.json": False,
     "_delta_log/*.done": False,
     "*_delta_log*": False,
 }
 
 
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_pattern_can_be_for_a_file_of_a_log_or_not(pattern):
-    assert may_be_in_log(pattern) is PATTERNS[pattern]
+def test_a_pattern_can_be_for_a_file_of_a_log_or_not():
+    assert {pattern: may_be_in_log(pattern) for pattern in PATTERNS} == PATTERNS
 
 
 # what cuts through a table

@@ -18,10 +18,7 @@ Step = Callable[[World], object]
 
 def settle(world: World) -> None:
     world.settle()
-    assert world.faults == []
-    assert world.differences() == []
-    assert world.queue.dead == []
-    assert world.uploads() == ()
+    assert world.wrong() == []
 
 
 def change(what: str, size: int = 1, key: str = "data/a") -> Step:

@@ -6,7 +6,7 @@ import os
 import pytest
 from fakes import FUNCTION_SETTINGS, LARGE, SETTINGS, SMALL
 from histories import World
-from hypothesis import HealthCheck, event, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from invocations import Function
@@ -26,12 +26,7 @@ def function(world):
 
 def settle(world: World) -> None:
     world.settle()
-    assert (world.faults, world.differences(), world.queue.dead, world.uploads()) == ([], [], [], ())
-
-
-def left(world: World) -> list[tuple[int, float]]:
-    """Receives of each message that is left, and the seconds until it is visible."""
-    return [(message.receives, message.visible_at - world.clock) for message in world.queue.messages]
+    assert world.wrong() == []
 
 
 # One history each
@@ -44,11 +39,11 @@ def test_it_copies_what_is_small_and_hands_back_the_rest_without_a_receive(world
         world.change(key, "put x", size=size)
     counts = function.invoke(30, meanwhile=[(1.0, lambda: world.change("data/c", "put x", size=LARGE))])
     assert (counts["copied"], counts["bytes"], counts["handed_back"]) == (1, most, 3)
-    assert all(0 < seconds <= FOR_WORKER_SECONDS for _, seconds in left(world))
+    assert all(0 < seconds <= FOR_WORKER_SECONDS for _, seconds in world.left())
     for _ in range(2 * SETTINGS.max_receives):
         world.pass_time(60)
         function.invoke(30)
-    assert [receives for receives, _ in left(world)] == [0, 0, 0]
+    assert [receives for receives, _ in world.left()] == [0, 0, 0]
     assert [key for key, store in world.stores.items() if store.serial] == ["data/a"]
     settle(world)
 
@@ -77,7 +72,7 @@ def test_if_sqs_takes_nothing_back_the_messages_come_back_after_what_is_under_wa
     throttled = (2.5, lambda: setattr(world, "throttled_until", began + 600))
     function.invoke(3, lasts=[1, 1, 1, LONG], meanwhile=[throttled])
     assert world.clock - began < 3 + 11
-    assert min(seconds for _, seconds in left(world)) > SETTINGS.copy_timeout
+    assert min(seconds for _, seconds in world.left()) > SETTINGS.copy_timeout
     assert world.unprotected == set()
 
 
@@ -90,7 +85,7 @@ def test_after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there(wor
     world.look(["data/a"])
     function.invoke(30)
     assert world.stores["data/a"].copy
-    assert [receives for receives, _ in left(world)] == [0]
+    assert [receives for receives, _ in world.left()] == [0]
 
 
 def test_after_it_was_frozen_it_looks_anew_for_a_marker_that_was_not_there(world, function):
@@ -156,10 +151,8 @@ class Histories(RuleBasedStateMachine):
             for moment, key, change, size in changes
         ]
         meanwhile += [(moment, world.work) for moment in workers]
-        began, thawed = world.clock, function.invocations
+        began = world.clock
         function.invoke(seconds, lasts, dies_after, meanwhile)
-        end = "killed" if function.was_killed else "warm" if function.alive else "ends itself"
-        event(f"{end}{', after a thaw' if thawed else ''}")
         assert workers or world.clock - began < seconds + 10
 
     @rule(plan=PLANS, limit=st.sampled_from([1, 10]))

@@ -6,7 +6,7 @@ import os
 
 from fakes import LARGE, SETTINGS, SMALL, WRITES, Copy, Store
 from histories import ERRORS, World
-from hypothesis import HealthCheck, event, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -63,12 +63,10 @@ DELAYS = st.sampled_from([0, 0, 0, 5, 600])  # seconds until the event is in the
 class Histories(RuleBasedStateMachine):
     """What may happen between the workers' turns; a plan says what happens during one."""
 
-    count = 0
     settings = SETTINGS
 
     def __init__(self) -> None:
         super().__init__()
-        Histories.count += 1
         self.world = World(self.settings)
         self.world.stores[OUTSIDE] = Store(Copy('"d0"', ("not ours",), "label", "", 0))
         self.garbage = 0
@@ -136,8 +134,6 @@ class Histories(RuleBasedStateMachine):
         assert not self.world.differences()
         assert len(self.world.queue.dead) == self.garbage
         self.check_protection()
-        for kind in sorted(self.world.seen):
-            event(kind)
 
     def check_protection(self):
         """No message may be done with while a call for its key can still land."""
@@ -177,11 +173,11 @@ class HistoriesWithKeepDays(Histories):
     @rule(change=CHANGES, plan=st.lists(st.sampled_from(AT_REMOVAL), max_size=3))
     def change_and_remove(self, change, plan):
         self.world.change("data/a", change)
-        event(f"removal: {self.world.remove_unwanted('data/a', plan)}")
+        self.world.remove_unwanted("data/a", plan)
 
     @rule(key=OURS, plan=st.lists(st.sampled_from(AT_REMOVAL), max_size=3))
     def remove_unwanted(self, key, plan):
-        event(f"removal: {self.world.remove_unwanted(key, plan)}")
+        self.world.remove_unwanted(key, plan)
 
 
 BOUNDS = settings(

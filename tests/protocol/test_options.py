@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
 import re
@@ -195,14 +194,3 @@ def test_an_expired_source_is_not_copied_and_its_message_is_done(world, caplog, 
     line = 'not copied key="data/old" as it has not changed for more than KEEP_DAYS=7'
     assert (world.stores["data/old"].copy is not None, caplog.messages.count(line)) == (is_kept, not is_kept)
     assert (world.queue.messages, world.queue.dead) == ([], [])
-
-
-def test_a_key_that_is_said_to_be_missing_is_copied_without_a_look_at_the_destination(world):
-    """Two looks at the source, before and after the copy."""
-    keys = [f"data/{number}" for number in range(100)]
-    for key in keys:
-        world.hold(key, Version(key, 1, 1))
-    for some in itertools.batched(keys, 8, strict=False):
-        world.queue.send_message(hint_body("source", some, are_missing=True))
-    asked = world.live().asked
-    assert (asked["head_object"], asked["copy_object"], world.differences()) == (200, 100, [])

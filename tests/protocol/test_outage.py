@@ -6,23 +6,12 @@ from itertools import product
 
 import pytest
 from fakes import LARGE, SMALL
-from histories import World
 from tasks import Task, settle
 
 from mirror.loop import OUTAGE_STATUS
 
 pytestmark = pytest.mark.fast
 STAYS = {"EMPTY_POLLS_BEFORE_EXIT": "0"}
-
-
-@pytest.fixture
-def world():
-    return World()
-
-
-def put(world, count, name, size=SMALL):
-    for number in range(count):
-        world.change(f"data/{name}{number}", "put x", size=size)
 
 
 def most_receives(world):
@@ -51,9 +40,9 @@ def test_what_fails_for_all_keys_uses_up_no_receive_and_is_asked_for_seldom(
 ):
     """If only copies fail, what was deleted goes meanwhile."""
     caplog.set_level(logging.INFO)
-    put(world, 60, "gone")
+    world.put(60, "gone")
     Task(world).live()
-    put(world, 100, "k")
+    world.put(100, "k")
     begun, asked, most, left = world.clock, Counter(), [], []
 
     def denies(asked_for, _key):
@@ -81,7 +70,7 @@ def test_what_fails_for_all_keys_uses_up_no_receive_and_is_asked_for_seldom(
 
 @pytest.mark.parametrize("refusal", [("AccessDenied", "CreateSession"), ("403", "HeadObject")])
 def test_while_sessions_alone_fail_new_objects_are_copied_and_no_delete_is_parked(world, refusal, caplog):
-    put(world, 60, "gone")
+    world.put(60, "gone")
     seen = []
 
     def fail():
@@ -101,7 +90,7 @@ def test_while_sessions_alone_fail_new_objects_are_copied_and_no_delete_is_parke
 
 
 def test_an_outage_that_lasts_ends_the_worker_with_a_status_of_its_own_and_hands_all_back(world, caplog):
-    put(world, 40, "k")
+    world.put(40, "k")
     world.denies = lambda operation, _key: "" if operation == "list_objects_v2" else "403"
     assert Task(world, STAYS).live() == OUTAGE_STATUS == 3
     assert [message.receives for message in world.queue.messages] == [0] * 40
@@ -149,7 +138,7 @@ def test_an_error_that_all_may_have_is_a_keys_own_if_s3_answers_others(world, co
 def test_a_key_that_is_always_changing_ends_the_outage_that_it_is_tried_in(world, caplog):
     """It is copied again and again and never done."""
     caplog.set_level(logging.INFO)
-    put(world, 11, "k")
+    world.put(11, "k")
     begun = world.clock
     world.denies = lambda operation, _key: "403" if operation == "head_object" and world.clock < begun + 20 else ""
     changes = [(18 + 0.2 * number, lambda n=number: world.change("data/hot", f"put {n}")) for number in range(300)]

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from fakes import LARGE, SMALL
 from histories import World
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tasks import SLOW_END, Task, settle
 
@@ -23,18 +23,6 @@ LONG = LONG_COPY_SIZE + 1
 ONE_COPY = {"MULTIPART_THRESHOLD": str(5 * GIB)}  # of what is large, too
 
 
-@pytest.fixture
-def world():
-    return World()
-
-
-def put(world, number, prefix="data/k", size=SMALL):
-    keys = [f"{prefix}{n}" for n in range(number)]
-    for key in keys:
-        world.change(key, "put x", size=size)
-    return keys
-
-
 def copied(world, prefix="data/"):
     return [key for key, store in world.stores.items() if store.copy and key.startswith(prefix)]
 
@@ -46,12 +34,7 @@ def slow(**seconds):
 
 def is_settled(world):
     settle(world)
-    assert (world.faults, world.differences(), world.queue.dead, world.uploads()) == ([], [], [], ())
-
-
-def left(world):
-    """The receives of each message that is left, and the seconds until it is visible."""
-    return [(message.receives, message.visible_at - world.clock) for message in world.queue.messages]
+    assert world.wrong() == []
 
 
 # --- Few requests -----------------------------------------------------------------------------------------------------
@@ -63,7 +46,7 @@ def test_messages_on_one_key_become_few_syncs_and_messages_are_deleted_ten_at_a_
     task = Task(world, seconds=slow(copy_object=1))
     task.live()
     assert task.asked["copy_object"] <= 4
-    put(world, 200)
+    world.put(200, "k")
     task = Task(world, seconds=lambda _operation, key: int(f"0{key[6:]}") / 50)  # one after the other
     task.live()
     assert task.asked["delete_message_batch"] < 80
@@ -102,11 +85,11 @@ def test_one_that_is_to_stay_receives_from_an_empty_queue_until_it_is_stopped(wo
 
 
 def test_as_many_keys_are_copied_at_a_time_as_the_setting_says_and_of_long_copies_four_for_a_slot(world):
-    put(world, 40)
+    world.put(40, "k")
     task = Task(world, {"MAX_CONCURRENT_KEYS": "15"})
     task.live()
     assert task.most_asked["copy_object"] == 15
-    put(world, 40, "data/large", GIB)
+    world.put(40, "large", GIB)
     task = Task(world, {"MAX_CONCURRENT_KEYS": "2"} | ONE_COPY, slow(copy_object=10))
     task.live()
     assert 2 < task.most_asked["copy_object"] < 4 * 2 + SQS_BATCH
@@ -133,7 +116,7 @@ MEANWHILE = {
 def test_small_objects_do_not_wait_for(world, case):
     """Twelve of those with four slots, and then forty small ones."""
     name, what, environment, seconds = MEANWHILE[case]
-    put(world, 12, f"data/{name}", what if isinstance(what, int) else SMALL)
+    world.put(12, name, what if isinstance(what, int) else SMALL)
     if isinstance(what, str):
         world.denies = lambda operation, key: what if name in key and operation == "copy_object" else ""
     task = Task(world, {"MAX_CONCURRENT_KEYS": "4"} | environment, seconds)
@@ -142,7 +125,7 @@ def test_small_objects_do_not_wait_for(world, case):
     async def small_ones_come():
         await asyncio.sleep(30)
         began = world.clock
-        put(world, 40, "data/small")
+        world.put(40, "small")
         while len(copied(world, "data/small")) < 40:
             await asyncio.sleep(0.1)
         took.append((world.clock - began, len(copied(world, f"data/{name}"))))
@@ -158,13 +141,13 @@ def test_small_objects_do_not_wait_for(world, case):
 
 def test_long_copies_that_s3_was_too_busy_for_hold_no_slot_once_they_go_on(world):
     """As many as there are slots. Each has paused for so long that others could begin."""
-    put(world, 4, "data/large", 20 * LARGE)
+    world.put(4, "large", 20 * LARGE)
     begun = world.clock
     world.denies = lambda operation, _key: (
         "SlowDown" if operation == "create_multipart_upload" and world.clock < begun + 120 else ""
     )
     task = Task(world, {"MAX_CONCURRENT_KEYS": "4", "MAX_CONCURRENT_PARTS": "2"}, SLOW_PARTS)
-    task.live(200, [(180, lambda: put(world, 20, "data/small"))])
+    task.live(200, [(180, lambda: world.put(20, "small"))])
     assert len(copied(world, "data/small")) == 20
     assert copied(world, "data/large") == []
 
@@ -182,7 +165,7 @@ def test_an_event_waits_behind_no_backfill(world):
 def test_a_key_that_changes_all_the_time_is_copied_and_costs_neither_receives_nor_the_time_of_others(world):
     """A copy of it lasts longer than the time between two changes."""
     changes = [(0.2 * n, lambda n=n: world.change("data/hot", f"put {n}")) for n in range(400)]
-    others = [(10.0 * n, lambda n=n: put(world, 1, f"data/good{n}-")) for n in range(8)]
+    others = [(10.0 * n, lambda n=n: world.put(1, f"good{n}-")) for n in range(8)]
     late = []
     looks = [
         (10.0 * n + 5, lambda: late.extend(line for line in world.differences() if "good" in line)) for n in range(8)
@@ -193,22 +176,6 @@ def test_a_key_that_changes_all_the_time_is_copied_and_costs_neither_receives_no
     assert late == []
     assert 20 < task.worker.counts()["copied"] < 120
     assert world.differences() == world.queue.messages == world.queue.dead == []
-
-
-def test_ten_denied_keys_hold_up_neither_a_large_copy_nor_deletes(world):
-    """They fail alike before anything else succeeds."""
-    gone = put(world, 60, "data/gone")
-    Task(world).live()
-    put(world, 10, "data/denied")
-    world.change("data/large", "put x", size=40 * LARGE)
-    world.denies = lambda operation, _key: "AccessDenied" if operation == "copy_object" else ""
-    task = Task(world, {"MAX_CONCURRENT_PARTS": "4"}, SLOW_PARTS)
-    assert task.live(meanwhile=[(3, lambda: [world.change(key, "delete") for key in gone])]) == 0
-    assert copied(world) == ["data/large"]
-    while world.queue.messages:
-        world.pass_time(60)
-        Task(world).live()
-    assert len(world.queue.dead) == 10
 
 
 # --- Pauses, and the visibility timeout -------------------------------------------------------------------------------
@@ -257,7 +224,7 @@ def test_a_long_copy_is_extended_in_time_and_not_delivered_twice(world):
     task.renew = asyncio.Event().wait
     task.troubles["change_message_visibility_batch"] = world.clock + 210, "Throttled"
     seen = []
-    looks = [(moment, lambda: seen.append(left(world)[0])) for moment in (1, 149, 205, 215, 790)]
+    looks = [(moment, lambda: seen.append(world.left()[0])) for moment in (1, 149, 205, 215, 790)]
     task.live(meanwhile=looks)
     assert [receives for receives, _ in seen] == [1] * 5
     first, before, late, extended, last = (round(seconds) for _, seconds in seen)
@@ -302,7 +269,7 @@ def test_a_message_that_sqs_did_not_delete_is_deleted_later_and_uses_up_no_recei
 
 
 def test_a_queue_that_has_lent_all_it_may_is_waited_for(world, caplog):
-    put(world, 1)
+    world.put(1, "k")
     task = Task(world)
     task.troubles["receive_message"] = world.clock + 300, "OverLimit"
     assert task.live() == 0
@@ -316,13 +283,13 @@ def test_a_queue_that_has_lent_all_it_may_is_waited_for(world, caplog):
 
 def test_sigterm_lets_copies_end_and_hands_back_the_rest_in_its_group_without_using_up_a_receive(world, caplog):
     caplog.set_level(logging.INFO)
-    put(world, 30)
+    world.put(30, "k")
     for message in world.queue.messages:
         message.group = "reconcile"
     task = Task(world, {"MAX_CONCURRENT_KEYS": "5"}, slow(copy_object=40))
     assert task.live(10, [(12, task.worker.stop)]) == 0
     assert len(copied(world)) == 5
-    assert left(world) == [(0, pytest.approx(0, abs=60))] * 25
+    assert world.left() == [(0, pytest.approx(0, abs=60))] * 25
     assert {message.group for message in world.queue.messages} == {"reconcile"}
     assert caplog.text.count("SIGTERM received") == 1
     assert caplog.text.count("synced key=") == 5
@@ -336,7 +303,7 @@ def test_several_stops_during_one_upload_keep_its_parts_and_use_up_no_receive(wo
         task = Task(world, {"MAX_CONCURRENT_PARTS": "8"}, slow(upload_part_copy=20))
         task.live(50)
         asked += task.asked["upload_part_copy"]
-        assert [receives for receives, _ in left(world)] == [0]
+        assert [receives for receives, _ in world.left()] == [0]
     task = Task(world)
     task.live()
     assert (asked + task.asked["upload_part_copy"], task.asked["create_multipart_upload"]) == (120, 0)
@@ -355,21 +322,21 @@ NOT_TAKEN = {
 def test_what_cannot_be_sent_back_becomes_visible_instead(world, case):
     """At once, or when a copy that was left must have ended."""
     code, size, seconds = NOT_TAKEN[case]
-    put(world, 12, size=size)
+    world.put(12, "k", size)
     task = Task(world, seconds=slow(upload_part_copy=seconds, copy_object=seconds))
     task.troubles["send_message"] = world.clock + 3600, code
     began = world.clock
     task.live(30)
     assert world.clock - began < 30 + SLOW_END
-    assert len(left(world)) > 8
-    assert {seconds <= (task.settings.copy_timeout if size == SMALL else 0) for _, seconds in left(world)} == {True}
+    assert len(world.left()) > 8
+    assert {seconds <= (task.settings.copy_timeout if size == SMALL else 0) for _, seconds in world.left()} == {True}
     is_settled(world)
 
 
 @pytest.mark.parametrize("operation", ["copy_object", "head_object", "receive_message", ""])
 def test_it_ends_in_time_whatever_does_not_answer(world, operation):
     """Also if SQS takes nothing back any more."""
-    put(world, 40)
+    world.put(40, "k")
     task = Task(world, {"MAX_CONCURRENT_KEYS": "4"}, slow(**{operation or "copy_object": 800}))
     for call in ("receive_message",) if operation else ():
         task.troubles[call] = (world.clock + 10_000 if operation == call else 0.0), ""
@@ -485,7 +452,6 @@ def test_random_days_end_in_time_with_equal_buckets_and_only_a_death_or_a_silent
     logging.disable(logging.CRITICAL)
     try:
         status = task.live(moment if how == "SIGTERM" else None, meanwhile)
-        event(f"{how}, status {status}")
         assert how != "SIGTERM" or world.clock - begun < moment + SLOW_END or status == 3
         assert [ghost for ghost in world.ghosts if is_seen(ghost) and not world.is_looked_at_after(ghost)] == []
         if how != "SIGKILL" and not troubles:

@@ -41,11 +41,6 @@ def stuck(world: Told) -> Told:
     return world
 
 
-def delays(world: World) -> list[tuple[int, float]]:
-    """Receives of each message that is left, and the seconds until it is visible."""
-    return [(message.receives, message.visible_at - world.clock) for message in world.queue.messages]
-
-
 def waits_in(log: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     """The level and the line of each that says that a marker waits."""
     return [(record.levelname, record.getMessage()) for record in log.records if " waits for " in record.getMessage()]
@@ -56,28 +51,26 @@ def restore(world: World) -> None:
     world.look([ICE])
 
 
-@pytest.mark.parametrize(("age", "level", "delay"), [(0, "INFO", 30), (400, "INFO", 105), (4000, "WARNING", 900)])
+@pytest.mark.parametrize(
+    ("age", "level", "delay"), [(0, "INFO", 30), (400, "INFO", 105), (4000, "WARNING", 900), (None, "INFO", 60)]
+)
 def test_the_older_it_is_the_later_it_comes_back_and_no_receive_is_used_up(stuck, caplog, age, level, delay):
+    """If its event has no time, after a minute."""
     caplog.set_level("INFO", "worker")
-    stuck.clock += age
+    stuck.clock += age or 0
+    if age is None:
+        [message] = stuck.queue.messages
+        message.body = re.sub('"(eventTime|time)": "[^"]*"', '"other": ""', message.body)
     assert stuck.live(**LAST).status == 0
-    [(receives, seconds)] = delays(stuck)
+    [(receives, seconds)] = stuck.left()
     assert (receives, stuck.stores[MARKER].copy) == (0, None)
-    if age > 3600:  # in the next round, at a multiple of a quarter of an hour
+    if level == "WARNING":  # in the next round, at a multiple of a quarter of an hour
         assert (stuck.clock + seconds) % 900 < 60
     else:
         assert 0 < seconds <= delay
     line = f'marker key="{MARKER}" waits for 1 keys under "data/d/", such as "{ICE}": archived since='
     assert {text[: len(line)] for _, text in waits_in(caplog)} == {line}
     assert [found for found, _ in waits_in(caplog)][:: len(waits_in(caplog)) - 1] == ["INFO", level]
-
-
-def test_a_marker_whose_event_has_no_time_comes_back_after_a_minute(stuck):
-    [message] = stuck.queue.messages
-    message.body = re.sub('"(eventTime|time)": "[^"]*"', '"other": ""', message.body)
-    stuck.live(40, **LAST)
-    [(_, seconds)] = delays(stuck)
-    assert 30 < seconds <= 60
 
 
 def test_it_remembers_since_when_it_waits_is_parked_after_three_days_and_waits_anew_if_it_is_redriven(stuck, caplog):
@@ -124,7 +117,7 @@ def test_sigterm_hands_a_waiting_marker_back_at_once(stuck, caplog):
     stuck.live(5, **LAST)
     assert stuck.clock - began < 8
     assert f'interrupted key="{MARKER}"' in caplog.messages
-    assert delays(stuck) == [(0, pytest.approx(0, abs=1))]
+    assert stuck.left() == [(0, pytest.approx(0, abs=1))]
 
 
 def test_a_marker_that_the_source_has_no_longer_goes_before_a_file_that_it_announces_changes(world, caplog):
@@ -141,13 +134,6 @@ def test_a_marker_that_the_source_has_no_longer_goes_before_a_file_that_it_annou
     assert first == f'removed first key="{MARKER}" as the source has it no longer'
     assert then.startswith('synced key="data/d/a" action=copied')
     assert (world.stores[MARKER].copy, world.differences()) == (None, [])
-
-
-def test_what_cannot_be_looked_at_is_named_with_its_error(stuck, caplog):
-    caplog.set_level("INFO", "worker")
-    stuck.denies = lambda operation, key: "AccessDenied" if (operation, key) == ("head_object", ICE) else ""
-    stuck.live(**LAST)
-    assert f'such as "{ICE}": trouble: operation=HeadObject error=AccessDenied' in caplog.text
 
 
 def test_markers_that_wait_take_no_slots(world):
@@ -183,7 +169,7 @@ def test_the_function_waits_for_a_moment_and_hands_back(stuck, seconds, least, m
     counts = function.invoke(seconds)
     assert counts["handed_back"] == 1
     assert least < stuck.clock - began < most
-    [(receives, delay)] = delays(stuck)
+    [(receives, delay)] = stuck.left()
     assert (receives, delay > 0 or seconds < 5) == (0, True)
     function.loop.close()
 
@@ -279,23 +265,6 @@ def test_the_bus_does_not_make_the_function_late(world, trouble):
     assert world.clock - began < 1.5 + END_SECONDS
     assert counts["announced"] + counts["unannounced"] == counts["copied"] > 0
     assert function.alive
-    function.loop.close()
-
-
-def test_one_event_that_hangs_costs_the_function_the_events_of_a_moment(world):
-    once = iter([hangs])
-
-    async def trouble(entries: list[dict[str, Any]]) -> None:
-        if first := next(once, None):
-            await first(entries)
-
-    world.trouble = trouble
-    for number in range(200):
-        world.change(f"data/{number}", "put")
-    function = Function(world, environment=ALL, bus=world)
-    counts = Counter(function.invoke(20, lasts=(0.3,)))
-    assert counts["announced"] + counts["unannounced"] == counts["copied"] == 200
-    assert 0 < counts["unannounced"] < 60
     function.loop.close()
 
 
