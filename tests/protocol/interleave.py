@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 from fakes import (
     FUNCTION_SETTINGS,
     LARGE,
@@ -64,15 +64,6 @@ CLOCK = Call("clock", False, "", "", "", 0, (), None, "")
 PAUSE = Call("pause", False, "", "", "", 0, (), None, "")
 
 
-class Broken(NamedTuple):
-    """Planted faults: what S3 and its client do otherwise than AWS says, which makes a step of the protocol useless."""
-
-    ignored: frozenset[str] = frozenset()  # parameters of requests, such as conditions
-    unseen: str = ""  # after such a write, a look at the source shows it as it was before
-    unsent: bool = False  # a request without an answer is taken for one that was never sent
-    hidden: bool = False  # uploads, in listings
-
-
 class Case(NamedTuple):
     """What is searched. `changes` are those that changed() knows, a "put" with its bytes, a "touch" with its label."""
 
@@ -99,7 +90,6 @@ class Case(NamedTuple):
     early: bool = False  # planted fault: a message comes back while a call of its sync is still under way
     frozen: frozenset[str] = frozenset()  # planted fault: such a call of the function is sent after its hand-back
     forgetful: bool = False  # planted fault: what the function hands back is without its upload
-    broken: Broken = Broken()
     kept: str = "newest"  # until the sync has ended, of the messages that an earlier look covers; planted: another
 
 
@@ -235,11 +225,9 @@ class Unanswered(BaseException):
 class Answers(Host):
     """Answers what is known, one call after the other, and gets the progress of the sync."""
 
-    def __init__(self, sync: KeySync, known: tuple[Any, ...], broken: Broken) -> None:
+    def __init__(self, sync: KeySync, known: tuple[Any, ...]) -> None:
         self.sync = sync
         self.known = iter(known)
-        self.broken = broken
-        self.wrote, self.seen = "", None  # since the last look at the source, and what that showed
         self.given = 0  # answers so far
         self.left_over = False  # since the last look began
         self.looks = self.latest_overtaken = 0  # looks that have begun; the latest that was acted on and overtaken
@@ -260,19 +248,11 @@ class Answers(Host):
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if "MaxKeys" in arguments and "Prefix" not in arguments:
             return {}  # only whether the bucket is there
-        if self.broken.hidden and operation == "list_multipart_uploads":
-            return shaped(operation, ())
-        is_look = operation == "head_object" and arguments["Bucket"] == SETTINGS.src_bucket
-        if is_look and self.wrote and self.wrote == self.broken.unseen:
-            return shaped(operation, self.seen)
         answer = self.next_known()
         if answer is None:
-            heeded = {name: value for name, value in arguments.items() if name not in self.broken.ignored}
-            raise Unanswered(call_from(operation, heeded))
+            raise Unanswered(call_from(operation, arguments))
         if answer == TIMEOUT:
-            raise (EndpointConnectionError if self.broken.unsent else ReadTimeoutError)(endpoint_url="")
-        self.seen = answer if is_look else self.seen
-        self.wrote = "" if is_look else operation if operation in WAITED_FOR else self.wrote
+            raise ReadTimeoutError(endpoint_url="")
         return shaped(operation, answer)
 
     def next_known(self) -> Any:
@@ -331,10 +311,9 @@ class Position(NamedTuple):
 class Syncs:
     """All positions that a sync can be in, found by running the real code."""
 
-    def __init__(self, refused: LeftOut, settings: Settings = SETTINGS, broken: Broken = Broken()) -> None:  # noqa: B008
+    def __init__(self, refused: LeftOut, settings: Settings = SETTINGS) -> None:
         self.refused = refused
         self.settings = settings  # of a worker
-        self.broken = broken
         self.now: Callable[[KeySync], float] = lambda _: 0.0
         self.wall: Callable[[], float] = lambda: 0.0  # without KEEP_DAYS
         self.relied_on = 0.0  # seconds of a pause
@@ -372,7 +351,7 @@ class Syncs:
             upload=message.upload,
             interruption=(interruption := Unhurried()),
         )
-        answering = interruption.answers = Answers(sync, answers, self.broken)
+        answering = interruption.answers = Answers(sync, answers)
         interruption.relied_on = self.relied_on
         settings = FUNCTION_SETTINGS if of_function else self.settings
         wall = answering.wall if settings.keep_days else self.wall
@@ -413,7 +392,7 @@ class Search:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.syncs = Syncs(LeftOut(conditions=case.unconditional), broken=case.broken)
+        self.syncs = Syncs(LeftOut(conditions=case.unconditional))
         self.schedules: dict[State, int] = {}
         self.transitions = 0
 

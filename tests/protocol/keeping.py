@@ -63,7 +63,7 @@ class Keeping(Search):
         super().__init__(case)
         self.forgotten = forgotten
         settings = replace(SETTINGS, keep_days=case.keep_days if days is None else days)
-        self.syncs = Removals(LeftOut(conditions=case.unconditional), settings, case.broken)
+        self.syncs = Removals(LeftOut(conditions=case.unconditional), settings)
 
     def start(self) -> State:
         """What is there before was copied when it was put last, or at least before the search begins."""

@@ -19,7 +19,7 @@ import mirror
 
 ROOT = Path(mirror.__file__).parents[1]
 # What runs on that code is imported again, too.
-OURS = ("mirror", "fakes", "interleave", "readers", "table_readers")
+OURS = ("mirror", "fakes", "interleave", "readers", "table_readers", "keeping")
 
 
 class Changed(SourceFileLoader):
@@ -68,15 +68,16 @@ def ours() -> dict[str, ModuleType]:
 
 @contextmanager
 def changed(changes: Mapping[str, str], world: str) -> Iterator[Any]:
-    """The module of that name, on the worker's code with these changes."""
+    """The module of that name, on the worker's code with these changes, if there are any."""
     kept = ours()
     for name in kept:
         del sys.modules[name]
-    finder = plant(changes)
+    finders = [plant(changes)] if changes else []
     try:
         yield importlib.import_module(world)
     finally:
-        sys.meta_path.remove(finder)
+        for finder in finders:
+            sys.meta_path.remove(finder)
         for name in ours():
             del sys.modules[name]
         sys.modules.update(kept)

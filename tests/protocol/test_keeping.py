@@ -4,8 +4,9 @@ import os
 
 import pytest
 from fakes import LARGE
-from interleave import Broken, Case, day_after
+from interleave import Case, day_after
 from keeping import Keeping, KeepingReaders, with_days
+from planted import changed
 
 from mirror.protocol.buckets import CONDITIONAL_WRITES
 
@@ -100,13 +101,14 @@ def test_a_marker_waits_for_what_is_in_time_and_no_longer(passes):
 
 
 TOUCHED = HELD._replace(changes=("day", "day", "touch"))
-# what is left out -> the case that shows it, the event that is forgotten, KEEP_DAYS of the code, the fault
+# what is left out -> the case that shows it, the event that is forgotten, KEEP_DAYS of the code, the fault, texts
 LEFT_OUT = {
     "the condition of a removal": (
-        TOUCHED._replace(workers=1, broken=Broken(ignored=frozenset({"IfMatch"}))),
+        TOUCHED._replace(workers=1),
         "",
         1,
         "the live object disappears",
+        {'{"IfMatch": existing.etag} if existing': "{} if existing"},
     ),
     "a look at the age": (NEW._replace(changes=("put a", "day", "day")), "", 0, "a copy is begun"),
     "the last day": (
@@ -122,8 +124,9 @@ LEFT_OUT = {
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
 def test_the_search_finds_what_goes_wrong_without(left_out, finds):
-    case, forgotten, days, expected = LEFT_OUT[left_out]
-    finds(f"without {left_out}", Keeping(case, forgotten, days), expected)
+    case, forgotten, days, expected, *changes = LEFT_OUT[left_out]
+    with changed(dict(*changes), "keeping") as world:
+        finds(f"without {left_out}", world.Keeping(case, forgotten, days), expected)
 
 
 def test_what_is_not_promised_without_provenance(finds):
