@@ -8,6 +8,7 @@ A call is served in one step, a copy in two: S3 reads the source, and later the 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ ENVIRONMENT = {
     "MULTIPART_THRESHOLD": str(MIN_PART_SIZE),
     "PART_SIZE": str(MIN_PART_SIZE),
 }
+NIGHTLY = os.environ.get("NIGHTLY") == "1"
 SETTINGS = load_settings(ENVIRONMENT)
 FUNCTION_SETTINGS = settings_from(ENVIRONMENT)  # of the function: LARGE is too large for it
 
@@ -62,6 +64,9 @@ class Version(NamedTuple):
     opaque: bool = False  # metadata that cannot be sent back
     archived: str = ""  # the storage class then
 
+    def __str__(self) -> str:
+        return f"{self.content} {self.label}"
+
 
 class Copy(NamedTuple):
     """The destination object. `content` has one entry for each part, `stamp` says after which change it was read."""
@@ -73,6 +78,9 @@ class Copy(NamedTuple):
     stamp: int
     second: int = 0  # its LastModified
     size: int = SMALL
+
+    def __str__(self) -> str:
+        return f"{self.etag} copied from {self.content[0]} {self.label}"
 
 
 class OpenUpload(NamedTuple):
@@ -119,11 +127,26 @@ class Running(NamedTuple):
     call: Call
     read: Copy | None = None
 
+    def __str__(self) -> str:
+        call, is_look = self.call, self.call.operation in ("head_object", "list_objects_v2")
+        where = " source" if call.on_source else " destination" if is_look else ""
+        part = f" {call.part}" if call.part else ""
+        condition = {"": "", "*": " if absent"}.get(call.condition, f" if {call.condition}")
+        return f"{call.operation}{where}{of_key(call.key)}{part}{condition}"
+
+
+def of_key(key: str, words: str = " ") -> str:
+    """For a schedule: nothing if there is only one key."""
+    return "" if key in ("data/key", "data/") else f"{words}{key.removeprefix('data/')}"
+
 
 class Failure(NamedTuple):
     """The error code of an answer."""
 
     code: str
+
+    def __str__(self) -> str:
+        return self.code
 
 
 Served = tuple[Store, Running | None, Any]  # what is stored then, the call if it is still under way, the answer

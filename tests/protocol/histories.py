@@ -16,6 +16,7 @@ from urllib.parse import quote_plus
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
 from fakes import (
+    NIGHTLY,
     SETTINGS,
     SMALL,
     WRITES,
@@ -36,6 +37,7 @@ from fakes import (
     waits_on,
     without_loop,
 )
+from hypothesis import HealthCheck, settings
 
 from mirror.loop import Worker
 from mirror.model.errors import error_code
@@ -49,6 +51,20 @@ from mirror.queue.messages import Queue as WorkersQueue
 from mirror.queue.messages import events_of, hint_body
 from mirror.readers.repairs import Removal
 from mirror.settings import Settings
+
+
+def bounds(examples: int, nightly: int, **more: Any) -> settings:
+    """Of random histories: the same ones each time, others at night."""
+    return settings(
+        max_examples=nightly if NIGHTLY else examples,
+        deadline=None,
+        database=None,
+        derandomize=not NIGHTLY,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+        **more,
+    )
+
 
 Plan = Iterable[tuple[str, tuple[Any, ...]]]  # at the next call of that operation, in this order
 

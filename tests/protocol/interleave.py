@@ -29,7 +29,6 @@ from fakes import (
     Call,
     Client,
     Copy,
-    Failure,
     OpenUpload,
     Running,
     Source,
@@ -37,6 +36,7 @@ from fakes import (
     Version,
     call_from,
     identity,
+    of_key,
     run,
     serve,
     shaped,
@@ -101,6 +101,12 @@ class Message(NamedTuple):
     twice: bool = False  # delivered a second time while the first delivery was being worked on
     is_removal: bool = False  # no message: what reconcile does
 
+    def __str__(self) -> str:
+        if self.upload:
+            return f"a message handed back with upload {self.upload.upload_id}"
+        kinds = {CREATED: "an event", LOOK: "a deletion's event or a request to look"}
+        return kinds.get(self._replace(key=CREATED.key), "a message delivered again") + of_key(self.key, " of ")
+
 
 CREATED = Message()
 LOOK = Message(destination_first=True)  # a deletion's event, or a request to look again
@@ -151,7 +157,7 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    words: tuple[Any, ...]  # see told()
+    words: tuple[Any, ...]  # of the schedule: calls, messages, answers
     state: State
     before: int | None = None  # position of the sync that made it, before and after
     after: int | None = None
@@ -729,7 +735,7 @@ class Search:
                 name = next(letters)
             if step.after is not None:
                 names.setdefault(step.after, []).append(name)
-            lines.append(f"  {name:1} {' '.join(told(word) for word in step.words)}")
+            lines.append(f"  {name:1} {' '.join(str(word) or 'done' for word in step.words)}")
         return "\n".join(lines)
 
 
@@ -777,42 +783,3 @@ KEPT: dict[str, Callable[[tuple[Held, ...]], set[int]]] = {
 
 def again(message: Message) -> Message:
     return message._replace(destination_first=True, redelivered=True)
-
-
-def told(word: Any) -> str:
-    """A part of what a step was, in words: a call, a message, an answer, or the words."""
-    if isinstance(word, Running):
-        return name_of(word)
-    return describe_message(word) if isinstance(word, Message) else describe_answer(word)
-
-
-def describe_message(message: Message) -> str:
-    if message.upload:
-        return f"a message handed back with upload {message.upload.upload_id}"
-    return {CREATED: "an event", LOOK: "a deletion's event or a request to look"}.get(
-        message._replace(key=CREATED.key), "a message delivered again"
-    ) + of_key(message.key, " of ")
-
-
-def name_of(running: Running) -> str:
-    call = running.call
-    is_look = call.operation in ("head_object", "list_objects_v2")
-    where = " source" if call.on_source else " destination" if is_look else ""
-    part = f" {call.part}" if call.part else ""
-    condition = {"": "", "*": " if absent"}.get(call.condition, f" if {call.condition}")
-    return f"{call.operation}{where}{of_key(call.key)}{part}{condition}"
-
-
-def of_key(key: str, words: str = " ") -> str:
-    """Nothing if there is only one key."""
-    return "" if key in ("data/key", "data/") else f"{words}{key.removeprefix('data/')}"
-
-
-def describe_answer(answer: Any) -> str:
-    if isinstance(answer, Failure):
-        return answer.code
-    if isinstance(answer, Version):
-        return f"{answer.content} {answer.label}"
-    if isinstance(answer, Copy):
-        return f"{answer.etag} copied from {answer.content[0]} {answer.label}"
-    return str(answer) or "done"

@@ -1,19 +1,16 @@
 """The function that copies: short histories of it, and random ones in which it is one of the workers."""
 
 import logging
-import os
 
 import pytest
 from fakes import FUNCTION_SETTINGS, LARGE, SETTINGS, SMALL
-from histories import World
-from hypothesis import HealthCheck, settings
+from histories import World, bounds
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from invocations import Function
 
 from mirror.protocol.sync import FOR_WORKER_SECONDS
 
-NIGHTLY = os.environ.get("NIGHTLY") == "1"
 LONG = 400.0  # seconds of a call that outlives the function
 
 
@@ -198,12 +195,4 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(
-    max_examples=3_000 if NIGHTLY else 200,
-    stateful_step_count=20,
-    deadline=None,
-    database=None,
-    derandomize=not NIGHTLY,
-    print_blob=False,
-    suppress_health_check=list(HealthCheck),
-)
+TestHistories.settings = bounds(200, 3_000, stateful_step_count=20)

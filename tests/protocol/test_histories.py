@@ -2,15 +2,12 @@
 
 import dataclasses
 import logging
-import os
 
 from fakes import LARGE, SETTINGS, SMALL, WRITES, Copy, Store
-from histories import ERRORS, World
-from hypothesis import HealthCheck, settings
+from histories import ERRORS, World, bounds
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-NIGHTLY = os.environ.get("NIGHTLY") == "1"
 OUTSIDE = "other/not ours"
 KEYS = st.sampled_from(["data/a", "data/a", "data/b", OUTSIDE])
 OURS = st.sampled_from(["data/a", "data/b"])
@@ -180,19 +177,9 @@ class HistoriesWithKeepDays(Histories):
         self.world.remove_unwanted(key, plan)
 
 
-BOUNDS = settings(
-    max_examples=10_000 if NIGHTLY else 600,
-    stateful_step_count=25,
-    deadline=None,
-    database=None,
-    derandomize=not NIGHTLY,
-    print_blob=False,
-    suppress_health_check=list(HealthCheck),
-)
-
 TestHistories = Histories.TestCase
-TestHistories.settings = BOUNDS
+TestHistories.settings = bounds(600, 10_000, stateful_step_count=25)
 TestHistoriesWithAMarker = HistoriesWithAMarker.TestCase
-TestHistoriesWithAMarker.settings = BOUNDS if NIGHTLY else settings(BOUNDS, max_examples=300)
+TestHistoriesWithAMarker.settings = bounds(300, 10_000, stateful_step_count=25)
 TestHistoriesWithKeepDays = HistoriesWithKeepDays.TestCase
-TestHistoriesWithKeepDays.settings = BOUNDS if NIGHTLY else settings(BOUNDS, max_examples=300)
+TestHistoriesWithKeepDays.settings = bounds(300, 10_000, stateful_step_count=25)

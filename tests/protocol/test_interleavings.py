@@ -1,9 +1,7 @@
 """All schedules of small cases end with an equal destination, and without one step of the protocol some do not."""
 
-import os
-
 import pytest
-from fakes import LARGE
+from fakes import LARGE, NIGHTLY
 from interleave import Case, Search
 from planted import changed
 
@@ -12,7 +10,6 @@ from mirror.protocol.buckets import CONDITIONAL_WRITES
 pytestmark = pytest.mark.usefixtures("quick")
 
 UPLOADING = {"create_multipart_upload", "upload_part_copy", "complete_multipart_upload"}
-NIGHTLY = os.environ.get("NIGHTLY") == "1"
 PUT_DELETE_PUT = ("put a", "delete", "put b")
 
 CASES = {

@@ -1,9 +1,7 @@
 """KEEP_DAYS: in every schedule what is in time is there, and what is expired is gone or equal. See keeping.py."""
 
-import os
-
 import pytest
-from fakes import LARGE
+from fakes import LARGE, NIGHTLY
 from interleave import Case, day_after
 from keeping import Keeping, KeepingReaders, with_days
 from planted import changed
@@ -12,7 +10,6 @@ from mirror.protocol.buckets import CONDITIONAL_WRITES
 
 pytestmark = pytest.mark.usefixtures("quick")
 
-NIGHTLY = os.environ.get("NIGHTLY") == "1"
 HELD = Case((), ("put a",), keep_days=1, removals=1)
 NEW = HELD._replace(before=(), changes=("put a",))
 RESTORED = Case(("delete-newest-version",), ("put a", "day", "put b"), versioned=True, keep_days=1, removals=1)

@@ -1,8 +1,7 @@
 """A reader never sees a marker before what it announced, and does if a step of markers.py is left out."""
 
-import os
-
 import pytest
+from fakes import NIGHTLY
 from interleave import Case
 from planted import changed
 from readers import FILES, MARKERS, RETURNED, Readers
@@ -11,7 +10,6 @@ from mirror.protocol.buckets import CONDITIONAL_WRITES
 
 pytestmark = pytest.mark.usefixtures("quick")
 
-NIGHTLY = os.environ.get("NIGHTLY") == "1"
 HELD = ("put a x", "put _SUCCESS")  # before
 RENEWED = Case(("delete _SUCCESS", "put a y", "put _SUCCESS"), HELD)
 OVERWRITTEN = Case(("put a y", "put _SUCCESS"), HELD)

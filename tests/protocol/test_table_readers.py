@@ -1,15 +1,13 @@
 """A reader of a Delta table finds each version whole, and does not if a step of the table files is left out."""
 
-import os
-
 import pytest
+from fakes import NIGHTLY
 from interleave import Case
 from planted import changed
 from table_readers import TableReaders
 
 pytestmark = pytest.mark.usefixtures("quick")
 
-NIGHTLY = os.environ.get("NIGHTLY") == "1"
 HELD = ("put f x", "commit 0 a0+f")  # before
 GHOST = "at rest data/g is x label in the destination, absent in the source"
 ANEW = {"is_anew": True}

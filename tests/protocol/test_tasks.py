@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-import os
 from itertools import pairwise
 
 import pytest
 from fakes import LARGE, SMALL
-from histories import World
-from hypothesis import HealthCheck, given, settings
+from histories import World, bounds
+from hypothesis import given
 from hypothesis import strategies as st
 from tasks import SLOW_END, Task, settle
 
@@ -18,7 +17,6 @@ from mirror.protocol.sync import LONG_COPY_SIZE
 from mirror.queue.messages import hint_body
 
 pytestmark = pytest.mark.fast
-NIGHTLY = os.environ.get("NIGHTLY") == "1"
 LONG = LONG_COPY_SIZE + 1
 ONE_COPY = {"MULTIPART_THRESHOLD": str(5 * GIB)}  # of what is large, too
 
@@ -409,14 +407,7 @@ def is_seen(ghost):
     return ghost.running.call.operation in ("copy_object", "complete_multipart_upload", "delete_object")
 
 
-@settings(
-    max_examples=3000 if NIGHTLY else 150,
-    deadline=None,
-    database=None,
-    derandomize=not NIGHTLY,
-    print_blob=False,
-    suppress_health_check=list(HealthCheck),
-)
+@bounds(150, 3000)
 @given(
     changes=st.lists(CHANGE, min_size=1, max_size=25),
     troubles=st.lists(TROUBLE, max_size=2),
