@@ -326,7 +326,8 @@ def head_of(found: Version | Copy) -> dict[str, Any]:
 def listed(key: str, found: Version | Copy) -> dict[str, Any]:
     """An entry of a listing."""
     head = head_of(found)
-    return {"Key": key, "ETag": head["ETag"], "Size": head["ContentLength"], "LastModified": head["LastModified"]}
+    shown = {name: head[name] for name in ("ETag", "LastModified", "StorageClass") if name in head}
+    return {"Key": key, "Size": head["ContentLength"]} | shown
 
 
 def body_of(content: str) -> bytes:

@@ -27,13 +27,11 @@ from fakes import (
     Store,
     Version,
     call_from,
-    copy_head,
     identity,
     refuse_prefix,
     run,
     serve,
     shaped,
-    source_head,
     waits_on,
     without_loop,
 )
@@ -498,17 +496,9 @@ class World:
         """One page of either bucket. A directory bucket lists in no order of keys."""
         refuse_prefix("ListObjectsV2", arguments)
         is_source = arguments["Bucket"] == SETTINGS.src_bucket
-        if is_source:
-            heads = {key: source_head(version) for key, version in self.versions.items()}
-        else:
-            heads = {key: copy_head(store.copy) for key, store in self.stores.items() if store.copy}
-        names = ("ETag", "LastModified", "StorageClass")
-        contents = [
-            {"Key": key, "Size": head["ContentLength"]} | {name: head[name] for name in names if name in head}
-            for key, head in sorted(heads.items(), reverse=not is_source)
-            if key.startswith(arguments.get("Prefix", ""))
-        ]
-        return {"Contents": contents, "IsTruncated": False}
+        copies = {key: store.copy for key, store in self.stores.items() if store.copy}
+        held = sorted((self.versions if is_source else copies).items(), reverse=not is_source)
+        return shaped("list_objects_v2", [one for one in held if one[0].startswith(arguments.get("Prefix", ""))])
 
     # Time
 

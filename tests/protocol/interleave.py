@@ -90,6 +90,8 @@ class Case(NamedTuple):
     early: bool = False  # planted fault: a message comes back while a call of its sync is still under way
     frozen: frozenset[str] = frozenset()  # planted fault: such a call of the function is sent after its hand-back
     forgetful: bool = False  # planted fault: what the function hands back is without its upload
+    eventless: str = ""  # planted fault: changes that begin so have no event
+    coded_days: int | None = None  # planted fault: the KEEP_DAYS that the code has
     kept: str = "newest"  # until the sync has ended, of the messages that an earlier look covers; planted: another
 
 
@@ -427,7 +429,8 @@ class Search:
                 return
         if state.changes < len(self.case.changes):
             change = self.case.changes[state.changes]
-            queue = state.queue if change == DAY else ordered([*state.queue, self.event_of(change)])
+            is_silent = change == DAY or bool(self.case.eventless and change.startswith(self.case.eventless))
+            queue = state.queue if is_silent else ordered([*state.queue, self.event_of(change)])
             yield Step(("source:", change), state._replace(changes=state.changes + 1, queue=queue))
         for of_function in self.free(state):
             for message in set(state.queue):
@@ -594,7 +597,7 @@ class Search:
             left = self.delete(left, sync.held, ())
             back = (
                 [Message(held.message.key) for held in sync.held]
-                if self.is_forgotten(position)
+                if self.case.forgetful and position.of_function
                 else handed_back(sync, position)
             )
             waits, goes_on = (sync.lost, ()) if position.may_land else ((), sync.lost)
@@ -612,9 +615,6 @@ class Search:
         if self.may(state, sync, "crashes"):
             crashed = self.crash(state, sync, [*sync.lost])
             yield Step(("dies before it deletes the message",), crashed, sync.position)
-
-    def is_forgotten(self, position: Position) -> bool:
-        return self.case.forgetful and position.of_function
 
     def left(self, state: State, sync: Sync) -> State:
         return state._replace(syncs=replaced(state.syncs, sync))

@@ -58,11 +58,9 @@ class Removals(Syncs):
 
 
 class Keeping(Search):
-    def __init__(self, case: Case, forgotten: str = "", days: int | None = None) -> None:
-        """Planted: changes of the name `forgotten` have no event; the code has another KEEP_DAYS, `days`."""
+    def __init__(self, case: Case) -> None:
         super().__init__(case)
-        self.forgotten = forgotten
-        settings = replace(SETTINGS, keep_days=case.keep_days if days is None else days)
+        settings = replace(SETTINGS, keep_days=case.keep_days if case.coded_days is None else case.coded_days)
         self.syncs = Removals(LeftOut(conditions=case.unconditional), settings)
 
     def start(self) -> State:
@@ -81,9 +79,7 @@ class Keeping(Search):
     # What can happen next
 
     def steps(self, state: State) -> Iterator[Step]:
-        for step in super().steps(state):
-            is_forgotten = self.forgotten and step.words[0] == "source:" and step.words[1].startswith(self.forgotten)
-            yield step._replace(state=step.state._replace(queue=state.queue)) if is_forgotten else step
+        yield from super().steps(state)
         if any(self.syncs.positions[sync.position].end for sync in state.syncs):
             return  # as there
         copy = state.store.copy
@@ -171,21 +167,11 @@ class KeepingReaders(Readers):
     No midnight passes while a call is under way, as none lasts for days, and the code counts on that.
     """
 
-    def __init__(self, case: Case, forgotten: str = "", **arguments: Any) -> None:
-        """Planted: changes that begin with `forgotten` have no event, and only the end is looked at."""
-        super().__init__(case, **arguments)
-        self.forgotten = forgotten
-
     def steps(self, state: State) -> Iterator[Step]:
         is_calm = not any(sync.running or sync.lost for sync in state.syncs) and not any(
             parked.calls for parked in state.parked
         )
-        for step in super().steps(state):
-            change = step.words[1] if step.words[0] == "source:" else ""
-            if self.forgotten and change.startswith(self.forgotten):
-                yield step._replace(state=step.state._replace(queue=state.queue))
-            elif is_calm or change != DAY:
-                yield step
+        yield from (step for step in super().steps(state) if is_calm or step.words != ("source:", DAY))
         if not any(self.syncs.positions[sync.position].end for sync in state.syncs):
             yield from self.lifecycle(state)
 
@@ -203,8 +189,8 @@ class KeepingReaders(Readers):
         return super().serve(state, running)
 
     def fault(self, before: State, state: State) -> str | None:
-        if self.forgotten and state.changes < len(self.case.changes):
-            return None
+        if self.case.eventless and state.changes < len(self.case.changes):
+            return None  # only the end is looked at
         return super().fault(before, state)
 
     def is_let_go(self, copy: Copy | None, version: Version | None, state: State) -> bool:

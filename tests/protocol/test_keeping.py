@@ -84,11 +84,11 @@ def test_a_reader_sees_no_marker_before_what_is_in_time(name, passes):
 
 
 # The file's event is lost, and the marker, which is younger, is in time for longer.
-LOST_FILE = MARKED._replace(before=(), changes=("put a x", "day", "put _SUCCESS", "day"))
+LOST_FILE = MARKED._replace(before=(), changes=("put a x", "day", "put _SUCCESS", "day"), eventless="put a")
 
 
 def test_a_marker_waits_for_what_is_in_time_and_no_longer(passes):
-    search = KeepingReaders(LOST_FILE, forgotten="put a")
+    search = KeepingReaders(LOST_FILE)
     passes("a file that never comes, then its marker", [search])
     waiting = [state for state in search.schedules if any(not parked.calls for parked in state.parked)]
     assert {day_after(LOST_FILE, state.changes) for state in waiting} == {1}
@@ -97,33 +97,27 @@ def test_a_marker_waits_for_what_is_in_time_and_no_longer(passes):
 # What each step is for; those of a removal, and the removal of what is stale and expired, are in mutants.py.
 
 
+OLD = NEW._replace(changes=("put a", "day", "day"))
 TOUCHED = HELD._replace(changes=("day", "day", "touch"))
-# what is left out -> the case that shows it, the event that is forgotten, KEEP_DAYS of the code, the fault, texts
+# what is left out -> the case that shows it, the fault that is found, texts of the code and what they become
 LEFT_OUT = {
     "the condition of a removal": (
         TOUCHED._replace(workers=1),
-        "",
-        1,
         "the live object disappears",
         {'{"IfMatch": existing.etag} if existing': "{} if existing"},
     ),
-    "a look at the age": (NEW._replace(changes=("put a", "day", "day")), "", 0, "a copy is begun"),
-    "the last day": (
-        NEW._replace(changes=("put a", "day", "day"), keep_days=2),
-        "",
-        1,
-        "at rest the destination is None, the source a",
-    ),
-    "the end of the last day": (NEW._replace(changes=("put a", "day", "day")), "", 2, "a copy is begun"),
-    "the event of what is touched": (TOUCHED, "touch", 1, "at rest the destination is"),
+    "a look at the age": (OLD._replace(coded_days=0), "a copy is begun"),
+    "the last day": (OLD._replace(keep_days=2, coded_days=1), "at rest the destination is None, the source a"),
+    "the end of the last day": (OLD._replace(coded_days=2), "a copy is begun"),
+    "the event of what is touched": (TOUCHED._replace(eventless="touch"), "at rest the destination is"),
 }
 
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
 def test_the_search_finds_what_goes_wrong_without(left_out, finds):
-    case, forgotten, days, expected, *changes = LEFT_OUT[left_out]
+    case, expected, *changes = LEFT_OUT[left_out]
     with changed(dict(*changes), "keeping") as world:
-        finds(f"without {left_out}", world.Keeping(case, forgotten, days), expected)
+        finds(f"without {left_out}", world.Keeping(case), expected)
 
 
 def test_what_is_not_promised_without_provenance(finds):
