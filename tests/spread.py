@@ -18,7 +18,6 @@ FAST = (
     "protocol/test_interleavings",
     "protocol/test_histories",
     "protocol/test_mutants.py::test_each_fault_has_its_place_in_the_code",
-    "protocol/test_mutants.py::test_the_tests_that_notice_a_fault_are_there",
     "scripts/test_starter",
     "scripts/test_layout",
     "scripts/test_log_lines",
