@@ -149,7 +149,8 @@ class Queue:
 
     def receive_message(self, VisibilityTimeout: int, **_: Any) -> dict[str, Any]:  # noqa: N803
         visible = [message for message in self.messages if message.visible_at <= self.now()]
-        visible.sort(key=self.messages.index, reverse=self.newest_first)
+        if self.newest_first:
+            visible.reverse()
         taken = [message for message in visible[: self.limit] if not self.is_parked(message)]
         for message in taken:
             self.handles += 1

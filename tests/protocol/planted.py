@@ -52,7 +52,7 @@ def place_of(text: str) -> str:
     found = [file for file in (ROOT / "mirror").rglob("*.py") for _ in range(file.read_text().count(text))]
     if len(found) != 1:
         raise ValueError(f"this has to be in one place, it is in {[*map(str, found)]}: {text}")
-    return ".".join(found[0].relative_to(ROOT).with_suffix("").parts)
+    return ".".join(found[0].relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def plant(changes: Mapping[str, str]) -> Finder:
