@@ -114,12 +114,12 @@ MUTANTS = {
     "a message comes back while its copy is under way": (
         "if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):",
         "if isinstance(error, Exception) and outcome_unknown(error):",
-        HISTORIES,
+        history("a copy that a stopping worker leaves"),
     ),
     "a message is handed on while its copy is under way": (
         "max(lease.postpone, self.seconds_until(lease.may_land_until))",
         "lease.postpone",
-        HISTORIES,
+        history("a message that is handed on while its copy is under way"),
     ),
     # KEEP_DAYS
     "a stale copy of an expired source stays": (

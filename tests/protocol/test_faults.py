@@ -74,6 +74,11 @@ SYNCED, NEW, LARGE_NEW = [change("put x"), work()], change("put x"), change("put
 OVERWRITTEN = [("copy_object", ("overwritten", f"put {number}")) for number in range(30)]
 
 HISTORIES: dict[str, list[Step]] = {
+    "a message that is handed on while its copy is under way": [
+        *(NEW, work(NOTHING, ("copy_object", ("times out",)), *[("head_object", ("error", "503"))] * 200)),
+        *(passes(10), left(0), passes(60), change("delete"), work()),
+    ],
+    "a copy that a stopping worker leaves": [NEW, work(("copy_object", ("stops",))), left(0), change("delete"), work()],
     "a change that comes at a look": [
         *(NEW, work(("head_object", ("too late", "delete"))), World.settle),
         *(change("put y"), work(NOTHING, ("head_object", ("too late", "put z")))),
