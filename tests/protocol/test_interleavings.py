@@ -82,74 +82,63 @@ NIGHTLY_CASES = {
 
 # The function that copies is one more kind of worker: one at a time, killed or at its deadline at any step, and large
 # objects are handed back. Workers may be beside it, and come after it.
-BESIDE = Case((), workers=1, functions=1)
+
+
+def beside(*changes, **more):
+    return Case(changes, **{"workers": 1, "functions": 1} | more)
+
+
 FUNCTION_CASES = {
-    "a worker and the function, which is killed": BESIDE._replace(changes=PUT_DELETE_PUT, kills=1),
-    "the function is killed, and another one comes": BESIDE._replace(changes=PUT_DELETE_PUT, functions=2, kills=1),
-    "three functions, of which two are killed": BESIDE._replace(changes=("put a", "delete"), functions=3, kills=2),
-    "only functions until the last": BESIDE._replace(changes=PUT_DELETE_PUT, workers=0, functions=4, kills=1),
-    "the function and the worker die": BESIDE._replace(changes=PUT_DELETE_PUT, kills=1, crashes=1),
-    "two workers beside the function": BESIDE._replace(changes=("put a", "put b"), workers=2, kills=1, deadlines=1),
-    "the function at its deadline": BESIDE._replace(changes=PUT_DELETE_PUT, deadlines=1),
-    "one function is killed, another at its deadline": BESIDE._replace(
-        changes=("put b", "delete"), before=("put a",), functions=2, kills=1, deadlines=1
+    "a worker and the function, which is killed": beside(*PUT_DELETE_PUT, kills=1),
+    "the function is killed, and another one comes": beside(*PUT_DELETE_PUT, functions=2, kills=1),
+    "three functions, of which two are killed": beside("put a", "delete", functions=3, kills=2),
+    "only functions until the last": beside(*PUT_DELETE_PUT, workers=0, functions=4, kills=1),
+    "the function and the worker die": beside(*PUT_DELETE_PUT, kills=1, crashes=1),
+    "two workers beside the function": beside("put a", "put b", workers=2, kills=1, deadlines=1),
+    "the function at its deadline": beside(*PUT_DELETE_PUT, deadlines=1),
+    "one function is killed, another at its deadline": beside(
+        "put b", "delete", before=("put a",), functions=2, kills=1, deadlines=1
     ),
-    "the function's answer is lost": BESIDE._replace(changes=("put a", "delete"), losses=1, deadlines=1),
-    "the function is joined by messages": BESIDE._replace(changes=("put a", "delete"), kills=1, deadlines=1, joins=2),
-    "the function's message is delivered twice": BESIDE._replace(
-        changes=("put b", "delete"), before=("put a",), duplicates=1
+    "the function's answer is lost": beside("put a", "delete", losses=1, deadlines=1),
+    "the function is joined by messages": beside("put a", "delete", kills=1, deadlines=1, joins=2),
+    "the function's message is delivered twice": beside("put b", "delete", before=("put a",), duplicates=1),
+    "the function without conditional writes": beside(*PUT_DELETE_PUT, unconditional=CONDITIONAL_WRITES, kills=1),
+    "the function, metadata changed in place": beside("touch", "delete", before=("put a",), kills=1, deadlines=1),
+    "the function, delete marker removed": beside(
+        "put b", "delete", "delete-newest-version", before=("put a",), versioned=True, kills=1
     ),
-    "the function without conditional writes": BESIDE._replace(
-        changes=PUT_DELETE_PUT, unconditional=CONDITIONAL_WRITES, kills=1
+    "grows over the limit": beside("put a", "put-large b", functions=2, kills=1, deadlines=1),
+    "grows over the limit, deleted": beside("put a", "put-large b", "delete", kills=1),
+    "shrinks below the limit": beside("put-large b", "put c", before=("put a",), functions=2, kills=1, deadlines=1),
+    "large all the time, and the worker is stopped": beside("put-large a", "put-large b", functions=2, stops=1),
+    "a half-done upload is handed to the function": beside(before=("put-large a",), functions=2, begun=True, kills=1),
+    "a half-done upload, overwritten": beside(
+        "put-large b", before=("put-large a",), functions=2, begun=True, kills=1, joins=1
     ),
-    "the function, metadata changed in place": BESIDE._replace(
-        changes=("touch", "delete"), before=("put a",), kills=1, deadlines=1
-    ),
-    "the function, delete marker removed": BESIDE._replace(
-        changes=("put b", "delete", "delete-newest-version"), before=("put a",), versioned=True, kills=1
-    ),
-    "grows over the limit": BESIDE._replace(changes=("put a", "put-large b"), functions=2, kills=1, deadlines=1),
-    "grows over the limit, deleted": BESIDE._replace(changes=("put a", "put-large b", "delete"), kills=1),
-    "shrinks below the limit": BESIDE._replace(
-        changes=("put-large b", "put c"), before=("put a",), functions=2, kills=1, deadlines=1
-    ),
-    "large all the time, and the worker is stopped": BESIDE._replace(
-        changes=("put-large a", "put-large b"), functions=2, stops=1
-    ),
-    "a half-done upload is handed to the function": BESIDE._replace(
-        changes=(), before=("put-large a",), functions=2, begun=True, kills=1
-    ),
-    "a half-done upload, overwritten": BESIDE._replace(
-        changes=("put-large b",), before=("put-large a",), functions=2, begun=True, kills=1, joins=1
-    ),
-    "a half-done upload, now small": BESIDE._replace(
-        changes=("put b",), before=("put c", "put-large a"), functions=2, begun=True, kills=1
-    ),
+    "a half-done upload, now small": beside("put b", before=("put c", "put-large a"), functions=2, begun=True, kills=1),
     "a half-done upload, overwritten, with a crash": Case(
         ("put-large b",), ("put-large a",), workers=1, begun=True, crashes=1
     ),
-    "a half-done upload, deleted": BESIDE._replace(
-        changes=("delete",), before=("put-large a",), functions=2, begun=True, kills=1, joins=1
-    ),
+    "a half-done upload, deleted": beside("delete", before=("put-large a",), functions=2, begun=True, kills=1, joins=1),
 }
 NIGHTLY_FUNCTION_CASES = {
-    "the function is killed twice": BESIDE._replace(changes=PUT_DELETE_PUT, functions=2, kills=2),
-    "the function's message of three is delivered twice": BESIDE._replace(changes=PUT_DELETE_PUT, duplicates=1),
-    "the function, overwritten and deleted": BESIDE._replace(
-        changes=("put a", "put b", "delete"), before=("put c",), functions=2, kills=2
+    "the function is killed twice": beside(*PUT_DELETE_PUT, functions=2, kills=2),
+    "the function's message of three is delivered twice": beside(*PUT_DELETE_PUT, duplicates=1),
+    "the function, overwritten and deleted": beside(
+        "put a", "put b", "delete", before=("put c",), functions=2, kills=2
     ),
-    "the function, every fault": BESIDE._replace(
-        changes=("put a", "put b"), functions=2, kills=1, deadlines=1, crashes=1, losses=1, stops=1
+    "the function, every fault": beside(
+        "put a", "put b", functions=2, kills=1, deadlines=1, crashes=1, losses=1, stops=1
     ),
-    "the function, joined": BESIDE._replace(changes=PUT_DELETE_PUT, functions=2, kills=1, joins=2),
-    "the function, joined at its deadline": BESIDE._replace(changes=PUT_DELETE_PUT, functions=2, deadlines=1, joins=2),
-    "two workers and two functions": BESIDE._replace(changes=PUT_DELETE_PUT, workers=2, functions=2, kills=1),
-    "four changes beside the function": BESIDE._replace(changes=("put a", "touch", "delete", "put b"), kills=1),
-    "grows, shrinks and is deleted": BESIDE._replace(
-        changes=("put-large a", "put b", "delete"), before=("put c",), functions=2, kills=1, deadlines=1
+    "the function, joined": beside(*PUT_DELETE_PUT, functions=2, kills=1, joins=2),
+    "the function, joined at its deadline": beside(*PUT_DELETE_PUT, functions=2, deadlines=1, joins=2),
+    "two workers and two functions": beside(*PUT_DELETE_PUT, workers=2, functions=2, kills=1),
+    "four changes beside the function": beside("put a", "touch", "delete", "put b", kills=1),
+    "grows, shrinks and is deleted": beside(
+        "put-large a", "put b", "delete", before=("put c",), functions=2, kills=1, deadlines=1
     ),
-    "a half-done upload, with SIGTERM": BESIDE._replace(
-        changes=("put-large b", "delete"), before=("put-large a",), begun=True, kills=1, stops=1
+    "a half-done upload, with SIGTERM": beside(
+        "put-large b", "delete", before=("put-large a",), begun=True, kills=1, stops=1
     ),
 }
 COPY, DELETE = frozenset({"copy_object"}), frozenset({"delete_object"})
@@ -223,58 +212,46 @@ LEFT_OUT = {
         {"            await abort_orphans(buckets, sync)\n": ""},
     ),
     "the delay of a message whose copy the killed function has sent": (
-        BESIDE._replace(changes=("put a", "delete"), kills=1, early=True),
+        beside("put a", "delete", kills=1, early=True),
         "at rest the destination is a, the source None",
     ),
     "the delay of a message whose copy the function has sent before its deadline": (
-        BESIDE._replace(changes=("put a", "delete"), deadlines=1, early=True),
+        beside("put a", "delete", deadlines=1, early=True),
         "at rest the destination is a, the source None",
     ),
     "the delay of a message whose delete the killed function has sent": (
-        BESIDE._replace(
-            changes=("delete", "delete-newest-version"), before=("put a",), versioned=True, kills=1, early=True
-        ),
+        beside("delete", "delete-newest-version", before=("put a",), versioned=True, kills=1, early=True),
         "at rest the destination is None, the source a",
     ),
     "the end of a function's process that would send a copy when it is thawed": (
-        BESIDE._replace(changes=("put a", "delete"), deadlines=1, frozen=COPY),
+        beside("put a", "delete", deadlines=1, frozen=COPY),
         "at rest the destination is a, the source None",
     ),
     "the end of a process that would send a copy late, metadata changed back within one second": (
-        BESIDE._replace(
-            changes=("touch x", "touch label"), before=("put a",), same_second=True, deadlines=1, frozen=COPY
-        ),
+        beside("touch x", "touch label", before=("put a",), same_second=True, deadlines=1, frozen=COPY),
         "at rest the destination is ('a', 1, 'x'), the source ('a', 1, 'label')",
     ),
     "the end of a process that would send a delete late, delete marker removed": (
-        BESIDE._replace(
-            changes=("delete", "delete-newest-version"), before=("put a",), versioned=True, deadlines=1, frozen=DELETE
-        ),
+        beside("delete", "delete-newest-version", before=("put a",), versioned=True, deadlines=1, frozen=DELETE),
         "at rest the destination is None, the source a",
     ),
     "the end of a process that would send a delete late, without conditional writes": (
-        BESIDE._replace(
-            changes=("delete", "put b"), before=("put a",), unconditional=CONDITIONAL_WRITES, deadlines=1, frozen=DELETE
-        ),
+        beside("delete", "put b", before=("put a",), unconditional=CONDITIONAL_WRITES, deadlines=1, frozen=DELETE),
         "at rest the destination is None, the source b",
     ),
     "the upload in what the function hands back": (
-        BESIDE._replace(changes=(), before=("put-large a",), begun=True, forgetful=True),
+        beside(before=("put-large a",), begun=True, forgetful=True),
         "at rest an upload is left over",
     ),
 }
 # What S3 refuses although the function sends it late: the destination or the source is not what it was.
 HARMLESS = {
-    "a copy, overwritten": BESIDE._replace(changes=("put a", "put b", "put c"), deadlines=1, frozen=COPY),
-    "a copy, metadata changed and changed back": BESIDE._replace(
-        changes=("touch x", "touch label"), before=("put a",), deadlines=1, frozen=COPY
+    "a copy, overwritten": beside("put a", "put b", "put c", deadlines=1, frozen=COPY),
+    "a copy, metadata changed and changed back": beside(
+        "touch x", "touch label", before=("put a",), deadlines=1, frozen=COPY
     ),
-    "a delete, created again": BESIDE._replace(
-        changes=("delete", "put b"), before=("put a",), deadlines=1, frozen=DELETE
-    ),
-    "a delete, created again alike": BESIDE._replace(
-        changes=("delete", "put a"), before=("put a",), deadlines=1, frozen=DELETE
-    ),
+    "a delete, created again": beside("delete", "put b", before=("put a",), deadlines=1, frozen=DELETE),
+    "a delete, created again alike": beside("delete", "put a", before=("put a",), deadlines=1, frozen=DELETE),
 }
 
 

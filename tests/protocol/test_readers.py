@@ -141,6 +141,16 @@ def test_one_sync_at_a_time_that_nothing_disturbs_keeps_all_promises_though_copi
 
 # What each step is for: the real code without it.
 
+
+def at_the_beginning(steps, line):
+    """Those of the options before everything else, instead of before this line."""
+    loop, first = (
+        f"        for step in self.{steps}:\n            await step(sync)\n",
+        "        by_checksum = sync.comp",
+    )
+    return {first: loop + first, loop + line: line}
+
+
 # what is left out -> texts of a file and what they become, what is searched, the fault that is found, more arguments
 LEFT_OUT = {
     "the wait": (
@@ -149,18 +159,7 @@ LEFT_OUT = {
         "not complete",
     ),
     "a look at the marker before the folder is compared": (
-        {
-            """        if not buckets.answering.is_open:
-            await buckets.answering.open()
-""": """        if not buckets.answering.is_open:
-            await buckets.answering.open()
-        for step in self.before_copy:
-            await step(sync)
-""",
-            """        for step in self.before_copy:
-            await step(sync)
-        if source.size >""": """        if source.size >""",
-        },
+        at_the_beginning("before_copy", "        if source.size > LONG"),
         PUT_TWICE,
         "not complete",
     ),
@@ -188,18 +187,7 @@ LEFT_OUT = {
         {"instant": (MARKERS,)},
     ),
     "a look at the file before old markers are looked for": (
-        {
-            """        if not buckets.answering.is_open:
-            await buckets.answering.open()
-""": """        if not buckets.answering.is_open:
-            await buckets.answering.open()
-        for step in self.before_write:
-            await step(sync)
-""",
-            """        for step in self.before_write:
-            await step(sync)
-        left_out,""": """        left_out,""",
-        },
+        at_the_beginning("before_write", "        left_out, refusal"),
         CHANGED_TWICE,
         "not deleted first",
         {"instant": (MARKERS,)},
