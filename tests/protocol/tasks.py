@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ class Task(Living):
     """A process of a task, from its start to its end. `seconds`: how long S3 takes for an operation on a key.
 
     `troubles`: operation of SQS -> until when it fails, and the error code, or "" if it does not answer.
+    `late`: operation of SQS -> after how many seconds each request reaches it.
     """
 
     environment: dict[str, str] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Task(Living):
     bus: Any = None  # client of EventBridge
     lines: list[str] = field(init=False, default_factory=list)  # bare ones of the log
     troubles: dict[str, tuple[float, str]] = field(init=False, default_factory=dict)
+    late: dict[str, Iterator[float]] = field(init=False, default_factory=dict)
     asked: Counter[str] = field(init=False, default_factory=Counter)  # operation -> requests
     now_asked: Counter[str] = field(init=False, default_factory=Counter)  # that are under way
     most_asked: Counter[str] = field(init=False, default_factory=Counter)  # at a time
@@ -76,6 +78,8 @@ class Task(Living):
 
     async def call_sqs(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self.asked[operation] += 1
+        if seconds := next(self.late.get(operation, iter(())), 0):
+            await asyncio.sleep(seconds)
         until, code = self.troubles.get(operation, (0.0, ""))
         if self.world.clock >= until:
             return await super().call_sqs(operation, arguments)

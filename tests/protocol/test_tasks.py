@@ -235,24 +235,13 @@ def test_a_long_copy_is_extended_in_time_and_not_delivered_twice(world):
 
 def test_an_extension_that_ends_late_does_not_hide_a_message_that_failed_meanwhile(world):
     world.change("data/a", "put x", size=GIB)
-    moments = moments_of(world, "copy_object")
-    denied = world.denies
+    moments, begun = moments_of(world, "copy_object"), world.clock
+    denied, world.slow_until = world.denies, begun + 155
     world.denies = lambda operation, key: denied(operation, key) if world.clock > begun + 149 else ""
-    begun = world.clock
     task = Task(world, {"EMPTY_POLLS_BEFORE_EXIT": "20"} | ONE_COPY)
-    extend = world.queue.change_message_visibility_batch
-    asked = []
-
-    async def late(**arguments):
-        asked.append(arguments)
-        if len(asked) == 1:
-            await asyncio.sleep(30)
-        return extend(**arguments)
-
-    task.worker.leases.queue.sqs.change_message_visibility_batch = late
-    world.slow_until = begun + 155
+    task.late["change_message_visibility_batch"] = iter([30])
     task.live()
-    assert len(asked) > 2
+    assert task.asked["change_message_visibility_batch"] > 2
     assert moments[-1] < 600
 
 
