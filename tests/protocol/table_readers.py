@@ -35,11 +35,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from fakes import Copy, Running, Version
-from interleave import PAUSE, Case, State, Step, Sync, Unhurried
+from interleave import PAUSE, Case, State, Step, Sync
 from readers import FOLDER, Readers
 
 from mirror.options.table_log import FIRST_SHOWN_SECONDS
-from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import LeftOut
 
 LOG = "_delta_log/"
@@ -54,10 +53,6 @@ NAMES = {
     "drop-pointer": "delete {log}_last_checkpoint",
 }
 BROKEN = "broken"
-
-
-def key_sync(key: str, **asked: Any) -> KeySync:
-    return KeySync(key, interruption=Unhurried(), **asked)
 
 
 def written(change: str) -> str:
