@@ -512,6 +512,11 @@ class World:
             self.land_what_is_due()
             self.beat()
 
+    def wait(self) -> None:
+        """Until a message is visible, or a call that nobody waits for ends."""
+        due = [message.visible_at for message in self.queue.messages] + [ghost.ends for ghost in self.ghosts]
+        self.pass_time(max(0.0, min(due, default=0.0) - self.clock))
+
     def land_what_is_due(self) -> None:
         for ghost in [ghost for ghost in self.ghosts if ghost.ends <= self.clock]:
             self.ghosts.remove(ghost)
@@ -606,8 +611,7 @@ class World:
                 self.redrive()  # a marker waits for what only an operator brings back
             if not self.queue.messages and not self.ghosts:
                 return
-            due = [message.visible_at for message in self.queue.messages] + [ghost.ends for ghost in self.ghosts]
-            self.pass_time(max(0.0, min(due) - self.clock))
+            self.wait()
             for process in self.processes:  # after an outage for too long
                 process.alive = process.alive and not process.worker.stopping.is_set()
             self.work()

@@ -109,7 +109,6 @@ def settle(world: World, **environment: str) -> None:
     for _ in range(20):
         if not world.queue.messages and not world.ghosts:
             return
-        due = [message.visible_at for message in world.queue.messages] + [ghost.ends for ghost in world.ghosts]
-        world.pass_time(max(0.0, min(due) - world.clock))
+        world.wait()
         Task(world, environment).live()
     raise AssertionError("the queue does not become empty")

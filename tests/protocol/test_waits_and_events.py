@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from fakes import Version
 from histories import World
 from invocations import Function
-from tasks import Task
+from tasks import Task, settle
 from told import ALL, BAD, LAST, MARKERS, Told, Trouble
 
 from mirror.function import OF_FUNCTION, QUIET_SECONDS
@@ -94,7 +94,7 @@ def test_it_remembers_since_when_it_waits_is_parked_after_three_days_and_waits_a
     [message] = stuck.queue.messages
     assert (json.loads(message.body)["sync"]["since"] > began + LONGEST_WAIT, message.receives) == (True, 0)
     restore(stuck)
-    stuck.settle_with(**LAST)
+    settle(stuck, **LAST)
     assert stuck.stores[MARKER].copy
 
 

@@ -90,15 +90,6 @@ class Told(World):
 
     # Workers
 
-    def wait(self) -> None:
-        """Until a message is visible."""
-        due = [message.visible_at for message in self.queue.messages] + [ghost.ends for ghost in self.ghosts]
-        self.pass_time(max(0.0, min(due) - self.clock) if due else 0)
-
-    def settle_with(self, **environment: str) -> None:
-        while self.queue.messages:
-            self.live(**environment)
-
     def live(self, seconds: float | None = None, **environment: str) -> Task:
         """A task from its start to its end."""
         self.wait()
