@@ -191,27 +191,22 @@ class Queue:
                 self.messages.remove(message)
         return {}
 
-    def change_message_visibility(
-        self,
-        ReceiptHandle: str,  # noqa: N803
-        VisibilityTimeout: int,  # noqa: N803
-        **_: Any,
-    ) -> dict[str, Any]:
-        message = self.find(ReceiptHandle)
+    def change_message_visibility(self, **asked: Any) -> dict[str, Any]:
+        message, end = self.find(asked["ReceiptHandle"]), self.now() + asked["VisibilityTimeout"]
         if message is None:
             raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "ChangeMessageVisibility")
         if message.visible_at <= self.now():
             raise ClientError({"Error": {"Code": "MessageNotInflight"}}, "ChangeMessageVisibility")
-        if self.now() + VisibilityTimeout > message.received_at + MAX_SQS_VISIBILITY:
+        if end > message.received_at + MAX_SQS_VISIBILITY:
             raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "ChangeMessageVisibility")
-        message.visible_at = self.now() + VisibilityTimeout
+        message.visible_at = end
         return {}
 
     def change_message_visibility_batch(self, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
         failed = []
         for entry in Entries:
             try:
-                self.change_message_visibility(entry["ReceiptHandle"], entry["VisibilityTimeout"])
+                self.change_message_visibility(**entry)
             except ClientError as error:
                 failed.append({"Id": entry["Id"], "Code": error_code(error)})
         return {"Failed": failed}

@@ -774,7 +774,6 @@ def handed_back(sync: Sync, position: Position) -> list[Message]:
 
 # Which of the messages that a sync holds stay until it has ended, although a look covers them: their numbers.
 KEPT: dict[str, Callable[[tuple[Held, ...]], set[int]]] = {
-    "all": lambda held: set(range(len(held))),
     "newest": lambda held: {len(held) - 1},
     "oldest": lambda _: {0},
     "none": lambda _: set(),

@@ -177,8 +177,8 @@ def test_what_is_left_out_of_messages_of_all_kinds_is_neither_looked_at_nor_told
     assert held.keys() >= set(WANTED)
 
 
-@pytest.mark.parametrize(("age", "is_kept"), [(7 * 86_400 + 3599, True), (7 * 86_400 + 3601, False)])
-def test_an_expired_source_is_not_copied_and_its_message_is_done(world, caplog, age, is_kept):
+@pytest.mark.parametrize(("age", "stays"), [(7 * 86_400 + 3599, True), (7 * 86_400 + 3601, False)])
+def test_an_expired_source_is_not_copied_and_its_message_is_done(world, caplog, age, stays):
     """At an hour after midnight, of what changed in the first or the last second of a day."""
     caplog.set_level("INFO", "worker")
     world.clock = 20 * 86_400.0 + 3600 - 30
@@ -186,5 +186,5 @@ def test_an_expired_source_is_not_copied_and_its_message_is_done(world, caplog, 
     world.look(["data/old"])
     world.live(KEEP_DAYS="7")
     line = 'not copied key="data/old" as it has not changed for more than KEEP_DAYS=7'
-    assert (world.stores["data/old"].copy is not None, caplog.messages.count(line)) == (is_kept, not is_kept)
+    assert (world.stores["data/old"].copy is not None, caplog.messages.count(line)) == (stays, not stays)
     assert (world.queue.messages, world.queue.dead) == ([], [])
