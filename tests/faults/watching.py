@@ -1,13 +1,13 @@
 """Which tests can see a fault in which file, the cheapest first.
 
 The slow ones are left out: deployments on an emulator, the verbs on the local cloud, tests/chain but for the local
-cloud itself, tests/docs but for the estimate, and chaos. So a fault that only they notice counts as one that survives.
+cloud itself, tests/docs but for the estimate, and tests/bench. So a fault that only they notice counts as one that survives.
 What holds the code as it stands is left out as well: the places of planted faults, the house, and the layout.
 """
 
 from sample import PROJECT
 
-LEFT_OUT = ("mutants", "chaos", "alarms", "deploy", "interrupted", "layout", "local_verbs", "oldest_jq")
+LEFT_OUT = ("mutants", "alarms", "deploy", "interrupted", "layout", "local_verbs", "oldest_jq")
 LEFT_OUT += ("side_by_side", "upgrade", "workflows")
 
 RULES = ("protocol/test_rules.py", "protocol/test_verdict.py", "protocol/test_faults.py")
@@ -26,7 +26,7 @@ TESTS = {
         "protocol/test_*.py",
         "worker/test_*.py",
     ),
-    "mirror/aws/": ("worker/test_signing.py", "worker/test_*.py"),
+    "mirror/aws/": ("worker/test_wire.py", "worker/test_*.py"),
     "mirror/model/": (*RULES, "scripts/test_log_lines.py", "protocol/test_*.py", "worker/test_*.py"),
     "mirror/": (*RULES, "protocol/test_*.py", "worker/test_*.py"),
     "worker.py": ("worker/test_*.py",),

@@ -107,14 +107,6 @@ def test_a_copy_has_all_that_its_source_has_however_it_is_copied(world, destinat
     assert refused == set(conditions)
 
 
-def test_a_change_of_metadata_in_place_comes_along_although_the_bytes_are_the_same(world):
-    first = world.put("a", metadata={"colour": "red"})
-    sync(world, "a")
-    world.put("a", metadata={"colour": "blue"}, etag=first["etag"], modified=first["modified"])
-    sync(world, "a")
-    assert world.mirrored()["a"]["metadata"]["colour"] == "blue"
-
-
 def test_requests_name_owners_and_the_version_to_copy_and_no_bytes_are_read_or_source_changed(world):
     world.standin.record()
     owners = {"SRC_BUCKET_OWNER": "111122223333", "DST_BUCKET_OWNER": "111122223333"}
@@ -134,22 +126,16 @@ def test_requests_name_owners_and_the_version_to_copy_and_no_bytes_are_read_or_s
 
 def test_an_object_of_exactly_5_gib_is_one_copy_and_one_byte_more_is_copied_in_parts_side_by_side(world):
     """And the log says how far it is."""
-    default = {"MULTIPART_THRESHOLD": "", "PART_SIZE": ""}
     world.put("five", 5 * GIB)
-    sync(world, "five", **default)
-    assert world.requests().get("UploadPartCopy", 0) == 0
     world.put("more", 5 * GIB + 1)
     world.standin.hold("UploadPartCopy")
     process = world.start_worker(COPY_TIMEOUT="60", VISIBILITY_TIMEOUT="120")
     wait_until(lambda: world.standin.stats()["in_flight"].get("UploadPartCopy", 0) == 81)
     world.standin.release("UploadPartCopy")
     output, _ = process.communicate()
-    for line in (
-        "Using multipart copy for large file",
-        "Uploading 81 parts in parallel",
-        "Progress: 81/81 parts (100%)",
-    ):
-        assert line in output
+    said = "Using multipart copy for large file", "Uploading 81 parts in parallel", "Progress: 81/81 parts (100%)"
+    assert [line for line in said if line not in output] == []
+    assert world.requests()["CopyObject"] == 1
     assert world.is_equal()
 
 
@@ -178,25 +164,16 @@ def test_every_kind_of_change_comes_along_and_is_counted(world):
     assert world.is_empty()
 
 
-OUTAGES = {
-    "the source bucket has vanished": ("ListObjectsV2 error=NoSuchBucket", {}),
-    "the destination is of another owner": ("ListObjectsV2 error=AccessDenied", {"DST_BUCKET_OWNER": "999999999999"}),
-}
-
-
-@pytest.mark.parametrize("case", OUTAGES)
-def test_the_worker_ends_with_a_status_of_its_own_if(world, case):
-    reason, environment = OUTAGES[case]
+def test_a_source_bucket_that_has_vanished_is_no_reason_to_delete_and_ends_the_worker_with_a_status_of_its_own(world):
     world.synced("a")
     world.standin.delete(SOURCE, "a")
-    if "vanished" in case:
-        world.standin.delete_bucket(SOURCE)
-    assert f"the worker ends: operation={reason}" in world.run_worker(status=OUTAGE_STATUS, **environment)
+    world.standin.delete_bucket(SOURCE)
+    assert "the worker ends: operation=ListObjectsV2 error=NoSuchBucket" in world.run_worker(status=OUTAGE_STATUS)
     assert set(world.mirrored()) == {"a"}
     assert not world.is_empty()
 
 
-def test_a_source_that_may_not_be_read_does_not_count_as_absent(world):
+def test_a_source_that_may_not_be_listed_does_not_count_as_absent(world):
     world.synced("a")
     world.standin.configure_bucket(SOURCE, list_permission=False)
     world.standin.delete(SOURCE, "a")

@@ -1,4 +1,4 @@
-"""The worker inside the starter's function, as a process that Lambda keeps, freezes and kills.
+"""The worker inside the starter's function, as a process that Lambda keeps and freezes.
 
 What it does with queue and buckets is in tests/protocol/test_function.py.
 """
@@ -7,14 +7,13 @@ import json
 import re
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from world import DEAD_LETTERS, MIRROR, QUEUE, ROOT, SOURCE
+from fakes import ENVIRONMENT
+from world import MIRROR, QUEUE, ROOT, SOURCE
 
 from mirror.function import OF_FUNCTION, QUIET_SECONDS, settings_from
-from mirror.model.limits import GIB, MIB
+from mirror.model.limits import MIB
 
 # Seconds beside the given ones in which an invocation is over; the machine has other things to do, too.
 IN_TIME = sum(OF_FUNCTION[:5]) + QUIET_SECONDS + 3
@@ -108,36 +107,27 @@ def test_what_is_small_is_synced_without_the_crt_and_what_is_large_is_handed_bac
     assert function.status() == 0
 
 
-HANGS = {
-    "a copy": ("CopyObject",),
-    "a look": ("HeadObject",),
-    "a session": ("CreateSession",),
-    "a receive": ("ReceiveMessage",),
-    "what ends a message": ("DeleteMessageBatch", "SendMessage"),
-    "everything": ("CopyObject", "SendMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch"),
-}
+SQS_AND_COPIES = "CopyObject,SendMessage,DeleteMessageBatch,ChangeMessageVisibilityBatch"
 
 
-@pytest.mark.parametrize("case", HANGS)
-def test_what_does_not_answer_keeps_no_invocation_and_ends_the_process(world, case):
-    for operation in HANGS[case]:
-        world.standin.fault(operation, "hang", times=0)
+@pytest.mark.parametrize("operations", ["HeadObject", "CreateSession", "ReceiveMessage", SQS_AND_COPIES])
+def test_what_does_not_answer_keeps_no_invocation_and_ends_the_process(world, operations):
+    """What becomes of the messages: tests/protocol/test_function.py."""
+    world.standin.fault(operations, "hang", times=0)
     for number in range(20):
         world.put(f"k{number}")
     function = Function(world, **SLOW_TO_RETURN)
-    report = function.invoke(2)
+    report = function.invoke(0.5)
     assert report["unanswered"] >= 1
     assert function.status() == 1
     assert function.output.endswith(f"ERROR {report['unanswered']} calls got no answer, ending the process\n")
-    if case in ("a copy", "a look"):
-        assert {message["receive_count"] for message in world.standin.messages(QUEUE)} == {0}
 
 
 def test_connections_that_died_while_the_process_was_frozen_keep_no_copy_waiting(world):
-    function = Function(world, between="kept.rests_since = 0.0")
+    function = Function(world, between="kept.rests_since = 0.0", ANNOUNCE="all")
     for key in ("a", "b"):
         world.put(key)
-        assert counts(function.invoke(10)) == {"copied": 1, "bytes": 1024}
+        assert counts(function.invoke(10)) == {"copied": 1, "bytes": 1024, "announced": 1}
         world.standin.freeze()
     assert world.requests()["CopyObject"] == 2
     assert function.status() == 0
@@ -160,69 +150,10 @@ def test_without_credentials_it_says_so_and_the_function_goes_on(world):
     assert "ERROR cannot start: " in function.output
 
 
-def test_its_settings(world):
-    assert settings_from(world.environment()).largest == 64 * MIB
-    assert settings_from(world.environment(MULTIPART_THRESHOLD=str(16 * MIB))).largest == 16 * MIB
+def test_its_settings():
+    for threshold, largest in (("", 64 * MIB), (str(16 * MIB), 16 * MIB)):
+        assert settings_from(ENVIRONMENT | {"MULTIPART_THRESHOLD": threshold}).largest == largest
     for text in ("0", "64M", "-1"):
         with pytest.raises(ValueError, match="STARTER_MAX_SIZE="):
-            settings_from(world.environment(STARTER_MAX_SIZE=text))
+            settings_from(ENVIRONMENT | {"STARTER_MAX_SIZE": text})
     assert sum(OF_FUNCTION[:5]) + QUIET_SECONDS <= 10  # the end of an invocation leaves room below a minute
-
-
-# --- It is killed -----------------------------------------------------------------------------------------------------
-
-KILLED = """
-import atexit, signal
-from botocore.httpsession import URLLib3Session
-lock, calls, send = threading.Lock(), [], URLLib3Session.send
-def send_or_die(session, request):
-    with lock:
-        calls.append(request)
-        number = len(calls)
-    if {at} == (number, "before"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    answer = send(session, request)
-    if {at} == (number, "after"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return answer
-URLLib3Session.send = send_or_die
-atexit.register(lambda: print("CALLS", len(calls)))
-"""
-
-
-def prepare(world, name):
-    """A queue of its own with work of each kind, and its URL."""
-    url = world.standin.create_queue(name, visibility_timeout=8, max_receive_count=3, dead_letter_queue=DEAD_LETTERS)
-    world.standin.notify(SOURCE, name)
-    for key in ("gone", "changed"):
-        world.standin.put(MIRROR, f"{name}/{key}")
-    for key in ("gone", "changed", "small"):
-        world.put(f"{name}/{key}")
-    world.standin.delete(SOURCE, f"{name}/gone")
-    world.put(f"{name}/large", GIB)
-    return url
-
-
-def killed(world, url, number, when):
-    function = Function(world, KILLED.format(at=(number, when)), QUEUE_URL=url, RETRY_BASE_SECONDS="5")
-    function.begin(10)
-    function.status()
-    return function
-
-
-def test_killed_at_every_call_it_loses_nothing(world):
-    urls = [prepare(world, "whole")]
-    whole = killed(world, urls[0], 0, "")
-    calls = int(whole.output.split("CALLS ")[1])
-    cases = [(number, when) for number in range(1, calls + 1) for when in ("before", "after")]
-    urls += [prepare(world, f"{when}-{number}") for number, when in cases]
-    with ThreadPoolExecutor(3) as pool:
-        functions = list(pool.map(lambda case, url: killed(world, url, *case), cases, urls[1:]))
-        dead = [function for function in functions if function.process.returncode == -9]
-        assert len(dead) >= len(cases) - 6  # one that ran in another order may have made a call less
-        time.sleep(5)  # what they held is visible
-        list(pool.map(lambda url: world.run_worker(QUEUE_URL=url), urls))
-    assert world.is_equal()
-    assert world.standin.messages(DEAD_LETTERS) == []
-    for number, when in cases:
-        assert not any(world.standin.queue(f"{when}-{number}").values())

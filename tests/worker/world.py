@@ -26,7 +26,6 @@ DEAD_LETTERS = "sync-dlq"
 ROOT = Path(worker.__file__).parent
 IMPORTS = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import worker"
 WORKER = "import worker; worker.leave(worker.main())"
-OURS = {"sync-source": "etag 2026-01-01T00:00:00Z 1024 null 0123456789ab"}  # metadata of a copy of ours
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 # Short enough for a test, in the proportions of the real ones.
